@@ -1,0 +1,52 @@
+# Every target sets up what it needs in .venv, on a machine with Python 3.11 or newer, pip and make.
+# A set-up runs again only when pyproject.toml has changed. Another Python: make PYTHON=python3.12 test
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+BENCHMARKS := $(sort $(wildcard tests/benchmarks/bench_*.py))
+PYTEST_ARGS ?=
+
+.PHONY: help install demo test shapes format check docs bench
+.NOTPARALLEL:
+.DELETE_ON_ERROR:
+
+help:  ## list the targets
+	@sed -n 's/^\([a-z]*\):.*  ## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
+
+install: $(VENV)/.installed-dev  ## set up .venv with everything a developer needs
+
+demo: $(VENV)/.installed-demo  ## fit a small network to brain RDMs and write a report
+	$(BIN)/brainrdl demo
+
+test: $(VENV)/.installed-test  ## run the default tests; more with PYTEST_ARGS='-m slow'
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+shapes: $(VENV)/.installed-test  ## run the default tests with the shape of every tensor checked
+	$(BIN)/python -m pytest --jaxtyping-packages=brainrdl,beartype.beartype $(PYTEST_ARGS)
+
+format: $(VENV)/.installed-dev  ## format the code and mend what can be mended
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+check: $(VENV)/.installed-dev  ## lint, types, layers, spelling
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/codespell
+
+docs: $(VENV)/.installed-docs  ## build the site into site/, a warning is an error
+	$(BIN)/mkdocs build --strict
+
+bench: $(VENV)/.installed-test  ## run each tests/benchmarks/bench_*.py
+	@set -e; for script in $(BENCHMARKS); do echo "== $$script"; $(BIN)/python "$$script"; done
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(v < (3, 11) and f"brainrdl needs Python 3.11 or newer, {sys.executable} is {v[0]}.{v[1]}: name another, for example make PYTHON=python3.12")'
+	$(PYTHON) -m venv $(VENV)
+
+# The stamp is written last, so an interrupted installation is repeated.
+$(VENV)/.installed-%: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --editable '.[$*]'
+	@touch $@

@@ -1,0 +1,156 @@
+"""The wording of every refusal, once.
+
+Each helper says what was expected, what came (quoted), where, and what to do, with the nearest known name where a name is
+wrong. Everything a user can get wrong ends in a `BrainrdlError`; anything else that escapes is a bug of ours.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
+from typing import NoReturn
+
+import torch
+from torch import Tensor
+
+_SHOWN = 5
+
+
+class BrainrdlError(ValueError):
+    """An input that brainrdl refuses; the message says what came, where, and what to do.
+
+    Examples
+    --------
+    >>> raise BrainrdlError("layer 'layer9' is not in the model; nearest: 'layer4'")
+    Traceback (most recent call last):
+    brainrdl._checks.BrainrdlError: layer 'layer9' is not in the model; nearest: 'layer4'
+    """
+
+
+def refuse(message: str) -> NoReturn:
+    """Raise `BrainrdlError` with `message`.
+
+    Raises
+    ------
+    BrainrdlError
+        Always.
+    """
+    raise BrainrdlError(message)
+
+
+def quote(names: Iterable[object]) -> str:
+    """List names for a message, the first five quoted and the rest counted.
+
+    Examples
+    --------
+    >>> quote(["a", "b"])
+    "['a', 'b']"
+    >>> quote("abcdefg")
+    "['a', 'b', 'c', 'd', 'e', and 2 more]"
+    """
+    listed = [repr(name) for name in names]
+    more = [f"and {len(listed) - _SHOWN} more"] if len(listed) > _SHOWN else []
+    return "[" + ", ".join(listed[:_SHOWN] + more) + "]"
+
+
+def nearest(name: object, known: Iterable[str]) -> str:
+    """Say which known names look most like `name`: ``"; nearest: 'a', 'b'"``, or nothing when none does.
+
+    Examples
+    --------
+    >>> nearest("layer9", ["layer1", "fc"])
+    "; nearest: 'layer1'"
+    >>> nearest("zzz", ["layer1", "fc"])
+    ''
+    """
+    close = difflib.get_close_matches(str(name), list(known), n=3, cutoff=0.5)
+    return "; nearest: " + ", ".join(map(repr, close)) if close else ""
+
+
+def check_option(value: str, options: Collection[str], what: str) -> str:
+    """Return `value` if it is one of `options`, else refuse it with the nearest and all known names.
+
+    Raises
+    ------
+    BrainrdlError
+        If `value` is not in `options`.
+
+    Examples
+    --------
+    >>> check_option("corr", ["corr", "cosine"], "similarity")
+    'corr'
+    """
+    if value not in options:
+        refuse(f"{what} {value!r} is not known{nearest(value, options)} (known: {', '.join(map(str, options))})")
+    return value
+
+
+def check_unique(names: Sequence[str], where: str) -> None:
+    """Refuse duplicate names in `where` (for example ``"stimulus folder 'faces'"``).
+
+    Raises
+    ------
+    BrainrdlError
+        If a name stands more than once.
+    """
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        refuse(f"names {quote(twice)} stand more than once in {where}; names must be unique, rename or drop the copies")
+
+
+def check_conditions(asked: Iterable[str], known: Collection[str], where: str) -> None:
+    """Refuse names of `asked` that are not in `known`, the conditions of `where`.
+
+    Raises
+    ------
+    BrainrdlError
+        If a name is unknown; the message gives the missing and the nearest names.
+
+    Examples
+    --------
+    >>> check_conditions(["face_07"], ["face_70"], "teacher 'V1'")
+    Traceback (most recent call last):
+    brainrdl._checks.BrainrdlError: conditions ['face_07'] are not in teacher 'V1' (1 conditions); nearest: 'face_70'
+    """
+    members = frozenset(known)
+    missing = [name for name in asked if name not in members]
+    if missing:
+        refuse(f"conditions {quote(missing)} are not in {where} ({len(members)} conditions){nearest(missing[0], known)}")
+
+
+def check_same_length(a: Tensor, b: Tensor, what: str) -> None:
+    """Refuse two tensors whose last dimension differs: broadcasting there would be silent and wrong.
+
+    Raises
+    ------
+    BrainrdlError
+        If the last dimensions differ; both shapes are quoted.
+    """
+    if a.shape[-1] != b.shape[-1]:
+        refuse(f"{what} must have the same number of pairs, got shapes {tuple(a.shape)} and {tuple(b.shape)}")
+
+
+def check_ndim(x: Tensor, at_least: int, what: str, expected: str) -> None:
+    """Refuse a tensor with fewer dimensions than `at_least`; `expected` words the shape that is wanted.
+
+    Raises
+    ------
+    BrainrdlError
+        If ``x.ndim < at_least``; the shape is quoted.
+    """
+    if x.ndim < at_least:
+        refuse(f"{what} must have shape {expected}, got {tuple(x.shape)}")
+
+
+def check_finite(x: Tensor, where: str) -> None:
+    """Refuse NaN or Inf in `where`.
+
+    Raises
+    ------
+    BrainrdlError
+        If any entry is not finite; the number of such entries is given.
+    """
+    bad = int((~torch.isfinite(x)).sum())
+    if bad:
+        refuse(f"{bad} of {x.numel()} values are NaN or Inf in {where}; remove or repair them first")

@@ -1,0 +1,69 @@
+"""Sums over pairs, centring, scaling and the guarded cosine: what the RDM comparators share."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def dot(x: Tensor, y: Tensor) -> Tensor:
+    """Sum of products over pairs; for einsum, broadcast operands are one matrix product, never expanded in memory."""
+    sums: Tensor = torch.linalg.vecdot(x, y) if x.shape == y.shape else torch.einsum("...p,...p->...", x, y)
+    return sums
+
+
+def total_of(weights: Tensor) -> Tensor:
+    """Sum of weights, the pair dimension kept."""
+    return weights.sum(-1, keepdim=True)
+
+
+def scaled(x: Tensor, at_least: Tensor | float = 0.0) -> Tensor:
+    """Bring x to a largest magnitude of 1, so that squares of MEG's 1e-26 do not vanish; 0 if not above `at_least`."""
+    largest = torch.linalg.vector_norm(x.detach(), ord=torch.inf, dim=-1, keepdim=True)
+    return x * ((largest > at_least) / largest.clamp_min(torch.finfo(x.dtype).tiny))
+
+
+def mean_of(x: Tensor, weights: Tensor | None) -> Tensor:
+    """Weighted mean over pairs, the pair dimension kept; 0 where all weights are."""
+    if weights is None:
+        return x.mean(-1, keepdim=True)
+    return dot(weights, x)[..., None] / total_of(weights).clamp_min(torch.finfo(x.dtype).tiny)
+
+
+def centred(x: Tensor, weights: Tensor | None) -> Tensor:
+    """Subtract the mean and scale; what is constant up to rounding, or has weight 0, becomes exactly 0."""
+    mean = mean_of(x, weights)
+    difference = x - mean if weights is None else (x - mean) * (weights > 0)
+    return scaled(difference, 8 * torch.finfo(x.dtype).eps * mean.detach().abs())
+
+
+def ratio(xy: Tensor, xx: Tensor, yy: Tensor, ok: Tensor) -> Tensor:
+    """Return xy / sqrt(xx yy), and 0 with gradient 0 where not `ok`."""
+    root = torch.where(ok, xx, 1).sqrt() * torch.where(ok, yy, 1).sqrt()
+    return torch.where(ok, xy, 0) / root
+
+
+def weighted_cosine(x: Tensor, y: Tensor, weights: Tensor | None) -> Tensor:
+    """Cosine of two vectors of pairs; 0 if either is 0."""
+    x, y = scaled(x), scaled(y)
+    if weights is None:
+        xx, yy, xy = dot(x, x), dot(y, y), dot(x, y)
+    else:
+        xx, yy, xy = dot(weights, x * x), dot(weights, y * y), dot(weights, x * y)
+    return ratio(xy, xx, yy, (xx > 0) & (yy > 0))
+
+
+def weighted_corr(x: Tensor, y: Tensor, weights: Tensor) -> Tensor:
+    """Pearson correlation by moments around a mean shared by all resamples: a thousand are one matrix product.
+
+    Each resample's own mean is then a small correction, so float32 with a large offset stays exact.
+    """
+    shared = weights.reshape(-1, weights.shape[-1]).mean(0)
+    x, y = centred(x, shared), centred(y, shared)
+    total = weights.sum(-1).clamp_min(torch.finfo(x.dtype).tiny)
+    mean_x, mean_y = dot(weights, x) / total, dot(weights, y) / total
+    square_x, square_y = dot(weights, x * x) / total, dot(weights, y * y) / total
+    xx, yy = square_x - mean_x**2, square_y - mean_y**2
+    rounding = 8 * torch.finfo(x.dtype).eps
+    ok = (xx > rounding * square_x) & (yy > rounding * square_y)
+    return ratio(dot(weights, x * y) / total - mean_x * mean_y, xx, yy, ok)

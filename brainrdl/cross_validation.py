@@ -1,0 +1,395 @@
+"""`cross_validate`: fit on some stimuli (and subjects), score on the others, beside the controls that give a score its meaning.
+
+Nothing is chosen on the held-out stimuli. The teacher that a fold trains on is cut down to the training conditions first, z-scores
+come from training stimuli, and with ``inner_folds`` the number of steps comes from folds inside the training stimuli.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+import torch
+
+from brainrdl import result as _result
+from brainrdl._checks import check_conditions, check_option, quote, refuse
+from brainrdl.dissimilarity import pair_indices
+from brainrdl.evaluation import COMPARATORS, Evaluation, assemble, model_rdms, student_rdms, teacher_rdms
+from brainrdl.folds import Splitter, stimulus_folds
+from brainrdl.loss import RDMLoss
+from brainrdl.monitor import track
+from brainrdl.scoring import HeldOut, TeacherRDMs
+from brainrdl.stimuli import Stimuli
+from brainrdl.student import Student
+from brainrdl.teachers import PermutedTeacher, RDMTeacher, Teacher
+from brainrdl.training import check_no_leak, fit
+
+if TYPE_CHECKING:
+    from rsatoolbox.rdm import RDMs
+
+CONTROLS = ("unfitted", "permuted", "category")
+SUBJECTS = ("all", "leave-one-out")
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A way to make and fit a student, one of several to be cross-validated on the same folds.
+
+    Parameters
+    ----------
+    make : callable
+        ``() -> Student``, called anew for each fit, right after torch's generator was seeded with the fold seed.
+    options : mapping
+        Options of `fit` that differ from those given to `cross_validate`.
+    controls : sequence of {"unfitted", "permuted"}, optional
+        Controls of this candidate, if they differ from those given to `cross_validate`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from brainrdl import Student
+    >>> candidate = Candidate(lambda: Student(torch.nn.Sequential(torch.nn.Linear(4, 2)), ["0"]), {"steps": 10})
+    >>> candidate.options["steps"]
+    10
+    """
+
+    make: Callable[[], Student]
+    options: Mapping[str, Any] = field(default_factory=dict)
+    controls: Sequence[str] | None = None
+
+
+def cross_validate(
+    students: Callable[[], Student] | Candidate | Mapping[str, Callable[[], Student] | Candidate],
+    teacher: Teacher,
+    stimuli: Stimuli,
+    *,
+    folds: int | Splitter = 5,
+    seeds: Sequence[int] = (0,),
+    stratify: bool = True,
+    inner_folds: int = 0,
+    subjects: str = "all",
+    comparators: Sequence[str] = COMPARATORS,
+    controls: Sequence[str] = CONTROLS,
+    models: Mapping[str, RDMs] | None = None,
+    ensembles: Mapping[str, Sequence[str]] | None = None,
+    n_bootstrap: int = 1000,
+    out: Path | str | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    progress: bool = True,
+    facts: Mapping[str, Any] | None = None,
+    **fit_options: Any,
+) -> Evaluation:
+    """Fit students on training stimuli and score them on pairs of stimuli that were held out together.
+
+    Parameters
+    ----------
+    students : callable, Candidate, or mapping of label to such
+        How to make the student(s); one alone is labelled "fitted".
+    teacher : Teacher
+        What to approach, and what to be scored against.
+    stimuli : Stimuli
+        Its names must be the teacher's conditions (see `Stimuli.align`).
+    folds : int or scikit-learn splitter
+        Folds over stimuli.
+    seeds : sequence of int
+        The whole cross-validation is repeated with each: folds, initial weights and batches change.
+    stratify : bool
+        Spread the stimuli's categories evenly over the folds.
+    inner_folds : int
+        If above 1: choose the number of steps for each training fold by cross-validation inside it (the best look of the mean
+        validation curve, step 0 included), then fit on the whole training fold for that many steps.
+    subjects : {"all", "leave-one-out"}
+        Train on the RDMs of all subjects, or hold out one subject at a time as well, and score against that one alone.
+    comparators : sequence of str
+        Names of `brainrdl.similarity.SIMILARITIES`.
+    controls : sequence of {"unfitted", "permuted", "category"}
+        Rows beside each student: the same before fitting; fitted in the same way to a teacher whose names are shuffled among the
+        training stimuli; and category models (0/1, and the look-up of the training fold's mean dissimilarity for each pair of
+        categories).
+    models : mapping of name to RDMs, optional
+        Model RDMs to score on the same pairs.
+    ensembles : mapping of label to labels, optional
+        Students whose held-out RDMs are z-scored and averaged to one more row.
+    n_bootstrap : int
+        Resamples of stimuli and subjects behind the 95 % intervals.
+    out : path, optional
+        Run folder: the evaluation, and one folder per fit under ``fits/``.
+    resume, overwrite : bool
+        What to do when the run folder exists; resuming skips what was finished.
+    progress : bool
+        Show progress bars.
+    facts : mapping, optional
+        More to write into the settings, for the report: ``simulated=True`` says that the teacher's RDMs are not measured.
+    **fit_options
+        Passed to `fit`.
+
+    Returns
+    -------
+    Evaluation
+
+    Raises
+    ------
+    BrainrdlError
+        As `fit`; and for stimuli that are not the teacher's conditions, byte-identical images, folds of fewer than 4 conditions, or
+        an option that is unknown.
+
+    Examples
+    --------
+    >>> import numpy as np, torch
+    >>> from brainrdl import RDMTeacher, Stimuli, Student, cross_validate, rdms
+    >>> names = [f"image{i}" for i in range(12)]
+    >>> teacher = RDMTeacher(rdms.from_array(np.random.default_rng(0).random((2, 66)), names))
+    >>> stimuli = Stimuli.from_arrays(torch.rand(12, 1, 4, 4), names)
+    >>> def make():
+    ...     return Student(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 8)), ["1"])
+    >>> result = cross_validate(make, teacher, stimuli, folds=3, steps=5, n_bootstrap=10, device="cpu", progress=False)
+    >>> sorted(result.summary.student.unique())
+    ['fitted', 'permuted', 'unfitted']
+    """
+    for name in controls:
+        check_option(name, CONTROLS, "control")
+    check_option(subjects, SUBJECTS, "subjects")
+    candidates = _candidates(students)
+    for members in (ensembles or {}).values():
+        check_conditions(members, candidates, "the students of an ensemble")
+    settings = {
+        "folds": folds, "seeds": list(seeds), "stratify": stratify, "inner_folds": inner_folds, "subjects": subjects,
+        "comparators": list(comparators), "controls": list(controls), "ensembles": ensembles, "n_bootstrap": n_bootstrap,
+        "teacher": teacher.name, "stimuli": len(stimuli), "students": candidates, "fit": fit_options,
+    } | dict(facts or {})  # fmt: skip
+    folder = None if out is None else _result.open_folder(out, resume=resume, overwrite=overwrite)
+    if folder:
+        _store_settings(folder, _result.describe(settings))
+    work = _Work(teacher, stimuli, tuple(controls), inner_folds, folder, {"progress": False, **fit_options})
+    held_out: list[HeldOut] = []
+    histories: list[pd.DataFrame] = []
+    splits = list(_splits(stimuli, folds, seeds, stratify, _left_out(teacher, subjects)))
+    jobs = [(split, label, candidate) for split in splits for label, candidate in candidates.items()]
+    for split, label, candidate in track(jobs, "cross-validation", progress):
+        found, history = work.run(split, label, candidate)
+        held_out += found
+        histories += history
+    targets = tuple(dict.fromkeys(one.target for one in held_out))
+    truth = teacher_rdms(teacher, stimuli, stimuli.names, targets)
+    held_out += _ensembles(held_out, ensembles or {})
+    for split in splits:
+        held_out += _baselines(split, truth, stimuli, models or {}, "category" in controls)
+    evaluation = assemble(
+        held_out, truth, comparators, n_bootstrap, seeds[0],
+        histories=pd.concat(histories, ignore_index=True), labels=stimuli.labels, settings=settings,
+    )  # fmt: skip
+    if folder:
+        evaluation.save(folder)
+    return evaluation
+
+
+@dataclass(frozen=True)
+class _Split:
+    """What one fit may see (train) and what it is scored on (test; against `left_out` alone if a subject is held out)."""
+
+    seed: int
+    fold: int
+    train: tuple[str, ...]
+    test: tuple[str, ...]
+    left_out: str = ""
+
+    def cut(self, teacher: Teacher) -> Teacher:
+        """The teacher without the held-out conditions and subject, as far as it can be cut."""
+        if not isinstance(teacher, RDMTeacher):
+            return teacher
+        others = [subject for subject in teacher.subjects if subject != self.left_out]
+        return teacher.only_subjects(others).select(self.train)
+
+    def slug(self, label: str) -> str:
+        words = [label, f"seed{self.seed}", f"fold{self.fold}", self.left_out and f"without-{self.left_out}"]
+        return "-".join("".join(c if c.isalnum() or c in "_.-" else "_" for c in word) for word in words if word)
+
+
+@dataclass(frozen=True)
+class _Work:
+    """Fits and scores one candidate on one split."""
+
+    teacher: Teacher
+    stimuli: Stimuli
+    controls: tuple[str, ...]
+    inner_folds: int
+    folder: Path | None
+    options: Mapping[str, Any]
+
+    def run(self, split: _Split, label: str, candidate: Candidate) -> tuple[list[HeldOut], list[pd.DataFrame]]:
+        controls = self.controls if candidate.controls is None else candidate.controls
+        teacher = split.cut(self.teacher)
+        student, histories = self._fit(split, label, candidate, teacher)
+        found = self._held_out(split, label, "student", candidate, student)
+        if "unfitted" in controls:
+            found += self._held_out(split, label, "unfitted", candidate, self._unfitted(split, candidate))
+        if "permuted" in controls:
+            shuffled = PermutedTeacher(teacher, split.train, seed=split.seed)
+            student, more = self._fit(split, _display(label, "permuted"), candidate, shuffled)
+            found += self._held_out(split, label, "permuted", candidate, student)
+            histories += more
+        return found, histories
+
+    def _fit(
+        self, split: _Split, label: str, candidate: Candidate, teacher: Teacher
+    ) -> tuple[Student, list[pd.DataFrame]]:
+        options = {**self.options, **candidate.options, "seed": split.seed, "held_out": split.test}
+        out = self.folder / "fits" / split.slug(label) if self.folder else None
+        histories = []
+        if self.inner_folds > 1:
+            histories, options["steps"] = self._choose_steps(split, candidate, teacher, options, out)
+        student = _make(candidate, split.seed)
+        fitted = fit(student, teacher, self.stimuli, train=split.train, out=out, resume=True, **options)
+        histories.append(fitted.history.assign(inner=-1))
+        return fitted.student, [h.assign(student=label, seed=split.seed, fold=split.fold) for h in histories]
+
+    def _choose_steps(
+        self, split: _Split, candidate: Candidate, teacher: Teacher, options: Mapping[str, Any], out: Path | None
+    ) -> tuple[list[pd.DataFrame], int]:
+        stored = out.parent / f"{out.name}-inner.csv" if out else None
+        if stored and stored.exists():
+            table = pd.read_csv(stored)
+        else:
+            table = pd.concat(self._inner_histories(split, candidate, teacher, options), ignore_index=True)
+            if stored:
+                _result.write_csv(stored, table)
+        curves = table.pivot(index="step", columns="inner", values="validation_similarity").dropna()
+        return [table], int(curves.mean(axis=1).idxmax())
+
+    def _inner_histories(
+        self, split: _Split, candidate: Candidate, teacher: Teacher, options: Mapping[str, Any]
+    ) -> Iterator[pd.DataFrame]:
+        inner = stimulus_folds(split.train, self.inner_folds, labels=self.stimuli.labels, seed=split.seed)
+        for k, part in inner.groupby("fold"):
+            validation = tuple(part["stimulus"])
+            train = tuple(name for name in split.train if name not in set(validation))
+            student = _make(candidate, split.seed)
+            fitted = fit(student, teacher, self.stimuli, train=train, validation=validation, **options)
+            yield fitted.history.assign(inner=k)
+
+    def _unfitted(self, split: _Split, candidate: Candidate) -> Student:
+        student = _make(candidate, split.seed)
+        student.calibrate(self.stimuli.images(split.train))
+        return student
+
+    def _held_out(
+        self, split: _Split, label: str, role: str, candidate: Candidate, student: Student
+    ) -> list[HeldOut]:
+        loss = {**self.options, **candidate.options}.get("loss") or RDMLoss()
+        found = student_rdms(student, self.teacher, self.stimuli, split.test, loss.dissimilarity)
+        shown, base = _display(label, role), _display(label, "unfitted")
+        return [
+            HeldOut(shown, role, base, layer, target, split.seed, split.fold, split.test, pairs, split.left_out)
+            for (layer, target), pairs in found.items()
+        ]
+
+
+_ALONE = "fitted"
+
+
+def _candidates(
+    students: Callable[[], Student] | Candidate | Mapping[str, Callable[[], Student] | Candidate],
+) -> dict[str, Candidate]:
+    named = students if isinstance(students, Mapping) else {_ALONE: students}
+    if not named:
+        refuse("there is no student to cross-validate; give a function that makes one")
+    return {label: made if isinstance(made, Candidate) else Candidate(made) for label, made in named.items()}
+
+
+def _display(label: str, role: str) -> str:
+    if role == "student":
+        return label
+    return role if label == _ALONE else f"{label}, {role}"
+
+
+def _make(candidate: Candidate, seed: int) -> Student:
+    torch.manual_seed(seed)
+    return candidate.make()
+
+
+def _left_out(teacher: Teacher, subjects: str) -> tuple[str, ...]:
+    if subjects == "all":
+        return ("",)
+    held = getattr(teacher, "subjects", ())
+    if not isinstance(teacher, RDMTeacher) or len(held) < 2:
+        refuse(f"subjects='leave-one-out' needs a teacher with at least 2 subjects; {teacher.name!r} has {quote(held)}")
+    return held
+
+
+def _splits(
+    stimuli: Stimuli, folds: int | Splitter, seeds: Sequence[int], stratify: bool, left_out: Sequence[str]
+) -> Iterator[_Split]:
+    labels = stimuli.labels if stratify else None
+    for seed in seeds:
+        table = stimulus_folds(stimuli.names, folds, labels=labels, seed=seed)
+        for fold, part in table.groupby("fold"):
+            test = tuple(part["stimulus"])
+            train = tuple(name for name in stimuli.names if name not in set(test))
+            check_no_leak(stimuli, {"train": train, "held_out": test})
+            for subject in left_out:
+                yield _Split(seed, int(str(fold)), train, test, subject)
+
+
+def _store_settings(folder: Path, settings: Mapping[str, Any]) -> None:
+    path = folder / _result.SETTINGS
+    if path.exists():
+        _result.check_same_settings(settings, _result.read_json(path), str(path))
+    else:
+        _result.write_json(path, settings)
+        _result.write_json(folder / _result.PROVENANCE, _result.provenance())
+
+
+def _ensembles(held_out: Sequence[HeldOut], ensembles: Mapping[str, Sequence[str]]) -> list[HeldOut]:
+    """Means of z-scored RDMs over the members of each ensemble, fitted and unfitted."""
+    rows = []
+    for label, members in ensembles.items():
+        for role in ("student", "unfitted"):
+            shown = {_display(member, role) for member in members}
+            groups: dict[tuple[Any, ...], list[HeldOut]] = {}
+            for one in held_out:
+                if one.student in shown:
+                    groups.setdefault((one.target, one.seed, one.fold, one.left_out), []).append(one)
+            complete = [group for group in groups.values() if {one.student for one in group} == shown]
+            rows += [_averaged(group, label, role) for group in complete]
+    return rows
+
+
+def _averaged(group: Sequence[HeldOut], label: str, role: str) -> HeldOut:
+    pairs = torch.stack([(one.pairs - one.pairs.mean()) / one.pairs.std() for one in group]).mean(0)
+    kind = "ensemble" if role == "student" else role
+    shown, base = _display(label, role), _display(label, "unfitted")
+    return replace(group[0], student=shown, role=kind, base=base, layer="", pairs=pairs)
+
+
+def _baselines(
+    split: _Split, truth: Mapping[str, TeacherRDMs], stimuli: Stimuli, models: Mapping[str, RDMs], category: bool
+) -> list[HeldOut]:
+    targets = tuple(truth)
+    labels = stimuli.labels if category else None
+    rows = model_rdms(models, labels, targets, split.test, seed=split.seed, fold=split.fold)
+    if labels:
+        where = ("category lookup", "category", "", "")
+        looked_up = {target: _look_up(split, truth[target], labels) for target in targets}
+        rows += [HeldOut(*where, t, split.seed, split.fold, split.test, pairs) for t, pairs in looked_up.items()]
+    return [replace(row, left_out=split.left_out) for row in rows]
+
+
+def _look_up(split: _Split, truth: TeacherRDMs, labels: Mapping[str, str]) -> torch.Tensor:
+    """Predict each held-out pair by the training fold's mean dissimilarity between the two categories."""
+    kept = [s for s, subject in enumerate(truth.subjects) if subject != split.left_out]
+    seen = truth.of(split.train)[kept].nanmean(0)
+    code = {category: k for k, category in enumerate(sorted(set(labels.values())))}
+
+    def cells(names: tuple[str, ...]) -> torch.Tensor:
+        codes = torch.tensor([code[labels[name]] for name in names])
+        a, b = codes[pair_indices(len(names))]
+        return torch.minimum(a, b) * len(code) + torch.maximum(a, b)
+
+    known = ~seen.isnan()
+    table = torch.full((len(code) ** 2,), float(seen[known].mean()), dtype=torch.float64)
+    table = table.scatter_reduce(0, cells(split.train)[known], seen[known], "mean", include_self=False)
+    return table[cells(split.test)]

@@ -1,0 +1,574 @@
+"""From activity patterns to dissimilarities, `(..., n_conditions, n_channels) -> (..., n_pairs)`: batched, differentiable.
+
+Names, pair order and scaling are those of rsatoolbox 0.3.2 (`rsatoolbox.rdm.calc_rdm`). A dissimilarity is any callable that
+
+- takes one tensor of patterns, conditions next to last and channels last, and returns one value a pair of conditions;
+- orders the pairs as the row-major upper triangle: (0, 1), (0, 2), ..., (1, 2), ...;
+- is equivariant to the order of the conditions, and treats leading dimensions as independent;
+- keeps device and dtype (half precision is computed and returned in float32), also under autocast;
+- has finite gradients, also with duplicate or constant patterns.
+
+`brainrdl.testing.check_dissimilarity` runs this list. Parameters live in frozen dataclasses with `__call__`.
+
+All but correlation and cosine are ``scale * sum_channels (x_i - x_j) (y_i - y_j)`` for some `y`: one Gram matrix forward,
+and one product with the Laplacian of the pair gradients backward. Patterns are centred first, which changes no difference
+and keeps float32 exact when they share a large offset. Correlation and cosine can be differentiated only once.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Protocol
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from brainrdl._checks import check_finite, check_ndim, check_option, refuse
+
+_ROUNDING = 4.0  # a spread over channels below this many rounding errors of the mean is no pattern
+_ASYMMETRY = 1e-4  # of the largest entry: what inverting a covariance in float32 leaves
+
+
+class Dissimilarity(Protocol):
+    """Patterns to pairs; the contract stands in the module's docstring."""
+
+    def __call__(self, x: Float[Tensor, "*batch n_conditions n_channels"], /) -> Float[Tensor, "*batch n_pairs"]:
+        """Return one dissimilarity for each pair of conditions."""
+
+
+def pair_indices(n: int, device: torch.device | str | None = None) -> Int[Tensor, "2 n_pairs"]:
+    """Return the row and column of each pair, as ``torch.triu_indices(n, n, 1)``; cached, so do not write to it.
+
+    Parameters
+    ----------
+    n : int
+        Number of conditions, at least 2.
+    device : torch.device or str, optional
+        Where the indices live (default: CPU).
+
+    Returns
+    -------
+    Tensor (2, n_pairs), int64
+
+    Raises
+    ------
+    BrainrdlError
+        If there are fewer than 2 conditions.
+
+    Examples
+    --------
+    >>> pair_indices(3)
+    tensor([[0, 0, 1],
+            [1, 2, 2]])
+    """
+    _check_n_conditions(n)
+    return _pair_indices(n, torch.device(device or "cpu"))
+
+
+def n_conditions_of(n_pairs: int) -> int:
+    """Return the number of conditions that make `n_pairs` pairs.
+
+    Raises
+    ------
+    BrainrdlError
+        If `n_pairs` is not ``n (n - 1) / 2`` for a whole `n` of at least 2.
+
+    Examples
+    --------
+    >>> n_conditions_of(6)
+    4
+    """
+    n = (1 + math.isqrt(1 + 8 * max(n_pairs, 0))) // 2
+    if n_pairs < 1 or n * (n - 1) // 2 != n_pairs:
+        refuse(f"n_pairs must be n (n - 1) / 2 for n conditions (1, 3, 6, 10, ...), got {n_pairs}; pass a condensed RDM")
+    return n
+
+
+def to_square(pairs: Float[Tensor, "*batch n_pairs"]) -> Float[Tensor, "*batch n_conditions n_conditions"]:
+    """Unfold condensed pairs into symmetric matrices with a zero diagonal; differentiable.
+
+    Raises
+    ------
+    BrainrdlError
+        If the last dimension is not a number of pairs.
+
+    Examples
+    --------
+    >>> to_square(torch.tensor([1.0, 2.0, 3.0]))
+    tensor([[0., 1., 2.],
+            [1., 0., 3.],
+            [2., 3., 0.]])
+    """
+    check_ndim(pairs, 1, "pairs", "(..., n_pairs)")
+    n = n_conditions_of(pairs.shape[-1])
+    padded = torch.nn.functional.pad(pairs, (0, 1))  # the diagonal reads this zero
+    return padded.index_select(-1, _square_index(n, pairs.device)).view(*pairs.shape[:-1], n, n)
+
+
+def _to_pairs(square: Tensor) -> Tensor:
+    n = square.shape[-1]
+    return square.flatten(-2).index_select(-1, _flat_index(n, square.device))
+
+
+# The caches are filled outside inference mode: an index born there could never be saved for a backward pass.
+@lru_cache(maxsize=8)
+@torch.inference_mode(False)
+def _pair_indices(n: int, device: torch.device) -> Tensor:
+    return torch.triu_indices(n, n, 1, device=device)
+
+
+@lru_cache(maxsize=8)
+@torch.inference_mode(False)
+def _flat_index(n: int, device: torch.device) -> Tensor:
+    row, column = _pair_indices(n, device)
+    return (row * n + column).int()
+
+
+@lru_cache(maxsize=8)
+@torch.inference_mode(False)
+def _square_index(n: int, device: torch.device) -> Tensor:
+    row, column = _pair_indices(n, device)
+    index = torch.full((n, n), row.numel(), dtype=torch.int32, device=device)
+    index[row, column] = index[column, row] = torch.arange(row.numel(), dtype=torch.int32, device=device)
+    return index.flatten()
+
+
+def _outside_autocast(x: Tensor) -> AbstractContextManager[Any]:
+    kind = x.device.type
+    return torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext()
+
+
+def _matmul(a: Tensor, b: Tensor) -> Tensor:
+    with _outside_autocast(a):  # the only operation here that autocast would lower, forward and backward
+        return torch.matmul(a, b)
+
+
+def _centred(x: Tensor) -> Tensor:
+    return x - x.mean(-2, keepdim=True).detach()  # no difference depends on the mean, so neither does a gradient
+
+
+class _PairProducts(torch.autograd.Function):
+    """``scale * sum_channels (x_i - x_j) (y_i - y_j)``; `y` None stands for `x`."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, y: Tensor | None, scale: float) -> Tensor:
+        ctx.save_for_backward(x, y)
+        ctx.scale = scale
+        gram = _matmul(x, (x if y is None else y).mT)
+        own = gram.diagonal(dim1=-2, dim2=-1)
+        both = own.unsqueeze(-1) + own.unsqueeze(-2)
+        if y is None:
+            return _to_pairs(both.sub_(gram, alpha=2)).mul_(scale).clamp_min_(0)  # rounding only: a sum of squares
+        return _to_pairs(both.sub_(gram).sub_(gram.mT)).mul_(scale)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        x, y = ctx.saved_tensors
+        square = to_square(gradient * (2 * ctx.scale if y is None else ctx.scale))
+        laplacian = square.sum(-1).diag_embed() - square
+        needs_x, needs_y, _ = ctx.needs_input_grad
+        return (
+            _matmul(laplacian, x if y is None else y) if needs_x else None,
+            _matmul(laplacian, x) if needs_y else None,
+            None,
+        )
+
+
+class _CosineDistances(torch.autograd.Function):
+    """``1 - cos(x_i, x_j)``; a pattern whose squared norm is below `floor` has cosine 0 with all, and no gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, floor: Tensor | float) -> Tensor:
+        gram = _matmul(x, x.mT)
+        squares = gram.diagonal(dim1=-2, dim2=-1)
+        inverse = squares.rsqrt().masked_fill_(squares <= floor, 0)
+        cosines = gram.mul_(inverse.unsqueeze(-1)).mul_(inverse.unsqueeze(-2))
+        ctx.save_for_backward(x, inverse, cosines)
+        return _to_pairs(cosines).neg_().add_(1).clamp_min_(0)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        x, inverse, cosines = ctx.saved_tensors
+        square = to_square(gradient)
+        radial = (square * cosines).sum(-1).diag_embed()  # a change of length changes no angle
+        weights = (radial - square).mul_(inverse.unsqueeze(-1)).mul_(inverse.unsqueeze(-2))
+        return _matmul(weights, x), None
+
+
+def _pair_products(x: Tensor, y: Tensor | None, scale: float) -> Tensor:
+    pairs: Tensor = _PairProducts.apply(x, y, scale)
+    return pairs
+
+
+def _cosine_distances(x: Tensor, floor: Tensor | float) -> Tensor:
+    pairs: Tensor = _CosineDistances.apply(x, floor)
+    return pairs
+
+
+def euclidean(x: Float[Tensor, "*batch n_conditions n_channels"]) -> Float[Tensor, "*batch n_pairs"]:
+    """Return the squared Euclidean distance divided by the number of channels, in [0, inf).
+
+    Squared and divided, as in rsatoolbox; take neither root nor sum to compare with it.
+
+    Parameters
+    ----------
+    x : Tensor (..., n_conditions, n_channels)
+        Patterns, any unit.
+
+    Returns
+    -------
+    Tensor (..., n_pairs)
+        Squared unit of `x`.
+
+    Raises
+    ------
+    BrainrdlError
+        If `x` is no tensor, or has fewer than 2 dimensions, 2 conditions or 1 channel.
+
+    Examples
+    --------
+    >>> euclidean(torch.tensor([[0.0, 0.0], [3.0, 4.0], [0.0, 0.0]]))
+    tensor([12.5000,  0.0000, 12.5000])
+    """
+    return _pair_products(_centred(_patterns(x)), None, 1 / x.shape[-1])
+
+
+def correlation(x: Float[Tensor, "*batch n_conditions n_channels"]) -> Float[Tensor, "*batch n_pairs"]:
+    """Return one minus the Pearson correlation across channels, in [0, 2].
+
+    A constant pattern has no correlation: its distance to every other is 1 and its gradient 0 (rsatoolbox: NaN);
+    `count_constant` counts such patterns.
+
+    Parameters
+    ----------
+    x : Tensor (..., n_conditions, n_channels)
+        Patterns, any unit.
+
+    Returns
+    -------
+    Tensor (..., n_pairs)
+
+    Raises
+    ------
+    BrainrdlError
+        If `x` is no tensor, or has fewer than 2 dimensions, 2 conditions or 1 channel.
+
+    Examples
+    --------
+    >>> correlation(torch.tensor([[1.0, 0.0, 1.0, 0.0], [5.0, 1.0, 5.0, 1.0], [0.0, 1.0, 0.0, 1.0]]))
+    tensor([0., 2., 2.])
+    """
+    return _cosine_distances(*_channel_centred(_patterns(x)))
+
+
+def cosine(x: Float[Tensor, "*batch n_conditions n_channels"]) -> Float[Tensor, "*batch n_pairs"]:
+    """Return one minus the cosine of the angle between patterns, in [0, 2]; not centred, so an offset matters.
+
+    A pattern of zeros has no angle: its distance to every other is 1 and its gradient 0.
+
+    Parameters
+    ----------
+    x : Tensor (..., n_conditions, n_channels)
+        Patterns, any unit.
+
+    Returns
+    -------
+    Tensor (..., n_pairs)
+
+    Raises
+    ------
+    BrainrdlError
+        If `x` is no tensor, or has fewer than 2 dimensions, 2 conditions or 1 channel.
+
+    Examples
+    --------
+    >>> cosine(torch.tensor([[1.0, 0.0], [0.0, 2.0], [-3.0, 0.0]]))
+    tensor([1., 2., 1.])
+    """
+    x = _patterns(x)
+    return _cosine_distances(x, torch.finfo(x.dtype).tiny)
+
+
+def mahalanobis(
+    x: Float[Tensor, "*batch n_conditions n_channels"], noise_precision: Float[Tensor, "n_channels n_channels"]
+) -> Float[Tensor, "*batch n_pairs"]:
+    """Return the squared Mahalanobis distance divided by the number of channels, in [0, inf).
+
+    The same as `Mahalanobis(noise_precision)(x)`, which checks the precision only once.
+
+    Parameters
+    ----------
+    x : Tensor (..., n_conditions, n_channels)
+        Patterns, any unit.
+    noise_precision : Tensor (n_channels, n_channels)
+        Inverse noise covariance, symmetric, inverse squared unit of `x`; not checked to be positive definite.
+
+    Returns
+    -------
+    Tensor (..., n_pairs)
+        No unit.
+
+    Raises
+    ------
+    BrainrdlError
+        If `euclidean` would refuse `x`, or the precision is not finite, square, symmetric and as wide as `x`.
+
+    Examples
+    --------
+    >>> mahalanobis(torch.tensor([[0.0, 0.0], [3.0, 4.0]]), torch.tensor([[2.0, 0.0], [0.0, 1.0]]))
+    tensor([17.])
+    """
+    return Mahalanobis(noise_precision)(x)
+
+
+def crossnobis(
+    x: Float[Tensor, "*batch n_runs n_conditions n_channels"],
+    noise_precision: Float[Tensor, "n_channels n_channels"] | None = None,
+) -> Float[Tensor, "*batch n_pairs"]:
+    """Return the cross-validated squared Mahalanobis distance divided by the number of channels, in (-inf, inf).
+
+    Each run's differences are multiplied with those of the mean of all other runs, and averaged over runs. Unbiased,
+    hence negative now and then: do not clamp it or take its root.
+
+    Parameters
+    ----------
+    x : Tensor (..., n_runs, n_conditions, n_channels)
+        Patterns of at least 2 independent runs, any unit.
+    noise_precision : Tensor (n_channels, n_channels), optional
+        Inverse noise covariance, symmetric (default: identity).
+
+    Returns
+    -------
+    Tensor (..., n_pairs)
+        No unit with a precision, else the squared unit of `x`.
+
+    Raises
+    ------
+    BrainrdlError
+        If `x` has fewer than 3 dimensions, 2 runs or 2 conditions, or `mahalanobis` would refuse the precision.
+
+    References
+    ----------
+    Walther et al. (2016), NeuroImage 137:188-200, doi 10.1016/j.neuroimage.2015.12.012.
+
+    Examples
+    --------
+    >>> crossnobis(torch.tensor([[[0.0, 0.0], [2.0, 1.0]], [[0.0, 0.0], [1.0, -4.0]]]))
+    tensor([-1.])
+    """
+    return Crossnobis(noise_precision)(x)
+
+
+def poisson(
+    x: Float[Tensor, "*batch n_conditions n_channels"], prior_lambda: float = 1.0, prior_weight: float = 0.1
+) -> Float[Tensor, "*batch n_pairs"]:
+    """Return the symmetrised Kullback-Leibler divergence between Poisson rates over channels, in [0, inf).
+
+    Parameters
+    ----------
+    x : Tensor (..., n_conditions, n_channels)
+        Spike counts or rates, not negative.
+    prior_lambda : float
+        Rate of the Gamma prior that the rates are drawn towards.
+    prior_weight : float
+        Weight of that prior, in observations.
+
+    Returns
+    -------
+    Tensor (..., n_pairs)
+
+    Raises
+    ------
+    BrainrdlError
+        If `euclidean` would refuse `x`, it has negative values (or zeros without a prior), or the prior is negative.
+
+    Examples
+    --------
+    >>> poisson(torch.tensor([[1.0, 1.0], [1.0, 1.0], [1.0, 12.0]]))
+    tensor([ 0.0000, 11.9895, 11.9895])
+    """
+    return Poisson(prior_lambda, prior_weight)(x)
+
+
+@dataclass(frozen=True, eq=False)
+class Mahalanobis:
+    """`mahalanobis` with its noise precision, checked once; see there.
+
+    Raises
+    ------
+    BrainrdlError
+        If the precision is not a finite, square, symmetric tensor.
+    """
+
+    noise_precision: Float[Tensor, "n_channels n_channels"]
+
+    def __post_init__(self) -> None:
+        _check_precision(self.noise_precision)
+
+    def __call__(self, x: Float[Tensor, "*batch n_conditions n_channels"], /) -> Float[Tensor, "*batch n_pairs"]:
+        """Return the squared Mahalanobis distance divided by the number of channels."""
+        x = _centred(_patterns(x))
+        return _pair_products(x, _whitened(x, self.noise_precision), 1 / x.shape[-1])
+
+
+@dataclass(frozen=True, eq=False)
+class Crossnobis:
+    """`crossnobis` with its noise precision, checked once; see there.
+
+    Raises
+    ------
+    BrainrdlError
+        If the precision is not a finite, square, symmetric tensor.
+    """
+
+    noise_precision: Float[Tensor, "n_channels n_channels"] | None = None
+
+    def __post_init__(self) -> None:
+        if self.noise_precision is not None:
+            _check_precision(self.noise_precision)
+
+    def __call__(self, x: Float[Tensor, "*batch n_runs n_conditions n_channels"], /) -> Float[Tensor, "*batch n_pairs"]:
+        """Return the cross-validated squared Mahalanobis distance divided by the number of channels."""
+        x = _centred(_patterns(x, "(..., n_runs, n_conditions, n_channels)", 3))
+        n_runs, _, n_channels = x.shape[-3:]
+        if n_runs < 2:
+            refuse(f"crossnobis needs at least 2 runs, got shape {tuple(x.shape)}; use mahalanobis for one run")
+        others = (x.sum(-3, keepdim=True) - x) / (n_runs - 1)
+        if self.noise_precision is not None:
+            others = _whitened(others, self.noise_precision)
+        # Runs side by side as channels: the sum over folds is then the sum inside one Gram matrix.
+        return _pair_products(_side_by_side(x), _side_by_side(others), 1 / (n_runs * n_channels))
+
+
+@dataclass(frozen=True)
+class Poisson:
+    """`poisson` with its prior; see there.
+
+    Raises
+    ------
+    BrainrdlError
+        If the prior's rate or weight is negative.
+    """
+
+    prior_lambda: float = 1.0
+    prior_weight: float = 0.1
+
+    def __post_init__(self) -> None:
+        if not (self.prior_lambda >= 0 and self.prior_weight >= 0):
+            refuse(f"poisson prior must not be negative, got lambda {self.prior_lambda}, weight {self.prior_weight}")
+
+    def __call__(self, x: Float[Tensor, "*batch n_conditions n_channels"], /) -> Float[Tensor, "*batch n_pairs"]:
+        """Return the symmetrised Kullback-Leibler divergence between Poisson rates over channels."""
+        x = _patterns(x)
+        prior = self.prior_lambda * self.prior_weight
+        if bool((x < 0).any()):
+            refuse(f"poisson patterns must not be negative, got a value of {x.min().item():g}; pass counts or rates")
+        if prior == 0 and bool((x == 0).any()):
+            refuse("poisson patterns hold zeros, which need a prior; set prior_lambda and prior_weight above 0")
+        rates = (x + prior) / (1 + self.prior_weight)
+        return _pair_products(_centred(rates), _centred(rates.log()), 1 / x.shape[-1])
+
+
+DISSIMILARITIES: dict[str, Callable[..., Tensor]] = {
+    "euclidean": euclidean,
+    "correlation": correlation,
+    "cosine": cosine,
+    "mahalanobis": mahalanobis,
+    "crossnobis": crossnobis,
+    "poisson": poisson,
+}
+
+
+def resolve(dissimilarity: str | Dissimilarity) -> Dissimilarity:
+    """Return the dissimilarity of that name, or the callable itself.
+
+    Raises
+    ------
+    BrainrdlError
+        If the name is not known, the name alone is not enough ("mahalanobis"), or it is neither name nor callable.
+
+    Examples
+    --------
+    >>> resolve("correlation") is correlation
+    True
+    """
+    given: object = dissimilarity
+    if not callable(given) and not isinstance(given, str):
+        refuse(f"dissimilarity must be a name or a callable, got {given!r}")
+    if not isinstance(dissimilarity, str):
+        return dissimilarity
+    if check_option(dissimilarity, DISSIMILARITIES, "dissimilarity") == "mahalanobis":
+        refuse("dissimilarity 'mahalanobis' needs a noise precision; pass Mahalanobis(noise_precision), not the name")
+    return DISSIMILARITIES[dissimilarity]
+
+
+def count_constant(x: Float[Tensor, "*batch n_conditions n_channels"]) -> Int[Tensor, "*batch"]:
+    """Return the number of constant patterns, those that `correlation` puts at distance 1: whole, in [0, n_conditions].
+
+    Constant up to rounding: spread over channels of no more than 4 rounding errors of the mean.
+
+    Raises
+    ------
+    BrainrdlError
+        If `x` is no tensor, or has fewer than 2 dimensions, 2 conditions or 1 channel.
+
+    Examples
+    --------
+    >>> count_constant(torch.tensor([[0.1, 0.1, 0.1], [1.0, 2.0, 3.0]]))
+    tensor(1)
+    """
+    centred, floor = _channel_centred(_patterns(x).detach())
+    return (centred.square().sum(-1) <= floor).sum(-1)
+
+
+def _patterns(x: object, expected: str = "(..., n_conditions, n_channels)", at_least: int = 2) -> Tensor:
+    if not isinstance(x, Tensor):
+        refuse(f"patterns must be a torch tensor of shape {expected}, got {type(x).__name__}; use torch.as_tensor")
+    check_ndim(x, at_least, "patterns", expected)
+    _check_n_conditions(x.shape[-2])
+    if x.shape[-1] < 1:
+        refuse(f"patterns must have at least 1 channel, got shape {tuple(x.shape)}")
+    return x if x.dtype in (torch.float32, torch.float64) else x.float()
+
+
+def _channel_centred(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Subtract each pattern's mean; also return the squared norm up to which the rest is rounding of that mean.
+
+    The mean is detached: the gradient of a cosine between centred patterns sums to zero over channels already.
+    """
+    mean = x.detach().mean(-1, keepdim=True)
+    limits = torch.finfo(x.dtype)
+    floor = mean.squeeze(-1).mul(_ROUNDING * limits.eps * x.shape[-1] ** 0.5).square_().clamp_min_(limits.tiny)
+    return x - mean, floor
+
+
+def _whitened(x: Tensor, noise_precision: Tensor) -> Tensor:
+    if noise_precision.shape[-1] != x.shape[-1]:
+        refuse(f"noise precision has shape {tuple(noise_precision.shape)}, but patterns have {x.shape[-1]} channels")
+    return _matmul(x, noise_precision.to(x))
+
+
+def _side_by_side(x: Tensor) -> Tensor:
+    return x.transpose(-3, -2).flatten(-2)
+
+
+def _check_n_conditions(n: int) -> None:
+    if n < 2:
+        refuse(f"an RDM needs at least 2 conditions, got {n}")
+
+
+def _check_precision(precision: object) -> None:
+    shape = tuple(precision.shape) if isinstance(precision, Tensor) else ()
+    if not isinstance(precision, Tensor) or len(shape) != 2 or shape[0] != shape[1]:
+        refuse(f"noise precision must be a tensor (n_channels, n_channels), got {type(precision).__name__} {shape}")
+    check_finite(precision, "the noise precision")
+    asymmetry = (precision - precision.mT).abs().max().item()
+    if asymmetry > _ASYMMETRY * precision.abs().max().item():
+        refuse(f"noise precision must be symmetric, but entries differ by up to {asymmetry:g}; pass (p + p.T) / 2")

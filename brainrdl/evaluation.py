@@ -1,0 +1,346 @@
+"""How close a student came, on conditions it never saw: `Evaluation`, `evaluate`, and `compare` for any two RDM files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+import torch
+
+from brainrdl import dissimilarity as _dissimilarity
+from brainrdl import rdms as _rdms
+from brainrdl import similarity as _similarity
+from brainrdl._checks import check_option, refuse
+from brainrdl.loss import match_layers
+from brainrdl.result import describe, read_json, read_rdms, write_csv, write_json, write_rdms
+from brainrdl.sampling import MIN_CONDITIONS
+from brainrdl.scoring import HeldOut, TeacherRDMs, score
+from brainrdl.stimuli import Stimuli
+from brainrdl.student import Student
+from brainrdl.teachers import RDMTeacher, Teacher
+
+if TYPE_CHECKING:
+    from rsatoolbox.rdm import RDMs
+
+COMPARATORS = ("spearman", "corr")
+_WORDS = ("student", "role", "base", "layer", "target", "comparator", "against", "subject")
+_TABLES = ("scores", "summary", "histories")
+_RDM_FILES = ("teacher", "students")
+
+
+@dataclass
+class Evaluation:
+    """Held-out scores of students, controls and models, with all that is needed to plot and report them.
+
+    Attributes
+    ----------
+    scores : pandas.DataFrame
+        One row per student x layer x target x comparator x against ("mean" or "subjects") x subject x seed x fold: score,
+        ceiling_lower, ceiling_upper, n_conditions, n_pairs.
+    summary : pandas.DataFrame
+        One row per student x layer x target x comparator x against: score, 95 % interval (low, high), ceilings, share of the lower
+        ceiling, gain over the unfitted student with its interval.
+    teacher : rsatoolbox.rdm.RDMs
+        Mean RDM of each target; rdm descriptor "target".
+    students : rsatoolbox.rdm.RDMs
+        Held-out RDMs, NaN where a pair was not held out together; rdm descriptors student, role, layer, target, seed, left_out.
+    histories : pandas.DataFrame
+        Training histories; columns student, seed, fold beside those of `FitResult.history`.
+    labels : mapping of name to category, optional
+    settings : dict
+
+    Examples
+    --------
+    >>> from brainrdl.evaluation import Evaluation
+    >>> Evaluation.load("no/such/run")
+    Traceback (most recent call last):
+    brainrdl._checks.BrainrdlError: cannot read 'no/such/run/evaluation.json': No such file or directory
+    """
+
+    scores: pd.DataFrame
+    summary: pd.DataFrame
+    teacher: RDMs
+    students: RDMs
+    histories: pd.DataFrame = field(default_factory=pd.DataFrame)
+    labels: Mapping[str, str] | None = None
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    def save(self, folder: Path | str) -> Path:
+        """Write tables as CSV, RDMs as rsatoolbox HDF5, settings as JSON; return the folder."""
+        folder = Path(folder)
+        for name in _TABLES:
+            write_csv(folder / f"{name}.csv", getattr(self, name))
+        for name in _RDM_FILES:
+            write_rdms(folder / f"{name}.h5", getattr(self, name))
+        write_json(folder / "evaluation.json", {"labels": self.labels, "settings": describe(self.settings)})
+        return folder
+
+    @classmethod
+    def load(cls, folder: Path | str) -> Evaluation:
+        """Read what `save` wrote.
+
+        Raises
+        ------
+        BrainrdlError
+            If a file is missing or damaged.
+        """
+        folder = Path(folder)
+        facts = read_json(folder / "evaluation.json")
+        return cls(
+            **{name: _read_table(folder / f"{name}.csv") for name in _TABLES},
+            **{name: read_rdms(folder / f"{name}.h5") for name in _RDM_FILES},
+            **facts,
+        )
+
+
+def _read_table(path: Path) -> pd.DataFrame:
+    try:
+        table = pd.read_csv(path, dtype=dict.fromkeys(_WORDS, str))
+    except pd.errors.EmptyDataError:
+        return pd.DataFrame()
+    except (OSError, ValueError) as error:
+        refuse(f"cannot read {str(path)!r}: {error}")
+    words = [column for column in _WORDS if column in table]
+    return table.fillna(dict.fromkeys(words, ""))
+
+
+def evaluate(
+    student: Student,
+    teacher: Teacher,
+    stimuli: Stimuli,
+    names: Sequence[str] | None = None,
+    *,
+    comparators: Sequence[str] = COMPARATORS,
+    dissimilarity: str | _dissimilarity.Dissimilarity = "correlation",
+    models: Mapping[str, RDMs] | None = None,
+    n_bootstrap: int = 1000,
+    seed: int = 0,
+) -> Evaluation:
+    """Score a student on conditions it was not fitted to.
+
+    Parameters
+    ----------
+    student : Student
+        Fitted; its ``match`` says which layer goes with which target.
+    teacher : Teacher
+        What it should resemble.
+    stimuli : Stimuli
+        Images of the conditions, and their categories if known: then a category model stands beside the student.
+    names : sequence of str, optional
+        The held-out conditions, at least 4; all stimuli by default. That they were held out is for the caller to see to: `fit`
+        takes the same list as `held_out` and checks it.
+    comparators : sequence of str
+        Names of `brainrdl.similarity.SIMILARITIES`.
+    dissimilarity : str or callable
+        How the student's patterns become an RDM.
+    models : mapping of name to RDMs, optional
+        Model RDMs to score on the same pairs, one RDM each.
+    n_bootstrap : int
+        Resamples of stimuli and subjects behind the 95 % intervals.
+    seed : int
+        Seed of the resampling.
+
+    Returns
+    -------
+    Evaluation
+
+    Raises
+    ------
+    BrainrdlError
+        For unknown names or comparators, or fewer than 4 conditions.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from brainrdl import RDMTeacher, Stimuli, Student, rdms
+    >>> names = list("abcdef")
+    >>> teacher = RDMTeacher(rdms.from_array(torch.rand(3, 15).numpy(), names))
+    >>> student = Student(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 8)), ["1"])
+    >>> result = evaluate(student, teacher, Stimuli.from_arrays(torch.rand(6, 1, 4, 4), names), n_bootstrap=10)
+    >>> sorted(result.summary.against.unique())
+    ['mean', 'subjects']
+    """
+    names = tuple(stimuli.names if names is None else names)
+    if len(names) < MIN_CONDITIONS:
+        refuse(f"scoring needs at least {MIN_CONDITIONS} conditions, got {len(names)}: {list(names)}")
+    found = student_rdms(student, teacher, stimuli, names, dissimilarity)
+    held_out = [HeldOut("student", "student", "", *key, 0, 0, names, pairs) for key, pairs in found.items()]
+    targets = tuple(dict.fromkeys(target for _, target in found))
+    held_out += model_rdms(models or {}, stimuli.labels, targets, names, seed=0, fold=0)
+    settings = {"held_out": list(names), "comparators": list(comparators), "n_bootstrap": n_bootstrap}
+    truth = teacher_rdms(teacher, stimuli, names, targets)
+    return assemble(held_out, truth, comparators, n_bootstrap, seed, labels=stimuli.select(names).labels, settings=settings)
+
+
+def student_rdms(
+    student: Student,
+    teacher: Teacher,
+    stimuli: Stimuli,
+    names: tuple[str, ...],
+    dissimilarity: str | _dissimilarity.Dissimilarity,
+) -> dict[tuple[str, str], torch.Tensor]:
+    """Pairs of each (layer, target) of a student for `names`, float64 on the CPU."""
+    matched = match_layers(student.layers, teacher.targets, student.match)
+    pairs = _rdms.to_tensor(student.rdms(stimuli, names, dissimilarity), dtype=torch.float64)
+    return {(layer, matched[layer]): row for layer, row in zip(student.layers, pairs, strict=True)}
+
+
+def teacher_rdms(
+    teacher: Teacher, stimuli: Stimuli, names: Sequence[str], targets: Sequence[str]
+) -> dict[str, TeacherRDMs]:
+    """Every subject's RDM of each target for `names`; a teacher without subjects counts as one."""
+    names = tuple(names)
+    if isinstance(teacher, RDMTeacher):
+        held = {target: teacher.select(names).subject_rdms(target) for target in targets}
+        return {
+            target: TeacherRDMs(target, names, tuple(rdms.rdm_descriptors["subject"]), _rdms.to_tensor(rdms, names))
+            for target, rdms in held.items()
+        }
+    answer = teacher.rdms(stimuli.batch(names))
+    return {
+        target: TeacherRDMs(target, names, tuple(str(s) for s in range(len(answer[target]))), answer[target].cpu())
+        for target in targets
+    }
+
+
+def model_rdms(
+    models: Mapping[str, RDMs],
+    labels: Mapping[str, str] | None,
+    targets: Sequence[str],
+    names: tuple[str, ...],
+    *,
+    seed: int,
+    fold: int,
+) -> list[HeldOut]:
+    """Rows of the category model (if categories are known) and of given model RDMs, for each target."""
+    rows = {name: ("model", _one_rdm(name, rdms, names)) for name, rdms in models.items()}
+    if labels and len({labels[name] for name in names}) > 1:
+        rows = {"category": ("category", different_category(names, labels))} | rows
+    return [
+        HeldOut(name, role, "", "", target, seed, fold, names, pairs)
+        for name, (role, pairs) in rows.items()
+        for target in targets
+    ]
+
+
+def _one_rdm(name: str, rdms: RDMs, names: tuple[str, ...]) -> torch.Tensor:
+    if rdms.n_rdm != 1:
+        refuse(f"model {name!r} should be one RDM, got {rdms.n_rdm}")
+    return _rdms.to_tensor(rdms, names, dtype=torch.float64)[0]
+
+
+def different_category(names: Sequence[str], labels: Mapping[str, str]) -> torch.Tensor:
+    """Category model of an RDM: 0 for a pair of one category, 1 for a pair of two; float64.
+
+    Examples
+    --------
+    >>> different_category(["cat", "dog", "car"], {"cat": "animal", "dog": "animal", "car": "thing"}).tolist()
+    [0.0, 1.0, 1.0]
+    """
+    i, j = _dissimilarity.pair_indices(len(names)).tolist()
+    return torch.tensor([float(labels[names[a]] != labels[names[b]]) for a, b in zip(i, j, strict=True)], dtype=torch.float64)
+
+
+def assemble(
+    held_out: Sequence[HeldOut],
+    truth: Mapping[str, TeacherRDMs],
+    comparators: Sequence[str],
+    n_bootstrap: int,
+    seed: int,
+    **parts: Any,
+) -> Evaluation:
+    """Score held-out RDMs and gather them, by name, into an `Evaluation`."""
+    scores, summary = score(held_out, truth, comparators, n_bootstrap=n_bootstrap, seed=seed)
+    names = next(iter(truth.values())).names
+    means = torch.stack([teacher.pairs.double().nanmean(0) for teacher in truth.values()])
+    teacher = _rdms.from_tensor(means, names, descriptors={"target": list(truth)})
+    return Evaluation(scores, summary, teacher, _gathered(held_out, names), **parts)
+
+
+_SAME_RDM = ("student", "role", "base", "layer", "target", "seed", "left_out")
+
+
+def _gathered(held_out: Sequence[HeldOut], names: tuple[str, ...]) -> RDMs:
+    """One RDM a (student, layer, target, seed): its folds' pairs, NaN between folds."""
+    position = {name: i for i, name in enumerate(names)}
+    squares: dict[tuple[Any, ...], torch.Tensor] = {}
+    for one in held_out:
+        key = tuple(getattr(one, what) for what in _SAME_RDM)
+        square = squares.setdefault(key, torch.full((len(names),) * 2, torch.nan, dtype=torch.float64))
+        rows = torch.tensor([position[name] for name in one.names])
+        square[rows[:, None], rows] = _dissimilarity.to_square(one.pairs.double().cpu())
+    i, j = _dissimilarity.pair_indices(len(names))
+    pairs = torch.stack([square[i, j] for square in squares.values()])
+    described = {what: [key[k] for key in squares] for k, what in enumerate(_SAME_RDM)}
+    return _rdms.from_tensor(pairs, names, descriptors=described)
+
+
+def compare(
+    a: RDMs, b: RDMs, comparators: Sequence[str] = COMPARATORS, *, by: str = "stimulus", common: bool = False
+) -> pd.DataFrame:
+    """Compare every RDM of `a` with every RDM of `b`, their conditions paired by name.
+
+    Parameters
+    ----------
+    a, b : rsatoolbox.rdm.RDMs
+        Of the same conditions, in any order.
+    comparators : sequence of str
+        Names of `brainrdl.similarity.SIMILARITIES`.
+    by : str
+        Pattern descriptor that names the conditions.
+    common : bool
+        Compare on the conditions that both have, instead of refusing when they differ.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns a, b (names of the RDMs), comparator, similarity, n_pairs (pairs known in both).
+
+    Raises
+    ------
+    BrainrdlError
+        If the conditions differ or a comparator is unknown.
+
+    Examples
+    --------
+    >>> from brainrdl import compare, rdms
+    >>> a = rdms.from_array([0.1, 0.9, 0.8], ["cat", "dog", "car"])
+    >>> b = rdms.from_array([0.9, 0.8, 0.1], ["car", "cat", "dog"])  # the same RDM in another order
+    >>> compare(a, b, ["corr"]).similarity.round(6).tolist()
+    [1.0]
+    """
+    for comparator in comparators:
+        check_option(comparator, _similarity.SIMILARITIES, "comparator")
+    a, b = _rdms.align(a, b, by, common=common)
+    rows_a, rows_b = (_rdms.to_tensor(rdms, by=by, dtype=torch.float64) for rdms in (a, b))
+    return pd.DataFrame(
+        {
+            "a": name_a,
+            "b": name_b,
+            "comparator": comparator,
+            "similarity": float(_similarity.SIMILARITIES[comparator](row_a, row_b)),
+            "n_pairs": int((~(row_a + row_b).isnan()).sum()),
+        }
+        for name_a, row_a in zip(rdm_labels(a), rows_a, strict=True)
+        for name_b, row_b in zip(rdm_labels(b), rows_b, strict=True)
+        for comparator in comparators
+    )
+
+
+def rdm_labels(rdms: RDMs) -> list[str]:
+    """Short name of each RDM: its descriptors' values joined, or its number.
+
+    Examples
+    --------
+    >>> from brainrdl import rdms
+    >>> rdm_labels(rdms.from_array([[1, 2, 3], [3, 2, 1]], list("abc"), descriptors={"subject": ["s1", "s2"]}))
+    ['s1', 's2']
+    """
+    described = {key: values for key, values in rdms.rdm_descriptors.items() if key != "index"}
+    if "name" in described:
+        described = {"name": described["name"]}
+    rows = zip(*described.values(), strict=True) if described else ((str(k),) for k in range(rdms.n_rdm))
+    return [" ".join(str(value) for value in row if str(value)) for row in rows]

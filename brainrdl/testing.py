@@ -1,0 +1,219 @@
+"""Conformance checks for anyone's plug-in: each runs one protocol's list and raises `BrainrdlError` with what failed.
+
+A check returns nothing when all is well, so a plug-in's test is one line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from brainrdl._checks import refuse
+from brainrdl.dissimilarity import Dissimilarity, to_square
+
+
+def check_dissimilarity(
+    function: Dissimilarity, shape: Sequence[int] = (6, 20), device: torch.device | str = "cpu", seed: int = 0
+) -> None:
+    """Check a dissimilarity against the contract of `brainrdl.dissimilarity`.
+
+    One value a pair, in row-major order; equivariant to the order of the conditions; leading dimensions independent;
+    duplicate patterns at 0; finite gradients, also with duplicate and constant patterns; dtype and device kept.
+
+    Parameters
+    ----------
+    function : callable (..., n_conditions, n_channels) -> (..., n_pairs)
+        The dissimilarity.
+    shape : sequence of int
+        Shape of the patterns to try, at least 4 conditions; ``(n_runs, n_conditions, n_channels)`` for a crossnobis.
+    device : torch.device or str
+        Where to try it.
+    seed : int
+        Of the random patterns, which are all positive.
+
+    Raises
+    ------
+    BrainrdlError
+        If `function` breaks the contract; the message says which point and how.
+
+    Examples
+    --------
+    >>> from brainrdl.dissimilarity import correlation
+    >>> check_dissimilarity(correlation)
+    >>> check_dissimilarity(lambda x: 1 - correlation(x))
+    Traceback (most recent call last):
+    brainrdl._checks.BrainrdlError: dissimilarity '<lambda>' does not put duplicate patterns at 0: got 1
+    """
+    generator = torch.Generator().manual_seed(seed)
+    x = (torch.rand(tuple(shape), generator=generator, dtype=torch.float64) + 0.1).to(device)
+    n = x.shape[-2]
+    if n < 4:
+        refuse(f"check_dissimilarity needs at least 4 conditions to tell pair orders apart, got shape {tuple(shape)}")
+    name = getattr(function, "__name__", type(function).__name__)
+    _check_shape(function, name, x)
+    _check_order(function, name, x, torch.randperm(n, generator=generator).to(device))
+    _check_batch(function, name, x)
+    _check_duplicates(function, name, x)
+    _check_gradients(function, name, x)
+    _check_dtype_and_device(function, name, x)
+
+
+def _check_shape(function: Callable[[Tensor], Tensor], name: str, x: Tensor) -> None:
+    n, pairs = x.shape[-2], function(x)
+    expected = n * (n - 1) // 2
+    if pairs.shape != (expected,):
+        refuse(f"dissimilarity {name!r} must return shape ({expected},) for {n} conditions, got {tuple(pairs.shape)}")
+
+
+def _check_order(function: Callable[[Tensor], Tensor], name: str, x: Tensor, order: Tensor) -> None:
+    expected = to_square(function(x))[order][:, order]
+    if not torch.allclose(to_square(function(x[..., order, :])), expected, rtol=1e-6, atol=1e-9):
+        refuse(f"dissimilarity {name!r} does not follow the order of the conditions; order pairs as torch.triu_indices")
+
+
+def _check_batch(function: Callable[[Tensor], Tensor], name: str, x: Tensor) -> None:
+    both = function(torch.stack([x, x.flip(-2)]))
+    expected = torch.stack([function(x), function(x.flip(-2))])
+    if both.shape != expected.shape or not torch.allclose(both, expected, rtol=1e-6, atol=1e-9):
+        refuse(
+            f"dissimilarity {name!r} does not treat leading dimensions as independent; reduce over the last two only"
+        )
+
+
+def _check_duplicates(function: Callable[[Tensor], Tensor], name: str, x: Tensor) -> None:
+    pairs = to_square(function(_with_duplicate(x)))
+    if not pairs[0, -1].abs() <= 1e-6 * pairs.abs().max():
+        refuse(f"dissimilarity {name!r} does not put duplicate patterns at 0: got {pairs[0, -1].item():.4g}")
+
+
+def _check_gradients(function: Callable[[Tensor], Tensor], name: str, x: Tensor) -> None:
+    hazards = {"random": x, "duplicate": _with_duplicate(x), "constant": _with_constant(x)}
+    for kind, patterns in hazards.items():
+        leaf = patterns.clone().requires_grad_()
+        pairs = function(leaf)
+        if not pairs.requires_grad:
+            refuse(f"dissimilarity {name!r} cuts the gradient; compute it with differentiable torch operations")
+        (gradient,) = torch.autograd.grad(pairs.square().sum(), leaf)
+        if not (pairs.isfinite().all() and gradient.isfinite().all()):
+            refuse(f"dissimilarity {name!r} gives NaN or Inf, in value or gradient, with {kind} patterns; guard it")
+
+
+def _check_dtype_and_device(function: Callable[[Tensor], Tensor], name: str, x: Tensor) -> None:
+    for given, expected in {
+        torch.float64: torch.float64,
+        torch.float32: torch.float32,
+        torch.bfloat16: torch.float32,
+    }.items():
+        pairs = function(x.to(given))
+        if pairs.dtype != expected or pairs.device != x.device:
+            came = f"{pairs.dtype} on {pairs.device}"
+            refuse(f"dissimilarity {name!r} must return {expected} on {x.device} for {given} patterns, got {came}")
+
+
+def _with_duplicate(x: Tensor) -> Tensor:
+    return torch.cat([x[..., :-1, :], x[..., :1, :]], dim=-2)
+
+
+def _with_constant(x: Tensor) -> Tensor:
+    return torch.cat([x[..., :-1, :], torch.full_like(x[..., :1, :], 0.1)], dim=-2)
+
+
+def check_reader(reader: Reader, path: str | Path, **options: Any) -> None:
+    """Try the contract of `brainrdl.readers` on a reader, with one sound file of its layout.
+
+    Parameters
+    ----------
+    reader : Reader
+        Any object with ``name``, ``layout``, ``sniff`` and ``read``.
+    path : str or Path
+        A sound file that it takes.
+    **options
+        Options that it needs to read this file.
+
+    Raises
+    ------
+    BrainrdlError
+        If a point of the contract does not hold; the message says which, and what came.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from data_adapters.csv_table import READER
+    >>> file = Path(tempfile.mkdtemp()) / "rdm.csv"
+    >>> _ = file.write_text(",cat,dog,car\\ncat,0,1,2\\ndog,1,0,3\\ncar,2,3,0\\n")
+    >>> check_reader(READER, file)
+    """
+    from brainrdl.readers import read
+
+    file = Path(path)
+    _check_reader_members(reader)
+    content = file.read_bytes()
+    _check_sniff(reader, file)
+    first = read(file, reader=reader, **options)
+    if not _same_data(first, read(file, reader=reader, **options)):
+        refuse(f"reader {reader.name!r} gives something else when it reads the same file again")
+    if file.read_bytes() != content:
+        refuse(f"reader {reader.name!r} changed the file it read")
+    _check_refusals(reader, file, options)
+
+
+def _check_reader_members(reader: Reader) -> None:
+    for member in ("name", "layout", "sniff", "read"):
+        if not hasattr(reader, member):
+            refuse(f"{type(reader).__name__} is no reader: it has no {member!r}")
+    for member in ("name", "layout"):
+        value = getattr(reader, member)
+        if not isinstance(value, str) or not value.strip():
+            refuse(f"{member} of reader {type(reader).__name__} must be a text that is not empty, got {value!r}")
+
+
+def _check_sniff(reader: Reader, file: Path) -> None:
+    """Try sniff on its own file, on a strange one, and on cut-off ones, where it may say either but not fail."""
+    if reader.sniff(file) is not True:
+        refuse(f"reader {reader.name!r} does not take {file.name!r}: sniff must give True")
+    with TemporaryDirectory() as folder:
+        strange = Path(folder, "strange.no_such_layout")
+        strange.write_bytes(b"no layout begins like this")
+        if reader.sniff(strange) is not False:
+            refuse(f"reader {reader.name!r} takes a strange file: sniff must give False")
+        content = file.read_bytes()
+        for length in (0, 10, len(content) // 2):
+            damaged = Path(folder, file.name)
+            damaged.write_bytes(content[:length])
+            try:
+                reader.sniff(damaged)
+            except Exception as error:
+                refuse(f"sniff of reader {reader.name!r} fails on a file cut off at {length} bytes: {error!r}")
+
+
+def _check_refusals(reader: Reader, file: Path, options: Mapping[str, Any]) -> None:
+    """Try what must be refused: an unknown option, and an empty file."""
+    from brainrdl.readers import read
+
+    with TemporaryDirectory() as folder:
+        empty = Path(folder, file.name)
+        empty.touch()
+        attempts = [
+            (file, {**options, "no_such_option": 1}, "an option it does not know"),
+            (empty, options, "an empty file"),
+        ]
+        for path, given, what in attempts:
+            try:
+                read(path, reader=reader, **given)
+            except BrainrdlError:
+                continue
+            refuse(f"reader {reader.name!r} takes {what} without an error")
+
+
+def _same_data(a: Any, b: Any) -> bool:
+    """Compare two RDMs or Datasets, values and descriptors, NaN equal to NaN."""
+    import numpy as np
+
+    kinds = ("dissimilarities", "measurements")
+    values = [[getattr(data, kind) for kind in kinds if hasattr(data, kind)] for data in (a, b)]
+    held = [{key: value for key, value in vars(data).items() if key.endswith("descriptors")} for data in (a, b)]
+    equal = all(np.array_equal(one, other, equal_nan=True) for one, other in zip(*values, strict=True))
+    return equal and repr(held[0]) == repr(held[1])

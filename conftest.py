@@ -1,0 +1,53 @@
+"""What every test and doctest stands on: no window, few threads, the same random numbers each time."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import random
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _few_threads() -> None:
+    import torch
+
+    torch.set_num_threads(min(2, torch.get_num_threads()))
+
+
+@pytest.fixture(autouse=True)
+def _same_random_numbers() -> None:
+    import numpy as np
+    import torch
+
+    random.seed(0)
+    np.random.seed(0)
+    torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def _no_figure_stays_open() -> Iterator[None]:
+    yield
+    if "matplotlib.pyplot" in sys.modules:
+        sys.modules["matplotlib.pyplot"].close("all")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave the tests of refusals out of `make shapes`: there jaxtyping refuses a wrong shape before we can."""
+    if not config.getoption("--jaxtyping-packages", default=None):
+        return
+    refusals = [item for item in items if "BrainrdlError" in _source(item)]
+    config.hook.pytest_deselected(items=refusals)
+    items[:] = [item for item in items if item not in refusals]
+
+
+def _source(item: pytest.Item) -> str:
+    if isinstance(item, pytest.Function):
+        return inspect.getsource(item.function)
+    examples = item.dtest.examples if isinstance(item, pytest.DoctestItem) else []
+    return "".join(example.exc_msg or "" for example in examples)
