@@ -20,7 +20,8 @@ def total_of(weights: Tensor) -> Tensor:
 def scaled(x: Tensor, at_least: Tensor | float = 0.0) -> Tensor:
     """Bring x to a largest magnitude of 1, so that squares of MEG's 1e-26 do not vanish; 0 if not above `at_least`."""
     largest = torch.linalg.vector_norm(x.detach(), ord=torch.inf, dim=-1, keepdim=True)
-    return x * ((largest > at_least) / largest.clamp_min(torch.finfo(x.dtype).tiny))
+    factor: Tensor = (largest > at_least) / largest.clamp_min(torch.finfo(x.dtype).tiny)
+    return x * factor
 
 
 def mean_of(x: Tensor, weights: Tensor | None) -> Tensor:
@@ -44,8 +45,7 @@ def ratio(xy: Tensor, xx: Tensor, yy: Tensor, ok: Tensor) -> Tensor:
 
 
 def weighted_cosine(x: Tensor, y: Tensor, weights: Tensor | None) -> Tensor:
-    """Cosine of two vectors of pairs; 0 if either is 0."""
-    x, y = scaled(x), scaled(y)
+    """Cosine of two vectors of pairs, both near 1 in magnitude (see `scaled`); 0 if either is 0."""
     if weights is None:
         xx, yy, xy = dot(x, x), dot(y, y), dot(x, y)
     else:

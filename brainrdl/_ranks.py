@@ -2,11 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from brainrdl._pair_sums import centred, dot, mean_of
+
+_SMALL = 32  # places told apart by one small matrix product; a power of 2
+_BLOCK = 2**20  # numbers whose memory is used again and again: 1000 resamples in one piece take three times longer
+
+
+def in_blocks(
+    compare: Callable[[Tensor, Tensor, Tensor | None], Tensor], a: Tensor, b: Tensor, weights: Tensor | None
+) -> Tensor:
+    """Call `compare` for a block of weights at a time, where they have a leading dimension that the RDMs have not."""
+    if weights is None or weights.ndim <= max(a.ndim, b.ndim) or len(weights) == 0:
+        return compare(a, b, weights)
+    size = max(1, _BLOCK * len(weights) // weights.numel())
+    return torch.cat([compare(a, b, block) for block in weights.split(size)])
 
 
 def take(values: Tensor, index: Tensor) -> Tensor:
@@ -44,7 +59,7 @@ def concordance(a: Tensor, b: Tensor, weights: Tensor) -> Tensor:
     joint = rank_a * a.shape[-1] + rank_b
     tied_a, tied_b, tied_both = (_tied_weight(ranks, weights) for ranks in (rank_a, rank_b, joint))
     order = joint.argsort(dim=-1)
-    # in the order of a, ties of b are numbered as they come, so that they are no inversions; so are ties of a, by `joint`
+    # in the order of a, ties of b are numbered as they come, and `joint` orders ties of a by b: neither are inversions
     by_b = take(rank_b, order).argsort(dim=-1, stable=True)
     places = torch.empty_like(by_b).scatter_(-1, by_b, torch.arange(a.shape[-1], device=a.device).expand_as(by_b))
     discordant = inversions(places, take(weights, order))
@@ -59,18 +74,19 @@ def _tied_weight(ranks: Tensor, weights: Tensor) -> Tensor:
 
 
 def inversions(places: Tensor, weights: Tensor) -> Tensor:
-    """Sum of w_i w_j over i < j with place_i > place_j, for places 0 ... n - 1, one bit of the places at a time.
+    """Sum of w_i w_j over i < j with place_i > place_j, for places 0 ... n - 1.
 
     Two places are told apart by the highest bit in which they differ. Those that share all higher bits lie together, in
-    their first order, so an inversion shows at that bit as a 1 before a 0 in a group, half of which are 1.
+    their first order, so an inversion shows at that bit as a 1 before a 0 in a group, half of which are 1. Groups of
+    `_SMALL` are compared directly.
     """
     n = places.shape[-1]
-    n_bits = (n - 1).bit_length()
+    n_bits = max(n - 1, _SMALL - 1).bit_length()
     padding = torch.arange(n, 1 << n_bits, device=places.device)
     places = torch.cat([places, padding.expand(*places.shape[:-1], -1)], -1)
     weights = torch.nn.functional.pad(weights, (0, len(padding)))
     found = weights.new_zeros(())
-    for half in (1 << bit for bit in reversed(range(n_bits))):
+    for half in (1 << bit for bit in reversed(range(_SMALL.bit_length() - 1, n_bits))):
         places, weights = places.unflatten(-1, (-1, 2 * half)), weights.unflatten(-1, (-1, 2 * half))
         is_one = (places & half) > 0
         ones = weights * is_one
@@ -79,7 +95,10 @@ def inversions(places: Tensor, weights: Tensor) -> Tensor:
         move = torch.where(is_one, half - 1 + n_ones, torch.arange(2 * half, device=places.device) - n_ones)
         places = torch.empty_like(places).scatter_(-1, move, places).flatten(-2)
         weights = torch.empty_like(weights).scatter_(-1, move.expand_as(weights), weights).flatten(-2)
-    return found
+    places, weights = places.unflatten(-1, (-1, _SMALL)), weights.unflatten(-1, (-1, _SMALL))
+    inverted = (places[..., :, None] > places[..., None, :]).triu(1).to(weights)
+    later = torch.einsum("...gij,...gj->...gi", inverted, weights)
+    return found + dot(weights.flatten(-2), later.flatten(-2))
 
 
 def soft_centred_ranks(x: Tensor, weights: Tensor | None, temperature: float) -> Tensor:

@@ -1,4 +1,4 @@
-"""Where the pixels of stimuli come from: image files, arrays, or items of a torch data set; all as tensors (c, h, w)."""
+"""Where the pixels of stimuli come from: image files, arrays, or items of a torch data set; as tensors (c, h, w)."""
 
 from __future__ import annotations
 

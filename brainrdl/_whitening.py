@@ -33,7 +33,7 @@ def whitened_cosine(
         refuse(f"sigma_k must have shape ({n},) or ({n}, {n}) for {a.shape[-1]} pairs, got {tuple(sigma_k.shape)}")
     if sigma_k is not None and sigma_k.ndim == 2:
         whiten = _matrix_whitener(sigma_k.to(a), weights, condition_weights)
-        return weighted_cosine(whiten(a), whiten(b), None)
+        return weighted_cosine(scaled(whiten(a)), scaled(whiten(b)), None)
     spread = torch.ones(n).to(a) if sigma_k is None else _positive(sigma_k.to(a)).sqrt()
     if weights is None and condition_weights is None:
         return weighted_cosine(_residuals(a, _plain_effects(a), spread), _residuals(b, _plain_effects(b), spread), None)
@@ -48,8 +48,8 @@ def whitened_cosine(
 def _residuals(d: Tensor, effects: Tensor, spread: Tensor) -> Tensor:
     """Residuals of the pairs, then of the diagonal (d_ii = 0) over sqrt(2): it stands once, a pair twice."""
     i, j = pair_indices(spread.shape[-1], d.device)
-    pairs = (d - effects[..., i] - effects[..., j]) / (spread[i] * spread[j])
-    return torch.cat([pairs, -(2**0.5) * effects / spread**2], -1)
+    pairs = (d - effects.index_select(-1, i) - effects.index_select(-1, j)) / (spread[i] * spread[j])
+    return scaled(torch.cat([pairs, -(2**0.5) * effects / spread**2], -1))
 
 
 def _plain_effects(d: Tensor) -> Tensor:
@@ -63,7 +63,8 @@ def _effects_solver(weights: Tensor, diagonal: Tensor) -> Callable[[Tensor], Ten
     square = to_square(weights)
     totals = square.sum(-1) + 2 * diagonal
     # a condition that is not there at all gets effect 0
-    inverse = torch.linalg.inv(square + torch.diag_embed(torch.where(totals > 0, totals, 1)))
+    matrix = square + torch.diag_embed(torch.where(totals > 0, totals, 1))
+    inverse = torch.cholesky_inverse(torch.linalg.cholesky(matrix))
 
     def effects(d: Tensor) -> Tensor:
         solved: Tensor = torch.einsum("...ij,...j->...i", inverse, to_square(weights * d).sum(-1))
@@ -126,6 +127,7 @@ def _left_out_whitener(sigma_k: Tensor, keep: Tensor) -> Callable[[Tensor], Tens
 
 
 def _cholesky(matrix: Tensor) -> Tensor:
+    factor: Tensor
     factor, failed = torch.linalg.cholesky_ex(matrix)
     if failed.any():
         refuse("sigma_k is not positive definite; add to its diagonal")

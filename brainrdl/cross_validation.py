@@ -156,14 +156,17 @@ def cross_validate(
     candidates = _candidates(students)
     for members in (ensembles or {}).values():
         check_conditions(members, candidates, "the students of an ensemble")
-    settings = {
+    fitting = {
         "folds": folds, "seeds": list(seeds), "stratify": stratify, "inner_folds": inner_folds, "subjects": subjects,
+        "teacher": teacher.name, "stimuli": _result.hash_words(stimuli.names), "students": candidates, "fit": fit_options,
+    }  # fmt: skip
+    judging = {
         "comparators": list(comparators), "controls": list(controls), "ensembles": ensembles, "n_bootstrap": n_bootstrap,
-        "teacher": teacher.name, "stimuli": len(stimuli), "students": candidates, "fit": fit_options,
-    } | dict(facts or {})  # fmt: skip
+        "models": list(models or {}), "n_stimuli": len(stimuli),
+    }  # fmt: skip
     folder = None if out is None else _result.open_folder(out, resume=resume, overwrite=overwrite)
     if folder:
-        _store_settings(folder, _result.describe(settings))
+        _store_settings(folder, _result.describe(fitting))
     work = _Work(teacher, stimuli, tuple(controls), inner_folds, folder, {"progress": False, **fit_options})
     held_out: list[HeldOut] = []
     histories: list[pd.DataFrame] = []
@@ -180,7 +183,7 @@ def cross_validate(
         held_out += _baselines(split, truth, stimuli, models or {}, "category" in controls)
     evaluation = assemble(
         held_out, truth, comparators, n_bootstrap, seeds[0],
-        histories=pd.concat(histories, ignore_index=True), labels=stimuli.labels, settings=settings,
+        histories=pd.concat(histories, ignore_index=True), labels=stimuli.labels, settings=fitting | judging | dict(facts or {}),
     )  # fmt: skip
     if folder:
         evaluation.save(folder)

@@ -21,8 +21,8 @@ from brainrdl.stimuli import Stimuli
 from brainrdl.student import Readout, Student
 from brainrdl.training import fit
 
-PER_DIGIT = 8
-HIDDEN_LAYER = STUDENT_LAYER = "conv3"
+PER_DIGIT = 10
+LAYER = "pool"
 
 
 def digits(per_digit: int = PER_DIGIT) -> tuple[Stimuli, Stimuli]:
@@ -51,10 +51,10 @@ def digits(per_digit: int = PER_DIGIT) -> tuple[Stimuli, Stimuli]:
 def hidden_patterns(shown: Stimuli, others: Stimuli, seed: int = 0, **options: Any) -> torch.Tensor:
     """Patterns that a network trained to name `others` has of the stimuli that are `shown`."""
     torch.manual_seed(seed)
-    hidden = Student(build("small_cnn").module, [HIDDEN_LAYER], readout=Readout("flatten"))
+    hidden = Student(build("small_cnn").module, [LAYER])
     training = {"rdm_weight": 0.0, "task_weight": 1.0, "steps": 150, "batch_size": 100, "lr": 3e-3, "evaluate_every": 50}
     fit(hidden, None, others, seed=seed, device="cpu", progress=False, **(training | options))
-    return hidden.patterns(shown)[HIDDEN_LAYER]
+    return hidden.patterns(shown)[LAYER]
 
 
 def run(out: Path | str | None = None, *, seeds: tuple[int, ...] = (0, 1), progress: bool = True, **options: Any) -> Evaluation:
@@ -77,10 +77,10 @@ def run(out: Path | str | None = None, *, seeds: tuple[int, ...] = (0, 1), progr
         ``settings["simulated"]`` is true.
     """
     shown, others = digits()
-    brains = simulate.subjects(hidden_patterns(shown, others), shown.names, n_subjects=8, n_voxels=50, noise=2.0)
+    brains = simulate.subjects(hidden_patterns(shown, others), shown.names, n_subjects=8, n_voxels=50, noise=1.5)
 
     def make() -> Student:
-        return Student(build("small_cnn").module, {STUDENT_LAYER: "IT"}, readout=Readout("flatten"))
+        return Student(build("small_cnn").module, {LAYER: "IT"})
 
     settings = {"folds": 5, "inner_folds": 0, "steps": 60, "lr": 3e-3, "evaluate_every": 10, "device": "cpu"}
     return cross_validate(

@@ -1,18 +1,19 @@
-"""From activity patterns to dissimilarities, `(..., n_conditions, n_channels) -> (..., n_pairs)`: batched, differentiable.
+"""From activity patterns `(..., n_conditions, n_channels)` to dissimilarities `(..., n_pairs)`, differentiable.
 
-Names, pair order and scaling are those of rsatoolbox 0.3.2 (`rsatoolbox.rdm.calc_rdm`). A dissimilarity is any callable that
+Names, pair order and scaling are those of rsatoolbox 0.3.2 (`rsatoolbox.rdm.calc_rdm`). A dissimilarity
+is any callable that
 
 - takes one tensor of patterns, conditions next to last and channels last, and returns one value a pair of conditions;
 - orders the pairs as the row-major upper triangle: (0, 1), (0, 2), ..., (1, 2), ...;
 - is equivariant to the order of the conditions, and treats leading dimensions as independent;
 - keeps device and dtype (half precision is computed and returned in float32), also under autocast;
-- has finite gradients, also with duplicate or constant patterns.
+- puts duplicate patterns at 0, and has finite gradients, also with duplicate or constant patterns.
 
 `brainrdl.testing.check_dissimilarity` runs this list. Parameters live in frozen dataclasses with `__call__`.
 
-All but correlation and cosine are ``scale * sum_channels (x_i - x_j) (y_i - y_j)`` for some `y`: one Gram matrix forward,
-and one product with the Laplacian of the pair gradients backward. Patterns are centred first, which changes no difference
-and keeps float32 exact when they share a large offset. Correlation and cosine can be differentiated only once.
+All but correlation and cosine are ``scale * sum_channels (x_i - x_j) (y_i - y_j)`` for some `y`: one Gram matrix
+forward, and one product with the Laplacian of the pair gradients backward. Patterns are centred first, which changes
+no difference and keeps float32 exact when they share a large offset.
 """
 
 from __future__ import annotations
@@ -27,7 +28,6 @@ from typing import Any, Protocol
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from brainrdl._checks import check_finite, check_ndim, check_option, refuse
 
@@ -86,7 +86,7 @@ def n_conditions_of(n_pairs: int) -> int:
     """
     n = (1 + math.isqrt(1 + 8 * max(n_pairs, 0))) // 2
     if n_pairs < 1 or n * (n - 1) // 2 != n_pairs:
-        refuse(f"n_pairs must be n (n - 1) / 2 for n conditions (1, 3, 6, 10, ...), got {n_pairs}; pass a condensed RDM")
+        refuse(f"n_pairs must be n (n - 1) / 2 for n conditions (1, 3, 6, ...), got {n_pairs}; pass a condensed RDM")
     return n
 
 
@@ -127,7 +127,8 @@ def _pair_indices(n: int, device: torch.device) -> Tensor:
 @torch.inference_mode(False)
 def _flat_index(n: int, device: torch.device) -> Tensor:
     row, column = _pair_indices(n, device)
-    return (row * n + column).int()
+    index: Tensor = row * n + column
+    return index.to(torch.int32)
 
 
 @lru_cache(maxsize=8)
@@ -181,25 +182,33 @@ class _PairProducts(torch.autograd.Function):
 
 
 class _CosineDistances(torch.autograd.Function):
-    """``1 - cos(x_i, x_j)``; a pattern whose squared norm is below `floor` has cosine 0 with all, and no gradient."""
+    """``1 - cos(x_i, x_j)``, of patterns centred across channels where `centre` is true."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, floor: Tensor | float) -> Tensor:
-        gram = _matmul(x, x.mT)
-        squares = gram.diagonal(dim1=-2, dim2=-1)
-        inverse = squares.rsqrt().masked_fill_(squares <= floor, 0)
-        cosines = gram.mul_(inverse.unsqueeze(-1)).mul_(inverse.unsqueeze(-2))
-        ctx.save_for_backward(x, inverse, cosines)
+    def forward(ctx: Any, x: Tensor, centre: bool) -> Tensor:
+        vectors, inverse, cosines = _cosines(x, centre)
+        ctx.save_for_backward(x, vectors, inverse, cosines)
+        ctx.centre = centre
         return _to_pairs(cosines).neg_().add_(1).clamp_min_(0)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        x, inverse, cosines = ctx.saved_tensors
+        x, vectors, inverse, cosines = ctx.saved_tensors
+        if torch.is_grad_enabled():  # create_graph: a second derivative runs through what the first pass only saved
+            vectors, inverse, cosines = _cosines(x, ctx.centre)
         square = to_square(gradient)
-        radial = (square * cosines).sum(-1).diag_embed()  # a change of length changes no angle
-        weights = (radial - square).mul_(inverse.unsqueeze(-1)).mul_(inverse.unsqueeze(-2))
-        return _matmul(weights, x), None
+        tangent = (square * cosines).sum(-1).diag_embed() - square  # a change of length changes no angle
+        # Centring needs no backward of its own: this sum of centred vectors is centred.
+        return _matmul(tangent * inverse.unsqueeze(-1) * inverse.unsqueeze(-2), vectors), None
+
+
+def _cosines(x: Tensor, centre: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """Vectors, their inverse lengths (0 where a vector is too short: cosine 0, no gradient), and cosines."""
+    vectors, floor = _channel_centred(x) if centre else (x, torch.finfo(x.dtype).tiny)
+    gram = _matmul(vectors, vectors.mT)
+    squares = gram.diagonal(dim1=-2, dim2=-1)
+    inverse = squares.masked_fill(squares <= floor, torch.inf).rsqrt()
+    return vectors, inverse, gram * inverse.unsqueeze(-1) * inverse.unsqueeze(-2)
 
 
 def _pair_products(x: Tensor, y: Tensor | None, scale: float) -> Tensor:
@@ -207,8 +216,8 @@ def _pair_products(x: Tensor, y: Tensor | None, scale: float) -> Tensor:
     return pairs
 
 
-def _cosine_distances(x: Tensor, floor: Tensor | float) -> Tensor:
-    pairs: Tensor = _CosineDistances.apply(x, floor)
+def _cosine_distances(x: Tensor, centre: bool) -> Tensor:
+    pairs: Tensor = _CosineDistances.apply(x, centre)
     return pairs
 
 
@@ -265,7 +274,7 @@ def correlation(x: Float[Tensor, "*batch n_conditions n_channels"]) -> Float[Ten
     >>> correlation(torch.tensor([[1.0, 0.0, 1.0, 0.0], [5.0, 1.0, 5.0, 1.0], [0.0, 1.0, 0.0, 1.0]]))
     tensor([0., 2., 2.])
     """
-    return _cosine_distances(*_channel_centred(_patterns(x)))
+    return _cosine_distances(_patterns(x), centre=True)
 
 
 def cosine(x: Float[Tensor, "*batch n_conditions n_channels"]) -> Float[Tensor, "*batch n_pairs"]:
@@ -292,8 +301,7 @@ def cosine(x: Float[Tensor, "*batch n_conditions n_channels"]) -> Float[Tensor, 
     >>> cosine(torch.tensor([[1.0, 0.0], [0.0, 2.0], [-3.0, 0.0]]))
     tensor([1., 2., 1.])
     """
-    x = _patterns(x)
-    return _cosine_distances(x, torch.finfo(x.dtype).tiny)
+    return _cosine_distances(_patterns(x), centre=False)
 
 
 def mahalanobis(
@@ -539,13 +547,10 @@ def _patterns(x: object, expected: str = "(..., n_conditions, n_channels)", at_l
 
 
 def _channel_centred(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Subtract each pattern's mean; also return the squared norm up to which the rest is rounding of that mean.
-
-    The mean is detached: the gradient of a cosine between centred patterns sums to zero over channels already.
-    """
-    mean = x.detach().mean(-1, keepdim=True)
+    """Subtract each pattern's mean; also return the squared norm up to which the rest is rounding of that mean."""
+    mean = x.mean(-1, keepdim=True)
     limits = torch.finfo(x.dtype)
-    floor = mean.squeeze(-1).mul(_ROUNDING * limits.eps * x.shape[-1] ** 0.5).square_().clamp_min_(limits.tiny)
+    floor = mean.detach().squeeze(-1).mul(_ROUNDING * limits.eps * x.shape[-1] ** 0.5).square_().clamp_min_(limits.tiny)
     return x - mean, floor
 
 

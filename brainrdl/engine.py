@@ -46,7 +46,7 @@ def make_accelerator(device: str = "auto", mixed_precision: str = "no") -> Accel
     Raises
     ------
     BrainrdlError
-        If a name is unknown or the device is not there.
+        If a name is unknown, the device is not there, or fp16 is asked for on a CPU.
 
     Examples
     --------
@@ -55,16 +55,20 @@ def make_accelerator(device: str = "auto", mixed_precision: str = "no") -> Accel
     """
     check_option(device, DEVICES, "device")
     check_option(mixed_precision, PRECISIONS, "mixed_precision")
+    if mixed_precision == "fp16" and (device == "cpu" or not _has_gpu()):
+        refuse("mixed_precision 'fp16' needs a GPU; use 'bf16' or 'no' on the CPU")
     if not _is_there(device):
         refuse(f"device {device!r} is asked for, but torch {torch.__version__} sees none here; use 'auto' or 'cpu'")
-    from accelerate import Accelerator, DistributedDataParallelKwargs
-    from accelerate.state import AcceleratorState, PartialState
+    from accelerate import Accelerator
+    from accelerate.state import AcceleratorState
 
     # Accelerate keeps one state a process; fits after one another may want different devices and precisions.
     AcceleratorState._reset_state(reset_partial_state=not torch.distributed.is_initialized())
-    PartialState(cpu=device == "cpu")
-    unused = DistributedDataParallelKwargs(find_unused_parameters=True)  # without a task, the head gets no gradient
-    return Accelerator(cpu=device == "cpu", mixed_precision=mixed_precision, kwargs_handlers=[unused])
+    return Accelerator(cpu=device == "cpu", mixed_precision=mixed_precision)
+
+
+def _has_gpu() -> bool:
+    return torch.cuda.is_available() or torch.backends.mps.is_available()
 
 
 def _is_there(device: str) -> bool:

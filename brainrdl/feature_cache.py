@@ -11,12 +11,13 @@ import hashlib
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
 
+@runtime_checkable
 class FeatureStore(Protocol):
     """Where patterns are kept: ``get`` gives None for a key that is not there."""
 

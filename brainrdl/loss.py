@@ -1,7 +1,7 @@
 """The only place where a similarity of RDMs becomes a loss.
 
-`RDMLoss` takes student patterns and teacher RDMs and answers one number to minimise. It knows nothing of models, data or the
-trainer, so it serves in anyone's own loop: ``loss(patterns, teacher_rdms)``.
+`RDMLoss` takes student patterns and teacher RDMs and answers one number to minimise. It knows nothing of models, data or
+the trainer, so it serves in anyone's own loop: ``loss(patterns, teacher_rdms)``.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from brainrdl import dissimilarity as _dissimilarity
 from brainrdl import similarity as _similarity
-from brainrdl._checks import check_conditions, check_option, check_same_length, nearest, quote, refuse
+from brainrdl._checks import check_option, check_same_length, nearest, quote, refuse
 from brainrdl.sampling import random_pairs
 
 FORMS = ("similarity", "mse")
@@ -59,8 +59,8 @@ class Decay:
 class RDMLoss:
     """Loss between student patterns and teacher RDMs: 1 - similarity (0 at best), or the mean squared difference.
 
-    Every layer of the student is matched with one target of the teacher; their terms are averaged over the teacher's RDMs of
-    that target (subjects), multiplied by the layer's weight, summed, and multiplied by the schedule's value at the step.
+    Every layer of the student is matched with one target of the teacher; their terms are averaged over the teacher's RDMs
+    of that target (subjects), multiplied by the layer's weight, summed, and multiplied by the schedule's value.
 
     Parameters
     ----------
@@ -74,7 +74,7 @@ class RDMLoss:
     scale : {"mean", "none"}
         For ``form="mse"``: divide each RDM by its mean absolute dissimilarity first, so that units cancel, or not.
     match : mapping of layer to target, optional
-        Which teacher RDM each student layer should approach. Default: equal names, or the teacher's only target for every layer.
+        Which teacher RDM each student layer should approach. Default: the one of equal name, or the teacher's only one.
     layer_weights : mapping of layer to float, optional
         Weight of each layer's term; 1 where not given.
     schedule : callable, optional
@@ -122,7 +122,7 @@ class RDMLoss:
 
     @classmethod
     def rdl2016(cls, *, n_pairs: int | None = None, half_life: float | None = None, **options: object) -> RDMLoss:
-        """Loss of the original paper: squared Euclidean distances over n_channels, unscaled squared error, decaying weight.
+        """Loss of the original paper: squared Euclidean distances over n_channels, unscaled squared error.
 
         Parameters
         ----------
@@ -142,9 +142,9 @@ class RDMLoss:
         >>> RDMLoss.rdl2016(half_life=500).dissimilarity
         'euclidean'
         """
+        paper = {"dissimilarity": "euclidean", "form": "mse", "scale": "none", "n_pairs": n_pairs}
         schedule = Decay(half_life) if half_life is not None else None
-        preset = {"dissimilarity": "euclidean", "form": "mse", "scale": "none", "n_pairs": n_pairs, "schedule": schedule}
-        return cls(**(preset | options))  # type: ignore[arg-type]
+        return cls(**(paper | {"schedule": schedule} | options))  # type: ignore[arg-type]
 
     def __call__(
         self,
@@ -159,7 +159,7 @@ class RDMLoss:
         patterns : Tensor (n_conditions, n_channels), or mapping of layer to such
             Student patterns, with gradient.
         teacher_rdms : Tensor (n_pairs,) or (n_rdms, n_pairs), or mapping of target to such
-            Teacher RDMs of the same conditions in the same order; NaN pairs are left out.
+            Teacher RDMs of the same conditions in the same order; NaN pairs are left out. NaN patterns give a NaN loss.
         step : int
             Step of training, for the schedule and the random pairs.
 
@@ -174,7 +174,8 @@ class RDMLoss:
         """
         terms = self.terms(patterns, teacher_rdms, step)
         weights = self.layer_weights or {}
-        check_conditions(weights, terms, "layer_weights' student")
+        for layer in weights:
+            check_option(layer, terms, "layer of layer_weights")
         total = torch.stack([weights.get(layer, 1.0) * term for layer, term in terms.items()]).sum()
         return total if self.schedule is None else total * self.schedule(step)
 
@@ -209,7 +210,9 @@ class RDMLoss:
             student, teacher = student[..., chosen], teacher[..., chosen]
         if self.form == "mse":
             return _squared_error(student, teacher, self.scale)
-        return 1 - _similarity.resolve(self.similarity)(student, teacher).mean()
+        # Comparators leave NaN pairs out: right for what a teacher does not know, but a student's NaN must not hide there.
+        broken = 0 * student.detach().sum()
+        return 1 - _similarity.resolve(self.similarity)(student, teacher).mean() + broken
 
 
 def differentiable_names() -> tuple[str, ...]:
@@ -223,7 +226,9 @@ def differentiable_names() -> tuple[str, ...]:
     return tuple(name for name, function in _similarity.SIMILARITIES.items() if function.differentiable)
 
 
-def match_layers(layers: Iterable[str], targets: Iterable[str], match: Mapping[str, str] | None = None) -> dict[str, str]:
+def match_layers(
+    layers: Iterable[str], targets: Iterable[str], match: Mapping[str, str] | None = None
+) -> dict[str, str]:
     """Pair each student layer with a teacher target: as told, by equal name, or the only target there is.
 
     Parameters
@@ -251,7 +256,7 @@ def match_layers(layers: Iterable[str], targets: Iterable[str], match: Mapping[s
     """
     layers, targets = tuple(layers), tuple(targets)
     if match is None:
-        match = {layer: targets[0] for layer in layers} if len(targets) == 1 else {name: name for name in layers}
+        match = dict.fromkeys(layers, targets[0]) if len(targets) == 1 else {name: name for name in layers}
     for layer in layers:
         target = match.get(layer)
         if target not in targets:
@@ -274,9 +279,10 @@ def _squared_error(student: Tensor, teacher: Tensor, scale: str) -> Tensor:
     teacher = teacher.nan_to_num()
     if scale == "mean":
         student, teacher = (_over_mean(rdm, known) for rdm in (student, teacher))
-    return ((student - teacher).square() * known).sum() / known.sum().clamp(min=1)
+    return (((student - teacher).square() * known).sum(-1) / known.sum(-1).clamp(min=1)).mean()
 
 
 def _over_mean(rdm: Tensor, known: Tensor) -> Tensor:
     mean = (rdm.abs() * known).sum(-1, keepdim=True) / known.sum(-1, keepdim=True).clamp(min=1)
-    return rdm / mean.clamp(min=torch.finfo(rdm.dtype).tiny)
+    # An RDM of zeros has no scale; a tiny one in its place would make infinite gradients.
+    return rdm / torch.where(mean > 0, mean, 1)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import pickle
+import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -298,7 +299,7 @@ def _read(path: Path) -> object:
     if not path.is_file():
         refuse(f"weight file {str(path)!r} does not exist")
     try:
-        return _read_safetensors(path) if path.suffix == _SAFE_SUFFIX else torch.load(path, "cpu", weights_only=True)
+        return _read_safetensors(path) if path.suffix == _SAFE_SUFFIX else _read_torch(path)
     except pickle.UnpicklingError as error:
         refuse(_pickled(str(path), error))
     except Exception as error:  # damaged files raise nearly anything: EOFError, KeyError, SafetensorError
@@ -309,6 +310,12 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
     from safetensors.torch import load_file
 
     return load_file(path)
+
+
+def _read_torch(path: Path) -> object:
+    with warnings.catch_warnings():  # on a bare pickle torch warns before it refuses; the refusal says it all
+        warnings.simplefilter("ignore", UserWarning)
+        return torch.load(path, "cpu", weights_only=True)
 
 
 def _pickled(source: str, error: Exception) -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -18,10 +20,11 @@ from brainrdl.stimuli import Batch
 from brainrdl.student import Student
 from brainrdl.teachers import Teacher
 
-
 T = TypeVar("T")
+_CHUNK = 256  # images a forward pass of a look: all of a validation set at once could fill the memory
 
 
+@runtime_checkable
 class Show(Protocol):
     """Receives each row of the history as it comes."""
 
@@ -43,20 +46,35 @@ def to_device(batch: Batch, device: torch.device) -> Batch:
 
 @torch.no_grad()
 def look(student: Student, teacher: Teacher | None, batch: Batch, loss: RDMLoss) -> dict[str, float]:
-    """Measure a student on a batch, in evaluation mode.
+    """Measure a student on a batch, in evaluation mode and full precision.
+
+    Parameters
+    ----------
+    student : Student
+    teacher : Teacher or None
+    batch : Batch
+        Images and, for the accuracy, labels, on the student's device.
+    loss : RDMLoss
+        Says how patterns become RDMs, and which layer is matched with which target.
 
     Returns
     -------
     dict
-        similarity (mean Pearson correlation of student and teacher RDMs over layers and the teacher's RDMs; NaN without a
-        teacher), accuracy (NaN without labels or logits), n_constant (patterns without variance, which have no direction).
+        similarity (mean Pearson correlation of student and teacher RDMs over layers and the teacher's RDMs; NaN without
+        a teacher), accuracy (NaN without labels or logits), n_constant (patterns without variance, in all layers).
+
+    Examples
+    --------
+    >>> student = Student(torch.nn.Sequential(torch.nn.Flatten()), ["0"])
+    >>> look(student, None, Batch(tuple("abc"), torch.eye(3).view(3, 1, 3, 1), torch.tensor([0, 1, 0])), RDMLoss())
+    {'similarity': nan, 'accuracy': 0.666..., 'n_constant': 0.0}
     """
     mode = student.training
     student.eval()
-    patterns, logits = student(batch.images)
+    patterns, logits = _forward(student, batch.images)
     student.train(mode)
-    measured = {"similarity": float("nan"), "accuracy": float("nan"), "n_constant": 0.0}
-    measured["n_constant"] = float(sum(int(_dissimilarity.count_constant(p)) for p in patterns.values()))
+    n_constant = sum(int(_dissimilarity.count_constant(pattern)) for pattern in patterns.values())
+    measured = {"similarity": math.nan, "accuracy": math.nan, "n_constant": float(n_constant)}
     if teacher is not None:
         measured["similarity"] = _mean_similarity(patterns, teacher.rdms(batch), loss)
     if logits is not None and batch.labels is not None:
@@ -64,36 +82,65 @@ def look(student: Student, teacher: Teacher | None, batch: Batch, loss: RDMLoss)
     return measured
 
 
+def _forward(student: Student, images: Tensor) -> tuple[dict[str, Tensor], Tensor | None]:
+    passes = [student(part) for part in images.split(_CHUNK)]
+    patterns = {layer: torch.cat([output.patterns[layer] for output in passes]) for layer in student.layers}
+    logits = [output.logits for output in passes if output.logits is not None]
+    return patterns, torch.cat(logits) if logits else None
+
+
 def _mean_similarity(patterns: Mapping[str, Tensor], teacher_rdms: Mapping[str, Tensor], loss: RDMLoss) -> float:
     calc = _dissimilarity.resolve(loss.dissimilarity)
     matched = match_layers(patterns, teacher_rdms, loss.match)
     values = [
-        _similarity.corr(calc(patterns[layer]).cpu(), teacher_rdms[target].cpu()).mean() for layer, target in matched.items()
+        _similarity.corr(calc(patterns[layer]).cpu(), teacher_rdms[target].cpu()).mean()
+        for layer, target in matched.items()
     ]
     return float(torch.stack(values).mean())
 
 
-def check_loss(total: Tensor, patterns: Mapping[str, Tensor], teacher_rdms: Mapping[str, Tensor], batch: Batch) -> None:
+def check_loss(
+    total: Tensor | float, patterns: Mapping[str, Tensor], teacher_rdms: Mapping[str, Tensor], batch: Batch
+) -> None:
     """Refuse to go on with a loss that is NaN or Inf, saying at which step, in which layer and for which conditions.
+
+    Parameters
+    ----------
+    total : Tensor, scalar, or float
+        The loss.
+    patterns : mapping of layer to Tensor (n_conditions, n_channels)
+    teacher_rdms : mapping of target to Tensor (n_rdms, n_pairs)
+    batch : Batch
+        What the step was about.
 
     Raises
     ------
     BrainrdlError
         If `total` is not finite.
+
+    Examples
+    --------
+    >>> patterns = {"fc": torch.tensor([[0.0], [torch.nan]])}
+    >>> check_loss(float("nan"), patterns, {}, Batch(("a", "b"), torch.zeros(2, 1, 1, 1), step=7))
+    Traceback (most recent call last):
+    brainrdl._checks.BrainrdlError: loss is nan at step 7: patterns of layer 'fc' are NaN or Inf for conditions ['b'];
+    lower lr, or set clip
     """
-    if torch.isfinite(total):
+    if math.isfinite(total):
         return
     for layer, pattern in patterns.items():
         bad = (~torch.isfinite(pattern)).any(-1).tolist()
         if any(bad):
             named = quote(name for name, is_bad in zip(batch.names, bad, strict=True) if is_bad)
             refuse(
-                f"loss is {float(total)} at step {batch.step}: patterns of layer {layer!r} are NaN or Inf for conditions {named}; "
-                "lower lr, or set clip"
+                f"loss is {float(total)} at step {batch.step}: patterns of layer {layer!r} are NaN or Inf for conditions "
+                f"{named}; lower lr, or set clip"
             )
-    empty = [target for target, rdm in teacher_rdms.items() if rdm.isnan().all(-1).any()]
-    cause = f"teacher targets {quote(empty)} have no known pair" if empty else f"patterns of layers {quote(patterns)} are finite"
-    refuse(f"loss is {float(total)} at step {batch.step} for conditions {quote(batch.names)}: {cause}; lower lr, or set clip")
+    where = f"loss is {float(total)} at step {batch.step} for conditions {quote(batch.names)}"
+    infinite = [target for target, rdm in teacher_rdms.items() if rdm.isinf().any()]
+    if infinite:
+        refuse(f"{where}: the teacher's RDMs of targets {quote(infinite)} hold Inf; repair them first")
+    refuse(f"{where}, though the patterns of layers {quote(patterns)} are finite; lower lr, or set clip")
 
 
 @contextmanager
@@ -107,13 +154,14 @@ def progress_bar(steps: int, done: int, shown: bool) -> Iterator[Show]:
     """
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = (TextColumn("fit"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[seen]}"), TimeRemainingColumn())
+    seen = TextColumn("RDM correlation: train {task.fields[train]:.3f}, validation {task.fields[validation]:.3f}")
+    columns = (TextColumn("fit"), BarColumn(), MofNCompleteColumn(), seen, TimeRemainingColumn())
     with Progress(*columns, disable=not shown, transient=True) as bar:
-        task = bar.add_task("fit", total=steps, completed=done, seen="")
+        task = bar.add_task("fit", total=steps, completed=done, train=math.nan, validation=math.nan)
 
         def show(row: Mapping[str, Any]) -> None:
-            seen = f"RDM correlation: train {row['train_similarity']:.3f}, validation {row['validation_similarity']:.3f}"
-            bar.update(task, completed=row["step"], seen=seen)
+            similarities = {part: row[f"{part}_similarity"] for part in ("train", "validation")}
+            bar.update(task, completed=row["step"], **similarities)
 
         yield show
 
@@ -127,19 +175,17 @@ def event_writer(folder: Path | None) -> Iterator[Show]:
     >>> with event_writer(None) as write:
     ...     write({"step": 0, "loss": 1.0})
     """
-    try:
-        if folder is None:
-            raise ImportError
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
+    if folder is None or find_spec("tensorboard") is None:
         yield lambda row: None
         return
-    with SummaryWriter(str(folder)) as writer:  # type: ignore[no-untyped-call]
+    from torch.utils.tensorboard import SummaryWriter
+
+    with SummaryWriter(str(folder)) as writer:
 
         def write(row: Mapping[str, Any]) -> None:
             for key, value in row.items():
                 if key != "step":
-                    writer.add_scalar(key, value, row["step"])  # type: ignore[no-untyped-call]
+                    writer.add_scalar(key, value, row["step"])
 
         yield write
 

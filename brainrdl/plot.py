@@ -1,7 +1,7 @@
 """Functions that draw on an Axes and return it.
 
-Nothing here computes a score: what is drawn is what `Evaluation`, `FitResult` or `compare` hold. Colours are Okabe and Ito's
-for classes, viridis for dissimilarities and PuOr, centred at 0, for differences, so that every figure survives colour
+Nothing here computes a score: what is drawn is what `Evaluation`, `FitResult` or `compare` hold. Colours are Okabe and
+Ito's for classes, viridis for dissimilarities and PuOr, centred at 0, for differences, so that figures survive colour
 blindness and grey printing (classes also differ in marker). Pairs without a value are grey, never a colour of the scale.
 Text is 8 pt or larger at the size a figure is made.
 """
@@ -25,13 +25,23 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from rsatoolbox.rdm import RDMs
 
-BLUE, ORANGE, GREEN, VERMILION = "#0072B2", "#E69F00", "#009E73", "#D55E00"  # Okabe and Ito
+BLUE, GREEN, VERMILION, PURPLE = "#0072B2", "#009E73", "#D55E00", "#CC79A7"  # Okabe and Ito
 INK, QUIET, MISSING = "#222222", "#666666", "#D0D0D0"
-CONTROLS = ("unfitted", "permuted", "random", "category", "pixels")
+KINDS = {
+    "student": "fitted student",
+    "ensemble": "fitted student",
+    "unfitted": "control",
+    "permuted": "control",
+    "category": "category model",
+    "model": "model",
+}
+"""What the rows of a score table are called, by their role."""
+_MOST_LABELS = 24
+_MOST_PANELS = 64
 DENSE = 2000
 """Number of pairs above which `pairs` draws density instead of points."""
 
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "font.size": 9,
     "axes.titlesize": 10,
     "axes.labelsize": 9,
@@ -49,7 +59,7 @@ _STYLE = {
     "axes.spines.right": False,
     "axes.linewidth": 0.8,
 }
-_MEASURES = {
+MEASURES = {
     "correlation": "correlation distance (1 - r)",
     "cosine": "cosine distance (1 - cos)",
     "euclidean": "squared Euclidean distance / channel",
@@ -76,11 +86,12 @@ CEILING_LABELS = {
 _KINDS: dict[str, dict[str, Any]] = {
     "fitted student": {"color": BLUE, "marker": "o", "markerfacecolor": BLUE, "markersize": 7},
     "control": {"color": VERMILION, "marker": "D", "markerfacecolor": "white", "markersize": 5.5},
-    "model": {"color": GREEN, "marker": "s", "markerfacecolor": GREEN, "markersize": 5.5},
+    "category model": {"color": GREEN, "marker": "s", "markerfacecolor": GREEN, "markersize": 5.5},
+    "model": {"color": PURPLE, "marker": "^", "markerfacecolor": PURPLE, "markersize": 6},
 }
 
 
-# --- RDMs ----------------------------------------------------------------------------------------------------------------
+# RDMs
 
 
 @dataclass(frozen=True)
@@ -162,6 +173,83 @@ def rdm(
     return ax
 
 
+def rdms(
+    rdms: RDMs,
+    groups: Mapping[str, str] | None = None,
+    *,
+    by: str = "stimulus",
+    titles: Sequence[str] | None = None,
+    figure: Figure | None = None,
+) -> Figure:
+    """Draw every RDM of a stack on one scale, for example one of each subject.
+
+    Parameters
+    ----------
+    rdms : RDMs
+        At most 64 RDMs of one measure.
+    groups : mapping of condition name to category, optional
+        As in `rdm`.
+    by : str
+        Pattern descriptor that names conditions.
+    titles : sequence of str, optional
+        One title an RDM; by default what its rdm descriptors name, subjects and regions for example.
+    figure : Figure, optional
+        Where to draw; a new figure by default.
+
+    Returns
+    -------
+    Figure
+        With one image axes an RDM, in the order of the stack.
+
+    Raises
+    ------
+    BrainrdlError
+        If there are more than 64 RDMs, or a condition has no category in `groups`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from brainrdl import plot
+    >>> from brainrdl.rdms import from_array
+    >>> from matplotlib.figure import Figure
+    >>> two = from_array(np.array([[0.1, 0.9, 0.8], [0.2, 0.7, 0.9]]), ["cat", "dog", "car"],
+    ...                  descriptors={"subject": ["s1", "s2"]})
+    >>> figure = plot.rdms(two, figure=Figure())
+    >>> [ax.get_title(loc="left") for ax in figure.axes if ax.images]
+    ['s1', 's2']
+    """
+    if rdms.n_rdm > _MOST_PANELS:
+        refuse(
+            f"there are {rdms.n_rdm} RDMs, more than the {_MOST_PANELS} that can be told apart; choose some or average"
+        )
+    layout = _layout(names(rdms, by), groups)
+    squares = [square[np.ix_(layout.order, layout.order)] for square in rdms.get_matrices()]
+    columns = min(rdms.n_rdm, max(2, round(1.3 * rdms.n_rdm**0.5)))
+    rows = -(-rdms.n_rdm // columns)
+    low, high = _limits(squares)
+    with mpl.rc_context(_STYLE):
+        figure = figure or _figure((1.6 + 2.6 * columns, 0.6 + 2.6 * rows))
+        axes = figure.subplots(rows, columns, squeeze=False).ravel()
+        for ax, square, title in zip(axes, squares, titles or _titles(rdms), strict=False):
+            _image(ax, square, "viridis", low, high)
+            _title(ax, title)
+        for position, ax in enumerate(axes[: rdms.n_rdm]):
+            _label_conditions(ax, layout, rows=position % columns == 0, columns=position + columns >= rdms.n_rdm)
+        for ax in axes[rdms.n_rdm :]:
+            ax.remove()
+        _colorbar(axes[columns - 1], _measure(rdms))
+    return figure
+
+
+_TITLED_BY = ("name", "student", "subject", "session", "roi", "target", "layer")
+
+
+def _titles(rdms: RDMs) -> list[str]:
+    given = [rdms.rdm_descriptors[key] for key in _TITLED_BY if key in rdms.rdm_descriptors]
+    parts = zip(*given, strict=True) if given else [(f"RDM {i}",) for i in range(rdms.n_rdm)]
+    return [", ".join(str(word) for word in part if str(word)) for part in parts]
+
+
 def rdm_pair(
     student: RDMs,
     teacher: RDMs,
@@ -175,8 +263,8 @@ def rdm_pair(
 ) -> Figure:
     """Draw a student's and a teacher's RDM side by side on one scale, and their difference.
 
-    Only pairs that both RDMs hold are ranked and compared, so that the two panels show the same pairs; a pair that either
-    lacks (in a cross-validation: one that was never held out together) is grey in all three.
+    Only pairs that both RDMs hold are ranked and compared, so that the two panels show the same pairs; a pair that
+    either lacks (in a cross-validation: one that was never held out together) is grey in all three.
 
     Parameters
     ----------
@@ -188,8 +276,8 @@ def rdm_pair(
         "rank": midranks of the dissimilarities, scaled to 0 (smallest) to 1 (largest), for RDMs of different measures.
         "raw": the dissimilarities themselves.
     cells : {"pairs", "groups"}
-        "pairs": one cell per pair of conditions. "groups": the mean over pairs of each pair of categories, readable when
-        most pairs are missing; needs `groups`.
+        "pairs": one cell per pair of conditions. "groups": the mean over pairs of each pair of categories, readable
+        when most pairs are missing; needs `groups`.
     by : str
         Pattern descriptor that names conditions.
     titles : pair of str
@@ -315,7 +403,7 @@ def _block_means(square: Float[np.ndarray, "n n"], runs: Sequence[tuple[str, int
     return np.array([[_mean(block) for block in row] for row in blocks])
 
 
-def _mean(values: Float[np.ndarray, "..."]) -> float:
+def _mean(values: Float[np.ndarray, "*shape"]) -> float:
     finite = values[np.isfinite(values)]
     return float(finite.mean()) if finite.size else float("nan")
 
@@ -339,18 +427,21 @@ def _image(ax: Axes, square: Float[np.ndarray, "n n"], cmap: str, vmin: float | 
     ax.spines[:].set_visible(False)
 
 
-def _label_conditions(ax: Axes, layout: _Layout, *, rows: bool = True) -> None:
-    """Brackets and one label per category; else names when they fit; else how many conditions there are."""
+def _label_conditions(ax: Axes, layout: _Layout, *, rows: bool = True, columns: bool = True) -> None:
+    """Brackets and one label per category; else names when they fit; else how many there are."""
+    if len(layout.runs) > _MOST_LABELS:
+        ax.set_xlabel(f"{len(layout.names)} conditions in {len(layout.runs)} categories")
+        return
     if layout.runs:
         ticks, labels = [(start + stop - 1) / 2 for _, start, stop in layout.runs], [run[0] for run in layout.runs]
         _brackets(ax, layout.runs)
-    elif len(layout.names) <= 24:
+    elif len(layout.names) <= _MOST_LABELS:
         ticks, labels = [float(i) for i in range(len(layout.names))], list(layout.names)
     else:
         ax.set_xlabel(f"{len(layout.names)} conditions")
         return
     shown = [_plain(label) for label in labels]
-    ax.set_xticks(ticks, shown, rotation=45, ha="right", rotation_mode="anchor")
+    ax.set_xticks(ticks, shown if columns else [""] * len(shown), rotation=45, ha="right", rotation_mode="anchor")
     ax.set_yticks(ticks, shown if rows else [""] * len(shown))
     ax.tick_params(length=0, pad=7 if layout.runs else 2)
 
@@ -360,7 +451,7 @@ def _brackets(ax: Axes, runs: Sequence[tuple[str, int, int]]) -> None:
     gap = min(0.25, 0.006 * runs[-1][2])
     for _, start, stop in runs:
         ends = [start - 0.5 + gap, stop - 0.5 - gap]
-        style = {"color": INK, "linewidth": 1.4, "clip_on": False, "solid_capstyle": "butt"}
+        style: dict[str, Any] = {"color": INK, "linewidth": 1.4, "clip_on": False, "solid_capstyle": "butt"}
         ax.plot([-0.025, -0.025], ends, transform=ax.get_yaxis_transform(), **style)
         ax.plot(ends, [-0.025, -0.025], transform=ax.get_xaxis_transform(), **style)
     for _, start, _ in runs[1:]:
@@ -372,15 +463,15 @@ def _colorbar(ax: Axes, label: str, of: mpl.cm.ScalarMappable | None = None, **o
     """Draw a colour scale exactly as high as the axes it belongs to."""
     bar = ax.figure.colorbar(of or ax.images[0], cax=ax.inset_axes((1.035, 0.0, 0.045, 1.0)), **options)
     bar.set_label(label)
-    bar.outline.set_visible(False)  # type: ignore[operator]
+    bar.outline.set_visible(False)
     bar.ax.tick_params(length=2)
 
 
 def _measure(rdms: RDMs) -> str:
-    return _MEASURES.get(str(rdms.dissimilarity_measure), str(rdms.dissimilarity_measure or "dissimilarity"))
+    return MEASURES.get(str(rdms.dissimilarity_measure), str(rdms.dissimilarity_measure or "dissimilarity"))
 
 
-# --- Scores --------------------------------------------------------------------------------------------------------------
+# Scores
 
 
 def scores(
@@ -400,8 +491,9 @@ def scores(
     Parameters
     ----------
     summary : DataFrame
-        `Evaluation.summary`: columns student, layer, target, comparator, against, score, low, high, ceiling_lower,
-        ceiling_upper; scores in units of the comparator (at most 1).
+        `Evaluation.summary`: columns student, role, layer, target, comparator, against, score, low, high,
+        ceiling_lower, ceiling_upper; scores in units of the comparator (at most 1). Without an interval (NaN) only the
+        point is drawn.
     comparator : str, optional
         Which comparator; the table's first by default.
     against : {"subjects", "mean"}, optional
@@ -428,13 +520,14 @@ def scores(
     >>> import pandas as pd
     >>> from brainrdl import plot
     >>> from matplotlib.figure import Figure
-    >>> row = {"layer": "conv", "target": "IT", "comparator": "spearman", "against": "subjects", "low": 0.1, "high": 0.3,
-    ...        "ceiling_lower": 0.3, "ceiling_upper": 0.4}
-    >>> table = pd.DataFrame([row | {"student": "fitted", "score": 0.2}, row | {"student": "unfitted", "score": 0.15}])
+    >>> row = {"layer": "conv", "target": "IT", "comparator": "spearman", "against": "subjects", "low": 0.1,
+    ...        "high": 0.3, "ceiling_lower": 0.3, "ceiling_upper": 0.4}
+    >>> table = pd.DataFrame([row | {"student": "fitted", "role": "student", "score": 0.2},
+    ...                       row | {"student": "unfitted", "role": "unfitted", "score": 0.15}])
     >>> [label.get_text() for label in plot.scores(table, ax=Figure().subplots()).get_yticklabels()]
     ['fitted', 'unfitted']
     """
-    _check_columns(summary, ("student", "layer", "target", "comparator", "against", "score", "low", "high"), "summary")
+    _check_columns(summary, _SCORE_COLUMNS, "summary")
     comparator = _one_of(summary, "comparator", comparator)
     against = _one_of(summary, "against", against)
     table = summary[(summary["comparator"] == comparator) & (summary["against"] == against)]
@@ -452,6 +545,9 @@ def scores(
     return ax
 
 
+_SCORE_COLUMNS = ("student", "role", "layer", "target", "comparator", "against", "score", "low", "high")
+
+
 @dataclass(frozen=True)
 class _Row:
     """One row of the score figure: a point (``values``), or the heading of a target (no values)."""
@@ -462,28 +558,17 @@ class _Row:
     values: Mapping[str, Any] | None = None
 
 
-def kind_of(student: str) -> str:
-    """Say what a row of a score table is: "fitted student", "control" (a student too, fitted to nothing real) or "model".
-
-    Examples
-    --------
-    >>> kind_of("fitted"), kind_of("permuted"), kind_of("category lookup")
-    ('fitted student', 'control', 'model')
-    """
-    if student in CONTROLS:
-        return "control"
-    return "fitted student" if student.startswith("fitted") else "model"
-
-
 def similarity_label(comparator: str) -> str:
     """Name a comparator in words.
 
     Examples
     --------
-    >>> similarity_label("tau-a")
-    "Kendall's tau-a"
+    >>> similarity_label("tau-a"), similarity_label("partial spearman")
+    ("Kendall's tau-a", 'partial Spearman correlation')
     """
-    return SIMILARITY_LABELS.get(comparator, comparator)
+    partial = "partial " if comparator.startswith("partial ") else ""
+    name = comparator.removeprefix("partial ")
+    return partial + SIMILARITY_LABELS.get(name, name)
 
 
 def _score_rows(table: pd.DataFrame) -> list[_Row]:
@@ -510,7 +595,7 @@ def _student(row: _Row) -> str:
 def _point(record: Mapping[Any, Any], target: str, several_layers: bool) -> _Row:
     layer = "" if pd.isna(record["layer"]) else str(record["layer"])
     label = f"{record['student']}, {layer}" if several_layers and layer else str(record["student"])
-    return _Row(label, target, kind_of(str(record["student"])), record)
+    return _Row(label, target, KINDS.get(str(record["role"]), "model"), record)
 
 
 def _draw_ceilings(ax: Axes, rows: Sequence[_Row], against: str) -> None:
@@ -524,9 +609,11 @@ def _draw_ceilings(ax: Axes, rows: Sequence[_Row], against: str) -> None:
         if not np.isfinite(low):
             continue
         top, bottom = span[0] - 0.5, span[-1] + 0.5
-        ax.fill_betweenx([top, bottom], low, high, color="#BDBDBD", alpha=0.55, linewidth=0, zorder=0, label=label)
-        for bound in {low, high}:
-            ax.vlines(bound, top, bottom, color="#8A8A8A", linewidth=1.0, zorder=0.5)
+        bounds = ax.vlines(sorted({low, high}), top, bottom, color="#767676", linewidth=1.2, zorder=0.5)
+        if low < high:
+            ax.fill_betweenx([top, bottom], low, high, color="#BDBDBD", alpha=0.55, linewidth=0, zorder=0, label=label)
+        else:
+            bounds.set_label(label)
         label = "_" + label
 
 
@@ -557,7 +644,7 @@ def _dress_scores(ax: Axes, rows: Sequence[_Row], label: str) -> None:
     ax.set_xlabel(label)
 
 
-# --- Training ------------------------------------------------------------------------------------------------------------
+# Training
 
 _CURVES = {
     "train_similarity": ("training stimuli", BLUE, "-"),
@@ -576,21 +663,22 @@ def history(
 ) -> Axes:
     """Draw training curves: RDM similarity on training and validation stimuli, and the loss below.
 
-    With several runs (folds, seeds) each is faint and their mean bold, up to the last step that all of them reached. The
-    best step of a run, the one whose weights are kept, is marked by a circle.
+    With several runs (folds, seeds) each is faint and their mean bold, up to the last step that all of them reached. A
+    circle marks the best look at the validation stimuli, after which weights are kept or the number of steps is chosen.
+    Where the steps were chosen by inner folds, a run is the mean of its inner folds: that curve is what was looked at.
 
     Parameters
     ----------
     history : DataFrame
         `FitResult.history` or `Evaluation.histories`: columns step, and any of train_similarity, validation_similarity,
-        loss; columns student, seed and fold tell runs apart. NaN are steps that were not evaluated.
+        loss; columns student, seed, fold and inner (-1: no inner fold) tell runs apart. NaN are steps without a look.
     ax : Axes, optional
-        Where to draw the similarities; a new figure by default. The loss hangs below it as an inset, for which a figure with
-        ``layout="constrained"`` makes room.
+        Where to draw the similarities; a new figure by default. The loss takes the lower quarter of its place.
     student : str, optional
         Which student's runs; "fitted" if there is one, else the table's first.
     best_step : int, optional
-        The step to mark; by default, per run, the one with the highest validation (else training) similarity.
+        The step to mark; by default, per run, the one with the highest validation similarity, and none without
+        validation.
     similarity : str
         Label of the vertical axis.
     loss : bool
@@ -638,9 +726,19 @@ def _runs(history: pd.DataFrame, student: str | None) -> list[pd.DataFrame]:
         known = list(dict.fromkeys(history["student"]))
         student = student or ("fitted" if "fitted" in known else known[0])
         history = history[history["student"] == check_option(student, known, "student")]
-    keys = [key for key in ("layer", "target", "seed", "fold") if key in history and history[key].nunique() > 1]
+    keys = [key for key in ("seed", "fold") if key in history and history[key].nunique() > 1]
     parts = [part for _, part in history.groupby(keys, sort=False)] if keys else [history]
-    return [part.sort_values("step", kind="stable") for part in parts]
+    return [_over_inner_folds(part).sort_values("step", kind="stable") for part in parts]
+
+
+def _over_inner_folds(run: pd.DataFrame) -> pd.DataFrame:
+    """Mean over inner folds, at the steps that all of them have; a run without inner folds as it is."""
+    if "inner" not in run or not (run["inner"] >= 0).any():
+        return run
+    inner = run[run["inner"] >= 0]
+    together = inner.groupby("step")
+    means = together.mean(numeric_only=True)
+    return means[together.size() == inner["inner"].nunique()].reset_index()
 
 
 def _has(run: pd.DataFrame, column: str) -> bool:
@@ -648,7 +746,7 @@ def _has(run: pd.DataFrame, column: str) -> bool:
 
 
 def _draw_curve(ax: Axes, runs: Sequence[pd.DataFrame], column: str, label: str, color: str, linestyle: str) -> None:
-    style = {"color": color, "linestyle": linestyle}
+    style: dict[str, Any] = {"color": color, "linestyle": linestyle}
     parts = [run.loc[run[column].notna(), ["step", column]] for run in runs if _has(run, column)]
     if len(parts) == 1:
         ax.plot(parts[0]["step"], parts[0][column], linewidth=2, label=label, **style)
@@ -667,14 +765,21 @@ def _mean_over_runs(parts: Sequence[pd.DataFrame], column: str) -> pd.Series:
 
 def _mark_best(ax: Axes, runs: Sequence[pd.DataFrame], curve: str, best_step: int | None) -> None:
     label = "best step"
+    if best_step is None and curve == "train_similarity":
+        return  # without validation nothing was chosen: the last step is kept
     for run in runs:
         known = run.loc[run[curve].notna(), ["step", curve]].reset_index(drop=True)
         at = known if best_step is None else known[known["step"] == best_step]
         if at.empty:
             continue
-        best = at.loc[at[curve].idxmax()]
+        best = at.iloc[int(at[curve].to_numpy().argmax())]
         size = 6.5 if len(runs) == 1 else 4.5
-        style = {"color": _CURVES[curve][1], "markerfacecolor": "white", "markersize": size, "markeredgewidth": 1.3}
+        style: dict[str, Any] = {
+            "color": _CURVES[curve][1],
+            "markerfacecolor": "white",
+            "markersize": size,
+            "markeredgewidth": 1.3,
+        }
         ax.plot([best["step"]], [best[curve]], marker="o", linestyle="none", zorder=4, label=label, **style)
         label = "_best step"
 
@@ -689,16 +794,26 @@ def _dress_history(ax: Axes, similarity: str) -> None:
 
 
 def _draw_loss(ax: Axes, runs: Sequence[pd.DataFrame]) -> None:
-    strip = ax.inset_axes((0.0, -0.46, 1.0, 0.4), sharex=ax)
+    strip = _strip_below(ax)
     _draw_curve(strip, runs, "loss", "loss", QUIET, "-")
     strip.set(xlabel="step", ylabel="loss")
     strip.grid(axis="y", color="#E6E6E6", linewidth=0.8)
-    strip.margins(x=0.02)
     ax.set_xlabel("")
     ax.tick_params(axis="x", labelbottom=False)
+    ax.figure.align_ylabels([ax, strip])
 
 
-# --- Pairs ---------------------------------------------------------------------------------------------------------------
+def _strip_below(ax: Axes) -> Axes:
+    """Give the lower quarter of the place of `ax` to a second axes."""
+    place = ax.get_subplotspec()
+    if place is None:
+        return ax.inset_axes((0.0, -0.46, 1.0, 0.4), sharex=ax)
+    halves = place.subgridspec(2, 1, height_ratios=(2.6, 1))
+    ax.set_subplotspec(halves[0])
+    return ax.figure.add_subplot(halves[1], sharex=ax)
+
+
+# Pairs
 
 
 def pairs(
@@ -711,8 +826,8 @@ def pairs(
 ) -> Axes:
     """Draw the student's dissimilarity against the teacher's, one point per pair of conditions.
 
-    Above 2000 pairs hexagons take the place of points: the darker, the more pairs; with `groups` their colour is the share
-    of pairs within a category.
+    Above 2000 pairs hexagons take the place of points: the darker, the more pairs; with `groups` their colour is the
+    share of pairs within a category.
 
     Parameters
     ----------
@@ -774,7 +889,7 @@ def _within(layout: _Layout) -> np.ndarray:
 
 
 def _draw_scatter(ax: Axes, x: np.ndarray, y: np.ndarray, within: np.ndarray | None) -> None:
-    style = {"s": 12, "alpha": 0.6, "linewidths": 0}
+    style: dict[str, Any] = {"s": 12, "alpha": 0.6, "linewidths": 0}
     if within is None:
         ax.scatter(x, y, color=BLUE, **style)
         return
@@ -788,9 +903,11 @@ def _draw_density(ax: Axes, x: np.ndarray, y: np.ndarray, within: np.ndarray | N
         cells = ax.hexbin(x, y, gridsize=36, bins="log", mincnt=1, cmap="viridis_r", linewidths=0.1)
         _colorbar(ax, "pairs per cell", cells, format="%g")
         return
-    counts = ax.hexbin(x, y, gridsize=36, mincnt=1, visible=False).get_array()
-    cells = ax.hexbin(x, y, C=within.astype(float), gridsize=36, mincnt=1, cmap=_within_cmap(), vmin=0, vmax=1, linewidths=0)
-    strength = np.log1p(np.asarray(counts)) / np.log1p(np.max(counts))
+    counts = np.asarray(ax.hexbin(x, y, gridsize=36, mincnt=1, visible=False).get_array())
+    cells = ax.hexbin(
+        x, y, C=within.astype(float), gridsize=36, mincnt=1, cmap=_within_cmap(), vmin=0, vmax=1, linewidths=0
+    )
+    strength = np.log1p(counts) / np.log1p(counts.max())
     cells.set_alpha(0.2 + 0.8 * strength)
     shares = mpl.cm.ScalarMappable(mpl.colors.Normalize(0, 100), _within_cmap())
     _colorbar(ax, "pairs within a category (%)\ndarker: more pairs", shares)
@@ -800,11 +917,11 @@ def _within_cmap() -> mpl.colors.Colormap:
     return mpl.colors.LinearSegmentedColormap.from_list("within", [BLUE, "#8C7A7A", VERMILION])
 
 
-# --- Comparison ----------------------------------------------------------------------------------------------------------
+# Comparison
 
 
 def comparison(table: pd.DataFrame, comparator: str | None = None, ax: Axes | None = None) -> Axes:
-    """Draw the table of `brainrdl.compare`: bars for one row or column of similarities, else a heat map with the numbers.
+    """Draw the table of `brainrdl.compare`: bars for one row or column of similarities, else a heat map with numbers.
 
     Parameters
     ----------
@@ -880,7 +997,13 @@ def _heatmap(ax: Axes, grid: pd.DataFrame, label: str) -> Axes:
     signed = bool(np.nanmin(values, initial=0.0) < 0)
     extent = float(np.nanmax(np.abs(values), initial=0.0)) or 1.0
     _image(ax, values, "PuOr" if signed else "viridis", -extent if signed else 0.0, extent)
-    ax.set_xticks(range(values.shape[1]), [_plain(str(name)) for name in grid.columns], rotation=45, ha="right", rotation_mode="anchor")
+    ax.set_xticks(
+        range(values.shape[1]),
+        [_plain(str(name)) for name in grid.columns],
+        rotation=45,
+        ha="right",
+        rotation_mode="anchor",
+    )
     ax.set_yticks(range(values.shape[0]), [_plain(str(name), 44) for name in grid.index])
     ax.tick_params(length=0)
     for (row, column), value in np.ndenumerate(values):
@@ -892,11 +1015,11 @@ def _heatmap(ax: Axes, grid: pd.DataFrame, label: str) -> Axes:
 
 def _readable(ax: Axes, value: float) -> str:
     """Black or white, whichever stands out more from the colour of `value` (relative luminance, WCAG 2)."""
-    red, green, blue, _ = ax.images[0].to_rgba(value)
+    red, green, blue, _ = ax.images[0].to_rgba(np.array(value))
     return "white" if 0.2126 * red**2.2 + 0.7152 * green**2.2 + 0.0722 * blue**2.2 < 0.18 else "black"
 
 
-# --- Shared --------------------------------------------------------------------------------------------------------------
+# Shared
 
 
 def _axes(ax: Axes | None, size: tuple[float, float]) -> Axes:
@@ -911,7 +1034,9 @@ def _figure(size: tuple[float, float]) -> Figure:
 
 def _legend(ax: Axes, height: float = 1.0) -> None:
     """Explain above the axes, where nothing is hidden."""
-    ax.legend(loc="lower left", bbox_to_anchor=(0, height), ncols=2, frameon=False, handletextpad=0.5, columnspacing=1.4)
+    ax.legend(
+        loc="lower left", bbox_to_anchor=(0, height), ncols=2, frameon=False, handletextpad=0.5, columnspacing=1.4
+    )
 
 
 def _title(ax: Axes, title: str | None) -> None:

@@ -25,10 +25,12 @@ import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, is_dataclass
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 import torch
 from safetensors import SafetensorError, safe_open
@@ -38,11 +40,12 @@ from torch import Tensor
 from brainrdl._checks import refuse
 from brainrdl.student import Student
 
-SETTINGS, PROVENANCE, HISTORY = "settings.json", "provenance.json", "history.csv"
-CHECKPOINT, WEIGHTS = "checkpoint.safetensors", "weights.safetensors"
 if TYPE_CHECKING:
     from rsatoolbox.rdm import RDMs
 
+SETTINGS, PROVENANCE, HISTORY = "settings.json", "provenance.json", "history.csv"
+CHECKPOINT, WEIGHTS = "checkpoint.safetensors", "weights.safetensors"
+_SHOWN = 80  # characters of a setting in an error: a list of conditions may be long
 _PACKAGES = ("brainrdl", "torch", "torchvision", "rsatoolbox", "numpy", "accelerate")
 
 
@@ -55,7 +58,9 @@ class FitResult:
     student : Student
         The network at its best step (at the last one without validation stimuli).
     history : pandas.DataFrame
-        One row per look: step, loss, task_loss, rdm_loss, lr, train_similarity, validation_similarity, n_constant, seconds.
+        One row per look: step; loss, rdm_loss, task_loss (means over the steps since the last look); lr; seconds spent in
+        steps so far; and, of train (the conditions of the coming step) and of validation, _similarity (RDM
+        correlation), _accuracy and _n_constant (constant patterns). NaN where there is nothing to measure.
     best_step : int
         Number of optimiser steps behind the weights of `student`.
     settings, provenance : dict
@@ -154,7 +159,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def write_csv(path: Path, table: pd.DataFrame) -> None:
-    """Write `table` as CSV without its index, atomically.
+    r"""Write `table` as CSV without its index, atomically.
 
     Examples
     --------
@@ -162,7 +167,7 @@ def write_csv(path: Path, table: pd.DataFrame) -> None:
     >>> target = pathlib.Path(tempfile.mkdtemp()) / "a.csv"
     >>> write_csv(target, pd.DataFrame({"step": [0]}))
     >>> target.read_text()
-    'step\\n0\\n'
+    'step\n0\n'
     """
     with atomic(path) as part:
         table.to_csv(part, index=False)
@@ -191,6 +196,12 @@ def read_rdms(path: Path) -> RDMs:
     ------
     BrainrdlError
         If the file is missing or damaged.
+
+    Examples
+    --------
+    >>> read_rdms("no/such.h5")
+    Traceback (most recent call last):
+    brainrdl._checks.BrainrdlError: there is no file 'no/such.h5'
     """
     from rsatoolbox.rdm.rdms import load_rdm
 
@@ -211,7 +222,7 @@ def open_folder(out: Path | str, *, resume: bool = False, overwrite: bool = Fals
     resume : bool
         Go on in an existing folder.
     overwrite : bool
-        Delete an existing run folder first (only one that holds a `settings.json`).
+        Delete an existing run folder first, with all that is in it; it must hold settings.json and provenance.json.
 
     Returns
     -------
@@ -230,12 +241,13 @@ def open_folder(out: Path | str, *, resume: bool = False, overwrite: bool = Fals
     """
     folder = Path(out)
     if folder.is_file():
-        refuse(f"run folder {str(folder)!r} is a file; give another --out")
+        refuse(f"run folder {str(folder)!r} is a file; choose another")
     if folder.is_dir() and any(folder.iterdir()) and not resume:
         if not overwrite:
             refuse(f"run folder {str(folder)!r} exists and is not empty; resume or overwrite it, or choose another")
-        if not (folder / SETTINGS).exists():
-            refuse(f"{str(folder)!r} holds no {SETTINGS}, so it is no run folder and is not overwritten; choose another")
+        missing = [name for name in (SETTINGS, PROVENANCE) if not (folder / name).is_file()]
+        if missing:
+            refuse(f"{str(folder)!r} holds no {missing[0]}, so it is no run and is not overwritten; choose another")
         shutil.rmtree(folder)
     folder.mkdir(parents=True, exist_ok=True)
     return folder
@@ -323,6 +335,10 @@ def describe(value: Any) -> Any:
         return [describe(item) for item in value]
     if isinstance(value, Tensor):
         return digest({"tensor": value})
+    if isinstance(value, partial):
+        return {"kind": "partial"} | {key: describe(getattr(value, key)) for key in ("func", "args", "keywords")}
+    if isinstance(value, np.generic):
+        return value.item()
     if isinstance(value, (str, int, float, bool, type(None))):
         return value
     named = value if hasattr(value, "__qualname__") else type(value)
@@ -330,7 +346,23 @@ def describe(value: Any) -> Any:
 
 
 def save_fit(fitted: FitResult) -> None:
-    """Write the end of a run into its folder: history, then weights, whose presence says that the run has ended."""
+    """Write the end of a run into its folder: history, then weights, whose presence says that the run has ended.
+
+    Raises
+    ------
+    BrainrdlError
+        If the result has no folder.
+
+    Examples
+    --------
+    >>> import pathlib, tempfile
+    >>> from brainrdl import Student
+    >>> student = Student(torch.nn.Sequential(torch.nn.Linear(4, 3)), ["0"])
+    >>> folder = pathlib.Path(tempfile.mkdtemp())
+    >>> save_fit(FitResult(student, pd.DataFrame({"step": [0]}), best_step=0, path=folder))
+    >>> sorted(path.name for path in folder.iterdir())
+    ['history.csv', 'weights.safetensors']
+    """
     if fitted.path is None:
         refuse("this result has no run folder; give `out` to fit")
     write_csv(fitted.path / HISTORY, fitted.history)
@@ -417,7 +449,16 @@ def load_weights(path: Path, student: Student) -> int:
 
 @dataclass
 class State:
-    """What a run has done and seen so far."""
+    """What a run has done and seen so far.
+
+    Examples
+    --------
+    >>> from brainrdl import Student
+    >>> state = State(step=10)
+    >>> state.remember(0.5, Student(torch.nn.Sequential(torch.nn.Linear(4, 3)), ["0"]))
+    >>> state.best_step, state.best_score
+    (10, 0.5)
+    """
 
     step: int = 0
     seconds: float = 0.0
@@ -446,8 +487,34 @@ def save_checkpoint(
     optimizer: torch.optim.Optimizer,
     scheduler: torch.optim.lr_scheduler.LRScheduler,
     settings: Mapping[str, Any],
+    scaler: torch.amp.GradScaler | None = None,
 ) -> None:
-    """Write all that a run needs to go on, in one safetensors file, atomically."""
+    """Write all that a run needs to go on, in one safetensors file, atomically.
+
+    Parameters
+    ----------
+    path : Path
+    state : State
+    student : Student
+    optimizer : torch.optim.Optimizer
+    scheduler : torch.optim.lr_scheduler.LRScheduler
+    settings : mapping
+        What was asked for; only the same settings may go on from here.
+    scaler : torch.amp.GradScaler, optional
+        Loss scaling of fp16.
+
+    Examples
+    --------
+    >>> import pathlib, tempfile
+    >>> from brainrdl import Student
+    >>> student = Student(torch.nn.Sequential(torch.nn.Linear(4, 3)), ["0"])
+    >>> optimizer = torch.optim.Adam(student.parameters())
+    >>> scheduler = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.9)
+    >>> path = pathlib.Path(tempfile.mkdtemp()) / "checkpoint.safetensors"
+    >>> save_checkpoint(path, State(step=7), student, optimizer, scheduler, {"lr": 1e-3})
+    >>> load_checkpoint(path, student, optimizer, scheduler, {"lr": 1e-3}).step
+    7
+    """
     moments, groups = _optimizer_parts(optimizer)
     tensors = {
         **{f"model/{key}": value for key, value in student.state_dict().items()},
@@ -459,6 +526,7 @@ def save_checkpoint(
         "state": {name: getattr(state, name) for name in _PLAIN_STATE},
         "groups": groups,
         "scheduler": _plain(scheduler.state_dict()),
+        "scaler": scaler.state_dict() if scaler else {},
         "settings": settings,
     }
     with atomic(path) as part:
@@ -471,13 +539,20 @@ def load_checkpoint(
     optimizer: torch.optim.Optimizer,
     scheduler: torch.optim.lr_scheduler.LRScheduler,
     settings: Mapping[str, Any],
+    scaler: torch.amp.GradScaler | None = None,
 ) -> State:
-    """Restore model, optimiser, schedule and random state; return the rest.
+    """Restore model, optimiser, schedule and random state; return the rest. Parameters as in `save_checkpoint`.
 
     Raises
     ------
     BrainrdlError
-        If the file is cut short, no checkpoint, or was written under other settings (the first one that differs is quoted).
+        If the file is cut short, no checkpoint, or was written under other settings (the first that differs is quoted).
+
+    Examples
+    --------
+    >>> load_checkpoint("no/checkpoint.safetensors", None, None, None, {})
+    Traceback (most recent call last):
+    brainrdl._checks.BrainrdlError: there is no file 'no/checkpoint.safetensors'
     """
     tensors, header = _read_safetensors(path)
     if "brainrdl" not in header:
@@ -487,6 +562,8 @@ def load_checkpoint(
     student.load_state_dict(_under("model/", tensors))
     _restore_optimizer(optimizer, _under("optimizer/", tensors), facts["groups"])
     scheduler.load_state_dict(scheduler.state_dict() | facts["scheduler"])
+    if scaler and facts["scaler"]:
+        scaler.load_state_dict(facts["scaler"])
     _restore_random_states(tensors)
     return State(**facts["state"], best=_under("best/", tensors) or None)
 
@@ -505,13 +582,25 @@ def check_same_settings(asked: Mapping[str, Any], stored: Mapping[str, Any], whe
     Traceback (most recent call last):
     brainrdl._checks.BrainrdlError: 'run/checkpoint.safetensors' was written with lr=0.2, now lr=0.1; resume with ...
     """
-    now = json.loads(json.dumps(asked, default=str))
-    for key in [*stored, *now]:
-        if now.get(key) != stored.get(key):
+    then, now = _flat(stored), _flat(json.loads(json.dumps(asked, default=str)))
+    for key in [*then, *now]:
+        if now.get(key) != then.get(key):
             refuse(
-                f"{where!r} was written with {key}={stored.get(key)!r}, now {key}={now.get(key)!r}; resume with the "
-                "settings of the run, or start another"
+                f"{where!r} was written with {key}={_brief(then.get(key))}, now {key}={_brief(now.get(key))}; "
+                "resume with the settings of the run, or start another"
             )
+
+
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in settings.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return flat
+
+
+def _brief(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
 
 
 def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -522,8 +611,8 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         refuse(
-            f"{str(path)!r} is cut short, damaged or not safetensors ({error}); pickled files are refused, code could run. "
-            "Delete it to start afresh"
+            f"{str(path)!r} is cut short, damaged or not safetensors ({error}); pickled files are refused, for loading "
+            "one can run code. Delete it to start afresh"
         )
 
 
@@ -538,11 +627,14 @@ def _owned(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def _optimizer_parts(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], dict[str, Any]]:
     content = optimizer.state_dict()
-    moments = {f"{i}/{key}": torch.as_tensor(v) for i, slot in content["state"].items() for key, v in slot.items() if v is not None}
+    slots = ((index, key, value) for index, slot in content["state"].items() for key, value in slot.items())
+    moments = {f"{index}/{key}": torch.as_tensor(value) for index, key, value in slots if value is not None}
     return moments, {"param_groups": content["param_groups"]}
 
 
-def _restore_optimizer(optimizer: torch.optim.Optimizer, moments: Mapping[str, Tensor], groups: Mapping[str, Any]) -> None:
+def _restore_optimizer(
+    optimizer: torch.optim.Optimizer, moments: Mapping[str, Tensor], groups: Mapping[str, Any]
+) -> None:
     slots: dict[int, dict[str, Tensor]] = {}
     for name, value in moments.items():
         index, key = name.split("/", 1)
@@ -557,7 +649,7 @@ def _with_tuples(group: Mapping[str, Any]) -> dict[str, Any]:
 
 def _plain(content: Mapping[str, Any]) -> dict[str, Any]:
     kinds = (int, float, str, bool, list, type(None))
-    return {key: value for key, value in content.items() if isinstance(value, kinds) and not key.startswith("lr_lambdas")}
+    return {key: value for key, value in content.items() if isinstance(value, kinds) and key != "lr_lambdas"}
 
 
 def _random_states() -> dict[str, Tensor]:

@@ -1,4 +1,4 @@
-"""Which conditions meet in a training step, as pure functions of seed and step: a resumed run draws what it would have drawn."""
+"""Which conditions meet in a training step, as pure functions of seed and step: a resumed run draws the same."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ class Batches:
     names : tuple of str
         Conditions to draw from; at least 4.
     batch_size : int, optional
-        Conditions per step, at least 4; all of them by default. What is left over at an epoch's end is dropped: a different set
-        each epoch.
+        Conditions per step, at least 4; all of them by default. What is left over at an epoch's end is dropped: a
+        different set each epoch.
     seed : int
         Seed of the order.
 

@@ -21,8 +21,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from brainrdl._checks import check_ndim, check_option, check_same_length, refuse
-from brainrdl._pair_sums import centred, dot, weighted_corr, weighted_cosine
-from brainrdl._ranks import centred_ranks, concordance, soft_centred_ranks
+from brainrdl._pair_sums import centred, dot, scaled, weighted_corr, weighted_cosine
+from brainrdl._ranks import centred_ranks, concordance, in_blocks, soft_centred_ranks
 from brainrdl._whitening import non_negative, whitened_cosine
 
 P = ParamSpec("P")
@@ -110,7 +110,7 @@ def cosine(a: Pairs, b: Pairs, weights: Pairs | None = None) -> Scores:
     >>> cosine(torch.tensor([3.0, 4.0, 0.0]), torch.tensor([4.0, 3.0, 0.0]))
     tensor(0.9600)
     """
-    return weighted_cosine(a, b, weights)
+    return weighted_cosine(scaled(a), scaled(b), weights)
 
 
 @_comparator(differentiable=True)
@@ -149,6 +149,10 @@ def spearman(a: Pairs, b: Pairs, weights: Pairs | None = None) -> Scores:
     >>> spearman(torch.tensor([1.0, 2.0, 9.0]), torch.tensor([0.1, 0.3, 0.2]))
     tensor(0.5000)
     """
+    return in_blocks(_rank_corr, a, b, weights)
+
+
+def _rank_corr(a: Tensor, b: Tensor, weights: Tensor | None) -> Tensor:
     return weighted_cosine(centred_ranks(a, weights), centred_ranks(b, weights), weights)
 
 
@@ -167,6 +171,10 @@ def rho_a(a: Pairs, b: Pairs, weights: Pairs | None = None) -> Scores:
     >>> rho_a(torch.tensor([1.0, 1.0, 9.0]), torch.tensor([0.1, 0.2, 0.3]))
     tensor(0.7500)
     """
+    return in_blocks(_rho_a, a, b, weights)
+
+
+def _rho_a(a: Tensor, b: Tensor, weights: Tensor | None) -> Tensor:
     total = _counts_total(a, weights, "rho-a")
     ranks_a, ranks_b = (centred_ranks(x, weights) / total.clamp_min(1)[..., None] for x in (a, b))
     products = dot(ranks_a, ranks_b) if weights is None else dot(weights, ranks_a * ranks_b)
@@ -192,6 +200,10 @@ def tau_a(a: Pairs, b: Pairs, weights: Pairs | None = None) -> Scores:
     >>> tau_a(torch.tensor([1.0, 2.0, 9.0]), torch.tensor([0.1, 0.3, 0.2]))
     tensor(0.3333)
     """
+    return in_blocks(_tau_a, a, b, weights)
+
+
+def _tau_a(a: Tensor, b: Tensor, weights: Tensor | None) -> Tensor:
     total = _counts_total(a, weights, "tau-a")
     weights = a.new_ones(a.shape[-1]) if weights is None else weights
     return _per_count(concordance(a, b, weights), total * (total - 1) / 2, total)

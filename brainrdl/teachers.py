@@ -38,7 +38,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -60,6 +60,7 @@ __all__ = ["NetworkTeacher", "PermutedTeacher", "RDMTeacher", "Teacher", "contro
 CONTROLS = ("permuted", "random", "category", "pixels")
 
 
+@runtime_checkable
 class Teacher(Protocol):
     """Anything with a name, targets and ``rdms(batch)``; the module's text holds the contract."""
 
@@ -202,7 +203,8 @@ def _category_pairs(stimuli: Stimuli, names: Sequence[str]) -> Tensor:
     number = {category: index for index, category in enumerate(sorted(set(labels.values())))}
     category = torch.tensor([number[labels[name]] for name in names])
     first, second = category[pair_indices(len(names))]
-    return first.ne(second).float()
+    different: Tensor = first != second
+    return different.float()
 
 
 def _pixel_pairs(stimuli: Stimuli, names: Sequence[str]) -> Tensor:

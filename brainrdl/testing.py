@@ -5,13 +5,24 @@ A check returns nothing when all is well, so a plug-in's test is one line.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from brainrdl._checks import refuse
-from brainrdl.dissimilarity import Dissimilarity, to_square
+from brainrdl._checks import BrainrdlError, check_unique, quote, refuse
+from brainrdl.dissimilarity import Dissimilarity, pair_indices, to_square
+from brainrdl.readers import read
+
+if TYPE_CHECKING:
+    from brainrdl.readers import Reader
+    from brainrdl.stimuli import Batch
+    from brainrdl.teachers import Teacher
 
 
 def check_dissimilarity(
@@ -139,15 +150,12 @@ def check_reader(reader: Reader, path: str | Path, **options: Any) -> None:
 
     Examples
     --------
-    >>> import tempfile
-    >>> from pathlib import Path
-    >>> from data_adapters.csv_table import READER
-    >>> file = Path(tempfile.mkdtemp()) / "rdm.csv"
-    >>> _ = file.write_text(",cat,dog,car\\ncat,0,1,2\\ndog,1,0,3\\ncar,2,3,0\\n")
-    >>> check_reader(READER, file)
+    >>> from brainrdl.readers import find_readers
+    >>> with TemporaryDirectory() as folder:
+    ...     file = Path(folder) / "rdm.npy"
+    ...     np.save(file, np.array([[0, 1, 2], [1, 0, 3], [2, 3, 0]]))
+    ...     check_reader(find_readers()["numpy"], file)
     """
-    from brainrdl.readers import read
-
     file = Path(path)
     _check_reader_members(reader)
     content = file.read_bytes()
@@ -191,8 +199,6 @@ def _check_sniff(reader: Reader, file: Path) -> None:
 
 def _check_refusals(reader: Reader, file: Path, options: Mapping[str, Any]) -> None:
     """Try what must be refused: an unknown option, and an empty file."""
-    from brainrdl.readers import read
-
     with TemporaryDirectory() as folder:
         empty = Path(folder, file.name)
         empty.touch()
@@ -210,10 +216,111 @@ def _check_refusals(reader: Reader, file: Path, options: Mapping[str, Any]) -> N
 
 def _same_data(a: Any, b: Any) -> bool:
     """Compare two RDMs or Datasets, values and descriptors, NaN equal to NaN."""
-    import numpy as np
-
     kinds = ("dissimilarities", "measurements")
     values = [[getattr(data, kind) for kind in kinds if hasattr(data, kind)] for data in (a, b)]
     held = [{key: value for key, value in vars(data).items() if key.endswith("descriptors")} for data in (a, b)]
     equal = all(np.array_equal(one, other, equal_nan=True) for one, other in zip(*values, strict=True))
     return equal and repr(held[0]) == repr(held[1])
+
+
+def check_teacher(teacher: Teacher, batch: Batch) -> None:
+    """Try the contract of `brainrdl.teachers` on a teacher, with one batch of conditions it knows.
+
+    Parameters
+    ----------
+    teacher : Teacher
+        Any object with ``name``, ``targets`` and ``rdms(batch)``.
+    batch : Batch
+        At least 4 conditions it knows, with images if it computes from them.
+
+    Raises
+    ------
+    BrainrdlError
+        If a point of the contract does not hold; the message says which, and what came.
+
+    Examples
+    --------
+    >>> from brainrdl.rdms import from_array
+    >>> from brainrdl.stimuli import Batch
+    >>> from brainrdl.teachers import RDMTeacher
+    >>> teacher = RDMTeacher(from_array([[1.0, 2, 3, 4, 5, 6]], list("abcd")))
+    >>> check_teacher(teacher, Batch(("a", "b", "c", "d"), torch.zeros(4, 1, 2, 2), None))
+    """
+    _check_identity(teacher)
+    where = f"teacher {teacher.name!r}"
+    if len(batch.names) < 4:
+        refuse(f"check_teacher needs a batch of at least 4 conditions, got {len(batch.names)}")
+    answer = teacher.rdms(batch)
+    _check_answer(answer, teacher, batch, where)
+    # Copies: a teacher that writes into its last answer would otherwise agree with itself.
+    answer = {target: pairs.clone() for target, pairs in answer.items()}
+    _same(answer, teacher.rdms(batch), f"{where} gives another answer when asked the same again", exact=True)
+    for order in (list(range(len(batch.names)))[::-1], [2, 0, 3], [3, 1, 0, 2]):
+        expected = {target: _picked(pairs, order) for target, pairs in answer.items()}
+        asked = [batch.names[index] for index in order]
+        _same(expected, teacher.rdms(_part(batch, order)), f"{where} does not answer in the order asked, {asked}")
+    _check_unknown(teacher, batch, where)
+
+
+def _check_identity(teacher: Teacher) -> None:
+    for member in ("name", "targets", "rdms"):
+        if not hasattr(teacher, member):
+            refuse(f"{type(teacher).__name__} is no teacher: it has no {member!r}")
+    if not isinstance(teacher.name, str) or not teacher.name:
+        refuse(
+            f"{type(teacher).__name__} is no teacher: its name must be a text that is not empty, got {teacher.name!r}"
+        )
+    targets = teacher.targets
+    if isinstance(targets, str) or not targets or not all(isinstance(target, str) for target in targets):
+        refuse(f"targets of teacher {teacher.name!r} must be a tuple of at least one name, got {targets!r}")
+    check_unique(targets, f"the targets of teacher {teacher.name!r}")
+
+
+def _check_answer(answer: Mapping[str, Tensor], teacher: Teacher, batch: Batch, where: str) -> None:
+    if set(answer) != set(teacher.targets):
+        refuse(f"{where} answers for {quote(answer)}, its targets are {quote(teacher.targets)}")
+    n_pairs = len(batch.names) * (len(batch.names) - 1) // 2
+    for target, pairs in answer.items():
+        at = f"answer of {where} for target {target!r}"
+        if pairs.ndim != 2 or pairs.shape[0] < 1 or pairs.shape[1] != n_pairs:
+            refuse(f"{at} must have shape (n_rdms, {n_pairs}) with n_rdms >= 1, got {tuple(pairs.shape)}")
+        if not pairs.is_floating_point():
+            refuse(f"{at} must be floating point, got {pairs.dtype}")
+        if pairs.device != batch.images.device:
+            refuse(f"{at} is on {pairs.device}, the batch's images are on {batch.images.device}")
+        if pairs.requires_grad:
+            refuse(f"{at} carries a gradient; a teacher is frozen: compute under torch.no_grad()")
+        if bool(pairs.isinf().any()) or bool(pairs.isnan().all()):
+            refuse(f"{at} holds Inf, or nothing but NaN")
+
+
+def _check_unknown(teacher: Teacher, batch: Batch, where: str) -> None:
+    """Ask for a name that cannot be there; only a teacher that lists its conditions answers by name."""
+    if not hasattr(teacher, "conditions"):
+        return
+    strange = replace(batch, names=("a name no teacher knows", *batch.names[1:]))
+    try:
+        teacher.rdms(strange)
+    except (ValueError, KeyError):
+        return
+    refuse(f"{where} answers for a condition it does not know; unknown names must be an error")
+
+
+def _part(batch: Batch, order: list[int]) -> Batch:
+    labels = None if batch.labels is None else batch.labels[order]
+    return replace(batch, names=tuple(batch.names[index] for index in order), images=batch.images[order], labels=labels)
+
+
+def _picked(pairs: Tensor, order: list[int]) -> Tensor:
+    chosen = torch.tensor(order, device=pairs.device)
+    first, second = chosen[pair_indices(len(order), pairs.device)]
+    return to_square(pairs)[:, first, second]
+
+
+def _same(a: Mapping[str, Tensor], b: Mapping[str, Tensor], problem: str, exact: bool = False) -> None:
+    """Refuse answers that differ; across batches by more than float32 sums in another order can."""
+    tolerance = {"rtol": 0.0, "atol": 0.0} if exact else {"rtol": 1e-4, "atol": 1e-5}
+    for target, pairs in a.items():
+        other = b[target]
+        if pairs.shape != other.shape or not torch.allclose(pairs, other, equal_nan=True, **tolerance):
+            refuse(f"{problem}: target {target!r} differs")

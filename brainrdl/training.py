@@ -1,14 +1,16 @@
 """The training loop, readable on one page: `fit` moves a student's RDMs towards a teacher's.
 
-Everything random is a function of (seed, step), so a run that was interrupted goes on as if nothing had happened. Stimuli that
-are held out for testing are never asked for; validation stimuli are looked at, and never trained on.
+Everything random is a function of (seed, step) or kept in the checkpoint, so a run that was interrupted goes on as if
+nothing had happened. Images that are held out for testing are never loaded; validation stimuli are looked at, and never
+trained on. The run asks Accelerate for the device, autocast and loss scaling; see `brainrdl.distributed` for the rest.
 """
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +21,7 @@ from torch.nn import functional
 
 from brainrdl import result as _result
 from brainrdl._checks import check_conditions, check_option, check_unique, quote, refuse
-from brainrdl.distributed import gather, own_rows
+from brainrdl.distributed import agreed, average_gradients, gather, n_processes, own, start_alike
 from brainrdl.engine import make_accelerator, make_optimizer, make_schedule
 from brainrdl.loss import RDMLoss
 from brainrdl.monitor import check_loss, event_writer, look, progress_bar, to_device
@@ -31,9 +33,17 @@ from brainrdl.teachers import RDMTeacher, Teacher
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
+    from accelerate.optimizer import AcceleratedOptimizer
 
 MONITORS = ("similarity", "accuracy")
-_NOT_SETTINGS = ("student", "teacher", "stimuli", "train", "validation", "held_out", "out", "resume", "overwrite", "progress", "device")
+_NOT_SETTINGS = (
+    "student", "teacher", "stimuli", "train", "validation", "held_out", "loss", "out", "resume", "overwrite", "device",
+    "progress",
+)  # fmt: skip
+_AT_LEAST = {
+    "steps": 0, "evaluate_every": 1, "checkpoint_every": 1, "patience": 1, "rdm_weight": 0, "task_weight": 0,
+    "weight_decay": 0,
+}  # fmt: skip
 _CALIBRATION = 512  # training stimuli that set the z-scores and lazy shapes; more would not change them noticeably
 
 
@@ -84,7 +94,7 @@ def fit(
     held_out : iterable of str
         Names kept for testing, never used here; a name or byte-identical image of theirs among the others is refused.
     loss : RDMLoss, optional
-        ``RDMLoss(match=student.match)`` by default.
+        ``RDMLoss()`` by default; a loss without `match` takes that of the student.
     rdm_weight, task_weight : float
         Weights of the RDM loss, and of the cross-entropy between the student's logits and the stimuli's labels.
     steps : int
@@ -100,7 +110,7 @@ def fit(
     clip : float, optional
         Largest norm of the gradient.
     patience : int, optional
-        Stop after this many looks at the validation stimuli without a better one; never by default.
+        Stop after this many looks at the validation stimuli without a better one; never by default, or without them.
     monitor : {"similarity", "accuracy"}
         What makes a look better: the RDM correlation, or the task's accuracy, on validation stimuli.
     evaluate_every, checkpoint_every : int
@@ -125,8 +135,9 @@ def fit(
     Raises
     ------
     BrainrdlError
-        For unknown names or options, leaking stimuli, fewer than 4 conditions in a part, a device that is not there, an existing
-        run folder, a damaged or foreign checkpoint, or a loss that is NaN or Inf (step, layer and conditions are named).
+        For unknown names or options, leaking stimuli, fewer than 4 conditions in a part, a device that is not there, an
+        existing run folder, a damaged or foreign checkpoint, or a loss that is NaN or Inf (step, layer and conditions
+        are named).
 
     Examples
     --------
@@ -140,40 +151,45 @@ def fit(
     >>> bool(history.train_similarity.iloc[-1] > history.train_similarity.iloc[0])
     True
     """
-    settings = _result.describe({key: value for key, value in locals().items() if key not in _NOT_SETTINGS})
-    check_option(monitor, MONITORS, "monitor")
-    if teacher is None and rdm_weight:
-        refuse(f"there is no teacher for rdm_weight={rdm_weight!r}; give one, or set rdm_weight=0")
+    options = {key: value for key, value in locals().items() if key not in _NOT_SETTINGS}
+    _check_options(student, teacher, options)
     train, validation = training_names(stimuli, train, validation, held_out, seed)
+    _check_known(teacher, (*train, *validation))
     batches = Batches(train, batch_size, seed)
-    settings |= {"train": list(train), "validation": list(validation), "layers": list(student.layers)}
-    settings |= {"teacher": getattr(teacher, "name", None), "student": _result.digest(student.state_dict())}
-    folder = None if out is None else _result.open_folder(out, resume=resume, overwrite=overwrite)
+    loss = loss or RDMLoss()
+    loss = replace(loss, match=student.match) if loss.match is None else loss
+
+    accelerator = make_accelerator(device, mixed_precision)
+    student.to(accelerator.device)
+    start_alike(student)
+    hashes = _hashes(teacher, stimuli, train)
+    settings = _result.describe(options) | _settings_of(student, teacher, loss, train, validation) | {"hashes": hashes}
+    facts = _result.provenance(**hashes) | {"device": str(accelerator.device)}
+    folder = _open(out, resume, overwrite, accelerator)
     if folder and (folder / _result.WEIGHTS).exists():
         return _result.load_fit(folder, student, settings)
 
-    accelerator = make_accelerator(device, mixed_precision)
+    mode = student.training
     torch.manual_seed(seed)
-    student.to(accelerator.device)
-    student.calibrate(stimuli.images(train[:_CALIBRATION]).to(accelerator.device))
+    student.calibrate(stimuli.images(train[:_CALIBRATION]))
     optim = make_optimizer(optimizer, student.trainable_parameters(), lr, weight_decay)
     scheduler = make_schedule(schedule, optim, steps)
-    model, optim = accelerator.prepare(student, optim)
     run = _Run(
-        student, model, teacher if rdm_weight else None, stimuli, batches, validation, loss or RDMLoss(match=student.match),
-        rdm_weight, task_weight, clip, monitor, accelerator, optim, scheduler,
+        student, teacher, stimuli, batches, validation, loss, rdm_weight, task_weight, clip, monitor, accelerator,
+        accelerator.prepare(optim), scheduler,
     )  # fmt: skip
-    writes = folder is not None and accelerator.is_main_process
-    state = State()
+    state, moving = State(), (student, optim, scheduler, settings, accelerator.scaler)
     if folder and (folder / _result.CHECKPOINT).exists():
-        state = _result.load_checkpoint(folder / _result.CHECKPOINT, student, optim, scheduler, settings)
-    facts = _provenance(teacher, stimuli, train, str(accelerator.device))
-    if writes:
-        _result.write_json(folder / _result.SETTINGS, settings)
-        _result.write_json(folder / _result.PROVENANCE, facts)
+        state = _result.load_checkpoint(folder / _result.CHECKPOINT, *moving)
+    accelerator.wait_for_everyone()  # before the first rank writes what the others look for
+    target = folder if accelerator.is_main_process else None
+    if target:
+        _result.write_json(target / _result.PROVENANCE, facts)
+        _result.write_json(target / _result.SETTINGS, settings)
 
-    events = folder if writes else None
-    with progress_bar(steps, state.step, progress and accelerator.is_main_process) as show, event_writer(events) as write:
+    student.train()
+    shown = progress and accelerator.is_main_process
+    with progress_bar(steps, state.step, shown) as show, event_writer(target) as write:
         while True:
             if state.step % evaluate_every == 0 or state.step == steps:
                 row = run.look(state)
@@ -182,16 +198,17 @@ def fit(
             if state.step == steps or (patience is not None and state.looks_since_best >= patience):
                 break
             run.step(state)
-            if writes and state.step % checkpoint_every == 0:
-                _result.save_checkpoint(folder / _result.CHECKPOINT, state, student, optim, scheduler, settings)
+            if target and state.step % checkpoint_every == 0:
+                _result.save_checkpoint(target / _result.CHECKPOINT, state, *moving)
 
-    accelerator.unwrap_model(model, keep_fp32_wrapper=False)  # takes the mixed-precision wrapper off the student's forward
     if state.best is not None:
         student.load_state_dict(state.best)
+    student.train(mode)
     best_step = state.step if state.best is None else state.best_step
     fitted = FitResult(student, pd.DataFrame(state.history), best_step, settings, facts, folder)
-    if writes:
+    if target:
         _result.save_fit(fitted)
+    accelerator.wait_for_everyone()  # whoever returns finds the folder complete
     return fitted
 
 
@@ -200,7 +217,6 @@ class _Run:
     """The moving parts of one run, and its two motions: a step of training, a look."""
 
     student: Student
-    model: torch.nn.Module  # the student as Accelerate wraps it
     teacher: Teacher | None
     stimuli: Stimuli
     batches: Batches
@@ -211,46 +227,58 @@ class _Run:
     clip: float | None
     monitor: str
     accelerator: Accelerator
-    optimizer: torch.optim.Optimizer
+    optimizer: AcceleratedOptimizer
     scheduler: torch.optim.lr_scheduler.LRScheduler
 
     def step(self, state: State) -> None:
         """One optimiser step."""
         started = time.perf_counter()
         batch = self._batch(self.batches.at(state.step), state.step)
-        self.model.train()
-        output = self.model(batch.images[own_rows(len(batch.names))])
-        patterns = {layer: gather(rows, len(batch.names)) for layer, rows in output.patterns.items()}
-        targets = self.teacher.rdms(batch) if self.teacher else {}
-        rdm_loss = self.loss(patterns, targets, state.step) if self.teacher else None
-        task_loss = _task_loss(output.logits, batch) if self.task_weight else None
+        n = len(batch.names)
+        with self.accelerator.autocast():
+            output = self.student(own(batch.images))
+        patterns = {layer: gather(rows, n) for layer, rows in output.patterns.items()}
+        targets = self.teacher.rdms(batch) if self.teacher and self.rdm_weight else {}
+        rdm_loss = self.loss(patterns, targets, state.step) if self.rdm_weight else None
+        task_loss = _task_loss(output.logits, batch, len(self.stimuli.categories)) if self.task_weight else None
         total = _weighted_sum((self.rdm_weight, rdm_loss), (self.task_weight, task_loss))
-        check_loss(total, patterns, targets, batch)
+        seen = _numbers(total, rdm_loss, task_loss)
+        check_loss(seen[0], patterns, targets, batch)
         self.optimizer.zero_grad()
         self.accelerator.backward(total)
+        average_gradients(self.student.parameters())
         if self.clip is not None:
             self.accelerator.clip_grad_norm_(self.student.parameters(), self.clip)
         self.optimizer.step()
-        self.scheduler.step()
-        state.losses.append([_number(total), _number(rdm_loss), _number(task_loss)])
+        if not self.optimizer.step_was_skipped:  # fp16 skips steps until its loss scale fits
+            self.scheduler.step()
+        state.losses.append(seen)
         state.step += 1
         state.seconds += time.perf_counter() - started
 
     def look(self, state: State) -> dict[str, float]:
-        """Measure on the step's training conditions and on the validation ones; remember the best student."""
-        row = dict(zip(("loss", "rdm_loss", "task_loss"), _column_means(state.losses), strict=True))
-        row = {"step": state.step, **row, "lr": self.scheduler.get_last_lr()[0], "seconds": state.seconds}
+        """Measure on the coming step's conditions and on the validation ones; remember the best student."""
+        losses = dict(zip(("loss", "rdm_loss", "task_loss"), _column_means(state.losses), strict=True))
+        lr = float(self.scheduler.get_last_lr()[0])
+        row = {"step": state.step, **losses, "lr": lr, "seconds": state.seconds}
         for part, names in (("train", self.batches.at(state.step)), ("validation", self.validation)):
             row |= {f"{part}_{what}": value for what, value in self._measure(names, state.step).items()}
         state.losses.clear()
         state.history.append(row)
         if self.validation:
-            state.remember(row[f"validation_{self.monitor}"], self.student)
+            state.remember(self._score(row), self.student)
         return row
+
+    def _score(self, row: Mapping[str, float]) -> float:
+        score = agreed(row[f"validation_{self.monitor}"], self.accelerator.device)
+        if math.isnan(score):
+            needs = "a teacher" if self.monitor == "similarity" else "labels of the stimuli and logits"
+            refuse(f"monitor={self.monitor!r} is NaN on the validation stimuli at step {row['step']}; it needs {needs}")
+        return score
 
     def _measure(self, names: tuple[str, ...], step: int) -> dict[str, float]:
         if not names:
-            return {"similarity": float("nan"), "accuracy": float("nan"), "n_constant": float("nan")}
+            return {"similarity": math.nan, "accuracy": math.nan, "n_constant": math.nan}
         return look(self.student, self.teacher, self._batch(names, step), self.loss)
 
     def _batch(self, names: tuple[str, ...], step: int) -> Batch:
@@ -278,8 +306,8 @@ def training_names(
     Raises
     ------
     BrainrdlError
-        If a name is unknown, doubled or in two parts, an image of one part is byte-identical to one of another, or a part that is
-        asked for holds fewer than 4 conditions.
+        If a name is unknown, doubled or in two parts, an image of one part is byte-identical to one of another, or a part
+        that is asked for holds fewer than 4 conditions.
 
     Examples
     --------
@@ -290,9 +318,9 @@ def training_names(
     (6, 4)
     """
     held_out = tuple(held_out)
-    watched = () if isinstance(validation, float) else tuple(validation)
+    watched = () if isinstance(validation, int | float) else tuple(validation)
     train = tuple(train) if train is not None else tuple(n for n in stimuli.names if n not in {*held_out, *watched})
-    if isinstance(validation, float):
+    if isinstance(validation, int | float):
         train, watched = split(train, validation, seed)
     parts = {"train": train, "validation": watched, "held_out": held_out}
     for part, names in parts.items():
@@ -339,32 +367,78 @@ def check_no_leak(stimuli: Stimuli, parts: Mapping[str, Sequence[str]]) -> None:
             refuse(f"{name!r} of {part} is byte-identical to {other_name!r} of {other}; drop one of them")
 
 
-def _task_loss(logits: Tensor | None, batch: Batch) -> Tensor:
+def _check_options(student: Student, teacher: Teacher | None, options: Mapping[str, Any]) -> None:
+    check_option(options["monitor"], MONITORS, "monitor")
+    for name, least in _AT_LEAST.items():
+        if options[name] is not None and not options[name] >= least:
+            refuse(f"{name} must be at least {least}, got {options[name]!r}")
+    for name in ("lr", "clip"):
+        if options[name] is not None and not options[name] > 0:
+            refuse(f"{name} must be positive, got {options[name]!r}")
+    if not options["rdm_weight"] and not options["task_weight"]:
+        refuse("there is nothing to learn: rdm_weight and task_weight are both 0")
+    if teacher is None and options["rdm_weight"]:
+        refuse(f"there is no teacher for rdm_weight={options['rdm_weight']!r}; give one, or set rdm_weight=0")
+    if student.batchnorm == "train" and n_processes() > 1:
+        refuse("batchnorm='train' takes each process's own statistics; with several processes use batchnorm='eval'")
+
+
+def _check_known(teacher: Teacher | None, names: Sequence[str]) -> None:
+    known = getattr(teacher, "conditions", None)
+    if teacher is not None and known is not None:
+        check_conditions(names, known, f"teacher {teacher.name!r}")
+
+
+def _open(out: Path | str | None, resume: bool, overwrite: bool, accelerator: Accelerator) -> Path | None:
+    if out is None:
+        return None
+    if accelerator.is_main_process:
+        _result.open_folder(out, resume=resume, overwrite=overwrite)
+    accelerator.wait_for_everyone()
+    return Path(out)
+
+
+def _settings_of(
+    student: Student, teacher: Teacher | None, loss: RDMLoss, train: Sequence[str], validation: Sequence[str]
+) -> dict[str, Any]:
+    """Say what makes a run this run beside its options; it may only be resumed with the same."""
+    return {
+        "student": _result.digest(student.state_dict()),
+        "layers": list(student.layers),
+        "trainable": student.trainable,
+        "batchnorm": student.batchnorm,
+        "teacher": None if teacher is None else teacher.name,
+        "loss": _result.describe(loss),
+        "train": list(train),
+        "validation": list(validation),
+    }
+
+
+def _hashes(teacher: Teacher | None, stimuli: Stimuli, train: tuple[str, ...]) -> dict[str, str]:
+    hashes = {"stimuli": _result.hash_words(stimuli.digests(train).values())}
+    if isinstance(teacher, RDMTeacher):
+        hashes["teacher"] = _result.digest(teacher.rdms(Batch(train, torch.empty(0))))
+    return hashes
+
+
+def _task_loss(logits: Tensor | None, batch: Batch, n_categories: int) -> Tensor:
     if logits is None or batch.labels is None:
         missing = "logits from the student" if logits is None else "labels of the stimuli"
         refuse(f"task_weight asks for a classification task, but there are no {missing}")
+    if logits.shape[1] < n_categories:
+        refuse(f"the student has {logits.shape[1]} logits for {n_categories} categories; give its last layer as many")
     return functional.cross_entropy(gather(logits, len(batch.names)).float(), batch.labels)
 
 
 def _weighted_sum(*terms: tuple[float, Tensor | None]) -> Tensor:
-    known = [weight * term for weight, term in terms if term is not None]
-    if not known:
-        refuse("there is nothing to learn: rdm_weight and task_weight are both 0")
-    return torch.stack(known).sum()
+    return torch.stack([weight * term for weight, term in terms if term is not None]).sum()
 
 
-def _number(value: Tensor | None) -> float:
-    return float("nan") if value is None else value.item()
+def _numbers(*values: Tensor | None) -> list[float]:
+    """Fetch scalars from the device in one go (waiting for it once); NaN for None."""
+    known = iter(torch.stack([value.detach() for value in values if value is not None]).tolist())
+    return [math.nan if value is None else next(known) for value in values]
 
 
 def _column_means(rows: Sequence[Sequence[float]]) -> list[float]:
     return torch.tensor(rows, dtype=torch.float64).reshape(-1, 3).mean(0).tolist()
-
-
-def _provenance(teacher: Teacher | None, stimuli: Stimuli, train: tuple[str, ...], device: str) -> dict[str, Any]:
-    digests = stimuli.select(train).digests()
-    hashes = {"stimuli": _result.hash_words(digests.values())}
-    if isinstance(teacher, RDMTeacher):
-        batch = Batch(train, torch.empty(0), None)
-        hashes["teacher"] = _result.digest(teacher.rdms(batch))
-    return _result.provenance(**hashes) | {"device": device}

@@ -131,6 +131,8 @@ def _long(rows: list[list[str]]) -> RDMs:
     for column in header:
         check_option(column, (*_PAIR, *_LABELS), "column")
     records = [dict(zip(header, row, strict=True)) for row in rows[1:]]
+    if not records:
+        refuse("the table has a first row only")
     labels = [label for label in _LABELS if label in header]
     names = list(dict.fromkeys(record[side] for record in records for side in ("a", "b")))
     groups = list(dict.fromkeys(tuple(record[label] for label in labels) for record in records))

@@ -94,10 +94,11 @@ class NumpyArrays:
 def _arrays(path: Path) -> dict[str, np.ndarray]:
     """Load every array by its key; the single array of a ``.npy`` file is called by the file's name."""
     try:
-        loaded = np.load(path, allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            return {path.name: loaded}
-        with loaded:
+        # opened here, because NumPy leaves a damaged zip open
+        with path.open("rb") as file:
+            loaded = np.load(file, allow_pickle=False)
+            if isinstance(loaded, np.ndarray):
+                return {path.name: loaded}
             arrays = {key: loaded[key] for key in loaded.files}
     except ValueError as error:
         if "pickle" in str(error):

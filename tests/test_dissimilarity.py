@@ -51,7 +51,8 @@ def column_major(x):
 
 
 def root(x):
-    return d.euclidean(x).sqrt()
+    row, column = d.pair_indices(x.shape[-2])
+    return (x[..., row, :] - x[..., column, :]).square().sum(-1).sqrt()
 
 
 def over_the_batch(x):
@@ -64,7 +65,7 @@ BROKEN = {
     "does not treat leading dimensions as independent": over_the_batch,
     "does not put duplicate patterns at 0": lambda x: 1 + d.euclidean(x),
     "cuts the gradient": lambda x: d.euclidean(x.detach()),
-    "gives NaN or Inf, in value or gradient, with duplicate patterns": lambda x: d.euclidean(x).sqrt() ** 0.5,
+    "gives NaN or Inf, in value or gradient, with duplicate patterns": root,
     "gives NaN or Inf, in value or gradient, with constant patterns": lambda x: d.cosine(x) / x.std(-1).prod(-1, True),
     "must return torch.float64": lambda x: d.euclidean(x.float()) + 0 * x.sum().float(),
 }
@@ -95,11 +96,10 @@ def test_leading_dimensions_are_independent(name):
 def test_the_gradient_of_a_batch_is_that_of_each_member(name):
     x = patterns(name, batch=(2,))
     _, batched = gradient(CALLABLES[name], x)
-    half = batched.new_tensor(0)
     leaf = x.clone().requires_grad_()
     pairs = torch.stack([CALLABLES[name](one) for one in leaf])
     weights = torch.linspace(-1, 2, pairs.numel(), dtype=pairs.dtype).view_as(pairs)
-    torch.testing.assert_close(batched, torch.autograd.grad(pairs, leaf, weights)[0] + half, rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(batched, torch.autograd.grad(pairs, leaf, weights)[0], rtol=1e-10, atol=1e-12)
 
 
 @every
@@ -109,18 +109,19 @@ def test_gradients_equal_finite_differences(name, n):
     assert torch.autograd.gradcheck(CALLABLES[name], (x,), eps=1e-6, atol=1e-7, rtol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["euclidean", "mahalanobis", "crossnobis", "poisson"])
+@every
 def test_second_gradients_equal_finite_differences(name):
-    x = patterns(name, 3).requires_grad_()
+    x = patterns(name, 4).requires_grad_()
     assert torch.autograd.gradgradcheck(CALLABLES[name], (x,), eps=1e-6, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", ["correlation", "cosine"])
-def test_a_second_gradient_that_would_be_wrong_is_refused(name):
-    x = patterns(name).requires_grad_()
-    (first,) = torch.autograd.grad(CALLABLES[name](x).sum(), x, create_graph=True)
-    with pytest.raises(RuntimeError, match="once_differentiable"):
-        torch.autograd.grad(first.sum(), x)
+@pytest.mark.parametrize("name", ["euclidean", "correlation"])
+def test_second_gradients_are_finite_with_constant_patterns(name):
+    x = patterns(name)
+    x[1:3] = 0.1
+    x.requires_grad_()
+    (first,) = torch.autograd.grad(CALLABLES[name](x).square().sum(), x, create_graph=True)
+    assert torch.autograd.grad(first.square().sum(), x)[0].isfinite().all()
 
 
 def test_a_noise_precision_can_be_learned():
@@ -195,9 +196,10 @@ def test_a_common_offset_of_1000_costs_no_precision_in_float32(name):
     x = patterns(name, 20, torch.float32) + 1000
     pairs, slope = gradient(CALLABLES[name], x)
     exact_pairs, exact_slope = gradient(CALLABLES[name], x.double())
-    tolerance = 1e-3 if name == "poisson" else 1e-5  # the logarithm is itself rounded, at 1000 to 6e-5 of a unit's
-    assert (pairs - exact_pairs).abs().max() < tolerance * exact_pairs.abs().max()
-    assert (slope - exact_slope).abs().max() < tolerance * exact_slope.abs().max()
+    # At 1000 a float32 mean is off by up to 6e-5; a logarithm and the prior's division round as coarsely.
+    value_tolerance = 1e-3 if name == "poisson" else 1e-6
+    assert (pairs - exact_pairs).abs().max() < value_tolerance * exact_pairs.abs().max()
+    assert (slope - exact_slope).abs().max() < max(value_tolerance, 1e-4) * exact_slope.abs().max()
 
 
 @every
@@ -322,7 +324,10 @@ def test_patterns_of_the_wrong_kind_are_refused(name, x, message):
         (torch.rand(8), r"must be a tensor \(n_channels, n_channels\), got Tensor \(8,\)"),
         (torch.rand(8, 7), r"got Tensor \(8, 7\)"),
         (np.eye(8), "got ndarray"),
-        (torch.eye(8).index_fill(0, torch.tensor([0]), float("nan")), "8 of 64 values are NaN or Inf in the noise prec"),
+        (
+            torch.eye(8).index_fill(0, torch.tensor([0]), float("nan")),
+            "8 of 64 values are NaN or Inf in the noise prec",
+        ),
         (torch.eye(8) + torch.ones(8, 8).triu(1), r"must be symmetric, but entries differ by up to 1; pass"),
     ],
 )

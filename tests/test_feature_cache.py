@@ -20,7 +20,8 @@ def test_a_store_gives_back_what_was_put(tmp_path: Path) -> None:
         pattern = torch.rand(5)
         store.put("abc", pattern)
         found = store.get("abc")
-        assert found is not None and torch.equal(found, pattern)
+        assert found is not None
+        assert torch.equal(found, pattern)
         assert store.get("abd") is None
 
 
@@ -29,7 +30,8 @@ def test_memory_keeps_a_copy() -> None:
     store.put("k", pattern)
     pattern += 1
     found = store.get("k")
-    assert found is not None and found.sum() == 0
+    assert found is not None
+    assert found.sum() == 0
 
 
 def test_a_folder_is_shared_between_stores(tmp_path: Path) -> None:
@@ -77,7 +79,8 @@ def test_keys_tell_the_parts_apart() -> None:
 
 
 @pytest.mark.parametrize(
-    "other", [torch.ones(4), torch.zeros(2, 2), torch.zeros(4, dtype=torch.float64), torch.zeros(4, dtype=torch.bfloat16)]
+    "other",
+    [torch.ones(4), torch.zeros(2, 2), torch.zeros(4, dtype=torch.float64), torch.zeros(4, dtype=torch.bfloat16)],
 )
 def test_digests_tell_value_shape_and_type_apart(other: torch.Tensor) -> None:
     assert digest_tensor(other) != digest_tensor(torch.zeros(4))

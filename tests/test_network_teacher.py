@@ -83,7 +83,8 @@ def test_the_teacher_computes_in_eval_float32_and_without_gradient() -> None:
     first = teacher.rdms(batch())["fc"]
     # Dropout, or statistics of the batch, would give another answer.
     assert torch.equal(teacher.rdms(batch())["fc"], first)
-    assert not first.requires_grad and first.dtype == torch.float32
+    assert not first.requires_grad
+    assert first.dtype == torch.float32
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert torch.equal(teacher.rdms(batch())["fc"], first)
 
@@ -106,7 +107,8 @@ def test_training_the_network_as_a_student_does_not_move_its_teacher() -> None:
     with torch.no_grad():
         model.fc.weight.zero_()
     assert torch.equal(teacher.rdms(batch())["fc"], before)
-    assert model.training and model.fc.weight.requires_grad
+    assert model.training
+    assert model.fc.weight.requires_grad
 
 
 def test_own_stimuli_are_found_by_name_and_not_by_the_batchs_images() -> None:
@@ -125,19 +127,22 @@ def test_large_batches_pass_in_parts() -> None:
     model = Counted()
     names = tuple(map(str, range(600)))
     patterns = NetworkTeacher(model, ["fc"]).patterns(Batch(names, torch.rand(600, 1, 8, 8), None))
-    assert patterns["fc"].shape == (600, 8) and max(len(x) for x in model.seen) <= 256
+    assert patterns["fc"].shape == (600, 8)
+    assert max(len(x) for x in model.seen) <= 256
 
 
 def test_a_named_model_brings_its_name_and_transform() -> None:
     pictures = Stimuli.from_arrays((images()[:, 0] * 255).byte().numpy(), NAMES)
-    teacher = NetworkTeacher("lenet", ["LAYER"], stimuli=pictures)
+    teacher = NetworkTeacher("lenet", ["conv1"], stimuli=pictures)
     assert teacher.name == "lenet"
     from brainrdl.models import build
 
-    assert teacher._stimuli is not None and repr(teacher._stimuli.transform) == repr(build("lenet").transform)
+    assert teacher._stimuli is not None
+    assert repr(teacher._stimuli.transform) == repr(build("lenet").transform)
     own = pictures.with_transform(default_transform(28, ([0.0], [0.5]), channels=1))
-    kept = NetworkTeacher("lenet", ["LAYER"], stimuli=own)._stimuli
-    assert kept is not None and kept.transform is own.transform
+    kept = NetworkTeacher("lenet", ["conv1"], stimuli=own)._stimuli
+    assert kept is not None
+    assert kept.transform is own.transform
 
 
 def test_any_dissimilarity_can_be_taken() -> None:
@@ -172,7 +177,9 @@ def test_names_that_cannot_be_answered_are_refused() -> None:
         own.rdms(Batch(("s0", "s0", "s1"), images()[:3], None))
 
 
-@pytest.mark.parametrize(("dissimilarity", "value", "kind"), [("correlation", 0.3, "constant"), ("cosine", 0.0, "zero")])
+@pytest.mark.parametrize(
+    ("dissimilarity", "value", "kind"), [("correlation", 0.3, "constant"), ("cosine", 0.0, "zero")]
+)
 def test_a_pattern_without_dissimilarities_is_refused_by_name(dissimilarity: str, value: float, kind: str) -> None:
     x = images()
     x[4] = value
@@ -288,8 +295,10 @@ def test_a_reinitialised_teacher_has_other_weights_by_seed_and_nothing_of_the_ol
     one, same, other = teacher.reinitialised(1), teacher.reinitialised(1), teacher.reinitialised(2)
     answers = [each.rdms(batch())["fc"] for each in (teacher, one, same, other)]
     assert torch.equal(answers[1], answers[2])
-    assert not torch.allclose(answers[0], answers[1]) and not torch.allclose(answers[1], answers[3])
-    assert one.targets == teacher.targets and one.name == "random Counted (seed 1)"
+    assert not torch.allclose(answers[0], answers[1])
+    assert not torch.allclose(answers[1], answers[3])
+    assert one.targets == teacher.targets
+    assert one.name == "random Counted (seed 1)"
     check_teacher(one, batch())
 
 

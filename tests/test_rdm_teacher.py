@@ -83,13 +83,16 @@ def test_targets_and_subjects_are_told_apart_by_descriptors() -> None:
 
 def test_without_descriptors_there_is_one_target_and_each_rdm_is_a_subject() -> None:
     teacher = RDMTeacher(from_array(values(3), NAMES))
-    assert teacher.targets == ("rdm",) and teacher.subjects == ("0", "1", "2")
+    assert teacher.targets == ("rdm",)
+    assert teacher.subjects == ("0", "1", "2")
 
 
 def test_other_descriptors_can_be_chosen() -> None:
     rdms = from_array(values(4), NAMES, by="image", descriptors={"area": ["A", "A", "B", "B"], "who": [1, 2, 1, 2]})
     teacher = RDMTeacher(rdms, by="image", target_by="area", subject_by="who")
-    assert teacher.targets == ("A", "B") and teacher.subjects == ("1", "2") and teacher.conditions == NAMES
+    assert teacher.targets == ("A", "B")
+    assert teacher.subjects == ("1", "2")
+    assert teacher.conditions == NAMES
     assert teacher.subject_rdms("B").rdm_descriptors["who"] == ["1", "2"]
     assert list(teacher.combined("B").pattern_descriptors["image"]) == list(NAMES)
 
@@ -143,7 +146,8 @@ def test_a_pair_no_subject_knows_stays_nan_and_one_that_some_know_is_their_mean(
     pairs = values(2)
     pairs[0, 3] = pairs[0, 5] = pairs[1, 5] = np.nan
     answer = RDMTeacher(from_array(pairs, NAMES)).rdms(batch())["rdm"][0].numpy()
-    assert np.isnan(answer[5]) and np.isnan(answer).sum() == 1
+    assert np.isnan(answer[5])
+    assert np.isnan(answer).sum() == 1
     assert answer[3] == pytest.approx(pairs[1, 3])
 
 
@@ -152,14 +156,14 @@ def test_a_subject_with_nothing_but_nan_is_refused_by_name() -> None:
     # Subject b knows only pairs with the tree.
     pairs[1, [0, 1, 2, 4, 5, 7]] = np.nan
     teacher = RDMTeacher(from_array(pairs, NAMES, descriptors={"subject": ["a", "b"]}), name="mine")
-    with pytest.raises(BrainrdlError, match="subject 'b' has only NaN at target 'rdm' of teacher 'mine' .*only_subjects"):
+    with pytest.raises(
+        BrainrdlError, match=r"subject 'b' has only NaN at target 'rdm' of teacher 'mine' .*only_subjects"
+    ):
         teacher.select(NAMES[:4])
     assert teacher.only_subjects(["a"]).select(NAMES[:4]).subjects == ("a",)
 
 
-@pytest.mark.parametrize(
-    ("fill", "message"), [(np.nan, "only NaN"), (np.inf, "infinite"), (1.0, "constant")]
-)
+@pytest.mark.parametrize(("fill", "message"), [(np.nan, "only NaN"), (np.inf, "infinite"), (1.0, "constant")])
 def test_an_rdm_that_says_nothing_is_refused_with_its_number(fill: float, message: str) -> None:
     rdms = from_array(values(2), NAMES)
     rdms.dissimilarities[1] = fill
@@ -182,7 +186,8 @@ def test_sample_draws_one_subject_a_step_the_same_in_every_target() -> None:
     for step in range(60):
         answer = teacher.rdms(batch(step=step))
         rows = [int((everyone[target] == answer[target]).all(1).nonzero()) for target in teacher.targets]
-        assert rows[0] == rows[1] and answer["V1"].shape == (1, N_PAIRS)
+        assert rows[0] == rows[1]
+        assert answer["V1"].shape == (1, N_PAIRS)
         drawn.append(rows[0])
     assert min(drawn.count(subject) for subject in range(3)) > 8
     again = [teacher.rdms(batch(step=step)) for step in range(3)]
@@ -198,9 +203,7 @@ def test_samples_follow_the_seed() -> None:
 def test_reliability_weights_are_correlations_with_the_mean_of_the_others() -> None:
     rdms = alike()
     rows = rdms.dissimilarities
-    weights = [
-        max(0, np.corrcoef(rows[i], np.delete(rows, i, axis=0).mean(0))[0, 1]) for i in range(len(rows))
-    ]
+    weights = [max(0, np.corrcoef(rows[i], np.delete(rows, i, axis=0).mean(0))[0, 1]) for i in range(len(rows))]
     answer = RDMTeacher(rdms, combine="reliability").rdms(batch())["rdm"][0]
     np.testing.assert_allclose(answer, np.average(rows, axis=0, weights=weights), rtol=1e-5)
     assert weights[-1] < min(weights[:-1])
@@ -221,7 +224,7 @@ def test_one_subject_alone_needs_no_reliability() -> None:
 
 def test_subjects_who_do_not_agree_have_no_reliability_weights() -> None:
     opposite = np.stack([values(1)[0], 1 - values(1)[0]])
-    with pytest.raises(BrainrdlError, match="no subject's RDM of target 'rdm' .* use combine='mean'"):
+    with pytest.raises(BrainrdlError, match=r"no subject's RDM of target 'rdm' .* use combine='mean'"):
         RDMTeacher(from_array(opposite, NAMES), combine="reliability").rdms(batch())
 
 
@@ -236,7 +239,8 @@ def test_an_unknown_combination_is_refused_with_the_nearest() -> None:
 def test_select_keeps_the_requested_order_and_answers_as_before() -> None:
     teacher, kept = RDMTeacher(brain()), ("dog", "face", "tree")
     part = teacher.select(kept)
-    assert part.conditions == kept and teacher.conditions == NAMES
+    assert part.conditions == kept
+    assert teacher.conditions == NAMES
     torch.testing.assert_close(part.rdms(batch(kept)), teacher.rdms(batch(kept)))
     with pytest.raises(BrainrdlError, match=r"\['cat'\] are not in teacher"):
         part.rdms(batch(("cat", "dog", "face")))
@@ -250,7 +254,9 @@ def test_only_subjects_keeps_those_in_the_order_given() -> None:
 
 
 def test_subjects_that_are_not_there_are_refused_with_the_nearest() -> None:
-    with pytest.raises(BrainrdlError, match=r"subjects \['sub-9'\] are not in teacher 'mine' \(3 subjects\); nearest: 's"):
+    with pytest.raises(
+        BrainrdlError, match=r"subjects \['sub-9'\] are not in teacher 'mine' \(3 subjects\); nearest: 's"
+    ):
         RDMTeacher(brain(), name="mine").only_subjects(["sub-0", "sub-9"])
     rdms = from_array(values(2), NAMES, descriptors={"roi": ["V1", "IT"], "subject": ["a", "b"]})
     with pytest.raises(BrainrdlError, match=r"none of the subjects \['a'\] has an RDM of target 'IT'"):
@@ -294,7 +300,9 @@ def test_unknown_and_repeated_names_are_refused() -> None:
     with pytest.raises(BrainrdlError, match=expected):
         teacher.select(["face", "hause", "cat"])
     for ask in (lambda names: teacher.rdms(batch(names)), teacher.select):
-        with pytest.raises(BrainrdlError, match=r"\['cat'\] stand more than once in the conditions asked of teacher 'mine'"):
+        with pytest.raises(
+            BrainrdlError, match=r"\['cat'\] stand more than once in the conditions asked of teacher 'mine'"
+        ):
             ask(("cat", "dog", "cat"))
 
 
@@ -310,7 +318,8 @@ def test_a_file_is_read_and_lends_its_name(tmp_path: Path) -> None:
     squares = brain(targets=("V1",)).get_matrices()
     np.save(tmp_path / "visual_cortex.npy", squares)
     teacher = RDMTeacher(tmp_path / "visual_cortex.npy", names=list(NAMES))
-    assert teacher.name == "visual_cortex" and teacher.conditions == NAMES
+    assert teacher.name == "visual_cortex"
+    assert teacher.conditions == NAMES
     np.testing.assert_allclose(teacher.rdms(batch())["rdm"][0], values(3).mean(0), rtol=1e-6)
 
 
@@ -336,9 +345,11 @@ def test_human_it_of_four_subjects_and_two_sessions_is_read_as_four_subjects(kri
     names = [f"image_{i:02d}" for i in range(1, 93)]
     path = kriegeskorte92 / "92_brainRDMs.mat"
     given = brainrdl.read(path, names=names)
-    assert isinstance(given, RDMs) and given.n_rdm == 8
+    assert isinstance(given, RDMs)
+    assert given.n_rdm == 8
     teacher = RDMTeacher(path, names=names)
-    assert len(teacher.subjects) == 4 and teacher.conditions == tuple(names)
+    assert len(teacher.subjects) == 4
+    assert teacher.conditions == tuple(names)
     (target,) = teacher.targets
     rdms = teacher.subject_rdms(target)
     assert rdms.n_rdm == 4

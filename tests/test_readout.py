@@ -70,8 +70,17 @@ def test_a_constant_channel_becomes_0_and_not_noise(value: float) -> None:
     x = torch.rand(50, 2)
     x[:, 1] = value
     head.calibrate(x)
-    assert head.std is not None and head.std[1] == 1
+    assert head.std is not None
+    assert head.std[1] == 1
     assert head({"a": x})[:, 1].abs().max() < 1e-3
+
+
+def test_a_channel_that_only_rounding_moves_counts_as_constant() -> None:
+    head = ReadoutHead("a", Readout(standardise=True))
+    x = torch.full((50, 1), 1000.1)
+    x[::2] = torch.nextafter(x[::2], torch.tensor(torch.inf))
+    head.calibrate(x)
+    assert head({"a": x}).abs().max() < 1e-3
 
 
 def test_a_square_projection_starts_as_the_identity() -> None:
@@ -86,9 +95,12 @@ def test_a_projection_to_k_channels_starts_orthonormal_and_follows_the_seed() ->
     for head in heads:
         head.calibrate(torch.rand(5, 7))
     first, same, other = (head.weight for head in heads)
-    assert first is not None and same is not None and other is not None
+    assert first is not None
+    assert same is not None
+    assert other is not None
     torch.testing.assert_close(first @ first.T, torch.eye(3))
-    assert torch.equal(first, same) and not torch.equal(first, other)
+    assert torch.equal(first, same)
+    assert not torch.equal(first, other)
 
 
 def test_a_wide_projection_keeps_euclidean_dissimilarities_on_average() -> None:
@@ -151,7 +163,8 @@ def test_a_fresh_head_loads_what_another_calibrated() -> None:
     fresh.load_state_dict(fitted.state_dict())
     x = torch.rand(3, 4)
     assert torch.equal(fresh({"a": x}), fitted({"a": x}))
-    assert fresh.weight is not None and fresh.weight.requires_grad
+    assert fresh.weight is not None
+    assert fresh.weight.requires_grad
 
 
 def test_a_head_does_not_load_numbers_its_readout_has_no_use_for() -> None:

@@ -47,7 +47,9 @@ def partial_rdm(*shape: int, seed: int = 0) -> Tensor:
 def test_leading_dimensions_broadcast_as_one_by_one(name: str, weighted: bool) -> None:
     a, b, weights = rdm(3, 1, 15), rdm(2, 15, seed=1), rdm(2, 15, seed=2) * 9 if weighted else None
     found = SIMILARITIES[name](a, b, weights)
-    each = [[SIMILARITIES[name](x[0], y, weights if weights is None else weights[k]) for k, y in enumerate(b)] for x in a]
+    each = [
+        [SIMILARITIES[name](x[0], y, weights if weights is None else weights[k]) for k, y in enumerate(b)] for x in a
+    ]
     assert found.shape == (3, 2)
     torch.testing.assert_close(found, torch.tensor(each, dtype=torch.float64))
 
@@ -272,6 +274,12 @@ def test_soft_spearman_equals_the_ramp_summed_over_all_comparisons() -> None:
     torch.testing.assert_close(soft_spearman(a, b, weights, temperature=0.3), expected)
 
 
+def test_soft_spearman_keeps_its_digits_in_float32_at_a_low_temperature() -> None:
+    a, b = rdm(4186, dtype=torch.float32), rdm(4186, seed=1, dtype=torch.float32)
+    expected = soft_spearman(a.double(), b.double(), temperature=1e-4)
+    torch.testing.assert_close(soft_spearman(a, b, temperature=1e-4).double(), expected, atol=1e-6, rtol=0)
+
+
 def test_soft_spearman_raises_the_hard_spearman_when_trained() -> None:
     teacher, student = rdm(190), rdm(190, seed=1).requires_grad_()
     optimizer = torch.optim.Adam([student], lr=0.02)
@@ -303,7 +311,9 @@ def test_tau_a_in_float32_is_that_of_float64() -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_rdms_of_different_length_are_refused(name: str) -> None:
-    with pytest.raises(BrainrdlError, match=r"two RDMs to compare must have the same number of pairs.*\(6,\) and \(1,\)"):
+    with pytest.raises(
+        BrainrdlError, match=r"two RDMs to compare must have the same number of pairs.*\(6,\) and \(1,\)"
+    ):
         SIMILARITIES[name](rdm(6), rdm(1))
 
 
@@ -314,7 +324,7 @@ def test_weights_of_another_length_are_refused() -> None:
 
 @pytest.mark.parametrize("shape", [(), (2, 0)])
 def test_rdms_without_pairs_are_refused(shape: tuple[int, ...]) -> None:
-    with pytest.raises(BrainrdlError, match="at least one pair|must have shape"):
+    with pytest.raises(BrainrdlError, match=r"at least one pair|must have shape"):
         corr(torch.zeros(shape), torch.zeros(shape))
 
 

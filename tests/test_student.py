@@ -80,7 +80,8 @@ def test_a_group_of_layers_is_concatenated_after_pooling() -> None:
 def test_each_layer_can_have_its_own_readout() -> None:
     student = Student(network(), ["conv1", "block.0"], readout={"conv1": Readout("avgpool")})
     patterns = student(images()).patterns
-    assert patterns["conv1"].shape == (6, 4) and patterns["block.0"].shape == (6, 96)
+    assert patterns["conv1"].shape == (6, 4)
+    assert patterns["block.0"].shape == (6, 96)
 
 
 def test_an_output_that_is_no_matrix_gives_no_logits() -> None:
@@ -101,7 +102,8 @@ def test_gradient_flows_from_patterns_into_the_network() -> None:
     student = Student(network(), ["conv1"])
     student(images()).patterns["conv1"].square().sum().backward()
     gradient = student.model.conv1.weight.grad  # type: ignore[union-attr]
-    assert isinstance(gradient, Tensor) and gradient.abs().sum() > 0
+    assert isinstance(gradient, Tensor)
+    assert gradient.abs().sum() > 0
 
 
 def test_a_mapping_of_layers_is_kept_as_the_match() -> None:
@@ -140,7 +142,8 @@ def test_the_student_costs_next_to_nothing_beside_the_network() -> None:
 
 def test_all_trains_everything() -> None:
     student = Student(network(), ["conv1"])
-    assert len(trained(student)) == 8 and len(student.trainable_parameters()) == 8
+    assert len(trained(student)) == 8
+    assert len(student.trainable_parameters()) == 8
 
 
 def test_none_trains_nothing() -> None:
@@ -193,7 +196,7 @@ def test_an_unknown_choice_of_what_trains_is_refused() -> None:
 
 def test_trainable_parameters_are_refused_before_a_projection_is_built() -> None:
     student = Student(network(), ["fc"], readout=Readout(projection=2))
-    with pytest.raises(BrainrdlError, match="projection of layer 'fc' is not built yet; call student.calibrate"):
+    with pytest.raises(BrainrdlError, match=r"projection of layer 'fc' is not built yet; call student.calibrate"):
         student.trainable_parameters()
 
 
@@ -202,7 +205,9 @@ def test_trainable_parameters_are_refused_before_a_projection_is_built() -> None
 
 def test_batch_normalisation_keeps_its_statistics_while_training() -> None:
     student = Student(network(), ["conv1"]).train()
-    assert student.training and student.model.training and not student.model.norm.training  # type: ignore[union-attr]
+    assert student.training
+    assert student.model.training
+    assert not student.model.norm.training
     before = student.model.norm.running_mean.clone()  # type: ignore[union-attr,operator]
     student(images())
     assert torch.equal(student.model.norm.running_mean, before)  # type: ignore[union-attr,arg-type]
@@ -210,7 +215,8 @@ def test_batch_normalisation_keeps_its_statistics_while_training() -> None:
 
 def test_batch_normalisation_is_in_eval_from_the_start() -> None:
     student = Student(network(), ["conv1"])
-    assert student.training and not student.model.norm.training  # type: ignore[union-attr]
+    assert student.training
+    assert not student.model.norm.training
     assert not Student(network().eval(), ["conv1"]).training
 
 
@@ -253,7 +259,7 @@ def test_a_single_string_is_refused_as_layers() -> None:
 def test_an_uncalibrated_student_is_refused() -> None:
     student = Student(network(), ["fc"], readout=Readout(standardise=True))
     assert not student.calibrated
-    with pytest.raises(BrainrdlError, match="layer 'fc' has a readout .* not calibrated; call student.calibrate"):
+    with pytest.raises(BrainrdlError, match=r"layer 'fc' has a readout .* not calibrated; call student.calibrate"):
         student(images())
 
 
@@ -272,19 +278,25 @@ def test_calibrating_uses_no_dropout_no_gradient_and_restores_every_mode() -> No
     # With dropout of 0.5 half of each channel's values would be 0, and the mean half as large.
     mean = model.block[0](model.relu(model.norm(model.conv1(images(20))))).flatten(1).mean(0)  # type: ignore[index,operator]
     torch.testing.assert_close(student.heads["layer:block"].mean, mean)
-    assert not mean.grad_fn is None and not student.heads["layer:block"].mean.requires_grad  # type: ignore[union-attr]
-    assert model.block.training and not model.conv1.training and not model.norm.training
+    assert not student.heads["layer:block"].mean.requires_grad  # type: ignore[union-attr]
+    assert model.block.training
+    assert not model.conv1.training
+    assert not model.norm.training
 
 
 def test_a_student_without_anything_to_calibrate_is_calibrated() -> None:
     student = Student(network(), ["fc"])
     student.calibrate(images())
-    assert student.calibrated and "heads" not in " ".join(student.state_dict())
+    assert student.calibrated
+    assert "heads" not in " ".join(student.state_dict())
 
 
 def test_a_calibrated_student_round_trips_through_safetensors(tmp_path: Path) -> None:
     def make(seed: int) -> Student:
-        readouts = {"conv1": Readout("avgpool", standardise=True), "fc+block.0": Readout(projection=3, standardise=True)}
+        readouts = {
+            "conv1": Readout("avgpool", standardise=True),
+            "fc+block.0": Readout(projection=3, standardise=True),
+        }
         return Student(network(seed).eval(), ["conv1", "fc+block.0"], readout=readouts, seed=seed)
 
     fitted, fresh = make(1), make(2)
@@ -310,7 +322,8 @@ def test_a_student_can_be_copied() -> None:
 def test_patterns_follow_the_names_asked_whatever_the_batch_size() -> None:
     student, order = Student(network(), ["fc"]).train(), ["s4", "s0", "s3"]
     patterns = student.patterns(stimuli(), order, batch_size=2)["fc"]
-    assert not patterns.requires_grad and student.training
+    assert not patterns.requires_grad
+    assert student.training
     everything = student.eval().patterns(stimuli())["fc"]
     torch.testing.assert_close(patterns, everything[[4, 0, 3]])
 
@@ -319,7 +332,8 @@ def test_patterns_bring_the_mode_back_also_after_an_error() -> None:
     student = Student(network(), ["fc"]).train()
     with pytest.raises(BrainrdlError, match="s99"):
         student.patterns(stimuli(), ["s99"])
-    assert student.training and student.model.training
+    assert student.training
+    assert student.model.training
     with pytest.raises(BrainrdlError, match="no conditions were asked for"):
         student.patterns(stimuli(), [])
 
@@ -342,7 +356,8 @@ def test_rdms_take_any_function_of_patterns() -> None:
         return (patterns[first] - patterns[second]).abs().amax(dim=1)
 
     rdms = Student(network(), ["fc"]).rdms(stimuli(), dissimilarity=largest)
-    assert rdms.dissimilarity_measure == "largest" and rdms.dissimilarities.shape == (1, 15)
+    assert rdms.dissimilarity_measure == "largest"
+    assert rdms.dissimilarities.shape == (1, 15)
 
 
 def test_an_unknown_dissimilarity_is_refused() -> None:

@@ -54,19 +54,23 @@ def test_permuted_teachers_keep_the_contract() -> None:
 def test_permuting_moves_conditions_and_not_single_pairs() -> None:
     teacher, permuted = brain(), PermutedTeacher(brain(), seed=1)
     asked = tuple(permuted._asked[name] for name in NAMES)
-    assert sorted(asked) == sorted(NAMES) and asked != NAMES
+    assert sorted(asked) == sorted(NAMES)
+    assert asked != NAMES
     torch.testing.assert_close(permuted.rdms(batch()), teacher.rdms(batch(asked)))
-    assert permuted.name == "permuted brain (seed 1)" and permuted.targets == teacher.targets
+    assert permuted.name == "permuted brain (seed 1)"
+    assert permuted.targets == teacher.targets
 
 
 def test_permutations_follow_the_seed() -> None:
     answers = [PermutedTeacher(brain(), seed=seed).rdms(batch())["V1"] for seed in (1, 1, 2)]
-    assert torch.equal(answers[0], answers[1]) and not torch.equal(answers[0], answers[2])
+    assert torch.equal(answers[0], answers[1])
+    assert not torch.equal(answers[0], answers[2])
 
 
 def test_only_the_conditions_given_are_shuffled_among_themselves() -> None:
     permuted = PermutedTeacher(brain(), NAMES[:4], seed=1)
-    assert permuted.conditions == NAMES[:4] and set(permuted._asked.values()) == set(NAMES[:4])
+    assert permuted.conditions == NAMES[:4]
+    assert set(permuted._asked.values()) == set(NAMES[:4])
     with pytest.raises(BrainrdlError, match=r"conditions \['e'\] are not in teacher 'permuted brain"):
         permuted.rdms(batch(("a", "b", "e")))
 
@@ -127,7 +131,8 @@ def test_the_pixel_control_is_the_correlation_distance_of_images() -> None:
 @pytest.mark.parametrize("kind", ["category", "pixels"])
 def test_controls_from_stimuli_answer_under_the_teachers_targets(kind: str) -> None:
     made = control(kind, teacher=brain(), stimuli=stimuli())
-    assert made.targets == ("V1", "IT") and made.name == kind
+    assert made.targets == ("V1", "IT")
+    assert made.name == kind
     answer = made.rdms(batch())
     assert torch.equal(answer["V1"], answer["IT"])
 
@@ -146,7 +151,9 @@ def test_controls_that_lack_something_are_refused() -> None:
 
 
 def test_a_category_control_without_labels_is_refused() -> None:
-    with pytest.raises(BrainrdlError, match=r"control 'category' needs labels and the stimuli have none; add them with"):
+    with pytest.raises(
+        BrainrdlError, match=r"control 'category' needs labels and the stimuli have none; add them with"
+    ):
         control("category", stimuli=stimuli(labels=None))
 
 

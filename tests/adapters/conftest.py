@@ -21,7 +21,7 @@ def stack() -> np.ndarray:
 
 @pytest.fixture
 def matlab73() -> Callable[..., Path]:
-    """Write variables the way MATLAB's ``save -v7.3`` does: axes reversed, texts as uint16, struct arrays as references."""
+    """Write variables as MATLAB's ``save -v7.3`` does: axes reversed, texts as uint16, struct arrays as references."""
 
     def write(path: Path, **variables: np.ndarray | list[dict[str, object]]) -> Path:
         with h5py.File(path, "w", userblock_size=512) as file:

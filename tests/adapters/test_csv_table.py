@@ -170,7 +170,7 @@ def test_a_column_twice_is_refused(table):
 
 
 def test_a_long_table_without_rows_is_refused(table):
-    with refused(r"the table"):
+    with refused("the table has a first row only"):
         read(table("a,b,dissimilarity\n"))
 
 

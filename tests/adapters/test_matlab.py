@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+import h5py
 import numpy as np
 import pytest
 from scipy.io import savemat
@@ -203,6 +204,20 @@ def test_struct_arrays_come_in_matlab_order(tmp_path, stack):
 def test_an_empty_struct_array_is_no_candidate(tmp_path, stack):
     savemat(tmp_path / "rdms.mat", {"RDMs": np.empty((0, 0), dtype=[("RDM", object)]), "rdm": stack[0]})
     assert read(tmp_path / "rdms.mat").n_rdm == 1
+
+
+def test_a_struct_may_hold_a_stack(save, stack):
+    rdms = read(save(RDMs=[{"RDM": stack, "name": "V1"}, {"RDM": 2 * stack, "name": "IT"}]))
+    np.testing.assert_array_equal(rdms.get_matrices(), np.concatenate([stack, 2 * stack]))
+    assert rdms.rdm_descriptors["name"] == ["V1", "V1", "IT", "IT"]
+
+
+def test_the_sizes_that_stand_for_an_empty_array_are_no_data(tmp_path):
+    """MATLAB's v7.3 files keep ``zeros(0, 4, 4)`` as the numbers 0, 4, 4 with a mark."""
+    with h5py.File(tmp_path / "rdms.mat", "w") as file:
+        file.create_dataset("rdms", data=np.array([0, 4, 4], dtype=np.uint64)).attrs["MATLAB_empty"] = np.uint8(1)
+    with refused("there are: none"):
+        read(tmp_path / "rdms.mat")
 
 
 # -- the reader

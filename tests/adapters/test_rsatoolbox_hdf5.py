@@ -88,7 +88,8 @@ def test_an_empty_file_is_refused(tmp_path):
 
 
 def test_a_pickle_by_another_name_is_refused(tmp_path, rdms):
-    rdms.save(str(tmp_path / "rdms.h5"), file_type="pkl")
+    with (tmp_path / "rdms.h5").open("wb") as opened:
+        rdms.save(opened, file_type="pkl")
     with refused("is a pickle, and loading one could run any code"):
         read(tmp_path / "rdms.h5")
 

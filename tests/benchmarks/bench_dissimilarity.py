@@ -1,4 +1,4 @@
-"""Time the dissimilarities; prints markdown tables. `python tests/benchmarks/bench_dissimilarity.py [--with-rsatoolbox]`.
+"""Time the dissimilarities; prints markdown tables. Option `--with-rsatoolbox` adds its correlation (half a minute).
 
 The machine may be busy: contenders run one after the other in every round, and a table gives the median of the rounds'
 ratios. A ratio within one round is fair where times of different minutes are not.
@@ -34,7 +34,9 @@ def interleaved(functions: Mapping[str, Callable[[], object]], rounds: int, repe
     return seconds
 
 
-def table(title: str, seconds: Mapping[str, list[float]], baseline: str, paired: Mapping[str, str] | None = None) -> None:
+def table(
+    title: str, seconds: Mapping[str, list[float]], baseline: str, paired: Mapping[str, str] | None = None
+) -> None:
     """Median milliseconds, and the median over rounds of the ratio to the baseline's time in the same round."""
     print(f"\n### {title}\n\n| what | median ms | ratio | to |\n|---|---:|---:|---|")
     for name, times in seconds.items():
@@ -105,11 +107,13 @@ def bench_training(n_conditions: int, n_channels: int, rounds: int, repeats: int
 
 def main() -> None:
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads")
-    bench_training(100, 200, rounds=51, repeats=20)
-    bench_training(128, 16_384, rounds=21, repeats=2)
     bench_large()
     if "--with-rsatoolbox" in sys.argv:
         bench_rsatoolbox()
+    torch.set_num_threads(1)
+    print("\nWith one thread:")
+    bench_training(100, 200, rounds=51, repeats=20)
+    bench_training(128, 16_384, rounds=21, repeats=2)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""How much faster than rsatoolbox? ``python tests/benchmarks/bench_similarity.py`` prints a Markdown table of ratios."""
+"""How much faster than rsatoolbox? Run as a script, prints a Markdown table of ratios."""
 
 from __future__ import annotations
 
@@ -53,7 +53,9 @@ def main() -> None:
         single_theirs = seconds(lambda n=name: compare(theirs, their_model, method=n), 5)
         resampled = seconds(lambda f=similarity, o=options: f(subjects[0], model, weights, **o), 2)
         resampled_theirs = seconds(lambda n=name: resample_theirs(n), 1) * N_RESAMPLES / N_TIMED
-        row = f"{single * 1e3:.2f} | {single_theirs / single:.1f} | {resampled:.2f} | {resampled_theirs / resampled:.0f}"
+        row = (
+            f"{single * 1e3:.2f} | {single_theirs / single:.1f} | {resampled:.2f} | {resampled_theirs / resampled:.0f}"
+        )
         print(f"| {name} | {row} |")
 
 

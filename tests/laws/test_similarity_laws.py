@@ -57,10 +57,10 @@ def test_weights_of_1_are_no_weights(name: str, a: Tensor, b: Tensor) -> None:
 @pytest.mark.parametrize("name", [name for name in COUNTABLE if name not in {"rho-a", "tau-a"}])
 @laws
 @given(a=rdms, b=rdms, weights=counts, factor=st.floats(0.01, 100))
-def test_the_scale_of_weights_does_not_matter(
-    name: str, a: Tensor, b: Tensor, weights: Tensor, factor: float
-) -> None:
-    torch.testing.assert_close(SIMILARITIES[name](a, b, weights.double() * factor), SIMILARITIES[name](a, b, weights), **CLOSE)
+def test_the_scale_of_weights_does_not_matter(name: str, a: Tensor, b: Tensor, weights: Tensor, factor: float) -> None:
+    torch.testing.assert_close(
+        SIMILARITIES[name](a, b, weights.double() * factor), SIMILARITIES[name](a, b, weights), **CLOSE
+    )
 
 
 @pytest.mark.parametrize("name", NAMES)

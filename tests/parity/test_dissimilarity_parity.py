@@ -74,7 +74,9 @@ def test_crossnobis_equals_rsatoolbox(shape, whiten):
 @pytest.mark.parametrize(("prior_lambda", "prior_weight"), [(1.0, 0.1), (3.0, 0.5), (1.0, 0.0)])
 def test_poisson_equals_rsatoolbox(shape, prior_lambda, prior_weight):
     prior = {"prior_lambda": prior_lambda, "prior_weight": prior_weight}
-    assert_equal(dissimilarity.poisson(torch.tensor(patterns(shape)), **prior), oracle(patterns(shape), "poisson", **prior))
+    assert_equal(
+        dissimilarity.poisson(torch.tensor(patterns(shape)), **prior), oracle(patterns(shape), "poisson", **prior)
+    )
 
 
 def test_pair_order_equals_that_of_rsatoolbox_and_triu_indices():

@@ -1,0 +1,494 @@
+"""A whole experiment as one YAML file: checked before any work starts, then turned into plain arguments of the Python API.
+
+Paths in a recipe are relative to the folder where the command is run. Environment variables (``$NAME``) and ``~`` are expanded.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import torch
+import yaml
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from brainrdl import result as _result
+from brainrdl._checks import check_option, refuse
+from brainrdl.cross_validation import cross_validate
+from brainrdl.evaluation import Evaluation, evaluate
+from brainrdl.loss import Decay, RDMLoss
+from brainrdl.models import Network, build
+from brainrdl.readers import read
+from brainrdl.result import FitResult, open_folder
+from brainrdl.sampling import split
+from brainrdl.stimuli import ImageTransform, Stimuli, default_transform
+from brainrdl.student import Readout, Student
+from brainrdl.teachers import NetworkTeacher, RDMTeacher, Teacher, control
+from brainrdl.training import fit
+
+RECIPE = "recipe.yaml"
+
+
+def _expanded(path: Path) -> Path:
+    return Path(os.path.expandvars(path)).expanduser()
+
+
+DataPath = Annotated[Path, AfterValidator(_expanded)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", protected_namespaces=())
+
+
+class StimuliSection(_Section):
+    """Where the images are: a folder, an .npz file with images and names, or a torchvision data set on disk."""
+
+    folder: DataPath | None = None
+    arrays: DataPath | None = None
+    dataset: str | None = None
+    root: DataPath | None = None
+    train: bool = True
+    first: int | None = Field(None, gt=0, description="Keep only the first so many stimuli.")
+    labels: DataPath | None = None
+    size: int | None = Field(None, gt=0, description="Side in pixels; the student network's own by default.")
+    cached: bool = Field(True, description="Keep the transformed images in memory.")
+
+    @model_validator(mode="after")
+    def _one_source(self) -> StimuliSection:
+        _exactly_one(self, "folder", "arrays", "dataset")
+        return self
+
+
+class TeacherSection(_Section):
+    """Where the teacher's RDMs come from: a file, or a network."""
+
+    rdms: DataPath | None = None
+    names: DataPath | list[str] | None = None
+    by: str = "stimulus"
+    target_by: str = "roi"
+    subject_by: str = "subject"
+    combine: Literal["mean", "reliability", "sample", "all"] = "mean"
+    options: dict[str, Any] = Field(default_factory=dict, description="Options of the file's reader, e.g. variable: IT_RDMs.")
+    network: str | None = None
+    weights: str | None = None
+    layers: list[str] = Field(default_factory=list)
+    pool: Literal["flatten", "avgpool"] = "flatten"
+    dissimilarity: str = "correlation"
+    cache: bool = False
+    control: Literal["permuted", "random", "category", "pixels"] | None = None
+
+    @model_validator(mode="after")
+    def _one_source(self) -> TeacherSection:
+        _exactly_one(self, "rdms", "network")
+        return self
+
+
+class StudentSection(_Section):
+    """Which network is fitted, where it is read out, and what of it trains."""
+
+    model: str
+    weights: str | None = None
+    layers: list[str] | dict[str, str]
+    pool: Literal["flatten", "avgpool"] = "flatten"
+    standardise: bool = False
+    projection: int | Literal["square"] | None = None
+    trainable: str = "all"
+    batchnorm: Literal["eval", "train"] = "eval"
+
+
+class LossSection(_Section):
+    """How far the student's RDM is from the teacher's."""
+
+    preset: Literal["default", "rdl2016"] = "default"
+    dissimilarity: str | None = None
+    similarity: str | None = None
+    form: Literal["similarity", "mse"] | None = None
+    scale: Literal["mean", "none"] | None = None
+    layer_weights: dict[str, float] | None = None
+    n_pairs: int | None = None
+    half_life: float | None = Field(None, gt=0)
+
+
+class FitSection(_Section):
+    """Options of `brainrdl.fit`."""
+
+    steps: int = Field(200, ge=0)
+    batch_size: int | None = None
+    rdm_weight: float = Field(1.0, ge=0)
+    task_weight: float = Field(0.0, ge=0)
+    optimizer: Literal["adam", "adamw", "sgd", "rmsprop"] = "adam"
+    lr: float = Field(1e-3, gt=0)
+    weight_decay: float = Field(0.0, ge=0)
+    schedule: Literal["constant", "cosine", "linear"] = "constant"
+    clip: float | None = Field(None, gt=0)
+    validation: float | list[str] = Field(default_factory=list)
+    patience: int | None = Field(None, gt=0)
+    monitor: Literal["similarity", "accuracy"] = "similarity"
+    evaluate_every: int = Field(10, gt=0)
+    checkpoint_every: int = Field(100, gt=0)
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    mixed_precision: Literal["no", "fp16", "bf16"] = "no"
+
+
+class EvaluationSection(_Section):
+    """What is held out, and how it is scored: `folds` for cross-validation, or one `held_out` list or share."""
+
+    folds: int | None = Field(None, ge=2)
+    held_out: float | list[str] | None = None
+    seeds: list[int] = Field(default_factory=lambda: [0], min_length=1)
+    stratify: bool = True
+    inner_folds: int = Field(0, ge=0)
+    subjects: Literal["all", "leave-one-out"] = "all"
+    comparators: list[str] = Field(default_factory=lambda: ["spearman", "corr"], min_length=1)
+    controls: list[Literal["unfitted", "permuted", "category"]] = Field(
+        default_factory=lambda: ["unfitted", "permuted", "category"]
+    )
+    n_bootstrap: int = Field(1000, ge=0)
+
+    @model_validator(mode="after")
+    def _one_way(self) -> EvaluationSection:
+        if self.folds is not None and self.held_out is not None:
+            raise ValueError("give folds or held_out, not both")
+        return self
+
+
+class Recipe(_Section):
+    """One experiment; see `template` for a commented example.
+
+    Examples
+    --------
+    >>> recipe = Recipe.model_validate(
+    ...     {
+    ...         "stimuli": {"folder": "images"},
+    ...         "teacher": {"rdms": "it.h5"},
+    ...         "student": {"model": "resnet18", "layers": ["layer4"]},
+    ...     }
+    ... )
+    >>> recipe.fit.steps
+    200
+    """
+
+    stimuli: StimuliSection
+    teacher: TeacherSection
+    student: StudentSection
+    loss: LossSection = Field(default_factory=LossSection)
+    fit: FitSection = Field(default_factory=FitSection)
+    evaluation: EvaluationSection = Field(default_factory=EvaluationSection)
+
+
+def _exactly_one(section: BaseModel, *keys: str) -> None:
+    given = [key for key in keys if getattr(section, key) is not None]
+    if len(given) != 1:
+        raise ValueError(f"give exactly one of {', '.join(keys)}, got {', '.join(given) or 'none'}")
+
+
+def load(path: Path | str, changes: Sequence[str] = ()) -> Recipe:
+    """Read and check a recipe.
+
+    Parameters
+    ----------
+    path : path
+        YAML file.
+    changes : sequence of str
+        ``"section.key=value"``, the value in YAML, applied before the check.
+
+    Returns
+    -------
+    Recipe
+
+    Raises
+    ------
+    BrainrdlError
+        If the file is missing or no YAML, or a key or value is wrong; unknown keys come with the nearest valid one.
+
+    Examples
+    --------
+    >>> import pathlib, tempfile
+    >>> path = pathlib.Path(tempfile.mkdtemp()) / "recipe.yaml"
+    >>> _ = path.write_text(template())
+    >>> load(path, ["fit.steps=5"]).fit.steps
+    5
+    """
+    path = Path(path)
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        refuse(f"cannot read recipe {str(path)!r}: {error.strerror}; see 'brainrdl recipe --template'")
+    except yaml.YAMLError as error:
+        refuse(f"recipe {str(path)!r} is not YAML: {' '.join(str(error).split())}")
+    if not isinstance(content, dict):
+        refuse(f"recipe {str(path)!r} should hold sections (stimuli, teacher, student, ...), got {type(content).__name__}")
+    for change in changes:
+        _apply(content, change)
+    return check(content, f"recipe {str(path)!r}")
+
+
+def _apply(content: dict[str, Any], change: str) -> None:
+    key, found, value = change.partition("=")
+    if not found:
+        refuse(f"--set expects section.key=value, got {change!r}")
+    *sections, last = key.strip().split(".")
+    for section in sections:
+        content = content.setdefault(section, {})
+        if not isinstance(content, dict):
+            refuse(f"--set {change!r}: {section!r} holds {content!r}, no section")
+    content[last] = yaml.safe_load(value)
+
+
+def check(content: Mapping[str, Any], where: str = "recipe") -> Recipe:
+    """Check the content of a recipe.
+
+    Raises
+    ------
+    BrainrdlError
+        As `load`; every fault is named with its place.
+
+    Examples
+    --------
+    >>> check({"stimuli": {"folde": "images"}})
+    Traceback (most recent call last):
+    brainrdl._checks.BrainrdlError: recipe: unknown key stimuli.folde; nearest: 'folder'; teacher: Field required; ...
+    """
+    try:
+        return Recipe.model_validate(content)
+    except ValidationError as error:
+        refuse(f"{where}: " + "; ".join(_fault(dict(fault)) for fault in error.errors()))
+
+
+def _fault(fault: Mapping[str, Any]) -> str:
+    place = ".".join(str(part) for part in fault["loc"])
+    if fault["type"] == "extra_forbidden":
+        keys = _keys_at(fault["loc"][:-1])
+        close = difflib.get_close_matches(str(fault["loc"][-1]), keys, 1, 0.5)
+        return f"unknown key {place}" + (f"; nearest: {close[0]!r}" if close else f" (known: {', '.join(keys)})")
+    message = fault["msg"].removeprefix("Value error, ")
+    told = "" if fault["type"] in ("value_error", "missing") else f", got {fault['input']!r}"
+    return f"{place}: {message}{told}"
+
+
+def _keys_at(place: Sequence[str | int]) -> list[str]:
+    model: Any = Recipe
+    for part in place:
+        model = model.model_fields[part].annotation
+    return list(model.model_fields)
+
+
+def template() -> str:
+    """A commented recipe to start from, as YAML text.
+
+    Examples
+    --------
+    >>> check(yaml.safe_load(template())).student.model
+    'resnet18'
+    """
+    return (Path(__file__).parent / "templates" / RECIPE).read_text(encoding="utf-8")
+
+
+def make_network(recipe: Recipe) -> Network:
+    """Student network of a recipe."""
+    return build(recipe.student.model, recipe.student.weights)
+
+
+def make_stimuli(recipe: Recipe, network: Network) -> Stimuli:
+    """Stimuli of a recipe, transformed as the student network expects.
+
+    Raises
+    ------
+    BrainrdlError
+        If files are missing or unreadable, or the data set is unknown.
+    """
+    section = recipe.stimuli
+    transform = network.transform
+    if section.size is not None and section.size != network.size:
+        transform = _resized(transform, section.size, network)
+    if section.folder is not None:
+        stimuli = Stimuli.from_folder(section.folder, transform, section.labels)
+    elif section.arrays is not None:
+        stimuli = _from_npz(section.arrays).with_transform(transform)
+    else:
+        stimuli = _from_torchvision(section).with_transform(transform)
+    if section.labels is not None and section.folder is None:
+        stimuli = stimuli.with_labels(section.labels)
+    if section.first is not None:
+        stimuli = stimuli.select(stimuli.names[: section.first])
+    return stimuli.cached() if section.cached else stimuli
+
+
+def _resized(transform: Any, size: int, network: Network) -> Any:
+    if transform is None:
+        return default_transform(size, channels=network.channels)
+    if not isinstance(transform, ImageTransform):
+        refuse(f"stimuli.size={size} cannot be put into {transform!r}, which the student's weights come with; leave it out")
+    return replace(transform, size=size)
+
+
+def _from_npz(path: Path) -> Stimuli:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            content = {key: file[key] for key in ("images", "names", "labels") if key in file}
+    except (OSError, ValueError) as error:
+        refuse(f"cannot read stimuli.arrays {str(path)!r}: {error}; it should be an .npz file with images and names, no pickle")
+    if missing := {"images", "names"} - set(content):
+        refuse(f"stimuli.arrays {str(path)!r} lacks {sorted(missing)}; it should hold images, names, and labels if there are any")
+    labels = [str(label) for label in content["labels"]] if "labels" in content else None
+    return Stimuli.from_arrays(content["images"], [str(name) for name in content["names"]], labels=labels)
+
+
+_DATASETS = {"mnist": "MNIST", "fashionmnist": "FashionMNIST", "kmnist": "KMNIST", "cifar10": "CIFAR10", "cifar100": "CIFAR100"}
+
+
+def _from_torchvision(section: StimuliSection) -> Stimuli:
+    from torchvision import datasets
+
+    name = _DATASETS[check_option(str(section.dataset), _DATASETS, "stimuli.dataset")]
+    try:
+        return Stimuli.from_dataset(getattr(datasets, name)(section.root or ".", train=section.train, download=False))
+    except (RuntimeError, OSError) as error:
+        refuse(f"cannot read {name} below stimuli.root {str(section.root)!r} in torchvision's layout: {error}")
+
+
+def make_teacher(recipe: Recipe, stimuli: Stimuli) -> Teacher:
+    """Teacher of a recipe, or its control."""
+    section = recipe.teacher
+    teacher: Teacher
+    if section.rdms is not None:
+        keys = {"by": section.by, "target_by": section.target_by, "subject_by": section.subject_by}
+        found = read(section.rdms, names=section.names, by=section.by, **section.options)
+        teacher = RDMTeacher(found, name=section.rdms.stem, combine=section.combine, **keys)  # type: ignore[arg-type]
+    else:
+        measure, pool, cache = section.dissimilarity, section.pool, section.cache
+        teacher = NetworkTeacher(
+            str(section.network), section.layers, weights=section.weights, dissimilarity=measure, pool=pool, cache=cache
+        )
+    if section.control is None:
+        return teacher
+    return control(section.control, teacher=teacher, stimuli=stimuli, conditions=stimuli.names)
+
+
+def make_student(recipe: Recipe) -> Student:
+    """Student of a recipe, with fresh weights."""
+    section = recipe.student
+    readout = Readout(section.pool, section.standardise, section.projection)
+    layers, network = section.layers, make_network(recipe).module
+    return Student(network, layers, readout=readout, trainable=section.trainable, batchnorm=section.batchnorm)
+
+
+def make_loss(recipe: Recipe) -> RDMLoss:
+    """Loss of a recipe."""
+    section = recipe.loss
+    given = section.model_dump(exclude={"preset", "half_life", "n_pairs"}, exclude_none=True)
+    match = recipe.student.layers if isinstance(recipe.student.layers, dict) else None
+    if section.preset == "rdl2016":
+        return RDMLoss.rdl2016(n_pairs=section.n_pairs, half_life=section.half_life, match=match, **given)
+    schedule = Decay(section.half_life) if section.half_life is not None else None
+    return RDMLoss(match=match, n_pairs=section.n_pairs, schedule=schedule, **given)
+
+
+def run(
+    recipe: Recipe, out: Path | str, *, resume: bool = False, overwrite: bool = False, progress: bool = True
+) -> Evaluation | FitResult:
+    """Do what a recipe says, into a run folder.
+
+    Parameters
+    ----------
+    recipe : Recipe
+    out : path
+        Run folder; the recipe is kept there.
+    resume, overwrite : bool
+        What to do when it exists.
+    progress : bool
+        Show progress bars.
+
+    Returns
+    -------
+    Evaluation or FitResult
+        An evaluation if the recipe holds stimuli out (`folds` or `held_out`), else the fit to all stimuli.
+
+    Raises
+    ------
+    BrainrdlError
+        As `fit` and `cross_validate`; also when stimuli and RDM conditions differ.
+    """
+    torch.manual_seed(recipe.evaluation.seeds[0])
+    stimuli = make_stimuli(recipe, make_network(recipe))
+    teacher = make_teacher(recipe, stimuli)
+    if isinstance(teacher, RDMTeacher):
+        stimuli = stimuli.align(teacher.conditions)
+    make_student(recipe)  # a wrong layer is refused before any work
+    options = {"loss": make_loss(recipe), "progress": progress, **recipe.fit.model_dump()}
+    section = recipe.evaluation
+    folder = open_folder(out, resume=resume, overwrite=overwrite)
+    save(recipe, folder / RECIPE)
+    if section.folds is not None:
+        chosen = section.model_dump(exclude={"held_out"})
+        make = partial(make_student, recipe)
+        return cross_validate(make, teacher, stimuli, out=folder, resume=True, **chosen, **options)
+    return _fit_once(recipe, teacher, stimuli, folder, options)
+
+
+def _fit_once(
+    recipe: Recipe, teacher: Teacher, stimuli: Stimuli, folder: Path, options: dict[str, Any]
+) -> Evaluation | FitResult:
+    section = recipe.evaluation
+    seed = section.seeds[0]
+    held_out = section.held_out or ()
+    if isinstance(held_out, float):
+        held_out = split(stimuli.names, held_out, seed)[1]
+    fitted = fit(make_student(recipe), teacher, stimuli, held_out=held_out, seed=seed, out=folder, resume=True, **options)
+    if not held_out:
+        return fitted
+    names, measure = tuple(held_out), options["loss"].dissimilarity
+    scored = evaluate(
+        fitted.student, teacher, stimuli, names, comparators=section.comparators, dissimilarity=measure,
+        n_bootstrap=section.n_bootstrap, seed=seed,
+    )  # fmt: skip
+    scored.histories = fitted.history.assign(student="student", seed=seed, fold=0, inner=-1)
+    scored.save(folder)
+    return scored
+
+
+def evaluate_run(folder: Path | str, comparators: Sequence[str] = ()) -> Evaluation:
+    """Score a finished run again, with its own comparators or others; what was fitted is loaded, not fitted anew.
+
+    Raises
+    ------
+    BrainrdlError
+        If the folder is no finished run of a recipe, or the recipe holds nothing out.
+
+    Examples
+    --------
+    >>> evaluate_run("no/such/run")
+    Traceback (most recent call last):
+    brainrdl._checks.BrainrdlError: cannot read recipe 'no/such/run/recipe.yaml': No such file or directory; ...
+    """
+    folder = Path(folder)
+    recipe = load(folder / RECIPE)
+    section = recipe.evaluation
+    if section.folds is None and not section.held_out:
+        refuse(f"run {str(folder)!r} holds nothing out, so there is nothing to score; set evaluation.folds or held_out")
+    if comparators:
+        recipe = recipe.model_copy(update={"evaluation": section.model_copy(update={"comparators": list(comparators)})})
+    return run(recipe, folder, resume=True, progress=False)  # type: ignore[return-value]
+
+
+def dump(recipe: Recipe) -> str:
+    """A recipe as YAML text, every default spelled out.
+
+    Examples
+    --------
+    >>> "inner_folds: 4" in dump(check(yaml.safe_load(template())))
+    True
+    """
+    return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False)
+
+
+def save(recipe: Recipe, path: Path) -> None:
+    """Write a recipe as YAML, atomically."""
+    with _result.atomic(path) as part:
+        part.write_text(dump(recipe), encoding="utf-8")

@@ -1,0 +1,338 @@
+"""Finding a reader, naming conditions, and the boundary where every failure gets a file and a reader."""
+
+from __future__ import annotations
+
+import pickle
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+import brainrdl.readers
+from brainrdl import BrainrdlError, read
+from brainrdl.rdms import from_array, names
+from brainrdl.readers import Reader, find_readers
+from brainrdl.testing import check_reader
+
+SQUARE = np.array([[0, 1, 2], [1, 0, 3], [2, 3, 0]])
+
+
+def refused(words):
+    return pytest.raises(BrainrdlError, match=words)
+
+
+class Third:
+    """A sound reader of someone else's; broken ones below change one thing each."""
+
+    name = "third"
+    layout = "anyone's layout, .third"
+
+    def sniff(self, path):
+        return path.suffix == ".third"
+
+    def read(self, path, *, scale=1.0):
+        if path.read_text() != "sound":
+            raise ValueError("not sound")
+        return from_array(scale * SQUARE, None)
+
+
+@pytest.fixture
+def rdm_file(tmp_path):
+    np.save(tmp_path / "rdm.npy", SQUARE)
+    return tmp_path / "rdm.npy"
+
+
+@pytest.fixture
+def third_file(tmp_path):
+    (tmp_path / "rdm.third").write_text("sound")
+    return tmp_path / "rdm.third"
+
+
+@pytest.fixture
+def install(monkeypatch):
+    """Let entry points beside ours be found: a name and what loading it gives, or raises."""
+
+    def add(**readers):
+        def load(value):
+            if isinstance(value, Exception):
+                raise value
+            return value
+
+        points = [SimpleNamespace(value=key, load=lambda value=value: load(value)) for key, value in readers.items()]
+        ours = [SimpleNamespace(value=key, load=lambda reader=reader: reader) for key, reader in find_readers().items()]
+        monkeypatch.setattr(brainrdl.readers, "entry_points", lambda group: ours + points)
+
+    return add
+
+
+# -- which reader
+
+
+def test_our_readers_are_found_as_anyone_elses(rdm_file):
+    assert {"csv", "matlab", "numpy", "rsatoolbox"} <= set(find_readers())
+    assert all(isinstance(reader, Reader) for reader in find_readers().values())
+    assert read(rdm_file).dissimilarities.tolist() == [[1, 2, 3]]
+
+
+def test_a_third_party_reader_reads(install, third_file):
+    install(third=Third())
+    assert read(third_file).dissimilarities.tolist() == [[1, 2, 3]]
+    assert read(str(third_file), scale=2).dissimilarities.tolist() == [[2, 4, 6]]
+
+
+def test_a_reader_can_be_given_as_an_object_or_by_name(rdm_file, third_file):
+    assert read(third_file, reader=Third()).n_cond == 3
+    assert read(rdm_file, reader="numpy").n_cond == 3
+    with refused("reader 'nunpy' is not known; nearest: 'numpy'"):
+        read(rdm_file, reader="nunpy")
+
+
+def test_a_file_that_no_reader_takes_is_refused_listing_the_layouts(third_file):
+    with refused(r"no reader takes file .*rdm.third'; the readers are:\n  csv: \.csv or \.tsv: a square table"):
+        read(third_file)
+
+
+def test_a_file_that_two_readers_take_is_refused(install, rdm_file):
+    class Rival(Third):
+        def sniff(self, path):
+            return True
+
+    install(rival=Rival())
+    with refused(r"readers \['numpy', 'third'\] take file .*choose one with reader="):
+        read(rdm_file)
+    assert read(rdm_file, reader="numpy").n_cond == 3
+
+
+def test_a_reader_that_cannot_be_loaded_is_left_out_with_a_warning(install, rdm_file):
+    install(broken=ImportError("no module named x"))
+    with pytest.warns(UserWarning, match="reader 'broken' could not be loaded: ImportError: no module named x"):
+        assert read(rdm_file).n_cond == 3
+
+
+def test_an_entry_point_that_is_no_reader_is_left_out_with_a_warning(install, rdm_file):
+    install(broken=object())
+    with pytest.warns(UserWarning, match="reader 'broken' lacks one of name, layout, sniff, read"):
+        assert read(rdm_file).n_cond == 3
+
+
+def test_a_reader_that_fails_to_look_does_not_take_the_file(install, rdm_file):
+    class Failing(Third):
+        def sniff(self, path):
+            raise OSError("cannot look")
+
+    install(failing=Failing())
+    with pytest.warns(UserWarning, match=r"reader 'third' failed to look at .*rdm.npy': OSError: cannot look"):
+        assert read(rdm_file).n_cond == 3
+
+
+def test_two_readers_of_one_name_are_refused(install, rdm_file):
+    install(one=Third(), two=Third())
+    with refused(r"names \['third'\] stand more than once in the entry points 'brainrdl.readers' \(.*one, two\)"):
+        read(rdm_file)
+
+
+# -- what is refused before and around a reader
+
+
+def test_a_missing_file_is_refused(tmp_path):
+    with refused("there is no file '.*nothing.npy'$"):
+        read(tmp_path / "nothing.npy")
+    with refused("there is no file '.*': it is a folder"):
+        read(tmp_path)
+
+
+class Trap:
+    """Unpickling it writes a file: it must never be written."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (str(self.path), "w")
+
+
+@pytest.mark.parametrize("name", ["a.pkl", "a.pickle", "a.npy", "a.npz", "a.csv", "a.mat", "a.h5", "a.joblib"])
+def test_a_pickle_is_refused_and_not_run_whatever_its_name(tmp_path, name):
+    (tmp_path / name).write_bytes(pickle.dumps(Trap(tmp_path / "ran")))
+    with refused(rf"file '.*{name}' is a pickle, and loading one could run any code it holds"):
+        read(tmp_path / name)
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("name", ["a.pt", "a.pth"])
+def test_a_torch_file_is_refused(tmp_path, name):
+    torch.save(torch.ones(3), tmp_path / name)
+    with refused("is a pickle"):
+        read(tmp_path / name)
+
+
+def test_a_pickle_is_refused_even_for_a_reader_that_was_asked_for(tmp_path):
+    (tmp_path / "a.pkl").write_text("sound")
+    with refused("is a pickle"):
+        read(tmp_path / "a.pkl", reader=Third())
+
+
+def test_an_unknown_option_is_refused_with_the_nearest(rdm_file, third_file):
+    with refused(r"\(reader 'numpy'\): option of reader 'numpy' 'variabel' is not known; nearest: 'variable'"):
+        read(rdm_file, variabel="rdms")
+    with refused(r"option of reader 'third' 'axes' is not known.*known: scale"):
+        read(third_file, reader=Third(), axes="first")
+
+
+def test_a_reader_with_free_options_judges_them_itself(third_file):
+    class Free(Third):
+        def read(self, path, **options):
+            return from_array(options["scale"] * SQUARE, None)
+
+    assert read(third_file, reader=Free(), scale=2).n_cond == 3
+
+
+def test_any_failure_of_a_reader_names_the_file_and_the_reader(third_file):
+    third_file.write_text("unsound")
+    with refused(r"file '.*rdm.third' \(reader 'third'\) could not be read.*ValueError: not sound") as caught:
+        read(third_file, reader=Third())
+    assert type(caught.value.__cause__) is ValueError
+
+
+def test_a_reader_that_gives_something_else_is_refused(third_file):
+    class Strange(Third):
+        def read(self, path):
+            return SQUARE
+
+    with refused(r"reader 'third'\): the reader gave ndarray, a reader must give"):
+        read(third_file, reader=Strange())
+
+
+# -- names
+
+
+def test_a_list_names_the_conditions(rdm_file):
+    assert names(read(rdm_file, names=("cat", "dog", "car"))) == ("cat", "dog", "car")
+    assert names(read(rdm_file, names=["cat", "dog", "car"], by="object"), by="object") == ("cat", "dog", "car")
+
+
+def test_a_text_file_names_the_conditions(rdm_file, tmp_path):
+    (tmp_path / "names.txt").write_text("cat \ndog, brown\n\nk\u00e4fer\n", encoding="utf-8-sig")
+    assert names(read(rdm_file, names=tmp_path / "names.txt")) == ("cat", "dog, brown", "k\u00e4fer")
+
+
+def test_a_folder_of_stimuli_names_the_conditions(rdm_file, tmp_path):
+    folder = tmp_path / "images"
+    (folder / "masks").mkdir(parents=True)
+    for name in ("image_2.png", "image_1.jpg", "image_3.png", ".DS_Store"):
+        (folder / name).touch()
+    assert names(read(rdm_file, names=str(folder))) == ("image_1", "image_2", "image_3")
+
+
+def test_a_folder_whose_order_is_unclear_is_refused(rdm_file, tmp_path):
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for number in (1, 2, 10):
+        (folder / f"image_{number}.png").touch()
+    with refused(
+        "order of the files in .* is unclear: 'image_10' sorts before 'image_2' as text.*give names= as a list"
+    ):
+        read(rdm_file, names=folder)
+
+
+def test_a_wrong_number_of_names_is_refused(rdm_file):
+    with refused(r"rdm.npy' \(reader 'numpy'\): 2 names were given \(\['cat', 'dog'\]\) for 3 conditions"):
+        read(rdm_file, names=["cat", "dog"])
+
+
+def test_given_names_that_stand_twice_are_refused(rdm_file):
+    with refused(r"\['cat'\] stand more than once"):
+        read(rdm_file, names=["cat", "dog", "cat"])
+
+
+def test_names_that_are_nowhere_are_refused(rdm_file):
+    with refused("names= is 'nowhere.txt', which is neither a text file, nor a folder"):
+        read(rdm_file, names="nowhere.txt")
+
+
+def test_a_file_without_names_says_how_to_give_them(rdm_file):
+    with refused(r"give the names when reading: brainrdl.read\(path, names=...\)"):
+        names(read(rdm_file))
+
+
+def test_names_do_not_rename_those_of_the_file(tmp_path):
+    path = tmp_path / "rdm.npz"
+    np.savez(path, rdms=SQUARE, names=["cat", "dog", "car"])
+    with refused(r"the file names its conditions itself \('stimulus': \['cat', 'dog', 'car'\]\)"):
+        read(path, names=["dog", "cat", "car"])
+    assert names(read(path, names=["cat", "dog", "car"])) == ("cat", "dog", "car")
+    assert names(read(path, names=["Katze", "Hund", "Auto"], by="german"), by="german") == ("Katze", "Hund", "Auto")
+
+
+# -- check_reader
+
+
+def test_check_reader_passes_a_sound_reader(third_file):
+    check_reader(Third(), third_file)
+    check_reader(Third(), third_file, scale=2)
+
+
+class TakesAll(Third):
+    def sniff(self, path):
+        return True
+
+
+class TakesNothing(Third):
+    def sniff(self, path):
+        return False
+
+
+class SniffsBadly(Third):
+    def sniff(self, path):
+        if path.suffix == ".third" and not path.read_bytes():
+            raise IndexError("empty")
+        return super().sniff(path)
+
+
+class Fickle(Third):
+    scale = 1
+
+    def read(self, path, *, scale=1.0):
+        self.scale += 1
+        return super().read(path, scale=self.scale)
+
+
+class Writes(Third):
+    def read(self, path, *, scale=1.0):
+        if path.read_bytes():
+            path.write_text("changed")
+        return from_array(SQUARE, None)
+
+
+class TakesAnyOption(Third):
+    def read(self, path, **options):
+        return super().read(path)
+
+
+class ReadsEmpty(Third):
+    def read(self, path, *, scale=1.0):
+        return from_array(SQUARE, None)
+
+
+class Nameless(Third):
+    name = " "
+
+
+@pytest.mark.parametrize(
+    ("reader", "words"),
+    [
+        (TakesAll, "takes a strange file"),
+        (TakesNothing, "does not take 'rdm.third'"),
+        (SniffsBadly, r"sniff of reader 'third' fails on a file cut off at 0 bytes: IndexError"),
+        (Fickle, "gives something else when it reads the same file again"),
+        (Writes, "changed the file it read"),
+        (TakesAnyOption, "takes an option it does not know without an error"),
+        (ReadsEmpty, "takes an empty file without an error"),
+        (Nameless, "name of reader Nameless must be a text"),
+        (object, "object is no reader: it has no 'name'"),
+    ],
+)
+def test_check_reader_finds_what_is_broken(reader, words, third_file):
+    with refused(words):
+        check_reader(reader(), third_file)
