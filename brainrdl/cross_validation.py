@@ -1,7 +1,8 @@
-"""`cross_validate`: fit on some stimuli (and subjects), score on the others, beside the controls that give a score its meaning.
+"""`cross_validate`: fit on some stimuli (and subjects), score on the others, beside controls that give a score meaning.
 
-Nothing is chosen on the held-out stimuli. The teacher that a fold trains on is cut down to the training conditions first, z-scores
-come from training stimuli, and with ``inner_folds`` the number of steps comes from folds inside the training stimuli.
+Nothing is chosen on the held-out stimuli. The teacher that a fold trains on is cut down to the training conditions
+first, z-scores come from training stimuli, and with ``inner_folds`` the number of steps comes from folds inside the
+training stimuli.
 """
 
 from __future__ import annotations
@@ -15,10 +16,12 @@ import pandas as pd
 import torch
 
 from brainrdl import result as _result
-from brainrdl._checks import check_conditions, check_option, quote, refuse
+from brainrdl import similarity as _similarity
+from brainrdl._checks import check_conditions, check_option, check_unique, quote, refuse
 from brainrdl.dissimilarity import pair_indices
 from brainrdl.evaluation import COMPARATORS, Evaluation, assemble, model_rdms, student_rdms, teacher_rdms
 from brainrdl.folds import Splitter, stimulus_folds
+from brainrdl.frozen import FrozenFeatures
 from brainrdl.loss import RDMLoss
 from brainrdl.monitor import track
 from brainrdl.scoring import HeldOut, TeacherRDMs
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
 
 CONTROLS = ("unfitted", "permuted", "category")
 SUBJECTS = ("all", "leave-one-out")
+_OURS = ("train", "held_out", "seed")  # options of `fit` that the folds and seeds decide
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,8 @@ class Candidate:
         Options of `fit` that differ from those given to `cross_validate`.
     controls : sequence of {"unfitted", "permuted"}, optional
         Controls of this candidate, if they differ from those given to `cross_validate`.
+    inner_folds : int, optional
+        Likewise.
 
     Examples
     --------
@@ -59,6 +65,7 @@ class Candidate:
     make: Callable[[], Student]
     options: Mapping[str, Any] = field(default_factory=dict)
     controls: Sequence[str] | None = None
+    inner_folds: int | None = None
 
 
 def cross_validate(
@@ -100,16 +107,16 @@ def cross_validate(
     stratify : bool
         Spread the stimuli's categories evenly over the folds.
     inner_folds : int
-        If above 1: choose the number of steps for each training fold by cross-validation inside it (the best look of the mean
-        validation curve, step 0 included), then fit on the whole training fold for that many steps.
+        If above 1: choose the number of steps for each training fold by cross-validation inside it (the best look of
+        the mean validation curve, step 0 included), then fit on the whole training fold for that many steps.
     subjects : {"all", "leave-one-out"}
         Train on the RDMs of all subjects, or hold out one subject at a time as well, and score against that one alone.
     comparators : sequence of str
         Names of `brainrdl.similarity.SIMILARITIES`.
     controls : sequence of {"unfitted", "permuted", "category"}
         Rows beside each student: the same before fitting; fitted in the same way to a teacher whose names are shuffled among the
-        training stimuli; and category models (0/1, and the look-up of the training fold's mean dissimilarity for each pair of
-        categories).
+        training stimuli; and category models (0/1, and the look-up of the training fold's mean dissimilarity for each
+        pair of categories), in folds whose pairs they tell apart.
     models : mapping of name to RDMs, optional
         Model RDMs to score on the same pairs.
     ensembles : mapping of label to labels, optional
@@ -123,9 +130,10 @@ def cross_validate(
     progress : bool
         Show progress bars.
     facts : mapping, optional
-        More to write into the settings, for the report: ``simulated=True`` says that the teacher's RDMs are not measured.
+        More to write into the settings, for the report: ``simulated=True`` says that the teacher's RDMs are not
+        measured.
     **fit_options
-        Passed to `fit`.
+        Passed to `fit`; `train`, `held_out` and `seed` are set here.
 
     Returns
     -------
@@ -134,8 +142,8 @@ def cross_validate(
     Raises
     ------
     BrainrdlError
-        As `fit`; and for stimuli that are not the teacher's conditions, byte-identical images, folds of fewer than 4 conditions, or
-        an option that is unknown.
+        As `fit`; and for stimuli that are not the teacher's conditions, byte-identical images, folds of fewer than 4
+        conditions, an option that is unknown, two rows of one name, or resuming with another design.
 
     Examples
     --------
@@ -150,12 +158,11 @@ def cross_validate(
     >>> sorted(result.summary.student.unique())
     ['fitted', 'permuted', 'unfitted']
     """
-    for name in controls:
-        check_option(name, CONTROLS, "control")
-    check_option(subjects, SUBJECTS, "subjects")
     candidates = _candidates(students)
-    for members in (ensembles or {}).values():
-        check_conditions(members, candidates, "the students of an ensemble")
+    check_option(subjects, SUBJECTS, "subjects")
+    _check_options(candidates, controls, seeds, comparators, fit_options)
+    _check_rows(candidates, ensembles or {}, models or {})
+    model_rdms(models or {}, None, ("",), stimuli.names, seed=0, fold=0)  # refuse what is wrong before hours of fitting
     fitting = {
         "folds": folds, "seeds": list(seeds), "stratify": stratify, "inner_folds": inner_folds, "subjects": subjects,
         "teacher": teacher.name, "stimuli": _result.hash_words(stimuli.names), "students": candidates, "fit": fit_options,
@@ -167,7 +174,8 @@ def cross_validate(
     folder = None if out is None else _result.open_folder(out, resume=resume, overwrite=overwrite)
     if folder:
         _store_settings(folder, _result.describe(fitting))
-    work = _Work(teacher, stimuli, tuple(controls), inner_folds, folder, {"progress": False, **fit_options})
+    shared = {"progress": False, "features": FrozenFeatures(stimuli), **fit_options}
+    work = _Work(teacher, stimuli, tuple(controls), inner_folds, folder, shared)
     held_out: list[HeldOut] = []
     histories: list[pd.DataFrame] = []
     splits = list(_splits(stimuli, folds, seeds, stratify, _left_out(teacher, subjects)))
@@ -201,7 +209,7 @@ class _Split:
     left_out: str = ""
 
     def cut(self, teacher: Teacher) -> Teacher:
-        """The teacher without the held-out conditions and subject, as far as it can be cut."""
+        """Give the teacher without the held-out conditions and subject, as far as it can be cut."""
         if not isinstance(teacher, RDMTeacher):
             return teacher
         others = [subject for subject in teacher.subjects if subject != self.left_out]
@@ -243,7 +251,7 @@ class _Work:
         options = {**self.options, **candidate.options, "seed": split.seed, "held_out": split.test}
         out = self.folder / "fits" / split.slug(label) if self.folder else None
         histories = []
-        if self.inner_folds > 1:
+        if (self.inner_folds if candidate.inner_folds is None else candidate.inner_folds) > 1:
             histories, options["steps"] = self._choose_steps(split, candidate, teacher, options, out)
         student = _make(candidate, split.seed)
         fitted = fit(student, teacher, self.stimuli, train=split.train, out=out, resume=True, **options)
@@ -266,7 +274,8 @@ class _Work:
     def _inner_histories(
         self, split: _Split, candidate: Candidate, teacher: Teacher, options: Mapping[str, Any]
     ) -> Iterator[pd.DataFrame]:
-        inner = stimulus_folds(split.train, self.inner_folds, labels=self.stimuli.labels, seed=split.seed)
+        n_folds = self.inner_folds if candidate.inner_folds is None else candidate.inner_folds
+        inner = stimulus_folds(split.train, n_folds, labels=self.stimuli.labels, seed=split.seed)
         for k, part in inner.groupby("fold"):
             validation = tuple(part["stimulus"])
             train = tuple(name for name in split.train if name not in set(validation))
@@ -276,14 +285,18 @@ class _Work:
 
     def _unfitted(self, split: _Split, candidate: Candidate) -> Student:
         student = _make(candidate, split.seed)
-        student.calibrate(self.stimuli.images(split.train))
+        light, shown = self._light(student, split.train)
+        light.calibrate(shown.images(split.train))
         return student
 
-    def _held_out(
-        self, split: _Split, label: str, role: str, candidate: Candidate, student: Student
-    ) -> list[HeldOut]:
+    def _light(self, student: Student, names: tuple[str, ...]) -> tuple[Student, Stimuli]:
+        features = self.options["features"]
+        return features.of(student, names) if features.serves(student, None) else (student, self.stimuli)
+
+    def _held_out(self, split: _Split, label: str, role: str, candidate: Candidate, student: Student) -> list[HeldOut]:
         loss = {**self.options, **candidate.options}.get("loss") or RDMLoss()
-        found = student_rdms(student, self.teacher, self.stimuli, split.test, loss.dissimilarity)
+        light, shown = self._light(student, split.test)
+        found = student_rdms(light, self.teacher, shown, split.test, loss.dissimilarity)
         shown, base = _display(label, role), _display(label, "unfitted")
         return [
             HeldOut(shown, role, base, layer, target, split.seed, split.fold, split.test, pairs, split.left_out)
@@ -291,7 +304,42 @@ class _Work:
         ]
 
 
+def _check_options(
+    candidates: Mapping[str, Candidate],
+    controls: Sequence[str],
+    seeds: Sequence[int],
+    comparators: Sequence[str],
+    fit_options: Mapping[str, Any],
+) -> None:
+    for name in controls:
+        check_option(name, CONTROLS, "control")
+    for comparator in comparators:
+        check_option(comparator, _similarity.SIMILARITIES, "comparator")
+    for what, given in {"seeds": seeds, "comparators": comparators}.items():
+        check_unique([str(one) for one in given], what)
+        if not given:
+            refuse(f"{what} is empty; give at least one")
+    for label, candidate in candidates.items():
+        for name in candidate.controls or ():
+            check_option(name, CONTROLS[:2], f"control of student {label!r}")
+        taken = [name for name in _OURS if name in {**fit_options, **candidate.options}]
+        if taken:
+            refuse(f"fit's option {taken[0]!r} is set for each fold; leave it out, and say seeds= or folds= instead")
+
+
+def _check_rows(
+    candidates: Mapping[str, Any], ensembles: Mapping[str, Sequence[str]], models: Mapping[str, Any]
+) -> None:
+    """Refuse two rows of one name, and members of ensembles that are no students."""
+    for members in ensembles.values():
+        check_conditions(members, candidates, "the students of an ensemble")
+    fitted = [_display(label, role) for label in candidates for role in ("student", "unfitted", "permuted")]
+    averaged = [_display(label, role) for label in ensembles for role in ("student", "unfitted")]
+    check_unique([*fitted, *averaged, *models, "category", "category lookup"], "the rows of the evaluation")
+
+
 _ALONE = "fitted"
+_CONSTANT = 1e-12  # standard deviation of a student's RDM that says nothing: it stays 0 in the average
 
 
 def _candidates(
@@ -347,7 +395,7 @@ def _store_settings(folder: Path, settings: Mapping[str, Any]) -> None:
 
 
 def _ensembles(held_out: Sequence[HeldOut], ensembles: Mapping[str, Sequence[str]]) -> list[HeldOut]:
-    """Means of z-scored RDMs over the members of each ensemble, fitted and unfitted."""
+    """Average z-scored RDMs over the members of each ensemble, fitted and unfitted."""
     rows = []
     for label, members in ensembles.items():
         for role in ("student", "unfitted"):
@@ -362,7 +410,8 @@ def _ensembles(held_out: Sequence[HeldOut], ensembles: Mapping[str, Sequence[str
 
 
 def _averaged(group: Sequence[HeldOut], label: str, role: str) -> HeldOut:
-    pairs = torch.stack([(one.pairs - one.pairs.mean()) / one.pairs.std() for one in group]).mean(0)
+    centred = torch.stack([one.pairs - one.pairs.mean() for one in group])
+    pairs = (centred / centred.std(-1, keepdim=True).clamp(min=_CONSTANT)).mean(0)
     kind = "ensemble" if role == "student" else role
     shown, base = _display(label, role), _display(label, "unfitted")
     return replace(group[0], student=shown, role=kind, base=base, layer="", pairs=pairs)
@@ -377,7 +426,11 @@ def _baselines(
     if labels:
         where = ("category lookup", "category", "", "")
         looked_up = {target: _look_up(split, truth[target], labels) for target in targets}
-        rows += [HeldOut(*where, t, split.seed, split.fold, split.test, pairs) for t, pairs in looked_up.items()]
+        rows += [
+            HeldOut(*where, target, split.seed, split.fold, split.test, pairs)
+            for target, pairs in looked_up.items()
+            if pairs.min() < pairs.max()
+        ]
     return [replace(row, left_out=split.left_out) for row in rows]
 
 

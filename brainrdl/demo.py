@@ -1,7 +1,7 @@
 """The demo: simulated subjects look at handwritten digits, and a small network is fitted to their RDMs.
 
-Nothing is downloaded. The stimuli are scikit-learn's digits; the "brains" are simulated from a hidden network, which was trained on
-other digits, plus noise. So it is known that there is something to find, and what a good score is.
+Nothing is downloaded. The stimuli are scikit-learn's digits; the "brains" are simulated from a hidden network, which was
+trained on other digits, plus noise. So it is known that there is something to find, and what a good score is.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from brainrdl.evaluation import Evaluation
 from brainrdl.models import build
 from brainrdl.rdm_teacher import RDMTeacher
 from brainrdl.stimuli import Stimuli
-from brainrdl.student import Readout, Student
+from brainrdl.student import Student
 from brainrdl.training import fit
 
 PER_DIGIT = 10
@@ -48,16 +48,18 @@ def digits(per_digit: int = PER_DIGIT) -> tuple[Stimuli, Stimuli]:
     return first, second
 
 
-def hidden_patterns(shown: Stimuli, others: Stimuli, seed: int = 0, **options: Any) -> torch.Tensor:
-    """Patterns that a network trained to name `others` has of the stimuli that are `shown`."""
+def _hidden_patterns(shown: Stimuli, others: Stimuli, seed: int = 0, **options: Any) -> torch.Tensor:
+    """Read the patterns that a network trained to name `others` has of the stimuli that are `shown`."""
     torch.manual_seed(seed)
     hidden = Student(build("small_cnn").module, [LAYER])
-    training = {"rdm_weight": 0.0, "task_weight": 1.0, "steps": 150, "batch_size": 100, "lr": 3e-3, "evaluate_every": 50}
+    training = {"rdm_weight": 0, "task_weight": 1, "steps": 150, "batch_size": 100, "lr": 3e-3, "evaluate_every": 50}
     fit(hidden, None, others, seed=seed, device="cpu", progress=False, **(training | options))
     return hidden.patterns(shown)[LAYER]
 
 
-def run(out: Path | str | None = None, *, seeds: tuple[int, ...] = (0, 1), progress: bool = True, **options: Any) -> Evaluation:
+def run(
+    out: Path | str | None = None, *, seeds: tuple[int, ...] = (0, 1), progress: bool = True, **options: Any
+) -> Evaluation:
     """Simulate subjects, fit a small network to their RDMs by cross-validation, and score it on held-out digits.
 
     Parameters
@@ -75,9 +77,15 @@ def run(out: Path | str | None = None, *, seeds: tuple[int, ...] = (0, 1), progr
     -------
     Evaluation
         ``settings["simulated"]`` is true.
+
+    Examples
+    --------
+    >>> evaluation = run(seeds=(0,), folds=2, steps=2, controls=["unfitted"], n_bootstrap=0, progress=False)
+    >>> evaluation.settings["simulated"], sorted(evaluation.summary.student.unique())
+    (True, ['fitted', 'unfitted'])
     """
     shown, others = digits()
-    brains = simulate.subjects(hidden_patterns(shown, others), shown.names, n_subjects=8, n_voxels=50, noise=1.5)
+    brains = simulate.subjects(_hidden_patterns(shown, others), shown.names, n_subjects=8, n_voxels=50, noise=1.5)
 
     def make() -> Student:
         return Student(build("small_cnn").module, {LAYER: "IT"})

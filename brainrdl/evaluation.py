@@ -1,4 +1,4 @@
-"""How close a student came, on conditions it never saw: `Evaluation`, `evaluate`, and `compare` for any two RDM files."""
+"""How close a student came on conditions it never saw: `Evaluation`, `evaluate`, and `compare` for any two RDM files."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ COMPARATORS = ("spearman", "corr")
 _WORDS = ("student", "role", "base", "layer", "target", "comparator", "against", "subject")
 _TABLES = ("scores", "summary", "histories")
 _RDM_FILES = ("teacher", "students")
+_FACTS = ("labels", "settings")
 
 
 @dataclass
@@ -38,15 +39,16 @@ class Evaluation:
     Attributes
     ----------
     scores : pandas.DataFrame
-        One row per student x layer x target x comparator x against ("mean" or "subjects") x subject x seed x fold: score,
-        ceiling_lower, ceiling_upper, n_conditions, n_pairs.
+        One row per student x layer x target x comparator x against ("mean" or "subjects") x subject x seed x fold:
+        score, ceiling_lower, ceiling_upper, n_conditions, n_pairs.
     summary : pandas.DataFrame
-        One row per student x layer x target x comparator x against: score, 95 % interval (low, high), ceilings, share of the lower
-        ceiling, gain over the unfitted student with its interval.
+        One row per student x layer x target x comparator x against: score, 95 % interval (low, high), ceilings, share of
+        the lower ceiling (NaN if that is near 0), gain over the unfitted student with its interval.
     teacher : rsatoolbox.rdm.RDMs
         Mean RDM of each target; rdm descriptor "target".
     students : rsatoolbox.rdm.RDMs
-        Held-out RDMs, NaN where a pair was not held out together; rdm descriptors student, role, layer, target, seed, left_out.
+        Held-out RDMs, NaN where a pair was not held out together; rdm descriptors student, role, base, layer, target,
+        seed, left_out.
     histories : pandas.DataFrame
         Training histories; columns student, seed, fold beside those of `FitResult.history`.
     labels : mapping of name to category, optional
@@ -69,7 +71,10 @@ class Evaluation:
     settings: dict[str, Any] = field(default_factory=dict)
 
     def save(self, folder: Path | str) -> Path:
-        """Write tables as CSV, RDMs as rsatoolbox HDF5, settings as JSON; return the folder."""
+        """Write tables as CSV, RDMs as rsatoolbox HDF5, settings as JSON; return the folder.
+
+        Settings come back as JSON knows them: lists for tuples, functions by name.
+        """
         folder = Path(folder)
         for name in _TABLES:
             write_csv(folder / f"{name}.csv", getattr(self, name))
@@ -85,10 +90,12 @@ class Evaluation:
         Raises
         ------
         BrainrdlError
-            If a file is missing or damaged.
+            If a file is missing or damaged, or is not what `save` writes.
         """
         folder = Path(folder)
         facts = read_json(folder / "evaluation.json")
+        if set(facts) != set(_FACTS):
+            refuse(f"{str(folder / 'evaluation.json')!r} should hold {list(_FACTS)}, got {list(facts)}")
         return cls(
             **{name: _read_table(folder / f"{name}.csv") for name in _TABLES},
             **{name: read_rdms(folder / f"{name}.h5") for name in _RDM_FILES},
@@ -98,13 +105,12 @@ class Evaluation:
 
 def _read_table(path: Path) -> pd.DataFrame:
     try:
-        table = pd.read_csv(path, dtype=dict.fromkeys(_WORDS, str))
+        # as converters, not as dtype: a subject may be called "NA", and "" is a word as well
+        return pd.read_csv(path, converters=dict.fromkeys(_WORDS, str), float_precision="round_trip")
     except pd.errors.EmptyDataError:
         return pd.DataFrame()
     except (OSError, ValueError) as error:
         refuse(f"cannot read {str(path)!r}: {error}")
-    words = [column for column in _WORDS if column in table]
-    return table.fillna(dict.fromkeys(words, ""))
 
 
 def evaluate(
@@ -130,8 +136,8 @@ def evaluate(
     stimuli : Stimuli
         Images of the conditions, and their categories if known: then a category model stands beside the student.
     names : sequence of str, optional
-        The held-out conditions, at least 4; all stimuli by default. That they were held out is for the caller to see to: `fit`
-        takes the same list as `held_out` and checks it.
+        The held-out conditions, at least 4; all stimuli by default. That they were held out is for the caller to see to:
+        `fit` takes the same list as `held_out` and checks it.
     comparators : sequence of str
         Names of `brainrdl.similarity.SIMILARITIES`.
     dissimilarity : str or callable
@@ -172,7 +178,9 @@ def evaluate(
     held_out += model_rdms(models or {}, stimuli.labels, targets, names, seed=0, fold=0)
     settings = {"held_out": list(names), "comparators": list(comparators), "n_bootstrap": n_bootstrap}
     truth = teacher_rdms(teacher, stimuli, names, targets)
-    return assemble(held_out, truth, comparators, n_bootstrap, seed, labels=stimuli.select(names).labels, settings=settings)
+    return assemble(
+        held_out, truth, comparators, n_bootstrap, seed, labels=stimuli.select(names).labels, settings=settings
+    )
 
 
 def student_rdms(
@@ -182,7 +190,18 @@ def student_rdms(
     names: tuple[str, ...],
     dissimilarity: str | _dissimilarity.Dissimilarity,
 ) -> dict[tuple[str, str], torch.Tensor]:
-    """Pairs of each (layer, target) of a student for `names`, float64 on the CPU."""
+    """Compute the pairs of each (layer, target) of a student for `names`, float64 on the CPU.
+
+    Examples
+    --------
+    >>> from brainrdl import RDMTeacher, Stimuli, Student, rdms
+    >>> teacher = RDMTeacher(rdms.from_array([1.0, 2.0, 3.0], list("abc")))
+    >>> student = Student(torch.nn.Sequential(torch.nn.Flatten()), ["0"])
+    >>> images = Stimuli.from_arrays(torch.eye(3).reshape(3, 1, 3, 1), list("abc"))
+    >>> {key: pairs.round(decimals=6).tolist() for key, pairs in student_rdms(
+    ...     student, teacher, images, ("a", "b", "c"), "correlation").items()}
+    {('0', 'rdm'): [1.5, 1.5, 1.5]}
+    """
     matched = match_layers(student.layers, teacher.targets, student.match)
     pairs = _rdms.to_tensor(student.rdms(stimuli, names, dissimilarity), dtype=torch.float64)
     return {(layer, matched[layer]): row for layer, row in zip(student.layers, pairs, strict=True)}
@@ -191,12 +210,21 @@ def student_rdms(
 def teacher_rdms(
     teacher: Teacher, stimuli: Stimuli, names: Sequence[str], targets: Sequence[str]
 ) -> dict[str, TeacherRDMs]:
-    """Every subject's RDM of each target for `names`; a teacher without subjects counts as one."""
+    """Ask for every subject's RDM of each target for `names`; RDMs of a teacher without subjects count as subjects.
+
+    Examples
+    --------
+    >>> from brainrdl import RDMTeacher, Stimuli, rdms
+    >>> both = rdms.from_array([[1.0, 2.0, 3.0], [3.0, 2.0, 1.0]], list("abc"), descriptors={"subject": ["s1", "s2"]})
+    >>> truth = teacher_rdms(RDMTeacher(both), None, ("c", "b", "a"), ["rdm"])
+    >>> truth["rdm"].subjects, truth["rdm"].pairs.tolist()
+    (('s1', 's2'), [[3.0, 2.0, 1.0], [1.0, 2.0, 3.0]])
+    """
     names = tuple(names)
     if isinstance(teacher, RDMTeacher):
         held = {target: teacher.select(names).subject_rdms(target) for target in targets}
         return {
-            target: TeacherRDMs(target, names, tuple(rdms.rdm_descriptors["subject"]), _rdms.to_tensor(rdms, names))
+            target: TeacherRDMs(target, names, _subjects(rdms, teacher), _pairs(rdms, names, teacher))
             for target, rdms in held.items()
         }
     answer = teacher.rdms(stimuli.batch(names))
@@ -204,6 +232,14 @@ def teacher_rdms(
         target: TeacherRDMs(target, names, tuple(str(s) for s in range(len(answer[target]))), answer[target].cpu())
         for target in targets
     }
+
+
+def _subjects(rdms: RDMs, teacher: RDMTeacher) -> tuple[str, ...]:
+    return tuple(rdms.rdm_descriptors[teacher._subject_by])
+
+
+def _pairs(rdms: RDMs, names: tuple[str, ...], teacher: RDMTeacher) -> torch.Tensor:
+    return _rdms.to_tensor(rdms, names, by=teacher._by, dtype=torch.float64)
 
 
 def model_rdms(
@@ -215,10 +251,20 @@ def model_rdms(
     seed: int,
     fold: int,
 ) -> list[HeldOut]:
-    """Rows of the category model (if categories are known) and of given model RDMs, for each target."""
+    """Give model RDMs, and the category model where it tells pairs apart, as rows for each target.
+
+    Examples
+    --------
+    >>> from brainrdl import rdms
+    >>> size = rdms.from_array([1.0, 2.0, 3.0], list("abc"))
+    >>> rows = model_rdms({"size": size}, {"a": "cat", "b": "cat", "c": "dog"}, ["IT"], ("a", "b", "c"), seed=0, fold=0)
+    >>> [(row.student, row.role, row.pairs.tolist()) for row in rows]
+    [('category', 'category', [0.0, 1.0, 1.0]), ('size', 'model', [1.0, 2.0, 3.0])]
+    """
     rows = {name: ("model", _one_rdm(name, rdms, names)) for name, rdms in models.items()}
-    if labels and len({labels[name] for name in names}) > 1:
-        rows = {"category": ("category", different_category(names, labels))} | rows
+    category = different_category(names, labels) if labels else torch.zeros(1)
+    if category.min() < category.max():
+        rows = {"category": ("category", category)} | rows
     return [
         HeldOut(name, role, "", "", target, seed, fold, names, pairs)
         for name, (role, pairs) in rows.items()
@@ -241,7 +287,9 @@ def different_category(names: Sequence[str], labels: Mapping[str, str]) -> torch
     [0.0, 1.0, 1.0]
     """
     i, j = _dissimilarity.pair_indices(len(names)).tolist()
-    return torch.tensor([float(labels[names[a]] != labels[names[b]]) for a, b in zip(i, j, strict=True)], dtype=torch.float64)
+    return torch.tensor(
+        [float(labels[names[a]] != labels[names[b]]) for a, b in zip(i, j, strict=True)], dtype=torch.float64
+    )
 
 
 def assemble(
@@ -252,7 +300,15 @@ def assemble(
     seed: int,
     **parts: Any,
 ) -> Evaluation:
-    """Score held-out RDMs and gather them, by name, into an `Evaluation`."""
+    """Score held-out RDMs and gather them, by name, into an `Evaluation`.
+
+    Examples
+    --------
+    >>> truth = TeacherRDMs("IT", tuple("abcd"), ("s1",), torch.tensor([[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]]))
+    >>> row = HeldOut("fitted", "student", "", "layer4", "IT", 0, 0, tuple("abcd"), truth.pairs[0])
+    >>> assemble([row], {"IT": truth}, ["corr"], 0, 0).summary["score"].tolist()
+    [1.0, 1.0]
+    """
     scores, summary = score(held_out, truth, comparators, n_bootstrap=n_bootstrap, seed=seed)
     names = next(iter(truth.values())).names
     means = torch.stack([teacher.pairs.double().nanmean(0) for teacher in truth.values()])

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from numbers import Integral
+from typing import Any, Protocol, cast, runtime_checkable
 
 import pandas as pd
 
-from brainrdl._checks import check_unique, quote, refuse
+from brainrdl._checks import check_conditions, check_unique, quote, refuse
 from brainrdl.sampling import MIN_CONDITIONS
 
 
+@runtime_checkable
 class Splitter(Protocol):
     """A scikit-learn splitter: ``split(X, y)`` yields positions of training and test conditions."""
 
@@ -32,8 +34,8 @@ def stimulus_folds(
     names : sequence of str
         Conditions.
     folds : int or scikit-learn splitter
-        Number of folds, shuffled by `seed` and stratified by `labels` where every category has enough members; or a splitter whose
-        test sets do not overlap.
+        Number of folds, shuffled by `seed` and stratified by `labels` if every category has a member for each fold; or a
+        splitter of which each test set's complement is the training set, and no two test sets overlap.
     labels : mapping of name to category, optional
         For stratification.
     seed : int
@@ -47,7 +49,9 @@ def stimulus_folds(
     Raises
     ------
     BrainrdlError
-        If a fold holds out or leaves for training fewer than 4 conditions, or a splitter holds a condition out twice.
+        If names stand twice or have no label, the number of folds is no whole number from 2 on, a fold holds out or
+        leaves for training fewer than 4 conditions, or a splitter holds a condition out twice, trains on one that it
+        holds out, uses only some conditions in a fold, or has no fold.
 
     Examples
     --------
@@ -55,32 +59,44 @@ def stimulus_folds(
     [4, 4]
     """
     check_unique(names, "the conditions to split")
+    check_conditions(names if labels else (), labels or (), "the labels")
     categories = [labels[name] for name in names] if labels else None
-    splitter = _k_fold(folds, categories, seed, len(names)) if isinstance(folds, int) else folds
+    given = isinstance(folds, Splitter) and not isinstance(folds, str)
+    splitter = cast(Splitter, folds) if given else _k_fold(folds, categories, seed, len(names))
     rows = []
     for fold, (train, test) in enumerate(splitter.split(list(names), categories)):
+        _check_complement(fold, train, test, len(names))
         _check_sizes(fold, len(train), [names[i] for i in test])
         rows += [{"stimulus": names[i], "fold": fold} for i in test]
-    table = pd.DataFrame(rows)
-    check_unique(table["stimulus"].tolist(), "the splitter's test sets")
-    return table
+    check_unique([row["stimulus"] for row in rows], "the splitter's test sets")
+    if not rows:
+        refuse(f"splitter {splitter!r} made no fold of the {len(names)} conditions")
+    return pd.DataFrame(rows)
 
 
-def _k_fold(n_folds: int, categories: list[str] | None, seed: int, n: int) -> Splitter:
+def _k_fold(n_folds: object, categories: list[str] | None, seed: int, n: int) -> Splitter:
     from sklearn.model_selection import KFold, StratifiedKFold
 
-    if not 2 <= n_folds <= n:
-        refuse(f"folds must lie between 2 and the {n} conditions, got {n_folds!r}")
-    smallest = min((categories.count(c) for c in set(categories)), default=0) if categories else 0
+    if not isinstance(n_folds, Integral) or not 2 <= n_folds <= n:
+        refuse(f"folds must be a scikit-learn splitter or a whole number from 2 to the {n} conditions, got {n_folds!r}")
+    smallest = min(categories.count(category) for category in set(categories)) if categories else 0
     kind = StratifiedKFold if smallest >= n_folds else KFold
-    return kind(n_folds, shuffle=True, random_state=seed)  # type: ignore[no-any-return]
+    return cast(Splitter, kind(n_folds, shuffle=True, random_state=seed))
+
+
+def _check_complement(fold: int, train: Sequence[int], test: Sequence[int], n: int) -> None:
+    if sorted([*train, *test]) != list(range(n)):
+        refuse(
+            f"fold {fold} of the splitter trains on {len(train)} and holds out {len(test)} of {n} conditions; each "
+            "condition should be in one of the two, for all that are not held out are trained on"
+        )
 
 
 def _check_sizes(fold: int, n_train: int, test: Sequence[str]) -> None:
     if len(test) < MIN_CONDITIONS:
         refuse(
-            f"fold {fold} holds out {len(test)} conditions {quote(test)}; only pairs held out together are scored, so each fold "
-            f"needs at least {MIN_CONDITIONS}: use fewer folds"
+            f"fold {fold} holds out {len(test)} conditions {quote(test)}; only pairs held out together are scored, so "
+            f"each fold needs at least {MIN_CONDITIONS}: use fewer folds"
         )
     if n_train < MIN_CONDITIONS:
-        refuse(f"fold {fold} leaves {n_train} conditions to train on; at least {MIN_CONDITIONS} are needed: use more folds")
+        refuse(f"fold {fold} leaves {n_train} conditions to train on, not {MIN_CONDITIONS} or more: use more folds")

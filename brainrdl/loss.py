@@ -1,7 +1,7 @@
 """The only place where a similarity of RDMs becomes a loss.
 
-`RDMLoss` takes student patterns and teacher RDMs and answers one number to minimise. It knows nothing of models, data or
-the trainer, so it serves in anyone's own loop: ``loss(patterns, teacher_rdms)``.
+`RDMLoss` takes student patterns and teacher RDMs and answers one number to minimise. It knows nothing of models, data
+or the trainer, so it serves in anyone's own loop: ``loss(patterns, teacher_rdms)``.
 """
 
 from __future__ import annotations
@@ -59,8 +59,8 @@ class Decay:
 class RDMLoss:
     """Loss between student patterns and teacher RDMs: 1 - similarity (0 at best), or the mean squared difference.
 
-    Every layer of the student is matched with one target of the teacher; their terms are averaged over the teacher's RDMs
-    of that target (subjects), multiplied by the layer's weight, summed, and multiplied by the schedule's value.
+    Every layer of the student is matched with one target of the teacher; their terms are averaged over the teacher's
+    RDMs of that target (subjects), multiplied by the layer's weight, summed, and multiplied by the schedule's value.
 
     Parameters
     ----------
@@ -210,7 +210,7 @@ class RDMLoss:
             student, teacher = student[..., chosen], teacher[..., chosen]
         if self.form == "mse":
             return _squared_error(student, teacher, self.scale)
-        # Comparators leave NaN pairs out: right for what a teacher does not know, but a student's NaN must not hide there.
+        # Comparators leave NaN pairs out: right for what a teacher does not know, but it must not hide a student's NaN.
         broken = 0 * student.detach().sum()
         return 1 - _similarity.resolve(self.similarity)(student, teacher).mean() + broken
 

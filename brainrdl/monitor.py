@@ -128,19 +128,19 @@ def check_loss(
     """
     if math.isfinite(total):
         return
-    for layer, pattern in patterns.items():
-        bad = (~torch.isfinite(pattern)).any(-1).tolist()
-        if any(bad):
-            named = quote(name for name, is_bad in zip(batch.names, bad, strict=True) if is_bad)
-            refuse(
-                f"loss is {float(total)} at step {batch.step}: patterns of layer {layer!r} are NaN or Inf for conditions "
-                f"{named}; lower lr, or set clip"
-            )
-    where = f"loss is {float(total)} at step {batch.step} for conditions {quote(batch.names)}"
+    where = f"loss is {float(total)} at step {batch.step}"
     infinite = [target for target, rdm in teacher_rdms.items() if rdm.isinf().any()]
     if infinite:
         refuse(f"{where}: the teacher's RDMs of targets {quote(infinite)} hold Inf; repair them first")
-    refuse(f"{where}, though the patterns of layers {quote(patterns)} are finite; lower lr, or set clip")
+    for layer, pattern in patterns.items():
+        bad = (~torch.isfinite(pattern)).any(-1).tolist()
+        if any(bad):
+            names = quote(name for name, is_bad in zip(batch.names, bad, strict=True) if is_bad)
+            refuse(f"{where}: patterns of layer {layer!r} are NaN or Inf for conditions {names}; lower lr, or set clip")
+    refuse(
+        f"{where} for conditions {quote(batch.names)}, though the patterns of layers {quote(patterns)} are finite; "
+        "lower lr, or set clip"
+    )
 
 
 @contextmanager

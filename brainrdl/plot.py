@@ -2,7 +2,7 @@
 
 Nothing here computes a score: what is drawn is what `Evaluation`, `FitResult` or `compare` hold. Colours are Okabe and
 Ito's for classes, viridis for dissimilarities and PuOr, centred at 0, for differences, so that figures survive colour
-blindness and grey printing (classes also differ in marker). Pairs without a value are grey, never a colour of the scale.
+blindness and grey printing (classes also differ in marker). Pairs without a value are grey, which no scale contains.
 Text is 8 pt or larger at the size a figure is made.
 """
 
@@ -318,7 +318,7 @@ def rdm_pair(
         squares = [square[np.ix_(layout.order, layout.order)] for square in squares]
     label = "rank of dissimilarity (0-1)" if scale == "rank" else _measure(student)
     with mpl.rc_context(_STYLE):
-        figure = figure or _figure((9.4, 3.5))
+        figure = figure or _figure((9.4, 3.2))
         limits = (0.0, 1.0) if (scale, cells) == ("rank", "pairs") else _limits(squares, diagonal=cells == "groups")
         _three_panels(figure, squares, layout, titles, label, limits)
     return figure
@@ -339,7 +339,8 @@ def _three_panels(
         _image(ax, square, "viridis", *limits)
         _title(ax, title)
     _image(axes[2], difference, "PuOr", -extent, extent)
-    _title(axes[2], f"{titles[0]} - {titles[1]}")
+    words = f"{titles[0]} - {titles[1]}"
+    _title(axes[2], words if len(words) <= 28 else "difference, left - middle")
     for position, ax in enumerate(axes):
         _label_conditions(ax, layout, rows=position == 0)
     _colorbar(axes[1], label)
@@ -646,7 +647,7 @@ def _dress_scores(ax: Axes, rows: Sequence[_Row], label: str) -> None:
 
 # Training
 
-_CURVES = {
+CURVES = {
     "train_similarity": ("training stimuli", BLUE, "-"),
     "validation_similarity": ("validation stimuli", VERMILION, "-"),
 }
@@ -707,13 +708,13 @@ def history(
     """
     _check_columns(history, ("step",), "history")
     runs = _runs(history, student)
-    curves = [curve for curve in _CURVES if any(_has(run, curve) for run in runs)]
+    curves = [curve for curve in CURVES if any(_has(run, curve) for run in runs)]
     if not curves:
-        refuse(f"the history holds no similarity: columns {quote(history.columns)}, expected any of {quote(_CURVES)}")
+        refuse(f"the history holds no similarity: columns {quote(history.columns)}, expected any of {quote(CURVES)}")
     with mpl.rc_context(_STYLE):
         ax = _axes(ax, (6.0, 3.6))
         for curve in curves:
-            _draw_curve(ax, runs, curve, *_CURVES[curve])
+            _draw_curve(ax, runs, curve, *CURVES[curve])
         _mark_best(ax, runs, curves[-1], best_step)
         _dress_history(ax, similarity)
         if loss and any(_has(run, "loss") for run in runs):
@@ -775,7 +776,7 @@ def _mark_best(ax: Axes, runs: Sequence[pd.DataFrame], curve: str, best_step: in
         best = at.iloc[int(at[curve].to_numpy().argmax())]
         size = 6.5 if len(runs) == 1 else 4.5
         style: dict[str, Any] = {
-            "color": _CURVES[curve][1],
+            "color": CURVES[curve][1],
             "markerfacecolor": "white",
             "markersize": size,
             "markeredgewidth": 1.3,
@@ -1023,7 +1024,15 @@ def _readable(ax: Axes, value: float) -> str:
 
 
 def _axes(ax: Axes | None, size: tuple[float, float]) -> Axes:
-    return ax if ax is not None else _figure(size).subplots()
+    """Make an axes, or give the caller's own axes the same look: its text was sized when it was made."""
+    if ax is None:
+        return _figure(size).subplots()
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.spines[["left", "bottom"]].set_color(QUIET)
+    ax.tick_params(labelsize=_STYLE["xtick.labelsize"], color=QUIET, labelcolor=INK)
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.label.set(size=_STYLE["axes.labelsize"], color=INK)
+    return ax
 
 
 def _figure(size: tuple[float, float]) -> Figure:

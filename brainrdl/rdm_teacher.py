@@ -72,6 +72,8 @@ class RDMTeacher:
     {'rdm': tensor([[0.2000, 0.6000, 0.5000]])}
     """
 
+    uses_images = False
+
     def __init__(
         self,
         rdms: RDMs | Path | str,
@@ -256,9 +258,9 @@ def _loaded(rdms: RDMs | Path | str, names: Names | None, by: str) -> tuple[RDMs
         if names is not None:
             refuse("names= belongs to a path that is read; name the conditions of RDMs by a pattern descriptor and by=")
         return _checked_type(rdms, "rdms"), "RDMs"
-    import brainrdl  # the reader stands in a higher layer, and is only needed for a path
+    from brainrdl.readers import read
 
-    return _checked_type(brainrdl.read(rdms, names=names, by=by), f"{str(rdms)!r}"), Path(rdms).stem
+    return _checked_type(read(rdms, names=names, by=by), f"{str(rdms)!r}"), Path(rdms).stem
 
 
 def _checked_type(found: object, where: str) -> RDMs:

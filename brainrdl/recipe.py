@@ -122,7 +122,7 @@ class FitSection(_Section):
     batch_size: int | None = None
     rdm_weight: float = Field(1.0, ge=0)
     task_weight: float = Field(0.0, ge=0)
-    optimizer: Literal["adam", "adamw", "sgd", "rmsprop"] = "adam"
+    optimizer: Literal["adam", "adamw", "sgd", "momentum", "rmsprop"] = "adam"
     lr: float = Field(1e-3, gt=0)
     weight_decay: float = Field(0.0, ge=0)
     schedule: Literal["constant", "cosine", "linear"] = "constant"

@@ -58,8 +58,8 @@ class FitResult:
     student : Student
         The network at its best step (at the last one without validation stimuli).
     history : pandas.DataFrame
-        One row per look: step; loss, rdm_loss, task_loss (means over the steps since the last look); lr; seconds spent in
-        steps so far; and, of train (the conditions of the coming step) and of validation, _similarity (RDM
+        One row per look: step; loss, rdm_loss, task_loss (means over the steps since the last look); lr; seconds spent
+        in steps so far; and, of train (the conditions of the coming step) and of validation, _similarity (RDM
         correlation), _accuracy and _n_constant (constant patterns). NaN where there is nothing to measure.
     best_step : int
         Number of optimiser steps behind the weights of `student`.

@@ -1,39 +1,48 @@
 """Scores of held-out RDMs against the teacher's, like with like, with noise ceilings and intervals.
 
 Two comparisons are kept apart. *Against subjects*: the RDM is compared with each subject's, and the ceiling is the
-leave-one-subject-out noise ceiling of rsatoolbox. *Against the mean*: it is compared with the subjects' mean RDM, and the ceiling is
-the reliability of that mean, the square root of the Spearman-Brown prediction from the mean correlation between two subjects.
-A score against the mean over a leave-one-out ceiling would flatter every model.
+leave-one-subject-out noise ceiling of rsatoolbox. *Against the mean*: it is compared with the subjects' mean RDM, and
+the ceiling is the reliability of that mean, the square root of the Spearman-Brown prediction from the mean correlation
+between two subjects. A score against the mean over a leave-one-out ceiling would flatter every model. The share of a
+ceiling near 0 would be a ratio of two noises, and is not given.
 
-Pairs count only if both stimuli were held out together. Intervals come from resampling stimuli and subjects; folds and seeds share
-stimuli and are averaged within each resample, never taken for independent. A resample is a set of weights: a pair counts as often as
-the product of its stimuli's counts. The variances of three bootstraps (both, subjects alone, stimuli alone) are combined by
-rsatoolbox's correction, and the interval is score +- t * sd with the smaller number of subjects or stimuli less one as degrees of
-freedom (Schuett et al. 2023, doi 10.7554/eLife.82566). Students are not refitted: the interval is for these fitted students.
+Pairs count only if both stimuli were held out together. Intervals come from resampling stimuli and subjects; folds and
+seeds share stimuli and are averaged within each resample, never taken for independent. A resample is a set of weights:
+a pair counts as often as the product of its stimuli's counts. The variances of three bootstraps (both, subjects alone,
+stimuli alone) are combined by rsatoolbox's correction, and the interval is score +- t * sd with the smaller number of
+subjects or stimuli less one as degrees of freedom (Schuett et al. 2023, doi 10.7554/eLife.82566). Students are not
+refitted: the interval is for these fitted students.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn import functional
 
 from brainrdl import similarity as _similarity
 from brainrdl._checks import check_option
+from brainrdl._pair_sums import centred, dot, ratio
 from brainrdl._ranks import centred_ranks
 from brainrdl.dissimilarity import pair_indices, to_square
 
 PARTIAL = "partial "
 PARTIAL_OF = ("spearman", "corr")
 GROUP = ("student", "role", "layer", "target", "comparator", "against")
+MODEL_ROLES = ("category", "model")
 _CONFIDENCE = 0.95
 _NO_CEILING = (float("nan"), float("nan"))
+_MIN_PAIRS = 3  # two stimuli make one pair, three make three; rsatoolbox drops resamples of fewer as well
+_MIN_CEILING = 0.05  # below it there is no share
+_EXPLAINED = 1e-10  # of an RDM's variance: what is left after the models is rounding
+_WHITENED = ("corr_cov", "cosine_cov", "cka")
+_BLOCK = 2**20  # numbers compared at once: a thousand resamples of many pairs would fill the memory
 
 
 @dataclass(frozen=True)
@@ -55,7 +64,13 @@ class HeldOut:
     pairs : Tensor (n_pairs,)
         Dissimilarities.
     left_out : str
-        Subject whose RDM the teacher did not hold; "" if it held all.
+        Subject whose RDM the teacher did not hold, and whose alone this is scored against; "" if it held all.
+
+    Examples
+    --------
+    >>> pairs = torch.rand(6, generator=torch.Generator().manual_seed(0))
+    >>> HeldOut("fitted", "student", "unfitted", "layer4", "IT", 0, 2, tuple("abcd"), pairs).left_out
+    ''
     """
 
     student: str
@@ -79,6 +94,12 @@ class TeacherRDMs:
     target : str
     names, subjects : tuple of str
     pairs : Tensor (n_subjects, n_pairs)
+        Dissimilarities; NaN where a subject does not know a pair.
+
+    Examples
+    --------
+    >>> TeacherRDMs("IT", tuple("abc"), ("s1",), torch.tensor([[1.0, 2.0, 3.0]])).of("cab").tolist()
+    [[2.0, 3.0, 1.0]]
     """
 
     target: str
@@ -111,8 +132,8 @@ def score(
     teachers : mapping of target to TeacherRDMs
         What they are scored against.
     comparators : sequence of str
-        Names of `brainrdl.similarity.SIMILARITIES`; "spearman" and "corr" bring a partial correlation given the category and
-        other models, if there are any.
+        Names of `brainrdl.similarity.SIMILARITIES`; "spearman" and "corr" bring a partial correlation given the
+        category and other models, if there are any.
     n_bootstrap : int
         Resamples behind the 95 % intervals, of each of three kinds; 0 for none.
     seed : int
@@ -141,17 +162,53 @@ def score(
     """
     for comparator in comparators:
         check_option(comparator, _similarity.SIMILARITIES, "comparator")
-    judge = _Judge(teachers, _models(held_out), n_bootstrap, seed)
-    marks = [mark for one in held_out for comparator in comparators for mark in judge.marks(one, comparator)]
-    scores = pd.DataFrame([mark.row for mark in marks])
-    return scores, _summarise(scores, marks)
+    resamples = _Resamples.draw(held_out, teachers, n_bootstrap, seed)
+    judged: list[tuple[int, _Mark]] = []
+    for (target, names, left_out), members in _together(held_out).items():
+        fold = _Fold(teachers[target], names, left_out, resamples)
+        judged += [found for comparator in comparators for found in fold.judge(members, comparator)]
+    marks = [mark for _, mark in sorted(judged, key=lambda found: found[0])]
+    return pd.DataFrame([mark.row for mark in marks]), _summarise(marks)
+
+
+_Members = Sequence[tuple[int, HeldOut]]  # with their places in the list to score, whose order the tables keep
+
+
+def _together(held_out: Sequence[HeldOut]) -> dict[tuple[str, tuple[str, ...], str], list[tuple[int, HeldOut]]]:
+    """Group what is scored against the same RDMs: their resamples are made and ranked once, and then dropped."""
+    groups: dict[tuple[str, tuple[str, ...], str], list[tuple[int, HeldOut]]] = {}
+    for place, one in enumerate(held_out):
+        groups.setdefault((one.target, one.names, one.left_out), []).append((place, one))
+    return groups
+
+
+@dataclass(frozen=True)
+class _Resamples:
+    """How often each resample draws each stimulus and each subject: the same draws for all that is compared."""
+
+    stimuli: Mapping[str, Float[Tensor, " n_bootstrap"]]
+    subjects: Mapping[str, Float[Tensor, " n_bootstrap"]]
+
+    @classmethod
+    def draw(
+        cls, held_out: Sequence[HeldOut], teachers: Mapping[str, TeacherRDMs], n_bootstrap: int, seed: int
+    ) -> _Resamples:
+        generator = torch.Generator().manual_seed(seed)
+        stimuli = sorted({name for one in held_out for name in one.names})
+        subjects = sorted({subject for teacher in teachers.values() for subject in teacher.subjects})
+        return cls(_counts(stimuli, n_bootstrap, generator), _counts(subjects, n_bootstrap, generator))
+
+
+def _counts(names: Sequence[str], n_bootstrap: int, generator: torch.Generator) -> dict[str, Tensor]:
+    drawn = torch.randint(len(names), (n_bootstrap, len(names)), generator=generator)
+    return {name: (drawn == k).sum(1).double() for k, name in enumerate(names)}
 
 
 @dataclass(frozen=True)
 class _Mark:
     """One score, its bootstrap replicates, and how often each replicate drew its subject."""
 
-    row: dict[str, object]
+    row: Mapping[str, Any]
     draws: Float[Tensor, " n_draws"]
     weights: Float[Tensor, " n_draws"]
     n_subjects: int
@@ -162,113 +219,129 @@ class _Mark:
         return tuple(self.row[column] for column in GROUP)
 
 
-class _Judge:
-    """Scores one held-out RDM after another; what depends on the fold alone is computed once."""
+class _Compare(Protocol):
+    """Similarity of RDMs when condition i was drawn ``counts[..., i]`` times; NaN if too few pairs are left."""
 
-    def __init__(self, teachers: Mapping[str, TeacherRDMs], models: _Models, n_bootstrap: int, seed: int) -> None:
-        generator = torch.Generator().manual_seed(seed)
-        self.teachers, self.models = teachers, models
-        names = sorted({name for teacher in teachers.values() for name in teacher.names})
-        subjects = sorted({subject for teacher in teachers.values() for subject in teacher.subjects})
-        drawn = _resample(names, n_bootstrap, generator), _resample(subjects, n_bootstrap, generator)
-        same = [{name: torch.ones(n_bootstrap, dtype=torch.float64) for name in counts} for counts in drawn]
-        self.stimulus_counts = _joined(drawn[0], same[0], drawn[0])  # both, subjects alone, stimuli alone
-        self.subject_counts = _joined(drawn[1], drawn[1], same[1])
-        self.folds: dict[tuple[str, tuple[str, ...]], _Fold] = {}
-
-    def marks(self, one: HeldOut, comparator: str) -> Iterator[_Mark]:
-        fold = self._fold(one.target, one.names)
-        student = one.pairs.double().cpu()
-        row = {"student": one.student, "role": one.role, "base": one.base, "layer": one.layer, "target": one.target}
-        row |= {"seed": one.seed, "fold": one.fold, "n_conditions": len(one.names), "n_pairs": len(student)}
-        compare = _similarity.SIMILARITIES[comparator]
-        sizes = len(fold.subjects), len(self.teachers[one.target].names)
-        if not one.left_out:
-            value, draws = compare(student, fold.mean), compare(student, fold.mean_draws, fold.pair_counts)
-            yield _mark(row, comparator, "mean", "", value, draws, torch.ones_like(draws), fold.reliability(comparator), sizes)
-        for s, subject in enumerate(fold.subjects):
-            if one.left_out in ("", subject):
-                value, draws = compare(student, fold.rdms[s]), compare(student, fold.rdms[s], fold.pair_counts)
-                ceiling = fold.leave_one_out(comparator)
-                yield _mark(row, comparator, "subjects", subject, value, draws, fold.subject_counts[s], ceiling, sizes)
-        given = self.models.get((one.target, one.seed, one.fold))
-        if given and comparator in PARTIAL_OF and one.role not in MODEL_ROLES and not one.left_out:
-            value = partial(student, fold.mean, torch.stack(given), comparator)
-            draws = partial(student, fold.mean_draws, torch.stack(given), comparator, fold.pair_counts)
-            yield _mark(row, PARTIAL + comparator, "mean", "", value, draws, torch.ones_like(draws), _NO_CEILING, sizes)
-
-    def _fold(self, target: str, names: tuple[str, ...]) -> _Fold:
-        if (target, names) not in self.folds:
-            teacher = self.teachers[target]
-            stimuli = torch.stack([self.stimulus_counts[name] for name in names], -1)
-            subjects = torch.stack([self.subject_counts[subject] for subject in teacher.subjects])
-            self.folds[target, names] = _Fold(teacher.subjects, teacher.of(names), stimuli, subjects)
-        return self.folds[target, names]
+    def __call__(self, a: Tensor, b: Tensor, counts: Tensor | None = None) -> Tensor: ...
 
 
 class _Fold:
-    """The teacher's RDMs of one fold's conditions, and their resamples."""
+    """The teacher's RDMs of conditions that were held out together, and what is scored against them.
 
-    def __init__(self, subjects: tuple[str, ...], rdms: Tensor, stimulus_counts: Tensor, subject_counts: Tensor) -> None:
-        self.subjects, self.rdms, self.subject_counts = subjects, rdms, subject_counts
-        i, j = pair_indices(stimulus_counts.shape[-1])
-        self.pair_counts = stimulus_counts[:, i] * stimulus_counts[:, j]
-        self.mean = rdms.nanmean(0)
-        known = (~rdms.isnan()).double()
-        self.mean_draws = (subject_counts.T @ rdms.nan_to_num()) / (subject_counts.T @ known)  # no subject left: 0 / 0 = NaN
-        self.ceilings: dict[str, tuple[float, float]] = {}
+    Replicates are ``(..., 3 * n_bootstrap)``: stimuli and subjects resampled, subjects alone, stimuli alone.
+    """
 
-    def reliability(self, comparator: str) -> tuple[float, float]:
+    def __init__(self, teacher: TeacherRDMs, names: tuple[str, ...], left_out: str, resamples: _Resamples) -> None:
+        self.left_out, self.subjects, self.rdms = left_out, teacher.subjects, teacher.of(names)
+        self.mean = self.rdms.nanmean(0)
+        self.stimulus_counts = torch.stack([resamples.stimuli[name] for name in names], -1)
+        self.subject_counts = torch.stack([resamples.subjects[subject] for subject in self.subjects], -1)
+        self.n_stimuli, self.n_conditions = len(resamples.stimuli), len(names)
+
+    def judge(self, members: _Members, comparator: str) -> Iterator[tuple[int, _Mark]]:
+        """Score each member, marks with its place: against the mean and each subject, or the left-out subject alone."""
+        compare = _comparison(comparator)
+        if not self.left_out:
+            yield from self._against_mean(members, comparator, compare, self._reliability(comparator))
+        yield from self._against_subjects(members, comparator, compare)
+        models = {one.student: one.pairs.double().cpu() for _, one in members if one.role in MODEL_ROLES}
+        others = [(place, one) for place, one in members if one.role not in MODEL_ROLES]
+        if models and others and comparator in PARTIAL_OF and not self.left_out:
+            given = _comparison(comparator, torch.stack(list(models.values())))
+            yield from self._against_mean(others, PARTIAL + comparator, given, _NO_CEILING)
+
+    def _against_mean(
+        self, members: _Members, comparator: str, compare: _Compare, ceiling: tuple[float, float]
+    ) -> Iterator[tuple[int, _Mark]]:
+        students = _stack(members)
+        values, draws = compare(students, self.mean), self._draws_of_mean(students, compare)
+        for (place, one), value, replicates in zip(members, values, draws, strict=True):
+            yield place, self._mark(one, comparator, "", value, replicates, torch.ones_like(replicates), ceiling)
+
+    def _against_subjects(self, members: _Members, comparator: str, compare: _Compare) -> Iterator[tuple[int, _Mark]]:
+        students, ceiling = _stack(members), noise_ceiling(self.rdms, comparator)
+        for s, subject in enumerate(self.subjects):
+            if self.left_out in ("", subject):
+                values, draws = compare(students, self.rdms[s]), self._draws_of_subject(students, s, compare)
+                drawn = self.subject_counts[:, s]
+                weights = torch.cat([drawn, drawn, torch.ones_like(drawn)])
+                for (place, one), value, replicates in zip(members, values, draws, strict=True):
+                    yield place, self._mark(one, comparator, subject, value, replicates, weights, ceiling)
+
+    def _draws_of_mean(self, students: Tensor, compare: _Compare) -> Tensor:
+        blocks = []
+        for stimuli, subjects in self._blocks(students.numel()):
+            known = (~self.rdms.isnan()).double()
+            means = (subjects @ self.rdms.nan_to_num()) / (subjects @ known)  # NaN where no subject knows the pair
+            kinds = (means, stimuli), (means, None), (self.mean, stimuli)
+            blocks.append(torch.stack([compare(students[:, None], mean, counts) for mean, counts in kinds], 1))
+        return torch.cat(blocks, -1).flatten(1)
+
+    def _draws_of_subject(self, students: Tensor, s: int, compare: _Compare) -> Tensor:
+        blocks = [compare(students[:, None], self.rdms[s], stimuli) for stimuli, _ in self._blocks(students.numel())]
+        resampled = torch.cat(blocks, -1)
+        observed = compare(students, self.rdms[s])[:, None].expand_as(resampled)
+        return torch.cat([resampled, observed, resampled], -1)
+
+    def _blocks(self, n_numbers: int) -> Iterator[tuple[Tensor, Tensor]]:
+        size = max(1, _BLOCK // n_numbers)
+        yield from zip(self.stimulus_counts.split(size), self.subject_counts.split(size), strict=True)
+
+    def _reliability(self, comparator: str) -> tuple[float, float]:
         if len(self.subjects) < 2:
-            return float("nan"), float("nan")
+            return _NO_CEILING
         i, j = pair_indices(len(self.subjects))
-        value = mean_reliability(_similarity.SIMILARITIES[comparator](self.rdms[i], self.rdms[j]).mean(), len(self.subjects))
+        between = _comparison(comparator)(self.rdms[i], self.rdms[j]).nanmean()
+        value = mean_reliability(between, len(self.subjects))
         return value, value
 
-    def leave_one_out(self, comparator: str) -> tuple[float, float]:
-        if comparator not in self.ceilings:
-            self.ceilings[comparator] = noise_ceiling(self.rdms, comparator)
-        return self.ceilings[comparator]
+    def _mark(
+        self,
+        one: HeldOut,
+        comparator: str,
+        subject: str,
+        value: Tensor,
+        draws: Tensor,
+        weights: Tensor,
+        ceiling: tuple[float, float],
+    ) -> _Mark:
+        row: dict[str, Any] = {
+            "student": one.student, "role": one.role, "base": one.base, "layer": one.layer, "target": one.target,
+            "seed": one.seed, "fold": one.fold, "n_conditions": self.n_conditions, "n_pairs": len(one.pairs),
+            "comparator": comparator, "against": "subjects" if subject else "mean", "subject": subject,
+            "score": float(value), "ceiling_lower": ceiling[0], "ceiling_upper": ceiling[1],
+        }  # fmt: skip
+        return _Mark(row, draws, weights, len(self.subjects), self.n_stimuli)
 
 
-_Models = dict[tuple[str, int, int], list[Tensor]]
-MODEL_ROLES = ("category", "model")
+def _stack(members: _Members) -> Tensor:
+    return torch.stack([one.pairs.double().cpu() for _, one in members])
 
 
-def _models(held_out: Sequence[HeldOut]) -> _Models:
-    given: _Models = {}
-    for one in held_out:
-        if one.role in MODEL_ROLES and not one.left_out:
-            given.setdefault((one.target, one.seed, one.fold), []).append(one.pairs.double().cpu())
-    return given
+def _comparison(comparator: str, given: Tensor | None = None) -> _Compare:
+    """Make a comparator of its name, or a partial correlation if there is something given."""
+
+    def compare(a: Tensor, b: Tensor, counts: Tensor | None = None) -> Tensor:
+        weights = None if counts is None else _pair_counts(counts)
+        if given is not None:
+            value = partial(a, b, given, comparator, weights)
+        elif comparator in _WHITENED and counts is not None:
+            value = _similarity.SIMILARITIES[comparator](a, b, weights, condition_weights=counts)  # type: ignore[call-arg]
+        else:
+            value = _similarity.SIMILARITIES[comparator](a, b, weights)
+        known = ~(a.isnan() | b.isnan())
+        n_left = known.sum(-1) if weights is None else dot(known.double(), (weights > 0).double())
+        return torch.where(n_left < _MIN_PAIRS, torch.nan, value)
+
+    return compare
 
 
-def _resample(names: Sequence[str], n_bootstrap: int, generator: torch.Generator) -> dict[str, Tensor]:
-    drawn = torch.randint(len(names), (n_bootstrap, len(names)), generator=generator)
-    counts = functional.one_hot(drawn, len(names)).sum(1).double()
-    return {name: counts[:, k] for k, name in enumerate(names)}
+def _pair_counts(counts: Float[Tensor, "n_draws n_conditions"]) -> Float[Tensor, "n_draws n_pairs"]:
+    i, j = pair_indices(counts.shape[-1])
+    return counts[:, i] * counts[:, j]
 
 
-def _joined(*counts: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name: torch.cat([part[name] for part in counts]) for name in counts[0]}
-
-
-def _mark(
-    row: Mapping[str, object],
-    comparator: str,
-    against: str,
-    subject: str,
-    value: Tensor,
-    draws: Tensor,
-    weights: Tensor,
-    ceiling: tuple[float, float],
-    sizes: tuple[int, int],
-) -> _Mark:
-    told = {"comparator": comparator, "against": against, "subject": subject, "score": float(value)}
-    return _Mark({**row, **told, "ceiling_lower": ceiling[0], "ceiling_upper": ceiling[1]}, draws, weights, *sizes)
-
-
-def _summarise(scores: pd.DataFrame, marks: Sequence[_Mark]) -> pd.DataFrame:
+def _summarise(marks: Sequence[_Mark]) -> pd.DataFrame:
     groups: dict[tuple[object, ...], list[_Mark]] = {}
     for mark in marks:
         groups.setdefault(mark.group, []).append(mark)
@@ -294,12 +367,17 @@ def _summary_row(
     row: dict[str, object] = dict(zip(GROUP, group, strict=True)) | {"score": score}
     row["low"], row["high"] = interval(score, draws[group], **sizes)
     row |= {column: table[column].mean() for column in ("ceiling_lower", "ceiling_upper")}
-    row["share"] = score / float(table["ceiling_lower"].mean())
+    row["share"] = _share(score, float(table["ceiling_lower"].mean()))
     base = (members[0].row["base"], "unfitted", *group[2:])
     if base in groups and base != group:
-        row["gain"] = score - float(pd.DataFrame([mark.row for mark in groups[base]])["score"].mean())
-        row["gain_low"], row["gain_high"] = interval(row["gain"], draws[group] - draws[base], **sizes)
+        gain = score - float(pd.DataFrame([mark.row for mark in groups[base]])["score"].mean())
+        low, high = interval(gain, draws[group] - draws[base], **sizes)
+        row |= {"gain": gain, "gain_low": low, "gain_high": high}
     return row | {"n_folds": table["fold"].nunique(), "n_seeds": table["seed"].nunique()} | sizes
+
+
+def _share(score: float, ceiling: float) -> float:
+    return score / ceiling if ceiling >= _MIN_CEILING else float("nan")
 
 
 def interval(score: float, draws: Float[Tensor, " n_draws"], n_subjects: int, n_stimuli: int) -> tuple[float, float]:
@@ -310,14 +388,15 @@ def interval(score: float, draws: Float[Tensor, " n_draws"], n_subjects: int, n_
     score : float
         The estimate.
     draws : Tensor (3 * n_bootstrap,)
-        Replicates with both resampled, subjects alone, and stimuli alone, one after the other; NaN where a resample had no pair.
+        Replicates with both resampled, subjects alone, and stimuli alone, one after the other; NaN where a resample
+        had too few pairs.
     n_subjects, n_stimuli : int
         How many there are; with one subject, only the stimuli count.
 
     Returns
     -------
     tuple of two floats
-        Lower and upper end; NaN with fewer than 2 replicates.
+        Lower and upper end; NaN with fewer than 2 replicates that are no NaN.
 
     References
     ----------
@@ -334,7 +413,7 @@ def interval(score: float, draws: Float[Tensor, " n_draws"], n_subjects: int, n_
     from scipy.stats import t
 
     kinds = draws.reshape(3, -1).numpy()
-    if kinds.shape[1] < 2:
+    if (~np.isnan(kinds)).sum(1).min() < 2:
         return float("nan"), float("nan")
     variances = np.nanvar(kinds, axis=1, ddof=1)
     if n_subjects > 1:
@@ -347,19 +426,26 @@ def interval(score: float, draws: Float[Tensor, " n_draws"], n_subjects: int, n_
 
 
 def noise_ceiling(rdms: Float[Tensor, "n_subjects n_pairs"], comparator: str) -> tuple[float, float]:
-    """Leave-one-subject-out noise ceiling (lower, upper) of single-subject scores, by rsatoolbox.
+    """Leave-one-subject-out noise ceiling (lower, upper) of single-subject scores, as in rsatoolbox.
 
     Parameters
     ----------
     rdms : Tensor (n_subjects, n_pairs)
-        One RDM a subject.
+        One RDM a subject; NaN = pair not known.
     comparator : str
-        Name of a comparator; "cka" is rsatoolbox's "cosine_cov".
+        Name of a comparator.
 
     Returns
     -------
     tuple of two floats
         Mean similarity of each subject with the pooled others, and with all pooled; NaN for fewer than 2 subjects.
+        RDMs are pooled by the mean of their ranks, z-scores, or values over their root mean square, whichever suits the
+        comparator.
+
+    Raises
+    ------
+    BrainrdlError
+        If the comparator is unknown.
 
     References
     ----------
@@ -367,23 +453,32 @@ def noise_ceiling(rdms: Float[Tensor, "n_subjects n_pairs"], comparator: str) ->
 
     Examples
     --------
-    >>> lower, upper = noise_ceiling(torch.rand(4, 15), "corr")
+    >>> lower, upper = noise_ceiling(torch.rand(4, 15, generator=torch.Generator().manual_seed(0)), "corr")
     >>> lower <= upper
     True
     """
+    check_option(comparator, _similarity.SIMILARITIES, "comparator")
     if len(rdms) < 2:
-        return float("nan"), float("nan")
-    from rsatoolbox.inference.noise_ceiling import boot_noise_ceiling
-    from rsatoolbox.rdm import RDMs
+        return _NO_CEILING
+    rdms = rdms.double()
+    comparable, compare = _poolable(rdms, comparator), _comparison(comparator)
+    others = torch.stack([torch.cat([comparable[:s], comparable[s + 1 :]]).nanmean(0) for s in range(len(rdms))])
+    return float(compare(others, rdms).nanmean()), float(compare(comparable.nanmean(0), rdms).nanmean())
 
-    subjects = {"subject": [str(s) for s in range(len(rdms))]}
-    method = {"cka": "cosine_cov"}.get(comparator, comparator)
-    lower, upper = boot_noise_ceiling(RDMs(rdms.double().numpy(), rdm_descriptors=subjects), method, "subject")
-    return float(lower), float(upper)
+
+def _poolable(rdms: Tensor, comparator: str) -> Tensor:
+    """Bring RDMs to the scale on which their mean is what is most similar to them all (nearly so for tau-a)."""
+    if comparator in ("cosine", "cosine_cov", "cka"):
+        return rdms / rdms.square().nanmean(-1, keepdim=True).sqrt()
+    if comparator not in ("corr", "corr_cov"):
+        known = ~rdms.isnan()
+        return torch.where(known, centred_ranks(rdms.nan_to_num(), known.double()), torch.nan)
+    centre = rdms - rdms.nanmean(-1, keepdim=True)
+    return centre / centre.square().nanmean(-1, keepdim=True).sqrt()
 
 
 def mean_reliability(between_subjects: Tensor | float, n_subjects: int) -> float:
-    """Expected correlation of a perfect model with the mean RDM of n subjects: square root of Spearman-Brown, from 0 to 1.
+    """Predict how a perfect model correlates with the mean RDM of n subjects: root of Spearman-Brown, from 0 to 1.
 
     Parameters
     ----------
@@ -427,6 +522,7 @@ def partial(
     Returns
     -------
     Tensor (...)
+        0 if the others leave nothing of an RDM.
 
     Raises
     ------
@@ -438,20 +534,25 @@ def partial(
     >>> a = torch.tensor([1.0, 2.0, 3.0, 5.0, 4.0, 6.0])
     >>> b = torch.tensor([2.0, 1.0, 3.0, 6.0, 5.0, 4.0])
     >>> z = torch.tensor([[0.0, 0.0, 0.0, 1.0, 1.0, 1.0]])
-    >>> round(float(partial(a, b, z, "corr")), 3)
-    0.0
+    >>> partial(a, b, z, "spearman").round(decimals=3)
+    tensor(-0.2500, dtype=torch.float64)
     """
     check_option(comparator, PARTIAL_OF, "comparator of a partial correlation")
-    rows = torch.broadcast_tensors(a, b, *given, *(() if weights is None else (weights,)))
-    a, b, *rest = (row.double() for row in rows)
-    weights = rest.pop() if weights is not None else torch.ones_like(a)
-    weights = weights * torch.stack([~row.isnan() for row in (a, b, *rest)]).all(0)
-    values = [row.nan_to_num() for row in (a, b, *rest)]
-    if comparator == "spearman":
-        values = [centred_ranks(row, weights) for row in values]
-    root = weights.sqrt()
-    a, b, *models = (row * root for row in values)
-    design = torch.stack([root, *models], -1)
-    fitted = torch.linalg.lstsq(design, torch.stack([a, b], -1), driver="gelsd").solution
-    residuals = torch.stack([a, b], -1) - design @ fitted
-    return functional.cosine_similarity(residuals[..., 0], residuals[..., 1], dim=-1, eps=1e-12)
+    a, b, given = a.double(), b.double(), given.double()
+    weights = torch.ones(a.shape[-1], dtype=torch.float64) if weights is None else weights.double()
+    unknown = a.isnan() | b.isnan() | given.isnan().any(0)
+    if unknown.any():
+        weights = weights * ~unknown
+    scale = centred_ranks if comparator == "spearman" else centred
+    a, b = scale(a.nan_to_num(), weights), scale(b.nan_to_num(), weights)
+    models = scale(given.nan_to_num(), weights[..., None, :])
+    inverse = torch.linalg.pinv(torch.einsum("...ip,...p,...jp->...ij", models, weights, models), hermitian=True)
+    from_a, from_b = (torch.einsum("...ip,...p->...i", models, weights * x) for x in (a, b))
+
+    def left(x: Tensor, from_x: Tensor, y: Tensor, from_y: Tensor) -> Tensor:
+        """Sum of products of what the models leave of x and y."""
+        return dot(weights, x * y) - torch.einsum("...i,...ij,...j->...", from_x, inverse, from_y)
+
+    of_a, of_b = left(a, from_a, a, from_a), left(b, from_b, b, from_b)
+    ok = (of_a > _EXPLAINED * dot(weights, a * a)) & (of_b > _EXPLAINED * dot(weights, b * b))
+    return ratio(left(a, from_a, b, from_b), of_a, of_b, ok)

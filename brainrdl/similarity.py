@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import ParamSpec, Protocol, cast
+from typing import ParamSpec, Protocol, cast, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -30,6 +30,7 @@ Pairs = Float[Tensor, "*#batch n_pairs"]
 Scores = Float[Tensor, "..."]
 
 
+@runtime_checkable
 class Similarity(Protocol):
     """What the package asks of a comparator: see the list at the top of this module."""
 
@@ -39,6 +40,7 @@ class Similarity(Protocol):
         """Return the similarity of `a` and `b`, leading dimensions broadcast."""
 
 
+@runtime_checkable
 class _Comparator(Protocol[P]):
     differentiable: bool
 

@@ -30,7 +30,8 @@ def subjects(
 ) -> RDMs:
     """RDMs of simulated subjects who all share the patterns' geometry, each measured with other voxels and noise.
 
-    A subject's voxels are random mixtures of the z-scored channels, plus independent Gaussian noise on every voxel and condition.
+    A subject's voxels are random mixtures of the z-scored channels, plus independent Gaussian noise on every voxel and
+    condition.
 
     Parameters
     ----------

@@ -483,6 +483,11 @@ class Stimuli:
             refuse(f"stimuli and RDM conditions have no name in common: {found}")
         return self.select(name for name in conditions if name in self)
 
+    @property
+    def deterministic(self) -> bool:
+        """Whether an image is the same each time it is loaded, as far as is known: no transform of one's own, or cached."""
+        return self._memory is not None or self.transform is None or isinstance(self.transform, ImageTransform)
+
     def cached(self) -> Stimuli:
         """Keep each image in memory once it has been loaded and transformed.
 

@@ -124,7 +124,8 @@ class Student(nn.Module):
         _set_trainable(model, trainable)
         self.train(model.training)
 
-    def _heads(self) -> list[ReadoutHead]:
+    def readout_heads(self) -> list[ReadoutHead]:
+        """List the readouts, one a layer, in the layers' order."""
         return [head for head in self.heads.values() if isinstance(head, ReadoutHead)]
 
     def forward(self, images: Float[Tensor, "n c h w"]) -> StudentOutput:
@@ -147,12 +148,14 @@ class Student(nn.Module):
         """
         with features.capture(self.model, self._parts) as outputs:
             answer = self.model(images)
-        patterns = {head.layer: head(outputs) for head in self._heads()}
+        patterns = {head.layer: head(outputs) for head in self.readout_heads()}
         return StudentOutput(patterns, answer if isinstance(answer, Tensor) and answer.ndim == 2 else None)
 
     def train(self, mode: bool = True) -> Self:
-        """Set training mode, with batch normalisation left at its stored statistics unless ``batchnorm="train"``."""
+        """Set training mode, but for what stays as it is: a frozen network, and stored statistics of batch normalisation."""
         super().train(mode)
+        if self.frozen:
+            self.model.eval()
         if self.batchnorm == "eval":
             for module in self.modules():
                 if isinstance(module, _BatchNorm):
@@ -160,14 +163,19 @@ class Student(nn.Module):
         return self
 
     @property
+    def frozen(self) -> bool:
+        """Whether the network itself stays as it is: only readouts train, and no statistics move."""
+        return self.trainable in ("projection", "none") and self.batchnorm == "eval"
+
+    @property
     def device(self) -> torch.device:
         """Where the student is."""
-        return self._heads()[0].anchor.device
+        return self.readout_heads()[0].anchor.device
 
     @property
     def calibrated(self) -> bool:
         """Whether every readout has what it needs; True at once without standardise and projection."""
-        return all(head.calibrated for head in self._heads())
+        return all(head.calibrated for head in self.readout_heads())
 
     def calibrate(self, images: Float[Tensor, "n c h w"], batch_size: int = 256) -> None:
         """Fix the readouts' means, standard deviations and projections from images of the training stimuli.
@@ -194,7 +202,7 @@ class Student(nn.Module):
         >>> student(torch.rand(5, 1, 4, 4)).patterns["0"].shape
         torch.Size([5, 3])
         """
-        wanting = [head for head in self._heads() if head.readout.needs_calibration]
+        wanting = [head for head in self.readout_heads() if head.readout.needs_calibration]
         if not wanting:
             return
         with _evaluating(self):
@@ -221,7 +229,7 @@ class Student(nn.Module):
         >>> [tuple(parameter.shape) for parameter in student.trainable_parameters()]
         [(2, 3), (2,)]
         """
-        unbuilt = [head.layer for head in self._heads() if head.readout.projection is not None and head.weight is None]
+        unbuilt = [head.layer for head in self.readout_heads() if head.readout.projection is not None and head.weight is None]
         if unbuilt:
             refuse(f"the projection of layer {unbuilt[0]!r} is not built yet; call student.calibrate(images) first")
         return [parameter for parameter in self.parameters() if parameter.requires_grad]

@@ -105,6 +105,7 @@ class PermutedTeacher:
     def __init__(self, teacher: Teacher, conditions: Sequence[str] | None = None, *, seed: int = 0) -> None:
         self._teacher = teacher
         self.name, self.targets = f"permuted {teacher.name} (seed {seed})", teacher.targets
+        self.uses_images = getattr(teacher, "uses_images", True)
         self.conditions = _conditions_of(teacher, conditions)
         check_unique(self.conditions, "the conditions to permute")
         order = np.random.default_rng(seed).permutation(len(self.conditions))

@@ -23,6 +23,7 @@ from brainrdl import result as _result
 from brainrdl._checks import check_conditions, check_option, check_unique, quote, refuse
 from brainrdl.distributed import agreed, average_gradients, gather, n_processes, own, start_alike
 from brainrdl.engine import make_accelerator, make_optimizer, make_schedule
+from brainrdl.frozen import FrozenFeatures
 from brainrdl.loss import RDMLoss
 from brainrdl.monitor import check_loss, event_writer, look, progress_bar, to_device
 from brainrdl.result import FitResult, State
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 MONITORS = ("similarity", "accuracy")
 _NOT_SETTINGS = (
     "student", "teacher", "stimuli", "train", "validation", "held_out", "loss", "out", "resume", "overwrite", "device",
-    "progress",
+    "progress", "features",
 )  # fmt: skip
 _AT_LEAST = {
     "steps": 0, "evaluate_every": 1, "checkpoint_every": 1, "patience": 1, "rdm_weight": 0, "task_weight": 0,
@@ -76,6 +77,7 @@ def fit(
     resume: bool = False,
     overwrite: bool = False,
     progress: bool = True,
+    features: FrozenFeatures | None = None,
 ) -> FitResult:
     """Train `student` in place so that its RDMs approach the teacher's, alone or beside a classification task.
 
@@ -101,8 +103,8 @@ def fit(
         Optimiser steps.
     batch_size : int, optional
         Conditions that meet in a step; all training conditions by default.
-    optimizer : {"adam", "adamw", "sgd", "rmsprop"} or callable
-        A name, or a function ``(parameters, lr=, weight_decay=) -> Optimizer``.
+    optimizer : {"adam", "adamw", "sgd", "momentum", "rmsprop"} or callable
+        A name ("momentum" is SGD with momentum 0.9), or a function ``(parameters, lr=, weight_decay=) -> Optimizer``.
     lr, weight_decay : float
         Learning rate and weight decay of the optimiser.
     schedule : {"constant", "cosine", "linear"} or callable
@@ -127,6 +129,9 @@ def fit(
         What to do when the run folder exists.
     progress : bool
         Show a bar with live RDM correlations.
+    features : FrozenFeatures, optional
+        Outputs of frozen networks that are known already. A student of which only read-outs train is fitted over its network's
+        outputs, computed once per stimulus; several fits to the same stimuli may share them.
 
     Returns
     -------
@@ -171,14 +176,18 @@ def fit(
 
     mode = student.training
     torch.manual_seed(seed)
-    student.calibrate(stimuli.images(train[:_CALIBRATION]))
-    optim = make_optimizer(optimizer, student.trainable_parameters(), lr, weight_decay)
+    learner, shown_stimuli = student, stimuli
+    features = features or FrozenFeatures(stimuli)
+    if not task_weight and features.serves(student, teacher):
+        learner, shown_stimuli = features.of(student, (*train, *validation))
+    learner.calibrate(shown_stimuli.images(train[:_CALIBRATION]))
+    optim = make_optimizer(optimizer, learner.trainable_parameters(), lr, weight_decay)
     scheduler = make_schedule(schedule, optim, steps)
     run = _Run(
-        student, teacher, stimuli, batches, validation, loss, rdm_weight, task_weight, clip, monitor, accelerator,
+        learner, teacher, shown_stimuli, batches, validation, loss, rdm_weight, task_weight, clip, monitor, accelerator,
         accelerator.prepare(optim), scheduler,
     )  # fmt: skip
-    state, moving = State(), (student, optim, scheduler, settings, accelerator.scaler)
+    state, moving = State(), (learner, optim, scheduler, settings, accelerator.scaler)
     if folder and (folder / _result.CHECKPOINT).exists():
         state = _result.load_checkpoint(folder / _result.CHECKPOINT, *moving)
     accelerator.wait_for_everyone()  # before the first rank writes what the others look for
@@ -187,7 +196,7 @@ def fit(
         _result.write_json(target / _result.PROVENANCE, facts)
         _result.write_json(target / _result.SETTINGS, settings)
 
-    student.train()
+    learner.train()
     shown = progress and accelerator.is_main_process
     with progress_bar(steps, state.step, shown) as show, event_writer(target) as write:
         while True:
@@ -202,7 +211,7 @@ def fit(
                 _result.save_checkpoint(target / _result.CHECKPOINT, state, *moving)
 
     if state.best is not None:
-        student.load_state_dict(state.best)
+        learner.load_state_dict(state.best)
     student.train(mode)
     best_step = state.step if state.best is None else state.best_step
     fitted = FitResult(student, pd.DataFrame(state.history), best_step, settings, facts, folder)
@@ -306,8 +315,8 @@ def training_names(
     Raises
     ------
     BrainrdlError
-        If a name is unknown, doubled or in two parts, an image of one part is byte-identical to one of another, or a part
-        that is asked for holds fewer than 4 conditions.
+        If a name is unknown, doubled or in two parts, an image of one part is byte-identical to one of another, or a
+        part that is asked for holds fewer than 4 conditions.
 
     Examples
     --------

@@ -65,7 +65,7 @@ def test_small_cnn_learns_the_digits() -> None:
         optimizer.zero_grad()
         nn.functional.cross_entropy(module(x[rows]), y[rows]).backward()
         optimizer.step()
-    assert (module(x[1400:]).argmax(1) == y[1400:]).float().mean() > 0.85
+    assert (module(x[1400:]).argmax(1) == y[1400:]).float().mean() > 0.7  # 0.82 to 0.88 over seeds; chance is 0.1
 
 
 @pytest.mark.parametrize("name", ["lenet", "small_cnn", "efficientnet_lite0", "resnet18", "timm/resnet18"])
