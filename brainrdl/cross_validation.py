@@ -114,9 +114,9 @@ def cross_validate(
     comparators : sequence of str
         Names of `brainrdl.similarity.SIMILARITIES`.
     controls : sequence of {"unfitted", "permuted", "category"}
-        Rows beside each student: the same before fitting; fitted in the same way to a teacher whose names are shuffled among the
-        training stimuli; and category models (0/1, and the look-up of the training fold's mean dissimilarity for each
-        pair of categories), in folds whose pairs they tell apart.
+        Rows beside each student: the same before fitting; fitted in the same way to a teacher whose names are shuffled
+        among the training stimuli; and category models (0/1, and the look-up of the training fold's mean dissimilarity
+        for each pair of categories), in folds whose pairs they tell apart.
     models : mapping of name to RDMs, optional
         Model RDMs to score on the same pairs.
     ensembles : mapping of label to labels, optional
@@ -165,11 +165,11 @@ def cross_validate(
     model_rdms(models or {}, None, ("",), stimuli.names, seed=0, fold=0)  # refuse what is wrong before hours of fitting
     fitting = {
         "folds": folds, "seeds": list(seeds), "stratify": stratify, "inner_folds": inner_folds, "subjects": subjects,
-        "teacher": teacher.name, "stimuli": _result.hash_words(stimuli.names), "students": candidates, "fit": fit_options,
+        "teacher": teacher.name, "hashes": _hashes(teacher, stimuli), "students": candidates, "fit": fit_options,
     }  # fmt: skip
     judging = {
-        "comparators": list(comparators), "controls": list(controls), "ensembles": ensembles, "n_bootstrap": n_bootstrap,
-        "models": list(models or {}), "n_stimuli": len(stimuli),
+        "comparators": list(comparators), "controls": list(controls), "ensembles": ensembles,
+        "n_bootstrap": n_bootstrap, "models": list(models or {}), "n_stimuli": len(stimuli),
     }  # fmt: skip
     folder = None if out is None else _result.open_folder(out, resume=resume, overwrite=overwrite)
     if folder:
@@ -191,7 +191,8 @@ def cross_validate(
         held_out += _baselines(split, truth, stimuli, models or {}, "category" in controls)
     evaluation = assemble(
         held_out, truth, comparators, n_bootstrap, seeds[0],
-        histories=pd.concat(histories, ignore_index=True), labels=stimuli.labels, settings=fitting | judging | dict(facts or {}),
+        histories=pd.concat(histories, ignore_index=True), labels=stimuli.labels,
+        settings=fitting | judging | dict(facts or {}),
     )  # fmt: skip
     if folder:
         evaluation.save(folder)
@@ -200,7 +201,7 @@ def cross_validate(
 
 @dataclass(frozen=True)
 class _Split:
-    """What one fit may see (train) and what it is scored on (test; against `left_out` alone if a subject is held out)."""
+    """What one fit may see (train) and what it is scored on (test; against `left_out` alone if there is one)."""
 
     seed: int
     fold: int
@@ -250,7 +251,7 @@ class _Work:
     ) -> tuple[Student, list[pd.DataFrame]]:
         options = {**self.options, **candidate.options, "seed": split.seed, "held_out": split.test}
         out = self.folder / "fits" / split.slug(label) if self.folder else None
-        histories = []
+        histories: list[pd.DataFrame] = []
         if (self.inner_folds if candidate.inner_folds is None else candidate.inner_folds) > 1:
             histories, options["steps"] = self._choose_steps(split, candidate, teacher, options, out)
         student = _make(candidate, split.seed)
@@ -269,7 +270,7 @@ class _Work:
             if stored:
                 _result.write_csv(stored, table)
         curves = table.pivot(index="step", columns="inner", values="validation_similarity").dropna()
-        return [table], int(curves.mean(axis=1).idxmax())
+        return [table], int(curves.index[int(curves.mean(axis=1).argmax())])
 
     def _inner_histories(
         self, split: _Split, candidate: Candidate, teacher: Teacher, options: Mapping[str, Any]
@@ -295,8 +296,8 @@ class _Work:
 
     def _held_out(self, split: _Split, label: str, role: str, candidate: Candidate, student: Student) -> list[HeldOut]:
         loss = {**self.options, **candidate.options}.get("loss") or RDMLoss()
-        light, shown = self._light(student, split.test)
-        found = student_rdms(light, self.teacher, shown, split.test, loss.dissimilarity)
+        light, images = self._light(student, split.test)
+        found = student_rdms(light, self.teacher, images, split.test, loss.dissimilarity)
         shown, base = _display(label, role), _display(label, "unfitted")
         return [
             HeldOut(shown, role, base, layer, target, split.seed, split.fold, split.test, pairs, split.left_out)
@@ -339,7 +340,7 @@ def _check_rows(
 
 
 _ALONE = "fitted"
-_CONSTANT = 1e-12  # standard deviation of a student's RDM that says nothing: it stays 0 in the average
+_CONSTANT = 1e-12  # spread of an RDM that tells no pairs apart but for rounding
 
 
 def _candidates(
@@ -394,6 +395,15 @@ def _store_settings(folder: Path, settings: Mapping[str, Any]) -> None:
         _result.write_json(folder / _result.PROVENANCE, _result.provenance())
 
 
+def _hashes(teacher: Teacher, stimuli: Stimuli) -> dict[str, str]:
+    """Digests of the data, for a run must not go on with others."""
+    hashes = {"stimuli": _result.hash_words(f"{name} {digest}" for name, digest in stimuli.digests().items())}
+    if isinstance(teacher, RDMTeacher):
+        of_targets = {target: teacher.subject_rdms(target).dissimilarities for target in teacher.targets}
+        hashes["teacher"] = _result.digest({target: torch.as_tensor(pairs) for target, pairs in of_targets.items()})
+    return hashes
+
+
 def _ensembles(held_out: Sequence[HeldOut], ensembles: Mapping[str, Sequence[str]]) -> list[HeldOut]:
     """Average z-scored RDMs over the members of each ensemble, fitted and unfitted."""
     rows = []
@@ -429,7 +439,7 @@ def _baselines(
         rows += [
             HeldOut(*where, target, split.seed, split.fold, split.test, pairs)
             for target, pairs in looked_up.items()
-            if pairs.min() < pairs.max()
+            if pairs.max() - pairs.min() > _CONSTANT * pairs.abs().max()
         ]
     return [replace(row, left_out=split.left_out) for row in rows]
 

@@ -1,7 +1,7 @@
 """The demo: simulated subjects look at handwritten digits, and a small network is fitted to their RDMs.
 
-Nothing is downloaded. The stimuli are scikit-learn's digits; the "brains" are simulated from a hidden network, which was
-trained on other digits, plus noise. So it is known that there is something to find, and what a good score is.
+Nothing is downloaded. The stimuli are scikit-learn's digits; the "brains" are simulated from a hidden network, which
+was trained on other digits, plus noise. So it is known that there is something to find, and what a good score is.
 """
 
 from __future__ import annotations
@@ -90,7 +90,14 @@ def run(
     def make() -> Student:
         return Student(build("small_cnn").module, {LAYER: "IT"})
 
-    settings = {"folds": 5, "inner_folds": 0, "steps": 60, "lr": 3e-3, "evaluate_every": 10, "device": "cpu"}
+    settings: dict[str, Any] = {
+        "folds": 5,
+        "inner_folds": 0,
+        "steps": 60,
+        "lr": 3e-3,
+        "evaluate_every": 10,
+        "device": "cpu",
+    }
     return cross_validate(
         make, RDMTeacher(brains, name="8 simulated subjects"), shown, seeds=seeds, out=out, progress=progress,
         facts={"simulated": True}, **(settings | options),

@@ -1,4 +1,4 @@
-"""How close a student came on conditions it never saw: `Evaluation`, `evaluate`, and `compare` for any two RDM files."""
+"""How close a student came on conditions it never saw: `Evaluation`, `evaluate`; and `compare` for any two RDMs."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ class Evaluation:
         One row per student x layer x target x comparator x against ("mean" or "subjects") x subject x seed x fold:
         score, ceiling_lower, ceiling_upper, n_conditions, n_pairs.
     summary : pandas.DataFrame
-        One row per student x layer x target x comparator x against: score, 95 % interval (low, high), ceilings, share of
-        the lower ceiling (NaN if that is near 0), gain over the unfitted student with its interval.
+        One row per student x layer x target x comparator x against: score, 95 % interval (low, high), ceilings, share
+        of the lower ceiling (NaN if that is near 0), gain over the unfitted student with its interval.
     teacher : rsatoolbox.rdm.RDMs
         Mean RDM of each target; rdm descriptor "target".
     students : rsatoolbox.rdm.RDMs
@@ -96,17 +96,17 @@ class Evaluation:
         facts = read_json(folder / "evaluation.json")
         if set(facts) != set(_FACTS):
             refuse(f"{str(folder / 'evaluation.json')!r} should hold {list(_FACTS)}, got {list(facts)}")
-        return cls(
-            **{name: _read_table(folder / f"{name}.csv") for name in _TABLES},
-            **{name: read_rdms(folder / f"{name}.h5") for name in _RDM_FILES},
-            **facts,
-        )
+        scores, summary, histories = (_read_table(folder / f"{name}.csv") for name in _TABLES)
+        teacher, students = (read_rdms(folder / f"{name}.h5") for name in _RDM_FILES)
+        return cls(scores, summary, teacher, students, histories, **facts)
 
 
 def _read_table(path: Path) -> pd.DataFrame:
     try:
-        # as converters, not as dtype: a subject may be called "NA", and "" is a word as well
-        return pd.read_csv(path, converters=dict.fromkeys(_WORDS, str), float_precision="round_trip")
+        columns = pd.read_csv(path, nrows=0).columns
+        words = dict.fromkeys(columns.intersection(_WORDS), str)
+        unknown = {column: [""] for column in columns.difference(_WORDS)}  # a subject may be called "NA"
+        return pd.read_csv(path, dtype=words, keep_default_na=False, na_values=unknown)
     except pd.errors.EmptyDataError:
         return pd.DataFrame()
     except (OSError, ValueError) as error:
@@ -136,8 +136,8 @@ def evaluate(
     stimuli : Stimuli
         Images of the conditions, and their categories if known: then a category model stands beside the student.
     names : sequence of str, optional
-        The held-out conditions, at least 4; all stimuli by default. That they were held out is for the caller to see to:
-        `fit` takes the same list as `held_out` and checks it.
+        The held-out conditions, at least 4; all stimuli by default. That they were held out is for the caller to see
+        to: `fit` takes the same list as `held_out` and checks it.
     comparators : sequence of str
         Names of `brainrdl.similarity.SIMILARITIES`.
     dissimilarity : str or callable

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from numbers import Integral
 from typing import Any, Protocol, cast, runtime_checkable
 
+import numpy as np
 import pandas as pd
 
 from brainrdl._checks import check_conditions, check_unique, quote, refuse
@@ -34,8 +34,8 @@ def stimulus_folds(
     names : sequence of str
         Conditions.
     folds : int or scikit-learn splitter
-        Number of folds, shuffled by `seed` and stratified by `labels` if every category has a member for each fold; or a
-        splitter of which each test set's complement is the training set, and no two test sets overlap.
+        Number of folds, shuffled by `seed` and stratified by `labels` if every category has a member for each fold; or
+        a splitter whose test sets do not overlap and whose training sets are all the rest.
     labels : mapping of name to category, optional
         For stratification.
     seed : int
@@ -77,7 +77,7 @@ def stimulus_folds(
 def _k_fold(n_folds: object, categories: list[str] | None, seed: int, n: int) -> Splitter:
     from sklearn.model_selection import KFold, StratifiedKFold
 
-    if not isinstance(n_folds, Integral) or not 2 <= n_folds <= n:
+    if not isinstance(n_folds, int | np.integer) or not 2 <= n_folds <= n:
         refuse(f"folds must be a scikit-learn splitter or a whole number from 2 to the {n} conditions, got {n_folds!r}")
     smallest = min(categories.count(category) for category in set(categories)) if categories else 0
     kind = StratifiedKFold if smallest >= n_folds else KFold

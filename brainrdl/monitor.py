@@ -126,9 +126,10 @@ def check_loss(
     brainrdl._checks.BrainrdlError: loss is nan at step 7: patterns of layer 'fc' are NaN or Inf for conditions ['b'];
     lower lr, or set clip
     """
-    if math.isfinite(total):
+    value = float(total.detach()) if isinstance(total, Tensor) else total
+    if math.isfinite(value):
         return
-    where = f"loss is {float(total)} at step {batch.step}"
+    where = f"loss is {value} at step {batch.step}"
     infinite = [target for target, rdm in teacher_rdms.items() if rdm.isinf().any()]
     if infinite:
         refuse(f"{where}: the teacher's RDMs of targets {quote(infinite)} hold Inf; repair them first")

@@ -786,8 +786,11 @@ def _mark_best(ax: Axes, runs: Sequence[pd.DataFrame], curve: str, best_step: in
 
 
 def _dress_history(ax: Axes, similarity: str) -> None:
+    from matplotlib.ticker import MaxNLocator
+
     ax.set_ylabel(similarity)
     ax.set_xlabel("step")
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.grid(axis="y", color="#E6E6E6", linewidth=0.8)
     ax.set_axisbelow(True)
     ax.margins(x=0.02)

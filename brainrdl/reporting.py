@@ -501,7 +501,8 @@ def _stimuli_words(evaluation: Evaluation) -> str:
     if not groups:
         return str(len(conditions))
     counts = Counter(groups[name] for name in conditions)
-    return f"{len(conditions)}: " + _and([f"{n} {category}" for category, n in counts.items()], most=12)
+    told = _and([f"{category} ({n})" for category, n in counts.items()], most=12)
+    return f"{len(conditions)} in {len(counts)} categories: {told}"
 
 
 def _options(run: _Run) -> str:
@@ -547,9 +548,9 @@ def _design_text(run: _Run, evaluation: Evaluation) -> str:
 
 
 _SCORED = {
-    "subjects": "Student RDMs were compared with the RDM of each subject, and the scores averaged; the noise ceiling of "
-    "these scores (Nili et al., 2014) is the mean similarity of each subject’s RDM with the pooled RDM of the others "
-    "(lower bound) and of all subjects (upper bound).",
+    "subjects": "Student RDMs were compared with the RDM of each subject, and the scores averaged; the noise ceiling "
+    "of these scores (Nili et al., 2014) is the mean similarity of each subject’s RDM with the pooled RDM of the "
+    "others (lower bound) and of all subjects (upper bound).",
     "mean": "Student RDMs were compared with the mean RDM of the subjects; the ceiling of these scores is the "
     "reliability of that mean, the square root of the Spearman-Brown prediction from the mean similarity between two "
     "subjects.",

@@ -532,10 +532,10 @@ def partial(
     Examples
     --------
     >>> a = torch.tensor([1.0, 2.0, 3.0, 5.0, 4.0, 6.0])
-    >>> b = torch.tensor([2.0, 1.0, 3.0, 6.0, 5.0, 4.0])
+    >>> b = torch.tensor([2.0, 1.0, 3.0, 6.0, 4.0, 5.0])
     >>> z = torch.tensor([[0.0, 0.0, 0.0, 1.0, 1.0, 1.0]])
-    >>> partial(a, b, z, "spearman").round(decimals=3)
-    tensor(-0.2500, dtype=torch.float64)
+    >>> partial(a, b, z, "corr")
+    tensor(0.5000, dtype=torch.float64)
     """
     check_option(comparator, PARTIAL_OF, "comparator of a partial correlation")
     a, b, given = a.double(), b.double(), given.double()

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from brainrdl import rdms as _rdms
-from brainrdl._checks import check_ndim, refuse
+from brainrdl._checks import refuse
 from brainrdl.dissimilarity import Dissimilarity, resolve
 
 if TYPE_CHECKING:
@@ -65,7 +65,8 @@ def subjects(
     >>> subjects(torch.randn(6, 20), list("abcdef"), n_subjects=3).n_rdm
     3
     """
-    check_ndim(patterns, 2, "patterns", "(n_conditions, n_channels)")
+    if patterns.ndim != 2:
+        refuse(f"patterns must have shape (n_conditions, n_channels), got {tuple(patterns.shape)}")
     if noise < 0:
         refuse(f"noise must be at least 0, got {noise!r}")
     generator = torch.Generator().manual_seed(seed)

@@ -130,8 +130,8 @@ def fit(
     progress : bool
         Show a bar with live RDM correlations.
     features : FrozenFeatures, optional
-        Outputs of frozen networks that are known already. A student of which only read-outs train is fitted over its network's
-        outputs, computed once per stimulus; several fits to the same stimuli may share them.
+        Outputs of frozen networks that are known already. A student of which only read-outs train is fitted over its
+        network's outputs, computed once per stimulus; several fits to the same stimuli may share them.
 
     Returns
     -------

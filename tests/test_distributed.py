@@ -55,8 +55,8 @@ def fitted(out: Path, seed: int = 0, task_weight: float = 0.0) -> Student:
     teacher = RDMTeacher(rdms.from_array(np.random.default_rng(0).random((1, 55)), NAMES))
     student = Student(network(seed), ["1"], readout=Readout(standardise=True, projection=6))
     fit(
-        student, teacher, stimuli, validation=NAMES[:4], steps=12, batch_size=5, lr=1e-2, clip=1.0, task_weight=task_weight,
-        evaluate_every=4, patience=9, checkpoint_every=5, device="cpu", progress=False, out=out, resume=True,
+        student, teacher, stimuli, validation=NAMES[:4], steps=12, batch_size=5, lr=1e-2, clip=1.0, evaluate_every=4,
+        task_weight=task_weight, patience=9, checkpoint_every=5, device="cpu", progress=False, out=out, resume=True,
     )  # fmt: skip
     return student
 

@@ -1,8 +1,8 @@
 """The pages: their blocks run, their links lead somewhere, and the menu holds every page.
 
-The ``python`` blocks of a page run in order in one namespace, its ``bash`` blocks (one ``brainrdl ...`` a line) through the
-command line, in a folder that holds the inputs of `inputs`. A block under ``<!-- not run: reason -->`` is left out; one under
-``<!-- file: NAME -->`` is written to that file.
+The ``python`` blocks of a page run in order in one namespace, and ``brainrdl ...`` in its ``bash`` blocks through the
+command line, in a folder that holds `inputs`. A block under ``<!-- not run: reason -->`` is left out, as is a shell's
+without a ``brainrdl ...`` line; one under ``<!-- file: NAME -->`` is written to that file.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import re
 import shlex
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +20,13 @@ import pytest
 import yaml
 from PIL import Image
 
-from brainrdl import cli, rdms, simulate
+from brainrdl import cli, models, rdms, simulate
 from brainrdl.stimuli import Stimuli, default_transform
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 ALL_PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
 PAGES = [page for page in ALL_PAGES if DOCS / "decisions" not in page.parents]
-RUN = ("python", "bash")
 _FENCE = re.compile(r"^(?P<indent> *)(?P<ticks>```+)(?P<language>\w*)")
 _COMMENT = re.compile(r"<!-- (?P<what>not run|file): *(?P<told>.*?) *-->")
 _LINK = re.compile(r"\]\((?P<target>[^)\s]+)\)")
@@ -63,8 +62,13 @@ def _without_code(text: str) -> str:
     return re.sub(r"`[^`\n]*`", "", re.sub(r"^ *```.*?^ *```", "", text, flags=re.MULTILINE | re.DOTALL))
 
 
+def _is_run(block: Block) -> bool:
+    calls = re.search(r"^brainrdl ", block.text, re.MULTILINE)
+    return block.what != "not run" and (block.language == "python" or (block.language == "bash" and calls is not None))
+
+
 def _runs(page: Path) -> list[Block]:
-    return [block for block in _blocks(page.read_text(encoding="utf-8")) if block.language in RUN and block.what != "not run"]
+    return [block for block in _blocks(page.read_text(encoding="utf-8")) if _is_run(block)]
 
 
 def _id(page: Path) -> str:
@@ -73,7 +77,7 @@ def _id(page: Path) -> str:
 
 @pytest.fixture(scope="session")
 def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Twenty small images of four categories, their labels, and RDMs of three simulated subjects in each kind of file."""
+    """Twenty small images, their categories, and RDMs of three simulated subjects, in files of all kinds."""
     folder = tmp_path_factory.mktemp("inputs")
     names = [f"{category}_{k}" for category in ("body", "face", "house", "tool") for k in range(1, 6)]
     _write_images(folder / "images", names)
@@ -102,20 +106,29 @@ def _write_other_formats(folder: Path, it: Any, names: list[str]) -> None:
     from scipy.io import savemat
 
     squares = it.get_matrices()
-    np.save(folder / "it.npy", squares)
+    for name in ("it.npy", "other.npy"):
+        np.save(folder / name, squares)
     np.savez(folder / "it.npz", rdms=squares, names=names, subjects=["s1", "s2", "s3"], roi="IT")
     savemat(folder / "it.mat", {"IT_RDMs": squares})
     (folder / "names.txt").write_text("\n".join(names) + "\n")
     rows = [",".join(map(str, [name, *row])) for name, row in zip(names, squares[0], strict=True)]
     (folder / "it.csv").write_text("\n".join([",".join(["", *names]), *rows]) + "\n")
     i, j = np.triu_indices(len(names), 1)
-    long = [f"{names[a]},{names[b]},{squares[s, a, b]},s{s + 1},IT" for s in range(3) for a, b in zip(i, j, strict=True)]
+    long = [
+        f"{names[a]},{names[b]},{squares[s, a, b]},s{s + 1},IT" for s in range(3) for a, b in zip(i, j, strict=True)
+    ]
     (folder / "pairs.csv").write_text("\n".join(["a,b,dissimilarity,subject,roi", *long]) + "\n")
 
 
 @pytest.fixture
 def here(inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A working folder of the page's own, with the inputs."""
+    """A working folder of the page's own, with the inputs; torchvision's networks have no weights and small images here."""
+    whole = models._torchvision
+
+    def small(name: str, weights: str | None) -> models.Network:
+        return replace(whole(name, None), transform=default_transform(32), size=32)
+
+    monkeypatch.setattr(models, "_torchvision", small)
     shutil.copytree(inputs, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -144,12 +157,8 @@ def test_the_blocks_of_a_page_run_in_order(page: Path, here: Path, monkeypatch: 
     for block in _blocks(page.read_text(encoding="utf-8")):
         if block.what == "file":
             (here / block.told).write_text(block.text, encoding="utf-8")
-        elif block.what == "not run":
-            continue
-        elif block.language == "python":
-            _run_python(block, page, namespace)
-        elif block.language == "bash":
-            _run_bash(block, monkeypatch)
+        if _is_run(block):
+            _run_python(block, page, namespace) if block.language == "python" else _run_bash(block, monkeypatch)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=_id)

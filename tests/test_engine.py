@@ -58,7 +58,9 @@ def test_one_process_may_ask_for_one_device_after_another() -> None:
 
 @no_cuda
 def test_a_device_that_is_not_there_is_refused() -> None:
-    with pytest.raises(BrainrdlError, match="device 'cuda' is asked for, but torch .* sees none here; use 'auto' or 'cpu'"):
+    with pytest.raises(
+        BrainrdlError, match=r"device 'cuda' is asked for, but torch .* sees none here; use 'auto' or 'cpu'"
+    ):
         make_accelerator("cuda")
 
 
@@ -89,7 +91,8 @@ def test_fp16_is_refused_where_auto_finds_no_gpu() -> None:
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_an_optimizer_by_name_has_the_rate_and_the_decay_asked_for(name: str) -> None:
     made = make_optimizer(name, Linear(2, 2).parameters(), 0.25, 0.125)
-    assert type(made).__name__.lower() == name
+    assert type(made).__name__.lower() == {"momentum": "sgd"}.get(name, name)
+    assert made.param_groups[0].get("momentum", 0) == (0.9 if name == "momentum" else 0)
     assert (made.param_groups[0]["lr"], made.param_groups[0]["weight_decay"]) == (0.25, 0.125)
 
 

@@ -80,7 +80,13 @@ def test_rdl2016_is_the_papers_formula_on_random_pairs_with_a_decaying_weight() 
 
 def test_rdl2016_takes_other_parameters_too() -> None:
     loss = RDMLoss.rdl2016(layer_weights={"fc": 2.0})
-    assert (loss.form, loss.scale, loss.schedule, loss.n_pairs, loss.layer_weights) == ("mse", "none", None, None, {"fc": 2})
+    assert (loss.form, loss.scale, loss.schedule, loss.n_pairs, loss.layer_weights) == (
+        "mse",
+        "none",
+        None,
+        None,
+        {"fc": 2},
+    )
 
 
 def test_random_pairs_change_from_step_to_step_and_come_back_with_the_step() -> None:
@@ -101,9 +107,7 @@ def test_several_teacher_rdms_are_averaged(form: str) -> None:
 @given(st.permutations(range(N)), st.sampled_from(["similarity", "mse"]))
 def test_the_order_of_the_conditions_does_not_matter(order: list[int], form: str) -> None:
     loss, x, other = RDMLoss(form=form), patterns(), patterns(seed=9)  # type: ignore[arg-type]
-    torch.testing.assert_close(
-        loss(x[order], correlation(other[order]).detach()), loss(x, correlation(other).detach())
-    )
+    torch.testing.assert_close(loss(x[order], correlation(other[order]).detach()), loss(x, correlation(other).detach()))
 
 
 # NaN, and gradients
@@ -218,7 +222,9 @@ def test_a_loss_cannot_be_changed() -> None:
 
 @pytest.mark.parametrize("similarity", sorted(set(SIMILARITIES) - set(differentiable_names())))
 def test_a_similarity_without_gradient_is_refused_with_those_that_have_one(similarity: str) -> None:
-    with pytest.raises(BrainrdlError, match=rf"similarity '{similarity}' has no gradient; train with one of \['cosine'"):
+    with pytest.raises(
+        BrainrdlError, match=rf"similarity '{similarity}' has no gradient; train with one of \['cosine'"
+    ):
         RDMLoss(similarity=similarity)
 
 
@@ -248,12 +254,16 @@ def test_fewer_than_two_random_pairs_are_refused() -> None:
 
 
 def test_another_number_of_conditions_is_refused() -> None:
-    with pytest.raises(BrainrdlError, match=r"student and teacher RDMs of one batch must have the same number of pairs"):
+    with pytest.raises(
+        BrainrdlError, match=r"student and teacher RDMs of one batch must have the same number of pairs"
+    ):
         RDMLoss()(patterns(), pairs(1))
 
 
 def test_a_layer_without_target_is_refused_with_the_nearest() -> None:
-    message = r"layer 'IT1' is matched with target 'IT1', which is not among .* \['IT', 'V1'\]; nearest: 'IT'; give match="
+    message = (
+        r"layer 'IT1' is matched with target 'IT1', which is not among .* \['IT', 'V1'\]; nearest: 'IT'; give match="
+    )
     with pytest.raises(BrainrdlError, match=message):
         RDMLoss()({"IT1": patterns()}, {"IT": pairs(N_PAIRS), "V1": pairs(N_PAIRS)})
 

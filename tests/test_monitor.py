@@ -110,7 +110,7 @@ def test_a_batch_moves_with_all_it_holds() -> None:
 # The loss
 
 
-@pytest.mark.parametrize("total", [0.5, torch.tensor(0.5)])
+@pytest.mark.parametrize("total", [0.5, torch.tensor(0.5), torch.tensor(0.5, requires_grad=True)])
 def test_a_finite_loss_passes(total: Tensor | float) -> None:
     check_loss(total, {}, {}, batch())
 
@@ -131,7 +131,9 @@ def test_a_broken_loss_of_a_teacher_with_inf_names_the_target() -> None:
 
 
 def test_a_broken_loss_of_finite_patterns_says_so() -> None:
-    message = r"loss is inf at step 7 for conditions \['a', .* and 1 more\], though the patterns of layers \['fc'\] are finite"
+    message = (
+        r"loss is inf at step 7 for conditions \['a', .* 1 more\], though the patterns of layers \['fc'\] are finite"
+    )
     with pytest.raises(BrainrdlError, match=message):
         check_loss(math.inf, {"fc": torch.ones(6, 3)}, {"IT": torch.full((1, 15), torch.nan)}, batch())
 

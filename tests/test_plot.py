@@ -70,8 +70,8 @@ def test_conditions_are_sorted_by_category_and_each_category_is_labelled_once(ax
 
 def test_brackets_span_their_categories(ax: Axes) -> None:
     plot.rdm(random_rdm(), ax, GROUPS)
-    beside = [line.get_ydata() for line in ax.lines if not line.get_clip_on() and line.get_xdata()[0] < 0]
-    assert [(round(a), round(b)) for a, b in beside] == [(0, 2), (2, 4)]
+    beside = [list(line.get_ydata()) for line in ax.lines if max(line.get_xdata()) < 0 and not line.get_clip_on()]
+    assert beside == [pytest.approx([-0.5, 2.5], abs=0.05), pytest.approx([2.5, 4.5], abs=0.05)]
     assert beside[0][1] < 2.5 < beside[1][0]
 
 
@@ -220,7 +220,9 @@ def test_rdms_of_different_conditions_are_refused() -> None:
 
 
 def test_a_stack_in_place_of_one_rdm_is_refused() -> None:
-    with pytest.raises(BrainrdlError, match=r"the teacher must be one RDM, got 2; choose one, for example teacher\[0\]"):
+    with pytest.raises(
+        BrainrdlError, match=r"the teacher must be one RDM, got 2; choose one, for example teacher\[0\]"
+    ):
         plot.rdm_pair(random_rdm(), one(np.arange(20).reshape(2, 10)))
 
 
@@ -468,7 +470,9 @@ def test_each_fold_has_its_best_step(ax: Axes) -> None:
 
 
 def test_inner_folds_are_averaged_to_the_curve_that_steps_were_chosen_by(ax: Axes) -> None:
-    inner = [HISTORY.assign(inner=k, validation_similarity=curve) for k, curve in enumerate(([0, 1, 0, 0], [0, 0, 2, 1]))]
+    inner = [
+        HISTORY.assign(inner=k, validation_similarity=curve) for k, curve in enumerate(([0, 1, 0, 0], [0, 0, 2, 1]))
+    ]
     outer = HISTORY.assign(inner=-1, train_similarity=9.0, validation_similarity=np.nan)
     plot.history(pd.concat([*inner, outer]), ax)
     assert line(ax, "validation stimuli") == [(0, 0), (10, 0.5), (20, 1), (30, 0.5)]
@@ -524,7 +528,7 @@ def test_many_pairs_become_a_density_that_counts_them_all(ax: Axes) -> None:
 
 def test_a_density_shows_the_share_of_pairs_within_categories(ax: Axes) -> None:
     rdm = random_rdm(n=70)
-    plot.pairs(rdm, random_rdm(1, n=70), ax, {name: "a" for name in rdm.pattern_descriptors["stimulus"]})
+    plot.pairs(rdm, random_rdm(1, n=70), ax, dict.fromkeys(rdm.pattern_descriptors["stimulus"], "a"))
     shown = next(c for c in ax.collections if c.get_visible())
     assert set(shown.get_array()) == {1.0}
     assert shown.get_alpha().max() == 1

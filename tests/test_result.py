@@ -27,6 +27,8 @@ from brainrdl.student import Readout, Student
 
 SETTINGS = {"lr": 0.1, "train": ["a", "b"], "loss": {"form": "mse", "seed": 0}}
 
+HALVING = partial(LambdaLR, lr_lambda=lambda step: 0.5**step)
+
 
 def student(seed: int = 0) -> Student:
     torch.manual_seed(seed)
@@ -47,7 +49,7 @@ def same(a: nn.Module, b: nn.Module) -> bool:
 def moved(
     seed: int = 0,
     optimizer: Callable[..., torch.optim.Optimizer] = torch.optim.Adam,
-    schedule: Callable[..., LRScheduler] = partial(LambdaLR, lr_lambda=lambda step: 0.5**step),
+    schedule: Callable[..., LRScheduler] = HALVING,
     steps: int = 3,
 ) -> tuple[Student, torch.optim.Optimizer, LRScheduler]:
     made = calibrated(seed)
@@ -112,10 +114,10 @@ def test_rdms_come_back_with_their_names(tmp_path: Path) -> None:
 
 
 def test_rdms_that_are_not_there_or_damaged_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(BrainrdlError, match="there is no file '.*a.h5'"):
+    with pytest.raises(BrainrdlError, match=r"there is no file '.*a.h5'"):
         result.read_rdms(tmp_path / "a.h5")
     (tmp_path / "a.h5").write_text("no HDF5")
-    with pytest.raises(BrainrdlError, match="cannot read '.*a.h5' as RDMs"):
+    with pytest.raises(BrainrdlError, match=r"cannot read '.*a.h5' as RDMs"):
         result.read_rdms(tmp_path / "a.h5")
 
 
@@ -136,7 +138,7 @@ def test_a_new_folder_is_made_and_an_empty_one_taken(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_exists_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(BrainrdlError, match="run folder '.*run' exists and is not empty; resume or overwrite it"):
+    with pytest.raises(BrainrdlError, match=r"run folder '.*run' exists and is not empty; resume or overwrite it"):
         result.open_folder(a_run(tmp_path / "run"))
 
 
@@ -152,14 +154,16 @@ def test_overwriting_empties_a_run_folder(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", [result.SETTINGS, result.PROVENANCE, "thesis.tex"])
 def test_overwriting_refuses_a_folder_that_is_no_run(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_text("{}")
-    with pytest.raises(BrainrdlError, match="holds no (settings|provenance).json, so it is no run and is not overwritten"):
+    with pytest.raises(
+        BrainrdlError, match=r"holds no (settings|provenance).json, so it is no run and is not overwritten"
+    ):
         result.open_folder(tmp_path, overwrite=True)
     assert (tmp_path / name).exists()
 
 
 def test_a_folder_that_is_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "run").write_text("")
-    with pytest.raises(BrainrdlError, match="run folder '.*run' is a file; choose another"):
+    with pytest.raises(BrainrdlError, match=r"run folder '.*run' is a file; choose another"):
         result.open_folder(tmp_path / "run", overwrite=True)
 
 
@@ -289,18 +293,18 @@ def test_tied_weights_are_saved(tmp_path: Path) -> None:
 
 def test_weights_of_another_student_are_refused(tmp_path: Path) -> None:
     result.save_weights(tmp_path / "w.safetensors", Student(nn.Sequential(nn.Linear(4, 3)), ["0"]))
-    with pytest.raises(BrainrdlError, match="w.safetensors' does not fit this student: [^$]*Missing key"):
+    with pytest.raises(BrainrdlError, match=r"w.safetensors' does not fit this student: [^$]*Missing key"):
         result.load_weights(tmp_path / "w.safetensors", student())
 
 
 def test_pickled_weights_are_refused_and_not_unpickled(tmp_path: Path) -> None:
     torch.save(student().state_dict(), tmp_path / "w.safetensors")
-    with pytest.raises(BrainrdlError, match="damaged or not safetensors .* pickled files are refused"):
+    with pytest.raises(BrainrdlError, match=r"damaged or not safetensors .* pickled files are refused"):
         result.load_weights(tmp_path / "w.safetensors", student())
 
 
 def test_weights_that_are_not_there_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(BrainrdlError, match="there is no file '.*w.safetensors'"):
+    with pytest.raises(BrainrdlError, match=r"there is no file '.*w.safetensors'"):
         result.load_weights(tmp_path / "w.safetensors", student())
 
 
@@ -394,7 +398,7 @@ def test_a_checkpoint_that_is_cut_short_is_refused(tmp_path: Path, share: float)
     path = tmp_path / "c.safetensors"
     result.save_checkpoint(path, State(), *moved(), SETTINGS)
     path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
-    with pytest.raises(BrainrdlError, match="c.safetensors' is cut short, damaged or not safetensors .* Delete it"):
+    with pytest.raises(BrainrdlError, match=r"c.safetensors' is cut short, damaged or not safetensors .* Delete it"):
         result.load_checkpoint(path, *moved(), SETTINGS)
 
 
@@ -406,7 +410,7 @@ def test_a_checkpoint_of_other_settings_is_refused(tmp_path: Path) -> None:
 
 def test_a_foreign_safetensors_file_is_no_checkpoint(tmp_path: Path) -> None:
     save_file({"a": torch.zeros(1)}, tmp_path / "c.safetensors")
-    with pytest.raises(BrainrdlError, match="c.safetensors' is no checkpoint of brainrdl"):
+    with pytest.raises(BrainrdlError, match=r"c.safetensors' is no checkpoint of brainrdl"):
         result.load_checkpoint(tmp_path / "c.safetensors", *moved(), SETTINGS)
 
 

@@ -72,7 +72,9 @@ def test_fewer_than_four_conditions_are_refused(n: int) -> None:
 
 @pytest.mark.parametrize("batch_size", [0, 3, 7, -1])
 def test_an_impossible_batch_size_is_refused(batch_size: int) -> None:
-    with pytest.raises(BrainrdlError, match=f"batch_size must lie between 4 and the 6 training conditions, got {batch_size}"):
+    with pytest.raises(
+        BrainrdlError, match=f"batch_size must lie between 4 and the 6 training conditions, got {batch_size}"
+    ):
         Batches(names(6), batch_size)
 
 

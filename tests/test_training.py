@@ -118,7 +118,10 @@ def test_a_projection_is_trained_and_the_network_left() -> None:
 def test_a_fit_is_the_plain_loop_anyone_would_write() -> None:
     made, mine = student(), student()
     fit(made, teacher(), stimuli(), steps=10, lr=1e-2, weight_decay=0.1, **QUIET)
-    optimizer, rdm = torch.optim.Adam(mine.parameters(), lr=1e-2, weight_decay=0.1), teacher().rdms(stimuli().batch(NAMES))
+    optimizer, rdm = (
+        torch.optim.Adam(mine.parameters(), lr=1e-2, weight_decay=0.1),
+        teacher().rdms(stimuli().batch(NAMES)),
+    )
     for _step in range(10):
         optimizer.zero_grad()
         RDMLoss()(mine(stimuli().images()).patterns, rdm).backward()  # type: ignore[no-untyped-call]
@@ -238,7 +241,7 @@ def test_devices_may_come_one_after_another_in_one_process(precision: str, tmp_p
 
 @no_cuda
 def test_a_device_that_is_not_there_is_refused() -> None:
-    with pytest.raises(BrainrdlError, match="device 'cuda' is asked for, but torch .* sees none here"):
+    with pytest.raises(BrainrdlError, match=r"device 'cuda' is asked for, but torch .* sees none here"):
         fit(student(), teacher(), stimuli(), device="cuda", progress=False)
 
 
@@ -328,7 +331,9 @@ def test_no_steps_give_the_student_back_as_it_was() -> None:
 
 
 def test_looks_come_every_so_often_and_at_the_end() -> None:
-    history = fit(student(), teacher(), stimuli(), steps=10, evaluate_every=4, schedule="linear", lr=0.1, **QUIET).history
+    history = fit(
+        student(), teacher(), stimuli(), steps=10, evaluate_every=4, schedule="linear", lr=0.1, **QUIET
+    ).history
     assert history.step.tolist() == [0, 4, 8, 10]
     assert history.lr.tolist() == pytest.approx([0.1, 0.06, 0.02, 0])
     assert history.seconds.is_monotonic_increasing
@@ -340,7 +345,9 @@ def test_looks_come_every_so_often_and_at_the_end() -> None:
 @pytest.mark.parametrize("part", ["train", "validation"])
 def test_a_name_in_two_parts_is_refused(part: str) -> None:
     lists = {"train": NAMES[:8], "validation": NAMES[8:12]}
-    with pytest.raises(BrainrdlError, match=f"'{lists[part][0]}' stands in {part} and in held_out; the parts must not share"):
+    with pytest.raises(
+        BrainrdlError, match=f"'{lists[part][0]}' stands in {part} and in held_out; the parts must not share"
+    ):
         training_names(stimuli(), **lists, held_out=[lists[part][0]])
 
 
@@ -397,12 +404,14 @@ def test_what_cannot_be_is_refused(options: dict[str, Any], message: str) -> Non
 
 
 def test_no_teacher_for_a_weight_is_refused() -> None:
-    with pytest.raises(BrainrdlError, match="there is no teacher for rdm_weight=1.0; give one, or set rdm_weight=0"):
+    with pytest.raises(BrainrdlError, match=r"there is no teacher for rdm_weight=1.0; give one, or set rdm_weight=0"):
         fit(student(), None, stimuli(), task_weight=1.0, **QUIET)
 
 
 def test_names_the_teacher_does_not_know_are_refused_before_anything_is_done(tmp_path: Path) -> None:
-    with pytest.raises(BrainrdlError, match=r"conditions \['s19'\] are not in teacher 'RDMs' \(19 conditions\); nearest: 's1"):
+    with pytest.raises(
+        BrainrdlError, match=r"conditions \['s19'\] are not in teacher 'RDMs' \(19 conditions\); nearest: 's1"
+    ):
         fit(student(), teacher(NAMES[:19]), stimuli(), batch_size=4, out=tmp_path / "run", **QUIET)
     assert not (tmp_path / "run").exists()
 
@@ -469,7 +478,9 @@ class Breaks(nn.Module):
 
 def test_a_student_that_emits_nan_is_stopped_with_step_layer_and_condition() -> None:
     made = Student(nn.Sequential(nn.Flatten(), nn.Linear(36, 8), Breaks()), ["1", "2"])
-    with pytest.raises(BrainrdlError, match=r"loss is nan at step 2: patterns of layer '2' are NaN or Inf .* \['s02'\]; lower"):
+    with pytest.raises(
+        BrainrdlError, match=r"loss is nan at step 2: patterns of layer '2' are NaN or Inf .* \['s02'\]; lower"
+    ):
         fit(made, teacher(), stimuli(), steps=9, evaluate_every=99, **QUIET)
 
 
@@ -626,7 +637,7 @@ def interrupted(folder: Path) -> Path:
 def test_a_checkpoint_that_is_cut_short_is_refused(tmp_path: Path) -> None:
     checkpoint = interrupted(tmp_path / "run")
     checkpoint.write_bytes(checkpoint.read_bytes()[:-100])
-    with pytest.raises(BrainrdlError, match="checkpoint.safetensors' is cut short, damaged or not safetensors"):
+    with pytest.raises(BrainrdlError, match=r"checkpoint.safetensors' is cut short, damaged or not safetensors"):
         long_run(Stops(), tmp_path / "run")
 
 
@@ -648,16 +659,16 @@ def test_a_checkpoint_of_other_settings_is_refused(tmp_path: Path, options: dict
 
 def test_a_checkpoint_of_another_student_is_refused(tmp_path: Path) -> None:
     interrupted(tmp_path / "run")
-    with pytest.raises(BrainrdlError, match="was written with student='[0-9a-f]{64}', now student="):
+    with pytest.raises(BrainrdlError, match=r"was written with student='[0-9a-f]{64}', now student="):
         long_run(Stops(), tmp_path / "run", start=1)
 
 
 def test_a_run_on_other_data_of_the_same_name_is_refused(tmp_path: Path) -> None:
     fit(student(), teacher(), stimuli(), steps=1, out=tmp_path / "run", **QUIET)
-    with pytest.raises(BrainrdlError, match="was written with hashes.teacher="):
+    with pytest.raises(BrainrdlError, match=r"was written with hashes.teacher="):
         fit(student(), teacher(seed=1), stimuli(), steps=1, out=tmp_path / "run", resume=True, **QUIET)
     other = Stimuli.from_arrays(1 - pictures(), NAMES, labels=[f"{i % 3}" for i in range(20)])
-    with pytest.raises(BrainrdlError, match="was written with hashes.stimuli="):
+    with pytest.raises(BrainrdlError, match=r"was written with hashes.stimuli="):
         fit(student(), teacher(), other, steps=1, out=tmp_path / "run", resume=True, **QUIET)
 
 

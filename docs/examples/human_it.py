@@ -81,7 +81,7 @@ def untrained() -> Student:
 
 def all_weights() -> Student:
     """Every weight of the network trains, no map is added."""
-    network = build("efficientnet_lite0", "imagenet").module
+    network = build("efficientnet_lite0", "imagenet").module.to(memory_format=torch.channels_last)  # faster on CPUs, too
     return Student(network, [BLOCKS], readout=Readout("avgpool", standardise=True), trainable="all")
 
 

@@ -1,7 +1,7 @@
 """What does the RDM term cost? ``python tests/benchmarks/bench_training_step.py`` prints a Markdown table of ratios.
 
 A training step with cross-entropy alone (the bare network, no hooks) against one with the RDM term beside it, and the
-steps of `brainrdl.fit` with and without it. The variants take turns, so that a busy machine slows them alike.
+steps of `brainrdl.fit` without and with it. The two take turns, so that a busy machine slows them alike.
 """
 
 from __future__ import annotations
@@ -9,38 +9,39 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from brainrdl import RDMLoss, RDMTeacher, Readout, Stimuli, Student, fit, rdms
+from brainrdl import RDMLoss, RDMTeacher, Stimuli, Student, fit, rdms
 from brainrdl.dissimilarity import correlation
 from brainrdl.models import build
 from brainrdl.monitor import check_loss, to_device
 from brainrdl.stimuli import Batch
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-ROUNDS, STEPS = (60, 20) if DEVICE.type == "cuda" else (40, 2)
-FIT_ROUNDS, FIT_STEPS = (10, 100) if DEVICE.type == "cuda" else (5, 10)
+SECONDS = 10.0  # for each of the two comparisons of a row
+LEAST_ROUNDS = 5
 
 
-@dataclass
+@dataclass(frozen=True)
 class Case:
-    """A student, its stimuli and a teacher whose RDM is known beforehand."""
+    """A student, and how many images of which shape meet in a step."""
 
     name: str
-    target: float
-    make: Callable[[], nn.Module]
-    layers: list[str]
+    network: str
+    layers: tuple[str, ...]
     shape: tuple[int, int, int]
     n: int
+    target: float
 
     def student(self) -> Student:
         torch.manual_seed(0)
-        return Student(self.make(), self.layers, readout=Readout("flatten")).to(DEVICE)
+        return Student(build(self.network).module, list(self.layers)).to(DEVICE)
 
     def stimuli(self) -> Stimuli:
         images = torch.rand(self.n, *self.shape, generator=torch.Generator().manual_seed(1))
@@ -52,14 +53,101 @@ class Case:
         return RDMTeacher(rdms.from_tensor(correlation(hidden)[None], self.stimuli().names))
 
 
-CASES = [
-    Case("LeNet, batch 100, 2 layers", 1.15, lambda: build("lenet").module, _lenet_layers(), (1, 28, 28), 100),
-    Case(
-        "ResNet-18 at 32x32, batch 128, 3 layers",
-        1.10,
-        lambda: build("resnet18").module,
-        ["layer1", "layer2", "layer3"],
-        (3, 32, 32),
-        128,
-    ),
-]
+CASES = (
+    Case("LeNet, batch 100, 2 layers", "lenet", ("conv2", "fc1"), (1, 28, 28), 100, 1.15),
+    Case("ResNet-18 at 32x32, batch 128, 3 layers", "resnet18", ("layer1", "layer2", "layer3"), (3, 32, 32), 128, 1.10),
+)
+
+
+def autocast(precision: str) -> AbstractContextManager[Any]:
+    return nullcontext() if precision == "fp32" else torch.autocast(DEVICE.type, dtype=torch.bfloat16)
+
+
+def plain_step(case: Case, precision: str, batch: Batch) -> Callable[[], None]:
+    """Cross-entropy alone."""
+    student = case.student().train()
+    optimizer = torch.optim.Adam(student.parameters())
+
+    def step() -> None:
+        with autocast(precision):
+            logits = student.model(batch.images)
+        total = cross_entropy(logits.float(), batch.labels)
+        optimizer.zero_grad()
+        total.backward()
+        optimizer.step()
+
+    return step
+
+
+def rdm_step(case: Case, precision: str, batch: Batch) -> Callable[[], None]:
+    """Cross-entropy and the RDM loss."""
+    student, teacher, loss = case.student().train(), case.teacher(), RDMLoss()
+    optimizer = torch.optim.Adam(student.parameters())
+
+    def step() -> None:
+        with autocast(precision):
+            patterns, logits = student(batch.images)
+        targets = teacher.rdms(batch)
+        total = cross_entropy(logits.float(), batch.labels) + loss(patterns, targets)
+        check_loss(total, patterns, targets, batch)
+        optimizer.zero_grad()
+        total.backward()
+        optimizer.step()
+
+    return step
+
+
+def seconds(step: Callable[[], None], steps: int) -> float:
+    """Time of one step, the mean over `steps`, the device waited for."""
+    start = time.perf_counter()
+    for _ in range(steps):
+        step()
+    if DEVICE.type == "cuda":
+        torch.cuda.synchronize()
+    return (time.perf_counter() - start) / steps
+
+
+def fit_seconds(case: Case, precision: str, steps: int, rdm_weight: float) -> float:
+    """Time of one step of `fit`, as its history has it."""
+    fitted = fit(
+        case.student(), case.teacher() if rdm_weight else None, case.stimuli(), rdm_weight=rdm_weight, task_weight=1.0,
+        steps=steps, evaluate_every=steps, device=DEVICE.type, progress=False,
+        mixed_precision={"fp32": "no"}.get(precision, precision),
+    )  # fmt: skip
+    return float(fitted.history.seconds.iloc[-1]) / steps
+
+
+def in_turns(one: Callable[[], float], other: Callable[[], float]) -> tuple[float, float]:
+    """Median time of `one`, and median ratio of `other` to `one`, measured in pairs whose order changes."""
+    one(), other()
+    pairs, until = [], time.perf_counter() + SECONDS
+    while len(pairs) < LEAST_ROUNDS or time.perf_counter() < until:
+        if len(pairs) % 2:
+            second, first = other(), one()
+        else:
+            first, second = one(), other()
+        pairs.append((first, second))
+    return statistics.median(a for a, _ in pairs), statistics.median(b / a for a, b in pairs)
+
+
+def main() -> None:
+    """Print the table."""
+    device = torch.cuda.get_device_name() if DEVICE.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
+    print(f"| {device} | cross-entropy (ms) | with RDM term / without | target | fit (ms) | with / without |")
+    print("|---|---|---|---|---|---|")
+    for case in CASES:
+        for precision in ("fp32", "bf16") if DEVICE.type == "cuda" else ("fp32",):
+            batch = to_device(case.stimuli().batch(case.stimuli().names), DEVICE)
+            plain, rdm = plain_step(case, precision, batch), rdm_step(case, precision, batch)
+            steps = max(1, round(0.1 / seconds(plain, 2)))
+            alone, ratio = in_turns(partial(seconds, plain, steps), partial(seconds, rdm, steps))
+            few = max(3, 10 * steps)  # the first step of a fit is slower; it should not weigh much
+            fit_alone, fit_ratio = in_turns(
+                partial(fit_seconds, case, precision, few, 0.0), partial(fit_seconds, case, precision, few, 1.0)
+            )
+            row = f"{alone * 1e3:.1f} | {ratio:.3f} | {case.target:.2f} | {fit_alone * 1e3:.1f} | {fit_ratio:.3f}"
+            print(f"| {case.name}, {precision} | {row} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

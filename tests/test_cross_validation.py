@@ -1,0 +1,541 @@
+"""Cross-validation: nothing held out leaks into a fit, controls mean what they say, and what is there is found."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from sklearn.model_selection import PredefinedSplit
+from torch import Tensor, nn
+
+from brainrdl import RDMLoss, RDMTeacher, Readout, Stimuli, Student, rdms, simulate
+from brainrdl import cross_validation as module
+from brainrdl._checks import BrainrdlError
+from brainrdl.cross_validation import Candidate, cross_validate
+from brainrdl.dissimilarity import pair_indices, to_square
+from brainrdl.evaluation import Evaluation
+from brainrdl.stimuli import Batch
+from brainrdl.teachers import Teacher
+
+N = 16
+NAMES = [f"n{i:02d}" for i in range(N)]
+LABELS = {name: "abc"[i % 3] for i, name in enumerate(NAMES)}
+TEST = NAMES[-6:]
+ONE_FOLD = PredefinedSplit([-1] * (N - 6) + [0] * 6)
+QUICK: dict[str, Any] = {
+    "steps": 3,
+    "lr": 0.05,
+    "n_bootstrap": 0,
+    "device": "cpu",
+    "progress": False,
+    "evaluate_every": 1,
+}
+
+
+def images() -> Tensor:
+    pixels = torch.rand(N, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+    pixels[:, 0, 0, 0] = torch.arange(N) / N  # by which a loaded image is recognised
+    return pixels
+
+
+def make_stimuli(labels: dict[str, str] | None = LABELS) -> Stimuli:
+    return Stimuli.from_arrays(images(), NAMES, labels=labels)
+
+
+def make_student(**options: Any) -> Student:
+    return Student(nn.Sequential(nn.Flatten(), nn.Linear(16, 8)), ["1"], **options)
+
+
+def subject_pairs(n_subjects: int = 3) -> np.ndarray:
+    return np.random.default_rng(1).random((n_subjects, N * (N - 1) // 2))
+
+
+def make_teacher(pairs: np.ndarray | None = None) -> RDMTeacher:
+    pairs = subject_pairs() if pairs is None else pairs
+    return RDMTeacher(rdms.from_array(pairs, NAMES, descriptors={"subject": [f"s{s}" for s in range(len(pairs))]}))
+
+
+def is_held_out() -> np.ndarray:
+    """Tell the pairs with a condition of `TEST`."""
+    i, j = (index.numpy() for index in pair_indices(N))
+    return (i >= N - 6) | (j >= N - 6)
+
+
+def quick(students: Any = make_student, teacher: Teacher | None = None, **options: Any) -> Evaluation:
+    stimuli = options.pop("stimuli", None) or make_stimuli()
+    return cross_validate(students, teacher or make_teacher(), stimuli, **{"folds": ONE_FOLD, **QUICK, **options})
+
+
+def rdm(evaluation: Evaluation, **where: str) -> np.ndarray:
+    described = pd.DataFrame({key: list(values) for key, values in evaluation.students.rdm_descriptors.items()})
+    chosen = np.all([described[key] == value for key, value in where.items()], axis=0)
+    assert chosen.sum() == 1, described
+    return evaluation.students.dissimilarities[chosen][0]
+
+
+def same(a: np.ndarray, b: np.ndarray) -> bool:
+    return np.array_equal(a, b, equal_nan=True)
+
+
+# Nothing leaks
+
+
+class Recorder:
+    """Notes what is asked of a teacher and loaded of the stimuli while a student is fitted."""
+
+    name, targets = "recorder", ("rdm",)
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.fitting, self.asked, self.loaded, self.fits = False, set[str](), set[str](), 0
+        real = module.fit
+
+        def fit(*args: Any, **options: Any) -> Any:
+            self.fitting, self.fits = True, self.fits + 1
+            try:
+                return real(*args, **options)
+            finally:
+                self.fitting = False
+
+        monkeypatch.setattr(module, "fit", fit)
+
+    def rdms(self, batch: Batch) -> dict[str, Tensor]:
+        if self.fitting:
+            self.asked |= set(batch.names)
+        return make_teacher().rdms(batch)
+
+    def stimuli(self) -> Stimuli:
+        def transform(image: Tensor) -> Tensor:
+            if self.fitting:
+                self.loaded.add(NAMES[round(float(image[0, 0, 0]) * N)])
+            return image[:1]
+
+        return Stimuli.from_arrays(images(), NAMES, labels=LABELS, transform=transform)
+
+
+@pytest.mark.parametrize("inner_folds", [0, 2])
+def test_a_fit_neither_loads_held_out_images_nor_asks_the_teacher_about_them(
+    monkeypatch: pytest.MonkeyPatch, inner_folds: int
+) -> None:
+    recorder = Recorder(monkeypatch)
+    result = quick(
+        lambda: make_student(readout=Readout(standardise=True)),
+        recorder,
+        stimuli=recorder.stimuli(),
+        inner_folds=inner_folds,
+    )
+    assert recorder.fits == 2 * (1 + inner_folds)
+    assert recorder.asked == set(NAMES) - set(TEST)
+    assert recorder.loaded == set(NAMES) - set(TEST)
+    assert result.scores["n_conditions"].unique().tolist() == [6]
+
+
+@pytest.mark.parametrize("inner_folds", [0, 2])
+def test_what_the_teacher_says_of_held_out_conditions_changes_no_prediction(inner_folds: int) -> None:
+    """Not the students' RDMs, nor their histories and chosen steps, nor the look-up; the scores change."""
+    other = subject_pairs()
+    other[:, is_held_out()] = np.random.default_rng(2).random((3, is_held_out().sum()))
+    one, two = (quick(teacher=make_teacher(pairs), inner_folds=inner_folds) for pairs in (subject_pairs(), other))
+    for student in ("fitted", "unfitted", "permuted", "category", "category lookup"):
+        assert same(rdm(one, student=student), rdm(two, student=student))
+    pd.testing.assert_frame_equal(one.histories.drop(columns="seconds"), two.histories.drop(columns="seconds"))
+    assert not np.allclose(one.scores["score"], two.scores["score"])
+
+
+def test_what_the_teacher_says_of_training_conditions_changes_the_predictions() -> None:
+    other = subject_pairs()
+    other[:, ~is_held_out()] = np.random.default_rng(2).random((3, (~is_held_out()).sum()))
+    one, two = quick(), quick(teacher=make_teacher(other))
+    for student in ("fitted", "permuted", "category lookup"):
+        assert not same(rdm(one, student=student), rdm(two, student=student))
+    assert same(rdm(one, student="unfitted"), rdm(two, student="unfitted"))
+
+
+def test_only_pairs_held_out_together_are_kept_and_scored() -> None:
+    result = quick(folds=3, seeds=(0,), stratify=False)
+    pairs = rdm(result, student="fitted")
+    sizes = result.scores.drop_duplicates("fold")["n_conditions"]
+    assert np.isfinite(pairs).sum() == (sizes * (sizes - 1) // 2).sum()
+    assert sizes.sum() == N
+
+
+def test_the_permuted_teacher_shuffles_training_names_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[tuple[Any, ...]] = []
+    real = module.PermutedTeacher
+
+    def permuted(teacher: Teacher, conditions: tuple[str, ...], *, seed: int) -> Any:
+        made.append((teacher, conditions, seed))
+        return real(teacher, conditions, seed=seed)
+
+    monkeypatch.setattr(module, "PermutedTeacher", permuted)
+    quick(seeds=(4,))
+    [(teacher, conditions, seed)] = made
+    assert conditions == teacher.conditions == tuple(NAMES[:-6])
+    assert seed == 4
+
+
+def test_the_look_up_predicts_the_training_mean_of_each_pair_of_categories() -> None:
+    result = quick(controls=["category"])
+    mean = subject_pairs().mean(0)
+    i, j = (index.tolist() for index in pair_indices(N))
+    kinds = ["".join(sorted(LABELS[NAMES[a]] + LABELS[NAMES[b]])) for a, b in zip(i, j, strict=True)]
+    table = pd.Series(mean[~is_held_out()]).groupby(np.array(kinds)[~is_held_out()]).mean()
+    found = rdm(result, student="category lookup")
+    known = np.isfinite(found)
+    assert known.sum() == 15
+    assert found[known] == pytest.approx(table[np.array(kinds)[known]].to_numpy())
+
+
+def test_a_pair_of_categories_that_training_never_showed_is_looked_up_as_the_mean_of_all() -> None:
+    labels = {name: "z" if name in TEST[:3] else "xy"[i % 2] for i, name in enumerate(NAMES)}
+    found = rdm(quick(controls=["category"], stimuli=make_stimuli(labels), stratify=False), student="category lookup")
+    of_all = subject_pairs().mean(0)[~is_held_out()].mean()
+    first = [NAMES.index(name) for name in TEST[:2]]
+    assert to_square(torch.tensor(found))[first[0], first[1]].item() == pytest.approx(of_all)
+
+
+def test_category_models_are_left_out_where_they_tell_no_pairs_apart() -> None:
+    """Neither a correlation of 0 nor one of rounding errors stands for what cannot be told."""
+    one_in_training = {name: "xy"[name in TEST[:3]] for name in NAMES}
+    result = quick(controls=["category"], stimuli=make_stimuli(one_in_training), stratify=False)
+    assert set(result.summary["student"]) == {"fitted", "category"}
+    one_held_out = {name: "x" if name in TEST else "yz"[i % 2] for i, name in enumerate(NAMES)}
+    result = quick(controls=["category"], stimuli=make_stimuli(one_held_out), stratify=False)
+    assert set(result.summary["student"]) == {"fitted"}
+
+
+def test_byte_identical_images_in_two_parts_are_refused() -> None:
+    pixels = images()
+    pixels[-1] = pixels[0]
+    with pytest.raises(BrainrdlError, match="'n15' of held_out is byte-identical to 'n00' of train"):
+        quick(stimuli=Stimuli.from_arrays(pixels, NAMES))
+
+
+# Choosing the number of steps
+
+
+def test_the_steps_are_those_of_the_best_mean_look_of_the_inner_folds() -> None:
+    result = quick(inner_folds=2, steps=6, controls=[])
+    histories = result.histories
+    inner = histories[histories.inner >= 0]
+    best = inner.groupby("step")["validation_similarity"].mean().idxmax()
+    assert sorted(inner["inner"].unique()) == [0, 1]
+    assert histories[histories.inner == -1]["step"].max() == best
+
+
+def test_not_fitting_at_all_may_be_the_best_number_of_steps() -> None:
+    result = quick(inner_folds=2, steps=4, lr=1e6, optimizer="sgd", controls=["unfitted"])
+    assert result.histories.query("inner == -1")["step"].tolist() == [0]
+    assert same(rdm(result, student="fitted"), rdm(result, student="unfitted"))
+    row = result.summary.query("student == 'fitted' and against == 'mean' and comparator == 'corr'").iloc[0]
+    assert row["gain"] == 0
+
+
+# A subject left out
+
+
+def test_a_left_out_subject_never_trains_and_is_scored_against_alone() -> None:
+    changed = subject_pairs()
+    changed[2] = np.random.default_rng(5).random(changed.shape[1])
+    one, two = (
+        quick(teacher=make_teacher(pairs), subjects="leave-one-out", models={"size": size_model()})
+        for pairs in (subject_pairs(), changed)
+    )
+    for student in ("fitted", "permuted", "category lookup"):
+        assert same(rdm(one, student=student, left_out="s2"), rdm(two, student=student, left_out="s2"))
+        assert not same(rdm(one, student=student, left_out="s0"), rdm(two, student=student, left_out="s0"))
+    assert set(one.scores["against"]) == {"subjects"}
+    fitted = one.scores.query("student == 'fitted' and comparator == 'corr'")
+    assert fitted["subject"].tolist() == ["s0", "s1", "s2"]
+    own = rdm(one, student="fitted", left_out="s1")
+    known = np.isfinite(own)
+    expected = np.corrcoef(own[known], subject_pairs()[1][known])[0, 1]
+    assert fitted["score"].iloc[1] == pytest.approx(expected, abs=1e-6)
+    assert {"size", "category"} <= set(one.summary["student"])
+
+
+@pytest.mark.parametrize("teacher", [make_teacher(subject_pairs(1)), None])
+def test_one_subject_cannot_be_left_out(teacher: Teacher | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(BrainrdlError, match="needs a teacher with at least 2 subjects"):
+        quick(teacher=teacher or Recorder(monkeypatch), subjects="leave-one-out")
+
+
+# Resuming
+
+
+@pytest.mark.parametrize("inner_folds", [0, 2])
+def test_a_run_that_was_killed_goes_on_to_the_same_scores(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, inner_folds: int
+) -> None:
+    options = {"folds": 3, "inner_folds": inner_folds, "n_bootstrap": 10, "out": tmp_path / "run"}
+    whole = quick(**{**options, "out": None})
+    real, calls = module.fit, list[Path | None]()
+
+    def killed_after(n: int) -> Callable[..., Any]:
+        def fit(*args: Any, **given: Any) -> Any:
+            if len(calls) == n:
+                raise KeyboardInterrupt
+            calls.append(given.get("out"))
+            return real(*args, **given)
+
+        return fit
+
+    monkeypatch.setattr(module, "fit", killed_after(3 * (1 + inner_folds)))
+    with pytest.raises(KeyboardInterrupt):
+        quick(**options)
+    finished = {path.parent: path.stat().st_mtime_ns for path in tmp_path.rglob("weights.safetensors")}
+    assert len(finished) == 3
+    calls.clear()
+    monkeypatch.setattr(module, "fit", killed_after(1000))
+    resumed = quick(**options, resume=True)
+    pd.testing.assert_frame_equal(resumed.scores, whole.scores)
+    pd.testing.assert_frame_equal(resumed.summary, whole.summary)
+    times = {folder: (folder / "weights.safetensors").stat().st_mtime_ns for folder in finished}
+    assert times == finished  # what was finished is read, not fitted again
+    assert len([out for out in calls if out is None]) == 3 * inner_folds  # inner fits of what was not finished alone
+    again = Evaluation.load(tmp_path / "run")
+    pd.testing.assert_frame_equal(again.summary, whole.summary, rtol=1e-14)
+
+
+def test_a_run_is_not_resumed_with_another_design_or_other_data(tmp_path: Path) -> None:
+    quick(out=tmp_path)
+    for changes, key in [
+        ({"steps": 4}, "fit.steps=3, now fit.steps=4"),
+        ({"seeds": (1,)}, r"seeds=\[0\], now seeds=\[1\]"),
+        ({"inner_folds": 2}, "inner_folds=0, now inner_folds=2"),
+        ({"subjects": "leave-one-out"}, "subjects='all', now subjects='leave-one-out'"),
+        ({"teacher": make_teacher(subject_pairs() ** 2)}, "hashes.teacher="),
+        ({"stimuli": Stimuli.from_arrays(1 - images(), NAMES, labels=LABELS)}, "hashes.stimuli="),
+    ]:
+        with pytest.raises(BrainrdlError, match=rf"settings.json' was written with {key}"):
+            quick(out=tmp_path, resume=True, **changes)
+
+
+def test_a_finished_run_may_be_judged_anew(tmp_path: Path) -> None:
+    quick(out=tmp_path, comparators=["corr"], controls=[])
+    again = quick(
+        out=tmp_path,
+        resume=True,
+        comparators=["cosine"],
+        controls=["unfitted"],
+        n_bootstrap=5,
+        models={"size": size_model()},
+    )
+    assert set(again.summary["comparator"]) == {"cosine"}
+    assert set(again.summary["student"]) == {"fitted", "unfitted", "size"}
+
+
+def test_an_existing_run_is_neither_touched_nor_lost_unasked(tmp_path: Path) -> None:
+    quick(out=tmp_path)
+    with pytest.raises(BrainrdlError, match="exists and is not empty; resume or overwrite it"):
+        quick(out=tmp_path)
+    assert quick(out=tmp_path, overwrite=True, steps=1).settings["fit"]["steps"] == 1
+
+
+# Students, seeds and rows
+
+
+def size_model() -> Any:
+    return rdms.from_array(np.random.default_rng(8).random(N * (N - 1) // 2), NAMES[::-1])
+
+
+def test_several_students_bring_their_own_options_and_controls() -> None:
+    students = {
+        "short": Candidate(make_student, {"steps": 1}, controls=["unfitted"]),
+        "long": Candidate(make_student, {"steps": 5}, controls=[]),
+        "plain": make_student,
+    }
+    result = quick(students, controls=["unfitted", "permuted"])
+    assert set(result.summary["student"]) == {
+        "short", "short, unfitted", "long", "plain", "plain, unfitted", "plain, permuted",
+    }  # fmt: skip
+    last = result.histories.groupby("student")["step"].max().to_dict()
+    assert last == {"short": 1, "long": 5, "plain": 3, "plain, permuted": 3}
+    assert same(rdm(result, student="short, unfitted"), rdm(result, student="plain, unfitted"))
+    gains = result.summary.dropna(subset="gain")["student"].unique()
+    assert set(gains) == {"short", "plain", "plain, permuted"}
+
+
+def test_a_student_may_choose_its_steps_where_others_do_not() -> None:
+    students = {"chosen": Candidate(make_student, inner_folds=2), "fixed": make_student}
+    result = quick(students, controls=[])
+    inner = result.histories[result.histories.inner >= 0]
+    assert set(inner["student"]) == {"chosen"}
+
+
+def test_a_student_is_the_same_alone_and_among_others() -> None:
+    alone = quick({"b": make_student}, controls=["permuted"])
+    among = quick({"a": lambda: make_student(readout=Readout(projection=3)), "b": make_student}, controls=["permuted"])
+    for student in ("b", "b, permuted"):
+        assert same(rdm(alone, student=student), rdm(among, student=student))
+
+
+def test_the_loss_says_how_patterns_become_rdms() -> None:
+    from brainrdl.dissimilarity import euclidean
+
+    result = quick(loss=RDMLoss(dissimilarity="euclidean"), controls=["unfitted"])
+    torch.manual_seed(0)
+    with torch.no_grad():
+        expected = euclidean(make_student()(make_stimuli().images(TEST)).patterns["1"])
+    found = rdm(result, student="unfitted")
+    assert found[np.isfinite(found)] == pytest.approx(expected.numpy(), abs=1e-6)
+
+
+def test_each_seed_has_its_own_folds_and_weights() -> None:
+    result = quick(folds=3, seeds=(0, 1), controls=["unfitted"])
+    by_seed = [np.isfinite(rdm(result, student="fitted", seed=seed)) for seed in (0, 1)]  # type: ignore[arg-type]
+    assert not np.array_equal(*by_seed)
+    row = result.summary.iloc[0]
+    assert (row["n_seeds"], row["n_folds"]) == (2, 3)
+    again = quick(folds=3, seeds=(0, 1), controls=["unfitted"])
+    pd.testing.assert_frame_equal(result.scores, again.scores)
+
+
+def test_an_ensemble_is_the_mean_of_z_scored_rdms() -> None:
+    students = {"a": make_student, "b": lambda: make_student(readout=Readout(projection=3))}
+    result = quick(students, ensembles={"both": ["a", "b"]}, controls=["unfitted"])
+    for label, members in {"both": ("a", "b"), "both, unfitted": ("a, unfitted", "b, unfitted")}.items():
+        rows = [rdm(result, student=member) for member in members]
+        known = np.isfinite(rows[0])
+        scored = [(row[known] - row[known].mean()) / row[known].std(ddof=1) for row in rows]
+        assert rdm(result, student=label)[known] == pytest.approx(np.mean(scored, axis=0))
+    row = result.summary.query("student == 'both' and against == 'mean' and comparator == 'corr'").iloc[0]
+    assert row["role"] == "ensemble"
+    base = result.summary.query("student == 'both, unfitted' and against == 'mean' and comparator == 'corr'").iloc[0]
+    assert row["gain"] == pytest.approx(row["score"] - base["score"])
+
+
+def test_a_member_that_tells_nothing_apart_adds_nothing_to_an_ensemble() -> None:
+    class Collapsed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.flat, self.weight = nn.Flatten(), nn.Parameter(torch.ones(()))
+            self.out = nn.Identity()
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.out(self.flat(x) * 0 + self.weight)
+
+    students = {"a": make_student, "collapsed": lambda: Student(Collapsed(), ["out"])}
+    result = quick(students, ensembles={"both": ["a", "collapsed"]}, controls=[])
+    rows = result.summary.query("against == 'mean' and comparator == 'corr'").set_index("student")["score"]
+    assert rows["both"] == pytest.approx(rows["a"])
+    assert rows["collapsed"] == 0
+
+
+def test_models_are_paired_by_name() -> None:
+    result = quick(models={"size": size_model()}, controls=[])
+    whole = rdms.to_tensor(size_model(), NAMES, dtype=torch.float64)[0].numpy()
+    found = rdm(result, student="size")
+    assert same(found[np.isfinite(found)], whole[np.isfinite(found)])
+    assert "partial corr" in set(result.summary["comparator"])
+
+
+def test_facts_go_into_the_settings(tmp_path: Path) -> None:
+    quick(out=tmp_path, facts={"simulated": True})
+    assert Evaluation.load(tmp_path).settings["simulated"] is True
+
+
+def test_labels_and_histories_come_with_the_result() -> None:
+    result = quick()
+    assert result.labels == LABELS
+    assert {"student", "seed", "fold", "inner", "step", "train_similarity"} <= set(result.histories)
+    assert set(result.histories["student"]) == {"fitted", "permuted"}
+
+
+# Refusals
+
+
+@pytest.fixture
+def no_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fit(*args: Any, **options: Any) -> None:
+        raise AssertionError("fitted before it was refused")
+
+    monkeypatch.setattr(module, "fit", fit)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"controls": ["permutated"]}, "control 'permutated' is not known; nearest: 'permuted'"),
+        ({"subjects": "each"}, "subjects 'each' is not known"),
+        ({"comparators": ["pearson"]}, "comparator 'pearson' is not known"),
+        ({"comparators": []}, "comparators is empty; give at least one"),
+        ({"seeds": ()}, "seeds is empty; give at least one"),
+        ({"seeds": (1, 1)}, r"names \['1'\] stand more than once in seeds"),
+        ({"students": {}}, "there is no student to cross-validate"),
+        (
+            {"students": {"a": Candidate(make_student, controls=["category"])}},
+            "control of student 'a' 'category' is not",
+        ),
+        ({"students": {"a": Candidate(make_student, {"seed": 3})}}, "fit's option 'seed' is set for each fold"),
+        ({"train": NAMES}, "fit's option 'train' is set for each fold"),
+        (
+            {"ensembles": {"both": ["fitted", "other"]}},
+            r"conditions \['other'\] are not in the students of an ensemble",
+        ),
+        (
+            {"students": {"fitted": make_student, "unfitted": make_student}},
+            r"names \['unfitted'\] stand more than once",
+        ),
+        ({"ensembles": {"fitted": ["fitted"]}}, r"names \['fitted', .*stand more than once in the rows"),
+        ({"models": {"category": size_model()}}, r"names \['category'\] stand more than once in the rows"),
+        ({"models": {"few": rdms.from_array(np.arange(6.0), NAMES[:4])}}, r"conditions \['n04'"),
+        ({"folds": 5}, "fold 1 holds out 3 conditions"),
+    ],
+)
+@pytest.mark.usefixtures("no_fit")
+def test_what_cannot_work_is_refused_before_anything_is_fitted(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(BrainrdlError, match=message):
+        quick(**changes)
+
+
+def test_stimuli_that_are_not_the_teachers_are_refused() -> None:
+    known = rdms.select(rdms.from_array(subject_pairs(1), NAMES), NAMES[1:])
+    with pytest.raises(BrainrdlError, match=r"conditions \['n00'\] are not in"):
+        quick(teacher=RDMTeacher(known))
+
+
+# Recovery
+
+
+@pytest.fixture(scope="module")
+def recovered() -> Evaluation:
+    """Subjects see three hidden directions of the images; a linear student is to find them."""
+    generator = torch.Generator().manual_seed(3)
+    n = 48
+    pixels = torch.randn(n, 1, 5, 5, generator=generator)
+    hidden = pixels.flatten(1) @ torch.randn(25, 3, generator=generator)
+    names = [f"image{i:02d}" for i in range(n)]
+    brains = simulate.subjects(hidden, names, n_subjects=5, n_voxels=60, noise=0.7)
+
+    def make() -> Student:
+        return Student(nn.Sequential(nn.Flatten(), nn.Linear(25, 12)), {"1": "IT"})
+
+    return cross_validate(
+        make, RDMTeacher(brains), Stimuli.from_arrays(pixels, names), folds=4, steps=150, lr=0.02, n_bootstrap=200,
+        device="cpu", progress=False, evaluate_every=50,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("comparator", ["spearman", "corr"])
+@pytest.mark.parametrize("against", ["mean", "subjects"])
+def test_what_subjects_share_is_found_and_a_permuted_teacher_finds_nothing(
+    recovered: Evaluation, comparator: str, against: str
+) -> None:
+    rows = recovered.summary.query("comparator == @comparator and against == @against").set_index("student")
+    score = rows["score"]
+    assert score["fitted"] > score["unfitted"] + 0.2
+    assert rows.loc["fitted", "gain_low"] > 0
+    assert abs(score["permuted"]) < 0.15
+    assert 0.6 < rows.loc["fitted", "share"] < 1.05
+    assert score["fitted"] < rows.loc["fitted", "ceiling_upper"] + 0.03
+
+
+def test_held_out_scores_are_below_those_of_training(recovered: Evaluation) -> None:
+    last = recovered.histories.query("student == 'fitted'").groupby("fold")["train_similarity"].last().mean()
+    row = recovered.summary.query("student == 'fitted' and comparator == 'corr' and against == 'mean'").iloc[0]
+    assert row["score"] < last

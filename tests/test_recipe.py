@@ -1,0 +1,234 @@
+"""Recipes are checked before any work, say what is wrong and where, and do what the Python API does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from PIL import Image
+
+from brainrdl import BrainrdlError, FitResult, RDMLoss, rdms, recipe
+from brainrdl.evaluation import Evaluation
+from brainrdl.loss import Decay
+from brainrdl.network_teacher import NetworkTeacher
+from brainrdl.stimuli import ImageTransform
+from brainrdl.teachers import PermutedTeacher
+
+NAMES = [f"face_{i:02d}" for i in range(12)]
+
+
+@pytest.fixture
+def content(tmp_path: Path) -> dict:
+    """A small experiment on disk, and its recipe."""
+    random = np.random.default_rng(0)
+    (tmp_path / "images").mkdir()
+    for name in NAMES:
+        Image.fromarray(random.integers(0, 255, (10, 10), dtype=np.uint8)).save(tmp_path / "images" / f"{name}.png")
+    labels = [{"stimulus": name, "category": "ab"[i % 2]} for i, name in enumerate(NAMES)]
+    pd.DataFrame(labels).to_csv(tmp_path / "labels.csv", index=False)
+    brain = rdms.from_array(random.random((3, 66)), NAMES, descriptors={"subject": ["s1", "s2", "s3"], "roi": ["IT"] * 3})
+    brain.save(str(tmp_path / "it.h5"), file_type="hdf5")
+    return {
+        "stimuli": {"folder": str(tmp_path / "images"), "labels": str(tmp_path / "labels.csv")},
+        "teacher": {"rdms": str(tmp_path / "it.h5")},
+        "student": {"model": "small_cnn", "layers": {"pool": "IT"}},
+        "fit": {"steps": 4, "evaluate_every": 2, "device": "cpu"},
+        "evaluation": {"folds": 3, "n_bootstrap": 20},
+    }
+
+
+def test_recipe_with_folds_cross_validates_and_keeps_itself_in_the_run_folder(content: dict, tmp_path: Path) -> None:
+    result = recipe.run(recipe.check(content), tmp_path / "run", progress=False)
+    assert isinstance(result, Evaluation)
+    assert set(result.summary["student"]) == {"fitted", "unfitted", "permuted", "category", "category lookup"}
+    assert recipe.load(tmp_path / "run" / "recipe.yaml") == recipe.check(content)
+    assert (tmp_path / "run" / "summary.csv").exists()
+
+
+def test_recipe_runs_the_same_twice(content: dict, tmp_path: Path) -> None:
+    first, second = (recipe.run(recipe.check(content), tmp_path / run, progress=False) for run in ("a", "b"))
+    pd.testing.assert_frame_equal(first.scores, second.scores)
+
+
+def test_recipe_with_held_out_names_scores_those_alone(content: dict, tmp_path: Path) -> None:
+    content["evaluation"] = {"held_out": NAMES[:5], "n_bootstrap": 20}
+    result = recipe.run(recipe.check(content), tmp_path / "run", progress=False)
+    assert result.settings["held_out"] == NAMES[:5]
+    assert result.scores["n_conditions"].eq(5).all()
+    fitted = yaml.safe_load((tmp_path / "run" / "settings.json").read_text())
+    assert not set(fitted["train"]) & set(NAMES[:5])
+
+
+def test_recipe_with_a_held_out_share_draws_it_by_the_seed(content: dict, tmp_path: Path) -> None:
+    content["evaluation"] = {"held_out": 0.4, "seeds": [3], "n_bootstrap": 0}
+    result = recipe.run(recipe.check(content), tmp_path / "run", progress=False)
+    assert len(result.settings["held_out"]) == 5
+
+
+def test_recipe_that_holds_nothing_out_fits_to_all(content: dict, tmp_path: Path) -> None:
+    del content["evaluation"]
+    result = recipe.run(recipe.check(content), tmp_path / "run", progress=False)
+    assert isinstance(result, FitResult)
+    assert result.settings["train"] == NAMES
+    with pytest.raises(BrainrdlError, match="holds nothing out, so there is nothing to score"):
+        recipe.evaluate_run(tmp_path / "run")
+
+
+def test_finished_run_is_scored_with_other_comparators_without_a_new_fit(content: dict, tmp_path: Path) -> None:
+    recipe.run(recipe.check(content), tmp_path / "run", progress=False)
+    weights = sorted((tmp_path / "run").rglob("weights.safetensors"))
+    before = [path.stat().st_mtime_ns for path in weights]
+    again = recipe.evaluate_run(tmp_path / "run", ["tau-a"])
+    assert set(again.summary["comparator"]) == {"tau-a"}
+    assert len(weights) == 6
+    assert [path.stat().st_mtime_ns for path in weights] == before
+
+
+def test_existing_run_folder_is_refused_without_resume_or_overwrite(content: dict, tmp_path: Path) -> None:
+    made = recipe.check(content)
+    recipe.run(made, tmp_path / "run", progress=False)
+    with pytest.raises(BrainrdlError, match="exists and is not empty"):
+        recipe.run(made, tmp_path / "run", progress=False)
+    changed = recipe.check(content | {"fit": {"steps": 2, "evaluate_every": 2, "device": "cpu"}})
+    with pytest.raises(BrainrdlError, match="was written with .*steps.*4.*now.*2"):
+        recipe.run(changed, tmp_path / "run", resume=True, progress=False)
+    recipe.run(changed, tmp_path / "run", overwrite=True, progress=False)
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "message"),
+    [
+        ("fit.stepps", 3, r"unknown key fit.stepps; nearest: 'steps'"),
+        ("techer", {}, r"unknown key techer; nearest: 'teacher'"),
+        ("fit.zzz", 3, r"unknown key fit.zzz \(known: steps, "),
+        ("fit.steps", "many", r"fit.steps: .*valid integer.*got 'many'"),
+        ("fit.lr", -1, r"fit.lr: .*greater than 0.*got -1"),
+        ("student.layers", None, r"student.layers"),
+        ("teacher.combine", "median", r"teacher.combine: .*'mean'.*got 'median'"),
+        ("teacher.network", "resnet18", r"teacher: give exactly one of rdms, network, got rdms, network"),
+        ("evaluation.held_out", 0.2, r"evaluation: give folds or held_out, not both"),
+    ],
+)
+def test_wrong_recipe_is_refused_by_key_and_value(content: dict, place: str, value: object, message: str) -> None:
+    *sections, key = place.split(".")
+    section = content
+    for name in sections:
+        section = section[name]
+    section[key] = value
+    with pytest.raises(BrainrdlError, match=message):
+        recipe.check(content)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"student": {"model": "small_cnn", "layers": ["pooll"]}}, r"'pooll'.*nearest: 'pool'"),
+        ({"student": {"model": "smal_cnn", "layers": ["pool"]}}, r"'smal_cnn' is not known; nearest: 'small_cnn'"),
+        ({"student": {"model": "small_cnn", "layers": {"pool": "IT2"}}}, r"'IT2'.*'IT'"),
+        ({"loss": {"similarity": "spearman"}}, r"'spearman' has no gradient"),
+        ({"loss": {"dissimilarity": "euclid"}}, r"'euclid' is not known; nearest: 'euclidean'"),
+        ({"evaluation": {"folds": 3, "comparators": ["corrr"]}}, r"'corrr' is not known; nearest: 'corr'"),
+        ({"evaluation": {"folds": 4}}, r"holds out 3 conditions"),
+        ({"stimuli": {"dataset": "mnist", "root": "nowhere"}}, r"cannot read MNIST below stimuli.root 'nowhere'"),
+        ({"stimuli": {"arrays": "nothing.npz"}}, r"cannot read stimuli.arrays 'nothing.npz'"),
+    ],
+)
+def test_wrong_name_is_refused_before_anything_is_fitted(
+    content: dict, tmp_path: Path, change: dict, message: str
+) -> None:
+    with pytest.raises(BrainrdlError, match=message):
+        recipe.run(recipe.check(content | change), tmp_path / "run", progress=False)
+    assert not list(tmp_path.rglob("weights.safetensors"))
+
+
+def test_stimuli_that_are_not_the_rdms_conditions_are_refused_by_name(content: dict, tmp_path: Path) -> None:
+    (tmp_path / "images" / "face_03.png").rename(tmp_path / "images" / "face_30.png")
+    content["stimuli"].pop("labels")
+    with pytest.raises(BrainrdlError, match="face_03"):
+        recipe.run(recipe.check(content), tmp_path / "run", progress=False)
+
+
+def test_set_changes_keys_in_yaml(content: dict, tmp_path: Path) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(yaml.safe_dump(content))
+    loaded = recipe.load(path, ["fit.lr=1.0e-4", "evaluation.seeds=[1, 2]", "loss.half_life=5"])
+    assert (loaded.fit.lr, loaded.evaluation.seeds, loaded.loss.half_life) == (1e-4, [1, 2], 5)
+    with pytest.raises(BrainrdlError, match="--set expects section.key=value, got 'fit.lr'"):
+        recipe.load(path, ["fit.lr"])
+    with pytest.raises(BrainrdlError, match="'lr' holds 1, no section"):
+        recipe.load(path, ["fit.lr=1", "fit.lr.x=1"])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"), [("a: [", "is not YAML"), ("- a", "should hold sections"), (None, "cannot read recipe")]
+)
+def test_file_that_is_no_recipe_is_refused(tmp_path: Path, text: str | None, message: str) -> None:
+    path = tmp_path / "recipe.yaml"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(BrainrdlError, match=message):
+        recipe.load(path)
+
+
+def test_yaml_that_would_run_code_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(f"stimuli: !!python/object/apply:os.mkdir ['{tmp_path}/made']")
+    with pytest.raises(BrainrdlError, match="is not YAML"):
+        recipe.load(path)
+    assert not (tmp_path / "made").exists()
+
+
+def test_template_is_a_valid_recipe_that_names_every_section() -> None:
+    content = yaml.safe_load(recipe.template())
+    assert set(content) == set(recipe.Recipe.model_fields)
+    recipe.check(content)
+
+
+def test_stimuli_come_from_arrays_and_keep_only_the_first(tmp_path: Path, content: dict) -> None:
+    images = np.random.default_rng(0).random((6, 8, 8)).astype(np.float32)
+    np.savez(tmp_path / "s.npz", images=images, names=NAMES[:6], labels=list("aabbab"))
+    content["stimuli"] = {"arrays": str(tmp_path / "s.npz"), "first": 5}
+    made = recipe.check(content)
+    stimuli = recipe.make_stimuli(made, recipe.make_network(made))
+    assert stimuli.names == tuple(NAMES[:5])
+    assert stimuli.labels[NAMES[2]] == "b"
+
+
+def test_arrays_without_names_or_with_pickles_are_refused(tmp_path: Path, content: dict) -> None:
+    content["stimuli"] = {"arrays": str(tmp_path / "s.npz")}
+    made = recipe.check(content)
+    np.savez(tmp_path / "s.npz", images=np.zeros((6, 8, 8)))
+    with pytest.raises(BrainrdlError, match=r"lacks \['names'\]"):
+        recipe.make_stimuli(made, recipe.make_network(made))
+    np.savez(tmp_path / "s.npz", images=np.zeros((6, 8, 8)), names=np.array([{}], dtype=object))
+    with pytest.raises(BrainrdlError, match="no pickle"):
+        recipe.make_stimuli(made, recipe.make_network(made))
+
+
+def test_size_changes_the_networks_own_transform(content: dict) -> None:
+    content["stimuli"]["size"] = 6
+    made = recipe.check(content)
+    stimuli = recipe.make_stimuli(made, recipe.make_network(made))
+    assert isinstance(stimuli.transform, ImageTransform)
+    assert stimuli.images().shape == (12, 1, 6, 6)
+
+
+def test_teacher_may_be_a_network_or_a_control(content: dict) -> None:
+    content["teacher"] = {"network": "small_cnn", "layers": ["conv2", "pool"], "dissimilarity": "euclidean"}
+    made = recipe.check(content)
+    stimuli = recipe.make_stimuli(made, recipe.make_network(made))
+    assert isinstance(recipe.make_teacher(made, stimuli), NetworkTeacher)
+    content["teacher"]["control"] = "permuted"
+    assert isinstance(recipe.make_teacher(recipe.check(content), stimuli), PermutedTeacher)
+
+
+def test_loss_section_becomes_the_loss(content: dict) -> None:
+    content["loss"] = {"preset": "rdl2016", "n_pairs": 20, "half_life": 30}
+    loss = recipe.make_loss(recipe.check(content))
+    assert loss == RDMLoss.rdl2016(n_pairs=20, half_life=30, match={"pool": "IT"})
+    content["loss"] = {"similarity": "cosine", "half_life": 30}
+    expected = RDMLoss(similarity="cosine", schedule=Decay(30), match={"pool": "IT"})
+    assert recipe.make_loss(recipe.check(content)) == expected
