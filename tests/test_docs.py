@@ -122,7 +122,7 @@ def _write_other_formats(folder: Path, it: Any, names: list[str]) -> None:
 
 @pytest.fixture
 def here(inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A working folder of the page's own, with the inputs; torchvision's networks have no weights and small images here."""
+    """A working folder with the inputs; torchvision's networks come without weights and for small images."""
     whole = models._torchvision
 
     def small(name: str, weights: str | None) -> models.Network:
