@@ -31,7 +31,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 _console = Console()
-_SHOWN = ("student", "layer", "target", "comparator", "against", "score", "low", "high", "ceiling_lower", "share", "gain")
 _RUN_FOLDER = Path("runs")
 
 
@@ -227,11 +226,33 @@ def _read_rdms(path: Path, names: Path | None) -> Any:
 
 
 def _print_summary(evaluation: Evaluation, as_json: bool) -> None:
+    """One table a comparator and reference, so that scores in one table can be compared with one another."""
     if as_json:
         _print_json(evaluation.summary)
         return
-    table = evaluation.summary
-    _print_table(table[[column for column in _SHOWN if column in table]])
+    for (comparator, against), rows in evaluation.summary.groupby(["comparator", "against"], sort=False):
+        reference = "the mean RDM" if against == "mean" else "single subjects"
+        ceiling = rows["ceiling_lower"].iloc[0]
+        told = f", ceiling {ceiling:.3f}" if ceiling == ceiling else ""
+        _console.print(f"[bold]{comparator} with {reference}{told}[/bold]")
+        _print_table(_readable(rows))
+        _console.print()
+
+
+def _readable(rows: pd.DataFrame) -> pd.DataFrame:
+    several = [column for column in ("layer", "target") if rows.loc[rows[column] != "", column].nunique() > 1]
+    table = rows[["student", *several, "score"]].copy()
+    table["95 % interval"] = [_interval(low, high) for low, high in zip(rows["low"], rows["high"], strict=True)]
+    if "gain" in rows and rows["gain"].notna().any():
+        table["gain"] = rows["gain"]
+        table["95 % interval of gain"] = [
+            _interval(low, high) for low, high in zip(rows["gain_low"], rows["gain_high"], strict=True)
+        ]
+    return table
+
+
+def _interval(low: float, high: float) -> str:
+    return "" if low != low else f"{low:.2f} to {high:.2f}"
 
 
 def _print_json(table: pd.DataFrame) -> None:

@@ -23,7 +23,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -35,6 +35,7 @@ _ROUNDING = 4.0  # a spread over channels below this many rounding errors of the
 _ASYMMETRY = 1e-4  # of the largest entry: what inverting a covariance in float32 leaves
 
 
+@runtime_checkable
 class Dissimilarity(Protocol):
     """Patterns to pairs; the contract stands in the module's docstring."""
 
@@ -413,6 +414,11 @@ class Mahalanobis:
     ------
     BrainrdlError
         If the precision is not a finite, square, symmetric tensor.
+
+    Examples
+    --------
+    >>> Mahalanobis(torch.eye(20))(torch.randn(4, 20)).shape
+    torch.Size([6])
     """
 
     noise_precision: Float[Tensor, "n_channels n_channels"]
@@ -434,6 +440,11 @@ class Crossnobis:
     ------
     BrainrdlError
         If the precision is not a finite, square, symmetric tensor.
+
+    Examples
+    --------
+    >>> Crossnobis()(torch.randn(3, 4, 20)).shape  # 3 runs
+    torch.Size([6])
     """
 
     noise_precision: Float[Tensor, "n_channels n_channels"] | None = None
@@ -463,6 +474,11 @@ class Poisson:
     ------
     BrainrdlError
         If the prior's rate or weight is negative.
+
+    Examples
+    --------
+    >>> Poisson(prior_weight=0.2)(torch.rand(4, 20)).shape
+    torch.Size([6])
     """
 
     prior_lambda: float = 1.0

@@ -104,8 +104,8 @@ class Evaluation:
 def _read_table(path: Path) -> pd.DataFrame:
     try:
         columns = pd.read_csv(path, nrows=0).columns
-        words = dict.fromkeys(columns.intersection(_WORDS), str)
-        unknown = {column: [""] for column in columns.difference(_WORDS)}  # a subject may be called "NA"
+        words = dict.fromkeys(columns.intersection(list(_WORDS)), str)
+        unknown = {column: [""] for column in columns.difference(list(_WORDS))}  # a subject may be called "NA"
         return pd.read_csv(path, dtype=words, keep_default_na=False, na_values=unknown)
     except pd.errors.EmptyDataError:
         return pd.DataFrame()

@@ -8,12 +8,12 @@ network that needs them.
 from __future__ import annotations
 
 import importlib
-import pickle
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from types import ModuleType
 from typing import Any
 
@@ -217,7 +217,7 @@ def _quiet(name: str, chosen: object) -> dict[str, bool]:
 def _fetch(get: Callable[[], Any], name: str, source: str) -> Any:
     try:
         return get()
-    except pickle.UnpicklingError as error:
+    except UnpicklingError as error:
         refuse(_pickled(source, error))
     except Exception as error:  # each downloader and each proxy has its own; what matters to the user is the same
         refuse(
@@ -300,7 +300,7 @@ def _read(path: Path) -> object:
         refuse(f"weight file {str(path)!r} does not exist")
     try:
         return _read_safetensors(path) if path.suffix == _SAFE_SUFFIX else _read_torch(path)
-    except pickle.UnpicklingError as error:
+    except UnpicklingError as error:
         refuse(_pickled(str(path), error))
     except Exception as error:  # damaged files raise nearly anything: EOFError, KeyError, SafetensorError
         refuse(f"weight file {str(path)!r} cannot be read ({_first_line(error)}); is it damaged?")

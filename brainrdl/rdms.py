@@ -131,7 +131,7 @@ def names(rdms: RDMs, by: str = "stimulus") -> tuple[str, ...]:
     if by not in known:
         refuse(
             f"RDMs have no pattern descriptor {by!r} that names their conditions (there are: {', '.join(known)})"
-            f"{nearest(by, known)}; choose one with by=, or give the names when reading: brainrdl.read(path, names=...)"
+            f"{nearest(by, known)}; choose one with by=, or give the file's names when reading it: names=..."
         )
     found = tuple(str(value) for value in known[by])
     check_unique(found, f"pattern descriptor {by!r} of the RDMs")

@@ -19,9 +19,10 @@ import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from brainrdl import result as _result
-from brainrdl._checks import check_option, refuse
+from brainrdl._checks import check_conditions, check_option, refuse
 from brainrdl.cross_validation import cross_validate
-from brainrdl.evaluation import Evaluation, evaluate
+from brainrdl.evaluation import Evaluation
+from brainrdl.folds import Splitter
 from brainrdl.loss import Decay, RDMLoss
 from brainrdl.models import Network, build
 from brainrdl.readers import read
@@ -33,6 +34,11 @@ from brainrdl.teachers import NetworkTeacher, RDMTeacher, Teacher, control
 from brainrdl.training import fit
 
 RECIPE = "recipe.yaml"
+_EXAMPLE = {
+    "stimuli": {"folder": "images"},
+    "teacher": {"rdms": "it.h5"},
+    "student": {"model": "small_cnn", "layers": ["pool"]},
+}
 
 
 def _expanded(path: Path) -> Path:
@@ -46,7 +52,7 @@ class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", protected_namespaces=())
 
 
-class StimuliSection(_Section):
+class _StimuliSection(_Section):
     """Where the images are: a folder, an .npz file with images and names, or a torchvision data set on disk."""
 
     folder: DataPath | None = None
@@ -60,12 +66,12 @@ class StimuliSection(_Section):
     cached: bool = Field(True, description="Keep the transformed images in memory.")
 
     @model_validator(mode="after")
-    def _one_source(self) -> StimuliSection:
+    def _one_source(self) -> _StimuliSection:
         _exactly_one(self, "folder", "arrays", "dataset")
         return self
 
 
-class TeacherSection(_Section):
+class _TeacherSection(_Section):
     """Where the teacher's RDMs come from: a file, or a network."""
 
     rdms: DataPath | None = None
@@ -84,12 +90,12 @@ class TeacherSection(_Section):
     control: Literal["permuted", "random", "category", "pixels"] | None = None
 
     @model_validator(mode="after")
-    def _one_source(self) -> TeacherSection:
+    def _one_source(self) -> _TeacherSection:
         _exactly_one(self, "rdms", "network")
         return self
 
 
-class StudentSection(_Section):
+class _StudentSection(_Section):
     """Which network is fitted, where it is read out, and what of it trains."""
 
     model: str
@@ -102,7 +108,7 @@ class StudentSection(_Section):
     batchnorm: Literal["eval", "train"] = "eval"
 
 
-class LossSection(_Section):
+class _LossSection(_Section):
     """How far the student's RDM is from the teacher's."""
 
     preset: Literal["default", "rdl2016"] = "default"
@@ -115,7 +121,7 @@ class LossSection(_Section):
     half_life: float | None = Field(None, gt=0)
 
 
-class FitSection(_Section):
+class _FitSection(_Section):
     """Options of `brainrdl.fit`."""
 
     steps: int = Field(200, ge=0)
@@ -136,11 +142,11 @@ class FitSection(_Section):
     mixed_precision: Literal["no", "fp16", "bf16"] = "no"
 
 
-class EvaluationSection(_Section):
+class _EvaluationSection(_Section):
     """What is held out, and how it is scored: `folds` for cross-validation, or one `held_out` list or share."""
 
     folds: int | None = Field(None, ge=2)
-    held_out: float | list[str] | None = None
+    held_out: float | list[str] | None = None  # names, or the share to draw with the first seed
     seeds: list[int] = Field(default_factory=lambda: [0], min_length=1)
     stratify: bool = True
     inner_folds: int = Field(0, ge=0)
@@ -152,7 +158,7 @@ class EvaluationSection(_Section):
     n_bootstrap: int = Field(1000, ge=0)
 
     @model_validator(mode="after")
-    def _one_way(self) -> EvaluationSection:
+    def _one_way(self) -> _EvaluationSection:
         if self.folds is not None and self.held_out is not None:
             raise ValueError("give folds or held_out, not both")
         return self
@@ -163,23 +169,22 @@ class Recipe(_Section):
 
     Examples
     --------
-    >>> recipe = Recipe.model_validate(
+    >>> Recipe.model_validate(
     ...     {
     ...         "stimuli": {"folder": "images"},
     ...         "teacher": {"rdms": "it.h5"},
     ...         "student": {"model": "resnet18", "layers": ["layer4"]},
     ...     }
-    ... )
-    >>> recipe.fit.steps
+    ... ).fit.steps
     200
     """
 
-    stimuli: StimuliSection
-    teacher: TeacherSection
-    student: StudentSection
-    loss: LossSection = Field(default_factory=LossSection)
-    fit: FitSection = Field(default_factory=FitSection)
-    evaluation: EvaluationSection = Field(default_factory=EvaluationSection)
+    stimuli: _StimuliSection
+    teacher: _TeacherSection
+    student: _StudentSection
+    loss: _LossSection = Field(default_factory=_LossSection)
+    fit: _FitSection = Field(default_factory=_FitSection)
+    evaluation: _EvaluationSection = Field(default_factory=_EvaluationSection)
 
 
 def _exactly_one(section: BaseModel, *keys: str) -> None:
@@ -290,20 +295,25 @@ def template() -> str:
     return (Path(__file__).parent / "templates" / RECIPE).read_text(encoding="utf-8")
 
 
-def make_network(recipe: Recipe) -> Network:
-    """Student network of a recipe."""
+def _network(recipe: Recipe) -> Network:
     return build(recipe.student.model, recipe.student.weights)
 
 
-def make_stimuli(recipe: Recipe, network: Network) -> Stimuli:
+def make_stimuli(recipe: Recipe) -> Stimuli:
     """Stimuli of a recipe, transformed as the student network expects.
 
     Raises
     ------
     BrainrdlError
         If files are missing or unreadable, or the data set is unknown.
+
+    Examples
+    --------
+    >>> make_stimuli(check(_EXAMPLE))
+    Traceback (most recent call last):
+    brainrdl._checks.BrainrdlError: stimulus folder 'images' does not exist...
     """
-    section = recipe.stimuli
+    section, network = recipe.stimuli, _network(recipe)
     transform = network.transform
     if section.size is not None and section.size != network.size:
         transform = _resized(transform, section.size, network)
@@ -343,7 +353,7 @@ def _from_npz(path: Path) -> Stimuli:
 _DATASETS = {"mnist": "MNIST", "fashionmnist": "FashionMNIST", "kmnist": "KMNIST", "cifar10": "CIFAR10", "cifar100": "CIFAR100"}
 
 
-def _from_torchvision(section: StimuliSection) -> Stimuli:
+def _from_torchvision(section: _StimuliSection) -> Stimuli:
     from torchvision import datasets
 
     name = _DATASETS[check_option(str(section.dataset), _DATASETS, "stimuli.dataset")]
@@ -354,7 +364,19 @@ def _from_torchvision(section: StimuliSection) -> Stimuli:
 
 
 def make_teacher(recipe: Recipe, stimuli: Stimuli) -> Teacher:
-    """Teacher of a recipe, or its control."""
+    """Teacher of a recipe, or its control.
+
+    Raises
+    ------
+    BrainrdlError
+        If the file or network cannot be read, or a control lacks what it needs.
+
+    Examples
+    --------
+    >>> network = {"network": "small_cnn", "layers": ["pool"]}
+    >>> make_teacher(check(_EXAMPLE | {"teacher": network}), None).targets
+    ('pool',)
+    """
     section = recipe.teacher
     teacher: Teacher
     if section.rdms is not None:
@@ -372,15 +394,37 @@ def make_teacher(recipe: Recipe, stimuli: Stimuli) -> Teacher:
 
 
 def make_student(recipe: Recipe) -> Student:
-    """Student of a recipe, with fresh weights."""
+    """Student of a recipe, with fresh weights.
+
+    Raises
+    ------
+    BrainrdlError
+        If the network, its weights or a layer are unknown.
+
+    Examples
+    --------
+    >>> make_student(check(_EXAMPLE)).layers
+    ('pool',)
+    """
     section = recipe.student
     readout = Readout(section.pool, section.standardise, section.projection)
-    layers, network = section.layers, make_network(recipe).module
+    layers, network = section.layers, _network(recipe).module
     return Student(network, layers, readout=readout, trainable=section.trainable, batchnorm=section.batchnorm)
 
 
 def make_loss(recipe: Recipe) -> RDMLoss:
-    """Loss of a recipe."""
+    """Loss of a recipe.
+
+    Raises
+    ------
+    BrainrdlError
+        If a name is unknown or the similarity has no gradient.
+
+    Examples
+    --------
+    >>> make_loss(check(_EXAMPLE)).similarity
+    'corr'
+    """
     section = recipe.loss
     given = section.model_dump(exclude={"preset", "half_life", "n_pairs"}, exclude_none=True)
     match = recipe.student.layers if isinstance(recipe.student.layers, dict) else None
@@ -414,9 +458,15 @@ def run(
     ------
     BrainrdlError
         As `fit` and `cross_validate`; also when stimuli and RDM conditions differ.
+
+    Examples
+    --------
+    >>> run(check(_EXAMPLE), "runs/example")
+    Traceback (most recent call last):
+    brainrdl._checks.BrainrdlError: stimulus folder 'images' does not exist...
     """
     torch.manual_seed(recipe.evaluation.seeds[0])
-    stimuli = make_stimuli(recipe, make_network(recipe))
+    stimuli = make_stimuli(recipe)
     teacher = make_teacher(recipe, stimuli)
     if isinstance(teacher, RDMTeacher):
         stimuli = stimuli.align(teacher.conditions)
@@ -425,32 +475,25 @@ def run(
     section = recipe.evaluation
     folder = open_folder(out, resume=resume, overwrite=overwrite)
     save(recipe, folder / RECIPE)
-    if section.folds is not None:
-        chosen = section.model_dump(exclude={"held_out"})
-        make = partial(make_student, recipe)
-        return cross_validate(make, teacher, stimuli, out=folder, resume=True, **chosen, **options)
-    return _fit_once(recipe, teacher, stimuli, folder, options)
+    folds = section.folds or _one_fold(section, stimuli)
+    if folds is None:
+        return fit(make_student(recipe), teacher, stimuli, seed=section.seeds[0], out=folder, resume=True, **options)
+    chosen = section.model_dump(exclude={"folds", "held_out"})
+    make = partial(make_student, recipe)
+    return cross_validate(make, teacher, stimuli, folds=folds, out=folder, resume=True, **chosen, **options)
 
 
-def _fit_once(
-    recipe: Recipe, teacher: Teacher, stimuli: Stimuli, folder: Path, options: dict[str, Any]
-) -> Evaluation | FitResult:
-    section = recipe.evaluation
-    seed = section.seeds[0]
-    held_out = section.held_out or ()
-    if isinstance(held_out, float):
-        held_out = split(stimuli.names, held_out, seed)[1]
-    fitted = fit(make_student(recipe), teacher, stimuli, held_out=held_out, seed=seed, out=folder, resume=True, **options)
-    if not held_out:
-        return fitted
-    names, measure = tuple(held_out), options["loss"].dissimilarity
-    scored = evaluate(
-        fitted.student, teacher, stimuli, names, comparators=section.comparators, dissimilarity=measure,
-        n_bootstrap=section.n_bootstrap, seed=seed,
-    )  # fmt: skip
-    scored.histories = fitted.history.assign(student="student", seed=seed, fold=0, inner=-1)
-    scored.save(folder)
-    return scored
+def _one_fold(section: _EvaluationSection, stimuli: Stimuli) -> Splitter | None:
+    """A splitter that holds out the conditions asked for, once; None if none are."""
+    from sklearn.model_selection import PredefinedSplit
+
+    if not section.held_out:
+        return None
+    names = section.held_out
+    if isinstance(names, float):
+        names = split(stimuli.names, names, section.seeds[0])[1]
+    check_conditions(names, stimuli.names, "the stimuli")
+    return PredefinedSplit([0 if name in set(names) else -1 for name in stimuli.names])  # type: ignore[no-any-return]
 
 
 def evaluate_run(folder: Path | str, comparators: Sequence[str] = ()) -> Evaluation:
@@ -489,6 +532,15 @@ def dump(recipe: Recipe) -> str:
 
 
 def save(recipe: Recipe, path: Path) -> None:
-    """Write a recipe as YAML, atomically."""
+    """Write a recipe as YAML, atomically.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / RECIPE
+    >>> save(check(_EXAMPLE), path)
+    >>> load(path) == check(_EXAMPLE)
+    True
+    """
     with _result.atomic(path) as part:
         part.write_text(dump(recipe), encoding="utf-8")

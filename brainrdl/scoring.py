@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import pandas as pd
@@ -219,6 +219,7 @@ class _Mark:
         return tuple(self.row[column] for column in GROUP)
 
 
+@runtime_checkable
 class _Compare(Protocol):
     """Similarity of RDMs when condition i was drawn ``counts[..., i]`` times; NaN if too few pairs are left."""
 

@@ -233,7 +233,7 @@ class Stimuli:
         transform
             Called with each image (RGB ``PIL.Image``), returns a float tensor (c, h, w). None: float RGB in [0, 1].
         labels
-            Mapping name -> category, or path of a CSV table with the columns ``name`` and ``category``.
+            Mapping name -> category, or path of a CSV table with the columns ``stimulus`` and ``category``.
 
         Raises
         ------

@@ -1,8 +1,8 @@
 """The training loop, readable on one page: `fit` moves a student's RDMs towards a teacher's.
 
 Everything random is a function of (seed, step) or kept in the checkpoint, so a run that was interrupted goes on as if
-nothing had happened. Images that are held out for testing are never loaded; validation stimuli are looked at, and never
-trained on. The run asks Accelerate for the device, autocast and loss scaling; see `brainrdl.distributed` for the rest.
+nothing had happened. Images that are held out for testing are never shown to the network; validation stimuli are looked
+at, and never trained on. The run asks Accelerate for the device, autocast and loss scaling; see `brainrdl.distributed` for the rest.
 """
 
 from __future__ import annotations
@@ -160,6 +160,8 @@ def fit(
     _check_options(student, teacher, options)
     train, validation = training_names(stimuli, train, validation, held_out, seed)
     _check_known(teacher, (*train, *validation))
+    if isinstance(teacher, RDMTeacher):
+        teacher = teacher.select((*train, *validation))  # what it weighs subjects by must not be held out
     batches = Batches(train, batch_size, seed)
     loss = loss or RDMLoss()
     loss = replace(loss, match=student.match) if loss.match is None else loss
@@ -412,7 +414,7 @@ def _settings_of(
 ) -> dict[str, Any]:
     """Say what makes a run this run beside its options; it may only be resumed with the same."""
     return {
-        "student": _result.digest(student.state_dict()),
+        "initial_weights": _result.digest(student.state_dict()),
         "layers": list(student.layers),
         "trainable": student.trainable,
         "batchnorm": student.batchnorm,

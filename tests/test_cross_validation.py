@@ -55,9 +55,10 @@ def subject_pairs(n_subjects: int = 3) -> np.ndarray:
     return np.random.default_rng(1).random((n_subjects, N * (N - 1) // 2))
 
 
-def make_teacher(pairs: np.ndarray | None = None) -> RDMTeacher:
+def make_teacher(pairs: np.ndarray | None = None, **options: Any) -> RDMTeacher:
     pairs = subject_pairs() if pairs is None else pairs
-    return RDMTeacher(rdms.from_array(pairs, NAMES, descriptors={"subject": [f"s{s}" for s in range(len(pairs))]}))
+    subjects = {"subject": [f"s{s}" for s in range(len(pairs))]}
+    return RDMTeacher(rdms.from_array(pairs, NAMES, descriptors=subjects), **options)
 
 
 def is_held_out() -> np.ndarray:
@@ -134,12 +135,14 @@ def test_a_fit_neither_loads_held_out_images_nor_asks_the_teacher_about_them(
     assert result.scores["n_conditions"].unique().tolist() == [6]
 
 
-@pytest.mark.parametrize("inner_folds", [0, 2])
-def test_what_the_teacher_says_of_held_out_conditions_changes_no_prediction(inner_folds: int) -> None:
+@pytest.mark.parametrize(("combine", "inner_folds"), [("mean", 0), ("mean", 2), ("reliability", 0)])
+def test_what_the_teacher_says_of_held_out_conditions_changes_no_prediction(combine: str, inner_folds: int) -> None:
     """Not the students' RDMs, nor their histories and chosen steps, nor the look-up; the scores change."""
-    other = subject_pairs()
+    shared, other = subject_pairs() + subject_pairs()[:1], subject_pairs() + subject_pairs()[:1]
     other[:, is_held_out()] = np.random.default_rng(2).random((3, is_held_out().sum()))
-    one, two = (quick(teacher=make_teacher(pairs), inner_folds=inner_folds) for pairs in (subject_pairs(), other))
+    one, two = (
+        quick(teacher=make_teacher(pairs, combine=combine), inner_folds=inner_folds) for pairs in (shared, other)
+    )
     for student in ("fitted", "unfitted", "permuted", "category", "category lookup"):
         assert same(rdm(one, student=student), rdm(two, student=student))
     pd.testing.assert_frame_equal(one.histories.drop(columns="seconds"), two.histories.drop(columns="seconds"))

@@ -54,18 +54,18 @@ def test_recipe_runs_the_same_twice(content: dict, tmp_path: Path) -> None:
 
 
 def test_recipe_with_held_out_names_scores_those_alone(content: dict, tmp_path: Path) -> None:
-    content["evaluation"] = {"held_out": NAMES[:5], "n_bootstrap": 20}
+    content["evaluation"] = {"held_out": NAMES[:5], "n_bootstrap": 20, "seeds": [0, 1]}
     result = recipe.run(recipe.check(content), tmp_path / "run", progress=False)
-    assert result.settings["held_out"] == NAMES[:5]
+    assert set(result.summary["student"]) == {"fitted", "unfitted", "permuted", "category", "category lookup"}
     assert result.scores["n_conditions"].eq(5).all()
-    fitted = yaml.safe_load((tmp_path / "run" / "settings.json").read_text())
-    assert not set(fitted["train"]) & set(NAMES[:5])
+    for fitted in (tmp_path / "run" / "fits").glob("*/settings.json"):
+        assert set(yaml.safe_load(fitted.read_text())["train"]) == set(NAMES[5:])
 
 
 def test_recipe_with_a_held_out_share_draws_it_by_the_seed(content: dict, tmp_path: Path) -> None:
     content["evaluation"] = {"held_out": 0.4, "seeds": [3], "n_bootstrap": 0}
     result = recipe.run(recipe.check(content), tmp_path / "run", progress=False)
-    assert len(result.settings["held_out"]) == 5
+    assert result.scores["n_conditions"].eq(5).all()
 
 
 def test_recipe_that_holds_nothing_out_fits_to_all(content: dict, tmp_path: Path) -> None:
@@ -132,6 +132,7 @@ def test_wrong_recipe_is_refused_by_key_and_value(content: dict, place: str, val
         ({"loss": {"dissimilarity": "euclid"}}, r"'euclid' is not known; nearest: 'euclidean'"),
         ({"evaluation": {"folds": 3, "comparators": ["corrr"]}}, r"'corrr' is not known; nearest: 'corr'"),
         ({"evaluation": {"folds": 4}}, r"holds out 3 conditions"),
+        ({"evaluation": {"held_out": ["face_0"]}}, r"\['face_0'\] are not in the stimuli .*nearest: 'face_1"),
         ({"stimuli": {"dataset": "mnist", "root": "nowhere"}}, r"cannot read MNIST below stimuli.root 'nowhere'"),
         ({"stimuli": {"arrays": "nothing.npz"}}, r"cannot read stimuli.arrays 'nothing.npz'"),
     ],
@@ -192,7 +193,7 @@ def test_stimuli_come_from_arrays_and_keep_only_the_first(tmp_path: Path, conten
     np.savez(tmp_path / "s.npz", images=images, names=NAMES[:6], labels=list("aabbab"))
     content["stimuli"] = {"arrays": str(tmp_path / "s.npz"), "first": 5}
     made = recipe.check(content)
-    stimuli = recipe.make_stimuli(made, recipe.make_network(made))
+    stimuli = recipe.make_stimuli(made)
     assert stimuli.names == tuple(NAMES[:5])
     assert stimuli.labels[NAMES[2]] == "b"
 
@@ -202,16 +203,16 @@ def test_arrays_without_names_or_with_pickles_are_refused(tmp_path: Path, conten
     made = recipe.check(content)
     np.savez(tmp_path / "s.npz", images=np.zeros((6, 8, 8)))
     with pytest.raises(BrainrdlError, match=r"lacks \['names'\]"):
-        recipe.make_stimuli(made, recipe.make_network(made))
+        recipe.make_stimuli(made)
     np.savez(tmp_path / "s.npz", images=np.zeros((6, 8, 8)), names=np.array([{}], dtype=object))
     with pytest.raises(BrainrdlError, match="no pickle"):
-        recipe.make_stimuli(made, recipe.make_network(made))
+        recipe.make_stimuli(made)
 
 
 def test_size_changes_the_networks_own_transform(content: dict) -> None:
     content["stimuli"]["size"] = 6
     made = recipe.check(content)
-    stimuli = recipe.make_stimuli(made, recipe.make_network(made))
+    stimuli = recipe.make_stimuli(made)
     assert isinstance(stimuli.transform, ImageTransform)
     assert stimuli.images().shape == (12, 1, 6, 6)
 
@@ -219,7 +220,7 @@ def test_size_changes_the_networks_own_transform(content: dict) -> None:
 def test_teacher_may_be_a_network_or_a_control(content: dict) -> None:
     content["teacher"] = {"network": "small_cnn", "layers": ["conv2", "pool"], "dissimilarity": "euclidean"}
     made = recipe.check(content)
-    stimuli = recipe.make_stimuli(made, recipe.make_network(made))
+    stimuli = recipe.make_stimuli(made)
     assert isinstance(recipe.make_teacher(made, stimuli), NetworkTeacher)
     content["teacher"]["control"] = "permuted"
     assert isinstance(recipe.make_teacher(recipe.check(content), stimuli), PermutedTeacher)

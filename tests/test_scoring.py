@@ -199,9 +199,8 @@ def test_ceilings_are_averaged_over_folds_as_the_scores_are() -> None:
         assert row["n_folds"] == 2
 
 
-@pytest.mark.parametrize("noise", [300.0])
-def test_there_is_no_share_of_a_ceiling_near_zero(noise: float) -> None:
-    truth, teacher = simulated(n=20, noise=noise, seed=1)
+def test_there_is_no_share_of_a_ceiling_near_zero() -> None:
+    truth, teacher = simulated(n=20, noise=300.0, seed=1)
     _, summary = score([student(truth, teacher.names)], {"IT": teacher}, ["corr"], n_bootstrap=0)
     row = only(summary, against="subjects")
     assert row["ceiling_lower"] < 0.05
@@ -243,6 +242,9 @@ def test_a_resample_by_weights_is_the_explicit_one_of_rsatoolbox(comparator: str
     measure = scoring._comparison(comparator)
     single = fold._draws_of_subject(truth[None], 1, measure)[0].reshape(3, n_bootstrap)
     mean = fold._draws_of_mean(truth[None], measure)[0].reshape(3, n_bootstrap)
+    marks = [mark for _, mark in fold.judge([(0, student(truth, teacher.names))], comparator)]
+    singles = [mark for mark in marks if mark.row["against"] == "subjects"]
+    average = scoring._average(singles).reshape(3, n_bootstrap)
     model, data = rsa(truth, teacher.names), rsa(teacher.pairs, teacher.names)
     for k in range(n_bootstrap):
         drawn = repeats(fold.stimulus_counts[k], teacher.names)
@@ -252,6 +254,9 @@ def test_a_resample_by_weights_is_the_explicit_one_of_rsatoolbox(comparator: str
         assert single[0, k] == pytest.approx(expected, abs=1e-9)
         assert single[2, k] == pytest.approx(expected, abs=1e-9)
         both, some = of_all.subsample("subject", subjects), data.subsample("subject", subjects)
+        assert average[0, k] == pytest.approx(compare(again, both, comparator).mean(), abs=1e-9)
+        assert average[1, k] == pytest.approx(compare(model, some, comparator).mean(), abs=1e-9)
+        assert average[2, k] == pytest.approx(compare(again, of_all, comparator).mean(), abs=1e-9)
         assert mean[0, k] == pytest.approx(compare(again, both.mean(), comparator).item(), abs=1e-9)
         assert mean[1, k] == pytest.approx(compare(model, some.mean(), comparator).item(), abs=1e-9)
         assert mean[2, k] == pytest.approx(compare(again, of_all.mean(), comparator).item(), abs=1e-9)
@@ -357,6 +362,10 @@ def test_the_interval_of_one_fold_is_that_of_rsatoolboxs_dual_bootstrap() -> Non
     from rsatoolbox.model import ModelFixed
 
     truth, teacher = simulated(n=14, n_subjects=6, noise=1.0, seed=5)
+    levels = torch.tensor([0.0, 0.5, 1.0, 2.0, 4.0, 8.0], dtype=torch.float64)[
+        :, None
+    ]  # subjects differ in reliability
+    teacher = replace(teacher, pairs=truth + levels * (teacher.pairs - truth))
     _, summary = score([student(truth, teacher.names)], {"IT": teacher}, ["corr"], n_bootstrap=4000)
     ours = only(summary, against="subjects")
     np.random.seed(0)
@@ -547,9 +556,10 @@ def test_unknown_pairs_are_left_out_of_a_partial_correlation() -> None:
 
 
 def test_an_rdm_that_the_models_explain_has_a_partial_correlation_of_zero() -> None:
-    a, b, given = three(5)
-    assert float(partial(given[0] - 3 * given[1], b, given, "corr")) == 0
-    assert float(partial(a, torch.ones_like(a), given)) == 0
+    for seed in range(20):  # what is left is rounding, of either sign
+        a, b, given = three(seed)
+        assert float(partial((0.1 + seed) * given[0] - 3 * given[1] + 7, b, given, "corr")) == 0
+        assert float(partial(a, torch.ones_like(a), given)) == 0
 
 
 def test_a_model_given_twice_changes_nothing() -> None:

@@ -1,0 +1,138 @@
+"""What every figure shares: colours, axes, images, colour scales, words, and the check of a table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any, Literal
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+
+from brainrdl._checks import check_option, quote, refuse
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+BLUE, GREEN, VERMILION, PURPLE = "#0072B2", "#009E73", "#D55E00", "#CC79A7"  # Okabe and Ito
+INK, QUIET, FAINT, MISSING = "#222222", "#666666", "#E6E6E6", "#D0D0D0"
+_STYLE: dict[Any, Any] = {
+    "font.size": 9,
+    "axes.titlesize": 10,
+    "axes.labelsize": 9,
+    "xtick.labelsize": 8.5,
+    "ytick.labelsize": 8.5,
+    "legend.fontsize": 8.5,
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": QUIET,
+    "xtick.color": QUIET,
+    "ytick.color": QUIET,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.8,
+}
+
+
+def styled() -> AbstractContextManager[None]:
+    return mpl.rc_context(_STYLE)
+
+
+# Axes
+
+
+def axes(ax: Axes | None, size: tuple[float, float]) -> Axes:
+    """Make an axes, or give the caller's own axes the same look: its text was sized when it was made."""
+    if ax is None:
+        return new_figure(size).subplots()
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.spines[["left", "bottom"]].set_color(QUIET)
+    ax.tick_params(labelsize=_STYLE["xtick.labelsize"], color=QUIET, labelcolor=INK)
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.label.set(size=_STYLE["axes.labelsize"], color=INK)
+    return ax
+
+
+def new_figure(size: tuple[float, float]) -> Figure:
+    import matplotlib.pyplot as plt  # here: it picks a graphics back-end when it is imported
+
+    return plt.figure(figsize=size, layout="constrained")
+
+
+def rule(ax: Axes, axis: Literal["x", "y"]) -> None:
+    """Draw faint lines across `axis`, below all else."""
+    ax.grid(axis=axis, color=FAINT, linewidth=0.8)
+    ax.set_axisbelow(True)
+
+
+def name_rows(ax: Axes, labels: Sequence[str]) -> None:
+    """Name rows 0, 1, ... in place of a vertical scale."""
+    ax.set_yticks(range(len(labels)), [plain(label, 44) for label in labels])
+    ax.tick_params(axis="y", length=0)
+    ax.spines["left"].set_visible(False)
+
+
+# Images
+
+
+def draw_image(ax: Axes, square: Float[np.ndarray, "n n"], cmap: str, vmin: float | None, vmax: float | None) -> None:
+    ax.imshow(
+        np.ma.masked_invalid(square),
+        cmap=mpl.colormaps[cmap].with_extremes(bad=MISSING),
+        vmin=vmin,
+        vmax=vmax,
+        interpolation="nearest",
+    )
+    ax.set(xticks=[], yticks=[])
+    ax.spines[:].set_visible(False)
+
+
+def draw_colorbar(ax: Axes, label: str, of: mpl.cm.ScalarMappable | None = None, **options: Any) -> None:
+    """Draw a colour scale exactly as high as the axes it belongs to."""
+    bar = ax.figure.colorbar(of or ax.images[0], cax=ax.inset_axes((1.035, 0.0, 0.045, 1.0)), **options)
+    bar.set_label(label)
+    bar.outline.set_visible(False)
+    bar.ax.tick_params(length=2)
+
+
+# Words
+
+
+def explain(ax: Axes, height: float = 1.0) -> None:
+    """Explain above the axes, where nothing is hidden."""
+    ax.legend(
+        loc="lower left", bbox_to_anchor=(0, height), ncols=2, frameon=False, handletextpad=0.5, columnspacing=1.4
+    )
+
+
+def set_title(ax: Axes, title: str | None) -> None:
+    if title:
+        ax.set_title(plain(title, 60), loc="left")
+
+
+def plain(text: str, longest: int = 28) -> str:
+    """Text as it stands: no mathematics between dollar signs, and cut in the middle where it is long."""
+    half = (longest - 1) // 2
+    cut = text if len(text) <= longest else f"{text[:half]}\u2026{text[-half:]}"
+    return cut.replace("$", r"\$")
+
+
+# Tables
+
+
+def check_columns(table: pd.DataFrame, columns: Sequence[str], what: str) -> None:
+    missing = [column for column in columns if column not in table]
+    if missing:
+        refuse(f"the {what} lacks the columns {quote(missing)}; it has {quote(table.columns)}")
+    if table.empty:
+        refuse(f"the {what} is empty; there is nothing to draw")
+
+
+def one_of(table: pd.DataFrame, column: str, value: str | None) -> str:
+    known = [str(entry) for entry in dict.fromkeys(table[column])]
+    return known[0] if value is None else check_option(value, known, column)

@@ -1,0 +1,182 @@
+"""What was done: the facts of a run, and the text and references for the methods section of a paper."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pandas as pd
+
+from brainrdl._report_run import Run, categories_of, comparators_of, shown_keys
+from brainrdl._report_words import and_joined
+from brainrdl.evaluation import Evaluation
+from brainrdl.rdms import names
+from brainrdl.result import provenance
+
+REFERENCES = {
+    "mcclure": (
+        "McClure, P. & Kriegeskorte, N. (2016). Representational distance learning for deep neural networks. "
+        "Frontiers in Computational Neuroscience 10:131.",
+        "10.3389/fncom.2016.00131",
+    ),
+    "nili": (
+        "Nili, H., Wingfield, C., Walther, A., Su, L., Marslen-Wilson, W. & Kriegeskorte, N. (2014). A toolbox for "
+        "representational similarity analysis. PLoS Computational Biology 10(4):e1003553.",
+        "10.1371/journal.pcbi.1003553",
+    ),
+    "schuett": (
+        "Schütt, H. H., Kipnis, A. D., Diedrichsen, J. & Kriegeskorte, N. (2023). Statistical inference on "
+        "representational geometries. eLife 12:e82566.",
+        "10.7554/eLife.82566",
+    ),
+}
+
+
+# Facts
+
+
+def facts_of(run: Run) -> list[tuple[str, str]]:
+    """Terms and values; a value that the run does not tell is empty."""
+    teacher = ("Teacher", str(run.settings.get("teacher") or ""))
+    told = _fit_facts(run) if run.evaluation is None else _evaluation_facts(run, run.evaluation)
+    loss = run.fit_options.get("loss")
+    lost = {k: v for k, v in loss.items() if k != "kind" and v is not None} if isinstance(loss, Mapping) else {}
+    return [teacher, *told, ("Loss", listed(lost)), ("Fitting", _options(run))]
+
+
+def _fit_facts(run: Run) -> list[tuple[str, str]]:
+    return [
+        ("Layers", and_joined(map(str, run.settings.get("layers", [])))),
+        ("Training stimuli", _count(run.settings.get("train"))),
+        ("Validation stimuli", _count(run.settings.get("validation"))),
+    ]
+
+
+def _evaluation_facts(run: Run, evaluation: Evaluation) -> list[tuple[str, str]]:
+    settings, summary, scores = run.settings, evaluation.summary, evaluation.scores
+    students, layers, targets = (dict.fromkeys(words) for words in zip(*shown_keys(summary), strict=True))
+    one_out = ", one held out at a time" if settings.get("subjects") == "leave-one-out" else ""
+    folds, inner = int(scores["fold"].nunique()), settings.get("inner_folds")
+    seeds = sorted(scores["seed"].unique())
+    return [
+        ("Targets", and_joined(targets)),
+        ("Subjects", f"{int(summary['n_subjects'].max())}{one_out}"),
+        ("Students", and_joined(students)),
+        ("Layers", and_joined(layer for layer in layers if layer)),
+        ("Stimuli", _stimuli_words(evaluation)),
+        ("Folds", f"{folds} over stimuli" if folds > 1 else "none: one list of held-out stimuli"),
+        ("Seeds", f"{len(seeds)} ({and_joined(map(str, seeds))})"),
+        ("Steps chosen by", f"{inner} folds inside the training stimuli" if inner else ""),
+    ]
+
+
+def _count(value: Any) -> str:
+    return str(len(value)) if value else ""
+
+
+def _stimuli_words(evaluation: Evaluation) -> str:
+    conditions, groups = names(evaluation.teacher), categories_of(evaluation)
+    if not groups:
+        return str(len(conditions))
+    counts = Counter(groups[name] for name in conditions)
+    told = and_joined([f"{category} ({n})" for category, n in counts.items()], most=12)
+    return f"{len(conditions)} in {len(counts)} categories: {told}"
+
+
+def _options(run: Run) -> str:
+    return listed({key: value for key, value in run.fit_options.items() if key != "loss"})
+
+
+def listed(options: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key} {value}" for key, value in options.items())
+
+
+# Methods
+
+
+def methods_of(run: Run) -> Iterator[str]:
+    """Text for a supplement; what the settings do not say is not said."""
+    teacher = f" of {run.settings['teacher']}" if run.settings.get("teacher") else ""
+    measure = f" Student RDMs were made with {measure_label(run.dissimilarity)}." if run.dissimilarity else ""
+    settings = f" Settings: {told}." if (told := _options(run)) else ""
+    yield (
+        f"Networks were fitted to representational dissimilarity matrices (RDMs){teacher} by representational distance "
+        "learning (McClure & Kriegeskorte, 2016): the weights of the network were changed by stochastic gradient "
+        f"descent so that the RDM of a layer approached the target RDM.{measure}{settings}"
+    )
+    if run.evaluation is not None:
+        yield _design_text(run, run.evaluation)
+        yield _score_text(run.evaluation.summary)
+        yield _inference_text(run, run.evaluation)
+        yield _controls_text(run.evaluation.summary)
+    yield _software_text(run)
+
+
+def _design_text(run: Run, evaluation: Evaluation) -> str:
+    scores, settings, n = evaluation.scores, run.settings, len(names(evaluation.teacher))
+    folds, seeds, inner = scores["fold"].nunique(), scores["seed"].nunique(), settings.get("inner_folds")
+    if folds < 2:
+        return f"The network was scored on {n} stimuli that were given as held out; all pairs among them count."
+    spread = ", categories spread evenly over folds" if settings.get("stratify") and evaluation.labels else ""
+    told = [
+        f"The {n} stimuli were divided into {folds} folds{spread}.",
+        "Each fold was held out once while the network was fitted to the others.",
+        "Only pairs of stimuli held out together were scored.",
+    ]
+    if settings.get("subjects") == "leave-one-out":
+        told += ["One subject at a time was held out as well, and scores are against that subject alone."]
+    if inner:
+        told += [f"The number of steps was chosen by {inner}-fold cross-validation inside each training set."]
+    if seeds > 1:
+        told += [f"The whole procedure was repeated with {seeds} seeds (folds, initial weights and batches)."]
+    return " ".join(told)
+
+
+_SCORED = {
+    "subjects": "Student RDMs were compared with the RDM of each subject, and the scores averaged; the noise ceiling "
+    "of these scores (Nili et al., 2014) is the mean similarity of each subject’s RDM with the pooled RDM of the "
+    "others (lower bound) and of all subjects (upper bound).",
+    "mean": "Student RDMs were compared with the mean RDM of the subjects; the ceiling of these scores is the "
+    "reliability of that mean, the square root of the Spearman-Brown prediction from the mean similarity between two "
+    "subjects.",
+}
+
+
+def _score_text(summary: pd.DataFrame) -> str:
+    similarity = and_joined([similarity_label(name) for name in comparators_of(summary)])
+    told = [text for against, text in _SCORED.items() if against in set(summary["against"])]
+    apart = ["The two kinds of score and ceiling are not interchangeable."] if len(told) > 1 else []
+    return " ".join([f"RDMs were compared by {similarity}.", *told, *apart])
+
+
+def _inference_text(run: Run, evaluation: Evaluation) -> str:
+    n_bootstrap = run.settings.get("n_bootstrap")
+    if not n_bootstrap or evaluation.summary["low"].isna().all():
+        return ""
+    return (
+        f"Intervals are 95% intervals from {n_bootstrap} bootstrap resamples of stimuli and subjects, with the "
+        "variance correction for the dual bootstrap and a t distribution (Schütt et al., 2023). Folds and seeds share "
+        "stimuli and were averaged within each resample. Networks were not refitted."
+    )
+
+
+_COMPARED = {
+    "unfitted": "the same network before fitting",
+    "permuted": "the same network fitted in the same way to RDMs whose condition names were shuffled among the "
+    "training stimuli",
+    "category": "models that know only the category of each stimulus (same or different category; where there are "
+    "folds also the mean training dissimilarity of each pair of categories)",
+    "model": "the model RDMs listed in the table",
+}
+
+
+def _controls_text(summary: pd.DataFrame) -> str:
+    present = [text for role, text in _COMPARED.items() if role in set(summary["role"])]
+    return f"Scored on the same pairs, for comparison: {'; '.join(present)}." if present else ""
+
+
+def _software_text(run: Run) -> str:
+    known = dict((run.provenance or provenance()).get("versions", {}))
+    used = [f"{name} {known[name]}" for name in ("brainrdl", "torch", "rsatoolbox") if name in known]
+    return f"Software: {and_joined(used)}." if used else ""

@@ -1,0 +1,55 @@
+"""Refusals quote what came, say where, and name what is nearest."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+import torch
+
+from brainrdl import _checks
+from brainrdl._checks import BrainrdlError
+
+
+def test_error_is_a_value_error_so_that_callers_need_not_know_ours() -> None:
+    with pytest.raises(ValueError, match="what came"):
+        _checks.refuse("what came")
+
+
+def test_option_is_given_back_or_refused_with_the_nearest_and_all_known() -> None:
+    assert _checks.check_option("corr", ["corr", "cosine"], "similarity") == "corr"
+    message = "similarity 'cor' is not known; nearest: 'corr' (known: corr, tau-a)"
+    with pytest.raises(BrainrdlError, match=re.escape(message)):
+        _checks.check_option("cor", ["corr", "tau-a"], "similarity")
+
+
+def test_duplicates_are_named_once_each() -> None:
+    _checks.check_unique(["a", "b"], "the list")
+    with pytest.raises(BrainrdlError, match=r"names \['a'\] stand more than once in the list"):
+        _checks.check_unique(["a", "b", "a", "a"], "the list")
+
+
+def test_missing_conditions_are_counted_and_the_nearest_named() -> None:
+    _checks.check_conditions(["a"], ["b", "a"], "teacher 'V1'")
+    many = [f"face_{i:02d}" for i in range(10, 20)]
+    with pytest.raises(BrainrdlError, match=r"'face_14', and 5 more\] are not in teacher 'V1' \(1 .*nearest: 'face_01'"):
+        _checks.check_conditions(many, ["face_01"], "teacher 'V1'")
+
+
+def test_last_dimensions_must_agree_where_broadcasting_would_be_silent() -> None:
+    _checks.check_same_length(torch.zeros(2, 6), torch.zeros(6), "RDMs")
+    with pytest.raises(BrainrdlError, match=r"RDMs must have the same number of pairs, got shapes \(6,\) and \(1,\)"):
+        _checks.check_same_length(torch.zeros(6), torch.zeros(1), "RDMs")
+
+
+def test_too_few_dimensions_are_refused_with_the_shape_that_is_wanted() -> None:
+    _checks.check_ndim(torch.zeros(2, 3), 2, "patterns", "(n, c)")
+    with pytest.raises(BrainrdlError, match=r"patterns must have shape \(n, c\), got \(3,\)"):
+        _checks.check_ndim(torch.zeros(3), 2, "patterns", "(n, c)")
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_values_that_are_not_finite_are_counted(bad: float) -> None:
+    _checks.check_finite(torch.ones(3), "layer 'x'")
+    with pytest.raises(BrainrdlError, match="1 of 3 values are NaN or Inf in layer 'x'"):
+        _checks.check_finite(torch.tensor([1.0, bad, 2.0]), "layer 'x'")
