@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 
 def dot(x: Tensor, y: Tensor) -> Tensor:
@@ -51,6 +54,40 @@ def weighted_cosine(x: Tensor, y: Tensor, weights: Tensor | None) -> Tensor:
     else:
         xx, yy, xy = dot(weights, x * x), dot(weights, y * y), dot(weights, x * y)
     return ratio(xy, xx, yy, (xx > 0) & (yy > 0))
+
+
+class PlainCorrelation(torch.autograd.Function):
+    """Pearson correlation without weights, in few operations: in training its overhead counts, not its arithmetic."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, y: Tensor) -> Tensor:
+        """Correlate the last dimensions of `x` and `y`."""
+        (x_unit, x_norm), (y_unit, y_norm) = _unit(x), _unit(y)
+        r = dot(x_unit, y_unit)
+        ctx.save_for_backward(x_unit, y_unit, x_norm, y_norm, r)
+        ctx.shapes = x.shape, y.shape
+        return r
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        """Closed form: what the other vector has beyond this one, over this one's norm."""
+        x, y, x_norm, y_norm, r = ctx.saved_tensors
+        gradient, r = gradient[..., None], r[..., None]
+        dx = (gradient * (y - r * x) / x_norm).sum_to_size(ctx.shapes[0]) if ctx.needs_input_grad[0] else None
+        dy = (gradient * (x - r * y) / y_norm).sum_to_size(ctx.shapes[1]) if ctx.needs_input_grad[1] else None
+        return dx, dy
+
+
+def _unit(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Centred x of length 1, and its length before; 0 and infinite length if constant, so that its gradient is 0."""
+    mean = x.mean(-1, keepdim=True)
+    x = x - mean
+    largest = torch.linalg.vector_norm(x, ord=torch.inf, dim=-1, keepdim=True)
+    constant = largest <= 8 * torch.finfo(x.dtype).eps * mean.abs()
+    x = x / largest.masked_fill(constant, torch.inf)  # near 1, so that the squares of MEG's 1e-26 do not vanish
+    norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+    return x / norm.masked_fill(constant, torch.inf), (norm * largest).masked_fill(constant, torch.inf)
 
 
 def weighted_corr(x: Tensor, y: Tensor, weights: Tensor) -> Tensor:

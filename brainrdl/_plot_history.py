@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from brainrdl._checks import check_option, quote, refuse
-from brainrdl._plot_style import BLUE, QUIET, VERMILION, axes, check_columns, explain, rule, styled
+from brainrdl._plot_style import BLUE, QUIET, VERMILION, axes_for, check_columns, explain, rule, styled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -78,7 +78,7 @@ def history(
     if not curves:
         refuse(f"the history holds no similarity: columns {quote(history.columns)}, expected any of {quote(CURVES)}")
     with styled():
-        ax = axes(ax, (6.0, 3.6))
+        ax = axes_for(ax, (6.0, 3.6))
         for curve in curves:
             _draw_curve(ax, runs, curve, *CURVES[curve])
         _mark_best(ax, runs, curves[-1], best_step)

@@ -14,10 +14,11 @@ from brainrdl._plot_rdms import Layout, label_conditions, layout_of, limits_of
 from brainrdl._plot_style import (
     BLUE,
     VERMILION,
-    axes,
+    axes_for,
     draw_colorbar,
     draw_image,
     explain,
+    extent_of,
     new_figure,
     set_title,
     styled,
@@ -117,7 +118,7 @@ def _three_panels(
     limits: tuple[float, float],
 ) -> None:
     difference = squares[0] - squares[1]
-    extent = float(np.nanmax(np.abs(difference), initial=0.0)) or 1.0
+    extent = extent_of(difference)
     axes = figure.subplots(1, 3)
     for ax, square, title in zip(axes[:2], squares, titles, strict=True):
         draw_image(ax, square, "viridis", *limits)
@@ -222,7 +223,7 @@ def pairs(
     y, x, shared = _shared_pairs(student, teacher)
     within = None if groups is None else _within(layout)[shared]
     with styled():
-        ax = axes(ax, (4.6, 4.0))
+        ax = axes_for(ax, (4.6, 4.0))
         draw = _draw_density if shared.sum() > DENSE else _draw_scatter
         draw(ax, x[shared], y[shared], within)
         ax.set_xlabel(f"teacher: {measure_label(teacher.dissimilarity_measure)}")
@@ -234,8 +235,7 @@ def pairs(
 def _within(layout: Layout) -> Bool[np.ndarray, " n_pairs"]:
     """Whether both conditions of a pair are of one category, in the order of the RDM (not of the drawing)."""
     of = np.empty(len(layout.names), dtype=int)
-    for i, (_, start, stop) in enumerate(layout.runs):
-        of[layout.order[start:stop]] = i
+    of[layout.order] = np.repeat(range(len(layout.runs)), [stop - start for _, start, stop in layout.runs])
     rows, columns = np.triu_indices(len(of), 1)
     return of[rows] == of[columns]
 
@@ -255,18 +255,12 @@ def _draw_density(ax: Axes, x: np.ndarray, y: np.ndarray, within: np.ndarray | N
         cells = ax.hexbin(x, y, gridsize=36, bins="log", mincnt=1, cmap="viridis_r", linewidths=0.1)
         draw_colorbar(ax, "pairs per cell", cells, format="%g")
         return
+    colours = mpl.colors.LinearSegmentedColormap.from_list("within", [BLUE, "#8C7A7A", VERMILION])
     counts = np.asarray(ax.hexbin(x, y, gridsize=36, mincnt=1, visible=False).get_array())
-    cells = ax.hexbin(
-        x, y, C=within.astype(float), gridsize=36, mincnt=1, cmap=_within_cmap(), vmin=0, vmax=1, linewidths=0
-    )
-    strength = np.log1p(counts) / np.log1p(counts.max())
-    cells.set_alpha(0.2 + 0.8 * strength)
-    shares = mpl.cm.ScalarMappable(mpl.colors.Normalize(0, 100), _within_cmap())
+    cells = ax.hexbin(x, y, C=within.astype(float), gridsize=36, mincnt=1, cmap=colours, vmin=0, vmax=1, linewidths=0)
+    cells.set_alpha(0.2 + 0.8 * np.log1p(counts) / np.log1p(counts.max()))
+    shares = mpl.cm.ScalarMappable(mpl.colors.Normalize(0, 100), colours)
     draw_colorbar(ax, "pairs within a category (%)\ndarker: more pairs", shares)
-
-
-def _within_cmap() -> mpl.colors.Colormap:
-    return mpl.colors.LinearSegmentedColormap.from_list("within", [BLUE, "#8C7A7A", VERMILION])
 
 
 # Of two RDMs

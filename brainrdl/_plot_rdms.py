@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from brainrdl._checks import check_conditions, refuse
-from brainrdl._plot_style import INK, axes, draw_colorbar, draw_image, new_figure, plain, set_title, styled
+from brainrdl._plot_style import INK, axes_for, draw_colorbar, draw_image, new_figure, plain, set_title, styled
 from brainrdl._terms import measure_label
 from brainrdl.rdms import names
 
@@ -84,7 +84,7 @@ def rdm(
     square = layout.arrange(rdms.get_matrices()[index])
     low, high = limits_of([square])
     with styled():
-        ax = axes(ax, (4.4, 3.8))
+        ax = axes_for(ax, (4.4, 3.8))
         draw_image(ax, square, "viridis", low if vmin is None else vmin, high if vmax is None else vmax)
         label_conditions(ax, layout)
         set_title(ax, title)

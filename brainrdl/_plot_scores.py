@@ -16,11 +16,12 @@ from brainrdl._plot_style import (
     PURPLE,
     QUIET,
     VERMILION,
-    axes,
+    axes_for,
     check_columns,
     draw_colorbar,
     draw_image,
     explain,
+    extent_of,
     name_rows,
     one_of,
     plain,
@@ -104,7 +105,7 @@ def scores(
         refuse(f"the table has no score with comparator {comparator!r} against {against!r}")
     rows = _score_rows(table)
     with styled():
-        ax = axes(ax, (6.4, 1.1 + 0.27 * len(rows)))
+        ax = axes_for(ax, (6.4, 1.1 + 0.27 * len(rows)))
         _draw_ceilings(ax, rows, _CEILINGS.get(against, "ceiling"))
         _draw_points(ax, rows)
         _dress_scores(ax, rows, f"{similarity_label(comparator)} with {AGAINST_LABELS.get(against, against)}")
@@ -234,8 +235,8 @@ def comparison(table: pd.DataFrame, comparator: str | None = None, ax: Axes | No
     label = "RDM similarity" if comparator is None else similarity_label(comparator)
     with styled():
         if 1 in grid.shape:
-            return _bars(axes(ax, (5.4, 1.0 + 0.3 * grid.size)), grid, label)
-        return _heatmap(axes(ax, (2.6 + 0.7 * grid.shape[1], 1.2 + 0.5 * grid.shape[0])), grid, label)
+            return _bars(axes_for(ax, (5.4, 1.0 + 0.3 * grid.size)), grid, label)
+        return _heatmap(axes_for(ax, (2.6 + 0.7 * grid.shape[1], 1.2 + 0.5 * grid.shape[0])), grid, label)
 
 
 def _grid(table: pd.DataFrame, comparator: str | None) -> pd.DataFrame:
@@ -266,7 +267,7 @@ def _bars(ax: Axes, grid: pd.DataFrame, label: str) -> Axes:
 def _heatmap(ax: Axes, grid: pd.DataFrame, label: str) -> Axes:
     values = grid.to_numpy(dtype=float)
     signed = bool(np.nanmin(values, initial=0.0) < 0)
-    extent = float(np.nanmax(np.abs(values), initial=0.0)) or 1.0
+    extent = extent_of(values)
     draw_image(ax, values, "PuOr" if signed else "viridis", -extent if signed else 0.0, extent)
     ax.set_xticks(
         range(values.shape[1]),

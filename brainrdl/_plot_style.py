@@ -46,7 +46,7 @@ def styled() -> AbstractContextManager[None]:
 # Axes
 
 
-def axes(ax: Axes | None, size: tuple[float, float]) -> Axes:
+def axes_for(ax: Axes | None, size: tuple[float, float]) -> Axes:
     """Make an axes, or give the caller's own axes the same look: its text was sized when it was made."""
     if ax is None:
         return new_figure(size).subplots()
@@ -78,6 +78,11 @@ def name_rows(ax: Axes, labels: Sequence[str]) -> None:
 
 
 # Images
+
+
+def extent_of(values: Float[np.ndarray, "*shape"]) -> float:
+    """Give the largest absolute value, for a scale centred at 0; 1 where there is none."""
+    return float(np.nanmax(np.abs(values), initial=0.0)) or 1.0
 
 
 def draw_image(ax: Axes, square: Float[np.ndarray, "n n"], cmap: str, vmin: float | None, vmax: float | None) -> None:

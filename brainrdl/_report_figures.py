@@ -12,8 +12,10 @@ import torch
 
 from brainrdl import plot
 from brainrdl._checks import quote, refuse
-from brainrdl._report_run import AGAINST, SHOWN, Run, categories_of, comparators_of, rows_of, shown_keys, students_of
+from brainrdl._plot_history import CURVES
+from brainrdl._report_run import SHOWN, Run, categories_of, comparators_of, rows_of, shown_keys, students_of
 from brainrdl._report_words import number, percent, who_of
+from brainrdl._terms import AGAINST_LABELS, similarity_label
 from brainrdl.evaluation import Evaluation
 from brainrdl.rdms import from_tensor, names, to_tensor
 
@@ -46,7 +48,7 @@ def drawings_of(run: Run) -> Iterator[Drawing]:
 def _scores_drawing(summary: pd.DataFrame) -> Drawing:
     comparator = comparators_of(summary)[0]
     table = summary[summary["comparator"] == comparator]
-    kinds = [against for against in AGAINST if (table["against"] == against).any()]
+    kinds = [against for against in AGAINST_LABELS if (table["against"] == against).any()]
     n_rows = max(int((table["against"] == against).sum()) for against in kinds) + table["target"].nunique()
     figure = _new_figure(9.4 if len(kinds) > 1 else 6.4, 1.4 + 0.27 * n_rows)
     axes = figure.subplots(1, len(kinds), squeeze=False)[0]
@@ -77,11 +79,9 @@ def _scores_caption(kinds: Sequence[str]) -> str:
 
 def _rdm_drawings(run: Run, evaluation: Evaluation, key: tuple[str, str, str]) -> Iterator[Drawing]:
     wanted = dict(zip(("student", "layer", "target"), key, strict=True))
-    both = (
-        _average(evaluation.students, wanted, run.dissimilarity),
-        _average(evaluation.teacher, {"target": key[2]}),
-    )
     who, target, groups = who_of(*key[:2]), key[2], categories_of(evaluation)
+    student = _average(evaluation.students, wanted, run.dissimilarity)
+    both = (student, _average(evaluation.teacher, {"target": target}))
     known = float(np.isfinite(both[0].get_vectors() + both[1].get_vectors()).mean())
     if not known:
         return

@@ -10,27 +10,28 @@ import pandas as pd
 
 from brainrdl._report_run import Run, categories_of, comparators_of, shown_keys
 from brainrdl._report_words import and_joined
+from brainrdl._terms import measure_label, similarity_label
 from brainrdl.evaluation import Evaluation
 from brainrdl.rdms import names
 from brainrdl.result import provenance
 
-REFERENCES = {
-    "mcclure": (
+REFERENCES = (
+    (
         "McClure, P. & Kriegeskorte, N. (2016). Representational distance learning for deep neural networks. "
         "Frontiers in Computational Neuroscience 10:131.",
         "10.3389/fncom.2016.00131",
     ),
-    "nili": (
+    (
         "Nili, H., Wingfield, C., Walther, A., Su, L., Marslen-Wilson, W. & Kriegeskorte, N. (2014). A toolbox for "
         "representational similarity analysis. PLoS Computational Biology 10(4):e1003553.",
         "10.1371/journal.pcbi.1003553",
     ),
-    "schuett": (
+    (
         "Schütt, H. H., Kipnis, A. D., Diedrichsen, J. & Kriegeskorte, N. (2023). Statistical inference on "
         "representational geometries. eLife 12:e82566.",
         "10.7554/eLife.82566",
     ),
-}
+)
 
 
 # Facts
@@ -42,7 +43,7 @@ def facts_of(run: Run) -> list[tuple[str, str]]:
     told = _fit_facts(run) if run.evaluation is None else _evaluation_facts(run, run.evaluation)
     loss = run.fit_options.get("loss")
     lost = {k: v for k, v in loss.items() if k != "kind" and v is not None} if isinstance(loss, Mapping) else {}
-    return [teacher, *told, ("Loss", listed(lost)), ("Fitting", _options(run))]
+    return [teacher, *told, ("Loss", _listed(lost)), ("Fitting", _options(run))]
 
 
 def _fit_facts(run: Run) -> list[tuple[str, str]]:
@@ -85,10 +86,10 @@ def _stimuli_words(evaluation: Evaluation) -> str:
 
 
 def _options(run: Run) -> str:
-    return listed({key: value for key, value in run.fit_options.items() if key != "loss"})
+    return _listed({key: value for key, value in run.fit_options.items() if key != "loss"})
 
 
-def listed(options: Mapping[str, Any]) -> str:
+def _listed(options: Mapping[str, Any]) -> str:
     return ", ".join(f"{key} {value}" for key, value in options.items())
 
 

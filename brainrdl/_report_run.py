@@ -15,7 +15,6 @@ from brainrdl.scoring import PARTIAL
 
 SHOWN = 4  # students in sentences and figures; the tables hold all
 FITTED = ("student", "ensemble")
-AGAINST = ("subjects", "mean")
 _FIT = (
     "loss",
     "rdm_weight",

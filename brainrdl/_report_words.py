@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from brainrdl._report_run import AGAINST, SHOWN, Run, comparators_of, rows_of, shown_keys
+from brainrdl._report_run import SHOWN, Run, comparators_of, rows_of, shown_keys
 from brainrdl._terms import AGAINST_LABELS, similarity_label
 from brainrdl.evaluation import Evaluation
 from brainrdl.scoring import PARTIAL
@@ -71,11 +71,12 @@ def _paragraphs(summary: pd.DataFrame, key: tuple[str, str, str], *, alone: bool
     student, layer, target = key
     comparator = comparators_of(summary)[0]
     mine = summary[(summary["target"] == target) & (summary["comparator"] == comparator)]
-    rows = [row for against in AGAINST for row in rows_of(mine, student=student, layer=layer, against=against)]
+    rows = [row for against in AGAINST_LABELS for row in rows_of(mine, student=student, layer=layer, against=against)]
     first, *others = rows
+    similarity = similarity_label(comparator).replace("'", "’")
     who = who_of("the fitted network" if alone else f"“{student}”", layer)
     yield (
-        f"On stimuli held out from fitting, {who} reached a {_similarity(comparator)} of {_score_of(first)} with "
+        f"On stimuli held out from fitting, {who} reached a {similarity} of {_score_of(first)} with "
         f"{_against(first)} of {target}. {_ceiling_sentence(first)}"
     )
     for row in others:
@@ -96,10 +97,6 @@ def _score_of(row: Mapping[str, Any]) -> str:
 
 def _against(row: Mapping[str, Any]) -> str:
     return AGAINST_LABELS[row["against"]].replace("'", "’")
-
-
-def _similarity(comparator: str) -> str:
-    return similarity_label(comparator).replace("'", "’")
 
 
 def _ceiling_sentence(row: Mapping[str, Any]) -> str:
@@ -158,9 +155,8 @@ def _category_sentence(mine: pd.DataFrame, row: Mapping[str, Any]) -> Iterator[s
 
 def _partial_sentence(summary: pd.DataFrame, row: Mapping[str, Any]) -> Iterator[str]:
     partial = PARTIAL + row["comparator"]
-    for one in rows_of(summary, comparator=partial, student=row["student"], layer=row["layer"], target=row["target"])[
-        :1
-    ]:
+    same = {column: row[column] for column in ("student", "layer", "target")}
+    for one in rows_of(summary, comparator=partial, **same)[:1]:
         yield (
             f"With the category model and any other models held constant, its {similarity_label(partial)} with "
             f"the mean RDM was {_score_of(one)}."

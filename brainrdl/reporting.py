@@ -119,14 +119,14 @@ def _open(source: Evaluation | FitResult | Path | str) -> Run:
 
 
 def _read(folder: Path) -> Run:
-    stored = read_json(folder / SETTINGS) if (folder / SETTINGS).exists() else {}
-    facts = read_json(folder / PROVENANCE) if (folder / PROVENANCE).exists() else None
+    paths = (folder / SETTINGS, folder / PROVENANCE)
+    stored, facts = (read_json(path) if path.exists() else None for path in paths)
     if (folder / "evaluation.json").exists():
         evaluation = Evaluation.load(folder)
-        settings = stored | describe(evaluation.settings)
+        settings = (stored or {}) | describe(evaluation.settings)
         return Run(evaluation, evaluation.histories, settings=settings, provenance=facts, folder=folder)
     if (folder / HISTORY).exists():
-        return Run(None, pd.read_csv(folder / HISTORY), None, stored, facts, folder)
+        return Run(None, pd.read_csv(folder / HISTORY), None, stored or {}, facts, folder)
     refuse(f"{str(folder)!r} holds no finished run: neither evaluation.json nor {HISTORY} is there")
 
 
@@ -149,7 +149,7 @@ def _page(run: Run) -> dict[str, Any]:
         "facts": [fact for fact in facts_of(run) if fact[1]],
         "figures": {name: [_embed(one) for one in drawings if one.section == name] for name in _SECTIONS},
         "methods": [part for part in methods_of(run) if part],
-        "references": list(REFERENCES.values()) if run.evaluation is not None else [REFERENCES["mcclure"]],
+        "references": REFERENCES if run.evaluation is not None else REFERENCES[:1],
         "provenance": provenance_rows(run),
         "settings": json.dumps(describe(run.settings), indent=2, ensure_ascii=False),
         "date": datetime.now(UTC).date().isoformat(),
@@ -168,8 +168,8 @@ def _page(run: Run) -> dict[str, Any]:
 def _page_title(run: Run) -> str:
     if run.evaluation is None:
         return "How did the fit go?"
-    teacher = str(run.settings.get("teacher") or "") or "the teacher"
-    students = students_of(run.evaluation)
+    teacher = run.settings.get("teacher") or "the teacher"
+    students = students_of(run.evaluation.summary)
     return f"How close did {and_joined(students) if len(students) > 1 else 'the network'} get to {teacher}?"
 
 

@@ -21,7 +21,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from brainrdl._checks import check_ndim, check_option, check_same_length, refuse
-from brainrdl._pair_sums import centred, dot, scaled, weighted_corr, weighted_cosine
+from brainrdl._pair_sums import PlainCorrelation, centred, dot, scaled, weighted_corr, weighted_cosine
 from brainrdl._ranks import centred_ranks, concordance, in_blocks, soft_centred_ranks
 from brainrdl._whitening import non_negative, whitened_cosine
 
@@ -125,7 +125,7 @@ def corr(a: Pairs, b: Pairs, weights: Pairs | None = None) -> Scores:
     tensor(0.5000)
     """
     if weights is None:
-        return weighted_cosine(centred(a, None), centred(b, None), None)
+        return cast(Tensor, PlainCorrelation.apply(a, b))  # type: ignore[no-untyped-call]
     return weighted_corr(a, b, weights)
 
 

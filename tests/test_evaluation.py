@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,8 @@ from torch import nn
 from brainrdl import RDMTeacher, Stimuli, Student, rdms
 from brainrdl._checks import BrainrdlError
 from brainrdl.dissimilarity import correlation
-from brainrdl.evaluation import Evaluation, compare, evaluate, model_rdms, rdm_labels, teacher_rdms
+from brainrdl.evaluation import Evaluation, assemble, compare, evaluate, model_rdms, rdm_labels, teacher_rdms
+from brainrdl.scoring import HeldOut, TeacherRDMs
 from brainrdl.stimuli import Batch
 
 NAMES = [f"n{i:02d}" for i in range(10)]
@@ -142,6 +144,18 @@ def test_a_model_of_several_rdms_is_refused() -> None:
 def test_unknown_names_are_refused() -> None:
     with pytest.raises(BrainrdlError, match=r"conditions \['n10'\] are not in"):
         evaluate(make_student(), make_teacher(), make_stimuli(), [*NAMES[:5], "n10"])
+
+
+def test_held_out_rdms_are_gathered_by_name_and_unknown_between_folds() -> None:
+    pairs = torch.rand(45, dtype=torch.float64)
+    truth = TeacherRDMs("IT", tuple(NAMES), ("s0",), pairs[None])
+    folds = [(NAMES[7], NAMES[0], NAMES[4], NAMES[9]), (NAMES[2], NAMES[1], NAMES[8], NAMES[3])]
+    rows = [HeldOut("a", "student", "", "1", "IT", 0, f, names, truth.of(names)[0]) for f, names in enumerate(folds)]
+    result = assemble(rows, {"IT": truth}, ["corr"], 0, 0)
+    together = {frozenset(pair) for names in folds for pair in combinations(names, 2)}
+    known = torch.tensor([frozenset(pair) in together for pair in combinations(NAMES, 2)])
+    expected = torch.where(known, pairs, torch.nan)
+    assert np.array_equal(result.students.dissimilarities[0], expected, equal_nan=True)
 
 
 # Saving and loading

@@ -11,7 +11,7 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from brainrdl import BrainrdlError, plot
+from brainrdl import BrainrdlError, _plot_style, plot
 from brainrdl.rdms import from_array, select
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def test_brackets_span_their_categories(ax: Axes) -> None:
 def test_missing_pairs_are_grey(ax: Axes) -> None:
     plot.rdm(one([np.nan, *range(1, 10)]), ax)
     assert np.isnan(drawn(ax)[0, 1])
-    assert to_hex(ax.images[0].cmap.get_bad()).upper() == plot.MISSING
+    assert to_hex(ax.images[0].cmap.get_bad()).upper() == _plot_style.MISSING
 
 
 def test_the_scale_spans_the_pairs_and_not_the_diagonal(ax: Axes) -> None:

@@ -17,7 +17,17 @@ import pandas as pd
 import pytest
 import torch
 
-from brainrdl import BrainrdlError, Evaluation, FitResult, Student, report, reporting
+from brainrdl import (
+    BrainrdlError,
+    Evaluation,
+    FitResult,
+    Student,
+    _report_figures,
+    _report_methods,
+    _report_words,
+    report,
+    reporting,
+)
 from brainrdl.evaluation import assemble, different_category
 from brainrdl.result import provenance, save_fit, write_csv, write_json
 from brainrdl.scoring import HeldOut, TeacherRDMs
@@ -307,7 +317,7 @@ def test_the_headline_tells_what_fitting_the_shuffled_and_the_category_did(page:
 
 def sentence(**changes: Any) -> str:
     row = {"against": "subjects", "score": 0.3, "ceiling_lower": 0.4, "ceiling_upper": 0.6, "share": 0.75} | changes
-    return reporting._ceiling_sentence(row)
+    return _report_words._ceiling_sentence(row)
 
 
 @pytest.mark.parametrize(
@@ -335,14 +345,14 @@ def test_a_score_is_held_against_its_ceiling_in_words(changes: dict[str, Any], w
 )
 def test_a_gain_is_called_one_only_if_its_interval_says_so(low: float, high: float, words: str) -> None:
     row = {"against": "mean", "gain": (low + high) / 2 if np.isfinite(low) else 0.1, "gain_low": low, "gain_high": high}
-    assert " ".join(reporting._gain_sentence(row)).endswith(words)
+    assert " ".join(_report_words._gain_sentence(row)).endswith(words)
 
 
 def test_a_category_model_that_does_better_is_not_hidden() -> None:
     models = pd.DataFrame(
         [{"role": "category", "against": "mean", "student": s, "score": v} for s, v in (("a", 0.1), ("b", 0.5))]
     )
-    told = " ".join(reporting._category_sentence(models, {"against": "mean", "score": 0.4}))
+    told = " ".join(_report_words._category_sentence(models, {"against": "mean", "score": 0.4}))
     assert "scored 0.10 (“a”) and 0.50 (“b”); the network scored no more than the better of these" in told
 
 
@@ -357,7 +367,7 @@ def test_simulated_data_are_announced_in_a_banner_and_only_they(page: Page, tmp_
 
 
 def limits(**options: Any) -> str:
-    return " ".join(reporting._limits_of(reporting._open(make_evaluation(**options))))
+    return " ".join(_report_words.limits_of(reporting._open(make_evaluation(**options))))
 
 
 @pytest.mark.parametrize(
@@ -394,7 +404,7 @@ def test_the_page_does_not_warn_of_what_was_taken_care_of(options: dict[str, Any
 
 def test_a_list_of_held_out_stimuli_is_taken_on_trust(evaluation: Evaluation) -> None:
     trusted = replace(evaluation, settings={"comparators": ["spearman"]})
-    assert "the word of whoever made this evaluation" in " ".join(reporting._limits_of(reporting._open(trusted)))
+    assert "the word of whoever made this evaluation" in " ".join(_report_words.limits_of(reporting._open(trusted)))
 
 
 # Kinds of runs
@@ -440,7 +450,7 @@ def test_several_students_have_their_own_controls(tmp_path: Path) -> None:
 
 def test_seeds_fill_each_others_pairs_in_the_rdm_that_is_drawn() -> None:
     run = make_evaluation(seeds=(0, 1))
-    merged = reporting._average(run.students, {"student": "fitted"})
+    merged = _report_figures._average(run.students, {"student": "fitted"})
     single = np.isfinite(run.students.get_vectors()[0])
     assert merged.n_rdm == 1
     assert np.isfinite(merged.get_vectors()[0]).sum() > single.sum()
@@ -479,11 +489,11 @@ def test_methods_cite_what_they_rest_on(page: Page) -> None:
     ],
 )
 def test_methods_say_what_the_settings_say(options: dict[str, Any], words: str) -> None:
-    assert words in " ".join(reporting._methods(reporting._open(make_evaluation(**options))))
+    assert words in " ".join(_report_methods.methods_of(reporting._open(make_evaluation(**options))))
 
 
 def test_methods_are_silent_about_what_the_settings_do_not_say(evaluation: Evaluation) -> None:
-    told = " ".join(reporting._methods(reporting._open(replace(evaluation, settings={}))))
+    told = " ".join(_report_methods.methods_of(reporting._open(replace(evaluation, settings={}))))
     assert "Settings:" not in told
     assert "bootstrap" not in told
     assert "Student RDMs were made" not in told
@@ -491,7 +501,7 @@ def test_methods_are_silent_about_what_the_settings_do_not_say(evaluation: Evalu
 
 def test_one_list_of_held_out_stimuli_is_no_fold(evaluation: Evaluation) -> None:
     single = replace(evaluation, scores=evaluation.scores.assign(fold=0))
-    told = " ".join(reporting._methods(reporting._open(single)))
+    told = " ".join(_report_methods.methods_of(reporting._open(single)))
     assert "scored on 12 stimuli that were given as held out" in told
 
 
@@ -573,10 +583,10 @@ def test_the_two_kinds_of_score_are_drawn_on_two_axes(evaluation: Evaluation) ->
     ("value", "text"), [(0.126, "0.13"), (-0.5, "−0.50"), (-0.001, "0.00"), (float("nan"), "–"), (None, "–")]
 )
 def test_numbers_are_written_with_a_true_minus_and_no_minus_zero(value: float | None, text: str) -> None:
-    assert reporting._number(value) == text
+    assert _report_words.number(value) == text
 
 
 @pytest.mark.parametrize(("words", "text"), [([], ""), (["a"], "a"), (["a", "b"], "a and b"), ("abc", "a, b and c")])
 def test_words_are_joined_as_in_a_sentence(words: list[str], text: str) -> None:
-    assert reporting._and(words) == text
-    assert reporting._and("abcd", most=2) == "a, b and 2 more"
+    assert _report_words.and_joined(words) == text
+    assert _report_words.and_joined("abcd", most=2) == "a, b and 2 more"
