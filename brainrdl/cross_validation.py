@@ -159,6 +159,7 @@ def cross_validate(
     ['fitted', 'permuted', 'unfitted']
     """
     candidates = _candidates(students)
+    fit_options = {"loss": RDMLoss(), **fit_options}  # spelled out, for the settings and the report
     check_option(subjects, SUBJECTS, "subjects")
     _check_options(candidates, controls, seeds, comparators, fit_options)
     _check_rows(candidates, ensembles or {}, models or {})
@@ -295,9 +296,9 @@ class _Work:
         return features.of(student, names) if features.serves(student, None) else (student, self.stimuli)
 
     def _held_out(self, split: _Split, label: str, role: str, candidate: Candidate, student: Student) -> list[HeldOut]:
-        loss = {**self.options, **candidate.options}.get("loss") or RDMLoss()
+        loss = {**self.options, **candidate.options}["loss"]
         light, images = self._light(student, split.test)
-        found = student_rdms(light, self.teacher, images, split.test, loss.dissimilarity)
+        found = student_rdms(light, self.teacher, images, split.test, loss.dissimilarity, loss.match)
         shown, base = _display(label, role), _display(label, "unfitted")
         return [
             HeldOut(shown, role, base, layer, target, split.seed, split.fold, split.test, pairs, split.left_out)

@@ -189,8 +189,11 @@ def student_rdms(
     stimuli: Stimuli,
     names: tuple[str, ...],
     dissimilarity: str | _dissimilarity.Dissimilarity,
+    match: Mapping[str, str] | None = None,
 ) -> dict[tuple[str, str], torch.Tensor]:
     """Compute the pairs of each (layer, target) of a student for `names`, float64 on the CPU.
+
+    Layers and targets are matched as in `fit`: by `match` (the loss's), else by the student's own.
 
     Examples
     --------
@@ -202,7 +205,7 @@ def student_rdms(
     ...     student, teacher, images, ("a", "b", "c"), "correlation").items()}
     {('0', 'rdm'): [1.5, 1.5, 1.5]}
     """
-    matched = match_layers(student.layers, teacher.targets, student.match)
+    matched = match_layers(student.layers, teacher.targets, match or student.match)
     pairs = _rdms.to_tensor(student.rdms(stimuli, names, dissimilarity), dtype=torch.float64)
     return {(layer, matched[layer]): row for layer, row in zip(student.layers, pairs, strict=True)}
 
@@ -224,7 +227,9 @@ def teacher_rdms(
     if isinstance(teacher, RDMTeacher):
         held = {target: teacher.select(names).subject_rdms(target) for target in targets}
         return {
-            target: TeacherRDMs(target, names, _subjects(rdms, teacher), _pairs(rdms, names, teacher))
+            target: TeacherRDMs(
+                target, names, _subjects(rdms, teacher), _pairs(rdms, names, teacher), rdms.dissimilarity_measure
+            )
             for target, rdms in held.items()
         }
     answer = teacher.rdms(stimuli.batch(names))
@@ -235,11 +240,11 @@ def teacher_rdms(
 
 
 def _subjects(rdms: RDMs, teacher: RDMTeacher) -> tuple[str, ...]:
-    return tuple(rdms.rdm_descriptors[teacher._subject_by])
+    return tuple(rdms.rdm_descriptors[teacher.subject_by])
 
 
 def _pairs(rdms: RDMs, names: tuple[str, ...], teacher: RDMTeacher) -> torch.Tensor:
-    return _rdms.to_tensor(rdms, names, by=teacher._by, dtype=torch.float64)
+    return _rdms.to_tensor(rdms, names, by=teacher.by, dtype=torch.float64)
 
 
 def model_rdms(
@@ -312,7 +317,9 @@ def assemble(
     scores, summary = score(held_out, truth, comparators, n_bootstrap=n_bootstrap, seed=seed)
     names = next(iter(truth.values())).names
     means = torch.stack([teacher.pairs.double().nanmean(0) for teacher in truth.values()])
-    teacher = _rdms.from_tensor(means, names, descriptors={"target": list(truth)})
+    measures = {one.measure for one in truth.values()}
+    measure = measures.pop() if len(measures) == 1 else None
+    teacher = _rdms.from_tensor(means, names, measure=measure, descriptors={"target": list(truth)})
     return Evaluation(scores, summary, teacher, _gathered(held_out, names), **parts)
 
 

@@ -89,7 +89,7 @@ class RDMTeacher:
         given, default_name = _loaded(rdms, names, by)
         self.name = name or default_name
         self.combine, self.seed = check_option(combine, COMBINE, "combine"), seed
-        self._by, self._target_by, self._subject_by = by, target_by, subject_by
+        self.by, self._target_by, self.subject_by = by, target_by, subject_by
         self._measure: str | None = given.dissimilarity_measure
         conditions = _rdms.names(given, by)
         _rdms.check(given, f"teacher {self.name!r}")
@@ -229,7 +229,7 @@ class RDMTeacher:
             If `target` is unknown.
         """
         rows = self._rows[self._target(target)]
-        descriptors = {self._subject_by: list(rows), self._target_by: [target] * len(rows)}
+        descriptors = {self.subject_by: list(rows), self._target_by: [target] * len(rows)}
         return self._as_rdms(torch.stack(list(rows.values())), descriptors)
 
     def combined(self, target: str) -> RDMs:
@@ -249,7 +249,7 @@ class RDMTeacher:
         return check_option(target, self.targets, f"target of teacher {self.name!r}")
 
     def _as_rdms(self, pairs: Tensor, descriptors: dict[str, list[str]]) -> RDMs:
-        return _rdms.from_tensor(pairs, self.conditions, by=self._by, measure=self._measure, descriptors=descriptors)
+        return _rdms.from_tensor(pairs, self.conditions, by=self.by, measure=self._measure, descriptors=descriptors)
 
 
 def _loaded(rdms: RDMs | Path | str, names: Names | None, by: str) -> tuple[RDMs, str]:

@@ -95,6 +95,8 @@ class TeacherRDMs:
     names, subjects : tuple of str
     pairs : Tensor (n_subjects, n_pairs)
         Dissimilarities; NaN where a subject does not know a pair.
+    measure : str, optional
+        Name of the dissimilarity.
 
     Examples
     --------
@@ -106,6 +108,7 @@ class TeacherRDMs:
     names: tuple[str, ...]
     subjects: tuple[str, ...]
     pairs: Float[Tensor, "n_subjects n_pairs"]
+    measure: str | None = None
 
     def of(self, names: Sequence[str]) -> Float[Tensor, "n_subjects n_chosen"]:
         """Pairs of `names`, in their order, float64."""
