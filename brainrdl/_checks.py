@@ -1,7 +1,7 @@
 """The wording of every refusal, once.
 
-Each helper says what was expected, what came (quoted), where, and what to do, with the nearest known name where a name is
-wrong. Everything a user can get wrong ends in a `BrainrdlError`; anything else that escapes is a bug of ours.
+Each helper says what was expected, what came (quoted), where, and what to do, with the nearest known name where a name
+is wrong. Everything a user can get wrong ends in a `BrainrdlError`; anything else that escapes is a bug of ours.
 """
 
 from __future__ import annotations
@@ -116,7 +116,9 @@ def check_conditions(asked: Iterable[str], known: Collection[str], where: str) -
     members = frozenset(known)
     missing = [name for name in asked if name not in members]
     if missing:
-        refuse(f"conditions {quote(missing)} are not in {where} ({len(members)} conditions){nearest(missing[0], known)}")
+        refuse(
+            f"conditions {quote(missing)} are not in {where} ({len(members)} conditions){nearest(missing[0], known)}"
+        )
 
 
 def check_same_length(a: Tensor, b: Tensor, what: str) -> None:

@@ -71,7 +71,7 @@ class PlainCorrelation(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None]:
-        """Closed form: what the other vector has beyond this one, over this one's norm."""
+        """Give what the other vector has beyond this one, over this one's norm."""
         x, y, x_norm, y_norm, r = ctx.saved_tensors
         gradient, r = gradient[..., None], r[..., None]
         dx = (gradient * (y - r * x) / x_norm).sum_to_size(ctx.shapes[0]) if ctx.needs_input_grad[0] else None

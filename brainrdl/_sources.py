@@ -27,7 +27,6 @@ _END_MARKER = {"PNG": b"IEND", "JPEG": b"\xff\xd9"}
 _TAIL = 4096
 
 
-
 # Pixels
 
 

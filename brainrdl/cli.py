@@ -1,7 +1,7 @@
 """The command line: each command calls one function of the Python API, prints what came out, and says where it is.
 
-Failures are one line on stderr and a non-zero status; ``--debug`` shows the traceback. Heavy imports wait until a command needs
-them, so that ``--help`` and completion answer at once.
+Failures are one line on stderr and a non-zero status; ``--debug`` shows the traceback. Heavy imports wait until a
+command needs them, so that ``--help`` and completion answer at once.
 """
 
 from __future__ import annotations
@@ -51,7 +51,8 @@ def _networks() -> tuple[str, ...]:
 
 
 Comparators = Annotated[
-    list[str], typer.Option("--comparator", "-c", help="RDM comparator; may be repeated.", autocompletion=_complete(_comparators))
+    list[str],
+    typer.Option("--comparator", "-c", help="RDM comparator; may be repeated.", autocompletion=_complete(_comparators)),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 Out = Annotated[Path | None, typer.Option("--out", "-o", help="Where to write.")]
@@ -60,7 +61,9 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a run fold
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars.")]
 Names = Annotated[
     Path | None,
-    typer.Option("--names", help="Condition names for files that hold none: a text file, or a folder of stimuli in order."),
+    typer.Option(
+        "--names", help="Condition names for files that hold none: a text file, or a folder of stimuli in order."
+    ),
 ]
 
 
@@ -75,7 +78,9 @@ def _version(asked: bool) -> None:
 @app.callback()
 def _options(
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of a failure.")] = False,
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
 ) -> None:
     """Options of every command; `main` looks for --debug itself, since failures end there."""
 
@@ -94,7 +99,9 @@ def demo(out: Out = None, overwrite: Overwrite = False, quiet: Quiet = False) ->
     _say_where("report", write_report(folder))
 
 
-@app.command(epilog="Examples: brainrdl fit recipe.yaml --out runs/it   |   brainrdl fit recipe.yaml --set fit.steps=20 --resume")
+@app.command(
+    epilog="Examples: brainrdl fit recipe.yaml --out runs/it   |   brainrdl fit recipe.yaml --set fit.steps=20 --resume"
+)
 def fit(
     recipe: Annotated[Path, typer.Argument(help="YAML recipe; `brainrdl recipe --template` prints one.")],
     changes: Annotated[list[str], typer.Option("--set", help="Change a key: section.key=value; may be repeated.")] = [],  # noqa: B006
@@ -118,7 +125,9 @@ def fit(
     elif as_json:
         _print_json(result.history)
     else:
-        _console.print(f"fitted to all stimuli, best step {result.best_step}; nothing was held out, so there is no score")
+        _console.print(
+            f"fitted to all stimuli, best step {result.best_step}; nothing was held out, so there is no score"
+        )
     if not as_json:
         _say_where("report", page)
 

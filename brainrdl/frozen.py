@@ -1,7 +1,8 @@
 """Fitting a read-out of a network that does not change: each stimulus passes through the network once.
 
-A student whose network is frozen is a function of its network's pooled outputs. `FrozenFeatures` computes those once per stimulus,
-and gives the student over them: a light `Student` that shares the read-outs (and so their training) with the real one.
+A student whose network is frozen is a function of its network's pooled outputs. `FrozenFeatures` computes those once
+per stimulus, and gives the student over them: a light `Student` that shares the read-outs (and so their training) with
+the real one.
 """
 
 from __future__ import annotations
@@ -43,10 +44,10 @@ class FrozenFeatures:
 
     def __init__(self, stimuli: Stimuli) -> None:
         self._stimuli = stimuli
-        self._known: dict[tuple[str, ...], dict[str, Tensor]] = {}
+        self._known: dict[tuple[str, ...], dict[str, tuple[Tensor, ...]]] = {}
 
     def serves(self, student: Student, teacher: Teacher | None) -> bool:
-        """Say whether nothing but read-outs changes: frozen network, deterministic images, a teacher that looks at none."""
+        """Say whether only read-outs change: frozen network, deterministic images, a teacher that looks at none."""
         pools = {head.readout.pool for head in student.readout_heads()}
         looks = teacher is not None and getattr(teacher, "uses_images", True)
         return student.frozen and self._stimuli.deterministic and len(pools) == 1 and not looks

@@ -117,7 +117,9 @@ class RDMLoss:
         check_option(self.form, FORMS, "loss form")
         check_option(self.scale, SCALES, "scale")
         if self.dissimilarity == "crossnobis":
-            refuse("dissimilarity 'crossnobis' needs patterns of several runs, which a student has not; take 'euclidean'")
+            refuse(
+                "dissimilarity 'crossnobis' needs patterns of several runs, which a student has not; take 'euclidean'"
+            )
         _dissimilarity.resolve(self.dissimilarity)
         if not _similarity.resolve(self.similarity).differentiable:
             refuse(f"similarity {self.similarity!r} has no gradient; train with one of {quote(differentiable_names())}")

@@ -1,6 +1,7 @@
-"""A whole experiment as one YAML file: checked before any work starts, then turned into plain arguments of the Python API.
+"""A whole experiment as one YAML file: checked before any work starts, then turned into arguments of the Python API.
 
-Paths in a recipe are relative to the folder where the command is run. Environment variables (``$NAME``) and ``~`` are expanded.
+Paths in a recipe are relative to the folder where the command is run. Environment variables (``$NAME``) and ``~`` are
+expanded.
 """
 
 from __future__ import annotations
@@ -80,7 +81,9 @@ class _TeacherSection(_Section):
     target_by: str = "roi"
     subject_by: str = "subject"
     combine: Literal["mean", "reliability", "sample", "all"] = "mean"
-    options: dict[str, Any] = Field(default_factory=dict, description="Options of the file's reader, e.g. variable: IT_RDMs.")
+    options: dict[str, Any] = Field(
+        default_factory=dict, description="Options of the file's reader, e.g. variable: IT_RDMs."
+    )
     network: str | None = None
     weights: str | None = None
     layers: list[str] = Field(default_factory=list)
@@ -152,9 +155,7 @@ class _EvaluationSection(_Section):
     inner_folds: int = Field(0, ge=0)
     subjects: Literal["all", "leave-one-out"] = "all"
     comparators: list[str] = Field(default_factory=lambda: ["spearman", "corr"], min_length=1)
-    controls: list[Literal["unfitted", "permuted", "category"]] = Field(
-        default_factory=lambda: ["unfitted", "permuted", "category"]
-    )
+    controls: list[Literal["unfitted", "permuted", "category"]] = Field(default=["unfitted", "permuted", "category"])
     n_bootstrap: int = Field(1000, ge=0)
 
     @model_validator(mode="after")
@@ -182,9 +183,9 @@ class Recipe(_Section):
     stimuli: _StimuliSection
     teacher: _TeacherSection
     student: _StudentSection
-    loss: _LossSection = Field(default_factory=_LossSection)
-    fit: _FitSection = Field(default_factory=_FitSection)
-    evaluation: _EvaluationSection = Field(default_factory=_EvaluationSection)
+    loss: _LossSection = _LossSection()
+    fit: _FitSection = _FitSection()
+    evaluation: _EvaluationSection = _EvaluationSection()
 
 
 def _exactly_one(section: BaseModel, *keys: str) -> None:
@@ -228,7 +229,9 @@ def load(path: Path | str, changes: Sequence[str] = ()) -> Recipe:
     except yaml.YAMLError as error:
         refuse(f"recipe {str(path)!r} is not YAML: {' '.join(str(error).split())}")
     if not isinstance(content, dict):
-        refuse(f"recipe {str(path)!r} should hold sections (stimuli, teacher, student, ...), got {type(content).__name__}")
+        refuse(
+            f"recipe {str(path)!r} should hold sections (stimuli, teacher, student, ...), got {type(content).__name__}"
+        )
     for change in changes:
         _apply(content, change)
     return check(content, f"recipe {str(path)!r}")
@@ -256,9 +259,9 @@ def check(content: Mapping[str, Any], where: str = "recipe") -> Recipe:
 
     Examples
     --------
-    >>> check({"stimuli": {"folde": "images"}})
+    >>> check({"stimuli": {"foldr": "images"}})
     Traceback (most recent call last):
-    brainrdl._checks.BrainrdlError: recipe: unknown key stimuli.folde; nearest: 'folder'; teacher: Field required; ...
+    brainrdl._checks.BrainrdlError: recipe: unknown key stimuli.foldr; nearest: 'folder'; teacher: Field required; ...
     """
     try:
         return Recipe.model_validate(content)
@@ -285,7 +288,7 @@ def _keys_at(place: Sequence[str | int]) -> list[str]:
 
 
 def template() -> str:
-    """A commented recipe to start from, as YAML text.
+    """Give a commented recipe to start from, as YAML text.
 
     Examples
     --------
@@ -334,7 +337,9 @@ def _resized(transform: Any, size: int, network: Network) -> Any:
     if transform is None:
         return default_transform(size, channels=network.channels)
     if not isinstance(transform, ImageTransform):
-        refuse(f"stimuli.size={size} cannot be put into {transform!r}, which the student's weights come with; leave it out")
+        refuse(
+            f"stimuli.size={size} cannot be put into {transform!r}, which the student's weights come with; leave it out"
+        )
     return replace(transform, size=size)
 
 
@@ -343,14 +348,20 @@ def _from_npz(path: Path) -> Stimuli:
         with np.load(path, allow_pickle=False) as file:
             content = {key: file[key] for key in ("images", "names", "labels") if key in file}
     except (OSError, ValueError) as error:
-        refuse(f"cannot read stimuli.arrays {str(path)!r}: {error}; it should be an .npz file with images and names, no pickle")
+        refuse(f"cannot read stimuli.arrays {str(path)!r}: {error}; it should be .npz with images and names, no pickle")
     if missing := {"images", "names"} - set(content):
-        refuse(f"stimuli.arrays {str(path)!r} lacks {sorted(missing)}; it should hold images, names, and labels if there are any")
+        refuse(f"stimuli.arrays {str(path)!r} lacks {sorted(missing)}; it should hold images, names, and labels if any")
     labels = [str(label) for label in content["labels"]] if "labels" in content else None
     return Stimuli.from_arrays(content["images"], [str(name) for name in content["names"]], labels=labels)
 
 
-_DATASETS = {"mnist": "MNIST", "fashionmnist": "FashionMNIST", "kmnist": "KMNIST", "cifar10": "CIFAR10", "cifar100": "CIFAR100"}
+_DATASETS = {
+    "mnist": "MNIST",
+    "fashionmnist": "FashionMNIST",
+    "kmnist": "KMNIST",
+    "cifar10": "CIFAR10",
+    "cifar100": "CIFAR100",
+}
 
 
 def _from_torchvision(section: _StimuliSection) -> Stimuli:
@@ -484,16 +495,15 @@ def run(
 
 
 def _one_fold(section: _EvaluationSection, stimuli: Stimuli) -> Splitter | None:
-    """A splitter that holds out the conditions asked for, once; None if none are."""
+    """Make a splitter that holds out the conditions asked for, once; None if none are."""
     from sklearn.model_selection import PredefinedSplit
 
     if not section.held_out:
         return None
-    names = section.held_out
-    if isinstance(names, float):
-        names = split(stimuli.names, names, section.seeds[0])[1]
+    share = section.held_out
+    names = set(split(stimuli.names, share, section.seeds[0])[1] if isinstance(share, float) else share)
     check_conditions(names, stimuli.names, "the stimuli")
-    return PredefinedSplit([0 if name in set(names) else -1 for name in stimuli.names])  # type: ignore[no-any-return]
+    return PredefinedSplit([0 if name in names else -1 for name in stimuli.names])
 
 
 def evaluate_run(folder: Path | str, comparators: Sequence[str] = ()) -> Evaluation:
@@ -521,7 +531,7 @@ def evaluate_run(folder: Path | str, comparators: Sequence[str] = ()) -> Evaluat
 
 
 def dump(recipe: Recipe) -> str:
-    """A recipe as YAML text, every default spelled out.
+    """Write out a recipe as YAML text, every default spelled out.
 
     Examples
     --------

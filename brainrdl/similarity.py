@@ -125,7 +125,7 @@ def corr(a: Pairs, b: Pairs, weights: Pairs | None = None) -> Scores:
     tensor(0.5000)
     """
     if weights is None:
-        return cast(Tensor, PlainCorrelation.apply(a, b))  # type: ignore[no-untyped-call]
+        return cast(Tensor, PlainCorrelation.apply(a, b))
     return weighted_corr(a, b, weights)
 
 

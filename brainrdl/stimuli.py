@@ -485,7 +485,7 @@ class Stimuli:
 
     @property
     def deterministic(self) -> bool:
-        """Whether an image is the same each time it is loaded, as far as is known: no transform of one's own, or cached."""
+        """Whether an image is known to be the same each time it is loaded: no transform of one's own, or cached."""
         return self._memory is not None or self.transform is None or isinstance(self.transform, ImageTransform)
 
     def cached(self) -> Stimuli:

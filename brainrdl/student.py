@@ -152,7 +152,7 @@ class Student(nn.Module):
         return StudentOutput(patterns, answer if isinstance(answer, Tensor) and answer.ndim == 2 else None)
 
     def train(self, mode: bool = True) -> Self:
-        """Set training mode, but for what stays as it is: a frozen network, and stored statistics of batch normalisation."""
+        """Set training mode, but for a frozen network and the stored statistics of batch normalisation."""
         super().train(mode)
         if self.frozen:
             self.model.eval()
@@ -229,7 +229,9 @@ class Student(nn.Module):
         >>> [tuple(parameter.shape) for parameter in student.trainable_parameters()]
         [(2, 3), (2,)]
         """
-        unbuilt = [head.layer for head in self.readout_heads() if head.readout.projection is not None and head.weight is None]
+        unbuilt = [
+            head.layer for head in self.readout_heads() if head.readout.projection is not None and head.weight is None
+        ]
         if unbuilt:
             refuse(f"the projection of layer {unbuilt[0]!r} is not built yet; call student.calibrate(images) first")
         return [parameter for parameter in self.parameters() if parameter.requires_grad]

@@ -2,7 +2,8 @@
 
 Everything random is a function of (seed, step) or kept in the checkpoint, so a run that was interrupted goes on as if
 nothing had happened. Images that are held out for testing are never shown to the network; validation stimuli are looked
-at, and never trained on. The run asks Accelerate for the device, autocast and loss scaling; see `brainrdl.distributed` for the rest.
+at, and never trained on. The run asks Accelerate for the device, autocast and loss scaling; see `brainrdl.distributed`
+for the rest.
 """
 
 from __future__ import annotations

@@ -32,7 +32,9 @@ def test_duplicates_are_named_once_each() -> None:
 def test_missing_conditions_are_counted_and_the_nearest_named() -> None:
     _checks.check_conditions(["a"], ["b", "a"], "teacher 'V1'")
     many = [f"face_{i:02d}" for i in range(10, 20)]
-    with pytest.raises(BrainrdlError, match=r"'face_14', and 5 more\] are not in teacher 'V1' \(1 .*nearest: 'face_01'"):
+    with pytest.raises(
+        BrainrdlError, match=r"'face_14', and 5 more\] are not in teacher 'V1' \(1 .*nearest: 'face_01'"
+    ):
         _checks.check_conditions(many, ["face_01"], "teacher 'V1'")
 
 

@@ -137,9 +137,9 @@ def test_failure_is_one_line_and_a_status(folder: Path, words: tuple[str, ...], 
     assert message in _refused(*words, folder=folder, status=status)
 
 
-def test_debug_lets_the_failure_through(folder: Path) -> None:
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(BrainrdlError):
-        patch.setattr(sys, "argv", ["brainrdl", "fit", "nothing.yaml", "--debug"])
+def test_debug_lets_the_failure_through(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["brainrdl", "fit", "nothing.yaml", "--debug"])
+    with pytest.raises(BrainrdlError):
         cli.main()
 
 

@@ -66,7 +66,14 @@ def test_light_student_gives_the_patterns_of_the_whole_one(stimuli: Stimuli) -> 
 
 
 def test_fit_over_features_equals_the_fit_through_the_network(stimuli: Stimuli, teacher: RDMTeacher) -> None:
-    options = {"validation": NAMES[8:], "steps": 15, "lr": 0.02, "evaluate_every": 5, "device": "cpu", "progress": False}
+    options = {
+        "validation": NAMES[8:],
+        "steps": 15,
+        "lr": 0.02,
+        "evaluate_every": 5,
+        "device": "cpu",
+        "progress": False,
+    }
     quick, whole = _student(), _student()
     short = fit(quick, teacher, stimuli, **options).history
     long = fit(whole, _Looking(teacher), stimuli, **options).history

@@ -231,7 +231,7 @@ def test_a_similarity_without_gradient_is_refused_with_those_that_have_one(simil
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"form": "sme"}, "loss form 'sme' is not known; nearest: 'mse'"),
+        ({"form": "msee"}, "loss form 'msee' is not known; nearest: 'mse'"),
         ({"scale": "meen"}, "scale 'meen' is not known; nearest: 'mean'"),
         ({"similarity": "cor"}, "similarity 'cor' is not known; nearest: 'corr'"),
         ({"dissimilarity": "euclid"}, "dissimilarity 'euclid' is not known; nearest: 'euclidean'"),

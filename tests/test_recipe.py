@@ -29,7 +29,9 @@ def content(tmp_path: Path) -> dict:
         Image.fromarray(random.integers(0, 255, (10, 10), dtype=np.uint8)).save(tmp_path / "images" / f"{name}.png")
     labels = [{"stimulus": name, "category": "ab"[i % 2]} for i, name in enumerate(NAMES)]
     pd.DataFrame(labels).to_csv(tmp_path / "labels.csv", index=False)
-    brain = rdms.from_array(random.random((3, 66)), NAMES, descriptors={"subject": ["s1", "s2", "s3"], "roi": ["IT"] * 3})
+    brain = rdms.from_array(
+        random.random((3, 66)), NAMES, descriptors={"subject": ["s1", "s2", "s3"], "roi": ["IT"] * 3}
+    )
     brain.save(str(tmp_path / "it.h5"), file_type="hdf5")
     return {
         "stimuli": {"folder": str(tmp_path / "images"), "labels": str(tmp_path / "labels.csv")},
@@ -93,7 +95,7 @@ def test_existing_run_folder_is_refused_without_resume_or_overwrite(content: dic
     with pytest.raises(BrainrdlError, match="exists and is not empty"):
         recipe.run(made, tmp_path / "run", progress=False)
     changed = recipe.check(content | {"fit": {"steps": 2, "evaluate_every": 2, "device": "cpu"}})
-    with pytest.raises(BrainrdlError, match="was written with .*steps.*4.*now.*2"):
+    with pytest.raises(BrainrdlError, match=r"was written with .*steps.*4.*now.*2"):
         recipe.run(changed, tmp_path / "run", resume=True, progress=False)
     recipe.run(changed, tmp_path / "run", overwrite=True, progress=False)
 
@@ -102,7 +104,7 @@ def test_existing_run_folder_is_refused_without_resume_or_overwrite(content: dic
     ("place", "value", "message"),
     [
         ("fit.stepps", 3, r"unknown key fit.stepps; nearest: 'steps'"),
-        ("techer", {}, r"unknown key techer; nearest: 'teacher'"),
+        ("teachr", {}, r"unknown key teachr; nearest: 'teacher'"),
         ("fit.zzz", 3, r"unknown key fit.zzz \(known: steps, "),
         ("fit.steps", "many", r"fit.steps: .*valid integer.*got 'many'"),
         ("fit.lr", -1, r"fit.lr: .*greater than 0.*got -1"),
@@ -157,7 +159,7 @@ def test_set_changes_keys_in_yaml(content: dict, tmp_path: Path) -> None:
     path.write_text(yaml.safe_dump(content))
     loaded = recipe.load(path, ["fit.lr=1.0e-4", "evaluation.seeds=[1, 2]", "loss.half_life=5"])
     assert (loaded.fit.lr, loaded.evaluation.seeds, loaded.loss.half_life) == (1e-4, [1, 2], 5)
-    with pytest.raises(BrainrdlError, match="--set expects section.key=value, got 'fit.lr'"):
+    with pytest.raises(BrainrdlError, match=r"--set expects section\.key=value, got 'fit.lr'"):
         recipe.load(path, ["fit.lr"])
     with pytest.raises(BrainrdlError, match="'lr' holds 1, no section"):
         recipe.load(path, ["fit.lr=1", "fit.lr.x=1"])

@@ -1,4 +1,4 @@
-"""Each conformance check passes what brainrdl brings and fails what breaks the contract; the details stand beside each protocol.
+"""Each conformance check passes what brainrdl brings and fails what breaks the contract.
 
 See also test_dissimilarity.py, test_teachers.py and test_readers.py, where every point of a contract is broken once.
 """

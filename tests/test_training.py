@@ -383,7 +383,7 @@ def test_what_is_left_over_trains() -> None:
         ({"batch_size": 3}, "batch_size must lie between 4 and the 20 training conditions, got 3"),
         ({"optimizer": "adamm"}, "optimizer 'adamm' is not known; nearest: 'adam'"),
         ({"schedule": "cosin"}, "schedule 'cosin' is not known; nearest: 'cosine'"),
-        ({"monitor": "acuracy"}, "monitor 'acuracy' is not known; nearest: 'accuracy'"),
+        ({"monitor": "accurac"}, "monitor 'accurac' is not known; nearest: 'accuracy'"),
         ({"mixed_precision": "fp8"}, "mixed_precision 'fp8' is not known"),
         ({"steps": -1}, "steps must be at least 0, got -1"),
         ({"evaluate_every": 0}, "evaluate_every must be at least 1, got 0"),

@@ -1,14 +1,14 @@
-"""The main job: fit a pretrained network to the human IT RDM of the 92 Kriegeskorte images, and score it on held-out images.
+"""The main job: a pretrained network is fitted to the human IT RDM of 92 images, and scored on held-out images.
 
-Human IT is the mean of 4 subjects x 2 sessions (Kriegeskorte et al. 2008, doi 10.1016/j.neuron.2008.10.043). The student is
-EfficientNet-Lite0 (ImageNet weights from its package, extra `demo`), read out at blocks 11 to 15. Five folds of the images, stratified
-by six categories, three fold seeds; the number of steps comes from inner folds (projection) or from a validation part of each training
-fold (all weights). Nothing is chosen on held-out images.
+Human IT is the mean of 4 subjects x 2 sessions (Kriegeskorte et al. 2008, doi 10.1016/j.neuron.2008.10.043). The
+student is EfficientNet-Lite0 (ImageNet weights from its package, extra `demo`), read out at blocks 11 to 15. Five folds
+of the images, stratified by six categories, three fold seeds; the number of steps comes from inner folds (projection)
+or from a validation part of each training fold (all weights). Nothing is chosen on held-out images.
 
     python docs/examples/human_it.py --data $BRAINRDL_DATA --out runs/human_it
 
-`--data` holds kriegeskorte92.tar.gz (rsatoolbox's demos/92imageData). The same student as a recipe: docs/examples/human_it.yaml, after
-`python docs/examples/human_it.py --prepare`.
+`--data` holds kriegeskorte92.tar.gz (rsatoolbox's demos/92imageData). The same student as a recipe, after `--prepare`:
+docs/examples/human_it.yaml.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import torch
 from PIL import Image
 from scipy.io import loadmat
 
-from brainrdl import RDMTeacher, Readout, Stimuli, Student, cross_validate, plot, report
+from brainrdl import RDMTeacher, Readout, Stimuli, Student, cross_validate, report
 from brainrdl.cross_validation import Candidate
 from brainrdl.evaluation import Evaluation, different_category
 from brainrdl.models import build
@@ -81,7 +81,7 @@ def untrained() -> Student:
 
 def all_weights() -> Student:
     """Every weight of the network trains, no map is added."""
-    network = build("efficientnet_lite0", "imagenet").module.to(memory_format=torch.channels_last)  # faster on CPUs, too
+    network = build("efficientnet_lite0", "imagenet").module.to(memory_format=torch.channels_last)  # faster
     return Student(network, [BLOCKS], readout=Readout("avgpool", standardise=True), trainable="all")
 
 

@@ -1,6 +1,7 @@
 """The paper's own job, small: a LeNet-size student on 1,000 labelled digits, with and without a teacher's RDMs.
 
-A CNN teacher is trained on all 60,000 training digits. Students see 1,000 of them (100 a class, others for each seed) and learn from
+A CNN teacher is trained on all 60,000 training digits. Students see 1,000 of them (100 a class, others for each seed)
+and learn from
 
 - cross-entropy alone, with the settings of the others, and with settings tuned for it on other digits;
 - cross-entropy + RDL: 1 - Pearson correlation of squared-Euclidean RDMs over all pairs of a batch;
@@ -26,6 +27,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import pandas as pd
 import torch
+from safetensors.torch import save_file
 from scipy.stats import t
 from torch import nn
 from torchvision.datasets import MNIST
@@ -36,7 +38,14 @@ from brainrdl.teachers import Teacher, control
 
 LAYERS = ("conv2", "logits")
 N_LABELS, N_TUNING, N_RDM = 1000, 2000, 500
-COMMON = {"steps": 1000, "batch_size": 100, "optimizer": "adam", "schedule": "cosine", "task_weight": 1.0, "evaluate_every": 250}
+COMMON = {
+    "steps": 1000,
+    "batch_size": 100,
+    "optimizer": "adam",
+    "schedule": "cosine",
+    "task_weight": 1.0,
+    "evaluate_every": 250,
+}
 LR = 0.004
 
 
@@ -69,7 +78,9 @@ def train_teacher(train: Stimuli, out: Path, steps: int) -> Student:
     torch.manual_seed(0)
     network = Student(teacher_network(), LAYERS, batchnorm="train")
     options = {"steps": steps, "batch_size": 128, "lr": 0.002, "schedule": "cosine", "evaluate_every": 200}
-    return fit(network, None, train, rdm_weight=0, task_weight=1, out=out / "teacher", resume=True, **options).student
+    fitted = fit(network, None, train, rdm_weight=0, task_weight=1, out=out / "teacher", resume=True, **options).student
+    save_file(fitted.model.state_dict(), out / "teacher.safetensors")  # for the recipe
+    return fitted
 
 
 def error_rate(student: Student, test: Stimuli) -> float:
@@ -120,16 +131,18 @@ def learn(shown: Stimuli, teacher: Teacher | None, seed: int, **options: object)
 
 
 def tune(train: Stimuli) -> dict[str, float]:
-    """Learning rate and weight decay for cross-entropy alone, chosen on training digits that no student is shown (seed 0)."""
+    """Learning rate and weight decay for cross-entropy alone, chosen on other training digits (seed 0)."""
     shown, others = labelled(train, 0)
     rest = train.select(others)
     grid = [{"lr": lr, "weight_decay": decay} for lr in (0.001, 0.002, 0.004, 0.008) for decay in (0.0, 0.001, 0.01)]
-    found = [(error_rate(learn(shown, None, 0, rdm_weight=0.0, optimizer="adamw", **point), rest), point) for point in grid]
+    found = [
+        (error_rate(learn(shown, None, 0, rdm_weight=0.0, optimizer="adamw", **point), rest), point) for point in grid
+    ]
     return {"optimizer": "adamw", **min(found, key=lambda pair: pair[0])[1]}
 
 
 def run(data: Path, out: Path, seeds: int, teacher_steps: int) -> pd.DataFrame:
-    """One row a condition and seed: test error, and the RDM correlation with the teacher on test digits, layer by layer."""
+    """One row a condition and seed: test error, and each layer's RDM correlation with the teacher on test digits."""
     train, test = digits(data, out)
     network = train_teacher(train, out, teacher_steps)
     print(f"teacher: test error {error_rate(network, test):.2%}")
@@ -143,7 +156,13 @@ def run(data: Path, out: Path, seeds: int, teacher_steps: int) -> pd.DataFrame:
             student = learn(shown, source, seed, **options)
             student.match = {layer: layer for layer in LAYERS}
             seen = evaluate(
-                student, teacher, test, test.names[:N_RDM], comparators=["corr"], dissimilarity="euclidean", n_bootstrap=0
+                student,
+                teacher,
+                test,
+                test.names[:N_RDM],
+                comparators=["corr"],
+                dissimilarity="euclidean",
+                n_bootstrap=0,
             ).summary
             likeness = seen[(seen.role == "student") & (seen.against == "mean")].set_index("layer")["score"].to_dict()
             rows.append({"condition": name, "seed": seed, "error": error_rate(student, test), **likeness})
