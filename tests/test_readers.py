@@ -174,8 +174,8 @@ def test_a_pickle_is_refused_even_for_a_reader_that_was_asked_for(tmp_path):
 
 
 def test_an_unknown_option_is_refused_with_the_nearest(rdm_file, third_file):
-    with refused(r"\(reader 'numpy'\): option of reader 'numpy' 'varable' is not known; nearest: 'variable'"):
-        read(rdm_file, varable="rdms")
+    with refused(r"\(reader 'numpy'\): option of reader 'numpy' 'variable_' is not known; nearest: 'variable'"):
+        read(rdm_file, variable_="rdms")
     with refused(r"option of reader 'third' 'axes' is not known.*known: scale"):
         read(third_file, reader=Third(), axes="first")
 
@@ -252,7 +252,7 @@ def test_names_that_are_nowhere_are_refused(rdm_file):
 
 
 def test_a_file_without_names_says_how_to_give_them(rdm_file):
-    with refused(r"give the names when reading: brainrdl.read\(path, names=...\)"):
+    with refused(r"give the file.s names when reading it: names="):
         names(read(rdm_file))
 
 

@@ -491,7 +491,7 @@ def test_a_learning_rate_that_blows_up_is_stopped() -> None:
 
 
 def test_a_teacher_with_inf_is_named() -> None:
-    with pytest.raises(BrainrdlError, match=r"loss is nan at step 1: the teacher's RDMs of targets \['rdm'\] hold Inf"):
+    with pytest.raises(BrainrdlError, match=r"loss is nan at step 0: the teacher's RDMs of targets \['rdm'\] hold Inf"):
         fit(student(), Broken(), stimuli(), steps=3, **QUIET)
 
 
@@ -659,7 +659,7 @@ def test_a_checkpoint_of_other_settings_is_refused(tmp_path: Path, options: dict
 
 def test_a_checkpoint_of_another_student_is_refused(tmp_path: Path) -> None:
     interrupted(tmp_path / "run")
-    with pytest.raises(BrainrdlError, match=r"was written with student='[0-9a-f]{64}', now student="):
+    with pytest.raises(BrainrdlError, match=r"was written with initial_weights='[0-9a-f]{64}', now initial_weights="):
         long_run(Stops(), tmp_path / "run", start=1)
 
 
