@@ -122,7 +122,7 @@ def _three_panels(
     axes = figure.subplots(1, 3)
     for ax, square, title in zip(axes[:2], squares, titles, strict=True):
         draw_image(ax, square, "viridis", *limits)
-        set_title(ax, title)
+        set_title(ax, title, 28)  # what stands above one of three panels without meeting its neighbour
     draw_image(axes[2], difference, "PuOr", -extent, extent)
     words = f"{titles[0]} - {titles[1]}"
     set_title(axes[2], words if len(words) <= 28 else "difference, left - middle")

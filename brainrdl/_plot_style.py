@@ -115,9 +115,9 @@ def explain(ax: Axes, height: float = 1.0) -> None:
     )
 
 
-def set_title(ax: Axes, title: str | None) -> None:
+def set_title(ax: Axes, title: str | None, longest: int = 60) -> None:
     if title:
-        ax.set_title(plain(title, 60), loc="left")
+        ax.set_title(plain(title, longest), loc="left")
 
 
 def plain(text: str, longest: int = 28) -> str:

@@ -103,14 +103,17 @@ def _ceiling_sentence(row: Mapping[str, Any]) -> str:
     low, high, share = (float(row[key]) for key in ("ceiling_lower", "ceiling_upper", "share"))
     if not math.isfinite(low):
         return "There is no noise ceiling to hold this against: it needs more than one subject."
-    if low <= 0:
-        return "The subjects do not agree (their ceiling is not above 0), so these data cannot judge a model."
+    if not math.isfinite(share):
+        return f"The subjects hardly agree (their ceiling is {number(low)}), so these data cannot judge a model."
     if row["against"] == "mean":
         expected = f"A perfect model would be expected to reach {number(low)}, the reliability of that mean"
         return f"{expected}; the score is {percent(share)} of it."
     ceiling = f"The noise ceiling of that comparison, from leaving one subject out, is {number(low)} to {number(high)}"
     if row["score"] >= low:
-        return f"{ceiling}: the score reaches it, so these data cannot tell this model from a perfect one."
+        return (
+            f"{ceiling}: the score lies above the lower bound, which is what the other subjects' mean RDM predicts, "
+            "so these data leave open how much is left to explain."
+        )
     return f"{ceiling}: the score is {percent(share)} of its lower bound."
 
 

@@ -324,9 +324,9 @@ def sentence(**changes: Any) -> str:
     ("changes", "words"),
     [
         ({}, "is 0.40 to 0.60: the score is 75% of its lower bound."),
-        ({"score": 0.4}, "the score reaches it, so these data cannot tell this model from a perfect one."),
+        ({"score": 0.4}, "the score lies above the lower bound, which is what the other subjects' mean RDM predicts"),
         ({"against": "mean"}, "expected to reach 0.40, the reliability of that mean; the score is 75% of it."),
-        ({"ceiling_lower": -0.1}, "The subjects do not agree"),
+        ({"ceiling_lower": -0.1, "share": np.nan}, "The subjects hardly agree (their ceiling is −0.10)"),
         ({"ceiling_lower": np.nan}, "There is no noise ceiling"),
     ],
 )
