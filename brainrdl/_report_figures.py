@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from rsatoolbox.rdm import RDMs
 
 _SPARSE = 0.6
+_TITLE = 28  # characters that fit above a panel
 
 
 @dataclass(frozen=True)
@@ -106,8 +107,10 @@ def _pair_drawing(
     caption: str,
     cells: str = "pairs",
 ) -> Drawing:
-    titles, figure = (", ".join(word for word in key[:2] if word), key[2]), _new_figure(9.4, 3.2)
-    plot.rdm_pair(*both, groups, cells=cells, titles=titles, figure=figure)
+    both_words = ", ".join(word for word in key[:2] if word)
+    who = both_words if len(both_words) <= _TITLE else key[0]  # the caption names the layer in any case
+    figure = _new_figure(9.4, 3.2)
+    plot.rdm_pair(*both, groups, cells=cells, titles=(who, key[2]), figure=figure)
     return Drawing(f"{name}-{_slug(*key)}", "rdms", figure, f"Three matrices. {caption}", caption)
 
 

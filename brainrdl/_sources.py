@@ -235,6 +235,8 @@ def _decode(path: Path, where: str) -> PILImage:
             return ImageOps.exif_transpose(image)
     except FileNotFoundError:
         refuse(_gone(path, where))
+    except Image.DecompressionBombError as error:
+        refuse(f"image {path.name!r} in {where} is too large to decode safely ({error}); store it smaller")
     except (OSError, SyntaxError, ValueError, EOFError) as error:
         refuse(f"image {path.name!r} in {where} cannot be decoded ({error}): it is truncated or damaged; copy it again")
 
@@ -256,6 +258,8 @@ def _image_format(path: Path) -> str | None:
     try:
         with Image.open(path) as image:
             return str(image.format)
+    except Image.DecompressionBombError as error:
+        refuse(f"image {str(path)!r} is too large to decode safely ({error}); store it smaller")
     except (OSError, SyntaxError, ValueError, EOFError):
         return None
 

@@ -32,6 +32,7 @@ app = typer.Typer(
 )
 _console = Console()
 _RUN_FOLDER = Path("runs")
+_INTERRUPTED = 130
 
 
 def _complete(known: Callable[[], tuple[str, ...]]) -> Callable[[str], list[str]]:
@@ -304,13 +305,14 @@ def main() -> None:
     """
     arguments = [word for word in sys.argv[1:] if word != "--debug"]
     try:
-        sys.exit(app(arguments, standalone_mode=False))
-    except KeyboardInterrupt:
-        _fail("interrupted; `brainrdl fit --resume` goes on from the last checkpoint", 130)
+        status = app(arguments, standalone_mode=False)
     except Exception as error:
         if "--debug" in sys.argv:
             raise
         _fail(*_worded(error))
+    if status == _INTERRUPTED:  # Typer catches the interrupt itself
+        _fail("interrupted; `brainrdl fit --resume` goes on from the last checkpoint", status)
+    sys.exit(status)
 
 
 def _worded(error: Exception) -> tuple[str, int]:

@@ -7,7 +7,7 @@ training stimuli.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,7 +28,7 @@ from brainrdl.scoring import HeldOut, TeacherRDMs
 from brainrdl.stimuli import Stimuli
 from brainrdl.student import Student
 from brainrdl.teachers import PermutedTeacher, RDMTeacher, Teacher
-from brainrdl.training import check_no_leak, fit
+from brainrdl.training import calibration_names, check_no_leak, fit
 
 if TYPE_CHECKING:
     from rsatoolbox.rdm import RDMs
@@ -162,6 +162,7 @@ def cross_validate(
     fit_options = {"loss": RDMLoss(), **fit_options}  # spelled out, for the settings and the report
     check_option(subjects, SUBJECTS, "subjects")
     _check_options(candidates, controls, seeds, comparators, fit_options)
+    _check_validation(candidates, inner_folds, fit_options)
     _check_rows(candidates, ensembles or {}, models or {})
     model_rdms(models or {}, None, ("",), stimuli.names, seed=0, fold=0)  # refuse what is wrong before hours of fitting
     fitting = {
@@ -181,6 +182,7 @@ def cross_validate(
     histories: list[pd.DataFrame] = []
     splits = list(_splits(stimuli, folds, seeds, stratify, _left_out(teacher, subjects)))
     jobs = [(split, label, candidate) for split in splits for label, candidate in candidates.items()]
+    _check_slugs(splits, candidates)
     for split, label, candidate in track(jobs, "cross-validation", progress):
         found, history = work.run(split, label, candidate)
         held_out += found
@@ -239,7 +241,8 @@ class _Work:
         student, histories = self._fit(split, label, candidate, teacher)
         found = self._held_out(split, label, "student", candidate, student)
         if "unfitted" in controls:
-            found += self._held_out(split, label, "unfitted", candidate, self._unfitted(split, candidate))
+            before = self._unfitted(split, candidate, student.device)
+            found += self._held_out(split, label, "unfitted", candidate, before)
         if "permuted" in controls:
             shuffled = PermutedTeacher(teacher, split.train, seed=split.seed)
             student, more = self._fit(split, _display(label, "permuted"), candidate, shuffled)
@@ -282,13 +285,13 @@ class _Work:
             validation = tuple(part["stimulus"])
             train = tuple(name for name in split.train if name not in set(validation))
             student = _make(candidate, split.seed)
-            fitted = fit(student, teacher, self.stimuli, train=train, validation=validation, **options)
+            fitted = fit(student, teacher, self.stimuli, **{**options, "train": train, "validation": validation})
             yield fitted.history.assign(inner=k)
 
-    def _unfitted(self, split: _Split, candidate: Candidate) -> Student:
-        student = _make(candidate, split.seed)
-        light, shown = self._light(student, split.train)
-        light.calibrate(shown.images(split.train))
+    def _unfitted(self, split: _Split, candidate: Candidate, device: torch.device) -> Student:
+        student, shown_first = _make(candidate, split.seed).to(device), calibration_names(split.train)
+        light, shown = self._light(student, shown_first)
+        light.calibrate(shown.images(shown_first))
         return student
 
     def _light(self, student: Student, names: tuple[str, ...]) -> tuple[Student, Stimuli]:
@@ -327,6 +330,23 @@ def _check_options(
         taken = [name for name in _OURS if name in {**fit_options, **candidate.options}]
         if taken:
             refuse(f"fit's option {taken[0]!r} is set for each fold; leave it out, and say seeds= or folds= instead")
+
+
+def _check_validation(candidates: Mapping[str, Candidate], inner_folds: int, fit_options: Mapping[str, Any]) -> None:
+    for label, candidate in candidates.items():
+        n_folds = inner_folds if candidate.inner_folds is None else candidate.inner_folds
+        validation = {**fit_options, **candidate.options}.get("validation")
+        if n_folds > 1 and validation:
+            refuse(
+                f"student {label!r} has inner_folds={n_folds}, which choose the number of steps, and "
+                f"validation={validation!r}, which does too; leave one of them out"
+            )
+
+
+def _check_slugs(splits: Sequence[_Split], labels: Iterable[str]) -> None:
+    """Refuse fits that would share a folder: the second would be taken for the first, finished."""
+    rows = [_display(label, role) for label in labels for role in ("student", "permuted")]
+    check_unique([split.slug(row) for split in splits for row in rows], "the folders of the fits")
 
 
 def _check_rows(

@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from brainrdl._checks import refuse
 from brainrdl.feature_cache import digest_network
 from brainrdl.features import capture
 from brainrdl.readout import pool_patterns
@@ -51,6 +52,17 @@ class FrozenFeatures:
         pools = {head.readout.pool for head in student.readout_heads()}
         looks = teacher is not None and getattr(teacher, "uses_images", True)
         return student.frozen and self._stimuli.deterministic and len(pools) == 1 and not looks
+
+    def check(self, stimuli: Stimuli) -> None:
+        """Refuse other stimuli than those whose outputs are kept here: they may have the same names.
+
+        Raises
+        ------
+        BrainrdlError
+            If `stimuli` is another set.
+        """
+        if stimuli is not self._stimuli:
+            refuse("features are those of other stimuli than the ones to fit to; make FrozenFeatures(stimuli) of these")
 
     def of(self, student: Student, names: Sequence[str]) -> tuple[Student, Stimuli]:
         """Student over features, and the features as stimuli, for `names`.
@@ -109,8 +121,8 @@ def _columns(widths: Mapping[str, int]) -> nn.Module:
         *folders, last = part.split(".")
         module = root
         for folder in folders:
-            module = module.child(folder)
-        module.child(last).columns = slice(start, start + width)
+            module = _child(module, folder)
+        _child(module, last)._own = slice(start, start + width)
         start += width
     return root
 
@@ -120,15 +132,16 @@ class _Columns(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.columns: slice | None = None
-
-    def child(self, name: str) -> _Columns:
-        if name not in self._modules:
-            self.add_module(name, _Columns())
-        return self.get_submodule(name)  # type: ignore[return-value]
+        self._own: slice | None = None
 
     def forward(self, features: Float[Tensor, "n 1 1 n_channels"]) -> Tensor:
         for module in self.children():
             module(features)
         # A view of its own even for all columns: what a layer gives must not be the input itself.
-        return features[:, 0, 0, self.columns] if self.columns is not None else features
+        return features[:, 0, 0, self._own] if self._own is not None else features
+
+
+def _child(module: _Columns, name: str) -> _Columns:
+    if name not in module._modules:
+        module.add_module(name, _Columns())
+    return module.get_submodule(name)  # type: ignore[return-value]

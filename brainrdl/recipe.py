@@ -13,6 +13,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -241,12 +242,16 @@ def _apply(content: dict[str, Any], change: str) -> None:
     key, found, value = change.partition("=")
     if not found:
         refuse(f"--set expects section.key=value, got {change!r}")
+    try:
+        parsed = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        refuse(f"--set {change!r}: {value!r} is not YAML: {' '.join(str(error).split())}; quote texts with brackets")
     *sections, last = key.strip().split(".")
     for section in sections:
         content = content.setdefault(section, {})
         if not isinstance(content, dict):
             refuse(f"--set {change!r}: {section!r} holds {content!r}, no section")
-    content[last] = yaml.safe_load(value)
+    content[last] = parsed
 
 
 def check(content: Mapping[str, Any], where: str = "recipe") -> Recipe:
@@ -345,9 +350,10 @@ def _resized(transform: Any, size: int, network: Network) -> Any:
 
 def _from_npz(path: Path) -> Stimuli:
     try:
-        with np.load(path, allow_pickle=False) as file:
+        # opened here, because NumPy leaves a damaged zip open
+        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             content = {key: file[key] for key in ("images", "names", "labels") if key in file}
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, TypeError, BadZipFile) as error:  # TypeError: a .npy file is one array, no archive
         refuse(f"cannot read stimuli.arrays {str(path)!r}: {error}; it should be .npz with images and names, no pickle")
     if missing := {"images", "names"} - set(content):
         refuse(f"stimuli.arrays {str(path)!r} lacks {sorted(missing)}; it should hold images, names, and labels if any")
@@ -385,7 +391,8 @@ def make_teacher(recipe: Recipe, stimuli: Stimuli) -> Teacher:
     Examples
     --------
     >>> network = {"network": "small_cnn", "layers": ["pool"]}
-    >>> make_teacher(check(_EXAMPLE | {"teacher": network}), None).targets
+    >>> stimuli = Stimuli.from_arrays(torch.rand(6, 1, 8, 8), list("abcdef"))
+    >>> make_teacher(check(_EXAMPLE | {"teacher": network}), stimuli).targets
     ('pool',)
     """
     section = recipe.teacher
@@ -395,13 +402,24 @@ def make_teacher(recipe: Recipe, stimuli: Stimuli) -> Teacher:
         found = read(section.rdms, names=section.names, by=section.by, **section.options)
         teacher = RDMTeacher(found, name=section.rdms.stem, combine=section.combine, **keys)  # type: ignore[arg-type]
     else:
-        measure, pool, cache = section.dissimilarity, section.pool, section.cache
-        teacher = NetworkTeacher(
-            str(section.network), section.layers, weights=section.weights, dissimilarity=measure, pool=pool, cache=cache
-        )
+        teacher = _network_teacher(section, stimuli)
     if section.control is None:
         return teacher
     return control(section.control, teacher=teacher, stimuli=stimuli, conditions=stimuli.names)
+
+
+def _network_teacher(section: _TeacherSection, stimuli: Stimuli) -> NetworkTeacher:
+    """Give the teacher network the images as its own weights expect them, not as the student's do."""
+    name, network = str(section.network), build(str(section.network), section.weights)
+    return NetworkTeacher(
+        network.module,
+        section.layers,
+        dissimilarity=section.dissimilarity,
+        pool=section.pool,
+        stimuli=stimuli if network.transform is None else stimuli.with_transform(network.transform),
+        cache=section.cache,
+        name=name,
+    )
 
 
 def make_student(recipe: Recipe) -> Student:
@@ -454,7 +472,7 @@ def run(
     ----------
     recipe : Recipe
     out : path
-        Run folder; the recipe is kept there.
+        Run folder; the recipe that was first run is kept there.
     resume, overwrite : bool
         What to do when it exists.
     progress : bool
@@ -468,7 +486,8 @@ def run(
     Raises
     ------
     BrainrdlError
-        As `fit` and `cross_validate`; also when stimuli and RDM conditions differ.
+        As `fit` and `cross_validate`; also when stimuli and RDM conditions differ, or a run is resumed with a recipe
+        that differs in what was fitted.
 
     Examples
     --------
@@ -485,13 +504,30 @@ def run(
     options = {"loss": make_loss(recipe), "progress": progress, **recipe.fit.model_dump()}
     section = recipe.evaluation
     folder = open_folder(out, resume=resume, overwrite=overwrite)
-    save(recipe, folder / RECIPE)
+    _keep(recipe, folder)
     folds = section.folds or _one_fold(section, stimuli)
     if folds is None:
         return fit(make_student(recipe), teacher, stimuli, seed=section.seeds[0], out=folder, resume=True, **options)
     chosen = section.model_dump(exclude={"folds", "held_out"})
     make = partial(make_student, recipe)
     return cross_validate(make, teacher, stimuli, folds=folds, out=folder, resume=True, **chosen, **options)
+
+
+_MAY_CHANGE = {  # between a run and its resumption: how it is computed and judged, not what is fitted
+    "stimuli": {"cached"},
+    "fit": {"device"},
+    "evaluation": {"comparators", "controls", "n_bootstrap"},
+}
+
+
+def _keep(recipe: Recipe, folder: Path) -> None:
+    """Save the recipe of a new run; refuse another in a run that has begun: its fits would be taken for the other's."""
+    path = folder / RECIPE
+    if path.exists() and (folder / _result.SETTINGS).exists():
+        asked, stored = (made.model_dump(mode="json", exclude=_MAY_CHANGE) for made in (recipe, load(path)))
+        _result.check_same_settings(asked, stored, str(path))
+    else:
+        save(recipe, path)
 
 
 def _one_fold(section: _EvaluationSection, stimuli: Stimuli) -> Splitter | None:
@@ -509,6 +545,8 @@ def _one_fold(section: _EvaluationSection, stimuli: Stimuli) -> Splitter | None:
 def evaluate_run(folder: Path | str, comparators: Sequence[str] = ()) -> Evaluation:
     """Score a finished run again, with its own comparators or others; what was fitted is loaded, not fitted anew.
 
+    The tables in the run folder become those of the new scores.
+
     Raises
     ------
     BrainrdlError
@@ -525,6 +563,8 @@ def evaluate_run(folder: Path | str, comparators: Sequence[str] = ()) -> Evaluat
     section = recipe.evaluation
     if section.folds is None and not section.held_out:
         refuse(f"run {str(folder)!r} holds nothing out, so there is nothing to score; set evaluation.folds or held_out")
+    if not (folder / "evaluation.json").exists():
+        refuse(f"run {str(folder)!r} is not finished; go on with it first: `brainrdl fit` with --resume")
     if comparators:
         recipe = recipe.model_copy(update={"evaluation": section.model_copy(update={"comparators": list(comparators)})})
     return run(recipe, folder, resume=True, progress=False)  # type: ignore[return-value]

@@ -3,8 +3,9 @@
 Two comparisons are kept apart. *Against subjects*: the RDM is compared with each subject's, and the ceiling is the
 leave-one-subject-out noise ceiling of rsatoolbox. *Against the mean*: it is compared with the subjects' mean RDM, and
 the ceiling is the reliability of that mean, the square root of the Spearman-Brown prediction from the mean correlation
-between two subjects. A score against the mean over a leave-one-out ceiling would flatter every model. The share of a
-ceiling near 0 would be a ratio of two noises, and is not given.
+between two subjects (for tau-a by way of the Pearson correlation that it stands for among Gaussian values). A score
+against the mean over a leave-one-out ceiling would flatter every model. The share of a ceiling near 0 would be a ratio
+of two noises, and is not given.
 
 Pairs count only if both stimuli were held out together. Intervals come from resampling stimuli and subjects; folds and
 seeds share stimuli and are averaged within each resample, never taken for independent. A resample is a set of weights:
@@ -18,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from math import asin, pi, sin
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -295,8 +297,11 @@ class _Fold:
         if len(self.subjects) < 2:
             return _NO_CEILING
         i, j = pair_indices(len(self.subjects))
-        between = _comparison(comparator)(self.rdms[i], self.rdms[j]).nanmean()
-        value = mean_reliability(between, len(self.subjects))
+        between = float(_comparison(comparator)(self.rdms[i], self.rdms[j]).nanmean())
+        if comparator == "tau-a":  # Spearman-Brown is about correlations; sin and arcsin lead there and back (Greiner)
+            value = 2 / pi * asin(mean_reliability(sin(pi / 2 * between), len(self.subjects)))
+        else:
+            value = mean_reliability(between, len(self.subjects))
         return value, value
 
     def _mark(

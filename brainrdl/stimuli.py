@@ -49,6 +49,7 @@ from brainrdl._sources import (
 if TYPE_CHECKING:
     from PIL.Image import Image as PILImage
 
+_DRAWS = 10  # of one image, to tell a random transform: one that acts half the time is missed once in 512
 _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # torchvision's reference training
 
 
@@ -497,8 +498,8 @@ class Stimuli:
             If the transform is random: a cache would freeze one draw.
         """
         if self.transform is not None and not isinstance(self.transform, ImageTransform):
-            first, again = (self._load(self.names[:1]) for _ in range(2))
-            if first.shape != again.shape or not torch.equal(first, again):
+            first, *others = (self._load(self.names[:1]) for _ in range(_DRAWS))
+            if not all(first.shape == other.shape and torch.equal(first, other) for other in others):
                 refuse("transform gives another image each time; a cache needs a deterministic transform")
         return replace(self, _memory={})
 

@@ -46,7 +46,7 @@ _AT_LEAST = {
     "steps": 0, "evaluate_every": 1, "checkpoint_every": 1, "patience": 1, "rdm_weight": 0, "task_weight": 0,
     "weight_decay": 0,
 }  # fmt: skip
-_CALIBRATION = 512  # training stimuli that set the z-scores and lazy shapes; more would not change them noticeably
+_CALIBRATION = 512  # training stimuli that set the z-scores; more would not change them noticeably
 
 
 def fit(
@@ -164,7 +164,8 @@ def fit(
     if isinstance(teacher, RDMTeacher):
         teacher = teacher.select((*train, *validation))  # what it weighs subjects by must not be held out
     batches = Batches(train, batch_size, seed)
-    loss = loss or RDMLoss()
+    loss, features = loss or RDMLoss(), features or FrozenFeatures(stimuli)
+    features.check(stimuli)
     loss = replace(loss, match=student.match) if loss.match is None else loss
 
     accelerator = make_accelerator(device, mixed_precision)
@@ -180,10 +181,9 @@ def fit(
     mode = student.training
     torch.manual_seed(seed)
     learner, shown_stimuli = student, stimuli
-    features = features or FrozenFeatures(stimuli)
     if not task_weight and features.serves(student, teacher):
         learner, shown_stimuli = features.of(student, (*train, *validation))
-    learner.calibrate(shown_stimuli.images(train[:_CALIBRATION]))
+    learner.calibrate(shown_stimuli.images(calibration_names(train)))
     optim = make_optimizer(optimizer, learner.trainable_parameters(), lr, weight_decay)
     scheduler = make_schedule(schedule, optim, steps)
     run = _Run(
@@ -342,6 +342,28 @@ def training_names(
         refuse(f"validation needs at least {MIN_CONDITIONS} conditions, got {len(watched)}: {quote(watched)}")
     check_no_leak(stimuli, parts)
     return train, watched
+
+
+def calibration_names(train: Sequence[str]) -> tuple[str, ...]:
+    """Training stimuli that set the z-scores and lazy shapes: all, or some 512 spread evenly over the list.
+
+    Names often stand in the order of their categories: the first 512 would be of a few alone.
+
+    Parameters
+    ----------
+    train : sequence of str
+
+    Returns
+    -------
+    tuple of str
+        At most 512 names.
+
+    Examples
+    --------
+    >>> calibration_names(["a", "b", "c"])
+    ('a', 'b', 'c')
+    """
+    return tuple(train[:: math.ceil(len(train) / _CALIBRATION)])
 
 
 def check_no_leak(stimuli: Stimuli, parts: Mapping[str, Sequence[str]]) -> None:

@@ -15,7 +15,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from brainrdl import BrainrdlError, cli, rdms
+from brainrdl import BrainrdlError, cli, rdms, recipe
 
 NAMES = [f"face_{i:02d}" for i in range(12)]
 
@@ -135,6 +135,14 @@ def test_recipe_prints_a_template_that_it_accepts(folder: Path) -> None:
 )
 def test_failure_is_one_line_and_a_status(folder: Path, words: tuple[str, ...], message: str, status: int) -> None:
     assert message in _refused(*words, folder=folder, status=status)
+
+
+def test_interrupt_says_how_to_go_on(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(recipe, "load", interrupted)
+    assert "--resume` goes on from the last checkpoint" in _refused("fit", "recipe.yaml", folder=folder, status=130)
 
 
 def test_debug_lets_the_failure_through(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ import torch
 from sklearn.model_selection import PredefinedSplit
 from torch import Tensor, nn
 
-from brainrdl import RDMLoss, RDMTeacher, Readout, Stimuli, Student, rdms, simulate
+from brainrdl import RDMLoss, RDMTeacher, Readout, Stimuli, Student, rdms, simulate, training
 from brainrdl import cross_validation as module
 from brainrdl._checks import BrainrdlError
 from brainrdl.cross_validation import Candidate, cross_validate
@@ -230,6 +230,12 @@ def test_the_steps_are_those_of_the_best_mean_look_of_the_inner_folds() -> None:
     assert histories[histories.inner == -1]["step"].max() == best
 
 
+def test_validation_stimuli_and_inner_folds_do_not_both_choose_the_steps() -> None:
+    with pytest.raises(BrainrdlError, match=r"'fitted' has inner_folds=2, .* and validation=0.4, which does too"):
+        quick(inner_folds=2, validation=0.4)
+    assert not quick(inner_folds=2, validation=[], controls=[]).scores.empty  # what a recipe says by default
+
+
 def test_not_fitting_at_all_may_be_the_best_number_of_steps() -> None:
     result = quick(inner_folds=2, steps=4, lr=1e6, optimizer="sgd", controls=["unfitted"])
     assert result.histories.query("inner == -1")["step"].tolist() == [0]
@@ -361,6 +367,18 @@ def test_several_students_bring_their_own_options_and_controls() -> None:
     assert same(rdm(result, student="short, unfitted"), rdm(result, student="plain, unfitted"))
     gains = result.summary.dropna(subset="gain")["student"].unique()
     assert set(gains) == {"short", "plain", "plain, permuted"}
+
+
+def test_labels_whose_folders_would_be_one_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(BrainrdlError, match=r"names \['conv_1-seed0-fold0', .*stand more than once in the folders of"):
+        quick({"conv 1": make_student, "conv_1": make_student}, out=tmp_path / "run")
+
+
+def test_the_unfitted_student_is_calibrated_as_the_fitted_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training, "_CALIBRATION", 4)
+    student = Candidate(lambda: make_student(readout=Readout(standardise=True), trainable="all"), {"steps": 0})
+    result = quick(student, controls=["unfitted"])
+    assert same(rdm(result, student="fitted"), rdm(result, student="unfitted"))
 
 
 def test_a_student_may_choose_its_steps_where_others_do_not() -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from brainrdl import RDMTeacher, Readout, Stimuli, Student, fit, rdms
+from brainrdl import BrainrdlError, RDMTeacher, Readout, Stimuli, Student, fit, rdms
 from brainrdl.frozen import FrozenFeatures
 
 NAMES = tuple(f"image_{i}" for i in range(12))
@@ -116,6 +118,19 @@ def test_network_that_changes_is_not_frozen(stimuli: Stimuli, options: dict[str,
 def test_random_transform_is_not_frozen(stimuli: Stimuli) -> None:
     noisy = stimuli.with_transform(lambda image: image + torch.rand(1))
     assert not FrozenFeatures(noisy).serves(_student(), None)
+
+
+def test_features_of_other_stimuli_are_refused(stimuli: Stimuli, teacher: RDMTeacher) -> None:
+    other = Stimuli.from_arrays(1 - stimuli.images(), NAMES)
+    with pytest.raises(BrainrdlError, match=r"features are those of other stimuli .*FrozenFeatures\(stimuli\)"):
+        fit(_student(), teacher, stimuli, features=FrozenFeatures(other), steps=1, device="cpu", progress=False)
+
+
+@pytest.mark.parametrize("name", ["columns", "child"])
+def test_layer_may_have_any_name(stimuli: Stimuli, name: str) -> None:
+    student = Student(nn.Sequential(OrderedDict({name: nn.Flatten()})), [name], trainable="none")
+    light, features = FrozenFeatures(stimuli).of(student, NAMES)
+    torch.testing.assert_close(light.patterns(features)[name], student.patterns(stimuli)[name])
 
 
 def test_teacher_that_looks_at_images_is_given_images(stimuli: Stimuli, teacher: RDMTeacher) -> None:

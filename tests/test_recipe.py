@@ -235,3 +235,84 @@ def test_loss_section_becomes_the_loss(content: dict) -> None:
     content["loss"] = {"similarity": "cosine", "half_life": 30}
     expected = RDMLoss(similarity="cosine", schedule=Decay(30), match={"pool": "IT"})
     assert recipe.make_loss(recipe.check(content)) == expected
+
+
+def test_recipe_with_inner_folds_runs(content: dict, tmp_path: Path) -> None:
+    content["evaluation"] = {"held_out": NAMES[:4], "inner_folds": 2, "n_bootstrap": 0, "controls": []}
+    result = recipe.run(recipe.check(content), tmp_path / "run", progress=False)
+    assert sorted(result.histories["inner"].unique()) == [-1, 0, 1]
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value", "message"),
+    [
+        ("student", "pool", "avgpool", "student.pool='flatten', now student.pool='avgpool'"),
+        ("stimuli", "size", 6, "stimuli.size=None, now stimuli.size=6"),
+    ],
+)
+def test_run_is_not_resumed_with_another_recipe_nor_its_recipe_replaced(
+    content: dict, tmp_path: Path, section: str, key: str, value: object, message: str
+) -> None:
+    content["student"]["layers"] = {"conv2": "IT"}
+    content["evaluation"]["controls"] = []
+    first = recipe.check(content)
+    recipe.run(first, tmp_path / "run", progress=False)
+    content[section][key] = value
+    with pytest.raises(BrainrdlError, match=rf"recipe.yaml' was written with {message}"):
+        recipe.run(recipe.check(content), tmp_path / "run", resume=True, progress=False)
+    assert recipe.load(tmp_path / "run" / "recipe.yaml") == first
+
+
+def test_recipe_that_was_refused_may_be_mended_and_resumed(content: dict, tmp_path: Path) -> None:
+    wrong = recipe.check(content | {"loss": {"similarity": "corr"}, "evaluation": {"folds": 4}})
+    with pytest.raises(BrainrdlError, match="holds out 3 conditions"):
+        recipe.run(wrong, tmp_path / "run", progress=False)
+    (tmp_path / "run" / "settings.json").unlink()
+    recipe.run(recipe.check(content), tmp_path / "run", resume=True, progress=False)
+    assert recipe.load(tmp_path / "run" / "recipe.yaml") == recipe.check(content)
+
+
+def test_other_comparators_do_not_become_the_runs_own(content: dict, tmp_path: Path) -> None:
+    content["evaluation"]["controls"] = []
+    recipe.run(recipe.check(content), tmp_path / "run", progress=False)
+    recipe.evaluate_run(tmp_path / "run", ["tau-a"])
+    again = recipe.evaluate_run(tmp_path / "run")
+    assert set(again.summary["comparator"]) == {"spearman", "corr"}
+
+
+def test_unfinished_run_is_not_scored_but_refused(content: dict, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    recipe.save(recipe.check(content), tmp_path / "run" / "recipe.yaml")
+    with pytest.raises(BrainrdlError, match="is not finished; go on with it first: `brainrdl fit` with --resume"):
+        recipe.evaluate_run(tmp_path / "run")
+    assert not (tmp_path / "run" / "fits").exists()
+
+
+def test_set_with_a_value_that_is_not_yaml_is_refused(content: dict, tmp_path: Path) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(yaml.safe_dump(content))
+    with pytest.raises(BrainrdlError, match=r"--set 'evaluation.seeds=\[1': '\[1' is not YAML"):
+        recipe.load(path, ["evaluation.seeds=[1"])
+
+
+@pytest.mark.parametrize("damage", ["npy", "cut off"])
+def test_arrays_that_are_no_archive_are_refused(tmp_path: Path, content: dict, damage: str) -> None:
+    path = tmp_path / "s.npz"
+    np.savez(path, images=np.zeros((6, 8, 8)), names=NAMES[:6])
+    if damage == "npy":
+        with path.open("wb") as file:
+            np.save(file, np.zeros((6, 8, 8)))
+    else:
+        path.write_bytes(path.read_bytes()[:200])
+    content["stimuli"] = {"arrays": str(path)}
+    with pytest.raises(BrainrdlError, match=r"cannot read stimuli.arrays .* should be .npz with images and names"):
+        recipe.make_stimuli(recipe.check(content))
+
+
+def test_teacher_network_sees_images_as_its_own_weights_expect_them(content: dict) -> None:
+    content["teacher"] = {"network": "lenet", "layers": ["conv1"]}  # 28 pixels; the student's images have 8
+    made = recipe.check(content)
+    stimuli = recipe.make_stimuli(made)
+    teacher = recipe.make_teacher(made, stimuli)
+    patterns = teacher.patterns(stimuli.batch(NAMES[:4]))["conv1"]
+    assert patterns.shape == (4, 6 * 14 * 14)

@@ -168,6 +168,14 @@ def test_the_reliability_of_a_mean_is_what_a_perfect_model_reaches() -> None:
     assert mean_reliability(1 / 5, 5) == pytest.approx((1 / (1 + 4 / 5)) ** 0.5)
 
 
+@pytest.mark.parametrize("comparator", ["corr", "spearman", "tau-a", "rho-a", "corr_cov"])
+def test_a_perfect_model_reaches_the_ceiling_against_the_mean_whatever_the_comparator(comparator: str) -> None:
+    truth, teacher = simulated(n=60, n_subjects=6, noise=2.0)
+    _, summary = score([student(truth, teacher.names)], {"IT": teacher}, [comparator], n_bootstrap=0)
+    row = only(summary, against="mean", comparator=comparator)
+    assert row["score"] == pytest.approx(row["ceiling_lower"], abs=0.02)
+
+
 def test_the_reliability_of_disagreeing_subjects_is_zero() -> None:
     assert mean_reliability(-0.3, 4) == 0
 

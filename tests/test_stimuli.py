@@ -589,6 +589,9 @@ def test_a_cached_image_is_loaded_once_and_shared_with_selections(folder: Path) 
 def test_a_random_transform_is_not_cached() -> None:
     with pytest.raises(BrainrdlError, match="needs a deterministic transform"):
         digits().with_transform(lambda image: torch.rand(1, 4, 4)).cached()
+    draws = iter([0.0, 0.0] + 20 * [1.0])  # acts now and then, as a random flip does
+    with pytest.raises(BrainrdlError, match="another image each time"):
+        digits().with_transform(lambda image: torch.full((1, 4, 4), next(draws))).cached()
     assert digits().with_transform(lambda image: torch.zeros(1, 4, 4)).cached().images().shape == (5, 1, 4, 4)
 
 
@@ -805,3 +808,13 @@ def test_the_92_images_load_from_their_folder(algonauts92: Path) -> None:
     stimuli = Stimuli.from_folder(algonauts92 / "images", default_transform(64))
     assert len(stimuli) == 92
     assert stimuli.images(stimuli.names[:3]).shape == (3, 3, 64, 64)
+
+
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+def test_an_image_too_large_to_decode_safely_is_refused_by_name(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stimuli = Stimuli.from_folder(folder)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 2)
+    with pytest.raises(BrainrdlError, match=r"ann\.png' is too large to decode safely .*store it smaller"):
+        Stimuli.from_folder(folder)
+    with pytest.raises(BrainrdlError, match=r"'ann\.png' in stimulus folder .* is too large to decode safely"):
+        stimuli.images(["ann"])

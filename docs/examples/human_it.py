@@ -18,16 +18,18 @@ import os
 import tarfile
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import pandas as pd
 import torch
 from PIL import Image
 from scipy.io import loadmat
 
-from brainrdl import RDMTeacher, Readout, Stimuli, Student, cross_validate, report
+from brainrdl import RDMTeacher, Readout, Stimuli, Student, cross_validate, plot, report
 from brainrdl.cross_validation import Candidate
 from brainrdl.evaluation import Evaluation, different_category
 from brainrdl.models import build
 from brainrdl.rdms import from_tensor
+from brainrdl.reporting import figures
 from brainrdl.stimuli import default_transform
 
 BLOCKS = "+".join(f"_blocks.{block}" for block in range(11, 16))
@@ -110,9 +112,34 @@ def fit_all_weights(folder: Path, out: Path, size: int) -> Evaluation:
     stimuli, teacher = load(folder, size)
     steps = {"lr": 3e-4, "steps": 24, "evaluate_every": 4, "validation": 0.2, "patience": 3}
     return cross_validate(
-        {"all weights": all_weights}, teacher, stimuli, folds=5, seeds=SEEDS, controls=("unfitted",),
-        out=out / "all_weights", resume=True, **steps,
+        {"all weights": all_weights}, teacher, stimuli, folds=5, seeds=SEEDS, controls=("unfitted", "category"),
+        models=animacy(stimuli), out=out / "all_weights", resume=True, **steps,
     )  # fmt: skip
+
+
+def table(summary: pd.DataFrame) -> pd.DataFrame:
+    """One row a student or model: Spearman correlations with 95 % intervals, and gains over the unfitted student."""
+    parts = []
+    for title, comparator, against in (
+        ("mean RDM", "spearman", "mean"),
+        ("single subjects", "spearman", "subjects"),
+        ("mean RDM given models", "partial spearman", "mean"),
+    ):
+        rows = summary[(summary["comparator"] == comparator) & (summary["against"] == against)].set_index("student")
+        shown = rows[["score", "low", "high", "gain", "gain_low", "gain_high"]]
+        parts.append(pd.concat({title: shown.dropna(axis=1, how="all")}, axis=1))
+    return pd.concat(parts, axis=1)
+
+
+def draw(summary: pd.DataFrame, evaluation: Evaluation, folder: Path) -> None:
+    """Scores of all students, and the figures of the projection's report."""
+    folder.mkdir(parents=True, exist_ok=True)
+    scores, axes = plt.subplots(1, 2, figsize=(10, 4.2), layout="constrained")
+    for ax, against in zip(axes, ("subjects", "mean"), strict=True):
+        plot.scores(summary.assign(layer=""), "spearman", against, ax)
+    axes[1].set_yticklabels([])
+    for name, figure in {"students": scores, **figures(evaluation)}.items():
+        figure.savefig(folder / f"{name}.png", dpi=200, bbox_inches="tight")
 
 
 def main() -> None:
@@ -132,8 +159,10 @@ def main() -> None:
     if not words.projection_only:
         parts.append(fit_all_weights(folder, words.out, words.size))
     summary = pd.concat([part.summary for part in parts], ignore_index=True)
+    summary = summary.drop_duplicates(["student", "comparator", "against"])  # category models stand in both
     summary.to_csv(words.out / "summary.csv", index=False)
-    print(summary[summary["against"] == "mean"].round(3).to_string())
+    draw(summary, parts[0], words.out / "figures")
+    print(table(summary).round(3).to_string())
 
 
 if __name__ == "__main__":
