@@ -13,7 +13,7 @@ from brainrdl._report_words import and_joined
 from brainrdl._terms import measure_label, similarity_label
 from brainrdl.evaluation import Evaluation
 from brainrdl.rdms import names
-from brainrdl.result import provenance
+from brainrdl.result import describe, provenance
 
 REFERENCES = (
     (
@@ -103,8 +103,8 @@ def methods_of(run: Run) -> Iterator[str]:
     settings = f" Settings: {told}." if (told := _options(run)) else ""
     yield (
         f"Networks were fitted to representational dissimilarity matrices (RDMs){teacher} by representational distance "
-        "learning (McClure & Kriegeskorte, 2016): the weights of the network were changed by stochastic gradient "
-        f"descent so that the RDM of a layer approached the target RDM.{measure}{settings}"
+        f"learning (McClure & Kriegeskorte, 2016): {_trained(run.settings.get('trainable'))} changed by "
+        f"{_optimiser(run)} so that the RDM of a layer approached the target RDM.{measure}{settings}"
     )
     if run.evaluation is not None:
         yield _design_text(run, run.evaluation)
@@ -112,6 +112,37 @@ def methods_of(run: Run) -> Iterator[str]:
         yield _inference_text(run, run.evaluation)
         yield _controls_text(run.evaluation.summary)
     yield _software_text(run)
+
+
+_TRAINED = {
+    "all": "all weights were",
+    "projection": "the network was left as it was, and a linear projection of a layer’s output was",
+}
+
+
+def _trained(trainable: Any) -> str:
+    start = str(trainable).removeprefix("from:")
+    if start != str(trainable):
+        return f"the weights of the network from layer {start} on, and of projections if any, were"
+    return _TRAINED.get(str(trainable), "trainable weights were")
+
+
+_OPTIMISERS = {
+    "adam": "the optimiser Adam",
+    "adamw": "the optimiser AdamW",
+    "sgd": "stochastic gradient descent",
+    "momentum": "stochastic gradient descent with momentum 0.9",
+    "rmsprop": "the optimiser RMSprop",
+}
+
+
+def _optimiser(run: Run) -> str:
+    """Name the optimiser if the settings name one for all students."""
+    students = run.settings.get("students")
+    made = describe(students).values() if isinstance(students, Mapping) else [{"options": {}}]
+    shared = run.fit_options.get("optimizer")
+    used = {str(describe(one["options"].get("optimizer", shared))) for one in made}
+    return _OPTIMISERS.get("".join(used), "gradient-based optimisation")
 
 
 def _design_text(run: Run, evaluation: Evaluation) -> str:

@@ -19,6 +19,7 @@ from brainrdl import result as _result
 from brainrdl import similarity as _similarity
 from brainrdl._checks import check_conditions, check_option, check_unique, quote, refuse
 from brainrdl.dissimilarity import pair_indices
+from brainrdl.distributed import check_one_process
 from brainrdl.evaluation import COMPARATORS, Evaluation, assemble, model_rdms, student_rdms, teacher_rdms
 from brainrdl.folds import Splitter, stimulus_folds
 from brainrdl.frozen import FrozenFeatures
@@ -28,7 +29,7 @@ from brainrdl.scoring import HeldOut, TeacherRDMs
 from brainrdl.stimuli import Stimuli
 from brainrdl.student import Student
 from brainrdl.teachers import PermutedTeacher, RDMTeacher, Teacher
-from brainrdl.training import calibration_names, check_no_leak, fit
+from brainrdl.training import calibration_names, check_no_leak, fit, hash_teacher, source_settings
 
 if TYPE_CHECKING:
     from rsatoolbox.rdm import RDMs
@@ -105,10 +106,11 @@ def cross_validate(
     seeds : sequence of int
         The whole cross-validation is repeated with each: folds, initial weights and batches change.
     stratify : bool
-        Spread the stimuli's categories evenly over the folds.
+        Spread the stimuli's categories evenly over the folds, inner ones too.
     inner_folds : int
         If above 1: choose the number of steps for each training fold by cross-validation inside it (the best look of
-        the mean validation curve, step 0 included), then fit on the whole training fold for that many steps.
+        the mean validation curve, step 0 included), then fit on the whole training fold for that many steps. The
+        learning rate must not follow a schedule by name, which would be squeezed into the chosen steps.
     subjects : {"all", "leave-one-out"}
         Train on the RDMs of all subjects, or hold out one subject at a time as well, and score against that one alone.
     comparators : sequence of str
@@ -126,7 +128,7 @@ def cross_validate(
     out : path, optional
         Run folder: the evaluation, and one folder per fit under ``fits/``.
     resume, overwrite : bool
-        What to do when the run folder exists; resuming skips what was finished.
+        What to do when the run folder exists; resuming skips what was finished, and may use another device.
     progress : bool
         Show progress bars.
     facts : mapping, optional
@@ -143,7 +145,8 @@ def cross_validate(
     ------
     BrainrdlError
         As `fit`; and for stimuli that are not the teacher's conditions, byte-identical images, folds of fewer than 4
-        conditions, an option that is unknown, two rows of one name, or resuming with another design.
+        conditions, an option that is unknown, two rows of one name, resuming with another design, or several
+        processes.
 
     Examples
     --------
@@ -158,31 +161,33 @@ def cross_validate(
     >>> sorted(result.summary.student.unique())
     ['fitted', 'permuted', 'unfitted']
     """
+    check_one_process("cross-validation")
     candidates = _candidates(students)
     fit_options = {"loss": RDMLoss(), **fit_options}  # spelled out, for the settings and the report
     check_option(subjects, SUBJECTS, "subjects")
     _check_options(candidates, controls, seeds, comparators, fit_options)
-    _check_validation(candidates, inner_folds, fit_options)
+    _check_inner(candidates, inner_folds, fit_options)
     _check_rows(candidates, ensembles or {}, models or {})
     model_rdms(models or {}, None, ("",), stimuli.names, seed=0, fold=0)  # refuse what is wrong before hours of fitting
     fitting = {
         "folds": folds, "seeds": list(seeds), "stratify": stratify, "inner_folds": inner_folds, "subjects": subjects,
-        "teacher": teacher.name, "hashes": _hashes(teacher, stimuli), "students": candidates, "fit": fit_options,
+        **source_settings(teacher, stimuli, stimuli.names), "hashes": _hashes(teacher, stimuli),
+        "students": candidates, "fit": fit_options,
     }  # fmt: skip
     judging = {
         "comparators": list(comparators), "controls": list(controls), "ensembles": ensembles,
         "n_bootstrap": n_bootstrap, "models": list(models or {}), "n_stimuli": len(stimuli),
     }  # fmt: skip
+    splits = list(_splits(stimuli, folds, seeds, stratify, _left_out(teacher, subjects)))
+    _check_slugs(splits, candidates)
     folder = None if out is None else _result.open_folder(out, resume=resume, overwrite=overwrite)
     if folder:
         _store_settings(folder, _result.describe(fitting))
     shared = {"progress": False, "features": FrozenFeatures(stimuli), **fit_options}
-    work = _Work(teacher, stimuli, tuple(controls), inner_folds, folder, shared)
+    work = _Work(teacher, stimuli, tuple(controls), inner_folds, stratify, folder, shared)
     held_out: list[HeldOut] = []
     histories: list[pd.DataFrame] = []
-    splits = list(_splits(stimuli, folds, seeds, stratify, _left_out(teacher, subjects)))
     jobs = [(split, label, candidate) for split in splits for label, candidate in candidates.items()]
-    _check_slugs(splits, candidates)
     for split, label, candidate in track(jobs, "cross-validation", progress):
         found, history = work.run(split, label, candidate)
         held_out += found
@@ -232,6 +237,7 @@ class _Work:
     stimuli: Stimuli
     controls: tuple[str, ...]
     inner_folds: int
+    stratify: bool
     folder: Path | None
     options: Mapping[str, Any]
 
@@ -280,7 +286,8 @@ class _Work:
         self, split: _Split, candidate: Candidate, teacher: Teacher, options: Mapping[str, Any]
     ) -> Iterator[pd.DataFrame]:
         n_folds = self.inner_folds if candidate.inner_folds is None else candidate.inner_folds
-        inner = stimulus_folds(split.train, n_folds, labels=self.stimuli.labels, seed=split.seed)
+        labels = self.stimuli.labels if self.stratify else None
+        inner = stimulus_folds(split.train, n_folds, labels=labels, seed=split.seed)
         for k, part in inner.groupby("fold"):
             validation = tuple(part["stimulus"])
             train = tuple(name for name in split.train if name not in set(validation))
@@ -332,10 +339,17 @@ def _check_options(
             refuse(f"fit's option {taken[0]!r} is set for each fold; leave it out, and say seeds= or folds= instead")
 
 
-def _check_validation(candidates: Mapping[str, Candidate], inner_folds: int, fit_options: Mapping[str, Any]) -> None:
+def _check_inner(candidates: Mapping[str, Candidate], inner_folds: int, fit_options: Mapping[str, Any]) -> None:
+    """Refuse what does not go with a number of steps that inner folds choose."""
     for label, candidate in candidates.items():
         n_folds = inner_folds if candidate.inner_folds is None else candidate.inner_folds
-        validation = {**fit_options, **candidate.options}.get("validation")
+        options = {**fit_options, **candidate.options}
+        validation, schedule = options.get("validation"), options.get("schedule", "constant")
+        if n_folds > 1 and isinstance(schedule, str) and schedule != "constant":
+            refuse(
+                f"student {label!r} has inner_folds={n_folds}, which choose the number of steps, and schedule="
+                f"{schedule!r}, which would be squeezed into those; use schedule='constant', or fixed steps"
+            )
         if n_folds > 1 and validation:
             refuse(
                 f"student {label!r} has inner_folds={n_folds}, which choose the number of steps, and "
@@ -410,19 +424,28 @@ def _splits(
 def _store_settings(folder: Path, settings: Mapping[str, Any]) -> None:
     path = folder / _result.SETTINGS
     if path.exists():
-        _result.check_same_settings(settings, _result.read_json(path), str(path))
+        stored = _result.read_json(path)
+        _result.check_same_settings(_compared(settings), _compared(stored), str(path))
     else:
         _result.write_json(path, settings)
         _result.write_json(folder / _result.PROVENANCE, _result.provenance())
 
 
+def _compared(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out how fits are computed and shown: a run may go on on another device."""
+
+    def cut(options: Mapping[str, Any]) -> dict[str, Any]:
+        return {key: value for key, value in options.items() if key not in ("device", "progress")}
+
+    students = settings.get("students", {}).items()  # a folder of another kind of run has none
+    told = {label: {**made, "options": cut(made["options"])} for label, made in students}
+    return {**settings, "fit": cut(settings.get("fit", {})), "students": told}
+
+
 def _hashes(teacher: Teacher, stimuli: Stimuli) -> dict[str, str]:
     """Digests of the data, for a run must not go on with others."""
     hashes = {"stimuli": _result.hash_words(f"{name} {digest}" for name, digest in stimuli.digests().items())}
-    if isinstance(teacher, RDMTeacher):
-        of_targets = {target: teacher.subject_rdms(target).dissimilarities for target in teacher.targets}
-        hashes["teacher"] = _result.digest({target: torch.as_tensor(pairs) for target, pairs in of_targets.items()})
-    return hashes
+    return hashes | hash_teacher(teacher)
 
 
 def _ensembles(held_out: Sequence[HeldOut], ensembles: Mapping[str, Sequence[str]]) -> list[HeldOut]:

@@ -9,6 +9,7 @@ and logits that no task asks for have none.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from math import ceil
 
@@ -16,6 +17,8 @@ import torch
 import torch.distributed as dist
 from jaxtyping import Float
 from torch import Tensor, nn
+
+from brainrdl._checks import refuse
 
 
 def n_processes() -> int:
@@ -27,6 +30,28 @@ def n_processes() -> int:
     1
     """
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def check_one_process(what: str) -> None:
+    """Refuse `what` where several processes were started to train together: all would open its run folder.
+
+    Parameters
+    ----------
+    what : str
+        What is to be done, for the message.
+
+    Raises
+    ------
+    BrainrdlError
+        If torch.distributed has more than one process, or ``WORLD_SIZE`` (of ``torchrun``) says so.
+
+    Examples
+    --------
+    >>> check_one_process("cross-validation")
+    """
+    n = max(n_processes(), int(os.environ.get("WORLD_SIZE") or 1))
+    if n > 1:
+        refuse(f"{what} runs in one process, here are {n}; start several processes for brainrdl.fit alone")
 
 
 def _rank() -> int:

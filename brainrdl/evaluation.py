@@ -311,7 +311,7 @@ def assemble(
     --------
     >>> truth = TeacherRDMs("IT", tuple("abcd"), ("s1",), torch.tensor([[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]]))
     >>> row = HeldOut("fitted", "student", "", "layer4", "IT", 0, 0, tuple("abcd"), truth.pairs[0])
-    >>> assemble([row], {"IT": truth}, ["corr"], 0, 0).summary["score"].tolist()
+    >>> assemble([row], {"IT": truth}, ["corr"], 0, 0).summary["score"].round(6).tolist()
     [1.0, 1.0]
     """
     scores, summary = score(held_out, truth, comparators, n_bootstrap=n_bootstrap, seed=seed)

@@ -16,6 +16,7 @@ from brainrdl._checks import check_conditions, check_finite, check_option, check
 from brainrdl.dissimilarity import correlation, cosine, count_constant, resolve
 from brainrdl.feature_cache import FeatureStore, FolderStore, MemoryStore, digest_network, digest_tensor, key_of
 from brainrdl.readout import POOLS, check_groups, pool_patterns
+from brainrdl.stimuli import transform_text
 
 if TYPE_CHECKING:
     from brainrdl.dissimilarity import Dissimilarity
@@ -72,6 +73,8 @@ class NetworkTeacher:
         The layers.
     conditions : tuple of str
         The names it knows; only there when it has its own stimuli.
+    uses_images : bool
+        Whether it looks at the batch's images: only without stimuli of its own.
 
     Raises
     ------
@@ -126,6 +129,44 @@ class NetworkTeacher:
         if self._stimuli is None:
             raise AttributeError(f"teacher {self.name!r} has no stimuli of its own, so it has no conditions")
         return tuple(self._stimuli.names)
+
+    @property
+    def uses_images(self) -> bool:
+        """Whether it looks at the batch's images: only without stimuli of its own."""
+        return self._stimuli is None
+
+    def identity(self, names: Sequence[str]) -> dict[str, Any]:
+        """Tell what its answers for `names` depend on beside the batch's images; no run goes on with another.
+
+        Parameters
+        ----------
+        names : sequence of str
+            Conditions, known to its own stimuli if it has any.
+
+        Returns
+        -------
+        dict
+            Digest of the network, layers, pooling, dissimilarity, and transform and digest of its own stimuli or None.
+
+        Raises
+        ------
+        BrainrdlError
+            If names are not in its own stimuli.
+
+        Examples
+        --------
+        >>> NetworkTeacher(nn.Sequential(nn.Flatten()), ["0"], pool="avgpool").identity(["a"])["pool"]
+        'avgpool'
+        """
+        own = self._stimuli
+        return {
+            "network": self._digest or digest_network(self._model),
+            "layers": list(self.targets),
+            "pool": self._pool,
+            "dissimilarity": self._dissimilarity,
+            "transform": None if own is None else transform_text(getattr(own, "transform", None)),
+            "stimuli": None if own is None else key_of(own.digests(names).values()),
+        }
 
     def _freeze(self, module: nn.Module) -> None:
         self._model = module.float().eval().requires_grad_(False)

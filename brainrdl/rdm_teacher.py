@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -44,8 +44,9 @@ class RDMTeacher:
         the second every RDM of a target counts as a subject, ``"0"``, ``"1"``, ...
     combine : str
         How subjects become the answer: ``"mean"`` (NaN pairs left out); ``"reliability"`` (mean weighted by each
-        subject's Pearson correlation with the mean of the others, 0 if negative, over this teacher's conditions only);
-        ``"sample"`` (one subject a step, drawn by seed and step); ``"all"`` (every subject's RDM).
+        subject's Pearson correlation with the mean of the others, 0 if negative, over this teacher's conditions only,
+        or those that `select` was told to weigh by); ``"sample"`` (one subject a step, drawn by seed and step);
+        ``"all"`` (every subject's RDM).
         Means are of the dissimilarities as they are: a subject with larger ones counts more.
     names : sequence of str or path, optional
         Condition names for a file that holds none, passed to `brainrdl.read`.
@@ -92,6 +93,7 @@ class RDMTeacher:
         self.by, self._target_by, self.subject_by = by, target_by, subject_by
         self._measure: str | None = given.dissimilarity_measure
         conditions = _rdms.names(given, by)
+        self._weigh_by = conditions
         _rdms.check(given, f"teacher {self.name!r}")
         self._hold(conditions, _by_subject(given, target_by, subject_by, by))
 
@@ -157,7 +159,7 @@ class RDMTeacher:
     def _mean(self, rows: Tensor, target: str) -> Tensor:
         weights = torch.ones(len(rows), dtype=rows.dtype)
         if self.combine == "reliability" and len(rows) > 1:
-            weights = _reliabilities(rows)
+            weights = _reliabilities(rows[:, self._weighing()])
             if not weights.any():
                 refuse(
                     f"no subject's RDM of target {target!r} in teacher {self.name!r} correlates with the mean of the "
@@ -165,13 +167,44 @@ class RDMTeacher:
                 )
         return _nan_mean(rows, weights)
 
-    def select(self, names: Iterable[str]) -> RDMTeacher:
+    def _weighing(self) -> Tensor:
+        """Mask of the pairs that subjects are weighed by."""
+        weighed = set(self._weigh_by)
+        known = torch.tensor([name in weighed for name in self.conditions])
+        return known[pair_indices(len(self.conditions))].all(dim=0)
+
+    def identity(self, names: Sequence[str]) -> dict[str, Any]:
+        """Tell how its answers for `names` come from the subjects' RDMs; no run goes on with another way.
+
+        Examples
+        --------
+        >>> from brainrdl.rdms import from_array
+        >>> RDMTeacher(from_array([[1.0, 2, 3]], list("abc"))).identity("abc")["combine"]
+        'mean'
+        """
+        weighed = set(self._weigh_by)
+        return {
+            "combine": self.combine,
+            "seed": self.seed if self.combine == "sample" else None,
+            "weigh_by": [name for name in names if name in weighed] if self.combine == "reliability" else None,
+        }
+
+    def select(self, names: Iterable[str], *, weigh_by: Iterable[str] | None = None) -> RDMTeacher:
         """Keep the conditions `names`, in that order: what is left out no longer has a say in the answer.
+
+        Parameters
+        ----------
+        names : iterable of str
+            Conditions to keep.
+        weigh_by : iterable of str, optional
+            Conditions among `names` whose pairs alone give the weights of ``combine="reliability"``, for example those
+            trained on but not those validated on; by default all of `names`.
 
         Raises
         ------
         BrainrdlError
-            If a name is unknown or stands twice, or a subject knows no pair of the names.
+            If a name is unknown or stands twice, a name to weigh by is not kept, or a subject knows no pair of the
+            names.
 
         Examples
         --------
@@ -183,13 +216,17 @@ class RDMTeacher:
         asked = tuple(names)
         check_conditions(asked, self._positions, f"teacher {self.name!r}")
         check_unique(asked, f"the conditions asked of teacher {self.name!r}")
+        weighing = asked if weigh_by is None else tuple(weigh_by)
+        check_conditions(weighing, asked, f"the conditions kept of teacher {self.name!r}")
         position = torch.tensor([self._positions[name] for name in asked], dtype=torch.long)
         first, second = position[pair_indices(len(asked))]
         kept = {
             target: {subject: to_square(pairs)[first, second] for subject, pairs in rows.items()}
             for target, rows in self._rows.items()
         }
-        return self._copy(asked, kept)
+        other = self._copy(asked, kept)
+        other._weigh_by = weighing
+        return other
 
     def only_subjects(self, subjects: Iterable[str]) -> RDMTeacher:
         """Keep some subjects, for example those not held out, in the order given.

@@ -1,14 +1,15 @@
 """A whole experiment as one YAML file: checked before any work starts, then turned into arguments of the Python API.
 
 Paths in a recipe are relative to the folder where the command is run. Environment variables (``$NAME``) and ``~`` are
-expanded.
+expanded. A network named ``package.module:factory`` is imported, which runs its code: run only recipes that you trust.
 """
 
 from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -18,11 +19,12 @@ from zipfile import BadZipFile
 import numpy as np
 import torch
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from brainrdl import result as _result
 from brainrdl._checks import check_conditions, check_option, refuse
 from brainrdl.cross_validation import cross_validate
+from brainrdl.distributed import check_one_process
 from brainrdl.evaluation import Evaluation
 from brainrdl.folds import Splitter
 from brainrdl.loss import Decay, RDMLoss
@@ -158,6 +160,14 @@ class _EvaluationSection(_Section):
     comparators: list[str] = Field(default_factory=lambda: ["spearman", "corr"], min_length=1)
     controls: list[Literal["unfitted", "permuted", "category"]] = Field(default=["unfitted", "permuted", "category"])
     n_bootstrap: int = Field(1000, ge=0)
+
+    @field_validator("held_out")
+    @classmethod
+    def _some(cls, held_out: float | list[str] | None) -> float | list[str] | None:
+        wrong = not 0 < held_out < 1 if isinstance(held_out, float) else held_out == []
+        if wrong:
+            raise ValueError(f"give names, or a share between 0 and 1, or leave it out; got {held_out!r}")
+        return held_out
 
     @model_validator(mode="after")
     def _one_way(self) -> _EvaluationSection:
@@ -486,8 +496,9 @@ def run(
     Raises
     ------
     BrainrdlError
-        As `fit` and `cross_validate`; also when stimuli and RDM conditions differ, or a run is resumed with a recipe
-        that differs in what was fitted.
+        As `fit` and `cross_validate`; also when stimuli and RDM conditions differ, a run is resumed with a recipe
+        that differs in what was fitted, or there are several processes. A run that is refused before it has begun
+        leaves no folder behind.
 
     Examples
     --------
@@ -495,6 +506,7 @@ def run(
     Traceback (most recent call last):
     brainrdl._checks.BrainrdlError: stimulus folder 'images' does not exist...
     """
+    check_one_process("a recipe")
     torch.manual_seed(recipe.evaluation.seeds[0])
     stimuli = make_stimuli(recipe)
     teacher = make_teacher(recipe, stimuli)
@@ -503,14 +515,15 @@ def run(
     make_student(recipe)  # a wrong layer is refused before any work
     options = {"loss": make_loss(recipe), "progress": progress, **recipe.fit.model_dump()}
     section = recipe.evaluation
-    folder = open_folder(out, resume=resume, overwrite=overwrite)
-    _keep(recipe, folder)
     folds = section.folds or _one_fold(section, stimuli)
-    if folds is None:
-        return fit(make_student(recipe), teacher, stimuli, seed=section.seeds[0], out=folder, resume=True, **options)
-    chosen = section.model_dump(exclude={"folds", "held_out"})
-    make = partial(make_student, recipe)
-    return cross_validate(make, teacher, stimuli, folds=folds, out=folder, resume=True, **chosen, **options)
+    folder = open_folder(out, resume=resume, overwrite=overwrite)
+    with _kept(recipe, folder):
+        if folds is None:
+            student, seed = make_student(recipe), section.seeds[0]
+            return fit(student, teacher, stimuli, seed=seed, out=folder, resume=True, **options)
+        chosen = section.model_dump(exclude={"folds", "held_out"})
+        make = partial(make_student, recipe)
+        return cross_validate(make, teacher, stimuli, folds=folds, out=folder, resume=True, **chosen, **options)
 
 
 _MAY_CHANGE = {  # between a run and its resumption: how it is computed and judged, not what is fitted
@@ -518,6 +531,21 @@ _MAY_CHANGE = {  # between a run and its resumption: how it is computed and judg
     "fit": {"device"},
     "evaluation": {"comparators", "controls", "n_bootstrap"},
 }
+
+
+@contextmanager
+def _kept(recipe: Recipe, folder: Path) -> Iterator[None]:
+    """Keep the recipe in the run folder, but not that of a run which has not begun when the block ends."""
+    path = folder / RECIPE
+    ours = not path.exists()
+    _keep(recipe, folder)
+    try:
+        yield
+    finally:
+        if ours and not (folder / _result.SETTINGS).exists():
+            path.unlink()
+            if not any(folder.iterdir()):
+                folder.rmdir()
 
 
 def _keep(recipe: Recipe, folder: Path) -> None:
@@ -534,7 +562,7 @@ def _one_fold(section: _EvaluationSection, stimuli: Stimuli) -> Splitter | None:
     """Make a splitter that holds out the conditions asked for, once; None if none are."""
     from sklearn.model_selection import PredefinedSplit
 
-    if not section.held_out:
+    if section.held_out is None:
         return None
     share = section.held_out
     names = set(split(stimuli.names, share, section.seeds[0])[1] if isinstance(share, float) else share)
@@ -561,7 +589,7 @@ def evaluate_run(folder: Path | str, comparators: Sequence[str] = ()) -> Evaluat
     folder = Path(folder)
     recipe = load(folder / RECIPE)
     section = recipe.evaluation
-    if section.folds is None and not section.held_out:
+    if section.folds is None and section.held_out is None:
         refuse(f"run {str(folder)!r} holds nothing out, so there is nothing to score; set evaluation.folds or held_out")
     if not (folder / "evaluation.json").exists():
         refuse(f"run {str(folder)!r} is not finished; go on with it first: `brainrdl fit` with --resume")

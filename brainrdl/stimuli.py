@@ -13,6 +13,7 @@ to 8 bits (not clipped), of an animation the first frame is taken, and transpare
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -154,6 +155,25 @@ def default_transform(
         refuse(f"channels must be 1 (grey) or 3 (RGB), got {channels}")
     mean, std = _moments(normalise, channels)
     return ImageTransform(size, mean, std, channels)
+
+
+def transform_text(transform: object) -> str | None:
+    """Say what a transform is, the same in every process: its ``repr`` without addresses, None for none.
+
+    Parameters
+    ----------
+    transform : callable or None
+
+    Returns
+    -------
+    str or None
+
+    Examples
+    --------
+    >>> transform_text(default_transform(8, normalise="none")), transform_text(len), transform_text(None)
+    ('ImageTransform(size=8, mean=(), std=(), channels=3)', '<built-in function len>', None)
+    """
+    return None if transform is None else re.sub(r" at 0x[0-9A-Fa-f]+", "", repr(transform))
 
 
 def _moments(normalise: str | tuple[Any, Any], channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:

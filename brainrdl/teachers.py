@@ -14,6 +14,10 @@ The contract of a `Teacher`, which `brainrdl.testing.check_teacher` tries on any
 
 Answers may be kept and given again: do not write into them.
 
+Two more members are optional. ``uses_images``: False says that the batch's images are never looked at.
+``identity(names)``: a dict of what the answers for these names depend on beside the images; a run is not resumed with
+another.
+
 A teacher of your own is a class with these three members; nothing to inherit from, nothing to register.
 
 Examples
@@ -38,7 +42,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -110,6 +114,19 @@ class PermutedTeacher:
         check_unique(self.conditions, "the conditions to permute")
         order = np.random.default_rng(seed).permutation(len(self.conditions))
         self._asked = {name: self.conditions[other] for name, other in zip(self.conditions, order, strict=True)}
+
+    def identity(self, names: Sequence[str]) -> dict[str, Any]:
+        """Tell what its answers for `names` depend on: the names asked for, and the teacher's identity if it tells one.
+
+        Raises
+        ------
+        BrainrdlError
+            If a name is not among those that are permuted.
+        """
+        check_conditions(names, self._asked, f"teacher {self.name!r}")
+        asked = [self._asked[name] for name in names]
+        known = getattr(self._teacher, "identity", None)
+        return {"asked": asked, "teacher": None if known is None else known(asked)}
 
     def rdms(self, batch: Batch) -> dict[str, Float[Tensor, "n_rdms n_pairs"]]:
         """Ask the teacher for other names than the batch's, and give its answer as theirs.

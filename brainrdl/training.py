@@ -29,7 +29,7 @@ from brainrdl.loss import RDMLoss
 from brainrdl.monitor import check_loss, event_writer, look, progress_bar, to_device
 from brainrdl.result import FitResult, State
 from brainrdl.sampling import MIN_CONDITIONS, Batches, split
-from brainrdl.stimuli import Batch, Stimuli
+from brainrdl.stimuli import Batch, Stimuli, transform_text
 from brainrdl.student import Student
 from brainrdl.teachers import RDMTeacher, Teacher
 
@@ -162,7 +162,8 @@ def fit(
     train, validation = training_names(stimuli, train, validation, held_out, seed)
     _check_known(teacher, (*train, *validation))
     if isinstance(teacher, RDMTeacher):
-        teacher = teacher.select((*train, *validation))  # what it weighs subjects by must not be held out
+        # What it weighs subjects by must be neither held out nor watched.
+        teacher = teacher.select((*train, *validation), weigh_by=train)
     batches = Batches(train, batch_size, seed)
     loss, features = loss or RDMLoss(), features or FrozenFeatures(stimuli)
     features.check(stimuli)
@@ -171,8 +172,9 @@ def fit(
     accelerator = make_accelerator(device, mixed_precision)
     student.to(accelerator.device)
     start_alike(student)
-    hashes = _hashes(teacher, stimuli, train)
-    settings = _result.describe(options) | _settings_of(student, teacher, loss, train, validation) | {"hashes": hashes}
+    hashes = _hashes(teacher, stimuli, (*train, *validation))
+    settings = _result.describe(options) | _settings_of(student, teacher, stimuli, loss, train, validation)
+    settings |= {"hashes": hashes}
     facts = _result.provenance(**hashes) | {"device": str(accelerator.device)}
     folder = _open(out, resume, overwrite, accelerator)
     if folder and (folder / _result.WEIGHTS).exists():
@@ -432,27 +434,85 @@ def _open(out: Path | str | None, resume: bool, overwrite: bool, accelerator: Ac
     return Path(out)
 
 
+def source_settings(teacher: Teacher | None, stimuli: Stimuli, names: Sequence[str]) -> dict[str, Any]:
+    """Say how RDMs and images come about beside their content: a run may only be resumed with the same.
+
+    Parameters
+    ----------
+    teacher : Teacher or None
+    stimuli : Stimuli
+    names : sequence of str
+        Conditions that the teacher is asked about.
+
+    Returns
+    -------
+    dict
+        Transform of the stimuli, and the teacher's name, targets and identity if it tells one (see
+        `brainrdl.teachers`).
+
+    Examples
+    --------
+    >>> import torch
+    >>> source_settings(None, Stimuli.from_arrays(torch.zeros(2, 1, 4, 4), ["a", "b"]), ["a"])
+    {'transform': None, 'teacher': None}
+    """
+    told: dict[str, Any] = {"transform": transform_text(stimuli.transform)}
+    if teacher is None:
+        return told | {"teacher": None}
+    identity = getattr(teacher, "identity", None)
+    known = None if identity is None else _result.describe(identity(names))
+    return told | {"teacher": teacher.name, "targets": list(teacher.targets), "teacher_identity": known}
+
+
 def _settings_of(
-    student: Student, teacher: Teacher | None, loss: RDMLoss, train: Sequence[str], validation: Sequence[str]
+    student: Student,
+    teacher: Teacher | None,
+    stimuli: Stimuli,
+    loss: RDMLoss,
+    train: Sequence[str],
+    validation: Sequence[str],
 ) -> dict[str, Any]:
     """Say what makes a run this run beside its options; it may only be resumed with the same."""
     return {
         "initial_weights": _result.digest(student.state_dict()),
         "layers": list(student.layers),
+        "readouts": {head.layer: _result.describe(head.readout) for head in student.readout_heads()},
         "trainable": student.trainable,
         "batchnorm": student.batchnorm,
-        "teacher": None if teacher is None else teacher.name,
+        **source_settings(teacher, stimuli, (*train, *validation)),
         "loss": _result.describe(loss),
         "train": list(train),
         "validation": list(validation),
     }
 
 
-def _hashes(teacher: Teacher | None, stimuli: Stimuli, train: tuple[str, ...]) -> dict[str, str]:
-    hashes = {"stimuli": _result.hash_words(stimuli.digests(train).values())}
-    if isinstance(teacher, RDMTeacher):
-        hashes["teacher"] = _result.digest(teacher.rdms(Batch(train, torch.empty(0))))
-    return hashes
+def _hashes(teacher: Teacher | None, stimuli: Stimuli, names: tuple[str, ...]) -> dict[str, str]:
+    """Digests of the images and RDMs of `names`; of RDMs every subject's, for some may only be seen at later steps."""
+    hashes = {"stimuli": _result.hash_words(stimuli.digests(names).values())}
+    return hashes | hash_teacher(teacher)
+
+
+def hash_teacher(teacher: Teacher | None) -> dict[str, str]:
+    """Digest of all subjects' RDMs that an `RDMTeacher` holds, for the hashes of a run; nothing for other teachers.
+
+    Parameters
+    ----------
+    teacher : Teacher or None
+
+    Returns
+    -------
+    dict
+        ``{"teacher": SHA-256}``, or empty.
+
+    Examples
+    --------
+    >>> hash_teacher(None)
+    {}
+    """
+    if not isinstance(teacher, RDMTeacher):
+        return {}
+    of_targets = {target: teacher.subject_rdms(target).dissimilarities for target in teacher.targets}
+    return {"teacher": _result.digest({target: torch.as_tensor(pairs) for target, pairs in of_targets.items()})}
 
 
 def _task_loss(logits: Tensor | None, batch: Batch, n_categories: int) -> Tensor:

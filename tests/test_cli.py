@@ -126,7 +126,7 @@ def test_recipe_prints_a_template_that_it_accepts(folder: Path) -> None:
         (("fit", "nothing.yaml"), "cannot read recipe 'nothing.yaml'", 1),
         (("fit", "recipe.yaml", "--set", "fit.stepps=3"), "unknown key fit.stepps; nearest: 'steps'", 1),
         (("layers", "resnet1"), "nearest: 'resnet18'", 1),
-        (("compare", "it.h5", "it.npy"), "names", 1),
+        (("compare", "it.h5", "it.npy"), "no pattern descriptor 'stimulus' that names their conditions", 1),
         (("compare", "it.h5", "it.h5", "-c", "cor"), "nearest: 'corr'", 1),
         (("report", "nowhere"), "nowhere", 1),
         (("frobnicate",), "No such command 'frobnicate'", 2),

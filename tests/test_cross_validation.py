@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from brainrdl._checks import BrainrdlError
 from brainrdl.cross_validation import Candidate, cross_validate
 from brainrdl.dissimilarity import pair_indices, to_square
 from brainrdl.evaluation import Evaluation
-from brainrdl.stimuli import Batch
+from brainrdl.stimuli import Batch, ImageTransform
 from brainrdl.teachers import Teacher
 
 N = 16
@@ -236,6 +237,34 @@ def test_validation_stimuli_and_inner_folds_do_not_both_choose_the_steps() -> No
     assert not quick(inner_folds=2, validation=[], controls=[]).scores.empty  # what a recipe says by default
 
 
+@pytest.mark.usefixtures("no_fit")
+@pytest.mark.parametrize(
+    "changes", [{"schedule": "cosine"}, {"students": Candidate(make_student, {"schedule": "cosine"})}]
+)
+def test_a_schedule_is_not_squeezed_into_the_steps_that_inner_folds_choose(changes: dict[str, Any]) -> None:
+    with pytest.raises(BrainrdlError, match=r"schedule='cosine', which would be squeezed .*; use schedule='constant'"):
+        quick(inner_folds=2, **changes)
+
+
+def test_a_schedule_goes_with_fixed_steps_or_if_it_knows_none() -> None:
+    assert not quick(schedule="cosine", controls=[]).scores.empty
+    decay = partial(torch.optim.lr_scheduler.ExponentialLR, gamma=0.9)
+    assert not quick(schedule=decay, inner_folds=2, controls=[]).scores.empty
+
+
+@pytest.mark.parametrize("stratify", [True, False])
+def test_inner_folds_are_stratified_as_the_outer_ones(monkeypatch: pytest.MonkeyPatch, stratify: bool) -> None:
+    real, asked = module.stimulus_folds, list[Any]()
+
+    def stimulus_folds(*args: Any, labels: Any, **options: Any) -> pd.DataFrame:
+        asked.append(labels)
+        return real(*args, labels=labels, **options)
+
+    monkeypatch.setattr(module, "stimulus_folds", stimulus_folds)
+    quick(inner_folds=2, stratify=stratify, controls=[])
+    assert asked == [LABELS if stratify else None] * 2
+
+
 def test_not_fitting_at_all_may_be_the_best_number_of_steps() -> None:
     result = quick(inner_folds=2, steps=4, lr=1e6, optimizer="sgd", controls=["unfitted"])
     assert result.histories.query("inner == -1")["step"].tolist() == [0]
@@ -319,9 +348,25 @@ def test_a_run_is_not_resumed_with_another_design_or_other_data(tmp_path: Path) 
         ({"subjects": "leave-one-out"}, "subjects='all', now subjects='leave-one-out'"),
         ({"teacher": make_teacher(subject_pairs() ** 2)}, "hashes.teacher="),
         ({"stimuli": Stimuli.from_arrays(1 - images(), NAMES, labels=LABELS)}, "hashes.stimuli="),
+        ({"stimuli": make_stimuli().with_transform(ImageTransform(4, channels=1))}, "transform=None, now"),
+        ({"teacher": make_teacher(combine="all")}, "teacher_identity.combine='mean', now teacher_identity.combine="),
     ]:
         with pytest.raises(BrainrdlError, match=rf"settings.json' was written with {key}"):
             quick(out=tmp_path, resume=True, **changes)
+
+
+def test_a_run_goes_on_on_another_device(tmp_path: Path) -> None:
+    made = Candidate(make_student, {"device": "cpu", "progress": False})
+    first = quick({"a": made}, out=tmp_path)
+    other = Candidate(make_student, {"device": "auto", "progress": True})
+    again = quick({"a": other}, out=tmp_path, device="auto", resume=True)
+    pd.testing.assert_frame_equal(again.scores, first.scores)
+
+
+def test_the_folder_of_a_single_fit_is_no_cross_validation_to_go_on_with(tmp_path: Path) -> None:
+    training.fit(make_student(), make_teacher(), make_stimuli(), steps=1, device="cpu", progress=False, out=tmp_path)
+    with pytest.raises(BrainrdlError, match=r"settings.json' was written with"):
+        quick(out=tmp_path, resume=True)
 
 
 def test_a_finished_run_may_be_judged_anew(tmp_path: Path) -> None:
@@ -509,9 +554,22 @@ def no_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 @pytest.mark.usefixtures("no_fit")
-def test_what_cannot_work_is_refused_before_anything_is_fitted(changes: dict[str, Any], message: str) -> None:
+def test_what_cannot_work_is_refused_before_anything_is_fitted(
+    changes: dict[str, Any], message: str, tmp_path: Path
+) -> None:
     with pytest.raises(BrainrdlError, match=message):
-        quick(**changes)
+        quick(**changes, out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.usefixtures("no_fit")
+def test_several_processes_are_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(
+        BrainrdlError, match=r"cross-validation runs in one process, here are 2; start several processes"
+    ):
+        quick(out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_stimuli_that_are_not_the_teachers_are_refused() -> None:

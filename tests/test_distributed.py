@@ -16,7 +16,17 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from brainrdl import rdms
-from brainrdl.distributed import agreed, average_gradients, gather, n_processes, own, own_rows, start_alike
+from brainrdl._checks import BrainrdlError
+from brainrdl.distributed import (
+    agreed,
+    average_gradients,
+    check_one_process,
+    gather,
+    n_processes,
+    own,
+    own_rows,
+    start_alike,
+)
 from brainrdl.loss import RDMLoss
 from brainrdl.rdm_teacher import RDMTeacher
 from brainrdl.result import WEIGHTS
@@ -140,6 +150,24 @@ def test_one_process_needs_nothing() -> None:
     average_gradients(layer.parameters())
     assert torch.equal(layer.weight, before)
     assert layer.weight.grad is None
+
+
+@pytest.mark.parametrize("world_size", ["", "1"])
+def test_one_process_may_do_what_needs_one(monkeypatch: pytest.MonkeyPatch, world_size: str) -> None:
+    monkeypatch.setenv("WORLD_SIZE", world_size)
+    check_one_process("this")
+
+
+def test_several_processes_are_refused_what_needs_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    with pytest.raises(
+        BrainrdlError, match=r"^this runs in one process, here are 4; start several .* brainrdl.fit alone"
+    ):
+        check_one_process("this")
+    monkeypatch.delenv("WORLD_SIZE")
+    monkeypatch.setattr("brainrdl.distributed.n_processes", lambda: 2)
+    with pytest.raises(BrainrdlError, match="here are 2"):
+        check_one_process("this")
 
 
 def test_this_file_is_what_the_two_processes_run() -> None:

@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch import nn
 
-from brainrdl import BrainrdlError, RDMTeacher, Readout, Stimuli, Student, fit, rdms
+from brainrdl import BrainrdlError, RDMLoss, RDMTeacher, Readout, Stimuli, Student, fit, rdms
 from brainrdl.frozen import FrozenFeatures
+from brainrdl.teachers import NetworkTeacher, PermutedTeacher
 
 NAMES = tuple(f"image_{i}" for i in range(12))
 
@@ -136,6 +137,17 @@ def test_layer_may_have_any_name(stimuli: Stimuli, name: str) -> None:
 def test_teacher_that_looks_at_images_is_given_images(stimuli: Stimuli, teacher: RDMTeacher) -> None:
     assert FrozenFeatures(stimuli).serves(_student(), teacher)
     assert not FrozenFeatures(stimuli).serves(_student(), _Looking(teacher))
+
+
+def test_teacher_network_with_images_of_its_own_does_not_look_at_the_batch(stimuli: Stimuli) -> None:
+    with_own = NetworkTeacher(_network(), ["1"], stimuli=stimuli)
+    assert FrozenFeatures(stimuli).serves(_student(), with_own)
+    assert FrozenFeatures(stimuli).serves(_student(), PermutedTeacher(with_own, NAMES))
+    assert not FrozenFeatures(stimuli).serves(_student(), NetworkTeacher(_network(), ["1"]))
+    student = _student()
+    options = {"loss": RDMLoss(match={"1+2.0": "1", "4": "1"}), "steps": 3, "device": "cpu", "progress": False}
+    fit(student, with_own, stimuli, **options)
+    assert student.model[0].seen == 12
 
 
 def test_frozen_network_runs_in_evaluation_mode(stimuli: Stimuli) -> None:

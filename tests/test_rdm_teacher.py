@@ -358,3 +358,23 @@ def test_human_it_of_four_subjects_and_two_sessions_is_read_as_four_subjects(kri
     np.testing.assert_allclose(rdms.dissimilarities[0], given.dissimilarities[of_first].mean(0), rtol=1e-12)
     # The published finding: the subjects' human IT RDMs agree, so reliabilities are positive.
     check_teacher(RDMTeacher(path, names=names, combine="reliability"), batch(tuple(names[10:20])))
+
+
+def test_reliability_weights_come_from_the_conditions_to_weigh_by() -> None:
+    names = [f"c{i}" for i in range(8)]
+    pairs = np.random.default_rng(0).random(28) + 0.5 * np.random.default_rng(1).random((3, 28))
+    teacher = RDMTeacher(from_array(pairs, names), combine="reliability")
+    known = torch.triu_indices(8, 8, 1).lt(5).all(0).numpy()
+    r = [max(0, np.corrcoef(pairs[s][known], np.delete(pairs, s, 0).mean(0)[known])[0, 1]) for s in range(3)]
+    expected = np.average(pairs, axis=0, weights=r)
+    weighed = teacher.select(names, weigh_by=names[:5])
+    assert weighed.combined("rdm").dissimilarities[0] == pytest.approx(expected)
+    assert weighed.only_subjects(["2", "0", "1"]).combined("rdm").dissimilarities[0] == pytest.approx(expected)
+    assert weighed.select(names).combined("rdm").dissimilarities[0] != pytest.approx(expected)
+    assert weighed.identity(names)["weigh_by"] == names[:5]
+
+
+def test_conditions_to_weigh_by_must_be_kept() -> None:
+    teacher = RDMTeacher(from_array(np.arange(1.0, 7.0), list("abcd")), combine="reliability")
+    with pytest.raises(BrainrdlError, match=r"conditions \['d'\] are not in the conditions kept of teacher 'RDMs'"):
+        teacher.select("abc", weigh_by="abd")

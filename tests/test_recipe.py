@@ -145,6 +145,43 @@ def test_wrong_name_is_refused_before_anything_is_fitted(
     with pytest.raises(BrainrdlError, match=message):
         recipe.run(recipe.check(content | change), tmp_path / "run", progress=False)
     assert not list(tmp_path.rglob("weights.safetensors"))
+    left = tmp_path / "run"
+    assert not left.exists() or {"settings.json", "provenance.json"} < {path.name for path in left.iterdir()}
+
+
+@pytest.mark.parametrize("evaluation", [{"folds": 3, "comparators": ["corrr"]}, {}])
+def test_recipe_that_was_refused_runs_when_mended(content: dict, tmp_path: Path, evaluation: dict) -> None:
+    wrong = content | {"evaluation": evaluation}
+    if not evaluation:
+        wrong = wrong | {"fit": content["fit"] | {"batch_size": 3}}  # refused by fit, not by cross_validate
+    with pytest.raises(BrainrdlError, match=r"corrr|batch_size"):
+        recipe.run(recipe.check(wrong), tmp_path / "run", progress=False)
+    recipe.run(recipe.check(content), tmp_path / "run", progress=False)
+    assert (tmp_path / "run" / "summary.csv").exists()
+
+
+def test_refused_recipe_leaves_what_was_in_the_folder(content: dict, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "notes.txt").write_text("mine")
+    wrong = recipe.check(content | {"evaluation": {"folds": 3, "comparators": ["corrr"]}})
+    with pytest.raises(BrainrdlError, match="corrr"):
+        recipe.run(wrong, tmp_path / "run", resume=True, progress=False)
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["notes.txt"]
+
+
+def test_recipe_is_refused_in_several_processes(content: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    del content["evaluation"]
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(BrainrdlError, match=r"a recipe runs in one process, here are 2; .* brainrdl.fit alone"):
+        recipe.run(recipe.check(content), tmp_path / "run", progress=False)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("held_out", [[], 0, 0.0, 1, 1.5, -0.2, float("nan")])
+def test_held_out_that_is_nothing_or_no_share_is_refused(content: dict, held_out: object) -> None:
+    content["evaluation"] = {"held_out": held_out}
+    with pytest.raises(BrainrdlError, match=r"evaluation.held_out: give names, or a share between 0 and 1, .*; got "):
+        recipe.check(content)
 
 
 def test_stimuli_that_are_not_the_rdms_conditions_are_refused_by_name(content: dict, tmp_path: Path) -> None:
@@ -207,7 +244,7 @@ def test_arrays_without_names_or_with_pickles_are_refused(tmp_path: Path, conten
     with pytest.raises(BrainrdlError, match=r"lacks \['names'\]"):
         recipe.make_stimuli(made)
     np.savez(tmp_path / "s.npz", images=np.zeros((6, 8, 8)), names=np.array([{}], dtype=object))
-    with pytest.raises(BrainrdlError, match="no pickle"):
+    with pytest.raises(BrainrdlError, match="Object arrays"):
         recipe.make_stimuli(made)
 
 
@@ -263,11 +300,9 @@ def test_run_is_not_resumed_with_another_recipe_nor_its_recipe_replaced(
     assert recipe.load(tmp_path / "run" / "recipe.yaml") == first
 
 
-def test_recipe_that_was_refused_may_be_mended_and_resumed(content: dict, tmp_path: Path) -> None:
-    wrong = recipe.check(content | {"loss": {"similarity": "corr"}, "evaluation": {"folds": 4}})
-    with pytest.raises(BrainrdlError, match="holds out 3 conditions"):
-        recipe.run(wrong, tmp_path / "run", progress=False)
-    (tmp_path / "run" / "settings.json").unlink()
+def test_recipe_of_a_run_that_never_began_may_be_mended_and_resumed(content: dict, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    recipe.save(recipe.check(content | {"evaluation": {"folds": 4}}), tmp_path / "run" / "recipe.yaml")
     recipe.run(recipe.check(content), tmp_path / "run", resume=True, progress=False)
     assert recipe.load(tmp_path / "run" / "recipe.yaml") == recipe.check(content)
 

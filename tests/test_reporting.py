@@ -28,6 +28,8 @@ from brainrdl import (
     report,
     reporting,
 )
+from brainrdl._report_run import Run
+from brainrdl.cross_validation import Candidate
 from brainrdl.evaluation import assemble, different_category
 from brainrdl.result import provenance, save_fit, write_csv, write_json
 from brainrdl.scoring import HeldOut, TeacherRDMs
@@ -490,6 +492,32 @@ def test_methods_cite_what_they_rest_on(page: Page) -> None:
 )
 def test_methods_say_what_the_settings_say(options: dict[str, Any], words: str) -> None:
     assert words in " ".join(_report_methods.methods_of(reporting._open(make_evaluation(**options))))
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"trainable": "all", "optimizer": "adam"}, "all weights were changed by the optimiser Adam so that"),
+        (
+            {"trainable": "projection"},
+            "the network was left as it was, and a linear projection of a layer’s output was",
+        ),
+        ({"trainable": "from:conv"}, "from layer conv on, and of projections if any, were changed by gradient-based"),
+        ({}, "trainable weights were changed by gradient-based optimisation so that"),
+        ({"optimizer": "torch.optim.adam.Adam"}, "trainable weights were changed by gradient-based optimisation"),
+        ({"fit": {"optimizer": "sgd"}}, "changed by stochastic gradient descent so that"),
+        (
+            {
+                "fit": {"optimizer": "sgd"},
+                "students": {"a": Candidate(len), "b": Candidate(len, {"optimizer": "adam"})},
+            },
+            "changed by gradient-based optimisation",
+        ),
+        ({"fit": {}, "students": {"a": Candidate(len, {"optimizer": "rmsprop"})}}, "by the optimiser RMSprop"),
+    ],
+)
+def test_methods_say_what_trained_and_how_as_far_as_the_settings_do(settings: dict[str, Any], words: str) -> None:
+    assert words in next(_report_methods.methods_of(Run(settings=settings)))
 
 
 def test_methods_are_silent_about_what_the_settings_do_not_say(evaluation: Evaluation) -> None:

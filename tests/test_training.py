@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +25,12 @@ from torch import Tensor, nn
 from brainrdl import monitor, rdms, result, simulate
 from brainrdl._checks import BrainrdlError
 from brainrdl.loss import RDMLoss
+from brainrdl.network_teacher import NetworkTeacher
 from brainrdl.rdm_teacher import RDMTeacher
 from brainrdl.result import FitResult
-from brainrdl.stimuli import Batch, Stimuli
+from brainrdl.stimuli import Batch, ImageTransform, Stimuli
 from brainrdl.student import Readout, Student
+from brainrdl.teachers import PermutedTeacher
 from brainrdl.training import check_no_leak, fit, training_names
 
 NAMES = tuple(f"s{i:02d}" for i in range(20))
@@ -677,3 +680,105 @@ def test_pickled_weights_in_a_run_folder_are_refused(tmp_path: Path) -> None:
     torch.save(student().state_dict(), tmp_path / "run" / result.WEIGHTS)
     with pytest.raises(BrainrdlError, match="pickled files are refused"):
         fit(student(), teacher(), stimuli(), steps=1, out=tmp_path / "run", resume=True, **QUIET)
+
+
+def test_a_finished_run_is_not_taken_for_one_with_another_readout(tmp_path: Path) -> None:
+    def run(standardise: bool) -> FitResult:
+        made = student(readout=Readout(standardise=standardise))
+        return fit(made, teacher(), stimuli(), steps=1, out=tmp_path / "run", resume=True, **QUIET)
+
+    run(standardise=False)
+    with pytest.raises(BrainrdlError, match=r"readouts.2.standardise=False, now readouts.2.standardise=True"):
+        run(standardise=True)
+
+
+def test_a_run_is_not_resumed_with_another_transform(tmp_path: Path) -> None:
+    for size in (6, 6):  # the same one goes on
+        shown = Stimuli.from_arrays(pictures(), NAMES, transform=ImageTransform(size, channels=1))
+        fit(student(), teacher(), shown, steps=1, out=tmp_path / "run", resume=True, **QUIET)
+    other = shown.with_transform(ImageTransform(6, mean=(0.5,), std=(0.5,), channels=1))
+    with pytest.raises(BrainrdlError, match=r"was written with transform='ImageTransform\(size=6, mean=\(\)"):
+        fit(student(), teacher(), other, steps=1, out=tmp_path / "run", resume=True, **QUIET)
+
+
+def test_a_run_is_not_resumed_with_a_teacher_of_other_targets(tmp_path: Path) -> None:
+    for target in ("IT", "V1"):
+        known = RDMTeacher(rdms.from_array(np.random.default_rng(0).random(190), NAMES, descriptors={"roi": [target]}))
+        context = pytest.raises(BrainrdlError, match=r"targets=\['IT'\], now targets=\['V1'\]")
+        with context if target == "V1" else nullcontext():
+            fit(student(), known, stimuli(), steps=1, out=tmp_path / "run", resume=True, **QUIET)
+
+
+@pytest.mark.parametrize(
+    ("change", "key"),
+    [
+        ({"weights": 1}, "network="),
+        ({"layers": ["0", "1"]}, r"targets=\['1'\]"),
+        ({"pool": "avgpool"}, "teacher_identity.pool='flatten', now teacher_identity.pool='avgpool'"),
+        ({"dissimilarity": "euclidean"}, "teacher_identity.dissimilarity='brainrdl.dissimilarity.correlation'"),
+        ({"stimuli": 1}, "teacher_identity.stimuli="),
+        ({"transform": ImageTransform(6, channels=1)}, "teacher_identity.transform=None, now .*'ImageTransform"),
+    ],
+)
+def test_a_run_is_not_resumed_with_another_teacher_network(tmp_path: Path, change: dict[str, Any], key: str) -> None:
+    def taught(weights: int = 0, stimuli: int = 0, transform: Any = None, **options: Any) -> NetworkTeacher:
+        torch.manual_seed(weights)
+        model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Conv2d(4, 4, 3))
+        own = Stimuli.from_arrays((pictures() + stimuli / 2) / 2, NAMES, transform=transform)
+        return NetworkTeacher(model, **{"layers": ["1"], "stimuli": own, "name": "network"} | options)
+
+    def run(known: NetworkTeacher) -> FitResult:
+        made, loss = student(), RDMLoss(match={"2": "1"})
+        return fit(made, known, stimuli(), loss=loss, steps=1, out=tmp_path / "run", resume=True, **QUIET)
+
+    run(taught())
+    run(taught())
+    with pytest.raises(BrainrdlError, match=key):
+        run(taught(**change))
+
+
+def test_a_run_is_not_resumed_with_subjects_drawn_by_another_seed(tmp_path: Path) -> None:
+    pairs = np.random.default_rng(0).random((3, 190))
+    for seed in (0, 1):
+        known = RDMTeacher(rdms.from_array(pairs, NAMES), combine="sample", seed=seed)
+        with pytest.raises(BrainrdlError, match=r"teacher_identity\.seed=0, now") if seed else nullcontext():
+            fit(student(), known, stimuli(), steps=1, out=tmp_path / "run", resume=True, **QUIET)
+
+
+def test_a_permuted_teacher_is_known_by_the_one_that_it_asks(tmp_path: Path) -> None:
+    network = nn.Sequential(nn.Conv2d(1, 4, 3))
+
+    def run(pool: str) -> FitResult:
+        known = PermutedTeacher(NetworkTeacher(network, ["0"], stimuli=stimuli(), pool=pool, name="n"), NAMES)
+        return fit(student(), known, stimuli(), steps=1, out=tmp_path / "run", resume=True, **QUIET)
+
+    run("flatten")
+    with pytest.raises(BrainrdlError, match=r"teacher_identity\.teacher\.pool='flatten', now"):
+        run("avgpool")
+
+
+def test_a_run_on_other_validation_data_is_refused(tmp_path: Path) -> None:
+    options = {"train": NAMES[:12], "validation": NAMES[12:], "steps": 1, "out": tmp_path / "run", **QUIET}
+    fit(student(), teacher(), stimuli(), **options)
+    images, pairs = pictures(), np.random.default_rng(0).random((1, 190))
+    images[15], pairs[0, -1] = 1 - images[15], 0.5
+    with pytest.raises(BrainrdlError, match=r"was written with hashes.stimuli="):
+        fit(student(), teacher(), Stimuli.from_arrays(images, NAMES), resume=True, **options)
+    with pytest.raises(BrainrdlError, match=r"was written with hashes.teacher="):
+        fit(student(), RDMTeacher(rdms.from_array(pairs, NAMES)), stimuli(), resume=True, **options)
+
+
+def test_subjects_are_weighed_by_training_conditions_alone() -> None:
+    first, second = torch.triu_indices(20, 20, 1).numpy()
+    watched = (first >= 12) | (second >= 12)
+    one = np.random.default_rng(0).random(190) + 0.5 * np.random.default_rng(1).random((3, 190))
+    two = one.copy()
+    two[2, watched] = 1 - two[2, watched]
+    options = {"train": NAMES[:12], "validation": NAMES[12:], "steps": 2, "evaluate_every": 1, **QUIET}
+    seen = [
+        fit(student(), RDMTeacher(rdms.from_array(pairs, NAMES), combine="reliability"), stimuli(), **options).history
+        for pairs in (one, two)
+    ]
+    assert seen[0].loss.dropna().tolist() == seen[1].loss.dropna().tolist()
+    assert seen[0].train_similarity.tolist() == seen[1].train_similarity.tolist()
+    assert seen[0].validation_similarity.tolist() != seen[1].validation_similarity.tolist()
