@@ -62,7 +62,7 @@ class PlainCorrelation(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, y: Tensor) -> Tensor:
         """Correlate the last dimensions of `x` and `y`."""
-        (x_unit, x_norm), (y_unit, y_norm) = _unit(x), _unit(y)
+        (x_unit, x_norm), (y_unit, y_norm) = unit(x), unit(y)
         r = dot(x_unit, y_unit)
         ctx.save_for_backward(x_unit, y_unit, x_norm, y_norm, r)
         ctx.shapes = x.shape, y.shape
@@ -79,7 +79,7 @@ class PlainCorrelation(torch.autograd.Function):
         return dx, dy
 
 
-def _unit(x: Tensor) -> tuple[Tensor, Tensor]:
+def unit(x: Tensor) -> tuple[Tensor, Tensor]:
     """Centred x of length 1, and its length before; 0 and infinite length if constant, so that its gradient is 0."""
     mean = x.mean(-1, keepdim=True)
     x = x - mean

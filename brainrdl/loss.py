@@ -17,6 +17,7 @@ from torch import Tensor
 from brainrdl import dissimilarity as _dissimilarity
 from brainrdl import similarity as _similarity
 from brainrdl._checks import check_option, check_same_length, nearest, quote, refuse
+from brainrdl._rdm_correlation import KINDS, rdm_correlation
 from brainrdl.sampling import random_pairs
 
 FORMS = ("similarity", "mse")
@@ -206,6 +207,9 @@ class RDMLoss:
         return {layer: self._term(layers[layer], targets[target], step) for layer, target in matched.items()}
 
     def _term(self, patterns: Tensor, teacher: Tensor, step: int) -> Tensor:
+        n = patterns.shape[-2] if patterns.ndim == 2 else 0
+        if n * (n - 1) == 2 * teacher.shape[-1] and self._is_plain and not teacher.sum().isnan():
+            return 1 - rdm_correlation(patterns, teacher, str(self.dissimilarity)).mean()
         student = _dissimilarity.resolve(self.dissimilarity)(patterns)
         teacher = teacher.to(student)
         check_same_length(student, teacher, "student and teacher RDMs of one batch")
@@ -217,6 +221,15 @@ class RDMLoss:
         # Comparators leave NaN pairs out: right for what a teacher does not know, but it must not hide a student's NaN.
         broken = 0 * student.detach().sum()
         return 1 - _similarity.resolve(self.similarity)(student, teacher).mean() + broken
+
+    @property
+    def _is_plain(self) -> bool:
+        """Whether all pairs are compared by Pearson correlation, which has a kernel of its own."""
+        return (self.form, self.similarity, self.n_pairs) == (
+            "similarity",
+            "corr",
+            None,
+        ) and self.dissimilarity in KINDS
 
 
 def differentiable_names() -> tuple[str, ...]:

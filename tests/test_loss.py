@@ -281,3 +281,50 @@ def test_a_match_of_an_unknown_layer_is_refused() -> None:
 def test_a_weight_of_an_unknown_layer_is_refused() -> None:
     with pytest.raises(BrainrdlError, match="layer of layer_weights 'conv9' is not known; nearest: 'conv1'"):
         RDMLoss(layer_weights={"conv9": 1.0})({"conv1": patterns()}, pairs(N_PAIRS))
+
+
+# The kernel of the default loss
+
+
+def _both_ways(kind: str, x: torch.Tensor, rdms: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    from brainrdl._rdm_correlation import rdm_correlation
+    from brainrdl.dissimilarity import DISSIMILARITIES
+    from brainrdl.similarity import corr
+
+    return rdm_correlation(x, rdms, kind), corr(DISSIMILARITIES[kind](x), rdms)
+
+
+@pytest.mark.parametrize("kind", ["euclidean", "correlation", "cosine"])
+def test_the_kernel_of_the_default_loss_equals_dissimilarity_then_correlation(kind: str) -> None:
+    x = torch.randn(9, 30, dtype=torch.float64, requires_grad=True)
+    teacher = torch.rand(3, 36, dtype=torch.float64)
+    quick, plain = _both_ways(kind, x, teacher)
+    torch.testing.assert_close(quick, plain, atol=1e-12, rtol=1e-10)
+    weights = torch.tensor([0.5, 2.0, -1.0], dtype=torch.float64)
+    quick_gradient, plain_gradient = (torch.autograd.grad((r * weights).sum(), x)[0] for r in (quick, plain))
+    torch.testing.assert_close(quick_gradient, plain_gradient, atol=1e-12, rtol=1e-9)
+
+
+@pytest.mark.parametrize("kind", ["euclidean", "correlation", "cosine"])
+def test_the_kernel_stands_the_hazards_as_the_plain_way_does(kind: str) -> None:
+    hazards = {
+        "duplicates": torch.randn(3, 20).repeat(3, 1),
+        "constant": torch.randn(9, 20) * (torch.arange(9) > 3)[:, None],
+        "offset": torch.randn(9, 20) + 1000,
+        "collapsed": torch.ones(9, 20),
+        "half": torch.randn(9, 20).half(),
+    }
+    for what, patterns in hazards.items():
+        x = patterns.clone().requires_grad_()
+        quick, plain = _both_ways(kind, x, torch.rand(1, 36) * 1e-26)
+        torch.testing.assert_close(quick, plain, atol=2e-4, rtol=1e-3, msg=f"{what}: {quick} {plain}")
+        (gradient,) = torch.autograd.grad(quick.sum(), x)
+        assert gradient.isfinite().all(), what
+
+
+def test_a_constant_teacher_has_no_correlation_and_no_gradient() -> None:
+    x = torch.randn(6, 20, requires_grad=True)
+    loss = RDMLoss()(x, torch.full((15,), 0.3))
+    (gradient,) = torch.autograd.grad(loss, x)
+    assert loss.item() == 1.0
+    assert not gradient.any()
