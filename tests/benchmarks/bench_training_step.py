@@ -24,7 +24,7 @@ from brainrdl.monitor import check_loss, to_device
 from brainrdl.stimuli import Batch
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-SECONDS = 6.0  # for each of the two comparisons of a row
+SECONDS = 4.0  # for each of the two comparisons of a row
 LEAST_ROUNDS = 5
 
 
