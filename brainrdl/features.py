@@ -85,10 +85,18 @@ def check_layers(model: nn.Module, layers: Sequence[str]) -> None:
     if not layers:
         refuse("no layers were asked for; see brainrdl.features.layer_names(model)")
     check_unique(layers, "the layers asked for")
-    known = layer_names(model)
-    missing = sorted(set(layers).difference(known), key=list(layers).index)
+    missing = [layer for layer in layers if not _is_module(model, layer)]
     if missing:
+        known = layer_names(model)
         refuse(f"layers {quote(missing)} are not in the model ({len(known)} modules){nearest(missing[0], known)}")
+
+
+def _is_module(model: nn.Module, layer: str) -> bool:
+    """Look one name up; in every forward pass, so without listing all of them."""
+    try:
+        return layer != "" and model.get_submodule(layer) is not None
+    except AttributeError:
+        return False
 
 
 @contextmanager

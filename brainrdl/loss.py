@@ -17,7 +17,7 @@ from torch import Tensor
 from brainrdl import dissimilarity as _dissimilarity
 from brainrdl import similarity as _similarity
 from brainrdl._checks import check_option, check_same_length, nearest, quote, refuse
-from brainrdl._rdm_correlation import KINDS, rdm_correlation
+from brainrdl._rdm_correlation import KINDS, direction_of, rdm_correlation
 from brainrdl.sampling import random_pairs
 
 FORMS = ("similarity", "mse")
@@ -204,12 +204,15 @@ class RDMLoss:
         layers = _named(patterns)
         targets = _named(teacher_rdms)
         matched = match_layers(layers, targets, self.match)
-        return {layer: self._term(layers[layer], targets[target], step) for layer, target in matched.items()}
+        directions = {target: self._direction(targets[target]) for target in dict.fromkeys(matched.values())}
+        return {
+            layer: self._term(layers[layer], targets[target], directions[target], step)
+            for layer, target in matched.items()
+        }
 
-    def _term(self, patterns: Tensor, teacher: Tensor, step: int) -> Tensor:
-        n = patterns.shape[-2] if patterns.ndim == 2 else 0
-        if n * (n - 1) == 2 * teacher.shape[-1] and self._is_plain and not teacher.sum().isnan():
-            return 1 - rdm_correlation(patterns, teacher, str(self.dissimilarity)).mean()
+    def _term(self, patterns: Tensor, teacher: Tensor, direction: Tensor | None, step: int) -> Tensor:
+        if direction is not None and patterns.ndim == 2 and len(patterns) == len(direction):
+            return 1 - rdm_correlation(patterns, direction, str(self.dissimilarity))
         student = _dissimilarity.resolve(self.dissimilarity)(patterns)
         teacher = teacher.to(student)
         check_same_length(student, teacher, "student and teacher RDMs of one batch")
@@ -222,14 +225,13 @@ class RDMLoss:
         broken = 0 * student.detach().sum()
         return 1 - _similarity.resolve(self.similarity)(student, teacher).mean() + broken
 
-    @property
-    def _is_plain(self) -> bool:
-        """Whether all pairs are compared by Pearson correlation, which has a kernel of its own."""
-        return (self.form, self.similarity, self.n_pairs) == (
-            "similarity",
-            "corr",
-            None,
-        ) and self.dissimilarity in KINDS
+    def _direction(self, teacher: Tensor) -> Tensor | None:
+        """Prepare a teacher for the kernel of Pearson correlation over all pairs; None if this loss or NaN bar it."""
+        default = ("similarity", "corr", None)
+        if (self.form, self.similarity, self.n_pairs) != default or self.dissimilarity not in KINDS:
+            return None
+        direction = direction_of(teacher)
+        return None if direction.sum().isnan() else direction
 
 
 def differentiable_names() -> tuple[str, ...]:

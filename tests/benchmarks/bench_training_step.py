@@ -24,7 +24,7 @@ from brainrdl.monitor import check_loss, to_device
 from brainrdl.stimuli import Batch
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-SECONDS = 4.0  # for each of the two comparisons of a row
+SECONDS = 10.0  # for each of the two comparisons of a row
 LEAST_ROUNDS = 5
 
 
@@ -143,9 +143,9 @@ def main() -> None:
         for precision in ("fp32", "bf16") if DEVICE.type == "cuda" else ("fp32",):
             batch = to_device(case.stimuli().batch(case.stimuli().names), DEVICE)
             plain, rdm = plain_step(case, precision, batch), rdm_step(case, precision, batch)
-            steps = max(1, round(0.1 / seconds(plain, 2)))
+            steps = max(1, round(0.02 / seconds(plain, 2)))  # short turns: a busy machine changes from second to second
             alone, ratio = in_turns(partial(seconds, plain, steps), partial(seconds, rdm, steps))
-            few = max(3, 10 * steps)  # the first step of a fit is slower; it should not weigh much
+            few = max(3, round(1.0 / alone))  # the first step of a fit is slower; it should not weigh much
             fit_alone, fit_ratio = in_turns(
                 partial(fit_seconds, case, precision, few, 0.0), partial(fit_seconds, case, precision, few, 1.0)
             )
