@@ -197,8 +197,8 @@ class Seen(RDMLoss):
 
     kinds: list[torch.dtype]
 
-    def _term(self, patterns: Tensor, teacher: Tensor, step: int) -> Tensor:
-        term = super()._term(patterns, teacher, step)
+    def _term(self, patterns: Tensor, teacher: Tensor, direction: Tensor | None, step: int) -> Tensor:
+        term = super()._term(patterns, teacher, direction, step)
         kinds.extend([patterns.dtype, term.dtype, torch.get_autocast_dtype("cpu")][:2])
         return term
 
