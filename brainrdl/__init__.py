@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         loss,
         models,
         plot,
+        rdm_estimation,
         rdms,
         readers,
         recipe,
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from brainrdl.cross_validation import cross_validate
     from brainrdl.evaluation import Evaluation, compare, evaluate
     from brainrdl.loss import RDMLoss
+    from brainrdl.rdm_estimation import calc_rdm
     from brainrdl.readers import read
     from brainrdl.reporting import report
     from brainrdl.result import FitResult
@@ -64,6 +66,7 @@ __all__ = [
     "Stimuli",
     "Student",
     "__version__",
+    "calc_rdm",
     "compare",
     "cross_validate",
     "cross_validation",
@@ -76,6 +79,7 @@ __all__ = [
     "loss",
     "models",
     "plot",
+    "rdm_estimation",
     "rdms",
     "read",
     "readers",
@@ -104,6 +108,7 @@ _HOME = {
     "Readout": "student",
     "Stimuli": "stimuli",
     "Student": "student",
+    "calc_rdm": "rdm_estimation",
     "compare": "evaluation",
     "cross_validate": "cross_validation",
     "evaluate": "evaluation",

@@ -31,6 +31,7 @@ from torch import Tensor
 
 from brainrdl._checks import check_finite, check_ndim, check_option, refuse
 
+_RUNS = "(..., n_runs, n_conditions, n_channels)"
 _ROUNDING = 4.0  # a spread over channels below this many rounding errors of the mean is no pattern
 _ASYMMETRY = 1e-4  # of the largest entry: what inverting a covariance in float32 leaves
 
@@ -406,6 +407,44 @@ def poisson(
     return Poisson(prior_lambda, prior_weight)(x)
 
 
+def poisson_cv(
+    x: Float[Tensor, "*batch n_runs n_conditions n_channels"], prior_lambda: float = 1.0, prior_weight: float = 0.1
+) -> Float[Tensor, "*batch n_pairs"]:
+    """Return the cross-validated symmetrised Kullback-Leibler divergence between Poisson rates, in (-inf, inf).
+
+    The differences of each run's log rates are multiplied with the differences of the mean rates of all other runs,
+    and averaged over runs. Can be negative: do not clamp it or take its root.
+
+    Parameters
+    ----------
+    x : Tensor (..., n_runs, n_conditions, n_channels)
+        Spike counts or rates of at least 2 independent runs, not negative.
+    prior_lambda : float
+        Rate of the Gamma prior that the rates are drawn towards.
+    prior_weight : float
+        Weight of that prior, in observations.
+
+    Returns
+    -------
+    Tensor (..., n_pairs)
+
+    Raises
+    ------
+    BrainrdlError
+        If `crossnobis` would refuse `x`, or `poisson` its values or the prior.
+
+    Notes
+    -----
+    rsatoolbox 0.3.2 gives the value of its last fold alone under this name; here the folds are averaged.
+
+    Examples
+    --------
+    >>> poisson_cv(torch.tensor([[[1.0, 1.0], [1.0, 12.0]], [[1.0, 1.0], [1.0, 12.0]]]))
+    tensor([11.9895])
+    """
+    return PoissonCV(prior_lambda, prior_weight)(x)
+
+
 @dataclass(frozen=True, eq=False)
 class Mahalanobis:
     """`mahalanobis` with its noise precision, checked once; see there.
@@ -455,15 +494,11 @@ class Crossnobis:
 
     def __call__(self, x: Float[Tensor, "*batch n_runs n_conditions n_channels"], /) -> Float[Tensor, "*batch n_pairs"]:
         """Return the cross-validated squared Mahalanobis distance divided by the number of channels."""
-        x = _centred(_patterns(x, "(..., n_runs, n_conditions, n_channels)", 3))
-        n_runs, _, n_channels = x.shape[-3:]
-        if n_runs < 2:
-            refuse(f"crossnobis needs at least 2 runs, got shape {tuple(x.shape)}; use mahalanobis for one run")
-        others = (x.sum(-3, keepdim=True) - x) / (n_runs - 1)
+        x = _centred(_patterns(x, _RUNS, 3))
+        others = _other_runs(x, "crossnobis", "mahalanobis")
         if self.noise_precision is not None:
             others = _whitened(others, self.noise_precision)
-        # Runs side by side as channels: the sum over folds is then the sum inside one Gram matrix.
-        return _pair_products(_side_by_side(x), _side_by_side(others), 1 / (n_runs * n_channels))
+        return _run_products(x, others)
 
 
 @dataclass(frozen=True)
@@ -490,14 +525,39 @@ class Poisson:
 
     def __call__(self, x: Float[Tensor, "*batch n_conditions n_channels"], /) -> Float[Tensor, "*batch n_pairs"]:
         """Return the symmetrised Kullback-Leibler divergence between Poisson rates over channels."""
-        x = _patterns(x)
+        rates = self.rates(_patterns(x))
+        return _pair_products(_centred(rates), _centred(rates.log()), 1 / rates.shape[-1])
+
+    def rates(self, x: Tensor) -> Tensor:
+        """Draw counts towards the prior's rate; refuse what no rate can be."""
         prior = self.prior_lambda * self.prior_weight
         if bool((x < 0).any()):
             refuse(f"poisson patterns must not be negative, got a value of {x.min().item():g}; pass counts or rates")
         if prior == 0 and bool((x == 0).any()):
             refuse("poisson patterns hold zeros, which need a prior; set prior_lambda and prior_weight above 0")
-        rates = (x + prior) / (1 + self.prior_weight)
-        return _pair_products(_centred(rates), _centred(rates.log()), 1 / x.shape[-1])
+        return (x + prior) / (1 + self.prior_weight)
+
+
+@dataclass(frozen=True)
+class PoissonCV(Poisson):
+    """`poisson_cv` with its prior; see there.
+
+    Raises
+    ------
+    BrainrdlError
+        If the prior's rate or weight is negative.
+
+    Examples
+    --------
+    >>> PoissonCV(prior_weight=0.2)(torch.rand(3, 4, 20)).shape  # 3 runs
+    torch.Size([6])
+    """
+
+    def __call__(self, x: Float[Tensor, "*batch n_runs n_conditions n_channels"], /) -> Float[Tensor, "*batch n_pairs"]:
+        """Return the cross-validated symmetrised Kullback-Leibler divergence between Poisson rates."""
+        x = _patterns(x, _RUNS, 3)
+        others = _other_runs(x, "poisson_cv", "poisson")
+        return _run_products(_centred(self.rates(x).log()), _centred(self.rates(others)))
 
 
 DISSIMILARITIES: dict[str, Callable[..., Tensor]] = {
@@ -507,7 +567,9 @@ DISSIMILARITIES: dict[str, Callable[..., Tensor]] = {
     "mahalanobis": mahalanobis,
     "crossnobis": crossnobis,
     "poisson": poisson,
+    "poisson_cv": poisson_cv,
 }
+CROSS_VALIDATED = ("crossnobis", "poisson_cv")  # these take patterns of several runs
 
 
 def resolve(dissimilarity: str | Dissimilarity) -> Dissimilarity:
@@ -576,8 +638,19 @@ def _whitened(x: Tensor, noise_precision: Tensor) -> Tensor:
     return _matmul(x, noise_precision.to(x))
 
 
-def _side_by_side(x: Tensor) -> Tensor:
-    return x.transpose(-3, -2).flatten(-2)
+def _other_runs(x: Tensor, name: str, instead: str) -> Tensor:
+    """Mean over the other runs, for each run."""
+    n_runs = x.shape[-3]
+    if n_runs < 2:
+        refuse(f"{name} needs at least 2 runs, got shape {tuple(x.shape)}; use {instead} for one run")
+    return (x.sum(-3, keepdim=True) - x) / (n_runs - 1)
+
+
+def _run_products(x: Tensor, others: Tensor) -> Tensor:
+    """Average each run's pair products over runs: side by side as channels, folds are summed in one Gram matrix."""
+    n_runs, _, n_channels = x.shape[-3:]
+    x, others = (part.transpose(-3, -2).flatten(-2) for part in (x, others))
+    return _pair_products(x, others, 1 / (n_runs * n_channels))
 
 
 def _check_n_conditions(n: int) -> None:

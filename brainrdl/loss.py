@@ -117,9 +117,10 @@ class RDMLoss:
     def __post_init__(self) -> None:
         check_option(self.form, FORMS, "loss form")
         check_option(self.scale, SCALES, "scale")
-        if self.dissimilarity == "crossnobis":
+        if self.dissimilarity in _dissimilarity.CROSS_VALIDATED:
             refuse(
-                "dissimilarity 'crossnobis' needs patterns of several runs, which a student has not; take 'euclidean'"
+                f"dissimilarity {self.dissimilarity!r} needs patterns of several runs, which a student has not; take "
+                "'euclidean'"
             )
         _dissimilarity.resolve(self.dissimilarity)
         if not _similarity.resolve(self.similarity).differentiable:

@@ -4,11 +4,16 @@ A reader is any object that keeps this contract (no base class; ``brainrdl.testi
 
 - ``name``: a short word, unique among the readers installed;
 - ``layout``: the layout on disk in a line or a few, for the message when no reader takes a file;
-- ``sniff(path) -> bool``: whether the file looks like this layout; quick, changes nothing, runs no code from the file;
-- ``read(path, **options) -> RDMs | Dataset``: rsatoolbox's containers, the same each time, the file unchanged. Options
-  are keyword arguments. Conditions that the file names stand in the pattern (or observation) descriptor ``"stimulus"``;
-  where the file names none there is no such descriptor, and `read` adds it from ``names=``. Subject, roi and session
-  are rdm descriptors. Nothing is ever unpickled.
+- ``sniff(path) -> bool``: whether the file (or folder) looks like this layout; quick, changes nothing, runs no code
+  from the file;
+- ``read(path, **options)``: rsatoolbox's containers, the same each time, the file unchanged; options are keyword
+  arguments, and nothing is ever unpickled. Either `RDMs`, or measurements: a `Dataset`, a `TemporalDataset` (times in
+  seconds in the time descriptor ``"time"``), or a list of them, one a region. Conditions that the file names stand in
+  the pattern (of measurements: observation) descriptor ``"stimulus"``; where the file names none there is no such
+  descriptor, and `read` adds it from ``names=``. Runs stand in the observation descriptor ``"run"``. Subject, roi and
+  session are rdm descriptors (of measurements: descriptors of the whole object, texts). Residuals of a first-level
+  model, for noise normalisation, are the descriptor ``"residuals"`` (n_timepoints, n_channels) with their degrees of
+  freedom in ``"residual_dof"``.
 
 It is found when its distribution lists it in the entry-point group ``brainrdl.readers``, as ours are::
 
@@ -19,6 +24,7 @@ It is found when its distribution lists it in the entry-point group ``brainrdl.r
 from __future__ import annotations
 
 import inspect
+import itertools
 import re
 import warnings
 from collections.abc import Iterable, Sequence
@@ -27,11 +33,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from brainrdl._checks import BrainrdlError, check_option, check_unique, quote, refuse
-from brainrdl.rdms import check
+from brainrdl.rdms import check, concat
 from brainrdl.rdms import names as names_of
 
 if TYPE_CHECKING:
-    from rsatoolbox.data.dataset import Dataset
+    from rsatoolbox.data.base import DatasetBase
     from rsatoolbox.rdm.rdms import RDMs
 
 GROUP = "brainrdl.readers"
@@ -49,8 +55,8 @@ class Reader(Protocol):
     def sniff(self, path: Path) -> bool:
         """Say whether the file looks like this layout."""
 
-    def read(self, path: Path, **options: Any) -> Dataset | RDMs:
-        """Read the file into rsatoolbox's RDMs or Dataset."""
+    def read(self, path: Path, **options: Any) -> RDMs | DatasetBase | list[DatasetBase]:
+        """Read the file into rsatoolbox's RDMs or Dataset(s)."""
 
 
 def read(
@@ -60,18 +66,20 @@ def read(
     by: str = "stimulus",
     reader: str | Reader | None = None,
     **options: Any,
-) -> Dataset | RDMs:
-    """Read RDMs (or measurements) from a file, with whichever installed reader takes it.
+) -> RDMs | DatasetBase | list[DatasetBase]:
+    """Read RDMs or measurements from files, with whichever installed reader takes them.
 
     Parameters
     ----------
     path : str or Path
-        The file.
+        The file; a folder, if a reader takes one; or a pattern like ``"sub-*/betas.nii.gz"``, whose files are read one
+        by one and joined, each a subject (named by ``sub-...`` in its path, else by the part of the path that differs)
+        unless the files say so themselves.
     names : sequence of str, str or Path, optional
         Names of the conditions in the order of the file, for a file that holds none: a list, a text file with one name
         a line, or a folder of stimuli (file names without suffix, sorted).
     by : str
-        The pattern descriptor (of a Dataset: observation descriptor) that names the conditions.
+        The pattern descriptor (of measurements: observation descriptor) that names the conditions.
     reader : str or Reader, optional
         The reader to use, by name or as an object; by default the one that takes the file.
     **options
@@ -79,14 +87,15 @@ def read(
 
     Returns
     -------
-    rsatoolbox.rdm.RDMs or rsatoolbox.data.Dataset
-        As the file holds; RDMs have been through `brainrdl.rdms.check`.
+    rsatoolbox.rdm.RDMs, rsatoolbox.data.Dataset, or list of Dataset
+        As the files hold; RDMs have been through `brainrdl.rdms.check`.
 
     Raises
     ------
     BrainrdlError
         If there is no such file, it is a pickle (which could run code), no reader or more than one takes it, an option
-        is unknown, the file is damaged, or the names do not fit. The message names the file and the reader.
+        is unknown, the file is damaged, the names do not fit, or a pattern's files hold different things. The message
+        names the file and the reader.
 
     Examples
     --------
@@ -96,13 +105,25 @@ def read(
     >>> names_of(read(file, names=["cat", "dog", "car"]))
     ('cat', 'dog', 'car')
     """
-    file = _existing(Path(path))
+    files = _files(Path(path))
+    found = [_read(file, names, by, reader, options) for file in files]
+    return found[0] if files == [Path(path)] else _joined(found, files, str(path), by)
+
+
+def _read(
+    file: Path,
+    names: Sequence[str] | str | Path | None,
+    by: str,
+    reader: str | Reader | None,
+    options: dict[str, Any],
+) -> Any:
     chosen = _chosen(reader, file)
-    where = f"file {str(file)!r} (reader {chosen.name!r})"
+    where = f"{_kind(file)} {str(file)!r} (reader {chosen.name!r})"
     try:
         _check_options(chosen, options)
         data = chosen.read(file, **options)
-        _name_conditions(data, names, by, where)
+        for part in data if isinstance(data, list) else [data]:
+            _name_conditions(part, names, by, where)
     except BrainrdlError as error:
         message = str(error)
         raise BrainrdlError(message if where in message else f"{where}: {message}") from error
@@ -112,6 +133,49 @@ def read(
             f"{where} could not be read, is it cut off, damaged, or of another layout? {type(error).__name__}: {error}"
         ) from error
     return data
+
+
+def _files(path: Path) -> list[Path]:
+    """Give the file or folder, or those that a pattern stands for, pickles refused whoever would take them."""
+    if path.exists() or not set("*?[") & set(str(path)):
+        return [_existing(path)]
+    start = Path(*itertools.takewhile(lambda part: not set("*?[") & set(part), path.parts))
+    files = sorted(start.glob(str(path.relative_to(start))))
+    if not files:
+        refuse(f"no file fits the pattern {str(path)!r}")
+    return [_existing(file) for file in files]
+
+
+def _joined(found: Sequence[Any], files: Sequence[Path], pattern: str, by: str) -> Any:
+    """Join what the files of a pattern hold: RDMs by name, measurements into one list; each file is a subject."""
+    from rsatoolbox.rdm.rdms import RDMs
+
+    for data, subject in zip(found, _subjects(files), strict=True):
+        for part in data if isinstance(data, list) else [data]:
+            if isinstance(part, RDMs):
+                part.rdm_descriptors.setdefault("subject", [subject] * part.n_rdm)
+            else:
+                part.descriptors.setdefault("subject", subject)
+    kinds = {isinstance(data, RDMs) for data in found}
+    if kinds == {True, False}:
+        refuse(f"of the files of {pattern!r}, some hold RDMs and some measurements; give them apart")
+    if kinds == {False}:
+        return [part for data in found for part in (data if isinstance(data, list) else [data])]
+    if len(found) > 1 and not all(by in rdms.pattern_descriptors for rdms in found):
+        refuse(f"the files of {pattern!r} hold no names of conditions, so they cannot be joined; give names=")
+    return found[0] if len(found) == 1 else concat(found, by)
+
+
+def _subjects(files: Sequence[Path]) -> list[str]:
+    """Name the subject of each file: ``sub-01`` in its path, else the parts of the path in which the files differ."""
+    entities = [re.search(r"sub-([A-Za-z0-9]+)", str(file)) for file in files]
+    if all(entities) and len({entity[1] for entity in entities if entity}) == len(files):
+        return [entity[1] for entity in entities if entity]
+    parts = [(*file.parts[:-1], file.name.split(".")[0]) for file in files]
+    if len({len(each) for each in parts}) > 1:
+        return [str(file) for file in files]
+    differing = [place for place, column in enumerate(zip(*parts, strict=True)) if len(set(column)) > 1]
+    return ["/".join(each[place] for place in differing) or each[-1] for each in parts]
 
 
 def find_readers() -> dict[str, Reader]:
@@ -146,10 +210,16 @@ def _loaded(point: Any) -> Reader | None:
     return reader
 
 
+def _kind(file: Path) -> str:
+    return "folder" if file.is_dir() else "file"
+
+
 def _existing(file: Path) -> Path:
-    """Refuse a path that is no file, and pickles whoever would take them."""
+    """Refuse a path that does not exist, and pickles whoever would take them."""
+    if file.is_dir():
+        return file
     if not file.is_file():
-        refuse(f"there is no file {str(file)!r}" + (": it is a folder" if file.is_dir() else ""))
+        refuse(f"there is no file {str(file)!r}")
     with file.open("rb") as opened:
         start = opened.read(2)
     if file.suffix.lower() in _PICKLES or _PICKLE_START.match(start):
@@ -170,9 +240,10 @@ def _chosen(reader: str | Reader | None, file: Path) -> Reader:
     takers = [candidate for candidate in readers.values() if _takes(candidate, file)]
     if not takers:
         layouts = "".join(f"\n  {candidate.name}: {candidate.layout}" for candidate in readers.values())
-        refuse(f"no reader takes file {str(file)!r}; the readers are:{layouts}")
+        refuse(f"no reader takes {_kind(file)} {str(file)!r}; the readers are:{layouts}")
     if len(takers) > 1:
-        refuse(f"readers {quote(taker.name for taker in takers)} take file {str(file)!r}; choose one with reader=")
+        takers_named = quote(taker.name for taker in takers)
+        refuse(f"readers {takers_named} take {_kind(file)} {str(file)!r}; choose one with reader=")
     return takers[0]
 
 
@@ -209,7 +280,7 @@ def _name_conditions(data: Any, names: Sequence[str] | str | Path | None, by: st
     elif isinstance(data, DatasetBase):
         _add_names(data.obs_descriptors, data.n_obs, names, by)
     else:
-        refuse(f"the reader gave {type(data).__name__}, a reader must give rsatoolbox's RDMs or Dataset")
+        refuse(f"the reader gave {type(data).__name__}, it must give rsatoolbox's RDMs, a Dataset, or a list of those")
 
 
 def _add_names(descriptors: dict[str, Any], count: int, names: Sequence[str] | str | Path | None, by: str) -> None:

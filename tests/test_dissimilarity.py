@@ -18,13 +18,15 @@ CALLABLES = {
     "crossnobis": d.Crossnobis(PRECISION),
     "crossnobis without precision": d.crossnobis,
     "poisson": d.poisson,
+    "poisson_cv": d.poisson_cv,
 }
+OF_RUNS = ("crossnobis", "crossnobis without precision", "poisson_cv")
 every = pytest.mark.parametrize("name", CALLABLES)
-not_crossnobis = pytest.mark.parametrize("name", [name for name in CALLABLES if "crossnobis" not in name])
+of_patterns = pytest.mark.parametrize("name", [name for name in CALLABLES if name not in OF_RUNS])
 
 
 def patterns(name: str, n: int = 5, dtype: torch.dtype = torch.float64, batch: tuple[int, ...] = ()) -> torch.Tensor:
-    runs = (3,) if "crossnobis" in name else ()
+    runs = (3,) if name in OF_RUNS else ()
     generator = torch.Generator().manual_seed(0)
     return (torch.rand(*batch, *runs, n, N_CHANNELS, generator=generator, dtype=torch.float64) + 0.1).to(dtype)
 
@@ -234,7 +236,7 @@ def test_a_gradient_taken_after_autocast_is_the_full_one(name):
     assert torch.equal(torch.autograd.grad(pairs, leaf, weights)[0], gradient(CALLABLES[name], x)[1])
 
 
-@not_crossnobis
+@of_patterns
 def test_a_nan_stays_visible(name):
     x = patterns(name)
     x[2, 3] = float("nan")
@@ -278,7 +280,7 @@ def test_every_dissimilarity_keeps_the_contract_on_a_gpu(name):
 
 
 def test_resolve_takes_names_and_callables():
-    for name in ["euclidean", "correlation", "cosine", "crossnobis", "poisson"]:
+    for name in ["euclidean", "correlation", "cosine", "crossnobis", "poisson", "poisson_cv"]:
         assert d.resolve(name) is getattr(d, name) is d.DISSIMILARITIES[name]
     own = d.Mahalanobis(PRECISION)
     assert d.resolve(own) is own
@@ -289,6 +291,7 @@ def test_functions_and_dataclasses_agree():
     assert torch.equal(d.mahalanobis(x, PRECISION), d.Mahalanobis(PRECISION)(x))
     assert torch.equal(d.crossnobis(runs, PRECISION), d.Crossnobis(PRECISION)(runs))
     assert torch.equal(d.poisson(x, 2.0, 0.3), d.Poisson(2.0, 0.3)(x))
+    assert torch.equal(d.poisson_cv(runs, 2.0, 0.3), d.PoissonCV(2.0, 0.3)(runs))
 
 
 def test_a_precision_of_another_dtype_follows_the_patterns():
@@ -340,6 +343,13 @@ def test_a_malformed_noise_precision_is_refused(make, precision, message):
 def test_a_noise_precision_for_other_channels_is_refused(name):
     with pytest.raises(BrainrdlError, match=r"noise precision has shape \(8, 8\), but patterns have 5 channels"):
         CALLABLES[name](torch.rand(3, 4, 5))
+
+
+def test_poisson_cv_of_one_run_or_of_negative_counts_is_refused():
+    with pytest.raises(BrainrdlError, match="poisson_cv needs at least 2 runs, got shape .*; use poisson for one run"):
+        d.poisson_cv(torch.rand(1, 4, 8))
+    with pytest.raises(BrainrdlError, match="poisson patterns must not be negative"):
+        d.poisson_cv(-torch.rand(2, 4, 8))
 
 
 def test_crossnobis_of_one_run_is_refused():

@@ -138,7 +138,10 @@ def test_two_readers_of_one_name_are_refused(install, rdm_file):
 def test_a_missing_file_is_refused(tmp_path):
     with refused("there is no file '.*nothing.npy'$"):
         read(tmp_path / "nothing.npy")
-    with refused("there is no file '.*': it is a folder"):
+
+
+def test_a_folder_that_no_reader_takes_is_refused(tmp_path):
+    with refused("no reader takes folder '.*'; the readers are:"):
         read(tmp_path)
 
 

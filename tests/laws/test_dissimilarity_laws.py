@@ -61,9 +61,10 @@ def test_mahalanobis_is_euclidean_after_whitening(seed, n, c):
 
 @given(seed=seeds, n=sizes, c=sizes, n_runs=st.integers(2, 5))
 @settings(max_examples=15, deadline=None)
-def test_crossnobis_of_identical_runs_is_euclidean(seed, n, c, n_runs):
+def test_a_cross_validated_dissimilarity_of_identical_runs_is_the_plain_one(seed, n, c, n_runs):
     x = patterns(seed, n, c)
     close(d.crossnobis(x.expand(n_runs, n, c)), d.euclidean(x))
+    close(d.poisson_cv(x.abs().expand(n_runs, n, c)), d.poisson(x.abs()))
 
 
 @given(seed=seeds, n=sizes)

@@ -79,6 +79,20 @@ def test_poisson_equals_rsatoolbox(shape, prior_lambda, prior_weight):
     )
 
 
+def test_poisson_cv_of_two_runs_is_the_mean_of_rsatoolbox_with_the_runs_in_both_orders():
+    """rsatoolbox 0.3.2 gives its last fold alone; with two runs the other fold comes by exchanging them."""
+    x = patterns((2, 7, 5))
+    run, condition = np.divmod(np.arange(14), 7)
+    folds = [
+        calc_rdm(
+            Dataset(np.concatenate(list(runs)), obs_descriptors={"condition": condition, "run": run}),
+            method="poisson_cv", descriptor="condition", cv_descriptor="run",
+        ).dissimilarities[0]
+        for runs in (x, x[::-1])
+    ]  # fmt: skip
+    assert_equal(dissimilarity.poisson_cv(torch.tensor(x)), np.mean(folds, axis=0))
+
+
 def test_pair_order_equals_that_of_rsatoolbox_and_triu_indices():
     square = calc_rdm(Dataset(patterns((5, 8)))).get_matrices()[0]
     np.testing.assert_allclose(dissimilarity.to_square(dissimilarity.euclidean(torch.tensor(patterns((5, 8))))), square)

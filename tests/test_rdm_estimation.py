@@ -1,0 +1,210 @@
+"""RDMs of measurements, against rsatoolbox's and against closed forms."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from rsatoolbox.data import Dataset, TemporalDataset
+from rsatoolbox.data.noise import prec_from_measurements, prec_from_residuals
+from rsatoolbox.rdm import calc_rdm as rsatoolbox_rdm
+from rsatoolbox.rdm import calc_rdm_movie
+
+from brainrdl import BrainrdlError, calc_rdm
+from brainrdl.rdm_estimation import NOISE, noise_precision
+from brainrdl.rdms import select
+
+NAMES = ["house", "face", "cat", "shoe", "chair"]
+N_RUNS, N_CHANNELS = 4, 7
+
+
+def refused(words: str):
+    return pytest.raises(BrainrdlError, match=words)
+
+
+def dataset(seed: int = 0, shuffled: bool = True, times: int = 0, **descriptors: object):
+    """Measure every condition once in each run, positive values, in a random order of observations."""
+    generator = np.random.default_rng(seed)
+    names, runs = np.tile(NAMES, N_RUNS), np.repeat(np.arange(N_RUNS), len(NAMES))
+    signal = generator.gamma(2, 2, (len(NAMES), N_CHANNELS))[np.tile(np.arange(len(NAMES)), N_RUNS)]
+    shape = (len(names), N_CHANNELS, times) if times else (len(names), N_CHANNELS)
+    values = (signal[..., None] if times else signal) + generator.gamma(1, 1, shape)
+    order = generator.permutation(len(names)) if shuffled else np.arange(len(names))
+    observed = {"stimulus": names[order].tolist(), "run": runs[order].tolist()}
+    if times:
+        time = {"time": np.linspace(-0.1, 0.3, times)}
+        return TemporalDataset(values[order], descriptors, observed, time_descriptors=time)
+    return Dataset(values[order], descriptors, observed)
+
+
+def in_order_of(expected, found):
+    """Give rsatoolbox's pairs, whose conditions it sorts, in the order of ours."""
+    expected.pattern_descriptors["stimulus"] = [str(name) for name in expected.pattern_descriptors["stimulus"]]
+    return select(expected, found.pattern_descriptors["stimulus"]).dissimilarities
+
+
+def precision(seed: int = 1) -> np.ndarray:
+    noise = np.random.default_rng(seed).normal(size=(N_CHANNELS + 5, N_CHANNELS))
+    return np.linalg.inv(noise.T @ noise / (N_CHANNELS + 5))
+
+
+@pytest.mark.parametrize("name", ["euclidean", "correlation", "poisson", "mahalanobis", "crossnobis"])
+def test_an_rdm_of_repeated_observations_equals_that_of_rsatoolbox(name: str) -> None:
+    whitened = {"noise": precision()} if name in ("mahalanobis", "crossnobis") else {}
+    found = calc_rdm(dataset(), name, **whitened)
+    cv = {"cv_descriptor": "run"} if name == "crossnobis" else {}
+    expected = rsatoolbox_rdm(dataset(), name, descriptor="stimulus", **cv, **whitened)
+    np.testing.assert_allclose(found.dissimilarities, in_order_of(expected, found), rtol=1e-10, atol=1e-12)
+    assert found.dissimilarity_measure == name
+
+
+def test_conditions_stand_in_the_order_in_which_they_first_appear() -> None:
+    data = dataset()
+    assert calc_rdm(data).pattern_descriptors["stimulus"] == list(dict.fromkeys(data.obs_descriptors["stimulus"]))
+
+
+def test_the_order_of_observations_changes_nothing() -> None:
+    found, sorted_ = calc_rdm(dataset(), "crossnobis"), calc_rdm(dataset(shuffled=False), "crossnobis")
+    other = Dataset(*(getattr(dataset(), part) for part in ("measurements", "descriptors", "obs_descriptors")))
+    other = other.subset_obs("run", [3, 2, 1, 0])
+    np.testing.assert_allclose(select(calc_rdm(other, "crossnobis"), NAMES).dissimilarities,
+                               select(found, NAMES).dissimilarities)  # fmt: skip
+    assert sorted_.n_cond == len(NAMES)
+
+
+@pytest.mark.parametrize("method", NOISE)
+def test_noise_estimated_from_observations_equals_rsatoolbox(method: str) -> None:
+    data = dataset(shuffled=False)
+    dof = len(NAMES) * (N_RUNS - 1)  # what rsatoolbox 0.3.2 takes by itself is (5 - 1) * 4: too many for 5 means
+    expected = prec_from_measurements(data, obs_desc="stimulus", method=method, dof=dof)
+    np.testing.assert_allclose(noise_precision(data, method), expected, rtol=1e-8)
+
+
+@pytest.mark.parametrize("method", NOISE)
+def test_noise_estimated_from_residuals_equals_rsatoolbox(method: str) -> None:
+    residuals = np.random.default_rng(3).normal(size=(100, N_CHANNELS))
+    data = dataset(residuals=residuals, residual_dof=80)
+    np.testing.assert_allclose(noise_precision(data, method), prec_from_residuals(residuals, 80, method), rtol=1e-8)
+
+
+def test_noise_normalisation_of_euclidean_is_mahalanobis() -> None:
+    plain, whitened = (calc_rdm(dataset(), name, noise="shrinkage_diag") for name in ("euclidean", "mahalanobis"))
+    np.testing.assert_allclose(plain.dissimilarities, whitened.dissimilarities, rtol=1e-9)
+    assert np.abs(plain.dissimilarities - calc_rdm(dataset(), "euclidean").dissimilarities).max() > 0.1
+
+
+def test_noise_normalisation_makes_a_loud_channel_count_as_the_others() -> None:
+    loud = dataset()
+    loud.measurements[:, 0] *= 1000
+    found, before = (calc_rdm(data, "correlation", noise="diag").dissimilarities for data in (loud, dataset()))
+    np.testing.assert_allclose(found, before, rtol=1e-6)
+
+
+def test_each_time_point_has_an_rdm_as_in_a_movie_of_rsatoolbox() -> None:
+    data = dataset(times=5)
+    found = calc_rdm(data, "euclidean")
+    expected = calc_rdm_movie(dataset(times=5), method="euclidean", descriptor="stimulus")
+    np.testing.assert_allclose(found.dissimilarities, in_order_of(expected, found), rtol=1e-10)
+    assert found.rdm_descriptors["time"] == pytest.approx(data.time_descriptors["time"])
+
+
+def test_a_window_is_the_mean_over_its_time_points() -> None:
+    data = dataset(times=5)
+    found = calc_rdm(data, "crossnobis", windows=[(-0.1, 0.0), (0.1, 0.3)])
+    for row, chosen in enumerate([slice(0, 2), slice(2, 5)]):
+        mean = Dataset(data.measurements[:, :, chosen].mean(2), obs_descriptors=data.obs_descriptors)
+        np.testing.assert_allclose(found.dissimilarities[row], calc_rdm(mean, "crossnobis").dissimilarities[0])
+    assert found.rdm_descriptors["time"] == [-0.05, 0.2]
+
+
+def test_regions_and_subjects_become_rdm_descriptors_and_conditions_are_paired_by_name() -> None:
+    both = [dataset(seed, roi=roi, subject="s1") for seed, roi in enumerate(["V1", "IT"])]
+    found = calc_rdm(both)
+    assert found.rdm_descriptors["roi"] == ["V1", "IT"]
+    assert found.rdm_descriptors["subject"] == ["s1", "s1"]
+    alone = select(calc_rdm(both[1]), found.pattern_descriptors["stimulus"])
+    np.testing.assert_allclose(found.dissimilarities[1], alone.dissimilarities[0])
+
+
+def test_each_run_counts_the_same() -> None:
+    data = dataset(shuffled=False)
+    twice = [*range(len(NAMES) * N_RUNS), *range(len(NAMES))]  # the first run again
+    names, runs = (np.array(data.obs_descriptors[key])[twice] for key in ("stimulus", "run"))
+    more = Dataset(data.measurements[twice], obs_descriptors={"stimulus": names, "run": runs})
+    np.testing.assert_allclose(calc_rdm(more, "crossnobis").dissimilarities,
+                               calc_rdm(data, "crossnobis").dissimilarities)  # fmt: skip
+
+
+# Refusals
+
+
+def test_a_condition_that_a_run_lacks_is_named() -> None:
+    data = dataset(shuffled=False)
+    cut = Dataset(data.measurements[1:], obs_descriptors={k: v[1:] for k, v in data.obs_descriptors.items()})
+    with refused("condition 'house' has no observation in run '0'"):
+        calc_rdm(cut, "crossnobis")
+
+
+def test_a_descriptor_that_is_missing_comes_with_the_nearest() -> None:
+    with refused(r"no descriptor 'stimuli'; nearest: 'stimulus' \(they have \['stimulus', 'run'\]\)"):
+        calc_rdm(dataset(), by="stimuli")
+
+
+def test_nan_is_counted() -> None:
+    data = dataset()
+    data.measurements[2, 3] = np.nan
+    with refused("1 of 7 channels and 1 of 20 observations hold NaN or Inf"):
+        calc_rdm(data)
+
+
+def test_a_constant_pattern_is_named() -> None:
+    data = dataset(shuffled=False)
+    data.measurements[1 :: len(NAMES)] = 2.5
+    with refused(r"conditions \['face'\] have the same value in all channels"):
+        calc_rdm(data, "correlation")
+    assert calc_rdm(data, "euclidean").n_cond == len(NAMES)
+
+
+def test_noise_without_repeats_or_residuals_is_refused() -> None:
+    with refused("each of the 5 conditions is observed once"):
+        calc_rdm(dataset().subset_obs("run", 0), "euclidean", noise="diag")
+
+
+def test_mahalanobis_without_noise_is_refused() -> None:
+    with refused("'mahalanobis' needs noise="):
+        calc_rdm(dataset(), "mahalanobis")
+
+
+def test_an_unknown_noise_normalisation_is_refused() -> None:
+    with refused("noise normalisation 'shrinkage_diga' is not known; nearest: 'shrinkage_diag'"):
+        calc_rdm(dataset(), noise="shrinkage_diga")
+
+
+def test_a_covariance_that_has_no_inverse_is_refused() -> None:
+    data = dataset()
+    data.measurements[:, 1] = data.measurements[:, 0]
+    with refused("noise covariance of 7 channels cannot be inverted|precision that is not finite"):
+        calc_rdm(data, "euclidean", noise="full")
+
+
+def test_a_channel_that_never_changes_has_no_precision() -> None:
+    data = dataset()
+    data.measurements[:, 1] = 1.0
+    with refused("precision that is not finite: a channel is constant|cannot be inverted"):
+        calc_rdm(data, "euclidean", noise="diag")
+
+
+def test_a_negative_precision_is_refused() -> None:
+    with refused("the noise precision has a negative eigenvalue, -1"):
+        calc_rdm(dataset(), "euclidean", noise=-np.eye(N_CHANNELS))
+
+
+def test_windows_need_time_and_time_points() -> None:
+    with refused("need measurements with time"):
+        calc_rdm(dataset(), windows=[(0, 1)])
+    with refused(r"window \(0.5, 0.6\) s holds no time point; times go from -0.1 to 0.3 s"):
+        calc_rdm(dataset(times=5), windows=[(0.5, 0.6)])
+
+
+def test_no_dataset_is_refused() -> None:
+    with refused("no dataset was given"):
+        calc_rdm([])
