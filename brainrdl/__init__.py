@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from brainrdl import (
         cross_validation,
+        datasets,
         dissimilarity,
         distributed,
         evaluation,
@@ -70,6 +71,7 @@ __all__ = [
     "compare",
     "cross_validate",
     "cross_validation",
+    "datasets",
     "dissimilarity",
     "distributed",
     "evaluate",
