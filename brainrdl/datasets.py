@@ -198,11 +198,13 @@ def fetch(name: str, folder: Path | str | None = None, *, progress: bool = True)
     """
     data = info(name)
     home = (cache_folder() if folder is None else Path(folder)) / name
-    for file in missing(name, folder):
+    wanted = missing(name, folder)
+    offline = _offline(data, wanted)
+    for file in wanted:
         target = home / file.name
         with _writing(target):
             target.parent.mkdir(parents=True, exist_ok=True)
-            found = _offline(data, file)
+            found = offline.get(file.name)
             if found is None:
                 _download(data, file, target, progress)
             else:
@@ -276,18 +278,25 @@ def _sha256(stream: IO[bytes]) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()  # type: ignore[arg-type]
 
 
-def _offline(data: DataInfo, file: DataFile) -> bytes | None:
-    """Give the file's content from the folder of ``BRAINRDL_DATA`` if it is there as it must be."""
-    if not (place := os.environ.get(_OFFLINE)):
-        return None
-    here = Path(place)
-    for path in (here / data.name / file.name, here / data.name / Path(file.name).name):
-        if _is_whole(path, file):
-            return path.read_bytes()
-    for content in (_gunzipped(here / data.name / f"{Path(file.name).name}.gz", file.size), _member(here, data, file)):
-        if content is not None and _sha256(io.BytesIO(content)) == file.sha256:
-            return content
-    return None
+def _offline(data: DataInfo, files: list[DataFile]) -> dict[str, bytes]:
+    """Give the content of those files that the folder of ``BRAINRDL_DATA`` holds as they must be."""
+    if not files or not (place := os.environ.get(_OFFLINE)):
+        return {}
+    home = Path(place) / data.name
+    copies = {file.name: _copies(home, file) for file in files}
+    for name, content in _members(home.with_name(f"{data.name}.tar.gz"), data.name, files):
+        copies[name].append(content)
+    whole = {
+        file.name: [each for each in copies[file.name] if _sha256(io.BytesIO(each)) == file.sha256] for file in files
+    }
+    return {name: found[0] for name, found in whole.items() if found}
+
+
+def _copies(home: Path, file: DataFile) -> list[bytes]:
+    base = Path(file.name).name
+    plain = [path.read_bytes() for path in (home / file.name, home / base) if _is_whole(path, file)]
+    unpacked = _gunzipped(home / f"{base}.gz", file.size)
+    return plain or ([] if unpacked is None else [unpacked])
 
 
 def _gunzipped(path: Path, size: int) -> bytes | None:
@@ -300,16 +309,18 @@ def _gunzipped(path: Path, size: int) -> bytes | None:
         return None
 
 
-def _member(here: Path, data: DataInfo, file: DataFile) -> bytes | None:
-    archive = here / f"{data.name}.tar.gz"
-    if not archive.is_file():
-        return None
+def _members(archive: Path, folder: str, files: list[DataFile]) -> Iterator[tuple[str, bytes]]:
+    """Read the files from an archive, in one go through it; nothing is unpacked to the disk."""
+    sizes = {f"{folder}/{file.name}": file for file in files}
     try:
         with tarfile.open(archive) as opened:
-            stream = opened.extractfile(f"{data.name}/{file.name}")
-            return None if stream is None else stream.read(file.size + 1)
-    except (OSError, EOFError, KeyError, tarfile.TarError):
-        return None
+            for member in opened:
+                file = sizes.get(member.name)
+                stream = opened.extractfile(member) if file and member.isfile() else None
+                if file and stream:
+                    yield file.name, stream.read(file.size + 1)
+    except (OSError, EOFError, tarfile.TarError):
+        return
 
 
 def _place(content: bytes, target: Path) -> None:

@@ -53,7 +53,7 @@ class Handler(BaseHTTPRequestHandler):
 def server():
     served = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     served.files, served.asked, served.breaks, served.ranges = {"a.bin": CONTENT}, [], 0, True
-    thread = threading.Thread(target=served.serve_forever, daemon=True)
+    thread = threading.Thread(target=served.serve_forever, args=(0.01,), daemon=True)
     thread.start()
     yield served
     served.shutdown()
