@@ -7,8 +7,10 @@ is wrong. Everything a user can get wrong ends in a `BrainrdlError`; anything el
 from __future__ import annotations
 
 import difflib
+import math
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
+from numbers import Integral, Real
 from typing import NoReturn
 
 import torch
@@ -84,6 +86,45 @@ def check_option(value: str, options: Collection[str], what: str) -> str:
     if value not in options:
         refuse(f"{what} {value!r} is not known{nearest(value, options)} (known: {', '.join(map(str, options))})")
     return value
+
+
+def check_whole(value: object, what: str, at_least: int, below: float = math.inf) -> None:
+    """Refuse what is no whole number from `at_least` on and below `below`; True and False are none, NumPy's are.
+
+    Raises
+    ------
+    BrainrdlError
+        If `value` is of another type or out of bounds.
+
+    Examples
+    --------
+    >>> check_whole(2.5, "steps", 0)
+    Traceback (most recent call last):
+    brainrdl._checks.BrainrdlError: steps must be a whole number, at least 0, got 2.5
+    """
+    if not isinstance(value, Integral) or isinstance(value, bool) or not at_least <= int(value) < below:
+        limit = f" and below {below}" if below < math.inf else ""
+        refuse(f"{what} must be a whole number, at least {at_least}{limit}, got {value!r}")
+
+
+def check_number(value: object, what: str, *, at_least: float = -math.inf, above: float = -math.inf) -> None:
+    """Refuse what is no finite number of at least `at_least` and above `above`.
+
+    Raises
+    ------
+    BrainrdlError
+        If `value` is of another type, NaN, Inf or out of bounds.
+
+    Examples
+    --------
+    >>> check_number("1e-3", "lr", above=0)
+    Traceback (most recent call last):
+    brainrdl._checks.BrainrdlError: lr must be a finite number above 0, got '1e-3'
+    """
+    known = isinstance(value, Real) and not isinstance(value, bool)
+    if not known or not math.isfinite(value) or value < at_least or value <= above:  # type: ignore[arg-type,operator]
+        limit = f"above {above}" if above > -math.inf else f"of at least {at_least}"
+        refuse(f"{what} must be a finite number {limit}, got {value!r}")
 
 
 def check_unique(names: Sequence[str], where: str) -> None:

@@ -85,12 +85,12 @@ def label_table(labels: Labels, names: tuple[str, ...], where: str) -> Table:
         labels = _label_mapping(labels, names, where)
     missing = [name for name in names if name not in labels]
     if missing:
-        close = nearest(missing[0], map(str, labels))
+        close = nearest(missing[0], [str(name) for name in labels if name not in names])
         refuse(f"{quote(missing)} have no label in {where} ({len(labels)} names){close}")
     known = frozenset(names)
     unknown = [name for name in labels if name not in known]
     if unknown:
-        refuse(f"{where} labels {quote(unknown)}, which are no stimuli{nearest(unknown[0], names)}; remove those rows")
+        refuse(f"{where} labels {quote(unknown)}, which are no stimuli; remove those rows")
     values = [labels[name] for name in names]
     table = Table(names, lambda: values)
     empty = [name for name, category in table.of.items() if not category.strip()]

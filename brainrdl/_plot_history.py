@@ -39,6 +39,7 @@ def history(
     history : DataFrame
         `FitResult.history` or `Evaluation.histories`: columns step, and any of train_similarity, validation_similarity,
         loss; columns student, seed, fold and inner (-1: no inner fold) tell runs apart. NaN are steps without a look.
+        A loss is the mean over the steps since the last look, and is drawn as a level line over those steps.
     ax : Axes, optional
         Where to draw the similarities; a new figure by default. The loss takes the lower quarter of its place.
     student : str, optional
@@ -116,9 +117,12 @@ def _has(run: pd.DataFrame, column: str) -> bool:
     return column in run and bool(run[column].notna().any())
 
 
-def _draw_curve(ax: Axes, runs: Sequence[pd.DataFrame], column: str, label: str, color: str, linestyle: str) -> None:
-    style: dict[str, Any] = {"color": color, "linestyle": linestyle}
+def _draw_curve(
+    ax: Axes, runs: Sequence[pd.DataFrame], column: str, label: str, color: str, linestyle: str, **more: Any
+) -> None:
     parts = [run.loc[run[column].notna(), ["step", column]] for run in runs if _has(run, column)]
+    one_look = max(map(len, parts)) == 1  # a line needs two
+    style: dict[str, Any] = {"color": color, "linestyle": linestyle, "marker": "." if one_look else None, **more}
     if len(parts) == 1:
         ax.plot(parts[0]["step"], parts[0][column], linewidth=2, label=label, **style)
         return
@@ -161,7 +165,9 @@ def _dress_history(ax: Axes, similarity: str) -> None:
 
 def _draw_loss(ax: Axes, runs: Sequence[pd.DataFrame]) -> None:
     strip = _strip_below(ax)
-    _draw_curve(strip, runs, "loss", "loss", QUIET, "-")
+    # The first loss is of the steps since the first look, which has none of its own: its line begins there.
+    since_look = [run.assign(loss=run["loss"].bfill(limit=1)) for run in runs if _has(run, "loss")]
+    _draw_curve(strip, since_look, "loss", "loss", QUIET, "-", drawstyle="steps-pre")
     strip.set(xlabel="step", ylabel="loss")
     rule(strip, "y")
     ax.set_xlabel("")

@@ -10,9 +10,10 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from brainrdl._checks import check_option, refuse
-from brainrdl._plot_rdms import Layout, label_conditions, layout_of, limits_of
+from brainrdl._plot_rdms import Layout, label_panels, layout_of, limits_of
 from brainrdl._plot_style import (
     BLUE,
+    PANEL_TITLE,
     VERMILION,
     axes_for,
     draw_colorbar,
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 DENSE = 2000
 """Number of pairs above which `pairs` draws density instead of points."""
+_RANK = "rank of dissimilarity (0-1)"
 
 
 def rdm_pair(
@@ -59,7 +61,7 @@ def rdm_pair(
         As in `rdm`.
     scale : {"rank", "raw"}
         "rank": midranks of the dissimilarities, scaled to 0 (smallest) to 1 (largest), for RDMs of different measures.
-        "raw": the dissimilarities themselves.
+        "raw": the dissimilarities themselves, of one measure.
     cells : {"pairs", "groups"}
         "pairs": one cell per pair of conditions. "groups": the mean over pairs of each pair of categories, readable
         when most pairs are missing; needs `groups`.
@@ -78,7 +80,8 @@ def rdm_pair(
     Raises
     ------
     BrainrdlError
-        If the names differ, a stack holds several RDMs, an option is unknown, or a condition has no category.
+        If the names differ, a stack holds several RDMs, an option is unknown, a condition has no category, or raw
+        dissimilarities are of two measures.
 
     Examples
     --------
@@ -101,11 +104,11 @@ def rdm_pair(
         squares, layout = _per_group(squares, layout)
     else:
         squares = [layout.arrange(square) for square in squares]
-    label = "rank of dissimilarity (0-1)" if scale == "rank" else measure_label(student.dissimilarity_measure)
+    unit = _RANK if scale == "rank" else _measure_of_both(student, teacher)
     limits = (0.0, 1.0) if (scale, cells) == ("rank", "pairs") else limits_of(squares, diagonal=cells == "groups")
     with styled():
         figure = figure or new_figure((9.4, 3.2))
-        _three_panels(figure, squares, layout, titles, label, limits)
+        _three_panels(figure, squares, layout, titles, unit, limits)
     return figure
 
 
@@ -114,22 +117,31 @@ def _three_panels(
     squares: Sequence[Float[np.ndarray, "n n"]],
     layout: Layout,
     titles: tuple[str, str],
-    label: str,
+    unit: str,
     limits: tuple[float, float],
 ) -> None:
     difference = squares[0] - squares[1]
     extent = extent_of(difference)
-    axes = figure.subplots(1, 3)
-    for ax, square, title in zip(axes[:2], squares, titles, strict=True):
-        draw_image(ax, square, "viridis", *limits)
-        set_title(ax, title, 28)  # what stands above one of three panels without meeting its neighbour
-    draw_image(axes[2], difference, "PuOr", -extent, extent)
     words = f"{titles[0]} - {titles[1]}"
-    set_title(axes[2], words if len(words) <= 28 else "difference, left - middle")
-    for position, ax in enumerate(axes):
-        label_conditions(ax, layout, rows=position == 0)
-    draw_colorbar(axes[1], label)
-    draw_colorbar(axes[2], "difference")
+    of_difference = words if len(words) <= PANEL_TITLE else "difference, left - middle"
+    looks = [("viridis", *limits), ("viridis", *limits), ("PuOr", -extent, extent)]
+    axes = figure.subplots(1, 3)
+    for ax, square, title, look in zip(axes, [*squares, difference], [*titles, of_difference], looks, strict=True):
+        draw_image(ax, square, *look)
+        set_title(ax, title, PANEL_TITLE)
+    label_panels(axes, layout, columns=3)
+    draw_colorbar(axes[1], unit)
+    draw_colorbar(axes[2], unit.replace(_RANK, "difference of ranks"))
+
+
+def _measure_of_both(student: RDMs, teacher: RDMs) -> str:
+    measures = [rdms.dissimilarity_measure for rdms in (student, teacher)]
+    if len({measure for measure in measures if measure}) > 1:
+        refuse(
+            f"scale='raw' puts both RDMs on one scale, but the student's measure is {measures[0]!r} and the teacher's "
+            f"{measures[1]!r}; use scale='rank'"
+        )
+    return measure_label(measures[0] if measures[0] == measures[1] else None)
 
 
 def _scaled_squares(student: RDMs, teacher: RDMs, scale: str) -> list[Float[np.ndarray, "n n"]]:

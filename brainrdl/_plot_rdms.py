@@ -6,11 +6,23 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import matplotlib as mpl
 import numpy as np
 from jaxtyping import Float, Int
 
 from brainrdl._checks import check_conditions, refuse
-from brainrdl._plot_style import INK, axes_for, draw_colorbar, draw_image, new_figure, plain, set_title, styled
+from brainrdl._plot_style import (
+    INK,
+    PANEL_TITLE,
+    axes_for,
+    draw_colorbar,
+    draw_image,
+    name_columns,
+    new_figure,
+    set_title,
+    shown,
+    styled,
+)
 from brainrdl._terms import measure_label
 from brainrdl.rdms import names
 
@@ -19,9 +31,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from rsatoolbox.rdm import RDMs
 
-_MOST_LABELS = 24
 _MOST_PANELS = 64
-_TITLED_BY = ("name", "student", "subject", "session", "roi", "target", "layer")
+# Points that a line of small text takes, a letter of it on average, and what else stands around an image.
+_LINE, _LETTER, _MARGIN = 8.7, 4.3, 34.0
+_TITLED_BY = ("student", "subject", "session", "roi", "target", "layer")
 
 
 def rdm(
@@ -86,8 +99,8 @@ def rdm(
     with styled():
         ax = axes_for(ax, (4.4, 3.8))
         draw_image(ax, square, "viridis", low if vmin is None else vmin, high if vmax is None else vmax)
-        label_conditions(ax, layout)
         set_title(ax, title)
+        label_conditions(ax, layout)
         if colorbar:
             draw_colorbar(ax, measure_label(rdms.dissimilarity_measure))
     return ax
@@ -124,7 +137,7 @@ def rdms(
     Raises
     ------
     BrainrdlError
-        If there are more than 64 RDMs, or a condition has no category in `groups`.
+        If there are more than 64 RDMs, not one title an RDM, or a condition has no category in `groups`.
 
     Examples
     --------
@@ -142,6 +155,9 @@ def rdms(
         refuse(
             f"there are {rdms.n_rdm} RDMs, more than the {_MOST_PANELS} that can be told apart; choose some or average"
         )
+    titles = _titles(rdms) if titles is None else titles
+    if len(titles) != rdms.n_rdm:
+        refuse(f"{len(titles)} titles were given for {rdms.n_rdm} RDMs; give one each")
     layout = layout_of(names(rdms, by), groups)
     squares = [layout.arrange(square) for square in rdms.get_matrices()]
     columns = min(rdms.n_rdm, max(2, round(1.3 * rdms.n_rdm**0.5)))
@@ -150,21 +166,31 @@ def rdms(
     with styled():
         figure = figure or new_figure((1.6 + 2.6 * columns, 0.6 + 2.6 * rows))
         axes = figure.subplots(rows, columns, squeeze=False).ravel()
-        for ax, square, title in zip(axes, squares, titles or _titles(rdms), strict=False):
-            draw_image(ax, square, "viridis", low, high)
-            set_title(ax, title)
-        for position, ax in enumerate(axes[: rdms.n_rdm]):
-            label_conditions(ax, layout, rows=position % columns == 0, columns=position + columns >= rdms.n_rdm)
         for ax in axes[rdms.n_rdm :]:
             ax.remove()
+        panels = list(axes[: rdms.n_rdm])
+        for ax, square, title in zip(panels, squares, titles, strict=True):
+            draw_image(ax, square, "viridis", low, high)
+            set_title(ax, title, PANEL_TITLE)
+        label_panels(panels, layout, columns)
         draw_colorbar(axes[columns - 1], measure_label(rdms.dissimilarity_measure))
     return figure
 
 
 def _titles(rdms: RDMs) -> list[str]:
-    given = [rdms.rdm_descriptors[key] for key in _TITLED_BY if key in rdms.rdm_descriptors]
-    parts = zip(*given, strict=True) if given else [(f"RDM {i}",) for i in range(rdms.n_rdm)]
-    return [", ".join(str(word) for word in part if str(word)) for part in parts]
+    """Say what tells RDMs apart, each fact once; a name, which often repeats those facts, only where they do not."""
+    described = {key: [str(value) for value in values] for key, values in rdms.rdm_descriptors.items()}
+    if "session" in described:
+        described["session"] = [_session(value) for value in described["session"]]
+    told = zip(*(described[key] for key in _TITLED_BY if key in described), strict=True)
+    titles = [", ".join(dict.fromkeys(filter(None, facts))) for facts in told]
+    if len(set(titles)) == rdms.n_rdm and all(titles):
+        return titles
+    return described.get("name") or [f"RDM {i}" for i in range(rdms.n_rdm)]
+
+
+def _session(value: str) -> str:
+    return f"session {value}" if value.isdigit() else value
 
 
 # What the figures of one RDM and of two share
@@ -201,23 +227,40 @@ def limits_of(squares: Sequence[Float[np.ndarray, "n n"]], *, diagonal: bool = F
     return (float(values.min()), float(values.max())) if values.size else (0.0, 1.0)
 
 
+def label_panels(axes: Sequence[Axes], layout: Layout, columns: int) -> None:
+    """Label a grid of panels of the same conditions at its left and at its lower end."""
+    for position, ax in enumerate(axes):
+        label_conditions(ax, layout, rows=position % columns == 0, columns=position + columns >= len(axes))
+
+
 def label_conditions(ax: Axes, layout: Layout, *, rows: bool = True, columns: bool = True) -> None:
-    """Brackets and one label per category; else names when they fit; else how many there are."""
-    if len(layout.runs) > _MOST_LABELS:
-        ax.set_xlabel(f"{len(layout.names)} conditions in {len(layout.runs)} categories")
+    """Brackets and one label per category; else names; else, where they do not fit, how many there are."""
+    runs = layout.runs or [(name, i, i + 1) for i, name in enumerate(layout.names)]
+    ticks, labels = [(start + stop - 1) / 2 for _, start, stop in runs], [label for label, *_ in runs]
+    side = _side_of(ax)
+    for_words = min(side / 2, side - _LINE * len(labels))  # not more than the image, which must space the labels
+    words = shown(labels, longest=max(9, min(28, int(for_words / _LETTER))))
+    room = side - _LETTER * max(map(len, words))
+    if len(words) * _LINE > room:
+        ax.set_xlabel(f"{len(layout.names)} conditions" + f" in {len(words)} categories" * bool(layout.runs))
         return
     if layout.runs:
-        ticks, labels = [(start + stop - 1) / 2 for _, start, stop in layout.runs], [run[0] for run in layout.runs]
         _brackets(ax, layout.runs)
-    elif len(layout.names) <= _MOST_LABELS:
-        ticks, labels = [float(i) for i in range(len(layout.names))], list(layout.names)
-    else:
-        ax.set_xlabel(f"{len(layout.names)} conditions")
-        return
-    shown = [plain(label) for label in labels]
-    ax.set_xticks(ticks, shown if columns else [""] * len(shown), rotation=45, ha="right", rotation_mode="anchor")
-    ax.set_yticks(ticks, shown if rows else [""] * len(shown))
+    name_columns(ax, ticks, words if columns else [""] * len(words), upright=len(words) * _LINE > room / 2**0.5)
+    ax.set_yticks(ticks, words if rows else [""] * len(words), family=mpl.rcParams["font.family"])
     ax.tick_params(length=0, pad=7 if layout.runs else 2)
+
+
+def _side_of(ax: Axes) -> float:
+    """Side of a square image in points, less its title and colour scale, before labels take their share."""
+    box, spec = ax.get_window_extent(), ax.get_subplotspec()
+    width, height = box.width, box.height
+    if spec is not None:  # a share of the figure: how much the layout will leave of it is not known before drawing
+        width, height = (
+            ax.figure.bbox.width / spec.get_gridspec().ncols,
+            ax.figure.bbox.height / spec.get_gridspec().nrows,
+        )
+    return float(72 * min(width, height) / ax.figure.dpi) - _MARGIN
 
 
 def _brackets(ax: Axes, runs: Sequence[tuple[str, int, int]]) -> None:

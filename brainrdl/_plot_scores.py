@@ -22,10 +22,12 @@ from brainrdl._plot_style import (
     draw_image,
     explain,
     extent_of,
+    name_columns,
     name_rows,
     one_of,
     plain,
     rule,
+    shown,
     styled,
 )
 from brainrdl._terms import AGAINST_LABELS, KINDS, similarity_label
@@ -269,14 +271,8 @@ def _heatmap(ax: Axes, grid: pd.DataFrame, label: str) -> Axes:
     signed = bool(np.nanmin(values, initial=0.0) < 0)
     extent = extent_of(values)
     draw_image(ax, values, "PuOr" if signed else "viridis", -extent if signed else 0.0, extent)
-    ax.set_xticks(
-        range(values.shape[1]),
-        [plain(str(name)) for name in grid.columns],
-        rotation=45,
-        ha="right",
-        rotation_mode="anchor",
-    )
-    ax.set_yticks(range(values.shape[0]), [plain(str(name), 44) for name in grid.index])
+    name_columns(ax, range(values.shape[1]), shown([str(name) for name in grid.columns]))
+    name_rows(ax, [str(name) for name in grid.index])
     ax.tick_params(length=0)
     for (row, column), value in np.ndenumerate(values):
         if np.isfinite(value):

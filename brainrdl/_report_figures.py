@@ -14,7 +14,7 @@ from brainrdl import plot
 from brainrdl._checks import quote, refuse
 from brainrdl._plot_history import CURVES
 from brainrdl._report_run import SHOWN, Run, categories_of, comparators_of, rows_of, shown_keys, students_of
-from brainrdl._report_words import number, percent, who_of
+from brainrdl._report_words import counted, number, percent, who_of
 from brainrdl._terms import AGAINST_LABELS, similarity_label
 from brainrdl.evaluation import Evaluation
 from brainrdl.rdms import from_tensor, names, to_tensor
@@ -58,7 +58,7 @@ def _scores_drawing(summary: pd.DataFrame) -> Drawing:
     labels = [[tick.get_text() for tick in ax.get_yticklabels()] for ax in axes]
     if len(kinds) > 1 and labels[0] == labels[1]:
         axes[1].set_yticklabels([])
-    return Drawing("scores", "scores", figure, _scores_alt(table, comparator, kinds), _scores_caption(kinds))
+    return Drawing("scores", "scores", figure, _scores_alt(table, comparator, kinds), _scores_caption(table, kinds))
 
 
 def _scores_alt(table: pd.DataFrame, comparator: str, kinds: Sequence[str]) -> str:
@@ -70,12 +70,24 @@ def _scores_alt(table: pd.DataFrame, comparator: str, kinds: Sequence[str]) -> s
     return " ".join(parts)
 
 
-def _scores_caption(kinds: Sequence[str]) -> str:
+def _scores_caption(table: pd.DataFrame, kinds: Sequence[str]) -> str:
     told = {
         "subjects": "against single subjects, with the leave-one-subject-out noise ceiling (grey band)",
         "mean": "against the subjects’ mean RDM, with the reliability of that mean (grey line)",
     }
-    return f"Scores on held-out stimuli {'; and '.join(told[kind] for kind in kinds)}. Bars are 95% intervals."
+    n_stimuli, n_subjects, n_folds, n_seeds = (
+        counted(int(table[f"n_{what}"].max()), one, many)
+        for what, one, many in (
+            ("stimuli", "stimulus", "stimuli"),
+            ("subjects", "subject", "subjects"),
+            ("folds", "fold", "folds"),
+            ("seeds", "seed", "seeds"),
+        )
+    )
+    return (
+        f"Scores on held-out stimuli {'; and '.join(told[kind] for kind in kinds)}. Bars are 95% intervals; "
+        f"{n_stimuli}, {n_subjects}, {n_folds}, {n_seeds}."
+    )
 
 
 def _rdm_drawings(run: Run, evaluation: Evaluation, key: tuple[str, str, str]) -> Iterator[Drawing]:
@@ -86,7 +98,9 @@ def _rdm_drawings(run: Run, evaluation: Evaluation, key: tuple[str, str, str]) -
     known = float(np.isfinite(both[0].get_vectors() + both[1].get_vectors()).mean())
     if not known:
         return
-    shown = f"held-out RDM of {who}, RDM of {target} (mean over subjects), and their difference"
+    n_seeds = evaluation.scores["seed"].nunique()
+    seeds = f", mean over {n_seeds} seeds" if n_seeds > 1 else ""
+    shown = f"held-out RDM of {who}{seeds}; RDM of {target}, mean over subjects; and their difference"
     grey = f"Grey: never held out together ({percent(1 - known)})."
     share = "All pairs were held out together." if known == 1 else grey
     yield _pair_drawing("rdms", key, both, groups, f"As ranks: {shown}. {share}")
@@ -126,23 +140,34 @@ def _average(rdms: RDMs, wanted: Mapping[str, str], measure: str = "") -> RDMs:
 
 def _training_drawings(run: Run) -> Iterator[Drawing]:
     histories = run.histories
-    if not any(column in histories and histories[column].notna().any() for column in CURVES):
-        return
     known = list(dict.fromkeys(histories["student"])) if "student" in histories else []
     fitted = [student for student in known if run.evaluation is None or student in students_of(run.evaluation.summary)]
     for student in fitted[:SHOWN] or [None]:
+        own = histories if student is None else histories[histories["student"] == student]
+        curves = [column for column in CURVES if column in own and own[column].notna().any()]
+        if not curves or own["step"].nunique() < 2:
+            continue  # nothing was trained, or it was not looked at
         figure, label = _new_figure(7.4, 4.0), "RDM correlation (Pearson)"
-        plot.history(histories, figure.subplots(), student=student, best_step=run.best_step, similarity=label)
+        plot.history(own, figure.subplots(), student=student, best_step=run.best_step, similarity=label)
         who = f" of {student}" if student and len(known) > 1 else ""
-        caption = f"Training{who}: RDM correlation (mean over layers) and loss. Thin lines are single runs."
+        caption = (
+            f"Training{who}: RDM correlation (mean over layers), and loss as means over steps.{_marks(own, curves)}"
+        )
         slug = f"training-{_slug(student)}" if student else "training"
         yield Drawing(slug, "training", figure, f"Line plot. {caption}", caption)
+
+
+def _marks(history: pd.DataFrame, curves: Sequence[str]) -> str:
+    """Say what is drawn beside the curves."""
+    several = any(column in history and history[column].nunique() > 1 for column in ("seed", "fold"))
+    lines = " Thin lines are single runs." if several else ""
+    return lines + (" Circles mark the best step of a run." if "validation_similarity" in curves else "")
 
 
 def _new_figure(width: float, height: float) -> Figure:
     from matplotlib.figure import Figure
 
-    return Figure(figsize=(width, height), layout="constrained")
+    return Figure(figsize=(width, height), layout="compressed")
 
 
 def _slug(*words: str) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from brainrdl._report_run import Run, categories_of, comparators_of, shown_keys
-from brainrdl._report_words import and_joined
+from brainrdl._report_words import and_joined, percent
 from brainrdl._terms import measure_label, similarity_label
 from brainrdl.evaluation import Evaluation
 from brainrdl.rdms import names
@@ -43,7 +43,20 @@ def facts_of(run: Run) -> list[tuple[str, str]]:
     told = _fit_facts(run) if run.evaluation is None else _evaluation_facts(run, run.evaluation)
     loss = run.fit_options.get("loss")
     lost = {k: v for k, v in loss.items() if k != "kind" and v is not None} if isinstance(loss, Mapping) else {}
-    return [teacher, *told, ("Loss", _listed(lost)), ("Fitting", _options(run))]
+    return [teacher, ("Fitted to", _combined(run)), *told, ("Loss", _listed(lost)), ("Fitting", _options(run))]
+
+
+_COMBINED = {
+    "mean": "the mean RDM over subjects",
+    "reliability": "the mean RDM over subjects, weighted by their reliability",
+    "sample": "the RDM of one subject a step, drawn at random",
+    "all": "the RDMs of all subjects, the loss averaged over them",
+}
+
+
+def _combined(run: Run) -> str:
+    identity = run.settings.get("teacher_identity")
+    return _COMBINED.get(str(identity.get("combine")), "") if isinstance(identity, Mapping) else ""
 
 
 def _fit_facts(run: Run) -> list[tuple[str, str]]:
@@ -55,21 +68,54 @@ def _fit_facts(run: Run) -> list[tuple[str, str]]:
 
 
 def _evaluation_facts(run: Run, evaluation: Evaluation) -> list[tuple[str, str]]:
-    settings, summary, scores = run.settings, evaluation.summary, evaluation.scores
+    settings, summary = run.settings, evaluation.summary
     students, layers, targets = (dict.fromkeys(words) for words in zip(*shown_keys(summary), strict=True))
     one_out = ", one held out at a time" if settings.get("subjects") == "leave-one-out" else ""
-    folds, inner = int(scores["fold"].nunique()), settings.get("inner_folds")
-    seeds = sorted(scores["seed"].unique())
+    seeds = sorted(evaluation.scores["seed"].unique())
     return [
         ("Targets", and_joined(targets)),
         ("Subjects", f"{int(summary['n_subjects'].max())}{one_out}"),
         ("Students", and_joined(students)),
         ("Layers", and_joined(layer for layer in layers if layer)),
         ("Stimuli", _stimuli_words(evaluation)),
-        ("Folds", f"{folds} over stimuli" if folds > 1 else "none: one list of held-out stimuli"),
+        ("Held out", _held_out(evaluation.scores)),
         ("Seeds", f"{len(seeds)} ({and_joined(map(str, seeds))})"),
-        ("Steps chosen by", f"{inner} folds inside the training stimuli" if inner else ""),
+        ("Steps chosen by", _chosen_by(run)),
+        ("Intervals", f"95%, from {n} bootstrap resamples of stimuli and subjects" if (n := _resamples(run)) else ""),
     ]
+
+
+def _held_out(scores: pd.DataFrame) -> str:
+    folds = int(scores["fold"].nunique())
+    stimuli, pairs = (_from_to(scores[column]) for column in ("n_conditions", "n_pairs"))
+    together = f"{stimuli} stimuli, {pairs} pairs"
+    return f"each stimulus once, in {folds} folds ({together} a fold)" if folds > 1 else f"one list ({together})"
+
+
+def _from_to(counts: pd.Series[int]) -> str:
+    low, high = int(counts.min()), int(counts.max())
+    return str(low) if low == high else f"{low} to {high}"
+
+
+def _chosen_by(run: Run) -> str:
+    """Say what the number of optimiser steps rests on; nothing where it was given."""
+    inner, share = run.settings.get("inner_folds"), _validation_share(run)
+    if inner:
+        return f"{inner} folds inside the training stimuli"
+    return f"the best score on {percent(share)} of the training stimuli, not fitted to" if share else ""
+
+
+def _validation_share(run: Run) -> float:
+    """Share of the training stimuli of each fold that was set apart to choose the number of steps."""
+    nested = run.settings.get("fit")
+    share = nested.get("validation") if isinstance(nested, Mapping) else None
+    return share if isinstance(share, float) else 0.0
+
+
+def _resamples(run: Run) -> int:
+    """How many bootstrap resamples the intervals come from; 0 if there are none."""
+    known = run.evaluation is not None and run.evaluation.summary["low"].notna().any()
+    return int(run.settings.get("n_bootstrap") or 0) if known else 0
 
 
 def _count(value: Any) -> str:
@@ -100,16 +146,17 @@ def methods_of(run: Run) -> Iterator[str]:
     """Text for a supplement; what the settings do not say is not said."""
     teacher = f" of {run.settings['teacher']}" if run.settings.get("teacher") else ""
     measure = f" Student RDMs were made with {measure_label(run.dissimilarity)}." if run.dissimilarity else ""
+    target = f" The target was {combined}." if (combined := _combined(run)) else ""
     settings = f" Settings: {told}." if (told := _options(run)) else ""
     yield (
         f"Networks were fitted to representational dissimilarity matrices (RDMs){teacher} by representational distance "
         f"learning (McClure & Kriegeskorte, 2016): {_trained(run.settings.get('trainable'))} changed by "
-        f"{_optimiser(run)} so that the RDM of a layer approached the target RDM.{measure}{settings}"
+        f"{_optimiser(run)} so that the RDM of a layer approached the target RDM.{target}{measure}{settings}"
     )
     if run.evaluation is not None:
         yield _design_text(run, run.evaluation)
         yield _score_text(run.evaluation.summary)
-        yield _inference_text(run, run.evaluation)
+        yield _inference_text(run)
         yield _controls_text(run.evaluation.summary)
     yield _software_text(run)
 
@@ -160,6 +207,8 @@ def _design_text(run: Run, evaluation: Evaluation) -> str:
         told += ["One subject at a time was held out as well, and scores are against that subject alone."]
     if inner:
         told += [f"The number of steps was chosen by {inner}-fold cross-validation inside each training set."]
+    elif share := _validation_share(run):
+        told += [f"The number of steps was chosen on {percent(share)} of each training set, which was not fitted to."]
     if seeds > 1:
         told += [f"The whole procedure was repeated with {seeds} seeds (folds, initial weights and batches)."]
     return " ".join(told)
@@ -182,12 +231,11 @@ def _score_text(summary: pd.DataFrame) -> str:
     return " ".join([f"RDMs were compared by {similarity}.", *told, *apart])
 
 
-def _inference_text(run: Run, evaluation: Evaluation) -> str:
-    n_bootstrap = run.settings.get("n_bootstrap")
-    if not n_bootstrap or evaluation.summary["low"].isna().all():
+def _inference_text(run: Run) -> str:
+    if not _resamples(run):
         return ""
     return (
-        f"Intervals are 95% intervals from {n_bootstrap} bootstrap resamples of stimuli and subjects, with the "
+        f"Intervals are 95% intervals from {_resamples(run)} bootstrap resamples of stimuli and subjects, with the "
         "variance correction for the dual bootstrap and a t distribution (Schütt et al., 2023). Folds and seeds share "
         "stimuli and were averaged within each resample. Networks were not refitted."
     )

@@ -84,6 +84,10 @@ def cells(table: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
 def provenance_rows(run: Run) -> list[tuple[str, str]]:
     note = ("note", "the run kept no provenance; what follows is of the session that wrote this page")
     rows = _flat(run.provenance) if run.provenance else [note, *_flat(provenance())]
+    hashes = run.settings.get("hashes")
+    rows += (
+        [(f"hashes: {what} (SHA-256)", str(of)) for what, of in hashes.items()] if isinstance(hashes, Mapping) else []
+    )
     if run.evaluation is not None:
         pairs = to_tensor(run.evaluation.teacher, dtype=torch.float64)
         rows += [("hashes: mean RDMs of the teacher (SHA-256)", digest({"rdms": pairs}))]

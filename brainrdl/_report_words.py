@@ -50,6 +50,10 @@ def and_joined(words: Iterable[str], most: int = 8) -> str:
     return " and ".join([", ".join(listed[:-1]), listed[-1]] if len(listed) > 1 else listed)
 
 
+def counted(n: int, one: str, many: str) -> str:
+    return f"{n} {one if n == 1 else many}"
+
+
 def who_of(student: str, layer: str) -> str:
     return f"{student} (layer {layer})" if layer else student
 
@@ -111,7 +115,7 @@ def _ceiling_sentence(row: Mapping[str, Any]) -> str:
     ceiling = f"The noise ceiling of that comparison, from leaving one subject out, is {number(low)} to {number(high)}"
     if row["score"] >= low:
         return (
-            f"{ceiling}: the score lies above the lower bound, which is what the other subjects' mean RDM predicts, "
+            f"{ceiling}: the score lies above the lower bound, which is what the other subjects’ mean RDM predicts, "
             "so these data leave open how much is left to explain."
         )
     return f"{ceiling}: the score is {percent(share)} of its lower bound."

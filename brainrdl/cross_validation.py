@@ -7,17 +7,23 @@ training stimuli.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 import torch
+from torch import nn
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from brainrdl import result as _result
 from brainrdl import similarity as _similarity
-from brainrdl._checks import check_conditions, check_option, check_unique, quote, refuse
+from brainrdl._checks import check_conditions, check_option, check_unique, check_whole, quote, refuse
 from brainrdl.dissimilarity import pair_indices
 from brainrdl.distributed import check_one_process
 from brainrdl.evaluation import COMPARATORS, Evaluation, assemble, model_rdms, student_rdms, teacher_rdms
@@ -29,13 +35,22 @@ from brainrdl.scoring import HeldOut, TeacherRDMs
 from brainrdl.stimuli import Stimuli
 from brainrdl.student import Student
 from brainrdl.teachers import PermutedTeacher, RDMTeacher, Teacher
-from brainrdl.training import calibration_names, check_no_leak, fit, hash_teacher, source_settings
+from brainrdl.training import (
+    calibration_names,
+    check_no_leak,
+    check_seed,
+    fit,
+    hash_labels,
+    hash_teacher,
+    source_settings,
+)
 
 if TYPE_CHECKING:
     from rsatoolbox.rdm import RDMs
 
 CONTROLS = ("unfitted", "permuted", "category")
 SUBJECTS = ("all", "leave-one-out")
+_FIT_OPTIONS = inspect.getfullargspec(fit).kwonlyargs
 _OURS = ("train", "held_out", "seed")  # options of `fit` that the folds and seeds decide
 
 
@@ -46,7 +61,8 @@ class Candidate:
     Parameters
     ----------
     make : callable
-        ``() -> Student``, called anew for each fit, right after torch's generator was seeded with the fold seed.
+        ``() -> Student``, called anew for each fit, right after torch's generator was seeded with the fold seed. It
+        builds the network too: what one fit trains must not serve the next. A network that stays frozen may be shared.
     options : mapping
         Options of `fit` that differ from those given to `cross_validate`.
     controls : sequence of {"unfitted", "permuted"}, optional
@@ -145,8 +161,8 @@ def cross_validate(
     ------
     BrainrdlError
         As `fit`; and for stimuli that are not the teacher's conditions, byte-identical images, folds of fewer than 4
-        conditions, an option that is unknown, two rows of one name, resuming with another design, or several
-        processes.
+        conditions, an option that is unknown, two rows of one name, students that share weights which training
+        changes, resuming with another design, or several processes.
 
     Examples
     --------
@@ -162,16 +178,20 @@ def cross_validate(
     ['fitted', 'permuted', 'unfitted']
     """
     check_one_process("cross-validation")
+    if out is not None:
+        _result.check_folder(out, resume=resume, overwrite=overwrite)
     candidates = _candidates(students)
     fit_options = {"loss": RDMLoss(), **fit_options}  # spelled out, for the settings and the report
     check_option(subjects, SUBJECTS, "subjects")
     _check_options(candidates, controls, seeds, comparators, fit_options)
+    check_whole(n_bootstrap, "n_bootstrap", 0)
+    seeds = [int(seed) for seed in seeds]
     _check_inner(candidates, inner_folds, fit_options)
     _check_rows(candidates, ensembles or {}, models or {})
     model_rdms(models or {}, None, ("",), stimuli.names, seed=0, fold=0)  # refuse what is wrong before hours of fitting
     fitting = {
-        "folds": folds, "seeds": list(seeds), "stratify": stratify, "inner_folds": inner_folds, "subjects": subjects,
-        **source_settings(teacher, stimuli, stimuli.names), "hashes": _hashes(teacher, stimuli),
+        "folds": folds, "seeds": seeds, "stratify": stratify, "inner_folds": inner_folds, "subjects": subjects,
+        **source_settings(teacher, stimuli, stimuli.names), "hashes": _hashes(teacher, stimuli, stratify),
         "students": candidates, "fit": fit_options,
     }  # fmt: skip
     judging = {
@@ -180,31 +200,81 @@ def cross_validate(
     }  # fmt: skip
     splits = list(_splits(stimuli, folds, seeds, stratify, _left_out(teacher, subjects)))
     _check_slugs(splits, candidates)
-    folder = None if out is None else _result.open_folder(out, resume=resume, overwrite=overwrite)
-    if folder:
-        _store_settings(folder, _result.describe(fitting))
-    shared = {"progress": False, "features": FrozenFeatures(stimuli), **fit_options}
-    work = _Work(teacher, stimuli, tuple(controls), inner_folds, stratify, folder, shared)
-    held_out: list[HeldOut] = []
-    histories: list[pd.DataFrame] = []
-    jobs = [(split, label, candidate) for split in splits for label, candidate in candidates.items()]
-    for split, label, candidate in track(jobs, "cross-validation", progress):
-        found, history = work.run(split, label, candidate)
-        held_out += found
-        histories += history
-    targets = tuple(dict.fromkeys(one.target for one in held_out))
-    truth = teacher_rdms(teacher, stimuli, stimuli.names, targets)
-    held_out += _ensembles(held_out, ensembles or {})
-    for split in splits:
-        held_out += _baselines(split, truth, stimuli, models or {}, "category" in controls)
-    evaluation = assemble(
-        held_out, truth, comparators, n_bootstrap, seeds[0],
-        histories=pd.concat(histories, ignore_index=True), labels=stimuli.labels,
-        settings=fitting | judging | dict(facts or {}),
-    )  # fmt: skip
-    if folder:
-        evaluation.save(folder)
+    _check_inner_sizes(splits, candidates, inner_folds, stimuli.labels if stratify else None)
+    made = _Made()
+    for label in [*candidates, *candidates]:  # a second one of each tells what they share, before hours of fitting
+        made.by(label, candidates[label], seeds[0])
+    with nullcontext() if out is None else _result.opened(out, resume=resume, overwrite=overwrite) as folder:
+        if folder:
+            _store_settings(folder, _result.describe(fitting))
+        shared = {"progress": False, "features": FrozenFeatures(stimuli), **fit_options}
+        work = _Work(teacher, stimuli, tuple(controls), inner_folds, stratify, folder, shared, made)
+        held_out: list[HeldOut] = []
+        histories: list[pd.DataFrame] = []
+        jobs = [(split, label, candidate) for split in splits for label, candidate in candidates.items()]
+        for split, label, candidate in track(jobs, "cross-validation", progress):
+            found, history = work.run(split, label, candidate)
+            held_out += found
+            histories += history
+        targets = tuple(dict.fromkeys(one.target for one in held_out))
+        truth = teacher_rdms(teacher, stimuli, stimuli.names, targets)
+        held_out += _ensembles(held_out, ensembles or {})
+        for split in splits:
+            held_out += _baselines(split, truth, stimuli, models or {}, "category" in controls)
+        evaluation = assemble(
+            held_out, truth, comparators, n_bootstrap, seeds[0],
+            histories=pd.concat(histories, ignore_index=True), labels=stimuli.labels,
+            settings=fitting | judging | dict(facts or {}),
+        )  # fmt: skip
+        if folder:
+            evaluation.save(folder)
     return evaluation
+
+
+class _Made:
+    """Makes students, and refuses one that shares with another what a fit changes: it would know what that one saw.
+
+    Memory is known by weak references: they keep no network alive, and no address is used again while one is held.
+    """
+
+    def __init__(self) -> None:
+        self._used: dict[StorageWeakRef, str] = {}
+        self._changed: set[StorageWeakRef] = set()
+
+    def by(self, label: str, candidate: Candidate, seed: int) -> Student:
+        """Make a student right after torch's generator was seeded."""
+        torch.manual_seed(seed)
+        student = candidate.make()
+        if not isinstance(student, Student):
+            refuse(f"the function that makes student {label!r} should return a Student, got {type(student).__name__}")
+        self._used = {ref: owner for ref, owner in self._used.items() if not ref.expired()}
+        used = {StorageWeakRef(tensor.untyped_storage()) for tensor in _tensors(student)}
+        changed = {StorageWeakRef(tensor.untyped_storage()) for tensor in _changing(student)}
+        shared = [ref for ref in self._used if (ref in used and ref in self._changed) or ref in changed]
+        if shared:
+            refuse(
+                f"student {label!r} was made with weights of an earlier student {self._used[shared[0]]!r} that "
+                "training changes: what one fold learned would serve the next; build the network inside the function "
+                "that makes the student"
+            )
+        self._used |= dict.fromkeys(used, label)
+        self._changed = {ref for ref in self._changed | changed if not ref.expired()}
+        return student
+
+
+def _tensors(module: nn.Module) -> Iterator[torch.Tensor]:
+    yield from module.parameters()
+    yield from module.buffers()
+
+
+def _changing(student: Student) -> Iterator[torch.Tensor]:
+    """Yield what a fit changes: trained parameters, calibrated readouts, buffers of a network that is not frozen."""
+    yield from (parameter for parameter in student.parameters() if parameter.requires_grad)
+    for head in student.readout_heads():
+        yield from _tensors(head) if head.readout.needs_calibration else ()
+    for module in student.model.modules() if not student.frozen else ():
+        if student.batchnorm == "train" or not isinstance(module, _BatchNorm):
+            yield from module.buffers(recurse=False)
 
 
 @dataclass(frozen=True)
@@ -240,6 +310,7 @@ class _Work:
     stratify: bool
     folder: Path | None
     options: Mapping[str, Any]
+    made: _Made
 
     def run(self, split: _Split, label: str, candidate: Candidate) -> tuple[list[HeldOut], list[pd.DataFrame]]:
         controls = self.controls if candidate.controls is None else candidate.controls
@@ -247,7 +318,7 @@ class _Work:
         student, histories = self._fit(split, label, candidate, teacher)
         found = self._held_out(split, label, "student", candidate, student)
         if "unfitted" in controls:
-            before = self._unfitted(split, candidate, student.device)
+            before = self._unfitted(split, label, candidate, student.device)
             found += self._held_out(split, label, "unfitted", candidate, before)
         if "permuted" in controls:
             shuffled = PermutedTeacher(teacher, split.train, seed=split.seed)
@@ -263,40 +334,47 @@ class _Work:
         out = self.folder / "fits" / split.slug(label) if self.folder else None
         histories: list[pd.DataFrame] = []
         if (self.inner_folds if candidate.inner_folds is None else candidate.inner_folds) > 1:
-            histories, options["steps"] = self._choose_steps(split, candidate, teacher, options, out)
-        student = _make(candidate, split.seed)
+            histories, options["steps"] = self._choose_steps(split, label, candidate, teacher, options, out)
+        student = self.made.by(label, candidate, split.seed)
         fitted = fit(student, teacher, self.stimuli, train=split.train, out=out, resume=True, **options)
         histories.append(fitted.history.assign(inner=-1))
         return fitted.student, [h.assign(student=label, seed=split.seed, fold=split.fold) for h in histories]
 
     def _choose_steps(
-        self, split: _Split, candidate: Candidate, teacher: Teacher, options: Mapping[str, Any], out: Path | None
+        self,
+        split: _Split,
+        label: str,
+        candidate: Candidate,
+        teacher: Teacher,
+        options: Mapping[str, Any],
+        out: Path | None,
     ) -> tuple[list[pd.DataFrame], int]:
         stored = out.parent / f"{out.name}-inner.csv" if out else None
         if stored and stored.exists():
-            table = pd.read_csv(stored)
+            table = _result.read_csv(stored)
         else:
-            table = pd.concat(self._inner_histories(split, candidate, teacher, options), ignore_index=True)
+            table = pd.concat(self._inner_histories(split, label, candidate, teacher, options), ignore_index=True)
             if stored:
                 _result.write_csv(stored, table)
         curves = table.pivot(index="step", columns="inner", values="validation_similarity").dropna()
         return [table], int(curves.index[int(curves.mean(axis=1).argmax())])
 
     def _inner_histories(
-        self, split: _Split, candidate: Candidate, teacher: Teacher, options: Mapping[str, Any]
+        self, split: _Split, label: str, candidate: Candidate, teacher: Teacher, options: Mapping[str, Any]
     ) -> Iterator[pd.DataFrame]:
         n_folds = self.inner_folds if candidate.inner_folds is None else candidate.inner_folds
         labels = self.stimuli.labels if self.stratify else None
-        inner = stimulus_folds(split.train, n_folds, labels=labels, seed=split.seed)
+        inner = stimulus_folds(split.train, n_folds, labels=labels, seed=split.seed, what="inner_folds")
         for k, part in inner.groupby("fold"):
             validation = tuple(part["stimulus"])
             train = tuple(name for name in split.train if name not in set(validation))
-            student = _make(candidate, split.seed)
+            student = self.made.by(label, candidate, split.seed)
             fitted = fit(student, teacher, self.stimuli, **{**options, "train": train, "validation": validation})
             yield fitted.history.assign(inner=k)
 
-    def _unfitted(self, split: _Split, candidate: Candidate, device: torch.device) -> Student:
-        student, shown_first = _make(candidate, split.seed).to(device), calibration_names(split.train)
+    def _unfitted(self, split: _Split, label: str, candidate: Candidate, device: torch.device) -> Student:
+        student = self.made.by(label, candidate, split.seed).to(device)
+        shown_first = calibration_names(split.train)
         light, shown = self._light(student, shown_first)
         light.calibrate(shown.images(shown_first))
         return student
@@ -325,24 +403,30 @@ def _check_options(
 ) -> None:
     for name in controls:
         check_option(name, CONTROLS, "control")
+    for what, given in {"seeds": seeds, "comparators": comparators}.items():
+        if not isinstance(given, Sequence | np.ndarray) or isinstance(given, str):
+            refuse(f"{what} should be a list, got {given!r}; write [{given!r}]")
+        check_unique([str(one) for one in given], what)
+        if not len(given):
+            refuse(f"{what} is empty; give at least one")
     for comparator in comparators:
         check_option(comparator, _similarity.SIMILARITIES, "comparator")
-    for what, given in {"seeds": seeds, "comparators": comparators}.items():
-        check_unique([str(one) for one in given], what)
-        if not given:
-            refuse(f"{what} is empty; give at least one")
+    for seed in seeds:
+        check_seed(seed, "each of seeds")
     for label, candidate in candidates.items():
         for name in candidate.controls or ():
             check_option(name, CONTROLS[:2], f"control of student {label!r}")
-        taken = [name for name in _OURS if name in {**fit_options, **candidate.options}]
-        if taken:
-            refuse(f"fit's option {taken[0]!r} is set for each fold; leave it out, and say seeds= or folds= instead")
+        for name in {**fit_options, **candidate.options}:
+            check_option(name, _FIT_OPTIONS, "option of cross_validate or fit")
+            if name in _OURS:
+                refuse(f"fit's option {name!r} is set for each fold; leave it out, and say seeds= or folds= instead")
 
 
 def _check_inner(candidates: Mapping[str, Candidate], inner_folds: int, fit_options: Mapping[str, Any]) -> None:
     """Refuse what does not go with a number of steps that inner folds choose."""
     for label, candidate in candidates.items():
         n_folds = inner_folds if candidate.inner_folds is None else candidate.inner_folds
+        check_whole(n_folds, "inner_folds", 0)
         options = {**fit_options, **candidate.options}
         validation, schedule = options.get("validation"), options.get("schedule", "constant")
         if n_folds > 1 and isinstance(schedule, str) and schedule != "constant":
@@ -355,6 +439,18 @@ def _check_inner(candidates: Mapping[str, Candidate], inner_folds: int, fit_opti
                 f"student {label!r} has inner_folds={n_folds}, which choose the number of steps, and "
                 f"validation={validation!r}, which does too; leave one of them out"
             )
+
+
+def _check_inner_sizes(
+    splits: Sequence[_Split],
+    candidates: Mapping[str, Candidate],
+    inner_folds: int,
+    labels: Mapping[str, str] | None,
+) -> None:
+    asked = {inner_folds if one.inner_folds is None else one.inner_folds for one in candidates.values()}
+    for split in splits:
+        for n_folds in asked - {0, 1}:
+            stimulus_folds(split.train, n_folds, labels=labels, seed=split.seed, what="inner_folds")
 
 
 def _check_slugs(splits: Sequence[_Split], labels: Iterable[str]) -> None:
@@ -382,6 +478,11 @@ def _candidates(
     students: Callable[[], Student] | Candidate | Mapping[str, Callable[[], Student] | Candidate],
 ) -> dict[str, Candidate]:
     named = students if isinstance(students, Mapping) else {_ALONE: students}
+    for label, made in named.items():
+        if isinstance(made, Student):
+            refuse(
+                f"student {label!r} is a Student; give a function that makes a new one for each fit, network and all"
+            )
     if not named:
         refuse("there is no student to cross-validate; give a function that makes one")
     return {label: made if isinstance(made, Candidate) else Candidate(made) for label, made in named.items()}
@@ -391,11 +492,6 @@ def _display(label: str, role: str) -> str:
     if role == "student":
         return label
     return role if label == _ALONE else f"{label}, {role}"
-
-
-def _make(candidate: Candidate, seed: int) -> Student:
-    torch.manual_seed(seed)
-    return candidate.make()
 
 
 def _left_out(teacher: Teacher, subjects: str) -> tuple[str, ...]:
@@ -442,10 +538,10 @@ def _compared(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {**settings, "fit": cut(settings.get("fit", {})), "students": told}
 
 
-def _hashes(teacher: Teacher, stimuli: Stimuli) -> dict[str, str]:
-    """Digests of the data, for a run must not go on with others."""
+def _hashes(teacher: Teacher, stimuli: Stimuli, labels: bool) -> dict[str, str]:
+    """Digests of the data, for a run must not go on with others; of labels too if the folds follow them."""
     hashes = {"stimuli": _result.hash_words(f"{name} {digest}" for name, digest in stimuli.digests().items())}
-    return hashes | hash_teacher(teacher)
+    return hashes | hash_teacher(teacher) | (hash_labels(stimuli, stimuli.names) if labels else {})
 
 
 def _ensembles(held_out: Sequence[HeldOut], ensembles: Mapping[str, Sequence[str]]) -> list[HeldOut]:

@@ -13,9 +13,9 @@ import torch
 from brainrdl import dissimilarity as _dissimilarity
 from brainrdl import rdms as _rdms
 from brainrdl import similarity as _similarity
-from brainrdl._checks import check_option, refuse
+from brainrdl._checks import check_option, check_whole, refuse
 from brainrdl.loss import match_layers
-from brainrdl.result import describe, read_json, read_rdms, write_csv, write_json, write_rdms
+from brainrdl.result import describe, digest_file, read_csv, read_json, read_rdms, write_csv, write_json, write_rdms
 from brainrdl.sampling import MIN_CONDITIONS
 from brainrdl.scoring import HeldOut, TeacherRDMs, score
 from brainrdl.stimuli import Stimuli
@@ -29,7 +29,7 @@ COMPARATORS = ("spearman", "corr")
 _WORDS = ("student", "role", "base", "layer", "target", "comparator", "against", "subject")
 _TABLES = ("scores", "summary", "histories")
 _RDM_FILES = ("teacher", "students")
-_FACTS = ("labels", "settings")
+_FACTS = ("labels", "settings", "files")
 
 
 @dataclass
@@ -80,7 +80,8 @@ class Evaluation:
             write_csv(folder / f"{name}.csv", getattr(self, name))
         for name in _RDM_FILES:
             write_rdms(folder / f"{name}.h5", getattr(self, name))
-        write_json(folder / "evaluation.json", {"labels": self.labels, "settings": describe(self.settings)})
+        facts = {"labels": self.labels, "settings": describe(self.settings), "files": _digests(folder)}
+        write_json(folder / "evaluation.json", facts)
         return folder
 
     @classmethod
@@ -90,27 +91,35 @@ class Evaluation:
         Raises
         ------
         BrainrdlError
-            If a file is missing or damaged, or is not what `save` writes.
+            If a file is missing, damaged, cut short, or is not what `save` wrote.
         """
         folder = Path(folder)
         facts = read_json(folder / "evaluation.json")
         if set(facts) != set(_FACTS):
             refuse(f"{str(folder / 'evaluation.json')!r} should hold {list(_FACTS)}, got {list(facts)}")
+        for name, digest in _digests(folder).items():
+            if digest != facts["files"].get(name):
+                refuse(
+                    f"{str(folder / name)!r} is not as it was written: cut short, changed, or of a scoring that was "
+                    "interrupted; score the run again: cross_validate(..., resume=True), or `brainrdl evaluate`"
+                )
         scores, summary, histories = (_read_table(folder / f"{name}.csv") for name in _TABLES)
         teacher, students = (read_rdms(folder / f"{name}.h5") for name in _RDM_FILES)
-        return cls(scores, summary, teacher, students, histories, **facts)
+        return cls(scores, summary, teacher, students, histories, facts["labels"], facts["settings"])
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    files = [folder / f"{name}.csv" for name in _TABLES] + [folder / f"{name}.h5" for name in _RDM_FILES]
+    return {path.name: digest_file(path) for path in files}
 
 
 def _read_table(path: Path) -> pd.DataFrame:
-    try:
-        columns = pd.read_csv(path, nrows=0).columns
-        words = dict.fromkeys(columns.intersection(list(_WORDS)), str)
-        unknown = {column: [""] for column in columns.difference(list(_WORDS))}  # a subject may be called "NA"
-        return pd.read_csv(path, dtype=words, keep_default_na=False, na_values=unknown)
-    except pd.errors.EmptyDataError:
+    if not path.read_text(encoding="utf-8").strip():
         return pd.DataFrame()
-    except (OSError, ValueError) as error:
-        refuse(f"cannot read {str(path)!r}: {error}")
+    columns = read_csv(path, nrows=0).columns
+    words = dict.fromkeys(columns.intersection(list(_WORDS)), str)
+    unknown = {column: [""] for column in columns.difference(list(_WORDS))}  # a subject may be called "NA"
+    return read_csv(path, dtype=words, keep_default_na=False, na_values=unknown)
 
 
 def evaluate(
@@ -156,7 +165,7 @@ def evaluate(
     Raises
     ------
     BrainrdlError
-        For unknown names or comparators, or fewer than 4 conditions.
+        For unknown names or comparators, fewer than 4 conditions, or numbers that are not whole.
 
     Examples
     --------
@@ -169,6 +178,8 @@ def evaluate(
     >>> sorted(result.summary.against.unique())
     ['mean', 'subjects']
     """
+    check_whole(n_bootstrap, "n_bootstrap", 0)
+    check_whole(seed, "seed", 0, 2**32)
     names = tuple(stimuli.names if names is None else names)
     if len(names) < MIN_CONDITIONS:
         refuse(f"scoring needs at least {MIN_CONDITIONS} conditions, got {len(names)}: {list(names)}")
@@ -218,10 +229,10 @@ def teacher_rdms(
     Examples
     --------
     >>> from brainrdl import RDMTeacher, Stimuli, rdms
-    >>> both = rdms.from_array([[1.0, 2.0, 3.0], [3.0, 2.0, 1.0]], list("abc"), descriptors={"subject": ["s1", "s2"]})
+    >>> both = rdms.from_array([[1.0, 2.0, 3.0], [3.0, 2.0, 2.0]], list("abc"), descriptors={"subject": ["s1", "s2"]})
     >>> truth = teacher_rdms(RDMTeacher(both), None, ("c", "b", "a"), ["rdm"])
     >>> truth["rdm"].subjects, truth["rdm"].pairs.tolist()
-    (('s1', 's2'), [[3.0, 2.0, 1.0], [1.0, 2.0, 3.0]])
+    (('s1', 's2'), [[3.0, 2.0, 1.0], [2.0, 2.0, 3.0]])
     """
     names = tuple(names)
     if isinstance(teacher, RDMTeacher):
@@ -365,7 +376,7 @@ def compare(
     Raises
     ------
     BrainrdlError
-        If the conditions differ or a comparator is unknown.
+        If the conditions differ, a comparator is unknown, or `a` or `b` are no RDMs.
 
     Examples
     --------
@@ -377,6 +388,8 @@ def compare(
     """
     for comparator in comparators:
         check_option(comparator, _similarity.SIMILARITIES, "comparator")
+    for rdms in (a, b):
+        _check_rdms(rdms)
     a, b = _rdms.align(a, b, by, common=common)
     rows_a, rows_b = (_rdms.to_tensor(rdms, by=by, dtype=torch.float64) for rdms in (a, b))
     return pd.DataFrame(
@@ -391,6 +404,13 @@ def compare(
         for name_b, row_b in zip(rdm_labels(b), rows_b, strict=True)
         for comparator in comparators
     )
+
+
+def _check_rdms(given: object) -> None:
+    if isinstance(given, str | Path):
+        refuse(f"compare takes RDMs, got the path {str(given)!r}; read it first: brainrdl.read({str(given)!r})")
+    if not hasattr(given, "dissimilarities"):
+        refuse(f"compare takes rsatoolbox RDMs, got {type(given).__name__}; see brainrdl.rdms.from_array")
 
 
 def rdm_labels(rdms: RDMs) -> list[str]:

@@ -11,12 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from brainrdl._checks import check_unique, nearest, quote, refuse
+from brainrdl._checks import BrainrdlError, check_unique, nearest, quote, refuse
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -119,8 +119,8 @@ def capture(model: nn.Module, layers: Iterable[str]) -> Iterator[Captured]:
     Raises
     ------
     BrainrdlError
-        At once if a layer is unknown; in the forward pass if a layer returns no tensor; on access if a layer did not
-        run.
+        At once if a layer is unknown; in the forward pass if a layer returns no tensor, or the network cannot take
+        images of that shape; on access if a layer did not run.
 
     Notes
     -----
@@ -157,14 +157,32 @@ def _hooked(
     keep: Callable[[str, object], None],
 ) -> Iterator[None]:
     """Call `begin` before each pass of `model` and `keep(name, output)` after each module, until the block ends."""
-    with ExitStack() as handles:
-        handles.enter_context(model.register_forward_pre_hook(lambda *_: begin()))
+    running: list[tuple[int, ...]] = []  # shape of the images of the pass that has begun and not ended
+
+    def start(_module: nn.Module, args: tuple[Any, ...]) -> None:
+        begin()
+        running[:] = [tuple(arg.shape) for arg in args[:1] if isinstance(arg, Tensor)]
+
+    with ExitStack() as handles, _explained(running):
+        handles.enter_context(model.register_forward_pre_hook(start))
+        handles.enter_context(model.register_forward_hook(lambda *_: running.clear()))
         for name, module in modules.items():
             # The default argument binds the name now; returning None leaves the module's output as it is.
             handles.enter_context(
                 module.register_forward_hook(lambda _module, _args, output, name=name: keep(name, output))
             )
         yield
+
+
+@contextmanager
+def _explained(running: Sequence[tuple[int, ...]]) -> Iterator[None]:
+    """Say of which shape the images were that a network fails on; other errors than the network's pass."""
+    try:
+        yield
+    except (RuntimeError, AssertionError, ValueError) as error:
+        if not running or isinstance(error, BrainrdlError | torch.OutOfMemoryError) or "CUDA" in str(error):
+            raise
+        raise BrainrdlError(f"the network cannot take images of shape {running[0]}, (n, c, h, w): {error}") from error
 
 
 def _first_tensor(output: object, layer: str) -> Tensor:

@@ -26,6 +26,7 @@ def stimulus_folds(
     *,
     labels: Mapping[str, str] | None = None,
     seed: int = 0,
+    what: str = "folds",
 ) -> pd.DataFrame:
     """Assign each condition to the fold that holds it out.
 
@@ -40,6 +41,8 @@ def stimulus_folds(
         For stratification.
     seed : int
         Seed of the shuffling; a splitter brings its own.
+    what : str
+        What errors call `folds`.
 
     Returns
     -------
@@ -62,11 +65,12 @@ def stimulus_folds(
     check_conditions(names if labels else (), labels or (), "the labels")
     categories = [labels[name] for name in names] if labels else None
     given = isinstance(folds, Splitter) and not isinstance(folds, str)
-    splitter = cast(Splitter, folds) if given else _k_fold(folds, categories, seed, len(names))
+    splitter = cast(Splitter, folds) if given else _k_fold(folds, categories, seed, len(names), what)
+    advice = ("hold out more conditions", "hold out fewer") if given else (f"use fewer {what}", f"use more {what}")
     rows = []
     for fold, (train, test) in enumerate(splitter.split(list(names), categories)):
         _check_complement(fold, train, test, len(names))
-        _check_sizes(fold, len(train), [names[i] for i in test])
+        _check_sizes(fold, len(train), [names[i] for i in test], *advice)
         rows += [{"stimulus": names[i], "fold": fold} for i in test]
     check_unique([row["stimulus"] for row in rows], "the splitter's test sets")
     if not rows:
@@ -74,11 +78,13 @@ def stimulus_folds(
     return pd.DataFrame(rows)
 
 
-def _k_fold(n_folds: object, categories: list[str] | None, seed: int, n: int) -> Splitter:
+def _k_fold(n_folds: object, categories: list[str] | None, seed: int, n: int, what: str) -> Splitter:
     from sklearn.model_selection import KFold, StratifiedKFold
 
     if not isinstance(n_folds, int | np.integer) or not 2 <= n_folds <= n:
-        refuse(f"folds must be a scikit-learn splitter or a whole number from 2 to the {n} conditions, got {n_folds!r}")
+        refuse(
+            f"{what} must be a scikit-learn splitter or a whole number from 2 to the {n} conditions, got {n_folds!r}"
+        )
     smallest = min(categories.count(category) for category in set(categories)) if categories else 0
     kind = StratifiedKFold if smallest >= n_folds else KFold
     return cast(Splitter, kind(n_folds, shuffle=True, random_state=seed))
@@ -92,11 +98,11 @@ def _check_complement(fold: int, train: Sequence[int], test: Sequence[int], n: i
         )
 
 
-def _check_sizes(fold: int, n_train: int, test: Sequence[str]) -> None:
+def _check_sizes(fold: int, n_train: int, test: Sequence[str], more: str, fewer: str) -> None:
     if len(test) < MIN_CONDITIONS:
         refuse(
             f"fold {fold} holds out {len(test)} conditions {quote(test)}; only pairs held out together are scored, so "
-            f"each fold needs at least {MIN_CONDITIONS}: use fewer folds"
+            f"each fold needs at least {MIN_CONDITIONS}: {more}"
         )
     if n_train < MIN_CONDITIONS:
-        refuse(f"fold {fold} leaves {n_train} conditions to train on, not {MIN_CONDITIONS} or more: use more folds")
+        refuse(f"fold {fold} leaves {n_train} conditions to train on, not {MIN_CONDITIONS} or more: {fewer}")

@@ -8,9 +8,11 @@ network that needs them.
 from __future__ import annotations
 
 import importlib
+import sys
 import warnings
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
@@ -78,8 +80,8 @@ def build(name: str, weights: str | Path | None = None) -> Network:
     name : str
         A torchvision classification model (``"resnet18"``), ``"timm/NAME"`` (extra `models`), ``"efficientnet_lite0"``
         (extra `demo`), ``"lenet"`` (1 x 28 x 28), ``"small_cnn"`` (1 x 8 x 8 and larger), or
-        ``"package.module:factory"``, which is imported and called: it returns an ``nn.Module`` (224 pixels and RGB are
-        assumed) or a `Network`. Name only code you trust.
+        ``"package.module:factory"``, which is imported, from the current folder too, and called: it returns an
+        ``nn.Module`` (224 pixels and RGB are assumed) or a `Network`. Name only code you trust.
     weights : str, Path or None
         None: random weights (from torch's global generator). A file as for `load_weights`. ``"DEFAULT"`` or a name like
         ``"IMAGENET1K_V1"``: torchvision's, fetched once and kept; ``"DEFAULT"`` for timm; ``"imagenet"`` for
@@ -94,7 +96,7 @@ def build(name: str, weights: str | Path | None = None) -> Network:
     ------
     BrainrdlError
         If the name or the weights are unknown (the nearest are given), a package is missing (the extra to install is
-        named), or weights cannot be fetched or do not fit.
+        named), a factory fails, or weights cannot be fetched or do not fit.
 
     Examples
     --------
@@ -244,13 +246,33 @@ def _factory(name: str, weights: str | None) -> Network:
     _no_weights(name, weights)
     package, _, attribute = name.partition(":")
     try:
-        module = importlib.import_module(package)
-    except (ModuleNotFoundError, ValueError) as error:
+        with _current_folder_first():
+            module = importlib.import_module(package)
+    except Exception as error:  # a module is anyone's code
         refuse(f"network {name!r}: {package!r} cannot be imported ({error}); write 'package.module:factory'")
     factory = getattr(module, attribute, None)
     if not callable(factory):
         refuse(f"network {name!r}: {package} has no function {attribute!r}{nearest(attribute, vars(module))}")
-    return _as_network(factory(), name)
+    try:
+        built = factory()
+    except (Exception, SystemExit) as error:
+        refuse(
+            f"network {name!r}: {attribute}() failed ({type(error).__name__}: {error}); name a function that takes no "
+            "arguments and returns an nn.Module or a Network"
+        )
+    return _as_network(built, name)
+
+
+@contextmanager
+def _current_folder_first() -> Iterator[None]:
+    """Let modules of the current folder be imported, as `python -m` does and a console script does not."""
+    here = str(Path.cwd())
+    sys.path.insert(0, here)
+    try:
+        yield
+    finally:
+        with suppress(ValueError):  # the module may have changed the path itself
+            sys.path.remove(here)
 
 
 def _as_network(built: object, name: str) -> Network:
@@ -273,7 +295,8 @@ def load_weights(module: nn.Module, path: str | Path) -> None:
         Changed in place.
     path : str or Path
         A ``.safetensors`` file, or ``.pt``, ``.pth``, ``.th`` with a state dict, also under ``"state_dict"`` or from
-        ``DataParallel``.
+        ``DataParallel``. Of a run's ``weights.safetensors``, a whole student, the network is taken, and a warning says
+        so where there are read-outs beside it.
 
     Raises
     ------
@@ -289,6 +312,8 @@ def load_weights(module: nn.Module, path: str | Path) -> None:
     """
     path = Path(path)
     state = _without_prefix(_state_dict(_read(path), path))
+    if not set(state) <= set(module.state_dict()):
+        state = _network_of(state, path)
     _check_state(module, state, path)
     module.load_state_dict(state)
 
@@ -348,6 +373,21 @@ def _without_prefix(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """Drop the "module." that (Distributed)DataParallel puts before every name."""
     wrapped = all(name.startswith("module.") for name in state)
     return {name.removeprefix("module."): value for name, value in state.items()} if wrapped else state
+
+
+def _network_of(state: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
+    """Take the network out of a student's state, as runs keep it, and leave any other as it is."""
+    network = {name.removeprefix("model."): value for name, value in state.items() if name.startswith("model.")}
+    others = [name for name in state if not name.startswith("model.")]
+    if not network or not all(name.startswith("heads.") for name in others):
+        return state
+    if others:
+        warnings.warn(
+            f"weight file {str(path)!r} holds a fitted student: its network is taken, its read-out (z-scores, "
+            "projection) is not",
+            stacklevel=2,
+        )
+    return network
 
 
 def _check_state(module: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:

@@ -63,6 +63,11 @@ def look(student: Student, teacher: Teacher | None, batch: Batch, loss: RDMLoss)
         similarity (mean Pearson correlation of student and teacher RDMs over layers and the teacher's RDMs; NaN without
         a teacher), accuracy (NaN without labels or logits), n_constant (patterns without variance, in all layers).
 
+    Raises
+    ------
+    BrainrdlError
+        If a pattern is NaN or Inf; layer and conditions are named.
+
     Examples
     --------
     >>> student = Student(torch.nn.Sequential(torch.nn.Flatten()), ["0"])
@@ -73,6 +78,7 @@ def look(student: Student, teacher: Teacher | None, batch: Batch, loss: RDMLoss)
     student.eval()
     patterns, logits = _forward(student, batch.images)
     student.train(mode)
+    _check_patterns(f"at step {batch.step}", patterns, batch.names)
     n_constant = sum(int(_dissimilarity.count_constant(pattern)) for pattern in patterns.values())
     measured = {"similarity": math.nan, "accuracy": math.nan, "n_constant": float(n_constant)}
     if teacher is not None:
@@ -133,15 +139,19 @@ def check_loss(
     infinite = [target for target, rdm in teacher_rdms.items() if rdm.isinf().any()]
     if infinite:
         refuse(f"{where}: the teacher's RDMs of targets {quote(infinite)} hold Inf; repair them first")
-    for layer, pattern in patterns.items():
-        bad = (~torch.isfinite(pattern)).any(-1).tolist()
-        if any(bad):
-            names = quote(name for name, is_bad in zip(batch.names, bad, strict=True) if is_bad)
-            refuse(f"{where}: patterns of layer {layer!r} are NaN or Inf for conditions {names}; lower lr, or set clip")
+    _check_patterns(f"{where}:", patterns, batch.names)
     refuse(
         f"{where} for conditions {quote(batch.names)}, though the patterns of layers {quote(patterns)} are finite; "
         "lower lr, or set clip"
     )
+
+
+def _check_patterns(where: str, patterns: Mapping[str, Tensor], names: Sequence[str]) -> None:
+    for layer, pattern in patterns.items():
+        bad = (~torch.isfinite(pattern)).any(-1).tolist()
+        if any(bad):
+            listed = quote(name for name, is_bad in zip(names, bad, strict=True) if is_bad)
+            refuse(f"{where} patterns of layer {layer!r} are NaN or Inf for conditions {listed}; lower lr, or set clip")
 
 
 @contextmanager

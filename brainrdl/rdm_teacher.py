@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 Names = Sequence[str] | str | Path
 COMBINE = ("mean", "reliability", "sample", "all")
+_DEFAULTS = {"target_by": "roi", "subject_by": "subject"}  # a file may do without them
 
 
 class RDMTeacher:
@@ -40,8 +41,10 @@ class RDMTeacher:
     by : str
         Pattern descriptor that names the conditions.
     target_by, subject_by : str
-        Rdm descriptors that tell targets and subjects apart. Without the first there is one target, ``"rdm"``; without
-        the second every RDM of a target counts as a subject, ``"0"``, ``"1"``, ...
+        Rdm descriptors that tell targets and subjects apart; only the defaults may be absent. Without ``"roi"`` there
+        is one target, ``"rdm"``; without ``"subject"`` every RDM of a target counts as a subject, ``"0"``, ``"1"``,
+        ..., unless a descriptor ``"session"`` says that a target's RDMs may be of one subject: then `subject_by` must
+        be given (``"session"`` itself if sessions are to count as subjects).
     combine : str
         How subjects become the answer: ``"mean"`` (NaN pairs left out); ``"reliability"`` (mean weighted by each
         subject's Pearson correlation with the mean of the others, 0 if negative, over this teacher's conditions only,
@@ -61,7 +64,9 @@ class RDMTeacher:
     Raises
     ------
     BrainrdlError
-        If conditions are unnamed, an RDM holds nothing but NaN, has Inf or is constant, or `combine` is unknown.
+        If conditions are unnamed, `target_by` or `subject_by` is no rdm descriptor, whose sessions they are is not
+        told, an RDM holds nothing but NaN, has Inf or is constant (each, or the answer of a target, see `select`), or
+        `combine` is unknown.
 
     Examples
     --------
@@ -95,13 +100,19 @@ class RDMTeacher:
         conditions = _rdms.names(given, by)
         self._weigh_by = conditions
         _rdms.check(given, f"teacher {self.name!r}")
-        self._hold(conditions, _by_subject(given, target_by, subject_by, by))
+        self._hold(conditions, _by_subject(given, target_by, subject_by, by, f"teacher {self.name!r}"))
 
     def _hold(self, conditions: tuple[str, ...], subjects: dict[str, dict[str, Tensor]]) -> None:
         """Take {target: {subject: pairs}} as the data, and forget what was prepared from other data."""
         for target, rows in subjects.items():
+            where = f"target {target!r} of teacher {self.name!r}"
             for subject, pairs in rows.items():
-                _refuse_only_nan(pairs, subject, target, self.name)
+                _refuse_only_nan(pairs, subject, where)
+            # The mean stands for the weighted one too: who has a weight knows two pairs at least, and they differ.
+            each = self.combine in ("sample", "all")
+            answers = rows if each else {"mean": _nan_mean(torch.stack(list(rows.values())))}
+            for whose, pairs in answers.items():
+                _refuse_too_little(pairs, f"the RDM of subject {whose!r}" if each else "the mean RDM", where)
         self.conditions = conditions
         self.targets = tuple(subjects)
         self.subjects = tuple(dict.fromkeys(subject for rows in subjects.values() for subject in rows))
@@ -203,8 +214,8 @@ class RDMTeacher:
         Raises
         ------
         BrainrdlError
-            If a name is unknown or stands twice, a name to weigh by is not kept, or a subject knows no pair of the
-            names.
+            If a name is unknown or stands twice, a name to weigh by is not kept, a subject knows no pair of the
+            names, or what is left of a target, subjects combined, is fewer than 2 known pairs or one constant value.
 
         Examples
         --------
@@ -241,7 +252,7 @@ class RDMTeacher:
         if missing:
             refuse(
                 f"subjects {quote(missing)} are not in teacher {self.name!r} "
-                f"({len(self.subjects)} subjects){nearest(missing[0], self.subjects)}"
+                f"({len(self.subjects)} subjects){nearest(missing[0], [s for s in self.subjects if s not in asked])}"
             )
         kept = {
             target: {subject: rows[subject] for subject in asked if subject in rows}
@@ -311,11 +322,13 @@ def _checked_type(found: object, where: str) -> RDMs:
     return found
 
 
-def _by_subject(rdms: RDMs, target_by: str, subject_by: str, by: str) -> dict[str, dict[str, Tensor]]:
+def _by_subject(rdms: RDMs, target_by: str, subject_by: str, by: str, where: str) -> dict[str, dict[str, Tensor]]:
     """Sort RDMs into {target: {subject: pairs}}, the sessions of one subject averaged."""
     values = _rdms.to_tensor(rdms, by=by, dtype=torch.float64)
-    targets = _descriptor(rdms, target_by) or ["rdm"] * len(values)
-    subjects = _descriptor(rdms, subject_by)
+    targets = _descriptor(rdms, target_by, "target_by", where) or ["rdm"] * len(values)
+    subjects = _descriptor(rdms, subject_by, "subject_by", where)
+    if not subjects:
+        _refuse_sessions(rdms, targets, where)
     sessions: dict[str, dict[str, list[Tensor]]] = {}
     for index, target in enumerate(targets):
         of_target = sessions.setdefault(target, {})
@@ -326,15 +339,45 @@ def _by_subject(rdms: RDMs, target_by: str, subject_by: str, by: str) -> dict[st
     }
 
 
-def _descriptor(rdms: RDMs, key: str) -> list[str]:
-    return [str(value) for value in rdms.rdm_descriptors.get(key, [])]
+def _descriptor(rdms: RDMs, key: str, option: str, where: str) -> list[str]:
+    """Give the values of an rdm descriptor; none where it is absent, which only the default may be."""
+    known = rdms.rdm_descriptors
+    if key not in known and key != _DEFAULTS[option]:
+        refuse(f"{option} {key!r} is no rdm descriptor in {where} (there are: {', '.join(known)}){nearest(key, known)}")
+    return [str(value) for value in known.get(key, [])]
 
 
-def _refuse_only_nan(pairs: Tensor, subject: str, target: str, name: str) -> None:
+def _refuse_sessions(rdms: RDMs, targets: Sequence[str], where: str) -> None:
+    """Refuse RDMs that may be one subject's several sessions: each would count as a subject of its own."""
+    known = rdms.rdm_descriptors
+    told = set(zip(targets, map(str, known.get("session", [])), strict=False))
+    if len(told) > len(set(targets)):
+        refuse(
+            f"no rdm descriptor 'subject' in {where} tells whose the sessions are (there are: {', '.join(known)}); "
+            "choose one with subject_by=, 'session' itself if every session is to count as a subject"
+        )
+
+
+def _refuse_only_nan(pairs: Tensor, subject: str, where: str) -> None:
     if bool(pairs.isnan().all()):
         refuse(
-            f"subject {subject!r} has only NaN at target {target!r} of teacher {name!r} for these conditions; "
+            f"subject {subject!r} has only NaN at {where} for these conditions; "
             "leave the subject out with only_subjects(...), or choose other conditions"
+        )
+
+
+def _refuse_too_little(pairs: Tensor, what: str, where: str) -> None:
+    """Refuse an answer that no student can be like or unlike: a loss would be constant, and nobody would notice."""
+    known = pairs[~pairs.isnan()].float()  # as the answers are
+    if len(known) < 2:
+        refuse(
+            f"{what} at {where} knows {len(known)} of the {len(pairs)} pairs of these conditions, at least 2 are "
+            "needed; choose other conditions"
+        )
+    if known.min() == known.max():
+        refuse(
+            f"{what} at {where} is constant for these conditions: every known pair is {known[0].item():g}, so it "
+            "distinguishes nothing; choose other conditions"
         )
 
 

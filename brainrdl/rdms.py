@@ -546,11 +546,11 @@ def _rdms(
 def _refuse_difference(met: Alignment) -> None:
     """Refuse two RDMs that do not hold the same conditions, with the nearest name of the first stranger."""
     if met.only_stimuli or met.only_rdms:
-        strangers, other = (met.only_stimuli, met.only_rdms) if met.only_stimuli else (met.only_rdms, met.only_stimuli)
+        close = nearest(met.only_stimuli[0], met.only_rdms) if met.only_stimuli else ""
         refuse(
             f"the two RDMs do not hold the same conditions: only in the first {quote(met.only_stimuli)}, only in the "
-            f"second {quote(met.only_rdms)}{nearest(strangers[0], (*other, *met.common))}; rename them, or keep the "
-            f"{len(met.common)} in common with common=True"
+            f"second {quote(met.only_rdms)}{close}; rename them, or keep the {len(met.common)} in common with "
+            "common=True"
         )
 
 

@@ -8,22 +8,36 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
+import shutil
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any, Literal
 from zipfile import BadZipFile
 
 import numpy as np
 import torch
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from torch import nn
 
 from brainrdl import result as _result
-from brainrdl._checks import check_conditions, check_option, refuse
-from brainrdl.cross_validation import cross_validate
+from brainrdl._checks import BrainrdlError, check_conditions, check_option, quote, refuse
+from brainrdl.cross_validation import CONTROLS, cross_validate
 from brainrdl.distributed import check_one_process
 from brainrdl.evaluation import Evaluation
 from brainrdl.folds import Splitter
@@ -49,11 +63,22 @@ def _expanded(path: Path) -> Path:
     return Path(os.path.expandvars(path)).expanduser()
 
 
-DataPath = Annotated[Path, AfterValidator(_expanded)]
+def _number(value: Any) -> Any:
+    """Take 1e-4 for a number, as YAML 1.2 does: PyYAML, which keeps to YAML 1.1, gives it as text."""
+    try:
+        return float(value) if isinstance(value, str) else value
+    except ValueError:
+        return value
+
+
+DataPath = Annotated[Path, Field(strict=False), AfterValidator(_expanded)]
+Share = Annotated[float, BeforeValidator(_number)]
+Number = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]  # what NumPy takes
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", protected_namespaces=())
+    model_config = ConfigDict(extra="forbid", protected_namespaces=(), strict=True)  # neither true nor "5" is a number
 
 
 class _StimuliSection(_Section):
@@ -66,6 +91,7 @@ class _StimuliSection(_Section):
     train: bool = True
     first: int | None = Field(None, gt=0, description="Keep only the first so many stimuli.")
     labels: DataPath | None = None
+    allow_missing: bool = Field(False, description="Keep the common names where stimuli and RDM conditions differ.")
     size: int | None = Field(None, gt=0, description="Side in pixels; the student network's own by default.")
     cached: bool = Field(True, description="Keep the transformed images in memory.")
 
@@ -84,6 +110,7 @@ class _TeacherSection(_Section):
     target_by: str = "roi"
     subject_by: str = "subject"
     combine: Literal["mean", "reliability", "sample", "all"] = "mean"
+    subjects: list[str | int] | None = Field(None, min_length=1, description="Keep these subjects alone.")
     options: dict[str, Any] = Field(
         default_factory=dict, description="Options of the file's reader, e.g. variable: IT_RDMs."
     )
@@ -94,6 +121,13 @@ class _TeacherSection(_Section):
     dissimilarity: str = "correlation"
     cache: bool = False
     control: Literal["permuted", "random", "category", "pixels"] | None = None
+
+    @field_validator("options")
+    @classmethod
+    def _readers_own(cls, options: dict[str, Any]) -> dict[str, Any]:
+        if taken := sorted({"path", "names", "by"} & set(options)):
+            raise ValueError(f"{taken[0]!r} is no option of a reader; give rdms, names and by beside options")
+        return options
 
     @model_validator(mode="after")
     def _one_source(self) -> _TeacherSection:
@@ -122,9 +156,9 @@ class _LossSection(_Section):
     similarity: str | None = None
     form: Literal["similarity", "mse"] | None = None
     scale: Literal["mean", "none"] | None = None
-    layer_weights: dict[str, float] | None = None
+    layer_weights: dict[str, Number] | None = None
     n_pairs: int | None = None
-    half_life: float | None = Field(None, gt=0)
+    half_life: Number | None = Field(None, gt=0)
 
 
 class _FitSection(_Section):
@@ -132,14 +166,14 @@ class _FitSection(_Section):
 
     steps: int = Field(200, ge=0)
     batch_size: int | None = None
-    rdm_weight: float = Field(1.0, ge=0)
-    task_weight: float = Field(0.0, ge=0)
+    rdm_weight: Number = Field(1.0, ge=0)
+    task_weight: Number = Field(0.0, ge=0)
     optimizer: Literal["adam", "adamw", "sgd", "momentum", "rmsprop"] = "adam"
-    lr: float = Field(1e-3, gt=0)
-    weight_decay: float = Field(0.0, ge=0)
+    lr: Number = Field(1e-3, gt=0)
+    weight_decay: Number = Field(0.0, ge=0)
     schedule: Literal["constant", "cosine", "linear"] = "constant"
-    clip: float | None = Field(None, gt=0)
-    validation: float | list[str] = Field(default_factory=list)
+    clip: Number | None = Field(None, gt=0)
+    validation: Share | list[str] = Field(default_factory=list)
     patience: int | None = Field(None, gt=0)
     monitor: Literal["similarity", "accuracy"] = "similarity"
     evaluate_every: int = Field(10, gt=0)
@@ -152,13 +186,14 @@ class _EvaluationSection(_Section):
     """What is held out, and how it is scored: `folds` for cross-validation, or one `held_out` list or share."""
 
     folds: int | None = Field(None, ge=2)
-    held_out: float | list[str] | None = None  # names, or the share to draw with the first seed
-    seeds: list[int] = Field(default_factory=lambda: [0], min_length=1)
+    held_out: Share | list[str] | None = None  # names, or the share to draw with the first seed
+    seeds: list[Seed] = Field(default_factory=lambda: [0], min_length=1)
     stratify: bool = True
     inner_folds: int = Field(0, ge=0)
     subjects: Literal["all", "leave-one-out"] = "all"
     comparators: list[str] = Field(default_factory=lambda: ["spearman", "corr"], min_length=1)
-    controls: list[Literal["unfitted", "permuted", "category"]] = Field(default=["unfitted", "permuted", "category"])
+    # None: all that apply. Those asked for by name must apply.
+    controls: list[Literal["unfitted", "permuted", "category"]] | None = None
     n_bootstrap: int = Field(1000, ge=0)
 
     @field_validator("held_out")
@@ -168,6 +203,13 @@ class _EvaluationSection(_Section):
         if wrong:
             raise ValueError(f"give names, or a share between 0 and 1, or leave it out; got {held_out!r}")
         return held_out
+
+    @field_validator("inner_folds")
+    @classmethod
+    def _none_or_several(cls, inner_folds: int) -> int:
+        if inner_folds == 1:
+            raise ValueError("one fold leaves nothing to train on; give 0 for none, or 2 or more; got 1")
+        return inner_folds
 
     @model_validator(mode="after")
     def _one_way(self) -> _EvaluationSection:
@@ -197,6 +239,13 @@ class Recipe(_Section):
     loss: _LossSection = _LossSection()
     fit: _FitSection = _FitSection()
     evaluation: _EvaluationSection = _EvaluationSection()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_empty_sections(cls, content: Any) -> Any:
+        if not isinstance(content, Mapping):
+            return content
+        return {section: keys for section, keys in content.items() if keys is not None}
 
 
 def _exactly_one(section: BaseModel, *keys: str) -> None:
@@ -232,33 +281,57 @@ def load(path: Path | str, changes: Sequence[str] = ()) -> Recipe:
     >>> load(path, ["fit.steps=5"]).fit.steps
     5
     """
-    path = Path(path)
+    where = f"recipe {str(path)!r}"
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = _parsed(Path(path).read_text(encoding="utf-8"), where)
     except OSError as error:
-        refuse(f"cannot read recipe {str(path)!r}: {error.strerror}; see 'brainrdl recipe --template'")
-    except yaml.YAMLError as error:
-        refuse(f"recipe {str(path)!r} is not YAML: {' '.join(str(error).split())}")
+        refuse(f"cannot read {where}: {error.strerror}; see 'brainrdl recipe --template'")
+    except UnicodeDecodeError as error:
+        refuse(f"{where} is not UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8")
     if not isinstance(content, dict):
-        refuse(
-            f"recipe {str(path)!r} should hold sections (stimuli, teacher, student, ...), got {type(content).__name__}"
-        )
+        refuse(f"{where} should hold sections (stimuli, teacher, student, ...), got {type(content).__name__}")
     for change in changes:
         _apply(content, change)
-    return check(content, f"recipe {str(path)!r}")
+    return check(content, where)
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML's safe loader, but for a key that stands twice: of its two values one would be lost without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        first: dict[str, yaml.Node] = {}
+        for key, _ in node.value:
+            before = first.setdefault(str(key.value), key)
+            if before is not key:
+                refuse(f"key {key.value!r} stands twice, in {_line(before)} and in {_line(key)}; keep one of them")
+        return super().construct_mapping(node, deep)
+
+
+def _line(node: yaml.Node) -> str:
+    mark = node.start_mark
+    return f"line {mark.line + 1} ({(mark.buffer or '').splitlines()[mark.line].strip()!r})"
+
+
+def _parsed(text: str, where: str) -> Any:
+    try:
+        with advice(of=where):
+            return _Loader(text).get_single_data()
+    except yaml.YAMLError as error:
+        tab = "; indent with spaces, not with tabs" if r"'\t'" in str(error) else ""
+        told = " ".join(str(error).split()).replace('in "<unicode string>", ', "at ")
+        refuse(f"{where} is not YAML: {told}{tab}")
 
 
 def _apply(content: dict[str, Any], change: str) -> None:
     key, found, value = change.partition("=")
     if not found:
         refuse(f"--set expects section.key=value, got {change!r}")
-    try:
-        parsed = yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        refuse(f"--set {change!r}: {value!r} is not YAML: {' '.join(str(error).split())}; quote texts with brackets")
+    parsed = _parsed(value, f"--set {change!r}: {value!r}")
     *sections, last = key.strip().split(".")
     for section in sections:
-        content = content.setdefault(section, {})
+        if content.get(section) is None:
+            content[section] = {}
+        content = content[section]
         if not isinstance(content, dict):
             refuse(f"--set {change!r}: {section!r} holds {content!r}, no section")
     content[last] = parsed
@@ -281,18 +354,38 @@ def check(content: Mapping[str, Any], where: str = "recipe") -> Recipe:
     try:
         return Recipe.model_validate(content)
     except ValidationError as error:
-        refuse(f"{where}: " + "; ".join(_fault(dict(fault)) for fault in error.errors()))
+        places: dict[str, list[Mapping[str, Any]]] = {}  # a value that may be of several types has a fault for each
+        for fault in error.errors():
+            places.setdefault(_place(fault["loc"]), []).append(dict(fault))
+        refuse(f"{where}: " + "; ".join(_worded(place, faults) for place, faults in places.items()))
 
 
-def _fault(fault: Mapping[str, Any]) -> str:
-    place = ".".join(str(part) for part in fault["loc"])
+_SHOULD = {
+    "int_type": "should be a whole number",
+    "float_type": "should be a number",
+    "bool_type": "should be true or false",
+    "string_type": "should be text",
+    "list_type": "should be a list",
+    "dict_type": "should be a mapping",
+    "path_type": "should be a path",
+    "model_type": "should be a section of keys",
+}
+_TYPE = re.compile(r"int|float|str|.*[\[(].*")  # what pydantic puts into a place for each type that a value may have
+
+
+def _place(loc: Sequence[str | int]) -> str:
+    return ".".join(str(part) for part in loc if isinstance(part, int) or not _TYPE.fullmatch(part))
+
+
+def _worded(place: str, faults: Sequence[Mapping[str, Any]]) -> str:
+    fault = faults[0]
     if fault["type"] == "extra_forbidden":
         keys = _keys_at(fault["loc"][:-1])
         close = difflib.get_close_matches(str(fault["loc"][-1]), keys, 1, 0.5)
         return f"unknown key {place}" + (f"; nearest: {close[0]!r}" if close else f" (known: {', '.join(keys)})")
-    message = fault["msg"].removeprefix("Value error, ")
+    messages = (_SHOULD.get(fault["type"], fault["msg"].removeprefix("Value error, ")) for fault in faults)
     told = "" if fault["type"] in ("value_error", "missing") else f", got {fault['input']!r}"
-    return f"{place}: {message}{told}"
+    return f"{place}: {' or '.join(messages).replace(' or should be', ' or')}{told}"
 
 
 def _keys_at(place: Sequence[str | int]) -> list[str]:
@@ -311,6 +404,64 @@ def template() -> str:
     'resnet18'
     """
     return (Path(__file__).parent / "templates" / RECIPE).read_text(encoding="utf-8")
+
+
+# Python arguments that messages of the package advise, and the keys of a recipe that stand for them; `_keys` adds those
+# that have the same name.
+_SPELLED = {
+    "variable=": "teacher.options.variable",
+    "axes=": "teacher.options.axes",
+    "delimiter=": "teacher.options.delimiter",
+    "reader=": "teacher.options.reader",
+    "names=": "teacher.names",
+    "dissimilarity=": "teacher.dissimilarity",
+    "NetworkTeacher(": "teacher.network",
+    "only_subjects(": "teacher.subjects",
+    "match=": "student.layers: {layer: target}",
+    "with_labels(": "stimuli.labels",
+    "default_transform(": "stimuli.size",
+}
+
+
+def _keys() -> dict[str, str]:
+    sections = {section: field.annotation for section, field in Recipe.model_fields.items()}
+    same = {f"{key}=": f"{section}.{key}" for section, made in sections.items() for key in made.model_fields}  # type: ignore[union-attr]
+    return same | _SPELLED
+
+
+@contextmanager
+def advice(keys: Mapping[str, str] = MappingProxyType({}), where: str = "", of: str = "") -> Iterator[None]:
+    """Add to a refusal what it is about, and how the Python arguments that it advises are spelled elsewhere.
+
+    Parameters
+    ----------
+    keys : mapping of str to str, optional
+        What the message may advise, and how that is spelled.
+    where : str
+        Where it is spelled so.
+    of : str
+        Put before a message that does not hold it.
+
+    Raises
+    ------
+    BrainrdlError
+        The refusal, with these words.
+
+    Examples
+    --------
+    >>> with advice({"by=": "teacher.by"}, "in the recipe", of="file 'it.h5'"):
+    ...     refuse("choose one with by=")
+    Traceback (most recent call last):
+    brainrdl._checks.BrainrdlError: file 'it.h5': choose one with by= (in the recipe: teacher.by)
+    """
+    try:
+        yield
+    except BrainrdlError as error:
+        message = str(error)
+        spelled = [keys[words] for words in keys if re.search(rf"(?<![\w.]){re.escape(words)}", message)]
+        before = f"{of}: " if of not in message else ""
+        after = f" ({where}: {', '.join(spelled)})" if spelled else ""
+        raise BrainrdlError(f"{before}{message}{after}") from error
 
 
 def _network(recipe: Recipe) -> Network:
@@ -409,8 +560,10 @@ def make_teacher(recipe: Recipe, stimuli: Stimuli) -> Teacher:
     teacher: Teacher
     if section.rdms is not None:
         keys = {"by": section.by, "target_by": section.target_by, "subject_by": section.subject_by}
-        found = read(section.rdms, names=section.names, by=section.by, **section.options)
-        teacher = RDMTeacher(found, name=section.rdms.stem, combine=section.combine, **keys)  # type: ignore[arg-type]
+        with advice(of=f"file {str(section.rdms)!r}"):
+            found = read(section.rdms, names=section.names, by=section.by, **section.options)
+            teacher = RDMTeacher(found, name=section.rdms.stem, combine=section.combine, **keys)  # type: ignore[arg-type]
+            teacher = teacher if section.subjects is None else teacher.only_subjects(map(str, section.subjects))
     else:
         teacher = _network_teacher(section, stimuli)
     if section.control is None:
@@ -421,12 +574,14 @@ def make_teacher(recipe: Recipe, stimuli: Stimuli) -> Teacher:
 def _network_teacher(section: _TeacherSection, stimuli: Stimuli) -> NetworkTeacher:
     """Give the teacher network the images as its own weights expect them, not as the student's do."""
     name, network = str(section.network), build(str(section.network), section.weights)
+    shown = stimuli if network.transform is None else stimuli.with_transform(network.transform)
+    _check_takes(network.module, shown, f"teacher.network {name!r}")
     return NetworkTeacher(
         network.module,
         section.layers,
         dissimilarity=section.dissimilarity,
         pool=section.pool,
-        stimuli=stimuli if network.transform is None else stimuli.with_transform(network.transform),
+        stimuli=shown,
         cache=section.cache,
         name=name,
     )
@@ -449,6 +604,20 @@ def make_student(recipe: Recipe) -> Student:
     readout = Readout(section.pool, section.standardise, section.projection)
     layers, network = section.layers, _network(recipe).module
     return Student(network, layers, readout=readout, trainable=section.trainable, batchnorm=section.batchnorm)
+
+
+def _check_takes(module: nn.Module, stimuli: Stimuli, what: str) -> None:
+    """Refuse images that a network cannot take, before any work."""
+    image = stimuli.images(stimuli.names[:1])
+    try:
+        with torch.no_grad():
+            module.eval()(image)
+    except Exception as error:  # its forward is anyone's code
+        refuse(
+            f"{what} cannot take the images, of shape {tuple(image.shape[1:])} (channels, height, width): "
+            f"{type(error).__name__}: {' '.join(str(error).split())}; choose another stimuli.size, or let its factory "
+            "return a brainrdl.models.Network with the transform that it needs"
+        )
 
 
 def make_loss(recipe: Recipe) -> RDMLoss:
@@ -506,24 +675,42 @@ def run(
     Traceback (most recent call last):
     brainrdl._checks.BrainrdlError: stimulus folder 'images' does not exist...
     """
-    check_one_process("a recipe")
+    with advice(_keys(), "in the recipe"):
+        check_one_process("a recipe")
+        return _run(recipe, Path(out), resume, overwrite, progress)
+
+
+def _run(recipe: Recipe, out: Path, resume: bool, overwrite: bool, progress: bool) -> Evaluation | FitResult:
     torch.manual_seed(recipe.evaluation.seeds[0])
     stimuli = make_stimuli(recipe)
     teacher = make_teacher(recipe, stimuli)
     if isinstance(teacher, RDMTeacher):
-        stimuli = stimuli.align(teacher.conditions)
-    make_student(recipe)  # a wrong layer is refused before any work
+        stimuli = stimuli.align(teacher.conditions, recipe.stimuli.allow_missing)
+    _check_takes(make_student(recipe).model, stimuli, f"student.model {recipe.student.model!r}")
     options = {"loss": make_loss(recipe), "progress": progress, **recipe.fit.model_dump()}
     section = recipe.evaluation
+    _check_controls(section, stimuli)
     folds = section.folds or _one_fold(section, stimuli)
     folder = open_folder(out, resume=resume, overwrite=overwrite)
     with _kept(recipe, folder):
         if folds is None:
             student, seed = make_student(recipe), section.seeds[0]
             return fit(student, teacher, stimuli, seed=seed, out=folder, resume=True, **options)
-        chosen = section.model_dump(exclude={"folds", "held_out"})
+        chosen = section.model_dump(exclude={"folds", "held_out", "controls"})
+        controls = CONTROLS if section.controls is None else section.controls
         make = partial(make_student, recipe)
-        return cross_validate(make, teacher, stimuli, folds=folds, out=folder, resume=True, **chosen, **options)
+        return cross_validate(
+            make, teacher, stimuli, folds=folds, controls=controls, out=folder, resume=True, **chosen, **options
+        )
+
+
+def _check_controls(section: _EvaluationSection, stimuli: Stimuli) -> None:
+    categories = sorted(set((stimuli.labels or {}).values()))
+    if "category" in (section.controls or ()) and len(categories) < 2:
+        refuse(
+            f"evaluation.controls asks for 'category', which needs stimuli of two categories or more, and they have "
+            f"{quote(categories) if categories else 'no labels'}; give stimuli.labels, or leave that control out"
+        )
 
 
 _MAY_CHANGE = {  # between a run and its resumption: how it is computed and judged, not what is fitted
@@ -573,7 +760,7 @@ def _one_fold(section: _EvaluationSection, stimuli: Stimuli) -> Splitter | None:
 def evaluate_run(folder: Path | str, comparators: Sequence[str] = ()) -> Evaluation:
     """Score a finished run again, with its own comparators or others; what was fitted is loaded, not fitted anew.
 
-    The tables in the run folder become those of the new scores.
+    Nothing is written; `Evaluation.save` does that.
 
     Raises
     ------
@@ -595,7 +782,24 @@ def evaluate_run(folder: Path | str, comparators: Sequence[str] = ()) -> Evaluat
         refuse(f"run {str(folder)!r} is not finished; go on with it first: `brainrdl fit` with --resume")
     if comparators:
         recipe = recipe.model_copy(update={"evaluation": section.model_copy(update={"comparators": list(comparators)})})
-    return run(recipe, folder, resume=True, progress=False)  # type: ignore[return-value]
+    with _shadow(folder) as shadow:
+        return run(recipe, shadow, resume=True, progress=False)  # type: ignore[return-value]
+
+
+@contextmanager
+def _shadow(folder: Path) -> Iterator[Path]:
+    """Give a temporary run folder with the fits of another, which stays as it is."""
+    with tempfile.TemporaryDirectory(prefix="brainrdl-") as made:
+        shadow = Path(made)
+        for name in (RECIPE, _result.SETTINGS, _result.PROVENANCE):
+            shutil.copy(folder / name, shadow)
+        (shadow / "fits").mkdir()
+        for fitted in (folder / "fits").iterdir():
+            (shadow / "fits" / fitted.name).symlink_to(fitted.resolve())
+        try:
+            yield shadow
+        except BrainrdlError as error:
+            raise BrainrdlError(str(error).replace(made, str(folder))) from error
 
 
 def dump(recipe: Recipe) -> str:

@@ -15,20 +15,21 @@ Nothing here is a pickle. A checkpoint keeps its numbers as tensors and everythi
 from __future__ import annotations
 
 import hashlib
+import io
 import json
-import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, fields, is_dataclass
 from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 import numpy as np
 import pandas as pd
@@ -37,7 +38,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from brainrdl._checks import refuse
+from brainrdl._checks import BrainrdlError, refuse
 from brainrdl.student import Student
 
 if TYPE_CHECKING:
@@ -45,6 +46,8 @@ if TYPE_CHECKING:
 
 SETTINGS, PROVENANCE, HISTORY = "settings.json", "provenance.json", "history.csv"
 CHECKPOINT, WEIGHTS = "checkpoint.safetensors", "weights.safetensors"
+_EARLY = {SETTINGS, PROVENANCE, "recipe.yaml"}  # what a run writes before anything else
+_TEMPORARY = re.compile(r"\.[0-9a-f]{32}(\..*)?")  # what `atomic` leaves behind when the process is killed
 _SHOWN = 80  # characters of a setting in an error: a list of conditions may be long
 _PACKAGES = ("brainrdl", "torch", "torchvision", "rsatoolbox", "numpy", "accelerate")
 
@@ -89,6 +92,11 @@ class FitResult:
 def atomic(path: Path) -> Iterator[Path]:
     """Give a temporary path beside `path` and move it there when the block ends well; leave nothing when it does not.
 
+    Raises
+    ------
+    BrainrdlError
+        If the file cannot be written: no permission, no space.
+
     Examples
     --------
     >>> import pathlib, tempfile
@@ -99,22 +107,23 @@ def atomic(path: Path) -> Iterator[Path]:
     'whole'
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
-    os.close(handle)
-    part = Path(name)
+    part = path.with_name(f".{uuid4().hex}{path.suffix}")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part.touch(exist_ok=False)
+        mode = part.stat().st_mode  # as the umask has it: some writers make the file anew, for its owner alone
         yield part
-        part.chmod(0o666 & ~_umask())
+        part.chmod(mode)
         part.replace(path)
+    except (OSError, SafetensorError) as error:
+        refuse(f"cannot write {str(path)!r}: {_reason(error)}")
     finally:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
 
 
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+def _reason(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error)
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
@@ -173,8 +182,35 @@ def write_csv(path: Path, table: pd.DataFrame) -> None:
         table.to_csv(part, index=False)
 
 
+def read_csv(path: Path, **options: Any) -> pd.DataFrame:
+    """Read a table.
+
+    Parameters
+    ----------
+    path : Path
+    **options
+        Of `pandas.read_csv`.
+
+    Raises
+    ------
+    BrainrdlError
+        If the file is missing or is no table.
+
+    Examples
+    --------
+    >>> import pathlib
+    >>> read_csv(pathlib.Path("no/history.csv"))
+    Traceback (most recent call last):
+    brainrdl._checks.BrainrdlError: cannot read 'no/history.csv': No such file or directory
+    """
+    try:
+        return pd.read_csv(path, **options)
+    except (OSError, ValueError) as error:
+        refuse(f"cannot read {str(path)!r}: {_reason(error)}")
+
+
 def write_rdms(path: Path, rdms: RDMs) -> None:
-    """Write RDMs as rsatoolbox HDF5, atomically.
+    """Write RDMs as rsatoolbox HDF5, atomically; names may be in any script, and rsatoolbox's `load_rdm` reads them.
 
     Examples
     --------
@@ -185,8 +221,25 @@ def write_rdms(path: Path, rdms: RDMs) -> None:
     >>> read_rdms(target).n_cond
     3
     """
+    import h5py
+    from rsatoolbox.io.hdf5 import write_dict_hdf5
+
+    content = {key: _in_unicode(part) if isinstance(part, dict) else part for key, part in rdms.to_dict().items()}
+    whole = io.BytesIO()  # HDF5 that meets a full disk on the way can crash the process
+    with h5py.File(whole, "w", libver="latest") as file:  # older versions hold no more than 4000 names in an attribute
+        write_dict_hdf5(file.id, content)
     with atomic(path) as part:
-        rdms.save(str(part), file_type="hdf5", overwrite=True)
+        part.write_bytes(whole.getvalue())
+
+
+def _in_unicode(descriptors: Mapping[str, Any]) -> dict[str, Any]:
+    """Make tuples of names that are not in ASCII: rsatoolbox casts lists to bytes, and keeps tuples as they are."""
+    return {
+        key: tuple(map(str, values))
+        if not isinstance(values, str) and not "".join(map(str, values)).isascii()
+        else values
+        for key, values in descriptors.items()
+    }
 
 
 def read_rdms(path: Path) -> RDMs:
@@ -213,6 +266,40 @@ def read_rdms(path: Path) -> RDMs:
         refuse(f"cannot read {str(path)!r} as RDMs: {error}")
 
 
+def check_folder(out: Path | str, *, resume: bool = False, overwrite: bool = False) -> Path:
+    """Refuse what `open_folder` would refuse, and touch nothing. Parameters as there.
+
+    Raises
+    ------
+    BrainrdlError
+        As `open_folder`.
+
+    Examples
+    --------
+    >>> check_folder("no/such/folder").exists()
+    False
+    """
+    try:
+        folder = Path(out)
+        entries = [entry.name for entry in folder.iterdir()] if folder.is_dir() else []
+        is_file = folder.is_file()
+    except (OSError, TypeError, ValueError) as error:
+        refuse(f"run folder {out!r} cannot be used: {_reason(error)}; choose another")
+    if is_file:
+        refuse(f"run folder {str(folder)!r} is a file; choose another")
+    found = {name for name in entries if not _TEMPORARY.fullmatch(name)}
+    missing = [name for name in (SETTINGS, PROVENANCE) if name not in found]
+    if found and not resume and not overwrite:
+        refuse(
+            f"run folder {str(folder)!r} exists and is not empty; resume or overwrite it: resume=True / overwrite=True "
+            "(--resume / --overwrite), or choose another"
+        )
+    if found and missing and not (resume and found <= _EARLY):
+        done = "resumed" if resume else "overwritten"
+        refuse(f"{str(folder)!r} holds no {missing[0]}, so it is no run and is not {done}; choose another")
+    return folder
+
+
 def open_folder(out: Path | str, *, resume: bool = False, overwrite: bool = False) -> Path:
     """Make the run folder, or refuse to touch one that exists.
 
@@ -220,7 +307,8 @@ def open_folder(out: Path | str, *, resume: bool = False, overwrite: bool = Fals
     ----------
     out : path
     resume : bool
-        Go on in an existing folder.
+        Go on in an existing run folder; it must hold settings.json and provenance.json, or nothing but the first files
+        of a run that died at once.
     overwrite : bool
         Delete an existing run folder first, with all that is in it; it must hold settings.json and provenance.json.
 
@@ -231,7 +319,7 @@ def open_folder(out: Path | str, *, resume: bool = False, overwrite: bool = Fals
     Raises
     ------
     BrainrdlError
-        If the folder exists, is not empty and neither was asked for, or `overwrite` meets a folder that is no run.
+        If the folder exists, is not empty and neither was asked for, it is no run, or it cannot be made.
 
     Examples
     --------
@@ -239,18 +327,54 @@ def open_folder(out: Path | str, *, resume: bool = False, overwrite: bool = Fals
     >>> open_folder(tempfile.mkdtemp()).is_dir()
     True
     """
-    folder = Path(out)
-    if folder.is_file():
-        refuse(f"run folder {str(folder)!r} is a file; choose another")
-    if folder.is_dir() and any(folder.iterdir()) and not resume:
-        if not overwrite:
-            refuse(f"run folder {str(folder)!r} exists and is not empty; resume or overwrite it, or choose another")
-        missing = [name for name in (SETTINGS, PROVENANCE) if not (folder / name).is_file()]
-        if missing:
-            refuse(f"{str(folder)!r} holds no {missing[0]}, so it is no run and is not overwritten; choose another")
-        shutil.rmtree(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = check_folder(out, resume=resume, overwrite=overwrite)
+    try:
+        if overwrite and not resume and folder.is_dir():
+            shutil.rmtree(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+    except (OSError, ValueError) as error:
+        refuse(f"cannot make run folder {str(folder)!r}: {_reason(error)}; choose another")
     return folder
+
+
+@contextmanager
+def opened(out: Path | str, *, resume: bool = False, overwrite: bool = False) -> Iterator[Path]:
+    """Open the run folder for a block; one that is refused before it has fitted anything leaves nothing of its own.
+
+    Parameters as of `open_folder`.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> folder = Path(tempfile.mkdtemp()) / "runs" / "first"
+    >>> with opened(folder) as run:
+    ...     refuse("no such optimiser")
+    Traceback (most recent call last):
+    brainrdl._checks.BrainrdlError: no such optimiser
+    >>> folder.parent.exists()
+    False
+    """
+    folder = check_folder(out, resume=resume, overwrite=overwrite)
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    open_folder(folder, resume=resume, overwrite=overwrite)
+    found = set(folder.iterdir())
+    try:
+        yield folder
+    except BrainrdlError:
+        if not any(folder.rglob("*.safetensors")):
+            _remove(set(folder.iterdir()) - found, made)
+        raise
+
+
+def _remove(new: Iterable[Path], folders: Iterable[Path]) -> None:
+    for path in new:
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+    for folder in folders:
+        with suppress(OSError):
+            folder.rmdir()
 
 
 def provenance(**hashes: str) -> dict[str, Any]:
@@ -306,6 +430,27 @@ def digest(tensors: Mapping[str, Tensor]) -> str:
         total.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
         total.update(value.flatten().view(torch.uint8).numpy().tobytes())
     return total.hexdigest()
+
+
+def digest_file(path: Path) -> str:
+    """SHA-256 of a file.
+
+    Raises
+    ------
+    BrainrdlError
+        If it cannot be read.
+
+    Examples
+    --------
+    >>> digest_file("no/such.csv")
+    Traceback (most recent call last):
+    brainrdl._checks.BrainrdlError: cannot read 'no/such.csv': No such file or directory
+    """
+    try:
+        with Path(path).open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        refuse(f"cannot read {str(path)!r}: {_reason(error)}")
 
 
 def hash_words(words: Iterable[str]) -> str:
@@ -402,7 +547,7 @@ def load_fit(folder: Path | str, student: Student, settings: Mapping[str, Any] |
         check_same_settings(settings, stored, str(folder / SETTINGS))
     facts = read_json(folder / PROVENANCE)
     best_step = load_weights(folder / WEIGHTS, student)
-    return FitResult(student, pd.read_csv(folder / HISTORY), best_step, stored, facts, folder)
+    return FitResult(student, read_csv(folder / HISTORY), best_step, stored, facts, folder)
 
 
 def save_weights(path: Path, student: Student, best_step: int = 0) -> None:
@@ -585,10 +730,23 @@ def check_same_settings(asked: Mapping[str, Any], stored: Mapping[str, Any], whe
     then, now = _flat(stored), _flat(json.loads(json.dumps(asked, default=str)))
     for key in [*then, *now]:
         if now.get(key) != then.get(key):
-            refuse(
-                f"{where!r} was written with {key}={_brief(then.get(key))}, now {key}={_brief(now.get(key))}; "
-                "resume with the settings of the run, or start another"
-            )
+            written = f"{where!r} was written with {key}={_brief(then.get(key))}, now {key}={_brief(now.get(key))}"
+            data = next((what for end, what in _DATA.items() if key.endswith(end)), None)
+            if data:
+                refuse(f"{data} have changed since the run began: {written}; put them back, or start another run")
+            hint = _same_path(then.get(key), now.get(key))
+            refuse(f"{written}; {hint}resume with the settings of the run, or start another")
+
+
+_DATA = {
+    "hashes.stimuli": "the images", "hashes.teacher": "the teacher's RDMs", "hashes.labels": "the stimuli's labels",
+}  # fmt: skip
+
+
+def _same_path(then: Any, now: Any) -> str:
+    if not isinstance(then, str) or not isinstance(now, str) or Path(then).name != Path(now).name:
+        return ""
+    return "if both are the same file, write its path as the run did; "
 
 
 def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -17,7 +17,7 @@ MIN_CONDITIONS = 4  # fewer make at most 3 pairs: no correlation of RDMs to spea
 def _generator(*entropy: int) -> torch.Generator:
     mixed = 0
     for number in entropy:
-        mixed = (mixed * 1_000_003 + number + 1) % (2**63)
+        mixed = (mixed * 1_000_003 + int(number) + 1) % (2**63)
     return torch.Generator().manual_seed(mixed)
 
 

@@ -198,7 +198,7 @@ class _Resamples:
     def draw(
         cls, held_out: Sequence[HeldOut], teachers: Mapping[str, TeacherRDMs], n_bootstrap: int, seed: int
     ) -> _Resamples:
-        generator = torch.Generator().manual_seed(seed)
+        generator = torch.Generator().manual_seed(int(seed))
         stimuli = sorted({name for one in held_out for name in one.names})
         subjects = sorted({subject for teacher in teachers.values() for subject in teacher.subjects})
         return cls(_counts(stimuli, n_bootstrap, generator), _counts(subjects, n_bootstrap, generator))

@@ -497,8 +497,7 @@ class Stimuli:
         conditions = tuple(condition_names)
         found = alignment(self.names, conditions)
         if (found.only_stimuli or found.only_rdms) and not allow_missing:
-            sides = (found.only_rdms, self.names) if found.only_rdms else (found.only_stimuli, conditions)
-            close = nearest(sides[0][0], sides[1])
+            close = nearest(found.only_rdms[0], found.only_stimuli) if found.only_rdms else ""
             refuse(f"stimuli and RDM conditions do not match: {found}{close}; rename them, or pass allow_missing=True")
         if not found.common:
             refuse(f"stimuli and RDM conditions have no name in common: {found}")

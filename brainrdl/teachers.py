@@ -179,7 +179,8 @@ def control(
     Raises
     ------
     BrainrdlError
-        If `kind` is unknown, what it needs is missing, or conditions have no label or a constant image.
+        If `kind` is unknown, what it needs is missing, conditions have no label or a constant image, or all are of one
+        category or each of its own.
 
     Examples
     --------
@@ -218,7 +219,13 @@ def _category_pairs(stimuli: Stimuli, names: Sequence[str]) -> Tensor:
     without = [name for name in names if name not in labels]
     if without:
         refuse(f"control 'category' needs a label for every condition; {quote(without)} have none")
-    number = {category: index for index, category in enumerate(sorted(set(labels.values())))}
+    number = {category: index for index, category in enumerate(dict.fromkeys(labels[name] for name in names))}
+    if len(number) in (1, len(names)):
+        kinds = f"of one category, {next(iter(number))!r}" if len(number) == 1 else "each of a category of its own"
+        refuse(
+            f"control 'category' tells pairs within a category from pairs between, and the {len(names)} conditions are "
+            f"{kinds}; choose other conditions or labels"
+        )
     category = torch.tensor([number[labels[name]] for name in names])
     first, second = category[pair_indices(len(names))]
     different: Tensor = first != second

@@ -158,7 +158,7 @@ def check_reader(reader: Reader, path: str | Path, **options: Any) -> None:
     ...     check_reader(find_readers()["numpy"], file)
     """
     file = Path(path)
-    _check_reader_members(reader)
+    _check_members(reader, "reader", ("name", "layout", "sniff", "read"), texts=("name", "layout"))
     content = file.read_bytes()
     _check_sniff(reader, file)
     first = read(file, reader=reader, **options)
@@ -169,14 +169,14 @@ def check_reader(reader: Reader, path: str | Path, **options: Any) -> None:
     _check_refusals(reader, file, options)
 
 
-def _check_reader_members(reader: Reader) -> None:
-    for member in ("name", "layout", "sniff", "read"):
-        if not hasattr(reader, member):
-            refuse(f"{type(reader).__name__} is no reader: it has no {member!r}")
-    for member in ("name", "layout"):
-        value = getattr(reader, member)
+def _check_members(plug_in: object, what: str, members: Sequence[str], texts: Sequence[str]) -> None:
+    for member in members:
+        if not hasattr(plug_in, member):
+            refuse(f"{type(plug_in).__name__} is no {what}: it has no {member!r}")
+    for member in texts:
+        value = getattr(plug_in, member)
         if not isinstance(value, str) or not value.strip():
-            refuse(f"{member} of reader {type(reader).__name__} must be a text that is not empty, got {value!r}")
+            refuse(f"{member} of {what} {type(plug_in).__name__} must be a text that is not empty, got {value!r}")
 
 
 def _check_sniff(reader: Reader, file: Path) -> None:
@@ -247,7 +247,8 @@ def check_teacher(teacher: Teacher, batch: Batch) -> None:
     >>> teacher = RDMTeacher(from_array([[1.0, 2, 3, 4, 5, 6]], list("abcd")))
     >>> check_teacher(teacher, Batch(("a", "b", "c", "d"), torch.zeros(4, 1, 2, 2), None))
     """
-    _check_identity(teacher)
+    _check_members(teacher, "teacher", ("name", "targets", "rdms"), texts=("name",))
+    _check_targets(teacher)
     where = f"teacher {teacher.name!r}"
     if len(batch.names) < 4:
         refuse(f"check_teacher needs a batch of at least 4 conditions, got {len(batch.names)}")
@@ -263,14 +264,7 @@ def check_teacher(teacher: Teacher, batch: Batch) -> None:
     _check_unknown(teacher, batch, where)
 
 
-def _check_identity(teacher: Teacher) -> None:
-    for member in ("name", "targets", "rdms"):
-        if not hasattr(teacher, member):
-            refuse(f"{type(teacher).__name__} is no teacher: it has no {member!r}")
-    if not isinstance(teacher.name, str) or not teacher.name:
-        refuse(
-            f"{type(teacher).__name__} is no teacher: its name must be a text that is not empty, got {teacher.name!r}"
-        )
+def _check_targets(teacher: Teacher) -> None:
     targets = teacher.targets
     if isinstance(targets, str) or not targets or not all(isinstance(target, str) for target in targets):
         refuse(f"targets of teacher {teacher.name!r} must be a tuple of at least one name, got {targets!r}")

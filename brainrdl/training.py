@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +22,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from brainrdl import result as _result
-from brainrdl._checks import check_conditions, check_option, check_unique, quote, refuse
+from brainrdl._checks import check_conditions, check_number, check_option, check_unique, check_whole, quote, refuse
 from brainrdl.distributed import agreed, average_gradients, gather, n_processes, own, start_alike
 from brainrdl.engine import make_accelerator, make_optimizer, make_schedule
 from brainrdl.frozen import FrozenFeatures
@@ -42,10 +43,8 @@ _NOT_SETTINGS = (
     "student", "teacher", "stimuli", "train", "validation", "held_out", "loss", "out", "resume", "overwrite", "device",
     "progress", "features",
 )  # fmt: skip
-_AT_LEAST = {
-    "steps": 0, "evaluate_every": 1, "checkpoint_every": 1, "patience": 1, "rdm_weight": 0, "task_weight": 0,
-    "weight_decay": 0,
-}  # fmt: skip
+_WHOLE = {"steps": 0, "batch_size": 1, "patience": 1, "evaluate_every": 1, "checkpoint_every": 1}  # and the least each
+_OPTIONAL = ("batch_size", "patience", "clip")
 _CALIBRATION = 512  # training stimuli that set the z-scores; more would not change them noticeably
 
 
@@ -119,7 +118,7 @@ def fit(
     evaluate_every, checkpoint_every : int
         Steps between looks, and between checkpoints in `out`.
     seed : int
-        Seeds torch's global generator and every draw here.
+        Seeds torch's global generator and every draw here; at least 0 and below 2**32.
     device : {"auto", "cpu", "cuda", "mps"}
         Where to train; several devices when started with ``torchrun`` or ``accelerate launch``.
     mixed_precision : {"no", "fp16", "bf16"}
@@ -127,7 +126,8 @@ def fit(
     out : path, optional
         Run folder, see `brainrdl.result`; nothing is written without.
     resume, overwrite : bool
-        What to do when the run folder exists.
+        What to do when the run folder exists. Of random states the checkpoint keeps torch's alone: code of your own
+        (a network, a transform) that draws from NumPy or Python's `random` does not go on as it would have.
     progress : bool
         Show a bar with live RDM correlations.
     features : FrozenFeatures, optional
@@ -170,14 +170,16 @@ def fit(
     loss = replace(loss, match=student.match) if loss.match is None else loss
 
     accelerator = make_accelerator(device, mixed_precision)
+    if out is not None and accelerator.is_main_process:
+        _result.check_folder(out, resume=resume, overwrite=overwrite)
     student.to(accelerator.device)
     start_alike(student)
-    hashes = _hashes(teacher, stimuli, (*train, *validation))
+    hashes = _hashes(teacher, stimuli, (*train, *validation), bool(task_weight) or monitor == "accuracy")
     settings = _result.describe(options) | _settings_of(student, teacher, stimuli, loss, train, validation)
     settings |= {"hashes": hashes}
     facts = _result.provenance(**hashes) | {"device": str(accelerator.device)}
-    folder = _open(out, resume, overwrite, accelerator)
-    if folder and (folder / _result.WEIGHTS).exists():
+    folder = None if out is None else Path(out)
+    if folder and resume and (folder / _result.WEIGHTS).exists():
         return _result.load_fit(folder, student, settings)
 
     mode = student.training
@@ -193,27 +195,27 @@ def fit(
         accelerator.prepare(optim), scheduler,
     )  # fmt: skip
     state, moving = State(), (learner, optim, scheduler, settings, accelerator.scaler)
-    if folder and (folder / _result.CHECKPOINT).exists():
-        state = _result.load_checkpoint(folder / _result.CHECKPOINT, *moving)
-    accelerator.wait_for_everyone()  # before the first rank writes what the others look for
-    target = folder if accelerator.is_main_process else None
-    if target:
-        _result.write_json(target / _result.PROVENANCE, facts)
-        _result.write_json(target / _result.SETTINGS, settings)
-
-    learner.train()
     shown = progress and accelerator.is_main_process
-    with progress_bar(steps, state.step, shown) as show, event_writer(target) as write:
-        while True:
-            if state.step % evaluate_every == 0 or state.step == steps:
-                row = run.look(state)
-                show(row)
-                write(row)
-            if state.step == steps or (patience is not None and state.looks_since_best >= patience):
-                break
-            run.step(state)
-            if target and state.step % checkpoint_every == 0:
-                _result.save_checkpoint(target / _result.CHECKPOINT, state, *moving)
+    with _opened(folder, resume, overwrite, accelerator) as target:
+        accelerator.wait_for_everyone()  # until the folder is as it is to be
+        if folder and (folder / _result.CHECKPOINT).exists():
+            state = _result.load_checkpoint(folder / _result.CHECKPOINT, *moving)
+        accelerator.wait_for_everyone()  # before the first rank writes what the others look for
+        if target:
+            _result.write_json(target / _result.PROVENANCE, facts)
+            _result.write_json(target / _result.SETTINGS, settings)
+        learner.train()
+        with progress_bar(steps, state.step, shown) as show, event_writer(target) as write:
+            while True:
+                if state.step % evaluate_every == 0 or state.step == steps:
+                    row = run.look(state)
+                    show(row)
+                    write(row)
+                if state.step == steps or (patience is not None and state.looks_since_best >= patience):
+                    break
+                run.step(state)
+                if target and state.step % checkpoint_every == 0:
+                    _result.save_checkpoint(target / _result.CHECKPOINT, state, *moving)
 
     if state.best is not None:
         learner.load_state_dict(state.best)
@@ -224,6 +226,15 @@ def fit(
         _result.save_fit(fitted)
     accelerator.wait_for_everyone()  # whoever returns finds the folder complete
     return fitted
+
+
+def _opened(
+    folder: Path | None, resume: bool, overwrite: bool, accelerator: Accelerator
+) -> AbstractContextManager[Path | None]:
+    """Open the run folder on the first rank, which alone writes."""
+    if folder is None or not accelerator.is_main_process:
+        return nullcontext()
+    return _result.opened(folder, resume=resume, overwrite=overwrite)
 
 
 @dataclass
@@ -263,12 +274,21 @@ class _Run:
         average_gradients(self.student.parameters())
         if self.clip is not None:
             self.accelerator.clip_grad_norm_(self.student.parameters(), self.clip)
-        self.optimizer.step()
+        self._move(state.step)
         if not self.optimizer.step_was_skipped:  # fp16 skips steps until its loss scale fits
             self.scheduler.step()
         state.losses.append(seen)
         state.step += 1
         state.seconds += time.perf_counter() - started
+
+    def _move(self, step: int) -> None:
+        try:
+            self.optimizer.step()
+        except RuntimeError as error:
+            if "overflow" not in str(error):
+                raise
+            lr = self.scheduler.get_last_lr()[0]
+            refuse(f"lr={lr!r} is too large for the optimiser at step {step}: {error}; lower lr")
 
     def look(self, state: State) -> dict[str, float]:
         """Measure on the coming step's conditions and on the validation ones; remember the best student."""
@@ -405,33 +425,48 @@ def check_no_leak(stimuli: Stimuli, parts: Mapping[str, Sequence[str]]) -> None:
 
 def _check_options(student: Student, teacher: Teacher | None, options: Mapping[str, Any]) -> None:
     check_option(options["monitor"], MONITORS, "monitor")
-    for name, least in _AT_LEAST.items():
-        if options[name] is not None and not options[name] >= least:
-            refuse(f"{name} must be at least {least}, got {options[name]!r}")
+    check_seed(options["seed"])
+    for name, least in _WHOLE.items():
+        if options[name] is not None or name not in _OPTIONAL:
+            check_whole(options[name], name, least)
+    for name in ("rdm_weight", "task_weight", "weight_decay"):
+        check_number(options[name], name, at_least=0)
     for name in ("lr", "clip"):
-        if options[name] is not None and not options[name] > 0:
-            refuse(f"{name} must be positive, got {options[name]!r}")
+        if options[name] is not None or name not in _OPTIONAL:
+            check_number(options[name], name, above=0)
     if not options["rdm_weight"] and not options["task_weight"]:
         refuse("there is nothing to learn: rdm_weight and task_weight are both 0")
     if teacher is None and options["rdm_weight"]:
         refuse(f"there is no teacher for rdm_weight={options['rdm_weight']!r}; give one, or set rdm_weight=0")
+    if student.trainable == "projection" and options["task_weight"]:
+        refuse("trainable='projection' leaves the network as it is, so task_weight has nothing to train; set it to 0")
+    if student.frozen and options["monitor"] == "accuracy":
+        refuse("monitor='accuracy' sees no step of a network that stays as it is; use monitor='similarity'")
     if student.batchnorm == "train" and n_processes() > 1:
         refuse("batchnorm='train' takes each process's own statistics; with several processes use batchnorm='eval'")
+
+
+def check_seed(seed: object, what: str = "seed") -> None:
+    """Refuse a seed that is no whole number below 2**32: all generators take those.
+
+    Raises
+    ------
+    BrainrdlError
+        If it is none.
+
+    Examples
+    --------
+    >>> check_seed(-1)
+    Traceback (most recent call last):
+    brainrdl._checks.BrainrdlError: seed must be a whole number, at least 0 and below 4294967296, got -1
+    """
+    check_whole(seed, what, 0, 2**32)
 
 
 def _check_known(teacher: Teacher | None, names: Sequence[str]) -> None:
     known = getattr(teacher, "conditions", None)
     if teacher is not None and known is not None:
         check_conditions(names, known, f"teacher {teacher.name!r}")
-
-
-def _open(out: Path | str | None, resume: bool, overwrite: bool, accelerator: Accelerator) -> Path | None:
-    if out is None:
-        return None
-    if accelerator.is_main_process:
-        _result.open_folder(out, resume=resume, overwrite=overwrite)
-    accelerator.wait_for_everyone()
-    return Path(out)
 
 
 def source_settings(teacher: Teacher | None, stimuli: Stimuli, names: Sequence[str]) -> dict[str, Any]:
@@ -486,10 +521,35 @@ def _settings_of(
     }
 
 
-def _hashes(teacher: Teacher | None, stimuli: Stimuli, names: tuple[str, ...]) -> dict[str, str]:
+def _hashes(teacher: Teacher | None, stimuli: Stimuli, names: tuple[str, ...], labels: bool) -> dict[str, str]:
     """Digests of the images and RDMs of `names`; of RDMs every subject's, for some may only be seen at later steps."""
     hashes = {"stimuli": _result.hash_words(stimuli.digests(names).values())}
-    return hashes | hash_teacher(teacher)
+    return hashes | hash_teacher(teacher) | (hash_labels(stimuli, names) if labels else {})
+
+
+def hash_labels(stimuli: Stimuli, names: Sequence[str]) -> dict[str, str]:
+    """Digest of the categories of `names`, and of all there are: their order numbers the logits; nothing without.
+
+    Parameters
+    ----------
+    stimuli : Stimuli
+    names : sequence of str
+
+    Returns
+    -------
+    dict
+        ``{"labels": SHA-256}``, or empty.
+
+    Examples
+    --------
+    >>> hash_labels(Stimuli.from_arrays(torch.zeros(2, 1, 4, 4), ["a", "b"]), ["a"])
+    {}
+    """
+    labels = stimuli.labels
+    if labels is None:
+        return {}
+    own = (str(labels[name]) for name in names)
+    return {"labels": _result.hash_words([*stimuli.categories, "", *own])}
 
 
 def hash_teacher(teacher: Teacher | None) -> dict[str, str]:

@@ -14,26 +14,32 @@ or a long table, one pair a row, every pair of every RDM exactly once in either 
     cat,car,0.9,s01,IT
     dog,car,0.8,s01,IT
 
-An empty cell, NA or NaN is a pair not measured.
+An empty cell, NA or NaN is a pair not measured. The values may be ratings instead, in a long table under ``rating``:
+``similarity=`` says whether high ones mean alike.
 """
 
 from __future__ import annotations
 
 import csv
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from brainrdl._checks import check_option, check_unique, quote, refuse
+from brainrdl._checks import check_number, check_option, check_unique, quote, refuse
 from brainrdl.rdms import from_array
+from data_adapters.triplets import looks_like_triplets
 
 if TYPE_CHECKING:
     from rsatoolbox.rdm.rdms import RDMs
 
-_PAIR = ("a", "b", "dissimilarity")
+_VALUES = ("dissimilarity", "rating")
 _LABELS = ("subject", "roi", "session")
 _MISSING = frozenset({"", "na", "nan"})
+
+# The values of one pair in one RDM, by the RDM's labels and the pair's names.
+Found = dict[tuple[tuple[str, ...], frozenset[str]], list[float]]
 
 
 class CsvTable:
@@ -48,11 +54,11 @@ class CsvTable:
     name = "csv"
     layout = (
         ".csv or .tsv: a square table with the condition names in the first row and column, or a long table with the "
-        "columns a, b, dissimilarity and, if known, subject, roi, session"
+        "columns a, b, dissimilarity (or rating) and, if known, subject, roi, session"
     )
 
     def sniff(self, path: Path) -> bool:
-        """Take files by their suffix.
+        """Take files by their suffix, except odd-one-out triplets.
 
         Parameters
         ----------
@@ -62,11 +68,19 @@ class CsvTable:
         Returns
         -------
         bool
-            Whether the suffix is ``.csv`` or ``.tsv``.
+            Whether the suffix is ``.csv`` or ``.tsv``, and the first row is not that of triplets.
         """
-        return path.suffix.lower() in {".csv", ".tsv"}
+        return path.suffix.lower() in {".csv", ".tsv"} and not looks_like_triplets(path)
 
-    def read(self, path: Path, *, delimiter: str | None = None) -> RDMs:
+    def read(
+        self,
+        path: Path,
+        *,
+        delimiter: str | None = None,
+        similarity: bool | float | None = None,
+        repeats: str = "refuse",
+        missing: str = "refuse",
+    ) -> RDMs:
         """Read and check the table.
 
         Parameters
@@ -75,6 +89,13 @@ class CsvTable:
             The file.
         delimiter : str, optional
             What separates the cells; by default a tab in ``.tsv`` and a comma in ``.csv``.
+        similarity : bool or float, optional
+            True turns similarities into dissimilarities: greatest value in the table minus value; a number is the top
+            of the scale to subtract from. A column ``rating`` needs True, False or the number.
+        repeats : {"refuse", "mean"}
+            What to do with a pair of one RDM that a long table gives different values.
+        missing : {"refuse", "nan"}
+            What to do with a pair that a long table does not give.
 
         Returns
         -------
@@ -86,13 +107,43 @@ class CsvTable:
         ------
         BrainrdlError
             If it is empty or ragged, a cell is no number (with line and column), names differ between rows and columns,
-            a pair is missing or has two values, or an RDM is not sound.
+            a pair is missing or has two values, it is unclear what a rating means, or an RDM is not sound.
         """
         separator = delimiter or ("\t" if path.suffix.lower() == ".tsv" else ",")
         if len(separator) != 1:
             refuse(f"delimiter must be one character, got {delimiter!r}")
-        rows = _rows(path, separator)
-        return _long(rows) if set(_PAIR) <= set(rows[0]) else _square(rows)
+        return rdms_of(_rows(path, separator), Choices(similarity, repeats, missing))
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What a table means: the options of `CsvTable.read`."""
+
+    similarity: bool | float | None = None
+    repeats: str = "refuse"
+    missing: str = "refuse"
+
+    def __post_init__(self) -> None:
+        """Refuse what is no choice."""
+        check_option(self.repeats, ("refuse", "mean"), "repeats")
+        check_option(self.missing, ("refuse", "nan"), "missing")
+        if self.similarity is not None and not isinstance(self.similarity, bool):
+            check_number(self.similarity, "similarity, unless True or False,")
+
+    def dissimilarities(self, values: np.ndarray) -> np.ndarray:
+        """Turn similarities, NaN where not measured, into dissimilarities."""
+        if self.similarity is None or self.similarity is False:
+            return values
+        greatest = np.nanmax(values, initial=-np.inf)
+        top = greatest if self.similarity is True else float(self.similarity)
+        if top < greatest:
+            refuse(f"similarity says that the scale ends at {top}, but there is a value of {greatest}")
+        return top - values
+
+
+def rdms_of(rows: list[list[str]], choices: Choices) -> RDMs:
+    """Make RDMs of the cells of a table, of which the first row is the header."""
+    return _long(rows, choices) if {"a", "b"} <= set(rows[0]) else _square(rows, choices)
 
 
 def _rows(path: Path, delimiter: str) -> list[list[str]]:
@@ -110,7 +161,7 @@ def _rows(path: Path, delimiter: str) -> list[list[str]]:
     return rows
 
 
-def _square(rows: list[list[str]]) -> RDMs:
+def _square(rows: list[list[str]], choices: Choices) -> RDMs:
     columns, names = rows[0][1:], [row[0] for row in rows[1:]]
     check_unique(columns, "the first row")
     check_unique(names, "the first column")
@@ -122,53 +173,90 @@ def _square(rows: list[list[str]]) -> RDMs:
         for name, row in zip(names, rows[1:], strict=True)
     ]
     order = [columns.index(name) for name in names]
-    return from_array(np.array(values)[:, order], names, where="the table")
+    return from_array(choices.dissimilarities(np.array(values)[:, order]), names, where="the table")
 
 
-def _long(rows: list[list[str]]) -> RDMs:
+def _long(rows: list[list[str]], choices: Choices) -> RDMs:
     header = rows[0]
     check_unique(header, "the first row")
     for column in header:
-        check_option(column, (*_PAIR, *_LABELS), "column")
+        check_option(column, ("a", "b", *_VALUES, *_LABELS), "column")
+    value = _value_column(header, choices)
     records = [dict(zip(header, row, strict=True)) for row in rows[1:]]
     if not records:
         refuse("the table has a first row only")
     labels = [label for label in _LABELS if label in header]
     names = list(dict.fromkeys(record[side] for record in records for side in ("a", "b")))
     groups = list(dict.fromkeys(tuple(record[label] for label in labels) for record in records))
-    found: dict[tuple[tuple[str, ...], frozenset[str]], float] = {}
+    found: Found = {}
     for record in records:
-        _enter(found, tuple(record[label] for label in labels), record)
-    stack = np.array([[_pair_value(found, group, a, b) for a in names for b in names] for group in groups])
-    descriptors = {label: [group[place] for group in groups] for place, label in enumerate(labels)}
+        pair = (tuple(record[label] for label in labels), frozenset((record["a"], record["b"])))
+        found.setdefault(pair, []).append(_number(record[value], record["a"], record["b"]))
+    single = {pair: _one_value(pair, values, choices) for pair, values in found.items()}
     shape = (len(groups), len(names), len(names))
-    return from_array(stack.reshape(shape), names, descriptors=descriptors, where="the table")
+    stack = np.array([_pair_value(single, group, a, b, choices) for group in groups for a in names for b in names])
+    stack = choices.dissimilarities(stack).reshape(shape)
+    given = np.array([(group, frozenset((name,))) in single for group in groups for name in names])
+    _check_diagonals(stack, given.reshape(shape[:2]), names)
+    descriptors = {label: [group[place] for group in groups] for place, label in enumerate(labels)}
+    return from_array(stack, names, descriptors=descriptors, where="the table")
+
+
+def _value_column(header: list[str], choices: Choices) -> str:
+    """Give the name of the column of values, if it is clear what they mean."""
+    present = [column for column in _VALUES if column in header]
+    if len(present) != 1:
+        refuse(f"a long table must have one of the columns {list(_VALUES)}, got {present or header}")
+    if present == ["rating"] and choices.similarity is None:
+        refuse(
+            "is a high rating like or unlike? say similarity=True (alike), a number (the top of that scale) or False"
+        )
+    if present == ["dissimilarity"] and choices.similarity not in (None, False):
+        refuse(f"similarity={choices.similarity!r}, but the column is called 'dissimilarity'; rename it to 'rating'")
+    return present[0]
 
 
 def _both(first: list[str], second: list[str]) -> tuple[tuple[list[str], list[str]], ...]:
     return (first, second), (second, first)
 
 
-def _enter(
-    found: dict[tuple[tuple[str, ...], frozenset[str]], float], group: tuple[str, ...], record: dict[str, str]
-) -> None:
-    """Note a pair's dissimilarity, and refuse a second one that differs."""
-    a, b = record["a"], record["b"]
-    value = _number(record["dissimilarity"], a, b)
-    if a == b and value != 0 and not np.isnan(value):
-        refuse(f"the dissimilarity of {a!r} to itself is {value!r}, expected 0")
-    known = found.setdefault((group, frozenset((a, b))), value)
-    if known != value and not (np.isnan(known) and np.isnan(value)):
-        refuse(f"the pair {a!r}, {b!r} stands twice{_of(group)}, with {known!r} and {value!r}")
+def _one_value(pair: tuple[tuple[str, ...], frozenset[str]], values: list[float], choices: Choices) -> float:
+    """Give the pair's value, and refuse different ones unless their mean is asked for."""
+    if len(set(values)) == 1 or np.isnan(values).all():
+        return values[0]
+    if choices.repeats == "refuse":
+        a, b = (sorted(pair[1]) * 2)[:2]
+        refuse(
+            f"the pair {a!r}, {b!r} stands twice{_of(pair[0])}, with {values[0]!r} and {values[1]!r}; "
+            "repeats='mean' would average them"
+        )
+    return float(np.nanmean(values))
 
 
 def _pair_value(
-    found: dict[tuple[tuple[str, ...], frozenset[str]], float], group: tuple[str, ...], a: str, b: str
+    single: dict[tuple[tuple[str, ...], frozenset[str]], float],
+    group: tuple[str, ...],
+    a: str,
+    b: str,
+    choices: Choices,
 ) -> float:
     pair = (group, frozenset((a, b)))
-    if a != b and pair not in found:
-        refuse(f"the pair {a!r}, {b!r} is missing{_of(group)}; give it an empty dissimilarity if it was not measured")
-    return found.get(pair, 0.0)
+    if a != b and pair not in single and choices.missing == "refuse":
+        refuse(
+            f"the pair {a!r}, {b!r} is missing{_of(group)}; give it an empty value if it was not measured, or say "
+            "missing='nan'"
+        )
+    return single.get(pair, np.nan)
+
+
+def _check_diagonals(stack: np.ndarray, given: np.ndarray, names: list[str]) -> None:
+    """Put zeros on the diagonals, and refuse a condition that is given as unlike itself."""
+    for square, present in zip(stack, given, strict=True):
+        own = np.diagonal(square)
+        wrong = np.flatnonzero(present & ~np.isnan(own) & (own != 0))
+        if wrong.size:
+            refuse(f"the dissimilarity of {names[wrong[0]]!r} to itself is {float(own[wrong[0]])!r}, expected 0")
+        np.fill_diagonal(square, 0)
 
 
 def _of(group: tuple[str, ...]) -> str:

@@ -5,6 +5,7 @@ Layout on disk: any variable that is
 - one RDM (n, n); a stack (n_rdms, n, n) or (n, n, n_rdms); condensed pairs as ``squareform`` gives them, a vector or a
   matrix of (n_rdms, n_pairs) or (n_pairs, n_rdms). Where both the first and the last axis could count the RDMs,
   ``axes=`` must say which;
+- a cell array of such arrays;
 - a struct or struct array with the field ``RDM`` (any of the above) and, if known, ``name``, as the RSA toolbox for
   MATLAB writes it. Names like ``"hIT | BE | Session: 1"`` or ``"hIT | BE"`` are also split into roi, subject and
   session.
@@ -12,27 +13,32 @@ Layout on disk: any variable that is
 Of several such variables ``variable=`` picks one. Without it, stacks of one shape (``EVC_RDMs``, ``IT_RDMs``) are read
 as regions. RDMs in a stack are taken to be subjects ``"1"``, ``"2"``, ... v7.3 stores all axes reversed, which is
 undone here. Struct arrays come in MATLAB's order, the first index fastest.
+
+Names of the conditions stand in another variable, which ``names_variable=`` gives: a cell array of texts, a char
+matrix, numbers, or a field of a struct array (``"stimuli.name"``). With ``patterns=True`` the variable holds patterns
+(n_conditions, n_channels) instead of RDMs.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from math import isqrt
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import h5py
 import numpy as np
 import torch
 
 from brainrdl._checks import check_option, refuse
 from brainrdl.rdms import from_array, from_tensor
+from data_adapters._arrays import is_pairs, patterns
+from data_adapters._matlab_files import MatFile, Shapes, Value, opened
 
 if TYPE_CHECKING:
+    from rsatoolbox.data.dataset import Dataset
     from rsatoolbox.rdm.rdms import RDMs
 
-# What a variable holds: (name, array) for each element of a struct array, (None, array) for a plain array.
+# The RDMs of a variable: (name, array) for each element of a struct array, (None, array) for a plain array.
 Records = list[tuple[str | None, np.ndarray]]
 
 _NAME = re.compile(r"(?P<roi>[^|]+?) *\| *(?P<subject>[^|]+?)(?: *\| *Session: *(?P<session>[^|]+))?")
@@ -40,7 +46,7 @@ _AFFIX = re.compile(r"^rdms?_|_rdms?$", re.IGNORECASE)
 
 
 class Matlab:
-    """Reads RDMs from MATLAB's files without running anything in them.
+    """Reads RDMs or patterns from MATLAB's files without running anything in them.
 
     Examples
     --------
@@ -51,11 +57,11 @@ class Matlab:
     name = "matlab"
     layout = (
         ".mat of any version: RDMs (n, n), (n_rdms, n, n), (n, n, n_rdms) or condensed, or structs with the fields RDM "
-        "and name"
+        "and name; patterns (n_conditions, n_channels) with patterns=True"
     )
 
     def sniff(self, path: Path) -> bool:
-        """Take files by their suffix.
+        """Take files by their suffix, except the exports of Meadows.
 
         Parameters
         ----------
@@ -65,12 +71,22 @@ class Matlab:
         Returns
         -------
         bool
-            Whether the suffix is ``.mat``.
+            Whether the suffix is ``.mat`` and the name does not begin with ``Meadows_``.
         """
-        return path.suffix.lower() == ".mat"
+        return path.suffix.lower() == ".mat" and not path.name.startswith("Meadows_")
 
-    def read(self, path: Path, *, variable: str | None = None, axes: str | None = None) -> RDMs:
-        """Read and check the RDMs.
+    def read(
+        self,
+        path: Path,
+        *,
+        variable: str | None = None,
+        axes: str | None = None,
+        names_variable: str | None = None,
+        category_variable: str | None = None,
+        run_variable: str | None = None,
+        patterns: bool = False,
+    ) -> RDMs | Dataset:
+        """Read and check the RDMs, or the patterns.
 
         Parameters
         ----------
@@ -79,88 +95,149 @@ class Matlab:
         variable : str, optional
             The variable to read.
         axes : {"first", "last"}, optional
-            Which axis of an array counts the RDMs, where its shape leaves that open.
+            Which axis of an array counts the RDMs (of patterns: the conditions), where its shape leaves that open.
+        names_variable, category_variable : str, optional
+            The variable, or ``"variable.field"``, that holds a name, or a category, for each condition.
+        run_variable : str, optional
+            The variable that holds the run of each row of patterns.
+        patterns : bool
+            Whether the variable holds patterns rather than RDMs; rows are conditions, unless only the columns are as
+            many as the names.
 
         Returns
         -------
-        rsatoolbox.rdm.RDMs
-            Without names of conditions; rdm descriptors ``name``, ``roi``, ``subject``, ``session`` as far as known.
+        rsatoolbox.rdm.RDMs or rsatoolbox.data.Dataset
+            Rdm descriptors ``name``, ``roi``, ``subject``, ``session`` as far as known; conditions have pattern (of a
+            Dataset: observation) descriptors ``stimulus`` and ``category`` where variables with them are given.
 
         Raises
         ------
         BrainrdlError
-            If the file is empty or holds no RDM, leaves open which variable or axis is meant, or an RDM is not sound.
+            If the file is empty or holds no RDM, leaves open which variable or axis is meant, an RDM is not sound, or
+            the names do not fit.
         """
         if not path.stat().st_size:
             refuse("the file is empty")
-        variables = _hdf5_variables(path) if h5py.is_hdf5(path) else _scipy_variables(path)
-        keys = _chosen({key: records for key, records in variables.items() if records}, variable)
-        return _joined([_read(key, variables[key], axes, several=len(keys) > 1) for key in keys], keys)
+        if run_variable is not None and not patterns:
+            refuse(f"run_variable={run_variable!r} is about patterns; say patterns=True, or leave it out for RDMs")
+        file = opened(path)
+        asked = {"stimulus": names_variable, "category": category_variable, "run": run_variable}
+        columns = {key: _column(file, place) for key, place in asked.items() if place is not None}
+        return _patterns(file, variable, axes, columns) if patterns else _rdms(file, variable, axes, columns)
 
 
-def _scipy_variables(path: Path) -> dict[str, Records]:
-    """Load the numeric arrays, and the structs with an RDM, of a v4 to v7 file."""
-    from scipy.io import loadmat
-
-    found: dict[str, Records] = {}
-    for key, value in loadmat(path).items():
-        fields = getattr(value.dtype, "names", None) if isinstance(value, np.ndarray) else None
-        if fields and "RDM" in fields:
-            elements = value.ravel(order="F")
-            found[key] = [(_text(each["name"]) if "name" in fields else "", each["RDM"]) for each in elements]
-        elif isinstance(value, np.ndarray) and value.dtype.kind in "biuf":
-            found[key] = [(None, value)]
-    return found
+# Names, and patterns
 
 
-def _hdf5_variables(path: Path) -> dict[str, Records]:
-    """Load the numeric arrays, and the structs with an RDM, of a v7.3 file, with MATLAB's order of axes."""
-    found: dict[str, Records] = {}
-    with h5py.File(path, "r") as file:
-        for key, item in file.items():
-            if isinstance(item, h5py.Group):
-                if "RDM" in item:
-                    found[key] = _hdf5_struct(item)
-            elif (
-                item.dtype.kind in "biuf"
-                and item.attrs.get("MATLAB_class") != b"char"
-                and "MATLAB_empty" not in item.attrs
-            ):
-                found[key] = [(None, item[()].T)]
-    return found
+def _column(file: MatFile, place: str) -> list[str]:
+    """Give the texts of a variable, or of a struct array's field."""
+    variable, _, field = place.partition(".")
+    check_option(variable, file.shapes, "variable")
+    value = file.load(variable, {field})
+    if field and isinstance(value, list):
+        elements = [each.get(field) if isinstance(each, dict) else None for each in value]
+    elif isinstance(value, np.ndarray) and sum(size != 1 for size in value.shape) < 2:
+        elements = list(value.ravel())
+    else:
+        elements = value if isinstance(value, list) and not field else []
+    if len(elements) == 1 and isinstance(elements[0], (list, np.ndarray)):  # a struct that is no array, of columns
+        elements = list(np.ravel(elements[0]) if isinstance(elements[0], np.ndarray) else elements[0])
+    column = [_text(each) for each in elements]
+    if not column or None in column:
+        refuse(
+            f"{place!r} does not hold one text or number for each condition; a cell array of texts does, as cellstr() "
+            "makes it of strings, or the field of a struct array"
+        )
+    return [text for text in column if text is not None]
 
 
-def _hdf5_struct(group: h5py.Group) -> Records:
-    """Give a struct's RDMs and names; a struct array holds references, one an element."""
-    arrays = [item[()].T for item in _elements(group, "RDM")]
-    texts = ["".join(map(chr, item[()].ravel())) for item in _elements(group, "name")] or [""] * len(arrays)
-    return list(zip(texts, arrays, strict=True))
+def _text(value: Any) -> str | None:
+    """Give a text or a single number as a text."""
+    if isinstance(value, str):
+        return value
+    if np.size(value) != 1 or not np.isrealobj(value) or value is None or isinstance(value, (list, dict)):
+        return None
+    number = float(np.asarray(value).item())
+    return str(int(number)) if number.is_integer() else str(number)
 
 
-def _elements(group: h5py.Group, field: str) -> Iterator[h5py.Dataset]:
-    if field in group and h5py.check_ref_dtype(group[field].dtype):
-        yield from (group.file[reference] for reference in group[field][()].ravel())
-    elif field in group:
-        yield group[field]
+def _patterns(file: MatFile, variable: str | None, axes: str | None, columns: Mapping[str, list[str]]) -> Dataset:
+    shapes = file.shapes
+    possible = [key for key, shape in shapes.items() if isinstance(shape, tuple) and len(_squeezed(shape)) == 2]
+    if variable is not None:
+        check_option(variable, shapes, "variable")
+    elif len(possible) != 1:
+        refuse(f"choose the variable of the patterns with variable=: {_listed({name: shapes[name] for name in possible} or shapes)}")
+    key = variable or possible[0]
+    array = file.load(key, ())
+    where = f"variable {key!r}"
+    if not isinstance(array, np.ndarray):
+        refuse(f"{where} must hold real patterns (n_conditions, n_channels), it is a MATLAB {shapes[key]}")
+    dataset = patterns(array, where, names=columns.get("stimulus"), runs=columns.get("run"), axes=axes)
+    _add_category(dataset.obs_descriptors, columns, dataset.n_obs)
+    return dataset
 
 
-def _text(value: Any) -> str:
-    return str(value.item()) if np.size(value) == 1 else ""
+def _add_category(descriptors: dict[str, Any], columns: Mapping[str, list[str]], count: int) -> None:
+    if "category" in columns:
+        if len(columns["category"]) != count:
+            refuse(f"{len(columns['category'])} categories were given for {count} conditions")
+        descriptors["category"] = columns["category"]
 
 
-def _chosen(variables: Mapping[str, Records], variable: str | None) -> list[str]:
+# RDMs
+
+
+def _rdms(file: MatFile, variable: str | None, axes: str | None, columns: Mapping[str, list[str]]) -> RDMs:
+    shapes = file.shapes
+    if variable is not None:
+        check_option(variable, shapes, "variable")
+    records = {key: _records(file, key, shapes[key], variable) for key in ([variable] if variable else shapes)}
+    keys = _chosen({key: found for key, found in records.items() if found}, shapes, variable)
+    rdms = _joined(
+        [_read(key, records[key], axes, several=len(keys) > 1) for key in keys], keys, columns.get("stimulus")
+    )
+    _add_category(rdms.pattern_descriptors, columns, rdms.n_cond)
+    return rdms
+
+
+def _records(file: MatFile, key: str, shape: tuple[int, ...] | str, variable: str | None) -> Records:
+    """Give the arrays of a variable that could be RDMs."""
+    if isinstance(shape, tuple):
+        # an array that cannot be RDMs is not loaded, but named in an error, or read and refused where it is asked for
+        return [(None, _array(file.load(key, ())))] if variable or _axes(shape) else []
+    value = file.load(key, {"RDM", "name"}) if shape in {"struct", "cell"} else None
+    if not isinstance(value, list):
+        return []
+    elements = [each if isinstance(each, dict) else {"RDM": each} for each in value]
+    if not all(isinstance(each.get("RDM"), np.ndarray) for each in elements):
+        return []
+    labelled = shape == "struct"
+    return [((_text(each.get("name")) or "") if labelled else None, each["RDM"]) for each in elements]
+
+
+def _array(value: Value) -> np.ndarray:
+    return value if isinstance(value, np.ndarray) else np.empty(0)
+
+
+def _chosen(variables: Mapping[str, Records], shapes: Shapes, variable: str | None) -> list[str]:
     """Decide which variables to read: the one asked for, the only one possible, or all stacks of one shape."""
     if variable is not None:
-        return [check_option(variable, variables, "variable")]
+        if variable not in variables:
+            refuse(f"variable {variable!r} holds no RDM: it is a MATLAB {shapes[variable]} without numbers (n, n)")
+        return [variable]
     possible = [key for key, records in variables.items() if all(_axes(array.shape) for _, array in records)]
     # a vector of 105 numbers may be an RDM of 15 conditions or anything else: only where nothing is surer
     keys = [key for key in possible if _is_sure(variables[key])] or possible
-    shapes = {tuple(array.shape for _, array in variables[key]) for key in keys}
+    sizes = {tuple(array.shape for _, array in variables[key]) for key in keys}
     plain = all(label is None for key in keys for label, _ in variables[key])
-    listed = ", ".join(f"{key} {_shape_of(variables[key])}" for key in keys or variables)
+    listed = _listed({key: shapes[key] for key in keys} or shapes)
     if not keys:
-        refuse(f"no variable is an RDM, a stack of RDMs, or a struct with the field RDM; there are: {listed or 'none'}")
-    if len(keys) > 1 and not (plain and len(shapes) == 1):
+        refuse(
+            "no variable is an RDM, a stack of RDMs, or a struct with the field RDM (if one holds patterns, say "
+            f"patterns=True); there are: {listed or 'none'}"
+        )
+    if len(keys) > 1 and not (plain and len(sizes) == 1):
         refuse(f"several variables could be the RDMs, choose one with variable=: {listed}")
     return keys
 
@@ -171,8 +248,8 @@ def _is_sure(records: Records) -> bool:
     )
 
 
-def _shape_of(records: Records) -> str:
-    return f"(struct array of {len(records)})" if records[0][0] is not None else str(records[0][1].shape)
+def _listed(shapes: Shapes) -> str:
+    return ", ".join(f"{key} {shape if isinstance(shape, tuple) else f'({shape})'}" for key, shape in shapes.items())
 
 
 def _squeezed(shape: Sequence[int]) -> tuple[int, ...]:
@@ -183,17 +260,12 @@ def _axes(shape: Sequence[int]) -> list[str]:
     """Say which axis can count the RDMs, ``"first"``, ``"last"``, or both; a single RDM counts as ``"first"``."""
     sizes = _squeezed(shape)
     if len(sizes) == 1 or (len(sizes) == 2 and sizes[0] != sizes[1]):
-        possible = [("first", _is_pairs(sizes[-1])), ("last", len(sizes) == 2 and _is_pairs(sizes[0]))]
+        possible = [("first", is_pairs(sizes[-1])), ("last", len(sizes) == 2 and is_pairs(sizes[0]))]
     elif len(sizes) in (2, 3):
         possible = [("first", sizes[-1] == sizes[-2] >= 3), ("last", len(sizes) == 3 and sizes[0] == sizes[1] >= 3)]
     else:
         possible = []
     return [axis for axis, fits in possible if fits]
-
-
-def _is_pairs(n_pairs: int) -> bool:
-    n = (1 + isqrt(1 + 8 * n_pairs)) // 2
-    return n >= 3 and n * (n - 1) // 2 == n_pairs
 
 
 def _read(key: str, records: Records, axes: str | None, several: bool) -> tuple[np.ndarray, dict[str, list[str]]]:
@@ -202,10 +274,11 @@ def _read(key: str, records: Records, axes: str | None, several: bool) -> tuple[
     blocks = [from_array(_stack(array, axes, where), None, where=where).dissimilarities for _, where, array in named]
     if len({block.shape[1] for block in blocks}) != 1:
         refuse(f"the RDMs of variable {key!r} have different numbers of pairs: {[block.shape[1] for block in blocks]}")
-    if records[0][0] is not None:
-        labels = [label or "" for (label, _), block in zip(records, blocks, strict=True) for _ in block]
-        return np.concatenate(blocks), _split(labels)
-    return blocks[0], _numbered(key, len(blocks[0]), several)
+    pairs = np.concatenate(blocks)
+    if records[0][0] is None:
+        return pairs, _numbered(key, len(pairs), several)
+    labels = [label or "" for (label, _), block in zip(records, blocks, strict=True) for _ in block]
+    return pairs, _split(labels)
 
 
 def _stack(array: np.ndarray, axes: str | None, where: str) -> np.ndarray:
@@ -237,13 +310,15 @@ def _numbered(key: str, n_rdms: int, several: bool) -> dict[str, list[str]]:
     return subjects | ({"roi": [roi] * n_rdms} if several or roi != key else {})
 
 
-def _joined(blocks: list[tuple[np.ndarray, dict[str, list[str]]]], keys: list[str]) -> RDMs:
+def _joined(
+    blocks: list[tuple[np.ndarray, dict[str, list[str]]]], keys: list[str], names: Sequence[str] | None
+) -> RDMs:
     """Join the variables, which have the same descriptors."""
     pairs = np.concatenate([block for block, _ in blocks])
     descriptors = {name: [value for _, columns in blocks for value in columns[name]] for name in blocks[0][1]}
     if "roi" in descriptors and len(set(descriptors["roi"])) < len(keys):  # A_RDM and A_RDMs: keep the whole names
         descriptors["roi"] = [key for key, (block, _) in zip(keys, blocks, strict=True) for _ in block]
-    return from_tensor(torch.from_numpy(pairs), None, descriptors=descriptors)
+    return from_tensor(torch.from_numpy(pairs), names, descriptors=descriptors)
 
 
 READER = Matlab()

@@ -9,13 +9,15 @@ Layout on disk (``.h5`` or ``.hdf5``)::
     /pattern_descriptors/ one per condition  /channel_descriptors/ one per channel
     @dissimilarity_measure                   @type                "Dataset"
 
-rsatoolbox can also save pickles; those are refused.
+Names stand as HDF5 strings, or as attributes of a group where they are not in ASCII, which rsatoolbox's lists cannot
+hold. rsatoolbox can also save pickles; those are refused.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import h5py
 
@@ -86,10 +88,26 @@ class RsatoolboxHDF5:
         keys = _keys(path)
         # file_type is given, so that no file name can lead rsatoolbox to its pickles
         if "dissimilarities" in keys:
-            return load_rdm(str(path), file_type="hdf5")
+            rdms = load_rdm(str(path), file_type="hdf5")
+            rdms.rdm_descriptors, rdms.pattern_descriptors = map(
+                _text, (rdms.rdm_descriptors, rdms.pattern_descriptors)
+            )
+            return rdms
         if "measurements" in keys:
-            return load_dataset(str(path), file_type="hdf5")
+            data = load_dataset(str(path), file_type="hdf5")
+            data.obs_descriptors, data.channel_descriptors = map(
+                _text, (data.obs_descriptors, data.channel_descriptors)
+            )
+            return data
         refuse(f"neither 'dissimilarities' nor 'measurements' is in the file, it holds {quote(sorted(keys))}")
+
+
+def _text(descriptors: Mapping[str, Iterable[Any]]) -> dict[str, list[Any]]:
+    """Decode names that other programs wrote as HDF5 strings of variable length: rsatoolbox gives them as bytes."""
+    return {
+        key: [value.decode() if isinstance(value, bytes) else value for value in values]
+        for key, values in descriptors.items()
+    }
 
 
 def _keys(path: Path) -> set[str]:

@@ -95,11 +95,22 @@ def test_dir_lists_every_public_name() -> None:
 
 
 def defined(module: ModuleType) -> dict[str, object]:
-    """Return the functions and classes that `module` defines itself."""
+    """Return the functions and classes that `module` offers as its own: defined in it, or in private modules for it."""
+    listed = getattr(module, "__all__", ())
     things = {
         name: value for name, value in vars(module).items() if inspect.isfunction(value) or inspect.isclass(value)
     }
-    return {name: value for name, value in things.items() if value.__module__ == module.__name__}
+    return {
+        name: value
+        for name, value in things.items()
+        if value.__module__ == module.__name__
+        or (name in listed and value.__module__.rpartition(".")[2].startswith("_"))
+    }
+
+
+def test_what_private_modules_write_for_a_public_one_is_seen() -> None:
+    assert {"rdm", "rdm_pair", "scores", "history"} <= set(defined(importlib.import_module("brainrdl.plot")))
+    assert "RDMTeacher" not in defined(importlib.import_module("brainrdl.teachers"))  # its own module shows it
 
 
 def is_protocol(value: object) -> bool:

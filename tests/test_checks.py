@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+import numpy as np
 import pytest
 import torch
 
@@ -21,6 +22,31 @@ def test_option_is_given_back_or_refused_with_the_nearest_and_all_known() -> Non
     message = "similarity 'cor' is not known; nearest: 'corr' (known: corr, tau-a)"
     with pytest.raises(BrainrdlError, match=re.escape(message)):
         _checks.check_option("cor", ["corr", "tau-a"], "similarity")
+
+
+@pytest.mark.parametrize("value", [2.5, 2.0, "2", True, None, np.float64(2), -1, 10, np.int64(10)])
+def test_what_is_no_whole_number_within_bounds_is_refused(value: object) -> None:
+    message = f"steps must be a whole number, at least 0 and below 10, got {value!r}"
+    with pytest.raises(BrainrdlError, match=re.escape(message)):
+        _checks.check_whole(value, "steps", 0, 10)
+
+
+@pytest.mark.parametrize("value", [0, 9, np.int64(3), np.uint8(3)])
+def test_whole_numbers_of_numpy_are_whole_numbers(value: object) -> None:
+    _checks.check_whole(value, "steps", 0, 10)
+
+
+@pytest.mark.parametrize("value", ["1", True, None, float("nan"), float("inf"), 0, -1.0])
+def test_what_is_no_finite_number_above_a_bound_is_refused(value: object) -> None:
+    with pytest.raises(BrainrdlError, match=re.escape(f"lr must be a finite number above 0, got {value!r}")):
+        _checks.check_number(value, "lr", above=0)
+
+
+def test_a_bound_may_be_reached() -> None:
+    for value in (0, 1e-3, np.float32(2), np.int64(1)):
+        _checks.check_number(value, "weight", at_least=0)
+    with pytest.raises(BrainrdlError, match=r"weight must be a finite number of at least 0, got -0\.1"):
+        _checks.check_number(-0.1, "weight", at_least=0)
 
 
 def test_duplicates_are_named_once_each() -> None:

@@ -6,16 +6,24 @@ import io
 import json
 import subprocess
 import sys
+import warnings
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 import pytest
+import torch
 import yaml
 from PIL import Image
+from rich.console import Console
 
 from brainrdl import BrainrdlError, cli, rdms, recipe
+from brainrdl.evaluation import assemble
+from brainrdl.models import known_names
+from brainrdl.scoring import HeldOut, TeacherRDMs
+from brainrdl.similarity import SIMILARITIES
 
 NAMES = [f"face_{i:02d}" for i in range(12)]
 
@@ -92,6 +100,47 @@ def test_evaluate_prints_other_comparators_as_json(run: Path, folder: Path) -> N
     assert {row["comparator"] for row in rows} == {"tau-a"}
 
 
+def _contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_evaluate_leaves_the_run_as_it_is_and_writes_where_it_is_told(run: Path, folder: Path) -> None:
+    before = _contents(run)
+    _run("evaluate", "runs/it", "-c", "tau-a", folder=folder)
+    done = _run("evaluate", "runs/it", "-c", "tau-a", "--out", "runs/tau", folder=folder)
+    assert _contents(run) == before
+    assert "scores: runs/tau" in done.stdout
+    assert set(pd.read_csv(folder / "runs" / "tau" / "scores.csv")["comparator"]) == {"tau-a"}
+    with_scores = _refused("evaluate", "runs/it", "--out", "runs/tau", folder=folder)
+    assert "--out 'runs/tau' should be a new or an empty folder" in with_scores
+
+
+def test_a_table_has_one_target_and_its_own_ceilings() -> None:
+    names = NAMES[:6]
+    noise = np.random.default_rng(0).random((2, 3, 15))
+    truth = {
+        target: TeacherRDMs(target, tuple(names), ("s1", "s2", "s3"), torch.from_numpy(noise[k] + weight * noise[0, 0]))
+        for k, (target, weight) in enumerate({"V1": 5.0, "IT": 0.0}.items())
+    }
+    rows = [
+        HeldOut("fitted", "student", "", "pool", target, 0, 0, tuple(names), torch.from_numpy(noise[1, 0]))
+        for target in truth
+    ]
+    evaluation = assemble(rows, truth, ["corr"], 0, 0)
+    out = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cli, "_console", Console(file=out, width=200))
+        cli._print_summary(evaluation, as_json=False)
+    ceilings = evaluation.summary.set_index(["target", "against"])[["ceiling_lower", "ceiling_upper"]]
+    assert ceilings.loc[("V1", "mean"), "ceiling_lower"] > ceilings.loc[("IT", "mean"), "ceiling_lower"] + 0.1
+    for target in truth:
+        mean, (lower, upper) = ceilings.loc[(target, "mean")].iloc[0], ceilings.loc[(target, "subjects")]
+        assert f"corr with the mean RDM of {target}, lower ceiling {mean:.3f}\n" in out.getvalue()
+        subjects = f"corr with single subjects of {target}, lower ceiling {lower:.3f}, upper ceiling {upper:.3f}\n"
+        assert subjects in out.getvalue()
+    assert out.getvalue().count("fitted") == 4
+
+
 def test_plot_and_report_write_files(run: Path, folder: Path) -> None:
     _run("plot", "runs/it", "--out", "figures", folder=folder)
     _run("report", "runs/it", "--out", "page.html", folder=folder)
@@ -108,6 +157,130 @@ def test_compare_pairs_conditions_by_name(folder: Path) -> None:
     assert len(rows) == 3
     assert all(0.2 < row["similarity"] < 1 and row["n_pairs"] == 66 for row in rows)
     assert (folder / "compare.png").exists()
+
+
+def test_names_go_only_to_the_file_that_holds_none(folder: Path) -> None:
+    rdms.select(rdms.from_array(np.arange(66.0), NAMES), NAMES[:8]).save(str(folder / "few.h5"), file_type="hdf5")
+    words = ("few.h5", "it.npy", "--names", "images", "--common", "-c", "corr", "--json")
+    (row,) = json.loads(_run("compare", *words, folder=folder).stdout)
+    assert (row["a"], row["b"], row["n_pairs"]) == ("few.h5", "it.npy", 28)
+    (folder / "two.txt").write_text("one\ntwo\n")
+    _run("plot", "it.h5", "--names", "two.txt", "--out", "named.png", folder=folder)
+    assert "'it.npy' (reader 'numpy'): 2 names were given (['one', 'two']) for 12 conditions" in _refused(
+        "compare", "it.h5", "it.npy", "--names", "two.txt", folder=folder
+    )
+
+
+@pytest.fixture(scope="module")
+def regions(folder: Path) -> Path:
+    """Two regions and three subjects, the first of two sessions; the conditions are named by "item"."""
+    pairs = np.random.default_rng(1).random((8, 66))
+    described = {"roi": ["V1", "IT"] * 4, "subject": ["s1"] * 4 + ["s2"] * 2 + ["s3"] * 2}
+    rdms.from_array(pairs, NAMES, by="item", descriptors=described).save(str(folder / "regions.h5"), file_type="hdf5")
+    np.savez(folder / "two.npz", first=pairs[:1], second=pairs[1:2], names=NAMES)
+    return folder
+
+
+def _compared(folder: Path, *words: str) -> dict[tuple[str, str], float]:
+    rows = json.loads(_run("compare", *words, "-c", "corr", "--json", folder=folder).stdout)
+    return {(row["a"], row["b"]): row["similarity"] for row in rows}
+
+
+def test_compare_passes_options_to_the_reader_of_either_file_or_of_one(regions: Path) -> None:
+    same = _compared(regions, "two.npz", "two.npz", "--read", "variable=first")
+    other = _compared(regions, "two.npz", "two.npz", "--read", "a:variable=first", "--read", "b:variable=second")
+    assert same[("two.npz", "two.npz")] == pytest.approx(1)
+    assert other[("two.npz", "two.npz")] < 0.5
+
+
+def test_compare_chooses_targets_and_subjects_and_says_which(regions: Path) -> None:
+    words = ("regions.h5", "two.npz", "--read", "a:by=item", "--read", "b:variable=first")
+    assert len(_compared(regions, *words)) == 8
+    chosen = _compared(regions, *words, "--target", "IT", "--subject", "s2", "--subject", "s3")
+    assert set(chosen) == {(f"regions.h5: IT {subject}", "two.npz") for subject in ("s2", "s3")}
+    twice = _compared(regions, *words, "--target", "V1", "--subject", "s1")
+    assert {a for a, _ in twice} == {"regions.h5: V1 s1 (1)", "regions.h5: V1 s1 (2)"}
+
+
+def test_mean_averages_sessions_before_subjects(regions: Path) -> None:
+    words = ("regions.h5", "two.npz", "--read", "a:by=item", "--read", "b:variable=first")
+    pairs = np.random.default_rng(1).random((8, 66))
+    expected = np.corrcoef((pairs[[0, 2]].mean(0) + pairs[4] + pairs[6]) / 3, pairs[0])[0, 1]
+    found = _compared(regions, *words, "--mean")
+    assert set(found) == {("regions.h5: V1, mean", "two.npz: mean"), ("regions.h5: IT, mean", "two.npz: mean")}
+    assert found[("regions.h5: V1, mean", "two.npz: mean")] == pytest.approx(expected)
+
+
+def test_plot_draws_the_chosen_rdms_and_titles_them(regions: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[list[str]] = []
+    monkeypatch.setattr(
+        cli,
+        "_save_figure",
+        lambda figure, path: drawn.append([ax.get_title(loc="left") for ax in figure.axes if ax.images]),
+    )
+    _run("plot", "regions.h5", "--read", "by=item", "--target", "IT", "--subject", "s3", folder=regions)
+    assert drawn == [["regions.h5: IT s3"]]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--target", "ITT"), r"--target 'ITT' is not known; nearest: 'IT' (known: V1, IT)"),
+        (("--subject", "s9"), r"--subject 's9' is not known; nearest: 's3', 's2', 's1' (known: s1, s2, s3)"),
+        (("--read", "variable"), "--read expects KEY=VALUE (for one file, a:KEY=VALUE or b:KEY=VALUE), got 'variable'"),
+        (("--read", "c:by=item"), "got 'c:by=item'"),
+        (("--read", "names=x"), "'names' is no option of a reader; give the file as argument and names by --names"),
+        (("--read", "variable=a"), "(on the command line: --read a:KEY=VALUE or b:KEY=VALUE, for one of two files)"),
+        (("--out", "figure.xyz"), "--out 'figure.xyz' is no image file; give one like figure.png, .pdf or .svg"),
+    ],
+)
+def test_wrong_choice_is_refused_in_words_of_the_command_line(
+    regions: Path, words: tuple[str, ...], message: str
+) -> None:
+    assert message in _refused("compare", "regions.h5", "regions.h5", "--read", "by=item", *words, folder=regions)
+
+
+def test_choice_among_rdms_that_do_not_differ_in_it_is_refused(regions: Path) -> None:
+    rdms.from_array(np.arange(66.0), NAMES, descriptors={"roi": ["V1"]}).save(str(regions / "v1.h5"), file_type="hdf5")
+    refused = _refused("compare", "it.npy", "it.npy", "--names", "images", "--target", "IT", folder=regions)
+    assert "--target 'IT': ['it.npy', 'it.npy'] tell no roi of their RDMs; leave it out" in refused
+    refused = _refused("compare", "v1.h5", "it.h5", "--target", "IT", folder=regions)
+    assert "'v1.h5' holds no RDM of roi ['IT'], but of ['V1']" in refused
+
+
+def test_advice_about_a_file_names_it_and_the_options(regions: Path) -> None:
+    refused = _refused("compare", "it.h5", "it.npy", folder=regions)
+    assert "file 'it.npy': RDMs have no pattern descriptor" in refused
+    assert refused.endswith("(on the command line: --read by=NAME, --names FILE)")
+    refused = _refused("compare", "it.h5", "few.h5", folder=regions)
+    assert refused.startswith("brainrdl: files 'it.h5' and 'few.h5': the two RDMs do not hold the same conditions")
+    assert refused.endswith("(on the command line: --common)")
+
+
+def test_figures_of_a_run_go_to_a_folder_and_no_image(run: Path, folder: Path) -> None:
+    assert "--out 'all.png' should be a folder" in _refused("plot", "runs/it", "--out", "all.png", folder=folder)
+    assert not (folder / "all.png").exists()
+
+
+def test_error_of_the_system_is_one_line_with_path_and_reason() -> None:
+    worded, status = cli._worded(PermissionError(13, "Permission denied", "figures/.it-abc123.png"))
+    assert (worded, status) == ("'figures': Permission denied; choose another path, or mend its permissions", 1)
+    assert cli._worded(OSError("broken pipe"))[0] == "OSError: broken pipe (--debug shows where)"
+
+
+def test_what_is_completed_is_what_there_is_and_costs_no_heavy_import() -> None:
+    assert set(cli._COMPARATORS) == set(SIMILARITIES)
+    assert sorted(cli._networks()) == sorted(known_names())
+    code = "import sys; from brainrdl import cli; cli._networks(); print({'torch', 'torchvision'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
+
+
+def test_warning_is_one_line(folder: Path) -> None:
+    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
+        warnings.simplefilter("always")
+        patch.setattr(recipe, "template", lambda: warnings.warn("look out", stacklevel=1) or "")
+        assert _run("recipe", "--template").stderr == "brainrdl: look out\n"
 
 
 def test_layers_lists_what_can_be_read_out() -> None:
@@ -131,18 +304,36 @@ def test_recipe_prints_a_template_that_it_accepts(folder: Path) -> None:
         (("report", "nowhere"), "nowhere", 1),
         (("frobnicate",), "No such command 'frobnicate'", 2),
         (("fit",), "Missing argument", 2),
+        (("recipe", "recipe.yaml", "--template"), "'recipe.yaml' asks to check one; give one of the two", 1),
     ],
 )
 def test_failure_is_one_line_and_a_status(folder: Path, words: tuple[str, ...], message: str, status: int) -> None:
     assert message in _refused(*words, folder=folder, status=status)
 
 
-def test_interrupt_says_how_to_go_on(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupted(*_: object) -> None:
+def _interrupting(module: object, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(recipe, "load", interrupted)
-    assert "--resume` goes on from the last checkpoint" in _refused("fit", "recipe.yaml", folder=folder, status=130)
+    monkeypatch.setattr(module, name, interrupted)
+
+
+def test_interrupted_fit_says_how_to_go_on(run: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _interrupting(recipe, "run", monkeypatch)
+    words = ("fit", "recipe.yaml", "--out", "runs/it", "--overwrite", "--set", "fit.steps=2")
+    told = _refused(*words, folder=folder, status=130)
+    assert told == (
+        "brainrdl: interrupted; 'runs/it' keeps what was done: "
+        "`brainrdl fit recipe.yaml --out runs/it --set fit.steps=2 --resume` goes on from there"
+    )
+    assert _refused("fit", "recipe.yaml", "--out", "runs/new", folder=folder, status=130) == "brainrdl: interrupted"
+
+
+def test_interrupt_of_a_command_that_cannot_resume_promises_nothing(
+    run: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _interrupting(recipe, "evaluate_run", monkeypatch)
+    assert _refused("evaluate", "runs/it", folder=folder, status=130) == "brainrdl: interrupted"
 
 
 def test_debug_lets_the_failure_through(monkeypatch: pytest.MonkeyPatch) -> None:

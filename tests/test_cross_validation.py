@@ -219,6 +219,108 @@ def test_byte_identical_images_in_two_parts_are_refused() -> None:
         quick(stimuli=Stimuli.from_arrays(pixels, NAMES))
 
 
+# Students that share
+
+PROJECTION = Readout(projection=4)
+
+
+def network() -> nn.Sequential:
+    return nn.Sequential(nn.Flatten(), nn.Linear(16, 8), nn.BatchNorm1d(8))
+
+
+def sharing(kind: str) -> Any:
+    """Makes students that are not independent of one another."""
+    shared, weights, pool = network(), network().state_dict(), [network() for _ in range(5)]
+    whole = Student(shared, ["1"])
+    readout = Student(network(), ["1"], readout=PROJECTION, trainable="projection")
+
+    def assigned() -> Student:
+        fresh = network()
+        fresh.load_state_dict(weights, assign=True)
+        return Student(fresh, ["1"])
+
+    def taken() -> Student:
+        pool.append(pool.pop(0))
+        return Student(pool[0], ["1"])
+
+    return {
+        "network": lambda: Student(shared, ["1"]),
+        "last layers": lambda: Student(shared, ["1"], trainable="from:1"),
+        "statistics": lambda: Student(
+            shared, ["1"], readout=PROJECTION, trainable="projection", batchnorm="train"
+        ),
+        "student": lambda: whole,
+        "readout": lambda: readout,
+        "weights": assigned,
+        "pool": taken,
+    }[kind]  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["network", "last layers", "statistics", "student", "readout", "weights"])
+@pytest.mark.usefixtures("no_fit")
+def test_students_that_share_what_training_changes_are_refused_before_any_fit(kind: str, tmp_path: Path) -> None:
+    message = "student 'fitted' was made with weights of an earlier student 'fitted' .*; build the network inside"
+    with pytest.raises(BrainrdlError, match=message):
+        quick(sharing(kind), out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_network_that_comes_back_later_is_refused() -> None:
+    with pytest.raises(BrainrdlError, match="build the network inside the function that makes the student"):
+        quick(sharing("pool"), folds=3)
+
+
+@pytest.mark.parametrize("first", ["frozen", "trained"])
+@pytest.mark.usefixtures("no_fit")
+def test_candidates_of_one_network_are_refused_if_one_trains_it(first: str) -> None:
+    shared, calls = network(), {"frozen": 0, "trained": 0}
+
+    def frozen() -> Student:
+        return Student(shared, ["1"], readout=PROJECTION, trainable="projection")
+
+    def trained() -> Student:
+        calls["trained"] += 1
+        return Student(shared if calls["trained"] == 1 else network(), ["1"])
+
+    both = {"frozen": frozen, "trained": trained}
+    with pytest.raises(BrainrdlError, match=r"student '(\w+)' was made with weights of an earlier student '(?!\1)"):
+        quick({label: both[label] for label in sorted(both, reverse=first == "trained")})
+
+
+def test_a_network_that_stays_as_it_is_may_be_shared() -> None:
+    shared = network()
+
+    def make(layer: str = "1") -> Student:
+        return Student(shared, [layer], readout=Readout(projection=4, standardise=True), trainable="projection")
+
+    def fresh() -> Student:
+        copied = network()
+        copied.load_state_dict(shared.state_dict())
+        return Student(copied, ["1"], readout=Readout(projection=4, standardise=True), trainable="projection")
+
+    one = quick({"a": make, "b": partial(make, "2")}, folds=2, seeds=(0, 1))
+    two = quick({"a": fresh}, folds=2, seeds=(0, 1))
+    for seed in (0, 1):
+        assert same(rdm(one, student="a", seed=seed), rdm(two, student="a", seed=seed))  # type: ignore[arg-type]
+
+
+def test_a_network_with_frozen_first_layers_may_share_those() -> None:
+    backbone = nn.Sequential(nn.Flatten(), nn.Linear(16, 8), nn.BatchNorm1d(8))
+
+    def make() -> Student:
+        return Student(nn.Sequential(backbone, nn.Linear(8, 6)), ["1"], trainable="from:1")
+
+    assert not quick(make, folds=2).scores.empty
+
+
+@pytest.mark.usefixtures("no_fit")
+def test_what_makes_no_new_student_is_refused() -> None:
+    with pytest.raises(BrainrdlError, match="student 'fitted' is a Student; give a function that makes a new one"):
+        quick(make_student())
+    with pytest.raises(BrainrdlError, match="makes student 'fitted' should return a Student, got Sequential"):
+        quick(network)
+
+
 # Choosing the number of steps
 
 
@@ -262,7 +364,7 @@ def test_inner_folds_are_stratified_as_the_outer_ones(monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(module, "stimulus_folds", stimulus_folds)
     quick(inner_folds=2, stratify=stratify, controls=[])
-    assert asked == [LABELS if stratify else None] * 2
+    assert asked == [LABELS if stratify else None] * 3  # inner ones twice: to refuse early, and to fit
 
 
 def test_not_fitting_at_all_may_be_the_best_number_of_steps() -> None:
@@ -353,6 +455,34 @@ def test_a_run_is_not_resumed_with_another_design_or_other_data(tmp_path: Path) 
     ]:
         with pytest.raises(BrainrdlError, match=rf"settings.json' was written with {key}"):
             quick(out=tmp_path, resume=True, **changes)
+
+
+def test_folds_that_follow_labels_are_not_resumed_with_other_labels(tmp_path: Path) -> None:
+    other = make_stimuli({name: "ab"[i % 2] for i, name in enumerate(NAMES)})
+    quick(out=tmp_path / "a")
+    with pytest.raises(BrainrdlError, match=r"^the stimuli's labels have changed since the run began"):
+        quick(out=tmp_path / "a", stimuli=other, resume=True)
+    quick(out=tmp_path / "b", stratify=False)
+    assert quick(out=tmp_path / "b", stratify=False, stimuli=other, resume=True).labels == other.labels
+
+
+def test_names_in_any_script_survive_a_run_and_its_resumption(tmp_path: Path) -> None:
+    names = [f"Käse {i} 日本" for i in range(N)]
+    described = {"subject": ["Zoë", "Łukasz"] * 2, "roi": ["aire é"] * 2 + ["IT"] * 2}
+    pairs = np.random.default_rng(1).random((4, N * (N - 1) // 2))
+    options = {
+        "teacher": RDMTeacher(rdms.from_array(pairs, names, descriptors=described)),
+        "stimuli": Stimuli.from_arrays(images(), names, labels=["é" if i % 2 else "ü" for i in range(N)]),
+        "students": lambda: Student(nn.Sequential(nn.Flatten(), nn.Linear(16, 8)), {"1": "aire é"}),
+        "subjects": "leave-one-out",
+        "out": tmp_path / "Ergebnis ä",
+    }
+    first = quick(**options)
+    for result in (quick(**options, resume=True), Evaluation.load(options["out"])):
+        pd.testing.assert_frame_equal(result.scores, first.scores, rtol=1e-14)
+        assert rdms.names(result.teacher) == rdms.names(result.students) == tuple(names)
+        assert set(result.students.rdm_descriptors["left_out"]) == {"Zoë", "Łukasz"}
+        assert set(result.students.rdm_descriptors["target"]) == {"aire é"}
 
 
 def test_a_run_goes_on_on_another_device(tmp_path: Path) -> None:
@@ -550,7 +680,23 @@ def no_fit(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"ensembles": {"fitted": ["fitted"]}}, r"names \['fitted', .*stand more than once in the rows"),
         ({"models": {"category": size_model()}}, r"names \['category'\] stand more than once in the rows"),
         ({"models": {"few": rdms.from_array(np.arange(6.0), NAMES[:4])}}, r"conditions \['n04'"),
-        ({"folds": 5}, "fold 1 holds out 3 conditions"),
+        ({"folds": 5}, "fold 1 holds out 3 conditions .*: use fewer folds"),
+        ({"folds": 2.0}, "folds must be a scikit-learn splitter or a whole number"),
+        ({"folds": PredefinedSplit([-1] * 14 + [0] * 2)}, "fold 0 holds out 2 conditions .*: hold out more conditions"),
+        ({"inner_folds": 3}, "fold 1 holds out 3 conditions .*: use fewer inner_folds"),
+        ({"inner_folds": 2.5}, "inner_folds must be a whole number, at least 0, got 2.5"),
+        (
+            {"students": {"a": Candidate(make_student, inner_folds=3)}},
+            "fold 1 holds out 3 conditions .*: use fewer inner_folds",
+        ),
+        ({"n_bootstrap": -1}, "n_bootstrap must be a whole number, at least 0, got -1"),
+        ({"n_bootstrap": "many"}, "n_bootstrap must be a whole number, at least 0, got 'many'"),
+        ({"seeds": 3}, r"seeds should be a list, got 3; write \[3\]"),
+        ({"comparators": "corr"}, r"comparators should be a list, got 'corr'; write \['corr'\]"),
+        ({"seeds": (0, 1.5)}, "each of seeds must be a whole number, at least 0 and below 4294967296, got 1.5"),
+        ({"seeds": (2**32,)}, "each of seeds must be a whole number, .* got 4294967296"),
+        ({"step": 3}, "option of cross_validate or fit 'step' is not known; nearest: 'steps'"),
+        ({"students": {"a": Candidate(make_student, {"learning_rate": 1})}}, "fit 'learning_rate' is not known"),
     ],
 )
 @pytest.mark.usefixtures("no_fit")
@@ -570,6 +716,25 @@ def test_several_processes_are_refused(monkeypatch: pytest.MonkeyPatch, tmp_path
     ):
         quick(out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("changes", [{"optimizer": "adamm"}, {"steps": 2.5}, {"loss": RDMLoss(match={"1": "IT"})}])
+def test_a_run_whose_first_fit_is_refused_leaves_no_folder(changes: dict[str, Any], tmp_path: Path) -> None:
+    with pytest.raises(BrainrdlError):
+        quick(out=tmp_path / "runs" / "a", **changes)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_run_that_is_refused_after_fits_keeps_them(tmp_path: Path) -> None:
+    students = {"good": make_student, "bad": Candidate(make_student, {"optimizer": "adamm"})}
+    with pytest.raises(BrainrdlError, match="'adamm' is not known"):
+        quick(students, controls=[], out=tmp_path / "run")
+    assert [path.name for path in (tmp_path / "run" / "fits").iterdir()] == ["good-seed0-fold0"]
+
+
+def test_seeds_may_be_numpys(tmp_path: Path) -> None:
+    one = quick(folds=2, seeds=np.arange(2), controls=[], out=tmp_path)
+    pd.testing.assert_frame_equal(one.scores, quick(folds=2, seeds=(0, 1), controls=[]).scores)
 
 
 def test_stimuli_that_are_not_the_teachers_are_refused() -> None:

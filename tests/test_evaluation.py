@@ -135,6 +135,14 @@ def test_fewer_than_four_conditions_are_refused(names: list[str]) -> None:
         evaluate(make_student(), make_teacher(), make_stimuli(), names)
 
 
+@pytest.mark.parametrize("options", [{"n_bootstrap": -1}, {"n_bootstrap": 10.0}, {"seed": 0.5}, {"seed": 2**32}])
+def test_numbers_that_are_not_whole_are_refused(options: dict[str, float]) -> None:
+    with pytest.raises(BrainrdlError, match=rf"{next(iter(options))} must be a whole number, at least 0"):
+        evaluate(make_student(), make_teacher(), make_stimuli(), **options)  # type: ignore[arg-type]
+    seed, plain = (evaluate(make_student(), make_teacher(), make_stimuli(), seed=s) for s in (np.int64(3), 3))  # type: ignore[arg-type]
+    pd.testing.assert_frame_equal(seed.summary, plain.summary)
+
+
 def test_a_model_of_several_rdms_is_refused() -> None:
     two = rdms.from_array(np.random.default_rng(0).random((2, 45)), NAMES)
     with pytest.raises(BrainrdlError, match="model 'two' should be one RDM, got 2"):
@@ -202,7 +210,7 @@ def test_an_evaluation_without_histories_comes_back(tmp_path: Path) -> None:
     [
         ("evaluation.json", "cannot read .*evaluation.json': No such file"),
         ("scores.csv", "cannot read .*scores.csv"),
-        ("teacher.h5", "there is no file .*teacher.h5'"),
+        ("teacher.h5", "cannot read .*teacher.h5': No such file"),
     ],
 )
 def test_a_missing_file_is_named(saved: tuple[Evaluation, Path], name: str, message: str) -> None:
@@ -216,10 +224,9 @@ def test_a_missing_file_is_named(saved: tuple[Evaluation, Path], name: str, mess
     ("name", "content", "message"),
     [
         ("evaluation.json", b"{", "evaluation.json' is not JSON"),
-        ("evaluation.json", b'{"other": 1}', r"should hold \['labels', 'settings'\], got \['other'\]"),
-        ("summary.csv", b'a,b\n1,2,3\n4,5,6,7,"', "cannot read .*summary.csv"),
-        ("summary.csv", b"\xff\xfe\x00\x81", "cannot read .*summary.csv"),
-        ("students.h5", b"not HDF5", "cannot read .*students.h5' as RDMs"),
+        ("evaluation.json", b'{"other": 1}', r"should hold \['labels', 'settings', 'files'\], got \['other'\]"),
+        ("summary.csv", b"", r"summary.csv' is not as it was written: cut short, changed"),
+        ("students.h5", b"not HDF5", "students.h5' is not as it was written"),
     ],
 )
 def test_a_damaged_file_is_named(saved: tuple[Evaluation, Path], name: str, content: bytes, message: str) -> None:
@@ -227,6 +234,16 @@ def test_a_damaged_file_is_named(saved: tuple[Evaluation, Path], name: str, cont
     (folder / name).write_bytes(content)
     with pytest.raises(BrainrdlError, match=message):
         Evaluation.load(folder)
+
+
+@pytest.mark.parametrize("name", ["scores.csv", "summary.csv", "histories.csv", "teacher.h5", "students.h5"])
+def test_a_file_that_is_cut_short_is_named_whatever_is_left_of_it(saved: tuple[Evaluation, Path], name: str) -> None:
+    _, folder = saved
+    whole = (folder / name).read_bytes()
+    for kept in (whole[:-1], b"\n".join(whole.splitlines()[:1])):
+        (folder / name).write_bytes(kept)
+        with pytest.raises(BrainrdlError, match=rf"{name}' is not as it was written: .*; score the run again"):
+            Evaluation.load(folder)
 
 
 def test_settings_are_written_in_words_that_json_knows(saved: tuple[Evaluation, Path]) -> None:
@@ -273,6 +290,15 @@ def test_rdms_of_different_conditions_are_refused_or_cut_to_what_they_share() ->
     table = compare(a, b, common=True)
     assert table["similarity"].tolist() == pytest.approx([1, 1])
     assert set(table["n_pairs"]) == {28}
+
+
+def test_what_is_no_rdms_is_not_compared() -> None:
+    a = rdms.from_array(np.random.default_rng(0).random(45), NAMES)
+    for path in ("it.h5", Path("it.h5")):
+        with pytest.raises(BrainrdlError, match=r"got the path 'it.h5'; read it first: brainrdl.read\('it.h5'\)"):
+            compare(a, path)  # type: ignore[arg-type]
+    with pytest.raises(BrainrdlError, match="compare takes rsatoolbox RDMs, got RDMTeacher"):
+        compare(make_teacher(), a)  # type: ignore[arg-type]
 
 
 def test_an_unknown_comparator_is_refused() -> None:

@@ -227,7 +227,7 @@ def test_captures_can_be_nested() -> None:
 def test_hooks_are_removed_on_exit() -> None:
     model = small()
     with capture(model, ["0", "3"]) as outputs:
-        assert hooks(model) == 3
+        assert hooks(model) == 4
     assert hooks(model) == 0
     model(torch.zeros(1, 1, 4, 4))
     assert not outputs
@@ -237,9 +237,31 @@ def test_hooks_are_removed_after_an_exception_in_the_block_or_in_the_pass() -> N
     model = small()
     with pytest.raises(KeyError), capture(model, ["0"]):
         raise KeyError
-    with pytest.raises(RuntimeError), capture(model, ["0"]):
+    with pytest.raises(BrainrdlError), capture(model, ["0"]):
         model(torch.zeros(1, 7, 4, 4))
     assert hooks(model) == 0
+
+
+def test_images_that_a_network_cannot_take_are_refused_with_their_shape() -> None:
+    message = r"the network cannot take images of shape \(1, 7, 4, 4\), \(n, c, h, w\): .*to have 1 channels"
+    model = small()
+    with pytest.raises(BrainrdlError, match=message), capture(model, ["0"]):
+        model(torch.zeros(1, 7, 4, 4))
+
+
+def test_an_error_that_is_not_the_networks_stays_as_it_is() -> None:
+    model = small()
+    with pytest.raises(RuntimeError, match="of the block"), capture(model, ["0"]):  # noqa: PT012
+        model(torch.zeros(1, 1, 4, 4))
+        raise RuntimeError("of the block")
+    memory = nn.Sequential(_OutOfMemory())
+    with pytest.raises(torch.OutOfMemoryError), capture(memory, ["0"]):
+        memory(torch.zeros(1, 1, 4, 4))
+
+
+class _OutOfMemory(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        raise torch.OutOfMemoryError
 
 
 def test_the_graph_dies_with_the_mapping() -> None:

@@ -98,11 +98,11 @@ def test_the_table_names_conditions_and_holds_no_positions() -> None:
 @pytest.mark.parametrize(
     ("splitter", "message"),
     [
-        (LeaveOneOut(), r"fold 0 holds out 1 conditions \['image00'\].*needs at least 4: use fewer folds"),
+        (LeaveOneOut(), r"fold 0 holds out 1 conditions \['image00'\].*needs at least 4: hold out more conditions"),
         (7, r"fold 3 holds out 3 conditions .* use fewer folds"),
         (
             Fixed(([0, 1, 2], list(range(3, 24)))),
-            "fold 0 leaves 3 conditions to train on, not 4 or more: use more folds",
+            "fold 0 leaves 3 conditions to train on, not 4 or more: hold out fewer",
         ),
         (ShuffleSplit(4, test_size=0.5, random_state=0), r"stand more than once in the splitter's test sets"),
         (
@@ -120,6 +120,13 @@ def test_the_table_names_conditions_and_holds_no_positions() -> None:
 def test_folds_that_cannot_be_scored_are_refused(splitter: Any, message: str) -> None:
     with pytest.raises(BrainrdlError, match=message):
         stimulus_folds(NAMES, splitter)
+
+
+def test_advice_calls_the_folds_as_they_were_asked_for() -> None:
+    with pytest.raises(BrainrdlError, match=r"each fold needs at least 4: use fewer inner_folds"):
+        stimulus_folds(NAMES, 7, what="inner_folds")
+    with pytest.raises(BrainrdlError, match=r"^inner_folds must be a scikit-learn splitter or a whole number"):
+        stimulus_folds(NAMES, 1, what="inner_folds")
 
 
 def test_doubled_names_are_refused() -> None:

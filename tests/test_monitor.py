@@ -46,6 +46,14 @@ def teacher(n_subjects: int = 2) -> RDMTeacher:
 # Looks
 
 
+def test_a_look_refuses_patterns_that_are_not_finite() -> None:
+    images = torch.rand(6, 1, 4, 4)
+    images[2] = torch.nan
+    message = r"^at step 7 patterns of layer '1' are NaN or Inf for conditions \['c'\]; lower lr, or set clip"
+    with pytest.raises(BrainrdlError, match=message):
+        look(student(), None, Batch(NAMES, images, None, 7), RDMLoss())
+
+
 @pytest.mark.parametrize("dissimilarity", ["correlation", "euclidean"])
 def test_a_looks_similarity_is_scipys_correlation_averaged_over_layers_and_subjects(dissimilarity: str) -> None:
     seen, layers = student(("1", "3")), ("1", "3")

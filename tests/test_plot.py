@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
@@ -120,8 +121,8 @@ def test_many_conditions_are_counted_instead_of_named(ax: Axes) -> None:
 
 
 def test_many_categories_are_counted_instead_of_named(ax: Axes) -> None:
-    plot.rdm(random_rdm(n=60), ax, {f"c{i:03d}": f"category {i // 2}" for i in range(60)})
-    assert ax.get_xlabel() == "60 conditions in 30 categories"
+    plot.rdm(random_rdm(n=80), ax, {f"c{i:03d}": f"category {i // 2}" for i in range(80)})
+    assert ax.get_xlabel() == "80 conditions in 40 categories"
     assert not ax.lines
 
 
@@ -130,6 +131,53 @@ def test_a_name_with_dollars_is_no_mathematics(ax: Axes) -> None:
     plot.rdm(one(np.arange(10), names), ax)
     ax.figure.draw_without_rendering()
     assert labels(ax.get_xticklabels())[1] == r"a\$b\$"
+
+
+@pytest.mark.parametrize(
+    ("n", "form"), [(16, "stimulus_{:02d}"), (16, "c{}"), (9, "a rather long name {}"), (24, "{}")]
+)
+def test_names_in_a_figure_of_three_panels_do_not_overlap(n: int, form: str) -> None:
+    rdm = one(np.arange(n * (n - 1) / 2), [form.format(i) for i in range(n)])
+    figure = plot.rdm_pair(rdm, rdm)
+    figure.draw_without_rendering()
+    for ax in figure.axes[:3]:
+        columns = [tick for tick in ax.get_xticklabels() if tick.get_text()]
+        assert len(columns) == n or ax.get_xlabel() == f"{n} conditions"
+        pitch = 72 / figure.dpi * ax.get_window_extent().width / n  # points, of rows as of columns
+        assert all(pitch >= 0.95 * 8.5 * (2**0.5 if tick.get_rotation() == 45 else 1) for tick in columns)
+        corners = [corner for tick in columns for corner in tick.get_window_extent().corners()]
+        assert all(figure.bbox.contains(*corner) for corner in corners)
+
+
+def test_sixteen_names_fit_into_a_figure_of_three_panels() -> None:
+    names = [f"stimulus_{i:02d}" for i in range(16)]
+    rdm = one(np.arange(120.0), names)
+    assert labels(plot.rdm_pair(rdm, rdm).axes[1].get_xticklabels()) == names
+
+
+FOREIGN = ["\u72ac", "\u732b", "dog", "van", "cow"]  # Chinese for dog and cat
+
+
+def test_names_whose_letters_no_font_has_are_numbered_without_a_warning(ax: Axes) -> None:
+    with mpl.rc_context({"font.family": ["DejaVu Sans"]}), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_plot_style, "_FALLBACKS", ())
+        plot.rdm(one(np.arange(10), FOREIGN, measure="\u72ac"), ax, title="\u72ac: IT")
+    ax.figure.draw_without_rendering()
+    assert labels(ax.get_xticklabels()) == ["no. 1", "no. 2", "dog", "van", "cow"]
+    assert ax.get_title(loc="left") == "?: IT"
+    assert ax.child_axes[0].get_ylabel() == "?"
+
+
+def test_letters_that_the_font_lacks_come_from_an_installed_one(monkeypatch: pytest.MonkeyPatch, ax: Axes) -> None:
+    letter = "\u2a0c"  # DejaVu Sans Mono has none, DejaVu Sans does
+    monkeypatch.setattr(_plot_style, "_FALLBACKS", ("no such font", "DejaVu Sans"))
+    with mpl.rc_context({"font.family": ["DejaVu Sans Mono"]}):
+        plot.rdm(one(np.arange(10), [letter, *NAMES[1:]]), ax, title=letter)
+        plot.scores(pd.DataFrame([summary_row(letter, 0.3)]), ax=(other := Figure().subplots()))
+    for figure in (ax.figure, other.figure):
+        figure.draw_without_rendering()
+    assert [labels(a.get_yticklabels())[0] for a in (ax, other)] == [letter, letter]
+    assert ax.get_title(loc="left") == letter
 
 
 def test_a_new_figure_is_made_without_axes() -> None:
@@ -148,11 +196,29 @@ def test_every_rdm_of_a_stack_is_drawn_on_one_scale_under_its_name() -> None:
     assert len(figure.axes) == 3
 
 
+def test_each_fact_stands_in_a_title_once() -> None:
+    facts = {"name": ["IT | s1 | Session: 1", "IT | s1 | Session: 2"], "subject": ["s1", "s1"], "session": ["1", "2"]}
+    stack = one(np.arange(20).reshape(2, 10), descriptors=facts | {"roi": ["IT", "IT"], "target": ["IT", "IT"]})
+    panels = plot.rdms(stack, figure=Figure()).axes
+    assert [ax.get_title(loc="left") for ax in panels] == ["s1, session 1, IT", "s1, session 2, IT"]
+
+
+def test_a_name_tells_apart_what_nothing_else_does() -> None:
+    facts = {"name": ["pixels", "HMAX"], "roi": ["IT", "IT"]}
+    panels = plot.rdms(one(np.arange(20).reshape(2, 10), descriptors=facts), figure=Figure()).axes
+    assert [ax.get_title(loc="left") for ax in panels] == ["pixels", "HMAX"]
+
+
 def test_rdms_without_names_are_numbered_and_titles_can_be_given() -> None:
     figure = plot.rdms(one(np.arange(20).reshape(2, 10)), figure=Figure())
     assert [ax.get_title(loc="left") for ax in figure.axes] == ["RDM 0", "RDM 1"]
     figure = plot.rdms(one(np.arange(20).reshape(2, 10)), titles=["a", "b"], figure=Figure())
     assert [ax.get_title(loc="left") for ax in figure.axes] == ["a", "b"]
+
+
+def test_there_is_one_title_for_each_rdm() -> None:
+    with pytest.raises(BrainrdlError, match="1 titles were given for 2 RDMs; give one each"):
+        plot.rdms(one(np.arange(20).reshape(2, 10)), titles=["a"])
 
 
 def test_more_rdms_than_can_be_told_apart_are_refused() -> None:
@@ -178,6 +244,26 @@ def test_a_raw_pair_shares_its_limits() -> None:
     figure = plot.rdm_pair(one(np.arange(10)), one(np.arange(10) + 5), scale="raw", figure=Figure())
     assert [ax.images[0].get_clim() for ax in figure.axes[:2]] == [(0, 14), (0, 14)]
     assert drawn(figure.axes[2])[0, 1] == -5
+
+
+def test_the_colour_scales_of_a_pair_say_what_they_measure() -> None:
+    rdm = random_rdm(measure="correlation")
+
+    def scales(**options: Any) -> list[str]:
+        axes = plot.rdm_pair(rdm, options.pop("teacher", rdm), figure=Figure(), **options).axes
+        return [ax.child_axes[0].get_ylabel() for ax in axes[1:3]]
+
+    assert scales() == ["rank of dissimilarity (0-1)", "difference of ranks"]
+    measure = "correlation distance (1 - r)"
+    assert scales(scale="raw") == [measure, measure]
+    assert scales(scale="raw", teacher=random_rdm()) == ["dissimilarity", "dissimilarity"]
+
+
+def test_raw_dissimilarities_of_two_measures_are_refused() -> None:
+    student, teacher = random_rdm(measure="correlation"), random_rdm(measure="euclidean")
+    with pytest.raises(BrainrdlError, match=r"student's measure is 'correlation' and the teacher's 'euclidean'; use"):
+        plot.rdm_pair(student, teacher, scale="raw")
+    assert plot.rdm_pair(student, teacher, figure=Figure()).axes
 
 
 def test_a_pair_is_matched_by_name() -> None:
@@ -432,7 +518,9 @@ def test_without_validation_no_step_is_called_best(ax: Axes) -> None:
 
 def test_the_loss_is_drawn_below(ax: Axes) -> None:
     plot.history(HISTORY, ax)
-    assert line(strip_of(ax), "loss") == [(10, 0.6), (20, 0.4), (30, 0.3)]
+    # Level over the steps whose mean it is, also over the first ones.
+    assert line(strip_of(ax), "loss") == [(0, 0.6), (10, 0.6), (20, 0.4), (30, 0.3)]
+    assert {one.get_drawstyle() for one in strip_of(ax).lines} == {"steps-pre"}
     assert strip_of(ax).get_ylabel() == "loss"
     assert strip_of(ax).get_position().y1 < ax.get_position().y0
 
@@ -441,6 +529,13 @@ def test_the_loss_is_drawn_below_axes_that_belong_to_no_grid() -> None:
     ax = Figure().add_axes((0.1, 0.4, 0.8, 0.5))
     plot.history(HISTORY, ax)
     assert line(ax.child_axes[0], "loss")
+
+
+def test_a_single_look_is_a_dot(ax: Axes) -> None:
+    plot.history(HISTORY[:1], ax)
+    assert [one.get_marker() for one in ax.lines if one.get_label() == "training stimuli"] == ["."]
+    plot.history(HISTORY, other := Figure().subplots())
+    assert [one.get_marker() for one in other.lines if one.get_label() == "training stimuli"] == ["None"]
 
 
 def test_the_loss_can_be_left_out(ax: Axes) -> None:

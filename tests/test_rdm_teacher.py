@@ -139,6 +139,31 @@ def test_an_answer_costs_little_beside_a_training_step() -> None:
     assert fastest([Batch(tuple(names), images, None)] * 20) < 1e-4
 
 
+# Descriptors
+
+
+@pytest.mark.parametrize("option", ["target_by", "subject_by"])
+def test_a_descriptor_that_is_not_there_is_refused_with_the_nearest(option: str) -> None:
+    with pytest.raises(
+        BrainrdlError,
+        match=rf"{option} 'sesion' is no rdm descriptor in teacher 'mine' \(there are: subject, roi, session, index\)"
+        "; nearest: 'session'",
+    ):
+        RDMTeacher(brain(), name="mine", **{option: "sesion"})
+
+
+def test_sessions_of_nobody_in_particular_are_no_subjects_unless_that_is_asked_for() -> None:
+    sessions = {"roi": ["V1", "V1", "IT", "IT"], "session": [1, 2, 1, 2]}
+    rdms = from_array(values(4), NAMES, descriptors=sessions)
+    with pytest.raises(
+        BrainrdlError, match=r"no rdm descriptor 'subject' in teacher 'mine' .*there are: roi, session, .*subject_by="
+    ):
+        RDMTeacher(rdms, name="mine")
+    assert RDMTeacher(rdms, subject_by="session").subjects == ("1", "2")
+    one_each = from_array(values(4), NAMES, descriptors=sessions | {"session": [1, 1, 2, 2]})
+    assert RDMTeacher(one_each).subjects == ("0", "1")
+
+
 # NaN
 
 
@@ -161,6 +186,47 @@ def test_a_subject_with_nothing_but_nan_is_refused_by_name() -> None:
     ):
         teacher.select(NAMES[:4])
     assert teacher.only_subjects(["a"]).select(NAMES[:4]).subjects == ("a",)
+
+
+def two_halves() -> RDMs:
+    """Subjects a and b, who know the pairs of the first three and of the last two conditions with the others."""
+    pairs = values(2)
+    pairs[0, [2, 3, 5, 6, 7, 8, 9]] = np.nan  # a knows face, house and cat
+    pairs[1, [0, 1, 4]] = np.nan  # b all the rest
+    return from_array(pairs, NAMES, descriptors={"subject": ["a", "b"]})
+
+
+@pytest.mark.parametrize("combine", ["mean", "reliability"])
+def test_a_target_left_with_one_known_pair_is_refused(combine: str) -> None:
+    pairs = values(2)
+    pairs[:, 1:] = np.where(np.arange(1, N_PAIRS) < 8, np.nan, pairs[:, 1:])  # face-house, cat-tree and dog-tree
+    teacher = RDMTeacher(from_array(pairs, NAMES), name="mine", combine=combine)
+    message = "the mean RDM at target 'rdm' of teacher 'mine' knows 1 of the 6 pairs of these conditions, at least 2"
+    with pytest.raises(BrainrdlError, match=message):
+        teacher.select(NAMES[:4])
+    with pytest.raises(BrainrdlError, match="knows 1 of the 1 pairs"):
+        teacher.select(NAMES[:2])
+
+
+@pytest.mark.parametrize("combine", ["sample", "all"])
+def test_a_subject_who_answers_alone_must_know_enough_alone(combine: str) -> None:
+    kept = ("face", "house", "dog")
+    assert RDMTeacher(two_halves()).select(kept).conditions == kept
+    with pytest.raises(
+        BrainrdlError, match="the RDM of subject 'a' at target 'rdm' of teacher 'RDMs' knows 1 of the 3"
+    ):
+        RDMTeacher(two_halves(), combine=combine).select(kept)
+
+
+def test_an_answer_that_is_constant_is_refused_also_where_no_rdm_is() -> None:
+    opposite = from_array(np.stack([values(1)[0], 1 - values(1)[0]]), NAMES)
+    with pytest.raises(BrainrdlError, match=r"the mean RDM at .* is constant for these conditions: .* pair is 0\.5"):
+        RDMTeacher(opposite)
+    assert RDMTeacher(opposite, combine="all").subjects == ("0", "1")
+    same = values(1)
+    same[0, [0, 1, 4]] = 0.25
+    with pytest.raises(BrainrdlError, match=r"constant for these conditions: every known pair is 0\.25"):
+        RDMTeacher(from_array(same, NAMES)).select(NAMES[:3])
 
 
 @pytest.mark.parametrize(("fill", "message"), [(np.nan, "only NaN"), (np.inf, "infinite"), (1.0, "constant")])
@@ -223,7 +289,7 @@ def test_one_subject_alone_needs_no_reliability() -> None:
 
 
 def test_subjects_who_do_not_agree_have_no_reliability_weights() -> None:
-    opposite = np.stack([values(1)[0], 1 - values(1)[0]])
+    opposite = np.stack([values(1)[0], 1 - values(1)[0] ** 2])
     with pytest.raises(BrainrdlError, match=r"no subject's RDM of target 'rdm' .* use combine='mean'"):
         RDMTeacher(from_array(opposite, NAMES), combine="reliability").rdms(batch())
 
@@ -258,6 +324,9 @@ def test_subjects_that_are_not_there_are_refused_with_the_nearest() -> None:
         BrainrdlError, match=r"subjects \['sub-9'\] are not in teacher 'mine' \(3 subjects\); nearest: 's"
     ):
         RDMTeacher(brain(), name="mine").only_subjects(["sub-0", "sub-9"])
+    twins = from_array(values(2), NAMES, descriptors={"subject": ["anna", "ann"]})
+    with pytest.raises(BrainrdlError, match=r"\['annn'\] are not in teacher 'RDMs' \(2 subjects\); nearest: 'ann'$"):
+        RDMTeacher(twins).only_subjects(["anna", "annn"])  # anna is spoken for
     rdms = from_array(values(2), NAMES, descriptors={"roi": ["V1", "IT"], "subject": ["a", "b"]})
     with pytest.raises(BrainrdlError, match=r"none of the subjects \['a'\] has an RDM of target 'IT'"):
         RDMTeacher(rdms).only_subjects(["a"])

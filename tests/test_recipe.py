@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 import yaml
 from PIL import Image
 
@@ -89,6 +93,22 @@ def test_finished_run_is_scored_with_other_comparators_without_a_new_fit(content
     assert [path.stat().st_mtime_ns for path in weights] == before
 
 
+def test_scoring_a_finished_run_again_writes_nothing_into_it(content: dict, tmp_path: Path) -> None:
+    recipe.run(recipe.check(content), tmp_path / "run", progress=False)
+    before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
+    again = recipe.evaluate_run(tmp_path / "run", ["tau-a"])
+    assert {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()} == before
+    again.save(tmp_path / "run")  # the way to do it all the same
+    assert set(Evaluation.load(tmp_path / "run").summary["comparator"]) == {"tau-a"}
+
+
+def test_refusal_to_score_a_run_again_names_the_run(content: dict, tmp_path: Path) -> None:
+    recipe.run(recipe.check(content), tmp_path / "run", progress=False)
+    Image.fromarray(np.zeros((10, 10), dtype=np.uint8)).save(tmp_path / "images" / f"{NAMES[0]}.png")
+    with pytest.raises(BrainrdlError, match=rf"'{tmp_path}/run/settings.json' was written with"):
+        recipe.evaluate_run(tmp_path / "run", ["tau-a"])
+
+
 def test_existing_run_folder_is_refused_without_resume_or_overwrite(content: dict, tmp_path: Path) -> None:
     made = recipe.check(content)
     recipe.run(made, tmp_path / "run", progress=False)
@@ -106,7 +126,34 @@ def test_existing_run_folder_is_refused_without_resume_or_overwrite(content: dic
         ("fit.stepps", 3, r"unknown key fit.stepps; nearest: 'steps'"),
         ("teachr", {}, r"unknown key teachr; nearest: 'teacher'"),
         ("fit.zzz", 3, r"unknown key fit.zzz \(known: steps, "),
-        ("fit.steps", "many", r"fit.steps: .*valid integer.*got 'many'"),
+        ("fit.steps", "many", r"fit.steps: should be a whole number, got 'many'"),
+        ("fit.steps", "5", r"fit.steps: should be a whole number, got '5'"),
+        ("fit.steps", True, r"fit.steps: should be a whole number, got True"),
+        ("fit.steps", 2.5, r"fit.steps: should be a whole number, got 2.5"),
+        ("fit.lr", True, r"fit.lr: should be a number, got True"),
+        ("fit.lr", "fast", r"fit.lr: should be a number, got 'fast'"),
+        ("fit.lr", float("inf"), r"fit.lr: .*finite.*got inf"),
+        ("fit.validation", "x", r"fit.validation: should be a number or a list, got 'x'"),
+        (
+            "student.projection",
+            "x",
+            r"student.projection: should be a whole number or Input should be 'square', got 'x'",
+        ),
+        ("stimuli.cached", 1, r"stimuli.cached: should be true or false, got 1"),
+        ("fit", 3, r"fit: should be a section of keys, got 3"),
+        ("stimuli", None, r"stimuli: Field required"),
+        ("evaluation.seeds", [0, -1], r"evaluation.seeds.1: .*greater than or equal to 0, got -1"),
+        ("evaluation.seeds", [2**32], r"evaluation.seeds.0: .*less than 4294967296, got 4294967296"),
+        (
+            "evaluation.inner_folds",
+            1,
+            r"evaluation.inner_folds: one fold leaves nothing .* give 0 for none, or 2 or more",
+        ),
+        (
+            "teacher.options",
+            {"names": "x"},
+            r"teacher.options: 'names' is no option of a reader; give rdms, names and by",
+        ),
         ("fit.lr", -1, r"fit.lr: .*greater than 0.*got -1"),
         ("student.layers", None, r"student.layers"),
         ("teacher.combine", "median", r"teacher.combine: .*'mean'.*got 'median'"),
@@ -164,7 +211,7 @@ def test_refused_recipe_leaves_what_was_in_the_folder(content: dict, tmp_path: P
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "notes.txt").write_text("mine")
     wrong = recipe.check(content | {"evaluation": {"folds": 3, "comparators": ["corrr"]}})
-    with pytest.raises(BrainrdlError, match="corrr"):
+    with pytest.raises(BrainrdlError, match=r"corrr|holds no settings.json"):
         recipe.run(wrong, tmp_path / "run", resume=True, progress=False)
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["notes.txt"]
 
@@ -211,6 +258,35 @@ def test_file_that_is_no_recipe_is_refused(tmp_path: Path, text: str | None, mes
         path.write_text(text)
     with pytest.raises(BrainrdlError, match=message):
         recipe.load(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            b"fit: {}\nloss: {}\nfit: {steps: 3}",
+            r"key 'fit' stands twice, in line 1 \('fit: \{\}'\) and in line 3 \('fit: ",
+        ),
+        (b"fit:\n  lr: 1\n  lr: 2", r"recipe '.*': key 'lr' stands twice, in line 2 \('lr: 1'\) and in line 3"),
+        (b"fit:\n\tlr: 1", "is not YAML: .* at line 2, column 1.*; indent with spaces, not with tabs"),
+        (b"\xff\xfe\x00", r"is not UTF-8 text \(invalid start byte at byte 0\); save it as UTF-8"),
+    ],
+)
+def test_recipe_that_yaml_would_misread_is_refused(tmp_path: Path, text: bytes, message: str) -> None:
+    (tmp_path / "recipe.yaml").write_bytes(text)
+    with pytest.raises(BrainrdlError, match=message):
+        recipe.load(tmp_path / "recipe.yaml")
+
+
+def test_empty_section_takes_the_defaults_and_may_be_filled(content: dict, tmp_path: Path) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(yaml.safe_dump(content | {"fit": None, "loss": None}))
+    assert recipe.load(path) == recipe.check({key: content[key] for key in content if key != "fit"})
+    assert recipe.load(path, ["fit.steps=3"]).fit.steps == 3
+
+
+def test_number_may_be_written_without_a_point(content: dict) -> None:
+    assert recipe.check(content | yaml.safe_load("fit: {lr: 1e-4, weight_decay: 0}")).fit.lr == 1e-4
 
 
 def test_yaml_that_would_run_code_is_refused(tmp_path: Path) -> None:
@@ -351,3 +427,99 @@ def test_teacher_network_sees_images_as_its_own_weights_expect_them(content: dic
     teacher = recipe.make_teacher(made, stimuli)
     patterns = teacher.patterns(stimuli.batch(NAMES[:4]))["conv1"]
     assert patterns.shape == (4, 6 * 14 * 14)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"teacher": {"rdms": "bare.npy"}}, r"file '.*bare.npy'.*\(in the recipe: teacher.names, teacher.by\)"),
+        ({"teacher": {"rdms": "two.npz"}}, r"'.*two.npz' .*\(in the recipe: teacher.options.variable\)"),
+        ({"student": {"model": "small_cnn", "layers": {"pool": "V1"}}}, r"\(in the recipe: student.layers: \{layer"),
+        ({"stimuli": {"folder": "fewer"}}, r"pass allow_missing=True \(in the recipe: stimuli.allow_missing\)"),
+        ({"teacher": {"rdms": "it.h5", "subjects": ["s9"]}}, r"subjects \['s9'\] are not in .*nearest: 's3'"),
+        ({"stimuli": {"folder": "images", "size": 1}}, r"student.model 'small_cnn' cannot take .* \(1, 1, 1\) .*size"),
+        (
+            {"student": {"model": "os:system", "layers": ["0"]}},
+            r"'os:system': system\(\) failed \(TypeError.*no argument",
+        ),
+        ({"student": {"model": "sys:exit", "layers": ["0"]}}, r"'sys:exit': exit\(\) failed \(SystemExit"),
+        ({"student": {"model": "grey_net:make", "layers": ["0"]}}, r"cannot take the images, of shape \(3, 10, 10\)"),
+        ({"student": {"model": "no_net:make", "layers": ["0"]}}, r"'no_net' cannot be imported \(division by zero\)"),
+        ({"teacher": {"network": "grey_net:make", "layers": ["0"]}}, r"teacher.network 'grey_net:make' cannot take"),
+    ],
+)
+def test_fault_of_data_or_network_is_refused_before_any_work_in_words_of_the_recipe(
+    content: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: dict, message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    np.save("bare.npy", np.random.default_rng(0).random(66))
+    np.savez("two.npz", one=np.arange(66.0), other=np.arange(66.0), names=NAMES)
+    Path("grey_net.py").write_text("from torch import nn\nmake = lambda: nn.Sequential(nn.Conv2d(1, 2, 3))\n")
+    Path("no_net.py").write_text("1 / 0\n")
+    Path("fewer").mkdir()
+    for name in NAMES[:8]:
+        shutil.copy(f"images/{name}.png", "fewer")
+    if "network" in change.get("teacher", {}):
+        change = change | {"student": {"model": "colour_net:make", "layers": ["0"]}}
+        Path("colour_net.py").write_text("from torch import nn\nmake = lambda: nn.Sequential(nn.Conv2d(3, 2, 3))\n")
+    with pytest.raises(BrainrdlError, match=message):
+        recipe.run(recipe.check(content | change), "run", progress=False)
+    assert not Path("run").exists()
+
+
+def test_factory_is_found_in_the_current_folder_which_then_leaves_the_path(
+    content: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [place for place in sys.path if place not in ("", str(tmp_path))])
+    Path("nets_here.py").write_text("from torch import nn\nmake = lambda: nn.Sequential(nn.Conv2d(3, 2, 3))\n")
+    before = list(sys.path)
+    content["student"] = {"model": "nets_here:make", "layers": ["0"]}
+    assert recipe.make_student(recipe.check(content)).layers == ("0",)
+    assert sys.path == before
+
+
+def test_stimuli_and_conditions_in_common_and_some_subjects_may_be_asked_for(content: dict, tmp_path: Path) -> None:
+    for name in NAMES[8:]:
+        (tmp_path / "images" / f"{name}.png").unlink()
+    content["stimuli"] = {"folder": content["stimuli"]["folder"], "allow_missing": True}
+    content["teacher"]["subjects"] = ["s1", "s3"]
+    content["evaluation"] = {"folds": 2, "n_bootstrap": 0, "controls": []}
+    result = recipe.run(recipe.check(content), tmp_path / "run", progress=False)
+    assert set(result.scores["subject"]) == {"", "s1", "s3"}
+    assert result.teacher.n_cond == 8
+
+
+@pytest.mark.parametrize("labels", [None, "one"])
+def test_category_control_is_refused_only_where_asked_for_without_categories(
+    content: dict, tmp_path: Path, labels: str | None
+) -> None:
+    del content["stimuli"]["labels"]
+    if labels:
+        pd.DataFrame({"stimulus": NAMES, "category": labels}).to_csv(tmp_path / "one.csv", index=False)
+        content["stimuli"]["labels"] = str(tmp_path / "one.csv")
+    content["evaluation"]["controls"] = ["category"]
+    told = r"\['one'\]" if labels else "no labels"
+    with pytest.raises(BrainrdlError, match=rf"controls asks for 'category', which needs .* they have {told}; give"):
+        recipe.run(recipe.check(content), tmp_path / "run", progress=False)
+    assert not (tmp_path / "run").exists()
+    del content["evaluation"]["controls"]
+    made = recipe.check(content)
+    assert recipe.check(yaml.safe_load(recipe.dump(made))) == made  # what is written out is still no request
+    result = recipe.run(made, tmp_path / "run", progress=False)
+    assert {"fitted", "unfitted", "permuted"} <= set(result.summary["student"])
+
+
+@pytest.mark.parametrize("readout", [{}, {"standardise": True, "projection": 2}])
+def test_weights_of_a_run_give_its_network_and_say_that_the_readout_is_left(
+    content: dict, tmp_path: Path, readout: dict
+) -> None:
+    del content["evaluation"]
+    content["student"] |= readout
+    fitted = recipe.run(recipe.check(content), tmp_path / "run", progress=False)
+    content["student"]["weights"] = str(tmp_path / "run" / "weights.safetensors")
+    told = pytest.warns(UserWarning, match="its network is taken, its read-out") if readout else nullcontext()
+    with told:
+        student = recipe.make_student(recipe.check(content))
+    expected = fitted.student.model.state_dict()
+    assert all(torch.equal(value, expected[name]) for name, value in student.model.state_dict().items())

@@ -175,7 +175,7 @@ def test_a_page_is_written_whole_or_not_at_all(
         raise OSError("disk full")
 
     monkeypatch.setattr(Path, "replace", fail)
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(BrainrdlError, match=r"cannot write .*report\.html': disk full"):
         report(evaluation, out)
     assert out.read_text(encoding="utf-8") == "the last one"
     assert list(tmp_path.iterdir()) == [out]
@@ -326,7 +326,7 @@ def sentence(**changes: Any) -> str:
     ("changes", "words"),
     [
         ({}, "is 0.40 to 0.60: the score is 75% of its lower bound."),
-        ({"score": 0.4}, "the score lies above the lower bound, which is what the other subjects' mean RDM predicts"),
+        ({"score": 0.4}, "the score lies above the lower bound, which is what the other subjects’ mean RDM predicts"),
         ({"against": "mean"}, "expected to reach 0.40, the reliability of that mean; the score is 75% of it."),
         ({"ceiling_lower": -0.1, "share": np.nan}, "The subjects hardly agree (their ceiling is −0.10)"),
         ({"ceiling_lower": np.nan}, "There is no noise ceiling"),
@@ -424,6 +424,46 @@ def test_subjects_held_out_one_at_a_time_have_no_score_against_the_mean(tmp_path
     assert "4, one held out at a time" in written.text
 
 
+def fact(run: Run, term: str) -> str:
+    return dict(_report_methods.facts_of(run))[term]
+
+
+def test_facts_say_what_was_held_out_and_how_intervals_came_about(evaluation: Evaluation) -> None:
+    run = reporting._open(evaluation)
+    assert fact(run, "Held out") == "each stimulus once, in 2 folds (6 stimuli, 15 pairs a fold)"
+    assert fact(run, "Intervals") == "95%, from 20 bootstrap resamples of stimuli and subjects"
+    uneven = evaluation.scores.assign(fold=0, n_pairs=range(len(evaluation.scores)))
+    single = reporting._open(replace(evaluation, scores=uneven))
+    assert fact(single, "Held out") == f"one list (6 stimuli, 0 to {len(uneven) - 1} pairs)"
+    without = reporting._open(replace(evaluation, summary=evaluation.summary.assign(low=np.nan)))
+    assert fact(without, "Intervals") == ""
+
+
+@pytest.mark.parametrize(
+    ("settings", "term", "words"),
+    [
+        ({"inner_folds": 4}, "Steps chosen by", "4 folds inside the training stimuli"),
+        ({"fit": {"validation": 0.2}}, "Steps chosen by", "the best score on 20% of the training stimuli"),
+        ({"fit": {"steps": 60}}, "Steps chosen by", ""),
+        ({"teacher_identity": {"combine": "sample"}}, "Fitted to", "the RDM of one subject a step, drawn at random"),
+        ({"teacher_identity": {"network": "ab12"}}, "Fitted to", ""),
+        ({}, "Fitted to", ""),
+    ],
+)
+def test_facts_say_what_chose_the_steps_and_what_was_fitted_to(
+    evaluation: Evaluation, settings: dict[str, Any], term: str, words: str
+) -> None:
+    told = fact(reporting._open(replace(evaluation, settings=settings)), term)
+    assert told.startswith(words)
+    assert bool(told) == bool(words)
+
+
+def test_hashes_of_what_was_fitted_to_are_in_the_provenance(tmp_path: Path) -> None:
+    text = page_of(tmp_path, hashes={"stimuli": "ab12", "teacher": "cd34"}).text
+    assert "hashes: stimuli (SHA-256) ab12" in text
+    assert "hashes: teacher (SHA-256) cd34" in text
+
+
 def test_stimuli_are_counted_by_category(page: Page) -> None:
     assert "12 in 2 categories: vehicle (6) and animal (6)" in page.text
 
@@ -483,6 +523,8 @@ def test_methods_cite_what_they_rest_on(page: Page) -> None:
         ({}, "from 20 bootstrap resamples of stimuli and subjects"),
         ({}, "not interchangeable"),
         ({"seeds": (0, 1)}, "repeated with 2 seeds"),
+        ({"fit": {"validation": 0.25}}, "steps was chosen on 25% of each training set, which was not fitted to."),
+        ({"teacher_identity": {"combine": "all"}}, "The target was the RDMs of all subjects, the loss averaged"),
         ({"inner_folds": 3}, "chosen by 3-fold cross-validation inside each training set"),
         (
             {"subjects": "leave-one-out", "left_out": ("s0", "s1", "s2", "s3")},
@@ -602,6 +644,27 @@ def test_the_two_kinds_of_score_are_drawn_on_two_axes(evaluation: Evaluation) ->
     left, right = reporting.figures(evaluation)["scores"].axes[:2]
     assert left.get_xlabel().endswith("with single subjects' RDMs")
     assert right.get_xlabel().endswith("with the subjects' mean RDM")
+
+
+def test_the_scores_say_how_many_stimuli_subjects_folds_and_seeds_they_are_of(evaluation: Evaluation) -> None:
+    drawing = next(_report_figures.drawings_of(reporting._open(evaluation)))
+    assert drawing.caption.endswith("Bars are 95% intervals; 12 stimuli, 4 subjects, 2 folds, 1 seed.")
+
+
+def test_a_student_that_was_not_trained_has_no_training_figure() -> None:
+    run = make_evaluation(students=("fitted", "random"))
+    run.histories = run.histories[(run.histories["student"] == "fitted") | (run.histories["step"] == 0)]
+    assert [name for name in reporting.figures(run) if "training" in name] == ["training-fitted"]
+
+
+def test_captions_say_what_is_a_mean_and_what_a_mark() -> None:
+    run = make_evaluation(seeds=(0, 1))
+    told = {drawing.name: drawing.caption for drawing in _report_figures.drawings_of(reporting._open(run))}
+    assert "held-out RDM of fitted (layer conv), mean over 2 seeds; RDM of IT, mean over" in told["rdms-fitted-conv-IT"]
+    assert told["training-fitted"].endswith("loss as means over steps. Thin lines are single runs.")
+    run.histories["validation_similarity"] = 0.5
+    *_, last = _report_figures.drawings_of(reporting._open(run))
+    assert last.caption.endswith("Circles mark the best step of a run.")
 
 
 # Numbers

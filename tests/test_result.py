@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from importlib import metadata
 from pathlib import Path
@@ -88,6 +90,54 @@ def test_an_atomic_file_has_the_permissions_of_any_other(tmp_path: Path) -> None
     assert (tmp_path / "a.txt").stat().st_mode == (tmp_path / "b.txt").stat().st_mode
 
 
+def test_an_atomic_file_leaves_the_umask_of_other_threads_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def umask(mask: int) -> int:
+        raise AssertionError("the umask of the process was set")
+
+    monkeypatch.setattr(os, "umask", umask)
+    result.write_json(tmp_path / "a.json", {})
+
+
+def test_weights_have_the_permissions_of_any_other_file(tmp_path: Path) -> None:
+    result.save_weights(tmp_path / "a.safetensors", student())
+    (tmp_path / "b.txt").write_text("b")
+    assert (tmp_path / "a.safetensors").stat().st_mode == (tmp_path / "b.txt").stat().st_mode
+
+
+@contextmanager
+def full_disk() -> Iterator[None]:
+    """No file grows over 1000 bytes."""
+    resource = pytest.importorskip("resource")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda path: result.write_json(path, {"long": "word" * 1000}),
+        lambda path: result.write_csv(path, pd.DataFrame({"a": range(9999)})),
+        lambda path: result.write_rdms(path, rdms.from_array(np.arange(2016.0), [f"n{i}" for i in range(64)])),
+        lambda path: result.save_weights(path, Student(nn.Sequential(nn.Linear(99, 9)), ["0"])),
+    ],
+)
+def test_a_file_that_cannot_be_written_is_named_with_the_reason(tmp_path: Path, write: Callable[[Path], None]) -> None:
+    (tmp_path / "run").mkdir()
+    with full_disk(), pytest.raises(BrainrdlError, match=r"^cannot write '.*/run/a.x': .*File too large") as caught:
+        write(tmp_path / "run" / "a.x")
+    assert str(caught.value).count(str(tmp_path)) == 1  # nor is the temporary file named
+    assert not list((tmp_path / "run").iterdir())
+    (tmp_path / "b").write_text("")
+    with pytest.raises(BrainrdlError, match=r"^cannot write '.*/b/a.x': (Not a directory|File exists)$"):
+        write(tmp_path / "b" / "a.x")
+
+
 def test_json_comes_back(tmp_path: Path) -> None:
     result.write_json(tmp_path / "a.json", SETTINGS)
     assert result.read_json(tmp_path / "a.json") == SETTINGS
@@ -111,6 +161,36 @@ def test_rdms_come_back_with_their_names(tmp_path: Path) -> None:
     assert rdms.names(found) == ("a", "b", "c")
     assert list(found.rdm_descriptors["roi"]) == ["IT"]
     np.testing.assert_array_equal(found.dissimilarities, given.dissimilarities)
+
+
+@pytest.mark.parametrize("n", [4, 5000])  # more names than an attribute of older HDF5 holds
+def test_names_in_any_script_come_back_here_and_in_rsatoolbox(tmp_path: Path, n: int) -> None:
+    from rsatoolbox.rdm.rdms import load_rdm
+
+    names = ["Käse", "日本", "", "cat", *(f"é{i}" for i in range(n - 4))]
+    descriptors = {"subject": [np.str_("Zoë"), "s2"], "session": [1, 2]}
+    given = rdms.from_array(np.random.default_rng(0).random((2, 6)), names[:4], descriptors=descriptors)
+    if n > 4:
+        given.descriptors["all"] = names
+    given.descriptors["study"] = "Größe"
+    given.dissimilarity_measure = "µ"
+    result.write_rdms(tmp_path / "a.h5", given)
+    for found in (result.read_rdms(tmp_path / "a.h5"), load_rdm(str(tmp_path / "a.h5"))):
+        assert rdms.names(found) == tuple(names[:4])
+        assert list(found.rdm_descriptors["subject"]) == ["Zoë", "s2"]
+        assert list(found.rdm_descriptors["session"]) == [1, 2]
+        assert (found.descriptors["study"], found.dissimilarity_measure) == ("Größe", "µ")
+        assert n == 4 or list(found.descriptors["all"]) == names
+        np.testing.assert_array_equal(found.dissimilarities, given.dissimilarities)
+
+
+def test_a_table_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_bytes(b"")
+    for name, reason in [("a.csv", "No columns to parse"), ("b.csv", "No such file")]:
+        with pytest.raises(BrainrdlError, match=rf"^cannot read '.*{name}': {reason}"):
+            result.read_csv(tmp_path / name)
+    with pytest.raises(BrainrdlError, match=r"^cannot read '.*b.csv': No such file or directory$"):
+        result.digest_file(tmp_path / "b.csv")
 
 
 def test_rdms_that_are_not_there_or_damaged_are_refused(tmp_path: Path) -> None:
@@ -138,13 +218,41 @@ def test_a_new_folder_is_made_and_an_empty_one_taken(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_exists_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(BrainrdlError, match=r"run folder '.*run' exists and is not empty; resume or overwrite it"):
+    message = "exists and is not empty; resume or overwrite it: resume=True / overwrite=True (--resume / --overwrite)"
+    with pytest.raises(BrainrdlError, match=r"run folder '.*run' " + re.escape(message)):
         result.open_folder(a_run(tmp_path / "run"))
 
 
 def test_resuming_leaves_a_folder_as_it_is(tmp_path: Path) -> None:
     folder = result.open_folder(a_run(tmp_path / "run"), resume=True)
     assert (folder / result.SETTINGS).exists()
+
+
+@pytest.mark.parametrize("names", [["thesis.tex"], [".git"], ["recipe.yaml", "thesis.tex"], ["settings.json", "a.csv"]])
+def test_resuming_refuses_a_folder_that_is_no_run(tmp_path: Path, names: list[str]) -> None:
+    for name in names:
+        (tmp_path / name).write_text("{}")
+    with pytest.raises(BrainrdlError, match=r"holds no (settings|provenance).json, so it is no run and is not resumed"):
+        result.open_folder(tmp_path, resume=True)
+    assert {path.name for path in tmp_path.iterdir()} == set(names)
+
+
+@pytest.mark.parametrize("name", ["recipe.yaml", "settings.json", "provenance.json", ""])
+def test_a_run_that_died_at_once_is_resumed(tmp_path: Path, name: str) -> None:
+    def killed() -> None:
+        with result.atomic(tmp_path / "settings.json") as part:
+            shutil.copy(part, tmp_path / "kept")
+            left.append(part)
+
+    left: list[Path] = []
+    killed()
+    (tmp_path / "kept").rename(left[0])  # the temporary file of a process that was killed
+    (tmp_path / "settings.json").unlink()
+    if name:
+        (tmp_path / name).write_text("{}")
+    assert result.open_folder(tmp_path, resume=True) == tmp_path
+    if not name:
+        assert result.open_folder(tmp_path) == tmp_path
 
 
 def test_overwriting_empties_a_run_folder(tmp_path: Path) -> None:
@@ -165,6 +273,43 @@ def test_a_folder_that_is_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "run").write_text("")
     with pytest.raises(BrainrdlError, match=r"run folder '.*run' is a file; choose another"):
         result.open_folder(tmp_path / "run", overwrite=True)
+
+
+@pytest.mark.parametrize(
+    ("out", "message"),
+    [
+        ("file/run", r"cannot make run folder '.*file/run': Not a directory; choose another"),
+        ("a" * 300, "run folder '.*aaa' cannot be used: File name too long; choose another"),
+        ("a\0b", r"run folder '.*a\\x00b'.*embedded null"),
+        (5, r"run folder 5 cannot be used: .*int"),
+    ],
+)
+def test_a_folder_that_cannot_be_is_refused(tmp_path: Path, out: Any, message: str) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(BrainrdlError, match=message):
+        result.open_folder(f"{tmp_path}/{out}" if isinstance(out, str) else out)
+
+
+def test_a_refused_run_leaves_nothing_of_its_own(tmp_path: Path) -> None:
+    (tmp_path / "early").mkdir()
+    (tmp_path / "early" / "recipe.yaml").write_text("{}")
+    for folder, left in [("deep/er", []), ("early", ["recipe.yaml"])]:
+        with pytest.raises(BrainrdlError, match="no"), result.opened(tmp_path / folder, resume=True) as run:  # noqa: PT012
+            (run / "fits").mkdir()
+            (run / "settings.json").write_text("{}")
+            raise BrainrdlError("no")
+        found = tmp_path / folder
+        assert (sorted(path.name for path in found.iterdir()) if found.exists() else []) == left
+    assert not (tmp_path / "deep").exists()
+
+
+@pytest.mark.parametrize(("error", "name"), [(BrainrdlError, "weights.safetensors"), (KeyboardInterrupt, "events")])
+def test_a_run_that_has_fitted_or_was_interrupted_stays(tmp_path: Path, error: type[BaseException], name: str) -> None:
+    with pytest.raises(error), result.opened(tmp_path / "run") as run:  # noqa: PT012
+        (run / "fits").mkdir()
+        (run / "fits" / name).write_text("")
+        raise error
+    assert (tmp_path / "run" / "fits" / name).exists()
 
 
 # Provenance and settings
@@ -256,12 +401,25 @@ def test_a_loss_is_described_by_its_parameters() -> None:
         ({"lr": 0.2}, r"'run' was written with lr=0.1, now lr=0.2; resume with the settings of the run"),
         ({"loss": {"form": "similarity", "seed": 0}}, r"with loss.form='mse', now loss.form='similarity'"),
         ({"new": 1}, r"with new=None, now new=1"),
+        (
+            {"hashes": {"stimuli": "b"}},
+            "^the images have changed since the run began: .*; put them back, or start another",
+        ),
+        ({"hashes": {"teacher": "b"}}, "^the teacher's RDMs have changed since the run began: "),
+        ({"hashes": {"labels": "b"}}, "^the stimuli's labels have changed since the run began: "),
+        (
+            {"path": "/home/it.h5"},
+            "; if both are the same file, write its path as the run did; resume with the settings",
+        ),
+        ({"path": "data/v1.h5"}, "now path='data/v1.h5'; resume with the settings"),
         ({"train": ["long name"] * 99}, r"now train=\['long name', .{60,75}\.\.\.;"),
     ],
 )
 def test_settings_that_differ_are_refused_by_name(change: dict[str, Any], message: str) -> None:
     with pytest.raises(BrainrdlError, match=message):
-        result.check_same_settings(SETTINGS | change, SETTINGS, "run")
+        result.check_same_settings(
+            SETTINGS | change, SETTINGS | {"path": "data/it.h5"} if "path" in change else SETTINGS, "run"
+        )
 
 
 def test_settings_that_went_through_json_are_the_same() -> None:
@@ -322,6 +480,9 @@ def test_a_finished_run_comes_back(tmp_path: Path) -> None:
     assert not (tmp_path / result.CHECKPOINT).exists()
     with pytest.raises(BrainrdlError, match=r"settings.json' was written with lr=0.1, now lr=0.3"):
         result.load_fit(tmp_path, student(), SETTINGS | {"lr": 0.3})
+    (tmp_path / result.HISTORY).write_text("")
+    with pytest.raises(BrainrdlError, match=r"cannot read '.*history.csv': No columns"):
+        result.load_fit(tmp_path, student(), SETTINGS)
 
 
 def test_a_result_without_folder_cannot_be_saved() -> None:

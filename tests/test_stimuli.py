@@ -389,7 +389,7 @@ def test_a_label_table_is_read_and_may_lie_among_the_images(folder: Path, text: 
     ("text", "message"),
     [
         ("name,category\nann,face\nbob,face\n", r"\['cat'\] have no label in label table '.*labels.csv' \(2 names\)"),
-        ("name,category\nann,f\nbob,f\ncat,f\ncats,f\n", r"labels \['cats'\], which are no stimuli; nearest: 'cat'"),
+        ("name,category\nann,f\nbob,f\ncat,f\ncats,f\n", r"labels \['cats'\], which are no stimuli; remove"),
         ("name,category\nann,f\nbob,f\ncat.png,f\n", r"\['cat'\] have no label .*nearest: 'cat.png'"),
         ("name,category\nann,f\nann,g\nbob,f\ncat,f\n", r"\['ann'\] stand more than once in label table"),
         ("name,category\nann,f\nbob\ncat,f\n", r"\['bob'\] have an empty label"),
@@ -403,6 +403,11 @@ def test_a_wrong_label_table_is_refused(folder: Path, tmp_path_factory: Any, tex
     table.write_text(text)
     with pytest.raises(BrainrdlError, match=message):
         Stimuli.from_folder(folder).with_labels(table)
+
+
+def test_the_nearest_label_is_one_that_has_no_stimulus() -> None:
+    with pytest.raises(BrainrdlError, match=r"\['n2'\] have no label in the label table \(2 names\)$"):
+        digits(3).with_labels({"n0": "a", "n1": "b"})  # n0 and n1 are near, but have their stimuli
 
 
 def test_a_label_table_that_is_missing_or_not_text_is_refused(tmp_path: Path) -> None:
@@ -446,10 +451,15 @@ def test_align_puts_stimuli_into_the_order_of_the_conditions() -> None:
 
 @pytest.mark.parametrize("conditions", [["n0", "n1"], ["n0", "n1", "n2", "n22"]])
 def test_align_refuses_sets_that_differ_unless_told_otherwise(conditions: list[str]) -> None:
-    with pytest.raises(BrainrdlError, match=r"do not match: .*only (in|among) the .*nearest: 'n.*allow_missing=True"):
+    with pytest.raises(BrainrdlError, match=r"do not match: .*only (in|among) the .*\]; rename .*allow_missing=True"):
         digits(3).align(conditions)
     common = [name for name in reversed(conditions) if name != "n22"]
     assert digits(3).align(list(reversed(conditions)), allow_missing=True).names == tuple(common)
+
+
+def test_the_nearest_name_is_one_that_has_no_partner() -> None:
+    with pytest.raises(BrainrdlError, match=r"only in the RDMs: \['n1x'\]; nearest: 'n11'; rename"):
+        digits(12).align([*digits(11).names, "n1x"])  # n1 and n10 are as near, but have their conditions
 
 
 def test_align_refuses_sets_with_nothing_in_common() -> None:

@@ -158,8 +158,11 @@ def test_a_category_control_without_labels_is_refused() -> None:
 
 
 def test_a_category_control_of_one_category_is_refused() -> None:
-    with pytest.raises(BrainrdlError, match="in teacher 'category' is constant"):
+    with pytest.raises(BrainrdlError, match=r"and the 3 conditions are of one category, 'animal'; choose other"):
         control("category", stimuli=stimuli(), conditions=("a", "c", "e"))
+    own = dict(zip(NAMES, "uvwxyz", strict=True))
+    with pytest.raises(BrainrdlError, match=r"the 6 conditions are each of a category of its own; choose other"):
+        control("category", stimuli=stimuli(labels=own))
 
 
 def test_a_constant_image_is_refused_in_the_pixel_control() -> None:
@@ -215,7 +218,7 @@ def test_a_teacher_of_ones_own_keeps_the_contract() -> None:
 @pytest.mark.parametrize(
     ("broken", "message"),
     [
-        (_attribute(name=""), "its name must be a text that is not empty"),
+        (_attribute(name=" "), "name of teacher Broken must be a text that is not empty, got ' '"),
         (_attribute(targets="t"), "must be a tuple of at least one name, got 't'"),
         (_attribute(targets=()), "must be a tuple of at least one name"),
         (_attribute(targets=("t", "t")), "stand more than once in the targets"),

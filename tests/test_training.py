@@ -6,6 +6,7 @@ import copy
 import math
 import os
 import pickle
+import re
 import signal
 import subprocess
 import sys
@@ -388,15 +389,24 @@ def test_what_is_left_over_trains() -> None:
         ({"schedule": "cosin"}, "schedule 'cosin' is not known; nearest: 'cosine'"),
         ({"monitor": "accurac"}, "monitor 'accurac' is not known; nearest: 'accuracy'"),
         ({"mixed_precision": "fp8"}, "mixed_precision 'fp8' is not known"),
-        ({"steps": -1}, "steps must be at least 0, got -1"),
-        ({"evaluate_every": 0}, "evaluate_every must be at least 1, got 0"),
-        ({"checkpoint_every": 0}, "checkpoint_every must be at least 1, got 0"),
-        ({"patience": 0}, "patience must be at least 1, got 0"),
-        ({"rdm_weight": -1.0}, "rdm_weight must be at least 0, got -1.0"),
-        ({"task_weight": math.nan}, "task_weight must be at least 0, got nan"),
-        ({"weight_decay": -0.1}, "weight_decay must be at least 0, got -0.1"),
-        ({"lr": 0.0}, "lr must be positive, got 0.0"),
-        ({"clip": -1.0}, "clip must be positive, got -1.0"),
+        ({"steps": -1}, "steps must be a whole number, at least 0, got -1"),
+        ({"steps": 2.5}, "steps must be a whole number, at least 0, got 2.5"),
+        ({"steps": "2"}, "steps must be a whole number, at least 0, got '2'"),
+        ({"steps": None}, "steps must be a whole number, at least 0, got None"),
+        ({"batch_size": 4.0}, "batch_size must be a whole number, at least 1, got 4.0"),
+        ({"evaluate_every": 0}, "evaluate_every must be a whole number, at least 1, got 0"),
+        ({"checkpoint_every": 0.5}, "checkpoint_every must be a whole number, at least 1, got 0.5"),
+        ({"patience": True}, "patience must be a whole number, at least 1, got True"),
+        ({"seed": -1}, "seed must be a whole number, at least 0 and below 4294967296, got -1"),
+        ({"seed": 2**32}, "seed must be a whole number, at least 0 and below 4294967296, got 4294967296"),
+        ({"rdm_weight": -1.0}, "rdm_weight must be a finite number of at least 0, got -1.0"),
+        ({"task_weight": math.nan}, "task_weight must be a finite number of at least 0, got nan"),
+        ({"weight_decay": "0"}, "weight_decay must be a finite number of at least 0, got '0'"),
+        ({"lr": 0.0}, "lr must be a finite number above 0, got 0.0"),
+        ({"lr": "1e-3"}, "lr must be a finite number above 0, got '1e-3'"),
+        ({"lr": math.inf}, "lr must be a finite number above 0, got inf"),
+        ({"lr": None}, "lr must be a finite number above 0, got None"),
+        ({"clip": -1.0}, "clip must be a finite number above 0, got -1.0"),
         ({"rdm_weight": 0.0}, "there is nothing to learn: rdm_weight and task_weight are both 0"),
         ({"loss": RDMLoss(match={"2": "IT"})}, r"layer '2' is matched with target 'IT', .* \['rdm'\]"),
     ],
@@ -417,6 +427,39 @@ def test_names_the_teacher_does_not_know_are_refused_before_anything_is_done(tmp
     ):
         fit(student(), teacher(NAMES[:19]), stimuli(), batch_size=4, out=tmp_path / "run", **QUIET)
     assert not (tmp_path / "run").exists()
+
+
+def test_numbers_may_be_numpys() -> None:
+    options = {"steps": np.int64(3), "batch_size": np.int32(5), "evaluate_every": np.int64(1), "patience": np.int8(3)}
+    options |= {"seed": np.int64(2**32 - 1), "lr": np.float64(0.01), "checkpoint_every": np.int64(2)}
+    fitted = fit(student(), teacher(), stimuli(), **options, **QUIET)
+    plain = {name: value.item() for name, value in options.items()}
+    assert equal(weights(fitted.student), weights(fit(student(), teacher(), stimuli(), **plain, **QUIET).student))
+
+
+def test_images_that_the_network_cannot_take_are_refused_with_their_shape(tmp_path: Path) -> None:
+    colour = Stimuli.from_arrays(torch.rand(20, 3, 6, 6), NAMES)
+    for options in (
+        {},
+        {"readout": Readout(projection=4)},
+        {"readout": Readout(projection=4), "trainable": "projection"},
+    ):
+        made = Student(nn.Sequential(nn.Conv2d(1, 2, 3)), ["0"], **options)
+        with pytest.raises(BrainrdlError, match=r"cannot take images of shape \(20, 3, 6, 6\), .*to have 1 channels"):
+            fit(made, teacher(), colour, out=tmp_path / "runs" / "a", **QUIET)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_task_has_nothing_to_train_in_a_network_that_stays_as_it_is() -> None:
+    made = student(readout=Readout(projection=4), trainable="projection")
+    with pytest.raises(BrainrdlError, match="network as it is, so task_weight has nothing to train; set it to 0"):
+        fit(made, teacher(), stimuli(), task_weight=1.0, **QUIET)
+
+
+def test_the_accuracy_of_a_network_that_stays_as_it_is_chooses_no_step() -> None:
+    made = student(readout=Readout(projection=4), trainable="projection")
+    with pytest.raises(BrainrdlError, match="monitor='accuracy' sees no step of a network that stays as it is; use"):
+        fit(made, teacher(), stimuli(), validation=NAMES[:5], monitor="accuracy", **QUIET)
 
 
 def test_a_student_with_nothing_to_train_is_refused() -> None:
@@ -493,6 +536,27 @@ def test_a_learning_rate_that_blows_up_is_stopped() -> None:
         fit(student(), teacher(), stimuli(), loss=loss, optimizer="sgd", lr=1e12, steps=50, **QUIET)
 
 
+@pytest.mark.parametrize(("lr", "optimizer"), [(1e38, "adam"), (1e300, "sgd")])
+def test_a_learning_rate_that_does_not_fit_float32_is_refused(lr: float, optimizer: str) -> None:
+    message = rf"lr={re.escape(str(lr))} is too large for the optimiser at step 0: .*; lower lr"
+    with pytest.raises(BrainrdlError, match=message):
+        fit(student(), teacher(), stimuli(), lr=lr, optimizer=optimizer, steps=3, **QUIET)
+
+
+def test_another_failure_of_an_optimiser_is_not_taken_for_an_overflow() -> None:
+    class Fails(torch.optim.SGD):
+        def step(self, closure: Any = None) -> None:
+            raise RuntimeError("of another kind")
+
+    with pytest.raises(RuntimeError, match="of another kind"):
+        fit(student(), teacher(), stimuli(), optimizer=Fails, steps=3, **QUIET)
+
+
+def test_a_student_that_broke_in_its_last_step_is_not_given_back() -> None:
+    with pytest.raises(BrainrdlError, match=r"^at step 1 patterns of layer '2' are NaN or Inf for conditions \['s00'"):
+        fit(student(), teacher(), stimuli(), optimizer="sgd", lr=1e38, weight_decay=1e5, steps=1, **QUIET)
+
+
 def test_a_teacher_with_inf_is_named() -> None:
     with pytest.raises(BrainrdlError, match=r"loss is nan at step 0: the teacher's RDMs of targets \['rdm'\] hold Inf"):
         fit(student(), Broken(), stimuli(), steps=3, **QUIET)
@@ -541,9 +605,27 @@ def test_a_folder_that_exists_is_refused_and_left_alone(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("all of it")
     with pytest.raises(BrainrdlError, match="exists and is not empty; resume or overwrite it"):
         fit(student(), teacher(), stimuli(), steps=1, out=tmp_path, **QUIET)
+    with pytest.raises(BrainrdlError, match="so it is no run and is not resumed"):
+        fit(student(), teacher(), stimuli(), steps=1, out=tmp_path, resume=True, **QUIET)
     with pytest.raises(BrainrdlError, match="so it is no run and is not overwritten"):
         fit(student(), teacher(), stimuli(), steps=1, out=tmp_path, overwrite=True, **QUIET)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+@pytest.mark.parametrize(
+    "options", [{"optimizer": "adamm"}, {"loss": RDMLoss(match={"2": "IT"})}, {"task_weight": 1.0}]
+)
+def test_a_run_that_is_refused_leaves_no_folder(tmp_path: Path, options: dict[str, Any]) -> None:
+    with pytest.raises(BrainrdlError):
+        fit(student(), teacher(), stimuli(labels=False), steps=1, out=tmp_path / "runs" / "a", **options, **QUIET)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_run_is_not_lost_to_one_that_is_refused(tmp_path: Path) -> None:
+    fit(student(), teacher(), stimuli(), steps=1, out=tmp_path / "run", **QUIET)
+    with pytest.raises(BrainrdlError, match="'adamm' is not known"):
+        fit(student(), teacher(), stimuli(), optimizer="adamm", out=tmp_path / "run", overwrite=True, **QUIET)
+    assert (tmp_path / "run" / result.WEIGHTS).exists()
 
 
 def test_a_run_may_be_overwritten(tmp_path: Path) -> None:
@@ -668,11 +750,31 @@ def test_a_checkpoint_of_another_student_is_refused(tmp_path: Path) -> None:
 
 def test_a_run_on_other_data_of_the_same_name_is_refused(tmp_path: Path) -> None:
     fit(student(), teacher(), stimuli(), steps=1, out=tmp_path / "run", **QUIET)
-    with pytest.raises(BrainrdlError, match=r"was written with hashes.teacher="):
+    with pytest.raises(
+        BrainrdlError, match=r"^the teacher's RDMs have changed since the run began: .* with hashes.teacher="
+    ):
         fit(student(), teacher(seed=1), stimuli(), steps=1, out=tmp_path / "run", resume=True, **QUIET)
     other = Stimuli.from_arrays(1 - pictures(), NAMES, labels=[f"{i % 3}" for i in range(20)])
-    with pytest.raises(BrainrdlError, match=r"was written with hashes.stimuli="):
+    with pytest.raises(BrainrdlError, match=r"^the images have changed since the run began: .* with hashes.stimuli="):
         fit(student(), teacher(), other, steps=1, out=tmp_path / "run", resume=True, **QUIET)
+
+
+@pytest.mark.parametrize("options", [{"task_weight": 1.0}, {"monitor": "accuracy", "validation": NAMES[:5]}])
+def test_a_run_that_used_labels_is_not_resumed_with_others(tmp_path: Path, options: dict[str, Any]) -> None:
+    def run(labels: str) -> FitResult:
+        shown = Stimuli.from_arrays(pictures(), NAMES, labels=[labels[i % 3] for i in range(20)])
+        return fit(student(), teacher(), shown, steps=1, out=tmp_path / "run", resume=True, **options, **QUIET)
+
+    run("abc")
+    run("abc")
+    for labels in ("bac", "abd"):
+        with pytest.raises(BrainrdlError, match=r"^the stimuli's labels have changed since the run began"):
+            run(labels)
+
+
+def test_a_run_that_used_no_labels_goes_on_with_others(tmp_path: Path) -> None:
+    for labels in (True, False):
+        fit(student(), teacher(), stimuli(labels=labels), steps=1, out=tmp_path / "run", resume=True, **QUIET)
 
 
 def test_pickled_weights_in_a_run_folder_are_refused(tmp_path: Path) -> None:
@@ -762,9 +864,11 @@ def test_a_run_on_other_validation_data_is_refused(tmp_path: Path) -> None:
     fit(student(), teacher(), stimuli(), **options)
     images, pairs = pictures(), np.random.default_rng(0).random((1, 190))
     images[15], pairs[0, -1] = 1 - images[15], 0.5
-    with pytest.raises(BrainrdlError, match=r"was written with hashes.stimuli="):
+    with pytest.raises(BrainrdlError, match=r"^the images have changed since the run began: .* with hashes.stimuli="):
         fit(student(), teacher(), Stimuli.from_arrays(images, NAMES), resume=True, **options)
-    with pytest.raises(BrainrdlError, match=r"was written with hashes.teacher="):
+    with pytest.raises(
+        BrainrdlError, match=r"^the teacher's RDMs have changed since the run began: .* with hashes.teacher="
+    ):
         fit(student(), RDMTeacher(rdms.from_array(pairs, NAMES)), stimuli(), resume=True, **options)
 
 

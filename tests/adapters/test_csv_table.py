@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from brainrdl import BrainrdlError, read
-from brainrdl.rdms import names
+from brainrdl.rdms import names, select
 from brainrdl.testing import check_reader
 from data_adapters.csv_table import READER
 
@@ -131,7 +131,7 @@ def test_a_pair_given_both_ways_with_one_value_is_taken(table):
 
 
 def test_a_pair_with_two_values_is_refused(table):
-    with refused("the pair 'dog', 'cat' stands twice, with 0.2 and 0.3"):
+    with refused("the pair 'cat', 'dog' stands twice, with 0.2 and 0.3; repeats='mean'"):
         read(table(LONG + "dog,cat,0.3\n"))
 
 
@@ -142,7 +142,7 @@ def test_a_missing_pair_is_refused_with_its_rdm(table):
         for a_b, (a, b) in enumerate([("cat", "dog"), ("cat", "car"), ("dog", "car")], start=1)
         if (s, a_b) != ("s2", 2)
     )
-    with refused("the pair 'cat', 'car' is missing for 's2'; give it an empty dissimilarity"):
+    with refused("the pair 'cat', 'car' is missing for 's2'; give it an empty value.*missing='nan'"):
         read(table(text))
 
 
@@ -182,3 +182,88 @@ def test_a_table_in_another_encoding_is_refused(table):
 @pytest.mark.parametrize("text", [SQUARE, LONG], ids=["square", "long"])
 def test_the_reader_keeps_the_contract(table, text):
     check_reader(READER, table(text))
+
+
+# -- ratings
+
+
+RATINGS = "subject,a,b,rating\n" + "".join(
+    f"{subject},{a},{b},{rating}\n"
+    for subject, ratings in {"s1": (6, 1, 2), "s2": (5, 2, 7)}.items()
+    for (a, b), rating in zip([("cat", "dog"), ("cat", "car"), ("dog", "car")], ratings, strict=True)
+)
+
+
+@pytest.mark.parametrize(
+    ("similarity", "expected"),
+    [
+        (True, [[1, 6, 5], [2, 5, 0]]),
+        (7, [[1, 6, 5], [2, 5, 0]]),
+        (9.5, [[3.5, 8.5, 7.5], [4.5, 7.5, 2.5]]),
+        (False, [[6, 1, 2], [5, 2, 7]]),
+    ],
+)
+def test_ratings_of_similarity_are_turned_round(table, similarity, expected):
+    rdms = read(table(RATINGS), similarity=similarity)
+    assert rdms.dissimilarities.tolist() == expected
+    assert rdms.rdm_descriptors["subject"] == ["s1", "s2"]
+    assert names(rdms) == ("cat", "dog", "car")
+
+
+def test_a_square_table_of_similarities_is_turned_round(table):
+    rdms = read(table(",cat,dog,car\ncat,1,0.8,0.1\ndog,0.8,1,0.2\ncar,0.1,0.2,1\n"), similarity=True)
+    np.testing.assert_allclose(rdms.dissimilarities, [[0.2, 0.9, 0.8]])
+
+
+def test_ratings_whose_meaning_is_open_are_refused(table):
+    with refused("is a high rating like or unlike[?] say similarity=True"):
+        read(table(RATINGS))
+    with refused("similarity=True, but the column is called 'dissimilarity'; rename it to 'rating'"):
+        read(table(LONG), similarity=True)
+    with refused("similarity says that the scale ends at 6.0, but there is a value of 7"):
+        read(table(RATINGS), similarity=6)
+    with refused("similarity, unless True or False, must be a finite number .* got 'yes'"):
+        read(table(RATINGS), similarity="yes")
+
+
+def test_a_long_table_needs_one_column_of_values(table):
+    with refused(r"must have one of the columns \['dissimilarity', 'rating'\], got \['a', 'b'\]"):
+        read(table("a,b\ncat,dog\n"))
+    with refused(r"must have one of the columns .* got \['dissimilarity', 'rating'\]"):
+        read(table("a,b,rating,dissimilarity\ncat,dog,1,2\n"))
+
+
+def test_repeated_ratings_are_averaged_where_that_is_asked_for(table):
+    text = RATINGS + "s1,dog,cat,3\ns2,cat,dog,\n"
+    with refused("the pair 'cat', 'dog' stands twice for 's1', with 6.0 and 3.0; repeats='mean' would average them"):
+        read(table(text), similarity=False)
+    rdms = read(table(text), similarity=False, repeats="mean")
+    assert rdms.dissimilarities.tolist() == [[4.5, 1, 2], [5, 2, 7]]
+    with refused("repeats 'median' is not known"):
+        read(table(text), similarity=False, repeats="median")
+
+
+def test_pairs_that_a_subject_did_not_rate_are_nan_where_that_is_asked_for(table):
+    text = RATINGS.replace("s2,cat,car,2\n", "")
+    with refused("the pair 'cat', 'car' is missing for 's2'"):
+        read(table(text), similarity=True)
+    rdms = read(table(text), similarity=True, missing="nan")
+    np.testing.assert_array_equal(rdms.dissimilarities, [[1, 6, 5], [2, np.nan, 0]])
+    with refused("missing 'zero' is not known"):
+        read(table(text), similarity=True, missing="zero")
+
+
+def test_a_condition_rated_as_unlike_itself_is_refused(table):
+    with refused("the dissimilarity of 'cat' to itself is 1.0, expected 0"):
+        read(table(RATINGS + "s1,cat,cat,6\n"), similarity=True)
+    assert read(table(RATINGS + "s1,cat,cat,7\n"), similarity=True).n_rdm == 2
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_rows_of_a_long_table_in_any_order_give_the_same_pairs(table, seed):
+    header, *rows = RATINGS.splitlines()
+    shuffled = np.random.default_rng(seed).permutation(rows).tolist()
+    rdms = read(table("\n".join([header, *shuffled])), similarity=True)
+    of = {subject: rdms.subset("subject", subject) for subject in ("s1", "s2")}
+    found = {subject: select(one, ["cat", "dog", "car"]).dissimilarities[0].tolist() for subject, one in of.items()}
+    assert found == {"s1": [1, 6, 5], "s2": [2, 5, 0]}

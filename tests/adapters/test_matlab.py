@@ -7,11 +7,14 @@ import re
 import h5py
 import numpy as np
 import pytest
+from rsatoolbox.data import Dataset
+from rsatoolbox.inference.noise_ceiling import boot_noise_ceiling
 from scipy.io import savemat
 from scipy.spatial.distance import squareform
+from scipy.stats import spearmanr
 
 from brainrdl import BrainrdlError, read
-from brainrdl.rdms import names
+from brainrdl.rdms import names, select
 from brainrdl.testing import check_reader
 from data_adapters.matlab import READER
 
@@ -144,7 +147,7 @@ def test_a_vector_of_suitable_length_does_not_compete_with_a_stack(save, stack):
 def test_a_file_without_rdms_is_refused_listing_what_there_is(save):
     with refused(r"no variable is an RDM.*there are: labels \(4, 5\)"):
         read(save(labels=np.ones((4, 5))))
-    with refused("there are: none"):
+    with refused(r"there are: title \(char\)"):
         read(save(title="only a text"))
 
 
@@ -216,7 +219,7 @@ def test_the_sizes_that_stand_for_an_empty_array_are_no_data(tmp_path):
     """MATLAB's v7.3 files keep ``zeros(0, 4, 4)`` as the numbers 0, 4, 4 with a mark."""
     with h5py.File(tmp_path / "rdms.mat", "w") as file:
         file.create_dataset("rdms", data=np.array([0, 4, 4], dtype=np.uint64)).attrs["MATLAB_empty"] = np.uint8(1)
-    with refused("there are: none"):
+    with refused(r"there are: rdms \(empty\)"):
         read(tmp_path / "rdms.mat")
 
 
@@ -275,3 +278,307 @@ def test_the_algonauts_rdms_are_read_with_their_axes_put_right(algonauts92):
     assert (rdms.n_rdm, rdms.n_cond) == (30, 92)
     assert rdms.rdm_descriptors["roi"] == ["EVC"] * 15 + ["IT"] * 15
     assert names(rdms)[:2] == ("image_01", "image_02")
+
+
+# -- cells, names, categories
+
+
+@pytest.fixture
+def mat(tmp_path, matlab73):
+    """Write both kinds of file with texts and cells, as MATLAB does: {path of v5, path of v7.3}."""
+
+    def write(**variables):
+        cells = {key: value for key, value in variables.items() if isinstance(value, tuple)}
+        matlab73(tmp_path / "v73.mat", **{key: value for key, value in variables.items() if key not in cells})
+        with h5py.File(tmp_path / "v73.mat", "r+") as file:
+            for key, value in cells.items():
+                cell73(file, file, key, value)
+        plain = {key: struct_array(v) if isinstance(v, list) else cell5(v) for key, v in variables.items()}
+        savemat(tmp_path / "v5.mat", plain)
+        return tmp_path / "v5.mat", tmp_path / "v73.mat"
+
+    return write
+
+
+def cell5(value):
+    if not isinstance(value, tuple):
+        return value
+    made = np.empty((1, len(value)), dtype=object)
+    made[0] = value
+    return made
+
+
+def cell73(file, group, key, elements):
+    """Write a cell array: references to its elements."""
+    store = file.require_group("#refs#")
+    held = []
+    for index, element in enumerate(elements):
+        is_text = isinstance(element, str)
+        data = [[ord(letter)] for letter in element] if is_text else np.asarray(element).T
+        held.append(store.create_dataset(f"{key}_{index}", data=np.array(data, dtype=np.uint16 if is_text else None)))
+        held[-1].attrs["MATLAB_class"] = np.bytes_("char" if is_text else "double")
+    made = group.create_dataset(key, data=np.array([[item.ref] for item in held], dtype=h5py.ref_dtype))
+    made.attrs["MATLAB_class"] = np.bytes_("cell")
+
+
+@pytest.mark.parametrize("kind", [0, 1], ids=["v5", "v7.3"])
+def test_a_cell_array_of_texts_names_the_conditions(mat, stack, kind):
+    path = mat(data=stack, labels=("cat", "dog", "car", "tree"), kinds=np.array([[1.0, 1, 2, 2.5]]))[kind]
+    rdms = read(path, variable="data", names_variable="labels", category_variable="kinds")
+    assert names(rdms) == ("cat", "dog", "car", "tree")
+    assert rdms.pattern_descriptors["category"] == ["1", "1", "2", "2.5"]
+    np.testing.assert_array_equal(rdms.get_matrices(), stack)
+
+
+@pytest.mark.parametrize("kind", [0, 1], ids=["v5", "v7.3"])
+def test_names_in_another_order_move_with_their_values(mat, stack, kind):
+    order = [2, 0, 3, 1]
+    path = mat(data=stack[:, order][:, :, order], labels=("car", "cat", "tree", "dog"))[kind]
+    moved = select(read(path, variable="data", names_variable="labels"), ["cat", "dog", "car", "tree"])
+    np.testing.assert_array_equal(moved.get_matrices(), stack)
+
+
+@pytest.mark.parametrize("kind", [0, 1], ids=["v5", "v7.3"])
+def test_the_field_of_a_struct_array_names_the_conditions(mat, stack, kind):
+    stimuli = [{"name": name, "height": 3.0} for name in ("cat", "dog", "car", "tree")]
+    path = mat(data=stack, stimuli=stimuli)[kind]
+    assert names(read(path, names_variable="stimuli.name")) == ("cat", "dog", "car", "tree")
+    assert read(path, category_variable="stimuli.height").pattern_descriptors["category"] == ["3"] * 4
+
+
+def test_a_struct_of_columns_names_the_conditions(tmp_path, stack):
+    labels = cell5(("cat", "dog", "car", "tree"))
+    savemat(tmp_path / "v5.mat", {"data": stack, "stimuli": {"names": labels, "kind": np.arange(4.0)}})
+    with h5py.File(tmp_path / "v73.mat", "w", userblock_size=512) as file:
+        file.create_dataset("data", data=stack.T)
+        group = file.create_group("stimuli")
+        cell73(file, group, "names", ("cat", "dog", "car", "tree"))
+        group.create_dataset("kind", data=np.arange(4.0)[:, None])
+    for path in (tmp_path / "v5.mat", tmp_path / "v73.mat"):
+        rdms = read(path, names_variable="stimuli.names", category_variable="stimuli.kind")
+        assert names(rdms) == ("cat", "dog", "car", "tree")
+        assert rdms.pattern_descriptors["category"] == ["0", "1", "2", "3"]
+
+
+def test_a_char_matrix_names_the_conditions(tmp_path, stack):
+    lines = ["cat ", "dog ", "car ", "tree"]
+    savemat(tmp_path / "v5.mat", {"data": stack, "labels": np.array(lines)})
+    with h5py.File(tmp_path / "v73.mat", "w", userblock_size=512) as file:
+        file.create_dataset("data", data=stack.T)
+        codes = np.array([list(map(ord, line)) for line in lines], dtype=np.uint16)
+        file.create_dataset("labels", data=codes.T).attrs["MATLAB_class"] = np.bytes_("char")
+    for path in (tmp_path / "v5.mat", tmp_path / "v73.mat"):
+        assert names(read(path, names_variable="labels")) == ("cat", "dog", "car", "tree")
+
+
+@pytest.mark.parametrize("kind", [0, 1], ids=["v5", "v7.3"])
+@pytest.mark.parametrize("place", ["title", "text", "stimuli", "stimuli.image", "stimuli.nothing", "mixed", "data"])
+def test_what_holds_no_name_for_each_condition_is_refused(mat, stack, kind, place):
+    image = [{"image": np.ones((2, 2)), "name": "a"}, {"image": np.zeros((2, 2)), "name": "b"}]
+    path = mat(data=stack, title="x", text=np.ones((2, 2)), stimuli=image, mixed=("a", np.ones((2, 2))))[kind]
+    with refused(f"'{place}' does not hold one text or number for each condition; a cell array of texts does"):
+        read(path, variable="data", names_variable=place)
+
+
+@pytest.mark.parametrize("kind", [0, 1], ids=["v5", "v7.3"])
+def test_names_that_do_not_fit_are_refused(mat, stack, kind):
+    path = mat(data=stack, three=("a", "b", "c"), twice=("a", "b", "c", "a"))[kind]
+    with refused("3 names were given for the 4 conditions"):
+        read(path, variable="data", names_variable="three")
+    with refused(r"\['a'\] stand more than once"):
+        read(path, variable="data", names_variable="twice")
+    with refused("3 categories were given for 4 conditions"):
+        read(path, variable="data", category_variable="three")
+    with refused("variable 'thre' is not known; nearest: 'three'"):
+        read(path, variable="data", names_variable="thre")
+
+
+@pytest.mark.parametrize("kind", [0, 1], ids=["v5", "v7.3"])
+def test_a_cell_array_of_rdms_is_read(mat, stack, kind):
+    rdms = read(mat(IT_RDMs=(stack[0], stack[1]))[kind])
+    np.testing.assert_array_equal(rdms.get_matrices(), stack)
+    assert (rdms.rdm_descriptors["subject"], rdms.rdm_descriptors["roi"]) == (["1", "2"], ["IT", "IT"])
+
+
+@pytest.mark.parametrize("kind", [0, 1], ids=["v5", "v7.3"])
+def test_a_variable_of_texts_asked_for_as_rdms_is_refused(mat, stack, kind):
+    with refused(r"variable 'labels' holds no RDM: it is a MATLAB cell"):
+        read(mat(data=stack, labels=("a", "b"))[kind], variable="labels")
+
+
+# -- patterns
+
+
+@pytest.mark.parametrize("kind", [0, 1], ids=["v5", "v7.3"])
+def test_patterns_are_read_where_they_are_asked_for(mat, kind):
+    betas = np.random.default_rng(0).normal(size=(4, 7))
+    runs = np.array([[1.0], [1], [2], [2]])
+    path = mat(betas=betas, labels=("cat", "dog", "cat", "dog"), runs=runs)[kind]
+    data = read(path, patterns=True, names_variable="labels", run_variable="runs", category_variable="labels")
+    assert type(data) is Dataset
+    np.testing.assert_array_equal(data.measurements, betas)
+    assert data.obs_descriptors["stimulus"] == data.obs_descriptors["category"] == ["cat", "dog", "cat", "dog"]
+    assert data.obs_descriptors["run"] == ["1", "1", "2", "2"]
+    assert read(path, patterns=True, variable="betas", axes="last").measurements.shape == (7, 4)
+
+
+@pytest.mark.parametrize("kind", [0, 1], ids=["v5", "v7.3"])
+def test_patterns_whose_columns_are_as_many_as_the_names_are_turned(mat, kind):
+    betas = np.random.default_rng(0).normal(size=(7, 3))
+    data = read(mat(betas=betas, labels=("a", "b", "c"))[kind], patterns=True, names_variable="labels")
+    np.testing.assert_array_equal(data.measurements, betas.T)
+
+
+@pytest.mark.parametrize("kind", [0, 1], ids=["v5", "v7.3"])
+def test_patterns_that_leave_something_open_are_refused(mat, stack, kind):
+    path = mat(one=np.ones((3, 3)), two=np.ones((3, 5)), three=stack, labels=("a", "b", "c"))[kind]
+    with refused(r"choose the variable of the patterns with variable=: one \(3, 3\), two \(3, 5\)$"):
+        read(path, patterns=True)
+    with refused(r"variable 'one' has shape \(3, 3\), and either axis could count the conditions"):
+        read(path, patterns=True, variable="one", names_variable="labels")
+    with refused("3 values were given as 'stimulus' for the 5 observations of variable 'two'"):
+        read(path, patterns=True, variable="two", names_variable="labels", axes="last")
+    with refused(r"variable 'three' must hold real patterns .* of shape \(2, 4, 4\)"):
+        read(path, patterns=True, variable="three")
+    with refused("variable 'labels' must hold real patterns .* it is a MATLAB cell"):
+        read(path, patterns=True, variable="labels")
+    with refused("axes of variable 'two' with shape .* 'rows' is not known"):
+        read(path, patterns=True, variable="two", axes="rows")
+    with refused("variable 'tow' is not known; nearest: 'two'"):
+        read(path, patterns=True, variable="tow")
+    with refused("run_variable='labels' is about patterns; say patterns=True"):
+        read(path, variable="one", run_variable="labels")
+    with refused("3 categories were given for 5 conditions"):
+        read(path, patterns=True, variable="two", axes="last", category_variable="labels")
+
+
+# -- files that promise too much, or point elsewhere
+
+
+def test_a_variable_of_v73_larger_than_its_file_is_refused_before_memory_is_taken(tmp_path):
+    with h5py.File(tmp_path / "huge.mat", "w") as file:
+        file.create_dataset("rdms", shape=(1000, 10**5, 10**5), dtype="f8", chunks=(1, 1000, 1000))
+    with refused("variable '/rdms' declares 80000000000000 bytes, more than its"):
+        read(tmp_path / "huge.mat", axes="last")
+
+
+def test_a_variable_of_v5_larger_than_its_file_is_refused_before_memory_is_taken(tmp_path, stack):
+    savemat(tmp_path / "huge.mat", {"rdm": stack[0]})
+    content = (tmp_path / "huge.mat").read_bytes()
+    sizes = np.array([4, 4], dtype="<i4").tobytes()
+    assert content.count(sizes) == 1
+    (tmp_path / "huge.mat").write_bytes(content.replace(sizes, np.array([10**9, 10**9], dtype="<i4").tobytes()))
+    with refused("variable 'rdm' declares 1000000000000000000 bytes, more than its"):
+        read(tmp_path / "huge.mat")
+
+
+def test_links_into_other_files_are_not_followed(tmp_path, stack):
+    with h5py.File(tmp_path / "other.h5", "w") as file:
+        file["rdm"] = stack[0]
+    np.save(tmp_path / "raw.npy", stack[0])
+    with h5py.File(tmp_path / "links.mat", "w") as file:
+        file["outside"] = h5py.ExternalLink("other.h5", "rdm")
+        file["around"] = h5py.SoftLink("/outside")
+    with refused("there are: none"):
+        read(tmp_path / "links.mat")
+    with h5py.File(tmp_path / "links.mat", "r+") as file:
+        file.create_dataset("rdm", (4, 4), "f8", external=[(str(tmp_path / "raw.npy"), 128, 128)])
+    with refused("variable '/rdm' keeps its values in another file"):
+        read(tmp_path / "links.mat")
+
+
+def test_a_virtual_dataset_is_not_followed(tmp_path, stack):
+    with h5py.File(tmp_path / "other.h5", "w") as file:
+        file["rdm"] = stack[0]
+    layout = h5py.VirtualLayout((4, 4), "f8")
+    layout[:] = h5py.VirtualSource(str(tmp_path / "other.h5"), "rdm", (4, 4))
+    with h5py.File(tmp_path / "virtual.mat", "w") as file:
+        file.create_virtual_dataset("rdm", layout)
+    with refused("keeps its values in another file"):
+        read(tmp_path / "virtual.mat")
+
+
+def test_a_cell_that_holds_itself_is_refused(tmp_path):
+    with h5py.File(tmp_path / "loop.mat", "w") as file:
+        made = file.create_dataset("labels", (1,), h5py.ref_dtype)
+        made[0] = made.ref
+        made.attrs["MATLAB_class"] = np.bytes_("cell")
+        file["rdm"] = 1 - np.eye(4)
+    with refused("'labels' does not hold one text"):
+        read(tmp_path / "loop.mat", names_variable="labels")
+
+
+def test_fields_of_a_struct_array_with_different_numbers_of_elements_are_refused(tmp_path, stack):
+    with h5py.File(tmp_path / "ragged.mat", "w") as file:
+        group = file.create_group("RDMs")
+        held = [file.create_dataset(f"#refs#/{index}", data=square) for index, square in enumerate(stack)]
+        group["RDM"] = np.array([item.ref for item in held], dtype=h5py.ref_dtype)
+        group["name"] = np.array([held[0].ref] * 3, dtype=h5py.ref_dtype)
+    with refused(r"the fields of struct '/RDMs' have different numbers of elements: \[2, 3\]"):
+        read(tmp_path / "ragged.mat")
+
+
+# -- what the 92 images show
+
+
+ANIMATE = ("human bodypart", "human face", "nonhuman bodypart", "nonhuman face")
+
+
+@pytest.fixture
+def monkey_and_human(kriegeskorte92):
+    path = kriegeskorte92 / "Kriegeskorte_Neuron2008_supplementalData.mat"
+    return read(path, category_variable="stimuli_92objs.category")
+
+
+def within_and_between(pairs, labels):
+    i, j = np.triu_indices(len(labels), 1)
+    same = np.array(labels)[i] == np.array(labels)[j]
+    return pairs[same].mean(), pairs[~same].mean()
+
+
+def test_the_92_images_come_with_their_categories(monkey_and_human):
+    category = monkey_and_human.pattern_descriptors["category"]
+    assert {name: category.count(name) for name in dict.fromkeys(category)} == {
+        **dict.fromkeys(ANIMATE, 12),
+        "natural inanimate": 23,
+        "artificial inanimate": 21,
+    }
+
+
+def test_categories_and_animacy_structure_human_and_monkey_it(monkey_and_human):
+    category = monkey_and_human.pattern_descriptors["category"]
+    animacy = [name in ANIMATE for name in category]
+    monkey, human = monkey_and_human.dissimilarities
+    assert within_and_between(human, category) == pytest.approx((0.7854, 0.8611), abs=1e-4)
+    assert within_and_between(human, animacy) == pytest.approx((0.7945, 0.9004), abs=1e-4)
+    assert within_and_between(monkey, category) == pytest.approx((0.9226, 1.0110), abs=1e-4)
+    assert within_and_between(monkey, animacy) == pytest.approx((0.9569, 1.0337), abs=1e-4)
+
+
+def test_the_category_labels_stand_in_the_order_of_the_model_rdms(kriegeskorte92, monkey_and_human):
+    """Labels from one file make the animacy RDM of another exactly: neither is shifted against the conditions."""
+    animacy = np.array([name in ANIMATE for name in monkey_and_human.pattern_descriptors["category"]])
+    models = read(kriegeskorte92 / "92_modelRDMs.mat")
+    model = models.get_matrices()[models.rdm_descriptors["name"].index("animacy")]
+    np.testing.assert_array_equal(model, animacy[:, None] != animacy)
+
+
+def test_monkey_and_human_it_agree_as_published(monkey_and_human):
+    """Kriegeskorte et al. 2008 (Neuron 60, 1126), figure 1 and text: r = 0.49."""
+    monkey, human = monkey_and_human.dissimilarities
+    assert np.corrcoef(monkey, human)[0, 1] == pytest.approx(0.49, abs=0.005)
+    assert spearmanr(monkey, human).statistic == pytest.approx(0.4389, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("source", "file", "roi", "ceiling"),
+    [
+        ("kriegeskorte92", "92_brainRDMs.mat", "hIT", (0.3245, 0.5398)),
+        ("kriegeskorte92", "92_behavRDMs.mat", "simJudge", (0.5718, 0.6346)),
+        ("algonauts92", "target_fmri.mat", "EVC", (0.2488, 0.3998)),
+        ("algonauts92", "target_fmri.mat", "IT", (0.4593, 0.5492)),
+    ],
+)
+def test_noise_ceilings_over_subjects_as_read(request, source, file, roi, ceiling):
+    rdms = read(request.getfixturevalue(source) / file).subset("roi", roi)
+    assert boot_noise_ceiling(rdms, method="corr", rdm_descriptor="subject") == pytest.approx(ceiling, abs=1e-4)

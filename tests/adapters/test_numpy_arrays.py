@@ -6,11 +6,14 @@ import zipfile
 
 import numpy as np
 import pytest
+from rsatoolbox.data import Dataset
 from scipy.spatial.distance import squareform
 
 from brainrdl import BrainrdlError, read
 from brainrdl.rdms import names
 from brainrdl.testing import check_reader
+from data_adapters import numpy_arrays
+from data_adapters._arrays import npy_array
 from data_adapters.numpy_arrays import READER
 
 CONDITIONS = ["cat", "dog", "car", "tree"]
@@ -100,7 +103,7 @@ def test_an_unsound_rdm_is_refused_by_its_array(npz, stack):
 
 def test_objects_in_npy_are_refused(tmp_path):
     np.save(tmp_path / "rdms.npy", np.array([{}, 1, 2], dtype=object), allow_pickle=True)
-    with refused(r"\(reader 'numpy'\): it holds Python objects, that is a pickle, and loading one could run any code"):
+    with refused(r"\(reader 'numpy'\): array 'rdms.npy' holds Python objects, that is a pickle, and loading"):
         read(tmp_path / "rdms.npy")
 
 
@@ -136,3 +139,108 @@ def test_an_empty_file_is_refused(tmp_path):
 
 def test_the_reader_keeps_the_contract(npz, stack):
     check_reader(READER, npz(rdms=stack, names=CONDITIONS))
+
+
+# -- patterns
+
+
+def test_patterns_are_read_where_they_are_asked_for(npz):
+    patterns = np.random.default_rng(0).normal(size=(4, 7)).astype(np.float16)
+    path = npz(patterns=patterns, names=["cat", "dog", "cat", "dog"], runs=[1, 1, 2, 2], subjects=["s1"], roi="IT")
+    data = read(path, patterns=True)
+    assert type(data) is Dataset
+    np.testing.assert_array_equal(data.measurements, patterns)
+    assert data.measurements.dtype == np.float32
+    assert data.obs_descriptors["stimulus"] == ["cat", "dog", "cat", "dog"]
+    assert data.obs_descriptors["run"] == ["1", "1", "2", "2"]
+    assert (data.descriptors["subject"], data.descriptors["roi"]) == ("s1", "IT")
+
+
+def test_patterns_of_npy_have_a_condition_a_row(tmp_path):
+    np.save(tmp_path / "patterns.npy", np.arange(28.0).reshape(4, 7))
+    data = read(tmp_path / "patterns.npy", patterns=True, names=CONDITIONS)
+    assert data.obs_descriptors["stimulus"] == CONDITIONS
+    assert data.measurements[1].tolist() == list(range(7, 14))
+    assert read(tmp_path / "patterns.npy", patterns=True, axes="last").measurements.shape == (7, 4)
+    with refused(r"4 names were given .* for 7 conditions"):
+        read(tmp_path / "patterns.npy", patterns=True, axes="last", names=CONDITIONS)
+
+
+def test_names_in_the_file_say_which_axis_of_patterns_counts_them(npz):
+    patterns = np.random.default_rng(0).normal(size=(7, 4))
+    np.testing.assert_array_equal(read(npz(betas=patterns, names=CONDITIONS), patterns=True).measurements, patterns.T)
+    with refused(r"array 'betas' has shape \(4, 4\), and either axis could count the conditions: say axes='first'"):
+        read(npz(betas=patterns[:4], names=CONDITIONS), patterns=True)
+
+
+def test_patterns_that_are_none_are_refused(npz, stack):
+    with refused(r"array 'arr_0' must hold real patterns .* got float64 of shape \(2, 4, 4\)"):
+        read(npz(stack), patterns=True)
+    with refused("5 values were given as 'run' for the 4 observations of array 'arr_0'"):
+        read(npz(stack[0], runs=[1, 2, 3, 4, 5]), patterns=True)
+    with refused(r"choose the array of the patterns with variable=: \['v1', 'it'\]"):
+        read(npz(v1=stack[0], it=stack[1]), patterns=True)
+    with refused("array 'roi' has 2 values for 1 RDMs"):
+        read(npz(patterns=stack[0], roi=["V1", "IT"]), patterns=True)
+
+
+def test_patterns_without_saying_so_are_refused_with_the_remedy(tmp_path):
+    np.save(tmp_path / "betas.npy", np.ones((4, 7)))
+    with refused(r"of shape \(4, 7\) is neither square nor holds the pairs .* say patterns=True"):
+        read(tmp_path / "betas.npy")
+    with refused("axes='first' is about patterns; say patterns=True"):
+        read(tmp_path / "betas.npy", axes="first")
+
+
+# -- files that promise too much
+
+
+def npy_of(shape, dtype="<f8", version=(1, 0)):
+    """Give the beginning of a ``.npy`` file and a few numbers."""
+    header = f"{{'descr': '{dtype}', 'fortran_order': False, 'shape': {shape}, }}".ljust(117).encode() + b"\n"
+    size = len(header).to_bytes(2 if version == (1, 0) else 4, "little")
+    return b"\x93NUMPY" + bytes(version) + size + header + bytes(64)
+
+
+def test_an_array_larger_than_its_file_is_refused_before_memory_is_taken(tmp_path):
+    (tmp_path / "rdm.npy").write_bytes(npy_of((10**6, 10**6)))
+    with refused(r"array 'rdm.npy' of shape \(1000000, 1000000\) and dtype float64 needs more than the \d+ bytes"):
+        read(tmp_path / "rdm.npy")
+    with zipfile.ZipFile(tmp_path / "rdm.npz", "w") as archive:
+        archive.writestr("rdms.npy", npy_of((10**6, 10**6)))
+    with refused(r"array 'rdms' of shape \(1000000, 1000000\)"):
+        read(tmp_path / "rdm.npz")
+
+
+def test_a_zip_that_declares_more_than_it_can_hold_is_refused(npz, stack):
+    path = npz(rdms=stack)
+    content = path.read_bytes()
+    with zipfile.ZipFile(path) as archive:
+        size = archive.getinfo("rdms.npy").file_size.to_bytes(4, "little")
+    directory = content.rindex(b"PK\x01\x02")
+    path.write_bytes(content[:directory] + content[directory:].replace(size, (2**31).to_bytes(4, "little")))
+    with refused("array 'rdms' declares 2147483648 bytes, more than its"):
+        read(path)
+
+
+def test_another_version_of_the_format_is_refused(tmp_path):
+    (tmp_path / "rdm.npy").write_bytes(npy_of((2, 2), version=(3, 0)))
+    with refused(r"is in version \(3, 0\) of NumPy's format, expected one of \[\(1, 0\), \(2, 0\)\]"):
+        read(tmp_path / "rdm.npy")
+    (tmp_path / "rdm.npy").write_bytes(npy_of((2, 2), version=(2, 0)))
+    with refused("needs at least 3|has 2 conditions"):
+        read(tmp_path / "rdm.npy")
+
+
+def test_only_the_array_asked_for_is_loaded(npz, stack, monkeypatch):
+    loaded = []
+    monkeypatch.setattr(numpy_arrays, "npy_array", lambda path, key: loaded.append(key) or npy_array(path, key))
+    read(npz(v1=stack, it=stack, names=CONDITIONS), variable="it")
+    assert sorted(loaded) == ["it", "names"]
+
+
+def test_whole_numbers_in_three_columns_are_left_to_the_reader_of_triplets(tmp_path):
+    np.save(tmp_path / "trials.npy", np.array([[0, 1, 2], [1, 2, 3], [0, 2, 3], [3, 1, 0]]))
+    assert not READER.sniff(tmp_path / "trials.npy")
+    np.save(tmp_path / "pairs.npy", np.array([[0.0, 1, 2], [1, 2, 3], [0, 2, 3], [3, 1, 0]]))
+    assert READER.sniff(tmp_path / "pairs.npy")

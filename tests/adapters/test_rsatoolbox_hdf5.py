@@ -10,6 +10,7 @@ from rsatoolbox.data import Dataset, TemporalDataset
 
 from brainrdl import BrainrdlError, read
 from brainrdl.rdms import from_array, from_tensor, names
+from brainrdl.result import write_rdms
 from brainrdl.testing import check_reader
 from data_adapters.rsatoolbox_hdf5 import READER
 
@@ -33,6 +34,26 @@ def test_saved_rdms_come_back(tmp_path, rdms, suffix):
     again = read(path)
     assert again == rdms
     assert (names(again), again.dissimilarity_measure) == (tuple(CONDITIONS), "correlation")
+
+
+def test_names_in_any_script_come_back_from_our_own_files(tmp_path, stack):
+    given = from_array(stack, ["Käse", "日本", "cat", "é"], descriptors={"roi": ["aire é", "IT"]})
+    write_rdms(tmp_path / "rdms.h5", given)
+    again = read(tmp_path / "rdms.h5")
+    assert again == given
+    assert (names(again), again.rdm_descriptors["roi"]) == (("Käse", "日本", "cat", "é"), ["aire é", "IT"])
+
+
+@pytest.mark.parametrize("group", ["pattern_descriptors", "obs_descriptors"])
+def test_names_of_variable_length_are_text_and_not_bytes(tmp_path, rdms, group):
+    kept = (
+        rdms if group == "pattern_descriptors" else Dataset(np.ones((4, 3)), obs_descriptors={"stimulus": CONDITIONS})
+    )
+    kept.save(str(tmp_path / "a.h5"), file_type="hdf5")
+    with h5py.File(tmp_path / "a.h5", "a") as file:  # as h5py and MATLAB write lists of words
+        del file[group]["stimulus"]
+        file[group]["stimulus"] = ["Käse", "dog", "car", "日本"]
+    assert list(getattr(read(tmp_path / "a.h5"), group)["stimulus"]) == ["Käse", "dog", "car", "日本"]
 
 
 def test_rdms_without_measure_come_back(tmp_path):

@@ -1,0 +1,76 @@
+"""HDF5 for the readers: nothing that leads out of the file, and nothing larger than what the file stores."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from brainrdl._checks import nearest, quote, refuse
+
+# A file may declare any shape and store no byte of it, so what is larger than a few MiB must be there. Deflate, by far
+# the usual compression, packs 1032 to 1 at most.
+_ROOM = 1 << 24
+_PACKED = 1100
+
+
+def opened(path: Path) -> h5py.File:
+    """Open a file for reading; refuse an empty one and one that is no HDF5."""
+    if not path.stat().st_size:
+        refuse("the file is empty")
+    if not h5py.is_hdf5(path):
+        refuse("it is no HDF5 file, or its beginning is damaged")
+    return h5py.File(path, "r")
+
+
+def member(place: h5py.Group, name: str, hops: int = 8) -> h5py.Group | h5py.Dataset | None:
+    """Give what stands at `name`, or None; a link into another file is refused before it is followed."""
+    here: h5py.Group | h5py.Dataset | None = place.file if name.startswith("/") else place
+    for part in filter(None, name.split("/")):
+        link = here.get(part, getlink=True) if isinstance(here, h5py.Group) else None
+        if isinstance(link, h5py.ExternalLink):
+            refuse(f"{part!r} in {name!r} is a link into another file, {link.filename!r}; copy its data into this one")
+        if here is None or link is None:
+            return None
+        if isinstance(link, h5py.SoftLink):
+            if not hops:
+                refuse(f"the links at {name!r} lead in a circle")
+            here = member(here, link.path, hops - 1)
+        else:
+            here = here[part]
+    return here
+
+
+def array(place: h5py.Group, name: str) -> h5py.Dataset:
+    """Give the array at `name`, unread; refuse one that is not there, lies elsewhere, or is larger than stored."""
+    found = member(place, name)
+    if found is None:
+        refuse(f"there is no array {name!r} in {place.name!r}{nearest(name, place)}; it holds {quote(sorted(place))}")
+    if not isinstance(found, h5py.Dataset):
+        refuse(f"{name!r} in {place.name!r} is a group, not an array; it holds {quote(sorted(found))}")
+    if found.is_virtual or found.external:
+        refuse(f"array {name!r} keeps its values in other files; copy them into this one")
+    if found.dtype.kind == "O" and h5py.check_string_dtype(found.dtype) is None:
+        refuse(f"array {name!r} holds {found.dtype}, lists or references, where numbers or texts are expected")
+    stored = found.id.get_storage_size()
+    if found.nbytes > _ROOM and found.nbytes > _PACKED * stored:
+        refuse(f"array {name!r} has shape {found.shape}, {found.nbytes} bytes, but the file stores {stored} of them")
+    return found
+
+
+def numbers(place: h5py.Group, name: str, ndim: int = 1) -> np.ndarray:
+    """Read an array of numbers with `ndim` axes, as float64."""
+    found = array(place, name)
+    if found.dtype.kind not in "biuf" or found.ndim != ndim:
+        refuse(f"array {name!r} must hold numbers along {ndim} axes, it is {found.dtype} of shape {found.shape}")
+    return np.asarray(found[()], dtype=np.float64)
+
+
+def texts(place: h5py.Group, name: str) -> list[str]:
+    """Read an array of texts or numbers with one axis, or a single one, as texts."""
+    found = array(place, name)
+    if found.dtype.kind not in "biufSO" or found.ndim > 1:
+        refuse(f"array {name!r} must be a list of texts or numbers, it is {found.dtype} of shape {found.shape}")
+    values = found.asstr()[()] if h5py.check_string_dtype(found.dtype) else found[()]
+    return [str(value) for value in np.atleast_1d(values).tolist()]

@@ -1,0 +1,58 @@
+"""What the readers of measurements decide alike: which column names the conditions, which channels make a region."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from brainrdl._checks import check_option, check_unique, refuse
+
+if TYPE_CHECKING:
+    from rsatoolbox.data.dataset import Dataset
+
+
+def condition_column(columns: Collection[str], asked: str | None, usual: Sequence[str], where: str) -> str | None:
+    """Give the column asked for, else the first usual one there is; None where there are no columns at all."""
+    if asked is not None:
+        return check_option(asked, columns, f"condition_column of {where}")
+    found = [name for name in usual if name in columns]
+    if columns and not found:
+        refuse(f"which column of {where} names the conditions? say condition_column=; there are {', '.join(columns)}")
+    return found[0] if found else None
+
+
+def regions(labels: Sequence[str], roi: str | Sequence[str] | None) -> dict[str, np.ndarray]:
+    """Give the places of the channels of each region asked for, by default of all in order of appearance."""
+    known = list(dict.fromkeys(labels))
+    asked = known if roi is None else [roi] if isinstance(roi, str) else list(roi)
+    check_unique(asked, "roi=")
+    if not asked:
+        refuse(f"roi= is an empty list; there are {', '.join(known)}")
+    return {check_option(name, known, "roi"): np.flatnonzero(np.array(labels) == name) for name in asked}
+
+
+def dataset(
+    values: np.ndarray,
+    *,
+    conditions: Sequence[str] | None,
+    runs: Sequence[str] | None = None,
+    channels: dict[str, list[str]] | None = None,
+    times: np.ndarray | None = None,
+    descriptors: dict[str, str] | None = None,
+) -> Dataset:
+    """Make a Dataset, or a TemporalDataset where there are times, with the descriptors that are known."""
+    from rsatoolbox.data.dataset import Dataset, TemporalDataset
+
+    observations = {"stimulus": conditions, "run": runs}
+    known: dict[str, Any] = {
+        "descriptors": descriptors or {},
+        "obs_descriptors": {name: list(each) for name, each in observations.items() if each is not None},
+        "channel_descriptors": channels or {},
+    }
+    return (
+        Dataset(values, **known)
+        if times is None
+        else TemporalDataset(values, time_descriptors={"time": times}, **known)
+    )

@@ -1,0 +1,395 @@
+"""First-level models: nilearn's own numbers, known betas recovered, and what cannot be estimated refused."""
+
+from __future__ import annotations
+
+import sys
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from rsatoolbox.data import Dataset
+from scipy.stats import gamma
+
+from brainrdl import BrainrdlError
+from data_adapters._glm import (
+    Model,
+    Run,
+    column_of,
+    events_of_labels,
+    fit_run,
+    read_events,
+    read_numbers,
+    read_table,
+    read_volume_labels,
+    to_dataset,
+)
+
+T_R, N_VOLUMES = 2.0, 120
+SHOWN = ["face", "house", "cat", "face", "cat", "house", "house", "face", "cat"]
+
+
+def events_of(names=SHOWN, duration=10.0, gap=24.0):
+    onsets = 6.0 + gap * np.arange(len(names))
+    return pd.DataFrame({"onset": onsets, "duration": duration, "stimulus": names})
+
+
+def response(events, n_volumes=N_VOLUMES, t_r=T_R, step=0.1):
+    """The BOLD response of each event, convolved without nilearn: a double gamma, 0.1 s at a time."""
+    time = np.arange(0, 32, step)
+    kernel = gamma.pdf(time, 6) - gamma.pdf(time, 16) / 6
+    fine = np.arange(0, n_volumes * t_r, step)
+    boxes = [(fine >= onset) & (fine < onset + duration) for onset, duration in events[["onset", "duration"]].values]
+    convolved = np.array([np.convolve(box, kernel / kernel.sum())[: len(fine)] for box in boxes])
+    return convolved[:, np.searchsorted(fine, np.arange(n_volumes) * t_r)].T
+
+
+def simulate(events, patterns, noise=0.05, seed=0):
+    """BOLD with known patterns, one an event, on a baseline with a slow drift."""
+    rng = np.random.default_rng(seed)
+    drift = np.cos(np.pi * np.arange(N_VOLUMES) / N_VOLUMES)[:, None] * rng.normal(size=patterns.shape[1])
+    return 100 + drift + response(events) @ patterns + noise * rng.normal(size=(N_VOLUMES, patterns.shape[1]))
+
+
+def write(path, text):
+    path.write_text(text)
+    return path
+
+
+# Recovery and oracle
+
+
+@pytest.mark.parametrize("noise_model", ["ar1", "ols"])
+def test_the_known_betas_of_conditions_are_recovered(noise_model):
+    events, rng = events_of(), np.random.default_rng(1)
+    patterns = dict(zip(["face", "house", "cat"], rng.normal(size=(3, 50)), strict=True))
+    bold = simulate(events, np.stack([patterns[name] for name in events["stimulus"]]))
+    run = fit_run(bold, events, T_R, Model(noise_model=noise_model))
+    assert run.stimuli == ("cat", "face", "house")
+    truth = np.stack([patterns[name] for name in run.stimuli])
+    for beta, true in zip(run.betas, truth, strict=True):
+        assert np.corrcoef(beta, true)[0, 1] > 0.99
+    assert np.abs(run.betas - truth).mean() < 0.05
+
+
+def test_the_known_betas_of_single_events_are_recovered_in_the_order_of_their_onsets():
+    events = events_of()
+    patterns = np.random.default_rng(1).normal(size=(len(events), 50))
+    shuffled = events.sample(frac=1, random_state=0)
+    run = fit_run(simulate(events, patterns), shuffled, T_R, Model(per="trial"))
+    assert run.stimuli == tuple(SHOWN)
+    assert all(np.corrcoef(beta, true)[0, 1] > 0.95 for beta, true in zip(run.betas, patterns, strict=True))
+
+
+# nilearn 0.14 warns of its own call of its masker
+@pytest.mark.filterwarnings("ignore:.*Generation of a mask has been requested:RuntimeWarning")
+@pytest.mark.parametrize("noise_model", ["ar1", "ols"])
+@pytest.mark.parametrize("hrf", ["spm", "glover + derivative"])
+def test_betas_and_residuals_are_those_of_nilearns_first_level_model(noise_model, hrf):
+    from nilearn.glm.first_level import FirstLevelModel
+
+    events = events_of()
+    bold = simulate(events, np.random.default_rng(1).normal(size=(len(events), 8)), noise=1.0).astype(np.float32)
+    confounds = pd.DataFrame(np.random.default_rng(2).normal(size=(N_VOLUMES, 2)), columns=["trans_x", "rot_z"])
+    ones = nib.Nifti1Image(np.ones((2, 2, 2), np.uint8), np.eye(4))
+    image = nib.Nifti1Image(bold.T.reshape(2, 2, 2, N_VOLUMES), np.eye(4))
+    oracle = FirstLevelModel(
+        t_r=T_R, hrf_model=hrf, high_pass=0.008, noise_model=noise_model, mask_img=ones, signal_scaling=False,
+        minimize_memory=False,
+    )  # fmt: skip
+    oracle.fit(image, events.rename(columns={"stimulus": "trial_type"}), confounds)
+    run = fit_run(bold, events, T_R, Model(hrf=hrf, high_pass=0.008, noise_model=noise_model), confounds)
+    for name, beta in zip(run.stimuli, run.betas, strict=True):
+        theirs = oracle.compute_contrast(name, output_type="effect_size").get_fdata().ravel()
+        np.testing.assert_allclose(beta, theirs, rtol=1e-4, atol=1e-5)
+    assert run.dof == N_VOLUMES - oracle.design_matrices_[0].shape[1]
+    if noise_model == "ols":
+        np.testing.assert_allclose(run.residuals, oracle.residuals_[0].get_fdata().reshape(8, -1).T, atol=1e-3)
+
+
+def test_residuals_have_the_covariance_of_the_noise_at_the_degrees_of_freedom_given():
+    events, rng = events_of(), np.random.default_rng(3)
+    mixing = rng.normal(size=(4, 4))
+    bold = rng.normal(size=(N_VOLUMES, 4)) @ mixing
+    run = fit_run(bold, events, T_R, Model(noise_model="ols"))
+    covariance = run.residuals.T @ run.residuals / run.dof
+    assert np.corrcoef(covariance.ravel(), (mixing.T @ mixing).ravel())[0, 1] > 0.95
+
+
+def test_residuals_of_autocorrelated_noise_are_whitened_over_time():
+    events, rng = events_of(), np.random.default_rng(4)
+    noise = rng.normal(size=(N_VOLUMES, 30))
+    for volume in range(1, N_VOLUMES):
+        noise[volume] += 0.6 * noise[volume - 1]
+
+    def lag_one(model):
+        residuals = fit_run(noise, events, T_R, model).residuals[1:]
+        return np.mean([np.corrcoef(channel[1:], channel[:-1])[0, 1] for channel in residuals.T])
+
+    assert lag_one(Model(noise_model="ols")) > 0.4
+    assert abs(lag_one(Model())) < 0.2
+
+
+# Names
+
+
+@pytest.mark.parametrize("name", ["a b-c", "1", "constant", "drift_1", "e000001", "Gesicht/männlich", "confound 'x'"])
+def test_a_name_stays_as_it_is_whatever_it_means_to_the_model(name):
+    events = events_of([name, "house", "constant x"] * 3)
+    patterns = np.random.default_rng(1).normal(size=(3, 20))
+    bold = simulate(events, np.tile(patterns, (3, 1)))
+    run = fit_run(bold, events, T_R, confounds=pd.DataFrame({"x": np.random.default_rng(5).normal(size=N_VOLUMES)}))
+    assert set(run.stimuli) == {name, "house", "constant x"}
+    assert np.corrcoef(run.betas[run.stimuli.index(name)], patterns[0])[0, 1] > 0.99
+
+
+@settings(max_examples=10, deadline=None, derandomize=True)
+@given(order=st.permutations(range(len(SHOWN))), names=st.permutations(["face", "house", "cat"]))
+def test_names_travel_with_their_patterns_whatever_the_order_of_rows(order, names):
+    renamed = [names[["face", "house", "cat"].index(name)] for name in SHOWN]
+    events = events_of(renamed)
+    patterns = {name: np.random.default_rng(ord(name[0])).normal(size=20) for name in names}
+    bold = simulate(events, np.stack([patterns[name] for name in renamed]))
+    run = fit_run(bold, events.iloc[list(order)], T_R)
+    for name, beta in zip(run.stimuli, run.betas, strict=True):
+        assert np.corrcoef(beta, patterns[name])[0, 1] > 0.99
+
+
+# What cannot be estimated
+
+
+def test_an_event_after_the_end_of_the_run_is_refused():
+    events = events_of()
+    with pytest.raises(
+        BrainrdlError, match=r"1 of 9 events lie outside run 3, which is 180 s long: 'cat' begins at 198"
+    ):
+        fit_run(np.random.default_rng(0).normal(size=(90, 2)), events, T_R, where="run 3")
+
+
+def test_an_event_long_before_the_run_is_refused_and_one_shortly_before_is_not():
+    bold = np.random.default_rng(0).normal(size=(N_VOLUMES, 2))
+    early = events_of()
+    early.loc[0, "onset"] = -30.0
+    with pytest.raises(BrainrdlError, match="'face' begins at -30 s"):
+        fit_run(bold, early, T_R)
+    early.loc[0, "onset"] = -10.0
+    assert fit_run(bold, early, T_R).betas.shape == (3, 2)
+
+
+def test_an_event_that_outlasts_the_run_is_modelled_as_far_as_the_run_goes():
+    events, bold = events_of(), np.random.default_rng(0).normal(size=(N_VOLUMES, 2))
+    events.loc[8, "duration"] = 1000.0
+    longer = fit_run(bold, events, T_R)
+    events.loc[8, "duration"] = N_VOLUMES * T_R - events.loc[8, "onset"] + 5
+    np.testing.assert_allclose(longer.betas, fit_run(bold, events, T_R).betas, rtol=1e-6)
+
+
+def test_events_without_duration_are_modelled_without_a_warning():
+    run = fit_run(np.random.default_rng(0).normal(size=(N_VOLUMES, 2)), events_of(duration=0.0), T_R)
+    assert np.isfinite(run.betas).all()
+
+
+def test_two_conditions_at_the_same_times_are_refused_by_name():
+    events = events_of(["face"] * 4)
+    both = pd.concat([events, events.assign(stimulus="person")])
+    bold = np.random.default_rng(0).normal(size=(N_VOLUMES, 2))
+    with pytest.raises(BrainrdlError, match="the run cannot tell its regressors apart: 'face', 'person' are"):
+        fit_run(bold, both, T_R)
+    with pytest.raises(BrainrdlError, match=r"event 1, event 2, event 3, event 4, event 5, event 6, \.\.\. are"):
+        fit_run(bold, both, T_R, Model(per="trial"))
+
+
+def test_a_condition_that_begins_with_the_last_volume_is_refused():
+    events = events_of(["face", "house"])
+    events.loc[1, "onset"] = (N_VOLUMES - 1) * T_R + 1
+    with pytest.raises(BrainrdlError, match=r"cannot tell its regressors apart: 'house' are zero"):
+        fit_run(np.random.default_rng(0).normal(size=(N_VOLUMES, 2)), events, T_R)
+
+
+def test_a_confound_that_stands_twice_is_refused_by_name():
+    motion = np.random.default_rng(0).normal(size=N_VOLUMES)
+    confounds = pd.DataFrame({"x": motion, "twice x": 2 * motion})
+    with pytest.raises(BrainrdlError, match="apart: confound 'x', confound 'twice x' are"):
+        fit_run(np.random.default_rng(0).normal(size=(N_VOLUMES, 2)), events_of(), T_R, confounds=confounds)
+
+
+def test_a_run_with_no_more_volumes_than_regressors_is_refused():
+    events = events_of()
+    confounds = pd.DataFrame(np.random.default_rng(0).normal(size=(N_VOLUMES, N_VOLUMES - 12)))
+    bold = np.random.default_rng(0).normal(size=(N_VOLUMES, 2))
+    with pytest.raises(BrainrdlError, match="120 volumes and its model 122 regressors, of which 9 are of interest"):
+        fit_run(bold, events, T_R, Model(per="trial"), confounds)
+    with pytest.raises(BrainrdlError, match=r"lower high_pass"):
+        fit_run(bold, events, T_R, Model(high_pass=1.0))
+
+
+def test_confounds_of_another_length_are_refused():
+    with pytest.raises(BrainrdlError, match="the confounds of the run have 3 rows, and the run 120 volumes"):
+        fit_run(np.zeros((N_VOLUMES, 2)), events_of(), T_R, confounds=pd.DataFrame({"x": [1.0, 2, 3]}))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"hrf": "smp"}, "hrf 'smp' is not known; nearest: 'spm'"),
+        ({"noise_model": "ar2"}, "noise_model 'ar2' is not known"),
+        ({"per": "trials"}, "per 'trials' is not known; nearest: 'trial'"),
+        ({"high_pass": 0}, r"high_pass \(in Hz\) must be a number above 0, got 0"),
+        ({"high_pass": True}, "must be a number above 0, got True"),
+        ({"high_pass": float("inf")}, "must be a number above 0, got inf"),
+    ],
+)
+def test_an_option_of_the_model_that_is_none_is_refused(options, message):
+    with pytest.raises(BrainrdlError, match=message):
+        Model(**options)
+
+
+def test_without_nilearn_the_extra_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "nilearn.glm.first_level", None)
+    with pytest.raises(BrainrdlError, match=r"pip install 'brainrdl\[fmri\]'"):
+        fit_run(np.zeros((N_VOLUMES, 2)), events_of(), T_R)
+
+
+# Tables
+
+
+def test_events_are_read_as_they_stand(tmp_path):
+    text = "trial_type\tonset\tduration\tresponse\nface \t2.5\t0\tn/a\nrest\t10\t5\t1\n01\t1e1\t5\t1\n"
+    events = read_events(write(tmp_path / "events.tsv", text))
+    assert events.to_dict("list") == {"onset": [2.5, 10.0], "duration": [0.0, 5.0], "stimulus": ["face", "01"]}
+    everything = read_events(tmp_path / "events.tsv", baseline=None)
+    assert list(everything["stimulus"]) == ["face", "rest", "01"]
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "message"),
+    [
+        ("", {}, "the table '.*events.tsv' is empty"),
+        ("onset\tduration\ttrial_type\n1\t2\n", {}, "row 2 of .* has 2 cells and the first row 3"),
+        ("onset\tonset\tduration\n1\t2\t3\n", {}, r"names \['onset'\] stand more than once in the first row"),
+        ("onsets\tduration\ttrial_type\n1\t2\ta\n", {}, "have no column 'onset'; nearest: 'onsets'; the columns are"),
+        ("onset\ttrial_type\n1\ta\n", {}, "have no column 'duration'"),
+        ("onset\tduration\tname\n1\t2\ta\n", {}, r"of which none could be meant; choose one with condition_column="),
+        (
+            "onset\tduration\ttrial_type\tstimulus\n1\t2\ta\tb\n",
+            {},
+            r"of which \['trial_type', 'stimulus'\] could be meant",
+        ),
+        ("onset\tduration\tname\n1\t2\ta\n", {"condition_column": "nam"}, "'nam' is not known; nearest: 'name'"),
+        (
+            "onset\tduration\ttrial_type\nn/a\t2\ta\n",
+            {},
+            "the onset 'n/a' in row 2, which is no number",
+        ),
+        ("onset\tduration\ttrial_type\n1\tinf\ta\n", {}, "have the duration 'inf' in row 2"),
+        ("onset\tduration\ttrial_type\n1\t-2\ta\n", {}, "have a duration below 0: -2"),
+        ("onset\tduration\ttrial_type\n1\t2\ta\n1\t2\ta\n", {}, "hold 'a' at 1 s for 2 s twice"),
+        ("onset\tduration\ttrial_type\n1\t2\tn/a\n", {}, r"hold 'n/a' for a name; .*baseline=\['rest', 'n/a'\]"),
+        ("onset\tduration\ttrial_type\n1\t2\trest\n", {}, r"hold no event of a condition \(baseline: \['rest'\]\)"),
+        ("onset\tduration\ttrial_type\n1\t2\tRest\n", {}, r"hold 'Rest', and baseline is \['rest'\]; spell it in the"),
+    ],
+)
+def test_a_table_of_events_that_is_not_sound_is_refused(tmp_path, text, options, message):
+    with pytest.raises(BrainrdlError, match=message):
+        read_events(write(tmp_path / "events.tsv", text), **options)
+
+
+def test_a_table_that_is_not_there_is_refused(tmp_path):
+    with pytest.raises(BrainrdlError, match=r"there is no file '.*events\.tsv'"):
+        read_table(tmp_path / "events.tsv")
+
+
+def test_rows_without_a_name_can_be_left_out(tmp_path):
+    text = "onset\tduration\ttrial_type\n1\t2\tn/a\n5\tn/a\trest\n9\t2\ta\n"
+    events = read_events(write(tmp_path / "events.tsv", text), baseline=["rest", "n/a"])
+    assert list(events["stimulus"]) == ["a"]
+
+
+def test_column_of_takes_the_column_asked_for_before_a_usual_one():
+    table = {"trial_type": ["a"], "item": ["b"]}
+    assert column_of(table, None, ("trial_type",), "condition_column") == "trial_type"
+    assert column_of(table, "item", ("trial_type",), "condition_column") == "item"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "options"),
+    [
+        ("labels.txt", "rest 0\nface 0\nrun 1\n", {}),
+        ("labels.txt", "run condition more\n0 rest x\n0 face x\n1 run x\n", {}),
+        ("labels.csv", "run,trial_type\n0,rest\n0,face\n1,run\n", {}),
+        (
+            "labels.tsv",
+            "chunk\tlabel\n0\trest\n0\tface\n1\trun\n",
+            {"condition_column": "label", "run_column": "chunk"},
+        ),
+    ],
+)
+def test_labels_of_volumes_are_read_with_and_without_names_of_columns(tmp_path, name, text, options):
+    found = read_volume_labels(write(tmp_path / name, text), **options)
+    assert found == (["rest", "face", "run"], ["0", "0", "1"])
+
+
+def test_labels_without_runs_are_one_run(tmp_path):
+    assert read_volume_labels(write(tmp_path / "labels.csv", "stimulus\nface\nrest\n")) == (
+        ["face", "rest"],
+        ["1", "1"],
+    )
+
+
+def test_labels_in_a_row_are_one_event():
+    events = events_of_labels(["rest", "a", "a", "b", "rest", "a"], 2.0)
+    assert events.values.tolist() == [[2.0, 4.0, "a"], [6.0, 2.0, "b"], [10.0, 2.0, "a"]]
+    assert len(events_of_labels(["rest", "a"], 2.0, baseline=None)) == 2
+    with pytest.raises(BrainrdlError, match="the labels of run 2 hold no event of a condition"):
+        events_of_labels(["rest", "rest"], 2.0, where="the labels of run 2")
+
+
+@pytest.mark.parametrize(
+    ("text", "columns"), [("1 2\n3 4\n", ["1", "2"]), ("x y\n1 2\n3 4\n", ["x", "y"]), ("1 2\n\n3 4", ["1", "2"])]
+)
+def test_numbers_are_read_with_and_without_names(tmp_path, text, columns):
+    found = read_numbers(write(tmp_path / "motion.txt", text))
+    assert list(found) == columns
+    assert found.to_numpy().tolist() == [[1.0, 2.0], [3.0, 4.0]]
+
+
+def test_a_cell_that_is_no_number_is_refused_with_its_place(tmp_path):
+    with pytest.raises(BrainrdlError, match=r"'n/a' in row 3, column 'y' of '.*motion.txt' is no finite number"):
+        read_numbers(write(tmp_path / "motion.txt", "x y\n1 2\n3 n/a\n"))
+    with pytest.raises(BrainrdlError, match=r"stand more than once in the first row"):
+        read_numbers(write(tmp_path / "motion.txt", "x x\n1 2\n"))
+
+
+@settings(
+    max_examples=100, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    content=st.one_of(st.text(max_size=80), st.text(alphabet="0123456789.\t\n-naonset,e", max_size=80)).map(str.encode)
+    | st.binary(max_size=80),
+    headed=st.booleans(),
+)
+def test_any_table_gives_events_or_a_refusal(tmp_path, content, headed):
+    file = tmp_path / "events.tsv"
+    file.write_bytes((b"onset\tduration\ttrial_type\n" if headed else b"") + content)
+    try:
+        events = read_events(file)
+    except (BrainrdlError, UnicodeDecodeError):  # what is no text, brainrdl.read turns into a refusal
+        return
+    assert np.isfinite(events[["onset", "duration"]].to_numpy()).all()
+    assert (events["duration"] >= 0).all()
+
+
+def test_runs_are_joined_into_one_dataset_with_their_residuals():
+    rng = np.random.default_rng(0)
+    runs = {name: Run(("a", "b"), rng.normal(size=(2, 3)), rng.normal(size=(9, 3)), 5) for name in ("1", "2")}
+    data = to_dataset(runs, {"i": [0, 1, 2]}, {"roi": "IT"}, per="trial")
+    assert isinstance(data, Dataset)
+    np.testing.assert_array_equal(data.measurements, np.concatenate([run.betas for run in runs.values()]))
+    assert list(data.obs_descriptors["stimulus"]) == ["a", "b", "a", "b"]
+    assert list(data.obs_descriptors["run"]) == ["1", "1", "2", "2"]
+    assert list(data.obs_descriptors["trial"]) == ["1", "2", "1", "2"]
+    assert data.descriptors["residuals"].shape == (18, 3)
+    assert (data.descriptors["residual_dof"], data.descriptors["roi"]) == (10, "IT")
+    assert "trial" not in to_dataset(runs, {}, {}, per="condition").obs_descriptors

@@ -1,0 +1,677 @@
+"""NIfTI maps: nibabel's own reading as oracle, names that travel with values, and every refusal."""
+
+from __future__ import annotations
+
+import gzip
+import tarfile
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from brainrdl import BrainrdlError, read
+from brainrdl.testing import _same_data, check_reader
+from data_adapters import nifti
+from data_adapters.nifti import READER
+
+SHAPE, N = (5, 4, 3), 6
+AFFINE = np.array([[-3.0, 0, 0, 60], [0, 3, 0.2, -40], [0, -0.2, 3, 10], [0, 0, 0, 1]])
+CONDITIONS = ["cat", "dog", "car", "cat", "dog", "car"]
+RUNS = ["1", "1", "1", "2", "2", "2"]
+
+
+def refused(words):
+    return pytest.raises(BrainrdlError, match=words)
+
+
+def save(path, array, affine=AFFINE, kind=nib.Nifti1Image):
+    nib.save(kind(array, affine), path)
+    return path
+
+
+def table(path, conditions=CONDITIONS, runs=RUNS):
+    rows = [f"{condition}\t{run}" for condition, run in zip(conditions, runs, strict=True)]
+    path.write_text("\n".join(["condition\trun", *rows]) + "\n")
+    return path
+
+
+def take(path, **options):
+    return read(path, reader=READER, **options)
+
+
+def voxels_of(dataset):
+    return tuple(dataset.channel_descriptors[axis] for axis in "ijk")
+
+
+@pytest.fixture
+def array():
+    return np.random.default_rng(0).normal(100, 10, (*SHAPE, N)).astype(np.float32)
+
+
+@pytest.fixture
+def betas(tmp_path, array):
+    return save(tmp_path / "betas.nii", array)
+
+
+@pytest.fixture
+def mask(tmp_path):
+    return save(tmp_path / "mask.nii.gz", (np.indices(SHAPE).sum(axis=0) % 3 == 1).astype(np.uint8))
+
+
+@pytest.fixture
+def atlas(tmp_path):
+    """Regions 7 (i = 1) and 2 (i = 3); the other voxels are in none."""
+    numbers = np.zeros(SHAPE, np.int16)
+    numbers[1], numbers[3] = 7, 2
+    return save(tmp_path / "atlas.nii.gz", numbers)
+
+
+# Values
+
+
+@pytest.mark.parametrize("kind", [nib.Nifti1Image, nib.Nifti2Image])
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+@pytest.mark.parametrize("dtype", ["<f4", ">f4", "<f8", "<i2", ">i2", "<i4", "u1"])
+def test_values_are_those_that_nibabel_reads(tmp_path, array, mask, kind, suffix, dtype):
+    stored = (array * 2).astype(dtype)
+    path = save(tmp_path / f"betas{suffix}", stored, kind=kind)
+    dataset = take(path, mask=mask)
+    expected = np.asanyarray(nib.load(path).dataobj)[voxels_of(dataset)].T
+    np.testing.assert_array_equal(dataset.measurements, expected)
+    assert dataset.measurements.dtype == (np.float32 if np.can_cast(stored.dtype, np.float32) else np.float64)
+    inside = np.asanyarray(nib.load(mask).dataobj) != 0
+    assert sorted(zip(*voxels_of(dataset), strict=True)) == sorted(zip(*np.nonzero(inside), strict=True))
+
+
+def test_scaled_integers_are_unscaled_as_nibabel_does(tmp_path, array, mask):
+    image = nib.Nifti1Image(array, AFFINE)
+    image.set_data_dtype(np.int16)
+    nib.save(image, tmp_path / "scaled.nii.gz")
+    loaded = nib.load(tmp_path / "scaled.nii.gz")
+    assert loaded.dataobj.slope != 1
+    dataset = take(tmp_path / "scaled.nii.gz", mask=mask)
+    np.testing.assert_array_equal(dataset.measurements, loaded.get_fdata()[voxels_of(dataset)].T)
+
+
+@pytest.mark.parametrize("block", [1, 200, 500, 2**20])
+def test_blocks_of_any_size_give_the_same(betas, mask, monkeypatch, block):
+    expected = take(betas, mask=mask)
+    monkeypatch.setattr(nifti, "_BLOCK", block)
+    assert _same_data(take(betas, mask=mask), expected)
+
+
+@pytest.mark.parametrize(("shape", "n"), [(SHAPE, 1), ((*SHAPE, 1), 1), ((*SHAPE, 1, N), N)])
+def test_a_map_alone_and_maps_on_the_fifth_axis_are_read(tmp_path, shape, n):
+    array = np.random.default_rng(1).normal(size=shape)
+    dataset = take(save(tmp_path / "map.nii", array))
+    assert dataset.measurements.shape == (n, 60)
+    np.testing.assert_array_equal(dataset.measurements, array.reshape(*SHAPE, n)[voxels_of(dataset)].T)
+
+
+def test_one_region_of_a_large_file_needs_little_memory(tmp_path, monkeypatch):
+    array = np.random.default_rng(0).integers(1, 999, (60, 60, 40, 8)).astype(np.int16)
+    path = save(tmp_path / "large.nii", array)
+    inside = np.zeros(array.shape[:3], np.uint8)
+    inside[20:24, 20:24, 9:11] = 1
+    lengths = []
+    opened = nifti._opened
+
+    def counting(file):
+        handle = opened(file)
+        kept = handle.read
+
+        class Counted:
+            __enter__, __exit__ = (lambda self: self), (lambda self, *_: handle.close())
+            seek = staticmethod(handle.seek)
+
+            def read(self, size):
+                lengths.append((file.name, size))
+                return kept(size)
+
+        return Counted()
+
+    save(tmp_path / "roi.nii", inside)
+    monkeypatch.setattr(nifti, "_opened", counting)
+    assert take(path, mask=tmp_path / "roi.nii").n_channel == 32
+    read_there = [size for name, size in lengths if name == "large.nii"]
+    assert max(read_there) <= 2 * 60 * 60 * 2
+    assert sum(read_there) < 0.06 * path.stat().st_size
+
+
+def test_voxels_outside_the_brain_are_left_out_and_counted(tmp_path, array):
+    array[0, 0, 0], array[1, 1, 1, 2], array[2, 2, 2, 3] = 5.0, np.nan, np.inf
+    dataset = take(save(tmp_path / "betas.nii", array))
+    assert (dataset.n_channel, dataset.descriptors["n_dropped_channels"]) == (57, 3)
+    kept = set(zip(*(places.tolist() for places in voxels_of(dataset)), strict=True))
+    assert not kept & {(0, 0, 0), (1, 1, 1), (2, 2, 2)}
+
+
+def test_of_a_single_map_only_zeros_and_nan_are_left_out(tmp_path, array):
+    array[0, 0, 0, 0], array[1, 1, 1, 0] = 0, np.nan
+    dataset = take(save(tmp_path / "map.nii", array[..., 0]))
+    assert (dataset.n_channel, dataset.descriptors["n_dropped_channels"]) == (58, 2)
+
+
+def test_a_region_without_a_voxel_left_is_refused(tmp_path, array, atlas):
+    array[1] = 0
+    path = save(tmp_path / "betas.nii", array)
+    with refused(r"region '7': none of 12 channels is left.*\(0 maps hold nothing but NaN"):
+        take(path, atlas=atlas)
+    assert take(path, atlas=atlas, roi="2").n_channel == 12
+    array[..., 4] = np.nan
+    with refused(r"the maps: none of 60 channels is left.*\(1 maps hold nothing but NaN"):
+        take(save(path, array))
+
+
+def test_haxbys_volumes_are_read_with_mask_and_labels(data_folder, tmp_path):
+    with tarfile.open(data_folder / "haxby2001.tar.gz") as tar:
+        tar.extractall(tmp_path, filter="data")
+    folder = tmp_path / "haxby2001"
+    labels = [line.split() for line in (folder / "attributes_literal.txt").read_text().splitlines() if line]
+    table(tmp_path / "bold.tsv", *zip(*labels, strict=True))
+    dataset = take(folder / "bold.nii.gz", mask=folder / "mask.nii.gz", table=tmp_path / "bold.tsv")
+    assert dataset.measurements.shape == (1452, 530)
+    expected = np.asanyarray(nib.load(folder / "bold.nii.gz").dataobj)[voxels_of(dataset)].T
+    np.testing.assert_array_equal(dataset.measurements, expected)
+    assert dataset.obs_descriptors["stimulus"] == [name for name, _ in labels]
+    assert len(set(dataset.obs_descriptors["run"])) == 12
+
+
+@pytest.mark.parametrize("name", ["functional.nii", "example4d.nii.gz", "example_nifti2.nii.gz"])
+def test_files_of_scanners_are_read_as_nibabel_reads_them(name):
+    path = Path(nib.__file__).parent / "tests" / "data" / name
+    if not path.is_file():
+        pytest.skip(f"nibabel was installed without its {name}")
+    dataset = take(path)
+    np.testing.assert_array_equal(dataset.measurements, np.asanyarray(nib.load(path).dataobj)[voxels_of(dataset)].T)
+
+
+# Names
+
+
+def test_the_neighbour_table_names_conditions_and_runs(betas, tmp_path, mask):
+    assert not take(betas, mask=mask).obs_descriptors
+    table(tmp_path / "betas.tsv")
+    assert take(betas, mask=mask).obs_descriptors == {"stimulus": CONDITIONS, "run": RUNS}
+
+
+@pytest.mark.parametrize("column", ["condition", "stimulus", "trial_type"])
+def test_a_table_may_name_its_conditions_in_any_usual_column(betas, tmp_path, column):
+    rows = "\n".join(f"{run},x,{name}" for run, name in zip(RUNS, CONDITIONS, strict=True))
+    path = tmp_path / "table.csv"
+    path.write_text(f"run,note,{column}\r\n{rows}\r\n\r\n", encoding="utf-8-sig")
+    assert take(betas, table=path).obs_descriptors == {"stimulus": CONDITIONS, "run": RUNS}
+    path.write_text(f"chunk,note,{column}\n{rows}\n")
+    assert take(betas, table=path).obs_descriptors == {"stimulus": CONDITIONS}
+    taken = take(betas, table=path, condition_column="note", run_column="chunk")
+    assert taken.obs_descriptors == {"stimulus": ["x"] * N, "run": RUNS}
+
+
+def test_names_of_files_tell_subject_session_and_run(tmp_path, array):
+    dataset = take(save(tmp_path / "sub-07_ses-b_task-x_run-3_stat-t_statmap.nii.gz", array))
+    assert dataset.descriptors == {"n_dropped_channels": 0, "subject": "07", "session": "b"}
+    assert dataset.obs_descriptors["run"] == ["3"] * N
+
+
+def test_a_pattern_gives_a_dataset_for_each_subject(tmp_path, array):
+    for subject in ("01", "02"):
+        (tmp_path / f"sub-{subject}").mkdir()
+        save(tmp_path / f"sub-{subject}" / "betas.nii.gz", array + int(subject))
+    found = take(tmp_path / "sub-*" / "betas.nii.gz", names=list("abcdef"))
+    assert [dataset.descriptors["subject"] for dataset in found] == ["01", "02"]
+    np.testing.assert_allclose(found[1].measurements - found[0].measurements, 1, atol=1e-4)
+    assert found[1].obs_descriptors["stimulus"] == list("abcdef")
+
+
+# Regions
+
+TABLES = {
+    "bids.tsv": "index\tname\tcolor\n2\tV1\t#f00\n7\tIT\t#0f0\n9\tMT\t#00f\n",
+    "other.tsv": "name\tabbreviation\tindex\nIT\tx\t7\nV1\ty\t2\n",
+    "label.csv": "index,label\n0,Background\n7,IT\n2,V1\n",
+    "numbers.tsv": "label\tname\n7\tIT\n2\tV1\n",
+    "numbered.txt": "7 IT\n2   V1\n",
+    "colours.txt": "#No. Label Name: R G B A\n\n  0  Unknown  0 0 0 0\n  2  V1  10 20 30 0\n  7  IT  1 2 3 0\n",
+    "lines.txt": "\n".join(["a", "V1", "b", "c", "d", "e", "IT"]),
+    "from0.txt": "\n".join(["Background", "a", "V1", "b", "c", "d", "e", "IT"]),
+}
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_regions_get_their_names_from_any_table_of_labels(betas, atlas, tmp_path, array, name):
+    (tmp_path / name).write_text(TABLES[name])
+    found = take(betas, atlas=atlas, labels=tmp_path / name)
+    assert [dataset.descriptors["roi"] for dataset in found] == ["V1", "IT"]
+    np.testing.assert_array_equal(found[0].measurements, array[(3, *voxels_of(found[0])[1:])].T)
+    np.testing.assert_array_equal(found[1].measurements, array[(1, *voxels_of(found[1])[1:])].T)
+    assert set(found[0].channel_descriptors["i"]) == {3}
+
+
+def test_regions_come_in_the_order_asked(betas, atlas, tmp_path):
+    (tmp_path / "atlas.tsv").write_text(TABLES["bids.tsv"])
+    everything = take(betas, atlas=atlas)
+    assert [dataset.descriptors["roi"] for dataset in everything] == ["V1", "IT"]
+    swapped = take(betas, atlas=atlas, roi=["IT", "V1"])
+    assert all(_same_data(one, other) for one, other in zip(swapped, everything[::-1], strict=True))
+    assert _same_data(take(betas, atlas=atlas, roi="IT"), everything[1])
+    assert isinstance(take(betas, atlas=atlas, roi=["IT"]), list)
+
+
+def test_regions_without_names_are_called_by_number(betas, atlas):
+    assert [dataset.descriptors["roi"] for dataset in take(betas, atlas=atlas)] == ["2", "7"]
+
+
+def test_mask_and_atlas_together_give_their_common_voxels(betas, atlas, mask):
+    dataset = take(betas, atlas=atlas, mask=mask, roi="7")
+    i, j, k = voxels_of(dataset)
+    assert dataset.n_channel == 4
+    assert set(i) == {1}
+    assert set((i + j + k) % 3) == {1}
+
+
+# Folders
+
+
+@pytest.fixture
+def folder(tmp_path, array):
+    made = tmp_path / "first_level"
+    made.mkdir()
+    for number, name in enumerate(["house", "face", "cat"]):
+        save(made / f"{name}.nii.gz", array[..., number])
+    (made / "._cat.nii").write_bytes(b"left by another system")
+    return made
+
+
+def test_a_folder_of_maps_is_named_by_its_files(folder, array):
+    assert READER.sniff(folder)
+    dataset = take(folder)
+    assert dataset.obs_descriptors == {"stimulus": ["cat", "face", "house"]}
+    np.testing.assert_array_equal(dataset.measurements, array[voxels_of(dataset)].T[[2, 1, 0]])
+
+
+def test_a_table_of_a_folder_is_paired_by_file(folder, tmp_path, array):
+    path = tmp_path / "t.csv"
+    path.write_text("condition,run,file\nDOG,1,cat.nii.gz\nx,2,other.nii\nFACE,2,face\nHOUSE,3,sub/house.nii.gz\n")
+    with refused(r"table= has 4 rows \('.*t.csv'\), and there are 3 maps"):
+        take(folder, table=path)
+    path.write_text(path.read_text().replace("x,2,other.nii\n", ""))
+    dataset = take(folder, table=path)
+    assert dataset.obs_descriptors == {"stimulus": ["DOG", "FACE", "HOUSE"], "run": ["1", "2", "3"]}
+    np.testing.assert_array_equal(dataset.measurements[0], array[..., 2][voxels_of(dataset)])
+    path.write_text(path.read_text().replace("cat.nii.gz", "cats.nii.gz"))
+    with refused(r"column 'file' of table= does not name the maps \['cat'\]; nearest: 'cats'"):
+        take(folder, table=path)
+    path.write_text(path.read_text().replace("cats.nii.gz", "face.nii.gz"))
+    with refused(r"\['face'\] stand more than once in the column 'file'"):
+        take(folder, table=path)
+
+
+def test_a_table_without_files_needs_numbered_maps_in_a_clear_order(folder, tmp_path, array):
+    path = table(tmp_path / "t.tsv", ["cat", "face", "house"], "123")
+    with refused(r"which row of table= belongs to which of the maps \['cat', 'face', 'house'\] is unclear"):
+        take(folder, table=path)
+    for number in (1, 2, 10):
+        save(folder / f"beta_{number}.nii", array[..., number % 6])
+    with refused(r"maps \['beta_1', 'beta_10', 'beta_2'\] is unclear; give it a column 'file'"):
+        take(folder, table=path, files="beta_*.nii")
+    (folder / "beta_10.nii").rename(folder / "beta_3.nii")
+    dataset = take(folder, table=path, files="beta_*.nii")
+    assert dataset.obs_descriptors == {"stimulus": ["cat", "face", "house"], "run": ["1", "2", "3"]}
+    np.testing.assert_array_equal(dataset.measurements, array[voxels_of(dataset)].T[[1, 2, 4]])
+
+
+def test_what_spm_writes_next_to_the_betas_is_no_observation(folder, array):
+    save(folder / "mask.nii", (array[..., 0] > 0).astype(np.uint8))
+    with refused(r"also holds \['mask.nii'\], which are no observations; say which with files='beta_\*.nii'"):
+        take(folder)
+    assert take(folder, files="*e.nii.gz", mask=folder / "mask.nii").obs_descriptors["stimulus"] == ["face", "house"]
+
+
+def test_maps_of_a_folder_must_be_single_and_on_one_grid(folder, array):
+    for words, changed in {
+        r"'cat.nii.gz' holds 2 maps; in a folder each file is one observation": array[..., :2],
+        r"'face.nii.gz' has shape \(5, 4, 3\) and 'cat.nii.gz' \(4, 4, 3\)": array[1:, ..., 0],
+    }.items():
+        save(folder / "cat.nii.gz", changed)
+        with refused(words):
+            take(folder)
+    save(folder / "cat.nii", array[..., 0])
+    with refused(r"\['cat'\] stand more than once in the folder"):
+        take(folder)
+    with refused(r"no map in the folder fits files='\*.img'"):
+        take(folder, files="*.img")
+
+
+def test_files_are_picked_in_folders_only(betas):
+    with refused(r"files='b\*' picks maps of a folder, and this is a single file"):
+        take(betas, files="b*")
+
+
+@pytest.mark.parametrize(
+    ("name", "ours"),
+    [
+        ("betas.nii", True),
+        ("betas.NII.GZ", True),
+        ("sub-01.data.nii", True),
+        ("betas.dscalar.nii", False),
+        ("x.ptseries.nii", False),
+        ("x.pdconn.nii", False),
+        ("sub-01_bold.nii.gz", False),
+        ("bold.nii", False),
+        ("._betas.nii", False),
+        ("betas.nii.bz2", False),
+        ("betas.gii", False),
+    ],
+)
+def test_files_are_taken_by_their_names(tmp_path, name, ours):
+    assert READER.sniff(tmp_path / name) is ours
+
+
+def test_folders_of_other_layouts_are_not_taken(folder, tmp_path):
+    assert not READER.sniff(tmp_path)
+    (folder / "dataset_description.json").touch()
+    assert not READER.sniff(folder)
+
+
+# Refusals
+
+
+def test_a_mask_or_atlas_on_another_grid_is_refused(betas, mask, atlas, tmp_path):
+    save(mask, np.ones((4, 5, 3), np.uint8))
+    with refused(r"the mask '.*mask.nii.gz' has shape \(4, 5, 3\) and the map \(5, 4, 3\); resample it"):
+        take(betas, mask=mask)
+    moved = AFFINE.copy()
+    moved[0, 3] += 0.01
+    save(atlas, np.ones(SHAPE, np.int16), moved)
+    with refused(r"the atlas '.*' has the affine \[\[-3.0, 0.0, 0.0, 60.01\].* and the map \[\[-3.0, 0.0, 0.0, 60.0\]"):
+        take(betas, atlas=atlas)
+    moved[0, 3] = AFFINE[0, 3] + 1e-5
+    save(atlas, np.ones(SHAPE, np.int16), moved)
+    assert len(take(betas, atlas=atlas)) == 1
+
+
+def test_maps_with_permuted_axes_do_not_fit_their_mask(tmp_path, array, mask):
+    with refused(r"has shape \(5, 4, 3\) and the map \(6, 5, 4\)"):
+        take(save(tmp_path / "betas.nii", np.moveaxis(array, -1, 0)), mask=mask)
+
+
+@pytest.mark.parametrize("kind", ["mask", "atlas"])
+def test_a_mask_or_atlas_is_one_volume_in_a_file_that_is_there(betas, tmp_path, kind):
+    path = save(tmp_path / "two.nii", np.ones((*SHAPE, 2), np.uint8))
+    with refused(rf"the {kind} '.*two.nii' holds 2 volumes, expected one"):
+        take(betas, **{kind: path})
+    with refused(rf"{kind}= is 'none.nii', and there is no such file"):
+        take(betas, **{kind: "none.nii"})
+
+
+def test_a_mask_is_0_and_one_other_value(betas, atlas, mask):
+    with refused(r"the mask holds the values \[2.0, 7.0\] besides 0, expected 0 and one other.*atlas="):
+        take(betas, mask=atlas)
+    with refused("the mask holds nothing but 0"):
+        take(betas, mask=save(mask, np.zeros(SHAPE, np.uint8)))
+    values = np.full(SHAPE, np.nan, np.float32)
+    values[2] = 0.5
+    assert set(take(betas, mask=save(mask, values)).channel_descriptors["i"]) == {2}
+
+
+def test_an_atlas_holds_whole_numbers(betas, atlas):
+    values = np.zeros(SHAPE, np.float32)
+    values[0, 0, 0] = 0.25
+    with refused(r"the atlas holds \[0.25\], expected whole numbers; threshold probabilities"):
+        take(betas, atlas=save(atlas, values))
+    values[0, 0, 0] = np.inf
+    with refused(r"the atlas holds \[inf\]"):
+        take(betas, atlas=save(atlas, values))
+    values[0, 0, 0] = -1
+    with refused("the atlas holds no region: no number is above 0"):
+        take(betas, atlas=save(atlas, values))
+    values[0], values[1] = np.nan, 3
+    assert [dataset.descriptors["roi"] for dataset in take(betas, atlas=save(atlas, values))] == ["3"]
+
+
+def test_unknown_empty_and_repeated_regions_are_refused(betas, atlas, mask, tmp_path):
+    labels = tmp_path / "labels.txt"
+    labels.write_text("2 V1\n7 V4\n")
+    with refused(r"regions \['V2'\] are not in the atlas \(2 regions\); nearest: 'V1', 'V4'|nearest: 'V4', 'V1'"):
+        take(betas, atlas=atlas, labels=labels, roi="V2")
+    with refused(r"\['V1'\] stand more than once in roi="):
+        take(betas, atlas=atlas, labels=labels, roi=["V1", "V1"])
+    with refused("roi= is an empty list"):
+        take(betas, atlas=atlas, roi=[])
+    outside = np.zeros(SHAPE, np.uint8)
+    outside[3] = 1
+    with refused(r"regions \['7'\] lie outside the mask"):
+        take(betas, atlas=atlas, mask=save(mask, outside))
+    labels.write_text("2 V1\n7 V1\n")
+    with refused(r"\['V1'\] stand more than once in the labels of the atlas"):
+        take(betas, atlas=atlas, labels=labels)
+    labels.write_text("2 V1\n")
+    with refused(r"the labels do not name the numbers \[7\] of the atlas; name them, or pick others with roi="):
+        take(betas, atlas=atlas, labels=labels)
+    assert take(betas, atlas=atlas, labels=labels, roi="V1").n_channel == 12
+
+
+def test_options_of_an_atlas_need_one(betas):
+    with refused(r"roi='V1' asks for regions, and there is no atlas; give atlas="):
+        take(betas, roi="V1")
+    with refused(r"labels= is 'x.tsv', which names the regions of an atlas; give atlas="):
+        take(betas, labels="x.tsv")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        ("a.tsv", "number\tname\n2\tV1\n", r"labels= has no column index or label with the number of a region, it has"),
+        ("a.tsv", "index\tregion\n2\tV1\n", "labels= has no column name or label with the name of a region"),
+        ("a.tsv", "label\tregion\n2\tV1\n", "labels= has no column name with the name of a region"),
+        ("a.tsv", "index\tname\ntwo\tV1\n", r"have \['two'\] for numbers of regions, expected whole numbers"),
+        ("a.tsv", "index\tname\n2\tV1\n02\tV2\n", r"\['2'\] stand more than once in the labels"),
+        ("a.txt", "2 V1\nIT\n", "have a number in 1 of 2 lines: number all, or none"),
+        ("a.txt", "\n# nothing\n", "have a number in 0 of 0 lines"),
+        ("a.txt", "V1\nV2\n", "name the numbers 1 to 2, and the largest in the atlas is 7; write the number before"),
+        ("a.txt", "???\nV1\n", "name the numbers 0 to 1, and the largest"),
+    ],
+)
+def test_labels_that_leave_doubts_are_refused(betas, atlas, tmp_path, name, text, words):
+    (tmp_path / name).write_text(text)
+    with refused(words):
+        take(betas, atlas=atlas, labels=tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "words"),
+    [
+        ("", {}, "table= is '.*', which has no row below the names of its columns"),
+        ("condition\trun\n", {}, "which has no row below"),
+        ("condition\tcondition\na\tb\n", {}, r"\['condition'\] stand more than once in the first row of"),
+        ("condition\trun\na\n", {}, "row 2 of '.*' has not 2 cells, as the first row"),
+        (
+            "name\trun\na\t1\n",
+            {},
+            "table= has no column condition or stimulus or trial_type with the condition, it has",
+        ),
+        ("condition\tstimulus\na\tb\n", {}, r"has the columns \['condition', 'stimulus'\]; choose one with condition_"),
+        ("condition\na\n", {}, r"table= has 1 rows \('.*t.tsv'\), and there are 6 maps"),
+        ("condition\trun\n" + "a\t1\n" * 5 + "n/a\t1\n", {}, "column 'condition' of table= is empty in row 6 of 6"),
+        ("condition\trun\n" + "a\t1\n" * 5 + "b\t\n", {}, "column 'run' of table= is empty in row 6 of 6"),
+        ("condition\na\n", {"condition_column": "conditions"}, "column of table= 'conditions' is not known; nearest"),
+        ("condition\n" + "a\n" * 6, {"run_column": "run"}, r"column of table= 'run' is not known \(known: condition\)"),
+    ],
+)
+def test_tables_that_do_not_fit_are_refused(betas, tmp_path, text, options, words):
+    (tmp_path / "t.tsv").write_text(text)
+    with refused(words):
+        take(betas, table=tmp_path / "t.tsv", **options)
+
+
+def test_columns_without_a_table_are_refused(betas):
+    with refused("condition_column= and run_column= are columns of a table of the maps; give table="):
+        take(betas, run_column="run")
+
+
+@pytest.mark.parametrize(
+    ("array", "words"),
+    [
+        (np.ones((5, 4), np.float32), r"the image has shape \(5, 4\), expected maps"),
+        (np.ones((2, 2, 2, 2, 2), np.float32), r"the image has shape \(2, 2, 2, 2, 2\), expected maps"),
+        (np.ones((2, 2, 2, 2), np.complex64), "the image holds complex64 numbers, expected real ones"),
+    ],
+)
+def test_images_that_are_no_maps_are_refused(tmp_path, array, words):
+    with refused(words):
+        take(save(tmp_path / "x.nii", array))
+
+
+def test_cifti_under_another_name_is_refused(tmp_path, array):
+    image = nib.Nifti2Image(array, AFFINE)
+    image.header.set_intent(3006)
+    nib.save(image, tmp_path / "x.nii")
+    with refused("it holds grayordinates"):
+        take(tmp_path / "x.nii")
+
+
+# Damaged files
+
+
+def patched(path, **fields):
+    content = bytearray(path.read_bytes())
+    header = nib.Nifti1Header(bytes(content[:348]))
+    for field, value in fields.items():
+        header[field] = value
+    content[:348] = header.binaryblock
+    path.write_bytes(content)
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+def test_a_huge_shape_in_a_small_file_is_refused_before_memory_is_taken(tmp_path, array, suffix):
+    path = patched(save(tmp_path / "x.nii", array), dim=[4, 32767, 32767, 32767, 32767, 1, 1, 1])
+    if suffix == ".nii.gz":
+        (tmp_path / "x.nii.gz").write_bytes(gzip.compress(path.read_bytes()))
+    with refused("it declares [0-9]{19} bytes, and the file of [0-9]+ bytes cannot hold them"):
+        take(tmp_path / f"x{suffix}")
+
+
+def test_zeros_packed_a_thousand_times_are_refused(tmp_path):
+    image = nib.Nifti1Image(np.zeros((1, 1, 1), np.uint8), AFFINE)
+    header = image.header
+    header.set_data_shape((1024, 1024, 640))
+    header["vox_offset"], header["magic"] = 352, b"n+1"
+    with gzip.open(tmp_path / "x.nii.gz", "wb", compresslevel=1) as file:
+        file.write(header.binaryblock + b"\0\0\0\0")
+        for _ in range(640):
+            file.write(bytes(2**20))
+    assert 1032 * (tmp_path / "x.nii.gz").stat().st_size > 671088992  # deflate could do it
+    with refused("it declares 671088992 bytes.* cannot hold them"):
+        take(tmp_path / "x.nii.gz")
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        (
+            {"dim": [4, 5, 4, 0, 6, 1, 1, 1]},
+            r"the header declares shape \(5, 4, 0, 6\) from byte 352 on, it is damaged",
+        ),
+        ({"dim": [4, 5, 4, -3, -6, 1, 1, 1]}, r"the header declares shape \(5, 4, -3, -6\)"),
+        ({"vox_offset": 0}, "from byte 0 on, it is damaged or one of two files"),
+        ({"vox_offset": 4096}, "and the file of 1792 bytes cannot hold them"),
+        ({"magic": b"xxx"}, "HeaderDataError"),
+        ({"datatype": 99}, "HeaderDataError"),
+    ],
+)
+def test_a_damaged_header_is_refused(tmp_path, array, fields, words):
+    with refused(words):
+        take(patched(save(tmp_path / "x.nii", array), **fields))
+
+
+def test_a_file_of_a_few_bytes_is_refused(tmp_path):
+    for content, words in {
+        b"": "the file is empty",
+        b"\0" * 300: "the file holds 300 bytes, a NIfTI header has 348",
+    }.items():
+        (tmp_path / "x.nii").write_bytes(content)
+        with refused(words):
+            take(tmp_path / "x.nii")
+
+
+def test_packed_data_that_end_too_soon_are_refused(tmp_path, array):
+    content = save(tmp_path / "x.nii", array).read_bytes()
+    (tmp_path / "x.nii.gz").write_bytes(gzip.compress(content[:-10]))
+    with refused("the file ends within volume 6 of 6: it is cut off"):
+        take(tmp_path / "x.nii.gz")
+
+
+def test_the_reader_keeps_the_contract(betas, tmp_path, array, atlas):
+    table(tmp_path / "betas.tsv")
+    check_reader(READER, betas)
+    check_reader(READER, save(tmp_path / "packed.nii.gz", array), table=tmp_path / "betas.tsv", atlas=atlas, roi="7")
+
+
+FUZZ = settings(
+    max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+FLIPS = st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 7)), min_size=1, max_size=8)
+
+
+def result_of(path, **options):
+    try:
+        return take(path, **options)
+    except BrainrdlError as error:
+        message = str(error)
+    assert f"file '{path}' (reader 'nifti')" in message
+    return None
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+@FUZZ
+@given(part=st.floats(0, 1, exclude_max=True))
+def test_a_file_cut_off_is_refused(tmp_path, array, mask, suffix, part):
+    content = save(tmp_path / f"x{suffix}", array).read_bytes()
+    (tmp_path / f"cut{suffix}").write_bytes(content[: int(part * len(content))])
+    assert result_of(tmp_path / f"cut{suffix}", mask=mask) is None
+
+
+@FUZZ
+@given(flips=FLIPS)
+def test_packed_files_with_flipped_bits_give_the_right_data_or_a_refusal(tmp_path, array, mask, flips):
+    content = bytearray(save(tmp_path / "x.nii.gz", array).read_bytes())
+    whole = take(tmp_path / "x.nii.gz", mask=mask)
+    for place, bit in flips:
+        content[int(place * len(content))] ^= 1 << bit
+    (tmp_path / "flipped.nii.gz").write_bytes(content)
+    found = result_of(tmp_path / "flipped.nii.gz", mask=mask)
+    assert found is None or _same_data(found, whole)  # gzip's checksum
+
+
+@pytest.mark.parametrize("kind", [nib.Nifti1Image, nib.Nifti2Image])
+@FUZZ
+@given(flips=FLIPS)
+def test_headers_with_flipped_bits_give_data_or_a_refusal(tmp_path, array, mask, kind, flips):
+    content = bytearray(save(tmp_path / "x.nii", array, kind=kind).read_bytes())
+    for place, bit in flips:
+        content[int(place * 352)] ^= 1 << bit
+    (tmp_path / "flipped.nii").write_bytes(content)
+    for options in ({}, {"mask": mask}):
+        found = result_of(tmp_path / "flipped.nii", **options)
+        assert found is None or found.measurements.ndim == 2
+
+
+@FUZZ
+@given(flips=FLIPS, cut=st.floats(0.2, 1))
+def test_damaged_masks_atlases_and_tables_give_data_or_a_refusal(tmp_path, betas, mask, atlas, flips, cut):
+    labels = tmp_path / "labels.tsv"
+    labels.write_text(TABLES["bids.tsv"])
+    rows = table(tmp_path / "rows.tsv")
+    for option, sound in {"mask": mask, "atlas": atlas, "labels": labels, "table": rows}.items():
+        content = bytearray(sound.read_bytes())
+        for place, bit in flips:
+            content[int(place * len(content))] ^= 1 << bit
+        damaged = tmp_path / f"damaged_{sound.name}"
+        damaged.write_bytes(content[: int(cut * len(content))])
+        options = {"mask": mask, "atlas": atlas, "labels": labels, "table": rows, option: damaged}
+        found = result_of(betas, **options)
+        assert found is None or all(dataset.n_obs == N for dataset in found)

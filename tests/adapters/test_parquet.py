@@ -1,0 +1,130 @@
+"""Parquet tables: the same as in .csv, written by pandas and by pyarrow itself."""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from brainrdl import BrainrdlError, read
+from brainrdl.rdms import names
+from brainrdl.testing import check_reader
+from data_adapters import parquet
+from data_adapters.parquet import READER
+
+CONDITIONS = ["cat", "dog", "car", "tree"]
+
+
+def refused(words):
+    return pytest.raises(BrainrdlError, match=words)
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(table, **options):
+        path = tmp_path / "table.parquet"
+        table.to_parquet(path, **options) if isinstance(table, pd.DataFrame) else pq.write_table(table, path)
+        return path
+
+    return write
+
+
+@pytest.fixture
+def square(stack):
+    return pd.DataFrame(stack[0], index=CONDITIONS, columns=CONDITIONS)
+
+
+def long_of(stack):
+    i, j = np.triu_indices(4, 1)
+    rows = [(f"s{s}", CONDITIONS[a], CONDITIONS[b], stack[s, a, b]) for s in (0, 1) for a, b in zip(i, j, strict=True)]
+    return pd.DataFrame(rows, columns=["subject", "a", "b", "dissimilarity"])
+
+
+def test_a_square_table_of_pandas_is_read_with_its_index(write, square):
+    rdms = read(write(square), reader=READER)
+    np.testing.assert_array_equal(rdms.get_matrices()[0], square.to_numpy())
+    assert names(rdms) == tuple(CONDITIONS)
+
+
+@pytest.mark.parametrize("place", [0, 2, 4])
+def test_the_column_of_names_may_stand_anywhere(write, square, place):
+    named = square.copy()
+    named.insert(place, "condition", CONDITIONS)
+    rdms = read(write(named, index=False), reader=READER)
+    np.testing.assert_array_equal(rdms.get_matrices()[0], square.to_numpy())
+
+
+def test_columns_in_another_order_than_rows_are_paired_by_name(write, square):
+    rdms = read(write(square[["tree", "cat", "car", "dog"]]), reader=READER)
+    np.testing.assert_array_equal(rdms.get_matrices()[0], square.to_numpy())
+
+
+@pytest.mark.parametrize("categorical", [False, True])
+def test_a_long_table_gives_an_rdm_each_subject(write, stack, categorical):
+    table = long_of(stack)
+    table = table.astype({"a": "category", "b": "category", "subject": "category"}) if categorical else table
+    rdms = read(write(table), reader=READER)
+    np.testing.assert_array_equal(rdms.get_matrices(), stack)
+    assert rdms.rdm_descriptors["subject"] == ["s0", "s1"]
+
+
+def test_ratings_nulls_and_whole_numbers_are_as_in_csv(write, stack):
+    table = pd.DataFrame({"a": [1, 1, 2], "b": [2, 3, 3], "rating": pd.array([5, None, 1], dtype="Int64")})
+    rdms = read(write(table), reader=READER, similarity=7)
+    np.testing.assert_array_equal(rdms.dissimilarities, [[2, np.nan, 6]])
+    assert names(rdms) == ("1", "2", "3")
+    missing = long_of(stack).iloc[1:]
+    assert np.isnan(read(write(missing), reader=READER, missing="nan").dissimilarities).sum() == 1
+    twice = pd.concat([long_of(stack), long_of(stack).iloc[:1].assign(dissimilarity=9.0)])
+    mean = read(write(twice), reader=READER, repeats="mean").dissimilarities[0, 0]
+    assert mean == pytest.approx((stack[0, 0, 1] + 9) / 2)
+
+
+def test_tables_that_are_no_rdm_are_refused(write, square, stack):
+    with refused("no column of text names the rows; write the table with its index"):
+        read(write(square, index=False), reader=READER)
+    with refused(r"only in the first row \['tree'\], only in the first column \['bush'\]"):
+        read(write(square.rename(index={"tree": "bush"})), reader=READER)
+    with refused(r"column 'when' holds timestamp\[.*\], expected text or numbers"):
+        read(write(long_of(stack).assign(when=pd.Timestamp(0))), reader=READER)
+    with refused("column 'sujet' is not known"):
+        read(write(long_of(stack).rename(columns={"subject": "sujet"})), reader=READER)
+    # pyarrow itself refuses to write or read some of these
+    doubled = pa.Table.from_arrays([pa.array(["x"]), pa.array([1.0]), pa.array([2.0])], names=["n", "x", "x"])
+    with refused("two columns of .* have the same name"):
+        read(write(doubled), reader=READER)
+
+
+def test_a_table_with_too_many_cells_is_refused_before_it_is_loaded(write, monkeypatch):
+    nothing = pa.table({"a": pa.nulls(3_000_000, pa.string()), "b": pa.nulls(3_000_000, pa.string())})
+    path = write(nothing)
+    assert path.stat().st_size < 20_000
+    monkeypatch.setattr(parquet, "_MOST_CELLS", 5_000_000)
+    with refused("the table has 6000000 cells, at most 5000000 are read"):
+        read(path, reader=READER)
+
+
+def test_an_empty_file_is_refused(tmp_path):
+    (tmp_path / "empty.parquet").touch()
+    with refused(r"empty.parquet' \(reader 'parquet'\): the file is empty"):
+        read(tmp_path / "empty.parquet", reader=READER)
+
+
+def test_without_pyarrow_the_extra_is_named(write, square, monkeypatch):
+    path = write(square)
+    monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
+    with refused(r"Parquet needs pyarrow: pip install 'brainrdl\[arrays\]'"):
+        read(path, reader=READER)
+
+
+def test_only_parquet_files_are_taken(tmp_path):
+    assert READER.sniff(tmp_path / "a.PARQUET")
+    assert not READER.sniff(tmp_path / "a.csv")
+
+
+def test_the_reader_keeps_the_contract(write, square):
+    check_reader(READER, write(square))

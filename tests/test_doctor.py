@@ -1,0 +1,709 @@
+"""Audits: each oddity is found where it was put, nothing is found where there is none, and guesses say why."""
+
+from __future__ import annotations
+
+import json
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from rsatoolbox.data import Dataset, TemporalDataset
+from rsatoolbox.inference import boot_noise_ceiling
+from rsatoolbox.rdm import RDMs, calc_rdm
+from scipy.spatial.distance import pdist, squareform
+from scipy.stats import rankdata
+
+from brainrdl import BrainrdlError, Stimuli, rdms, simulate
+from brainrdl import _doctor_kinds as kinds
+from brainrdl._doctor_rdms import split_half, with_others
+from brainrdl.dissimilarity import crossnobis
+from brainrdl.doctor import Audit, audit
+
+NAMES = [f"image_{i:02d}" for i in range(20)]
+SEEDS = range(10)
+
+
+def subjects(n: int = 5, names: list[str] = NAMES, **options: Any) -> RDMs:
+    patterns = torch.randn(len(names), 30, generator=torch.Generator().manual_seed(0))
+    return simulate.subjects(patterns, names, n_subjects=n, noise=0.5, **options)
+
+
+def edited(given: RDMs, edit: Any, **options: Any) -> RDMs:
+    """Change the square RDMs in place, and wrap them again."""
+    squares = given.get_matrices()
+    edit(squares)
+    squares[:, range(given.n_cond), range(given.n_cond)] = 0
+    values = torch.tensor(np.stack([squareform(square, checks=False) for square in squares]))
+    descriptors = {key: list(column) for key, column in given.rdm_descriptors.items() if key != "index"}
+    return rdms.from_tensor(values, rdms.names(given), descriptors=descriptors, **options)
+
+
+def one(found: Audit, what: str) -> Any:
+    """Give the row of the only finding called `what`."""
+    rows = found.findings[found.findings["what"] == what]
+    assert len(rows) == 1, f"{what}: {len(rows)} findings"
+    return rows.iloc[0]
+
+
+def levels(found: Audit) -> dict[str, str]:
+    return dict(zip(found.findings["what"], found.findings["level"], strict=True))
+
+
+# A sound file
+
+
+def test_sound_rdms_have_no_warning_and_can_teach() -> None:
+    found = audit(subjects())
+    assert found.can_teach
+    assert "warning" not in set(found.findings["level"])
+    assert found.facts == {
+        "holds": "RDMs",
+        "rdms": 5,
+        "conditions": 20,
+        "pairs": 190,
+        "subjects": [f"simulated-0{s}" for s in range(1, 6)],
+        "rois": ["IT"],
+        "sessions": None,
+        "measure": None,
+    }
+
+
+def test_the_text_has_sections_and_one_finding_a_line() -> None:
+    found = audit(subjects())
+    lines = str(found).splitlines()
+    assert [line for line in lines if line in ("Names", "Values", "Kind", "Subjects")] == [
+        *("Names", "Values", "Kind", "Subjects")
+    ]
+    told = [line for line in lines if line.startswith(("  ok ", "  note ", "  warning "))]
+    assert len(told) == len(found.findings)
+    assert len({line.index(what) for line, what in zip(told, found.findings["what"], strict=True)}) == 1  # aligned
+    assert lines[-1].startswith("Can teach: 0 warnings, ")
+
+
+def test_json_and_table_hold_every_finding() -> None:
+    found = audit(subjects())
+    told = json.loads(json.dumps(found.to_dict()))
+    assert list(found.findings) == ["level", "what", "where", "value", "advice"]
+    assert [item["value"] for item in told["findings"]] == list(found.findings["value"])
+    assert {item["section"] for item in told["findings"]} == {"Names", "Values", "Kind", "Subjects"}
+    assert told["can_teach"] is True
+
+
+# Files
+
+
+def test_a_file_is_read_and_its_reader_named(tmp_path: Path) -> None:
+    np.save(tmp_path / "rdm.npy", squareform(subjects(1).dissimilarities[0]))
+    found = audit(tmp_path / "rdm.npy", names=NAMES)
+    assert found.facts["reader"] == "numpy"
+    assert found.can_teach
+    assert audit(tmp_path / "rd*.npy", names=NAMES).facts["reader"] == "numpy"
+
+
+def test_a_refused_file_is_a_finding_and_cannot_teach(tmp_path: Path) -> None:
+    square = squareform(subjects(1).dissimilarities[0])
+    square[2, 3] += 1
+    np.save(tmp_path / "rdm.npy", square)
+    found = audit(tmp_path / "rdm.npy", names=NAMES)
+    assert not found.can_teach
+    assert "is not symmetric: [2, 3]" in one(found, "refused")["value"]
+    assert str(found).endswith("Cannot teach: 1 warning, 0 notes, 0 ok.")
+    with pytest.raises(BrainrdlError, match=r"nothing to draw of '.*rdm\.npy': .* not symmetric"):
+        found.figure()
+
+
+def test_a_file_that_is_not_there_is_a_finding() -> None:
+    assert "there is no file 'none.csv'" in one(audit("none.csv"), "refused")["value"]
+
+
+def test_what_is_no_data_is_refused() -> None:
+    with pytest.raises(BrainrdlError, match="a path, rsatoolbox's RDMs, a Dataset or a list of those; got ndarray"):
+        audit(np.zeros((3, 3)))  # type: ignore[arg-type]
+    with pytest.raises(BrainrdlError, match="got list"):
+        audit([])
+
+
+def test_options_of_a_file_are_refused_for_data_in_memory() -> None:
+    with pytest.raises(BrainrdlError, match=r"\['names', 'variable'\] belong to a file"):
+        audit(subjects(), names=NAMES, variable="x")
+
+
+# Names
+
+
+def test_each_fault_of_a_name_is_found() -> None:
+    names = ["cat", "Cat", "dog ", "", "e\u0301te", "été", "a.png", *NAMES[:5]]
+    found = audit(subjects(3, names))
+    assert one(found, "nearly equal names")["value"] == "['cat = Cat']"
+    assert one(found, "spaces at the ends")["value"] == "['dog ']"
+    assert one(found, "blank names")["value"] == "['']"
+    assert one(found, "decomposed letters")["value"] == "['e\u0301te']"
+    assert one(found, "letters beyond ASCII")["where"] == "2 of 12 names"
+    assert one(found, "file suffixes")["value"] == "['a.png']"
+    assert found.can_teach
+
+
+def test_spaces_underscores_and_composed_letters_make_near_duplicates() -> None:
+    names = ["my cat", "my_cat", "e\u0301", "é", *NAMES[:4]]
+    assert one(audit(subjects(3, names)), "nearly equal names")["value"] == "['my cat = my_cat', 'e\u0301 = é']"
+
+
+def test_repeated_names_keep_rdms_from_teaching() -> None:
+    given = subjects()
+    given.pattern_descriptors["stimulus"][3] = NAMES[0]
+    found = audit(given)
+    assert not found.can_teach
+    assert one(found, "repeated names")["value"] == "['image_00']"
+    assert "stand more than once" in one(found, "refused as a teacher")["value"]
+
+
+def test_rdms_without_names_are_looked_over_but_cannot_teach() -> None:
+    given = subjects()
+    del given.pattern_descriptors["stimulus"]
+    found = audit(given)
+    assert not found.can_teach
+    assert "no descriptor 'stimulus' (there are: index)" in one(found, "names of conditions")["value"]
+    assert one(found, "reliability")["level"] == "ok"
+    assert "stimulus" not in given.pattern_descriptors
+
+
+@pytest.mark.parametrize(
+    ("names", "level", "value"),
+    [
+        (["c1", "c2", "c3"], "ok", "sorted, alike as text and by number"),
+        (["c1", "c2", "c10"], "note", "sorted by number, not as text (2 before 10)"),
+        (["c1", "c10", "c2"], "note", "sorted as text, not by number (10 before 2)"),
+        (["c2", "c1", "c3"], "note", "not sorted: ['c2', 'c1', 'c3']"),
+    ],
+)
+def test_the_order_of_names_is_told(names: list[str], level: str, value: str) -> None:
+    row = one(audit(rdms.from_array([0.3, 0.5, 0.7], names)), "order")
+    assert (row["level"], row["value"]) == (level, value)
+
+
+# Values
+
+
+def test_the_range_is_that_of_all_rdms() -> None:
+    assert one(audit(rdms.from_array([[0.2, 0.5, 0.8], [0.1, 0.5, 0.3]], list("abc"))), "range")["value"] == (
+        "0.1 to 0.8, mean 0.4"
+    )
+
+
+@pytest.mark.parametrize(("measure", "level"), [("crossnobis", "ok"), ("correlation", "warning"), (None, "note")])
+def test_negative_values_are_judged_by_the_measure(measure: str | None, level: str) -> None:
+    def cut(squares: Any) -> None:
+        squares[1, 0, 1:3] = squares[1, 1:3, 0] = -0.5
+
+    row = one(audit(edited(subjects(2), cut, measure=measure)), "negative values")
+    assert row["level"] == level
+    assert row["where"] == "1 of 2 RDMs: ['simulated-02']"
+    assert row["value"].startswith("0.526 % of all pairs")  # 2 of 380
+
+
+def test_nan_is_counted_and_a_condition_without_any_pair_is_named() -> None:
+    def lose(squares: Any) -> None:
+        squares[:, 4, :] = squares[:, :, 4] = np.nan
+        squares[0, 7, :] = squares[0, :, 7] = np.nan
+
+    found = audit(edited(subjects(), lose))
+    rows = found.findings[found.findings["what"] == "conditions with only NaN"]
+    assert rows[["level", "where", "value"]].to_numpy().tolist() == [
+        ["warning", "every RDM", "['image_04']"],
+        ["note", "1 of 5 RDMs: ['simulated-01']", "['image_07']"],
+    ]
+    assert (
+        one(found, "missing pairs (NaN)")["value"] == "11.9 % of all pairs, 10 % in every RDM"
+    )  # 113 of 950, 19 of 190
+
+
+def test_a_condition_equally_far_from_all_is_found() -> None:
+    def flatten(squares: Any) -> None:
+        squares[2, 7, :] = squares[2, :, 7] = 1
+
+    row = one(audit(edited(subjects(), flatten)), "equally far from all")
+    assert (row["level"], row["value"]) == ("warning", "['image_07 (simulated-03: 1)']")
+
+
+def test_a_pair_at_distance_0_is_found() -> None:
+    def merge(squares: Any) -> None:
+        squares[1, 3, 4] = squares[1, 4, 3] = 0
+
+    row = one(audit(edited(subjects(), merge)), "pairs at distance 0")
+    assert (row["level"], row["value"]) == ("warning", "['image_03 = image_04']")
+    assert row["where"] == "1 of 5 RDMs: ['simulated-02']"
+
+
+def test_zeros_of_ranks_and_of_category_models_are_as_they_should_be() -> None:
+    ranks = rankdata(subjects(1).dissimilarities[0]) - 1
+    categories = (np.arange(20)[:, None] % 2 != np.arange(20) % 2).astype(float)
+    for values in (ranks, categories):
+        found = levels(audit(rdms.from_array(values, NAMES)))
+        assert (found["pairs at distance 0"], found["equally far from all"]) == ("ok", "ok")
+
+
+def test_rdms_that_can_teach_nothing_are_told_so() -> None:
+    found = audit(rdms.from_tensor(torch.ones(2, 190), NAMES))
+    assert not found.can_teach
+    assert "is constant: every pair is 1.0" in one(found, "refused")["value"]
+    with pytest.raises(BrainrdlError, match="there is nothing to draw of 'RDMs': RDM 0"):
+        found.figure()
+
+
+def test_rdms_of_whole_numbers_are_looked_over_and_left_as_they_are() -> None:
+    given = RDMs(np.arange(1, 11)[None], pattern_descriptors={"stimulus": list("abcde")})
+    found = audit(given)
+    assert found.figure().axes
+    assert (given.dissimilarities.dtype.kind, found.can_teach) == ("i", True)
+
+
+# Kind
+
+
+def patterns(seed: int, n: int = 40, k: int = 25) -> np.ndarray:
+    """Four loose groups of patterns, so that there is some structure."""
+    rng = np.random.default_rng(seed)
+    return rng.normal(size=(n, k)) + rng.uniform(0, 2) * rng.normal(size=(4, k))[np.arange(n) % 4]
+
+
+def percentiles(x: np.ndarray) -> np.ndarray:
+    ranks = rankdata(pdist(x, "correlation"))
+    return (ranks - 1) / (len(ranks) - 1)
+
+
+def standardised(x: np.ndarray) -> np.ndarray:
+    pairs = pdist(x, "correlation")
+    return (pairs - pairs.mean()) / pairs.std()
+
+
+def of_runs(x: np.ndarray) -> np.ndarray:
+    runs = 0.3 * x + np.random.default_rng(0).normal(size=(3, *x.shape))
+    return crossnobis(torch.tensor(runs)).numpy()
+
+
+KINDS = {
+    kinds.CORRELATION: lambda x: pdist(x, "correlation"),
+    kinds.SQUARED: lambda x: pdist(x, "sqeuclidean") / x.shape[1],
+    kinds.PLAIN: pdist,
+    kinds.RANKS: lambda x: rankdata(pdist(x, "correlation")),
+    "percentiles": percentiles,
+    kinds.SIMILARITY: lambda x: 1 - pdist(x, "correlation"),
+    kinds.Z_SCORED: standardised,
+    kinds.SIGNED: of_runs,
+    kinds.TWO_VALUES: lambda x: pdist(np.arange(len(x))[:, None] % 4, "hamming"),
+    kinds.UNKNOWN: lambda x: np.random.default_rng(int(1e6 * x[0, 0] ** 2)).uniform(size=len(pdist(x))),
+}
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_kind_of_a_simulated_rdm_is_told_right(kind: str, seed: int) -> None:
+    pairs = KINDS[kind](patterns(seed))
+    assert kinds.likely(pairs).name == {"percentiles": kinds.RANKS}.get(kind, kind)
+
+
+@pytest.mark.parametrize("kind", [kinds.CORRELATION, kinds.SQUARED, kinds.RANKS, kinds.SIMILARITY])
+def test_the_kind_is_told_in_float32_and_with_a_missing_condition(kind: str) -> None:
+    square = squareform(KINDS[kind](patterns(0)).astype(np.float32).astype(float))
+    if kind != kinds.RANKS:  # there the missing ranks leave holes
+        square[3] = square[:, 3] = np.nan
+    assert kinds.likely(squareform(square, checks=False)).name == kind
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_squared_or_not_is_left_open_where_both_fit(seed: int) -> None:
+    x = np.random.default_rng(seed).normal(size=(20, 5000))
+    assert {kinds.likely(pairs).name for pairs in (pdist(x), pdist(x, "sqeuclidean"))} == {kinds.EITHER}
+
+
+def test_what_may_be_1_minus_r_is_told_by_its_neighbours() -> None:
+    x = patterns(0)
+    common = 3 * np.random.default_rng(9).normal(size=x.shape[1])
+    near, clear = pdist(x + common, "correlation"), pdist(x, "correlation")
+    assert near.mean() < 0.5
+    assert kinds.likely(near).name == kinds.COMMON
+    found = kinds.likely_of_all(np.stack([near, clear]))
+    assert [kind.name for kind in found] == [kinds.CORRELATION] * 2
+    assert found[0].evidence.endswith("others here clearly are")
+
+
+def test_a_kind_is_worded_as_likely_and_gives_its_evidence() -> None:
+    x = patterns(0, n=20)
+    both = np.stack([pdist(x, "correlation"), rankdata(pdist(x))])
+    found = audit(rdms.from_array(both, NAMES, descriptors={"subject": ["1", "2"]}))
+    told = found.findings[found.findings["what"] == "dissimilarity"]
+    assert list(told["where"]) == ["1 of 2 RDMs: ['subject 1']", "1 of 2 RDMs: ['subject 2']"]
+    assert told["value"].iloc[1] == "likely ranks (190 values equally spaced from 1 to 190 (step 1))"
+    assert one(found, "mixed kinds")["level"] == "note"
+
+
+@pytest.mark.parametrize("n", [3, 4, 8])
+def test_small_rdms_are_not_over_interpreted(n: int) -> None:
+    values = np.random.default_rng(0).uniform(0.5, 1, n * (n - 1) // 2)
+    assert kinds.likely(values).name in (kinds.UNKNOWN, kinds.CORRELATION, kinds.SQUARED, kinds.EITHER)
+    assert kinds.likely(np.full(3, np.nan)).name  # nothing known: no crash
+
+
+@pytest.mark.parametrize("power", [1, 2])
+def test_triangle_violations_are_those_of_brute_force(power: int) -> None:
+    square = squareform(pdist(patterns(1, n=12), "sqeuclidean")) ** (power / 2)
+    square[2, 5] = square[5, 2] = np.nan
+    violated = [
+        max(sides) > sum(sides) - max(sides)
+        for i, j, k in combinations(range(12), 3)
+        if not np.isnan(sides := [square[i, j], square[i, k], square[j, k]]).any()
+    ]
+    assert len(violated) == 220 - 10
+    assert kinds.triangle_violations(square) == pytest.approx(np.mean(violated))
+    assert (np.mean(violated) > 0) == (power == 2)
+
+
+def test_of_many_conditions_some_are_drawn_and_the_audit_says_so() -> None:
+    names = [f"c{i:03d}" for i in range(150)]
+    row = one(audit(subjects(2, names)), "triangle inequality")
+    assert "of the 280840 triples of 120 conditions drawn at random (seed 0)" in row["value"]
+    square = np.random.default_rng(0).uniform(size=(150, 150))
+    square[120:] = square[:, 120:] = 1e-9  # violations for the drawn ones among the first 120 as well
+    assert 0 < kinds.triangle_violations(square + square.T) < 1
+
+
+# Subjects
+
+
+def test_the_noise_ceiling_is_rsatoolboxs() -> None:
+    given = subjects(6)
+    expected = {name: boot_noise_ceiling(given, method=name) for name in ("corr", "spearman")}
+    value = ", ".join(f"{name} {low:.3f} to {high:.3f}" for name, (low, high) in expected.items())
+    assert one(audit(given), "noise ceiling")["value"] == value
+
+
+def test_reliability_is_leave_one_out_and_spearman_brown() -> None:
+    rows = subjects(4).dissimilarities
+    single = [np.corrcoef(rows[s], np.delete(rows, s, 0).mean(0))[0, 1] for s in range(4)]
+    np.testing.assert_allclose(with_others(torch.tensor(rows)).numpy(), single)
+    halves = [([0, 1], [2, 3]), ([0, 2], [1, 3]), ([0, 3], [1, 2])]
+    r = np.mean([np.corrcoef(rows[a].mean(0), rows[b].mean(0))[0, 1] for a, b in halves])
+    found, splits = split_half(torch.tensor(rows))
+    assert (found, splits) == (pytest.approx(2 * r / (1 + r)), "all")
+    assert f"r = {np.mean(single):.3f} (mean of 4)" in one(audit(subjects(4)), "reliability")["value"]
+
+
+def test_random_splits_are_seeded_and_unreliable_means_have_no_reliability() -> None:
+    many = torch.tensor(subjects(12).dissimilarities)
+    assert split_half(many) == split_half(many)
+    assert split_half(many)[1] == "100 random"
+    assert split_half(torch.stack([many[0], -many[0]])) == (0.0, "all")
+
+
+def test_subjects_who_share_nothing_are_warned_about() -> None:
+    values = np.random.default_rng(0).uniform(0.5, 1, (5, 190))
+    assert one(audit(rdms.from_array(values, NAMES)), "reliability")["level"] == "warning"
+
+
+def test_an_outlier_is_found_and_named() -> None:
+    def shuffle(squares: Any) -> None:
+        order = np.random.default_rng(0).permutation(20)
+        squares[3] = squares[3][np.ix_(order, order)]
+
+    row = one(audit(edited(subjects(), shuffle)), "outliers")
+    assert row["level"] == "warning"
+    assert row["value"].startswith("simulated-04 (r = ")
+    assert one(audit(subjects()), "outliers")["level"] == "ok"
+
+
+@pytest.mark.parametrize("factor", [1, 2.5])
+def test_a_subject_that_is_there_twice_is_found(factor: float) -> None:
+    def copy(squares: Any) -> None:
+        squares[2] = factor * squares[0]
+
+    assert one(audit(edited(subjects(), copy)), "identical RDMs")["value"] == "['simulated-01 = simulated-03']"
+
+
+def test_a_subject_on_another_scale_is_told() -> None:
+    def scale(squares: Any) -> None:
+        squares[1] *= 5
+
+    row = one(audit(edited(subjects(), scale)), "scale")
+    assert row["level"] == "note"
+    assert row["value"].endswith("(simulated-02)")
+
+
+def test_every_region_has_its_own_agreement_and_sessions_of_one_subject_are_averaged() -> None:
+    v1, it = subjects(4, roi="V1", seed=1), subjects(3)
+    found = audit(rdms.concat([v1, it]))
+    rows = found.findings[found.findings["what"] == "noise ceiling"]
+    assert list(rows["where"]) == ["V1", "IT"]
+    it.rdm_descriptors["subject"] = ["a", "a", "b"]
+    it.rdm_descriptors["session"] = ["1", "2", "1"]
+    found = audit(it)
+    assert "(mean of 2)" in one(found, "reliability")["value"]
+
+
+def test_rdms_of_nobody_are_told_to_count_as_subjects() -> None:
+    given = rdms.from_array(subjects(3).dissimilarities, NAMES)
+    assert "the 3 RDMs count as subjects" in one(audit(given), "who is who")["value"]
+    assert one(audit(rdms.from_array(given.dissimilarities[0], NAMES)), "reliability")["level"] == "note"
+
+
+def test_rdms_that_differ_in_nothing_they_say_are_numbered() -> None:
+    given = subjects(2)
+    given.rdm_descriptors["subject"] = ["a", "a"]
+    assert (
+        "RDM 1"
+        in one(audit(edited(given, lambda squares: np.negative(squares[1], out=squares[1]))), "negative values")[
+            "where"
+        ]
+    )
+
+
+# Stimuli
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for number, name in enumerate(NAMES):
+        Image.new("RGB", (4, 4), (10 * number, 0, 0)).save(folder / f"{name}.png")
+    return folder
+
+
+def test_stimuli_that_match_are_ok(images: Path) -> None:
+    found = audit(subjects(), stimuli=images)
+    assert one(found, "match")["value"] == "20 conditions in common"
+    assert (levels(found)["match"], levels(found)["identical images"]) == ("ok", "ok")
+    turned = rdms.select(subjects(), NAMES[::-1])
+    assert "in a different order" in one(audit(turned, stimuli=Stimuli.from_folder(images)), "match")["value"]
+
+
+def test_missing_extra_and_identical_images_are_found(images: Path) -> None:
+    (images / "image_03.png").rename(images / "Image-03.png")
+    (images / "image_05.png").write_bytes((images / "image_06.png").read_bytes())
+    found = audit(subjects(), stimuli=images)
+    missing = one(found, "conditions without image")
+    assert missing["value"] == "['image_03']"
+    assert "nearest: 'Image-03'" in missing["advice"]
+    assert one(found, "images without condition")["value"] == "['Image-03']"
+    assert one(found, "identical images")["value"] == "['image_05 = image_06']"
+    assert found.can_teach
+
+
+def test_images_of_something_else_cannot_be_taught_on(images: Path) -> None:
+    found = audit(subjects(3, [f"x{i}" for i in range(8)]), stimuli=images)
+    assert not found.can_teach
+    assert one(found, "match")["advice"] == "too few to train on"
+
+
+def test_a_refused_folder_of_images_is_a_finding(tmp_path: Path) -> None:
+    assert "does not exist" in one(audit(subjects(), stimuli=tmp_path / "none"), "refused")["value"]
+
+
+# Measurements
+
+
+def measured(noise: float = 0.5, n_runs: int = 4, edit: Any = None, drop: int | None = None) -> Dataset:
+    rng = np.random.default_rng(0)
+    signal, runs = rng.normal(size=(10, 30)), np.repeat(np.arange(1, n_runs + 1), 10)
+    values = np.tile(signal, (n_runs, 1)) + noise * rng.normal(size=(10 * n_runs, 30))
+    if edit:
+        edit(values)
+    kept = [i for i in range(len(values)) if i != drop]
+    names = np.tile(NAMES[:10], n_runs)
+    described = {"stimulus": names[kept].tolist(), "run": runs[kept].tolist()}
+    return Dataset(values[kept], obs_descriptors=described, descriptors={"roi": "V1"})
+
+
+def test_sound_measurements_have_no_warning() -> None:
+    found = audit(measured())
+    assert found.can_teach
+    assert set(found.findings["level"]) == {"ok"}
+    assert (found.facts["channels"], found.facts["conditions"], found.facts["runs"]) == (30, 10, ["1", "2", "3", "4"])
+    assert one(found, "balance of runs")["value"] == "every condition as often in each of 4 runs"
+    assert one(found, "observations a condition")["value"] == "4"
+
+
+def test_bad_channels_are_counted() -> None:
+    def spoil(values: np.ndarray) -> None:
+        values[3, 2] = np.nan
+        values[3, 4] = np.inf
+        values[:, 5] = 7
+
+    found = audit(measured(edit=spoil))
+    assert one(found, "channels NaN or infinite")["value"] == "2 of 30 (6.67 %)"
+    assert one(found, "channels constant")["value"] == "1 of 30 (3.33 %)"
+    assert found.can_teach
+
+
+def test_measurements_without_a_usable_channel_or_names_cannot_teach() -> None:
+    found = audit(measured(edit=lambda values: values.fill(1)))
+    assert (found.can_teach, levels(found)["channels"]) == (False, "warning")
+    nameless = audit(Dataset(np.random.default_rng(0).normal(size=(6, 4))))
+    assert not nameless.can_teach
+    assert "no descriptor 'stimulus'" in one(nameless, "conditions")["value"]
+    two = audit(Dataset(np.random.default_rng(0).normal(size=(4, 4)), obs_descriptors={"stimulus": list("abab")}))
+    assert (two.can_teach, one(two, "conditions")["value"]) == (False, "['a', 'b']")
+
+
+def test_unbalanced_runs_are_found() -> None:
+    found = audit(measured(drop=13))  # image_03 of the second run
+    row = one(found, "balance of runs")
+    assert row["level"] == "warning"
+    assert row["value"] == "1 of 10 conditions differ in number between runs: ['image_03']"
+    assert one(found, "observations a condition")["value"] == "3 ('image_03') to 4 ('image_00')"
+
+
+def test_a_run_in_other_units_and_a_run_on_another_level_are_found() -> None:
+    def rescale(values: np.ndarray) -> None:
+        values[20:30] *= 10
+
+    def shift(values: np.ndarray) -> None:
+        values[20:30] += 10
+
+    row = one(audit(measured(edit=rescale)), "scale of runs")
+    assert (row["level"], row["value"].endswith("(run 3)")) == ("warning", True)
+    assert levels(audit(measured(edit=rescale)))["level of runs"] == "ok"
+    assert levels(audit(measured(edit=shift)))["level of runs"] == "note"
+    assert levels(audit(measured(edit=shift)))["scale of runs"] == "ok"
+
+
+def test_what_repeats_between_odd_and_even_runs_is_told() -> None:
+    dataset = measured()
+    halves = []
+    for part in (0, 1):
+        rows = (np.asarray(dataset.obs_descriptors["run"]) - 1) % 2 == part
+        half = dataset.measurements[rows].reshape(2, 10, 30).mean(0)
+        halves.append(half - half.mean(0))
+    r = np.corrcoef(*halves)[:10, 10:]
+    own = [calc_rdm(Dataset(half), method="correlation").dissimilarities[0] for half in halves]
+    row = one(audit(dataset), "odd and even runs")
+    assert f"{1 - r.diagonal().mean():.3f} for the same condition, " in row["value"]
+    assert f"{1 - r[~np.eye(10, dtype=bool)].mean():.3f} for others" in row["value"]
+    assert row["value"].endswith(f"RDMs of the halves r = {np.corrcoef(own)[0, 1]:.3f}")
+    assert "told apart 100 %" in row["value"]
+
+
+def test_measurements_in_which_nothing_repeats_are_warned_about() -> None:
+    def scramble(values: np.ndarray) -> None:
+        np.random.default_rng(1).shuffle(values)
+
+    assert one(audit(measured(edit=scramble)), "odd and even runs")["level"] == "warning"
+
+
+def test_without_runs_observations_are_halved_and_too_few_are_told() -> None:
+    dataset = measured()
+    del dataset.obs_descriptors["run"]
+    found = audit(dataset)
+    assert levels(found)["runs"] == "note"
+    assert "odd and even observations" in one(found, "odd and even runs")["value"]
+    narrow = Dataset(dataset.measurements[:, :1], obs_descriptors=dataset.obs_descriptors)
+    assert one(audit(narrow), "odd and even runs")["level"] == "warning"  # one channel makes no pattern
+    single = Dataset(dataset.measurements[:10], obs_descriptors={"stimulus": NAMES[:10]})
+    assert one(audit(single), "odd and even runs")["value"].startswith("fewer than 3 conditions")
+
+
+def test_series_and_several_regions_are_looked_over() -> None:
+    described = {"stimulus": NAMES[:10] * 4, "run": np.repeat([1, 2, 3, 4], 10).tolist()}
+    series = TemporalDataset(measured().measurements.reshape(40, 6, 5), obs_descriptors=described)
+    found = audit(series)
+    assert (found.facts["holds"], found.facts["times"]) == ("TemporalDataset", 5)
+    assert levels(found)["odd and even runs"] == "ok"
+    both = audit([measured(), series])
+    assert both.facts["channels"] == [30, 6]
+    where = both.findings.query("what == 'odd and even runs'")["where"]
+    assert list(where) == ["V1", "dataset 1"]
+
+
+# Figures
+
+
+def titles(found: Audit) -> list[str]:
+    figure = found.figure()
+    figure.draw_without_rendering()
+    return [ax.get_title(loc="left") for ax in figure.axes if ax.get_title(loc="left")]
+
+
+def test_the_figure_of_rdms_shows_subjects_values_map_and_agreement() -> None:
+    found = audit(subjects(7))
+    assert titles(found) == [
+        *(f"simulated-0{s}" for s in range(1, 6)),
+        "values, one line an RDM (7 of 7)",
+        "map of the mean of 7 RDMs",
+        "RDMs with each other",
+    ]
+    drawn = found.figure()
+    matrix = np.ma.filled(
+        next(ax for ax in drawn.axes if "each other" in ax.get_title(loc="left")).images[0].get_array()
+    )
+    expected = np.corrcoef(subjects(7).dissimilarities)
+    off = ~np.eye(7, dtype=bool)
+    np.testing.assert_allclose(matrix[off], expected[off])
+
+
+def test_the_figure_of_several_regions_shows_their_means() -> None:
+    v1, it = subjects(2, roi="V1", seed=1), subjects(3)
+    both = rdms.concat([v1, it])
+    assert titles(audit(both))[:2] == ["mean of V1", "mean of IT"]
+    shown = audit(both).figure().axes[0].images[0].get_array()
+    np.testing.assert_allclose(np.ma.filled(shown), v1.get_matrices().mean(0))
+
+
+def test_the_map_of_points_on_a_plane_is_that_plane() -> None:
+    points = np.random.default_rng(0).normal(size=(20, 2))
+    figure = audit(rdms.from_array(pdist(points, "sqeuclidean"), NAMES)).figure()
+    mapped = next(ax for ax in figure.axes if ax.get_title(loc="left").startswith("map"))
+    np.testing.assert_allclose(pdist(np.asarray(mapped.collections[0].get_offsets())), pdist(points))
+
+
+def test_figures_of_problems_can_be_drawn() -> None:
+    def lose(squares: Any) -> None:
+        squares[:, 4, :] = squares[:, :, 4] = np.nan
+        squares[0] *= -1
+
+    found = audit(edited(subjects(3), lose))
+    assert "map of the mean of 3 RDMs, 19 of 20 conditions" in titles(found)
+    nameless = subjects(1)
+    del nameless.pattern_descriptors["stimulus"]
+    assert "RDMs with each other: nothing to compare" in titles(audit(nameless))
+
+
+def test_the_figure_of_measurements_shows_counts_and_repeats() -> None:
+    found = audit(measured(drop=13))
+    assert titles(found) == ["measurements", "conditions by run", "odd (rows) and even runs"]
+    counts = np.ma.filled(found.figure().axes[1].images[0].get_array())
+    assert counts.shape == (10, 4)
+    assert np.argwhere(counts == 0).tolist() == [[3, 1]]
+    nameless = audit(Dataset(np.random.default_rng(0).normal(size=(6, 4))))
+    assert titles(nameless) == ["measurements"]
+
+
+# Real data
+
+
+def test_human_it_is_told_right(kriegeskorte92: Path, algonauts92: Path) -> None:
+    names = [file.stem for file in sorted((algonauts92 / "images").iterdir())]
+    found = audit(kriegeskorte92 / "92_brainRDMs.mat", names=names, stimuli=algonauts92 / "images")
+    assert found.can_teach
+    assert (found.facts["reader"], found.facts["subjects"]) == ("matlab", ["BE", "KO", "SN", "TI"])
+    assert one(found, "dissimilarity")["value"].startswith("likely correlation distance (1 - r)")
+    assert "warning" not in set(found.findings["level"])
+
+
+def test_algonauts_fmri_is_told_right(algonauts92: Path) -> None:
+    found = audit(algonauts92 / "target_fmri.mat", variable="IT_RDMs")
+    assert not found.can_teach  # the file names no conditions
+    row = one(found, "dissimilarity")
+    assert row["where"] == "all 15 RDMs"
+    assert row["value"].startswith("likely correlation distance (1 - r)")
+    assert one(found, "reliability")["value"].startswith("a subject and the mean of the others: r = 0.45")
+
+
+def test_models_of_categories_and_judgements_are_told_right(kriegeskorte92: Path) -> None:
+    found = audit(kriegeskorte92 / "92_modelRDMs.mat")
+    told = found.findings.query("what == 'dissimilarity'")
+    assert told["value"].iloc[0].startswith("likely a model of categories (animacy: only the values 0 and 1)")
+    judged = audit(kriegeskorte92 / "92_behavRDMs.mat")
+    assert one(judged, "dissimilarity")["value"].startswith("not recognised")
