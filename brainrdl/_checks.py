@@ -154,12 +154,11 @@ def check_conditions(asked: Iterable[str], known: Collection[str], where: str) -
     Traceback (most recent call last):
     brainrdl._checks.BrainrdlError: conditions ['face_07'] are not in teacher 'V1' (1 conditions); nearest: 'face_70'
     """
-    members = frozenset(known)
+    asked, members = tuple(asked), frozenset(known)
     missing = [name for name in asked if name not in members]
     if missing:
-        refuse(
-            f"conditions {quote(missing)} are not in {where} ({len(members)} conditions){nearest(missing[0], known)}"
-        )
+        close = nearest(missing[0], [name for name in known if name not in asked])
+        refuse(f"conditions {quote(missing)} are not in {where} ({len(members)} conditions){close}")
 
 
 def check_same_length(a: Tensor, b: Tensor, what: str) -> None:

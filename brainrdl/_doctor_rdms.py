@@ -45,8 +45,9 @@ def labels(rdms: RDMs) -> list[str]:
     return [f"{number} ({name})" for number, name in zip(numbered, named, strict=True)] if named else numbered
 
 
-def of_rdms(rdms: RDMs, named: RDMs, names: Sequence[str], by: str) -> Iterator[Finding]:
-    """Look at RDMs; `named` are the same whose conditions surely have names, `names` those names."""
+def of_rdms(rdms: RDMs, by: str) -> Iterator[Finding]:
+    """Look at RDMs that were checked, and whose conditions have names, if need be twice the same."""
+    names = [str(name) for name in rdms.pattern_descriptors[by]]
     found = kinds.likely_of_all(rdms.dissimilarities)
     rows = labels(rdms)
     yield _range(rdms)
@@ -58,7 +59,7 @@ def of_rdms(rdms: RDMs, named: RDMs, names: Sequence[str], by: str) -> Iterator[
     yield _triangle(rdms)
     yield _identical(rdms, rows)
     try:
-        teacher = RDMTeacher(named, by=by)
+        teacher = RDMTeacher(rdms, by=by)
     except BrainrdlError as error:
         yield Finding("Subjects", "warning", "refused as a teacher", "", str(error), blocks=True)
         return

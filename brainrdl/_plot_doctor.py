@@ -118,7 +118,7 @@ def _draw_matrix(
     if len(rows) <= _MOST_LABELS:
         ax.set_yticks(range(len(rows)), [plain(row) for row in rows])
     if len(columns) <= _MOST_LABELS:
-        ax.set_xticks(range(len(columns)), [plain(name, 12) for name in columns], rotation=45, ha="right")
+        ax.set_xticks(range(len(columns)), [plain(name, 20) for name in columns], rotation=45, ha="right")
     ax.tick_params(length=0)
     draw_colorbar(ax, unit)
     set_title(ax, title)

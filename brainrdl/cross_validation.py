@@ -185,12 +185,11 @@ def cross_validate(
     check_option(subjects, SUBJECTS, "subjects")
     _check_options(candidates, controls, seeds, comparators, fit_options)
     check_whole(n_bootstrap, "n_bootstrap", 0)
-    seeds = [int(seed) for seed in seeds]
     _check_inner(candidates, inner_folds, fit_options)
     _check_rows(candidates, ensembles or {}, models or {})
     model_rdms(models or {}, None, ("",), stimuli.names, seed=0, fold=0)  # refuse what is wrong before hours of fitting
     fitting = {
-        "folds": folds, "seeds": seeds, "stratify": stratify, "inner_folds": inner_folds, "subjects": subjects,
+        "folds": folds, "seeds": list(seeds), "stratify": stratify, "inner_folds": inner_folds, "subjects": subjects,
         **source_settings(teacher, stimuli, stimuli.names), "hashes": _hashes(teacher, stimuli, stratify),
         "students": candidates, "fit": fit_options,
     }  # fmt: skip

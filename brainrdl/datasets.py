@@ -424,7 +424,7 @@ def _haxby2001(home: Path, train: bool) -> tuple[None, RDMs]:
     from brainrdl.rdm_estimation import calc_rdm
 
     data: Any = read(
-        home / "bold.nii.gz", mask=home / "mask.nii.gz", labels=home / "attributes_literal.txt", reader="bold"
+        home / "bold.nii.gz", mask=home / "mask.nii.gz", table=home / "attributes_literal.txt", reader="bold"
     )
     return None, calc_rdm(data, "crossnobis", noise="shrinkage_eye")
 

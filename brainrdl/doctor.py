@@ -240,12 +240,9 @@ def _contents(data: RDMs | list[DatasetBase], by: str) -> Iterator[Finding]:
             said = [str(part.descriptors[key]) for key in ("roi", "subject", "session") if part.descriptors.get(key)]
             yield from of_dataset(part, " / ".join(said) or f"dataset {number}", by)
         return
-    named, names = data, _conditions(data, by)
-    if names is None:
-        names = [str(number) for number in range(data.n_cond)]
-        named = data.copy()
-        named.pattern_descriptors[by] = names
-    yield from of_rdms(data, named, names, by)
+    if by not in data.pattern_descriptors:  # positions, so that the rest can be looked over; `data` is our own copy
+        data.pattern_descriptors[by] = [str(number) for number in range(data.n_cond)]
+    yield from of_rdms(data, by)
 
 
 # Names

@@ -24,6 +24,7 @@ from torch import Tensor
 from brainrdl._checks import check_conditions, check_unique, nearest, quote, refuse
 
 if TYPE_CHECKING:
+    import pandas as pd
     from rsatoolbox.rdm.rdms import RDMs
 
 _MIN_CONDITIONS = 3  # two conditions make one pair, and one number correlates with nothing
@@ -293,6 +294,44 @@ def to_tensor(
     """
     chosen = rdms if names is None else select(rdms, names, by)
     return torch.tensor(np.asarray(chosen.dissimilarities), dtype=dtype)
+
+
+def to_table(rdms: RDMs, by: str = "stimulus") -> pd.DataFrame:
+    """Give RDMs as a long table, one row a pair and RDM, which `brainrdl.read` takes back from CSV or Parquet.
+
+    Parameters
+    ----------
+    rdms : rsatoolbox.rdm.RDMs
+        RDMs over named conditions.
+    by : str
+        The pattern descriptor that names the conditions.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns ``a``, ``b``, ``dissimilarity``, and one for each rdm descriptor (subject, roi, ...).
+
+    Raises
+    ------
+    BrainrdlError
+        If the conditions have no names.
+
+    Examples
+    --------
+    >>> to_table(from_array([0.5, 0.25, 1.0], ["cat", "dog", "car"], descriptors={"roi": ["IT"]}))
+         a    b  dissimilarity roi
+    0  cat  dog           0.50  IT
+    1  cat  car           0.25  IT
+    2  dog  car           1.00  IT
+    """
+    import pandas as pd
+
+    listed = np.array(_names_of(rdms, by), dtype=object)
+    first, second = np.triu_indices(rdms.n_cond, 1)
+    values = np.asarray(rdms.dissimilarities)
+    columns = {"a": np.tile(listed[first], len(values)), "b": np.tile(listed[second], len(values))}
+    described = {key: np.repeat(column, len(first)) for key, column in rdms.rdm_descriptors.items() if key != "index"}
+    return pd.DataFrame(columns | {"dissimilarity": values.ravel()} | described)
 
 
 def from_tensor(

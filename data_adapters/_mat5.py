@@ -1,13 +1,14 @@
 """The tags of MATLAB's v5 to v7 files, checked before SciPy reads them: it crashes on types it does not know.
 
-A file is a row of elements, each a tag (type and number of bytes) and data; a matrix is a row of elements again. What is
-compressed is not looked into.
+A file is a row of elements, each a tag (type and number of bytes) and data; a matrix is a row of elements again. What
+is compressed is not looked into.
 """
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
+from math import prod
 from pathlib import Path
 from typing import IO
 
@@ -30,7 +31,7 @@ def check_tags(path: Path) -> None:
         head = opened.read(128)
         if len(head) < 128 or 0 in head[:4]:  # v4, which has no tags
             return
-        order = ">" if head[126:] == b"MI" else "<"
+        order = "<" if head[126:] == b"IM" else ">"  # as SciPy guesses
         for kind, begin, end in _elements(opened, order, 128, path.stat().st_size):
             if kind == _MATRIX:
                 _check_matrix(opened, order, begin, end, 0)
@@ -63,9 +64,8 @@ def _check_matrix(opened: IO[bytes], order: str, begin: int, end: int, depth: in
     kinds = [kind for kind, _, _ in parts]
     if kinds[:1] != [6] or parts[0][2] - parts[0][1] != 8:
         _refuse("a matrix without its class", begin)
-    opened.seek(parts[0][1])
-    flags = struct.unpack(order + "I", opened.read(4))[0]
-    if not _fits(flags & 0xFF, bool(flags & _COMPLEX), kinds[1:3], kinds[3:]):
+    flags = _integers(opened, order, parts[0])[0]
+    if not _fits(flags & 0xFF, bool(flags & _COMPLEX), kinds[1:3], kinds[3:]) or not _counted(opened, order, parts):
         _refuse(f"a matrix of class {flags & 0xFF} with elements of types {kinds[:8]}", begin)
     for kind, first, last in parts:
         if kind == _MATRIX:
@@ -83,6 +83,30 @@ def _fits(kind: int, is_complex: bool, head: list[int], data: list[int]) -> bool
     if kind == _CHAR:
         return named and len(data) == 1 and set(data) <= _TEXTS
     return named and len(data) == (3 if kind == _SPARSE else 1) + is_complex and set(data) <= _NUMBERS
+
+
+def _counted(opened: IO[bytes], order: str, parts: list[Element]) -> bool:
+    """Say whether there are axes, and as many matrices in cells and structs as they say: SciPy believes them."""
+    kind = _integers(opened, order, parts[0])[0] & 0xFF
+    if kind > _LAST_NUMBER:
+        return True
+    axes = _integers(opened, order, parts[1])
+    if len(axes) < 2 or max(axes) >= 2**31:
+        return False
+    if kind not in {_CELL, _STRUCT}:
+        return True
+    count = prod(axes)
+    if kind == _CELL:
+        return count == len(parts) - 3
+    length, fields = _integers(opened, order, parts[3])[0], parts[4][2] - parts[4][1]
+    return length > 0 and count * (fields // length) == len(parts) - 5
+
+
+def _integers(opened: IO[bytes], order: str, element: Element) -> tuple[int, ...]:
+    _, begin, end = element
+    opened.seek(begin)
+    count = (end - begin) // 4
+    return struct.unpack(f"{order}{count}I", opened.read(4 * count))
 
 
 def _refuse(what: str, place: int) -> None:

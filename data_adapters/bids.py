@@ -42,7 +42,6 @@ if TYPE_CHECKING:
     from rsatoolbox.data.dataset import Dataset
 
 MOTION = ("trans_x", "trans_y", "trans_z", "rot_x", "rot_y", "rot_z")
-_NOT_OF_EVENTS = frozenset({"space", "res", "den", "desc", "echo", "part", "rec"})
 _OWN_OPTIONS = {"sub": "subject", "ses": "session", "task": "task", "space": "space", "run": "run"}
 _LARGEST_SIDECAR = 10_000_000  # bytes
 
@@ -85,7 +84,7 @@ class Bids:
         task: str | None = None,
         space: str | None = None,
         session: str | Sequence[str] | None = None,
-        run: str | Sequence[str] | None = None,
+        run: str | int | Sequence[str | int] | None = None,
         entities: dict[str, str] | None = None,
         raw: str | Path | None = None,
         mask: str | Path | None = None,
@@ -110,7 +109,7 @@ class Bids:
         subject, task, space : str, optional
             Which files; may be left out where there is only one. ``""`` stands for files without it.
         session, run : str or sequence of str, optional
-            Which sessions and runs; by default all.
+            Which sessions and runs (a run may be a number); by default all.
         entities : dict of str to str, optional
             Other entities in the names, for example ``{"acq": "highres"}``.
         raw : str or Path, optional
@@ -171,7 +170,7 @@ def entities_of(name: str) -> dict[str, str]:
     return {**{part[0]: part[1] for part in parts if len(part) == 2}, "suffix": last.partition(".")[0]}
 
 
-def _find(root: Path, asked: dict[str, str | Sequence[str] | None]) -> list[Path]:
+def _find(root: Path, asked: dict[str, Any]) -> list[Path]:
     """Find the one series of each session and run that fits what is asked for."""
     bases = [root, root / "derivatives", *sorted(root.glob("derivatives/*"))]
     files = [file for base in bases for file in _all_series(base)]
@@ -205,14 +204,14 @@ def _values(files: Sequence[Path], entity: str) -> list[str]:
     return sorted({entities_of(file.name).get(entity, "") for file in files})
 
 
-def _only(files: Sequence[Path], entity: str, wanted: str | Sequence[str] | None) -> list[Path]:
+def _only(files: Sequence[Path], entity: str, wanted: str | int | Sequence[str | int] | None) -> list[Path]:
     """Keep the files with the values asked for, each of which must be there."""
     if wanted is None:
         return list(files)
     values = _values(files, entity)
     kept = []
-    for value in [wanted] if isinstance(wanted, str) else wanted:
-        fitting = [known for known in values if _same(str(value).removeprefix(f"{entity}-"), known, entity)]
+    for value in map(str, [wanted] if isinstance(wanted, (str, int)) else wanted):
+        fitting = [known for known in values if _same(value.removeprefix(f"{entity}-"), known, entity)]
         if not fitting:
             refuse(f"no series has the {entity} {value!r}{nearest(value, values)}; there are {quote(values)}")
         kept += fitting
@@ -243,7 +242,6 @@ def _dataset_of(path: Path, file: Path) -> Path:
 
 def _inherited(file: Path, root: Path, suffix: str) -> list[Path]:
     """Find what describes a series: names without other entities, from the dataset's folder down to the series' own."""
-    own = {key: value for key, value in _entities(file).items() if key not in _NOT_OF_EVENTS}
     parts = file.parent.relative_to(_root_of(file)).parts
     found = []
     for depth in range(len(parts) + 1):
@@ -251,7 +249,7 @@ def _inherited(file: Path, root: Path, suffix: str) -> list[Path]:
         there = sorted(
             [*folder.glob(f"*_{suffix}"), *folder.glob(suffix)], key=lambda other: len(entities_of(other.name))
         )
-        found += [other for other in there if _entities(other).items() <= own.items()]
+        found += [other for other in there if _entities(other).items() <= _entities(file).items()]
     return found
 
 

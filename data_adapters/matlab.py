@@ -167,7 +167,8 @@ def _patterns(file: MatFile, variable: str | None, axes: str | None, columns: Ma
     if variable is not None:
         check_option(variable, shapes, "variable")
     elif len(possible) != 1:
-        refuse(f"choose the variable of the patterns with variable=: {_listed({name: shapes[name] for name in possible} or shapes)}")
+        listed = _listed({name: shapes[name] for name in possible} or shapes)
+        refuse(f"choose the variable of the patterns with variable=: {listed}")
     key = variable or possible[0]
     array = file.load(key, ())
     where = f"variable {key!r}"

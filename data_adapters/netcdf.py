@@ -9,7 +9,8 @@ Layout on disk (``.nc``; NetCDF 4, which is HDF5, or NetCDF 3)::
     time_bin_start, time_bin_end      (time_bin,) ms, unless their attribute ``units`` says s
 
 BrainIO flattens its multi-indices before it writes, so each coordinate is a variable of its own; the array is called
-``data``, in uncompressed files ``__xarray_dataarray_variable__``. ``axes=`` names other dimensions.
+``data``, in uncompressed files ``__xarray_dataarray_variable__``. An only coordinate of an axis bears its name
+(``presentation`` for ``stimulus_id``). ``axes=`` names other dimensions.
 """
 
 from __future__ import annotations
@@ -121,7 +122,8 @@ class NetCDF:
             observation, channel, *time = _dimensions(axes, found)
             across = {name: each for name, each in file.variables.items() if each.dims == (observation,)}
             units = {name: each for name, each in file.variables.items() if each.dims == (channel,)}
-            conditions = condition_column_of(list(across), condition_column, _CONDITION, f"dimension {observation!r}")
+            usual = (*_CONDITION, *([observation] if len(across) == 1 else []))
+            conditions = condition_column_of(list(across), condition_column, usual, f"dimension {observation!r}")
             run = None if run_column is None else check_option(run_column, list(across), "run_column")
             common: dict[str, Any] = {
                 "conditions": None if conditions is None else _texts(across[conditions]),
@@ -129,9 +131,7 @@ class NetCDF:
                 "times": _times(file, time, time_unit),
             }
             parts = _parts(units, found.sizes[channel], roi, by_subject)
-            names = (
-                _texts(units["neuroid_id"]) if "neuroid_id" in units else [str(k) for k in range(found.sizes[channel])]
-            )
+            names = _labels(units, ("neuroid_id", channel)) or [str(k) for k in range(found.sizes[channel])]
             made = [
                 dataset(
                     _values(found, observation, channel, time, places),

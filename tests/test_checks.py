@@ -55,6 +55,11 @@ def test_duplicates_are_named_once_each() -> None:
         _checks.check_unique(["a", "b", "a", "a"], "the list")
 
 
+def test_a_condition_that_is_asked_for_itself_is_not_offered_for_another() -> None:
+    with pytest.raises(BrainrdlError, match=r"are not in teacher 'V1' \(2 conditions\); nearest: 'face_70'$"):
+        _checks.check_conditions(["face_07", "face_08"], ["face_08", "face_70"], "teacher 'V1'")
+
+
 def test_missing_conditions_are_counted_and_the_nearest_named() -> None:
     _checks.check_conditions(["a"], ["b", "a"], "teacher 'V1'")
     many = [f"face_{i:02d}" for i in range(10, 20)]

@@ -686,7 +686,7 @@ def no_fit(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"inner_folds": 3}, "fold 1 holds out 3 conditions .*: use fewer inner_folds"),
         ({"inner_folds": 2.5}, "inner_folds must be a whole number, at least 0, got 2.5"),
         (
-            {"students": {"a": Candidate(make_student, inner_folds=3)}},
+            {"students": {"plain": make_student, "a": Candidate(make_student, inner_folds=3)}},
             "fold 1 holds out 3 conditions .*: use fewer inner_folds",
         ),
         ({"n_bootstrap": -1}, "n_bootstrap must be a whole number, at least 0, got -1"),

@@ -240,7 +240,8 @@ def test_a_pair_at_distance_0_is_found() -> None:
 
 def test_zeros_of_ranks_and_of_category_models_are_as_they_should_be() -> None:
     ranks = rankdata(subjects(1).dissimilarities[0]) - 1
-    categories = (np.arange(20)[:, None] % 2 != np.arange(20) % 2).astype(float)
+    category = np.append(np.arange(19) % 2, 2)  # the last one stands alone, equally far from all
+    categories = (category[:, None] != category).astype(float)
     for values in (ranks, categories):
         found = levels(audit(rdms.from_array(values, NAMES)))
         assert (found["pairs at distance 0"], found["equally far from all"]) == ("ok", "ok")
@@ -346,6 +347,20 @@ def test_small_rdms_are_not_over_interpreted(n: int) -> None:
     values = np.random.default_rng(0).uniform(0.5, 1, n * (n - 1) // 2)
     assert kinds.likely(values).name in (kinds.UNKNOWN, kinds.CORRELATION, kinds.SQUARED, kinds.EITHER)
     assert kinds.likely(np.full(3, np.nan)).name  # nothing known: no crash
+    assert n > 4 or kinds.likely(values).evidence.endswith("too few conditions without NaN to tell")
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_squared_distances_of_mean_1_are_not_taken_for_1_minus_r(seed: int) -> None:
+    pairs = pdist(patterns(seed), "sqeuclidean")
+    assert kinds.likely(pairs / pairs.mean()).name == kinds.SQUARED
+
+
+def test_a_square_root_mends_the_triangles_of_squared_distances() -> None:
+    row = one(audit(rdms.from_array(pdist(patterns(1, n=20, k=4), "sqeuclidean"), NAMES)), "triangle inequality")
+    assert row["level"] == "note"
+    assert row["value"].endswith(" of the 1140 triples; by 0 % after a square root")
+    assert row["advice"] == "as of squared distances"
 
 
 @pytest.mark.parametrize("power", [1, 2])
@@ -366,9 +381,14 @@ def test_of_many_conditions_some_are_drawn_and_the_audit_says_so() -> None:
     names = [f"c{i:03d}" for i in range(150)]
     row = one(audit(subjects(2, names)), "triangle inequality")
     assert "of the 280840 triples of 120 conditions drawn at random (seed 0)" in row["value"]
-    square = np.random.default_rng(0).uniform(size=(150, 150))
-    square[120:] = square[:, 120:] = 1e-9  # violations for the drawn ones among the first 120 as well
-    assert 0 < kinds.triangle_violations(square + square.T) < 1
+    square = squareform(np.random.default_rng(0).uniform(size=150 * 149 // 2))
+    part, drawn = kinds.complete(square)
+    assert (len(drawn), drawn) == (120, sorted(set(drawn)))
+    assert kinds.triangle_violations(square) == kinds.triangle_violations(part)
+
+
+def test_a_few_equally_spaced_values_are_no_ranks() -> None:
+    assert kinds.likely(np.array([0.5, 0.7, 0.9])).name == kinds.UNKNOWN
 
 
 # Subjects

@@ -168,16 +168,20 @@ def test_names_whose_letters_no_font_has_are_numbered_without_a_warning(ax: Axes
     assert ax.child_axes[0].get_ylabel() == "?"
 
 
-def test_letters_that_the_font_lacks_come_from_an_installed_one(monkeypatch: pytest.MonkeyPatch, ax: Axes) -> None:
+def test_letters_that_the_font_lacks_come_from_an_installed_one(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     letter = "\u2a0c"  # DejaVu Sans Mono has none, DejaVu Sans does
     monkeypatch.setattr(_plot_style, "_FALLBACKS", ("no such font", "DejaVu Sans"))
     with mpl.rc_context({"font.family": ["DejaVu Sans Mono"]}):
+        ax, other = Figure().subplots(), Figure().subplots()  # their own texts have the narrow font
         plot.rdm(one(np.arange(10), [letter, *NAMES[1:]]), ax, title=letter)
-        plot.scores(pd.DataFrame([summary_row(letter, 0.3)]), ax=(other := Figure().subplots()))
+        plot.scores(pd.DataFrame([summary_row(letter, 0.3)]), ax=other)
     for figure in (ax.figure, other.figure):
         figure.draw_without_rendering()
     assert [labels(a.get_yticklabels())[0] for a in (ax, other)] == [letter, letter]
     assert ax.get_title(loc="left") == letter
+    assert not caplog.records  # matplotlib logs each font it does not find
 
 
 def test_a_new_figure_is_made_without_axes() -> None:

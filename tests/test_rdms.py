@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from rsatoolbox.rdm import RDMs, compare
 from scipy.spatial.distance import squareform
 
-from brainrdl import BrainrdlError
-from brainrdl.rdms import align, alignment, check, concat, from_array, from_tensor, names, select, to_tensor
+from brainrdl import BrainrdlError, read
+from brainrdl.rdms import align, alignment, check, concat, from_array, from_tensor, names, select, to_table, to_tensor
 
 FOUR = ("cat", "dog", "car", "tree")
 
@@ -220,6 +220,12 @@ def test_align_gives_both_in_the_order_of_the_first():
 def test_align_refuses_different_conditions_and_says_which():
     a, b = random_rdms(FOUR), random_rdms(("cat", "dog", "car", "trees"))
     with refused(r"only in the first \['tree'\], only in the second \['trees'\]; nearest: 'trees'; .*the 3 in common"):
+        align(a, b)
+
+
+def test_align_suggests_no_name_that_both_have():
+    a, b = random_rdms(("cat", "dog", "car", "cart")), random_rdms(("cat", "dog", "car", "bird"))
+    with refused(r"only in the first \['cart'\], only in the second \['bird'\]; rename them"):
         align(a, b)
 
 
@@ -469,3 +475,13 @@ def test_rsatoolbox_objects_with_an_impossible_length_are_refused():
 
 def test_sound_rdms_pass():
     check(random_rdms(FOUR), "mine")
+
+
+def test_a_table_of_rdms_is_read_back_as_it_was(tmp_path) -> None:
+    rng = np.random.default_rng(0)
+    rdms = from_array(rng.random((2, 10)), list("abcde"), descriptors={"subject": ["s1", "s2"], "roi": ["V1", "V1"]})
+    to_table(rdms).to_csv(tmp_path / "rdms.csv", index=False, float_format="%.17g")
+    found = read(tmp_path / "rdms.csv")
+    assert found.pattern_descriptors["stimulus"] == list("abcde")
+    assert found.rdm_descriptors["subject"] == ["s1", "s2"]
+    np.testing.assert_array_equal(found.dissimilarities, rdms.dissimilarities)

@@ -157,6 +157,8 @@ def test_a_run_is_picked_by_its_number(sound):
     second = read(sound, reader=READER, space="space-T1w", run="02", subject="sub-01")
     assert list(second.obs_descriptors["run"]) == ["2"] * 3
     assert second.n_channel == both.n_channel + 1  # fewer masks
+    by_number = read(sound, reader=READER, space="T1w", run=2)
+    np.testing.assert_array_equal(by_number.measurements, second.measurements)
     assert list(read(sound, reader=READER, space="T1w", run=["1", "2"]).obs_descriptors["run"]) == ["1"] * 3 + ["2"] * 3
 
 

@@ -24,6 +24,7 @@ TRIALS = np.array([[0, 1, 2], [1, 0, 3], [2, 0, 1], [2, 3, 0], [3, 2, 1]])
 NAMED = {"variable": "data", "names_variable": "labels"}
 FILES = {
     "names5.mat": (matlab.READER, NAMED),
+    "plain5.mat": (matlab.READER, NAMED),
     "names73.mat": (matlab.READER, NAMED),
     "patterns.npz": (numpy_arrays.READER, {"patterns": True}),
     "patterns.npy": (numpy_arrays.READER, {"patterns": True}),
@@ -79,6 +80,7 @@ def _write_matlab(folder, square):
     labels = np.empty((1, 4), dtype=object)
     labels[0] = CONDITIONS
     savemat(folder / "names5.mat", {"data": square, "labels": labels}, do_compression=True)
+    savemat(folder / "plain5.mat", {"data": square, "labels": labels})
     with h5py.File(folder / "names73.mat", "w", userblock_size=512) as file:
         file["data"] = square
         held = [file.create_dataset(f"#refs#/{name}", data=np.array([[ord(c)] for c in name])) for name in CONDITIONS]

@@ -123,12 +123,17 @@ def test_the_axes_are_never_guessed(file):
         ("trials,neurons,time", "axis in axes= 'neurons' is not known"),
         ("trials,units,units", r"\['units'\] stand more than once in axes="),
         ("trials,units", r"does not fit 'spikes', of shape \(6, 4, 5\)"),
-        ("trials,time", "name each axis, trials and units among them"),
     ],
 )
 def test_axes_that_do_not_fit_are_refused(file, axes, words):
     with refused(words):
         read(file, reader=READER, axes=axes, times="t")
+
+
+def test_axes_without_units_are_refused(tmp_path):
+    path = write(tmp_path / "a.h5", spikes=VALUES[:, 0], t=TIMES)
+    with refused(r"axes='trials,time' does not fit .*name each axis, trials and units among them"):
+        read(path, reader=READER, axes="trials,time", times="t")
 
 
 def test_wrong_axes_are_refused_by_the_lengths_of_the_other_arrays(file):

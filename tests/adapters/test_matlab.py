@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import struct
 
 import h5py
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from rsatoolbox.data import Dataset
 from rsatoolbox.inference.noise_ceiling import boot_noise_ceiling
 from scipy.io import savemat
+from scipy.sparse import csc_array
 from scipy.spatial.distance import squareform
 from scipy.stats import spearmanr
 
@@ -470,6 +472,72 @@ def test_a_variable_of_v5_larger_than_its_file_is_refused_before_memory_is_taken
     (tmp_path / "huge.mat").write_bytes(content.replace(sizes, np.array([10**9, 10**9], dtype="<i4").tobytes()))
     with refused("variable 'rdm' declares 1000000000000000000 bytes, more than its"):
         read(tmp_path / "huge.mat")
+
+
+def element(kind, data=b""):
+    """Give an element of a v5 file: its tag, and its data filled up to 8 bytes."""
+    return struct.pack("<II", kind, len(data)) + data + bytes(-len(data) % 8)
+
+
+def matrix(of_class, *data, flags=0, axes=(1, 1)):
+    head = [
+        element(6, struct.pack("<II", of_class | flags, 0)),
+        element(5, struct.pack("<ii", *axes)),
+        element(1, b"x"),
+    ]
+    return element(14, b"".join([*head, *data]))
+
+
+NUMBER = matrix(6, element(9, bytes(8)))
+
+
+def nested(depth):
+    made = NUMBER
+    for _ in range(depth):
+        made = matrix(1, made)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (element(9, bytes(8)), "there is a variable of type 9 at byte 136, which does not belong there"),
+        (NUMBER + bytes(4), "half a tag at byte"),
+        (struct.pack("<II", 14, 1000), "an element of 1000 bytes at byte 128"),
+        (matrix(6, struct.pack("<HHI", 9, 5, 0)), "an element of 5 bytes"),
+        (element(14, element(9, bytes(8))), "a matrix without its class"),
+        (nested(102), "a matrix in more than 100 others"),
+        (matrix(6, element(77, bytes(8))), r"a matrix of class 6 with elements of types \[6, 5, 1, 77\]"),
+        (matrix(6, element(9, bytes(8)), flags=0x800), r"class 6 with elements of types \[6, 5, 1, 9\]"),
+        (matrix(4, element(9, bytes(8))), r"class 4 with elements of types \[6, 5, 1, 9\]"),
+        (matrix(5, element(5, bytes(8))), r"class 5 with elements of types \[6, 5, 1, 5\]"),
+        (matrix(1, element(9, bytes(8))), r"class 1 with elements of types \[6, 5, 1, 9\]"),
+        (matrix(1, NUMBER, axes=(2**30, 2**30)), r"class 1 with elements of types \[6, 5, 1, 14\]"),
+        (matrix(2, element(5, b"\x08\0\0\0"), element(1, b"RDM".ljust(8, b"\0")), axes=(9, 9)), "class 2"),
+        (matrix(2, element(5, bytes(4)), element(1, b"RDM")), "class 2"),
+        (matrix(17, element(99)), "class 17"),
+        (matrix(6, element(9, bytes(8)), axes=(-1, 1)), "class 6"),
+        (
+            matrix(6, element(9, bytes(8))).replace(struct.pack("<IIii", 5, 8, 1, 1), struct.pack("<HHi", 5, 4, 1)),
+            "half|class",
+        ),
+    ],
+)
+def test_tags_that_would_crash_scipy_are_refused(tmp_path, content, words):
+    header = b"MATLAB 5.0 MAT-file".ljust(124) + b"\x00\x01IM"
+    (tmp_path / "bad.mat").write_bytes(header + content)
+    with refused(words):
+        read(tmp_path / "bad.mat")
+
+
+def test_tags_of_every_kind_that_scipy_writes_pass(tmp_path, stack):
+    cells = cell5(("cat", np.array([[1 + 2j]]), cell5(("dog",)), np.empty((0, 0))))
+    others = {"sparse": csc_array(np.eye(3)), "flag": np.array([[True]]), "text": "abc", "none": np.empty((0, 3))}
+    nested_struct = {"a": {"b": np.eye(2), "c": "text"}, "d": cells}
+    variables = {"rdm": stack[0], "cells": cells, "deep": nested_struct, "array": struct_array([{"x": 1}, {"x": 2}])}
+    for compressed in (False, True):
+        savemat(tmp_path / "all.mat", variables | others, do_compression=compressed)
+        assert read(tmp_path / "all.mat", variable="rdm").n_rdm == 1
 
 
 def test_links_into_other_files_are_not_followed(tmp_path, stack):

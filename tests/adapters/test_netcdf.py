@@ -155,6 +155,13 @@ def test_old_files_name_their_images(tmp_path):
     assert read(path, reader=READER, roi="IT").obs_descriptors["stimulus"] == STIMULI
 
 
+def test_an_only_coordinate_has_the_name_of_its_axis(tmp_path):
+    path = write(assembly(object_name=None, repetition=None), tmp_path / "a.nc")
+    with h5py.File(path) as opened:
+        assert "stimulus_id" not in opened
+    assert read(path, reader=READER, roi="IT").obs_descriptors["stimulus"] == STIMULI
+
+
 def test_another_coordinate_can_name_conditions_and_runs(file):
     found = read(file, reader=READER, roi="IT", condition_column="object_name", run_column="repetition")
     assert found.obs_descriptors == {"stimulus": ["cat", "dog", "car"] * 2, "run": list("000111")}
