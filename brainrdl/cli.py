@@ -6,25 +6,46 @@ command needs them, so that ``--help`` and completion answer at once.
 
 from __future__ import annotations
 
-import json
-import re
 import shlex
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
-from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+
+from brainrdl import _cli_files as files
+from brainrdl._cli_common import (
+    READ_OPTIONS,
+    AsJson,
+    Comparators,
+    Mean,
+    Names,
+    Out,
+    Overwrite,
+    Quiet,
+    ReadOptions,
+    Resume,
+    Subjects,
+    Targets,
+    check_figure,
+    complete,
+    console,
+    is_figure,
+    networks,
+    print_json,
+    print_table,
+    read_options,
+    save_figure,
+    say_where,
+)
+from brainrdl._cli_rdms import chosen, labelled, read_rdms
 
 if TYPE_CHECKING:
     import pandas as pd
-    from rsatoolbox.rdm import RDMs
 
     from brainrdl.evaluation import Evaluation
 
@@ -36,69 +57,8 @@ app = typer.Typer(
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
 )
-_console = Console()
 _RUN_FOLDER = Path("runs")
 _INTERRUPTED = 130
-
-
-# How the Python arguments that messages advise are spelled for a command that reads RDM files.
-_READ_OPTIONS = {
-    "variable=": "--read variable=NAME",
-    "axes=": "--read axes=first",
-    "delimiter=": "--read 'delimiter=;'",
-    "reader=": "--read reader=NAME",
-    "by=": "--read by=NAME",
-    "names=": "--names FILE",
-    "common=True": "--common",
-    "option of reader": "--read a:KEY=VALUE or b:KEY=VALUE, for one of two files",
-}
-# What completion offers stands here, because importing torch at each press of a key would take seconds.
-_COMPARATORS = ("cosine", "corr", "spearman", "tau-a", "rho-a", "corr_cov", "cosine_cov", "cka", "soft-spearman")
-_OWN_NETWORKS = ("lenet", "small_cnn", "efficientnet_lite0")
-_REGISTERED = re.compile(r"^@register_model\(\)\n(?:@.*\n)*def (\w+)", re.MULTILINE)
-
-
-def _complete(known: Callable[[], tuple[str, ...]]) -> Callable[[str], list[str]]:
-    return lambda incomplete: [name for name in known() if name.startswith(incomplete)]
-
-
-def _networks() -> tuple[str, ...]:
-    """Names of `brainrdl.models.known_names`, torchvision's as its files have them."""
-    package = find_spec("torchvision")
-    folders = (package and package.submodule_search_locations) or ()
-    files = sorted(file for folder in folders for file in Path(folder, "models").glob("*.py"))
-    return (*_OWN_NETWORKS, *(name for file in files for name in _REGISTERED.findall(file.read_text("utf-8"))))
-
-
-Comparators = Annotated[
-    list[str],
-    typer.Option(
-        "--comparator", "-c", help="RDM comparator; may be repeated.", autocompletion=_complete(lambda: _COMPARATORS)
-    ),
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
-Out = Annotated[Path | None, typer.Option("--out", "-o", help="Where to write.")]
-Resume = Annotated[bool, typer.Option("--resume", help="Go on with a run that was interrupted.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a run folder that exists.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars.")]
-Names = Annotated[
-    Path | None,
-    typer.Option(
-        "--names", help="Condition names for files that hold none: a text file, or a folder of stimuli in order."
-    ),
-]
-ReadOptions = Annotated[
-    list[str],
-    typer.Option(
-        "--read",
-        metavar="KEY=VALUE",
-        help="Option of the file's reader, as variable=IT_RDMs or axes=first; of one of two files, a:variable=IT_RDMs. "
-        "May be repeated, as --target and --subject.",
-    ),
-]
-Targets = Annotated[list[str], typer.Option("--target", help="Only RDMs of this region (rdm descriptor roi).")]
-Subjects = Annotated[list[str], typer.Option("--subject", help="Only RDMs of this subject.")]
-Mean = Annotated[bool, typer.Option("--mean", help="Average each subject's RDMs, then the subjects', a region.")]
 
 
 def _version(asked: bool) -> None:
@@ -107,6 +67,11 @@ def _version(asked: bool) -> None:
 
         typer.echo(__version__)
         raise typer.Exit
+
+
+app.command(epilog=files.RDM_EXAMPLES)(files.rdm)
+app.command(epilog=files.DOCTOR_EXAMPLES)(files.doctor)
+app.add_typer(files.data, name="data")
 
 
 @app.callback()
@@ -129,8 +94,8 @@ def demo(out: Out = None, overwrite: Overwrite = False, quiet: Quiet = False) ->
     overwrite = overwrite or out is None  # the default folder is the demo's own
     evaluation = _demo.run(folder, overwrite=overwrite, progress=not quiet)
     _print_summary(evaluation, as_json=False)
-    _console.print("The subjects of this demo are simulated: their RDMs come from a hidden network plus noise.")
-    _say_where("report", write_report(folder))
+    console.print("The subjects of this demo are simulated: their RDMs come from a hidden network plus noise.")
+    say_where("report", write_report(folder))
 
 
 @app.command(
@@ -159,13 +124,13 @@ def fit(
     if isinstance(result, Evaluation):
         _print_summary(result, as_json)
     elif as_json:
-        _print_json(result.history)
+        print_json(result.history)
     else:
-        _console.print(
+        console.print(
             f"fitted to all stimuli, best step {result.best_step}; nothing was held out, so there is no score"
         )
     if not as_json:
-        _say_where("report", page)
+        say_where("report", page)
 
 
 @contextmanager
@@ -204,7 +169,7 @@ def evaluate(
     if out is not None:
         evaluation.save(out)
         if not as_json:
-            _say_where("scores", out)
+            say_where("scores", out)
 
 
 @app.command(
@@ -229,20 +194,20 @@ def compare(
     from brainrdl.recipe import advice
 
     if out is not None:
-        _check_figure(out)
+        check_figure(out)
     paths = (a, b)
-    sides = [_read_options(options, side, "ab") for side in "ab"]
-    found = [_read_rdms(path, names, read) for path, read in zip(paths, sides, strict=True)]
-    files = [path.name if a.name != b.name else str(path) for path in paths]
-    chosen = zip(_chosen(found, paths, targets, subjects), files, strict=True)
-    first, second = (_labelled(rdms, file, mean) for rdms, file in chosen)
-    with advice(_READ_OPTIONS, "on the command line", of=f"files {str(a)!r} and {str(b)!r}"):
+    sides = [read_options(options, side, "ab") for side in "ab"]
+    found = [read_rdms(path, names, read) for path, read in zip(paths, sides, strict=True)]
+    titles = [path.name if a.name != b.name else str(path) for path in paths]
+    kept = zip(chosen(found, paths, targets, subjects), titles, strict=True)
+    first, second = (labelled(rdms, title, mean) for rdms, title in kept)
+    with advice(READ_OPTIONS, "on the command line", of=f"files {str(a)!r} and {str(b)!r}"):
         table = compare_rdms(first, second, comparators, common=common)
-    _print_json(table) if as_json else _print_table(table)
+    print_json(table) if as_json else print_table(table)
     if out is not None:
         from brainrdl import plot as _plot
 
-        _save_figure(_plot.comparison(table, comparators[0]).figure, out, as_json)
+        save_figure(_plot.comparison(table, comparators[0]).figure, out, as_json)
 
 
 @app.command(
@@ -266,16 +231,16 @@ def plot(
         from brainrdl.reporting import figures
 
         folder = out or source / "figures"
-        if _is_figure(folder) or folder.is_file():
+        if is_figure(folder) or folder.is_file():
             refuse(f"--out {str(folder)!r} should be a folder: a run has several figures")
         for name, figure in figures(source).items():
-            _save_figure(figure, folder / f"{name}.png")
+            save_figure(figure, folder / f"{name}.png")
         return
     out = out or source.with_suffix(".png")
-    _check_figure(out)
-    (found,) = _chosen([_read_rdms(source, names, _read_options(options))], [source], targets, subjects)
-    found = _labelled(found, source.name, mean)
-    _save_figure(_plot.rdms(found, titles=found.rdm_descriptors["name"]), out)
+    check_figure(out)
+    (found,) = chosen([read_rdms(source, names, read_options(options))], [source], targets, subjects)
+    found = labelled(found, source.name, mean)
+    save_figure(_plot.rdms(found, titles=found.rdm_descriptors["name"]), out)
 
 
 @app.command(epilog="Example: brainrdl report runs/it --out supplement.html")
@@ -286,12 +251,12 @@ def report(
     """Write one self-contained HTML page about a run."""
     from brainrdl import report as write_report
 
-    _say_where("report", write_report(run, out))
+    say_where("report", write_report(run, out))
 
 
 @app.command(epilog="Example: brainrdl layers resnet18")
 def layers(
-    model: Annotated[str, typer.Argument(help="Network by name.", autocompletion=_complete(_networks))],
+    model: Annotated[str, typer.Argument(help="Network by name.", autocompletion=complete(networks))],
     as_json: AsJson = False,
 ) -> None:
     """List the layers of a network that can be read out, with output shapes and numbers of parameters."""
@@ -300,7 +265,7 @@ def layers(
 
     network = build(model)
     table = describe_layers(network.module, (network.channels, network.size, network.size))
-    _print_json(table) if as_json else _print_table(table)
+    print_json(table) if as_json else print_table(table)
 
 
 @app.command(epilog="Examples: brainrdl recipe --template > recipe.yaml   |   brainrdl recipe recipe.yaml")
@@ -320,89 +285,10 @@ def recipe(
         typer.echo(_recipe.dump(_recipe.load(path)), nl=False)
 
 
-def _read_options(given: Sequence[str], side: str = "", sides: str = "") -> dict[str, str]:
-    """Give the options of a file's reader: those for every file, and those that begin with the file's side."""
-    from brainrdl._checks import refuse
-
-    options: dict[str, str] = {}
-    for word in given:
-        name, found, value = word.partition("=")
-        of, _, key = name.rpartition(":")
-        if not found or not key or of not in ("", *sides):
-            one = " (for one file, a:KEY=VALUE or b:KEY=VALUE)" if sides else ""
-            refuse(f"--read expects KEY=VALUE{one}, got {word!r}")
-        if key in ("path", "names"):
-            refuse(f"--read {word!r}: {key!r} is no option of a reader; give the file as argument and names by --names")
-        if of in ("", side):
-            options[key] = value
-    return options
-
-
-def _read_rdms(path: Path, names: Path | None, options: Mapping[str, str]) -> RDMs:
-    """Read RDMs whose conditions "stimulus" names; `names` are for a file that holds none."""
-    from rsatoolbox.rdm import RDMs
-
-    from brainrdl import rdms, read
-    from brainrdl._checks import refuse
-    from brainrdl.recipe import advice
-
-    by = options.get("by", "stimulus")
-    with advice(_READ_OPTIONS, "on the command line", of=f"file {str(path)!r}"):
-        found: Any = read(path, **options)
-        if not isinstance(found, RDMs):
-            refuse(f"{str(path)!r} holds measurements ({type(found).__name__}), not RDMs; compute RDMs from them first")
-        if names is not None and by not in found.pattern_descriptors:
-            found = read(path, names=names, **options)
-        found.pattern_descriptors["stimulus"] = list(rdms.names(found, by))
-    return found
-
-
-def _chosen(
-    found: Sequence[RDMs], paths: Sequence[Path], targets: Sequence[str], subjects: Sequence[str]
-) -> list[RDMs]:
-    """Keep the RDMs of these targets and subjects, in the files that tell such apart."""
-    from brainrdl._checks import check_option, quote, refuse
-
-    kept = list(found)
-    for option, key, wanted in (("--target", "roi", targets), ("--subject", "subject", subjects)):
-        values = [[str(value) for value in rdms.rdm_descriptors.get(key, ())] for rdms in kept]
-        known = list(dict.fromkeys(value for column in values for value in column))
-        if wanted and not known:
-            refuse(f"{option} {wanted[0]!r}: {quote(map(str, paths))} tell no {key} of their RDMs; leave it out")
-        for value in wanted:
-            check_option(value, known, option)
-        for place, column in enumerate(values):
-            rows = [row for row, value in enumerate(column) if value in wanted]
-            if wanted and column and not rows:
-                of = f"of {key} {quote(wanted)}, but of {quote(dict.fromkeys(column))}"
-                refuse(f"{str(paths[place])!r} holds no RDM {of}")
-            kept[place] = kept[place][rows] if rows else kept[place]
-    return kept
-
-
-def _labelled(rdms: RDMs, file: str, mean: bool) -> RDMs:
-    """Name each RDM by its file and descriptors, after averaging over sessions, then over subjects, if asked to."""
-    from brainrdl.evaluation import rdm_labels
-    from brainrdl.rdms import concat
-    from brainrdl.teachers import RDMTeacher
-
-    described = set(rdms.rdm_descriptors) - {"index"}
-    if mean:
-        teacher = RDMTeacher(rdms)
-        rdms = concat([teacher.combined(target) for target in teacher.targets])
-        labels = [f"{target}, mean" if "roi" in described else "mean" for target in teacher.targets]
-    else:
-        labels = rdm_labels(rdms) if described or rdms.n_rdm > 1 else [""]
-    twice = len(set(labels)) < len(labels)
-    labels = [f"{label} ({k})" if twice else label for k, label in enumerate(labels, start=1)]
-    rdms.rdm_descriptors = {"name": [f"{file}: {label}" if label else file for label in labels]}
-    return rdms
-
-
 def _print_summary(evaluation: Evaluation, as_json: bool) -> None:
     """One table a comparator, reference, target and ceiling: scores in one table can be compared with one another."""
     if as_json:
-        _print_json(evaluation.summary)
+        print_json(evaluation.summary)
         return
     summary = evaluation.summary
     keys = [summary["comparator"], summary["against"], summary["target"], summary["ceiling_lower"].round(3)]
@@ -411,9 +297,9 @@ def _print_summary(evaluation: Evaluation, as_json: bool) -> None:
         of = f" of {target}" if target not in ("", "rdm") else ""
         upper = f", upper ceiling {rows['ceiling_upper'].iloc[0]:.3f}" if against == "subjects" else ""
         ceiling = f", lower ceiling {lower:.3f}{upper}" if lower == lower else ""
-        _console.print(f"[bold]{escape(f'{comparator} with {reference}{of}{ceiling}')}[/bold]")
-        _print_table(_readable(rows))
-        _console.print()
+        console.print(f"[bold]{escape(f'{comparator} with {reference}{of}{ceiling}')}[/bold]")
+        print_table(_readable(rows))
+        console.print()
 
 
 def _readable(rows: pd.DataFrame) -> pd.DataFrame:
@@ -430,50 +316,6 @@ def _readable(rows: pd.DataFrame) -> pd.DataFrame:
 
 def _interval(low: float, high: float) -> str:
     return "" if low != low else f"{low:.2f} to {high:.2f}"
-
-
-def _print_json(table: pd.DataFrame) -> None:
-    typer.echo(json.dumps(json.loads(table.to_json(orient="records")), indent=2))
-
-
-def _print_table(table: pd.DataFrame) -> None:
-    shown = Table(*[escape(str(column)) for column in table.columns], box=None, header_style="bold", pad_edge=False)
-    for row in table.itertuples(index=False):
-        shown.add_row(*[escape(_cell(value)) for value in row])
-    _console.print(shown)
-
-
-def _cell(value: object) -> str:
-    if isinstance(value, float):
-        return "" if value != value else f"{value:.3f}"
-    return str(value)
-
-
-def _check_figure(path: Path) -> None:
-    """Refuse a file that is no image, before any work."""
-    from brainrdl._checks import refuse
-
-    if not _is_figure(path) or path.is_dir():
-        refuse(f"--out {str(path)!r} is no image file; give one like {path.stem or 'figure'}.png, .pdf or .svg")
-
-
-def _is_figure(path: Path) -> bool:
-    from matplotlib.backend_bases import FigureCanvasBase
-
-    return path.suffix[1:].lower() in FigureCanvasBase.get_supported_filetypes()
-
-
-def _save_figure(figure: Any, path: Path, quiet: bool = False) -> None:
-    from brainrdl.result import atomic
-
-    with atomic(path) as part:
-        figure.savefig(part, dpi=200, bbox_inches="tight")
-    if not quiet:
-        _say_where("figure", path)
-
-
-def _say_where(what: str, path: Path) -> None:
-    _console.print(f"{what}: {escape(str(path))}", soft_wrap=True, highlight=False)
 
 
 def main() -> None:

@@ -308,7 +308,11 @@ def _listed(names: Sequence[str] | str | Path) -> list[str]:
         return _stems(place)
     if not place.is_file():
         refuse(f"names= is {str(names)!r}, which is neither a text file, nor a folder, nor a list of names")
-    return [line.strip() for line in place.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    try:
+        lines = place.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError:
+        refuse(f"names file {str(names)!r} is not UTF-8 text; save it as UTF-8")
+    return [line.strip() for line in lines if line.strip()]
 
 
 def _stems(folder: Path) -> list[str]:

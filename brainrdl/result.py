@@ -167,8 +167,8 @@ def read_json(path: Path) -> dict[str, Any]:
     return content
 
 
-def write_csv(path: Path, table: pd.DataFrame) -> None:
-    r"""Write `table` as CSV without its index, atomically.
+def write_csv(path: Path, table: pd.DataFrame, sep: str = ",") -> None:
+    r"""Write `table` as CSV (or with another separator) without its index, atomically.
 
     Examples
     --------
@@ -179,7 +179,7 @@ def write_csv(path: Path, table: pd.DataFrame) -> None:
     'step\n0\n'
     """
     with atomic(path) as part:
-        table.to_csv(part, index=False)
+        table.to_csv(part, index=False, sep=sep)
 
 
 def read_csv(path: Path, **options: Any) -> pd.DataFrame:

@@ -99,7 +99,7 @@ def hdf5_items(group: h5py.Group) -> dict[str, h5py.Dataset | h5py.Group]:
 
 def hdf5_array(dataset: h5py.Dataset, what: str) -> np.ndarray:
     """Load a dataset whose values are in this file."""
-    if False:
+    if dataset.external or dataset.is_virtual:
         refuse(f"{what} keeps its values in another file, which is not followed; copy them into this one")
     size = Path(dataset.file.filename).stat().st_size
     check_size(dataset.size * dataset.dtype.itemsize, size, what)

@@ -19,7 +19,7 @@ import yaml
 from PIL import Image
 from rich.console import Console
 
-from brainrdl import BrainrdlError, cli, rdms, recipe
+from brainrdl import BrainrdlError, _cli_common, cli, rdms, recipe
 from brainrdl.evaluation import assemble
 from brainrdl.models import known_names
 from brainrdl.scoring import HeldOut, TeacherRDMs
@@ -269,9 +269,12 @@ def test_error_of_the_system_is_one_line_with_path_and_reason() -> None:
 
 
 def test_what_is_completed_is_what_there_is_and_costs_no_heavy_import() -> None:
-    assert set(cli._COMPARATORS) == set(SIMILARITIES)
-    assert sorted(cli._networks()) == sorted(known_names())
-    code = "import sys; from brainrdl import cli; cli._networks(); print({'torch', 'torchvision'} & set(sys.modules))"
+    assert set(_cli_common.COMPARATORS) == set(SIMILARITIES)
+    assert sorted(_cli_common.networks()) == sorted(known_names())
+    code = (
+        "import sys; from brainrdl import _cli_common; _cli_common.networks(); "
+        "print({'torch', 'torchvision'} & set(sys.modules))"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
 

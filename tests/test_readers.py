@@ -339,3 +339,9 @@ class Nameless(Third):
 def test_check_reader_finds_what_is_broken(reader, words, third_file):
     with refused(words):
         check_reader(reader(), third_file)
+
+
+def test_a_list_of_names_that_is_no_utf8_text_is_named(rdm_file, tmp_path):
+    (tmp_path / "names.txt").write_bytes("Käse\nBrot\nBär\n".encode("latin-1"))
+    with refused(r"names file '.*names.txt' is not UTF-8 text; save it as UTF-8"):
+        read(rdm_file, names=tmp_path / "names.txt")

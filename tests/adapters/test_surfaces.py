@@ -336,6 +336,11 @@ def test_structures_are_picked_by_name(tmp_path, dscalar, gray, structure):
     assert [(dataset.descriptors["roi"], dataset.n_channel) for dataset in found] == [("IT", 11)]
 
 
+def test_structure_and_mask_together_give_their_common_channels(tmp_path, dscalar, gray):
+    mask = cifti(tmp_path / "mask.dscalar.nii", (np.arange(24) % 2 == 0).astype(np.float32)[None])
+    np.testing.assert_array_equal(take(dscalar, structure="CORTEX_RIGHT", mask=mask).measurements, gray[:, 10:21:2])
+
+
 def test_an_unknown_structure_is_refused(dscalar):
     with refused(r"structure 'CORTEX_LEFTT' is not known; nearest: 'CORTEX_LEFT'.* \(known: AMYGDALA_LEFT, "):
         take(dscalar, structure="CORTEX_LEFTT")

@@ -1,0 +1,71 @@
+"""RDM files on the command line: read them, keep some of their RDMs, and name each by its file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from brainrdl._cli_common import READ_OPTIONS
+
+if TYPE_CHECKING:
+    from rsatoolbox.rdm import RDMs
+
+
+def read_rdms(path: Path, names: Path | None, options: Mapping[str, str]) -> RDMs:
+    """Read RDMs whose conditions "stimulus" names; `names` are for a file that holds none."""
+    from rsatoolbox.rdm import RDMs
+
+    from brainrdl import rdms, read
+    from brainrdl._checks import refuse
+    from brainrdl.recipe import advice
+
+    by = options.get("by", "stimulus")
+    with advice(READ_OPTIONS, "on the command line", of=f"file {str(path)!r}"):
+        found: Any = read(path, **options)
+        if not isinstance(found, RDMs):
+            refuse(f"{str(path)!r} holds measurements ({type(found).__name__}), not RDMs; compute RDMs from them first")
+        if names is not None and by not in found.pattern_descriptors:
+            found = read(path, names=names, **options)
+        found.pattern_descriptors["stimulus"] = list(rdms.names(found, by))
+    return found
+
+
+def chosen(found: Sequence[RDMs], paths: Sequence[Path], targets: Sequence[str], subjects: Sequence[str]) -> list[RDMs]:
+    """Keep the RDMs of these targets and subjects, in the files that tell such apart."""
+    from brainrdl._checks import check_option, quote, refuse
+
+    kept = list(found)
+    for option, key, wanted in (("--target", "roi", targets), ("--subject", "subject", subjects)):
+        values = [[str(value) for value in rdms.rdm_descriptors.get(key, ())] for rdms in kept]
+        known = list(dict.fromkeys(value for column in values for value in column))
+        if wanted and not known:
+            refuse(f"{option} {wanted[0]!r}: {quote(map(str, paths))} tell no {key} of their RDMs; leave it out")
+        for value in wanted:
+            check_option(value, known, option)
+        for place, column in enumerate(values):
+            rows = [row for row, value in enumerate(column) if value in wanted]
+            if wanted and column and not rows:
+                of = f"of {key} {quote(wanted)}, but of {quote(dict.fromkeys(column))}"
+                refuse(f"{str(paths[place])!r} holds no RDM {of}")
+            kept[place] = kept[place][rows] if rows else kept[place]
+    return kept
+
+
+def labelled(rdms: RDMs, file: str, mean: bool) -> RDMs:
+    """Name each RDM by its file and descriptors, after averaging over sessions, then over subjects, if asked to."""
+    from brainrdl.evaluation import rdm_labels
+    from brainrdl.rdms import concat
+    from brainrdl.teachers import RDMTeacher
+
+    described = set(rdms.rdm_descriptors) - {"index"}
+    if mean:
+        teacher = RDMTeacher(rdms)
+        rdms = concat([teacher.combined(target) for target in teacher.targets])
+        labels = [f"{target}, mean" if "roi" in described else "mean" for target in teacher.targets]
+    else:
+        labels = rdm_labels(rdms) if described or rdms.n_rdm > 1 else [""]
+    twice = len(set(labels)) < len(labels)
+    labels = [f"{label} ({k})" if twice else label for k, label in enumerate(labels, start=1)]
+    rdms.rdm_descriptors = {"name": [f"{file}: {label}" if label else file for label in labels]}
+    return rdms
