@@ -112,8 +112,9 @@ def rdm(
     if model is not None:
         found = _of_network(model, weights, [*layers, *sources], stimuli, dissimilarity)
     elif len(sources) == 1:
-        given = read_options(options) | ({"condition_column": condition_column} if condition_column else {})
+        given: dict[str, Any] = {"condition_column": condition_column} if condition_column else {}
         given |= {"roi": rois[0] if len(rois) == 1 else rois} if rois else {}
+        given |= read_options(options)
         measured = {"noise": noise, "runs": runs, "windows": [_window(window) for window in windows] or None}
         with _told(sources[0]):
             found = _of_measurements(sources[0], names, given, dissimilarity, measured)

@@ -9,7 +9,7 @@ Layout on disk (``.csv`` or ``.tsv``, UTF-8), either one square RDM with names o
 
 or a long table, one pair a row, every pair of every RDM exactly once in either direction (or twice with one value)::
 
-    a,b,dissimilarity,subject,roi   columns in any order; subject, roi and session are optional
+    a,b,dissimilarity,subject,roi   columns in any order; subject, roi, session, layer, time, name optional
     cat,dog,0.2,s01,IT
     cat,car,0.9,s01,IT
     dog,car,0.8,s01,IT
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from rsatoolbox.rdm.rdms import RDMs
 
 _VALUES = ("dissimilarity", "rating")
-_LABELS = ("subject", "roi", "session")
+_LABELS = ("subject", "roi", "session", "layer", "time", "name")
 _MISSING = frozenset({"", "na", "nan"})
 
 # The values of one pair in one RDM, by the RDM's labels and the pair's names.
@@ -54,7 +54,7 @@ class CsvTable:
     name = "csv"
     layout = (
         ".csv or .tsv: a square table with the condition names in the first row and column, or a long table with the "
-        "columns a, b, dissimilarity (or rating) and, if known, subject, roi, session"
+        "columns a, b, dissimilarity (or rating) and, if known, subject, roi, session, layer, time"
     )
 
     def sniff(self, path: Path) -> bool:
@@ -101,7 +101,7 @@ class CsvTable:
         -------
         rsatoolbox.rdm.RDMs
             With pattern descriptor ``stimulus``: of a square table in the order of its rows, of a long one in the order
-            of appearance. A long table's subject, roi and session become rdm descriptors.
+            of appearance. A long table's subject, roi, session, layer, time and name become rdm descriptors.
 
         Raises
         ------

@@ -2,7 +2,7 @@
 
 Layout on disk (``.parquet``): the same two tables as in ``.csv`` (see `data_adapters.csv_table`): one square RDM whose
 only column of text (pandas: the index) names the rows, or a long table with the columns a, b, dissimilarity (or rating)
-and, if known, subject, roi, session. A null is a pair not measured.
+and, if known, subject, roi, session, layer, time. A null is a pair not measured.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Parquet:
     name = "parquet"
     layout = (
         ".parquet: a square table of numbers with one column of text that names the rows, or a long table with the "
-        "columns a, b, dissimilarity (or rating) and, if known, subject, roi, session"
+        "columns a, b, dissimilarity (or rating) and, if known, subject, roi, session, layer, time"
     )
 
     def sniff(self, path: Path) -> bool:

@@ -129,7 +129,9 @@ def test_a_table_has_one_target_and_its_own_ceilings() -> None:
     evaluation = assemble(rows, truth, ["corr"], 0, 0)
     out = io.StringIO()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cli, "_console", Console(file=out, width=200))
+        console = Console(file=out, width=200)
+        patch.setattr(cli, "console", console)
+        patch.setattr(_cli_common, "console", console)
         cli._print_summary(evaluation, as_json=False)
     ceilings = evaluation.summary.set_index(["target", "against"])[["ceiling_lower", "ceiling_upper"]]
     assert ceilings.loc[("V1", "mean"), "ceiling_lower"] > ceilings.loc[("IT", "mean"), "ceiling_lower"] + 0.1
@@ -215,7 +217,7 @@ def test_plot_draws_the_chosen_rdms_and_titles_them(regions: Path, monkeypatch: 
     drawn: list[list[str]] = []
     monkeypatch.setattr(
         cli,
-        "_save_figure",
+        "save_figure",
         lambda figure, path: drawn.append([ax.get_title(loc="left") for ax in figure.axes if ax.images]),
     )
     _run("plot", "regions.h5", "--read", "by=item", "--target", "IT", "--subject", "s3", folder=regions)

@@ -346,7 +346,7 @@ def test_a_noise_precision_for_other_channels_is_refused(name):
 
 
 def test_poisson_cv_of_one_run_or_of_negative_counts_is_refused():
-    with pytest.raises(BrainrdlError, match="poisson_cv needs at least 2 runs, got shape .*; use poisson for one run"):
+    with pytest.raises(BrainrdlError, match=r"poisson_cv needs at least 2 runs, got shape .*; use poisson for one run"):
         d.poisson_cv(torch.rand(1, 4, 8))
     with pytest.raises(BrainrdlError, match="poisson patterns must not be negative"):
         d.poisson_cv(-torch.rand(2, 4, 8))

@@ -294,7 +294,7 @@ def test_a_folder_of_maps_is_named_by_its_files(folder, array):
 
 def test_a_table_of_a_folder_is_paired_by_file(folder, tmp_path, array):
     path = tmp_path / "t.csv"
-    path.write_text("condition,run,file\nDOG,1,cat.nii.gz\nx,2,other.nii\nFACE,2,face\nHOUSE,3,sub/house.nii.gz\n")
+    path.write_text("condition,run,file\nHOUSE,3,sub/house.nii.gz\nx,2,other.nii\nDOG,1,cat.nii.gz\nFACE,2,face\n")
     with refused(r"table= has 4 rows \('.*t.csv'\), and there are 3 maps"):
         take(folder, table=path)
     path.write_text(path.read_text().replace("x,2,other.nii\n", ""))

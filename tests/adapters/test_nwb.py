@@ -270,7 +270,7 @@ def test_trials_without_a_start_are_refused(tmp_path, file):
 
 
 def test_a_window_in_which_a_unit_was_not_observed_has_no_count(tmp_path):
-    seen = [[[0, 20]], [[0, 10]], [[0, 5.5], [5.0, 5.2], [9, 20]]]
+    seen = [[[0, 20]], [[0, 10]], [[0, 5.5], [4.0, 4.2], [9, 20]]]
     path = write(tmp_path / "a.nwb", obs_intervals=seen)
     found = read(path, reader=READER).measurements
     ends = STARTS + 0.5

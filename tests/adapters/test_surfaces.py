@@ -23,7 +23,7 @@ from data_adapters.surfaces import READER
 N_VERTICES = 20
 CONDITIONS = ["cat", "dog", "car", "tree"]
 LEFT, RIGHT = np.arange(0, 20, 2), np.arange(1, 12)  # vertices in the CIFTI files
-VOXELS = np.array([[1, 0, 2], [3, 2, 1], [0, 0, 0]])
+VOXELS = np.array([[1, 0, 2], [1, 2, 1], [0, 0, 0]])
 KEYS = {0: "???", 3: "V1", 8: "IT"}
 
 
@@ -407,7 +407,7 @@ def test_cifti_files_that_are_no_dense_maps_are_refused(tmp_path, gray):
         ),
         (b'SurfaceNumberOfVertices="20"', b'SurfaceNumberOfVertices="12"', "CORTEX_LEFT lists vertices beyond its 12"),
         (b"10 11", b"-1 11", "CORTEX_RIGHT lists vertices beyond its 20"),
-        (b"3 2 1", b"     ", "AMYGDALA_LEFT declares 3 channels"),
+        (b"1 2 1", b"     ", "AMYGDALA_LEFT declares 3 channels"),
         (b"<MapName>tree</MapName>", b"<MapName>tree</MapNamE>", "could not be read"),
     ],
 )
