@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import mmap
+import struct
 from pathlib import Path
 
 import h5py
@@ -14,6 +16,9 @@ from brainrdl._checks import nearest, quote, refuse
 _ROOM = 1 << 24
 _PACKED = 1100
 
+_HEAP = b"GCOL\x01\x00\x00\x00"  # begins a heap of texts
+_SCANNED = 1 << 30  # files up to 1 GiB are searched for damaged heaps: more would take longer than reading them
+
 
 def opened(path: Path) -> h5py.File:
     """Open a file for reading; refuse an empty one and one that is no HDF5."""
@@ -21,7 +26,23 @@ def opened(path: Path) -> h5py.File:
         refuse("the file is empty")
     if not h5py.is_hdf5(path):
         refuse("it is no HDF5 file, or its beginning is damaged")
+    if path.stat().st_size <= _SCANNED:
+        _check_heaps(path)
     return h5py.File(path, "r")
+
+
+def _check_heaps(path: Path) -> None:
+    """Refuse a heap of texts with free space of no size: HDF5 (2.0.0) would go through it for ever."""
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        start = data.find(_HEAP)
+        while start >= 0:
+            position, end = start + 16, min(start + int.from_bytes(data[start + 8 : start + 16], "little"), len(data))
+            while position + 16 <= end:
+                index, _, size = struct.unpack_from("<HHxxxxQ", data, position)
+                if index == size == 0:
+                    refuse(f"it is damaged: a heap of texts, at byte {start}, has free space of no size")
+                position += size if index == 0 else 16 + (size + 7) // 8 * 8
+            start = data.find(_HEAP, start + 16)
 
 
 def member(place: h5py.Group, name: str, hops: int = 8) -> h5py.Group | h5py.Dataset | None:

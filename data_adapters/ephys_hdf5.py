@@ -63,7 +63,7 @@ class EphysHDF5:
         if path.suffix.lower() not in _SUFFIXES:
             return False
         try:
-            with opened(path) as file:
+            with h5py.File(path, "r") as file:
                 return bool(_usual(file))
         except Exception:  # HDF5 fails in many ways on damaged files
             return False

@@ -32,7 +32,15 @@ import numpy as np
 from brainrdl._checks import check_option, check_unique, quote, refuse
 from data_adapters import _hdf5
 from data_adapters._matlab_files import opened
-from data_adapters.nifti import _atlas, _dataset, _find_regions, _open_volumes, _values
+from data_adapters.nifti import (
+    _beside,
+    _dataset,
+    _find_regions,
+    _open_volumes,
+    _read_label_table,
+    _read_labels,
+    _values,
+)
 
 if TYPE_CHECKING:
     from rsatoolbox.data.dataset import Dataset
@@ -158,9 +166,7 @@ def _sessions(folder: Path, betas: str, asked: Sequence[int] | None) -> dict[int
     return {number: files[number] for number in wanted}
 
 
-def _labels(
-    nsddata: Path, subject: str, space: str, atlas: str
-) -> tuple[np.ndarray | None, dict[int, str] | None, tuple[int, ...]]:
+def _labels(nsddata: Path, subject: str, space: str, atlas: str) -> tuple[np.ndarray, dict[int, str], tuple[int, ...]]:
     """Give each voxel's number, the first axis fastest, the regions' names, and the grid."""
     folder = nsddata / "ppdata" / subject / space / "roi"
     check_option(atlas, sorted(file.name[:-7] for file in folder.glob("*.nii.gz")), f"atlas (in {str(folder)!r})")
@@ -172,7 +178,8 @@ def _labels(
     if table is None:
         refuse(f"the names of the regions of atlas {atlas!r} are missing: download {str(tables[0])!r}")
     volume = _open_volumes(folder / f"{atlas}.nii.gz")
-    return *_atlas(volume.path, table, volume), volume.shape
+    numbers = _read_labels(_beside(volume.path, "atlas", volume))
+    return numbers, _read_label_table(table, int(numbers.max())), volume.shape
 
 
 def _observed(path: Path, subject: str, sessions: Sequence[int]) -> dict[str, list[str]]:

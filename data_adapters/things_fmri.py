@@ -109,7 +109,7 @@ class ThingsFmri:
             responses, rows = _responses(file, len(trials), voxels["voxel_id"].to_numpy())
             columns = _columns(responses, len(trials))[kept]
             read = {region: _read(responses, rows[places], columns) for region, places in regions.items()}
-        observed = {key: trials[key].to_numpy()[kept].tolist() for key in trials}
+        observed = {str(key): trials[key].to_numpy()[kept].tolist() for key in trials}
         places = {key: voxels[key].to_numpy() for key in _VOXEL}
         datasets = [
             _dataset(

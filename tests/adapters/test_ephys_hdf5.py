@@ -234,6 +234,19 @@ def test_other_arrays_of_the_file_are_not_loaded(tmp_path):
     assert peak < 2e6
 
 
+def test_a_damaged_heap_of_texts_is_refused_where_hdf5_would_never_return(file):
+    content = bytearray(file.read_bytes())
+    heap = content.index(b"GCOL")
+    free = heap + 16 + 6 * 24  # after six texts of up to 8 bytes
+    size = int.from_bytes(content[free + 8 : free + 16], "little")
+    assert content[free : free + 2] == b"\0\0"
+    assert free + size == heap + 4096
+    content[free + 8 : free + 16] = (size - 256).to_bytes(8, "little")
+    file.write_bytes(content)
+    with refused(f"it is damaged: a heap of texts, at byte {heap}, has free space of no size"):
+        read(file, reader=READER, condition_column="stimulus", **OPTIONS)
+
+
 def test_names_complete_a_file_without_any(tmp_path):
     path = write(tmp_path / "a.h5", spikes=VALUES[..., 0])
     found = read(path, reader=READER, axes="trials,units", names=STIMULI)
