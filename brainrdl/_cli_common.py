@@ -129,7 +129,7 @@ def is_figure(path: Path) -> bool:
 
 
 def save_figure(figure: Any, path: Path, quiet: bool = False) -> None:
-    from brainrdl.result import atomic
+    from brainrdl._files import atomic
 
     with atomic(path) as part:
         figure.savefig(part, dpi=200, bbox_inches="tight")

@@ -259,8 +259,8 @@ def _of_network(
 
 
 def _write(found: RDMs, out: Path) -> None:
+    from brainrdl._files import write_csv, write_rdms
     from brainrdl.rdms import to_table
-    from brainrdl.result import write_csv, write_rdms
 
     if out.suffix.lower() in _HDF5:
         write_rdms(out, found)

@@ -11,11 +11,12 @@ import numpy as np
 import pandas as pd
 import torch
 
+from brainrdl._files import digest
 from brainrdl._report_run import FITTED, Run, comparators_of, rows_of
 from brainrdl._report_words import number, percent, span
 from brainrdl._terms import KINDS, similarity_label
 from brainrdl.rdms import to_tensor
-from brainrdl.result import digest, provenance
+from brainrdl.result import provenance
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from torch import nn
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from brainrdl import _checkpoint, _files
 from brainrdl import result as _result
 from brainrdl import similarity as _similarity
 from brainrdl._checks import check_conditions, check_option, check_unique, check_whole, quote, refuse
@@ -350,11 +351,11 @@ class _Work:
     ) -> tuple[list[pd.DataFrame], int]:
         stored = out.parent / f"{out.name}-inner.csv" if out else None
         if stored and stored.exists():
-            table = _result.read_csv(stored)
+            table = _files.read_csv(stored)
         else:
             table = pd.concat(self._inner_histories(split, label, candidate, teacher, options), ignore_index=True)
             if stored:
-                _result.write_csv(stored, table)
+                _files.write_csv(stored, table)
         curves = table.pivot(index="step", columns="inner", values="validation_similarity").dropna()
         return [table], int(curves.index[int(curves.mean(axis=1).argmax())])
 
@@ -519,11 +520,11 @@ def _splits(
 def _store_settings(folder: Path, settings: Mapping[str, Any]) -> None:
     path = folder / _result.SETTINGS
     if path.exists():
-        stored = _result.read_json(path)
-        _result.check_same_settings(_compared(settings), _compared(stored), str(path))
+        stored = _files.read_json(path)
+        _checkpoint.check_same_settings(_compared(settings), _compared(stored), str(path))
     else:
-        _result.write_json(path, settings)
-        _result.write_json(folder / _result.PROVENANCE, _result.provenance())
+        _files.write_json(path, settings)
+        _files.write_json(folder / _result.PROVENANCE, _result.provenance())
 
 
 def _compared(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -539,7 +540,7 @@ def _compared(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 def _hashes(teacher: Teacher, stimuli: Stimuli, labels: bool) -> dict[str, str]:
     """Digests of the data, for a run must not go on with others; of labels too if the folds follow them."""
-    hashes = {"stimuli": _result.hash_words(f"{name} {digest}" for name, digest in stimuli.digests().items())}
+    hashes = {"stimuli": _files.hash_words(f"{name} {digest}" for name, digest in stimuli.digests().items())}
     return hashes | hash_teacher(teacher) | (hash_labels(stimuli, stimuli.names) if labels else {})
 
 

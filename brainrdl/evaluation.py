@@ -14,8 +14,9 @@ from brainrdl import dissimilarity as _dissimilarity
 from brainrdl import rdms as _rdms
 from brainrdl import similarity as _similarity
 from brainrdl._checks import check_option, check_whole, refuse
+from brainrdl._files import digest_file, read_csv, read_json, read_rdms, write_csv, write_json, write_rdms
 from brainrdl.loss import match_layers
-from brainrdl.result import describe, digest_file, read_csv, read_json, read_rdms, write_csv, write_json, write_rdms
+from brainrdl.result import describe
 from brainrdl.sampling import MIN_CONDITIONS
 from brainrdl.scoring import HeldOut, TeacherRDMs, score
 from brainrdl.stimuli import Stimuli

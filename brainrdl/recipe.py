@@ -35,6 +35,7 @@ from pydantic import (
 )
 from torch import nn
 
+from brainrdl import _checkpoint, _files
 from brainrdl import result as _result
 from brainrdl._checks import BrainrdlError, check_conditions, check_option, quote, refuse
 from brainrdl.cross_validation import CONTROLS, cross_validate
@@ -740,7 +741,7 @@ def _keep(recipe: Recipe, folder: Path) -> None:
     path = folder / RECIPE
     if path.exists() and (folder / _result.SETTINGS).exists():
         asked, stored = (made.model_dump(mode="json", exclude=_MAY_CHANGE) for made in (recipe, load(path)))
-        _result.check_same_settings(asked, stored, str(path))
+        _checkpoint.check_same_settings(asked, stored, str(path))
     else:
         save(recipe, path)
 
@@ -824,5 +825,5 @@ def save(recipe: Recipe, path: Path) -> None:
     >>> load(path) == check(_EXAMPLE)
     True
     """
-    with _result.atomic(path) as part:
+    with _files.atomic(path) as part:
         part.write_text(dump(recipe), encoding="utf-8")

@@ -18,13 +18,14 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from brainrdl._checks import refuse
+from brainrdl._files import atomic, read_json
 from brainrdl._report_figures import Drawing, drawings_of
 from brainrdl._report_methods import REFERENCES, facts_of, methods_of
 from brainrdl._report_run import Run, students_of
 from brainrdl._report_tables import Table, cells, provenance_rows, summary_tables
 from brainrdl._report_words import and_joined, fit_headline, headlines, limits_of
 from brainrdl.evaluation import Evaluation
-from brainrdl.result import HISTORY, PROVENANCE, SETTINGS, FitResult, atomic, describe, read_json
+from brainrdl.result import HISTORY, PROVENANCE, SETTINGS, FitResult, describe
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

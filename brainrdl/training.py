@@ -21,14 +21,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from brainrdl import _checkpoint, _files
 from brainrdl import result as _result
+from brainrdl._checkpoint import State
 from brainrdl._checks import check_conditions, check_number, check_option, check_unique, check_whole, quote, refuse
 from brainrdl.distributed import agreed, average_gradients, gather, n_processes, own, start_alike
 from brainrdl.engine import make_accelerator, make_optimizer, make_schedule
 from brainrdl.frozen import FrozenFeatures
 from brainrdl.loss import RDMLoss
 from brainrdl.monitor import check_loss, event_writer, look, progress_bar, to_device
-from brainrdl.result import FitResult, State
+from brainrdl.result import FitResult
 from brainrdl.sampling import MIN_CONDITIONS, Batches, split
 from brainrdl.stimuli import Batch, Stimuli, transform_text
 from brainrdl.student import Student
@@ -199,11 +201,11 @@ def fit(
     with _opened(folder, resume, overwrite, accelerator) as target:
         accelerator.wait_for_everyone()  # until the folder is as it is to be
         if folder and (folder / _result.CHECKPOINT).exists():
-            state = _result.load_checkpoint(folder / _result.CHECKPOINT, *moving)
+            state = _checkpoint.load_checkpoint(folder / _result.CHECKPOINT, *moving)
         accelerator.wait_for_everyone()  # before the first rank writes what the others look for
         if target:
-            _result.write_json(target / _result.PROVENANCE, facts)
-            _result.write_json(target / _result.SETTINGS, settings)
+            _files.write_json(target / _result.PROVENANCE, facts)
+            _files.write_json(target / _result.SETTINGS, settings)
         learner.train()
         with progress_bar(steps, state.step, shown) as show, event_writer(target) as write:
             while True:
@@ -215,7 +217,7 @@ def fit(
                     break
                 run.step(state)
                 if target and state.step % checkpoint_every == 0:
-                    _result.save_checkpoint(target / _result.CHECKPOINT, state, *moving)
+                    _checkpoint.save_checkpoint(target / _result.CHECKPOINT, state, *moving)
 
     if state.best is not None:
         learner.load_state_dict(state.best)
@@ -509,7 +511,7 @@ def _settings_of(
 ) -> dict[str, Any]:
     """Say what makes a run this run beside its options; it may only be resumed with the same."""
     return {
-        "initial_weights": _result.digest(student.state_dict()),
+        "initial_weights": _files.digest(student.state_dict()),
         "layers": list(student.layers),
         "readouts": {head.layer: _result.describe(head.readout) for head in student.readout_heads()},
         "trainable": student.trainable,
@@ -523,7 +525,7 @@ def _settings_of(
 
 def _hashes(teacher: Teacher | None, stimuli: Stimuli, names: tuple[str, ...], labels: bool) -> dict[str, str]:
     """Digests of the images and RDMs of `names`; of RDMs every subject's, for some may only be seen at later steps."""
-    hashes = {"stimuli": _result.hash_words(stimuli.digests(names).values())}
+    hashes = {"stimuli": _files.hash_words(stimuli.digests(names).values())}
     return hashes | hash_teacher(teacher) | (hash_labels(stimuli, names) if labels else {})
 
 
@@ -549,7 +551,7 @@ def hash_labels(stimuli: Stimuli, names: Sequence[str]) -> dict[str, str]:
     if labels is None:
         return {}
     own = (str(labels[name]) for name in names)
-    return {"labels": _result.hash_words([*stimuli.categories, "", *own])}
+    return {"labels": _files.hash_words([*stimuli.categories, "", *own])}
 
 
 def hash_teacher(teacher: Teacher | None) -> dict[str, str]:
@@ -572,7 +574,7 @@ def hash_teacher(teacher: Teacher | None) -> dict[str, str]:
     if not isinstance(teacher, RDMTeacher):
         return {}
     of_targets = {target: teacher.subject_rdms(target).dissimilarities for target in teacher.targets}
-    return {"teacher": _result.digest({target: torch.as_tensor(pairs) for target, pairs in of_targets.items()})}
+    return {"teacher": _files.digest({target: torch.as_tensor(pairs) for target, pairs in of_targets.items()})}
 
 
 def _task_loss(logits: Tensor | None, batch: Batch, n_categories: int) -> Tensor:

@@ -213,7 +213,7 @@ def _responses(file: h5py.File, n_trials: int, voxels: np.ndarray) -> tuple[h5py
     ids = own[:, 0]
     order = np.argsort(ids, kind="stable")
     places = order[np.minimum(np.searchsorted(ids, voxels, sorter=order), ids.size - 1)]
-    if len(np.unique(ids)) < ids.size or ids.size != voxels.size or (ids[places] != voxels).any():
+    if ids.size != voxels.size or (ids[places] != voxels).any():
         refuse("the column voxel_id of the responses and that of the voxels' table name different voxels")
     return responses, places
 

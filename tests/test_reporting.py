@@ -28,10 +28,11 @@ from brainrdl import (
     report,
     reporting,
 )
+from brainrdl._files import write_csv, write_json
 from brainrdl._report_run import Run
 from brainrdl.cross_validation import Candidate
 from brainrdl.evaluation import assemble, different_category
-from brainrdl.result import provenance, save_fit, write_csv, write_json
+from brainrdl.result import provenance, save_fit
 from brainrdl.scoring import HeldOut, TeacherRDMs
 
 N = 12

@@ -21,10 +21,11 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import CosineAnnealingWarmRestarts, LambdaLR, LRScheduler, MultiStepLR, OneCycleLR
 
-from brainrdl import rdms, result
+from brainrdl import _checkpoint, _files, rdms, result
+from brainrdl._checkpoint import State
 from brainrdl._checks import BrainrdlError
 from brainrdl.loss import Decay, RDMLoss
-from brainrdl.result import FitResult, State
+from brainrdl.result import FitResult
 from brainrdl.student import Readout, Student
 
 SETTINGS = {"lr": 0.1, "train": ["a", "b"], "loss": {"form": "mse", "seed": 0}}
@@ -74,9 +75,9 @@ def step_once(made: Student, optim: torch.optim.Optimizer, scheduler: LRSchedule
 
 def test_an_atomic_file_is_whole_or_not_there(tmp_path: Path) -> None:
     target = tmp_path / "deep" / "a.txt"
-    with result.atomic(target) as part:
+    with _files.atomic(target) as part:
         part.write_text("old")
-    with pytest.raises(KeyError), result.atomic(target) as part:  # noqa: PT012
+    with pytest.raises(KeyError), _files.atomic(target) as part:  # noqa: PT012
         part.write_text("half of the n")
         raise KeyError
     assert target.read_text() == "old"
@@ -84,7 +85,7 @@ def test_an_atomic_file_is_whole_or_not_there(tmp_path: Path) -> None:
 
 
 def test_an_atomic_file_has_the_permissions_of_any_other(tmp_path: Path) -> None:
-    with result.atomic(tmp_path / "a.txt") as part:
+    with _files.atomic(tmp_path / "a.txt") as part:
         part.write_text("a")
     (tmp_path / "b.txt").write_text("b")
     assert (tmp_path / "a.txt").stat().st_mode == (tmp_path / "b.txt").stat().st_mode
@@ -97,7 +98,7 @@ def test_an_atomic_file_leaves_the_umask_of_other_threads_alone(
         raise AssertionError("the umask of the process was set")
 
     monkeypatch.setattr(os, "umask", umask)
-    result.write_json(tmp_path / "a.json", {})
+    _files.write_json(tmp_path / "a.json", {})
 
 
 def test_weights_have_the_permissions_of_any_other_file(tmp_path: Path) -> None:
@@ -121,9 +122,9 @@ def full_disk() -> Iterator[None]:
 @pytest.mark.parametrize(
     "write",
     [
-        lambda path: result.write_json(path, {"long": "word" * 1000}),
-        lambda path: result.write_csv(path, pd.DataFrame({"a": range(9999)})),
-        lambda path: result.write_rdms(path, rdms.from_array(np.arange(2016.0), [f"n{i}" for i in range(64)])),
+        lambda path: _files.write_json(path, {"long": "word" * 1000}),
+        lambda path: _files.write_csv(path, pd.DataFrame({"a": range(9999)})),
+        lambda path: _files.write_rdms(path, rdms.from_array(np.arange(2016.0), [f"n{i}" for i in range(64)])),
         lambda path: result.save_weights(path, Student(nn.Sequential(nn.Linear(99, 9)), ["0"])),
     ],
 )
@@ -139,8 +140,8 @@ def test_a_file_that_cannot_be_written_is_named_with_the_reason(tmp_path: Path, 
 
 
 def test_json_comes_back(tmp_path: Path) -> None:
-    result.write_json(tmp_path / "a.json", SETTINGS)
-    assert result.read_json(tmp_path / "a.json") == SETTINGS
+    _files.write_json(tmp_path / "a.json", SETTINGS)
+    assert _files.read_json(tmp_path / "a.json") == SETTINGS
 
 
 @pytest.mark.parametrize(
@@ -151,13 +152,13 @@ def test_what_is_no_json_object_is_refused(tmp_path: Path, text: str | None, mes
     if text is not None:
         (tmp_path / "a.json").write_text(text)
     with pytest.raises(BrainrdlError, match=message):
-        result.read_json(tmp_path / "a.json")
+        _files.read_json(tmp_path / "a.json")
 
 
 def test_rdms_come_back_with_their_names(tmp_path: Path) -> None:
     given = rdms.from_array([[0.1, 0.2, 0.3]], ["a", "b", "c"], descriptors={"roi": ["IT"]})
-    result.write_rdms(tmp_path / "a.h5", given)
-    found = result.read_rdms(tmp_path / "a.h5")
+    _files.write_rdms(tmp_path / "a.h5", given)
+    found = _files.read_rdms(tmp_path / "a.h5")
     assert rdms.names(found) == ("a", "b", "c")
     assert list(found.rdm_descriptors["roi"]) == ["IT"]
     np.testing.assert_array_equal(found.dissimilarities, given.dissimilarities)
@@ -174,8 +175,8 @@ def test_names_in_any_script_come_back_here_and_in_rsatoolbox(tmp_path: Path, n:
         given.descriptors["all"] = names
     given.descriptors["study"] = "Größe"
     given.dissimilarity_measure = "µ"
-    result.write_rdms(tmp_path / "a.h5", given)
-    for found in (result.read_rdms(tmp_path / "a.h5"), load_rdm(str(tmp_path / "a.h5"))):
+    _files.write_rdms(tmp_path / "a.h5", given)
+    for found in (_files.read_rdms(tmp_path / "a.h5"), load_rdm(str(tmp_path / "a.h5"))):
         assert rdms.names(found) == tuple(names[:4])
         assert list(found.rdm_descriptors["subject"]) == ["Zoë", "s2"]
         assert list(found.rdm_descriptors["session"]) == [1, 2]
@@ -188,17 +189,17 @@ def test_a_table_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_bytes(b"")
     for name, reason in [("a.csv", "No columns to parse"), ("b.csv", "No such file")]:
         with pytest.raises(BrainrdlError, match=rf"^cannot read '.*{name}': {reason}"):
-            result.read_csv(tmp_path / name)
+            _files.read_csv(tmp_path / name)
     with pytest.raises(BrainrdlError, match=r"^cannot read '.*b.csv': No such file or directory$"):
-        result.digest_file(tmp_path / "b.csv")
+        _files.digest_file(tmp_path / "b.csv")
 
 
 def test_rdms_that_are_not_there_or_damaged_are_refused(tmp_path: Path) -> None:
     with pytest.raises(BrainrdlError, match=r"there is no file '.*a.h5'"):
-        result.read_rdms(tmp_path / "a.h5")
+        _files.read_rdms(tmp_path / "a.h5")
     (tmp_path / "a.h5").write_text("no HDF5")
     with pytest.raises(BrainrdlError, match=r"cannot read '.*a.h5' as RDMs"):
-        result.read_rdms(tmp_path / "a.h5")
+        _files.read_rdms(tmp_path / "a.h5")
 
 
 # The folder
@@ -240,7 +241,7 @@ def test_resuming_refuses_a_folder_that_is_no_run(tmp_path: Path, names: list[st
 @pytest.mark.parametrize("name", ["recipe.yaml", "settings.json", "provenance.json", ""])
 def test_a_run_that_died_at_once_is_resumed(tmp_path: Path, name: str) -> None:
     def killed() -> None:
-        with result.atomic(tmp_path / "settings.json") as part:
+        with _files.atomic(tmp_path / "settings.json") as part:
             shutil.copy(part, tmp_path / "kept")
             left.append(part)
 
@@ -353,17 +354,17 @@ def test_a_missing_package_is_said_to_be_missing(monkeypatch: pytest.MonkeyPatch
     ],
 )
 def test_a_digest_tells_tensors_apart(other: dict[str, Tensor]) -> None:
-    assert result.digest(other) != result.digest({"a": torch.zeros(2, 3)})
+    assert _files.digest(other) != _files.digest({"a": torch.zeros(2, 3)})
 
 
 def test_a_digest_does_not_depend_on_order_or_layout() -> None:
     square, scalar = torch.arange(4.0).view(2, 2), torch.tensor(1, dtype=torch.bfloat16)
     transposed = square.T.contiguous().T
-    assert result.digest({"a": square, "b": scalar}) == result.digest({"b": scalar, "a": transposed})
+    assert _files.digest({"a": square, "b": scalar}) == _files.digest({"b": scalar, "a": transposed})
 
 
 def test_words_are_told_apart_by_their_bounds() -> None:
-    assert result.hash_words(["ab", "c"]) != result.hash_words(["a", "bc"])
+    assert _files.hash_words(["ab", "c"]) != _files.hash_words(["a", "bc"])
 
 
 @pytest.mark.parametrize(
@@ -417,14 +418,14 @@ def test_a_loss_is_described_by_its_parameters() -> None:
 )
 def test_settings_that_differ_are_refused_by_name(change: dict[str, Any], message: str) -> None:
     with pytest.raises(BrainrdlError, match=message):
-        result.check_same_settings(
+        _checkpoint.check_same_settings(
             SETTINGS | change, SETTINGS | {"path": "data/it.h5"} if "path" in change else SETTINGS, "run"
         )
 
 
 def test_settings_that_went_through_json_are_the_same() -> None:
     stored = json.loads(json.dumps(SETTINGS))
-    result.check_same_settings({**SETTINGS, "train": ("a", "b")}, stored, "run")
+    _checkpoint.check_same_settings({**SETTINGS, "train": ("a", "b")}, stored, "run")
 
 
 # Weights
@@ -470,8 +471,8 @@ def test_a_finished_run_comes_back(tmp_path: Path) -> None:
     history = pd.DataFrame({"step": [0, 10], "loss": [np.nan, 1 / 3]})
     given = FitResult(calibrated(), history, 10, SETTINGS, {"hashes": {}}, tmp_path)
     (tmp_path / result.CHECKPOINT).write_text("no longer needed")
-    result.write_json(tmp_path / result.SETTINGS, given.settings)
-    result.write_json(tmp_path / result.PROVENANCE, given.provenance)
+    _files.write_json(tmp_path / result.SETTINGS, given.settings)
+    _files.write_json(tmp_path / result.PROVENANCE, given.provenance)
     result.save_fit(given)
     found = result.load_fit(tmp_path, student(seed=1), SETTINGS)
     assert same(found.student, given.student)
@@ -501,11 +502,13 @@ def test_a_run_goes_on_from_its_checkpoint_as_if_nothing_had_happened(
     tmp_path: Path, optimizer: Callable[..., torch.optim.Optimizer]
 ) -> None:
     path, moving, fresh = tmp_path / "c.safetensors", moved(optimizer=optimizer), moved(1, optimizer, steps=0)
-    result.save_checkpoint(path, State(step=3), *moving, SETTINGS)
+    _checkpoint.save_checkpoint(path, State(step=3), *moving, SETTINGS)
     for _step in range(4):
         step_once(*moving)
     assert not same(moving[0], fresh[0])
-    result.load_checkpoint(path, *fresh, SETTINGS)  # random state included: the images of the coming steps are the same
+    _checkpoint.load_checkpoint(
+        path, *fresh, SETTINGS
+    )  # random state included: the images of the coming steps are the same
     for _step in range(4):
         step_once(*fresh)
     assert same(moving[0], fresh[0])
@@ -522,8 +525,8 @@ def test_a_run_goes_on_from_its_checkpoint_as_if_nothing_had_happened(
 )
 def test_a_schedule_of_the_users_own_goes_on(tmp_path: Path, schedule: Callable[..., LRScheduler]) -> None:
     path, moving, fresh = tmp_path / "c.safetensors", moved(schedule=schedule), moved(1, schedule=schedule, steps=0)
-    result.save_checkpoint(path, State(step=3), *moving, SETTINGS)
-    result.load_checkpoint(path, *fresh, SETTINGS)
+    _checkpoint.save_checkpoint(path, State(step=3), *moving, SETTINGS)
+    _checkpoint.load_checkpoint(path, *fresh, SETTINGS)
     rates = []
     for part in (moving, fresh):
         rates.append([])
@@ -539,8 +542,8 @@ def test_a_checkpoint_keeps_what_the_run_has_seen(tmp_path: Path) -> None:
     state.remember(0.25, moving[0])
     best = {key: value.clone() for key, value in moving[0].state_dict().items()}
     step_once(*moving)
-    result.save_checkpoint(tmp_path / "c.safetensors", state, *moving, SETTINGS)
-    found = result.load_checkpoint(tmp_path / "c.safetensors", *moved(1), SETTINGS)
+    _checkpoint.save_checkpoint(tmp_path / "c.safetensors", state, *moving, SETTINGS)
+    found = _checkpoint.load_checkpoint(tmp_path / "c.safetensors", *moved(1), SETTINGS)
     assert (found.step, found.seconds, found.history, found.best_score) == (3, 0.1, [{"step": 0, "loss": 1 / 7}], 0.25)
     np.testing.assert_array_equal(found.losses, state.losses)
     assert found.best is not None
@@ -549,30 +552,30 @@ def test_a_checkpoint_keeps_what_the_run_has_seen(tmp_path: Path) -> None:
 
 def test_the_loss_scale_of_fp16_comes_back(tmp_path: Path) -> None:
     scaler, fresh = (torch.amp.GradScaler("cpu", init_scale=scale) for scale in (1024.0, 65536.0))
-    result.save_checkpoint(tmp_path / "c.safetensors", State(), *moved(), SETTINGS, scaler)
-    result.load_checkpoint(tmp_path / "c.safetensors", *moved(), SETTINGS, fresh)
+    _checkpoint.save_checkpoint(tmp_path / "c.safetensors", State(), *moved(), SETTINGS, scaler)
+    _checkpoint.load_checkpoint(tmp_path / "c.safetensors", *moved(), SETTINGS, fresh)
     assert fresh.get_scale() == 1024
 
 
 @pytest.mark.parametrize("share", [0, 0.3, 0.99])
 def test_a_checkpoint_that_is_cut_short_is_refused(tmp_path: Path, share: float) -> None:
     path = tmp_path / "c.safetensors"
-    result.save_checkpoint(path, State(), *moved(), SETTINGS)
+    _checkpoint.save_checkpoint(path, State(), *moved(), SETTINGS)
     path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
     with pytest.raises(BrainrdlError, match=r"c.safetensors' is cut short, damaged or not safetensors .* Delete it"):
-        result.load_checkpoint(path, *moved(), SETTINGS)
+        _checkpoint.load_checkpoint(path, *moved(), SETTINGS)
 
 
 def test_a_checkpoint_of_other_settings_is_refused(tmp_path: Path) -> None:
-    result.save_checkpoint(tmp_path / "c.safetensors", State(), *moved(), SETTINGS)
+    _checkpoint.save_checkpoint(tmp_path / "c.safetensors", State(), *moved(), SETTINGS)
     with pytest.raises(BrainrdlError, match=r"c.safetensors' was written with lr=0.1, now lr=0.2"):
-        result.load_checkpoint(tmp_path / "c.safetensors", *moved(), SETTINGS | {"lr": 0.2})
+        _checkpoint.load_checkpoint(tmp_path / "c.safetensors", *moved(), SETTINGS | {"lr": 0.2})
 
 
 def test_a_foreign_safetensors_file_is_no_checkpoint(tmp_path: Path) -> None:
     save_file({"a": torch.zeros(1)}, tmp_path / "c.safetensors")
     with pytest.raises(BrainrdlError, match=r"c.safetensors' is no checkpoint of brainrdl"):
-        result.load_checkpoint(tmp_path / "c.safetensors", *moved(), SETTINGS)
+        _checkpoint.load_checkpoint(tmp_path / "c.safetensors", *moved(), SETTINGS)
 
 
 def test_the_best_student_is_a_copy_and_only_a_better_one_replaces_it() -> None:

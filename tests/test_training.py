@@ -23,7 +23,7 @@ from scipy.spatial.distance import pdist
 from scipy.stats import pearsonr
 from torch import Tensor, nn
 
-from brainrdl import monitor, rdms, result, simulate
+from brainrdl import _files, monitor, rdms, result, simulate
 from brainrdl._checks import BrainrdlError
 from brainrdl.loss import RDMLoss
 from brainrdl.network_teacher import NetworkTeacher
@@ -422,9 +422,7 @@ def test_no_teacher_for_a_weight_is_refused() -> None:
 
 
 def test_names_the_teacher_does_not_know_are_refused_before_anything_is_done(tmp_path: Path) -> None:
-    with pytest.raises(
-        BrainrdlError, match=r"conditions \['s19'\] are not in teacher 'RDMs' \(19 conditions\); nearest: 's1"
-    ):
+    with pytest.raises(BrainrdlError, match=r"conditions \['s19'\] are not in teacher 'RDMs' \(19 conditions\)$"):
         fit(student(), teacher(NAMES[:19]), stimuli(), batch_size=4, out=tmp_path / "run", **QUIET)
     assert not (tmp_path / "run").exists()
 
@@ -570,11 +568,11 @@ def test_a_run_folder_holds_settings_history_weights_provenance_and_events(tmp_p
     fitted = fit(student(), teacher(), stimuli(), steps=4, lr=0.01, out=tmp_path / "run", **QUIET)
     files = sorted(path.name.split(".")[0] for path in (tmp_path / "run").iterdir())
     assert files == ["events", "history", "provenance", "settings", "weights"]
-    settings = result.read_json(tmp_path / "run" / result.SETTINGS)
+    settings = _files.read_json(tmp_path / "run" / result.SETTINGS)
     assert settings == fitted.settings
     assert (settings["lr"], settings["steps"], settings["train"]) == (0.01, 4, list(NAMES))
     assert "device" not in settings
-    facts = result.read_json(tmp_path / "run" / result.PROVENANCE)
+    facts = _files.read_json(tmp_path / "run" / result.PROVENANCE)
     assert facts == fitted.provenance
     assert {"torch", "rsatoolbox", "brainrdl"} <= facts["versions"].keys()
     assert facts["git"]
@@ -631,7 +629,7 @@ def test_a_run_is_not_lost_to_one_that_is_refused(tmp_path: Path) -> None:
 def test_a_run_may_be_overwritten(tmp_path: Path) -> None:
     for steps in (2, 3):
         fit(student(), teacher(), stimuli(), steps=steps, out=tmp_path / "run", overwrite=True, **QUIET)
-    assert result.read_json(tmp_path / "run" / result.SETTINGS)["steps"] == 3
+    assert _files.read_json(tmp_path / "run" / result.SETTINGS)["steps"] == 3
 
 
 # Resuming

@@ -92,6 +92,13 @@ def test_nifti_files_give_the_same_as_hdf5_files(root, stored):
     assert one.obs_descriptors == other.obs_descriptors
 
 
+def test_the_hdf5_file_is_read_where_there_are_both(root, stored):
+    nib.save(nib.Nifti1Image(-stored[0], np.eye(4)), root / BETAS / "betas_session01.nii.gz")
+    np.testing.assert_allclose(
+        load(root, roi="V1d", sessions=[1]).measurements[:, 0], stored[0, 3, 1, 1] / 300, rtol=1e-6
+    )
+
+
 def test_sessions_and_regions_come_in_the_order_asked_for_with_their_own_names(root, stored, design):
     write_hdf5(root / BETAS / "betas_session03.hdf5", stored[2])
     v1d, v1v = load(root, subject="2", sessions=[3, 1], roi=["V1d", "V1v"])
@@ -178,6 +185,10 @@ REFUSALS = {
     ),
     "'subjectim' of .* whole numbers from 1 to 73000": (
         lambda root: replaced(root, subjectim=np.full((8, 10_000), 1.5)),
+        {},
+    ),
+    "'masterordering' .* from 1 to 10000": (
+        lambda root: replaced(root, masterordering=np.full((1, 30_000), 10_001)),
         {},
     ),
     r"sessions \[41\] are beyond the design": (

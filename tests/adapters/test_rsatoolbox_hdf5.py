@@ -9,8 +9,8 @@ import torch
 from rsatoolbox.data import Dataset, TemporalDataset
 
 from brainrdl import BrainrdlError, read
+from brainrdl._files import write_rdms
 from brainrdl.rdms import from_array, from_tensor, names
-from brainrdl.result import write_rdms
 from brainrdl.testing import check_reader
 from data_adapters.rsatoolbox_hdf5 import READER
 

@@ -173,6 +173,7 @@ REFUSALS = {
     r"names \['0'\] stand more than once in the column voxel_id": (voxels(voxel_id=[0, 0, 1, 2, 3]), {}),
     "name different voxels": (responses(ids=[0, 1, 2, 3, 7]), {}),
     "of the voxels' table name different": (responses(ids=[0, 1, 2, 3, 3]), {}),
+    "voxel_id of the responses and that": (responses(VALUES[[0, 1, 2, 3, 4, 4]], [0, 1, 2, 3, 4, 4]), {}),
     r"shape \(5, 4\) for 5 voxels and 6 trials": (responses(VALUES[:, :4]), {}),
     r"shape \(6, 5\) for 5 voxels": (responses(VALUES.T), {}),
     "expected a table of pandas' fixed format": (responses(VALUES.astype(int)), {}),
