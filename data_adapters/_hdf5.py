@@ -21,14 +21,19 @@ _SCANNED = 1 << 30  # files up to 1 GiB are searched for damaged heaps: more wou
 
 
 def opened(path: Path) -> h5py.File:
-    """Open a file for reading; refuse an empty one and one that is no HDF5."""
+    """Open a file for reading, once it is checked."""
+    check_file(path)
+    return h5py.File(path, "r")
+
+
+def check_file(path: Path) -> None:
+    """Refuse a file that is empty, no HDF5, or damaged so that HDF5 would never come back from it."""
     if not path.stat().st_size:
         refuse("the file is empty")
     if not h5py.is_hdf5(path):
         refuse("it is no HDF5 file, or its beginning is damaged")
     if path.stat().st_size <= _SCANNED:
         _check_heaps(path)
-    return h5py.File(path, "r")
 
 
 def _check_heaps(path: Path) -> None:

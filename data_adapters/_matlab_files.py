@@ -14,6 +14,7 @@ import numpy as np
 
 from brainrdl._checks import refuse
 from data_adapters._arrays import check_size, hdf5_array, hdf5_items
+from data_adapters._hdf5 import check_file
 from data_adapters._mat5 import check_tags
 
 # What a variable holds, whichever version wrote it: numbers, a text, the elements of a cell array, or those of a struct
@@ -141,6 +142,7 @@ MatFile = ScipyFile | Hdf5File
 def opened(path: Path) -> MatFile:
     """Give the kind of file that `path` is."""
     if h5py.is_hdf5(path):
+        check_file(path)
         return Hdf5File(path)
     check_tags(path)
     return ScipyFile(path)

@@ -26,6 +26,7 @@ import numpy as np
 
 from brainrdl._checks import check_option, check_unique, quote, refuse
 from data_adapters._arrays import hdf5_array, hdf5_items, npy_array, npy_keys, patterns, stem, texts
+from data_adapters._hdf5 import opened
 from data_adapters._mat5 import check_tags
 
 if TYPE_CHECKING:
@@ -289,7 +290,7 @@ def _hdf5(path: Path) -> Layers:
         with h5py.File(path, "r") as file:
             return hdf5_array(hdf5_items(file)[layer], f"array {layer!r}")
 
-    with h5py.File(path, "r") as file:
+    with opened(path) as file:
         arrays = {key: item for key, item in hdf5_items(file).items() if isinstance(item, h5py.Dataset)}
         names = texts(hdf5_array(arrays["names"], "array 'names'")) if "names" in arrays else None
     keys = [key for key in arrays if key != "names"]

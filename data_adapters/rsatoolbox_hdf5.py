@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 import h5py
 
 from brainrdl._checks import quote, refuse
+from data_adapters._hdf5 import check_file
 
 if TYPE_CHECKING:
     from rsatoolbox.data.dataset import Dataset
@@ -83,8 +84,7 @@ class RsatoolboxHDF5:
         from rsatoolbox.data.dataset import load_dataset
         from rsatoolbox.rdm.rdms import load_rdm
 
-        if not path.stat().st_size:
-            refuse("the file is empty")
+        check_file(path)
         keys = _keys(path)
         # file_type is given, so that no file name can lead rsatoolbox to its pickles
         if "dissimilarities" in keys:
