@@ -140,9 +140,9 @@ def check_reader(reader: Reader, path: str | Path, **options: Any) -> None:
     reader : Reader
         Any object with ``name``, ``layout``, ``sniff`` and ``read``.
     path : str or Path
-        A sound file that it takes.
+        A sound file, or folder of files, that it takes.
     **options
-        Options that it needs to read this file.
+        Options that it needs to read it.
 
     Raises
     ------
@@ -159,12 +159,12 @@ def check_reader(reader: Reader, path: str | Path, **options: Any) -> None:
     """
     file = Path(path)
     _check_members(reader, "reader", ("name", "layout", "sniff", "read"), texts=("name", "layout"))
-    content = file.read_bytes()
+    content = _content(file)
     _check_sniff(reader, file)
     first = read(file, reader=reader, **options)
     if not _same_data(first, read(file, reader=reader, **options)):
         refuse(f"reader {reader.name!r} gives something else when it reads the same file again")
-    if file.read_bytes() != content:
+    if _content(file) != content:
         refuse(f"reader {reader.name!r} changed the file it read")
     _check_refusals(reader, file, options)
 
@@ -188,21 +188,18 @@ def _check_sniff(reader: Reader, file: Path) -> None:
         strange.write_bytes(b"no layout begins like this")
         if reader.sniff(strange) is not False:
             refuse(f"reader {reader.name!r} takes a strange file: sniff must give False")
-        content = file.read_bytes()
-        for length in (0, 10, len(content) // 2):
-            damaged = Path(folder, file.name)
-            damaged.write_bytes(content[:length])
+        for share in (0.0, 0.01, 0.5):
+            damaged = _cut_off(file, Path(folder, str(share)), share)
             try:
                 reader.sniff(damaged)
             except Exception as error:
-                refuse(f"sniff of reader {reader.name!r} fails on a file cut off at {length} bytes: {error!r}")
+                refuse(f"sniff of reader {reader.name!r} fails on a file cut off at {share:.0%}: {error!r}")
 
 
 def _check_refusals(reader: Reader, file: Path, options: Mapping[str, Any]) -> None:
     """Try what must be refused: an unknown option, and an empty file."""
     with TemporaryDirectory() as folder:
-        empty = Path(folder, file.name)
-        empty.touch()
+        empty = _cut_off(file, Path(folder), 0.0)
         attempts = [
             (file, {**options, "no_such_option": 1}, "an option it does not know"),
             (empty, options, "an empty file"),
@@ -215,8 +212,25 @@ def _check_refusals(reader: Reader, file: Path, options: Mapping[str, Any]) -> N
             refuse(f"reader {reader.name!r} takes {what} without an error")
 
 
+def _content(file: Path) -> dict[Path, bytes]:
+    """Give the bytes of a file, or of all files in a folder, by relative path."""
+    files = [path for path in sorted(file.rglob("*")) if path.is_file()] if file.is_dir() else [file]
+    return {path.relative_to(file): path.read_bytes() for path in files}
+
+
+def _cut_off(file: Path, folder: Path, share: float) -> Path:
+    """Copy a file (or a folder of files) into `folder`, of each file only this share of its bytes."""
+    for path, content in _content(file).items():
+        copy = folder / file.name / path
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_bytes(content[: int(share * len(content))])
+    return folder / file.name
+
+
 def _same_data(a: Any, b: Any) -> bool:
-    """Compare two RDMs or Datasets, values and descriptors, NaN equal to NaN."""
+    """Compare two RDMs or Datasets (or lists of such), values and descriptors, NaN equal to NaN."""
+    if isinstance(a, list) and isinstance(b, list):
+        return len(a) == len(b) and all(map(_same_data, a, b))
     kinds = ("dissimilarities", "measurements")
     values = [[getattr(data, kind) for kind in kinds if hasattr(data, kind)] for data in (a, b)]
     held = [{key: value for key, value in vars(data).items() if key.endswith("descriptors")} for data in (a, b)]

@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from brainrdl import BrainrdlError, read
+from brainrdl.testing import check_reader
 from data_adapters.bids import MOTION, READER, entities_of, read_confounds
 
 T_R, N_VOLUMES, SHAPE = 1.5, 120, (3, 3, 2)
@@ -469,3 +470,7 @@ def test_a_damaged_file_anywhere_gives_data_or_a_refusal(sound, tmp_path, place,
     finally:
         shutil.rmtree(folder)
     assert f"folder '{folder}' (reader 'bids')" in message
+
+
+def test_the_reader_keeps_its_contract(root):
+    check_reader(READER, root, space="T1w")

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy.io import savemat
 
 from brainrdl import BrainrdlError, read
-from brainrdl.testing import _same_data
+from brainrdl.testing import _same_data, check_reader
 from data_adapters.bold5000 import READER
 
 LIST = ["n01930112_19568.JPEG", "COCO_train2014_000000000036.jpg", "rep_n01930112_19568.JPEG", "airplanecabin1.jpg"]
@@ -146,3 +146,7 @@ def test_a_damaged_file_gives_data_or_a_refusal(root, file, part, bit):
     (root / file).write_bytes(sound)
     assert found is None or found.n_obs == whole.n_obs
     assert found is None or bit >= 0 or _same_data(found, whole)
+
+
+def test_the_reader_keeps_its_contract(root):
+    check_reader(READER, root, subject="CSI1")

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy.io import savemat
 
 from brainrdl import BrainrdlError, read
-from brainrdl.testing import _same_data
+from brainrdl.testing import _same_data, check_reader
 from data_adapters.nsd import READER
 
 SHAPE = (4, 3, 2)
@@ -264,3 +264,7 @@ def test_a_damaged_file_gives_data_or_a_refusal(root, file, part, bit):
     (root / file).write_bytes(sound)
     assert found is None or found.n_obs == whole.n_obs
     assert found is None or bit >= 0 or _same_data(found, whole)
+
+
+def test_the_reader_keeps_its_contract(root):
+    check_reader(READER, root, roi="V1v")

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from brainrdl import BrainrdlError, read
-from brainrdl.testing import _same_data
+from brainrdl.testing import _same_data, check_reader
 from data_adapters.things_fmri import READER
 
 RESPONSES, STIMULI, VOXELS = (
@@ -221,3 +221,7 @@ def test_a_damaged_file_gives_data_or_a_refusal(folder, file, part, bit):
     (folder / file).write_bytes(sound)
     assert found is None or found.n_obs == whole.n_obs
     assert found is None or bit >= 0 or _same_data(found, whole)
+
+
+def test_the_reader_keeps_its_contract(folder):
+    check_reader(READER, folder, subject="1")
