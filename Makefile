@@ -6,6 +6,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 BENCHMARKS := $(sort $(wildcard tests/benchmarks/bench_*.py))
 PYTEST_ARGS ?=
+# One worker a core, a file's tests together: they share what its fixtures made.
+WORKERS := -n auto --maxprocesses 8 --dist loadfile
 
 .PHONY: help install demo test shapes format check docs bench
 .NOTPARALLEL:
@@ -20,10 +22,10 @@ demo: $(VENV)/.installed-demo  ## fit a small network to brain RDMs and write a 
 	$(BIN)/brainrdl demo
 
 test: $(VENV)/.installed-test  ## run the default tests; more with PYTEST_ARGS='-m slow'
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest $(WORKERS) $(PYTEST_ARGS)
 
 shapes: $(VENV)/.installed-test  ## run the default tests with the shape of every tensor checked
-	$(BIN)/python -m pytest --jaxtyping-packages=brainrdl,beartype.beartype $(PYTEST_ARGS)
+	$(BIN)/python -m pytest --jaxtyping-packages=brainrdl,beartype.beartype $(WORKERS) $(PYTEST_ARGS)
 
 format: $(VENV)/.installed-dev  ## format the code and mend what can be mended
 	$(BIN)/ruff format .

@@ -17,8 +17,11 @@ from brainrdl._files import atomic, owned, read_safetensors
 from brainrdl.student import Student
 
 _DATA = {
-    "hashes.stimuli": "the images", "hashes.teacher": "the teacher's RDMs", "hashes.labels": "the stimuli's labels",
-}  # fmt: skip
+    "hashes.stimuli": "the images",
+    "hashes.teacher": "the teacher's RDMs",
+    "hashes.labels": "the stimuli's labels",
+    "network_code": "the network's modules, or their code,",
+}
 _SHOWN = 80  # characters of a setting in an error: a list of conditions may be long
 _PLAIN_STATE = ("step", "seconds", "losses", "history", "best_step", "best_score", "looks_since_best")
 

@@ -6,14 +6,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import typer
+
 from brainrdl._cli_common import READ_OPTIONS
 
 if TYPE_CHECKING:
     from rsatoolbox.rdm import RDMs
 
+_SHOWN = 5  # names
 
-def read_rdms(path: Path, names: Path | None, options: Mapping[str, str]) -> RDMs:
-    """Read RDMs whose conditions "stimulus" names; `names` are for a file that holds none."""
+
+def read_rdms(path: Path, names: Path | None, options: Mapping[str, str], *, quiet: bool = False) -> RDMs:
+    """Read RDMs whose conditions "stimulus" names; `names` are for a file that holds none, told if from a folder."""
     from rsatoolbox.rdm import RDMs
 
     from brainrdl import rdms, read
@@ -27,8 +31,16 @@ def read_rdms(path: Path, names: Path | None, options: Mapping[str, str]) -> RDM
             refuse(f"{str(path)!r} holds measurements ({type(found).__name__}), not RDMs; compute RDMs from them first")
         if names is not None and by not in found.pattern_descriptors:
             found = read(path, names=names, **options)
+            if names.is_dir() and not quiet:
+                _say_order(path, names, rdms.names(found, by))
         found.pattern_descriptors["stimulus"] = list(rdms.names(found, by))
     return found
+
+
+def _say_order(path: Path, folder: Path, names: Sequence[str]) -> None:
+    """Tell what was assumed, because no file can prove it; on stderr, so that tables can be piped."""
+    shown = ", ".join([*names[:_SHOWN], *(["..."] if len(names) > _SHOWN else [])])
+    typer.echo(f"names of {path.name} taken from {folder}/ in alphabetical order: {shown}", err=True)
 
 
 def chosen(found: Sequence[RDMs], paths: Sequence[Path], targets: Sequence[str], subjects: Sequence[str]) -> list[RDMs]:

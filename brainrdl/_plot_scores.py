@@ -13,6 +13,7 @@ from brainrdl._checks import refuse
 from brainrdl._plot_style import (
     BLUE,
     GREEN,
+    INK,
     PURPLE,
     QUIET,
     VERMILION,
@@ -39,10 +40,12 @@ _SCORE_COLUMNS = ("student", "role", "layer", "target", "comparator", "against",
 _CEILINGS = {"subjects": "noise ceiling (leave one subject out)", "mean": "reliability of the mean RDM"}
 _MARKS: dict[str, dict[str, Any]] = {
     "fitted student": {"color": BLUE, "marker": "o", "markerfacecolor": BLUE, "markersize": 7},
-    "control": {"color": VERMILION, "marker": "D", "markerfacecolor": "white", "markersize": 5.5},
+    "unfitted control": {"color": VERMILION, "marker": "D", "markerfacecolor": "white", "markersize": 5.5},
+    "permuted control": {"color": INK, "marker": "v", "markerfacecolor": "white", "markersize": 6},
     "category model": {"color": GREEN, "marker": "s", "markerfacecolor": GREEN, "markersize": 5.5},
     "model": {"color": PURPLE, "marker": "^", "markerfacecolor": PURPLE, "markersize": 6},
 }
+_KINDS = KINDS | {"unfitted": "unfitted control", "permuted": "permuted control"}  # what each takes away differs
 
 
 def scores(
@@ -150,7 +153,7 @@ def _student(row: _Row) -> str:
 def _point(record: Mapping[Any, Any], target: str, several_layers: bool) -> _Row:
     layer = "" if pd.isna(record["layer"]) else str(record["layer"])
     label = f"{record['student']}, {layer}" if several_layers and layer else str(record["student"])
-    return _Row(label, target, KINDS.get(str(record["role"]), "model"), record)
+    return _Row(label, target, _KINDS.get(str(record["role"]), "model"), record)
 
 
 def _draw_ceilings(ax: Axes, rows: Sequence[_Row], label: str) -> None:

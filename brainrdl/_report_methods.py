@@ -61,6 +61,7 @@ def _combined(run: Run) -> str:
 
 def _fit_facts(run: Run) -> list[tuple[str, str]]:
     return [
+        ("Network", _network(run.settings, run.settings.get("recipe_student"))),
         ("Layers", and_joined(map(str, run.settings.get("layers", [])))),
         ("Training stimuli", _count(run.settings.get("train"))),
         ("Validation stimuli", _count(run.settings.get("validation"))),
@@ -76,6 +77,7 @@ def _evaluation_facts(run: Run, evaluation: Evaluation) -> list[tuple[str, str]]
         ("Targets", and_joined(targets)),
         ("Subjects", f"{int(summary['n_subjects'].max())}{one_out}"),
         ("Students", and_joined(students)),
+        ("Networks", _networks(settings)),
         ("Layers", and_joined(layer for layer in layers if layer)),
         ("Stimuli", _stimuli_words(evaluation)),
         ("Held out", _held_out(evaluation.scores)),
@@ -83,6 +85,37 @@ def _evaluation_facts(run: Run, evaluation: Evaluation) -> list[tuple[str, str]]
         ("Steps chosen by", _chosen_by(run)),
         ("Intervals", f"95%, from {n} bootstrap resamples of stimuli and subjects" if (n := _resamples(run)) else ""),
     ]
+
+
+def _networks(settings: Mapping[str, Any]) -> str:
+    """Say which network each student is; students of one kind are told together."""
+    told: dict[str, list[str]] = {}
+    networks = settings.get("networks")
+    for label, network in networks.items() if isinstance(networks, Mapping) else ():
+        told.setdefault(_network(network, settings.get("recipe_student")), []).append(label)
+    if len(told) == 1:
+        return next(iter(told))
+    return ". ".join(f"{and_joined(labels)}: {words}" for words, labels in told.items())
+
+
+def _network(settings: Mapping[str, Any], asked: Any) -> str:
+    """Say a network, its weights, what is read out of it and what of it trains; `asked` is a recipe's word on it."""
+    if "network" not in settings:
+        return ""
+    asked = asked if isinstance(asked, Mapping) else {}
+    name = str(asked.get("model") or str(settings["network"]).rpartition(".")[2])
+    digest = f"initial weights of SHA-256 {str(settings['initial_weights'])[:12]}"
+    weights = f"weights {asked['weights']!r}" if asked.get("weights") else f"random {digest}" if asked else digest
+    parts = [f"{name}, {settings['n_parameters']:,} parameters, {weights}"]
+    parts += [f"{layer} read out by {_readout(readout)}" for layer, readout in settings.get("readouts", {}).items()]
+    return "; ".join([*parts, f"what trains: {settings.get('trainable')}", f"batch norm: {settings.get('batchnorm')}"])
+
+
+def _readout(readout: Mapping[str, Any]) -> str:
+    steps = [str(readout.get("pool"))]
+    steps += ["channels standardised"] if readout.get("standardise") else []
+    steps += [f"a linear projection ({readout['projection']})"] if readout.get("projection") is not None else []
+    return and_joined(steps)
 
 
 def _held_out(scores: pd.DataFrame) -> str:

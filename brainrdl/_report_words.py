@@ -226,6 +226,11 @@ def _limits_of_design(run: Run, evaluation: Evaluation) -> Iterator[str]:
         yield "There is one seed: how much a score depends on initial weights and batches was not measured."
     if summary["low"].notna().any():
         yield "Intervals cover the choice of stimuli and subjects; networks were not refitted for them."
+    if (summary[["low", "high"]].abs() > 1).any(axis=None):
+        yield (
+            "Some intervals reach beyond −1 or 1, where no score can lie: each is its score plus or minus a bootstrap "
+            "error, and one so wide says that these data are too few to place the score."
+        )
     if scores["fold"].nunique() > 1:
         pairs = int(scores["n_pairs"].median())
         yield f"Only pairs of stimuli that were held out together count: about {pairs} in a fold."

@@ -44,6 +44,7 @@ from brainrdl.training import (
     hash_labels,
     hash_teacher,
     source_settings,
+    student_settings,
 )
 
 if TYPE_CHECKING:
@@ -182,6 +183,11 @@ def cross_validate(
     if out is not None:
         _result.check_folder(out, resume=resume, overwrite=overwrite)
     candidates = _candidates(students)
+    _check_kinds(teacher, stimuli)
+    if controls is not CONTROLS and "category" in controls and len(set((stimuli.labels or {}).values())) < 2:
+        refuse(
+            "control 'category' was asked for, but the stimuli have no labels of two categories; give them, or leave it"
+        )
     fit_options = {"loss": RDMLoss(), **fit_options}  # spelled out, for the settings and the report
     check_option(subjects, SUBJECTS, "subjects")
     _check_options(candidates, controls, seeds, comparators, fit_options)
@@ -202,8 +208,10 @@ def cross_validate(
     _check_slugs(splits, candidates)
     _check_inner_sizes(splits, candidates, inner_folds, stimuli.labels if stratify else None)
     made = _Made()
-    for label in [*candidates, *candidates]:  # a second one of each tells what they share, before hours of fitting
-        made.by(label, candidates[label], seeds[0])
+    # a second one of each tells what they share, before hours of fitting
+    first, _ = ({label: made.by(label, candidates[label], seeds[0]) for label in candidates} for _ in range(2))
+    fitting["networks"] = {label: student_settings(student) for label, student in first.items()}
+    del first
     with nullcontext() if out is None else _result.opened(out, resume=resume, overwrite=overwrite) as folder:
         if folder:
             _store_settings(folder, _result.describe(fitting))
@@ -394,6 +402,16 @@ class _Work:
         ]
 
 
+def _check_kinds(teacher: object, stimuli: object) -> None:
+    """Refuse arguments in another order: they would fail somewhere inside."""
+    for what, given, kind in (("teacher", teacher, Teacher), ("stimuli", stimuli, Stimuli)):
+        if not isinstance(given, kind):
+            refuse(
+                f"{what} should be a {kind.__name__}, got {type(given).__name__}; the order is "
+                "cross_validate(students, teacher, stimuli)"
+            )
+
+
 def _check_options(
     candidates: Mapping[str, Candidate],
     controls: Sequence[str],
@@ -401,14 +419,14 @@ def _check_options(
     comparators: Sequence[str],
     fit_options: Mapping[str, Any],
 ) -> None:
-    for name in controls:
-        check_option(name, CONTROLS, "control")
-    for what, given in {"seeds": seeds, "comparators": comparators}.items():
+    for what, given in {"seeds": seeds, "comparators": comparators, "controls": controls}.items():
         if not isinstance(given, Sequence | np.ndarray) or isinstance(given, str):
             refuse(f"{what} should be a list, got {given!r}; write [{given!r}]")
         check_unique([str(one) for one in given], what)
-        if not len(given):
+        if not len(given) and what != "controls":
             refuse(f"{what} is empty; give at least one")
+    for name in controls:
+        check_option(name, CONTROLS, "control")
     for comparator in comparators:
         check_option(comparator, _similarity.SIMILARITIES, "comparator")
     for seed in seeds:
@@ -479,9 +497,10 @@ def _candidates(
 ) -> dict[str, Candidate]:
     named = students if isinstance(students, Mapping) else {_ALONE: students}
     for label, made in named.items():
-        if isinstance(made, Student):
+        if isinstance(made, Student) or not (callable(made) or isinstance(made, Candidate)):
             refuse(
-                f"student {label!r} is a Student; give a function that makes a new one for each fit, network and all"
+                f"student {label!r} is a {type(made).__name__}; give a function that makes a new Student for each fit, "
+                "network and all"
             )
     if not named:
         refuse("there is no student to cross-validate; give a function that makes one")

@@ -88,7 +88,10 @@ def check_layers(model: nn.Module, layers: Sequence[str]) -> None:
     missing = [layer for layer in layers if not _is_module(model, layer)]
     if missing:
         known = layer_names(model)
-        refuse(f"layers {quote(missing)} are not in the model ({len(known)} modules){nearest(missing[0], known)}")
+        listed = f"; there are {quote(known)}: brainrdl.features.layer_names(model), or `brainrdl layers NAME`, has all"
+        refuse(
+            f"layers {quote(missing)} are not in the model ({len(known)} modules){nearest(missing[0], known) or listed}"
+        )
 
 
 def _is_module(model: nn.Module, layer: str) -> bool:

@@ -280,6 +280,11 @@ def match_layers(
     for layer in layers:
         target = match.get(layer)
         if target not in targets:
+            if targets == (_ONLY,):
+                refuse(
+                    f"layer {layer!r} is matched with target {target!r}, but the RDMs have no descriptor 'roi', so "
+                    f"their one target is 'rdm': match {dict.fromkeys(layers, _ONLY)}, or give the layers as a list"
+                )
             refuse(
                 f"layer {layer!r} is matched with target {target!r}, which is not among the teacher's targets "
                 f"{quote(targets)}{nearest(target, targets)}; give match={{layer: target}}"

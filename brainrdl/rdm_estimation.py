@@ -69,8 +69,9 @@ def calc_rdm(
     Raises
     ------
     BrainrdlError
-        If a descriptor is missing, there are NaN, a condition lacks a run, too few observations to estimate noise, a
-        constant pattern has no correlation, a window holds no time, or the datasets hold different conditions.
+        If `data` is no dataset, a descriptor is missing, there are NaN, a condition lacks a run, too few observations
+        to estimate noise, a constant pattern has no correlation, a window holds no time, or the datasets hold different
+        conditions.
 
     References
     ----------
@@ -87,8 +88,22 @@ def calc_rdm(
     datasets = list(data) if isinstance(data, Sequence) else [data]
     if not datasets:
         refuse("no dataset was given to calc_rdm")
+    for each in datasets:
+        _check_dataset(each, by)
     found = [_calc_one(each, dissimilarity, by, runs, noise, windows) for each in datasets]
     return found[0] if len(found) == 1 else concat(found, by)
+
+
+def _check_dataset(data: object, by: str) -> None:
+    from rsatoolbox.data.base import DatasetBase
+
+    if not isinstance(data, DatasetBase):
+        shape = f" of shape {data.shape}" if isinstance(data, np.ndarray) else ""
+        refuse(
+            f"calc_rdm needs rsatoolbox's Dataset or TemporalDataset, got {type(data).__name__}{shape}; an array "
+            f"(n_observations, n_channels) becomes one by rsatoolbox.data.Dataset(array, obs_descriptors={{{by!r}: "
+            "names})"
+        )
 
 
 def noise_precision(data: DatasetBase, method: str, by: str = "stimulus") -> npt.NDArray[np.float64]:

@@ -11,6 +11,7 @@ symmetric). NaN marks a pair that was not measured; it stays NaN.
 from __future__ import annotations
 
 import math
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -62,7 +63,7 @@ class Alignment:
             parts.append(f"{len(self.only_stimuli)} only among the stimuli: {quote(self.only_stimuli)}")
         if self.only_rdms:
             parts.append(f"{len(self.only_rdms)} only in the RDMs: {quote(self.only_rdms)}")
-        return "; ".join(parts)
+        return "; ".join(parts) + _forms_differ(self.only_stimuli, self.only_rdms)
 
 
 def alignment(stimulus_names: Iterable[str], condition_names: Iterable[str]) -> Alignment:
@@ -588,9 +589,22 @@ def _refuse_difference(met: Alignment) -> None:
         close = nearest(met.only_stimuli[0], met.only_rdms) if met.only_stimuli else ""
         refuse(
             f"the two RDMs do not hold the same conditions: only in the first {quote(met.only_stimuli)}, only in the "
-            f"second {quote(met.only_rdms)}{close}; rename them, or keep the {len(met.common)} in common with "
-            "common=True"
+            f"second {quote(met.only_rdms)}{_forms_differ(met.only_stimuli, met.only_rdms) or close}; rename them, or "
+            f"keep the {len(met.common)} in common with common=True"
         )
+
+
+def _forms_differ(first: Sequence[str], second: Sequence[str]) -> str:
+    """Say that names look the same and differ in Unicode form, as those of a Mac's files do, and how to mend it."""
+    composed = {unicodedata.normalize("NFC", name): name for name in first}
+    alike = [composed[form] for name in second if (form := unicodedata.normalize("NFC", name)) in composed]
+    if not alike:
+        return ""
+    form = "NFC" if unicodedata.is_normalized("NFC", alike[0]) else "NFD"
+    return (
+        f"; {quote(alike)} are on both sides in different Unicode forms, which look the same (a Mac's files have NFD): "
+        f"give the RDMs' names the form of the others by unicodedata.normalize({form!r}, name)"
+    )
 
 
 def _shared_descriptors(rdms: Sequence[RDMs]) -> dict[str, Any]:

@@ -188,8 +188,8 @@ def find_readers() -> dict[str, Reader]:
 
     Examples
     --------
-    >>> list(find_readers())
-    ['csv', 'matlab', 'numpy', 'rsatoolbox'...]
+    >>> {"csv", "matlab", "nifti", "numpy", "rsatoolbox"} <= find_readers().keys()
+    True
     """
     found = {point.value: _loaded(point) for point in entry_points(group=GROUP)}
     readers = sorted((reader for reader in found.values() if reader is not None), key=lambda reader: reader.name)

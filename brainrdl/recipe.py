@@ -45,7 +45,7 @@ from brainrdl.folds import Splitter
 from brainrdl.loss import Decay, RDMLoss
 from brainrdl.models import Network, build
 from brainrdl.readers import read
-from brainrdl.result import FitResult, open_folder
+from brainrdl.result import FitResult
 from brainrdl.sampling import split
 from brainrdl.stimuli import ImageTransform, Stimuli, default_transform
 from brainrdl.student import Readout, Student
@@ -692,8 +692,8 @@ def _run(recipe: Recipe, out: Path, resume: bool, overwrite: bool, progress: boo
     section = recipe.evaluation
     _check_controls(section, stimuli)
     folds = section.folds or _one_fold(section, stimuli)
-    folder = open_folder(out, resume=resume, overwrite=overwrite)
-    with _kept(recipe, folder):
+    _check_unseen(recipe, stimuli, folds)
+    with _result.opened(out, resume=resume, overwrite=overwrite) as folder, _kept(recipe, folder):
         if folds is None:
             student, seed = make_student(recipe), section.seeds[0]
             return fit(student, teacher, stimuli, seed=seed, out=folder, resume=True, **options)
@@ -701,7 +701,24 @@ def _run(recipe: Recipe, out: Path, resume: bool, overwrite: bool, progress: boo
         controls = CONTROLS if section.controls is None else section.controls
         make = partial(make_student, recipe)
         return cross_validate(
-            make, teacher, stimuli, folds=folds, controls=controls, out=folder, resume=True, **chosen, **options
+            make, teacher, stimuli, folds=folds, controls=controls, out=folder, resume=True,
+            facts={"recipe_student": recipe.student.model_dump()}, **chosen, **options,
+        )  # fmt: skip
+
+
+def _check_unseen(recipe: Recipe, stimuli: Stimuli, folds: object) -> None:
+    """Refuse weights of a run that was fitted to what is held out now: its scores would not be of new stimuli."""
+    weights = Path(recipe.student.weights or "no weights")
+    beside = weights.with_name(_result.SETTINGS)
+    if folds is None or not (weights.is_file() and beside.is_file()):
+        return
+    told = _files.read_json(beside)
+    seen = sorted({*told.get("train", ()), *told.get("validation", ())} & set(stimuli.names))
+    if seen:
+        refuse(
+            f"student.weights {str(weights)!r} were fitted to {len(seen)} of these stimuli, {quote(seen)}: held-out "
+            "ones would not be new to them. Take other weights, or hold nothing out; if only the names are the same, "
+            "copy the weights out of their run folder"
         )
 
 

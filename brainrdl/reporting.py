@@ -169,9 +169,11 @@ def _page(run: Run) -> dict[str, Any]:
 def _page_title(run: Run) -> str:
     if run.evaluation is None:
         return "How did the fit go?"
-    teacher = run.settings.get("teacher") or "the teacher"
-    students = students_of(run.evaluation.summary)
-    return f"How close did {and_joined(students) if len(students) > 1 else 'the network'} get to {teacher}?"
+    name, students = run.settings.get("teacher"), students_of(run.evaluation.summary)
+    targets = list(dict.fromkeys(run.evaluation.summary["target"]))
+    of = f"{and_joined(targets)} of " if len(targets) > 1 else ""
+    teacher = f"“{name}”" if name else "the teacher"  # quoted: a file called "it" would read as a pronoun
+    return f"How close did {and_joined(students) if len(students) > 1 else 'the network'} get to {of}{teacher}?"
 
 
 def _render(page: Mapping[str, Any]) -> str:

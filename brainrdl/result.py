@@ -26,6 +26,7 @@ from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 import pandas as pd
@@ -90,12 +91,20 @@ class FitResult:
 
 
 def check_folder(out: Path | str, *, resume: bool = False, overwrite: bool = False) -> Path:
-    """Refuse what `open_folder` would refuse, and touch nothing. Parameters as there.
+    """Refuse a folder that `opened` would refuse, and touch nothing.
+
+    Parameters
+    ----------
+    out : path
+    resume : bool
+        As of `open_folder`.
+    overwrite : bool
+        Replace an existing run folder; it must hold settings.json and provenance.json.
 
     Raises
     ------
     BrainrdlError
-        As `open_folder`.
+        If the folder exists, is not empty and neither was asked for, it is no run, or it cannot be used.
 
     Examples
     --------
@@ -123,7 +132,7 @@ def check_folder(out: Path | str, *, resume: bool = False, overwrite: bool = Fal
     return folder
 
 
-def open_folder(out: Path | str, *, resume: bool = False, overwrite: bool = False) -> Path:
+def open_folder(out: Path | str, *, resume: bool = False) -> Path:
     """Make the run folder, or refuse to touch one that exists.
 
     Parameters
@@ -132,8 +141,6 @@ def open_folder(out: Path | str, *, resume: bool = False, overwrite: bool = Fals
     resume : bool
         Go on in an existing run folder; it must hold settings.json and provenance.json, or nothing but the first files
         of a run that died at once.
-    overwrite : bool
-        Delete an existing run folder first, with all that is in it; it must hold settings.json and provenance.json.
 
     Returns
     -------
@@ -142,7 +149,7 @@ def open_folder(out: Path | str, *, resume: bool = False, overwrite: bool = Fals
     Raises
     ------
     BrainrdlError
-        If the folder exists, is not empty and neither was asked for, it is no run, or it cannot be made.
+        If the folder exists, is not empty and is not to be resumed, it is no run, or it cannot be made.
 
     Examples
     --------
@@ -150,10 +157,8 @@ def open_folder(out: Path | str, *, resume: bool = False, overwrite: bool = Fals
     >>> open_folder(tempfile.mkdtemp()).is_dir()
     True
     """
-    folder = check_folder(out, resume=resume, overwrite=overwrite)
+    folder = check_folder(out, resume=resume)
     try:
-        if overwrite and not resume and folder.is_dir():
-            shutil.rmtree(folder)
         folder.mkdir(parents=True, exist_ok=True)
     except (OSError, ValueError) as error:
         refuse(f"cannot make run folder {str(folder)!r}: {reason(error)}; choose another")
@@ -162,9 +167,9 @@ def open_folder(out: Path | str, *, resume: bool = False, overwrite: bool = Fals
 
 @contextmanager
 def opened(out: Path | str, *, resume: bool = False, overwrite: bool = False) -> Iterator[Path]:
-    """Open the run folder for a block; one that is refused before it has fitted anything leaves nothing of its own.
+    """Open the run folder for a block; a run that fails before it has fitted anything leaves things as they were.
 
-    Parameters as of `open_folder`.
+    Parameters as of `check_folder`; a run that is overwritten stays aside until then.
 
     Examples
     --------
@@ -179,14 +184,32 @@ def opened(out: Path | str, *, resume: bool = False, overwrite: bool = False) ->
     """
     folder = check_folder(out, resume=resume, overwrite=overwrite)
     made = [path for path in (folder, *folder.parents) if not path.exists()]
-    open_folder(folder, resume=resume, overwrite=overwrite)
-    found = set(folder.iterdir())
+    aside = _put_aside(folder) if overwrite and not resume and folder.is_dir() else None
+    found: set[Path] = set()
     try:
+        open_folder(folder, resume=resume)
+        found = set(folder.iterdir())
         yield folder
-    except BrainrdlError:
-        if not any(folder.rglob("*.safetensors")):
-            _remove(set(folder.iterdir()) - found, made)
+    except BaseException as error:
+        begun = any(folder.rglob("*.safetensors"))
+        if aside and not begun:
+            shutil.rmtree(folder, ignore_errors=True)
+            aside.rename(folder)
+        elif isinstance(error, BrainrdlError) and not begun:
+            _remove(set(folder.glob("*")) - found, made)
         raise
+    finally:
+        if aside:
+            shutil.rmtree(aside, ignore_errors=True)
+
+
+def _put_aside(folder: Path) -> Path:
+    """Rename an old run: it goes when the new one has fitted something, not before."""
+    aside = folder.absolute().with_name(f".{uuid4().hex}")
+    try:
+        return folder.rename(aside)
+    except OSError as error:
+        refuse(f"cannot replace run folder {str(folder)!r}: {reason(error)}; choose another")
 
 
 def _remove(new: Iterable[Path], folders: Iterable[Path]) -> None:

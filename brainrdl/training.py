@@ -8,6 +8,7 @@ for the rest.
 
 from __future__ import annotations
 
+import inspect
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from brainrdl import _checkpoint, _files
@@ -501,6 +502,49 @@ def source_settings(teacher: Teacher | None, stimuli: Stimuli, names: Sequence[s
     return told | {"teacher": teacher.name, "targets": list(teacher.targets), "teacher_identity": known}
 
 
+def student_settings(student: Student) -> dict[str, Any]:
+    """Say which network is fitted and how it is read out: a run may only be resumed with the same.
+
+    Returns
+    -------
+    dict
+        The network's class, number of parameters, digest of its code and of its initial weights, layers, readouts,
+        and what of it trains.
+
+    Examples
+    --------
+    >>> import torch
+    >>> settings = student_settings(Student(torch.nn.Sequential(torch.nn.Linear(4, 3)), ["0"]))
+    >>> settings["network"], settings["n_parameters"], settings["trainable"]
+    ('torch.nn.modules.container.Sequential', 15, 'all')
+    """
+    return {
+        "network": _result.describe(type(student.model)),
+        "n_parameters": sum(parameter.numel() for parameter in student.model.parameters()),
+        "network_code": _code_digest(student.model),
+        "initial_weights": _files.digest(student.state_dict()),
+        "layers": list(student.layers),
+        "readouts": {head.layer: _result.describe(head.readout) for head in student.readout_heads()},
+        "trainable": student.trainable,
+        "batchnorm": student.batchnorm,
+    }
+
+
+def _code_digest(model: nn.Module) -> str:
+    """Digest of what a network computes with its weights: its modules, and the code of those that are not torch's."""
+    kinds = {_result.describe(type(module)): type(module) for module in model.modules()}
+    own = [kind for name, kind in sorted(kinds.items()) if not name.startswith("torch.")]
+    return _files.hash_words([repr(model), *map(_code_of, own)])
+
+
+def _code_of(kind: type) -> str:
+    try:
+        return inspect.getsource(kind)
+    except (OSError, TypeError):  # defined at a prompt
+        functions = [value.__code__ for value in vars(kind).values() if inspect.isfunction(value)]
+        return repr([(code.co_name, code.co_code, code.co_names) for code in functions])
+
+
 def _settings_of(
     student: Student,
     teacher: Teacher | None,
@@ -511,11 +555,7 @@ def _settings_of(
 ) -> dict[str, Any]:
     """Say what makes a run this run beside its options; it may only be resumed with the same."""
     return {
-        "initial_weights": _files.digest(student.state_dict()),
-        "layers": list(student.layers),
-        "readouts": {head.layer: _result.describe(head.readout) for head in student.readout_heads()},
-        "trainable": student.trainable,
-        "batchnorm": student.batchnorm,
+        **student_settings(student),
         **source_settings(teacher, stimuli, (*train, *validation)),
         "loss": _result.describe(loss),
         "train": list(train),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import subprocess
 import sys
 import warnings
@@ -173,6 +174,29 @@ def test_names_go_only_to_the_file_that_holds_none(folder: Path) -> None:
     )
 
 
+def test_names_taken_from_a_folder_are_told_in_the_order_that_was_assumed(folder: Path) -> None:
+    told = (
+        "names of it.npy taken from images/ in alphabetical order: face_00, face_01, face_02, face_03, face_04, ...\n"
+    )
+    words = ("compare", "it.h5", "it.npy", "--names", "images/")
+    assert _run(*words, folder=folder).stderr == told
+    assert _run("plot", "it.npy", "--names", "images", "--out", "told.png", folder=folder).stderr == told
+    assert _run(*words, "--json", folder=folder).stderr == ""
+    (folder / "order.txt").write_text("\n".join(NAMES))
+    assert _run("compare", "it.h5", "it.npy", "--names", "order.txt", folder=folder).stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("n", "told"), [(5, "face_00, face_01, face_02, face_03, face_04"), (3, "face_00, face_01, face_02")]
+)
+def test_a_few_names_from_a_folder_are_told_in_full(folder: Path, tmp_path: Path, n: int, told: str) -> None:
+    for name in NAMES[:n]:
+        shutil.copy(folder / "images" / f"{name}.png", tmp_path)
+    np.save(folder / "few.npy", np.arange(n * (n - 1) / 2))
+    stderr = _run("plot", "few.npy", "--names", tmp_path, "--out", "few.png", folder=folder).stderr
+    assert stderr == f"names of few.npy taken from {tmp_path}/ in alphabetical order: {told}\n"
+
+
 @pytest.fixture(scope="module")
 def regions(folder: Path) -> Path:
     """Two regions and three subjects, the first of two sessions; the conditions are named by "item"."""
@@ -244,7 +268,7 @@ def test_wrong_choice_is_refused_in_words_of_the_command_line(
 
 def test_choice_among_rdms_that_do_not_differ_in_it_is_refused(regions: Path) -> None:
     rdms.from_array(np.arange(66.0), NAMES, descriptors={"roi": ["V1"]}).save(str(regions / "v1.h5"), file_type="hdf5")
-    refused = _refused("compare", "it.npy", "it.npy", "--names", "images", "--target", "IT", folder=regions)
+    refused = _refused("compare", "it.npy", "it.npy", "--names", "images", "--target", "IT", "--json", folder=regions)
     assert "--target 'IT': ['it.npy', 'it.npy'] tell no roi of their RDMs; leave it out" in refused
     refused = _refused("compare", "v1.h5", "it.h5", "--target", "IT", folder=regions)
     assert "'v1.h5' holds no RDM of roi ['IT'], but of ['V1']" in refused

@@ -315,7 +315,7 @@ def test_a_network_with_frozen_first_layers_may_share_those() -> None:
 
 @pytest.mark.usefixtures("no_fit")
 def test_what_makes_no_new_student_is_refused() -> None:
-    with pytest.raises(BrainrdlError, match="student 'fitted' is a Student; give a function that makes a new one"):
+    with pytest.raises(BrainrdlError, match="student 'fitted' is a Student; give a function that makes a new Student"):
         quick(make_student())
     with pytest.raises(BrainrdlError, match="makes student 'fitted' should return a Student, got Sequential"):
         quick(network)
@@ -455,6 +455,15 @@ def test_a_run_is_not_resumed_with_another_design_or_other_data(tmp_path: Path) 
     ]:
         with pytest.raises(BrainrdlError, match=rf"settings.json' was written with {key}"):
             quick(out=tmp_path, resume=True, **changes)
+
+
+def test_a_run_is_not_resumed_with_another_network_of_the_same_shapes(tmp_path: Path) -> None:
+    def made(activation: type[nn.Module]) -> Callable[[], Student]:
+        return lambda: Student(nn.Sequential(nn.Flatten(), nn.Linear(16, 4), activation()), ["2"])
+
+    quick(made(nn.ReLU), out=tmp_path, controls=[])
+    with pytest.raises(BrainrdlError, match=r"^the network's modules, or their code, have changed since the run began"):
+        quick(made(nn.Tanh), out=tmp_path, controls=[], resume=True)
 
 
 def test_folds_that_follow_labels_are_not_resumed_with_other_labels(tmp_path: Path) -> None:
@@ -783,3 +792,23 @@ def test_held_out_scores_are_below_those_of_training(recovered: Evaluation) -> N
     last = recovered.histories.query("student == 'fitted'").groupby("fold")["train_similarity"].last().mean()
     row = recovered.summary.query("student == 'fitted' and comparator == 'corr' and against == 'mean'").iloc[0]
     assert row["score"] < last
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"teacher": make_stimuli()}, "teacher should be a Teacher, got Stimuli; the order is cross_validate"),
+        ({"stimuli": make_student}, "stimuli should be a Stimuli, got function"),
+        ({"students": make_stimuli()}, "student 'fitted' is a Stimuli; give a function that makes a new Student"),
+        ({"controls": "permuted"}, r"controls should be a list, got 'permuted'; write \['permuted'\]"),
+        (
+            {"controls": ["category"], "stimuli": make_stimuli(None)},
+            "control 'category' was asked for, but the stimuli",
+        ),
+    ],
+)
+def test_arguments_in_another_order_and_controls_that_cannot_be_are_refused(
+    change: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(BrainrdlError, match=message):
+        quick(**change)

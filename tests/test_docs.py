@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 import yaml
 from PIL import Image
+from rsatoolbox.rdm import RDMs
 
 from brainrdl import cli, models, rdms, simulate
 from brainrdl.stimuli import Stimuli, default_transform
@@ -81,13 +82,14 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("inputs")
     names = [f"{category}_{k}" for category in ("body", "face", "house", "tool") for k in range(1, 6)]
     _write_images(folder / "images", names)
-    (folder / "labels.csv").write_text("name,category\n" + "".join(f"{name},{name[:-2]}\n" for name in names))
+    (folder / "labels.csv").write_text("stimulus,category\n" + "".join(f"{name},{name[:-2]}\n" for name in names))
     patterns = Stimuli.from_folder(folder / "images", default_transform(8, "none")).images().flatten(1)
     it, v1 = (
         simulate.subjects(patterns[:, half], names, n_subjects=3, n_voxels=40, noise=0.5, roi=roi)
         for roi, half in (("IT", slice(0, None, 2)), ("V1", slice(1, None, 2)))
     )
     it.save(str(folder / "it.h5"), file_type="hdf5")
+    RDMs(it.get_vectors(), pattern_descriptors={"conds": names}).save(str(folder / "measured.h5"), file_type="hdf5")
     rdms.concat([v1, it]).save(str(folder / "regions.h5"), file_type="hdf5")
     _write_other_formats(folder, it, names)
     return folder

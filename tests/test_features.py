@@ -64,6 +64,11 @@ def test_a_module_with_two_names_has_both() -> None:
         ([], "no layers were asked for"),
         ("conv1", r"single string 'conv1'; write \['conv1'\]"),
         ([""], "are not in the model"),
+        (
+            ["zzz"],
+            r"layers \['zzz'\] are not in the model \(2 modules\); there are \['conv1', 'conv2'\]: "
+            r"brainrdl.features.layer_names\(model\), or `brainrdl layers NAME`, has all",
+        ),
     ],
 )
 def test_layers_that_cannot_be_captured_are_refused(layers: Any, message: str) -> None:

@@ -268,6 +268,16 @@ def test_a_layer_without_target_is_refused_with_the_nearest() -> None:
         RDMLoss()({"IT1": patterns()}, {"IT": pairs(N_PAIRS), "V1": pairs(N_PAIRS)})
 
 
+def test_a_layer_matched_with_a_region_that_the_rdms_do_not_tell_is_refused_with_the_match_that_works() -> None:
+    message = (
+        r"layer 'a' is matched with target 'IT', but the RDMs have no descriptor 'roi', so their one target is 'rdm': "
+        r"match \{'a': 'rdm', 'b': 'rdm'\}, or give the layers as a list"
+    )
+    with pytest.raises(BrainrdlError, match=message):
+        match_layers(["a", "b"], ["rdm"], {"a": "IT", "b": "IT"})
+    assert match_layers(["a", "b"], ["rdm"], {"a": "rdm", "b": "rdm"}) == match_layers(["a", "b"], ["rdm"])
+
+
 def test_a_layer_that_match_leaves_out_is_refused() -> None:
     with pytest.raises(BrainrdlError, match="layer 'b' is matched with target None"):
         match_layers(["a", "b"], ["IT"], {"a": "IT"})

@@ -345,6 +345,7 @@ MEAN = {"against": "mean", "ceiling_lower": 0.8, "ceiling_upper": 0.8}
 SUMMARY = pd.DataFrame(
     [
         summary_row("HMAX", 0.05, "model", layer=""),
+        summary_row("permuted", 0.02, "permuted"),
         summary_row("unfitted", 0.1, "unfitted"),
         summary_row("fitted", 0.3),
         summary_row("category", 0.2, "category", layer=""),
@@ -371,8 +372,8 @@ def segments(ax: Axes) -> list[list[list[float]]]:
 
 def test_students_come_first_then_controls_then_models(ax: Axes) -> None:
     plot.scores(SUMMARY, "spearman", "subjects", ax)
-    assert labels(ax.get_yticklabels()) == ["fitted", "unfitted", "category", "HMAX"]
-    assert points(ax) == [(0.3, 0), (0.1, 1), (0.2, 2), (0.05, 3)]
+    assert labels(ax.get_yticklabels()) == ["fitted", "unfitted", "permuted", "category", "HMAX"]
+    assert points(ax) == [(0.3, 0), (0.1, 1), (0.02, 2), (0.2, 3), (0.05, 4)]
 
 
 def test_intervals_are_drawn_from_low_to_high(ax: Axes) -> None:
@@ -388,7 +389,7 @@ def test_a_score_without_interval_is_a_point_only(ax: Axes) -> None:
 
 def test_scores_against_subjects_stand_in_the_band_of_the_noise_ceiling(ax: Axes) -> None:
     plot.scores(SUMMARY, "spearman", "subjects", ax)
-    assert bands(ax) == [pytest.approx([0.4, 0.6, -0.5, 3.5])]
+    assert bands(ax) == [pytest.approx([0.4, 0.6, -0.5, 4.5])]
     assert "noise ceiling (leave one subject out)" in labels(ax.get_legend().get_texts())
     assert ax.get_xlabel() == "Spearman correlation with single subjects' RDMs"
 
@@ -412,8 +413,9 @@ def test_without_a_ceiling_there_is_no_band(ax: Axes) -> None:
 def test_the_kinds_of_rows_differ_in_colour_and_marker(ax: Axes) -> None:
     plot.scores(SUMMARY, "spearman", "subjects", ax)
     looks = [(line.get_color(), line.get_marker()) for line in ax.lines if line.get_linestyle() == "None"]
-    assert len({colour for colour, _ in looks}) == len({marker for _, marker in looks}) == 4
-    assert labels(ax.get_legend().get_texts())[1:] == ["fitted student", "control", "category model", "model"]
+    assert len({colour for colour, _ in looks}) == len({marker for _, marker in looks}) == 5
+    kinds = ["fitted student", "unfitted control", "permuted control", "category model", "model"]
+    assert labels(ax.get_legend().get_texts())[1:] == kinds
 
 
 def test_every_role_of_a_score_table_has_a_kind() -> None:
@@ -423,7 +425,7 @@ def test_every_role_of_a_score_table_has_a_kind() -> None:
 def test_each_target_has_its_own_band_under_its_own_heading(ax: Axes) -> None:
     other = SUMMARY.assign(target="V1", ceiling_lower=0.1, ceiling_upper=0.2)
     plot.scores(pd.concat([SUMMARY, other]), "spearman", "subjects", ax)
-    assert bands(ax) == [pytest.approx([0.4, 0.6, 0.5, 4.5]), pytest.approx([0.1, 0.2, 5.5, 9.5])]
+    assert bands(ax) == [pytest.approx([0.4, 0.6, 0.5, 5.5]), pytest.approx([0.1, 0.2, 6.5, 11.5])]
     assert [label for label in labels(ax.get_yticklabels()) if label in ("IT", "V1")] == ["IT", "V1"]
 
 

@@ -208,3 +208,18 @@ def test_windows_need_time_and_time_points() -> None:
 def test_no_dataset_is_refused() -> None:
     with refused("no dataset was given"):
         calc_rdm([])
+
+
+@pytest.mark.parametrize("wrap", [lambda array: array, lambda array: [dataset(), array]])
+def test_an_array_is_refused_with_the_dataset_it_should_be(wrap) -> None:
+    message = (
+        r"needs rsatoolbox's Dataset or TemporalDataset, got ndarray of shape \(4, 5\); an array .* becomes one by "
+        r"rsatoolbox.data.Dataset\(array, obs_descriptors=\{'item': names\}\)"
+    )
+    with refused(message):
+        calc_rdm(wrap(np.zeros((4, 5))), by="item")
+
+
+def test_what_is_neither_dataset_nor_array_is_refused_by_its_type() -> None:
+    with refused("got str; an array"):
+        calc_rdm(["it.h5"])

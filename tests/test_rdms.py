@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from itertools import combinations
 
 import numpy as np
@@ -227,6 +228,24 @@ def test_align_suggests_no_name_that_both_have():
     a, b = random_rdms(("cat", "dog", "car", "cart")), random_rdms(("cat", "dog", "car", "bird"))
     with refused(r"only in the first \['cart'\], only in the second \['bird'\]; rename them"):
         align(a, b)
+
+
+@pytest.mark.parametrize(("form", "other"), [("NFC", "NFD"), ("NFD", "NFC")])
+def test_names_that_differ_in_unicode_form_alone_are_told_apart_and_mended_as_told(form, other):
+    first = tuple(unicodedata.normalize(form, name) for name in ("café", "über", "dog"))
+    second = tuple(unicodedata.normalize(other, name) for name in first)
+    message = (
+        rf"; \['{first[0]}', '{first[1]}'\] are on both sides in different Unicode forms, which look the same .*"
+        rf"unicodedata.normalize\('{form}', name\)"
+    )
+    with refused(message + r"; rename them"):
+        align(random_rdms(first), random_rdms(second))
+    assert re.search(message, str(alignment(first, second)))
+    assert not alignment(first, [unicodedata.normalize(form, name) for name in second]).only_rdms
+
+
+def test_names_that_differ_in_letters_are_not_said_to_differ_in_unicode_form():
+    assert "Unicode" not in str(alignment(["café", "dog"], ["cafe", "dog"]))
 
 
 def test_align_refuses_conditions_that_only_the_second_has():

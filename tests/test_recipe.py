@@ -523,3 +523,24 @@ def test_weights_of_a_run_give_its_network_and_say_that_the_readout_is_left(
         student = recipe.make_student(recipe.check(content))
     expected = fitted.student.model.state_dict()
     assert all(torch.equal(value, expected[name]) for name, value in student.model.state_dict().items())
+
+
+def test_weights_that_saw_the_held_out_stimuli_are_refused(content: dict, tmp_path: Path) -> None:
+    recipe.run(recipe.check(content), tmp_path / "run", progress=False)
+    weights = next((tmp_path / "run").rglob("weights.safetensors"))
+    content["student"]["weights"] = str(weights)
+    with pytest.raises(BrainrdlError, match=r"fitted to \d+ of these stimuli, \['.*held-out ones would not be new"):
+        recipe.run(recipe.check(content), tmp_path / "again", progress=False)
+    assert not (tmp_path / "again").exists()
+    del content["evaluation"]  # with nothing held out there is nothing to leak
+    recipe.run(recipe.check(content), tmp_path / "all", progress=False)
+
+
+def test_a_refusal_with_overwrite_leaves_the_old_run(content: dict, tmp_path: Path) -> None:
+    recipe.run(recipe.check(content), tmp_path / "run", progress=False)
+    before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
+    content["student"]["layers"] = {"pool": "ITT"}
+    with pytest.raises(BrainrdlError, match="'ITT'"):
+        recipe.run(recipe.check(content), tmp_path / "run", overwrite=True, progress=False)
+    assert {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()} == before
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]

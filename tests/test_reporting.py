@@ -405,6 +405,18 @@ def test_the_page_does_not_warn_of_what_was_taken_care_of(options: dict[str, Any
     assert words not in limits(**options)
 
 
+@pytest.mark.parametrize(
+    ("low", "high", "told"), [(-1, 1, False), (-1.01, 0.5, True), (0.2, 1.01, True), (np.nan, np.nan, False)]
+)
+def test_intervals_that_reach_beyond_what_a_score_can_be_are_explained(
+    evaluation: Evaluation, low: float, high: float, told: bool
+) -> None:
+    summary = evaluation.summary.assign(low=0.1, high=0.4, gain_high=1.5)
+    summary.loc[summary.index[3], ["low", "high"]] = low, high
+    said = " ".join(_report_words.limits_of(reporting._open(replace(evaluation, summary=summary))))
+    assert ("Some intervals reach beyond −1 or 1, where no score can lie" in said) == told
+
+
 def test_a_list_of_held_out_stimuli_is_taken_on_trust(evaluation: Evaluation) -> None:
     trusted = replace(evaluation, settings={"comparators": ["spearman"]})
     assert "the word of whoever made this evaluation" in " ".join(_report_words.limits_of(reporting._open(trusted)))
@@ -480,7 +492,23 @@ def test_many_students_are_told_in_the_order_of_the_table_and_the_rest_is_counte
     told = re.findall(r"“(\w+)” \(layer conv\)", written.headline())
     assert told == ["zebra", "b", "a", "d"]
     assert "2 more combinations of student and layer" in written.headline()
-    assert "How close did zebra, b, a, d, c and e get to four subjects?" in written.text
+    assert "How close did zebra, b, a, d, c and e get to “four subjects”?" in written.text
+
+
+@pytest.mark.parametrize(
+    ("targets", "teacher", "asked"),
+    [
+        (("IT",), "it", "How close did the network get to “it”?"),
+        (("V1", "IT"), "regions", "How close did the network get to V1 and IT of “regions”?"),
+        (("IT",), None, "How close did the network get to the teacher?"),
+    ],
+)
+def test_the_title_quotes_the_teacher_and_names_several_targets(
+    evaluation: Evaluation, targets: tuple[str, ...], teacher: str | None, asked: str
+) -> None:
+    summary = pd.concat([evaluation.summary.assign(target=target) for target in targets])
+    run = replace(evaluation, summary=summary, settings={"teacher": teacher})
+    assert reporting._page_title(reporting._open(run)) == asked
 
 
 def test_several_students_have_their_own_controls(tmp_path: Path) -> None:

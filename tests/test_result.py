@@ -257,7 +257,30 @@ def test_a_run_that_died_at_once_is_resumed(tmp_path: Path, name: str) -> None:
 
 
 def test_overwriting_empties_a_run_folder(tmp_path: Path) -> None:
-    assert not list(result.open_folder(a_run(tmp_path / "run"), overwrite=True).iterdir())
+    with result.opened(a_run(tmp_path / "run"), overwrite=True) as folder:
+        assert not list(folder.iterdir())
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+@pytest.mark.parametrize("error", [BrainrdlError, KeyboardInterrupt, ZeroDivisionError])
+def test_an_old_run_stays_when_the_new_one_fails_before_it_has_fitted_anything(
+    tmp_path: Path, error: type[BaseException]
+) -> None:
+    old = a_run(tmp_path / "run")
+    kept = {path: path.read_bytes() for path in old.rglob("*") if path.is_file()}
+    with pytest.raises(error), result.opened(old, overwrite=True) as folder:  # noqa: PT012
+        (folder / "settings.json").write_text("new")
+        raise error
+    assert {path: path.read_bytes() for path in old.rglob("*") if path.is_file()} == kept
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+def test_an_old_run_goes_when_the_new_one_has_fitted_something(tmp_path: Path) -> None:
+    with pytest.raises(BrainrdlError), result.opened(a_run(tmp_path / "run"), overwrite=True) as folder:  # noqa: PT012
+        (folder / "weights.safetensors").write_text("")
+        raise BrainrdlError("no")
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["weights.safetensors"]
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
 
 @pytest.mark.parametrize("name", [result.SETTINGS, result.PROVENANCE, "thesis.tex"])
@@ -266,14 +289,14 @@ def test_overwriting_refuses_a_folder_that_is_no_run(tmp_path: Path, name: str) 
     with pytest.raises(
         BrainrdlError, match=r"holds no (settings|provenance).json, so it is no run and is not overwritten"
     ):
-        result.open_folder(tmp_path, overwrite=True)
+        result.check_folder(tmp_path, overwrite=True)
     assert (tmp_path / name).exists()
 
 
 def test_a_folder_that_is_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "run").write_text("")
     with pytest.raises(BrainrdlError, match=r"run folder '.*run' is a file; choose another"):
-        result.open_folder(tmp_path / "run", overwrite=True)
+        result.check_folder(tmp_path / "run", overwrite=True)
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -460,6 +461,13 @@ def test_align_refuses_sets_that_differ_unless_told_otherwise(conditions: list[s
 def test_the_nearest_name_is_one_that_has_no_partner() -> None:
     with pytest.raises(BrainrdlError, match=r"only in the RDMs: \['n1x'\]; nearest: 'n11'; rename"):
         digits(12).align([*digits(11).names, "n1x"])  # n1 and n10 are as near, but have their conditions
+
+
+def test_align_says_that_names_differ_in_unicode_form_alone() -> None:
+    names = ["café", "n1", "n2"]
+    stimuli = Stimuli.from_arrays(digits(3).images(), [unicodedata.normalize("NFD", name) for name in names])
+    with pytest.raises(BrainrdlError, match=r"different Unicode forms.*unicodedata.normalize\('NFD', name\)"):
+        stimuli.align(names)
 
 
 def test_align_refuses_sets_with_nothing_in_common() -> None:

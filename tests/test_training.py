@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import math
 import os
 import pickle
@@ -23,7 +24,7 @@ from scipy.spatial.distance import pdist
 from scipy.stats import pearsonr
 from torch import Tensor, nn
 
-from brainrdl import _files, monitor, rdms, result, simulate
+from brainrdl import _files, monitor, rdms, result, simulate, training
 from brainrdl._checks import BrainrdlError
 from brainrdl.loss import RDMLoss
 from brainrdl.network_teacher import NetworkTeacher
@@ -884,3 +885,37 @@ def test_subjects_are_weighed_by_training_conditions_alone() -> None:
     assert seen[0].loss.dropna().tolist() == seen[1].loss.dropna().tolist()
     assert seen[0].train_similarity.tolist() == seen[1].train_similarity.tolist()
     assert seen[0].validation_similarity.tolist() != seen[1].validation_similarity.tolist()
+
+
+class Own(nn.Module):
+    """A network of the user's, whose function changes while its weights keep their shapes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(4, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.linear(x).relu()
+
+
+def test_the_code_of_a_network_is_among_the_settings_of_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    def digest(model: nn.Module) -> str:
+        return training.student_settings(Student(model, ["linear" if isinstance(model, Own) else "0"]))["network_code"]
+
+    relu, tanh = (nn.Sequential(nn.Linear(4, 3), kind()) for kind in (nn.ReLU, nn.Tanh))
+    assert digest(relu) == digest(nn.Sequential(nn.Linear(4, 3), nn.ReLU())) != digest(tanh)
+    before = digest(Own())
+    assert digest(Own()) == before
+    source = inspect.getsource(Own).replace("relu", "tanh")
+    monkeypatch.setattr(inspect, "getsource", lambda kind: source)
+    assert digest(Own()) != before
+
+
+def test_a_network_defined_at_a_prompt_is_known_by_its_compiled_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_source(kind: type) -> str:
+        raise OSError
+
+    monkeypatch.setattr(inspect, "getsource", no_source)
+    before = training._code_of(Own)
+    monkeypatch.setattr(Own, "forward", lambda self, x: self.linear(x).tanh())
+    assert training._code_of(Own) != before
