@@ -329,7 +329,7 @@ class Nameless(Third):
     [
         (TakesAll, "takes a strange file"),
         (TakesNothing, "does not take 'rdm.third'"),
-        (SniffsBadly, r"sniff of reader 'third' fails on a file cut off at 0 bytes: IndexError"),
+        (SniffsBadly, r"sniff of reader 'third' fails on a file cut off at 0%: IndexError"),
         (Fickle, "gives something else when it reads the same file again"),
         (Writes, "changed the file it read"),
         (TakesAnyOption, "takes an option it does not know without an error"),
