@@ -587,10 +587,11 @@ def _refuse_difference(met: Alignment) -> None:
     """Refuse two RDMs that do not hold the same conditions, with the nearest name of the first stranger."""
     if met.only_stimuli or met.only_rdms:
         close = nearest(met.only_stimuli[0], met.only_rdms) if met.only_stimuli else ""
+        keep = f", or keep the {len(met.common)} in common with common=True" if met.common else ""
         refuse(
             f"the two RDMs do not hold the same conditions: only in the first {quote(met.only_stimuli)}, only in the "
-            f"second {quote(met.only_rdms)}{_forms_differ(met.only_stimuli, met.only_rdms) or close}; rename them, or "
-            f"keep the {len(met.common)} in common with common=True"
+            f"second {quote(met.only_rdms)}{_forms_differ(met.only_stimuli, met.only_rdms) or close}; "
+            f"rename them{keep}"
         )
 
 

@@ -504,3 +504,9 @@ def test_a_table_of_rdms_is_read_back_as_it_was(tmp_path) -> None:
     assert found.pattern_descriptors["stimulus"] == list("abcde")
     assert found.rdm_descriptors["subject"] == ["s1", "s2"]
     np.testing.assert_array_equal(found.dissimilarities, rdms.dissimilarities)
+
+
+def test_what_is_not_in_common_cannot_be_kept() -> None:
+    a, b = (from_array([0.1, 0.2, 0.3], list(listed)) for listed in ("abc", "xyz"))
+    with pytest.raises(BrainrdlError, match=r"only in the second \['x', 'y', 'z'\]; rename them$"):
+        align(a, b)
