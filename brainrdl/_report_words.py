@@ -201,6 +201,8 @@ def limits_of(run: Run) -> Iterator[str]:
         yield "Nothing was held out, so nothing here says how the network does on stimuli it was not fitted to."
         yield "A high similarity on training stimuli can be memory: a large network fits shuffled RDMs too."
         return
+    for flat in run.settings.get("constant") or ():
+        yield f"{flat}: a score of 0 there says that the network died, not that it is unlike the teacher."
     yield from _limits_of_sample(run, run.evaluation)
     yield from _limits_of_design(run, run.evaluation)
     yield "Alike RDMs are not alike mechanisms: many different representations have the same distances."

@@ -8,6 +8,7 @@ training stimuli.
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
@@ -229,10 +230,13 @@ def cross_validate(
         held_out += _ensembles(held_out, ensembles or {})
         for split in splits:
             held_out += _baselines(split, truth, stimuli, models or {}, "category" in controls)
+        flat = _constant(held_out)
+        if flat:
+            warnings.warn(f"{'; '.join(flat)}: a score of 0 there says that the network died", stacklevel=2)
         evaluation = assemble(
             held_out, truth, comparators, n_bootstrap, seeds[0],
             histories=pd.concat(histories, ignore_index=True), labels=stimuli.labels,
-            settings=fitting | judging | dict(facts or {}),
+            settings=fitting | judging | {"constant": flat} | dict(facts or {}),
         )  # fmt: skip
         if folder:
             evaluation.save(folder)
@@ -400,6 +404,20 @@ class _Work:
             HeldOut(shown, role, base, layer, target, split.seed, split.fold, split.test, pairs, split.left_out)
             for (layer, target), pairs in found.items()
         ]
+
+
+def _constant(held_out: Sequence[HeldOut]) -> list[str]:
+    """Say which fitted students tell no held-out stimulus from another, and in how many folds."""
+    fitted = [one for one in held_out if one.role == "student"]
+    keys = dict.fromkeys((one.student, one.layer) for one in fitted)
+    told = []
+    for student, layer in keys:
+        spans = [one.pairs.max() - one.pairs.min() for one in fitted if (one.student, one.layer) == (student, layer)]
+        if dead := sum(float(span) == 0 for span in spans):
+            told.append(
+                f"{student} at layer {layer} gives one pattern for all held-out stimuli in {dead} of {len(spans)} folds"
+            )
+    return told
 
 
 def _check_kinds(teacher: object, stimuli: object) -> None:

@@ -792,6 +792,11 @@ def evaluate_run(folder: Path | str, comparators: Sequence[str] = ()) -> Evaluat
     brainrdl._checks.BrainrdlError: cannot read recipe 'no/such/run/recipe.yaml': No such file or directory; ...
     """
     folder = Path(folder)
+    if (folder / "evaluation.json").exists() and not (folder / RECIPE).exists():
+        refuse(
+            f"run {str(folder)!r} was made in Python, not by a recipe: score it again there, with "
+            "cross_validate(..., resume=True, comparators=[...])"
+        )
     recipe = load(folder / RECIPE)
     section = recipe.evaluation
     if section.folds is None and section.held_out is None:

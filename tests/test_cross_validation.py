@@ -812,3 +812,16 @@ def test_arguments_in_another_order_and_controls_that_cannot_be_are_refused(
 ) -> None:
     with pytest.raises(BrainrdlError, match=message):
         quick(**change)
+
+
+def test_a_network_that_died_is_told() -> None:
+    def dead() -> Student:
+        made = make_student()
+        for parameter in made.parameters():
+            nn.init.zeros_(parameter)
+        return made
+
+    with pytest.warns(UserWarning, match="^fitted at layer 1 gives one pattern for all .* in 1 of 1 folds"):
+        evaluation = quick(dead, steps=0, controls=[])
+    assert len(evaluation.settings["constant"]) == 1
+    assert quick(controls=[]).settings["constant"] == []

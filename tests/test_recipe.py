@@ -544,3 +544,9 @@ def test_a_refusal_with_overwrite_leaves_the_old_run(content: dict, tmp_path: Pa
         recipe.run(recipe.check(content), tmp_path / "run", overwrite=True, progress=False)
     assert {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()} == before
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+
+
+def test_a_run_made_in_python_is_scored_again_in_python(tmp_path: Path) -> None:
+    (tmp_path / "evaluation.json").write_text("{}")
+    with pytest.raises(BrainrdlError, match="was made in Python, not by a recipe: score it again there"):
+        recipe.evaluate_run(tmp_path)
