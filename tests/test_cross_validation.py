@@ -625,7 +625,8 @@ def test_a_member_that_tells_nothing_apart_adds_nothing_to_an_ensemble() -> None
             return self.out(self.flat(x) * 0 + self.weight)
 
     students = {"a": make_student, "collapsed": lambda: Student(Collapsed(), ["out"])}
-    result = quick(students, ensembles={"both": ["a", "collapsed"]}, controls=[])
+    with pytest.warns(UserWarning, match="collapsed at layer out gives one pattern"):
+        result = quick(students, ensembles={"both": ["a", "collapsed"]}, controls=[])
     rows = result.summary.query("against == 'mean' and comparator == 'corr'").set_index("student")["score"]
     assert rows["both"] == pytest.approx(rows["a"])
     assert rows["collapsed"] == 0
