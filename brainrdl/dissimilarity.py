@@ -662,7 +662,10 @@ def _check_precision(precision: object) -> None:
     shape = tuple(precision.shape) if isinstance(precision, Tensor) else ()
     if not isinstance(precision, Tensor) or len(shape) != 2 or shape[0] != shape[1]:
         refuse(f"noise precision must be a tensor (n_channels, n_channels), got {type(precision).__name__} {shape}")
-    check_finite(precision, "the noise precision")
-    asymmetry = (precision - precision.mT).abs().max().item()
-    if asymmetry > _ASYMMETRY * precision.abs().max().item():
+    precision = precision.detach()
+    largest = float(torch.linalg.vector_norm(precision, ord=torch.inf))  # in one pass: a precision may be large
+    if not math.isfinite(largest):
+        check_finite(precision, "the noise precision")
+    asymmetry = float(torch.linalg.vector_norm(precision - precision.mT, ord=torch.inf))
+    if asymmetry > _ASYMMETRY * largest:
         refuse(f"noise precision must be symmetric, but entries differ by up to {asymmetry:g}; pass (p + p.T) / 2")

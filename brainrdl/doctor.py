@@ -20,7 +20,7 @@ from brainrdl._doctor_finding import Finding
 from brainrdl._doctor_measurements import of_dataset
 from brainrdl._doctor_rdms import of_rdms
 from brainrdl.rdms import alignment, check
-from brainrdl.readers import _chosen, _files, _numbers_as_numbers, read
+from brainrdl.readers import number_key, read, reader_of
 from brainrdl.stimuli import Stimuli
 
 if TYPE_CHECKING:
@@ -168,7 +168,7 @@ def audit(
         return Audit(where, {}, False, (refused,), None, by)
     facts = _facts(data, by)
     if isinstance(source, str | Path):
-        facts = {"reader": _chosen(options.get("reader"), _files(Path(source))[0]).name, **facts}
+        facts = {"reader": reader_of(source, options.get("reader")).name, **facts}
     conditions = _conditions(data, by)
     found = (*_names(conditions, data, by), *_contents(data, by), *_stimuli(stimuli, conditions))
     return Audit(where, facts, not any(item.blocks for item in found), found, data, by)
@@ -306,7 +306,7 @@ def _folded(name: str) -> str:
 
 def _order(names: Sequence[str]) -> Finding:
     """Say how names are sorted: positions mean nothing here, but do in the scripts that made the file."""
-    text, numbers = sorted(names), sorted(names, key=_numbers_as_numbers)
+    text, numbers = sorted(names), sorted(names, key=number_key)
     if list(names) == text == numbers:
         return Finding("Names", "ok", "order", "", "sorted, alike as text and by number")
     value = (

@@ -230,8 +230,35 @@ def _existing(file: Path) -> Path:
     return file
 
 
+def reader_of(path: str | Path, reader: str | Reader | None = None) -> Reader:
+    """Give the reader that `read` uses: the one asked for, or the only one that takes the file.
+
+    Parameters
+    ----------
+    path : str or Path
+        A file or folder, or a pattern, of which the first file counts.
+    reader : str or Reader, optional
+        As of `read`.
+
+    Returns
+    -------
+    Reader
+
+    Raises
+    ------
+    BrainrdlError
+        If there is no such file, it is a pickle, the reader is unknown, or no reader or more than one takes it.
+
+    Examples
+    --------
+    >>> reader_of("no/such.mat")
+    Traceback (most recent call last):
+    brainrdl._checks.BrainrdlError: there is no file 'no/such.mat'
+    """
+    return _chosen(reader, _files(Path(path))[0])
+
+
 def _chosen(reader: str | Reader | None, file: Path) -> Reader:
-    """Give the reader asked for, or the only one that takes the file."""
     if isinstance(reader, Reader):
         return reader
     readers = find_readers()
@@ -318,7 +345,7 @@ def _listed(names: Sequence[str] | str | Path) -> list[str]:
 def _stems(folder: Path) -> list[str]:
     """Name the files of a folder in sorted order, if people and computers sort them alike."""
     stems = sorted(file.stem for file in folder.iterdir() if file.is_file() and not file.name.startswith("."))
-    counted = sorted(stems, key=_numbers_as_numbers)
+    counted = sorted(stems, key=number_key)
     for stem, other in zip(stems, counted, strict=True):
         if stem != other:
             refuse(
@@ -328,5 +355,12 @@ def _stems(folder: Path) -> list[str]:
     return stems
 
 
-def _numbers_as_numbers(stem: str) -> list[tuple[int, int, str]]:
+def number_key(stem: str) -> list[tuple[int, int, str]]:
+    """Key that sorts names as people count: the numbers in them as numbers.
+
+    Examples
+    --------
+    >>> sorted(["image10", "image9"], key=number_key)
+    ['image9', 'image10']
+    """
     return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in re.split(r"(\d+)", stem)]

@@ -8,10 +8,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from rsatoolbox.data import Dataset
 
 import brainrdl.readers
 from brainrdl import BrainrdlError, read
-from brainrdl.rdms import from_array, names
+from brainrdl.rdms import from_array, names, to_table
 from brainrdl.readers import Reader, find_readers
 from brainrdl.testing import check_reader
 
@@ -347,3 +348,68 @@ def test_a_list_of_names_that_is_no_utf8_text_is_named(rdm_file, tmp_path):
     (tmp_path / "names.txt").write_bytes("Käse\nBrot\nBär\n".encode("latin-1"))
     with refused(r"names file '.*names.txt' is not UTF-8 text; save it as UTF-8"):
         read(rdm_file, names=tmp_path / "names.txt")
+
+
+# -- several files at once
+
+
+def rdm_files(folder, *names):
+    for value, name in enumerate(names, start=1):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        np.save(folder / name, value * SQUARE)
+
+
+@pytest.mark.parametrize(
+    ("files", "pattern", "subjects"),
+    [
+        (["sub-02/it.npy", "sub-10/it.npy"], "sub-*/it.npy", ["02", "10"]),
+        (["anna_it.npy", "bert_it.npy"], "*_it.npy", ["anna_it", "bert_it"]),
+        (["anna/it.npy", "bert/it.npy"], "*/it.npy", ["anna", "bert"]),
+        (["sub-01/ses-1.npy", "sub-01/ses-2.npy"], "sub-01/*.npy", ["ses-1", "ses-2"]),
+    ],
+)
+def test_the_files_of_a_pattern_are_read_in_order_each_as_a_subject(tmp_path, files, pattern, subjects):
+    rdm_files(tmp_path, *reversed(files))
+    found = read(tmp_path / pattern, names=["cat", "dog", "car"])
+    assert list(found.rdm_descriptors["subject"]) == subjects
+    np.testing.assert_array_equal(found.dissimilarities, [[2, 4, 6], [1, 2, 3]])  # the last file was written first
+
+
+def test_a_pattern_that_one_file_fits_gives_that_file_with_its_subject(tmp_path):
+    rdm_files(tmp_path, "sub-07.npy")
+    assert list(read(tmp_path / "sub-*.npy").rdm_descriptors["subject"]) == ["07"]
+
+
+def test_files_of_a_pattern_are_paired_by_name_and_keep_the_subjects_they_tell(tmp_path):
+    for file, order in (("a.csv", ["cat", "dog", "car"]), ("b.csv", ["car", "dog", "cat"])):
+        rdms = from_array(SQUARE, order, descriptors={"subject": [f"told by {file}"]})
+        to_table(rdms).to_csv(tmp_path / file, index=False)
+    found = read(tmp_path / "?.csv")
+    assert list(found.rdm_descriptors["subject"]) == ["told by a.csv", "told by b.csv"]
+    np.testing.assert_array_equal(found.dissimilarities, [[1, 2, 3], [3, 2, 1]])
+
+
+def test_measurements_of_a_pattern_are_a_list(tmp_path):
+    for subject in ("sub-1", "sub-2"):
+        Dataset(np.eye(3), obs_descriptors={"stimulus": ["cat", "dog", "car"]}).save(
+            str(tmp_path / f"{subject}.h5"), file_type="hdf5"
+        )
+    assert [data.descriptors["subject"] for data in read(tmp_path / "sub-*.h5")] == ["1", "2"]
+
+
+def test_patterns_that_fit_nothing_unlike_things_or_nameless_rdms_are_refused(tmp_path):
+    with refused(r"no file fits the pattern '.*sub-\*.npy'"):
+        read(tmp_path / "sub-*.npy")
+    rdm_files(tmp_path, "sub-1.npy", "sub-2.npy")
+    with refused(r"the files of '.*sub-\*.npy' hold no names of conditions, so they cannot be joined; give names="):
+        read(tmp_path / "sub-*.npy")
+    Dataset(np.eye(3)).save(str(tmp_path / "sub-3.h5"), file_type="hdf5")
+    with refused(r"of the files of '.*sub-\*', some hold RDMs and some measurements; give them apart"):
+        read(tmp_path / "sub-*", names=["cat", "dog", "car"])
+
+
+def test_a_pickle_among_the_files_of_a_pattern_is_refused(tmp_path):
+    rdm_files(tmp_path, "a.npy")
+    (tmp_path / "b.pkl").write_bytes(pickle.dumps(SQUARE))
+    with refused("is a pickle"):
+        read(tmp_path / "*")
