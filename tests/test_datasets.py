@@ -177,9 +177,12 @@ def test_an_offline_copy_serves_instead_of_a_download(known, server, tmp_path, m
     assert server.asked == []
 
 
-def test_an_offline_copy_with_another_checksum_is_passed_over(known, server, tmp_path, monkeypatch) -> None:
-    offline_plain(tmp_path / "offline")
-    (tmp_path / "offline" / "toy" / "sub" / "a.bin").write_bytes(CONTENT[:-1] + b"x")
+@pytest.mark.parametrize("place", [offline_plain, offline_gzip, offline_archive])
+def test_an_offline_copy_with_another_checksum_is_passed_over(known, server, tmp_path, monkeypatch, place) -> None:
+    (tmp_path / "offline").mkdir()
+    with monkeypatch.context() as patch:
+        patch.setitem(globals(), "CONTENT", CONTENT[:-1] + b"x")  # what lies offline is not what it should be
+        place(tmp_path / "offline")
     monkeypatch.setenv("BRAINRDL_DATA", str(tmp_path / "offline"))
     assert fetch(tmp_path / "cache") == CONTENT
     assert server.asked == [None]

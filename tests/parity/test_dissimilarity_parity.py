@@ -93,6 +93,18 @@ def test_poisson_cv_of_two_runs_is_the_mean_of_rsatoolbox_with_the_runs_in_both_
     assert_equal(dissimilarity.poisson_cv(torch.tensor(x)), np.mean(folds, axis=0))
 
 
+def test_poisson_cv_takes_log_rates_of_the_run_left_out_and_rates_of_the_others():
+    x, expected = patterns((4, 6, 5)), []
+    for run in range(4):
+        # rsatoolbox gives the fold of the last run alone, so each run comes last once
+        order = [other for other in range(4) if other != run] + [run]
+        index, condition = np.divmod(np.arange(24), 6)
+        data = Dataset(np.concatenate(list(x[order])), obs_descriptors={"condition": condition, "run": index})
+        rdm = calc_rdm(data, method="poisson_cv", descriptor="condition", cv_descriptor="run")
+        expected.append(rdm.dissimilarities[0])
+    assert_equal(dissimilarity.poisson_cv(torch.tensor(x)), np.mean(expected, axis=0))
+
+
 def test_pair_order_equals_that_of_rsatoolbox_and_triu_indices():
     square = calc_rdm(Dataset(patterns((5, 8)))).get_matrices()[0]
     np.testing.assert_allclose(dissimilarity.to_square(dissimilarity.euclidean(torch.tensor(patterns((5, 8))))), square)
