@@ -461,7 +461,8 @@ def test_a_run_is_not_resumed_with_another_network_of_the_same_shapes(tmp_path: 
     def made(activation: type[nn.Module]) -> Callable[[], Student]:
         return lambda: Student(nn.Sequential(nn.Flatten(), nn.Linear(16, 4), activation()), ["2"])
 
-    quick(made(nn.ReLU), out=tmp_path, controls=[])
+    told = quick(made(nn.ReLU), out=tmp_path, controls=[]).settings["networks"]["fitted"]
+    assert (told["n_parameters"], told["layers"], told["trainable"]) == (68, ["2"], "all")
     with pytest.raises(BrainrdlError, match=r"^the network's modules, or their code, have changed since the run began"):
         quick(made(nn.Tanh), out=tmp_path, controls=[], resume=True)
 

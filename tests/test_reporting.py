@@ -710,3 +710,23 @@ def test_numbers_are_written_with_a_true_minus_and_no_minus_zero(value: float | 
 def test_words_are_joined_as_in_a_sentence(words: list[str], text: str) -> None:
     assert _report_words.and_joined(words) == text
     assert _report_words.and_joined("abcd", most=2) == "a, b and 2 more"
+
+
+def test_the_facts_tell_the_networks_and_students_of_one_kind_together() -> None:
+    one = {
+        "network": "torch.nn.modules.container.Sequential", "n_parameters": 1068, "initial_weights": "ab12" * 16,
+        "readouts": {"2": {"pool": "avgpool", "standardise": True, "projection": "square"}},
+        "trainable": "projection", "batchnorm": "eval",
+    }  # fmt: skip
+    words = _report_methods._networks({"networks": {"a": one, "b": one}})
+    assert words == (
+        "Sequential, 1,068 parameters, initial weights of SHA-256 ab12ab12ab12; 2 read out by avgpool, channels "
+        "standardised and a linear projection (square); what trains: projection; batch norm: eval"
+    )
+    other = _report_methods._networks({"networks": {"a": one, "b": one | {"trainable": "all"}}})
+    assert other.startswith("a: Sequential")
+    assert ". b: Sequential" in other
+    asked = {"model": "resnet18", "weights": "DEFAULT"}
+    assert _report_methods._networks({"networks": {"a": one}, "recipe_student": asked}).startswith(
+        "resnet18, 1,068 parameters, weights 'DEFAULT';"
+    )
