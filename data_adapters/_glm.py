@@ -1,25 +1,22 @@
 """First-level models: from the BOLD series of a run and its events to one pattern an event or condition, by nilearn.
 
-The parts that the readers of raw fMRI share: tables of events and of volume labels, the model of a run
-(`nilearn.glm.first_level`, extra ``fmri``), and the `Dataset` of all runs. Each run is modelled on its own; a regressor
+The parts that the readers of raw fMRI share: the model of a run (`nilearn.glm.first_level`, extra ``fmri``), and the
+`Dataset` of all runs. Each run is modelled on its own; a regressor
 that cannot be told from the others is refused, where nilearn would regularise it.
 """
 
 from __future__ import annotations
 
-import csv
 import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import groupby
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from brainrdl._checks import check_option, check_unique, nearest, quote, refuse
+from brainrdl._checks import check_option, refuse
 
 if TYPE_CHECKING:
     from rsatoolbox.data.dataset import Dataset
@@ -27,8 +24,6 @@ if TYPE_CHECKING:
 HRFS = tuple(
     f"{name}{more}" for name in ("spm", "glover") for more in ("", " + derivative", " + derivative + dispersion")
 )
-CONDITION_COLUMNS = ("trial_type", "condition", "stimulus")
-_SEPARATORS = {".csv": ",", ".tsv": "\t"}
 _EARLIEST = -24.0  # seconds; nilearn leaves out what begins earlier
 _FAINTEST = 1e-3  # size of a regressor, next to the largest, below which it counts as zero
 _SMALLEST = 1e-6  # share of the largest singular value of the scaled design below which a direction counts as absent
@@ -103,279 +98,6 @@ def check_seconds(value: float, what: str) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float, np.number)) or not 0 < value < math.inf:
         refuse(f"{what} must be a number above 0, got {value!r}")
     return float(value)
-
-
-def read_table(path: Path) -> dict[str, list[str]]:
-    r"""Read a table with names in its first row: ``.tsv``, ``.csv``, else cells apart by white space.
-
-    Parameters
-    ----------
-    path : Path
-        The file.
-
-    Returns
-    -------
-    dict of str to list of str
-        The cells of each column, as they stand.
-
-    Raises
-    ------
-    BrainrdlError
-        If it does not exist, is empty, its rows differ in length, or a column stands twice.
-
-    Examples
-    --------
-    >>> from tempfile import mkdtemp
-    >>> file = Path(mkdtemp()) / "events.tsv"
-    >>> _ = file.write_text("onset\tduration\ttrial_type\n0\t10\tface\n")
-    >>> read_table(file)
-    {'onset': ['0'], 'duration': ['10'], 'trial_type': ['face']}
-    """
-    header, *rows = _cells(path)
-    check_unique(header, f"the first row of {str(path)!r}")
-    return {column: [row[place] for row in rows] for place, column in enumerate(header)}
-
-
-def _cells(path: Path) -> list[list[str]]:
-    if not path.is_file():
-        refuse(f"there is no file {str(path)!r}")
-    separator = _SEPARATORS.get(path.suffix.lower())
-    lines = [line for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
-    rows = list(csv.reader(lines, delimiter=separator, strict=True)) if separator else [line.split() for line in lines]
-    if not rows:
-        refuse(f"the table {str(path)!r} is empty")
-    for number, row in enumerate(rows, start=1):
-        if len(row) != len(rows[0]):
-            refuse(f"row {number} of {str(path)!r} has {len(row)} cells and the first row {len(rows[0])}")
-    return [[cell.strip() for cell in row] for row in rows]
-
-
-def read_numbers(path: Path) -> pd.DataFrame:
-    r"""Read confounds: a table of numbers, with names in its first row or without.
-
-    Parameters
-    ----------
-    path : Path
-        The table.
-
-    Returns
-    -------
-    pandas.DataFrame
-        (n_volumes, n_confounds); columns without names are called ``"1"``, ``"2"``, ...
-
-    Raises
-    ------
-    BrainrdlError
-        If a cell is no finite number.
-
-    Examples
-    --------
-    >>> from tempfile import mkdtemp
-    >>> file = Path(mkdtemp()) / "motion.txt"
-    >>> _ = file.write_text("0.1 0.2\n0.3 0.4\n")
-    >>> read_numbers(file).to_dict("list")
-    {'1': [0.1, 0.3], '2': [0.2, 0.4]}
-    """
-    rows = _cells(path)
-    unnamed = [str(place) for place, _ in enumerate(rows[0], start=1)]
-    columns, first = (unnamed, 1) if all(_is_number(cell) for cell in rows[0]) else (rows.pop(0), 2)
-    check_unique(columns, f"the first row of {str(path)!r}")
-    for number, row in enumerate(rows, start=first):
-        for column, cell in zip(columns, row, strict=True):
-            if not _is_number(cell):
-                refuse(f"{cell!r} in row {number}, column {column!r} of {str(path)!r} is no finite number")
-    return pd.DataFrame(rows, columns=columns).astype(float)
-
-
-def _is_number(cell: str) -> bool:
-    try:
-        return math.isfinite(float(cell))
-    except ValueError:
-        return False
-
-
-def column_of(table: Mapping[str, Sequence[str]], column: str | None, usual: Sequence[str], option: str) -> str:
-    """Give the column asked for, or the only one with a usual name.
-
-    Raises
-    ------
-    BrainrdlError
-        If there is no such column, or more than one has a usual name.
-
-    Examples
-    --------
-    >>> column_of({"onset": [], "trial_type": []}, None, CONDITION_COLUMNS, "condition_column")
-    'trial_type'
-    """
-    if column is not None:
-        return check_option(column, table, option)
-    found = [name for name in usual if name in table]
-    if len(found) != 1:
-        refuse(
-            f"the table has the columns {quote(table)}, of which {quote(found) if found else 'none'} could be meant; "
-            f"choose one with {option}="
-        )
-    return found[0]
-
-
-def read_events(
-    path: Path, *, condition_column: str | None = None, baseline: str | Sequence[str] | None = "rest"
-) -> pd.DataFrame:
-    r"""Read the events of a run, as BIDS writes them: onset and duration in seconds, and trial_type.
-
-    Parameters
-    ----------
-    path : Path
-        The table.
-    condition_column : str, optional
-        The column with the conditions; by default the one of `CONDITION_COLUMNS` that is there.
-    baseline : str or sequence of str, optional
-        Names that are no condition but what conditions are compared with: not modelled.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Columns onset, duration, stimulus, in the order of the file; names as they stand.
-
-    Raises
-    ------
-    BrainrdlError
-        If a column is missing, a time is no number, a duration is below 0, a name is empty or ``n/a``, an event stands
-        twice, or none is left.
-
-    Examples
-    --------
-    >>> from tempfile import mkdtemp
-    >>> file = Path(mkdtemp()) / "events.tsv"
-    >>> _ = file.write_text("onset\tduration\ttrial_type\n0\t10\tface\n10\t10\trest\n")
-    >>> read_events(file).values.tolist()
-    [[0.0, 10.0, 'face']]
-    """
-    where = f"the events {str(path)!r}"
-    table = read_table(path)
-    for column in ("onset", "duration"):
-        if column not in table:
-            refuse(f"{where} have no column {column!r}{nearest(column, table)}; the columns are {quote(table)}")
-    names = table[column_of(table, condition_column, CONDITION_COLUMNS, "condition_column")]
-    kept = _modelled(names, baseline, where)
-    events = pd.DataFrame(
-        {
-            "onset": [_seconds(table["onset"][row], "onset", row, where) for row in kept],
-            "duration": [_seconds(table["duration"][row], "duration", row, where) for row in kept],
-            "stimulus": [names[row] for row in kept],
-        }
-    )
-    if (events["duration"] < 0).any():
-        refuse(f"{where} have a duration below 0: {events['duration'].min():g}")
-    for onset, duration, name in events[events.duplicated()].itertuples(index=False):
-        refuse(f"{where} hold {name!r} at {onset:g} s for {duration:g} s twice; drop the copies")
-    return events
-
-
-def _seconds(cell: str, column: str, row: int, where: str) -> float:
-    if not _is_number(cell):
-        refuse(f"{where} have the {column} {cell!r} in row {row + 2}, which is no number of seconds")
-    return float(cell)
-
-
-def _modelled(names: Sequence[str], baseline: str | Sequence[str] | None, where: str) -> list[int]:
-    """Give the rows whose name is a condition."""
-    left_out = {baseline} if isinstance(baseline, str) else set(baseline or ())
-    lowered = {name.lower() for name in left_out - set(names)}
-    almost = next((name for name in names if name.lower() in lowered), None)
-    if almost is not None:
-        refuse(f"{where} hold {almost!r}, and baseline is {quote(sorted(left_out))}; spell it in the same way")
-    kept = [row for row, name in enumerate(names) if name not in left_out]
-    unnamed = [names[row] for row in kept if names[row].lower() in {"", "n/a", "nan"}]
-    if unnamed:
-        remedy = f"give it one, or leave it out with baseline=['rest', {unnamed[0]!r}]"
-        refuse(f"{where} hold {unnamed[0]!r} for a name; {remedy}")
-    if not kept:
-        refuse(f"{where} hold no event of a condition (baseline: {quote(sorted(left_out))})")
-    return kept
-
-
-def read_volume_labels(
-    path: Path, *, condition_column: str | None = None, run_column: str | None = None
-) -> tuple[list[str], list[str]]:
-    r"""Read the condition and the run of every volume: a table with names in its first row, or two columns without.
-
-    Parameters
-    ----------
-    path : Path
-        The table.
-    condition_column, run_column : str, optional
-        The columns of a table with names; by default the one of `CONDITION_COLUMNS` that is there, and ``"run"``.
-
-    Returns
-    -------
-    tuple of two lists of str
-        Conditions and runs; all runs are ``"1"`` if the table names none.
-
-    Raises
-    ------
-    BrainrdlError
-        If no column is meant for sure.
-
-    Examples
-    --------
-    >>> from tempfile import mkdtemp
-    >>> file = Path(mkdtemp()) / "attributes.txt"
-    >>> _ = file.write_text("rest 0\nface 0\nface 1\n")
-    >>> read_volume_labels(file)
-    (['rest', 'face', 'face'], ['0', '0', '1'])
-    """
-    header, *rows = _cells(path)
-    asked = {condition_column, run_column} - {None}
-    if not asked and len(header) == 2 and not set(header) & {*CONDITION_COLUMNS, "run"}:
-        return [row[0] for row in (header, *rows)], [row[1] for row in (header, *rows)]
-    table = read_table(path)
-    conditions = table[column_of(table, condition_column, CONDITION_COLUMNS, "condition_column")]
-    if run_column is None and "run" not in table:
-        return conditions, ["1"] * len(conditions)
-    return conditions, table[column_of(table, run_column, ("run",), "run_column")]
-
-
-def events_of_labels(
-    labels: Sequence[str], t_r: float, *, baseline: str | Sequence[str] | None = "rest", where: str = "the labels"
-) -> pd.DataFrame:
-    """Turn the labels of a run's volumes into events: volumes in a row with one label are one event.
-
-    Parameters
-    ----------
-    labels : sequence of str
-        One a volume.
-    t_r : float
-        Seconds from volume to volume.
-    baseline : str or sequence of str, optional
-        Labels that are not modelled.
-    where : str
-        What holds the labels, for messages.
-
-    Returns
-    -------
-    pandas.DataFrame
-        As of `read_events`.
-
-    Raises
-    ------
-    BrainrdlError
-        As `read_events`.
-
-    Examples
-    --------
-    >>> events_of_labels(["rest", "face", "face", "rest", "house"], 2.5).values.tolist()
-    [[2.5, 5.0, 'face'], [10.0, 2.5, 'house']]
-    """
-    _modelled(labels, baseline, where)
-    left_out = {baseline} if isinstance(baseline, str) else set(baseline or ())
-    events, at = [], 0
-    for label, volumes in groupby(labels):
-        count = len(list(volumes))
-        if label not in left_out:
-            events.append((at * t_r, count * t_r, label))
-        at += count
-    return pd.DataFrame(events, columns=["onset", "duration", "stimulus"])
 
 
 def fit_run(

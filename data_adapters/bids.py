@@ -26,7 +26,9 @@ import numpy as np
 import pandas as pd
 
 from brainrdl._checks import check_option, nearest, quote, refuse
-from data_adapters._glm import Model, read_events, read_table
+from data_adapters._events import read_events
+from data_adapters._glm import Model
+from data_adapters._tables import read_table
 from data_adapters.bold import (
     Piece,
     Regions,

@@ -26,18 +26,10 @@ import numpy as np
 import pandas as pd
 
 from brainrdl._checks import BrainrdlError, check_unique, refuse
-from data_adapters import nifti
-from data_adapters._glm import (
-    Model,
-    Run,
-    check_seconds,
-    events_of_labels,
-    fit_run,
-    read_events,
-    read_numbers,
-    read_volume_labels,
-    to_dataset,
-)
+from data_adapters import _regions, _volumes
+from data_adapters._events import events_of_labels, read_events, read_volume_labels
+from data_adapters._glm import Model, Run, check_seconds, fit_run, to_dataset
+from data_adapters._tables import read_numbers
 
 if TYPE_CHECKING:
     from rsatoolbox.data.dataset import Dataset
@@ -291,9 +283,9 @@ def find_regions(
     """
     first, *others = [_series(file) for file in files]
     for other in others:
-        nifti._check_grid(other, first, f"the series {str(other.path)!r}", f"{str(first.path)!r}")
+        _volumes.check_grid(other, first, f"the series {str(other.path)!r}", f"{str(first.path)!r}")
     inside = np.ones(first.n_voxels, bool) if mask is None else read_mask(mask, files[0])
-    parts = nifti._find_regions(inside, *nifti._atlas(atlas, labels, first), roi)
+    parts = _regions.find_regions(inside, *_regions.read_atlas(atlas, labels, first), roi)
     return Regions(tuple(parts), first.shape)
 
 
@@ -305,13 +297,13 @@ def read_mask(mask: str | Path, series: Path) -> np.ndarray:
     BrainrdlError
         If it lies on another grid or holds other values than 0 and one other.
     """
-    return nifti._read_mask(nifti._beside(mask, "mask", _series(series)))
+    return _regions.as_mask(_regions.read_beside(mask, "mask", _series(series)))
 
 
-def _series(path: Path) -> nifti._Volumes:
+def _series(path: Path) -> _volumes.Volumes:
     """Open a series without reading its values."""
     try:
-        volumes = nifti._open_volumes(path)
+        volumes = _volumes.open_volumes(path)
     except BrainrdlError as error:
         raise BrainrdlError(f"the series {str(path)!r}: {error}") from error
     if volumes.n < 2:
@@ -321,12 +313,12 @@ def _series(path: Path) -> nifti._Volumes:
 
 def read_voxels(file: Path, regions: Regions) -> np.ndarray:
     """Read the voxels of all regions, (n_volumes, n_voxels), one volume at a time."""
-    return nifti._values(_series(file), regions.voxels)
+    return _volumes.read_values(_series(file), regions.voxels)
 
 
 def header_time(file: Path) -> float | None:
     """Give the seconds from volume to volume that a header tells; None if it names no unit."""
-    header = nifti._read_header(file)
+    header = _volumes.read_header(file)
     unit = _SECONDS.get(header.get_xyzt_units()[1])
     return float(header.get_zooms()[3]) * unit if unit else None
 

@@ -24,8 +24,8 @@ import numpy as np
 
 from brainrdl._checks import check_option, check_unique, refuse
 from data_adapters import _hdf5
+from data_adapters._maps import dataset_of
 from data_adapters._matlab_files import opened
-from data_adapters.nifti import _dataset
 from data_adapters.nsd import _subject
 from data_adapters.things_fmri import _stems
 
@@ -103,7 +103,7 @@ class Bold5000:
         observed = _observed(path / "stim_lists" / f"CSI{int(name[3:]):02d}_stim_lists.txt")
         arrays = _arrays(file, roi, len(observed["stimulus"]))
         datasets = [
-            _dataset(values, region, np.arange(values.shape[1]), observed, {}, Path(name))
+            dataset_of(values, region, np.arange(values.shape[1]), observed, {}, Path(name))
             for region, values in arrays.items()
         ]
         for each in datasets:

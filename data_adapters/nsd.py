@@ -31,16 +31,10 @@ import numpy as np
 
 from brainrdl._checks import check_option, check_unique, quote, refuse
 from data_adapters import _hdf5
+from data_adapters._maps import dataset_of
 from data_adapters._matlab_files import opened
-from data_adapters.nifti import (
-    _beside,
-    _dataset,
-    _find_regions,
-    _open_volumes,
-    _read_label_table,
-    _read_labels,
-    _values,
-)
+from data_adapters._regions import as_labels, find_regions, read_beside, read_label_table
+from data_adapters._volumes import open_volumes, read_values
 
 if TYPE_CHECKING:
     from rsatoolbox.data.dataset import Dataset
@@ -128,7 +122,7 @@ class Nsd:
         check_option(space, ("func1pt8mm", "func1mm"), "space")
         files = _sessions(folders / name / space, betas, sessions)
         labels, names, shape = _labels(path / "nsddata", name, space, atlas)
-        regions = _find_regions(np.ones(labels.size, bool), labels, names, roi)
+        regions = find_regions(np.ones(labels.size, bool), labels, names, roi)
         voxels = np.unique(np.concatenate([channels for _, channels in regions]))
         observed = _observed(path / "nsddata/experiments/nsd/nsd_expdesign.mat", name, list(files))
         values = np.empty((_TRIALS * len(files), voxels.size), np.float32)
@@ -136,7 +130,7 @@ class Nsd:
             values[start * _TRIALS : (start + 1) * _TRIALS] = _betas(file, shape, voxels)
         places = dict(zip("ijk", np.unravel_index(voxels, shape, order="F"), strict=True))
         parts = [(region, np.searchsorted(voxels, channels)) for region, channels in regions]
-        datasets = [_dataset(values, region, part, observed, places, Path(name)) for region, part in parts]
+        datasets = [dataset_of(values, region, part, observed, places, Path(name)) for region, part in parts]
         for each in datasets:
             each.descriptors["subject"] = name
         return datasets[0] if isinstance(roi, str) else datasets
@@ -177,9 +171,9 @@ def _labels(nsddata: Path, subject: str, space: str, atlas: str) -> tuple[np.nda
     table = next((file for file in tables if file.is_file()), None)
     if table is None:
         refuse(f"the names of the regions of atlas {atlas!r} are missing: download {str(tables[0])!r}")
-    volume = _open_volumes(folder / f"{atlas}.nii.gz")
-    numbers = _read_labels(_beside(volume.path, "atlas", volume))
-    return numbers, _read_label_table(table, int(numbers.max())), volume.shape
+    volume = open_volumes(folder / f"{atlas}.nii.gz")
+    numbers = as_labels(read_beside(volume.path, "atlas", volume))
+    return numbers, read_label_table(table, int(numbers.max())), volume.shape
 
 
 def _observed(path: Path, subject: str, sessions: Sequence[int]) -> dict[str, list[str]]:
@@ -233,11 +227,11 @@ def _hdf5_values(path: Path, shape: tuple[int, ...], voxels: np.ndarray) -> np.n
 
 
 def _nifti_values(path: Path, shape: tuple[int, ...], voxels: np.ndarray) -> np.ndarray:
-    volumes = _open_volumes(path)
+    volumes = open_volumes(path)
     _check_layout(path, (*volumes.shape, volumes.n), shape, volumes.dtype)
     if (volumes.slope, volumes.inter) != (1, 0):
         refuse(f"the header of {str(path)!r} scales the numbers by {volumes.slope}, expected NSD's own int16")
-    return _values(volumes, voxels)
+    return read_values(volumes, voxels)
 
 
 READER = Nsd()

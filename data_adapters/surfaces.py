@@ -35,18 +35,10 @@ from nibabel.gifti.util import gifti_encoding_codes
 from nibabel.nifti1 import data_type_codes
 
 from brainrdl._checks import check_option, quote, refuse
-from data_adapters.nifti import (
-    _check_size,
-    _dataset,
-    _existing,
-    _find_regions,
-    _neighbour,
-    _observations,
-    _read_header,
-    _read_label_table,
-    _read_labels,
-    _read_mask,
-)
+from data_adapters._maps import dataset_of, neighbour, observations_of
+from data_adapters._regions import as_labels, as_mask, find_regions, read_label_table
+from data_adapters._tables import existing
+from data_adapters._volumes import check_declared, read_header
 
 if TYPE_CHECKING:
     from rsatoolbox.data.dataset import Dataset
@@ -139,16 +131,16 @@ class Surfaces:
         """
         maps = _opened(path)
         here = _within(maps, structure)
-        inside = here if mask is None else here & _read_mask(_onto(maps, _opened(_existing(mask, "mask")), "mask"))
+        inside = here if mask is None else here & as_mask(_onto(maps, _opened(existing(mask, "mask")), "mask"))
         numbers, names = _atlas(maps, atlas, labels)
-        regions = _find_regions(inside, None if numbers is None else np.where(here, numbers, 0), names, roi)
+        regions = find_regions(inside, None if numbers is None else np.where(here, numbers, 0), names, roi)
         channels = np.unique(np.concatenate([found for _, found in regions]))
         own = maps.names if all(maps.names) else None
-        found = _neighbour(path) if table is None else table
-        observed = _observations([path] * len(maps.names), own, found, condition_column, run_column)
+        found = neighbour(path) if table is None else table
+        observed = observations_of([path] * len(maps.names), own, found, condition_column, run_column)
         values, places = maps.values(channels), _places(maps, channels)
         parts = [(name, np.searchsorted(channels, found)) for name, found in regions]
-        datasets = [_dataset(values, name, part, observed, places, path) for name, part in parts]
+        datasets = [dataset_of(values, name, part, observed, places, path) for name, part in parts]
         return datasets[0] if atlas is None or isinstance(roi, str) else datasets
 
 
@@ -240,7 +232,7 @@ def _check_gifti(path: Path) -> None:
                 refuse(f"an array has the shape {sizes}")
             stored: Any = data_type_codes.dtype[attributes["DataType"]]
             declared.append(math.prod(sizes) * stored.itemsize)
-            _check_size(sum(declared), path, packed=True)
+            check_declared(sum(declared), path, packed=True)
 
     def end(element: str) -> None:
         if current["element"] == "Data" and current["encoding"] == "B64GZ" and declared:
@@ -262,7 +254,7 @@ def _check_gifti(path: Path) -> None:
 
 
 def _cifti(path: Path) -> _Maps:
-    header = _read_header(path)
+    header = read_header(path)
     shape = header.get_data_shape()[4:]
     if header.get_data_dtype().kind not in "iuf":
         refuse(f"the file holds {header.get_data_dtype()} numbers, expected real ones")
@@ -352,12 +344,12 @@ def _atlas(
         if table is not None:
             refuse(f"labels= is {str(table)!r}, which names the regions of an atlas; give atlas=")
         return None, None
-    atlas = _opened(_existing(path, "atlas"))
-    numbers = _read_labels(_onto(maps, atlas, "atlas"))
-    found = _neighbour(Path(path)) if table is None and not atlas.labels else table
+    atlas = _opened(existing(path, "atlas"))
+    numbers = as_labels(_onto(maps, atlas, "atlas"))
+    found = neighbour(Path(path)) if table is None and not atlas.labels else table
     if found is None:
         return numbers, atlas.labels or None
-    return numbers, _read_label_table(found, int(numbers.max()))
+    return numbers, read_label_table(found, int(numbers.max()))
 
 
 def _onto(maps: _Maps, other: _Maps, what: str) -> np.ndarray:

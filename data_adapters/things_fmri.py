@@ -26,7 +26,7 @@ import numpy as np
 
 from brainrdl._checks import check_option, check_unique, quote, refuse
 from data_adapters import _hdf5
-from data_adapters.nifti import _dataset
+from data_adapters._maps import dataset_of
 from data_adapters.nsd import _subject
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ class ThingsFmri:
         observed = {str(key): trials[key].to_numpy()[kept].tolist() for key in trials}
         places = {key: voxels[key].to_numpy() for key in _VOXEL}
         datasets = [
-            _dataset(
+            dataset_of(
                 values,
                 region,
                 np.arange(values.shape[1]),

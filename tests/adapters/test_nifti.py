@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from brainrdl import BrainrdlError, read
 from brainrdl.testing import _same_data, check_reader
-from data_adapters import nifti
+from data_adapters import _volumes
 from data_adapters.nifti import READER
 
 SHAPE, N = (5, 4, 3), 6
@@ -99,7 +99,7 @@ def test_scaled_integers_are_unscaled_as_nibabel_does(tmp_path, array, mask):
 @pytest.mark.parametrize("block", [1, 200, 500, 2**20])
 def test_blocks_of_any_size_give_the_same(betas, mask, monkeypatch, block):
     expected = take(betas, mask=mask)
-    monkeypatch.setattr(nifti, "_BLOCK", block)
+    monkeypatch.setattr(_volumes, "_BLOCK", block)
     assert _same_data(take(betas, mask=mask), expected)
 
 
@@ -117,7 +117,7 @@ def test_one_region_of_a_large_file_needs_little_memory(tmp_path, monkeypatch):
     inside = np.zeros(array.shape[:3], np.uint8)
     inside[20:24, 20:24, 9:11] = 1
     lengths = []
-    opened = nifti._opened
+    opened = _volumes._opened
 
     def counting(file):
         handle = opened(file)
@@ -134,7 +134,7 @@ def test_one_region_of_a_large_file_needs_little_memory(tmp_path, monkeypatch):
         return Counted()
 
     save(tmp_path / "roi.nii", inside)
-    monkeypatch.setattr(nifti, "_opened", counting)
+    monkeypatch.setattr(_volumes, "_opened", counting)
     assert take(path, mask=tmp_path / "roi.nii").n_channel == 32
     read_there = [size for name, size in lengths if name == "large.nii"]
     assert max(read_there) <= 2 * 60 * 60 * 2
@@ -464,9 +464,17 @@ def test_options_of_an_atlas_need_one(betas):
 @pytest.mark.parametrize(
     ("name", "text", "words"),
     [
-        ("a.tsv", "number\tname\n2\tV1\n", r"labels= has no column index or label with the number of a region, it has"),
-        ("a.tsv", "index\tregion\n2\tV1\n", "labels= has no column name or label with the name of a region"),
-        ("a.tsv", "label\tregion\n2\tV1\n", "labels= has no column name with the name of a region"),
+        (
+            "a.tsv",
+            "number\tname\n2\tV1\n",
+            r"have no column index or label with the number of a region, they have \['number'",
+        ),
+        (
+            "a.tsv",
+            "index\tregion\n2\tV1\n",
+            "the labels '.*a.tsv' have no column name or label with the name of a region",
+        ),
+        ("a.tsv", "label\tregion\n2\tV1\n", "have no column name with the name of a region"),
         ("a.tsv", "index\tname\ntwo\tV1\n", r"have \['two'\] for numbers of regions, expected whole numbers"),
         ("a.tsv", "index\tname\n2\tV1\n02\tV2\n", r"\['2'\] stand more than once in the labels"),
         ("a.txt", "2 V1\nIT\n", "have a number in 1 of 2 lines: number all, or none"),
@@ -484,21 +492,25 @@ def test_labels_that_leave_doubts_are_refused(betas, atlas, tmp_path, name, text
 @pytest.mark.parametrize(
     ("text", "options", "words"),
     [
-        ("", {}, "table= is '.*', which has no row below the names of its columns"),
-        ("condition\trun\n", {}, "which has no row below"),
+        ("", {}, "the table '.*t.tsv' is empty"),
+        ("condition\trun\n", {}, r"has no row below the names of its columns, \['condition', 'run'\]"),
         ("condition\tcondition\na\tb\n", {}, r"\['condition'\] stand more than once in the first row of"),
-        ("condition\trun\na\n", {}, "row 2 of '.*' has not 2 cells, as the first row"),
+        ("condition\trun\na\n", {}, "row 2 of '.*' has 1 cells and the first row 2"),
         (
             "name\trun\na\t1\n",
             {},
-            "table= has no column condition or stimulus or trial_type with the condition, it has",
+            r"has the columns \['name', 'run'\], of which none could be meant; choose one with condition_column=",
         ),
-        ("condition\tstimulus\na\tb\n", {}, r"has the columns \['condition', 'stimulus'\]; choose one with condition_"),
+        (
+            "condition\tstimulus\na\tb\n",
+            {},
+            r"of which \['condition', 'stimulus'\] could be meant; choose one with condition_",
+        ),
         ("condition\na\n", {}, r"table= has 1 rows \('.*t.tsv'\), and there are 6 maps"),
         ("condition\trun\n" + "a\t1\n" * 5 + "n/a\t1\n", {}, "column 'condition' of table= is empty in row 6 of 6"),
         ("condition\trun\n" + "a\t1\n" * 5 + "b\t\n", {}, "column 'run' of table= is empty in row 6 of 6"),
-        ("condition\na\n", {"condition_column": "conditions"}, "column of table= 'conditions' is not known; nearest"),
-        ("condition\n" + "a\n" * 6, {"run_column": "run"}, r"column of table= 'run' is not known \(known: condition\)"),
+        ("condition\na\n", {"condition_column": "conditions"}, "condition_column 'conditions' is not known; nearest"),
+        ("condition\n" + "a\n" * 6, {"run_column": "run"}, r"run_column 'run' is not known \(known: condition\)"),
     ],
 )
 def test_tables_that_do_not_fit_are_refused(betas, tmp_path, text, options, words):
