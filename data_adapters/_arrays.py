@@ -12,7 +12,6 @@ from math import isqrt, prod
 from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING, Any
 
-import h5py
 import numpy as np
 from numpy.lib import format as npy_format
 
@@ -86,24 +85,6 @@ def _npy(opened: IO[bytes], size: int, key: str) -> np.ndarray:
 def _is_zip(path: Path) -> bool:
     with path.open("rb") as opened:
         return opened.read(2) == b"PK"
-
-
-# HDF5
-
-
-def hdf5_items(group: h5py.Group) -> dict[str, h5py.Dataset | h5py.Group]:
-    """List what is in `group` itself; soft and external links could lead into other files and are left out."""
-    links = {key: group.get(key, getlink=True) for key in group}
-    return {key: group[key] for key, link in links.items() if isinstance(link, h5py.HardLink)}
-
-
-def hdf5_array(dataset: h5py.Dataset, what: str) -> np.ndarray:
-    """Load a dataset whose values are in this file."""
-    if dataset.external or dataset.is_virtual:
-        refuse(f"{what} keeps its values in another file, which is not followed; copy them into this one")
-    size = Path(dataset.file.filename).stat().st_size
-    check_size(dataset.size * dataset.dtype.itemsize, size, what)
-    return np.asarray(dataset[()])
 
 
 # Names and patterns

@@ -75,14 +75,31 @@ def array(place: h5py.Group, name: str) -> h5py.Dataset:
         refuse(f"there is no array {name!r} in {place.name!r}{nearest(name, place)}; it holds {quote(sorted(place))}")
     if not isinstance(found, h5py.Dataset):
         refuse(f"{name!r} in {place.name!r} is a group, not an array; it holds {quote(sorted(found))}")
-    if found.is_virtual or found.external:
-        refuse(f"array {name!r} keeps its values in other files; copy them into this one")
     if found.dtype.kind == "O" and h5py.check_string_dtype(found.dtype) is None:
         refuse(f"array {name!r} holds {found.dtype}, lists or references, where numbers or texts are expected")
+    _check_stored(found, f"array {name!r}")
+    return found
+
+
+def _check_stored(found: h5py.Dataset, what: str) -> None:
+    """Refuse values that lie elsewhere, or are more than the file stores."""
+    if found.is_virtual or found.external:
+        refuse(f"{what} keeps its values in other files; copy them into this one")
     stored = found.id.get_storage_size()
     if found.nbytes > _ROOM and found.nbytes > _PACKED * stored:
-        refuse(f"array {name!r} has shape {found.shape}, {found.nbytes} bytes, but the file stores {stored} of them")
-    return found
+        refuse(f"{what} has shape {found.shape}, {found.nbytes} bytes, but the file stores {stored} of them")
+
+
+def items(group: h5py.Group) -> dict[str, h5py.Dataset | h5py.Group]:
+    """List what is in `group` itself; soft and external links could lead into other files and are left out."""
+    links = {key: group.get(key, getlink=True) for key in group}
+    return {key: group[key] for key, link in links.items() if isinstance(link, h5py.HardLink)}
+
+
+def load(found: h5py.Dataset, what: str) -> np.ndarray:
+    """Load an array of those that `items` lists."""
+    _check_stored(found, what)
+    return np.asarray(found[()])
 
 
 def numbers(place: h5py.Group, name: str, ndim: int = 1) -> np.ndarray:

@@ -13,7 +13,8 @@ import h5py
 import numpy as np
 
 from brainrdl._checks import refuse
-from data_adapters._arrays import check_size, hdf5_array, hdf5_items
+from data_adapters import _hdf5
+from data_adapters._arrays import check_size
 from data_adapters._hdf5 import check_file
 from data_adapters._mat5 import check_tags
 
@@ -75,12 +76,12 @@ class Hdf5File:
     def shapes(self) -> Shapes:
         """List the variables without loading them: the shape of numbers, the class of anything else."""
         with h5py.File(self.path, "r") as file:
-            return {key: _shape_of(item) for key, item in hdf5_items(file).items() if not key.startswith("#")}
+            return {key: _shape_of(item) for key, item in _hdf5.items(file).items() if not key.startswith("#")}
 
     def load(self, key: str, fields: Collection[str]) -> Value:
         """Load a variable, of structs only `fields`."""
         with h5py.File(self.path, "r") as file:
-            return _from_hdf5(hdf5_items(file)[key], fields)
+            return _from_hdf5(_hdf5.items(file)[key], fields)
 
 
 def _shape_of(item: h5py.Dataset | h5py.Group) -> tuple[int, ...] | str:
@@ -105,11 +106,11 @@ def _from_hdf5(item: h5py.Dataset | h5py.Group, fields: Collection[str], depth: 
         return "" if kind == "char" else None
     if h5py.check_ref_dtype(item.dtype):
         # a cell in a cell could hold itself, and is of no use here
-        found: Any = hdf5_array(item, what).T.ravel(order="F") if depth < 2 else []
+        found: Any = _hdf5.load(item, what).T.ravel(order="F") if depth < 2 else []
         return [_from_hdf5(item.file[reference], (), depth + 1) for reference in found]
     if item.dtype.kind not in "biuf":
         return None
-    values = hdf5_array(item, what).T
+    values = _hdf5.load(item, what).T
     if kind == "char":
         lines = ["".join(map(chr, line)).rstrip() for line in np.atleast_2d(values)]
         return lines[0] if len(lines) == 1 else list(lines)
@@ -118,7 +119,7 @@ def _from_hdf5(item: h5py.Dataset | h5py.Group, fields: Collection[str], depth: 
 
 def _structs(group: h5py.Group, fields: Collection[str]) -> Value:
     """Give a struct's elements; the fields of a struct array hold references, one an element."""
-    items = hdf5_items(group)
+    items = _hdf5.items(group)
     held = {field: items[field] for field in fields if field in items}
     columns = {
         field: _from_hdf5(item, (), 1)

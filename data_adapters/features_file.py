@@ -25,7 +25,8 @@ import h5py
 import numpy as np
 
 from brainrdl._checks import check_option, check_unique, quote, refuse
-from data_adapters._arrays import hdf5_array, hdf5_items, npy_array, npy_keys, patterns, stem, texts
+from data_adapters import _hdf5
+from data_adapters._arrays import npy_array, npy_keys, patterns, stem, texts
 from data_adapters._hdf5 import opened
 from data_adapters._mat5 import check_tags
 
@@ -135,7 +136,7 @@ def _layers(path: Path, files: str | None) -> Layers:
     if path.suffix.lower() == ".safetensors":
         return _safetensors(path)
     if path.suffix.lower() in _HDF5:
-        return _hdf5(path)
+        return _of_hdf5(path)
     if path.suffix.lower() == ".npz":  # one of Net2Brain's consolidated files
         return _by_layer([path])
     refuse(f"the suffix {path.suffix!r} is none of .safetensors, .hdf5, .h5, .npz")
@@ -169,10 +170,10 @@ def _table(path: Path) -> np.ndarray:
         return npy_array(path, path.name)
     if path.suffix in _HDF5:
         with h5py.File(path, "r") as file:
-            items = hdf5_items(file)
+            items = _hdf5.items(file)
             if list(items) != ["features"] or not isinstance(items["features"], h5py.Dataset):
                 refuse(f"{path.name!r} must hold one array, 'features', it holds {quote(items)}")
-            return hdf5_array(items["features"], "array 'features'")
+            return _hdf5.load(items["features"], "array 'features'")
     with path.open(encoding="utf-8-sig") as opened:
         return np.loadtxt(opened, ndmin=2)
 
@@ -285,14 +286,14 @@ def _names_of(text: str) -> list[str]:
     return [stem(name) for name in names]
 
 
-def _hdf5(path: Path) -> Layers:
+def _of_hdf5(path: Path) -> Layers:
     def load(layer: str) -> np.ndarray:
         with h5py.File(path, "r") as file:
-            return hdf5_array(hdf5_items(file)[layer], f"array {layer!r}")
+            return _hdf5.load(_hdf5.items(file)[layer], f"array {layer!r}")
 
     with opened(path) as file:
-        arrays = {key: item for key, item in hdf5_items(file).items() if isinstance(item, h5py.Dataset)}
-        names = texts(hdf5_array(arrays["names"], "array 'names'")) if "names" in arrays else None
+        arrays = {key: item for key, item in _hdf5.items(file).items() if isinstance(item, h5py.Dataset)}
+        names = texts(_hdf5.load(arrays["names"], "array 'names'")) if "names" in arrays else None
     keys = [key for key in arrays if key != "names"]
     if not keys:
         refuse("there are no arrays in the file's root")

@@ -460,7 +460,7 @@ def test_patterns_that_leave_something_open_are_refused(mat, stack, kind):
 def test_a_variable_of_v73_larger_than_its_file_is_refused_before_memory_is_taken(tmp_path):
     with h5py.File(tmp_path / "huge.mat", "w") as file:
         file.create_dataset("rdms", shape=(1000, 10**5, 10**5), dtype="f8", chunks=(1, 1000, 1000))
-    with refused("variable '/rdms' declares 80000000000000 bytes, more than its"):
+    with refused("variable '/rdms' has shape .*, 80000000000000 bytes, but the file stores 0 of them"):
         read(tmp_path / "huge.mat", axes="last")
 
 
@@ -548,7 +548,7 @@ def test_links_into_other_files_are_not_followed(tmp_path, stack):
         read(tmp_path / "links.mat")
     with h5py.File(tmp_path / "links.mat", "r+") as file:
         file.create_dataset("rdm", (4, 4), "f8", external=[(str(tmp_path / "raw.npy"), 128, 128)])
-    with refused("variable '/rdm' keeps its values in another file"):
+    with refused("variable '/rdm' keeps its values in other files"):
         read(tmp_path / "links.mat")
 
 
@@ -559,7 +559,7 @@ def test_a_virtual_dataset_is_not_followed(tmp_path, stack):
     layout[:] = h5py.VirtualSource(str(tmp_path / "other.h5"), "rdm", (4, 4))
     with h5py.File(tmp_path / "virtual.mat", "w") as file:
         file.create_virtual_dataset("rdm", layout)
-    with refused("keeps its values in another file"):
+    with refused("keeps its values in other files"):
         read(tmp_path / "virtual.mat")
 
 
