@@ -203,7 +203,7 @@ def fetch(name: DataSet, folder: Folder = None, quiet: Quiet = False) -> None:
 
 @contextmanager
 def _told(source: str) -> Iterator[None]:
-    from brainrdl.recipe import advice
+    from brainrdl._advice import advice
 
     with advice(READ_OPTIONS, "on the command line", of=repr(source)):
         yield

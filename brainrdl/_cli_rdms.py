@@ -21,8 +21,8 @@ def read_rdms(path: Path, names: Path | None, options: Mapping[str, str], *, qui
     from rsatoolbox.rdm import RDMs
 
     from brainrdl import rdms, read
+    from brainrdl._advice import advice
     from brainrdl._checks import refuse
-    from brainrdl.recipe import advice
 
     by = options.get("by", "stimulus")
     with advice(READ_OPTIONS, "on the command line", of=f"file {str(path)!r}"):

@@ -112,6 +112,7 @@ def fit(
     quiet: Quiet = False,
 ) -> None:
     """Fit a network as a recipe says, score it on held-out stimuli, and write a report into the run folder."""
+    from brainrdl import experiment
     from brainrdl import recipe as _recipe
     from brainrdl import report as write_report
     from brainrdl.evaluation import Evaluation
@@ -119,7 +120,7 @@ def fit(
     folder = out or _RUN_FOLDER / recipe.stem
     asked = _recipe.load(recipe, changes)
     with _resumable(folder):
-        result = _recipe.run(asked, folder, resume=resume, overwrite=overwrite, progress=not quiet and not as_json)
+        result = experiment.run(asked, folder, resume=resume, overwrite=overwrite, progress=not quiet and not as_json)
     page = write_report(folder)
     if isinstance(result, Evaluation):
         _print_summary(result, as_json)
@@ -159,12 +160,12 @@ def evaluate(
 
     The run stays as it is.
     """
-    from brainrdl import recipe as _recipe
     from brainrdl._checks import refuse
+    from brainrdl.experiment import evaluate_run
 
     if out is not None and out.exists() and (not out.is_dir() or any(out.iterdir())):
         refuse(f"--out {str(out)!r} should be a new or an empty folder, so that no scores are lost; choose another")
-    evaluation = _recipe.evaluate_run(run, comparators)
+    evaluation = evaluate_run(run, comparators)
     _print_summary(evaluation, as_json)
     if out is not None:
         evaluation.save(out)
@@ -191,7 +192,7 @@ def compare(
 ) -> None:
     """Compare two RDM files, conditions paired by name: a table, and a plot with --out."""
     from brainrdl import compare as compare_rdms
-    from brainrdl.recipe import advice
+    from brainrdl._advice import advice
 
     if out is not None:
         check_figure(out)

@@ -1,4 +1,4 @@
-"""Real data for the tests that need them; they skip, and say why, where there are none."""
+"""Real data for the tests that need them, which skip and say why where there are none; and a small experiment."""
 
 from __future__ import annotations
 
@@ -6,7 +6,12 @@ import os
 import tarfile
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
+from PIL import Image
+
+from brainrdl import rdms
 
 
 @pytest.fixture(scope="session")
@@ -30,6 +35,29 @@ def kriegeskorte92(data_folder: Path, tmp_path_factory: pytest.TempPathFactory) 
 def algonauts92(data_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of the Algonauts 2019 set of 92 images: target_fmri.mat and images/."""
     return _unpacked(data_folder / "algonauts92.tar.gz", tmp_path_factory)
+
+
+@pytest.fixture
+def content(tmp_path: Path) -> dict:
+    """A small experiment on disk, and its recipe."""
+    names = [f"face_{i:02d}" for i in range(12)]
+    random = np.random.default_rng(0)
+    (tmp_path / "images").mkdir()
+    for name in names:
+        Image.fromarray(random.integers(0, 255, (10, 10), dtype=np.uint8)).save(tmp_path / "images" / f"{name}.png")
+    labels = [{"stimulus": name, "category": "ab"[i % 2]} for i, name in enumerate(names)]
+    pd.DataFrame(labels).to_csv(tmp_path / "labels.csv", index=False)
+    brain = rdms.from_array(
+        random.random((3, 66)), names, descriptors={"subject": ["s1", "s2", "s3"], "roi": ["IT"] * 3}
+    )
+    brain.save(str(tmp_path / "it.h5"), file_type="hdf5")
+    return {
+        "stimuli": {"folder": str(tmp_path / "images"), "labels": str(tmp_path / "labels.csv")},
+        "teacher": {"rdms": str(tmp_path / "it.h5")},
+        "student": {"model": "small_cnn", "layers": {"pool": "IT"}},
+        "fit": {"steps": 4, "evaluate_every": 2, "device": "cpu"},
+        "evaluation": {"folds": 3, "n_bootstrap": 20},
+    }
 
 
 def _unpacked(archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:

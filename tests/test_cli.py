@@ -20,7 +20,7 @@ import yaml
 from PIL import Image
 from rich.console import Console
 
-from brainrdl import BrainrdlError, _cli_common, cli, rdms, recipe
+from brainrdl import BrainrdlError, _cli_common, cli, experiment, rdms, recipe
 from brainrdl.evaluation import assemble
 from brainrdl.models import known_names
 from brainrdl.scoring import HeldOut, TeacherRDMs
@@ -348,7 +348,7 @@ def _interrupting(module: object, name: str, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_interrupted_fit_says_how_to_go_on(run: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    _interrupting(recipe, "run", monkeypatch)
+    _interrupting(experiment, "run", monkeypatch)
     words = ("fit", "recipe.yaml", "--out", "runs/it", "--overwrite", "--set", "fit.steps=2")
     told = _refused(*words, folder=folder, status=130)
     assert told == (
@@ -361,7 +361,7 @@ def test_interrupted_fit_says_how_to_go_on(run: Path, folder: Path, monkeypatch:
 def test_interrupt_of_a_command_that_cannot_resume_promises_nothing(
     run: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _interrupting(recipe, "evaluate_run", monkeypatch)
+    _interrupting(experiment, "evaluate_run", monkeypatch)
     assert _refused("evaluate", "runs/it", folder=folder, status=130) == "brainrdl: interrupted"
 
 
