@@ -14,7 +14,7 @@ import torch
 from sklearn.model_selection import PredefinedSplit
 from torch import Tensor, nn
 
-from brainrdl import RDMLoss, RDMTeacher, Readout, Stimuli, Student, rdms, simulate, training
+from brainrdl import RDMLoss, RDMTeacher, Readout, Stimuli, Student, _cv_plan, rdms, simulate, training
 from brainrdl import cross_validation as module
 from brainrdl._checks import BrainrdlError
 from brainrdl.cross_validation import Candidate, cross_validate
@@ -362,7 +362,8 @@ def test_inner_folds_are_stratified_as_the_outer_ones(monkeypatch: pytest.Monkey
         asked.append(labels)
         return real(*args, labels=labels, **options)
 
-    monkeypatch.setattr(module, "stimulus_folds", stimulus_folds)
+    for place in (module, _cv_plan):
+        monkeypatch.setattr(place, "stimulus_folds", stimulus_folds)
     quick(inner_folds=2, stratify=stratify, controls=[])
     assert asked == [LABELS if stratify else None] * 3  # inner ones twice: to refuse early, and to fit
 
