@@ -663,9 +663,15 @@ def _check_precision(precision: object) -> None:
     if not isinstance(precision, Tensor) or len(shape) != 2 or shape[0] != shape[1]:
         refuse(f"noise precision must be a tensor (n_channels, n_channels), got {type(precision).__name__} {shape}")
     precision = precision.detach()
-    largest = float(torch.linalg.vector_norm(precision, ord=torch.inf))  # in one pass: a precision may be large
+    largest = _largest(precision)
     if not math.isfinite(largest):
         check_finite(precision, "the noise precision")
-    asymmetry = float(torch.linalg.vector_norm(precision - precision.mT, ord=torch.inf))
+    asymmetry = _largest(precision - precision.mT)
     if asymmetry > _ASYMMETRY * largest:
         refuse(f"noise precision must be symmetric, but entries differ by up to {asymmetry:g}; pass (p + p.T) / 2")
+
+
+def _largest(x: Tensor) -> float:
+    """Largest size of an entry, NaN if one is NaN; in one pass, for a precision may be large."""
+    low, high = torch.aminmax(x)
+    return float(torch.maximum(-low, high))
