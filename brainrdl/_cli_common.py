@@ -26,6 +26,8 @@ READ_OPTIONS = {
     "delimiter=": "--read 'delimiter=;'",
     "reader=": "--read reader=NAME",
     "by=": "--read by=NAME",
+    "condition_column=": "--condition-column NAME",
+    "roi=": "--roi NAME",
     "names=": "--names FILE",
     "common=True": "--common",
     "option of reader": "--read a:KEY=VALUE or b:KEY=VALUE, for one of two files",
@@ -70,8 +72,8 @@ ReadOptions = Annotated[
     typer.Option(
         "--read",
         metavar="KEY=VALUE",
-        help="Option of the file's reader, as variable=IT_RDMs or axes=first; of one of two files, a:variable=IT_RDMs. "
-        "May be repeated, as --target and --subject.",
+        help="Option of the file's reader, as variable=IT_RDMs or tmin=-0.1; one given twice is a list, None is none, "
+        "and entities=res:2 names a value. Of one of two files: a:variable=IT_RDMs.",
     ),
 ]
 Targets = Annotated[list[str], typer.Option("--target", help="Only RDMs of this region (rdm descriptor roi).")]
@@ -79,11 +81,11 @@ Subjects = Annotated[list[str], typer.Option("--subject", help="Only RDMs of thi
 Mean = Annotated[bool, typer.Option("--mean", help="Average each subject's RDMs, then the subjects', a region.")]
 
 
-def read_options(given: Sequence[str], side: str = "", sides: str = "") -> dict[str, str]:
-    """Give the options of a file's reader: those for every file, and those that begin with the file's side."""
+def read_options(given: Sequence[str], side: str = "", sides: str = "") -> dict[str, list[str]]:
+    """Give the words of each option of a file's reader: those for every file, and those that begin with its side."""
     from brainrdl._checks import refuse
 
-    options: dict[str, str] = {}
+    options: dict[str, list[str]] = {}
     for word in given:
         name, found, value = word.partition("=")
         of, _, key = name.rpartition(":")
@@ -93,7 +95,7 @@ def read_options(given: Sequence[str], side: str = "", sides: str = "") -> dict[
         if key in ("path", "names"):
             refuse(f"--read {word!r}: {key!r} is no option of a reader; give the file as argument and names by --names")
         if of in ("", side):
-            options[key] = value
+            options.setdefault(key, []).append(value)
     return options
 
 

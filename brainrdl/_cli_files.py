@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -44,6 +44,12 @@ DATA_EXAMPLES = "Examples: brainrdl data list   |   brainrdl data fetch kriegesk
 DISSIMILARITIES = ("euclidean", "correlation", "cosine", "mahalanobis", "crossnobis", "poisson", "poisson_cv")
 NOISE = ("diag", "full", "shrinkage_diag", "shrinkage_eye")
 DATA_SETS = ("kriegeskorte92", "algonauts92", "haxby2001", "mnist", "cifar10", "cifar100")
+_KEYWORDS = {  # of calc_rdm
+    "--dissimilarity": "dissimilarity",
+    "--noise-normalisation": "noise",
+    "--runs": "runs",
+    "--window": "windows",
+}
 _HDF5, _TABLES = (".h5", ".hdf5"), (".csv", ".tsv")
 
 Sources = Annotated[
@@ -51,7 +57,13 @@ Sources = Annotated[
     typer.Argument(help="A file, a folder, or a pattern in quotes ('sub-*/betas.nii.gz'); with --model, more layers."),
 ]
 Dissimilarity = Annotated[
-    str, typer.Option("--dissimilarity", "-d", help="Dissimilarity.", autocompletion=complete(lambda: DISSIMILARITIES))
+    str | None,
+    typer.Option(
+        "--dissimilarity",
+        "-d",
+        help="Dissimilarity; correlation by default.",
+        autocompletion=complete(lambda: DISSIMILARITIES),
+    ),
 ]
 Noise = Annotated[
     str | None,
@@ -82,13 +94,15 @@ def rdm(
     out: Annotated[Path, typer.Option("--out", "-o", help="RDM file: .h5 (rsatoolbox), .csv or .tsv.")] = Path(
         "rdms.h5"
     ),
-    dissimilarity: Dissimilarity = "correlation",
+    dissimilarity: Dissimilarity = None,
     noise: Noise = None,
     rois: Rois = [],  # noqa: B006
     condition_column: Annotated[
         str | None, typer.Option("--condition-column", help="Column of the file's table that names the conditions.")
     ] = None,
-    runs: Annotated[str, typer.Option("--runs", help="Descriptor of the run, for crossnobis and poisson_cv.")] = "run",
+    runs: Annotated[
+        str | None, typer.Option("--runs", help="Descriptor of the run, for crossnobis and poisson_cv; run by default.")
+    ] = None,
     windows: Windows = [],  # noqa: B006
     names: Names = None,
     options: ReadOptions = [],  # noqa: B006
@@ -100,26 +114,32 @@ def rdm(
         str | None,
         typer.Option("--weights", help="Weights: DEFAULT, a name, or a file; random if none."),
     ] = None,
+    seed: Annotated[int | None, typer.Option("--seed", help="Seed of random weights; 0 by default.", min=0)] = None,
     layers: Annotated[list[str], typer.Option("--layers", help="Layers of the network.")] = [],  # noqa: B006
     stimuli: Annotated[Path | None, typer.Option("--stimuli", help="Folder of images, for the network.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that exists.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Compute the RDMs of measurements, or of a network's layers, into a file that can teach."""
-    from brainrdl._checks import refuse
-
     _check_out(out, overwrite)
+    of_file = {
+        "--noise-normalisation": noise, "--roi": rois, "--condition-column": condition_column, "--runs": runs,
+        "--window": windows, "--names": names, "--read": options,
+    }  # fmt: skip
+    of_network = {"--weights": weights, "--seed": seed, "--layers": layers, "--stimuli": stimuli}
     if model is not None:
-        found = _of_network(model, weights, [*layers, *sources], stimuli, dissimilarity)
-    elif len(sources) == 1:
-        given: dict[str, Any] = {"condition_column": condition_column} if condition_column else {}
-        given |= {"roi": rois[0] if len(rois) == 1 else rois} if rois else {}
-        given |= read_options(options)
-        measured = {"noise": noise, "runs": runs, "windows": [_window(window) for window in windows] or None}
-        with _told(sources[0]):
-            found = _of_measurements(sources[0], names, given, dissimilarity, measured)
+        _refuse_options(of_file, "--model computes RDMs of a network")
+        found = _of_network(model, weights, seed or 0, [*layers, *sources], stimuli, dissimilarity or "correlation")
     else:
-        refuse(f"give one file, folder or pattern in quotes, or --model; got {sources or 'nothing'}")
+        _refuse_options(of_network, "there is no --model, whose options these are")
+        words = read_options(options)
+        words |= {"condition_column": [condition_column]} if condition_column else {}
+        words |= {"roi": rois} if rois else {}
+        measured = {
+            "--dissimilarity": dissimilarity, "--noise-normalisation": noise, "--runs": runs,
+            "--window": list(map(_window, windows)),
+        }  # fmt: skip
+        found = _of_file(_only(sources), names, words, {key: value for key, value in measured.items() if value})
     _write(found, out)
     _tell(found, out, as_json)
 
@@ -134,11 +154,12 @@ def doctor(
 ) -> None:
     """Look a file over before it is trusted; status 1 if it cannot teach."""
     from brainrdl.doctor import audit
+    from brainrdl.readers import options_of
 
     if out is not None:
         check_figure(out)
     with _told(path):
-        found = audit(path, stimuli=stimuli, names=names, **read_options(options))
+        found = audit(path, stimuli=stimuli, names=names, **options_of(path, read_options(options)))
     typer.echo(json.dumps(found.to_dict(), indent=2) if as_json else str(found))
     if out is not None:
         save_figure(found.figure(), out, as_json)
@@ -159,7 +180,7 @@ def list_(folder: Folder = None, as_json: AsJson = False) -> None:
             "name": [info.name for info in infos],
             "holds": [info.title for info in infos],
             "MB": [f"{info.size / 1e6:.1f}" for info in infos],
-            "here": ["no" if datasets.missing(info.name, folder) else "yes" for info in infos],
+            "here": [datasets.kept(info.name, folder) for info in infos],
         }
     )
     print_json(table) if as_json else print_table(table)
@@ -231,31 +252,59 @@ def _window(text: str) -> tuple[float, float]:
     return window
 
 
-def _of_measurements(
-    source: str, names: Path | None, options: dict[str, Any], dissimilarity: str, measured: dict[str, Any]
-) -> RDMs:
+def _refuse_options(given: Mapping[str, Any], why: str) -> None:
+    """Refuse options that would do nothing."""
+    from brainrdl._checks import quote, refuse
+
+    if useless := [option for option, value in given.items() if value not in (None, [])]:
+        refuse(f"{why}; leave out {quote(useless)}")
+
+
+def _only(sources: Sequence[str]) -> str:
+    from brainrdl._checks import refuse
+
+    if len(sources) != 1:
+        refuse(f"give one file, folder or pattern in quotes, or --model; got {list(sources) or 'nothing'}")
+    return sources[0]
+
+
+def _of_file(source: str, names: Path | None, words: Mapping[str, Sequence[str]], measured: dict[str, Any]) -> RDMs:
     """Compute RDMs of what a file measures; RDMs that it holds already are written as they are."""
     from rsatoolbox.rdm import RDMs
 
     from brainrdl import calc_rdm, read
+    from brainrdl.readers import options_of
 
-    by = options.pop("by", "stimulus")
-    found: Any = read(source, names=names, by=by, **options)
-    return found if isinstance(found, RDMs) else calc_rdm(found, dissimilarity, by=by, **measured)
+    with _told(source):
+        options = options_of(source, words)
+        by = options.pop("by", "stimulus")
+        found: Any = read(source, names=names, by=by, **options)
+        if isinstance(found, RDMs):
+            _refuse_options(measured, f"{source!r} holds RDMs, which stay as they are")
+            return found
+        return calc_rdm(found, by=by, **{_KEYWORDS[option]: value for option, value in measured.items()})
 
 
 def _of_network(
-    model: str, weights: str | None, layers: Sequence[str], stimuli: Path | None, dissimilarity: str
+    model: str, weights: str | None, seed: int, layers: Sequence[str], stimuli: Path | None, dissimilarity: str
 ) -> RDMs:
+    import torch
+
     from brainrdl import Stimuli, Student
     from brainrdl._checks import refuse
     from brainrdl.models import build
 
     if stimuli is None or not layers:
         refuse(f"--model {model} needs --layers and --stimuli; `brainrdl layers {model}` lists its layers")
+    torch.manual_seed(seed)
     network = build(model, weights)
     student = Student(network.module, list(layers), trainable="none")
-    return student.rdms(Stimuli.from_folder(stimuli, network.transform), dissimilarity=dissimilarity)
+    found = student.rdms(Stimuli.from_folder(stimuli, network.transform), dissimilarity=dissimilarity)
+    found.rdm_descriptors |= {
+        "model": [model] * found.n_rdm,
+        "weights": [weights or f"random, seed {seed}"] * found.n_rdm,
+    }
+    return found
 
 
 def _write(found: RDMs, out: Path) -> None:

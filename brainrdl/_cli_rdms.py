@@ -16,16 +16,18 @@ if TYPE_CHECKING:
 _SHOWN = 5  # names
 
 
-def read_rdms(path: Path, names: Path | None, options: Mapping[str, str], *, quiet: bool = False) -> RDMs:
+def read_rdms(path: Path, names: Path | None, words: Mapping[str, Sequence[str]], *, quiet: bool = False) -> RDMs:
     """Read RDMs whose conditions "stimulus" names; `names` are for a file that holds none, told if from a folder."""
     from rsatoolbox.rdm import RDMs
 
     from brainrdl import rdms, read
     from brainrdl._advice import advice
     from brainrdl._checks import refuse
+    from brainrdl.readers import options_of
 
-    by = options.get("by", "stimulus")
     with advice(READ_OPTIONS, "on the command line", of=f"file {str(path)!r}"):
+        options = options_of(path, words)
+        by = options.get("by", "stimulus")
         found: Any = read(path, **options)
         if not isinstance(found, RDMs):
             refuse(f"{str(path)!r} holds measurements ({type(found).__name__}), not RDMs; compute RDMs from them first")

@@ -229,6 +229,21 @@ def missing(name: str, folder: Path | str | None = None) -> list[DataFile]:
     return [file for file in info(name).files if not _is_whole(home / file.name, file)]
 
 
+def kept(name: str, folder: Path | str | None = None) -> str:
+    """Say where a data set is: in the cache, as an offline copy below ``BRAINRDL_DATA`` (not looked into), or nowhere.
+
+    Examples
+    --------
+    >>> kept("mnist", "no/such/folder") in ("offline copy", "no")
+    True
+    """
+    if not missing(name, folder):
+        return "yes"
+    place = os.environ.get(_OFFLINE)
+    copies = (Path(place, name), Path(place, f"{name}.tar.gz")) if place else ()
+    return "offline copy" if any(copy.exists() for copy in copies) else "no"
+
+
 def load(name: str, folder: Path | str | None = None, *, train: bool = True, progress: bool = True) -> NamedData:
     """Fetch a data set and read it: stimuli and RDMs, aligned by name.
 
@@ -347,7 +362,7 @@ def _download(data: DataInfo, file: DataFile, target: Path, progress: bool) -> N
             pooch.retrieve(file.url, f"sha256:{sha256}", f"{target.name}.whole", target.parent, None, get_rest)
         )
     except requests.RequestException as error:
-        refuse(f"cannot download {file.url}: {type(error).__name__}; try again to go on, or set {_OFFLINE}")
+        refuse(f"cannot download {file.url}: {type(error).__name__}; try again to go on, or {_instead(data, file)}")
     except ValueError:  # what was downloaded has another hash
         refuse(
             f"{file.url} gave something else than file {file.name!r} of data set {data.name!r}, whose SHA-256 is "
@@ -358,6 +373,18 @@ def _download(data: DataInfo, file: DataFile, target: Path, progress: bool) -> N
     else:
         _place(_gunzipped(whole, file.size) or b"", target)
         whole.unlink()
+
+
+def _instead(data: DataInfo, file: DataFile) -> str:
+    """Say how a file can be had without a network: what is wrong with the copy there is, or where to put one."""
+    place = os.environ.get(_OFFLINE)
+    if not place:
+        return f"set {_OFFLINE} to a folder with copies of data sets"
+    copies = (Path(place, data.name, name) for name in (file.name, Path(file.name).name))
+    unlike = next((copy for copy in copies if copy.is_file()), None)
+    if unlike is not None:
+        return f"mend the copy {str(unlike)!r}, whose SHA-256 is not {file.sha256}"
+    return f"put it, or an archive {data.name}.tar.gz, below {_OFFLINE} ({str(Path(place, data.name))!r})"
 
 
 def _stream(url: str, output: str, _pooch: object, *, kept: Path, size: int, progress: bool) -> None:

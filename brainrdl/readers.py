@@ -23,17 +23,18 @@ It is found when its distribution lists it in the entry-point group ``brainrdl.r
 
 from __future__ import annotations
 
-import inspect
-import itertools
+import mimetypes
 import re
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-from brainrdl._checks import BrainrdlError, check_option, check_unique, quote, refuse
-from brainrdl.rdms import check, concat
+from brainrdl._checks import BrainrdlError, check_option, check_unique, nearest, quote, refuse
+from brainrdl._patterns import files_of, is_pattern, joined, origins_of
+from brainrdl._reader_options import checked, from_words
+from brainrdl.rdms import check
 from brainrdl.rdms import names as names_of
 
 if TYPE_CHECKING:
@@ -42,6 +43,8 @@ if TYPE_CHECKING:
 
 GROUP = "brainrdl.readers"
 _PICKLES = frozenset({".pkl", ".pickle", ".joblib", ".dill", ".pt", ".pth", ".th", ".ckpt"})
+_SHOWN = frozenset({"image", "audio", "video"})
+_SEPARATORS = {".csv": ",", ".tsv": "\t"}
 _PICKLE_START = re.compile(rb"\x80[\x02-\x05]")  # the PROTO opcode, with which every binary pickle since 2003 begins
 
 
@@ -73,8 +76,9 @@ def read(
     ----------
     path : str or Path
         The file; a folder, if a reader takes one; or a pattern like ``"sub-*/betas.nii.gz"``, whose files are read one
-        by one and joined, each a subject (named by ``sub-...`` in its path, else by the part of the path that differs)
-        unless the files say so themselves.
+        by one and joined. Their subject is what follows ``sub-`` in the path, else the part of the path that differs,
+        unless the files say so themselves; ``ses-`` is the session; runs (``run-``) and hemispheres (``hemi-``, ``lh``,
+        ``rh``) of one subject are joined into one Dataset.
     names : sequence of str, str or Path, optional
         Names of the conditions in the order of the file, for a file that holds none: a list, a text file with one name
         a line, or a folder of stimuli (file names without suffix, sorted).
@@ -83,7 +87,8 @@ def read(
     reader : str or Reader, optional
         The reader to use, by name or as an object; by default the one that takes the file.
     **options
-        Options of the reader, for example ``variable="IT_RDMs"`` for a ``.mat`` file.
+        Options of the reader, for example ``variable="IT_RDMs"`` for a ``.mat`` file. ``{subject}`` in an option stands
+        for the subject of each file of a pattern: ``mask="sub-{subject}/mask.nii.gz"``.
 
     Returns
     -------
@@ -94,8 +99,8 @@ def read(
     ------
     BrainrdlError
         If there is no such file, it is a pickle (which could run code), no reader or more than one takes it, an option
-        is unknown, the file is damaged, the names do not fit, or a pattern's files hold different things. The message
-        names the file and the reader.
+        is unknown or of another type than the reader takes, the file is damaged, the names do not fit, or a pattern's
+        files hold different things. The message names the file and the reader.
 
     Examples
     --------
@@ -105,9 +110,9 @@ def read(
     >>> names_of(read(file, names=["cat", "dog", "car"]))
     ('cat', 'dog', 'car')
     """
-    files = _files(Path(path))
-    found = [_read(file, names, by, reader, options) for file in files]
-    return found[0] if files == [Path(path)] else _joined(found, files, str(path), by)
+    if is_pattern(Path(path)):
+        return _read_pattern(Path(path), names, by, reader, options)
+    return _read(_existing(Path(path)), names, by, reader, options)
 
 
 def _read(
@@ -120,13 +125,16 @@ def _read(
     chosen = _chosen(reader, file)
     where = f"{_kind(file)} {str(file)!r} (reader {chosen.name!r})"
     try:
-        _check_options(chosen, options)
-        data = chosen.read(file, **options)
+        data = chosen.read(file, **checked(chosen.read, chosen.name, options))
         for part in data if isinstance(data, list) else [data]:
             _name_conditions(part, names, by, where)
     except BrainrdlError as error:
         message = str(error)
         raise BrainrdlError(message if where in message else f"{where}: {message}") from error
+    except UnicodeDecodeError as error:
+        raise BrainrdlError(
+            f"{where} is not UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8"
+        ) from error
     # A damaged file can fail anywhere inside a format's library; a reader's own slip stays visible as the cause.
     except Exception as error:
         raise BrainrdlError(
@@ -135,47 +143,29 @@ def _read(
     return data
 
 
+def _read_pattern(
+    pattern: Path,
+    names: Sequence[str] | str | Path | None,
+    by: str,
+    reader: str | Reader | None,
+    options: dict[str, Any],
+) -> Any:
+    """Read the files of a pattern one by one and join what they hold; ``{subject}`` in an option is each one's own."""
+    origins = origins_of(_files(pattern), pattern)
+    found = [_read(origin.file, names, by, reader, _of_subject(options, origin.subject)) for origin in origins]
+    return joined(found, origins, str(pattern), by)
+
+
+def _of_subject(options: dict[str, Any], subject: str) -> dict[str, Any]:
+    return {
+        key: type(value)(str(value).replace("{subject}", subject)) if isinstance(value, str | Path) else value
+        for key, value in options.items()
+    }
+
+
 def _files(path: Path) -> list[Path]:
     """Give the file or folder, or those that a pattern stands for, pickles refused whoever would take them."""
-    if path.exists() or not set("*?[") & set(str(path)):
-        return [_existing(path)]
-    start = Path(*itertools.takewhile(lambda part: not set("*?[") & set(part), path.parts))
-    files = sorted(start.glob(str(path.relative_to(start))))
-    if not files:
-        refuse(f"no file fits the pattern {str(path)!r}")
-    return [_existing(file) for file in files]
-
-
-def _joined(found: Sequence[Any], files: Sequence[Path], pattern: str, by: str) -> Any:
-    """Join what the files of a pattern hold: RDMs by name, measurements into one list; each file is a subject."""
-    from rsatoolbox.rdm.rdms import RDMs
-
-    for data, subject in zip(found, _subjects(files), strict=True):
-        for part in data if isinstance(data, list) else [data]:
-            if isinstance(part, RDMs):
-                part.rdm_descriptors.setdefault("subject", [subject] * part.n_rdm)
-            else:
-                part.descriptors.setdefault("subject", subject)
-    kinds = {isinstance(data, RDMs) for data in found}
-    if kinds == {True, False}:
-        refuse(f"of the files of {pattern!r}, some hold RDMs and some measurements; give them apart")
-    if kinds == {False}:
-        return [part for data in found for part in (data if isinstance(data, list) else [data])]
-    if len(found) > 1 and not all(by in rdms.pattern_descriptors for rdms in found):
-        refuse(f"the files of {pattern!r} hold no names of conditions, so they cannot be joined; give names=")
-    return found[0] if len(found) == 1 else concat(found, by)
-
-
-def _subjects(files: Sequence[Path]) -> list[str]:
-    """Name the subject of each file: ``sub-01`` in its path, else the parts of the path in which the files differ."""
-    entities = [re.search(r"sub-([A-Za-z0-9]+)", str(file)) for file in files]
-    if all(entities) and len({entity[1] for entity in entities if entity}) == len(files):
-        return [entity[1] for entity in entities if entity]
-    parts = [(*file.parts[:-1], file.name.split(".")[0]) for file in files]
-    if len({len(each) for each in parts}) > 1:
-        return [str(file) for file in files]
-    differing = [place for place, column in enumerate(zip(*parts, strict=True)) if len(set(column)) > 1]
-    return ["/".join(each[place] for place in differing) or each[-1] for each in parts]
+    return [_existing(file) for file in (files_of(path) if is_pattern(path) else [path])]
 
 
 def find_readers() -> dict[str, Reader]:
@@ -258,6 +248,39 @@ def reader_of(path: str | Path, reader: str | Reader | None = None) -> Reader:
     return _chosen(reader, _files(Path(path))[0])
 
 
+def options_of(path: str | Path, words: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+    """Make options of `read` of the words of a command line, as the reader's annotations have them.
+
+    Parameters
+    ----------
+    path : str or Path
+        As of `read`.
+    words : mapping of str to sequence of str
+        Each option's words; several are a list, ``None`` is None, a mapping is given as ``key:value``.
+
+    Returns
+    -------
+    dict
+        Options for `read`.
+
+    Raises
+    ------
+    BrainrdlError
+        As `reader_of`; also if an option is unknown, or its words do not make what the reader takes.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> file = Path(tempfile.mkdtemp()) / "ratings.csv"
+    >>> _ = file.write_text("a,b,rating")
+    >>> options_of(file, {"similarity": ["7"], "delimiter": [";"]})
+    {'similarity': 7.0, 'delimiter': ';'}
+    """
+    own = {key: given[-1] for key, given in words.items() if key in ("reader", "by")}
+    chosen = reader_of(path, own.get("reader"))
+    return own | from_words(chosen.read, chosen.name, {key: words[key] for key in words if key not in own})
+
+
 def _chosen(reader: str | Reader | None, file: Path) -> Reader:
     if isinstance(reader, Reader):
         return reader
@@ -266,12 +289,19 @@ def _chosen(reader: str | Reader | None, file: Path) -> Reader:
         return readers[check_option(reader, readers, "reader")]
     takers = [candidate for candidate in readers.values() if _takes(candidate, file)]
     if not takers:
-        layouts = "".join(f"\n  {candidate.name}: {candidate.layout}" for candidate in readers.values())
-        refuse(f"no reader takes {_kind(file)} {str(file)!r}; the readers are:{layouts}")
+        refuse(f"no reader takes {_kind(file)} {str(file)!r}; {_layouts(file, readers)}")
     if len(takers) > 1:
         takers_named = quote(taker.name for taker in takers)
         refuse(f"readers {takers_named} take {_kind(file)} {str(file)!r}; choose one with reader=")
     return takers[0]
+
+
+def _layouts(file: Path, readers: Mapping[str, Reader]) -> str:
+    """Tell the layouts that name the file's suffix, else all of them."""
+    suffix = re.compile(rf"{re.escape(file.suffix)}\b", re.IGNORECASE)
+    near = {name: reader for name, reader in readers.items() if file.suffix and suffix.search(reader.layout)}
+    told = "".join(f"\n  {name}: {reader.layout}" for name, reader in (near or readers).items())
+    return (f"those for {file.suffix} read:" if near else "the readers are:") + told + "\nChoose one with reader="
 
 
 def _takes(reader: Reader, file: Path) -> bool:
@@ -283,15 +313,6 @@ def _takes(reader: Reader, file: Path) -> bool:
             f"reader {reader.name!r} failed to look at {str(file)!r}: {type(error).__name__}: {error}", stacklevel=4
         )
         return False
-
-
-def _check_options(reader: Reader, options: Iterable[str]) -> None:
-    """Refuse an option that the reader's ``read`` has no keyword argument for."""
-    parameters = list(inspect.signature(reader.read).parameters.values())[1:]
-    if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
-        known = [parameter.name for parameter in parameters]
-        for option in options:
-            check_option(option, known, f"option of reader {reader.name!r}")
 
 
 def _name_conditions(data: Any, names: Sequence[str] | str | Path | None, by: str, where: str) -> None:
@@ -313,6 +334,9 @@ def _name_conditions(data: Any, names: Sequence[str] | str | Path | None, by: st
 def _add_names(descriptors: dict[str, Any], count: int, names: Sequence[str] | str | Path | None, by: str) -> None:
     """Store `names` as descriptor `by`, unless the file itself has other names there."""
     if names is None:
+        known = [key for key in descriptors if key != "index"]
+        if by != "stimulus" and by not in known:
+            refuse(f"conditions have no descriptor {by!r}{nearest(by, known)}; they have {quote(known)}: choose by=")
         return
     listed = _listed(names)
     if len(listed) != count:
@@ -336,22 +360,28 @@ def _listed(names: Sequence[str] | str | Path) -> list[str]:
     if not place.is_file():
         refuse(f"names= is {str(names)!r}, which is neither a text file, nor a folder, nor a list of names")
     try:
-        lines = place.read_text(encoding="utf-8-sig").splitlines()
+        lines = [line.strip() for line in place.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
     except UnicodeDecodeError:
         refuse(f"names file {str(names)!r} is not UTF-8 text; save it as UTF-8")
-    return [line.strip() for line in lines if line.strip()]
+    separator = _SEPARATORS.get(place.suffix.lower())
+    if separator and any(separator in line for line in lines):
+        refuse(f"names file {str(names)!r} is a table ({lines[0]!r}); names= takes one name a line, and no header")
+    return lines
 
 
 def _stems(folder: Path) -> list[str]:
-    """Name the files of a folder in sorted order, if people and computers sort them alike."""
-    stems = sorted(file.stem for file in folder.iterdir() if file.is_file() and not file.name.startswith("."))
-    counted = sorted(stems, key=number_key)
-    for stem, other in zip(stems, counted, strict=True):
-        if stem != other:
-            refuse(
-                f"the order of the files in {str(folder)!r} is unclear: {stem!r} sorts before {other!r} as text and "
-                "after it as a number; give names= as a list in the order of the RDM"
-            )
+    """Name the images (or sounds, videos) of a folder in sorted order, if people and computers sort them alike."""
+    files = [file for file in folder.iterdir() if file.is_file() and not file.name.startswith(".")]
+    shown = [file for file in files if (mimetypes.guess_type(file.name)[0] or "").split("/")[0] in _SHOWN]
+    stems = sorted(file.stem for file in shown or files)
+    for other in (sorted(stems, key=number_key), sorted(stems, key=str.casefold)):
+        for stem, instead in zip(stems, other, strict=True):
+            if stem != instead:
+                refuse(
+                    f"the order of the files in {str(folder)!r} is unclear: {stem!r} sorts before {instead!r} by its "
+                    "characters' codes, and after it as people sort (by numbers, whatever the case); give names= as a "
+                    "list in the order of the RDM"
+                )
     return stems
 
 

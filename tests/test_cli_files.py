@@ -74,6 +74,58 @@ def test_rdm_of_a_network_has_one_rdm_a_layer_in_the_order_of_the_images(folder:
     assert sorted(read(folder / "net.tsv").pattern_descriptors["stimulus"]) == sorted(NAMES)
 
 
+def test_random_weights_are_told_and_the_same_each_time(folder: Path) -> None:
+    words = ("rdm", "--model", "small_cnn", "--layers", "pool", "--stimuli", "images", "-o")
+    told = _run(*words, "w0.h5", folder=folder).stdout
+    assert "weights: random, seed 0" in told
+    _run(*words, "w0_again.h5", folder=folder)
+    _run(*words, "w1.h5", "--seed", "1", folder=folder)
+    first, again, other = (load_rdm(str(folder / f"{name}.h5"), file_type="hdf5") for name in ("w0", "w0_again", "w1"))
+    np.testing.assert_array_equal(first.dissimilarities, again.dissimilarities)
+    assert not np.allclose(first.dissimilarities, other.dissimilarities)
+    assert (list(first.rdm_descriptors["model"]), list(other.rdm_descriptors["weights"])) == (
+        ["small_cnn"],
+        ["random, seed 1"],
+    )
+
+
+def test_options_of_a_reader_given_twice_are_a_list_and_numbers_are_numbers(folder: Path) -> None:
+    options = ("--read", "atlas=atlas.nii.gz", "--read", "roi=IT", "--read", "roi=V1", "-d", "crossnobis")
+    facts = json.loads(_run("rdm", "betas.nii.gz", *options, "-o", "two.h5", "--json", folder=folder).stdout)
+    assert facts["roi"] == ["IT", "V1"]
+    (folder / "ratings.csv").write_text("a,b,rating\ncat,dog,6\ncat,car,1\ndog,car,2\n")
+    _run("rdm", "ratings.csv", "--read", "similarity=7", "-o", "ratings.h5", folder=folder)
+    found = load_rdm(str(folder / "ratings.h5"), file_type="hdf5")
+    np.testing.assert_array_equal(found.dissimilarities, [[1, 6, 5]])
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (
+            ("it.h5", "-d", "crossnobis", "--window", "0:1", "--noise-normalisation", "full", "--runs", "x"),
+            "'it.h5' holds RDMs, which stay as they are; leave out ['--dissimilarity', '--noise-normalisation', "
+            "'--runs', '--window']",
+        ),
+        (
+            ("betas.nii.gz", "--stimuli", "images", "--layers", "pool", "--seed", "0"),
+            "there is no --model, whose options these are; leave out ['--seed', '--layers', '--stimuli']",
+        ),
+        (
+            ("--model", "small_cnn", "--layers", "pool", "--stimuli", "images", "--read", "a=b", "--roi", "IT"),
+            "--model computes RDMs of a network; leave out ['--roi', '--read']",
+        ),
+        (("ratings.csv", "--read", "similarity=much"), "similarity of reader 'csv' should be bool | float | None"),
+    ],
+)
+def test_options_that_would_do_nothing_or_are_of_another_type_are_refused(
+    folder: Path, words: tuple[str, ...], message: str
+) -> None:
+    (folder / "ratings.csv").write_text("a,b,rating\ncat,dog,6\ncat,car,1\ndog,car,2\n")
+    assert message in _refused("rdm", *words, "-o", "none.h5", folder=folder)
+    assert not (folder / "none.h5").exists()
+
+
 def test_rdm_writes_rdms_that_a_file_holds_already_as_they_are(folder: Path) -> None:
     _run("rdm", "it.h5", "-o", "copy.csv", folder=folder)
     kept, before = read(folder / "copy.csv"), read(folder / "it.h5")
@@ -128,7 +180,7 @@ def test_doctor_fails_on_a_file_that_cannot_teach(folder: Path, tmp_path: Path) 
 def test_data_lists_tells_and_fetches(tmp_path: Path, data_folder: Path) -> None:
     rows = json.loads(_run("data", "list", "--json", "--folder", tmp_path).stdout)
     assert [row["name"] for row in rows] == list(datasets.names())
-    assert {row["here"] for row in rows} == {"no"}
+    assert {row["here"] for row in rows} <= {"no", "offline copy"}
     assert "cite      Kriegeskorte et al. (2008)" in _run("data", "info", "kriegeskorte92").stdout
     assert json.loads(_run("data", "info", "mnist", "--json").stdout)["doi"] == "10.1109/5.726791"
     done = _run("data", "fetch", "kriegeskorte92", "--folder", tmp_path)

@@ -94,7 +94,7 @@ def test_a_file_is_downloaded_once(known, server, tmp_path) -> None:
 @pytest.mark.parametrize("ranges", [True, False])
 def test_a_download_that_was_cut_off_goes_on(known, server, tmp_path, ranges) -> None:
     server.breaks, server.ranges = 700_000, ranges
-    with refused("cannot download http://127.0.0.1.*; try again to go on, or set BRAINRDL_DATA"):
+    with refused("cannot download http://127.0.0.1.*; try again to go on, or set BRAINRDL_DATA to a folder"):
         fetch(tmp_path)
     kept = (tmp_path / "toy" / "sub" / "a.bin.part").stat().st_size
     assert 0 < kept <= 700_000
@@ -129,6 +129,22 @@ def test_a_server_without_the_file_is_named(known, server, tmp_path) -> None:
     server.files.clear()
     with refused("cannot download http://127.0.0.1.*/a.bin: HTTPError"):
         fetch(tmp_path)
+
+
+def test_an_offline_copy_that_is_another_file_is_named(known, server, tmp_path, monkeypatch) -> None:
+    server.files.clear()
+    copy = tmp_path / "offline" / "toy" / "a.bin"
+    copy.parent.mkdir(parents=True)
+    monkeypatch.setenv("BRAINRDL_DATA", str(tmp_path / "offline"))
+    with refused(r"or put it, or an archive toy\.tar\.gz, below BRAINRDL_DATA \('.*offline/toy'\)"):
+        fetch(tmp_path)
+    copy.write_bytes(CONTENT + b"x")
+    assert datasets.kept("toy", tmp_path) == "offline copy"
+    with refused(rf"mend the copy '.*a\.bin', whose SHA-256 is not {sha256(CONTENT)}"):
+        fetch(tmp_path)
+    copy.write_bytes(CONTENT)
+    assert fetch(tmp_path) == CONTENT
+    assert datasets.kept("toy", tmp_path) == "yes"
 
 
 def test_a_file_without_an_address_says_where_to_get_it(known, tmp_path) -> None:

@@ -231,13 +231,51 @@ def test_a_folder_of_stimuli_names_the_conditions(rdm_file, tmp_path):
     assert names(read(rdm_file, names=str(folder))) == ("image_1", "image_2", "image_3")
 
 
+def test_a_folder_sorted_otherwise_without_capitals_is_refused(rdm_file, tmp_path):
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for name in ("B", "a", "c"):
+        (folder / f"{name}.png").touch()
+    with refused("unclear: 'B' sorts before 'a' by its characters' codes"):
+        read(rdm_file, names=folder)
+
+
+def test_what_is_no_image_names_no_condition(rdm_file, tmp_path):
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for name in ("car.png", "cat.jpg", "README.md", "labels.csv"):
+        (folder / name).touch()
+    with refused(r"2 names were given \(\['car', 'cat'\]\) for 3 conditions"):
+        read(rdm_file, names=folder)
+    (folder / "dog.bmp").touch()
+    assert brainrdl.rdms.names(read(rdm_file, names=folder)) == ("car", "cat", "dog")
+
+
+def test_a_table_is_no_list_of_names(rdm_file, tmp_path):
+    (tmp_path / "names.csv").write_text("index,name\n0,cat\n1,dog\n")
+    with refused(r"names file '.*names.csv' is a table \('index,name'\); names= takes one name a line"):
+        read(rdm_file, names=tmp_path / "names.csv")
+
+
+def test_a_descriptor_that_is_not_there_names_no_conditions(tmp_path):
+    from_array(SQUARE, ["cat", "dog", "car"], by="image").save(str(tmp_path / "rdm.h5"), file_type="hdf5")
+    with refused(r"conditions have no descriptor 'imag'; nearest: 'image'; they have \['image'\]: choose by="):
+        read(tmp_path / "rdm.h5", by="imag")
+
+
+def test_text_in_another_coding_is_refused_in_words(tmp_path):
+    (tmp_path / "rdm.csv").write_bytes(",Bär,b,c\nBär,0,1,2\nb,1,0,3\nc,2,3,0\n".encode("latin-1"))
+    with refused("is not UTF-8 text .*; save it as UTF-8"):
+        read(tmp_path / "rdm.csv")
+
+
 def test_a_folder_whose_order_is_unclear_is_refused(rdm_file, tmp_path):
     folder = tmp_path / "images"
     folder.mkdir()
     for number in (1, 2, 10):
         (folder / f"image_{number}.png").touch()
     with refused(
-        "order of the files in .* is unclear: 'image_10' sorts before 'image_2' as text.*give names= as a list"
+        "order of the files in .* is unclear: 'image_10' sorts before 'image_2' by its .*give names= as a list"
     ):
         read(rdm_file, names=folder)
 
@@ -365,7 +403,8 @@ def rdm_files(folder, *names):
         (["sub-02/it.npy", "sub-10/it.npy"], "sub-*/it.npy", ["02", "10"]),
         (["anna_it.npy", "bert_it.npy"], "*_it.npy", ["anna_it", "bert_it"]),
         (["anna/it.npy", "bert/it.npy"], "*/it.npy", ["anna", "bert"]),
-        (["sub-01/ses-1.npy", "sub-01/ses-2.npy"], "sub-01/*.npy", ["ses-1", "ses-2"]),
+        (["sub-01/ses-1.npy", "sub-01/ses-2.npy"], "sub-01/*.npy", ["01", "01"]),
+        (["S1_run-1.npy", "S2_run-1.npy"], "S*.npy", ["S1", "S2"]),
     ],
 )
 def test_the_files_of_a_pattern_are_read_in_order_each_as_a_subject(tmp_path, files, pattern, subjects):

@@ -1,0 +1,167 @@
+"""Patterns of files: paths say whose and what part a file is, and parts of one measurement become one Dataset."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rsatoolbox.data import Dataset, TemporalDataset
+
+from brainrdl import BrainrdlError, RDMTeacher, calc_rdm, read
+from brainrdl._patterns import origins_of
+from brainrdl.rdms import from_array
+
+NAMES = ["cat", "dog", "car"]
+
+
+def save(path: Path, values: np.ndarray, names=NAMES, **descriptors) -> None:
+    """Write a Dataset as rsatoolbox does; channels are called by their number unless given."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    channels = descriptors.pop("channels", {"voxel": [f"v{k}" for k in range(values.shape[1])]})
+    runs = {"run": descriptors.pop("run")} if "run" in descriptors else {}
+    observed = {"stimulus": list(names)} | runs
+    data = Dataset(values, descriptors=descriptors, obs_descriptors=observed, channel_descriptors=channels)
+    data.save(str(path), file_type="hdf5")
+
+
+@pytest.mark.parametrize(
+    ("files", "pattern", "expected"),
+    [
+        (
+            ["d/sub-01/ses-1/b.nii", "d/sub-01/ses-2/b.nii", "d/sub-02/ses-1/b.nii"],
+            "d/sub-*/ses-*/b.nii",
+            [("01", "1", "", ""), ("01", "2", "", ""), ("02", "1", "", "")],
+        ),
+        (["sub-01_run-1.nii", "sub-01_run-2.nii"], "*.nii", [("01", "", "1", ""), ("01", "", "2", "")]),
+        (["p/lh.b.gii", "p/rh.b.gii"], "p/?h.b.gii", [("", "", "", "L"), ("", "", "", "R")]),
+        (["x_hemi-L_b.gii", "x_hemi-R_b.gii"], "x_*", [("", "", "", "L"), ("", "", "", "R")]),
+        (["run1_bold.nii", "run10_bold.nii"], "run*", [("", "", "1", ""), ("", "", "10", "")]),
+        (["S1/run2/b.nii", "S2/run2/b.nii"], "S*/run2/b.nii", [("S1", "", "2", ""), ("S2", "", "2", "")]),
+        (["sub001/BOLD"], "sub0*/BOLD", [("sub001", "", "", "")]),
+        (["a/x.nii", "b/c/x.nii"], "**/x.nii", [("a/x.nii", "", "", ""), ("b/c/x.nii", "", "", "")]),
+        (["subtle/sub-9_sub-7.nii"], "*/sub*", [("7", "", "", "")]),
+        (["sub-1.nii", "mean.nii"], "*.nii", [("sub-1", "", "", ""), ("mean", "", "", "")]),
+        (["brunch.nii", "trunk-run.nii"], "*.nii", [("brunch", "", "", ""), ("trunk-run", "", "", "")]),
+    ],
+)
+def test_a_path_says_subject_session_run_and_hemisphere(files, pattern, expected):
+    found = origins_of([Path(file) for file in files], Path(pattern))
+    assert [(one.subject, one.session, one.run, one.hemisphere) for one in found] == expected
+
+
+def test_sessions_of_a_subject_are_no_subjects(tmp_path):
+    for number, file in enumerate(["sub-01/ses-1", "sub-01/ses-2", "sub-02/ses-1", "sub-02/ses-2"], start=1):
+        (tmp_path / file).mkdir(parents=True)
+        np.savez(tmp_path / file / "rdm.npz", rdms=number * np.array([[1.0, 2, 3]]))
+    found = read(tmp_path / "sub-*" / "ses-*" / "rdm.npz", names=NAMES)
+    assert list(found.rdm_descriptors["subject"]) == ["01", "01", "02", "02"]
+    assert list(found.rdm_descriptors["session"]) == ["1", "2", "1", "2"]
+    assert RDMTeacher(found).subjects == ("01", "02")
+
+
+def test_runs_in_files_of_their_own_are_one_dataset(tmp_path):
+    rng = np.random.default_rng(0)
+    one, two = rng.normal(size=(2, 3, 5))
+    channels = {"voxel": ["v0", "v1", "v2", "v3", "v4"]}
+    save(tmp_path / "sub-1_run-1.h5", one, channels=channels, n_dropped_channels=2)
+    kept = [4, 2, 0]  # the second run lacks two channels, and has the others in another order
+    shuffled = {"voxel": [channels["voxel"][k] for k in kept]}
+    save(tmp_path / "sub-1_run-2.h5", two[[2, 0, 1]][:, kept], ["car", "cat", "dog"], channels=shuffled)
+    save(tmp_path / "sub-2_run-1.h5", one)
+    found, other = read(tmp_path / "sub-*_run-*.h5")
+    assert (found.descriptors["subject"], other.descriptors["subject"]) == ("1", "2")
+    np.testing.assert_array_equal(found.measurements, np.concatenate([one, two[[2, 0, 1]]])[:, [0, 2, 4]])
+    assert list(found.channel_descriptors["voxel"]) == ["v0", "v2", "v4"]
+    assert list(found.obs_descriptors["stimulus"]) == [*NAMES, "car", "cat", "dog"]
+    assert list(found.obs_descriptors["run"]) == ["1", "1", "1", "2", "2", "2"]
+    assert found.descriptors["n_dropped_channels"] == 4
+    assert calc_rdm(found, "crossnobis").n_cond == 3
+
+
+def test_runs_that_the_files_name_stay(tmp_path):
+    for file, runs in (("run-1", ["a", "a", "b"]), ("run-2", ["c", "c", "d"])):
+        save(tmp_path / f"sub-1_{file}.h5", np.eye(3), run=runs)
+    assert list(read(tmp_path / "*.h5")[0].obs_descriptors["run"]) == ["a", "a", "b", "c", "c", "d"]
+    save(tmp_path / "sub-1_run-3.h5", np.eye(3), run=["a", "e", "e"])
+    with pytest.raises(BrainrdlError, match=r"names \['a'\] stand more than once in the runs of the files"):
+        read(tmp_path / "*.h5")
+
+
+def test_hemispheres_are_side_by_side(tmp_path):
+    left, right = np.random.default_rng(0).normal(size=(2, 3, 4))
+    for run in (1, 2):
+        save(tmp_path / f"lh.run-{run}.h5", run * left, n_dropped_channels=1)
+        save(tmp_path / f"rh.run-{run}.h5", run * right, n_dropped_channels=2)
+    (found,) = read(tmp_path / "?h.run-*.h5")
+    np.testing.assert_array_equal(found.measurements, np.vstack([np.hstack([left, right]) * run for run in (1, 2)]))
+    assert list(found.channel_descriptors["hemisphere"]) == ["L"] * 4 + ["R"] * 4
+    assert list(found.channel_descriptors["voxel"]) == ["v0", "v1", "v2", "v3"] * 2
+    assert found.descriptors == {"n_dropped_channels": 3}
+    assert list(found.obs_descriptors["run"]) == ["1"] * 3 + ["2"] * 3
+
+
+def test_hemispheres_of_other_conditions_are_refused(tmp_path):
+    save(tmp_path / "lh.b.h5", np.eye(3))
+    save(tmp_path / "rh.b.h5", np.eye(3), ["cat", "car", "dog"])
+    with pytest.raises(
+        BrainrdlError, match=r"hemispheres L and R differ in stimulus: \['cat', 'dog', 'car'\] and \['cat"
+    ):
+        read(tmp_path / "?h.b.h5")
+
+
+@pytest.mark.parametrize("channels", [{"voxel": ["x", "y", "z"]}, {}])
+def test_runs_without_channels_in_common_are_refused(tmp_path, channels):
+    save(tmp_path / "sub-1_run-1.h5", np.ones((3, 4)), channels={} if not channels else {"voxel": list("abcd")})
+    save(tmp_path / "sub-1_run-2.h5", np.ones((3, 3)), channels=channels)
+    with pytest.raises(BrainrdlError, match=r"have no channel in common \(they have \[4, 3\] channels\)"):
+        read(tmp_path / "*.h5")
+
+
+def test_channels_without_descriptors_are_joined_as_they_stand(tmp_path):
+    for run in (1, 2):
+        save(tmp_path / f"sub-1_run-{run}.h5", run * np.eye(3), channels={})
+    np.testing.assert_array_equal(read(tmp_path / "*.h5")[0].measurements, np.vstack([np.eye(3), 2 * np.eye(3)]))
+
+
+def test_files_of_one_subject_that_nothing_tells_apart_are_refused(tmp_path):
+    for task in ("rest", "faces"):
+        save(tmp_path / f"sub-1_task-{task}.h5", np.eye(3))
+    with pytest.raises(BrainrdlError, match="are of one subject, session and region, and their paths do not tell them"):
+        read(tmp_path / "*.h5")
+
+
+def test_regions_of_one_subject_stay_apart(tmp_path):
+    for region in ("V1", "IT"):
+        save(tmp_path / f"sub-1_{region}.h5", np.eye(3), roi=region)
+    assert [data.descriptors["roi"] for data in read(tmp_path / "*.h5")] == ["IT", "V1"]
+
+
+@pytest.mark.parametrize("kind", ["time", "residuals"])
+def test_runs_over_time_or_with_residuals_are_not_joined(tmp_path, kind):
+    for run in (1, 2):
+        path = str(tmp_path / f"sub-1_run-{run}.h5")
+        observed = {"obs_descriptors": {"stimulus": NAMES}}
+        if kind == "time":
+            data = TemporalDataset(np.ones((3, 4, 5)), time_descriptors={"time": list(range(5))}, **observed)
+        else:
+            data = Dataset(np.ones((3, 4)), descriptors={"residuals": np.ones((9, 4))}, **observed)
+        data.save(path, file_type="hdf5")
+    with pytest.raises(BrainrdlError, match="measurements over time, or with residuals, are not joined"):
+        read(tmp_path / "*.h5")
+
+
+def test_an_option_may_hold_the_subject(tmp_path):
+    for subject, scale in (("01", 1.0), ("02", 2.0)):
+        np.savez(
+            tmp_path / f"sub-{subject}.npz", **{f"rdm_{subject}": scale * np.array([1.0, 2, 3]), "other": np.ones(3)}
+        )
+    found = read(tmp_path / "sub-*.npz", names=NAMES, variable="rdm_{subject}")
+    np.testing.assert_array_equal(found.dissimilarities, [[1, 2, 3], [2, 4, 6]])
+
+
+def test_the_runs_of_rdms_are_told(tmp_path):
+    for run in (1, 2):
+        from_array(np.arange(3.0), NAMES).save(str(tmp_path / f"sub-1_run-{run}.h5"), file_type="hdf5")
+    found = read(tmp_path / "*.h5")
+    assert (list(found.rdm_descriptors["run"]), list(found.rdm_descriptors["subject"])) == (["1", "2"], ["1", "1"])
