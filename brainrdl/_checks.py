@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import unicodedata
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from numbers import Integral, Real
@@ -67,7 +68,9 @@ def nearest(name: object, known: Iterable[str]) -> str:
     ''
     """
     close = difflib.get_close_matches(str(name), list(known), n=3, cutoff=0.5)
-    return "; nearest: " + ", ".join(map(repr, close)) if close else ""
+    alike = any(unicodedata.normalize("NFC", other) == unicodedata.normalize("NFC", str(name)) for other in close)
+    why = " (the same letters in another Unicode form: normalise both, for example to NFC)" if alike else ""
+    return "; nearest: " + ", ".join(map(repr, close)) + why if close else ""
 
 
 def check_option(value: str, options: Collection[str], what: str) -> str:
@@ -138,6 +141,25 @@ def check_unique(names: Sequence[str], where: str) -> None:
     twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
         refuse(f"names {quote(twice)} stand more than once in {where}; names must be unique, rename or drop the copies")
+
+
+def check_text(names: Iterable[str], where: str) -> None:
+    r"""Refuse names that no file could hold, such as file names in another encoding than the system's.
+
+    Raises
+    ------
+    BrainrdlError
+        If a name cannot be written as UTF-8.
+
+    Examples
+    --------
+    >>> check_text(["cat", "b\udce4r"], "the stimuli")
+    Traceback (most recent call last):
+    brainrdl._checks.BrainrdlError: names ['b\\udce4r'] of the stimuli are no valid Unicode; rename the files
+    """
+    broken = [name for name in names if not name.isascii() and name.encode("utf-8", "ignore").decode() != name]
+    if broken:
+        refuse(f"names {quote(broken)} of {where} are no valid Unicode; rename the files")
 
 
 def check_conditions(asked: Iterable[str], known: Collection[str], where: str) -> None:

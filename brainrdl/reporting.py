@@ -15,10 +15,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pandas as pd
-
 from brainrdl._checks import refuse
-from brainrdl._files import atomic, read_json
+from brainrdl._files import atomic, read_csv, read_json
 from brainrdl._report_figures import Drawing, drawings_of
 from brainrdl._report_methods import REFERENCES, facts_of, methods_of
 from brainrdl._report_run import Run, students_of
@@ -127,7 +125,7 @@ def _read(folder: Path) -> Run:
         settings = (stored or {}) | describe(evaluation.settings)
         return Run(evaluation, evaluation.histories, settings=settings, provenance=facts, folder=folder)
     if (folder / HISTORY).exists():
-        return Run(None, pd.read_csv(folder / HISTORY), None, stored or {}, facts, folder)
+        return Run(None, read_csv(folder / HISTORY), None, stored or {}, facts, folder)
     refuse(f"{str(folder)!r} holds no finished run: neither evaluation.json nor {HISTORY} is there")
 
 

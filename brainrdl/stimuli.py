@@ -25,7 +25,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from brainrdl._checks import check_conditions, check_option, check_unique, nearest, quote, refuse
+from brainrdl._checks import check_conditions, check_option, check_text, check_unique, nearest, quote, refuse
 from brainrdl._labels import Labels, Table, label_table
 from brainrdl._sources import (
     Arrays,
@@ -355,6 +355,7 @@ class Stimuli:
         cls, source: Source, names: Sequence[str], labels: Labels | None, transform: Callable[..., Any] | None
     ) -> Stimuli:
         named = tuple(names)
+        check_text(named, source.where)
         table = None if labels is None else label_table(labels, named, source.where)
         stimuli = cls(named, None, source, {name: i for i, name in enumerate(named)}, table)
         return stimuli if transform is None else stimuli.with_transform(transform)

@@ -836,3 +836,8 @@ def test_an_image_too_large_to_decode_safely_is_refused_by_name(folder: Path, mo
         Stimuli.from_folder(folder)
     with pytest.raises(BrainrdlError, match=r"'ann\.png' in stimulus folder .* is too large to decode safely"):
         stimuli.images(["ann"])
+
+
+def test_a_name_that_is_no_unicode_is_refused() -> None:
+    with pytest.raises(BrainrdlError, match=r"names \['b\\udce4r'\] of .* are no valid Unicode"):
+        Stimuli.from_arrays(torch.rand(2, 1, 4, 4), ["cat", "b\udce4r"])
