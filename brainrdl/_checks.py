@@ -155,7 +155,7 @@ def check_text(names: Iterable[str], where: str) -> None:
     --------
     >>> check_text(["cat", "b\udce4r"], "the stimuli")
     Traceback (most recent call last):
-    brainrdl._checks.BrainrdlError: names ['b\\udce4r'] of the stimuli are no valid Unicode; rename the files
+    brainrdl._checks.BrainrdlError: names ['b\udce4r'] of the stimuli are no valid Unicode; rename the files
     """
     broken = [name for name in names if not name.isascii() and name.encode("utf-8", "ignore").decode() != name]
     if broken:

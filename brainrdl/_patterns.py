@@ -155,7 +155,7 @@ def _check_mergeable(parts: Sequence[Dataset], origins: Sequence[Origin]) -> Non
             f"files {files} are of one subject, session and region, and their paths do not tell them apart; name them "
             "with sub-, ses-, run- or hemi-, or read them one by one"
         )
-    if any(part.measurements.ndim > 2 or "residuals" in part.descriptors for part in parts):
+    if any(part.measurements.ndim > 2 or "residuals" in part.channel_descriptors for part in parts):
         refuse(
             f"files {files} are parts of one measurement; measurements over time, or with residuals, are not joined: "
             "read them one by one, raw runs with runs= of the reader"

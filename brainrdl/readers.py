@@ -12,8 +12,8 @@ A reader is any object that keeps this contract (no base class; ``brainrdl.testi
   the pattern (of measurements: observation) descriptor ``"stimulus"``; where the file names none there is no such
   descriptor, and `read` adds it from ``names=``. Runs stand in the observation descriptor ``"run"``. Subject, roi and
   session are rdm descriptors (of measurements: descriptors of the whole object, texts). Residuals of a first-level
-  model, for noise normalisation, are the descriptor ``"residuals"`` (n_timepoints, n_channels) with their degrees of
-  freedom in ``"residual_dof"``.
+  model, for noise normalisation, are the channel descriptor ``"residuals"`` (n_channels, n_timepoints) with their
+  degrees of freedom in the descriptor ``"residual_dof"``.
 
 It is found when its distribution lists it in the entry-point group ``brainrdl.readers``, as ours are::
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 
 import pandas as pd
 
 from brainrdl._checks import nearest, quote, refuse
-from data_adapters._tables import column_of, is_number, read_cells, read_table
+from data_adapters._tables import blaming, column_of, is_number, read_cells, read_table
 
 CONDITION_COLUMNS = ("trial_type", "condition", "stimulus")
+_PYMVPA = ["labels", "chunks"]  # its names of columns
+_MAY_BE_ABSENT = "rest"  # the default
 
 
 def read_events(
@@ -26,7 +28,8 @@ def read_events(
     condition_column : str, optional
         The column with the conditions; by default the one of `CONDITION_COLUMNS` that is there.
     baseline : str or sequence of str, optional
-        Names that are no condition but what conditions are compared with: not modelled.
+        Names that are no condition but what conditions are compared with: not modelled. They may be absent; see
+        `check_baseline`.
 
     Returns
     -------
@@ -36,8 +39,8 @@ def read_events(
     Raises
     ------
     BrainrdlError
-        If a column is missing, a time is no number, a duration is below 0, a name is empty or ``n/a``, an event stands
-        twice, or none is left.
+        If it is no table with names of columns, a column is missing, a time is no number, a duration is below 0, a name
+        is empty or ``n/a``, an event stands twice, or none is left.
 
     Examples
     --------
@@ -48,11 +51,11 @@ def read_events(
     [[0.0, 10.0, 'face']]
     """
     where = f"the events {str(path)!r}"
-    table = read_table(path)
+    table = _table(path)
     for column in ("onset", "duration"):
         if column not in table:
             refuse(f"{where} have no column {column!r}{nearest(column, table)}; the columns are {quote(table)}")
-    names = table[column_of(table, condition_column, CONDITION_COLUMNS, "condition_column")]
+    names = _names(table, condition_column, path)
     kept = _modelled(names, baseline, where)
     events = pd.DataFrame(
         {
@@ -68,6 +71,63 @@ def read_events(
     return events
 
 
+def event_names(path: Path, *, condition_column: str | None = None) -> list[str]:
+    """List the names of all events of a run, baseline and all, for `check_baseline`; options as of `read_events`."""
+    return _names(_table(path), condition_column, path)
+
+
+def _table(path: Path) -> dict[str, list[str]]:
+    if path.suffix.lower() == ".mat":
+        refuse(
+            f"the events {str(path)!r} are a .mat file, as SPM's multiple conditions are; write names, onsets and "
+            "durations as a table with the columns onset, duration (in seconds) and trial_type"
+        )
+    with blaming("the events", path):
+        table = read_table(path)
+    if all(map(is_number, table)):
+        refuse(
+            f"the events {str(path)!r} have numbers where the names of columns should be; FSL's three columns hold one "
+            "condition: write all of a run as one table with the columns onset, duration and trial_type"
+        )
+    return table
+
+
+def _names(table: Mapping[str, Sequence[str]], condition_column: str | None, path: Path) -> list[str]:
+    with blaming("the events", path):
+        return list(table[column_of(table, condition_column, CONDITION_COLUMNS, "condition_column")])
+
+
+def check_baseline(names: Iterable[str], baseline: str | Sequence[str] | None) -> None:
+    """Refuse what would be left out but occurs nowhere; ``"rest"``, the default, may be absent.
+
+    Parameters
+    ----------
+    names : iterable of str
+        Names of the events or labels of all runs.
+    baseline : str or sequence of str, optional
+        As of `read_events`.
+
+    Raises
+    ------
+    BrainrdlError
+        With the nearest names.
+
+    Examples
+    --------
+    >>> check_baseline(["face", "fix"], "fixation")
+    Traceback (most recent call last):
+    brainrdl._checks.BrainrdlError: baseline 'fixation' occurs in no run; nearest: 'fix'; there are ['face', 'fix']
+    """
+    known = sorted(set(names))
+    for name in sorted(_left_out(baseline) - {_MAY_BE_ABSENT}):
+        if name not in known:
+            refuse(f"baseline {name!r} occurs in no run{nearest(name, known)}; there are {quote(known)}")
+
+
+def _left_out(baseline: str | Sequence[str] | None) -> set[str]:
+    return {name.strip() for name in ([baseline] if isinstance(baseline, str) else baseline or ())}
+
+
 def _seconds(cell: str, column: str, row: int, where: str) -> float:
     if not is_number(cell):
         refuse(f"{where} have the {column} {cell!r} in row {row + 2}, which is no number of seconds")
@@ -76,7 +136,7 @@ def _seconds(cell: str, column: str, row: int, where: str) -> float:
 
 def _modelled(names: Sequence[str], baseline: str | Sequence[str] | None, where: str) -> list[int]:
     """Give the rows whose name is a condition."""
-    left_out = {baseline} if isinstance(baseline, str) else set(baseline or ())
+    left_out = _left_out(baseline)
     lowered = {name.lower() for name in left_out - set(names)}
     almost = next((name for name in names if name.lower() in lowered), None)
     if almost is not None:
@@ -101,7 +161,8 @@ def read_volume_labels(
     path : Path
         The table.
     condition_column, run_column : str, optional
-        The columns of a table with names; by default the one of `CONDITION_COLUMNS` that is there, and ``"run"``.
+        The columns of a table with names; by default the one of `CONDITION_COLUMNS` that is there, and ``"run"``, or
+        PyMVPA's ``labels`` and ``chunks``.
 
     Returns
     -------
@@ -123,7 +184,9 @@ def read_volume_labels(
     """
     header, *rows = read_cells(path)
     asked = {condition_column, run_column} - {None}
-    if not asked and len(header) == 2 and not set(header) & {*CONDITION_COLUMNS, "run"}:
+    if not asked and header == _PYMVPA:
+        condition_column, run_column = _PYMVPA
+    elif not asked and len(header) == 2 and not set(header) & {*CONDITION_COLUMNS, "run"}:
         return [row[0] for row in (header, *rows)], [row[1] for row in (header, *rows)]
     table = read_table(path)
     conditions = table[column_of(table, condition_column, CONDITION_COLUMNS, "condition_column")]
@@ -164,7 +227,7 @@ def events_of_labels(
     [[2.5, 5.0, 'face'], [10.0, 2.5, 'house']]
     """
     _modelled(labels, baseline, where)
-    left_out = {baseline} if isinstance(baseline, str) else set(baseline or ())
+    left_out = _left_out(baseline)
     events, at = [], 0
     for label, volumes in groupby(labels):
         count = len(list(volumes))

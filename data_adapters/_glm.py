@@ -2,7 +2,8 @@
 
 The parts that the readers of raw fMRI share: the model of a run (`nilearn.glm.first_level`, extra ``fmri``), and the
 `Dataset` of all runs. Each run is modelled on its own; a regressor
-that cannot be told from the others is refused, where nilearn would regularise it.
+that cannot be told from the others is refused, where nilearn would regularise it. Residuals are kept with the channels
+that they are of, as channel descriptor: so they are cut with them, and rsatoolbox leaves them out of its RDMs.
 """
 
 from __future__ import annotations
@@ -133,8 +134,8 @@ def fit_run(
     Raises
     ------
     BrainrdlError
-        If an event begins after the run's end or more than 24 s before it, there are no more volumes than regressors,
-        or the design does not tell all regressors apart; the message names them.
+        If an event begins after the run's end or more than 24 s before it, or lasts longer than the run, there are no
+        more volumes than regressors, or the design does not tell all regressors apart; the message names them.
 
     Notes
     -----
@@ -179,6 +180,13 @@ def _in_time(events: pd.DataFrame, end: float, where: str) -> pd.DataFrame:
         refuse(
             f"{len(outside)} of {len(events)} events lie outside {where}, which is {end:g} s long: "
             f"{first['stimulus']!r} begins at {first['onset']:g} s; are these its events, in seconds, and is t_r right?"
+        )
+    longer = events[events["duration"] > end]
+    if len(longer):
+        longest = longer.iloc[0]
+        refuse(
+            f"{longest['stimulus']!r} at {longest['onset']:g} s lasts {longest['duration']:g} s, longer than {where}, "
+            f"which is {end:g} s long; are durations in seconds?"
         )
     return events
 
@@ -264,14 +272,15 @@ def to_dataset(
     Returns
     -------
     rsatoolbox.data.Dataset
-        Observation descriptors stimulus and run; descriptors residuals (all runs') and residual_dof (their sum).
+        Observation descriptors stimulus and run; channel descriptor residuals (n_channels, n_timepoints of all runs),
+        and their degrees of freedom, residual_dof, of the whole.
 
     Examples
     --------
     >>> run = Run(("face", "house"), np.zeros((2, 3)), np.zeros((40, 3)), 30)
     >>> data = to_dataset({"1": run, "2": run}, {}, {"subject": "01"}, per="condition")
-    >>> list(data.obs_descriptors["run"]), data.descriptors["residual_dof"]
-    (['1', '1', '2', '2'], 60)
+    >>> list(data.obs_descriptors["run"]), data.channel_descriptors["residuals"].shape, data.descriptors["residual_dof"]
+    (['1', '1', '2', '2'], (3, 80), 60)
     """
     from rsatoolbox.data.dataset import Dataset
 
@@ -281,13 +290,10 @@ def to_dataset(
     }
     if per == "trial":
         observed["trial"] = [str(trial) for run in runs.values() for trial, _ in enumerate(run.stimuli, start=1)]
-    residuals = {
-        "residuals": np.concatenate([run.residuals for run in runs.values()]),
-        "residual_dof": sum(run.dof for run in runs.values()),
-    }
+    residuals = np.concatenate([run.residuals for run in runs.values()])
     return Dataset(
         np.concatenate([run.betas for run in runs.values()]),
-        descriptors={**descriptors, **residuals},
+        descriptors={**descriptors, "residual_dof": sum(run.dof for run in runs.values())},
         obs_descriptors=observed,
-        channel_descriptors=dict(channel_descriptors),
+        channel_descriptors={**channel_descriptors, "residuals": residuals.T},
     )

@@ -6,12 +6,13 @@ Layout on disk, one of
   duration in seconds and trial_type, by default ``..._events.tsv`` beside it, else ``events=``;
 - a series of one or more runs in a row, and ``table=``: the condition and run of each volume, one a line;
 - a folder of which ``runs=`` picks the series, one a run, for example ``runs="*/bold.nii.gz"``, with ``events=`` the
-  name of the table beside each.
+  name of the table beside each. Runs never share a table of events or confounds; where the tables do not lie beside
+  the series under one name, ``{run}`` in ``events=`` and ``confounds=`` stands for the run's name.
 
 What it gives is a `Dataset` of betas, one observation a condition (or event) and run, with the residuals of the model
-(`data_adapters._glm`). With ``atlas=`` it is a list of them, one a region. Voxels that are constant, NaN or infinite in
-a run are left out and counted in the descriptor ``"n_dropped_channels"``. Series are read volume by volume, and only
-the voxels of the mask are kept.
+of each voxel (`data_adapters._glm`). With ``atlas=`` it is a list of them, one a region. Voxels that are constant, NaN
+or infinite in a run are left out and counted in the descriptor ``"n_dropped_channels"``. Series are read volume by
+volume, and only the voxels of the mask are kept.
 """
 
 from __future__ import annotations
@@ -19,23 +20,23 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from brainrdl._checks import BrainrdlError, check_unique, refuse
-from data_adapters import _regions, _volumes
-from data_adapters._events import events_of_labels, read_events, read_volume_labels
-from data_adapters._glm import Model, Run, check_seconds, fit_run, to_dataset
-from data_adapters._tables import read_numbers
+from brainrdl._checks import check_unique, quote, refuse
+from data_adapters._events import check_baseline, event_names, events_of_labels, read_events, read_volume_labels
+from data_adapters._glm import Model, Run, fit_run, to_dataset
+from data_adapters._series import Regions, find_regions, is_here, read_voxels, repetition_time
+from data_adapters._tables import blaming, read_numbers
 
 if TYPE_CHECKING:
     from rsatoolbox.data.dataset import Dataset
 
 _NAME = re.compile(r"(^|_)bold\.nii(\.gz)?$")
-_SECONDS = {"sec": 1.0, "msec": 1e-3, "usec": 1e-6}
 _RUN = re.compile(r"run-?([A-Za-z0-9]+)")
 
 
@@ -107,7 +108,8 @@ class Bold:
         path : Path
             The series, or the folder of all runs.
         events : str or Path, optional
-            Table of events: its name beside the series, or a path. By default ``..._events.tsv`` beside the series.
+            Table of events: its name beside the series, or a path; ``{run}`` in it is the run's name. By default
+            ``..._events.tsv`` beside the series.
         table : str or Path, optional
             Instead of events: the condition and run of every volume.
         runs : str, optional
@@ -116,13 +118,14 @@ class Bold:
             Which voxels, as in `data_adapters.nifti`; an atlas gives a list of Datasets, except for a single name in
             `roi`. By default all voxels are read.
         t_r : float, optional
-            Seconds from volume to volume; by default what the header says.
+            Seconds from volume to volume, 0.05 to 60; by default what the header says.
         confounds : str or Path, optional
-            Table of series to take out, one row a volume, with or without names: its name beside the series, or a path.
+            Table of series to take out, all of numbers, one row a volume, with or without names: given as `events` is.
+            Of fMRIPrep's tables the reader ``bids`` takes single columns.
         condition_column, run_column : str, optional
             Columns of the table or events that hold conditions and runs.
         baseline : str or sequence of str, optional
-            Conditions that are not modelled.
+            Conditions that are not modelled; each must occur in some run, except ``"rest"``.
         per : str
             ``"condition"``: one pattern a condition and run; ``"trial"``: one an event.
         hrf : str
@@ -135,13 +138,15 @@ class Bold:
         Returns
         -------
         rsatoolbox.data.Dataset or list of Dataset
-            Observation descriptors stimulus and run (and trial, per trial); channel descriptors i, j, k (voxel).
+            Observation descriptors stimulus and run (and trial, per trial); channel descriptors i, j, k (voxel) and
+            residuals.
 
         Raises
         ------
         BrainrdlError
-            If series, mask or atlas do not fit each other, there are no events or labels, the time from volume to
-            volume is unknown, a region has no voxel left, or a run cannot be modelled.
+            If series, mask or atlas do not fit each other, there are no events or labels, or runs would share them, a
+            baseline does not occur, the time from volume to volume is unknown, a region has no voxel left, or a run
+            cannot be modelled.
         """
         model = Model(hrf=hrf, high_pass=high_pass, noise_model=noise_model, per=per)
         files = _series_files(path, runs)
@@ -151,17 +156,21 @@ class Bold:
         if table is None and run_column is not None:
             refuse(f"run_column={run_column!r} is a column of table=, which is not given")
         regions = find_regions(files, mask=mask, atlas=atlas, labels=labels, roi=roi)
+        extras = [None] * len(files) if confounds is None else _each(path, files, confounds, "confounds")
+        if table is None:
+            tables = _usual_events(files) if events is None else _each(path, files, events, "events")
+            shown = events_of_runs(tables, condition_column, baseline)
 
         def pieces() -> Iterator[tuple[str, Piece]]:
-            for name, file in zip(names, files, strict=True):
-                bold, seconds = read_voxels(file, regions), repetition_time(file, t_r)
-                extra = read_numbers(_beside(file, confounds, "confounds")) if confounds is not None else None
+            for place, (name, file) in enumerate(zip(names, files, strict=True)):
+                bold, seconds, extra = read_voxels(file, regions), repetition_time(file, t_r), _confounds(extras[place])
                 if table is None:
-                    table_of_events = _events_file(file, events)
-                    shown = read_events(table_of_events, condition_column=condition_column, baseline=baseline)
-                    yield name, Piece(bold, shown, seconds, extra)
+                    yield name, Piece(bold, shown[place], seconds, extra)
                 else:
-                    labelled = read_volume_labels(Path(table), condition_column=condition_column, run_column=run_column)
+                    with blaming("table=", table):
+                        labelled = read_volume_labels(
+                            Path(table), condition_column=condition_column, run_column=run_column
+                        )
                     yield from _labelled(bold, *labelled, seconds, extra, baseline)
 
         found = fit_regions(pieces(), regions, _subject(path), model)
@@ -175,7 +184,11 @@ def _series_files(path: Path, runs: str | None) -> list[Path]:
         return [path]
     if runs is None:
         refuse("which files of the folder are the runs? Give their pattern, for example runs='*/bold.nii.gz'")
-    files = sorted(file for file in path.glob(runs) if file.is_file())
+    *folders, name = Path(runs).parts
+    places = path.glob("/".join(folders)) if folders else [path]
+    # glob would pass over a link that leads nowhere
+    named = [file for place in places if place.is_dir() for file in place.iterdir() if fnmatchcase(file.name, name)]
+    files = sorted(file for file in named if is_here(file))
     if not files:
         refuse(f"runs={runs!r} fits no file in the folder")
     return files
@@ -191,9 +204,14 @@ def run_names(folder: Path, files: Sequence[Path]) -> list[str]:
     >>> run_names(Path("."), [Path("first_bold.nii"), Path("second_bold.nii")])
     ['1', '2']
     """
+    return _told_names(folder, files) or [str(number) for number in range(1, len(files) + 1)]
+
+
+def _told_names(folder: Path, files: Sequence[Path]) -> list[str] | None:
+    """Give the names of runs in their paths, if each has one of its own."""
     found = [_RUN.findall(str(file.relative_to(folder)) if file != folder else file.name) for file in files]
     names = [each[-1] for each in found if each]
-    return names if len(set(names)) == len(files) else [str(number) for number in range(1, len(files) + 1)]
+    return names if len(set(names)) == len(files) else None
 
 
 def _subject(path: Path) -> dict[str, str]:
@@ -204,21 +222,64 @@ def _subject(path: Path) -> dict[str, str]:
 def _beside(series: Path, table: str | Path, option: str) -> Path:
     """Give a table named in an option: beside the series, else as a path."""
     for file in (series.parent / table, Path(table)):
-        if file.is_file():
+        if is_here(file):
             return file
     refuse(f"{option}={str(table)!r} is neither a file beside {str(series)!r} nor a path of one")
 
 
-def _events_file(series: Path, events: str | Path | None) -> Path:
-    if events is not None:
-        return _beside(series, events, "events")
-    usual = series.with_name(_NAME.sub(r"\1events.tsv", series.name))
-    if usual == series or not usual.is_file():
+def _each(folder: Path, files: Sequence[Path], table: str | Path, option: str) -> list[Path]:
+    """Give the table of each run, of which no two may be the same file."""
+    names = _told_names(folder, files)
+    if "{run}" in str(table) and names is None:
+        refuse(f"{option}={str(table)!r} asks for runs' names, which the paths {quote(map(str, files))} do not tell")
+    named = [str(table).replace("{run}", name) for name in names or [""] * len(files)]
+    found = [_beside(file, each, option) for file, each in zip(files, named, strict=True)]
+    if len({file.resolve() for file in found}) < len(found):
         refuse(
-            f"there are no events {usual.name!r} beside the series {series.name!r}; give events=, or table= with a "
-            "label for each volume"
+            f"{option}={str(table)!r} gives one table to several of {len(files)} runs; give the name of a table beside "
+            "each series, or with {run} in it, which stands for the run's name"
         )
-    return usual
+    return found
+
+
+def _usual_events(files: Sequence[Path]) -> list[Path]:
+    """Give the events beside each series, which no other one has: another name would be another table."""
+    found = []
+    for series in files:
+        usual = series.with_name(_NAME.sub(r"\1events.tsv", series.name))
+        if usual == series or not is_here(usual):
+            refuse(
+                f"there are no events {usual.name!r} beside the series {series.name!r}; give events=, or table= with a "
+                "label for each volume"
+            )
+        found.append(usual)
+    return found
+
+
+def events_of_runs(
+    files: Sequence[Path], condition_column: str | None, baseline: str | Sequence[str] | None
+) -> list[pd.DataFrame]:
+    """Read the events of all runs, as `data_adapters._events.read_events` does those of one.
+
+    Raises
+    ------
+    BrainrdlError
+        As `read_events`; also if a baseline occurs in no run.
+    """
+    check_baseline([name for file in files for name in event_names(file, condition_column=condition_column)], baseline)
+    return [read_events(file, condition_column=condition_column, baseline=baseline) for file in files]
+
+
+def _confounds(file: Path | None) -> pd.DataFrame | None:
+    if file is None:
+        return None
+    if "desc-confounds_" in file.name:
+        refuse(
+            f"confounds= is {file.name!r}, fMRIPrep's table, of which not all columns are taken out; read its folder "
+            "with the reader 'bids', which chooses columns"
+        )
+    with blaming("confounds=", file):
+        return read_numbers(file)
 
 
 def _labelled(
@@ -233,111 +294,18 @@ def _labelled(
     for what, count in (("labels", len(conditions)), ("confounds", len(bold) if confounds is None else len(confounds))):
         if count != len(bold):
             refuse(f"there are {count} {what} for {len(bold)} volumes; each volume needs one")
+    check_baseline(conditions, baseline)
     starts = [place for place, run in enumerate(runs) if place == 0 or runs[place - 1] != run]
     check_unique([runs[start] for start in starts], "the runs of the volumes: a run's volumes must follow each other")
     for start, end in zip(starts, [*starts[1:], len(bold)], strict=True):
+        if end - start == 1:
+            refuse(
+                f"run {runs[start]!r} has one volume, labelled {conditions[start]!r}; if these are names of columns, "
+                f"give condition_column={conditions[start]!r} and run_column={runs[start]!r}"
+            )
         where = f"the labels of run {runs[start]!r}"
         shown = events_of_labels(conditions[start:end], t_r, baseline=baseline, where=where)
         yield runs[start], Piece(bold[start:end], shown, t_r, None if confounds is None else confounds[start:end])
-
-
-@dataclass(frozen=True)
-class Regions:
-    """The voxels of each region: places in a volume whose first index runs fastest, and the volume's shape."""
-
-    parts: tuple[tuple[str | None, np.ndarray], ...]
-    shape: tuple[int, ...]
-
-    @property
-    def voxels(self) -> np.ndarray:
-        """Voxels of all regions, sorted: the channels of what is read."""
-        return np.unique(np.concatenate([places for _, places in self.parts]))
-
-
-def find_regions(
-    files: Sequence[Path],
-    *,
-    mask: str | Path | None = None,
-    atlas: str | Path | None = None,
-    labels: str | Path | None = None,
-    roi: str | Sequence[str] | None = None,
-) -> Regions:
-    """Find the voxels to read of series that lie on one grid.
-
-    Parameters
-    ----------
-    files : sequence of Path
-        The series.
-    mask, atlas, labels, roi
-        As of ``Bold.read``.
-
-    Returns
-    -------
-    Regions
-        One, without a name, if there is no atlas.
-
-    Raises
-    ------
-    BrainrdlError
-        If a file is no series, the grids differ, or mask and atlas are not sound.
-    """
-    first, *others = [_series(file) for file in files]
-    for other in others:
-        _volumes.check_grid(other, first, f"the series {str(other.path)!r}", f"{str(first.path)!r}")
-    inside = np.ones(first.n_voxels, bool) if mask is None else read_mask(mask, files[0])
-    parts = _regions.find_regions(inside, *_regions.read_atlas(atlas, labels, first), roi)
-    return Regions(tuple(parts), first.shape)
-
-
-def read_mask(mask: str | Path, series: Path) -> np.ndarray:
-    """Read a mask on the grid of a series: booleans, one a voxel, the first index fastest.
-
-    Raises
-    ------
-    BrainrdlError
-        If it lies on another grid or holds other values than 0 and one other.
-    """
-    return _regions.as_mask(_regions.read_beside(mask, "mask", _series(series)))
-
-
-def _series(path: Path) -> _volumes.Volumes:
-    """Open a series without reading its values."""
-    try:
-        volumes = _volumes.open_volumes(path)
-    except BrainrdlError as error:
-        raise BrainrdlError(f"the series {str(path)!r}: {error}") from error
-    if volumes.n < 2:
-        refuse(f"{path.name!r} holds one volume of shape {volumes.shape}; a BOLD series has four axes (x, y, z, time)")
-    return volumes
-
-
-def read_voxels(file: Path, regions: Regions) -> np.ndarray:
-    """Read the voxels of all regions, (n_volumes, n_voxels), one volume at a time."""
-    return _volumes.read_values(_series(file), regions.voxels)
-
-
-def header_time(file: Path) -> float | None:
-    """Give the seconds from volume to volume that a header tells; None if it names no unit."""
-    header = _volumes.read_header(file)
-    unit = _SECONDS.get(header.get_xyzt_units()[1])
-    return float(header.get_zooms()[3]) * unit if unit else None
-
-
-def repetition_time(file: Path, t_r: float | None) -> float:
-    """Give the seconds from volume to volume: those asked for, else the header's.
-
-    Raises
-    ------
-    BrainrdlError
-        If the header names no unit of time, or no likely time (0.05 to 60 s).
-    """
-    if t_r is not None:
-        return check_seconds(t_r, "t_r")
-    told = header_time(file)
-    if told is None or not 0.05 <= told <= 60:
-        words = "in no known unit" if told is None else f"as {told:g} s"
-        refuse(f"the header of {file.name!r} gives the time from volume to volume {words}; give t_r= in seconds")
-    return told
 
 
 def fit_regions(

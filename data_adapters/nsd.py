@@ -83,7 +83,7 @@ class Nsd:
         roi: str | Sequence[str] | None = None,
         space: str = "func1pt8mm",
         betas: str = "betas_fithrf_GLMdenoise_RR",
-        sessions: Sequence[int] | None = None,
+        sessions: int | Sequence[int] | None = None,
     ) -> Dataset | list[Dataset]:
         """Read the betas of each region.
 
@@ -101,7 +101,7 @@ class Nsd:
             The grid of the betas.
         betas : str
             The version of the betas.
-        sessions : sequence of int, optional
+        sessions : int or sequence of int, optional
             Sessions to read, from 1 on; by default all that are there.
 
         Returns
@@ -145,15 +145,15 @@ def _subject(asked: str | int | None, known: Sequence[str], where: str) -> str:
     return found[0]
 
 
-def _sessions(folder: Path, betas: str, asked: Sequence[int] | None) -> dict[int, Path]:
+def _sessions(folder: Path, betas: str, asked: int | Sequence[int] | None) -> dict[int, Path]:
     """Give the file of each session, the HDF5 one where there are both."""
     check_option(betas, sorted(each.name for each in folder.glob("*/")), f"betas (in {str(folder)!r})")
     found = [(match, file) for file in sorted((folder / betas).iterdir()) if (match := _SESSION.fullmatch(file.name))]
     files = {int(match[1]): file for match, file in reversed(found)}
-    if asked is not None and not len(asked):
+    wanted = sorted(files) if asked is None else [asked] if isinstance(asked, int) else list(asked)
+    if asked is not None and not wanted:
         refuse("sessions= is an empty list; leave it out to read all sessions")
-    check_unique([str(number) for number in asked or []], "sessions=")
-    wanted = sorted(files) if asked is None else list(asked)
+    check_unique([str(number) for number in wanted], "sessions=")
     missing = [number for number in wanted if number not in files]
     if missing or not files:
         refuse(f"sessions {quote(missing)} are not in {str(folder / betas)!r}; it has the sessions {sorted(files)}")
@@ -170,7 +170,10 @@ def _labels(nsddata: Path, subject: str, space: str, atlas: str) -> tuple[np.nda
     ]
     table = next((file for file in tables if file.is_file()), None)
     if table is None:
-        refuse(f"the names of the regions of atlas {atlas!r} are missing: download {str(tables[0])!r}")
+        refuse(
+            f"the names of the regions of atlas {atlas!r} are missing: download {str(tables[0])!r} or, "
+            f"if there is none, {str(tables[1])!r}"
+        )
     volume = open_volumes(folder / f"{atlas}.nii.gz")
     numbers = as_labels(read_beside(volume.path, "atlas", volume))
     return numbers, read_label_table(table, int(numbers.max())), volume.shape

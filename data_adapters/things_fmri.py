@@ -153,13 +153,27 @@ def _trials(path: Path) -> pd.DataFrame:
     table = pd.read_csv(path, dtype=str)
     if not len(table) or table[list(_REQUIRED)].isna().any(axis=None):
         refuse(f"{str(path)!r} must have a row for each trial, with all of {', '.join(_REQUIRED)}")
-    if "trial_id" in table and not table["trial_id"].astype(int).is_monotonic_increasing:
-        refuse(f"the rows of {str(path)!r} are not in the order of trial_id, as the responses are; sort them by it")
+    if "trial_id" in table:
+        _check_order(table["trial_id"], path)
     table["stimulus"] = _stems(table["stimulus"].tolist(), repr(path.name))
     if "concept" not in table:  # dog_12s is an image of the concept dog
         table["concept"] = table["stimulus"].str.replace(r"_\d+[a-z]*$", "", regex=True)
     table["run"] = table["session"] + "-" + table["run"]
     return table[["stimulus", "concept", "session", "run", "trial_type"]]
+
+
+def _check_order(numbers: pd.Series, path: Path) -> None:
+    """Refuse trials that do not stand in the order of the responses; numbers may be written as ``0.0``."""
+    import pandas as pd
+
+    read = pd.to_numeric(numbers, errors="coerce")
+    if read.isna().any():
+        refuse(f"the column trial_id of {str(path)!r} holds {numbers[read.isna()].iloc[0]!r}, which is no number")
+    if not (read.is_monotonic_increasing and read.is_unique):
+        refuse(
+            f"the rows of {str(path)!r} are not in the order of trial_id, as the responses are; sort them by it, each "
+            "trial once"
+        )
 
 
 def _chosen(trials: pd.DataFrame, trial_type: str | None) -> np.ndarray:

@@ -145,7 +145,7 @@ def test_runs_over_time_or_with_residuals_are_not_joined(tmp_path, kind):
         if kind == "time":
             data = TemporalDataset(np.ones((3, 4, 5)), time_descriptors={"time": list(range(5))}, **observed)
         else:
-            data = Dataset(np.ones((3, 4)), descriptors={"residuals": np.ones((9, 4))}, **observed)
+            data = Dataset(np.ones((3, 4)), channel_descriptors={"residuals": np.ones((4, 9))}, **observed)
         data.save(path, file_type="hdf5")
     with pytest.raises(BrainrdlError, match="measurements over time, or with residuals, are not joined"):
         read(tmp_path / "*.h5")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -14,7 +15,9 @@ from hypothesis import strategies as st
 
 from brainrdl import BrainrdlError, read
 from brainrdl.testing import check_reader
-from data_adapters.bids import MOTION, READER, entities_of, read_confounds
+from data_adapters._bids_files import entities_of
+from data_adapters._confounds import MOTION, read_confounds
+from data_adapters.bids import READER
 
 T_R, N_VOLUMES, SHAPE = 1.5, 120, (3, 3, 2)
 CONDITIONS = ("cat", "face", "house")
@@ -146,7 +149,7 @@ def test_derivatives_are_read_from_their_own_folder_with_the_events_of_the_datas
 
 def test_raw_series_are_read_where_nothing_is_preprocessed(root, patterns):
     shutil.rmtree(root / "derivatives")
-    refused("no table of confounds '.*desc-confounds_timeseries.tsv' for .*; give confounds=None", root)
+    refused("no table of confounds 'sub-01_task-objects_run-1_desc-confounds_timeseries.tsv' for 'sub-01_.*=None", root)
     data = read(root, reader=READER, confounds=None)
     assert data.n_channel == np.prod(SHAPE)
     assert_recovered(data, patterns)
@@ -272,7 +275,11 @@ def test_the_time_slices_were_shifted_to_moves_the_model(root):
         ('{"StartTime": "x"}', "StartTime in the sidecar of 'sub-01.*' must be seconds, got 'x'"),
         ('{"StartTime": true}', "must be seconds, got True"),
         ('{"StartTime": 0.5}', r"shifted to different times \(StartTime \[0.0, 0.5\]\); give one run="),
-        ('{"RepetitionTime": "2"}', "t_r must be a number above 0, got '2'"),
+        ('{"RepetitionTime": "2"}', "RepetitionTime in the sidecar of 'sub-01.*' must be a number above 0, got '2'"),
+        (
+            '{"RepetitionTime": 1500}',
+            "RepetitionTime in the sidecar of 'sub-01.*' must be seconds .* got 1500; is it in",
+        ),
         (" " * 10_000_001, "has 10000001 bytes, more than a sidecar needs"),
         ("[" * 100_000, "bids.*"),
     ],
@@ -299,6 +306,7 @@ def test_confounds_are_read_by_name_and_a_missing_first_value_is_the_mean(series
     assert list(found) == ["csf", "framewise_displacement"]
     values = found["framewise_displacement"]
     assert values[0] == pytest.approx(values[1:].mean())
+    assert read_confounds(series, "csf").equals(found[["csf"]])
     rows = [row.split("\t") for row in table_of(series).read_text().splitlines()]
     np.testing.assert_allclose(found["csf"], [float(row[7]) for row in rows[1:]])
 
@@ -339,6 +347,7 @@ def test_without_nilearn_the_extra_is_named(series, monkeypatch):
     [
         ("minmal", None, "confounds 'minmal' is not known; nearest: 'minimal'"),
         (["CSF"], None, r"confounds 'CSF' is not known.*known: trans_x"),
+        ("CSF", None, r"confounds 'CSF' is not known.*known: minimal, simple, trans_x"),
         (["csf"], ("csf", "trans_x"), r"names \['trans_x'\] stand more than once"),
     ],
 )
@@ -378,7 +387,8 @@ def test_two_tasks_are_refused_and_listed(root, patterns):
 def test_two_subjects_are_refused_and_listed(root, patterns):
     write_run(root, derivatives(root), patterns, subject="02")
     refused(r"there are series of sub \['01', '02'\]; choose one with subject=", root, space="T1w")
-    refused(r"no series has the sub '1'; nearest: '01'; there are \['01', '02'\]", root, subject="1")
+    refused(r"no series has the sub '10'; nearest: .*'01'; there are \['01', '02'\]", root, subject="10")
+    refused(r"there are series of sub \['01', '02'\]; choose one with subject=", root)  # before space=
 
 
 def test_an_unknown_run_or_session_is_refused(sound):
@@ -389,9 +399,12 @@ def test_an_unknown_run_or_session_is_refused(sound):
 def test_other_entities_are_refused_and_can_be_chosen(root):
     for file in list(derivatives(root).glob("sub-01/func/*run-1_space-T1w_*")):
         shutil.copy(file, file.with_name(file.name.replace("space-T1w_", "space-T1w_res-2_")))
-    refused(r"there are series of res \['', '2'\]; choose one with entities=\{'res': ...\}", root, space="T1w")
-    assert read(root, reader=READER, space="T1w", entities={"res": "2"}).n_obs == 3
+    refused(r"there are series of res \['', '2'\]; choose one with entities=\{'res': ...\}$", root, space="T1w")
+    assert read(root, reader=READER, space="T1w", run=1, entities={"res": "2"}).n_obs == 3
     assert read(root, reader=READER, space="T1w", entities={"res": ""}).n_obs == 6
+    refused(r"there are series of res \['', '2'\]", root, space="T1w", entities={"res": ["", "2"]})
+    refused(r"there are series of space \['MNI', 'T1w'\]; choose one with space=", root)  # asked before res
+    refused("entities= has 'sub', which is an option of its own; give subject=", root, entities={"sub": "01"})
 
 
 def test_two_pipelines_are_refused(root):
@@ -407,6 +420,184 @@ def test_a_series_in_two_files_is_refused(root):
     refused(r"two files of the series \['sub-01_task-objects_run-1_bold.nii'\]", root, confounds=None)
 
 
+def rename(root, old, new):
+    for file in [file for file in root.rglob("*") if old in file.name]:
+        file.rename(file.with_name(file.name.replace(old, new)))
+
+
+def test_raw_series_are_not_read_for_want_of_preprocessed_ones(root, patterns):
+    rename(root, "desc-preproc_bold", "desc-smoothed_bold")
+    words = (
+        r"the derivatives hold series of desc \['smoothed'\], none of 'preproc'; choose one with entities=\{'desc': "
+    )
+    refused(words, root, space="T1w")
+    refused(words, derivatives(root), space="T1w")
+    smoothed = read(root, reader=READER, space="T1w", entities={"desc": "smoothed"})
+    assert_recovered(smoothed, patterns)  # with the confounds that all outputs share
+    assert smoothed.n_channel == np.prod(SHAPE) - 2
+    raw = read(root, reader=READER, entities={"desc": ""}, confounds=None)
+    assert raw.n_channel == np.prod(SHAPE)
+    assert_recovered(raw, patterns)
+
+
+def test_desc_preproc_is_read_where_there_is_another_desc(root):
+    before = read(root, reader=READER, space="T1w")
+    for file in derivatives(root).glob("sub-01/func/*T1w_desc-preproc_bold.nii.gz"):
+        save(file.with_name(file.name.replace("preproc", "other")), np.zeros((*SHAPE, N_VOLUMES), np.uint8))
+    np.testing.assert_array_equal(read(root, reader=READER, space="T1w").measurements, before.measurements)
+
+
+def test_derivatives_without_desc_are_no_raw_series(root):
+    rename(derivatives(root), "_desc-preproc_bold", "_bold")
+    refused(r"the derivatives hold series of desc \[''\], none of 'preproc'", root, space="T1w")
+    assert read(derivatives(root), reader=READER, space="T1w", entities={"desc": ""}).n_obs == 6
+    rename(derivatives(root), "_space-T1w", "")
+    refused(r"the derivatives hold series of desc \[''\], none of 'preproc'", root)
+
+
+def test_runs_that_are_not_preprocessed_are_refused_unless_they_are_not_asked_for(root, tmp_path):
+    for file in derivatives(root).glob("sub-01/func/*run-2*T1w_desc-preproc_bold.nii.gz"):
+        file.unlink()
+    words = (
+        "the raw series are run-1, run-2, and the preprocessed ones run-1; preprocess what is missing, or choose with"
+    )
+    refused(words, root, space="T1w")
+    refused(words, derivatives(root), space="T1w")
+    elsewhere = shutil.copytree(derivatives(root), tmp_path / "out")
+    refused(words, elsewhere, space="T1w", raw=root)
+    assert read(root, reader=READER, space="T1w", run=1).n_obs == 3
+    assert read(root, reader=READER, space="MNI").n_obs == 6
+    for file in root.glob("sub-01/func/*_bold.nii.gz"):
+        file.unlink()
+    assert read(root, reader=READER, space="T1w").n_obs == 3  # raw series may be elsewhere, but not some of them
+
+
+def test_a_run_that_was_preprocessed_and_is_not_raw_is_refused(root):
+    next(root.glob("sub-01/func/*run-1_bold.nii.gz")).unlink()
+    refused("the raw series are run-2, and the preprocessed ones run-1, run-2;", root, space="T1w")
+
+
+def test_runs_that_differ_in_another_entity_are_read_together_if_both_are_asked_for(root):
+    before = read(root, reader=READER, space="T1w")
+    for run, direction in (("1", "AP"), ("2", "PA")):
+        rename(root, f"_run-{run}_", f"_dir-{direction}_run-1_")
+    words = r"series of dir \['AP', 'PA'\]; choose one with entities=\{'dir': ...\}, or several: they are runs then"
+    refused(words, root, space="T1w")
+    both = read(root, reader=READER, space="T1w", entities={"dir": ["AP", "PA"]})
+    assert list(both.obs_descriptors["run"]) == ["AP/1"] * 3 + ["PA/1"] * 3
+    np.testing.assert_array_equal(both.measurements, before.measurements)
+    one = read(root, reader=READER, space="T1w", entities={"dir": "PA"})
+    assert list(one.obs_descriptors["run"]) == ["1"] * 3
+    refused("no series has the dir 'LR'; there are", root, space="T1w", entities={"dir": ["AP", "LR"]})
+
+
+# Where the folder is
+
+
+def test_the_working_folder_and_links_to_folders_are_read(sound, tmp_path, monkeypatch):
+    expected = read(sound, reader=READER, space="T1w").measurements
+    for place in (sound, derivatives(sound), sound / "sub-01"):
+        monkeypatch.chdir(place)
+        assert READER.sniff(Path())
+        np.testing.assert_array_equal(read(".", space="T1w").measurements, expected)
+    monkeypatch.chdir(sound)
+    np.testing.assert_array_equal(read("derivatives/fmriprep", space="T1w").measurements, expected)
+    (tmp_path / "link").symlink_to(derivatives(sound))
+    np.testing.assert_array_equal(read(tmp_path / "link", space="T1w").measurements, expected)
+
+
+def test_derivatives_that_a_dataset_links_to_belong_to_it(root, tmp_path):
+    expected = read(root, reader=READER, space="T1w").measurements
+    shutil.move(derivatives(root), tmp_path / "out")
+    derivatives(root).symlink_to(tmp_path / "out")
+    np.testing.assert_array_equal(read(derivatives(root), reader=READER, space="T1w").measurements, expected)
+
+
+def test_the_folder_of_a_subject_says_who_it_is(root, patterns):
+    write_run(root, derivatives(root), patterns, subject="02")
+    one = read(root / "sub-02", space="T1w", run="1")
+    assert one.descriptors["subject"] == "02"
+    by_option = read(root, reader=READER, space="T1w", subject=2)
+    np.testing.assert_array_equal(one.measurements, by_option.measurements)
+    assert read(derivatives(root) / "sub-02", space="T1w", subject="sub-02").n_obs == 3
+    refused("subject='01' is not the one whose folder is read; give the folder of the", root / "sub-02", subject="01")
+    subjects = read(root / "sub-*", space="T1w", run="1")
+    assert [data.descriptors["subject"] for data in subjects] == ["01", "02"]
+
+
+def test_numbers_of_subjects_sessions_and_runs_need_no_zeros(root, patterns):
+    write_run(root, derivatives(root), patterns, subject="007", session="02", run="1")
+    found = read(root, reader=READER, subject=7, session=2, run=1, space="T1w")
+    assert (found.descriptors["subject"], found.descriptors["session"]) == ("007", "02")
+    write_run(root, derivatives(root), patterns, subject="7")
+    assert read(root, reader=READER, subject="7", space="T1w").descriptors["subject"] == "7"
+    write_run(root, derivatives(root), patterns, subject="0007")
+    refused(r"there are series of sub \['0007', '007', '7'\]; choose one", root, subject="07", space="T1w")
+
+
+# What is not there
+
+
+def test_content_that_was_not_fetched_is_refused(root):
+    func = derivatives(root) / "sub-01" / "func"
+    stem = "sub-01_task-objects_run-2"
+    for file in (
+        func / f"{stem}_space-T1w_desc-preproc_bold.nii.gz",
+        func / f"{stem}_space-T1w_desc-brain_mask.nii.gz",
+        func / f"{stem}_space-T1w_desc-preproc_bold.json",
+        func / f"{stem}_desc-confounds_timeseries.tsv",
+        root / "sub-01" / "func" / f"{stem}_events.tsv",
+        root / "task-objects_bold.json",
+    ):
+        content = file.read_bytes()
+        file.unlink()
+        file.symlink_to("../.git/annex/objects/x")
+        refused(rf"{file.name}' is a link to what is not here; fetch it first \(datalad get", root, space="T1w")
+        file.unlink()
+        file.write_bytes(content)
+    assert read(root, reader=READER, space="T1w").n_obs == 6
+
+
+def test_brain_masks_of_some_runs_only_are_refused(root):
+    for mask in derivatives(root).glob("sub-01/func/*T1w_desc-brain_mask.nii.gz"):
+        mask.unlink()
+        if "run-2" in mask.name:
+            words = r"brain masks of other runs, and none of \['sub-01_task-objects_run-2_space-T1w_.*'\]; give mask="
+            refused(words, root, space="T1w")
+            save(root / "mask.nii.gz", np.ones(SHAPE, np.uint8))
+            assert read(root, reader=READER, space="T1w", mask=root / "mask.nii.gz").n_channel == np.prod(SHAPE)
+            break
+    for mask in derivatives(root).glob("sub-01/func/*T1w_desc-brain_mask.nii.gz"):
+        mask.unlink()
+    assert read(root, reader=READER, space="T1w").n_channel == np.prod(SHAPE)
+
+
+def test_a_damaged_run_or_table_is_named(root):
+    func = derivatives(root) / "sub-01" / "func"
+    events = root / "sub-01" / "func" / "sub-01_task-objects_run-2_events.tsv"
+    for file, cut, words in (
+        (func / "sub-01_task-objects_run-2_space-T1w_desc-preproc_bold.nii.gz", 500, "the series '.*{}' could not be"),
+        (func / "sub-01_task-objects_run-2_space-T1w_desc-brain_mask.nii.gz", 20, "mask.*{}' could not be read"),
+        (events, 0, "the events '.*{}': .*UTF-8"),
+    ):
+        content = file.read_bytes()
+        file.write_bytes(content[:-cut] if cut else content.replace(b"face", b"No\xebl"))
+        refused(words.format(file.name), root, space="T1w")
+        file.write_bytes(content)
+
+
+def test_a_baseline_that_occurs_in_no_run_is_refused(root):
+    refused("baseline 'fixation' occurs in no run", root, space="T1w", baseline=["rest", "fixation"])
+    assert set(read(root, reader=READER, space="T1w", baseline=" cat").obs_descriptors["stimulus"]) == {"face", "house"}
+
+
+def test_empty_lists_and_folders_that_are_not_there_are_refused(root):
+    refused("run= is an empty list; leave it out to read all there are", root, space="T1w", run=[])
+    refused("session= is an empty list", root, space="T1w", session=[])
+    refused("confounds= is empty; give None to take none out", root, space="T1w", confounds=[])
+    refused("raw= is 'nope', and there is no such folder", root, space="T1w", raw="nope")
+
+
 def test_runs_that_would_be_called_alike_are_refused(root):
     for file in list(root.glob("sub-01/func/*run-2*")) + list(derivatives(root).glob("sub-01/func/*run-2*")):
         file.rename(file.with_name(file.name.replace("run-2_", "")))
@@ -415,7 +606,7 @@ def test_runs_that_would_be_called_alike_are_refused(root):
 
 def test_a_folder_without_series_is_refused(tmp_path):
     (tmp_path / "sub-01" / "func").mkdir(parents=True)
-    refused("the folder holds no sub-.../func/..._bold.nii.gz, raw or with desc-preproc", tmp_path)
+    refused("the folder holds no sub-.../func/..._bold.nii.gz, raw or preprocessed", tmp_path)
 
 
 def test_folders_are_known_by_their_subjects(sound, tmp_path):

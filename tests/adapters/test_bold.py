@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from brainrdl import BrainrdlError, read
 from brainrdl.testing import check_reader
-from data_adapters.bold import READER, Regions, header_time, repetition_time, run_names
+from data_adapters._series import Regions, header_time, repetition_time
+from data_adapters.bold import READER, run_names
 
 T_R, N_VOLUMES, SHAPE = 2.0, 100, (3, 4, 5)
 AFFINE = np.diag([3.0, 3.0, 3.0, 1.0])
@@ -100,7 +101,7 @@ def labelled(haxby):
 
 def test_haxby_labelled_by_volume_gives_a_beta_for_each_category_and_run(labelled):
     assert labelled.measurements.shape == (96, 530)
-    assert labelled.descriptors["residuals"].shape == (1452, 530)
+    assert labelled.channel_descriptors["residuals"].shape == (530, 1452)
     assert labelled.descriptors["residual_dof"] == 12 * (121 - 8 - 7)
     assert labelled.descriptors["n_dropped_channels"] == 0
     assert list(labelled.obs_descriptors["run"]) == [str(run) for run in range(12) for _ in range(8)]
@@ -184,7 +185,8 @@ def test_an_atlas_gives_the_regions_that_its_masks_would(folder, one):
     assert [data.descriptors["roi"] for data in regions] == ["V1", "IT"]
     alone = read(one, reader=READER, atlas=folder / "atlas.nii.gz", roi="IT")
     np.testing.assert_allclose(alone.measurements, regions[1].measurements)
-    np.testing.assert_allclose(alone.descriptors["residuals"], regions[1].descriptors["residuals"], atol=1e-9)
+    residuals = [data.channel_descriptors.pop("residuals") for data in (alone, regions[1])]
+    np.testing.assert_allclose(*residuals, atol=1e-9)
     assert alone.channel_descriptors == regions[1].channel_descriptors
     numbers = np.asarray(nib.load(folder / "atlas.nii.gz").dataobj)
     save(folder / "it.nii.gz", (numbers == 2).astype(np.uint8))
@@ -207,8 +209,8 @@ def test_dead_voxels_are_left_out_of_all_runs_and_counted(folder):
         save(file, values)
     data = read(folder, reader=READER, runs="*/bold.nii.gz", events="events.tsv")
     assert (data.n_channel, data.descriptors["n_dropped_channels"]) == (58, 2)
-    assert data.descriptors["residuals"].shape == (2 * N_VOLUMES, 58)
-    assert np.isfinite(data.descriptors["residuals"]).all()
+    assert data.channel_descriptors["residuals"].shape == (58, 2 * N_VOLUMES)
+    assert np.isfinite(data.channel_descriptors["residuals"]).all()
     assert (0, 0, 0) not in set(zip(*(data.channel_descriptors[axis] for axis in "ijk"), strict=True))
 
 
@@ -344,6 +346,11 @@ def test_an_unlikely_repetition_time_is_refused_and_can_be_given(one, value, uni
     np.testing.assert_allclose(given_by_hand.measurements, read(one, reader=READER).measurements)
     with pytest.raises(BrainrdlError, match="t_r must be a number above 0, got '2'"):
         repetition_time(file, "2")
+    for unlikely in (2500, 0.002):
+        with pytest.raises(
+            BrainrdlError, match=f"t_r must be seconds .* 0.05 to 60, got {unlikely}; is it in millisec"
+        ):
+            read(one, reader=READER, t_r=unlikely)
 
 
 def test_a_wrong_repetition_time_shows_in_the_events(one):
@@ -371,6 +378,121 @@ def test_options_that_contradict_each_other_are_refused(folder, one):
     refused("run_column='run' is a column of table=, which is not given", one, run_column="run")
     refused(r"which files of the folder are the runs\? Give their pattern", folder)
     refused(r"runs='\*/no.nii' fits no file in the folder", folder, runs="*/no.nii")
+
+
+@pytest.mark.parametrize(
+    ("baseline", "message"),
+    [
+        (["rest", "fixation"], r"baseline 'fixation' occurs in no run; there are \['cat', 'face', 'house'\]"),
+        ("rest,face", "baseline 'rest,face' occurs in no run; nearest: 'face'"),
+        ("House", "baseline 'House' occurs in no run; nearest: 'house'"),
+        ("", "baseline '' occurs in no run"),
+    ],
+)
+def test_a_baseline_that_occurs_in_no_run_is_refused(folder, one, baseline, message):
+    refused(message, one, baseline=baseline)
+    refused(message, folder, runs="*/bold.nii.gz", events="events.tsv", baseline=baseline)
+    (folder / "labels.txt").write_text("".join(f"{name} 1\n" for name in ["cat", "face", "house", "cat"] * 25))
+    refused(message, one, table=folder / "labels.txt", baseline=baseline)
+
+
+def test_a_baseline_of_one_run_is_enough_and_spaces_around_it_do_not_count(folder):
+    events = folder / "task_run002" / "events.tsv"
+    events.write_text(events.read_text() + "195\t2\tfixation\n")
+    options = {"runs": "*/bold.nii.gz", "events": "events.tsv"}
+    data = read(folder, reader=READER, baseline=["rest", " fixation "], **options)
+    assert set(data.obs_descriptors["stimulus"]) == set(CONDITIONS)
+    everything = read(folder, reader=READER, baseline=None, **options)
+    assert set(everything.obs_descriptors["stimulus"]) == {*CONDITIONS, "fixation"}
+
+
+def flat(folder):
+    """All runs in one folder, the events of each in a file that tells its run."""
+    for run in (1, 2):
+        (folder / f"task_run{run:03d}" / "bold.nii.gz").rename(folder / f"run{run}.nii.gz")
+        (folder / f"task_run{run:03d}" / "events.tsv").rename(folder / f"shown_{run}.tsv")
+        np.savetxt(folder / f"motion_{run}.txt", np.random.default_rng(run).normal(size=(N_VOLUMES, 2)))
+    return folder
+
+
+def test_runs_that_would_share_a_table_are_refused(folder):
+    whole = folder / "task_run001" / "events.tsv"
+    options = {"runs": "*/bold.nii.gz"}
+    refused(r"events='.*' gives one table to several of 2 runs; give the name of", folder, events=whole, **options)
+    np.savetxt(folder / "motion.txt", np.random.default_rng(0).normal(size=(N_VOLUMES, 2)))
+    motion = {"events": "events.tsv", "confounds": folder / "motion.txt"}
+    refused(r"confounds='.*' gives one table to several of 2 runs; .*with \{run\} in it", folder, **motion, **options)
+    flat(folder)
+    (folder / "shown_2.tsv").unlink()
+    (folder / "shown_2.tsv").symlink_to("shown_1.tsv")
+    refused("events='shown_1.tsv' gives one table to several", folder, runs="run*.nii.gz", events="shown_1.tsv")
+    refused(r"'shown_\{run\}.tsv' gives one table", folder, runs="run*.nii.gz", events="shown_{run}.tsv")
+
+
+def test_tables_that_tell_their_run_go_to_it(folder):
+    expected = read(folder, reader=READER, runs="*/bold.nii.gz", events="events.tsv")
+    flat(folder)
+    found = read(folder, reader=READER, runs="run*.nii.gz", events="shown_{run}.tsv")
+    np.testing.assert_array_equal(found.measurements, expected.measurements)
+    (folder / "elsewhere").mkdir()
+    for run in (1, 2):
+        (folder / f"motion_{run}.txt").rename(folder / "elsewhere" / f"motion_{run}.txt")
+    options = {"events": "shown_{run}.tsv", "confounds": folder / "elsewhere" / "motion_{run}.txt"}
+    cleaned = read(folder, reader=READER, runs="run*.nii.gz", **options)
+    assert cleaned.descriptors["residual_dof"] == expected.descriptors["residual_dof"] - 4
+    for run, name in ((1, "one"), (2, "two")):
+        (folder / f"run{run}.nii.gz").rename(folder / f"{name}.nii.gz")
+    refused("asks for runs' names, which the paths .*one.nii.gz.* do not tell", folder, runs="*o*e.nii.gz", **options)
+    refused("asks for runs' names", folder, runs="*[neo].nii.gz", **options)
+
+
+def test_content_that_was_not_fetched_is_refused(folder, one):
+    options = {"runs": "*/bold.nii.gz", "events": "events.tsv"}
+    for name in ("bold.nii.gz", "events.tsv"):
+        file = folder / "task_run002" / name
+        content = file.read_bytes()
+        file.unlink()
+        file.symlink_to("../.git/annex/objects/x")
+        refused(rf"task_run002.{name}' is a link to what is not here; fetch it first \(datalad get", folder, **options)
+        file.unlink()
+        file.write_bytes(content)
+
+
+def test_a_damaged_run_or_table_is_named(folder):
+    options = {"runs": "*/bold.nii.gz", "events": "events.tsv"}
+    events = folder / "task_run002" / "events.tsv"
+    text = events.read_text()
+    events.write_bytes(text.replace("face", "No\xebl").encode("latin-1"))
+    refused("the events '.*task_run002.events.tsv': .*UTF-8", folder, **options)
+    events.write_text(text.replace("trial_type", "name"))
+    refused("the events '.*task_run002.events.tsv': .*choose one with condition_column=", folder, **options)
+    events.write_text(text)
+    second = folder / "task_run002" / "bold.nii.gz"
+    second.write_bytes(second.read_bytes()[:-3000])
+    refused("the series '.*task_run002.bold.nii.gz' could not be read, is it cut off or damaged", folder, **options)
+
+
+def test_events_of_other_programs_are_refused_in_words(one):
+    (one.parent / "face.txt").write_text("6 12 1\n36 12 1\n")
+    refused("FSL's three columns hold one condition: write all of a run as one table", one, events="face.txt")
+    (one.parent / "conditions.mat").write_bytes(b"MATLAB 5.0")
+    refused("are a .mat file, as SPM's multiple conditions are; write names, onsets", one, events="conditions.mat")
+    (one.parent / "sub-1_desc-confounds_timeseries.tsv").write_text("trans_x\n")
+    words = "is 'sub-1_desc-confounds_timeseries.tsv', fMRIPrep's table, .* reader 'bids', which chooses columns"
+    refused(words, one, confounds="sub-1_desc-confounds_timeseries.tsv")
+
+
+def test_labels_with_pymvpas_names_of_columns_are_read_and_other_names_are_refused(folder, one):
+    rows = [f"{'face' if 9 < volume % 50 < 20 else 'rest'} {volume // 50}" for volume in range(N_VOLUMES)]
+    table = folder / "labels.txt"
+    table.write_text("\n".join(rows))
+    expected = read(one, reader=READER, table=table)
+    table.write_text("\n".join(["labels chunks", *rows]))
+    np.testing.assert_array_equal(read(one, reader=READER, table=table).measurements, expected.measurements)
+    table.write_text("\n".join(["what block", *rows[1:]]))
+    refused("run 'block' has one volume, labelled 'what'; if these are names of columns, give", one, table=table)
+    table.write_bytes("\n".join(rows).replace("face", "No\xebl").encode("latin-1"))
+    refused("table= '.*labels.txt': .*UTF-8", one, table=table)
 
 
 def test_labels_that_do_not_fit_the_volumes_are_refused(folder, one):
@@ -402,7 +524,7 @@ def test_runs_on_different_grids_are_refused(folder):
 
 def test_a_mask_on_another_grid_is_refused(folder, one):
     save(folder / "small.nii", np.ones((2, 2, 2), np.uint8))
-    refused(r"the mask '.*small.nii' has shape \(2, 2, 2\) and the map \(3, 4, 5\)", one, mask=folder / "small.nii")
+    refused(r"mask.* '.*small.nii'.* has shape \(2, 2, 2\) and the map \(3, 4, 5\)", one, mask=folder / "small.nii")
 
 
 def test_a_region_without_a_voxel_that_varies_is_refused(folder, one):

@@ -11,9 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rsatoolbox.data import Dataset
+from rsatoolbox.data.noise import prec_from_residuals
+from rsatoolbox.rdm import calc_rdm as rsatoolbox_rdm
 from scipy.stats import gamma
 
-from brainrdl import BrainrdlError
+from brainrdl import BrainrdlError, calc_rdm, read
+from brainrdl.rdm_estimation import noise_precision
+from brainrdl.rdms import select
 from data_adapters._glm import Model, Run, fit_run, to_dataset
 
 T_R, N_VOLUMES = 2.0, 120
@@ -164,10 +168,20 @@ def test_an_event_long_before_the_run_is_refused_and_one_shortly_before_is_not()
 
 def test_an_event_that_outlasts_the_run_is_modelled_as_far_as_the_run_goes():
     events, bold = events_of(), np.random.default_rng(0).normal(size=(N_VOLUMES, 2))
-    events.loc[8, "duration"] = 1000.0
+    events.loc[8, "duration"] = N_VOLUMES * T_R
     longer = fit_run(bold, events, T_R)
     events.loc[8, "duration"] = N_VOLUMES * T_R - events.loc[8, "onset"] + 5
     np.testing.assert_allclose(longer.betas, fit_run(bold, events, T_R).betas, rtol=1e-6)
+
+
+def test_an_event_that_lasts_longer_than_the_run_is_refused():
+    events = events_of()
+    events.loc[8, "duration"] = 10_000.0  # milliseconds
+    with pytest.raises(
+        BrainrdlError,
+        match=r"'cat' at 198 s lasts 10000 s, longer than run 3, which is 240 s long; are durations in seconds\?",
+    ):
+        fit_run(np.zeros((N_VOLUMES, 2)), events, T_R, where="run 3")
 
 
 def test_events_without_duration_are_modelled_without_a_warning():
@@ -248,6 +262,46 @@ def test_runs_are_joined_into_one_dataset_with_their_residuals():
     assert list(data.obs_descriptors["stimulus"]) == ["a", "b", "a", "b"]
     assert list(data.obs_descriptors["run"]) == ["1", "1", "2", "2"]
     assert list(data.obs_descriptors["trial"]) == ["1", "2", "1", "2"]
-    assert data.descriptors["residuals"].shape == (18, 3)
+    residuals = np.concatenate([run.residuals for run in runs.values()])
+    np.testing.assert_array_equal(data.channel_descriptors["residuals"], residuals.T)
+    assert "residuals" not in data.descriptors
     assert (data.descriptors["residual_dof"], data.descriptors["roi"]) == (10, "IT")
     assert "trial" not in to_dataset(runs, {}, {}, per="condition").obs_descriptors
+
+
+@pytest.fixture
+def measured():
+    """Two runs of three conditions with residuals of three voxels, one of which is noisier."""
+    rng = np.random.default_rng(0)
+    made = (Run(("a", "b", "c"), rng.normal(size=(3, 3)), rng.normal(size=(40, 3)) * [1, 1, 5], 30) for _ in range(2))
+    return to_dataset(dict(zip("12", made, strict=True)), {"i": [0, 1, 2]}, {"subject": "01"}, per="condition")
+
+
+@pytest.mark.parametrize("method", ["euclidean", "correlation", "crossnobis"])
+def test_rsatoolbox_computes_the_same_rdm_of_a_dataset_with_residuals(measured, method):
+    cv = {"cv_descriptor": "run"} if method == "crossnobis" else {}
+    theirs, ours = rsatoolbox_rdm(measured, method, descriptor="stimulus", **cv), calc_rdm(measured, method)
+    np.testing.assert_allclose(select(theirs, list("abc")).dissimilarities, ours.dissimilarities, rtol=1e-10)
+    assert theirs.rdm_descriptors["subject"] == ["01"]
+    assert "residuals" not in theirs.rdm_descriptors
+
+
+def test_residuals_stay_with_their_voxels_in_parts_of_a_dataset_and_in_a_file(measured, tmp_path):
+    residuals = np.array(measured.channel_descriptors["residuals"]).T
+    measured.save(str(tmp_path / "betas.h5"), file_type="hdf5")
+    runs = measured.subset_obs("run", "1")
+    for whole in (measured, runs, read(tmp_path / "betas.h5", reader="rsatoolbox"), *measured.odd_even_split("run")):
+        expected = prec_from_residuals(residuals, 60, "shrinkage_eye")
+        np.testing.assert_allclose(noise_precision(whole, "shrinkage_eye"), expected)
+    two = measured.subset_channel("i", [0, 2])
+    np.testing.assert_allclose(noise_precision(two, "diag"), prec_from_residuals(residuals[:, [0, 2]], 60, "diag"))
+    assert calc_rdm(two, "crossnobis", noise="diag").n_cond == 3
+
+
+def test_residuals_that_stand_elsewhere_or_are_no_series_are_refused(measured):
+    measured.channel_descriptors["residuals"] = [1.0, 2.0, 3.0]
+    with pytest.raises(BrainrdlError, match=r"must be \(n_channels, n_timepoints\), it has shape \(3,\)"):
+        noise_precision(measured, "diag")
+    measured.descriptors["residuals"] = np.zeros((40, 3))
+    with pytest.raises(BrainrdlError, match="'residuals' must be a channel descriptor"):
+        calc_rdm(measured, "crossnobis", noise="diag")

@@ -108,6 +108,10 @@ def test_sessions_and_regions_come_in_the_order_asked_for_with_their_own_names(r
     assert v1v.obs_descriptors["run"] == ["3"] * 750 + ["1"] * 750
 
 
+def test_a_single_session_needs_no_list(root):
+    assert load(root, roi="V1d", sessions=2).obs_descriptors == load(root, roi="V1d", sessions=[2]).obs_descriptors
+
+
 def test_a_missing_session_does_not_shift_the_names(root, design):
     (root / BETAS / "betas_session01.hdf5").unlink()
     assert load(root, roi="V1d").obs_descriptors["stimulus"] == expected_names(design, [2])
@@ -161,12 +165,13 @@ REFUSALS = {
     "space 'fsaverage' is not known": (None, {"space": "fsaverage"}),
     "betas .*'b3' is not known": (None, {"betas": "b3"}),
     r"sessions \[7\] are not in .* it has the sessions \[1, 2\]": (None, {"sessions": [7]}),
+    r"sessions \[0\] are not in": (None, {"sessions": 0}),
     "sessions= is an empty list": (None, {"sessions": []}),
     r"names \['1'\] stand more than once in sessions=": (None, {"sessions": [1, 1]}),
     "atlas .*'streams' is not known": (None, {"atlas": "streams"}),
     r"regions \['V1x'\] are not in the atlas .*nearest: 'V1": (None, {"roi": "V1x"}),
     r"regions \['V2v'\] are not in the atlas": (None, {"roi": ["V2v"]}),
-    "the names of the regions .* are missing: download": (
+    "the names .* missing: download .*subj02.label.*ctab' or, if there is none, .*fsaverage.label.*ctab'": (
         lambda root: (root / LABELS / "prf-visualrois.mgz.ctab").unlink(),
         {},
     ),

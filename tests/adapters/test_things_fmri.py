@@ -129,6 +129,13 @@ def test_a_column_concept_is_kept(folder):
     assert load(folder, roi="V1").obs_descriptors["concept"] == list("abcdef")
 
 
+def test_numbers_of_trials_may_be_written_as_fractions(folder):
+    expected = load(folder, roi="V1")
+    trials(trial_id=np.arange(6.0))(folder)
+    assert "0.0" in (folder / STIMULI).read_text()
+    assert load(folder, roi="V1").obs_descriptors == expected.obs_descriptors
+
+
 def test_the_folder_is_taken_by_its_files(folder):
     assert READER.sniff(folder)
     assert not READER.sniff(folder / RESPONSES)
@@ -168,6 +175,9 @@ REFUSALS = {
     r"has no columns \['voxel_id'\]": (lambda folder: TABLE.drop(columns="voxel_id").to_csv(folder / VOXELS), {}),
     "must have a row for each trial": (trials(stimulus=[None, *TRIALS["stimulus"][1:]]), {}),
     "not in the order of trial_id": (trials(trial_id=[1, 0, 2, 3, 4, 5]), {}),
+    "trial_id, as the responses are; .*each trial once": (trials(trial_id=[0, 0, 1, 1, 2, 2]), {}),
+    "the column trial_id of .* holds 'x', which is no number": (trials(trial_id=list("01x345")), {}),
+    "holds nan, which is no number": (trials(trial_id=[0, 1, None, 3, 4, 5]), {}),
     r"names \['dog_12s'\] stand more than once": (trials(stimulus=[*TRIALS["stimulus"][:5], "dog_12s.png"]), {}),
     r"columns \['V1'\] .* must hold 0 and 1": (voxels(V1=[0.2, 1, 0, 0, 0]), {}),
     r"names \['0'\] stand more than once in the column voxel_id": (voxels(voxel_id=[0, 0, 1, 2, 3]), {}),
