@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -30,6 +30,13 @@ class Halves(NamedTuple):
     rdms: float
     split: str
     names: list[str]
+
+
+def dataset_names(datasets: Sequence[DatasetBase]) -> list[str]:
+    """Name each dataset by its region, subject and session, as far as it knows them, else by number."""
+    given = [[part.descriptors.get(key) for key in ("roi", "subject", "session")] for part in datasets]
+    said = [" / ".join(str(word) for word in words if word) for words in given]
+    return [name or f"dataset {number}" for number, name in enumerate(said)]
 
 
 def of_dataset(dataset: DatasetBase, where: str, by: str) -> Iterator[Finding]:
@@ -124,9 +131,11 @@ def _runs(values: Float[np.ndarray, "n_observations n_values"], runs: object, wh
 
 
 def halves(dataset: DatasetBase, by: str) -> Halves | None:
-    """Compare odd with even runs (without runs: observations of a condition); None if they share too few conditions."""
+    """Compare odd with even runs (without runs: observations of a condition); None if they share too little."""
     values = flat(dataset)
     values = values[:, np.isfinite(values).all(0)]
+    if not values.size:
+        return None
     table = pd.DataFrame(values - values.mean(0))
     table["condition"] = [str(name) for name in dataset.obs_descriptors[by]]
     runs = dataset.obs_descriptors.get("run")

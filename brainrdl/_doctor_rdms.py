@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
+from copy import copy
 from itertools import combinations
 from math import comb
 from typing import TYPE_CHECKING
@@ -25,7 +27,9 @@ from brainrdl.similarity import corr
 if TYPE_CHECKING:
     from rsatoolbox.rdm import RDMs
 
-_LABELLED_BY = ("roi", "subject", "session")
+_TARGETS_BY = ("roi", "layer", "model", "time")  # RDMs that differ in one of these are not of subjects
+_LABELLED_BY = (*_TARGETS_BY, "subject", "session")
+_MOST_TARGETS = 8  # of more, what is found alike in several is one line
 _MOST_SPLITS = 100  # halves of the subjects; up to 8 subjects have at most 70, then all are used
 _SEED = 0
 _SAME = 1 - 1e-7  # correlation of two RDMs that are one, up to scale; float32 keeps that of any other pair below
@@ -34,9 +38,8 @@ _TIMES_LARGER = 3
 
 
 def labels(rdms: RDMs) -> list[str]:
-    """Name each RDM by the region, subject and session in which they differ, else by name, else by number."""
-    given = {key: [str(word) for word in rdms.rdm_descriptors.get(key, [])] for key in _LABELLED_BY}
-    worded = [[f"{key} {word}" if word.isdecimal() else word for word in words] for key, words in given.items()]
+    """Name each RDM by what it is of, subject and session as far as they differ, else by name, else by number."""
+    worded = [_worded(rdms, key) for key in _LABELLED_BY]
     telling = [column for column in worded if len(set(column)) > 1] or [rdms.rdm_descriptors.get("name", [])]
     named = [" / ".join(str(word) for word in words) for words in zip(*telling, strict=True)]
     numbered = [f"RDM {index}" for index in range(rdms.n_rdm)]
@@ -45,7 +48,26 @@ def labels(rdms: RDMs) -> list[str]:
     return [f"{number} ({name})" for number, name in zip(numbered, named, strict=True)] if named else numbered
 
 
-def of_rdms(rdms: RDMs, by: str) -> Iterator[Finding]:
+def _worded(rdms: RDMs, key: str) -> list[str]:
+    """Give the values of an rdm descriptor as words that can stand alone, times with their unit."""
+    words = [str(word) for word in rdms.rdm_descriptors.get(key, [])]
+    return [f"{word} s" if key == "time" else f"{key} {word}" if word.isdecimal() else word for word in words]
+
+
+def targets_by(rdms: RDMs, target_by: str | None) -> list[str]:
+    """Say which descriptors tell targets apart: the one asked for, else region, layer, model and time that differ."""
+    if target_by is not None:
+        return [target_by]
+    return [key for key in _TARGETS_BY if len(set(_worded(rdms, key))) > 1] or ["roi"]
+
+
+def targets(rdms: RDMs, target_by: str | None) -> list[str]:
+    """Say of each RDM which target it is of."""
+    columns = [_worded(rdms, key) for key in targets_by(rdms, target_by) if key in rdms.rdm_descriptors]
+    return [" / ".join(words) for words in zip(*columns, strict=True)] or ["rdm"] * rdms.n_rdm
+
+
+def of_rdms(rdms: RDMs, by: str, target_by: str | None) -> Iterator[Finding]:
     """Look at RDMs that were checked, and whose conditions have names, if need be twice the same."""
     names = [str(name) for name in rdms.pattern_descriptors[by]]
     found = kinds.likely_of_all(rdms.dissimilarities)
@@ -58,16 +80,48 @@ def of_rdms(rdms: RDMs, by: str) -> Iterator[Finding]:
     yield from _kinds(rows, found)
     yield _triangle(rdms)
     yield _identical(rdms, rows)
+    told = targets(rdms, target_by)
+    yield from _targets(told, targets_by(rdms, target_by))
+    apart = copy(rdms)
+    apart.rdm_descriptors = {**rdms.rdm_descriptors, "target": told}
     try:
-        teacher = RDMTeacher(rdms, by=by)
+        teacher = RDMTeacher(apart, by=by, target_by="target")
     except BrainrdlError as error:
         yield Finding("Subjects", "warning", "refused as a teacher", "", str(error), blocks=True)
         return
-    if "subject" not in rdms.rdm_descriptors and rdms.n_rdm > 1:
-        value = f"no descriptor 'subject': the {rdms.n_rdm} RDMs count as subjects"
+    most = max(Counter(told).values())
+    if "subject" not in rdms.rdm_descriptors and most > 1:
+        of = f" of {len(teacher.targets)} targets" if len(teacher.targets) > 1 else ""
+        value = f"no descriptor 'subject': the {rdms.n_rdm} RDMs{of} count as subjects"
         yield Finding("Subjects", "note", "who is who", "", value, "are they subjects? if not, read the rest with care")
-    for target in teacher.targets:
-        yield from _subjects(teacher.subject_rdms(target), target)
+    agreement = [item for target in teacher.targets for item in _subjects(teacher.subject_rdms(target), target)]
+    yield from _together(agreement, teacher.targets)
+
+
+def _targets(told: Sequence[str], keys: Sequence[str]) -> Iterator[Finding]:
+    """Tell what is taken for a target, where it is not a region."""
+    found = list(dict.fromkeys(told))
+    if len(found) < 2 or list(keys) == ["roi"]:
+        return
+    value = f"{len(found)} by {' and '.join(keys)}, not subjects: {quote(found)}"
+    advice = f"to teach with them: target_by={keys[0]!r}"
+    if len(keys) > 1:
+        advice = "a teacher tells targets apart by one descriptor, target_by=: keep one value of the others first"
+    yield Finding("Subjects", "note", "targets", "", value, advice)
+
+
+def _together(found: Sequence[Finding], targets: Sequence[str]) -> Iterator[Finding]:
+    """Make one finding of those that are equal but for the target; of many targets, also of those with other values."""
+    alike: dict[tuple[str, ...], list[Finding]] = {}
+    for item in found:
+        value = item.value if len(targets) <= _MOST_TARGETS else ""
+        alike.setdefault((item.what, item.level, item.advice, value), []).append(item)
+    for group in alike.values():
+        where = [item.where for item in group]
+        value = (
+            group[0].value if len({item.value for item in group}) == 1 else f"the first, {where[0]}: {group[0].value}"
+        )
+        yield group[0]._replace(where=where_of(where, targets, "targets") if len(group) > 1 else where[0], value=value)
 
 
 # Values

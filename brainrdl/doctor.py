@@ -17,7 +17,7 @@ import pandas as pd
 
 from brainrdl._checks import BrainrdlError, nearest, quote, refuse
 from brainrdl._doctor_finding import Finding
-from brainrdl._doctor_measurements import of_dataset
+from brainrdl._doctor_measurements import dataset_names, of_dataset
 from brainrdl._doctor_rdms import of_rdms
 from brainrdl.rdms import alignment, check
 from brainrdl.readers import number_key, read, reader_of
@@ -32,6 +32,7 @@ _COLUMNS = ["level", "what", "where", "value", "advice"]
 _IMAGES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 _MIN_CONDITIONS = 3
 _SHOWN = 6
+_RDMS_ARE_OF = ("subject", "roi", "session", "layer", "model", "time")
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,6 +63,7 @@ class Audit:
     _items: tuple[Finding, ...] = field(repr=False)
     _data: RDMs | list[DatasetBase] | None = field(repr=False)
     _by: str = field(repr=False)
+    _target_by: str | None = field(default=None, repr=False)
 
     @property
     def findings(self) -> pd.DataFrame:
@@ -109,8 +111,8 @@ class Audit:
         if self._data is None:
             refuse(f"there is nothing to draw of {self.source!r}: {self._items[0].value}")
         if isinstance(self._data, list):
-            return draw_measurements(self._data[0], self._by)
-        return draw_rdms(self._data, self._by)
+            return draw_measurements(self._data, self._by)
+        return draw_rdms(self._data, self._by, self._target_by)
 
 
 def audit(
@@ -119,9 +121,12 @@ def audit(
     stimuli: str | Path | Stimuli | None = None,
     names: Sequence[str] | str | Path | None = None,
     by: str = "stimulus",
+    target_by: str | None = None,
     **options: Any,
 ) -> Audit:
     """Look RDMs or measurements over: contents, names, values, likely kind, agreement of subjects, match with images.
+
+    RDMs of other regions, layers, models or times are not of other subjects: subjects are compared within each target.
 
     Parameters
     ----------
@@ -132,6 +137,9 @@ def audit(
         The images that belong to the conditions, or their folder.
     names, by, options
         As in `brainrdl.read`; `names` and `options` for a file only.
+    target_by : str, optional
+        Rdm descriptor that tells targets apart, as in `RDMTeacher`; by default those of ``roi``, ``layer``, ``model``
+        and ``time`` in which the RDMs differ.
 
     Returns
     -------
@@ -140,7 +148,8 @@ def audit(
     Raises
     ------
     BrainrdlError
-        If `source` is something else, or `names` or options are given for data in memory.
+        If `source` is something else, `names` or options are given for data in memory, or `target_by` is no rdm
+        descriptor.
 
     Notes
     -----
@@ -166,12 +175,13 @@ def audit(
     except BrainrdlError as error:
         refused = Finding("Contents", "warning", "refused", "", str(error), blocks=True)
         return Audit(where, {}, False, (refused,), None, by)
+    _check_target(data, target_by)
     facts = _facts(data, by)
     if isinstance(source, str | Path):
         facts = {"reader": reader_of(source, options.get("reader")).name, **facts}
     conditions = _conditions(data, by)
-    found = (*_names(conditions, data, by), *_contents(data, by), *_stimuli(stimuli, conditions))
-    return Audit(where, facts, not any(item.blocks for item in found), found, data, by)
+    found = (*_names(conditions, data, by), *_contents(data, by, target_by), *_stimuli(stimuli, conditions))
+    return Audit(where, facts, not any(item.blocks for item in found), found, data, by, target_by)
 
 
 def _check_arguments(source: Any, names: Any, options: Mapping[str, Any]) -> None:
@@ -186,6 +196,16 @@ def _check_arguments(source: Any, names: Any, options: Mapping[str, Any]) -> Non
     parts = source if isinstance(source, list | tuple) else [source]
     if not parts or not (isinstance(source, RDMs) or all(isinstance(part, DatasetBase) for part in parts)):
         refuse(f"to look over: a path, rsatoolbox's RDMs, a Dataset or a list of those; got {type(source).__name__}")
+
+
+def _check_target(data: RDMs | list[DatasetBase], target_by: str | None) -> None:
+    if target_by is None:
+        return
+    if isinstance(data, list):
+        refuse(f"target_by={target_by!r} tells the targets of RDMs apart, these are measurements; leave it out")
+    known = [key for key in data.rdm_descriptors if key != "index"]
+    if target_by not in known:
+        refuse(f"target_by {target_by!r} is no rdm descriptor{nearest(target_by, known)}; there are {quote(known)}")
 
 
 def _data(given: Any) -> RDMs | list[DatasetBase]:
@@ -205,9 +225,9 @@ def _data(given: Any) -> RDMs | list[DatasetBase]:
 
 def _facts(data: RDMs | list[DatasetBase], by: str) -> dict[str, Any]:
     if not isinstance(data, list):
-        of_rdms = {f"{key}s": _unique(data.rdm_descriptors.get(key, [])) for key in ("subject", "roi", "session")}
         held = {"holds": "RDMs", "rdms": data.n_rdm, "conditions": data.n_cond, "pairs": data.dissimilarities.shape[1]}
-        return held | {key: value or None for key, value in of_rdms.items()} | {"measure": data.dissimilarity_measure}
+        of_rdms = {f"{key}s": _unique(data.rdm_descriptors.get(key, [])) or None for key in _RDMS_ARE_OF}
+        return held | of_rdms | {"measure": data.dissimilarity_measure}
     first = data[0]
     held = {"holds": type(first).__name__, "datasets": len(data), "observations": first.n_obs}
     channels = [part.n_channel for part in data]
@@ -234,15 +254,14 @@ def _conditions(data: RDMs | list[DatasetBase], by: str) -> list[str] | None:
     return list(dict.fromkeys(str(name) for name in known)) or None
 
 
-def _contents(data: RDMs | list[DatasetBase], by: str) -> Iterator[Finding]:
+def _contents(data: RDMs | list[DatasetBase], by: str, target_by: str | None) -> Iterator[Finding]:
     if isinstance(data, list):
-        for number, part in enumerate(data):
-            said = [str(part.descriptors[key]) for key in ("roi", "subject", "session") if part.descriptors.get(key)]
-            yield from of_dataset(part, " / ".join(said) or f"dataset {number}", by)
+        for part, name in zip(data, dataset_names(data), strict=True):
+            yield from of_dataset(part, name, by)
         return
     if by not in data.pattern_descriptors:  # positions, so that the rest can be looked over; `data` is our own copy
         data.pattern_descriptors[by] = [str(number) for number in range(data.n_cond)]
-    yield from of_rdms(data, by)
+    yield from of_rdms(data, by, target_by)
 
 
 # Names

@@ -1,7 +1,8 @@
 """From measurements to RDMs: rsatoolbox's datasets in, rsatoolbox's RDMs out, computed by `brainrdl.dissimilarity`.
 
 Observations of one condition are averaged (within each run, where the dissimilarity is cross-validated over runs).
-Noise normalisation whitens channels with a shrunk estimate of their noise covariance.
+Noise normalisation whitens channels with a shrunk estimate of their noise covariance. Time windows are put together
+before anything else, so that noise is estimated of what is compared.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from scipy.sparse import csr_array
 from torch import Tensor
 
 from brainrdl._checks import check_option, nearest, quote, refuse
-from brainrdl.dissimilarity import CROSS_VALIDATED, Dissimilarity, crossnobis, mahalanobis, resolve
+from brainrdl.dissimilarity import CROSS_VALIDATED, Dissimilarity, Poisson, crossnobis, mahalanobis, poisson, resolve
 from brainrdl.rdms import check, concat, from_tensor
 
 if TYPE_CHECKING:
@@ -25,7 +26,12 @@ if TYPE_CHECKING:
 
 NOISE = ("diag", "full", "shrinkage_diag", "shrinkage_eye")
 RESIDUALS, RESIDUAL_DOF = "residuals", "residual_dof"
-_SLACK = 1e-9  # s: rounding of the times in a file
+_SLACK = 0.01  # of the sampling step: rounding of the times in a file, which may be float32
+_REMEDIES = {
+    "run": "; where the file knows runs, read them with run_column= (--read run_column=NAME)",
+    "stimulus": "; read them with condition_column= (--read condition_column=NAME), or give names=",
+}
+_COUNTING = ("poisson", "poisson_cv", poisson)
 _KEPT = ("subject", "roi", "session", "time")
 
 
@@ -59,7 +65,9 @@ def calc_rdm(
         whitened with its symmetric root.
     windows : sequence of (start, end), optional
         Time windows in seconds, both ends included, over which measurements with time are averaged; each time point
-        by default.
+        by default. For Poisson dissimilarities, spike counts (whole numbers from 0) are added up instead, so that the
+        width of the bins does not matter. The noise is then estimated from the windows, all of them together: ask
+        for windows of other lengths in a call of their own.
 
     Returns
     -------
@@ -71,8 +79,8 @@ def calc_rdm(
     ------
     BrainrdlError
         If `data` is no dataset, a descriptor is missing, there are NaN, a condition lacks a run, too few observations
-        to estimate noise, a constant pattern has no correlation, a window holds no time, or the datasets hold different
-        conditions.
+        to estimate noise, a constant pattern has no correlation, a window holds no time point or reaches beyond the
+        first or last one by more than half a sampling step, or the datasets hold different conditions.
 
     References
     ----------
@@ -113,8 +121,9 @@ def noise_precision(data: DatasetBase, method: str, by: str = "stimulus") -> npt
     Parameters
     ----------
     data : rsatoolbox Dataset
-        If its descriptor ``"residuals"`` holds residuals (n_timepoints, n_channels), those are used, with the degrees
-        of freedom in ``"residual_dof"``; else its observations around the mean of their condition.
+        If its channel descriptor ``"residuals"`` holds residuals (n_channels, n_timepoints), those are used, with the
+        degrees of freedom in its descriptor ``"residual_dof"``; else its observations around the mean of their
+        condition.
     method : {"diag", "full", "shrinkage_diag", "shrinkage_eye"}
         Estimator of the covariance.
     by : str
@@ -128,7 +137,8 @@ def noise_precision(data: DatasetBase, method: str, by: str = "stimulus") -> npt
     Raises
     ------
     BrainrdlError
-        If the method is unknown, no condition is observed twice, or the covariance cannot be inverted.
+        If the method is unknown, residuals stand elsewhere or have another shape, no condition is observed twice, or
+        the covariance cannot be inverted.
 
     Examples
     --------
@@ -137,26 +147,41 @@ def noise_precision(data: DatasetBase, method: str, by: str = "stimulus") -> npt
     >>> noise_precision(Dataset(measured, obs_descriptors={"stimulus": list("abcd") * 3}), "shrinkage_eye").shape
     (3, 3)
     """
+    check_option(method, NOISE, "noise normalisation")
+    return _precision(data, _windowed(data, None)[0], method, by)
+
+
+def _precision(data: DatasetBase, measured: Tensor, method: str, by: str) -> npt.NDArray[np.float64]:
+    """Estimate it from kept residuals, else from `measured` (n_windows, n_observations, n_channels)."""
     from rsatoolbox.data.noise import prec_from_residuals
 
-    check_option(method, NOISE, "noise normalisation")
-    residuals, dof = data.descriptors.get(RESIDUALS), data.descriptors.get(RESIDUAL_DOF)
-    if residuals is None:
-        residuals, dof = _around_conditions(data, method, by)
+    residuals, dof = _residuals_of(data) or _around_conditions(measured, *_coded(data, by), method)
     try:
-        precision = prec_from_residuals(np.asarray(residuals, dtype=np.float64), dof=dof, method=method)
+        precision = prec_from_residuals(residuals, dof=dof, method=method)
     except np.linalg.LinAlgError as error:
-        refuse(
-            f"the noise covariance of {np.shape(residuals)[1]} channels cannot be inverted ({error}); take a shrunk one"
-        )
+        refuse(f"the noise covariance of {residuals.shape[1]} channels cannot be inverted ({error}); take a shrunk one")
     if not np.isfinite(precision).all():
         refuse(f"noise={method!r} gives a precision that is not finite: a channel is constant; leave it out")
     return np.asarray((precision + precision.T) / 2)
 
 
-def _around_conditions(data: DatasetBase, method: str, by: str) -> tuple[npt.NDArray[np.float64], int]:
+def _residuals_of(data: DatasetBase) -> tuple[npt.NDArray[np.float64], float | None] | None:
+    """Residuals (n_timepoints, n_channels) that a reader of raw data has kept, and their degrees of freedom."""
+    if RESIDUALS in data.descriptors:
+        refuse(f"{RESIDUALS!r} must be a channel descriptor (n_channels, n_timepoints), it is one of the whole dataset")
+    if RESIDUALS not in data.channel_descriptors:
+        return None
+    residuals = np.asarray(data.channel_descriptors[RESIDUALS], dtype=np.float64)
+    if residuals.ndim != 2:
+        refuse(f"channel descriptor {RESIDUALS!r} must be (n_channels, n_timepoints), it has shape {residuals.shape}")
+    dof = data.descriptors.get(RESIDUAL_DOF)
+    return residuals.T, None if dof is None else float(dof)
+
+
+def _around_conditions(
+    measured: Tensor, names: Sequence[str], codes: npt.NDArray[np.int64], method: str
+) -> tuple[npt.NDArray[np.float64], int]:
     """Observations around the mean of their condition (n_times * n_observations, n_channels), degrees of freedom."""
-    (names, codes), (measured, _) = _coded(data, by), _windowed(data, None)
     n_times, n_observations, n_channels = measured.shape
     if n_observations == len(names):
         refuse(
@@ -176,13 +201,17 @@ def _calc_one(
     windows: Sequence[tuple[float, float]] | None,
 ) -> RDMs:
     names, codes = _coded(data, by)
-    measured, times = _windowed(data, windows)
-    precision = noise_precision(data, noise, by) if isinstance(noise, str) else noise
+    summed = dissimilarity in _COUNTING or isinstance(dissimilarity, Poisson)
+    measured, times = _windowed(data, windows, summed)
+    if isinstance(noise, str):
+        check_option(noise, NOISE, "noise normalisation")
+        noise = _precision(data, measured, noise, by)
+    precision = None if noise is None else _checked_precision(noise, measured.shape[-1])
     fold = _coded(data, runs) if dissimilarity in CROSS_VALIDATED else None
     patterns = _averaged(measured, codes) if fold is None else _averaged_in_runs(measured, names, codes, *fold)
     if not bool(patterns.sum().isfinite()):  # of the means, which are few: NaN and Inf survive averaging
         _refuse_not_finite(measured)
-    pairs = _dissimilarities(patterns, dissimilarity, None if precision is None else torch.as_tensor(precision))
+    pairs = _dissimilarities(patterns, dissimilarity, precision)
     label = dissimilarity if isinstance(dissimilarity, str) else getattr(dissimilarity, "__name__", repr(dissimilarity))
     descriptors: dict[str, list[Any]]
     descriptors = {key: [str(data.descriptors[key])] * len(pairs) for key in _KEPT if key in data.descriptors}
@@ -193,35 +222,78 @@ def _calc_one(
     return rdms
 
 
+def _checked_precision(noise: npt.ArrayLike, n_channels: int) -> Tensor:
+    found = np.asarray(noise)
+    if found.dtype.kind not in "iuf" or found.shape != (n_channels, n_channels):
+        refuse(
+            f"noise= must be one of {', '.join(NOISE)} or a precision of numbers ({n_channels}, {n_channels}), as many "
+            f"as channels; got {found.dtype} of shape {found.shape}"
+        )
+    return torch.as_tensor(found, dtype=torch.float64)
+
+
 def _coded(data: DatasetBase, key: str) -> tuple[list[str], npt.NDArray[np.int64]]:
     """Values of an observation descriptor in the order of their first appearance, and each observation's number."""
     held: Mapping[str, Any] = data.obs_descriptors
     if key not in held:
         known = [name for name in held if name != "index"]
-        refuse(f"observations have no descriptor {key!r}{nearest(key, known)} (they have {quote(known)})")
+        there_are, remedy = f"{nearest(key, known)} (they have {quote(known)})", _REMEDIES.get(key, "")
+        refuse(f"observations have no descriptor {key!r}{there_are}{remedy}")
     values = [str(value) for value in held[key]]
     names = list(dict.fromkeys(values))
     number = {name: index for index, name in enumerate(names)}
     return names, np.array([number[value] for value in values])
 
 
-def _windowed(data: DatasetBase, windows: Sequence[tuple[float, float]] | None) -> tuple[Tensor, list[float] | None]:
+def _windowed(
+    data: DatasetBase, windows: Sequence[tuple[float, float]] | None, summed: bool = False
+) -> tuple[Tensor, list[float] | None]:
     """Measurements (n_windows, n_observations, n_channels) and the centres of the windows; one window without time."""
     measured = torch.as_tensor(np.asarray(data.measurements), dtype=torch.float64)
     if measured.ndim == 2:
         if windows is not None:
-            refuse(f"windows={list(windows)!r} need measurements with time, these have shape {tuple(measured.shape)}")
+            refuse(f"windows={windows!r} need measurements with time, these have shape {tuple(measured.shape)}")
         return measured[None], None
     held: Any = data
     times = np.asarray(held.time_descriptors["time"], dtype=np.float64)
     if windows is None:
         return measured.permute(2, 0, 1), [round(float(time), 6) for time in times]
-    inside = [np.logical_and(times >= start - _SLACK, times <= end + _SLACK) for start, end in windows]
-    for window, chosen in zip(windows, inside, strict=True):
-        if not chosen.any():
-            refuse(f"window {window!r} s holds no time point; times go from {times.min():g} to {times.max():g} s")
-    means = torch.stack([measured[:, :, torch.as_tensor(chosen)].mean(2) for chosen in inside])
-    return means, [round((start + end) / 2, 6) for start, end in windows]
+    summed = summed and bool(((measured >= 0) & (measured == measured.round())).all())
+    checked = _checked_windows(windows)
+    parts = [measured[:, :, torch.as_tensor(_inside(times, *window))] for window in checked]
+    put_together = [part.sum(2) if summed else part.mean(2) for part in parts]
+    return torch.stack(put_together), [round((start + end) / 2, 6) for start, end in checked]
+
+
+def _checked_windows(windows: object) -> list[tuple[float, float]]:
+    try:
+        found = np.asarray(windows)
+    except ValueError:  # of different lengths
+        found = np.empty(0)
+    numbers = found.dtype.kind in "iuf"
+    if not numbers or found.ndim != 2 or found.shape[1] != 2 or not len(found):
+        meant = tuple(found.tolist()) if numbers and found.shape == (2,) else (0.05, 0.1)
+        refuse(
+            f"windows= takes a list of (start, end) in seconds, not {windows!r}; say windows=[{meant}], or leave it "
+            "out for an RDM of each time point"
+        )
+    return [(float(start), float(end)) for start, end in found]
+
+
+def _inside(times: npt.NDArray[np.float64], start: float, end: float) -> npt.NDArray[np.bool_]:
+    """Mark the times of a window, to a hundredth of the sampling step."""
+    ordered = np.sort(times)
+    step = float(np.median(np.diff(ordered))) if len(times) > 1 else 0.0
+    slack, low, high = _SLACK * step, float(ordered[0]), float(ordered[-1])
+    inside = (times >= start - slack) & (times <= end + slack)
+    reach = step / 2 + slack
+    if not low - reach <= start <= end <= high + reach:
+        problem = "reaches beyond the data" if start <= end else "has no end after its start"
+    elif not inside.any():
+        problem = "holds no time point"
+    else:
+        return inside
+    refuse(f"window {(start, end)} s {problem}; times go from {low:g} to {high:g} s")
 
 
 def _refuse_not_finite(measured: Tensor) -> None:

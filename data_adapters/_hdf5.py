@@ -5,6 +5,7 @@ from __future__ import annotations
 import mmap
 import struct
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -103,17 +104,24 @@ def load(found: h5py.Dataset, what: str) -> np.ndarray:
 
 
 def numbers(place: h5py.Group, name: str, ndim: int = 1) -> np.ndarray:
-    """Read an array of numbers with `ndim` axes, as float64."""
+    """Read an array of numbers with `ndim` axes, as float64; one row or column counts as one axis."""
     found = array(place, name)
-    if found.dtype.kind not in "biuf" or found.ndim != ndim:
+    line = ndim == 1 and found.ndim == 2 and 1 in found.shape
+    if found.dtype.kind not in "biuf" or (found.ndim != ndim and not line):
         refuse(f"array {name!r} must hold numbers along {ndim} axes, it is {found.dtype} of shape {found.shape}")
-    return np.asarray(found[()], dtype=np.float64)
+    values = np.asarray(found[()], dtype=np.float64)
+    return values.ravel() if line else values
+
+
+def values(place: h5py.Group, name: str) -> list[Any]:
+    """Read texts or numbers along one axis, in one row or column, or a single one, as they are."""
+    found = array(place, name)
+    if found.dtype.kind not in "biufSO" or found.ndim > 2 or (found.ndim == 2 and 1 not in found.shape):
+        refuse(f"array {name!r} must be a list of texts or numbers, it is {found.dtype} of shape {found.shape}")
+    held = found.asstr()[()] if h5py.check_string_dtype(found.dtype) else found[()]
+    return list(np.ravel(held))
 
 
 def texts(place: h5py.Group, name: str) -> list[str]:
-    """Read an array of texts or numbers with one axis, or a single one, as texts."""
-    found = array(place, name)
-    if found.dtype.kind not in "biufSO" or found.ndim > 1:
-        refuse(f"array {name!r} must be a list of texts or numbers, it is {found.dtype} of shape {found.shape}")
-    values = found.asstr()[()] if h5py.check_string_dtype(found.dtype) else found[()]
-    return [str(value) for value in np.atleast_1d(values).tolist()]
+    """Read what `values` gives, as texts."""
+    return [str(value) for value in values(place, name)]

@@ -13,6 +13,40 @@ if TYPE_CHECKING:
     from rsatoolbox.data.dataset import Dataset
 
 
+_MISSING = frozenset(
+    {"", "nan", "n/a", "nat", "<na>"}
+)  # lower case, as texts; None is missing too, the text "None" not
+
+
+def condition_names(values: Sequence[Any] | np.ndarray, where: str) -> list[str]:
+    """Give values as texts, whole floats as integers; refuse missing ones (None, NaN, blank, "n/a").
+
+    Examples
+    --------
+    >>> condition_names([b"face", 2.0, 22.5], "column 'image'")
+    ['face', '2', '22.5']
+    """
+    names = [_text(value) for value in values]
+    lacking = [place for place, (value, name) in enumerate(zip(values, names, strict=True)) if _is_missing(value, name)]
+    if lacking:
+        refuse(
+            f"{len(lacking)} of {len(names)} values of {where} are missing (NaN, blank or n/a), the first at position "
+            f"{lacking[0]}; fill them in, drop those observations from the file, or choose another column"
+        )
+    return names
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bytes):
+        return value.decode()
+    whole = isinstance(value, float | np.floating) and float(value).is_integer()
+    return str(int(value) if whole else value)
+
+
+def _is_missing(value: Any, name: str) -> bool:
+    return value is None or name.strip().lower() in _MISSING
+
+
 def condition_column(columns: Collection[str], asked: str | None, usual: Sequence[str], where: str) -> str | None:
     """Give the column asked for, else the first usual one there is; None where there are no columns at all."""
     if asked is not None:

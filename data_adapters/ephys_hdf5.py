@@ -4,7 +4,7 @@ Layout on disk (``.h5``, ``.hdf5``): one array with the axes trials and units, a
 ``axes=`` says which is which::
 
     /spikes        (n_trials, n_units, n_time)     variable="spikes", axes="trials,units,time"
-    /stimulus      (n_trials,) texts or numbers    condition_column="stimulus"
+    /stimulus      (n_trials,) texts or numbers    condition_column="stimulus"; (n_trials, 1) and (1, n_trials) too
     /block         (n_trials,)                     run_column="block"
     /t             (n_time,) s                     times="t"
 
@@ -21,8 +21,9 @@ import h5py
 import numpy as np
 
 from brainrdl._checks import check_option, check_unique, refuse
-from data_adapters._hdf5 import array, numbers, opened, texts
-from data_adapters._measurements import dataset
+from data_adapters._hdf5 import array, numbers, opened
+from data_adapters._hdf5 import values as values_of
+from data_adapters._measurements import condition_names, dataset
 
 if TYPE_CHECKING:
     from rsatoolbox.data.dataset import Dataset
@@ -109,21 +110,17 @@ class EphysHDF5:
         ------
         BrainrdlError
             If the file is empty or no HDF5, an array is missing, elsewhere or larger than the file, `axes` does not fit
-            its shape, its times are unknown, or another array does not have one value a trial.
+            its shape, its times are unknown, or an array of names does not have one value a trial.
         """
         with opened(path) as file:
             name = _variable(file) if variable is None else variable
             found = array(file, name)
             order = _order(axes, name, found.shape)
             values = numbers(file, name, len(order)).transpose([order.index(axis) for axis in _AXES if axis in order])
-            labels = {column: texts(file, column) for column in (condition_column, run_column) if column is not None}
-            for column, each in labels.items():
-                if len(each) != len(values):
-                    refuse(f"array {column!r} has {len(each)} values for {len(values)} trials of {name!r}")
             return dataset(
                 values,
-                conditions=None if condition_column is None else labels[condition_column],
-                runs=None if run_column is None else labels[run_column],
+                conditions=None if condition_column is None else _labels(file, condition_column, name, len(values)),
+                runs=None if run_column is None else _labels(file, run_column, name, len(values)),
                 times=_times(file, values.shape[2:], times, tmin, bin_width),
             )
 
@@ -156,6 +153,13 @@ def _order(axes: str | None, name: str, shape: tuple[int, ...]) -> list[str]:
     if 0 in shape:
         refuse(f"array {name!r} of shape {shape} is empty")
     return order
+
+
+def _labels(file: h5py.File, column: str, name: str, n_trials: int) -> list[str]:
+    labels = values_of(file, column)
+    if len(labels) != n_trials:
+        refuse(f"array {column!r} has {len(labels)} values for {n_trials} trials of {name!r}")
+    return condition_names(labels, f"array {column!r}")
 
 
 def _times(

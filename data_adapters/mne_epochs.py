@@ -1,7 +1,8 @@
 """M/EEG epochs and evoked responses in MNE-Python's FIF files.
 
 Layout on disk: ``*-epo.fif`` as ``mne.Epochs.save`` writes it, in parts too (``-epo-1.fif``), or ``*-ave.fif`` as
-``mne.write_evokeds`` does. Inside: tags of a kind, a type and a size, in blocks; numbers, texts and JSON, no pickles.
+``mne.write_evokeds`` does; packed too (``.fif.gz``). Inside: tags of a kind, a type and a size, in blocks; numbers,
+texts and JSON, no pickles.
 
 Epochs are observations named by their event (``event_id``; hierarchical names as ``face/famous`` are kept whole) or by
 a column of their metadata; of an evoked file each response is one, named by its comment. Channels are the data channels
@@ -10,8 +11,10 @@ without the bad ones. As by default in MNE, projectors that the file brings alon
 
 from __future__ import annotations
 
+import gzip
 import struct
 import warnings
+import zlib
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,7 +23,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 
 from brainrdl._checks import check_option, quote, refuse
-from data_adapters._measurements import dataset
+from data_adapters._measurements import condition_names, dataset
 
 if TYPE_CHECKING:
     from rsatoolbox.data.dataset import Dataset
@@ -42,7 +45,7 @@ class MneEpochs:
     """
 
     name = "mne"
-    layout = "MNE-Python's FIF: epochs (-epo.fif) or evoked responses (-ave.fif)"
+    layout = "MNE-Python's FIF: epochs (-epo.fif) or evoked responses (-ave.fif), packed too (.fif.gz)"
 
     def sniff(self, path: Path) -> bool:
         """Take files by their suffix.
@@ -55,9 +58,9 @@ class MneEpochs:
         Returns
         -------
         bool
-            Whether the suffix is ``.fif``.
+            Whether the suffix is ``.fif`` or ``.fif.gz``.
         """
-        return path.suffix.lower() == ".fif"
+        return path.name.lower().endswith((".fif", ".fif.gz"))
 
     def read(
         self,
@@ -81,7 +84,7 @@ class MneEpochs:
             one type. ``"data"`` takes those of all types together, whatever their units. Bad channels are left out
             unless picked by name.
         condition_column : str, optional
-            Column of the epochs' metadata that names the conditions, instead of the events.
+            Column of the epochs' metadata that names the conditions, instead of the events; for every epoch.
         run_column : str, optional
             Column of the epochs' metadata that names the runs.
         tmin, tmax : float, optional
@@ -129,24 +132,35 @@ def _blocks(path: Path, seen: frozenset[Path] = frozenset()) -> set[int]:
     """
     if not path.is_file():
         refuse(f"part {path.name!r} of the recording is missing; it must stand beside the first one")
-    size = path.stat().st_size
-    if not size:
+    if not path.stat().st_size:
         refuse("the file is empty")
+    try:
+        with _opened(path) as file:
+            return _blocks_in(file, path, seen)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        refuse(f"it is packed, and cut off or damaged: {error}")
+
+
+def _opened(path: Path) -> BinaryIO:
+    return gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb")  # type: ignore[return-value]
+
+
+def _blocks_in(file: BinaryIO, path: Path, seen: frozenset[Path]) -> set[int]:
+    size = file.seek(0, 2)
     blocks: set[int] = set()
     position = first = 0
-    with path.open("rb") as file:
-        while position >= 0:
-            kind, n_bytes, following = _tag(file, position, size)
-            if kind in (_BLOCK, _FIRST, _LAST, _COUNT) and n_bytes == 4:
-                value = struct.unpack(">i", file.read(4))[0]
-                blocks |= {value} if kind == _BLOCK else set()
-                first = value if kind == _FIRST else first
-                if (kind == _LAST and value - first > size) or (kind == _COUNT and value > size):
-                    refuse(f"it is damaged: a file of {size} bytes does not hold the samples {first} to {value}")
-            if kind == _OTHER_FILE:
-                part = path.parent / _beside(file.read(n_bytes).decode("latin-1"))
-                blocks |= set() if part in seen else _blocks(part, seen | {path})
-            position = position + 16 + n_bytes if following == 0 else following
+    while position >= 0:
+        kind, n_bytes, following = _tag(file, position, size)
+        if kind in (_BLOCK, _FIRST, _LAST, _COUNT) and n_bytes == 4:
+            value = struct.unpack(">i", file.read(4))[0]
+            blocks |= {value} if kind == _BLOCK else set()
+            first = value if kind == _FIRST else first
+            if (kind == _LAST and value - first > size) or (kind == _COUNT and value > size):
+                refuse(f"it is damaged: a file of {size} bytes does not hold the samples {first} to {value}")
+        if kind == _OTHER_FILE:
+            part = path.parent / _beside(file.read(n_bytes).decode("latin-1"))
+            blocks |= set() if part in seen else _blocks(part, seen | {path})
+        position = position + 16 + n_bytes if following == 0 else following
     return blocks
 
 
@@ -275,7 +289,7 @@ def _column(epochs: Any, column: str, option: str) -> list[str]:
     if epochs.metadata is None:
         refuse(f"{option}={column!r}: these epochs have no metadata")
     check_option(column, [str(name) for name in epochs.metadata.columns], option)
-    return [str(value) for value in epochs.metadata[column].tolist()]
+    return condition_names(epochs.metadata[column].tolist(), f"column {column!r} of the metadata")
 
 
 READER = MneEpochs()

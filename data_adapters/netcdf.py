@@ -25,7 +25,7 @@ import numpy as np
 from brainrdl._checks import check_option, check_unique, refuse
 from data_adapters._hdf5 import array, member, opened
 from data_adapters._measurements import condition_column as condition_column_of
-from data_adapters._measurements import dataset, regions
+from data_adapters._measurements import condition_names, dataset, regions
 
 if TYPE_CHECKING:
     import xarray
@@ -110,7 +110,7 @@ class NetCDF:
         ------
         BrainrdlError
             If xarray is missing, the file is empty, links into another file or declares more than it holds, no array
-            has these dimensions, or a coordinate is missing.
+            has these dimensions, or a coordinate is missing or does not name every observation.
         """
         if not path.stat().st_size:
             refuse("the file is empty")
@@ -126,8 +126,8 @@ class NetCDF:
             conditions = condition_column_of(list(across), condition_column, usual, f"dimension {observation!r}")
             run = None if run_column is None else check_option(run_column, list(across), "run_column")
             common: dict[str, Any] = {
-                "conditions": None if conditions is None else _texts(across[conditions]),
-                "runs": None if run is None else _texts(across[run]),
+                "conditions": None if conditions is None else _names(across, conditions),
+                "runs": None if run is None else _names(across, run),
                 "times": _times(file, time, time_unit),
             }
             parts = _parts(units, found.sizes[channel], roi, by_subject)
@@ -215,6 +215,10 @@ def _parts(
 def _labels(units: Mapping[Any, xarray.Variable], usual: Sequence[str]) -> list[str] | None:
     found = [name for name in usual if name in units]
     return _texts(units[found[0]]) if found else None
+
+
+def _names(across: Mapping[Any, xarray.Variable], name: str) -> list[str]:
+    return condition_names(across[name].values, f"coordinate {name!r}")
 
 
 def _texts(variable: xarray.Variable) -> list[str]:

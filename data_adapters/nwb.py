@@ -11,9 +11,11 @@ Layout on disk (HDF5, ``.nwb``), as PyNWB and MatNWB write it::
         any columns         one of them names the conditions
 
 What is read is the number of spikes of each unit in a window of each trial. All windows are equally long; by default
-they begin with the trial and last as long as the shortest one. Where the file says when a unit was observed
-(``obs_intervals``) and a window is not within, the count is NaN. Units are regions by their column ``location`` or that
-of their electrodes.
+they begin with the trial and last as long as the shortest one. Windows longer than the time from one trial to the next
+count spikes twice. Where the file says when a unit was observed (``obs_intervals``) and a window is not within, the
+count is NaN; where it does not, windows must lie between 0 s (or the first trial, if that is earlier) and the last
+spike of any unit or the end of the last trial. Units are regions by their column ``location`` or that of their
+electrodes.
 """
 
 from __future__ import annotations
@@ -27,9 +29,9 @@ import h5py
 import numpy as np
 
 from brainrdl._checks import check_option, quote, refuse
-from data_adapters._hdf5 import array, member, numbers, opened, texts
+from data_adapters._hdf5 import array, member, numbers, opened, texts, values
 from data_adapters._measurements import condition_column as condition_column_of
-from data_adapters._measurements import dataset, regions
+from data_adapters._measurements import condition_names, dataset, regions
 
 if TYPE_CHECKING:
     from rsatoolbox.data.dataset import Dataset
@@ -90,7 +92,7 @@ class Nwb:
             The table of trials, a name in ``/intervals``.
         condition_column : str, optional
             Its column that names the conditions; by default ``stimulus``, ``condition``, ``trial_type`` or
-            ``stimulus_name``, the first there is.
+            ``stimulus_name``, the first there is, if it tells trials apart.
         run_column : str, optional
             Its column that names the runs (blocks), if any.
         tmin, tmax : float, optional
@@ -111,7 +113,8 @@ class Nwb:
         ------
         BrainrdlError
             If the file is empty, has no units or no such trials, leaves open which column names the conditions or how
-            long the trials are, links into another file, or an option does not fit.
+            long the trials are, a window reaches beyond the recording, it links into another file, or an option does
+            not fit.
         """
         with opened(path) as file:
             trials = _table(file, table)
@@ -119,6 +122,7 @@ class Nwb:
             edges = _edges(trials, starts, tmin, tmax, bin_width)
             conditions, runs = _labels(trials, table, condition_column, run_column, len(starts))
             units, ids = _units(file)
+            _check_windows(trials, units, starts, edges)
             groups = _regions(file, units, len(ids), roi)
             found = [
                 dataset(
@@ -154,11 +158,21 @@ def _labels(
     columns = [name for name in trials if name not in _NO_CONDITION and not name.endswith("_index")]
     chosen = condition_column_of(columns, condition, _CONDITION, where)
     runs = None if run is None else check_option(run, columns, f"run_column of {where}")
-    read = [None if name is None else texts(trials, name) for name in (chosen, runs)]
-    for name, values in zip((chosen, runs), read, strict=True):
-        if values is not None and (len(values) != n_trials or f"{name}_index" in set(trials)):
-            refuse(f"column {name!r} of {where} has {len(values)} values for {n_trials} trials; it must have one each")
+    read = [None if name is None else _column(trials, name, where, n_trials) for name in (chosen, runs)]
+    if condition is None and read[0] is not None and len(read[0]) > 1 and len(set(read[0])) == 1:
+        others = ", ".join(name for name in columns if name != chosen) or "none"
+        refuse(
+            f"all {n_trials} trials of {where} have one condition, {read[0][0]!r} (column {chosen!r}); choose another "
+            f"column with condition_column=; there are {others}"
+        )
     return read[0], read[1]
+
+
+def _column(trials: h5py.Group, name: str, where: str, n_trials: int) -> list[str]:
+    read = values(trials, name)
+    if len(read) != n_trials or f"{name}_index" in set(trials):
+        refuse(f"column {name!r} of {where} has {len(read)} values for {n_trials} trials; it must have one each")
+    return condition_names(read, f"column {name!r} of {where}")
 
 
 def _edges(
@@ -185,6 +199,35 @@ def _shortest(trials: h5py.Group, starts: np.ndarray) -> float:
             f"the trials last {low:.6g} to {high:.6g} s; say with tmax= up to when spikes are counted in all of them"
         )
     return low
+
+
+def _check_windows(trials: h5py.Group, units: h5py.Group, starts: np.ndarray, edges: np.ndarray) -> None:
+    """Refuse windows beyond the recording, unless the file says itself when units were observed."""
+    if "obs_intervals" in set(units):
+        return
+    begin, end = min(0.0, starts.min()), max(starts.max(), _last(trials, "stop_time"))
+    first, last = starts + edges[0] + _SLACK, starts + edges[-1] - _SLACK
+    if first.min() < begin or last.max() > end:  # reading all spikes is seldom needed
+        end = max(end, _last_spike(units))
+    beyond = (first < begin) | (last > end)
+    if beyond.any():
+        refuse(
+            f"in {int(beyond.sum())} of {len(starts)} trials the window from {edges[0]:.6g} to {edges[-1]:.6g} s after "
+            f"the start reaches beyond the recording, which by its trials and spikes lasts from {begin:.6g} to "
+            f"{end:.6g} s; choose another with tmin= and tmax=, in seconds"
+        )
+
+
+def _last(trials: h5py.Group, column: str) -> float:
+    times = numbers(trials, column) if column in set(trials) else np.zeros(0)
+    return float(np.max(times, initial=-np.inf, where=np.isfinite(times)))
+
+
+def _last_spike(units: h5py.Group) -> float:
+    """Find the time of the last spike of all units, one unit in memory at a time."""
+    times, ends = array(units, "spike_times"), _ends(units, "spike_times")
+    each = (np.asarray(times[first:last], dtype=np.float64) for first, last in itertools.pairwise(ends))
+    return max(float(np.max(spikes, initial=-np.inf, where=np.isfinite(spikes))) for spikes in each)
 
 
 def _units(file: h5py.File) -> tuple[h5py.Group, list[str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -68,6 +69,9 @@ def test_sound_rdms_have_no_warning_and_can_teach() -> None:
         "subjects": [f"simulated-0{s}" for s in range(1, 6)],
         "rois": ["IT"],
         "sessions": None,
+        "layers": None,
+        "models": None,
+        "times": None,
         "measure": None,
     }
 
@@ -480,6 +484,103 @@ def test_rdms_that_differ_in_nothing_they_say_are_numbered() -> None:
     )
 
 
+# Targets
+
+
+def movie(n_subjects: int, times: Sequence[float], noise: float = 0.5) -> RDMs:
+    """Subjects who agree at each time, but whose RDMs differ from time to time."""
+    patterns = [torch.randn(20, 30, generator=torch.Generator().manual_seed(k)) for k in range(len(times))]
+    each = [simulate.subjects(pattern, NAMES, n_subjects=n_subjects, noise=noise) for pattern in patterns]
+    together = rdms.concat(each)
+    together.rdm_descriptors["time"] = np.repeat(times, n_subjects).tolist()
+    return together
+
+
+def subject_findings(found: Audit) -> dict[str, list[str]]:
+    """Give the places of what is told of subjects."""
+    rows = found.findings[found.findings["what"].isin(["reliability", "noise ceiling", "outliers", "scale"])]
+    return {what: list(rows[rows["what"] == what]["where"]) for what in dict.fromkeys(rows["what"])}
+
+
+@pytest.mark.parametrize("key", ["time", "layer", "model", "roi"])
+def test_rdms_of_one_subject_that_differ_in_what_they_are_of_are_not_subjects(key: str) -> None:
+    given = rdms.from_array(subjects(3).dissimilarities, NAMES, descriptors={key: ["a", "b", "c"]})
+    found = audit(given)
+    assert found.can_teach
+    assert found.facts[f"{key}s"] == ["a", "b", "c"]
+    assert one(found, "reliability")["value"] == "1 RDM: no reliability and no noise ceiling"
+    assert one(found, "reliability")["where"] == "all 3 targets"
+    assert not {"noise ceiling", "outliers", "who is who"} & set(found.findings["what"])
+    if key != "roi":
+        row = one(found, "targets")
+        assert row["value"].startswith(f"3 by {key}, not subjects: ['a")
+        assert row["advice"] == f"to teach with them: target_by='{key}'"
+
+
+def test_subjects_are_compared_at_each_time_and_the_ceiling_is_that_of_the_time() -> None:
+    given = movie(4, [0.05, 0.15])
+    found = audit(given)
+    assert subject_findings(found)["noise ceiling"] == ["0.05 s", "0.15 s"]
+    told = found.findings[found.findings["what"] == "noise ceiling"]["value"]
+    for number, value in enumerate(told):
+        at = given.subset("time", [0.05, 0.15][number])
+        lower, upper = boot_noise_ceiling(at, method="corr", rdm_descriptor="subject")
+        assert value.startswith(f"corr {lower:.3f} to {upper:.3f}")
+    assert one(found, "targets")["value"] == "2 by time, not subjects: ['0.05 s', '0.15 s']"
+
+
+def test_a_subject_that_is_odd_at_one_time_only_is_found_there() -> None:
+    given = movie(5, [0.05, 0.15])
+    given.dissimilarities[7] = np.random.default_rng(0).permutation(given.dissimilarities[7])
+    rows = audit(given).findings.query("what == 'outliers' and level == 'warning'")
+    assert list(rows["where"]) == ["0.15 s"]
+    assert rows["value"].item().startswith("simulated-03 (r = ")
+
+
+def test_regions_and_times_make_targets_together() -> None:
+    v1, it = movie(2, [0.05, 0.15]), movie(2, [0.05, 0.15], noise=1)
+    both = rdms.concat([v1, it])
+    both.rdm_descriptors["roi"] = ["V1"] * 4 + ["IT"] * 4
+    found = audit(both)
+    expected = ["V1 / 0.05 s", "V1 / 0.15 s", "IT / 0.05 s", "IT / 0.15 s"]
+    assert subject_findings(found)["noise ceiling"] == expected
+    row = one(found, "targets")
+    assert row["value"].startswith("4 by roi and time, not subjects: ['V1 / 0.05 s', ")
+    assert "keep one value of the others first" in row["advice"]
+
+
+def test_what_many_targets_have_alike_is_one_line() -> None:
+    found = audit(movie(3, [k / 100 for k in range(12)]))
+    told = subject_findings(found)
+    assert told["noise ceiling"] == ["all 12 targets"]
+    assert one(found, "noise ceiling")["value"].startswith("the first, 0.0 s: corr 0.")
+
+
+def test_targets_can_be_told_apart_by_another_descriptor() -> None:
+    given = subjects(4)
+    given.rdm_descriptors["task"] = ["passive", "active", "passive", "active"]
+    assert subject_findings(audit(given))["noise ceiling"] == ["IT"]
+    found = audit(given, target_by="task")
+    assert subject_findings(found)["noise ceiling"] == ["passive", "active"]
+    assert one(found, "targets")["value"].startswith("2 by task")
+    assert titles(found)[:2] == ["mean of 2: passive", "mean of 2: active"]
+    timed = movie(3, [0.05, 0.15])
+    assert subject_findings(audit(timed, target_by="roi"))["noise ceiling"] == ["IT"]  # as a teacher has it
+
+
+def test_a_target_descriptor_that_is_not_there_is_refused() -> None:
+    with pytest.raises(BrainrdlError, match=r"target_by 'tyme' is no rdm descriptor; nearest: 'time'; there are \['"):
+        audit(movie(2, [0.05, 0.15]), target_by="tyme")
+    with pytest.raises(BrainrdlError, match=r"target_by='roi' tells the targets of RDMs apart, these are measurements"):
+        audit(measured(), target_by="roi")
+
+
+def test_a_movie_file_is_looked_over_with_target_by(tmp_path: Path) -> None:
+    movie(2, [0.05, 0.15]).save(tmp_path / "movie.h5", file_type="hdf5")
+    found = audit(tmp_path / "movie.h5", target_by="time")
+    assert subject_findings(found)["noise ceiling"] == ["0.05 s", "0.15 s"]
+
+
 # Stimuli
 
 
@@ -649,7 +750,7 @@ def titles(found: Audit) -> list[str]:
 def test_the_figure_of_rdms_shows_subjects_values_map_and_agreement() -> None:
     found = audit(subjects(7))
     assert titles(found) == [
-        *(f"simulated-0{s}" for s in range(1, 6)),
+        *(f"simulated-0{s}" for s in (1, 3, 4, 5, 7)),
         "values, one line an RDM (7 of 7)",
         "map of the mean of 7 RDMs",
         "RDMs with each other",
@@ -663,12 +764,62 @@ def test_the_figure_of_rdms_shows_subjects_values_map_and_agreement() -> None:
     np.testing.assert_allclose(matrix[off], expected[off])
 
 
-def test_the_figure_of_several_regions_shows_their_means() -> None:
+def titled(found: Audit, title: str) -> Any:
+    figure = found.figure()
+    figure.draw_without_rendering()
+    return next(ax for ax in figure.axes if ax.get_title(loc="left") == title)
+
+
+def test_the_figure_of_several_regions_shows_the_mean_and_the_map_of_each() -> None:
     v1, it = subjects(2, roi="V1", seed=1), subjects(3)
     both = rdms.concat([v1, it])
-    assert titles(audit(both))[:2] == ["mean of V1", "mean of IT"]
-    shown = audit(both).figure().axes[0].images[0].get_array()
-    np.testing.assert_allclose(np.ma.filled(shown), v1.get_matrices().mean(0))
+    found = audit(both)
+    assert titles(found)[:4] == ["mean of 2: V1", "mean of 3: IT", "map of V1", "map of IT"]
+    shown = titled(found, "mean of 3: IT").images[0].get_array()
+    np.testing.assert_allclose(np.ma.filled(shown), it.get_matrices().mean(0))
+    points = titled(found, "map of V1").collections[0].get_offsets()
+    alone = titled(audit(v1), "map of the mean of 2 RDMs").collections[0].get_offsets()
+    np.testing.assert_allclose(pdist(np.asarray(points)), pdist(np.asarray(alone)))
+    legend = titled(found, "values, one line an RDM (5 of 5)").get_legend()
+    assert [text.get_text() for text in legend.get_texts()] == ["V1", "IT"]
+
+
+def test_many_rdms_are_correlated_target_by_target_whatever_their_order() -> None:
+    v1, it = subjects(15, roi="V1", seed=1), subjects(15)
+    both = rdms.concat([v1, it])
+    mixed = [k + 15 * roi for k in range(15) for roi in (0, 1)]
+    both.dissimilarities = both.dissimilarities[mixed]
+    both.rdm_descriptors = {key: [column[k] for k in mixed] for key, column in both.rdm_descriptors.items()}
+    ax = titled(audit(both), "RDMs with each other")
+    assert [(label.get_text(), place) for label, place in zip(ax.get_yticklabels(), ax.get_yticks(), strict=True)] == [
+        ("V1", 7.0), ("IT", 22.0),
+    ]  # fmt: skip
+    matrix = np.ma.filled(ax.images[0].get_array())
+    expected = np.corrcoef(np.concatenate([v1.dissimilarities, it.dissimilarities]))
+    off = ~np.eye(30, dtype=bool)
+    np.testing.assert_allclose(matrix[off], expected[off])
+    assert [line.get_ydata()[0] for line in ax.lines if line.get_ydata()[0] == line.get_ydata()[1]] == [14.5]
+
+
+def test_a_long_movie_is_drawn_from_its_first_to_its_last_time_with_some_times_named() -> None:
+    found = audit(movie(1, [k / 100 for k in range(30)]))
+    assert titles(found)[:5] == ["0.0 s", "0.07 s", "0.14 s", "0.22 s", "0.29 s"]
+    labels = [label.get_text() for label in titled(found, "RDMs with each other").get_yticklabels()]
+    assert (len(labels), labels[0], labels[-1]) == (12, "0.0 s", "0.29 s")
+    assert found.figure().subfigs[0].get_suptitle() == "dissimilarity, 5 of 30"
+
+
+@pytest.mark.parametrize(("key", "words"), [("time", ["0.1 s", "0.2 s"]), ("layer", ["0.1", "0.2"])])
+def test_rdms_are_labelled_by_the_time_or_layer_in_which_they_differ(key: str, words: list[str]) -> None:
+    given = rdms.from_array(subjects(2).dissimilarities, NAMES, descriptors={key: [0.1, 0.2]})
+    ax = titled(audit(given), "RDMs with each other")
+    assert [label.get_text() for label in ax.get_yticklabels()] == words
+    given.dissimilarities[1] *= -1
+    assert one(audit(given), "negative values")["where"] == f"1 of 2 RDMs: ['{words[1]}']"
+
+
+def test_one_rdm_has_a_map_that_is_no_mean() -> None:
+    assert titles(audit(subjects(1)))[1:3] == ["values, one line an RDM (1 of 1)", "map"]
 
 
 def test_the_map_of_points_on_a_plane_is_that_plane() -> None:
@@ -692,12 +843,49 @@ def test_figures_of_problems_can_be_drawn() -> None:
 
 def test_the_figure_of_measurements_shows_counts_and_repeats() -> None:
     found = audit(measured(drop=13))
-    assert titles(found) == ["measurements", "conditions by run", "odd (rows) and even runs"]
+    assert titles(found) == [
+        *("measurements, 1st to 99th percentile", "observations by condition and run", "odd (rows) and even runs")
+    ]
     counts = np.ma.filled(found.figure().axes[1].images[0].get_array())
     assert counts.shape == (10, 4)
     assert np.argwhere(counts == 0).tolist() == [[3, 1]]
     nameless = audit(Dataset(np.random.default_rng(0).normal(size=(6, 4))))
-    assert titles(nameless) == ["measurements"]
+    assert titles(nameless) == ["measurements, 1st to 99th percentile"]
+
+
+def test_every_region_of_measurements_is_drawn_under_its_name() -> None:
+    it = measured(noise=2)
+    it.descriptors["roi"] = "IT"
+    found = audit([measured(), it])
+    assert titles(found) == [
+        f"{roi}: {what}"
+        for roi in ("V1", "IT")
+        for what in (
+            "measurements, 1st to 99th percentile", "observations by condition and run", "odd (rows) and even runs",
+        )
+    ]  # fmt: skip
+    shown = titled(found, "IT: measurements, 1st to 99th percentile").images[0].get_array()
+    np.testing.assert_array_equal(np.ma.filled(shown), it.measurements)
+    assert len(titles(audit([measured() for _ in range(7)]))) == 3 * 5
+
+
+def test_counts_that_are_all_alike_are_drawn_from_0() -> None:
+    image = titled(audit(measured()), "observations by condition and run").images[0]
+    assert image.get_clim() == (0, 1)
+
+
+def test_only_the_last_panel_of_a_row_has_a_scale_with_words() -> None:
+    for found in (audit([measured(), measured()]), audit(movie(2, [0.05, 0.15]))):
+        figure = found.figure()
+        figure.draw_without_rendering()
+        for part in figure.subfigs:
+            words = [[bar.get_ylabel() for bar in ax.child_axes] for ax in part.axes]
+            assert not any(label for bars in words[:-1] for label in bars)
+
+
+def test_measurements_without_a_finite_value_are_drawn_empty() -> None:
+    empty = measured(edit=lambda values: values.fill(np.nan))
+    assert titles(audit(empty))[0] == "measurements, 1st to 99th percentile"
 
 
 # Real data

@@ -10,6 +10,7 @@ from rsatoolbox.rdm import calc_rdm as rsatoolbox_rdm
 from rsatoolbox.rdm import calc_rdm_movie
 
 from brainrdl import BrainrdlError, calc_rdm
+from brainrdl.dissimilarity import Poisson, poisson
 from brainrdl.rdm_estimation import NOISE, noise_precision
 from brainrdl.rdms import select
 
@@ -82,7 +83,8 @@ def test_noise_estimated_from_observations_equals_rsatoolbox(method: str) -> Non
 @pytest.mark.parametrize("method", NOISE)
 def test_noise_estimated_from_residuals_equals_rsatoolbox(method: str) -> None:
     residuals = np.random.default_rng(3).normal(size=(100, N_CHANNELS))
-    data = dataset(residuals=residuals, residual_dof=80)
+    data = dataset(residual_dof=80)
+    data.channel_descriptors["residuals"] = residuals.T
     np.testing.assert_allclose(noise_precision(data, method), prec_from_residuals(residuals, 80, method), rtol=1e-8)
 
 
@@ -201,8 +203,140 @@ def test_a_negative_precision_is_refused() -> None:
 def test_windows_need_time_and_time_points() -> None:
     with refused("need measurements with time"):
         calc_rdm(dataset(), windows=[(0, 1)])
-    with refused(r"window \(0.5, 0.6\) s holds no time point; times go from -0.1 to 0.3 s"):
-        calc_rdm(dataset(times=5), windows=[(0.5, 0.6)])
+    with refused(r"window \(0.02, 0.08\) s holds no time point; times go from -0.1 to 0.3 s"):
+        calc_rdm(dataset(times=5), windows=[(0.02, 0.08)])
+
+
+@pytest.mark.parametrize("window", [(0, 10), (-5, 0.1), (50, 150), (0.0, 0.36), (-0.16, 0.1), (0.0, np.inf)])
+def test_a_window_beyond_the_data_is_refused(window: tuple[float, float]) -> None:
+    with refused(r"s reaches beyond the data; times go from -0.1 to 0.3 s"):
+        calc_rdm(dataset(times=5), windows=[(0, 0.1), window])
+
+
+@pytest.mark.parametrize("window", [(0.1, 0.05), (np.nan, 0.1)])
+def test_a_window_that_ends_before_it_begins_is_refused(window: tuple[float, float]) -> None:
+    with refused("has no end after its start"):
+        calc_rdm(dataset(times=5), windows=[window])
+
+
+@pytest.mark.parametrize(
+    "windows", [[], [(0, 0.1, 0.2)], [("0", "0.1")], [(0, 0.1), (0.1,)], 0.1, [True, False], [[]], "0:1"]
+)
+def test_windows_that_are_no_pairs_are_refused(windows: object) -> None:
+    with refused(r"takes a list of \(start, end\) in seconds, not .*; say windows=\[\(0.05, 0.1\)\]"):
+        calc_rdm(dataset(times=5), windows=windows)
+
+
+def test_one_window_without_its_list_is_refused_with_what_was_meant() -> None:
+    with refused(r"not \(0.1, 0.2\); say windows=\[\(0.1, 0.2\)\], or leave it out"):
+        calc_rdm(dataset(times=5), windows=(0.1, 0.2))
+
+
+def test_an_array_of_windows_is_taken() -> None:
+    found = calc_rdm(dataset(times=5), windows=np.array([[0, 0.1], [0.1, 0.2]]))
+    assert found.rdm_descriptors["time"] == [0.05, 0.15]
+
+
+def with_times(times, data=None):
+    data = data or dataset(times=len(times))
+    observed = data.obs_descriptors
+    return TemporalDataset(data.measurements, obs_descriptors=observed, time_descriptors={"time": times})
+
+
+def test_times_in_float32_lose_no_sample() -> None:
+    times = np.linspace(-0.1, 0.3, 41)
+    windows = [(start, start + 0.02) for start in np.arange(-0.1, 0.28, 0.02)]
+    found, expected = (
+        calc_rdm(with_times(each), "euclidean", windows=windows) for each in (times.astype(np.float32), times)
+    )
+    np.testing.assert_array_equal(found.dissimilarities, expected.dissimilarities)
+
+
+def test_a_window_may_reach_to_the_edges_of_the_outer_bins() -> None:
+    middles = with_times(np.array([0.05, 0.15, 0.25]))
+    whole = calc_rdm(middles, "euclidean", windows=[(0, 0.3)])
+    np.testing.assert_allclose(
+        whole.dissimilarities, calc_rdm(middles, "euclidean", windows=[(0.05, 0.25)]).dissimilarities
+    )
+
+
+# Windows and what is averaged
+
+
+def averaged(data, windows):
+    """Average by hand."""
+    times = np.asarray(data.time_descriptors["time"])
+    means = [data.measurements[:, :, (times > a - 1e-6) & (times < b + 1e-6)].mean(2) for a, b in windows]
+    centres = np.array([(a + b) / 2 for a, b in windows])
+    return with_times(centres, TemporalDataset(np.stack(means, 2), obs_descriptors=data.obs_descriptors))
+
+
+@pytest.mark.parametrize("name", ["crossnobis", "mahalanobis", "correlation"])
+@pytest.mark.parametrize("windows", [[(-0.1, 0.3)], [(-0.1, 0.0), (0.1, 0.3)]])
+def test_noise_is_that_of_what_is_averaged(name: str, windows: list[tuple[float, float]]) -> None:
+    data = dataset(times=5)
+    found = calc_rdm(data, name, windows=windows, noise="shrinkage_diag")
+    by_hand = calc_rdm(averaged(data, windows), name, noise="shrinkage_diag")
+    np.testing.assert_allclose(found.dissimilarities, by_hand.dissimilarities, rtol=1e-9)
+
+
+def test_noise_of_one_window_is_what_rsatoolbox_makes_of_the_means() -> None:
+    data = dataset(times=5, shuffled=False)
+    means = Dataset(data.measurements.mean(2), obs_descriptors=data.obs_descriptors)
+    noise = prec_from_measurements(means, "stimulus", method="diag", dof=len(NAMES) * (N_RUNS - 1))
+    expected = rsatoolbox_rdm(means, "crossnobis", descriptor="stimulus", cv_descriptor="run", noise=noise)
+    found = calc_rdm(data, "crossnobis", windows=[(-0.1, 0.3)], noise="diag")
+    np.testing.assert_allclose(found.dissimilarities, in_order_of(expected, found), rtol=1e-8)
+
+
+def counted(width: int):
+    """Count spikes in bins of `width` ms over 240 ms: the same spikes, whatever the width."""
+    fine = np.random.default_rng(0).poisson(0.02, (20, N_CHANNELS, 240)).reshape(20, N_CHANNELS, -1, width).sum(3)
+    observed = {"stimulus": NAMES * 4, "run": np.repeat(range(4), 5).tolist()}
+    times = (np.arange(fine.shape[2]) + 0.5) * width / 1000
+    return TemporalDataset(fine.astype(float), obs_descriptors=observed, time_descriptors={"time": times})
+
+
+@pytest.mark.parametrize("name", ["poisson", "poisson_cv", poisson, Poisson()])
+def test_counts_are_added_up_so_that_the_width_of_bins_does_not_matter(name) -> None:
+    windows = [(0, 0.12), (0.12, 0.24)]
+    fine, coarse = (calc_rdm(counted(width), name, windows=windows) for width in (1, 24))
+    np.testing.assert_allclose(fine.dissimilarities, coarse.dissimilarities)
+    data = counted(1)
+    whole = Dataset(data.measurements[:, :, :120].sum(2), obs_descriptors=data.obs_descriptors)
+    np.testing.assert_allclose(fine.dissimilarities[0], calc_rdm(whole, name).dissimilarities[0])
+
+
+def test_rates_and_other_dissimilarities_are_averaged() -> None:
+    data = counted(1)
+    rates = TemporalDataset(data.measurements / 3, obs_descriptors=data.obs_descriptors,
+                            time_descriptors=data.time_descriptors)  # fmt: skip
+    for given, name in ((rates, "poisson"), (data, "euclidean")):
+        mean = Dataset(given.measurements.mean(2), obs_descriptors=given.obs_descriptors)
+        found = calc_rdm(given, name, windows=[(0, 0.24)])
+        np.testing.assert_allclose(found.dissimilarities, calc_rdm(mean, name).dissimilarities)
+
+
+@pytest.mark.parametrize("noise", [np.eye(N_CHANNELS, dtype=int), np.eye(N_CHANNELS, dtype="f4"), np.eye(7).tolist()])
+def test_a_precision_of_any_kind_of_number_is_taken(noise) -> None:
+    for name in ("crossnobis", "correlation"):
+        expected = calc_rdm(dataset(), name, noise=np.eye(N_CHANNELS))
+        np.testing.assert_allclose(calc_rdm(dataset(), name, noise=noise).dissimilarities, expected.dissimilarities)
+
+
+@pytest.mark.parametrize("noise", [np.eye(3), np.ones(N_CHANNELS), np.full((7, 7), "a")])
+@pytest.mark.parametrize("name", ["crossnobis", "correlation"])
+def test_a_precision_that_does_not_fit_is_refused(noise: np.ndarray, name: str) -> None:
+    with refused(r"or a precision of numbers \(7, 7\), as many as channels; got .* of shape"):
+        calc_rdm(dataset(), name, noise=noise)
+
+
+def test_without_runs_the_option_that_reads_them_is_named() -> None:
+    alone = Dataset(dataset().measurements, obs_descriptors={"stimulus": dataset().obs_descriptors["stimulus"]})
+    with refused(r"no descriptor 'run' \(they have .*read them with run_column= \(--read run_column=NAME\)"):
+        calc_rdm(alone, "crossnobis")
+    with refused("no descriptor 'stimulus'.*condition_column=.*or give names="):
+        calc_rdm(Dataset(np.ones((4, 3))))
 
 
 def test_no_dataset_is_refused() -> None:

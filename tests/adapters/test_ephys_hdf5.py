@@ -71,6 +71,30 @@ def test_names_may_be_texts_of_any_kind_or_numbers(tmp_path, texts):
     assert found.obs_descriptors["stimulus"] == [t.decode() if isinstance(t, bytes) else str(t) for t in texts]
 
 
+@pytest.mark.parametrize("shape", [(6, 1), (1, 6)])
+def test_names_and_times_may_stand_in_a_column_or_a_row(tmp_path, shape):
+    names, blocks = np.array(STIMULI, "S").reshape(shape), np.repeat([1.0, 2.0], 3).reshape(shape)
+    times = TIMES.reshape(-1, 1) if shape[1] == 1 else TIMES.reshape(1, -1)
+    path = write(tmp_path / "a.h5", spikes=VALUES, stimulus=names, block=blocks, t=times)
+    found = read(path, reader=READER, condition_column="stimulus", run_column="block", **OPTIONS)
+    assert found.obs_descriptors == {"stimulus": STIMULI, "run": list("111222")}
+    np.testing.assert_array_equal(found.time_descriptors["time"], TIMES)
+
+
+@pytest.mark.parametrize("option", ["condition_column", "run_column"])
+@pytest.mark.parametrize("names", [["cat", "", "dog"] * 2, [1.0, np.nan, 2.0] * 2])
+def test_a_trial_without_a_name_is_refused(tmp_path, option, names):
+    path = write(tmp_path / "a.h5", spikes=VALUES[..., 0], names=names)
+    with refused("2 of 6 values of array 'names' are missing .*, the first at position 1"):
+        read(path, reader=READER, axes="trials,units", **{option: "names"})
+
+
+def test_names_in_a_table_are_refused(tmp_path):
+    path = write(tmp_path / "a.h5", spikes=VALUES[..., 0], names=np.zeros((6, 2)))
+    with refused(r"'names' must be a list of texts or numbers, it is float64 of shape \(6, 2\)"):
+        read(path, reader=READER, axes="trials,units", condition_column="names")
+
+
 def test_bins_give_the_time_where_the_file_does_not(file):
     found = read(file, reader=READER, axes="trials,units,time", tmin=-0.1, bin_width=0.02)
     np.testing.assert_allclose(found.time_descriptors["time"], [-0.09, -0.07, -0.05, -0.03, -0.01])

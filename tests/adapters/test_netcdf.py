@@ -167,6 +167,24 @@ def test_another_coordinate_can_name_conditions_and_runs(file):
     assert found.obs_descriptors == {"stimulus": ["cat", "dog", "car"] * 2, "run": list("000111")}
 
 
+@pytest.mark.parametrize("option", ["condition_column", "run_column"])
+def test_a_presentation_without_a_name_is_refused(tmp_path, option):
+    numbers = ("presentation", [0.0, 1.0, np.nan, 1.0, 0.0, 2.0])
+    path = write(assembly(object_name=numbers), tmp_path / "a.nc")
+    with refused("1 of 6 values of coordinate 'object_name' are missing .*, the first at position 2"):
+        read(path, reader=READER, **{option: "object_name"})
+
+
+def test_whole_numbers_name_conditions_without_a_point(tmp_path):
+    changes = {
+        "object_name": ("presentation", [0.0, 1.0, 2.5] * 2),
+        "repetition": ("presentation", [0.0] * 3 + [1.0] * 3),
+    }
+    path = write(assembly(**changes), tmp_path / "a.nc")
+    found = read(path, reader=READER, roi="IT", condition_column="object_name", run_column="repetition")
+    assert found.obs_descriptors == {"stimulus": ["0", "1", "2.5"] * 2, "run": list("000111")}
+
+
 def test_coordinates_of_unusual_names_must_be_chosen(tmp_path):
     path = write(assembly(stimulus_id=None), tmp_path / "a.nc")
     with refused("which column of dimension 'presentation' names the conditions.*object_name, repetition"):

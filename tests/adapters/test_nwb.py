@@ -187,8 +187,31 @@ def test_another_column_can_name_conditions_and_runs(file):
 
 def test_numbers_become_names(tmp_path):
     path = write(tmp_path / "a.nwb", columns={"condition": [0.5, 45.0, 90.0] * 4, "correct": [True, False] * 6})
-    assert read(path, reader=READER).obs_descriptors["stimulus"][:3] == ["0.5", "45.0", "90.0"]
+    assert read(path, reader=READER).obs_descriptors["stimulus"][:3] == ["0.5", "45", "90"]
     assert read(path, reader=READER, run_column="correct").obs_descriptors["run"][:2] == ["True", "False"]
+
+
+def test_a_trial_without_a_name_is_refused(tmp_path):
+    path = write(tmp_path / "a.nwb", columns={"stimulus": ["cat", "", "dog"] * 4, "frame": [0.0, 1.0, np.nan] * 4})
+    with refused("4 of 12 values of column 'stimulus' of table 'trials' are missing .*, the first at position 1"):
+        read(path, reader=READER)
+    with refused("4 of 12 values of column 'frame' of table 'trials' are missing .*, the first at position 2"):
+        read(path, reader=READER, condition_column="frame")
+
+
+def test_a_usual_column_that_tells_no_trials_apart_is_refused_with_the_others(tmp_path):
+    columns = {"stimulus_name": ["natural_scenes"] * 12, "frame": [0.0, 1.0, 2.0] * 4, "stimulus_block": [1.0] * 12}
+    path = write(tmp_path / "a.nwb", columns=columns)
+    with refused(
+        r"all 12 trials of table 'trials' have one condition, 'natural_scenes' \(column 'stimulus_name'\); choose "
+        r"another column with condition_column=; there are frame, stimulus_block"
+    ):
+        read(path, reader=READER)
+    assert read(path, reader=READER, condition_column="frame").obs_descriptors["stimulus"] == ["0", "1", "2"] * 4
+    asked = read(path, reader=READER, condition_column="stimulus_name").obs_descriptors["stimulus"]
+    assert asked == ["natural_scenes"] * 12  # who asks for it knows
+    single = write(tmp_path / "b.nwb", columns={"stimulus": ["cat"]}, starts=[1.0])
+    assert read(single, reader=READER).obs_descriptors["stimulus"] == ["cat"]
 
 
 def test_columns_of_unusual_names_must_be_chosen(tmp_path):
@@ -262,6 +285,46 @@ def test_counts_that_would_not_fit_into_memory_are_refused(file, monkeypatch):
         read(file, reader=READER, bin_width=0.1)
 
 
+@pytest.mark.parametrize(
+    ("window", "n_beyond"), [({"tmin": 70, "tmax": 170}, 12), ({"tmax": 4.0}, 1), ({"tmin": -0.3, "tmax": 0.1}, 1)]
+)
+def test_windows_beyond_the_recording_are_refused(file, window, n_beyond):
+    last = max(spikes_of(unit)[-1] for unit in range(3))
+    with refused(
+        rf"in {n_beyond} of 12 trials the window from .* reaches beyond the recording, .* lasts from 0 to {last:.6g} "
+        "s; choose another with tmin= and tmax=, in seconds"
+    ):
+        read(file, reader=READER, **window)
+
+
+def test_the_last_spike_of_any_unit_and_the_end_of_the_last_trial_end_the_recording(tmp_path):
+    last = STARTS[-1] + 0.5
+    path = write(
+        tmp_path / "a.nwb", spikes=lambda unit: [1.0, last + 0.25] if unit == 1 else [1.0], regions=["V1", "IT"]
+    )
+    assert read(path, reader=READER, roi="V1", tmax=0.75).measurements.shape == (12, 1)
+    with refused(f"in 1 of 12 trials .* lasts from 0 to {last + 0.25:.6g} s"):
+        read(path, reader=READER, roi="V1", tmax=0.76)
+    silent = write(tmp_path / "b.nwb", spikes=lambda unit: [], regions=["V1"])
+    assert read(silent, reader=READER, tmax=0.5).measurements.sum() == 0
+    with refused(f"lasts from 0 to {last:.6g} s"):
+        read(silent, reader=READER, tmax=0.51)
+
+
+def test_a_recording_may_begin_before_0_with_its_first_trial(tmp_path):
+    path = write(tmp_path / "a.nwb", starts=STARTS - 1)
+    assert read(path, reader=READER).measurements.shape == (12, 3)
+    with refused("lasts from -0.75 to"):
+        read(path, reader=READER, tmin=-0.1)
+
+
+def test_a_table_that_does_not_say_when_trials_stop_is_read_with_a_window(file):
+    expected = read(file, reader=READER, tmax=0.5).measurements
+    with h5py.File(file, "r+") as opened:
+        del opened["intervals/trials/stop_time"]
+    np.testing.assert_array_equal(read(file, reader=READER, tmax=0.5).measurements, expected)
+
+
 def test_trials_without_a_start_are_refused(tmp_path, file):
     with refused("2 trials, 1 of them with a start_time; all must have one"):
         read(write(tmp_path / "a.nwb", starts=[0.5, np.nan]), reader=READER)
@@ -277,6 +340,11 @@ def test_a_window_in_which_a_unit_was_not_observed_has_no_count(tmp_path):
     expected = [ends < 99, ends <= 10, (ends <= 5.5) | (STARTS >= 9)]
     np.testing.assert_array_equal(np.isfinite(found), np.transpose(expected))
     np.testing.assert_array_equal(found[:, 0], by_hand(0, 0, 0.5))
+
+
+def test_where_the_file_says_when_units_were_observed_windows_may_outlast_the_spikes(tmp_path):
+    path = write(tmp_path / "a.nwb", obs_intervals=[[[0, 30]]] * 3)
+    np.testing.assert_array_equal(read(path, reader=READER, tmax=4.0).measurements[:, 0], by_hand(0, 0, 4.0))
 
 
 def test_units_observed_in_no_window_are_refused(tmp_path):
