@@ -149,6 +149,9 @@ def doctor(
     stimuli: Annotated[Path | None, typer.Option("--stimuli", help="Folder of stimuli, to match by name.")] = None,
     names: Names = None,
     options: ReadOptions = [],  # noqa: B006
+    target_by: Annotated[
+        str | None, typer.Option("--target-by", help="Rdm descriptor that tells targets apart, as roi, time or layer.")
+    ] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Draw what there is into this image file.")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -159,7 +162,8 @@ def doctor(
     if out is not None:
         check_figure(out)
     with _told(path):
-        found = audit(path, stimuli=stimuli, names=names, **options_of(path, read_options(options)))
+        read = options_of(path, read_options(options))
+        found = audit(path, stimuli=stimuli, names=names, target_by=target_by, **read)
     typer.echo(json.dumps(found.to_dict(), indent=2) if as_json else str(found))
     if out is not None:
         save_figure(found.figure(), out, as_json)

@@ -202,6 +202,8 @@ def _calc_one(
 ) -> RDMs:
     names, codes = _coded(data, by)
     summed = dissimilarity in _COUNTING or isinstance(dissimilarity, Poisson)
+    if summed and noise is not None:
+        refuse("noise= whitens channels, and whitened counts are no counts: leave it out for Poisson dissimilarities")
     measured, times = _windowed(data, windows, summed)
     if isinstance(noise, str):
         check_option(noise, NOISE, "noise normalisation")

@@ -276,6 +276,8 @@ def options_of(path: str | Path, words: Mapping[str, Sequence[str]]) -> dict[str
     >>> options_of(file, {"similarity": ["7"], "delimiter": [";"]})
     {'similarity': 7.0, 'delimiter': ';'}
     """
+    if not words:
+        return {}
     own = {key: given[-1] for key, given in words.items() if key in ("reader", "by")}
     chosen = reader_of(path, own.get("reader"))
     return own | from_words(chosen.read, chosen.name, {key: words[key] for key in words if key not in own})

@@ -204,6 +204,17 @@ def test_the_commands_load_nothing_heavy_before_they_run() -> None:
     assert done.stdout.strip() == "set()"
 
 
+def test_the_doctor_is_told_what_tells_targets_apart(folder: Path) -> None:
+    times = {"subject": list("aabb"), "time": ["0.1", "0.2"] * 2, "condition": list("xyxy")}
+    made = rdms.from_array(np.random.default_rng(0).random((4, 6)), NAMES, descriptors=times)
+    made.save(str(folder / "movie.h5"), file_type="hdf5")
+    assert json.loads(_run("doctor", "movie.h5", "--json", folder=folder).stdout)["facts"]["subjects"] == ["a", "b"]
+    _run("doctor", "movie.h5", "--target-by", "condition", folder=folder)
+    assert "target_by 'tim' is no rdm descriptor; nearest: 'time'" in _refused(
+        "doctor", "movie.h5", "--target-by", "tim", folder=folder
+    )
+
+
 def test_measurements_are_taken_by_the_doctor(tmp_path: Path) -> None:
     data = Dataset(np.random.default_rng(0).normal(size=(8, 20)), obs_descriptors={"stimulus": NAMES * 2})
     data.save(str(tmp_path / "data.h5"), file_type="hdf5")

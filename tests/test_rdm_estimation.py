@@ -166,6 +166,12 @@ def test_a_constant_pattern_is_named() -> None:
     assert calc_rdm(data, "euclidean").n_cond == len(NAMES)
 
 
+@pytest.mark.parametrize("name", ["poisson", "poisson_cv"])
+def test_counts_are_not_whitened(name: str) -> None:
+    with pytest.raises(BrainrdlError, match="whitened counts are no counts: leave it out for Poisson"):
+        calc_rdm(dataset(), name, noise="diag")
+
+
 def test_noise_without_repeats_or_residuals_is_refused() -> None:
     with refused("each of the 5 conditions is observed once"):
         calc_rdm(dataset().subset_obs("run", 0), "euclidean", noise="diag")
