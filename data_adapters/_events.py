@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from brainrdl._checks import nearest, quote, refuse
-from data_adapters._tables import blaming, column_of, is_number, read_cells, read_table
+from data_adapters._tables import blaming, column_of, columns_like, is_number, read_cells, read_table
 
 CONDITION_COLUMNS = ("trial_type", "condition", "stimulus")
 _PYMVPA = ["labels", "chunks"]  # its names of columns
@@ -186,11 +186,11 @@ def read_volume_labels(
     asked = {condition_column, run_column} - {None}
     if not asked and header == _PYMVPA:
         condition_column, run_column = _PYMVPA
-    elif not asked and len(header) == 2 and not set(header) & {*CONDITION_COLUMNS, "run"}:
+    elif not asked and len(header) == 2 and not columns_like(header, (*CONDITION_COLUMNS, "run")):
         return [row[0] for row in (header, *rows)], [row[1] for row in (header, *rows)]
     table = read_table(path)
     conditions = table[column_of(table, condition_column, CONDITION_COLUMNS, "condition_column")]
-    if run_column is None and "run" not in table:
+    if run_column is None and not columns_like(table, ("run",)):
         return conditions, ["1"] * len(conditions)
     return conditions, table[column_of(table, run_column, ("run",), "run_column")]
 

@@ -10,8 +10,13 @@ import numpy as np
 
 from brainrdl._checks import check_unique, nearest, quote, refuse
 from data_adapters._maps import neighbour
-from data_adapters._tables import existing, read_table
+from data_adapters._tables import blaming, columns_like, existing, read_table
+from data_adapters._text import read_text
 from data_adapters._volumes import Volumes, check_grid, open_volumes, read_values
+
+# A number and a name; FreeSurfer's tables of colours have four more numbers at the end, ITK-SNAP's six before the name
+_LINE = re.compile(r"(\d+(?:\.0+)?)\s+(\S.*?)((\s+\d+){4})?")
+_ITK_LINE = re.compile(r"(\d+)(?:\s+[\d.]+){6}\s+\"(.*)\"")
 
 
 def read_atlas(
@@ -29,11 +34,13 @@ def read_atlas(
 
 def read_beside(path: str | Path, what: str, maps: Volumes) -> np.ndarray:
     """Read all voxels of a mask or atlas on the grid of the maps."""
-    volumes = open_volumes(existing(path, what))
+    with blaming(f"{what}=", existing(path, what)):
+        volumes = open_volumes(Path(path))
     if volumes.n > 1:
         refuse(f"the {what} {str(path)!r} holds {volumes.n} volumes, expected one")
     check_grid(volumes, maps, f"the {what} {str(path)!r}", "the map")
-    return read_values(volumes, np.arange(volumes.n_voxels))[0]
+    with blaming(f"{what}=", path):
+        return read_values(volumes, np.arange(volumes.n_voxels))[0]
 
 
 def as_mask(values: np.ndarray) -> np.ndarray:
@@ -46,14 +53,16 @@ def as_mask(values: np.ndarray) -> np.ndarray:
 
 
 def as_labels(values: np.ndarray) -> np.ndarray:
-    """Give an atlas's numbers as integers (NaN counts as 0)."""
+    """Give an atlas's numbers as integers (NaN counts as 0); scaling may have moved them by 1e-4."""
     values = np.where(np.isnan(values), 0, values)
-    broken = values[~(np.isfinite(values) & (values == np.floor(values)) & (np.abs(values) < 2**53))]
+    with np.errstate(invalid="ignore"):
+        whole = np.rint(values)
+        broken = values[~(np.isclose(values, whole, rtol=1e-7, atol=1e-4) & (np.abs(values) < 2**53))]
     if broken.size:
         refuse(f"the atlas holds {quote(np.unique(broken).tolist())}, expected whole numbers; threshold probabilities")
-    if not (values > 0).any():
+    if not (whole > 0).any():
         refuse("the atlas holds no region: no number is above 0")
-    return values.astype(np.int64)
+    return whole.astype(np.int64)
 
 
 def read_label_table(path: str | Path, largest: int) -> dict[int, str]:
@@ -62,22 +71,23 @@ def read_label_table(path: str | Path, largest: int) -> dict[int, str]:
         pairs = _numbered_rows(Path(path))
     else:
         pairs = _numbered_lines(Path(path), largest)
-    wrong = [number for number, _ in pairs if not re.fullmatch(r"-?\d{1,18}", number)]
+    wrong = [number for number, _ in pairs if not re.fullmatch(r"-?\d{1,15}(\.0+)?", number)]
     if wrong:
         refuse(f"the labels {str(path)!r} have {quote(wrong)} for numbers of regions, expected whole numbers")
-    check_unique([str(int(number)) for number, _ in pairs], f"the labels {str(path)!r}")
-    return {int(number): name for number, name in pairs}
+    found = [(int(number.partition(".")[0]), name) for number, name in pairs]
+    check_unique([str(number) for number, _ in found], f"the labels {str(path)!r}")
+    return dict(found)
 
 
 def _numbered_rows(path: Path) -> list[tuple[str, str]]:
     table = read_table(path)
     index = _first_of(("index", "label"), table, path, "number")
-    name = _first_of(("name", "label") if index == "index" else ("name",), table, path, "name")
+    name = _first_of(("name", "label") if index.lower() == "index" else ("name",), table, path, "name")
     return list(zip(table[index], table[name], strict=True))
 
 
 def _first_of(usual: Sequence[str], table: Mapping[str, Sequence[str]], path: Path, what: str) -> str:
-    found = [column for column in usual if column in table]
+    found = columns_like(table, usual)
     if not found:
         refuse(
             f"the labels {str(path)!r} have no column {' or '.join(usual)} with the {what} of a region, they have "
@@ -87,22 +97,38 @@ def _first_of(usual: Sequence[str], table: Mapping[str, Sequence[str]], path: Pa
 
 
 def _numbered_lines(path: Path, largest: int) -> list[tuple[str, str]]:
-    lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
-    names = [line for line in lines if line and not line.startswith("#")]
-    # FreeSurfer's tables of colours have four more numbers at the end
-    found = [re.fullmatch(r"(\d+)\s+(\S.*?)((\s+\d+){4})?", line) for line in names]
-    numbered = [match for match in found if match]
-    if numbered and len(numbered) == len(names):
-        return [(match[1], match[2]) for match in numbered]
-    if not names or numbered:
-        refuse(f"the labels {str(path)!r} have a number in {len(numbered)} of {len(names)} lines: number all, or none")
-    first = 0 if re.fullmatch(r"background|unknown|\?+", names[0], re.IGNORECASE) else 1
-    if first + len(names) - 1 != largest:
+    with blaming("the labels", path):
+        lines = [line.strip() for line in read_text(path).splitlines()]
+    lines = [line for line in lines if line and not line.startswith("#")]
+    found = [_ITK_LINE.fullmatch(line) or _LINE.fullmatch(line) for line in lines]
+    numbered = [(match[1], match[2].strip("\"'")) for match in found if match]
+    if numbered and len(numbered) == len(lines):
+        _check_one_number([name for _, name in numbered], path)
+        return numbered
+    started = [line for line in lines if re.match(r"\d+(\W|$)", line)]
+    if not lines or started:
         refuse(
-            f"the labels {str(path)!r} name the numbers {first} to {first + len(names) - 1}, and the largest in the "
+            f'the labels {str(path)!r} have a number in {len(started)} of {len(lines)} lines, and "1 V1" in '
+            f"{len(numbered)}: number all, or none"
+        )
+    _check_one_number(lines, path)
+    first = 0 if re.fullmatch(r"background|unknown|\?+", lines[0], re.IGNORECASE) else 1
+    if first + len(lines) - 1 != largest:
+        refuse(
+            f"the labels {str(path)!r} name the numbers {first} to {first + len(lines) - 1}, and the largest in the "
             f"atlas is {largest}; write the number before each name"
         )
-    return [(str(number), name) for number, name in enumerate(names, start=first)]
+    return [(str(number), name) for number, name in enumerate(lines, start=first)]
+
+
+def _check_one_number(names: Sequence[str], path: Path) -> None:
+    """Refuse names that are followed by a number, as SPM's AAL has them: it could be the region's (Area 17 is none)."""
+    bare = [match[1] for match in (re.fullmatch(r"(.*\S)\s+\d+", name) for name in names) if match]
+    if len(bare) == len(names) and len(set(bare)) == len(names) > 1:
+        refuse(
+            f"the labels {str(path)!r} have a number behind each name ({names[0]!r}), which may be the region's; write "
+            'lines like "1 V1", or a .tsv with the columns index and name'
+        )
 
 
 def find_regions(

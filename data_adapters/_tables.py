@@ -5,12 +5,14 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import pandas as pd
 
-from brainrdl._checks import check_option, check_unique, quote, refuse
+from brainrdl._checks import BrainrdlError, check_option, check_unique, quote, refuse
+from data_adapters._text import read_text
 
 
 def existing(path: str | Path, option: str) -> Path:
@@ -27,9 +29,37 @@ def existing(path: str | Path, option: str) -> Path:
     Traceback (most recent call last):
     brainrdl._checks.BrainrdlError: table= is 'no/table.tsv', and there is no such file
     """
+    if Path(path).is_symlink() and not Path(path).exists():
+        refuse(f"{option}= is {str(path)!r}, a link to a file that is not here; fetch its content first")
     if not Path(path).is_file():
         refuse(f"{option}= is {str(path)!r}, and there is no such file")
     return Path(path)
+
+
+@contextmanager
+def blaming(what: str, path: str | Path) -> Iterator[None]:
+    """Name the file that is read here in every error, which else would be laid on the data that it lies beside.
+
+    Raises
+    ------
+    BrainrdlError
+        Whatever goes wrong inside.
+
+    Examples
+    --------
+    >>> with blaming("mask=", "mask.nii.gz"):
+    ...     raise EOFError("no end")
+    Traceback (most recent call last):
+    brainrdl._checks.BrainrdlError: mask= 'mask.nii.gz' could not be read, is it cut off or damaged? EOFError: no end
+    """
+    try:
+        yield
+    except BrainrdlError as error:
+        raise BrainrdlError(f"{what} {str(path)!r}: {error}") from error
+    except Exception as error:
+        raise BrainrdlError(
+            f"{what} {str(path)!r} could not be read, is it cut off or damaged? {type(error).__name__}: {error}"
+        ) from error
 
 
 def read_cells(path: Path) -> list[list[str]]:
@@ -38,7 +68,7 @@ def read_cells(path: Path) -> list[list[str]]:
     Parameters
     ----------
     path : Path
-        The table, in UTF-8.
+        The table, in UTF-8. In AFNI's ``.1D`` lines that begin with ``#`` are left out.
 
     Returns
     -------
@@ -60,8 +90,14 @@ def read_cells(path: Path) -> list[list[str]]:
     """
     if not path.is_file():
         refuse(f"there is no file {str(path)!r}")
-    text = path.read_text(encoding="utf-8-sig")
-    lines = _split(text, _separator(path, text))
+    with blaming("the table", path):
+        text = read_text(path)
+    if path.suffix.lower() == ".1d":
+        text = "\n".join(line for line in text.splitlines() if not line.lstrip().startswith("#"))
+    try:
+        lines = list(_split(text, _separator(path, text)))
+    except csv.Error as error:
+        refuse(f"the table {str(path)!r} is damaged: {error}")
     rows = [row for row in ([cell.strip() for cell in line] for line in lines) if any(row)]
     if not rows:
         refuse(f"the table {str(path)!r} is empty")
@@ -171,7 +207,7 @@ def is_number(cell: str) -> bool:
 
 
 def column_of(table: Mapping[str, Sequence[str]], column: str | None, usual: Sequence[str], option: str) -> str:
-    """Give the column asked for, or the only one with a usual name.
+    """Give the column asked for, or the only one with a usual name, in whichever case.
 
     Raises
     ------
@@ -185,10 +221,25 @@ def column_of(table: Mapping[str, Sequence[str]], column: str | None, usual: Seq
     """
     if column is not None:
         return check_option(column, table, option)
-    found = [name for name in usual if name in table]
+    found = columns_like(table, usual)
     if len(found) != 1:
         refuse(
             f"the table has the columns {quote(table)}, of which {quote(found) if found else 'none'} could be meant; "
             f"choose one with {option}="
         )
     return found[0]
+
+
+def columns_like(table: Iterable[str], usual: Iterable[str]) -> list[str]:
+    """Give the columns with a usual name: as it is spelled, else in other cases.
+
+    Examples
+    --------
+    >>> columns_like(["Run", "run", "Condition"], ("condition", "run"))
+    ['Condition', 'run']
+    """
+    columns = list(table)
+    spelled = [
+        [name] if name in columns else [column for column in columns if column.lower() == name] for name in usual
+    ]
+    return [column for found in spelled for column in found]

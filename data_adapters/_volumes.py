@@ -1,12 +1,13 @@
 """NIfTI volumes, read by streaming: header first, then the voxels asked for, a volume at a time.
 
-Nothing is resampled: what does not lie on one grid is refused.
+Nothing is resampled: what does not lie on one grid, to a tenth of a voxel, is refused.
 """
 
 from __future__ import annotations
 
 import gzip
 import math
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -16,9 +17,11 @@ import numpy as np
 
 from brainrdl._checks import refuse
 
+_NIFTI = re.compile(r"\.nii(\.gz)?$", re.IGNORECASE)
 _BLOCK = 2**16  # bytes; volumes smaller than this are read several at a time
 _DEFLATE = 1032  # the most that deflate can compress
-_MILLIMETRES = 1e-4
+_LOADED, _STREAMED = 2**29, 2**32  # bytes that a small packed file may declare: loaded at once, and in all
+_OFF = 0.1  # how far, in voxels, a voxel may lie from its like in another file: what headers round
 _CIFTI = range(3000, 3100)  # intent codes
 
 
@@ -34,6 +37,7 @@ class Volumes:
     offset: int
     slope: float
     inter: float
+    about: str
 
     @property
     def n_voxels(self) -> int:
@@ -53,11 +57,16 @@ def open_volumes(path: Path) -> Volumes:
         refuse(f"the image holds {dtype} numbers, expected real ones; of complex ones save the magnitude")
     slope, inter = header.get_slope_inter()
     offset, affine = header.get_data_offset(), header.get_best_affine()
-    return Volumes(path, shape[:3], math.prod(shape[3:]), affine, dtype, offset, slope or 1.0, inter or 0.0)
+    about = header["descrip"].item().decode("latin-1").strip("\0 ")
+    return Volumes(path, shape[:3], math.prod(shape[3:]), affine, dtype, offset, slope or 1.0, inter or 0.0, about)
 
 
 def read_header(path: Path) -> nib.Nifti1Header:
     """Read the fixed part of a NIfTI-1 or NIfTI-2 header alone, and refuse a shape that the file cannot hold."""
+    if not _NIFTI.search(path.name):
+        refuse(
+            f"{path.suffix or 'its name'} is no NIfTI file (.nii, .nii.gz); convert it, for example with mri_convert"
+        )
     if not path.stat().st_size:
         refuse("the file is empty")
     with _opened(path) as file:
@@ -69,14 +78,19 @@ def read_header(path: Path) -> nib.Nifti1Header:
     shape, offset = header.get_data_shape(), header.get_data_offset()
     if min(shape, default=0) < 1 or offset < kind.sizeof_hdr:
         refuse(f"the header declares shape {shape} from byte {offset} on, it is damaged or one of two files")
-    check_declared(offset + math.prod(shape) * header.get_data_dtype().itemsize, path, _is_packed(path))
+    each, packed = header.get_data_dtype().itemsize, _is_packed(path)
+    check_declared(offset + math.prod(shape) * each, path, packed, _STREAMED)
+    check_declared(offset + math.prod(shape[:3]) * each, path, packed)
     return header
 
 
-def check_declared(declared: int, path: Path, packed: bool) -> None:
-    """Refuse more bytes than the file can hold, before memory is taken for them."""
+def check_declared(declared: int, path: Path, packed: bool, allowed: int = _LOADED) -> None:
+    """Refuse more bytes than the file can hold, before memory is taken for them.
+
+    A packed file may declare what deflate can pack, up to `allowed` bytes or a hundred times its size.
+    """
     size = path.stat().st_size
-    if declared > (min(_DEFLATE * size, max(2**29, 100 * size)) if packed else size):
+    if declared > (min(_DEFLATE * size, max(allowed, 100 * size)) if packed else size):
         refuse(f"it declares {declared} bytes, and the file of {size} bytes cannot hold them: is it cut off?")
 
 
@@ -109,11 +123,18 @@ def read_values(volumes: Volumes, voxels: np.ndarray) -> np.ndarray:
 def check_grid(one: Volumes, other: Volumes, what: str, whose: str) -> None:
     if one.shape != other.shape:
         refuse(f"{what} has shape {one.shape} and {whose} {other.shape}; resample it to the same grid")
-    if not np.allclose(one.affine, other.affine, rtol=0, atol=_MILLIMETRES):
+    if not same_places(one.shape, one.affine, other.affine):
         refuse(
             f"{what} has the affine {_rows_of(one.affine)} and {whose} {_rows_of(other.affine)}; resample it to the "
             "same grid"
         )
+
+
+def same_places(shape: tuple[int, ...], one: np.ndarray, other: np.ndarray) -> bool:
+    """Say whether no voxel lies further than a tenth of a voxel from its like: the corners are the furthest."""
+    corners = np.array([[*corner, 1] for corner in np.ndindex(2, 2, 2)]) * [*(np.array(shape) - 1), 1]
+    furthest = np.linalg.norm((one - other)[:3] @ corners.T, axis=0).max()
+    return bool(furthest <= _OFF * np.linalg.norm(other[:3, :3], axis=0).min())
 
 
 def _rows_of(affine: np.ndarray) -> str:

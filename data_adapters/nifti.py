@@ -4,18 +4,30 @@ Layout on disk::
 
     betas.nii, .nii.gz      one map (x, y, z), or several (x, y, z, n_observations)
     betas.tsv               its table, found by its name or given with table=: a row for each map, in their order; the
-                            column condition, stimulus or trial_type names the condition, run the run
-    folder/                 3-D maps, one observation each, named by the files; files="beta_*.nii" picks some. A
-                            table= for it has a column file, or the order of the sorted files
+                            column condition, stimulus or trial_type names the condition, run the run, session the
+                            session. Rows whose condition is n/a or empty are left out, with their maps
+    folder/                 3-D maps, one observation each; files="beta_*.nii" picks some
+    table= of a folder      pairs by any column whose cells all name maps (folders and suffixes left out), and only maps
+                            that it names are read; without such a column it needs a row for each map, and names that
+                            differ in a number alone
+    names of a folder       without a table: SPM's betas by their headers (Sn(1) face*bf(1) is "face" of run 1;
+                            derivatives, modulators, regressors and constants are left out), maps with contrast-face by
+                            that, others by their files' names; runs and sessions by run-1 and ses-1
     mask=                   a map of 0 and one other value
     atlas=                  a map of whole numbers, 0 or less outside all regions
     labels=                 its regions: a table with the columns index and name (or label), as BIDS writes it next to
-                            *_dseg.nii.gz, where it is found by its name; or a .txt of lines "1 V1", or of one name a
-                            line, numbered from 1 (from 0 if the first is "Background" or "Unknown")
+                            *_dseg.nii.gz, where it is found by its name; or a text file of lines "1 V1" (also with
+                            FreeSurfer's or ITK-SNAP's colours), or of one name a line, numbered from 1 (from 0 if the
+                            first is "Background" or "Unknown")
 
-Mask and atlas must lie on the grid of the maps: nothing is resampled. Voxels that are NaN or infinite in any map, or
-the same in all (of a single map: 0), are left out and counted in the descriptor ``n_dropped_channels``. Values come by
-streaming, a volume at a time, so that a region of a large file needs little memory.
+Runs of several sessions are called ``session/run``, or by the session where no run is known. Maps that are left out are
+counted in the descriptor ``n_dropped_observations``. A folder that also holds what is no observation (masks, anatomy,
+residuals), or maps of two kinds (betas and contrasts), is refused unless ``files=`` picks.
+
+Mask and atlas must lie on the grid of the maps, to a tenth of a voxel: nothing is resampled. Voxels that are NaN or
+infinite in any map, or do not vary within a run (in a run's only map: are 0), are left out and counted in
+``n_dropped_channels``. Values come by streaming, a volume at a time, so that a region of a large file needs little
+memory. FreeSurfer's ``.mgz``, and ``.hdr`` with ``.img``, must be converted to ``.nii`` first.
 """
 
 from __future__ import annotations
@@ -27,9 +39,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from brainrdl._checks import check_unique, quote, refuse
-from data_adapters._maps import dataset_of, neighbour, observations_of, stem
+from brainrdl._checks import refuse
+from data_adapters._folders import check_links, check_names, check_observations, told_by_folder
+from data_adapters._maps import dataset_of, neighbour, observations_of, stem, told_by_names
 from data_adapters._regions import as_mask, find_regions, read_atlas, read_beside
+from data_adapters._tables import blaming
 from data_adapters._volumes import Volumes, check_grid, open_volumes, read_values
 
 if TYPE_CHECKING:
@@ -38,7 +52,6 @@ if TYPE_CHECKING:
 _OURS = re.compile(r"\.nii(\.gz)?$", re.IGNORECASE)
 # CIFTI is another reader's; of a BOLD series the volumes are no observations yet
 _NOT_OURS = re.compile(r"(\.[dp](scalar|tseries|label|[dp]?conn\w*)\.nii|(^|_)bold\.nii(\.gz)?)$", re.IGNORECASE)
-_SPM = frozenset({"mask", "ResMS", "RPV"})  # maps that SPM writes next to the betas
 
 
 class Nifti:
@@ -70,7 +83,7 @@ class Nifti:
             Whether it is a NIfTI file (no CIFTI, not called ``..._bold``), or a folder with some that is no BIDS root.
         """
         if path.is_dir():
-            return not (path / "dataset_description.json").exists() and bool(_maps_in(path, "*"))
+            return not (path / "dataset_description.json").exists() and bool(_maps_in(path, None))
         return _is_ours(path.name)
 
     def read(
@@ -101,7 +114,8 @@ class Nifti:
         roi : str or sequence of str, optional
             Regions to read: a list of Datasets for a list of names, one Dataset for a name; by default all.
         table : str or Path, optional
-            Conditions and runs; by default the ``.tsv`` file of the same name, if there is one.
+            Conditions, runs and sessions; by default the ``.tsv`` file of the same name, if there is one. For a folder
+            its rows name their maps in any column.
         condition_column, run_column : str, optional
             Columns of the table, where they have other names.
         files : str, optional
@@ -111,27 +125,29 @@ class Nifti:
         -------
         rsatoolbox.data.Dataset or list of Dataset
             A list if there is an atlas, except for a single name in `roi`. Observation descriptors ``stimulus`` and
-            ``run``, channel descriptors ``i``, ``j``, ``k`` (voxel), and the descriptors ``roi``, ``subject``,
-            ``session`` as far as known.
+            ``run`` (and ``session``, of several), channel descriptors ``i``, ``j``, ``k`` (voxel), and the descriptors
+            ``roi``, ``subject``, ``session`` as far as known.
 
         Raises
         ------
         BrainrdlError
-            If a map is damaged or no map, mask or atlas lie on another grid or hold other values, the table does not
-            fit, a region is unknown, or no voxel of it is left.
+            If a map is damaged or no map, a folder holds more than maps of one kind, mask or atlas lie on another grid
+            or hold other values, the table does not fit, a region is unknown, or no voxel of it is left.
         """
         maps = _folder(path, files) if path.is_dir() else [_file(path, files)]
         inside = np.ones(maps[0].n_voxels, bool) if mask is None else as_mask(read_beside(mask, "mask", maps[0]))
         regions = find_regions(inside, *read_atlas(atlas, labels, maps[0]), roi)
         voxels = np.unique(np.concatenate([channels for _, channels in regions]))
-        sources = [each.path for each in maps for _ in range(each.n)]
-        own = [stem(file) for file in sources] if path.is_dir() else None
-        found = table if table is not None or path.is_dir() else neighbour(path)
-        observed = observations_of(sources, own, found, condition_column, run_column)
-        values = np.concatenate([read_values(each, voxels) for each in maps])
+        kept, observed = _observed(path, maps, table, condition_column, run_column)
+        if path.is_dir():
+            values = np.concatenate([_values(maps[place], voxels) for place in kept])
+        else:
+            values = read_values(maps[0], voxels)
+            values = values if len(kept) == len(values) else values[kept]
+        n_left_out = sum(each.n for each in maps) - len(kept)
         places = dict(zip("ijk", np.unravel_index(voxels, maps[0].shape, order="F"), strict=True))
         parts = [(name, np.searchsorted(voxels, channels)) for name, channels in regions]
-        datasets = [dataset_of(values, name, part, observed, places, path) for name, part in parts]
+        datasets = [dataset_of(values, name, part, observed, places, path, n_left_out) for name, part in parts]
         return datasets[0] if atlas is None or isinstance(roi, str) else datasets
 
 
@@ -145,20 +161,25 @@ def _file(path: Path, files: str | None) -> Volumes:
     return open_volumes(path)
 
 
-def _maps_in(folder: Path, pattern: str) -> list[Path]:
-    return sorted(file for file in folder.glob(pattern) if _is_ours(file.name) and file.is_file())
+def _maps_in(folder: Path, pattern: str | None) -> list[Path]:
+    """Find the maps of a folder, links that lead nowhere included."""
+    found = [file for file in folder.glob(pattern or "*") if _is_ours(file.name)]
+    return sorted(file for file in found if file.is_file() or file.is_symlink())
 
 
 def _folder(folder: Path, pattern: str | None) -> list[Volumes]:
     """Open the maps of a folder, which must be 3-D and on one grid."""
-    found = _maps_in(folder, pattern or "*")
+    found = _maps_in(folder, pattern)
     if not found:
         refuse(f"no map in the folder fits files={pattern or '*'!r}")
-    strange = [file.name for file in found if stem(file) in _SPM]
-    if pattern is None and strange:
-        refuse(f"the folder also holds {quote(strange)}, which are no observations; say which with files='beta_*.nii'")
-    check_unique([stem(file) for file in found], "the folder, suffixes left out")
-    maps = [open_volumes(file) for file in found]
+    if pattern is None:
+        check_observations(found)
+    check_links(found)
+    check_names(found)
+    maps = []
+    for file in found:
+        with blaming("the map", file.name):
+            maps.append(open_volumes(file))
     for each in maps:
         if each.n > 1:
             refuse(
@@ -166,6 +187,23 @@ def _folder(folder: Path, pattern: str | None) -> list[Volumes]:
             )
         check_grid(each, maps[0], repr(each.path.name), repr(maps[0].path.name))
     return maps
+
+
+def _values(volumes: Volumes, voxels: np.ndarray) -> np.ndarray:
+    with blaming("the map", volumes.path.name):
+        return read_values(volumes, voxels)
+
+
+def _observed(
+    path: Path, maps: Sequence[Volumes], table: str | Path | None, condition_column: str | None, run_column: str | None
+) -> tuple[list[int], dict[str, list[str]]]:
+    """Say which maps are observations, and what is known of each."""
+    if not path.is_dir():
+        told, table = told_by_names([path] * maps[0].n), neighbour(path) if table is None else table
+        return observations_of(maps[0].n, told, table, condition_column, run_column)
+    files = [each.path for each in maps]
+    told = told_by_folder(files, [each.about for each in maps]) if table is None else told_by_names(files)
+    return observations_of(len(files), told, table, condition_column, run_column, stems=[stem(file) for file in files])
 
 
 READER = Nifti()

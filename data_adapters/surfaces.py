@@ -5,45 +5,45 @@ Layout on disk::
     .func.gii, .shape.gii   GIFTI, one hemisphere: an array (n_vertices,) for each map, or the columns of one array
     .dscalar.nii            CIFTI: maps x grayordinates, that is vertices of both hemispheres and voxels
     .dtseries.nii           the same, without names of the maps
-    betas.tsv               table of the maps, as for NIfTI; the names of the maps are the conditions without it
+    betas.tsv               table of the maps, a row for each in their order, as for NIfTI; without it the names of the
+                            maps are the conditions, and with it they must not stand at other places than in it
     mask=                   .gii or .dscalar.nii: one map of 0 and one other value
-    atlas=                  .label.gii, .dlabel.nii, or another map of whole numbers, 0 or less outside all regions
+    atlas=                  .label.gii, .dlabel.nii, FreeSurfer's .annot (without unknown and medial wall), or another
+                            map of whole numbers, 0 or less outside all regions
     labels=                 the regions' names, as for NIfTI, where the atlas holds none
 
 Mask and atlas are matched by structure and vertex (or voxel), not by position in the file, so that a ``.dlabel.nii`` of
 the cortex fits maps of the whole brain. A GIFTI file's structure is what it says itself (``CortexLeft``), or its name
-(``hemi-L``, ``lh.``, ``.L.``). Channels that are NaN, infinite or constant are left out as for NIfTI. Of CIFTI files
-only the grayordinates asked for are kept in memory.
+(``hemi-L``, ``lh.``, ``.L.``). Channels that are NaN, infinite or do not vary within a run are left out as for NIfTI.
+Of CIFTI files only the grayordinates asked for are kept in memory. A series (``..._bold.func.gii``) is refused: it
+needs a model first. Parcels (``.pscalar.nii``), FreeSurfer's ``.mgh`` and packed ``.gii.gz`` must be converted.
 """
 
 from __future__ import annotations
 
-import base64
-import math
 import re
 import warnings
-import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from xml.parsers.expat import ParserCreate
 
 import nibabel as nib
 import numpy as np
-from nibabel.gifti.util import gifti_encoding_codes
-from nibabel.nifti1 import data_type_codes
 
 from brainrdl._checks import check_option, quote, refuse
-from data_adapters._maps import dataset_of, neighbour, observations_of
+from data_adapters._annot import read_annot
+from data_adapters._gifti import check_gifti
+from data_adapters._maps import dataset_of, neighbour, observations_of, told_by_names
 from data_adapters._regions import as_labels, as_mask, find_regions, read_label_table
-from data_adapters._tables import existing
-from data_adapters._volumes import check_declared, read_header
+from data_adapters._tables import blaming, existing
+from data_adapters._volumes import read_header, same_places
 
 if TYPE_CHECKING:
     from rsatoolbox.data.dataset import Dataset
 
 _OURS = re.compile(r"(?<!\.label)(?<!\.surf)\.gii$|\.d(scalar|tseries)\.nii$", re.IGNORECASE)
+_SERIES = re.compile(r"(^|_)bold(\.func|\.dtseries)?\.(gii|nii)$", re.IGNORECASE)
 _MESH = frozenset({1008, 1009})  # intent codes of points and triangles
 _HEMISPHERES = {
     "CORTEX_LEFT": re.compile(r"hemi-L|(^|[._])(lh|L)[._]"),
@@ -64,7 +64,7 @@ class Surfaces:
     name = "surfaces"
     layout = (
         ".func.gii, .shape.gii, .dscalar.nii or .dtseries.nii: maps on vertices or grayordinates; mask= or atlas= "
-        "(.label.gii, .dlabel.nii, with roi=), conditions in the maps' names or in table="
+        "(.label.gii, .dlabel.nii, .annot, with roi=), conditions in the maps' names or in table="
     )
 
     def sniff(self, path: Path) -> bool:
@@ -129,18 +129,23 @@ class Surfaces:
             If the file is damaged, is a mesh, or links to another; mask or atlas lie on another surface or hold other
             values; the table does not fit; a structure or region is unknown, or no channel of it is left.
         """
+        if _SERIES.search(path.name):
+            refuse("it is a series of volumes, no maps of conditions: fit a model first, and read its betas")
         maps = _opened(path)
         here = _within(maps, structure)
-        inside = here if mask is None else here & as_mask(_onto(maps, _opened(existing(mask, "mask")), "mask"))
+        inside = here if mask is None else here & _mask(maps, mask)
         numbers, names = _atlas(maps, atlas, labels)
         regions = find_regions(inside, None if numbers is None else np.where(here, numbers, 0), names, roi)
         channels = np.unique(np.concatenate([found for _, found in regions]))
         own = maps.names if all(maps.names) else None
         found = neighbour(path) if table is None else table
-        observed = observations_of([path] * len(maps.names), own, found, condition_column, run_column)
+        n_maps = len(maps.names)
+        told = told_by_names([path] * n_maps) | ({"stimulus": own} if own else {})
+        kept, observed = observations_of(n_maps, told, found, condition_column, run_column)
         values, places = maps.values(channels), _places(maps, channels)
+        values = values if len(kept) == n_maps else values[kept]
         parts = [(name, np.searchsorted(channels, found)) for name, found in regions]
-        datasets = [dataset_of(values, name, part, observed, places, path) for name, part in parts]
+        datasets = [dataset_of(values, name, part, observed, places, path, n_maps - len(kept)) for name, part in parts]
         return datasets[0] if atlas is None or isinstance(roi, str) else datasets
 
 
@@ -164,11 +169,19 @@ class _Maps:
 def _opened(path: Path) -> _Maps:
     if not path.stat().st_size:
         refuse("the file is empty")
-    return _gifti(path) if path.suffix.lower() == ".gii" else _cifti(path)
+    kinds = {".gii": _gifti, ".annot": _annot}
+    return kinds.get(path.suffix.lower(), _cifti)(path)
+
+
+def _annot(path: Path) -> _Maps:
+    """Open FreeSurfer's annotation of a hemisphere, which its name tells."""
+    numbers, names = read_annot(path)
+    called = [name for name, pattern in _HEMISPHERES.items() if pattern.search(path.name)]
+    return _surface([""], names, "".join(called if len(called) == 1 else ()), numbers[None])
 
 
 def _gifti(path: Path) -> _Maps:
-    _check_gifti(path)
+    check_gifti(path)
     with warnings.catch_warnings():
         warnings.filterwarnings("error", "Actual # of data arrays")
         image = nib.GiftiImage.from_filename(path)
@@ -184,10 +197,15 @@ def _gifti(path: Path) -> _Maps:
         for array, stack in zip(image.darrays, stacks, strict=True)
         for _ in stack
     ]
-    structure, n = _structure(image, path), values.shape[1]
+    labels = {key: label or "" for key, label in image.labeltable.get_labels_as_dict().items()}
+    return _surface(names, labels, _structure(image, path), values)
+
+
+def _surface(names: list[str], labels: dict[int, str], structure: str, values: np.ndarray) -> _Maps:
+    n = values.shape[1]
     return _Maps(
         names,
-        {key: label or "" for key, label in image.labeltable.get_labels_as_dict().items()},
+        labels,
         np.full(n, structure),
         np.arange(n),
         np.full((n, 3), -1),
@@ -212,45 +230,6 @@ def _structure(image: nib.GiftiImage, path: Path) -> str:
     if len(spelled) > 1 or (spelled and len(called) == 1 and spelled != called):
         refuse(f"the file says that it lies on {quote(sorted(spelled))}, and its name that on {quote(sorted(called))}")
     return "".join(spelled or (called if len(called) == 1 else ()))
-
-
-def _check_gifti(path: Path) -> None:
-    """Refuse entities, links to other files, and arrays that unpack to more than they declare, before any is loaded."""
-    declared: list[int] = []
-    texts: list[str] = []
-    current = {"encoding": "", "element": ""}
-
-    def start(element: str, attributes: dict[str, str]) -> None:
-        current["element"] = element
-        texts.clear()
-        if element == "DataArray":
-            current["encoding"] = str(gifti_encoding_codes.label[attributes["Encoding"]])
-            if current["encoding"] == "External":
-                refuse(f"an array is in another file, {attributes.get('ExternalFileName')!r}; save it within this one")
-            sizes = [int(attributes[f"Dim{axis}"]) for axis in range(int(attributes["Dimensionality"]))]
-            if min(sizes, default=0) < 1:
-                refuse(f"an array has the shape {sizes}")
-            stored: Any = data_type_codes.dtype[attributes["DataType"]]
-            declared.append(math.prod(sizes) * stored.itemsize)
-            check_declared(sum(declared), path, packed=True)
-
-    def end(element: str) -> None:
-        if current["element"] == "Data" and current["encoding"] == "B64GZ" and declared:
-            unpacked = zlib.decompressobj().decompress(base64.b64decode("".join(texts)), declared[-1] + 1)
-            if len(unpacked) != declared[-1]:
-                refuse(f"array {len(declared)} declares {declared[-1]} bytes and unpacks to another number")
-        current["element"] = ""
-
-    def text(characters: str) -> None:
-        if current["element"] == "Data":
-            texts.append(characters)
-
-    parser = ParserCreate()
-    parser.buffer_text = True
-    parser.StartElementHandler, parser.EndElementHandler, parser.CharacterDataHandler = start, end, text
-    parser.EntityDeclHandler = lambda *_: refuse("the file declares XML entities, which maps do not need")
-    with path.open("rb") as file:
-        parser.ParseFile(file)
 
 
 def _cifti(path: Path) -> _Maps:
@@ -344,12 +323,20 @@ def _atlas(
         if table is not None:
             refuse(f"labels= is {str(table)!r}, which names the regions of an atlas; give atlas=")
         return None, None
-    atlas = _opened(existing(path, "atlas"))
-    numbers = as_labels(_onto(maps, atlas, "atlas"))
+    if table is not None and Path(path).suffix.lower() == ".annot":
+        refuse(f"labels= is {str(table)!r}, and an .annot holds the names of its regions itself; leave it out")
+    with blaming("atlas=", existing(path, "atlas")):
+        atlas = _opened(Path(path))
+        numbers = as_labels(_onto(maps, atlas, "atlas"))
     found = neighbour(Path(path)) if table is None and not atlas.labels else table
     if found is None:
         return numbers, atlas.labels or None
     return numbers, read_label_table(found, int(numbers.max()))
+
+
+def _mask(maps: _Maps, path: str | Path) -> np.ndarray:
+    with blaming("mask=", existing(path, "mask")):
+        return as_mask(_onto(maps, _opened(Path(path)), "mask"))
 
 
 def _onto(maps: _Maps, other: _Maps, what: str) -> np.ndarray:
@@ -380,10 +367,12 @@ def _check_space(maps: _Maps, other: _Maps, what: str) -> None:
                 f"the {what} has {other.sizes[structure]} vertices on {structure or 'its surface'} and the maps "
                 f"{maps.sizes[structure]}; resample it to the same surface"
             )
-    if maps.volume and other.volume:
-        same_affine = np.allclose(maps.volume[1], other.volume[1], rtol=0, atol=1e-4)
-        if maps.volume[0] != other.volume[0] or not same_affine:
-            refuse(f"the {what} has voxels of another grid than the maps: {other.volume} and {maps.volume}")
+    if maps.volume and other.volume and not _same_grid(*maps.volume, *other.volume):
+        refuse(f"the {what} has voxels of another grid than the maps: {other.volume} and {maps.volume}")
+
+
+def _same_grid(shape: Any, affine: np.ndarray, other_shape: Any, other_affine: np.ndarray) -> bool:
+    return shape == other_shape and same_places(shape, affine, other_affine)
 
 
 def _keys(maps: _Maps) -> list[tuple[Any, ...]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import tarfile
+import tracemalloc
 from pathlib import Path
 
 import nibabel as nib
@@ -295,14 +296,14 @@ def test_a_folder_of_maps_is_named_by_its_files(folder, array):
 def test_a_table_of_a_folder_is_paired_by_file(folder, tmp_path, array):
     path = tmp_path / "t.csv"
     path.write_text("condition,run,file\nHOUSE,3,sub/house.nii.gz\nx,2,other.nii\nDOG,1,cat.nii.gz\nFACE,2,face\n")
-    with refused(r"table= has 4 rows \('.*t.csv'\), and there are 3 maps"):
+    with refused(r"table= '.*t.csv': the column 'file' names \['other'\], which are not among the maps"):
         take(folder, table=path)
     path.write_text(path.read_text().replace("x,2,other.nii\n", ""))
     dataset = take(folder, table=path)
     assert dataset.obs_descriptors == {"stimulus": ["DOG", "FACE", "HOUSE"], "run": ["1", "2", "3"]}
     np.testing.assert_array_equal(dataset.measurements[0], array[..., 2][voxels_of(dataset)])
     path.write_text(path.read_text().replace("cat.nii.gz", "cats.nii.gz"))
-    with refused(r"column 'file' of table= does not name the maps \['cat'\]; nearest: 'cats'"):
+    with refused(r"the column 'file' names \['cats'\], which are not among the maps; nearest: 'cat'"):
         take(folder, table=path)
     path.write_text(path.read_text().replace("cats.nii.gz", "face.nii.gz"))
     with refused(r"\['face'\] stand more than once in the column 'file'"):
@@ -310,8 +311,8 @@ def test_a_table_of_a_folder_is_paired_by_file(folder, tmp_path, array):
 
 
 def test_a_table_without_files_needs_numbered_maps_in_a_clear_order(folder, tmp_path, array):
-    path = table(tmp_path / "t.tsv", ["cat", "face", "house"], "123")
-    with refused(r"which row of table= belongs to which of the maps \['cat', 'face', 'house'\] is unclear"):
+    path = table(tmp_path / "t.tsv", ["Cat", "Face", "House"], "123")
+    with refused(r"which row belongs to which of the maps \['cat', 'face', 'house'\] is unclear"):
         take(folder, table=path)
     for number in (1, 2, 10):
         save(folder / f"beta_{number}.nii", array[..., number % 6])
@@ -319,13 +320,13 @@ def test_a_table_without_files_needs_numbered_maps_in_a_clear_order(folder, tmp_
         take(folder, table=path, files="beta_*.nii")
     (folder / "beta_10.nii").rename(folder / "beta_3.nii")
     dataset = take(folder, table=path, files="beta_*.nii")
-    assert dataset.obs_descriptors == {"stimulus": ["cat", "face", "house"], "run": ["1", "2", "3"]}
+    assert dataset.obs_descriptors == {"stimulus": ["Cat", "Face", "House"], "run": ["1", "2", "3"]}
     np.testing.assert_array_equal(dataset.measurements, array[voxels_of(dataset)].T[[1, 2, 4]])
 
 
 def test_what_spm_writes_next_to_the_betas_is_no_observation(folder, array):
     save(folder / "mask.nii", (array[..., 0] > 0).astype(np.uint8))
-    with refused(r"also holds \['mask.nii'\], which are no observations; say which with files='beta_\*.nii'"):
+    with refused(r"also holds \['mask.nii'\], which are no observations; say which to read with a pattern, files="):
         take(folder)
     assert take(folder, files="*e.nii.gz", mask=folder / "mask.nii").obs_descriptors["stimulus"] == ["face", "house"]
 
@@ -376,6 +377,251 @@ def test_folders_of_other_layouts_are_not_taken(folder, tmp_path):
     assert not READER.sniff(folder)
 
 
+# Which maps are observations
+
+
+def rows_of(path, header, rows):
+    path.write_text("\n".join("\t".join(cells) for cells in (header, *rows)) + "\n")
+    return path
+
+
+@pytest.fixture
+def numbered(tmp_path, array):
+    """Maps beta_0001 to beta_0006."""
+    made = tmp_path / "betas"
+    made.mkdir()
+    for number in range(N):
+        save(made / f"beta_{number + 1:04d}.nii", array[..., number])
+    return made
+
+
+@pytest.mark.parametrize("column", ["file", "filename", "Image"])
+@pytest.mark.parametrize(
+    "cell", ["beta_{:04d}.nii", "/data/stats/beta_{:04d}.nii.gz", r"C:\spm\beta_{:04d}.nii,1", "beta_{:04d}"]
+)
+def test_a_table_pairs_by_any_column_that_names_the_maps(numbered, tmp_path, array, column, cell):
+    rows = [(cell.format(number), f"c{number}", str(number % 2)) for number in (6, 5, 4, 3, 2, 1)]
+    path = rows_of(tmp_path / "t.tsv", (column, "condition", "run"), rows)
+    dataset = take(numbered, table=path)
+    assert dataset.obs_descriptors == {"stimulus": [f"c{number}" for number in range(1, 7)], "run": list("101010")}
+    np.testing.assert_array_equal(dataset.measurements, array[voxels_of(dataset)].T)
+
+
+def test_columns_that_name_the_maps_in_different_orders_are_refused(folder, tmp_path):
+    rows = [("cat.nii.gz", "house"), ("face.nii.gz", "face"), ("house.nii.gz", "cat")]
+    path = rows_of(tmp_path / "t.tsv", ("file", "condition"), rows)
+    with refused(r"the columns \['file', 'condition'\] name the maps in different orders"):
+        take(folder, table=path)
+    path = rows_of(path, ("condition", "run"), [("house", "1"), ("cat", "2"), ("face", "3")])
+    assert take(folder, table=path).obs_descriptors == {"stimulus": ["cat", "face", "house"], "run": ["2", "3", "1"]}
+
+
+def test_names_of_files_that_are_no_maps_are_refused_not_numbered(numbered, tmp_path):
+    rows = [(f"run1_beta_{number:04d}.nii", f"c{number}") for number in range(6, 0, -1)]
+    with refused(r"the column 'name' names \['run1_beta_0006', .* which are not among the maps"):
+        take(numbered, table=rows_of(tmp_path / "t.tsv", ("name", "condition"), rows))
+
+
+def test_only_maps_that_the_table_names_and_calls_conditions_are_read(numbered, tmp_path, array):
+    rows = [
+        ("beta_0005.nii", "b", "2"),
+        ("beta_0003.nii", "n/a", "n/a"),
+        ("beta_0001.nii", "a", "1"),
+        ("beta_0002", "", ""),
+    ]
+    dataset = take(numbered, table=rows_of(tmp_path / "t.tsv", ("file", "condition", "run"), rows))
+    assert dataset.obs_descriptors == {"stimulus": ["a", "b"], "run": ["1", "2"]}
+    assert dataset.descriptors["n_dropped_observations"] == 4
+    np.testing.assert_array_equal(dataset.measurements, array[voxels_of(dataset)].T[[0, 4]])
+
+
+def test_rows_of_a_stack_without_condition_are_left_out_with_their_maps(betas, tmp_path, array):
+    table(tmp_path / "betas.tsv", ["cat", "n/a", "dog", "", "car", "cat"])
+    dataset = take(betas)
+    assert dataset.obs_descriptors == {"stimulus": ["cat", "dog", "car", "cat"], "run": ["1", "1", "2", "2"]}
+    assert dataset.descriptors["n_dropped_observations"] == 2
+    np.testing.assert_array_equal(dataset.measurements, array[voxels_of(dataset)].T[[0, 2, 4, 5]])
+
+
+SPM = [
+    "Sn(1) face*bf(1)",
+    "Sn(1) facexsize^1*bf(1)",
+    "Sn(1) big house*bf(1)",
+    "Sn(1) face*bf(2)",
+    "Sn(1) R1",
+    "Sn(2) face*bf(1)",
+    "Sn(2) big house*bf(1)",
+    "Sn(2) face*bf(1)xbig house*bf(1)",
+    "Sn(2) constant",
+]
+
+
+def spm_folder(made, names):
+    made.mkdir(exist_ok=True)
+    for number, name in enumerate(names, start=1):
+        image = nib.Nifti1Image(np.random.default_rng(number).normal(size=SHAPE).astype(np.float32), AFFINE)
+        image.header["descrip"] = f"spm_spm:beta ({number:04d}) - {name}".encode()[:80]
+        nib.save(image, made / f"beta_{number:04d}.nii")
+    return made
+
+
+def test_spms_betas_are_named_by_their_headers(tmp_path):
+    made = spm_folder(tmp_path / "first_level", SPM)
+    dataset = take(made)
+    names = ["face", "big house", "face", "big house"]
+    assert dataset.obs_descriptors == {"stimulus": names, "run": ["1", "1", "2", "2"]}
+    assert dataset.descriptors["n_dropped_observations"] == 5
+    for row, number in zip(dataset.measurements, (1, 3, 6, 7), strict=True):
+        np.testing.assert_array_equal(row, nib.load(made / f"beta_{number:04d}.nii").get_fdata()[voxels_of(dataset)])
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("Sn(1) face*bf(4)", "SPM's model has 4 basis functions a condition"),
+        ("Sn(1) " + "a" * 50 + "*bf(1)", "SPM's header has no room for the whole name 'Sn.1. aaa"),
+    ],
+)
+def test_spm_betas_that_headers_do_not_name_need_a_table(tmp_path, name, words):
+    made = spm_folder(tmp_path / "first_level", [*SPM, name])
+    with refused(words):
+        take(made)
+    path = rows_of(tmp_path / "t.tsv", ("file", "condition"), [("beta_0010.nii", "face"), ("beta_0003.nii", "house")])
+    assert take(made, table=path).obs_descriptors["stimulus"] == ["house", "face"]
+
+
+def test_spm_betas_without_a_condition_are_refused(tmp_path):
+    with refused("none of the 1 maps has a condition"):
+        take(spm_folder(tmp_path / "first_level", ["Sn(1) constant"]))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "sub-1_boldref",
+        "sub-1_desc-brain_mask",
+        "mask",
+        "T1w",
+        "sub-1_dseg",
+        "sub-1_label-GM_probseg",
+        "ResMS",
+        "RPV",
+        "ResI_0001",
+        "res4d",
+        "sigmasquareds",
+        "threshac1",
+        "thresh_zstat1",
+        "cluster_mask_zstat1",
+        "mean_func",
+    ],
+)
+def test_what_is_no_observation_is_refused_in_a_folder(folder, array, name):
+    save(folder / f"{name}.nii.gz", array[..., 0])
+    with refused(
+        rf"also holds \['{name}.nii.gz'\], which are no observations; say which to read with a pattern, files="
+    ):
+        take(folder)
+    assert take(folder, files="*[te].nii.gz", mask=None).n_obs >= 3
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("beta_0001", "con_0001"),
+        ("con_0001", "spmT_0001"),
+        ("ess_0001", "spmF_0002"),
+        ("cope1", "varcope1"),
+        ("tstat1", "zstat1"),
+        ("pe1", "zfstat1"),
+        ("beta_0001", "face"),
+        ("sub-1_contrast-a_statmap", "sub-1_r2_statmap"),
+    ],
+)
+def test_maps_of_different_kinds_in_a_folder_are_refused(tmp_path, array, names):
+    for number, name in enumerate(names):
+        save(tmp_path / f"{name}.nii", array[..., number])
+    with refused(r"the folder holds maps of different kinds, like \[.*\]; say which to read with a pattern, files="):
+        take(tmp_path)
+    assert take(tmp_path, files="*.nii").n_obs == 2
+
+
+def test_links_to_files_that_were_not_fetched_are_refused(folder, betas, mask):
+    (folder / "dog.nii.gz").symlink_to("../.git/annex/objects/x")
+    with refused(r"\['dog.nii.gz'\] are links to files that are not here; fetch their content first"):
+        take(folder)
+    for file in folder.glob("[!d]*.nii.gz"):
+        file.unlink()
+    assert READER.sniff(folder)
+    mask.unlink()
+    mask.symlink_to("../.git/annex/objects/x")
+    with refused("mask= is '.*mask.nii.gz', a link to a file that is not here; fetch its content first"):
+        take(betas, mask=mask)
+
+
+def test_maps_of_contrasts_are_named_by_them(tmp_path, array):
+    for number, (run, contrast) in enumerate([(1, "face"), (1, "house"), (2, "face"), (2, "house")]):
+        save(tmp_path / f"sub-01_run-{run}_contrast-{contrast}_stat-effect_statmap.nii.gz", array[..., number])
+    dataset = take(tmp_path)
+    assert dataset.obs_descriptors == {"stimulus": ["face", "house"] * 2, "run": ["1", "1", "2", "2"]}
+    np.testing.assert_array_equal(dataset.measurements, array[voxels_of(dataset)].T[:4])
+    save(tmp_path / "sub-01_run-1_contrast-face_stat-t_statmap.nii.gz", array[..., 4])
+    with refused(
+        "'sub-01_run-1_contrast-face_stat-effect_.*' and '.*_stat-t_.*' are both of contrast 'face' in one run"
+    ):
+        take(tmp_path)
+    assert take(tmp_path, files="*stat-effect*").n_obs == 4
+
+
+# Runs of several sessions
+
+
+def test_runs_of_several_sessions_are_told_apart(betas, tmp_path):
+    rows = [(c, s, r) for s in ("a", "b") for r, c in (("1", "cat"), ("1", "dog"), ("2", "cat"))]
+    rows_of(tmp_path / "betas.tsv", ("condition", "Session", "run"), rows)
+    observed = take(betas).obs_descriptors
+    assert observed["run"] == ["a/1", "a/1", "a/2", "b/1", "b/1", "b/2"]
+    assert observed["session"] == ["a"] * 3 + ["b"] * 3
+    rows_of(tmp_path / "betas.tsv", ("condition", "session"), [row[:2] for row in rows])
+    assert take(betas).obs_descriptors["run"] == ["a"] * 3 + ["b"] * 3
+    rows_of(tmp_path / "betas.tsv", ("condition", "session", "run"), [(c, "a", r) for c, _, r in rows])
+    assert take(betas).obs_descriptors.keys() == {"stimulus", "run"}
+    assert take(betas).obs_descriptors["run"] == ["1", "1", "2"] * 2
+
+
+def test_sessions_in_the_names_of_files_tell_runs_apart(tmp_path, array):
+    for number, (session, run) in enumerate([(1, 1), (1, 2), (2, 1)]):
+        save(tmp_path / f"ses-{session}_run-{run}_contrast-x_statmap.nii", array[..., number])
+    assert take(tmp_path).obs_descriptors["run"] == ["1/1", "1/2", "2/1"]
+    rows = [
+        (f"ses-{session}_run-{run}_contrast-x_statmap.nii", "x", str(run)) for session, run in [(2, 1), (1, 1), (1, 2)]
+    ]
+    path = rows_of(tmp_path / "t.tsv", ("file", "condition", "run"), rows)
+    assert take(tmp_path, table=path).obs_descriptors["run"] == ["1/1", "1/2", "2/1"]
+
+
+def test_columns_in_capitals_are_taken_and_the_exact_spelling_first(betas, tmp_path):
+    rows = list(zip(CONDITIONS, RUNS, "xxxxxx", strict=True))
+    rows_of(tmp_path / "betas.tsv", ("Condition", "Run", "z"), rows)
+    assert take(betas).obs_descriptors == {"stimulus": CONDITIONS, "run": RUNS}
+    rows_of(tmp_path / "betas.tsv", ("condition", "run", "Run"), rows)
+    assert take(betas).obs_descriptors == {"stimulus": CONDITIONS, "run": RUNS}
+    rows_of(tmp_path / "betas.tsv", ("condition", "RUN", "Run"), rows)
+    with refused(r"of which \['RUN', 'Run'\] could be meant; choose one with run_column="):
+        take(betas)
+
+
+def test_voxels_that_do_not_vary_within_a_run_are_left_out(betas, tmp_path, array):
+    array[0, 0, 0, 3:], array[1, 1, 1, :3], array[2, 2, 2, 5] = 0, 7, 0
+    save(betas, array)
+    assert take(betas).descriptors["n_dropped_channels"] == 0
+    table(tmp_path / "betas.tsv")
+    assert take(betas).descriptors["n_dropped_channels"] == 2
+    table(tmp_path / "betas.tsv", runs="111112")  # the last map is run 2: only where it is 0 it is dead
+    dataset = take(betas)
+    assert dataset.descriptors["n_dropped_channels"] == 2
+    assert not {(0, 0, 0), (2, 2, 2)} & set(zip(*(place.tolist() for place in voxels_of(dataset)), strict=True))
+
+
 # Refusals
 
 
@@ -384,11 +630,11 @@ def test_a_mask_or_atlas_on_another_grid_is_refused(betas, mask, atlas, tmp_path
     with refused(r"the mask '.*mask.nii.gz' has shape \(4, 5, 3\) and the map \(5, 4, 3\); resample it"):
         take(betas, mask=mask)
     moved = AFFINE.copy()
-    moved[0, 3] += 0.01
+    moved[0, 3] += 0.31
     save(atlas, np.ones(SHAPE, np.int16), moved)
-    with refused(r"the atlas '.*' has the affine \[\[-3.0, 0.0, 0.0, 60.01\].* and the map \[\[-3.0, 0.0, 0.0, 60.0\]"):
+    with refused(r"the atlas '.*' has the affine \[\[-3.0, 0.0, 0.0, 60.31\].* and the map \[\[-3.0, 0.0, 0.0, 60.0\]"):
         take(betas, atlas=atlas)
-    moved[0, 3] = AFFINE[0, 3] + 1e-5
+    moved[0, 3] = AFFINE[0, 3] + 0.29  # a tenth of a voxel is 0.3 mm
     save(atlas, np.ones(SHAPE, np.int16), moved)
     assert len(take(betas, atlas=atlas)) == 1
 
@@ -477,7 +723,7 @@ def test_options_of_an_atlas_need_one(betas):
         ("a.tsv", "label\tregion\n2\tV1\n", "have no column name with the name of a region"),
         ("a.tsv", "index\tname\ntwo\tV1\n", r"have \['two'\] for numbers of regions, expected whole numbers"),
         ("a.tsv", "index\tname\n2\tV1\n02\tV2\n", r"\['2'\] stand more than once in the labels"),
-        ("a.txt", "2 V1\nIT\n", "have a number in 1 of 2 lines: number all, or none"),
+        ("a.txt", "2 V1\nIT\n", "have a number in 1 of 2 lines, and .1 V1. in 1: number all, or none"),
         ("a.txt", "\n# nothing\n", "have a number in 0 of 0 lines"),
         ("a.txt", "V1\nV2\n", "name the numbers 1 to 2, and the largest in the atlas is 7; write the number before"),
         ("a.txt", "???\nV1\n", "name the numbers 0 to 1, and the largest"),
@@ -490,9 +736,107 @@ def test_labels_that_leave_doubts_are_refused(betas, atlas, tmp_path, name, text
 
 
 @pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        (
+            "itk.txt",
+            '# ITK\n 0 0 0 0 0 0 0 "Clear Label"\n 2 255 0 0 1 1 1 "Left Hipp"\n 7 0 255 0 0.5 1 1 "Area 17"\n',
+        ),
+        ("floats.txt", "2.0 Left Hipp\n7.0 Area 17\n"),
+        ("floats.tsv", "Index\tName\n2.0\tLeft Hipp\n7.00\tArea 17\n"),
+        ("quoted.txt", '2 "Left Hipp"\n7 "Area 17"\n'),
+    ],
+)
+def test_labels_of_other_programs_are_understood(betas, atlas, tmp_path, name, text):
+    (tmp_path / name).write_text(text)
+    found = take(betas, atlas=atlas, labels=tmp_path / name)
+    assert [dataset.descriptors["roi"] for dataset in found] == ["Left Hipp", "Area 17"]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("2 Precentral_L 2001\n7 Precentral_R 2002\n", "have a number behind each name .'Precentral_L 2001'., which"),
+        ("a 1\nPrecentral_L 2\nb 3\nc 4\nd 5\ne 6\nPrecentral_R 7\n", "have a number behind each name .'a 1'."),
+        ("7: V1\n2: IT\na\nb\nc\nd\ne\n", "have a number in 2 of 7 lines, and .1 V1. in 0: number all, or none"),
+    ],
+)
+def test_labels_with_another_number_are_refused(betas, atlas, tmp_path, text, words):
+    (tmp_path / "labels.txt").write_text(text)
+    with refused(words):
+        take(betas, atlas=atlas, labels=tmp_path / "labels.txt")
+
+
+def test_names_that_begin_or_end_with_a_digit_stay_whole(betas, atlas, tmp_path):
+    (tmp_path / "labels.txt").write_text("2 Area 17\n7 Area 18\n")
+    assert take(betas, atlas=atlas, labels=tmp_path / "labels.txt")[1].descriptors["roi"] == "Area 18"
+    (tmp_path / "labels.txt").write_text("\n".join(f"7Networks_{letter}" for letter in "abcdefg"))
+    assert take(betas, atlas=atlas, labels=tmp_path / "labels.txt")[0].descriptors["roi"] == "7Networks_b"
+
+
+def test_an_atlas_whose_numbers_were_scaled_is_rounded(betas, tmp_path):
+    image = nib.Nifti1Image(np.zeros(SHAPE), AFFINE)
+    stored = np.zeros(SHAPE, np.int16)
+    stored[1], stored[3] = 255, 510
+    image = nib.Nifti1Image(stored, AFFINE)
+    image.header.set_slope_inter(1 / 255, 0)
+    nib.save(image, tmp_path / "atlas.nii")
+    assert nib.load(tmp_path / "atlas.nii").get_fdata().max() != 2
+    assert [dataset.descriptors["roi"] for dataset in take(betas, atlas=tmp_path / "atlas.nii")] == ["1", "2"]
+
+
+def test_grids_are_the_same_to_a_tenth_of_a_voxel_at_every_corner(tmp_path, betas):
+    rounded = np.round(AFFINE + 0.0004, 3)
+    assert take(betas, mask=save(tmp_path / "mask.nii", np.ones(SHAPE, np.uint8), rounded)).n_channel == 60
+    large = save(tmp_path / "large.nii", np.random.default_rng(0).normal(size=(100, 4, 3)).astype(np.float32))
+    turned = AFFINE.copy()
+    turned[1, 0] += 0.009  # a hundredth of a millimetre a voxel, nearly a millimetre at the end
+    with refused("mask.nii' has the affine"):
+        take(large, mask=save(tmp_path / "mask.nii", np.ones((100, 4, 3), np.uint8), turned))
+
+
+def test_a_damaged_file_beside_the_maps_is_named_with_its_option(betas, mask, atlas, tmp_path):
+    for option, path in (("mask", mask), ("atlas", atlas)):
+        content = path.read_bytes()
+        path.write_bytes(content[:-12])
+        with refused(rf"{option}= '.*{path.name}'.* cut off"):
+            take(betas, **{option: path})
+        path.write_bytes(content[:5])
+        with refused(rf"{option}= '.*{path.name}' could not be read, is it cut off or damaged\? EOFError"):
+            take(betas, **{option: path})
+        path.write_bytes(content)
+    numbers = np.random.default_rng(0).integers(1, 200, (64, 64, 64)).astype(np.uint8)
+    large, noise = save(tmp_path / "large.nii", numbers), save(tmp_path / "noise.nii.gz", numbers)
+    noise.write_bytes(noise.read_bytes()[:-12])
+    with refused(r"atlas= '.*noise.nii.gz' could not be read.* EOFError"):
+        take(large, atlas=noise)
+    (tmp_path / "labels.txt").write_bytes(b"2 V\xe9\n7 IT\n")
+    with refused(r"the labels '.*labels.txt': the file is not UTF-8 text"):
+        take(betas, atlas=atlas, labels=tmp_path / "labels.txt")
+    (tmp_path / "t.csv").write_bytes(b'condition\n"cat\n')
+    with refused(r"the table '.*t.csv' is damaged: unexpected end of data"):
+        take(betas, table=tmp_path / "t.csv")
+    with refused(r"table= '.*betas.nii'|the table '.*betas.nii'"):
+        take(betas, table=betas)
+    with refused(r"atlas= '.*atlas.mgz': .mgz is no NIfTI file .*; convert it"):
+        take(betas, atlas=save(tmp_path / "x.nii", np.ones(SHAPE, np.int16)).rename(tmp_path / "atlas.mgz"))
+
+
+def test_a_damaged_map_of_a_folder_is_named(folder):
+    content = (folder / "face.nii.gz").read_bytes()
+    (folder / "face.nii.gz").write_bytes(content[:-20])
+    with refused("the map 'face.nii.gz'.* cut off"):
+        take(folder)
+    (folder / "face.nii.gz").write_bytes(b"")
+    with refused("the map 'face.nii.gz': the file is empty"):
+        take(folder)
+
+
+@pytest.mark.parametrize(
     ("text", "options", "words"),
     [
-        ("", {}, "the table '.*t.tsv' is empty"),
+        ("", {}, "the table '.*t.tsv': the file is empty"),
+        ("\n\n\t\n", {}, "the table '.*t.tsv'.* empty"),
         ("condition\trun\n", {}, r"has no row below the names of its columns, \['condition', 'run'\]"),
         ("condition\tcondition\na\tb\n", {}, r"\['condition'\] stand more than once in the first row of"),
         ("condition\trun\na\n", {}, "row 2 of '.*' has 1 cells and the first row 2"),
@@ -506,9 +850,10 @@ def test_labels_that_leave_doubts_are_refused(betas, atlas, tmp_path, name, text
             {},
             r"of which \['condition', 'stimulus'\] could be meant; choose one with condition_",
         ),
-        ("condition\na\n", {}, r"table= has 1 rows \('.*t.tsv'\), and there are 6 maps"),
-        ("condition\trun\n" + "a\t1\n" * 5 + "n/a\t1\n", {}, "column 'condition' of table= is empty in row 6 of 6"),
-        ("condition\trun\n" + "a\t1\n" * 5 + "b\t\n", {}, "column 'run' of table= is empty in row 6 of 6"),
+        ("condition\na\n", {}, r"table= '.*t.tsv': it has 1 rows, and there are 6 maps"),
+        ("condition\trun\n" + "n/a\t1\n" * 6, {}, "none of the 6 maps has a condition"),
+        ("condition\trun\n" + "a\t1\n" * 5 + "b\t\n", {}, "column 'run' is empty in row 6, whose condition is 'b'"),
+        ("condition\tsession\n" + "a\t1\n" * 5 + "b\tn/a\n", {}, "column 'session' is empty in row 6"),
         ("condition\na\n", {"condition_column": "conditions"}, "condition_column 'conditions' is not known; nearest"),
         ("condition\n" + "a\n" * 6, {"run_column": "run"}, r"run_column 'run' is not known \(known: condition\)"),
     ],
@@ -579,6 +924,43 @@ def test_zeros_packed_a_thousand_times_are_refused(tmp_path):
     assert 1032 * (tmp_path / "x.nii.gz").stat().st_size > 671088992  # deflate could do it
     with refused("it declares 671088992 bytes.* cannot hold them"):
         take(tmp_path / "x.nii.gz")
+
+
+def packed_zeros(path, shape, n):
+    """Write maps that are 0 but for a few voxels, as a mask leaves them."""
+    header = nib.Nifti1Image(np.zeros((1, 1, 1), np.uint8), AFFINE).header
+    header.set_data_shape((*shape, n))
+    header["vox_offset"], header["magic"] = 352, b"n+1"
+    volume = np.zeros(shape, np.uint8)
+    with gzip.open(path, "wb", compresslevel=1) as file:
+        file.write(header.binaryblock + b"\0\0\0\0")
+        for number in range(n):
+            volume[3:5, 2, 1] = number % 200, 7 * number % 100
+            file.write(volume.tobytes(order="F"))
+    return path
+
+
+def test_one_region_of_a_masked_file_that_packs_well_needs_little_memory(tmp_path):
+    path = packed_zeros(tmp_path / "x.nii.gz", (128, 128, 64), 560)
+    assert 100 * path.stat().st_size < 2**29 < 560 * 2**20
+    inside = np.zeros((128, 128, 64), np.uint8)
+    inside[3:5, 2, 1] = 1
+    save(tmp_path / "mask.nii", inside)
+    tracemalloc.start()
+    dataset = take(path, mask=tmp_path / "mask.nii", names=[str(number) for number in range(560)])
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    np.testing.assert_array_equal(dataset.measurements[:, 0], np.arange(560) % 200)
+    assert peak < 40e6
+
+
+def test_more_than_streaming_may_declare_is_refused(tmp_path):
+    path = packed_zeros(tmp_path / "x.nii.gz", (128, 128, 64), 1)
+    image = nib.Nifti1Header(gzip.decompress(path.read_bytes())[:348])
+    image.set_data_shape((128, 128, 64, 5000))
+    path.write_bytes(gzip.compress(image.binaryblock + b"\0\0\0\0" + np.random.default_rng(0).bytes(2**23)))
+    with refused("it declares 5242880352 bytes.* cannot hold them"):  # deflate could do it
+        take(path)
 
 
 @pytest.mark.parametrize(

@@ -208,7 +208,7 @@ def test_gifti_files_without_maps_or_with_different_ones_are_refused(tmp_path, m
     ("name", "said", "structure"),
     [
         ("lh.x.func.gii", None, "CORTEX_LEFT"),
-        ("sub-1_hemi-R_bold.func.gii", None, "CORTEX_RIGHT"),
+        ("sub-1_hemi-R_betas.func.gii", None, "CORTEX_RIGHT"),
         ("100307.L.x.32k_fs_LR.func.gii", None, "CORTEX_LEFT"),
         ("x.func.gii", "CortexRight", "CORTEX_RIGHT"),
         ("rh.x.func.gii", "CortexRight", "CORTEX_RIGHT"),
@@ -264,6 +264,84 @@ def test_vertices_without_data_are_left_out_and_counted(tmp_path, maps):
     assert not {3, 5} & set(dataset.channel_descriptors["vertex"].tolist())
 
 
+@pytest.fixture
+def annot(tmp_path, areas):
+    """Regions of `areas` as FreeSurfer writes them."""
+    path = tmp_path / "lh.areas.annot"
+    index = np.searchsorted([0, 3, 8], areas)
+    colours = np.array([[25, 5, 25, 0], [10, 20, 30, 0], [1, 2, 3, 0]])
+    nib.freesurfer.write_annot(path, index, colours, ["unknown", "V1", "IT"])
+    return path
+
+
+def test_freesurfers_annotation_is_an_atlas(func, annot, maps, areas, tmp_path):
+    found = take(func, atlas=annot)
+    assert [dataset.descriptors["roi"] for dataset in found] == ["V1", "IT"]
+    np.testing.assert_array_equal(found[0].measurements, maps[:, areas == 3])
+    np.testing.assert_array_equal(found[1].measurements, maps[:, areas == 8])
+    with refused(r"the atlas lies on \['CORTEX_RIGHT'\] and the maps on \['CORTEX_LEFT'\]"):
+        take(func, atlas=annot.rename(tmp_path / "rh.areas.annot"))
+
+
+def test_the_wall_and_vertices_without_a_label_are_outside(func, tmp_path, maps):
+    index = np.array([0, 1, 2, -1] * 5)
+    colours = np.array([[1, 1, 1, 0], [10, 20, 30, 0], [1, 2, 3, 0]])
+    nib.freesurfer.write_annot(tmp_path / "lh.a.annot", index, colours, ["V1", "Medial_wall", "FFA"])
+    found = take(func, atlas=tmp_path / "lh.a.annot")
+    assert [dataset.descriptors["roi"] for dataset in found] == ["V1", "FFA"]
+    np.testing.assert_array_equal(found[1].measurements, maps[:, index == 2])
+
+
+def test_the_old_version_of_an_annotation_is_read(func, tmp_path, maps):
+    numbers = np.array([[vertex, 1 + vertex % 2] for vertex in range(N_VERTICES)])
+    entries = b"".join(
+        np.array([3], ">i4").tobytes() + name + np.array([red, 0, 0, 0], ">i4").tobytes()
+        for name, red in ((b"V1\0", 1), (b"V2\0", 2))
+    )
+    head = np.array([N_VERTICES, *numbers.ravel(), 1, 2, 4], ">i4").tobytes()
+    (tmp_path / "lh.old.annot").write_bytes(head + b"tab\0" + entries)
+    found = take(func, atlas=tmp_path / "lh.old.annot")
+    assert [dataset.descriptors["roi"] for dataset in found] == ["V1", "V2"]
+    np.testing.assert_array_equal(found[1].measurements, maps[:, 1::2])
+
+
+@pytest.mark.parametrize(
+    ("place", "number", "words"),
+    [
+        (0, 2**31 - 1, "it declares 17179869176 bytes at byte 4, and has 277: is it cut off"),
+        (0, -5, "its 0 vertices are not numbered from 0 on"),
+        (1, 7, "its 20 vertices are not numbered from 0 on"),
+        (2, 12345, r"its table lacks the colours \[12345\] that vertices have"),
+        (41, 0, "it holds no table of colours"),
+        (42, -3, "its table of colours is of version 3, expected 1 or 2"),
+        (44, 2**31 - 1, "it declares 2147483647 bytes at byte 180"),
+    ],
+)
+def test_annotations_that_are_not_sound_are_refused(func, annot, place, number, words):
+    content = bytearray(annot.read_bytes())
+    content[4 * place : 4 * place + 4] = number.to_bytes(4, "big", signed=True)
+    annot.write_bytes(content)
+    with refused(f"atlas= '.*lh.areas.annot': {words}"):
+        take(func, atlas=annot)
+
+
+def test_an_annotation_has_its_own_labels_and_unlike_colours(func, annot, tmp_path):
+    with refused(r"labels= is 'x.tsv', and an .annot holds the names of its regions itself"):
+        take(func, atlas=annot, labels="x.tsv")
+    content = annot.read_bytes()
+    three = np.array([1, 2, 3], ">i4").tobytes()
+    annot.write_bytes(content.replace(three, np.array([10, 20, 30], ">i4").tobytes()))
+    with refused(r"its table lacks the colours|stand more than once in the colours of its regions"):
+        take(func, atlas=annot)
+
+
+@pytest.mark.parametrize("name", ["lh.task_bold.func.gii", "sub-1_hemi-L_bold.gii", "sub-1_bold.dtseries.nii"])
+def test_a_series_is_no_set_of_maps(tmp_path, maps, gray, name):
+    path = gifti(tmp_path / name, maps) if name.endswith("gii") else cifti(tmp_path / name, gray, SeriesAxis(0, 1, 4))
+    with refused("it is a series of volumes, no maps of conditions: fit a model first"):
+        take(path)
+
+
 # CIFTI
 
 
@@ -301,10 +379,26 @@ def test_a_series_has_no_names_and_takes_them_from_a_table(tmp_path, gray):
 def test_a_table_that_names_the_maps_in_another_order_is_refused(dscalar, tmp_path):
     path = tmp_path / "t.csv"
     path.write_text("condition\n" + "\n".join(CONDITIONS[::-1]))
-    with refused(r"table= lists the conditions in another order than the maps: \['tree', .* and \['cat'"):
+    with refused(
+        r"column 'condition' lists names in another order than the maps: 'tree' in row 1, and the file .* 'cat'"
+    ):
         take(dscalar, table=path)
     path.write_text("condition\n" + "\n".join(name.upper() for name in CONDITIONS))
     assert take(dscalar, table=path).obs_descriptors["stimulus"] == ["CAT", "DOG", "CAR", "TREE"]
+
+
+def test_names_in_the_file_that_contradict_the_table_are_refused(dscalar, tmp_path):
+    path = tmp_path / "t.tsv"
+    path.write_text("condition\ndog\nx\ny\nz\n")  # the file: cat, dog, car, tree
+    with refused(r"'condition' lists names in another order than the maps: 'dog' in row 1, and the file .* 'cat'"):
+        take(dscalar, table=path)
+    path.write_text("condition\nx\ndog\ny\nn/a\n")
+    dataset = take(dscalar, table=path)
+    assert dataset.obs_descriptors["stimulus"] == ["x", "dog", "y"]
+    assert dataset.descriptors["n_dropped_observations"] == 1
+    path.write_text("condition\tmap\nw\ttree\nx\tcar\ny\tdog\nz\tcat\n")
+    with refused("the column 'map' lists names in another order than the maps: 'tree' in row 1"):
+        take(dscalar, table=path)
 
 
 def test_a_cifti_atlas_is_matched_by_vertex_and_voxel_not_by_position(tmp_path, dscalar, gray):
@@ -510,6 +604,19 @@ def test_a_file_with_flipped_bits_gives_data_or_a_refusal(request, tmp_path, kin
     flipped.write_bytes(content)
     found = result_of(flipped)
     assert found is None or found.measurements.ndim == 2
+
+
+@FUZZ
+@given(flips=FLIPS, cut=st.floats(0.2, 1))
+def test_damaged_annotations_give_data_or_a_refusal(func, annot, flips, cut):
+    sound = annot.read_bytes()
+    content = bytearray(sound)
+    for place, bit in flips:
+        content[int(place * len(content))] ^= 1 << bit
+    annot.write_bytes(content[: int(cut * len(content))])
+    found = result_of(func, atlas=annot)
+    annot.write_bytes(sound)
+    assert found is None or all(dataset.n_obs == 4 for dataset in found)
 
 
 @FUZZ

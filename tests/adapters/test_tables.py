@@ -47,7 +47,7 @@ def test_events_are_read_as_they_stand(tmp_path):
 @pytest.mark.parametrize(
     ("text", "options", "message"),
     [
-        ("", {}, "the table '.*events.tsv' is empty"),
+        ("", {}, "the table '.*events.tsv': the file is empty"),
         ("onset\tduration\ttrial_type\n1\t2\n", {}, "row 2 of .* has 2 cells and the first row 3"),
         ("onset\tonset\tduration\n1\t2\t3\n", {}, r"names \['onset'\] stand more than once in the first row"),
         ("onsets\tduration\ttrial_type\n1\t2\ta\n", {}, "have no column 'onset'; nearest: 'onsets'; the columns are"),
@@ -99,6 +99,7 @@ def test_column_of_takes_the_column_asked_for_before_a_usual_one():
     [
         ("labels.txt", "rest 0\nface 0\nrun 1\n", {}),
         ("labels.txt", "run condition more\n0 rest x\n0 face x\n1 run x\n", {}),
+        ("labels.txt", "Condition Run\nrest 0\nface 0\nrun 1\n", {}),
         ("labels.csv", "run,trial_type\n0,rest\n0,face\n1,run\n", {}),
         (
             "labels.tsv",
@@ -160,3 +161,15 @@ def test_any_table_gives_events_or_a_refusal(tmp_path, content, headed):
         return
     assert np.isfinite(events[["onset", "duration"]].to_numpy()).all()
     assert (events["duration"] >= 0).all()
+
+
+def test_comments_of_afnis_tables_are_left_out(tmp_path):
+    found = read_numbers(write(tmp_path / "motion.1D", "# 3dvolreg\n  # roll pitch\n0.1 0.2\n0.3 0.4\n"))
+    assert found.to_numpy().tolist() == [[0.1, 0.2], [0.3, 0.4]]
+
+
+def test_usual_columns_are_found_in_any_case():
+    assert column_of({"Trial_Type": [], "x": []}, None, ("trial_type",), "condition_column") == "Trial_Type"
+    assert column_of({"Run": [], "run": []}, None, ("run",), "run_column") == "run"
+    with pytest.raises(BrainrdlError, match=r"of which \['stimulus', 'Condition'\] could be meant"):
+        column_of({"Condition": [], "stimulus": []}, None, ("stimulus", "condition"), "condition_column")
