@@ -30,6 +30,7 @@ def advice(keys: Mapping[str, str] = MappingProxyType({}), where: str = "", of: 
 
     Examples
     --------
+    >>> from brainrdl._checks import refuse
     >>> with advice({"by=": "teacher.by"}, "in the recipe", of="file 'it.h5'"):
     ...     refuse("choose one with by=")
     Traceback (most recent call last):

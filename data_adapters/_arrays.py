@@ -15,14 +15,14 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 from numpy.lib import format as npy_format
 
-from brainrdl._checks import check_option, refuse
+from brainrdl._checks import check_option, check_unique, refuse
 
 if TYPE_CHECKING:
     from rsatoolbox.data.dataset import Dataset
 
 _MOST_PACKED = 1032
 _IMAGES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".gif", ".webp", ".eps"})
-_PICKLE = "that is a pickle, and loading one could run any code it holds; save numbers"
+_PICKLE = "that is a pickle, and loading one could run any code it holds; save numbers, and texts with dtype=str"
 
 
 def is_pairs(n_pairs: int) -> bool:
@@ -91,14 +91,42 @@ def _is_zip(path: Path) -> bool:
 
 
 def texts(array: np.ndarray) -> list[str]:
-    """Turn an array of text or numbers into a list of text."""
-    return [item.decode() if isinstance(item, bytes) else str(item) for item in array.ravel().tolist()]
+    """Turn an array of text or numbers into a list of text, whole numbers without a point."""
+    return [_text(item) for item in array.ravel().tolist()]
+
+
+def _text(item: object) -> str:
+    if isinstance(item, float) and item.is_integer():
+        return str(int(item))
+    return item.decode() if isinstance(item, bytes) else str(item)
 
 
 def stem(name: str) -> str:
     """Name a stimulus by its image file as `brainrdl.Stimuli.from_folder` does: without folders and suffix."""
     path = PurePosixPath(name.strip().replace("\\", "/"))
     return path.stem if path.suffix.lower() in _IMAGES else path.name
+
+
+def named_axes(axes: str | None) -> list[str] | None:
+    """Give the names in ``"conditions,conditions,roi"``; None for ``"first"``, ``"last"`` or nothing."""
+    return [name.strip() for name in axes.split(",")] if axes is not None and "," in axes else None
+
+
+def by_axes(
+    array: np.ndarray, axes: Sequence[str], own: Sequence[str], where: str
+) -> tuple[np.ndarray, dict[str, list[str]]]:
+    """Bring the axes called `own` to the end and join the others in front, each counted from "1" in a descriptor."""
+    if len(axes) != array.ndim:
+        refuse(f"axes={','.join(axes)!r} names {len(axes)} axes, but {where} has shape {array.shape}")
+    others = [place for place, name in enumerate(axes) if name not in own]
+    if sorted(name for name in axes if name in own) != sorted(own):
+        refuse(f"axes={','.join(axes)!r} must hold {' and '.join(map(repr, own))}, and each other axis by its own name")
+    check_unique([axes[place] for place in others], "axes=")
+    ends = [place for name in dict.fromkeys(own) for place, each in enumerate(axes) if each == name]
+    moved = array.transpose([*others, *ends])
+    counted = list(np.ndindex(*moved.shape[: len(others)]))
+    descriptors = {axes[axis]: [str(index[place] + 1) for index in counted] for place, axis in enumerate(others)}
+    return moved.reshape(-1, *moved.shape[len(others) :]), descriptors
 
 
 def patterns(
@@ -113,8 +141,16 @@ def patterns(
     """Wrap patterns as a Dataset, rows being conditions unless `axes` or the number of names says otherwise."""
     from rsatoolbox.data.dataset import Dataset
 
+    named = named_axes(axes)
+    if named is not None and array.dtype.kind in "biuf":
+        array, names, runs = _of_runs(array, named, names, runs, where)
+        axes = "first"
     if array.ndim != 2 or array.dtype.kind not in "biuf":
-        refuse(f"{where} must hold real patterns (n_conditions, n_channels), got {array.dtype} of shape {array.shape}")
+        remedy = "; of more axes, name them: axes='conditions,channels,run'" if array.ndim > 2 else ""
+        refuse(
+            f"{where} must hold real patterns (n_conditions, n_channels), got {array.dtype} of shape "
+            f"{array.shape}{remedy}"
+        )
     rows = array.T if _axis(array.shape, names, axes, where) == "last" else array
     columns = {"stimulus": names, "run": runs}
     observations = {key: list(column) for key, column in columns.items() if column is not None}
@@ -124,6 +160,22 @@ def patterns(
     # half precision is for keeping, not for computing
     values = rows.astype(np.promote_types(rows.dtype, np.float32))
     return Dataset(values, descriptors=dict(descriptors), obs_descriptors=observations)
+
+
+def _of_runs(
+    array: np.ndarray, axes: list[str], names: Sequence[str] | None, runs: Sequence[str] | None, where: str
+) -> tuple[np.ndarray, Sequence[str] | None, Sequence[str] | None]:
+    """Put the patterns of all runs below each other, with their names and runs."""
+    stack, counted = by_axes(array, axes, ("conditions", "channels"), where)
+    if set(counted) - {"run"}:
+        refuse(f"of patterns, axes= may name conditions, channels and run, got {axes}; save one {axes[-1]} a file")
+    n_runs, n_conditions, n_channels = stack.shape
+    if "run" in counted:
+        if runs is not None:
+            refuse("the runs are an axis already; leave out those of each observation")
+        runs = [run for run in counted["run"] for _ in range(n_conditions)]
+        names = None if names is None else list(names) * n_runs
+    return stack.reshape(-1, n_channels), names, runs
 
 
 def _axis(shape: tuple[int, ...], names: Sequence[str] | None, axes: str | None, where: str) -> str:

@@ -51,13 +51,17 @@ def _check_heaps(path: Path) -> None:
             start = data.find(_HEAP, start + 16)
 
 
+def _refuse_external(link: object, name: str, where: str) -> None:
+    if isinstance(link, h5py.ExternalLink):
+        refuse(f"{name!r} in {where!r} is a link into another file, {link.filename!r}; copy its data into this one")
+
+
 def member(place: h5py.Group, name: str, hops: int = 8) -> h5py.Group | h5py.Dataset | None:
     """Give what stands at `name`, or None; a link into another file is refused before it is followed."""
     here: h5py.Group | h5py.Dataset | None = place.file if name.startswith("/") else place
     for part in filter(None, name.split("/")):
         link = here.get(part, getlink=True) if isinstance(here, h5py.Group) else None
-        if isinstance(link, h5py.ExternalLink):
-            refuse(f"{part!r} in {name!r} is a link into another file, {link.filename!r}; copy its data into this one")
+        _refuse_external(link, part, name)
         if here is None or link is None:
             return None
         if isinstance(link, h5py.SoftLink):
@@ -67,6 +71,15 @@ def member(place: h5py.Group, name: str, hops: int = 8) -> h5py.Group | h5py.Dat
         else:
             here = here[part]
     return here
+
+
+def check_links(group: h5py.Group) -> None:
+    """Refuse links into other files anywhere below, for loaders that would follow them."""
+    for name in group:
+        link = group.get(name, getlink=True)
+        _refuse_external(link, name, str(group.name))
+        if isinstance(link, h5py.HardLink) and isinstance(group[name], h5py.Group):
+            check_links(group[name])
 
 
 def array(place: h5py.Group, name: str) -> h5py.Dataset:

@@ -12,7 +12,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from brainrdl._checks import refuse
+from brainrdl._checks import check_option, refuse
 from data_adapters import _hdf5
 from data_adapters._arrays import check_size
 from data_adapters._hdf5 import check_file
@@ -25,6 +25,7 @@ Value = np.ndarray | str | list[Any] | None
 # The variables of a file: the shape of numbers, the class of anything else.
 Shapes = Mapping[str, tuple[int, ...] | str]
 
+_COMPLEX = ("real", "imag")  # the parts of complex numbers in v7.3
 _NUMBERS = frozenset({"double", "single", "logical", *(f"{u}int{n}" for u in ("", "u") for n in (8, 16, 32, 64))})
 
 
@@ -42,14 +43,46 @@ class ScipyFile:
         listed = whosmat(str(self.path))
         return {key: tuple(map(int, shape)) if kind in _NUMBERS else kind for key, shape, kind in listed}
 
-    def load(self, key: str, fields: Collection[str]) -> Value:
-        """Load a variable, of structs only `fields`."""
+    def shape(self, place: str) -> tuple[int, ...] | str:
+        """Give the shape or class of a variable, or of a field, ``"variable.field"``."""
+        key, fields = _split(place, self.shapes)
+        return _shape_in_scipy(self._found(key, fields)) if fields else self.shapes[key]
+
+    def load(self, place: str, fields: Collection[str]) -> Value:
+        """Load a variable or a field, of structs only `fields`."""
+        return _from_scipy(self._found(*_split(place, self.shapes)), fields)
+
+    def _found(self, key: str, fields: list[str]) -> Any:
         from scipy.io import loadmat
 
         shape = self.shapes[key]
         if isinstance(shape, tuple):
             check_size(prod(shape), self.path.stat().st_size, f"variable {key!r}")
-        return _from_scipy(loadmat(str(self.path), variable_names=[key])[key], fields)
+        value = loadmat(str(self.path), variable_names=[key])[key]
+        for field in fields:
+            _check_field(field, getattr(value, "dtype", np.dtype(bool)).names or (), np.size(value))
+            value = value.ravel()[0][field]
+        return value
+
+
+def _split(place: str, shapes: Shapes) -> tuple[str, list[str]]:
+    """Split ``"variable.field"``, which no variable of MATLAB's is called."""
+    key, *fields = [place] if place in shapes else place.split(".")
+    return check_option(key, shapes, "variable"), fields
+
+
+def _check_field(field: str, fields: Collection[str], count: int) -> None:
+    check_option(field, fields, "field")
+    if count != 1:
+        refuse(f"{field!r} is a field of a struct array of {count} elements, of which none is chosen; give the array")
+
+
+def _shape_in_scipy(value: Any) -> tuple[int, ...] | str:
+    if not isinstance(value, np.ndarray):
+        return "unknown"
+    if value.dtype.kind in "biufc":
+        return value.shape
+    return {"V": "struct", "O": "cell", "U": "char"}.get(value.dtype.kind, "unknown")
 
 
 def _from_scipy(value: Any, fields: Collection[str]) -> Value:
@@ -63,7 +96,7 @@ def _from_scipy(value: Any, fields: Collection[str]) -> Value:
         return lines[0] if len(lines) == 1 else list(lines)
     if value.dtype.kind == "O":
         return [_from_scipy(each, ()) for each in value.ravel(order="F")]
-    return value if value.dtype.kind in "biuf" else None
+    return value if value.dtype.kind in "biufc" else None
 
 
 @dataclass(frozen=True)
@@ -78,15 +111,30 @@ class Hdf5File:
         with h5py.File(self.path, "r") as file:
             return {key: _shape_of(item) for key, item in _hdf5.items(file).items() if not key.startswith("#")}
 
-    def load(self, key: str, fields: Collection[str]) -> Value:
-        """Load a variable, of structs only `fields`."""
+    def shape(self, place: str) -> tuple[int, ...] | str:
+        """Give the shape or class of a variable, or of a field, ``"variable.field"``."""
         with h5py.File(self.path, "r") as file:
-            return _from_hdf5(_hdf5.items(file)[key], fields)
+            return _shape_of(self._found(file, place))
+
+    def load(self, place: str, fields: Collection[str]) -> Value:
+        """Load a variable or a field, of structs only `fields`."""
+        with h5py.File(self.path, "r") as file:
+            return _from_hdf5(self._found(file, place), fields)
+
+    def _found(self, file: h5py.File, place: str) -> h5py.Dataset | h5py.Group:
+        key, fields = _split(place, self.shapes)
+        item = _hdf5.items(file)[key]
+        for field in fields:
+            held = _hdf5.items(item) if isinstance(item, h5py.Group) else {}
+            item = held.get(field, item)
+            is_array = field in held and _is_references(item) and _class_of(item) != "cell"
+            _check_field(field, held, item.size if is_array else 1)
+        return item
 
 
 def _shape_of(item: h5py.Dataset | h5py.Group) -> tuple[int, ...] | str:
     kind = _class_of(item)
-    plain = isinstance(item, h5py.Dataset) and kind not in {"char", "cell"} and item.dtype.kind in "biuf"
+    plain = isinstance(item, h5py.Dataset) and kind not in {"char", "cell"} and _is_numeric(item)
     if "MATLAB_empty" in item.attrs:
         return "empty"
     return tuple(item.shape[::-1]) if plain else kind or "unknown"
@@ -96,6 +144,10 @@ def _class_of(item: h5py.Dataset | h5py.Group) -> str:
     """Give MATLAB's class; a file that other software wrote may not say it."""
     kind = item.attrs.get("MATLAB_class", b"struct" if isinstance(item, h5py.Group) else b"")
     return kind.decode() if isinstance(kind, bytes) else str(kind)
+
+
+def _is_numeric(item: h5py.Dataset) -> bool:
+    return item.dtype.kind in "biuf" or item.dtype.names == _COMPLEX
 
 
 def _from_hdf5(item: h5py.Dataset | h5py.Group, fields: Collection[str], depth: int = 0) -> Value:
@@ -108,9 +160,11 @@ def _from_hdf5(item: h5py.Dataset | h5py.Group, fields: Collection[str], depth: 
         # a cell in a cell could hold itself, and is of no use here
         found: Any = _hdf5.load(item, what).T.ravel(order="F") if depth < 2 else []
         return [_from_hdf5(item.file[reference], (), depth + 1) for reference in found]
-    if item.dtype.kind not in "biuf":
+    if not _is_numeric(item):
         return None
     values = _hdf5.load(item, what).T
+    if item.dtype.names:
+        return values["real"] + 1j * values["imag"]
     if kind == "char":
         lines = ["".join(map(chr, line)).rstrip() for line in np.atleast_2d(values)]
         return lines[0] if len(lines) == 1 else list(lines)

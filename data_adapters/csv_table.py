@@ -1,45 +1,49 @@
-"""Comma- and tab-separated tables, as spreadsheets and R write them.
+"""Tables of text, as spreadsheets, MATLAB, NumPy, pandas and R write them.
 
-Layout on disk (``.csv`` or ``.tsv``, UTF-8), either one square RDM with names on both sides::
+Layout on disk (``.csv``, ``.tsv`` or ``.txt``, also ``.gz``; UTF-8), one square RDM with names on both sides::
 
     ,cat,dog,car                    the names of rows and columns are the same set, in any order
     cat,0,0.2,0.9
-    dog,0.2,0,0.8
+    dog,0.2,0,0.8                   columns of text (category) become pattern descriptors
     car,0.9,0.8,0
 
-or a long table, one pair a row, every pair of every RDM exactly once in either direction (or twice with one value)::
+with names in the first row alone (rows in the order of the columns), or with none (``names=`` gives them); or a long
+table, one pair a row, every pair of every RDM exactly once in either direction (or twice with one value)::
 
-    a,b,dissimilarity,subject,roi   columns in any order; subject, roi, session, layer, time, name optional
+    a,b,dissimilarity,subject,roi   columns in any order; also session, layer, time, name, model, weights
     cat,dog,0.2,s01,IT
     cat,car,0.9,s01,IT
     dog,car,0.8,s01,IT
 
-An empty cell, NA or NaN is a pair not measured. The values may be ratings instead, in a long table under ``rating``:
-``similarity=`` says whether high ones mean alike.
+The pair may also be called stim1 and stim2, stimulus1 and stimulus2 or item1 and item2; case, spaces and underscores do
+not count, and columns without a name (row numbers) are left out. The values may be ratings instead, in a long table
+under ``rating``: ``similarity=`` says whether high ones mean alike.
+
+An empty cell, NA, n/a or NaN is a pair not measured; in a square table it is taken from the other side of the diagonal.
+Cells are apart by tabs in ``.tsv``, else by the first of tab, semicolon and comma that gives all rows as many, in
+``.txt`` otherwise by spaces. The decimal mark is a comma where cells are apart by semicolons and no number has a point.
 """
 
 from __future__ import annotations
 
 import csv
-from dataclasses import dataclass
+import io
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from brainrdl._checks import check_number, check_option, check_unique, quote, refuse
-from brainrdl.rdms import from_array
+from brainrdl._checks import refuse
+from data_adapters._rdm_tables import Choices, Rows, rdms_of
+from data_adapters._text import read_text, suffix
 from data_adapters.triplets import looks_like_triplets
 
 if TYPE_CHECKING:
     from rsatoolbox.rdm.rdms import RDMs
 
-_VALUES = ("dissimilarity", "rating")
-_LABELS = ("subject", "roi", "session", "layer", "time", "name")
-_MISSING = frozenset({"", "na", "nan"})
-
-# The values of one pair in one RDM, by the RDM's labels and the pair's names.
-Found = dict[tuple[tuple[str, ...], frozenset[str]], list[float]]
+_SUFFIXES = frozenset({".csv", ".tsv", ".txt"})
+_WITH_COMMA = re.compile(r"[-+]?[0-9]*,[0-9]+(e[-+]?[0-9]+)?", re.IGNORECASE)
+_WITH_POINT = re.compile(r"[-+]?[0-9]*\.[0-9]+(e[-+]?[0-9]+)?", re.IGNORECASE)
 
 
 class CsvTable:
@@ -53,8 +57,9 @@ class CsvTable:
 
     name = "csv"
     layout = (
-        ".csv or .tsv: a square table with the condition names in the first row and column, or a long table with the "
-        "columns a, b, dissimilarity (or rating) and, if known, subject, roi, session, layer, time"
+        ".csv or .tsv: a square table with the condition names in the first row and column, or of numbers alone, or a "
+        "long table with the columns a, b, dissimilarity (or rating) and, if known, subject, roi, session, layer, "
+        "time; the same in .txt, and packed as .gz"
     )
 
     def sniff(self, path: Path) -> bool:
@@ -68,18 +73,24 @@ class CsvTable:
         Returns
         -------
         bool
-            Whether the suffix is ``.csv`` or ``.tsv``, and the first row is not that of triplets.
+            Whether the suffix, that before ``.gz`` if packed, is ``.csv``, ``.tsv`` or ``.txt``, and the first rows are
+            not those of triplets.
         """
-        return path.suffix.lower() in {".csv", ".tsv"} and not looks_like_triplets(path)
+        return suffix(path) in _SUFFIXES and not looks_like_triplets(path)
 
     def read(
         self,
         path: Path,
         *,
         delimiter: str | None = None,
+        decimal: str | None = None,
+        header: bool | None = None,
         similarity: bool | float | None = None,
         repeats: str = "refuse",
         missing: str = "refuse",
+        pair: Sequence[str] | None = None,
+        value: str | None = None,
+        rdm_columns: str | Sequence[str] | None = None,
     ) -> RDMs:
         """Read and check the table.
 
@@ -88,71 +99,81 @@ class CsvTable:
         path : Path
             The file.
         delimiter : str, optional
-            What separates the cells; by default a tab in ``.tsv`` and a comma in ``.csv``.
+            What separates the cells, where that is not found out as above.
+        decimal : {".", ","}, optional
+            The decimal mark, where that is not found out as above.
+        header : bool, optional
+            Whether the first row and column of a table of numbers are names; asked for where they could be either.
         similarity : bool or float, optional
             True turns similarities into dissimilarities: greatest value in the table minus value; a number is the top
-            of the scale to subtract from. A column ``rating`` needs True, False or the number.
+            of the scale to subtract from. A column not called ``dissimilarity`` needs True, False or the number.
         repeats : {"refuse", "mean"}
             What to do with a pair of one RDM that a long table gives different values.
         missing : {"refuse", "nan"}
             What to do with a pair that a long table does not give.
+        pair : sequence of str, optional
+            The two columns of a long table that name the pair, where they have no usual names.
+        value : str, optional
+            The column of a long table that holds the values, where it is called neither dissimilarity nor rating.
+        rdm_columns : str or sequence of str, optional
+            The columns of a long table that tell RDMs apart (rdm descriptors), all others being left out; needed where
+            there are columns of no known name.
 
         Returns
         -------
         rsatoolbox.rdm.RDMs
-            With pattern descriptor ``stimulus``: of a square table in the order of its rows, of a long one in the order
-            of appearance. A long table's subject, roi, session, layer, time and name become rdm descriptors.
+            With pattern descriptor ``stimulus`` (not where a square table has no names): of a square table in the order
+            of its rows, of a long one in the order of appearance. A long table's labels, or ``rdm_columns=``,
+            become rdm descriptors.
 
         Raises
         ------
         BrainrdlError
-            If it is empty or ragged, a cell is no number (with line and column), names differ between rows and columns,
-            a pair is missing or has two values, it is unclear what a rating means, or an RDM is not sound.
+            If it is empty, ragged or not in UTF-8, a cell is no number (with line and column), names differ between
+            rows and columns, a pair is missing or has two values, it is unclear what columns, a rating or a table of
+            numbers mean, or an RDM is not sound.
         """
-        separator = delimiter or ("\t" if path.suffix.lower() == ".tsv" else ",")
-        if len(separator) != 1:
+        if delimiter is not None and len(delimiter) != 1:
             refuse(f"delimiter must be one character, got {delimiter!r}")
-        return rdms_of(_rows(path, separator), Choices(similarity, repeats, missing))
+        text = read_text(path)
+        separator = delimiter or _separator(text, suffix(path))
+        rows = _rows(text, separator)
+        mark = decimal or ("," if separator == ";" and _has_decimal_commas(rows) else ".")
+        return rdms_of(rows, Choices(similarity, repeats, missing, pair, value, rdm_columns, header, mark))
 
 
-@dataclass(frozen=True)
-class Choices:
-    """What a table means: the options of `CsvTable.read`."""
-
-    similarity: bool | float | None = None
-    repeats: str = "refuse"
-    missing: str = "refuse"
-
-    def __post_init__(self) -> None:
-        """Refuse what is no choice."""
-        check_option(self.repeats, ("refuse", "mean"), "repeats")
-        check_option(self.missing, ("refuse", "nan"), "missing")
-        if self.similarity is not None and not isinstance(self.similarity, bool):
-            check_number(self.similarity, "similarity, unless True or False,")
-
-    def dissimilarities(self, values: np.ndarray) -> np.ndarray:
-        """Turn similarities, NaN where not measured, into dissimilarities."""
-        if self.similarity is None or self.similarity is False:
-            return values
-        greatest = np.nanmax(values, initial=-np.inf)
-        top = greatest if self.similarity is True else float(self.similarity)
-        if top < greatest:
-            refuse(f"similarity says that the scale ends at {top}, but there is a value of {greatest}")
-        return top - values
+def _separator(text: str, kind: str) -> str:
+    if kind == ".tsv":
+        return "\t"
+    first = next(line for line in text.splitlines() if line.strip())
+    found = [separator for separator in "\t;," if separator in first]
+    if len(found) > 1:
+        found = [separator for separator in found if _is_even(_cells(text, separator))] or found
+    return found[0] if found else " " if kind == ".txt" else ","
 
 
-def rdms_of(rows: list[list[str]], choices: Choices) -> RDMs:
-    """Make RDMs of the cells of a table, of which the first row is the header."""
-    return _long(rows, choices) if {"a", "b"} <= set(rows[0]) else _square(rows, choices)
+def _cells(text: str, separator: str) -> Rows:
+    """Give the cells of all lines that are not blank; R leaves the first row of a table with row names one short."""
+    lines = csv.reader(
+        io.StringIO(text, newline=""), delimiter=separator, strict=True, skipinitialspace=separator == " "
+    )
+    rows = [[cell.strip() for cell in line] for line in lines if any(cell.strip() for cell in line)]
+    if separator == " ":  # at the end of a line, where no cell follows
+        rows = [row[:-1] if not row[-1] else row for row in rows]
+    if len(rows) > 1 and all(len(row) == len(rows[0]) + 1 for row in rows[1:]):
+        rows[0].insert(0, "")
+    return rows
 
 
-def _rows(path: Path, delimiter: str) -> list[list[str]]:
-    """Give the cells of all lines that are not blank, the same number in each."""
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.reader(file, delimiter=delimiter, strict=True)
-        rows = [[cell.strip() for cell in row] for row in reader if any(cell.strip() for cell in row)]
-    if not rows:
-        refuse("the file is empty")
+def _is_even(rows: Rows) -> bool:
+    return len(rows[0]) > 1 and all(len(row) == len(rows[0]) for row in rows)
+
+
+def _rows(text: str, separator: str) -> Rows:
+    """Give the cells, the same number in each row."""
+    rows = _cells(text, separator)
+    while not any(row[-1] for row in rows) and len(rows[0]) > 1:  # columns that a spreadsheet left empty
+        rows = [row[:-1] for row in rows]
     if len(rows[0]) == 1:
         refuse(f"the first line has one cell, {rows[0][0]!r}; say what separates the cells with delimiter=")
     for number, row in enumerate(rows, start=1):
@@ -161,115 +182,10 @@ def _rows(path: Path, delimiter: str) -> list[list[str]]:
     return rows
 
 
-def _square(rows: list[list[str]], choices: Choices) -> RDMs:
-    columns, names = rows[0][1:], [row[0] for row in rows[1:]]
-    check_unique(columns, "the first row")
-    check_unique(names, "the first column")
-    if set(columns) != set(names):
-        only_row, only_column = (quote(sorted(set(one) - set(other))) for one, other in _both(columns, names))
-        refuse(f"row and column names differ: only in the first row {only_row}, only in the first column {only_column}")
-    values = [
-        [_number(cell, name, column) for cell, column in zip(row[1:], columns, strict=True)]
-        for name, row in zip(names, rows[1:], strict=True)
-    ]
-    order = [columns.index(name) for name in names]
-    return from_array(choices.dissimilarities(np.array(values)[:, order]), names, where="the table")
-
-
-def _long(rows: list[list[str]], choices: Choices) -> RDMs:
-    header = rows[0]
-    check_unique(header, "the first row")
-    for column in header:
-        check_option(column, ("a", "b", *_VALUES, *_LABELS), "column")
-    value = _value_column(header, choices)
-    records = [dict(zip(header, row, strict=True)) for row in rows[1:]]
-    if not records:
-        refuse("the table has a first row only")
-    labels = [label for label in _LABELS if label in header]
-    names = list(dict.fromkeys(record[side] for record in records for side in ("a", "b")))
-    groups = list(dict.fromkeys(tuple(record[label] for label in labels) for record in records))
-    found: Found = {}
-    for record in records:
-        pair = (tuple(record[label] for label in labels), frozenset((record["a"], record["b"])))
-        found.setdefault(pair, []).append(_number(record[value], record["a"], record["b"]))
-    single = {pair: _one_value(pair, values, choices) for pair, values in found.items()}
-    shape = (len(groups), len(names), len(names))
-    stack = np.array([_pair_value(single, group, a, b, choices) for group in groups for a in names for b in names])
-    stack = choices.dissimilarities(stack).reshape(shape)
-    given = np.array([(group, frozenset((name,))) in single for group in groups for name in names])
-    _check_diagonals(stack, given.reshape(shape[:2]), names)
-    descriptors = {label: [group[place] for group in groups] for place, label in enumerate(labels)}
-    return from_array(stack, names, descriptors=descriptors, where="the table")
-
-
-def _value_column(header: list[str], choices: Choices) -> str:
-    """Give the name of the column of values, if it is clear what they mean."""
-    present = [column for column in _VALUES if column in header]
-    if len(present) != 1:
-        refuse(f"a long table must have one of the columns {list(_VALUES)}, got {present or header}")
-    if present == ["rating"] and choices.similarity is None:
-        refuse(
-            "is a high rating like or unlike? say similarity=True (alike), a number (the top of that scale) or False"
-        )
-    if present == ["dissimilarity"] and choices.similarity not in (None, False):
-        refuse(f"similarity={choices.similarity!r}, but the column is called 'dissimilarity'; rename it to 'rating'")
-    return present[0]
-
-
-def _both(first: list[str], second: list[str]) -> tuple[tuple[list[str], list[str]], ...]:
-    return (first, second), (second, first)
-
-
-def _one_value(pair: tuple[tuple[str, ...], frozenset[str]], values: list[float], choices: Choices) -> float:
-    """Give the pair's value, and refuse different ones unless their mean is asked for."""
-    if len(set(values)) == 1 or np.isnan(values).all():
-        return values[0]
-    if choices.repeats == "refuse":
-        a, b = (sorted(pair[1]) * 2)[:2]
-        refuse(
-            f"the pair {a!r}, {b!r} stands twice{_of(pair[0])}, with {values[0]!r} and {values[1]!r}; "
-            "repeats='mean' would average them"
-        )
-    return float(np.nanmean(values))
-
-
-def _pair_value(
-    single: dict[tuple[tuple[str, ...], frozenset[str]], float],
-    group: tuple[str, ...],
-    a: str,
-    b: str,
-    choices: Choices,
-) -> float:
-    pair = (group, frozenset((a, b)))
-    if a != b and pair not in single and choices.missing == "refuse":
-        refuse(
-            f"the pair {a!r}, {b!r} is missing{_of(group)}; give it an empty value if it was not measured, or say "
-            "missing='nan'"
-        )
-    return single.get(pair, np.nan)
-
-
-def _check_diagonals(stack: np.ndarray, given: np.ndarray, names: list[str]) -> None:
-    """Put zeros on the diagonals, and refuse a condition that is given as unlike itself."""
-    for square, present in zip(stack, given, strict=True):
-        own = np.diagonal(square)
-        wrong = np.flatnonzero(present & ~np.isnan(own) & (own != 0))
-        if wrong.size:
-            refuse(f"the dissimilarity of {names[wrong[0]]!r} to itself is {float(own[wrong[0]])!r}, expected 0")
-        np.fill_diagonal(square, 0)
-
-
-def _of(group: tuple[str, ...]) -> str:
-    return f" for {', '.join(map(repr, group))}" if group else ""
-
-
-def _number(cell: str, row: str, column: str) -> float:
-    if cell.lower() in _MISSING:
-        return np.nan
-    try:
-        return float(cell)
-    except ValueError:
-        refuse(f"{cell!r} at row {row!r}, column {column!r} is not a number (decimal point, not comma)")
+def _has_decimal_commas(rows: Rows) -> bool:
+    """Say whether cells look like numbers with a decimal comma, and none like one with a point."""
+    cells = [cell for row in rows for cell in row]
+    return any(map(_WITH_COMMA.fullmatch, cells)) and not any(map(_WITH_POINT.fullmatch, cells))
 
 
 READER = CsvTable()

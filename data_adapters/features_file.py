@@ -2,10 +2,12 @@
 
 Layout on disk, any of
 
-- the folder that thingsvision writes: ``features.npy``, ``.hdf5``, ``.txt`` or ``.mat`` with, if known, the images'
-  names in ``file_names.txt``, one a line;
+- the folder that thingsvision writes: ``features.npy``, ``.hdf5``, ``.txt`` or ``.mat``, or the parts of it
+  ``features_0-800.npy``, ``features_800-1600.npy``, ... with, if known, the images' names in ``file_names.txt``, one a
+  line; and the folder of such folders, one a module, with ``file_names.txt`` in it or in each;
 - the folder that Net2Brain writes: one ``.npz`` an image, with an array for each layer, or, consolidated, one ``.npz``
-  a layer (``consolidated_LAYER.npz``, formerly ``LAYER.npz``), with an array for each image;
+  a layer (``consolidated_LAYER.npz``, formerly ``LAYER.npz``), with an array for each image; notes beside (``.txt``,
+  ``.json``, ``.csv``, ``.md``, ``.yaml``, ``.log``) are passed over;
 - a ``.safetensors`` file with an array (n_images, ...) for each layer, names as a JSON list under ``names`` in its
   metadata if known; an HDF5 file of such arrays, names in the array ``names`` if known.
 
@@ -16,6 +18,7 @@ pickle and is refused.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from math import prod
 from pathlib import Path
@@ -29,12 +32,16 @@ from data_adapters import _hdf5
 from data_adapters._arrays import npy_array, npy_keys, patterns, stem, texts
 from data_adapters._hdf5 import opened
 from data_adapters._mat5 import check_tags
+from data_adapters._measurements import condition_names
+from data_adapters._text import read_text
 
 if TYPE_CHECKING:
     from rsatoolbox.data.dataset import Dataset
 
 _HDF5 = frozenset({".h5", ".hdf5"})
 _TABLES = ("features.npy", "features.hdf5", "features.h5", "features.txt", "features.mat")
+_PART = re.compile(r"features(?P<suffix>.*)_(?P<begin>[0-9]+)-(?P<end>[0-9]+)\.npy")
+_NOTES = frozenset({".txt", ".json", ".csv", ".md", ".yaml", ".yml", ".log"})
 _CONSOLIDATED = "consolidated_"
 
 # For each layer, what loads its activations (n_images, ...), and the images' names.
@@ -52,7 +59,8 @@ class FeaturesFile:
 
     name = "features"
     layout = (
-        "activations of a network: thingsvision's folder (features.npy, .hdf5, .txt or .mat, and file_names.txt), "
+        "activations of a network: thingsvision's folder (features.npy, .hdf5, .txt or .mat, and file_names.txt), or "
+        "one of such folders, "
         "Net2Brain's folder of .npz, or .safetensors with an array (n_images, ...) for each layer"
     )
 
@@ -70,7 +78,7 @@ class FeaturesFile:
             Whether it looks like activations.
         """
         if path.is_dir():
-            return bool(_tables(path)) or bool(_archives(path))
+            return bool(_tables(path) or _archives(path) or _modules(path))
         if path.suffix.lower() not in _HDF5:
             return path.suffix.lower() == ".safetensors"
         try:
@@ -111,6 +119,7 @@ class FeaturesFile:
             check_option(files, ("layers", "images"), "files")
         layers, names = _layers(path, files)
         if names is not None:
+            names = condition_names(names, "the names of the images")
             check_unique(names, "the names of the images")
         asked = list(layers) if layer is None else [layer] if isinstance(layer, str) else list(layer)
         found = [_dataset(check_option(name, layers, "layer"), layers, names) for name in asked]
@@ -132,7 +141,9 @@ def _dataset(layer: str, layers: Mapping[str, Any], names: list[str] | None) -> 
 def _layers(path: Path, files: str | None) -> Layers:
     """Find out which layout it is; nothing large is loaded yet."""
     if path.is_dir():
-        return _thingsvision(path) if _tables(path) else _net2brain(path, files)
+        if _tables(path):
+            return _thingsvision(path)
+        return _of_modules(path) if _modules(path) else _net2brain(path, files)
     if path.suffix.lower() == ".safetensors":
         return _safetensors(path)
     if path.suffix.lower() in _HDF5:
@@ -146,7 +157,21 @@ def _layers(path: Path, files: str | None) -> Layers:
 
 
 def _tables(folder: Path) -> list[Path]:
-    return [folder / name for name in _TABLES if (folder / name).is_file()]
+    """List the files of features; the parts of one that was saved in parts count as the first."""
+    parts = _parts(folder)
+    return [folder / name for name in _TABLES if (folder / name).is_file()] + parts[:1]
+
+
+def _parts(folder: Path) -> list[Path]:
+    """List the parts in the order of their images."""
+    found = [file for file in folder.glob("features*_*-*.npy") if _PART.fullmatch(file.name)]
+    return sorted(found, key=lambda file: _span(file))
+
+
+def _span(part: Path) -> tuple[int, int]:
+    """Give the first image of a part, and that after its last."""
+    match = _PART.fullmatch(part.name)
+    return (int(match["begin"]), int(match["end"])) if match else (0, 0)
 
 
 def _thingsvision(folder: Path) -> Layers:
@@ -156,13 +181,49 @@ def _thingsvision(folder: Path) -> Layers:
     names = _listed(folder / "file_names.txt")
     if tables[0].suffix == ".mat":
         return _mat(tables[0], names)
+    if tables[0].name not in _TABLES:
+        return {"": lambda: _joined(_parts(folder))}, names
     return {"": lambda: _table(tables[0])}, names
+
+
+def _joined(parts: Sequence[Path]) -> np.ndarray:
+    """Join the parts, and refuse one that is missing, stands twice, or holds other than its name says."""
+    arrays: list[np.ndarray] = []
+    reached = 0
+    for part in parts:
+        begin, end = _span(part)
+        if begin != reached:
+            refuse(f"the parts have a gap or overlap: {part.name!r} does not begin at image {reached}")
+        array = npy_array(part, part.name)
+        if not array.ndim or len(array) != end - begin or array.shape[1:] != (arrays or [array])[0].shape[1:]:
+            refuse(f"{part.name!r} should hold {end - begin} images like the other parts, its shape is {array.shape}")
+        arrays.append(array)
+        reached = end
+    return np.concatenate(arrays)
+
+
+def _modules(folder: Path) -> dict[str, Path]:
+    """List the subfolders that thingsvision wrote, one a module."""
+    return {each.name: each for each in sorted(folder.iterdir()) if each.is_dir() and _tables(each)}
+
+
+def _of_modules(folder: Path) -> Layers:
+    layers: dict[str, Any] = {}
+    found: dict[str, list[str] | None] = {}
+    for module, each in _modules(folder).items():
+        held, own = _thingsvision(each)
+        layers[module], found[module] = held[""], _listed(folder / "file_names.txt") if own is None else own
+    first, names = next(iter(found.items()))
+    for module, own in found.items():
+        if own != names:
+            refuse(f"the images of module {module!r} are not those of {first!r} in their order; read them apart")
+    return layers, names
 
 
 def _listed(path: Path) -> list[str] | None:
     if not path.is_file():
         return None
-    return [stem(line) for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    return [stem(line) for line in read_text(path).splitlines() if line.strip()]
 
 
 def _table(path: Path) -> np.ndarray:
@@ -174,8 +235,7 @@ def _table(path: Path) -> np.ndarray:
             if list(items) != ["features"] or not isinstance(items["features"], h5py.Dataset):
                 refuse(f"{path.name!r} must hold one array, 'features', it holds {quote(items)}")
             return _hdf5.load(items["features"], "array 'features'")
-    with path.open(encoding="utf-8-sig") as opened:
-        return np.loadtxt(opened, ndmin=2)
+    return np.loadtxt(read_text(path).splitlines(), ndmin=2)
 
 
 def _mat(path: Path, names: list[str] | None) -> Layers:
@@ -207,8 +267,9 @@ def _stacked(arrays: Sequence[np.ndarray], images: Sequence[str], layer: str) ->
 
 
 def _archives(folder: Path) -> list[Path]:
-    """List the ``.npz`` files of a folder that has no others."""
+    """List the ``.npz`` files of a folder that has no others but notes."""
     found = sorted(file for file in folder.iterdir() if file.is_file() and not file.name.startswith("."))
+    found = [file for file in found if file.suffix.lower() not in _NOTES]
     return found if all(file.suffix.lower() == ".npz" for file in found) else []
 
 

@@ -6,17 +6,20 @@ Layout on disk: any variable that is
   matrix of (n_rdms, n_pairs) or (n_pairs, n_rdms). Where both the first and the last axis could count the RDMs,
   ``axes=`` must say which;
 - a cell array of such arrays;
-- a struct or struct array with the field ``RDM`` (any of the above) and, if known, ``name``, as the RSA toolbox for
-  MATLAB writes it. Names like ``"hIT | BE | Session: 1"`` or ``"hIT | BE"`` are also split into roi, subject and
-  session.
+- a struct or struct array with the field ``RDM`` or ``rdm`` (any of the above) and, if known, ``name``, as the RSA
+  toolbox for MATLAB writes it. Names like ``"hIT | BE | Session: 1"`` or ``"hIT | BE"`` are also split into roi,
+  subject and session.
 
-Of several such variables ``variable=`` picks one. Without it, stacks of one shape (``EVC_RDMs``, ``IT_RDMs``) are read
-as regions. RDMs in a stack are taken to be subjects ``"1"``, ``"2"``, ... v7.3 stores all axes reversed, which is
-undone here. Struct arrays come in MATLAB's order, the first index fastest.
+Of several such variables ``variable=`` picks one, or a field, ``"results.betas"``. Without it, stacks of one shape
+(``EVC_RDMs``, ``IT_RDMs``) are read as regions. RDMs in a stack are taken to be subjects ``"1"``, ``"2"``, ... v7.3
+stores all axes reversed, which is undone here. Struct arrays come in MATLAB's order, the first index fastest.
+
+Any more axes are named by ``axes="conditions,conditions,roi,subject"``, in their order: each but the conditions is
+counted from ``"1"`` in the rdm descriptor of its name.
 
 Names of the conditions stand in another variable, which ``names_variable=`` gives: a cell array of texts, a char
-matrix, numbers, or a field of a struct array (``"stimuli.name"``). With ``patterns=True`` the variable holds patterns
-(n_conditions, n_channels) instead of RDMs.
+matrix, numbers, or a field of a struct or struct array (``"stimuli.name"``). With ``patterns=True`` the variable holds
+patterns (n_conditions, n_channels) instead of RDMs; with runs, ``axes="conditions,channels,run"``, in any order.
 """
 
 from __future__ import annotations
@@ -31,8 +34,9 @@ import torch
 
 from brainrdl._checks import check_option, refuse
 from brainrdl.rdms import from_array, from_tensor
-from data_adapters._arrays import is_pairs, patterns
+from data_adapters._arrays import by_axes, is_pairs, named_axes, patterns
 from data_adapters._matlab_files import MatFile, Shapes, Value, opened
+from data_adapters._measurements import condition_names
 
 if TYPE_CHECKING:
     from rsatoolbox.data.dataset import Dataset
@@ -42,6 +46,7 @@ if TYPE_CHECKING:
 Records = list[tuple[str | None, np.ndarray]]
 
 _NAME = re.compile(r"(?P<roi>[^|]+?) *\| *(?P<subject>[^|]+?)(?: *\| *Session: *(?P<session>[^|]+))?")
+_MORE_AXES = "axes='conditions,conditions,roi,subject'"
 _AFFIX = re.compile(r"^rdms?_|_rdms?$", re.IGNORECASE)
 
 
@@ -93,9 +98,10 @@ class Matlab:
         path : Path
             The file.
         variable : str, optional
-            The variable to read.
-        axes : {"first", "last"}, optional
-            Which axis of an array counts the RDMs (of patterns: the conditions), where its shape leaves that open.
+            The variable to read, or ``"variable.field"`` of a struct.
+        axes : str, optional
+            Which axis of an array counts the RDMs (of patterns: the conditions), ``"first"`` or ``"last"``, where its
+            shape leaves that open; or names of all axes, as above.
         names_variable, category_variable : str, optional
             The variable, or ``"variable.field"``, that holds a name, or a category, for each condition.
         run_variable : str, optional
@@ -123,6 +129,8 @@ class Matlab:
         file = opened(path)
         asked = {"stimulus": names_variable, "category": category_variable, "run": run_variable}
         columns = {key: _column(file, place) for key, place in asked.items() if place is not None}
+        if names_variable is not None:
+            condition_names(columns["stimulus"], f"variable {names_variable!r}")
         return _patterns(file, variable, axes, columns) if patterns else _rdms(file, variable, axes, columns)
 
 
@@ -131,9 +139,9 @@ class Matlab:
 
 def _column(file: MatFile, place: str) -> list[str]:
     """Give the texts of a variable, or of a struct array's field."""
-    variable, _, field = place.partition(".")
-    check_option(variable, file.shapes, "variable")
-    value = file.load(variable, {field})
+    struct, _, field = place.rpartition(".")
+    value = file.load(struct or field, {field})
+    field = field if struct else ""
     if field and isinstance(value, list):
         elements = [each.get(field) if isinstance(each, dict) else None for each in value]
     elif isinstance(value, np.ndarray) and sum(size != 1 for size in value.shape) < 2:
@@ -163,17 +171,19 @@ def _text(value: Any) -> str | None:
 
 def _patterns(file: MatFile, variable: str | None, axes: str | None, columns: Mapping[str, list[str]]) -> Dataset:
     shapes = file.shapes
-    possible = [key for key, shape in shapes.items() if isinstance(shape, tuple) and len(_squeezed(shape)) == 2]
-    if variable is not None:
-        check_option(variable, shapes, "variable")
-    elif len(possible) != 1:
+    named = named_axes(axes)
+    arrays = {key: shape for key, shape in shapes.items() if isinstance(shape, tuple)}
+    possible = [
+        key for key, shape in arrays.items() if (len(shape) == len(named) if named else len(_squeezed(shape)) == 2)
+    ]
+    if variable is None and len(possible) != 1:
         listed = _listed({name: shapes[name] for name in possible} or shapes)
-        refuse(f"choose the variable of the patterns with variable=: {listed}")
+        refuse(f"choose the variable of the patterns with variable=: {listed}{_of_structs(shapes)}")
     key = variable or possible[0]
     array = file.load(key, ())
     where = f"variable {key!r}"
     if not isinstance(array, np.ndarray):
-        refuse(f"{where} must hold real patterns (n_conditions, n_channels), it is a MATLAB {shapes[key]}")
+        refuse(f"{where} must hold real patterns (n_conditions, n_channels), it is a MATLAB {file.shape(key)}")
     dataset = patterns(array, where, names=columns.get("stimulus"), runs=columns.get("run"), axes=axes)
     _add_category(dataset.obs_descriptors, columns, dataset.n_obs)
     return dataset
@@ -190,11 +200,9 @@ def _add_category(descriptors: dict[str, Any], columns: Mapping[str, list[str]],
 
 
 def _rdms(file: MatFile, variable: str | None, axes: str | None, columns: Mapping[str, list[str]]) -> RDMs:
-    shapes = file.shapes
-    if variable is not None:
-        check_option(variable, shapes, "variable")
-    records = {key: _records(file, key, shapes[key], variable) for key in ([variable] if variable else shapes)}
-    keys = _chosen({key: found for key, found in records.items() if found}, shapes, variable)
+    shapes = file.shapes if variable is None else {variable: file.shape(variable)}
+    records = {key: _records(file, key, shape, variable, axes) for key, shape in shapes.items()}
+    keys = _chosen({key: found for key, found in records.items() if found}, shapes, variable, axes)
     rdms = _joined(
         [_read(key, records[key], axes, several=len(keys) > 1) for key in keys], keys, columns.get("stimulus")
     )
@@ -202,32 +210,37 @@ def _rdms(file: MatFile, variable: str | None, axes: str | None, columns: Mappin
     return rdms
 
 
-def _records(file: MatFile, key: str, shape: tuple[int, ...] | str, variable: str | None) -> Records:
+def _records(file: MatFile, key: str, shape: tuple[int, ...] | str, variable: str | None, axes: str | None) -> Records:
     """Give the arrays of a variable that could be RDMs."""
     if isinstance(shape, tuple):
         # an array that cannot be RDMs is not loaded, but named in an error, or read and refused where it is asked for
-        return [(None, _array(file.load(key, ())))] if variable or _axes(shape) else []
-    value = file.load(key, {"RDM", "name"}) if shape in {"struct", "cell"} else None
+        return [(None, _array(file.load(key, ())))] if variable or _fits(shape, axes) else []
+    value = file.load(key, {"RDM", "rdm", "name"}) if shape in {"struct", "cell"} else None
     if not isinstance(value, list):
         return []
     elements = [each if isinstance(each, dict) else {"RDM": each} for each in value]
-    if not all(isinstance(each.get("RDM"), np.ndarray) for each in elements):
+    found = [each.get("RDM", each.get("rdm")) for each in elements]
+    arrays = [array for array in found if isinstance(array, np.ndarray)]
+    if len(arrays) < len(found):
         return []
-    labelled = shape == "struct"
-    return [((_text(each.get("name")) or "") if labelled else None, each["RDM"]) for each in elements]
+    labels = [(_text(each.get("name")) or "") if shape == "struct" else None for each in elements]
+    return list(zip(labels, arrays, strict=True))
 
 
 def _array(value: Value) -> np.ndarray:
     return value if isinstance(value, np.ndarray) else np.empty(0)
 
 
-def _chosen(variables: Mapping[str, Records], shapes: Shapes, variable: str | None) -> list[str]:
+def _chosen(variables: Mapping[str, Records], shapes: Shapes, variable: str | None, axes: str | None) -> list[str]:
     """Decide which variables to read: the one asked for, the only one possible, or all stacks of one shape."""
     if variable is not None:
         if variable not in variables:
-            refuse(f"variable {variable!r} holds no RDM: it is a MATLAB {shapes[variable]} without numbers (n, n)")
+            refuse(
+                f"variable {variable!r} holds no RDM: it is a MATLAB {shapes[variable]} without numbers (n, n)"
+                f"{_of_structs(shapes)}"
+            )
         return [variable]
-    possible = [key for key, records in variables.items() if all(_axes(array.shape) for _, array in records)]
+    possible = [key for key, records in variables.items() if all(_fits(array.shape, axes) for _, array in records)]
     # a vector of 105 numbers may be an RDM of 15 conditions or anything else: only where nothing is surer
     keys = [key for key in possible if _is_sure(variables[key])] or possible
     sizes = {tuple(array.shape for _, array in variables[key]) for key in keys}
@@ -236,11 +249,26 @@ def _chosen(variables: Mapping[str, Records], shapes: Shapes, variable: str | No
     if not keys:
         refuse(
             "no variable is an RDM, a stack of RDMs, or a struct with the field RDM (if one holds patterns, say "
-            f"patterns=True); there are: {listed or 'none'}"
+            f"patterns=True; if one has more axes, name them: {_MORE_AXES}); there are: {listed or 'none'}"
+            f"{_of_structs(shapes)}"
         )
     if len(keys) > 1 and not (plain and len(sizes) == 1):
         refuse(f"several variables could be the RDMs, choose one with variable=: {listed}")
     return keys
+
+
+def _of_structs(shapes: Shapes) -> str:
+    structs = [key for key, shape in shapes.items() if shape == "struct"]
+    return f"; a field of a struct is given as variable='{structs[0]}.field'" if structs else ""
+
+
+def _fits(shape: Sequence[int], axes: str | None) -> bool:
+    """Say whether an array could be RDMs, by its shape and the names of its axes."""
+    named = named_axes(axes)
+    if named is None:
+        return bool(_axes(shape))
+    sides = {size for size, name in zip(shape, named, strict=False) if name == "conditions"}
+    return len(shape) == len(named) and len(sides) == 1
 
 
 def _is_sure(records: Records) -> bool:
@@ -271,22 +299,36 @@ def _axes(shape: Sequence[int]) -> list[str]:
 
 def _read(key: str, records: Records, axes: str | None, several: bool) -> tuple[np.ndarray, dict[str, list[str]]]:
     """Give one variable's pairs (n_rdms, n_pairs) and descriptors."""
-    named = [(label, f"variable {key!r}" + (f", {label!r}" if label else ""), array) for label, array in records]
-    blocks = [from_array(_stack(array, axes, where), None, where=where).dissimilarities for _, where, array in named]
-    if len({block.shape[1] for block in blocks}) != 1:
-        refuse(f"the RDMs of variable {key!r} have different numbers of pairs: {[block.shape[1] for block in blocks]}")
-    pairs = np.concatenate(blocks)
+    named = [(f"variable {key!r}" + (f", {label!r}" if label else ""), array) for label, array in records]
+    blocks = [_pairs(array, axes, where) for where, array in named]
+    if len({pairs.shape[1] for pairs, _ in blocks}) != 1:
+        refuse(f"the RDMs of variable {key!r} have different numbers of pairs: {[p.shape[1] for p, _ in blocks]}")
+    pairs = np.concatenate([pairs for pairs, _ in blocks])
+    counted = {axis: [number for _, numbers in blocks for number in numbers[axis]] for axis in blocks[0][1]}
     if records[0][0] is None:
-        return pairs, _numbered(key, len(pairs), several)
-    labels = [label or "" for (label, _), block in zip(records, blocks, strict=True) for _ in block]
-    return pairs, _split(labels)
+        subjects = _numbered(len(pairs)) if not counted else {}
+        return pairs, _region(key, len(pairs), several) | subjects | counted
+    labels = [label or "" for (label, _), (block, _) in zip(records, blocks, strict=True) for _ in block]
+    return pairs, _split(labels) | counted
+
+
+def _pairs(array: np.ndarray, axes: str | None, where: str) -> tuple[np.ndarray, dict[str, list[str]]]:
+    """Give the pairs (n_rdms, n_pairs) of an array, and the numbers along the axes that have names."""
+    if np.iscomplexobj(array):
+        refuse(f"{where} holds complex numbers, and dissimilarities are real; save its real(...) or abs(...)")
+    named = named_axes(axes)
+    if named is None:
+        return from_array(_stack(array, axes, where), None, where=where).dissimilarities, {}
+    stack, counted = by_axes(array, named, ("conditions", "conditions"), where)
+    return from_array(stack, None, where=where).dissimilarities, counted
 
 
 def _stack(array: np.ndarray, axes: str | None, where: str) -> np.ndarray:
     """Bring the axis of RDMs to the front."""
     possible = _axes(array.shape)
     if not possible:
-        refuse(f"{where} is no RDM, stack of RDMs or condensed RDM: its shape is {array.shape}")
+        remedy = f"; name its axes: {_MORE_AXES}" if array.ndim > 2 else ""
+        refuse(f"{where} is no RDM, stack of RDMs or condensed RDM: its shape is {array.shape}{remedy}")
     if axes is None and len(possible) > 1:
         refuse(
             f"{where} has shape {array.shape}, and either axis could count the RDMs: say axes='first' or axes='last'"
@@ -304,11 +346,16 @@ def _split(labels: list[str]) -> dict[str, list[str]]:
     return {"name": labels} | ({part: [each[part] for each in parts] for part in parts[0]} if alike else {})
 
 
-def _numbered(key: str, n_rdms: int, several: bool) -> dict[str, list[str]]:
-    """Give a stack's subjects numbers, and call the region after the variable where its name says so."""
-    roi = _AFFIX.sub("", key)
-    subjects = {"subject": [str(number) for number in range(1, n_rdms + 1)]} if n_rdms > 1 else {}
-    return subjects | ({"roi": [roi] * n_rdms} if several or roi != key else {})
+def _numbered(n_rdms: int) -> dict[str, list[str]]:
+    """Give a stack's subjects numbers."""
+    return {"subject": [str(number) for number in range(1, n_rdms + 1)]} if n_rdms > 1 else {}
+
+
+def _region(key: str, n_rdms: int, several: bool) -> dict[str, list[str]]:
+    """Call the region after the variable where its name says so."""
+    name = key.rpartition(".")[2]
+    roi = _AFFIX.sub("", name)
+    return {"roi": [roi] * n_rdms} if several or roi != name else {}
 
 
 def _joined(

@@ -126,6 +126,8 @@ def _of_tree(path: Path, about: dict[str, Any]) -> RDMs:
             pairs, stimuli, subjects, tasks, _ = load_rdms_comps_json(str(path), about)
     except UserWarning:
         refuse("its tasks arranged different stimuli, or the same in another order; download the 1D .mat of one task")
+    except UnicodeDecodeError:
+        refuse("the file is not UTF-8 text; download it again, or save it as UTF-8")
     except (KeyError, TypeError, AttributeError, json.JSONDecodeError, RecursionError) as error:
         refuse(f"it is no tree of tasks as Meadows writes them: {type(error).__name__}: {error}")
     if not tasks:

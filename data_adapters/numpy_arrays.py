@@ -1,30 +1,36 @@
-"""NumPy's ``.npy`` and ``.npz`` files.
+"""NumPy's ``.npy`` and ``.npz`` files, and HDF5 files laid out like them, as h5py writes them from Python.
 
 Layout on disk::
 
-    .npy   one RDM (n, n), a stack (n_rdms, n, n), or condensed pairs (n_pairs,) or (n_rdms, n_pairs)
-    .npz   rdms (or rdm)   as above; another key with variable=, and a file with a single array needs neither
-           names           n names of the conditions, text (optional)
-           subjects        n_rdms names of the subjects (optional)
-           roi             n_rdms names of the regions, or one for all (optional)
+    .npy          one RDM (n, n), a stack (n_rdms, n, n), or condensed pairs (n_pairs,) or (n_rdms, n_pairs)
+    .npz, .h5     rdms (or rdm)   as above; another key with variable=, and a file with a single array needs neither
+                  names           n names of the conditions, text (optional; another key with names_variable=)
+                  subjects        n_rdms names of the subjects (optional)
+                  roi             n_rdms names of the regions, or one for all (optional)
 
 With ``patterns=True`` the array holds patterns (n_conditions, n_channels) instead, under the key ``patterns`` in a
-``.npz`` file, with ``names`` and ``runs`` (one a row) and one subject and roi if known.
+``.npz`` or ``.h5`` file, with ``names`` and ``runs`` (one a row) and one subject and roi if known. Any more axes are
+named by ``axes=``, as of MATLAB's files: ``"conditions,conditions,subject"``, ``"conditions,channels,run"``.
 
 Condensed pairs are in row-major upper-triangle order, that of ``scipy.spatial.distance.squareform``. Arrays of objects
-are pickles inside and are refused.
+are pickles inside and are refused. Names may be a column (n, 1).
 """
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import h5py
 import numpy as np
 
 from brainrdl._checks import check_option, quote, refuse
 from brainrdl.rdms import from_array
-from data_adapters._arrays import is_pairs, npy_array, npy_keys, patterns, texts
+from data_adapters import _hdf5
+from data_adapters._arrays import by_axes, is_pairs, named_axes, npy_array, npy_keys, patterns, texts
+from data_adapters._measurements import condition_names
 from data_adapters.triplets import looks_like_triplets
 
 if TYPE_CHECKING:
@@ -32,10 +38,12 @@ if TYPE_CHECKING:
     from rsatoolbox.rdm.rdms import RDMs
 
 _LABELS = ("names", "subjects", "roi", "runs")
+_HDF5 = frozenset({".h5", ".hdf5"})
+_RDM = re.compile(r"(^|_)rdms?(_|$)", re.IGNORECASE)
 
 
 class NumpyArrays:
-    """Reads RDMs or patterns from NumPy's array files.
+    """Reads RDMs or patterns from NumPy's array files, and from HDF5 laid out like them.
 
     Examples
     --------
@@ -45,12 +53,12 @@ class NumpyArrays:
 
     name = "numpy"
     layout = (
-        ".npy: RDMs (n, n), (n_rdms, n, n), (n_pairs,) or (n_rdms, n_pairs); .npz: the same under the key 'rdms', with "
-        "'names', 'subjects' and 'roi' if known; patterns (n_conditions, n_channels) with patterns=True"
+        ".npy: RDMs (n, n), (n_rdms, n, n), (n_pairs,) or (n_rdms, n_pairs); .npz or .h5: the same under the key "
+        "'rdms', with 'names', 'subjects' and 'roi' if known; patterns (n_conditions, n_channels) with patterns=True"
     )
 
     def sniff(self, path: Path) -> bool:
-        """Take files by their suffix, except odd-one-out triplets.
+        """Take ``.npy`` and ``.npz`` files, except odd-one-out triplets, and HDF5 with an array of RDMs.
 
         Parameters
         ----------
@@ -60,12 +68,21 @@ class NumpyArrays:
         Returns
         -------
         bool
-            Whether the suffix is ``.npy`` or ``.npz``, and a ``.npy`` file does not hold whole numbers (n_trials, 3).
+            Whether the suffix is ``.npy`` (but not of whole numbers (n_trials, 3)) or ``.npz``, or an HDF5 file has an
+            array called ``rdm``, ``rdms``, ``rdm_...`` or ``..._rdm``, or one square array with as many ``names``.
         """
+        if path.suffix.lower() in _HDF5:
+            return _has_rdms(path)
         return path.suffix.lower() in {".npy", ".npz"} and not looks_like_triplets(path)
 
     def read(
-        self, path: Path, *, variable: str | None = None, patterns: bool = False, axes: str | None = None
+        self,
+        path: Path,
+        *,
+        variable: str | None = None,
+        names_variable: str | None = None,
+        patterns: bool = False,
+        axes: str | None = None,
     ) -> RDMs | Dataset:
         """Read and check the RDMs, or the patterns.
 
@@ -74,12 +91,14 @@ class NumpyArrays:
         path : Path
             The file.
         variable : str, optional
-            Key of the array in a ``.npz`` file.
+            Key of the array in a ``.npz`` or HDF5 file.
+        names_variable : str, optional
+            Key of the names, where it is not ``names``.
         patterns : bool
             Whether the array holds patterns rather than RDMs.
-        axes : {"first", "last"}, optional
-            Which axis of patterns counts the conditions; by default the one with as many as there are names, and the
-            first where there are none.
+        axes : str, optional
+            Which axis of patterns counts the conditions, ``"first"`` or ``"last"``; by default the one with as many as
+            there are names, and the first where there are none. Or the names of all axes, as above.
 
         Returns
         -------
@@ -95,13 +114,61 @@ class NumpyArrays:
         """
         if not path.stat().st_size:
             refuse("the file is empty")
-        if axes is not None and not patterns:
-            refuse(f"axes={axes!r} is about patterns; say patterns=True, or leave it out for RDMs")
-        keys = npy_keys(path)
-        key = _key(keys, variable, patterns)
-        labels = {label: texts(npy_array(path, label)) for label in _LABELS if label in keys and label != key}
-        array = npy_array(path, key)
-        return _dataset(array, key, labels, axes) if patterns else _rdms(array, key, labels)
+        if axes is not None and named_axes(axes) is None and not patterns:
+            refuse(f"axes={axes!r} is about patterns; say patterns=True, or of RDMs name all axes")
+        keys = _keys(path)
+        held = {label: label for label in _LABELS}
+        if names_variable is not None:
+            held["names"] = check_option(names_variable, keys, "names_variable")
+        key = _key([key for key in keys if key != names_variable], variable, patterns)
+        labels = {label: _labels(path, of) for label, of in held.items() if of in keys and of != key}
+        if "names" in labels:
+            labels["names"] = condition_names(labels["names"], f"array {held['names']!r}")
+        array = _array(path, key)
+        return _dataset(array, key, labels, axes) if patterns else _rdms(array, key, labels, axes)
+
+
+def _has_rdms(path: Path) -> bool:
+    """Say whether an HDF5 file has an array called RDM, or only a square array and its names."""
+    try:
+        with h5py.File(path, "r") as file:
+            items = _hdf5.items(file)
+            arrays = {key: item for key, item in items.items() if isinstance(item, h5py.Dataset) and key not in _LABELS}
+            if any(_RDM.search(key) and item.ndim for key, item in arrays.items()):
+                return True
+            shapes = [item.shape for key, item in arrays.items() if key != "features"]
+            return set(items) <= {*arrays, *_LABELS} and len(shapes) == len(arrays) == 1 and _are(items, shapes[0])
+    except Exception:  # HDF5 fails in many ways on damaged files
+        return False
+
+
+def _are(items: Mapping[str, Any], shape: tuple[int, ...]) -> bool:
+    """Say whether a shape is that of RDMs, of as many conditions as there are names."""
+    return "names" in items and len(shape) in (2, 3) and shape[-1] == shape[-2] == items["names"].size
+
+
+def _keys(path: Path) -> list[str]:
+    if path.suffix.lower() not in _HDF5:
+        return npy_keys(path)
+    with _hdf5.opened(path) as file:
+        arrays = {key: item for key, item in _hdf5.items(file).items() if isinstance(item, h5py.Dataset)}
+        if any("MATLAB_class" in item.attrs for item in arrays.values()):
+            refuse("it is a MATLAB file (v7.3), whose axes stand in reverse; give it the suffix .mat")
+        return list(arrays)
+
+
+def _array(path: Path, key: str) -> np.ndarray:
+    if path.suffix.lower() not in _HDF5:
+        return npy_array(path, key)
+    with _hdf5.opened(path) as file:
+        return _hdf5.load(_hdf5.items(file)[key], f"array {key!r}")
+
+
+def _labels(path: Path, key: str) -> list[str]:
+    if path.suffix.lower() not in _HDF5:
+        return texts(npy_array(path, key))
+    with _hdf5.opened(path) as file:
+        return texts(np.array(_hdf5.values(file, key)))
 
 
 def _key(keys: list[str], variable: str | None, patterns: bool) -> str:
@@ -112,18 +179,28 @@ def _key(keys: list[str], variable: str | None, patterns: bool) -> str:
     candidates = [key for key in usual if key in keys] or [key for key in keys if key not in _LABELS]
     if len(candidates) != 1:
         refuse(
-            f"choose the array of the {'patterns' if patterns else 'RDMs'} with variable=: {quote(candidates or keys)}"
+            f"choose the array of the {'patterns' if patterns else 'RDMs'} with variable=: {quote(candidates or keys)} "
+            "(and that of the names with names_variable=)"
         )
     return candidates[0]
 
 
-def _rdms(array: np.ndarray, key: str, labels: dict[str, list[str]]) -> RDMs:
+def _rdms(array: np.ndarray, key: str, labels: dict[str, list[str]], axes: str | None) -> RDMs:
+    counted: dict[str, list[str]] = {}
+    named = named_axes(axes)
+    if named is not None:
+        array, counted = by_axes(array, named, ("conditions", "conditions"), f"array {key!r}")
     if array.ndim == 2 and array.shape[0] != array.shape[1] and not is_pairs(array.shape[1]):
         refuse(
             f"array {key!r} of shape {array.shape} is neither square nor holds the pairs of any number of conditions; "
             "if it holds patterns (n_conditions, n_channels), say patterns=True"
         )
-    rdms = from_array(array, labels.get("names"), where=f"array {key!r}")
+    if array.ndim > 2 and (array.ndim > 3 or array.shape[-1] != array.shape[-2]):
+        refuse(
+            f"array {key!r} of shape {array.shape} is no stack of RDMs (n_rdms, n, n); name its axes in their order, "
+            "as in axes='conditions,conditions,roi,subject'"
+        )
+    rdms = from_array(array, labels.get("names"), descriptors=counted, where=f"array {key!r}")
     for descriptor, label in (("subject", "subjects"), ("roi", "roi")):
         if label in labels:
             rdms.rdm_descriptors[descriptor] = _one_each(labels[label], rdms.n_rdm, label)

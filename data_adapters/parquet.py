@@ -1,22 +1,25 @@
 """Parquet tables, as pandas, polars, R (arrow) and DuckDB write them.
 
-Layout on disk (``.parquet``): the same two tables as in ``.csv`` (see `data_adapters.csv_table`): one square RDM whose
-only column of text (pandas: the index) names the rows, or a long table with the columns a, b, dissimilarity (or rating)
-and, if known, subject, roi, session, layer, time. A null is a pair not measured.
+Layout on disk (``.parquet``): the same two tables as in ``.csv`` (see `data_adapters.csv_table`): one square RDM, whose
+index (pandas) or column of text names the rows, which without either stand in the order of the columns; or a long table
+with the columns a, b, dissimilarity (or rating) and, if known, subject, roi, session, layer, time. A null is a pair not
+measured.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from brainrdl._checks import refuse
-from data_adapters.csv_table import Choices, rdms_of
+from brainrdl._checks import quote, refuse
+from data_adapters._rdm_tables import Choices, long_columns, rdms_of
 
 if TYPE_CHECKING:
     from rsatoolbox.rdm.rdms import RDMs
 
 _MOST_CELLS = 20_000_000  # the square table of 4400 conditions
+_INDEX = "__index_level_"  # how pandas calls an index without a name
 
 
 class Parquet:
@@ -30,8 +33,8 @@ class Parquet:
 
     name = "parquet"
     layout = (
-        ".parquet: a square table of numbers with one column of text that names the rows, or a long table with the "
-        "columns a, b, dissimilarity (or rating) and, if known, subject, roi, session, layer, time"
+        ".parquet: a square table of numbers with an index or a column of text that names the rows, or a long table "
+        "with the columns a, b, dissimilarity (or rating) and, if known, subject, roi, session, layer, time"
     )
 
     def sniff(self, path: Path) -> bool:
@@ -56,6 +59,9 @@ class Parquet:
         similarity: bool | float | None = None,
         repeats: str = "refuse",
         missing: str = "refuse",
+        pair: Sequence[str] | None = None,
+        value: str | None = None,
+        rdm_columns: str | Sequence[str] | None = None,
     ) -> RDMs:
         """Read and check the table (extra ``arrays``).
 
@@ -65,11 +71,13 @@ class Parquet:
             The file.
         similarity : bool or float, optional
             True turns similarities into dissimilarities: greatest value in the table minus value; a number is the top
-            of the scale to subtract from. A column ``rating`` needs True, False or the number.
+            of the scale to subtract from. A column not called ``dissimilarity`` needs True, False or the number.
         repeats : {"refuse", "mean"}
             What to do with a pair of one RDM that a long table gives different values.
         missing : {"refuse", "nan"}
             What to do with a pair that a long table does not give.
+        pair, value, rdm_columns : optional
+            The columns of a long table that hold names, values, and what tells RDMs apart, as of a ``.csv``.
 
         Returns
         -------
@@ -84,11 +92,12 @@ class Parquet:
         """
         if not path.stat().st_size:
             refuse("the file is empty")
-        return rdms_of(_rows(path), Choices(similarity, repeats, missing))
+        choices = Choices(similarity, repeats, missing, pair, value, rdm_columns, header=True)
+        return rdms_of(_rows(path, choices), choices)
 
 
-def _rows(path: Path) -> list[list[str]]:
-    """Give the header and the cells as text, the column of text first in a square table."""
+def _rows(path: Path, choices: Choices) -> list[list[str]]:
+    """Give the header and the cells as text, the column of names first in a square table."""
     try:
         import pyarrow.types as kinds  # type: ignore[import-untyped]
         from pyarrow.parquet import ParquetFile  # type: ignore[import-untyped]
@@ -100,20 +109,31 @@ def _rows(path: Path) -> list[list[str]]:
         if cells > _MOST_CELLS:
             refuse(f"the table has {cells} cells, at most {_MOST_CELLS} are read")
         table = file.read()
-    is_long = {"a", "b"} <= set(table.column_names)
-    if is_long:  # pandas keeps the index of a filtered table, which means nothing there
-        table = table.select([name for name in table.column_names if not name.startswith("__index_level_")])
-    texts = [field.name for field in table.schema if _is_text(field.type, kinds)]
+    if len(set(table.column_names)) < len(table.column_names):
+        refuse(f"two columns of {table.column_names} have the same name")
+    long = long_columns([name for name in table.column_names if not name.startswith(_INDEX)], choices)
+    columns = long.used() if long else _names_first(table, kinds)
+    table = table.select(columns)
     for field in table.schema:
-        if field.name not in texts and not (kinds.is_integer(field.type) or kinds.is_floating(field.type)):
+        if not (_is_text(field.type, kinds) or kinds.is_integer(field.type) or kinds.is_floating(field.type)):
             refuse(f"column {field.name!r} holds {field.type}, expected text or numbers")
-    if not texts and not is_long:
-        refuse("no column of text names the rows; write the table with its index")
-    names = texts if len(texts) == 1 else []
-    columns = [*names, *(name for name in table.column_names if name not in names)]
-    if len(set(columns)) < len(columns):
-        refuse(f"two columns of {columns} have the same name")
-    return [columns, *([_cell(value) for value in row] for row in _by_row(table.select(columns)))]
+    held = [list(map(_cell, column.to_pylist())) for column in table.columns]
+    return [columns, *map(list, zip(*held, strict=True))]
+
+
+def _names_first(table: Any, kinds: Any) -> list[str]:
+    """Put the column first that names the rows of a square table: the index of pandas, or the only one of text.
+
+    Of several columns of text, that whose values are the names of other columns.
+    """
+    stored = (table.schema.pandas_metadata or {}).get("index_columns", [])
+    index = [name for name in stored if isinstance(name, str) and name in table.column_names]
+    texts = [field.name for field in table.schema if _is_text(field.type, kinds)]
+    naming = [name for name in texts if set(table[name].to_pylist()) <= set(table.column_names)]
+    found = next((names for names in (index, texts, naming) if len(names) == 1), [])
+    if len(texts) > 1 and not found:
+        refuse(f"which of the columns of text, {quote(texts)}, names the rows? write it as the table's index")
+    return [*found, *(name for name in table.column_names if name not in found)]
 
 
 def _is_text(kind: Any, kinds: Any) -> bool:
@@ -121,12 +141,10 @@ def _is_text(kind: Any, kinds: Any) -> bool:
     return kinds.is_string(plain) or kinds.is_large_string(plain)
 
 
-def _by_row(table: Any) -> Any:
-    return zip(*(column.to_pylist() for column in table.columns), strict=True)
-
-
 def _cell(value: Any) -> str:
-    return "" if value is None else str(value)
+    """Give a value as text; pandas turns whole numbers into floats where one is missing."""
+    whole = isinstance(value, float) and value.is_integer()
+    return "" if value is None else str(int(value) if whole else value)
 
 
 READER = Parquet()

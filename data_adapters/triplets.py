@@ -4,7 +4,8 @@ Layout on disk, one trial a row:
 
 - ``.txt``, ``.csv``, ``.tsv`` or ``.npy`` of whole numbers (n_trials, 3), indices of items; the last is the odd one
   out, as in the triplets of THINGS that SPoSE and VICE are fitted to (their readme: "col_0 = anchor_1, col_1 =
-  anchor_2, col_2 = odd one out"). Where it stands first, say ``odd="first"``;
+  anchor_2, col_2 = odd one out"). Where it stands first, say ``odd="first"``. Three columns could also be pairs with
+  ratings: ``odd=`` must be said of ``.csv`` and ``.tsv``, and wherever the first two hold every pair of items once;
 - ``.csv`` or ``.tsv`` with the columns ``a``, ``b``, ``odd`` in any order: names of items (and ``subject``, if known).
 
 The dissimilarity of two items is 1 - (trials in which both were kept) / (trials that showed both), NaN for a pair that
@@ -22,6 +23,7 @@ import numpy as np
 from brainrdl._checks import check_option, check_unique, check_whole, refuse
 from brainrdl.rdms import from_array
 from data_adapters._arrays import npy_array, npy_header
+from data_adapters._text import first_lines, read_text, suffix
 
 if TYPE_CHECKING:
     from rsatoolbox.rdm.rdms import RDMs
@@ -61,15 +63,15 @@ class Triplets:
         """
         return looks_like_triplets(path)
 
-    def read(self, path: Path, *, odd: str = "last", base: int | None = None, n_items: int | None = None) -> RDMs:
+    def read(self, path: Path, *, odd: str | None = None, base: int | None = None, n_items: int | None = None) -> RDMs:
         """Count how often items were kept together, and give the RDM.
 
         Parameters
         ----------
         path : Path
             The file.
-        odd : {"last", "first"}
-            Which column of indices is the item sent away.
+        odd : {"last", "first"}, optional
+            Which column of indices is the item sent away; by default the last, where the columns can be nothing else.
         base : int, optional
             The index of the first item, 0 or 1; needed where no index is 0.
         n_items : int, optional
@@ -84,44 +86,61 @@ class Triplets:
         Raises
         ------
         BrainrdlError
-            If the file is empty, a row holds other than three different items, the first index is unclear, there are
-            more items than trials can show, or no trial parts a pair.
+            If the file is empty or not in UTF-8, could hold pairs with ratings, a row holds other than three different
+            items, the first index is unclear, there are more items than trials can show, or no trial parts a pair.
         """
         if not path.stat().st_size:
             refuse("the file is empty")
-        check_option(odd, ("last", "first"), "odd")
-        if path.suffix.lower() != ".npy" and set(_NAMED) <= set(_first_row(path)):
-            if odd != "last" or base is not None or n_items is not None:
+        if odd is not None:
+            check_option(odd, ("last", "first"), "odd")
+        if path.suffix.lower() != ".npy" and set(_NAMED) <= set(_first_rows(path)[0]):
+            if odd is not None or base is not None or n_items is not None:
                 refuse(
                     "odd=, base= and n_items= are about indices; the columns of this table are named, leave them out"
                 )
             return _named(path)
         trials = _indices(path)
+        if odd is None:
+            _check_no_ratings(trials, path)
         trials = trials[:, ::-1] if odd == "first" else trials
         return _rdm(trials - _base(trials, base), n_items)
 
 
 def looks_like_triplets(path: Path) -> bool:
-    """Say whether a file's first row is a trial, three whole numbers, or names the columns ``a``, ``b``, ``odd``."""
+    """Say whether a file's first rows are trials, three whole numbers, or the first names the columns a, b, odd.
+
+    Three rows that could be an RDM, symmetric with one value on the diagonal, are not taken for trials.
+    """
     try:
         if path.suffix.lower() == ".npy":
             with path.open("rb") as opened:
                 shape, dtype = npy_header(opened, path.name)
             return dtype.kind in "iu" and len(shape) == 2 and shape[1] == 3 != shape[0]
-        row = _first_row(path) if path.suffix.lower() in _DELIMITERS else []
+        rows = _first_rows(path) if suffix(path) in _DELIMITERS else []
     except Exception:  # a damaged header fails anywhere in NumPy's and Python's parsers
         return False
-    return set(_NAMED) <= set(row) or (len(row) == 3 and all(_is_whole(cell) for cell in row))
+    if not rows or not rows[0] or set(_NAMED) <= set(rows[0]):
+        return bool(rows and rows[0])
+    return all(len(row) == 3 and all(map(_is_whole, row)) for row in rows) and not _is_rdm(rows)
 
 
-def _first_row(path: Path) -> list[str]:
-    with path.open(encoding="utf-8-sig", newline="") as opened:
-        return _cells(opened.readline(100_000), path)
+def _first_rows(path: Path) -> list[list[str]]:
+    """Give up to four rows, of which there is always one."""
+    return [_cells(line, path) for line in first_lines(path, 4)] or [[]]
+
+
+def _is_rdm(rows: list[list[str]]) -> bool:
+    """Say whether these are all rows, symmetric, with one value on the diagonal."""
+    if [len(row) for row in rows] != [3, 3, 3]:
+        return False
+    symmetric = all(rows[i][j] == rows[j][i] for i, j in ((0, 1), (0, 2), (1, 2)))
+    return symmetric and rows[0][0] == rows[1][1] == rows[2][2]
 
 
 def _cells(line: str, path: Path) -> list[str]:
-    delimiter = _DELIMITERS.get(path.suffix.lower())
-    return [cell.strip() for cell in (next(csv.reader([line], delimiter=delimiter), []) if delimiter else line.split())]
+    delimiter = _DELIMITERS[suffix(path)]
+    cells = next(csv.reader([line], delimiter=delimiter), []) if delimiter else line.replace(",", " ").split()
+    return [cell.strip() for cell in cells]
 
 
 def _is_whole(cell: str) -> bool:
@@ -136,14 +155,26 @@ def _indices(path: Path) -> np.ndarray:
     if path.suffix.lower() == ".npy":
         values = npy_array(path, path.name)
     else:
-        with path.open(encoding="utf-8-sig") as opened:
-            values = np.loadtxt(opened, delimiter=_DELIMITERS.get(path.suffix.lower()), ndmin=2)
+        lines = [" ".join(_cells(line, path)) for line in read_text(path).splitlines()]
+        values = np.loadtxt(lines, ndmin=2)
     if values.ndim != 2 or values.shape[1] != 3 or values.dtype.kind not in "iuf" or not len(values):
         refuse(f"triplets must be numbers (n_trials, 3), got {values.dtype} of shape {values.shape}")
     bad = np.flatnonzero(~((values >= 0) & (values < 2**31) & (values == np.floor(values))).all(axis=1))
     if bad.size:
         refuse(f"trial {bad[0]} (counted from 0) is {values[bad[0]].tolist()}, expected indices: whole, not negative")
     return values.astype(np.int64)
+
+
+def _check_no_ratings(trials: np.ndarray, path: Path) -> None:
+    """Refuse three columns that could as well be the two items of a pair and its rating."""
+    pairs = np.unique(np.sort(trials[:, :2], axis=1), axis=0)
+    n_items = len(np.unique(pairs))
+    every_pair_once = len(pairs) == len(trials) == n_items * (n_items - 1) // 2
+    if every_pair_once or suffix(path) in {".csv", ".tsv"}:
+        refuse(
+            "three columns of whole numbers could be trials or pairs with their ratings: of trials, say odd='last' (or "
+            "'first'); above ratings, write a first row a,b,rating in a .csv"
+        )
 
 
 def _base(trials: np.ndarray, base: int | None) -> int:
@@ -192,9 +223,10 @@ def _dissimilarities(trials: np.ndarray, n_items: int) -> np.ndarray:
 
 def _named(path: Path) -> RDMs:
     """Make the RDMs, one a subject, of a table of names."""
-    with path.open(encoding="utf-8-sig", newline="") as opened:
-        rows = [_cells(line, path) for line in opened if line.strip()]
+    rows = [_cells(line, path) for line in read_text(path).splitlines() if line.strip()]
     header = rows.pop(0)
+    if not header[0]:  # row numbers, as pandas writes them
+        header, rows = header[1:], [row[1:] for row in rows]
     check_unique(header, "the first row")
     for column in header:
         check_option(column, (*_NAMED, "subject"), "column")

@@ -12,7 +12,7 @@ from rsatoolbox.inference import eval_fixed
 from rsatoolbox.inference.result import load_results
 from rsatoolbox.model import ModelFixed
 
-from brainrdl import BrainrdlError, RDMTeacher, Stimuli, Student, cross_validate, evaluate, rdms
+from brainrdl import BrainrdlError, RDMTeacher, Stimuli, Student, cross_validate, evaluate, rdms, read
 from brainrdl.rsatoolbox_result import to_result
 
 NAMES = [f"image_{k}" for k in range(9)]
@@ -79,6 +79,9 @@ def test_scores_of_folds_and_seeds_are_averaged_for_each_subject(tmp_path: Path)
     np.testing.assert_array_equal(again.evaluations, found.evaluations)
     np.testing.assert_array_equal(again.models[0].predict(), found.models[0].predict())
     assert list(again.models[0].rdm_obj.pattern_descriptors["stimulus"]) == NAMES
+    teaching = read(tmp_path / "result.h5")
+    assert list(teaching.rdm_descriptors["model"]) == [model.name for model in found.models]
+    np.testing.assert_array_equal(teaching.dissimilarities[1], found.models[1].predict())
 
 
 def test_one_subject_has_no_variance():

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import gzip
+
 import numpy as np
+import pandas as pd
 import pytest
 
 from brainrdl import BrainrdlError, read
 from brainrdl.rdms import names, select
 from brainrdl.testing import check_reader
+from data_adapters import _text
 from data_adapters.csv_table import READER
 
 SQUARE = ",cat,dog,car\ncat,0,0.2,0.9\ndog,0.2,0,0.8\ncar,0.9,0.8,0\n"
@@ -43,10 +47,10 @@ def test_tabs_spaces_byte_order_marks_and_windows_lines_do_not_matter(table, tex
 
 
 def test_a_delimiter_can_be_given(table):
-    path = table(SQUARE.replace(",", ";"))
-    with refused(r"the first line has one cell, ';cat;dog;car'; say what separates the cells with delimiter="):
+    path = table(SQUARE.replace(",", "|"))
+    with refused(r"the first line has one cell, '\|cat\|dog\|car'; say what separates the cells with delimiter="):
         read(path)
-    assert read(path, delimiter=";").n_cond == 3
+    assert read(path, delimiter="|").n_cond == 3
     with refused("delimiter must be one character, got ';;'"):
         read(path, delimiter=";;")
 
@@ -81,6 +85,8 @@ def test_ragged_rows_are_refused(table):
 def test_a_missing_row_is_refused(table):
     with refused(r"only in the first row \['car'\], only in the first column \[\]"):
         read(table(SQUARE.replace("car,0.9,0.8,0\n", "")))
+    with refused(r"only in the first row \['car'\]"):  # a column with one text is none of text
+        read(table(SQUARE.replace("car,0.9,0.8,0\n", "").replace("0.9", "O.9")))
 
 
 def test_different_row_and_column_names_are_refused(table):
@@ -152,7 +158,9 @@ def test_a_dissimilarity_of_a_condition_to_itself_is_refused(table):
 
 
 def test_an_unknown_column_is_refused_with_the_nearest(table):
-    with refused("column 'subjects' is not known; nearest: 'subject'"):
+    with refused(
+        r"column 'subjects' is not known; nearest: 'subject'; there are also \['subjects'\]: say which .* rdm_"
+    ):
         read(
             table(
                 LONG.replace("dissimilarity", "dissimilarity,subjects")
@@ -175,8 +183,9 @@ def test_a_long_table_without_rows_is_refused(table):
 
 
 def test_a_table_in_another_encoding_is_refused(table):
-    with refused(r"\(reader 'csv'\) could not be read.*UnicodeDecodeError"):
-        read(table(SQUARE.replace("cat", "k\u00e4tzchen"), encoding="latin-1"))
+    for encoding, called in (("latin-1", "Latin-1"), ("utf-16", "UTF-16"), ("utf-16-le", "UTF-16")):
+        with refused(rf"\(reader 'csv'\): the file is not UTF-8 text \({called}, .*\); save it as UTF-8"):
+            read(table(SQUARE.replace("cat", "k\u00e4tzchen"), encoding=encoding))
 
 
 @pytest.mark.parametrize("text", [SQUARE, LONG], ids=["square", "long"])
@@ -222,14 +231,14 @@ def test_ratings_whose_meaning_is_open_are_refused(table):
         read(table(LONG), similarity=True)
     with refused("similarity says that the scale ends at 6.0, but there is a value of 7"):
         read(table(RATINGS), similarity=6)
-    with refused("similarity, unless True or False, must be a finite number .* got 'yes'"):
-        read(table(RATINGS), similarity="yes")
+    with refused("similarity, unless True or False, must be a finite number .* got nan"):
+        read(table(RATINGS), similarity=float("nan"))
 
 
 def test_a_long_table_needs_one_column_of_values(table):
     with refused(r"must have one of the columns \['dissimilarity', 'rating'\], got \['a', 'b'\]"):
         read(table("a,b\ncat,dog\n"))
-    with refused(r"must have one of the columns .* got \['dissimilarity', 'rating'\]"):
+    with refused(r"must have one of the columns .* got \['rating', 'dissimilarity'\]; choose one with value="):
         read(table("a,b,rating,dissimilarity\ncat,dog,1,2\n"))
 
 
@@ -267,3 +276,230 @@ def test_rows_of_a_long_table_in_any_order_give_the_same_pairs(table, seed):
     of = {subject: rdms.subset("subject", subject) for subject in ("s1", "s2")}
     found = {subject: select(one, ["cat", "dog", "car"]).dissimilarities[0].tolist() for subject, one in of.items()}
     assert found == {"s1": [1, 6, 5], "s2": [2, 5, 0]}
+
+
+# -- tables of numbers alone, and names on one side
+
+
+BARE = np.array([[0, 0.2, 0.9, 0.5], [0.2, 0, 0.8, 0.4], [0.9, 0.8, 0, 0.3], [0.5, 0.4, 0.3, 0]])
+BARE_PAIRS = [[0.2, 0.9, 0.5, 0.8, 0.4, 0.3]]
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".txt"])
+@pytest.mark.parametrize("layout", ["%.18e", "%.15g", "  %g"])
+def test_a_square_of_numbers_is_an_rdm_without_names(tmp_path, suffix, layout):
+    separator = {".csv": ",", ".tsv": "\t", ".txt": " "}[suffix]
+    np.savetxt(tmp_path / f"bare{suffix}", BARE, delimiter=separator, fmt=layout)
+    rdms = read(tmp_path / f"bare{suffix}")
+    assert rdms.dissimilarities.tolist() == BARE_PAIRS
+    assert list(rdms.pattern_descriptors) == ["index"]
+    assert names(read(tmp_path / f"bare{suffix}", names=["a", "b", "c", "d"])) == ("a", "b", "c", "d")
+
+
+def test_a_square_of_whole_numbers_is_an_rdm_without_names(table):
+    assert read(table("0,1,2,5\n1,0,3,6\n2,3,0,7\n5,6,7,0\n")).dissimilarities.tolist() == [[1, 2, 5, 3, 6, 7]]
+
+
+def test_a_bare_square_may_be_of_similarities_or_have_nan_on_its_diagonal(tmp_path):
+    np.savetxt(tmp_path / "alike.csv", 1 - BARE, delimiter=",")
+    np.testing.assert_allclose(read(tmp_path / "alike.csv", similarity=True).dissimilarities, BARE_PAIRS)
+    with refused(r"non-zero diagonal: \[0, 0\] is 1"):
+        read(tmp_path / "alike.csv")
+    np.savetxt(tmp_path / "nan.csv", BARE + np.diag([np.nan] * 4), delimiter=",")
+    assert read(tmp_path / "nan.csv").dissimilarities.tolist() == BARE_PAIRS
+
+
+def test_a_bare_square_that_is_no_rdm_is_refused(table):
+    with refused(r"not symmetric: \[0, 3\] is 0.5 and \[3, 0\] is 0.6"):
+        read(table("0,.2,.9,.5\n.2,0,.8,.4\n.9,.8,0,.3\n.6,.4,.3,0\n"))
+
+
+def test_three_rows_of_three_whole_numbers_are_refused_with_the_choices(table):
+    path = table("0,1,2\n1,0,3\n2,3,0\n")
+    with refused(r"could be values or names: say header=False .* or header=True .*, or reader='triplets'"):
+        read(path)
+    assert read(path, header=False).dissimilarities.tolist() == [[1, 2, 3]]
+    assert read(path, reader="triplets", odd="last", n_items=4).n_cond == 4
+    with refused(r"three rows of three whole numbers .* say header=False, or reader='triplets'"):
+        read(table("0,4,2\n4,0,3\n2,3,0\n"))
+    assert read(table("0,4,2\n4,0,2\n2,2,0\n")).dissimilarities.tolist() == [[4, 2, 2]]  # no trial shows an item twice
+
+
+def test_numbers_that_could_be_names_of_others_are_refused_with_the_choices(table):
+    path = table("0,11,12,13\n11,0,.2,.9\n12,.2,0,.8\n13,.9,.8,0\n")
+    with refused(
+        r"\['11', '12', '13'\], could be values or names: say header=False \(values\) or header=True \(names\)$"
+    ):
+        read(path)
+    assert names(read(path, header=True)) == ("11", "12", "13")
+    assert read(path, header=False).n_cond == 4
+    with refused("header=False is about a square table of numbers; this one has 4 rows of 4 cells"):
+        read(table(SQUARE), header=False)
+
+
+def test_a_blank_corner_stands_above_names(table):
+    assert names(read(table(",1,2,3\n1,0,.2,.9\n2,.2,0,.8\n3,.9,.8,0\n"))) == ("1", "2", "3")
+    assert names(read(table(",1,2,3\n1,,.2,.9\n2,.2,,.8\n3,.9,.8,\n"))) == ("1", "2", "3")
+
+
+def test_names_in_the_first_row_alone_stand_for_the_rows_too(table):
+    rdms = read(table("a,b,c\n0,.2,.9\n.2,0,.8\n.9,.8,0\n"))
+    assert (rdms.dissimilarities.tolist(), names(rdms)) == (PAIRS, ("a", "b", "c"))
+    with refused("not symmetric"):
+        read(table("a,b,c\n0,.2,.9\n.9,.8,0\n.2,0,.8\n"))
+
+
+def test_conditions_called_a_b_c_d_are_no_long_table(tmp_path):
+    pd.DataFrame(BARE, list("abcd"), list("abcd")).to_csv(tmp_path / "square.csv")
+    rdms = read(tmp_path / "square.csv")
+    assert (rdms.dissimilarities.tolist(), names(rdms)) == (BARE_PAIRS, tuple("abcd"))
+
+
+def test_one_triangle_is_enough(table):
+    for text in (
+        ",cat,dog,car\ncat,,,\ndog,0.2,,\ncar,0.9,0.8,\n",
+        ",cat,dog,car\ncat,0,0.2,0.9\ndog,NA,0,0.8\ncar,NA,NA,0\n",
+    ):
+        assert read(table(text)).dissimilarities.tolist() == PAIRS
+
+
+def test_columns_of_text_beside_a_square_are_kept_with_their_conditions(table):
+    rdms = read(table("name,kind,cat,dog,car\ncar,thing,.9,.8,0\ncat,animal,0,.2,.9\ndog,animal,.2,0,.8\n"))
+    assert names(rdms) == ("car", "cat", "dog")
+    assert rdms.pattern_descriptors["kind"] == ["thing", "animal", "animal"]
+    assert select(rdms, ["cat", "dog", "car"]).dissimilarities.tolist() == PAIRS
+
+
+def test_columns_left_empty_by_a_spreadsheet_do_not_matter(table):
+    assert read(table(SQUARE.replace("\n", ",,\n"))).dissimilarities.tolist() == PAIRS
+
+
+# -- as other programs write them
+
+
+@pytest.mark.parametrize("text", [SQUARE, LONG], ids=["square", "long"])
+@pytest.mark.parametrize("suffix", [".csv", ".txt"])
+def test_semicolons_and_decimal_commas_of_a_european_excel_are_read(table, text, suffix):
+    changed = text.replace(",", ";").replace("0.", "0,")
+    assert read(table(changed, suffix)).dissimilarities.tolist() == PAIRS
+
+
+def test_a_decimal_comma_is_asked_for_where_it_could_be_another(table):
+    text = ',cat,dog,car\ncat,0,"1,250",3\ndog,"1,250",0,2\ncar,3,2,0\n'
+    with refused("'1,250' at row 'cat', column 'dog' is not a number; if the comma is a decimal one, say decimal=','"):
+        read(table(text))
+    assert read(table(text), decimal=",").dissimilarities.tolist() == [[1.25, 3, 2]]
+    with refused("'1,250' at row .* is not a number"):  # a comma and a point in one table
+        read(table(";cat;dog;car\ncat;0;1,250;3.5\ndog;1,250;0;2\ncar;3.5;2;0\n"))
+    with refused("'3.5' at row 'cat', column 'car' is not a number$"):
+        read(table(";cat;dog;car\ncat;0;1,250;3.5\ndog;1,250;0;2\ncar;3.5;2;0\n"), decimal=",")
+    with refused("decimal ';' is not known"):
+        read(table(text), decimal=";")
+
+
+@pytest.mark.parametrize("cell", ["1_000", "0x1", "1e", "--1"])
+def test_what_only_python_or_nobody_takes_for_a_number_is_refused(table, cell):
+    with refused(f"'{cell}' at row 'cat', column 'car' is not a number"):
+        read(table(SQUARE.replace("0.9", cell)))
+
+
+@pytest.mark.parametrize(("suffix", "separator"), [(".tsv", "\t"), (".txt", " "), (".csv", ",")])
+def test_the_first_row_of_r_is_one_cell_short(table, suffix, separator):
+    """R's ``write.table`` of a matrix, and of a data frame with row names."""
+    square = '"cat","dog","the car"\n"cat",0,0.2,0.9\n"dog",0.2,0,0.8\n"the car",0.9,0.8,0\n'
+    rdms = read(table(square.replace(",", separator), suffix))
+    assert (rdms.dissimilarities.tolist(), names(rdms)) == (PAIRS, ("cat", "dog", "the car"))
+    long = '"a","b","dissimilarity"\n"1","cat","dog",0.2\n"2","cat","car",0.9\n"3","dog","car",0.8\n'
+    assert read(table(long.replace(",", separator), suffix)).dissimilarities.tolist() == PAIRS
+
+
+def test_the_numbers_of_pandas_rows_are_left_out(tmp_path):
+    long = pd.DataFrame(
+        [("cat", "dog", 0.2), ("cat", "car", 0.9), ("dog", "car", 0.8)], columns=["a", "b", "dissimilarity"]
+    )
+    long.to_csv(tmp_path / "long.csv")
+    rdms = read(tmp_path / "long.csv")
+    assert (rdms.dissimilarities.tolist(), list(rdms.rdm_descriptors)) == (PAIRS, ["index"])
+
+
+@pytest.mark.parametrize("pair", [("A", "B"), ("stim1", "stim2"), ("Stimulus_1", "Stimulus_2"), ("item 1", "item 2")])
+def test_usual_names_of_columns_are_known_in_any_case(table, pair):
+    text = LONG.replace("a,b,dissimilarity", f"{pair[0]},{pair[1]},Dissimilarity,Subject").replace("\n", ",s1\n")
+    rdms = read(table(text.replace("Subject,s1", "Subject", 1)))
+    assert (rdms.dissimilarities.tolist(), rdms.rdm_descriptors["subject"]) == (PAIRS, ["s1"])
+
+
+def test_columns_of_other_names_are_chosen_or_refused(table):
+    header = "first,second,distance,rt,group\n"
+    path = table(header + "cat,dog,0.2,510,x\ncat,car,0.9,730,x\ndog,car,0.8,420,x\n")
+    with refused("row and column names differ: .* in a long table, choose .* with pair= and value="):
+        read(path)
+    with refused("must have one of the columns .* choose the column of values with value="):
+        read(path, pair=["first", "second"])
+    with refused(r"column 'rt' is not known; there are also \['rt', 'group'\]: say .* rdm_columns= \(the others"):
+        read(path, pair=["first", "second"], value="distance", similarity=False)
+    chosen = {"pair": ["first", "second"], "value": "distance", "rdm_columns": "group"}
+    with refused("is a high distance like or unlike"):
+        read(path, **chosen)
+    rdms = read(path, similarity=False, **chosen)
+    assert (rdms.dissimilarities.tolist(), rdms.rdm_descriptors["group"]) == (PAIRS, ["x"])
+    assert "rt" not in rdms.rdm_descriptors
+    assert list(read(path, similarity=False, **chosen | {"rdm_columns": []}).rdm_descriptors) == ["index"]
+    for option, words in [
+        ({"pair": ["first", "secnd"]}, "pair 'secnd' is not known; nearest: 'second'"),
+        ({"pair": ["first"]}, r"pair must be the names of two columns, got \['first'\]"),
+        ({"value": "distnce"}, "value 'distnce' is not known; nearest: 'distance'"),
+        ({"rdm_columns": ["first"]}, "rdm_columns 'first' is not known"),
+    ]:
+        with refused(words):
+            read(path, similarity=False, **chosen | option)
+
+
+def test_a_column_that_tells_rdms_apart_and_is_left_out_makes_pairs_stand_twice(table):
+    text = "a,b,dissimilarity,hemisphere\n" + "".join(
+        f"{a},{b},{v + (h == 'R')},{h}\n"
+        for h in "LR"
+        for a, b, v in [("cat", "dog", 2), ("cat", "car", 9), ("dog", "car", 8)]
+    )
+    with refused("the pair 'cat', 'dog' stands twice, with 2.0 and 3.0"):
+        read(table(text), rdm_columns=[])
+    rdms = read(table(text), rdm_columns="hemisphere")
+    assert (rdms.dissimilarities.tolist(), rdms.rdm_descriptors["hemisphere"]) == ([[2, 9, 8], [3, 10, 9]], ["L", "R"])
+
+
+@pytest.mark.parametrize("text", [SQUARE, LONG], ids=["square", "long"])
+def test_not_available_is_not_measured_but_no_name(table, text):
+    assert np.isnan(read(table(text.replace("0.9", "n/a"))).dissimilarities[0, 1])
+    with refused("[12] of 3 values of .* are missing"):
+        read(table(text.replace("cat", "n/a")))
+
+
+def test_a_packed_table_is_read(tmp_path, monkeypatch):
+    path = tmp_path / "table.tsv.gz"
+    path.write_bytes(gzip.compress(SQUARE.replace(",", "\t").encode()))
+    assert READER.sniff(path)
+    assert read(path).dissimilarities.tolist() == PAIRS
+    monkeypatch.setattr(_text, "_MOST_UNPACKED", 20)
+    with refused("unpacked, the file has more than 20 bytes; unpack it before reading"):
+        read(path)
+
+
+def test_three_columns_of_numbers_need_names(table):
+    with refused("all cells are numbers, in 4 rows of 3: above pairs with a value, write a,b,dissimilarity"):
+        read(table("0,1,.5\n0,2,.25\n1,2,.75\n0,3,1\n"))
+    numbered = table("0,1,2\n0,.2,.9\n.2,0,.8\n.9,.8,0\n")  # pandas without its index
+    with refused("if the first row names conditions, say header=True"):
+        read(numbered)
+    assert names(read(numbered, header=True)) == ("0", "1", "2")
+
+
+def test_a_comma_in_names_does_not_hide_the_semicolons(table):
+    rdms = read(table(";cat, black;dog;car\ncat, black;0;0,2;0,9\ndog;0,2;0;0,8\ncar;0,9;0,8;0\n"))
+    assert (rdms.dissimilarities.tolist(), names(rdms)[0]) == (PAIRS, "cat, black")
+    assert names(read(table(SQUARE.replace("cat", "cat; black")))) == ("cat; black", "dog", "car")
+
+
+def test_a_long_table_of_networks_says_model_and_weights(table):
+    text = LONG.replace("\n", ",net,none\n").replace("dissimilarity,net,none", "dissimilarity,model,weights")
+    described = read(table(text)).rdm_descriptors
+    assert (described["model"], described["weights"]) == (["net"], ["none"])

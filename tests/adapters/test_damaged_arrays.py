@@ -11,13 +11,15 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from rsatoolbox.inference import Result
+from rsatoolbox.model import ModelFixed
 from safetensors.torch import save_file
 from scipy.io import savemat
 
 from brainrdl import BrainrdlError, read
-from brainrdl.rdms import select
+from brainrdl.rdms import from_array, select
 from brainrdl.testing import _same_data
-from data_adapters import csv_table, features_file, matlab, meadows, numpy_arrays, parquet, triplets
+from data_adapters import csv_table, features_file, matlab, meadows, numpy_arrays, parquet, rsatoolbox_hdf5, triplets
 
 CONDITIONS = ["cat", "dog", "car", "tree"]
 TRIALS = np.array([[0, 1, 2], [1, 0, 3], [2, 0, 1], [2, 3, 0], [3, 2, 1]])
@@ -28,12 +30,17 @@ FILES = {
     "names73.mat": (matlab.READER, NAMED),
     "patterns.npz": (numpy_arrays.READER, {"patterns": True}),
     "patterns.npy": (numpy_arrays.READER, {"patterns": True}),
+    "named.h5": (numpy_arrays.READER, {}),
     "ratings.csv": (csv_table.READER, {"similarity": 7}),
+    "european.csv": (csv_table.READER, {}),
+    "packed.csv.gz": (csv_table.READER, {}),
+    "r.txt": (csv_table.READER, {}),
     "square.parquet": (parquet.READER, {}),
     "long.parquet": (parquet.READER, {}),
     "trials.txt": (triplets.READER, {}),
     "trials.npy": (triplets.READER, {}),
     "named.csv": (triplets.READER, {}),
+    "result.h5": (rsatoolbox_hdf5.READER, {}),
     "Meadows_myExp_v_v1_cuddly-bunny_3_1D.mat": (meadows.READER, {}),
     "Meadows_twoMaTasks_v_v1_informed-mole_tree.json": (meadows.READER, {}),
     "layers.safetensors": (features_file.READER, {"layer": "fc"}),
@@ -68,7 +75,12 @@ def sound_files(tmp_path_factory):
     np.savetxt(folder / "trials.txt", TRIALS, fmt="%d")
     np.save(folder / "trials.npy", TRIALS)
     pd.DataFrame(np.array(CONDITIONS)[TRIALS], columns=["a", "b", "odd"]).to_csv(folder / "named.csv", index=False)
+    _write_tables(folder, square)
     _write_meadows(folder, pairs)
+    models = [ModelFixed(name, from_array(pairs, CONDITIONS)) for name in ("one", "two")]
+    Result(models, np.ones((1, 2, 3)), "corr", "fixed", np.ones((2, 3)), n_rdm=3).save(str(folder / "result.h5"))
+    with h5py.File(folder / "named.h5", "w") as file:
+        file["rdm"], file["names"] = square, CONDITIONS
     save_file({"fc": torch.from_numpy(patterns)}, folder / "layers.safetensors", {"names": json.dumps(CONDITIONS)})
     with h5py.File(folder / "features.hdf5", "w") as file:
         file["features"], file["names"] = patterns, CONDITIONS
@@ -88,6 +100,14 @@ def _write_matlab(folder, square):
             item.attrs["MATLAB_class"] = np.bytes_("char")
         made = file.create_dataset("labels", data=np.array([[item.ref] for item in held], dtype=h5py.ref_dtype))
         made.attrs["MATLAB_class"] = np.bytes_("cell")
+
+
+def _write_tables(folder, square):
+    table = pd.DataFrame(square, CONDITIONS, CONDITIONS)
+    table.to_csv(folder / "european.csv", sep=";", decimal=",")
+    table.to_csv(folder / "packed.csv.gz")
+    rows = [" ".join([f'"{name}"', *map(str, row)]) for name, row in zip(CONDITIONS, square, strict=True)]
+    (folder / "r.txt").write_text("\n".join([" ".join(f'"{name}"' for name in CONDITIONS), *rows]))
 
 
 def _write_meadows(folder, pairs):

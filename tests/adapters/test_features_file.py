@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 
 import h5py
@@ -145,6 +146,77 @@ def test_an_hdf5_of_another_layout_in_the_folder_is_refused(thingsvision):
         read(folder, reader=READER)
 
 
+@pytest.mark.parametrize("cuts", [(0, 4), (0, 2, 4), (0, 1, 3, 4)])
+def test_the_parts_that_thingsvision_saves_are_joined(tmp_path, activations, cuts):
+    """``extract_features(..., output_dir=, step_size=)`` names each part by the images it holds."""
+    for begin, end in itertools.pairwise(cuts):
+        np.save(tmp_path / f"features_{begin}-{end}.npy", activations["conv1"][begin:end])
+    (tmp_path / "file_names.txt").write_text("".join(f"images/{name}.jpg\n" for name in IMAGES))
+    assert READER.sniff(tmp_path)
+    assert by_name(read(tmp_path)) == expected(activations["conv1"])
+
+
+def test_parts_are_joined_in_the_order_of_images_and_not_of_letters(tmp_path):
+    features = np.arange(24.0).reshape(12, 2)
+    for begin, end in ((0, 2), (2, 10), (10, 12)):
+        np.save(tmp_path / f"features_train_{begin}-{end}.npy", features[begin:end])
+    np.testing.assert_array_equal(read(tmp_path, reader=READER).measurements, features)
+
+
+def test_parts_that_do_not_follow_each_other_are_refused(tmp_path):
+    np.save(tmp_path / "features_0-2.npy", np.ones((2, 3)))
+    np.save(tmp_path / "features_3-5.npy", np.ones((2, 3)))
+    with refused("the parts have a gap or overlap: 'features_3-5.npy' does not begin at image 2"):
+        read(tmp_path, reader=READER)
+    (tmp_path / "features_3-5.npy").rename(tmp_path / "features_2-5.npy")
+    with refused(r"'features_2-5.npy' should hold 3 images like the other parts, its shape is \(2, 3\)"):
+        read(tmp_path, reader=READER)
+    np.save(tmp_path / "features_2-5.npy", np.ones((3, 4)))
+    with refused(r"'features_2-5.npy' should hold 3 images like the other parts, its shape is \(3, 4\)"):
+        read(tmp_path, reader=READER)
+    np.save(tmp_path / "features.npy", np.ones((5, 3)))
+    with refused(r"several files of features: \['features.npy', 'features_0-2.npy'\]; keep one"):
+        read(tmp_path, reader=READER)
+
+
+@pytest.fixture
+def modules(tmp_path, activations):
+    """Write a folder for each module, with the names in each or beside."""
+
+    def write(named):
+        for module, values in activations.items():
+            (tmp_path / "net" / module).mkdir(parents=True, exist_ok=True)
+            np.save(tmp_path / "net" / module / "features.npy", values)
+            place = tmp_path / "net" / module if named == "in each" else tmp_path / "net"
+            (place / "file_names.txt").write_text("".join(f"{name}.jpg\n" for name in IMAGES))
+        return tmp_path / "net"
+
+    return write
+
+
+@pytest.mark.parametrize("named", ["in each", "beside"])
+def test_a_folder_of_modules_gives_a_dataset_each(modules, activations, named):
+    found = read(modules(named))
+    assert [data.descriptors["roi"] for data in found] == LAYERS
+    for data in found:
+        assert by_name(data) == expected(activations[data.descriptors["roi"]])
+    assert read(modules(named), layer="fc").descriptors["roi"] == "fc"
+
+
+def test_modules_of_other_images_are_refused(modules):
+    folder = modules("in each")
+    (folder / "fc" / "file_names.txt").write_text("dog.jpg\ncat.jpg\ncar.jpg\ntree.jpg\n")
+    with refused("the images of module 'fc' are not those of 'conv1' in their order; read them apart"):
+        read(folder)
+
+
+def test_a_list_of_names_in_another_coding_is_refused_in_words(thingsvision):
+    folder = thingsvision("npy")
+    (folder / "file_names.txt").write_bytes("Käse.jpg\n".encode("latin-1"))
+    with refused("the file is not UTF-8 text"):
+        read(folder, reader=READER)
+
+
 # -- Net2Brain
 
 
@@ -183,6 +255,15 @@ def test_files_whose_names_leave_their_meaning_open_are_refused_or_told(net2brai
     assert by_name(found[0]) == expected(activations["conv1"])
     with refused("files 'both' is not known"):
         read(net2brain("images"), reader=READER, files="both")
+
+
+def test_notes_beside_net2brains_files_are_passed_over(net2brain, activations):
+    folder = net2brain("layers")
+    for name in ("argfile.txt", "settings.json", "run.log"):
+        (folder / name).write_text("x")
+    assert by_name(read(folder)[1]) == expected(activations["fc"])
+    (folder / "photo.jpg").touch()
+    assert not READER.sniff(folder)
 
 
 def test_one_consolidated_file_is_read_where_the_reader_is_named(net2brain, activations):
@@ -257,6 +338,17 @@ def test_an_hdf5_of_layers_is_read_with_names(tmp_path, activations):
         file["names"] = [f"{name}.png" for name in IMAGES]
     for data in read(path, reader=READER):
         assert by_name(data) == expected(activations[data.descriptors["roi"]])
+
+
+def test_numbers_as_names_in_an_hdf5_have_no_point_and_none_is_missing(tmp_path):
+    for names in ([1.0, 2.0, 10.0], [[1.0], [2.0], [10.0]]):
+        with h5py.File(tmp_path / "features.h5", "w") as file:
+            file["features"], file["names"] = np.ones((3, 2)), names
+        assert read(tmp_path / "features.h5").obs_descriptors["stimulus"] == ["1", "2", "10"]
+    with h5py.File(tmp_path / "features.h5", "a") as file:
+        file["names"][0] = np.nan
+    with refused("1 of 3 values of the names of the images are missing"):
+        read(tmp_path / "features.h5")
 
 
 def test_an_hdf5_without_arrays_or_too_large_is_refused(tmp_path):

@@ -454,6 +454,126 @@ def test_patterns_that_leave_something_open_are_refused(mat, stack, kind):
         read(path, patterns=True, variable="two", axes="last", category_variable="labels")
 
 
+@pytest.fixture
+def deep(tmp_path, stack):
+    """Write structs in structs as either kind of file: {path of v5, path of v7.3}."""
+    betas = np.random.default_rng(0).normal(size=(4, 7))
+    array = struct_array([{"RDM": stack[0]}, {"RDM": stack[1]}])
+    labels = cell5(("cat", "dog", "car", "tree"))
+    subject = {"it": {"RDM": stack, "name": "IT"}, "rdm": stack[0], "betas": betas, "labels": labels, "many": array}
+    savemat(tmp_path / "v5.mat", {"results": {"s1": subject, "title": "x"}})
+    with h5py.File(tmp_path / "v73.mat", "w", userblock_size=512) as file:
+        group = file.create_group("results/s1")
+        group["it/RDM"], group["rdm"], group["betas"] = stack.T, stack[0].T, betas.T
+        name = group["it"].create_dataset("name", data=np.array([[ord(letter)] for letter in "IT"], dtype=np.uint16))
+        name.attrs["MATLAB_class"] = np.bytes_("char")
+        cell73(file, group, "labels", ("cat", "dog", "car", "tree"))
+        held = [file.create_dataset(f"#refs#/many_{index}", data=square.T) for index, square in enumerate(stack)]
+        group["many/RDM"] = np.array([item.ref for item in held], dtype=h5py.ref_dtype)
+    return tmp_path / "v5.mat", tmp_path / "v73.mat"
+
+
+@pytest.mark.parametrize("kind", [0, 1], ids=["v5", "v7.3"])
+def test_fields_of_structs_in_structs_are_read(deep, stack, kind):
+    rdms = read(deep[kind], variable="results.s1.rdm", names_variable="results.s1.labels")
+    np.testing.assert_array_equal(rdms.get_matrices(), stack[:1])
+    assert (names(rdms), list(rdms.rdm_descriptors)) == (("cat", "dog", "car", "tree"), ["index"])
+    struct = read(deep[kind], variable="results.s1.it")
+    np.testing.assert_array_equal(struct.get_matrices(), stack)
+    assert struct.rdm_descriptors["name"] == ["IT", "IT"]
+    plain = read(deep[kind], variable="results.s1.it.RDM")
+    np.testing.assert_array_equal(plain.get_matrices(), stack)
+    array = read(deep[kind], variable="results.s1.many")
+    np.testing.assert_array_equal(array.get_matrices(), stack)
+    patterns = read(deep[kind], patterns=True, variable="results.s1.betas", names_variable="results.s1.labels")
+    np.testing.assert_array_equal(patterns.measurements, np.random.default_rng(0).normal(size=(4, 7)))
+    assert patterns.obs_descriptors["stimulus"] == ["cat", "dog", "car", "tree"]
+
+
+@pytest.mark.parametrize("kind", [0, 1], ids=["v5", "v7.3"])
+def test_fields_that_are_not_there_are_refused_with_those_that_are(deep, kind):
+    with refused(r"there are: results .struct.; a field of a struct is given as variable='results.field'"):
+        read(deep[kind])
+    with refused(r"choose the variable of the patterns .* is given as variable='results.field'"):
+        read(deep[kind], patterns=True)
+    with refused("field 's2' is not known; nearest: 's1'"):
+        read(deep[kind], variable="results.s2.rdm")
+    with refused("field 'x' is not known"):
+        read(deep[kind], variable="results.s1.rdm.x")
+    with refused("'RDM' is a field of a struct array of 2 elements, of which none is chosen; give the array"):
+        read(deep[kind], variable="results.s1.many.RDM")
+    with refused("variable 'result' is not known; nearest: 'results'"):
+        read(deep[kind], variable="result.s1")
+
+
+def test_a_field_that_is_a_text_is_refused(deep):
+    with refused("variable 'results.title' holds no RDM: it is a MATLAB char without numbers"):
+        read(deep[0], variable="results.title")
+
+
+def test_a_field_says_its_region_as_a_variable_does(tmp_path, stack):
+    savemat(tmp_path / "rdms.mat", {"results": {"IT_RDMs": stack}})
+    assert read(tmp_path / "rdms.mat", variable="results.IT_RDMs").rdm_descriptors["roi"] == ["IT", "IT"]
+
+
+@pytest.mark.parametrize("elements", [1, 2])
+def test_the_field_may_be_called_rdm_in_small_letters(save, stack, elements):
+    rdms = read(save(RDMs=[{"rdm": square, "name": "V1"} for square in stack[:elements]]))
+    np.testing.assert_array_equal(rdms.get_matrices(), stack[:elements])
+    assert rdms.rdm_descriptors["name"] == ["V1"] * elements
+
+
+def test_more_axes_are_read_by_their_names(save):
+    rng = np.random.default_rng(0)
+    squares = np.array([[squareform(rng.uniform(0.1, 1, 6)) for _ in range(3)] for _ in range(2)])
+    path = save(IT_RDMs=squares.transpose(2, 3, 0, 1), ages=np.ones((2, 2)))
+    with refused("if one has more axes, name them: axes='conditions,conditions,roi,subject'"):
+        read(path)
+    with refused(r"its shape is \(4, 4, 2, 3\); name its axes: axes='conditions,conditions,roi,subject'"):
+        read(path, variable="IT_RDMs")
+    for variable in (None, "IT_RDMs"):
+        rdms = read(path, axes="conditions,conditions,session,subject", variable=variable)
+        assert rdms.rdm_descriptors["roi"] == ["IT"] * 6
+        for square, session, subject in zip(
+            rdms.get_matrices(), rdms.rdm_descriptors["session"], rdms.rdm_descriptors["subject"], strict=True
+        ):
+            np.testing.assert_array_equal(square, squares[int(session) - 1, int(subject) - 1])
+    named = read(path, axes="conditions,conditions,roi,x", variable="IT_RDMs").rdm_descriptors
+    assert named["roi"] == ["1", "1", "1", "2", "2", "2"]
+    assert "subject" not in named
+
+
+def test_patterns_with_an_axis_of_runs_are_read(save):
+    patterns = np.random.default_rng(0).normal(size=(4, 7, 3))
+    path = save(betas=patterns, other=np.ones((2, 2)))
+    data = read(path, patterns=True, axes="conditions,channels,run", names=["cat", "dog", "car", "tree"] * 3)
+    assert data.obs_descriptors["run"] == ["1"] * 4 + ["2"] * 4 + ["3"] * 4
+    np.testing.assert_array_equal(data.measurements[5], patterns[1, :, 1])
+
+
+@pytest.mark.parametrize("kind", ["v5", "v7.3"])
+def test_complex_numbers_are_refused_in_words(tmp_path, stack, kind):
+    path = tmp_path / "complex.mat"
+    if kind == "v5":
+        savemat(path, {"RDM": stack[0] + 0j})
+    else:
+        with h5py.File(path, "w", userblock_size=512) as file:
+            parts = np.zeros((4, 4), dtype=[("real", "f8"), ("imag", "f8")])
+            parts["real"] = stack[0]
+            file.create_dataset("RDM", data=parts).attrs["MATLAB_class"] = np.bytes_("double")
+    with refused("variable 'RDM' holds complex numbers, and dissimilarities are real; save its real"):
+        read(path)
+    with refused("variable 'RDM' must hold real patterns .* got complex128"):
+        read(path, patterns=True)
+
+
+@pytest.mark.parametrize("kind", [0, 1], ids=["v5", "v7.3"])
+def test_names_that_are_missing_are_refused(mat, stack, kind):
+    path = mat(data=stack, numbers=np.array([[1.0, np.nan, 3, 4]]))[kind]
+    with refused("1 of 4 values of variable 'numbers' are missing"):
+        read(path, variable="data", names_variable="numbers")
+
+
 # -- files that promise too much, or point elsewhere
 
 

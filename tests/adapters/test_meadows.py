@@ -143,6 +143,13 @@ def test_json_of_all_participants_or_too_large_is_refused(tree, monkeypatch):
         read(tree(task("ma1", PAIRS)), reader=READER)
 
 
+def test_a_tree_in_another_coding_is_refused_in_words(tree):
+    path = tree(task("ma1", PAIRS))
+    path.write_bytes(path.read_bytes().replace(b"ma1", "mä1".encode("latin-1")))
+    with refused("the file is not UTF-8 text; download it again, or save it as UTF-8"):
+        read(path, reader=READER)
+
+
 def test_matrices_without_the_variables_are_refused(mat):
     with refused(r"there are no variables 'rdmutv' and 'stimuli', but \['confidence'\]"):
         read(mat(SINGLE, confidence=np.ones(3)), reader=READER)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zipfile
 
+import h5py
 import numpy as np
 import pytest
 from rsatoolbox.data import Dataset
@@ -11,6 +12,7 @@ from scipy.spatial.distance import squareform
 
 from brainrdl import BrainrdlError, read
 from brainrdl.rdms import names
+from brainrdl.readers import find_readers
 from brainrdl.testing import check_reader
 from data_adapters import numpy_arrays
 from data_adapters._arrays import npy_array
@@ -108,7 +110,7 @@ def test_objects_in_npy_are_refused(tmp_path):
 
 
 def test_objects_in_npz_are_refused(npz, stack):
-    with refused("loading one could run any code"):
+    with refused("array 'names' holds Python objects, .* loading one could run any code .* texts with dtype=str"):
         read(npz(rdms=stack, names=np.array(CONDITIONS, dtype=object)))
 
 
@@ -244,3 +246,151 @@ def test_whole_numbers_in_three_columns_are_left_to_the_reader_of_triplets(tmp_p
     assert not READER.sniff(tmp_path / "trials.npy")
     np.save(tmp_path / "pairs.npy", np.array([[0.0, 1, 2], [1, 2, 3], [0, 2, 3], [3, 1, 0]]))
     assert READER.sniff(tmp_path / "pairs.npy")
+
+
+def test_names_are_texts_without_a_point_and_none_is_missing(npz, stack):
+    assert names(read(npz(rdms=stack, names=np.array([1.0, 2, 10, 2.5])))) == ("1", "2", "10", "2.5")
+    assert read(npz(rdms=stack, subjects=np.array([1.0, 2]))).rdm_descriptors["subject"] == ["1", "2"]
+    with refused("1 of 4 values of array 'names' are missing"):
+        read(npz(rdms=stack, names=np.array([1.0, np.nan, 10, 2.5])))
+
+
+def test_names_may_stand_under_another_key(npz, stack):
+    assert names(read(npz(it=stack, stimuli=CONDITIONS), names_variable="stimuli")) == tuple(CONDITIONS)
+    with refused("names_variable 'stimulus' is not known; nearest: 'stimuli'"):
+        read(npz(it=stack, stimuli=CONDITIONS), names_variable="stimulus")
+
+
+# -- more axes
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2, 3), (2, 3, 0, 1), (2, 1, 3, 0)])
+def test_axes_by_name_tell_rois_and_subjects_apart(tmp_path, order):
+    rng = np.random.default_rng(0)
+    squares = np.array([[squareform(rng.uniform(0.1, 1, 6)) for _ in range(3)] for _ in range(2)])  # roi, subject, n, n
+    axes = np.array(["roi", "subject", "conditions", "conditions"])
+    np.save(tmp_path / "rdms.npy", squares.transpose(order))
+    rdms = read(tmp_path / "rdms.npy", axes=",".join(axes[list(order)]))
+    assert (rdms.n_rdm, rdms.n_cond) == (6, 4)
+    for square, roi, subject in zip(
+        rdms.get_matrices(), rdms.rdm_descriptors["roi"], rdms.rdm_descriptors["subject"], strict=True
+    ):
+        np.testing.assert_array_equal(square, squares[int(roi) - 1, int(subject) - 1])
+
+
+def test_axes_that_do_not_fit_are_refused(tmp_path, stack):
+    np.save(tmp_path / "rdms.npy", np.moveaxis(stack, 0, -1))
+    with refused(r"of shape \(4, 4, 2\) is no stack of RDMs .* axes='conditions,conditions,roi,subject'"):
+        read(tmp_path / "rdms.npy")
+    assert read(tmp_path / "rdms.npy", axes="conditions, conditions, subject").rdm_descriptors["subject"] == ["1", "2"]
+    with refused(r"axes='conditions,conditions,roi,subject' names 4 axes, but array .* has shape \(4, 4, 2\)"):
+        read(tmp_path / "rdms.npy", axes="conditions,conditions,roi,subject")
+    with refused("must hold 'conditions' and 'conditions', and each other axis by its own name"):
+        read(tmp_path / "rdms.npy", axes="condition,condition,subject")
+    np.save(tmp_path / "rdms.npy", np.zeros((3, 3, 2, 2)))
+    with refused(r"\['roi'\] stand more than once in axes="):
+        read(tmp_path / "rdms.npy", axes="conditions,conditions,roi,roi")
+
+
+def test_patterns_with_an_axis_of_runs_are_observations_of_each(npz):
+    patterns = np.random.default_rng(0).normal(size=(4, 7, 3))  # conditions, channels, runs
+    data = read(npz(patterns=patterns, names=CONDITIONS), patterns=True, axes="conditions,channels,run")
+    assert data.measurements.shape == (12, 7)
+    for values, name, run in zip(
+        data.measurements, data.obs_descriptors["stimulus"], data.obs_descriptors["run"], strict=True
+    ):
+        np.testing.assert_array_equal(values, patterns[CONDITIONS.index(name), :, int(run) - 1])
+    turned = read(npz(patterns=patterns.T, names=CONDITIONS), patterns=True, axes="run,channels,conditions")
+    np.testing.assert_array_equal(turned.measurements, data.measurements)
+    with refused(r"got float64 of shape \(4, 7, 3\); of more axes, name them: axes='conditions,channels,run'"):
+        read(npz(patterns=patterns), patterns=True)
+    with refused(r"axes= may name conditions, channels and run, got \['conditions', 'channels', 'subject'\]"):
+        read(npz(patterns=patterns), patterns=True, axes="conditions,channels,subject")
+    with refused("the runs are an axis already"):
+        read(npz(patterns=patterns, runs=[1, 2, 3]), patterns=True, axes="conditions,channels,run")
+    flat = read(npz(patterns=patterns[..., 0].T, names=CONDITIONS), patterns=True, axes="channels,conditions")
+    np.testing.assert_array_equal(flat.measurements, patterns[..., 0])
+
+
+# -- HDF5 that h5py wrote
+
+
+@pytest.fixture
+def h5(tmp_path):
+    def write(**arrays):
+        with h5py.File(tmp_path / "rdms.h5", "w") as file:
+            for key, array in arrays.items():
+                file[key] = array
+        return tmp_path / "rdms.h5"
+
+    return write
+
+
+def takers(path):
+    return [name for name, reader in find_readers().items() if reader.sniff(path)]
+
+
+@pytest.mark.parametrize("key", ["rdm", "rdms", "RDM", "IT_RDMs", "rdm_it"])
+@pytest.mark.parametrize(
+    "labels", [CONDITIONS, np.array(CONDITIONS, dtype="S"), np.array(CONDITIONS, dtype="S")[:, None]]
+)
+def test_hdf5_laid_out_like_npz_is_read(h5, stack, key, labels):
+    path = h5(**{key: stack, "names": labels, "subjects": [[1.0], [2.0]], "roi": "IT"})
+    assert takers(path) == ["numpy"]
+    rdms = read(path)
+    np.testing.assert_array_equal(rdms.get_matrices(), stack)
+    assert names(rdms) == tuple(CONDITIONS)
+    assert (rdms.rdm_descriptors["subject"], rdms.rdm_descriptors["roi"]) == (["1", "2"], ["IT", "IT"])
+
+
+def test_condensed_pairs_and_numbers_as_names_in_hdf5_are_read(h5, stack):
+    rdms = read(h5(rdm=squareform(stack[0]), names=np.array([1.0, 2, 10, 3])))
+    np.testing.assert_array_equal(rdms.get_matrices(), stack[:1])
+    assert names(rdms) == ("1", "2", "10", "3")
+    assert names(read(h5(rdm=stack[0], labels=CONDITIONS), variable="rdm", names_variable="labels")) == tuple(
+        CONDITIONS
+    )
+
+
+def test_one_square_array_and_its_names_are_read_whatever_it_is_called(h5, stack):
+    path = h5(distances=stack[0], names=CONDITIONS)
+    assert takers(path) == ["numpy"]
+    np.testing.assert_array_equal(read(path).get_matrices(), stack[:1])
+
+
+def test_hdf5_of_other_layouts_is_left_to_other_readers(h5, stack):
+    assert takers(h5(features=stack[0], names=CONDITIONS)) == ["features"]
+    assert takers(h5(spikes=stack, stimulus=["x", "y"])) == ["ephys"]
+    assert "numpy" not in takers(h5(layer1=np.ones((4, 7)), names=CONDITIONS))
+    assert "numpy" not in takers(h5(layer1=stack[0], layer2=stack[0], names=CONDITIONS))
+    assert "numpy" not in takers(h5(n_rdm=4, square=stack[0]))
+    assert "numpy" not in takers(h5(distances=stack[0], names=CONDITIONS[:3]))
+
+
+def test_hdf5_of_matlab_under_another_suffix_is_refused_with_the_remedy(tmp_path, matlab73, stack):
+    path = matlab73(tmp_path / "v73.h5", RDMs=stack)
+    with refused("it is a MATLAB file .v7.3., whose axes stand in reverse; give it the suffix .mat"):
+        read(path)
+
+
+def test_arrays_that_are_no_names_are_refused(h5, stack):
+    with refused("array 'names' must be a list of texts or numbers, it is float64 of shape"):
+        read(h5(rdm=stack[0], names=np.ones((4, 2))))
+    with refused("5 names were given for the 4 conditions of array 'rdm'"):
+        read(h5(rdm=stack[0], names=["a", "b", "c", "d", "e"]))
+
+
+def test_links_and_undeclared_sizes_in_hdf5_are_refused(h5, tmp_path, stack):
+    path = h5(names=CONDITIONS)
+    with h5py.File(path, "r+") as file:
+        file["rdm"] = h5py.ExternalLink("other.h5", "rdm")
+    with refused("no reader takes"):
+        read(path)
+    with h5py.File(path, "w") as file:
+        file.create_dataset("rdm", shape=(10**6, 10**6), dtype="f8", chunks=(1000, 1000))
+    with refused("array 'rdm' has shape .*, 8000000000000 bytes, but the file stores 0"):
+        read(path)
+
+
+def test_the_reader_keeps_the_contract_with_hdf5(h5, stack):
+    check_reader(READER, h5(rdm=stack, names=CONDITIONS))

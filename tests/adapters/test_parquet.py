@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from brainrdl import BrainrdlError, read
-from brainrdl.rdms import names
+from brainrdl.rdms import names, select
 from brainrdl.testing import check_reader
 from data_adapters import parquet
 from data_adapters.parquet import READER
@@ -85,18 +85,66 @@ def test_ratings_nulls_and_whole_numbers_are_as_in_csv(write, stack):
 
 
 def test_tables_that_are_no_rdm_are_refused(write, square, stack):
-    with refused("no column of text names the rows; write the table with its index"):
-        read(write(square, index=False), reader=READER)
+    with refused("row and column names differ"):
+        read(write(square.iloc[:3], index=False), reader=READER)
     with refused(r"only in the first row \['tree'\], only in the first column \['bush'\]"):
         read(write(square.rename(index={"tree": "bush"})), reader=READER)
     with refused(r"column 'when' holds timestamp\[.*\], expected text or numbers"):
-        read(write(long_of(stack).assign(when=pd.Timestamp(0))), reader=READER)
+        read(write(long_of(stack).assign(when=pd.Timestamp(0))), reader=READER, rdm_columns="when")
+    with refused(r"which of the columns of text, \['one', 'two'\], names the rows. write it as the table's index"):
+        read(write(square.assign(one="x", two="y"), index=False), reader=READER)
     with refused("column 'sujet' is not known"):
         read(write(long_of(stack).rename(columns={"subject": "sujet"})), reader=READER)
     # pyarrow itself refuses to write or read some of these
     doubled = pa.Table.from_arrays([pa.array(["x"]), pa.array([1.0]), pa.array([2.0])], names=["n", "x", "x"])
     with refused("two columns of .* have the same name"):
         read(write(doubled), reader=READER)
+
+
+@pytest.mark.parametrize("index", [[1, 2, 10, 3], [1.0, 2.0, 10.0, 3.0], ["1", "2", "10", "3"]])
+@pytest.mark.parametrize("called", [None, "image"])
+def test_an_index_of_numbers_names_the_rows(write, stack, index, called):
+    table = pd.DataFrame(stack[0], index=pd.Index(index, name=called), columns=["1", "2", "10", "3"])
+    rdms = read(write(table[["10", "1", "3", "2"]]), reader=READER)
+    assert names(rdms) == ("1", "2", "10", "3")
+    np.testing.assert_array_equal(rdms.get_matrices()[0], stack[0])
+
+
+def test_rows_without_names_stand_in_the_order_of_the_columns(write, square):
+    rdms = read(write(square, index=False), reader=READER)
+    assert names(rdms) == tuple(CONDITIONS)
+    np.testing.assert_array_equal(rdms.get_matrices()[0], square.to_numpy())
+    with refused("not symmetric"):
+        read(write(square.iloc[[1, 0, 2, 3]], index=False), reader=READER)
+
+
+def test_a_second_column_of_text_is_kept_with_the_conditions(write, square):
+    table = square.assign(kind=["animal", "animal", "thing", "plant"])
+    for each in (table, table.reset_index(names="stimulus"), table.iloc[::-1]):
+        rdms = select(read(write(each), reader=READER), CONDITIONS)
+        np.testing.assert_array_equal(rdms.get_matrices()[0], square.to_numpy())
+        assert rdms.pattern_descriptors["kind"] == ["animal", "animal", "thing", "plant"]
+
+
+def test_conditions_called_a_b_c_d_are_no_long_table(write, stack):
+    rdms = read(write(pd.DataFrame(stack[0], list("abcd"), list("abcd"))), reader=READER)
+    assert names(rdms) == tuple("abcd")
+    np.testing.assert_array_equal(rdms.get_matrices()[0], stack[0])
+
+
+def test_whole_numbers_that_pandas_made_floats_are_names_without_a_point(write):
+    table = pd.DataFrame({"a": [1.0, 1, 2], "b": [2.0, 3, 3], "dissimilarity": [0.5, 0.25, 1], "subject": [7.0] * 3})
+    rdms = read(write(table), reader=READER)
+    assert (names(rdms), rdms.rdm_descriptors["subject"]) == (("1", "2", "3"), ["7"])
+    with refused("1 of 3 values of column 'b' are missing"):
+        read(write(table.assign(b=[2, None, 3])), reader=READER)
+
+
+def test_columns_of_other_names_are_chosen_and_others_left_out(write, stack):
+    table = long_of(stack).rename(columns={"a": "x", "b": "y", "dissimilarity": "value"}).assign(when=pd.Timestamp(0))
+    rdms = read(write(table), reader=READER, pair=["x", "y"], value="value", similarity=False, rdm_columns=["subject"])
+    np.testing.assert_array_equal(rdms.get_matrices(), stack)
+    assert rdms.rdm_descriptors["subject"] == ["s0", "s1"]
 
 
 def test_a_table_with_too_many_cells_is_refused_before_it_is_loaded(write, monkeypatch):

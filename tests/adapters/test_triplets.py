@@ -43,7 +43,7 @@ def file(tmp_path):
 
 @pytest.mark.parametrize("suffix", [".txt", ".csv", ".tsv", ".npy"])
 def test_indices_are_counted_as_by_hand(file, suffix):
-    rdms = read(file(name=f"trials{suffix}"), reader=READER, names=ITEMS)
+    rdms = read(file(name=f"trials{suffix}"), reader=READER, names=ITEMS, odd="last")
     np.testing.assert_allclose(rdms.dissimilarities, [EXPECTED])
     assert names(rdms) == tuple(ITEMS)
 
@@ -182,7 +182,48 @@ def test_a_named_table_that_is_unsound_is_refused(file):
 
 def test_trials_that_keep_every_pair_alike_are_refused(file):
     with refused("is constant"):
-        read(file([[0, 1, 2], [1, 2, 0], [0, 2, 1]]), reader=READER)
+        read(file([[0, 1, 2], [1, 2, 0], [0, 2, 1]]), reader=READER, odd="last")
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".tsv"])
+def test_three_columns_of_a_table_could_be_pairs_with_ratings(file, suffix):
+    for rows in ([[0, 1, 3], [0, 2, 5]], TRIALS):
+        with refused("could be trials or pairs with their ratings: of trials, say odd='last' .* a,b,rating"):
+            read(file(rows, f"rows{suffix}"), base=0)
+
+
+@pytest.mark.parametrize("suffix", [".txt", ".npy"])
+def test_every_pair_once_with_a_number_could_be_ratings(file, suffix):
+    ratings = [[0, 1, 3], [0, 2, 5], [3, 0, 1], [1, 2, 4], [1, 3, 5], [2, 3, 4]]
+    with refused("could be trials or pairs with their ratings"):
+        read(file(ratings, f"rows{suffix}"), reader=READER, n_items=6)
+    assert read(file([*ratings, [3, 1, 2]], f"rows{suffix}"), reader=READER).n_cond == 6  # a pair twice
+
+
+def test_an_rdm_of_three_conditions_is_left_to_the_reader_of_tables(file):
+    for path in (file("0,1,2\n1,0,3\n2,3,0\n", "rdm.csv"), file("0 1 2\n1 0 3\n2 3 0\n", "rdm.txt")):
+        assert not READER.sniff(path)
+        assert CSV.sniff(path)
+    for text in ("0,1,2\n1,0,3\n2,4,0\n", "0,1,2\n1,3,3\n2,3,0\n", "0,1,2\n1,0,3\n2,3,0\n1,2,3\n"):
+        assert READER.sniff(file(text, "trials.csv"))
+
+
+def test_trials_apart_by_commas_in_a_text_file_are_read(file):
+    path = file("".join(f"{a}, {b},{odd}\n" for a, b, odd in TRIALS))
+    assert READER.sniff(path)
+    np.testing.assert_allclose(read(path).dissimilarities, [EXPECTED])
+
+
+def test_the_numbers_of_rows_that_pandas_writes_are_left_out(file):
+    rows = [[str(number), *(ITEMS[index] for index in trial)] for number, trial in enumerate(TRIALS)]
+    rdms = read(file([["", "a", "b", "odd"], *rows], "trials.csv"))
+    np.testing.assert_allclose(select(rdms, ITEMS).dissimilarities, [EXPECTED])
+
+
+def test_trials_in_another_coding_are_refused_in_words(file, tmp_path):
+    (tmp_path / "trials.csv").write_bytes("a,b,odd\nKäse,dog,car\n".encode("latin-1"))
+    with refused("the file is not UTF-8 text .* save it as UTF-8"):
+        read(tmp_path / "trials.csv")
 
 
 def test_an_empty_file_and_an_unknown_place_are_refused(file):
