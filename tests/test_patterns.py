@@ -42,7 +42,7 @@ def save(path: Path, values: np.ndarray, names=NAMES, **descriptors) -> None:
         (["a/x.nii", "b/c/x.nii"], "**/x.nii", [("a/x.nii", "", "", ""), ("b/c/x.nii", "", "", "")]),
         (["subtle/sub-9_sub-7.nii"], "*/sub*", [("7", "", "", "")]),
         (["sub-1.nii", "mean.nii"], "*.nii", [("sub-1", "", "", ""), ("mean", "", "", "")]),
-        (["brunch.nii", "trunk-run.nii"], "*.nii", [("brunch", "", "", ""), ("trunk-run", "", "", "")]),
+        (["grunt.nii", "trunk-run.nii"], "*.nii", [("grunt", "", "", ""), ("trunk-run", "", "", "")]),
     ],
 )
 def test_a_path_says_subject_session_run_and_hemisphere(files, pattern, expected):
