@@ -36,6 +36,7 @@ from brainrdl._cv_plan import (
 )
 from brainrdl._cv_rows import averaged_rows, baseline_rows, constant_rows
 from brainrdl._cv_students import Maker
+from brainrdl._identity import hash_labels, hash_teacher, source_settings, student_settings
 from brainrdl.distributed import check_one_process
 from brainrdl.evaluation import COMPARATORS, Evaluation, assemble, model_rdms, student_rdms, teacher_rdms
 from brainrdl.folds import Splitter, stimulus_folds
@@ -46,14 +47,7 @@ from brainrdl.scoring import HeldOut
 from brainrdl.stimuli import Stimuli
 from brainrdl.student import Student
 from brainrdl.teachers import PermutedTeacher, Teacher
-from brainrdl.training import (
-    calibration_names,
-    fit,
-    hash_labels,
-    hash_teacher,
-    source_settings,
-    student_settings,
-)
+from brainrdl.training import calibration_names, fit
 
 if TYPE_CHECKING:
     from rsatoolbox.rdm import RDMs

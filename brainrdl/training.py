@@ -8,7 +8,6 @@ for the rest.
 
 from __future__ import annotations
 
-import inspect
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -19,13 +18,14 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from brainrdl import _checkpoint, _files
 from brainrdl import result as _result
 from brainrdl._checkpoint import State
 from brainrdl._checks import check_conditions, check_number, check_option, check_unique, check_whole, quote, refuse
+from brainrdl._identity import hashes_of, settings_of
 from brainrdl.distributed import agreed, average_gradients, gather, n_processes, own, start_alike
 from brainrdl.engine import make_accelerator, make_optimizer, make_schedule
 from brainrdl.frozen import FrozenFeatures
@@ -33,7 +33,7 @@ from brainrdl.loss import RDMLoss
 from brainrdl.monitor import check_loss, event_writer, look, progress_bar, to_device
 from brainrdl.result import FitResult
 from brainrdl.sampling import MIN_CONDITIONS, Batches, split
-from brainrdl.stimuli import Batch, Stimuli, transform_text
+from brainrdl.stimuli import Batch, Stimuli
 from brainrdl.student import Student
 from brainrdl.teachers import RDMTeacher, Teacher
 
@@ -177,8 +177,8 @@ def fit(
         _result.check_folder(out, resume=resume, overwrite=overwrite)
     student.to(accelerator.device)
     start_alike(student)
-    hashes = _hashes(teacher, stimuli, (*train, *validation), bool(task_weight) or monitor == "accuracy")
-    settings = _result.describe(options) | _settings_of(student, teacher, stimuli, loss, train, validation)
+    hashes = hashes_of(teacher, stimuli, (*train, *validation), bool(task_weight) or monitor == "accuracy")
+    settings = _result.describe(options) | settings_of(student, teacher, stimuli, loss, train, validation)
     settings |= {"hashes": hashes}
     facts = _result.provenance(**hashes) | {"device": str(accelerator.device)}
     folder = None if out is None else Path(out)
@@ -470,151 +470,6 @@ def _check_known(teacher: Teacher | None, names: Sequence[str]) -> None:
     known = getattr(teacher, "conditions", None)
     if teacher is not None and known is not None:
         check_conditions(names, known, f"teacher {teacher.name!r}")
-
-
-def source_settings(teacher: Teacher | None, stimuli: Stimuli, names: Sequence[str]) -> dict[str, Any]:
-    """Say how RDMs and images come about beside their content: a run may only be resumed with the same.
-
-    Parameters
-    ----------
-    teacher : Teacher or None
-    stimuli : Stimuli
-    names : sequence of str
-        Conditions that the teacher is asked about.
-
-    Returns
-    -------
-    dict
-        Transform of the stimuli, and the teacher's name, targets and identity if it tells one (see
-        `brainrdl.teachers`).
-
-    Examples
-    --------
-    >>> import torch
-    >>> source_settings(None, Stimuli.from_arrays(torch.zeros(2, 1, 4, 4), ["a", "b"]), ["a"])
-    {'transform': None, 'teacher': None}
-    """
-    told: dict[str, Any] = {"transform": transform_text(stimuli.transform)}
-    if teacher is None:
-        return told | {"teacher": None}
-    identity = getattr(teacher, "identity", None)
-    known = None if identity is None else _result.describe(identity(names))
-    return told | {"teacher": teacher.name, "targets": list(teacher.targets), "teacher_identity": known}
-
-
-def student_settings(student: Student) -> dict[str, Any]:
-    """Say which network is fitted and how it is read out: a run may only be resumed with the same.
-
-    Returns
-    -------
-    dict
-        The network's class, number of parameters, digest of its code and of its initial weights, layers, readouts,
-        and what of it trains.
-
-    Examples
-    --------
-    >>> import torch
-    >>> settings = student_settings(Student(torch.nn.Sequential(torch.nn.Linear(4, 3)), ["0"]))
-    >>> settings["network"], settings["n_parameters"], settings["trainable"]
-    ('torch.nn.modules.container.Sequential', 15, 'all')
-    """
-    return {
-        "network": _result.describe(type(student.model)),
-        "n_parameters": sum(parameter.numel() for parameter in student.model.parameters()),
-        "network_code": _code_digest(student.model),
-        "initial_weights": _files.digest(student.state_dict()),
-        "layers": list(student.layers),
-        "readouts": {head.layer: _result.describe(head.readout) for head in student.readout_heads()},
-        "trainable": student.trainable,
-        "batchnorm": student.batchnorm,
-    }
-
-
-def _code_digest(model: nn.Module) -> str:
-    """Digest of what a network computes with its weights: its modules, and the code of those that are not torch's."""
-    kinds = {_result.describe(type(module)): type(module) for module in model.modules()}
-    own = [kind for name, kind in sorted(kinds.items()) if not name.startswith("torch.")]
-    return _files.hash_words([repr(model), *map(_code_of, own)])
-
-
-def _code_of(kind: type) -> str:
-    try:
-        return inspect.getsource(kind)
-    except (OSError, TypeError):  # defined at a prompt
-        functions = [value.__code__ for value in vars(kind).values() if inspect.isfunction(value)]
-        return repr([(code.co_name, code.co_code, code.co_names) for code in functions])
-
-
-def _settings_of(
-    student: Student,
-    teacher: Teacher | None,
-    stimuli: Stimuli,
-    loss: RDMLoss,
-    train: Sequence[str],
-    validation: Sequence[str],
-) -> dict[str, Any]:
-    """Say what makes a run this run beside its options; it may only be resumed with the same."""
-    return {
-        **student_settings(student),
-        **source_settings(teacher, stimuli, (*train, *validation)),
-        "loss": _result.describe(loss),
-        "train": list(train),
-        "validation": list(validation),
-    }
-
-
-def _hashes(teacher: Teacher | None, stimuli: Stimuli, names: tuple[str, ...], labels: bool) -> dict[str, str]:
-    """Digests of the images and RDMs of `names`; of RDMs every subject's, for some may only be seen at later steps."""
-    hashes = {"stimuli": _files.hash_words(stimuli.digests(names).values())}
-    return hashes | hash_teacher(teacher) | (hash_labels(stimuli, names) if labels else {})
-
-
-def hash_labels(stimuli: Stimuli, names: Sequence[str]) -> dict[str, str]:
-    """Digest of the categories of `names`, and of all there are: their order numbers the logits; nothing without.
-
-    Parameters
-    ----------
-    stimuli : Stimuli
-    names : sequence of str
-
-    Returns
-    -------
-    dict
-        ``{"labels": SHA-256}``, or empty.
-
-    Examples
-    --------
-    >>> hash_labels(Stimuli.from_arrays(torch.zeros(2, 1, 4, 4), ["a", "b"]), ["a"])
-    {}
-    """
-    labels = stimuli.labels
-    if labels is None:
-        return {}
-    own = (str(labels[name]) for name in names)
-    return {"labels": _files.hash_words([*stimuli.categories, "", *own])}
-
-
-def hash_teacher(teacher: Teacher | None) -> dict[str, str]:
-    """Digest of all subjects' RDMs that an `RDMTeacher` holds, for the hashes of a run; nothing for other teachers.
-
-    Parameters
-    ----------
-    teacher : Teacher or None
-
-    Returns
-    -------
-    dict
-        ``{"teacher": SHA-256}``, or empty.
-
-    Examples
-    --------
-    >>> hash_teacher(None)
-    {}
-    """
-    if not isinstance(teacher, RDMTeacher):
-        return {}
-    of_targets = {target: teacher.subject_rdms(target).dissimilarities for target in teacher.targets}
-    return {"teacher": _files.digest({target: torch.as_tensor(pairs) for target, pairs in of_targets.items()})}
 
 
 def _task_loss(logits: Tensor | None, batch: Batch, n_categories: int) -> Tensor:

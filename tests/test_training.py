@@ -24,7 +24,7 @@ from scipy.spatial.distance import pdist
 from scipy.stats import pearsonr
 from torch import Tensor, nn
 
-from brainrdl import _files, monitor, rdms, result, simulate, training
+from brainrdl import _files, _identity, monitor, rdms, result, simulate
 from brainrdl._checks import BrainrdlError
 from brainrdl.loss import RDMLoss
 from brainrdl.network_teacher import NetworkTeacher
@@ -900,7 +900,7 @@ class Own(nn.Module):
 
 def test_the_code_of_a_network_is_among_the_settings_of_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
     def digest(model: nn.Module) -> str:
-        return training.student_settings(Student(model, ["linear" if isinstance(model, Own) else "0"]))["network_code"]
+        return _identity.student_settings(Student(model, ["linear" if isinstance(model, Own) else "0"]))["network_code"]
 
     relu, tanh = (nn.Sequential(nn.Linear(4, 3), kind()) for kind in (nn.ReLU, nn.Tanh))
     assert digest(relu) == digest(nn.Sequential(nn.Linear(4, 3), nn.ReLU())) != digest(tanh)
@@ -916,6 +916,6 @@ def test_a_network_defined_at_a_prompt_is_known_by_its_compiled_code(monkeypatch
         raise OSError
 
     monkeypatch.setattr(inspect, "getsource", no_source)
-    before = training._code_of(Own)
+    before = _identity._code_of(Own)
     monkeypatch.setattr(Own, "forward", lambda self, x: self.linear(x).tanh())
-    assert training._code_of(Own) != before
+    assert _identity._code_of(Own) != before
