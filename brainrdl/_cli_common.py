@@ -30,7 +30,6 @@ READ_OPTIONS = {
     "roi=": "--roi NAME",
     "names=": "--names FILE",
     "common=True": "--common",
-    "option of reader": "--read a:KEY=VALUE or b:KEY=VALUE, for one of two files",
 }
 # What completion offers stands here, because importing torch at each press of a key would take seconds.
 COMPARATORS = ("cosine", "corr", "spearman", "tau-a", "rho-a", "corr_cov", "cosine_cov", "cka", "soft-spearman")

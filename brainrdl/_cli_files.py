@@ -133,8 +133,9 @@ def rdm(
     else:
         _refuse_options(of_network, "there is no --model, whose options these are")
         words = read_options(options)
-        words |= {"condition_column": [condition_column]} if condition_column else {}
-        words |= {"roi": rois} if rois else {}
+        short = {"condition_column": [condition_column] if condition_column else [], "roi": rois}
+        _refuse_options({f"--read {key}": given for key, given in short.items() if key in words}, "say it once")
+        words |= {key: given for key, given in short.items() if given}
         measured = {
             "--dissimilarity": dissimilarity, "--noise-normalisation": noise, "--runs": runs,
             "--window": list(map(_window, windows)),

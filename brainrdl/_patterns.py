@@ -22,20 +22,27 @@ if TYPE_CHECKING:
     from rsatoolbox.data.dataset import Dataset
 
 _WILD = frozenset("*?[")
-_SUBJECT, _SESSION = (re.compile(rf"(?:^|[/\\_]){entity}-([A-Za-z0-9]+)") for entity in ("sub", "ses"))
-_RUN = re.compile(r"(?:^|[/\\_.])run-?([A-Za-z0-9]+)(?=[/\\_.]|$)")
-_HEMISPHERE = re.compile(r"(?:^|[/\\_.])(?:hemi-([LR])|([lr])h)(?=[/\\_.]|$)")
+_START, _END = r"(?:^|(?<=[/\\_.]))", r"(?=[/\\_.]|$)"
+_SUBJECT = re.compile(_START + r"sub-([A-Za-z0-9]+)")
+_SESSION = re.compile(_START + r"(?:ses-([A-Za-z0-9]+)|(?i:ses(?:s|sion)?)[-_]?(\d+))" + _END)
+_RUN = re.compile(_START + r"(?:run-([A-Za-z0-9]+)|(?i:run)[-_]?(\d+))" + _END)
+_HEMISPHERE = re.compile(_START + r"(?:hemi-)?([LR]|(?i:[lr]h)|(?i:left|right))" + _END)
 
 
 @dataclass(frozen=True)
 class Origin:
-    """What a file's path says of it; "" for what it does not say."""
+    """What a file's path says of it, as it is spelled there; "" for what it does not say."""
 
     file: Path
     subject: str
     session: str
     run: str
     hemisphere: str
+
+    @property
+    def side(self) -> str:
+        """``L`` or ``R``, however the hemisphere is spelled."""
+        return self.hemisphere[:1].upper()
 
 
 def is_pattern(path: Path) -> bool:
@@ -61,8 +68,8 @@ def files_of(pattern: Path) -> list[Path]:
 def origins_of(files: Sequence[Path], pattern: Path) -> list[Origin]:
     """Tell the files of a pattern apart.
 
-    The subject is what follows ``sub-`` in the path, else the parts of the path in which the files differ, runs and
-    hemispheres left out; of a single file, the parts that the pattern leaves open.
+    The subject is what follows ``sub-`` in the path, else the parts of the path in which the files differ, sessions,
+    runs and hemispheres left out; of a single file, the parts that the pattern leaves open.
     """
     paths = [str(file) for file in files]
     subjects = [_last(_SUBJECT, path) for path in paths]
@@ -73,7 +80,7 @@ def origins_of(files: Sequence[Path], pattern: Path) -> list[Origin]:
             subject,
             _last(_SESSION, path),
             _last(_RUN, file.name) or _last(_RUN, path),
-            _last(_HEMISPHERE, path).upper(),
+            _last(_HEMISPHERE, file.name),
         )
         for file, path, subject in zip(files, paths, named, strict=True)
     ]
@@ -86,16 +93,20 @@ def _last(entity: re.Pattern[str], path: str) -> str:
 
 def _differing(files: Sequence[Path], pattern: Path) -> list[str]:
     """Name files by the parts of their paths in which they differ; by all of it if they are not equally deep."""
-    parts = [
-        tuple(_HEMISPHERE.sub("", _RUN.sub("", part)) for part in (*file.parts[:-1], file.name.split(".")[0]))
-        for file in files
-    ]
+    parts = [(*map(_plain, file.parts[:-1]), _plain(file.name).split(".")[0]) for file in files]
     if len({len(each) for each in parts}) > 1:
         return [str(file) for file in files]
     places = [place for place, column in enumerate(zip(*parts, strict=True)) if len(set(column)) > 1]
     if len(files) == 1 and len(pattern.parts) == len(parts[0]):
         places = [place for place, part in enumerate(pattern.parts) if _WILD & set(part)]
-    return ["/".join(each[place] for place in places) for each in parts]
+    return ["/".join(dict.fromkeys(each[place] for place in places if each[place])) for each in parts]
+
+
+def _plain(part: str) -> str:
+    """Leave session, run and hemisphere out of a part of a path."""
+    for entity in (_SESSION, _RUN, _HEMISPHERE):
+        part = entity.sub("", part)
+    return re.sub(r"[_.]*([_.])", r"\1", part).strip("_.")
 
 
 def joined(found: Sequence[Any], origins: Sequence[Origin], pattern: str, by: str) -> Any:
@@ -141,14 +152,14 @@ def _one(members: Sequence[tuple[Dataset, Origin]]) -> Dataset:
     if len(parts) == 1:
         return parts[0]
     _check_mergeable(parts, origins)
-    sides = list(dict.fromkeys(origin.hemisphere for origin in origins))
-    each = [[member for member in members if member[1].hemisphere == side] for side in sides]
+    sides = list(dict.fromkeys(origin.side for origin in origins))
+    each = [[member for member in members if member[1].side == side] for side in sides]
     return _side_by_side([_below_each_other(*zip(*of_one, strict=True)) for of_one in each], sides)
 
 
 def _check_mergeable(parts: Sequence[Dataset], origins: Sequence[Origin]) -> None:
     """Refuse files of one subject, session and region that are no runs or hemispheres of one measurement."""
-    told = [(origin.run, origin.hemisphere) for origin in origins]
+    told = [(origin.run, origin.side) for origin in origins]
     files = quote(str(origin.file) for origin in origins)
     if len(set(told)) < len(told):
         refuse(
@@ -175,6 +186,8 @@ def _below_each_other(parts: Sequence[Dataset], origins: Sequence[Origin]) -> Da
     descriptors = dict(first.descriptors)
     if "n_dropped_channels" in descriptors:
         descriptors["n_dropped_channels"] += first.n_channel - len(columns[0])
+    if left_out := sum(part.descriptors.get("n_dropped_observations", 0) for part in parts):
+        descriptors["n_dropped_observations"] = left_out
     return _dataset(
         np.concatenate([part.measurements[:, chosen] for part, chosen in zip(parts, columns, strict=True)]),
         descriptors,

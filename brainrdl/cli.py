@@ -198,7 +198,8 @@ def compare(
         check_figure(out)
     paths = (a, b)
     sides = [read_options(options, side, "ab") for side in "ab"]
-    found = [read_rdms(path, names, read, quiet=as_json) for path, read in zip(paths, sides, strict=True)]
+    with advice({"option of reader": "--read a:KEY=VALUE or b:KEY=VALUE, for one of two files"}, "on the command line"):
+        found = [read_rdms(path, names, read, quiet=as_json) for path, read in zip(paths, sides, strict=True)]
     titles = [path.name if a.name != b.name else str(path) for path in paths]
     kept = zip(chosen(found, paths, targets, subjects), titles, strict=True)
     first, second = (labelled(rdms, title, mean) for rdms, title in kept)

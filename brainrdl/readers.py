@@ -32,7 +32,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from brainrdl._checks import BrainrdlError, check_option, check_unique, nearest, quote, refuse
-from brainrdl._patterns import files_of, is_pattern, joined, origins_of
+from brainrdl._patterns import Origin, files_of, is_pattern, joined, origins_of
 from brainrdl._reader_options import checked, from_words
 from brainrdl.rdms import check
 from brainrdl.rdms import names as names_of
@@ -77,8 +77,8 @@ def read(
     path : str or Path
         The file; a folder, if a reader takes one; or a pattern like ``"sub-*/betas.nii.gz"``, whose files are read one
         by one and joined. Their subject is what follows ``sub-`` in the path, else the part of the path that differs,
-        unless the files say so themselves; ``ses-`` is the session; runs (``run-``) and hemispheres (``hemi-``, ``lh``,
-        ``rh``) of one subject are joined into one Dataset.
+        unless the files say so themselves; ``ses-`` is the session; runs (``run-1``, ``run_1``) and hemispheres
+        (``hemi-L``, ``lh``, ``.L.``) of one subject are joined into one Dataset.
     names : sequence of str, str or Path, optional
         Names of the conditions in the order of the file, for a file that holds none: a list, a text file with one name
         a line, or a folder of stimuli (file names without suffix, sorted).
@@ -87,8 +87,9 @@ def read(
     reader : str or Reader, optional
         The reader to use, by name or as an object; by default the one that takes the file.
     **options
-        Options of the reader, for example ``variable="IT_RDMs"`` for a ``.mat`` file. ``{subject}`` in an option stands
-        for the subject of each file of a pattern: ``mask="sub-{subject}/mask.nii.gz"``.
+        Options of the reader, for example ``variable="IT_RDMs"`` for a ``.mat`` file. For the files of a pattern,
+        ``{subject}``, ``{session}`` and ``{hemi}`` in an option stand for what each file's path says:
+        ``mask="sub-{subject}/mask.nii.gz"``, ``atlas="{hemi}.aparc.annot"``.
 
     Returns
     -------
@@ -152,15 +153,17 @@ def _read_pattern(
 ) -> Any:
     """Read the files of a pattern one by one and join what they hold; ``{subject}`` in an option is each one's own."""
     origins = origins_of(_files(pattern), pattern)
-    found = [_read(origin.file, names, by, reader, _of_subject(options, origin.subject)) for origin in origins]
+    found = [_read(origin.file, names, by, reader, _options_for(origin, options)) for origin in origins]
     return joined(found, origins, str(pattern), by)
 
 
-def _of_subject(options: dict[str, Any], subject: str) -> dict[str, Any]:
-    return {
-        key: type(value)(str(value).replace("{subject}", subject)) if isinstance(value, str | Path) else value
-        for key, value in options.items()
-    }
+def _options_for(origin: Origin, options: dict[str, Any]) -> dict[str, Any]:
+    own = {"{subject}": origin.subject, "{session}": origin.session, "{hemi}": origin.hemisphere}
+    filled = dict(options)
+    for key, value in options.items():
+        for word, meant in own.items() if isinstance(value, str | Path) else ():
+            filled[key] = type(value)(str(filled[key]).replace(word, meant))
+    return filled
 
 
 def _files(path: Path) -> list[Path]:
@@ -209,7 +212,8 @@ def _existing(file: Path) -> Path:
     if file.is_dir():
         return file
     if not file.is_file():
-        refuse(f"there is no file {str(file)!r}")
+        lost = f"link {str(file)!r} leads to nothing; fetch its content (git annex get, datalad get)"
+        refuse(lost if file.is_symlink() else f"there is no file {str(file)!r}")
     with file.open("rb") as opened:
         start = opened.read(2)
     if file.suffix.lower() in _PICKLES or _PICKLE_START.match(start):

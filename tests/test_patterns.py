@@ -34,7 +34,25 @@ def save(path: Path, values: np.ndarray, names=NAMES, **descriptors) -> None:
             [("01", "1", "", ""), ("01", "2", "", ""), ("02", "1", "", "")],
         ),
         (["sub-01_run-1.nii", "sub-01_run-2.nii"], "*.nii", [("01", "", "1", ""), ("01", "", "2", "")]),
-        (["p/lh.b.gii", "p/rh.b.gii"], "p/?h.b.gii", [("", "", "", "L"), ("", "", "", "R")]),
+        (["p/lh.b.gii", "p/rh.b.gii"], "p/?h.b.gii", [("", "", "", "lh"), ("", "", "", "rh")]),
+        (["x_L.func.gii", "x_R.func.gii"], "x_*", [("", "", "", "L"), ("", "", "", "R")]),
+        (["LEFT.b.gii", "Right.b.gii"], "*", [("", "", "", "LEFT"), ("", "", "", "Right")]),
+        (
+            ["1003/1003.L.b.func.gii", "1003/1003.R.b.func.gii", "1006/1006.L.b.func.gii"],
+            "*/*.func.gii",
+            [("1003", "", "", "L"), ("1003", "", "", "R"), ("1006", "", "", "L")],
+        ),
+        (
+            ["s1_run_1_b.nii", "s1_Run-2_b.nii", "s2_run01_b.nii"],
+            "*.nii",
+            [("s1_b", "", "1", ""), ("s1_b", "", "2", ""), ("s2_b", "", "01", "")],
+        ),
+        (
+            ["s01/sess1/run_1/b.nii", "s01/ses2/run_1/b.nii", "s02/session_3/run_1/b.nii"],
+            "*/*/*/b.nii",
+            [("s01", "1", "1", ""), ("s01", "2", "1", ""), ("s02", "3", "1", "")],
+        ),
+        (["runner1/b.nii", "runner2/b.nii"], "*/b.nii", [("runner1", "", "", ""), ("runner2", "", "", "")]),
         (["x_hemi-L_b.gii", "x_hemi-R_b.gii"], "x_*", [("", "", "", "L"), ("", "", "", "R")]),
         (["run1_bold.nii", "run10_bold.nii"], "run*", [("", "", "1", ""), ("", "", "10", "")]),
         (["S1/run2/b.nii", "S2/run2/b.nii"], "S*/run2/b.nii", [("S1", "", "2", ""), ("S2", "", "2", "")]),
@@ -149,6 +167,26 @@ def test_runs_over_time_or_with_residuals_are_not_joined(tmp_path, kind):
         data.save(path, file_type="hdf5")
     with pytest.raises(BrainrdlError, match="measurements over time, or with residuals, are not joined"):
         read(tmp_path / "*.h5")
+
+
+def test_observations_left_out_are_summed_over_runs(tmp_path):
+    for run, left_out in (("1", 1), ("2", 2)):
+        save(tmp_path / f"sub-1_run-{run}.h5", np.eye(3), n_dropped_observations=left_out)
+    assert read(tmp_path / "*.h5")[0].descriptors["n_dropped_observations"] == 3
+
+
+def test_an_option_may_hold_the_hemisphere(tmp_path):
+    for side, scale in (("lh", 1.0), ("rh", 2.0)):
+        values = {f"{side}_patterns": scale * np.arange(12.0).reshape(3, 4), "other": np.ones((3, 4)), "names": NAMES}
+        np.savez(tmp_path / f"{side}.b.npz", **values)
+    (found,) = read(tmp_path / "?h.b.npz", variable="{hemi}_patterns", patterns=True)
+    np.testing.assert_array_equal(found.measurements, np.hstack([np.arange(12.0).reshape(3, 4) * k for k in (1, 2)]))
+
+
+def test_a_link_to_nothing_is_told(tmp_path):
+    (tmp_path / "rdm.npy").symlink_to(tmp_path / "annexed")
+    with pytest.raises(BrainrdlError, match=r"link '.*rdm.npy' leads to nothing; fetch its content"):
+        read(tmp_path / "rdm.npy")
 
 
 def test_an_option_may_hold_the_subject(tmp_path):
