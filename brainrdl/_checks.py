@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import difflib
 import math
-import unicodedata
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from numbers import Integral, Real
@@ -68,9 +67,7 @@ def nearest(name: object, known: Iterable[str]) -> str:
     ''
     """
     close = difflib.get_close_matches(str(name), list(known), n=3, cutoff=0.5)
-    alike = any(unicodedata.normalize("NFC", other) == unicodedata.normalize("NFC", str(name)) for other in close)
-    why = " (the same letters in another Unicode form: normalise both, for example to NFC)" if alike else ""
-    return "; nearest: " + ", ".join(map(repr, close)) + why if close else ""
+    return "; nearest: " + ", ".join(map(repr, close)) if close else ""
 
 
 def check_option(value: str, options: Collection[str], what: str) -> str:

@@ -29,7 +29,6 @@ READ_OPTIONS = {
     "condition_column=": "--condition-column NAME",
     "roi=": "--roi NAME",
     "names=": "--names FILE",
-    "common=True": "--common",
 }
 # What completion offers stands here, because importing torch at each press of a key would take seconds.
 COMPARATORS = ("cosine", "corr", "spearman", "tau-a", "rho-a", "corr_cov", "cosine_cov", "cka", "soft-spearman")

@@ -299,6 +299,8 @@ def _of_network(
     from brainrdl._checks import refuse
     from brainrdl.models import build
 
+    if dissimilarity in ("crossnobis", "poisson_cv"):
+        refuse(f"--dissimilarity {dissimilarity} is cross-validated over runs, and a network has none; choose another")
     if stimuli is None or not layers:
         refuse(f"--model {model} needs --layers and --stimuli; `brainrdl layers {model}` lists its layers")
     torch.manual_seed(seed)

@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
 _TARGETS_BY = ("roi", "layer", "model", "time")  # RDMs that differ in one of these are not of subjects
 _LABELLED_BY = (*_TARGETS_BY, "subject", "session")
-_MOST_TARGETS = 8  # of more, what is found alike in several is one line
 _MOST_SPLITS = 100  # halves of the subjects; up to 8 subjects have at most 70, then all are used
 _SEED = 0
 _SAME = 1 - 1e-7  # correlation of two RDMs that are one, up to scale; float32 keeps that of any other pair below
@@ -94,8 +93,8 @@ def of_rdms(rdms: RDMs, by: str, target_by: str | None) -> Iterator[Finding]:
         of = f" of {len(teacher.targets)} targets" if len(teacher.targets) > 1 else ""
         value = f"no descriptor 'subject': the {rdms.n_rdm} RDMs{of} count as subjects"
         yield Finding("Subjects", "note", "who is who", "", value, "are they subjects? if not, read the rest with care")
-    agreement = [item for target in teacher.targets for item in _subjects(teacher.subject_rdms(target), target)]
-    yield from _together(agreement, teacher.targets)
+    for target in teacher.targets:
+        yield from _subjects(teacher.subject_rdms(target), target)
 
 
 def _targets(told: Sequence[str], keys: Sequence[str]) -> Iterator[Finding]:
@@ -108,20 +107,6 @@ def _targets(told: Sequence[str], keys: Sequence[str]) -> Iterator[Finding]:
     if len(keys) > 1:
         advice = "a teacher tells targets apart by one descriptor, target_by=: keep one value of the others first"
     yield Finding("Subjects", "note", "targets", "", value, advice)
-
-
-def _together(found: Sequence[Finding], targets: Sequence[str]) -> Iterator[Finding]:
-    """Make one finding of those that are equal but for the target; of many targets, also of those with other values."""
-    alike: dict[tuple[str, ...], list[Finding]] = {}
-    for item in found:
-        value = item.value if len(targets) <= _MOST_TARGETS else ""
-        alike.setdefault((item.what, item.level, item.advice, value), []).append(item)
-    for group in alike.values():
-        where = [item.where for item in group]
-        value = (
-            group[0].value if len({item.value for item in group}) == 1 else f"the first, {where[0]}: {group[0].value}"
-        )
-        yield group[0]._replace(where=where_of(where, targets, "targets") if len(group) > 1 else where[0], value=value)
 
 
 # Values

@@ -1,7 +1,8 @@
 """Patterns of files like ``sub-*/betas.nii.gz``: which files they are, whose, and how what they hold is joined.
 
-``sub-``, ``ses-``, ``run-`` and ``hemi-`` in a path say whose and what part a file is. Files of one subject, session
-and region are one Dataset: runs stand below each other, hemispheres side by side.
+``sub-``, ``ses-``, ``run-`` and ``hemi-`` in a path say whose and what part a file is; so do names in a pattern, which
+stand for anything within a part of the path: ``{subject}/RDM_{layer}.npz``. Files of one subject, session and region
+are one Dataset: runs stand below each other, hemispheres side by side.
 """
 
 from __future__ import annotations
@@ -21,8 +22,10 @@ from brainrdl.rdms import concat
 if TYPE_CHECKING:
     from rsatoolbox.data.dataset import Dataset
 
+_PLACES = ("subject", "session", "run", "hemi")
 _WILD = frozenset("*?[")
-_START, _END = r"(?:^|(?<=[/\\_.]))", r"(?=[/\\_.]|$)"
+_TOKENS = re.compile(r"\{([A-Za-z_]\w*)\}|(\*\*/)|(\*)|(\?)|(\[[^\]]*\])")
+_START, _END = r"(?:^|(?<=[/\\_.]))", r"(?=[/\\_.-]|$)"
 _SUBJECT = re.compile(_START + r"sub-([A-Za-z0-9]+)")
 _SESSION = re.compile(_START + r"(?:ses-([A-Za-z0-9]+)|(?i:ses(?:s|sion)?)[-_]?(\d+))" + _END)
 _RUN = re.compile(_START + r"(?:run-([A-Za-z0-9]+)|(?i:run)[-_]?(\d+))" + _END)
@@ -38,6 +41,7 @@ class Origin:
     session: str
     run: str
     hemisphere: str
+    named: Mapping[str, str]
 
     @property
     def side(self) -> str:
@@ -46,8 +50,8 @@ class Origin:
 
 
 def is_pattern(path: Path) -> bool:
-    """Say whether a path is a pattern: one with wild cards that is itself no file."""
-    return bool(_WILD & set(str(path))) and not path.exists()
+    """Say whether a path is a pattern: one with wild cards or names in braces that is itself no file."""
+    return bool(_TOKENS.search(str(path))) and not path.exists()
 
 
 def files_of(pattern: Path) -> list[Path]:
@@ -58,8 +62,9 @@ def files_of(pattern: Path) -> list[Path]:
     BrainrdlError
         If there are none.
     """
-    start = Path(*itertools.takewhile(lambda part: not _WILD & set(part), pattern.parts))
-    files = sorted(start.glob(str(pattern.relative_to(start))))
+    wild = Path(re.sub(r"\{[A-Za-z_]\w*\}", "*", str(pattern)))
+    start = Path(*itertools.takewhile(lambda part: not _WILD & set(part), wild.parts))
+    files = sorted(start.glob(str(wild.relative_to(start))))
     if not files:
         refuse(f"no file fits the pattern {str(pattern)!r}")
     return files
@@ -69,21 +74,44 @@ def origins_of(files: Sequence[Path], pattern: Path) -> list[Origin]:
     """Tell the files of a pattern apart.
 
     The subject is what follows ``sub-`` in the path, else the parts of the path in which the files differ, sessions,
-    runs and hemispheres left out; of a single file, the parts that the pattern leaves open.
+    runs and hemispheres left out; of a single file, the parts that the pattern leaves open. Names in the pattern go
+    before all this.
     """
-    paths = [str(file) for file in files]
-    subjects = [_last(_SUBJECT, path) for path in paths]
-    named = subjects if all(subjects) else _differing(files, pattern)
+    named = [_named(file, pattern) for file in files]
+    subjects = [_last(_SUBJECT, str(file)) for file in files]
+    if not all(subjects) and not any(named):
+        subjects = _differing(files, pattern)
     return [
         Origin(
             file,
-            subject,
-            _last(_SESSION, path),
-            _last(_RUN, file.name) or _last(_RUN, path),
-            _last(_HEMISPHERE, file.name),
+            said.get("subject", subject),
+            said.get("session", _last(_SESSION, str(file))),
+            said.get("run", _last(_RUN, file.name) or _last(_RUN, str(file))),
+            said.get("hemi", _last(_HEMISPHERE, file.name)),
+            {key: value for key, value in said.items() if key not in _PLACES},
         )
-        for file, path, subject in zip(files, paths, named, strict=True)
+        for file, subject, said in zip(files, subjects, named, strict=True)
     ]
+
+
+def _named(file: Path, pattern: Path) -> dict[str, str]:
+    """Give what the names in a pattern stand for."""
+    text, regex, end = str(pattern), "", 0
+    for token in _TOKENS.finditer(text):
+        regex += re.escape(text[end : token.start()]) + _regex(token, regex)
+        end = token.end()
+    found = re.fullmatch(regex + re.escape(text[end:]), str(file))
+    return found.groupdict() if found else {}
+
+
+def _regex(token: re.Match[str], before: str) -> str:
+    """Translate one wild card, or a name in braces, which means the same wherever it stands again."""
+    name, folders, anything, _, characters = token.groups()
+    if name:
+        return f"(?P={name})" if f"(?P<{name}>" in before else f"(?P<{name}>[^/]+?)"
+    if characters:
+        return characters.replace("[!", "[^", 1)
+    return "(?:.*/)?" if folders else "[^/]*" if anything else "[^/]"
 
 
 def _last(entity: re.Pattern[str], path: str) -> str:
@@ -106,7 +134,7 @@ def _plain(part: str) -> str:
     """Leave session, run and hemisphere out of a part of a path."""
     for entity in (_SESSION, _RUN, _HEMISPHERE):
         part = entity.sub("", part)
-    return re.sub(r"[_.]*([_.])", r"\1", part).strip("_.")
+    return re.sub(r"[_.-]*([_.-])", r"\1", part).strip("_.-")
 
 
 def joined(found: Sequence[Any], origins: Sequence[Origin], pattern: str, by: str) -> Any:
@@ -125,8 +153,10 @@ def joined(found: Sequence[Any], origins: Sequence[Origin], pattern: str, by: st
     if kinds == {False}:
         return _measurements(found, origins)
     for rdms, origin in zip(found, origins, strict=True):
-        for key in ("subject", "session", "run"):
-            if value := getattr(origin, key):
+        subject = origin.subject or (_plain(origin.file.name).split(".")[0] if origin.run else "")
+        told = {"subject": subject, "session": origin.session, "run": origin.run, **origin.named}
+        for key, value in told.items():
+            if value:
                 rdms.rdm_descriptors.setdefault(key, [value] * rdms.n_rdm)
     if len(found) > 1 and not all(by in rdms.pattern_descriptors for rdms in found):
         refuse(f"the files of {pattern!r} hold no names of conditions, so they cannot be joined; give names=")
@@ -138,10 +168,10 @@ def _measurements(found: Sequence[Any], origins: Sequence[Origin]) -> list[Any]:
     groups: dict[tuple[str, ...], list[tuple[Any, Origin]]] = {}
     for data, origin in zip(found, origins, strict=True):
         for part in data if isinstance(data, list) else [data]:
-            for key in ("subject", "session"):
-                if value := getattr(origin, key):
+            for key, value in {"subject": origin.subject, "session": origin.session, **origin.named}.items():
+                if value:
                     part.descriptors.setdefault(key, value)
-            whose = tuple(str(part.descriptors.get(key, "")) for key in ("subject", "session", "roi"))
+            whose = tuple(str(part.descriptors.get(key, "")) for key in ("subject", "session", "roi", *origin.named))
             groups.setdefault(whose, []).append((part, origin))
     return [_one(members) for members in groups.values()]
 

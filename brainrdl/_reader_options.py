@@ -126,7 +126,12 @@ def _mapping(words: Sequence[str]) -> dict[str, Any]:
 
 
 def _fitted(annotation: Any, value: Any) -> tuple[Any, bool]:
-    """Bring a value to a type, and say whether that is possible."""
+    """Bring a value to a type, and say whether that is possible; a text is a number rather than a truth."""
+    if isinstance(value, str) and {bool, float} <= set(typing.get_args(annotation)):
+        try:
+            return float(value), True
+        except ValueError:
+            pass
     try:
         return TypeAdapter(annotation, config=ConfigDict(arbitrary_types_allowed=True)).validate_python(value), True
     except ValidationError:

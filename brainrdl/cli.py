@@ -203,7 +203,8 @@ def compare(
     titles = [path.name if a.name != b.name else str(path) for path in paths]
     kept = zip(chosen(found, paths, targets, subjects), titles, strict=True)
     first, second = (labelled(rdms, title, mean) for rdms, title in kept)
-    with advice(READ_OPTIONS, "on the command line", of=f"files {str(a)!r} and {str(b)!r}"):
+    spelled = {**READ_OPTIONS, "common=True": "--common"}
+    with advice(spelled, "on the command line", of=f"files {str(a)!r} and {str(b)!r}"):
         table = compare_rdms(first, second, comparators, common=common)
     print_json(table) if as_json else print_table(table)
     if out is not None:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from rsatoolbox.data.base import DatasetBase
     from rsatoolbox.rdm import RDMs
 
+_MOST_TARGETS = 8  # of more, what is found alike in several is one line of text
 _COLUMNS = ["level", "what", "where", "value", "advice"]
 _IMAGES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 _MIN_CONDITIONS = 3
@@ -75,7 +76,9 @@ class Audit:
         lines = [self.source, *(f"  {key:<14}{value}" for key, value in facts.items())]
         width = max((len(item.what) for item in self._items), default=0)
         for section in dict.fromkeys(item.section for item in self._items):
-            lines += ["", section, *(_line(item, width) for item in self._items if item.section == section)]
+            told = [item for item in self._items if item.section == section]
+            told = _together(told) if section == "Subjects" else told
+            lines += ["", section, *(_line(item, width) for item in told)]
         counts = {level: sum(item.level == level for item in self._items) for level in ("warning", "note", "ok")}
         counted = ", ".join(
             f"{count} {level}{'s' if count != 1 and level != 'ok' else ''}" for level, count in counts.items()
@@ -350,7 +353,7 @@ def _stimuli(stimuli: str | Path | Stimuli | None, conditions: Sequence[str] | N
         images = stimuli if isinstance(stimuli, Stimuli) else Stimuli.from_folder(stimuli)
         met = alignment(images.names, conditions)
     except BrainrdlError as error:
-        yield Finding("Stimuli", "warning", "refused", "", str(error), "mend it: training would be refused as well")
+        yield Finding("Stimuli", "warning", "refused", "", str(error), "mend it: training would be refused", True)
         return
     few = len(met.common) < _MIN_CONDITIONS
     level = "warning" if few else "ok"
@@ -383,6 +386,23 @@ def _text(value: Any) -> str:
     if not isinstance(value, list):
         return str(value)
     return f"{len(value)}: {', '.join(map(str, value[:_SHOWN]))}{', ...' if len(value) > _SHOWN else ''}"
+
+
+def _together(items: Sequence[Finding]) -> list[Finding]:
+    """Tell in one line what was found alike in many targets; the table and JSON keep a finding for each."""
+    alike: dict[tuple[str, ...], list[Finding]] = {}
+    for item in items:
+        many = sum(other.what == item.what for other in items) > _MOST_TARGETS
+        alike.setdefault((item.what, item.level, item.advice, "" if many else item.value), []).append(item)
+    return [_one_line(group) for group in alike.values()]
+
+
+def _one_line(group: Sequence[Finding]) -> Finding:
+    first, last = group[0], group[-1]
+    if len(group) == 1:
+        return first
+    value = first.value if first.value == last.value else f"{first.value} (the first), {last.value} (the last)"
+    return first._replace(where=f"{len(group)} targets, {first.where} to {last.where}", value=value)
 
 
 def _line(item: Finding, width: int) -> str:

@@ -16,8 +16,18 @@ import torch
 from scipy.sparse import csr_array
 from torch import Tensor
 
-from brainrdl._checks import check_option, nearest, quote, refuse
-from brainrdl.dissimilarity import CROSS_VALIDATED, Dissimilarity, Poisson, crossnobis, mahalanobis, poisson, resolve
+from brainrdl._checks import check_option, check_unique, nearest, quote, refuse
+from brainrdl.dissimilarity import (
+    CROSS_VALIDATED,
+    Crossnobis,
+    Dissimilarity,
+    Poisson,
+    PoissonCV,
+    crossnobis,
+    mahalanobis,
+    poisson,
+    resolve,
+)
 from brainrdl.rdms import check, concat, from_tensor
 
 if TYPE_CHECKING:
@@ -65,8 +75,8 @@ def calc_rdm(
         whitened with its symmetric root.
     windows : sequence of (start, end), optional
         Time windows in seconds, both ends included, over which measurements with time are averaged; each time point
-        by default. For Poisson dissimilarities, spike counts (whole numbers from 0) are added up instead, so that the
-        width of the bins does not matter. The noise is then estimated from the windows, all of them together: ask
+        by default. For Poisson dissimilarities, spike counts are added up instead, so that the width of the bins does
+        not matter, and rates are refused. The noise is then estimated from the windows, all of them together: ask
         for windows of other lengths in a call of their own.
 
     Returns
@@ -209,7 +219,8 @@ def _calc_one(
         check_option(noise, NOISE, "noise normalisation")
         noise = _precision(data, measured, noise, by)
     precision = None if noise is None else _checked_precision(noise, measured.shape[-1])
-    fold = _coded(data, runs) if dissimilarity in CROSS_VALIDATED else None
+    folded = dissimilarity in CROSS_VALIDATED or isinstance(dissimilarity, Crossnobis | PoissonCV)
+    fold = _coded(data, runs) if folded else None
     patterns = _averaged(measured, codes) if fold is None else _averaged_in_runs(measured, names, codes, *fold)
     if not bool(patterns.sum().isfinite()):  # of the means, which are few: NaN and Inf survive averaging
         _refuse_not_finite(measured)
@@ -260,8 +271,9 @@ def _windowed(
     times = np.asarray(held.time_descriptors["time"], dtype=np.float64)
     if windows is None:
         return measured.permute(2, 0, 1), [round(float(time), 6) for time in times]
-    summed = summed and bool(((measured >= 0) & (measured == measured.round())).all())
     checked = _checked_windows(windows)
+    if summed:
+        _check_counts(measured)
     parts = [measured[:, :, torch.as_tensor(_inside(times, *window))] for window in checked]
     put_together = [part.sum(2) if summed else part.mean(2) for part in parts]
     return torch.stack(put_together), [round((start + end) / 2, 6) for start, end in checked]
@@ -279,7 +291,22 @@ def _checked_windows(windows: object) -> list[tuple[float, float]]:
             f"windows= takes a list of (start, end) in seconds, not {windows!r}; say windows=[{meant}], or leave it "
             "out for an RDM of each time point"
         )
-    return [(float(start), float(end)) for start, end in found]
+    listed = [(float(start), float(end)) for start, end in found]
+    check_unique([f"{round((start + end) / 2, 6):g} s" for start, end in listed], "the middles of windows=")
+    return listed
+
+
+def _check_counts(measured: Tensor) -> None:
+    """Refuse what is no counts: rates cannot be added up over a window."""
+    known = measured[measured.isfinite()]
+    whole = bool(((known >= 0) & (known == known.round())).all())
+    step = int(np.gcd.reduce(known.long().numpy())) if whole else 0
+    if not whole or step > 1:
+        what = f"are all multiples of {step}" if whole else "are not whole numbers from 0 on"
+        refuse(
+            f"Poisson dissimilarities add up counts over a window, and these measurements {what}: give counts, not "
+            "rates, or average the windows yourself"
+        )
 
 
 def _inside(times: npt.NDArray[np.float64], start: float, end: float) -> npt.NDArray[np.bool_]:

@@ -250,6 +250,8 @@ def concat(rdms: Sequence[RDMs], by: str = "stimulus") -> RDMs:
     """
     if not rdms:
         refuse("no RDMs were given to concat; give a list of at least one")
+    for other in rdms:
+        _refuse_difference(alignment(names(rdms[0], by), names(other, by)), "")
     aligned = [align(rdms[0], other, by)[1] for other in rdms]
     shared = _shared_descriptors(aligned)
     measures = {other.dissimilarity_measure for other in aligned}
@@ -583,11 +585,11 @@ def _rdms(
     )
 
 
-def _refuse_difference(met: Alignment) -> None:
+def _refuse_difference(met: Alignment, keeping: str = "common=True") -> None:
     """Refuse two RDMs that do not hold the same conditions, with the nearest name of the first stranger."""
     if met.only_stimuli or met.only_rdms:
         close = nearest(met.only_stimuli[0], met.only_rdms) if met.only_stimuli else ""
-        keep = f", or keep the {len(met.common)} in common with common=True" if met.common else ""
+        keep = f", or keep the {len(met.common)} in common with {keeping}" if met.common and keeping else ""
         refuse(
             f"the two RDMs do not hold the same conditions: only in the first {quote(met.only_stimuli)}, only in the "
             f"second {quote(met.only_rdms)}{_forms_differ(met.only_stimuli, met.only_rdms) or close}; "

@@ -78,7 +78,8 @@ def read(
         The file; a folder, if a reader takes one; or a pattern like ``"sub-*/betas.nii.gz"``, whose files are read one
         by one and joined. Their subject is what follows ``sub-`` in the path, else the part of the path that differs,
         unless the files say so themselves; ``ses-`` is the session; runs (``run-1``, ``run_1``) and hemispheres
-        (``hemi-L``, ``lh``, ``.L.``) of one subject are joined into one Dataset.
+        (``hemi-L``, ``lh``, ``.L.``) of one subject are joined into one Dataset. Or the pattern says what its parts
+        are: ``"{subject}/RDM_{layer}.npz"``; other names than subject, session, run and hemi are descriptors.
     names : sequence of str, str or Path, optional
         Names of the conditions in the order of the file, for a file that holds none: a list, a text file with one name
         a line, or a folder of stimuli (file names without suffix, sorted).
@@ -158,11 +159,11 @@ def _read_pattern(
 
 
 def _options_for(origin: Origin, options: dict[str, Any]) -> dict[str, Any]:
-    own = {"{subject}": origin.subject, "{session}": origin.session, "{hemi}": origin.hemisphere}
+    own = {"subject": origin.subject, "session": origin.session, "hemi": origin.hemisphere, **origin.named}
     filled = dict(options)
     for key, value in options.items():
         for word, meant in own.items() if isinstance(value, str | Path) else ():
-            filled[key] = type(value)(str(filled[key]).replace(word, meant))
+            filled[key] = type(value)(str(filled[key]).replace(f"{{{word}}}", meant))
     return filled
 
 
@@ -303,11 +304,13 @@ def _chosen(reader: str | Reader | None, file: Path) -> Reader:
 
 
 def _layouts(file: Path, readers: Mapping[str, Reader]) -> str:
-    """Tell the layouts that name the file's suffix, else all of them."""
+    """Tell the layouts that name the file's suffix, else the readers."""
     suffix = re.compile(rf"{re.escape(file.suffix)}\b", re.IGNORECASE)
     near = {name: reader for name, reader in readers.items() if file.suffix and suffix.search(reader.layout)}
-    told = "".join(f"\n  {name}: {reader.layout}" for name, reader in (near or readers).items())
-    return (f"those for {file.suffix} read:" if near else "the readers are:") + told + "\nChoose one with reader="
+    if not near:
+        return f"there are readers {', '.join(readers)}, and docs/formats.md lists their files; choose one with reader="
+    told = "".join(f"\n  {name}: {reader.layout}" for name, reader in near.items())
+    return f"those for {file.suffix} read:{told}\nChoose one with reader="
 
 
 def _takes(reader: Reader, file: Path) -> bool:
@@ -359,7 +362,7 @@ def _add_names(descriptors: dict[str, Any], count: int, names: Sequence[str] | s
 def _listed(names: Sequence[str] | str | Path) -> list[str]:
     """Give the names in a list, in a text file's lines, or of the files in a folder."""
     if not isinstance(names, (str, Path)):
-        return [str(name) for name in names]
+        return [_text(name) for name in names]
     place = Path(names)
     if place.is_dir():
         return _stems(place)
@@ -373,6 +376,14 @@ def _listed(names: Sequence[str] | str | Path) -> list[str]:
     if separator and any(separator in line for line in lines):
         refuse(f"names file {str(names)!r} is a table ({lines[0]!r}); names= takes one name a line, and no header")
     return lines
+
+
+def _text(name: object) -> str:
+    """Write a name: numbers without a point where they are whole, and none that is missing."""
+    if name is None or name != name:
+        refuse(f"names= holds {name!r}, which is no name")
+    whole = isinstance(name, float) and name.is_integer()
+    return str(int(name) if whole else name)  # type: ignore[call-overload]
 
 
 def _stems(folder: Path) -> list[str]:

@@ -60,12 +60,6 @@ def test_a_condition_that_is_asked_for_itself_is_not_offered_for_another() -> No
         _checks.check_conditions(["face_07", "face_08"], ["face_08", "face_70"], "teacher 'V1'")
 
 
-def test_letters_in_another_unicode_form_are_told() -> None:
-    composed, decomposed = "b\u00e4r", "ba\u0308r"
-    assert "(the same letters in another Unicode form" in _checks.nearest(composed, [decomposed])
-    assert _checks.nearest("bar", ["bär"]) == "; nearest: 'bär'"
-
-
 def test_names_that_are_no_unicode_are_refused() -> None:
     _checks.check_text(["cat", "猫", "b\u00e4r"], "the stimuli")
     with pytest.raises(BrainrdlError, match=r"names \['b\\udce4r'\] of the stimuli are no valid Unicode; rename"):

@@ -508,8 +508,12 @@ def test_rdms_of_one_subject_that_differ_in_what_they_are_of_are_not_subjects(ke
     found = audit(given)
     assert found.can_teach
     assert found.facts[f"{key}s"] == ["a", "b", "c"]
-    assert one(found, "reliability")["value"] == "1 RDM: no reliability and no noise ceiling"
-    assert one(found, "reliability")["where"] == "all 3 targets"
+    rows = found.findings.query("what == 'reliability'")
+    assert set(rows["value"]) == {"1 RDM: no reliability and no noise ceiling"}
+    assert [where[0] for where in rows["where"]] == ["a", "b", "c"]
+    line = [line for line in str(found).splitlines() if "reliability  " in line]
+    assert len(line) == 1
+    assert "3 targets, a" in line[0]
     assert not {"noise ceiling", "outliers", "who is who"} & set(found.findings["what"])
     if key != "roi":
         row = one(found, "targets")
@@ -551,9 +555,14 @@ def test_regions_and_times_make_targets_together() -> None:
 
 def test_what_many_targets_have_alike_is_one_line() -> None:
     found = audit(movie(3, [k / 100 for k in range(12)]))
-    told = subject_findings(found)
-    assert told["noise ceiling"] == ["all 12 targets"]
-    assert one(found, "noise ceiling")["value"].startswith("the first, 0.0 s: corr 0.")
+    each = found.findings.query("what == 'noise ceiling'")
+    assert each["where"].tolist() == [f"{k / 100} s" for k in range(12)]
+    lines = [line for line in str(found).splitlines() if "noise ceiling" in line]
+    assert len(lines) == 1
+    assert (
+        f"12 targets, 0.0 s to 0.11 s: {each['value'].iloc[0]} (the first), {each['value'].iloc[-1]} (the last)"
+        in lines[0]
+    )
 
 
 def test_targets_can_be_told_apart_by_another_descriptor() -> None:

@@ -9,7 +9,7 @@ import pytest
 from rsatoolbox.data import Dataset, TemporalDataset
 
 from brainrdl import BrainrdlError, RDMTeacher, calc_rdm, read
-from brainrdl._patterns import origins_of
+from brainrdl._patterns import files_of, origins_of
 from brainrdl.rdms import from_array
 
 NAMES = ["cat", "dog", "car"]
@@ -52,6 +52,8 @@ def save(path: Path, values: np.ndarray, names=NAMES, **descriptors) -> None:
             "*/*/*/b.nii",
             [("s01", "1", "1", ""), ("s01", "2", "1", ""), ("s02", "3", "1", "")],
         ),
+        (["s1_run-01-epo.fif", "s1_run-02-epo.fif"], "*.fif", [("", "", "01", ""), ("", "", "02", "")]),
+        (["q_rune.npy", "q_runi.npy"], "*.npy", [("q_rune", "", "", ""), ("q_runi", "", "", "")]),
         (["runner1/b.nii", "runner2/b.nii"], "*/b.nii", [("runner1", "", "", ""), ("runner2", "", "", "")]),
         (["x_hemi-L_b.gii", "x_hemi-R_b.gii"], "x_*", [("", "", "", "L"), ("", "", "", "R")]),
         (["run1_bold.nii", "run10_bold.nii"], "run*", [("", "", "1", ""), ("", "", "10", "")]),
@@ -66,6 +68,45 @@ def save(path: Path, values: np.ndarray, names=NAMES, **descriptors) -> None:
 def test_a_path_says_subject_session_run_and_hemisphere(files, pattern, expected):
     found = origins_of([Path(file) for file in files], Path(pattern))
     assert [(one.subject, one.session, one.run, one.hemisphere) for one in found] == expected
+
+
+@pytest.mark.parametrize(
+    ("pattern", "expected"),
+    [
+        ("d/{subject}/RDM_{layer}.npz", [("anna", "", {"layer": "conv_1"}), ("bert", "", {"layer": "fc"})]),
+        ("d/*/RDM_{layer}.npz", [("", "", {"layer": "conv_1"}), ("", "", {"layer": "fc"})]),
+        ("**/{subject}/{kind}_*.np[a-z]", [("anna", "", {"kind": "RDM"}), ("bert", "", {"kind": "RDM"})]),
+        ("d/{run}/RDM_?*", [("", "anna", {}), ("", "bert", {})]),
+    ],
+)
+def test_a_pattern_may_say_what_its_parts_are(pattern, expected, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for file in ("d/anna/RDM_conv_1.npz", "d/bert/RDM_fc.npz"):
+        Path(file).parent.mkdir(parents=True)
+        Path(file).touch()
+    found = origins_of(files_of(Path(pattern)), Path(pattern))
+    assert [(one.subject, one.run, dict(one.named)) for one in found] == expected
+
+
+def test_a_name_that_stands_twice_means_the_same(tmp_path):
+    for file in ("anna/anna_it.npy", "anna/bert_it.npy"):
+        (tmp_path / file).parent.mkdir(exist_ok=True)
+        np.save(tmp_path / file, np.arange(3.0))
+    pattern = tmp_path / "{subject}" / "{subject}_it.npy"
+    one, other = origins_of(files_of(pattern), pattern)
+    assert (one.subject, other.subject) == ("anna", "")
+
+
+def test_layers_in_files_of_their_own_are_no_subjects(tmp_path):
+    for layer in ("conv", "fc"):
+        np.savez(tmp_path / f"RDM_{layer}.npz", rdm=np.arange(1.0, 4))
+        np.savez(tmp_path / f"maps_{layer}.npz", **{f"of_{layer}": np.ones((3, 4)), "other": np.ones((3, 4))})
+    found = read(tmp_path / "RDM_{layer}.npz", names=NAMES)
+    assert list(found.rdm_descriptors["layer"]) == ["conv", "fc"]
+    assert "subject" not in found.rdm_descriptors
+    assert RDMTeacher(found, target_by="layer").targets == ("conv", "fc")
+    maps = read(tmp_path / "maps_{layer}.npz", names=NAMES, patterns=True, variable="of_{layer}")
+    assert [data.descriptors["layer"] for data in maps] == ["conv", "fc"]
 
 
 def test_sessions_of_a_subject_are_no_subjects(tmp_path):
@@ -203,3 +244,10 @@ def test_the_runs_of_rdms_are_told(tmp_path):
         from_array(np.arange(3.0), NAMES).save(str(tmp_path / f"sub-1_run-{run}.h5"), file_type="hdf5")
     found = read(tmp_path / "*.h5")
     assert (list(found.rdm_descriptors["run"]), list(found.rdm_descriptors["subject"])) == (["1", "2"], ["1", "1"])
+
+
+def test_runs_of_rdms_are_of_one_subject(tmp_path):
+    for run in (1, 2):
+        np.save(tmp_path / f"anna_run-{run}_rdm.npy", np.arange(3.0))
+    found = read(tmp_path / "anna_run-*_rdm.npy", names=NAMES)
+    assert list(found.rdm_descriptors["subject"]) == ["anna_rdm", "anna_rdm"]

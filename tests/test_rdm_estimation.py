@@ -10,7 +10,7 @@ from rsatoolbox.rdm import calc_rdm as rsatoolbox_rdm
 from rsatoolbox.rdm import calc_rdm_movie
 
 from brainrdl import BrainrdlError, calc_rdm
-from brainrdl.dissimilarity import Poisson, poisson
+from brainrdl.dissimilarity import Crossnobis, Poisson, PoissonCV, poisson
 from brainrdl.rdm_estimation import NOISE, noise_precision
 from brainrdl.rdms import select
 
@@ -313,14 +313,42 @@ def test_counts_are_added_up_so_that_the_width_of_bins_does_not_matter(name) -> 
     np.testing.assert_allclose(fine.dissimilarities[0], calc_rdm(whole, name).dissimilarities[0])
 
 
-def test_rates_and_other_dissimilarities_are_averaged() -> None:
+def test_other_dissimilarities_of_counts_are_of_their_mean() -> None:
     data = counted(1)
-    rates = TemporalDataset(data.measurements / 3, obs_descriptors=data.obs_descriptors,
+    mean = Dataset(data.measurements.mean(2), obs_descriptors=data.obs_descriptors)
+    found = calc_rdm(data, "euclidean", windows=[(0, 0.24)])
+    np.testing.assert_allclose(found.dissimilarities, calc_rdm(mean, "euclidean").dissimilarities)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda x: x / 3, "are not whole numbers"),
+        (lambda x: -x, "are not whole"),
+        (lambda x: 100 * x, "multiples of 100"),
+    ],
+)
+def test_rates_are_not_added_up_over_a_window(change, told) -> None:
+    data = counted(1)
+    rates = TemporalDataset(change(data.measurements), obs_descriptors=data.obs_descriptors,
                             time_descriptors=data.time_descriptors)  # fmt: skip
-    for given, name in ((rates, "poisson"), (data, "euclidean")):
-        mean = Dataset(given.measurements.mean(2), obs_descriptors=given.obs_descriptors)
-        found = calc_rdm(given, name, windows=[(0, 0.24)])
-        np.testing.assert_allclose(found.dissimilarities, calc_rdm(mean, name).dissimilarities)
+    with pytest.raises(BrainrdlError, match=f"add up counts over a window, and these measurements .*{told}"):
+        calc_rdm(rates, "poisson", windows=[(0, 0.24)])
+
+
+def test_windows_with_one_middle_are_refused() -> None:
+    with pytest.raises(BrainrdlError, match=r"names \['0.05 s'\] stand more than once in the middles of windows="):
+        calc_rdm(counted(1), "euclidean", windows=[(0, 0.1), (0.04, 0.06), (0.1, 0.2)])
+
+
+def test_a_dissimilarity_over_runs_may_be_an_object() -> None:
+    data = dataset()
+    expected = calc_rdm(data, "crossnobis")
+    np.testing.assert_allclose(calc_rdm(data, Crossnobis()).dissimilarities, expected.dissimilarities)
+    counts = Dataset(np.abs(data.measurements).round(), obs_descriptors=data.obs_descriptors)
+    weighted, plain = (calc_rdm(counts, PoissonCV(prior_weight=w)).dissimilarities for w in (0.2, 0.1))
+    np.testing.assert_allclose(plain, calc_rdm(counts, "poisson_cv").dissimilarities)
+    assert not np.allclose(weighted, plain)
 
 
 @pytest.mark.parametrize("noise", [np.eye(N_CHANNELS, dtype=int), np.eye(N_CHANNELS, dtype="f4"), np.eye(7).tolist()])
