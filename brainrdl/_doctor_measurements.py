@@ -42,6 +42,11 @@ def dataset_names(datasets: Sequence[DatasetBase]) -> list[str]:
 def of_dataset(dataset: DatasetBase, where: str, by: str) -> Iterator[Finding]:
     """Look at one dataset; `where` says which of several."""
     values = flat(dataset)
+    if len(values) == 1:
+        value = "one observation: nothing varies, and it has no RDM"
+        advice = "read all maps at once: a folder, a stack or a pattern"
+        yield Finding("Measurements", "warning", "observations", where, value, advice, blocks=True)
+        return
     good = np.isfinite(values).all(0) & (np.ptp(np.nan_to_num(values), axis=0) > 0)
     yield from _channels(values, where)
     if not good.any():

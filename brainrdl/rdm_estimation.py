@@ -28,7 +28,7 @@ from brainrdl.dissimilarity import (
     poisson,
     resolve,
 )
-from brainrdl.rdms import check, concat, from_tensor
+from brainrdl.rdms import FEWEST_CONDITIONS, check, concat, from_tensor
 
 if TYPE_CHECKING:
     from rsatoolbox.data.base import DatasetBase
@@ -211,6 +211,8 @@ def _calc_one(
     windows: Sequence[tuple[float, float]] | None,
 ) -> RDMs:
     names, codes = _coded(data, by)
+    if len(names) < FEWEST_CONDITIONS:
+        refuse(f"there are {len(names)} conditions, {quote(names)}; an RDM needs at least {FEWEST_CONDITIONS}")
     summed = dissimilarity in _COUNTING or isinstance(dissimilarity, Poisson)
     if summed and noise is not None:
         refuse("noise= whitens channels, and whitened counts are no counts: leave it out for Poisson dissimilarities")
@@ -242,6 +244,8 @@ def _checked_precision(noise: npt.ArrayLike, n_channels: int) -> Tensor:
             f"noise= must be one of {', '.join(NOISE)} or a precision of numbers ({n_channels}, {n_channels}), as many "
             f"as channels; got {found.dtype} of shape {found.shape}"
         )
+    if not (np.diag(found) > 0).all():  # necessary, and quick; mahalanobis of a large one must stay quick
+        refuse(f"noise= has {np.diag(found).min():g} on its diagonal; a noise precision is positive definite")
     return torch.as_tensor(found, dtype=torch.float64)
 
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from rsatoolbox.rdm.rdms import RDMs
 
-_MIN_CONDITIONS = 3  # two conditions make one pair, and one number correlates with nothing
+FEWEST_CONDITIONS = 3  # two conditions make one pair, and one number correlates with nothing
 _ROUNDING = 1e-6  # asymmetry, relative to the largest dissimilarity, that float32 arithmetic can leave (eps 1.2e-7)
 
 
@@ -214,7 +214,7 @@ def align(a: RDMs, b: RDMs, by: str = "stimulus", *, common: bool = False) -> tu
     met = alignment(_names_of(a, by), _names_of(b, by))
     if not common:
         _refuse_difference(met)
-    if len(met.common) < _MIN_CONDITIONS:
+    if len(met.common) < FEWEST_CONDITIONS:
         refuse(f"the two RDMs share {len(met.common)} conditions {quote(met.common)}, at least 3 are needed")
     return select(a, met.common, by), select(b, met.common, by)
 
@@ -487,7 +487,7 @@ def _pairs_of(values: npt.NDArray[np.float64], where: str) -> npt.NDArray[np.flo
         refuse(f"{where} is not square: a stack of RDMs has shape (n_rdms, n, n), got {values.shape}")
     stack = values.reshape(-1, *values.shape[-2:])
     n_conditions = stack.shape[-1]
-    if n_conditions < _MIN_CONDITIONS:
+    if n_conditions < FEWEST_CONDITIONS:
         refuse(f"{where} has {n_conditions} conditions, an RDM needs at least 3")
     named = (f"RDM {index} (of {len(stack)}) in {where}" for index in range(len(stack)))
     rows = [_condensed(matrix, name) for matrix, name in zip(stack, named, strict=True)]
@@ -524,7 +524,7 @@ def _n_conditions(n_pairs: int, where: str) -> int:
     if n * (n - 1) // 2 != n_pairs:
         closest = f"{n} conditions make {n * (n - 1) // 2} pairs, {n + 1} make {n * (n + 1) // 2}"
         refuse(f"{where} has {n_pairs} pairs, which no number of conditions gives ({closest}), and it is not square")
-    if n < _MIN_CONDITIONS:
+    if n < FEWEST_CONDITIONS:
         refuse(f"{where} has {n} conditions, an RDM needs at least 3")
     return n
 

@@ -924,3 +924,10 @@ def test_models_of_categories_and_judgements_are_told_right(kriegeskorte92: Path
     assert told["value"].iloc[0].startswith("likely a model of categories (animacy: only the values 0 and 1)")
     judged = audit(kriegeskorte92 / "92_behavRDMs.mat")
     assert one(judged, "dissimilarity")["value"].startswith("not recognised")
+
+
+def test_one_observation_is_told_as_such() -> None:
+    found = audit(Dataset(np.random.default_rng(0).random((1, 20)), obs_descriptors={"stimulus": ["cat"]}))
+    assert not found.can_teach
+    assert one(found, "observations")["value"] == "one observation: nothing varies, and it has no RDM"
+    assert "channels constant" not in set(found.findings["what"])

@@ -202,8 +202,10 @@ def test_a_channel_that_never_changes_has_no_precision() -> None:
 
 
 def test_a_negative_precision_is_refused() -> None:
+    precision = np.eye(N_CHANNELS)
+    precision[0, 1] = precision[1, 0] = 2
     with refused("the noise precision has a negative eigenvalue, -1"):
-        calc_rdm(dataset(), "euclidean", noise=-np.eye(N_CHANNELS))
+        calc_rdm(dataset(), "euclidean", noise=precision)
 
 
 def test_windows_need_time_and_time_points() -> None:
@@ -334,6 +336,17 @@ def test_rates_are_not_added_up_over_a_window(change, told) -> None:
                             time_descriptors=data.time_descriptors)  # fmt: skip
     with pytest.raises(BrainrdlError, match=f"add up counts over a window, and these measurements .*{told}"):
         calc_rdm(rates, "poisson", windows=[(0, 0.24)])
+
+
+def test_a_precision_that_cannot_be_one_is_refused() -> None:
+    with pytest.raises(BrainrdlError, match=r"noise= has -1 on its diagonal; a noise precision is positive definite"):
+        calc_rdm(dataset(), "mahalanobis", noise=-np.eye(N_CHANNELS))
+
+
+def test_two_conditions_are_refused_by_name() -> None:
+    two = Dataset(np.eye(2), obs_descriptors={"stimulus": ["cat", "dog"]})
+    with pytest.raises(BrainrdlError, match=r"there are 2 conditions, \['cat', 'dog'\]; an RDM needs at least 3"):
+        calc_rdm(two)
 
 
 def test_windows_with_one_middle_are_refused() -> None:
