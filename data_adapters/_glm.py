@@ -205,9 +205,11 @@ def _design(
     codes = {f"e{place:06d}": key for place, key in enumerate(sorted(set(keys)))}
     code_of = {key: code for code, key in codes.items()}
     frame = events[["onset", "duration"]].assign(trial_type=[code_of[key] for key in keys])
+    if confounds is not None:
+        confounds = confounds.loc[:, (confounds != 0).any()]  # nilearn makes noise of zeros, which takes a degree
+        if len(confounds) != n_volumes:
+            refuse(f"the confounds of {where} have {len(confounds)} rows, and the run {n_volumes} volumes")
     extra = None if confounds is None else confounds.to_numpy(dtype=np.float64)
-    if extra is not None and len(extra) != n_volumes:
-        refuse(f"the confounds of {where} have {len(extra)} rows, and the run {n_volumes} volumes")
     with warnings.catch_warnings():
         # events without duration are wanted as such; and what is singular is refused below
         warnings.filterwarnings("ignore", message="(?s).*null duration", category=UserWarning)

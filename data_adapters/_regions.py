@@ -9,13 +9,14 @@ from pathlib import Path
 import numpy as np
 
 from brainrdl._checks import check_unique, nearest, quote, refuse
-from data_adapters._maps import neighbour
+from data_adapters._maps import EMPTY, neighbour
 from data_adapters._tables import blaming, columns_like, existing, read_table
 from data_adapters._text import read_text
 from data_adapters._volumes import Volumes, check_grid, open_volumes, read_values
 
 # A number and a name; FreeSurfer's tables of colours have four more numbers at the end, ITK-SNAP's six before the name
 _LINE = re.compile(r"(\d+(?:\.0+)?)\s+(\S.*?)((\s+\d+){4})?")
+_FSL_LINE = re.compile(r"(\d+)(?:\s+[01](?:\.\d+)?){3}\s+(\S.*)")  # three parts of a colour before the name
 _ITK_LINE = re.compile(r"(\d+)(?:\s+[\d.]+){6}\s+\"(.*)\"")
 
 
@@ -76,7 +77,7 @@ def read_label_table(path: str | Path, largest: int) -> dict[int, str]:
         refuse(f"the labels {str(path)!r} have {quote(wrong)} for numbers of regions, expected whole numbers")
     found = [(int(number.partition(".")[0]), name) for number, name in pairs]
     check_unique([str(number) for number, _ in found], f"the labels {str(path)!r}")
-    return dict(found)
+    return {number: name for number, name in found if name.lower() not in EMPTY}
 
 
 def _numbered_rows(path: Path) -> list[tuple[str, str]]:
@@ -100,7 +101,7 @@ def _numbered_lines(path: Path, largest: int) -> list[tuple[str, str]]:
     with blaming("the labels", path):
         lines = [line.strip() for line in read_text(path).splitlines()]
     lines = [line for line in lines if line and not line.startswith("#")]
-    found = [_ITK_LINE.fullmatch(line) or _LINE.fullmatch(line) for line in lines]
+    found = [_ITK_LINE.fullmatch(line) or _FSL_LINE.fullmatch(line) or _LINE.fullmatch(line) for line in lines]
     numbered = [(match[1], match[2].strip("\"'")) for match in found if match]
     if numbered and len(numbered) == len(lines):
         _check_one_number([name for _, name in numbered], path)

@@ -3,26 +3,31 @@
 Layout on disk::
 
     betas.nii, .nii.gz      one map (x, y, z), or several (x, y, z, n_observations)
-    betas.tsv               its table, found by its name or given with table=: a row for each map, in their order; the
-                            column condition, stimulus or trial_type names the condition, run the run, session the
-                            session. Rows whose condition is n/a or empty are left out, with their maps
+    betas.tsv, betas.csv    its table, found by its name or given with table=: a row for each map, in their order (a
+                            column volume, index or the like must not count otherwise); the column condition, stimulus
+                            or trial_type names the condition, run the run, session the session. Rows whose condition is
+                            n/a or empty are left out, with their maps
     folder/                 3-D maps, one observation each; files="beta_*.nii" picks some
-    table= of a folder      pairs by any column whose cells all name maps (folders and suffixes left out), and only maps
-                            that it names are read; without such a column it needs a row for each map, and names that
-                            differ in a number alone
+    table= of a folder      pairs by any column whose cells all name maps (by the ends of their paths; case, suffixes,
+                            leading zeros and SPM's ",1" left out), or by their numbers in a column called file, name,
+                            index or the like; only maps that it names are read. Without such a column it needs a row
+                            for each map, and names that differ in a number alone. It must not rename what SPM's headers
+                            call a condition
     names of a folder       without a table: SPM's betas by their headers (Sn(1) face*bf(1) is "face" of run 1;
                             derivatives, modulators, regressors and constants are left out), maps with contrast-face by
-                            that, others by their files' names; runs and sessions by run-1 and ses-1
+                            that, others by their files' names, and where these repeat by the folders that differ; runs
+                            and sessions by run-1 and ses-1
     mask=                   a map of 0 and one other value
     atlas=                  a map of whole numbers, 0 or less outside all regions
     labels=                 its regions: a table with the columns index and name (or label), as BIDS writes it next to
                             *_dseg.nii.gz, where it is found by its name; or a text file of lines "1 V1" (also with
-                            FreeSurfer's or ITK-SNAP's colours), or of one name a line, numbered from 1 (from 0 if the
-                            first is "Background" or "Unknown")
+                            FreeSurfer's, ITK-SNAP's or FSL's colours), or of one name a line, numbered from 1 (from 0
+                            if the first is "Background" or "Unknown")
 
 Runs of several sessions are called ``session/run``, or by the session where no run is known. Maps that are left out are
-counted in the descriptor ``n_dropped_observations``. A folder that also holds what is no observation (masks, anatomy,
-residuals), or maps of two kinds (betas and contrasts), is refused unless ``files=`` picks.
+counted in the descriptor ``n_dropped_observations``. Of a folder only maps of one kind are read, of one subject and
+task: one that also holds what is no observation (masks, anatomy, residuals), or several kinds (betas and contrasts,
+effects and z values), is refused unless ``files=`` picks one.
 
 Mask and atlas must lie on the grid of the maps, to a tenth of a voxel: nothing is resampled. Voxels that are NaN or
 infinite in any map, or do not vary within a run (in a run's only map: are 0), are left out and counted in
@@ -39,9 +44,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from brainrdl._checks import refuse
-from data_adapters._folders import check_links, check_names, check_observations, told_by_folder
-from data_adapters._maps import dataset_of, neighbour, observations_of, stem, told_by_names
+from brainrdl._checks import quote, refuse
+from data_adapters._folders import check_headers, check_links, check_observations, check_paths, told_by_folder
+from data_adapters._maps import dataset_of, neighbour, observations_of, told_by_names
+from data_adapters._pairing import names_of, stem
 from data_adapters._regions import as_mask, find_regions, read_atlas, read_beside
 from data_adapters._tables import blaming
 from data_adapters._volumes import Volumes, check_grid, open_volumes, read_values
@@ -70,7 +76,7 @@ class Nifti:
     )
 
     def sniff(self, path: Path) -> bool:
-        """Take files by their suffix, and folders that hold such files.
+        """Take files by their suffix, and folders that hold such files, or nilearn's for subjects.
 
         Parameters
         ----------
@@ -80,10 +86,12 @@ class Nifti:
         Returns
         -------
         bool
-            Whether it is a NIfTI file (no CIFTI, not called ``..._bold``), or a folder with some that is no BIDS root.
+            Whether it is a NIfTI file (no CIFTI, not called ``..._bold``), or a folder with some that is no BIDS root
+            (unless they are called ``..._statmap``, there or in a ``sub-...``).
         """
         if path.is_dir():
-            return not (path / "dataset_description.json").exists() and bool(_maps_in(path, None))
+            plain = bool(_maps_in(path, None)) and not (path / "dataset_description.json").exists()
+            return plain or any(True for inside in ("", "sub-*/") for _ in path.glob(f"{inside}*_statmap.nii*"))
         return _is_ours(path.name)
 
     def read(
@@ -171,11 +179,12 @@ def _folder(folder: Path, pattern: str | None) -> list[Volumes]:
     """Open the maps of a folder, which must be 3-D and on one grid."""
     found = _maps_in(folder, pattern)
     if not found:
-        refuse(f"no map in the folder fits files={pattern or '*'!r}")
-    if pattern is None:
-        check_observations(found)
+        below = sorted({file.parent.name for file in folder.glob("*/*") if _is_ours(file.name)})
+        more = f"; there are maps in its folders {quote(below)}, read one of these" if below else ""
+        refuse(f"no map in the folder fits files={pattern or '*'!r}{more}")
+    check_paths([path_in(folder, file) for file in found])
+    check_observations(found, pattern)
     check_links(found)
-    check_names(found)
     maps = []
     for file in found:
         with blaming("the map", file.name):
@@ -199,11 +208,23 @@ def _observed(
 ) -> tuple[list[int], dict[str, list[str]]]:
     """Say which maps are observations, and what is known of each."""
     if not path.is_dir():
-        told, table = told_by_names([path] * maps[0].n), neighbour(path) if table is None else table
+        told, table = told_by_names([path.name] * maps[0].n), neighbour(path) if table is None else table
         return observations_of(maps[0].n, told, table, condition_column, run_column)
-    files = [each.path for each in maps]
-    told = told_by_folder(files, [each.about for each in maps]) if table is None else told_by_names(files)
-    return observations_of(len(files), told, table, condition_column, run_column, stems=[stem(file) for file in files])
+    paths, headers = [path_in(path, each.path) for each in maps], [each.about for each in maps]
+    if table is None:
+        told = told_by_folder(paths, headers)
+        return observations_of(len(paths), told, None, condition_column, run_column)
+    kept, observed = observations_of(len(paths), told_by_names(paths), table, condition_column, run_column, paths=paths)
+    names = names_of(paths)
+    stimuli = dict(zip([names[place] for place in kept], observed["stimulus"], strict=True))
+    with blaming("table=", table):
+        check_headers(headers, stimuli, names)
+    return kept, observed
+
+
+def path_in(folder: Path, file: Path) -> str:
+    """Give the path of a map within the folder, without its suffix."""
+    return file.relative_to(folder).with_name(stem(file)).as_posix()
 
 
 READER = Nifti()

@@ -140,7 +140,7 @@ class Surfaces:
         own = maps.names if all(maps.names) else None
         found = neighbour(path) if table is None else table
         n_maps = len(maps.names)
-        told = told_by_names([path] * n_maps) | ({"stimulus": own} if own else {})
+        told = told_by_names([path.name] * n_maps) | ({"stimulus": own} if own else {})
         kept, observed = observations_of(n_maps, told, found, condition_column, run_column)
         values, places = maps.values(channels), _places(maps, channels)
         values = values if len(kept) == n_maps else values[kept]

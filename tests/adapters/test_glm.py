@@ -97,6 +97,25 @@ def test_betas_and_residuals_are_those_of_nilearns_first_level_model(noise_model
         np.testing.assert_allclose(run.residuals, oracle.residuals_[0].get_fdata().reshape(8, -1).T, atol=1e-3)
 
 
+@pytest.mark.parametrize("noise_model", ["ar1", "ols"])
+def test_a_confound_of_zeros_changes_nothing(noise_model):
+    from nilearn.glm.first_level import run_glm
+
+    events, rng = events_of(), np.random.default_rng(3)
+    bold, motion = rng.normal(size=(N_VOLUMES, 4)), rng.normal(size=N_VOLUMES)
+    confounds, model = pd.DataFrame({"zero": 0.0, "x": motion}), Model(noise_model=noise_model)
+    run, expected = (fit_run(bold, events, T_R, model, each) for each in (confounds, confounds[["x"]]))
+    assert run.dof == expected.dof
+    np.testing.assert_array_equal(run.residuals, expected.residuals)
+    drift = np.cos(np.pi * np.outer(np.arange(N_VOLUMES) + 0.5, np.arange(5)) / N_VOLUMES)
+    conditions = np.stack([response(events[events["stimulus"] == name]).sum(axis=1) for name in run.stimuli])
+    design = np.column_stack([*conditions, motion, np.zeros(N_VOLUMES), drift])
+    _, theirs = run_glm(bold, design, noise_model="ols")
+    assert {result.df_residuals for result in theirs.values()} == {run.dof}  # nilearn's counts the rank
+    nothing = fit_run(bold, events, T_R, model, confounds[["zero"]])
+    assert nothing.dof == fit_run(bold, events, T_R, model).dof
+
+
 def test_residuals_have_the_covariance_of_the_noise_at_the_degrees_of_freedom_given():
     events, rng = events_of(), np.random.default_rng(3)
     mixing = rng.normal(size=(4, 4))

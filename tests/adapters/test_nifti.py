@@ -193,6 +193,13 @@ def test_files_of_scanners_are_read_as_nibabel_reads_them(name):
 # Names
 
 
+def test_a_csv_beside_the_maps_is_found_where_there_is_no_tsv(betas, tmp_path):
+    (tmp_path / "betas.csv").write_text("condition\n" + "\n".join("abcdef"))
+    assert take(betas).obs_descriptors == {"stimulus": list("abcdef")}
+    table(tmp_path / "betas.tsv")
+    assert take(betas).obs_descriptors["stimulus"] == CONDITIONS
+
+
 def test_the_neighbour_table_names_conditions_and_runs(betas, tmp_path, mask):
     assert not take(betas, mask=mask).obs_descriptors
     table(tmp_path / "betas.tsv")
@@ -311,7 +318,7 @@ def test_a_table_of_a_folder_is_paired_by_file(folder, tmp_path, array):
 
 
 def test_a_table_without_files_needs_numbered_maps_in_a_clear_order(folder, tmp_path, array):
-    path = table(tmp_path / "t.tsv", ["Cat", "Face", "House"], "123")
+    path = table(tmp_path / "t.tsv", ["Katze", "Gesicht", "Haus"], "123")
     with refused(r"which row belongs to which of the maps \['cat', 'face', 'house'\] is unclear"):
         take(folder, table=path)
     for number in (1, 2, 10):
@@ -320,7 +327,7 @@ def test_a_table_without_files_needs_numbered_maps_in_a_clear_order(folder, tmp_
         take(folder, table=path, files="beta_*.nii")
     (folder / "beta_10.nii").rename(folder / "beta_3.nii")
     dataset = take(folder, table=path, files="beta_*.nii")
-    assert dataset.obs_descriptors == {"stimulus": ["Cat", "Face", "House"], "run": ["1", "2", "3"]}
+    assert dataset.obs_descriptors == {"stimulus": ["Katze", "Gesicht", "Haus"], "run": ["1", "2", "3"]}
     np.testing.assert_array_equal(dataset.measurements, array[voxels_of(dataset)].T[[1, 2, 4]])
 
 
@@ -407,10 +414,81 @@ def test_a_table_pairs_by_any_column_that_names_the_maps(numbered, tmp_path, arr
     np.testing.assert_array_equal(dataset.measurements, array[voxels_of(dataset)].T)
 
 
+PERMUTED = [
+    ("name", "beta_{}"),
+    ("File", "BETA_{:02d}.img"),
+    ("any", "Beta_{:04d}"),
+    ("any", "beta_{:04d}.nii, 1"),
+    ("any", "beta_{:04d}.nii,2"),
+    ("beta", "{}"),
+    ("Index", "{:04d}"),
+]
+
+
+@pytest.mark.parametrize(("column", "cell"), PERMUTED)
+def test_a_table_pairs_however_it_spells_the_maps(numbered, tmp_path, array, column, cell):
+    rows = [(cell.format(number), f"c{number}") for number in (6, 5, 4, 3, 2, 1)]
+    dataset = take(numbered, table=rows_of(tmp_path / "t.tsv", (column, "condition"), rows))
+    assert dataset.obs_descriptors["stimulus"] == [f"c{number}" for number in range(1, 7)]
+    np.testing.assert_array_equal(dataset.measurements, array[voxels_of(dataset)].T)
+    rows = [(cell.format(number), f"c{number}") for number in (5, 2)]
+    if column != "Index":
+        dataset = take(numbered, table=rows_of(tmp_path / "t.tsv", (column, "condition"), rows))
+        np.testing.assert_array_equal(dataset.measurements, array[voxels_of(dataset)].T[[1, 4]])
+
+
+def test_names_with_one_slip_are_refused_not_taken_in_order(numbered, tmp_path):
+    rows = [(name, name[-1]) for name in ("beta_6", "beta_5", "beta_4", "beta_3", "beta_2", "beat_1")]
+    with refused(r"the column 'any' names \['beat_1'\], which are not among the maps; nearest: 'beta_0001'"):
+        take(numbered, table=rows_of(tmp_path / "t.tsv", ("any", "condition"), rows))
+    rows = [(name, name) for name in ("5", "4", "3", "2", "1", "0")]
+    path = rows_of(tmp_path / "t.tsv", ("volume", "condition"), rows)
+    with refused(r"the column 'volume' numbers the maps as \[5, 4, 3, 2, 1, .*\], and they are called \['beta_0001',"):
+        take(numbered, table=path)
+    rows_of(path, ("file", "condition"), [(name, name) for name in ("9", "4", "3", "2", "1", "5")])
+    with refused(r"the column 'file' numbers the maps as \[9, 4, 3, 2, 1, .*\]; give|and they are called"):
+        take(numbered, table=path)
+
+
+def test_columns_that_count_are_no_names_of_maps(numbered, tmp_path, array):
+    rows = [(c, str(r), o, str(i)) for i, (c, r, o) in enumerate(zip("121212", "112233", "653421", strict=True))]
+    path = rows_of(tmp_path / "t.tsv", ("condition", "run", "order", "index"), rows)
+    dataset = take(numbered, table=path)
+    assert dataset.obs_descriptors == {"stimulus": list("121212"), "run": list("112233")}
+    for file in numbered.iterdir():
+        file.rename(numbered / f"{int(file.stem[-1])}.nii")
+    assert take(numbered, table=path).obs_descriptors == dataset.obs_descriptors
+    rows_of(path, ("condition", "trial"), [(c, t) for c, t in zip("214365", "123456", strict=True)])
+    with refused(r"which row belongs to which of the maps \['1', '2', '3', '4', '5', .*\] is unclear"):
+        take(numbered, table=path)
+
+
+def test_names_that_differ_in_case_or_zeros_alone_are_told_apart(tmp_path, array):
+    for number, name in enumerate(["a_1", "a_01", "A_1"]):
+        save(tmp_path / f"{name}.nii", array[..., number])
+    rows = [("a_01", "y"), ("A_1", "z"), ("a_1", "x")]
+    dataset = take(tmp_path, table=rows_of(tmp_path / "t.tsv", ("file", "condition"), rows))
+    np.testing.assert_array_equal(dataset.measurements, array[voxels_of(dataset)].T[[2, 1, 0]])
+    assert dataset.obs_descriptors["stimulus"] == ["z", "y", "x"]
+
+
+@pytest.mark.parametrize("column", ["volume", "Index", "map"])
+@pytest.mark.parametrize("cells", [list("654321"), list("543210"), [f"betas.nii,{n}" for n in (2, 1, 3, 4, 5, 6)]])
+def test_a_table_of_a_stack_that_counts_maps_in_another_order_is_refused(betas, tmp_path, array, column, cells):
+    path = rows_of(tmp_path / "t.tsv", (column, "condition"), list(zip(cells, "abcdef", strict=True)))
+    with refused(rf"the column '{column}' numbers the maps as \[.*\]; write the rows in the order of the maps"):
+        take(betas, table=path)
+    rows_of(path, (column, "condition", "order"), list(zip(sorted(cells), "abcdef", "654321", strict=True)))
+    assert take(betas, table=path).obs_descriptors["stimulus"] == list("abcdef")
+
+
 def test_columns_that_name_the_maps_in_different_orders_are_refused(folder, tmp_path):
     rows = [("cat.nii.gz", "house"), ("face.nii.gz", "face"), ("house.nii.gz", "cat")]
     path = rows_of(tmp_path / "t.tsv", ("file", "condition"), rows)
     with refused(r"the columns \['file', 'condition'\] name the maps in different orders"):
+        take(folder, table=path)
+    rows_of(path, ("file", "condition"), [("cats.nii.gz", "cat"), ("face.nii.gz", "face"), ("house.nii.gz", "house")])
+    with refused(r"the column 'file' names \['cats'\], which are not among the maps"):
         take(folder, table=path)
     path = rows_of(path, ("condition", "run"), [("house", "1"), ("cat", "2"), ("face", "3")])
     assert take(folder, table=path).obs_descriptors == {"stimulus": ["cat", "face", "house"], "run": ["2", "3", "1"]}
@@ -486,8 +564,21 @@ def test_spm_betas_that_headers_do_not_name_need_a_table(tmp_path, name, words):
     made = spm_folder(tmp_path / "first_level", [*SPM, name])
     with refused(words):
         take(made)
-    path = rows_of(tmp_path / "t.tsv", ("file", "condition"), [("beta_0010.nii", "face"), ("beta_0003.nii", "house")])
-    assert take(made, table=path).obs_descriptors["stimulus"] == ["house", "face"]
+    path = rows_of(tmp_path / "t.tsv", ("file", "condition"), [("beta_0010.nii", "x"), ("beta_0003.nii", "big house")])
+    assert take(made, table=path).obs_descriptors["stimulus"] == ["big house", "x"]
+
+
+def test_a_table_must_not_rename_what_spms_headers_call_a_condition(tmp_path):
+    made, header = spm_folder(tmp_path / "first_level", SPM), ("file", "condition")
+    path = rows_of(tmp_path / "t.tsv", header, [("beta_0001.nii", "big house"), ("beta_0003.nii", "face")])
+    with refused("the table calls 'beta_0001' 'big house', and SPM's header calls it 'face': is it the table of"):
+        take(made, table=path)
+    rows = [("beta_0001", "Sn(1) Face*bf(1)"), ("beta_0002", "size"), ("beta_0003", "n/a"), ("beta_0005", "x")]
+    found = take(made, table=rows_of(path, header, rows)).obs_descriptors["stimulus"]
+    assert found == ["Sn(1) Face*bf(1)", "size", "x"]
+    made = spm_folder(tmp_path / "fir", [f"Sn(1) face*bf({number})" for number in range(1, 5)])
+    rows = [(f"beta_{number:04d}", f"face_{number}") for number in (2, 1)]
+    assert take(made, table=rows_of(path, header, rows)).obs_descriptors["stimulus"] == ["face_1", "face_2"]
 
 
 def test_spm_betas_without_a_condition_are_refused(tmp_path):
@@ -535,14 +626,82 @@ def test_what_is_no_observation_is_refused_in_a_folder(folder, array, name):
         ("pe1", "zfstat1"),
         ("beta_0001", "face"),
         ("sub-1_contrast-a_statmap", "sub-1_r2_statmap"),
+        ("sub-1_contrast-a_stat-effect_statmap", "sub-1_contrast-b_stat-z_statmap"),
+        ("face_beta", "face_tmap"),
+        ("face_effect_size", "house_z_score"),
+        ("zmap_face", "face"),
+        ("BETA_0001", "ResMS"),
+        ("mask", "ResMS"),
     ],
 )
 def test_maps_of_different_kinds_in_a_folder_are_refused(tmp_path, array, names):
     for number, name in enumerate(names):
         save(tmp_path / f"{name}.nii", array[..., number])
-    with refused(r"the folder holds maps of different kinds, like \[.*\]; say which to read with a pattern, files="):
+    with refused(
+        r"(holds maps of different kinds, like|also holds) \[.*\].*; say which to read with a pattern, files="
+    ):
         take(tmp_path)
-    assert take(tmp_path, files="*.nii").n_obs == 2
+    with refused(
+        r"files='\*.nii' picks maps of different kinds, like \[.*\]; say which to read with a pattern, files="
+    ):
+        take(tmp_path, files="*.nii")
+    assert take(tmp_path, files=f"{names[0]}.nii").n_obs == 1  # even what is no observation, if nothing else is picked
+
+
+@pytest.mark.parametrize(("entity", "what"), [("sub", "subjects"), ("task", "tasks")])
+def test_maps_of_two_subjects_or_tasks_in_a_folder_are_refused(tmp_path, array, entity, what):
+    for number, (value, name) in enumerate([("01", "face"), ("01", "cat"), ("02", "face"), ("02", "cat")]):
+        save(tmp_path / f"{entity}-{value}_run-{value}_contrast-{name}_statmap.nii", array[..., number])
+    with refused(rf"maps of several {what}, \['01', '02'\] \({entity}-\); .* with files='\*{entity}-01_\*'"):
+        take(tmp_path)
+    assert take(tmp_path, files=f"*{entity}-01_*").obs_descriptors["stimulus"] == ["cat", "face"]
+
+
+def gfeat(made, array, folder="cope{}.feat"):
+    """FSL's second level: a folder for each contrast, in which the map is always called cope1."""
+    for number in (1, 2, 3):
+        stats = made / folder.format(number) / "stats"
+        stats.mkdir(parents=True)
+        save(stats / "cope1.nii.gz", array[..., number])
+    return made
+
+
+def test_maps_whose_files_are_called_alike_are_named_by_their_folders(tmp_path, array):
+    made, files = gfeat(tmp_path / "fe.gfeat", array), "cope*.feat/stats/cope1.nii.gz"
+    dataset = take(made, files=files)
+    assert dataset.obs_descriptors == {"stimulus": ["cope1.feat", "cope2.feat", "cope3.feat"]}
+    np.testing.assert_array_equal(dataset.measurements, array[voxels_of(dataset)].T[1:4])
+    for cell in ("cope{}.feat/stats/cope1.nii.gz", r"C:\fe.gfeat\COPE{}.feat\stats\cope1", "cope{}.feat"):
+        rows = [(cell.format(number), f"c{number}") for number in (3, 1)]
+        dataset = take(made, files=files, table=rows_of(tmp_path / "t.tsv", ("file", "condition"), rows))
+        assert dataset.obs_descriptors == {"stimulus": ["c1", "c3"]}
+        np.testing.assert_array_equal(dataset.measurements, array[voxels_of(dataset)].T[[1, 3]])
+    with refused(r"the column 'file' names \['cope1', 'cope1'\], which are not among the maps"):
+        take(made, files=files, table=rows_of(tmp_path / "t.tsv", ("file", "condition"), [("cope1", "a")] * 2))
+    save(made / "cope1.nii.gz", array[..., 0])
+    with refused(r"maps lie at different depths, and some are called alike, \['cope1.feat/stats/cope1', .*; pick one"):
+        take(made, files="**/cope1.nii.gz")
+
+
+def test_runs_that_only_folders_tell_apart_are_read_by_a_pattern(tmp_path, array):
+    made = gfeat(tmp_path / "sub-01", array, "run-{}.feat")
+    with refused("maps of several runs lie in folders of their own, like 'run-1.feat'; read them by a pattern of the"):
+        take(made, files="run-*.feat/stats/cope1.nii.gz")
+    (dataset,) = take(made / "run-*.feat" / "stats", files="cope*.nii.gz")
+    assert dataset.obs_descriptors == {"stimulus": ["cope1"] * 3, "run": ["1", "2", "3"]}
+
+
+def test_a_folder_of_folders_says_which_to_read(tmp_path, array):
+    (tmp_path / "sub-01").mkdir()
+    (tmp_path / "dataset_description.json").touch()
+    save(tmp_path / "sub-01" / "sub-01_contrast-x_stat-effect_statmap.nii.gz", array[..., 0])
+    assert READER.sniff(tmp_path)  # what nilearn writes
+    with refused(
+        r"no map in the folder fits files='\*'; there are maps in its folders \['sub-01'\], read one of these"
+    ):
+        read(tmp_path)
+    (tmp_path / "sub-01" / "sub-01_contrast-x_stat-effect_statmap.nii.gz").rename(tmp_path / "x_statmap.nii.gz")
+    assert read(tmp_path).obs_descriptors["stimulus"] == ["x_statmap"]
 
 
 def test_links_to_files_that_were_not_fetched_are_refused(folder, betas, mask):
@@ -564,11 +723,13 @@ def test_maps_of_contrasts_are_named_by_them(tmp_path, array):
     dataset = take(tmp_path)
     assert dataset.obs_descriptors == {"stimulus": ["face", "house"] * 2, "run": ["1", "1", "2", "2"]}
     np.testing.assert_array_equal(dataset.measurements, array[voxels_of(dataset)].T[:4])
-    save(tmp_path / "sub-01_run-1_contrast-face_stat-t_statmap.nii.gz", array[..., 4])
+    save(tmp_path / "sub-01_run-1_contrast-face_desc-2_stat-effect_statmap.nii.gz", array[..., 4])
     with refused(
-        "'sub-01_run-1_contrast-face_stat-effect_.*' and '.*_stat-t_.*' are both of contrast 'face' in one run"
+        "'sub-01_run-1_contrast-face_desc-2_.*' and '.*face_stat-effect_.*' are both of contrast 'face' in one"
     ):
         take(tmp_path)
+    (tmp_path / "sub-01_run-1_contrast-face_desc-2_stat-effect_statmap.nii.gz").unlink()
+    save(tmp_path / "sub-01_run-1_contrast-face_stat-t_statmap.nii.gz", array[..., 4])
     assert take(tmp_path, files="*stat-effect*").n_obs == 4
 
 
@@ -742,6 +903,7 @@ def test_labels_that_leave_doubts_are_refused(betas, atlas, tmp_path, name, text
             "itk.txt",
             '# ITK\n 0 0 0 0 0 0 0 "Clear Label"\n 2 255 0 0 1 1 1 "Left Hipp"\n 7 0 255 0 0.5 1 1 "Area 17"\n',
         ),
+        ("fsl.lut", "2 0.47 0.07 0.53 Left Hipp\n7 0.1 1 0 Area 17\n"),
         ("floats.txt", "2.0 Left Hipp\n7.0 Area 17\n"),
         ("floats.tsv", "Index\tName\n2.0\tLeft Hipp\n7.00\tArea 17\n"),
         ("quoted.txt", '2 "Left Hipp"\n7 "Area 17"\n'),
@@ -765,6 +927,14 @@ def test_labels_with_another_number_are_refused(betas, atlas, tmp_path, text, wo
     (tmp_path / "labels.txt").write_text(text)
     with refused(words):
         take(betas, atlas=atlas, labels=tmp_path / "labels.txt")
+
+
+@pytest.mark.parametrize("name", ["n/a", "", "NaN"])
+def test_a_region_without_a_name_is_refused_unless_others_are_picked(betas, atlas, tmp_path, name):
+    (tmp_path / "atlas.tsv").write_text(f"index\tname\n2\tV1\n7\t{name}\n")
+    with refused(r"the labels do not name the numbers \[7\] of the atlas"):
+        take(betas, atlas=atlas)
+    assert take(betas, atlas=atlas, roi="V1").n_channel == 12
 
 
 def test_names_that_begin_or_end_with_a_digit_stay_whole(betas, atlas, tmp_path):

@@ -401,6 +401,27 @@ def test_names_in_the_file_that_contradict_the_table_are_refused(dscalar, tmp_pa
         take(dscalar, table=path)
 
 
+def test_a_column_of_maps_that_agrees_in_part_and_in_another_order_is_refused(dscalar, tmp_path):
+    path = tmp_path / "t.tsv"
+    path.write_text("Map\tcondition\nTree\tw\ncar\tx\ndog\ty\ncatt\tz\n")
+    with refused("the column 'Map' lists names in another order than the maps: 'Tree' in row 1"):
+        take(dscalar, table=path)
+    path.write_text("previous\tcondition\nn/a\tw\ncat\tx\ndog\ty\ncar\tz\n")
+    assert take(dscalar, table=path).obs_descriptors["stimulus"] == list("wxyz")
+
+
+def test_numbers_are_names_of_maps_only_in_columns_called_after_them(tmp_path, gray):
+    path, numbered = tmp_path / "x.tsv", cifti(tmp_path / "x.dscalar.nii", gray, ScalarAxis(list("1234")))
+    path.write_text("condition\trun\torder\tindex\n1\t1\t4\t0\n2\t1\t2\t1\n1\t2\t3\t2\n2\t2\t1\t3\n")
+    assert take(numbered).obs_descriptors == {"stimulus": list("1212"), "run": list("1122")}
+    path.write_text("condition\n2\n1\n3\n4\n")
+    with refused("the column 'condition' lists names in another order than the maps: '2' in row 1"):
+        take(numbered)
+    path.write_text("name\tcondition\n2\ta\n3\tb\n4\tc\n9\td\n")
+    with refused("the column 'name' lists names in another order than the maps: '2' in row 1"):
+        take(numbered)
+
+
 def test_a_cifti_atlas_is_matched_by_vertex_and_voxel_not_by_position(tmp_path, dscalar, gray):
     left, right, voxels = LEFT[::-1][:7], RIGHT[3:], VOXELS[::-1]
     columns = models(left, right, voxels)
