@@ -56,6 +56,9 @@ def read_events(
         if column not in table:
             refuse(f"{where} have no column {column!r}{nearest(column, table)}; the columns are {quote(table)}")
     names = _names(table, condition_column, path)
+    weights = [cell for cell in table.get("modulation", ()) if not (is_number(cell) and float(cell) == 1)]
+    if weights:
+        refuse(f"{where} have a column 'modulation' with {quote(weights)}; every event counts alike here: drop it")
     kept = _modelled(names, baseline, where)
     events = pd.DataFrame(
         {

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from rsatoolbox.data.dataset import Dataset
 
 _NAME = re.compile(r"(^|_)bold\.nii(\.gz)?$")
-_RUN = re.compile(r"run-?([A-Za-z0-9]+)")
+_RUN = re.compile(r"run(?:-|(?=\d)|[_ ](?=\d))([A-Za-z0-9]+)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)

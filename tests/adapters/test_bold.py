@@ -316,6 +316,8 @@ def test_a_pattern_of_folders_gives_a_subject_each(folder, tmp_path_factory):
 def test_runs_whose_names_are_not_unique_are_numbered(tmp_path):
     assert run_names(tmp_path, [tmp_path / "run1" / "a.nii", tmp_path / "run1" / "b.nii"]) == ["1", "2"]
     assert run_names(tmp_path, [tmp_path / "sub-run9" / "run-02_bold.nii"]) == ["02"]
+    assert run_names(tmp_path, [tmp_path / run / "b.nii" for run in ("run_01", "Run_02")]) == ["01", "02"]
+    assert run_names(tmp_path, [tmp_path / "runner.nii", tmp_path / "trunk.nii"]) == ["1", "2"]
 
 
 @pytest.mark.parametrize(

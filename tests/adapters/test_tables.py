@@ -67,6 +67,11 @@ def test_events_are_read_as_they_stand(tmp_path):
         ("onset\tduration\ttrial_type\n1\tinf\ta\n", {}, "have the duration 'inf' in row 2"),
         ("onset\tduration\ttrial_type\n1\t-2\ta\n", {}, "have a duration below 0: -2"),
         ("onset\tduration\ttrial_type\n1\t2\ta\n1\t2\ta\n", {}, "hold 'a' at 1 s for 2 s twice"),
+        (
+            "onset\tduration\ttrial_type\tmodulation\n1\t2\ta\t1\n5\t2\ta\t0.5\n",
+            {},
+            r"have a column 'modulation' with \['0.5'\]; every event counts alike here: drop it",
+        ),
         ("onset\tduration\ttrial_type\n1\t2\tn/a\n", {}, r"hold 'n/a' for a name; .*baseline=\['rest', 'n/a'\]"),
         ("onset\tduration\ttrial_type\n1\t2\trest\n", {}, r"hold no event of a condition \(baseline: \['rest'\]\)"),
         ("onset\tduration\ttrial_type\n1\t2\tRest\n", {}, r"hold 'Rest', and baseline is \['rest'\]; spell it in the"),
