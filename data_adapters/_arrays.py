@@ -6,6 +6,7 @@ Nothing here unpickles, follows a link into another file, or takes memory for mo
 
 from __future__ import annotations
 
+import re
 import zipfile
 from collections.abc import Sequence
 from math import isqrt, prod
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 _MOST_PACKED = 1032
 _IMAGES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".gif", ".webp", ".eps"})
+_PATTERNS = re.compile(r"(^|[^a-z])(patterns?|features?|betas?|activations?)([^a-z]|$)", re.IGNORECASE)
 _PICKLE = "that is a pickle, and loading one could run any code it holds; save numbers, and texts with dtype=str"
 
 
@@ -29,6 +31,21 @@ def is_pairs(n_pairs: int) -> bool:
     """Say whether `n_pairs` are the pairs of at least 3 conditions."""
     n = (1 + isqrt(1 + 8 * n_pairs)) // 2
     return n >= 3 and n * (n - 1) // 2 == n_pairs
+
+
+def could_be_patterns(key: str, n_rows: int, n_pairs: int, n_names: int | None = None) -> bool:
+    """Say whether condensed RDMs (n_rows, n_pairs) could be patterns: so called, or with a row for each condition.
+
+    Examples
+    --------
+    >>> could_be_patterns("sub-01_betas.npy", 20, 45), could_be_patterns("rdms", 20, 45)
+    (True, False)
+    >>> could_be_patterns("data", 10, 45), could_be_patterns("data", 20, 45, n_names=20)
+    (True, True)
+    """
+    n_conditions = (1 + isqrt(1 + 8 * n_pairs)) // 2
+    called = "rdm" not in key.lower() and _PATTERNS.search(key) is not None
+    return called or n_rows == (n_conditions if n_names is None else n_names)
 
 
 def check_size(n_bytes: int, size: int, what: str) -> None:

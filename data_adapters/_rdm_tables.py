@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
 
@@ -21,6 +21,8 @@ _VALUES = ("dissimilarity", "rating")
 _LABELS = ("subject", "roi", "session", "layer", "time", "name", "model", "weights")
 _MISSING = frozenset({"", "na", "nan", "n/a"})
 _NUMBER = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)(e[-+]?[0-9]+)?|[-+]?inf", re.IGNORECASE)
+_FLOAT = re.compile(r"[-+]?([0-9]+\.[0-9]*|\.[0-9]+)(e[-+]?[0-9]+)?", re.IGNORECASE)
+_WRITTEN = ["a", "b", "dissimilarity"]  # the first columns that `brainrdl.rdms.to_table` writes
 
 Rows = list[list[str]]
 
@@ -74,17 +76,45 @@ def rdms_of(rows: Rows, choices: Choices) -> RDMs:
     bare = None if choices.header else _numbers(rows, choices)
     if choices.header is False or (bare is not None and _is_bare(rows)):
         return _bare(rows, bare, choices)
-    header = rows[0]
-    beside = _columns_of_text(rows, choices)
-    if set(header[1:]) - set(beside) == {row[0] for row in rows[1:]} and len(rows) > 1:
-        return _square(rows, beside, choices)
-    columns = long_columns(header, choices)
+    square = _without_points(rows)
+    beside = _columns_of_text(square, choices)
+    if set(square[0][1:]) - set(beside) == {row[0] for row in square[1:]} and len(rows) > 1:
+        sides = [row[0] for row in rows[1:]], [column for column in rows[0][1:] if column not in beside]
+        return _square(square, beside, choices, named=not all(map(_are_row_numbers, sides)))
+    columns = long_columns(rows[0], choices)
     if columns is not None:
         return _long(rows, columns, choices)
+    counted = [row[0] for row in rows[1:]]
+    if len(rows[0]) > 1 and rows[0][0] == "" and counted and any(_are_row_numbers(counted, first) for first in (0, 1)):
+        return rdms_of([row[1:] for row in rows], choices)
     top = _numbers(rows[1:], choices) if choices.header or _numbers(rows[:1], choices) is None else None
-    if top is not None and top.shape == (len(header), len(header)):  # names in the first row alone
-        return from_array(_filled(choices.dissimilarities(top)), _unique(header, "the first row"), where="the table")
+    if top is not None and top.shape == (len(rows[0]), len(rows[0])):  # names in the first row alone
+        return _of_square(top, None if _are_row_numbers(rows[0]) else _without_points([["", *rows[0]]])[0][1:], choices)
     _refuse_layout(rows, choices)
+
+
+# Names
+
+
+def _are_row_numbers(names: Iterable[str], first: int = 0) -> bool:
+    """Say whether these count up from 0, as pandas counts rows and columns without names (R its rows, from 1)."""
+    return all(name == str(number) for number, name in enumerate(names, first))
+
+
+def _without_points(rows: Rows) -> Rows:
+    """Write whole numbers without a point in the first row and the first column where all numbers there are floats."""
+    numbers = {name for name in rows[0][1:] if _NUMBER.fullmatch(name)}
+    plain = dict(zip(numbers, _plain_floats(numbers), strict=True))
+    header = [rows[0][0], *(plain.get(name, name) for name in rows[0][1:])]
+    names = _plain_floats([row[0] for row in rows[1:]])
+    return [header, *([name, *row[1:]] for name, row in zip(names, rows[1:], strict=True))]
+
+
+def _plain_floats(cells: Collection[str]) -> list[str]:
+    """Write whole numbers without a point if all cells are floats: pandas writes 1.0 where it holds numbers."""
+    if not all(map(_FLOAT.fullmatch, cells)):
+        return list(cells)
+    return [str(int(float(cell))) if float(cell).is_integer() else cell for cell in cells]
 
 
 # Square tables
@@ -106,11 +136,16 @@ def _is_bare(rows: Rows) -> bool:
     if len(rows) != len(rows[0]):
         return False
     first, inner = rows[0][1:], [cell for row in rows[1:] for cell in row[1:]]
-    numbered = len(set(first)) == len(first) and all(cell.isdigit() for cell in first)
-    if not rows[0][0]:  # a blank corner stands above names
-        return not numbered
-    counted = first == [str(number) for number in range(1, len(rows))]
-    if numbered and (counted or not all(_is_whole(cell) for cell in inner)):
+    unique = len(set(first)) == len(first)
+    if not rows[0][0]:  # a blank corner stands above names, unless the whole diagonal is blank
+        if any(row[place] for place, row in enumerate(rows)):
+            return False
+        open_to_both = unique and set(first) == {row[0] for row in rows[1:]}
+    else:
+        counted = first == [str(number) for number in range(1, len(rows))]
+        numbered = unique and all(cell.isdigit() for cell in first)
+        open_to_both = numbered and (counted or not all(_is_whole(cell) for cell in inner))
+    if open_to_both:
         refuse(
             f"all cells are numbers, and those of the first row and column, {quote(first)}, could be values or names: "
             "say header=False (values) or header=True (names)" + _or_trials(rows)
@@ -137,12 +172,14 @@ def _bare(rows: Rows, values: np.ndarray | None, choices: Choices) -> RDMs:
             f"header=False is about a square table of numbers; this one has {len(rows)} rows of {len(rows[0])} cells, "
             f"the first of which are {quote(rows[0])}"
         )
-    return from_array(_filled(choices.dissimilarities(values)), None, where="the table")
+    return _of_square(values, None, choices)
 
 
-def _filled(square: np.ndarray) -> np.ndarray:
-    """Fill what is not given on one side of the diagonal from the other."""
-    return np.where(np.isnan(square), square.T, square)
+def _of_square(values: np.ndarray, names: Sequence[str] | None, choices: Choices) -> RDMs:
+    """Make an RDM, what is not given on one side of the diagonal being taken from the other."""
+    square = choices.dissimilarities(values)
+    known = None if names is None else _unique(names, "the first row")
+    return from_array(np.where(np.isnan(square), square.T, square), known, where="the table")
 
 
 def _columns_of_text(rows: Rows, choices: Choices) -> dict[str, list[str]]:
@@ -156,12 +193,12 @@ def _columns_of_text(rows: Rows, choices: Choices) -> dict[str, list[str]]:
     return {key: cells for key, cells in columns.items() if all(choices.number(cell) is None for cell in cells)}
 
 
-def _square(rows: Rows, beside: dict[str, list[str]], choices: Choices) -> RDMs:
+def _square(rows: Rows, beside: dict[str, list[str]], choices: Choices, named: bool) -> RDMs:
     _unique([column for column in rows[0][1:] if column not in beside], "the first row")
     names = _unique([row[0] for row in rows[1:]], "the first column")
-    places = [rows[0].index(row[0], 1) for row in rows[1:]]
+    places = [rows[0].index(name, 1) for name in names]
     values = [[_number(row[place], row[0], rows[0][place], choices) for place in places] for row in rows[1:]]
-    rdms = from_array(_filled(choices.dissimilarities(np.array(values))), names, where="the table")
+    rdms = _of_square(np.array(values), names if named else None, choices)
     rdms.pattern_descriptors.update(beside)
     return rdms
 
@@ -179,7 +216,7 @@ def _refuse_layout(rows: Rows, choices: Choices) -> NoReturn:
             f"the columns {list(pair)} make it a long table, which must have one of the columns {list(_VALUES)}, got "
             f"{columns}; choose the column of values with value="
         )
-    if _numbers(rows, choices) is not None:
+    if rows[0][0] and _numbers(rows, choices) is not None:
         refuse(
             f"all cells are numbers, in {len(rows)} rows of {len(columns)}: above pairs with a value, write "
             "a,b,dissimilarity (or rating); if the first row names conditions, say header=True"
@@ -225,7 +262,10 @@ def long_columns(header: Sequence[str], choices: Choices) -> Columns | None:
         refuse(f"a long table must have one of the columns {list(_VALUES)}, got {values}; choose one with value=")
     value = check_option(values[0], header, "value")
     others = [column for column in header if column and column not in (*pair, value)]
-    return Columns(pair, value, _labels(others, choices))
+    # what tells no RDMs apart leaves pairs missing, unless gaps and repeats are allowed
+    strict = choices.missing == choices.repeats == "refuse"
+    written = [column for column in header if column][:3] == _WRITTEN and strict
+    return Columns(pair, value, _labels(others, choices, written))
 
 
 def _plain(column: str) -> str:
@@ -241,32 +281,34 @@ def _pair_of(header: Sequence[str], choices: Choices) -> tuple[str, str] | None:
     return found[0] if len(found) == 1 else None
 
 
-def _labels(others: list[str], choices: Choices) -> dict[str, str]:
-    """Give the column of each rdm descriptor; refuse to guess what a column of another name means."""
+def _labels(others: list[str], choices: Choices, written: bool) -> dict[str, str]:
+    """Give the column of each rdm descriptor; what others mean is known only where `to_table` may have written them."""
     known = {column: _plain(column) for column in others if _plain(column) in _LABELS}
     if choices.rdm_columns is not None:
         asked = [choices.rdm_columns] if isinstance(choices.rdm_columns, str) else list(choices.rdm_columns)
         return {known.get(column, column): check_option(column, others, "rdm_columns") for column in asked}
     strange = [column for column in others if column not in known]
-    if strange:
+    if strange and not written:
         refuse(
             f"column {strange[0]!r} is not known{nearest(strange[0], _LABELS)}; there are also {quote(others)}: say "
             "which of these tell RDMs apart with rdm_columns= (the others are left out)"
         )
-    return {label: column for column, label in known.items()}
+    return {known.get(column, column): column for column in others}
 
 
 def _long(rows: Rows, columns: Columns, choices: Choices) -> RDMs:
     _check_meaning(columns.value, choices)
-    records = [dict(zip(rows[0], row, strict=True)) for row in rows[1:]]
-    if not records:
+    if len(rows) == 1:
         refuse("the table has a first row only")
-    sides = [condition_names([record[side] for record in records], f"column {side!r}") for side in columns.pair]
+    cells = {column: [row[rows[0].index(column)] for row in rows[1:]] for column in columns.used()}
+    sides = [condition_names(_plain_floats(cells[side]), f"column {side!r}") for side in columns.pair]
     names = list(dict.fromkeys(name for pair in zip(*sides, strict=True) for name in pair))
+    labels = {label: _plain_floats(cells[column]) for label, column in columns.labels.items()}
+    condition_names(labels.get("subject", []), "column 'subject'")
+    of: Iterable[tuple[str, ...]] = zip(*labels.values(), strict=True) if labels else [()] * len(rows[1:])
     found: Found = {}
-    for record, a, b in zip(records, *sides, strict=True):
-        group = tuple(record[column] for column in columns.labels.values())
-        found.setdefault((group, frozenset((a, b))), []).append(_number(record[columns.value], a, b, choices))
+    for group, a, b, cell in zip(of, *sides, cells[columns.value], strict=True):
+        found.setdefault((group, frozenset((a, b))), []).append(_number(cell, a, b, choices))
     groups = list(dict.fromkeys(group for group, _ in found))
     single = {pair: _one_value(pair, values, choices) for pair, values in found.items()}
     shape = (len(groups), len(names), len(names))
@@ -313,7 +355,7 @@ def _pair_value(
     if a != b and pair not in single and choices.missing == "refuse":
         refuse(
             f"the pair {a!r}, {b!r} is missing{_of(group)}; give it an empty value if it was not measured, or say "
-            "missing='nan'"
+            "missing='nan'" + ("; or say with rdm_columns= which columns tell RDMs apart" if group else "")
         )
     return single.get(pair, np.nan)
 

@@ -17,7 +17,12 @@ table, one pair a row, every pair of every RDM exactly once in either direction 
 
 The pair may also be called stim1 and stim2, stimulus1 and stimulus2 or item1 and item2; case, spaces and underscores do
 not count, and columns without a name (row numbers) are left out. The values may be ratings instead, in a long table
-under ``rating``: ``similarity=`` says whether high ones mean alike.
+under ``rating``: ``similarity=`` says whether high ones mean alike. Where the first columns are ``a,b,dissimilarity``,
+as `brainrdl.rdms.to_table` writes them, every further column tells RDMs apart.
+
+In a square table, 0, 1, 2, ... in their order are the numbers that pandas gives to rows and columns without names, and
+no names; so are 1, 2, 3, ... of rows whose columns have other names (R). Numbers under a blank corner are names, unless
+the whole diagonal is blank. Names that are all written as floats lose the point: 1.0 is 1.
 
 An empty cell, NA, n/a or NaN is a pair not measured; in a square table it is taken from the other side of the diagonal.
 Cells are apart by tabs in ``.tsv``, else by the first of tab, semicolon and comma that gives all rows as many, in
@@ -103,7 +108,7 @@ class CsvTable:
         decimal : {".", ","}, optional
             The decimal mark, where that is not found out as above.
         header : bool, optional
-            Whether the first row and column of a table of numbers are names; asked for where they could be either.
+            Whether the first row and column of a table of numbers are names; asked for where they could be values.
         similarity : bool or float, optional
             True turns similarities into dissimilarities: greatest value in the table minus value; a number is the top
             of the scale to subtract from. A column not called ``dissimilarity`` needs True, False or the number.
@@ -122,7 +127,7 @@ class CsvTable:
         Returns
         -------
         rsatoolbox.rdm.RDMs
-            With pattern descriptor ``stimulus`` (not where a square table has no names): of a square table in the order
+            With pattern descriptor ``stimulus`` (not where a square table has no names), of a square table in the order
             of its rows, of a long one in the order of appearance. A long table's labels, or ``rdm_columns=``,
             become rdm descriptors.
 

@@ -10,9 +10,10 @@ Layout on disk: any variable that is
   toolbox for MATLAB writes it. Names like ``"hIT | BE | Session: 1"`` or ``"hIT | BE"`` are also split into roi,
   subject and session.
 
-Of several such variables ``variable=`` picks one, or a field, ``"results.betas"``. Without it, stacks of one shape
-(``EVC_RDMs``, ``IT_RDMs``) are read as regions. RDMs in a stack are taken to be subjects ``"1"``, ``"2"``, ... v7.3
-stores all axes reversed, which is undone here. Struct arrays come in MATLAB's order, the first index fastest.
+Of several such variables ``variable=`` picks one, or a field, ``"results.betas"``. Without it, those with "rdm" in
+their names come first, and stacks of one shape (``EVC_RDMs``, ``IT_RDMs``) are read as regions. RDMs in a stack are
+taken to be subjects ``"1"``, ``"2"``, ... v7.3 stores all axes reversed, which is undone here. Struct arrays come in
+MATLAB's order, the first index fastest.
 
 Any more axes are named by ``axes="conditions,conditions,roi,subject"``, in their order: each but the conditions is
 counted from ``"1"`` in the rdm descriptor of its name.
@@ -20,6 +21,8 @@ counted from ``"1"`` in the rdm descriptor of its name.
 Names of the conditions stand in another variable, which ``names_variable=`` gives: a cell array of texts, a char
 matrix, numbers, or a field of a struct or struct array (``"stimuli.name"``). With ``patterns=True`` the variable holds
 patterns (n_conditions, n_channels) instead of RDMs; with runs, ``axes="conditions,channels,run"``, in any order.
+Condensed RDMs that could as well be patterns, because they are called patterns, features, betas or activations, or
+because there are as many as conditions, need ``patterns=False``.
 """
 
 from __future__ import annotations
@@ -32,9 +35,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from brainrdl._checks import check_option, refuse
+from brainrdl._checks import check_option, quote, refuse
 from brainrdl.rdms import from_array, from_tensor
-from data_adapters._arrays import by_axes, is_pairs, named_axes, patterns
+from data_adapters._arrays import by_axes, could_be_patterns, is_pairs, named_axes, patterns
 from data_adapters._matlab_files import MatFile, Shapes, Value, opened
 from data_adapters._measurements import condition_names
 
@@ -89,7 +92,7 @@ class Matlab:
         names_variable: str | None = None,
         category_variable: str | None = None,
         run_variable: str | None = None,
-        patterns: bool = False,
+        patterns: bool | None = None,
     ) -> RDMs | Dataset:
         """Read and check the RDMs, or the patterns.
 
@@ -106,9 +109,9 @@ class Matlab:
             The variable, or ``"variable.field"``, that holds a name, or a category, for each condition.
         run_variable : str, optional
             The variable that holds the run of each row of patterns.
-        patterns : bool
+        patterns : bool, optional
             Whether the variable holds patterns rather than RDMs; rows are conditions, unless only the columns are as
-            many as the names.
+            many as the names. By default RDMs, if it could not be either.
 
         Returns
         -------
@@ -119,19 +122,32 @@ class Matlab:
         Raises
         ------
         BrainrdlError
-            If the file is empty or holds no RDM, leaves open which variable or axis is meant, an RDM is not sound, or
-            the names do not fit.
+            If the file is empty, an export of Meadows or holds no RDM, leaves open which variable or axis is meant or
+            whether it holds patterns, an RDM is not sound, or the names do not fit.
         """
         if not path.stat().st_size:
             refuse("the file is empty")
         if run_variable is not None and not patterns:
             refuse(f"run_variable={run_variable!r} is about patterns; say patterns=True, or leave it out for RDMs")
         file = opened(path)
+        if variable is None:
+            _check_no_meadows(file.shapes)
         asked = {"stimulus": names_variable, "category": category_variable, "run": run_variable}
         columns = {key: _column(file, place) for key, place in asked.items() if place is not None}
         if names_variable is not None:
             condition_names(columns["stimulus"], f"variable {names_variable!r}")
-        return _patterns(file, variable, axes, columns) if patterns else _rdms(file, variable, axes, columns)
+        if patterns:
+            return _patterns(file, variable, axes, columns)
+        return _rdms(file, variable, axes, columns, sure=patterns is not None)
+
+
+def _check_no_meadows(shapes: Shapes) -> None:
+    found = [key for key in shapes if key.startswith("rdmutv") and key.replace("rdmutv", "stimuli", 1) in shapes]
+    if found:
+        refuse(
+            f"variables {quote(found)} beside the stimuli of each are an export of Meadows, where each participant can "
+            "have an order of stimuli of their own: say reader='meadows' (or choose one with variable=)"
+        )
 
 
 # Names, and patterns
@@ -199,15 +215,32 @@ def _add_category(descriptors: dict[str, Any], columns: Mapping[str, list[str]],
 # RDMs
 
 
-def _rdms(file: MatFile, variable: str | None, axes: str | None, columns: Mapping[str, list[str]]) -> RDMs:
+def _rdms(file: MatFile, variable: str | None, axes: str | None, columns: Mapping[str, list[str]], sure: bool) -> RDMs:
     shapes = file.shapes if variable is None else {variable: file.shape(variable)}
     records = {key: _records(file, key, shape, variable, axes) for key, shape in shapes.items()}
     keys = _chosen({key: found for key, found in records.items() if found}, shapes, variable, axes)
+    if not sure and axes is None:
+        for key in keys:
+            _check_no_patterns(key, records[key], columns.get("stimulus"))
     rdms = _joined(
         [_read(key, records[key], axes, several=len(keys) > 1) for key in keys], keys, columns.get("stimulus")
     )
     _add_category(rdms.pattern_descriptors, columns, rdms.n_cond)
     return rdms
+
+
+def _check_no_patterns(key: str, records: Records, names: Sequence[str] | None) -> None:
+    """Refuse to guess whether a matrix holds condensed RDMs or patterns."""
+    shape = _squeezed(records[0][1].shape)
+    if len(records) > 1 or records[0][0] is not None or len(shape) != 2 or shape[0] == shape[1]:
+        return
+    turned = {"first": shape, "last": shape[::-1]}
+    sides = [turned[axis] for axis in _axes(shape)]
+    if any(could_be_patterns(key, *side, None if names is None else len(names)) for side in sides):
+        refuse(
+            f"variable {key!r} of shape {shape} could hold patterns (n_conditions, n_channels) or condensed RDMs: say "
+            "patterns=True or patterns=False"
+        )
 
 
 def _records(file: MatFile, key: str, shape: tuple[int, ...] | str, variable: str | None, axes: str | None) -> Records:
@@ -242,7 +275,9 @@ def _chosen(variables: Mapping[str, Records], shapes: Shapes, variable: str | No
         return [variable]
     possible = [key for key, records in variables.items() if all(_fits(array.shape, axes) for _, array in records)]
     # a vector of 105 numbers may be an RDM of 15 conditions or anything else: only where nothing is surer
-    keys = [key for key in possible if _is_sure(variables[key])] or possible
+    sure = [key for key in possible if _is_sure(variables[key])]
+    called = [key for key in possible if "rdm" in key.lower()]
+    keys = [key for key in sure if key in called] or [*called, *sure] or possible
     sizes = {tuple(array.shape for _, array in variables[key]) for key in keys}
     plain = all(label is None for key in keys for label, _ in variables[key])
     listed = _listed({key: shapes[key] for key in keys} or shapes)
@@ -306,8 +341,10 @@ def _read(key: str, records: Records, axes: str | None, several: bool) -> tuple[
     pairs = np.concatenate([pairs for pairs, _ in blocks])
     counted = {axis: [number for _, numbers in blocks for number in numbers[axis]] for axis in blocks[0][1]}
     if records[0][0] is None:
-        subjects = _numbered(len(pairs)) if not counted else {}
-        return pairs, _region(key, len(pairs), several) | subjects | counted
+        region = _region(key, len(pairs), several)
+        if counted:  # the time of RDM_time is an axis, and no region
+            return pairs, {label: rois for label, rois in region.items() if rois[0] not in counted} | counted
+        return pairs, region | _numbered(len(pairs))
     labels = [label or "" for (label, _), (block, _) in zip(records, blocks, strict=True) for _ in block]
     return pairs, _split(labels) | counted
 

@@ -6,8 +6,10 @@ Layout on disk, with the names that Meadows gives the files::
     Meadows_EXPERIMENT_v_VERSION_PARTICIPANT_3_1D.mat     one participant, one task (the third): rdmutv, stimuli
     Meadows_EXPERIMENT_v_VERSION_PARTICIPANT_tree.json    one participant, all tasks
 
-Dissimilarities are condensed, in the order of the stimuli, which are named without their suffixes. rsatoolbox takes the
-order of the first participant for all; here each one's own order is kept, and different stimuli are refused.
+Dissimilarities are condensed, in the order of the stimuli, which are named without folders and the suffixes of images.
+rsatoolbox takes the order of the first participant for all, and names end at their first point; here each one's own
+order is kept, and different stimuli are refused. A ``.mat`` under another name says no task (and, of one participant,
+not who).
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from __future__ import annotations
 import json
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +25,7 @@ import numpy as np
 
 from brainrdl._checks import refuse
 from brainrdl.rdms import concat, from_array
+from data_adapters._arrays import stem
 from data_adapters._mat5 import check_tags
 
 if TYPE_CHECKING:
@@ -42,7 +45,10 @@ class Meadows:
     """
 
     name = "meadows"
-    layout = "Meadows_..._1D.mat or Meadows_..._tree.json, exports of multiple-arrangement tasks under their own names"
+    layout = (
+        "Meadows_..._1D.mat or Meadows_..._tree.json, exports of multiple-arrangement tasks; a .mat under another name "
+        "with reader='meadows'"
+    )
 
     def sniff(self, path: Path) -> bool:
         """Take files by the name that Meadows gives them.
@@ -70,47 +76,49 @@ class Meadows:
         Returns
         -------
         rsatoolbox.rdm.RDMs
-            With pattern descriptor ``stimulus`` and rdm descriptors ``subject`` and ``task`` (``task_index`` where the
-            file's name has only that).
+            With pattern descriptor ``stimulus`` and, as far as known, rdm descriptors ``subject`` and ``task``
+            (``task_index`` where the file's name has only that).
 
         Raises
         ------
         BrainrdlError
-            If the file is empty or was renamed, holds no such task, its tasks or participants arranged different
+            If the file is empty or a renamed tree, holds no such task, its tasks or participants arranged different
             stimuli, or an RDM is not sound.
         """
         from rsatoolbox.io.meadows import extract_filename_segments
 
         if not path.stat().st_size:
             refuse("the file is empty")
-        if not _NAME.fullmatch(path.name):
+        about: dict[str, Any] = extract_filename_segments(str(path)) if _NAME.fullmatch(path.name) else {}
+        if path.suffix != ".json":
+            return _of_matrices(path, about)
+        if not about:
             refuse(f"{path.name!r} is not a name that Meadows gives; restore it, it says what the file holds")
-        about: dict[str, Any] = extract_filename_segments(str(path))
-        return _of_tree(path, about) if about["filetype"] == "json" else _of_matrices(path, about)
+        return _of_tree(path, about)
 
 
 def _of_matrices(path: Path, about: dict[str, Any]) -> RDMs:
-    from rsatoolbox.io.meadows import load_rdms_comps_mat
     from scipy.io import whosmat
 
     check_tags(path)
     held = [key for key, _, _ in whosmat(str(path))]
-    if about["participant_scope"] == "single":
-        if not {"rdmutv", "stimuli"} <= set(held):
-            refuse(f"there are no variables 'rdmutv' and 'stimuli', but {held}; was it a multiple arrangement?")
-        pairs, stimuli, _, _, _ = load_rdms_comps_mat(str(path), about)
-        return _rdms(np.asarray(pairs), stimuli, about["participant"], task_index=str(about["task_index"]))
-    subjects = [key.removeprefix("rdmutv_") for key in held if key.startswith("rdmutv_")]
-    if not subjects or {f"stimuli_{subject}" for subject in subjects} - set(held):
-        refuse(f"there is no pair of variables 'rdmutv_NAME' and 'stimuli_NAME', but {held}")
-    return concat([_one_of_many(path, subject, about["task_name"]) for subject in subjects])
+    endings = [key.removeprefix("rdmutv") for key in held if key == "rdmutv" or key.startswith("rdmutv_")]
+    if not endings or {f"stimuli{ending}" for ending in endings} - set(held):
+        refuse(
+            "there are no variables 'rdmutv' and 'stimuli', or 'rdmutv_NAME' and 'stimuli_NAME' for each participant, "
+            f"but {held}; was it a multiple arrangement?"
+        )
+    known = {"task": about.get("task_name"), "task_index": about.get("task_index")}
+    labels = {key: str(value) for key, value in known.items() if value is not None}
+    return concat([_one_of_many(path, ending, about.get("participant"), labels) for ending in endings])
 
 
-def _one_of_many(path: Path, subject: str, task: str) -> RDMs:
+def _one_of_many(path: Path, ending: str, participant: str | None, labels: Mapping[str, str]) -> RDMs:
     from scipy.io import loadmat
 
-    mine = loadmat(str(path), variable_names=[f"rdmutv_{subject}", f"stimuli_{subject}"])
-    return _rdms(mine[f"rdmutv_{subject}"], mine[f"stimuli_{subject}"], subject.replace("_", "-"), task=task)
+    pairs, stimuli = f"rdmutv{ending}", f"stimuli{ending}"
+    mine = loadmat(str(path), variable_names=[pairs, stimuli])
+    return _rdms(mine[pairs], mine[stimuli], ending[1:].replace("_", "-") or participant, **labels)
 
 
 def _of_tree(path: Path, about: dict[str, Any]) -> RDMs:
@@ -135,15 +143,16 @@ def _of_tree(path: Path, about: dict[str, Any]) -> RDMs:
     return _rdms(np.asarray(pairs), stimuli, *set(subjects), task=list(tasks))
 
 
-def _rdms(pairs: np.ndarray, stimuli: Sequence[str], subject: str, **labels: str | list[str]) -> RDMs:
-    """Name the conditions as rsatoolbox does, and say whose RDMs they are."""
+def _rdms(pairs: np.ndarray, stimuli: Sequence[str], subject: str | None, **labels: str | list[str]) -> RDMs:
+    """Name the conditions, and say whose RDMs they are, if known."""
     values = np.atleast_2d(np.squeeze(pairs))
-    columns = {key: [label] * len(values) if isinstance(label, str) else label for key, label in labels.items()}
+    known = labels if subject is None else {"subject": subject, **labels}
+    descriptors = {key: [label] * len(values) if isinstance(label, str) else label for key, label in known.items()}
+    where = "the file" if subject is None else f"participant {subject!r}"
     if not all(isinstance(name, str) for name in stimuli):
-        refuse(f"the stimuli of participant {subject!r} are no texts")
-    names = [name.strip().split(".")[0] for name in stimuli]
-    descriptors = {"subject": [subject] * len(values), **columns}
-    return from_array(values, names, measure="euclidean", descriptors=descriptors, where=f"participant {subject!r}")
+        refuse(f"the stimuli of {where} are no texts")
+    names = [stem(name) for name in stimuli]
+    return from_array(values, names, measure="euclidean", descriptors=descriptors, where=where)
 
 
 READER = Meadows()

@@ -10,7 +10,9 @@ Layout on disk::
 
 With ``patterns=True`` the array holds patterns (n_conditions, n_channels) instead, under the key ``patterns`` in a
 ``.npz`` or ``.h5`` file, with ``names`` and ``runs`` (one a row) and one subject and roi if known. Any more axes are
-named by ``axes=``, as of MATLAB's files: ``"conditions,conditions,subject"``, ``"conditions,channels,run"``.
+named by ``axes=``, as of MATLAB's files: ``"conditions,conditions,subject"``, ``"conditions,channels,run"``. Condensed
+RDMs that could as well be patterns, because they are called patterns, features, betas or activations, or because there
+are as many rows as names or conditions, need ``patterns=False`` (or one of ``subjects`` for each).
 
 Condensed pairs are in row-major upper-triangle order, that of ``scipy.spatial.distance.squareform``. Arrays of objects
 are pickles inside and are refused. Names may be a column (n, 1).
@@ -29,7 +31,7 @@ import numpy as np
 from brainrdl._checks import check_option, quote, refuse
 from brainrdl.rdms import from_array
 from data_adapters import _hdf5
-from data_adapters._arrays import by_axes, is_pairs, named_axes, npy_array, npy_keys, patterns, texts
+from data_adapters._arrays import by_axes, could_be_patterns, is_pairs, named_axes, npy_array, npy_keys, patterns, texts
 from data_adapters._measurements import condition_names
 from data_adapters.triplets import looks_like_triplets
 
@@ -81,7 +83,7 @@ class NumpyArrays:
         *,
         variable: str | None = None,
         names_variable: str | None = None,
-        patterns: bool = False,
+        patterns: bool | None = None,
         axes: str | None = None,
     ) -> RDMs | Dataset:
         """Read and check the RDMs, or the patterns.
@@ -94,8 +96,8 @@ class NumpyArrays:
             Key of the array in a ``.npz`` or HDF5 file.
         names_variable : str, optional
             Key of the names, where it is not ``names``.
-        patterns : bool
-            Whether the array holds patterns rather than RDMs.
+        patterns : bool, optional
+            Whether the array holds patterns rather than RDMs; by default RDMs, if it could not be either.
         axes : str, optional
             Which axis of patterns counts the conditions, ``"first"`` or ``"last"``; by default the one with as many as
             there are names, and the first where there are none. Or the names of all axes, as above.
@@ -109,8 +111,8 @@ class NumpyArrays:
         Raises
         ------
         BrainrdlError
-            If the file is empty, holds Python objects, leaves open which array is meant, declares more than it can
-            hold, or holds no sound RDM.
+            If the file is empty, holds Python objects, leaves open which array is meant or whether it holds patterns,
+            declares more than it can hold, or holds no sound RDM.
         """
         if not path.stat().st_size:
             refuse("the file is empty")
@@ -120,11 +122,13 @@ class NumpyArrays:
         held = {label: label for label in _LABELS}
         if names_variable is not None:
             held["names"] = check_option(names_variable, keys, "names_variable")
-        key = _key([key for key in keys if key != names_variable], variable, patterns)
+        key = _key([key for key in keys if key != names_variable], variable, bool(patterns))
         labels = {label: _labels(path, of) for label, of in held.items() if of in keys and of != key}
         if "names" in labels:
             labels["names"] = condition_names(labels["names"], f"array {held['names']!r}")
         array = _array(path, key)
+        if patterns is None and axes is None:
+            _check_no_patterns(array, key, labels)
         return _dataset(array, key, labels, axes) if patterns else _rdms(array, key, labels, axes)
 
 
@@ -183,6 +187,18 @@ def _key(keys: list[str], variable: str | None, patterns: bool) -> str:
             "(and that of the names with names_variable=)"
         )
     return candidates[0]
+
+
+def _check_no_patterns(array: np.ndarray, key: str, labels: dict[str, list[str]]) -> None:
+    """Refuse to guess whether a matrix holds condensed RDMs or patterns."""
+    if array.ndim != 2 or array.shape[0] == array.shape[1] or not is_pairs(array.shape[1]):
+        return
+    n_names = len(labels["names"]) if "names" in labels else None
+    if len(labels.get("subjects", [])) != len(array) and could_be_patterns(key, len(array), array.shape[1], n_names):
+        refuse(
+            f"array {key!r} of shape {array.shape} could hold patterns (n_conditions, n_channels) or condensed RDMs "
+            "(n_rdms, n_pairs): say patterns=True or patterns=False"
+        )
 
 
 def _rdms(array: np.ndarray, key: str, labels: dict[str, list[str]], axes: str | None) -> RDMs:

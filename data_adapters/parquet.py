@@ -3,7 +3,7 @@
 Layout on disk (``.parquet``): the same two tables as in ``.csv`` (see `data_adapters.csv_table`): one square RDM, whose
 index (pandas) or column of text names the rows, which without either stand in the order of the columns; or a long table
 with the columns a, b, dissimilarity (or rating) and, if known, subject, roi, session, layer, time. A null is a pair not
-measured.
+measured. Names 0, 1, 2, ... in their order are pandas' own numbers and no names.
 """
 
 from __future__ import annotations
@@ -118,7 +118,8 @@ def _rows(path: Path, choices: Choices) -> list[list[str]]:
         if not (_is_text(field.type, kinds) or kinds.is_integer(field.type) or kinds.is_floating(field.type)):
             refuse(f"column {field.name!r} holds {field.type}, expected text or numbers")
     held = [list(map(_cell, column.to_pylist())) for column in table.columns]
-    return [columns, *map(list, zip(*held, strict=True))]
+    header = ["" if name.startswith(_INDEX) else name for name in columns]
+    return [header, *map(list, zip(*held, strict=True))]
 
 
 def _names_first(table: Any, kinds: Any) -> list[str]:

@@ -10,7 +10,8 @@ Layout on disk (``.h5`` or ``.hdf5``)::
     @dissimilarity_measure                   @type                "Dataset"
 
 A ``Result`` of ``rsatoolbox.inference`` gives the RDMs of its models (``/models/model_0/rdm``, laid out as RDMs), each
-with its model's name as rdm descriptor ``model``; its evaluations are read by ``rsatoolbox.inference.load_results``.
+with its model's name as rdm descriptor ``model``, counted (``"w 1"``, ``"w 2"``) where several have one name; its
+evaluations are read by ``rsatoolbox.inference.load_results``.
 
 Names stand as HDF5 strings, or as attributes of a group where they are not in ASCII, which rsatoolbox's lists cannot
 hold. rsatoolbox can also save pickles; those are refused.
@@ -19,13 +20,14 @@ hold. rsatoolbox can also save pickles; those are refused.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import h5py
 import numpy as np
 
-from brainrdl._checks import quote, refuse
+from brainrdl._checks import check_unique, quote, refuse
 from brainrdl.rdms import concat
 from data_adapters._hdf5 import check_links, opened
 from data_adapters._measurements import condition_names
@@ -83,8 +85,7 @@ class RsatoolboxHDF5:
         -------
         rsatoolbox.rdm.RDMs or rsatoolbox.data.Dataset
             As saved, but names in ``stimulus`` as texts (whole floats without a point). Of a Result, the RDMs of its
-            models with the rdm descriptor ``model``, and ``model_rdm``, counted from ``"1"`` within the model, where a
-            model has several; the conditions are matched by ``stimulus`` if there is one.
+            models with the rdm descriptor ``model``, unique; conditions are matched by ``stimulus`` if there is one.
 
         Raises
         ------
@@ -134,13 +135,21 @@ def _models(path: Path) -> RDMs:
         if not model["rdm"]:
             refuse(f"model {str(model['name'])!r} of the Result has no RDM; read it with rsatoolbox's load_results")
     found = {place: _tidy(rdms_from_dict(model["rdm"])) for place, model in enumerate(models)}
-    several = any(rdms.n_rdm > 1 for rdms in found.values())
-    for place, rdms in found.items():
-        rdms.rdm_descriptors["model"] = [str(models[place]["name"])] * rdms.n_rdm
-        if several:
-            rdms.rdm_descriptors["model_rdm"] = [str(number) for number in range(1, rdms.n_rdm + 1)]
+    labels = iter(_counted([str(models[place]["name"]) for place, rdms in found.items() for _ in range(rdms.n_rdm)]))
+    for rdms in found.values():
+        rdms.rdm_descriptors["model"] = list(islice(labels, rdms.n_rdm))
         _check_conditions(rdms, found[0])
     return concat(list(found.values()), "stimulus" if "stimulus" in found[0].pattern_descriptors else "index")
+
+
+def _counted(names: list[str]) -> list[str]:
+    """Add numbers to names that stand more than once: RDMs of one label would be averaged like those of subjects."""
+    labels = [
+        f"{name} {names[: place + 1].count(name)}" if names.count(name) > 1 else name
+        for place, name in enumerate(names)
+    ]
+    check_unique(labels, "the models of the Result, those of one name counted")
+    return labels
 
 
 def _check_conditions(rdms: RDMs, first: RDMs) -> None:

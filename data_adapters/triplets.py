@@ -6,7 +6,10 @@ Layout on disk, one trial a row:
   out, as in the triplets of THINGS that SPoSE and VICE are fitted to (their readme: "col_0 = anchor_1, col_1 =
   anchor_2, col_2 = odd one out"). Where it stands first, say ``odd="first"``. Three columns could also be pairs with
   ratings: ``odd=`` must be said of ``.csv`` and ``.tsv``, and wherever the first two hold every pair of items once;
-- ``.csv`` or ``.tsv`` with the columns ``a``, ``b``, ``odd`` in any order: names of items (and ``subject``, if known).
+- ``.csv`` or ``.tsv`` with the columns ``a``, ``b``, ``odd`` in any order and case: names of items (and ``subject``, if
+  known).
+
+Cells of a ``.csv`` are apart by the first of tab, semicolon and comma that its first row has.
 
 The dissimilarity of two items is 1 - (trials in which both were kept) / (trials that showed both), NaN for a pair that
 no trial showed, and so the share of trials in which one of the two was sent away.
@@ -28,7 +31,7 @@ from data_adapters._text import first_lines, read_text, suffix
 if TYPE_CHECKING:
     from rsatoolbox.rdm.rdms import RDMs
 
-_DELIMITERS = {".csv": ",", ".tsv": "\t", ".txt": None}
+_SUFFIXES = frozenset({".csv", ".tsv", ".txt"})
 _NAMED = ("a", "b", "odd")
 _MOST_ITEMS = 20_000  # an RDM of these takes 3 GB
 
@@ -93,7 +96,7 @@ class Triplets:
             refuse("the file is empty")
         if odd is not None:
             check_option(odd, ("last", "first"), "odd")
-        if path.suffix.lower() != ".npy" and set(_NAMED) <= set(_first_rows(path)[0]):
+        if path.suffix.lower() != ".npy" and _is_named(_first_rows(path)[0]):
             if odd is not None or base is not None or n_items is not None:
                 refuse(
                     "odd=, base= and n_items= are about indices; the columns of this table are named, leave them out"
@@ -116,17 +119,22 @@ def looks_like_triplets(path: Path) -> bool:
             with path.open("rb") as opened:
                 shape, dtype = npy_header(opened, path.name)
             return dtype.kind in "iu" and len(shape) == 2 and shape[1] == 3 != shape[0]
-        rows = _first_rows(path) if suffix(path) in _DELIMITERS else []
+        rows = _first_rows(path) if suffix(path) in _SUFFIXES else []
     except Exception:  # a damaged header fails anywhere in NumPy's and Python's parsers
         return False
-    if not rows or not rows[0] or set(_NAMED) <= set(rows[0]):
-        return bool(rows and rows[0])
-    return all(len(row) == 3 and all(map(_is_whole, row)) for row in rows) and not _is_rdm(rows)
+    if not rows or not rows[0]:
+        return False
+    are_trials = all(len(row) == 3 and all(map(_is_whole, row)) for row in rows)
+    return _is_named(rows[0]) or (are_trials and not _is_rdm(rows))
+
+
+def _is_named(header: list[str]) -> bool:
+    return set(_NAMED) <= {cell.lower() for cell in header}
 
 
 def _first_rows(path: Path) -> list[list[str]]:
     """Give up to four rows, of which there is always one."""
-    return [_cells(line, path) for line in first_lines(path, 4)] or [[]]
+    return _rows(first_lines(path, 4), path) or [[]]
 
 
 def _is_rdm(rows: list[list[str]]) -> bool:
@@ -137,10 +145,14 @@ def _is_rdm(rows: list[list[str]]) -> bool:
     return symmetric and rows[0][0] == rows[1][1] == rows[2][2]
 
 
-def _cells(line: str, path: Path) -> list[str]:
-    delimiter = _DELIMITERS[suffix(path)]
-    cells = next(csv.reader([line], delimiter=delimiter), []) if delimiter else line.replace(",", " ").split()
-    return [cell.strip() for cell in cells]
+def _rows(lines: list[str], path: Path) -> list[list[str]]:
+    """Give the cells of all lines that are not blank."""
+    held = [line for line in lines if line.strip()]
+    if suffix(path) == ".txt":
+        return [line.replace(",", " ").split() for line in held]
+    delimiter = "\t" if suffix(path) == ".tsv" else next((mark for mark in "\t;," if held and mark in held[0]), ",")
+    # line by line, so that a quote left open takes no others with it
+    return [[cell.strip() for cell in next(csv.reader([line], delimiter=delimiter), [])] for line in held]
 
 
 def _is_whole(cell: str) -> bool:
@@ -155,8 +167,7 @@ def _indices(path: Path) -> np.ndarray:
     if path.suffix.lower() == ".npy":
         values = npy_array(path, path.name)
     else:
-        lines = [" ".join(_cells(line, path)) for line in read_text(path).splitlines()]
-        values = np.loadtxt(lines, ndmin=2)
+        values = np.loadtxt([" ".join(row) for row in _rows(read_text(path).splitlines(), path)], ndmin=2)
     if values.ndim != 2 or values.shape[1] != 3 or values.dtype.kind not in "iuf" or not len(values):
         refuse(f"triplets must be numbers (n_trials, 3), got {values.dtype} of shape {values.shape}")
     bad = np.flatnonzero(~((values >= 0) & (values < 2**31) & (values == np.floor(values))).all(axis=1))
@@ -223,8 +234,8 @@ def _dissimilarities(trials: np.ndarray, n_items: int) -> np.ndarray:
 
 def _named(path: Path) -> RDMs:
     """Make the RDMs, one a subject, of a table of names."""
-    rows = [_cells(line, path) for line in read_text(path).splitlines() if line.strip()]
-    header = rows.pop(0)
+    rows = _rows(read_text(path).splitlines(), path)
+    header = [cell.lower() for cell in rows.pop(0)]
     if not header[0]:  # row numbers, as pandas writes them
         header, rows = header[1:], [row[1:] for row in rows]
     check_unique(header, "the first row")

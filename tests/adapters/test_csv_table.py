@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from brainrdl import BrainrdlError, read
-from brainrdl.rdms import names, select
+from brainrdl.rdms import from_array, names, select, to_table
 from brainrdl.testing import check_reader
 from data_adapters import _text
 from data_adapters.csv_table import READER
@@ -157,19 +157,57 @@ def test_a_dissimilarity_of_a_condition_to_itself_is_refused(table):
         read(table(LONG + "cat,cat,1\n"))
 
 
+def with_column(name, cells, text=LONG):
+    """Add a column to a table."""
+    return "".join(f"{line},{cell}\n" for line, cell in zip(text.splitlines(), [name, *cells], strict=True))
+
+
 def test_an_unknown_column_is_refused_with_the_nearest(table):
+    text = with_column("subjects", "sss").replace("dissimilarity", "Dissimilarity")
     with refused(
         r"column 'subjects' is not known; nearest: 'subject'; there are also \['subjects'\]: say which .* rdm_"
     ):
-        read(
-            table(
-                LONG.replace("dissimilarity", "dissimilarity,subjects")
-                .replace("\nc", "\nc")
-                .replace("2\n", "2,s\n")
-                .replace("9\n", "9,s\n")
-                .replace("8\n", "8,s\n")
-            )
-        )
+        read(table(text))
+
+
+def test_every_rdm_descriptor_that_is_written_to_a_table_is_read_back(tmp_path):
+    described = {
+        "task": ["a", "a"],
+        "run": [1, 2],
+        "time": [0.0, 0.1],
+        "session": ["", "x"],
+        "model rdm": ["m 1", "m 2"],
+    }
+    rdms = from_array(np.arange(6.0).reshape(2, 3), ["cat", "dog", "car"], descriptors=described)
+    for suffix, options in ((".csv", {"index": False}), (".csv", {}), (".parquet", {})):
+        path = tmp_path / f"table{suffix}"
+        getattr(to_table(rdms), f"to_{suffix[1:]}")(path, **options)
+        again = read(path)
+        np.testing.assert_array_equal(again.dissimilarities, rdms.dissimilarities)
+        expected = described | {"run": ["1", "2"], "time": ["0", "0.1"]}
+        assert {key: again.rdm_descriptors[key] for key in described} == expected
+
+
+def test_a_column_that_tells_no_rdms_apart_is_told_of(table):
+    text = with_column("seconds", ["1.2", "1.2", "3"])
+    with refused("the pair 'dog', 'car' is missing for '1.2'; .* or say with rdm_columns= which columns tell"):
+        read(table(text))
+    for allowed in ({"missing": "nan"}, {"repeats": "mean"}):
+        with refused("column 'seconds' is not known"):
+            read(table(text), **allowed)
+
+
+def test_a_blank_subject_is_refused(table):
+    with refused("1 of 3 values of column 'subject' are missing"):
+        read(table(with_column("Subject", ["s1", "s1", ""])))
+
+
+def test_names_that_are_all_floats_lose_the_point_of_whole_numbers(table):
+    floats = LONG.replace("cat", "1.0").replace("dog", "2.0").replace("car", "2.5")
+    for text, told in ((floats, ("1", "2", "2.5")), (floats.replace("2.0", "02"), ("1.0", "02", "2.5"))):
+        assert names(read(table(text))) == told
+    assert read(table(with_column("subject", ["1.0"] * 3))).rdm_descriptors["subject"] == ["1"]
+    assert read(table(with_column("subject", ["01"] * 3))).rdm_descriptors["subject"] == ["01"]
 
 
 def test_a_column_twice_is_refused(table):
@@ -337,9 +375,59 @@ def test_numbers_that_could_be_names_of_others_are_refused_with_the_choices(tabl
         read(table(SQUARE), header=False)
 
 
-def test_a_blank_corner_stands_above_names(table):
-    assert names(read(table(",1,2,3\n1,0,.2,.9\n2,.2,0,.8\n3,.9,.8,0\n"))) == ("1", "2", "3")
-    assert names(read(table(",1,2,3\n1,,.2,.9\n2,.2,,.8\n3,.9,.8,\n"))) == ("1", "2", "3")
+@pytest.mark.parametrize(
+    ("numbers", "told"),
+    [
+        ([1, 2, 3, 4], "1 2 3 4"),
+        ([0, 22.5, 45, 67.5], "0 22.5 45 67.5"),
+        ([0.0, 1.0, 2.0, 3.0], "0 1 2 3"),
+        ([-1, 0, 1, 2], "-1 0 1 2"),
+        ([0.1, 0.2, 0.4, 0.8], "0.1 0.2 0.4 0.8"),
+        ([3, 1, 0, 2], "3 1 0 2"),
+    ],
+)
+def test_a_blank_corner_stands_above_names_of_any_numbers(tmp_path, numbers, told):
+    table = pd.DataFrame(BARE, index=numbers, columns=numbers)
+    table.to_csv(tmp_path / "square.csv")
+    table.columns = table.columns.astype(str)
+    table.to_parquet(tmp_path / "square.parquet")
+    for suffix in (".csv", ".parquet"):
+        rdms = read(tmp_path / f"square{suffix}")
+        assert (rdms.dissimilarities.tolist(), names(rdms)) == (BARE_PAIRS, tuple(told.split()))
+
+
+def test_under_a_blank_corner_and_diagonal_numbers_are_asked_about(table):
+    for text in (",36,35,48\n36,,43,57\n35,43,,50\n48,57,50,\n", ",1,2,3\n1,,.2,.9\n2,.2,,.8\n3,.9,.8,\n"):
+        with refused(r"could be values or names: say header=False \(values\) or header=True \(names\)$"):
+            read(table(text))
+        assert read(table(text), header=False).n_cond == 4
+        assert names(read(table(text), header=True)) == tuple(text.splitlines()[0].split(",")[1:])
+    assert read(table(",.2,.2,.3\n.2,,.5,.6\n.2,.5,,.7\n.3,.6,.7,\n")).n_cond == 4  # no name stands twice
+    with refused(r"only in the first row \['3'\], only in the first column \['4'\]"):
+        read(table(",1,2,3\n1,0,.2,.9\n2,.2,0,.8\n4,.9,.8,0\n"))
+
+
+@pytest.mark.parametrize("named", ["nothing", "columns", "rows by another column"])
+def test_the_numbers_of_pandas_are_no_names(tmp_path, named):
+    table = pd.DataFrame(BARE, columns=None if named == "nothing" else list("wxyz"))
+    if named == "rows by another column":
+        table = table.iloc[::-1].reset_index(drop=True)
+        table.insert(0, "name", list("zyxw"))
+    table.to_csv(tmp_path / "square.csv")
+    rdms = read(tmp_path / "square.csv", names=list("wxyz") if named == "nothing" else None)
+    assert select(rdms, list("wxyz")).dissimilarities.tolist() == BARE_PAIRS
+    if named == "nothing":
+        assert list(read(tmp_path / "square.csv").pattern_descriptors) == ["index"]
+        assert list(read(tmp_path / "square.csv", header=True).pattern_descriptors) == ["index"]
+
+
+def test_the_numbers_of_rs_rows_are_no_names(table):
+    text = '"","cat","dog","car"\n"1",0,0.2,0.9\n"2",0.2,0,0.8\n"3",0.9,0.8,0\n'
+    assert names(read(table(text))) == ("cat", "dog", "car")
+    with refused("row and column names differ"):
+        read(table(text.replace('"3"', '"4"')))
+    with refused("not symmetric"):
+        read(table(text.replace('"1",0,0.2,0.9', '"1",0.2,0,0.8').replace('"2",0.2,0,0.8', '"2",0,0.2,0.9')))
 
 
 def test_names_in_the_first_row_alone_stand_for_the_rows_too(table):
@@ -490,7 +578,8 @@ def test_three_columns_of_numbers_need_names(table):
     numbered = table("0,1,2\n0,.2,.9\n.2,0,.8\n.9,.8,0\n")  # pandas without its index
     with refused("if the first row names conditions, say header=True"):
         read(numbered)
-    assert names(read(numbered, header=True)) == ("0", "1", "2")
+    assert names(read(numbered, header=True, names=["cat", "dog", "car"])) == ("cat", "dog", "car")
+    assert names(read(table("1,2,3\n0,.2,.9\n.2,0,.8\n.9,.8,0\n"), header=True)) == ("1", "2", "3")
 
 
 def test_a_comma_in_names_does_not_hide_the_semicolons(table):

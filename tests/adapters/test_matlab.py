@@ -137,6 +137,43 @@ def test_variables_of_different_shape_are_refused_listing_them(save, stack):
         read(save(EVC=stack, IT=stack[0], subjects=np.arange(5.0)))
 
 
+def test_variables_called_rdm_come_first(save, stack):
+    others = {"X": np.eye(4), "D": np.zeros((4, 4)), "ages": np.arange(15.0)}
+    for key in ("rdm", "RDM", "hIT_RDMs"):
+        np.testing.assert_array_equal(read(save(**others, **{key: stack[0]})).get_matrices(), stack[:1])
+    assert read(save(EVC_RDMs=stack, IT_RDMs=stack, X=np.ones((2, 4, 4)))).n_rdm == 4
+    assert read(save(ages=np.arange(6.0), rdm=squareform(stack[0]))).n_rdm == 1
+    with refused(r"choose one with variable=: rdm_ages \(1, 6\), D \(2, 4, 4\)"):
+        read(save(rdm_ages=np.arange(6.0)[None], D=stack))
+
+
+@pytest.mark.parametrize("key", ["betas", "patterns", "V1_features", "activations"])
+def test_variables_called_patterns_are_no_rdms_unless_said(save, key):
+    array = np.random.default_rng(0).uniform(size=(20, 45))
+    for turned in (array, array.T):
+        for variable in (None, key):
+            with refused(rf"variable '{key}' of shape .* could hold patterns .* patterns=True or patterns=False"):
+                read(save(**{key: turned}), variable=variable)
+        assert read(save(**{key: turned}), patterns=False).n_rdm == 20
+        assert read(save(rdms=turned)).n_rdm == 20
+
+
+def test_matrices_with_a_row_for_each_name_or_condition_are_no_rdms_unless_said(save):
+    array = np.random.default_rng(0).uniform(size=(4, 6))
+    for turned, axes in ((array, "first"), (array.T, "last")):
+        with refused("could hold patterns"):
+            read(save(data=turned))
+        assert read(save(data=turned), patterns=False).n_rdm == read(save(data=turned), axes=axes).n_rdm == 4
+    with refused("could hold patterns"):
+        read(save(data=np.random.default_rng(0).uniform(size=(20, 45)), n=np.arange(20.0)), names_variable="n")
+
+
+def test_an_axis_in_the_name_of_a_variable_is_no_region(save, stack):
+    times = np.stack([stack, 2 * stack, 3 * stack], -1)  # subject, conditions, conditions, time
+    described = read(save(RDM_time=times), axes="subject,conditions,conditions,time").rdm_descriptors
+    assert (described["time"], "roi" in described) == (["1", "2", "3"] * 2, False)
+
+
 def test_an_unknown_variable_is_refused_with_the_nearest(save, stack):
     with refused("variable 'IT_RDM' is not known; nearest: 'IT_RDMs'"):
         read(save(IT_RDMs=stack, EVC_RDMs=stack), variable="IT_RDM")

@@ -151,12 +151,11 @@ def test_a_tree_in_another_coding_is_refused_in_words(tree):
 
 
 def test_matrices_without_the_variables_are_refused(mat):
-    with refused(r"there are no variables 'rdmutv' and 'stimuli', but \['confidence'\]"):
-        read(mat(SINGLE, confidence=np.ones(3)), reader=READER)
-    with refused(r"there is no pair of variables 'rdmutv_NAME' and 'stimuli_NAME', but \['rdmutv_a_b'\]"):
-        read(mat(MANY, rdmutv_a_b=np.array([PAIRS])), reader=READER)
-    with refused("there is no pair of variables"):
-        read(mat(MANY, confidence=np.ones(3)), reader=READER)
+    for name in (SINGLE, MANY):
+        with refused(r"there are no variables 'rdmutv' and 'stimuli', .* but \['confidence'\]"):
+            read(mat(name, confidence=np.ones(3)), reader=READER)
+    with refused(r"there are no variables .* but \['rdmutv_a_b', 'stimuli'\]"):
+        read(mat(MANY, rdmutv_a_b=np.array([PAIRS]), stimuli=np.array(STIMULI)), reader=READER)
 
 
 def test_names_that_do_not_fit_are_refused(mat):
@@ -165,13 +164,46 @@ def test_names_that_do_not_fit_are_refused(mat):
     with refused("the stimuli of participant 'cuddly-bunny' are no texts"):
         read(mat(SINGLE, rdmutv=np.array([PAIRS]), stimuli=np.arange(3.0)), reader=READER)
     with refused(r"\['beach'\] stand more than once"):
-        read(mat(SINGLE, rdmutv=np.array([PAIRS]), stimuli=np.array(["beach.a", "beach.b", "x"])), reader=READER)
+        read(mat(SINGLE, rdmutv=np.array([PAIRS]), stimuli=np.array(["beach.png", "beach.jpg", "x"])), reader=READER)
+    with refused("the stimuli of the file are no texts"):
+        read(mat("renamed.mat", rdmutv=np.array([PAIRS]), stimuli=np.arange(3.0)), reader=READER)
 
 
-@pytest.mark.parametrize("name", ["Meadows_results.mat", "Meadows_a_v_1.2_b_1D.mat", "Meadows_myExp_v_v1_1D.mat"])
-def test_a_renamed_file_is_refused(mat, name):
-    with refused(f"'{name}' is not a name that Meadows gives; restore it"):
-        read(mat(name, rdmutv=np.array([PAIRS])), reader=READER)
+@pytest.mark.parametrize(
+    ("stimuli", "told"),
+    [
+        (["1.cat.jpg", "1.dog.jpg", "2.car.PNG"], ("1.cat", "1.dog", "2.car")),
+        (["face.01", "face.02.jpg", "a/b.png"], ("face.01", "face.02", "b")),
+    ],
+)
+def test_stimuli_keep_the_points_in_their_names(mat, tree, stimuli, told):
+    assert names(read(mat(SINGLE, rdmutv=np.array([PAIRS]), stimuli=np.array(stimuli)), reader=READER)) == told
+    assert names(read(tree(task("ma1", PAIRS, stimuli)), reader=READER)) == told
+
+
+@pytest.mark.parametrize("name", ["m_1D.mat", "Meadows_a_v_1.2_b_1D.mat", "Meadows_myExp_v_v1_1D.mat"])
+def test_a_renamed_file_of_matrices_is_read_without_what_its_name_said(mat, name):
+    original = read(many_of(mat, STIMULI, STIMULI[::-1]), reader=READER)
+    rdms = read((many_of(mat, STIMULI, STIMULI[::-1])).rename(mat(name).with_name(name)), reader="meadows")
+    np.testing.assert_array_equal(rdms.dissimilarities, original.dissimilarities)
+    assert rdms.rdm_descriptors["subject"] == ["cuddly-bunny", "informed-mole"]
+    assert "task" not in rdms.rdm_descriptors
+    single = read(mat(name, rdmutv=np.array([PAIRS]), stimuli=np.array(STIMULI)), reader=READER)
+    assert (single.dissimilarities.tolist(), list(single.rdm_descriptors)) == ([PAIRS], ["index"])
+
+
+def test_a_renamed_file_is_not_taken_for_plain_variables(mat):
+    path = many_of(mat, STIMULI, STIMULI[::-1]).rename(mat("m_1D.mat"))
+    for options in ({}, {"names_variable": "stimuli_cuddly_bunny"}):
+        with refused(r"\['rdmutv_cuddly_bunny', 'rdmutv_informed_mole'\] .* export of Meadows.* say reader='meadows'"):
+            read(path, **options)
+    mine = {"variable": "rdmutv_informed_mole", "names_variable": "stimuli_informed_mole"}
+    assert select(read(path, **mine), STIMULI).dissimilarities.tolist() == [PAIRS]
+
+
+def test_a_renamed_tree_is_refused(tree):
+    with refused("'tree.json' is not a name that Meadows gives; restore it"):
+        read(tree(task("ma1", PAIRS), name="tree.json"), reader=READER)
 
 
 def test_an_empty_file_is_refused(tmp_path):

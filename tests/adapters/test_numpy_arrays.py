@@ -194,6 +194,33 @@ def test_patterns_without_saying_so_are_refused_with_the_remedy(tmp_path):
         read(tmp_path / "betas.npy", axes="first")
 
 
+@pytest.mark.parametrize("key", ["patterns", "features", "IT_betas", "Activations", "beta"])
+def test_arrays_called_patterns_are_no_rdms_unless_said(npz, tmp_path, key):
+    array = np.random.default_rng(0).uniform(size=(2, 6))
+    np.save(tmp_path / f"sub-01_{key}.npy", array)
+    for path in (npz(**{key: array}), tmp_path / f"sub-01_{key}.npy"):
+        with refused(r"of shape \(2, 6\) could hold patterns .* or condensed RDMs .* patterns=True or patterns=False"):
+            read(path)
+        assert read(path, patterns=True).n_obs == 2
+        assert read(path, patterns=False).n_cond == 4
+    assert read(npz(**{f"{key}_rdm": array})).n_rdm == 2
+    assert read(npz(**{f"{key}x": array})).n_rdm == 2
+
+
+def test_matrices_with_a_row_for_each_name_or_condition_are_no_rdms_unless_said(npz, tmp_path):
+    several, many = np.random.default_rng(0).uniform(size=(4, 6)), np.random.default_rng(0).uniform(size=(20, 45))
+    np.save(tmp_path / "data.npy", several)
+    for path in (tmp_path / "data.npy", npz(data=several, names=CONDITIONS)):
+        with refused("could hold patterns"):
+            read(path)
+        assert read(path, patterns=False).n_rdm == 4
+    with refused(r"array 'data' of shape \(20, 45\) could hold patterns"):
+        read(npz(data=many, names=[f"s{index}" for index in range(20)]))
+    assert read(npz(data=many, names=[f"s{index}" for index in range(10)])).n_rdm == 20
+    assert read(npz(data=several, subjects=CONDITIONS)).n_rdm == 4  # one of them each
+    assert read(npz(data=many)).n_rdm == 20
+
+
 # -- files that promise too much
 
 

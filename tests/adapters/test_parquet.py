@@ -140,6 +140,26 @@ def test_whole_numbers_that_pandas_made_floats_are_names_without_a_point(write):
         read(write(table.assign(b=[2, None, 3])), reader=READER)
 
 
+def test_names_that_are_floats_are_the_same_on_both_sides(write, stack):
+    angles = [22.5, 45.0, 0.0, 67.5]
+    table = pd.DataFrame(stack[0], index=angles, columns=list(map(str, angles)))
+    rdms = read(write(table[["45.0", "0.0", "67.5", "22.5"]].assign(kind="angle")), reader=READER)
+    np.testing.assert_array_equal(rdms.get_matrices()[0], stack[0])
+    assert names(rdms) == ("22.5", "45", "0", "67.5")
+    texts = write(pd.DataFrame({"a": ["1.0", "1.0", "2.5"], "b": ["2.5", "3.0", "3.0"], "dissimilarity": [1, 2, 3]}))
+    assert names(read(texts, reader=READER)) == ("1", "2.5", "3")
+
+
+def test_the_numbers_of_pandas_are_no_names(write, stack):
+    numbered = pd.DataFrame(stack[0], columns=list("0123"))
+    for table in (numbered, numbered.set_index(pd.Index([0, 1, 2, 3]))):
+        rdms = read(write(table), reader=READER)
+        np.testing.assert_array_equal(rdms.get_matrices()[0], stack[0])
+        assert list(rdms.pattern_descriptors) == ["index"]
+    named = pd.DataFrame(stack[0], index=pd.Index([0, 1, 2, 3]), columns=CONDITIONS)
+    assert names(read(write(named, index=True), reader=READER)) == tuple(CONDITIONS)
+
+
 def test_columns_of_other_names_are_chosen_and_others_left_out(write, stack):
     table = long_of(stack).rename(columns={"a": "x", "b": "y", "dissimilarity": "value"}).assign(when=pd.Timestamp(0))
     rdms = read(write(table), reader=READER, pair=["x", "y"], value="value", similarity=False, rdm_columns=["subject"])

@@ -10,7 +10,7 @@ from rsatoolbox.data import Dataset, TemporalDataset
 from rsatoolbox.inference import Result, load_results
 from rsatoolbox.model import Model, ModelFixed, ModelInterpolate, ModelSelect, ModelWeighted
 
-from brainrdl import BrainrdlError, read
+from brainrdl import BrainrdlError, RDMTeacher, read
 from brainrdl._files import write_rdms
 from brainrdl.rdms import from_array, from_tensor, names, select
 from brainrdl.readers import find_readers
@@ -173,9 +173,16 @@ def test_a_result_gives_the_rdms_of_its_models_as_rsatoolbox_does(result, kind):
         rdms.dissimilarities, np.concatenate([model.rdm_obj.dissimilarities for model in oracle])
     )
     assert names(rdms) == tuple(oracle[0].rdm_obj.pattern_descriptors["stimulus"]) == tuple(CONDITIONS)
-    assert rdms.rdm_descriptors["model"] == ["shape", "deep net", "deep net", "deep net"]
-    assert rdms.rdm_descriptors["model_rdm"] == ["1", "1", "2", "3"]
+    assert rdms.rdm_descriptors["model"] == ["shape", "deep net 1", "deep net 2", "deep net 3"]
     assert rdms.rdm_descriptors["layer"] == ["", "a", "b", "c"]
+
+
+def test_models_of_one_name_are_counted_so_that_each_rdm_is_a_target(result):
+    path = result(ModelFixed("m", model_rdms(1)), ModelWeighted("m", model_rdms(2)), ModelFixed("n", model_rdms(1)))
+    assert read(path).rdm_descriptors["model"] == ["m 1", "m 2", "m 3", "n"]
+    assert RDMTeacher(path, target_by="model").targets == ("m 1", "m 2", "m 3", "n")
+    with refused(r"\['m 1'\] stand more than once in the models of the Result, those of one name counted"):
+        read(result(*[ModelFixed(name, model_rdms(1)) for name in ("m", "m", "m 1")], name="twice.h5"))
 
 
 def test_models_of_one_rdm_need_no_number(result):

@@ -75,6 +75,20 @@ def test_a_named_table_is_read_in_any_order_of_columns(file, columns):
     np.testing.assert_allclose(select(rdms, ITEMS).dissimilarities, [EXPECTED])
 
 
+@pytest.mark.parametrize("header", ["A,B,Odd", "a;b;odd", "A\tB\tODD"])
+def test_columns_in_another_case_or_apart_by_other_marks_are_read(file, header):
+    mark = next(mark for mark in "\t;," if mark in header)
+    rows = [mark.join(ITEMS[index] for index in trial) for trial in TRIALS]
+    path = file("\n".join([header, *rows]), "trials.csv")
+    assert not CSV.sniff(path)
+    np.testing.assert_allclose(select(read(path), ITEMS).dissimilarities, [EXPECTED])
+
+
+def test_indices_apart_by_semicolons_are_read(file):
+    path = file("".join(f"{a};{b};{odd}\n" for a, b, odd in TRIALS), "trials.csv")
+    np.testing.assert_allclose(read(path, odd="last").dissimilarities, [EXPECTED])
+
+
 def test_a_named_table_gives_an_rdm_each_subject(file):
     rows = [[ITEMS[index] for index in trial] for trial in TRIALS]
     other = [[c, b, a] for a, b, c in rows]
