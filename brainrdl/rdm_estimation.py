@@ -345,8 +345,8 @@ def _averaged(measured: Tensor, codes: npt.NDArray[np.int64]) -> Tensor:
         return measured[:, torch.as_tensor(codes.argsort())]
     # a sparse product: torch's index_add_ is many times slower where threads share cores
     members = csr_array((np.ones(len(codes)), (codes, np.arange(len(codes)))))
-    sums = torch.stack([torch.as_tensor(members @ each) for each in measured.numpy()])
-    return sums.div_(torch.as_tensor(counts)[:, None])
+    sums = [torch.as_tensor(members @ each) for each in measured.numpy()]
+    return (sums[0][None] if len(sums) == 1 else torch.stack(sums)).div_(torch.as_tensor(counts)[:, None])
 
 
 def _averaged_in_runs(
