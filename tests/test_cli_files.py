@@ -115,6 +115,14 @@ def test_options_of_a_reader_given_twice_are_a_list_and_numbers_are_numbers(fold
             ("--model", "small_cnn", "--layers", "pool", "--stimuli", "images", "--read", "a=b", "--roi", "IT"),
             "--model computes RDMs of a network; leave out ['--roi', '--read']",
         ),
+        (
+            ("betas.nii.gz", "--read", "atlas=atlas.nii.gz", "--read", "roi=V1", "--roi", "IT"),
+            "say it once; leave out ['--read roi']",
+        ),
+        (
+            ("--model", "small_cnn", "--layers", "pool", "--stimuli", "images", "-d", "crossnobis"),
+            "--dissimilarity crossnobis is cross-validated over runs, and a network has none",
+        ),
         (("ratings.csv", "--read", "similarity=much"), "similarity of reader 'csv' should be bool | float | None"),
     ],
 )

@@ -257,6 +257,13 @@ def test_a_table_is_no_list_of_names(rdm_file, tmp_path):
         read(rdm_file, names=tmp_path / "names.csv")
 
 
+def test_numbers_name_conditions_as_they_are_written_and_missing_ones_do_not(rdm_file):
+    assert brainrdl.rdms.names(read(rdm_file, names=np.array([1.0, 2.0, 2.5]))) == ("1", "2", "2.5")
+    for missing in (float("nan"), None):
+        with refused("names= holds (nan|None), which is no name"):
+            read(rdm_file, names=["a", missing, "c"])
+
+
 def test_a_descriptor_that_is_not_there_names_no_conditions(tmp_path):
     from_array(SQUARE, ["cat", "dog", "car"], by="image").save(str(tmp_path / "rdm.h5"), file_type="hdf5")
     with refused(r"conditions have no descriptor 'imag'; nearest: 'image'; they have \['image'\]: choose by="):
