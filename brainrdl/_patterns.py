@@ -62,7 +62,7 @@ def files_of(pattern: Path) -> list[Path]:
     BrainrdlError
         If there are none.
     """
-    wild = Path(re.sub(r"\{[A-Za-z_]\w*\}", "*", str(pattern)))
+    wild = Path(_TOKENS.sub(lambda token: "*" if token[1] else token[0], str(pattern)))
     start = Path(*itertools.takewhile(lambda part: not _WILD & set(part), wild.parts))
     files = sorted(start.glob(str(wild.relative_to(start))))
     if not files:

@@ -16,11 +16,12 @@ import numpy as np
 import pandas as pd
 
 from brainrdl._checks import BrainrdlError, nearest, quote, refuse
+from brainrdl._condition_names import number_key
 from brainrdl._doctor_finding import Finding
 from brainrdl._doctor_measurements import dataset_names, of_dataset
 from brainrdl._doctor_rdms import of_rdms
 from brainrdl.rdms import alignment, check
-from brainrdl.readers import number_key, read, reader_of
+from brainrdl.readers import read, reader_of
 from brainrdl.stimuli import Stimuli
 
 if TYPE_CHECKING:
