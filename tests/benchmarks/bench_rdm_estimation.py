@@ -1,10 +1,12 @@
 """Time `calc_rdm` beside rsatoolbox's on the same Dataset; prints a Markdown table, with the largest difference.
 
-The two take turns; a row gives the median of the rounds' ratios.
+The two take turns; a row gives the median of the rounds' ratios. ``--pause 0.05`` lets the threads of both libraries go
+to sleep before each call.
 """
 
 from __future__ import annotations
 
+import argparse
 import statistics
 import time
 from collections.abc import Callable
@@ -34,19 +36,22 @@ def precision(n_channels: int) -> np.ndarray:
     return np.linalg.inv(noise.T @ noise / (n_channels + 50) + 0.1 * np.eye(n_channels))
 
 
-def seconds(function: Callable[[], Any]) -> float:
+def seconds(function: Callable[[], Any], pause: float) -> float:
+    time.sleep(pause)
     start = time.perf_counter()
     function()
     return time.perf_counter() - start
 
 
-def row(title: str, ours: Callable[[], Any], theirs: Callable[[], Any]) -> str:
+def row(title: str, ours: Callable[[], Any], theirs: Callable[[], Any], pause: float) -> str:
     found, expected = ours(), theirs()
     expected = select(expected, found.pattern_descriptors["stimulus"])
     largest = np.abs(found.dissimilarities - expected.dissimilarities).max() / np.abs(expected.dissimilarities).max()
-    rounds = ROUNDS[seconds(theirs) < 0.05]
+    rounds = ROUNDS[seconds(theirs, pause) < 0.05]
     pairs = [
-        (seconds(ours), seconds(theirs)) if turn % 2 else (seconds(theirs), seconds(ours))[::-1]
+        (seconds(ours, pause), seconds(theirs, pause))
+        if turn % 2
+        else (seconds(theirs, pause), seconds(ours, pause))[::-1]
         for turn in range(rounds)
     ]
     times = [statistics.median(column) for column in zip(*pairs, strict=True)]
@@ -56,6 +61,9 @@ def row(title: str, ours: Callable[[], Any], theirs: Callable[[], Any]) -> str:
 
 def main() -> None:
     """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--pause", type=float, default=0.0, help="seconds before each call")
+    pause = parser.parse_args().pause
     print(f"{torch.get_num_threads()} threads\n")
     print("| RDM | brainrdl (ms) | rsatoolbox (ms) | ratio | largest relative difference |\n|---|---:|---:|---:|---:|")
     small, large = dataset(92, 8, 200), dataset(92, 8, 2000)
@@ -67,11 +75,13 @@ def main() -> None:
             title,
             lambda name=name, data=data: calc_rdm(data, name),
             lambda name=name, data=data, cv=cv: rsatoolbox_rdm(data, name, descriptor="stimulus", **cv),
+            pause,
         ), flush=True)  # fmt: skip
     print(row(
         "crossnobis with noise precision, 92 conditions x 8 runs x 2000 channels",
         lambda: calc_rdm(large, "crossnobis", noise=whitened),
         lambda: rsatoolbox_rdm(large, "crossnobis", descriptor="stimulus", cv_descriptor="run", noise=whitened),
+        pause,
     ))  # fmt: skip
 
 
