@@ -12,7 +12,6 @@ import tomllib
 from collections.abc import Iterator
 from importlib.metadata import entry_points
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
@@ -21,8 +20,10 @@ import brainrdl
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 FILES = sorted([*(ROOT / "brainrdl").rglob("*.py"), *(ROOT / "data_adapters").rglob("*.py")])
-MODULES = sorted(path.stem for path in (ROOT / "brainrdl").glob("[!_]*.py"))
-PUBLIC = sorted(brainrdl._HOME)
+ROOMS = sorted(path.parent.name for path in (ROOT / "brainrdl").glob("*/__init__.py"))
+OPEN_ROOMS = [room for room in ROOMS if (ROOT / "brainrdl" / room / "__init__.pyi").exists()]  # with public names
+MODULES = sorted(path for path in FILES if path.parent.parent.name == "brainrdl" and path.stem != "__init__")
+PUBLIC = sorted({*brainrdl.__all__} - {*ROOMS, "__version__"})
 HEAVY = ("torch", "torchvision", "rsatoolbox", "matplotlib", "nibabel", "pandas", "accelerate", "sklearn", "scipy")
 
 
@@ -52,65 +53,73 @@ def test_imports_go_down_only() -> None:
 
 
 def test_importing_brainrdl_loads_nothing_heavy() -> None:
-    loaded = python("import brainrdl, sys; dir(brainrdl); print(*sys.modules)").split()
+    rooms = "; ".join(f"dir(brainrdl.{room})" for room in OPEN_ROOMS)
+    loaded = python(f"import brainrdl, sys; dir(brainrdl); {rooms}; print(*sys.modules)").split()
     assert not set(HEAVY) & set(loaded)
 
 
-@pytest.mark.parametrize("name", ["fit", "evaluate", "report"])
-def test_a_function_stays_a_function_whatever_is_imported_first(name: str) -> None:
-    everything = "; ".join(f"import brainrdl.{module}" for module in MODULES)
-    assert python(f"{everything}; print(callable(brainrdl.{name}))").strip() == "True"
+def test_errors_need_no_scientific_library() -> None:
+    loaded = python("import brainrdl._core.errors, brainrdl._core.constants, sys; print(*sys.modules)").split()
+    assert not {*HEAVY, "numpy"} & set(loaded)
 
 
-def test_no_public_name_is_also_the_name_of_a_module() -> None:
-    homes = {name for name in brainrdl._HOME if (ROOT / "brainrdl" / f"{name}.py").exists()}
-    assert not homes
+def test_no_public_name_is_also_the_name_of_a_module_of_its_room() -> None:
+    # Importing a module sets an attribute of that name on its package, and would take the function's place.
+    doubles = [f"{path.parent.name}.{path.stem}" for path in MODULES if path.stem in names_of(path.parent.name)]
+    assert not doubles
 
 
 def test_an_unknown_name_is_an_attribute_error() -> None:
-    with pytest.raises(AttributeError, match="module 'brainrdl' has no attribute 'fitt'"):
+    with pytest.raises(AttributeError, match="No brainrdl attribute fitt"):
         brainrdl.fitt  # noqa: B018
     assert not hasattr(brainrdl, "fitt")
-
-
-def test_the_names_for_type_checkers_are_the_names_that_load() -> None:
-    tree = ast.parse((ROOT / "brainrdl" / "__init__.py").read_text())
-    guarded = next(node for node in tree.body if isinstance(node, ast.If))
-    imports = [node for node in guarded.body if isinstance(node, ast.ImportFrom)]
-    homes = {alias.name: (node.module or "").removeprefix("brainrdl.") for node in imports for alias in node.names}
-    assert {name: home for name, home in homes.items() if home != "brainrdl"} == brainrdl._HOME
-    assert {*homes, "__version__"} == set(brainrdl.__all__)
-
-
-@pytest.mark.parametrize("name", sorted({*brainrdl.__all__} - {*brainrdl._HOME, "__version__"}))
-def test_a_public_name_without_a_home_is_a_module(name: str) -> None:
-    assert getattr(brainrdl, name) is importlib.import_module(f"brainrdl.{name}")
 
 
 def test_dir_lists_every_public_name() -> None:
     assert set(brainrdl.__all__) <= set(dir(brainrdl))
 
 
+# Rooms
+
+
+def names_of(room: str) -> list[str]:
+    """Give the public names of a room, as its stub lists them."""
+    return importlib.import_module(f"brainrdl.{room}").__all__ if room in OPEN_ROOMS else []
+
+
+NAMES = [(room, name) for room in OPEN_ROOMS for name in names_of(room)]
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_a_room_says_what_belongs_there(room: str) -> None:
+    text = inspect.getdoc(importlib.import_module(f"brainrdl.{room}")) or ""
+    assert text.splitlines()[0].endswith((".", "?")) or text.splitlines()[0].count("?") == 1
+    assert len(text.splitlines()) >= 3, f"say in a few lines what belongs into brainrdl/{room}"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=relative)
+def test_a_room_names_each_of_its_modules(path: Path) -> None:
+    text = inspect.getdoc(importlib.import_module(f"brainrdl.{path.parent.name}")) or ""
+    assert path.stem in text, f"brainrdl/{path.parent.name}/__init__.py does not say what belongs into {path.stem}"
+
+
+def test_the_folders_of_tests_are_the_rooms() -> None:
+    folders = {path.parent.name for path in (ROOT / "tests").glob("*/test_*.py")}
+    assert folders - {"laws", "parity", "end_to_end", "adapters"} == set(ROOMS)
+    adapters = {path.parent.name for path in (ROOT / "tests/adapters").glob("*/test_*.py")}
+    assert adapters <= {path.parent.name for path in (ROOT / "data_adapters").glob("*/__init__.py")}
+
+
+@pytest.mark.parametrize("room", OPEN_ROOMS)
+def test_every_public_function_of_a_room_occurs_in_its_tests(room: str) -> None:
+    tests = [*(ROOT / "tests" / room).glob("*.py"), *(ROOT / "tests").glob("*/test_*.py")]
+    text = "\n".join(path.read_text() for path in tests)
+    functions = [name for name in names_of(room) if inspect.isfunction(getattr(getattr(brainrdl, room), name))]
+    missing = [name for name in functions if not re.search(rf"\b{name}\b", text)]
+    assert not missing
+
+
 # Public names and their documentation
-
-
-def defined(module: ModuleType) -> dict[str, object]:
-    """Return the functions and classes that `module` offers as its own: defined in it, or in private modules for it."""
-    listed = getattr(module, "__all__", ())
-    things = {
-        name: value for name, value in vars(module).items() if inspect.isfunction(value) or inspect.isclass(value)
-    }
-    return {
-        name: value
-        for name, value in things.items()
-        if value.__module__ == module.__name__
-        or (name in listed and value.__module__.rpartition(".")[2].startswith("_"))
-    }
-
-
-def test_what_private_modules_write_for_a_public_one_is_seen() -> None:
-    assert {"rdm", "rdm_pair", "scores", "history"} <= set(defined(importlib.import_module("brainrdl.plot")))
-    assert "RDMTeacher" not in defined(importlib.import_module("brainrdl.teachers"))  # its own module shows it
 
 
 def is_protocol(value: object) -> bool:
@@ -122,70 +131,41 @@ def has_example(value: object) -> bool:
 
 
 @pytest.mark.parametrize("name", PUBLIC)
-def test_a_public_name_has_a_docstring_that_summarises_and_shows(name: str) -> None:
+def test_a_name_of_brainrdl_has_a_docstring_that_summarises_and_shows(name: str) -> None:
     value = getattr(brainrdl, name)
     assert (inspect.getdoc(value) or "").splitlines()[0].endswith(".")
     assert has_example(value), f"the docstring of brainrdl.{name} has no Examples section"
 
 
 @pytest.mark.parametrize("name", PUBLIC)
-def test_a_public_name_is_in_the_reference(name: str) -> None:
-    module = importlib.import_module(f"brainrdl.{brainrdl._HOME[name]}")
-    assert getattr(module, name) is getattr(brainrdl, name)
-    index = (ROOT / "docs/reference/index.md").read_text()
-    assert f"`brainrdl.{name}`" in index
+def test_a_name_of_brainrdl_is_in_the_reference(name: str) -> None:
+    assert f"`brainrdl.{name}`" in (ROOT / "docs/reference/index.md").read_text()
 
 
-@pytest.mark.parametrize("name", MODULES)
-def test_a_module_has_a_page_in_the_reference(name: str) -> None:
-    page = (ROOT / "docs/reference" / f"{name}.md").read_text()
-    assert f"\n::: brainrdl.{name}\n" in page
-    assert f"({name}.md)" in (ROOT / "docs/reference/index.md").read_text()
-
-
-def test_a_page_in_the_reference_has_a_module() -> None:
-    pages = {path.stem for path in (ROOT / "docs/reference").glob("*.md")} - {"index", "errors"}
-    assert pages == set(MODULES)
-
-
-@pytest.mark.parametrize("name", [name for name in MODULES if name != "cli"])
-def test_everything_a_module_offers_is_documented_and_shown(name: str) -> None:
-    module = importlib.import_module(f"brainrdl.{name}")
-    offered = {thing: value for thing, value in defined(module).items() if not thing.startswith("_")}
-    assert inspect.getdoc(module), f"brainrdl.{name} has no docstring"
-    silent = [thing for thing, value in offered.items() if not vars(value).get("__doc__", value.__doc__)]
+@pytest.mark.parametrize(("room", "name"), NAMES, ids=[f"{room}.{name}" for room, name in NAMES])
+def test_a_public_name_is_documented_and_shown(room: str, name: str) -> None:
+    value = getattr(importlib.import_module(f"brainrdl.{room}"), name)
+    if not (inspect.isfunction(value) or inspect.isclass(value)):
+        return  # a constant
+    assert vars(value).get("__doc__", value.__doc__), f"brainrdl.{room}.{name} has no docstring"
     # A protocol is a promise without code: `brainrdl.testing` has the running example of keeping it.
-    unshown = [thing for thing, value in offered.items() if not (is_protocol(value) or has_example(value))]
-    assert not silent, f"without a docstring: {silent}"
-    assert not unshown, f"without an Examples section: {unshown}"
+    assert is_protocol(value) or has_example(value), f"brainrdl.{room}.{name} has no Examples section"
+    # `make shapes` checks protocols at run time
+    assert not is_protocol(value) or getattr(value, "_is_runtime_protocol", False), "decorate with runtime_checkable"
 
 
-@pytest.mark.parametrize("name", MODULES)
-def test_a_protocol_can_be_checked_at_run_time(name: str) -> None:
-    things = defined(importlib.import_module(f"brainrdl.{name}"))
-    protocols = {thing: value for thing, value in things.items() if is_protocol(value)}
-    unchecked = [thing for thing, value in protocols.items() if not getattr(value, "_is_runtime_protocol", False)]
-    assert not unchecked, f"`make shapes` cannot check {unchecked}: decorate with typing.runtime_checkable"
+@pytest.mark.parametrize("room", OPEN_ROOMS)
+def test_a_room_has_a_page_in_the_reference_with_its_modules(room: str) -> None:
+    page = (ROOT / "docs/reference" / f"{room}.md").read_text()
+    stub = (ROOT / "brainrdl" / room / "__init__.pyi").read_text()
+    homes = sorted(set(re.findall(r"^from \.(\w+) import", stub, re.MULTILINE)))
+    assert sorted(re.findall(rf"^::: brainrdl\.{room}\.(\w+)$", page, re.MULTILINE)) == homes
+    assert f"({room}.md)" in (ROOT / "docs/reference/index.md").read_text()
 
 
-# Tests
-
-
-def test_file_of(path: Path) -> Path:
-    folder = ROOT / "tests" / ("adapters" if path.parent.name == "data_adapters" else "")
-    return folder / f"test_{path.stem.strip('_')}.py"
-
-
-test_file_of.__test__ = False  # a helper whose name only looks like a test
-
-
-# A private module is part of the module that uses it and is tested there; `_checks` words the errors of all.
-TESTED = [path for path in FILES if not path.stem.startswith("_") or path.stem == "_checks"]
-
-
-@pytest.mark.parametrize("path", TESTED, ids=relative)
-def test_a_module_has_a_test_file(path: Path) -> None:
-    assert test_file_of(path).is_file(), f"{relative(test_file_of(path))} is missing"
+def test_a_page_in_the_reference_has_a_room() -> None:
+    pages = {path.stem for path in (ROOT / "docs/reference").glob("*.md")} - {"index", "errors", "cli"}
+    assert pages == set(OPEN_ROOMS)
 
 
 # What library code may not do
@@ -234,7 +214,7 @@ def _offences_of_call(name: str, options: dict[str | None, str]) -> list[str]:
 
 @pytest.mark.parametrize("path", FILES, ids=relative)
 def test_library_code_neither_prints_nor_exits_nor_unpickles_nor_asserts(path: Path) -> None:
-    allowed = _AT_THE_COMMAND_LINE if path.stem in {"cli", "__main__"} else set()
+    allowed = _AT_THE_COMMAND_LINE if path.parent.name == "cli" else set()
     found = [offence for offence in offences(path.read_text()) if offence.split(": ")[1] not in allowed]
     assert not found, f"{relative(path)}: {found}"
 
@@ -292,7 +272,8 @@ def test_every_reader_loads_under_its_own_name() -> None:
 
 def test_every_adapter_is_declared_as_a_reader() -> None:
     declared = {value.split(":")[0] for value in PROJECT["entry-points"]["brainrdl.readers"].values()}
-    assert declared == {f"data_adapters.{path.stem}" for path in (ROOT / "data_adapters").glob("[!_]*.py")}
+    files = [path for path in (ROOT / "data_adapters").rglob("*.py") if "\nREADER = " in path.read_text()]
+    assert declared == {f"data_adapters.{path.parent.name}.{path.stem}" for path in files}
 
 
 def test_the_command_line_answers_help() -> None:

@@ -21,8 +21,12 @@ import yaml
 from PIL import Image
 from rsatoolbox.rdm import RDMs
 
-from brainrdl import cli, models, rdms, simulate
-from brainrdl.stimuli import Stimuli, default_transform
+from brainrdl import rdms
+from brainrdl.cli import app
+from brainrdl.datasets.simulation import simulate_subjects
+from brainrdl.models import networks
+from brainrdl.stimuli.named_images import Stimuli
+from brainrdl.stimuli.transforms import default_transform
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -85,7 +89,7 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "labels.csv").write_text("stimulus,category\n" + "".join(f"{name},{name[:-2]}\n" for name in names))
     patterns = Stimuli.from_folder(folder / "images", default_transform(8, "none")).images().flatten(1)
     it, v1 = (
-        simulate.subjects(patterns[:, half], names, n_subjects=3, n_voxels=40, noise=0.5, roi=roi)
+        simulate_subjects(patterns[:, half], names, n_subjects=3, n_voxels=40, noise=0.5, roi=roi)
         for roi, half in (("IT", slice(0, None, 2)), ("V1", slice(1, None, 2)))
     )
     it.save(str(folder / "it.h5"), file_type="hdf5")
@@ -125,12 +129,12 @@ def _write_other_formats(folder: Path, it: Any, names: list[str]) -> None:
 @pytest.fixture
 def here(inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A working folder with the inputs; torchvision's networks come without weights and for small images."""
-    whole = models._torchvision
+    whole = networks._torchvision
 
-    def small(name: str, weights: str | None) -> models.Network:
+    def small(name: str, weights: str | None) -> networks.Network:
         return replace(whole(name, None), transform=default_transform(32), size=32)
 
-    monkeypatch.setattr(models, "_torchvision", small)
+    monkeypatch.setattr(networks, "_torchvision", small)
     shutil.copytree(inputs, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -149,7 +153,7 @@ def _run_bash(block: Block, monkeypatch: pytest.MonkeyPatch) -> None:
         assert words[0] == "brainrdl", f"only brainrdl is run here, mark the block as not run: {line}"
         monkeypatch.setattr("sys.argv", words)
         with pytest.raises(SystemExit) as ended:
-            cli.main()
+            app.main()
         assert not ended.value.code, line
 
 

@@ -23,8 +23,8 @@ import numpy as np
 import pandas as pd
 
 from brainrdl import calc_rdm, plot, read
-from brainrdl.evaluation import compare
-from brainrdl.rdms import select
+from brainrdl.evaluation.comparison import compare
+from brainrdl.rdms.by_name import select
 
 if TYPE_CHECKING:
     from rsatoolbox.data import Dataset

@@ -25,12 +25,13 @@ from PIL import Image
 from scipy.io import loadmat
 
 from brainrdl import RDMTeacher, Readout, Stimuli, Student, cross_validate, plot, report
-from brainrdl.cross_validation import Candidate
-from brainrdl.evaluation import Evaluation, different_category
-from brainrdl.models import build
-from brainrdl.rdms import from_tensor
-from brainrdl.reporting import figures
-from brainrdl.stimuli import default_transform
+from brainrdl.evaluation.held_out import Evaluation
+from brainrdl.evaluation.plan import Candidate
+from brainrdl.evaluation.simple_models import different_category
+from brainrdl.models.networks import build
+from brainrdl.rdms.conversion import from_tensor
+from brainrdl.reporting.page import figures
+from brainrdl.stimuli.transforms import default_transform
 
 BLOCKS = "+".join(f"_blocks.{block}" for block in range(11, 16))
 SEEDS = (0, 1, 2)

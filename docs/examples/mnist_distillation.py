@@ -33,9 +33,10 @@ from torch import nn
 from torchvision.datasets import MNIST
 
 from brainrdl import NetworkTeacher, RDMLoss, RDMTeacher, Stimuli, Student, evaluate, fit
-from brainrdl.models import build
-from brainrdl.rdms import from_tensor
-from brainrdl.teachers import Teacher, control
+from brainrdl.models.networks import build
+from brainrdl.rdms.conversion import from_tensor
+from brainrdl.teachers.controls import control
+from brainrdl.teachers.protocol import Teacher
 
 LAYERS = ("conv2", "logits")
 SAME = {layer: layer for layer in LAYERS}

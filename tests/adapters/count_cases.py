@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from brainrdl.readers import Reader, find_readers
+from brainrdl.readers.reading import Reader, find_readers
 
 FOLDER = Path(__file__).parent
 

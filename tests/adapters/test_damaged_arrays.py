@@ -9,17 +9,19 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 from rsatoolbox.inference import Result
 from rsatoolbox.model import ModelFixed
 from safetensors.torch import save_file
 from scipy.io import savemat
 
 from brainrdl import BrainrdlError, read
-from brainrdl.rdms import from_array, select
-from brainrdl.testing import _same_data
-from data_adapters import csv_table, features_file, matlab, meadows, numpy_arrays, parquet, rsatoolbox_hdf5, triplets
+from brainrdl.rdms.by_name import select
+from brainrdl.rdms.conversion import from_array
+from brainrdl.testing.file_readers import _same_data
+from data_adapters.arrays import features_file, matlab, numpy_arrays, rsatoolbox_hdf5
+from data_adapters.behaviour import meadows, triplets
+from data_adapters.tables import csv_table, parquet
 
 CONDITIONS = ["cat", "dog", "car", "tree"]
 TRIALS = np.array([[0, 1, 2], [1, 0, 3], [2, 0, 1], [2, 3, 0], [3, 2, 1]])

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 from rsatoolbox.data import Dataset
 from scipy.io import savemat
 
 from brainrdl import BrainrdlError, read
-from brainrdl.rdms import from_array
-from brainrdl.testing import _same_data
+from brainrdl.rdms.conversion import from_array
+from brainrdl.testing.file_readers import _same_data
 
 CONDITIONS = ["cat", "dog", "car", "tree"]
 READERS = {

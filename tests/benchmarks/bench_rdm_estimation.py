@@ -18,7 +18,7 @@ from rsatoolbox.data import Dataset
 from rsatoolbox.rdm import calc_rdm as rsatoolbox_rdm
 
 from brainrdl import calc_rdm
-from brainrdl.rdms import select
+from brainrdl.rdms.by_name import select
 
 ROUNDS = {True: 60, False: 9}  # of what takes milliseconds, and of the rest
 

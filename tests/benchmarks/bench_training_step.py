@@ -18,10 +18,10 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from brainrdl import RDMLoss, RDMTeacher, Stimuli, Student, fit, rdms
-from brainrdl.dissimilarity import correlation
-from brainrdl.models import build
-from brainrdl.monitor import check_loss, to_device
-from brainrdl.stimuli import Batch
+from brainrdl.dissimilarity.measures import correlation
+from brainrdl.models.networks import build
+from brainrdl.stimuli.named_images import Batch
+from brainrdl.training.looks import check_loss, to_device
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 SECONDS = 10.0  # for each of the two comparisons of a row

@@ -8,8 +8,9 @@ from types import ModuleType
 
 import pytest
 
-from brainrdl import cross_validate, experiment, recipe, report
-from brainrdl.evaluation import Evaluation
+from brainrdl import cross_validate, recipe, report
+from brainrdl.evaluation.held_out import Evaluation
+from brainrdl.recipe import building
 
 EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
 FITTING = {"optimizer": "momentum", "lr": 0.2, "steps": 12, "evaluate_every": 12, "device": "cpu"}
@@ -73,7 +74,7 @@ def test_report_of_the_run_is_one_page(evaluation: Evaluation, tmp_path: Path) -
 
 
 def test_recipe_of_the_example_is_valid_and_makes_the_same_student(example: ModuleType) -> None:
-    made = experiment.make_student(recipe.load(EXAMPLES / "human_it.yaml"))
+    made = building.make_student(recipe.load(EXAMPLES / "human_it.yaml"))
     assert made.layers == example.projection().layers
     assert made.frozen
     assert recipe.load(EXAMPLES / "human_it.yaml").evaluation.inner_folds == 4

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from torch import Tensor
 
-from brainrdl.similarity import SIMILARITIES
+from brainrdl.similarity.comparators import SIMILARITIES
 
 NAMES = list(SIMILARITIES)
 WHITENED = ["corr_cov", "cosine_cov", "cka"]

@@ -12,8 +12,8 @@ import scipy.io
 import torch
 from torch import Tensor
 
-from brainrdl.dissimilarity import euclidean
-from brainrdl.similarity import SIMILARITIES, cka, corr_cov, cosine_cov
+from brainrdl.dissimilarity.measures import euclidean
+from brainrdl.similarity.comparators import SIMILARITIES, cka, corr_cov, cosine_cov
 
 ORACLES = ["cosine", "corr", "spearman", "tau-a", "rho-a", "corr_cov", "cosine_cov"]
 WHITENED = ["corr_cov", "cosine_cov"]

@@ -1,0 +1,36 @@
+from . import (
+    datasets as datasets,
+    demo as demo,
+    dissimilarity as dissimilarity,
+    doctor as doctor,
+    evaluation as evaluation,
+    loss as loss,
+    models as models,
+    plot as plot,
+    rdms as rdms,
+    readers as readers,
+    recipe as recipe,
+    reporting as reporting,
+    similarity as similarity,
+    stimuli as stimuli,
+    teachers as teachers,
+    testing as testing,
+    training as training,
+)
+from ._core.errors import BrainrdlError as BrainrdlError
+from .evaluation.comparison import compare as compare
+from .evaluation.cross_validation import cross_validate as cross_validate
+from .evaluation.held_out import Evaluation as Evaluation, evaluate as evaluate
+from .loss.rdm_loss import RDMLoss as RDMLoss
+from .models.readout import Readout as Readout
+from .models.student import Student as Student
+from .rdms.estimation import calc_rdm as calc_rdm
+from .readers.reading import read as read
+from .reporting.page import report as report
+from .stimuli.named_images import Stimuli as Stimuli
+from .teachers.network_teacher import NetworkTeacher as NetworkTeacher
+from .teachers.rdm_teacher import RDMTeacher as RDMTeacher
+from .training.loop import fit as fit
+from .training.run_folder import FitResult as FitResult
+
+__version__: str

@@ -1,0 +1,266 @@
+"""Files written whole or not at all, read with a word about what is wrong, and known by their digests."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+import pandas as pd
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from brainrdl._core.errors import refuse
+
+if TYPE_CHECKING:
+    from rsatoolbox.rdm import RDMs
+
+
+@contextmanager
+def atomic(path: Path) -> Iterator[Path]:
+    """Give a temporary path beside `path` and move it there when the block ends well; leave nothing when it does not.
+
+    Raises
+    ------
+    BrainrdlError
+        If the file cannot be written: no permission, no space.
+
+    Examples
+    --------
+    >>> import pathlib, tempfile
+    >>> target = pathlib.Path(tempfile.mkdtemp()) / "a.txt"
+    >>> with atomic(target) as part:
+    ...     _ = part.write_text("whole")
+    >>> target.read_text()
+    'whole'
+    """
+    path = Path(path)
+    part = path.with_name(f".{uuid4().hex}{path.suffix}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part.touch(exist_ok=False)
+        mode = part.stat().st_mode  # as the umask has it: some writers make the file anew, for its owner alone
+        yield part
+        part.chmod(mode)
+        part.replace(path)
+    except (OSError, SafetensorError) as error:
+        refuse(f"cannot write {str(path)!r}: {reason(error)}")
+    finally:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+
+
+def reason(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error)
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write `content` as JSON, atomically; what JSON does not know becomes its text.
+
+    Examples
+    --------
+    >>> import pathlib, tempfile
+    >>> target = pathlib.Path(tempfile.mkdtemp()) / "a.json"
+    >>> write_json(target, {"lr": 0.1})
+    >>> read_json(target)
+    {'lr': 0.1}
+    """
+    with atomic(path) as part:
+        part.write_text(json.dumps(content, indent=2, default=str) + "\n", encoding="utf-8")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object.
+
+    Raises
+    ------
+    BrainrdlError
+        If the file is missing, not JSON, or holds no object.
+
+    Examples
+    --------
+    >>> import pathlib
+    >>> read_json(pathlib.Path("no/settings.json"))
+    Traceback (most recent call last):
+    brainrdl.BrainrdlError: cannot read 'no/settings.json': No such file or directory
+    """
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        refuse(f"cannot read {str(path)!r}: {error.strerror}")
+    except ValueError as error:
+        refuse(f"{str(path)!r} is not JSON: {error}")
+    if not isinstance(content, dict):
+        refuse(f"{str(path)!r} should hold a JSON object, got {type(content).__name__}")
+    return content
+
+
+def write_csv(path: Path, table: pd.DataFrame, sep: str = ",") -> None:
+    r"""Write `table` as CSV (or with another separator) without its index, atomically.
+
+    Examples
+    --------
+    >>> import pathlib, tempfile
+    >>> target = pathlib.Path(tempfile.mkdtemp()) / "a.csv"
+    >>> write_csv(target, pd.DataFrame({"step": [0]}))
+    >>> target.read_text()
+    'step\n0\n'
+    """
+    with atomic(path) as part:
+        table.to_csv(part, index=False, sep=sep)
+
+
+def read_csv(path: Path, **options: Any) -> pd.DataFrame:
+    """Read a table.
+
+    Parameters
+    ----------
+    path : Path
+    **options
+        Of `pandas.read_csv`.
+
+    Raises
+    ------
+    BrainrdlError
+        If the file is missing or is no table.
+
+    Examples
+    --------
+    >>> import pathlib
+    >>> read_csv(pathlib.Path("no/history.csv"))
+    Traceback (most recent call last):
+    brainrdl.BrainrdlError: cannot read 'no/history.csv': No such file or directory
+    """
+    try:
+        return pd.read_csv(path, **options)
+    except (OSError, ValueError) as error:
+        refuse(f"cannot read {str(path)!r}: {reason(error)}")
+
+
+def write_rdms(path: Path, rdms: RDMs) -> None:
+    """Write RDMs as rsatoolbox HDF5, atomically; names may be in any script, and rsatoolbox's `load_rdm` reads them.
+
+    Examples
+    --------
+    >>> import pathlib, tempfile
+    >>> from brainrdl import rdms
+    >>> target = pathlib.Path(tempfile.mkdtemp()) / "rdms.h5"
+    >>> write_rdms(target, rdms.from_array([1.0, 2.0, 3.0], ["a", "b", "c"]))
+    >>> read_rdms(target).n_cond
+    3
+    """
+    import h5py
+    from rsatoolbox.io.hdf5 import write_dict_hdf5
+
+    content = {key: _in_unicode(part) if isinstance(part, dict) else part for key, part in rdms.to_dict().items()}
+    whole = io.BytesIO()  # HDF5 that meets a full disk on the way can crash the process
+    with h5py.File(whole, "w", libver="latest") as file:  # older versions hold no more than 4000 names in an attribute
+        write_dict_hdf5(file.id, content)
+    with atomic(path) as part:
+        part.write_bytes(whole.getvalue())
+
+
+def _in_unicode(descriptors: Mapping[str, Any]) -> dict[str, Any]:
+    """Make tuples of names that are not in ASCII: rsatoolbox casts lists to bytes, and keeps tuples as they are."""
+    return {
+        key: tuple(map(str, values))
+        if not isinstance(values, str) and not "".join(map(str, values)).isascii()
+        else values
+        for key, values in descriptors.items()
+    }
+
+
+def read_rdms(path: Path) -> RDMs:
+    """Read what `write_rdms` wrote.
+
+    Raises
+    ------
+    BrainrdlError
+        If the file is missing or damaged.
+
+    Examples
+    --------
+    >>> read_rdms("no/such.h5")
+    Traceback (most recent call last):
+    brainrdl.BrainrdlError: there is no file 'no/such.h5'
+    """
+    from rsatoolbox.rdm.rdms import load_rdm
+
+    if not Path(path).is_file():
+        refuse(f"there is no file {str(path)!r}")
+    try:
+        return load_rdm(str(path), file_type="hdf5")
+    except (OSError, KeyError, ValueError) as error:
+        refuse(f"cannot read {str(path)!r} as RDMs: {error}")
+
+
+def digest(tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 over names, shapes, types and bytes of tensors, independent of their order.
+
+    Examples
+    --------
+    >>> digest({"a": torch.zeros(2)}) == digest({"a": torch.zeros(2)})
+    True
+    """
+    total = hashlib.sha256()
+    for name in sorted(tensors):
+        value = tensors[name].detach().cpu().contiguous()
+        total.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
+        total.update(value.flatten().view(torch.uint8).numpy().tobytes())
+    return total.hexdigest()
+
+
+def digest_file(path: Path) -> str:
+    """SHA-256 of a file.
+
+    Raises
+    ------
+    BrainrdlError
+        If it cannot be read.
+
+    Examples
+    --------
+    >>> digest_file("no/such.csv")
+    Traceback (most recent call last):
+    brainrdl.BrainrdlError: cannot read 'no/such.csv': No such file or directory
+    """
+    try:
+        with Path(path).open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        refuse(f"cannot read {str(path)!r}: {reason(error)}")
+
+
+def hash_words(words: Iterable[str]) -> str:
+    """SHA-256 over words in order.
+
+    Examples
+    --------
+    >>> hash_words(["a"])[:8]
+    '87428fc5'
+    """
+    return hashlib.sha256("\n".join([*words, ""]).encode()).hexdigest()
+
+
+def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    if not Path(path).is_file():
+        refuse(f"there is no file {str(path)!r}")
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        refuse(
+            f"{str(path)!r} is cut short, damaged or not safetensors ({error}); pickled files are refused, for loading "
+            "one can run code. Delete it to start afresh"
+        )
+
+
+def owned(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    # safetensors refuses tensors that share memory (tied weights): each gets its own copy.
+    return {key: value.detach().clone().contiguous() for key, value in tensors.items()}

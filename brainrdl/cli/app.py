@@ -1,0 +1,361 @@
+"""The command line: each command calls one function of the Python API, prints what came out, and says where it is.
+
+Failures are one line on stderr and a non-zero status; ``--debug`` shows the traceback. Heavy imports wait until a
+command needs them, so that ``--help`` and completion answer at once.
+"""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+from rich.markup import escape
+
+from brainrdl.cli import file_commands as files
+from brainrdl.cli.common import (
+    READ_OPTIONS,
+    AsJson,
+    Comparators,
+    Mean,
+    Names,
+    Out,
+    Overwrite,
+    Quiet,
+    ReadOptions,
+    Resume,
+    Subjects,
+    Targets,
+    check_figure,
+    complete,
+    console,
+    is_figure,
+    networks,
+    print_json,
+    print_table,
+    read_options,
+    save_figure,
+    say_where,
+)
+from brainrdl.cli.rdm_files import chosen, labelled, read_rdms
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from brainrdl.evaluation.held_out import Evaluation
+app = typer.Typer(
+    name="brainrdl",
+    help="Fit a neural network to brain RDMs, and learn on held-out stimuli how close it got.",
+    epilog="Start with: brainrdl demo",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+)
+
+_RUN_FOLDER = Path("runs")
+
+_INTERRUPTED = 130
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from brainrdl import __version__
+
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+app.command(epilog=files.RDM_EXAMPLES)(files.rdm)
+
+app.command(epilog=files.DOCTOR_EXAMPLES)(files.doctor)
+
+app.add_typer(files.data, name="data")
+
+
+@app.callback()
+def _options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of a failure.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Options of every command; `main` looks for --debug itself, since failures end there."""
+
+
+@app.command(epilog="Example: brainrdl demo --out runs/demo")
+def demo(out: Out = None, overwrite: Overwrite = False, quiet: Quiet = False) -> None:
+    """Fit a small network to simulated brain RDMs of handwritten digits, cross-validated, and write a report."""
+    from brainrdl import report as write_report
+    from brainrdl.demo import simulated_experiment as _demo
+
+    folder = out or _RUN_FOLDER / "demo"
+    overwrite = overwrite or out is None  # the default folder is the demo's own
+    evaluation = _demo.run(folder, overwrite=overwrite, progress=not quiet)
+    _print_summary(evaluation, as_json=False)
+    console.print("The subjects of this demo are simulated: their RDMs come from a hidden network plus noise.")
+    say_where("report", write_report(folder))
+
+
+@app.command(
+    epilog="Examples: brainrdl fit recipe.yaml --out runs/it   |   brainrdl fit recipe.yaml --out runs/it --resume   "
+    "|   brainrdl fit recipe.yaml --set fit.steps=20"
+)
+def fit(
+    recipe: Annotated[Path, typer.Argument(help="YAML recipe; `brainrdl recipe --template` prints one.")],
+    changes: Annotated[list[str], typer.Option("--set", help="Change a key: section.key=value; may be repeated.")] = [],  # noqa: B006
+    out: Out = None,
+    resume: Resume = False,
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Fit a network as a recipe says, score it on held-out stimuli, and write a report into the run folder."""
+    from brainrdl import report as write_report
+    from brainrdl.evaluation.held_out import Evaluation
+    from brainrdl.recipe import files as _recipe, running
+
+    folder = out or _RUN_FOLDER / recipe.stem
+    asked = _recipe.load(recipe, changes)
+    with _resumable(folder):
+        result = running.run(asked, folder, resume=resume, overwrite=overwrite, progress=not quiet and not as_json)
+    page = write_report(folder)
+    if isinstance(result, Evaluation):
+        _print_summary(result, as_json)
+    elif as_json:
+        print_json(result.history)
+    else:
+        console.print(
+            f"fitted to all stimuli, best step {result.best_step}; nothing was held out, so there is no score"
+        )
+    if not as_json:
+        say_where("report", page)
+
+
+@contextmanager
+def _resumable(folder: Path) -> Iterator[None]:
+    """Say at an interrupt how the run in `folder` goes on, if it has begun."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if not (folder / "settings.json").exists():
+            raise
+        words = [word for word in sys.argv[1:] if word not in ("--resume", "--overwrite")]
+        command = shlex.join(["brainrdl", *words, "--resume"])
+        _fail(f"interrupted; {str(folder)!r} keeps what was done: `{command}` goes on from there", _INTERRUPTED)
+
+
+@app.command(epilog="Example: brainrdl evaluate runs/it --comparator tau-a --out runs/it_tau")
+def evaluate(
+    run: Annotated[Path, typer.Argument(help="Run folder of `brainrdl fit`.")],
+    comparators: Comparators = [],  # noqa: B006
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Write the scores into this folder, which must be new or empty.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Score a finished run again on its held-out stimuli, with its own comparators or others; fits nothing.
+
+    The run stays as it is.
+    """
+    from brainrdl._core.errors import refuse
+    from brainrdl.recipe.running import evaluate_run
+
+    if out is not None and out.exists() and (not out.is_dir() or any(out.iterdir())):
+        refuse(f"--out {str(out)!r} should be a new or an empty folder, so that no scores are lost; choose another")
+    evaluation = evaluate_run(run, comparators)
+    _print_summary(evaluation, as_json)
+    if out is not None:
+        evaluation.save(out)
+        if not as_json:
+            say_where("scores", out)
+
+
+@app.command(
+    epilog="Examples: brainrdl compare it.h5 model.npy --names images/ -c spearman --out compare.png   |   "
+    "brainrdl compare fmri.mat it.h5 --names images/ --read a:variable=IT_RDMs --mean"
+)
+def compare(
+    a: Annotated[Path, typer.Argument(help="RDM file.")],
+    b: Annotated[Path, typer.Argument(help="RDM file of the same conditions, in any order.")],
+    comparators: Comparators = ["spearman", "corr"],  # noqa: B006
+    names: Names = None,
+    common: Annotated[bool, typer.Option("--common", help="Compare on the conditions that both have.")] = False,
+    options: ReadOptions = [],  # noqa: B006
+    targets: Targets = [],  # noqa: B006
+    subjects: Subjects = [],  # noqa: B006
+    mean: Mean = False,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Draw the comparison into this image file.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Compare two RDM files, conditions paired by name: a table, and a plot with --out."""
+    from brainrdl import compare as compare_rdms
+    from brainrdl._core.advice import advice
+
+    if out is not None:
+        check_figure(out)
+    paths = (a, b)
+    sides = [read_options(options, side, "ab") for side in "ab"]
+    with advice({"option of reader": "--read a:KEY=VALUE or b:KEY=VALUE, for one of two files"}, "on the command line"):
+        found = [read_rdms(path, names, read, quiet=as_json) for path, read in zip(paths, sides, strict=True)]
+    titles = [path.name if a.name != b.name else str(path) for path in paths]
+    kept = zip(chosen(found, paths, targets, subjects), titles, strict=True)
+    first, second = (labelled(rdms, title, mean) for rdms, title in kept)
+    spelled = {**READ_OPTIONS, "common=True": "--common"}
+    with advice(spelled, "on the command line", of=f"files {str(a)!r} and {str(b)!r}"):
+        table = compare_rdms(first, second, comparators, common=common)
+    print_json(table) if as_json else print_table(table)
+    if out is not None:
+        from brainrdl import plot as _plot
+
+        save_figure(_plot.comparison(table, comparators[0]).figure, out, as_json)
+
+
+@app.command(
+    epilog="Examples: brainrdl plot runs/it --out figures/   |   brainrdl plot it.h5 --out it.png   |   "
+    "brainrdl plot fmri.mat --names images/ --read variable=IT_RDMs --mean"
+)
+def plot(
+    source: Annotated[Path, typer.Argument(help="Run folder, or RDM file.")],
+    out: Out = None,
+    names: Names = None,
+    options: ReadOptions = [],  # noqa: B006
+    targets: Targets = [],  # noqa: B006
+    subjects: Subjects = [],  # noqa: B006
+    mean: Mean = False,
+) -> None:
+    """Draw the figures of a run into a folder, or an RDM file into an image."""
+    from brainrdl import plot as _plot
+    from brainrdl._core.errors import refuse
+
+    if source.is_dir():
+        from brainrdl.reporting.page import figures
+
+        folder = out or source / "figures"
+        if is_figure(folder) or folder.is_file():
+            refuse(f"--out {str(folder)!r} should be a folder: a run has several figures")
+        for name, figure in figures(source).items():
+            save_figure(figure, folder / f"{name}.png")
+        return
+    out = out or source.with_suffix(".png")
+    check_figure(out)
+    (found,) = chosen([read_rdms(source, names, read_options(options))], [source], targets, subjects)
+    found = labelled(found, source.name, mean)
+    save_figure(_plot.rdms(found, titles=found.rdm_descriptors["name"]), out)
+
+
+@app.command(epilog="Example: brainrdl report runs/it --out supplement.html")
+def report(
+    run: Annotated[Path, typer.Argument(help="Run folder of `brainrdl fit` or `brainrdl demo`.")],
+    out: Out = None,
+) -> None:
+    """Write one self-contained HTML page about a run."""
+    from brainrdl import report as write_report
+
+    say_where("report", write_report(run, out))
+
+
+@app.command(epilog="Example: brainrdl layers resnet18")
+def layers(
+    model: Annotated[str, typer.Argument(help="Network by name.", autocompletion=complete(networks))],
+    as_json: AsJson = False,
+) -> None:
+    """List the layers of a network that can be read out, with output shapes and numbers of parameters."""
+    from brainrdl.models.layers import describe_layers
+    from brainrdl.models.networks import build
+
+    network = build(model)
+    table = describe_layers(network.module, (network.channels, network.size, network.size))
+    print_json(table) if as_json else print_table(table)
+
+
+@app.command(epilog="Examples: brainrdl recipe --template > recipe.yaml   |   brainrdl recipe recipe.yaml")
+def recipe(
+    path: Annotated[Path | None, typer.Argument(help="Recipe to check.")] = None,
+    template: Annotated[bool, typer.Option("--template", help="Print a commented recipe to start from.")] = False,
+) -> None:
+    """Check a recipe and print it with every default spelled out, or print a template."""
+    from brainrdl._core.errors import refuse
+    from brainrdl.recipe import files as _recipe
+
+    if template and path is not None:
+        refuse(f"--template prints a recipe to start from and {str(path)!r} asks to check one; give one of the two")
+    if template or path is None:
+        typer.echo(_recipe.template(), nl=False)
+    else:
+        typer.echo(_recipe.dump(_recipe.load(path)), nl=False)
+
+
+def _print_summary(evaluation: Evaluation, as_json: bool) -> None:
+    """One table a comparator, reference, target and ceiling: scores in one table can be compared with one another."""
+    if as_json:
+        print_json(evaluation.summary)
+        return
+    summary = evaluation.summary
+    keys = [summary["comparator"], summary["against"], summary["target"], summary["ceiling_lower"].round(3)]
+    for (comparator, against, target, lower), rows in summary.groupby(keys, sort=False, dropna=False):
+        reference = "the mean RDM" if against == "mean" else "single subjects"
+        of = f" of {target}" if target not in ("", "rdm") else ""
+        upper = f", upper ceiling {rows['ceiling_upper'].iloc[0]:.3f}" if against == "subjects" else ""
+        ceiling = f", lower ceiling {lower:.3f}{upper}" if lower == lower else ""
+        console.print(f"[bold]{escape(f'{comparator} with {reference}{of}{ceiling}')}[/bold]")
+        print_table(_readable(rows))
+        console.print()
+
+
+def _readable(rows: pd.DataFrame) -> pd.DataFrame:
+    several = ["layer"] if rows.loc[rows["layer"] != "", "layer"].nunique() > 1 else []
+    table = rows[["student", *several, "score"]].copy()
+    table["95 % interval"] = [_interval(low, high) for low, high in zip(rows["low"], rows["high"], strict=True)]
+    if "gain" in rows and rows["gain"].notna().any():
+        table["gain"] = rows["gain"]
+        table["95 % interval of gain"] = [
+            _interval(low, high) for low, high in zip(rows["gain_low"], rows["gain_high"], strict=True)
+        ]
+    return table
+
+
+def _interval(low: float, high: float) -> str:
+    return "" if low != low else f"{low:.2f} to {high:.2f}"
+
+
+def main() -> None:
+    """Run the command line; a refusal becomes one line on stderr and status 1.
+
+    Examples
+    --------
+    >>> main.__name__  # the console script ``brainrdl``
+    'main'
+    """
+    arguments = [word for word in sys.argv[1:] if word != "--debug"]
+    warnings.showwarning = lambda message, *_: typer.echo(f"brainrdl: {message}", err=True)
+    try:
+        status = app(arguments, standalone_mode=False)
+    except Exception as error:
+        if "--debug" in sys.argv:
+            raise
+        _fail(*_worded(error))
+    if status == _INTERRUPTED:  # Typer catches the interrupt itself
+        _fail("interrupted", status)
+    sys.exit(status)
+
+
+def _worded(error: Exception) -> tuple[str, int]:
+    if hasattr(error, "format_message"):  # a wrong command line
+        return f"{error.format_message()} (see --help)", 2
+    if type(error).__name__ == "BrainrdlError":
+        return str(error), 1
+    if isinstance(error, OSError) and error.strerror and error.filename:
+        path = Path(error.filename)
+        shown = path.parent if path.name.startswith(".") else path  # a temporary file says nothing to the user
+        return f"{str(shown)!r}: {error.strerror}; choose another path, or mend its permissions", 1
+    return f"{type(error).__name__}: {error} (--debug shows where)", 1
+
+
+def _fail(message: str, status: int) -> NoReturn:
+    typer.echo(f"brainrdl: {' '.join(message.split())}", err=True)
+    sys.exit(status)

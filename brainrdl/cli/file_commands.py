@@ -1,0 +1,350 @@
+"""Commands about files and data sets: `brainrdl rdm`, `brainrdl doctor` and `brainrdl data`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from brainrdl.cli.common import (
+    READ_OPTIONS,
+    AsJson,
+    Names,
+    Quiet,
+    ReadOptions,
+    check_figure,
+    complete,
+    console,
+    networks,
+    print_json,
+    print_table,
+    read_options,
+    save_figure,
+    say_where,
+)
+
+if TYPE_CHECKING:
+    from rsatoolbox.rdm import RDMs
+RDM_EXAMPLES = (
+    "Examples: brainrdl rdm betas.nii.gz --read atlas=atlas.nii.gz --roi IT -d crossnobis --out it.h5   |   "
+    "brainrdl rdm --model resnet18 --layers layer1 layer4 --stimuli images/ --out resnet18.h5"
+)
+
+DOCTOR_EXAMPLES = (
+    "Examples: brainrdl doctor it.h5 --stimuli images/ --out it.png   |   "
+    "brainrdl doctor fmri.mat --read variable=IT_RDMs --names images/"
+)
+
+DATA_EXAMPLES = "Examples: brainrdl data list   |   brainrdl data fetch kriegeskorte92"
+
+# What completion offers stands here, because importing what knows it would take seconds.
+DISSIMILARITIES = ("euclidean", "correlation", "cosine", "mahalanobis", "crossnobis", "poisson", "poisson_cv")
+
+NOISE = ("diag", "full", "shrinkage_diag", "shrinkage_eye")
+
+DATA_SETS = ("kriegeskorte92", "algonauts92", "haxby2001", "mnist", "cifar10", "cifar100")
+
+_KEYWORDS = {  # of calc_rdm
+    "--dissimilarity": "dissimilarity",
+    "--noise-normalisation": "noise",
+    "--runs": "runs",
+    "--window": "windows",
+}
+
+_HDF5, _TABLES = (".h5", ".hdf5"), (".csv", ".tsv")
+
+Sources = Annotated[
+    list[str],
+    typer.Argument(help="A file, a folder, or a pattern in quotes ('sub-*/betas.nii.gz'); with --model, more layers."),
+]
+
+Dissimilarity = Annotated[
+    str | None,
+    typer.Option(
+        "--dissimilarity",
+        "-d",
+        help="Dissimilarity; correlation by default.",
+        autocompletion=complete(lambda: DISSIMILARITIES),
+    ),
+]
+
+Noise = Annotated[
+    str | None,
+    typer.Option(
+        "--noise-normalisation",
+        help="Whiten channels with an estimate of their noise covariance.",
+        autocompletion=complete(lambda: NOISE),
+    ),
+]
+
+Rois = Annotated[list[str], typer.Option("--roi", help="Only this region; may be repeated.")]
+
+Windows = Annotated[
+    list[str], typer.Option("--window", metavar="START:END", help="One RDM of this time window in s; may be repeated.")
+]
+
+DataSet = Annotated[str, typer.Argument(help="Name of the data set.", autocompletion=complete(lambda: DATA_SETS))]
+
+Folder = Annotated[
+    Path | None, typer.Option("--folder", help="Where data sets are kept; the platform's cache by default.")
+]
+
+data = typer.Typer(
+    help="Public data sets by name: list them, say what they are, fetch them.",
+    epilog=DATA_EXAMPLES,
+    no_args_is_help=True,
+)
+
+
+def rdm(
+    sources: Sources = [],  # noqa: B006
+    out: Annotated[Path, typer.Option("--out", "-o", help="RDM file: .h5 (rsatoolbox), .csv or .tsv.")] = Path(
+        "rdms.h5"
+    ),
+    dissimilarity: Dissimilarity = None,
+    noise: Noise = None,
+    rois: Rois = [],  # noqa: B006
+    condition_column: Annotated[
+        str | None, typer.Option("--condition-column", help="Column of the file's table that names the conditions.")
+    ] = None,
+    runs: Annotated[
+        str | None, typer.Option("--runs", help="Descriptor of the run, for crossnobis and poisson_cv; run by default.")
+    ] = None,
+    windows: Windows = [],  # noqa: B006
+    names: Names = None,
+    options: ReadOptions = [],  # noqa: B006
+    model: Annotated[
+        str | None,
+        typer.Option("--model", help="RDMs of a network's layers, not of a file.", autocompletion=complete(networks)),
+    ] = None,
+    weights: Annotated[
+        str | None,
+        typer.Option("--weights", help="Weights: DEFAULT, a name, or a file; random if none."),
+    ] = None,
+    seed: Annotated[int | None, typer.Option("--seed", help="Seed of random weights; 0 by default.", min=0)] = None,
+    layers: Annotated[list[str], typer.Option("--layers", help="Layers of the network.")] = [],  # noqa: B006
+    stimuli: Annotated[Path | None, typer.Option("--stimuli", help="Folder of images, for the network.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that exists.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Compute the RDMs of measurements, or of a network's layers, into a file that can teach."""
+    _check_out(out, overwrite)
+    of_file = {
+        "--noise-normalisation": noise, "--roi": rois, "--condition-column": condition_column, "--runs": runs,
+        "--window": windows, "--names": names, "--read": options,
+    }  # fmt: skip
+    of_network = {"--weights": weights, "--seed": seed, "--layers": layers, "--stimuli": stimuli}
+    if model is not None:
+        _refuse_options(of_file, "--model computes RDMs of a network")
+        found = _of_network(model, weights, seed or 0, [*layers, *sources], stimuli, dissimilarity or "correlation")
+    else:
+        _refuse_options(of_network, "there is no --model, whose options these are")
+        words = read_options(options)
+        short = {"condition_column": [condition_column] if condition_column else [], "roi": rois}
+        _refuse_options({f"--read {key}": given for key, given in short.items() if key in words}, "say it once")
+        words |= {key: given for key, given in short.items() if given}
+        measured = {
+            "--dissimilarity": dissimilarity, "--noise-normalisation": noise, "--runs": runs,
+            "--window": list(map(_window, windows)),
+        }  # fmt: skip
+        found = _of_file(_only(sources), names, words, {key: value for key, value in measured.items() if value})
+    _write(found, out)
+    _tell(found, out, as_json)
+
+
+def doctor(
+    path: Annotated[str, typer.Argument(help="File, folder or pattern in quotes.")],
+    stimuli: Annotated[Path | None, typer.Option("--stimuli", help="Folder of stimuli, to match by name.")] = None,
+    names: Names = None,
+    options: ReadOptions = [],  # noqa: B006
+    target_by: Annotated[
+        str | None, typer.Option("--target-by", help="Rdm descriptor that tells targets apart, as roi, time or layer.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Draw what there is into this image file.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Look a file over before it is trusted; status 1 if it cannot teach."""
+    from brainrdl.doctor.auditing import audit
+    from brainrdl.readers.reading import options_of
+
+    if out is not None:
+        check_figure(out)
+    with _told(path):
+        read = options_of(path, read_options(options))
+        found = audit(path, stimuli=stimuli, names=names, target_by=target_by, **read)
+    typer.echo(json.dumps(found.to_dict(), indent=2) if as_json else str(found))
+    if out is not None:
+        save_figure(found.figure(), out, as_json)
+    if not found.can_teach:
+        raise typer.Exit(1)
+
+
+@data.command("list", epilog=DATA_EXAMPLES)
+def list_(folder: Folder = None, as_json: AsJson = False) -> None:
+    """List the data sets."""
+    import pandas as pd
+
+    from brainrdl.datasets import catalogue, download
+
+    infos = [catalogue.info(name) for name in catalogue.names()]
+    table = pd.DataFrame(
+        {
+            "name": [info.name for info in infos],
+            "holds": [info.title for info in infos],
+            "MB": [f"{info.size / 1e6:.1f}" for info in infos],
+            "here": [download.kept(info.name, folder) for info in infos],
+        }
+    )
+    print_json(table) if as_json else print_table(table)
+
+
+@data.command("info", epilog=DATA_EXAMPLES)
+def info(name: DataSet, as_json: AsJson = False) -> None:
+    """Say what a data set is, its licence, and what to cite."""
+    from dataclasses import asdict
+
+    from brainrdl.datasets import catalogue
+
+    found = catalogue.info(name)
+    if as_json:
+        typer.echo(json.dumps(asdict(found), indent=2))
+        return
+    facts = {
+        "title": found.title,
+        "version": found.version,
+        "licence": found.licence,
+        "cite": found.citation + (f", doi {found.doi}" if found.doi else ""),
+        "page": found.page,
+        "download": f"{found.size / 1e6:.1f} MB in {len(found.files)} file{'s' * (len(found.files) > 1)}",
+    }
+    for key, value in facts.items():
+        if value:
+            console.print(f"{key:<10}{value}", markup=False, highlight=False, soft_wrap=True)
+
+
+@data.command("fetch", epilog=DATA_EXAMPLES)
+def fetch(name: DataSet, folder: Folder = None, quiet: Quiet = False) -> None:
+    """Bring a data set into the cache, unless it is there, and say where it is."""
+    from brainrdl.datasets import catalogue, download
+
+    found, wanted = catalogue.info(name), download.missing(name, folder)
+    size = sum(file.download_size or file.size for file in wanted)
+    if wanted and not quiet:
+        console.print(f"{name}: {size / 1e6:.1f} MB; licence: {found.licence}", markup=False, highlight=False)
+    say_where(name, download.fetch(name, folder, progress=not quiet))
+
+
+@contextmanager
+def _told(source: str) -> Iterator[None]:
+    from brainrdl._core.advice import advice
+
+    with advice(READ_OPTIONS, "on the command line", of=repr(source)):
+        yield
+
+
+def _check_out(out: Path, overwrite: bool) -> None:
+    from brainrdl._core.errors import refuse
+
+    if out.suffix.lower() not in (*_HDF5, *_TABLES) or out.is_dir():
+        refuse(f"--out {str(out)!r} is no RDM file; give one that ends in {', '.join((*_HDF5, *_TABLES))}")
+    if out.exists() and not overwrite:
+        refuse(f"--out {str(out)!r} exists; replace it with --overwrite, or give another name")
+
+
+def _window(text: str) -> tuple[float, float]:
+    from brainrdl._core.errors import refuse
+
+    start, _, end = text.partition(":")
+    try:
+        window = float(start), float(end)
+    except ValueError:
+        refuse(f"--window {text!r} should be START:END in seconds, for example 0.05:0.15")
+    if not window[0] <= window[1]:
+        refuse(f"--window {text!r} ends before it starts")
+    return window
+
+
+def _refuse_options(given: Mapping[str, Any], why: str) -> None:
+    """Refuse options that would do nothing."""
+    from brainrdl._core.errors import quote, refuse
+
+    if useless := [option for option, value in given.items() if value not in (None, [])]:
+        refuse(f"{why}; leave out {quote(useless)}")
+
+
+def _only(sources: Sequence[str]) -> str:
+    from brainrdl._core.errors import refuse
+
+    if len(sources) != 1:
+        refuse(f"give one file, folder or pattern in quotes, or --model; got {list(sources) or 'nothing'}")
+    return sources[0]
+
+
+def _of_file(source: str, names: Path | None, words: Mapping[str, Sequence[str]], measured: dict[str, Any]) -> RDMs:
+    """Compute RDMs of what a file measures; RDMs that it holds already are written as they are."""
+    from rsatoolbox.rdm import RDMs
+
+    from brainrdl import calc_rdm, read
+    from brainrdl.readers.reading import options_of
+
+    with _told(source):
+        options = options_of(source, words)
+        by = options.pop("by", "stimulus")
+        found: Any = read(source, names=names, by=by, **options)
+        if isinstance(found, RDMs):
+            _refuse_options(measured, f"{source!r} holds RDMs, which stay as they are")
+            return found
+        return calc_rdm(found, by=by, **{_KEYWORDS[option]: value for option, value in measured.items()})
+
+
+def _of_network(
+    model: str, weights: str | None, seed: int, layers: Sequence[str], stimuli: Path | None, dissimilarity: str
+) -> RDMs:
+    import torch
+
+    from brainrdl import Stimuli, Student
+    from brainrdl._core.errors import refuse
+    from brainrdl.models.networks import build
+
+    if dissimilarity in ("crossnobis", "poisson_cv"):
+        refuse(f"--dissimilarity {dissimilarity} is cross-validated over runs, and a network has none; choose another")
+    if stimuli is None or not layers:
+        refuse(f"--model {model} needs --layers and --stimuli; `brainrdl layers {model}` lists its layers")
+    torch.manual_seed(seed)
+    network = build(model, weights)
+    student = Student(network.module, list(layers), trainable="none")
+    found = student.rdms(Stimuli.from_folder(stimuli, network.transform), dissimilarity=dissimilarity)
+    found.rdm_descriptors |= {
+        "model": [model] * found.n_rdm,
+        "weights": [weights or f"random, seed {seed}"] * found.n_rdm,
+    }
+    return found
+
+
+def _write(found: RDMs, out: Path) -> None:
+    from brainrdl._core.files import write_csv, write_rdms
+    from brainrdl.rdms.conversion import to_table
+
+    if out.suffix.lower() in _HDF5:
+        write_rdms(out, found)
+    else:
+        write_csv(out, to_table(found), sep="\t" if out.suffix.lower() == ".tsv" else ",")
+
+
+def _tell(found: RDMs, out: Path, as_json: bool) -> None:
+    described = {key: list(map(str, column)) for key, column in found.rdm_descriptors.items() if key != "index"}
+    if as_json:
+        facts = {"file": str(out), "n_rdms": found.n_rdm, "n_conditions": found.n_cond}
+        typer.echo(json.dumps(facts | {"dissimilarity": found.dissimilarity_measure} | described, indent=2))
+        return
+    of = "; ".join(f"{key}: {', '.join(dict.fromkeys(column))}" for key, column in described.items())
+    measure = found.dissimilarity_measure or "as they were in the file"
+    console.print(
+        f"{found.n_rdm} RDM{'s' * (found.n_rdm > 1)} of {found.n_cond} conditions, {measure}{of and f' ({of})'}",
+        markup=False, highlight=False, soft_wrap=True,
+    )  # fmt: skip
+    say_where("file", out)

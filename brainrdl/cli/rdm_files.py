@@ -1,0 +1,85 @@
+"""RDM files on the command line: read them, keep some of their RDMs, and name each by its file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from brainrdl.cli.common import READ_OPTIONS
+
+if TYPE_CHECKING:
+    from rsatoolbox.rdm import RDMs
+_SHOWN = 5  # names
+
+
+def read_rdms(path: Path, names: Path | None, words: Mapping[str, Sequence[str]], *, quiet: bool = False) -> RDMs:
+    """Read RDMs whose conditions "stimulus" names; `names` are for a file that holds none, told if from a folder."""
+    from rsatoolbox.rdm import RDMs
+
+    from brainrdl import read
+    from brainrdl._core.advice import advice
+    from brainrdl._core.errors import refuse
+    from brainrdl.rdms import by_name
+    from brainrdl.readers.reading import options_of
+
+    with advice(READ_OPTIONS, "on the command line", of=f"file {str(path)!r}"):
+        options = options_of(path, words)
+        by = options.get("by", "stimulus")
+        found: Any = read(path, **options)
+        if not isinstance(found, RDMs):
+            refuse(f"{str(path)!r} holds measurements ({type(found).__name__}), not RDMs; compute RDMs from them first")
+        if names is not None and by not in found.pattern_descriptors:
+            found = read(path, names=names, **options)
+            if names.is_dir() and not quiet:
+                _say_order(path, names, by_name.names(found, by))
+        found.pattern_descriptors["stimulus"] = list(by_name.names(found, by))
+    return found
+
+
+def _say_order(path: Path, folder: Path, names: Sequence[str]) -> None:
+    """Tell what was assumed, because no file can prove it; on stderr, so that tables can be piped."""
+    shown = ", ".join([*names[:_SHOWN], *(["..."] if len(names) > _SHOWN else [])])
+    typer.echo(f"names of {path.name} taken from {folder}/ in alphabetical order: {shown}", err=True)
+
+
+def chosen(found: Sequence[RDMs], paths: Sequence[Path], targets: Sequence[str], subjects: Sequence[str]) -> list[RDMs]:
+    """Keep the RDMs of these targets and subjects, in the files that tell such apart."""
+    from brainrdl._core.errors import check_option, quote, refuse
+
+    kept = list(found)
+    for option, key, wanted in (("--target", "roi", targets), ("--subject", "subject", subjects)):
+        values = [[str(value) for value in rdms.rdm_descriptors.get(key, ())] for rdms in kept]
+        known = list(dict.fromkeys(value for column in values for value in column))
+        if wanted and not known:
+            refuse(f"{option} {wanted[0]!r}: {quote(map(str, paths))} tell no {key} of their RDMs; leave it out")
+        for value in wanted:
+            check_option(value, known, option)
+        for place, column in enumerate(values):
+            rows = [row for row, value in enumerate(column) if value in wanted]
+            if wanted and column and not rows:
+                of = f"of {key} {quote(wanted)}, but of {quote(dict.fromkeys(column))}"
+                refuse(f"{str(paths[place])!r} holds no RDM {of}")
+            kept[place] = kept[place][rows] if rows else kept[place]
+    return kept
+
+
+def labelled(rdms: RDMs, file: str, mean: bool) -> RDMs:
+    """Name each RDM by its file and descriptors, after averaging over sessions, then over subjects, if asked to."""
+    from brainrdl.evaluation.comparison import rdm_labels
+    from brainrdl.rdms.by_name import concat
+    from brainrdl.teachers.rdm_teacher import RDMTeacher
+
+    described = set(rdms.rdm_descriptors) - {"index"}
+    if mean:
+        teacher = RDMTeacher(rdms)
+        rdms = concat([teacher.combined(target) for target in teacher.targets])
+        labels = [f"{target}, mean" if "roi" in described else "mean" for target in teacher.targets]
+    else:
+        labels = rdm_labels(rdms) if described or rdms.n_rdm > 1 else [""]
+    twice = len(set(labels)) < len(labels)
+    labels = [f"{label} ({k})" if twice else label for k, label in enumerate(labels, start=1)]
+    rdms.rdm_descriptors = {"name": [f"{file}: {label}" if label else file for label in labels]}
+    return rdms

@@ -1,0 +1,16 @@
+from .catalogue import (
+    DataFile as DataFile,
+    DataInfo as DataInfo,
+    info as info,
+    names as names,
+)
+from .download import (
+    fetch as fetch,
+    kept as kept,
+    missing as missing,
+)
+from .loaders import (
+    NamedData as NamedData,
+    load as load,
+)
+from .simulation import simulate_subjects as simulate_subjects

@@ -1,0 +1,4 @@
+from .simulated_experiment import (
+    digits as digits,
+    run as run,
+)

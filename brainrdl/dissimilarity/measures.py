@@ -1,0 +1,487 @@
+"""From activity patterns `(..., n_conditions, n_channels)` to dissimilarities `(..., n_pairs)`, differentiable.
+
+Names, pair order and scaling are those of rsatoolbox 0.3.2 (`rsatoolbox.rdm.calc_rdm`). A dissimilarity
+is any callable that
+
+- takes one tensor of patterns, conditions next to last and channels last, and returns one value a pair of conditions;
+- orders the pairs as the row-major upper triangle: (0, 1), (0, 2), ..., (1, 2), ...;
+- is equivariant to the order of the conditions, and treats leading dimensions as independent;
+- keeps device and dtype (half precision is computed and returned in float32), also under autocast;
+- puts duplicate patterns at 0, and has finite gradients, also with duplicate or constant patterns.
+
+`brainrdl.testing.check_dissimilarity` runs this list. Parameters live in frozen dataclasses with `__call__`.
+
+All but correlation and cosine are ``scale * sum_channels (x_i - x_j) (y_i - y_j)`` for some `y`: one Gram matrix
+forward, and one product with the Laplacian of the pair gradients backward. Patterns are centred first, which changes
+no difference and keeps float32 exact when they share a large offset.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from brainrdl._core.errors import check_option, refuse
+from brainrdl._core.tensor_checks import check_finite, check_ndim
+from brainrdl.dissimilarity.pairs import check_n_conditions
+from brainrdl.dissimilarity.products import centred, channel_centred, cosine_distances, matmul, pair_products
+
+_RUNS = "(..., n_runs, n_conditions, n_channels)"
+
+_ASYMMETRY = 1e-4  # of the largest entry: what inverting a covariance in float32 leaves
+
+
+@runtime_checkable
+class Dissimilarity(Protocol):
+    """Patterns to pairs; the contract stands in the module's docstring."""
+
+    def __call__(self, x: Float[Tensor, "*batch n_conditions n_channels"], /) -> Float[Tensor, "*batch n_pairs"]:
+        """Return one dissimilarity for each pair of conditions."""
+
+
+def euclidean(x: Float[Tensor, "*batch n_conditions n_channels"]) -> Float[Tensor, "*batch n_pairs"]:
+    """Return the squared Euclidean distance divided by the number of channels, in [0, inf).
+
+    Squared and divided, as in rsatoolbox; take neither root nor sum to compare with it.
+
+    Parameters
+    ----------
+    x : Tensor (..., n_conditions, n_channels)
+        Patterns, any unit.
+
+    Returns
+    -------
+    Tensor (..., n_pairs)
+        Squared unit of `x`.
+
+    Raises
+    ------
+    BrainrdlError
+        If `x` is no tensor, or has fewer than 2 dimensions, 2 conditions or 1 channel.
+
+    Examples
+    --------
+    >>> euclidean(torch.tensor([[0.0, 0.0], [3.0, 4.0], [0.0, 0.0]]))
+    tensor([12.5000,  0.0000, 12.5000])
+    """
+    return pair_products(centred(_patterns(x)), None, 1 / x.shape[-1])
+
+
+def correlation(x: Float[Tensor, "*batch n_conditions n_channels"]) -> Float[Tensor, "*batch n_pairs"]:
+    """Return one minus the Pearson correlation across channels, in [0, 2].
+
+    A constant pattern has no correlation: its distance to every other is 1 and its gradient 0 (rsatoolbox: NaN);
+    `count_constant` counts such patterns.
+
+    Parameters
+    ----------
+    x : Tensor (..., n_conditions, n_channels)
+        Patterns, any unit.
+
+    Returns
+    -------
+    Tensor (..., n_pairs)
+
+    Raises
+    ------
+    BrainrdlError
+        If `x` is no tensor, or has fewer than 2 dimensions, 2 conditions or 1 channel.
+
+    Examples
+    --------
+    >>> correlation(torch.tensor([[1.0, 0.0, 1.0, 0.0], [5.0, 1.0, 5.0, 1.0], [0.0, 1.0, 0.0, 1.0]]))
+    tensor([0., 2., 2.])
+    """
+    return cosine_distances(_patterns(x), centre=True)
+
+
+def cosine(x: Float[Tensor, "*batch n_conditions n_channels"]) -> Float[Tensor, "*batch n_pairs"]:
+    """Return one minus the cosine of the angle between patterns, in [0, 2]; not centred, so an offset matters.
+
+    A pattern of zeros has no angle: its distance to every other is 1 and its gradient 0.
+
+    Parameters
+    ----------
+    x : Tensor (..., n_conditions, n_channels)
+        Patterns, any unit.
+
+    Returns
+    -------
+    Tensor (..., n_pairs)
+
+    Raises
+    ------
+    BrainrdlError
+        If `x` is no tensor, or has fewer than 2 dimensions, 2 conditions or 1 channel.
+
+    Examples
+    --------
+    >>> cosine(torch.tensor([[1.0, 0.0], [0.0, 2.0], [-3.0, 0.0]]))
+    tensor([1., 2., 1.])
+    """
+    return cosine_distances(_patterns(x), centre=False)
+
+
+def mahalanobis(
+    x: Float[Tensor, "*batch n_conditions n_channels"], noise_precision: Float[Tensor, "n_channels n_channels"]
+) -> Float[Tensor, "*batch n_pairs"]:
+    """Return the squared Mahalanobis distance divided by the number of channels, in [0, inf).
+
+    The same as `Mahalanobis(noise_precision)(x)`, which checks the precision only once.
+
+    Parameters
+    ----------
+    x : Tensor (..., n_conditions, n_channels)
+        Patterns, any unit.
+    noise_precision : Tensor (n_channels, n_channels)
+        Inverse noise covariance, symmetric, inverse squared unit of `x`; not checked to be positive definite.
+
+    Returns
+    -------
+    Tensor (..., n_pairs)
+        No unit.
+
+    Raises
+    ------
+    BrainrdlError
+        If `euclidean` would refuse `x`, or the precision is not finite, square, symmetric and as wide as `x`.
+
+    Examples
+    --------
+    >>> mahalanobis(torch.tensor([[0.0, 0.0], [3.0, 4.0]]), torch.tensor([[2.0, 0.0], [0.0, 1.0]]))
+    tensor([17.])
+    """
+    return Mahalanobis(noise_precision)(x)
+
+
+def crossnobis(
+    x: Float[Tensor, "*batch n_runs n_conditions n_channels"],
+    noise_precision: Float[Tensor, "n_channels n_channels"] | None = None,
+) -> Float[Tensor, "*batch n_pairs"]:
+    """Return the cross-validated squared Mahalanobis distance divided by the number of channels, in (-inf, inf).
+
+    Each run's differences are multiplied with those of the mean of all other runs, and averaged over runs. Unbiased,
+    hence negative now and then: do not clamp it or take its root.
+
+    Parameters
+    ----------
+    x : Tensor (..., n_runs, n_conditions, n_channels)
+        Patterns of at least 2 independent runs, any unit.
+    noise_precision : Tensor (n_channels, n_channels), optional
+        Inverse noise covariance, symmetric (default: identity).
+
+    Returns
+    -------
+    Tensor (..., n_pairs)
+        No unit with a precision, else the squared unit of `x`.
+
+    Raises
+    ------
+    BrainrdlError
+        If `x` has fewer than 3 dimensions, 2 runs or 2 conditions, or `mahalanobis` would refuse the precision.
+
+    References
+    ----------
+    Walther et al. (2016), NeuroImage 137:188-200, doi 10.1016/j.neuroimage.2015.12.012.
+
+    Examples
+    --------
+    >>> crossnobis(torch.tensor([[[0.0, 0.0], [2.0, 1.0]], [[0.0, 0.0], [1.0, -4.0]]]))
+    tensor([-1.])
+    """
+    return Crossnobis(noise_precision)(x)
+
+
+def poisson(
+    x: Float[Tensor, "*batch n_conditions n_channels"], prior_lambda: float = 1.0, prior_weight: float = 0.1
+) -> Float[Tensor, "*batch n_pairs"]:
+    """Return the symmetrised Kullback-Leibler divergence between Poisson rates over channels, in [0, inf).
+
+    Parameters
+    ----------
+    x : Tensor (..., n_conditions, n_channels)
+        Spike counts or rates, not negative.
+    prior_lambda : float
+        Rate of the Gamma prior that the rates are drawn towards.
+    prior_weight : float
+        Weight of that prior, in observations.
+
+    Returns
+    -------
+    Tensor (..., n_pairs)
+
+    Raises
+    ------
+    BrainrdlError
+        If `euclidean` would refuse `x`, it has negative values (or zeros without a prior), or the prior is negative.
+
+    Examples
+    --------
+    >>> poisson(torch.tensor([[1.0, 1.0], [1.0, 1.0], [1.0, 12.0]]))
+    tensor([ 0.0000, 11.9895, 11.9895])
+    """
+    return Poisson(prior_lambda, prior_weight)(x)
+
+
+def poisson_cv(
+    x: Float[Tensor, "*batch n_runs n_conditions n_channels"], prior_lambda: float = 1.0, prior_weight: float = 0.1
+) -> Float[Tensor, "*batch n_pairs"]:
+    """Return the cross-validated symmetrised Kullback-Leibler divergence between Poisson rates, in (-inf, inf).
+
+    The differences of each run's log rates are multiplied with the differences of the mean rates of all other runs,
+    and averaged over runs. Can be negative: do not clamp it or take its root.
+
+    Parameters
+    ----------
+    x : Tensor (..., n_runs, n_conditions, n_channels)
+        Spike counts or rates of at least 2 independent runs, not negative.
+    prior_lambda : float
+        Rate of the Gamma prior that the rates are drawn towards.
+    prior_weight : float
+        Weight of that prior, in observations.
+
+    Returns
+    -------
+    Tensor (..., n_pairs)
+
+    Raises
+    ------
+    BrainrdlError
+        If `crossnobis` would refuse `x`, or `poisson` its values or the prior.
+
+    Notes
+    -----
+    rsatoolbox 0.3.2 gives the value of its last fold alone under this name; here the folds are averaged.
+
+    Examples
+    --------
+    >>> poisson_cv(torch.tensor([[[1.0, 1.0], [1.0, 12.0]], [[1.0, 1.0], [1.0, 12.0]]]))
+    tensor([11.9895])
+    """
+    return PoissonCV(prior_lambda, prior_weight)(x)
+
+
+@dataclass(frozen=True, eq=False)
+class Mahalanobis:
+    """`mahalanobis` with its noise precision, checked once; see there.
+
+    Raises
+    ------
+    BrainrdlError
+        If the precision is not a finite, square, symmetric tensor.
+
+    Examples
+    --------
+    >>> Mahalanobis(torch.eye(20))(torch.randn(4, 20)).shape
+    torch.Size([6])
+    """
+
+    noise_precision: Float[Tensor, "n_channels n_channels"]
+
+    def __post_init__(self) -> None:
+        _check_precision(self.noise_precision)
+
+    def __call__(self, x: Float[Tensor, "*batch n_conditions n_channels"], /) -> Float[Tensor, "*batch n_pairs"]:
+        """Return the squared Mahalanobis distance divided by the number of channels."""
+        x = centred(_patterns(x))
+        return pair_products(x, _whitened(x, self.noise_precision), 1 / x.shape[-1])
+
+
+@dataclass(frozen=True, eq=False)
+class Crossnobis:
+    """`crossnobis` with its noise precision, checked once; see there.
+
+    Raises
+    ------
+    BrainrdlError
+        If the precision is not a finite, square, symmetric tensor.
+
+    Examples
+    --------
+    >>> Crossnobis()(torch.randn(3, 4, 20)).shape  # 3 runs
+    torch.Size([6])
+    """
+
+    noise_precision: Float[Tensor, "n_channels n_channels"] | None = None
+
+    def __post_init__(self) -> None:
+        if self.noise_precision is not None:
+            _check_precision(self.noise_precision)
+
+    def __call__(self, x: Float[Tensor, "*batch n_runs n_conditions n_channels"], /) -> Float[Tensor, "*batch n_pairs"]:
+        """Return the cross-validated squared Mahalanobis distance divided by the number of channels."""
+        x = centred(_patterns(x, _RUNS, 3))
+        others = _other_runs(x, "crossnobis", "mahalanobis")
+        if self.noise_precision is not None:
+            others = _whitened(others, self.noise_precision)
+        return _run_products(x, others)
+
+
+@dataclass(frozen=True)
+class Poisson:
+    """`poisson` with its prior; see there.
+
+    Raises
+    ------
+    BrainrdlError
+        If the prior's rate or weight is negative.
+
+    Examples
+    --------
+    >>> Poisson(prior_weight=0.2)(torch.rand(4, 20)).shape
+    torch.Size([6])
+    """
+
+    prior_lambda: float = 1.0
+    prior_weight: float = 0.1
+
+    def __post_init__(self) -> None:
+        if not (self.prior_lambda >= 0 and self.prior_weight >= 0):
+            refuse(f"poisson prior must not be negative, got lambda {self.prior_lambda}, weight {self.prior_weight}")
+
+    def __call__(self, x: Float[Tensor, "*batch n_conditions n_channels"], /) -> Float[Tensor, "*batch n_pairs"]:
+        """Return the symmetrised Kullback-Leibler divergence between Poisson rates over channels."""
+        rates = self.rates(_patterns(x))
+        return pair_products(centred(rates), centred(rates.log()), 1 / rates.shape[-1])
+
+    def rates(self, x: Tensor) -> Tensor:
+        """Draw counts towards the prior's rate; refuse what no rate can be."""
+        prior = self.prior_lambda * self.prior_weight
+        if bool((x < 0).any()):
+            refuse(f"poisson patterns must not be negative, got a value of {x.min().item():g}; pass counts or rates")
+        if prior == 0 and bool((x == 0).any()):
+            refuse("poisson patterns hold zeros, which need a prior; set prior_lambda and prior_weight above 0")
+        return (x + prior) / (1 + self.prior_weight)
+
+
+@dataclass(frozen=True)
+class PoissonCV(Poisson):
+    """`poisson_cv` with its prior; see there.
+
+    Raises
+    ------
+    BrainrdlError
+        If the prior's rate or weight is negative.
+
+    Examples
+    --------
+    >>> PoissonCV(prior_weight=0.2)(torch.rand(3, 4, 20)).shape  # 3 runs
+    torch.Size([6])
+    """
+
+    def __call__(self, x: Float[Tensor, "*batch n_runs n_conditions n_channels"], /) -> Float[Tensor, "*batch n_pairs"]:
+        """Return the cross-validated symmetrised Kullback-Leibler divergence between Poisson rates."""
+        x = _patterns(x, _RUNS, 3)
+        others = _other_runs(x, "poisson_cv", "poisson")
+        return _run_products(centred(self.rates(x).log()), centred(self.rates(others)))
+
+
+DISSIMILARITIES: dict[str, Callable[..., Tensor]] = {
+    "euclidean": euclidean,
+    "correlation": correlation,
+    "cosine": cosine,
+    "mahalanobis": mahalanobis,
+    "crossnobis": crossnobis,
+    "poisson": poisson,
+    "poisson_cv": poisson_cv,
+}
+
+CROSS_VALIDATED = ("crossnobis", "poisson_cv")  # these take patterns of several runs
+
+
+def resolve(dissimilarity: str | Dissimilarity) -> Dissimilarity:
+    """Return the dissimilarity of that name, or the callable itself.
+
+    Raises
+    ------
+    BrainrdlError
+        If the name is not known, the name alone is not enough ("mahalanobis"), or it is neither name nor callable.
+
+    Examples
+    --------
+    >>> resolve("correlation") is correlation
+    True
+    """
+    given: object = dissimilarity
+    if not callable(given) and not isinstance(given, str):
+        refuse(f"dissimilarity must be a name or a callable, got {given!r}")
+    if not isinstance(dissimilarity, str):
+        return dissimilarity
+    if check_option(dissimilarity, DISSIMILARITIES, "dissimilarity") == "mahalanobis":
+        refuse("dissimilarity 'mahalanobis' needs a noise precision; pass Mahalanobis(noise_precision), not the name")
+    return DISSIMILARITIES[dissimilarity]
+
+
+def count_constant(x: Float[Tensor, "*batch n_conditions n_channels"]) -> Int[Tensor, "*batch"]:
+    """Return the number of constant patterns, those that `correlation` puts at distance 1: whole, in [0, n_conditions].
+
+    Constant up to rounding: spread over channels of no more than 4 rounding errors of the mean.
+
+    Raises
+    ------
+    BrainrdlError
+        If `x` is no tensor, or has fewer than 2 dimensions, 2 conditions or 1 channel.
+
+    Examples
+    --------
+    >>> count_constant(torch.tensor([[0.1, 0.1, 0.1], [1.0, 2.0, 3.0]]))
+    tensor(1)
+    """
+    centred, floor = channel_centred(_patterns(x).detach())
+    return (centred.square().sum(-1) <= floor).sum(-1)
+
+
+def _patterns(x: object, expected: str = "(..., n_conditions, n_channels)", at_least: int = 2) -> Tensor:
+    if not isinstance(x, Tensor):
+        refuse(f"patterns must be a torch tensor of shape {expected}, got {type(x).__name__}; use torch.as_tensor")
+    check_ndim(x, at_least, "patterns", expected)
+    check_n_conditions(x.shape[-2])
+    if x.shape[-1] < 1:
+        refuse(f"patterns must have at least 1 channel, got shape {tuple(x.shape)}")
+    return x if x.dtype in (torch.float32, torch.float64) else x.float()
+
+
+def _whitened(x: Tensor, noise_precision: Tensor) -> Tensor:
+    if noise_precision.shape[-1] != x.shape[-1]:
+        refuse(f"noise precision has shape {tuple(noise_precision.shape)}, but patterns have {x.shape[-1]} channels")
+    return matmul(x, noise_precision.to(x))
+
+
+def _other_runs(x: Tensor, name: str, instead: str) -> Tensor:
+    """Mean over the other runs, for each run."""
+    n_runs = x.shape[-3]
+    if n_runs < 2:
+        refuse(f"{name} needs at least 2 runs, got shape {tuple(x.shape)}; use {instead} for one run")
+    return (x.sum(-3, keepdim=True) - x) / (n_runs - 1)
+
+
+def _run_products(x: Tensor, others: Tensor) -> Tensor:
+    """Average each run's pair products over runs: side by side as channels, folds are summed in one Gram matrix."""
+    n_runs, _, n_channels = x.shape[-3:]
+    x, others = (part.transpose(-3, -2).flatten(-2) for part in (x, others))
+    return pair_products(x, others, 1 / (n_runs * n_channels))
+
+
+def _check_precision(precision: object) -> None:
+    shape = tuple(precision.shape) if isinstance(precision, Tensor) else ()
+    if not isinstance(precision, Tensor) or len(shape) != 2 or shape[0] != shape[1]:
+        refuse(f"noise precision must be a tensor (n_channels, n_channels), got {type(precision).__name__} {shape}")
+    precision = precision.detach()
+    largest = _largest(precision)
+    if not math.isfinite(largest):
+        check_finite(precision, "the noise precision")
+    asymmetry = _largest(precision - precision.mT)
+    if asymmetry > _ASYMMETRY * largest:
+        refuse(f"noise precision must be symmetric, but entries differ by up to {asymmetry:g}; pass (p + p.T) / 2")
+
+
+def _largest(x: Tensor) -> float:
+    """Largest size of an entry, NaN if one is NaN; in one pass, for a precision may be large."""
+    low, high = torch.aminmax(x)
+    return float(torch.maximum(-low, high))

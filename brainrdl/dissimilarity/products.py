@@ -1,0 +1,102 @@
+"""Sums and cosines of all pairs of rows, with their gradients, from one matrix product, in at least float32."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from brainrdl.dissimilarity.pairs import to_pairs, to_square
+
+_ROUNDING = 4.0  # a spread over channels below this many rounding errors of the mean is no pattern
+
+
+def _outside_autocast(x: Tensor) -> AbstractContextManager[Any]:
+    kind = x.device.type
+    return torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext()
+
+
+def matmul(a: Tensor, b: Tensor) -> Tensor:
+    with _outside_autocast(a):  # the only operation here that autocast would lower, forward and backward
+        return torch.matmul(a, b)
+
+
+def centred(x: Tensor) -> Tensor:
+    return x - x.mean(-2, keepdim=True).detach()  # no difference depends on the mean, so neither does a gradient
+
+
+class _PairProducts(torch.autograd.Function):
+    """``scale * sum_channels (x_i - x_j) (y_i - y_j)``; `y` None stands for `x`."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, y: Tensor | None, scale: float) -> Tensor:
+        ctx.save_for_backward(x, y)
+        ctx.scale = scale
+        gram = matmul(x, (x if y is None else y).mT)
+        own = gram.diagonal(dim1=-2, dim2=-1)
+        both = own.unsqueeze(-1) + own.unsqueeze(-2)
+        if y is None:
+            return to_pairs(both.sub_(gram, alpha=2)).mul_(scale).clamp_min_(0)  # rounding only: a sum of squares
+        return to_pairs(both.sub_(gram).sub_(gram.mT)).mul_(scale)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        x, y = ctx.saved_tensors
+        square = to_square(gradient * (2 * ctx.scale if y is None else ctx.scale))
+        laplacian = square.sum(-1).diag_embed() - square
+        needs_x, needs_y, _ = ctx.needs_input_grad
+        return (
+            matmul(laplacian, x if y is None else y) if needs_x else None,
+            matmul(laplacian, x) if needs_y else None,
+            None,
+        )
+
+
+class _CosineDistances(torch.autograd.Function):
+    """``1 - cos(x_i, x_j)``, of patterns centred across channels where `centre` is true."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, centre: bool) -> Tensor:
+        vectors, inverse, cosines = all_cosines(x, centre)
+        ctx.save_for_backward(x, vectors, inverse, cosines)
+        ctx.centre = centre
+        return to_pairs(cosines).neg_().add_(1).clamp_min_(0)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        x, vectors, inverse, cosines = ctx.saved_tensors
+        if torch.is_grad_enabled():  # create_graph: a second derivative runs through what the first pass only saved
+            vectors, inverse, cosines = all_cosines(x, ctx.centre)
+        square = to_square(gradient)
+        tangent = (square * cosines).sum(-1).diag_embed() - square  # a change of length changes no angle
+        # Centring needs no backward of its own: this sum of centred vectors is centred.
+        return matmul(tangent * inverse.unsqueeze(-1) * inverse.unsqueeze(-2), vectors), None
+
+
+def all_cosines(x: Tensor, centre: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """Vectors, their inverse lengths (0 where a vector is too short: cosine 0, no gradient), and cosines."""
+    vectors, floor = channel_centred(x) if centre else (x, torch.finfo(x.dtype).tiny)
+    gram = matmul(vectors, vectors.mT)
+    squares = gram.diagonal(dim1=-2, dim2=-1)
+    inverse = squares.masked_fill(squares <= floor, torch.inf).rsqrt()
+    return vectors, inverse, gram * inverse.unsqueeze(-1) * inverse.unsqueeze(-2)
+
+
+def pair_products(x: Tensor, y: Tensor | None, scale: float) -> Tensor:
+    pairs: Tensor = _PairProducts.apply(x, y, scale)
+    return pairs
+
+
+def cosine_distances(x: Tensor, centre: bool) -> Tensor:
+    pairs: Tensor = _CosineDistances.apply(x, centre)
+    return pairs
+
+
+def channel_centred(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Subtract each pattern's mean; also return the squared norm up to which the rest is rounding of that mean."""
+    mean = x.mean(-1, keepdim=True)
+    limits = torch.finfo(x.dtype)
+    floor = mean.detach().squeeze(-1).mul(_ROUNDING * limits.eps * x.shape[-1] ** 0.5).square_().clamp_min_(limits.tiny)
+    return x - mean, floor

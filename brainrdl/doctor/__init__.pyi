@@ -1,0 +1,4 @@
+from .auditing import (
+    Audit as Audit,
+    audit as audit,
+)

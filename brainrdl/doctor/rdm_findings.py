@@ -1,0 +1,362 @@
+"""Findings about RDMs: their values, the kind of dissimilarity, and how the subjects agree."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from copy import copy
+from itertools import combinations
+from math import comb
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from jaxtyping import Bool, Float
+from scipy.spatial.distance import squareform
+from torch import Tensor
+
+from brainrdl._core.errors import BrainrdlError, quote
+from brainrdl._core.terms import MEASURES
+from brainrdl.doctor import dissimilarity_kinds as kinds
+from brainrdl.doctor.finding import Finding, percent, where_of
+from brainrdl.evaluation.ceilings import noise_ceiling
+from brainrdl.similarity.comparators import corr
+from brainrdl.teachers.rdm_teacher import RDMTeacher
+
+if TYPE_CHECKING:
+    from rsatoolbox.rdm import RDMs
+_TARGETS_BY = ("roi", "layer", "model", "time")  # RDMs that differ in one of these are not of subjects
+
+_LABELLED_BY = (*_TARGETS_BY, "subject", "session")
+
+_MOST_SPLITS = 100  # halves of the subjects; up to 8 subjects have at most 70, then all are used
+
+_SEED = 0
+
+_SAME = 1 - 1e-7  # correlation of two RDMs that are one, up to scale; float32 keeps that of any other pair below
+
+_FAR_BELOW = 0.1  # in correlation: an outlier is at least this far below the median, however close the others are
+
+_TIMES_LARGER = 3
+
+
+def labels(rdms: RDMs) -> list[str]:
+    """Name each RDM by what it is of, subject and session as far as they differ, else by name, else by number."""
+    worded = [_worded(rdms, key) for key in _LABELLED_BY]
+    telling = [column for column in worded if len(set(column)) > 1] or [rdms.rdm_descriptors.get("name", [])]
+    named = [" / ".join(str(word) for word in words) for words in zip(*telling, strict=True)]
+    numbered = [f"RDM {index}" for index in range(rdms.n_rdm)]
+    if len(set(named)) == rdms.n_rdm:
+        return named
+    return [f"{number} ({name})" for number, name in zip(numbered, named, strict=True)] if named else numbered
+
+
+def _worded(rdms: RDMs, key: str) -> list[str]:
+    """Give the values of an rdm descriptor as words that can stand alone, times with their unit."""
+    words = [str(word) for word in rdms.rdm_descriptors.get(key, [])]
+    return [f"{word} s" if key == "time" else f"{key} {word}" if word.isdecimal() else word for word in words]
+
+
+def targets_by(rdms: RDMs, target_by: str | None) -> list[str]:
+    """Say which descriptors tell targets apart: the one asked for, else region, layer, model and time that differ."""
+    if target_by is not None:
+        return [target_by]
+    return [key for key in _TARGETS_BY if len(set(_worded(rdms, key))) > 1] or ["roi"]
+
+
+def targets(rdms: RDMs, target_by: str | None) -> list[str]:
+    """Say of each RDM which target it is of."""
+    columns = [_worded(rdms, key) for key in targets_by(rdms, target_by) if key in rdms.rdm_descriptors]
+    return [" / ".join(words) for words in zip(*columns, strict=True)] or ["rdm"] * rdms.n_rdm
+
+
+def of_rdms(rdms: RDMs, by: str, target_by: str | None) -> Iterator[Finding]:
+    """Look at RDMs that were checked, and whose conditions have names, if need be twice the same."""
+    names = [str(name) for name in rdms.pattern_descriptors[by]]
+    found = kinds.likely_of_all(rdms.dissimilarities)
+    rows = labels(rdms)
+    yield _range(rdms)
+    yield _negative(rdms, rows)
+    yield from _missing(rdms, rows, names)
+    yield from _equally_far(rdms, rows, names)
+    yield from _zero(rdms, rows, names, found)
+    yield from _kinds(rows, found)
+    yield _triangle(rdms)
+    yield _identical(rdms, rows)
+    told = targets(rdms, target_by)
+    yield from _targets(told, targets_by(rdms, target_by))
+    apart = copy(rdms)
+    apart.rdm_descriptors = {**rdms.rdm_descriptors, "target": told}
+    try:
+        teacher = RDMTeacher(apart, by=by, target_by="target")
+    except BrainrdlError as error:
+        yield Finding("Subjects", "warning", "refused as a teacher", "", str(error), blocks=True)
+        return
+    most = max(Counter(told).values())
+    if "subject" not in rdms.rdm_descriptors and most > 1:
+        of = f" of {len(teacher.targets)} targets" if len(teacher.targets) > 1 else ""
+        value = f"no descriptor 'subject': the {rdms.n_rdm} RDMs{of} count as subjects"
+        yield Finding("Subjects", "note", "who is who", "", value, "are they subjects? if not, read the rest with care")
+    for target in teacher.targets:
+        yield from _subjects(teacher.subject_rdms(target), target)
+
+
+def _targets(told: Sequence[str], keys: Sequence[str]) -> Iterator[Finding]:
+    """Tell what is taken for a target, where it is not a region."""
+    found = list(dict.fromkeys(told))
+    if len(found) < 2 or list(keys) == ["roi"]:
+        return
+    value = f"{len(found)} by {' and '.join(keys)}, not subjects: {quote(found)}"
+    advice = f"to teach with them: target_by={keys[0]!r}"
+    if len(keys) > 1:
+        advice = "a teacher tells targets apart by one descriptor, target_by=: keep one value of the others first"
+    yield Finding("Subjects", "note", "targets", "", value, advice)
+
+
+# Values
+
+
+def _range(rdms: RDMs) -> Finding:
+    values = rdms.dissimilarities
+    text = f"{np.nanmin(values):.4g} to {np.nanmax(values):.4g}, mean {np.nanmean(values):.4g}"
+    return Finding("Values", "ok", "range", where_of(labels(rdms), labels(rdms), "RDMs"), text)
+
+
+def _negative(rdms: RDMs, rows: Sequence[str]) -> Finding:
+    share = (rdms.dissimilarities < 0).mean(axis=1)
+    where = where_of(_chosen(rows, share > 0), rows, "RDMs")
+    if not share.any():
+        return Finding("Values", "ok", "negative values", "", "none")
+    value = f"{percent(share.mean())} of all pairs"
+    measure = rdms.dissimilarity_measure
+    if measure in ("crossnobis", "poisson_cv"):
+        return Finding("Values", "ok", "negative values", where, f"{value}, as expected of {measure}")
+    if measure in MEASURES:
+        return Finding(
+            "Values", "warning", "negative values", where, value, f"{measure!r} cannot be negative: look how"
+        )
+    return Finding(
+        "Values", "note", "negative values", where, value, "expected of cross-validated distances and z-scores only"
+    )
+
+
+def _missing(rdms: RDMs, rows: Sequence[str], names: Sequence[str]) -> Iterator[Finding]:
+    missing = np.isnan(rdms.dissimilarities)
+    if not missing.any():
+        yield Finding("Values", "ok", "missing pairs (NaN)", "", "none")
+        return
+    value = f"{percent(missing.mean())} of all pairs, {percent(missing.all(axis=0).mean())} in every RDM"
+    where = where_of(_chosen(rows, missing.any(axis=1)), rows, "RDMs")
+    yield Finding("Values", "note", "missing pairs (NaN)", where, value, "they are left out of loss and scores")
+    without = np.stack([_without_a_pair(square) for square in squares(rdms)])
+    lost = without.all(axis=0)
+    if lost.any():
+        value, advice = quote(_chosen(names, lost)), "they teach nothing: drop them from the RDMs, or from the stimuli"
+        yield Finding("Values", "warning", "conditions with only NaN", "every RDM", value, advice)
+    partly = without.any(axis=0) & ~lost
+    if partly.any():
+        where = where_of(_chosen(rows, without[:, partly].any(axis=1)), rows, "RDMs")
+        yield Finding(
+            "Values", "note", "conditions with only NaN", where, quote(_chosen(names, partly)), "others know them"
+        )
+
+
+def squares(rdms: RDMs) -> Iterator[Float[np.ndarray, "n n"]]:
+    """Give one square RDM after the other: all at once can be large."""
+    return (squareform(row) for row in rdms.dissimilarities)
+
+
+def _chosen(names: Sequence[str], mask: npt.ArrayLike) -> list[str]:
+    return [names[int(place)] for place in np.flatnonzero(mask)]
+
+
+def _without_a_pair(square: Float[np.ndarray, "n n"]) -> Bool[np.ndarray, " n"]:
+    return np.isnan(square).sum(0) >= len(square) - 1
+
+
+def _equally_far(rdms: RDMs, rows: Sequence[str], names: Sequence[str]) -> Iterator[Finding]:
+    """Find conditions whose known pairs, at least 3, all have one value (in a model of categories that is nothing)."""
+    found = []
+    for row, values, square in zip(rows, rdms.dissimilarities, squares(rdms), strict=True):
+        if len(np.unique(values[~np.isnan(values)])) > 2:
+            found += [f"{names[k]} ({row}: {far:.3g})" for k, far in _constant_rows(square)]
+    if found:
+        advice = "was its pattern empty or constant? 1 - r of a constant pattern is 1 to all, or NaN"
+        yield Finding("Values", "warning", "equally far from all", "conditions", quote(found), advice)
+    else:
+        yield Finding("Values", "ok", "equally far from all", "conditions", "none")
+
+
+def _constant_rows(square: Float[np.ndarray, "n n"]) -> Iterator[tuple[int, float]]:
+    tolerance = 1e-6 * np.nanmax(np.abs(square))
+    for k, row in enumerate(square):
+        others = np.delete(row, k)
+        others = others[~np.isnan(others)]
+        if len(others) >= 3 and np.ptp(others) <= tolerance:
+            yield k, float(others[0])
+
+
+def _zero(rdms: RDMs, rows: Sequence[str], names: Sequence[str], found: Sequence[kinds.Kind]) -> Iterator[Finding]:
+    """Find pairs at distance 0, where the kind of RDM does not have them by itself."""
+    first, second = np.triu_indices(rdms.n_cond, 1)
+    pairs: list[str] = []
+    where: list[str] = []
+    for row, values, kind in zip(rows, rdms.dissimilarities, found, strict=True):
+        if kind.name not in (kinds.TWO_VALUES, kinds.RANKS) and (values == 0).any():
+            pairs += [f"{names[first[p]]} = {names[second[p]]}" for p in np.flatnonzero(values == 0)]
+            where.append(row)
+    if pairs:
+        advice = "the same measurement or image under two names?"
+        value = quote(dict.fromkeys(pairs))
+        yield Finding("Values", "warning", "pairs at distance 0", where_of(where, rows, "RDMs"), value, advice)
+    else:
+        yield Finding("Values", "ok", "pairs at distance 0", "", "none that the kind of RDM does not explain")
+
+
+# Kind
+
+_ADVICE = {
+    kinds.RANKS: ("note", "distances are gone; compare and train by ranks, for example with 'spearman'"),
+    kinds.SIMILARITY: ("warning", "turn it into dissimilarities, 1 - value for correlations, before it teaches"),
+    kinds.Z_SCORED: ("note", "fine for correlations; the mean squared error and 'cosine' need the original scale"),
+    kinds.SIGNED: ("note", "if so, never cut them at 0 nor take the root"),
+    kinds.UNKNOWN: ("note", "ask how it was made: judged, noisy, averaged over missing pairs, or cross-validated"),
+    kinds.EITHER: ("note", "ask how it was made"),
+    kinds.COMMON: ("note", "ask how it was made"),
+    kinds.PLAIN: (
+        "ok",
+        "brainrdl's and rsatoolbox's 'euclidean' is squared: square the values to compare them as they are",
+    ),
+}
+
+
+def _kinds(rows: Sequence[str], found: Sequence[kinds.Kind]) -> Iterator[Finding]:
+    names = list(dict.fromkeys(kind.name for kind in found))
+    for name in names:
+        of_kind = [row for row, kind in zip(rows, found, strict=True) if kind.name == name]
+        example = next(kind.evidence for kind in found if kind.name == name)
+        level, advice = _ADVICE.get(name, ("ok", ""))
+        guess = name if name == kinds.UNKNOWN else f"likely {name}"
+        inside = f"{of_kind[0]}: " if len(of_kind) > 1 else ""
+        yield Finding(
+            "Kind", level, "dissimilarity", where_of(of_kind, rows, "RDMs"), f"{guess} ({inside}{example})", advice
+        )
+    if len(names) > 1:
+        advice = "a mean of them is one of different things; keep them as targets of their own (descriptor roi)"
+        yield Finding("Kind", "note", "mixed kinds", "all RDMs", f"likely {len(names)} kinds: {quote(names)}", advice)
+
+
+def _triangle(rdms: RDMs) -> Finding:
+    plain = float(np.nanmean([kinds.triangle_violations(square) for square in squares(rdms)]))
+    value = f"violated by {percent(plain)} of the {_triples(rdms.n_cond)}"
+    if (rdms.dissimilarities < 0).any():
+        return Finding("Kind", "note", "triangle inequality", "mean over RDMs", f"{value}; some values are negative")
+    rooted = float(np.nanmean([kinds.triangle_violations(np.sqrt(square)) for square in squares(rdms)]))
+    value += f"; by {percent(rooted)} after a square root"
+    level, advice = "ok", ""
+    if plain > 0:
+        level, advice = "note", "as of squared distances" if rooted == 0 else "as of noise, ranks or judgements"
+    return Finding("Kind", level, "triangle inequality", "mean over RDMs", value, advice)
+
+
+def _triples(n_conditions: int) -> str:
+    if n_conditions <= kinds.MOST_CONDITIONS:
+        return f"{comb(n_conditions, 3)} triples"
+    return f"{comb(kinds.MOST_CONDITIONS, 3)} triples of {kinds.MOST_CONDITIONS} conditions drawn at random (seed 0)"
+
+
+# Subjects
+
+
+def _identical(rdms: RDMs, rows: Sequence[str]) -> Finding:
+    correlations = between(torch.tensor(rdms.dissimilarities))
+    twice = [f"{rows[i]} = {rows[j]}" for i, j in combinations(range(len(rows)), 2) if correlations[i, j] > _SAME]
+    if twice:
+        return Finding(
+            "Subjects",
+            "warning",
+            "identical RDMs",
+            f"{len(rows)} RDMs",
+            quote(twice),
+            "is one there twice? drop a copy",
+        )
+    return Finding("Subjects", "ok", "identical RDMs", "", "none")
+
+
+def between(rows: Float[Tensor, "n_rdms n_pairs"]) -> Float[Tensor, "n_rdms n_rdms"]:
+    """Pearson correlation of each RDM with each, over the pairs both know; row by row, to save memory."""
+    return torch.stack([corr(row, rows) for row in rows])
+
+
+def _subjects(rdms: RDMs, target: str) -> Iterator[Finding]:
+    rows, subjects = torch.tensor(rdms.dissimilarities), [str(name) for name in rdms.rdm_descriptors["subject"]]
+    if len(rows) < 2:
+        value = "1 RDM: no reliability and no noise ceiling"
+        yield Finding("Subjects", "note", "reliability", target, value, "give the subjects' RDMs, not only their mean")
+        return
+    yield _reliability(rows, target)
+    yield _ceiling(rows, target)
+    yield _outliers(rows, subjects, target)
+    yield _scales(rows, subjects, target)
+
+
+def _reliability(rows: Tensor, target: str) -> Finding:
+    single = float(with_others(rows).mean())
+    half, splits = split_half(rows)
+    value = (
+        f"a subject and the mean of the others: r = {single:.3f} (mean of {len(rows)}); the subjects' mean, by "
+        f"Spearman-Brown from {splits} splits in halves: {half:.3f}"
+    )
+    if single > 0.1:
+        return Finding("Subjects", "ok", "reliability", target, value)
+    return Finding("Subjects", "warning", "reliability", target, value, "little is shared that could be learnt")
+
+
+def with_others(rows: Float[Tensor, "n_subjects n_pairs"]) -> Float[Tensor, " n_subjects"]:
+    """Pearson correlation of each subject's RDM with the mean of the others."""
+    others = [torch.cat([rows[:s], rows[s + 1 :]]).nanmean(0) for s in range(len(rows))]
+    return corr(rows, torch.stack(others))
+
+
+def split_half(rows: Float[Tensor, "n_subjects n_pairs"]) -> tuple[float, str]:
+    """Reliability of the mean RDM, from 0: mean correlation of halves, Spearman-Brown corrected; and the splits."""
+    n = len(rows)
+    if comb(n, n // 2) <= _MOST_SPLITS:
+        halves, splits = [list(half) for half in combinations(range(n), n // 2)], "all"
+        halves = halves[: len(halves) // 2] if n % 2 == 0 else halves  # the second half of the list: the same splits
+    else:
+        generator = np.random.default_rng(_SEED)
+        halves = [generator.permutation(n)[: n // 2].tolist() for _ in range(_MOST_SPLITS)]
+        splits = f"{_MOST_SPLITS} random"
+    rest = [[s for s in range(n) if s not in half] for half in halves]
+    r = float(np.mean([float(corr(rows[a].nanmean(0), rows[b].nanmean(0))) for a, b in zip(halves, rest, strict=True)]))
+    return max(0.0, 2 * r / (1 + r)) if r > -1 else 0.0, splits
+
+
+def _ceiling(rows: Tensor, target: str) -> Finding:
+    bounds = {name: noise_ceiling(rows, name) for name in ("corr", "spearman")}
+    value = ", ".join(f"{name} {lower:.3f} to {upper:.3f}" for name, (lower, upper) in bounds.items())
+    level = "ok" if bounds["corr"][0] > 0 else "warning"
+    return Finding("Subjects", level, "noise ceiling", target, value, "of scores against single subjects")
+
+
+def _outliers(rows: Tensor, subjects: Sequence[str], target: str) -> Finding:
+    r: npt.NDArray[np.float64] = with_others(rows).numpy()
+    middle = np.median(r)
+    deviation = 1.4826 * np.median(np.abs(r - middle))
+    far = (r < middle - _FAR_BELOW) & ((r < middle - 3 * deviation) | (r < middle / 4))
+    if len(rows) < 3 or not far.any():
+        return Finding("Subjects", "ok", "outliers", target, f"none (r with the others {r.min():.3f} to {r.max():.3f})")
+    found = ", ".join(f"{subjects[s]} (r = {r[s]:.3f})" for s in np.flatnonzero(far).tolist())
+    advice = "are its conditions in the same order? pair by names, or leave it out"
+    return Finding("Subjects", "warning", "outliers", target, f"{found}; median {middle:.3f}", advice)
+
+
+def _scales(rows: Tensor, subjects: Sequence[str], target: str) -> Finding:
+    spread = np.nanstd(rows.numpy(), axis=1)
+    low, high = int(spread.argmin()), int(spread.argmax())
+    value = f"standard deviation {spread[low]:.3g} ({subjects[low]}) to {spread[high]:.3g} ({subjects[high]})"
+    if spread[high] <= _TIMES_LARGER * spread[low]:
+        return Finding("Subjects", "ok", "scale", target, value)
+    return Finding("Subjects", "note", "scale", target, value, "means are of values as they are: the larger count more")

@@ -1,0 +1,33 @@
+from .ceilings import (
+    mean_reliability as mean_reliability,
+    noise_ceiling as noise_ceiling,
+)
+from .comparison import (
+    compare as compare,
+    rdm_labels as rdm_labels,
+)
+from .cross_validation import cross_validate as cross_validate
+from .folds import (
+    Splitter as Splitter,
+    stimulus_folds as stimulus_folds,
+)
+from .held_out import (
+    COMPARATORS as COMPARATORS,
+    Evaluation as Evaluation,
+    assemble as assemble,
+    evaluate as evaluate,
+    teacher_rdms as teacher_rdms,
+)
+from .intervals import interval as interval
+from .partial_correlation import partial as partial
+from .plan import Candidate as Candidate
+from .rsatoolbox_result import to_result as to_result
+from .scores import (
+    HeldOut as HeldOut,
+    TeacherRDMs as TeacherRDMs,
+    score as score,
+)
+from .simple_models import (
+    different_category as different_category,
+    model_rdms as model_rdms,
+)

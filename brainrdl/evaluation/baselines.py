@@ -1,0 +1,90 @@
+"""Rows of a cross-validation beside the students: ensembles of them, and what category and model RDMs predict."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from brainrdl.dissimilarity.pairs import pair_indices
+from brainrdl.evaluation.plan import Split, display
+from brainrdl.evaluation.scores import HeldOut, TeacherRDMs
+from brainrdl.evaluation.simple_models import model_rdms
+from brainrdl.stimuli.named_images import Stimuli
+
+if TYPE_CHECKING:
+    from rsatoolbox.rdm import RDMs
+_CONSTANT = 1e-12  # spread of an RDM that tells no pairs apart but for rounding
+
+
+def constant_rows(held_out: Sequence[HeldOut]) -> list[str]:
+    """Say which fitted students tell no held-out stimulus from another, and in how many folds."""
+    fitted = [one for one in held_out if one.role == "student"]
+    keys = dict.fromkeys((one.student, one.layer) for one in fitted)
+    told = []
+    for student, layer in keys:
+        spans = [one.pairs.max() - one.pairs.min() for one in fitted if (one.student, one.layer) == (student, layer)]
+        if dead := sum(float(span) == 0 for span in spans):
+            told.append(
+                f"{student} at layer {layer} gives one pattern for all held-out stimuli in {dead} of {len(spans)} folds"
+            )
+    return told
+
+
+def averaged_rows(held_out: Sequence[HeldOut], ensembles: Mapping[str, Sequence[str]]) -> list[HeldOut]:
+    """Average z-scored RDMs over the members of each ensemble, fitted and unfitted."""
+    rows = []
+    for label, members in ensembles.items():
+        for role in ("student", "unfitted"):
+            shown = {display(member, role) for member in members}
+            groups: dict[tuple[Any, ...], list[HeldOut]] = {}
+            for one in held_out:
+                if one.student in shown:
+                    groups.setdefault((one.target, one.seed, one.fold, one.left_out), []).append(one)
+            complete = [group for group in groups.values() if {one.student for one in group} == shown]
+            rows += [_averaged(group, label, role) for group in complete]
+    return rows
+
+
+def _averaged(group: Sequence[HeldOut], label: str, role: str) -> HeldOut:
+    centred = torch.stack([one.pairs - one.pairs.mean() for one in group])
+    pairs = (centred / centred.std(-1, keepdim=True).clamp(min=_CONSTANT)).mean(0)
+    kind = "ensemble" if role == "student" else role
+    shown, base = display(label, role), display(label, "unfitted")
+    return replace(group[0], student=shown, role=kind, base=base, layer="", pairs=pairs)
+
+
+def baseline_rows(
+    split: Split, truth: Mapping[str, TeacherRDMs], stimuli: Stimuli, models: Mapping[str, RDMs], category: bool
+) -> list[HeldOut]:
+    targets = tuple(truth)
+    labels = stimuli.labels if category else None
+    rows = model_rdms(models, labels, targets, split.test, seed=split.seed, fold=split.fold)
+    if labels:
+        where = ("category lookup", "category", "", "")
+        looked_up = {target: _look_up(split, truth[target], labels) for target in targets}
+        rows += [
+            HeldOut(*where, target, split.seed, split.fold, split.test, pairs)
+            for target, pairs in looked_up.items()
+            if pairs.max() - pairs.min() > _CONSTANT * pairs.abs().max()
+        ]
+    return [replace(row, left_out=split.left_out) for row in rows]
+
+
+def _look_up(split: Split, truth: TeacherRDMs, labels: Mapping[str, str]) -> torch.Tensor:
+    """Predict each held-out pair by the training fold's mean dissimilarity between the two categories."""
+    kept = [s for s, subject in enumerate(truth.subjects) if subject != split.left_out]
+    seen = truth.of(split.train)[kept].nanmean(0)
+    code = {category: k for k, category in enumerate(sorted(set(labels.values())))}
+
+    def cells(names: tuple[str, ...]) -> torch.Tensor:
+        codes = torch.tensor([code[labels[name]] for name in names])
+        a, b = codes[pair_indices(len(names))]
+        return torch.minimum(a, b) * len(code) + torch.maximum(a, b)
+
+    known = ~seen.isnan()
+    table = torch.full((len(code) ** 2,), float(seen[known].mean()), dtype=torch.float64)
+    table = table.scatter_reduce(0, cells(split.train)[known], seen[known], "mean", include_self=False)
+    return table[cells(split.test)]

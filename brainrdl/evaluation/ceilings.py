@@ -1,0 +1,88 @@
+"""Noise ceilings: how well any model could predict the RDMs of these subjects."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from brainrdl._core.errors import check_option
+from brainrdl.evaluation.pairwise import comparison_of
+from brainrdl.similarity import comparators as _similarity
+from brainrdl.similarity.ranks import centred_ranks
+
+NO_CEILING = (float("nan"), float("nan"))
+
+
+def noise_ceiling(rdms: Float[Tensor, "n_subjects n_pairs"], comparator: str) -> tuple[float, float]:
+    """Leave-one-subject-out noise ceiling (lower, upper) of single-subject scores, as in rsatoolbox.
+
+    Parameters
+    ----------
+    rdms : Tensor (n_subjects, n_pairs)
+        One RDM a subject; NaN = pair not known.
+    comparator : str
+        Name of a comparator.
+
+    Returns
+    -------
+    tuple of two floats
+        Mean similarity of each subject with the pooled others, and with all pooled; NaN for fewer than 2 subjects.
+        RDMs are pooled by the mean of their ranks, z-scores, or values over their root mean square, whichever suits the
+        comparator.
+
+    Raises
+    ------
+    BrainrdlError
+        If the comparator is unknown.
+
+    References
+    ----------
+    Nili et al. (2014), PLoS Comput. Biol. 10(4):e1003553, doi 10.1371/journal.pcbi.1003553.
+
+    Examples
+    --------
+    >>> lower, upper = noise_ceiling(torch.rand(4, 15, generator=torch.Generator().manual_seed(0)), "corr")
+    >>> lower <= upper
+    True
+    """
+    check_option(comparator, _similarity.SIMILARITIES, "comparator")
+    if len(rdms) < 2:
+        return NO_CEILING
+    rdms = rdms.double()
+    comparable, compare = poolable(rdms, comparator), comparison_of(comparator)
+    others = torch.stack([torch.cat([comparable[:s], comparable[s + 1 :]]).nanmean(0) for s in range(len(rdms))])
+    return float(compare(others, rdms).nanmean()), float(compare(comparable.nanmean(0), rdms).nanmean())
+
+
+def poolable(rdms: Tensor, comparator: str) -> Tensor:
+    """Bring RDMs to the scale on which their mean is what is most similar to them all (nearly so for tau-a)."""
+    if comparator in ("cosine", "cosine_cov", "cka"):
+        return rdms / rdms.square().nanmean(-1, keepdim=True).sqrt()
+    if comparator not in ("corr", "corr_cov"):
+        known = ~rdms.isnan()
+        return torch.where(known, centred_ranks(rdms.nan_to_num(), known.double()), torch.nan)
+    centre = rdms - rdms.nanmean(-1, keepdim=True)
+    return centre / centre.square().nanmean(-1, keepdim=True).sqrt()
+
+
+def mean_reliability(between_subjects: Tensor | float, n_subjects: int) -> float:
+    """Predict how a perfect model correlates with the mean RDM of n subjects: root of Spearman-Brown, from 0 to 1.
+
+    Parameters
+    ----------
+    between_subjects : float
+        Mean correlation between the RDMs of two subjects; below 0 counts as 0.
+    n_subjects : int
+
+    Returns
+    -------
+    float
+
+    Examples
+    --------
+    >>> round(mean_reliability(0.25, 4), 3)
+    0.756
+    """
+    r = max(float(between_subjects), 0.0)
+    return float((n_subjects * r / (1 + (n_subjects - 1) * r)) ** 0.5)

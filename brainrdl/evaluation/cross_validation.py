@@ -1,0 +1,345 @@
+"""`cross_validate`: fit on some stimuli (and subjects), score on the others, beside controls that give a score meaning.
+
+Nothing is chosen on the held-out stimuli. The teacher that a fold trains on is cut down to the training conditions
+first, z-scores come from training stimuli, and with ``inner_folds`` the number of steps comes from folds inside the
+training stimuli.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+import torch
+
+from brainrdl._core import files as _files
+from brainrdl._core.errors import check_option, check_whole, refuse
+from brainrdl.evaluation.baselines import averaged_rows, baseline_rows, constant_rows
+from brainrdl.evaluation.folds import Splitter, stimulus_folds
+from brainrdl.evaluation.fresh_students import Maker
+from brainrdl.evaluation.held_out import COMPARATORS, Evaluation, assemble, student_rdms, teacher_rdms
+from brainrdl.evaluation.plan import (
+    CONTROLS,
+    Candidate,
+    Split,
+    check_inner,
+    check_inner_sizes,
+    check_options,
+    check_rows,
+    check_slugs,
+    display,
+    named_candidates,
+    splits_of,
+    subjects_to_leave_out,
+)
+from brainrdl.evaluation.scores import HeldOut
+from brainrdl.evaluation.simple_models import model_rdms
+from brainrdl.loss.rdm_loss import RDMLoss
+from brainrdl.models.student import Student
+from brainrdl.stimuli.named_images import Stimuli
+from brainrdl.teachers.controls import PermutedTeacher
+from brainrdl.teachers.protocol import Teacher
+from brainrdl.training import checkpoint as _checkpoint, provenance, run_folder
+from brainrdl.training.display import track
+from brainrdl.training.distributed import check_one_process
+from brainrdl.training.fingerprint import hash_labels, hash_teacher, source_settings, student_settings
+from brainrdl.training.frozen_features import FrozenFeatures
+from brainrdl.training.loop import fit
+from brainrdl.training.stimulus_lists import calibration_names
+
+if TYPE_CHECKING:
+    from rsatoolbox.rdm import RDMs
+
+SUBJECTS = ("all", "leave-one-out")
+
+
+def cross_validate(
+    students: Callable[[], Student] | Candidate | Mapping[str, Callable[[], Student] | Candidate],
+    teacher: Teacher,
+    stimuli: Stimuli,
+    *,
+    folds: int | Splitter = 5,
+    seeds: Sequence[int] = (0,),
+    stratify: bool = True,
+    inner_folds: int = 0,
+    subjects: str = "all",
+    comparators: Sequence[str] = COMPARATORS,
+    controls: Sequence[str] = CONTROLS,
+    models: Mapping[str, RDMs] | None = None,
+    ensembles: Mapping[str, Sequence[str]] | None = None,
+    n_bootstrap: int = 1000,
+    out: Path | str | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    progress: bool = True,
+    facts: Mapping[str, Any] | None = None,
+    **fit_options: Any,
+) -> Evaluation:
+    """Fit students on training stimuli and score them on pairs of stimuli that were held out together.
+
+    Parameters
+    ----------
+    students : callable, Candidate, or mapping of label to such
+        How to make the student(s); one alone is labelled "fitted".
+    teacher : Teacher
+        What to approach, and what to be scored against.
+    stimuli : Stimuli
+        Its names must be the teacher's conditions (see `Stimuli.align`).
+    folds : int or scikit-learn splitter
+        Folds over stimuli.
+    seeds : sequence of int
+        The whole cross-validation is repeated with each: folds, initial weights and batches change.
+    stratify : bool
+        Spread the stimuli's categories evenly over the folds, inner ones too.
+    inner_folds : int
+        If above 1: choose the number of steps for each training fold by cross-validation inside it (the best look of
+        the mean validation curve, step 0 included), then fit on the whole training fold for that many steps. The
+        learning rate must not follow a schedule by name, which would be squeezed into the chosen steps.
+    subjects : {"all", "leave-one-out"}
+        Train on the RDMs of all subjects, or hold out one subject at a time as well, and score against that one alone.
+    comparators : sequence of str
+        Names of `brainrdl.similarity.SIMILARITIES`.
+    controls : sequence of {"unfitted", "permuted", "category"}
+        Rows beside each student: the same before fitting; fitted in the same way to a teacher whose names are shuffled
+        among the training stimuli; and category models (0/1, and the look-up of the training fold's mean dissimilarity
+        for each pair of categories), in folds whose pairs they tell apart.
+    models : mapping of name to RDMs, optional
+        Model RDMs to score on the same pairs.
+    ensembles : mapping of label to labels, optional
+        Students whose held-out RDMs are z-scored and averaged to one more row.
+    n_bootstrap : int
+        Resamples of stimuli and subjects behind the 95 % intervals.
+    out : path, optional
+        Run folder: the evaluation, and one folder per fit under ``fits/``.
+    resume, overwrite : bool
+        What to do when the run folder exists; resuming skips what was finished, and may use another device.
+    progress : bool
+        Show progress bars.
+    facts : mapping, optional
+        More to write into the settings, for the report: ``simulated=True`` says that the teacher's RDMs are not
+        measured.
+    **fit_options
+        Passed to `fit`; `train`, `held_out` and `seed` are set here.
+
+    Returns
+    -------
+    Evaluation
+
+    Raises
+    ------
+    BrainrdlError
+        As `fit`; and for stimuli that are not the teacher's conditions, byte-identical images, folds of fewer than 4
+        conditions, an option that is unknown, two rows of one name, students that share weights which training
+        changes, resuming with another design, or several processes.
+
+    Examples
+    --------
+    >>> import numpy as np, torch
+    >>> from brainrdl import RDMTeacher, Stimuli, Student, cross_validate, rdms
+    >>> names = [f"image{i}" for i in range(12)]
+    >>> teacher = RDMTeacher(rdms.from_array(np.random.default_rng(0).random((2, 66)), names))
+    >>> stimuli = Stimuli.from_arrays(torch.rand(12, 1, 4, 4), names)
+    >>> def make():
+    ...     return Student(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 8)), ["1"])
+    >>> result = cross_validate(make, teacher, stimuli, folds=3, steps=5, n_bootstrap=10, device="cpu", progress=False)
+    >>> sorted(result.summary.student.unique())
+    ['fitted', 'permuted', 'unfitted']
+    """
+    check_one_process("cross-validation")
+    if out is not None:
+        run_folder.check_folder(out, resume=resume, overwrite=overwrite)
+    candidates = named_candidates(students)
+    _check_kinds(teacher, stimuli)
+    if controls is not CONTROLS and "category" in controls and len(set((stimuli.labels or {}).values())) < 2:
+        refuse(
+            "control 'category' was asked for, but the stimuli have no labels of two categories; give them, or leave it"
+        )
+    fit_options = {"loss": RDMLoss(), **fit_options}  # spelled out, for the settings and the report
+    check_option(subjects, SUBJECTS, "subjects")
+    check_options(candidates, controls, seeds, comparators, fit_options)
+    check_whole(n_bootstrap, "n_bootstrap", 0)
+    check_inner(candidates, inner_folds, fit_options)
+    check_rows(candidates, ensembles or {}, models or {})
+    model_rdms(models or {}, None, ("",), stimuli.names, seed=0, fold=0)  # refuse what is wrong before hours of fitting
+    fitting = {
+        "folds": folds, "seeds": list(seeds), "stratify": stratify, "inner_folds": inner_folds, "subjects": subjects,
+        **source_settings(teacher, stimuli, stimuli.names), "hashes": _hashes(teacher, stimuli, stratify),
+        "students": candidates, "fit": fit_options,
+    }  # fmt: skip
+    judging = {
+        "comparators": list(comparators), "controls": list(controls), "ensembles": ensembles,
+        "n_bootstrap": n_bootstrap, "models": list(models or {}), "n_stimuli": len(stimuli),
+    }  # fmt: skip
+    splits = list(splits_of(stimuli, folds, seeds, stratify, subjects_to_leave_out(teacher, subjects)))
+    check_slugs(splits, candidates)
+    check_inner_sizes(splits, candidates, inner_folds, stimuli.labels if stratify else None)
+    made = Maker()
+    # a second one of each tells what they share, before hours of fitting
+    first, _ = ({label: made.by(label, candidates[label].make, seeds[0]) for label in candidates} for _ in range(2))
+    fitting["networks"] = {label: student_settings(student) for label, student in first.items()}
+    del first
+    with nullcontext() if out is None else run_folder.opened(out, resume=resume, overwrite=overwrite) as folder:
+        if folder:
+            _store_settings(folder, provenance.describe(fitting))
+        shared = {"progress": False, "features": FrozenFeatures(stimuli), **fit_options}
+        work = _Work(teacher, stimuli, tuple(controls), inner_folds, stratify, folder, shared, made)
+        held_out: list[HeldOut] = []
+        histories: list[pd.DataFrame] = []
+        jobs = [(split, label, candidate) for split in splits for label, candidate in candidates.items()]
+        for split, label, candidate in track(jobs, "cross-validation", progress):
+            found, history = work.run(split, label, candidate)
+            held_out += found
+            histories += history
+        targets = tuple(dict.fromkeys(one.target for one in held_out))
+        truth = teacher_rdms(teacher, stimuli, stimuli.names, targets)
+        held_out += averaged_rows(held_out, ensembles or {})
+        for split in splits:
+            held_out += baseline_rows(split, truth, stimuli, models or {}, "category" in controls)
+        flat = constant_rows(held_out)
+        if flat:
+            warnings.warn(f"{'; '.join(flat)}: a score of 0 there says that the network died", stacklevel=2)
+        evaluation = assemble(
+            held_out, truth, comparators, n_bootstrap, seeds[0],
+            histories=pd.concat(histories, ignore_index=True), labels=stimuli.labels,
+            settings=fitting | judging | {"constant": flat} | dict(facts or {}),
+        )  # fmt: skip
+        if folder:
+            evaluation.save(folder)
+    return evaluation
+
+
+@dataclass(frozen=True)
+class _Work:
+    """Fits and scores one candidate on one split."""
+
+    teacher: Teacher
+    stimuli: Stimuli
+    controls: tuple[str, ...]
+    inner_folds: int
+    stratify: bool
+    folder: Path | None
+    options: Mapping[str, Any]
+    made: Maker
+
+    def run(self, split: Split, label: str, candidate: Candidate) -> tuple[list[HeldOut], list[pd.DataFrame]]:
+        controls = self.controls if candidate.controls is None else candidate.controls
+        teacher = split.cut(self.teacher)
+        student, histories = self._fit(split, label, candidate, teacher)
+        found = self._held_out(split, label, "student", candidate, student)
+        if "unfitted" in controls:
+            before = self._unfitted(split, label, candidate, student.device)
+            found += self._held_out(split, label, "unfitted", candidate, before)
+        if "permuted" in controls:
+            shuffled = PermutedTeacher(teacher, split.train, seed=split.seed)
+            student, more = self._fit(split, display(label, "permuted"), candidate, shuffled)
+            found += self._held_out(split, label, "permuted", candidate, student)
+            histories += more
+        return found, histories
+
+    def _fit(
+        self, split: Split, label: str, candidate: Candidate, teacher: Teacher
+    ) -> tuple[Student, list[pd.DataFrame]]:
+        options = {**self.options, **candidate.options, "seed": split.seed, "held_out": split.test}
+        out = self.folder / "fits" / split.slug(label) if self.folder else None
+        histories: list[pd.DataFrame] = []
+        if (self.inner_folds if candidate.inner_folds is None else candidate.inner_folds) > 1:
+            histories, options["steps"] = self._choose_steps(split, label, candidate, teacher, options, out)
+        student = self.made.by(label, candidate.make, split.seed)
+        fitted = fit(student, teacher, self.stimuli, train=split.train, out=out, resume=True, **options)
+        histories.append(fitted.history.assign(inner=-1))
+        return fitted.student, [h.assign(student=label, seed=split.seed, fold=split.fold) for h in histories]
+
+    def _choose_steps(
+        self,
+        split: Split,
+        label: str,
+        candidate: Candidate,
+        teacher: Teacher,
+        options: Mapping[str, Any],
+        out: Path | None,
+    ) -> tuple[list[pd.DataFrame], int]:
+        stored = out.parent / f"{out.name}-inner.csv" if out else None
+        if stored and stored.exists():
+            table = _files.read_csv(stored)
+        else:
+            table = pd.concat(self._inner_histories(split, label, candidate, teacher, options), ignore_index=True)
+            if stored:
+                _files.write_csv(stored, table)
+        curves = table.pivot(index="step", columns="inner", values="validation_similarity").dropna()
+        return [table], int(curves.index[int(curves.mean(axis=1).argmax())])
+
+    def _inner_histories(
+        self, split: Split, label: str, candidate: Candidate, teacher: Teacher, options: Mapping[str, Any]
+    ) -> Iterator[pd.DataFrame]:
+        n_folds = self.inner_folds if candidate.inner_folds is None else candidate.inner_folds
+        labels = self.stimuli.labels if self.stratify else None
+        inner = stimulus_folds(split.train, n_folds, labels=labels, seed=split.seed, what="inner_folds")
+        for k, part in inner.groupby("fold"):
+            validation = tuple(part["stimulus"])
+            train = tuple(name for name in split.train if name not in set(validation))
+            student = self.made.by(label, candidate.make, split.seed)
+            fitted = fit(student, teacher, self.stimuli, **{**options, "train": train, "validation": validation})
+            yield fitted.history.assign(inner=k)
+
+    def _unfitted(self, split: Split, label: str, candidate: Candidate, device: torch.device) -> Student:
+        student = self.made.by(label, candidate.make, split.seed).to(device)
+        shown_first = calibration_names(split.train)
+        light, shown = self._light(student, shown_first)
+        light.calibrate(shown.images(shown_first))
+        return student
+
+    def _light(self, student: Student, names: tuple[str, ...]) -> tuple[Student, Stimuli]:
+        features = self.options["features"]
+        return features.of(student, names) if features.serves(student, None) else (student, self.stimuli)
+
+    def _held_out(self, split: Split, label: str, role: str, candidate: Candidate, student: Student) -> list[HeldOut]:
+        loss = {**self.options, **candidate.options}["loss"]
+        light, images = self._light(student, split.test)
+        found = student_rdms(light, self.teacher, images, split.test, loss.dissimilarity, loss.match)
+        shown, base = display(label, role), display(label, "unfitted")
+        return [
+            HeldOut(shown, role, base, layer, target, split.seed, split.fold, split.test, pairs, split.left_out)
+            for (layer, target), pairs in found.items()
+        ]
+
+
+def _check_kinds(teacher: object, stimuli: object) -> None:
+    """Refuse arguments in another order: they would fail somewhere inside."""
+    for what, given, kind in (("teacher", teacher, Teacher), ("stimuli", stimuli, Stimuli)):
+        if not isinstance(given, kind):
+            refuse(
+                f"{what} should be a {kind.__name__}, got {type(given).__name__}; the order is "
+                "cross_validate(students, teacher, stimuli)"
+            )
+
+
+def _store_settings(folder: Path, settings: Mapping[str, Any]) -> None:
+    path = folder / run_folder.SETTINGS
+    if path.exists():
+        stored = _files.read_json(path)
+        _checkpoint.check_same_settings(_compared(settings), _compared(stored), str(path))
+    else:
+        _files.write_json(path, settings)
+        _files.write_json(folder / run_folder.PROVENANCE, provenance.gather_provenance())
+
+
+def _compared(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out how fits are computed and shown: a run may go on on another device."""
+
+    def cut(options: Mapping[str, Any]) -> dict[str, Any]:
+        return {key: value for key, value in options.items() if key not in ("device", "progress")}
+
+    students = settings.get("students", {}).items()  # a folder of another kind of run has none
+    told = {label: {**made, "options": cut(made["options"])} for label, made in students}
+    return {**settings, "fit": cut(settings.get("fit", {})), "students": told}
+
+
+def _hashes(teacher: Teacher, stimuli: Stimuli, labels: bool) -> dict[str, str]:
+    """Digests of the data, for a run must not go on with others; of labels too if the folds follow them."""
+    hashes = {"stimuli": _files.hash_words(f"{name} {digest}" for name, digest in stimuli.digests().items())}
+    return hashes | hash_teacher(teacher) | (hash_labels(stimuli, stimuli.names) if labels else {})

@@ -1,0 +1,108 @@
+"""Which conditions are held out together: folds over stimuli, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol, cast, runtime_checkable
+
+import numpy as np
+import pandas as pd
+
+from brainrdl._core.constants import MIN_CONDITIONS
+from brainrdl._core.errors import check_conditions, check_unique, quote, refuse
+
+
+@runtime_checkable
+class Splitter(Protocol):
+    """A scikit-learn splitter: ``split(X, y)`` yields positions of training and test conditions."""
+
+    def split(self, X: Any, y: Any = None) -> Any:
+        """Positions of training and test conditions, fold by fold."""
+
+
+def stimulus_folds(
+    names: Sequence[str],
+    folds: int | Splitter = 5,
+    *,
+    labels: Mapping[str, str] | None = None,
+    seed: int = 0,
+    what: str = "folds",
+) -> pd.DataFrame:
+    """Assign each condition to the fold that holds it out.
+
+    Parameters
+    ----------
+    names : sequence of str
+        Conditions.
+    folds : int or scikit-learn splitter
+        Number of folds, shuffled by `seed` and stratified by `labels` if every category has a member for each fold; or
+        a splitter whose test sets do not overlap and whose training sets are all the rest.
+    labels : mapping of name to category, optional
+        For stratification.
+    seed : int
+        Seed of the shuffling; a splitter brings its own.
+    what : str
+        What errors call `folds`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns stimulus, fold (0, 1, ...); a stimulus that a splitter never holds out is left out.
+
+    Raises
+    ------
+    BrainrdlError
+        If names stand twice or have no label, the number of folds is no whole number from 2 on, a fold holds out or
+        leaves for training fewer than 4 conditions, or a splitter holds a condition out twice, trains on one that it
+        holds out, uses only some conditions in a fold, or has no fold.
+
+    Examples
+    --------
+    >>> stimulus_folds(list("abcdefgh"), 2).groupby("fold").size().tolist()
+    [4, 4]
+    """
+    check_unique(names, "the conditions to split")
+    check_conditions(names if labels else (), labels or (), "the labels")
+    categories = [labels[name] for name in names] if labels else None
+    given = isinstance(folds, Splitter) and not isinstance(folds, str)
+    splitter = cast(Splitter, folds) if given else _k_fold(folds, categories, seed, len(names), what)
+    advice = ("hold out more conditions", "hold out fewer") if given else (f"use fewer {what}", f"use more {what}")
+    rows = []
+    for fold, (train, test) in enumerate(splitter.split(list(names), categories)):
+        _check_complement(fold, train, test, len(names))
+        _check_sizes(fold, len(train), [names[i] for i in test], *advice)
+        rows += [{"stimulus": names[i], "fold": fold} for i in test]
+    check_unique([row["stimulus"] for row in rows], "the splitter's test sets")
+    if not rows:
+        refuse(f"splitter {splitter!r} made no fold of the {len(names)} conditions")
+    return pd.DataFrame(rows)
+
+
+def _k_fold(n_folds: object, categories: list[str] | None, seed: int, n: int, what: str) -> Splitter:
+    from sklearn.model_selection import KFold, StratifiedKFold
+
+    if not isinstance(n_folds, int | np.integer) or not 2 <= n_folds <= n:
+        refuse(
+            f"{what} must be a scikit-learn splitter or a whole number from 2 to the {n} conditions, got {n_folds!r}"
+        )
+    smallest = min(categories.count(category) for category in set(categories)) if categories else 0
+    kind = StratifiedKFold if smallest >= n_folds else KFold
+    return cast(Splitter, kind(n_folds, shuffle=True, random_state=seed))
+
+
+def _check_complement(fold: int, train: Sequence[int], test: Sequence[int], n: int) -> None:
+    if sorted([*train, *test]) != list(range(n)):
+        refuse(
+            f"fold {fold} of the splitter trains on {len(train)} and holds out {len(test)} of {n} conditions; each "
+            "condition should be in one of the two, for all that are not held out are trained on"
+        )
+
+
+def _check_sizes(fold: int, n_train: int, test: Sequence[str], more: str, fewer: str) -> None:
+    if len(test) < MIN_CONDITIONS:
+        refuse(
+            f"fold {fold} holds out {len(test)} conditions {quote(test)}; only pairs held out together are scored, so "
+            f"each fold needs at least {MIN_CONDITIONS}: {more}"
+        )
+    if n_train < MIN_CONDITIONS:
+        refuse(f"fold {fold} leaves {n_train} conditions to train on, not {MIN_CONDITIONS} or more: {fewer}")

@@ -1,0 +1,59 @@
+"""Students made anew for each fit; those that share what a fit changes are refused, for folds would leak."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import nn
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from brainrdl._core.errors import refuse
+from brainrdl.models.student import Student
+
+
+class Maker:
+    """Makes students, and refuses one that shares with another what a fit changes: it would know what that one saw.
+
+    Memory is known by weak references: they keep no network alive, and no address is used again while one is held.
+    """
+
+    def __init__(self) -> None:
+        self._used: dict[StorageWeakRef, str] = {}
+        self._changed: set[StorageWeakRef] = set()
+
+    def by(self, label: str, make: Callable[[], Student], seed: int) -> Student:
+        """Make a student right after torch's generator was seeded."""
+        torch.manual_seed(seed)
+        student = make()
+        if not isinstance(student, Student):
+            refuse(f"the function that makes student {label!r} should return a Student, got {type(student).__name__}")
+        self._used = {ref: owner for ref, owner in self._used.items() if not ref.expired()}
+        used = {StorageWeakRef(tensor.untyped_storage()) for tensor in _tensors(student)}
+        changed = {StorageWeakRef(tensor.untyped_storage()) for tensor in _changing(student)}
+        shared = [ref for ref in self._used if (ref in used and ref in self._changed) or ref in changed]
+        if shared:
+            refuse(
+                f"student {label!r} was made with weights of an earlier student {self._used[shared[0]]!r} that "
+                "training changes: what one fold learned would serve the next; build the network inside the function "
+                "that makes the student"
+            )
+        self._used |= dict.fromkeys(used, label)
+        self._changed = {ref for ref in self._changed | changed if not ref.expired()}
+        return student
+
+
+def _tensors(module: nn.Module) -> Iterator[torch.Tensor]:
+    yield from module.parameters()
+    yield from module.buffers()
+
+
+def _changing(student: Student) -> Iterator[torch.Tensor]:
+    """Yield what a fit changes: trained parameters, calibrated readouts, buffers of a network that is not frozen."""
+    yield from (parameter for parameter in student.parameters() if parameter.requires_grad)
+    for head in student.readout_heads():
+        yield from _tensors(head) if head.readout.needs_calibration else ()
+    for module in student.model.modules() if not student.frozen else ():
+        if student.batchnorm == "train" or not isinstance(module, _BatchNorm):
+            yield from module.buffers(recurse=False)

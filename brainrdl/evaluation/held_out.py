@@ -1,0 +1,307 @@
+"""How close a student came on conditions it never saw: `Evaluation`, `evaluate`; and `compare` for any two RDMs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+import torch
+
+from brainrdl._core.constants import MIN_CONDITIONS
+from brainrdl._core.errors import check_whole, refuse
+from brainrdl._core.files import digest_file, read_csv, read_json, read_rdms, write_csv, write_json, write_rdms
+from brainrdl.dissimilarity import measures, pairs
+from brainrdl.evaluation.scores import HeldOut, TeacherRDMs, score
+from brainrdl.evaluation.simple_models import model_rdms
+from brainrdl.loss.matching import match_layers
+from brainrdl.models.student import Student
+from brainrdl.rdms import conversion
+from brainrdl.stimuli.named_images import Stimuli
+from brainrdl.teachers.protocol import Teacher
+from brainrdl.teachers.rdm_teacher import RDMTeacher
+from brainrdl.training.provenance import describe
+
+if TYPE_CHECKING:
+    from rsatoolbox.rdm import RDMs
+COMPARATORS = ("spearman", "corr")
+
+_WORDS = ("student", "role", "base", "layer", "target", "comparator", "against", "subject")
+
+_TABLES = ("scores", "summary", "histories")
+
+_RDM_FILES = ("teacher", "students")
+
+FACTS = ("labels", "settings", "files")
+
+
+@dataclass
+class Evaluation:
+    """Held-out scores of students, controls and models, with all that is needed to plot and report them.
+
+    Attributes
+    ----------
+    scores : pandas.DataFrame
+        One row per student x layer x target x comparator x against ("mean" or "subjects") x subject x seed x fold:
+        score, ceiling_lower, ceiling_upper, n_conditions, n_pairs.
+    summary : pandas.DataFrame
+        One row per student x layer x target x comparator x against: score, 95 % interval (low, high), ceilings, share
+        of the lower ceiling (NaN if that is near 0), gain over the unfitted student with its interval.
+    teacher : rsatoolbox.rdm.RDMs
+        Mean RDM of each target; rdm descriptor "target".
+    students : rsatoolbox.rdm.RDMs
+        Held-out RDMs, NaN where a pair was not held out together; rdm descriptors student, role, base, layer, target,
+        seed, left_out.
+    histories : pandas.DataFrame
+        Training histories; columns student, seed, fold beside those of `FitResult.history`.
+    labels : mapping of name to category, optional
+    settings : dict
+
+    Examples
+    --------
+    >>> from brainrdl.evaluation import Evaluation
+    >>> Evaluation.load("no/such/run")
+    Traceback (most recent call last):
+    brainrdl.BrainrdlError: cannot read 'no/such/run/evaluation.json': No such file or directory
+    """
+
+    scores: pd.DataFrame
+    summary: pd.DataFrame
+    teacher: RDMs
+    students: RDMs
+    histories: pd.DataFrame = field(default_factory=pd.DataFrame)
+    labels: Mapping[str, str] | None = None
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    def save(self, folder: Path | str) -> Path:
+        """Write tables as CSV, RDMs as rsatoolbox HDF5, settings as JSON; return the folder.
+
+        Settings come back as JSON knows them: lists for tuples, functions by name.
+        """
+        folder = Path(folder)
+        for name in _TABLES:
+            write_csv(folder / f"{name}.csv", getattr(self, name))
+        for name in _RDM_FILES:
+            write_rdms(folder / f"{name}.h5", getattr(self, name))
+        facts = {"labels": self.labels, "settings": describe(self.settings), "files": _digests(folder)}
+        write_json(folder / "evaluation.json", facts)
+        return folder
+
+    @classmethod
+    def load(cls, folder: Path | str) -> Evaluation:
+        """Read what `save` wrote.
+
+        Raises
+        ------
+        BrainrdlError
+            If a file is missing, damaged, cut short, or is not what `save` wrote.
+        """
+        folder = Path(folder)
+        facts = read_json(folder / "evaluation.json")
+        if set(facts) != set(FACTS):
+            refuse(f"{str(folder / 'evaluation.json')!r} should hold {list(FACTS)}, got {list(facts)}")
+        for name, digest in _digests(folder).items():
+            if digest != facts["files"].get(name):
+                refuse(
+                    f"{str(folder / name)!r} is not as it was written: cut short, changed, or of a scoring that was "
+                    "interrupted; score the run again: cross_validate(..., resume=True), or `brainrdl evaluate`"
+                )
+        scores, summary, histories = (_read_table(folder / f"{name}.csv") for name in _TABLES)
+        teacher, students = (read_rdms(folder / f"{name}.h5") for name in _RDM_FILES)
+        return cls(scores, summary, teacher, students, histories, facts["labels"], facts["settings"])
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    files = [folder / f"{name}.csv" for name in _TABLES] + [folder / f"{name}.h5" for name in _RDM_FILES]
+    return {path.name: digest_file(path) for path in files}
+
+
+def _read_table(path: Path) -> pd.DataFrame:
+    if not path.read_text(encoding="utf-8").strip():
+        return pd.DataFrame()
+    columns = read_csv(path, nrows=0).columns
+    words = dict.fromkeys(columns.intersection(list(_WORDS)), str)
+    unknown = {column: [""] for column in columns.difference(list(_WORDS))}  # a subject may be called "NA"
+    return read_csv(path, dtype=words, keep_default_na=False, na_values=unknown)
+
+
+def evaluate(
+    student: Student,
+    teacher: Teacher,
+    stimuli: Stimuli,
+    names: Sequence[str] | None = None,
+    *,
+    comparators: Sequence[str] = COMPARATORS,
+    dissimilarity: str | measures.Dissimilarity = "correlation",
+    models: Mapping[str, RDMs] | None = None,
+    n_bootstrap: int = 1000,
+    seed: int = 0,
+) -> Evaluation:
+    """Score a student on conditions it was not fitted to.
+
+    Parameters
+    ----------
+    student : Student
+        Fitted; its ``match`` says which layer goes with which target.
+    teacher : Teacher
+        What it should resemble.
+    stimuli : Stimuli
+        Images of the conditions, and their categories if known: then a category model stands beside the student.
+    names : sequence of str, optional
+        The held-out conditions, at least 4; all stimuli by default. That they were held out is for the caller to see
+        to: `fit` takes the same list as `held_out` and checks it.
+    comparators : sequence of str
+        Names of `brainrdl.similarity.SIMILARITIES`.
+    dissimilarity : str or callable
+        How the student's patterns become an RDM.
+    models : mapping of name to RDMs, optional
+        Model RDMs to score on the same pairs, one RDM each.
+    n_bootstrap : int
+        Resamples of stimuli and subjects behind the 95 % intervals.
+    seed : int
+        Seed of the resampling.
+
+    Returns
+    -------
+    Evaluation
+
+    Raises
+    ------
+    BrainrdlError
+        For unknown names or comparators, fewer than 4 conditions, or numbers that are not whole.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from brainrdl import RDMTeacher, Stimuli, Student, rdms
+    >>> names = list("abcdef")
+    >>> teacher = RDMTeacher(rdms.from_array(torch.rand(3, 15).numpy(), names))
+    >>> student = Student(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 8)), ["1"])
+    >>> result = evaluate(student, teacher, Stimuli.from_arrays(torch.rand(6, 1, 4, 4), names), n_bootstrap=10)
+    >>> sorted(result.summary.against.unique())
+    ['mean', 'subjects']
+    """
+    check_whole(n_bootstrap, "n_bootstrap", 0)
+    check_whole(seed, "seed", 0, 2**32)
+    names = tuple(stimuli.names if names is None else names)
+    if len(names) < MIN_CONDITIONS:
+        refuse(f"scoring needs at least {MIN_CONDITIONS} conditions, got {len(names)}: {list(names)}")
+    found = student_rdms(student, teacher, stimuli, names, dissimilarity)
+    held_out = [HeldOut("student", "student", "", *key, 0, 0, names, pairs) for key, pairs in found.items()]
+    targets = tuple(dict.fromkeys(target for _, target in found))
+    held_out += model_rdms(models or {}, stimuli.labels, targets, names, seed=0, fold=0)
+    settings = {"held_out": list(names), "comparators": list(comparators), "n_bootstrap": n_bootstrap}
+    truth = teacher_rdms(teacher, stimuli, names, targets)
+    return assemble(
+        held_out, truth, comparators, n_bootstrap, seed, labels=stimuli.select(names).labels, settings=settings
+    )
+
+
+def student_rdms(
+    student: Student,
+    teacher: Teacher,
+    stimuli: Stimuli,
+    names: tuple[str, ...],
+    dissimilarity: str | measures.Dissimilarity,
+    match: Mapping[str, str] | None = None,
+) -> dict[tuple[str, str], torch.Tensor]:
+    """Compute the pairs of each (layer, target) of a student for `names`, float64 on the CPU.
+
+    Layers and targets are matched as in `fit`: by `match` (the loss's), else by the student's own.
+
+    Examples
+    --------
+    >>> from brainrdl import RDMTeacher, Stimuli, Student, rdms
+    >>> teacher = RDMTeacher(rdms.from_array([1.0, 2.0, 3.0], list("abc")))
+    >>> student = Student(torch.nn.Sequential(torch.nn.Flatten()), ["0"])
+    >>> images = Stimuli.from_arrays(torch.eye(3).reshape(3, 1, 3, 1), list("abc"))
+    >>> {key: pairs.round(decimals=6).tolist() for key, pairs in student_rdms(
+    ...     student, teacher, images, ("a", "b", "c"), "correlation").items()}
+    {('0', 'rdm'): [1.5, 1.5, 1.5]}
+    """
+    matched = match_layers(student.layers, teacher.targets, match or student.match)
+    pairs = conversion.to_tensor(student.rdms(stimuli, names, dissimilarity), dtype=torch.float64)
+    return {(layer, matched[layer]): row for layer, row in zip(student.layers, pairs, strict=True)}
+
+
+def teacher_rdms(
+    teacher: Teacher, stimuli: Stimuli, names: Sequence[str], targets: Sequence[str]
+) -> dict[str, TeacherRDMs]:
+    """Ask for every subject's RDM of each target for `names`; RDMs of a teacher without subjects count as subjects.
+
+    Examples
+    --------
+    >>> from brainrdl import RDMTeacher, Stimuli, rdms
+    >>> both = rdms.from_array([[1.0, 2.0, 3.0], [3.0, 2.0, 2.0]], list("abc"), descriptors={"subject": ["s1", "s2"]})
+    >>> truth = teacher_rdms(RDMTeacher(both), None, ("c", "b", "a"), ["rdm"])
+    >>> truth["rdm"].subjects, truth["rdm"].pairs.tolist()
+    (('s1', 's2'), [[3.0, 2.0, 1.0], [2.0, 2.0, 3.0]])
+    """
+    names = tuple(names)
+    if isinstance(teacher, RDMTeacher):
+        held = {target: teacher.select(names).subject_rdms(target) for target in targets}
+        return {
+            target: TeacherRDMs(
+                target, names, _subjects(rdms, teacher), _pairs(rdms, names, teacher), rdms.dissimilarity_measure
+            )
+            for target, rdms in held.items()
+        }
+    answer = teacher.rdms(stimuli.batch(names))
+    return {
+        target: TeacherRDMs(target, names, tuple(str(s) for s in range(len(answer[target]))), answer[target].cpu())
+        for target in targets
+    }
+
+
+def _subjects(rdms: RDMs, teacher: RDMTeacher) -> tuple[str, ...]:
+    return tuple(rdms.rdm_descriptors[teacher.subject_by])
+
+
+def _pairs(rdms: RDMs, names: tuple[str, ...], teacher: RDMTeacher) -> torch.Tensor:
+    return conversion.to_tensor(rdms, names, by=teacher.by, dtype=torch.float64)
+
+
+def assemble(
+    held_out: Sequence[HeldOut],
+    truth: Mapping[str, TeacherRDMs],
+    comparators: Sequence[str],
+    n_bootstrap: int,
+    seed: int,
+    **parts: Any,
+) -> Evaluation:
+    """Score held-out RDMs and gather them, by name, into an `Evaluation`.
+
+    Examples
+    --------
+    >>> truth = TeacherRDMs("IT", tuple("abcd"), ("s1",), torch.tensor([[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]]))
+    >>> row = HeldOut("fitted", "student", "", "layer4", "IT", 0, 0, tuple("abcd"), truth.pairs[0])
+    >>> assemble([row], {"IT": truth}, ["corr"], 0, 0).summary["score"].round(6).tolist()
+    [1.0, 1.0]
+    """
+    scores, summary = score(held_out, truth, comparators, n_bootstrap=n_bootstrap, seed=seed)
+    names = next(iter(truth.values())).names
+    means = torch.stack([teacher.pairs.double().nanmean(0) for teacher in truth.values()])
+    measures = {one.measure for one in truth.values()}
+    measure = measures.pop() if len(measures) == 1 else None
+    teacher = conversion.from_tensor(means, names, measure=measure, descriptors={"target": list(truth)})
+    return Evaluation(scores, summary, teacher, _gathered(held_out, names), **parts)
+
+
+_SAME_RDM = ("student", "role", "base", "layer", "target", "seed", "left_out")
+
+
+def _gathered(held_out: Sequence[HeldOut], names: tuple[str, ...]) -> RDMs:
+    """One RDM a (student, layer, target, seed): its folds' pairs, NaN between folds."""
+    position = {name: i for i, name in enumerate(names)}
+    squares: dict[tuple[Any, ...], torch.Tensor] = {}
+    for one in held_out:
+        key = tuple(getattr(one, what) for what in _SAME_RDM)
+        square = squares.setdefault(key, torch.full((len(names),) * 2, torch.nan, dtype=torch.float64))
+        rows = torch.tensor([position[name] for name in one.names])
+        square[rows[:, None], rows] = pairs.to_square(one.pairs.double().cpu())
+    i, j = pairs.pair_indices(len(names))
+    rows_of_pairs = torch.stack([square[i, j] for square in squares.values()])
+    described = {what: [key[k] for key in squares] for k, what in enumerate(_SAME_RDM)}
+    return conversion.from_tensor(rows_of_pairs, names, descriptors=described)

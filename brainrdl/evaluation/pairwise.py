@@ -1,0 +1,48 @@
+"""Comparators over weighted pairs, also where subjects lack pairs."""
+
+from __future__ import annotations
+
+from typing import Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from brainrdl.dissimilarity.pairs import pair_indices
+from brainrdl.evaluation.partial_correlation import partial
+from brainrdl.similarity import comparators as _similarity
+from brainrdl.similarity.pair_sums import dot
+
+_MIN_PAIRS = 3  # two stimuli make one pair, three make three; rsatoolbox drops resamples of fewer as well
+
+_WHITENED = ("corr_cov", "cosine_cov", "cka")
+
+
+@runtime_checkable
+class Compare(Protocol):
+    """Similarity of RDMs when condition i was drawn ``counts[..., i]`` times; NaN if too few pairs are left."""
+
+    def __call__(self, a: Tensor, b: Tensor, counts: Tensor | None = None) -> Tensor: ...
+
+
+def comparison_of(comparator: str, given: Tensor | None = None) -> Compare:
+    """Make a comparator of its name, or a partial correlation if there is something given."""
+
+    def compare(a: Tensor, b: Tensor, counts: Tensor | None = None) -> Tensor:
+        weights = None if counts is None else _pair_counts(counts)
+        if given is not None:
+            value = partial(a, b, given, comparator, weights)
+        elif comparator in _WHITENED and counts is not None:
+            value = _similarity.SIMILARITIES[comparator](a, b, weights, condition_weights=counts)  # type: ignore[call-arg]
+        else:
+            value = _similarity.SIMILARITIES[comparator](a, b, weights)
+        known = ~(a.isnan() | b.isnan())
+        n_left = known.sum(-1) if weights is None else dot(known.double(), (weights > 0).double())
+        return torch.where(n_left < _MIN_PAIRS, torch.nan, value)
+
+    return compare
+
+
+def _pair_counts(counts: Float[Tensor, "n_draws n_conditions"]) -> Float[Tensor, "n_draws n_pairs"]:
+    i, j = pair_indices(counts.shape[-1])
+    return counts[:, i] * counts[:, j]

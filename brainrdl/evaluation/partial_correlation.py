@@ -1,0 +1,73 @@
+"""Correlation of RDMs beyond what other RDMs explain."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from brainrdl._core.constants import PARTIAL_OF
+from brainrdl._core.errors import check_option
+from brainrdl.similarity.pair_sums import centred, dot, ratio
+from brainrdl.similarity.ranks import centred_ranks
+
+_EXPLAINED = 1e-10  # of an RDM's variance: what is left after the models is rounding
+
+
+def partial(
+    a: Float[Tensor, "*batch n_pairs"],
+    b: Float[Tensor, "*batch n_pairs"],
+    given: Float[Tensor, "n_given n_pairs"],
+    comparator: str = "spearman",
+    weights: Float[Tensor, "*batch n_pairs"] | None = None,
+) -> Float[Tensor, "*batch"]:
+    """Partial correlation of two RDMs given others, from -1 to 1; of ranks for "spearman".
+
+    Parameters
+    ----------
+    a, b : Tensor (..., n_pairs)
+        RDMs to compare; NaN pairs are left out.
+    given : Tensor (n_given, n_pairs)
+        RDMs to control for.
+    comparator : {"spearman", "corr"}
+        Ranks or values.
+    weights : Tensor (..., n_pairs), optional
+        Pair weights; whole numbers count as repeats.
+
+    Returns
+    -------
+    Tensor (...)
+        0 if the others leave nothing of an RDM.
+
+    Raises
+    ------
+    BrainrdlError
+        If the comparator has no partial form.
+
+    Examples
+    --------
+    >>> a = torch.tensor([1.0, 2.0, 3.0, 5.0, 4.0, 6.0])
+    >>> b = torch.tensor([2.0, 1.0, 3.0, 6.0, 4.0, 5.0])
+    >>> z = torch.tensor([[0.0, 0.0, 0.0, 1.0, 1.0, 1.0]])
+    >>> partial(a, b, z, "corr")
+    tensor(0.5000, dtype=torch.float64)
+    """
+    check_option(comparator, PARTIAL_OF, "comparator of a partial correlation")
+    a, b, given = a.double(), b.double(), given.double()
+    weights = torch.ones(a.shape[-1], dtype=torch.float64) if weights is None else weights.double()
+    unknown = a.isnan() | b.isnan() | given.isnan().any(0)
+    if unknown.any():
+        weights = weights * ~unknown
+    scale = centred_ranks if comparator == "spearman" else centred
+    a, b = scale(a.nan_to_num(), weights), scale(b.nan_to_num(), weights)
+    models = scale(given.nan_to_num(), weights[..., None, :])
+    inverse = torch.linalg.pinv(torch.einsum("...ip,...p,...jp->...ij", models, weights, models), hermitian=True)
+    from_a, from_b = (torch.einsum("...ip,...p->...i", models, weights * x) for x in (a, b))
+
+    def left(x: Tensor, from_x: Tensor, y: Tensor, from_y: Tensor) -> Tensor:
+        """Sum of products of what the models leave of x and y."""
+        return dot(weights, x * y) - torch.einsum("...i,...ij,...j->...", from_x, inverse, from_y)
+
+    of_a, of_b = left(a, from_a, a, from_a), left(b, from_b, b, from_b)
+    ok = (of_a > _EXPLAINED * dot(weights, a * a)) & (of_b > _EXPLAINED * dot(weights, b * b))
+    return ratio(left(a, from_a, b, from_b), of_a, of_b, ok)

@@ -1,0 +1,108 @@
+"""An evaluation as rsatoolbox's `Result`: for its plots, its tests between models, and its files."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from brainrdl._core.errors import check_option, quote, refuse
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from rsatoolbox.inference.result import Result
+    from rsatoolbox.model import Model
+    from rsatoolbox.rdm import RDMs
+
+    from brainrdl.evaluation.held_out import Evaluation
+
+
+def to_result(evaluation: Evaluation, comparator: str | None = None, *, target: str | None = None) -> Result:
+    """Give held-out scores against single subjects as rsatoolbox's ``Result``.
+
+    Its variances, and so its tests and error bars, are those of `rsatoolbox.inference.eval_fixed`: over subjects alone.
+    The intervals of `Evaluation.summary` are over subjects and stimuli, and hence wider.
+
+    Parameters
+    ----------
+    evaluation : Evaluation
+        Of a teacher with subjects.
+    comparator : str, optional
+        One of those that were scored; the first by default.
+    target : str, optional
+        Which target, if there are several.
+
+    Returns
+    -------
+    rsatoolbox.inference.Result
+        One model a student, control or model RDM and layer, evaluations (1, n_models, n_subjects): means over folds and
+        seeds. The models are fixed; their RDM is the mean over seeds, NaN where a pair was never held out together.
+        `Result.save` writes it as HDF5; `brainrdl.read` takes that file for its models' RDMs.
+
+    Raises
+    ------
+    BrainrdlError
+        If the comparator or target is unknown or several targets leave it open, or there are no scores of subjects.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from brainrdl import evaluate, RDMTeacher, Stimuli, Student, rdms
+    >>> names = list("abcdef")
+    >>> brain = rdms.from_array(torch.rand(3, 15).numpy(), names, descriptors={"subject": ["s1", "s2", "s3"]})
+    >>> student = Student(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 8)), ["1"])
+    >>> images = Stimuli.from_arrays(torch.rand(6, 1, 4, 4), names)
+    >>> result = to_result(evaluate(student, RDMTeacher(brain), images, n_bootstrap=0), "corr")
+    >>> result.evaluations.shape, result.method
+    ((1, 1, 3), 'corr')
+    """
+    from rsatoolbox.inference.result import Result
+
+    scores = _scores(evaluation.scores, comparator, target)
+    shown = list(dict.fromkeys(zip(scores["student"], scores["layer"], strict=True)))
+    table = scores.pivot_table("score", ["student", "layer"], "subject", sort=False)
+    values = np.stack([table.loc[key].to_numpy() for key in shown])
+    n_subjects = values.shape[1]
+    result = Result(
+        [_model(evaluation.students, student, layer, scores["target"].iloc[0]) for student, layer in shown],
+        values[None],
+        method=scores["comparator"].iloc[0],
+        cv_method="fixed",
+        noise_ceiling=scores[["ceiling_lower", "ceiling_upper"]].mean().to_numpy(),
+        variances=np.cov(values, ddof=0) / n_subjects if n_subjects > 1 else None,
+        dof=n_subjects - 1,
+        n_rdm=n_subjects,
+    )
+    result.n_pattern = evaluation.teacher.n_cond  # after its variances are taken, as in eval_fixed
+    return result
+
+
+def _scores(scores: pd.DataFrame, comparator: str | None, target: str | None) -> pd.DataFrame:
+    """Keep the scores against subjects of one comparator and target."""
+    found = scores[scores["against"] == "subjects"]
+    if found.empty:
+        refuse("the evaluation has no scores against subjects; rsatoolbox's Result is made of those")
+    comparator = check_option(comparator or found["comparator"].iloc[0], found["comparator"].unique(), "comparator")
+    targets = list(found["target"].unique())
+    if target is None and len(targets) > 1:
+        refuse(f"the evaluation has the targets {quote(targets)}; choose one with target=")
+    target = check_option(target or targets[0], targets, "target")
+    return found[(found["comparator"] == comparator) & (found["target"] == target)]
+
+
+def _model(students: RDMs, student: str, layer: str, target: str) -> Model:
+    """Make a fixed model of a row's RDM: the mean over seeds and left-out subjects of what was held out."""
+    from rsatoolbox.model import ModelFixed
+
+    from brainrdl.rdms.by_name import names
+    from brainrdl.rdms.conversion import from_array
+
+    told = students.rdm_descriptors
+    wanted = (student, layer, target)
+    rows = [
+        k for k, row in enumerate(zip(told["student"], told["layer"], told["target"], strict=True)) if row == wanted
+    ]
+    known = ~np.isnan(students.dissimilarities[rows]).all(axis=0)
+    pairs = np.full(known.shape, np.nan)
+    pairs[known] = np.nanmean(students.dissimilarities[rows][:, known], axis=0)
+    return ModelFixed(f"{student}, {layer}" if layer else student, from_array(pairs, names(students)))

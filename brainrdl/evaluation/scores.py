@@ -1,0 +1,354 @@
+"""Scores of held-out RDMs against the teacher's, like with like, with noise ceilings and intervals.
+
+Two comparisons are kept apart. *Against subjects*: the RDM is compared with each subject's, and the ceiling is the
+leave-one-subject-out noise ceiling of rsatoolbox. *Against the mean*: it is compared with the subjects' mean RDM, and
+the ceiling is the reliability of that mean, the square root of the Spearman-Brown prediction from the mean correlation
+between two subjects (for tau-a by way of the Pearson correlation that it stands for among Gaussian values). A score
+against the mean over a leave-one-out ceiling would flatter every model. The share of a ceiling near 0 would be a ratio
+of two noises, and is not given.
+
+Pairs count only if both stimuli were held out together. Intervals come from resampling stimuli and subjects; folds and
+seeds share stimuli and are averaged within each resample, never taken for independent. A resample is a set of weights:
+a pair counts as often as the product of its stimuli's counts. The variances of three bootstraps (both, subjects alone,
+stimuli alone) are combined by rsatoolbox's correction, and the interval is score +- t * sd with the smaller number of
+subjects or stimuli less one as degrees of freedom (Schuett et al. 2023, doi 10.7554/eLife.82566). Students are not
+refitted: the interval is for these fitted students.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from math import asin, pi, sin
+from typing import Any
+
+import pandas as pd
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from brainrdl._core.constants import GROUP, PARTIAL, PARTIAL_OF
+from brainrdl._core.errors import check_option
+from brainrdl.dissimilarity.pairs import pair_indices, to_square
+from brainrdl.evaluation.ceilings import NO_CEILING, mean_reliability, noise_ceiling
+from brainrdl.evaluation.intervals import interval
+from brainrdl.evaluation.pairwise import Compare, comparison_of
+from brainrdl.similarity import comparators as _similarity
+
+MODEL_ROLES = ("category", "model")
+
+_MIN_CEILING = 0.05  # below it there is no share
+
+_BLOCK = 2**20  # numbers compared at once: a thousand resamples of many pairs would fill the memory
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """One RDM of the conditions of one fold, held out together, and where it comes from.
+
+    Attributes
+    ----------
+    student : str
+        Label in the tables.
+    role : {"student", "unfitted", "permuted", "category", "model", "ensemble"}
+        What kind of row it is; "category" and "model" rows are also what partial correlations are controlled for.
+    base : str
+        Label of the unfitted student that a gain is measured from; "" for none.
+    layer, target : str
+    seed, fold : int
+    names : tuple of str
+        Conditions.
+    pairs : Tensor (n_pairs,)
+        Dissimilarities.
+    left_out : str
+        Subject whose RDM the teacher did not hold, and whose alone this is scored against; "" if it held all.
+
+    Examples
+    --------
+    >>> pairs = torch.rand(6, generator=torch.Generator().manual_seed(0))
+    >>> HeldOut("fitted", "student", "unfitted", "layer4", "IT", 0, 2, tuple("abcd"), pairs).left_out
+    ''
+    """
+
+    student: str
+    role: str
+    base: str
+    layer: str
+    target: str
+    seed: int
+    fold: int
+    names: tuple[str, ...]
+    pairs: Float[Tensor, " n_pairs"]
+    left_out: str = ""
+
+
+@dataclass(frozen=True)
+class TeacherRDMs:
+    """Every subject's RDM of one target, by condition name: what held-out RDMs are scored against.
+
+    Attributes
+    ----------
+    target : str
+    names, subjects : tuple of str
+    pairs : Tensor (n_subjects, n_pairs)
+        Dissimilarities; NaN where a subject does not know a pair.
+    measure : str, optional
+        Name of the dissimilarity.
+
+    Examples
+    --------
+    >>> TeacherRDMs("IT", tuple("abc"), ("s1",), torch.tensor([[1.0, 2.0, 3.0]])).of("cab").tolist()
+    [[2.0, 3.0, 1.0]]
+    """
+
+    target: str
+    names: tuple[str, ...]
+    subjects: tuple[str, ...]
+    pairs: Float[Tensor, "n_subjects n_pairs"]
+    measure: str | None = None
+
+    def of(self, names: Sequence[str]) -> Float[Tensor, "n_subjects n_chosen"]:
+        """Pairs of `names`, in their order, float64."""
+        position = {name: i for i, name in enumerate(self.names)}
+        chosen = torch.tensor([position[name] for name in names])
+        k, m = pair_indices(len(names))
+        return to_square(self.pairs.double())[:, chosen[k], chosen[m]]
+
+
+def score(
+    held_out: Sequence[HeldOut],
+    teachers: Mapping[str, TeacherRDMs],
+    comparators: Sequence[str],
+    *,
+    n_bootstrap: int = 1000,
+    seed: int = 0,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Score held-out RDMs fold by fold, and summarise them with intervals.
+
+    Parameters
+    ----------
+    held_out : sequence of HeldOut
+        RDMs of students, controls and models.
+    teachers : mapping of target to TeacherRDMs
+        What they are scored against.
+    comparators : sequence of str
+        Names of `brainrdl.similarity.SIMILARITIES`; "spearman" and "corr" bring a partial correlation given the
+        category and other models, if there are any.
+    n_bootstrap : int
+        Resamples behind the 95 % intervals, of each of three kinds; 0 for none.
+    seed : int
+        Seed of the resampling.
+
+    Returns
+    -------
+    scores, summary : pandas.DataFrame
+        One row per student x layer x target x comparator x against x subject x seed x fold, and one per
+        student x layer x target x comparator x against.
+
+    Raises
+    ------
+    BrainrdlError
+        If a comparator is unknown.
+
+    Examples
+    --------
+    >>> import torch
+    >>> subjects = torch.rand(3, 15, generator=torch.Generator().manual_seed(0))
+    >>> teacher = TeacherRDMs("IT", tuple("abcdef"), ("s1", "s2", "s3"), subjects)
+    >>> perfect = HeldOut("oracle", "student", "", "layer1", "IT", 0, 0, tuple("abcdef"), subjects.mean(0))
+    >>> _, summary = score([perfect], {"IT": teacher}, ["corr"], n_bootstrap=0)
+    >>> float(summary.loc[summary.against == "mean", "score"].iloc[0].round(6))
+    1.0
+    """
+    for comparator in comparators:
+        check_option(comparator, _similarity.SIMILARITIES, "comparator")
+    resamples = _Resamples.draw(held_out, teachers, n_bootstrap, seed)
+    judged: list[tuple[int, _Mark]] = []
+    for (target, names, left_out), members in _together(held_out).items():
+        fold = _Fold(teachers[target], names, left_out, resamples)
+        judged += [found for comparator in comparators for found in fold.judge(members, comparator)]
+    marks = [mark for _, mark in sorted(judged, key=lambda found: found[0])]
+    return pd.DataFrame([mark.row for mark in marks]), _summarise(marks)
+
+
+_Members = Sequence[tuple[int, HeldOut]]  # with their places in the list to score, whose order the tables keep
+
+
+def _together(held_out: Sequence[HeldOut]) -> dict[tuple[str, tuple[str, ...], str], list[tuple[int, HeldOut]]]:
+    """Group what is scored against the same RDMs: their resamples are made and ranked once, and then dropped."""
+    groups: dict[tuple[str, tuple[str, ...], str], list[tuple[int, HeldOut]]] = {}
+    for place, one in enumerate(held_out):
+        groups.setdefault((one.target, one.names, one.left_out), []).append((place, one))
+    return groups
+
+
+@dataclass(frozen=True)
+class _Resamples:
+    """How often each resample draws each stimulus and each subject: the same draws for all that is compared."""
+
+    stimuli: Mapping[str, Float[Tensor, " n_bootstrap"]]
+    subjects: Mapping[str, Float[Tensor, " n_bootstrap"]]
+
+    @classmethod
+    def draw(
+        cls, held_out: Sequence[HeldOut], teachers: Mapping[str, TeacherRDMs], n_bootstrap: int, seed: int
+    ) -> _Resamples:
+        generator = torch.Generator().manual_seed(int(seed))
+        stimuli = sorted({name for one in held_out for name in one.names})
+        subjects = sorted({subject for teacher in teachers.values() for subject in teacher.subjects})
+        return cls(_counts(stimuli, n_bootstrap, generator), _counts(subjects, n_bootstrap, generator))
+
+
+def _counts(names: Sequence[str], n_bootstrap: int, generator: torch.Generator) -> dict[str, Tensor]:
+    drawn = torch.randint(len(names), (n_bootstrap, len(names)), generator=generator)
+    return {name: (drawn == k).sum(1).double() for k, name in enumerate(names)}
+
+
+@dataclass(frozen=True)
+class _Mark:
+    """One score, its bootstrap replicates, and how often each replicate drew its subject."""
+
+    row: Mapping[str, Any]
+    draws: Float[Tensor, " n_draws"]
+    weights: Float[Tensor, " n_draws"]
+    n_subjects: int
+    n_stimuli: int
+
+    @property
+    def group(self) -> tuple[object, ...]:
+        return tuple(self.row[column] for column in GROUP)
+
+
+class _Fold:
+    """The teacher's RDMs of conditions that were held out together, and what is scored against them.
+
+    Replicates are ``(..., 3 * n_bootstrap)``: stimuli and subjects resampled, subjects alone, stimuli alone.
+    """
+
+    def __init__(self, teacher: TeacherRDMs, names: tuple[str, ...], left_out: str, resamples: _Resamples) -> None:
+        self.left_out, self.subjects, self.rdms = left_out, teacher.subjects, teacher.of(names)
+        self.mean = self.rdms.nanmean(0)
+        self.stimulus_counts = torch.stack([resamples.stimuli[name] for name in names], -1)
+        self.subject_counts = torch.stack([resamples.subjects[subject] for subject in self.subjects], -1)
+        self.n_stimuli, self.n_conditions = len(resamples.stimuli), len(names)
+
+    def judge(self, members: _Members, comparator: str) -> Iterator[tuple[int, _Mark]]:
+        """Score each member, marks with its place: against the mean and each subject, or the left-out subject alone."""
+        compare = comparison_of(comparator)
+        if not self.left_out:
+            yield from self._against_mean(members, comparator, compare, self._reliability(comparator))
+        yield from self._against_subjects(members, comparator, compare)
+        models = {one.student: one.pairs.double().cpu() for _, one in members if one.role in MODEL_ROLES}
+        others = [(place, one) for place, one in members if one.role not in MODEL_ROLES]
+        if models and others and comparator in PARTIAL_OF and not self.left_out:
+            given = comparison_of(comparator, torch.stack(list(models.values())))
+            yield from self._against_mean(others, PARTIAL + comparator, given, NO_CEILING)
+
+    def _against_mean(
+        self, members: _Members, comparator: str, compare: Compare, ceiling: tuple[float, float]
+    ) -> Iterator[tuple[int, _Mark]]:
+        students = _stack(members)
+        values, draws = compare(students, self.mean), self._draws_of_mean(students, compare)
+        for (place, one), value, replicates in zip(members, values, draws, strict=True):
+            yield place, self._mark(one, comparator, "", value, replicates, torch.ones_like(replicates), ceiling)
+
+    def _against_subjects(self, members: _Members, comparator: str, compare: Compare) -> Iterator[tuple[int, _Mark]]:
+        students, ceiling = _stack(members), noise_ceiling(self.rdms, comparator)
+        for s, subject in enumerate(self.subjects):
+            if self.left_out in ("", subject):
+                values, draws = compare(students, self.rdms[s]), self._draws_of_subject(students, s, compare)
+                drawn = self.subject_counts[:, s]
+                weights = torch.cat([drawn, drawn, torch.ones_like(drawn)])
+                for (place, one), value, replicates in zip(members, values, draws, strict=True):
+                    yield place, self._mark(one, comparator, subject, value, replicates, weights, ceiling)
+
+    def _draws_of_mean(self, students: Tensor, compare: Compare) -> Tensor:
+        blocks = []
+        for stimuli, subjects in self._blocks(students.numel()):
+            known = (~self.rdms.isnan()).double()
+            means = (subjects @ self.rdms.nan_to_num()) / (subjects @ known)  # NaN where no subject knows the pair
+            kinds = (means, stimuli), (means, None), (self.mean, stimuli)
+            blocks.append(torch.stack([compare(students[:, None], mean, counts) for mean, counts in kinds], 1))
+        return torch.cat(blocks, -1).flatten(1)
+
+    def _draws_of_subject(self, students: Tensor, s: int, compare: Compare) -> Tensor:
+        blocks = [compare(students[:, None], self.rdms[s], stimuli) for stimuli, _ in self._blocks(students.numel())]
+        resampled = torch.cat(blocks, -1)
+        observed = compare(students, self.rdms[s])[:, None].expand_as(resampled)
+        return torch.cat([resampled, observed, resampled], -1)
+
+    def _blocks(self, n_numbers: int) -> Iterator[tuple[Tensor, Tensor]]:
+        size = max(1, _BLOCK // n_numbers)
+        yield from zip(self.stimulus_counts.split(size), self.subject_counts.split(size), strict=True)
+
+    def _reliability(self, comparator: str) -> tuple[float, float]:
+        if len(self.subjects) < 2:
+            return NO_CEILING
+        i, j = pair_indices(len(self.subjects))
+        between = float(comparison_of(comparator)(self.rdms[i], self.rdms[j]).nanmean())
+        if comparator == "tau-a":  # Spearman-Brown is about correlations; sin and arcsin lead there and back (Greiner)
+            value = 2 / pi * asin(mean_reliability(sin(pi / 2 * between), len(self.subjects)))
+        else:
+            value = mean_reliability(between, len(self.subjects))
+        return value, value
+
+    def _mark(
+        self,
+        one: HeldOut,
+        comparator: str,
+        subject: str,
+        value: Tensor,
+        draws: Tensor,
+        weights: Tensor,
+        ceiling: tuple[float, float],
+    ) -> _Mark:
+        row: dict[str, Any] = {
+            "student": one.student, "role": one.role, "base": one.base, "layer": one.layer, "target": one.target,
+            "seed": one.seed, "fold": one.fold, "n_conditions": self.n_conditions, "n_pairs": len(one.pairs),
+            "comparator": comparator, "against": "subjects" if subject else "mean", "subject": subject,
+            "score": float(value), "ceiling_lower": ceiling[0], "ceiling_upper": ceiling[1],
+        }  # fmt: skip
+        return _Mark(row, draws, weights, len(self.subjects), self.n_stimuli)
+
+
+def _stack(members: _Members) -> Tensor:
+    return torch.stack([one.pairs.double().cpu() for _, one in members])
+
+
+def _summarise(marks: Sequence[_Mark]) -> pd.DataFrame:
+    groups: dict[tuple[object, ...], list[_Mark]] = {}
+    for mark in marks:
+        groups.setdefault(mark.group, []).append(mark)
+    draws = {group: _average(members) for group, members in groups.items()}
+    return pd.DataFrame([_summary_row(group, members, groups, draws) for group, members in groups.items()])
+
+
+def _average(members: Sequence[_Mark]) -> Tensor:
+    values, weights = (torch.stack([getattr(mark, what) for mark in members]) for what in ("draws", "weights"))
+    weights = weights * ~values.isnan()
+    return (values.nan_to_num() * weights).sum(0) / weights.sum(0)
+
+
+def _summary_row(
+    group: tuple[object, ...],
+    members: Sequence[_Mark],
+    groups: Mapping[tuple[object, ...], Sequence[_Mark]],
+    draws: Mapping[tuple[object, ...], Tensor],
+) -> dict[str, object]:
+    table = pd.DataFrame([mark.row for mark in members])
+    sizes = {"n_subjects": members[0].n_subjects, "n_stimuli": members[0].n_stimuli}
+    score = float(table["score"].mean())
+    row: dict[str, object] = dict(zip(GROUP, group, strict=True)) | {"score": score}
+    row["low"], row["high"] = interval(score, draws[group], **sizes)
+    row |= {column: table[column].mean() for column in ("ceiling_lower", "ceiling_upper")}
+    row["share"] = _share(score, float(table["ceiling_lower"].mean()))
+    base = (members[0].row["base"], "unfitted", *group[2:])
+    if base in groups and base != group:
+        gain = score - float(pd.DataFrame([mark.row for mark in groups[base]])["score"].mean())
+        low, high = interval(gain, draws[group] - draws[base], **sizes)
+        row |= {"gain": gain, "gain_low": low, "gain_high": high}
+    return row | {"n_folds": table["fold"].nunique(), "n_seeds": table["seed"].nunique()} | sizes
+
+
+def _share(score: float, ceiling: float) -> float:
+    return score / ceiling if ceiling >= _MIN_CEILING else float("nan")

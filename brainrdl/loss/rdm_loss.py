@@ -1,0 +1,263 @@
+"""The only place where a similarity of RDMs becomes a loss.
+
+`RDMLoss` takes student patterns and teacher RDMs and answers one number to minimise. It knows nothing of models, data
+or the trainer, so it serves in anyone's own loop: ``loss(patterns, teacher_rdms)``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from brainrdl._core.errors import check_option, quote, refuse
+from brainrdl._core.tensor_checks import check_same_length
+from brainrdl.dissimilarity import measures
+from brainrdl.loss.correlation_kernel import KINDS, direction_of, rdm_correlation
+from brainrdl.loss.matching import match_layers, named_targets
+from brainrdl.loss.pair_sampling import random_pairs
+from brainrdl.similarity import comparators as _similarity
+
+FORMS = ("similarity", "mse")
+
+SCALES = ("none", "mean")
+
+
+@dataclass(frozen=True)
+class Decay:
+    """A weight in (0, 1] that halves every `half_life` steps, as a schedule for `RDMLoss`.
+
+    Parameters
+    ----------
+    half_life : float
+        Steps after which the weight is one half; positive.
+
+    Raises
+    ------
+    BrainrdlError
+        If `half_life` is not positive.
+
+    Examples
+    --------
+    >>> Decay(half_life=100)(200)
+    0.25
+    """
+
+    half_life: float
+
+    def __post_init__(self) -> None:
+        if not self.half_life > 0:
+            refuse(f"half_life must be a positive number of steps, got {self.half_life!r}")
+
+    def __call__(self, step: int) -> float:
+        """Weight at `step`."""
+        return float(0.5 ** (step / self.half_life))
+
+
+@dataclass(frozen=True)
+class RDMLoss:
+    """Loss between student patterns and teacher RDMs: 1 - similarity (0 at best), or the mean squared difference.
+
+    Every layer of the student is matched with one target of the teacher; their terms are averaged over the teacher's
+    RDMs of that target (subjects), multiplied by the layer's weight, summed, and multiplied by the schedule's value.
+
+    Parameters
+    ----------
+    dissimilarity : str or callable
+        How student patterns become an RDM; a name of `brainrdl.dissimilarity.DISSIMILARITIES` or a function
+        ``(..., n_conditions, n_channels) -> (..., n_pairs)``.
+    similarity : str or callable
+        A differentiable comparator of `brainrdl.similarity.SIMILARITIES`; used by ``form="similarity"``.
+    form : {"similarity", "mse"}
+        ``1 - similarity``, or the mean squared difference of the dissimilarities.
+    scale : {"mean", "none"}
+        For ``form="mse"``: divide each RDM by its mean absolute dissimilarity first, so that units cancel, or not.
+    match : mapping of layer to target, optional
+        Which teacher RDM each student layer should approach. Default: the one of equal name, or the teacher's only one.
+    layer_weights : mapping of layer to float, optional
+        Weight of each layer's term; 1 where not given.
+    schedule : callable, optional
+        Factor by step, e.g. `Decay`; 1 by default.
+    n_pairs : int, optional
+        Compare only this many pairs, drawn anew at each step; all pairs by default.
+    seed : int
+        Seed of the random pairs.
+
+    Raises
+    ------
+    BrainrdlError
+        If a name is unknown, or the similarity has no gradient.
+
+    References
+    ----------
+    McClure & Kriegeskorte (2016), Front. Comput. Neurosci. 10:131, doi 10.3389/fncom.2016.00131.
+
+    Examples
+    --------
+    >>> import torch
+    >>> patterns = torch.randn(6, 20, requires_grad=True)
+    >>> loss = RDMLoss()(patterns, torch.rand(15))
+    >>> loss.backward()
+    >>> patterns.grad.shape
+    torch.Size([6, 20])
+    """
+
+    dissimilarity: str | measures.Dissimilarity = "correlation"
+    similarity: str | _similarity.Similarity = "corr"
+    form: Literal["similarity", "mse"] = "similarity"
+    scale: Literal["mean", "none"] = "mean"
+    match: Mapping[str, str] | None = None
+    layer_weights: Mapping[str, float] | None = None
+    schedule: Callable[[int], float] | None = None
+    n_pairs: int | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_option(self.form, FORMS, "loss form")
+        check_option(self.scale, SCALES, "scale")
+        if self.dissimilarity in measures.CROSS_VALIDATED:
+            refuse(
+                f"dissimilarity {self.dissimilarity!r} needs patterns of several runs, which a student has not; take "
+                "'euclidean'"
+            )
+        measures.resolve(self.dissimilarity)
+        if not _similarity.resolve(self.similarity).differentiable:
+            refuse(f"similarity {self.similarity!r} has no gradient; train with one of {quote(differentiable_names())}")
+
+    @classmethod
+    def rdl2016(cls, *, n_pairs: int | None = None, half_life: float | None = None, **options: object) -> RDMLoss:
+        """Loss of the original paper: squared Euclidean distances over n_channels, unscaled squared error.
+
+        Parameters
+        ----------
+        n_pairs : int, optional
+            Random pairs compared per step; all pairs of the batch by default.
+        half_life : float, optional
+            Steps after which the auxiliary weight has halved; constant by default.
+        **options
+            Any other parameter of `RDMLoss`.
+
+        Returns
+        -------
+        RDMLoss
+
+        Examples
+        --------
+        >>> RDMLoss.rdl2016(half_life=500).dissimilarity
+        'euclidean'
+        """
+        paper = {"dissimilarity": "euclidean", "form": "mse", "scale": "none", "n_pairs": n_pairs}
+        schedule = Decay(half_life) if half_life is not None else None
+        return cls(**(paper | {"schedule": schedule} | options))  # type: ignore[arg-type]
+
+    def __call__(
+        self,
+        patterns: Mapping[str, Tensor] | Float[Tensor, "n_conditions n_channels"],
+        teacher_rdms: Mapping[str, Tensor] | Float[Tensor, "*n_rdms n_pairs"],
+        step: int = 0,
+    ) -> Float[Tensor, ""]:
+        """Weighted sum of the layers' terms, times the schedule.
+
+        Parameters
+        ----------
+        patterns : Tensor (n_conditions, n_channels), or mapping of layer to such
+            Student patterns, with gradient.
+        teacher_rdms : Tensor (n_pairs,) or (n_rdms, n_pairs), or mapping of target to such
+            Teacher RDMs of the same conditions in the same order; NaN pairs are left out. NaN patterns give a NaN loss.
+        step : int
+            Step of training, for the schedule and the random pairs.
+
+        Returns
+        -------
+        Tensor, scalar
+
+        Raises
+        ------
+        BrainrdlError
+            If layers and targets cannot be matched or the numbers of conditions differ.
+        """
+        terms = self.terms(patterns, teacher_rdms, step)
+        weights = self.layer_weights or {}
+        for layer in weights:
+            check_option(layer, terms, "layer of layer_weights")
+        total = torch.stack([weights.get(layer, 1.0) * term for layer, term in terms.items()]).sum()
+        return total if self.schedule is None else total * self.schedule(step)
+
+    def terms(
+        self,
+        patterns: Mapping[str, Tensor] | Float[Tensor, "n_conditions n_channels"],
+        teacher_rdms: Mapping[str, Tensor] | Float[Tensor, "*n_rdms n_pairs"],
+        step: int = 0,
+    ) -> dict[str, Float[Tensor, ""]]:
+        """Unweighted term of each layer; parameters as in ``__call__``.
+
+        Returns
+        -------
+        dict of layer to scalar Tensor
+
+        Raises
+        ------
+        BrainrdlError
+            As ``__call__``.
+        """
+        layers = named_targets(patterns)
+        targets = named_targets(teacher_rdms)
+        matched = match_layers(layers, targets, self.match)
+        directions = {target: self._direction(targets[target]) for target in dict.fromkeys(matched.values())}
+        return {
+            layer: self._term(layers[layer], targets[target], directions[target], step)
+            for layer, target in matched.items()
+        }
+
+    def _term(self, patterns: Tensor, teacher: Tensor, direction: Tensor | None, step: int) -> Tensor:
+        if direction is not None and patterns.ndim == 2 and len(patterns) == len(direction):
+            return 1 - rdm_correlation(patterns, direction, str(self.dissimilarity))
+        student = measures.resolve(self.dissimilarity)(patterns)
+        teacher = teacher.to(student)
+        check_same_length(student, teacher, "student and teacher RDMs of one batch")
+        if self.n_pairs is not None:
+            chosen = random_pairs(student.shape[-1], self.n_pairs, self.seed, step).to(student.device)
+            student, teacher = student[..., chosen], teacher[..., chosen]
+        if self.form == "mse":
+            return _squared_error(student, teacher, self.scale)
+        # Comparators leave NaN pairs out: right for what a teacher does not know, but it must not hide a student's NaN.
+        broken = 0 * student.detach().sum()
+        return 1 - _similarity.resolve(self.similarity)(student, teacher).mean() + broken
+
+    def _direction(self, teacher: Tensor) -> Tensor | None:
+        """Prepare a teacher for the kernel of Pearson correlation over all pairs; None if this loss or NaN bar it."""
+        default = ("similarity", "corr", None)
+        if (self.form, self.similarity, self.n_pairs) != default or self.dissimilarity not in KINDS:
+            return None
+        direction = direction_of(teacher)
+        return None if direction.sum().isnan() else direction
+
+
+def differentiable_names() -> tuple[str, ...]:
+    """Names of the comparators that can be trained on.
+
+    Examples
+    --------
+    >>> "corr" in differentiable_names(), "spearman" in differentiable_names()
+    (True, False)
+    """
+    return tuple(name for name, function in _similarity.SIMILARITIES.items() if function.differentiable)
+
+
+def _squared_error(student: Tensor, teacher: Tensor, scale: str) -> Tensor:
+    student, teacher = torch.broadcast_tensors(student, teacher)
+    known = ~teacher.isnan()
+    teacher = teacher.nan_to_num()
+    if scale == "mean":
+        student, teacher = (_over_mean(rdm, known) for rdm in (student, teacher))
+    return (((student - teacher).square() * known).sum(-1) / known.sum(-1).clamp(min=1)).mean()
+
+
+def _over_mean(rdm: Tensor, known: Tensor) -> Tensor:
+    mean = (rdm.abs() * known).sum(-1, keepdim=True) / known.sum(-1, keepdim=True).clamp(min=1)
+    # An RDM of zeros has no scale; a tiny one in its place would make infinite gradients.
+    return rdm / torch.where(mean > 0, mean, 1)

@@ -1,0 +1,277 @@
+"""What the layers of a network put out: forward hooks that are removed again, whatever happens.
+
+A layer is named as in ``model.named_modules()``, for example ``"layer1.0.conv2"``. The capture of a layer is a copy of
+its output, taken the moment it is returned and tied to the same autograd graph. The copy is what keeps it true:
+networks edit outputs in place right after (``ReLU(inplace=True)``, ``out += identity``), which would turn the output of
+a convolution into that of the ReLU behind it, unseen. It costs one pass over memory, under 2 % of a forward pass for
+four stages of a ResNet-18.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from brainrdl._core.errors import BrainrdlError, check_unique, nearest, quote, refuse
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class Captured(dict[str, Tensor]):
+    """Outputs of the last forward pass, ``{layer: Tensor}``; asking for a layer that did not run is refused.
+
+    Examples
+    --------
+    >>> Captured()["fc"]
+    Traceback (most recent call last):
+    brainrdl.BrainrdlError: layer 'fc' has no output: it did not run in the last forward pass (none did)
+    """
+
+    def __missing__(self, layer: str) -> Tensor:
+        ran = f"those that did: {quote(self)}" if self else "none did"
+        refuse(f"layer {layer!r} has no output: it did not run in the last forward pass ({ran})")
+
+
+def layer_names(model: nn.Module) -> tuple[str, ...]:
+    """Dotted names of all modules inside `model`, in the order they were registered.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Any network.
+
+    Returns
+    -------
+    tuple of str
+        A module that is registered under two names has both.
+
+    Examples
+    --------
+    >>> layer_names(nn.Sequential(nn.Linear(2, 3), nn.Sequential(nn.ReLU())))
+    ('0', '1', '1.0')
+    """
+    return tuple(name for name, _ in model.named_modules(remove_duplicate=False) if name)
+
+
+def check_layers(model: nn.Module, layers: Sequence[str]) -> None:
+    """Refuse layers that are not modules of `model`, no layers, or one twice.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Any network.
+    layers : sequence of str
+        Names to look up.
+
+    Raises
+    ------
+    BrainrdlError
+        If a name is not a module of `model` (the nearest are given), stands twice, or `layers` is empty or a bare
+        string.
+
+    Examples
+    --------
+    >>> check_layers(nn.ModuleDict({"conv1": nn.ReLU()}), ["conv2"])
+    Traceback (most recent call last):
+    brainrdl.BrainrdlError: layers ['conv2'] are not in the model (1 modules); nearest: 'conv1'
+    """
+    if isinstance(layers, str):
+        refuse(f"layers must be a list of names, got the single string {layers!r}; write [{layers!r}]")
+    if not layers:
+        refuse("no layers were asked for; see brainrdl.models.layer_names(model)")
+    check_unique(layers, "the layers asked for")
+    missing = [layer for layer in layers if not _is_module(model, layer)]
+    if missing:
+        known = layer_names(model)
+        listed = f"; there are {quote(known)}: brainrdl.models.layer_names(model), or `brainrdl layers NAME`, has all"
+        refuse(
+            f"layers {quote(missing)} are not in the model ({len(known)} modules){nearest(missing[0], known) or listed}"
+        )
+
+
+def _is_module(model: nn.Module, layer: str) -> bool:
+    """Look one name up; in every forward pass, so without listing all of them."""
+    try:
+        return layer != "" and model.get_submodule(layer) is not None
+    except AttributeError:
+        return False
+
+
+@contextmanager
+def capture(model: nn.Module, layers: Iterable[str]) -> Iterator[Captured]:
+    """Capture the outputs of `layers`: each forward pass in the ``with`` block fills the mapping that is yielded.
+
+    Parameters
+    ----------
+    model : nn.Module
+        The network. Replicas made by ``nn.DataParallel`` are refused: their outputs would overwrite each other.
+    layers : iterable of str
+        Names as in `layer_names`.
+
+    Yields
+    ------
+    Captured
+        ``{layer: output}``, shape as the layer gives it, (n, ...) as a rule; gradients flow through. Of a tuple, list
+        or dict (for example an LSTM's output and state) the first tensor. Emptied when the next forward pass begins.
+
+    Raises
+    ------
+    BrainrdlError
+        At once if a layer is unknown; in the forward pass if a layer returns no tensor, or the network cannot take
+        images of that shape; on access if a layer did not run.
+
+    Notes
+    -----
+    A module that runs several times in one pass (a shared ReLU, a recurrent cell) leaves its *last* output; the column
+    ``calls`` of `describe_layers` tells which do. The hooks are gone after the block, also after an exception, and hold
+    nothing: the graph lives exactly as long as the mapping does.
+
+    Examples
+    --------
+    >>> model = nn.Sequential(nn.Linear(4, 3), nn.ReLU(inplace=True))
+    >>> with capture(model, ["0"]) as outputs:
+    ...     _ = model(torch.ones(2, 4))
+    >>> outputs["0"].shape
+    torch.Size([2, 3])
+    """
+    names = layers if isinstance(layers, str) else tuple(layers)
+    check_layers(model, names)
+    if isinstance(model, nn.DataParallel):
+        refuse("nn.DataParallel runs copies of the model that cannot be told apart; use DistributedDataParallel")
+    captured = Captured()
+
+    def keep(layer: str, output: object) -> None:
+        captured[layer] = _first_tensor(output, layer).clone()
+
+    with _hooked(model, {name: model.get_submodule(name) for name in names}, captured.clear, keep):
+        yield captured
+
+
+@contextmanager
+def _hooked(
+    model: nn.Module,
+    modules: Mapping[str, nn.Module],
+    begin: Callable[[], None],
+    keep: Callable[[str, object], None],
+) -> Iterator[None]:
+    """Call `begin` before each pass of `model` and `keep(name, output)` after each module, until the block ends."""
+    running: list[tuple[int, ...]] = []  # shape of the images of the pass that has begun and not ended
+
+    def start(_module: nn.Module, args: tuple[Any, ...]) -> None:
+        begin()
+        running[:] = [tuple(arg.shape) for arg in args[:1] if isinstance(arg, Tensor)]
+
+    with ExitStack() as handles, _explained(running):
+        handles.enter_context(model.register_forward_pre_hook(start))
+        handles.enter_context(model.register_forward_hook(lambda *_: running.clear()))
+        for name, module in modules.items():
+            # The default argument binds the name now; returning None leaves the module's output as it is.
+            handles.enter_context(
+                module.register_forward_hook(lambda _module, _args, output, name=name: keep(name, output))
+            )
+        yield
+
+
+@contextmanager
+def _explained(running: Sequence[tuple[int, ...]]) -> Iterator[None]:
+    """Say of which shape the images were that a network fails on; other errors than the network's pass."""
+    try:
+        yield
+    except (RuntimeError, AssertionError, ValueError) as error:
+        if not running or isinstance(error, BrainrdlError | torch.OutOfMemoryError) or "CUDA" in str(error):
+            raise
+        raise BrainrdlError(f"the network cannot take images of shape {running[0]}, (n, c, h, w): {error}") from error
+
+
+def _first_tensor(output: object, layer: str) -> Tensor:
+    found = next(_tensors(output), None)
+    if found is None:
+        refuse(f"layer {layer!r} returns no tensor but {type(output).__name__}; choose a layer inside or after it")
+    return found
+
+
+def _tensors(output: object) -> Iterator[Tensor]:
+    if isinstance(output, Tensor):
+        yield output
+    elif isinstance(output, Mapping):
+        yield from _tensors(list(output.values()))
+    elif isinstance(output, list | tuple):
+        for part in output:
+            yield from _tensors(part)
+
+
+def describe_layers(model: nn.Module, image_shape: tuple[int, ...]) -> pd.DataFrame:
+    """Table of the layers of `model`, from one forward pass of a black image.
+
+    Parameters
+    ----------
+    model : nn.Module
+        The network; it runs in eval mode without gradient, and gets its modes back.
+    image_shape : tuple of int
+        Shape of one image, (c, h, w).
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row per module: ``layer``, ``type``, ``output_shape`` (without the batch dimension; None if it did not run
+        or returns no tensor), ``n_parameters`` (with those of the modules inside), ``calls`` (how often it ran in the
+        pass).
+
+    Raises
+    ------
+    BrainrdlError
+        If the model cannot take an image of that shape; the model's own error is quoted.
+
+    Examples
+    --------
+    >>> describe_layers(nn.Sequential(nn.Flatten(), nn.Linear(12, 5)), (3, 2, 2))
+      layer     type output_shape  n_parameters  calls
+    0     0  Flatten        (12,)             0      1
+    1     1   Linear         (5,)            65      1
+    """
+    import pandas as pd
+
+    modules = dict(model.named_modules(remove_duplicate=False))
+    del modules[""]
+    shapes: dict[str, list[tuple[int, ...] | None]] = {name: [] for name in modules}
+
+    def keep(layer: str, output: object) -> None:
+        shapes[layer].append(next((tuple(x.shape[1:]) for x in _tensors(output)), None))
+
+    with _evaluating(model), _hooked(model, modules, lambda: None, keep):
+        _run_black_image(model, image_shape)
+    rows = [
+        (name, type(module).__name__, (shapes[name] or [None])[-1], _n_parameters(module), len(shapes[name]))
+        for name, module in modules.items()
+    ]
+    return pd.DataFrame(rows, columns=["layer", "type", "output_shape", "n_parameters", "calls"])
+
+
+def _n_parameters(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+@contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    """Eval mode without gradient; afterwards each module has its own mode again, frozen ones included."""
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+
+
+def _run_black_image(model: nn.Module, image_shape: tuple[int, ...]) -> None:
+    like = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0))
+    try:
+        model(torch.zeros(1, *image_shape, device=like.device, dtype=like.dtype))
+    except (RuntimeError, ValueError, IndexError, TypeError) as error:
+        refuse(f"the model cannot take an image of shape {tuple(image_shape)} (c, h, w): {error}")

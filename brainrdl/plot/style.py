@@ -1,0 +1,183 @@
+"""What every figure shares: colours, axes, images, colour scales, words, and the check of a table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from functools import cache
+from typing import TYPE_CHECKING, Any, Literal
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+from matplotlib import font_manager
+
+from brainrdl._core.errors import check_option, quote, refuse
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+BLUE, GREEN, VERMILION, PURPLE = "#0072B2", "#009E73", "#D55E00", "#CC79A7"  # Okabe and Ito
+
+INK, QUIET, FAINT, MISSING = "#222222", "#666666", "#E6E6E6", "#D0D0D0"
+
+_STYLE: dict[Any, Any] = {
+    "font.size": 9,
+    "axes.titlesize": 10,
+    "axes.labelsize": 9,
+    "xtick.labelsize": 8.5,
+    "ytick.labelsize": 8.5,
+    "legend.fontsize": 8.5,
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": QUIET,
+    "xtick.color": QUIET,
+    "ytick.color": QUIET,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.8,
+}
+
+PANEL_TITLE = 28
+
+# Wide fonts, asked for the letters that the user's own font lacks.
+_FALLBACKS = (
+    "Noto Sans CJK JP", "Noto Sans CJK SC", "Noto Sans CJK KR", "Source Han Sans", "WenQuanYi Zen Hei",
+    "Hiragino Sans", "PingFang SC", "Heiti TC", "Microsoft YaHei", "Yu Gothic", "Malgun Gothic", "SimHei",
+    "Droid Sans Fallback", "Arial Unicode MS", "Unifont",
+)  # fmt: skip
+
+
+def styled() -> AbstractContextManager[None]:
+    return mpl.rc_context(_STYLE | {"font.family": _families()})
+
+
+def _families() -> list[str]:
+    """List the user's fonts and, of the fallbacks, those installed: matplotlib complains of the others."""
+    installed, own = set(font_manager.get_font_names()), mpl.rcParams["font.family"]
+    return [*own, *(name for name in _FALLBACKS if name in installed and name not in own)]
+
+
+# Axes
+
+
+def axes_for(ax: Axes | None, size: tuple[float, float]) -> Axes:
+    """Make an axes, or give the caller's own axes the same look: its text was sized when it was made."""
+    if ax is None:
+        return new_figure(size).subplots()
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.spines[["left", "bottom"]].set_color(QUIET)
+    ax.tick_params(labelsize=_STYLE["xtick.labelsize"], color=QUIET, labelcolor=INK)
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.label.set(size=_STYLE["axes.labelsize"], color=INK, family=mpl.rcParams["font.family"])
+    return ax
+
+
+def new_figure(size: tuple[float, float]) -> Figure:
+    import matplotlib.pyplot as plt  # here: it picks a graphics back-end when it is imported
+
+    return plt.figure(figsize=size, layout="compressed")
+
+
+def rule(ax: Axes, axis: Literal["x", "y"]) -> None:
+    """Draw faint lines across `axis`, below all else."""
+    ax.grid(axis=axis, color=FAINT, linewidth=0.8)
+    ax.set_axisbelow(True)
+
+
+def name_rows(ax: Axes, labels: Sequence[str]) -> None:
+    """Name rows 0, 1, ... in place of a vertical scale."""
+    ax.set_yticks(range(len(labels)), shown(labels, 44), family=mpl.rcParams["font.family"])
+    ax.tick_params(axis="y", length=0)
+    ax.spines["left"].set_visible(False)
+
+
+def name_columns(ax: Axes, ticks: Sequence[float], labels: Sequence[str], *, upright: bool = False) -> None:
+    """Name columns below an image: slanted, or upright where they stand close."""
+    slant: dict[str, Any] = {"rotation": 90} if upright else {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
+    ax.set_xticks(ticks, labels, family=mpl.rcParams["font.family"], **slant)
+
+
+# Images
+
+
+def extent_of(values: Float[np.ndarray, "*shape"]) -> float:
+    """Give the largest absolute value, for a scale centred at 0; 1 where there is none."""
+    return float(np.nanmax(np.abs(values), initial=0.0)) or 1.0
+
+
+def draw_image(ax: Axes, square: Float[np.ndarray, "n n"], cmap: str, vmin: float | None, vmax: float | None) -> None:
+    ax.imshow(
+        np.ma.masked_invalid(square),
+        cmap=mpl.colormaps[cmap].with_extremes(bad=MISSING),
+        vmin=vmin,
+        vmax=vmax,
+        interpolation="nearest",
+    )
+    ax.set(xticks=[], yticks=[])
+    ax.spines[:].set_visible(False)
+
+
+def draw_colorbar(ax: Axes, label: str, of: mpl.cm.ScalarMappable | None = None, **options: Any) -> None:
+    """Draw a colour scale exactly as high as the axes it belongs to."""
+    bar = ax.figure.colorbar(of or ax.images[0], cax=ax.inset_axes((1.035, 0.0, 0.045, 1.0)), **options)
+    bar.set_label("\n".join(plain(line, 60) for line in label.splitlines()))
+    bar.outline.set_visible(False)
+    bar.ax.tick_params(length=2)
+
+
+# Words
+
+
+def explain(ax: Axes, height: float = 1.0) -> None:
+    """Explain above the axes, where nothing is hidden."""
+    ax.legend(
+        loc="lower left", bbox_to_anchor=(0, height), ncols=2, frameon=False, handletextpad=0.5, columnspacing=1.4
+    )
+
+
+def set_title(ax: Axes, title: str | None, longest: int = 60) -> None:
+    if title:
+        ax.set_title(plain(title, longest), loc="left", family=mpl.rcParams["font.family"])
+
+
+def plain(text: str, longest: int = 28) -> str:
+    """Text that can be drawn as it stands: no mathematics, cut in the middle where long, "?" where no font helps."""
+    half = (longest - 1) // 2
+    cut = text if len(text) <= longest else f"{text[:half]}\u2026{text[-half:]}"
+    return "".join(letter if _drawable(letter) else "?" for letter in cut).replace("$", r"\$")
+
+
+def shown(labels: Sequence[str], longest: int = 28) -> list[str]:
+    """Labels as `plain` text; one with letters that no font here has is told by its number in the list."""
+    return [plain(text, longest) if _drawable(text) else f"no. {i}" for i, text in enumerate(labels, start=1)]
+
+
+def _drawable(text: str) -> bool:
+    families = mpl.rcParams["font.family"]
+    paths = tuple(font_manager.findfont(font_manager.FontProperties(family=[family])) for family in families)
+    return _characters(paths).issuperset(map(ord, text))
+
+
+@cache
+def _characters(paths: Sequence[str]) -> frozenset[int]:
+    return frozenset().union(*(font_manager.get_font(path).get_charmap() for path in paths))
+
+
+# Tables
+
+
+def check_columns(table: pd.DataFrame, columns: Sequence[str], what: str) -> None:
+    missing = [column for column in columns if column not in table]
+    if missing:
+        refuse(f"the {what} lacks the columns {quote(missing)}; it has {quote(table.columns)}")
+    if table.empty:
+        refuse(f"the {what} is empty; there is nothing to draw")
+
+
+def one_of(table: pd.DataFrame, column: str, value: str | None) -> str:
+    known = [str(entry) for entry in dict.fromkeys(table[column])]
+    return known[0] if value is None else check_option(value, known, column)

@@ -1,0 +1,351 @@
+"""rsatoolbox RDMs by name: select, align, join, and tensors in and out.
+
+rsatoolbox pairs the conditions of two RDMs by position; here they are paired by name. One pattern descriptor names the
+conditions (``by``, default ``"stimulus"``), and every function gives the conditions in the order asked for, or refuses.
+
+Pairs stand in row-major upper-triangle order (``torch.triu_indices(n, n, 1)``), which is also the order of
+rsatoolbox's ``get_vectors``, of ``scipy.spatial.distance.squareform``, and of MATLAB's ``squareform`` (RDMs are
+symmetric). NaN marks a pair that was not measured; it stays NaN.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from brainrdl._core.errors import check_conditions, check_unique, nearest, quote, refuse
+
+if TYPE_CHECKING:
+    from rsatoolbox.rdm.rdms import RDMs
+FEWEST_CONDITIONS = 3  # two conditions make one pair, and one number correlates with nothing
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """How a list of stimuli and the conditions of an RDM meet, by name.
+
+    Parameters
+    ----------
+    common : tuple of str
+        Names on both sides, in the order of the stimuli.
+    only_stimuli, only_rdms : tuple of str
+        Names that the other side lacks, in their own order.
+    reordered : bool
+        Whether the common names stand in a different order on the two sides.
+
+    Examples
+    --------
+    >>> print(alignment(["cat", "dog", "car"], ["dog", "cat", "tree"]))
+    2 conditions in common (in a different order); 1 only among the stimuli: ['car']; 1 only in the RDMs: ['tree']
+    """
+
+    common: tuple[str, ...]
+    only_stimuli: tuple[str, ...]
+    only_rdms: tuple[str, ...]
+    reordered: bool
+
+    def __str__(self) -> str:
+        order = " (in a different order)" if self.reordered else ""
+        parts = [f"{len(self.common)} conditions in common{order}"]
+        if self.only_stimuli:
+            parts.append(f"{len(self.only_stimuli)} only among the stimuli: {quote(self.only_stimuli)}")
+        if self.only_rdms:
+            parts.append(f"{len(self.only_rdms)} only in the RDMs: {quote(self.only_rdms)}")
+        return "; ".join(parts) + _forms_differ(self.only_stimuli, self.only_rdms)
+
+
+def alignment(stimulus_names: Iterable[str], condition_names: Iterable[str]) -> Alignment:
+    """Report which names two lists share, which each has alone, and whether the order differs.
+
+    Parameters
+    ----------
+    stimulus_names : iterable of str
+        Names of the stimuli (or of any first list), unique.
+    condition_names : iterable of str
+        Names of the conditions of an RDM, unique.
+
+    Returns
+    -------
+    Alignment
+        The common names are in the order of `stimulus_names`.
+
+    Raises
+    ------
+    BrainrdlError
+        If a name stands twice in one of the lists.
+
+    Examples
+    --------
+    >>> alignment(["b", "a"], ["a", "b", "c"])
+    Alignment(common=('b', 'a'), only_stimuli=(), only_rdms=('c',), reordered=True)
+    """
+    first, second = tuple(map(str, stimulus_names)), tuple(map(str, condition_names))
+    check_unique(first, "the stimuli")
+    check_unique(second, "the RDMs")
+    in_first, in_second = frozenset(first), frozenset(second)
+    common = tuple(name for name in first if name in in_second)
+    return Alignment(
+        common=common,
+        only_stimuli=tuple(name for name in first if name not in in_second),
+        only_rdms=tuple(name for name in second if name not in in_first),
+        reordered=common != tuple(name for name in second if name in in_first),
+    )
+
+
+def names(rdms: RDMs, by: str = "stimulus") -> tuple[str, ...]:
+    """Name the conditions of `rdms`, in their stored order.
+
+    Parameters
+    ----------
+    rdms : rsatoolbox.rdm.RDMs
+        RDMs over ``n_conditions`` conditions.
+    by : str
+        The pattern descriptor that names the conditions.
+
+    Returns
+    -------
+    tuple of str
+        ``n_conditions`` unique names; numbers are turned into text.
+
+    Raises
+    ------
+    BrainrdlError
+        If there is no such descriptor (those there are get listed), or a name stands twice.
+
+    Examples
+    --------
+    >>> from brainrdl.rdms import from_array
+    >>> names(from_array([0.1, 0.2, 0.3], ["cat", "dog", "car"]))
+    ('cat', 'dog', 'car')
+    """
+    known = rdms.pattern_descriptors
+    if by not in known:
+        refuse(
+            f"RDMs have no pattern descriptor {by!r} that names their conditions (there are: {', '.join(known)})"
+            f"{nearest(by, known)}; choose one with by=, or give the file's names when reading it: names=..."
+        )
+    found = tuple(str(value) for value in known[by])
+    check_unique(found, f"pattern descriptor {by!r} of the RDMs")
+    return found
+
+
+def select(rdms: RDMs, names: Iterable[str], by: str = "stimulus") -> RDMs:
+    """Keep the conditions `names` of `rdms`, in exactly that order.
+
+    Parameters
+    ----------
+    rdms : rsatoolbox.rdm.RDMs
+        RDMs over ``n_conditions`` conditions.
+    names : iterable of str
+        Conditions to keep, unique, at least one.
+    by : str
+        The pattern descriptor that names the conditions.
+
+    Returns
+    -------
+    rsatoolbox.rdm.RDMs
+        A new object; every pattern descriptor follows its condition, the rest is copied.
+
+    Raises
+    ------
+    BrainrdlError
+        If a name is unknown (with the nearest), stands twice, or none is given.
+
+    Notes
+    -----
+    rsatoolbox's ``subset_pattern`` keeps the stored order whatever order is asked for; this does not.
+
+    Examples
+    --------
+    >>> from brainrdl.rdms import from_array
+    >>> rdms = from_array([0.1, 0.2, 0.3], ["cat", "dog", "car"])
+    >>> select(rdms, ["car", "cat"]).get_vectors()
+    array([[0.2]])
+    """
+    asked = tuple(map(str, names))
+    known = names_of(rdms, by)
+    if not asked:
+        refuse(f"no conditions were asked for; the RDMs hold {quote(known)}")
+    check_unique(asked, "the conditions asked for")
+    check_conditions(asked, known, "the RDMs")
+    place = {name: index for index, name in enumerate(known)}
+    return _take(rdms, np.array([place[name] for name in asked]))
+
+
+def align(a: RDMs, b: RDMs, by: str = "stimulus", *, common: bool = False) -> tuple[RDMs, RDMs]:
+    """Bring two RDMs onto the same conditions in the same order, that of `a`.
+
+    Parameters
+    ----------
+    a, b : rsatoolbox.rdm.RDMs
+        RDMs whose conditions are named by the pattern descriptor `by`.
+    by : str
+        The pattern descriptor that names the conditions.
+    common : bool
+        Keep only the conditions both hold, instead of refusing when they differ.
+
+    Returns
+    -------
+    tuple of rsatoolbox.rdm.RDMs
+        `a` and `b` with equal names in equal order, ready for ``rsatoolbox.rdm.compare``.
+
+    Raises
+    ------
+    BrainrdlError
+        If the sets of names differ and `common` is not set, or fewer than 3 names are shared.
+
+    Examples
+    --------
+    >>> from brainrdl.rdms import from_array
+    >>> a = from_array([0.1, 0.2, 0.3], ["cat", "dog", "car"])
+    >>> b = from_array([0.1, 0.3, 0.2], ["dog", "cat", "car"])
+    >>> [rdms.get_vectors().tolist() for rdms in align(a, b)]
+    [[[0.1, 0.2, 0.3]], [[0.1, 0.2, 0.3]]]
+    """
+    met = alignment(names_of(a, by), names_of(b, by))
+    if not common:
+        _refuse_difference(met)
+    if len(met.common) < FEWEST_CONDITIONS:
+        refuse(f"the two RDMs share {len(met.common)} conditions {quote(met.common)}, at least 3 are needed")
+    return select(a, met.common, by), select(b, met.common, by)
+
+
+def concat(rdms: Sequence[RDMs], by: str = "stimulus") -> RDMs:
+    """Join RDMs over the same conditions into one object, paired by name in the order of the first.
+
+    Parameters
+    ----------
+    rdms : sequence of rsatoolbox.rdm.RDMs
+        At least one; all with the same set of condition names.
+    by : str
+        The pattern descriptor that names the conditions.
+
+    Returns
+    -------
+    rsatoolbox.rdm.RDMs
+        Pattern descriptors of the first; rdm descriptors joined, ``""`` where one lacks them. A descriptor of a whole
+        object becomes an rdm descriptor where the objects differ in it. The measure is kept if all agree, else None.
+
+    Raises
+    ------
+    BrainrdlError
+        If the list is empty or the sets of names differ.
+
+    Examples
+    --------
+    >>> from brainrdl.rdms import from_array
+    >>> a = from_array([0.1, 0.2, 0.3], ["cat", "dog", "car"], descriptors={"roi": ["V1"]})
+    >>> b = from_array([0.1, 0.3, 0.2], ["dog", "cat", "car"], descriptors={"roi": ["IT"]})
+    >>> both = concat([a, b])
+    >>> both.get_vectors().tolist(), both.rdm_descriptors["roi"]
+    ([[0.1, 0.2, 0.3], [0.1, 0.2, 0.3]], ['V1', 'IT'])
+    """
+    if not rdms:
+        refuse("no RDMs were given to concat; give a list of at least one")
+    for other in rdms:
+        _refuse_difference(alignment(names(rdms[0], by), names(other, by)), "")
+    aligned = [align(rdms[0], other, by)[1] for other in rdms]
+    shared = _shared_descriptors(aligned)
+    measures = {other.dissimilarity_measure for other in aligned}
+    return joined_rdms(
+        np.concatenate([other.dissimilarities for other in aligned]),
+        measure=measures.pop() if len(measures) == 1 else None,
+        descriptors=shared,
+        rdm_descriptors=_joined_descriptors(aligned, shared),
+        pattern_descriptors=aligned[0].pattern_descriptors,
+    )
+
+
+def _take(rdms: RDMs, index: npt.NDArray[np.int64]) -> RDMs:
+    """Give `rdms` with the conditions at `index`, in that order, straight from pair to pair."""
+    i, j = (index[axis] for axis in np.triu_indices(len(index), 1))
+    low, high = np.minimum(i, j), np.maximum(i, j)
+    position = low * rdms.n_cond - low * (low + 1) // 2 + high - low - 1
+    return joined_rdms(
+        np.asarray(rdms.dissimilarities)[:, position],
+        measure=rdms.dissimilarity_measure,
+        descriptors=rdms.descriptors,
+        rdm_descriptors=rdms.rdm_descriptors,
+        pattern_descriptors={key: [values[k] for k in index] for key, values in rdms.pattern_descriptors.items()},
+    )
+
+
+def joined_rdms(
+    values: npt.NDArray[Any],
+    *,
+    measure: str | None,
+    descriptors: Mapping[str, Any] | None = None,
+    rdm_descriptors: Mapping[str, Sequence[Any]],
+    pattern_descriptors: Mapping[str, Sequence[Any]],
+) -> RDMs:
+    """Make rsatoolbox RDMs with containers of their own: rsatoolbox keeps and edits those it is given."""
+    from rsatoolbox.rdm.rdms import RDMs
+
+    return RDMs(  # type: ignore[no-untyped-call]
+        values,
+        dissimilarity_measure=measure,
+        descriptors=dict(descriptors or {}),
+        rdm_descriptors={key: list(column) for key, column in rdm_descriptors.items()},
+        pattern_descriptors={key: list(column) for key, column in pattern_descriptors.items()},
+    )
+
+
+def _refuse_difference(met: Alignment, keeping: str = "common=True") -> None:
+    """Refuse two RDMs that do not hold the same conditions, with the nearest name of the first stranger."""
+    if met.only_stimuli or met.only_rdms:
+        close = nearest(met.only_stimuli[0], met.only_rdms) if met.only_stimuli else ""
+        keep = f", or keep the {len(met.common)} in common with {keeping}" if met.common and keeping else ""
+        refuse(
+            f"the two RDMs do not hold the same conditions: only in the first {quote(met.only_stimuli)}, only in the "
+            f"second {quote(met.only_rdms)}{_forms_differ(met.only_stimuli, met.only_rdms) or close}; "
+            f"rename them{keep}"
+        )
+
+
+def _forms_differ(first: Sequence[str], second: Sequence[str]) -> str:
+    """Say that names look the same and differ in Unicode form, as those of a Mac's files do, and how to mend it."""
+    composed = {unicodedata.normalize("NFC", name): name for name in first}
+    alike = [composed[form] for name in second if (form := unicodedata.normalize("NFC", name)) in composed]
+    if not alike:
+        return ""
+    form = "NFC" if unicodedata.is_normalized("NFC", alike[0]) else "NFD"
+    return (
+        f"; {quote(alike)} are on both sides in different Unicode forms, which look the same (a Mac's files have NFD): "
+        f"give the RDMs' names the form of the others by unicodedata.normalize({form!r}, name)"
+    )
+
+
+def _shared_descriptors(rdms: Sequence[RDMs]) -> dict[str, Any]:
+    """Give the whole-object descriptors that all have, with the same value."""
+    first = rdms[0].descriptors
+    return {
+        key: value
+        for key, value in first.items()
+        if all(key in other.descriptors and np.array_equal(other.descriptors[key], value) for other in rdms)
+    }
+
+
+def _joined_descriptors(rdms: Sequence[RDMs], shared: Mapping[str, Any]) -> dict[str, list[Any]]:
+    """Join the rdm descriptors, and the whole-object descriptors that differ, one value per RDM."""
+    columns = [
+        {key: [value] * len(other.dissimilarities) for key, value in other.descriptors.items() if key not in shared}
+        | {key: list(values) for key, values in other.rdm_descriptors.items() if key != "index"}
+        for other in rdms
+    ]
+    keys = dict.fromkeys(key for column in columns for key in column)
+    return {
+        key: [
+            value
+            for other, column in zip(rdms, columns, strict=True)
+            for value in column.get(key, [""] * len(other.dissimilarities))
+        ]
+        for key in keys
+    }
+
+
+names_of = names  # `names` is also the argument that callers know, and hides the function inside those bodies

@@ -1,0 +1,403 @@
+"""From measurements to RDMs: rsatoolbox's datasets in, rsatoolbox's RDMs out, computed by `brainrdl.dissimilarity`.
+
+Observations of one condition are averaged (within each run, where the dissimilarity is cross-validated over runs).
+Noise normalisation whitens channels with a shrunk estimate of their noise covariance. Time windows are put together
+before anything else, so that noise is estimated of what is compared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from scipy.sparse import csr_array
+from torch import Tensor
+
+from brainrdl._core.errors import check_option, check_unique, nearest, quote, refuse
+from brainrdl.dissimilarity.measures import (
+    CROSS_VALIDATED,
+    Crossnobis,
+    Dissimilarity,
+    Poisson,
+    PoissonCV,
+    crossnobis,
+    mahalanobis,
+    poisson,
+    resolve,
+)
+from brainrdl.rdms.by_name import FEWEST_CONDITIONS, concat
+from brainrdl.rdms.conversion import check, from_tensor
+
+if TYPE_CHECKING:
+    from rsatoolbox.data.base import DatasetBase
+    from rsatoolbox.rdm.rdms import RDMs
+NOISE = ("diag", "full", "shrinkage_diag", "shrinkage_eye")
+
+RESIDUALS, RESIDUAL_DOF = "residuals", "residual_dof"
+
+_SLACK = 0.01  # of the sampling step: rounding of the times in a file, which may be float32
+
+_REMEDIES = {
+    "run": "; where the file knows runs, read them with run_column= (--read run_column=NAME)",
+    "stimulus": "; read them with condition_column= (--read condition_column=NAME), or give names=",
+}
+
+_COUNTING = ("poisson", "poisson_cv", poisson)
+
+_KEPT = ("subject", "roi", "session", "time")
+
+
+def calc_rdm(
+    data: DatasetBase | Sequence[DatasetBase],
+    dissimilarity: str | Dissimilarity = "correlation",
+    *,
+    by: str = "stimulus",
+    runs: str = "run",
+    noise: str | npt.ArrayLike | None = None,
+    windows: Sequence[tuple[float, float]] | None = None,
+) -> RDMs:
+    """Compute RDMs of measurements, one for each dataset and time window.
+
+    Parameters
+    ----------
+    data : rsatoolbox Dataset or TemporalDataset, or sequence of such
+        Measurements (n_observations, n_channels[, n_time]); of several, for example one a region or subject, the
+        conditions must be the same.
+    dissimilarity : str or callable
+        A name of `brainrdl.dissimilarity.DISSIMILARITIES`, or a function of patterns.
+    by : str
+        Observation descriptor that names the conditions.
+    runs : str
+        Observation descriptor of the run, for ``"crossnobis"`` and ``"poisson_cv"``: every condition must be in every
+        run. Each run counts the same, however many observations it has.
+    noise : {"diag", "full", "shrinkage_diag", "shrinkage_eye"} or array (n_channels, n_channels), optional
+        How to estimate the noise covariance (rsatoolbox's names), or the noise precision itself. Estimated from the
+        residuals that a reader of raw data has kept, else from the spread of observations around the mean of their
+        condition. Crossnobis and mahalanobis use the precision; for any other dissimilarity the patterns are
+        whitened with its symmetric root.
+    windows : sequence of (start, end), optional
+        Time windows in seconds, both ends included, over which measurements with time are averaged; each time point
+        by default. For Poisson dissimilarities, spike counts are added up instead, so that the width of the bins does
+        not matter, and rates are refused. The noise is then estimated from the windows, all of them together: ask
+        for windows of other lengths in a call of their own.
+
+    Returns
+    -------
+    rsatoolbox.rdm.RDMs
+        In float64; conditions in the order in which they first appear. Rdm descriptors subject, roi and session as
+        far as the datasets know them, and ``time`` (centre of the window, s).
+
+    Raises
+    ------
+    BrainrdlError
+        If `data` is no dataset, a descriptor is missing, there are NaN, a condition lacks a run, too few observations
+        to estimate noise, a constant pattern has no correlation, a window holds no time point or reaches beyond the
+        first or last one by more than half a sampling step, or the datasets hold different conditions.
+
+    References
+    ----------
+    Walther et al. (2016), NeuroImage 137:188-200, doi 10.1016/j.neuroimage.2015.12.012.
+
+    Examples
+    --------
+    >>> from rsatoolbox.data import Dataset
+    >>> measured = np.random.default_rng(0).normal(size=(12, 50))
+    >>> data = Dataset(measured, obs_descriptors={"stimulus": list("abcd") * 3, "run": np.repeat([1, 2, 3], 4)})
+    >>> calc_rdm(data, "crossnobis").n_cond
+    4
+    """
+    datasets = list(data) if isinstance(data, Sequence) else [data]
+    if not datasets:
+        refuse("no dataset was given to calc_rdm")
+    for each in datasets:
+        _check_dataset(each, by)
+    found = [_calc_one(each, dissimilarity, by, runs, noise, windows) for each in datasets]
+    return found[0] if len(found) == 1 else concat(found, by)
+
+
+def _check_dataset(data: object, by: str) -> None:
+    from rsatoolbox.data.base import DatasetBase
+
+    if not isinstance(data, DatasetBase):
+        shape = f" of shape {data.shape}" if isinstance(data, np.ndarray) else ""
+        refuse(
+            f"calc_rdm needs rsatoolbox's Dataset or TemporalDataset, got {type(data).__name__}{shape}; an array "
+            f"(n_observations, n_channels) becomes one by rsatoolbox.data.Dataset(array, obs_descriptors={{{by!r}: "
+            "names})"
+        )
+
+
+def noise_precision(data: DatasetBase, method: str, by: str = "stimulus") -> npt.NDArray[np.float64]:
+    """Estimate the noise precision of channels, (n_channels, n_channels), with rsatoolbox's estimators.
+
+    Parameters
+    ----------
+    data : rsatoolbox Dataset
+        If its channel descriptor ``"residuals"`` holds residuals (n_channels, n_timepoints), those are used, with the
+        degrees of freedom in its descriptor ``"residual_dof"``; else its observations around the mean of their
+        condition.
+    method : {"diag", "full", "shrinkage_diag", "shrinkage_eye"}
+        Estimator of the covariance.
+    by : str
+        Observation descriptor that names the conditions.
+
+    Returns
+    -------
+    numpy.ndarray
+        In units of the inverse squared measurements.
+
+    Raises
+    ------
+    BrainrdlError
+        If the method is unknown, residuals stand elsewhere or have another shape, no condition is observed twice, or
+        the covariance cannot be inverted.
+
+    Examples
+    --------
+    >>> from rsatoolbox.data import Dataset
+    >>> measured = np.random.default_rng(0).normal(size=(12, 3))
+    >>> noise_precision(Dataset(measured, obs_descriptors={"stimulus": list("abcd") * 3}), "shrinkage_eye").shape
+    (3, 3)
+    """
+    check_option(method, NOISE, "noise normalisation")
+    return _precision(data, _windowed(data, None)[0], method, by)
+
+
+def _precision(data: DatasetBase, measured: Tensor, method: str, by: str) -> npt.NDArray[np.float64]:
+    """Estimate it from kept residuals, else from `measured` (n_windows, n_observations, n_channels)."""
+    from rsatoolbox.data.noise import prec_from_residuals
+
+    residuals, dof = _residuals_of(data) or _around_conditions(measured, *_coded(data, by), method)
+    try:
+        precision = prec_from_residuals(residuals, dof=dof, method=method)
+    except np.linalg.LinAlgError as error:
+        refuse(f"the noise covariance of {residuals.shape[1]} channels cannot be inverted ({error}); take a shrunk one")
+    if not np.isfinite(precision).all():
+        refuse(f"noise={method!r} gives a precision that is not finite: a channel is constant; leave it out")
+    return np.asarray((precision + precision.T) / 2)
+
+
+def _residuals_of(data: DatasetBase) -> tuple[npt.NDArray[np.float64], float | None] | None:
+    """Residuals (n_timepoints, n_channels) that a reader of raw data has kept, and their degrees of freedom."""
+    if RESIDUALS in data.descriptors:
+        refuse(f"{RESIDUALS!r} must be a channel descriptor (n_channels, n_timepoints), it is one of the whole dataset")
+    if RESIDUALS not in data.channel_descriptors:
+        return None
+    residuals = np.asarray(data.channel_descriptors[RESIDUALS], dtype=np.float64)
+    if residuals.ndim != 2:
+        refuse(f"channel descriptor {RESIDUALS!r} must be (n_channels, n_timepoints), it has shape {residuals.shape}")
+    dof = data.descriptors.get(RESIDUAL_DOF)
+    return residuals.T, None if dof is None else float(dof)
+
+
+def _around_conditions(
+    measured: Tensor, names: Sequence[str], codes: npt.NDArray[np.int64], method: str
+) -> tuple[npt.NDArray[np.float64], int]:
+    """Observations around the mean of their condition (n_times * n_observations, n_channels), degrees of freedom."""
+    n_times, n_observations, n_channels = measured.shape
+    if n_observations == len(names):
+        refuse(
+            f"noise={method!r} needs residuals of a first-level model, or conditions observed more than once; each of "
+            f"the {len(names)} conditions is observed once: give a noise precision, or leave it out"
+        )
+    residuals = measured - _averaged(measured, codes)[:, codes]
+    return residuals.reshape(-1, n_channels).numpy(), n_times * (n_observations - len(names))
+
+
+def _calc_one(
+    data: DatasetBase,
+    dissimilarity: str | Dissimilarity,
+    by: str,
+    runs: str,
+    noise: str | npt.ArrayLike | None,
+    windows: Sequence[tuple[float, float]] | None,
+) -> RDMs:
+    names, codes = _coded(data, by)
+    if len(names) < FEWEST_CONDITIONS:
+        refuse(f"there are {len(names)} conditions, {quote(names)}; an RDM needs at least {FEWEST_CONDITIONS}")
+    summed = dissimilarity in _COUNTING or isinstance(dissimilarity, Poisson)
+    if summed and noise is not None:
+        refuse("noise= whitens channels, and whitened counts are no counts: leave it out for Poisson dissimilarities")
+    measured, times = _windowed(data, windows, summed)
+    if isinstance(noise, str):
+        check_option(noise, NOISE, "noise normalisation")
+        noise = _precision(data, measured, noise, by)
+    precision = None if noise is None else _checked_precision(noise, measured.shape[-1])
+    folded = dissimilarity in CROSS_VALIDATED or isinstance(dissimilarity, Crossnobis | PoissonCV)
+    fold = _coded(data, runs) if folded else None
+    patterns = _averaged(measured, codes) if fold is None else _averaged_in_runs(measured, names, codes, *fold)
+    if not bool(patterns.sum().isfinite()):  # of the means, which are few: NaN and Inf survive averaging
+        _refuse_not_finite(measured)
+    pairs = _dissimilarities(patterns, dissimilarity, precision)
+    label = dissimilarity if isinstance(dissimilarity, str) else getattr(dissimilarity, "__name__", repr(dissimilarity))
+    descriptors: dict[str, list[Any]]
+    descriptors = {key: [str(data.descriptors[key])] * len(pairs) for key in _KEPT if key in data.descriptors}
+    descriptors |= {} if times is None else {"time": times}
+    rdms = from_tensor(pairs, names, by=by, measure=label, descriptors=descriptors)
+    _check_constant(patterns, names, label)
+    check(rdms, f"the {label} RDM of {len(names)} conditions and {measured.shape[-1]} channels")
+    return rdms
+
+
+def _checked_precision(noise: npt.ArrayLike, n_channels: int) -> Tensor:
+    found = np.asarray(noise)
+    if found.dtype.kind not in "iuf" or found.shape != (n_channels, n_channels):
+        refuse(
+            f"noise= must be one of {', '.join(NOISE)} or a precision of numbers ({n_channels}, {n_channels}), as many "
+            f"as channels; got {found.dtype} of shape {found.shape}"
+        )
+    if not (np.diag(found) > 0).all():  # necessary, and quick; mahalanobis of a large one must stay quick
+        refuse(f"noise= has {np.diag(found).min():g} on its diagonal; a noise precision is positive definite")
+    return torch.as_tensor(found, dtype=torch.float64)
+
+
+def _coded(data: DatasetBase, key: str) -> tuple[list[str], npt.NDArray[np.int64]]:
+    """Values of an observation descriptor in the order of their first appearance, and each observation's number."""
+    held: Mapping[str, Any] = data.obs_descriptors
+    if key not in held:
+        known = [name for name in held if name != "index"]
+        there_are, remedy = f"{nearest(key, known)} (they have {quote(known)})", _REMEDIES.get(key, "")
+        refuse(f"observations have no descriptor {key!r}{there_are}{remedy}")
+    values = [str(value) for value in held[key]]
+    names = list(dict.fromkeys(values))
+    number = {name: index for index, name in enumerate(names)}
+    return names, np.array([number[value] for value in values])
+
+
+def _windowed(
+    data: DatasetBase, windows: Sequence[tuple[float, float]] | None, summed: bool = False
+) -> tuple[Tensor, list[float] | None]:
+    """Measurements (n_windows, n_observations, n_channels) and the centres of the windows; one window without time."""
+    measured = torch.as_tensor(np.asarray(data.measurements), dtype=torch.float64)
+    if measured.ndim == 2:
+        if windows is not None:
+            refuse(f"windows={windows!r} need measurements with time, these have shape {tuple(measured.shape)}")
+        return measured[None], None
+    held: Any = data
+    times = np.asarray(held.time_descriptors["time"], dtype=np.float64)
+    if windows is None:
+        return measured.permute(2, 0, 1), [round(float(time), 6) for time in times]
+    checked = _checked_windows(windows)
+    if summed:
+        _check_counts(measured)
+    parts = [measured[:, :, torch.as_tensor(_inside(times, *window))] for window in checked]
+    put_together = [part.sum(2) if summed else part.mean(2) for part in parts]
+    return torch.stack(put_together), [round((start + end) / 2, 6) for start, end in checked]
+
+
+def _checked_windows(windows: object) -> list[tuple[float, float]]:
+    try:
+        found = np.asarray(windows)
+    except ValueError:  # of different lengths
+        found = np.empty(0)
+    numbers = found.dtype.kind in "iuf"
+    if not numbers or found.ndim != 2 or found.shape[1] != 2 or not len(found):
+        meant = tuple(found.tolist()) if numbers and found.shape == (2,) else (0.05, 0.1)
+        refuse(
+            f"windows= takes a list of (start, end) in seconds, not {windows!r}; say windows=[{meant}], or leave it "
+            "out for an RDM of each time point"
+        )
+    listed = [(float(start), float(end)) for start, end in found]
+    check_unique([f"{round((start + end) / 2, 6):g} s" for start, end in listed], "the middles of windows=")
+    return listed
+
+
+def _check_counts(measured: Tensor) -> None:
+    """Refuse what is no counts: rates cannot be added up over a window."""
+    known = measured[measured.isfinite()]
+    whole = bool(((known >= 0) & (known == known.round())).all())
+    step = int(np.gcd.reduce(known.long().numpy())) if whole else 0
+    if not whole or step > 1:
+        what = f"are all multiples of {step}" if whole else "are not whole numbers from 0 on"
+        refuse(
+            f"Poisson dissimilarities add up counts over a window, and these measurements {what}: give counts, not "
+            "rates, or average the windows yourself"
+        )
+
+
+def _inside(times: npt.NDArray[np.float64], start: float, end: float) -> npt.NDArray[np.bool_]:
+    """Mark the times of a window, to a hundredth of the sampling step."""
+    ordered = np.sort(times)
+    step = float(np.median(np.diff(ordered))) if len(times) > 1 else 0.0
+    slack, low, high = _SLACK * step, float(ordered[0]), float(ordered[-1])
+    inside = (times >= start - slack) & (times <= end + slack)
+    reach = step / 2 + slack
+    if not low - reach <= start <= end <= high + reach:
+        problem = "reaches beyond the data" if start <= end else "has no end after its start"
+    elif not inside.any():
+        problem = "holds no time point"
+    else:
+        return inside
+    refuse(f"window {(start, end)} s {problem}; times go from {low:g} to {high:g} s")
+
+
+def _refuse_not_finite(measured: Tensor) -> None:
+    bad = ~measured.isfinite().all(0)
+    channels, observations = (f"{int(bad.any(axis).sum())} of {bad.shape[1 - axis]}" for axis in (0, 1))
+    refuse(
+        f"{channels} channels and {observations} observations hold NaN or Inf (or sum up to Inf); leave those channels "
+        "or observations out"
+    )
+
+
+def _averaged(measured: Tensor, codes: npt.NDArray[np.int64]) -> Tensor:
+    """Mean over the observations of each code, (..., n_codes, n_channels)."""
+    counts = np.bincount(codes)
+    if len(counts) == len(codes):
+        return measured[:, torch.as_tensor(codes.argsort())]
+    # a sparse product: torch's index_add_ is many times slower where threads share cores
+    members = csr_array((np.ones(len(codes)), (codes, np.arange(len(codes)))))
+    sums = [torch.as_tensor(members @ each) for each in measured.numpy()]
+    return (sums[0][None] if len(sums) == 1 else torch.stack(sums)).div_(torch.as_tensor(counts)[:, None])
+
+
+def _averaged_in_runs(
+    measured: Tensor,
+    names: Sequence[str],
+    codes: npt.NDArray[np.int64],
+    run_names: Sequence[str],
+    run_codes: npt.NDArray[np.int64],
+) -> Tensor:
+    """Mean over the observations of each condition in each run, (..., n_runs, n_conditions, n_channels)."""
+    cells = run_codes * len(names) + codes
+    missing = sorted(set(range(len(names) * len(run_names))) - set(cells.tolist()))
+    if missing:
+        run, condition = divmod(missing[0], len(names))
+        refuse(
+            f"condition {names[condition]!r} has no observation in run {run_names[run]!r} (and {len(missing) - 1} more "
+            "such gaps); leave the condition or the run out, or merge runs"
+        )
+    return _averaged(measured, cells).unflatten(1, (len(run_names), len(names)))
+
+
+def _dissimilarities(patterns: Tensor, dissimilarity: str | Dissimilarity, precision: Tensor | None) -> Tensor:
+    if dissimilarity == "mahalanobis":
+        if precision is None:
+            refuse("dissimilarity 'mahalanobis' needs noise=, a method or a noise precision; without: 'euclidean'")
+        return mahalanobis(patterns, precision)
+    if dissimilarity == "crossnobis":
+        return crossnobis(patterns, precision)
+    if precision is not None:
+        patterns = patterns @ _root(precision.to(patterns))
+    return resolve(dissimilarity)(patterns)
+
+
+def _root(precision: Tensor) -> Tensor:
+    """Symmetric root of a noise precision, which leaves each channel as much like itself as whitening can."""
+    values, vectors = torch.linalg.eigh(precision)
+    if float(values.min()) < -1e-8 * float(values.max()):
+        refuse(f"the noise precision has a negative eigenvalue, {float(values.min()):g}; it must be positive definite")
+    return (vectors * values.clamp(min=0).sqrt()) @ vectors.mT
+
+
+def _check_constant(patterns: Tensor, names: Sequence[str], label: str) -> None:
+    if label != "correlation":
+        return
+    spread = patterns.amax(-1) - patterns.amin(-1)
+    flat = (spread <= 1e-12 * patterns.abs().amax(-1)).flatten(0, -2).any(0)
+    if bool(flat.any()):
+        constant = [name for name, is_flat in zip(names, flat.tolist(), strict=True) if is_flat]
+        refuse(f"conditions {quote(constant)} have the same value in all channels, so they have no correlation")

@@ -1,0 +1,10 @@
+"""Reading RDMs and measurements from files: one function, `read`, and any number of readers behind it.
+
+The readers themselves are in the package ``data_adapters``, one file per format. What belongs here is the same for all
+formats: the reader protocol (`reading`), options from Python or a command line (`options`), paths such as
+``sub-*/betas.nii.gz`` (`path_patterns`), and names given beside a file (`condition_names`).
+"""
+
+from lazy_loader import attach_stub
+
+__getattr__, __dir__, __all__ = attach_stub(__name__, __file__)

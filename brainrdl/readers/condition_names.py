@@ -1,0 +1,88 @@
+"""Names of conditions given beside a file that holds none: a list, a text file, or a folder of stimuli."""
+
+from __future__ import annotations
+
+import mimetypes
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from brainrdl._core.errors import nearest, quote, refuse
+
+_SHOWN = frozenset({"image", "audio", "video"})
+
+_SEPARATORS = {".csv": ",", ".tsv": "\t"}
+
+
+def add_names(descriptors: dict[str, Any], count: int, names: Sequence[str] | str | Path | None, by: str) -> None:
+    """Store `names` as descriptor `by`, unless the file itself has other names there."""
+    if names is None:
+        known = [key for key in descriptors if key != "index"]
+        if by != "stimulus" and by not in known:
+            refuse(f"conditions have no descriptor {by!r}{nearest(by, known)}; they have {quote(known)}: choose by=")
+        return
+    listed = _listed(names)
+    if len(listed) != count:
+        refuse(f"{len(listed)} names were given ({quote(listed)}) for {count} conditions")
+    held = [str(name) for name in descriptors.get(by, listed)]
+    if held != listed:
+        refuse(
+            f"the file names its conditions itself ({by!r}: {quote(held)}), names= must not rename them; leave it out, "
+            "or store other names under another descriptor with by="
+        )
+    descriptors[by] = listed
+
+
+def _listed(names: Sequence[str] | str | Path) -> list[str]:
+    """Give the names in a list, in a text file's lines, or of the files in a folder."""
+    if not isinstance(names, (str, Path)):
+        return [_text(name) for name in names]
+    place = Path(names)
+    if place.is_dir():
+        return _stems(place)
+    if not place.is_file():
+        refuse(f"names= is {str(names)!r}, which is neither a text file, nor a folder, nor a list of names")
+    try:
+        lines = [line.strip() for line in place.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    except UnicodeDecodeError:
+        refuse(f"names file {str(names)!r} is not UTF-8 text; save it as UTF-8")
+    separator = _SEPARATORS.get(place.suffix.lower())
+    if separator and any(separator in line for line in lines):
+        refuse(f"names file {str(names)!r} is a table ({lines[0]!r}); names= takes one name a line, and no header")
+    return lines
+
+
+def _text(name: object) -> str:
+    """Write a name: numbers without a point where they are whole, and none that is missing."""
+    if name is None or name != name:
+        refuse(f"names= holds {name!r}, which is no name")
+    whole = isinstance(name, float) and name.is_integer()
+    return str(int(name) if whole else name)  # type: ignore[call-overload]
+
+
+def _stems(folder: Path) -> list[str]:
+    """Name the images (or sounds, videos) of a folder in sorted order, if people and computers sort them alike."""
+    files = [file for file in folder.iterdir() if file.is_file() and not file.name.startswith(".")]
+    shown = [file for file in files if (mimetypes.guess_type(file.name)[0] or "").split("/")[0] in _SHOWN]
+    stems = sorted(file.stem for file in shown or files)
+    for other in (sorted(stems, key=number_key), sorted(stems, key=str.casefold)):
+        for stem, instead in zip(stems, other, strict=True):
+            if stem != instead:
+                refuse(
+                    f"the order of the files in {str(folder)!r} is unclear: {stem!r} sorts before {instead!r} by its "
+                    "characters' codes, and after it as people sort (by numbers, whatever the case); give names= as a "
+                    "list in the order of the RDM"
+                )
+    return stems
+
+
+def number_key(stem: str) -> list[tuple[int, int, str]]:
+    """Key that sorts names as people count: the numbers in them as numbers.
+
+    Examples
+    --------
+    >>> sorted(["image10", "image9"], key=number_key)
+    ['image9', 'image10']
+    """
+    return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in re.split(r"(\d+)", stem)]

@@ -1,0 +1,281 @@
+"""Patterns of files like ``sub-*/betas.nii.gz``: which files they are, whose, and how what they hold is joined.
+
+``sub-``, ``ses-``, ``run-`` and ``hemi-`` in a path say whose and what part a file is; so do names in a pattern, which
+stand for anything within a part of the path: ``{subject}/RDM_{layer}.npz``. Files of one subject, session and region
+are one Dataset: runs stand below each other, hemispheres side by side.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from brainrdl._core.errors import check_unique, quote, refuse
+from brainrdl.rdms.by_name import concat
+
+if TYPE_CHECKING:
+    from rsatoolbox.data.dataset import Dataset
+_PLACES = ("subject", "session", "run", "hemi")
+
+_WILD = frozenset("*?[")
+
+_TOKENS = re.compile(r"\{([A-Za-z_]\w*)\}|(\*\*/)|(\*)|(\?)|(\[[^\]]*\])")
+
+_START, _END = r"(?:^|(?<=[/\\_.]))", r"(?=[/\\_.-]|$)"
+
+_SUBJECT = re.compile(_START + r"sub-([A-Za-z0-9]+)")
+
+_SESSION = re.compile(_START + r"(?:ses-([A-Za-z0-9]+)|(?i:ses(?:s|sion)?)[-_]?(\d+))" + _END)
+
+_RUN = re.compile(_START + r"(?:run-([A-Za-z0-9]+)|(?i:run)[-_]?(\d+))" + _END)
+
+_HEMISPHERE = re.compile(_START + r"(?:hemi-)?([LR]|(?i:[lr]h)|(?i:left|right))" + _END)
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What a file's path says of it, as it is spelled there; "" for what it does not say."""
+
+    file: Path
+    subject: str
+    session: str
+    run: str
+    hemisphere: str
+    named: Mapping[str, str]
+
+    @property
+    def side(self) -> str:
+        """``L`` or ``R``, however the hemisphere is spelled."""
+        return self.hemisphere[:1].upper()
+
+
+def is_pattern(path: Path) -> bool:
+    """Say whether a path is a pattern: one with wild cards or names in braces that is itself no file."""
+    return bool(_TOKENS.search(str(path))) and not path.exists()
+
+
+def files_of(pattern: Path) -> list[Path]:
+    """List the files and folders that a pattern stands for, sorted.
+
+    Raises
+    ------
+    BrainrdlError
+        If there are none.
+    """
+    wild = Path(_TOKENS.sub(lambda token: "*" if token[1] else token[0], str(pattern)))
+    start = Path(*itertools.takewhile(lambda part: not _WILD & set(part), wild.parts))
+    files = sorted(start.glob(str(wild.relative_to(start))))
+    if not files:
+        refuse(f"no file fits the pattern {str(pattern)!r}")
+    return files
+
+
+def origins_of(files: Sequence[Path], pattern: Path) -> list[Origin]:
+    """Tell the files of a pattern apart.
+
+    The subject is what follows ``sub-`` in the path, else the parts of the path in which the files differ, sessions,
+    runs and hemispheres left out; of a single file, the parts that the pattern leaves open. Names in the pattern go
+    before all this.
+    """
+    named = [_named(file, pattern) for file in files]
+    subjects = [_last(_SUBJECT, str(file)) for file in files]
+    if not all(subjects) and not any(named):
+        subjects = _differing(files, pattern)
+    return [
+        Origin(
+            file,
+            said.get("subject", subject),
+            said.get("session", _last(_SESSION, str(file))),
+            said.get("run", _last(_RUN, file.name) or _last(_RUN, str(file))),
+            said.get("hemi", _last(_HEMISPHERE, file.name)),
+            {key: value for key, value in said.items() if key not in _PLACES},
+        )
+        for file, subject, said in zip(files, subjects, named, strict=True)
+    ]
+
+
+def _named(file: Path, pattern: Path) -> dict[str, str]:
+    """Give what the names in a pattern stand for."""
+    text, regex, end = str(pattern), "", 0
+    for token in _TOKENS.finditer(text):
+        regex += re.escape(text[end : token.start()]) + _regex(token, regex)
+        end = token.end()
+    found = re.fullmatch(regex + re.escape(text[end:]), str(file))
+    return found.groupdict() if found else {}
+
+
+def _regex(token: re.Match[str], before: str) -> str:
+    """Translate one wild card, or a name in braces, which means the same wherever it stands again."""
+    name, folders, anything, _, characters = token.groups()
+    if name:
+        return f"(?P={name})" if f"(?P<{name}>" in before else f"(?P<{name}>[^/]+?)"
+    if characters:
+        return characters.replace("[!", "[^", 1)
+    return "(?:.*/)?" if folders else "[^/]*" if anything else "[^/]"
+
+
+def _last(entity: re.Pattern[str], path: str) -> str:
+    found = list(entity.finditer(path))
+    return next(filter(None, found[-1].groups()), "") if found else ""
+
+
+def _differing(files: Sequence[Path], pattern: Path) -> list[str]:
+    """Name files by the parts of their paths in which they differ; by all of it if they are not equally deep."""
+    parts = [(*map(_plain, file.parts[:-1]), _plain(file.name).split(".")[0]) for file in files]
+    if len({len(each) for each in parts}) > 1:
+        return [str(file) for file in files]
+    places = [place for place, column in enumerate(zip(*parts, strict=True)) if len(set(column)) > 1]
+    if len(files) == 1 and len(pattern.parts) == len(parts[0]):
+        places = [place for place, part in enumerate(pattern.parts) if _WILD & set(part)]
+    return ["/".join(dict.fromkeys(each[place] for place in places if each[place])) for each in parts]
+
+
+def _plain(part: str) -> str:
+    """Leave session, run and hemisphere out of a part of a path."""
+    for entity in (_SESSION, _RUN, _HEMISPHERE):
+        part = entity.sub("", part)
+    return re.sub(r"[_.-]*([_.-])", r"\1", part).strip("_.-")
+
+
+def joined(found: Sequence[Any], origins: Sequence[Origin], pattern: str, by: str) -> Any:
+    """Join what the files of a pattern hold: RDMs by name into one, measurements into a list, one a subject and region.
+
+    Raises
+    ------
+    BrainrdlError
+        If some hold RDMs and some measurements, or two files are of one subject and nothing tells them apart.
+    """
+    from rsatoolbox.rdm.rdms import RDMs
+
+    kinds = {isinstance(data, RDMs) for data in found}
+    if kinds == {True, False}:
+        refuse(f"of the files of {pattern!r}, some hold RDMs and some measurements; give them apart")
+    if kinds == {False}:
+        return _measurements(found, origins)
+    for rdms, origin in zip(found, origins, strict=True):
+        subject = origin.subject or (_plain(origin.file.name).split(".")[0] if origin.run else "")
+        told = {"subject": subject, "session": origin.session, "run": origin.run, **origin.named}
+        for key, value in told.items():
+            if value:
+                rdms.rdm_descriptors.setdefault(key, [value] * rdms.n_rdm)
+    if len(found) > 1 and not all(by in rdms.pattern_descriptors for rdms in found):
+        refuse(f"the files of {pattern!r} hold no names of conditions, so they cannot be joined; give names=")
+    return found[0] if len(found) == 1 else concat(found, by)
+
+
+def _measurements(found: Sequence[Any], origins: Sequence[Origin]) -> list[Any]:
+    """Gather the parts of each subject, session and region, in the order of their first files."""
+    groups: dict[tuple[str, ...], list[tuple[Any, Origin]]] = {}
+    for data, origin in zip(found, origins, strict=True):
+        for part in data if isinstance(data, list) else [data]:
+            for key, value in {"subject": origin.subject, "session": origin.session, **origin.named}.items():
+                if value:
+                    part.descriptors.setdefault(key, value)
+            whose = tuple(str(part.descriptors.get(key, "")) for key in ("subject", "session", "roi", *origin.named))
+            groups.setdefault(whose, []).append((part, origin))
+    return [_one(members) for members in groups.values()]
+
+
+def _one(members: Sequence[tuple[Dataset, Origin]]) -> Dataset:
+    """Make one Dataset of the parts of one subject, session and region."""
+    parts, origins = zip(*members, strict=True)
+    if len(parts) == 1:
+        return parts[0]
+    _check_mergeable(parts, origins)
+    sides = list(dict.fromkeys(origin.side for origin in origins))
+    each = [[member for member in members if member[1].side == side] for side in sides]
+    return _side_by_side([_below_each_other(*zip(*of_one, strict=True)) for of_one in each], sides)
+
+
+def _check_mergeable(parts: Sequence[Dataset], origins: Sequence[Origin]) -> None:
+    """Refuse files of one subject, session and region that are no runs or hemispheres of one measurement."""
+    told = [(origin.run, origin.side) for origin in origins]
+    files = quote(str(origin.file) for origin in origins)
+    if len(set(told)) < len(told):
+        refuse(
+            f"files {files} are of one subject, session and region, and their paths do not tell them apart; name them "
+            "with sub-, ses-, run- or hemi-, or read them one by one"
+        )
+    if any(part.measurements.ndim > 2 or "residuals" in part.channel_descriptors for part in parts):
+        refuse(
+            f"files {files} are parts of one measurement; measurements over time, or with residuals, are not joined: "
+            "read them one by one, raw runs with runs= of the reader"
+        )
+
+
+def _below_each_other(parts: Sequence[Dataset], origins: Sequence[Origin]) -> Dataset:
+    """Join runs: their observations one after the other, of the channels that all have."""
+    if len(parts) == 1:
+        return parts[0]
+    first, columns = parts[0], _common_channels(parts, origins)
+    runs = [
+        [str(run) for run in part.obs_descriptors.get("run", [origin.run] * part.n_obs)]
+        for part, origin in zip(parts, origins, strict=True)
+    ]
+    check_unique([run for each in runs for run in dict.fromkeys(each)], "the runs of the files")
+    descriptors = dict(first.descriptors)
+    if "n_dropped_channels" in descriptors:
+        descriptors["n_dropped_channels"] += first.n_channel - len(columns[0])
+    if left_out := sum(part.descriptors.get("n_dropped_observations", 0) for part in parts):
+        descriptors["n_dropped_observations"] = left_out
+    return _dataset(
+        np.concatenate([part.measurements[:, chosen] for part, chosen in zip(parts, columns, strict=True)]),
+        descriptors,
+        _shared([part.obs_descriptors for part in parts]) | {"run": [run for each in runs for run in each]},
+        {key: np.asarray(values)[columns[0]] for key, values in first.channel_descriptors.items()},
+    )
+
+
+def _common_channels(parts: Sequence[Dataset], origins: Sequence[Origin]) -> list[list[int]]:
+    """Give the places of the channels that all parts have, by their descriptors; without such, all must be as many."""
+    keys = sorted(set(parts[0].channel_descriptors) - {"index"})
+    if not keys and len({part.n_channel for part in parts}) == 1:
+        return [list(range(part.n_channel)) for part in parts]
+    called = [list(zip(*(part.channel_descriptors.get(key, ()) for key in keys), strict=False)) for part in parts]
+    shared = set(called[0]).intersection(*called[1:])
+    if not shared:
+        files, counts = quote(str(origin.file) for origin in origins), [part.n_channel for part in parts]
+        refuse(f"the runs {files} have no channel in common (they have {counts} channels)")
+    places = [{channel: place for place, channel in enumerate(each)} for each in called]
+    return [[place[channel] for channel in called[0] if channel in shared] for place in places]
+
+
+def _side_by_side(parts: Sequence[Dataset], sides: Sequence[str]) -> Dataset:
+    """Join hemispheres: their channels one after the other, of the same observations."""
+    if len(parts) == 1:
+        return parts[0]
+    first, *others = parts
+    for other, side in zip(others, sides[1:], strict=True):
+        for key in ("stimulus", "run"):
+            one, two = (list(map(str, part.obs_descriptors.get(key, ()))) for part in (first, other))
+            if one != two or first.n_obs != other.n_obs:
+                refuse(f"hemispheres {sides[0]} and {side} differ in {key}: {quote(one)} and {quote(two)}")
+    channels = _shared([part.channel_descriptors for part in parts])
+    hemispheres = [side for part, side in zip(parts, sides, strict=True) for _ in range(part.n_channel)]
+    descriptors = dict(first.descriptors)
+    if "n_dropped_channels" in descriptors:
+        descriptors["n_dropped_channels"] = sum(part.descriptors["n_dropped_channels"] for part in parts)
+    values = np.concatenate([part.measurements for part in parts], axis=1)
+    return _dataset(values, descriptors, first.obs_descriptors, channels | {"hemisphere": hemispheres})
+
+
+def _shared(descriptors: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
+    """Append the descriptors that all have."""
+    keys = [key for key in descriptors[0] if key != "index" and all(key in each for each in descriptors)]
+    return {key: [value for each in descriptors for value in each[key]] for key in keys}
+
+
+def _dataset(
+    values: np.ndarray, descriptors: Mapping[str, Any], observations: Mapping[str, Any], channels: Mapping[str, Any]
+) -> Dataset:
+    from rsatoolbox.data.dataset import Dataset
+
+    kept = ({key: value for key, value in each.items() if key != "index"} for each in (observations, channels))
+    observed, places = kept
+    return Dataset(values, descriptors=dict(descriptors), obs_descriptors=observed, channel_descriptors=places)

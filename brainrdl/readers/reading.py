@@ -1,0 +1,339 @@
+"""Read RDMs and measurements from files: one function, and any number of readers behind it.
+
+A reader is any object that keeps this contract (no base class; ``brainrdl.testing.check_reader`` runs through it):
+
+- ``name``: a short word, unique among the readers installed;
+- ``layout``: the layout on disk in a line or a few, for the message when no reader takes a file;
+- ``sniff(path) -> bool``: whether the file (or folder) looks like this layout; quick, changes nothing, runs no code
+  from the file;
+- ``read(path, **options)``: rsatoolbox's containers, the same each time, the file unchanged; options are keyword
+  arguments, and nothing is ever unpickled. Either `RDMs`, or measurements: a `Dataset`, a `TemporalDataset` (times in
+  seconds in the time descriptor ``"time"``), or a list of them, one a region. Conditions that the file names stand in
+  the pattern (of measurements: observation) descriptor ``"stimulus"``; where the file names none there is no such
+  descriptor, and `read` adds it from ``names=``. Runs stand in the observation descriptor ``"run"``. Subject, roi and
+  session are rdm descriptors (of measurements: descriptors of the whole object, texts). Residuals of a first-level
+  model, for noise normalisation, are the channel descriptor ``"residuals"`` (n_channels, n_timepoints) with their
+  degrees of freedom in the descriptor ``"residual_dof"``.
+
+It is found when its distribution lists it in the entry-point group ``brainrdl.readers``, as ours are::
+
+    [project.entry-points."brainrdl.readers"]
+    myformat = "mypackage.myformat:READER"
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Mapping, Sequence
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+from brainrdl._core.errors import BrainrdlError, check_option, check_unique, quote, refuse
+from brainrdl.rdms.by_name import names as names_of
+from brainrdl.rdms.conversion import check
+from brainrdl.readers.condition_names import add_names
+from brainrdl.readers.options import checked, from_words
+from brainrdl.readers.path_patterns import Origin, files_of, is_pattern, joined, origins_of
+
+if TYPE_CHECKING:
+    from rsatoolbox.data.base import DatasetBase
+    from rsatoolbox.rdm.rdms import RDMs
+GROUP = "brainrdl.readers"
+
+_PICKLES = frozenset({".pkl", ".pickle", ".joblib", ".dill", ".pt", ".pth", ".th", ".ckpt"})
+
+_PICKLE_START = re.compile(rb"\x80[\x02-\x05]")  # the PROTO opcode, with which every binary pickle since 2003 begins
+
+
+@runtime_checkable
+class Reader(Protocol):
+    """Reads one layout of files; the module's docstring lists the contract."""
+
+    name: str
+    layout: str
+
+    def sniff(self, path: Path) -> bool:
+        """Say whether the file looks like this layout."""
+
+    def read(self, path: Path, **options: Any) -> RDMs | DatasetBase | list[DatasetBase]:
+        """Read the file into rsatoolbox's RDMs or Dataset(s)."""
+
+
+def read(
+    path: str | Path,
+    *,
+    names: Sequence[str] | str | Path | None = None,
+    by: str = "stimulus",
+    reader: str | Reader | None = None,
+    **options: Any,
+) -> RDMs | DatasetBase | list[DatasetBase]:
+    """Read RDMs or measurements from files, with whichever installed reader takes them.
+
+    Parameters
+    ----------
+    path : str or Path
+        The file; a folder, if a reader takes one; or a pattern like ``"sub-*/betas.nii.gz"``, whose files are read one
+        by one and joined. Their subject is what follows ``sub-`` in the path, else the part of the path that differs,
+        unless the files say so themselves; ``ses-`` is the session; runs (``run-1``, ``run_1``) and hemispheres
+        (``hemi-L``, ``lh``, ``.L.``) of one subject are joined into one Dataset. Or the pattern says what its parts
+        are: ``"{subject}/RDM_{layer}.npz"``; other names than subject, session, run and hemi are descriptors.
+    names : sequence of str, str or Path, optional
+        Names of the conditions in the order of the file, for a file that holds none: a list, a text file with one name
+        a line, or a folder of stimuli (file names without suffix, sorted).
+    by : str
+        The pattern descriptor (of measurements: observation descriptor) that names the conditions.
+    reader : str or Reader, optional
+        The reader to use, by name or as an object; by default the one that takes the file.
+    **options
+        Options of the reader, for example ``variable="IT_RDMs"`` for a ``.mat`` file. For the files of a pattern,
+        ``{subject}``, ``{session}`` and ``{hemi}`` in an option stand for what each file's path says:
+        ``mask="sub-{subject}/mask.nii.gz"``, ``atlas="{hemi}.aparc.annot"``.
+
+    Returns
+    -------
+    rsatoolbox.rdm.RDMs, rsatoolbox.data.Dataset, or list of Dataset
+        As the files hold; RDMs have been through `brainrdl.rdms.check`.
+
+    Raises
+    ------
+    BrainrdlError
+        If there is no such file, it is a pickle (which could run code), no reader or more than one takes it, an option
+        is unknown or of another type than the reader takes, the file is damaged, the names do not fit, or a pattern's
+        files hold different things. The message names the file and the reader.
+
+    Examples
+    --------
+    >>> import numpy as np, tempfile
+    >>> file = Path(tempfile.mkdtemp()) / "rdm.npy"
+    >>> np.save(file, np.array([[0, 1, 2], [1, 0, 3], [2, 3, 0]]))
+    >>> names_of(read(file, names=["cat", "dog", "car"]))
+    ('cat', 'dog', 'car')
+    """
+    if is_pattern(Path(path)):
+        return _read_pattern(Path(path), names, by, reader, options)
+    return _read(_existing(Path(path)), names, by, reader, options)
+
+
+def _read(
+    file: Path,
+    names: Sequence[str] | str | Path | None,
+    by: str,
+    reader: str | Reader | None,
+    options: dict[str, Any],
+) -> Any:
+    chosen = _chosen(reader, file)
+    where = f"{_kind(file)} {str(file)!r} (reader {chosen.name!r})"
+    try:
+        data = chosen.read(file, **checked(chosen.read, chosen.name, options))
+        for part in data if isinstance(data, list) else [data]:
+            _name_conditions(part, names, by, where)
+    except BrainrdlError as error:
+        message = str(error)
+        raise BrainrdlError(message if where in message else f"{where}: {message}") from error
+    except UnicodeDecodeError as error:
+        raise BrainrdlError(
+            f"{where} is not UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8"
+        ) from error
+    # A damaged file can fail anywhere inside a format's library; a reader's own slip stays visible as the cause.
+    except Exception as error:
+        raise BrainrdlError(
+            f"{where} could not be read, is it cut off, damaged, or of another layout? {type(error).__name__}: {error}"
+        ) from error
+    return data
+
+
+def _read_pattern(
+    pattern: Path,
+    names: Sequence[str] | str | Path | None,
+    by: str,
+    reader: str | Reader | None,
+    options: dict[str, Any],
+) -> Any:
+    """Read the files of a pattern one by one and join what they hold; ``{subject}`` in an option is each one's own."""
+    origins = origins_of(_files(pattern), pattern)
+    found = [_read(origin.file, names, by, reader, _options_for(origin, options)) for origin in origins]
+    return joined(found, origins, str(pattern), by)
+
+
+def _options_for(origin: Origin, options: dict[str, Any]) -> dict[str, Any]:
+    own = {"subject": origin.subject, "session": origin.session, "hemi": origin.hemisphere, **origin.named}
+    filled = dict(options)
+    for key, value in options.items():
+        for word, meant in own.items() if isinstance(value, str | Path) else ():
+            filled[key] = type(value)(str(filled[key]).replace(f"{{{word}}}", meant))
+    return filled
+
+
+def _files(path: Path) -> list[Path]:
+    """Give the file or folder, or those that a pattern stands for, pickles refused whoever would take them."""
+    return [_existing(file) for file in (files_of(path) if is_pattern(path) else [path])]
+
+
+def find_readers() -> dict[str, Reader]:
+    """Load the readers that the installed distributions list in the entry-point group ``brainrdl.readers``.
+
+    Returns
+    -------
+    dict of str to Reader
+        By name, sorted. A reader that cannot be loaded is left out with a warning; it must not cost the others.
+
+    Examples
+    --------
+    >>> {"csv", "matlab", "nifti", "numpy", "rsatoolbox"} <= find_readers().keys()
+    True
+    """
+    found = {point.value: _loaded(point) for point in entry_points(group=GROUP)}
+    readers = sorted((reader for reader in found.values() if reader is not None), key=lambda reader: reader.name)
+    check_unique([reader.name for reader in readers], f"the entry points {GROUP!r} ({', '.join(found)})")
+    return {reader.name: reader for reader in readers}
+
+
+def _loaded(point: Any) -> Reader | None:
+    """Load one entry point; None and a warning if that fails or it is no reader."""
+    try:
+        reader = point.load()
+    except Exception as error:
+        warnings.warn(f"reader {point.value!r} could not be loaded: {type(error).__name__}: {error}", stacklevel=4)
+        return None
+    if not isinstance(reader, Reader):
+        warnings.warn(f"reader {point.value!r} lacks one of name, layout, sniff, read, and is left out", stacklevel=4)
+        return None
+    return reader
+
+
+def _kind(file: Path) -> str:
+    return "folder" if file.is_dir() else "file"
+
+
+def _existing(file: Path) -> Path:
+    """Refuse a path that does not exist, and pickles whoever would take them."""
+    if file.is_dir():
+        return file
+    if not file.is_file():
+        lost = f"link {str(file)!r} leads to nothing; fetch its content (git annex get, datalad get)"
+        refuse(lost if file.is_symlink() else f"there is no file {str(file)!r}")
+    with file.open("rb") as opened:
+        start = opened.read(2)
+    if file.suffix.lower() in _PICKLES or _PICKLE_START.match(start):
+        refuse(
+            f"file {str(file)!r} is a pickle, and loading one could run any code it holds; where you trust it, save "
+            "its RDMs as .npz, .csv or rsatoolbox's HDF5"
+        )
+    return file
+
+
+def reader_of(path: str | Path, reader: str | Reader | None = None) -> Reader:
+    """Give the reader that `read` uses: the one asked for, or the only one that takes the file.
+
+    Parameters
+    ----------
+    path : str or Path
+        A file or folder, or a pattern, of which the first file counts.
+    reader : str or Reader, optional
+        As of `read`.
+
+    Returns
+    -------
+    Reader
+
+    Raises
+    ------
+    BrainrdlError
+        If there is no such file, it is a pickle, the reader is unknown, or no reader or more than one takes it.
+
+    Examples
+    --------
+    >>> reader_of("no/such.mat")
+    Traceback (most recent call last):
+    brainrdl.BrainrdlError: there is no file 'no/such.mat'
+    """
+    return _chosen(reader, _files(Path(path))[0])
+
+
+def options_of(path: str | Path, words: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+    """Make options of `read` of the words of a command line, as the reader's annotations have them.
+
+    Parameters
+    ----------
+    path : str or Path
+        As of `read`.
+    words : mapping of str to sequence of str
+        Each option's words; several are a list, ``None`` is None, a mapping is given as ``key:value``.
+
+    Returns
+    -------
+    dict
+        Options for `read`.
+
+    Raises
+    ------
+    BrainrdlError
+        As `reader_of`; also if an option is unknown, or its words do not make what the reader takes.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> file = Path(tempfile.mkdtemp()) / "ratings.csv"
+    >>> _ = file.write_text("a,b,rating")
+    >>> options_of(file, {"similarity": ["7"], "delimiter": [";"]})
+    {'similarity': 7.0, 'delimiter': ';'}
+    """
+    if not words:
+        return {}
+    own = {key: given[-1] for key, given in words.items() if key in ("reader", "by")}
+    chosen = reader_of(path, own.get("reader"))
+    return own | from_words(chosen.read, chosen.name, {key: words[key] for key in words if key not in own})
+
+
+def _chosen(reader: str | Reader | None, file: Path) -> Reader:
+    if isinstance(reader, Reader):
+        return reader
+    readers = find_readers()
+    if reader is not None:
+        return readers[check_option(reader, readers, "reader")]
+    takers = [candidate for candidate in readers.values() if _takes(candidate, file)]
+    if not takers:
+        refuse(f"no reader takes {_kind(file)} {str(file)!r}; {_layouts(file, readers)}")
+    if len(takers) > 1:
+        takers_named = quote(taker.name for taker in takers)
+        refuse(f"readers {takers_named} take {_kind(file)} {str(file)!r}; choose one with reader=")
+    return takers[0]
+
+
+def _layouts(file: Path, readers: Mapping[str, Reader]) -> str:
+    """Tell the layouts that name the file's suffix, else the readers."""
+    suffix = re.compile(rf"{re.escape(file.suffix)}\b", re.IGNORECASE)
+    near = {name: reader for name, reader in readers.items() if file.suffix and suffix.search(reader.layout)}
+    if not near:
+        return f"there are readers {', '.join(readers)}, and docs/formats.md lists their files; choose one with reader="
+    told = "".join(f"\n  {name}: {reader.layout}" for name, reader in near.items())
+    return f"those for {file.suffix} read:{told}\nChoose one with reader="
+
+
+def _takes(reader: Reader, file: Path) -> bool:
+    """Ask a reader; one that fails at it does not take the file."""
+    try:
+        return reader.sniff(file)
+    except Exception as error:
+        warnings.warn(
+            f"reader {reader.name!r} failed to look at {str(file)!r}: {type(error).__name__}: {error}", stacklevel=4
+        )
+        return False
+
+
+def _name_conditions(data: Any, names: Sequence[str] | str | Path | None, by: str, where: str) -> None:
+    """Check what a reader gave, and name its conditions where the file does not."""
+    from rsatoolbox.data.base import DatasetBase
+    from rsatoolbox.rdm.rdms import RDMs
+
+    if isinstance(data, RDMs):
+        check(data, where)
+        add_names(data.pattern_descriptors, data.n_cond, names, by)
+        if by in data.pattern_descriptors:
+            names_of(data, by)
+    elif isinstance(data, DatasetBase):
+        add_names(data.obs_descriptors, data.n_obs, names, by)
+    else:
+        refuse(f"the reader gave {type(data).__name__}, it must give rsatoolbox's RDMs, a Dataset, or a list of those")

@@ -1,0 +1,9 @@
+"""A whole experiment as one YAML file, checked before any work starts.
+
+`schema` lists every key, `files` reads and writes recipes, `building` makes stimuli, teacher, student and loss of one,
+and `running` fits and scores.
+"""
+
+from lazy_loader import attach_stub
+
+__getattr__, __dir__, __all__ = attach_stub(__name__, __file__)

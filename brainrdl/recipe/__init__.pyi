@@ -1,0 +1,18 @@
+from .building import (
+    make_loss as make_loss,
+    make_stimuli as make_stimuli,
+    make_student as make_student,
+    make_teacher as make_teacher,
+)
+from .files import (
+    check as check,
+    dump as dump,
+    load as load,
+    save as save,
+    template as template,
+)
+from .running import (
+    evaluate_run as evaluate_run,
+    run as run,
+)
+from .schema import Recipe as Recipe

@@ -1,0 +1,216 @@
+"""Stimuli, teacher, student and loss, as a recipe describes them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+import torch
+from torch import nn
+
+from brainrdl._core.advice import advice
+from brainrdl._core.errors import check_option, refuse
+from brainrdl.loss.rdm_loss import Decay, RDMLoss
+from brainrdl.models.networks import Network, build
+from brainrdl.models.readout import Readout
+from brainrdl.models.student import Student
+from brainrdl.readers.reading import read
+from brainrdl.recipe.schema import Recipe, StimuliSection, TeacherSection
+from brainrdl.stimuli.named_images import Stimuli
+from brainrdl.stimuli.transforms import ImageTransform, default_transform
+from brainrdl.teachers.controls import control
+from brainrdl.teachers.network_teacher import NetworkTeacher
+from brainrdl.teachers.protocol import Teacher
+from brainrdl.teachers.rdm_teacher import RDMTeacher
+
+
+def _network(recipe: Recipe) -> Network:
+    return build(recipe.student.model, recipe.student.weights)
+
+
+def make_stimuli(recipe: Recipe) -> Stimuli:
+    """Stimuli of a recipe, transformed as the student network expects.
+
+    Raises
+    ------
+    BrainrdlError
+        If files are missing or unreadable, or the data set is unknown.
+
+    Examples
+    --------
+    >>> from brainrdl.recipe import check
+    >>> student = {"model": "small_cnn", "layers": ["pool"]}
+    >>> example = {"stimuli": {"folder": "images"}, "teacher": {"rdms": "it.h5"}, "student": student}
+    >>> make_stimuli(check(example))
+    Traceback (most recent call last):
+    brainrdl.BrainrdlError: stimulus folder 'images' does not exist...
+    """
+    section, network = recipe.stimuli, _network(recipe)
+    transform = network.transform
+    if section.size is not None and section.size != network.size:
+        transform = _resized(transform, section.size, network)
+    if section.folder is not None:
+        stimuli = Stimuli.from_folder(section.folder, transform, section.labels)
+    elif section.arrays is not None:
+        stimuli = _from_npz(section.arrays).with_transform(transform)
+    else:
+        stimuli = _from_torchvision(section).with_transform(transform)
+    if section.labels is not None and section.folder is None:
+        stimuli = stimuli.with_labels(section.labels)
+    if section.first is not None:
+        stimuli = stimuli.select(stimuli.names[: section.first])
+    return stimuli.cached() if section.cached else stimuli
+
+
+def _resized(transform: Any, size: int, network: Network) -> Any:
+    if transform is None:
+        return default_transform(size, channels=network.channels)
+    if not isinstance(transform, ImageTransform):
+        refuse(
+            f"stimuli.size={size} cannot be put into {transform!r}, which the student's weights come with; leave it out"
+        )
+    return replace(transform, size=size)
+
+
+def _from_npz(path: Path) -> Stimuli:
+    try:
+        # opened here, because NumPy leaves a damaged zip open
+        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
+            content = {key: file[key] for key in ("images", "names", "labels") if key in file}
+    except (OSError, ValueError, TypeError, BadZipFile) as error:  # TypeError: a .npy file is one array, no archive
+        refuse(f"cannot read stimuli.arrays {str(path)!r}: {error}; it should be .npz with images and names, no pickle")
+    if missing := {"images", "names"} - set(content):
+        refuse(f"stimuli.arrays {str(path)!r} lacks {sorted(missing)}; it should hold images, names, and labels if any")
+    labels = [str(label) for label in content["labels"]] if "labels" in content else None
+    return Stimuli.from_arrays(content["images"], [str(name) for name in content["names"]], labels=labels)
+
+
+_DATASETS = {
+    "mnist": "MNIST",
+    "fashionmnist": "FashionMNIST",
+    "kmnist": "KMNIST",
+    "cifar10": "CIFAR10",
+    "cifar100": "CIFAR100",
+}
+
+
+def _from_torchvision(section: StimuliSection) -> Stimuli:
+    from torchvision import datasets
+
+    name = _DATASETS[check_option(str(section.dataset), _DATASETS, "stimuli.dataset")]
+    try:
+        return Stimuli.from_dataset(getattr(datasets, name)(section.root or ".", train=section.train, download=False))
+    except (RuntimeError, OSError) as error:
+        refuse(f"cannot read {name} below stimuli.root {str(section.root)!r} in torchvision's layout: {error}")
+
+
+def make_teacher(recipe: Recipe, stimuli: Stimuli) -> Teacher:
+    """Teacher of a recipe, or its control.
+
+    Raises
+    ------
+    BrainrdlError
+        If the file or network cannot be read, or a control lacks what it needs.
+
+    Examples
+    --------
+    >>> from brainrdl.recipe import check
+    >>> student, network = ({key: "small_cnn", "layers": ["pool"]} for key in ("model", "network"))
+    >>> example = {"stimuli": {"folder": "images"}, "teacher": network, "student": student}
+    >>> stimuli = Stimuli.from_arrays(torch.rand(6, 1, 8, 8), list("abcdef"))
+    >>> make_teacher(check(example), stimuli).targets
+    ('pool',)
+    """
+    section = recipe.teacher
+    teacher: Teacher
+    if section.rdms is not None:
+        keys = {"by": section.by, "target_by": section.target_by, "subject_by": section.subject_by}
+        with advice(of=f"file {str(section.rdms)!r}"):
+            found = read(section.rdms, names=section.names, by=section.by, **section.options)
+            teacher = RDMTeacher(found, name=section.rdms.stem, combine=section.combine, **keys)  # type: ignore[arg-type]
+            teacher = teacher if section.subjects is None else teacher.only_subjects(map(str, section.subjects))
+    else:
+        teacher = _network_teacher(section, stimuli)
+    if section.control is None:
+        return teacher
+    return control(section.control, teacher=teacher, stimuli=stimuli, conditions=stimuli.names)
+
+
+def _network_teacher(section: TeacherSection, stimuli: Stimuli) -> NetworkTeacher:
+    """Give the teacher network the images as its own weights expect them, not as the student's do."""
+    name, network = str(section.network), build(str(section.network), section.weights)
+    shown = stimuli if network.transform is None else stimuli.with_transform(network.transform)
+    check_takes(network.module, shown, f"teacher.network {name!r}")
+    return NetworkTeacher(
+        network.module,
+        section.layers,
+        dissimilarity=section.dissimilarity,
+        pool=section.pool,
+        stimuli=shown,
+        cache=section.cache,
+        name=name,
+    )
+
+
+def make_student(recipe: Recipe) -> Student:
+    """Student of a recipe, with fresh weights.
+
+    Raises
+    ------
+    BrainrdlError
+        If the network, its weights or a layer are unknown.
+
+    Examples
+    --------
+    >>> from brainrdl.recipe import check
+    >>> student = {"model": "small_cnn", "layers": ["pool"]}
+    >>> example = {"stimuli": {"folder": "images"}, "teacher": {"rdms": "it.h5"}, "student": student}
+    >>> make_student(check(example)).layers
+    ('pool',)
+    """
+    section = recipe.student
+    readout = Readout(section.pool, section.standardise, section.projection)
+    layers, network = section.layers, _network(recipe).module
+    return Student(network, layers, readout=readout, trainable=section.trainable, batchnorm=section.batchnorm)
+
+
+def check_takes(module: nn.Module, stimuli: Stimuli, what: str) -> None:
+    """Refuse images that a network cannot take, before any work."""
+    image = stimuli.images(stimuli.names[:1])
+    try:
+        with torch.no_grad():
+            module.eval()(image)
+    except Exception as error:  # its forward is anyone's code
+        refuse(
+            f"{what} cannot take the images, of shape {tuple(image.shape[1:])} (channels, height, width): "
+            f"{type(error).__name__}: {' '.join(str(error).split())}; choose another stimuli.size, or let its factory "
+            "return a brainrdl.models.Network with the transform that it needs"
+        )
+
+
+def make_loss(recipe: Recipe) -> RDMLoss:
+    """Loss of a recipe.
+
+    Raises
+    ------
+    BrainrdlError
+        If a name is unknown or the similarity has no gradient.
+
+    Examples
+    --------
+    >>> from brainrdl.recipe import check
+    >>> student = {"model": "small_cnn", "layers": ["pool"]}
+    >>> example = {"stimuli": {"folder": "images"}, "teacher": {"rdms": "it.h5"}, "student": student}
+    >>> make_loss(check(example)).similarity
+    'corr'
+    """
+    section = recipe.loss
+    given = section.model_dump(exclude={"preset", "half_life", "n_pairs"}, exclude_none=True)
+    match = recipe.student.layers if isinstance(recipe.student.layers, dict) else None
+    if section.preset == "rdl2016":
+        return RDMLoss.rdl2016(n_pairs=section.n_pairs, half_life=section.half_life, match=match, **given)
+    schedule = Decay(section.half_life) if section.half_life is not None else None
+    return RDMLoss(match=match, n_pairs=section.n_pairs, schedule=schedule, **given)

@@ -1,0 +1,238 @@
+"""A whole experiment as one YAML file, checked before any work starts; `brainrdl.recipe` does what it says.
+
+Paths in a recipe are relative to the folder where the command is run. Environment variables (``$NAME``) and ``~`` are
+expanded. A network named ``package.module:factory`` is imported, which runs its code: run only recipes that you trust.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from brainrdl._core import files as _files
+from brainrdl._core.advice import advice
+from brainrdl._core.errors import refuse
+from brainrdl.recipe.schema import Recipe
+
+RECIPE = "recipe.yaml"
+
+_EXAMPLE = {
+    "stimuli": {"folder": "images"},
+    "teacher": {"rdms": "it.h5"},
+    "student": {"model": "small_cnn", "layers": ["pool"]},
+}
+
+
+def load(path: Path | str, changes: Sequence[str] = ()) -> Recipe:
+    """Read and check a recipe.
+
+    Parameters
+    ----------
+    path : path
+        YAML file.
+    changes : sequence of str
+        ``"section.key=value"``, the value in YAML, applied before the check.
+
+    Returns
+    -------
+    Recipe
+
+    Raises
+    ------
+    BrainrdlError
+        If the file is missing or no YAML, or a key or value is wrong; unknown keys come with the nearest valid one.
+
+    Examples
+    --------
+    >>> import pathlib, tempfile
+    >>> path = pathlib.Path(tempfile.mkdtemp()) / "recipe.yaml"
+    >>> _ = path.write_text(template())
+    >>> load(path, ["fit.steps=5"]).fit.steps
+    5
+    """
+    where = f"recipe {str(path)!r}"
+    try:
+        content = _parsed(Path(path).read_text(encoding="utf-8"), where)
+    except OSError as error:
+        refuse(f"cannot read {where}: {error.strerror}; see 'brainrdl recipe --template'")
+    except UnicodeDecodeError as error:
+        refuse(f"{where} is not UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8")
+    if not isinstance(content, dict):
+        refuse(f"{where} should hold sections (stimuli, teacher, student, ...), got {type(content).__name__}")
+    for change in changes:
+        _apply(content, change)
+    return check(content, where)
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML's safe loader, but for a key that stands twice: of its two values one would be lost without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        first: dict[str, yaml.Node] = {}
+        for key, _ in node.value:
+            before = first.setdefault(str(key.value), key)
+            if before is not key:
+                refuse(f"key {key.value!r} stands twice, in {_line(before)} and in {_line(key)}; keep one of them")
+        return super().construct_mapping(node, deep)
+
+
+def _line(node: yaml.Node) -> str:
+    mark = node.start_mark
+    return f"line {mark.line + 1} ({(mark.buffer or '').splitlines()[mark.line].strip()!r})"
+
+
+def _parsed(text: str, where: str) -> Any:
+    try:
+        with advice(of=where):
+            return _Loader(text).get_single_data()
+    except yaml.YAMLError as error:
+        tab = "; indent with spaces, not with tabs" if r"'\t'" in str(error) else ""
+        told = " ".join(str(error).split()).replace('in "<unicode string>", ', "at ")
+        refuse(f"{where} is not YAML: {told}{tab}")
+
+
+def _apply(content: dict[str, Any], change: str) -> None:
+    key, found, value = change.partition("=")
+    if not found:
+        refuse(f"--set expects section.key=value, got {change!r}")
+    parsed = _parsed(value, f"--set {change!r}: {value!r}")
+    *sections, last = key.strip().split(".")
+    for section in sections:
+        if content.get(section) is None:
+            content[section] = {}
+        content = content[section]
+        if not isinstance(content, dict):
+            refuse(f"--set {change!r}: {section!r} holds {content!r}, no section")
+    content[last] = parsed
+
+
+def check(content: Mapping[str, Any], where: str = "recipe") -> Recipe:
+    """Check the content of a recipe.
+
+    Raises
+    ------
+    BrainrdlError
+        As `load`; every fault is named with its place.
+
+    Examples
+    --------
+    >>> check({"stimuli": {"foldr": "images"}})
+    Traceback (most recent call last):
+    brainrdl.BrainrdlError: recipe: unknown key stimuli.foldr; nearest: 'folder'; teacher: Field required; ...
+    """
+    try:
+        return Recipe.model_validate(content)
+    except ValidationError as error:
+        places: dict[str, list[Mapping[str, Any]]] = {}  # a value that may be of several types has a fault for each
+        for fault in error.errors():
+            places.setdefault(_place(fault["loc"]), []).append(dict(fault))
+        refuse(f"{where}: " + "; ".join(_worded(place, faults) for place, faults in places.items()))
+
+
+_SHOULD = {
+    "int_type": "should be a whole number",
+    "float_type": "should be a number",
+    "bool_type": "should be true or false",
+    "string_type": "should be text",
+    "list_type": "should be a list",
+    "dict_type": "should be a mapping",
+    "path_type": "should be a path",
+    "model_type": "should be a section of keys",
+}
+
+_TYPE = re.compile(r"int|float|str|.*[\[(].*")  # what pydantic puts into a place for each type that a value may have
+
+
+def _place(loc: Sequence[str | int]) -> str:
+    return ".".join(str(part) for part in loc if isinstance(part, int) or not _TYPE.fullmatch(part))
+
+
+def _worded(place: str, faults: Sequence[Mapping[str, Any]]) -> str:
+    fault = faults[0]
+    if fault["type"] == "extra_forbidden":
+        keys = _keys_at(fault["loc"][:-1])
+        close = difflib.get_close_matches(str(fault["loc"][-1]), keys, 1, 0.5)
+        return f"unknown key {place}" + (f"; nearest: {close[0]!r}" if close else f" (known: {', '.join(keys)})")
+    messages = (_SHOULD.get(fault["type"], fault["msg"].removeprefix("Value error, ")) for fault in faults)
+    told = "" if fault["type"] in ("value_error", "missing") else f", got {fault['input']!r}"
+    return f"{place}: {' or '.join(messages).replace(' or should be', ' or')}{told}"
+
+
+def _keys_at(place: Sequence[str | int]) -> list[str]:
+    model: Any = Recipe
+    for part in place:
+        model = model.model_fields[part].annotation
+    return list(model.model_fields)
+
+
+def template() -> str:
+    """Give a commented recipe to start from, as YAML text.
+
+    Examples
+    --------
+    >>> check(yaml.safe_load(template())).student.model
+    'resnet18'
+    """
+    return (Path(__file__).parent / RECIPE).read_text(encoding="utf-8")
+
+
+# Python arguments that messages of the package advise, and the keys of a recipe that stand for them; `spelled` adds
+# those that have the same name.
+_SPELLED = {
+    "variable=": "teacher.options.variable",
+    "axes=": "teacher.options.axes",
+    "delimiter=": "teacher.options.delimiter",
+    "reader=": "teacher.options.reader",
+    "names=": "teacher.names",
+    "dissimilarity=": "teacher.dissimilarity",
+    "NetworkTeacher(": "teacher.network",
+    "only_subjects(": "teacher.subjects",
+    "match=": "student.layers: {layer: target}",
+    "with_labels(": "stimuli.labels",
+    "default_transform(": "stimuli.size",
+}
+
+
+def spelled() -> dict[str, str]:
+    """Give the recipe's key for each Python argument that a message may advise.
+
+    Examples
+    --------
+    >>> spelled()["steps="]
+    'fit.steps'
+    """
+    sections = {section: field.annotation for section, field in Recipe.model_fields.items()}
+    same = {f"{key}=": f"{section}.{key}" for section, made in sections.items() for key in made.model_fields}  # type: ignore[union-attr]
+    return same | _SPELLED
+
+
+def dump(recipe: Recipe) -> str:
+    """Write out a recipe as YAML text, every default spelled out.
+
+    Examples
+    --------
+    >>> "inner_folds: 4" in dump(check(yaml.safe_load(template())))
+    True
+    """
+    return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False)
+
+
+def save(recipe: Recipe, path: Path) -> None:
+    """Write a recipe as YAML, atomically.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / RECIPE
+    >>> save(check(_EXAMPLE), path)
+    >>> load(path) == check(_EXAMPLE)
+    True
+    """
+    with _files.atomic(path) as part:
+        part.write_text(dump(recipe), encoding="utf-8")

@@ -1,0 +1,215 @@
+"""Do what a recipe says: build its stimuli, teacher, student and loss, fit and score, all into a run folder."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from brainrdl._core import files as _files
+from brainrdl._core.advice import advice
+from brainrdl._core.errors import BrainrdlError, check_conditions, quote, refuse
+from brainrdl.evaluation.cross_validation import cross_validate
+from brainrdl.evaluation.folds import Splitter
+from brainrdl.evaluation.held_out import Evaluation
+from brainrdl.evaluation.plan import CONTROLS
+from brainrdl.recipe.building import check_takes, make_loss, make_stimuli, make_student, make_teacher
+from brainrdl.recipe.files import RECIPE, load, save, spelled
+from brainrdl.recipe.schema import EvaluationSection, Recipe
+from brainrdl.stimuli.named_images import Stimuli
+from brainrdl.teachers.rdm_teacher import RDMTeacher
+from brainrdl.training import checkpoint as _checkpoint, run_folder
+from brainrdl.training.distributed import check_one_process
+from brainrdl.training.loop import fit
+from brainrdl.training.run_folder import FitResult
+from brainrdl.training.sampling import split
+
+
+def run(
+    recipe: Recipe, out: Path | str, *, resume: bool = False, overwrite: bool = False, progress: bool = True
+) -> Evaluation | FitResult:
+    """Do what a recipe says, into a run folder.
+
+    Parameters
+    ----------
+    recipe : Recipe
+    out : path
+        Run folder; the recipe that was first run is kept there.
+    resume, overwrite : bool
+        What to do when it exists.
+    progress : bool
+        Show progress bars.
+
+    Returns
+    -------
+    Evaluation or FitResult
+        An evaluation if the recipe holds stimuli out (`folds` or `held_out`), else the fit to all stimuli.
+
+    Raises
+    ------
+    BrainrdlError
+        As `fit` and `cross_validate`; also when stimuli and RDM conditions differ, a run is resumed with a recipe
+        that differs in what was fitted, or there are several processes. A run that is refused before it has begun
+        leaves no folder behind.
+
+    Examples
+    --------
+    >>> from brainrdl.recipe import check
+    >>> student = {"model": "small_cnn", "layers": ["pool"]}
+    >>> example = {"stimuli": {"folder": "images"}, "teacher": {"rdms": "it.h5"}, "student": student}
+    >>> run(check(example), "runs/example")
+    Traceback (most recent call last):
+    brainrdl.BrainrdlError: stimulus folder 'images' does not exist...
+    """
+    with advice(spelled(), "in the recipe"):
+        check_one_process("a recipe")
+        return _run(recipe, Path(out), resume, overwrite, progress)
+
+
+def _run(recipe: Recipe, out: Path, resume: bool, overwrite: bool, progress: bool) -> Evaluation | FitResult:
+    torch.manual_seed(recipe.evaluation.seeds[0])
+    stimuli = make_stimuli(recipe)
+    teacher = make_teacher(recipe, stimuli)
+    if isinstance(teacher, RDMTeacher):
+        stimuli = stimuli.align(teacher.conditions, recipe.stimuli.allow_missing)
+    check_takes(make_student(recipe).model, stimuli, f"student.model {recipe.student.model!r}")
+    options = {"loss": make_loss(recipe), "progress": progress, **recipe.fit.model_dump()}
+    section = recipe.evaluation
+    _check_controls(section, stimuli)
+    folds = section.folds or _one_fold(section, stimuli)
+    _check_unseen(recipe, stimuli, folds)
+    with run_folder.opened(out, resume=resume, overwrite=overwrite) as folder, _kept(recipe, folder):
+        if folds is None:
+            student, seed = make_student(recipe), section.seeds[0]
+            return fit(student, teacher, stimuli, seed=seed, out=folder, resume=True, **options)
+        chosen = section.model_dump(exclude={"folds", "held_out", "controls"})
+        controls = CONTROLS if section.controls is None else section.controls
+        make = partial(make_student, recipe)
+        return cross_validate(
+            make, teacher, stimuli, folds=folds, controls=controls, out=folder, resume=True,
+            facts={"recipe_student": recipe.student.model_dump()}, **chosen, **options,
+        )  # fmt: skip
+
+
+def _check_unseen(recipe: Recipe, stimuli: Stimuli, folds: object) -> None:
+    """Refuse weights of a run that was fitted to what is held out now: its scores would not be of new stimuli."""
+    weights = Path(recipe.student.weights or "no weights")
+    beside = weights.with_name(run_folder.SETTINGS)
+    if folds is None or not (weights.is_file() and beside.is_file()):
+        return
+    told = _files.read_json(beside)
+    seen = sorted({*told.get("train", ()), *told.get("validation", ())} & set(stimuli.names))
+    if seen:
+        refuse(
+            f"student.weights {str(weights)!r} were fitted to {len(seen)} of these stimuli, {quote(seen)}: held-out "
+            "ones would not be new to them. Take other weights, or hold nothing out; if only the names are the same, "
+            "copy the weights out of their run folder"
+        )
+
+
+def _check_controls(section: EvaluationSection, stimuli: Stimuli) -> None:
+    categories = sorted(set((stimuli.labels or {}).values()))
+    if "category" in (section.controls or ()) and len(categories) < 2:
+        refuse(
+            f"evaluation.controls asks for 'category', which needs stimuli of two categories or more, and they have "
+            f"{quote(categories) if categories else 'no labels'}; give stimuli.labels, or leave that control out"
+        )
+
+
+_MAY_CHANGE = {  # between a run and its resumption: how it is computed and judged, not what is fitted
+    "stimuli": {"cached"},
+    "fit": {"device"},
+    "evaluation": {"comparators", "controls", "n_bootstrap"},
+}
+
+
+@contextmanager
+def _kept(recipe: Recipe, folder: Path) -> Iterator[None]:
+    """Keep the recipe in the run folder, but not that of a run which has not begun when the block ends."""
+    path = folder / RECIPE
+    ours = not path.exists()
+    _keep(recipe, folder)
+    try:
+        yield
+    finally:
+        if ours and not (folder / run_folder.SETTINGS).exists():
+            path.unlink()
+            if not any(folder.iterdir()):
+                folder.rmdir()
+
+
+def _keep(recipe: Recipe, folder: Path) -> None:
+    """Save the recipe of a new run; refuse another in a run that has begun: its fits would be taken for the other's."""
+    path = folder / RECIPE
+    if path.exists() and (folder / run_folder.SETTINGS).exists():
+        asked, stored = (made.model_dump(mode="json", exclude=_MAY_CHANGE) for made in (recipe, load(path)))
+        _checkpoint.check_same_settings(asked, stored, str(path))
+    else:
+        save(recipe, path)
+
+
+def _one_fold(section: EvaluationSection, stimuli: Stimuli) -> Splitter | None:
+    """Make a splitter that holds out the conditions asked for, once; None if none are."""
+    from sklearn.model_selection import PredefinedSplit
+
+    if section.held_out is None:
+        return None
+    share = section.held_out
+    names = set(split(stimuli.names, share, section.seeds[0])[1] if isinstance(share, float) else share)
+    check_conditions(names, stimuli.names, "the stimuli")
+    return PredefinedSplit([0 if name in names else -1 for name in stimuli.names])
+
+
+def evaluate_run(folder: Path | str, comparators: Sequence[str] = ()) -> Evaluation:
+    """Score a finished run again, with its own comparators or others; what was fitted is loaded, not fitted anew.
+
+    Nothing is written; `Evaluation.save` does that.
+
+    Raises
+    ------
+    BrainrdlError
+        If the folder is no finished run of a recipe, or the recipe holds nothing out.
+
+    Examples
+    --------
+    >>> evaluate_run("no/such/run")
+    Traceback (most recent call last):
+    brainrdl.BrainrdlError: cannot read recipe 'no/such/run/recipe.yaml': No such file or directory; ...
+    """
+    folder = Path(folder)
+    if (folder / "evaluation.json").exists() and not (folder / RECIPE).exists():
+        refuse(
+            f"run {str(folder)!r} was made in Python, not by a recipe: score it again there, with "
+            "cross_validate(..., resume=True, comparators=[...])"
+        )
+    recipe = load(folder / RECIPE)
+    section = recipe.evaluation
+    if section.folds is None and section.held_out is None:
+        refuse(f"run {str(folder)!r} holds nothing out, so there is nothing to score; set evaluation.folds or held_out")
+    if not (folder / "evaluation.json").exists():
+        refuse(f"run {str(folder)!r} is not finished; go on with it first: `brainrdl fit` with --resume")
+    if comparators:
+        recipe = recipe.model_copy(update={"evaluation": section.model_copy(update={"comparators": list(comparators)})})
+    with _shadow(folder) as shadow:
+        return run(recipe, shadow, resume=True, progress=False)  # type: ignore[return-value]
+
+
+@contextmanager
+def _shadow(folder: Path) -> Iterator[Path]:
+    """Give a temporary run folder with the fits of another, which stays as it is."""
+    with tempfile.TemporaryDirectory(prefix="brainrdl-") as made:
+        shadow = Path(made)
+        for name in (RECIPE, run_folder.SETTINGS, run_folder.PROVENANCE):
+            shutil.copy(folder / name, shadow)
+        (shadow / "fits").mkdir()
+        for fitted in (folder / "fits").iterdir():
+            (shadow / "fits" / fitted.name).symlink_to(fitted.resolve())
+        try:
+            yield shadow
+        except BrainrdlError as error:
+            raise BrainrdlError(str(error).replace(made, str(folder))) from error

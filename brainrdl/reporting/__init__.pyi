@@ -1,0 +1,4 @@
+from .page import (
+    figures as figures,
+    report as report,
+)

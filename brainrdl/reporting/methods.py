@@ -1,0 +1,294 @@
+"""What was done: the facts of a run, and the text and references for the methods section of a paper."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pandas as pd
+
+from brainrdl._core.terms import measure_label, similarity_label
+from brainrdl.evaluation.held_out import Evaluation
+from brainrdl.rdms.by_name import names
+from brainrdl.reporting.run import Run, categories_of, comparators_of, shown_keys
+from brainrdl.reporting.wording import and_joined, percent
+from brainrdl.training.provenance import describe, gather_provenance
+
+REFERENCES = (
+    (
+        "McClure, P. & Kriegeskorte, N. (2016). Representational distance learning for deep neural networks. "
+        "Frontiers in Computational Neuroscience 10:131.",
+        "10.3389/fncom.2016.00131",
+    ),
+    (
+        "Nili, H., Wingfield, C., Walther, A., Su, L., Marslen-Wilson, W. & Kriegeskorte, N. (2014). A toolbox for "
+        "representational similarity analysis. PLoS Computational Biology 10(4):e1003553.",
+        "10.1371/journal.pcbi.1003553",
+    ),
+    (
+        "Schütt, H. H., Kipnis, A. D., Diedrichsen, J. & Kriegeskorte, N. (2023). Statistical inference on "
+        "representational geometries. eLife 12:e82566.",
+        "10.7554/eLife.82566",
+    ),
+)
+
+# Facts
+
+
+def facts_of(run: Run) -> list[tuple[str, str]]:
+    """Terms and values; a value that the run does not tell is empty."""
+    teacher = ("Teacher", str(run.settings.get("teacher") or ""))
+    told = _fit_facts(run) if run.evaluation is None else _evaluation_facts(run, run.evaluation)
+    loss = run.fit_options.get("loss")
+    lost = {k: v for k, v in loss.items() if k != "kind" and v is not None} if isinstance(loss, Mapping) else {}
+    return [teacher, ("Fitted to", _combined(run)), *told, ("Loss", _listed(lost)), ("Fitting", _options(run))]
+
+
+_COMBINED = {
+    "mean": "the mean RDM over subjects",
+    "reliability": "the mean RDM over subjects, weighted by their reliability",
+    "sample": "the RDM of one subject a step, drawn at random",
+    "all": "the RDMs of all subjects, the loss averaged over them",
+}
+
+
+def _combined(run: Run) -> str:
+    identity = run.settings.get("teacher_identity")
+    return _COMBINED.get(str(identity.get("combine")), "") if isinstance(identity, Mapping) else ""
+
+
+def _fit_facts(run: Run) -> list[tuple[str, str]]:
+    return [
+        ("Network", _network(run.settings, run.settings.get("recipe_student"))),
+        ("Layers", and_joined(map(str, run.settings.get("layers", [])))),
+        ("Training stimuli", _count(run.settings.get("train"))),
+        ("Validation stimuli", _count(run.settings.get("validation"))),
+    ]
+
+
+def _evaluation_facts(run: Run, evaluation: Evaluation) -> list[tuple[str, str]]:
+    settings, summary = run.settings, evaluation.summary
+    students, layers, targets = (dict.fromkeys(words) for words in zip(*shown_keys(summary), strict=True))
+    one_out = ", one held out at a time" if settings.get("subjects") == "leave-one-out" else ""
+    seeds = sorted(evaluation.scores["seed"].unique())
+    return [
+        ("Targets", and_joined(targets)),
+        ("Subjects", f"{int(summary['n_subjects'].max())}{one_out}"),
+        ("Students", and_joined(students)),
+        ("Networks", _networks(settings)),
+        ("Layers", and_joined(layer for layer in layers if layer)),
+        ("Stimuli", _stimuli_words(evaluation)),
+        ("Held out", _held_out(evaluation.scores)),
+        ("Seeds", f"{len(seeds)} ({and_joined(map(str, seeds))})"),
+        ("Steps chosen by", _chosen_by(run)),
+        ("Intervals", f"95%, from {n} bootstrap resamples of stimuli and subjects" if (n := _resamples(run)) else ""),
+    ]
+
+
+def _networks(settings: Mapping[str, Any]) -> str:
+    """Say which network each student is; students of one kind are told together."""
+    told: dict[str, list[str]] = {}
+    networks = settings.get("networks")
+    for label, network in networks.items() if isinstance(networks, Mapping) else ():
+        told.setdefault(_network(network, settings.get("recipe_student")), []).append(label)
+    if len(told) == 1:
+        return next(iter(told))
+    return ". ".join(f"{and_joined(labels)}: {words}" for words, labels in told.items())
+
+
+def _network(settings: Mapping[str, Any], asked: Any) -> str:
+    """Say a network, its weights, what is read out of it and what of it trains; `asked` is a recipe's word on it."""
+    if "network" not in settings:
+        return ""
+    asked = asked if isinstance(asked, Mapping) else {}
+    name = str(asked.get("model") or str(settings["network"]).rpartition(".")[2])
+    digest = f"initial weights of SHA-256 {str(settings['initial_weights'])[:12]}"
+    weights = f"weights {asked['weights']!r}" if asked.get("weights") else f"random {digest}" if asked else digest
+    parts = [f"{name}, {settings['n_parameters']:,} parameters, {weights}"]
+    parts += [f"{layer} read out by {_readout(readout)}" for layer, readout in settings.get("readouts", {}).items()]
+    return "; ".join([*parts, f"what trains: {settings.get('trainable')}", f"batch norm: {settings.get('batchnorm')}"])
+
+
+def _readout(readout: Mapping[str, Any]) -> str:
+    steps = [str(readout.get("pool"))]
+    steps += ["channels standardised"] if readout.get("standardise") else []
+    steps += [f"a linear projection ({readout['projection']})"] if readout.get("projection") is not None else []
+    return and_joined(steps)
+
+
+def _held_out(scores: pd.DataFrame) -> str:
+    folds = int(scores["fold"].nunique())
+    stimuli, pairs = (_from_to(scores[column]) for column in ("n_conditions", "n_pairs"))
+    together = f"{stimuli} stimuli, {pairs} pairs"
+    return f"each stimulus once, in {folds} folds ({together} a fold)" if folds > 1 else f"one list ({together})"
+
+
+def _from_to(counts: pd.Series[int]) -> str:
+    low, high = int(counts.min()), int(counts.max())
+    return str(low) if low == high else f"{low} to {high}"
+
+
+def _chosen_by(run: Run) -> str:
+    """Say what the number of optimiser steps rests on; nothing where it was given."""
+    inner, share = run.settings.get("inner_folds"), _validation_share(run)
+    if inner:
+        return f"{inner} folds inside the training stimuli"
+    return f"the best score on {percent(share)} of the training stimuli, not fitted to" if share else ""
+
+
+def _validation_share(run: Run) -> float:
+    """Share of the training stimuli of each fold that was set apart to choose the number of steps."""
+    nested = run.settings.get("fit")
+    share = nested.get("validation") if isinstance(nested, Mapping) else None
+    return share if isinstance(share, float) else 0.0
+
+
+def _resamples(run: Run) -> int:
+    """How many bootstrap resamples the intervals come from; 0 if there are none."""
+    known = run.evaluation is not None and run.evaluation.summary["low"].notna().any()
+    return int(run.settings.get("n_bootstrap") or 0) if known else 0
+
+
+def _count(value: Any) -> str:
+    return str(len(value)) if value else ""
+
+
+def _stimuli_words(evaluation: Evaluation) -> str:
+    conditions, groups = names(evaluation.teacher), categories_of(evaluation)
+    if not groups:
+        return str(len(conditions))
+    counts = Counter(groups[name] for name in conditions)
+    told = and_joined([f"{category} ({n})" for category, n in counts.items()], most=12)
+    return f"{len(conditions)} in {len(counts)} categories: {told}"
+
+
+def _options(run: Run) -> str:
+    return _listed({key: value for key, value in run.fit_options.items() if key != "loss"})
+
+
+def _listed(options: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key} {value}" for key, value in options.items())
+
+
+# Methods
+
+
+def methods_of(run: Run) -> Iterator[str]:
+    """Text for a supplement; what the settings do not say is not said."""
+    teacher = f" of {run.settings['teacher']}" if run.settings.get("teacher") else ""
+    measure = f" Student RDMs were made with {measure_label(run.dissimilarity)}." if run.dissimilarity else ""
+    target = f" The target was {combined}." if (combined := _combined(run)) else ""
+    settings = f" Settings: {told}." if (told := _options(run)) else ""
+    yield (
+        f"Networks were fitted to representational dissimilarity matrices (RDMs){teacher} by representational distance "
+        f"learning (McClure & Kriegeskorte, 2016): {_trained(run.settings.get('trainable'))} changed by "
+        f"{_optimiser(run)} so that the RDM of a layer approached the target RDM.{target}{measure}{settings}"
+    )
+    if run.evaluation is not None:
+        yield _design_text(run, run.evaluation)
+        yield _score_text(run.evaluation.summary)
+        yield _inference_text(run)
+        yield _controls_text(run.evaluation.summary)
+    yield _software_text(run)
+
+
+_TRAINED = {
+    "all": "all weights were",
+    "projection": "the network was left as it was, and a linear projection of a layer’s output was",
+}
+
+
+def _trained(trainable: Any) -> str:
+    start = str(trainable).removeprefix("from:")
+    if start != str(trainable):
+        return f"the weights of the network from layer {start} on, and of projections if any, were"
+    return _TRAINED.get(str(trainable), "trainable weights were")
+
+
+_OPTIMISERS = {
+    "adam": "the optimiser Adam",
+    "adamw": "the optimiser AdamW",
+    "sgd": "stochastic gradient descent",
+    "momentum": "stochastic gradient descent with momentum 0.9",
+    "rmsprop": "the optimiser RMSprop",
+}
+
+
+def _optimiser(run: Run) -> str:
+    """Name the optimiser if the settings name one for all students."""
+    students = run.settings.get("students")
+    made = describe(students).values() if isinstance(students, Mapping) else [{"options": {}}]
+    shared = run.fit_options.get("optimizer")
+    used = {str(describe(one["options"].get("optimizer", shared))) for one in made}
+    return _OPTIMISERS.get("".join(used), "gradient-based optimisation")
+
+
+def _design_text(run: Run, evaluation: Evaluation) -> str:
+    scores, settings, n = evaluation.scores, run.settings, len(names(evaluation.teacher))
+    folds, seeds, inner = scores["fold"].nunique(), scores["seed"].nunique(), settings.get("inner_folds")
+    if folds < 2:
+        return f"The network was scored on {n} stimuli that were given as held out; all pairs among them count."
+    spread = ", categories spread evenly over folds" if settings.get("stratify") and evaluation.labels else ""
+    told = [
+        f"The {n} stimuli were divided into {folds} folds{spread}.",
+        "Each fold was held out once while the network was fitted to the others.",
+        "Only pairs of stimuli held out together were scored.",
+    ]
+    if settings.get("subjects") == "leave-one-out":
+        told += ["One subject at a time was held out as well, and scores are against that subject alone."]
+    if inner:
+        told += [f"The number of steps was chosen by {inner}-fold cross-validation inside each training set."]
+    elif share := _validation_share(run):
+        told += [f"The number of steps was chosen on {percent(share)} of each training set, which was not fitted to."]
+    if seeds > 1:
+        told += [f"The whole procedure was repeated with {seeds} seeds (folds, initial weights and batches)."]
+    return " ".join(told)
+
+
+_SCORED = {
+    "subjects": "Student RDMs were compared with the RDM of each subject, and the scores averaged; the noise ceiling "
+    "of these scores (Nili et al., 2014) is the mean similarity of each subject’s RDM with the pooled RDM of the "
+    "others (lower bound) and of all subjects (upper bound).",
+    "mean": "Student RDMs were compared with the mean RDM of the subjects; the ceiling of these scores is the "
+    "reliability of that mean, the square root of the Spearman-Brown prediction from the mean similarity between two "
+    "subjects.",
+}
+
+
+def _score_text(summary: pd.DataFrame) -> str:
+    similarity = and_joined([similarity_label(name) for name in comparators_of(summary)])
+    told = [text for against, text in _SCORED.items() if against in set(summary["against"])]
+    apart = ["The two kinds of score and ceiling are not interchangeable."] if len(told) > 1 else []
+    return " ".join([f"RDMs were compared by {similarity}.", *told, *apart])
+
+
+def _inference_text(run: Run) -> str:
+    if not _resamples(run):
+        return ""
+    return (
+        f"Intervals are 95% intervals from {_resamples(run)} bootstrap resamples of stimuli and subjects, with the "
+        "variance correction for the dual bootstrap and a t distribution (Schütt et al., 2023). Folds and seeds share "
+        "stimuli and were averaged within each resample. Networks were not refitted."
+    )
+
+
+_COMPARED = {
+    "unfitted": "the same network before fitting",
+    "permuted": "the same network fitted in the same way to RDMs whose condition names were shuffled among the "
+    "training stimuli",
+    "category": "models that know only the category of each stimulus (same or different category; where there are "
+    "folds also the mean training dissimilarity of each pair of categories)",
+    "model": "the model RDMs listed in the table",
+}
+
+
+def _controls_text(summary: pd.DataFrame) -> str:
+    present = [text for role, text in _COMPARED.items() if role in set(summary["role"])]
+    return f"Scored on the same pairs, for comparison: {'; '.join(present)}." if present else ""
+
+
+def _software_text(run: Run) -> str:
+    known = dict((run.provenance or gather_provenance()).get("versions", {}))
+    used = [f"{name} {known[name]}" for name in ("brainrdl", "torch", "rsatoolbox") if name in known]
+    return f"Software: {and_joined(used)}." if used else ""

@@ -1,0 +1,87 @@
+"""What a report is about, and what is looked up in its tables again and again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from brainrdl._core.constants import PARTIAL
+from brainrdl.evaluation.held_out import Evaluation
+from brainrdl.rdms.by_name import names
+
+SHOWN = 4  # students in sentences and figures; the tables hold all
+
+FITTED = ("student", "ensemble")
+
+_FIT = (
+    "loss",
+    "rdm_weight",
+    "task_weight",
+    "steps",
+    "batch_size",
+    "optimizer",
+    "lr",
+    "weight_decay",
+    "schedule",
+    "clip",
+    "patience",
+    "monitor",
+    "evaluate_every",
+    "mixed_precision",
+)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One source of a report, whatever it came from."""
+
+    evaluation: Evaluation | None = None
+    histories: pd.DataFrame = field(default_factory=pd.DataFrame)
+    best_step: int | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    provenance: Mapping[str, Any] | None = None
+    folder: Path | None = None
+
+    @property
+    def fit_options(self) -> dict[str, Any]:
+        """Options of `fit`, from a cross-validation's settings or a fit's own."""
+        nested = self.settings.get("fit")
+        given = nested if isinstance(nested, Mapping) else self.settings
+        return {key: value for key, value in given.items() if key in _FIT and value is not None}
+
+    @property
+    def dissimilarity(self) -> str:
+        """How the student's patterns became an RDM, as far as the settings say."""
+        loss = self.fit_options.get("loss")
+        return str(loss.get("dissimilarity", "")) if isinstance(loss, Mapping) else ""
+
+
+def shown_keys(summary: pd.DataFrame) -> list[tuple[str, str, str]]:
+    """(student, layer, target) of fitted students and ensembles, in the order of the table, never by score."""
+    fitted = summary[summary["role"].isin(FITTED)]
+    return list(dict.fromkeys(zip(fitted["student"], fitted["layer"], fitted["target"], strict=True)))
+
+
+def students_of(summary: pd.DataFrame) -> list[str]:
+    return list(dict.fromkeys(student for student, *_ in shown_keys(summary)))
+
+
+def comparators_of(summary: pd.DataFrame) -> list[str]:
+    return [name for name in dict.fromkeys(summary["comparator"]) if not str(name).startswith(PARTIAL)]
+
+
+def rows_of(summary: pd.DataFrame, **wanted: str) -> list[dict[str, Any]]:
+    chosen = pd.Series(True, index=summary.index)
+    for column, value in wanted.items():
+        chosen &= summary[column] == value
+    return [{str(k): v for k, v in row.items()} for row in summary[chosen].to_dict("records")]
+
+
+def categories_of(evaluation: Evaluation) -> dict[str, str] | None:
+    labels, conditions = evaluation.labels, names(evaluation.teacher)
+    known = labels and all(name in labels for name in conditions)
+    return {name: labels[name] for name in conditions} if labels and known else None

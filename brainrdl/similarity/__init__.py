@@ -1,0 +1,9 @@
+"""How similar are two RDMs? Comparators ``(..., n_pairs), (..., n_pairs) -> (...)``; higher is more similar.
+
+A new comparator belongs in `comparators`, with one line in ``SIMILARITIES``. What they share is in
+`pair_sums`, `ranks` and `whitening`. Names and conventions are those of rsatoolbox.
+"""
+
+from lazy_loader import attach_stub
+
+__getattr__, __dir__, __all__ = attach_stub(__name__, __file__)

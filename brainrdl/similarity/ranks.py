@@ -1,0 +1,126 @@
+"""Weighted ranks, concordance and soft ranks of pairs, each from sorts and cumulative sums: O(n_pairs) memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from brainrdl.similarity.pair_sums import centred, dot, mean_of
+
+_SMALL = 32  # places told apart by one small matrix product; a power of 2
+
+_BLOCK = 2**20  # numbers whose memory is used again and again: 1000 resamples in one piece take three times longer
+
+
+def in_blocks(
+    compare: Callable[[Tensor, Tensor, Tensor | None], Tensor], a: Tensor, b: Tensor, weights: Tensor | None
+) -> Tensor:
+    """Call `compare` for a block of weights at a time, where they have a leading dimension that the RDMs have not."""
+    if weights is None or weights.ndim <= max(a.ndim, b.ndim) or len(weights) == 0:
+        return compare(a, b, weights)
+    size = max(1, _BLOCK * len(weights) // weights.numel())
+    return torch.cat([compare(a, b, block) for block in weights.split(size)])
+
+
+def take(values: Tensor, index: Tensor) -> Tensor:
+    """Gather along pairs; an expanded index is never copied (torch.take_along_dim takes six times longer)."""
+    batch = np.broadcast_shapes(values.shape[:-1], index.shape[:-1])
+    return values.expand(*batch, -1).gather(-1, index.expand(*batch, -1))
+
+
+def cumulative(values: Tensor) -> Tensor:
+    """Sum of the first k values, k = 0 ... n."""
+    return torch.nn.functional.pad(values.cumsum(-1), (1, 0))
+
+
+def below_and_upto(x: Tensor, weights: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    """For each pair, the weight of the pairs of a smaller value, of a smaller or the same value, and of all pairs."""
+    ordered, order = x.detach().sort(dim=-1)
+    # sorted values are looked up many times faster than values in any order
+    first, last = torch.searchsorted(ordered, ordered), torch.searchsorted(ordered, ordered, right=True)
+    below, upto = (torch.empty_like(order).scatter_(-1, order, edge) for edge in (first, last))
+    if weights is None:
+        return below, upto, upto.new_tensor([x.shape[-1]])
+    mass = cumulative(take(weights, order))
+    return take(mass, below), take(mass, upto), mass[..., -1:]
+
+
+def centred_ranks(x: Tensor, weights: Tensor | None) -> Tensor:
+    """Twice the midrank minus its mean; exactly centred, since weighted midranks average to (total weight + 1) / 2."""
+    below, upto, total = below_and_upto(x, weights)
+    return (below + upto - total).to(x.dtype)
+
+
+def concordance(a: Tensor, b: Tensor, weights: Tensor) -> Tensor:
+    """Sum over i < j of w_i w_j sign(a_i - a_j) sign(b_i - b_j)."""
+    rank_a, rank_b = below_and_upto(a, None)[0], below_and_upto(b, None)[0]
+    joint = rank_a * a.shape[-1] + rank_b
+    tied_a, tied_b, tied_both = (_tied_weight(ranks, weights) for ranks in (rank_a, rank_b, joint))
+    order = joint.argsort(dim=-1)
+    # in the order of a, ties of b are numbered as they come, and `joint` orders ties of a by b: neither are inversions
+    by_b = take(rank_b, order).argsort(dim=-1, stable=True)
+    places = torch.empty_like(by_b).scatter_(-1, by_b, torch.arange(a.shape[-1], device=a.device).expand_as(by_b))
+    discordant = inversions(places, take(weights, order))
+    # everything - tied in a - tied in b + tied in both = concordant + discordant; a pair's tie with itself cancels
+    return (weights.sum(-1) ** 2 - tied_a - tied_b + tied_both) / 2 - 2 * discordant
+
+
+def _tied_weight(ranks: Tensor, weights: Tensor) -> Tensor:
+    """Sum over pairs of weight times the weight of all pairs of the same rank."""
+    below, upto, _ = below_and_upto(ranks, weights)
+    return dot(weights, upto - below)
+
+
+def inversions(places: Tensor, weights: Tensor) -> Tensor:
+    """Sum of w_i w_j over i < j with place_i > place_j, for places 0 ... n - 1.
+
+    Two places are told apart by the highest bit in which they differ. Those that share all higher bits lie together, in
+    their first order, so an inversion shows at that bit as a 1 before a 0 in a group, half of which are 1. Groups of
+    `_SMALL` are compared directly.
+    """
+    n = places.shape[-1]
+    n_bits = max(n - 1, _SMALL - 1).bit_length()
+    padding = torch.arange(n, 1 << n_bits, device=places.device)
+    places = torch.cat([places, padding.expand(*places.shape[:-1], -1)], -1)
+    weights = torch.nn.functional.pad(weights, (0, len(padding)))
+    found = weights.new_zeros(())
+    for half in (1 << bit for bit in reversed(range(_SMALL.bit_length() - 1, n_bits))):
+        places, weights = places.unflatten(-1, (-1, 2 * half)), weights.unflatten(-1, (-1, 2 * half))
+        is_one = (places & half) > 0
+        ones = weights * is_one
+        found = found + dot((weights - ones).flatten(-2), ones.cumsum(-1).flatten(-2))
+        n_ones = is_one.cumsum(-1)
+        move = torch.where(is_one, half - 1 + n_ones, torch.arange(2 * half, device=places.device) - n_ones)
+        places = torch.empty_like(places).scatter_(-1, move, places).flatten(-2)
+        weights = torch.empty_like(weights).scatter_(-1, move.expand_as(weights), weights).flatten(-2)
+    places, weights = places.unflatten(-1, (-1, _SMALL)), weights.unflatten(-1, (-1, _SMALL))
+    inverted = (places[..., :, None] > places[..., None, :]).triu(1).to(weights)
+    later = torch.einsum("...gij,...gj->...gi", inverted, weights)
+    return found + dot(weights.flatten(-2), later.flatten(-2))
+
+
+def soft_centred_ranks(x: Tensor, weights: Tensor | None, temperature: float) -> Tensor:
+    """Twice the soft rank minus its mean: the weight below a window, plus the ramp's part of the weight within."""
+    x = _standardised(x, weights)
+    weights = torch.ones_like(x) if weights is None else weights.to(x.dtype)
+    shape = np.broadcast_shapes(x.shape, weights.shape)
+    x, weights = x.expand(shape), weights.expand(shape)
+    ordered, order = x.sort(dim=-1)
+    values, edges = x.detach().contiguous(), ordered.detach()
+    low = torch.searchsorted(edges, values - temperature)
+    high = torch.searchsorted(edges, values + temperature, right=True)
+    mass = cumulative(take(weights, order))
+    moment = cumulative(take(weights, order) * ordered)
+    below, inside = take(mass, low), take(mass, high) - take(mass, low)
+    ramp = (x * inside - take(moment, high) + take(moment, low)) / temperature
+    return 2 * below + inside + ramp - mass[..., -1:]
+
+
+def _standardised(x: Tensor, weights: Tensor | None) -> Tensor:
+    """Mean 0 and standard deviation 1, in float64 where there is one: differences of cumulative sums need it."""
+    x = centred(x, weights).to(x.dtype if x.device.type == "mps" else torch.float64)
+    variance = mean_of(x * x, None if weights is None else weights.to(x.dtype))
+    return x / torch.where(variance > 0, variance, 1).sqrt()

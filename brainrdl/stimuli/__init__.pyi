@@ -1,0 +1,8 @@
+from .named_images import (
+    Batch as Batch,
+    Stimuli as Stimuli,
+)
+from .transforms import (
+    ImageTransform as ImageTransform,
+    default_transform as default_transform,
+)

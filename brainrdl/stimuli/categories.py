@@ -1,0 +1,130 @@
+"""Categories of stimuli: tables of labels, and the order of the categories."""
+
+from __future__ import annotations
+
+import csv
+import operator
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from brainrdl._core.errors import check_unique, nearest, quote, refuse
+
+Labels = Mapping[str, object] | Sequence[object] | str | Path
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """Category of every name of the full set; read when first asked for: that may load every item of a data set."""
+
+    names: Sequence[str]
+    read: Callable[[], Sequence[object]]
+    classes: Sequence[str] | None = None
+
+    @cached_property
+    def _coded(self) -> tuple[list[str], tuple[str, ...]]:
+        return _categorise([_plain(label) for label in self.read()], self.classes)
+
+    @property
+    def categories(self) -> tuple[str, ...]:
+        return self._coded[1]
+
+    @cached_property
+    def of(self) -> dict[str, str]:
+        return dict(zip(self.names, self._coded[0], strict=True))
+
+    @cached_property
+    def index(self) -> dict[str, int]:
+        code = {category: i for i, category in enumerate(self.categories)}
+        return {name: code[category] for name, category in self.of.items()}
+
+
+def _plain(label: object) -> int | str:
+    if isinstance(label, str):
+        return str(label)
+    try:
+        return operator.index(label.item() if hasattr(label, "item") else label)  # type: ignore[arg-type]
+    except (TypeError, ValueError, RuntimeError):
+        refuse(f"a label must be a category name or a whole number, got {label!r}")
+
+
+def _categorise(labels: Sequence[int | str], classes: Sequence[str] | None) -> tuple[list[str], tuple[str, ...]]:
+    """Category names, and their order: the data set's own order for numbered classes, else alphabetical.
+
+    The order matters: it must be that of the logits of a network that was trained on these classes.
+    """
+    numbers = [label for label in labels if isinstance(label, int)]
+    if len(numbers) < len(labels) or min(numbers) < 0:
+        words = [str(label) for label in labels]
+        return words, _in_order(words, classes)
+    if classes is None:
+        width = len(str(max(numbers)))  # zeros in front, so that alphabetical order is numerical order
+        words = [str(label).zfill(width) for label in numbers]
+        return words, _in_order(words, None)
+    if max(numbers) >= len(classes):
+        refuse(f"label {max(numbers)} has no name: there are {len(classes)} classes {quote(classes)}")
+    return [classes[label] for label in numbers], tuple(classes)
+
+
+def _in_order(words: Sequence[str], classes: Sequence[str] | None) -> tuple[str, ...]:
+    if classes is None:
+        return tuple(sorted(set(words)))
+    unknown = sorted(set(words) - set(classes))
+    if unknown:
+        refuse(f"labels {quote(unknown)} are not among the classes {quote(classes)}{nearest(unknown[0], classes)}")
+    return tuple(classes)
+
+
+def label_table(labels: Labels, names: tuple[str, ...], where: str) -> Table:
+    if isinstance(labels, str | Path):
+        labels, where = _read_labels(Path(labels)), f"label table {str(labels)!r}"
+    elif isinstance(labels, Mapping):
+        where = "the label table"
+    else:
+        labels = _label_mapping(labels, names, where)
+    missing = [name for name in names if name not in labels]
+    if missing:
+        close = nearest(missing[0], [str(name) for name in labels if name not in names])
+        refuse(f"{quote(missing)} have no label in {where} ({len(labels)} names){close}")
+    known = frozenset(names)
+    unknown = [name for name in labels if name not in known]
+    if unknown:
+        refuse(f"{where} labels {quote(unknown)}, which are no stimuli; remove those rows")
+    values = [labels[name] for name in names]
+    table = Table(names, lambda: values)
+    empty = [name for name, category in table.of.items() if not category.strip()]
+    if empty:
+        refuse(f"{quote(empty)} have an empty label in {where}")
+    return table
+
+
+def _label_mapping(labels: Sequence[object], names: tuple[str, ...], where: str) -> dict[str, object]:
+    if len(labels) != len(names):
+        refuse(f"{len(labels)} labels for {len(names)} images in {where}; give one label per image")
+    return dict(zip(names, labels, strict=True))
+
+
+def _read_labels(path: Path) -> dict[str, object]:
+    """Read a CSV table with the columns name (or stimulus) and category (or label)."""
+    where = f"label table {str(path)!r}"
+    if not path.is_file():
+        refuse(f"{where} does not exist")
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()  # "-sig": spreadsheets write a byte-order mark
+    except UnicodeDecodeError:
+        refuse(f"{where} is not UTF-8 text; save it as CSV (UTF-8)")
+    header = lines[0] if lines else ""
+    rows = list(csv.DictReader(lines, delimiter=max(",;\t", key=header.count), restval=""))
+    columns = tuple(rows[0]) if rows else ()
+    name = _column(columns, ("name", "stimulus"), where)
+    category = _column(columns, ("category", "label"), where)
+    check_unique([row[name] for row in rows], where)
+    return {row[name]: row[category] for row in rows}
+
+
+def _column(columns: Collection[str], wanted: tuple[str, str], where: str) -> str:
+    found = [column for column in wanted if column in columns]
+    if not found:
+        refuse(f"{where} needs a column {wanted[0]!r} (or {wanted[1]!r}); its columns are {quote(columns)}")
+    return found[0]

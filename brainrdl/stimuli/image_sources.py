@@ -1,0 +1,383 @@
+"""Where the pixels of stimuli come from: image files, arrays, or items of a torch data set; as tensors (c, h, w)."""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from brainrdl._core.errors import BrainrdlError, quote, refuse
+from brainrdl._core.tensor_checks import check_finite
+
+if TYPE_CHECKING:
+    from PIL.Image import Image as PILImage
+_GREY = 128  # 0.5 in 8 bits: the background that transparency is composited over
+
+_CHANNELS = (1, 3, 4)
+
+# A PNG or JPEG that lost its end lost this marker; image data cannot contain it (JPEG stuffs a zero after 0xFF).
+_END_MARKER = {"PNG": b"IEND", "JPEG": b"\xff\xd9"}
+
+_TAIL = 4096
+
+# Pixels
+
+
+def unit(x: Tensor) -> Tensor:
+    """Float32 pixels: 8-bit values become [0, 1], float values stay."""
+    return x.to(torch.float32).div_(255) if x.dtype == torch.uint8 else x.to(torch.float32)
+
+
+def pixels_of(image: PILImage) -> Tensor:
+    """8-bit pixels (c, h, w) of a PIL image: one channel if it is grey, else RGB."""
+    eight_bit = image if image.mode == "L" and not image.has_transparency_data else _rgb(image)
+    array = np.array(eight_bit)
+    return torch.from_numpy(array[None] if array.ndim == 2 else array.transpose(2, 0, 1).copy())
+
+
+def _rgb(image: PILImage) -> PILImage:
+    from PIL import Image
+
+    if image.mode.startswith("I"):
+        image = _eight_bit(image)
+    if image.mode == "F":
+        refuse("the image holds 32-bit floats, whose range is not known; save it with 8 or 16 bits a channel")
+    if not image.has_transparency_data:
+        return image.convert("RGB")
+    rgba = image.convert("RGBA")
+    background = Image.new("RGBA", rgba.size, (_GREY, _GREY, _GREY, 255))
+    return Image.alpha_composite(background, rgba).convert("RGB")
+
+
+def _eight_bit(image: PILImage) -> PILImage:
+    """16-bit grey scaled to 8 bits; Pillow's own conversion would clip everything above 255 to white."""
+    from PIL import Image
+
+    values = np.asarray(image, dtype=np.int64)
+    if values.min() < 0 or values.max() > 65535:
+        refuse(f"the image holds integers from {values.min()} to {values.max()}; save it with 8 or 16 bits a channel")
+    return Image.fromarray(np.round(values / 257).astype(np.uint8))
+
+
+def to_pil(pixels: Tensor) -> PILImage:
+    from PIL import Image
+
+    return Image.fromarray(set_channels(pixels, 3).permute(1, 2, 0).cpu().numpy())
+
+
+def _flatten_alpha(x: Tensor) -> Tensor:
+    """Composite a fourth channel over mid-grey, as for files."""
+    if x.shape[-3] != 4:
+        return x
+    values = unit(x)
+    colour, alpha = values[..., :3, :, :], values[..., 3:, :, :]
+    flat = colour * alpha + (1 - alpha) * (_GREY / 255)
+    return flat.mul(255).round().to(torch.uint8) if x.dtype == torch.uint8 else flat
+
+
+def _tensor_of(array: npt.NDArray[Any]) -> Tensor:
+    if array.dtype.kind not in "biuf":
+        refuse(f"images must be an array of numbers, got dtype {array.dtype}")
+    array = array.astype(array.dtype.newbyteorder("="), copy=False)
+    with warnings.catch_warnings():  # torch warns that a read-only array could be written to; nothing here writes
+        warnings.simplefilter("ignore", UserWarning)
+        return torch.from_numpy(np.ascontiguousarray(array))
+
+
+def channel_first(images: npt.NDArray[Any] | Tensor, where: str) -> Tensor:
+    """Pixels (n, c, h, w) of arrays (n, h, w[, c]) or tensors (n[, c], h, w)."""
+    if images.ndim not in (3, 4):
+        refuse(f"{where} must be (n, h, w), array (n, h, w, c) or tensor (n, c, h, w), got shape {_shape(images)}")
+    x = images if isinstance(images, Tensor) else _tensor_of(images)
+    if x.ndim == 3:
+        return x[:, None]
+    x = x if isinstance(images, Tensor) else x.permute(0, 3, 1, 2)
+    if x.shape[1] not in _CHANNELS:
+        refuse(
+            f"{where} must have 1, 3 or 4 channels, got {x.shape[1]} from shape {_shape(images)};"
+            " arrays are (n, h, w, c), tensors (n, c, h, w)"
+        )
+    return x
+
+
+def check_pixels(x: Tensor, where: str) -> Tensor:
+    if 0 in x.shape:
+        refuse(f"{where} is empty: shape {tuple(x.shape)}")
+    if x.dtype != torch.uint8 and not x.is_floating_point():
+        refuse(f"{where} must be uint8 (0 to 255) or float, got {x.dtype}; divide by the largest value to get floats")
+    if x.is_floating_point():
+        check_finite(x, where)
+    return _flatten_alpha(x)
+
+
+def _shape(x: npt.NDArray[Any] | Tensor) -> tuple[int, ...]:
+    return tuple(x.shape)
+
+
+def _digest(x: Tensor) -> str:
+    """SHA-256 of type, shape and bytes: the shape counts, since 2 x 8 and 4 x 4 pixels can have equal bytes."""
+    digest = hashlib.sha256(f"{x.dtype}{tuple(x.shape)}".encode())
+    digest.update(x.detach().cpu().contiguous().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def set_channels(x: Tensor, channels: int) -> Tensor:
+    from torchvision.transforms.v2 import functional
+
+    if x.shape[-3] == channels:
+        return x
+    if channels == 1:
+        grey: Tensor = functional.rgb_to_grayscale(x)
+        return grey
+    return x.expand(*x.shape[:-3], channels, *x.shape[-2:])
+
+
+# Sources: position -> pixels
+
+
+class Source(Protocol):
+    @property
+    def where(self) -> str: ...
+
+    def pixels(self, position: int) -> Tensor: ...
+
+    def digest(self, position: int) -> str: ...
+
+
+@dataclass(frozen=True, eq=False)
+class Files:
+    paths: Sequence[Path]
+    where: str
+
+    def pixels(self, position: int) -> Tensor:
+        image = _decode(self.paths[position], self.where)
+        with _about(f"image {self.paths[position].name!r} in {self.where}"):
+            return pixels_of(_rgb(image))
+
+    def digest(self, position: int) -> str:
+        path = self.paths[position]
+        if not path.is_file():
+            refuse(_gone(path, self.where))
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@dataclass(frozen=True, eq=False)
+class Arrays:
+    images: Tensor
+    where: str
+
+    def pixels(self, position: int) -> Tensor:
+        return self.images[position]
+
+    def stack(self, positions: Sequence[int]) -> Tensor:
+        return self.images[torch.tensor(positions, device=self.images.device)]
+
+    def digest(self, position: int) -> str:
+        return _digest(self.images[position])
+
+
+@dataclass(frozen=True, eq=False)
+class Items:
+    dataset: Any
+    where: str
+
+    def pixels(self, position: int) -> Tensor:
+        where = f"image of item {position} of {self.where}"
+        image = _image_of(self.dataset[position])
+        if not hasattr(image, "ndim"):
+            with _about(where):
+                return pixels_of(_checked_pil(image))
+        one = image[None] if image.ndim in (2, 3) else image
+        return check_pixels(channel_first(one, where), where)[0]
+
+    def digest(self, position: int) -> str:
+        return _digest(self.pixels(position))
+
+
+def _checked_pil(image: Any) -> PILImage:
+    from PIL import Image
+
+    if not isinstance(image, Image.Image):
+        refuse(f"expected a PIL image, an array or a tensor, got {type(image).__name__}")
+    return image
+
+
+def _image_of(item: Any) -> Any:
+    return item[0] if isinstance(item, tuple | list) else item
+
+
+@contextmanager
+def _about(where: str) -> Iterator[None]:
+    """Re-raise refusals with the place where they arose in front."""
+    try:
+        yield
+    except BrainrdlError as error:
+        raise BrainrdlError(f"{where}: {error}") from error
+
+
+def _gone(path: Path, where: str) -> str:
+    return f"image {path.name!r} is no longer in {where}; put it back, or build the Stimuli again"
+
+
+def _decode(path: Path, where: str) -> PILImage:
+    from PIL import Image, ImageOps
+
+    try:
+        with Image.open(path) as image:
+            image.load()
+            return ImageOps.exif_transpose(image)
+    except FileNotFoundError:
+        refuse(_gone(path, where))
+    except Image.DecompressionBombError as error:
+        refuse(f"image {path.name!r} in {where} is too large to decode safely ({error}); store it smaller")
+    except (OSError, SyntaxError, ValueError, EOFError) as error:
+        refuse(f"image {path.name!r} in {where} cannot be decoded ({error}): it is truncated or damaged; copy it again")
+
+
+def check_files(paths: Sequence[Path], where: str) -> None:
+    """Refuse files that are no images (by the header) and PNG or JPEG files that lost their end (by the last 4 KB)."""
+    formats = [_image_format(path) for path in paths]
+    strangers = [path.name for path, kind in zip(paths, formats, strict=True) if kind is None]
+    if strangers:
+        refuse(f"{quote(strangers)} in {where} cannot be read as images; move such files elsewhere")
+    for path, kind in zip(paths, formats, strict=True):
+        if _END_MARKER.get(str(kind), b"") not in _tail(path):
+            _decode(path, where)  # decides: some writers append kilobytes after the image's end
+
+
+def _image_format(path: Path) -> str | None:
+    from PIL import Image
+
+    try:
+        with Image.open(path) as image:
+            return str(image.format)
+    except Image.DecompressionBombError as error:
+        refuse(f"image {str(path)!r} is too large to decode safely ({error}); store it smaller")
+    except (OSError, SyntaxError, ValueError, EOFError):
+        return None
+
+
+def _tail(path: Path) -> bytes:
+    with path.open("rb") as file:
+        file.seek(-min(_TAIL, path.stat().st_size), 2)
+        return file.read()
+
+
+def image_paths(folder: Path, table: Path | None, where: str) -> list[Path]:
+    entries = sorted(entry for entry in folder.iterdir() if not entry.name.startswith(".") and entry.resolve() != table)
+    folders = [entry.name for entry in entries if entry.is_dir()]
+    if folders:
+        refuse(f"{where} holds folders {quote(folders)}; put all images into one folder, categories in a label table")
+    if not entries:
+        refuse(f"{where} holds no images")
+    return entries
+
+
+def check_range(source: Source) -> None:
+    if not isinstance(source, Arrays) or not source.images.is_floating_point():
+        return
+    low, high = float(source.images.min()), float(source.images.max())
+    if low < 0 or high > 1:
+        refuse(
+            f"transforms read float images as [0, 1], but the values of {source.where} go from {low:g} to {high:g};"
+            " rescale them, or transform them yourself and pass no transform"
+        )
+
+
+# Torch data sets
+
+
+def length_of(dataset: Any, where: str) -> int:
+    try:
+        n = len(dataset)
+    except TypeError:
+        refuse(f"{where} has no length; stimuli need a map-style data set with __len__ and __getitem__")
+    if n == 0:
+        refuse(f"{where} is empty")
+    return n
+
+
+def in_memory(dataset: Any) -> Tensor | None:
+    """Pixels (n, c, h, w) if a data set holds them as one array and its items are those pixels unchanged; else None."""
+    from torch.utils.data import Subset, TensorDataset
+
+    if isinstance(dataset, Subset):
+        whole = in_memory(dataset.dataset)
+        return None if whole is None else whole[torch.as_tensor(list(dataset.indices))]
+    if type(dataset) is TensorDataset:
+        tensor = dataset.tensors[0]
+        usable = tensor.dtype == torch.uint8 or tensor.is_floating_point()
+        return channel_first(tensor, "the data set's tensor") if tensor.ndim in (3, 4) and usable else None
+    data = getattr(dataset, "data", None)
+    if not isinstance(data, np.ndarray | Tensor) or len(data) != len(dataset) or not _plain_transform(dataset):
+        return None
+    return _if_items_are(_data_pixels(data), dataset)
+
+
+def _plain_transform(dataset: Any) -> bool:
+    transform = getattr(dataset, "transform", None)
+    return transform is None or f"{type(transform).__module__}.{type(transform).__name__}" == (
+        "torchvision.transforms.transforms.ToTensor"
+    )
+
+
+def _data_pixels(data: npt.NDArray[Any] | Tensor) -> Tensor | None:
+    x = _tensor_of(data) if isinstance(data, np.ndarray) else data
+    if x.dtype != torch.uint8 or x.ndim not in (3, 4):
+        return None
+    if x.ndim == 3:
+        return x[:, None]
+    return x if x.shape[1] in (1, 3) else x.permute(0, 3, 1, 2)  # CIFAR keeps (n, h, w, c), SVHN (n, c, h, w)
+
+
+def _if_items_are(pixels: Tensor | None, dataset: Any) -> Tensor | None:
+    """Guard against subclasses whose items are not their ``.data``: three items are compared."""
+    if pixels is None or pixels.shape[1] not in (1, 3):
+        return None
+    items = Items(dataset, "data set")
+    some = (0, len(pixels) // 2, len(pixels) - 1)
+    same = all(
+        (item := unit(items.pixels(i))).shape == pixels[i].shape and torch.equal(item, unit(pixels[i])) for i in some
+    )
+    return pixels if same else None
+
+
+def attribute_of(dataset: Any, name: str) -> Any:
+    from torch.utils.data import Subset
+
+    return attribute_of(dataset.dataset, name) if isinstance(dataset, Subset) else getattr(dataset, name, None)
+
+
+def _targets(dataset: Any) -> list[Any] | None:
+    """All labels without loading an image, or None where the data set does not hold them."""
+    from torch.utils.data import Subset, TensorDataset
+
+    if isinstance(dataset, Subset):
+        whole = _targets(dataset.dataset)
+        return None if whole is None else [whole[i] for i in dataset.indices]
+    if type(dataset) is TensorDataset:
+        return dataset.tensors[1].tolist() if len(dataset.tensors) > 1 else None
+    found = getattr(dataset, "targets", None)
+    found = getattr(dataset, "labels", None) if found is None else found
+    if getattr(dataset, "target_transform", None) is not None or found is None or len(found) != len(dataset):
+        return None  # a target transform changes the labels: only the items tell
+    return list(found.tolist() if hasattr(found, "tolist") else found)
+
+
+def label_reader(dataset: Any) -> Callable[[], Sequence[object]] | None:
+    targets = _targets(dataset)
+    if targets is not None:
+        return lambda: targets
+    first = dataset[0]
+    if not isinstance(first, tuple | list) or len(first) < 2:
+        return None
+    return lambda: [dataset[i][1] for i in range(len(dataset))]

@@ -1,0 +1,440 @@
+"""Named images: where they are, how they become tensors, and which category they belong to.
+
+A `Stimuli` set knows its names from the start and opens an image when it is asked for. What an image becomes:
+
+- without a transform: float32 in [0, 1]; files are RGB, arrays and data-set items keep their channels;
+- with an `ImageTransform` (`default_transform`): that transform, on whole batches where the pixels lie in memory;
+- with any other transform: it is called once per image, with an RGB ``PIL.Image`` where the source has 8 bits a channel
+  (files, uint8 arrays) and with a float tensor (3, h, w) in [0, 1] where the source is float.
+
+Files are read as a viewer shows them: palettes and CMYK become RGB, EXIF orientation is applied, 16-bit grey is scaled
+to 8 bits (not clipped), of an animation the first frame is taken, and transparency is composited over mid-grey (0.5).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy.typing as npt
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from brainrdl._core.errors import check_conditions, check_text, check_unique, nearest, quote, refuse
+from brainrdl.stimuli.categories import Labels, Table, label_table
+from brainrdl.stimuli.image_sources import (
+    Arrays,
+    Files,
+    Items,
+    Source,
+    attribute_of,
+    channel_first,
+    check_files,
+    check_pixels,
+    check_range,
+    image_paths,
+    in_memory,
+    label_reader,
+    length_of,
+    set_channels,
+    to_pil,
+    unit,
+)
+from brainrdl.stimuli.transforms import ImageTransform
+
+_DRAWS = 10  # of one image, to tell a random transform: one that acts half the time is missed once in 512
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """The stimuli of one step, in the order asked.
+
+    Parameters
+    ----------
+    names
+        Condition names, one per image.
+    images
+        Images, shape (n, c, h, w).
+    labels
+        Index of each image's category in `Stimuli.categories`, shape (n,), or None where there are no labels.
+    step
+        Number of the training step; teachers that sample draw with it.
+
+    Examples
+    --------
+    >>> Batch(("ann", "bob"), torch.zeros(2, 1, 8, 8)).step
+    0
+    """
+
+    names: tuple[str, ...]
+    images: Float[Tensor, "n c h w"]
+    labels: Int[Tensor, " n"] | None = None
+    step: int = 0
+
+
+# Stimuli
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Stimuli:
+    """Images by name, loaded when asked for.
+
+    Build it with `from_folder`, `from_arrays` or `from_dataset`. It never changes: each method returns a new set that
+    shares the images. `names` is the tuple of names, in order; `transform` what each image goes through (None: only to
+    float in [0, 1]).
+
+    Examples
+    --------
+    >>> stimuli = Stimuli.from_arrays(torch.zeros(3, 1, 8, 8), ["ann", "bob", "cat"], labels=["face", "face", "pet"])
+    >>> stimuli
+    Stimuli(3 images of 3 arrays, 2 categories: 'ann', 'bob', 'cat')
+    >>> stimuli.batch(["cat", "ann"]).labels
+    tensor([1, 0])
+    >>> stimuli.images(["bob"]).shape
+    torch.Size([1, 1, 8, 8])
+    """
+
+    names: tuple[str, ...]
+    transform: Callable[..., Any] | None
+    _source: Source
+    _positions: Mapping[str, int]
+    _table: Table | None = None
+    _digests: dict[int, str] = field(default_factory=dict)
+    _memory: dict[int, Tensor] | None = None
+
+    @classmethod
+    def from_folder(
+        cls, path: str | Path, transform: Callable[..., Any] | None = None, labels: Labels | None = None
+    ) -> Stimuli:
+        """Stimuli from the image files of a flat folder, named by file name without suffix, in alphabetical order.
+
+        Parameters
+        ----------
+        path
+            Folder. Hidden files (".name") and the table given as `labels` are ignored; everything else must be an
+            image.
+        transform
+            Called with each image (RGB ``PIL.Image``), returns a float tensor (c, h, w). None: float RGB in [0, 1].
+        labels
+            Mapping name -> category, or path of a CSV table with the columns ``stimulus`` and ``category``.
+
+        Raises
+        ------
+        BrainrdlError
+            If the folder is missing or empty, holds folders or files that are no images, a truncated PNG or JPEG, or
+            two files of one name (a.png, a.jpg), or if the label table does not fit. Here only the header and the last
+            4 KB of each file are read; damage elsewhere, and truncation in other formats, is refused when the image is
+            loaded.
+        """
+        folder = Path(path)
+        where = f"stimulus folder {str(folder)!r}"
+        if not folder.is_dir():
+            refuse(f"{where} does not exist" if not folder.exists() else f"{where} is not a folder")
+        table = Path(labels).resolve() if isinstance(labels, str | Path) else None
+        paths = image_paths(folder, table, where)
+        names = [file.stem for file in paths]
+        check_unique(names, where)
+        check_files(paths, where)
+        return cls._of(Files(paths, where), names, labels, transform)
+
+    @classmethod
+    def from_arrays(
+        cls,
+        images: npt.NDArray[Any] | Tensor,
+        names: Sequence[str],
+        labels: Labels | None = None,
+        transform: Callable[..., Any] | None = None,
+    ) -> Stimuli:
+        """Stimuli from pixels in memory.
+
+        Parameters
+        ----------
+        images
+            Array (n, h, w) or (n, h, w, c), or tensor (n, h, w) or (n, c, h, w); uint8, or float (in [0, 1] if a
+            transform is used). One, three or four channels; a fourth is transparency, composited over mid-grey. Not
+            copied.
+        names
+            n names.
+        labels
+            Mapping name -> category, path of a CSV table, or one category per image in order.
+        transform
+            As in `from_folder`; for float images it is called with a float tensor (3, h, w).
+
+        Raises
+        ------
+        BrainrdlError
+            If the shape or type is another one, a value is not finite, names are not n unique strings, or labels do not
+            fit.
+        """
+        where = f"{len(names)} arrays"
+        pixels = channel_first(images, "the image array")
+        if len(pixels) != len(names):
+            refuse(f"{len(names)} names for {len(pixels)} images; give one name per image")
+        check_unique(_strings(names), "the names given")
+        return cls._of(Arrays(check_pixels(pixels, "the image array"), where), names, labels, transform)
+
+    @classmethod
+    def from_dataset(
+        cls, torch_dataset: Any, names: Sequence[str] | None = None, classes: Sequence[str] | None = None
+    ) -> Stimuli:
+        """Stimuli from a torch data set of (image, label) items or of images; items are loaded when asked for.
+
+        A ``TensorDataset``, a torchvision data set that keeps its pixels in ``.data`` (transform None or ``ToTensor``)
+        and a ``Subset`` of these are indexed in one go, without a loop over images.
+
+        Parameters
+        ----------
+        torch_dataset
+            Map-style data set. Labels come from ``.targets`` (or ``.labels``) where there are, else from the items when
+            labels are first asked for.
+        names
+            One name per item; default the position, ``"00000"``, ``"00001"``, ...
+        classes
+            Names of the numbered classes, in order; default ``torch_dataset.classes``, else the numbers. `categories`
+            keeps this order, so that label i is logit i of a network trained on the data set.
+
+        Raises
+        ------
+        BrainrdlError
+            If the data set has no length or is empty, or names do not fit; when labels are first used, if one has no
+            class name.
+        """
+        where = f"data set {type(torch_dataset).__name__}"
+        n = length_of(torch_dataset, where)
+        given = [f"{i:05d}" for i in range(n)] if names is None else names
+        if len(given) != n:
+            refuse(f"{len(given)} names for the {n} items of {where}; give one name per item")
+        check_unique(_strings(given), "the names given")
+        pixels = in_memory(torch_dataset)
+        source = Items(torch_dataset, where) if pixels is None else Arrays(check_pixels(pixels, where), where)
+        stimuli = cls._of(source, given, None, None)
+        read = label_reader(torch_dataset)
+        known = classes if classes is not None else attribute_of(torch_dataset, "classes")
+        return stimuli if read is None else replace(stimuli, _table=Table(stimuli.names, read, known))
+
+    @classmethod
+    def _of(
+        cls, source: Source, names: Sequence[str], labels: Labels | None, transform: Callable[..., Any] | None
+    ) -> Stimuli:
+        named = tuple(names)
+        check_text(named, source.where)
+        table = None if labels is None else label_table(labels, named, source.where)
+        stimuli = cls(named, None, source, {name: i for i, name in enumerate(named)}, table)
+        return stimuli if transform is None else stimuli.with_transform(transform)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._positions
+
+    def __repr__(self) -> str:
+        kinds = "" if self._table is None else f", {len(self.categories)} categories"
+        some = ", ".join(map(repr, self.names[:3])) + (", ..." if len(self) > 3 else "")
+        return f"Stimuli({len(self)} images of {self._source.where}{kinds}: {some})"
+
+    @cached_property
+    def labels(self) -> dict[str, str] | None:
+        """Category of each name, or None where there are no labels."""
+        return None if self._table is None else {name: self._table.of[name] for name in self.names}
+
+    @property
+    def categories(self) -> tuple[str, ...]:
+        """Category names of the full set, kept by `select`: sorted, or in the order of the data set's classes."""
+        return () if self._table is None else self._table.categories
+
+    def select(self, names: Iterable[str]) -> Stimuli:
+        """Keep `names`, in the order asked.
+
+        Raises
+        ------
+        BrainrdlError
+            If a name is unknown (the nearest is given), stands twice, or none is asked for.
+
+        Examples
+        --------
+        >>> Stimuli.from_arrays(torch.zeros(3, 1, 2, 2), ["a", "b", "c"]).select(["c", "a"]).names
+        ('c', 'a')
+        """
+        asked = self._known(names)
+        if not asked:
+            refuse(f"no names were asked for from the {len(self)} stimuli of {self._source.where}")
+        check_unique(asked, "the names asked for")
+        return replace(self, names=asked, _positions={name: self._positions[name] for name in asked})
+
+    def images(self, names: Iterable[str] | None = None) -> Float[Tensor, "n c h w"]:
+        """Images of `names` (default all), in the order asked, transformed.
+
+        Returns
+        -------
+        Tensor
+            Shape (n, c, h, w), float32 unless the transform says otherwise; in [0, 1] without a transform.
+
+        Raises
+        ------
+        BrainrdlError
+            If a name is unknown, a file is gone or damaged, the transform does not return a tensor (c, h, w), or sizes
+            differ.
+        """
+        asked = self.names if names is None else self._known(names)
+        if not asked:
+            refuse(f"no names were asked for from the {len(self)} stimuli of {self._source.where}")
+        if self._memory is None:
+            return self._load(asked)
+        missing = tuple(dict.fromkeys(name for name in asked if self._positions[name] not in self._memory))
+        if missing:
+            self._memory.update(zip((self._positions[name] for name in missing), self._load(missing), strict=True))
+        return _stack([self._memory[self._positions[name]] for name in asked], asked)
+
+    def batch(self, names: Iterable[str], step: int = 0) -> Batch:
+        """Images of `names` with their labels as indices into `categories`, for training step `step`.
+
+        Raises
+        ------
+        BrainrdlError
+            As `images`, and if a name stands twice.
+        """
+        asked = self._known(names)
+        check_unique(asked, "the batch")
+        labels = None if self._table is None else torch.tensor([self._table.index[name] for name in asked])
+        return Batch(asked, self.images(asked), labels, step)
+
+    def digests(self, names: Iterable[str] | None = None) -> dict[str, str]:
+        """SHA-256 (hex) of the raw content of `names` (default all): file bytes, or the pixels' type, shape and bytes.
+
+        Computed once per image and process. The transform plays no part: a cache key needs its repr as well.
+
+        Raises
+        ------
+        BrainrdlError
+            If a file is gone, or a name is unknown.
+        """
+        asked = self.names if names is None else self._known(names)
+        for position in (self._positions[name] for name in asked):
+            if position not in self._digests:
+                self._digests[position] = self._source.digest(position)
+        return {name: self._digests[self._positions[name]] for name in asked}
+
+    def with_transform(self, transform: Callable[..., Any] | None) -> Stimuli:
+        """Keep the images and put them through another transform (None: to float in [0, 1]).
+
+        Raises
+        ------
+        BrainrdlError
+            If `transform` cannot be called, or the images are floats outside [0, 1], which a transform would misread.
+        """
+        if transform is not None and not callable(transform):
+            refuse(f"transform must be callable or None, got {transform!r}")
+        if transform is not None:
+            check_range(self._source)
+        return replace(self, transform=transform, _memory=None if self._memory is None else {})
+
+    def with_labels(self, labels: Labels) -> Stimuli:
+        """Give the images categories: a mapping name -> category, a CSV table, or one category per image in order.
+
+        Raises
+        ------
+        BrainrdlError
+            If a stimulus has no label, a label no stimulus, or the table cannot be read.
+        """
+        return replace(self, _table=label_table(labels, self.names, self._source.where))
+
+    def align(self, condition_names: Sequence[str], allow_missing: bool = False) -> Stimuli:
+        """Put the stimuli in the order of the conditions of an RDM.
+
+        Parameters
+        ----------
+        condition_names
+            Names of the RDM's conditions.
+        allow_missing
+            Keep the common names where the two sets differ, instead of refusing.
+
+        Raises
+        ------
+        BrainrdlError
+            If the sets of names differ (unless `allow_missing`) or have nothing in common; missing and nearest names
+            are given.
+        """
+        from brainrdl.rdms.by_name import alignment
+
+        conditions = tuple(condition_names)
+        found = alignment(self.names, conditions)
+        if (found.only_stimuli or found.only_rdms) and not allow_missing:
+            close = nearest(found.only_rdms[0], found.only_stimuli) if found.only_rdms else ""
+            refuse(f"stimuli and RDM conditions do not match: {found}{close}; rename them, or pass allow_missing=True")
+        if not found.common:
+            refuse(f"stimuli and RDM conditions have no name in common: {found}")
+        return self.select(name for name in conditions if name in self)
+
+    @property
+    def deterministic(self) -> bool:
+        """Whether an image is known to be the same each time it is loaded: no transform of one's own, or cached."""
+        return self._memory is not None or self.transform is None or isinstance(self.transform, ImageTransform)
+
+    def cached(self) -> Stimuli:
+        """Keep each image in memory once it has been loaded and transformed.
+
+        Raises
+        ------
+        BrainrdlError
+            If the transform is random: a cache would freeze one draw.
+        """
+        if self.transform is not None and not isinstance(self.transform, ImageTransform):
+            first, *others = (self._load(self.names[:1]) for _ in range(_DRAWS))
+            if not all(first.shape == other.shape and torch.equal(first, other) for other in others):
+                refuse("transform gives another image each time; a cache needs a deterministic transform")
+        return replace(self, _memory={})
+
+    def _known(self, names: Iterable[str]) -> tuple[str, ...]:
+        if isinstance(names, str):
+            refuse(f"names must be a list of names, got the single string {names!r}; write [{names!r}]")
+        asked = tuple(names)
+        if any(name not in self._positions for name in asked):
+            check_conditions(asked, self._positions, f"the stimuli of {self._source.where}")
+        return asked
+
+    def _load(self, names: Sequence[str]) -> Tensor:
+        if isinstance(self._source, Arrays) and (self.transform is None or isinstance(self.transform, ImageTransform)):
+            pixels = self._source.stack([self._positions[name] for name in names])
+            return unit(pixels) if self.transform is None else self.transform(pixels)
+        return _stack([self._image(name) for name in names], names)
+
+    def _image(self, name: str) -> Tensor:
+        pixels = self._source.pixels(self._positions[name])
+        if self.transform is None:
+            return unit(pixels)
+        if isinstance(self.transform, ImageTransform):
+            return self.transform(pixels)
+        image = to_pil(pixels) if pixels.dtype == torch.uint8 else set_channels(unit(pixels), 3)
+        return _check_transformed(self.transform(image), name)
+
+
+def _stack(images: Sequence[Tensor], names: Sequence[str]) -> Tensor:
+    first = images[0].shape
+    for name, image in zip(names, images, strict=True):
+        if image.shape != first:
+            refuse(
+                f"images differ in size: {names[0]!r} is {tuple(first)}, {name!r} is {tuple(image.shape)} (c, h, w);"
+                " give a transform that resizes, for example default_transform(224)"
+            )
+    return torch.stack(list(images))
+
+
+def _check_transformed(image: object, name: str) -> Tensor:
+    if not isinstance(image, Tensor):
+        refuse(f"transform must return a tensor (c, h, w), got {type(image).__name__} for image {name!r}")
+    if image.ndim != 3 or not image.is_floating_point():
+        shape = tuple(image.shape)
+        refuse(f"transform must return a float tensor (c, h, w), got {image.dtype} {shape} for image {name!r}")
+    return image
+
+
+def _strings(names: Sequence[object]) -> list[str]:
+    others = [name for name in names if not isinstance(name, str)]
+    if others:
+        refuse(f"names must be strings, got {quote(others)}; write them as text, for example f'{{i:03d}}'")
+    return [str(name) for name in names]

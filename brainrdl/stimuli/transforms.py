@@ -1,0 +1,147 @@
+"""From pixels to the tensor that a network expects: resize, crop, normalise."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from jaxtyping import Float
+from torch import Tensor
+
+from brainrdl._core.errors import check_option, refuse
+from brainrdl.stimuli.image_sources import pixels_of, set_channels, unit
+
+if TYPE_CHECKING:
+    from PIL.Image import Image as PILImage
+_IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # torchvision's reference training
+
+# Transforms
+
+
+@dataclass(frozen=True)
+class ImageTransform:
+    """Resize the shorter side to `size`, crop the centre square, set the channels, normalise; deterministic.
+
+    Square images are only resized, nothing is cropped. Its ``repr`` is stable and serves as a cache key.
+
+    Parameters
+    ----------
+    size
+        Side of the result in pixels.
+    mean, std
+        Subtracted from and divided into values in [0, 1], one per channel; empty: no normalisation.
+    channels
+        3 (grey is repeated) or 1 (RGB becomes luma, ITU-R 601).
+
+    Examples
+    --------
+    >>> import torch
+    >>> ImageTransform(8)(torch.zeros(2, 3, 16, 32)).shape
+    torch.Size([2, 3, 8, 8])
+    """
+
+    size: int
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+    channels: int = 3
+
+    def __call__(self, image: PILImage | Tensor) -> Float[Tensor, "*batch c size size"]:
+        """Transform an image (PIL, or tensor (c, h, w)) or a batch (n, c, h, w): uint8, or float in [0, 1]."""
+        x = set_channels(unit(image if isinstance(image, Tensor) else pixels_of(image)), self.channels)
+        x = _square(x, self.size)
+        return _normalise(x, self.mean, self.std) if self.mean else x
+
+
+def default_transform(
+    size: int, normalise: str | tuple[Any, Any] = "imagenet", channels: int = 3
+) -> Callable[..., Tensor]:
+    """Transform that resizes to a square of `size` pixels and normalises.
+
+    Parameters
+    ----------
+    size
+        Side in pixels; the shorter side is resized (bilinear, antialiased) and the centre square kept.
+    normalise
+        ``"imagenet"`` (the mean and standard deviation torchvision's networks were trained with), ``"none"`` (values
+        stay in [0, 1]) or a pair (mean, std), each a number or one number per channel, for values in [0, 1].
+    channels
+        3 for RGB, 1 for grey.
+
+    Returns
+    -------
+    callable
+        `ImageTransform`: image -> float tensor (channels, size, size).
+
+    Raises
+    ------
+    BrainrdlError
+        If `size` or `channels` is impossible, `normalise` is unknown, or a std is not positive.
+
+    Examples
+    --------
+    >>> default_transform(224, "none")
+    ImageTransform(size=224, mean=(), std=(), channels=3)
+    >>> default_transform(28, (0.1307, 0.3081), channels=1)
+    ImageTransform(size=28, mean=(0.1307,), std=(0.3081,), channels=1)
+    """
+    if size < 1:
+        refuse(f"size must be at least 1 pixel, got {size}")
+    if channels not in (1, 3):
+        refuse(f"channels must be 1 (grey) or 3 (RGB), got {channels}")
+    mean, std = _moments(normalise, channels)
+    return ImageTransform(size, mean, std, channels)
+
+
+def transform_text(transform: object) -> str | None:
+    """Say what a transform is, the same in every process: its ``repr`` without addresses, None for none.
+
+    Parameters
+    ----------
+    transform : callable or None
+
+    Returns
+    -------
+    str or None
+
+    Examples
+    --------
+    >>> transform_text(default_transform(8, normalise="none")), transform_text(len), transform_text(None)
+    ('ImageTransform(size=8, mean=(), std=(), channels=3)', '<built-in function len>', None)
+    """
+    return None if transform is None else re.sub(r" at 0x[0-9A-Fa-f]+", "", repr(transform))
+
+
+def _moments(normalise: str | tuple[Any, Any], channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    if isinstance(normalise, str):
+        check_option(normalise, ("imagenet", "none"), "normalise")
+        if normalise == "none":
+            return (), ()
+        normalise = _IMAGENET
+        if channels != 3:
+            refuse("normalise='imagenet' is for 3 channels; for grey images give a pair (mean, std) or 'none'")
+    mean, std = (_per_channel(value, channels) for value in normalise)
+    if min(std) <= 0:
+        refuse(f"the std of normalise must be positive, got {std}")
+    return mean, std
+
+
+def _per_channel(value: Any, channels: int) -> tuple[float, ...]:
+    values = tuple(float(v) for v in value) if isinstance(value, Iterable) else (float(value),) * channels
+    if len(values) != channels:
+        refuse(f"normalise needs 1 or {channels} numbers for {channels} channels, got {values}")
+    return values
+
+
+def _square(x: Tensor, size: int) -> Tensor:
+    from torchvision.transforms.v2 import functional
+
+    if x.shape[-2:] == (size, size):
+        return x
+    square: Tensor = functional.center_crop(functional.resize(x, [size], antialias=True), [size, size])
+    return square
+
+
+def _normalise(x: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
+    return (x - x.new_tensor(mean).view(-1, 1, 1)) / x.new_tensor(std).view(-1, 1, 1)

@@ -1,0 +1,9 @@
+"""Where the RDMs come from that a student learns: known RDMs, or another network.
+
+`protocol` states what any teacher must do; `rdm_teacher` holds RDMs known beforehand, `network_teacher` computes them
+from images, and `controls` makes teachers that a student should not gain from.
+"""
+
+from lazy_loader import attach_stub
+
+__getattr__, __dir__, __all__ = attach_stub(__name__, __file__)

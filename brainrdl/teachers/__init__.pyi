@@ -1,0 +1,11 @@
+from .controls import (
+    CONTROLS as CONTROLS,
+    PermutedTeacher as PermutedTeacher,
+    control as control,
+)
+from .network_teacher import NetworkTeacher as NetworkTeacher
+from .protocol import Teacher as Teacher
+from .rdm_teacher import (
+    COMBINE as COMBINE,
+    RDMTeacher as RDMTeacher,
+)

@@ -1,0 +1,184 @@
+"""Teachers that a student should not gain from: shuffled names, a random network, categories, pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from brainrdl._core.errors import check_conditions, check_option, check_unique, quote, refuse
+from brainrdl.dissimilarity.pairs import pair_indices
+from brainrdl.rdms import conversion
+from brainrdl.stimuli.named_images import Batch
+from brainrdl.teachers.network_teacher import NetworkTeacher
+from brainrdl.teachers.protocol import Teacher, conditions_of
+from brainrdl.teachers.rdm_teacher import RDMTeacher
+
+if TYPE_CHECKING:
+    from brainrdl.stimuli.named_images import Stimuli
+
+CONTROLS = ("permuted", "random", "category", "pixels")
+
+
+class PermutedTeacher:
+    """Any teacher with its condition names shuffled: the same dissimilarities, of the wrong stimuli.
+
+    Parameters
+    ----------
+    teacher : Teacher
+        The one to ask.
+    conditions : sequence of str, optional
+        Names to shuffle among themselves (the training names, say); by default all the teacher knows.
+    seed : int
+        Seed of the shuffling; by chance some names may stay in place.
+
+    Raises
+    ------
+    BrainrdlError
+        If a name stands twice, is not the teacher's, or the teacher lists no conditions and none are given.
+
+    Examples
+    --------
+    >>> from brainrdl.rdms import from_array
+    >>> teacher = RDMTeacher(from_array([[1.0, 2, 3]], ["cat", "dog", "car"]))
+    >>> permuted = PermutedTeacher(teacher, seed=1)
+    >>> sorted(permuted.rdms(Batch(teacher.conditions, torch.zeros(3, 1, 2, 2), None))["rdm"][0].tolist())
+    [1.0, 2.0, 3.0]
+    """
+
+    def __init__(self, teacher: Teacher, conditions: Sequence[str] | None = None, *, seed: int = 0) -> None:
+        self._teacher = teacher
+        self.name, self.targets = f"permuted {teacher.name} (seed {seed})", teacher.targets
+        self.uses_images = getattr(teacher, "uses_images", True)
+        self.conditions = conditions_of(teacher, conditions)
+        check_unique(self.conditions, "the conditions to permute")
+        order = np.random.default_rng(seed).permutation(len(self.conditions))
+        self._asked = {name: self.conditions[other] for name, other in zip(self.conditions, order, strict=True)}
+
+    def identity(self, names: Sequence[str]) -> dict[str, Any]:
+        """Tell what its answers for `names` depend on: the names asked for, and the teacher's identity if it tells one.
+
+        Raises
+        ------
+        BrainrdlError
+            If a name is not among those that are permuted.
+        """
+        check_conditions(names, self._asked, f"teacher {self.name!r}")
+        asked = [self._asked[name] for name in names]
+        known = getattr(self._teacher, "identity", None)
+        return {"asked": asked, "teacher": None if known is None else known(asked)}
+
+    def rdms(self, batch: Batch) -> dict[str, Float[Tensor, "n_rdms n_pairs"]]:
+        """Ask the teacher for other names than the batch's, and give its answer as theirs.
+
+        A teacher that computes from the batch's images sees those of the other names, so all of them must be in the
+        batch; where they are not it gets no images at all rather than wrong ones.
+
+        Raises
+        ------
+        BrainrdlError
+            If a name is not among those that are permuted, or the teacher refuses.
+        """
+        check_conditions(batch.names, self._asked, f"teacher {self.name!r}")
+        names = tuple(self._asked[name] for name in batch.names)
+        position = {name: index for index, name in enumerate(batch.names)}
+        here = [position[name] for name in names] if set(names) <= position.keys() else []
+        labels = None if batch.labels is None else batch.labels[here]
+        return self._teacher.rdms(replace(batch, names=names, images=batch.images[here], labels=labels))
+
+
+def control(
+    kind: str,
+    *,
+    teacher: Teacher | None = None,
+    stimuli: Stimuli | None = None,
+    conditions: Sequence[str] | None = None,
+    seed: int = 0,
+) -> Teacher:
+    """Build a teacher that shows what a fit reaches without the real one.
+
+    Parameters
+    ----------
+    kind : str
+        ``"permuted"``: `teacher`, condition names shuffled; ``"random"``: the network of `teacher`, re-initialised;
+        ``"category"``: 0 within, 1 between the categories of `stimuli`; ``"pixels"``: correlation distance of images.
+    teacher : Teacher, optional
+        Needed for ``"permuted"`` and ``"random"``; the others answer under its targets' names (else under their own).
+    stimuli : Stimuli, optional
+        Needed for ``"category"`` (with labels) and ``"pixels"`` (as transformed).
+    conditions : sequence of str, optional
+        Names the control knows; by default all of the teacher or stimuli.
+    seed : int
+        Seed of shuffling and of random weights.
+
+    Returns
+    -------
+    Teacher
+        The control.
+
+    Raises
+    ------
+    BrainrdlError
+        If `kind` is unknown, what it needs is missing, conditions have no label or a constant image, or all are of one
+        category or each of its own.
+
+    Examples
+    --------
+    >>> from brainrdl.stimuli import Stimuli
+    >>> labels = {"cat": "animal", "dog": "animal", "car": "thing"}
+    >>> stimuli = Stimuli.from_arrays(np.zeros((3, 4, 4), dtype=np.uint8), list(labels), labels=labels)
+    >>> control("category", stimuli=stimuli).rdms(stimuli.batch(("dog", "cat", "car")))
+    {'category': tensor([[0., 1., 1.]])}
+    """
+    check_option(kind, CONTROLS, "control")
+    if kind == "permuted":
+        if teacher is None:
+            refuse("control 'permuted' shuffles a teacher's names: give teacher=")
+        return PermutedTeacher(teacher, conditions, seed=seed)
+    if kind == "random":
+        if not isinstance(teacher, NetworkTeacher):
+            refuse(f"control 'random' re-initialises a network: give teacher=NetworkTeacher(...), got {teacher!r}")
+        return teacher.reinitialised(seed)
+    if stimuli is None:
+        refuse(f"control {kind!r} is made from the stimuli: give stimuli=")
+    names = tuple(stimuli.names if conditions is None else conditions)
+    check_conditions(names, stimuli.names, "the stimuli")
+    pairs = _category_pairs(stimuli, names) if kind == "category" else _pixel_pairs(stimuli, names)
+    return _of_targets(kind, pairs, names, (kind,) if teacher is None else tuple(teacher.targets))
+
+
+def _of_targets(kind: str, pairs: Tensor, names: Sequence[str], targets: tuple[str, ...]) -> RDMTeacher:
+    repeated = pairs.expand(len(targets), -1)
+    return RDMTeacher(
+        conversion.from_tensor(repeated, names, measure=kind, descriptors={"roi": list(targets)}), name=kind
+    )
+
+
+def _category_pairs(stimuli: Stimuli, names: Sequence[str]) -> Tensor:
+    labels = stimuli.labels
+    if labels is None:
+        refuse("control 'category' needs labels and the stimuli have none; add them with stimuli.with_labels(...)")
+    without = [name for name in names if name not in labels]
+    if without:
+        refuse(f"control 'category' needs a label for every condition; {quote(without)} have none")
+    number = {category: index for index, category in enumerate(dict.fromkeys(labels[name] for name in names))}
+    if len(number) in (1, len(names)):
+        kinds = f"of one category, {next(iter(number))!r}" if len(number) == 1 else "each of a category of its own"
+        refuse(
+            f"control 'category' tells pairs within a category from pairs between, and the {len(names)} conditions are "
+            f"{kinds}; choose other conditions or labels"
+        )
+    category = torch.tensor([number[labels[name]] for name in names])
+    first, second = category[pair_indices(len(names))]
+    different: Tensor = first != second
+    return different.float()
+
+
+def _pixel_pairs(stimuli: Stimuli, names: Sequence[str]) -> Tensor:
+    pixels = NetworkTeacher(nn.Sequential(nn.Flatten()), ["0"], stimuli=stimuli, name="pixels")
+    return pixels.rdms(Batch(tuple(names), torch.empty(0), None))["0"]

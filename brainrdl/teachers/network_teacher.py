@@ -1,0 +1,373 @@
+"""NetworkTeacher: a frozen network as a teacher, its RDMs computed from images; and its re-initialised control."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from brainrdl._core.errors import check_conditions, check_option, check_unique, refuse
+from brainrdl._core.tensor_checks import check_finite
+from brainrdl.dissimilarity.measures import correlation, cosine, count_constant, resolve
+from brainrdl.models import layers as features
+from brainrdl.models.feature_cache import FeatureStore, FolderStore, MemoryStore, digest_network, digest_tensor, key_of
+from brainrdl.models.readout import POOLS, check_groups, pool_patterns
+from brainrdl.stimuli.transforms import transform_text
+
+if TYPE_CHECKING:
+    from brainrdl.dissimilarity.measures import Dissimilarity
+    from brainrdl.stimuli.named_images import Batch, Stimuli
+
+
+def _constant(patterns: Tensor) -> Tensor:
+    # Each pattern beside itself: count_constant says how many of the two are constant, by its own definition.
+    return count_constant(patterns[:, None].expand(-1, 2, -1)) > 0
+
+
+def _zero(patterns: Tensor) -> Tensor:
+    return (patterns == 0).all(dim=1)
+
+
+# Patterns that have no distance to others, and how to find them.
+_UNDEFINED: dict[object, tuple[str, Callable[[Tensor], Tensor]]] = {
+    correlation: ("constant", _constant),
+    cosine: ("zero", _zero),
+}
+
+# Images a forward pass, so that asking for a thousand conditions does not need the memory of a thousand.
+_BATCH = 256
+
+
+class NetworkTeacher:
+    """RDMs of a frozen network's layers, computed from images in float32, eval mode and without gradient.
+
+    The network is copied, so training the same network as a student never moves its teacher, and runs on the device of
+    the batch's images.
+
+    Parameters
+    ----------
+    model : nn.Module or str
+        A network, or a name for `brainrdl.models.build`.
+    layers : sequence of str
+        Dotted module names; they are the teacher's targets. Several joined by ``"+"`` are concatenated after pooling.
+    weights : str, optional
+        Weights for a named model; refused for an nn.Module, which has its own.
+    dissimilarity : str or callable
+        A name of `brainrdl.dissimilarity.DISSIMILARITIES` or a function of patterns.
+    pool : str
+        ``"flatten"`` or ``"avgpool"``; see `brainrdl.models`.
+    stimuli : Stimuli, optional
+        The teacher's own images, with its own transform, found by the batch's names. Stimuli without a transform get
+        the one of a named model. By default the batch's images are used as they are.
+    cache : bool or Path
+        Keep each stimulus' patterns: True in memory, a path in a folder of safetensors files, False not at all.
+    name : str, optional
+        What errors and reports call it; the model's name by default.
+
+    Attributes
+    ----------
+    targets : tuple of str
+        The layers.
+    conditions : tuple of str
+        The names it knows; only there when it has its own stimuli.
+    uses_images : bool
+        Whether it looks at the batch's images: only without stimuli of its own.
+
+    Raises
+    ------
+    BrainrdlError
+        If a layer or option is unknown, or weights are given for an nn.Module.
+
+    Examples
+    --------
+    >>> from brainrdl.stimuli import Batch
+    >>> model = nn.Sequential(nn.Flatten(), nn.Linear(16, 8), nn.ReLU())
+    >>> teacher = NetworkTeacher(model, ["1", "2"])
+    >>> answer = teacher.rdms(Batch(("a", "b", "c"), torch.rand(3, 1, 4, 4), None))
+    >>> {layer: tuple(pairs.shape) for layer, pairs in answer.items()}
+    {'1': (1, 3), '2': (1, 3)}
+    """
+
+    def __init__(
+        self,
+        model: nn.Module | str,
+        layers: Sequence[str],
+        *,
+        weights: str | None = None,
+        dissimilarity: str | Dissimilarity = "correlation",
+        pool: str = "flatten",
+        stimuli: Stimuli | None = None,
+        cache: bool | Path | str = False,
+        name: str | None = None,
+    ) -> None:
+        module, transform = _network(model, weights)
+        self._parts = check_groups(module, layers, "the teacher's layers")
+        self.targets = tuple(layers)
+        self.name = name or (model if isinstance(model, str) else type(model).__name__)
+        self._dissimilarity = resolve(dissimilarity)
+        self._pool = check_option(pool, POOLS, "pool")
+        self._stimuli = _with_default_transform(stimuli, transform)
+        self._raw: dict[str, str] | None = None
+        self._store = _store(cache)
+        self._freeze(module)
+
+    def __repr__(self) -> str:
+        return f"NetworkTeacher({self.name!r}, layers={list(self.targets)})"
+
+    @property
+    def conditions(self) -> tuple[str, ...]:
+        """The names this teacher knows.
+
+        Raises
+        ------
+        AttributeError
+            If it has no stimuli of its own: it then answers for any images.
+        """
+        if self._stimuli is None:
+            raise AttributeError(f"teacher {self.name!r} has no stimuli of its own, so it has no conditions")
+        return tuple(self._stimuli.names)
+
+    @property
+    def uses_images(self) -> bool:
+        """Whether it looks at the batch's images: only without stimuli of its own."""
+        return self._stimuli is None
+
+    def identity(self, names: Sequence[str]) -> dict[str, Any]:
+        """Tell what its answers for `names` depend on beside the batch's images; no run goes on with another.
+
+        Parameters
+        ----------
+        names : sequence of str
+            Conditions, known to its own stimuli if it has any.
+
+        Returns
+        -------
+        dict
+            Digest of the network, layers, pooling, dissimilarity, and transform and digest of its own stimuli or None.
+
+        Raises
+        ------
+        BrainrdlError
+            If names are not in its own stimuli.
+
+        Examples
+        --------
+        >>> NetworkTeacher(nn.Sequential(nn.Flatten()), ["0"], pool="avgpool").identity(["a"])["pool"]
+        'avgpool'
+        """
+        own = self._stimuli
+        return {
+            "network": self._digest or digest_network(self._model),
+            "layers": list(self.targets),
+            "pool": self._pool,
+            "dissimilarity": self._dissimilarity,
+            "transform": None if own is None else transform_text(getattr(own, "transform", None)),
+            "stimuli": None if own is None else key_of(own.digests(names).values()),
+        }
+
+    def _freeze(self, module: nn.Module) -> None:
+        self._model = module.float().eval().requires_grad_(False)
+        self._digest = digest_network(self._model) if self._store is not None else ""
+
+    def rdms(self, batch: Batch) -> dict[str, Float[Tensor, "1 n_pairs"]]:
+        """Compute the RDM of the batch's conditions at each layer, in their order.
+
+        Parameters
+        ----------
+        batch : Batch
+            Names, and images unless the teacher has its own stimuli.
+
+        Returns
+        -------
+        dict of str to Tensor, shape (1, n_pairs)
+            One entry a layer, on the device of the batch's images, without gradient.
+
+        Raises
+        ------
+        BrainrdlError
+            If names are unknown, there is not one image a name, a pattern has no dissimilarity (it is constant, with
+            correlation, or zero, with cosine), or dissimilarities are not finite.
+        """
+        patterns = self.patterns(batch)
+        with torch.no_grad(), torch.autocast(batch.images.device.type, enabled=False):
+            return {layer: self._pairs(layer, pattern, batch.names) for layer, pattern in patterns.items()}
+
+    def _pairs(self, layer: str, patterns: Tensor, names: Sequence[str]) -> Tensor:
+        where = f"layer {layer!r} of teacher {self.name!r}"
+        self._refuse_undefined(patterns, names, where)
+        pairs = self._dissimilarity(patterns)
+        check_finite(pairs, f"dissimilarities at {where}")
+        return pairs[None]
+
+    def _refuse_undefined(self, patterns: Tensor, names: Sequence[str], where: str) -> None:
+        """Refuse a pattern without direction: its distance would be NaN, or a made-up number to train on."""
+        undefined = _UNDEFINED.get(self._dissimilarity)
+        if undefined is None:
+            return
+        kind, of = undefined
+        flat = of(patterns)
+        if flat.any():
+            condition = names[int(flat.nonzero()[0])]
+            refuse(
+                f"condition {condition!r} has a {kind} pattern at {where} ({int(flat.sum())} of {len(names)} do), so "
+                "its dissimilarities are undefined; drop it, or choose another layer or dissimilarity='euclidean'"
+            )
+
+    def patterns(self, batch: Batch) -> dict[str, Float[Tensor, "n_conditions n_channels"]]:
+        """Read the network's patterns of the batch's conditions, from the cache where they are there.
+
+        Parameters
+        ----------
+        batch : Batch
+            As for `rdms`.
+
+        Returns
+        -------
+        dict of str to Tensor, shape (n_conditions, n_channels)
+            One entry a layer, float32, on the device of the batch's images.
+
+        Raises
+        ------
+        BrainrdlError
+            If names are unknown or there is not one image a name.
+        """
+        self._check(batch)
+        starts = range(0, len(batch.names), _BATCH)
+        chunks = [self._chunk(batch, slice(start, start + _BATCH)) for start in starts]
+        return {layer: torch.cat([chunk[layer] for chunk in chunks]) for layer in self.targets}
+
+    def _check(self, batch: Batch) -> None:
+        check_unique(batch.names, f"the conditions asked of teacher {self.name!r}")
+        if self._stimuli is not None:
+            check_conditions(batch.names, self._stimuli.names, f"teacher {self.name!r}")
+        elif len(batch.images) != len(batch.names):
+            refuse(
+                f"teacher {self.name!r} got {len(batch.images)} images for {len(batch.names)} conditions; "
+                "give it stimuli of its own, NetworkTeacher(..., stimuli=...), to answer by name"
+            )
+
+    def _chunk(self, batch: Batch, part: slice) -> dict[str, Tensor]:
+        names, device = batch.names[part], batch.images.device
+        if self._store is None:
+            return self._forward(self._images(batch, part).to(device))
+        keys = [self._keys(stimulus) for stimulus in self._digests(batch, part)]
+        known = [{layer: self._store.get(key) for layer, key in of.items()} for of in keys]
+        missing = [i for i, patterns in enumerate(known) if any(pattern is None for pattern in patterns.values())]
+        if missing:
+            fresh = self._forward(self._images(batch, part, [names[i] for i in missing]).to(device))
+            for row, i in enumerate(missing):
+                for layer in self.targets:
+                    known[i][layer] = fresh[layer][row]
+                    self._store.put(keys[i][layer], fresh[layer][row])
+        return {layer: _stack([patterns[layer] for patterns in known], device) for layer in self.targets}
+
+    def _forward(self, images: Tensor) -> dict[str, Tensor]:
+        """Run the network in float32, whatever autocast is on outside: a teacher's answer must not depend on it."""
+        device = images.device
+        with torch.no_grad(), torch.autocast(device.type, enabled=False):
+            with features.capture(self._model.to(device), self._parts) as outputs:
+                self._model(images.float())
+            return {layer: self._pooled(outputs, layer) for layer in self.targets}
+
+    def _pooled(self, outputs: dict[str, Tensor], layer: str) -> Tensor:
+        return torch.cat([pool_patterns(outputs[part], self._pool) for part in layer.split("+")], dim=1).float()
+
+    def _images(self, batch: Batch, part: slice, names: Sequence[str] | None = None) -> Tensor:
+        asked = batch.names[part] if names is None else names
+        if self._stimuli is not None:
+            return self._stimuli.images(asked)
+        position = {name: index for index, name in enumerate(batch.names)}
+        return batch.images[[position[name] for name in asked]]
+
+    def _digests(self, batch: Batch, part: slice) -> list[str]:
+        """Say what each stimulus is: raw content and transform if the transform's repr is telling, else the image."""
+        transform = repr(getattr(self._stimuli, "transform", None))
+        if self._stimuli is None or " at 0x" in transform or "Lambda" in transform:
+            return [digest_tensor(image) for image in self._images(batch, part)]
+        raw = self._raw_digests()
+        return [f"{raw[name]} {transform}" for name in batch.names[part]]
+
+    def _raw_digests(self) -> dict[str, str]:
+        if self._raw is None and self._stimuli is not None:
+            self._raw = self._stimuli.digests()
+        return self._raw or {}
+
+    def _keys(self, stimulus: str) -> dict[str, str]:
+        return {layer: key_of([self._digest, layer, self._pool, stimulus]) for layer in self.targets}
+
+    def reinitialised(self, seed: int = 0) -> NetworkTeacher:
+        """Copy this teacher with random weights: what its architecture gives before any training.
+
+        Convolutions and linear layers get He's normal initialisation and zero biases, which keeps activations in range
+        however deep the network; other modules their own ``reset_parameters``; parameters that no module can reset
+        (class tokens, position embeddings) normal values of the mean and standard deviation they had.
+
+        Parameters
+        ----------
+        seed : int
+            Seed of the weights; torch's global generator is left as it was.
+
+        Returns
+        -------
+        NetworkTeacher
+            Same layers, dissimilarity, stimuli and cache.
+
+        References
+        ----------
+        He et al. 2015, doi 10.1109/ICCV.2015.123
+        """
+        other = copy.copy(self)
+        other.name = f"random {self.name} (seed {seed})"
+        module = copy.deepcopy(self._model)
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            module.cpu().apply(_reset)
+        other._freeze(module)
+        return other
+
+
+def _network(model: nn.Module | str, weights: str | None) -> tuple[nn.Module, Callable[[Any], Any] | None]:
+    if isinstance(model, str):
+        from brainrdl.models.networks import build
+
+        network = build(model, weights)
+        return network.module, network.transform
+    if weights is not None:
+        refuse(f"weights {weights!r} are for a model given by name; an nn.Module has its own, load them into it first")
+    return copy.deepcopy(model), None
+
+
+def _with_default_transform(stimuli: Stimuli | None, transform: Callable[[Any], Any] | None) -> Stimuli | None:
+    if stimuli is None or transform is None or getattr(stimuli, "transform", None) is not None:
+        return stimuli
+    return stimuli.with_transform(transform)
+
+
+def _store(cache: bool | Path | str) -> FeatureStore | None:
+    if isinstance(cache, bool):
+        return MemoryStore() if cache else None
+    return FolderStore(cache)
+
+
+def _stack(patterns: Sequence[Tensor | None], device: torch.device) -> Tensor:
+    return torch.stack([pattern.to(device) for pattern in patterns if pattern is not None])
+
+
+def _reset(module: nn.Module) -> None:
+    if isinstance(module, nn.modules.conv._ConvNd | nn.Linear):
+        nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+        if module.bias is not None:
+            module.bias.zero_()
+        return
+    reset = getattr(module, "reset_parameters", getattr(module, "_reset_parameters", None))
+    if callable(reset):
+        reset()
+        return
+    for parameter in module.parameters(recurse=False):
+        std = parameter.std(correction=0)
+        parameter.copy_(parameter.mean() + std * torch.randn_like(parameter))

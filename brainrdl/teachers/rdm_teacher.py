@@ -1,0 +1,410 @@
+"""RDMTeacher: RDMs known beforehand, of subjects and targets, looked up by condition name."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from brainrdl._core.errors import check_conditions, check_option, check_unique, nearest, quote, refuse
+from brainrdl.dissimilarity.pairs import pair_indices, to_square
+from brainrdl.rdms import by_name, conversion
+
+if TYPE_CHECKING:
+    from rsatoolbox.rdm.rdms import RDMs
+
+    from brainrdl.stimuli.named_images import Batch
+Names = Sequence[str] | str | Path
+
+COMBINE = ("mean", "reliability", "sample", "all")
+
+_DEFAULTS = {"target_by": "roi", "subject_by": "subject"}  # a file may do without them
+
+
+class RDMTeacher:
+    """RDMs known beforehand (brain regions, behaviour, models), of one or several subjects and targets, by name.
+
+    Several RDMs of one subject and target (sessions) are averaged first. The answer is put together once for all
+    conditions and then looked up, so a training step pays for indexing only.
+
+    Parameters
+    ----------
+    rdms : RDMs, or path
+        rsatoolbox RDMs with named conditions, or a file that `brainrdl.read` reads as such.
+    name : str, optional
+        What errors and reports call it; the file's name, or ``"RDMs"``, by default.
+    by : str
+        Pattern descriptor that names the conditions.
+    target_by, subject_by : str
+        Rdm descriptors that tell targets and subjects apart; only the defaults may be absent. Without ``"roi"`` there
+        is one target, ``"rdm"``; without ``"subject"`` every RDM of a target counts as a subject, ``"0"``, ``"1"``,
+        ..., unless a descriptor ``"session"`` says that a target's RDMs may be of one subject: then `subject_by` must
+        be given (``"session"`` itself if sessions are to count as subjects).
+    combine : str
+        How subjects become the answer: ``"mean"`` (NaN pairs left out); ``"reliability"`` (mean weighted by each
+        subject's Pearson correlation with the mean of the others, 0 if negative, over this teacher's conditions only,
+        or those that `select` was told to weigh by); ``"sample"`` (one subject a step, drawn by seed and step);
+        ``"all"`` (every subject's RDM).
+        Means are of the dissimilarities as they are: a subject with larger ones counts more.
+    names : sequence of str or path, optional
+        Condition names for a file that holds none, passed to `brainrdl.read`.
+    seed : int
+        Seed of ``"sample"``.
+
+    Attributes
+    ----------
+    targets, conditions, subjects : tuple of str
+        What it knows, in order of first appearance.
+
+    Raises
+    ------
+    BrainrdlError
+        If conditions are unnamed, `target_by` or `subject_by` is no rdm descriptor, whose sessions they are is not
+        told, an RDM holds nothing but NaN, has Inf or is constant (each, or the answer of a target, see `select`), or
+        `combine` is unknown.
+
+    Examples
+    --------
+    >>> from brainrdl.rdms import from_array
+    >>> from brainrdl.stimuli import Batch
+    >>> pairs = [[0.1, 0.4, 0.5], [0.3, 0.6, 0.7]]
+    >>> teacher = RDMTeacher(from_array(pairs, ["cat", "dog", "car"], descriptors={"subject": ["s1", "s2"]}))
+    >>> teacher.rdms(Batch(("dog", "cat", "car"), torch.zeros(3, 1, 2, 2), None))
+    {'rdm': tensor([[0.2000, 0.6000, 0.5000]])}
+    """
+
+    uses_images = False
+
+    def __init__(
+        self,
+        rdms: RDMs | Path | str,
+        *,
+        name: str | None = None,
+        by: str = "stimulus",
+        target_by: str = "roi",
+        subject_by: str = "subject",
+        combine: str = "mean",
+        names: Names | None = None,
+        seed: int = 0,
+    ) -> None:
+        given, default_name = _loaded(rdms, names, by)
+        self.name = name or default_name
+        self.combine, self.seed = check_option(combine, COMBINE, "combine"), seed
+        self.by, self._target_by, self.subject_by = by, target_by, subject_by
+        self._measure: str | None = given.dissimilarity_measure
+        conditions = by_name.names(given, by)
+        self._weigh_by = conditions
+        conversion.check(given, f"teacher {self.name!r}")
+        self._hold(conditions, _by_subject(given, target_by, subject_by, by, f"teacher {self.name!r}"))
+
+    def _hold(self, conditions: tuple[str, ...], subjects: dict[str, dict[str, Tensor]]) -> None:
+        """Take {target: {subject: pairs}} as the data, and forget what was prepared from other data."""
+        for target, rows in subjects.items():
+            where = f"target {target!r} of teacher {self.name!r}"
+            for subject, pairs in rows.items():
+                _refuse_only_nan(pairs, subject, where)
+            # The mean stands for the weighted one too: who has a weight knows two pairs at least, and they differ.
+            each = self.combine in ("sample", "all")
+            answers = rows if each else {"mean": _nan_mean(torch.stack(list(rows.values())))}
+            for whose, pairs in answers.items():
+                _refuse_too_little(pairs, f"the RDM of subject {whose!r}" if each else "the mean RDM", where)
+        self.conditions = conditions
+        self.targets = tuple(subjects)
+        self.subjects = tuple(dict.fromkeys(subject for rows in subjects.values() for subject in rows))
+        self._rows = subjects
+        self._positions = {condition: position for position, condition in enumerate(conditions)}
+        self._squares: dict[str, Tensor] = {}
+        self._last: tuple[tuple[str, ...], torch.device, dict[str, Tensor]] | None = None
+
+    def __repr__(self) -> str:
+        size = f"{len(self.subjects)} subjects, {len(self.conditions)} conditions"
+        return f"RDMTeacher({self.name!r}, targets={list(self.targets)}, {size}, combine={self.combine!r})"
+
+    def rdms(self, batch: Batch) -> dict[str, Float[Tensor, "n_rdms n_pairs"]]:
+        """Look up the RDMs of the batch's conditions, in their order.
+
+        Parameters
+        ----------
+        batch : Batch
+            Names, device (of the images), and the step where one subject is drawn.
+
+        Returns
+        -------
+        dict of str to Tensor, shape (n_rdms, n_pairs)
+            One entry a target, in the RDMs' own unit; ``n_rdms`` is 1, or the number of subjects with ``"all"``. Given
+            again when the same names come next: do not write into it.
+
+        Raises
+        ------
+        BrainrdlError
+            If a name is unknown or stands twice.
+        """
+        names, device = tuple(batch.names), batch.images.device
+        if self._last is None or self._last[0] != names or self._last[1] != device:
+            self._last = names, device, self._look_up(names, device)
+        answer = self._last[2]
+        if self.combine != "sample":
+            return dict(answer)
+        share = float(np.random.default_rng([self.seed, batch.step]).random())
+        return {target: _row(pairs, share) for target, pairs in answer.items()}
+
+    def _look_up(self, names: tuple[str, ...], device: torch.device) -> dict[str, Tensor]:
+        check_conditions(names, self._positions, f"teacher {self.name!r}")
+        check_unique(names, f"the conditions asked of teacher {self.name!r}")
+        position = torch.tensor([self._positions[name] for name in names], dtype=torch.long)
+        first, second = position[pair_indices(len(names))]
+        return {target: self._square(target)[:, first, second].to(device) for target in self.targets}
+
+    def _square(self, target: str) -> Tensor:
+        if target not in self._squares:
+            rows = torch.stack(list(self._rows[target].values()))
+            combined = rows if self.combine in ("sample", "all") else self._mean(rows, target)[None]
+            self._squares[target] = to_square(combined).float()
+        return self._squares[target]
+
+    def _mean(self, rows: Tensor, target: str) -> Tensor:
+        weights = torch.ones(len(rows), dtype=rows.dtype)
+        if self.combine == "reliability" and len(rows) > 1:
+            weights = _reliabilities(rows[:, self._weighing()])
+            if not weights.any():
+                refuse(
+                    f"no subject's RDM of target {target!r} in teacher {self.name!r} correlates with the mean of the "
+                    "others, so there are no reliability weights; use combine='mean', or check that the names match"
+                )
+        return _nan_mean(rows, weights)
+
+    def _weighing(self) -> Tensor:
+        """Mask of the pairs that subjects are weighed by."""
+        weighed = set(self._weigh_by)
+        known = torch.tensor([name in weighed for name in self.conditions])
+        return known[pair_indices(len(self.conditions))].all(dim=0)
+
+    def identity(self, names: Sequence[str]) -> dict[str, Any]:
+        """Tell how its answers for `names` come from the subjects' RDMs; no run goes on with another way.
+
+        Examples
+        --------
+        >>> from brainrdl.rdms import from_array
+        >>> RDMTeacher(from_array([[1.0, 2, 3]], list("abc"))).identity("abc")["combine"]
+        'mean'
+        """
+        weighed = set(self._weigh_by)
+        return {
+            "combine": self.combine,
+            "seed": self.seed if self.combine == "sample" else None,
+            "weigh_by": [name for name in names if name in weighed] if self.combine == "reliability" else None,
+        }
+
+    def select(self, names: Iterable[str], *, weigh_by: Iterable[str] | None = None) -> RDMTeacher:
+        """Keep the conditions `names`, in that order: what is left out no longer has a say in the answer.
+
+        Parameters
+        ----------
+        names : iterable of str
+            Conditions to keep.
+        weigh_by : iterable of str, optional
+            Conditions among `names` whose pairs alone give the weights of ``combine="reliability"``, for example those
+            trained on but not those validated on; by default all of `names`.
+
+        Raises
+        ------
+        BrainrdlError
+            If a name is unknown or stands twice, a name to weigh by is not kept, a subject knows no pair of the
+            names, or what is left of a target, subjects combined, is fewer than 2 known pairs or one constant value.
+
+        Examples
+        --------
+        >>> from brainrdl.rdms import from_array
+        >>> teacher = RDMTeacher(from_array([[1.0, 2, 3, 4, 5, 6]], list("abcd")))
+        >>> teacher.select("dba").conditions
+        ('d', 'b', 'a')
+        """
+        asked = tuple(names)
+        check_conditions(asked, self._positions, f"teacher {self.name!r}")
+        check_unique(asked, f"the conditions asked of teacher {self.name!r}")
+        weighing = asked if weigh_by is None else tuple(weigh_by)
+        check_conditions(weighing, asked, f"the conditions kept of teacher {self.name!r}")
+        position = torch.tensor([self._positions[name] for name in asked], dtype=torch.long)
+        first, second = position[pair_indices(len(asked))]
+        kept = {
+            target: {subject: to_square(pairs)[first, second] for subject, pairs in rows.items()}
+            for target, rows in self._rows.items()
+        }
+        other = self._copy(asked, kept)
+        other._weigh_by = weighing
+        return other
+
+    def only_subjects(self, subjects: Iterable[str]) -> RDMTeacher:
+        """Keep some subjects, for example those not held out, in the order given.
+
+        Raises
+        ------
+        BrainrdlError
+            If a subject is unknown, or a target is left without any.
+        """
+        asked = [subjects] if isinstance(subjects, str) else [str(subject) for subject in subjects]
+        missing = [subject for subject in asked if subject not in self.subjects]
+        if missing:
+            refuse(
+                f"subjects {quote(missing)} are not in teacher {self.name!r} "
+                f"({len(self.subjects)} subjects){nearest(missing[0], [s for s in self.subjects if s not in asked])}"
+            )
+        kept = {
+            target: {subject: rows[subject] for subject in asked if subject in rows}
+            for target, rows in self._rows.items()
+        }
+        for target, rows in kept.items():
+            if not rows:
+                refuse(f"none of the subjects {quote(asked)} has an RDM of target {target!r} in teacher {self.name!r}")
+        return self._copy(self.conditions, kept)
+
+    def _copy(self, conditions: tuple[str, ...], rows: dict[str, dict[str, Tensor]]) -> RDMTeacher:
+        other = copy.copy(self)
+        other._hold(conditions, rows)
+        return other
+
+    def subject_rdms(self, target: str) -> RDMs:
+        """Give every subject's RDM of a target (sessions averaged), uncombined, as rsatoolbox's `RDMs`.
+
+        Raises
+        ------
+        BrainrdlError
+            If `target` is unknown.
+        """
+        rows = self._rows[self._target(target)]
+        descriptors = {self.subject_by: list(rows), self._target_by: [target] * len(rows)}
+        return self._as_rdms(torch.stack(list(rows.values())), descriptors)
+
+    def combined(self, target: str) -> RDMs:
+        """Give the one RDM of a target that the answer comes from: the mean over subjects, weighted with "reliability".
+
+        With ``"sample"`` and ``"all"`` it is the plain mean, which their answers have on average.
+
+        Raises
+        ------
+        BrainrdlError
+            If `target` is unknown.
+        """
+        rows = torch.stack(list(self._rows[self._target(target)].values()))
+        return self._as_rdms(self._mean(rows, target)[None], {self._target_by: [target]})
+
+    def _target(self, target: str) -> str:
+        return check_option(target, self.targets, f"target of teacher {self.name!r}")
+
+    def _as_rdms(self, pairs: Tensor, descriptors: dict[str, list[str]]) -> RDMs:
+        return conversion.from_tensor(
+            pairs, self.conditions, by=self.by, measure=self._measure, descriptors=descriptors
+        )
+
+
+def _loaded(rdms: RDMs | Path | str, names: Names | None, by: str) -> tuple[RDMs, str]:
+    """Give RDMs as they are, or read from a file, and what to call them."""
+    if not isinstance(rdms, Path | str):
+        if names is not None:
+            refuse("names= belongs to a path that is read; name the conditions of RDMs by a pattern descriptor and by=")
+        return _checked_type(rdms, "rdms"), "RDMs"
+    from brainrdl.readers.reading import read
+
+    return _checked_type(read(rdms, names=names, by=by), f"{str(rdms)!r}"), Path(rdms).stem
+
+
+def _checked_type(found: object, where: str) -> RDMs:
+    from rsatoolbox.rdm.rdms import RDMs
+
+    if not isinstance(found, RDMs):
+        refuse(
+            f"{where} must be rsatoolbox RDMs, got {type(found).__name__}; "
+            "compute RDMs from measurements with rsatoolbox.rdm.calc_rdm first"
+        )
+    return found
+
+
+def _by_subject(rdms: RDMs, target_by: str, subject_by: str, by: str, where: str) -> dict[str, dict[str, Tensor]]:
+    """Sort RDMs into {target: {subject: pairs}}, the sessions of one subject averaged."""
+    values = conversion.to_tensor(rdms, by=by, dtype=torch.float64)
+    targets = _descriptor(rdms, target_by, "target_by", where) or ["rdm"] * len(values)
+    subjects = _descriptor(rdms, subject_by, "subject_by", where)
+    if not subjects:
+        _refuse_sessions(rdms, targets, where)
+    sessions: dict[str, dict[str, list[Tensor]]] = {}
+    for index, target in enumerate(targets):
+        of_target = sessions.setdefault(target, {})
+        of_target.setdefault(subjects[index] if subjects else str(len(of_target)), []).append(values[index])
+    return {
+        target: {subject: _nan_mean(torch.stack(rows)) for subject, rows in of_target.items()}
+        for target, of_target in sessions.items()
+    }
+
+
+def _descriptor(rdms: RDMs, key: str, option: str, where: str) -> list[str]:
+    """Give the values of an rdm descriptor; none where it is absent, which only the default may be."""
+    known = rdms.rdm_descriptors
+    if key not in known and key != _DEFAULTS[option]:
+        refuse(f"{option} {key!r} is no rdm descriptor in {where} (there are: {', '.join(known)}){nearest(key, known)}")
+    return [str(value) for value in known.get(key, [])]
+
+
+def _refuse_sessions(rdms: RDMs, targets: Sequence[str], where: str) -> None:
+    """Refuse RDMs that may be one subject's several sessions: each would count as a subject of its own."""
+    known = rdms.rdm_descriptors
+    told = set(zip(targets, map(str, known.get("session", [])), strict=False))
+    if len(told) > len(set(targets)):
+        refuse(
+            f"no rdm descriptor 'subject' in {where} tells whose the sessions are (there are: {', '.join(known)}); "
+            "choose one with subject_by=, 'session' itself if every session is to count as a subject"
+        )
+
+
+def _refuse_only_nan(pairs: Tensor, subject: str, where: str) -> None:
+    if bool(pairs.isnan().all()):
+        refuse(
+            f"subject {subject!r} has only NaN at {where} for these conditions; "
+            "leave the subject out with only_subjects(...), or choose other conditions"
+        )
+
+
+def _refuse_too_little(pairs: Tensor, what: str, where: str) -> None:
+    """Refuse an answer that no student can be like or unlike: a loss would be constant, and nobody would notice."""
+    known = pairs[~pairs.isnan()].float()  # as the answers are
+    if len(known) < 2:
+        refuse(
+            f"{what} at {where} knows {len(known)} of the {len(pairs)} pairs of these conditions, at least 2 are "
+            "needed; choose other conditions"
+        )
+    if known.min() == known.max():
+        refuse(
+            f"{what} at {where} is constant for these conditions: every known pair is {known[0].item():g}, so it "
+            "distinguishes nothing; choose other conditions"
+        )
+
+
+def _nan_mean(rows: Tensor, weights: Tensor | None = None) -> Tensor:
+    """Weighted mean over the first dimension of what is known; NaN where no row with a weight is."""
+    weights = torch.ones(len(rows), dtype=rows.dtype) if weights is None else weights
+    known = weights[:, None] * ~rows.isnan()
+    return (known * rows.nan_to_num()).sum(dim=0) / known.sum(dim=0)
+
+
+def _reliabilities(rows: Tensor) -> Tensor:
+    """Pearson correlation of each row with the mean of the others, over pairs both know; 0 if negative."""
+    others = [torch.cat([rows[:index], rows[index + 1 :]]) for index in range(len(rows))]
+    found = [_pearson(row, _nan_mean(rest)) for row, rest in zip(rows, others, strict=True)]
+    return torch.stack(found).nan_to_num().clamp(min=0)
+
+
+def _pearson(a: Tensor, b: Tensor) -> Tensor:
+    both = ~(a.isnan() | b.isnan())
+    a, b = (values[both] - values[both].mean() for values in (a, b))
+    return torch.nn.functional.cosine_similarity(a, b, dim=0)
+
+
+def _row(pairs: Tensor, share: float) -> Tensor:
+    """Give the row at `share` (0 to 1) of all rows, so that one draw picks the same subject in every target."""
+    row = int(share * len(pairs))
+    return pairs[row : row + 1]

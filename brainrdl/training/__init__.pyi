@@ -1,0 +1,56 @@
+from .display import (
+    Show as Show,
+    event_writer as event_writer,
+    progress_bar as progress_bar,
+    track as track,
+)
+from .distributed import (
+    agreed as agreed,
+    average_gradients as average_gradients,
+    check_one_process as check_one_process,
+    gather as gather,
+    n_processes as n_processes,
+    own as own,
+    own_rows as own_rows,
+    start_alike as start_alike,
+)
+from .frozen_features import FrozenFeatures as FrozenFeatures
+from .looks import (
+    check_loss as check_loss,
+    look as look,
+    to_device as to_device,
+)
+from .loop import (
+    MONITORS as MONITORS,
+    fit as fit,
+)
+from .optimizers import (
+    DEVICES as DEVICES,
+    OPTIMIZERS as OPTIMIZERS,
+    PRECISIONS as PRECISIONS,
+    SCHEDULES as SCHEDULES,
+    make_accelerator as make_accelerator,
+    make_optimizer as make_optimizer,
+    make_schedule as make_schedule,
+)
+from .provenance import (
+    describe as describe,
+    gather_provenance as gather_provenance,
+)
+from .run_folder import (
+    FitResult as FitResult,
+    load_fit as load_fit,
+    load_weights as load_weights,
+    open_folder as open_folder,
+    save_fit as save_fit,
+    save_weights as save_weights,
+)
+from .sampling import (
+    Batches as Batches,
+    coverage as coverage,
+    split as split,
+)
+from .stimulus_lists import (
+    check_no_leak as check_no_leak,
+    training_names as training_names,
+)

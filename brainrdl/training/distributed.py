@@ -1,0 +1,182 @@
+"""Patterns across devices: every pair of conditions counts, also when its two conditions sit on different ranks.
+
+The loss is computed on all patterns on every rank. Gathering has a gradient: the backward pass sums what each rank says
+of a pattern and keeps the rank's own rows, so that after averaging over ranks the gradient equals that of one process.
+
+`torch.nn.parallel.DistributedDataParallel` has no place here: it waits for a gradient of every output of the network,
+and logits that no task asks for have none.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from math import ceil
+
+import torch
+import torch.distributed as dist
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from brainrdl._core.errors import refuse
+
+
+def n_processes() -> int:
+    """Return the number of processes that train together; 1 without torch.distributed.
+
+    Examples
+    --------
+    >>> n_processes()
+    1
+    """
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def check_one_process(what: str) -> None:
+    """Refuse `what` where several processes were started to train together: all would open its run folder.
+
+    Parameters
+    ----------
+    what : str
+        What is to be done, for the message.
+
+    Raises
+    ------
+    BrainrdlError
+        If torch.distributed has more than one process, or ``WORLD_SIZE`` (of ``torchrun``) says so.
+
+    Examples
+    --------
+    >>> check_one_process("cross-validation")
+    """
+    n = max(n_processes(), int(os.environ.get("WORLD_SIZE") or 1))
+    if n > 1:
+        refuse(f"{what} runs in one process, here are {n}; start several processes for brainrdl.fit alone")
+
+
+def _rank() -> int:
+    return dist.get_rank() if n_processes() > 1 else 0
+
+
+class _Gather(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: torch.autograd.function.FunctionCtx, x: Tensor) -> Tensor:
+        rows = [torch.empty_like(x) for _ in range(n_processes())]
+        dist.all_gather(rows, x.contiguous())
+        return torch.cat(rows)
+
+    @staticmethod
+    def backward(ctx: torch.autograd.function.FunctionCtx, grad: Tensor) -> Tensor:
+        grad = grad.clone(memory_format=torch.contiguous_format)  # a gradient that comes in may be someone else's too
+        dist.all_reduce(grad)
+        return grad.chunk(n_processes())[_rank()]
+
+
+def own_rows(n: int) -> list[int]:
+    """Rows of a step's `n` conditions that this rank computes: equal shares in order, padded with the last row.
+
+    Parameters
+    ----------
+    n : int
+        Number of conditions in the step, equal on every rank.
+
+    Returns
+    -------
+    list of int
+
+    Examples
+    --------
+    >>> own_rows(3)  # one process
+    [0, 1, 2]
+    """
+    size = ceil(n / n_processes())
+    start = _rank() * size
+    return [min(row, n - 1) for row in range(start, start + size)]
+
+
+def gather(x: Float[Tensor, "n_own ..."], n: int) -> Float[Tensor, "n ..."]:
+    """Rows of all ranks in order, with gradient; the padding of `own_rows` is cut off.
+
+    Parameters
+    ----------
+    x : Tensor (n_own, ...)
+        This rank's rows, equally many on every rank.
+    n : int
+        Number of conditions in the step.
+
+    Returns
+    -------
+    Tensor (n, ...)
+
+    Examples
+    --------
+    >>> gather(torch.eye(3), 3).shape
+    torch.Size([3, 3])
+    """
+    return x if n_processes() == 1 else _Gather.apply(x)[:n]
+
+
+def own(x: Float[Tensor, "n ..."]) -> Float[Tensor, "n_own ..."]:
+    """Rows of `x` that this rank computes, see `own_rows`; `x` itself in a single process.
+
+    Examples
+    --------
+    >>> own(torch.eye(3)).shape
+    torch.Size([3, 3])
+    """
+    return x if n_processes() == 1 else x[own_rows(len(x))]
+
+
+def start_alike(module: nn.Module) -> None:
+    """Give every rank the parameters and buffers of the first.
+
+    Examples
+    --------
+    >>> start_alike(nn.Linear(2, 2))
+    """
+    if n_processes() > 1:
+        for value in module.state_dict().values():
+            dist.broadcast(value, src=0)
+
+
+def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
+    """Average gradients over ranks, in one message; parameters without a gradient have none on any rank.
+
+    Examples
+    --------
+    >>> average_gradients(nn.Linear(2, 2).parameters())
+    """
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    if n_processes() == 1 or not gradients:
+        return
+    flat = torch.cat([gradient.flatten() for gradient in gradients])
+    dist.all_reduce(flat)
+    flat /= n_processes()
+    for gradient, part in zip(gradients, flat.split([gradient.numel() for gradient in gradients]), strict=True):
+        gradient.copy_(part.view_as(gradient))
+
+
+def agreed(value: float, device: torch.device | str = "cpu") -> float:
+    """Return the first rank's value on every rank, so that none decides otherwise after a rounding error.
+
+    Parameters
+    ----------
+    value : float
+    device : torch.device or str
+        Where the ranks compute.
+
+    Returns
+    -------
+    float
+
+    Examples
+    --------
+    >>> agreed(0.5)
+    0.5
+    """
+    if n_processes() == 1:
+        return value
+    # float32 is what every device has; the value is compared with values that came the same way
+    shared = torch.tensor([value], dtype=torch.float32, device=device)
+    dist.broadcast(shared, src=0)
+    return float(shared)

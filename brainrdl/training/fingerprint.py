@@ -1,0 +1,164 @@
+"""What makes a run this run: its settings and the digests of its data. It may only be resumed with the same."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from brainrdl._core import files as _files
+from brainrdl.loss.rdm_loss import RDMLoss
+from brainrdl.models.student import Student
+from brainrdl.stimuli.named_images import Stimuli
+from brainrdl.stimuli.transforms import transform_text
+from brainrdl.teachers.protocol import Teacher
+from brainrdl.teachers.rdm_teacher import RDMTeacher
+from brainrdl.training import provenance
+
+
+def settings_of(
+    student: Student,
+    teacher: Teacher | None,
+    stimuli: Stimuli,
+    loss: RDMLoss,
+    train: Sequence[str],
+    validation: Sequence[str],
+) -> dict[str, Any]:
+    """Say what makes a run this run beside its options; it may only be resumed with the same."""
+    return {
+        **student_settings(student),
+        **source_settings(teacher, stimuli, (*train, *validation)),
+        "loss": provenance.describe(loss),
+        "train": list(train),
+        "validation": list(validation),
+    }
+
+
+def source_settings(teacher: Teacher | None, stimuli: Stimuli, names: Sequence[str]) -> dict[str, Any]:
+    """Say how RDMs and images come about beside their content: a run may only be resumed with the same.
+
+    Parameters
+    ----------
+    teacher : Teacher or None
+    stimuli : Stimuli
+    names : sequence of str
+        Conditions that the teacher is asked about.
+
+    Returns
+    -------
+    dict
+        Transform of the stimuli, and the teacher's name, targets and identity if it tells one (see
+        `brainrdl.teachers`).
+
+    Examples
+    --------
+    >>> import torch
+    >>> source_settings(None, Stimuli.from_arrays(torch.zeros(2, 1, 4, 4), ["a", "b"]), ["a"])
+    {'transform': None, 'teacher': None}
+    """
+    told: dict[str, Any] = {"transform": transform_text(stimuli.transform)}
+    if teacher is None:
+        return told | {"teacher": None}
+    identity = getattr(teacher, "identity", None)
+    known = None if identity is None else provenance.describe(identity(names))
+    return told | {"teacher": teacher.name, "targets": list(teacher.targets), "teacher_identity": known}
+
+
+def student_settings(student: Student) -> dict[str, Any]:
+    """Say which network is fitted and how it is read out: a run may only be resumed with the same.
+
+    Returns
+    -------
+    dict
+        The network's class, number of parameters, digest of its code and of its initial weights, layers, readouts,
+        and what of it trains.
+
+    Examples
+    --------
+    >>> import torch
+    >>> settings = student_settings(Student(torch.nn.Sequential(torch.nn.Linear(4, 3)), ["0"]))
+    >>> settings["network"], settings["n_parameters"], settings["trainable"]
+    ('torch.nn.modules.container.Sequential', 15, 'all')
+    """
+    return {
+        "network": provenance.describe(type(student.model)),
+        "n_parameters": sum(parameter.numel() for parameter in student.model.parameters()),
+        "network_code": _code_digest(student.model),
+        "initial_weights": _files.digest(student.state_dict()),
+        "layers": list(student.layers),
+        "readouts": {head.layer: provenance.describe(head.readout) for head in student.readout_heads()},
+        "trainable": student.trainable,
+        "batchnorm": student.batchnorm,
+    }
+
+
+def _code_digest(model: nn.Module) -> str:
+    """Digest of what a network computes with its weights: its modules, and the code of those that are not torch's."""
+    kinds = {provenance.describe(type(module)): type(module) for module in model.modules()}
+    own = [kind for name, kind in sorted(kinds.items()) if not name.startswith("torch.")]
+    return _files.hash_words([repr(model), *map(_code_of, own)])
+
+
+def _code_of(kind: type) -> str:
+    try:
+        return inspect.getsource(kind)
+    except (OSError, TypeError):  # defined at a prompt
+        functions = [value.__code__ for value in vars(kind).values() if inspect.isfunction(value)]
+        return repr([(code.co_name, code.co_code, code.co_names) for code in functions])
+
+
+def hashes_of(teacher: Teacher | None, stimuli: Stimuli, names: tuple[str, ...], labels: bool) -> dict[str, str]:
+    """Digests of the images and RDMs of `names`; of RDMs every subject's, for some may only be seen at later steps."""
+    hashes = {"stimuli": _files.hash_words(stimuli.digests(names).values())}
+    return hashes | hash_teacher(teacher) | (hash_labels(stimuli, names) if labels else {})
+
+
+def hash_labels(stimuli: Stimuli, names: Sequence[str]) -> dict[str, str]:
+    """Digest of the categories of `names`, and of all there are: their order numbers the logits; nothing without.
+
+    Parameters
+    ----------
+    stimuli : Stimuli
+    names : sequence of str
+
+    Returns
+    -------
+    dict
+        ``{"labels": SHA-256}``, or empty.
+
+    Examples
+    --------
+    >>> hash_labels(Stimuli.from_arrays(torch.zeros(2, 1, 4, 4), ["a", "b"]), ["a"])
+    {}
+    """
+    labels = stimuli.labels
+    if labels is None:
+        return {}
+    own = (str(labels[name]) for name in names)
+    return {"labels": _files.hash_words([*stimuli.categories, "", *own])}
+
+
+def hash_teacher(teacher: Teacher | None) -> dict[str, str]:
+    """Digest of all subjects' RDMs that an `RDMTeacher` holds, for the hashes of a run; nothing for other teachers.
+
+    Parameters
+    ----------
+    teacher : Teacher or None
+
+    Returns
+    -------
+    dict
+        ``{"teacher": SHA-256}``, or empty.
+
+    Examples
+    --------
+    >>> hash_teacher(None)
+    {}
+    """
+    if not isinstance(teacher, RDMTeacher):
+        return {}
+    of_targets = {target: teacher.subject_rdms(target).dissimilarities for target in teacher.targets}
+    return {"teacher": _files.digest({target: torch.as_tensor(pairs) for target, pairs in of_targets.items()})}

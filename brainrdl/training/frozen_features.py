@@ -1,0 +1,147 @@
+"""Fitting a read-out of a network that does not change: each stimulus passes through the network once.
+
+A student whose network is frozen is a function of its network's pooled outputs. `FrozenFeatures` computes those once
+per stimulus, and gives the student over them: a light `Student` that shares the read-outs (and so their training) with
+the real one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from brainrdl._core.errors import refuse
+from brainrdl.models.feature_cache import digest_network
+from brainrdl.models.layers import capture
+from brainrdl.models.readout import pool_patterns
+from brainrdl.models.student import Student
+from brainrdl.stimuli.named_images import Stimuli
+from brainrdl.teachers.protocol import Teacher
+
+_BATCH = 64
+
+
+class FrozenFeatures:
+    """Pooled outputs of frozen networks for one set of stimuli, computed when first asked for and kept in memory.
+
+    Parameters
+    ----------
+    stimuli : Stimuli
+        With a deterministic transform.
+
+    Examples
+    --------
+    >>> from brainrdl import Readout
+    >>> stimuli = Stimuli.from_arrays(torch.rand(6, 1, 4, 4), list("abcdef"))
+    >>> network = nn.Sequential(nn.Conv2d(1, 3, 3), nn.Flatten())
+    >>> student = Student(network, ["0"], readout=Readout("avgpool", projection=2), trainable="projection")
+    >>> light, features = FrozenFeatures(stimuli).of(student, list("abcd"))
+    >>> features.images().shape
+    torch.Size([4, 1, 1, 3])
+    """
+
+    def __init__(self, stimuli: Stimuli) -> None:
+        self._stimuli = stimuli
+        self._known: dict[tuple[str, ...], dict[str, tuple[Tensor, ...]]] = {}
+
+    def serves(self, student: Student, teacher: Teacher | None) -> bool:
+        """Say whether only read-outs change: frozen network, deterministic images, a teacher that looks at none."""
+        pools = {head.readout.pool for head in student.readout_heads()}
+        looks = teacher is not None and getattr(teacher, "uses_images", True)
+        return student.frozen and self._stimuli.deterministic and len(pools) == 1 and not looks
+
+    def check(self, stimuli: Stimuli) -> None:
+        """Refuse other stimuli than those whose outputs are kept here: they may have the same names.
+
+        Raises
+        ------
+        BrainrdlError
+            If `stimuli` is another set.
+        """
+        if stimuli is not self._stimuli:
+            refuse("features are those of other stimuli than the ones to fit to; make FrozenFeatures(stimuli) of these")
+
+    def of(self, student: Student, names: Sequence[str]) -> tuple[Student, Stimuli]:
+        """Student over features, and the features as stimuli, for `names`.
+
+        Parameters
+        ----------
+        student : Student
+            Frozen, see `serves`; the light student trains its read-outs.
+        names : sequence of str
+            Conditions; no other is looked at.
+
+        Returns
+        -------
+        tuple of Student and Stimuli
+            "Images" of the stimuli are features, shape (1, 1, n_channels).
+
+        Raises
+        ------
+        BrainrdlError
+            If names are not among the stimuli.
+        """
+        names = tuple(names)
+        heads = student.readout_heads()
+        parts, pool = tuple(dict.fromkeys(part for head in heads for part in head.parts)), heads[0].readout.pool
+        known = self._known.setdefault((digest_network(student.model), pool, *parts), {})
+        missing = [name for name in names if name not in known]
+        for chunk in (missing[start : start + _BATCH] for start in range(0, len(missing), _BATCH)):
+            known.update(zip(chunk, _outputs(student, self._stimuli.images(chunk), parts, pool), strict=True))
+        widths = {part: len(output) for part, output in zip(parts, known[names[0]], strict=True)}
+        pixels = torch.stack([torch.cat(known[name]) for name in names])[:, None, None]
+        return _light(student, widths), Stimuli.from_arrays(pixels, names)
+
+
+@torch.no_grad()
+def _outputs(student: Student, images: Tensor, parts: Sequence[str], pool: str) -> list[tuple[Tensor, ...]]:
+    """Pooled outputs of each part, one tuple an image, on the CPU."""
+    student.model.eval()
+    with capture(student.model, parts) as outputs:
+        student.model(images.to(student.device))
+    return list(zip(*[pool_patterns(outputs[part], pool).cpu() for part in parts], strict=True))
+
+
+def _light(student: Student, widths: Mapping[str, int]) -> Student:
+    layers = student.match or student.layers
+    readouts = {head.layer: head.readout for head in student.readout_heads()}
+    light = Student(_columns(widths), layers, readout=readouts, trainable=student.trainable)
+    light.heads = student.heads
+    return light.to(student.device)
+
+
+def _columns(widths: Mapping[str, int]) -> nn.Module:
+    """Network over features whose submodules bear the parts' names; each gives its own columns."""
+    root = _Columns()
+    start = 0
+    for part, width in widths.items():
+        *folders, last = part.split(".")
+        module = root
+        for folder in folders:
+            module = _child(module, folder)
+        _child(module, last)._own = slice(start, start + width)
+        start += width
+    return root
+
+
+class _Columns(nn.Module):
+    """A leaf gives its columns of the features; a branch runs what is below it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._own: slice | None = None
+
+    def forward(self, features: Float[Tensor, "n 1 1 n_channels"]) -> Tensor:
+        for module in self.children():
+            module(features)
+        # A view of its own even for all columns: what a layer gives must not be the input itself.
+        return features[:, 0, 0, self._own] if self._own is not None else features
+
+
+def _child(module: _Columns, name: str) -> _Columns:
+    if name not in module._modules:
+        module.add_module(name, _Columns())
+    return module.get_submodule(name)  # type: ignore[return-value]

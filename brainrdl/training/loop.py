@@ -1,0 +1,395 @@
+"""The training loop, readable on one page: `fit` moves a student's RDMs towards a teacher's.
+
+Everything random is a function of (seed, step) or kept in the checkpoint, so a run that was interrupted goes on as if
+nothing had happened. Images that are held out for testing are never shown to the network; validation stimuli are looked
+at, and never trained on. The run asks Accelerate for the device, autocast and loss scaling; see `brainrdl.training`
+for the rest.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from brainrdl._core import files as _files
+from brainrdl._core.errors import check_conditions, check_number, check_option, check_whole, refuse
+from brainrdl.loss.rdm_loss import RDMLoss
+from brainrdl.models.student import Student
+from brainrdl.stimuli.named_images import Batch, Stimuli
+from brainrdl.teachers.protocol import Teacher
+from brainrdl.teachers.rdm_teacher import RDMTeacher
+from brainrdl.training import checkpoint as _checkpoint, provenance, run_folder
+from brainrdl.training.checkpoint import State
+from brainrdl.training.display import event_writer, progress_bar
+from brainrdl.training.distributed import agreed, average_gradients, gather, n_processes, own, start_alike
+from brainrdl.training.fingerprint import hashes_of, settings_of
+from brainrdl.training.frozen_features import FrozenFeatures
+from brainrdl.training.looks import check_loss, look, to_device
+from brainrdl.training.optimizers import make_accelerator, make_optimizer, make_schedule
+from brainrdl.training.run_folder import FitResult
+from brainrdl.training.sampling import Batches
+from brainrdl.training.stimulus_lists import calibration_names, training_names
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+    from accelerate.optimizer import AcceleratedOptimizer
+MONITORS = ("similarity", "accuracy")
+
+_NOT_SETTINGS = (
+    "student", "teacher", "stimuli", "train", "validation", "held_out", "loss", "out", "resume", "overwrite", "device",
+    "progress", "features",
+)  # fmt: skip
+
+_WHOLE = {"steps": 0, "batch_size": 1, "patience": 1, "evaluate_every": 1, "checkpoint_every": 1}  # and the least each
+
+_OPTIONAL = ("batch_size", "patience", "clip")
+
+
+def fit(
+    student: Student,
+    teacher: Teacher | None,
+    stimuli: Stimuli,
+    *,
+    train: Sequence[str] | None = None,
+    validation: Sequence[str] | float = (),
+    held_out: Iterable[str] = (),
+    loss: RDMLoss | None = None,
+    rdm_weight: float = 1.0,
+    task_weight: float = 0.0,
+    steps: int = 200,
+    batch_size: int | None = None,
+    optimizer: str | Callable[..., torch.optim.Optimizer] = "adam",
+    lr: float = 1e-3,
+    weight_decay: float = 0.0,
+    schedule: str | Callable[..., torch.optim.lr_scheduler.LRScheduler] = "constant",
+    clip: float | None = None,
+    patience: int | None = None,
+    monitor: str = "similarity",
+    evaluate_every: int = 10,
+    checkpoint_every: int = 100,
+    seed: int = 0,
+    device: str = "auto",
+    mixed_precision: str = "no",
+    out: Path | str | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    progress: bool = True,
+    features: FrozenFeatures | None = None,
+) -> FitResult:
+    """Train `student` in place so that its RDMs approach the teacher's, alone or beside a classification task.
+
+    Parameters
+    ----------
+    student : Student
+        Calibrated here on training stimuli, and trained in place.
+    teacher : Teacher or None
+        Where the RDMs come from; None for a task alone (``rdm_weight=0``).
+    stimuli : Stimuli
+        Holds every name used here.
+    train : sequence of str, optional
+        Names to train on; by default all stimuli that are neither in `validation` nor in `held_out`.
+    validation : sequence of str, or float
+        Names to watch, or the share of `train` to set aside for it. With validation, the best look becomes the result.
+    held_out : iterable of str
+        Names kept for testing, never used here; a name or byte-identical image of theirs among the others is refused.
+    loss : RDMLoss, optional
+        ``RDMLoss()`` by default; a loss without `match` takes that of the student.
+    rdm_weight, task_weight : float
+        Weights of the RDM loss, and of the cross-entropy between the student's logits and the stimuli's labels.
+    steps : int
+        Optimiser steps.
+    batch_size : int, optional
+        Conditions that meet in a step; all training conditions by default.
+    optimizer : {"adam", "adamw", "sgd", "momentum", "rmsprop"} or callable
+        A name ("momentum" is SGD with momentum 0.9), or a function ``(parameters, lr=, weight_decay=) -> Optimizer``.
+    lr, weight_decay : float
+        Learning rate and weight decay of the optimiser.
+    schedule : {"constant", "cosine", "linear"} or callable
+        A name, or a function ``optimizer -> LRScheduler``; stepped once a step.
+    clip : float, optional
+        Largest norm of the gradient.
+    patience : int, optional
+        Stop after this many looks at the validation stimuli without a better one; never by default, or without them.
+    monitor : {"similarity", "accuracy"}
+        What makes a look better: the RDM correlation, or the task's accuracy, on validation stimuli.
+    evaluate_every, checkpoint_every : int
+        Steps between looks, and between checkpoints in `out`.
+    seed : int
+        Seeds torch's global generator and every draw here; at least 0 and below 2**32.
+    device : {"auto", "cpu", "cuda", "mps"}
+        Where to train; several devices when started with ``torchrun`` or ``accelerate launch``.
+    mixed_precision : {"no", "fp16", "bf16"}
+        Precision of the network; RDMs are computed in float32 always.
+    out : path, optional
+        Run folder, see `brainrdl.training`; nothing is written without.
+    resume, overwrite : bool
+        What to do when the run folder exists. Of random states the checkpoint keeps torch's alone: code of your own
+        (a network, a transform) that draws from NumPy or Python's `random` does not go on as it would have.
+    progress : bool
+        Show a bar with live RDM correlations.
+    features : FrozenFeatures, optional
+        Outputs of frozen networks that are known already. A student of which only read-outs train is fitted over its
+        network's outputs, computed once per stimulus; several fits to the same stimuli may share them.
+
+    Returns
+    -------
+    FitResult
+
+    Raises
+    ------
+    BrainrdlError
+        For unknown names or options, leaking stimuli, fewer than 4 conditions in a part, a device that is not there, an
+        existing run folder, a damaged or foreign checkpoint, or a loss that is NaN or Inf (step, layer and conditions
+        are named).
+
+    Examples
+    --------
+    >>> import numpy as np, torch
+    >>> from brainrdl import RDMTeacher, Stimuli, Student, fit, rdms
+    >>> names = [f"image{i}" for i in range(8)]
+    >>> teacher = RDMTeacher(rdms.from_array(np.random.default_rng(0).random((1, 28)), names))
+    >>> stimuli = Stimuli.from_arrays(torch.rand(8, 1, 8, 8), names)
+    >>> student = Student(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 16)), ["1"])
+    >>> history = fit(student, teacher, stimuli, steps=20, device="cpu", progress=False).history
+    >>> bool(history.train_similarity.iloc[-1] > history.train_similarity.iloc[0])
+    True
+    """
+    options = {key: value for key, value in locals().items() if key not in _NOT_SETTINGS}
+    _check_options(student, teacher, options)
+    train, validation = training_names(stimuli, train, validation, held_out, seed)
+    _check_known(teacher, (*train, *validation))
+    if isinstance(teacher, RDMTeacher):
+        # What it weighs subjects by must be neither held out nor watched.
+        teacher = teacher.select((*train, *validation), weigh_by=train)
+    batches = Batches(train, batch_size, seed)
+    loss, features = loss or RDMLoss(), features or FrozenFeatures(stimuli)
+    features.check(stimuli)
+    loss = replace(loss, match=student.match) if loss.match is None else loss
+
+    accelerator = make_accelerator(device, mixed_precision)
+    if out is not None and accelerator.is_main_process:
+        run_folder.check_folder(out, resume=resume, overwrite=overwrite)
+    student.to(accelerator.device)
+    start_alike(student)
+    hashes = hashes_of(teacher, stimuli, (*train, *validation), bool(task_weight) or monitor == "accuracy")
+    settings = provenance.describe(options) | settings_of(student, teacher, stimuli, loss, train, validation)
+    settings |= {"hashes": hashes}
+    facts = provenance.gather_provenance(**hashes) | {"device": str(accelerator.device)}
+    folder = None if out is None else Path(out)
+    if folder and resume and (folder / run_folder.WEIGHTS).exists():
+        return run_folder.load_fit(folder, student, settings)
+
+    mode = student.training
+    torch.manual_seed(seed)
+    learner, shown_stimuli = student, stimuli
+    if not task_weight and features.serves(student, teacher):
+        learner, shown_stimuli = features.of(student, (*train, *validation))
+    learner.calibrate(shown_stimuli.images(calibration_names(train)))
+    optim = make_optimizer(optimizer, learner.trainable_parameters(), lr, weight_decay)
+    scheduler = make_schedule(schedule, optim, steps)
+    run = _Run(
+        learner, teacher, shown_stimuli, batches, validation, loss, rdm_weight, task_weight, clip, monitor, accelerator,
+        accelerator.prepare(optim), scheduler,
+    )  # fmt: skip
+    state, moving = State(), (learner, optim, scheduler, settings, accelerator.scaler)
+    shown = progress and accelerator.is_main_process
+    with _opened(folder, resume, overwrite, accelerator) as target:
+        accelerator.wait_for_everyone()  # until the folder is as it is to be
+        if folder and (folder / run_folder.CHECKPOINT).exists():
+            state = _checkpoint.load_checkpoint(folder / run_folder.CHECKPOINT, *moving)
+        accelerator.wait_for_everyone()  # before the first rank writes what the others look for
+        if target:
+            _files.write_json(target / run_folder.PROVENANCE, facts)
+            _files.write_json(target / run_folder.SETTINGS, settings)
+        learner.train()
+        with progress_bar(steps, state.step, shown) as show, event_writer(target) as write:
+            while True:
+                if state.step % evaluate_every == 0 or state.step == steps:
+                    row = run.look(state)
+                    show(row)
+                    write(row)
+                if state.step == steps or (patience is not None and state.looks_since_best >= patience):
+                    break
+                run.step(state)
+                if target and state.step % checkpoint_every == 0:
+                    _checkpoint.save_checkpoint(target / run_folder.CHECKPOINT, state, *moving)
+
+    if state.best is not None:
+        learner.load_state_dict(state.best)
+    student.train(mode)
+    best_step = state.step if state.best is None else state.best_step
+    fitted = FitResult(student, pd.DataFrame(state.history), best_step, settings, facts, folder)
+    if target:
+        run_folder.save_fit(fitted)
+    accelerator.wait_for_everyone()  # whoever returns finds the folder complete
+    return fitted
+
+
+def _opened(
+    folder: Path | None, resume: bool, overwrite: bool, accelerator: Accelerator
+) -> AbstractContextManager[Path | None]:
+    """Open the run folder on the first rank, which alone writes."""
+    if folder is None or not accelerator.is_main_process:
+        return nullcontext()
+    return run_folder.opened(folder, resume=resume, overwrite=overwrite)
+
+
+@dataclass
+class _Run:
+    """The moving parts of one run, and its two motions: a step of training, a look."""
+
+    student: Student
+    teacher: Teacher | None
+    stimuli: Stimuli
+    batches: Batches
+    validation: tuple[str, ...]
+    loss: RDMLoss
+    rdm_weight: float
+    task_weight: float
+    clip: float | None
+    monitor: str
+    accelerator: Accelerator
+    optimizer: AcceleratedOptimizer
+    scheduler: torch.optim.lr_scheduler.LRScheduler
+
+    def step(self, state: State) -> None:
+        """One optimiser step."""
+        started = time.perf_counter()
+        batch = self._batch(self.batches.at(state.step), state.step)
+        n = len(batch.names)
+        with self.accelerator.autocast():
+            output = self.student(own(batch.images))
+        patterns = {layer: gather(rows, n) for layer, rows in output.patterns.items()}
+        targets = self.teacher.rdms(batch) if self.teacher and self.rdm_weight else {}
+        rdm_loss = self.loss(patterns, targets, state.step) if self.rdm_weight else None
+        task_loss = _task_loss(output.logits, batch, len(self.stimuli.categories)) if self.task_weight else None
+        total = _weighted_sum((self.rdm_weight, rdm_loss), (self.task_weight, task_loss))
+        seen = _numbers(total, rdm_loss, task_loss)
+        check_loss(seen[0], patterns, targets, batch)
+        self.optimizer.zero_grad()
+        self.accelerator.backward(total)
+        average_gradients(self.student.parameters())
+        if self.clip is not None:
+            self.accelerator.clip_grad_norm_(self.student.parameters(), self.clip)
+        self._move(state.step)
+        if not self.optimizer.step_was_skipped:  # fp16 skips steps until its loss scale fits
+            self.scheduler.step()
+        state.losses.append(seen)
+        state.step += 1
+        state.seconds += time.perf_counter() - started
+
+    def _move(self, step: int) -> None:
+        try:
+            self.optimizer.step()
+        except RuntimeError as error:
+            if "overflow" not in str(error):
+                raise
+            lr = self.scheduler.get_last_lr()[0]
+            refuse(f"lr={lr!r} is too large for the optimiser at step {step}: {error}; lower lr")
+
+    def look(self, state: State) -> dict[str, float]:
+        """Measure on the coming step's conditions and on the validation ones; remember the best student."""
+        losses = dict(zip(("loss", "rdm_loss", "task_loss"), _column_means(state.losses), strict=True))
+        lr = float(self.scheduler.get_last_lr()[0])
+        row = {"step": state.step, **losses, "lr": lr, "seconds": state.seconds}
+        for part, names in (("train", self.batches.at(state.step)), ("validation", self.validation)):
+            row |= {f"{part}_{what}": value for what, value in self._measure(names, state.step).items()}
+        state.losses.clear()
+        state.history.append(row)
+        if self.validation:
+            state.remember(self._score(row), self.student)
+        return row
+
+    def _score(self, row: Mapping[str, float]) -> float:
+        score = agreed(row[f"validation_{self.monitor}"], self.accelerator.device)
+        if math.isnan(score):
+            needs = "a teacher" if self.monitor == "similarity" else "labels of the stimuli and logits"
+            refuse(f"monitor={self.monitor!r} is NaN on the validation stimuli at step {row['step']}; it needs {needs}")
+        return score
+
+    def _measure(self, names: tuple[str, ...], step: int) -> dict[str, float]:
+        if not names:
+            return {"similarity": math.nan, "accuracy": math.nan, "n_constant": math.nan}
+        return look(self.student, self.teacher, self._batch(names, step), self.loss)
+
+    def _batch(self, names: tuple[str, ...], step: int) -> Batch:
+        return to_device(self.stimuli.batch(names, step), self.accelerator.device)
+
+
+def _check_options(student: Student, teacher: Teacher | None, options: Mapping[str, Any]) -> None:
+    check_option(options["monitor"], MONITORS, "monitor")
+    check_seed(options["seed"])
+    for name, least in _WHOLE.items():
+        if options[name] is not None or name not in _OPTIONAL:
+            check_whole(options[name], name, least)
+    for name in ("rdm_weight", "task_weight", "weight_decay"):
+        check_number(options[name], name, at_least=0)
+    for name in ("lr", "clip"):
+        if options[name] is not None or name not in _OPTIONAL:
+            check_number(options[name], name, above=0)
+    if not options["rdm_weight"] and not options["task_weight"]:
+        refuse("there is nothing to learn: rdm_weight and task_weight are both 0")
+    if teacher is None and options["rdm_weight"]:
+        refuse(f"there is no teacher for rdm_weight={options['rdm_weight']!r}; give one, or set rdm_weight=0")
+    if student.trainable == "projection" and options["task_weight"]:
+        refuse("trainable='projection' leaves the network as it is, so task_weight has nothing to train; set it to 0")
+    if student.frozen and options["monitor"] == "accuracy":
+        refuse("monitor='accuracy' sees no step of a network that stays as it is; use monitor='similarity'")
+    if student.batchnorm == "train" and n_processes() > 1:
+        refuse("batchnorm='train' takes each process's own statistics; with several processes use batchnorm='eval'")
+
+
+def check_seed(seed: object, what: str = "seed") -> None:
+    """Refuse a seed that is no whole number below 2**32: all generators take those.
+
+    Raises
+    ------
+    BrainrdlError
+        If it is none.
+
+    Examples
+    --------
+    >>> check_seed(-1)
+    Traceback (most recent call last):
+    brainrdl.BrainrdlError: seed must be a whole number, at least 0 and below 4294967296, got -1
+    """
+    check_whole(seed, what, 0, 2**32)
+
+
+def _check_known(teacher: Teacher | None, names: Sequence[str]) -> None:
+    known = getattr(teacher, "conditions", None)
+    if teacher is not None and known is not None:
+        check_conditions(names, known, f"teacher {teacher.name!r}")
+
+
+def _task_loss(logits: Tensor | None, batch: Batch, n_categories: int) -> Tensor:
+    if logits is None or batch.labels is None:
+        missing = "logits from the student" if logits is None else "labels of the stimuli"
+        refuse(f"task_weight asks for a classification task, but there are no {missing}")
+    if logits.shape[1] < n_categories:
+        refuse(f"the student has {logits.shape[1]} logits for {n_categories} categories; give its last layer as many")
+    return functional.cross_entropy(gather(logits, len(batch.names)).float(), batch.labels)
+
+
+def _weighted_sum(*terms: tuple[float, Tensor | None]) -> Tensor:
+    return torch.stack([weight * term for weight, term in terms if term is not None]).sum()
+
+
+def _numbers(*values: Tensor | None) -> list[float]:
+    """Fetch scalars from the device in one go (waiting for it once); NaN for None."""
+    known = iter(torch.stack([value.detach() for value in values if value is not None]).tolist())
+    return [math.nan if value is None else next(known) for value in values]
+
+
+def _column_means(rows: Sequence[Sequence[float]]) -> list[float]:
+    return torch.tensor(rows, dtype=torch.float64).reshape(-1, 3).mean(0).tolist()

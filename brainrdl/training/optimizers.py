@@ -1,0 +1,123 @@
+"""What a training run stands on, by name: the device, the optimiser, the learning-rate schedule."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import TYPE_CHECKING
+
+import torch
+from torch.nn import Parameter
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler
+
+from brainrdl._core.errors import check_option, refuse
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
+    "adam": torch.optim.Adam,
+    "adamw": torch.optim.AdamW,
+    "sgd": torch.optim.SGD,
+    "momentum": partial(torch.optim.SGD, momentum=0.9),
+    "rmsprop": torch.optim.RMSprop,
+}
+
+SCHEDULES: dict[str, Callable[[float], float]] = {  # share of the run that is done -> factor on the learning rate
+    "constant": lambda done: 1.0,
+    "cosine": lambda done: 0.5 * (1 + math.cos(math.pi * done)),
+    "linear": lambda done: 1 - done,
+}
+
+DEVICES = ("auto", "cpu", "cuda", "mps")
+
+PRECISIONS = ("no", "fp16", "bf16")
+
+
+def make_accelerator(device: str = "auto", mixed_precision: str = "no") -> Accelerator:
+    """Accelerator for `device`: the best there is for "auto", else the one asked for or an error.
+
+    Parameters
+    ----------
+    device : {"auto", "cpu", "cuda", "mps"}
+    mixed_precision : {"no", "fp16", "bf16"}
+
+    Returns
+    -------
+    accelerate.Accelerator
+
+    Raises
+    ------
+    BrainrdlError
+        If a name is unknown, the device is not there, or fp16 is asked for on a CPU.
+
+    Examples
+    --------
+    >>> make_accelerator("cpu").device.type
+    'cpu'
+    """
+    check_option(device, DEVICES, "device")
+    check_option(mixed_precision, PRECISIONS, "mixed_precision")
+    if mixed_precision == "fp16" and (device == "cpu" or not _has_gpu()):
+        refuse("mixed_precision 'fp16' needs a GPU; use 'bf16' or 'no' on the CPU")
+    if not _is_there(device):
+        refuse(f"device {device!r} is asked for, but torch {torch.__version__} sees none here; use 'auto' or 'cpu'")
+    from accelerate import Accelerator
+    from accelerate.state import AcceleratorState
+
+    # Accelerate keeps one state a process; fits after one another may want different devices and precisions.
+    AcceleratorState._reset_state(reset_partial_state=not torch.distributed.is_initialized())
+    return Accelerator(cpu=device == "cpu", mixed_precision=mixed_precision)
+
+
+def _has_gpu() -> bool:
+    return torch.cuda.is_available() or torch.backends.mps.is_available()
+
+
+def _is_there(device: str) -> bool:
+    if device == "cuda":
+        return torch.cuda.is_available()
+    return device != "mps" or torch.backends.mps.is_available()
+
+
+def make_optimizer(
+    optimizer: str | Callable[..., Optimizer], parameters: Iterable[Parameter], lr: float, weight_decay: float
+) -> Optimizer:
+    """Optimiser by name or from a function ``(parameters, lr=, weight_decay=) -> Optimizer``.
+
+    Raises
+    ------
+    BrainrdlError
+        If the name is unknown or nothing is left to train.
+
+    Examples
+    --------
+    >>> type(make_optimizer("sgd", torch.nn.Linear(2, 2).parameters(), 0.1, 0.0)).__name__
+    'SGD'
+    """
+    make = OPTIMIZERS[check_option(optimizer, OPTIMIZERS, "optimizer")] if isinstance(optimizer, str) else optimizer
+    parameters = list(parameters)
+    if not parameters:
+        refuse("the student has no trainable parameters; choose another `trainable` or add a projection")
+    return make(parameters, lr=lr, weight_decay=weight_decay)
+
+
+def make_schedule(schedule: str | Callable[[Optimizer], LRScheduler], optimizer: Optimizer, steps: int) -> LRScheduler:
+    """Learning-rate schedule over `steps` by name, or from a function ``optimizer -> LRScheduler``.
+
+    Raises
+    ------
+    BrainrdlError
+        If the name is unknown.
+
+    Examples
+    --------
+    >>> optimizer = make_optimizer("sgd", torch.nn.Linear(2, 2).parameters(), 0.1, 0.0)
+    >>> make_schedule("cosine", optimizer, 100).get_last_lr()
+    [0.1]
+    """
+    if not isinstance(schedule, str):
+        return schedule(optimizer)
+    factor = SCHEDULES[check_option(schedule, SCHEDULES, "schedule")]
+    return LambdaLR(optimizer, lambda step: factor(min(step / max(steps, 1), 1.0)))

@@ -1,0 +1,85 @@
+"""Where a run comes from: versions, commit, machine and the digests of its data."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from functools import partial
+from importlib import metadata
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from brainrdl._core.files import digest
+
+_PACKAGES = ("brainrdl", "torch", "torchvision", "rsatoolbox", "numpy", "accelerate")
+
+
+def gather_provenance(**hashes: str) -> dict[str, Any]:
+    """Versions of the packages, git state of the working folder, platform, and the data hashes given.
+
+    Returns
+    -------
+    dict
+
+    Examples
+    --------
+    >>> sorted(gather_provenance(stimuli="ab12"))
+    ['git', 'hashes', 'platform', 'python', 'versions']
+    """
+    return {
+        "versions": {name: _version(name) for name in _PACKAGES},
+        "python": sys.version.split()[0],
+        "platform": platform.platform(),
+        "git": _git_state(),
+        "hashes": hashes,
+    }
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def _git_state() -> str:
+    def ask(*words: str) -> str:
+        answer = subprocess.run(["git", *words], capture_output=True, text=True, check=True, timeout=10)
+        return answer.stdout.strip()
+
+    try:
+        return ask("rev-parse", "HEAD") + (" with changes" if ask("status", "--porcelain") else "")
+    except (OSError, subprocess.SubprocessError):
+        return "not a git repository"
+
+
+def describe(value: Any) -> Any:
+    """Say `value` in words JSON knows, the same in every process: functions by name, dataclasses by their fields.
+
+    Examples
+    --------
+    >>> import torch
+    >>> describe({"optimizer": torch.optim.SGD, "lr": 0.1})
+    {'optimizer': 'torch.optim.sgd.SGD', 'lr': 0.1}
+    """
+    if is_dataclass(value) and not isinstance(value, type):
+        return {"kind": type(value).__name__} | {f.name: describe(getattr(value, f.name)) for f in fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): describe(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [describe(item) for item in value]
+    if isinstance(value, Tensor):
+        return digest({"tensor": value})
+    if isinstance(value, partial):
+        return {"kind": "partial"} | {key: describe(getattr(value, key)) for key in ("func", "args", "keywords")}
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, (str, int, float, bool, type(None))):
+        return value
+    named = value if hasattr(value, "__qualname__") else type(value)
+    return f"{named.__module__}.{named.__qualname__}"

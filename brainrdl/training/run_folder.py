@@ -1,0 +1,311 @@
+"""The run folder: settings, history, checkpoint, weights and provenance, each written whole or not at all.
+
+Layout::
+
+    run/
+      settings.json            what was asked for
+      provenance.json          versions, git state, data hashes, device
+      history.csv              one row per look at the run
+      checkpoint.safetensors   model, best model, optimiser, random state; replaced every k steps
+      weights.safetensors      the fitted student; there only when the run has ended (the checkpoint goes then)
+
+Nothing here is a pickle. A checkpoint keeps its numbers as tensors and everything else as JSON in the file's header.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pandas as pd
+from safetensors.torch import save_file
+
+from brainrdl._core.errors import BrainrdlError, refuse
+from brainrdl._core.files import atomic, owned, read_csv, read_json, read_safetensors, reason, write_csv
+from brainrdl.models.student import Student
+from brainrdl.training.checkpoint import check_same_settings
+
+SETTINGS, PROVENANCE, HISTORY = "settings.json", "provenance.json", "history.csv"
+
+CHECKPOINT, WEIGHTS = "checkpoint.safetensors", "weights.safetensors"
+
+_EARLY = {SETTINGS, PROVENANCE, "recipe.yaml"}  # what a run writes before anything else
+
+_TEMPORARY = re.compile(r"\.[0-9a-f]{32}(\..*)?")  # what `atomic` leaves behind when the process is killed
+
+
+@dataclass
+class FitResult:
+    """What `fit` returns: the fitted student and how it came about.
+
+    Attributes
+    ----------
+    student : Student
+        The network at its best step (at the last one without validation stimuli).
+    history : pandas.DataFrame
+        One row per look: step; loss, rdm_loss, task_loss (means over the steps since the last look); lr; seconds spent
+        in steps so far; and, of train (the conditions of the coming step) and of validation, _similarity (RDM
+        correlation), _accuracy and _n_constant (constant patterns). NaN where there is nothing to measure.
+    best_step : int
+        Number of optimiser steps behind the weights of `student`.
+    settings, provenance : dict
+        As in the run folder.
+    path : Path, optional
+        The run folder, if one was asked for.
+
+    Examples
+    --------
+    >>> import pandas as pd, torch
+    >>> from brainrdl import Student
+    >>> student = Student(torch.nn.Sequential(torch.nn.Linear(4, 3)), ["0"])
+    >>> FitResult(student, pd.DataFrame({"step": [0]}), best_step=0).path is None
+    True
+    """
+
+    student: Student
+    history: pd.DataFrame
+    best_step: int
+    settings: dict[str, Any] = field(default_factory=dict)
+    provenance: dict[str, Any] = field(default_factory=dict)
+    path: Path | None = None
+
+
+def check_folder(out: Path | str, *, resume: bool = False, overwrite: bool = False) -> Path:
+    """Refuse a folder that `opened` would refuse, and touch nothing.
+
+    Parameters
+    ----------
+    out : path
+    resume : bool
+        As of `open_folder`.
+    overwrite : bool
+        Replace an existing run folder; it must hold settings.json and provenance.json.
+
+    Raises
+    ------
+    BrainrdlError
+        If the folder exists, is not empty and neither was asked for, it is no run, or it cannot be used.
+
+    Examples
+    --------
+    >>> check_folder("no/such/folder").exists()
+    False
+    """
+    try:
+        folder = Path(out)
+        entries = [entry.name for entry in folder.iterdir()] if folder.is_dir() else []
+        is_file = folder.is_file()
+    except (OSError, TypeError, ValueError) as error:
+        refuse(f"run folder {out!r} cannot be used: {reason(error)}; choose another")
+    if is_file:
+        refuse(f"run folder {str(folder)!r} is a file; choose another")
+    found = {name for name in entries if not _TEMPORARY.fullmatch(name)}
+    missing = [name for name in (SETTINGS, PROVENANCE) if name not in found]
+    if found and not resume and not overwrite:
+        refuse(
+            f"run folder {str(folder)!r} exists and is not empty; resume or overwrite it: resume=True / overwrite=True "
+            "(--resume / --overwrite), or choose another"
+        )
+    if found and missing and not (resume and found <= _EARLY):
+        done = "resumed" if resume else "overwritten"
+        refuse(f"{str(folder)!r} holds no {missing[0]}, so it is no run and is not {done}; choose another")
+    return folder
+
+
+def open_folder(out: Path | str, *, resume: bool = False) -> Path:
+    """Make the run folder, or refuse to touch one that exists.
+
+    Parameters
+    ----------
+    out : path
+    resume : bool
+        Go on in an existing run folder; it must hold settings.json and provenance.json, or nothing but the first files
+        of a run that died at once.
+
+    Returns
+    -------
+    Path
+
+    Raises
+    ------
+    BrainrdlError
+        If the folder exists, is not empty and is not to be resumed, it is no run, or it cannot be made.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> open_folder(tempfile.mkdtemp()).is_dir()
+    True
+    """
+    folder = check_folder(out, resume=resume)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (OSError, ValueError) as error:
+        refuse(f"cannot make run folder {str(folder)!r}: {reason(error)}; choose another")
+    return folder
+
+
+@contextmanager
+def opened(out: Path | str, *, resume: bool = False, overwrite: bool = False) -> Iterator[Path]:
+    """Open the run folder for a block; a run that fails before it has fitted anything leaves things as they were.
+
+    Parameters as of `check_folder`; a run that is overwritten stays aside until then.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> folder = Path(tempfile.mkdtemp()) / "runs" / "first"
+    >>> with opened(folder) as run:
+    ...     refuse("no such optimiser")
+    Traceback (most recent call last):
+    brainrdl.BrainrdlError: no such optimiser
+    >>> folder.parent.exists()
+    False
+    """
+    folder = check_folder(out, resume=resume, overwrite=overwrite)
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    aside = _put_aside(folder) if overwrite and not resume and folder.is_dir() else None
+    found: set[Path] = set()
+    try:
+        open_folder(folder, resume=resume)
+        found = set(folder.iterdir())
+        yield folder
+    except BaseException as error:
+        begun = any(folder.rglob("*.safetensors"))
+        if aside and not begun:
+            shutil.rmtree(folder, ignore_errors=True)
+            aside.rename(folder)
+        elif isinstance(error, BrainrdlError) and not begun:
+            _remove(set(folder.glob("*")) - found, made)
+        raise
+    finally:
+        if aside:
+            shutil.rmtree(aside, ignore_errors=True)
+
+
+def _put_aside(folder: Path) -> Path:
+    """Rename an old run: it goes when the new one has fitted something, not before."""
+    aside = folder.absolute().with_name(f".{uuid4().hex}")
+    try:
+        return folder.rename(aside)
+    except OSError as error:
+        refuse(f"cannot replace run folder {str(folder)!r}: {reason(error)}; choose another")
+
+
+def _remove(new: Iterable[Path], folders: Iterable[Path]) -> None:
+    for path in new:
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+    for folder in folders:
+        with suppress(OSError):
+            folder.rmdir()
+
+
+def save_fit(fitted: FitResult) -> None:
+    """Write the end of a run into its folder: history, then weights, whose presence says that the run has ended.
+
+    Raises
+    ------
+    BrainrdlError
+        If the result has no folder.
+
+    Examples
+    --------
+    >>> import pathlib, tempfile, torch
+    >>> from brainrdl import Student
+    >>> student = Student(torch.nn.Sequential(torch.nn.Linear(4, 3)), ["0"])
+    >>> folder = pathlib.Path(tempfile.mkdtemp())
+    >>> save_fit(FitResult(student, pd.DataFrame({"step": [0]}), best_step=0, path=folder))
+    >>> sorted(path.name for path in folder.iterdir())
+    ['history.csv', 'weights.safetensors']
+    """
+    if fitted.path is None:
+        refuse("this result has no run folder; give `out` to fit")
+    write_csv(fitted.path / HISTORY, fitted.history)
+    save_weights(fitted.path / WEIGHTS, fitted.student, best_step=fitted.best_step)
+    (fitted.path / CHECKPOINT).unlink(missing_ok=True)
+
+
+def load_fit(folder: Path | str, student: Student, settings: Mapping[str, Any] | None = None) -> FitResult:
+    """Read a run that has ended, into a student of the same make.
+
+    Parameters
+    ----------
+    folder : path
+    student : Student
+        Made as the one that was fitted; its weights are replaced.
+    settings : mapping, optional
+        If given, they must equal those of the run.
+
+    Returns
+    -------
+    FitResult
+
+    Raises
+    ------
+    BrainrdlError
+        If a file is missing or damaged, does not fit the student, or the settings differ.
+
+    Examples
+    --------
+    >>> load_fit("no/such/run", None)
+    Traceback (most recent call last):
+    brainrdl.BrainrdlError: cannot read 'no/such/run/settings.json': No such file or directory
+    """
+    folder = Path(folder)
+    stored = read_json(folder / SETTINGS)
+    if settings is not None:
+        check_same_settings(settings, stored, str(folder / SETTINGS))
+    facts = read_json(folder / PROVENANCE)
+    best_step = load_weights(folder / WEIGHTS, student)
+    return FitResult(student, read_csv(folder / HISTORY), best_step, stored, facts, folder)
+
+
+def save_weights(path: Path, student: Student, best_step: int = 0) -> None:
+    """Write a student's state as safetensors, atomically.
+
+    Examples
+    --------
+    >>> import pathlib, tempfile, torch
+    >>> from brainrdl import Student
+    >>> target = pathlib.Path(tempfile.mkdtemp()) / "weights.safetensors"
+    >>> save_weights(target, Student(torch.nn.Sequential(torch.nn.Linear(4, 3)), ["0"]))
+    >>> target.exists()
+    True
+    """
+    with atomic(path) as part:
+        save_file(owned(student.state_dict()), part, metadata={"best_step": str(best_step)})
+
+
+def load_weights(path: Path, student: Student) -> int:
+    """Load what `save_weights` wrote into a student of the same make, calibrated or not; return its number of steps.
+
+    Raises
+    ------
+    BrainrdlError
+        If the file is missing, cut short, not safetensors, or of another student.
+
+    Examples
+    --------
+    >>> import pathlib, tempfile, torch
+    >>> from brainrdl import Student
+    >>> student = Student(torch.nn.Sequential(torch.nn.Linear(4, 3)), ["0"])
+    >>> target = pathlib.Path(tempfile.mkdtemp()) / "weights.safetensors"
+    >>> save_weights(target, student, best_step=12)
+    >>> load_weights(target, student)
+    12
+    """
+    tensors, header = read_safetensors(path)
+    try:
+        student.load_state_dict(tensors)
+    except RuntimeError as error:
+        refuse(f"{str(path)!r} does not fit this student: {error}")
+    return int(header.get("best_step", 0))

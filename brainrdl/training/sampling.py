@@ -1,0 +1,132 @@
+"""Which conditions meet in a training step, as pure functions of seed and step: a resumed run draws the same."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import ceil
+
+import torch
+
+from brainrdl._core.constants import MIN_CONDITIONS
+from brainrdl._core.errors import refuse
+from brainrdl.loss.pair_sampling import generator
+
+
+@dataclass(frozen=True)
+class Batches:
+    """Batches of condition names by step: all names in order, or random ones, each name once an epoch.
+
+    Parameters
+    ----------
+    names : tuple of str
+        Conditions to draw from; at least 4.
+    batch_size : int, optional
+        Conditions per step, at least 4; all of them by default. What is left over at an epoch's end is dropped: a
+        different set each epoch.
+    seed : int
+        Seed of the order.
+
+    Raises
+    ------
+    BrainrdlError
+        If there are fewer than 4 conditions, or the batch size does not lie between 4 and their number.
+
+    Examples
+    --------
+    >>> batches = Batches(tuple("abcdefgh"), batch_size=4)
+    >>> sorted(batches.at(0) + batches.at(1)) == list("abcdefgh")
+    True
+    >>> batches.at(5) == batches.at(5)
+    True
+    """
+
+    names: tuple[str, ...]
+    batch_size: int | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if len(self.names) < MIN_CONDITIONS:
+            refuse(f"training needs at least {MIN_CONDITIONS} conditions, got {len(self.names)}: {list(self.names)}")
+        if self.batch_size is not None and not MIN_CONDITIONS <= self.batch_size <= len(self.names):
+            refuse(
+                f"batch_size must lie between {MIN_CONDITIONS} and the {len(self.names)} training conditions, "
+                f"got {self.batch_size!r}"
+            )
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Steps in which each condition (but for a remainder) comes once."""
+        return len(self.names) // (self.batch_size or len(self.names))
+
+    def at(self, step: int) -> tuple[str, ...]:
+        """Names that meet at `step`."""
+        if self.batch_size is None or self.batch_size == len(self.names):
+            return self.names
+        epoch, position = divmod(step, self.steps_per_epoch)
+        order = torch.randperm(len(self.names), generator=generator(self.seed, epoch))
+        chosen = order[position * self.batch_size : (position + 1) * self.batch_size]
+        return tuple(self.names[i] for i in chosen.tolist())
+
+
+def coverage(batches: Batches, n_steps: int) -> float:
+    """Share of all pairs of conditions that met at least once in the first `n_steps` steps, from 0 to 1.
+
+    Parameters
+    ----------
+    batches : Batches
+    n_steps : int
+
+    Returns
+    -------
+    float
+
+    Examples
+    --------
+    >>> coverage(Batches(tuple("abcdef")), 1)
+    1.0
+    """
+    position = {name: i for i, name in enumerate(batches.names)}
+    met = torch.zeros(len(position), len(position), dtype=torch.bool)
+    for step in range(n_steps):
+        chosen = torch.tensor([position[name] for name in batches.at(step)])
+        met[chosen[:, None], chosen] = True
+    n = len(position)
+    return (int(met.sum()) - int(met.diagonal().sum())) / (n * (n - 1))
+
+
+def split(names: tuple[str, ...], fraction: float, seed: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Split names at random into (kept, set aside), each in the given order.
+
+    Parameters
+    ----------
+    names : tuple of str
+    fraction : float
+        Share to set aside, above 0 and below 1, rounded up to whole conditions.
+    seed : int
+
+    Returns
+    -------
+    tuple of two tuples of str
+
+    Raises
+    ------
+    BrainrdlError
+        If either part would hold fewer than 4 conditions.
+
+    Examples
+    --------
+    >>> kept, aside = split(tuple("abcdefghij"), 0.4, seed=0)
+    >>> len(kept), len(aside)
+    (6, 4)
+    """
+    n_aside = ceil(round(fraction * len(names), 9))
+    if min(n_aside, len(names) - n_aside) < MIN_CONDITIONS:
+        refuse(
+            f"a fraction of {fraction!r} of {len(names)} conditions leaves {len(names) - n_aside} and {n_aside}; "
+            f"each part needs at least {MIN_CONDITIONS}"
+        )
+    aside = set(torch.randperm(len(names), generator=generator(seed))[:n_aside].tolist())
+    return (
+        tuple(name for i, name in enumerate(names) if i not in aside),
+        tuple(name for i, name in enumerate(names) if i in aside),
+    )

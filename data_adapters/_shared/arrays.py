@@ -1,0 +1,206 @@
+"""What the readers of arrays share: files read within bounds, and patterns as a Dataset.
+
+Nothing here unpickles, follows a link into another file, or takes memory for more than the file can hold: compression
+(deflate, the strongest of those read here) packs at most 1032 bytes into one.
+"""
+
+from __future__ import annotations
+
+import re
+import zipfile
+from collections.abc import Sequence
+from math import isqrt, prod
+from pathlib import Path, PurePosixPath
+from typing import IO, TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.lib import format as npy_format
+
+from brainrdl._core.errors import check_option, check_unique, refuse
+
+if TYPE_CHECKING:
+    from rsatoolbox.data.dataset import Dataset
+_MOST_PACKED = 1032
+
+_IMAGES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".gif", ".webp", ".eps"})
+
+_PATTERNS = re.compile(r"(^|[^a-z])(patterns?|features?|betas?|activations?)([^a-z]|$)", re.IGNORECASE)
+
+_PICKLE = "that is a pickle, and loading one could run any code it holds; save numbers, and texts with dtype=str"
+
+
+def is_pairs(n_pairs: int) -> bool:
+    """Say whether `n_pairs` are the pairs of at least 3 conditions."""
+    n = (1 + isqrt(1 + 8 * n_pairs)) // 2
+    return n >= 3 and n * (n - 1) // 2 == n_pairs
+
+
+def could_be_patterns(key: str, n_rows: int, n_pairs: int, n_names: int | None = None) -> bool:
+    """Say whether condensed RDMs (n_rows, n_pairs) could be patterns: so called, or with a row for each condition.
+
+    Examples
+    --------
+    >>> could_be_patterns("sub-01_betas.npy", 20, 45), could_be_patterns("rdms", 20, 45)
+    (True, False)
+    >>> could_be_patterns("data", 10, 45), could_be_patterns("data", 20, 45, n_names=20)
+    (True, True)
+    """
+    n_conditions = (1 + isqrt(1 + 8 * n_pairs)) // 2
+    called = "rdm" not in key.lower() and _PATTERNS.search(key) is not None
+    return called or n_rows == (n_conditions if n_names is None else n_names)
+
+
+def check_size(n_bytes: int, size: int, what: str) -> None:
+    """Refuse an array of `n_bytes` that no file of `size` bytes can hold, before memory is taken for it."""
+    if n_bytes > _MOST_PACKED * size:
+        refuse(f"{what} declares {n_bytes} bytes, more than its {size} bytes on disk can hold; is the file damaged?")
+
+
+# NumPy
+
+
+def npy_keys(path: Path) -> list[str]:
+    """List the arrays of a ``.npz`` file; that of a ``.npy`` file is called by the file's name."""
+    if not _is_zip(path):
+        return [path.name]
+    with zipfile.ZipFile(path) as archive:
+        return [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
+
+
+def npy_array(path: Path, key: str) -> np.ndarray:
+    """Load one of the arrays that `npy_keys` lists."""
+    if not _is_zip(path):
+        with path.open("rb") as opened:
+            return _npy(opened, path.stat().st_size, key)
+    with zipfile.ZipFile(path) as archive:
+        member = archive.getinfo(f"{key}.npy")
+        check_size(member.file_size, path.stat().st_size, f"array {key!r}")
+        with archive.open(member) as opened:
+            return _npy(opened, member.file_size, key)
+
+
+def npy_header(opened: IO[bytes], key: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    """Give shape and dtype of an array in the ``.npy`` format, and refuse objects."""
+    readers = {(1, 0): npy_format.read_array_header_1_0, (2, 0): npy_format.read_array_header_2_0}
+    if opened.read(6) != npy_format.MAGIC_PREFIX:
+        refuse(f"array {key!r} does not begin as NumPy's arrays do; if it holds Python objects, {_PICKLE}")
+    version = tuple(opened.read(2))
+    if version not in readers:
+        refuse(f"array {key!r} is in version {version} of NumPy's format, expected one of {list(readers)}")
+    shape, _, dtype = readers[version](opened)
+    if dtype.hasobject:
+        refuse(f"array {key!r} holds Python objects, {_PICKLE}")
+    return shape, dtype
+
+
+def _npy(opened: IO[bytes], size: int, key: str) -> np.ndarray:
+    shape, dtype = npy_header(opened, key)
+    if prod(shape) * dtype.itemsize > size:
+        refuse(f"array {key!r} of shape {shape} and dtype {dtype} needs more than the {size} bytes there are")
+    opened.seek(0)
+    return npy_format.read_array(opened, allow_pickle=False)
+
+
+def _is_zip(path: Path) -> bool:
+    with path.open("rb") as opened:
+        return opened.read(2) == b"PK"
+
+
+# Names and patterns
+
+
+def texts(array: np.ndarray) -> list[str]:
+    """Turn an array of text or numbers into a list of text, whole numbers without a point."""
+    return [_text(item) for item in array.ravel().tolist()]
+
+
+def _text(item: object) -> str:
+    if isinstance(item, float) and item.is_integer():
+        return str(int(item))
+    return item.decode() if isinstance(item, bytes) else str(item)
+
+
+def stem(name: str) -> str:
+    """Name a stimulus by its image file as `brainrdl.Stimuli.from_folder` does: without folders and suffix."""
+    path = PurePosixPath(name.strip().replace("\\", "/"))
+    return path.stem if path.suffix.lower() in _IMAGES else path.name
+
+
+def named_axes(axes: str | None) -> list[str] | None:
+    """Give the names in ``"conditions,conditions,roi"``; None for ``"first"``, ``"last"`` or nothing."""
+    return [name.strip() for name in axes.split(",")] if axes is not None and "," in axes else None
+
+
+def by_axes(
+    array: np.ndarray, axes: Sequence[str], own: Sequence[str], where: str
+) -> tuple[np.ndarray, dict[str, list[str]]]:
+    """Bring the axes called `own` to the end and join the others in front, each counted from "1" in a descriptor."""
+    if len(axes) != array.ndim:
+        refuse(f"axes={','.join(axes)!r} names {len(axes)} axes, but {where} has shape {array.shape}")
+    others = [place for place, name in enumerate(axes) if name not in own]
+    if sorted(name for name in axes if name in own) != sorted(own):
+        refuse(f"axes={','.join(axes)!r} must hold {' and '.join(map(repr, own))}, and each other axis by its own name")
+    check_unique([axes[place] for place in others], "axes=")
+    ends = [place for name in dict.fromkeys(own) for place, each in enumerate(axes) if each == name]
+    moved = array.transpose([*others, *ends])
+    counted = list(np.ndindex(*moved.shape[: len(others)]))
+    descriptors = {axes[axis]: [str(index[place] + 1) for index in counted] for place, axis in enumerate(others)}
+    return moved.reshape(-1, *moved.shape[len(others) :]), descriptors
+
+
+def patterns(
+    array: np.ndarray,
+    where: str,
+    *,
+    names: Sequence[str] | None = None,
+    runs: Sequence[str] | None = None,
+    axes: str | None = None,
+    **descriptors: str,
+) -> Dataset:
+    """Wrap patterns as a Dataset, rows being conditions unless `axes` or the number of names says otherwise."""
+    from rsatoolbox.data.dataset import Dataset
+
+    named = named_axes(axes)
+    if named is not None and array.dtype.kind in "biuf":
+        array, names, runs = _of_runs(array, named, names, runs, where)
+        axes = "first"
+    if array.ndim != 2 or array.dtype.kind not in "biuf":
+        remedy = "; of more axes, name them: axes='conditions,channels,run'" if array.ndim > 2 else ""
+        refuse(
+            f"{where} must hold real patterns (n_conditions, n_channels), got {array.dtype} of shape "
+            f"{array.shape}{remedy}"
+        )
+    rows = array.T if _axis(array.shape, names, axes, where) == "last" else array
+    columns = {"stimulus": names, "run": runs}
+    observations = {key: list(column) for key, column in columns.items() if column is not None}
+    for key, column in observations.items():
+        if len(column) != len(rows):
+            refuse(f"{len(column)} values were given as {key!r} for the {len(rows)} observations of {where}")
+    # half precision is for keeping, not for computing
+    values = rows.astype(np.promote_types(rows.dtype, np.float32))
+    return Dataset(values, descriptors=dict(descriptors), obs_descriptors=observations)
+
+
+def _of_runs(
+    array: np.ndarray, axes: list[str], names: Sequence[str] | None, runs: Sequence[str] | None, where: str
+) -> tuple[np.ndarray, Sequence[str] | None, Sequence[str] | None]:
+    """Put the patterns of all runs below each other, with their names and runs."""
+    stack, counted = by_axes(array, axes, ("conditions", "channels"), where)
+    if set(counted) - {"run"}:
+        refuse(f"of patterns, axes= may name conditions, channels and run, got {axes}; save one {axes[-1]} a file")
+    n_runs, n_conditions, n_channels = stack.shape
+    if "run" in counted:
+        if runs is not None:
+            refuse("the runs are an axis already; leave out those of each observation")
+        runs = [run for run in counted["run"] for _ in range(n_conditions)]
+        names = None if names is None else list(names) * n_runs
+    return stack.reshape(-1, n_channels), names, runs
+
+
+def _axis(shape: tuple[int, ...], names: Sequence[str] | None, axes: str | None, where: str) -> str:
+    """Say which axis counts the conditions."""
+    if axes is not None:
+        return check_option(axes, ("first", "last"), f"axes of {where} with shape {shape}")
+    if names is None or shape[0] != shape[1]:
+        return "last" if names is not None and len(names) == shape[1] else "first"
+    refuse(f"{where} has shape {shape}, and either axis could count the conditions: say axes='first' or axes='last'")

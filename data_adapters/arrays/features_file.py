@@ -1,0 +1,368 @@
+"""Activations of networks that other tools extracted, one Dataset a layer.
+
+Layout on disk, any of
+
+- the folder that thingsvision writes: ``features.npy``, ``.hdf5``, ``.txt`` or ``.mat``, or the parts of it
+  ``features_0-800.npy``, ``features_800-1600.npy``, ... with, if known, the images' names in ``file_names.txt``, one a
+  line; and the folder of such folders, one a module, with ``file_names.txt`` in it or in each;
+- the folder that Net2Brain writes: one ``.npz`` an image, with an array for each layer, or, consolidated, one ``.npz``
+  a layer (``consolidated_LAYER.npz``, formerly ``LAYER.npz``), with an array for each image; notes beside (``.txt``,
+  ``.json``, ``.csv``, ``.md``, ``.yaml``, ``.log``) are passed over;
+- a ``.safetensors`` file with an array (n_images, ...) for each layer, names as a JSON list under ``names`` in its
+  metadata if known; an HDF5 file of such arrays, names in the array ``names`` if known.
+
+Images are named without folders and suffix. Channels are all axes but the first, flattened. PyTorch's ``.pt`` is a
+pickle and is refused.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from math import prod
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import h5py
+import numpy as np
+
+from brainrdl._core.errors import check_option, check_unique, quote, refuse
+from data_adapters._shared import hdf5 as _hdf5
+from data_adapters._shared.arrays import npy_array, npy_keys, patterns, stem, texts
+from data_adapters._shared.hdf5 import opened
+from data_adapters._shared.mat5_tags import check_tags
+from data_adapters._shared.measurements import condition_names
+from data_adapters._shared.text import read_text
+
+if TYPE_CHECKING:
+    from rsatoolbox.data.dataset import Dataset
+_HDF5 = frozenset({".h5", ".hdf5"})
+
+_TABLES = ("features.npy", "features.hdf5", "features.h5", "features.txt", "features.mat")
+
+_PART = re.compile(r"features(?P<suffix>.*)_(?P<begin>[0-9]+)-(?P<end>[0-9]+)\.npy")
+
+_NOTES = frozenset({".txt", ".json", ".csv", ".md", ".yaml", ".yml", ".log"})
+
+_CONSOLIDATED = "consolidated_"
+
+# For each layer, what loads its activations (n_images, ...), and the images' names.
+Layers = tuple[dict[str, Any], list[str] | None]
+
+
+class FeaturesFile:
+    """Reads activations, one Dataset a layer.
+
+    Examples
+    --------
+    >>> READER.sniff(Path("resnet50.safetensors"))
+    True
+    """
+
+    name = "features"
+    layout = (
+        "activations of a network: thingsvision's folder (features.npy, .hdf5, .txt or .mat, and file_names.txt), or "
+        "one of such folders, "
+        "Net2Brain's folder of .npz, or .safetensors with an array (n_images, ...) for each layer"
+    )
+
+    def sniff(self, path: Path) -> bool:
+        """Take ``.safetensors`` files, HDF5 files with an array ``features``, and folders of those layouts.
+
+        Parameters
+        ----------
+        path : Path
+            The file or folder.
+
+        Returns
+        -------
+        bool
+            Whether it looks like activations.
+        """
+        if path.is_dir():
+            return bool(_tables(path) or _archives(path) or _modules(path))
+        if path.suffix.lower() not in _HDF5:
+            return path.suffix.lower() == ".safetensors"
+        try:
+            with h5py.File(path, "r") as file:
+                return set(file) - {"names"} == {"features"}
+        except Exception:  # HDF5 fails in many ways on damaged files
+            return False
+
+    def read(
+        self, path: Path, *, layer: str | Sequence[str] | None = None, files: str | None = None
+    ) -> Dataset | list[Dataset]:
+        """Read one layer as a Dataset, several as a list.
+
+        Parameters
+        ----------
+        path : Path
+            The file or folder.
+        layer : str or sequence of str, optional
+            The layer or layers to read; by default all there are.
+        files : {"layers", "images"}, optional
+            Whether each ``.npz`` of a folder is a layer or an image, where their names leave that open.
+
+        Returns
+        -------
+        rsatoolbox.data.Dataset, or list of Dataset
+            With observation descriptor ``stimulus`` where names are known, and the layer's name as descriptor ``roi``
+            where there is one. A Dataset where one layer is asked for by name or thingsvision wrote it.
+
+        Raises
+        ------
+        BrainrdlError
+            If it is empty or damaged, there is no such layer, images differ in their layers or sizes, or names do not
+            fit or stand twice.
+        """
+        if path.is_file() and not path.stat().st_size:
+            refuse("the file is empty")
+        if files is not None:
+            check_option(files, ("layers", "images"), "files")
+        layers, names = _layers(path, files)
+        if names is not None:
+            names = condition_names(names, "the names of the images")
+            check_unique(names, "the names of the images")
+        asked = list(layers) if layer is None else [layer] if isinstance(layer, str) else list(layer)
+        found = [_dataset(check_option(name, layers, "layer"), layers, names) for name in asked]
+        return found[0] if isinstance(layer, str) or list(layers) == [""] else found
+
+
+def _dataset(layer: str, layers: Mapping[str, Any], names: list[str] | None) -> Dataset:
+    where = f"layer {layer!r}" if layer else "the array of features"
+    array = layers[layer]()
+    if not array.ndim or array.dtype.kind not in "biuf":
+        refuse(f"{where} must hold numbers (n_images, ...), got {array.dtype} of shape {array.shape}")
+    bad = int(array.size - np.isfinite(array).sum())
+    if bad:
+        refuse(f"{bad} of {array.size} values are NaN or Inf in {where}; extract it again")
+    flat = array.reshape(len(array), prod(array.shape[1:]))
+    return patterns(flat, where, names=names, axes="first", **({"roi": layer} if layer else {}))
+
+
+def _layers(path: Path, files: str | None) -> Layers:
+    """Find out which layout it is; nothing large is loaded yet."""
+    if path.is_dir():
+        if _tables(path):
+            return _thingsvision(path)
+        return _of_modules(path) if _modules(path) else _net2brain(path, files)
+    if path.suffix.lower() == ".safetensors":
+        return _safetensors(path)
+    if path.suffix.lower() in _HDF5:
+        return _of_hdf5(path)
+    if path.suffix.lower() == ".npz":  # one of Net2Brain's consolidated files
+        return _by_layer([path])
+    refuse(f"the suffix {path.suffix!r} is none of .safetensors, .hdf5, .h5, .npz")
+
+
+# thingsvision
+
+
+def _tables(folder: Path) -> list[Path]:
+    """List the files of features; the parts of one that was saved in parts count as the first."""
+    parts = _parts(folder)
+    return [folder / name for name in _TABLES if (folder / name).is_file()] + parts[:1]
+
+
+def _parts(folder: Path) -> list[Path]:
+    """List the parts in the order of their images."""
+    found = [file for file in folder.glob("features*_*-*.npy") if _PART.fullmatch(file.name)]
+    return sorted(found, key=lambda file: _span(file))
+
+
+def _span(part: Path) -> tuple[int, int]:
+    """Give the first image of a part, and that after its last."""
+    match = _PART.fullmatch(part.name)
+    return (int(match["begin"]), int(match["end"])) if match else (0, 0)
+
+
+def _thingsvision(folder: Path) -> Layers:
+    tables = _tables(folder)
+    if len(tables) > 1:
+        refuse(f"the folder holds several files of features: {quote(table.name for table in tables)}; keep one")
+    names = _listed(folder / "file_names.txt")
+    if tables[0].suffix == ".mat":
+        return _mat(tables[0], names)
+    if tables[0].name not in _TABLES:
+        return {"": lambda: _joined(_parts(folder))}, names
+    return {"": lambda: _table(tables[0])}, names
+
+
+def _joined(parts: Sequence[Path]) -> np.ndarray:
+    """Join the parts, and refuse one that is missing, stands twice, or holds other than its name says."""
+    arrays: list[np.ndarray] = []
+    reached = 0
+    for part in parts:
+        begin, end = _span(part)
+        if begin != reached:
+            refuse(f"the parts have a gap or overlap: {part.name!r} does not begin at image {reached}")
+        array = npy_array(part, part.name)
+        if not array.ndim or len(array) != end - begin or array.shape[1:] != (arrays or [array])[0].shape[1:]:
+            refuse(f"{part.name!r} should hold {end - begin} images like the other parts, its shape is {array.shape}")
+        arrays.append(array)
+        reached = end
+    return np.concatenate(arrays)
+
+
+def _modules(folder: Path) -> dict[str, Path]:
+    """List the subfolders that thingsvision wrote, one a module."""
+    return {each.name: each for each in sorted(folder.iterdir()) if each.is_dir() and _tables(each)}
+
+
+def _of_modules(folder: Path) -> Layers:
+    layers: dict[str, Any] = {}
+    found: dict[str, list[str] | None] = {}
+    for module, each in _modules(folder).items():
+        held, own = _thingsvision(each)
+        layers[module], found[module] = held[""], _listed(folder / "file_names.txt") if own is None else own
+    first, names = next(iter(found.items()))
+    for module, own in found.items():
+        if own != names:
+            refuse(f"the images of module {module!r} are not those of {first!r} in their order; read them apart")
+    return layers, names
+
+
+def _listed(path: Path) -> list[str] | None:
+    if not path.is_file():
+        return None
+    return [stem(line) for line in read_text(path).splitlines() if line.strip()]
+
+
+def _table(path: Path) -> np.ndarray:
+    if path.suffix == ".npy":
+        return npy_array(path, path.name)
+    if path.suffix in _HDF5:
+        with h5py.File(path, "r") as file:
+            items = _hdf5.items(file)
+            if list(items) != ["features"] or not isinstance(items["features"], h5py.Dataset):
+                refuse(f"{path.name!r} must hold one array, 'features', it holds {quote(items)}")
+            return _hdf5.load(items["features"], "array 'features'")
+    return np.loadtxt(read_text(path).splitlines(), ndmin=2)
+
+
+def _mat(path: Path, names: list[str] | None) -> Layers:
+    """Read one variable ``features``, or one variable an image, called by its name."""
+    from scipy.io import loadmat
+
+    check_tags(path)
+    variables = {key: value for key, value in loadmat(str(path)).items() if not key.startswith("__")}
+    if list(variables) == ["features"]:
+        return {"": lambda: variables["features"]}, names
+    images = {stem(key): np.ravel(value) for key, value in variables.items()}
+    if names is not None and (set(names) != set(images) or len(names) != len(variables)):
+        # MATLAB has no variables called by a digit or longer than 63 letters, so that some may be missing
+        refuse(f"file_names.txt has {len(names)} names and {path.name!r} {len(images)} variables, and they differ")
+    order = names or list(images)
+    return {"": lambda: _stacked([images[name] for name in order], order, "")}, order
+
+
+def _stacked(arrays: Sequence[np.ndarray], images: Sequence[str], layer: str) -> np.ndarray:
+    for array, image in zip(arrays, images, strict=True):
+        if array.shape != arrays[0].shape:
+            refuse(
+                f"layer {layer!r} has shape {arrays[0].shape} for image {images[0]!r} and {array.shape} for {image!r}"
+            )
+    return np.stack([array.ravel() for array in arrays])
+
+
+# Net2Brain
+
+
+def _archives(folder: Path) -> list[Path]:
+    """List the ``.npz`` files of a folder that has no others but notes."""
+    found = sorted(file for file in folder.iterdir() if file.is_file() and not file.name.startswith("."))
+    found = [file for file in found if file.suffix.lower() not in _NOTES]
+    return found if all(file.suffix.lower() == ".npz" for file in found) else []
+
+
+def _net2brain(folder: Path, files: str | None) -> Layers:
+    archives = _archives(folder)
+    if not archives:
+        refuse(f"the folder must hold one of {quote(_TABLES)}, or .npz files only")
+    held = {archive: npy_keys(archive) for archive in archives}
+    for archive, keys in held.items():
+        if sorted(keys) != sorted(held[archives[0]]):
+            refuse(f"{archive.name!r} holds other arrays than {archives[0].name!r}: {quote(sorted(keys))}")
+    return _by_layer(archives) if (files or _meaning(archives, held[archives[0]])) == "layers" else _by_image(archives)
+
+
+def _meaning(archives: Sequence[Path], keys: Sequence[str]) -> str:
+    """Say what a file is, by the names of files and of the arrays in them."""
+    if all(archive.name.startswith(_CONSOLIDATED) for archive in archives) or _are_images(keys):
+        return "layers"
+    if _are_images([archive.stem for archive in archives]):
+        return "images"
+    refuse(
+        f"is each file a layer or an image? there are files {quote(archive.stem for archive in archives)} with arrays "
+        f"{quote(keys)}: say files='layers' or files='images'"
+    )
+
+
+def _are_images(names: Sequence[str]) -> bool:
+    return all(stem(name) != name for name in names)
+
+
+def _by_layer(archives: Sequence[Path]) -> Layers:
+    images = npy_keys(archives[0])
+
+    def load(archive: Path, layer: str) -> np.ndarray:
+        return _stacked([npy_array(archive, image) for image in images], images, layer)
+
+    names = {archive: archive.stem.removeprefix(_CONSOLIDATED) for archive in archives}
+    layers = {layer: lambda archive=archive, layer=layer: load(archive, layer) for archive, layer in names.items()}
+    return layers, [stem(image) for image in images]
+
+
+def _by_image(archives: Sequence[Path]) -> Layers:
+    images = [stem(archive.stem) for archive in archives]
+
+    def load(layer: str) -> np.ndarray:
+        return _stacked([npy_array(archive, layer) for archive in archives], images, layer)
+
+    return {layer: lambda layer=layer: load(layer) for layer in npy_keys(archives[0])}, images
+
+
+# One file of several layers
+
+
+def _safetensors(path: Path) -> Layers:
+    from safetensors import safe_open
+
+    def load(layer: str) -> np.ndarray:
+        # through torch, because NumPy has no bfloat16
+        with safe_open(str(path), "pt") as file:
+            tensor = file.get_tensor(layer)
+        return (tensor.float() if tensor.is_floating_point() and tensor.element_size() < 4 else tensor).numpy()
+
+    with safe_open(str(path), "pt") as file:
+        keys, about = list(file.keys()), (file.metadata() or {}).get("names")
+    return {key: lambda key=key: load(key) for key in keys}, None if about is None else _names_of(about)
+
+
+def _names_of(text: str) -> list[str]:
+    try:
+        names = json.loads(text)
+    except (ValueError, RecursionError):
+        names = None
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        refuse(f"'names' in the metadata must be a JSON list of texts, got {text[:80]!r}")
+    return [stem(name) for name in names]
+
+
+def _of_hdf5(path: Path) -> Layers:
+    def load(layer: str) -> np.ndarray:
+        with h5py.File(path, "r") as file:
+            return _hdf5.load(_hdf5.items(file)[layer], f"array {layer!r}")
+
+    with opened(path) as file:
+        arrays = {key: item for key, item in _hdf5.items(file).items() if isinstance(item, h5py.Dataset)}
+        names = texts(_hdf5.load(arrays["names"], "array 'names'")) if "names" in arrays else None
+    keys = [key for key in arrays if key != "names"]
+    if not keys:
+        refuse("there are no arrays in the file's root")
+    layers = {"" if keys == ["features"] else key: lambda key=key: load(key) for key in keys}
+    return layers, None if names is None else [stem(name) for name in names]
+
+
+READER = FeaturesFile()

@@ -1,0 +1,410 @@
+"""MATLAB's ``.mat`` files, v4 to v7 (SciPy) and v7.3 (HDF5), read alike.
+
+Layout on disk: any variable that is
+
+- one RDM (n, n); a stack (n_rdms, n, n) or (n, n, n_rdms); condensed pairs as ``squareform`` gives them, a vector or a
+  matrix of (n_rdms, n_pairs) or (n_pairs, n_rdms). Where both the first and the last axis could count the RDMs,
+  ``axes=`` must say which;
+- a cell array of such arrays;
+- a struct or struct array with the field ``RDM`` or ``rdm`` (any of the above) and, if known, ``name``, as the RSA
+  toolbox for MATLAB writes it. Names like ``"hIT | BE | Session: 1"`` or ``"hIT | BE"`` are also split into roi,
+  subject and session.
+
+Of several such variables ``variable=`` picks one, or a field, ``"results.betas"``. Without it, those with "rdm" in
+their names come first, and stacks of one shape (``EVC_RDMs``, ``IT_RDMs``) are read as regions. RDMs in a stack are
+taken to be subjects ``"1"``, ``"2"``, ... v7.3 stores all axes reversed, which is undone here. Struct arrays come in
+MATLAB's order, the first index fastest.
+
+Any more axes are named by ``axes="conditions,conditions,roi,subject"``, in their order: each but the conditions is
+counted from ``"1"`` in the rdm descriptor of its name.
+
+Names of the conditions stand in another variable, which ``names_variable=`` gives: a cell array of texts, a char
+matrix, numbers, or a field of a struct or struct array (``"stimuli.name"``). With ``patterns=True`` the variable holds
+patterns (n_conditions, n_channels) instead of RDMs; with runs, ``axes="conditions,channels,run"``, in any order.
+Condensed RDMs that could as well be patterns, because they are called patterns, features, betas or activations, or
+because there are as many as conditions, need ``patterns=False``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from brainrdl._core.errors import check_option, quote, refuse
+from brainrdl.rdms.conversion import from_array, from_tensor
+from data_adapters._shared.arrays import by_axes, could_be_patterns, is_pairs, named_axes, patterns
+from data_adapters._shared.matlab_files import MatFile, Shapes, Value, opened
+from data_adapters._shared.measurements import condition_names
+
+if TYPE_CHECKING:
+    from rsatoolbox.data.dataset import Dataset
+    from rsatoolbox.rdm.rdms import RDMs
+# The RDMs of a variable: (name, array) for each element of a struct array, (None, array) for a plain array.
+Records = list[tuple[str | None, np.ndarray]]
+
+_NAME = re.compile(r"(?P<roi>[^|]+?) *\| *(?P<subject>[^|]+?)(?: *\| *Session: *(?P<session>[^|]+))?")
+
+_MORE_AXES = "axes='conditions,conditions,roi,subject'"
+
+_AFFIX = re.compile(r"^rdms?_|_rdms?$", re.IGNORECASE)
+
+
+class Matlab:
+    """Reads RDMs or patterns from MATLAB's files without running anything in them.
+
+    Examples
+    --------
+    >>> READER.sniff(Path("92_brainRDMs.mat"))
+    True
+    """
+
+    name = "matlab"
+    layout = (
+        ".mat of any version: RDMs (n, n), (n_rdms, n, n), (n, n, n_rdms) or condensed, or structs with the fields RDM "
+        "and name; patterns (n_conditions, n_channels) with patterns=True"
+    )
+
+    def sniff(self, path: Path) -> bool:
+        """Take files by their suffix, except the exports of Meadows.
+
+        Parameters
+        ----------
+        path : Path
+            The file.
+
+        Returns
+        -------
+        bool
+            Whether the suffix is ``.mat`` and the name does not begin with ``Meadows_``.
+        """
+        return path.suffix.lower() == ".mat" and not path.name.startswith("Meadows_")
+
+    def read(
+        self,
+        path: Path,
+        *,
+        variable: str | None = None,
+        axes: str | None = None,
+        names_variable: str | None = None,
+        category_variable: str | None = None,
+        run_variable: str | None = None,
+        patterns: bool | None = None,
+    ) -> RDMs | Dataset:
+        """Read and check the RDMs, or the patterns.
+
+        Parameters
+        ----------
+        path : Path
+            The file.
+        variable : str, optional
+            The variable to read, or ``"variable.field"`` of a struct.
+        axes : str, optional
+            Which axis of an array counts the RDMs (of patterns: the conditions), ``"first"`` or ``"last"``, where its
+            shape leaves that open; or names of all axes, as above.
+        names_variable, category_variable : str, optional
+            The variable, or ``"variable.field"``, that holds a name, or a category, for each condition.
+        run_variable : str, optional
+            The variable that holds the run of each row of patterns.
+        patterns : bool, optional
+            Whether the variable holds patterns rather than RDMs; rows are conditions, unless only the columns are as
+            many as the names. By default RDMs, if it could not be either.
+
+        Returns
+        -------
+        rsatoolbox.rdm.RDMs or rsatoolbox.data.Dataset
+            Rdm descriptors ``name``, ``roi``, ``subject``, ``session`` as far as known; conditions have pattern (of a
+            Dataset: observation) descriptors ``stimulus`` and ``category`` where variables with them are given.
+
+        Raises
+        ------
+        BrainrdlError
+            If the file is empty, an export of Meadows or holds no RDM, leaves open which variable or axis is meant or
+            whether it holds patterns, an RDM is not sound, or the names do not fit.
+        """
+        if not path.stat().st_size:
+            refuse("the file is empty")
+        if run_variable is not None and not patterns:
+            refuse(f"run_variable={run_variable!r} is about patterns; say patterns=True, or leave it out for RDMs")
+        file = opened(path)
+        if variable is None:
+            _check_no_meadows(file.shapes)
+        asked = {"stimulus": names_variable, "category": category_variable, "run": run_variable}
+        columns = {key: _column(file, place) for key, place in asked.items() if place is not None}
+        if names_variable is not None:
+            condition_names(columns["stimulus"], f"variable {names_variable!r}")
+        if patterns:
+            return _patterns(file, variable, axes, columns)
+        return _rdms(file, variable, axes, columns, sure=patterns is not None)
+
+
+def _check_no_meadows(shapes: Shapes) -> None:
+    found = [key for key in shapes if key.startswith("rdmutv") and key.replace("rdmutv", "stimuli", 1) in shapes]
+    if found:
+        refuse(
+            f"variables {quote(found)} beside the stimuli of each are an export of Meadows, where each participant can "
+            "have an order of stimuli of their own: say reader='meadows' (or choose one with variable=)"
+        )
+
+
+# Names, and patterns
+
+
+def _column(file: MatFile, place: str) -> list[str]:
+    """Give the texts of a variable, or of a struct array's field."""
+    struct, _, field = place.rpartition(".")
+    value = file.load(struct or field, {field})
+    field = field if struct else ""
+    if field and isinstance(value, list):
+        elements = [each.get(field) if isinstance(each, dict) else None for each in value]
+    elif isinstance(value, np.ndarray) and sum(size != 1 for size in value.shape) < 2:
+        elements = list(value.ravel())
+    else:
+        elements = value if isinstance(value, list) and not field else []
+    if len(elements) == 1 and isinstance(elements[0], (list, np.ndarray)):  # a struct that is no array, of columns
+        elements = list(np.ravel(elements[0]) if isinstance(elements[0], np.ndarray) else elements[0])
+    column = [_text(each) for each in elements]
+    if not column or None in column:
+        refuse(
+            f"{place!r} does not hold one text or number for each condition; a cell array of texts does, as cellstr() "
+            "makes it of strings, or the field of a struct array"
+        )
+    return [text for text in column if text is not None]
+
+
+def _text(value: Any) -> str | None:
+    """Give a text or a single number as a text."""
+    if isinstance(value, str):
+        return value
+    if np.size(value) != 1 or not np.isrealobj(value) or value is None or isinstance(value, (list, dict)):
+        return None
+    number = float(np.asarray(value).item())
+    return str(int(number)) if number.is_integer() else str(number)
+
+
+def _patterns(file: MatFile, variable: str | None, axes: str | None, columns: Mapping[str, list[str]]) -> Dataset:
+    shapes = file.shapes
+    named = named_axes(axes)
+    arrays = {key: shape for key, shape in shapes.items() if isinstance(shape, tuple)}
+    possible = [
+        key for key, shape in arrays.items() if (len(shape) == len(named) if named else len(_squeezed(shape)) == 2)
+    ]
+    if variable is None and len(possible) != 1:
+        listed = _listed({name: shapes[name] for name in possible} or shapes)
+        refuse(f"choose the variable of the patterns with variable=: {listed}{_of_structs(shapes)}")
+    key = variable or possible[0]
+    array = file.load(key, ())
+    where = f"variable {key!r}"
+    if not isinstance(array, np.ndarray):
+        refuse(f"{where} must hold real patterns (n_conditions, n_channels), it is a MATLAB {file.shape(key)}")
+    dataset = patterns(array, where, names=columns.get("stimulus"), runs=columns.get("run"), axes=axes)
+    _add_category(dataset.obs_descriptors, columns, dataset.n_obs)
+    return dataset
+
+
+def _add_category(descriptors: dict[str, Any], columns: Mapping[str, list[str]], count: int) -> None:
+    if "category" in columns:
+        if len(columns["category"]) != count:
+            refuse(f"{len(columns['category'])} categories were given for {count} conditions")
+        descriptors["category"] = columns["category"]
+
+
+# RDMs
+
+
+def _rdms(file: MatFile, variable: str | None, axes: str | None, columns: Mapping[str, list[str]], sure: bool) -> RDMs:
+    shapes = file.shapes if variable is None else {variable: file.shape(variable)}
+    records = {key: _records(file, key, shape, variable, axes) for key, shape in shapes.items()}
+    keys = _chosen({key: found for key, found in records.items() if found}, shapes, variable, axes)
+    if not sure and axes is None:
+        for key in keys:
+            _check_no_patterns(key, records[key], columns.get("stimulus"))
+    rdms = _joined(
+        [_read(key, records[key], axes, several=len(keys) > 1) for key in keys], keys, columns.get("stimulus")
+    )
+    _add_category(rdms.pattern_descriptors, columns, rdms.n_cond)
+    return rdms
+
+
+def _check_no_patterns(key: str, records: Records, names: Sequence[str] | None) -> None:
+    """Refuse to guess whether a matrix holds condensed RDMs or patterns."""
+    shape = _squeezed(records[0][1].shape)
+    if len(records) > 1 or records[0][0] is not None or len(shape) != 2 or shape[0] == shape[1]:
+        return
+    turned = {"first": shape, "last": shape[::-1]}
+    sides = [turned[axis] for axis in _axes(shape)]
+    if any(could_be_patterns(key, *side, None if names is None else len(names)) for side in sides):
+        refuse(
+            f"variable {key!r} of shape {shape} could hold patterns (n_conditions, n_channels) or condensed RDMs: say "
+            "patterns=True or patterns=False"
+        )
+
+
+def _records(file: MatFile, key: str, shape: tuple[int, ...] | str, variable: str | None, axes: str | None) -> Records:
+    """Give the arrays of a variable that could be RDMs."""
+    if isinstance(shape, tuple):
+        # an array that cannot be RDMs is not loaded, but named in an error, or read and refused where it is asked for
+        return [(None, _array(file.load(key, ())))] if variable or _fits(shape, axes) else []
+    value = file.load(key, {"RDM", "rdm", "name"}) if shape in {"struct", "cell"} else None
+    if not isinstance(value, list):
+        return []
+    elements = [each if isinstance(each, dict) else {"RDM": each} for each in value]
+    found = [each.get("RDM", each.get("rdm")) for each in elements]
+    arrays = [array for array in found if isinstance(array, np.ndarray)]
+    if len(arrays) < len(found):
+        return []
+    labels = [(_text(each.get("name")) or "") if shape == "struct" else None for each in elements]
+    return list(zip(labels, arrays, strict=True))
+
+
+def _array(value: Value) -> np.ndarray:
+    return value if isinstance(value, np.ndarray) else np.empty(0)
+
+
+def _chosen(variables: Mapping[str, Records], shapes: Shapes, variable: str | None, axes: str | None) -> list[str]:
+    """Decide which variables to read: the one asked for, the only one possible, or all stacks of one shape."""
+    if variable is not None:
+        if variable not in variables:
+            refuse(
+                f"variable {variable!r} holds no RDM: it is a MATLAB {shapes[variable]} without numbers (n, n)"
+                f"{_of_structs(shapes)}"
+            )
+        return [variable]
+    possible = [key for key, records in variables.items() if all(_fits(array.shape, axes) for _, array in records)]
+    # a vector of 105 numbers may be an RDM of 15 conditions or anything else: only where nothing is surer
+    sure = [key for key in possible if _is_sure(variables[key])]
+    called = [key for key in possible if "rdm" in key.lower()]
+    keys = [key for key in sure if key in called] or [*called, *sure] or possible
+    sizes = {tuple(array.shape for _, array in variables[key]) for key in keys}
+    plain = all(label is None for key in keys for label, _ in variables[key])
+    listed = _listed({key: shapes[key] for key in keys} or shapes)
+    if not keys:
+        refuse(
+            "no variable is an RDM, a stack of RDMs, or a struct with the field RDM (if one holds patterns, say "
+            f"patterns=True; if one has more axes, name them: {_MORE_AXES}); there are: {listed or 'none'}"
+            f"{_of_structs(shapes)}"
+        )
+    if len(keys) > 1 and not (plain and len(sizes) == 1):
+        refuse(f"several variables could be the RDMs, choose one with variable=: {listed}")
+    return keys
+
+
+def _of_structs(shapes: Shapes) -> str:
+    structs = [key for key, shape in shapes.items() if shape == "struct"]
+    return f"; a field of a struct is given as variable='{structs[0]}.field'" if structs else ""
+
+
+def _fits(shape: Sequence[int], axes: str | None) -> bool:
+    """Say whether an array could be RDMs, by its shape and the names of its axes."""
+    named = named_axes(axes)
+    if named is None:
+        return bool(_axes(shape))
+    sides = {size for size, name in zip(shape, named, strict=False) if name == "conditions"}
+    return len(shape) == len(named) and len(sides) == 1
+
+
+def _is_sure(records: Records) -> bool:
+    return all(
+        label is not None or len(set(_squeezed(array.shape))) < len(_squeezed(array.shape)) for label, array in records
+    )
+
+
+def _listed(shapes: Shapes) -> str:
+    return ", ".join(f"{key} {shape if isinstance(shape, tuple) else f'({shape})'}" for key, shape in shapes.items())
+
+
+def _squeezed(shape: Sequence[int]) -> tuple[int, ...]:
+    return tuple(size for size in shape if size != 1)
+
+
+def _axes(shape: Sequence[int]) -> list[str]:
+    """Say which axis can count the RDMs, ``"first"``, ``"last"``, or both; a single RDM counts as ``"first"``."""
+    sizes = _squeezed(shape)
+    if len(sizes) == 1 or (len(sizes) == 2 and sizes[0] != sizes[1]):
+        possible = [("first", is_pairs(sizes[-1])), ("last", len(sizes) == 2 and is_pairs(sizes[0]))]
+    elif len(sizes) in (2, 3):
+        possible = [("first", sizes[-1] == sizes[-2] >= 3), ("last", len(sizes) == 3 and sizes[0] == sizes[1] >= 3)]
+    else:
+        possible = []
+    return [axis for axis, fits in possible if fits]
+
+
+def _read(key: str, records: Records, axes: str | None, several: bool) -> tuple[np.ndarray, dict[str, list[str]]]:
+    """Give one variable's pairs (n_rdms, n_pairs) and descriptors."""
+    named = [(f"variable {key!r}" + (f", {label!r}" if label else ""), array) for label, array in records]
+    blocks = [_pairs(array, axes, where) for where, array in named]
+    if len({pairs.shape[1] for pairs, _ in blocks}) != 1:
+        refuse(f"the RDMs of variable {key!r} have different numbers of pairs: {[p.shape[1] for p, _ in blocks]}")
+    pairs = np.concatenate([pairs for pairs, _ in blocks])
+    counted = {axis: [number for _, numbers in blocks for number in numbers[axis]] for axis in blocks[0][1]}
+    if records[0][0] is None:
+        region = _region(key, len(pairs), several)
+        if counted:  # the time of RDM_time is an axis, and no region
+            return pairs, {label: rois for label, rois in region.items() if rois[0] not in counted} | counted
+        return pairs, region | _numbered(len(pairs))
+    labels = [label or "" for (label, _), (block, _) in zip(records, blocks, strict=True) for _ in block]
+    return pairs, _split(labels) | counted
+
+
+def _pairs(array: np.ndarray, axes: str | None, where: str) -> tuple[np.ndarray, dict[str, list[str]]]:
+    """Give the pairs (n_rdms, n_pairs) of an array, and the numbers along the axes that have names."""
+    if np.iscomplexobj(array):
+        refuse(f"{where} holds complex numbers, and dissimilarities are real; save its real(...) or abs(...)")
+    named = named_axes(axes)
+    if named is None:
+        return from_array(_stack(array, axes, where), None, where=where).dissimilarities, {}
+    stack, counted = by_axes(array, named, ("conditions", "conditions"), where)
+    return from_array(stack, None, where=where).dissimilarities, counted
+
+
+def _stack(array: np.ndarray, axes: str | None, where: str) -> np.ndarray:
+    """Bring the axis of RDMs to the front."""
+    possible = _axes(array.shape)
+    if not possible:
+        remedy = f"; name its axes: {_MORE_AXES}" if array.ndim > 2 else ""
+        refuse(f"{where} is no RDM, stack of RDMs or condensed RDM: its shape is {array.shape}{remedy}")
+    if axes is None and len(possible) > 1:
+        refuse(
+            f"{where} has shape {array.shape}, and either axis could count the RDMs: say axes='first' or axes='last'"
+        )
+    chosen = possible[0] if axes is None else check_option(axes, possible, f"axes of {where} with shape {array.shape}")
+    squeezed = array.reshape(_squeezed(array.shape))
+    return np.moveaxis(squeezed, -1, 0) if chosen == "last" else squeezed
+
+
+def _split(labels: list[str]) -> dict[str, list[str]]:
+    """Keep the names, and split them where all follow one pattern."""
+    matches = [match for match in map(_NAME.fullmatch, labels) if match]
+    parts = [{part: text for part, text in match.groupdict().items() if text} for match in matches]
+    alike = len(parts) == len(labels) and len({frozenset(part) for part in parts}) == 1
+    return {"name": labels} | ({part: [each[part] for each in parts] for part in parts[0]} if alike else {})
+
+
+def _numbered(n_rdms: int) -> dict[str, list[str]]:
+    """Give a stack's subjects numbers."""
+    return {"subject": [str(number) for number in range(1, n_rdms + 1)]} if n_rdms > 1 else {}
+
+
+def _region(key: str, n_rdms: int, several: bool) -> dict[str, list[str]]:
+    """Call the region after the variable where its name says so."""
+    name = key.rpartition(".")[2]
+    roi = _AFFIX.sub("", name)
+    return {"roi": [roi] * n_rdms} if several or roi != name else {}
+
+
+def _joined(
+    blocks: list[tuple[np.ndarray, dict[str, list[str]]]], keys: list[str], names: Sequence[str] | None
+) -> RDMs:
+    """Join the variables, which have the same descriptors."""
+    pairs = np.concatenate([block for block, _ in blocks])
+    descriptors = {name: [value for _, columns in blocks for value in columns[name]] for name in blocks[0][1]}
+    if "roi" in descriptors and len(set(descriptors["roi"])) < len(keys):  # A_RDM and A_RDMs: keep the whole names
+        descriptors["roi"] = [key for key, (block, _) in zip(keys, blocks, strict=True) for _ in block]
+    return from_tensor(torch.from_numpy(pairs), names, descriptors=descriptors)
+
+
+READER = Matlab()

@@ -1,0 +1,1 @@
+"""Judgements of people: multiple arrangements (Meadows) and odd-one-out triplets."""

@@ -1,0 +1,297 @@
+"""M/EEG epochs and evoked responses in MNE-Python's FIF files.
+
+Layout on disk: ``*-epo.fif`` as ``mne.Epochs.save`` writes it, in parts too (``-epo-1.fif``), or ``*-ave.fif`` as
+``mne.write_evokeds`` does; packed too (``.fif.gz``). Inside: tags of a kind, a type and a size, in blocks; numbers,
+texts and JSON, no pickles.
+
+Epochs are observations named by their event (``event_id``; hierarchical names as ``face/famous`` are kept whole) or by
+a column of their metadata; of an evoked file each response is one, named by its comment. Channels are the data channels
+without the bad ones. As by default in MNE, projectors that the file brings along are applied.
+"""
+
+from __future__ import annotations
+
+import gzip
+import struct
+import warnings
+import zlib
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import numpy as np
+
+from brainrdl._core.errors import check_option, quote, refuse
+from data_adapters._shared.measurements import condition_names, dataset
+
+if TYPE_CHECKING:
+    from rsatoolbox.data.dataset import Dataset
+# Kinds of tags, and of blocks: MNE's constants FIFF_* and FIFFB_*.
+_BLOCK, _OTHER_FILE, _FIRST, _LAST, _COUNT = 104, 118, 208, 209, 228
+
+_EPOCHS, _EVOKED = 373, 104
+
+_AT_ONCE = 32  # epochs read in one go
+
+_UNNAMED = frozenset({"", "No comment", "Unknown"})
+
+
+class MneEpochs:
+    """Reads epochs and evoked responses with MNE-Python.
+
+    Examples
+    --------
+    >>> READER.sniff(Path("sub-01_task-faces-epo.fif"))
+    True
+    """
+
+    name = "mne"
+    layout = "MNE-Python's FIF: epochs (-epo.fif) or evoked responses (-ave.fif), packed too (.fif.gz)"
+
+    def sniff(self, path: Path) -> bool:
+        """Take files by their suffix.
+
+        Parameters
+        ----------
+        path : Path
+            The file.
+
+        Returns
+        -------
+        bool
+            Whether the suffix is ``.fif`` or ``.fif.gz``.
+        """
+        return path.name.lower().endswith((".fif", ".fif.gz"))
+
+    def read(
+        self,
+        path: Path,
+        *,
+        picks: str | Sequence[str] | None = None,
+        condition_column: str | None = None,
+        run_column: str | None = None,
+        tmin: float | None = None,
+        tmax: float | None = None,
+        decimate: int = 1,
+    ) -> Dataset:
+        """Read what is asked for, and nothing else, into memory.
+
+        Parameters
+        ----------
+        path : Path
+            The file.
+        picks : str or sequence of str, optional
+            Types (``"eeg"``, ``["mag", "grad"]``) or names of channels; by default all data channels, if they are of
+            one type. ``"data"`` takes those of all types together, whatever their units. Bad channels are left out
+            unless picked by name.
+        condition_column : str, optional
+            Column of the epochs' metadata that names the conditions, instead of the events; for every epoch.
+        run_column : str, optional
+            Column of the epochs' metadata that names the runs.
+        tmin, tmax : float, optional
+            First and last time to read, in seconds, both included.
+        decimate : int
+            Keep every so many-th sample, counted from time 0. MNE warns where the data were not low-passed for it.
+
+        Returns
+        -------
+        rsatoolbox.data.TemporalDataset
+            (n_trials, n_channels, n_times) in V, T or T/m; channel descriptors ``channel`` and ``type``; time in
+            seconds.
+
+        Raises
+        ------
+        BrainrdlError
+            If MNE is missing, the file is empty, cut off, damaged or holds neither epochs nor evoked responses, its
+            channels are of several types and `picks` does not choose, or an option does not fit.
+        """
+        blocks = _blocks(path)
+        if not isinstance(decimate, int) or decimate < 1:
+            refuse(f"decimate must be a whole number from 1, got {decimate!r}")
+        if _EPOCHS in blocks:
+            return _epochs(_mne(), path, picks, condition_column, run_column, tmin, tmax, decimate)
+        if _EVOKED not in blocks:
+            refuse("it holds neither epochs nor evoked responses; cut raw data into epochs with mne.Epochs first")
+        if condition_column is not None or run_column is not None:
+            refuse("evoked responses have no metadata; leave condition_column= and run_column= out")
+        return _evokeds(_mne(), path, picks, tmin, tmax, decimate)
+
+
+def _mne() -> Any:
+    try:
+        import mne
+    except ImportError as error:
+        refuse(f"reading FIF files needs MNE-Python ({error}); pip install 'brainrdl[meg]'")
+    return mne
+
+
+def _blocks(path: Path, seen: frozenset[Path] = frozenset()) -> set[int]:
+    """Walk through the tags of a file and its parts, and give the kinds of blocks.
+
+    MNE trusts every size and pointer: one that leads back would let it read on for ever, and it makes the times of an
+    evoked response before it compares their number with the data.
+    """
+    if not path.is_file():
+        refuse(f"part {path.name!r} of the recording is missing; it must stand beside the first one")
+    if not path.stat().st_size:
+        refuse("the file is empty")
+    try:
+        with _opened(path) as file:
+            return _blocks_in(file, path, seen)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        refuse(f"it is packed, and cut off or damaged: {error}")
+
+
+def _opened(path: Path) -> BinaryIO:
+    return gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb")  # type: ignore[return-value]
+
+
+def _blocks_in(file: BinaryIO, path: Path, seen: frozenset[Path]) -> set[int]:
+    size = file.seek(0, 2)
+    blocks: set[int] = set()
+    position = first = 0
+    while position >= 0:
+        kind, n_bytes, following = _tag(file, position, size)
+        if kind in (_BLOCK, _FIRST, _LAST, _COUNT) and n_bytes == 4:
+            value = struct.unpack(">i", file.read(4))[0]
+            blocks |= {value} if kind == _BLOCK else set()
+            first = value if kind == _FIRST else first
+            if (kind == _LAST and value - first > size) or (kind == _COUNT and value > size):
+                refuse(f"it is damaged: a file of {size} bytes does not hold the samples {first} to {value}")
+        if kind == _OTHER_FILE:
+            part = path.parent / _beside(file.read(n_bytes).decode("latin-1"))
+            blocks |= set() if part in seen else _blocks(part, seen | {path})
+        position = position + 16 + n_bytes if following == 0 else following
+    return blocks
+
+
+def _tag(file: BinaryIO, position: int, size: int) -> tuple[int, int, int]:
+    """Read a tag's kind, its size and where the next one is (0: right after it, -1: nowhere)."""
+    file.seek(position)
+    head = file.read(16)
+    if len(head) < 16:
+        refuse(f"it is cut off at byte {size}, within a tag")
+    kind, _, n_bytes, following = struct.unpack(">iIii", head)
+    if position == 0 and (kind, n_bytes) != (100, 20):
+        refuse("it does not begin as a FIF file does")
+    if n_bytes < 0 or position + 16 + n_bytes > size or (0 < following <= position):
+        refuse(f"it is cut off at byte {size} or damaged: the tag at byte {position} does not fit into it")
+    return kind, n_bytes, following
+
+
+def _beside(name: str) -> str:
+    if name != Path(name).name or "\\" in name:
+        refuse(f"its next part is said to be {name!r}; parts must stand beside the first one")
+    return name
+
+
+def _epochs(
+    mne: Any,
+    path: Path,
+    picks: str | Sequence[str] | None,
+    condition: str | None,
+    run: str | None,
+    tmin: float | None,
+    tmax: float | None,
+    decimate: int,
+) -> Dataset:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # MNE 1.13's use of pandas, for metadata
+        epochs = mne.read_epochs(path, preload=False, verbose="error")
+    channels = _channels(mne, epochs.info, picks)
+    if decimate > 1:  # MNE warns about the low-pass even where nothing is left out
+        epochs.decimate(decimate)
+    if not len(epochs):
+        refuse("the file holds no epochs, all were dropped")
+    keep = _times(epochs.times, epochs.info["sfreq"], tmin, tmax)
+    where = [epochs.ch_names.index(name) for name in channels["channel"]]
+    values = np.empty((len(epochs), len(where), int(keep.sum())))
+    for first in range(0, len(epochs), _AT_ONCE):
+        item = slice(first, first + _AT_ONCE)
+        block = epochs.get_data(where, item=item, copy=False, verbose="error")
+        values[item] = _real(block)[..., keep]
+    return dataset(
+        values,
+        conditions=_events(epochs) if condition is None else _column(epochs, condition, "condition_column"),
+        runs=None if run is None else _column(epochs, run, "run_column"),
+        channels=channels,
+        times=epochs.times[keep],
+    )
+
+
+def _evokeds(
+    mne: Any, path: Path, picks: str | Sequence[str] | None, tmin: float | None, tmax: float | None, decimate: int
+) -> Dataset:
+    evokeds = mne.read_evokeds(path, verbose="error")
+    if decimate > 1:
+        evokeds = [each.decimate(decimate) for each in evokeds]
+    first = evokeds[0]
+    for each in evokeds:
+        if each.kind != "average":
+            refuse(f"response {each.comment!r} is a {each.kind}, not an average; save the averages alone")
+        if each.ch_names != first.ch_names or not np.array_equal(each.times, first.times):
+            refuse(f"responses {first.comment!r} and {each.comment!r} differ in channels or times; save them apart")
+    channels = _channels(mne, first.info, picks)
+    keep = _times(first.times, first.info["sfreq"], tmin, tmax)
+    where = [first.ch_names.index(name) for name in channels["channel"]]
+    names = [each.comment for each in evokeds]
+    return dataset(
+        np.stack([_real(each.get_data())[where][:, keep] for each in evokeds]),
+        conditions=None if _UNNAMED & set(names) else names,
+        channels=channels,
+        times=first.times[keep],
+    )
+
+
+def _channels(mne: Any, info: Any, picks: str | Sequence[str] | None) -> dict[str, list[str]]:
+    """Name the channels asked for and their types; by default all good data channels, if they are of one type."""
+    # MNE picks by type in data it has loaded only: here, a single sample of nothing.
+    sample = mne.EvokedArray(np.zeros((info["nchan"], 1)), info, verbose="error")
+    try:
+        chosen = sample.copy().pick("data" if picks is None else picks, exclude="bads", verbose="error")
+    except ValueError as error:
+        known = quote(dict.fromkeys(sample.get_channel_types()))
+        refuse(f"picks={picks!r} does not fit: {error}; channels are of types {known}, {quote(info['bads'])} are bad")
+    types = chosen.get_channel_types()
+    if picks is None and len(set(types)) > 1:
+        listed = ", ".join(f"{name} ({count})" for name, count in Counter(types).items())
+        refuse(
+            f"its channels are of types in different units, {listed}; choose with picks=, or take all by picks='data'"
+        )
+    return {"channel": list(chosen.ch_names), "type": types}
+
+
+def _times(times: np.ndarray, rate: float, tmin: float | None, tmax: float | None) -> np.ndarray:
+    """Mark the samples from tmin to tmax, to a thousandth of a sample."""
+    slack = 1e-3 / rate
+    low, high = times[0] if tmin is None else tmin, times[-1] if tmax is None else tmax
+    keep = (times >= low - slack) & (times <= high + slack)
+    if low < times[0] - 0.5 / rate or high > times[-1] + 0.5 / rate or not keep.any():
+        refuse(f"tmin={tmin!r}, tmax={tmax!r} asks for what is not there: it holds {times[0]:.6g} to {times[-1]:.6g} s")
+    return keep
+
+
+def _real(values: np.ndarray) -> np.ndarray:
+    if np.iscomplexobj(values):
+        refuse("its values are complex; save their power or phase as real numbers")
+    return values
+
+
+def _events(epochs: Any) -> list[str]:
+    """Name each epoch by its event."""
+    names: dict[int, str] = {}
+    for name, code in epochs.event_id.items():
+        if names.setdefault(code, name) != name:
+            refuse(f"events {names[code]!r} and {name!r} have the same code, {code}; name with condition_column=")
+    return [names[code] for code in epochs.events[:, 2]]
+
+
+def _column(epochs: Any, column: str, option: str) -> list[str]:
+    if epochs.metadata is None:
+        refuse(f"{option}={column!r}: these epochs have no metadata")
+    check_option(column, [str(name) for name in epochs.metadata.columns], option)
+    return condition_names(epochs.metadata[column].tolist(), f"column {column!r} of the metadata")
+
+
+READER = MneEpochs()

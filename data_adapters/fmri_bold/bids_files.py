@@ -1,0 +1,276 @@
+"""Files of BIDS datasets, found by the entities in their names: ``sub-01_task-objects_run-1_bold.nii.gz``.
+
+Of a subject's task, series with ``desc-preproc`` are taken, raw ones only where there are no derivatives; another
+``desc`` (``""`` for raw series) is taken where it is asked for. What leaves a choice is refused and listed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from brainrdl._core.errors import nearest, quote, refuse
+from data_adapters.fmri_bold.series import is_here
+
+Asked = str | int | Sequence[str | int] | None
+
+OWN_OPTIONS = {"sub": "subject", "ses": "session", "task": "task", "space": "space", "run": "run"}
+
+_ACQUIRED = ("ses", "acq", "ce", "rec", "dir", "run")  # which series it is, before and after preprocessing
+
+_OF_OUTPUTS = ("space", "cohort", "res", "den", "desc", "suffix")  # not in the names of tables, which all outputs share
+
+_NUMBERED = ("sub", "ses", "run")
+
+
+def entities_of(name: str) -> dict[str, str]:
+    """Take a BIDS file name apart.
+
+    Examples
+    --------
+    >>> entities_of("sub-01_task-objects_desc-preproc_bold.nii.gz")
+    {'sub': '01', 'task': 'objects', 'desc': 'preproc', 'suffix': 'bold'}
+    """
+    *pairs, last = name.split("_")
+    parts = [pair.split("-", 1) for pair in pairs]
+    return {**{part[0]: part[1] for part in parts if len(part) == 2}, "suffix": last.partition(".")[0]}
+
+
+def name_of(series: Path, *, desc: str, suffix: str, whole: bool = False) -> str:
+    """Name what belongs to a series: of all its outputs, or (`whole`) of the same space and resolution.
+
+    Examples
+    --------
+    >>> name_of(Path("sub-01_space-T1w_desc-preproc_bold.nii.gz"), desc="confounds", suffix="timeseries.tsv")
+    'sub-01_desc-confounds_timeseries.tsv'
+    >>> name_of(Path("sub-01_space-T1w_desc-preproc_bold.nii.gz"), desc="brain", suffix="mask.nii.gz", whole=True)
+    'sub-01_space-T1w_desc-brain_mask.nii.gz'
+    """
+    left_out = ("desc", "suffix") if whole else _OF_OUTPUTS
+    kept = [f"{key}-{value}" for key, value in entities_of(series.name).items() if key not in left_out]
+    return "_".join([*kept, f"desc-{desc}", suffix])
+
+
+def find_series(root: Path, asked: Mapping[str, Asked], raw: Path | None = None) -> tuple[list[Path], Path]:
+    """Find the one series of each session and run that fits what is asked for, and the dataset with their events.
+
+    Parameters
+    ----------
+    root : Path
+        Folder of the dataset or of derivatives.
+    asked : mapping
+        Wanted values by entity; None for all (of sessions and runs) or the only one (of other entities).
+    raw : Path, optional
+        Folder of the dataset, for derivatives that do not lie in its ``derivatives``.
+
+    Returns
+    -------
+    tuple of list of Path and Path
+        Sorted by name.
+
+    Raises
+    ------
+    BrainrdlError
+        If nothing fits, a choice is left, or preprocessing lacks a run.
+    """
+    files = [file for base in _bases(root) for file in _all_series(base)]
+    if not files:
+        refuse("the folder holds no sub-.../func/..._bold.nii.gz, raw or preprocessed")
+    for entity in ("sub", "task"):
+        files = _the_only(_only(files, entity, asked.get(entity)), [entity])
+    files = _of_desc(files, asked.get("desc"))
+    entities = {key for file in files for key in entities_of(file.name)} | asked.keys()
+    others = ["space", *sorted(entities - {"sub", "task", "desc", "space"})]  # a space may settle the resolution
+    for entity in others:
+        files = _only(files, entity, asked.get(entity))
+    files = _the_only(files, [entity for entity in others if entity not in {"ses", "run", *several_of(asked)}])
+    _check_single(files)
+    dataset = raw or _dataset_of(root, files[0])
+    if not _is_raw(files[0]):
+        _check_complete(files, [file for file in _all_series(dataset) if _is_raw(file)], asked)
+    return files, dataset
+
+
+def _bases(root: Path) -> list[Path]:
+    return [root, root / "derivatives", *sorted(root.glob("derivatives/*"))]
+
+
+def _all_series(base: Path) -> list[Path]:
+    patterns = [f"sub-*/{session}func/sub-*_bold.nii{gz}" for session in ("", "ses-*/") for gz in ("", ".gz")]
+    return sorted(file for pattern in patterns for file in base.glob(pattern))
+
+
+def _is_raw(file: Path) -> bool:
+    base = root_of(file)
+    derived = {"desc", "space"} & entities_of(file.name).keys()
+    return not derived and "derivatives" not in {base.name, base.parent.name}
+
+
+def is_shifted(file: Path) -> bool:
+    """Say whether a sidecar's StartTime counts: only preprocessing shifts slices."""
+    return not _is_raw(file)
+
+
+def values_of(files: Sequence[Path], entity: str) -> list[str]:
+    """List the values of an entity, sorted; "" for files without it."""
+    return sorted({entities_of(file.name).get(entity, "") for file in files})
+
+
+def several_of(asked: Mapping[str, Asked]) -> list[str]:
+    """List the entities, besides session and run, of which several values may be read as runs: they were asked for."""
+    of_runs = [key for key in asked if key in _ACQUIRED and key not in {"ses", "run"}]
+    return [key for key in of_runs if not isinstance(asked[key], (str, int, type(None)))]
+
+
+def _only(files: Sequence[Path], entity: str, wanted: Asked) -> list[Path]:
+    """Keep the files with the values asked for, each of which must be there."""
+    if wanted is None:
+        return list(files)
+    known = values_of(files, entity)
+    kept = []
+    for value in _listed(entity, wanted):
+        fitting = _fitting(value, known, entity)
+        if not fitting:
+            refuse(f"no series has the {entity} {value!r}{nearest(value, known)}; there are {quote(known)}")
+        kept += fitting
+    return [file for file in files if entities_of(file.name).get(entity, "") in kept]
+
+
+def _listed(entity: str, wanted: str | int | Sequence[str | int]) -> list[str]:
+    listed = [wanted] if isinstance(wanted, (str, int)) else list(wanted)
+    if not listed:
+        refuse(f"{_option(entity)} is an empty list; leave it out to read all there are")
+    return [str(value).removeprefix(f"{entity}-") for value in listed]
+
+
+def _fitting(value: str, known: Sequence[str], entity: str) -> list[str]:
+    """Give the labels that are meant: the same, else (of subjects, sessions and runs) the same number."""
+    if value in known or entity not in _NUMBERED or not value.isdecimal():
+        return [value] if value in known else []
+    return [label for label in known if label.isdecimal() and int(label) == int(value)]
+
+
+def _of_desc(files: Sequence[Path], wanted: Asked) -> list[Path]:
+    """Take what is asked for, else desc-preproc, else raw series; never raw ones for want of desc-preproc."""
+    if wanted is not None:
+        return _only(files, "desc", wanted)
+    derived = [file for file in files if not _is_raw(file)]
+    if not derived:
+        return list(files)
+    if "preproc" not in values_of(derived, "desc"):
+        refuse(
+            f"the derivatives hold series of desc {quote(values_of(derived, 'desc'))}, none of 'preproc'; choose one "
+            "with entities={'desc': ...} ('' for series without it, as the raw ones are)"
+        )
+    return _only(derived, "desc", "preproc")
+
+
+def _the_only(files: list[Path], entities: Sequence[str]) -> list[Path]:
+    """Refuse files that differ in an entity."""
+    for entity in entities:
+        if len(values := values_of(files, entity)) > 1:
+            more = ", or several: they are runs then" if entity in _ACQUIRED else ""
+            refuse(f"there are series of {entity} {quote(values)}; choose one with {_option(entity)}{more}")
+    return files
+
+
+def _option(entity: str) -> str:
+    return f"{OWN_OPTIONS[entity]}=" if entity in OWN_OPTIONS else f"entities={{{entity!r}: ...}}"
+
+
+def _check_single(files: Sequence[Path]) -> None:
+    folders = sorted({str(root_of(file)) for file in files})
+    if len(folders) > 1:
+        refuse(f"there are series in {quote(folders)}; read one of these folders, with raw= the folder of the dataset")
+    names = [file.name.removesuffix(".gz") for file in files]
+    if len(set(names)) < len(names):
+        refuse(f"there are two files of the series {quote(sorted({name for name in names if names.count(name) > 1}))}")
+
+
+def _check_complete(files: Sequence[Path], raw: Sequence[Path], asked: Mapping[str, Asked]) -> None:
+    """Refuse runs that were measured and not preprocessed, or the other way round."""
+    wanted = {key: asked.get(key) for key in _ACQUIRED} | {key: values_of(files, key) for key in ("sub", "task")}
+    for entity, values in wanted.items():
+        if values is not None:
+            known = values_of(raw, entity)
+            kept = [label for value in _listed(entity, values) for label in _fitting(value, known, entity)]
+            raw = [file for file in raw if entities_of(file.name).get(entity, "") in kept]
+    measured, preprocessed = (sorted({_called(file) for file in each}) for each in (raw, files))
+    if raw and measured != preprocessed:
+        refuse(
+            f"the raw series are {', '.join(measured)}, and the preprocessed ones {', '.join(preprocessed)}; "
+            "preprocess what is missing, or choose with run= (and session=, entities=)"
+        )
+
+
+def _called(file: Path) -> str:
+    held = entities_of(file.name)
+    return "_".join(f"{key}-{held[key]}" for key in _ACQUIRED if key in held) or "one without run-"
+
+
+def root_of(file: Path) -> Path:
+    """Give the folder that the subject's folder lies in."""
+    return file.parents[3 if file.parents[1].name.startswith("ses-") else 2]
+
+
+def _dataset_of(root: Path, file: Path) -> Path:
+    """Give the dataset in whose derivatives the file lies, else the folder read; links may hide where that is."""
+    if _is_raw(file):
+        return root
+    for base in (root_of(file).absolute(), root_of(file).resolve()):
+        if "derivatives" in {base.name, base.parent.name}:
+            return base.parent if base.name == "derivatives" else base.parents[1]
+    return root
+
+
+def inherited(file: Path, root: Path, suffix: str) -> list[Path]:
+    """Find what describes a series: names without other entities, from the dataset's folder down to the series' own."""
+    parts = file.parent.relative_to(root_of(file)).parts
+    found = []
+    for depth in range(len(parts) + 1):
+        folder = root.joinpath(*parts[:depth])
+        there = sorted(
+            [*folder.glob(f"*_{suffix}"), *folder.glob(suffix)], key=lambda other: len(entities_of(other.name))
+        )
+        found += [other for other in there if _own(other).items() <= _own(file).items()]
+    return found
+
+
+def _own(file: Path) -> dict[str, str]:
+    return {key: value for key, value in entities_of(file.name).items() if key != "suffix"}
+
+
+def events_of(file: Path, root: Path) -> Path:
+    """Find the events of a series.
+
+    Raises
+    ------
+    BrainrdlError
+        If there are none, or two tables could be meant.
+    """
+    found = inherited(file, root, "events.tsv")
+    if not found:
+        refuse(f"there are no events for {file.name!r} in {str(root)!r}; give raw= the folder of the dataset")
+    nearest_one = found[-1]
+    alike = [
+        other.name
+        for other in found
+        if other.parent == nearest_one.parent and len(_own(other)) == len(_own(nearest_one))
+    ]
+    if len(alike) > 1:
+        refuse(f"{quote(alike)} both describe {file.name!r}; which events are its own?")
+    is_here(nearest_one)
+    return nearest_one
+
+
+def run_names(files: Sequence[Path], several: Sequence[str] = ()) -> list[str]:
+    """Name runs by their number, before it the session and other entities in which they differ.
+
+    Examples
+    --------
+    >>> run_names([Path("sub-1_ses-a_run-1_bold.nii"), Path("sub-1_ses-b_run-1_bold.nii")])
+    ['a/1', 'b/1']
+    """
+    told = [key for key in ("ses", *several) if len(values_of(files, key)) > 1]
+    held = [entities_of(file.name) for file in files]
+    return ["/".join([*(each.get(key, "") for key in told), each.get("run", "1")]) for each in held]

@@ -1,0 +1,146 @@
+"""BOLD series: the time from volume to volume, the voxels of regions, and files that should be there but are not."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from brainrdl._core.errors import refuse
+from data_adapters._shared.text_tables import blaming
+from data_adapters.fmri_bold.first_level_model import check_seconds
+from data_adapters.fmri_maps import regions as _regions, volumes as _volumes
+
+_SECONDS = {"sec": 1.0, "msec": 1e-3, "usec": 1e-6}
+
+_LIKELY = (0.05, 60.0)  # seconds from volume to volume
+
+
+def is_here(path: Path) -> bool:
+    """Say whether there is a file; a link whose content is elsewhere is refused.
+
+    Raises
+    ------
+    BrainrdlError
+        If it is a link that leads nowhere, as DataLad and git-annex leave for what was not fetched.
+
+    Examples
+    --------
+    >>> is_here(Path("no/such_bold.nii.gz"))
+    False
+    """
+    if path.is_symlink() and not path.exists():
+        refuse(f"{str(path)!r} is a link to what is not here; fetch it first (datalad get, git annex get)")
+    return path.is_file()
+
+
+@dataclass(frozen=True)
+class Regions:
+    """The voxels of each region: places in a volume whose first index runs fastest, and the volume's shape."""
+
+    parts: tuple[tuple[str | None, np.ndarray], ...]
+    shape: tuple[int, ...]
+
+    @property
+    def voxels(self) -> np.ndarray:
+        """Voxels of all regions, sorted: the channels of what is read."""
+        return np.unique(np.concatenate([places for _, places in self.parts]))
+
+
+def find_regions(
+    files: Sequence[Path],
+    *,
+    mask: str | Path | None = None,
+    atlas: str | Path | None = None,
+    labels: str | Path | None = None,
+    roi: str | Sequence[str] | None = None,
+) -> Regions:
+    """Find the voxels to read of series that lie on one grid.
+
+    Parameters
+    ----------
+    files : sequence of Path
+        The series.
+    mask, atlas, labels, roi
+        As of ``bold``.
+
+    Returns
+    -------
+    Regions
+        One, without a name, if there is no atlas.
+
+    Raises
+    ------
+    BrainrdlError
+        If a file is no series, the grids differ, or mask and atlas are not sound.
+    """
+    first, *others = [_open(file) for file in files]
+    for other in others:
+        _volumes.check_grid(other, first, f"the series {str(other.path)!r}", f"{str(first.path)!r}")
+    inside = np.ones(first.n_voxels, bool) if mask is None else read_mask(mask, files[0])
+    parts = _regions.find_regions(inside, *_regions.read_atlas(atlas, labels, first), roi)
+    return Regions(tuple(parts), first.shape)
+
+
+def read_mask(mask: str | Path, series: Path) -> np.ndarray:
+    """Read a mask on the grid of a series: booleans, one a voxel, the first index fastest.
+
+    Raises
+    ------
+    BrainrdlError
+        If it lies on another grid or holds other values than 0 and one other.
+    """
+    return _regions.as_mask(_regions.read_beside(mask, "mask", _open(series)))
+
+
+def _open(path: Path) -> _volumes.Volumes:
+    """Open a series without reading its values."""
+    if not is_here(path):
+        refuse(f"there is no file {str(path)!r}")
+    with blaming("the series", path):
+        volumes = _volumes.open_volumes(path)
+    if volumes.n < 2:
+        refuse(f"{path.name!r} holds one volume of shape {volumes.shape}; a BOLD series has four axes (x, y, z, time)")
+    return volumes
+
+
+def read_voxels(file: Path, regions: Regions) -> np.ndarray:
+    """Read the voxels of all regions, (n_volumes, n_voxels), one volume at a time."""
+    volumes = _open(file)
+    with blaming("the series", file):
+        return _volumes.read_values(volumes, regions.voxels)
+
+
+def header_time(file: Path) -> float | None:
+    """Give the seconds from volume to volume that a header tells; None if it names no unit."""
+    header = _volumes.read_header(file)
+    unit = _SECONDS.get(header.get_xyzt_units()[1])
+    return float(header.get_zooms()[3]) * unit if unit else None
+
+
+def repetition_time(file: Path, t_r: float | None = None, what: str = "t_r") -> float:
+    """Give the seconds from volume to volume: those told, else the header's.
+
+    Parameters
+    ----------
+    file : Path
+        The series.
+    t_r : float, optional
+        What was told.
+    what : str
+        By whom, for messages.
+
+    Raises
+    ------
+    BrainrdlError
+        If that is no likely time (0.05 to 60 s), or the header names no unit of time.
+    """
+    told = header_time(file) if t_r is None else check_seconds(t_r, what)
+    if told is not None and _LIKELY[0] <= told <= _LIKELY[1]:
+        return told
+    if t_r is not None:
+        refuse(f"{what} must be seconds from volume to volume, 0.05 to 60, got {told:g}; is it in milliseconds?")
+    words = "in no known unit" if told is None else f"as {told:g} s"
+    refuse(f"the header of {file.name!r} gives the time from volume to volume {words}; give t_r= in seconds")

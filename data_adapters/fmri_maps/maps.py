@@ -1,0 +1,167 @@
+"""Maps as measurements: what is known of each map, and the Dataset of a region without dead channels.
+
+Every step gives lists with one entry a map: ``stimulus`` (empty if the map is no observation), ``run``, ``session``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from brainrdl._core.errors import refuse
+from data_adapters._shared.text_tables import blaming, column_of, columns_like, existing, read_table
+from data_adapters.fmri_maps.pairing import check_stack, rows_of_files, stem
+
+if TYPE_CHECKING:
+    from rsatoolbox.data.dataset import Dataset
+_CONDITION = ("condition", "stimulus", "trial_type")
+
+EMPTY = frozenset({"", "n/a", "nan"})
+
+
+def observations_of(
+    n_maps: int,
+    told: Mapping[str, list[str]],
+    table: str | Path | None,
+    condition_column: str | None = None,
+    run_column: str | None = None,
+    *,
+    paths: Sequence[str] | None = None,
+) -> tuple[list[int], dict[str, list[str]]]:
+    """Say which maps are observations, and their conditions and runs.
+
+    Parameters
+    ----------
+    n_maps : int
+        How many there are.
+    told : mapping
+        What files tell themselves.
+    table : str or Path, optional
+        The table of the maps, which goes before it.
+    condition_column, run_column : str, optional
+        Its columns.
+    paths : sequence of str, optional
+        The files without suffixes, where each map is one; the table may then list them in any order.
+    """
+    known = dict(told)
+    if table is not None:
+        known |= _told_by_table(n_maps, told, table, condition_column, run_column, paths)
+    elif condition_column is not None or run_column is not None:
+        refuse("condition_column= and run_column= are columns of a table of the maps; give table=")
+    kept = [place for place in range(n_maps) if "stimulus" not in known or known["stimulus"][place]]
+    if not kept:
+        refuse(f"none of the {n_maps} maps has a condition")
+    return kept, _with_sessions({key: [values[place] for place in kept] for key, values in known.items()})
+
+
+def _with_sessions(known: dict[str, list[str]]) -> dict[str, list[str]]:
+    """Tell runs of several sessions apart: by session and run, or by session alone."""
+    sessions = known.pop("session", [])
+    if len(set(sessions)) < 2:
+        return known
+    runs = [f"{ses}/{run}" for ses, run in zip(sessions, known["run"], strict=True)] if "run" in known else sessions
+    return known | {"run": runs, "session": sessions}
+
+
+def told_by_names(files: Sequence[str]) -> dict[str, list[str]]:
+    """Give the runs and sessions of files, if all their names tell them."""
+    found = {name: [entity_of(file, key) for file in files] for name, key in (("run", "run"), ("session", "ses"))}
+    return {name: values for name, values in found.items() if all(values)}
+
+
+def entity_of(name: str, key: str) -> str:
+    """Give an entity of a file's name, as ``1`` of ``run-1``; nothing if it has none."""
+    found = re.search(rf"(?<![A-Za-z0-9]){key}-([A-Za-z0-9]+)", name)
+    return found[1] if found else ""
+
+
+def _told_by_table(
+    n_maps: int,
+    told: Mapping[str, list[str]],
+    table: str | Path,
+    condition_column: str | None,
+    run_column: str | None,
+    paths: Sequence[str] | None,
+) -> dict[str, list[str]]:
+    """Give what a table tells; conditions that are empty or n/a are no observations."""
+    columns = read_table(existing(table, "table"))
+    with blaming("table=", table):
+        condition = column_of(columns, condition_column, _CONDITION, "condition_column")
+        if paths is None:
+            check_stack(n_maps, columns, condition, told.get("stimulus", []))
+        rows = range(n_maps) if paths is None else rows_of_files(paths, columns, condition)
+        names = [columns[condition][row] if row is not None else "" for row in rows]
+        known = {"stimulus": ["" if name.lower() in EMPTY else name for name in names]}
+        for key, asked in (("run", run_column), ("session", None)):
+            if asked is not None or columns_like(columns, (key,)):
+                column = column_of(columns, asked, (key,), f"{key}_column")
+                known[key] = [columns[column][row] if row is not None else "" for row in rows]
+                _check_filled(known[key], known["stimulus"], rows, column)
+    return known
+
+
+def _check_filled(cells: Sequence[str], names: Sequence[str], rows: Sequence[int | None], column: str) -> None:
+    for cell, name, row in zip(cells, names, rows, strict=True):
+        if name and cell.lower() in EMPTY and row is not None:
+            refuse(f"column {column!r} is empty in row {row + 1}, whose condition is {name!r}")
+
+
+def neighbour(path: Path) -> Path | None:
+    """Give the ``.tsv`` file of the same name, else the ``.csv`` file, if there is one."""
+    tables = (path.with_name(stem(path) + suffix) for suffix in (".tsv", ".csv"))
+    return next((table for table in tables if table.is_file()), None)
+
+
+def dataset_of(
+    values: np.ndarray,
+    name: str | None,
+    channels: np.ndarray,
+    observed: Mapping[str, list[str]],
+    places: Mapping[str, np.ndarray],
+    path: Path,
+    n_left_out: int = 0,
+) -> Dataset:
+    """Make a region's Dataset, without the channels that are dead in a run."""
+    from rsatoolbox.data.dataset import Dataset
+
+    held = values if channels.size == values.shape[1] else values[:, channels]
+    kept = _alive(held, observed.get("run", []))
+    where = "the maps" if name is None else f"region {name!r}"
+    if not kept.any():
+        broken = int((~np.isfinite(held).any(axis=1)).sum())
+        refuse(
+            f"{where}: none of {held.shape[1]} channels is left, they are NaN or infinite in a map or the same in all "
+            f"maps of a run ({broken} maps hold nothing but NaN or infinite values here)"
+        )
+    descriptors = {} if name is None else {"roi": name}
+    found = {"subject": entity_of(path.name, "sub"), "session": entity_of(path.name, "ses")}
+    return Dataset(
+        held if kept.all() else held[:, kept],
+        descriptors=descriptors
+        | {"n_dropped_channels": int((~kept).sum())}
+        | ({"n_dropped_observations": n_left_out} if n_left_out else {})
+        | {entity: value for entity, value in found.items() if value},
+        obs_descriptors={key: list(listed) for key, listed in observed.items()},
+        channel_descriptors={key: place[channels][kept] for key, place in places.items()},
+    )
+
+
+def _alive(held: np.ndarray, runs: Sequence[str]) -> np.ndarray:
+    """Say which channels are finite and vary, over all maps and within each run; in a run's only map they are not 0."""
+    places: dict[str, list[int]] = {}
+    for place, run in enumerate(runs):
+        places.setdefault(run, []).append(place)
+    alive = _varies(held)
+    for rows in places.values():
+        alive &= _varies(held[rows])
+    return alive
+
+
+def _varies(held: np.ndarray) -> np.ndarray:
+    low, high = held.min(axis=0), held.max(axis=0)
+    varies: np.ndarray = np.isfinite(low) & np.isfinite(high) & (low != high if len(held) > 1 else low != 0)
+    return varies

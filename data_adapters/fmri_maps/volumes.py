@@ -1,0 +1,154 @@
+"""NIfTI volumes, read by streaming: header first, then the voxels asked for, a volume at a time.
+
+Nothing is resampled: what does not lie on one grid, to a tenth of a voxel, is refused.
+"""
+
+from __future__ import annotations
+
+import gzip
+import math
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import nibabel as nib
+import numpy as np
+
+from brainrdl._core.errors import refuse
+
+_NIFTI = re.compile(r"\.nii(\.gz)?$", re.IGNORECASE)
+
+_BLOCK = 2**16  # bytes; volumes smaller than this are read several at a time
+
+_DEFLATE = 1032  # the most that deflate can compress
+
+_LOADED, _STREAMED = 2**29, 2**32  # bytes that a small packed file may declare: loaded at once, and in all
+
+_OFF = 0.1  # how far, in voxels, a voxel may lie from its like in another file: what headers round
+
+_CIFTI = range(3000, 3100)  # intent codes
+
+
+@dataclass(frozen=True)
+class Volumes:
+    """Where the numbers of a NIfTI file are, and what they mean."""
+
+    path: Path
+    shape: tuple[int, ...]
+    n: int
+    affine: np.ndarray
+    dtype: np.dtype[Any]
+    offset: int
+    slope: float
+    inter: float
+    about: str
+
+    @property
+    def n_voxels(self) -> int:
+        """Number of voxels of one volume."""
+        return math.prod(self.shape)
+
+
+def open_volumes(path: Path) -> Volumes:
+    """Read a NIfTI header, and refuse what is no map (x, y, z) or stack of maps (x, y, z, n)."""
+    header = read_header(path)
+    shape, dtype = header.get_data_shape(), header.get_data_dtype()
+    if int(header["intent_code"]) in _CIFTI:
+        refuse("it holds grayordinates (CIFTI), no volumes; call it .dscalar.nii or .dtseries.nii")
+    if len(shape) < 3 or sum(size > 1 for size in shape[3:]) > 1:
+        refuse(f"the image has shape {shape}, expected maps (x, y, z) or (x, y, z, n_observations)")
+    if dtype.kind not in "iuf":
+        refuse(f"the image holds {dtype} numbers, expected real ones; of complex ones save the magnitude")
+    slope, inter = header.get_slope_inter()
+    offset, affine = header.get_data_offset(), header.get_best_affine()
+    about = header["descrip"].item().decode("latin-1").strip("\0 ")
+    return Volumes(path, shape[:3], math.prod(shape[3:]), affine, dtype, offset, slope or 1.0, inter or 0.0, about)
+
+
+def read_header(path: Path) -> nib.Nifti1Header:
+    """Read the fixed part of a NIfTI-1 or NIfTI-2 header alone, and refuse a shape that the file cannot hold."""
+    if not _NIFTI.search(path.name):
+        refuse(
+            f"{path.suffix or 'its name'} is no NIfTI file (.nii, .nii.gz); convert it, for example with mri_convert"
+        )
+    if not path.stat().st_size:
+        refuse("the file is empty")
+    with _opened(path) as file:
+        start = file.read(540)
+    kind = nib.Nifti2Header if start[:4] in {b"\x1c\x02\0\0", b"\0\0\x02\x1c"} else nib.Nifti1Header
+    if len(start) < kind.sizeof_hdr:
+        refuse(f"the file holds {len(start)} bytes, a NIfTI header has {kind.sizeof_hdr}: it is cut off")
+    header = kind(start[: kind.sizeof_hdr])
+    shape, offset = header.get_data_shape(), header.get_data_offset()
+    if min(shape, default=0) < 1 or offset < kind.sizeof_hdr:
+        refuse(f"the header declares shape {shape} from byte {offset} on, it is damaged or one of two files")
+    each, packed = header.get_data_dtype().itemsize, _is_packed(path)
+    check_declared(offset + math.prod(shape) * each, path, packed, _STREAMED)
+    check_declared(offset + math.prod(shape[:3]) * each, path, packed)
+    return header
+
+
+def check_declared(declared: int, path: Path, packed: bool, allowed: int = _LOADED) -> None:
+    """Refuse more bytes than the file can hold, before memory is taken for them.
+
+    A packed file may declare what deflate can pack, up to `allowed` bytes or a hundred times its size.
+    """
+    size = path.stat().st_size
+    if declared > (min(_DEFLATE * size, max(allowed, 100 * size)) if packed else size):
+        refuse(f"it declares {declared} bytes, and the file of {size} bytes cannot hold them: is it cut off?")
+
+
+def read_values(volumes: Volumes, voxels: np.ndarray) -> np.ndarray:
+    """Read some voxels (sorted, the first axis fastest) of all volumes, one volume (or some small ones) at a time."""
+    plain = (volumes.slope, volumes.inter) == (1.0, 0.0)
+    exact = plain and np.can_cast(volumes.dtype, np.float32)
+    values = np.empty((volumes.n, voxels.size), np.float32 if exact else np.float64)
+    step = max(1, _BLOCK // (volumes.n_voxels * volumes.dtype.itemsize))
+    # The volume's part from its first voxel to its last: a whole region is often a few slices.
+    first, last = int(voxels[0]), int(voxels[-1]) + 1
+    with _opened(volumes.path) as file, np.errstate(all="ignore"):
+        for start in range(0, volumes.n, step):
+            count = min(step, volumes.n - start)
+            length = (count - 1) * volumes.n_voxels + last - first
+            file.seek(volumes.offset + (start * volumes.n_voxels + first) * volumes.dtype.itemsize)
+            stored = file.read(length * volumes.dtype.itemsize)
+            if len(stored) < length * volumes.dtype.itemsize:
+                refuse(f"the file ends within volume {start + count} of {volumes.n}: it is cut off")
+            places = np.arange(count)[:, None] * volumes.n_voxels + (voxels - first)
+            values[start : start + count] = np.frombuffer(stored, volumes.dtype)[places]
+        while _is_packed(volumes.path) and file.read(2**20):
+            pass  # the checksum stands at the end
+        if not plain:
+            values *= volumes.slope
+            values += volumes.inter
+    return values
+
+
+def check_grid(one: Volumes, other: Volumes, what: str, whose: str) -> None:
+    if one.shape != other.shape:
+        refuse(f"{what} has shape {one.shape} and {whose} {other.shape}; resample it to the same grid")
+    if not same_places(one.shape, one.affine, other.affine):
+        refuse(
+            f"{what} has the affine {_rows_of(one.affine)} and {whose} {_rows_of(other.affine)}; resample it to the "
+            "same grid"
+        )
+
+
+def same_places(shape: tuple[int, ...], one: np.ndarray, other: np.ndarray) -> bool:
+    """Say whether no voxel lies further than a tenth of a voxel from its like: the corners are the furthest."""
+    corners = np.array([[*corner, 1] for corner in np.ndindex(2, 2, 2)]) * [*(np.array(shape) - 1), 1]
+    furthest = np.linalg.norm((one - other)[:3] @ corners.T, axis=0).max()
+    return bool(furthest <= _OFF * np.linalg.norm(other[:3, :3], axis=0).min())
+
+
+def _rows_of(affine: np.ndarray) -> str:
+    return str([[round(float(number), 4) for number in row] for row in affine[:3]])
+
+
+def _opened(path: Path) -> gzip.GzipFile | IO[bytes]:
+    return gzip.open(path) if _is_packed(path) else path.open("rb")
+
+
+def _is_packed(path: Path) -> bool:
+    return path.suffix.lower() == ".gz"

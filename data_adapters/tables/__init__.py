@@ -1,0 +1,1 @@
+"""RDMs and patterns in tables: CSV and its relatives, and Parquet."""

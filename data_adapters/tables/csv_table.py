@@ -1,0 +1,197 @@
+"""Tables of text, as spreadsheets, MATLAB, NumPy, pandas and R write them.
+
+Layout on disk (``.csv``, ``.tsv`` or ``.txt``, also ``.gz``; UTF-8), one square RDM with names on both sides::
+
+    ,cat,dog,car                    the names of rows and columns are the same set, in any order
+    cat,0,0.2,0.9
+    dog,0.2,0,0.8                   columns of text (category) become pattern descriptors
+    car,0.9,0.8,0
+
+with names in the first row alone (rows in the order of the columns), or with none (``names=`` gives them); or a long
+table, one pair a row, every pair of every RDM exactly once in either direction (or twice with one value)::
+
+    a,b,dissimilarity,subject,roi   columns in any order; also session, layer, time, name, model, weights
+    cat,dog,0.2,s01,IT
+    cat,car,0.9,s01,IT
+    dog,car,0.8,s01,IT
+
+The pair may also be called stim1 and stim2, stimulus1 and stimulus2 or item1 and item2; case, spaces and underscores do
+not count, and columns without a name (row numbers) are left out. The values may be ratings instead, in a long table
+under ``rating``: ``similarity=`` says whether high ones mean alike. Where the first columns are ``a,b,dissimilarity``,
+as `brainrdl.rdms.to_table` writes them, every further column tells RDMs apart.
+
+In a square table, 0, 1, 2, ... in their order are the numbers that pandas gives to rows and columns without names, and
+no names; so are 1, 2, 3, ... of rows whose columns have other names (R). Numbers under a blank corner are names, unless
+the whole diagonal is blank. Names that are all written as floats lose the point: 1.0 is 1.
+
+An empty cell, NA, n/a or NaN is a pair not measured; in a square table it is taken from the other side of the diagonal.
+Cells are apart by tabs in ``.tsv``, else by the first of tab, semicolon and comma that gives all rows as many, in
+``.txt`` otherwise by spaces. The decimal mark is a comma where cells are apart by semicolons and no number has a point.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from brainrdl._core.errors import refuse
+from data_adapters._shared.text import read_text, suffix
+from data_adapters._shared.triplet_files import looks_like_triplets
+from data_adapters.tables.rdm_tables import Choices, Rows, rdms_of
+
+if TYPE_CHECKING:
+    from rsatoolbox.rdm.rdms import RDMs
+_SUFFIXES = frozenset({".csv", ".tsv", ".txt"})
+
+_WITH_COMMA = re.compile(r"[-+]?[0-9]*,[0-9]+(e[-+]?[0-9]+)?", re.IGNORECASE)
+
+_WITH_POINT = re.compile(r"[-+]?[0-9]*\.[0-9]+(e[-+]?[0-9]+)?", re.IGNORECASE)
+
+
+class CsvTable:
+    """Reads an RDM from a square table, or RDMs from a long one.
+
+    Examples
+    --------
+    >>> READER.sniff(Path("judgements.tsv"))
+    True
+    """
+
+    name = "csv"
+    layout = (
+        ".csv or .tsv: a square table with the condition names in the first row and column, or of numbers alone, or a "
+        "long table with the columns a, b, dissimilarity (or rating) and, if known, subject, roi, session, layer, "
+        "time; the same in .txt, and packed as .gz"
+    )
+
+    def sniff(self, path: Path) -> bool:
+        """Take files by their suffix, except odd-one-out triplets.
+
+        Parameters
+        ----------
+        path : Path
+            The file.
+
+        Returns
+        -------
+        bool
+            Whether the suffix, that before ``.gz`` if packed, is ``.csv``, ``.tsv`` or ``.txt``, and the first rows are
+            not those of triplets.
+        """
+        return suffix(path) in _SUFFIXES and not looks_like_triplets(path)
+
+    def read(
+        self,
+        path: Path,
+        *,
+        delimiter: str | None = None,
+        decimal: str | None = None,
+        header: bool | None = None,
+        similarity: bool | float | None = None,
+        repeats: str = "refuse",
+        missing: str = "refuse",
+        pair: Sequence[str] | None = None,
+        value: str | None = None,
+        rdm_columns: str | Sequence[str] | None = None,
+    ) -> RDMs:
+        """Read and check the table.
+
+        Parameters
+        ----------
+        path : Path
+            The file.
+        delimiter : str, optional
+            What separates the cells, where that is not found out as above.
+        decimal : {".", ","}, optional
+            The decimal mark, where that is not found out as above.
+        header : bool, optional
+            Whether the first row and column of a table of numbers are names; asked for where they could be values.
+        similarity : bool or float, optional
+            True turns similarities into dissimilarities: greatest value in the table minus value; a number is the top
+            of the scale to subtract from. A column not called ``dissimilarity`` needs True, False or the number.
+        repeats : {"refuse", "mean"}
+            What to do with a pair of one RDM that a long table gives different values.
+        missing : {"refuse", "nan"}
+            What to do with a pair that a long table does not give.
+        pair : sequence of str, optional
+            The two columns of a long table that name the pair, where they have no usual names.
+        value : str, optional
+            The column of a long table that holds the values, where it is called neither dissimilarity nor rating.
+        rdm_columns : str or sequence of str, optional
+            The columns of a long table that tell RDMs apart (rdm descriptors), all others being left out; needed where
+            there are columns of no known name.
+
+        Returns
+        -------
+        rsatoolbox.rdm.RDMs
+            With pattern descriptor ``stimulus`` (not where a square table has no names), of a square table in the order
+            of its rows, of a long one in the order of appearance. A long table's labels, or ``rdm_columns=``,
+            become rdm descriptors.
+
+        Raises
+        ------
+        BrainrdlError
+            If it is empty, ragged or not in UTF-8, a cell is no number (with line and column), names differ between
+            rows and columns, a pair is missing or has two values, it is unclear what columns, a rating or a table of
+            numbers mean, or an RDM is not sound.
+        """
+        if delimiter is not None and len(delimiter) != 1:
+            refuse(f"delimiter must be one character, got {delimiter!r}")
+        text = read_text(path)
+        separator = delimiter or _separator(text, suffix(path))
+        rows = _rows(text, separator)
+        mark = decimal or ("," if separator == ";" and _has_decimal_commas(rows) else ".")
+        return rdms_of(rows, Choices(similarity, repeats, missing, pair, value, rdm_columns, header, mark))
+
+
+def _separator(text: str, kind: str) -> str:
+    if kind == ".tsv":
+        return "\t"
+    first = next(line for line in text.splitlines() if line.strip())
+    found = [separator for separator in "\t;," if separator in first]
+    if len(found) > 1:
+        found = [separator for separator in found if _is_even(_cells(text, separator))] or found
+    return found[0] if found else " " if kind == ".txt" else ","
+
+
+def _cells(text: str, separator: str) -> Rows:
+    """Give the cells of all lines that are not blank; R leaves the first row of a table with row names one short."""
+    lines = csv.reader(
+        io.StringIO(text, newline=""), delimiter=separator, strict=True, skipinitialspace=separator == " "
+    )
+    rows = [[cell.strip() for cell in line] for line in lines if any(cell.strip() for cell in line)]
+    if separator == " ":  # at the end of a line, where no cell follows
+        rows = [row[:-1] if not row[-1] else row for row in rows]
+    if len(rows) > 1 and all(len(row) == len(rows[0]) + 1 for row in rows[1:]):
+        rows[0].insert(0, "")
+    return rows
+
+
+def _is_even(rows: Rows) -> bool:
+    return len(rows[0]) > 1 and all(len(row) == len(rows[0]) for row in rows)
+
+
+def _rows(text: str, separator: str) -> Rows:
+    """Give the cells, the same number in each row."""
+    rows = _cells(text, separator)
+    while not any(row[-1] for row in rows) and len(rows[0]) > 1:  # columns that a spreadsheet left empty
+        rows = [row[:-1] for row in rows]
+    if len(rows[0]) == 1:
+        refuse(f"the first line has one cell, {rows[0][0]!r}; say what separates the cells with delimiter=")
+    for number, row in enumerate(rows, start=1):
+        if len(row) != len(rows[0]):
+            refuse(f"row {number} has {len(row)} cells and the first row {len(rows[0])}")
+    return rows
+
+
+def _has_decimal_commas(rows: Rows) -> bool:
+    """Say whether cells look like numbers with a decimal comma, and none like one with a point."""
+    cells = [cell for row in rows for cell in row]
+    return any(map(_WITH_COMMA.fullmatch, cells)) and not any(map(_WITH_POINT.fullmatch, cells))
+
+
+READER = CsvTable()

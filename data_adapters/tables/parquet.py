@@ -1,0 +1,151 @@
+"""Parquet tables, as pandas, polars, R (arrow) and DuckDB write them.
+
+Layout on disk (``.parquet``): the same two tables as in ``.csv`` (see `csv_table`): one square RDM, whose
+index (pandas) or column of text names the rows, which without either stand in the order of the columns; or a long table
+with the columns a, b, dissimilarity (or rating) and, if known, subject, roi, session, layer, time. A null is a pair not
+measured. Names 0, 1, 2, ... in their order are pandas' own numbers and no names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from brainrdl._core.errors import quote, refuse
+from data_adapters.tables.rdm_tables import Choices, long_columns, rdms_of
+
+if TYPE_CHECKING:
+    from rsatoolbox.rdm.rdms import RDMs
+_MOST_CELLS = 20_000_000  # the square table of 4400 conditions
+
+_INDEX = "__index_level_"  # how pandas calls an index without a name
+
+
+class Parquet:
+    """Reads an RDM from a square table, or RDMs from a long one.
+
+    Examples
+    --------
+    >>> READER.sniff(Path("judgements.parquet"))
+    True
+    """
+
+    name = "parquet"
+    layout = (
+        ".parquet: a square table of numbers with an index or a column of text that names the rows, or a long table "
+        "with the columns a, b, dissimilarity (or rating) and, if known, subject, roi, session, layer, time"
+    )
+
+    def sniff(self, path: Path) -> bool:
+        """Take files by their suffix.
+
+        Parameters
+        ----------
+        path : Path
+            The file.
+
+        Returns
+        -------
+        bool
+            Whether the suffix is ``.parquet``.
+        """
+        return path.suffix.lower() == ".parquet"
+
+    def read(
+        self,
+        path: Path,
+        *,
+        similarity: bool | float | None = None,
+        repeats: str = "refuse",
+        missing: str = "refuse",
+        pair: Sequence[str] | None = None,
+        value: str | None = None,
+        rdm_columns: str | Sequence[str] | None = None,
+    ) -> RDMs:
+        """Read and check the table (extra ``arrays``).
+
+        Parameters
+        ----------
+        path : Path
+            The file.
+        similarity : bool or float, optional
+            True turns similarities into dissimilarities: greatest value in the table minus value; a number is the top
+            of the scale to subtract from. A column not called ``dissimilarity`` needs True, False or the number.
+        repeats : {"refuse", "mean"}
+            What to do with a pair of one RDM that a long table gives different values.
+        missing : {"refuse", "nan"}
+            What to do with a pair that a long table does not give.
+        pair, value, rdm_columns : optional
+            The columns of a long table that hold names, values, and what tells RDMs apart, as of a ``.csv``.
+
+        Returns
+        -------
+        rsatoolbox.rdm.RDMs
+            As from the same table in a ``.csv`` file.
+
+        Raises
+        ------
+        BrainrdlError
+            If pyarrow is not installed, the file is empty, holds other than text and numbers or too many of them, or is
+            refused as the same ``.csv`` would be.
+        """
+        if not path.stat().st_size:
+            refuse("the file is empty")
+        choices = Choices(similarity, repeats, missing, pair, value, rdm_columns, header=True)
+        return rdms_of(_rows(path, choices), choices)
+
+
+def _rows(path: Path, choices: Choices) -> list[list[str]]:
+    """Give the header and the cells as text, the column of names first in a square table."""
+    try:
+        import pyarrow.types as kinds  # type: ignore[import-untyped]
+        from pyarrow.parquet import ParquetFile  # type: ignore[import-untyped]
+    except ImportError:
+        refuse("Parquet needs pyarrow: pip install 'brainrdl[arrays]'")
+    # a ParquetFile, as read_table would take text in the path for partitions
+    with ParquetFile(path) as file:
+        cells = file.metadata.num_rows * file.metadata.num_columns
+        if cells > _MOST_CELLS:
+            refuse(f"the table has {cells} cells, at most {_MOST_CELLS} are read")
+        table = file.read()
+    if len(set(table.column_names)) < len(table.column_names):
+        refuse(f"two columns of {table.column_names} have the same name")
+    long = long_columns([name for name in table.column_names if not name.startswith(_INDEX)], choices)
+    columns = long.used() if long else _names_first(table, kinds)
+    table = table.select(columns)
+    for field in table.schema:
+        if not (_is_text(field.type, kinds) or kinds.is_integer(field.type) or kinds.is_floating(field.type)):
+            refuse(f"column {field.name!r} holds {field.type}, expected text or numbers")
+    held = [list(map(_cell, column.to_pylist())) for column in table.columns]
+    header = ["" if name.startswith(_INDEX) else name for name in columns]
+    return [header, *map(list, zip(*held, strict=True))]
+
+
+def _names_first(table: Any, kinds: Any) -> list[str]:
+    """Put the column first that names the rows of a square table: the index of pandas, or the only one of text.
+
+    Of several columns of text, that whose values are the names of other columns.
+    """
+    stored = (table.schema.pandas_metadata or {}).get("index_columns", [])
+    index = [name for name in stored if isinstance(name, str) and name in table.column_names]
+    texts = [field.name for field in table.schema if _is_text(field.type, kinds)]
+    naming = [name for name in texts if set(table[name].to_pylist()) <= set(table.column_names)]
+    found = next((names for names in (index, texts, naming) if len(names) == 1), [])
+    if len(texts) > 1 and not found:
+        refuse(f"which of the columns of text, {quote(texts)}, names the rows? write it as the table's index")
+    return [*found, *(name for name in table.column_names if name not in found)]
+
+
+def _is_text(kind: Any, kinds: Any) -> bool:
+    plain = kind.value_type if kinds.is_dictionary(kind) else kind
+    return kinds.is_string(plain) or kinds.is_large_string(plain)
+
+
+def _cell(value: Any) -> str:
+    """Give a value as text; pandas turns whole numbers into floats where one is missing."""
+    whole = isinstance(value, float) and value.is_integer()
+    return "" if value is None else str(int(value) if whole else value)
+
+
+READER = Parquet()

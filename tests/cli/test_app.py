@@ -1,0 +1,388 @@
+"""The command line as a user meets it: by status, one line of error, and what it leaves on disk."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+import subprocess
+import sys
+import warnings
+from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import yaml
+from PIL import Image
+from rich.console import Console
+
+from brainrdl import BrainrdlError, rdms
+from brainrdl.cli import app, common
+from brainrdl.evaluation.held_out import assemble
+from brainrdl.evaluation.scores import HeldOut, TeacherRDMs
+from brainrdl.models.networks import known_names
+from brainrdl.recipe import files, running
+from brainrdl.similarity.comparators import SIMILARITIES
+
+NAMES = [f"face_{i:02d}" for i in range(12)]
+
+
+class _Done(NamedTuple):
+    stdout: str
+    stderr: str
+
+
+def _run(*words: object, folder: Path | None = None, status: int = 0) -> _Done:
+    """What `brainrdl WORDS` does, in this process: starting another for each costs seconds."""
+    out, error = io.StringIO(), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(error):
+        patch.chdir(folder or Path.cwd())
+        patch.setattr(sys, "argv", ["brainrdl", *map(str, words)])
+        with pytest.raises(SystemExit) as left:
+            app.main()
+    assert (left.value.code or 0) == status, error.getvalue() + out.getvalue()
+    return _Done(out.getvalue(), error.getvalue())
+
+
+def _refused(*words: object, folder: Path | None = None, status: int = 1) -> str:
+    error = _run(*words, folder=folder, status=status).stderr.strip()
+    assert error.startswith("brainrdl: ")
+    assert "\n" not in error
+    assert "Traceback" not in error
+    return error
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Images, two RDM files and a recipe."""
+    folder = tmp_path_factory.mktemp("work")
+    random = np.random.default_rng(0)
+    (folder / "images").mkdir()
+    for name in NAMES:
+        Image.fromarray(random.integers(0, 255, (10, 10), dtype=np.uint8)).save(folder / "images" / f"{name}.png")
+    pairs = random.random((3, 66))
+    brain = rdms.from_array(pairs, NAMES, descriptors={"subject": ["s1", "s2", "s3"], "roi": ["IT"] * 3})
+    brain.save(str(folder / "it.h5"), file_type="hdf5")
+    np.save(folder / "it.npy", pairs.mean(0))
+    recipe = {
+        "stimuli": {"folder": "images"},
+        "teacher": {"rdms": "it.h5"},
+        "student": {"model": "small_cnn", "layers": ["pool"]},
+        "fit": {"steps": 2, "evaluate_every": 1, "device": "cpu"},
+        "evaluation": {"folds": 3, "n_bootstrap": 20, "controls": ["unfitted"]},
+    }
+    (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run(folder: Path) -> Path:
+    """A finished run of the recipe."""
+    done = _run("fit", "recipe.yaml", "--out", "runs/it", "--quiet", folder=folder)
+    assert "report: runs/it/report.html" in done.stdout
+    return folder / "runs" / "it"
+
+
+def test_fit_leaves_recipe_tables_and_report(run: Path) -> None:
+    found = {path.name for path in run.iterdir()}
+    assert {"recipe.yaml", "settings.json", "scores.csv", "summary.csv", "report.html", "fits"} <= found
+
+
+def test_fit_refuses_a_run_folder_that_exists_and_resumes_it_when_asked(run: Path, folder: Path) -> None:
+    assert "resume or overwrite" in _refused("fit", "recipe.yaml", "--out", "runs/it", folder=folder)
+    rows = json.loads(_run("fit", "recipe.yaml", "--out", "runs/it", "--resume", "--json", folder=folder).stdout)
+    assert {row["student"] for row in rows} == {"fitted", "unfitted"}
+
+
+def test_evaluate_prints_other_comparators_as_json(run: Path, folder: Path) -> None:
+    rows = json.loads(_run("evaluate", "runs/it", "-c", "tau-a", "--json", folder=folder).stdout)
+    assert {row["comparator"] for row in rows} == {"tau-a"}
+
+
+def _contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_evaluate_leaves_the_run_as_it_is_and_writes_where_it_is_told(run: Path, folder: Path) -> None:
+    before = _contents(run)
+    _run("evaluate", "runs/it", "-c", "tau-a", folder=folder)
+    done = _run("evaluate", "runs/it", "-c", "tau-a", "--out", "runs/tau", folder=folder)
+    assert _contents(run) == before
+    assert "scores: runs/tau" in done.stdout
+    assert set(pd.read_csv(folder / "runs" / "tau" / "scores.csv")["comparator"]) == {"tau-a"}
+    with_scores = _refused("evaluate", "runs/it", "--out", "runs/tau", folder=folder)
+    assert "--out 'runs/tau' should be a new or an empty folder" in with_scores
+
+
+def test_a_table_has_one_target_and_its_own_ceilings() -> None:
+    names = NAMES[:6]
+    noise = np.random.default_rng(0).random((2, 3, 15))
+    truth = {
+        target: TeacherRDMs(target, tuple(names), ("s1", "s2", "s3"), torch.from_numpy(noise[k] + weight * noise[0, 0]))
+        for k, (target, weight) in enumerate({"V1": 5.0, "IT": 0.0}.items())
+    }
+    rows = [
+        HeldOut("fitted", "student", "", "pool", target, 0, 0, tuple(names), torch.from_numpy(noise[1, 0]))
+        for target in truth
+    ]
+    evaluation = assemble(rows, truth, ["corr"], 0, 0)
+    out = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch:
+        console = Console(file=out, width=200)
+        patch.setattr(app, "console", console)
+        patch.setattr(common, "console", console)
+        app._print_summary(evaluation, as_json=False)
+    ceilings = evaluation.summary.set_index(["target", "against"])[["ceiling_lower", "ceiling_upper"]]
+    assert ceilings.loc[("V1", "mean"), "ceiling_lower"] > ceilings.loc[("IT", "mean"), "ceiling_lower"] + 0.1
+    for target in truth:
+        mean, (lower, upper) = ceilings.loc[(target, "mean")].iloc[0], ceilings.loc[(target, "subjects")]
+        assert f"corr with the mean RDM of {target}, lower ceiling {mean:.3f}\n" in out.getvalue()
+        subjects = f"corr with single subjects of {target}, lower ceiling {lower:.3f}, upper ceiling {upper:.3f}\n"
+        assert subjects in out.getvalue()
+    assert out.getvalue().count("fitted") == 4
+
+
+def test_plot_and_report_write_files(run: Path, folder: Path) -> None:
+    _run("plot", "runs/it", "--out", "figures", folder=folder)
+    _run("report", "runs/it", "--out", "page.html", folder=folder)
+    _run("plot", "it.h5", "--out", "it.png", folder=folder)
+    assert len(list((folder / "figures").glob("*.png"))) >= 3
+    assert (folder / "page.html").read_text().startswith("<!doctype html>")
+    with Image.open(folder / "it.png") as drawn:
+        assert drawn.size[0] > 200
+
+
+def test_compare_pairs_conditions_by_name(folder: Path) -> None:
+    words = ("compare", "it.h5", "it.npy", "--names", "images", "-c", "corr", "--json", "--out", "compare.png")
+    rows = json.loads(_run(*words, folder=folder).stdout)
+    assert len(rows) == 3
+    assert all(0.2 < row["similarity"] < 1 and row["n_pairs"] == 66 for row in rows)
+    assert (folder / "compare.png").exists()
+
+
+def test_names_go_only_to_the_file_that_holds_none(folder: Path) -> None:
+    rdms.select(rdms.from_array(np.arange(66.0), NAMES), NAMES[:8]).save(str(folder / "few.h5"), file_type="hdf5")
+    words = ("few.h5", "it.npy", "--names", "images", "--common", "-c", "corr", "--json")
+    (row,) = json.loads(_run("compare", *words, folder=folder).stdout)
+    assert (row["a"], row["b"], row["n_pairs"]) == ("few.h5", "it.npy", 28)
+    (folder / "two.txt").write_text("one\ntwo\n")
+    _run("plot", "it.h5", "--names", "two.txt", "--out", "named.png", folder=folder)
+    assert "'it.npy' (reader 'numpy'): 2 names were given (['one', 'two']) for 12 conditions" in _refused(
+        "compare", "it.h5", "it.npy", "--names", "two.txt", folder=folder
+    )
+
+
+def test_names_taken_from_a_folder_are_told_in_the_order_that_was_assumed(folder: Path) -> None:
+    told = (
+        "names of it.npy taken from images/ in alphabetical order: face_00, face_01, face_02, face_03, face_04, ...\n"
+    )
+    words = ("compare", "it.h5", "it.npy", "--names", "images/")
+    assert _run(*words, folder=folder).stderr == told
+    assert _run("plot", "it.npy", "--names", "images", "--out", "told.png", folder=folder).stderr == told
+    assert _run(*words, "--json", folder=folder).stderr == ""
+    (folder / "order.txt").write_text("\n".join(NAMES))
+    assert _run("compare", "it.h5", "it.npy", "--names", "order.txt", folder=folder).stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("n", "told"), [(5, "face_00, face_01, face_02, face_03, face_04"), (3, "face_00, face_01, face_02")]
+)
+def test_a_few_names_from_a_folder_are_told_in_full(folder: Path, tmp_path: Path, n: int, told: str) -> None:
+    for name in NAMES[:n]:
+        shutil.copy(folder / "images" / f"{name}.png", tmp_path)
+    np.save(folder / "few.npy", np.arange(n * (n - 1) / 2))
+    stderr = _run("plot", "few.npy", "--names", tmp_path, "--out", "few.png", folder=folder).stderr
+    assert stderr == f"names of few.npy taken from {tmp_path}/ in alphabetical order: {told}\n"
+
+
+@pytest.fixture(scope="module")
+def regions(folder: Path) -> Path:
+    """Two regions and three subjects, the first of two sessions; the conditions are named by "item"."""
+    pairs = np.random.default_rng(1).random((8, 66))
+    described = {"roi": ["V1", "IT"] * 4, "subject": ["s1"] * 4 + ["s2"] * 2 + ["s3"] * 2}
+    rdms.from_array(pairs, NAMES, by="item", descriptors=described).save(str(folder / "regions.h5"), file_type="hdf5")
+    np.savez(folder / "two.npz", first=pairs[:1], second=pairs[1:2], names=NAMES)
+    return folder
+
+
+def _compared(folder: Path, *words: str) -> dict[tuple[str, str], float]:
+    rows = json.loads(_run("compare", *words, "-c", "corr", "--json", folder=folder).stdout)
+    return {(row["a"], row["b"]): row["similarity"] for row in rows}
+
+
+def test_compare_passes_options_to_the_reader_of_either_file_or_of_one(regions: Path) -> None:
+    same = _compared(regions, "two.npz", "two.npz", "--read", "variable=first")
+    other = _compared(regions, "two.npz", "two.npz", "--read", "a:variable=first", "--read", "b:variable=second")
+    assert same[("two.npz", "two.npz")] == pytest.approx(1)
+    assert other[("two.npz", "two.npz")] < 0.5
+
+
+def test_compare_chooses_targets_and_subjects_and_says_which(regions: Path) -> None:
+    words = ("regions.h5", "two.npz", "--read", "a:by=item", "--read", "b:variable=first")
+    assert len(_compared(regions, *words)) == 8
+    chosen = _compared(regions, *words, "--target", "IT", "--subject", "s2", "--subject", "s3")
+    assert set(chosen) == {(f"regions.h5: IT {subject}", "two.npz") for subject in ("s2", "s3")}
+    twice = _compared(regions, *words, "--target", "V1", "--subject", "s1")
+    assert {a for a, _ in twice} == {"regions.h5: V1 s1 (1)", "regions.h5: V1 s1 (2)"}
+
+
+def test_mean_averages_sessions_before_subjects(regions: Path) -> None:
+    words = ("regions.h5", "two.npz", "--read", "a:by=item", "--read", "b:variable=first")
+    pairs = np.random.default_rng(1).random((8, 66))
+    expected = np.corrcoef((pairs[[0, 2]].mean(0) + pairs[4] + pairs[6]) / 3, pairs[0])[0, 1]
+    found = _compared(regions, *words, "--mean")
+    assert set(found) == {("regions.h5: V1, mean", "two.npz: mean"), ("regions.h5: IT, mean", "two.npz: mean")}
+    assert found[("regions.h5: V1, mean", "two.npz: mean")] == pytest.approx(expected)
+
+
+def test_plot_draws_the_chosen_rdms_and_titles_them(regions: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[list[str]] = []
+    monkeypatch.setattr(
+        app,
+        "save_figure",
+        lambda figure, path: drawn.append([ax.get_title(loc="left") for ax in figure.axes if ax.images]),
+    )
+    _run("plot", "regions.h5", "--read", "by=item", "--target", "IT", "--subject", "s3", folder=regions)
+    assert drawn == [["regions.h5: IT s3"]]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--target", "ITT"), r"--target 'ITT' is not known; nearest: 'IT' (known: V1, IT)"),
+        (("--subject", "s9"), r"--subject 's9' is not known; nearest: 's3', 's2', 's1' (known: s1, s2, s3)"),
+        (("--read", "variable"), "--read expects KEY=VALUE (for one file, a:KEY=VALUE or b:KEY=VALUE), got 'variable'"),
+        (("--read", "c:by=item"), "got 'c:by=item'"),
+        (("--read", "names=x"), "'names' is no option of a reader; give the file as argument and names by --names"),
+        (("--read", "variable=a"), "(on the command line: --read a:KEY=VALUE or b:KEY=VALUE, for one of two files)"),
+        (("--out", "figure.xyz"), "--out 'figure.xyz' is no image file; give one like figure.png, .pdf or .svg"),
+    ],
+)
+def test_wrong_choice_is_refused_in_words_of_the_command_line(
+    regions: Path, words: tuple[str, ...], message: str
+) -> None:
+    assert message in _refused("compare", "regions.h5", "regions.h5", "--read", "by=item", *words, folder=regions)
+
+
+def test_choice_among_rdms_that_do_not_differ_in_it_is_refused(regions: Path) -> None:
+    rdms.from_array(np.arange(66.0), NAMES, descriptors={"roi": ["V1"]}).save(str(regions / "v1.h5"), file_type="hdf5")
+    refused = _refused("compare", "it.npy", "it.npy", "--names", "images", "--target", "IT", "--json", folder=regions)
+    assert "--target 'IT': ['it.npy', 'it.npy'] tell no roi of their RDMs; leave it out" in refused
+    refused = _refused("compare", "v1.h5", "it.h5", "--target", "IT", folder=regions)
+    assert "'v1.h5' holds no RDM of roi ['IT'], but of ['V1']" in refused
+
+
+def test_advice_about_a_file_names_it_and_the_options(regions: Path) -> None:
+    refused = _refused("compare", "it.h5", "it.npy", folder=regions)
+    assert "file 'it.npy': RDMs have no pattern descriptor" in refused
+    assert refused.endswith("(on the command line: --read by=NAME, --names FILE)")
+    refused = _refused("compare", "it.h5", "few.h5", folder=regions)
+    assert refused.startswith("brainrdl: files 'it.h5' and 'few.h5': the two RDMs do not hold the same conditions")
+    assert refused.endswith("(on the command line: --common)")
+
+
+def test_figures_of_a_run_go_to_a_folder_and_no_image(run: Path, folder: Path) -> None:
+    assert "--out 'all.png' should be a folder" in _refused("plot", "runs/it", "--out", "all.png", folder=folder)
+    assert not (folder / "all.png").exists()
+
+
+def test_error_of_the_system_is_one_line_with_path_and_reason() -> None:
+    worded, status = app._worded(PermissionError(13, "Permission denied", "figures/.it-abc123.png"))
+    assert (worded, status) == ("'figures': Permission denied; choose another path, or mend its permissions", 1)
+    assert app._worded(OSError("broken pipe"))[0] == "OSError: broken pipe (--debug shows where)"
+
+
+def test_what_is_completed_is_what_there_is_and_costs_no_heavy_import() -> None:
+    assert set(common.COMPARATORS) == set(SIMILARITIES)
+    assert sorted(common.networks()) == sorted(known_names())
+    code = (
+        "import sys; from brainrdl.cli import common; common.networks(); "
+        "print({'torch', 'torchvision'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
+
+
+def test_warning_is_one_line(folder: Path) -> None:
+    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
+        warnings.simplefilter("always")
+        patch.setattr(files, "template", lambda: warnings.warn("look out", stacklevel=1) or "")
+        assert _run("recipe", "--template").stderr == "brainrdl: look out\n"
+
+
+def test_layers_lists_what_can_be_read_out() -> None:
+    rows = json.loads(_run("layers", "lenet", "--json").stdout)
+    assert {"conv2", "logits"} <= {row["layer"] for row in rows}
+
+
+def test_recipe_prints_a_template_that_it_accepts(folder: Path) -> None:
+    (folder / "template.yaml").write_text(_run("recipe", "--template").stdout)
+    assert "inner_folds: 4" in _run("recipe", "template.yaml", folder=folder).stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "message", "status"),
+    [
+        (("fit", "nothing.yaml"), "cannot read recipe 'nothing.yaml'", 1),
+        (("fit", "recipe.yaml", "--set", "fit.stepps=3"), "unknown key fit.stepps; nearest: 'steps'", 1),
+        (("layers", "resnet1"), "nearest: 'resnet18'", 1),
+        (("compare", "it.h5", "it.npy"), "no pattern descriptor 'stimulus' that names their conditions", 1),
+        (("compare", "it.h5", "it.h5", "-c", "cor"), "nearest: 'corr'", 1),
+        (("report", "nowhere"), "nowhere", 1),
+        (("frobnicate",), "No such command 'frobnicate'", 2),
+        (("fit",), "Missing argument", 2),
+        (("recipe", "recipe.yaml", "--template"), "'recipe.yaml' asks to check one; give one of the two", 1),
+    ],
+)
+def test_failure_is_one_line_and_a_status(folder: Path, words: tuple[str, ...], message: str, status: int) -> None:
+    assert message in _refused(*words, folder=folder, status=status)
+
+
+def _interrupting(module: object, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, name, interrupted)
+
+
+def test_interrupted_fit_says_how_to_go_on(run: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _interrupting(running, "run", monkeypatch)
+    words = ("fit", "recipe.yaml", "--out", "runs/it", "--overwrite", "--set", "fit.steps=2")
+    told = _refused(*words, folder=folder, status=130)
+    assert told == (
+        "brainrdl: interrupted; 'runs/it' keeps what was done: "
+        "`brainrdl fit recipe.yaml --out runs/it --set fit.steps=2 --resume` goes on from there"
+    )
+    assert _refused("fit", "recipe.yaml", "--out", "runs/new", folder=folder, status=130) == "brainrdl: interrupted"
+
+
+def test_interrupt_of_a_command_that_cannot_resume_promises_nothing(
+    run: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _interrupting(running, "evaluate_run", monkeypatch)
+    assert _refused("evaluate", "runs/it", folder=folder, status=130) == "brainrdl: interrupted"
+
+
+def test_debug_lets_the_failure_through(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["brainrdl", "fit", "nothing.yaml", "--debug"])
+    with pytest.raises(BrainrdlError):
+        app.main()
+
+
+@pytest.mark.parametrize("command", ["demo", "fit", "evaluate", "compare", "plot", "report", "layers", "recipe"])
+def test_help_of_every_command_has_an_example(command: str) -> None:
+    assert "brainrdl " + command in _run(command, "--help").stdout.split("Usage", 1)[1].split("\n", 1)[1]
+
+
+def test_help_loads_nothing_heavy() -> None:
+    code = (
+        "import sys\nsys.argv = ['brainrdl', '--help']\n"
+        "try:\n    from brainrdl.cli.app import main; main()\nexcept SystemExit: pass\n"
+        "print([name for name in ('torch', 'pandas', 'rsatoolbox', 'matplotlib') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"

@@ -1,0 +1,834 @@
+"""Cross-validation: nothing held out leaks into a fit, controls mean what they say, and what is there is found."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from sklearn.model_selection import PredefinedSplit
+from torch import Tensor, nn
+
+from brainrdl import RDMLoss, RDMTeacher, Readout, Stimuli, Student, rdms, training
+from brainrdl._core.errors import BrainrdlError
+from brainrdl.datasets.simulation import simulate_subjects
+from brainrdl.dissimilarity.pairs import pair_indices, to_square
+from brainrdl.evaluation import cross_validation as module, plan as _cv_plan
+from brainrdl.evaluation.cross_validation import cross_validate
+from brainrdl.evaluation.held_out import Evaluation
+from brainrdl.evaluation.plan import Candidate
+from brainrdl.stimuli.named_images import Batch
+from brainrdl.stimuli.transforms import ImageTransform
+from brainrdl.teachers.protocol import Teacher
+from brainrdl.training import stimulus_lists
+
+N = 16
+NAMES = [f"n{i:02d}" for i in range(N)]
+LABELS = {name: "abc"[i % 3] for i, name in enumerate(NAMES)}
+TEST = NAMES[-6:]
+ONE_FOLD = PredefinedSplit([-1] * (N - 6) + [0] * 6)
+QUICK: dict[str, Any] = {
+    "steps": 3,
+    "lr": 0.05,
+    "n_bootstrap": 0,
+    "device": "cpu",
+    "progress": False,
+    "evaluate_every": 1,
+}
+
+
+def images() -> Tensor:
+    pixels = torch.rand(N, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+    pixels[:, 0, 0, 0] = torch.arange(N) / N  # by which a loaded image is recognised
+    return pixels
+
+
+def make_stimuli(labels: dict[str, str] | None = LABELS) -> Stimuli:
+    return Stimuli.from_arrays(images(), NAMES, labels=labels)
+
+
+def make_student(**options: Any) -> Student:
+    return Student(nn.Sequential(nn.Flatten(), nn.Linear(16, 8)), ["1"], **options)
+
+
+def subject_pairs(n_subjects: int = 3) -> np.ndarray:
+    return np.random.default_rng(1).random((n_subjects, N * (N - 1) // 2))
+
+
+def make_teacher(pairs: np.ndarray | None = None, **options: Any) -> RDMTeacher:
+    pairs = subject_pairs() if pairs is None else pairs
+    subjects = {"subject": [f"s{s}" for s in range(len(pairs))]}
+    return RDMTeacher(rdms.from_array(pairs, NAMES, descriptors=subjects), **options)
+
+
+def is_held_out() -> np.ndarray:
+    """Tell the pairs with a condition of `TEST`."""
+    i, j = (index.numpy() for index in pair_indices(N))
+    return (i >= N - 6) | (j >= N - 6)
+
+
+def quick(students: Any = make_student, teacher: Teacher | None = None, **options: Any) -> Evaluation:
+    stimuli = options.pop("stimuli", None) or make_stimuli()
+    return cross_validate(students, teacher or make_teacher(), stimuli, **{"folds": ONE_FOLD, **QUICK, **options})
+
+
+def rdm(evaluation: Evaluation, **where: str) -> np.ndarray:
+    described = pd.DataFrame({key: list(values) for key, values in evaluation.students.rdm_descriptors.items()})
+    chosen = np.all([described[key] == value for key, value in where.items()], axis=0)
+    assert chosen.sum() == 1, described
+    return evaluation.students.dissimilarities[chosen][0]
+
+
+def same(a: np.ndarray, b: np.ndarray) -> bool:
+    return np.array_equal(a, b, equal_nan=True)
+
+
+# Nothing leaks
+
+
+class Recorder:
+    """Notes what is asked of a teacher and loaded of the stimuli while a student is fitted."""
+
+    name, targets = "recorder", ("rdm",)
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.fitting, self.asked, self.loaded, self.fits = False, set[str](), set[str](), 0
+        real = module.fit
+
+        def fit(*args: Any, **options: Any) -> Any:
+            self.fitting, self.fits = True, self.fits + 1
+            try:
+                return real(*args, **options)
+            finally:
+                self.fitting = False
+
+        monkeypatch.setattr(module, "fit", fit)
+
+    def rdms(self, batch: Batch) -> dict[str, Tensor]:
+        if self.fitting:
+            self.asked |= set(batch.names)
+        return make_teacher().rdms(batch)
+
+    def stimuli(self) -> Stimuli:
+        def transform(image: Tensor) -> Tensor:
+            if self.fitting:
+                self.loaded.add(NAMES[round(float(image[0, 0, 0]) * N)])
+            return image[:1]
+
+        return Stimuli.from_arrays(images(), NAMES, labels=LABELS, transform=transform)
+
+
+@pytest.mark.parametrize("inner_folds", [0, 2])
+def test_a_fit_neither_loads_held_out_images_nor_asks_the_teacher_about_them(
+    monkeypatch: pytest.MonkeyPatch, inner_folds: int
+) -> None:
+    recorder = Recorder(monkeypatch)
+    result = quick(
+        lambda: make_student(readout=Readout(standardise=True)),
+        recorder,
+        stimuli=recorder.stimuli(),
+        inner_folds=inner_folds,
+    )
+    assert recorder.fits == 2 * (1 + inner_folds)
+    assert recorder.asked == set(NAMES) - set(TEST)
+    assert recorder.loaded == set(NAMES) - set(TEST)
+    assert result.scores["n_conditions"].unique().tolist() == [6]
+
+
+@pytest.mark.parametrize(("combine", "inner_folds"), [("mean", 0), ("mean", 2), ("reliability", 0)])
+def test_what_the_teacher_says_of_held_out_conditions_changes_no_prediction(combine: str, inner_folds: int) -> None:
+    """Not the students' RDMs, nor their histories and chosen steps, nor the look-up; the scores change."""
+    shared, other = subject_pairs() + subject_pairs()[:1], subject_pairs() + subject_pairs()[:1]
+    other[:, is_held_out()] = np.random.default_rng(2).random((3, is_held_out().sum()))
+    one, two = (
+        quick(teacher=make_teacher(pairs, combine=combine), inner_folds=inner_folds) for pairs in (shared, other)
+    )
+    for student in ("fitted", "unfitted", "permuted", "category", "category lookup"):
+        assert same(rdm(one, student=student), rdm(two, student=student))
+    pd.testing.assert_frame_equal(one.histories.drop(columns="seconds"), two.histories.drop(columns="seconds"))
+    assert not np.allclose(one.scores["score"], two.scores["score"])
+
+
+def test_what_the_teacher_says_of_training_conditions_changes_the_predictions() -> None:
+    other = subject_pairs()
+    other[:, ~is_held_out()] = np.random.default_rng(2).random((3, (~is_held_out()).sum()))
+    one, two = quick(), quick(teacher=make_teacher(other))
+    for student in ("fitted", "permuted", "category lookup"):
+        assert not same(rdm(one, student=student), rdm(two, student=student))
+    assert same(rdm(one, student="unfitted"), rdm(two, student="unfitted"))
+
+
+def test_only_pairs_held_out_together_are_kept_and_scored() -> None:
+    result = quick(folds=3, seeds=(0,), stratify=False)
+    pairs = rdm(result, student="fitted")
+    sizes = result.scores.drop_duplicates("fold")["n_conditions"]
+    assert np.isfinite(pairs).sum() == (sizes * (sizes - 1) // 2).sum()
+    assert sizes.sum() == N
+
+
+def test_the_permuted_teacher_shuffles_training_names_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[tuple[Any, ...]] = []
+    real = module.PermutedTeacher
+
+    def permuted(teacher: Teacher, conditions: tuple[str, ...], *, seed: int) -> Any:
+        made.append((teacher, conditions, seed))
+        return real(teacher, conditions, seed=seed)
+
+    monkeypatch.setattr(module, "PermutedTeacher", permuted)
+    quick(seeds=(4,))
+    [(teacher, conditions, seed)] = made
+    assert conditions == teacher.conditions == tuple(NAMES[:-6])
+    assert seed == 4
+
+
+def test_the_look_up_predicts_the_training_mean_of_each_pair_of_categories() -> None:
+    result = quick(controls=["category"])
+    mean = subject_pairs().mean(0)
+    i, j = (index.tolist() for index in pair_indices(N))
+    kinds = ["".join(sorted(LABELS[NAMES[a]] + LABELS[NAMES[b]])) for a, b in zip(i, j, strict=True)]
+    table = pd.Series(mean[~is_held_out()]).groupby(np.array(kinds)[~is_held_out()]).mean()
+    found = rdm(result, student="category lookup")
+    known = np.isfinite(found)
+    assert known.sum() == 15
+    assert found[known] == pytest.approx(table[np.array(kinds)[known]].to_numpy())
+
+
+def test_a_pair_of_categories_that_training_never_showed_is_looked_up_as_the_mean_of_all() -> None:
+    labels = {name: "z" if name in TEST[:3] else "xy"[i % 2] for i, name in enumerate(NAMES)}
+    found = rdm(quick(controls=["category"], stimuli=make_stimuli(labels), stratify=False), student="category lookup")
+    of_all = subject_pairs().mean(0)[~is_held_out()].mean()
+    first = [NAMES.index(name) for name in TEST[:2]]
+    assert to_square(torch.tensor(found))[first[0], first[1]].item() == pytest.approx(of_all)
+
+
+def test_category_models_are_left_out_where_they_tell_no_pairs_apart() -> None:
+    """Neither a correlation of 0 nor one of rounding errors stands for what cannot be told."""
+    one_in_training = {name: "xy"[name in TEST[:3]] for name in NAMES}
+    result = quick(controls=["category"], stimuli=make_stimuli(one_in_training), stratify=False)
+    assert set(result.summary["student"]) == {"fitted", "category"}
+    one_held_out = {name: "x" if name in TEST else "yz"[i % 2] for i, name in enumerate(NAMES)}
+    result = quick(controls=["category"], stimuli=make_stimuli(one_held_out), stratify=False)
+    assert set(result.summary["student"]) == {"fitted"}
+
+
+def test_byte_identical_images_in_two_parts_are_refused() -> None:
+    pixels = images()
+    pixels[-1] = pixels[0]
+    with pytest.raises(BrainrdlError, match="'n15' of held_out is byte-identical to 'n00' of train"):
+        quick(stimuli=Stimuli.from_arrays(pixels, NAMES))
+
+
+# Students that share
+
+PROJECTION = Readout(projection=4)
+
+
+def network() -> nn.Sequential:
+    return nn.Sequential(nn.Flatten(), nn.Linear(16, 8), nn.BatchNorm1d(8))
+
+
+def sharing(kind: str) -> Any:
+    """Makes students that are not independent of one another."""
+    shared, weights, pool = network(), network().state_dict(), [network() for _ in range(5)]
+    whole = Student(shared, ["1"])
+    readout = Student(network(), ["1"], readout=PROJECTION, trainable="projection")
+
+    def assigned() -> Student:
+        fresh = network()
+        fresh.load_state_dict(weights, assign=True)
+        return Student(fresh, ["1"])
+
+    def taken() -> Student:
+        pool.append(pool.pop(0))
+        return Student(pool[0], ["1"])
+
+    return {
+        "network": lambda: Student(shared, ["1"]),
+        "last layers": lambda: Student(shared, ["1"], trainable="from:1"),
+        "statistics": lambda: Student(
+            shared, ["1"], readout=PROJECTION, trainable="projection", batchnorm="train"
+        ),
+        "student": lambda: whole,
+        "readout": lambda: readout,
+        "weights": assigned,
+        "pool": taken,
+    }[kind]  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["network", "last layers", "statistics", "student", "readout", "weights"])
+@pytest.mark.usefixtures("no_fit")
+def test_students_that_share_what_training_changes_are_refused_before_any_fit(kind: str, tmp_path: Path) -> None:
+    message = "student 'fitted' was made with weights of an earlier student 'fitted' .*; build the network inside"
+    with pytest.raises(BrainrdlError, match=message):
+        quick(sharing(kind), out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_network_that_comes_back_later_is_refused() -> None:
+    with pytest.raises(BrainrdlError, match="build the network inside the function that makes the student"):
+        quick(sharing("pool"), folds=3)
+
+
+@pytest.mark.parametrize("first", ["frozen", "trained"])
+@pytest.mark.usefixtures("no_fit")
+def test_candidates_of_one_network_are_refused_if_one_trains_it(first: str) -> None:
+    shared, calls = network(), {"frozen": 0, "trained": 0}
+
+    def frozen() -> Student:
+        return Student(shared, ["1"], readout=PROJECTION, trainable="projection")
+
+    def trained() -> Student:
+        calls["trained"] += 1
+        return Student(shared if calls["trained"] == 1 else network(), ["1"])
+
+    both = {"frozen": frozen, "trained": trained}
+    with pytest.raises(BrainrdlError, match=r"student '(\w+)' was made with weights of an earlier student '(?!\1)"):
+        quick({label: both[label] for label in sorted(both, reverse=first == "trained")})
+
+
+def test_a_network_that_stays_as_it_is_may_be_shared() -> None:
+    shared = network()
+
+    def make(layer: str = "1") -> Student:
+        return Student(shared, [layer], readout=Readout(projection=4, standardise=True), trainable="projection")
+
+    def fresh() -> Student:
+        copied = network()
+        copied.load_state_dict(shared.state_dict())
+        return Student(copied, ["1"], readout=Readout(projection=4, standardise=True), trainable="projection")
+
+    one = quick({"a": make, "b": partial(make, "2")}, folds=2, seeds=(0, 1))
+    two = quick({"a": fresh}, folds=2, seeds=(0, 1))
+    for seed in (0, 1):
+        assert same(rdm(one, student="a", seed=seed), rdm(two, student="a", seed=seed))  # type: ignore[arg-type]
+
+
+def test_a_network_with_frozen_first_layers_may_share_those() -> None:
+    backbone = nn.Sequential(nn.Flatten(), nn.Linear(16, 8), nn.BatchNorm1d(8))
+
+    def make() -> Student:
+        return Student(nn.Sequential(backbone, nn.Linear(8, 6)), ["1"], trainable="from:1")
+
+    assert not quick(make, folds=2).scores.empty
+
+
+@pytest.mark.usefixtures("no_fit")
+def test_what_makes_no_new_student_is_refused() -> None:
+    with pytest.raises(BrainrdlError, match="student 'fitted' is a Student; give a function that makes a new Student"):
+        quick(make_student())
+    with pytest.raises(BrainrdlError, match="makes student 'fitted' should return a Student, got Sequential"):
+        quick(network)
+
+
+# Choosing the number of steps
+
+
+def test_the_steps_are_those_of_the_best_mean_look_of_the_inner_folds() -> None:
+    result = quick(inner_folds=2, steps=6, controls=[])
+    histories = result.histories
+    inner = histories[histories.inner >= 0]
+    best = inner.groupby("step")["validation_similarity"].mean().idxmax()
+    assert sorted(inner["inner"].unique()) == [0, 1]
+    assert histories[histories.inner == -1]["step"].max() == best
+
+
+def test_validation_stimuli_and_inner_folds_do_not_both_choose_the_steps() -> None:
+    with pytest.raises(BrainrdlError, match=r"'fitted' has inner_folds=2, .* and validation=0.4, which does too"):
+        quick(inner_folds=2, validation=0.4)
+    assert not quick(inner_folds=2, validation=[], controls=[]).scores.empty  # what a recipe says by default
+
+
+@pytest.mark.usefixtures("no_fit")
+@pytest.mark.parametrize(
+    "changes", [{"schedule": "cosine"}, {"students": Candidate(make_student, {"schedule": "cosine"})}]
+)
+def test_a_schedule_is_not_squeezed_into_the_steps_that_inner_folds_choose(changes: dict[str, Any]) -> None:
+    with pytest.raises(BrainrdlError, match=r"schedule='cosine', which would be squeezed .*; use schedule='constant'"):
+        quick(inner_folds=2, **changes)
+
+
+def test_a_schedule_goes_with_fixed_steps_or_if_it_knows_none() -> None:
+    assert not quick(schedule="cosine", controls=[]).scores.empty
+    decay = partial(torch.optim.lr_scheduler.ExponentialLR, gamma=0.9)
+    assert not quick(schedule=decay, inner_folds=2, controls=[]).scores.empty
+
+
+@pytest.mark.parametrize("stratify", [True, False])
+def test_inner_folds_are_stratified_as_the_outer_ones(monkeypatch: pytest.MonkeyPatch, stratify: bool) -> None:
+    real, asked = module.stimulus_folds, list[Any]()
+
+    def stimulus_folds(*args: Any, labels: Any, **options: Any) -> pd.DataFrame:
+        asked.append(labels)
+        return real(*args, labels=labels, **options)
+
+    for place in (module, _cv_plan):
+        monkeypatch.setattr(place, "stimulus_folds", stimulus_folds)
+    quick(inner_folds=2, stratify=stratify, controls=[])
+    assert asked == [LABELS if stratify else None] * 3  # inner ones twice: to refuse early, and to fit
+
+
+def test_not_fitting_at_all_may_be_the_best_number_of_steps() -> None:
+    result = quick(inner_folds=2, steps=4, lr=1e6, optimizer="sgd", controls=["unfitted"])
+    assert result.histories.query("inner == -1")["step"].tolist() == [0]
+    assert same(rdm(result, student="fitted"), rdm(result, student="unfitted"))
+    row = result.summary.query("student == 'fitted' and against == 'mean' and comparator == 'corr'").iloc[0]
+    assert row["gain"] == 0
+
+
+# A subject left out
+
+
+def test_a_left_out_subject_never_trains_and_is_scored_against_alone() -> None:
+    changed = subject_pairs()
+    changed[2] = np.random.default_rng(5).random(changed.shape[1])
+    one, two = (
+        quick(teacher=make_teacher(pairs), subjects="leave-one-out", models={"size": size_model()})
+        for pairs in (subject_pairs(), changed)
+    )
+    for student in ("fitted", "permuted", "category lookup"):
+        assert same(rdm(one, student=student, left_out="s2"), rdm(two, student=student, left_out="s2"))
+        assert not same(rdm(one, student=student, left_out="s0"), rdm(two, student=student, left_out="s0"))
+    assert set(one.scores["against"]) == {"subjects"}
+    fitted = one.scores.query("student == 'fitted' and comparator == 'corr'")
+    assert fitted["subject"].tolist() == ["s0", "s1", "s2"]
+    own = rdm(one, student="fitted", left_out="s1")
+    known = np.isfinite(own)
+    expected = np.corrcoef(own[known], subject_pairs()[1][known])[0, 1]
+    assert fitted["score"].iloc[1] == pytest.approx(expected, abs=1e-6)
+    assert {"size", "category"} <= set(one.summary["student"])
+
+
+@pytest.mark.parametrize("teacher", [make_teacher(subject_pairs(1)), None])
+def test_one_subject_cannot_be_left_out(teacher: Teacher | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(BrainrdlError, match="needs a teacher with at least 2 subjects"):
+        quick(teacher=teacher or Recorder(monkeypatch), subjects="leave-one-out")
+
+
+# Resuming
+
+
+@pytest.mark.parametrize("inner_folds", [0, 2])
+def test_a_run_that_was_killed_goes_on_to_the_same_scores(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, inner_folds: int
+) -> None:
+    options = {"folds": 3, "inner_folds": inner_folds, "n_bootstrap": 10, "out": tmp_path / "run"}
+    whole = quick(**{**options, "out": None})
+    real, calls = module.fit, list[Path | None]()
+
+    def killed_after(n: int) -> Callable[..., Any]:
+        def fit(*args: Any, **given: Any) -> Any:
+            if len(calls) == n:
+                raise KeyboardInterrupt
+            calls.append(given.get("out"))
+            return real(*args, **given)
+
+        return fit
+
+    monkeypatch.setattr(module, "fit", killed_after(3 * (1 + inner_folds)))
+    with pytest.raises(KeyboardInterrupt):
+        quick(**options)
+    finished = {path.parent: path.stat().st_mtime_ns for path in tmp_path.rglob("weights.safetensors")}
+    assert len(finished) == 3
+    calls.clear()
+    monkeypatch.setattr(module, "fit", killed_after(1000))
+    resumed = quick(**options, resume=True)
+    pd.testing.assert_frame_equal(resumed.scores, whole.scores)
+    pd.testing.assert_frame_equal(resumed.summary, whole.summary)
+    times = {folder: (folder / "weights.safetensors").stat().st_mtime_ns for folder in finished}
+    assert times == finished  # what was finished is read, not fitted again
+    assert len([out for out in calls if out is None]) == 3 * inner_folds  # inner fits of what was not finished alone
+    again = Evaluation.load(tmp_path / "run")
+    pd.testing.assert_frame_equal(again.summary, whole.summary, rtol=1e-14)
+
+
+def test_a_run_is_not_resumed_with_another_design_or_other_data(tmp_path: Path) -> None:
+    quick(out=tmp_path)
+    for changes, key in [
+        ({"steps": 4}, "fit.steps=3, now fit.steps=4"),
+        ({"seeds": (1,)}, r"seeds=\[0\], now seeds=\[1\]"),
+        ({"inner_folds": 2}, "inner_folds=0, now inner_folds=2"),
+        ({"subjects": "leave-one-out"}, "subjects='all', now subjects='leave-one-out'"),
+        ({"teacher": make_teacher(subject_pairs() ** 2)}, "hashes.teacher="),
+        ({"stimuli": Stimuli.from_arrays(1 - images(), NAMES, labels=LABELS)}, "hashes.stimuli="),
+        ({"stimuli": make_stimuli().with_transform(ImageTransform(4, channels=1))}, "transform=None, now"),
+        ({"teacher": make_teacher(combine="all")}, "teacher_identity.combine='mean', now teacher_identity.combine="),
+    ]:
+        with pytest.raises(BrainrdlError, match=rf"settings.json' was written with {key}"):
+            quick(out=tmp_path, resume=True, **changes)
+
+
+def test_a_run_is_not_resumed_with_another_network_of_the_same_shapes(tmp_path: Path) -> None:
+    def made(activation: type[nn.Module]) -> Callable[[], Student]:
+        return lambda: Student(nn.Sequential(nn.Flatten(), nn.Linear(16, 4), activation()), ["2"])
+
+    told = quick(made(nn.ReLU), out=tmp_path, controls=[]).settings["networks"]["fitted"]
+    assert (told["n_parameters"], told["layers"], told["trainable"]) == (68, ["2"], "all")
+    with pytest.raises(BrainrdlError, match=r"^the network's modules, or their code, have changed since the run began"):
+        quick(made(nn.Tanh), out=tmp_path, controls=[], resume=True)
+
+
+def test_folds_that_follow_labels_are_not_resumed_with_other_labels(tmp_path: Path) -> None:
+    other = make_stimuli({name: "ab"[i % 2] for i, name in enumerate(NAMES)})
+    quick(out=tmp_path / "a")
+    with pytest.raises(BrainrdlError, match=r"^the stimuli's labels have changed since the run began"):
+        quick(out=tmp_path / "a", stimuli=other, resume=True)
+    quick(out=tmp_path / "b", stratify=False)
+    assert quick(out=tmp_path / "b", stratify=False, stimuli=other, resume=True).labels == other.labels
+
+
+def test_names_in_any_script_survive_a_run_and_its_resumption(tmp_path: Path) -> None:
+    names = [f"Käse {i} 日本" for i in range(N)]
+    described = {"subject": ["Zoë", "Łukasz"] * 2, "roi": ["aire é"] * 2 + ["IT"] * 2}
+    pairs = np.random.default_rng(1).random((4, N * (N - 1) // 2))
+    options = {
+        "teacher": RDMTeacher(rdms.from_array(pairs, names, descriptors=described)),
+        "stimuli": Stimuli.from_arrays(images(), names, labels=["é" if i % 2 else "ü" for i in range(N)]),
+        "students": lambda: Student(nn.Sequential(nn.Flatten(), nn.Linear(16, 8)), {"1": "aire é"}),
+        "subjects": "leave-one-out",
+        "out": tmp_path / "Ergebnis ä",
+    }
+    first = quick(**options)
+    for result in (quick(**options, resume=True), Evaluation.load(options["out"])):
+        pd.testing.assert_frame_equal(result.scores, first.scores, rtol=1e-14)
+        assert rdms.names(result.teacher) == rdms.names(result.students) == tuple(names)
+        assert set(result.students.rdm_descriptors["left_out"]) == {"Zoë", "Łukasz"}
+        assert set(result.students.rdm_descriptors["target"]) == {"aire é"}
+
+
+def test_a_run_goes_on_on_another_device(tmp_path: Path) -> None:
+    made = Candidate(make_student, {"device": "cpu", "progress": False})
+    first = quick({"a": made}, out=tmp_path)
+    other = Candidate(make_student, {"device": "auto", "progress": True})
+    again = quick({"a": other}, out=tmp_path, device="auto", resume=True)
+    pd.testing.assert_frame_equal(again.scores, first.scores)
+
+
+def test_the_folder_of_a_single_fit_is_no_cross_validation_to_go_on_with(tmp_path: Path) -> None:
+    training.fit(make_student(), make_teacher(), make_stimuli(), steps=1, device="cpu", progress=False, out=tmp_path)
+    with pytest.raises(BrainrdlError, match=r"settings.json' was written with"):
+        quick(out=tmp_path, resume=True)
+
+
+def test_a_finished_run_may_be_judged_anew(tmp_path: Path) -> None:
+    quick(out=tmp_path, comparators=["corr"], controls=[])
+    again = quick(
+        out=tmp_path,
+        resume=True,
+        comparators=["cosine"],
+        controls=["unfitted"],
+        n_bootstrap=5,
+        models={"size": size_model()},
+    )
+    assert set(again.summary["comparator"]) == {"cosine"}
+    assert set(again.summary["student"]) == {"fitted", "unfitted", "size"}
+
+
+def test_an_existing_run_is_neither_touched_nor_lost_unasked(tmp_path: Path) -> None:
+    quick(out=tmp_path)
+    with pytest.raises(BrainrdlError, match="exists and is not empty; resume or overwrite it"):
+        quick(out=tmp_path)
+    assert quick(out=tmp_path, overwrite=True, steps=1).settings["fit"]["steps"] == 1
+
+
+# Students, seeds and rows
+
+
+def size_model() -> Any:
+    return rdms.from_array(np.random.default_rng(8).random(N * (N - 1) // 2), NAMES[::-1])
+
+
+def test_several_students_bring_their_own_options_and_controls() -> None:
+    students = {
+        "short": Candidate(make_student, {"steps": 1}, controls=["unfitted"]),
+        "long": Candidate(make_student, {"steps": 5}, controls=[]),
+        "plain": make_student,
+    }
+    result = quick(students, controls=["unfitted", "permuted"])
+    assert set(result.summary["student"]) == {
+        "short", "short, unfitted", "long", "plain", "plain, unfitted", "plain, permuted",
+    }  # fmt: skip
+    last = result.histories.groupby("student")["step"].max().to_dict()
+    assert last == {"short": 1, "long": 5, "plain": 3, "plain, permuted": 3}
+    assert same(rdm(result, student="short, unfitted"), rdm(result, student="plain, unfitted"))
+    gains = result.summary.dropna(subset="gain")["student"].unique()
+    assert set(gains) == {"short", "plain", "plain, permuted"}
+
+
+def test_labels_whose_folders_would_be_one_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(BrainrdlError, match=r"names \['conv_1-seed0-fold0', .*stand more than once in the folders of"):
+        quick({"conv 1": make_student, "conv_1": make_student}, out=tmp_path / "run")
+
+
+def test_the_unfitted_student_is_calibrated_as_the_fitted_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stimulus_lists, "_CALIBRATION", 4)
+    student = Candidate(lambda: make_student(readout=Readout(standardise=True), trainable="all"), {"steps": 0})
+    result = quick(student, controls=["unfitted"])
+    assert same(rdm(result, student="fitted"), rdm(result, student="unfitted"))
+
+
+def test_a_student_may_choose_its_steps_where_others_do_not() -> None:
+    students = {"chosen": Candidate(make_student, inner_folds=2), "fixed": make_student}
+    result = quick(students, controls=[])
+    inner = result.histories[result.histories.inner >= 0]
+    assert set(inner["student"]) == {"chosen"}
+
+
+def test_a_student_is_the_same_alone_and_among_others() -> None:
+    alone = quick({"b": make_student}, controls=["permuted"])
+    among = quick({"a": lambda: make_student(readout=Readout(projection=3)), "b": make_student}, controls=["permuted"])
+    for student in ("b", "b, permuted"):
+        assert same(rdm(alone, student=student), rdm(among, student=student))
+
+
+def test_the_loss_says_how_patterns_become_rdms() -> None:
+    from brainrdl.dissimilarity.measures import euclidean
+
+    result = quick(loss=RDMLoss(dissimilarity="euclidean"), controls=["unfitted"])
+    torch.manual_seed(0)
+    with torch.no_grad():
+        expected = euclidean(make_student()(make_stimuli().images(TEST)).patterns["1"])
+    found = rdm(result, student="unfitted")
+    assert found[np.isfinite(found)] == pytest.approx(expected.numpy(), abs=1e-6)
+
+
+def test_each_seed_has_its_own_folds_and_weights() -> None:
+    result = quick(folds=3, seeds=(0, 1), controls=["unfitted"])
+    by_seed = [np.isfinite(rdm(result, student="fitted", seed=seed)) for seed in (0, 1)]  # type: ignore[arg-type]
+    assert not np.array_equal(*by_seed)
+    row = result.summary.iloc[0]
+    assert (row["n_seeds"], row["n_folds"]) == (2, 3)
+    again = quick(folds=3, seeds=(0, 1), controls=["unfitted"])
+    pd.testing.assert_frame_equal(result.scores, again.scores)
+
+
+def test_an_ensemble_is_the_mean_of_z_scored_rdms() -> None:
+    students = {"a": make_student, "b": lambda: make_student(readout=Readout(projection=3))}
+    result = quick(students, ensembles={"both": ["a", "b"]}, controls=["unfitted"])
+    for label, members in {"both": ("a", "b"), "both, unfitted": ("a, unfitted", "b, unfitted")}.items():
+        rows = [rdm(result, student=member) for member in members]
+        known = np.isfinite(rows[0])
+        scored = [(row[known] - row[known].mean()) / row[known].std(ddof=1) for row in rows]
+        assert rdm(result, student=label)[known] == pytest.approx(np.mean(scored, axis=0))
+    row = result.summary.query("student == 'both' and against == 'mean' and comparator == 'corr'").iloc[0]
+    assert row["role"] == "ensemble"
+    base = result.summary.query("student == 'both, unfitted' and against == 'mean' and comparator == 'corr'").iloc[0]
+    assert row["gain"] == pytest.approx(row["score"] - base["score"])
+
+
+def test_a_member_that_tells_nothing_apart_adds_nothing_to_an_ensemble() -> None:
+    class Collapsed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.flat, self.weight = nn.Flatten(), nn.Parameter(torch.ones(()))
+            self.out = nn.Identity()
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.out(self.flat(x) * 0 + self.weight)
+
+    students = {"a": make_student, "collapsed": lambda: Student(Collapsed(), ["out"])}
+    with pytest.warns(UserWarning, match="collapsed at layer out gives one pattern"):
+        result = quick(students, ensembles={"both": ["a", "collapsed"]}, controls=[])
+    rows = result.summary.query("against == 'mean' and comparator == 'corr'").set_index("student")["score"]
+    assert rows["both"] == pytest.approx(rows["a"])
+    assert rows["collapsed"] == 0
+
+
+def test_models_are_paired_by_name() -> None:
+    result = quick(models={"size": size_model()}, controls=[])
+    whole = rdms.to_tensor(size_model(), NAMES, dtype=torch.float64)[0].numpy()
+    found = rdm(result, student="size")
+    assert same(found[np.isfinite(found)], whole[np.isfinite(found)])
+    assert "partial corr" in set(result.summary["comparator"])
+
+
+def test_facts_go_into_the_settings(tmp_path: Path) -> None:
+    quick(out=tmp_path, facts={"simulated": True})
+    assert Evaluation.load(tmp_path).settings["simulated"] is True
+
+
+def test_labels_and_histories_come_with_the_result() -> None:
+    result = quick()
+    assert result.labels == LABELS
+    assert {"student", "seed", "fold", "inner", "step", "train_similarity"} <= set(result.histories)
+    assert set(result.histories["student"]) == {"fitted", "permuted"}
+
+
+# Refusals
+
+
+@pytest.fixture
+def no_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fit(*args: Any, **options: Any) -> None:
+        raise AssertionError("fitted before it was refused")
+
+    monkeypatch.setattr(module, "fit", fit)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"controls": ["permutated"]}, "control 'permutated' is not known; nearest: 'permuted'"),
+        ({"subjects": "each"}, "subjects 'each' is not known"),
+        ({"comparators": ["pearson"]}, "comparator 'pearson' is not known"),
+        ({"comparators": []}, "comparators is empty; give at least one"),
+        ({"seeds": ()}, "seeds is empty; give at least one"),
+        ({"seeds": (1, 1)}, r"names \['1'\] stand more than once in seeds"),
+        ({"students": {}}, "there is no student to cross-validate"),
+        (
+            {"students": {"a": Candidate(make_student, controls=["category"])}},
+            "control of student 'a' 'category' is not",
+        ),
+        ({"students": {"a": Candidate(make_student, {"seed": 3})}}, "fit's option 'seed' is set for each fold"),
+        ({"train": NAMES}, "fit's option 'train' is set for each fold"),
+        (
+            {"ensembles": {"both": ["fitted", "other"]}},
+            r"conditions \['other'\] are not in the students of an ensemble",
+        ),
+        (
+            {"students": {"fitted": make_student, "unfitted": make_student}},
+            r"names \['unfitted'\] stand more than once",
+        ),
+        ({"ensembles": {"fitted": ["fitted"]}}, r"names \['fitted', .*stand more than once in the rows"),
+        ({"models": {"category": size_model()}}, r"names \['category'\] stand more than once in the rows"),
+        ({"models": {"few": rdms.from_array(np.arange(6.0), NAMES[:4])}}, r"conditions \['n04'"),
+        ({"folds": 5}, "fold 1 holds out 3 conditions .*: use fewer folds"),
+        ({"folds": 2.0}, "folds must be a scikit-learn splitter or a whole number"),
+        ({"folds": PredefinedSplit([-1] * 14 + [0] * 2)}, "fold 0 holds out 2 conditions .*: hold out more conditions"),
+        ({"inner_folds": 3}, "fold 1 holds out 3 conditions .*: use fewer inner_folds"),
+        ({"inner_folds": 2.5}, "inner_folds must be a whole number, at least 0, got 2.5"),
+        (
+            {"students": {"plain": make_student, "a": Candidate(make_student, inner_folds=3)}},
+            "fold 1 holds out 3 conditions .*: use fewer inner_folds",
+        ),
+        ({"n_bootstrap": -1}, "n_bootstrap must be a whole number, at least 0, got -1"),
+        ({"n_bootstrap": "many"}, "n_bootstrap must be a whole number, at least 0, got 'many'"),
+        ({"seeds": 3}, r"seeds should be a list, got 3; write \[3\]"),
+        ({"comparators": "corr"}, r"comparators should be a list, got 'corr'; write \['corr'\]"),
+        ({"seeds": (0, 1.5)}, "each of seeds must be a whole number, at least 0 and below 4294967296, got 1.5"),
+        ({"seeds": (2**32,)}, "each of seeds must be a whole number, .* got 4294967296"),
+        ({"step": 3}, "option of cross_validate or fit 'step' is not known; nearest: 'steps'"),
+        ({"students": {"a": Candidate(make_student, {"learning_rate": 1})}}, "fit 'learning_rate' is not known"),
+    ],
+)
+@pytest.mark.usefixtures("no_fit")
+def test_what_cannot_work_is_refused_before_anything_is_fitted(
+    changes: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(BrainrdlError, match=message):
+        quick(**changes, out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.usefixtures("no_fit")
+def test_several_processes_are_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(
+        BrainrdlError, match=r"cross-validation runs in one process, here are 2; start several processes"
+    ):
+        quick(out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("changes", [{"optimizer": "adamm"}, {"steps": 2.5}, {"loss": RDMLoss(match={"1": "IT"})}])
+def test_a_run_whose_first_fit_is_refused_leaves_no_folder(changes: dict[str, Any], tmp_path: Path) -> None:
+    with pytest.raises(BrainrdlError):
+        quick(out=tmp_path / "runs" / "a", **changes)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_run_that_is_refused_after_fits_keeps_them(tmp_path: Path) -> None:
+    students = {"good": make_student, "bad": Candidate(make_student, {"optimizer": "adamm"})}
+    with pytest.raises(BrainrdlError, match="'adamm' is not known"):
+        quick(students, controls=[], out=tmp_path / "run")
+    assert [path.name for path in (tmp_path / "run" / "fits").iterdir()] == ["good-seed0-fold0"]
+
+
+def test_seeds_may_be_numpys(tmp_path: Path) -> None:
+    one = quick(folds=2, seeds=np.arange(2), controls=[], out=tmp_path)
+    pd.testing.assert_frame_equal(one.scores, quick(folds=2, seeds=(0, 1), controls=[]).scores)
+
+
+def test_stimuli_that_are_not_the_teachers_are_refused() -> None:
+    known = rdms.select(rdms.from_array(subject_pairs(1), NAMES), NAMES[1:])
+    with pytest.raises(BrainrdlError, match=r"conditions \['n00'\] are not in"):
+        quick(teacher=RDMTeacher(known))
+
+
+# Recovery
+
+
+@pytest.fixture(scope="module")
+def recovered() -> Evaluation:
+    """Subjects see three hidden directions of the images; a linear student is to find them."""
+    generator = torch.Generator().manual_seed(3)
+    n = 48
+    pixels = torch.randn(n, 1, 5, 5, generator=generator)
+    hidden = pixels.flatten(1) @ torch.randn(25, 3, generator=generator)
+    names = [f"image{i:02d}" for i in range(n)]
+    brains = simulate_subjects(hidden, names, n_subjects=5, n_voxels=60, noise=0.7)
+
+    def make() -> Student:
+        return Student(nn.Sequential(nn.Flatten(), nn.Linear(25, 12)), {"1": "IT"})
+
+    return cross_validate(
+        make, RDMTeacher(brains), Stimuli.from_arrays(pixels, names), folds=4, steps=150, lr=0.02, n_bootstrap=200,
+        device="cpu", progress=False, evaluate_every=50,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("comparator", ["spearman", "corr"])
+@pytest.mark.parametrize("against", ["mean", "subjects"])
+def test_what_subjects_share_is_found_and_a_permuted_teacher_finds_nothing(
+    recovered: Evaluation, comparator: str, against: str
+) -> None:
+    rows = recovered.summary.query("comparator == @comparator and against == @against").set_index("student")
+    score = rows["score"]
+    assert score["fitted"] > score["unfitted"] + 0.2
+    assert rows.loc["fitted", "gain_low"] > 0
+    assert abs(score["permuted"]) < 0.15
+    assert 0.6 < rows.loc["fitted", "share"] < 1.05
+    assert score["fitted"] < rows.loc["fitted", "ceiling_upper"] + 0.03
+
+
+def test_held_out_scores_are_below_those_of_training(recovered: Evaluation) -> None:
+    last = recovered.histories.query("student == 'fitted'").groupby("fold")["train_similarity"].last().mean()
+    row = recovered.summary.query("student == 'fitted' and comparator == 'corr' and against == 'mean'").iloc[0]
+    assert row["score"] < last
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"teacher": make_stimuli()}, "teacher should be a Teacher, got Stimuli; the order is cross_validate"),
+        ({"stimuli": make_student}, "stimuli should be a Stimuli, got function"),
+        ({"students": make_stimuli()}, "student 'fitted' is a Stimuli; give a function that makes a new Student"),
+        ({"controls": "permuted"}, r"controls should be a list, got 'permuted'; write \['permuted'\]"),
+        (
+            {"controls": ["category"], "stimuli": make_stimuli(None)},
+            "control 'category' was asked for, but the stimuli",
+        ),
+    ],
+)
+def test_arguments_in_another_order_and_controls_that_cannot_be_are_refused(
+    change: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(BrainrdlError, match=message):
+        quick(**change)
+
+
+def test_a_network_that_died_is_told() -> None:
+    def dead() -> Student:
+        made = make_student()
+        for parameter in made.parameters():
+            nn.init.zeros_(parameter)
+        return made
+
+    with pytest.warns(UserWarning, match="^fitted at layer 1 gives one pattern for all .* in 1 of 1 folds"):
+        evaluation = quick(dead, steps=0, controls=[])
+    assert len(evaluation.settings["constant"]) == 1
+    assert quick(controls=[]).settings["constant"] == []

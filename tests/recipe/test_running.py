@@ -1,0 +1,401 @@
+"""A recipe does what the Python API does, into a run folder; what it cannot do is said before any work."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from contextlib import nullcontext
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+from brainrdl import BrainrdlError, FitResult, RDMLoss, recipe
+from brainrdl.evaluation.held_out import Evaluation
+from brainrdl.loss.rdm_loss import Decay
+from brainrdl.recipe import building, running
+from brainrdl.stimuli.transforms import ImageTransform
+from brainrdl.teachers.controls import PermutedTeacher
+from brainrdl.teachers.network_teacher import NetworkTeacher
+
+NAMES = [f"face_{i:02d}" for i in range(12)]
+
+
+def test_recipe_with_folds_cross_validates_and_keeps_itself_in_the_run_folder(content: dict, tmp_path: Path) -> None:
+    result = running.run(recipe.check(content), tmp_path / "run", progress=False)
+    assert isinstance(result, Evaluation)
+    assert set(result.summary["student"]) == {"fitted", "unfitted", "permuted", "category", "category lookup"}
+    assert recipe.load(tmp_path / "run" / "recipe.yaml") == recipe.check(content)
+    assert (tmp_path / "run" / "summary.csv").exists()
+
+
+def test_recipe_runs_the_same_twice(content: dict, tmp_path: Path) -> None:
+    first, second = (running.run(recipe.check(content), tmp_path / run, progress=False) for run in ("a", "b"))
+    pd.testing.assert_frame_equal(first.scores, second.scores)
+
+
+def test_recipe_with_held_out_names_scores_those_alone(content: dict, tmp_path: Path) -> None:
+    content["evaluation"] = {"held_out": NAMES[:5], "n_bootstrap": 20, "seeds": [0, 1]}
+    result = running.run(recipe.check(content), tmp_path / "run", progress=False)
+    assert set(result.summary["student"]) == {"fitted", "unfitted", "permuted", "category", "category lookup"}
+    assert result.scores["n_conditions"].eq(5).all()
+    for fitted in (tmp_path / "run" / "fits").glob("*/settings.json"):
+        assert set(yaml.safe_load(fitted.read_text())["train"]) == set(NAMES[5:])
+
+
+def test_recipe_with_a_held_out_share_draws_it_by_the_seed(content: dict, tmp_path: Path) -> None:
+    content["evaluation"] = {"held_out": 0.4, "seeds": [3], "n_bootstrap": 0}
+    result = running.run(recipe.check(content), tmp_path / "run", progress=False)
+    assert result.scores["n_conditions"].eq(5).all()
+
+
+def test_recipe_that_holds_nothing_out_fits_to_all(content: dict, tmp_path: Path) -> None:
+    del content["evaluation"]
+    result = running.run(recipe.check(content), tmp_path / "run", progress=False)
+    assert isinstance(result, FitResult)
+    assert result.settings["train"] == NAMES
+    with pytest.raises(BrainrdlError, match="holds nothing out, so there is nothing to score"):
+        running.evaluate_run(tmp_path / "run")
+
+
+def test_finished_run_is_scored_with_other_comparators_without_a_new_fit(content: dict, tmp_path: Path) -> None:
+    running.run(recipe.check(content), tmp_path / "run", progress=False)
+    weights = sorted((tmp_path / "run").rglob("weights.safetensors"))
+    before = [path.stat().st_mtime_ns for path in weights]
+    again = running.evaluate_run(tmp_path / "run", ["tau-a"])
+    assert set(again.summary["comparator"]) == {"tau-a"}
+    assert len(weights) == 6
+    assert [path.stat().st_mtime_ns for path in weights] == before
+
+
+def test_scoring_a_finished_run_again_writes_nothing_into_it(content: dict, tmp_path: Path) -> None:
+    running.run(recipe.check(content), tmp_path / "run", progress=False)
+    before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
+    again = running.evaluate_run(tmp_path / "run", ["tau-a"])
+    assert {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()} == before
+    again.save(tmp_path / "run")  # the way to do it all the same
+    assert set(Evaluation.load(tmp_path / "run").summary["comparator"]) == {"tau-a"}
+
+
+def test_refusal_to_score_a_run_again_names_the_run(content: dict, tmp_path: Path) -> None:
+    running.run(recipe.check(content), tmp_path / "run", progress=False)
+    Image.fromarray(np.zeros((10, 10), dtype=np.uint8)).save(tmp_path / "images" / f"{NAMES[0]}.png")
+    with pytest.raises(BrainrdlError, match=rf"'{tmp_path}/run/settings.json' was written with"):
+        running.evaluate_run(tmp_path / "run", ["tau-a"])
+
+
+def test_existing_run_folder_is_refused_without_resume_or_overwrite(content: dict, tmp_path: Path) -> None:
+    made = recipe.check(content)
+    running.run(made, tmp_path / "run", progress=False)
+    with pytest.raises(BrainrdlError, match="exists and is not empty"):
+        running.run(made, tmp_path / "run", progress=False)
+    changed = recipe.check(content | {"fit": {"steps": 2, "evaluate_every": 2, "device": "cpu"}})
+    with pytest.raises(BrainrdlError, match=r"was written with .*steps.*4.*now.*2"):
+        running.run(changed, tmp_path / "run", resume=True, progress=False)
+    running.run(changed, tmp_path / "run", overwrite=True, progress=False)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"student": {"model": "small_cnn", "layers": ["pooll"]}}, r"'pooll'.*nearest: 'pool'"),
+        ({"student": {"model": "smal_cnn", "layers": ["pool"]}}, r"'smal_cnn' is not known; nearest: 'small_cnn'"),
+        ({"student": {"model": "small_cnn", "layers": {"pool": "IT2"}}}, r"'IT2'.*'IT'"),
+        ({"loss": {"similarity": "spearman"}}, r"'spearman' has no gradient"),
+        ({"loss": {"dissimilarity": "euclid"}}, r"'euclid' is not known; nearest: 'euclidean'"),
+        ({"evaluation": {"folds": 3, "comparators": ["corrr"]}}, r"'corrr' is not known; nearest: 'corr'"),
+        ({"evaluation": {"folds": 4}}, r"holds out 3 conditions"),
+        ({"evaluation": {"held_out": ["face_0"]}}, r"\['face_0'\] are not in the stimuli .*nearest: 'face_1"),
+        ({"stimuli": {"dataset": "mnist", "root": "nowhere"}}, r"cannot read MNIST below stimuli.root 'nowhere'"),
+        ({"stimuli": {"arrays": "nothing.npz"}}, r"cannot read stimuli.arrays 'nothing.npz'"),
+    ],
+)
+def test_wrong_name_is_refused_before_anything_is_fitted(
+    content: dict, tmp_path: Path, change: dict, message: str
+) -> None:
+    with pytest.raises(BrainrdlError, match=message):
+        running.run(recipe.check(content | change), tmp_path / "run", progress=False)
+    assert not list(tmp_path.rglob("weights.safetensors"))
+    left = tmp_path / "run"
+    assert not left.exists() or {"settings.json", "provenance.json"} < {path.name for path in left.iterdir()}
+
+
+@pytest.mark.parametrize("evaluation", [{"folds": 3, "comparators": ["corrr"]}, {}])
+def test_recipe_that_was_refused_runs_when_mended(content: dict, tmp_path: Path, evaluation: dict) -> None:
+    wrong = content | {"evaluation": evaluation}
+    if not evaluation:
+        wrong = wrong | {"fit": content["fit"] | {"batch_size": 3}}  # refused by fit, not by cross_validate
+    with pytest.raises(BrainrdlError, match=r"corrr|batch_size"):
+        running.run(recipe.check(wrong), tmp_path / "run", progress=False)
+    running.run(recipe.check(content), tmp_path / "run", progress=False)
+    assert (tmp_path / "run" / "summary.csv").exists()
+
+
+def test_refused_recipe_leaves_what_was_in_the_folder(content: dict, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "notes.txt").write_text("mine")
+    wrong = recipe.check(content | {"evaluation": {"folds": 3, "comparators": ["corrr"]}})
+    with pytest.raises(BrainrdlError, match=r"corrr|holds no settings.json"):
+        running.run(wrong, tmp_path / "run", resume=True, progress=False)
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["notes.txt"]
+
+
+def test_recipe_is_refused_in_several_processes(content: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    del content["evaluation"]
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(BrainrdlError, match=r"a recipe runs in one process, here are 2; .* brainrdl.fit alone"):
+        running.run(recipe.check(content), tmp_path / "run", progress=False)
+    assert not (tmp_path / "run").exists()
+
+
+def test_stimuli_that_are_not_the_rdms_conditions_are_refused_by_name(content: dict, tmp_path: Path) -> None:
+    (tmp_path / "images" / "face_03.png").rename(tmp_path / "images" / "face_30.png")
+    content["stimuli"].pop("labels")
+    with pytest.raises(BrainrdlError, match="face_03"):
+        running.run(recipe.check(content), tmp_path / "run", progress=False)
+
+
+def test_stimuli_come_from_arrays_and_keep_only_the_first(tmp_path: Path, content: dict) -> None:
+    images = np.random.default_rng(0).random((6, 8, 8)).astype(np.float32)
+    np.savez(tmp_path / "s.npz", images=images, names=NAMES[:6], labels=list("aabbab"))
+    content["stimuli"] = {"arrays": str(tmp_path / "s.npz"), "first": 5}
+    made = recipe.check(content)
+    stimuli = building.make_stimuli(made)
+    assert stimuli.names == tuple(NAMES[:5])
+    assert stimuli.labels[NAMES[2]] == "b"
+
+
+def test_arrays_without_names_or_with_pickles_are_refused(tmp_path: Path, content: dict) -> None:
+    content["stimuli"] = {"arrays": str(tmp_path / "s.npz")}
+    made = recipe.check(content)
+    np.savez(tmp_path / "s.npz", images=np.zeros((6, 8, 8)))
+    with pytest.raises(BrainrdlError, match=r"lacks \['names'\]"):
+        building.make_stimuli(made)
+    np.savez(tmp_path / "s.npz", images=np.zeros((6, 8, 8)), names=np.array([{}], dtype=object))
+    with pytest.raises(BrainrdlError, match="Object arrays"):
+        building.make_stimuli(made)
+
+
+def test_size_changes_the_networks_own_transform(content: dict) -> None:
+    content["stimuli"]["size"] = 6
+    made = recipe.check(content)
+    stimuli = building.make_stimuli(made)
+    assert isinstance(stimuli.transform, ImageTransform)
+    assert stimuli.images().shape == (12, 1, 6, 6)
+
+
+def test_teacher_may_be_a_network_or_a_control(content: dict) -> None:
+    content["teacher"] = {"network": "small_cnn", "layers": ["conv2", "pool"], "dissimilarity": "euclidean"}
+    made = recipe.check(content)
+    stimuli = building.make_stimuli(made)
+    assert isinstance(building.make_teacher(made, stimuli), NetworkTeacher)
+    content["teacher"]["control"] = "permuted"
+    assert isinstance(building.make_teacher(recipe.check(content), stimuli), PermutedTeacher)
+
+
+def test_loss_section_becomes_the_loss(content: dict) -> None:
+    content["loss"] = {"preset": "rdl2016", "n_pairs": 20, "half_life": 30}
+    loss = building.make_loss(recipe.check(content))
+    assert loss == RDMLoss.rdl2016(n_pairs=20, half_life=30, match={"pool": "IT"})
+    content["loss"] = {"similarity": "cosine", "half_life": 30}
+    expected = RDMLoss(similarity="cosine", schedule=Decay(30), match={"pool": "IT"})
+    assert building.make_loss(recipe.check(content)) == expected
+
+
+def test_recipe_with_inner_folds_runs(content: dict, tmp_path: Path) -> None:
+    content["evaluation"] = {"held_out": NAMES[:4], "inner_folds": 2, "n_bootstrap": 0, "controls": []}
+    result = running.run(recipe.check(content), tmp_path / "run", progress=False)
+    assert sorted(result.histories["inner"].unique()) == [-1, 0, 1]
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value", "message"),
+    [
+        ("student", "pool", "avgpool", "student.pool='flatten', now student.pool='avgpool'"),
+        ("stimuli", "size", 6, "stimuli.size=None, now stimuli.size=6"),
+    ],
+)
+def test_run_is_not_resumed_with_another_recipe_nor_its_recipe_replaced(
+    content: dict, tmp_path: Path, section: str, key: str, value: object, message: str
+) -> None:
+    content["student"]["layers"] = {"conv2": "IT"}
+    content["evaluation"]["controls"] = []
+    first = recipe.check(content)
+    running.run(first, tmp_path / "run", progress=False)
+    content[section][key] = value
+    with pytest.raises(BrainrdlError, match=rf"recipe.yaml' was written with {message}"):
+        running.run(recipe.check(content), tmp_path / "run", resume=True, progress=False)
+    assert recipe.load(tmp_path / "run" / "recipe.yaml") == first
+
+
+def test_recipe_of_a_run_that_never_began_may_be_mended_and_resumed(content: dict, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    recipe.save(recipe.check(content | {"evaluation": {"folds": 4}}), tmp_path / "run" / "recipe.yaml")
+    running.run(recipe.check(content), tmp_path / "run", resume=True, progress=False)
+    assert recipe.load(tmp_path / "run" / "recipe.yaml") == recipe.check(content)
+
+
+def test_other_comparators_do_not_become_the_runs_own(content: dict, tmp_path: Path) -> None:
+    content["evaluation"]["controls"] = []
+    running.run(recipe.check(content), tmp_path / "run", progress=False)
+    running.evaluate_run(tmp_path / "run", ["tau-a"])
+    again = running.evaluate_run(tmp_path / "run")
+    assert set(again.summary["comparator"]) == {"spearman", "corr"}
+
+
+def test_unfinished_run_is_not_scored_but_refused(content: dict, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    recipe.save(recipe.check(content), tmp_path / "run" / "recipe.yaml")
+    with pytest.raises(BrainrdlError, match="is not finished; go on with it first: `brainrdl fit` with --resume"):
+        running.evaluate_run(tmp_path / "run")
+    assert not (tmp_path / "run" / "fits").exists()
+
+
+@pytest.mark.parametrize("damage", ["npy", "cut off"])
+def test_arrays_that_are_no_archive_are_refused(tmp_path: Path, content: dict, damage: str) -> None:
+    path = tmp_path / "s.npz"
+    np.savez(path, images=np.zeros((6, 8, 8)), names=NAMES[:6])
+    if damage == "npy":
+        with path.open("wb") as file:
+            np.save(file, np.zeros((6, 8, 8)))
+    else:
+        path.write_bytes(path.read_bytes()[:200])
+    content["stimuli"] = {"arrays": str(path)}
+    with pytest.raises(BrainrdlError, match=r"cannot read stimuli.arrays .* should be .npz with images and names"):
+        building.make_stimuli(recipe.check(content))
+
+
+def test_teacher_network_sees_images_as_its_own_weights_expect_them(content: dict) -> None:
+    content["teacher"] = {"network": "lenet", "layers": ["conv1"]}  # 28 pixels; the student's images have 8
+    made = recipe.check(content)
+    stimuli = building.make_stimuli(made)
+    teacher = building.make_teacher(made, stimuli)
+    patterns = teacher.patterns(stimuli.batch(NAMES[:4]))["conv1"]
+    assert patterns.shape == (4, 6 * 14 * 14)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"teacher": {"rdms": "bare.npy"}}, r"file '.*bare.npy'.*\(in the recipe: teacher.names, teacher.by\)"),
+        ({"teacher": {"rdms": "two.npz"}}, r"'.*two.npz' .*\(in the recipe: teacher.options.variable\)"),
+        ({"student": {"model": "small_cnn", "layers": {"pool": "V1"}}}, r"\(in the recipe: student.layers: \{layer"),
+        ({"stimuli": {"folder": "fewer"}}, r"pass allow_missing=True \(in the recipe: stimuli.allow_missing\)"),
+        ({"teacher": {"rdms": "it.h5", "subjects": ["s9"]}}, r"subjects \['s9'\] are not in .*nearest: 's3'"),
+        ({"stimuli": {"folder": "images", "size": 1}}, r"student.model 'small_cnn' cannot take .* \(1, 1, 1\) .*size"),
+        (
+            {"student": {"model": "os:system", "layers": ["0"]}},
+            r"'os:system': system\(\) failed \(TypeError.*no argument",
+        ),
+        ({"student": {"model": "sys:exit", "layers": ["0"]}}, r"'sys:exit': exit\(\) failed \(SystemExit"),
+        ({"student": {"model": "grey_net:make", "layers": ["0"]}}, r"cannot take the images, of shape \(3, 10, 10\)"),
+        ({"student": {"model": "no_net:make", "layers": ["0"]}}, r"'no_net' cannot be imported \(division by zero\)"),
+        ({"teacher": {"network": "grey_net:make", "layers": ["0"]}}, r"teacher.network 'grey_net:make' cannot take"),
+    ],
+)
+def test_fault_of_data_or_network_is_refused_before_any_work_in_words_of_the_recipe(
+    content: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: dict, message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    np.save("bare.npy", np.random.default_rng(0).random(66))
+    np.savez("two.npz", one=np.arange(66.0), other=np.arange(66.0), names=NAMES)
+    Path("grey_net.py").write_text("from torch import nn\nmake = lambda: nn.Sequential(nn.Conv2d(1, 2, 3))\n")
+    Path("no_net.py").write_text("1 / 0\n")
+    Path("fewer").mkdir()
+    for name in NAMES[:8]:
+        shutil.copy(f"images/{name}.png", "fewer")
+    if "network" in change.get("teacher", {}):
+        change = change | {"student": {"model": "colour_net:make", "layers": ["0"]}}
+        Path("colour_net.py").write_text("from torch import nn\nmake = lambda: nn.Sequential(nn.Conv2d(3, 2, 3))\n")
+    with pytest.raises(BrainrdlError, match=message):
+        running.run(recipe.check(content | change), "run", progress=False)
+    assert not Path("run").exists()
+
+
+def test_factory_is_found_in_the_current_folder_which_then_leaves_the_path(
+    content: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [place for place in sys.path if place not in ("", str(tmp_path))])
+    Path("nets_here.py").write_text("from torch import nn\nmake = lambda: nn.Sequential(nn.Conv2d(3, 2, 3))\n")
+    before = list(sys.path)
+    content["student"] = {"model": "nets_here:make", "layers": ["0"]}
+    assert building.make_student(recipe.check(content)).layers == ("0",)
+    assert sys.path == before
+
+
+def test_stimuli_and_conditions_in_common_and_some_subjects_may_be_asked_for(content: dict, tmp_path: Path) -> None:
+    for name in NAMES[8:]:
+        (tmp_path / "images" / f"{name}.png").unlink()
+    content["stimuli"] = {"folder": content["stimuli"]["folder"], "allow_missing": True}
+    content["teacher"]["subjects"] = ["s1", "s3"]
+    content["evaluation"] = {"folds": 2, "n_bootstrap": 0, "controls": []}
+    result = running.run(recipe.check(content), tmp_path / "run", progress=False)
+    assert set(result.scores["subject"]) == {"", "s1", "s3"}
+    assert result.teacher.n_cond == 8
+
+
+@pytest.mark.parametrize("labels", [None, "one"])
+def test_category_control_is_refused_only_where_asked_for_without_categories(
+    content: dict, tmp_path: Path, labels: str | None
+) -> None:
+    del content["stimuli"]["labels"]
+    if labels:
+        pd.DataFrame({"stimulus": NAMES, "category": labels}).to_csv(tmp_path / "one.csv", index=False)
+        content["stimuli"]["labels"] = str(tmp_path / "one.csv")
+    content["evaluation"]["controls"] = ["category"]
+    told = r"\['one'\]" if labels else "no labels"
+    with pytest.raises(BrainrdlError, match=rf"controls asks for 'category', which needs .* they have {told}; give"):
+        running.run(recipe.check(content), tmp_path / "run", progress=False)
+    assert not (tmp_path / "run").exists()
+    del content["evaluation"]["controls"]
+    made = recipe.check(content)
+    assert recipe.check(yaml.safe_load(recipe.dump(made))) == made  # what is written out is still no request
+    result = running.run(made, tmp_path / "run", progress=False)
+    assert {"fitted", "unfitted", "permuted"} <= set(result.summary["student"])
+
+
+@pytest.mark.parametrize("readout", [{}, {"standardise": True, "projection": 2}])
+def test_weights_of_a_run_give_its_network_and_say_that_the_readout_is_left(
+    content: dict, tmp_path: Path, readout: dict
+) -> None:
+    del content["evaluation"]
+    content["student"] |= readout
+    fitted = running.run(recipe.check(content), tmp_path / "run", progress=False)
+    content["student"]["weights"] = str(tmp_path / "run" / "weights.safetensors")
+    told = pytest.warns(UserWarning, match="its network is taken, its read-out") if readout else nullcontext()
+    with told:
+        student = building.make_student(recipe.check(content))
+    expected = fitted.student.model.state_dict()
+    assert all(torch.equal(value, expected[name]) for name, value in student.model.state_dict().items())
+
+
+def test_weights_that_saw_the_held_out_stimuli_are_refused(content: dict, tmp_path: Path) -> None:
+    running.run(recipe.check(content), tmp_path / "run", progress=False)
+    weights = next((tmp_path / "run").rglob("weights.safetensors"))
+    content["student"]["weights"] = str(weights)
+    with pytest.raises(BrainrdlError, match=r"fitted to \d+ of these stimuli, \['.*held-out ones would not be new"):
+        running.run(recipe.check(content), tmp_path / "again", progress=False)
+    assert not (tmp_path / "again").exists()
+    del content["evaluation"]  # with nothing held out there is nothing to leak
+    running.run(recipe.check(content), tmp_path / "all", progress=False)
+
+
+def test_a_refusal_with_overwrite_leaves_the_old_run(content: dict, tmp_path: Path) -> None:
+    running.run(recipe.check(content), tmp_path / "run", progress=False)
+    before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
+    content["student"]["layers"] = {"pool": "ITT"}
+    with pytest.raises(BrainrdlError, match="'ITT'"):
+        running.run(recipe.check(content), tmp_path / "run", overwrite=True, progress=False)
+    assert {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()} == before
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+
+
+def test_a_run_made_in_python_is_scored_again_in_python(tmp_path: Path) -> None:
+    (tmp_path / "evaluation.json").write_text("{}")
+    with pytest.raises(BrainrdlError, match="was made in Python, not by a recipe: score it again there"):
+        running.evaluate_run(tmp_path)

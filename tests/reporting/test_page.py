@@ -1,0 +1,725 @@
+"""The page: what it says is what the tables hold, and it needs nothing but itself."""
+
+from __future__ import annotations
+
+import base64
+import io
+import re
+import struct
+from collections.abc import Callable
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from brainrdl import BrainrdlError, Evaluation, FitResult, Student, report, reporting
+from brainrdl._core.files import write_csv, write_json
+from brainrdl.evaluation.held_out import assemble
+from brainrdl.evaluation.plan import Candidate
+from brainrdl.evaluation.scores import HeldOut, TeacherRDMs
+from brainrdl.evaluation.simple_models import different_category
+from brainrdl.reporting import drawings, methods, page as report_page, wording
+from brainrdl.reporting.run import Run
+from brainrdl.training.provenance import gather_provenance
+from brainrdl.training.run_folder import save_fit
+
+N = 12
+NAMES = tuple(f"image{i:02d}" for i in range(N))
+LABELS = {name: ("animal" if i % 2 else "vehicle") for i, name in enumerate(NAMES)}
+SETTINGS = {
+    "teacher": "four subjects",
+    "folds": 2,
+    "stratify": True,
+    "subjects": "all",
+    "n_bootstrap": 20,
+    "fit": {"steps": 60, "lr": 0.003, "loss": {"kind": "RDMLoss", "dissimilarity": "correlation"}},
+}
+
+
+def make_evaluation(
+    labels: dict[str, str] | None = LABELS,
+    students: tuple[str, ...] = ("fitted",),
+    controls: bool = True,
+    n_subjects: int = 4,
+    left_out: tuple[str, ...] = ("",),
+    seeds: tuple[int, ...] = (0,),
+    target: str = "IT",
+    **settings: Any,
+) -> Evaluation:
+    generator = torch.Generator().manual_seed(0)
+    truth = torch.rand(N * (N - 1) // 2, generator=generator)
+    noise = torch.rand(n_subjects, len(truth), generator=generator)
+    subjects = tuple(f"s{k}" for k in range(n_subjects))
+    teacher = TeacherRDMs(target, NAMES, subjects, truth + 0.5 * noise)
+    held_out = []
+    for seed in seeds:
+        for fold in (0, 1):
+            names = NAMES[fold::2] if seed % 2 else NAMES[fold * N // 2 : (fold + 1) * N // 2]
+            for subject in left_out:
+                where = (target, seed, fold, names)
+                mean = teacher.of(names).mean(0)
+                roles = dict.fromkeys(students, ("student", 0.3))
+                if controls:
+                    for label in students:
+                        before = "" if label == "fitted" else f"{label}, "
+                        roles |= {f"{before}unfitted": ("unfitted", 2.0), f"{before}permuted": ("permuted", 4.0)}
+                for label, (role, amount) in roles.items():
+                    base = "unfitted" if label in ("fitted", "unfitted") else f"{label.split(',')[0]}, unfitted"
+                    pairs = mean + amount * torch.rand(len(mean), generator=generator)
+                    held_out.append(HeldOut(label, role, base, "conv", *where, pairs, subject))
+                if labels and len({labels[name] for name in names}) > 1 and controls:
+                    model = different_category(names, labels)
+                    held_out.append(HeldOut("category", "category", "", "", *where, model, subject))
+    histories = pd.DataFrame(
+        [
+            {"step": step, "train_similarity": step / 60, "validation_similarity": np.nan, "loss": 1 - step / 60}
+            | {"student": student, "seed": 0, "fold": fold, "inner": -1}
+            for student in (*students, "permuted")
+            for fold in (0, 1)
+            for step in (0, 30, 60)
+        ]
+    )
+    told = SETTINGS | settings
+    comparators = ("spearman", "corr")
+    return assemble(held_out, {target: teacher}, comparators, 20, 0, histories=histories, labels=labels, settings=told)
+
+
+@pytest.fixture(scope="module")
+def evaluation() -> Evaluation:
+    return make_evaluation()
+
+
+class Page(HTMLParser):
+    """Everything a test asks of a page: its text, its links and sources, its images and tables."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.words: list[str] = []
+        self.html = path.read_text(encoding="utf-8")
+        self.feed(self.html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        self.words.append(" ")
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return re.sub(r"\s+", " ", "".join(self.words))
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attrs for name, attrs in self.tags if name == tag]
+
+    def table(self, caption: str) -> str:
+        tables = [part.split("</table>")[0] for part in self.html.split("<table")[1:]]
+        return next(table for table in tables if f"<caption>{caption}</caption>" in table)
+
+    def headline(self) -> str:
+        return self.html.split('class="headline"')[1].split("</section>")[0]
+
+
+@pytest.fixture(scope="module")
+def page(evaluation: Evaluation, tmp_path_factory: pytest.TempPathFactory) -> Page:
+    return Page(report(evaluation, tmp_path_factory.mktemp("page") / "report.html"))
+
+
+def page_of(tmp_path: Path, **options: Any) -> Page:
+    return Page(report(make_evaluation(**options), tmp_path / "page.html"))
+
+
+def row_of(evaluation: Evaluation, **wanted: str) -> pd.Series:
+    table = evaluation.summary
+    for column, value in wanted.items():
+        table = table[table[column] == value]
+    return table.iloc[0]
+
+
+# Where it goes
+
+
+def test_the_page_goes_where_it_is_told(evaluation: Evaluation, tmp_path: Path) -> None:
+    assert report(evaluation, tmp_path / "new" / "page.html") == tmp_path / "new" / "page.html"
+    assert report(evaluation, tmp_path) == tmp_path / "report.html"
+
+
+def test_a_saved_run_gets_its_page_in_its_folder(evaluation: Evaluation, tmp_path: Path) -> None:
+    evaluation.save(tmp_path)
+    write_json(tmp_path / "provenance.json", {"git": "abc123", "versions": {"brainrdl": "9.9"}})
+    written = Page(report(tmp_path))
+    assert written.headline() == Page(report(evaluation, tmp_path / "direct.html")).headline()
+    assert "abc123" in written.text
+    assert "Software: brainrdl 9.9." in written.text
+
+
+def test_a_page_is_written_whole_or_not_at_all(
+    evaluation: Evaluation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "report.html"
+    out.write_text("the last one", encoding="utf-8")
+
+    def fail(self: Path, target: Path) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr(Path, "replace", fail)
+    with pytest.raises(BrainrdlError, match=r"cannot write .*report\.html': disk full"):
+        report(evaluation, out)
+    assert out.read_text(encoding="utf-8") == "the last one"
+    assert list(tmp_path.iterdir()) == [out]
+
+
+def test_an_evaluation_without_a_folder_needs_a_place(evaluation: Evaluation) -> None:
+    with pytest.raises(BrainrdlError, match="no folder of its own; say where the page goes"):
+        report(evaluation)
+
+
+def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BrainrdlError, match=r"holds no finished run: neither evaluation.json nor history.csv"):
+        report(tmp_path)
+
+
+def test_anything_else_is_refused() -> None:
+    with pytest.raises(BrainrdlError, match="needs an Evaluation, a FitResult or a run folder, got DataFrame"):
+        report(pd.DataFrame())  # type: ignore[arg-type]
+
+
+def test_an_evaluation_that_lost_an_rdm_is_refused(tmp_path: Path) -> None:
+    broken = make_evaluation()
+    broken.students.rdm_descriptors["student"] = ["other"] * broken.students.n_rdm
+    with pytest.raises(BrainrdlError, match=r"holds no RDM of \['fitted', 'conv', 'IT'\]"):
+        report(broken, tmp_path)
+
+
+# It stands alone
+
+
+def test_nothing_is_loaded_from_elsewhere(page: Page) -> None:
+    assert not page.all("script")
+    assert not page.all("link")
+    assert not page.all("iframe")
+    assert all(str(image["src"]).startswith("data:image/png;base64,") for image in page.all("img"))
+    assert not re.search(r"url\(|@import", page.html)
+    hrefs = [str(anchor["href"]) for anchor in page.all("a")]
+    assert all(href.startswith(("https://doi.org/10.", "data:text/csv")) for href in hrefs)
+    policy = next(meta for meta in page.all("meta") if meta.get("http-equiv"))
+    assert str(policy["content"]).startswith("default-src 'none'; img-src data:")
+
+
+def test_every_image_has_an_alternative_text_and_twice_the_pixels(page: Page) -> None:
+    images = page.all("img")
+    assert len(images) == 5
+    for image in images:
+        assert len(str(image["alt"])) > 40
+        data = base64.b64decode(str(image["src"]).split(",")[1])
+        width, height = struct.unpack(">II", data[16:24])
+        assert (width, height) == (2 * int(str(image["width"])), 2 * int(str(image["height"])))
+
+
+def test_the_alternative_text_of_the_scores_holds_the_scores(page: Page, evaluation: Evaluation) -> None:
+    score = row_of(evaluation, student="fitted", comparator="spearman", against="subjects")["score"]
+    assert f"fitted (layer conv) {score:.2f}" in str(page.all("img")[0]["alt"])
+
+
+NASTY = "<script>alert(1)</script>"
+
+
+def test_names_are_text_never_markup(tmp_path: Path) -> None:
+    labels = {name: NASTY if i % 2 else 'b"&$x$' for i, name in enumerate(NAMES)}
+    written = page_of(tmp_path, labels=labels, students=(NASTY,), target="<b>IT</b>", teacher="<i>t</i>")
+    assert not written.all("script")
+    assert not written.all("i")
+    assert not written.all("b")
+    assert NASTY in written.text
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in written.html
+
+
+def test_the_scores_can_be_saved_from_the_page(page: Page, evaluation: Evaluation) -> None:
+    link = next(anchor for anchor in page.all("a") if anchor.get("download") == "scores.csv")
+    saved = pd.read_csv(io.BytesIO(base64.b64decode(str(link["href"]).split(",")[1])))
+    np.testing.assert_allclose(saved["score"], evaluation.scores["score"])
+
+
+def test_all_scores_and_settings_are_folded_away(page: Page, evaluation: Evaluation) -> None:
+    assert all("open" not in details for details in page.all("details"))
+    assert f"All scores ({len(evaluation.scores)} rows)" in page.text
+    assert '"lr": 0.003' in page.text
+
+
+# Like with like
+
+
+def two(value: float) -> str:
+    return f"{value:.2f}".replace("-", "−")
+
+
+def test_the_headline_says_the_score_with_its_interval_and_its_own_ceiling(page: Page, evaluation: Evaluation) -> None:
+    row = row_of(evaluation, student="fitted", comparator="spearman", against="subjects")
+    first, second = page.headline().split("</p>")[:2]
+    assert (
+        f"reached a Spearman correlation of {two(row.score)} (95% interval {two(row.low)} to {two(row.high)}) "
+        "with single subjects’ RDMs of IT."
+    ) in first
+    assert f"leaving one subject out, is {two(row.ceiling_lower)} to {two(row.ceiling_upper)}" in first
+    mean = row_of(evaluation, student="fitted", comparator="spearman", against="mean")
+    assert f"With the subjects’ mean RDM it reached {two(mean.score)}" in second
+    assert f"expected to reach {two(mean.ceiling_lower)}, the reliability of that mean" in second
+    assert f"{100 * mean.score / mean.ceiling_lower:.0f}% of it" in second
+
+
+def test_each_table_has_the_ceiling_of_its_own_comparison_only(page: Page, evaluation: Evaluation) -> None:
+    subjects = row_of(evaluation, student="fitted", comparator="spearman", against="subjects")
+    mean = row_of(evaluation, student="fitted", comparator="spearman", against="mean")
+    band = f"{two(subjects.ceiling_lower)} to {two(subjects.ceiling_upper)}"
+    against_subjects, against_mean = (
+        page.table("Against single subjects’ RDMs"),
+        page.table("Against the subjects’ mean RDM"),
+    )
+    assert f"<td>{band}</td>" in against_subjects
+    assert f"<td>{two(mean.ceiling_lower)}</td>" in against_mean
+    assert f"<td>{band}</td>" not in against_mean
+    assert "reliability" not in against_subjects
+    assert "noise ceiling" not in against_mean
+
+
+def test_partial_correlations_stand_apart_without_a_ceiling(page: Page, evaluation: Evaluation) -> None:
+    table = page.table("Against the subjects’ mean RDM, with category and other models held constant")
+    row = row_of(evaluation, student="fitted", comparator="partial spearman")
+    assert f"<td>{two(row.score)}</td>" in table
+    assert "ceiling" not in table
+    assert f"its partial Spearman correlation with the mean RDM was {two(row.score)}" in page.headline()
+    assert "partial" not in page.table("Against the subjects’ mean RDM")
+
+
+def test_the_headline_tells_what_fitting_the_shuffled_and_the_category_did(page: Page, evaluation: Evaluation) -> None:
+    wanted = {"comparator": "spearman", "against": "subjects"}
+    gain = row_of(evaluation, student="fitted", **wanted)["gain"]
+    permuted = row_of(evaluation, student="permuted", **wanted)["score"]
+    category = row_of(evaluation, student="category", **wanted)["score"]
+    headline = page.headline()
+    assert f"Against single subjects, fitting changed the score by {two(gain)} (95% interval" in headline
+    assert f"shuffled condition names, it scored {two(permuted)}" in headline
+    assert (
+        f"only the category of a stimulus scored {two(category)} (“category”); the network scored more than this"
+        in headline
+    )
+
+
+def sentence(**changes: Any) -> str:
+    row = {"against": "subjects", "score": 0.3, "ceiling_lower": 0.4, "ceiling_upper": 0.6, "share": 0.75} | changes
+    return wording._ceiling_sentence(row)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({}, "is 0.40 to 0.60: the score is 75% of its lower bound."),
+        ({"score": 0.4}, "the score lies above the lower bound, which is what the other subjects’ mean RDM predicts"),
+        ({"against": "mean"}, "expected to reach 0.40, the reliability of that mean; the score is 75% of it."),
+        ({"ceiling_lower": -0.1, "share": np.nan}, "The subjects hardly agree (their ceiling is −0.10)"),
+        ({"ceiling_lower": np.nan}, "There is no noise ceiling"),
+    ],
+)
+def test_a_score_is_held_against_its_ceiling_in_words(changes: dict[str, Any], words: str) -> None:
+    assert words in sentence(**changes)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "words"),
+    [
+        (0.1, 0.3, ": it helped."),
+        (-0.3, -0.1, ": it did harm."),
+        (-0.1, 0.3, "; these data do not show that it helped."),
+        (np.nan, np.nan, "(no interval) compared with the same network before fitting."),
+    ],
+)
+def test_a_gain_is_called_one_only_if_its_interval_says_so(low: float, high: float, words: str) -> None:
+    row = {"against": "mean", "gain": (low + high) / 2 if np.isfinite(low) else 0.1, "gain_low": low, "gain_high": high}
+    assert " ".join(wording._gain_sentence(row)).endswith(words)
+
+
+def test_a_category_model_that_does_better_is_not_hidden() -> None:
+    models = pd.DataFrame(
+        [{"role": "category", "against": "mean", "student": s, "score": v} for s, v in (("a", 0.1), ("b", 0.5))]
+    )
+    told = " ".join(wording._category_sentence(models, {"against": "mean", "score": 0.4}))
+    assert "scored 0.10 (“a”) and 0.50 (“b”); the network scored no more than the better of these" in told
+
+
+# What it cannot show
+
+
+def test_simulated_data_are_announced_in_a_banner_and_only_they(page: Page, tmp_path: Path) -> None:
+    simulated = page_of(tmp_path, simulated=True)
+    assert 'class="banner"' in simulated.html
+    assert "Nothing here is evidence about a brain." in simulated.text
+    assert 'class="banner"' not in page.html
+
+
+def limits(**options: Any) -> str:
+    return " ".join(wording.limits_of(report_page._open(make_evaluation(**options))))
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({}, "stimuli like these 12 of 2 categories"),
+        ({}, "With 4 subjects, intervals and noise ceiling are rough."),
+        ({}, "stimuli were held out, subjects were not."),
+        ({}, "There is one seed"),
+        ({}, "count: about 15 in a fold."),
+        ({"controls": False}, "There is no unfitted control"),
+        ({"controls": False}, "There is no permuted control"),
+        ({"controls": False}, "There is no category model"),
+        ({"n_subjects": 1}, "There is one subject"),
+    ],
+)
+def test_the_page_says_what_this_run_cannot_show(options: dict[str, Any], words: str) -> None:
+    assert words in limits(**options)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"seeds": (0, 1)}, "There is one seed"),
+        ({"n_subjects": 12}, "are rough"),
+        ({"subjects": "leave-one-out", "left_out": ("s0", "s1", "s2", "s3")}, "subjects were not"),
+        ({}, "There is no unfitted control"),
+        ({}, "word of whoever made this evaluation"),
+    ],
+)
+def test_the_page_does_not_warn_of_what_was_taken_care_of(options: dict[str, Any], words: str) -> None:
+    assert words not in limits(**options)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "told"), [(-1, 1, False), (-1.01, 0.5, True), (0.2, 1.01, True), (np.nan, np.nan, False)]
+)
+def test_intervals_that_reach_beyond_what_a_score_can_be_are_explained(
+    evaluation: Evaluation, low: float, high: float, told: bool
+) -> None:
+    summary = evaluation.summary.assign(low=0.1, high=0.4, gain_high=1.5)
+    summary.loc[summary.index[3], ["low", "high"]] = low, high
+    said = " ".join(wording.limits_of(report_page._open(replace(evaluation, summary=summary))))
+    assert ("Some intervals reach beyond −1 or 1, where no score can lie" in said) == told
+
+
+def test_a_list_of_held_out_stimuli_is_taken_on_trust(evaluation: Evaluation) -> None:
+    trusted = replace(evaluation, settings={"comparators": ["spearman"]})
+    assert "the word of whoever made this evaluation" in " ".join(wording.limits_of(report_page._open(trusted)))
+
+
+# Kinds of runs
+
+
+def test_one_subject_has_no_ceiling(tmp_path: Path) -> None:
+    assert "There is no noise ceiling to hold this against" in page_of(tmp_path, n_subjects=1).headline()
+
+
+def test_subjects_held_out_one_at_a_time_have_no_score_against_the_mean(tmp_path: Path) -> None:
+    left_out = ("s0", "s1", "s2", "s3")
+    written = page_of(tmp_path, subjects="leave-one-out", left_out=left_out)
+    assert "mean RDM it reached" not in written.headline()
+    assert "Against the subjects’ mean RDM" not in written.text
+    assert "4, one held out at a time" in written.text
+
+
+def fact(run: Run, term: str) -> str:
+    return dict(methods.facts_of(run))[term]
+
+
+def test_facts_say_what_was_held_out_and_how_intervals_came_about(evaluation: Evaluation) -> None:
+    run = report_page._open(evaluation)
+    assert fact(run, "Held out") == "each stimulus once, in 2 folds (6 stimuli, 15 pairs a fold)"
+    assert fact(run, "Intervals") == "95%, from 20 bootstrap resamples of stimuli and subjects"
+    uneven = evaluation.scores.assign(fold=0, n_pairs=range(len(evaluation.scores)))
+    single = report_page._open(replace(evaluation, scores=uneven))
+    assert fact(single, "Held out") == f"one list (6 stimuli, 0 to {len(uneven) - 1} pairs)"
+    without = report_page._open(replace(evaluation, summary=evaluation.summary.assign(low=np.nan)))
+    assert fact(without, "Intervals") == ""
+
+
+@pytest.mark.parametrize(
+    ("settings", "term", "words"),
+    [
+        ({"inner_folds": 4}, "Steps chosen by", "4 folds inside the training stimuli"),
+        ({"fit": {"validation": 0.2}}, "Steps chosen by", "the best score on 20% of the training stimuli"),
+        ({"fit": {"steps": 60}}, "Steps chosen by", ""),
+        ({"teacher_identity": {"combine": "sample"}}, "Fitted to", "the RDM of one subject a step, drawn at random"),
+        ({"teacher_identity": {"network": "ab12"}}, "Fitted to", ""),
+        ({}, "Fitted to", ""),
+    ],
+)
+def test_facts_say_what_chose_the_steps_and_what_was_fitted_to(
+    evaluation: Evaluation, settings: dict[str, Any], term: str, words: str
+) -> None:
+    told = fact(report_page._open(replace(evaluation, settings=settings)), term)
+    assert told.startswith(words)
+    assert bool(told) == bool(words)
+
+
+def test_hashes_of_what_was_fitted_to_are_in_the_provenance(tmp_path: Path) -> None:
+    text = page_of(tmp_path, hashes={"stimuli": "ab12", "teacher": "cd34"}).text
+    assert "hashes: stimuli (SHA-256) ab12" in text
+    assert "hashes: teacher (SHA-256) cd34" in text
+
+
+def test_stimuli_are_counted_by_category(page: Page) -> None:
+    assert "12 in 2 categories: vehicle (6) and animal (6)" in page.text
+
+
+def test_stimuli_without_categories_are_counted(tmp_path: Path) -> None:
+    written = page_of(tmp_path, labels=None)
+    assert re.search(r"<dt>Stimuli</dt><dd>12</dd>", written.html)
+
+
+def test_many_students_are_told_in_the_order_of_the_table_and_the_rest_is_counted(tmp_path: Path) -> None:
+    students = ("zebra", "b", "a", "d", "c", "e")
+    written = page_of(tmp_path, students=students, controls=False)
+    told = re.findall(r"“(\w+)” \(layer conv\)", written.headline())
+    assert told == ["zebra", "b", "a", "d"]
+    assert "2 more combinations of student and layer" in written.headline()
+    assert "How close did zebra, b, a, d, c and e get to “four subjects”?" in written.text
+
+
+@pytest.mark.parametrize(
+    ("targets", "teacher", "asked"),
+    [
+        (("IT",), "it", "How close did the network get to “it”?"),
+        (("V1", "IT"), "regions", "How close did the network get to V1 and IT of “regions”?"),
+        (("IT",), None, "How close did the network get to the teacher?"),
+    ],
+)
+def test_the_title_quotes_the_teacher_and_names_several_targets(
+    evaluation: Evaluation, targets: tuple[str, ...], teacher: str | None, asked: str
+) -> None:
+    summary = pd.concat([evaluation.summary.assign(target=target) for target in targets])
+    run = replace(evaluation, summary=summary, settings={"teacher": teacher})
+    assert report_page._page_title(report_page._open(run)) == asked
+
+
+def test_several_students_have_their_own_controls(tmp_path: Path) -> None:
+    run = make_evaluation(students=("small", "large"))
+    headline = Page(report(run, tmp_path)).headline()
+    for student in ("small", "large"):
+        score = row_of(run, student=f"{student}, permuted", comparator="spearman", against="subjects")["score"]
+        assert f"shuffled condition names, it scored {two(score)}" in headline
+
+
+def test_seeds_fill_each_others_pairs_in_the_rdm_that_is_drawn() -> None:
+    run = make_evaluation(seeds=(0, 1))
+    merged = drawings._average(run.students, {"student": "fitted"})
+    single = np.isfinite(run.students.get_vectors()[0])
+    assert merged.n_rdm == 1
+    assert np.isfinite(merged.get_vectors()[0]).sum() > single.sum()
+    both = np.stack([run.students[i].get_vectors()[0] for i in range(run.students.n_rdm) if _is_fitted(run, i)])
+    shared = np.isfinite(both).all(0)
+    np.testing.assert_allclose(merged.get_vectors()[0][shared], both.mean(0)[shared])
+
+
+def _is_fitted(run: Evaluation, i: int) -> bool:
+    return run.students.rdm_descriptors["student"][i] == "fitted"
+
+
+# What was done
+
+
+def test_methods_cite_what_they_rest_on(page: Page) -> None:
+    hrefs = [str(anchor["href"]) for anchor in page.all("a")]
+    for doi in ("10.3389/fncom.2016.00131", "10.1371/journal.pcbi.1003553", "10.7554/eLife.82566"):
+        assert f"https://doi.org/{doi}" in hrefs
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({}, "The 12 stimuli were divided into 2 folds, categories spread evenly over folds."),
+        ({}, "Settings: steps 60, lr 0.003."),
+        ({}, "Student RDMs were made with correlation distance (1 - r)."),
+        ({}, "from 20 bootstrap resamples of stimuli and subjects"),
+        ({}, "not interchangeable"),
+        ({"seeds": (0, 1)}, "repeated with 2 seeds"),
+        ({"fit": {"validation": 0.25}}, "steps was chosen on 25% of each training set, which was not fitted to."),
+        ({"teacher_identity": {"combine": "all"}}, "The target was the RDMs of all subjects, the loss averaged"),
+        ({"inner_folds": 3}, "chosen by 3-fold cross-validation inside each training set"),
+        (
+            {"subjects": "leave-one-out", "left_out": ("s0", "s1", "s2", "s3")},
+            "One subject at a time was held out as well",
+        ),
+    ],
+)
+def test_methods_say_what_the_settings_say(options: dict[str, Any], words: str) -> None:
+    assert words in " ".join(methods.methods_of(report_page._open(make_evaluation(**options))))
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"trainable": "all", "optimizer": "adam"}, "all weights were changed by the optimiser Adam so that"),
+        (
+            {"trainable": "projection"},
+            "the network was left as it was, and a linear projection of a layer’s output was",
+        ),
+        ({"trainable": "from:conv"}, "from layer conv on, and of projections if any, were changed by gradient-based"),
+        ({}, "trainable weights were changed by gradient-based optimisation so that"),
+        ({"optimizer": "torch.optim.adam.Adam"}, "trainable weights were changed by gradient-based optimisation"),
+        ({"fit": {"optimizer": "sgd"}}, "changed by stochastic gradient descent so that"),
+        (
+            {
+                "fit": {"optimizer": "sgd"},
+                "students": {"a": Candidate(len), "b": Candidate(len, {"optimizer": "adam"})},
+            },
+            "changed by gradient-based optimisation",
+        ),
+        ({"fit": {}, "students": {"a": Candidate(len, {"optimizer": "rmsprop"})}}, "by the optimiser RMSprop"),
+    ],
+)
+def test_methods_say_what_trained_and_how_as_far_as_the_settings_do(settings: dict[str, Any], words: str) -> None:
+    assert words in next(methods.methods_of(Run(settings=settings)))
+
+
+def test_methods_are_silent_about_what_the_settings_do_not_say(evaluation: Evaluation) -> None:
+    told = " ".join(methods.methods_of(report_page._open(replace(evaluation, settings={}))))
+    assert "Settings:" not in told
+    assert "bootstrap" not in told
+    assert "Student RDMs were made" not in told
+
+
+def test_one_list_of_held_out_stimuli_is_no_fold(evaluation: Evaluation) -> None:
+    single = replace(evaluation, scores=evaluation.scores.assign(fold=0))
+    told = " ".join(methods.methods_of(report_page._open(single)))
+    assert "scored on 12 stimuli that were given as held out" in told
+
+
+def test_a_run_without_provenance_says_so(page: Page) -> None:
+    assert "the run kept no provenance" in page.text
+    assert "hashes: mean RDMs of the teacher (SHA-256)" in page.text
+
+
+# Fits
+
+
+@pytest.fixture
+def fitted(tmp_path: Path) -> Callable[[], FitResult]:
+    def make(**more: Any) -> FitResult:
+        student = Student(torch.nn.Sequential(torch.nn.Linear(4, 3)), ["0"])
+        history = pd.DataFrame(
+            {"step": [0, 10, 20], "train_similarity": [0.1, 0.4, 0.6], "validation_similarity": [0.1, 0.3, 0.2]}
+        ).assign(loss=[np.nan, 0.6, 0.4], **more)
+        settings = {"teacher": "IT", "train": ["a", "b"], "validation": ["c"], "layers": ["0"], "steps": 20}
+        return FitResult(student, history, 10, settings, gather_provenance(stimuli="ab12"), tmp_path)
+
+    return make
+
+
+def test_a_fit_is_reported_with_its_best_step_and_no_claim_of_success(fitted: Callable[[], FitResult]) -> None:
+    written = Page(report(fitted()))
+    headline = written.headline()
+    assert "The fit ran for 20 steps." in headline
+    assert "training stimuli went from 0.10 to 0.60 (highest: 0.60)" in headline
+    assert "validation stimuli went from 0.10 to 0.20 (highest: 0.30)" in headline
+    assert "The weights of step 10 were kept." in headline
+    assert "Nothing on this page was measured on held-out stimuli" in headline
+    assert "ab12" in written.text
+    assert len(written.all("img")) == 1
+    assert "Nili" not in written.text
+
+
+def test_a_fit_folder_is_reported_like_its_result(fitted: Callable[[], FitResult], tmp_path: Path) -> None:
+    result = fitted()
+    save_fit(result)
+    write_json(tmp_path / "settings.json", result.settings)
+    written = Page(report(tmp_path))
+    assert "The fit ran for 20 steps." in written.headline()
+    assert re.search(r"<dt>Training stimuli</dt><dd>2</dd>", written.html)
+
+
+def test_a_history_without_similarities_has_no_figure(fitted: Callable[[], FitResult], tmp_path: Path) -> None:
+    result = fitted()
+    write_csv(tmp_path / "history.csv", result.history[["step", "loss"]])
+    assert reporting.figures(tmp_path) == {}
+
+
+# Figures
+
+
+def test_figures_have_names_fit_for_files(tmp_path: Path) -> None:
+    found = reporting.figures(make_evaluation(students=("a/b: c",), controls=False))
+    assert list(found) == [
+        "scores",
+        "rdms-a_b__c-conv-IT",
+        "categories-a_b__c-conv-IT",
+        "pairs-a_b__c-conv-IT",
+        "training-a_b__c",
+    ]
+    for name, figure in found.items():
+        figure.savefig(tmp_path / f"{name}.png")
+
+
+def test_the_two_kinds_of_score_are_drawn_on_two_axes(evaluation: Evaluation) -> None:
+    left, right = reporting.figures(evaluation)["scores"].axes[:2]
+    assert left.get_xlabel().endswith("with single subjects' RDMs")
+    assert right.get_xlabel().endswith("with the subjects' mean RDM")
+
+
+def test_the_scores_say_how_many_stimuli_subjects_folds_and_seeds_they_are_of(evaluation: Evaluation) -> None:
+    drawing = next(drawings.drawings_of(report_page._open(evaluation)))
+    assert drawing.caption.endswith("Bars are 95% intervals; 12 stimuli, 4 subjects, 2 folds, 1 seed.")
+
+
+def test_a_student_that_was_not_trained_has_no_training_figure() -> None:
+    run = make_evaluation(students=("fitted", "random"))
+    run.histories = run.histories[(run.histories["student"] == "fitted") | (run.histories["step"] == 0)]
+    assert [name for name in reporting.figures(run) if "training" in name] == ["training-fitted"]
+
+
+def test_captions_say_what_is_a_mean_and_what_a_mark() -> None:
+    run = make_evaluation(seeds=(0, 1))
+    told = {drawing.name: drawing.caption for drawing in drawings.drawings_of(report_page._open(run))}
+    assert "held-out RDM of fitted (layer conv), mean over 2 seeds; RDM of IT, mean over" in told["rdms-fitted-conv-IT"]
+    assert told["training-fitted"].endswith("loss as means over steps. Thin lines are single runs.")
+    run.histories["validation_similarity"] = 0.5
+    *_, last = drawings.drawings_of(report_page._open(run))
+    assert last.caption.endswith("Circles mark the best step of a run.")
+
+
+# Numbers
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(0.126, "0.13"), (-0.5, "−0.50"), (-0.001, "0.00"), (float("nan"), "–"), (None, "–")]
+)
+def test_numbers_are_written_with_a_true_minus_and_no_minus_zero(value: float | None, text: str) -> None:
+    assert wording.number(value) == text
+
+
+@pytest.mark.parametrize(("words", "text"), [([], ""), (["a"], "a"), (["a", "b"], "a and b"), ("abc", "a, b and c")])
+def test_words_are_joined_as_in_a_sentence(words: list[str], text: str) -> None:
+    assert wording.and_joined(words) == text
+    assert wording.and_joined("abcd", most=2) == "a, b and 2 more"
+
+
+def test_the_facts_tell_the_networks_and_students_of_one_kind_together() -> None:
+    one = {
+        "network": "torch.nn.modules.container.Sequential", "n_parameters": 1068, "initial_weights": "ab12" * 16,
+        "readouts": {"2": {"pool": "avgpool", "standardise": True, "projection": "square"}},
+        "trainable": "projection", "batchnorm": "eval",
+    }  # fmt: skip
+    words = methods._networks({"networks": {"a": one, "b": one}})
+    assert words == (
+        "Sequential, 1,068 parameters, initial weights of SHA-256 ab12ab12ab12; 2 read out by avgpool, channels "
+        "standardised and a linear projection (square); what trains: projection; batch norm: eval"
+    )
+    other = methods._networks({"networks": {"a": one, "b": one | {"trainable": "all"}}})
+    assert other.startswith("a: Sequential")
+    assert ". b: Sequential" in other
+    asked = {"model": "resnet18", "weights": "DEFAULT"}
+    assert methods._networks({"networks": {"a": one}, "recipe_student": asked}).startswith(
+        "resnet18, 1,068 parameters, weights 'DEFAULT';"
+    )

@@ -1,0 +1,177 @@
+"""Several processes on the CPU: the same gradients, the same weights, one run folder."""
+
+from __future__ import annotations
+
+import json
+import os
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from brainrdl import rdms
+from brainrdl._core.errors import BrainrdlError
+from brainrdl.loss.rdm_loss import RDMLoss
+from brainrdl.models.readout import Readout
+from brainrdl.models.student import Student
+from brainrdl.stimuli.named_images import Stimuli
+from brainrdl.teachers.rdm_teacher import RDMTeacher
+from brainrdl.training.distributed import (
+    agreed,
+    average_gradients,
+    check_one_process,
+    gather,
+    n_processes,
+    own,
+    own_rows,
+    start_alike,
+)
+from brainrdl.training.loop import fit
+from brainrdl.training.run_folder import WEIGHTS
+
+N_CONDITIONS = (8, 7, 5)  # 2 processes: even shares, and twice a last row that is only padding
+NAMES = tuple(f"s{i}" for i in range(11))
+
+
+def network(seed: int = 0) -> nn.Sequential:
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Flatten(), nn.Linear(16, 12), nn.ReLU(), nn.BatchNorm1d(12), nn.Linear(12, 3))
+
+
+def step_gradients(n: int) -> dict[str, Tensor]:
+    """Gradients of RDM loss and cross-entropy in float64, each process computing its own rows of `n` conditions."""
+    model = network().double().eval()
+    generator = torch.Generator().manual_seed(1)
+    images = torch.rand(n, 1, 4, 4, generator=generator, dtype=torch.float64)
+    teacher = torch.rand(2, n * (n - 1) // 2, generator=generator, dtype=torch.float64)
+    hidden = model[:2](own(images))
+    logits = gather(model[2:](hidden), n)
+    total = RDMLoss()(gather(hidden, n), teacher) + nn.functional.cross_entropy(logits, torch.arange(n) % 3)
+    total.backward()
+    average_gradients(model.parameters())
+    return {f"{n}/{name}": value.grad for name, value in model.named_parameters() if value.grad is not None}
+
+
+def fitted(out: Path, seed: int = 0, task_weight: float = 0.0) -> Student:
+    """Fit with an odd number of conditions a step; the student's logits have no task unless `task_weight` says so."""
+    generator = torch.Generator().manual_seed(2)
+    images = torch.rand(len(NAMES), 1, 4, 4, generator=generator)
+    stimuli = Stimuli.from_arrays(images, NAMES, labels=[f"{i % 3}" for i in range(len(NAMES))])
+    teacher = RDMTeacher(rdms.from_array(np.random.default_rng(0).random((1, 55)), NAMES))
+    student = Student(network(seed), ["1"], readout=Readout(standardise=True, projection=6))
+    fit(
+        student, teacher, stimuli, validation=NAMES[:4], steps=12, batch_size=5, lr=1e-2, clip=1.0, evaluate_every=4,
+        task_weight=task_weight, patience=9, checkpoint_every=5, device="cpu", progress=False, out=out, resume=True,
+    )  # fmt: skip
+    return student
+
+
+def one_of_two(folder: str) -> None:
+    """What each of two processes does; the tests read what it leaves in `folder`."""
+    from accelerate.state import PartialState
+
+    rank = PartialState(cpu=True).process_index
+    here = Path(folder)
+    gradients = {key: value for n in N_CONDITIONS for key, value in step_gradients(n).items()}
+    save_file(gradients, here / f"gradients{rank}.safetensors")
+    for name, task_weight in (("rdm", 0.0), ("both", 1.0), ("rdm", 0.0)):  # the last finds a run that has ended
+        student = fitted(here / name, seed=rank, task_weight=task_weight)  # each process starts from other weights
+        weights = {key: value.contiguous() for key, value in student.state_dict().items()}
+        save_file(weights, here / f"{name}{rank}.safetensors")
+    facts = {"processes": n_processes(), "rows": own_rows(5), "agreed": agreed(0.25 + rank)}
+    (here / f"facts{rank}.json").write_text(json.dumps(facts))
+    torch.distributed.barrier()
+    torch.distributed.destroy_process_group()  # a process that just exits may be aborted while the other still listens
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("two")
+    code = f"import runpy; runpy.run_path({__file__!r})['one_of_two']({str(made)!r})"
+    command = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--no-python", sys.executable]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, *command, "-c", code], capture_output=True, text=True, timeout=300, env=environment
+    )
+    assert done.returncode == 0, done.stderr
+    return made
+
+
+def test_two_processes_share_the_rows_and_pad_with_the_last(folder: Path) -> None:
+    facts = [json.loads((folder / f"facts{rank}.json").read_text()) for rank in (0, 1)]
+    assert [fact["processes"] for fact in facts] == [2, 2]
+    assert [fact["rows"] for fact in facts] == [[0, 1, 2], [3, 4, 4]]
+
+
+def test_two_processes_agree_on_the_firsts_number(folder: Path) -> None:
+    assert [json.loads((folder / f"facts{rank}.json").read_text())["agreed"] for rank in (0, 1)] == [0.25, 0.25]
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+@pytest.mark.parametrize("n", N_CONDITIONS)
+def test_the_gradient_over_two_processes_is_that_of_one(folder: Path, n: int, rank: int) -> None:
+    found, expected = load_file(folder / f"gradients{rank}.safetensors"), step_gradients(n)
+    assert {key for key in found if key.startswith(f"{n}/")} == expected.keys()
+    for key, value in expected.items():
+        assert float((found[key] - value).abs().max()) <= 1e-12 * float(value.abs().max()), key
+
+
+@pytest.mark.parametrize("name", ["rdm", "both"])
+def test_a_fit_over_two_processes_gives_the_weights_of_one(folder: Path, tmp_path: Path, name: str) -> None:
+    expected = fitted(tmp_path / "one", task_weight=float(name == "both")).state_dict()
+    for rank in (0, 1):
+        found = load_file(folder / f"{name}{rank}.safetensors")
+        assert found.keys() == expected.keys()
+        for key, value in expected.items():
+            torch.testing.assert_close(found[key], value, atol=1e-5, rtol=0, msg=key)
+    torch.testing.assert_close(load_file(folder / name / WEIGHTS), expected, atol=1e-5, rtol=0)
+
+
+def test_only_the_first_process_writes(folder: Path) -> None:
+    found = sorted(path.name.split(".")[0] for path in (folder / "rdm").iterdir())
+    assert found == ["events", "history", "provenance", "settings", "weights"]
+
+
+# One process
+
+
+def test_one_process_needs_nothing() -> None:
+    x, layer = torch.rand(5, 3), nn.Linear(2, 2)
+    assert n_processes() == 1
+    assert own_rows(5) == [0, 1, 2, 3, 4]
+    assert own(x) is x
+    assert gather(x, 5) is x
+    assert agreed(0.1) == 0.1
+    before = layer.weight.clone()
+    start_alike(layer)
+    average_gradients(layer.parameters())
+    assert torch.equal(layer.weight, before)
+    assert layer.weight.grad is None
+
+
+@pytest.mark.parametrize("world_size", ["", "1"])
+def test_one_process_may_do_what_needs_one(monkeypatch: pytest.MonkeyPatch, world_size: str) -> None:
+    monkeypatch.setenv("WORLD_SIZE", world_size)
+    check_one_process("this")
+
+
+def test_several_processes_are_refused_what_needs_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    with pytest.raises(
+        BrainrdlError, match=r"^this runs in one process, here are 4; start several .* brainrdl.fit alone"
+    ):
+        check_one_process("this")
+    monkeypatch.delenv("WORLD_SIZE")
+    monkeypatch.setattr("brainrdl.training.distributed.n_processes", lambda: 2)
+    with pytest.raises(BrainrdlError, match="here are 2"):
+        check_one_process("this")
+
+
+def test_this_file_is_what_the_two_processes_run() -> None:
+    assert "one_of_two" in runpy.run_path(__file__)
