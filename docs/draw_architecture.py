@@ -84,27 +84,27 @@ def needed(found: dict[str, list[str]]) -> dict[str, list[str]]:
 
 
 class Step(NamedTuple):
-    """A box of the flow: where it is, which room it belongs to, and the public names that do it."""
+    """A box of the flow: its column and row, its room, and public names of this room."""
 
-    x: float
-    y: float
+    column: int
+    row: int
     room: str
     names: tuple[str, ...]
 
 
 STEPS = {
-    "stimuli": Step(0, 2, "stimuli", ("Stimuli",)),
-    "read": Step(0, 0, "readers", ("read",)),
-    "calc": Step(1, 0, "rdms", ("calc_rdm",)),
+    "stimuli": Step(0, 0, "stimuli", ("Stimuli",)),
+    "read": Step(2, 0, "readers", ("read",)),
     "batch": Step(1, 1, "training", ("Batches",)),
-    "student": Step(2, 2, "models", ("Student", "Readout")),
-    "teacher": Step(2, 0, "teachers", ("RDMTeacher", "NetworkTeacher")),
-    "dissimilarity": Step(3, 2, "dissimilarity", ("correlation", "euclidean")),
-    "loss": Step(3, 1, "loss", ("RDMLoss",)),
-    "fit": Step(4, 2, "training", ("fit", "FitResult")),
-    "evaluate": Step(4, 1, "evaluation", ("cross_validate", "evaluate")),
-    "compare": Step(3, 0, "similarity", ("spearman", "corr")),
-    "report": Step(4, 0, "reporting", ("report",)),
+    "calc": Step(2, 1, "rdms", ("calc_rdm",)),
+    "student": Step(0, 2, "models", ("Student", "Readout")),
+    "teacher": Step(2, 2, "teachers", ("RDMTeacher", "NetworkTeacher")),
+    "dissimilarity": Step(0, 3, "dissimilarity", ("correlation", "euclidean")),
+    "loss": Step(1, 3, "loss", ("RDMLoss",)),
+    "compare": Step(2, 3, "similarity", ("spearman", "corr")),
+    "fit": Step(0, 4, "training", ("fit", "FitResult")),
+    "evaluate": Step(1, 4, "evaluation", ("cross_validate", "evaluate")),
+    "report": Step(2, 4, "reporting", ("report",)),
 }
 ARROWS = (
     ("read", "calc", "measurements"),
@@ -175,8 +175,8 @@ def draw_rooms(path: Path) -> None:
 
 
 def draw_flow(path: Path) -> None:
-    figure, ax = _canvas(9.5, 4.4)
-    ax.set(xlim=(-1.0, 15.0), ylim=(-0.6, 3.8))
+    figure, ax = _canvas(7.2, 6.0)
+    ax.set(xlim=(-1.1, 8.3), ylim=(-6.3, 0.5))
     for start, end, what in ARROWS:
         _flow_arrow(ax, STEPS[start], STEPS[end], what)
     for step in STEPS.values():
@@ -188,7 +188,7 @@ _WIDTH, _HEIGHT = 1.85, 0.8
 
 
 def _place(step: Step) -> tuple[float, float]:
-    return 3.5 * step.x, 1.6 * step.y
+    return 3.6 * step.column, -1.45 * step.row
 
 
 def _canvas(width: float, height: float) -> tuple[Any, Any]:
@@ -220,14 +220,14 @@ def _arrow(ax: Any, start: tuple[float, float], end: tuple[float, float], colour
 
 def _flow_arrow(ax: Any, start: Step, end: Step, what: str) -> None:
     (x, y), (x_end, y_end) = _place(start), _place(end)
-    if x == x_end:
-        half = _HEIGHT / 2 if y_end > y else -_HEIGHT / 2
-        tail, head = (x, y + half), (x_end, y_end - half)
+    if start.row == end.row:
+        side = _WIDTH / 2 if x_end > x else -_WIDTH / 2
+        tail, head = (x + side, y), (x_end - side, y_end)
     else:
-        tail, head = (x + _WIDTH / 2, y), (x_end - _WIDTH / 2, y_end)
+        tail, head = (x, y - _HEIGHT / 2), (x_end, y_end + _HEIGHT / 2)
     _arrow(ax, tail, head, ORANGE)
-    middle = ((tail[0] + head[0]) / 2, (tail[1] + head[1]) / 2 + 0.14 * (y == y_end))
-    box = {"facecolor": "white", "edgecolor": "none", "pad": 1} if y != y_end else None
+    middle = ((tail[0] + head[0]) / 2, (tail[1] + head[1]) / 2 + 0.14 * (start.row == end.row))
+    box = {"facecolor": "white", "edgecolor": "none", "pad": 1} if start.row != end.row else None
     ax.text(*middle, what, fontsize=9, color=GREY, ha="center", va="center", bbox=box)
 
 
