@@ -57,6 +57,9 @@ def test_the_table_of_rooms_has_the_levels_of_the_import_rules(drawing: ModuleTy
 
 
 def test_the_files_that_the_page_names_exist() -> None:
-    named = set(re.findall(r"`((?:brainrdl|data_adapters|docs|tests)/[\w/.]*)`", PAGE))
-    assert len(named) > 10
+    rows = [line.split("|") for line in PAGE.splitlines() if line.startswith(("| a ", "| an "))]
+    named = {f"brainrdl/{path}" for row in rows for path in re.findall(r"`(\w+/[\w/.]*)`", row[2])}
+    named |= {f"tests/{path}" for row in rows for path in re.findall(r"`(\w+/[\w/.]*)`", row[4])}
+    named |= set(re.findall(r"`(docs/[\w/.]+)`", PAGE))
+    assert len(named) > 15
     assert not [name for name in named if not (ROOT / name).exists()]
