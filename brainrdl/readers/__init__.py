@@ -2,7 +2,8 @@
 
 The readers themselves are in the package ``data_adapters``, one file per format. What belongs here is the same for all
 formats: the reader protocol (`reading`), options from Python or a command line (`options`), paths such as
-``sub-*/betas.nii.gz`` (`path_patterns`), and names given beside a file (`condition_names`).
+``sub-*/betas.nii.gz`` (`path_patterns`), subjects, sessions and runs in file names (`entities`), and names given beside
+a file (`condition_names`).
 """
 
 from lazy_loader import attach_stub

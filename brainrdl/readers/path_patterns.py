@@ -18,6 +18,7 @@ import numpy as np
 
 from brainrdl._core.errors import check_unique, quote, refuse
 from brainrdl.rdms.by_name import concat
+from brainrdl.readers.entities import values_in, without_entities
 
 if TYPE_CHECKING:
     from rsatoolbox.data.dataset import Dataset
@@ -26,16 +27,6 @@ _PLACES = ("subject", "session", "run", "hemi")
 _WILD = frozenset("*?[")
 
 _TOKENS = re.compile(r"\{([A-Za-z_]\w*)\}|(\*\*/)|(\*)|(\?)|(\[[^\]]*\])")
-
-_START, _END = r"(?:^|(?<=[/\\_.]))", r"(?=[/\\_.-]|$)"
-
-_SUBJECT = re.compile(_START + r"sub-([A-Za-z0-9]+)")
-
-_SESSION = re.compile(_START + r"(?:ses-([A-Za-z0-9]+)|(?i:ses(?:s|sion)?)[-_]?(\d+))" + _END)
-
-_RUN = re.compile(_START + r"(?:run-([A-Za-z0-9]+)|(?i:run)[-_]?(\d+))" + _END)
-
-_HEMISPHERE = re.compile(_START + r"(?:hemi-)?([LR]|(?i:[lr]h)|(?i:left|right))" + _END)
 
 
 @dataclass(frozen=True)
@@ -84,16 +75,16 @@ def origins_of(files: Sequence[Path], pattern: Path) -> list[Origin]:
     before all this.
     """
     named = [_named(file, pattern) for file in files]
-    subjects = [_last(_SUBJECT, str(file)) for file in files]
+    subjects = [_last(str(file), "sub") for file in files]
     if not all(subjects) and not any(named):
         subjects = _differing(files, pattern)
     return [
         Origin(
             file,
             said.get("subject", subject),
-            said.get("session", _last(_SESSION, str(file))),
-            said.get("run", _last(_RUN, file.name) or _last(_RUN, str(file))),
-            said.get("hemi", _last(_HEMISPHERE, file.name)),
+            said.get("session", _last(str(file), "ses")),
+            said.get("run", _last(file.name, "run") or _last(str(file), "run")),
+            said.get("hemi", _last(file.name, "hemi")),
             {key: value for key, value in said.items() if key not in _PLACES},
         )
         for file, subject, said in zip(files, subjects, named, strict=True)
@@ -120,27 +111,20 @@ def _regex(token: re.Match[str], before: str) -> str:
     return "(?:.*/)?" if folders else "[^/]*" if anything else "[^/]"
 
 
-def _last(entity: re.Pattern[str], path: str) -> str:
-    found = list(entity.finditer(path))
-    return next(filter(None, found[-1].groups()), "") if found else ""
+def _last(path: str, key: str) -> str:
+    """Give the last value of an entity: the nearest to the file's own name."""
+    return next(reversed(values_in(path, key)), "")
 
 
 def _differing(files: Sequence[Path], pattern: Path) -> list[str]:
     """Name files by the parts of their paths in which they differ; by all of it if they are not equally deep."""
-    parts = [(*map(_plain, file.parts[:-1]), _plain(file.name).split(".")[0]) for file in files]
+    parts = [(*map(without_entities, file.parts[:-1]), without_entities(file.name).split(".")[0]) for file in files]
     if len({len(each) for each in parts}) > 1:
         return [str(file) for file in files]
     places = [place for place, column in enumerate(zip(*parts, strict=True)) if len(set(column)) > 1]
     if len(files) == 1 and len(pattern.parts) == len(parts[0]):
         places = [place for place, part in enumerate(pattern.parts) if _WILD & set(part)]
     return ["/".join(dict.fromkeys(each[place] for place in places if each[place])) for each in parts]
-
-
-def _plain(part: str) -> str:
-    """Leave session, run and hemisphere out of a part of a path."""
-    for entity in (_SESSION, _RUN, _HEMISPHERE):
-        part = entity.sub("", part)
-    return re.sub(r"[_.-]*([_.-])", r"\1", part).strip("_.-")
 
 
 def joined(found: Sequence[Any], origins: Sequence[Origin], pattern: str, by: str) -> Any:
@@ -159,7 +143,7 @@ def joined(found: Sequence[Any], origins: Sequence[Origin], pattern: str, by: st
     if kinds == {False}:
         return _measurements(found, origins)
     for rdms, origin in zip(found, origins, strict=True):
-        subject = origin.subject or (_plain(origin.file.name).split(".")[0] if origin.run else "")
+        subject = origin.subject or (without_entities(origin.file.name).split(".")[0] if origin.run else "")
         told = {"subject": subject, "session": origin.session, "run": origin.run, **origin.named}
         for key, value in told.items():
             if value:

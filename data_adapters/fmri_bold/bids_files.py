@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from brainrdl._core.errors import nearest, quote, refuse
+from brainrdl.readers.entities import entities_of
 from data_adapters.fmri_bold.series import is_here
 
 Asked = str | int | Sequence[str | int] | None
@@ -21,19 +22,6 @@ _ACQUIRED = ("ses", "acq", "ce", "rec", "dir", "run")  # which series it is, bef
 _OF_OUTPUTS = ("space", "cohort", "res", "den", "desc", "suffix")  # not in the names of tables, which all outputs share
 
 _NUMBERED = ("sub", "ses", "run")
-
-
-def entities_of(name: str) -> dict[str, str]:
-    """Take a BIDS file name apart.
-
-    Examples
-    --------
-    >>> entities_of("sub-01_task-objects_desc-preproc_bold.nii.gz")
-    {'sub': '01', 'task': 'objects', 'desc': 'preproc', 'suffix': 'bold'}
-    """
-    *pairs, last = name.split("_")
-    parts = [pair.split("-", 1) for pair in pairs]
-    return {**{part[0]: part[1] for part in parts if len(part) == 2}, "suffix": last.partition(".")[0]}
 
 
 def name_of(series: Path, *, desc: str, suffix: str, whole: bool = False) -> str:

@@ -28,6 +28,7 @@ import numpy as np
 import pandas as pd
 
 from brainrdl._core.errors import check_unique, quote, refuse
+from brainrdl.readers.entities import runs_in_words, value_of
 from data_adapters._shared.text_tables import blaming, read_numbers
 from data_adapters.fmri_bold.events import (
     check_baseline,
@@ -42,8 +43,6 @@ from data_adapters.fmri_bold.series import Regions, find_regions, is_here, read_
 if TYPE_CHECKING:
     from rsatoolbox.data.dataset import Dataset
 _NAME = re.compile(r"(^|_)bold\.nii(\.gz)?$")
-
-_RUN = re.compile(r"run(?:-|(?=\d)|[_ ](?=\d))([A-Za-z0-9]+)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -215,14 +214,14 @@ def run_names(folder: Path, files: Sequence[Path]) -> list[str]:
 
 def _told_names(folder: Path, files: Sequence[Path]) -> list[str] | None:
     """Give the names of runs in their paths, if each has one of its own."""
-    found = [_RUN.findall(str(file.relative_to(folder)) if file != folder else file.name) for file in files]
+    found = [runs_in_words(str(file.relative_to(folder)) if file != folder else file.name) for file in files]
     names = [each[-1] for each in found if each]
     return names if len(set(names)) == len(files) else None
 
 
 def _subject(path: Path) -> dict[str, str]:
-    entity = re.search(r"sub-([A-Za-z0-9]+)", path.name)
-    return {"subject": entity[1]} if entity else {}
+    subject = value_of(path.name, "sub")
+    return {"subject": subject} if subject else {}
 
 
 def _beside(series: Path, table: str | Path, option: str) -> Path:

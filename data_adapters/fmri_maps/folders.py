@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from brainrdl._core.errors import quote, refuse
-from data_adapters.fmri_maps.maps import entity_of, told_by_names
+from brainrdl.readers.entities import value_of
+from data_adapters.fmri_maps.maps import told_by_names
 from data_adapters.fmri_maps.pairing import names_of, stem
 
 # What BIDS, SPM and FSL write beside maps of an effect: anatomy, masks, references, residuals and variances
@@ -52,7 +53,7 @@ def _kind(file: Path) -> str:
     name = stem(file)
     if _NO_OBSERVATION.fullmatch(name):
         return "no observation: " + re.sub(r"\d", "", name).rpartition("_")[2]
-    contrast, statistic = re.search(r"(?:^|_)contrast-", name), entity_of(name, "stat")
+    contrast, statistic = re.search(r"(?:^|_)contrast-", name), value_of(name, "stat")
     if contrast or statistic:
         return f"contrast {statistic}" if contrast else f"stat {statistic}"
     found = _NUMBERED.fullmatch(name) or _WORDED.fullmatch(name)
@@ -62,7 +63,7 @@ def _kind(file: Path) -> str:
 def check_paths(paths: Sequence[str]) -> None:
     """Refuse maps of two subjects or tasks, and runs that only their folders tell apart."""
     for entity, what in (("sub", "subjects"), ("task", "tasks")):
-        found = sorted({entity_of(path, entity) for path in paths} - {""})
+        found = sorted({value_of(path, entity) for path in paths} - {""})
         if len(found) > 1:
             refuse(
                 f"the folder holds maps of several {what}, {quote(found)} ({entity}-); read one at a time, for example "
@@ -100,7 +101,7 @@ def told_by_folder(paths: Sequence[str], headers: Sequence[str]) -> dict[str, li
 def _check_contrasts(names: Sequence[str], contrasts: Sequence[str]) -> None:
     seen: dict[tuple[str, str, str], str] = {}
     for name, contrast in zip(names, contrasts, strict=True):
-        key = contrast, entity_of(name, "ses"), entity_of(name, "run")
+        key = contrast, value_of(name, "ses"), value_of(name, "run")
         if key in seen:
             refuse(
                 f"{seen[key]!r} and {name!r} are both of contrast {contrast!r} in one run; {_REMEDY} "

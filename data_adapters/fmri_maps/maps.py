@@ -5,7 +5,6 @@ Every step gives lists with one entry a map: ``stimulus`` (empty if the map is n
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from brainrdl._core.errors import refuse
+from brainrdl.readers.entities import value_of
 from data_adapters._shared.text_tables import blaming, column_of, columns_like, existing, read_table
 from data_adapters.fmri_maps.pairing import check_stack, rows_of_files, stem
 
@@ -69,14 +69,8 @@ def _with_sessions(known: dict[str, list[str]]) -> dict[str, list[str]]:
 
 def told_by_names(files: Sequence[str]) -> dict[str, list[str]]:
     """Give the runs and sessions of files, if all their names tell them."""
-    found = {name: [entity_of(file, key) for file in files] for name, key in (("run", "run"), ("session", "ses"))}
+    found = {name: [value_of(file, key) for file in files] for name, key in (("run", "run"), ("session", "ses"))}
     return {name: values for name, values in found.items() if all(values)}
-
-
-def entity_of(name: str, key: str) -> str:
-    """Give an entity of a file's name, as ``1`` of ``run-1``; nothing if it has none."""
-    found = re.search(rf"(?<![A-Za-z0-9]){key}-([A-Za-z0-9]+)", name)
-    return found[1] if found else ""
 
 
 def _told_by_table(
@@ -138,7 +132,7 @@ def dataset_of(
             f"maps of a run ({broken} maps hold nothing but NaN or infinite values here)"
         )
     descriptors = {} if name is None else {"roi": name}
-    found = {"subject": entity_of(path.name, "sub"), "session": entity_of(path.name, "ses")}
+    found = {"subject": value_of(path.name, "sub"), "session": value_of(path.name, "ses")}
     return Dataset(
         held if kept.all() else held[:, kept],
         descriptors=descriptors

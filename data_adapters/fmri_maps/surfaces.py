@@ -32,6 +32,7 @@ import nibabel as nib
 import numpy as np
 
 from brainrdl._core.errors import check_option, quote, refuse
+from brainrdl.readers.entities import values_in
 from data_adapters._shared.text_tables import blaming, existing
 from data_adapters.fmri_maps.annot import read_annot
 from data_adapters.fmri_maps.gifti_files import check_gifti
@@ -47,10 +48,7 @@ _SERIES = re.compile(r"(^|_)bold(\.func|\.dtseries)?\.(gii|nii)$", re.IGNORECASE
 
 _MESH = frozenset({1008, 1009})  # intent codes of points and triangles
 
-_HEMISPHERES = {
-    "CORTEX_LEFT": re.compile(r"hemi-L|(^|[._])(lh|L)[._]"),
-    "CORTEX_RIGHT": re.compile(r"hemi-R|(^|[._])(rh|R)[._]"),
-}
+_CORTEX = {"L": "CORTEX_LEFT", "lh": "CORTEX_LEFT", "R": "CORTEX_RIGHT", "rh": "CORTEX_RIGHT"}
 
 _BLOCK = 2**22  # bytes of a CIFTI file that are in memory at a time
 
@@ -179,8 +177,13 @@ def _opened(path: Path) -> _Maps:
 def _annot(path: Path) -> _Maps:
     """Open FreeSurfer's annotation of a hemisphere, which its name tells."""
     numbers, names = read_annot(path)
-    called = [name for name, pattern in _HEMISPHERES.items() if pattern.search(path.name)]
+    called = _called(path)
     return _surface([""], names, "".join(called if len(called) == 1 else ()), numbers[None])
+
+
+def _called(path: Path) -> set[str]:
+    """Give the cortex that a file's name says; ``left`` and ``right`` may also be words of the experiment."""
+    return {_CORTEX[side] for side in values_in(path.name, "hemi") if side in _CORTEX}
 
 
 def _gifti(path: Path) -> _Maps:
@@ -229,7 +232,7 @@ def _structure(image: nib.GiftiImage, path: Path) -> str:
     """Name the structure as CIFTI does: what the file says, else its name."""
     said = [meta.get("AnatomicalStructurePrimary") for meta in (image.meta, *(array.meta for array in image.darrays))]
     spelled = {re.sub(r"(?<=[a-z])(?=[A-Z])", "_", each).upper() for each in said if each}
-    called = {name for name, pattern in _HEMISPHERES.items() if pattern.search(path.name)}
+    called = _called(path)
     if len(spelled) > 1 or (spelled and len(called) == 1 and spelled != called):
         refuse(f"the file says that it lies on {quote(sorted(spelled))}, and its name that on {quote(sorted(called))}")
     return "".join(spelled or (called if len(called) == 1 else ()))

@@ -15,7 +15,6 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 from brainrdl import BrainrdlError, read
 from brainrdl.testing.file_readers import check_reader
 from data_adapters.fmri_bold.bids import READER
-from data_adapters.fmri_bold.bids_files import entities_of
 from data_adapters.fmri_bold.confounds import MOTION, read_confounds
 
 T_R, N_VOLUMES, SHAPE = 1.5, 120, (3, 3, 2)
@@ -624,11 +623,6 @@ def test_the_same_folder_gives_the_same_data_and_is_left_as_it_was(root):
 
 
 # Damage
-
-
-def test_names_are_taken_apart_as_bids_says():
-    assert entities_of("bold.json") == {"suffix": "bold"}
-    assert entities_of("sub-01_acq-a-b_bold.nii.gz") == {"sub": "01", "acq": "a-b", "suffix": "bold"}
 
 
 @settings(max_examples=40, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
