@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import re
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from brainrdl._core.errors import check_option, refuse
+
+Read = TypeVar("Read", bound=Callable[..., Any])
 
 _NONE = frozenset({"none", "null"})
 
@@ -51,6 +54,55 @@ def checked(read: Callable[..., Any], reader: str, options: Mapping[str, Any]) -
     """
     parameters = _parameters(read, reader, options)
     return {name: _checked(parameters.get(name), reader, name, value) for name, value in options.items()}
+
+
+def options_from(shared: type) -> Callable[[Read], Read]:
+    """Let a ``read`` that ends in ``**options`` list the fields of a dataclass as keyword arguments.
+
+    They are then checked as if they were spelled out, and ``help`` explains them.
+
+    Parameters
+    ----------
+    shared : type
+        The dataclass. Its numpydoc docstring explains the fields under Parameters.
+
+    Returns
+    -------
+    callable
+        Decorator of ``read``.
+
+    Examples
+    --------
+    >>> @dataclasses.dataclass
+    ... class Shared:
+    ...     t_r: float = 2.0
+    >>> @options_from(Shared)
+    ... def read(path, *, events=None, **options): ...
+    >>> inspect.signature(read)
+    <Signature (path, *, events=None, t_r: float = 2.0)>
+    """
+
+    def decorate(read: Read) -> Read:
+        signature, types_of = inspect.signature(read), typing.get_type_hints(shared)
+        own = [each for each in signature.parameters.values() if each.kind is not each.VAR_KEYWORD]
+        listed = [
+            inspect.Parameter(
+                field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=types_of[field.name]
+            )
+            for field in dataclasses.fields(shared)
+        ]
+        read.__signature__ = signature.replace(parameters=[*own, *listed])  # type: ignore[attr-defined]
+        read.__doc__ = _with_explanations(inspect.getdoc(read) or "", inspect.getdoc(shared) or "")
+        return read
+
+    return decorate
+
+
+def _with_explanations(doc: str, shared: str) -> str:
+    """Put the parameters that the docstring of the dataclass explains in the place of ``**options``."""
+    parameters = re.search(r"Parameters\n-+\n(.*?)(\n\n[^\n]+\n-+\n|\Z)", shared, re.DOTALL)
+    explained = parameters[1] if parameters else ""
+    return re.sub(r"(?m)^\*\*options.*\n(?: +\S.*\n)*", lambda _: f"{explained}\n", doc, count=1)
 
 
 def from_words(read: Callable[..., Any], reader: str, words: Mapping[str, Sequence[str]]) -> dict[str, Any]:

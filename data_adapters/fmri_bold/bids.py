@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from brainrdl._core.errors import quote, refuse
+from brainrdl.readers.options import options_from
 from data_adapters.fmri_bold.bids_files import (
     OWN_OPTIONS,
     events_of,
@@ -40,16 +41,15 @@ from data_adapters.fmri_bold.bids_files import (
 )
 from data_adapters.fmri_bold.bold import Piece, events_of_runs, fit_regions
 from data_adapters.fmri_bold.confounds import read_confounds
-from data_adapters.fmri_bold.first_level_model import Model
 from data_adapters.fmri_bold.series import (
     Regions,
-    find_regions,
     header_time,
     is_here,
     read_mask,
     read_voxels,
     repetition_time,
 )
+from data_adapters.fmri_bold.series_options import SeriesOptions
 
 if TYPE_CHECKING:
     from rsatoolbox.data.dataset import Dataset
@@ -88,6 +88,7 @@ class Bids:
         inside = ("func", "ses-*/func") if whole.name.startswith("sub-") else ("sub-*/func", "sub-*/ses-*/func")
         return path.is_dir() and any(True for pattern in inside for _ in path.glob(pattern))
 
+    @options_from(SeriesOptions)
     def read(
         self,
         path: Path,
@@ -99,20 +100,12 @@ class Bids:
         run: str | int | Sequence[str | int] | None = None,
         entities: Mapping[str, str | Sequence[str]] | None = None,
         raw: str | Path | None = None,
-        mask: str | Path | None = None,
-        atlas: str | Path | None = None,
-        labels: str | Path | None = None,
-        roi: str | Sequence[str] | None = None,
-        t_r: float | None = None,
         confounds: str | Sequence[str] | None = "minimal",
-        condition_column: str | None = None,
-        baseline: str | Sequence[str] | None = "rest",
-        per: str = "condition",
-        hrf: str = "spm",
-        high_pass: float = 0.01,
-        noise_model: str = "ar1",
+        **options: Any,
     ) -> Dataset | list[Dataset]:
         """Find the series of a subject and task, and fit the model of each run.
+
+        Without `mask`, the voxels in the brain masks of all runs are read; all voxels, if no run has one.
 
         Parameters
         ----------
@@ -129,13 +122,12 @@ class Bids:
             ``dir``, ``{"dir": ["AP", "PA"]}``, are read as runs (``"AP/1"``).
         raw : str or Path, optional
             Folder of the dataset, for derivatives that do not lie in its ``derivatives``.
-        mask, atlas, labels, roi, t_r, condition_column, baseline, per, hrf, high_pass, noise_model
-            As in `bold`. Without mask, the voxels in the brain masks of all runs; all voxels, if no run
-            has one.
         confounds : str or sequence of str, optional
             ``"minimal"``, the six motion parameters; ``"simple"``, nilearn's strategy of that name (motion with
             derivatives and squares, white matter and cerebrospinal fluid); or names of columns of the confounds table.
-            None takes none out.
+            None removes none.
+        **options
+            Which voxels are read, and the model of each run; see `SeriesOptions`.
 
         Returns
         -------
@@ -148,30 +140,31 @@ class Bids:
             If no file or more than one fits what is asked for, preprocessing or brain masks lack a run, a file is a
             link to what was not fetched, a table is missing, or as in `bold`.
         """
+        shared = SeriesOptions(**options)
         folder, subject = _whole(path, subject)
         asked = {"sub": subject, "task": task, "space": space, "ses": session, "run": run} | _checked(entities)
         found, root = find_series(folder, asked, None if raw is None else _dataset(raw))
-        regions = find_regions(found, mask=mask, atlas=atlas, labels=labels, roi=roi)
-        regions = regions if mask is not None else _within_brain(regions, found)
+        regions = shared.regions_of(found)
+        regions = regions if shared.mask is not None else _within_brain(regions, found)
         starts = {_start_time(file, root) for file in found}
         if len(starts) > 1:
             refuse(
                 f"the runs' slices were shifted to different times (StartTime {quote(sorted(starts))}); give one run="
             )
         several = several_of(asked)
-        shown = events_of_runs([events_of(file, root) for file in found], condition_column, baseline)
-        model = Model(hrf=hrf, high_pass=high_pass, noise_model=noise_model, per=per, start_time=starts.pop())
+        shown = events_of_runs([events_of(file, root) for file in found], shared.condition_column, shared.baseline)
+        model = shared.model(starts.pop())
 
         def pieces() -> Iterator[tuple[str, Piece]]:
             for name, file, events in zip(run_names(found, several), found, shown, strict=True):
-                seconds = _repetition_time(file, root, t_r)
+                seconds = _repetition_time(file, root, shared.t_r)
                 extra = None if confounds is None else read_confounds(file, confounds)
                 yield name, Piece(read_voxels(file, regions), events, seconds, extra)
 
         data = fit_regions(pieces(), regions, _descriptors(found), model)
         for part in data:
             _name_sessions(part, found)
-        return data[0] if atlas is None or isinstance(roi, str) else data
+        return data[0] if shared.is_one_region else data
 
 
 def _whole(path: Path, subject: str | int | None) -> tuple[Path, str | int | None]:

@@ -29,6 +29,7 @@ import pandas as pd
 
 from brainrdl._core.errors import check_unique, quote, refuse
 from brainrdl.readers.entities import runs_in_words, value_of
+from brainrdl.readers.options import options_from
 from data_adapters._shared.text_tables import blaming, read_numbers
 from data_adapters.fmri_bold.events import (
     check_baseline,
@@ -38,7 +39,8 @@ from data_adapters.fmri_bold.events import (
     read_volume_labels,
 )
 from data_adapters.fmri_bold.first_level_model import Model, Run, fit_run, to_dataset
-from data_adapters.fmri_bold.series import Regions, find_regions, is_here, read_voxels, repetition_time
+from data_adapters.fmri_bold.series import Regions, is_here, read_voxels, repetition_time
+from data_adapters.fmri_bold.series_options import SeriesOptions
 
 if TYPE_CHECKING:
     from rsatoolbox.data.dataset import Dataset
@@ -85,6 +87,7 @@ class Bold:
         """
         return _NAME.search(path.name) is not None and not path.is_dir()
 
+    @options_from(SeriesOptions)
     def read(
         self,
         path: Path,
@@ -92,19 +95,9 @@ class Bold:
         events: str | Path | None = None,
         table: str | Path | None = None,
         runs: str | None = None,
-        mask: str | Path | None = None,
-        atlas: str | Path | None = None,
-        labels: str | Path | None = None,
-        roi: str | Sequence[str] | None = None,
-        t_r: float | None = None,
         confounds: str | Path | None = None,
-        condition_column: str | None = None,
         run_column: str | None = None,
-        baseline: str | Sequence[str] | None = "rest",
-        per: str = "condition",
-        hrf: str = "spm",
-        high_pass: float = 0.01,
-        noise_model: str = "ar1",
+        **options: Any,
     ) -> Dataset | list[Dataset]:
         """Read the series and fit the model of each run.
 
@@ -118,27 +111,14 @@ class Bold:
         table : str or Path, optional
             Instead of events: the condition and run of every volume.
         runs : str, optional
-            Pattern of the series in a folder, one a run.
-        mask, atlas, labels, roi
-            Which voxels, as in `nifti`; an atlas gives a list of Datasets, except for a single name in
-            `roi`. By default all voxels are read.
-        t_r : float, optional
-            Seconds from volume to volume, 0.05 to 60; by default what the header says.
+            Pattern of the series in a folder, one file per run.
         confounds : str or Path, optional
-            Table of series to take out, all of numbers, one row a volume, with or without names: given as `events` is.
-            Of fMRIPrep's tables the reader ``bids`` takes single columns.
-        condition_column, run_column : str, optional
-            Columns of the table or events that hold conditions and runs.
-        baseline : str or sequence of str, optional
-            Conditions that are not modelled; each must occur in some run, except ``"rest"``.
-        per : str
-            ``"condition"``: one pattern a condition and run; ``"trial"``: one an event.
-        hrf : str
-            Haemodynamic response: ``"spm"`` or ``"glover"``, also ``+ derivative`` or ``+ derivative + dispersion``.
-        high_pass : float
-            Slowest frequency that is kept, in Hz.
-        noise_model : str
-            ``"ar1"`` or ``"ols"``.
+            Table of series to remove, all of numbers, one row per volume, with or without names: given as `events` is.
+            To choose single columns of fMRIPrep's tables, use the reader ``bids``.
+        run_column : str, optional
+            Column of `table` that holds the runs; by default ``run``.
+        **options
+            Which voxels are read, and the model of each run; see `SeriesOptions`.
 
         Returns
         -------
@@ -153,33 +133,35 @@ class Bold:
             baseline does not occur, the time from volume to volume is unknown, a region has no voxel left, or a run
             cannot be modelled.
         """
-        model = Model(hrf=hrf, high_pass=high_pass, noise_model=noise_model, per=per)
+        shared = SeriesOptions(**options)
+        model = shared.model()
         files = _series_files(path, runs)
         names = run_names(path, files)
         if table is not None and (events is not None or len(files) > 1):
             refuse("table= labels the volumes of one series; give it without events= and runs=")
         if table is None and run_column is not None:
             refuse(f"run_column={run_column!r} is a column of table=, which is not given")
-        regions = find_regions(files, mask=mask, atlas=atlas, labels=labels, roi=roi)
+        regions = shared.regions_of(files)
         extras = [None] * len(files) if confounds is None else _each(path, files, confounds, "confounds")
         if table is None:
             tables = _usual_events(files) if events is None else _each(path, files, events, "events")
-            shown = events_of_runs(tables, condition_column, baseline)
+            shown = events_of_runs(tables, shared.condition_column, shared.baseline)
 
         def pieces() -> Iterator[tuple[str, Piece]]:
             for place, (name, file) in enumerate(zip(names, files, strict=True)):
-                bold, seconds, extra = read_voxels(file, regions), repetition_time(file, t_r), _confounds(extras[place])
+                bold, seconds = read_voxels(file, regions), repetition_time(file, shared.t_r)
+                extra = _confounds(extras[place])
                 if table is None:
                     yield name, Piece(bold, shown[place], seconds, extra)
                 else:
                     with blaming("table=", table):
                         labelled = read_volume_labels(
-                            Path(table), condition_column=condition_column, run_column=run_column
+                            Path(table), condition_column=shared.condition_column, run_column=run_column
                         )
-                    yield from _labelled(bold, *labelled, seconds, extra, baseline)
+                    yield from _labelled(bold, *labelled, seconds, extra, shared.baseline)
 
         found = fit_regions(pieces(), regions, _subject(path), model)
-        return found[0] if atlas is None or isinstance(roi, str) else found
+        return found[0] if shared.is_one_region else found
 
 
 def _series_files(path: Path, runs: str | None) -> list[Path]:
