@@ -6,7 +6,7 @@ import gzip
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from brainrdl._core.errors import refuse
+from brainrdl._core.errors import quote, refuse
 
 _MOST_UNPACKED = 1 << 28
 
@@ -55,6 +55,40 @@ def read_text(path: Path) -> str:
     if not text.strip():
         refuse("the file is empty")
     return text
+
+
+def read_names(path: Path) -> list[str]:
+    r"""Read a list of file names, one per line.
+
+    Raises
+    ------
+    BrainrdlError
+        As `read_text`; also if the list ends within a name: its last line is not ended, and lacks the suffix that the
+        others have.
+
+    Examples
+    --------
+    >>> from tempfile import mkdtemp
+    >>> file = Path(mkdtemp()) / "images.txt"
+    >>> _ = file.write_text("cat.jpg\ndog.jpg\nairpla")
+    >>> read_names(file)
+    Traceback (most recent call last):
+    brainrdl.BrainrdlError: the last name, 'airpla', does not end in ['.jpg'] as the others do: is the list cut off? ...
+    """
+    text = read_text(path)
+    names = [line.strip() for line in text.splitlines() if line.strip()]
+    known = sorted({Path(name).suffix.lower() for name in names[:-1]})
+    if not is_ended(text) and known and "" not in known and Path(names[-1]).suffix.lower() not in known:
+        refuse(
+            f"the last name, {names[-1]!r}, does not end in {quote(known)} as the others do: is the list cut off? If "
+            "it is complete, end its last line"
+        )
+    return names
+
+
+def is_ended(text: str) -> bool:
+    """Say whether the last line is ended; that of a file that was cut off is not."""
+    return text.endswith(("\n", "\r"))
 
 
 def first_lines(path: Path, count: int) -> list[str]:

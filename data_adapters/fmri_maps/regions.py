@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from brainrdl._core.errors import check_unique, nearest, quote, refuse
-from data_adapters._shared.text import read_text
+from data_adapters._shared.text import is_ended, read_text
 from data_adapters._shared.text_tables import blaming, columns_like, existing, read_table
 from data_adapters.fmri_maps.maps import EMPTY, neighbour
 from data_adapters.fmri_maps.volumes import Volumes, check_grid, open_volumes, read_values
@@ -101,9 +101,12 @@ def _first_of(usual: Sequence[str], table: Mapping[str, Sequence[str]], path: Pa
 
 def _numbered_lines(path: Path, largest: int) -> list[tuple[str, str]]:
     with blaming("the labels", path):
-        lines = [line.strip() for line in read_text(path).splitlines()]
+        text = read_text(path)
+    lines = [line.strip() for line in text.splitlines()]
     lines = [line for line in lines if line and not line.startswith("#")]
     found = [_ITK_LINE.fullmatch(line) or _FSL_LINE.fullmatch(line) or _LINE.fullmatch(line) for line in lines]
+    if lines and not is_ended(text):
+        _check_last(lines, found, path)
     numbered = [(match[1], match[2].strip("\"'")) for match in found if match]
     if numbered and len(numbered) == len(lines):
         _check_one_number([name for _, name in numbered], path)
@@ -122,6 +125,13 @@ def _numbered_lines(path: Path, largest: int) -> list[tuple[str, str]]:
             f"atlas is {largest}; write the number before each name"
         )
     return [(str(number), name) for number, name in enumerate(lines, start=first)]
+
+
+def _check_last(lines: Sequence[str], found: Sequence[re.Match[str] | None], path: Path) -> None:
+    """Refuse a last line that lacks a part of what the others have: a part of its colour would be read as its name."""
+    *others, last = [match and (match.re, match.re is _LINE and match[3] is not None) for match in found]
+    if len(set(others)) == 1 and others[0] not in (None, (_LINE, False), last):
+        refuse(f"the labels {str(path)!r} end in {lines[-1]!r}, unlike the lines before it: is the file cut off?")
 
 
 def _check_one_number(names: Sequence[str], path: Path) -> None:

@@ -25,6 +25,8 @@ import numpy as np
 from brainrdl._core.errors import check_option, check_unique, refuse
 from data_adapters._shared import hdf5 as _hdf5
 from data_adapters._shared.matlab_files import opened
+from data_adapters._shared.text import read_names
+from data_adapters._shared.text_tables import blaming
 from data_adapters.fmri_maps.maps import dataset_of
 from data_adapters.releases.nsd import subject_named
 from data_adapters.releases.things_fmri import stems
@@ -114,9 +116,8 @@ def _observed(path: Path) -> dict[str, list[str]]:
     """Name the image of each trial, and count how often it has been shown."""
     if not path.is_file():
         refuse(f"the list of the images shown is missing: unpack {str(path)!r} too")
-    lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    if not lines:
-        refuse(f"the list {str(path)!r} names no image")
+    with blaming("the list of the images shown", path):
+        lines = read_names(path)
     names = stems([line.removeprefix("rep_") for line in lines], repr(path.name))
     shown: Counter[str] = Counter()
     presentations = []

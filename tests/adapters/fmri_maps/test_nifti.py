@@ -915,6 +915,23 @@ def test_labels_of_other_programs_are_understood(betas, atlas, tmp_path, name, t
 
 
 @pytest.mark.parametrize(
+    ("text", "last"),
+    [
+        ("2 V1v 0 255 0 0\n7 V2v 0 0 255 0\n", range(len("7 V"), len("7 V2v 0 0 255"))),
+        ('2 255 0 0 1 1 1 "V1v"\n7 0 255 0 1 1 1 "V2v"\n', range(len("7 0"), len('7 0 255 0 1 1 1 "V2v"'))),
+    ],
+)
+def test_a_table_of_colours_that_is_cut_off_within_a_region_is_refused(betas, atlas, tmp_path, text, last):
+    first = text.index("\n") + 1
+    for end in last:
+        (tmp_path / "labels.txt").write_text(text[: first + end])
+        with refused(r"end in '7 .*', unlike the lines before it: is the file cut off"):
+            take(betas, atlas=atlas, labels=tmp_path / "labels.txt")
+    (tmp_path / "labels.txt").write_text(text.rstrip())
+    assert take(betas, atlas=atlas, labels=tmp_path / "labels.txt")[1].descriptors["roi"] == "V2v"
+
+
+@pytest.mark.parametrize(
     ("text", "words"),
     [
         ("2 Precentral_L 2001\n7 Precentral_R 2002\n", "have a number behind each name .'Precentral_L 2001'., which"),
