@@ -24,8 +24,10 @@ It is found when its distribution lists it in the entry-point group ``brainrdl.r
 from __future__ import annotations
 
 import re
+import sys
 import warnings
 from collections.abc import Mapping, Sequence
+from importlib.machinery import ModuleSpec, PathFinder
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
@@ -177,7 +179,13 @@ def find_readers() -> dict[str, Reader]:
     Returns
     -------
     dict of str to Reader
-        By name, sorted. A reader that cannot be loaded is left out with a warning; it must not cost the others.
+        By name, sorted. A reader that cannot be loaded is left out with a warning, so that the others can be used.
+
+    Raises
+    ------
+    BrainrdlError
+        If two readers have the same name, or a folder or file of the user's has the name of the package that holds
+        readers, and so hides them.
 
     Examples
     --------
@@ -191,16 +199,39 @@ def find_readers() -> dict[str, Reader]:
 
 
 def _loaded(point: Any) -> Reader | None:
-    """Load one entry point; None and a warning if that fails or it is no reader."""
+    """Load one entry point; None and a warning if that fails or it is not a reader."""
     try:
         reader = point.load()
     except Exception as error:
+        if isinstance(error, ModuleNotFoundError):
+            _check_not_hidden(point.value.partition(":")[0])
         warnings.warn(f"reader {point.value!r} could not be loaded: {type(error).__name__}: {error}", stacklevel=4)
         return None
     if not isinstance(reader, Reader):
         warnings.warn(f"reader {point.value!r} lacks one of name, layout, sniff, read, and is left out", stacklevel=4)
         return None
     return reader
+
+
+def _check_not_hidden(module: str) -> None:
+    """Refuse to go on without readers whose package is installed, but not found: Python uses another of its name."""
+    package, _, within = module.partition(".")
+    specs = [spec for entry in sys.path if (spec := PathFinder.find_spec(package, [entry]))]
+    if any(_holds(spec, within) for spec in specs[1:]) and not _holds(specs[0], within):
+        place = specs[0].origin or package
+        hiding = f"file {place!r}"
+        if specs[0].submodule_search_locations is not None:
+            hiding = f"folder {str(Path(place).parent)!r}"
+        refuse(
+            f"the {hiding} hides the installed package {package!r}, which holds readers of files; rename it, or start "
+            "Python where it is not found"
+        )
+
+
+def _holds(spec: ModuleSpec, module: str) -> bool:
+    """Say whether a package holds a module."""
+    file = Path(*module.split(".")).with_suffix(".py")
+    return any((Path(place) / file).is_file() for place in spec.submodule_search_locations or ())
 
 
 def _kind(file: Path) -> str:
@@ -303,13 +334,16 @@ def _chosen(reader: str | Reader | None, file: Path) -> Reader:
 
 
 def _layouts(file: Path, readers: Mapping[str, Reader]) -> str:
-    """Tell the layouts that name the file's suffix, else the readers."""
+    """List the layouts that name the file's suffix, else the readers."""
     suffix = re.compile(rf"{re.escape(file.suffix)}\b", re.IGNORECASE)
     near = {name: reader for name, reader in readers.items() if file.suffix and suffix.search(reader.layout)}
     if not near:
-        return f"there are readers {', '.join(readers)}, and docs/formats.md lists their files; choose one with reader="
-    told = "".join(f"\n  {name}: {reader.layout}" for name, reader in near.items())
-    return f"those for {file.suffix} read:{told}\nChoose one with reader="
+        return (
+            f"there are readers {', '.join(readers)}; choose one with reader= (the text .layout of each reader in "
+            "brainrdl.readers.find_readers() describes its files)"
+        )
+    layouts = "".join(f"\n  {name}: {reader.layout}" for name, reader in near.items())
+    return f"those for {file.suffix} read:{layouts}\nChoose one with reader="
 
 
 def _takes(reader: Reader, file: Path) -> bool:

@@ -68,7 +68,7 @@ class Bids:
     name = "bids"
     layout = (
         "folder of a BIDS dataset or of fMRIPrep's derivatives (sub-01/func/sub-01_task-objects_bold.nii.gz): one "
-        "subject and task; needs the extra fmri"
+        "subject and task; needs nilearn"
     )
 
     def sniff(self, path: Path) -> bool:

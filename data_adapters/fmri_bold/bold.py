@@ -69,7 +69,7 @@ class Bold:
     name = "bold"
     layout = (
         "..._bold.nii(.gz): BOLD (x, y, z, time) with ..._events.tsv beside it, or events= or table=; or a folder of "
-        "runs with runs='*/bold.nii.gz' and events=; needs the extra fmri"
+        "runs with runs='*/bold.nii.gz' and events=; needs nilearn"
     )
 
     def sniff(self, path: Path) -> bool:

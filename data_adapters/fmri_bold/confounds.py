@@ -72,7 +72,7 @@ def _simple(file: Path) -> pd.DataFrame:
     try:
         from nilearn.interfaces.fmriprep import load_confounds
     except ImportError:
-        refuse("confounds='simple' needs nilearn, which is not installed: pip install 'brainrdl[fmri]'")
+        refuse("confounds='simple' needs nilearn, which is not installed; install it with: pip install nilearn")
     try:
         table, _ = load_confounds(str(file), strategy=("motion", "wm_csf"), motion="full", wm_csf="basic")
     except ValueError as error:

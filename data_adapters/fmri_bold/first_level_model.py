@@ -170,7 +170,7 @@ def _nilearn() -> tuple[Any, Any]:
     try:
         from nilearn.glm.first_level import make_first_level_design_matrix, run_glm
     except ImportError:
-        refuse("first-level models need nilearn, which is not installed: pip install 'brainrdl[fmri]'")
+        refuse("first-level models need nilearn, which is not installed; install it with: pip install nilearn")
     return run_glm, make_first_level_design_matrix
 
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import pickle
+import re
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import numpy as np
@@ -93,7 +96,7 @@ def test_a_reader_can_be_given_as_an_object_or_by_name(rdm_file, third_file):
 
 def test_a_file_that_no_reader_takes_is_refused_listing_the_layouts(third_file):
     with refused(
-        "no reader takes file .*rdm.third'; there are readers bids, .*csv, .*and docs/formats.md lists their files"
+        "no reader takes file .*rdm.third'; there are readers bids, .*csv, .*; choose one with reader= .*find_readers"
     ):
         read(third_file)
 
@@ -113,6 +116,28 @@ def test_a_reader_that_cannot_be_loaded_is_left_out_with_a_warning(install, rdm_
     install(broken=ImportError("no module named x"))
     with pytest.warns(UserWarning, match="reader 'broken' could not be loaded: ImportError: no module named x"):
         assert read(rdm_file).n_cond == 3
+
+
+@pytest.mark.parametrize(
+    ("file", "hiding"), [("data_adapters/__init__.py", "folder '.*data_adapters'"), ("data_adapters.py", "file '.*py'")]
+)
+def test_a_script_learns_what_hides_the_readers(rdm_file, file, hiding):
+    (rdm_file.parent / file).parent.mkdir(exist_ok=True)
+    (rdm_file.parent / file).write_text("OF_THE_USER = True")
+    done = read_in_a_script(rdm_file)
+    assert re.search(f"BrainrdlError: the {hiding} hides the installed package 'data_adapters'.*rename it", done.stderr)
+    assert "Warning" not in done.stderr
+
+
+def test_a_folder_of_data_beside_a_script_hides_no_readers(rdm_file):
+    (rdm_file.parent / "data_adapters").mkdir()
+    assert read_in_a_script(rdm_file).stdout.strip() == "[[1.0, 2.0, 3.0]]"
+
+
+def read_in_a_script(file):
+    script = file.with_name("analysis.py")
+    script.write_text(f"import brainrdl\nprint(brainrdl.read({str(file)!r}).dissimilarities.tolist())\n")
+    return subprocess.run([sys.executable, str(script)], cwd=file.parent, capture_output=True, text=True, check=False)
 
 
 def test_an_entry_point_that_is_no_reader_is_left_out_with_a_warning(install, rdm_file):
