@@ -1,8 +1,8 @@
 """Entities in names of files and folders: whose they are, and of which session, run and hemisphere.
 
-BIDS spells an entity as a key and a value, ``run-1``: `value_of` gives one of a name, `entities_of` all of a file name.
-Folders that do not follow BIDS also write ``run1``, ``Run_01``, ``session_2``, ``lh`` or ``left``: `values_in` finds
-these as well, where they are a whole part of the path. Which of the values counts is for the caller to decide.
+BIDS writes an entity as a key and a value, ``run-1``: `value_of` gives one of them, `entities_of` all of a file name.
+Other names have ``run1``, ``Run_01``, ``session_2``, ``lh`` or ``left``: `values_in` finds these as well, if they are a
+whole part of the path. The caller decides which of the values counts.
 """
 
 from __future__ import annotations

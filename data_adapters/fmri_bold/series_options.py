@@ -62,9 +62,9 @@ class SeriesOptions:
         return self.atlas is None or isinstance(self.roi, str)
 
     def model(self, start_time: float = Model.start_time) -> Model:
-        """Give the first-level model, `start_time` seconds being what slices were shifted to."""
+        """Give the first-level model; slices were shifted to `start_time`, in seconds."""
         return Model(self.hrf, self.high_pass, self.noise_model, self.per, start_time)
 
     def regions_of(self, files: Sequence[Path]) -> Regions:
-        """Find the voxels to read of series that lie on one grid."""
+        """Find the voxels to read of series on the same grid."""
         return find_regions(files, mask=self.mask, atlas=self.atlas, labels=self.labels, roi=self.roi)

@@ -1,4 +1,4 @@
-"""Options of readers: what is of another type is refused before the file is blamed, and words become what is meant."""
+"""Options of readers: values of another type are refused, and words become values of the annotated type."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ READ = Example().read
         ("hidden", "anything", "anything"),
     ],
 )
-def test_an_option_reaches_the_reader_as_it_is_annotated(option, value, expected):
+def test_an_option_reaches_the_reader_with_the_annotated_type(option, value, expected):
     found = checked(READ, "example", {option: value})[option]
     assert found == expected
     assert type(found) is type(expected)
@@ -85,7 +85,7 @@ def test_an_option_reaches_the_reader_as_it_is_annotated(option, value, expected
         ("rois", "V1", "option of reader 'example' 'rois' is not known; nearest: 'roi'"),
     ],
 )
-def test_an_option_that_the_reader_does_not_take_is_refused(option, value, message):
+def test_an_option_of_another_name_or_type_is_refused(option, value, message):
     with pytest.raises(BrainrdlError, match=message):
         checked(READ, "example", {option: value})
 
@@ -105,7 +105,7 @@ def test_an_option_that_the_reader_does_not_take_is_refused(option, value, messa
         ("entities", ["res:2", "dir:AP", "dir:PA"], {"res": "2", "dir": ["AP", "PA"]}),
     ],
 )
-def test_words_of_a_command_line_become_what_the_reader_takes(option, words, expected):
+def test_words_of_a_command_line_become_options_of_the_annotated_type(option, words, expected):
     assert from_words(READ, "example", {option: words}) == {option: expected}
 
 
@@ -117,12 +117,12 @@ def test_words_of_a_command_line_become_what_the_reader_takes(option, words, exp
         ("entities", ["res=2"], "'res=2' should be key:value"),
     ],
 )
-def test_words_that_do_not_make_an_option_are_refused(option, words, message):
+def test_words_that_do_not_fit_an_option_are_refused(option, words, message):
     with pytest.raises(BrainrdlError, match=message):
         from_words(READ, "example", {option: words})
 
 
-def test_every_reader_takes_its_own_defaults():
+def test_every_reader_accepts_its_own_defaults():
     for name, reader in find_readers().items():
         parameters = inspect.signature(reader.read).parameters.values()
         defaults = {each.name: each.default for each in parameters if each.kind is each.KEYWORD_ONLY}

@@ -59,7 +59,7 @@ def test_regions_come_in_the_order_asked_for(root):
     assert load(root, roi="RHEarlyVis").n_channel == 2
 
 
-def test_the_hdf5_file_is_read_where_there_are_both(root):
+def test_the_hdf5_file_is_read_if_both_exist(root):
     write_h5(root / H5, {name: -array for name, array in ARRAYS.items()})
     np.testing.assert_array_equal(load(root, roi="LHPPA").measurements, -ARRAYS["LHPPA"])
 
@@ -70,7 +70,7 @@ def test_another_time_is_another_file(root):
     np.testing.assert_array_equal(ppa.measurements, ARRAYS["LHPPA"] + 1)
 
 
-def test_the_folder_is_taken_by_what_it_holds(root):
+def test_the_folder_is_recognised_by_what_it_holds(root):
     assert READER.sniff(root)
     assert not READER.sniff(root / "CSI1")
 
@@ -127,7 +127,7 @@ def test_the_last_line_of_the_list_may_lack_its_end(root):
     assert load(root, roi="LHPPA").obs_descriptors["stimulus"] == NAMES
 
 
-def test_a_huge_declared_shape_is_refused_before_memory_is_taken(root):
+def test_a_huge_declared_shape_is_refused_before_memory_is_allocated(root):
     (root / H5).parent.mkdir()
     with h5py.File(root / H5, "w") as file:
         file.create_dataset("LHPPA", (4, 10**12), float, chunks=(4, 1000))
