@@ -33,7 +33,7 @@ from data_adapters._shared.arrays import npy_array, npy_keys, patterns, stem, te
 from data_adapters._shared.hdf5 import opened
 from data_adapters._shared.mat5_tags import check_tags
 from data_adapters._shared.measurements import condition_names
-from data_adapters._shared.text import read_text
+from data_adapters._shared.text import read_names, read_text
 
 if TYPE_CHECKING:
     from rsatoolbox.data.dataset import Dataset
@@ -226,7 +226,7 @@ def _of_modules(folder: Path) -> Layers:
 def _listed(path: Path) -> list[str] | None:
     if not path.is_file():
         return None
-    return [stem(line) for line in read_text(path).splitlines() if line.strip()]
+    return [stem(name) for name in read_names(path)]
 
 
 def _table(path: Path) -> np.ndarray:

@@ -473,7 +473,7 @@ def test_patterns_that_leave_something_open_are_refused(mat, stack, kind):
     path = mat(one=np.ones((3, 3)), two=np.ones((3, 5)), three=stack, labels=("a", "b", "c"))[kind]
     with refused(r"choose the variable of the patterns with variable=: one \(3, 3\), two \(3, 5\)$"):
         read(path, patterns=True)
-    with refused(r"variable 'one' has shape \(3, 3\), and either axis could count the conditions"):
+    with refused(r"variable 'one' has shape \(3, 3\), and either axis could be the conditions"):
         read(path, patterns=True, variable="one", names_variable="labels")
     with refused("3 values were given as 'stimulus' for the 5 observations of variable 'two'"):
         read(path, patterns=True, variable="two", names_variable="labels", axes="last")

@@ -266,7 +266,7 @@ def test_a_damaged_heap_of_texts_is_refused_where_hdf5_would_never_return(file):
     assert free + size == heap + 4096
     content[free + 8 : free + 16] = (size - 256).to_bytes(8, "little")
     file.write_bytes(content)
-    with refused(f"it is damaged: a heap of texts, at byte {heap}, has free space of no size"):
+    with refused(f"it is damaged: a heap of texts, at byte {heap}, has free space of size zero"):
         read(file, reader=READER, condition_column="stimulus", **OPTIONS)
 
 

@@ -359,7 +359,7 @@ def test_a_huge_array_in_an_old_file_is_refused_before_memory_is_taken(tmp_path)
     size = b"neuroid\x00" + (5).to_bytes(4, "big")
     assert content.count(size) == 1
     path.write_bytes(content.replace(size, b"neuroid\x00" + (2**30).to_bytes(4, "big")))
-    with refused("could not be read, is it cut off, damaged"):
+    with refused("could not be read; is it cut off, damaged"):
         read(path, reader=READER)
 
 
@@ -392,7 +392,7 @@ def test_without_the_libraries_the_extra_is_named(file, monkeypatch, library):
 
 def test_a_file_that_is_no_netcdf_is_refused(tmp_path):
     (tmp_path / "a.nc").write_bytes(b"nothing of the kind" * 100)
-    with refused("it is no HDF5 file, or its beginning is damaged"):
+    with refused("it is not an HDF5 file, or its beginning is damaged"):
         read(tmp_path / "a.nc", reader=READER)
 
 

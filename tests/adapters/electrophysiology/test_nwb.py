@@ -534,7 +534,7 @@ def test_only_one_units_spikes_are_in_memory_at_a_time(tmp_path):
 
 def test_a_file_that_is_no_hdf5_is_refused(tmp_path):
     (tmp_path / "a.nwb").write_bytes(b"nothing of the kind" * 100)
-    with refused("it is no HDF5 file, or its beginning is damaged"):
+    with refused("it is not an HDF5 file, or its beginning is damaged"):
         read(tmp_path / "a.nwb", reader=READER)
 
 

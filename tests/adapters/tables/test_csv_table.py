@@ -569,7 +569,7 @@ def test_a_packed_table_is_read(tmp_path, monkeypatch):
     assert READER.sniff(path)
     assert read(path).dissimilarities.tolist() == PAIRS
     monkeypatch.setattr(_text, "_MOST_UNPACKED", 20)
-    with refused("unpacked, the file has more than 20 bytes; unpack it before reading"):
+    with refused("the decompressed file has more than 20 bytes; decompress it before reading"):
         read(path)
 
 
