@@ -80,6 +80,8 @@ class Option:
     default : object
     help : str
         One or two sentences.
+    in_python : str
+        What is different in Python, where values may be functions and objects.
     at_least, above, below : float
         Bounds of a number, or of each number in a list.
     may_be_empty : bool
@@ -98,6 +100,7 @@ class Option:
 
     default: Any
     help: str
+    in_python: str = ""
     at_least: float = -math.inf
     above: float = -math.inf
     below: float = math.inf
@@ -168,9 +171,10 @@ def words_for(kind: Any, spelling: Spelling, limits: Sequence[str] = ()) -> str:
 def _words(kind: Any, spelling: Spelling, limits: Sequence[str]) -> str:
     origin, inner = get_origin(kind), get_args(kind)
     if (known := _choices(kind)) is not None:
-        return "{" + ", ".join(map(repr if spelling.code else str, known)) + "}"
+        listed = ", ".join(map(repr if spelling.code else str, known))
+        return f"{{{listed}}}" if len(known) > 1 else listed
     if origin in _LISTS:
-        return f"list of {words_for(inner[0], spelling, limits)}"
+        return f"list of {words_for(inner[0], spelling, limits).replace(', or', ' or')}"
     if origin is dict:
         key, value = (words_for(one, spelling, limits) for one in inner)
         return f"mapping of {key} to {value}"
@@ -325,6 +329,6 @@ def _described(options: Mapping[str, Option], margin: str) -> str:
     """Describe options as numpydoc does."""
     entries = []
     for name, option in options.items():
-        help_lines = textwrap.indent(textwrap.fill(option.help, 112), margin + "    ")
+        help_lines = textwrap.indent(textwrap.fill(f"{option.help} {option.in_python}".strip(), 112), margin + "    ")
         entries.append(f"{margin}{name} : {option.allowed(PYTHON)}, default {option.default!r}\n{help_lines}\n")
     return "".join(entries)

@@ -19,7 +19,7 @@ import torch
 
 from brainrdl._core import files as _files
 from brainrdl._core.errors import refuse
-from brainrdl._core.options import check_known, complete, free, lists_options
+from brainrdl._core.options import complete, free, lists_options
 from brainrdl.evaluation.baselines import averaged_rows, baseline_rows, constant_rows
 from brainrdl.evaluation.folds import stimulus_folds
 from brainrdl.evaluation.fresh_students import Maker
@@ -136,13 +136,12 @@ def cross_validate(
         run_folder.check_folder(out, resume=resume, overwrite=overwrite)
     candidates = named_candidates(students)
     _check_kinds(teacher, stimuli)
-    check_known(options, cross_validate, fit)
     asked = complete(EvaluationOptions, options)
     seeds, stratify, inner_folds = asked["seeds"], asked["stratify"], asked["inner_folds"]
     controls = asked["controls"] = controls_for(asked["controls"], stimuli)
     fit_options: dict[str, Any] = {"loss": loss or RDMLoss(), "validation": validation}
     fit_options |= {name: value for name, value in options.items() if name not in asked}
-    check_candidates(candidates, fit_options)
+    check_candidates(candidates, fit_options, cross_validate)
     check_inner(candidates, inner_folds, fit_options)
     check_rows(candidates, ensembles or {}, models or {})
     model_rdms(models or {}, None, ("",), stimuli.names, seed=0, fold=0)  # refuse what is wrong before hours of fitting

@@ -34,7 +34,7 @@ class EvaluationOptions(TypedDict, total=False):
 
     folds: Annotated[
         int | Splitter,
-        Option(5, "Number of folds over stimuli; in Python also a scikit-learn splitter.", at_least=2),
+        Option(5, "Number of folds over stimuli.", "Or a scikit-learn splitter.", at_least=2),
     ]
     seeds: Annotated[
         Sequence[int],

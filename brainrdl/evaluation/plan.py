@@ -120,13 +120,16 @@ def splits_of(
                 yield Split(seed, int(str(fold)), train, test, subject)
 
 
-def check_candidates(candidates: Mapping[str, Candidate], fit_options: Mapping[str, Any]) -> None:
-    """Refuse options of fits that `fit` would refuse, or that the folds decide."""
+def check_candidates(
+    candidates: Mapping[str, Candidate], fit_options: Mapping[str, Any], function: Callable[..., Any]
+) -> None:
+    """Refuse what neither `function` nor `fit` accepts, what `fit` would refuse, and what the folds decide."""
+    check_known(fit_options, function, fit)
     for label, candidate in candidates.items():
         for name in candidate.controls or ():
             check_option(name, CONTROLS[:2], f"control of student {label!r}")
+        check_known(candidate.options, fit)
         options = {**fit_options, **candidate.options}
-        check_known(options, fit)
         for name in _OURS:
             if name in options:
                 refuse(f"fit's option {name!r} is set for each fold; leave it out, and say seeds= or folds= instead")

@@ -41,8 +41,8 @@ class TrainingOptions(TypedDict, total=False):
         Literal["adam", "adamw", "sgd", "momentum", "rmsprop"] | Callable[..., Any],
         Option(
             "adam",
-            "Optimiser by name (momentum is SGD with momentum 0.9); in Python also a function "
-            "``(parameters, lr=, weight_decay=) -> Optimizer``.",
+            "Optimiser by name; momentum is SGD with momentum 0.9.",
+            "Or a function ``(parameters, lr=, weight_decay=) -> Optimizer``.",
         ),
     ]
     lr: Annotated[float, Option(1e-3, "Learning rate of the optimiser.", above=0)]
@@ -51,8 +51,8 @@ class TrainingOptions(TypedDict, total=False):
         Literal["constant", "cosine", "linear"] | Callable[..., Any],
         Option(
             "constant",
-            "Course of the learning rate by name; in Python also a function ``optimizer -> LRScheduler``, whose "
-            "schedule moves once per step.",
+            "Course of the learning rate by name.",
+            "Or a function ``optimizer -> LRScheduler``, whose schedule moves once per step.",
         ),
     ]
     clip: Annotated[float | None, Option(None, "Largest norm of the gradient; unlimited by default.", above=0)]
