@@ -825,6 +825,13 @@ def test_arguments_in_another_order_and_controls_that_cannot_be_are_refused(
         quick(**change)
 
 
+def test_controls_are_the_same_from_any_sequence_and_by_default_all_that_apply() -> None:
+    with_labels, without = make_stimuli(), make_stimuli(None)
+    for controls in (None, CONTROLS, list(CONTROLS)):
+        assert _cv_plan.controls_for(controls, with_labels) == ["unfitted", "permuted", "category"]
+    assert _cv_plan.controls_for(None, without) == ["unfitted", "permuted"]
+
+
 def test_a_network_that_died_is_told() -> None:
     def dead() -> Student:
         made = make_student()
