@@ -280,12 +280,12 @@ def recipe(
 ) -> None:
     """Check a recipe and print it with every default spelled out, or print a template."""
     from brainrdl._core.errors import refuse
-    from brainrdl.recipe import files as _recipe
+    from brainrdl.recipe import files as _recipe, starter
 
     if template and path is not None:
         refuse(f"--template prints a recipe to start from and {str(path)!r} asks to check one; give one of the two")
     if template or path is None:
-        typer.echo(_recipe.template(), nl=False)
+        typer.echo(starter.template(), nl=False)
     else:
         typer.echo(_recipe.dump(_recipe.load(path)), nl=False)
 

@@ -2,9 +2,9 @@
 
 `held_out` scores a student that was fitted (`evaluate`), `cross_validation` fits and scores it on folds
 (`cross_validate`), `comparison` compares any two RDMs (`compare`). Below them: `scores` with `pairwise`
-comparisons, `ceilings`, `intervals` and `partial_correlation`; the `folds`, the `plan` of who is fitted to what, and
-`fresh_students` for each fit; `baselines` and `simple_models` that a score is compared with; `rsatoolbox_result` hands
-an evaluation to rsatoolbox.
+comparisons, `ceilings`, `intervals` and `partial_correlation`; the `options`, the `folds`, the `plan` of who is fitted
+to what, and `fresh_students` for each fit; `baselines` and `simple_models` that a score is compared with;
+`rsatoolbox_result` hands an evaluation to rsatoolbox.
 """
 
 from lazy_loader import attach_stub

@@ -7,18 +7,21 @@ from .comparison import (
     rdm_labels as rdm_labels,
 )
 from .cross_validation import cross_validate as cross_validate
-from .folds import (
-    Splitter as Splitter,
-    stimulus_folds as stimulus_folds,
-)
+from .folds import stimulus_folds as stimulus_folds
 from .held_out import (
-    COMPARATORS as COMPARATORS,
     Evaluation as Evaluation,
     assemble as assemble,
     evaluate as evaluate,
     teacher_rdms as teacher_rdms,
 )
 from .intervals import interval as interval
+from .options import (
+    COMPARATORS as COMPARATORS,
+    CONTROLS as CONTROLS,
+    CrossValidationOptions as CrossValidationOptions,
+    EvaluationOptions as EvaluationOptions,
+    Splitter as Splitter,
+)
 from .partial_correlation import partial as partial
 from .plan import Candidate as Candidate
 from .rsatoolbox_result import to_result as to_result

@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 
 from brainrdl._core.errors import check_option, refuse
-from brainrdl.evaluation.held_out import COMPARATORS
+from brainrdl.evaluation.options import COMPARATORS
 from brainrdl.rdms import by_name, conversion
 from brainrdl.similarity import comparators as _similarity
 

@@ -12,26 +12,28 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import pandas as pd
 import torch
 
 from brainrdl._core import files as _files
-from brainrdl._core.errors import check_option, check_whole, refuse
+from brainrdl._core.errors import refuse
+from brainrdl._core.options import complete, free, lists_options
 from brainrdl.evaluation.baselines import averaged_rows, baseline_rows, constant_rows
-from brainrdl.evaluation.folds import Splitter, stimulus_folds
+from brainrdl.evaluation.folds import stimulus_folds
 from brainrdl.evaluation.fresh_students import Maker
-from brainrdl.evaluation.held_out import COMPARATORS, Evaluation, assemble, student_rdms, teacher_rdms
+from brainrdl.evaluation.held_out import Evaluation, assemble, student_rdms, teacher_rdms
+from brainrdl.evaluation.options import CrossValidationOptions, EvaluationOptions
 from brainrdl.evaluation.plan import (
-    CONTROLS,
     Candidate,
     Split,
+    check_candidates,
     check_inner,
     check_inner_sizes,
-    check_options,
     check_rows,
     check_slugs,
+    controls_for,
     display,
     named_candidates,
     splits_of,
@@ -50,35 +52,29 @@ from brainrdl.training.distributed import check_one_process
 from brainrdl.training.fingerprint import hash_labels, hash_teacher, source_settings, student_settings
 from brainrdl.training.frozen_features import FrozenFeatures
 from brainrdl.training.loop import fit
+from brainrdl.training.options import FitOptions
 from brainrdl.training.stimulus_lists import calibration_names
 
 if TYPE_CHECKING:
     from rsatoolbox.rdm import RDMs
 
-SUBJECTS = ("all", "leave-one-out")
 
-
+@lists_options(CrossValidationOptions)
 def cross_validate(
     students: Callable[[], Student] | Candidate | Mapping[str, Callable[[], Student] | Candidate],
     teacher: Teacher,
     stimuli: Stimuli,
     *,
-    folds: int | Splitter = 5,
-    seeds: Sequence[int] = (0,),
-    stratify: bool = True,
-    inner_folds: int = 0,
-    subjects: str = "all",
-    comparators: Sequence[str] = COMPARATORS,
-    controls: Sequence[str] = CONTROLS,
+    validation: Sequence[str] | float = (),
+    loss: RDMLoss | None = None,
     models: Mapping[str, RDMs] | None = None,
     ensembles: Mapping[str, Sequence[str]] | None = None,
-    n_bootstrap: int = 1000,
     out: Path | str | None = None,
     resume: bool = False,
     overwrite: bool = False,
     progress: bool = True,
     facts: Mapping[str, Any] | None = None,
-    **fit_options: Any,
+    **options: Unpack[CrossValidationOptions],
 ) -> Evaluation:
     """Fit students on training stimuli and score them on pairs of stimuli that were held out together.
 
@@ -90,30 +86,14 @@ def cross_validate(
         What to approach, and what to be scored against.
     stimuli : Stimuli
         Its names must be the teacher's conditions (see `Stimuli.align`).
-    folds : int or scikit-learn splitter
-        Folds over stimuli.
-    seeds : sequence of int
-        The whole cross-validation is repeated with each: folds, initial weights and batches change.
-    stratify : bool
-        Spread the stimuli's categories evenly over the folds, inner ones too.
-    inner_folds : int
-        If above 1: choose the number of steps for each training fold by cross-validation inside it (the best look of
-        the mean validation curve, step 0 included), then fit on the whole training fold for that many steps. The
-        learning rate must not follow a schedule by name, which would be squeezed into the chosen steps.
-    subjects : {"all", "leave-one-out"}
-        Train on the RDMs of all subjects, or hold out one subject at a time as well, and score against that one alone.
-    comparators : sequence of str
-        Names of `brainrdl.similarity.SIMILARITIES`.
-    controls : sequence of {"unfitted", "permuted", "category"}
-        Rows beside each student: the same before fitting; fitted in the same way to a teacher whose names are shuffled
-        among the training stimuli; and category models (0/1, and the look-up of the training fold's mean dissimilarity
-        for each pair of categories), in folds whose pairs they tell apart.
+    validation : sequence of str, or float
+        As in `fit`: the names to watch, or the share of each training fold to set aside for it.
+    loss : RDMLoss, optional
+        As in `fit`.
     models : mapping of name to RDMs, optional
         Model RDMs to score on the same pairs.
     ensembles : mapping of label to labels, optional
         Students whose held-out RDMs are z-scored and averaged to one more row.
-    n_bootstrap : int
-        Resamples of stimuli and subjects behind the 95 % intervals.
     out : path, optional
         Run folder: the evaluation, and one folder per fit under ``fits/``.
     resume, overwrite : bool
@@ -123,8 +103,9 @@ def cross_validate(
     facts : mapping, optional
         More to write into the settings, for the report: ``simulated=True`` says that the teacher's RDMs are not
         measured.
-    **fit_options
-        Passed to `fit`; `train`, `held_out` and `seed` are set here.
+    **options
+        See `brainrdl.evaluation.CrossValidationOptions`. The seed of each fit is one of `seeds`, its training stimuli
+        follow from `folds`.
 
     Returns
     -------
@@ -155,27 +136,26 @@ def cross_validate(
         run_folder.check_folder(out, resume=resume, overwrite=overwrite)
     candidates = named_candidates(students)
     _check_kinds(teacher, stimuli)
-    if controls is not CONTROLS and "category" in controls and len(set((stimuli.labels or {}).values())) < 2:
-        refuse(
-            "control 'category' was asked for, but the stimuli have no labels of two categories; give them, or leave it"
-        )
-    fit_options = {"loss": RDMLoss(), **fit_options}  # spelled out, for the settings and the report
-    check_option(subjects, SUBJECTS, "subjects")
-    check_options(candidates, controls, seeds, comparators, fit_options)
-    check_whole(n_bootstrap, "n_bootstrap", 0)
+    asked = complete(EvaluationOptions, options)
+    seeds, stratify, inner_folds = asked["seeds"], asked["stratify"], asked["inner_folds"]
+    controls = asked["controls"] = controls_for(asked["controls"], stimuli)
+    fit_options: dict[str, Any] = {"loss": loss or RDMLoss(), "validation": validation}
+    fit_options |= {name: value for name, value in options.items() if name not in asked}
+    check_candidates(candidates, fit_options, cross_validate)
     check_inner(candidates, inner_folds, fit_options)
     check_rows(candidates, ensembles or {}, models or {})
     model_rdms(models or {}, None, ("",), stimuli.names, seed=0, fold=0)  # refuse what is wrong before hours of fitting
     fitting = {
-        "folds": folds, "seeds": list(seeds), "stratify": stratify, "inner_folds": inner_folds, "subjects": subjects,
+        **{name: value for name, value in asked.items() if name not in free(EvaluationOptions)},
         **source_settings(teacher, stimuli, stimuli.names), "hashes": _hashes(teacher, stimuli, stratify),
         "students": candidates, "fit": fit_options,
     }  # fmt: skip
     judging = {
-        "comparators": list(comparators), "controls": list(controls), "ensembles": ensembles,
-        "n_bootstrap": n_bootstrap, "models": list(models or {}), "n_stimuli": len(stimuli),
+        **{name: value for name, value in asked.items() if name in free(EvaluationOptions)},
+        "ensembles": ensembles, "models": list(models or {}), "n_stimuli": len(stimuli),
     }  # fmt: skip
-    splits = list(splits_of(stimuli, folds, seeds, stratify, subjects_to_leave_out(teacher, subjects)))
+    left_out = subjects_to_leave_out(teacher, asked["subjects"])
+    splits = list(splits_of(stimuli, asked["folds"], seeds, stratify, left_out))
     check_slugs(splits, candidates)
     check_inner_sizes(splits, candidates, inner_folds, stimuli.labels if stratify else None)
     made = Maker()
@@ -204,7 +184,7 @@ def cross_validate(
         if flat:
             warnings.warn(f"{'; '.join(flat)}: a score of 0 there says that the network died", stacklevel=2)
         evaluation = assemble(
-            held_out, truth, comparators, n_bootstrap, seeds[0],
+            held_out, truth, asked["comparators"], asked["n_bootstrap"], seeds[0],
             histories=pd.concat(histories, ignore_index=True), labels=stimuli.labels,
             settings=fitting | judging | {"constant": flat} | dict(facts or {}),
         )  # fmt: skip
@@ -332,7 +312,7 @@ def _compared(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Leave out how fits are computed and shown: a run may go on on another device."""
 
     def cut(options: Mapping[str, Any]) -> dict[str, Any]:
-        return {key: value for key, value in options.items() if key not in ("device", "progress")}
+        return {key: value for key, value in options.items() if key not in {"progress", *free(FitOptions)}}
 
     students = settings.get("students", {}).items()  # a folder of another kind of run has none
     told = {label: {**made, "options": cut(made["options"])} for label, made in students}

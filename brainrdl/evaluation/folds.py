@@ -3,21 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol, cast, runtime_checkable
+from typing import cast
 
 import numpy as np
 import pandas as pd
 
 from brainrdl._core.constants import MIN_CONDITIONS
 from brainrdl._core.errors import check_conditions, check_unique, quote, refuse
-
-
-@runtime_checkable
-class Splitter(Protocol):
-    """A scikit-learn splitter: ``split(X, y)`` yields positions of training and test conditions."""
-
-    def split(self, X: Any, y: Any = None) -> Any:
-        """Positions of training and test conditions, fold by fold."""
+from brainrdl.evaluation.options import Splitter
 
 
 def stimulus_folds(

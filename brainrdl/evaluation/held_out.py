@@ -14,6 +14,7 @@ from brainrdl._core.constants import MIN_CONDITIONS
 from brainrdl._core.errors import check_whole, refuse
 from brainrdl._core.files import digest_file, read_csv, read_json, read_rdms, write_csv, write_json, write_rdms
 from brainrdl.dissimilarity import measures, pairs
+from brainrdl.evaluation.options import COMPARATORS
 from brainrdl.evaluation.scores import HeldOut, TeacherRDMs, score
 from brainrdl.evaluation.simple_models import model_rdms
 from brainrdl.loss.matching import match_layers
@@ -26,7 +27,6 @@ from brainrdl.training.provenance import describe
 
 if TYPE_CHECKING:
     from rsatoolbox.rdm import RDMs
-COMPARATORS = ("spearman", "corr")
 
 _WORDS = ("student", "role", "base", "layer", "target", "comparator", "against", "subject")
 

@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
 from brainrdl._core.errors import check_conditions, check_option, check_unique, check_whole, quote, refuse
-from brainrdl.evaluation.folds import Splitter, stimulus_folds
+from brainrdl._core.options import check_known, complete
+from brainrdl.evaluation.folds import stimulus_folds
+from brainrdl.evaluation.options import CONTROLS, Control, Splitter
 from brainrdl.models.student import Student
-from brainrdl.similarity import comparators as _similarity
 from brainrdl.stimuli.named_images import Stimuli
 from brainrdl.teachers.protocol import Teacher
 from brainrdl.teachers.rdm_teacher import RDMTeacher
-from brainrdl.training.loop import check_seed, fit
+from brainrdl.training.loop import fit
+from brainrdl.training.options import FitOptions
 from brainrdl.training.stimulus_lists import check_no_leak
 
-CONTROLS = ("unfitted", "permuted", "category")
-
-_FIT_OPTIONS = inspect.getfullargspec(fit).kwonlyargs
-
-_OURS = ("train", "held_out", "seed")  # options of `fit` that the folds and seeds decide
+_OURS = ("train", "held_out", "seed", "out", "resume", "overwrite")  # what `fit` is given for each fold
 
 _ALONE = "fitted"
 
@@ -125,32 +120,32 @@ def splits_of(
                 yield Split(seed, int(str(fold)), train, test, subject)
 
 
-def check_options(
-    candidates: Mapping[str, Candidate],
-    controls: Sequence[str],
-    seeds: Sequence[int],
-    comparators: Sequence[str],
-    fit_options: Mapping[str, Any],
+def check_candidates(
+    candidates: Mapping[str, Candidate], fit_options: Mapping[str, Any], function: Callable[..., Any]
 ) -> None:
-    for what, given in {"seeds": seeds, "comparators": comparators, "controls": controls}.items():
-        if not isinstance(given, Sequence | np.ndarray) or isinstance(given, str):
-            refuse(f"{what} should be a list, got {given!r}; write [{given!r}]")
-        check_unique([str(one) for one in given], what)
-        if not len(given) and what != "controls":
-            refuse(f"{what} is empty; give at least one")
-    for name in controls:
-        check_option(name, CONTROLS, "control")
-    for comparator in comparators:
-        check_option(comparator, _similarity.SIMILARITIES, "comparator")
-    for seed in seeds:
-        check_seed(seed, "each of seeds")
+    """Refuse what neither `function` nor `fit` accepts, what `fit` would refuse, and what the folds decide."""
+    check_known(fit_options, function, fit)
     for label, candidate in candidates.items():
         for name in candidate.controls or ():
             check_option(name, CONTROLS[:2], f"control of student {label!r}")
-        for name in {**fit_options, **candidate.options}:
-            check_option(name, _FIT_OPTIONS, "option of cross_validate or fit")
-            if name in _OURS:
+        check_known(candidate.options, fit)
+        options = {**fit_options, **candidate.options}
+        for name in _OURS:
+            if name in options:
                 refuse(f"fit's option {name!r} is set for each fold; leave it out, and say seeds= or folds= instead")
+        complete(FitOptions, options)
+
+
+def controls_for(controls: Sequence[Control] | None, stimuli: Stimuli) -> list[Control]:
+    """Give the controls asked for, which must apply, or else all that apply."""
+    categories = set((stimuli.labels or {}).values())
+    if controls is None:
+        return [name for name in CONTROLS if name != "category" or len(categories) > 1]
+    if "category" in controls and len(categories) < 2:
+        refuse(
+            "control 'category' was asked for, but the stimuli have no labels of two categories; give them, or leave it"
+        )
+    return list(controls)
 
 
 def check_inner(candidates: Mapping[str, Candidate], inner_folds: int, fit_options: Mapping[str, Any]) -> None:

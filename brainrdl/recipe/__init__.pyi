@@ -9,10 +9,10 @@ from .files import (
     dump as dump,
     load as load,
     save as save,
-    template as template,
 )
 from .running import (
     evaluate_run as evaluate_run,
     run as run,
 )
 from .schema import Recipe as Recipe
+from .starter import template as template

@@ -50,8 +50,9 @@ def load(path: Path | str, changes: Sequence[str] = ()) -> Recipe:
 
     Examples
     --------
-    >>> import pathlib, tempfile
-    >>> path = pathlib.Path(tempfile.mkdtemp()) / "recipe.yaml"
+    >>> import tempfile
+    >>> from brainrdl.recipe import template
+    >>> path = Path(tempfile.mkdtemp()) / "recipe.yaml"
     >>> _ = path.write_text(template())
     >>> load(path, ["fit.steps=5"]).fit.steps
     5
@@ -159,7 +160,9 @@ def _worded(place: str, faults: Sequence[Mapping[str, Any]]) -> str:
         keys = _keys_at(fault["loc"][:-1])
         close = difflib.get_close_matches(str(fault["loc"][-1]), keys, 1, 0.5)
         return f"unknown key {place}" + (f"; nearest: {close[0]!r}" if close else f" (known: {', '.join(keys)})")
-    messages = (_SHOULD.get(fault["type"], fault["msg"].removeprefix("Value error, ")) for fault in faults)
+    messages = [_SHOULD.get(fault["type"], fault["msg"].removeprefix("Value error, ")) for fault in faults]
+    if messages[0].startswith((place, f"each of {place}")):  # of an option, which names its place
+        return messages[0]
     told = "" if fault["type"] in ("value_error", "missing") else f", got {fault['input']!r}"
     return f"{place}: {' or '.join(messages).replace(' or should be', ' or')}{told}"
 
@@ -169,17 +172,6 @@ def _keys_at(place: Sequence[str | int]) -> list[str]:
     for part in place:
         model = model.model_fields[part].annotation
     return list(model.model_fields)
-
-
-def template() -> str:
-    """Give a commented recipe to start from, as YAML text.
-
-    Examples
-    --------
-    >>> check(yaml.safe_load(template())).student.model
-    'resnet18'
-    """
-    return (Path(__file__).parent / RECIPE).read_text(encoding="utf-8")
 
 
 # Python arguments that messages of the package advise, and the keys of a recipe that stand for them; `spelled` adds
@@ -217,7 +209,7 @@ def dump(recipe: Recipe) -> str:
 
     Examples
     --------
-    >>> "inner_folds: 4" in dump(check(yaml.safe_load(template())))
+    >>> "inner_folds: 0" in dump(check(_EXAMPLE))
     True
     """
     return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False)

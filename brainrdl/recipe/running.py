@@ -14,10 +14,11 @@ import torch
 from brainrdl._core import files as _files
 from brainrdl._core.advice import advice
 from brainrdl._core.errors import BrainrdlError, check_conditions, quote, refuse
+from brainrdl._core.options import free
 from brainrdl.evaluation.cross_validation import cross_validate
 from brainrdl.evaluation.folds import Splitter
 from brainrdl.evaluation.held_out import Evaluation
-from brainrdl.evaluation.plan import CONTROLS
+from brainrdl.evaluation.options import EvaluationOptions
 from brainrdl.recipe.building import check_takes, make_loss, make_stimuli, make_student, make_teacher
 from brainrdl.recipe.files import RECIPE, load, save, spelled
 from brainrdl.recipe.schema import EvaluationSection, Recipe
@@ -26,6 +27,7 @@ from brainrdl.teachers.rdm_teacher import RDMTeacher
 from brainrdl.training import checkpoint as _checkpoint, run_folder
 from brainrdl.training.distributed import check_one_process
 from brainrdl.training.loop import fit
+from brainrdl.training.options import FitOptions
 from brainrdl.training.run_folder import FitResult
 from brainrdl.training.sampling import split
 
@@ -87,11 +89,10 @@ def _run(recipe: Recipe, out: Path, resume: bool, overwrite: bool, progress: boo
         if folds is None:
             student, seed = make_student(recipe), section.seeds[0]
             return fit(student, teacher, stimuli, seed=seed, out=folder, resume=True, **options)
-        chosen = section.model_dump(exclude={"folds", "held_out", "controls"})
-        controls = CONTROLS if section.controls is None else section.controls
+        chosen = section.model_dump(exclude={"folds", "held_out"})
         make = partial(make_student, recipe)
         return cross_validate(
-            make, teacher, stimuli, folds=folds, controls=controls, out=folder, resume=True,
+            make, teacher, stimuli, folds=folds, out=folder, resume=True,
             facts={"recipe_student": recipe.student.model_dump()}, **chosen, **options,
         )  # fmt: skip
 
@@ -123,8 +124,8 @@ def _check_controls(section: EvaluationSection, stimuli: Stimuli) -> None:
 
 _MAY_CHANGE = {  # between a run and its resumption: how it is computed and judged, not what is fitted
     "stimuli": {"cached"},
-    "fit": {"device"},
-    "evaluation": {"comparators", "controls", "n_bootstrap"},
+    "fit": free(FitOptions),
+    "evaluation": free(EvaluationOptions),
 }
 
 

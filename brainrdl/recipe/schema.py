@@ -3,11 +3,27 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    create_model,
+    field_validator,
+    model_validator,
+)
+
+from brainrdl._core.options import Names, Option, for_files, members, options_of
+from brainrdl.evaluation.options import EvaluationOptions
+from brainrdl.training.options import TrainingOptions
 
 
 def _expanded(path: Path) -> Path:
@@ -28,25 +44,59 @@ Share = Annotated[float, BeforeValidator(_number)]
 
 Number = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
 
-Seed = Annotated[int, Field(ge=0, lt=2**32)]  # what NumPy takes
+
+Measure = Annotated[str, Names("brainrdl.dissimilarity.measures:DISSIMILARITIES")]
+
+Comparator = Annotated[str, Names("brainrdl.similarity.comparators:SIMILARITIES")]
+
+Pool = Literal["flatten", "avgpool"]
 
 
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", protected_namespaces=(), strict=True)  # neither true nor "5" is a number
 
 
+def _keys(section: str, options: type, optional: Sequence[str] = ()) -> Any:
+    """Make the keys of a section from options, with their defaults and help, checked with the same words as in Python.
+
+    Those of `optional` are null by default.
+    """
+    fields: dict[str, Any] = {}
+    for name, option in options_of(options).items():
+        option = for_files(option)
+        if name in optional:
+            option = replace(option, default=None, kind=option.kind | None)
+        default = list(option.default) if isinstance(option.default, tuple) else option.default
+        checked = PlainValidator(partial(_checked, option, f"{section}.{name}"))
+        fields[name] = (Annotated[Any, option, checked], Field(default, description=option.help))
+    return create_model(f"_{section.title()}Keys", __base__=_Section, **fields)
+
+
+def _checked(option: Option, place: str, value: Any) -> Any:
+    return option.check(_number(value) if float in members(option.kind) else value, place)
+
+
 class StimuliSection(_Section):
     """Where the images are: a folder, an .npz file with images and names, or a torchvision data set on disk."""
 
-    folder: DataPath | None = None
-    arrays: DataPath | None = None
-    dataset: str | None = None
-    root: DataPath | None = None
-    train: bool = True
-    first: int | None = Field(None, gt=0, description="Keep only the first so many stimuli.")
-    labels: DataPath | None = None
-    allow_missing: bool = Field(False, description="Keep the common names where stimuli and RDM conditions differ.")
-    size: int | None = Field(None, gt=0, description="Side in pixels; the student network's own by default.")
+    folder: DataPath | None = Field(None, description="Folder with one image per condition, named by the file's stem.")
+    arrays: DataPath | None = Field(None, description="NumPy file (.npz) with images, names and, optionally, labels.")
+    dataset: Annotated[str, Names("brainrdl.recipe.building:_DATASETS")] | None = Field(
+        None, description="A data set of torchvision by name."
+    )
+    root: DataPath | None = Field(None, description="Folder that holds the torchvision data set; here by default.")
+    train: bool = Field(True, description="Use the training part of the torchvision data set; false: its test part.")
+    first: int | None = Field(None, gt=0, description="Keep only the first so many stimuli; all by default.")
+    labels: DataPath | None = Field(
+        None,
+        description="CSV file with columns stimulus and category: for stratified folds, category models and tasks.",
+    )
+    allow_missing: bool = Field(
+        False, description="Use the names in common where stimuli and RDM conditions differ, instead of refusing."
+    )
+    size: int | None = Field(
+        None, gt=0, description="Side of the images in pixels; by default what the student's network expects."
+    )
     cached: bool = Field(True, description="Keep the transformed images in memory.")
 
     @model_validator(mode="after")
@@ -56,25 +106,36 @@ class StimuliSection(_Section):
 
 
 class TeacherSection(_Section):
-    """Where the teacher's RDMs come from: a file, or a network."""
+    """Where the teacher's RDMs come from: a file (rdms), or a network."""
 
-    rdms: DataPath | None = None
-    names: DataPath | list[str] | None = None
-    by: str = "stimulus"
-    target_by: str = "roi"
-    subject_by: str = "subject"
-    combine: Literal["mean", "reliability", "sample", "all"] = "mean"
-    subjects: list[str | int] | None = Field(None, min_length=1, description="Keep these subjects alone.")
-    options: dict[str, Any] = Field(
-        default_factory=dict, description="Options of the file's reader, e.g. variable: IT_RDMs."
+    rdms: DataPath | None = Field(None, description="File with RDMs, in any format that `brainrdl.read` reads.")
+    names: DataPath | list[str] | None = Field(
+        None,
+        description="Condition names for files without them: a list, a text file, or a folder of files so named.",
     )
-    network: str | None = None
-    weights: str | None = None
-    layers: list[str] = Field(default_factory=list)
-    pool: Literal["flatten", "avgpool"] = "flatten"
-    dissimilarity: str = "correlation"
-    cache: bool = False
-    control: Literal["permuted", "random", "category", "pixels"] | None = None
+    by: str = Field("stimulus", description="Descriptor of the file that names the conditions.")
+    target_by: str = Field("roi", description="Descriptor of RDMs that makes them different targets.")
+    subject_by: str = Field("subject", description="Descriptor of RDMs that names the subjects.")
+    combine: Literal["mean", "reliability", "sample", "all"] = Field(
+        "mean",
+        description="How subjects become one target: their mean RDM, the mean weighted by reliability, one subject "
+        "drawn at each step (sample), or all, with the loss averaged over them.",
+    )
+    subjects: list[str | int] | None = Field(None, min_length=1, description="Keep only these subjects.")
+    options: dict[str, Any] = Field(
+        default_factory=dict, description="Options of the file's reader, e.g. {variable: IT_RDMs} for a MATLAB file."
+    )
+    network: str | None = Field(
+        None, description="A network as the teacher instead of a file, by a name as in student.model."
+    )
+    weights: str | None = Field(None, description="Weights of that network, as in student.weights.")
+    layers: list[str] = Field(default_factory=list, description="Layers of that network; each is a target.")
+    pool: Pool = Field("flatten", description="How spatial maps of that network become patterns.")
+    dissimilarity: Measure = Field("correlation", description="Dissimilarity of the RDMs of that network.")
+    cache: bool = Field(False, description="Compute the patterns of that network once and keep them.")
+    control: Literal["permuted", "random", "category", "pixels"] | None = Field(
+        None, description="A control instead of the teacher itself."
+    )
 
     @field_validator("options")
     @classmethod
@@ -90,65 +151,77 @@ class TeacherSection(_Section):
 
 
 class StudentSection(_Section):
-    """Which network is fitted, where it is read out, and what of it trains."""
+    """Which network is fitted, where it is read out, and which part of it is trained."""
 
-    model: str
-    weights: str | None = None
-    layers: list[str] | dict[str, str]
-    pool: Literal["flatten", "avgpool"] = "flatten"
-    standardise: bool = False
-    projection: int | Literal["square"] | None = None
-    trainable: str = "all"
-    batchnorm: Literal["eval", "train"] = "eval"
+    model: str = Field(
+        description="Network by name, as for `brainrdl layers`; or `package.module:factory`, which imports and runs "
+        "code: run only recipes that you trust."
+    )
+    weights: str | None = Field(
+        None,
+        description="Pretrained weights by torchvision's name (DEFAULT is the best there is), or a file, also "
+        "weights.safetensors of a run; random weights by default.",
+    )
+    layers: list[str] | dict[str, str] = Field(
+        description="Layers to read out, e.g. [layer3]; or which layer goes with which target, e.g. {layer1: V1}."
+    )
+    pool: Pool = Field("flatten", description="How spatial maps become patterns: every unit, or their average.")
+    standardise: bool = Field(False, description="Z-score each channel on the training stimuli.")
+    projection: int | Literal["square"] | None = Field(
+        None,
+        description="A learned linear map of the patterns to so many channels, or to as many as there are (square).",
+    )
+    trainable: str = Field(
+        "all", description="What is trained: all, projection, from:LAYER (that layer and later ones), or none."
+    )
+    batchnorm: Literal["eval", "train"] = Field(
+        "eval", description="Whether batch normalisation uses its stored statistics or those of each batch."
+    )
 
 
 class LossSection(_Section):
-    """How far the student's RDM is from the teacher's."""
+    """How far the student's RDM is from the teacher's. Keys that are null follow the preset."""
 
-    preset: Literal["default", "rdl2016"] = "default"
-    dissimilarity: str | None = None
-    similarity: str | None = None
-    form: Literal["similarity", "mse"] | None = None
-    scale: Literal["mean", "none"] | None = None
-    layer_weights: dict[str, Number] | None = None
-    n_pairs: int | None = None
-    half_life: Number | None = Field(None, gt=0)
+    preset: Literal["default", "rdl2016"] = Field(
+        "default",
+        description="1 minus the Pearson correlation of the RDMs, or the loss of McClure & Kriegeskorte (2016).",
+    )
+    dissimilarity: Measure | None = Field(None, description="Dissimilarity of the student's patterns.")
+    similarity: Comparator | None = Field(None, description="Similarity of RDMs; it must have a gradient.")
+    form: Literal["similarity", "mse"] | None = Field(
+        None, description="1 minus the similarity, or the mean squared difference of the RDMs."
+    )
+    scale: Literal["mean", "none"] | None = Field(None, description="Divide RDMs by their mean before an mse.")
+    layer_weights: dict[str, Number] | None = Field(None, description="Weight of each layer; equal by default.")
+    n_pairs: int | None = Field(None, description="Pairs drawn at each step; all by default.")
+    half_life: Number | None = Field(
+        None, gt=0, description="Steps after which the weight of the RDM loss has halved; constant by default."
+    )
 
 
-class FitSection(_Section):
+_FitKeys: Any = _keys("fit", TrainingOptions)
+
+_EvaluationKeys: Any = _keys("evaluation", EvaluationOptions, optional=("folds",))
+
+
+class FitSection(_FitKeys):
     """Options of `brainrdl.fit`."""
 
-    steps: int = Field(200, ge=0)
-    batch_size: int | None = None
-    rdm_weight: Number = Field(1.0, ge=0)
-    task_weight: Number = Field(0.0, ge=0)
-    optimizer: Literal["adam", "adamw", "sgd", "momentum", "rmsprop"] = "adam"
-    lr: Number = Field(1e-3, gt=0)
-    weight_decay: Number = Field(0.0, ge=0)
-    schedule: Literal["constant", "cosine", "linear"] = "constant"
-    clip: Number | None = Field(None, gt=0)
-    validation: Share | list[str] = Field(default_factory=list)
-    patience: int | None = Field(None, gt=0)
-    monitor: Literal["similarity", "accuracy"] = "similarity"
-    evaluate_every: int = Field(10, gt=0)
-    checkpoint_every: int = Field(100, gt=0)
-    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    mixed_precision: Literal["no", "fp16", "bf16"] = "no"
+    validation: Share | list[str] = Field(
+        default_factory=list,
+        description="Names to watch while training, or the share of the training stimuli to set aside for that.",
+    )
 
 
-class EvaluationSection(_Section):
-    """What is held out, and how it is scored: `folds` for cross-validation, or one `held_out` list or share."""
+class EvaluationSection(_EvaluationKeys):
+    """What is held out, and how it is scored: folds for cross-validation, or one held_out list or share.
 
-    folds: int | None = Field(None, ge=2)
-    held_out: Share | list[str] | None = None  # names, or the share to draw with the first seed
-    seeds: list[Seed] = Field(default_factory=lambda: [0], min_length=1)
-    stratify: bool = True
-    inner_folds: int = Field(0, ge=0)
-    subjects: Literal["all", "leave-one-out"] = "all"
-    comparators: list[str] = Field(default_factory=lambda: ["spearman", "corr"], min_length=1)
-    # None: all that apply. Those asked for by name must apply.
-    controls: list[Literal["unfitted", "permuted", "category"]] | None = None
-    n_bootstrap: int = Field(1000, ge=0)
+    With neither, the student is fitted to all stimuli.
+    """
+
+    held_out: Share | list[str] | None = Field(
+        None, description="Names to hold out, or the share of the stimuli to draw with the first seed."
+    )
 
     @field_validator("held_out")
     @classmethod

@@ -13,6 +13,7 @@ from brainrdl.evaluation.held_out import Evaluation
 from brainrdl.rdms.by_name import names
 from brainrdl.reporting.run import Run, categories_of, comparators_of, shown_keys
 from brainrdl.reporting.wording import and_joined, percent
+from brainrdl.training.options import OPTIMISER_WORDS
 from brainrdl.training.provenance import describe, gather_provenance
 
 REFERENCES = (
@@ -206,22 +207,13 @@ def _trained(trainable: Any) -> str:
     return _TRAINED.get(str(trainable), "trainable weights were")
 
 
-_OPTIMISERS = {
-    "adam": "the optimiser Adam",
-    "adamw": "the optimiser AdamW",
-    "sgd": "stochastic gradient descent",
-    "momentum": "stochastic gradient descent with momentum 0.9",
-    "rmsprop": "the optimiser RMSprop",
-}
-
-
 def _optimiser(run: Run) -> str:
     """Name the optimiser if the settings name one for all students."""
     students = run.settings.get("students")
     made = describe(students).values() if isinstance(students, Mapping) else [{"options": {}}]
     shared = run.fit_options.get("optimizer")
     used = {str(describe(one["options"].get("optimizer", shared))) for one in made}
-    return _OPTIMISERS.get("".join(used), "gradient-based optimisation")
+    return OPTIMISER_WORDS.get("".join(used), "gradient-based optimisation")
 
 
 def _design_text(run: Run, evaluation: Evaluation) -> str:

@@ -10,29 +10,16 @@ from typing import Any
 import pandas as pd
 
 from brainrdl._core.constants import PARTIAL
+from brainrdl._core.options import free, options_of
 from brainrdl.evaluation.held_out import Evaluation
 from brainrdl.rdms.by_name import names
+from brainrdl.training.options import FitOptions
 
 SHOWN = 4  # students in sentences and figures; the tables hold all
 
 FITTED = ("student", "ensemble")
 
-_FIT = (
-    "loss",
-    "rdm_weight",
-    "task_weight",
-    "steps",
-    "batch_size",
-    "optimizer",
-    "lr",
-    "weight_decay",
-    "schedule",
-    "clip",
-    "patience",
-    "monitor",
-    "evaluate_every",
-    "mixed_precision",
-)
+_FIT = {"loss", *options_of(FitOptions)} - free(FitOptions)
 
 
 @dataclass(frozen=True)

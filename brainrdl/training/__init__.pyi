@@ -20,18 +20,17 @@ from .looks import (
     look as look,
     to_device as to_device,
 )
-from .loop import (
-    MONITORS as MONITORS,
-    fit as fit,
-)
+from .loop import fit as fit
 from .optimizers import (
-    DEVICES as DEVICES,
     OPTIMIZERS as OPTIMIZERS,
-    PRECISIONS as PRECISIONS,
     SCHEDULES as SCHEDULES,
     make_accelerator as make_accelerator,
     make_optimizer as make_optimizer,
     make_schedule as make_schedule,
+)
+from .options import (
+    FitOptions as FitOptions,
+    TrainingOptions as TrainingOptions,
 )
 from .provenance import (
     describe as describe,

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Unpack
 
 import pandas as pd
 import torch
@@ -22,7 +22,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from brainrdl._core import files as _files
-from brainrdl._core.errors import check_conditions, check_number, check_option, check_whole, refuse
+from brainrdl._core.errors import check_conditions, refuse
+from brainrdl._core.options import check_known, complete, free, lists_options
 from brainrdl.loss.rdm_loss import RDMLoss
 from brainrdl.models.student import Student
 from brainrdl.stimuli.named_images import Batch, Stimuli
@@ -36,6 +37,7 @@ from brainrdl.training.fingerprint import hashes_of, settings_of
 from brainrdl.training.frozen_features import FrozenFeatures
 from brainrdl.training.looks import check_loss, look, to_device
 from brainrdl.training.optimizers import make_accelerator, make_optimizer, make_schedule
+from brainrdl.training.options import FitOptions
 from brainrdl.training.run_folder import FitResult
 from brainrdl.training.sampling import Batches
 from brainrdl.training.stimulus_lists import calibration_names, training_names
@@ -43,18 +45,9 @@ from brainrdl.training.stimulus_lists import calibration_names, training_names
 if TYPE_CHECKING:
     from accelerate import Accelerator
     from accelerate.optimizer import AcceleratedOptimizer
-MONITORS = ("similarity", "accuracy")
-
-_NOT_SETTINGS = (
-    "student", "teacher", "stimuli", "train", "validation", "held_out", "loss", "out", "resume", "overwrite", "device",
-    "progress", "features",
-)  # fmt: skip
-
-_WHOLE = {"steps": 0, "batch_size": 1, "patience": 1, "evaluate_every": 1, "checkpoint_every": 1}  # and the least each
-
-_OPTIONAL = ("batch_size", "patience", "clip")
 
 
+@lists_options(FitOptions)
 def fit(
     student: Student,
     teacher: Teacher | None,
@@ -64,27 +57,12 @@ def fit(
     validation: Sequence[str] | float = (),
     held_out: Iterable[str] = (),
     loss: RDMLoss | None = None,
-    rdm_weight: float = 1.0,
-    task_weight: float = 0.0,
-    steps: int = 200,
-    batch_size: int | None = None,
-    optimizer: str | Callable[..., torch.optim.Optimizer] = "adam",
-    lr: float = 1e-3,
-    weight_decay: float = 0.0,
-    schedule: str | Callable[..., torch.optim.lr_scheduler.LRScheduler] = "constant",
-    clip: float | None = None,
-    patience: int | None = None,
-    monitor: str = "similarity",
-    evaluate_every: int = 10,
-    checkpoint_every: int = 100,
-    seed: int = 0,
-    device: str = "auto",
-    mixed_precision: str = "no",
     out: Path | str | None = None,
     resume: bool = False,
     overwrite: bool = False,
     progress: bool = True,
     features: FrozenFeatures | None = None,
+    **options: Unpack[FitOptions],
 ) -> FitResult:
     """Train `student` in place so that its RDMs approach the teacher's, alone or beside a classification task.
 
@@ -104,32 +82,6 @@ def fit(
         Names kept for testing, never used here; a name or byte-identical image of theirs among the others is refused.
     loss : RDMLoss, optional
         ``RDMLoss()`` by default; a loss without `match` takes that of the student.
-    rdm_weight, task_weight : float
-        Weights of the RDM loss, and of the cross-entropy between the student's logits and the stimuli's labels.
-    steps : int
-        Optimiser steps.
-    batch_size : int, optional
-        Conditions that meet in a step; all training conditions by default.
-    optimizer : {"adam", "adamw", "sgd", "momentum", "rmsprop"} or callable
-        A name ("momentum" is SGD with momentum 0.9), or a function ``(parameters, lr=, weight_decay=) -> Optimizer``.
-    lr, weight_decay : float
-        Learning rate and weight decay of the optimiser.
-    schedule : {"constant", "cosine", "linear"} or callable
-        A name, or a function ``optimizer -> LRScheduler``; stepped once a step.
-    clip : float, optional
-        Largest norm of the gradient.
-    patience : int, optional
-        Stop after this many looks at the validation stimuli without a better one; never by default, or without them.
-    monitor : {"similarity", "accuracy"}
-        What makes a look better: the RDM correlation, or the task's accuracy, on validation stimuli.
-    evaluate_every, checkpoint_every : int
-        Steps between looks, and between checkpoints in `out`.
-    seed : int
-        Seeds torch's global generator and every draw here; at least 0 and below 2**32.
-    device : {"auto", "cpu", "cuda", "mps"}
-        Where to train; several devices when started with ``torchrun`` or ``accelerate launch``.
-    mixed_precision : {"no", "fp16", "bf16"}
-        Precision of the network; RDMs are computed in float32 always.
     out : path, optional
         Run folder, see `brainrdl.training`; nothing is written without.
     resume, overwrite : bool
@@ -140,6 +92,8 @@ def fit(
     features : FrozenFeatures, optional
         Outputs of frozen networks that are known already. A student of which only read-outs train is fitted over its
         network's outputs, computed once per stimulus; several fits to the same stimuli may share them.
+    **options
+        See `brainrdl.training.FitOptions`.
 
     Returns
     -------
@@ -164,25 +118,29 @@ def fit(
     >>> bool(history.train_similarity.iloc[-1] > history.train_similarity.iloc[0])
     True
     """
-    options = {key: value for key, value in locals().items() if key not in _NOT_SETTINGS}
-    _check_options(student, teacher, options)
+    check_known(options, fit)
+    asked = complete(FitOptions, options)
+    _check_together(student, teacher, asked)
+    seed, steps, patience = asked["seed"], asked["steps"], asked["patience"]
     train, validation = training_names(stimuli, train, validation, held_out, seed)
     _check_known(teacher, (*train, *validation))
     if isinstance(teacher, RDMTeacher):
         # What it weighs subjects by must be neither held out nor watched.
         teacher = teacher.select((*train, *validation), weigh_by=train)
-    batches = Batches(train, batch_size, seed)
+    batches = Batches(train, asked["batch_size"], seed)
     loss, features = loss or RDMLoss(), features or FrozenFeatures(stimuli)
     features.check(stimuli)
     loss = replace(loss, match=student.match) if loss.match is None else loss
 
-    accelerator = make_accelerator(device, mixed_precision)
+    accelerator = make_accelerator(asked["device"], asked["mixed_precision"])
     if out is not None and accelerator.is_main_process:
         run_folder.check_folder(out, resume=resume, overwrite=overwrite)
     student.to(accelerator.device)
     start_alike(student)
-    hashes = hashes_of(teacher, stimuli, (*train, *validation), bool(task_weight) or monitor == "accuracy")
-    settings = provenance.describe(options) | settings_of(student, teacher, stimuli, loss, train, validation)
+    with_labels = bool(asked["task_weight"]) or asked["monitor"] == "accuracy"
+    hashes = hashes_of(teacher, stimuli, (*train, *validation), with_labels)
+    settings = provenance.describe({name: value for name, value in asked.items() if name not in free(FitOptions)})
+    settings |= settings_of(student, teacher, stimuli, loss, train, validation)
     settings |= {"hashes": hashes}
     facts = provenance.gather_provenance(**hashes) | {"device": str(accelerator.device)}
     folder = None if out is None else Path(out)
@@ -192,14 +150,14 @@ def fit(
     mode = student.training
     torch.manual_seed(seed)
     learner, shown_stimuli = student, stimuli
-    if not task_weight and features.serves(student, teacher):
+    if not asked["task_weight"] and features.serves(student, teacher):
         learner, shown_stimuli = features.of(student, (*train, *validation))
     learner.calibrate(shown_stimuli.images(calibration_names(train)))
-    optim = make_optimizer(optimizer, learner.trainable_parameters(), lr, weight_decay)
-    scheduler = make_schedule(schedule, optim, steps)
+    optim = make_optimizer(asked["optimizer"], learner.trainable_parameters(), asked["lr"], asked["weight_decay"])
+    scheduler = make_schedule(asked["schedule"], optim, steps)
     run = _Run(
-        learner, teacher, shown_stimuli, batches, validation, loss, rdm_weight, task_weight, clip, monitor, accelerator,
-        accelerator.prepare(optim), scheduler,
+        learner, teacher, shown_stimuli, batches, validation, loss, asked, accelerator, accelerator.prepare(optim),
+        scheduler,
     )  # fmt: skip
     state, moving = State(), (learner, optim, scheduler, settings, accelerator.scaler)
     shown = progress and accelerator.is_main_process
@@ -214,14 +172,14 @@ def fit(
         learner.train()
         with progress_bar(steps, state.step, shown) as show, event_writer(target) as write:
             while True:
-                if state.step % evaluate_every == 0 or state.step == steps:
+                if state.step % asked["evaluate_every"] == 0 or state.step == steps:
                     row = run.look(state)
                     show(row)
                     write(row)
                 if state.step == steps or (patience is not None and state.looks_since_best >= patience):
                     break
                 run.step(state)
-                if target and state.step % checkpoint_every == 0:
+                if target and state.step % asked["checkpoint_every"] == 0:
                     _checkpoint.save_checkpoint(target / run_folder.CHECKPOINT, state, *moving)
 
     if state.best is not None:
@@ -254,10 +212,7 @@ class _Run:
     batches: Batches
     validation: tuple[str, ...]
     loss: RDMLoss
-    rdm_weight: float
-    task_weight: float
-    clip: float | None
-    monitor: str
+    options: FitOptions
     accelerator: Accelerator
     optimizer: AcceleratedOptimizer
     scheduler: torch.optim.lr_scheduler.LRScheduler
@@ -267,20 +222,21 @@ class _Run:
         started = time.perf_counter()
         batch = self._batch(self.batches.at(state.step), state.step)
         n = len(batch.names)
+        rdm_weight, task_weight, clip = self.options["rdm_weight"], self.options["task_weight"], self.options["clip"]
         with self.accelerator.autocast():
             output = self.student(own(batch.images))
         patterns = {layer: gather(rows, n) for layer, rows in output.patterns.items()}
-        targets = self.teacher.rdms(batch) if self.teacher and self.rdm_weight else {}
-        rdm_loss = self.loss(patterns, targets, state.step) if self.rdm_weight else None
-        task_loss = _task_loss(output.logits, batch, len(self.stimuli.categories)) if self.task_weight else None
-        total = _weighted_sum((self.rdm_weight, rdm_loss), (self.task_weight, task_loss))
+        targets = self.teacher.rdms(batch) if self.teacher and rdm_weight else {}
+        rdm_loss = self.loss(patterns, targets, state.step) if rdm_weight else None
+        task_loss = _task_loss(output.logits, batch, len(self.stimuli.categories)) if task_weight else None
+        total = _weighted_sum((rdm_weight, rdm_loss), (task_weight, task_loss))
         seen = _numbers(total, rdm_loss, task_loss)
         check_loss(seen[0], patterns, targets, batch)
         self.optimizer.zero_grad()
         self.accelerator.backward(total)
         average_gradients(self.student.parameters())
-        if self.clip is not None:
-            self.accelerator.clip_grad_norm_(self.student.parameters(), self.clip)
+        if clip is not None:
+            self.accelerator.clip_grad_norm_(self.student.parameters(), clip)
         self._move(state.step)
         if not self.optimizer.step_was_skipped:  # fp16 skips steps until its loss scale fits
             self.scheduler.step()
@@ -311,10 +267,11 @@ class _Run:
         return row
 
     def _score(self, row: Mapping[str, float]) -> float:
-        score = agreed(row[f"validation_{self.monitor}"], self.accelerator.device)
+        monitor = self.options["monitor"]
+        score = agreed(row[f"validation_{monitor}"], self.accelerator.device)
         if math.isnan(score):
-            needs = "a teacher" if self.monitor == "similarity" else "labels of the stimuli and logits"
-            refuse(f"monitor={self.monitor!r} is NaN on the validation stimuli at step {row['step']}; it needs {needs}")
+            needs = "a teacher" if monitor == "similarity" else "labels of the stimuli and logits"
+            refuse(f"monitor={monitor!r} is NaN on the validation stimuli at step {row['step']}; it needs {needs}")
         return score
 
     def _measure(self, names: tuple[str, ...], step: int) -> dict[str, float]:
@@ -326,17 +283,8 @@ class _Run:
         return to_device(self.stimuli.batch(names, step), self.accelerator.device)
 
 
-def _check_options(student: Student, teacher: Teacher | None, options: Mapping[str, Any]) -> None:
-    check_option(options["monitor"], MONITORS, "monitor")
-    check_seed(options["seed"])
-    for name, least in _WHOLE.items():
-        if options[name] is not None or name not in _OPTIONAL:
-            check_whole(options[name], name, least)
-    for name in ("rdm_weight", "task_weight", "weight_decay"):
-        check_number(options[name], name, at_least=0)
-    for name in ("lr", "clip"):
-        if options[name] is not None or name not in _OPTIONAL:
-            check_number(options[name], name, above=0)
+def _check_together(student: Student, teacher: Teacher | None, options: FitOptions) -> None:
+    """Refuse options that do not go with one another."""
     if not options["rdm_weight"] and not options["task_weight"]:
         refuse("there is nothing to learn: rdm_weight and task_weight are both 0")
     if teacher is None and options["rdm_weight"]:
@@ -347,23 +295,6 @@ def _check_options(student: Student, teacher: Teacher | None, options: Mapping[s
         refuse("monitor='accuracy' sees no step of a network that stays as it is; use monitor='similarity'")
     if student.batchnorm == "train" and n_processes() > 1:
         refuse("batchnorm='train' takes each process's own statistics; with several processes use batchnorm='eval'")
-
-
-def check_seed(seed: object, what: str = "seed") -> None:
-    """Refuse a seed that is no whole number below 2**32: all generators take those.
-
-    Raises
-    ------
-    BrainrdlError
-        If it is none.
-
-    Examples
-    --------
-    >>> check_seed(-1)
-    Traceback (most recent call last):
-    brainrdl.BrainrdlError: seed must be a whole number, at least 0 and below 4294967296, got -1
-    """
-    check_whole(seed, what, 0, 2**32)
 
 
 def _check_known(teacher: Teacher | None, names: Sequence[str]) -> None:

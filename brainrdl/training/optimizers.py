@@ -13,6 +13,8 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 from brainrdl._core.errors import check_option, refuse
+from brainrdl._core.options import complete
+from brainrdl.training.options import FitOptions
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -29,10 +31,6 @@ SCHEDULES: dict[str, Callable[[float], float]] = {  # share of the run that is d
     "cosine": lambda done: 0.5 * (1 + math.cos(math.pi * done)),
     "linear": lambda done: 1 - done,
 }
-
-DEVICES = ("auto", "cpu", "cuda", "mps")
-
-PRECISIONS = ("no", "fp16", "bf16")
 
 
 def make_accelerator(device: str = "auto", mixed_precision: str = "no") -> Accelerator:
@@ -57,8 +55,7 @@ def make_accelerator(device: str = "auto", mixed_precision: str = "no") -> Accel
     >>> make_accelerator("cpu").device.type
     'cpu'
     """
-    check_option(device, DEVICES, "device")
-    check_option(mixed_precision, PRECISIONS, "mixed_precision")
+    complete(FitOptions, {"device": device, "mixed_precision": mixed_precision})
     if mixed_precision == "fp16" and (device == "cpu" or not _has_gpu()):
         refuse("mixed_precision 'fp16' needs a GPU; use 'bf16' or 'no' on the CPU")
     if not _is_there(device):

@@ -21,6 +21,7 @@ from brainrdl.dissimilarity.pairs import pair_indices, to_square
 from brainrdl.evaluation import cross_validation as module, plan as _cv_plan
 from brainrdl.evaluation.cross_validation import cross_validate
 from brainrdl.evaluation.held_out import Evaluation
+from brainrdl.evaluation.options import CONTROLS
 from brainrdl.evaluation.plan import Candidate
 from brainrdl.stimuli.named_images import Batch
 from brainrdl.stimuli.transforms import ImageTransform
@@ -672,9 +673,9 @@ def no_fit(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"controls": ["permutated"]}, "control 'permutated' is not known; nearest: 'permuted'"),
+        ({"controls": ["permutated"]}, "controls: 'permutated' is not known; nearest: 'permuted'"),
         ({"subjects": "each"}, "subjects 'each' is not known"),
-        ({"comparators": ["pearson"]}, "comparator 'pearson' is not known"),
+        ({"comparators": ["pearson"]}, "comparators: 'pearson' is not known"),
         ({"comparators": []}, "comparators is empty; give at least one"),
         ({"seeds": ()}, "seeds is empty; give at least one"),
         ({"seeds": (1, 1)}, r"names \['1'\] stand more than once in seeds"),
@@ -697,7 +698,10 @@ def no_fit(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"models": {"category": size_model()}}, r"names \['category'\] stand more than once in the rows"),
         ({"models": {"few": rdms.from_array(np.arange(6.0), NAMES[:4])}}, r"conditions \['n04'"),
         ({"folds": 5}, "fold 1 holds out 3 conditions .*: use fewer folds"),
-        ({"folds": 2.0}, "folds must be a scikit-learn splitter or a whole number"),
+        ({"folds": 2.0}, "folds must be a whole number, at least 2, got 2.0"),
+        ({"stratify": "no"}, "stratify must be True or False, got 'no'"),
+        ({"lr": 0}, "lr must be a finite number above 0, got 0"),
+        ({"students": {"a": Candidate(make_student, {"out": "here"})}}, "fit's option 'out' is set for each fold"),
         ({"folds": PredefinedSplit([-1] * 14 + [0] * 2)}, "fold 0 holds out 2 conditions .*: hold out more conditions"),
         ({"inner_folds": 3}, "fold 1 holds out 3 conditions .*: use fewer inner_folds"),
         ({"inner_folds": 2.5}, "inner_folds must be a whole number, at least 0, got 2.5"),
@@ -808,10 +812,10 @@ def test_held_out_scores_are_below_those_of_training(recovered: Evaluation) -> N
         ({"stimuli": make_student}, "stimuli should be a Stimuli, got function"),
         ({"students": make_stimuli()}, "student 'fitted' is a Stimuli; give a function that makes a new Student"),
         ({"controls": "permuted"}, r"controls should be a list, got 'permuted'; write \['permuted'\]"),
-        (
-            {"controls": ["category"], "stimuli": make_stimuli(None)},
-            "control 'category' was asked for, but the stimuli",
-        ),
+        *[
+            ({"controls": controls, "stimuli": make_stimuli(None)}, "control 'category' was asked for, but the stimuli")
+            for controls in (["category"], CONTROLS, list(CONTROLS))
+        ],
     ],
 )
 def test_arguments_in_another_order_and_controls_that_cannot_be_are_refused(
@@ -819,6 +823,13 @@ def test_arguments_in_another_order_and_controls_that_cannot_be_are_refused(
 ) -> None:
     with pytest.raises(BrainrdlError, match=message):
         quick(**change)
+
+
+def test_controls_are_the_same_from_any_sequence_and_by_default_all_that_apply() -> None:
+    with_labels, without = make_stimuli(), make_stimuli(None)
+    for controls in (None, CONTROLS, list(CONTROLS)):
+        assert _cv_plan.controls_for(controls, with_labels) == ["unfitted", "permuted", "category"]
+    assert _cv_plan.controls_for(None, without) == ["unfitted", "permuted"]
 
 
 def test_a_network_that_died_is_told() -> None:

@@ -1,0 +1,96 @@
+"""The options of `brainrdl.cross_validate` beside those of `fit`, each in one place: type, default, help and bounds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal, Protocol, TypedDict, get_args, runtime_checkable
+
+from brainrdl._core.options import Names, Option
+from brainrdl.training.options import TrainingOptions
+
+Control = Literal["unfitted", "permuted", "category"]
+
+CONTROLS: tuple[Control, ...] = get_args(Control)
+
+COMPARATORS = ("spearman", "corr")
+
+
+@runtime_checkable
+class Splitter(Protocol):
+    """A scikit-learn splitter: ``split(X, y)`` yields positions of training and test conditions."""
+
+    def split(self, X: Any, y: Any = None) -> Any:
+        """Positions of training and test conditions, fold by fold."""
+
+
+class EvaluationOptions(TypedDict, total=False):
+    """Options of `cross_validate` beside those of `fit`.
+
+    Examples
+    --------
+    >>> from brainrdl.evaluation import EvaluationOptions
+    >>> options: EvaluationOptions = {"folds": 4, "seeds": [0, 1]}
+    """
+
+    folds: Annotated[
+        int | Splitter,
+        Option(5, "Number of folds over stimuli.", "Or a scikit-learn splitter.", at_least=2),
+    ]
+    seeds: Annotated[
+        Sequence[int],
+        Option(
+            (0,),
+            "The whole cross-validation is repeated with each: folds, initial weights and batches change.",
+            at_least=0,
+            below=2**32,
+        ),
+    ]
+    stratify: Annotated[
+        bool, Option(True, "Spread the categories of the stimuli evenly over the folds, inner folds too.")
+    ]
+    inner_folds: Annotated[
+        int,
+        Option(
+            0,
+            "If above 1, choose the number of steps for each training fold by cross-validation inside it (the best "
+            "look of the mean validation curve, step 0 included), then fit on the whole training fold for that many "
+            "steps. Needs a schedule that does not depend on the number of steps.",
+            at_least=0,
+        ),
+    ]
+    subjects: Annotated[
+        Literal["all", "leave-one-out"],
+        Option(
+            "all",
+            "Train on the RDMs of all subjects, or hold out one subject at a time as well and score against that one "
+            "alone.",
+        ),
+    ]
+    comparators: Annotated[
+        Sequence[Annotated[str, Names("brainrdl.similarity.comparators:SIMILARITIES")]],
+        Option(COMPARATORS, "How RDMs are compared.", fixed=False),
+    ]
+    controls: Annotated[
+        Sequence[Control] | None,
+        Option(
+            None,
+            "Rows beside each student: the same before fitting (unfitted); fitted in the same way to a teacher whose "
+            "names are shuffled among the training stimuli (permuted); category models (category), which need labels. "
+            "By default all that apply; those asked for by name must apply.",
+            may_be_empty=True,
+            fixed=False,
+        ),
+    ]
+    n_bootstrap: Annotated[
+        int, Option(1000, "Resamples of stimuli and subjects behind the 95 % intervals.", at_least=0, fixed=False)
+    ]
+
+
+class CrossValidationOptions(EvaluationOptions, TrainingOptions, total=False):
+    """Options of `cross_validate`: its own and those of each fit.
+
+    Examples
+    --------
+    >>> from brainrdl.evaluation import CrossValidationOptions
+    >>> options: CrossValidationOptions = {"folds": 4, "steps": 100}
+    """

@@ -1,0 +1,102 @@
+"""The options of `brainrdl.fit`, each in one place: its type, default, help and bounds.
+
+A new option is a new field here. The signature and docstring of `fit` and `cross_validate`, editors' completion, the
+reference, the keys of a recipe and its template, the settings of a run and the report follow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, Any, Literal, TypedDict
+
+from brainrdl._core.options import Option
+
+OPTIMISER_WORDS = {  # in the report's text on methods
+    "adam": "the optimiser Adam",
+    "adamw": "the optimiser AdamW",
+    "sgd": "stochastic gradient descent",
+    "momentum": "stochastic gradient descent with momentum 0.9",
+    "rmsprop": "the optimiser RMSprop",
+}
+
+
+class TrainingOptions(TypedDict, total=False):
+    """Options of `fit` that `cross_validate` and recipes accept as well.
+
+    Examples
+    --------
+    >>> from brainrdl.training import TrainingOptions
+    >>> options: TrainingOptions = {"steps": 100, "lr": 1e-2}
+    """
+
+    rdm_weight: Annotated[float, Option(1.0, "Weight of the RDM loss.", at_least=0)]
+    task_weight: Annotated[
+        float, Option(0.0, "Weight of the cross-entropy between the student's logits and the labels.", at_least=0)
+    ]
+    steps: Annotated[int, Option(200, "Optimiser steps.", at_least=0)]
+    batch_size: Annotated[
+        int | None, Option(None, "Conditions in each step; all training conditions by default.", at_least=1)
+    ]
+    optimizer: Annotated[
+        Literal["adam", "adamw", "sgd", "momentum", "rmsprop"] | Callable[..., Any],
+        Option(
+            "adam",
+            "Optimiser by name; momentum is SGD with momentum 0.9.",
+            "Or a function ``(parameters, lr=, weight_decay=) -> Optimizer``.",
+        ),
+    ]
+    lr: Annotated[float, Option(1e-3, "Learning rate of the optimiser.", above=0)]
+    weight_decay: Annotated[float, Option(0.0, "Weight decay of the optimiser.", at_least=0)]
+    schedule: Annotated[
+        Literal["constant", "cosine", "linear"] | Callable[..., Any],
+        Option(
+            "constant",
+            "Course of the learning rate by name.",
+            "Or a function ``optimizer -> LRScheduler``, whose schedule moves once per step.",
+        ),
+    ]
+    clip: Annotated[float | None, Option(None, "Largest norm of the gradient; unlimited by default.", above=0)]
+    patience: Annotated[
+        int | None,
+        Option(
+            None,
+            "Stop after this many looks at the validation stimuli without a better one; never by default, or without "
+            "validation stimuli.",
+            at_least=1,
+        ),
+    ]
+    monitor: Annotated[
+        Literal["similarity", "accuracy"],
+        Option(
+            "similarity",
+            "What makes a look better: the RDM correlation, or the accuracy in the task, on validation stimuli.",
+        ),
+    ]
+    evaluate_every: Annotated[int, Option(10, "Steps between looks.", at_least=1)]
+    checkpoint_every: Annotated[int, Option(100, "Steps between checkpoints in the run folder.", at_least=1)]
+    device: Annotated[
+        Literal["auto", "cpu", "cuda", "mps"],
+        Option(
+            "auto",
+            "Where to train; several devices when started with ``torchrun`` or ``accelerate launch``.",
+            fixed=False,
+        ),
+    ]
+    mixed_precision: Annotated[
+        Literal["no", "fp16", "bf16"],
+        Option("no", "Precision of the network; RDMs are always computed in float32."),
+    ]
+
+
+class FitOptions(TrainingOptions, total=False):
+    """Options of `fit`.
+
+    Examples
+    --------
+    >>> from brainrdl.training import FitOptions
+    >>> options: FitOptions = {"steps": 100, "seed": 3}
+    """
+
+    seed: Annotated[
+        int, Option(0, "Seeds torch's global generator and every random draw of the fit.", at_least=0, below=2**32)
+    ]

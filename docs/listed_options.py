@@ -1,0 +1,33 @@
+"""For the reference: a function that accepts ``**options`` is shown with each of them, as `help` shows it."""
+
+from __future__ import annotations
+
+import inspect
+from pkgutil import resolve_name
+from typing import Any
+
+import griffe
+
+
+class ListedOptions(griffe.Extension):
+    """Take the options' parameters and text from the function itself: griffe reads the source, where they are one."""
+
+    def on_function(self, *, func: griffe.Function, **kwargs: Any) -> None:
+        if not any("Unpack" in str(parameter.annotation) for parameter in func.parameters):
+            return
+        live = resolve_name(func.path)
+        if func.docstring is not None:
+            func.docstring.value = inspect.getdoc(live) or ""
+        spelled = [parameter for parameter in func.parameters if "Unpack" not in str(parameter.annotation)]
+        known = {parameter.name for parameter in spelled}
+        listed = [
+            griffe.Parameter(
+                name,
+                annotation=inspect.formatannotation(parameter.annotation),
+                kind=griffe.ParameterKind.keyword_only,
+                default=repr(parameter.default),
+            )
+            for name, parameter in inspect.signature(live).parameters.items()
+            if name not in known
+        ]
+        func.parameters = griffe.Parameters(*spelled, *listed)

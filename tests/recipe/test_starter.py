@@ -1,0 +1,73 @@
+"""The template explains every key of every section, and is a recipe, with the keys switched off or on."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+import yaml
+
+from brainrdl import recipe
+from brainrdl.recipe.schema import Recipe
+
+OFF = re.compile(r"^  #(?=\w+: )", re.MULTILINE)
+SECTIONS = {name: field.annotation for name, field in Recipe.model_fields.items()}
+KEYS = [(section, key) for section, model in SECTIONS.items() for key in model.model_fields]
+
+
+def switched_on() -> dict:
+    return yaml.safe_load(OFF.sub("  ", recipe.template()))
+
+
+def explained(section: str, key: str) -> str:
+    """Give the comment above a key of the template."""
+    (text,) = re.findall(rf"^{section}:\n((?:  .*\n|\n)+)", recipe.template(), re.MULTILINE)
+    (comment,) = re.findall(rf"\n\n((?:  # .*\n)+)  #?{key}: ", "\n" + text)
+    return " ".join(re.sub(r"^  # *", "", comment, flags=re.MULTILINE).split())
+
+
+def test_the_template_is_a_recipe_with_every_section_that_survives_being_written_out() -> None:
+    content = yaml.safe_load(recipe.template())
+    assert set(content) == set(SECTIONS)
+    made = recipe.check(content)
+    assert recipe.check(yaml.safe_load(recipe.dump(made))) == made
+
+
+def test_switching_every_key_of_the_template_on_changes_nothing() -> None:
+    assert {(section, key) for section, keys in switched_on().items() for key in keys} == set(KEYS)
+    assert recipe.check(switched_on()) == recipe.check(yaml.safe_load(recipe.template()))
+
+
+@pytest.mark.parametrize(("section", "key"), KEYS, ids=[".".join(place) for place in KEYS])
+def test_a_key_is_in_the_template_with_its_help_what_it_may_be_and_its_default(section: str, key: str) -> None:
+    field = SECTIONS[section].model_fields[key]
+    *_, told = explained(section, key).partition(" ".join(str(field.description).replace("``", "`").split()) + " ")
+    allowed, _, default = told.partition(" (")
+    assert allowed
+    if field.is_required():
+        assert default == "required)"
+        return
+    value = field.get_default(call_default_factory=True)
+    assert yaml.safe_load(default.removeprefix("default: ").removesuffix(")")) == value
+    if key not in (yaml.safe_load(recipe.template())[section] or {}):
+        assert switched_on()[section][key] == value
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "allowed"),
+    [
+        ("fit", "optimizer", "{adam, adamw, sgd, momentum, rmsprop} (default: adam)"),
+        ("fit", "clip", "number, above 0, or null (default: null)"),
+        ("evaluation", "folds", "whole number, at least 2, or null (default: null)"),
+        ("evaluation", "comparators", "list of {cosine, corr, spearman, tau-a,"),
+        ("evaluation", "controls", "list of {unfitted, permuted, category}, or null"),
+        ("loss", "dissimilarity", "{euclidean, correlation, cosine,"),
+        ("stimuli", "cached", "true or false (default: true)"),
+        ("stimuli", "first", "whole number, above 0, or null"),
+        ("teacher", "names", "path, list of text, or null"),
+        ("student", "projection", "whole number, square, or null"),
+        ("student", "layers", "list of text, or mapping of text to text (required)"),
+    ],
+)
+def test_the_template_says_what_a_key_may_be(section: str, key: str, allowed: str) -> None:
+    assert allowed in explained(section, key)
