@@ -1,6 +1,6 @@
 """Errors, checks, files and shared constants: what every other room may use.
 
-Nothing here knows about RDMs. `errors` and `constants` import no scientific library, so that the command line starts
-quickly; `tensor_checks` needs torch. `files` reads and writes whole files or none, `terms` says what things are called
-in figures and sentences, `advice` words a refusal for its reader.
+Nothing here computes with RDMs. `errors`, `constants` and `rows` (the roles of rows in score tables) import no
+scientific library, so that the command line starts quickly; `tensor_checks` needs torch. `files` reads and writes whole
+files or none, `advice` words a refusal for its reader.
 """

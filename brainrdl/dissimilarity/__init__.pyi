@@ -1,5 +1,4 @@
 from .measures import (
-    CROSS_VALIDATED as CROSS_VALIDATED,
     DISSIMILARITIES as DISSIMILARITIES,
     Crossnobis as Crossnobis,
     Dissimilarity as Dissimilarity,

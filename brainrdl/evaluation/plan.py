@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 
 from brainrdl._core.errors import check_conditions, check_option, check_unique, check_whole, quote, refuse
+from brainrdl._core.files import slug
+from brainrdl._core.rows import Role
 from brainrdl.evaluation.folds import Splitter, stimulus_folds
 from brainrdl.models.student import Student
 from brainrdl.similarity import comparators as _similarity
@@ -77,8 +79,7 @@ class Split:
         return teacher.only_subjects(others).select(self.train)
 
     def slug(self, label: str) -> str:
-        words = [label, f"seed{self.seed}", f"fold{self.fold}", self.left_out and f"without-{self.left_out}"]
-        return "-".join("".join(c if c.isalnum() or c in "_.-" else "_" for c in word) for word in words if word)
+        return slug(label, f"seed{self.seed}", f"fold{self.fold}", self.left_out and f"without-{self.left_out}")
 
 
 def named_candidates(
@@ -96,10 +97,10 @@ def named_candidates(
     return {label: made if isinstance(made, Candidate) else Candidate(made) for label, made in named.items()}
 
 
-def display(label: str, role: str) -> str:
-    if role == "student":
+def display(label: str, role: Role) -> str:
+    if role.fitted:
         return label
-    return role if label == _ALONE else f"{label}, {role}"
+    return role.value if label == _ALONE else f"{label}, {role.value}"
 
 
 def subjects_to_leave_out(teacher: Teacher, subjects: str) -> tuple[str, ...]:
@@ -186,7 +187,7 @@ def check_inner_sizes(
 
 def check_slugs(splits: Sequence[Split], labels: Iterable[str]) -> None:
     """Refuse fits that would share a folder: the second would be taken for the first, finished."""
-    rows = [display(label, role) for label in labels for role in ("student", "permuted")]
+    rows = [display(label, role) for label in labels for role in (Role.STUDENT, Role.PERMUTED)]
     check_unique([split.slug(row) for split in splits for row in rows], "the folders of the fits")
 
 
@@ -196,6 +197,6 @@ def check_rows(
     """Refuse two rows of one name, and members of ensembles that are no students."""
     for members in ensembles.values():
         check_conditions(members, candidates, "the students of an ensemble")
-    fitted = [display(label, role) for label in candidates for role in ("student", "unfitted", "permuted")]
-    averaged = [display(label, role) for label in ensembles for role in ("student", "unfitted")]
+    fitted = [display(label, role) for label in candidates for role in (Role.STUDENT, Role.UNFITTED, Role.PERMUTED)]
+    averaged = [display(label, role) for label in ensembles for role in (Role.ENSEMBLE, Role.UNFITTED)]
     check_unique([*fitted, *averaged, *models, "category", "category lookup"], "the rows of the evaluation")

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from brainrdl._core.errors import check_conditions, refuse
-from brainrdl._core.terms import measure_label
+from brainrdl.dissimilarity.measures import label_of
 from brainrdl.plot.style import (
     INK,
     PANEL_TITLE,
@@ -103,7 +103,7 @@ def rdm(
         set_title(ax, title)
         label_conditions(ax, layout)
         if colorbar:
-            draw_colorbar(ax, measure_label(rdms.dissimilarity_measure))
+            draw_colorbar(ax, label_of(rdms.dissimilarity_measure))
     return ax
 
 
@@ -174,7 +174,7 @@ def rdms(
             draw_image(ax, square, "viridis", low, high)
             set_title(ax, title, PANEL_TITLE)
         label_panels(panels, layout, columns)
-        draw_colorbar(axes[columns - 1], measure_label(rdms.dissimilarity_measure))
+        draw_colorbar(axes[columns - 1], label_of(rdms.dissimilarity_measure))
     return figure
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from brainrdl._core.errors import check_option, refuse
-from brainrdl._core.terms import measure_label
+from brainrdl.dissimilarity.measures import label_of
 from brainrdl.plot.images import Layout, label_panels, layout_of, limits_of
 from brainrdl.plot.style import (
     BLUE,
@@ -140,7 +140,7 @@ def _measure_of_both(student: RDMs, teacher: RDMs) -> str:
             f"scale='raw' puts both RDMs on one scale, but the student's measure is {measures[0]!r} and the teacher's "
             f"{measures[1]!r}; use scale='rank'"
         )
-    return measure_label(measures[0] if measures[0] == measures[1] else None)
+    return label_of(measures[0] if measures[0] == measures[1] else None)
 
 
 def _scaled_squares(student: RDMs, teacher: RDMs, scale: str) -> list[Float[np.ndarray, "n n"]]:
@@ -237,8 +237,8 @@ def pairs(
         ax = axes_for(ax, (4.6, 4.0))
         draw = _draw_density if shared.sum() > DENSE else _draw_scatter
         draw(ax, x[shared], y[shared], within)
-        ax.set_xlabel(f"teacher: {measure_label(teacher.dissimilarity_measure)}")
-        ax.set_ylabel(f"student: {measure_label(student.dissimilarity_measure)}")
+        ax.set_xlabel(f"teacher: {label_of(teacher.dissimilarity_measure)}")
+        ax.set_ylabel(f"student: {label_of(student.dissimilarity_measure)}")
         set_title(ax, f"{int(shared.sum())} pairs" + (f", {int((~shared).sum())} left out" if not shared.all() else ""))
     return ax
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from brainrdl._core.terms import measure_label, similarity_label
+from brainrdl._core.terms import similarity_label
 from brainrdl.evaluation.held_out import Evaluation
 from brainrdl.rdms.by_name import names
 from brainrdl.reporting.run import Run, categories_of, comparators_of, shown_keys
@@ -177,7 +177,7 @@ def _listed(options: Mapping[str, Any]) -> str:
 def methods_of(run: Run) -> Iterator[str]:
     """Text for a supplement; what the settings do not say is not said."""
     teacher = f" of {run.settings['teacher']}" if run.settings.get("teacher") else ""
-    measure = f" Student RDMs were made with {measure_label(run.dissimilarity)}." if run.dissimilarity else ""
+    measure = f" Student RDMs were made with {label_of(run.dissimilarity)}." if run.dissimilarity else ""
     target = f" The target was {combined}." if (combined := _combined(run)) else ""
     settings = f" Settings: {told}." if (told := _options(run)) else ""
     yield (

@@ -1,6 +1,5 @@
 from .comparators import (
     SIMILARITIES as SIMILARITIES,
-    Similarity as Similarity,
     cka as cka,
     corr as corr,
     corr_cov as corr_cov,
@@ -12,3 +11,4 @@ from .comparators import (
     spearman as spearman,
     tau_a as tau_a,
 )
+from .traits import Similarity as Similarity
