@@ -28,7 +28,7 @@ class Role(StrEnum):
     CATEGORY = "category", "category model", False, True
     MODEL = "model", "model", False, True
 
-    def __new__(cls, value: str, label: str, fitted: bool, model: bool) -> Role:
+    def __new__(cls, value: str, label: str = "", fitted: bool = False, model: bool = False) -> Role:
         role = str.__new__(cls, value)
         role._value_ = value
         role.label, role.fitted, role.model = label, fitted, model
@@ -50,7 +50,7 @@ class Against(StrEnum):
     SUBJECTS = "subjects", "single subjects' RDMs", "noise ceiling (leave one subject out)"
     MEAN = "mean", "the subjects' mean RDM", "ceiling for the mean RDM"
 
-    def __new__(cls, value: str, label: str, ceiling: str) -> Against:
+    def __new__(cls, value: str, label: str = "", ceiling: str = "") -> Against:
         against = str.__new__(cls, value)
         against._value_ = value
         against.label, against.ceiling = label, ceiling

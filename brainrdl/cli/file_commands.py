@@ -19,6 +19,7 @@ from brainrdl.cli.common import (
     check_figure,
     complete,
     console,
+    dissimilarities,
     networks,
     print_json,
     print_table,
@@ -42,8 +43,6 @@ DOCTOR_EXAMPLES = (
 DATA_EXAMPLES = "Examples: brainrdl data list   |   brainrdl data fetch kriegeskorte92"
 
 # What completion offers stands here, because importing what knows it would take seconds.
-DISSIMILARITIES = ("euclidean", "correlation", "cosine", "mahalanobis", "crossnobis", "poisson", "poisson_cv")
-
 NOISE = ("diag", "full", "shrinkage_diag", "shrinkage_eye")
 
 DATA_SETS = ("kriegeskorte92", "algonauts92", "haxby2001", "mnist", "cifar10", "cifar100")
@@ -68,7 +67,7 @@ Dissimilarity = Annotated[
         "--dissimilarity",
         "-d",
         help="Dissimilarity; correlation by default.",
-        autocompletion=complete(lambda: DISSIMILARITIES),
+        autocompletion=complete(dissimilarities),
     ),
 ]
 

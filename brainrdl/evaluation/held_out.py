@@ -48,8 +48,8 @@ class Evaluation:
         One row per student x layer x target x comparator x against ("mean" or "subjects") x subject x seed x fold:
         score, ceiling_lower, ceiling_upper, n_conditions, n_pairs.
     summary : pandas.DataFrame
-        One row per student x layer x target x comparator x against: role, base (the unfitted student), score, 95 % interval (low, high), ceilings, share
-        of the lower ceiling (NaN if that is near 0), gain over the unfitted student with its interval.
+        One row per student x layer x target x comparator x against: score, 95 % interval (low, high), ceilings, share
+        of the lower ceiling (NaN if that is near 0), gain over the unfitted student (column base) with its interval.
     teacher : rsatoolbox.rdm.RDMs
         Mean RDM of each target; rdm descriptor "target".
     students : rsatoolbox.rdm.RDMs

@@ -114,7 +114,7 @@ def scores(
     summary = table_of(summary, "summary")
     check_columns(summary, _SCORE_COLUMNS, "summary")
     comparator = one_of(summary, "comparator", comparator)
-    against = one_of(summary, "against", against)
+    against = check_option(one_of(summary, "against", against), [known.value for known in Against], "against")
     table = summary[(summary["comparator"] == comparator) & (summary["against"] == against)]
     table = table if target is None else table[table["target"] == one_of(table, "target", target)]
     if table.empty:

@@ -13,8 +13,9 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from brainrdl import BrainrdlError, plot
-from brainrdl._core.terms import KINDS
+from brainrdl._core.rows import Role
 from brainrdl.plot import style as _plot_style
+from brainrdl.plot.score_charts import MARKS
 from brainrdl.rdms.by_name import select
 from brainrdl.rdms.conversion import from_array
 
@@ -397,13 +398,13 @@ def test_scores_against_subjects_stand_in_the_band_of_the_noise_ceiling(ax: Axes
     assert ax.get_xlabel() == "Spearman correlation with single subjects' RDMs"
 
 
-def test_scores_against_the_mean_stand_beside_its_reliability_alone(ax: Axes) -> None:
+def test_scores_against_the_mean_are_drawn_with_the_ceiling_for_the_mean_alone(ax: Axes) -> None:
     plot.scores(SUMMARY, "spearman", "mean", ax)
     assert points(ax) == [(0.5, 0)]
     assert not bands(ax)
     assert [[0.8, -0.5], [0.8, 0.5]] in segments(ax)
     legend = labels(ax.get_legend().get_texts())
-    assert "reliability of the mean RDM" in legend
+    assert "ceiling for the mean RDM" in legend
     assert "noise ceiling (leave one subject out)" not in legend
 
 
@@ -421,8 +422,35 @@ def test_the_kinds_of_rows_differ_in_colour_and_marker(ax: Axes) -> None:
     assert labels(ax.get_legend().get_texts())[1:] == kinds
 
 
-def test_every_role_of_a_score_table_has_a_kind() -> None:
-    assert set(KINDS) == {"student", "ensemble", "unfitted", "permuted", "category", "model"}
+def test_every_role_has_a_mark_and_roles_of_one_label_share_it() -> None:
+    assert list(MARKS) == list(Role)
+    assert len({str(mark) for mark in MARKS.values()}) == len({role.label for role in Role})
+
+
+def test_an_unknown_role_is_refused_with_the_nearest() -> None:
+    with pytest.raises(BrainrdlError, match="role 'studnet' is not known; nearest: 'student'"):
+        plot.scores(SUMMARY.replace({"role": {"student": "studnet"}}))
+
+
+class Result:
+    """What the figures use of an Evaluation or FitResult: a table under a name."""
+
+    def __init__(self, **tables: pd.DataFrame) -> None:
+        vars(self).update(tables)
+
+
+def test_a_result_is_drawn_as_its_table_is(ax: Axes) -> None:
+    plot.scores(Result(summary=SUMMARY), "spearman", "subjects", ax)
+    assert points(ax) == [(0.3, 0), (0.1, 1), (0.02, 2), (0.2, 3), (0.05, 4)]
+    for result in (Result(history=HISTORY), Result(histories=HISTORY)):
+        assert line(plot.history(result, Figure().subplots()), "training stimuli")[0] == (0, 0.1)
+
+
+def test_what_has_no_table_is_refused() -> None:
+    with pytest.raises(BrainrdlError, match="a table, or a result with summary, is needed here; got str"):
+        plot.scores("summary.csv")
+    with pytest.raises(BrainrdlError, match="a result with histories or history, is needed here; got dict"):
+        plot.history({})
 
 
 def test_each_target_has_its_own_band_under_its_own_heading(ax: Axes) -> None:
@@ -598,7 +626,7 @@ def test_an_unknown_student_is_refused_with_the_nearest() -> None:
 
 
 def test_a_history_without_curves_is_refused() -> None:
-    with pytest.raises(BrainrdlError, match="the history holds no similarity"):
+    with pytest.raises(BrainrdlError, match="the history has no similarity"):
         plot.history(HISTORY[["step", "loss"]])
 
 
