@@ -72,14 +72,14 @@ _QIN = Reference(
 
 @comparator(Traits("cosine similarity", differentiable=True, poolable=over_root_mean_square))
 def cosine(a: Pairs, b: Pairs, weights: Pairs | None = None) -> Scores:
-    """Cosine of the angle between two RDMs, in [-1, 1]: for ratio-scale dissimilarities such as crossnobis.
+    """Cosine of the angle between two RDMs, in [-1, 1], for ratio-scale dissimilarities such as crossnobis.
 
     Parameters
     ----------
     a, b
-        RDMs ``(..., n_pairs)``, any unit; NaN = pair left out.
+        RDMs ``(..., n_pairs)``, any unit; NaN leaves a pair out.
     weights
-        Pair weights ``(..., n_pairs)``, >= 0; None = 1.
+        Pair weights ``(..., n_pairs)``, >= 0; by default 1.
 
     Returns
     -------
@@ -101,7 +101,7 @@ def cosine(a: Pairs, b: Pairs, weights: Pairs | None = None) -> Scores:
 
 @comparator(Traits("Pearson correlation", differentiable=True, poolable=as_z_scores, partial_scale=centred))
 def corr(a: Pairs, b: Pairs, weights: Pairs | None = None) -> Scores:
-    """Pearson correlation of two RDMs, in [-1, 1]: linear, blind to offset and scale. Parameters as in `cosine`.
+    """Pearson correlation of two RDMs, in [-1, 1]; offset and scale have no effect. Parameters as in `cosine`.
 
     Examples
     --------
@@ -122,13 +122,13 @@ def _counts_total(a: Tensor, weights: Tensor | None, name: str) -> Tensor:
         return a.new_tensor(a.shape[-1])
     total = weights.sum(-1)
     if torch.any((total <= 1) & (weights.count_nonzero(-1) > 1)):
-        refuse(f"{name} reads weights as counts of pairs, got a total of {total.min().item():g}; do not normalise them")
+        refuse(f"{name} needs weights that count pairs, got a total of {total.min().item():g}; do not normalise them")
     return total
 
 
 @comparator(Traits("Spearman correlation", differentiable=False, ranks=True, partial_scale=centred_ranks))
 def spearman(a: Pairs, b: Pairs, weights: Pairs | None = None) -> Scores:
-    """Spearman rank correlation of two RDMs, in [-1, 1]; ties share their midrank. Parameters as in `cosine`.
+    """Spearman rank correlation of two RDMs, in [-1, 1]; ties get their mean rank. Parameters as in `cosine`.
 
     Examples
     --------
@@ -146,7 +146,8 @@ def _rank_corr(a: Tensor, b: Tensor, weights: Tensor | None) -> Tensor:
 def rho_a(a: Pairs, b: Pairs, weights: Pairs | None = None) -> Scores:
     """Spearman correlation expected when ties are broken at random, in [-1, 1]. Parameters as in `cosine`.
 
-    Weights are counts of pairs: unlike elsewhere their scale matters, and normalised weights are refused.
+    Weights are counts of pairs: in contrast to other comparators their scale matters, and normalised weights are
+    refused.
 
     References
     ----------
@@ -188,7 +189,7 @@ def tau_a(a: Pairs, b: Pairs, weights: Pairs | None = None) -> Scores:
 
     Notes
     -----
-    Time O(n_pairs log n_pairs) and memory O(n_pairs) for each comparison. The sorts are shared by all weights.
+    Each comparison needs O(n_pairs log n_pairs) time and O(n_pairs) memory. RDMs are sorted once for all weights.
 
     Examples
     --------
@@ -204,21 +205,21 @@ def _tau_a(a: Tensor, b: Tensor, weights: Tensor | None) -> Tensor:
     return _per_count(concordance(a, b, weights), total * (total - 1) / 2, total)
 
 
-# A spearman correlation that trains
+# A Spearman correlation with a gradient
 
 
 @comparator(Traits("soft Spearman correlation", differentiable=True, ranks=True, reference=_QIN))
 def soft_spearman(a: Pairs, b: Pairs, weights: Pairs | None = None, *, temperature: float = 0.2) -> Scores:
-    """Differentiable Spearman correlation, in [-1, 1]: correlation of soft ranks.
+    """Differentiable Spearman correlation, in [-1, 1]: the correlation of soft ranks.
 
     Parameters
     ----------
     a, b, weights
         As in `cosine`.
     temperature
-        Half the width of the comparison in standard deviations of each RDM, > 0. A pair that differs by less counts
-        ``(x_i - x_j) / (2 temperature) + 1/2`` of a rank instead of 0 or 1. Towards 0 this is `spearman` (and few
-        pairs keep a gradient), towards infinity `corr`.
+        Half the width of a soft comparison, > 0, in standard deviations of each RDM. If two pairs differ by less, one
+        of them counts ``(x_i - x_j) / (2 temperature) + 1/2`` in the rank of the other, instead of 0 or 1. The limit
+        towards 0 is `spearman` (few pairs then have a gradient), the limit towards infinity is `corr`.
 
     Returns
     -------
@@ -228,12 +229,13 @@ def soft_spearman(a: Pairs, b: Pairs, weights: Pairs | None = None, *, temperatu
     Raises
     ------
     BrainrdlError
-        If `temperature` is not above 0, and as `cosine`.
+        If `temperature` is not above 0, and for the same reasons as `cosine`.
 
     Notes
     -----
-    A ramp in place of the usual sigmoid lets one sort and two cumulative sums replace all n_pairs^2 comparisons.
-    The sums run in float64 where the device has it; on MPS keep the temperature above 0.01.
+    Soft comparisons use a ramp instead of the usual sigmoid, so that a sort and two cumulative sums replace all
+    n_pairs^2 comparisons. The sums are computed in float64 if the device supports it; on MPS the temperature should be
+    above 0.01.
 
     References
     ----------
@@ -270,20 +272,20 @@ def cosine_cov(
     sigma_k: Tensor | None = None,
     condition_weights: Float[Tensor, "*#batch n_conditions"] | None = None,
 ) -> Scores:
-    """Whitened cosine of two RDMs, in [-1, 1]: takes into account that dissimilarities sharing a condition covary.
+    """Whitened cosine of two RDMs, in [-1, 1]; accounts for the covariance of dissimilarities that share a condition.
 
     Parameters
     ----------
     a, b
-        RDMs ``(..., n_pairs)`` in units of squared distance; NaN = pair left out, as in rsatoolbox.
+        RDMs ``(..., n_pairs)`` in units of squared distance; NaN leaves a pair out, as in rsatoolbox.
     weights
         Pair weights ``(..., n_pairs)``: how often the residual of each pair counts (see Notes).
     sigma_k
         Covariance of the pattern estimates between conditions, ``(n_conditions, n_conditions)``, or variances
-        ``(n_conditions,)``; None = identity. With a matrix, weights may only leave pairs out (0 or 1).
+        ``(n_conditions,)``; by default the identity. With a matrix, weights can only leave pairs out (0 or 1).
     condition_weights
-        How often the zero on the diagonal counts, ``(..., n_conditions)``; None = 1. A stimulus bootstrap that draws
-        condition i ``c_i`` times is ``weights = c_i c_j`` with ``condition_weights = c_i``.
+        How often the zeros on the diagonal count, ``(..., n_conditions)``; by default 1. A stimulus bootstrap that
+        draws condition i ``c_i`` times has ``weights = c_i c_j`` and ``condition_weights = c_i``.
 
     Returns
     -------
@@ -293,15 +295,15 @@ def cosine_cov(
     Raises
     ------
     BrainrdlError
-        If n_pairs is not n(n-1)/2, `sigma_k` has the wrong shape or is not positive definite, a matrix `sigma_k` meets
-        other weights than 0 and 1, and as `cosine`.
+        If n_pairs is not n(n-1)/2, `sigma_k` has the wrong shape or is not positive definite, weights other than 0 and
+        1 are combined with a matrix `sigma_k`, and for the same reasons as `cosine`.
 
     Notes
     -----
-    Dissimilarities are d_ij = e_i + e_j + residual, condition effects e fitted by least squares with the given weights.
-    The similarity is the cosine between the residuals, the diagonal (d_ii = 0) included. As in rsatoolbox, a vector of
-    variances scales residuals whose effects were fitted without it: it differs a little from the same diagonal matrix.
-    With a matrix and left-out pairs, memory is n_pairs^2.
+    Dissimilarities are modelled as d_ij = e_i + e_j + residual, with condition effects e fitted by weighted least
+    squares. The similarity is the cosine between the residuals, including those of the diagonal (d_ii = 0). As in
+    rsatoolbox, a vector of variances scales the residuals after effects were fitted without it, so the result differs
+    slightly from that of the same diagonal matrix. With a matrix and left-out pairs, memory grows with n_pairs^2.
 
     References
     ----------
@@ -362,8 +364,8 @@ def cka(
 ) -> Scores:
     """Linear centred kernel alignment of the patterns behind two RDMs of squared Euclidean distances, in [0, 1].
 
-    Computed from the distances alone: the same as `cosine_cov` without `sigma_k`, whose parameters it has. RDMs that
-    are not Euclidean may score below 0.
+    It is computed from the distances and is the same as `cosine_cov` without `sigma_k`; parameters as there. RDMs that
+    are not Euclidean can score below 0.
 
     References
     ----------
@@ -392,18 +394,18 @@ SIMILARITIES: dict[str, Comparator[Any]] = {
 
 
 def resolve(similarity: str | Similarity) -> Similarity:
-    """Return the comparator of a name in `SIMILARITIES`, or a callable of your own as it is.
+    """Return the comparator with a name in `SIMILARITIES`; a callable is returned unchanged.
 
     Parameters
     ----------
     similarity
-        A name, or a callable that keeps the list at the top of this module. To fix an option, say
+        A name, or a callable that follows the list at the top of this module. To fix an option, use
         ``f = functools.partial(corr_cov, sigma_k=s)`` and ``f.differentiable = True``.
 
     Raises
     ------
     BrainrdlError
-        If the name is unknown (the nearest is given), or the callable does not say whether it is differentiable.
+        If the name is unknown (the message gives the nearest name), or the callable has no attribute `differentiable`.
 
     Examples
     --------

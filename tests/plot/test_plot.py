@@ -109,7 +109,7 @@ def test_index_chooses_the_rdm(ax: Axes) -> None:
 
 
 def test_an_rdm_that_is_not_there_is_refused(ax: Axes) -> None:
-    with pytest.raises(BrainrdlError, match=r"RDM 3 was asked for, but there are 1"):
+    with pytest.raises(BrainrdlError, match="RDM 3 does not exist: there are 1 RDMs"):
         plot.rdm(random_rdm(), ax, index=3)
 
 
@@ -225,12 +225,12 @@ def test_rdms_without_names_are_numbered_and_titles_can_be_given() -> None:
 
 
 def test_there_is_one_title_for_each_rdm() -> None:
-    with pytest.raises(BrainrdlError, match="1 titles were given for 2 RDMs; give one each"):
+    with pytest.raises(BrainrdlError, match="got 1 titles for 2 RDMs; give one title per RDM"):
         plot.rdms(one(np.arange(20).reshape(2, 10)), titles=["a"])
 
 
 def test_more_rdms_than_can_be_told_apart_are_refused() -> None:
-    with pytest.raises(BrainrdlError, match="there are 65 RDMs, more than the 64"):
+    with pytest.raises(BrainrdlError, match="there are 65 RDMs, but a figure shows at most 64"):
         plot.rdms(one(np.random.default_rng(0).random((65, 10))))
 
 
@@ -269,7 +269,7 @@ def test_the_colour_scales_of_a_pair_say_what_they_measure() -> None:
 
 def test_raw_dissimilarities_of_two_measures_are_refused() -> None:
     student, teacher = random_rdm(measure="correlation"), random_rdm(measure="euclidean")
-    with pytest.raises(BrainrdlError, match=r"student's measure is 'correlation' and the teacher's 'euclidean'; use"):
+    with pytest.raises(BrainrdlError, match=r"student's measure is 'correlation' and the teacher's is 'euclidean'; use"):
         plot.rdm_pair(student, teacher, scale="raw")
     assert plot.rdm_pair(student, teacher, figure=Figure()).axes
 
@@ -315,7 +315,7 @@ def test_rdms_of_different_conditions_are_refused() -> None:
 
 def test_a_stack_in_place_of_one_rdm_is_refused() -> None:
     with pytest.raises(
-        BrainrdlError, match=r"the teacher must be one RDM, got 2; choose one, for example teacher\[0\]"
+        BrainrdlError, match=r"the teacher must be one RDM, got 2 RDMs; choose one, for example teacher\[0\]"
     ):
         plot.rdm_pair(random_rdm(), one(np.arange(20).reshape(2, 10)))
 
@@ -330,9 +330,9 @@ def test_an_unknown_option_of_a_pair_is_refused_with_the_nearest() -> None:
 def test_rdms_that_share_no_pair_are_refused(ax: Axes) -> None:
     half = np.where(np.arange(10) < 5, np.nan, 1.0 + np.arange(10))
     other = np.where(np.arange(10) < 5, 1.0 + np.arange(10), np.nan)
-    with pytest.raises(BrainrdlError, match="share no pair"):
+    with pytest.raises(BrainrdlError, match="no pair that is known in both"):
         plot.rdm_pair(one(half), one(other))
-    with pytest.raises(BrainrdlError, match="share no pair"):
+    with pytest.raises(BrainrdlError, match="no pair that is known in both"):
         plot.pairs(one(half), one(other), ax)
 
 

@@ -336,7 +336,7 @@ def test_weights_that_are_negative_or_not_finite_are_refused(value: float) -> No
 
 @pytest.mark.parametrize(("compare", "name"), [(tau_a, "tau-a"), (rho_a, "rho-a")])
 def test_normalised_weights_are_refused_where_their_scale_matters(compare: object, name: str) -> None:
-    with pytest.raises(BrainrdlError, match=f"{name} reads weights as counts of pairs, got a total of 0.5"):
+    with pytest.raises(BrainrdlError, match=f"{name} needs weights that count pairs, got a total of 0.5"):
         compare(rdm(4), rdm(4, seed=1), torch.full((4,), 0.125))  # type: ignore[operator]
 
 
@@ -349,7 +349,7 @@ def test_a_number_of_pairs_that_is_no_rdm_is_refused_by_whitened_comparators() -
     ("sigma_k", "message"),
     [
         (torch.ones(5), r"sigma_k must have shape \(6,\) or \(6, 6\) for 15 pairs, got \(5,\)"),
-        (torch.zeros(6), "sigma_k must hold variances > 0, got 0"),
+        (torch.zeros(6), "sigma_k must be variances > 0, but the smallest is 0"),
         (-torch.eye(6), "sigma_k is not positive definite"),
     ],
 )
