@@ -36,7 +36,7 @@ class Role(StrEnum):
 
 
 class Against(StrEnum):
-    """What an RDM was compared with, and the name of the ceiling that belongs to this comparison.
+    """What an RDM was compared with, and the name of the ceiling that belongs to this comparison (`ceiling`, `legend`).
 
     Examples
     --------
@@ -46,12 +46,13 @@ class Against(StrEnum):
 
     label: str
     ceiling: str
+    legend: str
 
-    SUBJECTS = "subjects", "single subjects' RDMs", "noise ceiling (leave one subject out)"
-    MEAN = "mean", "the subjects' mean RDM", "ceiling for the mean RDM"
+    SUBJECTS = "subjects", "single subjects' RDMs", "noise ceiling", "noise ceiling (leave one subject out)"
+    MEAN = "mean", "the subjects' mean RDM", "ceiling for the mean RDM", "ceiling for the mean RDM"
 
-    def __new__(cls, value: str, label: str = "", ceiling: str = "") -> Against:
+    def __new__(cls, value: str, label: str = "", ceiling: str = "", legend: str = "") -> Against:
         against = str.__new__(cls, value)
         against._value_ = value
-        against.label, against.ceiling = label, ceiling
+        against.label, against.ceiling, against.legend = label, ceiling, legend
         return against

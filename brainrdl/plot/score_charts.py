@@ -122,7 +122,7 @@ def scores(
     rows = _score_rows(table)
     with styled():
         ax = axes_for(ax, (6.4, 1.1 + 0.27 * len(rows)))
-        _draw_ceilings(ax, rows, Against(against).ceiling)
+        _draw_ceilings(ax, rows, Against(against).legend)
         _draw_points(ax, rows)
         _dress_scores(ax, rows, f"{label_of(comparator)} with {Against(against).label}")
         if legend:

@@ -305,7 +305,7 @@ _COMPARED = {
 
 def _controls_text(summary: pd.DataFrame) -> str:
     present = [text for role, text in _COMPARED.items() if role.value in set(summary["role"])]
-    return f"For comparison, the same pairs were used to score {'; '.join(present)}." if present else ""
+    return f"For comparison, the following were scored on the same pairs: {'; '.join(present)}." if present else ""
 
 
 def _software_text(run: Run) -> str:

@@ -88,7 +88,7 @@ COLUMNS = (
     Column("target", lambda row: str(row["target"]), _differs("target")),
     Column("score", lambda row: number(row["score"])),
     Column("95% interval", lambda row: span(row["low"], row["high"])),
-    Column("noise ceiling", _ceiling, _compared_with(Against.SUBJECTS)),
+    Column(Against.SUBJECTS.ceiling, _ceiling, _compared_with(Against.SUBJECTS)),
     Column("share of its lower bound", lambda row: percent(row["share"]), _compared_with(Against.SUBJECTS)),
     Column(Against.MEAN.ceiling, _ceiling, _compared_with(Against.MEAN)),
     Column("share of the ceiling", lambda row: percent(row["share"]), _compared_with(Against.MEAN)),

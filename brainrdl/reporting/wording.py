@@ -213,7 +213,7 @@ def _limits_of_sample(run: Run, evaluation: Evaluation) -> Iterator[str]:
     summary, labels = evaluation.summary, evaluation.labels
     n_subjects, n_stimuli = int(summary["n_subjects"].max()), int(summary["n_stimuli"].max())
     kinds = f" of {len(set(labels.values()))} categories" if labels else ""
-    yield f"The scores apply to stimuli similar to these {n_stimuli}{kinds}, not to other kinds of images."
+    yield f"The scores apply to images similar to these {n_stimuli} stimuli{kinds}, not to other kinds of images."
     if n_subjects < 2:
         yield "There is only one subject, so there is no noise ceiling, and other subjects may differ."
         return

@@ -5,10 +5,16 @@ from .comparators import (
     corr_cov as corr_cov,
     cosine as cosine,
     cosine_cov as cosine_cov,
+    label_of as label_of,
     resolve as resolve,
     rho_a as rho_a,
     soft_spearman as soft_spearman,
     spearman as spearman,
     tau_a as tau_a,
 )
-from .traits import Similarity as Similarity
+from .traits import (
+    Reference as Reference,
+    Similarity as Similarity,
+    Traits as Traits,
+    comparator as comparator,
+)

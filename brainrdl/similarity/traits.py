@@ -19,7 +19,13 @@ P = ParamSpec("P")
 
 
 class Reference(NamedTuple):
-    """A publication: how a text cites it, the entry in the list of references, and its doi."""
+    """A publication: how a text cites it, the entry in the list of references, and its doi.
+
+    Examples
+    --------
+    >>> Reference("Doe, 2031", "Doe, J. (2031). Agreement of RDMs.", "10.1000/agreement").cited
+    'Doe, 2031'
+    """
 
     cited: str
     entry: str

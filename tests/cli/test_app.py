@@ -148,7 +148,7 @@ def test_a_table_has_one_target_and_its_own_ceilings() -> None:
     for target in truth:
         mean, (lower, upper) = ceilings.loc[(target, "mean")].iloc[0], ceilings.loc[(target, "subjects")]
         of_mean = f"corr with the subjects' mean RDM of {target}, ceiling for the mean RDM {mean:.3f}\n"
-        of_subjects = f"corr with single subjects' RDMs of {target}, noise ceiling (leave one subject out) "
+        of_subjects = f"corr with single subjects' RDMs of {target}, noise ceiling "
         assert of_mean in out.getvalue()
         assert f"{of_subjects}{lower:.3f} to {upper:.3f}\n" in out.getvalue()
     assert out.getvalue().count("fitted") == 4

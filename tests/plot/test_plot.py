@@ -269,7 +269,9 @@ def test_the_colour_scales_of_a_pair_say_what_they_measure() -> None:
 
 def test_raw_dissimilarities_of_two_measures_are_refused() -> None:
     student, teacher = random_rdm(measure="correlation"), random_rdm(measure="euclidean")
-    with pytest.raises(BrainrdlError, match=r"student's measure is 'correlation' and the teacher's is 'euclidean'; use"):
+    with pytest.raises(
+        BrainrdlError, match=r"student's measure is 'correlation' and the teacher's is 'euclidean'; use"
+    ):
         plot.rdm_pair(student, teacher, scale="raw")
     assert plot.rdm_pair(student, teacher, figure=Figure()).axes
 

@@ -376,15 +376,15 @@ def limits(**options: Any) -> str:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({}, "stimuli like these 12 of 2 categories"),
-        ({}, "With 4 subjects, intervals and noise ceiling are rough."),
+        ({}, "images similar to these 12 stimuli of 2 categories"),
+        ({}, "With 4 subjects, the intervals and the noise ceiling are imprecise."),
         ({}, "stimuli were held out, subjects were not."),
-        ({}, "There is one seed"),
-        ({}, "count: about 15 in a fold."),
+        ({}, "There is only one seed"),
+        ({}, "were scored: about 15 per fold."),
         ({"controls": False}, "There is no unfitted control"),
         ({"controls": False}, "There is no permuted control"),
         ({"controls": False}, "There is no category model"),
-        ({"n_subjects": 1}, "There is one subject"),
+        ({"n_subjects": 1}, "There is only one subject"),
     ],
 )
 def test_the_page_says_what_this_run_cannot_show(options: dict[str, Any], words: str) -> None:
@@ -394,11 +394,11 @@ def test_the_page_says_what_this_run_cannot_show(options: dict[str, Any], words:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"seeds": (0, 1)}, "There is one seed"),
-        ({"n_subjects": 12}, "are rough"),
+        ({"seeds": (0, 1)}, "There is only one seed"),
+        ({"n_subjects": 12}, "are imprecise"),
         ({"subjects": "leave-one-out", "left_out": ("s0", "s1", "s2", "s3")}, "subjects were not"),
         ({}, "There is no unfitted control"),
-        ({}, "word of whoever made this evaluation"),
+        ({}, "The settings do not show"),
     ],
 )
 def test_the_page_does_not_warn_of_what_was_taken_care_of(options: dict[str, Any], words: str) -> None:
@@ -745,7 +745,9 @@ def test_a_new_comparator_appears_in_scores_figures_tables_and_methods(
     monkeypatch.setitem(SIMILARITIES, "agreement", agreement)
     run = make_evaluation(comparators=("agreement",))
     assert {"agreement", "partial agreement"} == set(run.summary["comparator"])
-    assert np.isfinite(run.summary.loc[run.summary["comparator"] == "agreement", ["low", "ceiling_lower"]]).all(None)
+    assert np.isfinite(
+        run.summary.loc[run.summary["comparator"] == "agreement", ["low", "ceiling_lower"]].to_numpy()
+    ).all()
     assert plot.scores(run, ax=Figure().subplots()).get_xlabel() == "mean agreement with the subjects' mean RDM"
     written = Page(report(run, tmp_path / "page.html"))
     assert "<td>mean agreement</td>" in written.table("Against the subjects’ mean RDM")
