@@ -307,9 +307,10 @@ def _of_network(
 
     from brainrdl import Stimuli, Student
     from brainrdl._core.errors import refuse
+    from brainrdl.dissimilarity.measures import traits_of
     from brainrdl.models.networks import build
 
-    if dissimilarity in ("crossnobis", "poisson_cv"):
+    if traits_of(dissimilarity).cross_validated:
         refuse(f"--dissimilarity {dissimilarity} is cross-validated over runs, and a network has none; choose another")
     if stimuli is None or not layers:
         refuse(f"--model {model} needs --layers and --stimuli; `brainrdl layers {model}` lists its layers")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 import pandas as pd
 
 from brainrdl._core.errors import check_option, quote, refuse
+from brainrdl._core.rows import Role
 from brainrdl.plot.style import BLUE, QUIET, VERMILION, axes_for, check_columns, explain, rule, styled, table_of
 
 if TYPE_CHECKING:
@@ -51,13 +52,13 @@ def history(
     ----------
     history : DataFrame, FitResult or Evaluation
         `FitResult.history` or `Evaluation.histories`, or the result itself: columns step, and any of train_similarity,
-        validation_similarity, loss; the columns student, seed, fold and inner (-1: no inner fold) identify runs.
-        Similarities are NaN at steps without an evaluation. A loss is the mean over the steps since the previous
+        validation_similarity, loss; the columns student, role, seed, fold and inner (-1: no inner fold) identify
+        runs. Similarities are NaN at steps without an evaluation. A loss is the mean over the steps since the previous
         evaluation and is drawn as a horizontal line over those steps.
     ax : Axes, optional
         Where to draw the similarities; a new figure by default. The loss is drawn in the lower quarter of this area.
     student : str, optional
-        Draw the runs of this student; by default "fitted" if there is one, otherwise the first in the table.
+        Draw the runs of this student; by default the first one with role "student", otherwise the first in the table.
     best_step : int, optional
         The step to mark; by default the step of each run with the highest validation similarity (none without
         validation).
@@ -107,7 +108,8 @@ def history(
 def _runs(history: pd.DataFrame, student: str | None) -> list[pd.DataFrame]:
     if "student" in history:
         known = list(dict.fromkeys(history["student"]))
-        student = student or ("fitted" if "fitted" in known else known[0])
+        fitted = history[history["role"] == Role.STUDENT.value] if "role" in history else history
+        student = student or next(iter(fitted["student"]), known[0])
         history = history[history["student"] == check_option(student, known, "student")]
     keys = [key for key in ("seed", "fold") if key in history and history[key].nunique() > 1]
     parts = [part for _, part in history.groupby(keys, sort=False)] if keys else [history]

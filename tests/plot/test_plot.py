@@ -614,7 +614,8 @@ def test_inner_folds_are_averaged_to_the_curve_that_steps_were_chosen_by(ax: Axe
 
 
 def test_the_fitted_student_is_drawn_unless_another_is_asked_for(ax: Axes) -> None:
-    both = pd.concat([folds().assign(student="permuted", train_similarity=0.9), folds()])
+    other = folds().assign(student="permuted", role="permuted", train_similarity=0.9)
+    both = pd.concat([other, folds().assign(role="student")])
     plot.history(both, ax)
     assert line(ax, "training stimuli (mean, 2 runs)")[0][1] == pytest.approx(0.2)
     permuted = Figure().subplots()
