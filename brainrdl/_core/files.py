@@ -56,6 +56,17 @@ def atomic(path: Path) -> Iterator[Path]:
             part.unlink(missing_ok=True)
 
 
+def slug(*words: str) -> str:
+    """Join words to a name for a file or folder: letters, digits and ``_.-`` stay, anything else becomes ``_``.
+
+    Examples
+    --------
+    >>> slug("layer 4/conv", "", "seed0")
+    'layer_4_conv-seed0'
+    """
+    return "-".join("".join(c if c.isalnum() or c in "_.-" else "_" for c in word) for word in words if word)
+
+
 def reason(error: Exception) -> str:
     return getattr(error, "strerror", None) or str(error)
 

@@ -9,7 +9,8 @@ is any callable that
 - keeps device and dtype (half precision is computed and returned in float32), also under autocast;
 - puts duplicate patterns at 0, and has finite gradients, also with duplicate or constant patterns.
 
-`brainrdl.testing.check_dissimilarity` runs this list. Parameters live in frozen dataclasses with `__call__`.
+`brainrdl.testing.check_dissimilarity` runs this list. Parameters live in frozen dataclasses with `__call__`. What
+other code needs to know about a dissimilarity are its attributes (`Traits`), which a function of your own may omit.
 
 All but correlation and cosine are ``scale * sum_channels (x_i - x_j) (y_i - y_j)`` for some `y`: one Gram matrix
 forward, and one product with the Laplacian of the pair gradients backward. Patterns are centred first, which changes
@@ -21,7 +22,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any, ParamSpec, Protocol, TypeVar, cast, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -37,6 +38,96 @@ _RUNS = "(..., n_runs, n_conditions, n_channels)"
 _ASYMMETRY = 1e-4  # of the largest entry: what inverting a covariance in float32 leaves
 
 
+P = ParamSpec("P")
+
+C = TypeVar("C", bound=type)
+
+
+@dataclass(frozen=True)
+class Traits:
+    """The attributes of a dissimilarity.
+
+    Attributes
+    ----------
+    label : str
+        Its name, and unit if it has one, for axes and sentences.
+    cross_validated : bool
+        Whether it needs patterns of several runs ``(..., n_runs, n_conditions, n_channels)``.
+    signed : bool
+        Whether its values can be negative.
+    of_counts : bool
+        Whether its patterns are counts, which are summed over time, not averaged, and cannot be whitened.
+
+    Examples
+    --------
+    >>> traits_of(crossnobis)
+    Traits(label='crossnobis distance / channel', cross_validated=True, signed=True, of_counts=False)
+    """
+
+    label: str
+    cross_validated: bool = False
+    signed: bool = False
+    of_counts: bool = False
+
+
+@runtime_checkable
+class Measure(Protocol[P]):
+    """A dissimilarity with all its `Traits`."""
+
+    label: str
+    cross_validated: bool
+    signed: bool
+    of_counts: bool
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Tensor: ...
+
+
+def measure(traits: Traits) -> Callable[[Callable[P, Tensor]], Measure[P]]:
+    """Give a function `traits` as attributes."""
+
+    def decorate(function: Callable[P, Tensor]) -> Measure[P]:
+        vars(function).update(vars(traits))
+        return cast(Measure[P], function)
+
+    return decorate
+
+
+def _traits_from(function: Measure[...]) -> Callable[[C], C]:
+    """Give a class the attributes of the function of which it is the form with parameters."""
+
+    def decorate(kind: C) -> C:
+        for name, value in vars(traits_of(function)).items():
+            setattr(kind, name, value)
+        return kind
+
+    return decorate
+
+
+def traits_of(dissimilarity: object) -> Traits:
+    """Return the traits of a dissimilarity, given by name or as a callable; what it does not say is False.
+
+    Examples
+    --------
+    >>> traits_of("poisson_cv").signed, traits_of(Crossnobis()).cross_validated, traits_of(len).label
+    (True, True, 'len')
+    """
+    known = DISSIMILARITIES.get(dissimilarity) if isinstance(dissimilarity, str) else dissimilarity
+    name = dissimilarity if isinstance(dissimilarity, str) else getattr(dissimilarity, "__name__", repr(dissimilarity))
+    held = {key: getattr(known, key) for key in ("cross_validated", "signed", "of_counts") if hasattr(known, key)}
+    return Traits(getattr(known, "label", name), **held)
+
+
+def label_of(name: str | None) -> str:
+    """Return the label of a dissimilarity for axes and sentences; a name that is not known here is its own label.
+
+    Examples
+    --------
+    >>> label_of("correlation"), label_of("city block"), label_of(None)
+    ('correlation distance (1 - r)', 'city block', 'dissimilarity')
+    """
+    return traits_of(name or "dissimilarity").label
+
+
 @runtime_checkable
 class Dissimilarity(Protocol):
     """Patterns to pairs; the contract stands in the module's docstring."""
@@ -45,6 +136,7 @@ class Dissimilarity(Protocol):
         """Return one dissimilarity for each pair of conditions."""
 
 
+@measure(Traits("squared Euclidean distance / channel"))
 def euclidean(x: Float[Tensor, "*batch n_conditions n_channels"]) -> Float[Tensor, "*batch n_pairs"]:
     """Return the squared Euclidean distance divided by the number of channels, in [0, inf).
 
@@ -73,6 +165,7 @@ def euclidean(x: Float[Tensor, "*batch n_conditions n_channels"]) -> Float[Tenso
     return pair_products(centred(_patterns(x)), None, 1 / x.shape[-1])
 
 
+@measure(Traits("correlation distance (1 - r)"))
 def correlation(x: Float[Tensor, "*batch n_conditions n_channels"]) -> Float[Tensor, "*batch n_pairs"]:
     """Return one minus the Pearson correlation across channels, in [0, 2].
 
@@ -101,6 +194,7 @@ def correlation(x: Float[Tensor, "*batch n_conditions n_channels"]) -> Float[Ten
     return cosine_distances(_patterns(x), centre=True)
 
 
+@measure(Traits("cosine distance (1 - cos)"))
 def cosine(x: Float[Tensor, "*batch n_conditions n_channels"]) -> Float[Tensor, "*batch n_pairs"]:
     """Return one minus the cosine of the angle between patterns, in [0, 2]; not centred, so an offset matters.
 
@@ -128,6 +222,7 @@ def cosine(x: Float[Tensor, "*batch n_conditions n_channels"]) -> Float[Tensor, 
     return cosine_distances(_patterns(x), centre=False)
 
 
+@measure(Traits("squared Mahalanobis distance / channel"))
 def mahalanobis(
     x: Float[Tensor, "*batch n_conditions n_channels"], noise_precision: Float[Tensor, "n_channels n_channels"]
 ) -> Float[Tensor, "*batch n_pairs"]:
@@ -160,6 +255,7 @@ def mahalanobis(
     return Mahalanobis(noise_precision)(x)
 
 
+@measure(Traits("crossnobis distance / channel", cross_validated=True, signed=True))
 def crossnobis(
     x: Float[Tensor, "*batch n_runs n_conditions n_channels"],
     noise_precision: Float[Tensor, "n_channels n_channels"] | None = None,
@@ -198,6 +294,7 @@ def crossnobis(
     return Crossnobis(noise_precision)(x)
 
 
+@measure(Traits("symmetrised Poisson KL divergence", of_counts=True))
 def poisson(
     x: Float[Tensor, "*batch n_conditions n_channels"], prior_lambda: float = 1.0, prior_weight: float = 0.1
 ) -> Float[Tensor, "*batch n_pairs"]:
@@ -229,6 +326,7 @@ def poisson(
     return Poisson(prior_lambda, prior_weight)(x)
 
 
+@measure(Traits("cross-validated Poisson KL divergence", cross_validated=True, signed=True, of_counts=True))
 def poisson_cv(
     x: Float[Tensor, "*batch n_runs n_conditions n_channels"], prior_lambda: float = 1.0, prior_weight: float = 0.1
 ) -> Float[Tensor, "*batch n_pairs"]:
@@ -267,6 +365,7 @@ def poisson_cv(
     return PoissonCV(prior_lambda, prior_weight)(x)
 
 
+@_traits_from(mahalanobis)
 @dataclass(frozen=True, eq=False)
 class Mahalanobis:
     """`mahalanobis` with its noise precision, checked once; see there.
@@ -293,6 +392,7 @@ class Mahalanobis:
         return pair_products(x, _whitened(x, self.noise_precision), 1 / x.shape[-1])
 
 
+@_traits_from(crossnobis)
 @dataclass(frozen=True, eq=False)
 class Crossnobis:
     """`crossnobis` with its noise precision, checked once; see there.
@@ -323,6 +423,7 @@ class Crossnobis:
         return _run_products(x, others)
 
 
+@_traits_from(poisson)
 @dataclass(frozen=True)
 class Poisson:
     """`poisson` with its prior; see there.
@@ -360,6 +461,7 @@ class Poisson:
         return (x + prior) / (1 + self.prior_weight)
 
 
+@_traits_from(poisson_cv)
 @dataclass(frozen=True)
 class PoissonCV(Poisson):
     """`poisson_cv` with its prior; see there.
@@ -382,7 +484,7 @@ class PoissonCV(Poisson):
         return _run_products(centred(self.rates(x).log()), centred(self.rates(others)))
 
 
-DISSIMILARITIES: dict[str, Callable[..., Tensor]] = {
+DISSIMILARITIES: dict[str, Measure[Any]] = {
     "euclidean": euclidean,
     "correlation": correlation,
     "cosine": cosine,
@@ -391,8 +493,6 @@ DISSIMILARITIES: dict[str, Callable[..., Tensor]] = {
     "poisson": poisson,
     "poisson_cv": poisson_cv,
 }
-
-CROSS_VALIDATED = ("crossnobis", "poisson_cv")  # these take patterns of several runs
 
 
 def resolve(dissimilarity: str | Dissimilarity) -> Dissimilarity:

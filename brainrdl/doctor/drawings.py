@@ -12,7 +12,7 @@ from jaxtyping import Float
 from matplotlib.ticker import MaxNLocator
 from scipy.spatial.distance import squareform
 
-from brainrdl._core.terms import measure_label
+from brainrdl.dissimilarity.measures import label_of
 from brainrdl.doctor.dissimilarity_kinds import complete
 from brainrdl.doctor.measurement_findings import counts_of, dataset_names, flat, halves
 from brainrdl.doctor.rdm_findings import between, labels, targets
@@ -113,7 +113,7 @@ def _draw_panels(
         draw_rdm(from_tensor(torch.tensor(row), names, measure=measure), ax, title=title, colorbar=False)
         draw_colorbar(ax, "")
     shown = f", {len(panels)} of {of}" if len(panels) < of else ""
-    part.suptitle(plain(measure_label(measure), 60) + shown, x=0.01, ha="left", fontsize=10)
+    part.suptitle(plain(label_of(measure), 60) + shown, x=0.01, ha="left", fontsize=10)
 
 
 def _names(rdms: RDMs, by: str) -> list[str]:
@@ -142,7 +142,7 @@ def _draw_histogram(ax: Axes, rdms: RDMs, told: Sequence[str]) -> None:
         ax.legend(frameon=False)
     if edges[0] < 0:
         ax.axvline(0, color=QUIET, linewidth=0.8)
-    ax.set(xlabel=measure_label(rdms.dissimilarity_measure), ylabel="pairs", ylim=(0, None))
+    ax.set(xlabel=label_of(rdms.dissimilarity_measure), ylabel="pairs", ylim=(0, None))
     set_title(ax, f"values, one line an RDM ({len(drawn)} of {len(values)})")
 
 

@@ -17,7 +17,7 @@ from scipy.spatial.distance import squareform
 from torch import Tensor
 
 from brainrdl._core.errors import BrainrdlError, quote
-from brainrdl._core.terms import MEASURES
+from brainrdl.dissimilarity.measures import DISSIMILARITIES, traits_of
 from brainrdl.doctor import dissimilarity_kinds as kinds
 from brainrdl.doctor.finding import Finding, percent, where_of
 from brainrdl.evaluation.ceilings import noise_ceiling
@@ -130,9 +130,9 @@ def _negative(rdms: RDMs, rows: Sequence[str]) -> Finding:
         return Finding("Values", "ok", "negative values", "", "none")
     value = f"{percent(share.mean())} of all pairs"
     measure = rdms.dissimilarity_measure
-    if measure in ("crossnobis", "poisson_cv"):
+    if traits_of(measure).signed:
         return Finding("Values", "ok", "negative values", where, f"{value}, as expected of {measure}")
-    if measure in MEASURES:
+    if measure in DISSIMILARITIES:
         return Finding(
             "Values", "warning", "negative values", where, value, f"{measure!r} cannot be negative: look how"
         )

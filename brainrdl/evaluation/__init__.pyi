@@ -1,5 +1,5 @@
 from .ceilings import (
-    mean_reliability as mean_reliability,
+    ceiling_for_mean as ceiling_for_mean,
     noise_ceiling as noise_ceiling,
 )
 from .comparison import (

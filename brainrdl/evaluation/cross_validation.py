@@ -20,6 +20,7 @@ import torch
 from brainrdl._core import files as _files
 from brainrdl._core.errors import refuse
 from brainrdl._core.options import complete, free, lists_options
+from brainrdl._core.rows import Role
 from brainrdl.evaluation.baselines import averaged_rows, baseline_rows, constant_rows
 from brainrdl.evaluation.folds import stimulus_folds
 from brainrdl.evaluation.fresh_students import Maker
@@ -209,21 +210,22 @@ class _Work:
     def run(self, split: Split, label: str, candidate: Candidate) -> tuple[list[HeldOut], list[pd.DataFrame]]:
         controls = self.controls if candidate.controls is None else candidate.controls
         teacher = split.cut(self.teacher)
-        student, histories = self._fit(split, label, candidate, teacher)
-        found = self._held_out(split, label, "student", candidate, student)
+        student, histories = self._fit(split, label, Role.STUDENT, candidate, teacher)
+        found = self._held_out(split, label, Role.STUDENT, candidate, student)
         if "unfitted" in controls:
             before = self._unfitted(split, label, candidate, student.device)
-            found += self._held_out(split, label, "unfitted", candidate, before)
+            found += self._held_out(split, label, Role.UNFITTED, candidate, before)
         if "permuted" in controls:
             shuffled = PermutedTeacher(teacher, split.train, seed=split.seed)
-            student, more = self._fit(split, display(label, "permuted"), candidate, shuffled)
-            found += self._held_out(split, label, "permuted", candidate, student)
+            student, more = self._fit(split, label, Role.PERMUTED, candidate, shuffled)
+            found += self._held_out(split, label, Role.PERMUTED, candidate, student)
             histories += more
         return found, histories
 
     def _fit(
-        self, split: Split, label: str, candidate: Candidate, teacher: Teacher
+        self, split: Split, label: str, role: Role, candidate: Candidate, teacher: Teacher
     ) -> tuple[Student, list[pd.DataFrame]]:
+        label = display(label, role)
         options = {**self.options, **candidate.options, "seed": split.seed, "held_out": split.test}
         out = self.folder / "fits" / split.slug(label) if self.folder else None
         histories: list[pd.DataFrame] = []
@@ -232,7 +234,8 @@ class _Work:
         student = self.made.by(label, candidate.make, split.seed)
         fitted = fit(student, teacher, self.stimuli, train=split.train, out=out, resume=True, **options)
         histories.append(fitted.history.assign(inner=-1))
-        return fitted.student, [h.assign(student=label, seed=split.seed, fold=split.fold) for h in histories]
+        columns: dict[str, str | int] = {"student": label, "role": role.value, "seed": split.seed, "fold": split.fold}
+        return fitted.student, [history.assign(**columns) for history in histories]
 
     def _choose_steps(
         self,
@@ -277,13 +280,23 @@ class _Work:
         features = self.options["features"]
         return features.of(student, names) if features.serves(student, None) else (student, self.stimuli)
 
-    def _held_out(self, split: Split, label: str, role: str, candidate: Candidate, student: Student) -> list[HeldOut]:
+    def _held_out(self, split: Split, label: str, role: Role, candidate: Candidate, student: Student) -> list[HeldOut]:
         loss = {**self.options, **candidate.options}["loss"]
         light, images = self._light(student, split.test)
         found = student_rdms(light, self.teacher, images, split.test, loss.dissimilarity, loss.match)
-        shown, base = display(label, role), display(label, "unfitted")
         return [
-            HeldOut(shown, role, base, layer, target, split.seed, split.fold, split.test, pairs, split.left_out)
+            HeldOut(
+                student=display(label, role),
+                role=role,
+                base=display(label, Role.UNFITTED),
+                layer=layer,
+                target=target,
+                names=split.test,
+                pairs=pairs,
+                seed=split.seed,
+                fold=split.fold,
+                left_out=split.left_out,
+            )
             for (layer, target), pairs in found.items()
         ]
 

@@ -13,6 +13,7 @@ import torch
 from brainrdl._core.constants import MIN_CONDITIONS
 from brainrdl._core.errors import check_whole, refuse
 from brainrdl._core.files import digest_file, read_csv, read_json, read_rdms, write_csv, write_json, write_rdms
+from brainrdl._core.rows import Role
 from brainrdl.dissimilarity import measures, pairs
 from brainrdl.evaluation.options import COMPARATORS
 from brainrdl.evaluation.scores import HeldOut, TeacherRDMs, score
@@ -48,14 +49,14 @@ class Evaluation:
         score, ceiling_lower, ceiling_upper, n_conditions, n_pairs.
     summary : pandas.DataFrame
         One row per student x layer x target x comparator x against: score, 95 % interval (low, high), ceilings, share
-        of the lower ceiling (NaN if that is near 0), gain over the unfitted student with its interval.
+        of the lower ceiling (NaN if that is near 0), gain over the unfitted student (column base) with its interval.
     teacher : rsatoolbox.rdm.RDMs
         Mean RDM of each target; rdm descriptor "target".
     students : rsatoolbox.rdm.RDMs
         Held-out RDMs, NaN where a pair was not held out together; rdm descriptors student, role, base, layer, target,
         seed, left_out.
     histories : pandas.DataFrame
-        Training histories; columns student, seed, fold beside those of `FitResult.history`.
+        Training histories; columns student, role, seed and fold in addition to those of `FitResult.history`.
     labels : mapping of name to category, optional
     settings : dict
 
@@ -189,7 +190,10 @@ def evaluate(
     if len(names) < MIN_CONDITIONS:
         refuse(f"scoring needs at least {MIN_CONDITIONS} conditions, got {len(names)}: {list(names)}")
     found = student_rdms(student, teacher, stimuli, names, dissimilarity)
-    held_out = [HeldOut("student", "student", "", *key, 0, 0, names, pairs) for key, pairs in found.items()]
+    held_out = [
+        HeldOut(student="student", role=Role.STUDENT, layer=layer, target=target, names=names, pairs=pairs)
+        for (layer, target), pairs in found.items()
+    ]
     targets = tuple(dict.fromkeys(target for _, target in found))
     held_out += model_rdms(models or {}, stimuli.labels, targets, names, seed=0, fold=0)
     settings = {"held_out": list(names), "comparators": list(comparators), "n_bootstrap": n_bootstrap}
@@ -276,7 +280,7 @@ def assemble(
     Examples
     --------
     >>> truth = TeacherRDMs("IT", tuple("abcd"), ("s1",), torch.tensor([[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]]))
-    >>> row = HeldOut("fitted", "student", "", "layer4", "IT", 0, 0, tuple("abcd"), truth.pairs[0])
+    >>> row = HeldOut(student="fitted", role=Role.STUDENT, target="IT", names=tuple("abcd"), pairs=truth.pairs[0])
     >>> assemble([row], {"IT": truth}, ["corr"], 0, 0).summary["score"].round(6).tolist()
     [1.0, 1.0]
     """
@@ -304,4 +308,5 @@ def _gathered(held_out: Sequence[HeldOut], names: tuple[str, ...]) -> RDMs:
     i, j = pairs.pair_indices(len(names))
     rows_of_pairs = torch.stack([square[i, j] for square in squares.values()])
     described = {what: [key[k] for key in squares] for k, what in enumerate(_SAME_RDM)}
+    described["role"] = [role.value for role in described["role"]]
     return conversion.from_tensor(rows_of_pairs, names, descriptors=described)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from brainrdl._core.errors import refuse
+from brainrdl._core.rows import Role
 from brainrdl.dissimilarity import pairs
 from brainrdl.evaluation.scores import HeldOut
 from brainrdl.rdms import conversion
@@ -32,15 +33,15 @@ def model_rdms(
     >>> from brainrdl import rdms
     >>> size = rdms.from_array([1.0, 2.0, 3.0], list("abc"))
     >>> rows = model_rdms({"size": size}, {"a": "cat", "b": "cat", "c": "dog"}, ["IT"], ("a", "b", "c"), seed=0, fold=0)
-    >>> [(row.student, row.role, row.pairs.tolist()) for row in rows]
+    >>> [(row.student, row.role.value, row.pairs.tolist()) for row in rows]
     [('category', 'category', [0.0, 1.0, 1.0]), ('size', 'model', [1.0, 2.0, 3.0])]
     """
-    rows = {name: ("model", _one_rdm(name, rdms, names)) for name, rdms in models.items()}
+    rows = {name: (Role.MODEL, _one_rdm(name, rdms, names)) for name, rdms in models.items()}
     category = different_category(names, labels) if labels else torch.zeros(1)
     if category.min() < category.max():
-        rows = {"category": ("category", category)} | rows
+        rows = {"category": (Role.CATEGORY, category)} | rows
     return [
-        HeldOut(name, role, "", "", target, seed, fold, names, pairs)
+        HeldOut(student=name, role=role, target=target, seed=seed, fold=fold, names=names, pairs=pairs)
         for name, (role, pairs) in rows.items()
         for target in targets
     ]

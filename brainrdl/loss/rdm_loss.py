@@ -21,6 +21,7 @@ from brainrdl.loss.correlation_kernel import KINDS, direction_of, rdm_correlatio
 from brainrdl.loss.matching import match_layers, named_targets
 from brainrdl.loss.pair_sampling import random_pairs
 from brainrdl.similarity import comparators as _similarity
+from brainrdl.similarity.traits import Similarity
 
 FORMS = ("similarity", "mse")
 
@@ -107,7 +108,7 @@ class RDMLoss:
     """
 
     dissimilarity: str | measures.Dissimilarity = "correlation"
-    similarity: str | _similarity.Similarity = "corr"
+    similarity: str | Similarity = "corr"
     form: Literal["similarity", "mse"] = "similarity"
     scale: Literal["mean", "none"] = "mean"
     match: Mapping[str, str] | None = None
@@ -119,9 +120,9 @@ class RDMLoss:
     def __post_init__(self) -> None:
         check_option(self.form, FORMS, "loss form")
         check_option(self.scale, SCALES, "scale")
-        if self.dissimilarity in measures.CROSS_VALIDATED:
+        if measures.traits_of(self.dissimilarity).cross_validated:
             refuse(
-                f"dissimilarity {self.dissimilarity!r} needs patterns of several runs, which a student has not; take "
+                f"dissimilarity {self.dissimilarity!r} needs patterns of several runs, but a student has no runs; use "
                 "'euclidean'"
             )
         measures.resolve(self.dissimilarity)

@@ -17,17 +17,7 @@ from scipy.sparse import csr_array
 from torch import Tensor
 
 from brainrdl._core.errors import check_option, check_unique, nearest, quote, refuse
-from brainrdl.dissimilarity.measures import (
-    CROSS_VALIDATED,
-    Crossnobis,
-    Dissimilarity,
-    Poisson,
-    PoissonCV,
-    crossnobis,
-    mahalanobis,
-    poisson,
-    resolve,
-)
+from brainrdl.dissimilarity.measures import Dissimilarity, crossnobis, mahalanobis, resolve, traits_of
 from brainrdl.rdms.by_name import FEWEST_CONDITIONS, concat
 from brainrdl.rdms.conversion import check, from_tensor
 
@@ -44,8 +34,6 @@ _REMEDIES = {
     "run": "; where the file knows runs, read them with run_column= (--read run_column=NAME)",
     "stimulus": "; read them with condition_column= (--read condition_column=NAME), or give names=",
 }
-
-_COUNTING = ("poisson", "poisson_cv", poisson)
 
 _KEPT = ("subject", "roi", "session", "time")
 
@@ -218,7 +206,8 @@ def _calc_one(
     names, codes = _coded(data, by)
     if len(names) < FEWEST_CONDITIONS:
         refuse(f"there are {len(names)} conditions, {quote(names)}; an RDM needs at least {FEWEST_CONDITIONS}")
-    summed = dissimilarity in _COUNTING or isinstance(dissimilarity, Poisson)
+    traits = traits_of(dissimilarity)
+    summed = traits.of_counts
     if summed and noise is not None:
         refuse("noise= whitens channels, and whitened counts are no counts: leave it out for Poisson dissimilarities")
     measured, times = _windowed(data, windows, summed)
@@ -226,8 +215,7 @@ def _calc_one(
         check_option(noise, NOISE, "noise normalisation")
         noise = _precision(data, measured, noise, by)
     precision = None if noise is None else _checked_precision(noise, measured.shape[-1])
-    folded = dissimilarity in CROSS_VALIDATED or isinstance(dissimilarity, Crossnobis | PoissonCV)
-    fold = _coded(data, runs) if folded else None
+    fold = _coded(data, runs) if traits.cross_validated else None
     patterns = _averaged(measured, codes) if fold is None else _averaged_in_runs(measured, names, codes, *fold)
     if not bool(patterns.sum().isfinite()):  # of the means, which are few: NaN and Inf survive averaging
         _refuse_not_finite(measured)

@@ -286,6 +286,29 @@ def test_resolve_takes_names_and_callables():
     assert d.resolve(own) is own
 
 
+@pytest.mark.parametrize("name", d.DISSIMILARITIES)
+def test_attributes_say_what_a_dissimilarity_needs_and_gives(name):
+    traits = d.traits_of(name)
+    assert traits.label == d.label_of(name) != name
+    assert traits.cross_validated is (patterns(name).ndim == 3)
+    noise = torch.poisson(torch.full((4, 12, N_CHANNELS), 5.0), generator=torch.Generator().manual_seed(1)).double()
+    found = CALLABLES[name](noise if traits.cross_validated else noise[0])
+    assert bool((found < 0).any()) is traits.signed
+
+
+def test_the_form_with_parameters_has_the_attributes_of_the_function():
+    assert d.traits_of(d.Crossnobis()) == d.traits_of(d.crossnobis) == d.traits_of("crossnobis")
+    assert d.traits_of(d.PoissonCV()) == d.traits_of("poisson_cv")
+    assert d.traits_of(d.Poisson()) == d.traits_of("poisson")
+
+
+def test_a_dissimilarity_of_ones_own_needs_no_attributes():
+    def mine(x):
+        return x
+
+    assert d.traits_of(mine) == d.Traits("mine")
+
+
 def test_functions_and_dataclasses_agree():
     x, runs = patterns("mahalanobis"), patterns("crossnobis")
     assert torch.equal(d.mahalanobis(x, PRECISION), d.Mahalanobis(PRECISION)(x))

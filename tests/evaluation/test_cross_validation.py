@@ -655,7 +655,11 @@ def test_facts_go_into_the_settings(tmp_path: Path) -> None:
 def test_labels_and_histories_come_with_the_result() -> None:
     result = quick()
     assert result.labels == LABELS
-    assert {"student", "seed", "fold", "inner", "step", "train_similarity"} <= set(result.histories)
+    assert {"student", "role", "seed", "fold", "inner", "step", "train_similarity"} <= set(result.histories)
+    assert set(zip(result.histories["student"], result.histories["role"], strict=True)) == {
+        ("fitted", "student"),
+        ("permuted", "permuted"),
+    }
     assert set(result.histories["student"]) == {"fitted", "permuted"}
 
 
