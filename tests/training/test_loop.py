@@ -415,7 +415,7 @@ def test_what_is_left_over_trains() -> None:
         ({"lr": None}, "lr must be a finite number above 0, got None"),
         ({"clip": -1.0}, "clip must be a finite number above 0, got -1.0"),
         ({"rdm_weight": 0.0}, "there is nothing to learn: rdm_weight and task_weight are both 0"),
-        ({"loss": RDMLoss(match={"2": "IT"})}, r"layer '2' is matched with target 'IT', .* one target is 'rdm'"),
+        ({"loss": RDMLoss(match={"2": "IT"})}, r"layer '2' is matched with target 'IT', .* only target is 'rdm'"),
     ],
 )
 def test_what_cannot_be_is_refused(options: dict[str, Any], message: str) -> None:
