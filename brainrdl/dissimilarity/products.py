@@ -24,7 +24,7 @@ def matmul(a: Tensor, b: Tensor) -> Tensor:
 
 
 def centred(x: Tensor) -> Tensor:
-    return x - x.mean(-2, keepdim=True).detach()  # differences do not depend on the mean, nor do their gradients
+    return x - x.mean(-2, keepdim=True).detach()  # the mean cancels in differences and in their gradients
 
 
 class _PairProducts(torch.autograd.Function):
@@ -38,7 +38,7 @@ class _PairProducts(torch.autograd.Function):
         own = gram.diagonal(dim1=-2, dim2=-1)
         both = own.unsqueeze(-1) + own.unsqueeze(-2)
         if y is None:
-            return to_pairs(both.sub_(gram, alpha=2)).mul_(scale).clamp_min_(0)  # a sum of squares: below 0 by rounding only
+            return to_pairs(both.sub_(gram, alpha=2)).mul_(scale).clamp_min_(0)  # a sum of squares
         return to_pairs(both.sub_(gram).sub_(gram.mT)).mul_(scale)
 
     @staticmethod
@@ -67,7 +67,7 @@ class _CosineDistances(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         x, vectors, inverse, cosines = ctx.saved_tensors
-        if torch.is_grad_enabled():  # create_graph: a second derivative needs the graph of what the forward pass saved
+        if torch.is_grad_enabled():  # create_graph: a second derivative needs the graph of these values
             vectors, inverse, cosines = all_cosines(x, ctx.centre)
         square = to_square(gradient)
         tangent = (square * cosines).sum(-1).diag_embed() - square  # a change of length does not change an angle
@@ -76,7 +76,7 @@ class _CosineDistances(torch.autograd.Function):
 
 
 def all_cosines(x: Tensor, centre: bool) -> tuple[Tensor, Tensor, Tensor]:
-    """Return vectors, their inverse lengths, and cosines; too short a vector has inverse length, cosines, gradient 0."""
+    """Return vectors, their inverse lengths, and cosines; all 0, with gradient 0, if a vector is too short."""
     vectors, floor = channel_centred(x) if centre else (x, torch.finfo(x.dtype).tiny)
     gram = matmul(vectors, vectors.mT)
     squares = gram.diagonal(dim1=-2, dim2=-1)

@@ -98,7 +98,7 @@ def test_participants_with_other_stimuli_are_refused(mat):
         stimuli_a_b=np.array(STIMULI),
         stimuli_c_d=np.array(["beach.png", "fireplace.png", "sea.png"]),
     )
-    with refused(r"do not hold the same conditions: only in the first \['river'\]"):
+    with refused(r"do not have the same conditions: only in the first \['river'\]"):
         read(path, reader=READER)
 
 
