@@ -20,11 +20,12 @@ from brainrdl import rdms
 class Operations(TorchDispatchMode):
     """Count what torch does inside a ``with`` block: tests of speed test the work, which a busy machine cannot change.
 
-    ``made`` lists the operation and size (number of entries) of each new tensor; views of existing ones cost nothing.
+    ``called`` lists all operations; ``made`` lists the operation and size (number of entries) of each new tensor.
     """
 
     def __init__(self) -> None:
         super().__init__()
+        self.called: list[str] = []
         self.made: list[tuple[str, int]] = []
 
     @property
@@ -33,6 +34,7 @@ class Operations(TorchDispatchMode):
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         result = function(*args, **(kwargs or {}))
+        self.called.append(str(function))
         given = {leaf.untyped_storage().data_ptr() for leaf in tree_leaves(args) if isinstance(leaf, torch.Tensor)}
         new = [leaf for leaf in tree_leaves(result) if isinstance(leaf, torch.Tensor)]
         self.made += [(str(function), leaf.numel()) for leaf in new if leaf.untyped_storage().data_ptr() not in given]
