@@ -84,7 +84,7 @@ def test_each_layer_can_have_its_own_readout() -> None:
     assert patterns["block.0"].shape == (6, 96)
 
 
-def test_an_output_that_is_no_matrix_gives_no_logits() -> None:
+def test_an_output_that_is_not_a_matrix_gives_no_logits() -> None:
     assert Student(network()[:1], ["conv1"])(images()).logits is None
 
     class Several(nn.Module):
@@ -155,7 +155,7 @@ def test_from_a_layer_trains_it_and_all_registered_after_it() -> None:
     assert trained(student) == {"model.block.0.weight", "model.block.0.bias", "model.fc.weight", "model.fc.bias"}
 
 
-def test_from_a_layer_inside_a_block_leaves_the_blocks_own_parameters_frozen() -> None:
+def test_from_a_layer_inside_a_block_leaves_the_direct_parameters_of_the_block_frozen() -> None:
     class Block(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -326,7 +326,7 @@ def test_patterns_bring_the_mode_back_also_after_an_error() -> None:
         student.patterns(stimuli(), ["s99"])
     assert student.training
     assert student.model.training
-    with pytest.raises(BrainrdlError, match="no conditions were asked for"):
+    with pytest.raises(BrainrdlError, match="no conditions were given"):
         student.patterns(stimuli(), [])
 
 
@@ -342,7 +342,7 @@ def test_rdms_are_those_of_rsatoolbox_and_carry_names_and_layers() -> None:
         np.testing.assert_allclose(row, expected, rtol=1e-3, atol=1e-6)
 
 
-def test_rdms_take_any_function_of_patterns() -> None:
+def test_rdms_accept_any_function_of_patterns() -> None:
     def largest(patterns: Tensor) -> Tensor:
         first, second = torch.triu_indices(len(patterns), len(patterns), 1)
         return (patterns[first] - patterns[second]).abs().amax(dim=1)
