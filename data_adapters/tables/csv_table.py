@@ -16,8 +16,8 @@ table with one pair per row, and every pair of every RDM exactly once, in either
     dog,car,0.8,s01,IT
 
 The columns of the pair may also be called stim1 and stim2, stimulus1 and stimulus2 or item1 and item2. Case, spaces and
-underscores are ignored, and columns without a name (row numbers) are left out. A long table may contain ratings instead,
-in the column ``rating``; ``similarity=`` says whether high ratings mean similar. If the first columns are
+underscores are ignored, and columns without a name (row numbers) are left out. A long table may contain ratings, in the
+column ``rating``; ``similarity=`` says whether high ratings mean similar. If the first columns are
 ``a,b,dissimilarity``, as `brainrdl.rdms.to_table` writes them, every other column becomes an rdm descriptor.
 
 In a square table, 0, 1, 2, ... in this order are not names, but the numbers that pandas gives to rows and columns
@@ -25,9 +25,9 @@ without names; so are 1, 2, 3, ... for rows if the columns have other names (R).
 unless the whole diagonal is blank. If all names are written as floats, the point is removed: 1.0 becomes 1.
 
 An empty cell, NA, n/a or NaN is a pair that was not measured; in a square table, the value on the other side of the
-diagonal is used. Columns are separated by tabs in ``.tsv``, otherwise by the first of tab, semicolon and comma that gives
-all rows the same number of cells, or in ``.txt`` by spaces. The decimal mark is a comma if columns are separated by
-semicolons and no number has a point.
+diagonal is used. Columns are separated by tabs in ``.tsv``, otherwise by the first of tab, semicolon and comma that
+gives all rows the same number of cells, or in ``.txt`` by spaces. The decimal mark is a comma if columns are separated
+by semicolons and no number has a point.
 """
 
 from __future__ import annotations

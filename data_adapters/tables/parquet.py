@@ -2,8 +2,8 @@
 
 Layout on disk (``.parquet``): the same two kinds of table as in ``.csv`` (see `csv_table`). One is a square RDM, whose
 index (pandas) or column of text names the rows; without both, rows are in the order of the columns. The other is a long
-table with the columns a, b, dissimilarity (or rating) and, if known, subject, roi, session, layer, time. A null is a pair
-that was not measured. The names 0, 1, 2, ... in this order are row numbers of pandas, not names.
+table with the columns a, b, dissimilarity (or rating) and, if known, subject, roi, session, layer, time. A null is a
+pair that was not measured. The names 0, 1, 2, ... in this order are row numbers of pandas, not names.
 """
 
 from __future__ import annotations

@@ -223,8 +223,8 @@ def _refuse_layout(rows: Rows, choices: Choices) -> NoReturn:
         )
     if rows[0][0] and _numbers(rows, choices) is not None:
         refuse(
-            f"all cells are numbers, in {len(rows)} rows of {len(columns)}: if they are pairs with a value, write a first "
-            "row a,b,dissimilarity (or rating); if the first row names conditions, say header=True"
+            f"all cells are numbers, in {len(rows)} rows of {len(columns)}: if they are pairs with a value, add a "
+            "first row a,b,dissimilarity (or rating); if the first row names conditions, say header=True"
         )
     check_unique(columns[1:], "the first row")
     if len(rows) == len(columns):

@@ -415,7 +415,7 @@ def test_a_char_matrix_names_the_conditions(tmp_path, stack):
 def test_what_holds_no_name_for_each_condition_is_refused(mat, stack, kind, place):
     image = [{"image": np.ones((2, 2)), "name": "a"}, {"image": np.zeros((2, 2)), "name": "b"}]
     path = mat(data=stack, title="x", text=np.ones((2, 2)), stimuli=image, mixed=("a", np.ones((2, 2))))[kind]
-    with refused(f"'{place}' does not hold one text or number for each condition; a cell array of texts does"):
+    with refused(f"'{place}' must hold one text or number for each condition: a cell array of texts"):
         read(path, variable="data", names_variable=place)
 
 
@@ -441,7 +441,7 @@ def test_a_cell_array_of_rdms_is_read(mat, stack, kind):
 
 @pytest.mark.parametrize("kind", [0, 1], ids=["v5", "v7.3"])
 def test_a_variable_of_texts_asked_for_as_rdms_is_refused(mat, stack, kind):
-    with refused(r"variable 'labels' holds no RDM: it is a MATLAB cell"):
+    with refused(r"variable 'labels' must hold an RDM: it is a MATLAB cell"):
         read(mat(data=stack, labels=("a", "b"))[kind], variable="labels")
 
 
@@ -473,7 +473,7 @@ def test_patterns_that_leave_something_open_are_refused(mat, stack, kind):
     path = mat(one=np.ones((3, 3)), two=np.ones((3, 5)), three=stack, labels=("a", "b", "c"))[kind]
     with refused(r"choose the variable of the patterns with variable=: one \(3, 3\), two \(3, 5\)$"):
         read(path, patterns=True)
-    with refused(r"variable 'one' has shape \(3, 3\), and either axis could count the conditions"):
+    with refused(r"variable 'one' has shape \(3, 3\), so either axis could count the conditions"):
         read(path, patterns=True, variable="one", names_variable="labels")
     with refused("3 values were given as 'stimulus' for the 5 observations of variable 'two'"):
         read(path, patterns=True, variable="two", names_variable="labels", axes="last")
@@ -485,7 +485,7 @@ def test_patterns_that_leave_something_open_are_refused(mat, stack, kind):
         read(path, patterns=True, variable="two", axes="rows")
     with refused("variable 'tow' is not known; nearest: 'two'"):
         read(path, patterns=True, variable="tow")
-    with refused("run_variable='labels' is about patterns; say patterns=True"):
+    with refused("run_variable='labels' is only for patterns; say patterns=True"):
         read(path, variable="one", run_variable="labels")
     with refused("3 categories were given for 5 conditions"):
         read(path, patterns=True, variable="two", axes="last", category_variable="labels")
@@ -544,7 +544,7 @@ def test_fields_that_are_not_there_are_refused_with_those_that_are(deep, kind):
 
 
 def test_a_field_that_is_a_text_is_refused(deep):
-    with refused("variable 'results.title' holds no RDM: it is a MATLAB char without numbers"):
+    with refused("variable 'results.title' must hold an RDM: it is a MATLAB char without numbers"):
         read(deep[0], variable="results.title")
 
 
@@ -598,7 +598,7 @@ def test_complex_numbers_are_refused_in_words(tmp_path, stack, kind):
             parts = np.zeros((4, 4), dtype=[("real", "f8"), ("imag", "f8")])
             parts["real"] = stack[0]
             file.create_dataset("RDM", data=parts).attrs["MATLAB_class"] = np.bytes_("double")
-    with refused("variable 'RDM' holds complex numbers, and dissimilarities are real; save its real"):
+    with refused("variable 'RDM' holds complex numbers, but dissimilarities are real; save its real"):
         read(path)
     with refused("variable 'RDM' must hold real patterns .* got complex128"):
         read(path, patterns=True)
@@ -726,7 +726,7 @@ def test_a_cell_that_holds_itself_is_refused(tmp_path):
         made[0] = made.ref
         made.attrs["MATLAB_class"] = np.bytes_("cell")
         file["rdm"] = 1 - np.eye(4)
-    with refused("'labels' does not hold one text"):
+    with refused("'labels' must hold one text"):
         read(tmp_path / "loop.mat", names_variable="labels")
 
 
