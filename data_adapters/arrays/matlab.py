@@ -369,9 +369,7 @@ def _stack(array: np.ndarray, axes: str | None, where: str) -> np.ndarray:
         remedy = f"; name its axes: {_MORE_AXES}" if array.ndim > 2 else ""
         refuse(f"{where} must be an RDM, a stack of RDMs or condensed RDMs, got shape {array.shape}{remedy}")
     if axes is None and len(possible) > 1:
-        refuse(
-            f"{where} has shape {array.shape}, so either axis could count the RDMs: say axes='first' or axes='last'"
-        )
+        refuse(f"{where} has shape {array.shape}, so either axis could count the RDMs: say axes='first' or axes='last'")
     chosen = possible[0] if axes is None else check_option(axes, possible, f"axes of {where} with shape {array.shape}")
     squeezed = array.reshape(_squeezed(array.shape))
     return np.moveaxis(squeezed, -1, 0) if chosen == "last" else squeezed
@@ -386,7 +384,7 @@ def _split(labels: list[str]) -> dict[str, list[str]]:
 
 
 def _numbered(n_rdms: int) -> dict[str, list[str]]:
-    """Number the subjects of a stack."""
+    """Name the subjects of a stack 1, 2, ..."""
     return {"subject": [str(number) for number in range(1, n_rdms + 1)]} if n_rdms > 1 else {}
 
 

@@ -144,7 +144,7 @@ def _models(path: Path) -> RDMs:
 
 
 def _counted(names: list[str]) -> list[str]:
-    """Number repeated names, because RDMs with the same label would be averaged like those of subjects."""
+    """Add numbers to repeated names, because RDMs with the same label would be averaged like those of subjects."""
     labels = [
         f"{name} {names[: place + 1].count(name)}" if names.count(name) > 1 else name
         for place, name in enumerate(names)

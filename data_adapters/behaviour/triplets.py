@@ -96,9 +96,7 @@ class Triplets:
             check_option(odd, ("last", "first"), "odd")
         if path.suffix.lower() != ".npy" and is_named(first_rows(path)[0]):
             if odd is not None or base is not None or n_items is not None:
-                refuse(
-                    "odd=, base= and n_items= are for indices; the columns of this table have names, leave them out"
-                )
+                refuse("odd=, base= and n_items= are for indices; the columns of this table have names, leave them out")
             return _named(path)
         trials = _indices(path)
         if odd is None:

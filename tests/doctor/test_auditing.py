@@ -126,7 +126,9 @@ def test_a_file_that_is_not_there_is_a_finding() -> None:
 
 
 def test_other_objects_are_refused() -> None:
-    with pytest.raises(BrainrdlError, match="audit needs a path, rsatoolbox's RDMs, a Dataset or a list .*, got ndarray"):
+    with pytest.raises(
+        BrainrdlError, match=r"audit needs a path, rsatoolbox's RDMs, a Dataset or a list .*, got ndarray"
+    ):
         audit(np.zeros((3, 3)))  # type: ignore[arg-type]
     with pytest.raises(BrainrdlError, match="got list"):
         audit([])

@@ -181,7 +181,7 @@ def test_other_shapes_are_refused(file, tmp_path):
 def test_a_named_table_that_is_unsound_is_refused(file):
     with refused("the table has a first row only"):
         read(file("a,b,odd\n", "trials.csv"), reader=READER)
-    with refused(r"row 2 has the cells \['cat', 'dog'\], expected one for each of"):
+    with refused(r"row 2 has the cells \['cat', 'dog'\]; expected one for each of"):
         read(file("a,b,odd\ncat,dog\n", "trials.csv"), reader=READER)
     with refused(r"row 3 has the cells \['cat', '', 'car'\]"):
         read(file("a,b,odd\ncat,dog,car\ncat,,car\n", "trials.csv"), reader=READER)

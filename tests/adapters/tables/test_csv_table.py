@@ -49,7 +49,7 @@ def test_tabs_spaces_byte_order_marks_and_windows_lines_do_not_matter(table, tex
 
 def test_a_delimiter_can_be_given(table):
     path = table(SQUARE.replace(",", "|"))
-    with refused(r"the first line has only one cell, '\|cat\|dog\|car'; give the character between cells with delimiter="):
+    with refused(r"the first line has only one cell, '\|cat.*; give the character between cells with delimiter="):
         read(path)
     assert read(path, delimiter="|").n_cond == 3
     with refused("delimiter must be one character, got ';;'"):
@@ -79,7 +79,7 @@ def test_an_empty_file_is_refused(table):
 
 
 def test_ragged_rows_are_refused(table):
-    with refused("row 3 has 3 cells and the first row 4"):
+    with refused("row 3 has 3 cells, but the first row has 4"):
         read(table(SQUARE.replace("0.2,0,0.8", "0.2,0")))
 
 
@@ -525,7 +525,7 @@ def test_columns_of_other_names_are_chosen_or_refused(table):
         read(path)
     with refused("must have one of the columns .* choose the column of values with value="):
         read(path, pair=["first", "second"])
-    with refused(r"column 'rt' is not known; the other columns are \['rt', 'group'\]: say with rdm_columns= .* \(the others"):
+    with refused(r"column 'rt' is not known; the other columns are \['rt', 'group'\]: say with rdm_columns="):
         read(path, pair=["first", "second"], value="distance", similarity=False)
     chosen = {"pair": ["first", "second"], "value": "distance", "rdm_columns": "group"}
     with refused("does a high distance mean similar or different"):
@@ -574,7 +574,7 @@ def test_a_packed_table_is_read(tmp_path, monkeypatch):
 
 
 def test_three_columns_of_numbers_need_names(table):
-    with refused("all cells are numbers, in 4 rows of 3: if they are pairs with a value, add a first row a,b,dissimilarity"):
+    with refused("all cells are numbers, in 4 rows of 3: .* add a first row a,b,dissimilarity"):
         read(table("0,1,.5\n0,2,.25\n1,2,.75\n0,3,1\n"))
     numbered = table("0,1,2\n0,.2,.9\n.2,0,.8\n.9,.8,0\n")  # pandas without its index
     with refused("if the first row names conditions, say header=True"):
