@@ -55,15 +55,18 @@ def draw_rdms(rdms: RDMs, by: str, target_by: str | None = None) -> Figure:
     If there is only one target, its RDMs are drawn instead of their mean. If there are more than 5 targets or RDMs, 5
     are drawn, evenly spaced.
     """
-    told = targets(rdms, target_by)
-    several = list(dict.fromkeys(told))
+    target_of_each = targets(rdms, target_by)
+    several = list(dict.fromkeys(target_of_each))
     names = _names(rdms, by)
-    means = {target: _mean(rdms.dissimilarities[np.array(told) == target]) for target in _spread(several, _MOST_RDMS)}
+    means = {
+        target: _mean(rdms.dissimilarities[np.array(target_of_each) == target])
+        for target in _spread(several, _MOST_RDMS)
+    }
     with styled():
         figure = _new_figure(6.4 if len(several) == 1 else 9.6)
         rows = figure.subfigures(2 if len(several) == 1 else 3, 1, squeeze=False)[:, 0]
         of = rdms.n_rdm if len(several) == 1 else len(several)
-        _draw_panels(rows[0], _panels(rdms, told, means), of, rdms.dissimilarity_measure, names)
+        _draw_panels(rows[0], _panels(rdms, target_of_each, means), of, rdms.dissimilarity_measure, names)
         if len(several) == 1:
             histogram, mapped, agreement = rows[1].subplots(1, 3)
             title = f"map of the mean of {rdms.n_rdm} RDMs" if rdms.n_rdm > 1 else "map"
@@ -73,8 +76,8 @@ def draw_rdms(rdms: RDMs, by: str, target_by: str | None = None) -> Figure:
             for ax, (target, mean) in zip(maps, means.items(), strict=True):
                 _draw_map(ax, mean, f"map of {target}", names, _MOST_LABELS // len(means))
             histogram, agreement = rows[2].subplots(1, 2)
-        _draw_histogram(histogram, rdms, told)
-        _draw_agreement(agreement, rdms, told)
+        _draw_histogram(histogram, rdms, target_of_each)
+        _draw_agreement(agreement, rdms, target_of_each)
     return figure
 
 
@@ -93,13 +96,13 @@ def _spread(items: Sequence[Any], most: int) -> list[Any]:
 
 
 def _panels(
-    rdms: RDMs, told: Sequence[str], means: Mapping[str, Float[np.ndarray, " n_pairs"]]
+    rdms: RDMs, target_of_each: Sequence[str], means: Mapping[str, Float[np.ndarray, " n_pairs"]]
 ) -> dict[str, Float[np.ndarray, " n_pairs"]]:
     """Return the RDMs to draw, by title."""
-    if len(set(told)) == 1:
+    if len(set(target_of_each)) == 1:
         rows = labels(rdms)
         return {rows[k]: rdms.dissimilarities[k] for k in _spread(range(rdms.n_rdm), _MOST_RDMS)}
-    counts = Counter(told)
+    counts = Counter(target_of_each)
     return {f"mean of {counts[target]}: {target}" if counts[target] > 1 else target: means[target] for target in means}
 
 
@@ -127,15 +130,15 @@ def _mean(rows: Float[np.ndarray, "n_rdms n_pairs"]) -> Float[np.ndarray, " n_pa
     return torch.tensor(rows).nanmean(0).numpy()  # unlike NumPy's, without a warning for pairs missing in all RDMs
 
 
-def _draw_histogram(ax: Axes, rdms: RDMs, told: Sequence[str]) -> None:
+def _draw_histogram(ax: Axes, rdms: RDMs, target_of_each: Sequence[str]) -> None:
     values = rdms.dissimilarities
     edges = np.linspace(np.nanmin(values), np.nanmax(values), _BINS + 1)
-    several = list(dict.fromkeys(told))
+    several = list(dict.fromkeys(target_of_each))
     colours = dict(zip(several, _COLOURS, strict=False)) if 1 < len(several) <= len(_COLOURS) else {}
     drawn = _spread(range(len(values)), _MOST_LINES)
     for k in drawn:
         row = values[k][~np.isnan(values[k])]
-        colour = colours.get(told[k], BLUE)
+        colour = colours.get(target_of_each[k], BLUE)
         ax.stairs(np.histogram(row, edges)[0], edges, color=colour, alpha=max(0.35, 1 / len(values)))
     for target, colour in colours.items():
         ax.plot([], [], color=colour, label=plain(target))
@@ -170,16 +173,16 @@ def _draw_map(
     set_title(ax, title + some)
 
 
-def _draw_agreement(ax: Axes, rdms: RDMs, told: Sequence[str]) -> None:
+def _draw_agreement(ax: Axes, rdms: RDMs, target_of_each: Sequence[str]) -> None:
     """Draw the correlation of each RDM with each, sorted by target."""
-    several = list(dict.fromkeys(told))
-    order = sorted(range(rdms.n_rdm), key=[several.index(target) for target in told].__getitem__)
+    several = list(dict.fromkeys(target_of_each))
+    order = sorted(range(rdms.n_rdm), key=[several.index(target) for target in target_of_each].__getitem__)
     square = between(torch.tensor(rdms.dissimilarities[order])).numpy().copy()
     np.fill_diagonal(square, np.nan)
     rows = [labels(rdms)[k] for k in order]
     _draw_matrix(ax, square, "RDMs with each other", rows, rows, unit="Pearson correlation")
     if len(rows) > _MOST_LABELS:
-        _label_groups(ax, [told[k] for k in order] if len(several) > 1 else rows)
+        _label_groups(ax, [target_of_each[k] for k in order] if len(several) > 1 else rows)
 
 
 def _label_groups(ax: Axes, groups: Sequence[str]) -> None:
