@@ -1,8 +1,7 @@
 """Networks by name, each with the transform that its weights expect.
 
-Weights are read as plain tensors: safetensors, or torch files under ``weights_only=True``. A file that holds pickled
-objects could run code when it is opened; it is refused and nothing of it runs. Packages are imported only for the
-network that needs them.
+Weight files are read by `brainrdl.models.weights`, which opens no pickled objects. A package is imported only when a
+network needs it.
 """
 
 from __future__ import annotations
@@ -29,16 +28,16 @@ _REFUSED_SUFFIXES = (".pkl", ".pickle", ".bin", ".ckpt", ".tar", ".npz", ".h5", 
 
 @dataclass(frozen=True, eq=False)
 class Network:
-    """A network and how to feed it.
+    """A network and the images that it expects.
 
     Parameters
     ----------
     module : nn.Module
-        Takes images (n, channels, size, size).
+        The network; its input is a tensor of images (n, channels, size, size).
     transform : callable or None
-        Image -> tensor (channels, size, size), as the weights expect it; see `brainrdl.stimuli`.
+        Function from an image to the tensor (channels, size, size) that the weights expect; see `brainrdl.stimuli`.
     size : int
-        Side of its images in pixels.
+        Side of the images in pixels.
     channels : int
         3 for RGB, 1 for grey.
 
@@ -55,7 +54,11 @@ class Network:
 
 
 def known_names() -> tuple[str, ...]:
-    """Names `build` takes, without ``timm/NAME`` and ``package.module:factory``.
+    """Return the names that `build` accepts, except ``timm/NAME`` and ``package.module:factory``.
+
+    Returns
+    -------
+    tuple of str
 
     Examples
     --------
@@ -68,7 +71,7 @@ def known_names() -> tuple[str, ...]:
 
 
 def build(name: str, weights: str | Path | None = None) -> Network:
-    """Build a network.
+    """Build a network from its name.
 
     Parameters
     ----------

@@ -289,7 +289,7 @@ def test_advice_about_a_file_names_it_and_the_options(regions: Path) -> None:
     assert "file 'it.npy': RDMs have no pattern descriptor" in refused
     assert refused.endswith("(on the command line: --read by=NAME, --names FILE)")
     refused = _refused("compare", "it.h5", "few.h5", folder=regions)
-    assert refused.startswith("brainrdl: files 'it.h5' and 'few.h5': the two RDMs do not hold the same conditions")
+    assert refused.startswith("brainrdl: files 'it.h5' and 'few.h5': the two RDMs do not have the same conditions")
     assert refused.endswith("(on the command line: --common)")
 
 

@@ -243,7 +243,7 @@ def test_a_nan_stays_visible(name):
     assert CALLABLES[name](x).isnan().any()
 
 
-def test_indices_born_in_inference_mode_serve_training():
+def test_indices_made_in_inference_mode_can_be_used_in_training():
     with torch.inference_mode():
         d.to_square(d.euclidean(torch.rand(23, 4)))
     pairs = torch.rand(253, requires_grad=True)
@@ -261,7 +261,7 @@ def test_the_input_is_left_as_it_was(name):
     assert torch.equal(x, before)
 
 
-def test_integer_counts_are_taken():
+def test_integer_counts_are_accepted():
     counts = torch.tensor([[1, 0, 3], [2, 2, 0]])
     assert torch.equal(d.poisson(counts), d.poisson(counts.float()))
 
@@ -279,7 +279,7 @@ def test_every_dissimilarity_keeps_the_contract_on_a_gpu(name):
 # Names and parameters
 
 
-def test_resolve_takes_names_and_callables():
+def test_resolve_accepts_names_and_callables():
     for name in ["euclidean", "correlation", "cosine", "crossnobis", "poisson", "poisson_cv"]:
         assert d.resolve(name) is getattr(d, name) is d.DISSIMILARITIES[name]
     own = d.Mahalanobis(PRECISION)
@@ -389,12 +389,12 @@ def test_crossnobis_without_a_run_dimension_is_refused():
     ("x", "prior", "message"),
     [
         ([[1.0, -2.0], [1.0, 1.0]], {}, "must not be negative, got a value of -2"),
-        ([[1.0, 0.0], [1.0, 1.0]], {"prior_weight": 0.0}, "hold zeros, which need a prior"),
+        ([[1.0, 0.0], [1.0, 1.0]], {"prior_weight": 0.0}, "contain zeros, which need a prior"),
         ([[1.0, 1.0], [1.0, 1.0]], {"prior_weight": -0.1}, "prior must not be negative, got lambda 1.0, weight -0.1"),
         ([[1.0, 1.0], [1.0, 1.0]], {"prior_lambda": float("nan")}, "prior must not be negative, got lambda nan"),
     ],
 )
-def test_what_is_no_poisson_rate_is_refused(x, prior, message):
+def test_values_that_cannot_be_poisson_rates_are_refused(x, prior, message):
     with pytest.raises(BrainrdlError, match=message):
         d.poisson(torch.tensor(x), **prior)
 
@@ -407,7 +407,7 @@ def test_what_is_no_poisson_rate_is_refused(x, prior, message):
         (3, "must be a name or a callable, got 3"),
     ],
 )
-def test_resolve_refuses_what_is_no_dissimilarity(given, message):
+def test_resolve_refuses_what_is_not_a_dissimilarity(given, message):
     with pytest.raises(BrainrdlError, match=message):
         d.resolve(given)
 

@@ -415,7 +415,7 @@ def test_what_is_left_over_trains() -> None:
         ({"lr": None}, "lr must be a finite number above 0, got None"),
         ({"clip": -1.0}, "clip must be a finite number above 0, got -1.0"),
         ({"rdm_weight": 0.0}, "there is nothing to learn: rdm_weight and task_weight are both 0"),
-        ({"loss": RDMLoss(match={"2": "IT"})}, r"layer '2' is matched with target 'IT', .* one target is 'rdm'"),
+        ({"loss": RDMLoss(match={"2": "IT"})}, r"layer '2' is matched with target 'IT', .* only target is 'rdm'"),
     ],
 )
 def test_what_cannot_be_is_refused(options: dict[str, Any], message: str) -> None:
@@ -450,7 +450,9 @@ def test_images_that_the_network_cannot_take_are_refused_with_their_shape(tmp_pa
         {"readout": Readout(projection=4), "trainable": "projection"},
     ):
         made = Student(nn.Sequential(nn.Conv2d(1, 2, 3)), ["0"], **options)
-        with pytest.raises(BrainrdlError, match=r"cannot take images of shape \(20, 3, 6, 6\), .*to have 1 channels"):
+        with pytest.raises(
+            BrainrdlError, match=r"cannot process images of shape \(20, 3, 6, 6\), .*to have 1 channels"
+        ):
             fit(made, teacher(), colour, out=tmp_path / "runs" / "a", **QUIET)
     assert not list(tmp_path.iterdir())
 

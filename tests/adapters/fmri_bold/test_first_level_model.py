@@ -322,7 +322,7 @@ def test_residuals_stay_with_their_voxels_in_parts_of_a_dataset_and_in_a_file(me
 
 def test_residuals_in_another_place_or_without_time_are_refused(measured):
     measured.channel_descriptors["residuals"] = [1.0, 2.0, 3.0]
-    with pytest.raises(BrainrdlError, match=r"must be \(n_channels, n_timepoints\), it has shape \(3,\)"):
+    with pytest.raises(BrainrdlError, match=r"must be \(n_channels, n_timepoints\), got shape \(3,\)"):
         noise_precision(measured, "diag")
     measured.descriptors["residuals"] = np.zeros((40, 3))
     with pytest.raises(BrainrdlError, match="'residuals' must be a channel descriptor"):
