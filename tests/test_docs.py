@@ -11,7 +11,7 @@ import re
 import shlex
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,6 @@ from rsatoolbox.rdm import RDMs
 from brainrdl import rdms
 from brainrdl.cli import app
 from brainrdl.datasets.simulation import simulate_subjects
-from brainrdl.models import networks
 from brainrdl.stimuli.named_images import Stimuli
 from brainrdl.stimuli.transforms import default_transform
 
@@ -128,13 +127,7 @@ def _write_other_formats(folder: Path, it: Any, names: list[str]) -> None:
 
 @pytest.fixture
 def here(inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A working folder with the inputs; torchvision's networks come without weights and for small images."""
-    whole = networks._torchvision
-
-    def small(name: str, weights: str | None) -> networks.Network:
-        return replace(whole(name, None), transform=default_transform(32), size=32)
-
-    monkeypatch.setattr(networks, "_torchvision", small)
+    """A working folder with the inputs."""
     shutil.copytree(inputs, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
     return tmp_path
