@@ -92,7 +92,7 @@ class Network:
         if self.transform is None:
             return default_transform(size, "imagenet" if self.channels == 3 else "none", self.channels)
         refuse(
-            f"size {size} is not possible with {self.transform!r}, the transform of this network for {self.size} pixels: "
+            f"size {size} is not possible with {self.transform!r}, the network's transform for {self.size} pixels: "
             "its mean and standard deviation are not known; build the Network with normalise=(mean, std)"
         )
 
@@ -203,8 +203,8 @@ def _small_cnn(name: str, weights: str | None) -> Network:
 def _no_weights(name: str, weights: str | None) -> None:
     if weights is not None:
         refuse(
-            f"network {name!r} comes without weights, so not with {weights!r}; pass None for random weights, or a weight "
-            f"file ({', '.join(SUFFIXES)})"
+            f"network {name!r} comes without weights, so not with {weights!r}; pass None for random weights, or a "
+            f"weight file ({', '.join(SUFFIXES)})"
         )
 
 
