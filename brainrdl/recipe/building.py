@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
@@ -20,7 +18,6 @@ from brainrdl.models.student import Student
 from brainrdl.readers.reading import read
 from brainrdl.recipe.schema import Recipe, StimuliSection, TeacherSection
 from brainrdl.stimuli.named_images import Stimuli
-from brainrdl.stimuli.transforms import ImageTransform, default_transform
 from brainrdl.teachers.controls import control
 from brainrdl.teachers.network_teacher import NetworkTeacher
 from brainrdl.teachers.protocol import Teacher
@@ -49,9 +46,7 @@ def make_stimuli(recipe: Recipe) -> Stimuli:
     brainrdl.BrainrdlError: stimulus folder 'images' does not exist...
     """
     section, network = recipe.stimuli, _network(recipe)
-    transform = network.transform
-    if section.size is not None and section.size != network.size:
-        transform = _resized(transform, section.size, network)
+    transform = network.transform if section.size is None else network.transform_for(section.size)
     if section.folder is not None:
         stimuli = Stimuli.from_folder(section.folder, transform, section.labels)
     elif section.arrays is not None:
@@ -63,16 +58,6 @@ def make_stimuli(recipe: Recipe) -> Stimuli:
     if section.first is not None:
         stimuli = stimuli.select(stimuli.names[: section.first])
     return stimuli.cached() if section.cached else stimuli
-
-
-def _resized(transform: Any, size: int, network: Network) -> Any:
-    if transform is None:
-        return default_transform(size, channels=network.channels)
-    if not isinstance(transform, ImageTransform):
-        refuse(
-            f"stimuli.size={size} cannot be put into {transform!r}, which the student's weights come with; leave it out"
-        )
-    return replace(transform, size=size)
 
 
 def _from_npz(path: Path) -> Stimuli:

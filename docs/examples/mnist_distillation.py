@@ -8,19 +8,15 @@ for each seed) and learn from
 - cross-entropy + RDL as in the paper (`RDMLoss.rdl2016`): squared error of the distances, weight decaying;
 - cross-entropy + a label RDM (0 within a class, 1 between classes): a teacher that knows only the labels.
 
-Run it with MNIST's four files below $BRAINRDL_DATA/mnist (or --data):
-
     python docs/examples/mnist_distillation.py --out runs/mnist
 
-It takes about half an hour on two cores and writes results.csv, summary.csv and figure.png.
+It downloads MNIST (12 MB) into OUT/data if it is not there, takes about half an hour on two cores, and writes
+results.csv, summary.csv and figure.png.
 """
 
 from __future__ import annotations
 
 import argparse
-import gzip
-import os
-import shutil
 from collections import OrderedDict
 from pathlib import Path
 
@@ -30,9 +26,8 @@ import torch
 from safetensors.torch import save_file
 from scipy.stats import t
 from torch import nn
-from torchvision.datasets import MNIST
 
-from brainrdl import NetworkTeacher, RDMLoss, RDMTeacher, Stimuli, Student, evaluate, fit
+from brainrdl import NetworkTeacher, RDMLoss, RDMTeacher, Stimuli, Student, datasets, evaluate, fit
 from brainrdl.models.networks import build
 from brainrdl.rdms.conversion import from_tensor
 from brainrdl.teachers.controls import control
@@ -51,15 +46,9 @@ COMMON = {
 }
 
 
-def digits(data: Path, out: Path) -> tuple[Stimuli, Stimuli]:
-    """Training and test digits, extracted to torchvision's layout in `out`."""
-    raw = out / "data" / "MNIST" / "raw"
-    raw.mkdir(parents=True, exist_ok=True)
-    for packed in sorted(data.glob("*.gz")):
-        if not (raw / packed.stem).exists():
-            with gzip.open(packed) as source, (raw / packed.stem).open("wb") as target:
-                shutil.copyfileobj(source, target)
-    train, test = (Stimuli.from_dataset(MNIST(out / "data", train=part)) for part in (True, False))
+def digits(out: Path) -> tuple[Stimuli, Stimuli]:
+    """Training and test digits; the files are kept below `out`, where the recipe reads them too."""
+    train, test = (datasets.load("mnist", out / "data", train=part).stimuli for part in (True, False))
     return train, test
 
 
@@ -156,9 +145,9 @@ def tune(train: Stimuli, network: NetworkTeacher) -> dict[str, dict]:
     }
 
 
-def run(data: Path, out: Path, seeds: int, teacher_steps: int) -> pd.DataFrame:
+def run(out: Path, seeds: int, teacher_steps: int) -> pd.DataFrame:
     """One row per condition and seed: test error, and each layer's RDM correlation with the teacher on test digits."""
-    train, test = digits(data, out)
+    train, test = digits(out)
     trained = train_teacher(train, out, teacher_steps)
     print(f"teacher: test error {error_rate(trained, test):.2%}")
     network = NetworkTeacher(trained.model, list(LAYERS), dissimilarity="euclidean", name="CNN teacher")
@@ -219,12 +208,11 @@ def draw(results: pd.DataFrame, path: Path) -> None:
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=Path(os.environ.get("BRAINRDL_DATA", ".")) / "mnist")
     parser.add_argument("--out", type=Path, default=Path("runs/mnist"))
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--teacher-steps", type=int, default=3000)
     words = parser.parse_args()
-    results = run(words.data, words.out, words.seeds, words.teacher_steps)
+    results = run(words.out, words.seeds, words.teacher_steps)
     results.to_csv(words.out / "results.csv", index=False)
     summarise(results).to_csv(words.out / "summary.csv")
     print(summarise(results).round(4).to_string())

@@ -188,6 +188,21 @@ def test_size_changes_the_networks_own_transform(content: dict) -> None:
     assert stimuli.images().shape == (12, 1, 6, 6)
 
 
+@pytest.mark.parametrize("model", ["resnet18", "timm/resnet18"])
+def test_size_also_changes_the_preset_of_a_public_network(content: dict, model: str) -> None:
+    content["stimuli"]["size"] = 32
+    content["student"] = {"model": model, "layers": {"layer1": "IT"}}
+    assert building.make_stimuli(recipe.check(content)).images().shape == (12, 3, 32, 32)
+
+
+def test_size_that_the_network_cannot_take_is_refused_before_any_work(content: dict, tmp_path: Path) -> None:
+    content["stimuli"]["size"] = 20
+    content["student"] = {"model": "lenet", "layers": {"conv2": "IT"}}
+    with pytest.raises(BrainrdlError, match=r"student.model 'lenet' cannot take the images, of shape \(1, 20, 20\)"):
+        running.run(recipe.check(content), tmp_path / "run", progress=False)
+    assert not (tmp_path / "run").exists()
+
+
 def test_teacher_may_be_a_network_or_a_control(content: dict) -> None:
     content["teacher"] = {"network": "small_cnn", "layers": ["conv2", "pool"], "dissimilarity": "euclidean"}
     made = recipe.check(content)
