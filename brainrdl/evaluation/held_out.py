@@ -20,8 +20,7 @@ from brainrdl.loss.matching import match_layers
 from brainrdl.models.student import Student
 from brainrdl.rdms import conversion
 from brainrdl.stimuli.named_images import Stimuli
-from brainrdl.teachers.protocol import Teacher
-from brainrdl.teachers.rdm_teacher import RDMTeacher
+from brainrdl.teachers.protocol import Teacher, rdms_by_subject
 from brainrdl.training.provenance import describe
 
 if TYPE_CHECKING:
@@ -240,27 +239,8 @@ def teacher_rdms(
     (('s1', 's2'), [[3.0, 2.0, 1.0], [2.0, 2.0, 3.0]])
     """
     names = tuple(names)
-    if isinstance(teacher, RDMTeacher):
-        held = {target: teacher.select(names).subject_rdms(target) for target in targets}
-        return {
-            target: TeacherRDMs(
-                target, names, _subjects(rdms, teacher), _pairs(rdms, names, teacher), rdms.dissimilarity_measure
-            )
-            for target, rdms in held.items()
-        }
-    answer = teacher.rdms(stimuli.batch(names))
-    return {
-        target: TeacherRDMs(target, names, tuple(str(s) for s in range(len(answer[target]))), answer[target].cpu())
-        for target in targets
-    }
-
-
-def _subjects(rdms: RDMs, teacher: RDMTeacher) -> tuple[str, ...]:
-    return tuple(rdms.rdm_descriptors[teacher.subject_by])
-
-
-def _pairs(rdms: RDMs, names: tuple[str, ...], teacher: RDMTeacher) -> torch.Tensor:
-    return conversion.to_tensor(rdms, names, by=teacher.by, dtype=torch.float64)
+    found = rdms_by_subject(teacher, names, lambda: stimuli.batch(names))
+    return {target: TeacherRDMs(target, names, *found[target]) for target in targets}
 
 
 def assemble(

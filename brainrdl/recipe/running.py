@@ -22,7 +22,7 @@ from brainrdl.recipe.building import check_takes, make_loss, make_stimuli, make_
 from brainrdl.recipe.files import RECIPE, load, save, spelled
 from brainrdl.recipe.schema import EvaluationSection, Recipe
 from brainrdl.stimuli.named_images import Stimuli
-from brainrdl.teachers.rdm_teacher import RDMTeacher
+from brainrdl.teachers.protocol import known_conditions
 from brainrdl.training import checkpoint as _checkpoint, run_folder
 from brainrdl.training.distributed import check_one_process
 from brainrdl.training.loop import fit
@@ -75,8 +75,9 @@ def _run(recipe: Recipe, out: Path, resume: bool, overwrite: bool, progress: boo
     torch.manual_seed(recipe.evaluation.seeds[0])
     stimuli = make_stimuli(recipe)
     teacher = make_teacher(recipe, stimuli)
-    if isinstance(teacher, RDMTeacher):
-        stimuli = stimuli.align(teacher.conditions, recipe.stimuli.allow_missing)
+    conditions = known_conditions(teacher)
+    if conditions is not None:
+        stimuli = stimuli.align(conditions, recipe.stimuli.allow_missing)
     check_takes(make_student(recipe).model, stimuli, f"student.model {recipe.student.model!r}")
     options = {"loss": make_loss(recipe), "progress": progress, **recipe.fit.model_dump()}
     section = recipe.evaluation

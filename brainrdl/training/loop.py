@@ -26,8 +26,7 @@ from brainrdl._core.errors import check_conditions, check_number, check_option, 
 from brainrdl.loss.rdm_loss import RDMLoss
 from brainrdl.models.student import Student
 from brainrdl.stimuli.named_images import Batch, Stimuli
-from brainrdl.teachers.protocol import Teacher
-from brainrdl.teachers.rdm_teacher import RDMTeacher
+from brainrdl.teachers.protocol import Teacher, cut_down, known_conditions
 from brainrdl.training import checkpoint as _checkpoint, provenance, run_folder
 from brainrdl.training.checkpoint import State
 from brainrdl.training.display import event_writer, progress_bar
@@ -168,9 +167,9 @@ def fit(
     _check_options(student, teacher, options)
     train, validation = training_names(stimuli, train, validation, held_out, seed)
     _check_known(teacher, (*train, *validation))
-    if isinstance(teacher, RDMTeacher):
+    if teacher is not None:
         # What it weighs subjects by must be neither held out nor watched.
-        teacher = teacher.select((*train, *validation), weigh_by=train)
+        teacher = cut_down(teacher, (*train, *validation), weigh_by=train)
     batches = Batches(train, batch_size, seed)
     loss, features = loss or RDMLoss(), features or FrozenFeatures(stimuli)
     features.check(stimuli)
@@ -367,7 +366,7 @@ def check_seed(seed: object, what: str = "seed") -> None:
 
 
 def _check_known(teacher: Teacher | None, names: Sequence[str]) -> None:
-    known = getattr(teacher, "conditions", None)
+    known = None if teacher is None else known_conditions(teacher)
     if teacher is not None and known is not None:
         check_conditions(names, known, f"teacher {teacher.name!r}")
 
