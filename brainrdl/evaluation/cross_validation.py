@@ -47,7 +47,7 @@ from brainrdl.teachers.protocol import Teacher
 from brainrdl.training import checkpoint as _checkpoint, provenance, run_folder
 from brainrdl.training.display import track
 from brainrdl.training.distributed import check_one_process
-from brainrdl.training.fingerprint import hash_labels, hash_teacher, source_settings, student_settings
+from brainrdl.training.fingerprint import hashes_of, source_settings, student_settings
 from brainrdl.training.frozen_features import FrozenFeatures
 from brainrdl.training.loop import fit
 from brainrdl.training.stimulus_lists import calibration_names
@@ -166,9 +166,11 @@ def cross_validate(
     check_inner(candidates, inner_folds, fit_options)
     check_rows(candidates, ensembles or {}, models or {})
     model_rdms(models or {}, None, ("",), stimuli.names, seed=0, fold=0)  # refuse what is wrong before hours of fitting
+    hashes = hashes_of(teacher, stimuli, stimuli.names, labels=True)
     fitting = {
         "folds": folds, "seeds": list(seeds), "stratify": stratify, "inner_folds": inner_folds, "subjects": subjects,
-        **source_settings(teacher, stimuli, stimuli.names), "hashes": _hashes(teacher, stimuli, stratify),
+        **source_settings(teacher, stimuli, stimuli.names),
+        "hashes": {what: digest for what, digest in hashes.items() if stratify or what != "labels"},
         "students": candidates, "fit": fit_options,
     }  # fmt: skip
     judging = {
@@ -185,7 +187,7 @@ def cross_validate(
     del first
     with nullcontext() if out is None else run_folder.opened(out, resume=resume, overwrite=overwrite) as folder:
         if folder:
-            _store_settings(folder, provenance.describe(fitting))
+            _store_settings(folder, provenance.describe(fitting), hashes)
         shared = {"progress": False, "features": FrozenFeatures(stimuli), **fit_options}
         work = _Work(teacher, stimuli, tuple(controls), inner_folds, stratify, folder, shared, made)
         held_out: list[HeldOut] = []
@@ -318,14 +320,14 @@ def _check_kinds(teacher: object, stimuli: object) -> None:
             )
 
 
-def _store_settings(folder: Path, settings: Mapping[str, Any]) -> None:
+def _store_settings(folder: Path, settings: Mapping[str, Any], hashes: Mapping[str, str]) -> None:
     path = folder / run_folder.SETTINGS
     if path.exists():
         stored = _files.read_json(path)
         _checkpoint.check_same_settings(_compared(settings), _compared(stored), str(path))
     else:
         _files.write_json(path, settings)
-        _files.write_json(folder / run_folder.PROVENANCE, provenance.gather_provenance())
+        _files.write_json(folder / run_folder.PROVENANCE, provenance.gather_provenance(**hashes))
 
 
 def _compared(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -337,9 +339,3 @@ def _compared(settings: Mapping[str, Any]) -> dict[str, Any]:
     students = settings.get("students", {}).items()  # a folder of another kind of run has none
     told = {label: {**made, "options": cut(made["options"])} for label, made in students}
     return {**settings, "fit": cut(settings.get("fit", {})), "students": told}
-
-
-def _hashes(teacher: Teacher, stimuli: Stimuli, labels: bool) -> dict[str, str]:
-    """Digests of the data, for a run must not go on with others; of labels too if the folds follow them."""
-    hashes = {"stimuli": _files.hash_words(f"{name} {digest}" for name, digest in stimuli.digests().items())}
-    return hashes | hash_teacher(teacher) | (hash_labels(stimuli, stimuli.names) if labels else {})

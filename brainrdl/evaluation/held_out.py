@@ -36,7 +36,7 @@ _RDM_FILES = ("teacher", "students")
 FACTS = ("labels", "settings", "files")
 
 
-@dataclass
+@dataclass(repr=False)
 class Evaluation:
     """Held-out scores of students, controls and models, with all that is needed to plot and report them.
 
@@ -73,6 +73,15 @@ class Evaluation:
     histories: pd.DataFrame = field(default_factory=pd.DataFrame)
     labels: Mapping[str, str] | None = None
     settings: dict[str, Any] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        """Say who was scored against what, in one line: tables, RDMs and settings are long."""
+        shown = [
+            f"{column}s={list(dict.fromkeys(self.summary[column]))}"
+            for column in ("student", "target", "comparator")
+            if column in self.summary
+        ]
+        return f"Evaluation({', '.join([f'n_stimuli={self.teacher.n_cond}', *shown])})"
 
     def save(self, folder: Path | str) -> Path:
         """Write tables as CSV, RDMs as rsatoolbox HDF5, settings as JSON; return the folder.

@@ -13,8 +13,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-import torch
 from torch import Tensor, nn
+
+from brainrdl._core.files import digest_tensor
 
 
 @runtime_checkable
@@ -33,6 +34,7 @@ class MemoryStore:
 
     Examples
     --------
+    >>> import torch
     >>> store = MemoryStore()
     >>> store.put("k", torch.ones(2))
     >>> store.get("k"), store.get("other")
@@ -64,6 +66,7 @@ class FolderStore:
 
     Examples
     --------
+    >>> import torch
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     FolderStore(folder).put("k", torch.ones(2))
     ...     FolderStore(folder).get("k")
@@ -117,21 +120,6 @@ def key_of(parts: Iterable[str]) -> str:
     return hashlib.sha256(repr(list(parts)).encode()).hexdigest()
 
 
-def digest_tensor(tensor: Tensor) -> str:
-    """Hash a tensor's type, shape and bytes (SHA-256, hex).
-
-    Examples
-    --------
-    >>> digest_tensor(torch.zeros(2, 3)) == digest_tensor(torch.zeros(3, 2))
-    False
-    """
-    array = tensor.detach().cpu().contiguous()
-    digest = hashlib.sha256(f"{array.dtype} {tuple(array.shape)}".encode())
-    # Bytes through a uint8 view: NumPy knows no bfloat16.
-    digest.update(array.reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
-
-
 def digest_network(model: nn.Module) -> str:
     """Hash a network's class, printed structure and every entry of its state (SHA-256, hex).
 
@@ -140,6 +128,7 @@ def digest_network(model: nn.Module) -> str:
 
     Examples
     --------
+    >>> import torch
     >>> model = nn.Linear(2, 1)
     >>> before = digest_network(model)
     >>> with torch.no_grad():

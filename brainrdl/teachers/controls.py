@@ -13,8 +13,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from brainrdl._core.errors import check_conditions, check_option, check_unique, quote, refuse
-from brainrdl.dissimilarity.pairs import pair_indices
 from brainrdl.rdms import conversion
+from brainrdl.stimuli.categories import different_category
 from brainrdl.stimuli.named_images import Batch
 from brainrdl.teachers.network_teacher import NetworkTeacher
 from brainrdl.teachers.protocol import (
@@ -245,17 +245,14 @@ def _category_pairs(stimuli: Stimuli, names: Sequence[str]) -> Tensor:
     without = [name for name in names if name not in labels]
     if without:
         refuse(f"control 'category' needs a label for every condition; {quote(without)} have none")
-    number = {category: index for index, category in enumerate(dict.fromkeys(labels[name] for name in names))}
-    if len(number) in (1, len(names)):
-        kinds = f"of one category, {next(iter(number))!r}" if len(number) == 1 else "each of a category of its own"
+    categories = {labels[name] for name in names}
+    if len(categories) in (1, len(names)):
+        kinds = f"of one category, {min(categories)!r}" if len(categories) == 1 else "each of a category of its own"
         refuse(
             f"control 'category' tells pairs within a category from pairs between, and the {len(names)} conditions are "
             f"{kinds}; choose other conditions or labels"
         )
-    category = torch.tensor([number[labels[name]] for name in names])
-    first, second = category[pair_indices(len(names))]
-    different: Tensor = first != second
-    return different.float()
+    return different_category(names, labels).float()
 
 
 def _pixel_pairs(stimuli: Stimuli, names: Sequence[str]) -> Tensor:

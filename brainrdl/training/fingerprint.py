@@ -107,9 +107,12 @@ def _code_of(kind: type) -> str:
         return repr([(code.co_name, code.co_code, code.co_names) for code in functions])
 
 
-def hashes_of(teacher: Teacher | None, stimuli: Stimuli, names: tuple[str, ...], labels: bool) -> dict[str, str]:
-    """Digests of the images and RDMs of `names`; of RDMs every subject's, for some may only be seen at later steps."""
-    hashes = {"stimuli": _files.hash_words(stimuli.digests(names).values())}
+def hashes_of(teacher: Teacher | None, stimuli: Stimuli, names: Sequence[str], labels: bool) -> dict[str, str]:
+    """Digests of the images of `names`, by name, of every subject's RDMs and, if asked for, of the categories.
+
+    A run may only be resumed with the same data.
+    """
+    hashes = {"stimuli": _files.hash_words(f"{name} {digest}" for name, digest in stimuli.digests(names).items())}
     return hashes | hash_teacher(teacher) | (hash_labels(stimuli, names) if labels else {})
 
 

@@ -40,7 +40,7 @@ _EARLY = {SETTINGS, PROVENANCE, "recipe.yaml"}  # what a run writes before anyth
 _TEMPORARY = re.compile(r"\.[0-9a-f]{32}(\..*)?")  # what `atomic` leaves behind when the process is killed
 
 
-@dataclass
+@dataclass(repr=False)
 class FitResult:
     """What `fit` returns: the fitted student and how it came about.
 
@@ -74,6 +74,17 @@ class FitResult:
     settings: dict[str, Any] = field(default_factory=dict)
     provenance: dict[str, Any] = field(default_factory=dict)
     path: Path | None = None
+
+    def __repr__(self) -> str:
+        """Say what was fitted and how well, in one line: settings and history are long."""
+        last = self.history.loc[self.history["step"] == self.best_step] if "step" in self.history else self.history
+        measured = [column for column in ("train_similarity", "validation_similarity") if column in last]
+        scores = {column: float(last[column].iloc[-1]) for column in measured if len(last)}
+        said = [f"{column}={value:.3f}" for column, value in scores.items() if value == value]
+        sizes = [f"n_{part}={len(self.settings[part])}" for part in ("train", "validation") if self.settings.get(part)]
+        where = [] if self.path is None else [f"path={str(self.path)!r}"]
+        layers = f"layers={list(self.student.layers)}"
+        return f"FitResult({', '.join([layers, f'best_step={self.best_step}', *sizes, *said, *where])})"
 
 
 def check_folder(out: Path | str, *, resume: bool = False, overwrite: bool = False) -> Path:

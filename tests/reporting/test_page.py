@@ -22,9 +22,9 @@ from brainrdl._core.files import write_csv, write_json
 from brainrdl.evaluation.held_out import assemble
 from brainrdl.evaluation.plan import Candidate
 from brainrdl.evaluation.scores import HeldOut, TeacherRDMs
-from brainrdl.evaluation.simple_models import different_category
 from brainrdl.reporting import drawings, methods, page as report_page, wording
 from brainrdl.reporting.run import Run
+from brainrdl.stimuli.categories import different_category
 from brainrdl.training.provenance import gather_provenance
 from brainrdl.training.run_folder import save_fit
 
