@@ -181,15 +181,15 @@ def cross_validate(
     check_slugs(splits, candidates)
     check_inner_sizes(splits, candidates, inner_folds, stimuli.labels if stratify else None)
     made = Maker()
-    # a second one of each tells what they share, before hours of fitting
-    first, _ = ({label: made.by(label, candidates[label].make, seeds[0]) for label in candidates} for _ in range(2))
+    first = made.first({label: candidate.make for label, candidate in candidates.items()}, seeds[0])
     fitting["networks"] = {label: student_settings(student) for label, student in first.items()}
     del first
+    read_only = run_folder.is_read_only(out)
     with nullcontext() if out is None else run_folder.opened(out, resume=resume, overwrite=overwrite) as folder:
         if folder:
             _store_settings(folder, provenance.describe(fitting), hashes)
         shared = {"progress": False, "features": FrozenFeatures(stimuli), **fit_options}
-        work = _Work(teacher, stimuli, tuple(controls), inner_folds, stratify, folder, shared, made)
+        work = _Work(teacher, stimuli, tuple(controls), inner_folds, stratify, folder, read_only, shared, made)
         held_out: list[HeldOut] = []
         histories: list[pd.DataFrame] = []
         jobs = [(split, label, candidate) for split in splits for label, candidate in candidates.items()]
@@ -210,7 +210,7 @@ def cross_validate(
             histories=pd.concat(histories, ignore_index=True), labels=stimuli.labels,
             settings=fitting | judging | {"constant": flat} | dict(facts or {}),
         )  # fmt: skip
-        if folder:
+        if folder and not read_only:
             evaluation.save(folder)
     return evaluation
 
@@ -225,6 +225,7 @@ class _Work:
     inner_folds: int
     stratify: bool
     folder: Path | None
+    read_only: bool  # what was fitted is read from the folder; nothing is fitted or written
     options: Mapping[str, Any]
     made: Maker
 
@@ -251,6 +252,8 @@ class _Work:
         histories: list[pd.DataFrame] = []
         if (self.inner_folds if candidate.inner_folds is None else candidate.inner_folds) > 1:
             histories, options["steps"] = self._choose_steps(split, label, candidate, teacher, options, out)
+        if out:
+            self._check_there(out / run_folder.WEIGHTS)
         student = self.made.by(label, candidate.make, split.seed)
         fitted = fit(student, teacher, self.stimuli, train=split.train, out=out, resume=True, **options)
         histories.append(fitted.history.assign(inner=-1))
@@ -269,11 +272,17 @@ class _Work:
         if stored and stored.exists():
             table = _files.read_csv(stored)
         else:
+            if stored:
+                self._check_there(stored)
             table = pd.concat(self._inner_histories(split, label, candidate, teacher, options), ignore_index=True)
             if stored:
                 _files.write_csv(stored, table)
         curves = table.pivot(index="step", columns="inner", values="validation_similarity").dropna()
         return [table], int(curves.index[int(curves.mean(axis=1).argmax())])
+
+    def _check_there(self, path: Path) -> None:
+        if self.read_only and not path.exists():
+            refuse(f"there is no file {str(path)!r}, so this run is not finished; resume it first")
 
     def _inner_histories(
         self, split: Split, label: str, candidate: Candidate, teacher: Teacher, options: Mapping[str, Any]

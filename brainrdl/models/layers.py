@@ -243,7 +243,7 @@ def describe_layers(model: nn.Module, image_shape: tuple[int, ...]) -> pd.DataFr
     def keep(layer: str, output: object) -> None:
         shapes[layer].append(next((tuple(x.shape[1:]) for x in _tensors(output)), None))
 
-    with _evaluating(model), _hooked(model, modules, lambda: None, keep):
+    with evaluating(model), _hooked(model, modules, lambda: None, keep):
         _run_black_image(model, image_shape)
     rows = [
         (name, type(module).__name__, (shapes[name] or [None])[-1], _n_parameters(module), len(shapes[name]))
@@ -257,7 +257,7 @@ def _n_parameters(module: nn.Module) -> int:
 
 
 @contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
+def evaluating(model: nn.Module) -> Iterator[None]:
     """Eval mode without gradient; afterwards each module has its own mode again, frozen ones included."""
     modes = {module: module.training for module in model.modules()}
     model.eval()

@@ -202,7 +202,7 @@ def fit(
     )  # fmt: skip
     state, moving = State(), (learner, optim, scheduler, settings, accelerator.scaler)
     shown = progress and accelerator.is_main_process
-    with _opened(folder, resume, overwrite, accelerator) as target:
+    with _opened(out, resume, overwrite, accelerator) as target:
         accelerator.wait_for_everyone()  # until the folder is as it is to be
         if folder and (folder / run_folder.CHECKPOINT).exists():
             state = _checkpoint.load_checkpoint(folder / run_folder.CHECKPOINT, *moving)
@@ -235,12 +235,12 @@ def fit(
 
 
 def _opened(
-    folder: Path | None, resume: bool, overwrite: bool, accelerator: Accelerator
+    out: Path | str | None, resume: bool, overwrite: bool, accelerator: Accelerator
 ) -> AbstractContextManager[Path | None]:
     """Open the run folder on the first rank, which alone writes."""
-    if folder is None or not accelerator.is_main_process:
+    if out is None or not accelerator.is_main_process:
         return nullcontext()
-    return run_folder.opened(folder, resume=resume, overwrite=overwrite)
+    return run_folder.opened(out, resume=resume, overwrite=overwrite)
 
 
 @dataclass
