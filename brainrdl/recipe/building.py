@@ -138,6 +138,7 @@ def make_teacher(recipe: Recipe, stimuli: Stimuli) -> Teacher:
 
     Examples
     --------
+    >>> import torch
     >>> from brainrdl.recipe import check
     >>> student, network = ({key: "small_cnn", "layers": ["pool"]} for key in ("model", "network"))
     >>> example = {"stimuli": {"folder": "images"}, "teacher": network, "student": student}

@@ -158,4 +158,5 @@ def different_category(names: Sequence[str], labels: Mapping[str, str]) -> Float
     number = {category: index for index, category in enumerate({labels[name] for name in names})}
     category = torch.tensor([number[labels[name]] for name in names])
     first, second = category[pair_indices(len(names))]
-    return (first != second).double()
+    different: Tensor = first != second
+    return different.double()

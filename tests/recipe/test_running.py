@@ -175,6 +175,15 @@ def test_a_network_is_built_once_per_row_and_once_more_to_detect_sharing(
     assert len(built) == 10
 
 
+def test_a_network_that_is_built_already_serves_stimuli_and_student(content: dict, built: list[int]) -> None:
+    made = counted(content)
+    network = building.make_network(made)
+    assert building.make_stimuli(made, network).transform is network.transform
+    assert building.make_student(made, network).model is network.module
+    assert len(built) == 1
+    assert building.make_student(made).model is not network.module
+
+
 def test_a_network_is_built_once_for_a_single_fit(content: dict, tmp_path: Path, built: list[int]) -> None:
     running.run(counted(content), tmp_path / "run", progress=False)
     assert len(built) == 1
