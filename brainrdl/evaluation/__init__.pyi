@@ -30,7 +30,4 @@ from .scores import (
     TeacherRDMs as TeacherRDMs,
     score as score,
 )
-from .simple_models import (
-    different_category as different_category,
-    model_rdms as model_rdms,
-)
+from .simple_models import model_rdms as model_rdms

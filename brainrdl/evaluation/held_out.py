@@ -22,8 +22,7 @@ from brainrdl.loss.matching import match_layers
 from brainrdl.models.student import Student
 from brainrdl.rdms import conversion
 from brainrdl.stimuli.named_images import Stimuli
-from brainrdl.teachers.protocol import Teacher
-from brainrdl.teachers.rdm_teacher import RDMTeacher
+from brainrdl.teachers.protocol import Teacher, rdms_by_subject
 from brainrdl.training.provenance import describe
 
 if TYPE_CHECKING:
@@ -38,7 +37,7 @@ _RDM_FILES = ("teacher", "students")
 FACTS = ("labels", "settings", "files")
 
 
-@dataclass
+@dataclass(repr=False)
 class Evaluation:
     """Held-out scores of students, controls and models, with all that is needed to plot and report them.
 
@@ -75,6 +74,15 @@ class Evaluation:
     histories: pd.DataFrame = field(default_factory=pd.DataFrame)
     labels: Mapping[str, str] | None = None
     settings: dict[str, Any] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        """Say who was scored against what, in one line: tables, RDMs and settings are long."""
+        shown = [
+            f"{column}s={list(dict.fromkeys(self.summary[column]))}"
+            for column in ("student", "target", "comparator")
+            if column in self.summary
+        ]
+        return f"Evaluation({', '.join([f'n_stimuli={self.teacher.n_cond}', *shown])})"
 
     def save(self, folder: Path | str) -> Path:
         """Write tables as CSV, RDMs as rsatoolbox HDF5, settings as JSON; return the folder.
@@ -244,27 +252,8 @@ def teacher_rdms(
     (('s1', 's2'), [[3.0, 2.0, 1.0], [2.0, 2.0, 3.0]])
     """
     names = tuple(names)
-    if isinstance(teacher, RDMTeacher):
-        held = {target: teacher.select(names).subject_rdms(target) for target in targets}
-        return {
-            target: TeacherRDMs(
-                target, names, _subjects(rdms, teacher), _pairs(rdms, names, teacher), rdms.dissimilarity_measure
-            )
-            for target, rdms in held.items()
-        }
-    answer = teacher.rdms(stimuli.batch(names))
-    return {
-        target: TeacherRDMs(target, names, tuple(str(s) for s in range(len(answer[target]))), answer[target].cpu())
-        for target in targets
-    }
-
-
-def _subjects(rdms: RDMs, teacher: RDMTeacher) -> tuple[str, ...]:
-    return tuple(rdms.rdm_descriptors[teacher.subject_by])
-
-
-def _pairs(rdms: RDMs, names: tuple[str, ...], teacher: RDMTeacher) -> torch.Tensor:
-    return conversion.to_tensor(rdms, names, by=teacher.by, dtype=torch.float64)
+    found = rdms_by_subject(teacher, names, lambda: stimuli.batch(names))
+    return {target: TeacherRDMs(target, names, *found[target]) for target in targets}
 
 
 def assemble(

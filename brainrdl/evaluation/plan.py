@@ -14,8 +14,7 @@ from brainrdl.evaluation.folds import stimulus_folds
 from brainrdl.evaluation.options import CONTROLS, Control, Splitter
 from brainrdl.models.student import Student
 from brainrdl.stimuli.named_images import Stimuli
-from brainrdl.teachers.protocol import Teacher
-from brainrdl.teachers.rdm_teacher import RDMTeacher
+from brainrdl.teachers.protocol import Teacher, cut_down, subjects_of, without_subject
 from brainrdl.training.loop import fit
 from brainrdl.training.options import FitOptions
 from brainrdl.training.stimulus_lists import check_no_leak
@@ -68,10 +67,7 @@ class Split:
 
     def cut(self, teacher: Teacher) -> Teacher:
         """Give the teacher without the held-out conditions and subject, as far as it can be cut."""
-        if not isinstance(teacher, RDMTeacher):
-            return teacher
-        others = [subject for subject in teacher.subjects if subject != self.left_out]
-        return teacher.only_subjects(others).select(self.train)
+        return cut_down(without_subject(teacher, self.left_out), self.train)
 
     def slug(self, label: str) -> str:
         return slug(label, f"seed{self.seed}", f"fold{self.fold}", self.left_out and f"without-{self.left_out}")
@@ -101,8 +97,8 @@ def display(label: str, role: Role) -> str:
 def subjects_to_leave_out(teacher: Teacher, subjects: str) -> tuple[str, ...]:
     if subjects == "all":
         return ("",)
-    held = getattr(teacher, "subjects", ())
-    if not isinstance(teacher, RDMTeacher) or len(held) < 2:
+    held = subjects_of(teacher)
+    if len(held) < 2:
         refuse(f"subjects='leave-one-out' needs a teacher with at least 2 subjects; {teacher.name!r} has {quote(held)}")
     return held
 

@@ -9,9 +9,9 @@ import torch
 
 from brainrdl._core.errors import refuse
 from brainrdl._core.rows import Role
-from brainrdl.dissimilarity import pairs
 from brainrdl.evaluation.scores import HeldOut
 from brainrdl.rdms import conversion
+from brainrdl.stimuli.categories import different_category
 
 if TYPE_CHECKING:
     from rsatoolbox.rdm import RDMs
@@ -51,17 +51,3 @@ def _one_rdm(name: str, rdms: RDMs, names: tuple[str, ...]) -> torch.Tensor:
     if rdms.n_rdm != 1:
         refuse(f"model {name!r} should be one RDM, got {rdms.n_rdm}")
     return conversion.to_tensor(rdms, names, dtype=torch.float64)[0]
-
-
-def different_category(names: Sequence[str], labels: Mapping[str, str]) -> torch.Tensor:
-    """Category model of an RDM: 0 for a pair of one category, 1 for a pair of two; float64.
-
-    Examples
-    --------
-    >>> different_category(["cat", "dog", "car"], {"cat": "animal", "dog": "animal", "car": "thing"}).tolist()
-    [0.0, 1.0, 1.0]
-    """
-    i, j = pairs.pair_indices(len(names)).tolist()
-    return torch.tensor(
-        [float(labels[names[a]] != labels[names[b]]) for a, b in zip(i, j, strict=True)], dtype=torch.float64
-    )

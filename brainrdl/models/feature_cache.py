@@ -14,8 +14,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-import torch
 from torch import Tensor, nn
+
+from brainrdl._core.files import digest_tensor
 
 
 @runtime_checkable
@@ -40,6 +41,7 @@ class MemoryStore:
 
     Examples
     --------
+    >>> import torch
     >>> store = MemoryStore()
     >>> store.put("k", torch.ones(2))
     >>> store.get("k"), store.get("other")
@@ -76,6 +78,7 @@ class FolderStore:
 
     Examples
     --------
+    >>> import torch
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     FolderStore(folder).put("k", torch.ones(2))
     ...     FolderStore(folder).get("k")
@@ -139,31 +142,6 @@ def key_of(parts: Iterable[str]) -> str:
     return hashlib.sha256(repr(list(parts)).encode()).hexdigest()
 
 
-def digest_tensor(tensor: Tensor) -> str:
-    """Hash the type, shape and bytes of a tensor.
-
-    Parameters
-    ----------
-    tensor : Tensor (...)
-        Any shape, type and device.
-
-    Returns
-    -------
-    str
-        SHA-256 in hexadecimal, 64 characters.
-
-    Examples
-    --------
-    >>> digest_tensor(torch.zeros(2, 3)) == digest_tensor(torch.zeros(3, 2))
-    False
-    """
-    array = tensor.detach().cpu().contiguous()
-    digest = hashlib.sha256(f"{array.dtype} {tuple(array.shape)}".encode())
-    # The bytes are read through a uint8 view, because NumPy does not support bfloat16.
-    digest.update(array.reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
-
-
 def digest_network(model: nn.Module) -> str:
     """Hash the class, the printed structure and all weights of a network.
 
@@ -182,6 +160,7 @@ def digest_network(model: nn.Module) -> str:
 
     Examples
     --------
+    >>> import torch
     >>> model = nn.Linear(2, 1)
     >>> before = digest_network(model)
     >>> with torch.no_grad():

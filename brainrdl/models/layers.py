@@ -253,7 +253,7 @@ def describe_layers(model: nn.Module, image_shape: tuple[int, ...]) -> pd.DataFr
     def keep(layer: str, output: object) -> None:
         shapes[layer].append(next((tuple(x.shape[1:]) for x in _tensors(output)), None))
 
-    with _evaluating(model), _hooked(model, modules, lambda: None, keep):
+    with evaluating(model), _hooked(model, modules, lambda: None, keep):
         _run_black_image(model, image_shape)
     rows = [
         (name, type(module).__name__, (shapes[name] or [None])[-1], _n_parameters(module), len(shapes[name]))
@@ -267,7 +267,7 @@ def _n_parameters(module: nn.Module) -> int:
 
 
 @contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
+def evaluating(model: nn.Module) -> Iterator[None]:
     """Use eval mode without gradient, then restore the mode of each module, including frozen ones."""
     modes = {module: module.training for module in model.modules()}
     model.eval()

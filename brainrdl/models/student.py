@@ -12,8 +12,7 @@ The argument `trainable` decides which parameters are trained; it sets ``require
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import torch
@@ -205,7 +204,7 @@ class Student(nn.Module):
         wanting = [head for head in self.readout_heads() if head.readout.needs_calibration]
         if not wanting:
             return
-        with _evaluating(self):
+        with features.evaluating(self):
             passes = [self._pooled(part.to(self.device), wanting) for part in torch.split(images, batch_size)]
         for head in wanting:
             head.calibrate(torch.cat([pooled[head.layer] for pooled in passes]))
@@ -272,7 +271,7 @@ class Student(nn.Module):
         if not asked:
             refuse("no conditions were given; give at least one name")
         chunks = [asked[start : start + batch_size] for start in range(0, len(asked), batch_size)]
-        with _evaluating(self):
+        with features.evaluating(self):
             passes = [self(stimuli.images(chunk).to(self.device)).patterns for chunk in chunks]
         return {layer: torch.cat([patterns[layer] for patterns in passes]) for layer in self.layers}
 
@@ -342,16 +341,3 @@ def _set_trainable(model: nn.Module, trainable: str) -> None:
         after = after or name == start
         for parameter in module.parameters(recurse=False):
             parameter.requires_grad_(parameter.requires_grad or after)
-
-
-@contextmanager
-def _evaluating(module: nn.Module) -> Iterator[None]:
-    """Use eval mode without gradient, then restore the mode of every submodule, also after an error."""
-    modes = [(part, part.training) for part in module.modules()]
-    module.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        for part, mode in modes:
-            part.training = mode

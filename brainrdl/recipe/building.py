@@ -6,12 +6,12 @@ from pathlib import Path
 from zipfile import BadZipFile
 
 import numpy as np
-import torch
 from torch import nn
 
 from brainrdl._core.advice import advice
 from brainrdl._core.errors import check_option, refuse
 from brainrdl.loss.rdm_loss import Decay, RDMLoss
+from brainrdl.models.layers import evaluating
 from brainrdl.models.networks import Network, build
 from brainrdl.models.readout import Readout
 from brainrdl.models.student import Student
@@ -24,12 +24,33 @@ from brainrdl.teachers.protocol import Teacher
 from brainrdl.teachers.rdm_teacher import RDMTeacher
 
 
-def _network(recipe: Recipe) -> Network:
+def make_network(recipe: Recipe) -> Network:
+    """Network of a recipe's student, with fresh weights.
+
+    Raises
+    ------
+    BrainrdlError
+        If the network or its weights are unknown.
+
+    Examples
+    --------
+    >>> from brainrdl.recipe import check
+    >>> student = {"model": "small_cnn", "layers": ["pool"]}
+    >>> example = {"stimuli": {"folder": "images"}, "teacher": {"rdms": "it.h5"}, "student": student}
+    >>> make_network(check(example)).channels
+    1
+    """
     return build(recipe.student.model, recipe.student.weights)
 
 
-def make_stimuli(recipe: Recipe) -> Stimuli:
+def make_stimuli(recipe: Recipe, network: Network | None = None) -> Stimuli:
     """Stimuli of a recipe, transformed as the student network expects.
+
+    Parameters
+    ----------
+    recipe : Recipe
+    network : Network, optional
+        The student's, if it is built already.
 
     Raises
     ------
@@ -45,7 +66,7 @@ def make_stimuli(recipe: Recipe) -> Stimuli:
     Traceback (most recent call last):
     brainrdl.BrainrdlError: stimulus folder 'images' does not exist...
     """
-    section, network = recipe.stimuli, _network(recipe)
+    section, network = recipe.stimuli, network or make_network(recipe)
     transform = network.transform if section.size is None else network.transform_for(section.size)
     if section.folder is not None:
         stimuli = Stimuli.from_folder(section.folder, transform, section.labels)
@@ -102,6 +123,7 @@ def make_teacher(recipe: Recipe, stimuli: Stimuli) -> Teacher:
 
     Examples
     --------
+    >>> import torch
     >>> from brainrdl.recipe import check
     >>> student, network = ({key: "small_cnn", "layers": ["pool"]} for key in ("model", "network"))
     >>> example = {"stimuli": {"folder": "images"}, "teacher": network, "student": student}
@@ -140,8 +162,14 @@ def _network_teacher(section: TeacherSection, stimuli: Stimuli) -> NetworkTeache
     )
 
 
-def make_student(recipe: Recipe) -> Student:
+def make_student(recipe: Recipe, network: Network | None = None) -> Student:
     """Student of a recipe, with fresh weights.
+
+    Parameters
+    ----------
+    recipe : Recipe
+    network : Network, optional
+        The student's, if it is built already.
 
     Raises
     ------
@@ -158,16 +186,16 @@ def make_student(recipe: Recipe) -> Student:
     """
     section = recipe.student
     readout = Readout(section.pool, section.standardise, section.projection)
-    layers, network = section.layers, _network(recipe).module
-    return Student(network, layers, readout=readout, trainable=section.trainable, batchnorm=section.batchnorm)
+    layers, module = section.layers, (network or make_network(recipe)).module
+    return Student(module, layers, readout=readout, trainable=section.trainable, batchnorm=section.batchnorm)
 
 
 def check_takes(module: nn.Module, stimuli: Stimuli, what: str) -> None:
     """Refuse images that a network cannot take, before any work."""
     image = stimuli.images(stimuli.names[:1])
     try:
-        with torch.no_grad():
-            module.eval()(image)
+        with evaluating(module):
+            module(image)
     except Exception as error:  # its forward is anyone's code
         refuse(
             f"{what} cannot take the images, of shape {tuple(image.shape[1:])} (channels, height, width): "

@@ -9,7 +9,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
 from brainrdl._core.errors import check_unique, nearest, quote, refuse
+from brainrdl.dissimilarity.pairs import pair_indices
 
 Labels = Mapping[str, object] | Sequence[object] | str | Path
 
@@ -128,3 +133,30 @@ def _column(columns: Collection[str], wanted: tuple[str, str], where: str) -> st
     if not found:
         refuse(f"{where} needs a column {wanted[0]!r} (or {wanted[1]!r}); its columns are {quote(columns)}")
     return found[0]
+
+
+def different_category(names: Sequence[str], labels: Mapping[str, str]) -> Float[Tensor, " n_pairs"]:
+    """Category model of an RDM: 0 for a pair within a category, 1 for a pair between two categories.
+
+    Parameters
+    ----------
+    names : sequence of str
+        Conditions.
+    labels : mapping of name to category
+        A category for each of `names`.
+
+    Returns
+    -------
+    Tensor, shape (n_pairs,)
+        Float64; pairs in row-major upper-triangle order of `names`.
+
+    Examples
+    --------
+    >>> different_category(["cat", "dog", "car"], {"cat": "animal", "dog": "animal", "car": "thing"}).tolist()
+    [0.0, 1.0, 1.0]
+    """
+    number = {category: index for index, category in enumerate({labels[name] for name in names})}
+    category = torch.tensor([number[labels[name]] for name in names])
+    first, second = category[pair_indices(len(names))]
+    different: Tensor = first != second
+    return different.double()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ import torch
 from torch import Tensor
 
 from brainrdl._core.errors import BrainrdlError, quote, refuse
+from brainrdl._core.files import digest_file, digest_tensor
 from brainrdl._core.tensor_checks import check_finite
 
 if TYPE_CHECKING:
@@ -123,13 +123,6 @@ def _shape(x: npt.NDArray[Any] | Tensor) -> tuple[int, ...]:
     return tuple(x.shape)
 
 
-def _digest(x: Tensor) -> str:
-    """SHA-256 of type, shape and bytes: the shape counts, since 2 x 8 and 4 x 4 pixels can have equal bytes."""
-    digest = hashlib.sha256(f"{x.dtype}{tuple(x.shape)}".encode())
-    digest.update(x.detach().cpu().contiguous().view(torch.uint8).numpy().data)
-    return digest.hexdigest()
-
-
 def set_channels(x: Tensor, channels: int) -> Tensor:
     from torchvision.transforms.v2 import functional
 
@@ -167,7 +160,7 @@ class Files:
         path = self.paths[position]
         if not path.is_file():
             refuse(_gone(path, self.where))
-        return hashlib.sha256(path.read_bytes()).hexdigest()
+        return digest_file(path)
 
 
 @dataclass(frozen=True, eq=False)
@@ -182,7 +175,7 @@ class Arrays:
         return self.images[torch.tensor(positions, device=self.images.device)]
 
     def digest(self, position: int) -> str:
-        return _digest(self.images[position])
+        return digest_tensor(self.images[position])
 
 
 @dataclass(frozen=True, eq=False)
@@ -200,7 +193,7 @@ class Items:
         return check_pixels(channel_first(one, where), where)[0]
 
     def digest(self, position: int) -> str:
-        return _digest(self.pixels(position))
+        return digest_tensor(self.pixels(position))
 
 
 def _checked_pil(image: Any) -> PILImage:

@@ -24,10 +24,10 @@ import torch
 from brainrdl import RDMTeacher, Readout, Stimuli, Student, cross_validate, datasets, plot, report
 from brainrdl.evaluation.held_out import Evaluation
 from brainrdl.evaluation.plan import Candidate
-from brainrdl.evaluation.simple_models import different_category
 from brainrdl.models.networks import build
 from brainrdl.rdms.conversion import from_tensor
 from brainrdl.reporting.page import figures
+from brainrdl.stimuli.categories import different_category
 from brainrdl.stimuli.transforms import default_transform
 
 BLOCKS = "+".join(f"_blocks.{block}" for block in range(11, 16))

@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from brainrdl.models.feature_cache import FolderStore, MemoryStore, digest_network, digest_tensor, key_of
+from brainrdl._core.files import digest_tensor
+from brainrdl.models.feature_cache import FolderStore, MemoryStore, digest_network, key_of
 
 
 def files(folder: Path) -> list[Path]:

@@ -16,6 +16,8 @@ from PIL import Image
 from torch.utils.data import Dataset, Subset, TensorDataset
 
 from brainrdl._core.errors import BrainrdlError
+from brainrdl._core.files import digest_tensor
+from brainrdl.stimuli.categories import different_category
 from brainrdl.stimuli.named_images import Stimuli
 from brainrdl.stimuli.transforms import default_transform
 
@@ -844,3 +846,15 @@ def test_an_image_too_large_to_decode_safely_is_refused_by_name(folder: Path, mo
 def test_a_name_that_is_no_unicode_is_refused() -> None:
     with pytest.raises(BrainrdlError, match=r"names \['b\\udce4r'\] of .* are no valid Unicode"):
         Stimuli.from_arrays(torch.rand(2, 1, 4, 4), ["cat", "b\udce4r"])
+
+
+def test_pixels_have_the_digest_of_any_other_tensor() -> None:
+    pixels = torch.rand(2, 1, 4, 4)
+    assert Stimuli.from_arrays(pixels, ["a", "b"]).digests()["b"] == digest_tensor(pixels[1])
+
+
+def test_pairs_are_of_one_category_or_of_two_in_the_order_of_the_names() -> None:
+    labels = {"cat": "animal", "car": "thing", "dog": "animal", "cup": "thing"}
+    assert different_category(["cat", "car", "dog", "cup"], labels).tolist() == [1, 0, 1, 1, 0, 1]
+    assert different_category(["dog", "cat", "cup"], labels).tolist() == [0, 1, 1]
+    assert different_category(["dog", "cat", "cup"], labels).dtype == torch.float64

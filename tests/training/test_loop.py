@@ -592,6 +592,17 @@ def test_a_run_folder_holds_settings_history_weights_provenance_and_events(tmp_p
     assert equal(weights(fresh), weights(fitted.student))
 
 
+def test_a_result_is_printed_in_a_line_without_the_names_of_its_stimuli(tmp_path: Path) -> None:
+    fitted = fit(student(), teacher(), stimuli(), steps=2, out=tmp_path / "run", **QUIET)
+    similarity = fitted.history["train_similarity"].iloc[-1]
+    layers, folder = list(fitted.student.layers), str(tmp_path / "run")
+    assert repr(fitted) == (
+        f"FitResult(layers={layers}, best_step=2, n_train={len(NAMES)}, train_similarity={similarity:.3f}, "
+        f"path={folder!r})"
+    )
+    assert repr(run_folder.FitResult(student(), pd.DataFrame(), 0)) == f"FitResult(layers={layers}, best_step=0)"
+
+
 def test_hashes_tell_data_apart() -> None:
     def hashes(shown: Stimuli, known: RDMTeacher) -> dict[str, str]:
         return fit(student(), known, shown, steps=0, **QUIET).provenance["hashes"]
