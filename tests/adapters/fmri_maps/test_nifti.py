@@ -340,7 +340,7 @@ def test_files_that_spm_writes_next_to_the_betas_are_not_observations(folder, ar
 def test_maps_of_a_folder_must_be_single_and_on_one_grid(folder, array):
     for words, changed in {
         r"'cat.nii.gz' holds 2 maps, but in a folder each file is one observation": array[..., :2],
-        r"'face.nii.gz' has shape \(5, 4, 3\) and 'cat.nii.gz' \(4, 4, 3\)": array[1:, ..., 0],
+        r"'face.nii.gz' has shape \(5, 4, 3\), but 'cat.nii.gz' has \(4, 4, 3\)": array[1:, ..., 0],
     }.items():
         save(folder / "cat.nii.gz", changed)
         with refused(words):
