@@ -123,7 +123,7 @@ def numbers(place: h5py.Group, name: str, ndim: int = 1) -> np.ndarray:
     found = array(place, name)
     line = ndim == 1 and found.ndim == 2 and 1 in found.shape
     if found.dtype.kind not in "biuf" or (found.ndim != ndim and not line):
-        refuse(f"array {name!r} must hold numbers along {ndim} axes, but it holds {found.dtype} of shape {found.shape}")
+        refuse(f"array {name!r} must hold numbers along {ndim} axes, it is {found.dtype} of shape {found.shape}")
     values = np.asarray(found[()], dtype=np.float64)
     return values.ravel() if line else values
 
@@ -132,7 +132,7 @@ def values(place: h5py.Group, name: str) -> list[Any]:
     """Read texts or numbers along one axis, in one row or column, or a single one, unchanged."""
     found = array(place, name)
     if found.dtype.kind not in "biufSO" or found.ndim > 2 or (found.ndim == 2 and 1 not in found.shape):
-        refuse(f"array {name!r} must be a list of texts or numbers, but it holds {found.dtype} of shape {found.shape}")
+        refuse(f"array {name!r} must be a list of texts or numbers, it is {found.dtype} of shape {found.shape}")
     held = found.asstr()[()] if h5py.check_string_dtype(found.dtype) else found[()]
     return list(np.ravel(held))
 

@@ -191,7 +191,7 @@ def _observed(path: Path, subject: str, sessions: Sequence[int]) -> dict[str, li
     shapes = {"masterordering": (1, 40 * _TRIALS), "subjectim": (8, 10_000)}
     for key, shape in shapes.items():
         if file.shapes.get(key) != shape:
-            refuse(f"{key!r} of {str(path)!r} must hold numbers of shape {shape}, but it has {file.shapes.get(key)}")
+            refuse(f"{key!r} of {str(path)!r} must hold numbers of shape {shape}, got {file.shapes.get(key)}")
     order, images = (np.asarray(file.load(key, ())) for key in shapes)
     for key, held, largest in (("masterordering", order, images.shape[1]), ("subjectim", images, _IMAGES)):
         if not ((held >= 1) & (held <= largest) & (held == np.floor(held))).all():

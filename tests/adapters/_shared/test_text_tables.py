@@ -61,7 +61,7 @@ def test_events_are_read_unchanged(tmp_path):
         (
             "onset\tduration\ttrial_type\nn/a\t2\ta\n",
             {},
-            "the onset 'n/a' in row 2, which is no number",
+            "the onset 'n/a' in row 2, which is not a number",
         ),
         ("onset\tduration\ttrial_type\n1\tinf\ta\n", {}, "have the duration 'inf' in row 2"),
         ("onset\tduration\ttrial_type\n1\t-2\ta\n", {}, "have a duration below 0: -2"),
@@ -69,11 +69,11 @@ def test_events_are_read_unchanged(tmp_path):
         (
             "onset\tduration\ttrial_type\tmodulation\n1\t2\ta\t1\n5\t2\ta\t0.5\n",
             {},
-            r"have a column 'modulation' with \['0.5'\]; every event counts alike here: drop it",
+            r"have a column 'modulation' with \['0.5'\]; all events have the same weight here: remove it",
         ),
-        ("onset\tduration\ttrial_type\n1\t2\tn/a\n", {}, r"hold 'n/a' for a name; .*baseline=\['rest', 'n/a'\]"),
+        ("onset\tduration\ttrial_type\n1\t2\tn/a\n", {}, r"hold 'n/a' as a name; .*baseline=\['rest', 'n/a'\]"),
         ("onset\tduration\ttrial_type\n1\t2\trest\n", {}, r"hold no event of a condition \(baseline: \['rest'\]\)"),
-        ("onset\tduration\ttrial_type\n1\t2\tRest\n", {}, r"hold 'Rest', and baseline is \['rest'\]; spell it in the"),
+        ("onset\tduration\ttrial_type\n1\t2\tRest\n", {}, r"hold 'Rest', but baseline is \['rest'\]; use the same"),
     ],
 )
 def test_a_table_of_events_that_is_not_sound_is_refused(tmp_path, text, options, message):

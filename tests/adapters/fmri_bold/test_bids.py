@@ -358,7 +358,7 @@ def test_confounds_that_are_not_there_are_refused(series, confounds, change, mes
 
 @pytest.mark.parametrize(
     ("cell", "message"),
-    [("n/a", "column 'csf' of .* holds a value that is no number after its"), ("x", "column 'csf' of")],
+    [("n/a", "column 'csf' of .* holds a value that is not a number after its"), ("x", "column 'csf' of")],
 )
 def test_a_confound_that_is_not_a_number_is_refused(series, cell, message):
     lines = table_of(series).read_text().splitlines()

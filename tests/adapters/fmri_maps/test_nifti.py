@@ -158,11 +158,11 @@ def test_of_a_single_map_only_zeros_and_nan_are_left_out(tmp_path, array):
 def test_a_region_without_a_voxel_left_is_refused(tmp_path, array, atlas):
     array[1] = 0
     path = save(tmp_path / "betas.nii", array)
-    with refused(r"region '7': none of 12 channels is left.*\(0 maps hold nothing but NaN"):
+    with refused(r"region '7': none of 12 channels is left.*\(0 maps hold only NaN"):
         take(path, atlas=atlas)
     assert take(path, atlas=atlas, roi="2").n_channel == 12
     array[..., 4] = np.nan
-    with refused(r"the maps: none of 60 channels is left.*\(1 maps hold nothing but NaN"):
+    with refused(r"the maps: none of 60 channels is left.*\(1 maps hold only NaN"):
         take(save(path, array))
 
 
@@ -322,7 +322,7 @@ def test_a_table_without_files_needs_numbered_maps_in_a_clear_order(folder, tmp_
         take(folder, table=path)
     for number in (1, 2, 10):
         save(folder / f"beta_{number}.nii", array[..., number % 6])
-    with refused(r"maps \['beta_1', 'beta_10', 'beta_2'\] is unclear; give it a column 'file'"):
+    with refused(r"maps \['beta_1', 'beta_10', 'beta_2'\] is unclear; add a column 'file'"):
         take(folder, table=path, files="beta_*.nii")
     (folder / "beta_10.nii").rename(folder / "beta_3.nii")
     dataset = take(folder, table=path, files="beta_*.nii")
@@ -339,8 +339,8 @@ def test_files_that_spm_writes_next_to_the_betas_are_not_observations(folder, ar
 
 def test_maps_of_a_folder_must_be_single_and_on_one_grid(folder, array):
     for words, changed in {
-        r"'cat.nii.gz' holds 2 maps; in a folder each file is one observation": array[..., :2],
-        r"'face.nii.gz' has shape \(5, 4, 3\) and 'cat.nii.gz' \(4, 4, 3\)": array[1:, ..., 0],
+        r"'cat.nii.gz' holds 2 maps, but in a folder each file is one observation": array[..., :2],
+        r"'face.nii.gz' has shape \(5, 4, 3\), but 'cat.nii.gz' has \(4, 4, 3\)": array[1:, ..., 0],
     }.items():
         save(folder / "cat.nii.gz", changed)
         with refused(words):
@@ -348,7 +348,7 @@ def test_maps_of_a_folder_must_be_single_and_on_one_grid(folder, array):
     save(folder / "cat.nii", array[..., 0])
     with refused(r"\['cat'\] stand more than once in the folder"):
         take(folder)
-    with refused(r"no map in the folder fits files='\*.img'"):
+    with refused(r"no map in the folder matches files='\*.img'"):
         take(folder, files="*.img")
 
 
@@ -555,8 +555,8 @@ def test_spms_betas_are_named_by_their_headers(tmp_path):
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("Sn(1) face*bf(4)", "SPM's model has 4 basis functions a condition"),
-        ("Sn(1) " + "a" * 50 + "*bf(1)", "SPM's header has no room for the whole name 'Sn.1. aaa"),
+        ("Sn(1) face*bf(4)", "SPM's model has 4 basis functions per condition"),
+        ("Sn(1) " + "a" * 50 + "*bf(1)", "SPM's header may have cut off the name 'Sn.1. aaa"),
     ],
 )
 def test_spm_betas_that_headers_do_not_name_need_a_table(tmp_path, name, words):
@@ -637,7 +637,7 @@ def test_maps_of_different_kinds_in_a_folder_are_refused(tmp_path, array, names)
     for number, name in enumerate(names):
         save(tmp_path / f"{name}.nii", array[..., number])
     with refused(
-        r"(holds maps of different kinds, like|also holds) \[.*\].*; say which to read with a pattern, files="
+        r"(holds maps of different kinds, like|also holds) \[.*\].*; choose which to read with a pattern, files="
     ):
         take(tmp_path)
     with refused(
@@ -698,7 +698,7 @@ def test_a_folder_of_folders_says_which_to_read(tmp_path, array):
     save(tmp_path / "sub-01" / "sub-01_contrast-x_stat-effect_statmap.nii.gz", array[..., 0])
     assert READER.sniff(tmp_path)  # what nilearn writes
     with refused(
-        r"no map in the folder fits files='\*'; there are maps in its folders \['sub-01'\], read one of these"
+        r"no map in the folder matches files='\*'; there are maps in its folders \['sub-01'\], read one of them"
     ):
         read(tmp_path)
     (tmp_path / "sub-01" / "sub-01_contrast-x_stat-effect_statmap.nii.gz").rename(tmp_path / "x_statmap.nii.gz")
@@ -820,7 +820,7 @@ def test_a_mask_or_atlas_is_one_volume_in_a_file_that_is_there(betas, tmp_path, 
 def test_a_mask_is_0_and_one_other_value(betas, atlas, mask):
     with refused(r"the mask holds the values \[2.0, 7.0\] besides 0, expected 0 and one other.*atlas="):
         take(betas, mask=atlas)
-    with refused("the mask holds nothing but 0"):
+    with refused("the mask holds only 0"):
         take(betas, mask=save(mask, np.zeros(SHAPE, np.uint8)))
     values = np.full(SHAPE, np.nan, np.float32)
     values[2] = 0.5
@@ -859,7 +859,7 @@ def test_unknown_empty_and_repeated_regions_are_refused(betas, atlas, mask, tmp_
     with refused(r"\['V1'\] stand more than once in the labels of the atlas"):
         take(betas, atlas=atlas, labels=labels)
     labels.write_text("2 V1\n")
-    with refused(r"the labels do not name the numbers \[7\] of the atlas; name them, or pick others with roi="):
+    with refused(r"the labels do not name the numbers \[7\] of the atlas; name them, or choose others with roi="):
         take(betas, atlas=atlas, labels=labels)
     assert take(betas, atlas=atlas, labels=labels, roi="V1").n_channel == 12
 
@@ -877,7 +877,7 @@ def test_options_of_an_atlas_need_one(betas):
         (
             "a.tsv",
             "number\tname\n2\tV1\n",
-            r"have no column index or label with the number of a region, they have \['number'",
+            r"have no column index or label with the number of a region; they have \['number'",
         ),
         (
             "a.tsv",
@@ -1178,7 +1178,7 @@ def test_a_damaged_header_is_refused(tmp_path, array, fields, words):
 def test_a_file_of_a_few_bytes_is_refused(tmp_path):
     for content, words in {
         b"": "the file is empty",
-        b"\0" * 300: "the file holds 300 bytes, a NIfTI header has 348",
+        b"\0" * 300: "the file holds 300 bytes, but a NIfTI header has 348",
     }.items():
         (tmp_path / "x.nii").write_bytes(content)
         with refused(words):

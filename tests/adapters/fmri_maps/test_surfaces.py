@@ -308,8 +308,8 @@ def test_the_old_version_of_an_annotation_is_read(func, tmp_path, maps):
     ("place", "number", "words"),
     [
         (0, 2**31 - 1, "it declares 17179869176 bytes at byte 4, but has only 277: is it cut off"),
-        (0, -5, "its 0 vertices are not numbered from 0 on"),
-        (1, 7, "its 20 vertices are not numbered from 0 on"),
+        (0, -5, "its 0 vertices are not numbered from 0"),
+        (1, 7, "its 20 vertices are not numbered from 0"),
         (2, 12345, r"its table lacks the colours \[12345\] that vertices have"),
         (41, 0, "it holds no table of colours"),
         (42, -3, "its table of colours is of version 3, expected 1 or 2"),
@@ -464,7 +464,7 @@ def test_an_atlas_on_other_surfaces_or_voxels_is_refused(tmp_path, dscalar):
     ones = np.ones(24, np.float32)
     with refused("the atlas has 32 vertices on CORTEX_LEFT, but the maps have 20; resample it"):
         take(dscalar, atlas=dlabel(tmp_path / "a.dlabel.nii", ones, models(n_vertices=32)))
-    with refused("the atlas has voxels of another grid than the maps"):
+    with refused("the atlas has voxels on another grid than the maps"):
         take(dscalar, atlas=dlabel(tmp_path / "b.dlabel.nii", ones, models(affine=np.diag([2.0, 2, 3, 1]))))
     with refused("the atlas holds no region"):
         take(dscalar, atlas=dlabel(tmp_path / "c.dlabel.nii", 0 * ones, models()))

@@ -84,12 +84,12 @@ def listed(*lines):
 
 
 REFUSALS = {
-    "subject=2 must say one of the subjects": (None, {"subject": 2}),
+    "subject=2 must name one of the subjects": (None, {"subject": 2}),
     r"time \(in .*'TR9' is not known": (None, {"time": "TR9"}),
     "roi 'LHPPB' is not known; nearest: 'LHPPA'": (None, {"roi": "LHPPB"}),
     r"names \['LHPPA'\] stand more than once in roi=": (None, {"roi": ["LHPPA", "LHPPA"]}),
     r"there is no region to read: roi=\[\]": (None, {"roi": []}),
-    "the list of the images shown is missing": (lambda root: (root / STIMULI).unlink(), {}),
+    "the list of the images shown, '.*', is missing": (lambda root: (root / STIMULI).unlink(), {}),
     "list of the images shown '.*CSI01_stim_lists.txt': the file is empty": (listed(""), {}),
     "the last name, 'airpla', does not end in .* is the list cut off": (listed(*LIST[:3], "airpla"), {}),
     "the last name, 'airplanecabin1.jp', does not end in": (listed(*LIST[:3], "airplanecabin1.jp"), {}),

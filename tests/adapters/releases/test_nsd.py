@@ -159,8 +159,8 @@ def shrink(root, shape):
 
 
 REFUSALS = {
-    "subject=3 must say": (None, {"subject": 3}),
-    "subject='subj2' must say": (None, {"subject": "subj2"}),
+    "subject=3 must name": (None, {"subject": 3}),
+    "subject='subj2' must name": (None, {"subject": "subj2"}),
     "space 'fsaverage' is not known": (None, {"space": "fsaverage"}),
     "betas .*'b3' is not known": (None, {"betas": "b3"}),
     r"sessions \[7\] are not in .* it has the sessions \[1, 2\]": (None, {"sessions": [7]}),
@@ -175,11 +175,11 @@ REFUSALS = {
         {},
     ),
     "which image each trial showed is missing: download": (lambda root: (root / DESIGN).unlink(), {}),
-    r"'subjectim' of .* must hold numbers of shape \(8, 10000\), it is None": (
+    r"'subjectim' of .* must hold numbers of shape \(8, 10000\), got None": (
         lambda root: replaced(root, subjectim=None),
         {},
     ),
-    r"'masterordering' of .* shape \(1, 30000\), it is \(30000, 1\)": (
+    r"'masterordering' of .* shape \(1, 30000\), got \(30000, 1\)": (
         lambda root: replaced(root, masterordering=np.ones((30_000, 1))),
         {},
     ),

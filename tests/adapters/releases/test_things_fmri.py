@@ -161,22 +161,22 @@ def responses(*given, **changes):
 
 
 REFUSALS = {
-    "subject=2 must say one of the subjects": (None, {"subject": 2}),
+    "subject=2 must name one of the subjects": (None, {"subject": 2}),
     "roi 'V9' is not known": (None, {"roi": "V9"}),
     "roi 'prf-size' is not known": (None, {"roi": "prf-size"}),
     r"names \['V1'\] stand more than once in roi=": (None, {"roi": ["V1", "V1"]}),
     r"there is no region to read: roi=\[\]": (None, {"roi": []}),
-    r"no voxel is of the regions \['lSTS'\]": (None, {"roi": ["V1", "lSTS"]}),
+    r"no voxel belongs to the regions \['lSTS'\]": (None, {"roi": ["V1", "lSTS"]}),
     "trial_type 'catch' is not known": (None, {"trial_type": "catch"}),
     "the table .*StimulusMetadata.csv' is missing": (lambda folder: (folder / STIMULI).unlink(), {}),
     "the table .*VoxelMetadata.csv' is missing": (lambda folder: (folder / VOXELS).unlink(), {}),
     r"has no columns \['run'\]": (lambda folder: TRIALS.drop(columns="run").to_csv(folder / STIMULI), {}),
     r"has no columns \['voxel_id'\]": (lambda folder: TABLE.drop(columns="voxel_id").to_csv(folder / VOXELS), {}),
-    "must have a row for each trial": (trials(stimulus=[None, *TRIALS["stimulus"][1:]]), {}),
+    "must have one row per trial": (trials(stimulus=[None, *TRIALS["stimulus"][1:]]), {}),
     "not in the order of trial_id": (trials(trial_id=[1, 0, 2, 3, 4, 5]), {}),
     "trial_id, as the responses are; .*each trial once": (trials(trial_id=[0, 0, 1, 1, 2, 2]), {}),
-    "the column trial_id of .* holds 'x', which is no number": (trials(trial_id=list("01x345")), {}),
-    "holds nan, which is no number": (trials(trial_id=[0, 1, None, 3, 4, 5]), {}),
+    "the column trial_id of .* holds 'x', which is not a number": (trials(trial_id=list("01x345")), {}),
+    "holds nan, which is not a number": (trials(trial_id=[0, 1, None, 3, 4, 5]), {}),
     r"names \['dog_12s'\] stand more than once": (trials(stimulus=[*TRIALS["stimulus"][:5], "dog_12s.png"]), {}),
     r"columns \['V1'\] .* must hold 0 and 1": (voxels(V1=[0.2, 1, 0, 0, 0]), {}),
     r"names \['0'\] stand more than once in the column voxel_id": (voxels(voxel_id=[0, 0, 1, 2, 3]), {}),
@@ -185,8 +185,8 @@ REFUSALS = {
     "voxel_id of the responses and that": (responses(VALUES[[0, 1, 2, 3, 4, 4]], [0, 1, 2, 3, 4, 4]), {}),
     r"shape \(5, 4\) for 5 voxels and 6 trials": (responses(VALUES[:, :4]), {}),
     r"shape \(6, 5\) for 5 voxels": (responses(VALUES.T), {}),
-    "expected a table of pandas' fixed format": (responses(VALUES.astype(int)), {}),
-    "are called .* expected 0 to 5": (responses(labels=[0, 1, 2, 3, 4, 9]), {}),
+    "expected a table in the fixed format of pandas": (responses(VALUES.astype(int)), {}),
+    "are labelled .* expected 0 to 5": (responses(labels=[0, 1, 2, 3, 4, 9]), {}),
     "it is not an HDF5 file": (lambda folder: (folder / RESPONSES).write_bytes(b"PK" * 500), {}),
 }
 
