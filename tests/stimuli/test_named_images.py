@@ -74,7 +74,7 @@ def test_a_selection_of_a_selection_still_finds_its_images() -> None:
     assert len(chosen) == 2
 
 
-def test_an_image_may_be_asked_for_twice_outside_a_batch() -> None:
+def test_an_image_may_be_requested_twice_outside_a_batch() -> None:
     assert value_of(digits().images(["n2", "n2"])) == [2, 2]
 
 
@@ -91,14 +91,14 @@ def test_a_selection_forgets_the_other_names() -> None:
 
 
 @pytest.mark.parametrize("method", ["select", "batch"])
-def test_a_name_asked_for_twice_is_refused(method: str) -> None:
+def test_a_name_requested_twice_is_refused(method: str) -> None:
     with pytest.raises(BrainrdlError, match=r"\['n1'\] stand more than once"):
         getattr(digits(), method)(["n1", "n1"])
 
 
 @pytest.mark.parametrize("method", ["select", "images"])
-def test_asking_for_no_names_is_refused(method: str) -> None:
-    with pytest.raises(BrainrdlError, match="no names were asked for"):
+def test_an_empty_list_of_names_is_refused(method: str) -> None:
+    with pytest.raises(BrainrdlError, match="no names were requested"):
         getattr(digits(), method)([])
 
 
@@ -131,12 +131,12 @@ def test_a_file_in_place_of_a_folder_is_refused(folder: Path) -> None:
 
 def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / ".hidden").write_bytes(b"")
-    with pytest.raises(BrainrdlError, match="holds no images"):
+    with pytest.raises(BrainrdlError, match="contains no images"):
         Stimuli.from_folder(tmp_path)
 
 
 @pytest.mark.parametrize("content", [b"hello", b""])
-def test_a_file_that_is_no_image_is_refused_by_name(folder: Path, content: bytes) -> None:
+def test_a_file_that_is_not_an_image_is_refused_by_name(folder: Path, content: bytes) -> None:
     (folder / "notes.png").write_bytes(content)
     with pytest.raises(BrainrdlError, match=r"\['notes.png'\] in stimulus folder .* cannot be read as images"):
         Stimuli.from_folder(folder)
@@ -144,7 +144,7 @@ def test_a_file_that_is_no_image_is_refused_by_name(folder: Path, content: bytes
 
 def test_a_folder_in_the_folder_is_refused_by_name(folder: Path) -> None:
     (folder / "faces").mkdir()
-    with pytest.raises(BrainrdlError, match=r"holds folders \['faces'\]"):
+    with pytest.raises(BrainrdlError, match=r"contains folders \['faces'\]"):
         Stimuli.from_folder(folder)
 
 
@@ -188,7 +188,7 @@ def test_bytes_behind_the_end_of_a_jpeg_do_no_harm(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("method", ["images", "digests"])
-def test_a_file_that_is_gone_is_refused_by_name(folder: Path, method: str) -> None:
+def test_a_deleted_file_is_refused_by_name(folder: Path, method: str) -> None:
     stimuli = Stimuli.from_folder(folder)
     (folder / "bob.png").unlink()
     with pytest.raises(BrainrdlError, match=r"image 'bob\.png' is no longer in stimulus folder"):
@@ -202,7 +202,7 @@ def test_different_sizes_without_a_resize_are_refused_and_two_are_named(folder: 
     assert Stimuli.from_folder(folder, default_transform(16)).images().shape == (4, 3, 16, 16)
 
 
-def test_images_are_opened_only_when_asked_for(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_images_are_opened_only_when_requested(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stimuli = Stimuli.from_folder(folder)
     (folder / "ann.png").unlink()
     assert stimuli.images(["cat"]).shape == (1, 3, 24, 24)
@@ -338,7 +338,7 @@ def test_a_read_only_array_needs_no_copy_and_gives_no_warning(tmp_path: Path) ->
         (np.zeros((3, 8, 8), np.uint8), "2 names for 3 images"),
     ],
 )
-def test_arrays_that_are_no_images_are_refused(images: Any, message: str) -> None:
+def test_arrays_that_are_not_images_are_refused(images: Any, message: str) -> None:
     with pytest.raises(BrainrdlError, match=message):
         Stimuli.from_arrays(images, ["a", "b"])
 
@@ -389,7 +389,7 @@ def test_a_label_table_is_read_and_may_lie_among_the_images(folder: Path, text: 
     ("text", "message"),
     [
         ("name,category\nann,face\nbob,face\n", r"\['cat'\] have no label in label table '.*labels.csv' \(2 names\)"),
-        ("name,category\nann,f\nbob,f\ncat,f\ncats,f\n", r"labels \['cats'\], which are no stimuli; remove"),
+        ("name,category\nann,f\nbob,f\ncat,f\ncats,f\n", r"labels for \['cats'\], which are not stimuli; remove"),
         ("name,category\nann,f\nbob,f\ncat.png,f\n", r"\['cat'\] have no label .*nearest: 'cat.png'"),
         ("name,category\nann,f\nann,g\nbob,f\ncat,f\n", r"\['ann'\] stand more than once in label table"),
         ("name,category\nann,f\nbob\ncat,f\n", r"\['bob'\] have an empty label"),
@@ -422,7 +422,7 @@ def test_a_mapping_must_fit_the_names() -> None:
     stimuli = digits(3)
     with pytest.raises(BrainrdlError, match=r"\['n2'\] have no label in the label table"):
         stimuli.with_labels({"n0": "a", "n1": "b"})
-    with pytest.raises(BrainrdlError, match=r"labels \['m'\], which are no stimuli"):
+    with pytest.raises(BrainrdlError, match=r"labels for \['m'\], which are not stimuli"):
         stimuli.with_labels({"n0": "a", "n1": "b", "n2": "c", "m": "d"})
 
 
@@ -450,7 +450,7 @@ def test_align_puts_stimuli_into_the_order_of_the_conditions() -> None:
 
 
 @pytest.mark.parametrize("conditions", [["n0", "n1"], ["n0", "n1", "n2", "n22"]])
-def test_align_refuses_sets_that_differ_unless_told_otherwise(conditions: list[str]) -> None:
+def test_align_refuses_sets_that_differ_unless_allowed(conditions: list[str]) -> None:
     with pytest.raises(BrainrdlError, match=r"do not match: .*only (in|among) the .*\]; rename .*allow_missing=True"):
         digits(3).align(conditions)
     common = [name for name in reversed(conditions) if name != "n22"]
@@ -462,7 +462,7 @@ def test_the_nearest_name_is_one_that_has_no_partner() -> None:
         digits(12).align([*digits(11).names, "n1x"])  # n1 and n10 are as near, but have their conditions
 
 
-def test_align_says_that_names_differ_in_unicode_form_alone() -> None:
+def test_align_says_that_names_differ_only_in_unicode_form() -> None:
     names = ["café", "n1", "n2"]
     stimuli = Stimuli.from_arrays(digits(3).images(), [unicodedata.normalize("NFD", name) for name in names])
     with pytest.raises(BrainrdlError, match=r"different Unicode forms.*unicodedata.normalize\('NFD', name\)"):
@@ -570,7 +570,7 @@ def test_other_transforms_get_an_rgb_pil_image_or_a_float_rgb_tensor(folder: Pat
         ("resize", "callable or None, got 'resize'"),
     ],
 )
-def test_a_transform_that_gives_no_image_is_refused(transform: Any, message: str) -> None:
+def test_a_transform_that_returns_no_image_is_refused(transform: Any, message: str) -> None:
     with pytest.raises(BrainrdlError, match=message):
         digits().with_transform(transform).images()
 
@@ -607,7 +607,7 @@ def test_a_random_transform_is_not_cached() -> None:
     with pytest.raises(BrainrdlError, match="needs a deterministic transform"):
         digits().with_transform(lambda image: torch.rand(1, 4, 4)).cached()
     draws = iter([0.0, 0.0] + 20 * [1.0])  # acts now and then, as a random flip does
-    with pytest.raises(BrainrdlError, match="another image each time"):
+    with pytest.raises(BrainrdlError, match="a different image each time"):
         digits().with_transform(lambda image: torch.full((1, 4, 4), next(draws))).cached()
     assert digits().with_transform(lambda image: torch.zeros(1, 4, 4)).cached().images().shape == (5, 1, 4, 4)
 
@@ -619,7 +619,7 @@ def test_digests_of_files_are_those_of_their_bytes(folder: Path) -> None:
     assert digests == {"bob": hashlib.sha256((folder / "bob.png").read_bytes()).hexdigest()}
 
 
-def test_digests_tell_pixels_types_and_shapes_apart_and_nothing_else() -> None:
+def test_digests_differ_with_pixels_types_and_shapes_only() -> None:
     def digest(images: Any) -> str:
         return Stimuli.from_arrays(images, ["a"]).digests()["a"]
 
@@ -655,7 +655,7 @@ class WithTargets(Counting):
     classes = tuple("lkjihgfedcba")
 
 
-def test_a_data_set_is_loaded_item_by_item_when_asked() -> None:
+def test_a_data_set_is_loaded_item_by_item_when_requested() -> None:
     items = WithTargets()
     stimuli = Stimuli.from_dataset(items)
     before = items.loaded
@@ -689,7 +689,7 @@ def test_a_data_set_of_bare_images_has_no_labels() -> None:
 
 
 @pytest.mark.parametrize("wrap", [lambda x: x, lambda x: Subset(x, [4, 2, 0])])
-def test_a_tensor_data_set_is_indexed_in_one_go(wrap: Any) -> None:
+def test_a_tensor_data_set_is_indexed_directly(wrap: Any) -> None:
     images = torch.arange(5, dtype=torch.uint8)[:, None, None, None].expand(5, 1, 3, 3)
     stimuli = Stimuli.from_dataset(wrap(TensorDataset(images, torch.arange(5) * 2)))
     last = stimuli.names[-1]
@@ -768,7 +768,7 @@ class Items(list[Any]):
         (Items([(torch.zeros(5, 2, 2), 0)]), "1, 3 or 4 channels, got 5"),
     ],
 )
-def test_items_that_are_no_images_are_refused(items: Any, message: str) -> None:
+def test_items_that_are_not_images_are_refused(items: Any, message: str) -> None:
     with pytest.raises(BrainrdlError, match=message):
         Stimuli.from_dataset(items).images()
 
