@@ -188,9 +188,9 @@ def test_patterns_that_are_none_are_refused(npz, stack):
 
 def test_patterns_without_saying_so_are_refused_with_the_remedy(tmp_path):
     np.save(tmp_path / "betas.npy", np.ones((4, 7)))
-    with refused(r"of shape \(4, 7\) is neither square nor holds the pairs .* say patterns=True"):
+    with refused(r"of shape \(4, 7\) is not square, and its length fits no number of pairs.* say patterns=True"):
         read(tmp_path / "betas.npy")
-    with refused("axes='first' is about patterns; say patterns=True"):
+    with refused("axes='first' is only for patterns; say patterns=True"):
         read(tmp_path / "betas.npy", axes="first")
 
 
@@ -307,7 +307,7 @@ def test_axes_by_name_tell_rois_and_subjects_apart(tmp_path, order):
 
 def test_axes_that_do_not_fit_are_refused(tmp_path, stack):
     np.save(tmp_path / "rdms.npy", np.moveaxis(stack, 0, -1))
-    with refused(r"of shape \(4, 4, 2\) is no stack of RDMs .* axes='conditions,conditions,roi,subject'"):
+    with refused(r"of shape \(4, 4, 2\) is not a stack of RDMs .* axes='conditions,conditions,roi,subject'"):
         read(tmp_path / "rdms.npy")
     assert read(tmp_path / "rdms.npy", axes="conditions, conditions, subject").rdm_descriptors["subject"] == ["1", "2"]
     with refused(r"axes='conditions,conditions,roi,subject' names 4 axes, but array .* has shape \(4, 4, 2\)"):
@@ -396,7 +396,7 @@ def test_hdf5_of_other_layouts_is_left_to_other_readers(h5, stack):
 
 def test_hdf5_of_matlab_under_another_suffix_is_refused_with_the_remedy(tmp_path, matlab73, stack):
     path = matlab73(tmp_path / "v73.h5", RDMs=stack)
-    with refused("it is a MATLAB file .v7.3., whose axes stand in reverse; give it the suffix .mat"):
+    with refused("the file is a MATLAB file .v7.3., whose axes are reversed; give it the suffix .mat"):
         read(path)
 
 

@@ -237,7 +237,7 @@ def test_units_that_belong_nowhere_cannot_be_chosen(tmp_path, options):
     found = read(path, reader=READER)
     assert found.descriptors == {}
     assert found.channel_descriptors["unit"][:2] == ["site0", "site1"]  # an only coordinate bears the dimension's name
-    with refused(r"(roi='IT' needs|by_subject needs).*among the coordinates of the units; there are neuroid"):
+    with refused(r"(roi='IT' needs|by_subject needs).*among the coordinates of the units; they are neuroid"):
         read(path, reader=READER, **options)
 
 
@@ -295,7 +295,7 @@ def test_of_several_arrays_one_must_be_chosen(tmp_path):
     made = xarray.Dataset({"evoked": (DIMS[:2], VALUES[..., 0]), "spontaneous": (DIMS[:2], VALUES[..., 1])})
     made["other"] = ("x", [1.0])
     made.to_netcdf(tmp_path / "a.nc", engine="h5netcdf")
-    with refused(r"2 arrays have the dimensions axes=.*there are evoked \('presentation', 'neuroid'\), spontaneous"):
+    with refused(r"2 arrays have the dimensions axes=.*known: evoked \('presentation', 'neuroid'\), spontaneous"):
         read(tmp_path / "a.nc", reader=READER)
     found = read(tmp_path / "a.nc", reader=READER, variable="spontaneous")
     np.testing.assert_array_equal(found.measurements, VALUES[..., 1])
