@@ -36,7 +36,7 @@ def random_pairs(n_all: int, n_pairs: int, seed: int, step: int) -> Int[Tensor, 
     Raises
     ------
     BrainrdlError
-        If fewer than 2 pairs are asked for.
+        If `n_pairs` is below 2.
 
     Examples
     --------

@@ -338,7 +338,9 @@ def test_rates_are_not_summed_over_a_window(change, told) -> None:
 
 
 def test_a_precision_that_cannot_be_one_is_refused() -> None:
-    with pytest.raises(BrainrdlError, match=r"noise= has -1 on its diagonal; a noise precision must be positive definite"):
+    with pytest.raises(
+        BrainrdlError, match=r"noise= has -1 on its diagonal; a noise precision must be positive definite"
+    ):
         calc_rdm(dataset(), "mahalanobis", noise=-np.eye(N_CHANNELS))
 
 
