@@ -129,7 +129,7 @@ def test_of_several_arrays_one_must_be_chosen(tmp_path):
     np.testing.assert_array_equal(read(path, reader=READER, variable="IT_rates", **OPTIONS).measurements, VALUES + 1)
 
 
-@pytest.mark.parametrize(("arrays", "listed"), [({"t": TIMES}, "t"), ({}, "the file holds none")])
+@pytest.mark.parametrize(("arrays", "listed"), [({"t": TIMES}, "t"), ({}, "the file has none")])
 def test_a_file_without_such_an_array_is_refused(tmp_path, arrays, listed):
     with refused(f"choose the array with variable=: {listed}"):
         read(write(tmp_path / "a.h5", **arrays), reader=READER)

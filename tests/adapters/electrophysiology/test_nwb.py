@@ -203,7 +203,7 @@ def test_a_usual_column_that_tells_no_trials_apart_is_refused_with_the_others(tm
     path = write(tmp_path / "a.nwb", columns=columns)
     with refused(
         r"all 12 trials of table 'trials' have the same condition, 'natural_scenes' \(column 'stimulus_name'\); choose "
-        r"another column with condition_column=; there are frame, stimulus_block"
+        r"another column with condition_column=; the others are frame, stimulus_block"
     ):
         read(path, reader=READER)
     assert read(path, reader=READER, condition_column="frame").obs_descriptors["stimulus"] == ["0", "1", "2"] * 4
@@ -428,7 +428,7 @@ def damaged(path, place, value):
         ("units/spike_times_index", [400, 800, 1100], "spike_times_index does not divide the 1200 rows"),
         ("units/spike_times_index", np.zeros(0), "spike_times_index does not divide the 1200 rows"),
         ("units/id", [1, 2], "there are 2 ids for 3 units"),
-        ("units/electrodes", [0, 0, 7], "units have electrodes in rows 0 to 7, the table of electrodes has 1"),
+        ("units/electrodes", [0, 0, 7], "units have electrodes in rows 0 to 7, but there are 1 electrodes"),
         ("units/electrodes_index", [1, 2, 9], "electrodes_index does not divide the 3 rows of electrodes"),
     ],
 )  # fmt: skip
