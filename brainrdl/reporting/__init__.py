@@ -1,7 +1,8 @@
 """One self-contained HTML page about a run: what was found, how, and what it cannot show.
 
 `page` writes it (`report`) from its figures (`drawings`), tables (`tables`), sentences (`wording`) and the text and
-references for a methods section (`methods`); `run` holds what all of them look up. The layout is ``report.html.j2``.
+references for a methods section (`methods`); `run` has the run and look-ups in its tables. The layout is in
+``report.html.j2``. A new figure is a function in `drawings`, a new column of the score tables a line in `tables`.
 """
 
 from lazy_loader import attach_stub

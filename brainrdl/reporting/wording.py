@@ -132,10 +132,10 @@ def _gain_sentence(row: Mapping[str, Any]) -> Iterator[str]:
 
 def _verdict(low: float, high: float) -> str:
     if low > 0:
-        return ": fitting improved the score"
+        return ", an improvement"
     if high < 0:
-        return ": fitting lowered the score"
-    return "; these data do not show that fitting improved the score" if math.isfinite(low) else ""
+        return ", a decrease"
+    return "; these data do not show an improvement" if math.isfinite(low) else ""
 
 
 def _control_sentence(mine: pd.DataFrame, row: Mapping[str, Any]) -> Iterator[str]:

@@ -340,9 +340,9 @@ def test_a_score_is_held_against_its_ceiling_in_words(changes: dict[str, Any], w
 @pytest.mark.parametrize(
     ("low", "high", "words"),
     [
-        (0.1, 0.3, ": fitting improved the score."),
-        (-0.3, -0.1, ": fitting lowered the score."),
-        (-0.1, 0.3, "; these data do not show that fitting improved the score."),
+        (0.1, 0.3, ", an improvement."),
+        (-0.3, -0.1, ", a decrease."),
+        (-0.1, 0.3, "; these data do not show an improvement."),
         (np.nan, np.nan, "(no interval) relative to the same network before fitting."),
     ],
 )
