@@ -8,13 +8,16 @@ BENCHMARKS := $(sort $(wildcard tests/benchmarks/bench_*.py))
 PYTEST_ARGS ?=
 # One worker a core, a file's tests together: they share what its fixtures made.
 WORKERS := -n auto --maxprocesses 8 --dist loadfile
+# The oldest versions have wheels for the oldest Python.
+LOWEST := .venv-lowest
+LOWEST_PYTHON ?= python3.11
 
-.PHONY: help install demo test shapes format check docs bench
+.PHONY: help install demo test test-lowest shapes format check docs bench
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 
 help:  ## list the targets
-	@sed -n 's/^\([a-z]*\):.*  ## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
+	@sed -n 's/^\([a-z-]*\):.*  ## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
 
 install: $(VENV)/.installed-dev  ## set up .venv with everything a developer needs
 
@@ -23,6 +26,10 @@ demo: $(VENV)/.installed-demo  ## fit a small network to brain RDMs and write a 
 
 test: $(VENV)/.installed-test  ## run the default tests; more with PYTEST_ARGS='-m slow'
 	$(BIN)/python -m pytest $(WORKERS) $(PYTEST_ARGS)
+
+# Old libraries warn about one another, so that warnings are no errors here.
+test-lowest: $(LOWEST)/.installed  ## run the default tests with the oldest versions that pyproject.toml allows
+	$(LOWEST)/bin/python -m pytest -W default $(WORKERS) $(PYTEST_ARGS)
 
 shapes: $(VENV)/.installed-test  ## run the default tests with the shape of every tensor checked
 	$(BIN)/python -m pytest --jaxtyping-packages=brainrdl,beartype.beartype $(WORKERS) $(PYTEST_ARGS)
@@ -51,4 +58,10 @@ $(BIN)/python:
 # The stamp is written last, so an interrupted installation is repeated.
 $(VENV)/.installed-%: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --editable '.[$*]'
+	@touch $@
+
+$(LOWEST)/.installed: pyproject.toml
+	$(LOWEST_PYTHON) -m venv --clear $(LOWEST)
+	$(LOWEST)/bin/python -m pip install --quiet uv
+	$(LOWEST)/bin/uv pip install --quiet --python $(LOWEST)/bin/python --resolution lowest-direct --editable '.[test]'
 	@touch $@

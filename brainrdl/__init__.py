@@ -10,9 +10,14 @@ Examples
 4
 """
 
+import os
 from importlib.metadata import version
 
 from lazy_loader import attach_stub
+
+# Threads that wait for one another should sleep, not spin: with one core busy, spinning made small products 5 to 15
+# times slower (docs/benchmarks.md). OpenMP reads this once, when torch loads; a value of the user's own is kept.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 _load, _names, _listed = attach_stub(__name__, __file__)
 __all__ = [*_listed, "__version__"]

@@ -1,6 +1,6 @@
-"""Readers of files for `brainrdl.read`, one module a layout.
+"""Readers of files for `brainrdl.read`, one module per layout.
 
-A module here is what anyone's reader is: an object that keeps the contract in `brainrdl.readers`, named in the
-entry-point group ``brainrdl.readers``. To write another, copy the nearest, and run
+Each module defines a reader in the way that anyone can: an object that follows the contract in `brainrdl.readers`,
+listed in the entry-point group ``brainrdl.readers``. To write another reader, copy the most similar one, and run
 ``brainrdl.testing.check_reader`` on it.
 """

@@ -9,9 +9,42 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from PIL import Image
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from brainrdl import rdms
+
+
+class Operations(TorchDispatchMode):
+    """Count what torch does inside a ``with`` block: tests of speed test the work, which a busy machine cannot change.
+
+    ``called`` lists all operations; ``made`` lists the operation and size (number of entries) of each new tensor.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.called: list[str] = []
+        self.made: list[tuple[str, int]] = []
+
+    @property
+    def largest(self) -> int:
+        return max((size for _, size in self.made), default=0)
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        self.called.append(str(function))
+        given = {leaf.untyped_storage().data_ptr() for leaf in tree_leaves(args) if isinstance(leaf, torch.Tensor)}
+        new = [leaf for leaf in tree_leaves(result) if isinstance(leaf, torch.Tensor)]
+        self.made += [(str(function), leaf.numel()) for leaf in new if leaf.untyped_storage().data_ptr() not in given]
+        return result
+
+
+@pytest.fixture
+def operations() -> type[Operations]:
+    """A context manager that counts the operations of torch; ``with operations() as done: ...``."""
+    return Operations
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,7 @@
 """Errors, checks, files and shared constants: what every other room may use.
 
-Nothing here knows about RDMs. `errors` and `constants` import no scientific library, so that the command line starts
-quickly, and nor does `options`, which turns an option that is written once into checks, signatures and text;
-`tensor_checks` needs torch. `files` reads and writes whole files or none, `terms` says what things are called
-in figures and sentences, `advice` words a refusal for its reader.
+Nothing here computes with RDMs. `errors`, `constants`, `rows` (the roles of rows in score tables) and `options` (an
+option that is written once becomes checks, signatures and text) import no scientific library, so that the command line
+starts quickly; `tensor_checks` needs torch. `threads` sets the number of threads by the size of the work, `files` reads
+and writes whole files or none, and `advice` words a refusal for its reader.
 """

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 PARTIAL = "partial "
 
-PARTIAL_OF = ("spearman", "corr")
-
 GROUP = ("student", "role", "layer", "target", "comparator", "against")
 
 MIN_CONDITIONS = 4  # fewer make at most 3 pairs: no correlation of RDMs to speak of

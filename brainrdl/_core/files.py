@@ -56,6 +56,17 @@ def atomic(path: Path) -> Iterator[Path]:
             part.unlink(missing_ok=True)
 
 
+def slug(*words: str) -> str:
+    """Join words to a name for a file or folder: letters, digits and ``_.-`` stay, anything else becomes ``_``.
+
+    Examples
+    --------
+    >>> slug("layer 4/conv", "", "seed0")
+    'layer_4_conv-seed0'
+    """
+    return "-".join("".join(c if c.isalnum() or c in "_.-" else "_" for c in word) for word in words if word)
+
+
 def reason(error: Exception) -> str:
     return getattr(error, "strerror", None) or str(error)
 
@@ -208,11 +219,21 @@ def digest(tensors: Mapping[str, Tensor]) -> str:
     >>> digest({"a": torch.zeros(2)}) == digest({"a": torch.zeros(2)})
     True
     """
-    total = hashlib.sha256()
-    for name in sorted(tensors):
-        value = tensors[name].detach().cpu().contiguous()
-        total.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
-        total.update(value.flatten().view(torch.uint8).numpy().tobytes())
+    return hash_words(f"{name} {digest_tensor(tensors[name])}" for name in sorted(tensors))
+
+
+def digest_tensor(tensor: Tensor) -> str:
+    """SHA-256 of a tensor's type, shape and bytes: 2 x 8 and 4 x 4 pixels can have equal bytes.
+
+    Examples
+    --------
+    >>> digest_tensor(torch.zeros(2, 3)) == digest_tensor(torch.zeros(3, 2))
+    False
+    """
+    array = tensor.detach().cpu().contiguous()
+    total = hashlib.sha256(f"{array.dtype} {tuple(array.shape)}".encode())
+    # Bytes through a uint8 view: NumPy knows no bfloat16.
+    total.update(array.reshape(-1).view(torch.uint8).numpy().data)
     return total.hexdigest()
 
 

@@ -9,14 +9,16 @@ from __future__ import annotations
 import shlex
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from rich.markup import escape
 
+from brainrdl._core.rows import Against
 from brainrdl.cli import file_commands as files
 from brainrdl.cli.common import (
     READ_OPTIONS,
@@ -298,29 +300,54 @@ def _print_summary(evaluation: Evaluation, as_json: bool) -> None:
     summary = evaluation.summary
     keys = [summary["comparator"], summary["against"], summary["target"], summary["ceiling_lower"].round(3)]
     for (comparator, against, target, lower), rows in summary.groupby(keys, sort=False, dropna=False):
-        reference = "the mean RDM" if against == "mean" else "single subjects"
-        of = f" of {target}" if target not in ("", "rdm") else ""
-        upper = f", upper ceiling {rows['ceiling_upper'].iloc[0]:.3f}" if against == "subjects" else ""
-        ceiling = f", lower ceiling {lower:.3f}{upper}" if lower == lower else ""
-        console.print(f"[bold]{escape(f'{comparator} with {reference}{of}{ceiling}')}[/bold]")
+        compared, of = Against(str(against)), f" of {target}" if target not in ("", "rdm") else ""
+        ceiling = f", {_ceiling(compared, lower, rows['ceiling_upper'].iloc[0])}" if lower == lower else ""
+        console.print(f"[bold]{escape(f'{comparator} with {compared.label}{of}{ceiling}')}[/bold]")
         print_table(_readable(rows))
         console.print()
 
 
-def _readable(rows: pd.DataFrame) -> pd.DataFrame:
-    several = ["layer"] if rows.loc[rows["layer"] != "", "layer"].nunique() > 1 else []
-    table = rows[["student", *several, "score"]].copy()
-    table["95 % interval"] = [_interval(low, high) for low, high in zip(rows["low"], rows["high"], strict=True)]
-    if "gain" in rows and rows["gain"].notna().any():
-        table["gain"] = rows["gain"]
-        table["95 % interval of gain"] = [
-            _interval(low, high) for low, high in zip(rows["gain_low"], rows["gain_high"], strict=True)
-        ]
-    return table
+def _ceiling(against: Against, lower: Any, upper: float) -> str:
+    span = f"{lower:.3f}" if against is Against.MEAN else f"{lower:.3f} to {upper:.3f}"
+    return f"{against.ceiling} {span}"
 
 
 def _interval(low: float, high: float) -> str:
     return "" if low != low else f"{low:.2f} to {high:.2f}"
+
+
+@dataclass(frozen=True)
+class _Column:
+    """A column of the summary: its heading, what a cell shows of a row, and in which tables it is shown."""
+
+    heading: str
+    cell: Callable[[Mapping[Any, Any]], object]
+    shown: Callable[[pd.DataFrame], bool] = lambda rows: True
+
+
+def _has_layers(rows: pd.DataFrame) -> bool:
+    return rows.loc[rows["layer"] != "", "layer"].nunique() > 1
+
+
+def _has_gain(rows: pd.DataFrame) -> bool:
+    return "gain" in rows and bool(rows["gain"].notna().any())
+
+
+_COLUMNS = (
+    _Column("student", lambda row: row["student"]),
+    _Column("layer", lambda row: row["layer"], _has_layers),
+    _Column("score", lambda row: row["score"]),
+    _Column("95 % interval", lambda row: _interval(row["low"], row["high"])),
+    _Column("gain", lambda row: row["gain"], _has_gain),
+    _Column("95 % interval of gain", lambda row: _interval(row["gain_low"], row["gain_high"]), _has_gain),
+)
+
+
+def _readable(rows: pd.DataFrame) -> pd.DataFrame:
+    import pandas as pd
+
+    records, columns = rows.to_dict("records"), [column for column in _COLUMNS if column.shown(rows)]
+    return pd.DataFrame({column.heading: [column.cell(record) for record in records] for column in columns})
 
 
 def main() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 from collections.abc import Callable, Sequence
@@ -30,9 +31,6 @@ READ_OPTIONS = {
     "names=": "--names FILE",
 }
 
-# What completion offers stands here, because importing torch at each press of a key would take seconds.
-COMPARATORS = ("cosine", "corr", "spearman", "tau-a", "rho-a", "corr_cov", "cosine_cov", "cka", "soft-spearman")
-
 _OWN_NETWORKS = ("lenet", "small_cnn", "efficientnet_lite0")
 
 _REGISTERED = re.compile(r"^@register_model\(\)\n(?:@.*\n)*def (\w+)", re.MULTILINE)
@@ -40,6 +38,23 @@ _REGISTERED = re.compile(r"^@register_model\(\)\n(?:@.*\n)*def (\w+)", re.MULTIL
 
 def complete(known: Callable[[], tuple[str, ...]]) -> Callable[[str], list[str]]:
     return lambda incomplete: [name for name in known() if name.startswith(incomplete)]
+
+
+def keys_of(module: str, registry: str) -> tuple[str, ...]:
+    """Read the keys of a dict from the source of its module: importing torch to complete a word would take seconds."""
+    spec = find_spec(module)
+    body = ast.parse(Path(str(spec and spec.origin)).read_text("utf-8")).body
+    assigned = {ast.unparse(node.target): node.value for node in body if isinstance(node, ast.AnnAssign)}
+    found = assigned[registry]
+    return tuple(ast.literal_eval(key) for key in found.keys if key) if isinstance(found, ast.Dict) else ()
+
+
+def comparators() -> tuple[str, ...]:
+    return keys_of("brainrdl.similarity.comparators", "SIMILARITIES")
+
+
+def dissimilarities() -> tuple[str, ...]:
+    return keys_of("brainrdl.dissimilarity.measures", "DISSIMILARITIES")
 
 
 def networks() -> tuple[str, ...]:
@@ -52,9 +67,7 @@ def networks() -> tuple[str, ...]:
 
 Comparators = Annotated[
     list[str],
-    typer.Option(
-        "--comparator", "-c", help="RDM comparator; may be repeated.", autocompletion=complete(lambda: COMPARATORS)
-    ),
+    typer.Option("--comparator", "-c", help="RDM comparator; may be repeated.", autocompletion=complete(comparators)),
 ]
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]

@@ -19,6 +19,7 @@ from brainrdl.cli.common import (
     check_figure,
     complete,
     console,
+    dissimilarities,
     networks,
     print_json,
     print_table,
@@ -42,8 +43,6 @@ DOCTOR_EXAMPLES = (
 DATA_EXAMPLES = "Examples: brainrdl data list   |   brainrdl data fetch kriegeskorte92"
 
 # What completion offers stands here, because importing what knows it would take seconds.
-DISSIMILARITIES = ("euclidean", "correlation", "cosine", "mahalanobis", "crossnobis", "poisson", "poisson_cv")
-
 NOISE = ("diag", "full", "shrinkage_diag", "shrinkage_eye")
 
 DATA_SETS = ("kriegeskorte92", "algonauts92", "haxby2001", "mnist", "cifar10", "cifar100")
@@ -68,7 +67,7 @@ Dissimilarity = Annotated[
         "--dissimilarity",
         "-d",
         help="Dissimilarity; correlation by default.",
-        autocompletion=complete(lambda: DISSIMILARITIES),
+        autocompletion=complete(dissimilarities),
     ),
 ]
 
@@ -308,9 +307,10 @@ def _of_network(
 
     from brainrdl import Stimuli, Student
     from brainrdl._core.errors import refuse
+    from brainrdl.dissimilarity.measures import traits_of
     from brainrdl.models.networks import build
 
-    if dissimilarity in ("crossnobis", "poisson_cv"):
+    if traits_of(dissimilarity).cross_validated:
         refuse(f"--dissimilarity {dissimilarity} is cross-validated over runs, and a network has none; choose another")
     if stimuli is None or not layers:
         refuse(f"--model {model} needs --layers and --stimuli; `brainrdl layers {model}` lists its layers")

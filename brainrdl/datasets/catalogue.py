@@ -1,4 +1,4 @@
-"""The named data sets: their files, checksums, licences and papers, from ``datasets.yaml``."""
+"""The named data sets: their files, checksums, licences and papers, read from ``datasets.yaml``."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ class DataFile:
     Attributes
     ----------
     name : str
-        Path below the data set's folder.
+        Path relative to the folder of the data set.
     size : int
-        Bytes.
+        Size in bytes.
     sha256 : str
-        Of the file as it is stored.
+        SHA-256 of the file as it is stored.
     url : str, optional
-        Where it is downloaded from; None where its makers give no address.
+        Address for the download; None if the authors give no address.
     download_size, download_sha256 : int, str, optional
-        Of what is downloaded, where that is the file compressed by gzip.
+        Size in bytes and SHA-256 of the download, if that is the file compressed with gzip.
 
     Examples
     --------
@@ -44,7 +44,18 @@ class DataFile:
 
 @dataclass(frozen=True)
 class DataInfo:
-    """What a data set is, whose it is, and what is fetched.
+    """Description of a data set: contents, authors, licence and files.
+
+    Attributes
+    ----------
+    name, title, version : str
+        Short name, description and version.
+    licence, citation : str
+        Licence, and how to cite the data set.
+    files : tuple of DataFile
+        Files to download.
+    doi, page : str, optional
+        DOI of the paper, and address of the web page.
 
     Examples
     --------
@@ -63,7 +74,7 @@ class DataInfo:
 
     @property
     def size(self) -> int:
-        """Bytes to download for all of it."""
+        """Size of the complete download in bytes."""
         return sum(file.download_size or file.size for file in self.files)
 
 
@@ -77,7 +88,11 @@ def known_sets() -> dict[str, DataInfo]:
 
 
 def names() -> tuple[str, ...]:
-    """Names of the data sets.
+    """Return the names of the data sets.
+
+    Returns
+    -------
+    tuple of str
 
     Examples
     --------
@@ -88,12 +103,21 @@ def names() -> tuple[str, ...]:
 
 
 def info(name: str) -> DataInfo:
-    """Say what a data set is, without fetching anything.
+    """Describe a data set, without downloading it.
+
+    Parameters
+    ----------
+    name : str
+        One of `names`.
+
+    Returns
+    -------
+    DataInfo
 
     Raises
     ------
     BrainrdlError
-        If the name is unknown; the nearest are given.
+        If the name is unknown; the message gives the nearest names.
 
     Examples
     --------
@@ -104,7 +128,11 @@ def info(name: str) -> DataInfo:
 
 
 def cache_folder() -> Path:
-    """Folder of everything fetched: the platform's cache folder for brainrdl.
+    """Return the folder of all downloads: the platform's cache folder for brainrdl.
+
+    Returns
+    -------
+    Path
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Files of data sets, downloaded once, resumed where a download stopped, and checked by SHA-256."""
+"""Files of data sets: downloaded once, resumed after an interruption, and checked by SHA-256."""
 
 from __future__ import annotations
 
@@ -24,27 +24,27 @@ _TIMEOUT = 30  # s without a byte
 
 
 def fetch(name: str, folder: Path | str | None = None, *, progress: bool = True) -> Path:
-    """Bring the files of a data set into the cache, unless they are there.
+    """Download the files of a data set into the cache, unless they are there.
 
     Parameters
     ----------
     name : str
         One of `names`.
     folder : path, optional
-        Where to keep data sets; `cache_folder` by default.
+        Folder of all data sets (default: `cache_folder`).
     progress : bool
         Show a progress bar while downloading.
 
     Returns
     -------
     Path
-        The data set's own folder.
+        Folder of this data set.
 
     Raises
     ------
     BrainrdlError
-        If the name is unknown, a file has no address and is not in ``BRAINRDL_DATA``, cannot be downloaded or
-        written, or has another checksum than it must have.
+        If the name is unknown; if a file has no address and is not in ``BRAINRDL_DATA``, cannot be downloaded or
+        written, or has a wrong checksum.
 
     Examples
     --------
@@ -69,7 +69,18 @@ def fetch(name: str, folder: Path | str | None = None, *, progress: bool = True)
 
 
 def missing(name: str, folder: Path | str | None = None) -> list[DataFile]:
-    """List the files of a data set that are not in the cache as they must be.
+    """List the files of a data set that are missing from the cache, or incomplete or damaged there.
+
+    Parameters
+    ----------
+    name : str
+        One of `names`.
+    folder : path, optional
+        Folder of all data sets (default: `cache_folder`).
+
+    Returns
+    -------
+    list of DataFile
 
     Raises
     ------
@@ -86,7 +97,24 @@ def missing(name: str, folder: Path | str | None = None) -> list[DataFile]:
 
 
 def kept(name: str, folder: Path | str | None = None) -> str:
-    """Say where a data set is: in the cache, as an offline copy below ``BRAINRDL_DATA`` (not looked into), or nowhere.
+    """Report whether a data set is in the cache, or as an offline copy in the folder ``BRAINRDL_DATA`` (not checked).
+
+    Parameters
+    ----------
+    name : str
+        One of `names`.
+    folder : path, optional
+        Folder of all data sets (default: `cache_folder`).
+
+    Returns
+    -------
+    str
+        ``"yes"``, ``"offline copy"`` or ``"no"``.
+
+    Raises
+    ------
+    BrainrdlError
+        If the name is unknown.
 
     Examples
     --------

@@ -1,8 +1,8 @@
-"""Named public data sets, fetched once, checked by SHA-256, and given as stimuli and RDMs that share their names.
+"""Named public data sets as stimuli and RDMs with the same condition names.
 
-A file is taken from the cache, else from the folder that the environment variable ``BRAINRDL_DATA`` names (a file, or
-one in ``NAME.tar.gz``), else downloaded from where its makers keep it; whatever the way, only a file with the known
-checksum is used. A download that was cut off goes on where it stopped. Nothing that is fetched is unpickled or run.
+Files are read from the cache. If a file is missing there, it is copied from the folder in the environment variable
+``BRAINRDL_DATA`` (a file, or one in ``NAME.tar.gz``) or downloaded from the address of its authors. Only files with the
+known SHA-256 are used, and an interrupted download is resumed. Nothing that is downloaded is unpickled or run.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class NamedData:
-    """A data set that is there: stimuli and RDMs with the same names.
+    """A loaded data set: stimuli and RDMs with the same names.
 
     Attributes
     ----------
     info : DataInfo
-        With licence and citation.
+        Description with licence and citation.
     folder : Path
-        Where its files lie.
+        Folder of its files.
     stimuli : Stimuli or None
-        Images with categories; None where the set has none.
+        Images with categories; None if the data set has no images.
     rdms : rsatoolbox.rdm.RDMs or None
-        RDMs of the same conditions; None where the set has none.
+        RDMs of the same conditions (n_rdms, n_pairs); None if the data set has no RDMs.
 
     Examples
     --------
@@ -53,16 +53,16 @@ class NamedData:
 
 
 def load(name: str, folder: Path | str | None = None, *, train: bool = True, progress: bool = True) -> NamedData:
-    """Fetch a data set and read it: stimuli and RDMs, aligned by name.
+    """Download a data set if necessary, and read it: stimuli and RDMs with the same names.
 
     Parameters
     ----------
     name : str
         One of `names`.
     folder : path, optional
-        Where to keep data sets; `cache_folder` by default.
+        Folder of all data sets (default: `cache_folder`).
     train : bool
-        Of MNIST and CIFAR: the training part, or the test part.
+        For MNIST and CIFAR: True reads the training images, False the test images.
     progress : bool
         Show a progress bar while downloading.
 
@@ -76,7 +76,7 @@ def load(name: str, folder: Path | str | None = None, *, train: bool = True, pro
     Raises
     ------
     BrainrdlError
-        As `fetch`.
+        If the name is unknown, or `fetch` cannot get a file.
 
     Examples
     --------
@@ -112,7 +112,7 @@ def _category(each: Any) -> str:
 
 
 def _monkey(both: Any) -> RDMs:
-    """Monkey IT is the first of the paper's two RDMs; the second is the mean of the human ones."""
+    """Return monkey IT, the first of the two RDMs of the paper; the second is the mean of the human RDMs."""
     monkey: RDMs = both.subset("index", 0)
     monkey.rdm_descriptors = {"name": ["monkey IT"], "roi": ["mIT"], "subject": ["2 monkeys"], "session": ["1"]}
     return monkey
@@ -149,13 +149,13 @@ def _cifar100(home: Path, train: bool) -> tuple[Stimuli, None]:
 
 
 def _cifar(archive: Path, folder: str, parts: list[str], classes: str, n_labels: int) -> Stimuli:
-    """Read the binary version: torchvision's loader takes the other one, which is a pickle."""
+    """Read the binary version, because the version that torchvision reads is a pickle."""
     with tarfile.open(archive) as opened:
         content = [opened.extractfile(f"{folder}/{name}").read() for name in (*parts, classes)]  # type: ignore[union-attr]
     words = content.pop().decode().split()
     records = np.frombuffer(b"".join(content), np.uint8).reshape(-1, n_labels + 3 * 32 * 32)
     images = records[:, n_labels:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
-    labels = [words[label] for label in records[:, n_labels - 1]]  # of CIFAR-100's two, the fine one
+    labels = [words[label] for label in records[:, n_labels - 1]]  # CIFAR-100 has a coarse and a fine label
     return Stimuli.from_arrays(images, _numbered(len(images), "{:05d}", start=0), labels=labels)
 
 

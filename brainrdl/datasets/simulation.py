@@ -1,4 +1,4 @@
-"""Synthetic subjects with a known RDM: what a method should find is known, so it can be seen whether it does."""
+"""Simulated subjects with a known RDM, to test whether a method finds it."""
 
 from __future__ import annotations
 
@@ -28,37 +28,38 @@ def simulate_subjects(
     roi: str = "IT",
     seed: int = 0,
 ) -> RDMs:
-    """RDMs of simulated subjects who all share the patterns' geometry, each measured with other voxels and noise.
+    """Simulate RDMs of subjects with the same representation, but different voxels and noise.
 
-    A subject's voxels are random mixtures of the z-scored channels, plus independent Gaussian noise on every voxel and
-    condition.
+    The voxels of a subject are random mixtures of the z-scored channels, plus independent Gaussian noise for each voxel
+    and condition.
 
     Parameters
     ----------
     patterns : Tensor (n_conditions, n_channels)
-        Hidden representation.
+        The representation that all subjects share, any unit.
     names : sequence of str
-        Conditions.
+        Names of the ``n_conditions`` conditions.
     n_subjects, n_voxels : int
-        How many of each.
+        Number of subjects, and of voxels of each subject.
     noise : float
-        Standard deviation of the noise over that of the signal, at least 0.
+        Standard deviation of the noise divided by that of the signal, at least 0.
     dissimilarity : str or callable
-        How a subject's voxel patterns become an RDM.
+        Dissimilarity of the RDMs: a name in `brainrdl.dissimilarity.DISSIMILARITIES`, or a function
+        ``(..., n_conditions, n_channels) -> (..., n_pairs)``.
     roi : str
         Value of the rdm descriptor "roi".
     seed : int
-        Seed of mixtures and noise.
+        Seed of the mixtures and the noise.
 
     Returns
     -------
     rsatoolbox.rdm.RDMs
-        One RDM a subject; rdm descriptors subject, roi.
+        ``n_subjects`` RDMs with the rdm descriptors subject and roi.
 
     Raises
     ------
     BrainrdlError
-        If `noise` is negative or `patterns` is not 2-D.
+        If `noise` is negative, `patterns` does not have 2 dimensions, or `names` or `dissimilarity` do not fit.
 
     Examples
     --------

@@ -1,20 +1,22 @@
 from .measures import (
-    CROSS_VALIDATED as CROSS_VALIDATED,
     DISSIMILARITIES as DISSIMILARITIES,
     Crossnobis as Crossnobis,
     Dissimilarity as Dissimilarity,
     Mahalanobis as Mahalanobis,
     Poisson as Poisson,
     PoissonCV as PoissonCV,
+    Traits as Traits,
     correlation as correlation,
     cosine as cosine,
     count_constant as count_constant,
     crossnobis as crossnobis,
     euclidean as euclidean,
+    label_of as label_of,
     mahalanobis as mahalanobis,
     poisson as poisson,
     poisson_cv as poisson_cv,
     resolve as resolve,
+    traits_of as traits_of,
 )
 from .pairs import (
     n_conditions_of as n_conditions_of,

@@ -3,17 +3,18 @@
 Names, pair order and scaling are those of rsatoolbox 0.3.2 (`rsatoolbox.rdm.calc_rdm`). A dissimilarity
 is any callable that
 
-- takes one tensor of patterns, conditions next to last and channels last, and returns one value a pair of conditions;
+- takes one tensor of patterns (conditions next to last, channels last) and returns one value per pair of conditions;
 - orders the pairs as the row-major upper triangle: (0, 1), (0, 2), ..., (1, 2), ...;
 - is equivariant to the order of the conditions, and treats leading dimensions as independent;
 - keeps device and dtype (half precision is computed and returned in float32), also under autocast;
-- puts duplicate patterns at 0, and has finite gradients, also with duplicate or constant patterns.
+- is 0 for duplicate patterns, and has finite gradients, also with duplicate or constant patterns.
 
-`brainrdl.testing.check_dissimilarity` runs this list. Parameters live in frozen dataclasses with `__call__`.
+`brainrdl.testing.check_dissimilarity` checks this list. Parameters are stored in frozen dataclasses with `__call__`.
+What other code needs to know about a dissimilarity is in its attributes (`Traits`); your own function may omit them.
 
-All but correlation and cosine are ``scale * sum_channels (x_i - x_j) (y_i - y_j)`` for some `y`: one Gram matrix
-forward, and one product with the Laplacian of the pair gradients backward. Patterns are centred first, which changes
-no difference and keeps float32 exact when they share a large offset.
+All but correlation and cosine have the form ``scale * sum_channels (x_i - x_j) (y_i - y_j)`` for some `y`. They need
+one Gram matrix forward, and one product with the Laplacian of the pair gradients backward. The mean pattern is
+subtracted first: the differences stay the same, and float32 stays exact when all patterns share a large offset.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any, ParamSpec, Protocol, TypeVar, cast, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -34,21 +35,118 @@ from brainrdl.dissimilarity.products import centred, channel_centred, cosine_dis
 
 _RUNS = "(..., n_runs, n_conditions, n_channels)"
 
-_ASYMMETRY = 1e-4  # of the largest entry: what inverting a covariance in float32 leaves
+_ASYMMETRY = 1e-4  # relative to the largest entry: inverting a covariance in float32 can leave this much
+
+
+P = ParamSpec("P")
+
+C = TypeVar("C", bound=type)
+
+
+@dataclass(frozen=True)
+class Traits:
+    """The attributes of a dissimilarity.
+
+    Attributes
+    ----------
+    label : str
+        Its name, and unit if it has one, for axes and sentences.
+    cross_validated : bool
+        Whether it needs patterns of several runs ``(..., n_runs, n_conditions, n_channels)``.
+    signed : bool
+        Whether its values can be negative.
+    of_counts : bool
+        Whether its patterns are counts, which are summed over time, not averaged, and cannot be whitened.
+
+    Examples
+    --------
+    >>> traits_of(crossnobis)
+    Traits(label='crossnobis distance / channel', cross_validated=True, signed=True, of_counts=False)
+    """
+
+    label: str
+    cross_validated: bool = False
+    signed: bool = False
+    of_counts: bool = False
+
+
+@runtime_checkable
+class Measure(Protocol[P]):
+    """A dissimilarity with all its `Traits`."""
+
+    label: str
+    cross_validated: bool
+    signed: bool
+    of_counts: bool
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Tensor: ...
+
+
+def measure(traits: Traits) -> Callable[[Callable[P, Tensor]], Measure[P]]:
+    """Give a function `traits` as attributes."""
+
+    def decorate(function: Callable[P, Tensor]) -> Measure[P]:
+        vars(function).update(vars(traits))
+        return cast(Measure[P], function)
+
+    return decorate
+
+
+def _traits_from(function: Measure[...]) -> Callable[[C], C]:
+    """Give a class the attributes of the function of which it is the form with parameters."""
+
+    def decorate(kind: C) -> C:
+        for name, value in vars(traits_of(function)).items():
+            setattr(kind, name, value)
+        return kind
+
+    return decorate
+
+
+def traits_of(dissimilarity: object) -> Traits:
+    """Return the traits of a dissimilarity, given by name or as a callable; what it does not say is False.
+
+    Examples
+    --------
+    >>> traits_of("poisson_cv").signed, traits_of(Crossnobis()).cross_validated, traits_of(len).label
+    (True, True, 'len')
+    """
+    known = DISSIMILARITIES.get(dissimilarity) if isinstance(dissimilarity, str) else dissimilarity
+    name = dissimilarity if isinstance(dissimilarity, str) else getattr(dissimilarity, "__name__", repr(dissimilarity))
+    held = {key: getattr(known, key) for key in ("cross_validated", "signed", "of_counts") if hasattr(known, key)}
+    return Traits(getattr(known, "label", name), **held)
+
+
+def label_of(name: str | None) -> str:
+    """Return the label of a dissimilarity for axes and sentences; a name that is not known here is its own label.
+
+    Examples
+    --------
+    >>> label_of("correlation"), label_of("city block"), label_of(None)
+    ('correlation distance (1 - r)', 'city block', 'dissimilarity')
+    """
+    return traits_of(name or "dissimilarity").label
 
 
 @runtime_checkable
 class Dissimilarity(Protocol):
-    """Patterns to pairs; the contract stands in the module's docstring."""
+    """A function from patterns to dissimilarities; the module's docstring lists what it must satisfy.
+
+    Examples
+    --------
+    >>> isinstance(euclidean, Dissimilarity)
+    True
+    """
 
     def __call__(self, x: Float[Tensor, "*batch n_conditions n_channels"], /) -> Float[Tensor, "*batch n_pairs"]:
         """Return one dissimilarity for each pair of conditions."""
 
 
+@measure(Traits("squared Euclidean distance / channel"))
 def euclidean(x: Float[Tensor, "*batch n_conditions n_channels"]) -> Float[Tensor, "*batch n_pairs"]:
     """Return the squared Euclidean distance divided by the number of channels, in [0, inf).
 
-    Squared and divided, as in rsatoolbox; take neither root nor sum to compare with it.
+    rsatoolbox also squares and divides, so the values can be compared with its values directly.
 
     Parameters
     ----------
@@ -63,7 +161,7 @@ def euclidean(x: Float[Tensor, "*batch n_conditions n_channels"]) -> Float[Tenso
     Raises
     ------
     BrainrdlError
-        If `x` is no tensor, or has fewer than 2 dimensions, 2 conditions or 1 channel.
+        If `x` is not a tensor, or has fewer than 2 dimensions, 2 conditions or 1 channel.
 
     Examples
     --------
@@ -73,11 +171,12 @@ def euclidean(x: Float[Tensor, "*batch n_conditions n_channels"]) -> Float[Tenso
     return pair_products(centred(_patterns(x)), None, 1 / x.shape[-1])
 
 
+@measure(Traits("correlation distance (1 - r)"))
 def correlation(x: Float[Tensor, "*batch n_conditions n_channels"]) -> Float[Tensor, "*batch n_pairs"]:
     """Return one minus the Pearson correlation across channels, in [0, 2].
 
-    A constant pattern has no correlation: its distance to every other is 1 and its gradient 0 (rsatoolbox: NaN);
-    `count_constant` counts such patterns.
+    A constant pattern has no correlation: its distance to every other pattern is 1 and its gradient 0 (rsatoolbox:
+    NaN). `count_constant` counts such patterns.
 
     Parameters
     ----------
@@ -91,7 +190,7 @@ def correlation(x: Float[Tensor, "*batch n_conditions n_channels"]) -> Float[Ten
     Raises
     ------
     BrainrdlError
-        If `x` is no tensor, or has fewer than 2 dimensions, 2 conditions or 1 channel.
+        If `x` is not a tensor, or has fewer than 2 dimensions, 2 conditions or 1 channel.
 
     Examples
     --------
@@ -101,10 +200,11 @@ def correlation(x: Float[Tensor, "*batch n_conditions n_channels"]) -> Float[Ten
     return cosine_distances(_patterns(x), centre=True)
 
 
+@measure(Traits("cosine distance (1 - cos)"))
 def cosine(x: Float[Tensor, "*batch n_conditions n_channels"]) -> Float[Tensor, "*batch n_pairs"]:
     """Return one minus the cosine of the angle between patterns, in [0, 2]; not centred, so an offset matters.
 
-    A pattern of zeros has no angle: its distance to every other is 1 and its gradient 0.
+    A pattern of zeros has no angle: its distance to every other pattern is 1 and its gradient 0.
 
     Parameters
     ----------
@@ -118,7 +218,7 @@ def cosine(x: Float[Tensor, "*batch n_conditions n_channels"]) -> Float[Tensor, 
     Raises
     ------
     BrainrdlError
-        If `x` is no tensor, or has fewer than 2 dimensions, 2 conditions or 1 channel.
+        If `x` is not a tensor, or has fewer than 2 dimensions, 2 conditions or 1 channel.
 
     Examples
     --------
@@ -128,19 +228,22 @@ def cosine(x: Float[Tensor, "*batch n_conditions n_channels"]) -> Float[Tensor, 
     return cosine_distances(_patterns(x), centre=False)
 
 
+@measure(Traits("squared Mahalanobis distance / channel"))
 def mahalanobis(
     x: Float[Tensor, "*batch n_conditions n_channels"], noise_precision: Float[Tensor, "n_channels n_channels"]
 ) -> Float[Tensor, "*batch n_pairs"]:
     """Return the squared Mahalanobis distance divided by the number of channels, in [0, inf).
 
-    The same as `Mahalanobis(noise_precision)(x)`, which checks the precision only once.
+    The same as `Mahalanobis(noise_precision)(x)`. Use the class to apply one precision several times: it checks the
+    precision only once.
 
     Parameters
     ----------
     x : Tensor (..., n_conditions, n_channels)
         Patterns, any unit.
     noise_precision : Tensor (n_channels, n_channels)
-        Inverse noise covariance, symmetric, inverse squared unit of `x`; not checked to be positive definite.
+        Inverse noise covariance, symmetric, in the inverse squared unit of `x`. Whether it is positive definite is not
+        checked.
 
     Returns
     -------
@@ -150,7 +253,8 @@ def mahalanobis(
     Raises
     ------
     BrainrdlError
-        If `euclidean` would refuse `x`, or the precision is not finite, square, symmetric and as wide as `x`.
+        If `euclidean` would refuse `x`, or the precision is not finite, square and symmetric, or has another number of
+        channels than `x`.
 
     Examples
     --------
@@ -160,26 +264,27 @@ def mahalanobis(
     return Mahalanobis(noise_precision)(x)
 
 
+@measure(Traits("crossnobis distance / channel", cross_validated=True, signed=True))
 def crossnobis(
     x: Float[Tensor, "*batch n_runs n_conditions n_channels"],
     noise_precision: Float[Tensor, "n_channels n_channels"] | None = None,
 ) -> Float[Tensor, "*batch n_pairs"]:
     """Return the cross-validated squared Mahalanobis distance divided by the number of channels, in (-inf, inf).
 
-    Each run's differences are multiplied with those of the mean of all other runs, and averaged over runs. Unbiased,
-    hence negative now and then: do not clamp it or take its root.
+    The differences in each run are multiplied by the differences in the mean of all other runs; these products are
+    averaged over runs. The estimate is unbiased and can therefore be negative: do not clamp it or compute its root.
 
     Parameters
     ----------
     x : Tensor (..., n_runs, n_conditions, n_channels)
         Patterns of at least 2 independent runs, any unit.
     noise_precision : Tensor (n_channels, n_channels), optional
-        Inverse noise covariance, symmetric (default: identity).
+        Inverse noise covariance, symmetric, in the inverse squared unit of `x` (default: identity).
 
     Returns
     -------
     Tensor (..., n_pairs)
-        No unit with a precision, else the squared unit of `x`.
+        No unit if a precision is given, otherwise the squared unit of `x`.
 
     Raises
     ------
@@ -198,6 +303,7 @@ def crossnobis(
     return Crossnobis(noise_precision)(x)
 
 
+@measure(Traits("symmetrised Poisson KL divergence", of_counts=True))
 def poisson(
     x: Float[Tensor, "*batch n_conditions n_channels"], prior_lambda: float = 1.0, prior_weight: float = 0.1
 ) -> Float[Tensor, "*batch n_pairs"]:
@@ -208,18 +314,19 @@ def poisson(
     x : Tensor (..., n_conditions, n_channels)
         Spike counts or rates, not negative.
     prior_lambda : float
-        Rate of the Gamma prior that the rates are drawn towards.
+        Rate of the Gamma prior towards which the rates are shrunk, in the unit of `x`.
     prior_weight : float
         Weight of that prior, in observations.
 
     Returns
     -------
     Tensor (..., n_pairs)
+        In the unit of `x`.
 
     Raises
     ------
     BrainrdlError
-        If `euclidean` would refuse `x`, it has negative values (or zeros without a prior), or the prior is negative.
+        If `euclidean` would refuse `x`, `x` has negative values (or zeros without a prior), or the prior is negative.
 
     Examples
     --------
@@ -229,35 +336,37 @@ def poisson(
     return Poisson(prior_lambda, prior_weight)(x)
 
 
+@measure(Traits("cross-validated Poisson KL divergence", cross_validated=True, signed=True, of_counts=True))
 def poisson_cv(
     x: Float[Tensor, "*batch n_runs n_conditions n_channels"], prior_lambda: float = 1.0, prior_weight: float = 0.1
 ) -> Float[Tensor, "*batch n_pairs"]:
     """Return the cross-validated symmetrised Kullback-Leibler divergence between Poisson rates, in (-inf, inf).
 
-    The differences of each run's log rates are multiplied with the differences of the mean rates of all other runs,
-    and averaged over runs. Can be negative: do not clamp it or take its root.
+    The differences between log rates in each run are multiplied by the differences between the mean rates of all other
+    runs; these products are averaged over runs. The result can be negative: do not clamp it or compute its root.
 
     Parameters
     ----------
     x : Tensor (..., n_runs, n_conditions, n_channels)
         Spike counts or rates of at least 2 independent runs, not negative.
     prior_lambda : float
-        Rate of the Gamma prior that the rates are drawn towards.
+        Rate of the Gamma prior towards which the rates are shrunk, in the unit of `x`.
     prior_weight : float
         Weight of that prior, in observations.
 
     Returns
     -------
     Tensor (..., n_pairs)
+        In the unit of `x`.
 
     Raises
     ------
     BrainrdlError
-        If `crossnobis` would refuse `x`, or `poisson` its values or the prior.
+        If `crossnobis` would refuse the shape of `x`, or `poisson` would refuse its values or the prior.
 
     Notes
     -----
-    rsatoolbox 0.3.2 gives the value of its last fold alone under this name; here the folds are averaged.
+    Under this name, rsatoolbox 0.3.2 returns the value of its last fold only; here the folds are averaged.
 
     Examples
     --------
@@ -267,9 +376,15 @@ def poisson_cv(
     return PoissonCV(prior_lambda, prior_weight)(x)
 
 
+@_traits_from(mahalanobis)
 @dataclass(frozen=True, eq=False)
 class Mahalanobis:
-    """`mahalanobis` with its noise precision, checked once; see there.
+    """`mahalanobis` with its noise precision, which is checked only once.
+
+    Parameters
+    ----------
+    noise_precision : Tensor (n_channels, n_channels)
+        Inverse noise covariance, symmetric, in the inverse squared unit of the patterns.
 
     Raises
     ------
@@ -293,9 +408,15 @@ class Mahalanobis:
         return pair_products(x, _whitened(x, self.noise_precision), 1 / x.shape[-1])
 
 
+@_traits_from(crossnobis)
 @dataclass(frozen=True, eq=False)
 class Crossnobis:
-    """`crossnobis` with its noise precision, checked once; see there.
+    """`crossnobis` with its noise precision, which is checked only once.
+
+    Parameters
+    ----------
+    noise_precision : Tensor (n_channels, n_channels), optional
+        Inverse noise covariance, symmetric, in the inverse squared unit of the patterns (default: identity).
 
     Raises
     ------
@@ -323,9 +444,17 @@ class Crossnobis:
         return _run_products(x, others)
 
 
+@_traits_from(poisson)
 @dataclass(frozen=True)
 class Poisson:
-    """`poisson` with its prior; see there.
+    """`poisson` with its prior.
+
+    Parameters
+    ----------
+    prior_lambda : float
+        Rate of the Gamma prior towards which the rates are shrunk, in the unit of the patterns.
+    prior_weight : float
+        Weight of that prior, in observations.
 
     Raises
     ------
@@ -351,18 +480,26 @@ class Poisson:
         return pair_products(centred(rates), centred(rates.log()), 1 / rates.shape[-1])
 
     def rates(self, x: Tensor) -> Tensor:
-        """Draw counts towards the prior's rate; refuse what no rate can be."""
+        """Shrink counts towards the prior's rate; refuse values that cannot be rates."""
         prior = self.prior_lambda * self.prior_weight
         if bool((x < 0).any()):
             refuse(f"poisson patterns must not be negative, got a value of {x.min().item():g}; pass counts or rates")
         if prior == 0 and bool((x == 0).any()):
-            refuse("poisson patterns hold zeros, which need a prior; set prior_lambda and prior_weight above 0")
+            refuse("poisson patterns contain zeros, which need a prior; set prior_lambda and prior_weight above 0")
         return (x + prior) / (1 + self.prior_weight)
 
 
+@_traits_from(poisson_cv)
 @dataclass(frozen=True)
 class PoissonCV(Poisson):
-    """`poisson_cv` with its prior; see there.
+    """`poisson_cv` with its prior.
+
+    Parameters
+    ----------
+    prior_lambda : float
+        Rate of the Gamma prior towards which the rates are shrunk, in the unit of the patterns.
+    prior_weight : float
+        Weight of that prior, in observations.
 
     Raises
     ------
@@ -382,7 +519,7 @@ class PoissonCV(Poisson):
         return _run_products(centred(self.rates(x).log()), centred(self.rates(others)))
 
 
-DISSIMILARITIES: dict[str, Callable[..., Tensor]] = {
+DISSIMILARITIES: dict[str, Measure[Any]] = {
     "euclidean": euclidean,
     "correlation": correlation,
     "cosine": cosine,
@@ -392,16 +529,24 @@ DISSIMILARITIES: dict[str, Callable[..., Tensor]] = {
     "poisson_cv": poisson_cv,
 }
 
-CROSS_VALIDATED = ("crossnobis", "poisson_cv")  # these take patterns of several runs
-
 
 def resolve(dissimilarity: str | Dissimilarity) -> Dissimilarity:
     """Return the dissimilarity of that name, or the callable itself.
 
+    Parameters
+    ----------
+    dissimilarity : str or callable
+        A name in ``DISSIMILARITIES``, or a function ``(..., n_conditions, n_channels) -> (..., n_pairs)``.
+
+    Returns
+    -------
+    callable
+
     Raises
     ------
     BrainrdlError
-        If the name is not known, the name alone is not enough ("mahalanobis"), or it is neither name nor callable.
+        If the name is unknown or not sufficient ("mahalanobis" needs a precision), or `dissimilarity` is neither a
+        name nor a callable.
 
     Examples
     --------
@@ -419,14 +564,23 @@ def resolve(dissimilarity: str | Dissimilarity) -> Dissimilarity:
 
 
 def count_constant(x: Float[Tensor, "*batch n_conditions n_channels"]) -> Int[Tensor, "*batch"]:
-    """Return the number of constant patterns, those that `correlation` puts at distance 1: whole, in [0, n_conditions].
+    """Return the number of constant patterns, 0 to n_conditions; `correlation` gives them distance 1.
 
-    Constant up to rounding: spread over channels of no more than 4 rounding errors of the mean.
+    A pattern counts as constant if its spread over channels is at most 4 rounding errors of its mean.
+
+    Parameters
+    ----------
+    x : Tensor (..., n_conditions, n_channels)
+        Patterns, any unit.
+
+    Returns
+    -------
+    Tensor (...), int64
 
     Raises
     ------
     BrainrdlError
-        If `x` is no tensor, or has fewer than 2 dimensions, 2 conditions or 1 channel.
+        If `x` is not a tensor, or has fewer than 2 dimensions, 2 conditions or 1 channel.
 
     Examples
     --------
@@ -462,7 +616,7 @@ def _other_runs(x: Tensor, name: str, instead: str) -> Tensor:
 
 
 def _run_products(x: Tensor, others: Tensor) -> Tensor:
-    """Average each run's pair products over runs: side by side as channels, folds are summed in one Gram matrix."""
+    """Average the pair products of each run over runs; runs are joined as channels, so one Gram matrix sums them."""
     n_runs, _, n_channels = x.shape[-3:]
     x, others = (part.transpose(-3, -2).flatten(-2) for part in (x, others))
     return pair_products(x, others, 1 / (n_runs * n_channels))
@@ -482,6 +636,6 @@ def _check_precision(precision: object) -> None:
 
 
 def _largest(x: Tensor) -> float:
-    """Largest size of an entry, NaN if one is NaN; in one pass, for a precision may be large."""
+    """Return the largest absolute entry, NaN if one is NaN; in one pass, because a precision may be large."""
     low, high = torch.aminmax(x)
     return float(torch.maximum(-low, high))

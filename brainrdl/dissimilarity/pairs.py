@@ -21,7 +21,7 @@ def pair_indices(n: int, device: torch.device | str | None = None) -> Int[Tensor
     n : int
         Number of conditions, at least 2.
     device : torch.device or str, optional
-        Where the indices live (default: CPU).
+        Device of the indices (default: CPU).
 
     Returns
     -------
@@ -45,6 +45,15 @@ def pair_indices(n: int, device: torch.device | str | None = None) -> Int[Tensor
 def n_conditions_of(n_pairs: int) -> int:
     """Return the number of conditions that make `n_pairs` pairs.
 
+    Parameters
+    ----------
+    n_pairs : int
+        Number of pairs, ``n_conditions * (n_conditions - 1) / 2``.
+
+    Returns
+    -------
+    int
+
     Raises
     ------
     BrainrdlError
@@ -62,12 +71,22 @@ def n_conditions_of(n_pairs: int) -> int:
 
 
 def to_square(pairs: Float[Tensor, "*batch n_pairs"]) -> Float[Tensor, "*batch n_conditions n_conditions"]:
-    """Unfold condensed pairs into symmetric matrices with a zero diagonal; differentiable.
+    """Turn condensed pairs into symmetric matrices with a zero diagonal; differentiable.
+
+    Parameters
+    ----------
+    pairs : Tensor (..., n_pairs)
+        Dissimilarities in row-major upper-triangle order, any unit.
+
+    Returns
+    -------
+    Tensor (..., n_conditions, n_conditions)
+        In the unit of `pairs`.
 
     Raises
     ------
     BrainrdlError
-        If the last dimension is not a number of pairs.
+        If the last dimension is not ``n (n - 1) / 2`` for a whole `n` of at least 2.
 
     Examples
     --------
@@ -87,7 +106,7 @@ def to_pairs(square: Tensor) -> Tensor:
     return square.flatten(-2).index_select(-1, _flat_index(n, square.device))
 
 
-# The caches are filled outside inference mode: an index born there could never be saved for a backward pass.
+# The caches are filled outside inference mode: an index made there could never be saved for a backward pass.
 @lru_cache(maxsize=8)
 @torch.inference_mode(False)
 def _pair_indices(n: int, device: torch.device) -> Tensor:

@@ -1,4 +1,4 @@
-"""Sums and cosines of all pairs of rows, with their gradients, from one matrix product, in at least float32."""
+"""Sums of products and cosine distances for all pairs of rows, from one matrix product, with their gradients."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from brainrdl.dissimilarity.pairs import to_pairs, to_square
 
-_ROUNDING = 4.0  # a spread over channels below this many rounding errors of the mean is no pattern
+_ROUNDING = 4.0  # a spread over channels below this many rounding errors of the mean is only rounding
 
 
 def _outside_autocast(x: Tensor) -> AbstractContextManager[Any]:
@@ -19,16 +19,16 @@ def _outside_autocast(x: Tensor) -> AbstractContextManager[Any]:
 
 
 def matmul(a: Tensor, b: Tensor) -> Tensor:
-    with _outside_autocast(a):  # the only operation here that autocast would lower, forward and backward
+    with _outside_autocast(a):  # autocast would lower the precision of this operation only, forward and backward
         return torch.matmul(a, b)
 
 
 def centred(x: Tensor) -> Tensor:
-    return x - x.mean(-2, keepdim=True).detach()  # no difference depends on the mean, so neither does a gradient
+    return x - x.mean(-2, keepdim=True).detach()  # the mean cancels in differences and in their gradients
 
 
 class _PairProducts(torch.autograd.Function):
-    """``scale * sum_channels (x_i - x_j) (y_i - y_j)``; `y` None stands for `x`."""
+    """``scale * sum_channels (x_i - x_j) (y_i - y_j)``; `y` None means `x`."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, y: Tensor | None, scale: float) -> Tensor:
@@ -38,7 +38,7 @@ class _PairProducts(torch.autograd.Function):
         own = gram.diagonal(dim1=-2, dim2=-1)
         both = own.unsqueeze(-1) + own.unsqueeze(-2)
         if y is None:
-            return to_pairs(both.sub_(gram, alpha=2)).mul_(scale).clamp_min_(0)  # rounding only: a sum of squares
+            return to_pairs(both.sub_(gram, alpha=2)).mul_(scale).clamp_min_(0)  # a sum of squares
         return to_pairs(both.sub_(gram).sub_(gram.mT)).mul_(scale)
 
     @staticmethod
@@ -67,16 +67,16 @@ class _CosineDistances(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         x, vectors, inverse, cosines = ctx.saved_tensors
-        if torch.is_grad_enabled():  # create_graph: a second derivative runs through what the first pass only saved
+        if torch.is_grad_enabled():  # create_graph: a second derivative needs the graph of these values
             vectors, inverse, cosines = all_cosines(x, ctx.centre)
         square = to_square(gradient)
-        tangent = (square * cosines).sum(-1).diag_embed() - square  # a change of length changes no angle
-        # Centring needs no backward of its own: this sum of centred vectors is centred.
+        tangent = (square * cosines).sum(-1).diag_embed() - square  # a change of length does not change an angle
+        # Centring needs no separate backward step: this sum of centred vectors is centred already.
         return matmul(tangent * inverse.unsqueeze(-1) * inverse.unsqueeze(-2), vectors), None
 
 
 def all_cosines(x: Tensor, centre: bool) -> tuple[Tensor, Tensor, Tensor]:
-    """Vectors, their inverse lengths (0 where a vector is too short: cosine 0, no gradient), and cosines."""
+    """Return vectors, their inverse lengths, and cosines; all 0, with gradient 0, if a vector is too short."""
     vectors, floor = channel_centred(x) if centre else (x, torch.finfo(x.dtype).tiny)
     gram = matmul(vectors, vectors.mT)
     squares = gram.diagonal(dim1=-2, dim2=-1)
@@ -95,7 +95,7 @@ def cosine_distances(x: Tensor, centre: bool) -> Tensor:
 
 
 def channel_centred(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Subtract each pattern's mean; also return the squared norm up to which the rest is rounding of that mean."""
+    """Subtract the mean of each pattern; also return the squared norm below which the rest is rounding of that mean."""
     mean = x.mean(-1, keepdim=True)
     limits = torch.finfo(x.dtype)
     floor = mean.detach().squeeze(-1).mul(_ROUNDING * limits.eps * x.shape[-1] ** 0.5).square_().clamp_min_(limits.tiny)

@@ -1,7 +1,7 @@
-"""Check a file before using it as a teacher: what it holds, what is unusual, and whether its RDMs agree.
+"""Check a file before using it as a teacher: its contents, anything unusual, and whether its RDMs agree.
 
-`auditing` runs the audit; what is found in RDMs is in `rdm_findings`, in measurements in `measurement_findings`, and
-the likely kind of a dissimilarity in `dissimilarity_kinds`; `drawings` shows it.
+`auditing` runs the audit, `rdm_findings` and `measurement_findings` check RDMs and measurements, `dissimilarity_kinds`
+recognises the likely kind of a dissimilarity, `finding` defines a line of the audit, and `drawings` makes the figures.
 """
 
 from lazy_loader import attach_stub

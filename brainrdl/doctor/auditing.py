@@ -1,7 +1,6 @@
-"""Look a file over before it is trusted: what it holds, what is odd in it, and whether its RDMs agree.
+"""Check a file before using it as a teacher: its contents, anything unusual, and whether its RDMs agree.
 
-Nothing is changed and nothing repaired. What cannot be known, only guessed from the numbers, is worded as likely and
-says why.
+Nothing is changed or repaired. What can only be guessed from the numbers is called likely, and the reason is given.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from rsatoolbox.data.base import DatasetBase
     from rsatoolbox.rdm import RDMs
-_MOST_TARGETS = 8  # of more, what is found alike in several is one line of text
+_MOST_TARGETS = 8  # if there are more, similar findings share one line of text
 
 _COLUMNS = ["level", "what", "where", "value", "advice"]
 
@@ -44,17 +43,17 @@ _RDMS_ARE_OF = ("subject", "roi", "session", "layer", "model", "time")
 
 @dataclass(frozen=True, eq=False)
 class Audit:
-    """What `audit` found. As text: ``str(audit)``; as a table: `findings`; as JSON: `to_dict`; as a figure: `figure`.
+    """The result of `audit`: as text ``str(audit)``, as a table `findings`, for JSON `to_dict`, as a picture `figure`.
 
     Attributes
     ----------
     source : str
-        Path or name of what was looked at.
+        Path or type of the data.
     facts : mapping of str to str, int, list or None
-        What it holds, JSON-ready.
+        Contents of the data, in types that JSON can store.
     can_teach : bool
-        Whether nothing found keeps it from teaching: it could be read, its conditions have names, and its values tell
-        conditions apart. (Of measurements: an RDM can be computed from it.)
+        Whether the data can be used to teach: they could be read, the conditions have names, and the values distinguish
+        conditions. For measurements: whether an RDM can be computed from them.
 
     Examples
     --------
@@ -74,7 +73,7 @@ class Audit:
 
     @property
     def findings(self) -> pd.DataFrame:
-        """One row a finding: level ("ok", "note" or "warning"), what, where, value, advice (all text)."""
+        """One row per finding: level ("ok", "note" or "warning"), what, where, value, advice (all text)."""
         return pd.DataFrame(self._items, columns=list(Finding._fields))[_COLUMNS]
 
     def __str__(self) -> str:
@@ -82,9 +81,9 @@ class Audit:
         lines = [self.source, *(f"  {key:<14}{value}" for key, value in facts.items())]
         width = max((len(item.what) for item in self._items), default=0)
         for section in dict.fromkeys(item.section for item in self._items):
-            told = [item for item in self._items if item.section == section]
-            told = _together(told) if section == "Subjects" else told
-            lines += ["", section, *(_line(item, width) for item in told)]
+            items = [item for item in self._items if item.section == section]
+            items = _together(items) if section == "Subjects" else items
+            lines += ["", section, *(_line(item, width) for item in items)]
         counts = {level: sum(item.level == level for item in self._items) for level in ("warning", "note", "ok")}
         counted = ", ".join(
             f"{count} {level}{'s' if count != 1 and level != 'ok' else ''}" for level, count in counts.items()
@@ -92,7 +91,7 @@ class Audit:
         return "\n".join([*lines, "", f"{'Can' if self.can_teach else 'Cannot'} teach: {counted}."])
 
     def to_dict(self) -> dict[str, Any]:
-        """Give all of it as what JSON can hold.
+        """Return the whole audit in types that JSON can store.
 
         Returns
         -------
@@ -104,7 +103,7 @@ class Audit:
         return {"source": self.source, "can_teach": self.can_teach, "facts": dict(self.facts), "findings": found}
 
     def figure(self) -> Figure:
-        """Draw what was looked at: RDMs, their values, their map, and how they agree; or measurements and their runs.
+        """Draw the data: RDMs with their values, map and agreement, or measurements with their counts and runs.
 
         Returns
         -------
@@ -113,12 +112,12 @@ class Audit:
         Raises
         ------
         BrainrdlError
-            If there is nothing to draw, because it could not be read.
+            If the data could not be read.
         """
         from brainrdl.doctor.drawings import draw_measurements, draw_rdms
 
         if self._data is None:
-            refuse(f"there is nothing to draw of {self.source!r}: {self._items[0].value}")
+            refuse(f"there is nothing to draw for {self.source!r}: {self._items[0].value}")
         if isinstance(self._data, list):
             return draw_measurements(self._data, self._by)
         return draw_rdms(self._data, self._by, self._target_by)
@@ -133,22 +132,24 @@ def audit(
     target_by: str | None = None,
     **options: Any,
 ) -> Audit:
-    """Look RDMs or measurements over: contents, names, values, likely kind, agreement of subjects, match with images.
+    """Check RDMs or measurements: contents, names, values, likely kind, agreement of subjects, match with images.
 
-    RDMs of other regions, layers, models or times are not of other subjects: subjects are compared within each target.
+    RDMs of different regions, layers, models or times count as different targets, not as different subjects. Subjects
+    are compared within each target.
 
     Parameters
     ----------
     source : str, Path, RDMs, Dataset or list of Dataset
-        A file (folder, pattern) that `brainrdl.read` takes, or what it gives. What `read` refuses is a finding, not an
-        error.
+        A file (or folder, or pattern of paths) that `brainrdl.read` can read, or data that it returns: RDMs (n_rdms,
+        n_pairs) or measurements (n_observations, n_channels[, n_time]), any unit. If `read` refuses the file, this is
+        a finding, not an error.
     stimuli : str, Path or Stimuli, optional
-        The images that belong to the conditions, or their folder.
+        The images of the conditions, or their folder.
     names, by, options
-        As in `brainrdl.read`; `names` and `options` for a file only.
+        As in `brainrdl.read`; `names` and `options` only for a file.
     target_by : str, optional
-        Rdm descriptor that tells targets apart, as in `RDMTeacher`; by default those of ``roi``, ``layer``, ``model``
-        and ``time`` in which the RDMs differ.
+        Rdm descriptor that distinguishes targets, as in `RDMTeacher` (default: those of ``roi``, ``layer``, ``model``
+        and ``time`` in which the RDMs differ).
 
     Returns
     -------
@@ -157,14 +158,14 @@ def audit(
     Raises
     ------
     BrainrdlError
-        If `source` is something else, `names` or options are given for data in memory, or `target_by` is no rdm
+        If `source` is something else, `names` or options are given for data in memory, or `target_by` is not an rdm
         descriptor.
 
     Notes
     -----
-    Triangle inequality and kind are judged on at most 120 conditions, drawn with a fixed seed; the reliability of the
-    subjects' mean on all splits in halves, or 100 drawn with a fixed seed. The noise ceiling is that of
-    `brainrdl.evaluation.noise_ceiling`, which is rsatoolbox's.
+    Triangle inequality and kind are judged from at most 120 conditions, drawn with a fixed seed. The reliability of the
+    subjects' mean is computed from all splits in halves, or from 100 splits drawn with a fixed seed. The noise ceiling
+    is that of `brainrdl.evaluation.noise_ceiling`, which equals rsatoolbox's.
 
     Examples
     --------
@@ -201,24 +202,24 @@ def _check_arguments(source: Any, names: Any, options: Mapping[str, Any]) -> Non
         return
     if names is not None or options:
         given = [*(["names"] if names is not None else []), *options]
-        refuse(f"{quote(given)} belong to a file that is read; give a path, or leave them out")
+        refuse(f"{quote(given)} can only be used with a file; give a path, or leave them out")
     parts = source if isinstance(source, list | tuple) else [source]
     if not parts or not (isinstance(source, RDMs) or all(isinstance(part, DatasetBase) for part in parts)):
-        refuse(f"to look over: a path, rsatoolbox's RDMs, a Dataset or a list of those; got {type(source).__name__}")
+        refuse(f"audit needs a path, rsatoolbox's RDMs, a Dataset or a list of Datasets, got {type(source).__name__}")
 
 
 def _check_target(data: RDMs | list[DatasetBase], target_by: str | None) -> None:
     if target_by is None:
         return
     if isinstance(data, list):
-        refuse(f"target_by={target_by!r} tells the targets of RDMs apart, these are measurements; leave it out")
+        refuse(f"target_by={target_by!r} is only for RDMs, and these are measurements; leave it out")
     known = [key for key in data.rdm_descriptors if key != "index"]
     if target_by not in known:
-        refuse(f"target_by {target_by!r} is no rdm descriptor{nearest(target_by, known)}; there are {quote(known)}")
+        refuse(f"target_by {target_by!r} is not an rdm descriptor{nearest(target_by, known)} (known: {quote(known)})")
 
 
 def _data(given: Any) -> RDMs | list[DatasetBase]:
-    """Give measurements as a list, or a copy of RDMs that were checked, in float64."""
+    """Return measurements as a list, or a checked copy of RDMs in float64."""
     from rsatoolbox.rdm.rdms import RDMs
 
     if not isinstance(given, RDMs):
@@ -256,7 +257,7 @@ def _unique(values: Iterable[Any]) -> list[str]:
 
 
 def _conditions(data: RDMs | list[DatasetBase], by: str) -> list[str] | None:
-    """Names as they stand (of measurements: each once), or None where there are none."""
+    """Return the names as they are (of measurements: each once), or None if there are none."""
     if not isinstance(data, list):
         return [str(name) for name in data.pattern_descriptors[by]] if by in data.pattern_descriptors else None
     known = [name for part in data for name in part.obs_descriptors.get(by, [])]
@@ -268,7 +269,7 @@ def _contents(data: RDMs | list[DatasetBase], by: str, target_by: str | None) ->
         for part, name in zip(data, dataset_names(data), strict=True):
             yield from of_dataset(part, name, by)
         return
-    if by not in data.pattern_descriptors:  # positions, so that the rest can be looked over; `data` is our own copy
+    if by not in data.pattern_descriptors:  # positions, so that the rest can be checked; `data` is our copy
         data.pattern_descriptors[by] = [str(number) for number in range(data.n_cond)]
     yield from of_rdms(data, by, target_by)
 
@@ -279,18 +280,19 @@ def _contents(data: RDMs | list[DatasetBase], by: str, target_by: str | None) ->
 def _names(names: Sequence[str] | None, data: RDMs | list[DatasetBase], by: str) -> Iterator[Finding]:
     if names is None:
         held = data[0].obs_descriptors if isinstance(data, list) else data.pattern_descriptors
-        value = f"none: there is no descriptor {by!r} (there are: {', '.join(held) or 'none'})"
+        value = f"none: there is no descriptor {by!r} (known: {', '.join(held) or 'none'})"
         advice = "give names= in the order of the file, or choose another descriptor with by="
         yield Finding("Names", "warning", "names of conditions", "", value, advice, blocks=True)
         return
     yield from _repeated(names)
     for what, bad, advice in (
-        ("blank names", [name for name in names if not name.strip()], "name them"),
-        ("spaces at the ends", [name for name in names if name.strip() and name != name.strip()], "strip them"),
+        ("blank names", [name for name in names if not name.strip()], "give these conditions names"),
+        ("spaces at the ends", [name for name in names if name.strip() and name != name.strip()], "remove the spaces"),
         (
             "decomposed letters",
             [name for name in names if not unicodedata.is_normalized("NFC", name)],
-            "letters and accents stand apart (file names of macOS), and equal no composed letter: normalise to NFC",
+            "letters and accents are separate characters (as in file names of macOS), which do not equal the composed "
+            "letters: normalise to NFC",
         ),
     ):
         if bad:
@@ -300,7 +302,7 @@ def _names(names: Sequence[str] | None, data: RDMs | list[DatasetBase], by: str)
         yield Finding("Names", "note", "letters beyond ASCII", f"{len(other)} of {len(names)} names", quote(other))
     suffixed = [name for name in names if name.lower().endswith(_IMAGES)]
     if suffixed:
-        advice = "a folder of stimuli names images without suffix: leave it off here too"
+        advice = "names from a folder of stimuli have no suffix: remove it here too"
         yield Finding(
             "Names", "note", "file suffixes", f"{len(suffixed)} of {len(names)} names", quote(suffixed), advice
         )
@@ -310,14 +312,14 @@ def _names(names: Sequence[str] | None, data: RDMs | list[DatasetBase], by: str)
 def _repeated(names: Sequence[str]) -> Iterator[Finding]:
     twice = [name for name, *others in _groups(zip(names, names, strict=True)) if others]
     if twice:
-        advice = "conditions are found by name: rename or drop the copies"
+        advice = "conditions are matched by name: rename or drop the copies"
         yield Finding("Names", "warning", "repeated names", "", quote(twice), advice, blocks=True)
     else:
         yield Finding("Names", "ok", "repeated names", f"{len(names)} names", "none")
     folded = ((_folded(name), name) for name in dict.fromkeys(names))
     close = [" = ".join(group) for group in _groups(folded) if len(group) > 1]
     if close:
-        advice = "they differ only in case, spaces or the way letters are coded: are they one?"
+        advice = "they differ only in case, spaces or the encoding of letters: are they the same condition?"
         yield Finding("Names", "warning", "nearly equal names", "", quote(close), advice)
 
 
@@ -333,10 +335,10 @@ def _folded(name: str) -> str:
 
 
 def _order(names: Sequence[str]) -> Finding:
-    """Say how names are sorted: positions mean nothing here, but do in the scripts that made the file."""
+    """Report how names are sorted: brainrdl ignores positions, but the scripts that made the file may use them."""
     text, numbers = sorted(names), sorted(names, key=number_key)
     if list(names) == text == numbers:
-        return Finding("Names", "ok", "order", "", "sorted, alike as text and by number")
+        return Finding("Names", "ok", "order", "", "sorted, both as text and by number")
     value = (
         "sorted by number, not as text (2 before 10)"
         if list(names) == numbers
@@ -345,7 +347,7 @@ def _order(names: Sequence[str]) -> Finding:
         else f"not sorted: {quote(names)}"
     )
     return Finding(
-        "Names", "note", "order", "", value, "brainrdl pairs by name; what pairs by position must know this order"
+        "Names", "note", "order", "", value, "brainrdl pairs by name; scripts that pair by position must use this order"
     )
 
 
@@ -359,7 +361,7 @@ def _stimuli(stimuli: str | Path | Stimuli | None, conditions: Sequence[str] | N
         images = stimuli if isinstance(stimuli, Stimuli) else Stimuli.from_folder(stimuli)
         met = alignment(images.names, conditions)
     except BrainrdlError as error:
-        yield Finding("Stimuli", "warning", "refused", "", str(error), "mend it: training would be refused", True)
+        yield Finding("Stimuli", "warning", "refused", "", str(error), "correct this: training would be refused", True)
         return
     few = len(met.common) < _MIN_CONDITIONS
     level = "warning" if few else "ok"
@@ -368,7 +370,7 @@ def _stimuli(stimuli: str | Path | Stimuli | None, conditions: Sequence[str] | N
     )
     if met.only_rdms:
         unmatched = nearest(met.only_rdms[0], met.only_stimuli)
-        advice = f"add the images or mend the names{unmatched}; or train on the others with allow_missing=True"
+        advice = f"add the images or correct the names{unmatched}; or train on the others with allow_missing=True"
         yield Finding("Stimuli", "warning", "conditions without image", "", quote(met.only_rdms), advice)
     if met.only_stimuli:
         yield Finding("Stimuli", "note", "images without condition", "", quote(met.only_stimuli), "they are not used")
@@ -381,7 +383,7 @@ def _copies(images: Stimuli) -> Finding:
     if not twice:
         return Finding("Stimuli", "ok", "identical images", "", "none")
     return Finding(
-        "Stimuli", "warning", "identical images", "", quote(twice), "one image under two names: is one wrong?"
+        "Stimuli", "warning", "identical images", "", quote(twice), "the same image has two names: is one wrong?"
     )
 
 
@@ -395,12 +397,12 @@ def _text(value: Any) -> str:
 
 
 def _together(items: Sequence[Finding]) -> list[Finding]:
-    """Tell in one line what was found alike in many targets; the table and JSON keep a finding for each."""
-    alike: dict[tuple[str, ...], list[Finding]] = {}
+    """Join similar findings about many targets in one line; the table and JSON keep a finding for each."""
+    similar: dict[tuple[str, ...], list[Finding]] = {}
     for item in items:
         many = sum(other.what == item.what for other in items) > _MOST_TARGETS
-        alike.setdefault((item.what, item.level, item.advice, "" if many else item.value), []).append(item)
-    return [_one_line(group) for group in alike.values()]
+        similar.setdefault((item.what, item.level, item.advice, "" if many else item.value), []).append(item)
+    return [_one_line(group) for group in similar.values()]
 
 
 def _one_line(group: Sequence[Finding]) -> Finding:

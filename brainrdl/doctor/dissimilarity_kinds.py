@@ -1,11 +1,11 @@
-"""What kind of dissimilarity an RDM holds, told from its values alone: always "likely", always with the evidence.
+"""The likely kind of dissimilarity in an RDM, judged from its values alone; the evidence is always reported.
 
-What tells: Gram matrices. Dissimilarities D are squared distances between points if and only if -1/2 J D J has no
-negative eigenvalue (J centres; Schoenberg 1935, doi 10.2307/1968654). Squared distances pass as they are and mostly
-not once squared; plain ones pass once squared, and if the points lie in fewer dimensions than there are conditions, so
-few eigenvalues are above 0 only there. Where many channels put the points nearly equally far apart, both pass, and
-nothing can be told. 1 - r also leaves 1 - D, the correlations, without a negative eigenvalue. Two conditions that are
-alike have alike rows: in a similarity matrix high values go with alike rows.
+The evidence comes from Gram matrices. Dissimilarities D are squared distances between points if and only if -1/2 J D J
+has no negative eigenvalue (J is the centring matrix; Schoenberg 1935, doi 10.2307/1968654). Squared distances pass this
+test as they are, and usually fail it when squared. Plain distances pass it when squared; if the points lie in fewer
+dimensions than there are conditions, then only few eigenvalues are above 0. If many channels make all distances nearly
+equal, both pass, and the kind stays open. For 1 - r, the matrix 1 - D of correlations has no negative eigenvalue
+either. Similar conditions have similar rows: in a similarity matrix, high values go with similar rows.
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ from jaxtyping import Float, Int
 from scipy.spatial.distance import squareform
 from scipy.stats import rankdata
 
-MOST_CONDITIONS = 120  # 280,840 triples; of more conditions, this many are drawn
+MOST_CONDITIONS = 120  # 280,840 triples; if there are more conditions, this many are drawn
 
 _SEED = 0
 
-_MIN_EMBEDDED = 5  # three points can stand at almost any distances
+_MIN_EMBEDDED = 5  # with fewer points, almost any distances are possible
 
-_MIN_CONDITIONS = 12  # with fewer, the rows of random RDMs look alike by chance
+_MIN_CONDITIONS = 12  # with fewer, the rows of random RDMs are similar by chance
 
-_ROUNDING = 1e-5  # relative; float32 files, through an eigenvalue decomposition
+_ROUNDING = 1e-5  # relative; for float32 files after an eigenvalue decomposition
 
-_ALIKE = 0.4  # correlation over pairs between a value and the likeness of the two rows: random RDMs stay below 0.2
+_SIMILAR = 0.4  # correlation over pairs between a value and the similarity of the two rows; random RDMs: below 0.2
 
 _Square = Float[np.ndarray, "n n"]
 
 
 class Kind(NamedTuple):
-    """A name for the kind of an RDM, and what speaks for it."""
+    """The name of the kind of an RDM, and the evidence for it."""
 
     name: str
     evidence: str
@@ -51,7 +51,7 @@ UNKNOWN = "not recognised"
 
 
 def likely(pairs: Float[np.ndarray, " n_pairs"]) -> Kind:
-    """Guess the kind of one RDM from its values (NaN pairs are left out).
+    """Guess the kind of one RDM from its values, without NaN pairs.
 
     Examples
     --------
@@ -64,19 +64,19 @@ def likely(pairs: Float[np.ndarray, " n_pairs"]) -> Kind:
     if _is_affine_in_ranks(values):
         return Kind(RANKS, _words_for_ranks(values))
     square = complete(squareform(pairs))[0]
-    alike = _alike_rows(square) if len(square) >= _MIN_CONDITIONS else 0.0
-    if alike > _ALIKE:
-        return Kind(SIMILARITY, f"pairs with high values have alike rows (r = {alike:.2f}); in an RDM, unlike ones")
+    similar = _similar_rows(square) if len(square) >= _MIN_CONDITIONS else 0.0
+    if similar > _SIMILAR:
+        return Kind(SIMILARITY, f"pairs with high values have similar rows (r = {similar:.2f}); in an RDM, low values")
     if abs(values.mean()) < 1e-3 and abs(values.std() - 1) < 0.02:
         return Kind(Z_SCORED, f"mean {values.mean():.2g}, standard deviation {values.std():.3f}")
     if values.min() < 0:
         share = float((values < 0).mean())
-        return Kind(SIGNED, f"{100 * share:.3g} % of pairs are negative, as chance makes them where patterns are alike")
+        return Kind(SIGNED, f"{100 * share:.3g} % of pairs are negative, as happens by chance for similar patterns")
     return _by_embedding(square, values)
 
 
 def likely_of_all(rows: Float[np.ndarray, "n_rdms n_pairs"]) -> list[Kind]:
-    """Guess the kind of each of many RDMs: what could be 1 - r is, beside others that clearly are.
+    """Guess the kind of each of many RDMs; what may be 1 - r counts as 1 - r if other RDMs clearly are.
 
     Examples
     --------
@@ -86,14 +86,14 @@ def likely_of_all(rows: Float[np.ndarray, "n_rdms n_pairs"]) -> list[Kind]:
     found = [likely(row) for row in rows]
     if CORRELATION not in {kind.name for kind in found}:
         return found
-    beside = "; fits 1 - r as well, which others here clearly are"
-    return [Kind(CORRELATION, kind.evidence + beside) if kind.name == COMMON else kind for kind in found]
+    others = "; fits 1 - r as well, as other RDMs here clearly do"
+    return [Kind(CORRELATION, kind.evidence + others) if kind.name == COMMON else kind for kind in found]
 
 
 def _by_embedding(square: _Square, values: Float[np.ndarray, " n_known"]) -> Kind:
     scale = f"{values.min():.3g} to {values.max():.3g}, mean {values.mean():.3g}"
     if len(square) < _MIN_EMBEDDED:
-        return Kind(UNKNOWN, f"{scale}; too few conditions without NaN to tell")
+        return Kind(UNKNOWN, f"{scale}; too few conditions without NaN to decide")
     if not _embeds(square):
         return Kind(UNKNOWN, f"{scale}; neither the values nor their roots are distances between points")
     correlations = values.max() <= 2 * (1 + _ROUNDING) and _no_negative(1 - square)
@@ -121,16 +121,16 @@ def _words_for_ranks(values: Float[np.ndarray, " n_known"]) -> str:
     return f"{len(values)} values equally spaced from {values.min():.4g} to {values.max():.4g} (step {step:.3g})"
 
 
-def _alike_rows(square: _Square) -> float:
-    """Correlate each pair's value with the likeness of the two rows, without the pair's own entries."""
+def _similar_rows(square: _Square) -> float:
+    """Correlate the value of each pair with the similarity of its two rows, without the entries of the pair itself."""
     upper = np.triu_indices(len(square), 1)
     rows = _off_diagonal(square - square[upper].mean())
     rows = _off_diagonal(rows - rows.sum(1, keepdims=True) / (len(square) - 1))
     length = np.linalg.norm(rows, axis=1)
     if not length.all():
         return 0.0
-    likeness = (rows @ rows.T / np.outer(length, length))[upper]
-    return float(np.corrcoef(likeness, square[upper])[0, 1]) if np.ptp(likeness) > 0 else 0.0
+    similarity = (rows @ rows.T / np.outer(length, length))[upper]
+    return float(np.corrcoef(similarity, square[upper])[0, 1]) if np.ptp(similarity) > 0 else 0.0
 
 
 def _off_diagonal(square: _Square) -> _Square:
@@ -138,12 +138,12 @@ def _off_diagonal(square: _Square) -> _Square:
 
 
 def _embeds(square: _Square) -> bool:
-    """Say whether the values are squared distances between points."""
+    """Return whether the values are squared distances between points."""
     return _no_negative(_gram(square))
 
 
 def _dimensions(square: _Square) -> int:
-    """Count the dimensions of points whose squared distances the values are."""
+    """Return the number of dimensions of points that have these squared distances."""
     eigenvalues = np.linalg.eigvalsh(_gram(square))
     return int((eigenvalues > _ROUNDING * eigenvalues.max()).sum())
 
@@ -159,7 +159,7 @@ def _no_negative(symmetric: _Square) -> bool:
 
 
 def complete(square: _Square) -> tuple[_Square, list[int]]:
-    """Draw at most 120 conditions, drop the one with most NaN until no NaN is left, and say which are kept.
+    """Draw at most 120 conditions, drop the one with most NaN until no NaN is left, and return the kept ones too.
 
     Examples
     --------
@@ -179,9 +179,10 @@ def _drawn(n: int) -> list[int]:
 
 
 def triangle_violations(square: _Square) -> float:
-    """Share of triples of conditions, 0 to 1, in which one side is longer than the other two together.
+    """Return the share of triples of conditions, 0 to 1, in which one side is longer than the other two together.
 
-    Triples with a NaN are left out; NaN where none is left. Of more than 120 conditions, 120 are drawn.
+    Triples with a NaN are left out; if none is left, the result is NaN. If there are more than 120 conditions, 120 are
+    drawn.
 
     Examples
     --------

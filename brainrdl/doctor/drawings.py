@@ -1,4 +1,4 @@
-"""Figures of an audit: RDMs with their values, map and agreement; measurements with their observations and runs."""
+"""Figures of an audit: RDMs with their values, map and agreement, or measurements with their counts and runs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from jaxtyping import Float
 from matplotlib.ticker import MaxNLocator
 from scipy.spatial.distance import squareform
 
-from brainrdl._core.terms import measure_label
+from brainrdl.dissimilarity.measures import label_of
 from brainrdl.doctor.dissimilarity_kinds import complete
 from brainrdl.doctor.measurement_findings import counts_of, dataset_names, flat, halves
 from brainrdl.doctor.rdm_findings import between, labels, targets
@@ -50,19 +50,23 @@ _COLOURS = (BLUE, VERMILION, GREEN, PURPLE)
 
 
 def draw_rdms(rdms: RDMs, by: str, target_by: str | None = None) -> Figure:
-    """Draw each target's mean (of one target: its RDMs) and map, all values, and correlations of RDMs.
+    """Draw the mean and the map of each target, all values, and the correlations of RDMs.
 
-    Of more than 5 targets or RDMs, 5 are drawn, evenly spread over them.
+    If there is only one target, its RDMs are drawn instead of their mean. If there are more than 5 targets or RDMs, 5
+    are drawn, evenly spaced.
     """
-    told = targets(rdms, target_by)
-    several = list(dict.fromkeys(told))
+    target_of_each = targets(rdms, target_by)
+    several = list(dict.fromkeys(target_of_each))
     names = _names(rdms, by)
-    means = {target: _mean(rdms.dissimilarities[np.array(told) == target]) for target in _spread(several, _MOST_RDMS)}
+    means = {
+        target: _mean(rdms.dissimilarities[np.array(target_of_each) == target])
+        for target in _spread(several, _MOST_RDMS)
+    }
     with styled():
         figure = _new_figure(6.4 if len(several) == 1 else 9.6)
         rows = figure.subfigures(2 if len(several) == 1 else 3, 1, squeeze=False)[:, 0]
         of = rdms.n_rdm if len(several) == 1 else len(several)
-        _draw_panels(rows[0], _panels(rdms, told, means), of, rdms.dissimilarity_measure, names)
+        _draw_panels(rows[0], _panels(rdms, target_of_each, means), of, rdms.dissimilarity_measure, names)
         if len(several) == 1:
             histogram, mapped, agreement = rows[1].subplots(1, 3)
             title = f"map of the mean of {rdms.n_rdm} RDMs" if rdms.n_rdm > 1 else "map"
@@ -72,13 +76,13 @@ def draw_rdms(rdms: RDMs, by: str, target_by: str | None = None) -> Figure:
             for ax, (target, mean) in zip(maps, means.items(), strict=True):
                 _draw_map(ax, mean, f"map of {target}", names, _MOST_LABELS // len(means))
             histogram, agreement = rows[2].subplots(1, 2)
-        _draw_histogram(histogram, rdms, told)
-        _draw_agreement(agreement, rdms, told)
+        _draw_histogram(histogram, rdms, target_of_each)
+        _draw_agreement(agreement, rdms, target_of_each)
     return figure
 
 
 def _new_figure(height: float) -> Figure:
-    """Leave room at the right, where scales stand that the layout does not know."""
+    """Leave room at the right for scales that the layout does not include."""
     figure = new_figure((13, height))
     engine: Any = figure.get_layout_engine()
     engine.set(rect=(0, 0, 0.975, 1), w_pad=0.1)
@@ -86,19 +90,19 @@ def _new_figure(height: float) -> Figure:
 
 
 def _spread(items: Sequence[Any], most: int) -> list[Any]:
-    """Choose at most so many, from the first to the last."""
+    """Choose at most `most` items, evenly spaced from the first to the last."""
     places = np.unique(np.linspace(0, len(items) - 1, min(most, len(items))).round().astype(int))
     return [items[place] for place in places]
 
 
 def _panels(
-    rdms: RDMs, told: Sequence[str], means: Mapping[str, Float[np.ndarray, " n_pairs"]]
+    rdms: RDMs, target_of_each: Sequence[str], means: Mapping[str, Float[np.ndarray, " n_pairs"]]
 ) -> dict[str, Float[np.ndarray, " n_pairs"]]:
-    """Give the RDMs to draw by title."""
-    if len(set(told)) == 1:
+    """Return the RDMs to draw, by title."""
+    if len(set(target_of_each)) == 1:
         rows = labels(rdms)
         return {rows[k]: rdms.dissimilarities[k] for k in _spread(range(rdms.n_rdm), _MOST_RDMS)}
-    counts = Counter(told)
+    counts = Counter(target_of_each)
     return {f"mean of {counts[target]}: {target}" if counts[target] > 1 else target: means[target] for target in means}
 
 
@@ -113,28 +117,28 @@ def _draw_panels(
         draw_rdm(from_tensor(torch.tensor(row), names, measure=measure), ax, title=title, colorbar=False)
         draw_colorbar(ax, "")
     shown = f", {len(panels)} of {of}" if len(panels) < of else ""
-    part.suptitle(plain(measure_label(measure), 60) + shown, x=0.01, ha="left", fontsize=10)
+    part.suptitle(plain(label_of(measure), 60) + shown, x=0.01, ha="left", fontsize=10)
 
 
 def _names(rdms: RDMs, by: str) -> list[str]:
-    """Give the names, or positions where names are missing or stand twice, as only a figure may do."""
+    """Return the names, or positions if names are missing or repeated; only figures may use positions."""
     given = [str(name) for name in rdms.pattern_descriptors.get(by, [])]
     return given if given and len(set(given)) == len(given) else [str(number) for number in range(rdms.n_cond)]
 
 
 def _mean(rows: Float[np.ndarray, "n_rdms n_pairs"]) -> Float[np.ndarray, " n_pairs"]:
-    return torch.tensor(rows).nanmean(0).numpy()  # unlike NumPy's, without a warning where no RDM knows a pair
+    return torch.tensor(rows).nanmean(0).numpy()  # unlike NumPy's, without a warning for pairs missing in all RDMs
 
 
-def _draw_histogram(ax: Axes, rdms: RDMs, told: Sequence[str]) -> None:
+def _draw_histogram(ax: Axes, rdms: RDMs, target_of_each: Sequence[str]) -> None:
     values = rdms.dissimilarities
     edges = np.linspace(np.nanmin(values), np.nanmax(values), _BINS + 1)
-    several = list(dict.fromkeys(told))
+    several = list(dict.fromkeys(target_of_each))
     colours = dict(zip(several, _COLOURS, strict=False)) if 1 < len(several) <= len(_COLOURS) else {}
     drawn = _spread(range(len(values)), _MOST_LINES)
     for k in drawn:
         row = values[k][~np.isnan(values[k])]
-        colour = colours.get(told[k], BLUE)
+        colour = colours.get(target_of_each[k], BLUE)
         ax.stairs(np.histogram(row, edges)[0], edges, color=colour, alpha=max(0.35, 1 / len(values)))
     for target, colour in colours.items():
         ax.plot([], [], color=colour, label=plain(target))
@@ -142,8 +146,8 @@ def _draw_histogram(ax: Axes, rdms: RDMs, told: Sequence[str]) -> None:
         ax.legend(frameon=False)
     if edges[0] < 0:
         ax.axvline(0, color=QUIET, linewidth=0.8)
-    ax.set(xlabel=measure_label(rdms.dissimilarity_measure), ylabel="pairs", ylim=(0, None))
-    set_title(ax, f"values, one line an RDM ({len(drawn)} of {len(values)})")
+    ax.set(xlabel=label_of(rdms.dissimilarity_measure), ylabel="pairs", ylim=(0, None))
+    set_title(ax, f"values, one line per RDM ({len(drawn)} of {len(values)})")
 
 
 def _draw_map(
@@ -153,7 +157,7 @@ def _draw_map(
     names: Sequence[str],
     most_labels: int = _MOST_LABELS,
 ) -> None:
-    """Classical scaling to two dimensions, and how much of the (positive) variance they hold."""
+    """Draw classical scaling to two dimensions, with the share of the (positive) variance in each."""
     square, kept = complete(squareform(pairs))
     if len(square) >= 3:
         centre = np.eye(len(square)) - 1 / len(square)
@@ -169,20 +173,20 @@ def _draw_map(
     set_title(ax, title + some)
 
 
-def _draw_agreement(ax: Axes, rdms: RDMs, told: Sequence[str]) -> None:
-    """Correlate each RDM with each, those of a target side by side."""
-    several = list(dict.fromkeys(told))
-    order = sorted(range(rdms.n_rdm), key=[several.index(target) for target in told].__getitem__)
+def _draw_agreement(ax: Axes, rdms: RDMs, target_of_each: Sequence[str]) -> None:
+    """Draw the correlation of each RDM with each, sorted by target."""
+    several = list(dict.fromkeys(target_of_each))
+    order = sorted(range(rdms.n_rdm), key=[several.index(target) for target in target_of_each].__getitem__)
     square = between(torch.tensor(rdms.dissimilarities[order])).numpy().copy()
     np.fill_diagonal(square, np.nan)
     rows = [labels(rdms)[k] for k in order]
     _draw_matrix(ax, square, "RDMs with each other", rows, rows, unit="Pearson correlation")
     if len(rows) > _MOST_LABELS:
-        _label_groups(ax, [told[k] for k in order] if len(several) > 1 else rows)
+        _label_groups(ax, [target_of_each[k] for k in order] if len(several) > 1 else rows)
 
 
 def _label_groups(ax: Axes, groups: Sequence[str]) -> None:
-    """Name what stands side by side under one name, with lines between; of very many, some."""
+    """Name neighbouring rows of the same group once, with lines between groups; if there are many, name some."""
     counts = Counter(groups)
     ends = np.cumsum(list(counts.values()))
     middles = dict(zip(counts, ends - np.array(list(counts.values())) / 2 - 0.5, strict=True))
@@ -205,7 +209,7 @@ def _draw_matrix(
     unit: str = "",
     counts: bool = False,
 ) -> None:
-    """Draw an image with its scale: of counts, from 0 and in whole steps."""
+    """Draw an image with its scale; the scale of counts starts at 0 and has whole steps."""
     if not np.isfinite(values).any():
         ax.set_axis_off()
         set_title(ax, f"{title}: nothing to compare")
@@ -222,7 +226,7 @@ def _draw_matrix(
 
 
 def draw_measurements(datasets: Sequence[DatasetBase], by: str) -> Figure:
-    """Draw a row for each dataset (of more than 5, evenly chosen ones): `_draw_dataset`."""
+    """Draw a row for each dataset with `_draw_dataset`; if there are more than 5, for 5, evenly spaced."""
     chosen = _spread(list(zip(dataset_names(datasets), datasets, strict=True)), _MOST_RDMS)
     with styled():
         figure = _new_figure(4 * len(chosen))
@@ -234,7 +238,7 @@ def draw_measurements(datasets: Sequence[DatasetBase], by: str) -> Figure:
 def _draw_dataset(part: SubFigure, dataset: DatasetBase, by: str, name: str) -> None:
     """Draw observations by channels, counts of conditions by run, and the patterns of odd against even runs.
 
-    Units stand in the titles: beside a scale they would look like the next panel's.
+    Units are in the titles, because next to a scale they would look like those of the next panel.
     """
     values = flat(dataset)
     left, middle, right = part.subplots(1, 3)

@@ -1,4 +1,4 @@
-"""One line of an audit, and the words that all of its parts share."""
+"""One line of an audit, and functions that word places and shares."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from brainrdl._core.errors import quote
 
 
 class Finding(NamedTuple):
-    """What was looked at and found; `blocks` where it keeps the data from teaching."""
+    """What was checked and found; `blocks` is True if the data cannot teach because of it."""
 
     section: str
     level: str
@@ -21,7 +21,7 @@ class Finding(NamedTuple):
 
 
 def where_of(found: Sequence[str], known: Sequence[str], what: str) -> str:
-    """Name some of many: all, or how many and which.
+    """Word which of the known names were found: all of them, or how many and which.
 
     Examples
     --------
@@ -34,7 +34,7 @@ def where_of(found: Sequence[str], known: Sequence[str], what: str) -> str:
 
 
 def percent(share: float) -> str:
-    """Word a share so that a small one does not look like none.
+    """Word a share as a percentage that is not rounded to 0.
 
     Examples
     --------

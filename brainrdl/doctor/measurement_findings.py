@@ -1,4 +1,4 @@
-"""Findings about measurements: channels, observations, runs, and what repeats between odd and even runs."""
+"""Findings about measurements: channels, observations, runs, and the agreement of odd and even runs."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ _MIN_CONDITIONS = 3
 
 _TIMES_LARGER = 2
 
-_SHIFT = 1  # of the standard deviation within runs
+_SHIFT = 1  # in standard deviations within runs
 
 _Patterns = Float[np.ndarray, "n_conditions n_channels"]
 
 
 class Halves(NamedTuple):
-    """Correlations between the patterns of odd and of even runs (or observations), and of the two halves' RDMs."""
+    """Correlations between the patterns of odd and even runs (or observations), and between the RDMs of both halves."""
 
     correlations: Float[np.ndarray, "n_conditions n_conditions"]
     rdms: float
@@ -35,30 +35,30 @@ class Halves(NamedTuple):
 
 
 def dataset_names(datasets: Sequence[DatasetBase]) -> list[str]:
-    """Name each dataset by its region, subject and session, as far as it knows them, else by number."""
+    """Name each dataset by its region, subject and session if it has them, otherwise by number."""
     given = [[part.descriptors.get(key) for key in ("roi", "subject", "session")] for part in datasets]
     said = [" / ".join(str(word) for word in words if word) for words in given]
     return [name or f"dataset {number}" for number, name in enumerate(said)]
 
 
 def of_dataset(dataset: DatasetBase, where: str, by: str) -> Iterator[Finding]:
-    """Look at one dataset; `where` says which of several."""
+    """Check one dataset; `where` is its name if there are several."""
     values = flat(dataset)
     if len(values) == 1:
-        value = "one observation: nothing varies, and it has no RDM"
-        advice = "read all maps at once: a folder, a stack or a pattern"
+        value = "one observation: nothing varies, and no RDM can be computed"
+        advice = "read all maps at once: a folder, a stack or a pattern of paths"
         yield Finding("Measurements", "warning", "observations", where, value, advice, blocks=True)
         return
     good = np.isfinite(values).all(0) & (np.ptp(np.nan_to_num(values), axis=0) > 0)
     yield from _channels(values, where)
     if not good.any():
-        value, advice = "no channel is finite and varies", "check the mask and the order of the axes"
+        value, advice = "all channels are constant or not finite", "check the mask and the order of the axes"
         yield Finding("Measurements", "warning", "channels", where, value, advice, blocks=True)
         return
     conditions = dataset.obs_descriptors.get(by)
     if conditions is None or len(set(conditions)) < _MIN_CONDITIONS:
-        value = f"no descriptor {by!r} of observations" if conditions is None else quote(dict.fromkeys(conditions))
-        advice = "name the conditions, at least 3 of them: names= or by="
+        value = f"observations have no descriptor {by!r}" if conditions is None else quote(dict.fromkeys(conditions))
+        advice = "name the conditions (at least 3): names= or by="
         yield Finding("Measurements", "warning", "conditions", where, value, advice, blocks=True)
         return
     yield from _counts(dataset, where, by)
@@ -67,7 +67,7 @@ def of_dataset(dataset: DatasetBase, where: str, by: str) -> Iterator[Finding]:
 
 
 def flat(dataset: DatasetBase) -> Float[np.ndarray, "n_observations n_values"]:
-    """Channels as they are; of a series, every channel at every time."""
+    """Return channels as they are; of a time series, each channel at each time."""
     values = np.asarray(dataset.measurements, dtype=float)
     return values.reshape(len(values), -1)
 
@@ -78,12 +78,12 @@ def _channels(values: Float[np.ndarray, "n_observations n_values"], where: str) 
     kinds = {"NaN or infinite": ~finite.all(0), "constant": constant}
     for what, bad in kinds.items():
         found = f"{int(bad.sum())} of {bad.size} ({percent(bad.mean())})" if bad.any() else "none"
-        advice = "leave them out: they spoil every distance" if bad.any() else ""
+        advice = "leave them out: they make distances wrong" if bad.any() else ""
         yield Finding("Measurements", "warning" if bad.any() else "ok", f"channels {what}", where, found, advice)
 
 
 def counts_of(dataset: DatasetBase, by: str) -> pd.DataFrame:
-    """Observations per condition (rows) and run (columns; one column where runs are not known)."""
+    """Count observations per condition (rows) and run (columns; one column if runs are not known)."""
     conditions = pd.Series([str(name) for name in dataset.obs_descriptors[by]], name=by)
     runs = dataset.obs_descriptors.get("run", ["all"] * dataset.n_obs)
     return pd.crosstab(conditions, pd.Series([str(run) for run in runs], name="run"))
@@ -98,15 +98,15 @@ def _counts(dataset: DatasetBase, where: str, by: str) -> Iterator[Finding]:
         else f"{each.min()} ({each.idxmin()!r}) to {each.max()} ({each.idxmax()!r})"
     )
     level, advice = ("ok", "") if each.min() == each.max() else ("note", "rarer conditions have noisier patterns")
-    yield Finding("Measurements", level, "observations a condition", where, value, advice)
+    yield Finding("Measurements", level, "observations per condition", where, value, advice)
     if "run" not in dataset.obs_descriptors:
-        advice = "without runs there is no crossnobis and no cross-validation"
-        yield Finding("Measurements", "note", "runs", where, "no descriptor 'run' of observations", advice)
+        advice = "crossnobis and cross-validation need runs"
+        yield Finding("Measurements", "note", "runs", where, "observations have no descriptor 'run'", advice)
         return
     uneven = [name for name, row in counts.iterrows() if row.min() != row.max()]
     if uneven:
         value = f"{len(uneven)} of {len(counts)} conditions differ in number between runs: {quote(uneven)}"
-        advice = "crossnobis wants every condition in every run"
+        advice = "crossnobis needs every condition in every run"
         level = "warning" if (counts == 0).to_numpy().any() else "note"
         yield Finding("Measurements", level, "balance of runs", where, value, advice)
     else:
@@ -115,12 +115,12 @@ def _counts(dataset: DatasetBase, where: str, by: str) -> Iterator[Finding]:
             "ok",
             "balance of runs",
             where,
-            f"every condition as often in each of {counts.shape[1]} runs",
+            f"every condition occurs equally often in each of {counts.shape[1]} runs",
         )
 
 
 def _runs(values: Float[np.ndarray, "n_observations n_values"], runs: object, where: str) -> Iterator[Finding]:
-    """Compare the spread and the mean of runs: scanners drift, and units of runs may differ."""
+    """Compare the spread and the mean of runs, because scanners drift and runs may have different units."""
     table = pd.DataFrame(values).groupby(np.asarray(runs, dtype=str)) if runs is not None else None
     if table is None or table.ngroups < 2 or table.size().min() < 2:
         return
@@ -138,7 +138,7 @@ def _runs(values: Float[np.ndarray, "n_observations n_values"], runs: object, wh
 
 
 def halves(dataset: DatasetBase, by: str) -> Halves | None:
-    """Compare odd with even runs (without runs: observations of a condition); None if they share too little."""
+    """Compare odd with even runs (without runs: observations); None if too few conditions are in both."""
     values = flat(dataset)
     values = values[:, np.isfinite(values).all(0)]
     if not values.size:
@@ -159,7 +159,7 @@ def halves(dataset: DatasetBase, by: str) -> Halves | None:
 
 
 def _rows(patterns: _Patterns) -> _Patterns:
-    """Take off the mean pattern, which all share, and bring rows to unit length for Pearson correlations."""
+    """Subtract the mean pattern and scale rows to unit length, so that products are Pearson correlations."""
     patterns = patterns - patterns.mean(0)
     patterns = patterns - patterns.mean(1, keepdims=True)
     return patterns / np.maximum(np.linalg.norm(patterns, axis=1, keepdims=True), np.finfo(float).tiny)
@@ -169,15 +169,16 @@ def _repeats(found: Halves | None, where: str) -> Finding:
     what = "odd and even runs"
     if found is None:
         return Finding(
-            "Measurements", "note", what, where, "fewer than 3 conditions stand in both halves; nothing to compare"
+            "Measurements", "note", what, where, "fewer than 3 conditions are in both halves; nothing to compare"
         )
     r = found.correlations
     same, others = r.diagonal().mean(), r[~np.eye(len(r), dtype=bool)].mean()
     named = (r.diagonal()[:, None] > r)[~np.eye(len(r), dtype=bool)].mean()
     value = (
         f"correlation distance of odd and even {found.split}: {1 - same:.3f} for the same condition, {1 - others:.3f} "
-        f"for others; told apart {percent(named)} (chance 50 %); RDMs of the halves r = {found.rdms:.3f}"
+        f"for others; distinguished {percent(named)} (chance 50 %); RDMs of the halves r = {found.rdms:.3f}"
     )
     if same > others and found.rdms > 0.05:
         return Finding("Measurements", "ok", what, where, value)
-    return Finding("Measurements", "warning", what, where, value, "little repeats; check labels and run order")
+    advice = "the halves hardly agree; check labels and the order of runs"
+    return Finding("Measurements", "warning", what, where, value, advice)

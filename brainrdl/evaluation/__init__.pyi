@@ -1,5 +1,5 @@
 from .ceilings import (
-    mean_reliability as mean_reliability,
+    ceiling_for_mean as ceiling_for_mean,
     noise_ceiling as noise_ceiling,
 )
 from .comparison import (
@@ -30,7 +30,4 @@ from .scores import (
     TeacherRDMs as TeacherRDMs,
     score as score,
 )
-from .simple_models import (
-    different_category as different_category,
-    model_rdms as model_rdms,
-)
+from .simple_models import model_rdms as model_rdms

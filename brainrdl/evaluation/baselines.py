@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from brainrdl._core.rows import Role
 from brainrdl.dissimilarity.pairs import pair_indices
 from brainrdl.evaluation.plan import Split, display
 from brainrdl.evaluation.scores import HeldOut, TeacherRDMs
@@ -21,7 +22,7 @@ _CONSTANT = 1e-12  # spread of an RDM that tells no pairs apart but for rounding
 
 def constant_rows(held_out: Sequence[HeldOut]) -> list[str]:
     """Say which fitted students tell no held-out stimulus from another, and in how many folds."""
-    fitted = [one for one in held_out if one.role == "student"]
+    fitted = [one for one in held_out if one.role is Role.STUDENT]
     keys = dict.fromkeys((one.student, one.layer) for one in fitted)
     told = []
     for student, layer in keys:
@@ -37,23 +38,22 @@ def averaged_rows(held_out: Sequence[HeldOut], ensembles: Mapping[str, Sequence[
     """Average z-scored RDMs over the members of each ensemble, fitted and unfitted."""
     rows = []
     for label, members in ensembles.items():
-        for role in ("student", "unfitted"):
-            shown = {display(member, role) for member in members}
+        bases = {display(member, Role.UNFITTED) for member in members}
+        for role, averaged in ((Role.STUDENT, Role.ENSEMBLE), (Role.UNFITTED, Role.UNFITTED)):
             groups: dict[tuple[Any, ...], list[HeldOut]] = {}
             for one in held_out:
-                if one.student in shown:
+                if one.role is role and one.base in bases:
                     groups.setdefault((one.target, one.seed, one.fold, one.left_out), []).append(one)
-            complete = [group for group in groups.values() if {one.student for one in group} == shown]
-            rows += [_averaged(group, label, role) for group in complete]
+            complete = [group for group in groups.values() if {one.base for one in group} == bases]
+            rows += [_averaged(group, label, averaged) for group in complete]
     return rows
 
 
-def _averaged(group: Sequence[HeldOut], label: str, role: str) -> HeldOut:
+def _averaged(group: Sequence[HeldOut], label: str, role: Role) -> HeldOut:
     centred = torch.stack([one.pairs - one.pairs.mean() for one in group])
     pairs = (centred / centred.std(-1, keepdim=True).clamp(min=_CONSTANT)).mean(0)
-    kind = "ensemble" if role == "student" else role
-    shown, base = display(label, role), display(label, "unfitted")
-    return replace(group[0], student=shown, role=kind, base=base, layer="", pairs=pairs)
+    shown, base = display(label, role), display(label, Role.UNFITTED)
+    return replace(group[0], student=shown, role=role, base=base, layer="", pairs=pairs)
 
 
 def baseline_rows(
@@ -63,10 +63,17 @@ def baseline_rows(
     labels = stimuli.labels if category else None
     rows = model_rdms(models, labels, targets, split.test, seed=split.seed, fold=split.fold)
     if labels:
-        where = ("category lookup", "category", "", "")
         looked_up = {target: _look_up(split, truth[target], labels) for target in targets}
         rows += [
-            HeldOut(*where, target, split.seed, split.fold, split.test, pairs)
+            HeldOut(
+                student="category lookup",
+                role=Role.CATEGORY,
+                target=target,
+                names=split.test,
+                pairs=pairs,
+                seed=split.seed,
+                fold=split.fold,
+            )
             for target, pairs in looked_up.items()
             if pairs.max() - pairs.min() > _CONSTANT * pairs.abs().max()
         ]

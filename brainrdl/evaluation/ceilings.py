@@ -9,7 +9,6 @@ from torch import Tensor
 from brainrdl._core.errors import check_option
 from brainrdl.evaluation.pairwise import comparison_of
 from brainrdl.similarity import comparators as _similarity
-from brainrdl.similarity.ranks import centred_ranks
 
 NO_CEILING = (float("nan"), float("nan"))
 
@@ -50,24 +49,15 @@ def noise_ceiling(rdms: Float[Tensor, "n_subjects n_pairs"], comparator: str) ->
     if len(rdms) < 2:
         return NO_CEILING
     rdms = rdms.double()
-    comparable, compare = poolable(rdms, comparator), comparison_of(comparator)
+    comparable, compare = _similarity.SIMILARITIES[comparator].poolable(rdms), comparison_of(comparator)
     others = torch.stack([torch.cat([comparable[:s], comparable[s + 1 :]]).nanmean(0) for s in range(len(rdms))])
     return float(compare(others, rdms).nanmean()), float(compare(comparable.nanmean(0), rdms).nanmean())
 
 
-def poolable(rdms: Tensor, comparator: str) -> Tensor:
-    """Bring RDMs to the scale on which their mean is what is most similar to them all (nearly so for tau-a)."""
-    if comparator in ("cosine", "cosine_cov", "cka"):
-        return rdms / rdms.square().nanmean(-1, keepdim=True).sqrt()
-    if comparator not in ("corr", "corr_cov"):
-        known = ~rdms.isnan()
-        return torch.where(known, centred_ranks(rdms.nan_to_num(), known.double()), torch.nan)
-    centre = rdms - rdms.nanmean(-1, keepdim=True)
-    return centre / centre.square().nanmean(-1, keepdim=True).sqrt()
+def ceiling_for_mean(between_subjects: Tensor | float, n_subjects: int) -> float:
+    """Ceiling for the mean RDM: the correlation expected of a perfect model with the mean RDM of n subjects, 0 to 1.
 
-
-def mean_reliability(between_subjects: Tensor | float, n_subjects: int) -> float:
-    """Predict how a perfect model correlates with the mean RDM of n subjects: root of Spearman-Brown, from 0 to 1.
+    It is the square root of the reliability of the mean RDM, which the Spearman-Brown formula predicts.
 
     Parameters
     ----------
@@ -81,7 +71,7 @@ def mean_reliability(between_subjects: Tensor | float, n_subjects: int) -> float
 
     Examples
     --------
-    >>> round(mean_reliability(0.25, 4), 3)
+    >>> round(ceiling_for_mean(0.25, 4), 3)
     0.756
     """
     r = max(float(between_subjects), 0.0)

@@ -20,6 +20,7 @@ import torch
 from brainrdl._core import files as _files
 from brainrdl._core.errors import refuse
 from brainrdl._core.options import complete, free, lists_options
+from brainrdl._core.rows import Role
 from brainrdl.evaluation.baselines import averaged_rows, baseline_rows, constant_rows
 from brainrdl.evaluation.folds import stimulus_folds
 from brainrdl.evaluation.fresh_students import Maker
@@ -49,7 +50,7 @@ from brainrdl.teachers.protocol import Teacher
 from brainrdl.training import checkpoint as _checkpoint, provenance, run_folder
 from brainrdl.training.display import track
 from brainrdl.training.distributed import check_one_process
-from brainrdl.training.fingerprint import hash_labels, hash_teacher, source_settings, student_settings
+from brainrdl.training.fingerprint import hashes_of, source_settings, student_settings
 from brainrdl.training.frozen_features import FrozenFeatures
 from brainrdl.training.loop import fit
 from brainrdl.training.options import FitOptions
@@ -145,9 +146,11 @@ def cross_validate(
     check_inner(candidates, inner_folds, fit_options)
     check_rows(candidates, ensembles or {}, models or {})
     model_rdms(models or {}, None, ("",), stimuli.names, seed=0, fold=0)  # refuse what is wrong before hours of fitting
+    hashes = hashes_of(teacher, stimuli, stimuli.names, labels=True)
     fitting = {
         **{name: value for name, value in asked.items() if name not in free(EvaluationOptions)},
-        **source_settings(teacher, stimuli, stimuli.names), "hashes": _hashes(teacher, stimuli, stratify),
+        **source_settings(teacher, stimuli, stimuli.names),
+        "hashes": {what: digest for what, digest in hashes.items() if stratify or what != "labels"},
         "students": candidates, "fit": fit_options,
     }  # fmt: skip
     judging = {
@@ -159,15 +162,15 @@ def cross_validate(
     check_slugs(splits, candidates)
     check_inner_sizes(splits, candidates, inner_folds, stimuli.labels if stratify else None)
     made = Maker()
-    # a second one of each tells what they share, before hours of fitting
-    first, _ = ({label: made.by(label, candidates[label].make, seeds[0]) for label in candidates} for _ in range(2))
+    first = made.first({label: candidate.make for label, candidate in candidates.items()}, seeds[0])
     fitting["networks"] = {label: student_settings(student) for label, student in first.items()}
     del first
+    read_only = run_folder.is_read_only(out)
     with nullcontext() if out is None else run_folder.opened(out, resume=resume, overwrite=overwrite) as folder:
         if folder:
-            _store_settings(folder, provenance.describe(fitting))
+            _store_settings(folder, provenance.describe(fitting), hashes)
         shared = {"progress": False, "features": FrozenFeatures(stimuli), **fit_options}
-        work = _Work(teacher, stimuli, tuple(controls), inner_folds, stratify, folder, shared, made)
+        work = _Work(teacher, stimuli, tuple(controls), inner_folds, stratify, folder, read_only, shared, made)
         held_out: list[HeldOut] = []
         histories: list[pd.DataFrame] = []
         jobs = [(split, label, candidate) for split in splits for label, candidate in candidates.items()]
@@ -188,7 +191,7 @@ def cross_validate(
             histories=pd.concat(histories, ignore_index=True), labels=stimuli.labels,
             settings=fitting | judging | {"constant": flat} | dict(facts or {}),
         )  # fmt: skip
-        if folder:
+        if folder and not read_only:
             evaluation.save(folder)
     return evaluation
 
@@ -203,36 +206,41 @@ class _Work:
     inner_folds: int
     stratify: bool
     folder: Path | None
+    read_only: bool  # what was fitted is read from the folder; nothing is fitted or written
     options: Mapping[str, Any]
     made: Maker
 
     def run(self, split: Split, label: str, candidate: Candidate) -> tuple[list[HeldOut], list[pd.DataFrame]]:
         controls = self.controls if candidate.controls is None else candidate.controls
         teacher = split.cut(self.teacher)
-        student, histories = self._fit(split, label, candidate, teacher)
-        found = self._held_out(split, label, "student", candidate, student)
+        student, histories = self._fit(split, label, Role.STUDENT, candidate, teacher)
+        found = self._held_out(split, label, Role.STUDENT, candidate, student)
         if "unfitted" in controls:
             before = self._unfitted(split, label, candidate, student.device)
-            found += self._held_out(split, label, "unfitted", candidate, before)
+            found += self._held_out(split, label, Role.UNFITTED, candidate, before)
         if "permuted" in controls:
             shuffled = PermutedTeacher(teacher, split.train, seed=split.seed)
-            student, more = self._fit(split, display(label, "permuted"), candidate, shuffled)
-            found += self._held_out(split, label, "permuted", candidate, student)
+            student, more = self._fit(split, label, Role.PERMUTED, candidate, shuffled)
+            found += self._held_out(split, label, Role.PERMUTED, candidate, student)
             histories += more
         return found, histories
 
     def _fit(
-        self, split: Split, label: str, candidate: Candidate, teacher: Teacher
+        self, split: Split, label: str, role: Role, candidate: Candidate, teacher: Teacher
     ) -> tuple[Student, list[pd.DataFrame]]:
+        label = display(label, role)
         options = {**self.options, **candidate.options, "seed": split.seed, "held_out": split.test}
         out = self.folder / "fits" / split.slug(label) if self.folder else None
         histories: list[pd.DataFrame] = []
         if (self.inner_folds if candidate.inner_folds is None else candidate.inner_folds) > 1:
             histories, options["steps"] = self._choose_steps(split, label, candidate, teacher, options, out)
+        if out:
+            self._check_there(out / run_folder.WEIGHTS)
         student = self.made.by(label, candidate.make, split.seed)
         fitted = fit(student, teacher, self.stimuli, train=split.train, out=out, resume=True, **options)
         histories.append(fitted.history.assign(inner=-1))
-        return fitted.student, [h.assign(student=label, seed=split.seed, fold=split.fold) for h in histories]
+        columns: dict[str, str | int] = {"student": label, "role": role.value, "seed": split.seed, "fold": split.fold}
+        return fitted.student, [history.assign(**columns) for history in histories]
 
     def _choose_steps(
         self,
@@ -247,11 +255,17 @@ class _Work:
         if stored and stored.exists():
             table = _files.read_csv(stored)
         else:
+            if stored:
+                self._check_there(stored)
             table = pd.concat(self._inner_histories(split, label, candidate, teacher, options), ignore_index=True)
             if stored:
                 _files.write_csv(stored, table)
         curves = table.pivot(index="step", columns="inner", values="validation_similarity").dropna()
         return [table], int(curves.index[int(curves.mean(axis=1).argmax())])
+
+    def _check_there(self, path: Path) -> None:
+        if self.read_only and not path.exists():
+            refuse(f"there is no file {str(path)!r}, so this run is not finished; resume it first")
 
     def _inner_histories(
         self, split: Split, label: str, candidate: Candidate, teacher: Teacher, options: Mapping[str, Any]
@@ -277,13 +291,23 @@ class _Work:
         features = self.options["features"]
         return features.of(student, names) if features.serves(student, None) else (student, self.stimuli)
 
-    def _held_out(self, split: Split, label: str, role: str, candidate: Candidate, student: Student) -> list[HeldOut]:
+    def _held_out(self, split: Split, label: str, role: Role, candidate: Candidate, student: Student) -> list[HeldOut]:
         loss = {**self.options, **candidate.options}["loss"]
         light, images = self._light(student, split.test)
         found = student_rdms(light, self.teacher, images, split.test, loss.dissimilarity, loss.match)
-        shown, base = display(label, role), display(label, "unfitted")
         return [
-            HeldOut(shown, role, base, layer, target, split.seed, split.fold, split.test, pairs, split.left_out)
+            HeldOut(
+                student=display(label, role),
+                role=role,
+                base=display(label, Role.UNFITTED),
+                layer=layer,
+                target=target,
+                names=split.test,
+                pairs=pairs,
+                seed=split.seed,
+                fold=split.fold,
+                left_out=split.left_out,
+            )
             for (layer, target), pairs in found.items()
         ]
 
@@ -298,14 +322,14 @@ def _check_kinds(teacher: object, stimuli: object) -> None:
             )
 
 
-def _store_settings(folder: Path, settings: Mapping[str, Any]) -> None:
+def _store_settings(folder: Path, settings: Mapping[str, Any], hashes: Mapping[str, str]) -> None:
     path = folder / run_folder.SETTINGS
     if path.exists():
         stored = _files.read_json(path)
         _checkpoint.check_same_settings(_compared(settings), _compared(stored), str(path))
     else:
         _files.write_json(path, settings)
-        _files.write_json(folder / run_folder.PROVENANCE, provenance.gather_provenance())
+        _files.write_json(folder / run_folder.PROVENANCE, provenance.gather_provenance(**hashes))
 
 
 def _compared(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -317,9 +341,3 @@ def _compared(settings: Mapping[str, Any]) -> dict[str, Any]:
     students = settings.get("students", {}).items()  # a folder of another kind of run has none
     told = {label: {**made, "options": cut(made["options"])} for label, made in students}
     return {**settings, "fit": cut(settings.get("fit", {})), "students": told}
-
-
-def _hashes(teacher: Teacher, stimuli: Stimuli, labels: bool) -> dict[str, str]:
-    """Digests of the data, for a run must not go on with others; of labels too if the folds follow them."""
-    hashes = {"stimuli": _files.hash_words(f"{name} {digest}" for name, digest in stimuli.digests().items())}
-    return hashes | hash_teacher(teacher) | (hash_labels(stimuli, stimuli.names) if labels else {})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 import torch
 from torch import nn
@@ -20,11 +20,25 @@ class Maker:
     """
 
     def __init__(self) -> None:
+        self._waiting: dict[tuple[str, int], Student] = {}
         self._used: dict[StorageWeakRef, str] = {}
         self._changed: set[StorageWeakRef] = set()
 
+    def first(self, makes: Mapping[str, Callable[[], Student]], seed: int) -> dict[str, Student]:
+        """Make two students of each label, so that what they share is found before any fit.
+
+        The second one is kept for the first fit with this seed.
+        """
+        made = {label: self.by(label, make, seed) for label, make in makes.items()}
+        self._waiting = {(label, seed): self.by(label, make, seed) for label, make in makes.items()}
+        return made
+
     def by(self, label: str, make: Callable[[], Student], seed: int) -> Student:
-        """Make a student right after torch's generator was seeded."""
+        """Make a student right after torch's generator was seeded, or give the one that is kept."""
+        kept = self._waiting.pop((label, seed), None)
+        return self._new(label, make, seed) if kept is None else kept
+
+    def _new(self, label: str, make: Callable[[], Student], seed: int) -> Student:
         torch.manual_seed(seed)
         student = make()
         if not isinstance(student, Student):

@@ -13,6 +13,7 @@ import torch
 from brainrdl._core.constants import MIN_CONDITIONS
 from brainrdl._core.errors import check_whole, refuse
 from brainrdl._core.files import digest_file, read_csv, read_json, read_rdms, write_csv, write_json, write_rdms
+from brainrdl._core.rows import Role
 from brainrdl.dissimilarity import measures, pairs
 from brainrdl.evaluation.options import COMPARATORS
 from brainrdl.evaluation.scores import HeldOut, TeacherRDMs, score
@@ -21,8 +22,7 @@ from brainrdl.loss.matching import match_layers
 from brainrdl.models.student import Student
 from brainrdl.rdms import conversion
 from brainrdl.stimuli.named_images import Stimuli
-from brainrdl.teachers.protocol import Teacher
-from brainrdl.teachers.rdm_teacher import RDMTeacher
+from brainrdl.teachers.protocol import Teacher, rdms_by_subject
 from brainrdl.training.provenance import describe
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ _RDM_FILES = ("teacher", "students")
 FACTS = ("labels", "settings", "files")
 
 
-@dataclass
+@dataclass(repr=False)
 class Evaluation:
     """Held-out scores of students, controls and models, with all that is needed to plot and report them.
 
@@ -48,14 +48,14 @@ class Evaluation:
         score, ceiling_lower, ceiling_upper, n_conditions, n_pairs.
     summary : pandas.DataFrame
         One row per student x layer x target x comparator x against: score, 95 % interval (low, high), ceilings, share
-        of the lower ceiling (NaN if that is near 0), gain over the unfitted student with its interval.
+        of the lower ceiling (NaN if that is near 0), gain over the unfitted student (column base) with its interval.
     teacher : rsatoolbox.rdm.RDMs
         Mean RDM of each target; rdm descriptor "target".
     students : rsatoolbox.rdm.RDMs
         Held-out RDMs, NaN where a pair was not held out together; rdm descriptors student, role, base, layer, target,
         seed, left_out.
     histories : pandas.DataFrame
-        Training histories; columns student, seed, fold beside those of `FitResult.history`.
+        Training histories; columns student, role, seed and fold in addition to those of `FitResult.history`.
     labels : mapping of name to category, optional
     settings : dict
 
@@ -74,6 +74,15 @@ class Evaluation:
     histories: pd.DataFrame = field(default_factory=pd.DataFrame)
     labels: Mapping[str, str] | None = None
     settings: dict[str, Any] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        """Say who was scored against what, in one line: tables, RDMs and settings are long."""
+        shown = [
+            f"{column}s={list(dict.fromkeys(self.summary[column]))}"
+            for column in ("student", "target", "comparator")
+            if column in self.summary
+        ]
+        return f"Evaluation({', '.join([f'n_stimuli={self.teacher.n_cond}', *shown])})"
 
     def save(self, folder: Path | str) -> Path:
         """Write tables as CSV, RDMs as rsatoolbox HDF5, settings as JSON; return the folder.
@@ -189,7 +198,10 @@ def evaluate(
     if len(names) < MIN_CONDITIONS:
         refuse(f"scoring needs at least {MIN_CONDITIONS} conditions, got {len(names)}: {list(names)}")
     found = student_rdms(student, teacher, stimuli, names, dissimilarity)
-    held_out = [HeldOut("student", "student", "", *key, 0, 0, names, pairs) for key, pairs in found.items()]
+    held_out = [
+        HeldOut(student="student", role=Role.STUDENT, layer=layer, target=target, names=names, pairs=pairs)
+        for (layer, target), pairs in found.items()
+    ]
     targets = tuple(dict.fromkeys(target for _, target in found))
     held_out += model_rdms(models or {}, stimuli.labels, targets, names, seed=0, fold=0)
     settings = {"held_out": list(names), "comparators": list(comparators), "n_bootstrap": n_bootstrap}
@@ -240,27 +252,8 @@ def teacher_rdms(
     (('s1', 's2'), [[3.0, 2.0, 1.0], [2.0, 2.0, 3.0]])
     """
     names = tuple(names)
-    if isinstance(teacher, RDMTeacher):
-        held = {target: teacher.select(names).subject_rdms(target) for target in targets}
-        return {
-            target: TeacherRDMs(
-                target, names, _subjects(rdms, teacher), _pairs(rdms, names, teacher), rdms.dissimilarity_measure
-            )
-            for target, rdms in held.items()
-        }
-    answer = teacher.rdms(stimuli.batch(names))
-    return {
-        target: TeacherRDMs(target, names, tuple(str(s) for s in range(len(answer[target]))), answer[target].cpu())
-        for target in targets
-    }
-
-
-def _subjects(rdms: RDMs, teacher: RDMTeacher) -> tuple[str, ...]:
-    return tuple(rdms.rdm_descriptors[teacher.subject_by])
-
-
-def _pairs(rdms: RDMs, names: tuple[str, ...], teacher: RDMTeacher) -> torch.Tensor:
-    return conversion.to_tensor(rdms, names, by=teacher.by, dtype=torch.float64)
+    found = rdms_by_subject(teacher, names, lambda: stimuli.batch(names))
+    return {target: TeacherRDMs(target, names, *found[target]) for target in targets}
 
 
 def assemble(
@@ -276,7 +269,7 @@ def assemble(
     Examples
     --------
     >>> truth = TeacherRDMs("IT", tuple("abcd"), ("s1",), torch.tensor([[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]]))
-    >>> row = HeldOut("fitted", "student", "", "layer4", "IT", 0, 0, tuple("abcd"), truth.pairs[0])
+    >>> row = HeldOut(student="fitted", role=Role.STUDENT, target="IT", names=tuple("abcd"), pairs=truth.pairs[0])
     >>> assemble([row], {"IT": truth}, ["corr"], 0, 0).summary["score"].round(6).tolist()
     [1.0, 1.0]
     """
@@ -304,4 +297,5 @@ def _gathered(held_out: Sequence[HeldOut], names: tuple[str, ...]) -> RDMs:
     i, j = pairs.pair_indices(len(names))
     rows_of_pairs = torch.stack([square[i, j] for square in squares.values()])
     described = {what: [key[k] for key in squares] for k, what in enumerate(_SAME_RDM)}
+    described["role"] = [role.value for role in described["role"]]
     return conversion.from_tensor(rows_of_pairs, names, descriptors=described)

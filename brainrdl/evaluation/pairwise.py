@@ -15,8 +15,6 @@ from brainrdl.similarity.pair_sums import dot
 
 _MIN_PAIRS = 3  # two stimuli make one pair, three make three; rsatoolbox drops resamples of fewer as well
 
-_WHITENED = ("corr_cov", "cosine_cov", "cka")
-
 
 @runtime_checkable
 class Compare(Protocol):
@@ -27,15 +25,16 @@ class Compare(Protocol):
 
 def comparison_of(comparator: str, given: Tensor | None = None) -> Compare:
     """Make a comparator of its name, or a partial correlation if there is something given."""
+    similarity = _similarity.SIMILARITIES[comparator]
 
     def compare(a: Tensor, b: Tensor, counts: Tensor | None = None) -> Tensor:
         weights = None if counts is None else _pair_counts(counts)
         if given is not None:
             value = partial(a, b, given, comparator, weights)
-        elif comparator in _WHITENED and counts is not None:
-            value = _similarity.SIMILARITIES[comparator](a, b, weights, condition_weights=counts)  # type: ignore[call-arg]
+        elif similarity.whitened and counts is not None:
+            value = similarity(a, b, weights, condition_weights=counts)
         else:
-            value = _similarity.SIMILARITIES[comparator](a, b, weights)
+            value = similarity(a, b, weights)
         known = ~(a.isnan() | b.isnan())
         n_left = known.sum(-1) if weights is None else dot(known.double(), (weights > 0).double())
         return torch.where(n_left < _MIN_PAIRS, torch.nan, value)

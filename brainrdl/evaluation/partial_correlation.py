@@ -6,10 +6,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from brainrdl._core.constants import PARTIAL_OF
 from brainrdl._core.errors import check_option
-from brainrdl.similarity.pair_sums import centred, dot, ratio
-from brainrdl.similarity.ranks import centred_ranks
+from brainrdl.similarity.comparators import SIMILARITIES
+from brainrdl.similarity.pair_sums import dot, ratio
 
 _EXPLAINED = 1e-10  # of an RDM's variance: what is left after the models is rounding
 
@@ -52,13 +51,13 @@ def partial(
     >>> partial(a, b, z, "corr")
     tensor(0.5000, dtype=torch.float64)
     """
-    check_option(comparator, PARTIAL_OF, "comparator of a partial correlation")
+    scales = {name: similarity.partial_scale for name, similarity in SIMILARITIES.items() if similarity.partial_scale}
+    scale = scales[check_option(comparator, scales, "comparator of a partial correlation")]
     a, b, given = a.double(), b.double(), given.double()
     weights = torch.ones(a.shape[-1], dtype=torch.float64) if weights is None else weights.double()
     unknown = a.isnan() | b.isnan() | given.isnan().any(0)
     if unknown.any():
         weights = weights * ~unknown
-    scale = centred_ranks if comparator == "spearman" else centred
     a, b = scale(a.nan_to_num(), weights), scale(b.nan_to_num(), weights)
     models = scale(given.nan_to_num(), weights[..., None, :])
     inverse = torch.linalg.pinv(torch.einsum("...ip,...p,...jp->...ij", models, weights, models), hermitian=True)

@@ -7,13 +7,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from brainrdl._core.errors import check_conditions, check_option, check_unique, check_whole, quote, refuse
+from brainrdl._core.files import slug
 from brainrdl._core.options import check_known, complete
+from brainrdl._core.rows import Role
 from brainrdl.evaluation.folds import stimulus_folds
 from brainrdl.evaluation.options import CONTROLS, Control, Splitter
 from brainrdl.models.student import Student
 from brainrdl.stimuli.named_images import Stimuli
-from brainrdl.teachers.protocol import Teacher
-from brainrdl.teachers.rdm_teacher import RDMTeacher
+from brainrdl.teachers.protocol import Teacher, cut_down, subjects_of, without_subject
 from brainrdl.training.loop import fit
 from brainrdl.training.options import FitOptions
 from brainrdl.training.stimulus_lists import check_no_leak
@@ -66,14 +67,10 @@ class Split:
 
     def cut(self, teacher: Teacher) -> Teacher:
         """Give the teacher without the held-out conditions and subject, as far as it can be cut."""
-        if not isinstance(teacher, RDMTeacher):
-            return teacher
-        others = [subject for subject in teacher.subjects if subject != self.left_out]
-        return teacher.only_subjects(others).select(self.train)
+        return cut_down(without_subject(teacher, self.left_out), self.train)
 
     def slug(self, label: str) -> str:
-        words = [label, f"seed{self.seed}", f"fold{self.fold}", self.left_out and f"without-{self.left_out}"]
-        return "-".join("".join(c if c.isalnum() or c in "_.-" else "_" for c in word) for word in words if word)
+        return slug(label, f"seed{self.seed}", f"fold{self.fold}", self.left_out and f"without-{self.left_out}")
 
 
 def named_candidates(
@@ -91,17 +88,17 @@ def named_candidates(
     return {label: made if isinstance(made, Candidate) else Candidate(made) for label, made in named.items()}
 
 
-def display(label: str, role: str) -> str:
-    if role == "student":
+def display(label: str, role: Role) -> str:
+    if role.fitted:
         return label
-    return role if label == _ALONE else f"{label}, {role}"
+    return role.value if label == _ALONE else f"{label}, {role.value}"
 
 
 def subjects_to_leave_out(teacher: Teacher, subjects: str) -> tuple[str, ...]:
     if subjects == "all":
         return ("",)
-    held = getattr(teacher, "subjects", ())
-    if not isinstance(teacher, RDMTeacher) or len(held) < 2:
+    held = subjects_of(teacher)
+    if len(held) < 2:
         refuse(f"subjects='leave-one-out' needs a teacher with at least 2 subjects; {teacher.name!r} has {quote(held)}")
     return held
 
@@ -181,7 +178,7 @@ def check_inner_sizes(
 
 def check_slugs(splits: Sequence[Split], labels: Iterable[str]) -> None:
     """Refuse fits that would share a folder: the second would be taken for the first, finished."""
-    rows = [display(label, role) for label in labels for role in ("student", "permuted")]
+    rows = [display(label, role) for label in labels for role in (Role.STUDENT, Role.PERMUTED)]
     check_unique([split.slug(row) for split in splits for row in rows], "the folders of the fits")
 
 
@@ -191,6 +188,6 @@ def check_rows(
     """Refuse two rows of one name, and members of ensembles that are no students."""
     for members in ensembles.values():
         check_conditions(members, candidates, "the students of an ensemble")
-    fitted = [display(label, role) for label in candidates for role in ("student", "unfitted", "permuted")]
-    averaged = [display(label, role) for label in ensembles for role in ("student", "unfitted")]
+    fitted = [display(label, role) for label in candidates for role in (Role.STUDENT, Role.UNFITTED, Role.PERMUTED)]
+    averaged = [display(label, role) for label in ensembles for role in (Role.ENSEMBLE, Role.UNFITTED)]
     check_unique([*fitted, *averaged, *models, "category", "category lookup"], "the rows of the evaluation")

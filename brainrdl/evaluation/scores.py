@@ -2,10 +2,10 @@
 
 Two comparisons are kept apart. *Against subjects*: the RDM is compared with each subject's, and the ceiling is the
 leave-one-subject-out noise ceiling of rsatoolbox. *Against the mean*: it is compared with the subjects' mean RDM, and
-the ceiling is the reliability of that mean, the square root of the Spearman-Brown prediction from the mean correlation
-between two subjects (for tau-a by way of the Pearson correlation that it stands for among Gaussian values). A score
-against the mean over a leave-one-out ceiling would flatter every model. The share of a ceiling near 0 would be a ratio
-of two noises, and is not given.
+the ceiling is the ceiling for the mean RDM, the square root of its reliability, which the Spearman-Brown formula
+predicts from the mean correlation between two subjects (for tau-a by way of the Pearson correlation of Gaussian
+variables with this tau). Dividing a score against the mean by a leave-one-out ceiling would flatter every model. The
+share of a ceiling near 0 would be a ratio of noise to noise, and is not given.
 
 Pairs count only if both stimuli were held out together. Intervals come from resampling stimuli and subjects; folds and
 seeds share stimuli and are averaged within each resample, never taken for independent. A resample is a set of weights:
@@ -19,7 +19,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from math import asin, pi, sin
 from typing import Any
 
 import pandas as pd
@@ -27,22 +26,21 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from brainrdl._core.constants import GROUP, PARTIAL, PARTIAL_OF
+from brainrdl._core.constants import GROUP, PARTIAL
 from brainrdl._core.errors import check_option
+from brainrdl._core.rows import Against, Role
 from brainrdl.dissimilarity.pairs import pair_indices, to_square
-from brainrdl.evaluation.ceilings import NO_CEILING, mean_reliability, noise_ceiling
+from brainrdl.evaluation.ceilings import NO_CEILING, ceiling_for_mean, noise_ceiling
 from brainrdl.evaluation.intervals import interval
 from brainrdl.evaluation.pairwise import Compare, comparison_of
 from brainrdl.similarity import comparators as _similarity
-
-MODEL_ROLES = ("category", "model")
 
 _MIN_CEILING = 0.05  # below it there is no share
 
 _BLOCK = 2**20  # numbers compared at once: a thousand resamples of many pairs would fill the memory
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class HeldOut:
     """One RDM of the conditions of one fold, held out together, and where it comes from.
 
@@ -50,10 +48,10 @@ class HeldOut:
     ----------
     student : str
         Label in the tables.
-    role : {"student", "unfitted", "permuted", "category", "model", "ensemble"}
-        What kind of row it is; "category" and "model" rows are also what partial correlations are controlled for.
+    role : Role
+        What the RDM comes from; category and other models are also what partial correlations hold constant.
     base : str
-        Label of the unfitted student that a gain is measured from; "" for none.
+        Label of the unfitted student that a gain is measured from, shared by a student and its controls; "" for none.
     layer, target : str
     seed, fold : int
     names : tuple of str
@@ -66,20 +64,24 @@ class HeldOut:
     Examples
     --------
     >>> pairs = torch.rand(6, generator=torch.Generator().manual_seed(0))
-    >>> HeldOut("fitted", "student", "unfitted", "layer4", "IT", 0, 2, tuple("abcd"), pairs).left_out
-    ''
+    >>> one = HeldOut(student="fitted", role=Role.STUDENT, target="IT", names=tuple("abcd"), pairs=pairs)
+    >>> one.seed, one.fold, one.layer
+    (0, 0, '')
     """
 
     student: str
-    role: str
-    base: str
-    layer: str
+    role: Role
     target: str
-    seed: int
-    fold: int
     names: tuple[str, ...]
     pairs: Float[Tensor, " n_pairs"]
+    base: str = ""
+    layer: str = ""
+    seed: int = 0
+    fold: int = 0
     left_out: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "role", Role(check_option(self.role, [role.value for role in Role], "role")))
 
 
 @dataclass(frozen=True)
@@ -132,8 +134,8 @@ def score(
     teachers : mapping of target to TeacherRDMs
         What they are scored against.
     comparators : sequence of str
-        Names of `brainrdl.similarity.SIMILARITIES`; "spearman" and "corr" bring a partial correlation given the
-        category and other models, if there are any.
+        Names of `brainrdl.similarity.SIMILARITIES`; those with a partial form ("spearman" and "corr") also give a
+        partial correlation with the category and other models held constant, if there are any.
     n_bootstrap : int
         Resamples behind the 95 % intervals, of each of three kinds; 0 for none.
     seed : int
@@ -155,7 +157,8 @@ def score(
     >>> import torch
     >>> subjects = torch.rand(3, 15, generator=torch.Generator().manual_seed(0))
     >>> teacher = TeacherRDMs("IT", tuple("abcdef"), ("s1", "s2", "s3"), subjects)
-    >>> perfect = HeldOut("oracle", "student", "", "layer1", "IT", 0, 0, tuple("abcdef"), subjects.mean(0))
+    >>> row = {"student": "oracle", "role": Role.STUDENT, "target": "IT", "names": tuple("abcdef")}
+    >>> perfect = HeldOut(**row, pairs=subjects.mean(0))
     >>> _, summary = score([perfect], {"IT": teacher}, ["corr"], n_bootstrap=0)
     >>> float(summary.loc[summary.against == "mean", "score"].iloc[0].round(6))
     1.0
@@ -236,11 +239,11 @@ class _Fold:
         """Score each member, marks with its place: against the mean and each subject, or the left-out subject alone."""
         compare = comparison_of(comparator)
         if not self.left_out:
-            yield from self._against_mean(members, comparator, compare, self._reliability(comparator))
+            yield from self._against_mean(members, comparator, compare, self._ceiling_for_mean(comparator))
         yield from self._against_subjects(members, comparator, compare)
-        models = {one.student: one.pairs.double().cpu() for _, one in members if one.role in MODEL_ROLES}
-        others = [(place, one) for place, one in members if one.role not in MODEL_ROLES]
-        if models and others and comparator in PARTIAL_OF and not self.left_out:
+        models = {one.student: one.pairs.double().cpu() for _, one in members if one.role.model}
+        others = [(place, one) for place, one in members if not one.role.model]
+        if models and others and _similarity.SIMILARITIES[comparator].partial_scale and not self.left_out:
             given = comparison_of(comparator, torch.stack(list(models.values())))
             yield from self._against_mean(others, PARTIAL + comparator, given, NO_CEILING)
 
@@ -281,16 +284,14 @@ class _Fold:
         size = max(1, _BLOCK // n_numbers)
         yield from zip(self.stimulus_counts.split(size), self.subject_counts.split(size), strict=True)
 
-    def _reliability(self, comparator: str) -> tuple[float, float]:
+    def _ceiling_for_mean(self, comparator: str) -> tuple[float, float]:
         if len(self.subjects) < 2:
             return NO_CEILING
         i, j = pair_indices(len(self.subjects))
         between = float(comparison_of(comparator)(self.rdms[i], self.rdms[j]).nanmean())
-        if comparator == "tau-a":  # Spearman-Brown is about correlations; sin and arcsin lead there and back (Greiner)
-            value = 2 / pi * asin(mean_reliability(sin(pi / 2 * between), len(self.subjects)))
-        else:
-            value = mean_reliability(between, len(self.subjects))
-        return value, value
+        similarity = _similarity.SIMILARITIES[comparator]  # the Spearman-Brown formula is about correlations
+        ceiling = ceiling_for_mean(similarity.as_correlation(between), len(self.subjects))
+        return (similarity.from_correlation(ceiling),) * 2
 
     def _mark(
         self,
@@ -302,10 +303,11 @@ class _Fold:
         weights: Tensor,
         ceiling: tuple[float, float],
     ) -> _Mark:
+        against = Against.SUBJECTS if subject else Against.MEAN
         row: dict[str, Any] = {
-            "student": one.student, "role": one.role, "base": one.base, "layer": one.layer, "target": one.target,
+            "student": one.student, "role": one.role.value, "base": one.base, "layer": one.layer, "target": one.target,
             "seed": one.seed, "fold": one.fold, "n_conditions": self.n_conditions, "n_pairs": len(one.pairs),
-            "comparator": comparator, "against": "subjects" if subject else "mean", "subject": subject,
+            "comparator": comparator, "against": against.value, "subject": subject,
             "score": float(value), "ceiling_lower": ceiling[0], "ceiling_upper": ceiling[1],
         }  # fmt: skip
         return _Mark(row, draws, weights, len(self.subjects), self.n_stimuli)
@@ -338,11 +340,11 @@ def _summary_row(
     table = pd.DataFrame([mark.row for mark in members])
     sizes = {"n_subjects": members[0].n_subjects, "n_stimuli": members[0].n_stimuli}
     score = float(table["score"].mean())
-    row: dict[str, object] = dict(zip(GROUP, group, strict=True)) | {"score": score}
+    row: dict[str, object] = dict(zip(GROUP, group, strict=True)) | {"base": members[0].row["base"], "score": score}
     row["low"], row["high"] = interval(score, draws[group], **sizes)
     row |= {column: table[column].mean() for column in ("ceiling_lower", "ceiling_upper")}
     row["share"] = _share(score, float(table["ceiling_lower"].mean()))
-    base = (members[0].row["base"], "unfitted", *group[2:])
+    base = (members[0].row["base"], Role.UNFITTED.value, *group[2:])
     if base in groups and base != group:
         gain = score - float(pd.DataFrame([mark.row for mark in groups[base]])["score"].mean())
         low, high = interval(gain, draws[group] - draws[base], **sizes)

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 import torch
 
 from brainrdl._core.errors import refuse
-from brainrdl.dissimilarity import pairs
+from brainrdl._core.rows import Role
 from brainrdl.evaluation.scores import HeldOut
 from brainrdl.rdms import conversion
+from brainrdl.stimuli.categories import different_category
 
 if TYPE_CHECKING:
     from rsatoolbox.rdm import RDMs
@@ -32,15 +33,15 @@ def model_rdms(
     >>> from brainrdl import rdms
     >>> size = rdms.from_array([1.0, 2.0, 3.0], list("abc"))
     >>> rows = model_rdms({"size": size}, {"a": "cat", "b": "cat", "c": "dog"}, ["IT"], ("a", "b", "c"), seed=0, fold=0)
-    >>> [(row.student, row.role, row.pairs.tolist()) for row in rows]
+    >>> [(row.student, row.role.value, row.pairs.tolist()) for row in rows]
     [('category', 'category', [0.0, 1.0, 1.0]), ('size', 'model', [1.0, 2.0, 3.0])]
     """
-    rows = {name: ("model", _one_rdm(name, rdms, names)) for name, rdms in models.items()}
+    rows = {name: (Role.MODEL, _one_rdm(name, rdms, names)) for name, rdms in models.items()}
     category = different_category(names, labels) if labels else torch.zeros(1)
     if category.min() < category.max():
-        rows = {"category": ("category", category)} | rows
+        rows = {"category": (Role.CATEGORY, category)} | rows
     return [
-        HeldOut(name, role, "", "", target, seed, fold, names, pairs)
+        HeldOut(student=name, role=role, target=target, seed=seed, fold=fold, names=names, pairs=pairs)
         for name, (role, pairs) in rows.items()
         for target in targets
     ]
@@ -50,17 +51,3 @@ def _one_rdm(name: str, rdms: RDMs, names: tuple[str, ...]) -> torch.Tensor:
     if rdms.n_rdm != 1:
         refuse(f"model {name!r} should be one RDM, got {rdms.n_rdm}")
     return conversion.to_tensor(rdms, names, dtype=torch.float64)[0]
-
-
-def different_category(names: Sequence[str], labels: Mapping[str, str]) -> torch.Tensor:
-    """Category model of an RDM: 0 for a pair of one category, 1 for a pair of two; float64.
-
-    Examples
-    --------
-    >>> different_category(["cat", "dog", "car"], {"cat": "animal", "dog": "animal", "car": "thing"}).tolist()
-    [0.0, 1.0, 1.0]
-    """
-    i, j = pairs.pair_indices(len(names)).tolist()
-    return torch.tensor(
-        [float(labels[names[a]] != labels[names[b]]) for a, b in zip(i, j, strict=True)], dtype=torch.float64
-    )

@@ -1,8 +1,8 @@
-"""The default loss's correlation in one step: patterns -> RDM -> Pearson correlation with a teacher's, and back.
+"""The Pearson correlation of the default loss in one step, from patterns through their RDM, with its gradient.
 
-For small students the number of operations costs more than their arithmetic. Here the student's RDM stays a square
-matrix whose diagonal is 0, so pairs are neither gathered nor scattered, and the gradient is written out. The result
-equals `corr(dissimilarity(x), teacher)`; a test says so.
+For small students, starting many operations costs more than the arithmetic. Here the student's RDM stays a square
+matrix with a diagonal of 0, so pairs need not be gathered or scattered, and the gradient is written out. The result
+equals `corr(dissimilarity(x), teacher)`, which is tested.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class _RDMCorrelation(torch.autograd.Function):
             vectors, inverse, cosines = all_cosines(x, kind == "correlation")
             rdm = -cosines.fill_diagonal_(0)  # the 1 of 1 - cosine does not change a correlation
             saved = (vectors, inverse, cosines)
-        n_entries = len(rdm) * (len(rdm) - 1)  # each pair stands twice
+        n_entries = len(rdm) * (len(rdm) - 1)  # each pair occurs twice
         mean = rdm.sum() / n_entries
         rdm = (rdm - mean).fill_diagonal_(0)
         norm = torch.linalg.vector_norm(rdm)
@@ -59,34 +59,43 @@ class _RDMCorrelation(torch.autograd.Function):
 
 
 def direction_of(teacher: Float[Tensor, "*n_rdms n_pairs"]) -> Float[Tensor, "n_conditions n_conditions"]:
-    """Return the square matrix whose product with an RDM, centred and of length 1, is its mean correlation.
+    """Return a square matrix; its product with an RDM, centred and of length 1, is the mean correlation.
 
-    The mean of Pearson correlations with several RDMs is one product with the mean of those RDMs, each centred and of
-    length 1. What depends on the teacher alone is computed once here, however many layers approach it.
+    The mean of Pearson correlations with several RDMs equals one product with the mean of those RDMs, each centred and
+    of length 1. The part that depends only on the teacher is computed here once, for all layers matched with it.
 
     Parameters
     ----------
-    teacher : Tensor, shape (n_pairs,) or (n_rdms, n_pairs)
-        RDMs; one NaN makes NaN of all. They get no gradient.
+    teacher : Tensor (n_pairs,) or (n_rdms, n_pairs)
+        RDMs, any unit; one NaN makes the whole result NaN. They receive no gradient.
+
+    Returns
+    -------
+    Tensor (n_conditions, n_conditions)
+        No unit.
     """
     teacher = teacher.detach().reshape(-1, teacher.shape[-1])
     teacher = teacher if teacher.dtype in (torch.float32, torch.float64) else teacher.float()
-    return to_square(unit(teacher)[0].mean(0)) * 0.5**0.5  # both triangles of it, so that its length is that of `unit`
+    return to_square(unit(teacher)[0].mean(0)) * 0.5**0.5  # both triangles together have the length of `unit`
 
 
 def rdm_correlation(
     x: Float[Tensor, "n_conditions n_channels"], direction: Float[Tensor, "n_conditions n_conditions"], kind: str
 ) -> Float[Tensor, ""]:
-    """Mean Pearson correlation of the RDM of `x` with the teacher's, in [-1, 1]; 0 where either is constant.
+    """Return the mean Pearson correlation between the RDM of `x` and the teacher's, in [-1, 1]; 0 if one is constant.
 
     Parameters
     ----------
-    x : Tensor, shape (n_conditions, n_channels)
-        Patterns, at least 2; half precision is computed in float32.
-    direction : Tensor, shape (n_conditions, n_conditions)
-        The teacher's, from `direction_of`.
+    x : Tensor (n_conditions, n_channels)
+        Patterns of at least 2 conditions, any unit; half precision is computed in float32.
+    direction : Tensor (n_conditions, n_conditions)
+        The result of `direction_of` for the teacher.
     kind : {"euclidean", "correlation", "cosine"}
-        Dissimilarity.
+        Dissimilarity of the RDM.
+
+    Returns
+    -------
+    Tensor, scalar
     """
     x = x if x.dtype in (torch.float32, torch.float64) else x.float()
     r: Tensor = _RDMCorrelation.apply(centred(x) if kind == "euclidean" else x, direction.to(x), kind)

@@ -8,20 +8,20 @@ from torch import Tensor
 
 from brainrdl._core.errors import check_option, nearest, quote, refuse
 
-_ONLY = "rdm"  # the target of RDMs that name no region
+_ONLY = "rdm"  # the target of RDMs without names of regions
 
 
 def match_layers(
     layers: Iterable[str], targets: Iterable[str], match: Mapping[str, str] | None = None
 ) -> dict[str, str]:
-    """Pair each student layer with a teacher target: as told, by equal name, or the only target there is.
+    """Pair each student layer with a teacher target: as given by `match`, by equal name, or with the only target.
 
     Parameters
     ----------
     layers, targets : iterable of str
-        Names in the student and in the teacher.
+        Names of the student's layers and of the teacher's targets.
     match : mapping of layer to target, optional
-        The user's word; it must cover every layer.
+        Target of every layer. Default: the teacher's only target, or the target with the name of the layer.
 
     Returns
     -------
@@ -30,7 +30,7 @@ def match_layers(
     Raises
     ------
     BrainrdlError
-        If a layer has no target, or `match` names a layer or target that is not there.
+        If a layer has no target, or `match` contains an unknown layer or target.
 
     Examples
     --------
@@ -48,7 +48,7 @@ def match_layers(
             if targets == (_ONLY,):
                 refuse(
                     f"layer {layer!r} is matched with target {target!r}, but the RDMs have no descriptor 'roi', so "
-                    f"their one target is 'rdm': match {dict.fromkeys(layers, _ONLY)}, or give the layers as a list"
+                    f"their only target is 'rdm': match {dict.fromkeys(layers, _ONLY)}, or give the layers as a list"
                 )
             refuse(
                 f"layer {layer!r} is matched with target {target!r}, which is not among the teacher's targets "

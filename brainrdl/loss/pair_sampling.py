@@ -17,23 +17,26 @@ def generator(*entropy: int) -> torch.Generator:
 
 
 def random_pairs(n_all: int, n_pairs: int, seed: int, step: int) -> Int[Tensor, " n_pairs"]:
-    """Positions of `n_pairs` different pairs among `n_all`, drawn by (seed, step).
+    """Draw the positions of `n_pairs` different pairs among `n_all`; the result depends only on (seed, step).
 
     Parameters
     ----------
-    n_all, n_pairs : int
-        Number of pairs there are, and to draw; all when `n_pairs` is not smaller.
+    n_all : int
+        Number of all pairs.
+    n_pairs : int
+        Number of pairs to draw, at least 2; all pairs are returned if there are not more.
     seed, step : int
-        What the draw depends on.
+        Seed of the training run and step of training.
 
     Returns
     -------
     Tensor (n_pairs,), int64
+        In random order.
 
     Raises
     ------
     BrainrdlError
-        If fewer than 2 pairs are asked for.
+        If `n_pairs` is below 2.
 
     Examples
     --------

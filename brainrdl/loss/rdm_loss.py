@@ -1,7 +1,7 @@
 """The only place where a similarity of RDMs becomes a loss.
 
-`RDMLoss` takes student patterns and teacher RDMs and answers one number to minimise. It knows nothing of models, data
-or the trainer, so it serves in anyone's own loop: ``loss(patterns, teacher_rdms)``.
+`RDMLoss` computes one number to minimise from student patterns and teacher RDMs. It does not depend on models, data or
+the trainer, so it can be used in any training loop: ``loss(patterns, teacher_rdms)``.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from brainrdl.loss.correlation_kernel import KINDS, direction_of, rdm_correlatio
 from brainrdl.loss.matching import match_layers, named_targets
 from brainrdl.loss.pair_sampling import random_pairs
 from brainrdl.similarity import comparators as _similarity
+from brainrdl.similarity.traits import Similarity
 
 FORMS = ("similarity", "mse")
 
@@ -29,12 +30,12 @@ SCALES = ("none", "mean")
 
 @dataclass(frozen=True)
 class Decay:
-    """A weight in (0, 1] that halves every `half_life` steps, as a schedule for `RDMLoss`.
+    """A schedule for `RDMLoss`: a weight in (0, 1] that halves every `half_life` steps.
 
     Parameters
     ----------
     half_life : float
-        Steps after which the weight is one half; positive.
+        Number of steps after which the weight is one half; positive.
 
     Raises
     ------
@@ -54,7 +55,7 @@ class Decay:
             refuse(f"half_life must be a positive number of steps, got {self.half_life!r}")
 
     def __call__(self, step: int) -> float:
-        """Weight at `step`."""
+        """Return the weight at `step`."""
         return float(0.5 ** (step / self.half_life))
 
 
@@ -62,35 +63,38 @@ class Decay:
 class RDMLoss:
     """Loss between student patterns and teacher RDMs: 1 - similarity (0 at best), or the mean squared difference.
 
-    Every layer of the student is matched with one target of the teacher; their terms are averaged over the teacher's
-    RDMs of that target (subjects), multiplied by the layer's weight, summed, and multiplied by the schedule's value.
+    Every layer of the student is matched with one target of the teacher. The term of a layer is the mean over the
+    teacher's RDMs of that target (subjects). The loss is the sum of the terms, each multiplied by the weight of its
+    layer, times the value of the schedule.
 
     Parameters
     ----------
     dissimilarity : str or callable
-        How student patterns become an RDM; a name of `brainrdl.dissimilarity.DISSIMILARITIES` or a function
+        Dissimilarity of the student's RDM: a name in `brainrdl.dissimilarity.DISSIMILARITIES` or a function
         ``(..., n_conditions, n_channels) -> (..., n_pairs)``.
     similarity : str or callable
-        A differentiable comparator of `brainrdl.similarity.SIMILARITIES`; used by ``form="similarity"``.
+        A differentiable comparator in `brainrdl.similarity.SIMILARITIES`; used by ``form="similarity"``.
     form : {"similarity", "mse"}
         ``1 - similarity``, or the mean squared difference of the dissimilarities.
     scale : {"mean", "none"}
-        For ``form="mse"``: divide each RDM by its mean absolute dissimilarity first, so that units cancel, or not.
+        For ``form="mse"``: ``"mean"`` first divides each RDM by its mean absolute dissimilarity, so that the units
+        cancel; ``"none"`` does not.
     match : mapping of layer to target, optional
-        Which teacher RDM each student layer should approach. Default: the one of equal name, or the teacher's only one.
+        Teacher target that each student layer should approach. Default: the target with the name of the layer, or the
+        teacher's only target.
     layer_weights : mapping of layer to float, optional
-        Weight of each layer's term; 1 where not given.
+        Weight of the term of each layer (default: 1).
     schedule : callable, optional
-        Factor by step, e.g. `Decay`; 1 by default.
+        Function ``step -> factor`` that multiplies the loss, for example `Decay` (default: always 1).
     n_pairs : int, optional
-        Compare only this many pairs, drawn anew at each step; all pairs by default.
+        Compare only this many pairs, drawn again at each step (default: all pairs).
     seed : int
         Seed of the random pairs.
 
     Raises
     ------
     BrainrdlError
-        If a name is unknown, or the similarity has no gradient.
+        If a name is unknown, the dissimilarity needs patterns of several runs, or the similarity has no gradient.
 
     References
     ----------
@@ -107,7 +111,7 @@ class RDMLoss:
     """
 
     dissimilarity: str | measures.Dissimilarity = "correlation"
-    similarity: str | _similarity.Similarity = "corr"
+    similarity: str | Similarity = "corr"
     form: Literal["similarity", "mse"] = "similarity"
     scale: Literal["mean", "none"] = "mean"
     match: Mapping[str, str] | None = None
@@ -119,9 +123,9 @@ class RDMLoss:
     def __post_init__(self) -> None:
         check_option(self.form, FORMS, "loss form")
         check_option(self.scale, SCALES, "scale")
-        if self.dissimilarity in measures.CROSS_VALIDATED:
+        if measures.traits_of(self.dissimilarity).cross_validated:
             refuse(
-                f"dissimilarity {self.dissimilarity!r} needs patterns of several runs, which a student has not; take "
+                f"dissimilarity {self.dissimilarity!r} needs patterns of several runs, but a student has no runs; use "
                 "'euclidean'"
             )
         measures.resolve(self.dissimilarity)
@@ -130,20 +134,25 @@ class RDMLoss:
 
     @classmethod
     def rdl2016(cls, *, n_pairs: int | None = None, half_life: float | None = None, **options: object) -> RDMLoss:
-        """Loss of the original paper: squared Euclidean distances over n_channels, unscaled squared error.
+        """Return the loss of the original paper: squared Euclidean distances over n_channels, unscaled squared error.
 
         Parameters
         ----------
         n_pairs : int, optional
-            Random pairs compared per step; all pairs of the batch by default.
+            Number of random pairs compared at each step (default: all pairs of the batch).
         half_life : float, optional
-            Steps after which the auxiliary weight has halved; constant by default.
+            Number of steps after which the weight of the loss has halved (default: the weight is constant).
         **options
             Any other parameter of `RDMLoss`.
 
         Returns
         -------
         RDMLoss
+
+        Raises
+        ------
+        BrainrdlError
+            If `RDMLoss` or `Decay` would refuse the options.
 
         Examples
         --------
@@ -160,14 +169,15 @@ class RDMLoss:
         teacher_rdms: Mapping[str, Tensor] | Float[Tensor, "*n_rdms n_pairs"],
         step: int = 0,
     ) -> Float[Tensor, ""]:
-        """Weighted sum of the layers' terms, times the schedule.
+        """Return the weighted sum of the terms of all layers, times the schedule.
 
         Parameters
         ----------
-        patterns : Tensor (n_conditions, n_channels), or mapping of layer to such
-            Student patterns, with gradient.
-        teacher_rdms : Tensor (n_pairs,) or (n_rdms, n_pairs), or mapping of target to such
-            Teacher RDMs of the same conditions in the same order; NaN pairs are left out. NaN patterns give a NaN loss.
+        patterns : Tensor (n_conditions, n_channels), or mapping of layer to such tensors
+            Student patterns, with gradient, any unit.
+        teacher_rdms : Tensor (n_pairs,) or (n_rdms, n_pairs), or mapping of target to such tensors
+            Teacher RDMs of the same conditions in the same order, any unit. NaN pairs are left out. NaN patterns give a
+            NaN loss.
         step : int
             Step of training, for the schedule and the random pairs.
 
@@ -178,7 +188,8 @@ class RDMLoss:
         Raises
         ------
         BrainrdlError
-            If layers and targets cannot be matched or the numbers of conditions differ.
+            If layers and targets cannot be matched, `layer_weights` contains an unknown layer, or the numbers of
+            conditions differ.
         """
         terms = self.terms(patterns, teacher_rdms, step)
         weights = self.layer_weights or {}
@@ -193,7 +204,12 @@ class RDMLoss:
         teacher_rdms: Mapping[str, Tensor] | Float[Tensor, "*n_rdms n_pairs"],
         step: int = 0,
     ) -> dict[str, Float[Tensor, ""]]:
-        """Unweighted term of each layer; parameters as in ``__call__``.
+        """Return the unweighted term of each layer.
+
+        Parameters
+        ----------
+        patterns, teacher_rdms, step
+            As in ``__call__``.
 
         Returns
         -------
@@ -202,7 +218,7 @@ class RDMLoss:
         Raises
         ------
         BrainrdlError
-            As ``__call__``.
+            If layers and targets cannot be matched or the numbers of conditions differ.
         """
         layers = named_targets(patterns)
         targets = named_targets(teacher_rdms)
@@ -224,12 +240,12 @@ class RDMLoss:
             student, teacher = student[..., chosen], teacher[..., chosen]
         if self.form == "mse":
             return _squared_error(student, teacher, self.scale)
-        # Comparators leave NaN pairs out: right for what a teacher does not know, but it must not hide a student's NaN.
+        # Comparators leave out NaN pairs. That is right for pairs the teacher lacks, but must not hide a student's NaN.
         broken = 0 * student.detach().sum()
         return 1 - _similarity.resolve(self.similarity)(student, teacher).mean() + broken
 
     def _direction(self, teacher: Tensor) -> Tensor | None:
-        """Prepare a teacher for the kernel of Pearson correlation over all pairs; None if this loss or NaN bar it."""
+        """Prepare a teacher for the correlation kernel; None if this loss has another form or there are NaN pairs."""
         default = ("similarity", "corr", None)
         if (self.form, self.similarity, self.n_pairs) != default or self.dissimilarity not in KINDS:
             return None
@@ -238,7 +254,11 @@ class RDMLoss:
 
 
 def differentiable_names() -> tuple[str, ...]:
-    """Names of the comparators that can be trained on.
+    """Return the names of the comparators that can be used in training.
+
+    Returns
+    -------
+    tuple of str
 
     Examples
     --------
@@ -259,5 +279,5 @@ def _squared_error(student: Tensor, teacher: Tensor, scale: str) -> Tensor:
 
 def _over_mean(rdm: Tensor, known: Tensor) -> Tensor:
     mean = (rdm.abs() * known).sum(-1, keepdim=True) / known.sum(-1, keepdim=True).clamp(min=1)
-    # An RDM of zeros has no scale; a tiny one in its place would make infinite gradients.
+    # An RDM of zeros has no scale; dividing by a tiny number would make its gradients infinite.
     return rdm / torch.where(mean > 0, mean, 1)

@@ -1,7 +1,8 @@
-"""Networks and what is read from them: layers, readout, and the student that is fitted.
+"""Networks, the patterns of their layers, and the student that is fitted.
 
-`networks` builds a network from its name, `weights` loads its parameters, `layers` captures what its layers put out,
-`readout` turns that into patterns, `student` joins them, and `feature_cache` stores the patterns of a frozen network.
+`networks` builds a network from its name, `weights` loads its parameters, `layers` captures the outputs of layers,
+`readout` turns outputs into patterns, `student` joins these steps, and `feature_cache` stores the patterns of a frozen
+network.
 """
 
 from lazy_loader import attach_stub

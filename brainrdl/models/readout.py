@@ -1,16 +1,17 @@
-"""Readout: from a layer's output tensor to patterns ``(n, n_channels)``.
+"""Readout: from the output tensor of a layer to patterns ``(n, n_channels)``.
 
-The steps, always in this order:
+The steps are always in this order:
 
-1. pool: ``"flatten"`` keeps every unit; ``"avgpool"`` takes the mean over all dimensions after the channels.
-   Outputs with four or five dimensions are read as torch convolutions, ``(n, channels, height, width[, depth])``;
-   outputs with three as transformer blocks, ``(n, tokens, channels)``, and averaged over tokens (class token included).
-   A layer that gives channels last in four dimensions (Swin) needs a later layer, or ``"flatten"``.
-2. concatenate: the pooled outputs of a ``"+"``-joined group stand side by side, in the order written.
-3. standardise: each channel minus its mean, divided by its standard deviation over the calibration images.
-4. project: a learned linear map without bias.
+1. pool: ``"flatten"`` keeps every unit; ``"avgpool"`` averages over all dimensions except images and channels.
+   Outputs with four or five dimensions are read as those of convolutions, ``(n, channels, height, width[, depth])``.
+   Outputs with three dimensions are read as those of transformer blocks, ``(n, tokens, channels)``, and averaged over
+   tokens (including the class token). For a layer with four dimensions and channels last (Swin), choose a later layer
+   or ``"flatten"``.
+2. concatenate: the pooled outputs of a ``"+"``-joined group are concatenated along channels, in the order written.
+3. standardise: subtract the mean of each channel and divide by its standard deviation over the calibration images.
+4. project: apply a learned linear map without bias.
 
-Steps 3 and 4 depend on the number of channels and on training stimuli; `ReadoutHead.calibrate` fixes both.
+Steps 3 and 4 depend on the number of channels and on the training stimuli; `ReadoutHead.calibrate` sets them up.
 """
 
 from __future__ import annotations
@@ -28,29 +29,29 @@ from brainrdl.models import layers as features
 
 POOLS = ("flatten", "avgpool")
 
-# A square float32 map of this many channels takes 1 GiB, and three times that again with Adam's state and the gradient.
+# A square float32 map of this many channels needs 1 GiB, and 3 GiB more for its gradient and the state of Adam.
 _LARGEST_SQUARE = 2**14
 
 
 @dataclass(frozen=True)
 class Readout:
-    """How a layer's output becomes a pattern: pooling, standardising, projecting.
+    """How the output of a layer becomes a pattern: pooling, standardising, projecting.
 
     Parameters
     ----------
     pool : str
         ``"flatten"`` (every unit is a channel) or ``"avgpool"`` (mean over space or tokens).
     standardise : bool
-        Subtract each channel's mean and divide by its standard deviation over the calibration images.
+        Subtract the mean of each channel and divide by its standard deviation over the calibration images.
     projection : int, "square" or None
-        A learned linear map: ``k`` maps to ``k`` channels and starts at random orthonormal rows, which keep
-        euclidean dissimilarities (divided by the number of channels) the same on average; ``"square"`` keeps the
-        number of channels and starts at the identity; None has no map.
+        A learned linear map. An int is the number of channels after the map, which starts at random orthonormal rows:
+        these keep euclidean dissimilarities (divided by the number of channels) the same on average. ``"square"``
+        keeps the number of channels and starts at the identity. None means no map.
 
     Raises
     ------
     BrainrdlError
-        If `pool` is unknown, or `projection` is neither a positive int, ``"square"`` nor None.
+        If `pool` is unknown, or `projection` is not a positive int, ``"square"`` or None.
 
     Examples
     --------
@@ -74,24 +75,24 @@ class Readout:
 
     @property
     def needs_calibration(self) -> bool:
-        """Whether `ReadoutHead.calibrate` has anything to fix: True with standardise or projection."""
+        """Whether the readout must be calibrated: True with `standardise` or `projection`."""
         return self.standardise or self.projection is not None
 
 
 def pool_patterns(output: Tensor, pool: str = "flatten") -> Float[Tensor, "n n_channels"]:
-    """Pool a layer's output to one pattern an image.
+    """Pool the output of a layer to one pattern per image.
 
     Parameters
     ----------
     output : Tensor, shape (n, ...)
-        What the layer gave; see the module's text for how its dimensions are read.
+        Output of the layer, any unit; the module's docstring explains how its dimensions are read.
     pool : str
         ``"flatten"`` or ``"avgpool"``.
 
     Returns
     -------
     Tensor, shape (n, n_channels)
-        The patterns, in the output's unit.
+        The patterns, in the unit of `output`.
 
     Raises
     ------
@@ -114,25 +115,31 @@ def pool_patterns(output: Tensor, pool: str = "flatten") -> Float[Tensor, "n n_c
 
 
 class ReadoutHead(nn.Module):
-    """One layer's readout with its calibrated numbers: outputs of the layer's modules -> patterns.
+    """The readout of one layer with its calibrated numbers: outputs of the modules of the layer -> patterns.
 
     Parameters
     ----------
     layer : str
-        The layer's name, one module or several joined by ``"+"``.
+        Name of the layer: one module, or several joined by ``"+"``.
     readout : Readout
-        The steps to take.
+        The steps.
     trainable : bool
-        Whether the projection takes gradients.
+        Whether the projection is trained.
     seed : int
         Seed of a random projection.
 
     Attributes
     ----------
     mean, std : Tensor, shape (n_channels,), or None
-        Per channel over the calibration images, in the pattern's unit; None until calibrated, or without standardise.
+        Mean and standard deviation of each channel over the calibration images, in the unit of the patterns; None
+        before calibration, or without `standardise`.
     weight : Parameter, shape (n_projected, n_channels), or None
-        The projection; None until calibrated, or without projection.
+        The projection; None before calibration, or without `projection`.
+
+    Raises
+    ------
+    BrainrdlError
+        When called before a calibration that is needed, or with another number of channels than calibrated.
 
     Examples
     --------
@@ -154,27 +161,36 @@ class ReadoutHead(nn.Module):
         self.register_buffer("mean", None)
         self.register_buffer("std", None)
         self.register_parameter("weight", None)
-        # Follows .to(device) and .half() before there is any weight to follow it.
+        # Records the device and type of .to(device) and .half() as long as there is no weight.
         self.register_buffer("anchor", torch.zeros(1), persistent=False)
 
     @property
     def calibrated(self) -> bool:
-        """Whether everything the readout needs is there."""
+        """Whether the head is calibrated, or needs no calibration."""
         standardised = not self.readout.standardise or self.mean is not None
         return standardised and (self.readout.projection is None or self.weight is not None)
 
     def pooled(self, outputs: Mapping[str, Tensor]) -> Float[Tensor, "n n_channels"]:
-        """Pool the outputs of the layer's modules and put a group's side by side (steps 1 and 2)."""
+        """Pool the outputs of the layer's modules and concatenate those of a group (steps 1 and 2)."""
         patterns = [pool_patterns(outputs[part], self.readout.pool) for part in self.parts]
         return patterns[0] if len(patterns) == 1 else torch.cat(patterns, dim=1)
 
     def forward(self, outputs: Mapping[str, Tensor]) -> Float[Tensor, "n n_projected"]:
-        """Read patterns out of the outputs of the layer's modules (all steps).
+        """Compute patterns from the outputs of the layer's modules (all steps).
+
+        Parameters
+        ----------
+        outputs : mapping of str to Tensor, shape (n, ...)
+            Output of each module of the layer.
+
+        Returns
+        -------
+        Tensor, shape (n, n_projected), or (n, n_channels) without projection
 
         Raises
         ------
         BrainrdlError
-            If not calibrated, or calibrated with another number of channels.
+            If the head is not calibrated, or was calibrated with another number of channels.
         """
         patterns = self.pooled(outputs)
         if not self.readout.needs_calibration:
@@ -187,7 +203,7 @@ class ReadoutHead(nn.Module):
     def _check(self, patterns: Tensor) -> None:
         if not self.calibrated:
             refuse(
-                f"layer {self.layer!r} has a readout that standardises or projects but is not calibrated; "
+                f"layer {self.layer!r} has a readout that standardises or projects, but is not calibrated; "
                 "call student.calibrate(images of the training stimuli) first"
             )
         known = self.mean if self.mean is not None else self.weight
@@ -199,15 +215,21 @@ class ReadoutHead(nn.Module):
 
     @torch.no_grad()
     def calibrate(self, patterns: Float[Tensor, "n n_channels"]) -> None:
-        """Fix mean and standard deviation from pooled `patterns`, and build the projection if it is not there yet.
+        """Set mean and standard deviation from pooled `patterns`, and build the projection if there is none yet.
 
-        A constant channel gets the standard deviation 1, so that it becomes 0 rather than amplified rounding. A
-        projection that is there already is kept, so calibrating twice forgets nothing that was learned.
+        A constant channel gets the standard deviation 1, so that it becomes 0 instead of amplified rounding errors. An
+        existing projection is kept, so a second calibration does not undo training.
+
+        Parameters
+        ----------
+        patterns : Tensor, shape (n, n_channels)
+            Result of `pooled` for the calibration images.
 
         Raises
         ------
         BrainrdlError
-            If standardising with fewer than 2 images, or if a ``"square"`` projection would take over 1 GiB.
+            If the readout standardises and there are fewer than 2 images, or if a ``"square"`` projection would need
+            more than 1 GiB.
         """
         if self.readout.standardise:
             self._standardise(patterns.float())
@@ -216,25 +238,25 @@ class ReadoutHead(nn.Module):
 
     def _standardise(self, patterns: Tensor) -> None:
         if patterns.shape[0] < 2:
-            refuse(f"layer {self.layer!r} standardises over images: calibrate with at least 2, not {patterns.shape[0]}")
+            refuse(f"layer {self.layer!r} standardises over images: calibrate with at least 2, got {patterns.shape[0]}")
         std, mean = torch.std_mean(patterns, dim=0, correction=0)
         std[std <= 1e-6 * patterns.abs().amax(dim=0)] = 1.0
         self.mean, self.std = mean.to(self.anchor), std.to(self.anchor)
 
     def _start(self, n_channels: int) -> Tensor:
-        """Build the projection's first value on the CPU, so that it does not depend on the device."""
+        """Build the initial projection on the CPU, so that it does not depend on the device."""
         if isinstance(self.readout.projection, int):
             generator = torch.Generator().manual_seed(self.seed)
             return nn.init.orthogonal_(torch.empty(self.readout.projection, n_channels), generator=generator)
         if n_channels > _LARGEST_SQUARE:
             refuse(
-                f"layer {self.layer!r} has {n_channels} channels: projection='square' would take "
+                f"layer {self.layer!r} has {n_channels} channels: projection='square' would need "
                 f"{4 * n_channels**2 / 2**30:.0f} GiB; use pool='avgpool' or projection=256"
             )
         return torch.eye(n_channels)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
-        """Make room for calibrated numbers in a head that has none, so that a fresh student loads a fitted one."""
+        """Create empty tensors for calibrated numbers, so that a new student can load the state of a fitted one."""
         room = {"mean": self.readout.standardise, "std": self.readout.standardise}
         room["weight"] = self.readout.projection is not None
         for name in [name for name, wanted in room.items() if wanted and prefix + name in state_dict]:
@@ -245,12 +267,27 @@ class ReadoutHead(nn.Module):
 
 
 def check_groups(model: nn.Module, layers: Iterable[str], where: str) -> tuple[str, ...]:
-    """Check layers, each one module's name or several joined by ``"+"``, and list the modules to hook.
+    """Check layers (module names, or several joined by ``"+"``), and list the modules whose outputs they need.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Any network.
+    layers : iterable of str
+        Names of layers.
+    where : str
+        Name of the list in error messages.
+
+    Returns
+    -------
+    tuple of str
+        Module names without duplicates.
 
     Raises
     ------
     BrainrdlError
-        If a module is unknown (with the nearest), a layer stands twice, none is given, or `layers` is a single string.
+        If a module is unknown (the message gives the nearest), a layer occurs twice, no layer is given, or `layers` is
+        a single string.
 
     Examples
     --------
@@ -266,12 +303,23 @@ def check_groups(model: nn.Module, layers: Iterable[str], where: str) -> tuple[s
 
 
 def readouts_of(layers: Sequence[str], readout: Readout | Mapping[str, Readout]) -> dict[str, Readout]:
-    """Give each layer its readout: the same for all, or each its own with the default for those not named.
+    """Return the readout of each layer: the same for all, or from a mapping, with the default for missing layers.
+
+    Parameters
+    ----------
+    layers : sequence of str
+        Names of layers.
+    readout : Readout or mapping of str to Readout
+        One readout for all layers, or the readout of some layers by name.
+
+    Returns
+    -------
+    dict of str to Readout
 
     Raises
     ------
     BrainrdlError
-        If a mapping names a layer that is not read.
+        If a mapping contains a layer that is not among `layers`.
 
     Examples
     --------

@@ -1,18 +1,18 @@
-"""Student: a network, unchanged, with the layers whose patterns a teacher shapes.
+"""Student: an unchanged network, with the layers whose patterns are trained to match a teacher.
 
-Which parameters train is one argument, and sets ``requires_grad`` on the network's own parameters:
+The argument `trainable` decides which parameters are trained; it sets ``requires_grad`` of the network's parameters:
 
-- ``"all"``: every one, and the projections;
-- ``"from:LAYER"``: those of the module LAYER and of every module registered after it (the order of
-  ``model.named_modules()``, parents first), and the projections; modules that contain LAYER keep their own frozen;
-- ``"projection"``: the readouts' projections only;
-- ``"none"``: nothing, for evaluating.
+- ``"all"``: all parameters and the projections;
+- ``"from:LAYER"``: the parameters of the module LAYER and of all modules registered after it (in the order of
+  ``model.named_modules()``, parents first), and the projections; the direct parameters of modules that contain LAYER
+  stay frozen;
+- ``"projection"``: only the projections of the readouts;
+- ``"none"``: nothing, for evaluation.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import torch
@@ -32,14 +32,14 @@ if TYPE_CHECKING:
 
 
 class StudentOutput(NamedTuple):
-    """What a student gives for a batch of images.
+    """The output of a student for a batch of images.
 
     Attributes
     ----------
     patterns : dict of str to Tensor, shape (n, n_channels)
-        One entry a layer, in the order the layers were given.
+        One entry per layer, in the order in which the layers were given.
     logits : Tensor, shape (n, n_classes), or None
-        The network's own output when it is a two-dimensional tensor, else None.
+        The output of the network if it is a two-dimensional tensor, otherwise None.
 
     Examples
     --------
@@ -53,37 +53,38 @@ class StudentOutput(NamedTuple):
 
 
 class Student(nn.Module):
-    """A network and the layers to read patterns from; ``student(images)`` gives a `StudentOutput`.
+    """A network and the layers to read patterns from; ``student(images)`` returns a `StudentOutput`.
 
     Parameters
     ----------
     model : nn.Module
-        Any network that takes a batch of images; it is not changed, only its ``requires_grad`` flags are set.
+        Any network whose input is a batch of images (n, c, h, w). Only its ``requires_grad`` flags are changed.
     layers : sequence of str, or mapping of str to str
-        Dotted module names; several joined by ``"+"`` make one layer, concatenated after pooling. A mapping names the
-        teacher's target each layer is matched to.
+        Dotted module names. Several names joined by ``"+"`` make one layer, concatenated after pooling. A mapping gives
+        the teacher's target of each layer.
     readout : Readout or mapping of str to Readout
-        How outputs become patterns, the same for all layers or one each (layers not named get the default).
+        How outputs become patterns: one readout for all layers, or one for each (missing layers get the default).
     trainable : str
-        ``"all"``, ``"projection"``, ``"from:LAYER"`` or ``"none"``; see the module's text.
+        ``"all"``, ``"projection"``, ``"from:LAYER"`` or ``"none"``; see the module's docstring.
     batchnorm : str
-        ``"eval"`` keeps batch normalisation at the network's stored statistics, also in ``train()``: RDM batches are
-        small, their statistics noisy, and with batch statistics a pattern would depend on which other conditions
-        happen to be in the step. Scale and shift still train. ``"train"`` leaves it to torch.
+        ``"eval"``: batch normalisation uses the network's stored statistics, also in ``train()``. RDM batches are
+        small and their statistics noisy, and with batch statistics a pattern would depend on the other conditions in
+        the same step. Scale and shift are still trained. ``"train"``: batch normalisation behaves as in torch.
     seed : int
         Seed of random projections.
 
     Attributes
     ----------
     layers : tuple of str
-        The layers' names.
+        Names of the layers.
     match : dict of str to str, or None
-        Layer to target, if `layers` was a mapping.
+        The target of each layer, if `layers` was a mapping.
 
     Raises
     ------
     BrainrdlError
-        If a layer is unknown, none or one twice is given, or an option is unknown; the message gives nearest names.
+        If a layer or an option is unknown (the message gives the nearest names), a layer occurs twice, or no layer is
+        given.
 
     Examples
     --------
@@ -122,11 +123,11 @@ class Student(nn.Module):
         self.train(model.training)
 
     def readout_heads(self) -> list[ReadoutHead]:
-        """List the readouts, one a layer, in the layers' order."""
+        """List the readouts, one per layer, in the order of the layers."""
         return [head for head in self.heads.values() if isinstance(head, ReadoutHead)]
 
     def forward(self, images: Float[Tensor, "n c h w"]) -> StudentOutput:
-        """Run the network once and read the patterns out on the way.
+        """Run the network once and read the patterns of the layers.
 
         Parameters
         ----------
@@ -136,12 +137,12 @@ class Student(nn.Module):
         Returns
         -------
         StudentOutput
-            Patterns a layer, with gradient, and logits.
+            Patterns of each layer, with gradient, and logits.
 
         Raises
         ------
         BrainrdlError
-            If a readout standardises or projects and is not calibrated.
+            If a readout standardises or projects but is not calibrated.
         """
         with features.capture(self.model, self._parts) as outputs:
             answer = self.model(images)
@@ -149,7 +150,7 @@ class Student(nn.Module):
         return StudentOutput(patterns, answer if isinstance(answer, Tensor) and answer.ndim == 2 else None)
 
     def train(self, mode: bool = True) -> Self:
-        """Set training mode, but for a frozen network and the stored statistics of batch normalisation."""
+        """Set training mode, except for a frozen network and for batch normalisation with stored statistics."""
         super().train(mode)
         if self.frozen:
             self.model.eval()
@@ -161,36 +162,37 @@ class Student(nn.Module):
 
     @property
     def frozen(self) -> bool:
-        """Whether the network itself stays as it is: only readouts train, and no statistics move."""
+        """Whether the network does not change: at most readouts are trained, and stored statistics are kept."""
         return self.trainable in ("projection", "none") and self.batchnorm == "eval"
 
     @property
     def device(self) -> torch.device:
-        """Where the student is."""
+        """Device of the student."""
         return self.readout_heads()[0].anchor.device
 
     @property
     def calibrated(self) -> bool:
-        """Whether every readout has what it needs; True at once without standardise and projection."""
+        """Whether all readouts are calibrated; always True if none standardises or projects."""
         return all(head.calibrated for head in self.readout_heads())
 
     def calibrate(self, images: Float[Tensor, "n c h w"], batch_size: int = 256) -> None:
-        """Fix the readouts' means, standard deviations and projections from images of the training stimuli.
+        """Set means, standard deviations and projections of the readouts from images of the training stimuli.
 
-        One forward pass in eval mode without gradient. The numbers stay as they are from then on, while the network
-        trains. Calibrate before building an optimizer: projections are created here.
+        This is a forward pass in eval mode without gradient. Means and standard deviations then stay the same while
+        the network is trained. Calibrate before building an optimizer, because this method creates the projections.
 
         Parameters
         ----------
         images : Tensor, shape (n, c, h, w)
-            Training images only: held-out ones would leak into the standardising.
+            Training images only: standardising with held-out images would be a leak.
         batch_size : int
-            Images a forward pass.
+            Number of images in each forward pass.
 
         Raises
         ------
         BrainrdlError
-            If a readout standardises and there are fewer than 2 images.
+            If a readout standardises and there are fewer than 2 images, or a ``"square"`` projection would need more
+            than 1 GiB.
 
         Examples
         --------
@@ -202,7 +204,7 @@ class Student(nn.Module):
         wanting = [head for head in self.readout_heads() if head.readout.needs_calibration]
         if not wanting:
             return
-        with _evaluating(self):
+        with features.evaluating(self):
             passes = [self._pooled(part.to(self.device), wanting) for part in torch.split(images, batch_size)]
         for head in wanting:
             head.calibrate(torch.cat([pooled[head.layer] for pooled in passes]))
@@ -213,12 +215,12 @@ class Student(nn.Module):
         return {head.layer: head.pooled(outputs) for head in heads}
 
     def trainable_parameters(self) -> list[nn.Parameter]:
-        """List the parameters that train, for an optimizer; empty with ``trainable="none"``.
+        """List the parameters to train, for an optimizer; empty with ``trainable="none"``.
 
         Raises
         ------
         BrainrdlError
-            If a projection is not built yet: an optimizer made now would miss it.
+            If a projection is not built yet, because an optimizer built now would miss it.
 
         Examples
         --------
@@ -240,36 +242,36 @@ class Student(nn.Module):
         batch_size: int = 256,
         device: torch.device | str | None = None,
     ) -> dict[str, Float[Tensor, "n_conditions n_channels"]]:
-        """Read the patterns of named stimuli, in eval mode and without gradient; the mode is restored.
+        """Compute the patterns of named stimuli, in eval mode without gradient; the mode is restored afterwards.
 
         Parameters
         ----------
         stimuli : Stimuli
             Named images.
         names : sequence of str, optional
-            Which, and in which order; all of `stimuli` by default.
+            Conditions, in this order (default: all of `stimuli`).
         batch_size : int
-            Images a forward pass.
+            Number of images in each forward pass.
         device : torch.device or str, optional
-            Where to compute; the student is moved there and stays. Its present device by default.
+            Device to compute on (default: the student's present device). The student is moved there and stays there.
 
         Returns
         -------
         dict of str to Tensor, shape (n_conditions, n_channels)
-            One entry a layer, on the student's device.
+            One entry per layer, on the student's device.
 
         Raises
         ------
         BrainrdlError
-            If names are not in `stimuli`, or the student is not calibrated.
+            If a name is not in `stimuli`, no name is given, or the student is not calibrated.
         """
         if device is not None:
             self.to(device)
         asked = tuple(stimuli.names if names is None else names)
         if not asked:
-            refuse("no conditions were asked for; give at least one name")
+            refuse("no conditions were given; give at least one name")
         chunks = [asked[start : start + batch_size] for start in range(0, len(asked), batch_size)]
-        with _evaluating(self):
+        with features.evaluating(self):
             passes = [self(stimuli.images(chunk).to(self.device)).patterns for chunk in chunks]
         return {layer: torch.cat([patterns[layer] for patterns in passes]) for layer in self.layers}
 
@@ -279,26 +281,27 @@ class Student(nn.Module):
         names: Sequence[str] | None = None,
         dissimilarity: str | Dissimilarity = "correlation",
     ) -> RDMs:
-        """Compute the student's RDMs of named stimuli, one a layer, as rsatoolbox's `RDMs`.
+        """Compute the student's RDMs of named stimuli, one per layer, as rsatoolbox's `RDMs`.
 
         Parameters
         ----------
         stimuli : Stimuli
             Named images.
         names : sequence of str, optional
-            Which conditions, and in which order; all by default.
+            Conditions, in this order (default: all of `stimuli`).
         dissimilarity : str or callable
-            A name of `brainrdl.dissimilarity.DISSIMILARITIES`, or a function of patterns.
+            A name in `brainrdl.dissimilarity.DISSIMILARITIES`, or a function
+            ``(..., n_conditions, n_channels) -> (..., n_pairs)``.
 
         Returns
         -------
         RDMs
-            ``n_rdm`` = number of layers; rdm descriptor ``layer``, pattern descriptor ``stimulus``.
+            One RDM per layer; rdm descriptor ``layer``, pattern descriptor ``stimulus``.
 
         Raises
         ------
         BrainrdlError
-            If names are not in `stimuli`, the student is not calibrated, or the dissimilarity is unknown.
+            If a name is not in `stimuli`, the student is not calibrated, or the dissimilarity is unknown.
         """
         from brainrdl.dissimilarity.measures import resolve
         from brainrdl.rdms.conversion import from_tensor
@@ -315,7 +318,7 @@ class Student(nn.Module):
 
 
 def _key(layer: str) -> str:
-    """Make a ModuleDict key, which may hold no dot nor be the name of one of its methods."""
+    """Make a ModuleDict key, which must not contain a dot or be the name of a method of ModuleDict."""
     return "layer:" + layer.replace(".", "/")
 
 
@@ -338,16 +341,3 @@ def _set_trainable(model: nn.Module, trainable: str) -> None:
         after = after or name == start
         for parameter in module.parameters(recurse=False):
             parameter.requires_grad_(parameter.requires_grad or after)
-
-
-@contextmanager
-def _evaluating(module: nn.Module) -> Iterator[None]:
-    """Eval mode without gradient; every submodule's own mode comes back after, also when something fails."""
-    modes = [(part, part.training) for part in module.modules()]
-    module.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        for part, mode in modes:
-            part.training = mode

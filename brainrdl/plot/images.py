@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from brainrdl._core.errors import check_conditions, refuse
-from brainrdl._core.terms import measure_label
+from brainrdl.dissimilarity.measures import label_of
 from brainrdl.plot.style import (
     INK,
     PANEL_TITLE,
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from rsatoolbox.rdm import RDMs
 _MOST_PANELS = 64
 
-# Points that a line of small text takes, a letter of it on average, and what else stands around an image.
+# In points: height of a line of small text, mean width of its letters, and the space needed around an image.
 _LINE, _LETTER, _MARGIN = 8.7, 4.3, 34.0
 
 _TITLED_BY = ("student", "subject", "session", "roi", "target", "layer")
@@ -50,7 +50,7 @@ def rdm(
     by: str = "stimulus",
     colorbar: bool = True,
 ) -> Axes:
-    """Draw one RDM as an image of dissimilarities, conditions grouped by category.
+    """Draw one RDM as an image of dissimilarities, with conditions grouped by category.
 
     Parameters
     ----------
@@ -59,22 +59,23 @@ def rdm(
     ax : Axes, optional
         Where to draw; a new figure by default.
     groups : mapping of condition name to category, optional
-        Sorts conditions by category (categories in order of first appearance) and labels each once, with a bracket.
+        Sort conditions by category (categories in order of first appearance); each category has one label and a
+        bracket.
     vmin, vmax : float, optional
-        Limits of the colour scale, in units of the dissimilarity; the data's by default.
+        Limits of the colour scale, in units of the dissimilarity; by default the range of the data.
     index : int
-        Which RDM of the stack.
+        Number of the RDM in the stack.
     title : str, optional
         Title of the axes.
     by : str
-        Pattern descriptor that names conditions.
+        Pattern descriptor that names the conditions.
     colorbar : bool
         Whether to add the colour scale with the name and unit of the dissimilarity.
 
     Returns
     -------
     Axes
-        With one image, the square RDM in the order drawn.
+        With one image: the square RDM in the order in which it is drawn.
 
     Raises
     ------
@@ -93,7 +94,7 @@ def rdm(
     (3, 3)
     """
     if not -rdms.n_rdm <= index < rdms.n_rdm:
-        refuse(f"RDM {index} was asked for, but there are {rdms.n_rdm} (0 to {rdms.n_rdm - 1})")
+        refuse(f"RDM {index} does not exist: there are {rdms.n_rdm} RDMs (0 to {rdms.n_rdm - 1})")
     layout = layout_of(names(rdms, by), groups)
     square = layout.arrange(rdms.get_matrices()[index])
     low, high = limits_of([square])
@@ -103,7 +104,7 @@ def rdm(
         set_title(ax, title)
         label_conditions(ax, layout)
         if colorbar:
-            draw_colorbar(ax, measure_label(rdms.dissimilarity_measure))
+            draw_colorbar(ax, label_of(rdms.dissimilarity_measure))
     return ax
 
 
@@ -115,30 +116,31 @@ def rdms(
     titles: Sequence[str] | None = None,
     figure: Figure | None = None,
 ) -> Figure:
-    """Draw every RDM of a stack on one scale, for example one of each subject.
+    """Draw all RDMs of a stack on the same scale, for example one RDM per subject.
 
     Parameters
     ----------
     rdms : RDMs
-        At most 64 RDMs of one measure.
+        At most 64 RDMs with the same measure.
     groups : mapping of condition name to category, optional
         As in `rdm`.
     by : str
-        Pattern descriptor that names conditions.
+        Pattern descriptor that names the conditions.
     titles : sequence of str, optional
-        One title an RDM; by default what its rdm descriptors name, subjects and regions for example.
+        One title per RDM; by default from the rdm descriptors, for example subjects and regions.
     figure : Figure, optional
         Where to draw; a new figure by default.
 
     Returns
     -------
     Figure
-        With one image axes an RDM, in the order of the stack.
+        With one image axes per RDM, in the order of the stack.
 
     Raises
     ------
     BrainrdlError
-        If there are more than 64 RDMs, not one title an RDM, or a condition has no category in `groups`.
+        If there are more than 64 RDMs, the number of titles differs from the number of RDMs, or a condition has no
+        category in `groups`.
 
     Examples
     --------
@@ -154,11 +156,11 @@ def rdms(
     """
     if rdms.n_rdm > _MOST_PANELS:
         refuse(
-            f"there are {rdms.n_rdm} RDMs, more than the {_MOST_PANELS} that can be told apart; choose some or average"
+            f"there are {rdms.n_rdm} RDMs, but a figure shows at most {_MOST_PANELS}; select some RDMs or average them"
         )
     titles = _titles(rdms) if titles is None else titles
     if len(titles) != rdms.n_rdm:
-        refuse(f"{len(titles)} titles were given for {rdms.n_rdm} RDMs; give one each")
+        refuse(f"got {len(titles)} titles for {rdms.n_rdm} RDMs; give one title per RDM")
     layout = layout_of(names(rdms, by), groups)
     squares = [layout.arrange(square) for square in rdms.get_matrices()]
     columns = min(rdms.n_rdm, max(2, round(1.3 * rdms.n_rdm**0.5)))
@@ -174,17 +176,17 @@ def rdms(
             draw_image(ax, square, "viridis", low, high)
             set_title(ax, title, PANEL_TITLE)
         label_panels(panels, layout, columns)
-        draw_colorbar(axes[columns - 1], measure_label(rdms.dissimilarity_measure))
+        draw_colorbar(axes[columns - 1], label_of(rdms.dissimilarity_measure))
     return figure
 
 
 def _titles(rdms: RDMs) -> list[str]:
-    """Say what tells RDMs apart, each fact once; a name, which often repeats those facts, only where they do not."""
+    """Describe each RDM by its descriptors; use its name, which often repeats them, only if they are not unique."""
     described = {key: [str(value) for value in values] for key, values in rdms.rdm_descriptors.items()}
     if "session" in described:
         described["session"] = [_session(value) for value in described["session"]]
-    told = zip(*(described[key] for key in _TITLED_BY if key in described), strict=True)
-    titles = [", ".join(dict.fromkeys(filter(None, facts))) for facts in told]
+    values = zip(*(described[key] for key in _TITLED_BY if key in described), strict=True)
+    titles = [", ".join(dict.fromkeys(filter(None, words))) for words in values]
     if len(set(titles)) == rdms.n_rdm and all(titles):
         return titles
     return described.get("name") or [f"RDM {i}" for i in range(rdms.n_rdm)]
@@ -194,12 +196,12 @@ def _session(value: str) -> str:
     return f"session {value}" if value.isdigit() else value
 
 
-# What the figures of one RDM and of two share
+# Shared by the figures of one RDM and of two RDMs
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Order in which conditions are drawn, and the runs ``(label, start, stop)`` of categories in that order."""
+    """Order in which conditions are drawn, and the categories in this order as runs ``(label, start, stop)``."""
 
     names: tuple[str, ...]
     order: Int[np.ndarray, " n"]
@@ -222,24 +224,24 @@ def layout_of(conditions: Sequence[str], groups: Mapping[str, str] | None) -> La
 
 
 def limits_of(squares: Sequence[Float[np.ndarray, "n n"]], *, diagonal: bool = False) -> tuple[float, float]:
-    """Range of the values; the zeros of an RDM's diagonal would take up the scale without saying anything."""
+    """Range of the values, without the zeros of the diagonal, which would only stretch the scale."""
     shown = [square[np.isfinite(square) & (diagonal | ~np.eye(len(square), dtype=bool))] for square in squares]
     values = np.concatenate(shown)
     return (float(values.min()), float(values.max())) if values.size else (0.0, 1.0)
 
 
 def label_panels(axes: Sequence[Axes], layout: Layout, columns: int) -> None:
-    """Label a grid of panels of the same conditions at its left and at its lower end."""
+    """Label a grid of panels with the same conditions on the left and at the bottom."""
     for position, ax in enumerate(axes):
         label_conditions(ax, layout, rows=position % columns == 0, columns=position + columns >= len(axes))
 
 
 def label_conditions(ax: Axes, layout: Layout, *, rows: bool = True, columns: bool = True) -> None:
-    """Brackets and one label per category; else names; else, where they do not fit, how many there are."""
+    """Label categories with brackets, or conditions by name; if the labels do not fit, give their number."""
     runs = layout.runs or [(name, i, i + 1) for i, name in enumerate(layout.names)]
     ticks, labels = [(start + stop - 1) / 2 for _, start, stop in runs], [label for label, *_ in runs]
     side = _side_of(ax)
-    for_words = min(side / 2, side - _LINE * len(labels))  # not more than the image, which must space the labels
+    for_words = min(side / 2, side - _LINE * len(labels))  # not more than the image, along which the labels are placed
     words = shown(labels, longest=max(9, min(28, int(for_words / _LETTER))))
     room = side - _LETTER * max(map(len, words))
     if len(words) * _LINE > room:
@@ -253,10 +255,10 @@ def label_conditions(ax: Axes, layout: Layout, *, rows: bool = True, columns: bo
 
 
 def _side_of(ax: Axes) -> float:
-    """Side of a square image in points, less its title and colour scale, before labels take their share."""
+    """Side of a square image in points without title and colour scale, before space is given to labels."""
     box, spec = ax.get_window_extent(), ax.get_subplotspec()
     width, height = box.width, box.height
-    if spec is not None:  # a share of the figure: how much the layout will leave of it is not known before drawing
+    if spec is not None:  # a share of the figure, because the layout is not known before drawing
         width, height = (
             ax.figure.bbox.width / spec.get_gridspec().ncols,
             ax.figure.bbox.height / spec.get_gridspec().nrows,
@@ -265,7 +267,7 @@ def _side_of(ax: Axes) -> float:
 
 
 def _brackets(ax: Axes, runs: Sequence[tuple[str, int, int]]) -> None:
-    """One line beside and below each run of conditions, with a gap between runs, and fine rules between the blocks."""
+    """Draw a line to the left of and below each run of conditions, and thin white lines between the blocks."""
     gap = min(0.25, 0.006 * runs[-1][2])
     for _, start, stop in runs:
         ends = [start - 0.5 + gap, stop - 0.5 - gap]

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 import pandas as pd
 
-from brainrdl._core.errors import refuse
-from brainrdl._core.terms import AGAINST_LABELS, KINDS, similarity_label
+from brainrdl._core.errors import check_option, refuse
+from brainrdl._core.rows import Against, Role
 from brainrdl.plot.style import (
     BLUE,
     GREEN,
@@ -31,27 +31,35 @@ from brainrdl.plot.style import (
     rule,
     shown,
     styled,
+    table_of,
 )
+from brainrdl.similarity.comparators import label_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 _SCORE_COLUMNS = ("student", "role", "layer", "target", "comparator", "against", "score", "low", "high")
 
-_CEILINGS = {"subjects": "noise ceiling (leave one subject out)", "mean": "reliability of the mean RDM"}
+_FITTED: dict[str, Any] = {"color": BLUE, "marker": "o", "markerfacecolor": BLUE, "markersize": 7}
 
-_MARKS: dict[str, dict[str, Any]] = {
-    "fitted student": {"color": BLUE, "marker": "o", "markerfacecolor": BLUE, "markersize": 7},
-    "unfitted control": {"color": VERMILION, "marker": "D", "markerfacecolor": "white", "markersize": 5.5},
-    "permuted control": {"color": INK, "marker": "v", "markerfacecolor": "white", "markersize": 6},
-    "category model": {"color": GREEN, "marker": "s", "markerfacecolor": GREEN, "markersize": 5.5},
-    "model": {"color": PURPLE, "marker": "^", "markerfacecolor": PURPLE, "markersize": 6},
+MARKS: dict[Role, dict[str, Any]] = {
+    Role.STUDENT: _FITTED,
+    Role.ENSEMBLE: _FITTED,
+    Role.UNFITTED: {"color": VERMILION, "marker": "D", "markerfacecolor": "white", "markersize": 5.5},
+    Role.PERMUTED: {"color": INK, "marker": "v", "markerfacecolor": "white", "markersize": 6},
+    Role.CATEGORY: {"color": GREEN, "marker": "s", "markerfacecolor": GREEN, "markersize": 5.5},
+    Role.MODEL: {"color": PURPLE, "marker": "^", "markerfacecolor": PURPLE, "markersize": 6},
 }
 
-_KINDS = KINDS | {"unfitted": "unfitted control", "permuted": "permuted control"}  # what each takes away differs
+
+@runtime_checkable
+class Summarised(Protocol):
+    """What has a summary to draw: an `Evaluation`."""
+
+    summary: pd.DataFrame
 
 
 def scores(
-    summary: pd.DataFrame,
+    summary: pd.DataFrame | Summarised,
     comparator: str | None = None,
     against: str | None = None,
     ax: Axes | None = None,
@@ -59,27 +67,27 @@ def scores(
     target: str | None = None,
     legend: bool = True,
 ) -> Axes:
-    """Draw each student's score with its 95 % interval, and the ceiling that belongs to that score as a band.
+    """Draw the score of each student with its 95 % interval, and the ceiling that belongs to that score.
 
-    Scores against single subjects stand in the leave-one-subject-out noise ceiling, scores against the mean RDM in the
-    reliability of that mean; the two are never drawn on one axes.
+    Scores against single subjects are shown with the leave-one-subject-out noise ceiling (a band), scores against the
+    mean RDM with the ceiling for the mean RDM (a line). The two kinds of score are never drawn on the same axes.
 
     Parameters
     ----------
-    summary : DataFrame
-        `Evaluation.summary`: columns student, role, layer, target, comparator, against, score, low, high,
-        ceiling_lower, ceiling_upper; scores in units of the comparator (at most 1). Without an interval (NaN) only the
+    summary : DataFrame or Evaluation
+        An `Evaluation` or its `summary`: columns student, role, layer, target, comparator, against, score, low, high,
+        ceiling_lower, ceiling_upper; scores in units of the comparator (at most 1). If the interval is NaN, only the
         point is drawn.
     comparator : str, optional
-        Which comparator; the table's first by default.
+        Which comparator to draw; by default the first in the table.
     against : {"subjects", "mean"}, optional
-        What was compared with; the table's first by default.
+        Which comparison to draw: with single subjects' RDMs or with the mean RDM; by default the first in the table.
     ax : Axes, optional
-        Where to draw; a new figure, as high as the rows need, by default.
+        Where to draw; by default a new figure whose height follows the number of rows.
     target : str, optional
-        Only this target (region or layer of the teacher); all of them, one block each, by default.
+        Draw only this target (region or layer of the teacher); by default all targets, one block each.
     legend : bool
-        Whether to explain markers and band above the axes.
+        Whether to add a legend above the axes.
 
     Returns
     -------
@@ -89,7 +97,7 @@ def scores(
     Raises
     ------
     BrainrdlError
-        If the table is empty or lacks a column, or `comparator`, `against` or `target` is not in it.
+        If the table is empty or lacks a column, `comparator`, `against` or `target` is not in it, or a role is unknown.
 
     Examples
     --------
@@ -103,9 +111,10 @@ def scores(
     >>> [label.get_text() for label in plot.scores(table, ax=Figure().subplots()).get_yticklabels()]
     ['fitted', 'unfitted']
     """
+    summary = table_of(summary, "summary")
     check_columns(summary, _SCORE_COLUMNS, "summary")
     comparator = one_of(summary, "comparator", comparator)
-    against = one_of(summary, "against", against)
+    against = check_option(one_of(summary, "against", against), [known.value for known in Against], "against")
     table = summary[(summary["comparator"] == comparator) & (summary["against"] == against)]
     table = table if target is None else table[table["target"] == one_of(table, "target", target)]
     if table.empty:
@@ -113,9 +122,9 @@ def scores(
     rows = _score_rows(table)
     with styled():
         ax = axes_for(ax, (6.4, 1.1 + 0.27 * len(rows)))
-        _draw_ceilings(ax, rows, _CEILINGS.get(against, "ceiling"))
+        _draw_ceilings(ax, rows, Against(against).legend)
         _draw_points(ax, rows)
-        _dress_scores(ax, rows, f"{similarity_label(comparator)} with {AGAINST_LABELS.get(against, against)}")
+        _dress_scores(ax, rows, f"{label_of(comparator)} with {Against(against).label}")
         if legend:
             explain(ax)
     return ax
@@ -123,11 +132,11 @@ def scores(
 
 @dataclass(frozen=True)
 class _Row:
-    """One row of the score figure: a point (``values``), or the heading of a target (no values)."""
+    """A row of the score figure: a point (``values``), or the heading of a target (no values)."""
 
     label: str
     target: str
-    kind: str = ""
+    role: Role = Role.STUDENT
     values: Mapping[str, Any] | None = None
 
 
@@ -138,14 +147,14 @@ def _score_rows(table: pd.DataFrame) -> list[_Row]:
         rows += [_Row(str(target), str(target))] if len(blocks) > 1 else []
         several = block.loc[block["layer"].notna() & (block["layer"] != ""), "layer"].nunique() > 1
         points = [_point(record, str(target), several) for record in block.to_dict("records")]
-        rows += _by_kind(points)
+        rows += _by_role(points)
     return rows
 
 
-def _by_kind(points: Sequence[_Row]) -> list[_Row]:
-    """Fitted students, controls, models; within a kind the layers of a student next to each other."""
-    students = list(dict.fromkeys(_student(row) for row in points))
-    return sorted(points, key=lambda row: (list(_MARKS).index(row.kind), students.index(_student(row))))
+def _by_role(points: Sequence[_Row]) -> list[_Row]:
+    """Fitted students, controls, models; within these the layers of a student next to each other."""
+    labels, students = [role.label for role in Role], list(dict.fromkeys(_student(row) for row in points))
+    return sorted(points, key=lambda row: (labels.index(row.role.label), students.index(_student(row))))
 
 
 def _student(row: _Row) -> str:
@@ -155,11 +164,12 @@ def _student(row: _Row) -> str:
 def _point(record: Mapping[Any, Any], target: str, several_layers: bool) -> _Row:
     layer = "" if pd.isna(record["layer"]) else str(record["layer"])
     label = f"{record['student']}, {layer}" if several_layers and layer else str(record["student"])
-    return _Row(label, target, _KINDS.get(str(record["role"]), "model"), record)
+    role = Role(check_option(str(record["role"]), [known.value for known in Role], "role"))
+    return _Row(label, target, role, record)
 
 
 def _draw_ceilings(ax: Axes, rows: Sequence[_Row], label: str) -> None:
-    """One band per target, as high as its rows; a line where both bounds are one number."""
+    """Draw one band per target, as high as its rows; a line where both bounds are equal."""
     for target in dict.fromkeys(row.target for row in rows):
         span = [y for y, row in enumerate(rows) if row.target == target and row.values is not None]
         values = rows[span[0]].values or {}
@@ -181,13 +191,13 @@ def _draw_points(ax: Axes, rows: Sequence[_Row]) -> None:
     for y, row in enumerate(rows):
         if row.values is None:
             continue
-        style = _MARKS[row.kind]
+        style = MARKS[row.role]
         score, low, high = (float(row.values[key]) for key in ("score", "low", "high"))
         if np.isfinite(low) and np.isfinite(high):
             ax.hlines(y, low, high, color=style["color"], linewidth=2.2, zorder=2)
-        label = f"_{row.kind}" if row.kind in seen else row.kind
+        label = f"_{row.role.label}" if row.role.label in seen else row.role.label
         ax.plot([score], [y], linestyle="none", markeredgewidth=1.6, zorder=3, label=label, **style)
-        seen.add(row.kind)
+        seen.add(row.role.label)
 
 
 def _dress_scores(ax: Axes, rows: Sequence[_Row], label: str) -> None:
@@ -204,21 +214,22 @@ def _dress_scores(ax: Axes, rows: Sequence[_Row], label: str) -> None:
 
 
 def comparison(table: pd.DataFrame, comparator: str | None = None, ax: Axes | None = None) -> Axes:
-    """Draw the table of `brainrdl.compare`: bars for one row or column of similarities, else a heat map with numbers.
+    """Draw the table of `brainrdl.compare`: bars for a single row or column of similarities, otherwise a heat map.
 
     Parameters
     ----------
     table : DataFrame
         Columns a, b, comparator, similarity (at most 1).
     comparator : str, optional
-        Which comparator, as ``a`` by ``b``; by default all, as pairs of RDMs by comparators when there are several.
+        Draw only this comparator, as ``a`` by ``b``. By default all of them; several comparators are drawn as pairs of
+        RDMs by comparators.
     ax : Axes, optional
         Where to draw; a new figure by default.
 
     Returns
     -------
     Axes
-        With one bar per similarity, or one image of them.
+        With one bar per similarity, or one image of all similarities.
 
     Raises
     ------
@@ -239,7 +250,7 @@ def comparison(table: pd.DataFrame, comparator: str | None = None, ax: Axes | No
         comparator = one_of(table, "comparator", comparator)
         table = table[table["comparator"] == comparator]
     grid = _grid(table, comparator)
-    label = "RDM similarity" if comparator is None else similarity_label(comparator)
+    label = "RDM similarity" if comparator is None else label_of(comparator)
     with styled():
         if 1 in grid.shape:
             return _bars(axes_for(ax, (5.4, 1.0 + 0.3 * grid.size)), grid, label)
@@ -251,7 +262,7 @@ def _grid(table: pd.DataFrame, comparator: str | None) -> pd.DataFrame:
     if comparator is None:
         one_b = table["b"].nunique() == 1
         rows = table["a"].astype(str) if one_b else table["a"].astype(str) + " / " + table["b"].astype(str)
-        columns = table["comparator"].map(similarity_label)
+        columns = table["comparator"].map(label_of)
     else:
         rows, columns = table["a"].astype(str), table["b"].astype(str)
     grid = pd.DataFrame({"row": rows, "column": columns, "similarity": table["similarity"]})
@@ -287,6 +298,6 @@ def _heatmap(ax: Axes, grid: pd.DataFrame, label: str) -> Axes:
 
 
 def _readable(ax: Axes, value: float) -> str:
-    """Black or white, whichever stands out more from the colour of `value` (relative luminance, WCAG 2)."""
+    """Black or white, whichever has more contrast with the colour of `value` (relative luminance, WCAG 2)."""
     red, green, blue, _ = ax.images[0].to_rgba(np.array(value))
     return "white" if 0.2126 * red**2.2 + 0.7152 * green**2.2 + 0.0722 * blue**2.2 < 0.18 else "black"

@@ -1,4 +1,4 @@
-"""Figures of a student's RDM against a teacher's: side by side with their difference, or pair by pair."""
+"""Figures of the RDMs of a student and a teacher: side by side with their difference, or pair by pair."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from brainrdl._core.errors import check_option, refuse
-from brainrdl._core.terms import measure_label
+from brainrdl.dissimilarity.measures import label_of
 from brainrdl.plot.images import Layout, label_panels, layout_of, limits_of
 from brainrdl.plot.style import (
     BLUE,
@@ -47,25 +47,26 @@ def rdm_pair(
     titles: tuple[str, str] = ("student", "teacher"),
     figure: Figure | None = None,
 ) -> Figure:
-    """Draw a student's and a teacher's RDM side by side on one scale, and their difference.
+    """Draw the RDMs of a student and a teacher side by side on the same scale, and their difference.
 
-    Only pairs that both RDMs hold are ranked and compared, so that the two panels show the same pairs; a pair that
-    either lacks (in a cross-validation: one that was never held out together) is grey in all three.
+    Only pairs that both RDMs contain are ranked and compared, so that both panels show the same pairs. A pair that is
+    missing in one RDM (in a cross-validation: a pair that was never held out together) is grey in all three panels.
 
     Parameters
     ----------
     student, teacher : RDMs
-        One RDM each, of the same conditions in any order; the teacher is brought into the student's order by name.
+        One RDM each, with the same conditions in any order; the teacher's conditions are aligned to the student's by
+        name.
     groups : mapping of condition name to category, optional
         As in `rdm`.
     scale : {"rank", "raw"}
         "rank": midranks of the dissimilarities, scaled to 0 (smallest) to 1 (largest), for RDMs of different measures.
-        "raw": the dissimilarities themselves, of one measure.
+        "raw": the dissimilarities themselves, if both RDMs have the same measure.
     cells : {"pairs", "groups"}
-        "pairs": one cell per pair of conditions. "groups": the mean over pairs of each pair of categories, readable
-        when most pairs are missing; needs `groups`.
+        "pairs": one cell per pair of conditions. "groups": one cell per pair of categories, with the mean over their
+        pairs; this is readable even if most pairs are missing, and needs `groups`.
     by : str
-        Pattern descriptor that names conditions.
+        Pattern descriptor that names the conditions.
     titles : pair of str
         Titles of the two RDMs.
     figure : Figure, optional
@@ -79,8 +80,8 @@ def rdm_pair(
     Raises
     ------
     BrainrdlError
-        If the names differ, a stack holds several RDMs, an option is unknown, a condition has no category, or raw
-        dissimilarities are of two measures.
+        If the names differ, a stack has several RDMs, an option is unknown, a condition has no category, or the
+        measures differ with ``scale="raw"``.
 
     Examples
     --------
@@ -137,10 +138,10 @@ def _measure_of_both(student: RDMs, teacher: RDMs) -> str:
     measures = [rdms.dissimilarity_measure for rdms in (student, teacher)]
     if len({measure for measure in measures if measure}) > 1:
         refuse(
-            f"scale='raw' puts both RDMs on one scale, but the student's measure is {measures[0]!r} and the teacher's "
-            f"{measures[1]!r}; use scale='rank'"
+            f"scale='raw' draws both RDMs on the same scale, but the student's measure is {measures[0]!r} and the "
+            f"teacher's is {measures[1]!r}; use scale='rank'"
         )
-    return measure_label(measures[0] if measures[0] == measures[1] else None)
+    return label_of(measures[0] if measures[0] == measures[1] else None)
 
 
 def _scaled_squares(student: RDMs, teacher: RDMs, scale: str) -> list[Float[np.ndarray, "n n"]]:
@@ -152,7 +153,7 @@ def _scaled_squares(student: RDMs, teacher: RDMs, scale: str) -> list[Float[np.n
 
 
 def _ranks(pairs: Float[np.ndarray, " n_pairs"]) -> Float[np.ndarray, " n_pairs"]:
-    """Midranks of the finite entries, 0 (smallest) to 1 (largest); NaN stay."""
+    """Midranks of the finite entries, from 0 (smallest) to 1 (largest); NaN stays NaN."""
     from scipy.stats import rankdata
 
     finite = np.isfinite(pairs)
@@ -164,7 +165,7 @@ def _ranks(pairs: Float[np.ndarray, " n_pairs"]) -> Float[np.ndarray, " n_pairs"
 def _per_group(
     squares: Iterable[Float[np.ndarray, "n n"]], layout: Layout
 ) -> tuple[list[Float[np.ndarray, "n_groups n_groups"]], Layout]:
-    """Mean over the pairs of each pair of categories; a category of one condition has no pair within."""
+    """Average over the pairs of each two categories; a category with one condition has no pairs within it."""
     if not layout.runs:
         refuse('cells="groups" needs groups: a mapping of condition name to category')
     labels = tuple(f"{label} ({stop - start})" for label, start, stop in layout.runs)
@@ -191,31 +192,31 @@ def pairs(
     *,
     by: str = "stimulus",
 ) -> Axes:
-    """Draw the student's dissimilarity against the teacher's, one point per pair of conditions.
+    """Draw the student's dissimilarity against the teacher's, with one point per pair of conditions.
 
-    Above 2000 pairs hexagons take the place of points: the darker, the more pairs; with `groups` their colour is the
-    share of pairs within a category.
+    More than 2000 pairs are drawn as hexagons, which are darker where there are more pairs; with `groups` their colour
+    is the share of pairs within a category.
 
     Parameters
     ----------
     student, teacher : RDMs
-        One RDM each, of the same conditions in any order. Pairs that either lacks are left out.
+        One RDM each, with the same conditions in any order. Pairs that are missing in one of them are left out.
     ax : Axes, optional
         Where to draw; a new figure by default.
     groups : mapping of condition name to category, optional
-        Colours pairs by whether both conditions are of one category.
+        Colour pairs by whether both conditions belong to the same category.
     by : str
-        Pattern descriptor that names conditions.
+        Pattern descriptor that names the conditions.
 
     Returns
     -------
     Axes
-        Horizontal the teacher's, vertical the student's dissimilarity, each in its own unit.
+        The teacher's dissimilarity is horizontal, the student's vertical, each in its own unit.
 
     Raises
     ------
     BrainrdlError
-        If the names differ, a stack holds several RDMs, no pair is shared, or a condition has no category.
+        If the names differ, a stack has several RDMs, there is no common pair, or a condition has no category.
 
     Examples
     --------
@@ -237,14 +238,14 @@ def pairs(
         ax = axes_for(ax, (4.6, 4.0))
         draw = _draw_density if shared.sum() > DENSE else _draw_scatter
         draw(ax, x[shared], y[shared], within)
-        ax.set_xlabel(f"teacher: {measure_label(teacher.dissimilarity_measure)}")
-        ax.set_ylabel(f"student: {measure_label(student.dissimilarity_measure)}")
+        ax.set_xlabel(f"teacher: {label_of(teacher.dissimilarity_measure)}")
+        ax.set_ylabel(f"student: {label_of(student.dissimilarity_measure)}")
         set_title(ax, f"{int(shared.sum())} pairs" + (f", {int((~shared).sum())} left out" if not shared.all() else ""))
     return ax
 
 
 def _within(layout: Layout) -> Bool[np.ndarray, " n_pairs"]:
-    """Whether both conditions of a pair are of one category, in the order of the RDM (not of the drawing)."""
+    """Whether both conditions of a pair belong to the same category, in the order of the RDM (not of the drawing)."""
     of = np.empty(len(layout.names), dtype=int)
     of[layout.order] = np.repeat(range(len(layout.runs)), [stop - start for _, start, stop in layout.runs])
     rows, columns = np.triu_indices(len(of), 1)
@@ -274,22 +275,22 @@ def _draw_density(ax: Axes, x: np.ndarray, y: np.ndarray, within: np.ndarray | N
     draw_colorbar(ax, "pairs within a category (%)\ndarker: more pairs", shares)
 
 
-# Of two RDMs
+# Pairs of two RDMs
 
 
 def _one_each(student: RDMs, teacher: RDMs, by: str) -> tuple[RDMs, RDMs]:
     for role, rdms in (("student", student), ("teacher", teacher)):
         if rdms.n_rdm != 1:
-            refuse(f"the {role} must be one RDM, got {rdms.n_rdm}; choose one, for example {role}[0]")
+            refuse(f"the {role} must be one RDM, got {rdms.n_rdm} RDMs; choose one, for example {role}[0]")
     return align(student, teacher, by=by)
 
 
 def _shared_pairs(
     student: RDMs, teacher: RDMs
 ) -> tuple[Float[np.ndarray, " n_pairs"], Float[np.ndarray, " n_pairs"], Bool[np.ndarray, " n_pairs"]]:
-    """Dissimilarities of both, and which pairs both hold."""
+    """Return the dissimilarities of both RDMs, and which pairs are known in both."""
     a, b = (np.asarray(rdms.get_vectors(), dtype=float)[0] for rdms in (student, teacher))
     shared = np.isfinite(a) & np.isfinite(b)
     if not shared.any():
-        refuse("student and teacher share no pair that both hold; there is nothing to draw")
+        refuse("student and teacher have no pair that is known in both; there is nothing to draw")
     return a, b, shared

@@ -1,4 +1,4 @@
-"""What every figure shares: colours, axes, images, colour scales, words, and the check of a table."""
+"""What all figures share: colours, axes, images, colour scales, text, and the check of a table."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ _STYLE: dict[Any, Any] = {
 
 PANEL_TITLE = 28
 
-# Wide fonts, asked for the letters that the user's own font lacks.
+# Fonts with many characters, for those that the user's own font lacks.
 _FALLBACKS = (
     "Noto Sans CJK JP", "Noto Sans CJK SC", "Noto Sans CJK KR", "Source Han Sans", "WenQuanYi Zen Hei",
     "Hiragino Sans", "PingFang SC", "Heiti TC", "Microsoft YaHei", "Yu Gothic", "Malgun Gothic", "SimHei",
@@ -56,7 +56,7 @@ def styled() -> AbstractContextManager[None]:
 
 
 def _families() -> list[str]:
-    """List the user's fonts and, of the fallbacks, those installed: matplotlib complains of the others."""
+    """List the user's fonts and the installed fallbacks: matplotlib warns about fonts that are not installed."""
     installed, own = set(font_manager.get_font_names()), mpl.rcParams["font.family"]
     return [*own, *(name for name in _FALLBACKS if name in installed and name not in own)]
 
@@ -65,7 +65,7 @@ def _families() -> list[str]:
 
 
 def axes_for(ax: Axes | None, size: tuple[float, float]) -> Axes:
-    """Make an axes, or give the caller's own axes the same look: its text was sized when it was made."""
+    """Make an axes, or give the caller's axes the same style: its text was sized when it was made."""
     if ax is None:
         return new_figure(size).subplots()
     ax.spines[["top", "right"]].set_visible(False)
@@ -77,26 +77,26 @@ def axes_for(ax: Axes | None, size: tuple[float, float]) -> Axes:
 
 
 def new_figure(size: tuple[float, float]) -> Figure:
-    import matplotlib.pyplot as plt  # here: it picks a graphics back-end when it is imported
+    import matplotlib.pyplot as plt  # not at the top: importing pyplot chooses a graphics back-end
 
     return plt.figure(figsize=size, layout="compressed")
 
 
 def rule(ax: Axes, axis: Literal["x", "y"]) -> None:
-    """Draw faint lines across `axis`, below all else."""
+    """Draw faint lines across `axis`, behind everything else."""
     ax.grid(axis=axis, color=FAINT, linewidth=0.8)
     ax.set_axisbelow(True)
 
 
 def name_rows(ax: Axes, labels: Sequence[str]) -> None:
-    """Name rows 0, 1, ... in place of a vertical scale."""
+    """Label rows 0, 1, ... instead of a vertical scale."""
     ax.set_yticks(range(len(labels)), shown(labels, 44), family=mpl.rcParams["font.family"])
     ax.tick_params(axis="y", length=0)
     ax.spines["left"].set_visible(False)
 
 
 def name_columns(ax: Axes, ticks: Sequence[float], labels: Sequence[str], *, upright: bool = False) -> None:
-    """Name columns below an image: slanted, or upright where they stand close."""
+    """Label columns below an image: slanted, or vertical where they are close together."""
     slant: dict[str, Any] = {"rotation": 90} if upright else {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
     ax.set_xticks(ticks, labels, family=mpl.rcParams["font.family"], **slant)
 
@@ -105,7 +105,7 @@ def name_columns(ax: Axes, ticks: Sequence[float], labels: Sequence[str], *, upr
 
 
 def extent_of(values: Float[np.ndarray, "*shape"]) -> float:
-    """Give the largest absolute value, for a scale centred at 0; 1 where there is none."""
+    """Return the largest absolute value, for a scale centred at 0; 1 if all values are 0 or NaN."""
     return float(np.nanmax(np.abs(values), initial=0.0)) or 1.0
 
 
@@ -122,7 +122,7 @@ def draw_image(ax: Axes, square: Float[np.ndarray, "n n"], cmap: str, vmin: floa
 
 
 def draw_colorbar(ax: Axes, label: str, of: mpl.cm.ScalarMappable | None = None, **options: Any) -> None:
-    """Draw a colour scale exactly as high as the axes it belongs to."""
+    """Draw a colour scale of the same height as its axes."""
     bar = ax.figure.colorbar(of or ax.images[0], cax=ax.inset_axes((1.035, 0.0, 0.045, 1.0)), **options)
     bar.set_label("\n".join(plain(line, 60) for line in label.splitlines()))
     bar.outline.set_visible(False)
@@ -133,7 +133,7 @@ def draw_colorbar(ax: Axes, label: str, of: mpl.cm.ScalarMappable | None = None,
 
 
 def explain(ax: Axes, height: float = 1.0) -> None:
-    """Explain above the axes, where nothing is hidden."""
+    """Put the legend above the axes, where it hides nothing."""
     ax.legend(
         loc="lower left", bbox_to_anchor=(0, height), ncols=2, frameon=False, handletextpad=0.5, columnspacing=1.4
     )
@@ -145,14 +145,14 @@ def set_title(ax: Axes, title: str | None, longest: int = 60) -> None:
 
 
 def plain(text: str, longest: int = 28) -> str:
-    """Text that can be drawn as it stands: no mathematics, cut in the middle where long, "?" where no font helps."""
+    """Prepare text for drawing: no mathematics, the middle of long text left out, "?" for characters in no font."""
     half = (longest - 1) // 2
     cut = text if len(text) <= longest else f"{text[:half]}\u2026{text[-half:]}"
     return "".join(letter if _drawable(letter) else "?" for letter in cut).replace("$", r"\$")
 
 
 def shown(labels: Sequence[str], longest: int = 28) -> list[str]:
-    """Labels as `plain` text; one with letters that no font here has is told by its number in the list."""
+    """Prepare labels with `plain`; a label with characters in no font is replaced by its number in the list."""
     return [plain(text, longest) if _drawable(text) else f"no. {i}" for i, text in enumerate(labels, start=1)]
 
 
@@ -168,6 +168,16 @@ def _characters(paths: Sequence[str]) -> frozenset[int]:
 
 
 # Tables
+
+
+def table_of(source: Any, *attributes: str) -> pd.DataFrame:
+    """Give a table as it is, and of an `Evaluation` or `FitResult` the first of these attributes that it has."""
+    if isinstance(source, pd.DataFrame):
+        return source
+    found = [getattr(source, name) for name in attributes if isinstance(getattr(source, name, None), pd.DataFrame)]
+    if not found:
+        refuse(f"a table, or a result with {' or '.join(attributes)}, is needed here; got {type(source).__name__}")
+    return found[0]
 
 
 def check_columns(table: pd.DataFrame, columns: Sequence[str], what: str) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import pandas as pd
 
 from brainrdl._core.errors import check_option, quote, refuse
-from brainrdl.plot.style import BLUE, QUIET, VERMILION, axes_for, check_columns, explain, rule, styled
+from brainrdl._core.rows import Role
+from brainrdl.plot.style import BLUE, QUIET, VERMILION, axes_for, check_columns, explain, rule, styled, table_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -18,8 +19,22 @@ CURVES = {
 }
 
 
+@runtime_checkable
+class Trained(Protocol):
+    """What has a single training history: a `FitResult`."""
+
+    history: pd.DataFrame
+
+
+@runtime_checkable
+class TrainedOnFolds(Protocol):
+    """What has the training histories of several fits: an `Evaluation`."""
+
+    histories: pd.DataFrame
+
+
 def history(
-    history: pd.DataFrame,
+    history: pd.DataFrame | Trained | TrainedOnFolds,
     ax: Axes | None = None,
     *,
     student: str | None = None,
@@ -29,23 +44,24 @@ def history(
 ) -> Axes:
     """Draw training curves: RDM similarity on training and validation stimuli, and the loss below.
 
-    With several runs (folds, seeds) each is faint and their mean bold, up to the last step that all of them reached. A
-    circle marks the best look at the validation stimuli, after which weights are kept or the number of steps is chosen.
-    Where the steps were chosen by inner folds, a run is the mean of its inner folds: that curve is what was looked at.
+    With several runs (folds, seeds) each run is a thin line and their mean a thick line, up to the last step that all
+    runs reached. A circle marks the step with the highest validation similarity, whose weights are kept or whose number
+    is the chosen number of steps. If inner folds chose the number of steps, a run is the mean of its inner folds.
 
     Parameters
     ----------
-    history : DataFrame
-        `FitResult.history` or `Evaluation.histories`: columns step, and any of train_similarity, validation_similarity,
-        loss; columns student, seed, fold and inner (-1: no inner fold) tell runs apart. NaN are steps without a look.
-        A loss is the mean over the steps since the last look, and is drawn as a level line over those steps.
+    history : DataFrame, FitResult or Evaluation
+        `FitResult.history` or `Evaluation.histories`, or the result itself: columns step, and any of train_similarity,
+        validation_similarity, loss; the columns student, role, seed, fold and inner (-1: no inner fold) identify
+        runs. Similarities are NaN at steps without an evaluation. A loss is the mean over the steps since the previous
+        evaluation and is drawn as a horizontal line over those steps.
     ax : Axes, optional
-        Where to draw the similarities; a new figure by default. The loss takes the lower quarter of its place.
+        Where to draw the similarities; a new figure by default. The loss is drawn in the lower quarter of this area.
     student : str, optional
-        Which student's runs; "fitted" if there is one, else the table's first.
+        Draw the runs of this student; by default the first one with role "student", otherwise the first in the table.
     best_step : int, optional
-        The step to mark; by default, per run, the one with the highest validation similarity, and none without
-        validation.
+        The step to mark; by default the step of each run with the highest validation similarity (none without
+        validation).
     similarity : str
         Label of the vertical axis.
     loss : bool
@@ -59,7 +75,7 @@ def history(
     Raises
     ------
     BrainrdlError
-        If the table is empty, has none of the curves, or no runs of `student`.
+        If the table is empty, has none of the curves, or has no runs of `student`.
 
     Examples
     --------
@@ -72,11 +88,12 @@ def history(
     >>> [line.get_xdata().tolist() for line in ax.lines if line.get_label() == "best step"]
     [[10.0]]
     """
+    history = table_of(history, "histories", "history")
     check_columns(history, ("step",), "history")
     runs = _runs(history, student)
     curves = [curve for curve in CURVES if any(_has(run, curve) for run in runs)]
     if not curves:
-        refuse(f"the history holds no similarity: columns {quote(history.columns)}, expected any of {quote(CURVES)}")
+        refuse(f"the history has no similarity: columns {quote(history.columns)}, expected any of {quote(CURVES)}")
     with styled():
         ax = axes_for(ax, (6.0, 3.6))
         for curve in curves:
@@ -91,7 +108,8 @@ def history(
 def _runs(history: pd.DataFrame, student: str | None) -> list[pd.DataFrame]:
     if "student" in history:
         known = list(dict.fromkeys(history["student"]))
-        student = student or ("fitted" if "fitted" in known else known[0])
+        fitted = history[history["role"] == Role.STUDENT.value] if "role" in history else history
+        student = student or next(iter(fitted["student"]), known[0])
         history = history[history["student"] == check_option(student, known, "student")]
     keys = [key for key in ("seed", "fold") if key in history and history[key].nunique() > 1]
     parts = [part for _, part in history.groupby(keys, sort=False)] if keys else [history]
@@ -99,7 +117,7 @@ def _runs(history: pd.DataFrame, student: str | None) -> list[pd.DataFrame]:
 
 
 def _over_inner_folds(run: pd.DataFrame) -> pd.DataFrame:
-    """Mean over inner folds; a run without inner folds as it is."""
+    """Average over inner folds; a run without inner folds stays as it is."""
     if "inner" not in run or not (run["inner"] >= 0).any():
         return run
     inner = run[run["inner"] >= 0]
@@ -107,7 +125,7 @@ def _over_inner_folds(run: pd.DataFrame) -> pd.DataFrame:
 
 
 def _mean_over(runs: pd.DataFrame, n_runs: int) -> pd.DataFrame:
-    """Mean at the steps that every run has: a mean over the runs that happen to last longest would jump."""
+    """Average at the steps that all runs have: a mean over changing sets of runs would jump."""
     together = runs.groupby("step")
     return together.mean(numeric_only=True)[together.size() == n_runs]
 
@@ -134,7 +152,7 @@ def _draw_curve(
 def _mark_best(ax: Axes, runs: Sequence[pd.DataFrame], curve: str, best_step: int | None) -> None:
     label = "best step"
     if best_step is None and curve == "train_similarity":
-        return  # without validation nothing was chosen: the last step is kept
+        return  # without validation the weights of the last step are kept
     for run in runs:
         known = run.loc[run[curve].notna(), ["step", curve]].reset_index(drop=True)
         at = known if best_step is None else known[known["step"] == best_step]
@@ -164,7 +182,7 @@ def _dress_history(ax: Axes, similarity: str) -> None:
 
 def _draw_loss(ax: Axes, runs: Sequence[pd.DataFrame]) -> None:
     strip = _strip_below(ax)
-    # The first loss is of the steps since the first look, which has none of its own: its line begins there.
+    # The first loss is the mean since the first evaluation, which has no loss itself: the line begins there.
     since_look = [run.assign(loss=run["loss"].bfill(limit=1)) for run in runs if _has(run, "loss")]
     _draw_curve(strip, since_look, "loss", "loss", QUIET, "-", drawstyle="steps-pre")
     strip.set(xlabel="step", ylabel="loss")
@@ -175,7 +193,7 @@ def _draw_loss(ax: Axes, runs: Sequence[pd.DataFrame]) -> None:
 
 
 def _strip_below(ax: Axes) -> Axes:
-    """Give the lower quarter of the place of `ax` to a second axes."""
+    """Make a second axes in the lower quarter of the area of `ax`."""
     place = ax.get_subplotspec()
     if place is None:
         return ax.inset_axes((0.0, -0.46, 1.0, 0.4), sharex=ax)

@@ -1,7 +1,7 @@
 """RDMs by condition name, and RDMs from measurements.
 
-`by_name` selects, aligns and joins rsatoolbox RDMs; `conversion` turns tensors, arrays and tables into RDMs and back;
-`estimation` computes RDMs from measured patterns (`calc_rdm`). Nothing here pairs conditions by position.
+`by_name` selects, aligns and joins rsatoolbox RDMs. `conversion` converts tensors and arrays to RDMs, and RDMs to
+tensors and tables. `estimation` computes RDMs from measured patterns (`calc_rdm`). Conditions are paired by name.
 """
 
 from lazy_loader import attach_stub

@@ -1,11 +1,11 @@
-"""rsatoolbox RDMs by name: select, align, join, and tensors in and out.
+"""rsatoolbox RDMs by condition name: list, compare, select, align and join.
 
 rsatoolbox pairs the conditions of two RDMs by position; here they are paired by name. One pattern descriptor names the
-conditions (``by``, default ``"stimulus"``), and every function gives the conditions in the order asked for, or refuses.
+conditions (``by``, default ``"stimulus"``). Every function returns the conditions in the requested order, or refuses.
 
-Pairs stand in row-major upper-triangle order (``torch.triu_indices(n, n, 1)``), which is also the order of
-rsatoolbox's ``get_vectors``, of ``scipy.spatial.distance.squareform``, and of MATLAB's ``squareform`` (RDMs are
-symmetric). NaN marks a pair that was not measured; it stays NaN.
+Pairs are in row-major upper-triangle order (``torch.triu_indices(n, n, 1)``). This is also the order of rsatoolbox's
+``get_vectors``, of ``scipy.spatial.distance.squareform``, and of MATLAB's ``squareform`` (RDMs are symmetric). NaN
+marks a pair that was not measured; it stays NaN.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ from brainrdl._core.errors import check_conditions, check_unique, nearest, quote
 
 if TYPE_CHECKING:
     from rsatoolbox.rdm.rdms import RDMs
-FEWEST_CONDITIONS = 3  # two conditions make one pair, and one number correlates with nothing
+FEWEST_CONDITIONS = 3  # two conditions make only one pair, and a single number has no correlation
 
 
 @dataclass(frozen=True)
 class Alignment:
-    """How a list of stimuli and the conditions of an RDM meet, by name.
+    """Which names a list of stimuli and the conditions of an RDM share.
 
     Parameters
     ----------
     common : tuple of str
-        Names on both sides, in the order of the stimuli.
+        Names in both lists, in the order of the stimuli.
     only_stimuli, only_rdms : tuple of str
-        Names that the other side lacks, in their own order.
+        Names that are missing from the other list, in the order of their list.
     reordered : bool
-        Whether the common names stand in a different order on the two sides.
+        Whether the common names are in a different order in the two lists.
 
     Examples
     --------
@@ -60,7 +60,7 @@ class Alignment:
 
 
 def alignment(stimulus_names: Iterable[str], condition_names: Iterable[str]) -> Alignment:
-    """Report which names two lists share, which each has alone, and whether the order differs.
+    """Report which names two lists share, which names only one of them has, and whether the order differs.
 
     Parameters
     ----------
@@ -77,7 +77,7 @@ def alignment(stimulus_names: Iterable[str], condition_names: Iterable[str]) -> 
     Raises
     ------
     BrainrdlError
-        If a name stands twice in one of the lists.
+        If a name occurs twice in one of the lists.
 
     Examples
     --------
@@ -98,24 +98,24 @@ def alignment(stimulus_names: Iterable[str], condition_names: Iterable[str]) -> 
 
 
 def names(rdms: RDMs, by: str = "stimulus") -> tuple[str, ...]:
-    """Name the conditions of `rdms`, in their stored order.
+    """Return the names of the conditions of `rdms`, in their stored order.
 
     Parameters
     ----------
     rdms : rsatoolbox.rdm.RDMs
-        RDMs over ``n_conditions`` conditions.
+        RDMs of ``n_conditions`` conditions.
     by : str
         The pattern descriptor that names the conditions.
 
     Returns
     -------
     tuple of str
-        ``n_conditions`` unique names; numbers are turned into text.
+        ``n_conditions`` unique names; numbers become text.
 
     Raises
     ------
     BrainrdlError
-        If there is no such descriptor (those there are get listed), or a name stands twice.
+        If the RDMs have no descriptor `by` (the message lists their descriptors), or a name occurs twice.
 
     Examples
     --------
@@ -126,7 +126,7 @@ def names(rdms: RDMs, by: str = "stimulus") -> tuple[str, ...]:
     known = rdms.pattern_descriptors
     if by not in known:
         refuse(
-            f"RDMs have no pattern descriptor {by!r} that names their conditions (there are: {', '.join(known)})"
+            f"RDMs have no pattern descriptor {by!r} that names their conditions (they have: {', '.join(known)})"
             f"{nearest(by, known)}; choose one with by=, or give the file's names when reading it: names=..."
         )
     found = tuple(str(value) for value in known[by])
@@ -140,7 +140,7 @@ def select(rdms: RDMs, names: Iterable[str], by: str = "stimulus") -> RDMs:
     Parameters
     ----------
     rdms : rsatoolbox.rdm.RDMs
-        RDMs over ``n_conditions`` conditions.
+        RDMs of ``n_conditions`` conditions.
     names : iterable of str
         Conditions to keep, unique, at least one.
     by : str
@@ -149,16 +149,16 @@ def select(rdms: RDMs, names: Iterable[str], by: str = "stimulus") -> RDMs:
     Returns
     -------
     rsatoolbox.rdm.RDMs
-        A new object; every pattern descriptor follows its condition, the rest is copied.
+        A new object. Pattern descriptors are reordered with their conditions; everything else is copied.
 
     Raises
     ------
     BrainrdlError
-        If a name is unknown (with the nearest), stands twice, or none is given.
+        If a name is unknown (the message gives the nearest) or occurs twice, or if no name is given.
 
     Notes
     -----
-    rsatoolbox's ``subset_pattern`` keeps the stored order whatever order is asked for; this does not.
+    rsatoolbox's ``subset_pattern`` always keeps the stored order; this function returns the requested order.
 
     Examples
     --------
@@ -170,15 +170,15 @@ def select(rdms: RDMs, names: Iterable[str], by: str = "stimulus") -> RDMs:
     asked = tuple(map(str, names))
     known = names_of(rdms, by)
     if not asked:
-        refuse(f"no conditions were asked for; the RDMs hold {quote(known)}")
-    check_unique(asked, "the conditions asked for")
+        refuse(f"no conditions were requested; the RDMs have {quote(known)}")
+    check_unique(asked, "the requested conditions")
     check_conditions(asked, known, "the RDMs")
     place = {name: index for index, name in enumerate(known)}
     return _take(rdms, np.array([place[name] for name in asked]))
 
 
 def align(a: RDMs, b: RDMs, by: str = "stimulus", *, common: bool = False) -> tuple[RDMs, RDMs]:
-    """Bring two RDMs onto the same conditions in the same order, that of `a`.
+    """Give two RDMs the same conditions in the same order, that of `a`.
 
     Parameters
     ----------
@@ -187,17 +187,17 @@ def align(a: RDMs, b: RDMs, by: str = "stimulus", *, common: bool = False) -> tu
     by : str
         The pattern descriptor that names the conditions.
     common : bool
-        Keep only the conditions both hold, instead of refusing when they differ.
+        Keep only the conditions that both have, instead of refusing RDMs with different conditions.
 
     Returns
     -------
     tuple of rsatoolbox.rdm.RDMs
-        `a` and `b` with equal names in equal order, ready for ``rsatoolbox.rdm.compare``.
+        `a` and `b` with the same names in the same order, ready for ``rsatoolbox.rdm.compare``.
 
     Raises
     ------
     BrainrdlError
-        If the sets of names differ and `common` is not set, or fewer than 3 names are shared.
+        If the sets of names differ and `common` is False, or fewer than 3 names are shared.
 
     Examples
     --------
@@ -216,20 +216,21 @@ def align(a: RDMs, b: RDMs, by: str = "stimulus", *, common: bool = False) -> tu
 
 
 def concat(rdms: Sequence[RDMs], by: str = "stimulus") -> RDMs:
-    """Join RDMs over the same conditions into one object, paired by name in the order of the first.
+    """Join RDMs of the same conditions into one object, paired by name, in the order of the first.
 
     Parameters
     ----------
     rdms : sequence of rsatoolbox.rdm.RDMs
-        At least one; all with the same set of condition names.
+        At least one object; all must have the same condition names, in any order.
     by : str
         The pattern descriptor that names the conditions.
 
     Returns
     -------
     rsatoolbox.rdm.RDMs
-        Pattern descriptors of the first; rdm descriptors joined, ``""`` where one lacks them. A descriptor of a whole
-        object becomes an rdm descriptor where the objects differ in it. The measure is kept if all agree, else None.
+        Pattern descriptors are those of the first object. Rdm descriptors are joined, with ``""`` where an object lacks
+        one. A descriptor of the whole object becomes an rdm descriptor if the objects differ in it. The dissimilarity
+        measure is kept if it is the same in all objects, otherwise it is None.
 
     Raises
     ------
@@ -262,7 +263,7 @@ def concat(rdms: Sequence[RDMs], by: str = "stimulus") -> RDMs:
 
 
 def _take(rdms: RDMs, index: npt.NDArray[np.int64]) -> RDMs:
-    """Give `rdms` with the conditions at `index`, in that order, straight from pair to pair."""
+    """Return `rdms` with the conditions at `index`, in that order, without making square matrices."""
     i, j = (index[axis] for axis in np.triu_indices(len(index), 1))
     low, high = np.minimum(i, j), np.maximum(i, j)
     position = low * rdms.n_cond - low * (low + 1) // 2 + high - low - 1
@@ -283,7 +284,7 @@ def joined_rdms(
     rdm_descriptors: Mapping[str, Sequence[Any]],
     pattern_descriptors: Mapping[str, Sequence[Any]],
 ) -> RDMs:
-    """Make rsatoolbox RDMs with containers of their own: rsatoolbox keeps and edits those it is given."""
+    """Make rsatoolbox RDMs from copies of the containers, because rsatoolbox keeps and edits those that it receives."""
     from rsatoolbox.rdm.rdms import RDMs
 
     return RDMs(  # type: ignore[no-untyped-call]
@@ -296,32 +297,32 @@ def joined_rdms(
 
 
 def _refuse_difference(met: Alignment, keeping: str = "common=True") -> None:
-    """Refuse two RDMs that do not hold the same conditions, with the nearest name of the first stranger."""
+    """Refuse two RDMs with different conditions; suggest the name nearest to the first one that is missing."""
     if met.only_stimuli or met.only_rdms:
         close = nearest(met.only_stimuli[0], met.only_rdms) if met.only_stimuli else ""
         keep = f", or keep the {len(met.common)} in common with {keeping}" if met.common and keeping else ""
         refuse(
-            f"the two RDMs do not hold the same conditions: only in the first {quote(met.only_stimuli)}, only in the "
+            f"the two RDMs do not have the same conditions: only in the first {quote(met.only_stimuli)}, only in the "
             f"second {quote(met.only_rdms)}{_forms_differ(met.only_stimuli, met.only_rdms) or close}; "
             f"rename them{keep}"
         )
 
 
 def _forms_differ(first: Sequence[str], second: Sequence[str]) -> str:
-    """Say that names look the same and differ in Unicode form, as those of a Mac's files do, and how to mend it."""
+    """Report names that look the same but differ in Unicode form, as in files from a Mac, and how to correct them."""
     composed = {unicodedata.normalize("NFC", name): name for name in first}
-    alike = [composed[form] for name in second if (form := unicodedata.normalize("NFC", name)) in composed]
-    if not alike:
+    same = [composed[form] for name in second if (form := unicodedata.normalize("NFC", name)) in composed]
+    if not same:
         return ""
-    form = "NFC" if unicodedata.is_normalized("NFC", alike[0]) else "NFD"
+    form = "NFC" if unicodedata.is_normalized("NFC", same[0]) else "NFD"
     return (
-        f"; {quote(alike)} are on both sides in different Unicode forms, which look the same (a Mac's files have NFD): "
-        f"give the RDMs' names the form of the others by unicodedata.normalize({form!r}, name)"
+        f"; {quote(same)} occur on both sides in different Unicode forms, which look the same (files from a Mac use "
+        f"NFD): convert the names of the RDMs with unicodedata.normalize({form!r}, name)"
     )
 
 
 def _shared_descriptors(rdms: Sequence[RDMs]) -> dict[str, Any]:
-    """Give the whole-object descriptors that all have, with the same value."""
+    """Return the whole-object descriptors that all objects have with the same value."""
     first = rdms[0].descriptors
     return {
         key: value
@@ -348,4 +349,4 @@ def _joined_descriptors(rdms: Sequence[RDMs], shared: Mapping[str, Any]) -> dict
     }
 
 
-names_of = names  # `names` is also the argument that callers know, and hides the function inside those bodies
+names_of = names  # for functions with an argument `names`, which hides the function of that name

@@ -1,4 +1,4 @@
-"""Tensors, arrays and tables made into rsatoolbox RDMs, and RDMs made into tensors and tables."""
+"""Convert tensors and arrays to rsatoolbox RDMs, convert RDMs to tensors and tables, and check RDMs."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ _ROUNDING = 1e-6  # asymmetry, relative to the largest dissimilarity, that float
 def to_tensor(
     rdms: RDMs, names: Iterable[str] | None = None, by: str = "stimulus", dtype: torch.dtype = torch.float32
 ) -> Float[Tensor, "n_rdms n_pairs"]:
-    """Give the dissimilarities of `rdms` as a tensor, for the conditions `names` in that order.
+    """Return the dissimilarities of `rdms` as a tensor, for the conditions `names` in that order.
 
     Parameters
     ----------
     rdms : rsatoolbox.rdm.RDMs
-        RDMs over named conditions.
+        RDMs of named conditions.
     names : iterable of str, optional
-        Conditions to keep, in this order; all in their stored order by default.
+        Conditions to keep, in this order (default: all, in their stored order).
     by : str
         The pattern descriptor that names the conditions.
     dtype : torch.dtype
-        A floating point type.
+        A floating-point type.
 
     Returns
     -------
@@ -45,7 +45,7 @@ def to_tensor(
     Raises
     ------
     BrainrdlError
-        As `select` does.
+        If `select` would refuse `names` or `by`.
 
     Examples
     --------
@@ -57,24 +57,25 @@ def to_tensor(
 
 
 def to_table(rdms: RDMs, by: str = "stimulus") -> pd.DataFrame:
-    """Give RDMs as a long table, one row a pair and RDM, which `brainrdl.read` takes back from CSV or Parquet.
+    """Return RDMs as a long table, one row per pair and RDM; `brainrdl.read` reads it from CSV or Parquet.
 
     Parameters
     ----------
     rdms : rsatoolbox.rdm.RDMs
-        RDMs over named conditions.
+        RDMs of named conditions.
     by : str
         The pattern descriptor that names the conditions.
 
     Returns
     -------
     pandas.DataFrame
-        Columns ``a``, ``b``, ``dissimilarity``, and one for each rdm descriptor (subject, roi, ...).
+        ``n_rdms * n_pairs`` rows; columns ``a``, ``b``, ``dissimilarity`` (in the unit of the RDMs), and one column for
+        each rdm descriptor (subject, roi, ...).
 
     Raises
     ------
     BrainrdlError
-        If the conditions have no names.
+        If the conditions have no names, or a name occurs twice.
 
     Examples
     --------
@@ -102,18 +103,18 @@ def from_tensor(
     measure: str | None = None,
     descriptors: Mapping[str, Sequence[Any]] | None = None,
 ) -> RDMs:
-    """Wrap dissimilarities of pairs as rsatoolbox RDMs; the values are not judged (see `check`).
+    """Make rsatoolbox RDMs from dissimilarities of pairs, without a check of the values (see `check`).
 
     Parameters
     ----------
     pairs : Tensor, shape (n_rdms, n_pairs) or (n_pairs,)
-        Dissimilarities in row-major upper-triangle order.
+        Dissimilarities in row-major upper-triangle order, any unit.
     names : iterable of str, or None
         ``n_conditions`` unique names; None leaves the conditions without names.
     by : str
-        The pattern descriptor to store `names` in.
+        Name of the pattern descriptor that stores `names`.
     measure : str, optional
-        How the dissimilarities were measured, for example ``"correlation"``.
+        Name of the dissimilarity measure, for example ``"correlation"``.
     descriptors : mapping of str to sequences, optional
         Rdm descriptors, one value per RDM, for example ``{"roi": ["V1", "IT"]}``.
 
@@ -125,8 +126,8 @@ def from_tensor(
     Raises
     ------
     BrainrdlError
-        If the number of pairs fits no number of conditions or other than `names`, there are fewer than 3 conditions,
-        a name stands twice, or a descriptor has the wrong length.
+        If the number of pairs does not fit any number of conditions, or not the number of `names`, there are fewer than
+        3 conditions, a name occurs twice, or a descriptor has the wrong length.
 
     Examples
     --------
@@ -148,33 +149,35 @@ def from_array(
     descriptors: Mapping[str, Sequence[Any]] | None = None,
     where: str = "array",
 ) -> RDMs:
-    """Wrap an RDM, a stack of RDMs, or their condensed pairs as rsatoolbox RDMs, and check every one.
+    """Make rsatoolbox RDMs from an RDM, a stack of RDMs, or their condensed pairs, and check each RDM.
 
     Parameters
     ----------
-    array : array_like, shape (n, n), (n_rdms, n, n), (n_pairs,) or (n_rdms, n_pairs)
-        Real dissimilarities; NaN for a pair (and on the diagonal) not measured. A square matrix is always one RDM.
+    array : array_like, shape (n, n), (n_rdms, n, n), (n_pairs,) or (n_rdms, n_pairs), with n for n_conditions
+        Real dissimilarities, any unit; NaN for pairs that were not measured (also allowed on the diagonal). A square
+        matrix is always one RDM.
     names : iterable of str, or None
         ``n_conditions`` unique names; None leaves the conditions without names.
     by : str
-        The pattern descriptor to store `names` in.
+        Name of the pattern descriptor that stores `names`.
     measure : str, optional
-        How the dissimilarities were measured.
+        Name of the dissimilarity measure, for example ``"correlation"``.
     descriptors : mapping of str to sequences, optional
         Rdm descriptors, one value per RDM.
     where : str
-        What to call the array in an error.
+        Name of the array in error messages.
 
     Returns
     -------
     rsatoolbox.rdm.RDMs
-        In float64; asymmetry at float32 rounding level (1e-6 of the largest dissimilarity) is averaged away.
+        In float64. Asymmetry of float32 rounding (up to 1e-6 of the largest dissimilarity) is removed by averaging.
 
     Raises
     ------
     BrainrdlError
-        If it is not numeric, not square, not symmetric (with place and amount), has a non-zero diagonal, a wrong
-        length, fewer than 3 conditions, or an RDM that `check` refuses.
+        If the array is not numeric, not square or not symmetric (the message gives place and amount), has a non-zero
+        diagonal, the wrong length or fewer than 3 conditions, or holds an RDM that `check` refuses. Also if `names` or
+        `descriptors` have the wrong length, or a name occurs twice.
 
     Examples
     --------
@@ -190,20 +193,20 @@ def from_array(
 
 
 def check(rdms: RDMs, where: str) -> None:
-    """Refuse RDMs that nothing can be compared with, naming the RDM and the place.
+    """Refuse RDMs that cannot be compared with others; the message names the RDM and the conditions.
 
     Parameters
     ----------
     rdms : rsatoolbox.rdm.RDMs
-        RDMs to check; single NaN pairs are fine.
+        RDMs to check; some NaN pairs are allowed.
     where : str
-        What to call them in an error, for example ``"file 'brain.mat'"``.
+        Name of the RDMs in error messages, for example ``"file 'brain.mat'"``.
 
     Raises
     ------
     BrainrdlError
-        If there are fewer than 3 conditions or no RDM, the number of pairs does not fit, or an RDM holds Inf, only NaN,
-        or one constant value.
+        If there are fewer than 3 conditions or no RDM, the number of pairs does not fit, or an RDM contains Inf, only
+        NaN, or only one constant value.
 
     Examples
     --------
@@ -224,10 +227,10 @@ def _check_values(row: npt.NDArray[Any], n_conditions: int, where: str) -> None:
     if np.isinf(row).any():
         first = int(np.flatnonzero(np.isinf(row))[0])
         i, j = (int(axis[first]) for axis in np.triu_indices(n_conditions, 1))
-        refuse(f"{where} is infinite at conditions {i} and {j} (counted from 0); use NaN for a pair not measured")
+        refuse(f"{where} is infinite at conditions {i} and {j} (counted from 0); use NaN for unmeasured pairs")
     measured = row[~np.isnan(row)]
     if not measured.size:
-        refuse(f"{where} holds only NaN")
+        refuse(f"{where} contains only NaN")
     if measured.min() == measured.max():
         refuse(f"{where} is constant: every pair is {float(measured[0])!r}, so it distinguishes nothing")
 
@@ -245,18 +248,18 @@ def _pairs_of(values: npt.NDArray[np.float64], where: str) -> npt.NDArray[np.flo
     stack = values.reshape(-1, *values.shape[-2:])
     n_conditions = stack.shape[-1]
     if n_conditions < FEWEST_CONDITIONS:
-        refuse(f"{where} has {n_conditions} conditions, an RDM needs at least 3")
+        refuse(f"{where} has {n_conditions} conditions; an RDM needs at least 3")
     named = (f"RDM {index} (of {len(stack)}) in {where}" for index in range(len(stack)))
     rows = [_condensed(matrix, name) for matrix, name in zip(stack, named, strict=True)]
     return np.stack(rows) if rows else np.empty((0, n_conditions * (n_conditions - 1) // 2))
 
 
 def _condensed(matrix: npt.NDArray[np.float64], where: str) -> npt.NDArray[np.float64]:
-    """Check one square RDM and give its upper triangle, averaged with the lower."""
+    """Check one square RDM and return its upper triangle, averaged with the lower triangle."""
     flipped = matrix.T
     same = (matrix == flipped) | (np.isnan(matrix) & np.isnan(flipped))
     tolerance = _ROUNDING * float(np.max(np.abs(matrix), initial=0, where=np.isfinite(matrix)))
-    # an infinite entry on one side only, or opposite ones, is reported like any other difference
+    # an infinite entry in one triangle only, or infinite entries of opposite sign, are reported like other differences
     with np.errstate(invalid="ignore", over="ignore"):
         difference = np.where(same, 0.0, np.abs(matrix - flipped))
         mean = np.where(same, matrix, matrix / 2 + flipped / 2)
@@ -265,7 +268,7 @@ def _condensed(matrix: npt.NDArray[np.float64], where: str) -> npt.NDArray[np.fl
         i, j = np.unravel_index(difference.argmax(), difference.shape)
         refuse(
             f"{where} is not symmetric: [{i}, {j}] is {matrix[i, j]:.6g} and [{j}, {i}] is {matrix[j, i]:.6g} "
-            f"(difference {difference[i, j]:.3g}; rounding up to {tolerance:.3g} would be averaged)"
+            f"(difference {difference[i, j]:.3g}; differences up to {tolerance:.3g} count as rounding)"
         )
     diagonal = np.nan_to_num(np.abs(np.diagonal(matrix)), posinf=math.inf)
     if diagonal.max() > tolerance:
@@ -280,9 +283,9 @@ def _n_conditions(n_pairs: int, where: str) -> int:
     n = (1 + math.isqrt(1 + 8 * n_pairs)) // 2
     if n * (n - 1) // 2 != n_pairs:
         closest = f"{n} conditions make {n * (n - 1) // 2} pairs, {n + 1} make {n * (n + 1) // 2}"
-        refuse(f"{where} has {n_pairs} pairs, which no number of conditions gives ({closest}), and it is not square")
+        refuse(f"{where} has {n_pairs} pairs, which fit no number of conditions ({closest}), and it is not square")
     if n < FEWEST_CONDITIONS:
-        refuse(f"{where} has {n} conditions, an RDM needs at least 3")
+        refuse(f"{where} has {n} conditions; an RDM needs at least 3")
     return n
 
 
@@ -294,7 +297,7 @@ def _build(
     descriptors: Mapping[str, Sequence[Any]] | None,
     where: str,
 ) -> RDMs:
-    """Make the RDMs object after checking lengths and names."""
+    """Check lengths and names, then make the RDMs object."""
     n_conditions = _n_conditions(pairs.shape[1], where)
     labels = {} if names is None else {by: [str(name) for name in names]}
     for given in labels.values():

@@ -1,8 +1,8 @@
-"""From measurements to RDMs: rsatoolbox's datasets in, rsatoolbox's RDMs out, computed by `brainrdl.dissimilarity`.
+"""Compute RDMs from measurements: rsatoolbox datasets in, rsatoolbox RDMs out, with `brainrdl.dissimilarity`.
 
-Observations of one condition are averaged (within each run, where the dissimilarity is cross-validated over runs).
-Noise normalisation whitens channels with a shrunk estimate of their noise covariance. Time windows are put together
-before anything else, so that noise is estimated of what is compared.
+The observations of each condition are averaged (within each run if the dissimilarity is cross-validated over runs).
+Noise normalisation whitens channels with an estimate of their noise covariance. Time windows are averaged before
+everything else, so that the noise is estimated from the same values that are compared.
 """
 
 from __future__ import annotations
@@ -17,17 +17,7 @@ from scipy.sparse import csr_array
 from torch import Tensor
 
 from brainrdl._core.errors import check_option, check_unique, nearest, quote, refuse
-from brainrdl.dissimilarity.measures import (
-    CROSS_VALIDATED,
-    Crossnobis,
-    Dissimilarity,
-    Poisson,
-    PoissonCV,
-    crossnobis,
-    mahalanobis,
-    poisson,
-    resolve,
-)
+from brainrdl.dissimilarity.measures import Dissimilarity, crossnobis, mahalanobis, resolve, traits_of
 from brainrdl.rdms.by_name import FEWEST_CONDITIONS, concat
 from brainrdl.rdms.conversion import check, from_tensor
 
@@ -38,14 +28,12 @@ NOISE = ("diag", "full", "shrinkage_diag", "shrinkage_eye")
 
 RESIDUALS, RESIDUAL_DOF = "residuals", "residual_dof"
 
-_SLACK = 0.01  # of the sampling step: rounding of the times in a file, which may be float32
+_SLACK = 0.01  # as a fraction of the sampling step, for rounded times: those in a file may be float32
 
 _REMEDIES = {
-    "run": "; where the file knows runs, read them with run_column= (--read run_column=NAME)",
+    "run": "; if the file has runs, read them with run_column= (--read run_column=NAME)",
     "stimulus": "; read them with condition_column= (--read condition_column=NAME), or give names=",
 }
-
-_COUNTING = ("poisson", "poisson_cv", poisson)
 
 _KEPT = ("subject", "roi", "session", "time")
 
@@ -59,43 +47,45 @@ def calc_rdm(
     noise: str | npt.ArrayLike | None = None,
     windows: Sequence[tuple[float, float]] | None = None,
 ) -> RDMs:
-    """Compute RDMs of measurements, one for each dataset and time window.
+    """Compute RDMs from measurements, one for each dataset and time window.
 
     Parameters
     ----------
     data : rsatoolbox Dataset or TemporalDataset, or sequence of such
-        Measurements (n_observations, n_channels[, n_time]); of several, for example one a region or subject, the
-        conditions must be the same.
+        Measurements (n_observations, n_channels[, n_time]), any unit. Several datasets (for example one per region or
+        subject) must have the same conditions.
     dissimilarity : str or callable
-        A name of `brainrdl.dissimilarity.DISSIMILARITIES`, or a function of patterns.
+        A name in `brainrdl.dissimilarity.DISSIMILARITIES`, or a function
+        ``(..., n_conditions, n_channels) -> (..., n_pairs)``.
     by : str
         Observation descriptor that names the conditions.
     runs : str
-        Observation descriptor of the run, for ``"crossnobis"`` and ``"poisson_cv"``: every condition must be in every
-        run. Each run counts the same, however many observations it has.
+        Observation descriptor of the run, for ``"crossnobis"`` and ``"poisson_cv"``. Every condition must occur in
+        every run. All runs have the same weight, however many observations they have.
     noise : {"diag", "full", "shrinkage_diag", "shrinkage_eye"} or array (n_channels, n_channels), optional
-        How to estimate the noise covariance (rsatoolbox's names), or the noise precision itself. Estimated from the
-        residuals that a reader of raw data has kept, else from the spread of observations around the mean of their
-        condition. Crossnobis and mahalanobis use the precision; for any other dissimilarity the patterns are
-        whitened with its symmetric root.
+        Estimator of the noise covariance (rsatoolbox's names), or the noise precision itself, in the inverse squared
+        unit of the measurements. The covariance is estimated from the residuals that a reader of raw data has kept,
+        otherwise from the deviations of observations from the mean of their condition. Crossnobis and mahalanobis use
+        the precision; for any other dissimilarity, the patterns are whitened with its symmetric root.
     windows : sequence of (start, end), optional
-        Time windows in seconds, both ends included, over which measurements with time are averaged; each time point
-        by default. For Poisson dissimilarities, spike counts are added up instead, so that the width of the bins does
-        not matter, and rates are refused. The noise is then estimated from the windows, all of them together: ask
-        for windows of other lengths in a call of their own.
+        Time windows in seconds, both ends included, over which measurements with time are averaged (default: an RDM
+        for each time point). For Poisson dissimilarities, spike counts are summed instead, so that the width of the
+        bins does not matter, and rates are refused. The noise is estimated from all windows together, so compute
+        windows of different lengths in separate calls.
 
     Returns
     -------
     rsatoolbox.rdm.RDMs
-        In float64; conditions in the order in which they first appear. Rdm descriptors subject, roi and session as
-        far as the datasets know them, and ``time`` (centre of the window, s).
+        In float64; conditions in the order in which they first appear. The rdm descriptors are subject, roi and
+        session if the datasets have them, and ``time`` (centre of the window, s).
 
     Raises
     ------
     BrainrdlError
-        If `data` is no dataset, a descriptor is missing, there are NaN, a condition lacks a run, too few observations
-        to estimate noise, a constant pattern has no correlation, a window holds no time point or reaches beyond the
-        first or last one by more than half a sampling step, or the datasets hold different conditions.
+        If `data` is not a dataset, a descriptor is missing, there are NaN or Inf, a condition is missing from a run,
+        there are too few observations to estimate the noise, a constant pattern has no correlation, a window contains
+        no time point or extends beyond the first or last one by more than half a sampling step, or the datasets have
+        different conditions.
 
     References
     ----------
@@ -125,20 +115,20 @@ def _check_dataset(data: object, by: str) -> None:
         shape = f" of shape {data.shape}" if isinstance(data, np.ndarray) else ""
         refuse(
             f"calc_rdm needs rsatoolbox's Dataset or TemporalDataset, got {type(data).__name__}{shape}; an array "
-            f"(n_observations, n_channels) becomes one by rsatoolbox.data.Dataset(array, obs_descriptors={{{by!r}: "
+            f"(n_observations, n_channels) becomes one with rsatoolbox.data.Dataset(array, obs_descriptors={{{by!r}: "
             "names})"
         )
 
 
 def noise_precision(data: DatasetBase, method: str, by: str = "stimulus") -> npt.NDArray[np.float64]:
-    """Estimate the noise precision of channels, (n_channels, n_channels), with rsatoolbox's estimators.
+    """Estimate the noise precision of channels with rsatoolbox's estimators.
 
     Parameters
     ----------
     data : rsatoolbox Dataset
-        If its channel descriptor ``"residuals"`` holds residuals (n_channels, n_timepoints), those are used, with the
-        degrees of freedom in its descriptor ``"residual_dof"``; else its observations around the mean of their
-        condition.
+        Measurements (n_observations, n_channels), any unit. If its channel descriptor ``"residuals"`` contains
+        residuals (n_channels, n_timepoints), these are used, with the degrees of freedom in its descriptor
+        ``"residual_dof"``; otherwise the deviations of observations from the mean of their condition.
     method : {"diag", "full", "shrinkage_diag", "shrinkage_eye"}
         Estimator of the covariance.
     by : str
@@ -146,14 +136,14 @@ def noise_precision(data: DatasetBase, method: str, by: str = "stimulus") -> npt
 
     Returns
     -------
-    numpy.ndarray
-        In units of the inverse squared measurements.
+    numpy.ndarray (n_channels, n_channels)
+        In the inverse squared unit of the measurements.
 
     Raises
     ------
     BrainrdlError
-        If the method is unknown, residuals stand elsewhere or have another shape, no condition is observed twice, or
-        the covariance cannot be inverted.
+        If the method is unknown, the residuals are in another descriptor or have another shape, no condition is
+        observed twice, or the covariance cannot be inverted.
 
     Examples
     --------
@@ -167,28 +157,28 @@ def noise_precision(data: DatasetBase, method: str, by: str = "stimulus") -> npt
 
 
 def _precision(data: DatasetBase, measured: Tensor, method: str, by: str) -> npt.NDArray[np.float64]:
-    """Estimate it from kept residuals, else from `measured` (n_windows, n_observations, n_channels)."""
+    """Estimate the precision from kept residuals, or from `measured` (n_windows, n_observations, n_channels)."""
     from rsatoolbox.data.noise import prec_from_residuals
 
     residuals, dof = _residuals_of(data) or _around_conditions(measured, *_coded(data, by), method)
     try:
         precision = prec_from_residuals(residuals, dof=dof, method=method)
     except np.linalg.LinAlgError as error:
-        refuse(f"the noise covariance of {residuals.shape[1]} channels cannot be inverted ({error}); take a shrunk one")
+        refuse(f"the noise covariance of {residuals.shape[1]} channels cannot be inverted ({error}); use shrinkage")
     if not np.isfinite(precision).all():
-        refuse(f"noise={method!r} gives a precision that is not finite: a channel is constant; leave it out")
+        refuse(f"noise={method!r} gives a precision that is not finite: a channel is constant; leave that channel out")
     return np.asarray((precision + precision.T) / 2)
 
 
 def _residuals_of(data: DatasetBase) -> tuple[npt.NDArray[np.float64], float | None] | None:
-    """Residuals (n_timepoints, n_channels) that a reader of raw data has kept, and their degrees of freedom."""
+    """Return the residuals (n_timepoints, n_channels) kept by a reader of raw data, and their degrees of freedom."""
     if RESIDUALS in data.descriptors:
-        refuse(f"{RESIDUALS!r} must be a channel descriptor (n_channels, n_timepoints), it is one of the whole dataset")
+        refuse(f"{RESIDUALS!r} must be a channel descriptor (n_channels, n_timepoints), not one of the whole dataset")
     if RESIDUALS not in data.channel_descriptors:
         return None
     residuals = np.asarray(data.channel_descriptors[RESIDUALS], dtype=np.float64)
     if residuals.ndim != 2:
-        refuse(f"channel descriptor {RESIDUALS!r} must be (n_channels, n_timepoints), it has shape {residuals.shape}")
+        refuse(f"channel descriptor {RESIDUALS!r} must be (n_channels, n_timepoints), got shape {residuals.shape}")
     dof = data.descriptors.get(RESIDUAL_DOF)
     return residuals.T, None if dof is None else float(dof)
 
@@ -196,12 +186,12 @@ def _residuals_of(data: DatasetBase) -> tuple[npt.NDArray[np.float64], float | N
 def _around_conditions(
     measured: Tensor, names: Sequence[str], codes: npt.NDArray[np.int64], method: str
 ) -> tuple[npt.NDArray[np.float64], int]:
-    """Observations around the mean of their condition (n_times * n_observations, n_channels), degrees of freedom."""
+    """Return deviations from condition means (n_times * n_observations, n_channels) and their degrees of freedom."""
     n_times, n_observations, n_channels = measured.shape
     if n_observations == len(names):
         refuse(
             f"noise={method!r} needs residuals of a first-level model, or conditions observed more than once; each of "
-            f"the {len(names)} conditions is observed once: give a noise precision, or leave it out"
+            f"the {len(names)} conditions is observed once: give a noise precision, or leave noise= out"
         )
     residuals = measured - _averaged(measured, codes)[:, codes]
     return residuals.reshape(-1, n_channels).numpy(), n_times * (n_observations - len(names))
@@ -218,18 +208,18 @@ def _calc_one(
     names, codes = _coded(data, by)
     if len(names) < FEWEST_CONDITIONS:
         refuse(f"there are {len(names)} conditions, {quote(names)}; an RDM needs at least {FEWEST_CONDITIONS}")
-    summed = dissimilarity in _COUNTING or isinstance(dissimilarity, Poisson)
+    traits = traits_of(dissimilarity)
+    summed = traits.of_counts
     if summed and noise is not None:
-        refuse("noise= whitens channels, and whitened counts are no counts: leave it out for Poisson dissimilarities")
+        refuse("noise= whitens channels, and whitened counts are not counts: leave it out for Poisson dissimilarities")
     measured, times = _windowed(data, windows, summed)
     if isinstance(noise, str):
         check_option(noise, NOISE, "noise normalisation")
         noise = _precision(data, measured, noise, by)
     precision = None if noise is None else _checked_precision(noise, measured.shape[-1])
-    folded = dissimilarity in CROSS_VALIDATED or isinstance(dissimilarity, Crossnobis | PoissonCV)
-    fold = _coded(data, runs) if folded else None
+    fold = _coded(data, runs) if traits.cross_validated else None
     patterns = _averaged(measured, codes) if fold is None else _averaged_in_runs(measured, names, codes, *fold)
-    if not bool(patterns.sum().isfinite()):  # of the means, which are few: NaN and Inf survive averaging
+    if not bool(patterns.sum().isfinite()):  # averages keep NaN and Inf, and are fewer than the measurements
         _refuse_not_finite(measured)
     pairs = _dissimilarities(patterns, dissimilarity, precision)
     label = dissimilarity if isinstance(dissimilarity, str) else getattr(dissimilarity, "__name__", repr(dissimilarity))
@@ -249,13 +239,13 @@ def _checked_precision(noise: npt.ArrayLike, n_channels: int) -> Tensor:
             f"noise= must be one of {', '.join(NOISE)} or a precision of numbers ({n_channels}, {n_channels}), as many "
             f"as channels; got {found.dtype} of shape {found.shape}"
         )
-    if not (np.diag(found) > 0).all():  # necessary, and quick; mahalanobis of a large one must stay quick
-        refuse(f"noise= has {np.diag(found).min():g} on its diagonal; a noise precision is positive definite")
+    if not (np.diag(found) > 0).all():  # a necessary condition that is quick to check in a large precision
+        refuse(f"noise= has {np.diag(found).min():g} on its diagonal; a noise precision must be positive definite")
     return torch.as_tensor(found, dtype=torch.float64)
 
 
 def _coded(data: DatasetBase, key: str) -> tuple[list[str], npt.NDArray[np.int64]]:
-    """Values of an observation descriptor in the order of their first appearance, and each observation's number."""
+    """Return the values of an observation descriptor in order of first appearance, and the code of each observation."""
     held: Mapping[str, Any] = data.obs_descriptors
     if key not in held:
         known = [name for name in held if name != "index"]
@@ -270,11 +260,11 @@ def _coded(data: DatasetBase, key: str) -> tuple[list[str], npt.NDArray[np.int64
 def _windowed(
     data: DatasetBase, windows: Sequence[tuple[float, float]] | None, summed: bool = False
 ) -> tuple[Tensor, list[float] | None]:
-    """Measurements (n_windows, n_observations, n_channels) and the centres of the windows; one window without time."""
+    """Return measurements (n_windows, n_observations, n_channels) and window centres; one window without time."""
     measured = torch.as_tensor(np.asarray(data.measurements), dtype=torch.float64)
     if measured.ndim == 2:
         if windows is not None:
-            refuse(f"windows={windows!r} need measurements with time, these have shape {tuple(measured.shape)}")
+            refuse(f"windows={windows!r} need measurements with time; these have shape {tuple(measured.shape)}")
         return measured[None], None
     held: Any = data
     times = np.asarray(held.time_descriptors["time"], dtype=np.float64)
@@ -297,38 +287,38 @@ def _checked_windows(windows: object) -> list[tuple[float, float]]:
     if not numbers or found.ndim != 2 or found.shape[1] != 2 or not len(found):
         meant = tuple(found.tolist()) if numbers and found.shape == (2,) else (0.05, 0.1)
         refuse(
-            f"windows= takes a list of (start, end) in seconds, not {windows!r}; say windows=[{meant}], or leave it "
+            f"windows= must be a list of (start, end) in seconds, got {windows!r}; use windows=[{meant}], or leave it "
             "out for an RDM of each time point"
         )
     listed = [(float(start), float(end)) for start, end in found]
-    check_unique([f"{round((start + end) / 2, 6):g} s" for start, end in listed], "the middles of windows=")
+    check_unique([f"{round((start + end) / 2, 6):g} s" for start, end in listed], "the centres of windows=")
     return listed
 
 
 def _check_counts(measured: Tensor) -> None:
-    """Refuse what is no counts: rates cannot be added up over a window."""
+    """Refuse values that are not counts: rates cannot be summed over a window."""
     known = measured[measured.isfinite()]
     whole = bool(((known >= 0) & (known == known.round())).all())
     step = int(np.gcd.reduce(known.long().numpy())) if whole else 0
     if not whole or step > 1:
-        what = f"are all multiples of {step}" if whole else "are not whole numbers from 0 on"
+        what = f"are all multiples of {step}" if whole else "are not whole numbers of at least 0"
         refuse(
-            f"Poisson dissimilarities add up counts over a window, and these measurements {what}: give counts, not "
+            f"Poisson dissimilarities sum counts over a window, but these measurements {what}: give counts, not "
             "rates, or average the windows yourself"
         )
 
 
 def _inside(times: npt.NDArray[np.float64], start: float, end: float) -> npt.NDArray[np.bool_]:
-    """Mark the times of a window, to a hundredth of the sampling step."""
+    """Mark the times inside a window, with a tolerance of a hundredth of the sampling step."""
     ordered = np.sort(times)
     step = float(np.median(np.diff(ordered))) if len(times) > 1 else 0.0
     slack, low, high = _SLACK * step, float(ordered[0]), float(ordered[-1])
     inside = (times >= start - slack) & (times <= end + slack)
     reach = step / 2 + slack
     if not low - reach <= start <= end <= high + reach:
-        problem = "reaches beyond the data" if start <= end else "has no end after its start"
+        problem = "extends beyond the data" if start <= end else "ends before it starts"
     elif not inside.any():
-        problem = "holds no time point"
+        problem = "contains no time point"
     else:
         return inside
     refuse(f"window {(start, end)} s {problem}; times go from {low:g} to {high:g} s")
@@ -338,17 +328,17 @@ def _refuse_not_finite(measured: Tensor) -> None:
     bad = ~measured.isfinite().all(0)
     channels, observations = (f"{int(bad.any(axis).sum())} of {bad.shape[1 - axis]}" for axis in (0, 1))
     refuse(
-        f"{channels} channels and {observations} observations hold NaN or Inf (or sum up to Inf); leave those channels "
-        "or observations out"
+        f"{channels} channels and {observations} observations contain NaN or Inf (or sum to Inf); leave out those "
+        "channels or observations"
     )
 
 
 def _averaged(measured: Tensor, codes: npt.NDArray[np.int64]) -> Tensor:
-    """Mean over the observations of each code, (..., n_codes, n_channels)."""
+    """Average over the observations of each code, (..., n_codes, n_channels)."""
     counts = np.bincount(codes)
     if len(counts) == len(codes):
         return measured[:, torch.as_tensor(codes.argsort())]
-    # a sparse product: torch's index_add_ is many times slower where threads share cores
+    # a sparse product, because torch's index_add_ is many times slower when threads share cores
     members = csr_array((np.ones(len(codes)), (codes, np.arange(len(codes)))))
     sums = [torch.as_tensor(members @ each) for each in measured.numpy()]
     return (sums[0][None] if len(sums) == 1 else torch.stack(sums)).div_(torch.as_tensor(counts)[:, None])
@@ -361,14 +351,14 @@ def _averaged_in_runs(
     run_names: Sequence[str],
     run_codes: npt.NDArray[np.int64],
 ) -> Tensor:
-    """Mean over the observations of each condition in each run, (..., n_runs, n_conditions, n_channels)."""
+    """Average over the observations of each condition in each run, (..., n_runs, n_conditions, n_channels)."""
     cells = run_codes * len(names) + codes
     missing = sorted(set(range(len(names) * len(run_names))) - set(cells.tolist()))
     if missing:
         run, condition = divmod(missing[0], len(names))
         refuse(
             f"condition {names[condition]!r} has no observation in run {run_names[run]!r} (and {len(missing) - 1} more "
-            "such gaps); leave the condition or the run out, or merge runs"
+            "such gaps); leave out the condition or the run, or merge runs"
         )
     return _averaged(measured, cells).unflatten(1, (len(run_names), len(names)))
 
@@ -376,7 +366,7 @@ def _averaged_in_runs(
 def _dissimilarities(patterns: Tensor, dissimilarity: str | Dissimilarity, precision: Tensor | None) -> Tensor:
     if dissimilarity == "mahalanobis":
         if precision is None:
-            refuse("dissimilarity 'mahalanobis' needs noise=, a method or a noise precision; without: 'euclidean'")
+            refuse("dissimilarity 'mahalanobis' needs noise=, a method or a noise precision; or use 'euclidean'")
         return mahalanobis(patterns, precision)
     if dissimilarity == "crossnobis":
         return crossnobis(patterns, precision)
@@ -386,7 +376,7 @@ def _dissimilarities(patterns: Tensor, dissimilarity: str | Dissimilarity, preci
 
 
 def _root(precision: Tensor) -> Tensor:
-    """Symmetric root of a noise precision, which leaves each channel as much like itself as whitening can."""
+    """Return the symmetric root of a noise precision; of all whitenings it changes the channels least."""
     values, vectors = torch.linalg.eigh(precision)
     if float(values.min()) < -1e-8 * float(values.max()):
         refuse(f"the noise precision has a negative eigenvalue, {float(values.min()):g}; it must be positive definite")

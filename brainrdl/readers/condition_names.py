@@ -1,4 +1,4 @@
-"""Names of conditions given beside a file that holds none: a list, a text file, or a folder of stimuli."""
+"""Names of conditions for a file that holds none: from a list, a text file, or a folder of stimuli."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ def add_names(descriptors: dict[str, Any], count: int, names: Sequence[str] | st
         return
     listed = _listed(names)
     if len(listed) != count:
-        refuse(f"{len(listed)} names were given ({quote(listed)}) for {count} conditions")
+        refuse(f"{len(listed)} names were given ({quote(listed)}) for {count} conditions; give one per condition")
     held = [str(name) for name in descriptors.get(by, listed)]
     if held != listed:
         refuse(
-            f"the file names its conditions itself ({by!r}: {quote(held)}), names= must not rename them; leave it out, "
-            "or store other names under another descriptor with by="
+            f"the file names its conditions itself ({by!r}: {quote(held)}), and names= cannot rename them; leave it "
+            "out, or store other names as another descriptor with by="
         )
     descriptors[by] = listed
 
@@ -49,20 +49,20 @@ def _listed(names: Sequence[str] | str | Path) -> list[str]:
         refuse(f"names file {str(names)!r} is not UTF-8 text; save it as UTF-8")
     separator = _SEPARATORS.get(place.suffix.lower())
     if separator and any(separator in line for line in lines):
-        refuse(f"names file {str(names)!r} is a table ({lines[0]!r}); names= takes one name a line, and no header")
+        refuse(f"names file {str(names)!r} is a table ({lines[0]!r}); names= needs one name per line, without a header")
     return lines
 
 
 def _text(name: object) -> str:
-    """Write a name: numbers without a point where they are whole, and none that is missing."""
+    """Write a name as text, whole numbers without a decimal point; refuse a missing one."""
     if name is None or name != name:
-        refuse(f"names= holds {name!r}, which is no name")
+        refuse(f"names= holds {name!r}, which is not a name")
     whole = isinstance(name, float) and name.is_integer()
     return str(int(name) if whole else name)  # type: ignore[call-overload]
 
 
 def _stems(folder: Path) -> list[str]:
-    """Name the images (or sounds, videos) of a folder in sorted order, if people and computers sort them alike."""
+    """Name the images (or sounds, videos) of a folder in sorted order, if people and computers agree on it."""
     files = [file for file in folder.iterdir() if file.is_file() and not file.name.startswith(".")]
     shown = [file for file in files if (mimetypes.guess_type(file.name)[0] or "").split("/")[0] in _SHOWN]
     stems = sorted(file.stem for file in shown or files)
@@ -70,15 +70,15 @@ def _stems(folder: Path) -> list[str]:
         for stem, instead in zip(stems, other, strict=True):
             if stem != instead:
                 refuse(
-                    f"the order of the files in {str(folder)!r} is unclear: {stem!r} sorts before {instead!r} by its "
-                    "characters' codes, and after it as people sort (by numbers, whatever the case); give names= as a "
-                    "list in the order of the RDM"
+                    f"the order of the files in {str(folder)!r} is unclear: {stem!r} sorts before {instead!r} by the "
+                    "codes of its characters, but after it as people sort (by numbers, without capitals); give names= "
+                    "as a list in the order of the RDM"
                 )
     return stems
 
 
 def number_key(stem: str) -> list[tuple[int, int, str]]:
-    """Key that sorts names as people count: the numbers in them as numbers.
+    """Give a key that sorts names as people do: the numbers in them as numbers.
 
     Examples
     --------

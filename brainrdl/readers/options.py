@@ -1,25 +1,28 @@
-"""Options of readers: checked against the annotations of the reader's ``read``, and made of a command line's words."""
+"""Options of readers: checked against the annotations of ``read``, and made from the words of a command line."""
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import re
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from brainrdl._core.errors import check_option, refuse
 
+Read = TypeVar("Read", bound=Callable[..., Any])
+
 _NONE = frozenset({"none", "null"})
 
 
 def checked(read: Callable[..., Any], reader: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Refuse options that ``read`` has no keyword argument for, or of another type than it is annotated with.
+    """Refuse options that ``read`` has no keyword argument for, and values of another type than annotated.
 
-    Numbers may be given as text where no text is taken, because command lines and recipes hold text.
+    Numbers may be given as text, unless the option accepts text, because command lines and recipes hold text.
 
     Parameters
     ----------
@@ -28,7 +31,7 @@ def checked(read: Callable[..., Any], reader: str, options: Mapping[str, Any]) -
     reader : str
         Its name, for messages.
     options : mapping
-        What it would be called with.
+        The options that it would be called with.
 
     Returns
     -------
@@ -53,8 +56,57 @@ def checked(read: Callable[..., Any], reader: str, options: Mapping[str, Any]) -
     return {name: _checked(parameters.get(name), reader, name, value) for name, value in options.items()}
 
 
+def options_from(shared: type) -> Callable[[Read], Read]:
+    """Let a ``read`` that ends in ``**options`` list the fields of a dataclass as keyword arguments.
+
+    They are then checked as if they were spelled out, and ``help`` explains them.
+
+    Parameters
+    ----------
+    shared : type
+        The dataclass. Its numpydoc docstring explains the fields under Parameters.
+
+    Returns
+    -------
+    callable
+        Decorator of ``read``.
+
+    Examples
+    --------
+    >>> @dataclasses.dataclass
+    ... class Shared:
+    ...     t_r: float = 2.0
+    >>> @options_from(Shared)
+    ... def read(path, *, events=None, **options): ...
+    >>> inspect.signature(read)
+    <Signature (path, *, events=None, t_r: float = 2.0)>
+    """
+
+    def decorate(read: Read) -> Read:
+        signature, types_of = inspect.signature(read), typing.get_type_hints(shared)
+        own = [each for each in signature.parameters.values() if each.kind is not each.VAR_KEYWORD]
+        listed = [
+            inspect.Parameter(
+                field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=types_of[field.name]
+            )
+            for field in dataclasses.fields(shared)
+        ]
+        read.__signature__ = signature.replace(parameters=[*own, *listed])  # type: ignore[attr-defined]
+        read.__doc__ = _with_explanations(inspect.getdoc(read) or "", inspect.getdoc(shared) or "")
+        return read
+
+    return decorate
+
+
+def _with_explanations(doc: str, shared: str) -> str:
+    """Put the parameters that the docstring of the dataclass explains in the place of ``**options``."""
+    parameters = re.search(r"Parameters\n-+\n(.*?)(\n\n[^\n]+\n-+\n|\Z)", shared, re.DOTALL)
+    explained = parameters[1] if parameters else ""
+    return re.sub(r"(?m)^\*\*options.*\n(?: +\S.*\n)*", lambda _: f"{explained}\n", doc, count=1)
+
+
 def from_words(read: Callable[..., Any], reader: str, words: Mapping[str, Sequence[str]]) -> dict[str, Any]:
-    """Make options of the words that a command line gives: a word given twice is a list, ``None`` is None.
+    """Make options from the words of a command line: an option given twice is a list, ``None`` is None.
 
     Mappings are given as ``key:value``.
 
@@ -77,7 +129,7 @@ def _parameters(read: Callable[..., Any], reader: str, options: Mapping[str, Any
 
 
 def _with_type(read: Callable[..., Any], parameter: inspect.Parameter) -> inspect.Parameter:
-    """Resolve an annotation that stands as text; one that only type checkers can resolve allows anything."""
+    """Resolve an annotation that is a text; one that only type checkers can resolve allows anything."""
     holder: Any = types.SimpleNamespace(__annotations__={"value": parameter.annotation})
     try:
         found = typing.get_type_hints(holder, getattr(read, "__globals__", {}))["value"]
@@ -87,14 +139,14 @@ def _with_type(read: Callable[..., Any], parameter: inspect.Parameter) -> inspec
 
 
 def _checked(parameter: inspect.Parameter | None, reader: str, name: str, value: Any) -> Any:
-    """Give the value as the annotation has it; refuse one that is of another type."""
+    """Convert the value to the annotated type; refuse a value of another type."""
     if parameter is None:
         return value
     found, fits = _fitted(parameter.annotation, value)
     # pydantic would turn True into 1.0
     if not fits or (isinstance(value, bool) and not isinstance(found, bool)):
         refuse(
-            f"option {name} of reader {reader!r} should be {_told(parameter.annotation)}, got {value!r} "
+            f"option {name} of reader {reader!r} should be {_type_name(parameter.annotation)}, got {value!r} "
             f"({type(value).__name__})"
         )
     return found
@@ -115,7 +167,7 @@ def _from_words(parameter: inspect.Parameter | None, reader: str, name: str, wor
 
 
 def _mapping(words: Sequence[str]) -> dict[str, Any]:
-    """Make a mapping of ``key:value`` words; a key given twice holds a list."""
+    """Make a mapping from ``key:value`` words; a key given twice holds a list."""
     found: dict[str, list[str]] = {}
     for word in words:
         key, colon, value = word.partition(":")
@@ -126,7 +178,7 @@ def _mapping(words: Sequence[str]) -> dict[str, Any]:
 
 
 def _fitted(annotation: Any, value: Any) -> tuple[Any, bool]:
-    """Bring a value to a type, and say whether that is possible; a text is a number rather than a truth."""
+    """Convert a value to a type, and say whether that is possible; a text is a number rather than true or false."""
     if isinstance(value, str) and {bool, float} <= set(typing.get_args(annotation)):
         try:
             return float(value), True
@@ -138,7 +190,7 @@ def _fitted(annotation: Any, value: Any) -> tuple[Any, bool]:
         return value, False
 
 
-def _told(annotation: Any) -> str:
+def _type_name(annotation: Any) -> str:
     return (
         annotation.__name__
         if isinstance(annotation, type)

@@ -1,8 +1,8 @@
-"""Patterns of files like ``sub-*/betas.nii.gz``: which files they are, whose, and how what they hold is joined.
+"""Patterns of files like ``sub-*/betas.nii.gz``: which files match, whose they are, and how their data are joined.
 
-``sub-``, ``ses-``, ``run-`` and ``hemi-`` in a path say whose and what part a file is; so do names in a pattern, which
-stand for anything within a part of the path: ``{subject}/RDM_{layer}.npz``. Files of one subject, session and region
-are one Dataset: runs stand below each other, hemispheres side by side.
+``sub-``, ``ses-``, ``run-`` and ``hemi-`` in a path say of which subject, session, run and hemisphere a file is; so do
+names in a pattern, which match anything within a part of the path: ``{subject}/RDM_{layer}.npz``. Files of one subject,
+session and region become one Dataset: runs are joined along observations, hemispheres along channels.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import numpy as np
 
 from brainrdl._core.errors import check_unique, quote, refuse
 from brainrdl.rdms.by_name import concat
+from brainrdl.readers.entities import values_in, without_entities
 
 if TYPE_CHECKING:
     from rsatoolbox.data.dataset import Dataset
@@ -27,20 +28,10 @@ _WILD = frozenset("*?[")
 
 _TOKENS = re.compile(r"\{([A-Za-z_]\w*)\}|(\*\*/)|(\*)|(\?)|(\[[^\]]*\])")
 
-_START, _END = r"(?:^|(?<=[/\\_.]))", r"(?=[/\\_.-]|$)"
-
-_SUBJECT = re.compile(_START + r"sub-([A-Za-z0-9]+)")
-
-_SESSION = re.compile(_START + r"(?:ses-([A-Za-z0-9]+)|(?i:ses(?:s|sion)?)[-_]?(\d+))" + _END)
-
-_RUN = re.compile(_START + r"(?:run-([A-Za-z0-9]+)|(?i:run)[-_]?(\d+))" + _END)
-
-_HEMISPHERE = re.compile(_START + r"(?:hemi-)?([LR]|(?i:[lr]h)|(?i:left|right))" + _END)
-
 
 @dataclass(frozen=True)
 class Origin:
-    """What a file's path says of it, as it is spelled there; "" for what it does not say."""
+    """What the path of a file says about it, spelled as there; "" for what it does not say."""
 
     file: Path
     subject: str
@@ -51,17 +42,17 @@ class Origin:
 
     @property
     def side(self) -> str:
-        """``L`` or ``R``, however the hemisphere is spelled."""
+        """``L`` or ``R``, for any spelling of the hemisphere."""
         return self.hemisphere[:1].upper()
 
 
 def is_pattern(path: Path) -> bool:
-    """Say whether a path is a pattern: one with wild cards or names in braces that is itself no file."""
+    """Say whether a path is a pattern: it has wild cards or names in braces, and no file has that name."""
     return bool(_TOKENS.search(str(path))) and not path.exists()
 
 
 def files_of(pattern: Path) -> list[Path]:
-    """List the files and folders that a pattern stands for, sorted.
+    """List the files and folders that match a pattern, sorted.
 
     Raises
     ------
@@ -72,28 +63,28 @@ def files_of(pattern: Path) -> list[Path]:
     start = Path(*itertools.takewhile(lambda part: not _WILD & set(part), wild.parts))
     files = sorted(start.glob(str(wild.relative_to(start))))
     if not files:
-        refuse(f"no file fits the pattern {str(pattern)!r}")
+        refuse(f"no file matches the pattern {str(pattern)!r}")
     return files
 
 
 def origins_of(files: Sequence[Path], pattern: Path) -> list[Origin]:
-    """Tell the files of a pattern apart.
+    """Give the subject, session, run and hemisphere of each file of a pattern.
 
-    The subject is what follows ``sub-`` in the path, else the parts of the path in which the files differ, sessions,
-    runs and hemispheres left out; of a single file, the parts that the pattern leaves open. Names in the pattern go
-    before all this.
+    The subject is what follows ``sub-`` in the path, else the parts of the path in which the files differ, without
+    sessions, runs and hemispheres; for a single file, the parts that the pattern leaves open. Names in the pattern
+    have priority.
     """
     named = [_named(file, pattern) for file in files]
-    subjects = [_last(_SUBJECT, str(file)) for file in files]
+    subjects = [_last(str(file), "sub") for file in files]
     if not all(subjects) and not any(named):
         subjects = _differing(files, pattern)
     return [
         Origin(
             file,
             said.get("subject", subject),
-            said.get("session", _last(_SESSION, str(file))),
-            said.get("run", _last(_RUN, file.name) or _last(_RUN, str(file))),
-            said.get("hemi", _last(_HEMISPHERE, file.name)),
+            said.get("session", _last(str(file), "ses")),
+            said.get("run", _last(file.name, "run") or _last(str(file), "run")),
+            said.get("hemi", _last(file.name, "hemi")),
             {key: value for key, value in said.items() if key not in _PLACES},
         )
         for file, subject, said in zip(files, subjects, named, strict=True)
@@ -101,7 +92,7 @@ def origins_of(files: Sequence[Path], pattern: Path) -> list[Origin]:
 
 
 def _named(file: Path, pattern: Path) -> dict[str, str]:
-    """Give what the names in a pattern stand for."""
+    """Give what the names in a pattern match."""
     text, regex, end = str(pattern), "", 0
     for token in _TOKENS.finditer(text):
         regex += re.escape(text[end : token.start()]) + _regex(token, regex)
@@ -111,7 +102,7 @@ def _named(file: Path, pattern: Path) -> dict[str, str]:
 
 
 def _regex(token: re.Match[str], before: str) -> str:
-    """Translate one wild card, or a name in braces, which means the same wherever it stands again."""
+    """Translate one wild card, or a name in braces, which matches the same text each time it occurs."""
     name, folders, anything, _, characters = token.groups()
     if name:
         return f"(?P={name})" if f"(?P<{name}>" in before else f"(?P<{name}>[^/]+?)"
@@ -120,14 +111,14 @@ def _regex(token: re.Match[str], before: str) -> str:
     return "(?:.*/)?" if folders else "[^/]*" if anything else "[^/]"
 
 
-def _last(entity: re.Pattern[str], path: str) -> str:
-    found = list(entity.finditer(path))
-    return next(filter(None, found[-1].groups()), "") if found else ""
+def _last(path: str, key: str) -> str:
+    """Give the last value of an entity: the nearest to the file's own name."""
+    return next(reversed(values_in(path, key)), "")
 
 
 def _differing(files: Sequence[Path], pattern: Path) -> list[str]:
-    """Name files by the parts of their paths in which they differ; by all of it if they are not equally deep."""
-    parts = [(*map(_plain, file.parts[:-1]), _plain(file.name).split(".")[0]) for file in files]
+    """Name files by the parts of their paths in which they differ; by the whole path if their depths differ."""
+    parts = [(*map(without_entities, file.parts[:-1]), without_entities(file.name).split(".")[0]) for file in files]
     if len({len(each) for each in parts}) > 1:
         return [str(file) for file in files]
     places = [place for place, column in enumerate(zip(*parts, strict=True)) if len(set(column)) > 1]
@@ -136,32 +127,25 @@ def _differing(files: Sequence[Path], pattern: Path) -> list[str]:
     return ["/".join(dict.fromkeys(each[place] for place in places if each[place])) for each in parts]
 
 
-def _plain(part: str) -> str:
-    """Leave session, run and hemisphere out of a part of a path."""
-    for entity in (_SESSION, _RUN, _HEMISPHERE):
-        part = entity.sub("", part)
-    return re.sub(r"[_.-]*([_.-])", r"\1", part).strip("_.-")
-
-
 def joined(found: Sequence[Any], origins: Sequence[Origin], pattern: str, by: str) -> Any:
-    """Join what the files of a pattern hold: RDMs by name into one, measurements into a list, one a subject and region.
+    """Join the data of all files: RDMs by name into one, measurements into a list with one per subject and region.
 
     Raises
     ------
     BrainrdlError
-        If some hold RDMs and some measurements, or two files are of one subject and nothing tells them apart.
+        If some files hold RDMs and some measurements, or nothing in their paths distinguishes two files of one subject.
     """
     from rsatoolbox.rdm.rdms import RDMs
 
     kinds = {isinstance(data, RDMs) for data in found}
     if kinds == {True, False}:
-        refuse(f"of the files of {pattern!r}, some hold RDMs and some measurements; give them apart")
+        refuse(f"of the files of {pattern!r}, some hold RDMs and some measurements; read them separately")
     if kinds == {False}:
         return _measurements(found, origins)
     for rdms, origin in zip(found, origins, strict=True):
-        subject = origin.subject or (_plain(origin.file.name).split(".")[0] if origin.run else "")
-        told = {"subject": subject, "session": origin.session, "run": origin.run, **origin.named}
-        for key, value in told.items():
+        subject = origin.subject or (without_entities(origin.file.name).split(".")[0] if origin.run else "")
+        known = {"subject": subject, "session": origin.session, "run": origin.run, **origin.named}
+        for key, value in known.items():
             if value:
                 rdms.rdm_descriptors.setdefault(key, [value] * rdms.n_rdm)
     if len(found) > 1 and not all(by in rdms.pattern_descriptors for rdms in found):
@@ -170,7 +154,7 @@ def joined(found: Sequence[Any], origins: Sequence[Origin], pattern: str, by: st
 
 
 def _measurements(found: Sequence[Any], origins: Sequence[Origin]) -> list[Any]:
-    """Gather the parts of each subject, session and region, in the order of their first files."""
+    """Group the parts of each subject, session and region, in the order of their first files."""
     groups: dict[tuple[str, ...], list[tuple[Any, Origin]]] = {}
     for data, origin in zip(found, origins, strict=True):
         for part in data if isinstance(data, list) else [data]:
@@ -183,34 +167,34 @@ def _measurements(found: Sequence[Any], origins: Sequence[Origin]) -> list[Any]:
 
 
 def _one(members: Sequence[tuple[Dataset, Origin]]) -> Dataset:
-    """Make one Dataset of the parts of one subject, session and region."""
+    """Make one Dataset from the parts of one subject, session and region."""
     parts, origins = zip(*members, strict=True)
     if len(parts) == 1:
         return parts[0]
     _check_mergeable(parts, origins)
     sides = list(dict.fromkeys(origin.side for origin in origins))
     each = [[member for member in members if member[1].side == side] for side in sides]
-    return _side_by_side([_below_each_other(*zip(*of_one, strict=True)) for of_one in each], sides)
+    return _joined_hemispheres([_joined_runs(*zip(*of_one, strict=True)) for of_one in each], sides)
 
 
 def _check_mergeable(parts: Sequence[Dataset], origins: Sequence[Origin]) -> None:
-    """Refuse files of one subject, session and region that are no runs or hemispheres of one measurement."""
-    told = [(origin.run, origin.side) for origin in origins]
+    """Refuse files of one subject, session and region that are not runs or hemispheres of one measurement."""
+    parts_of = [(origin.run, origin.side) for origin in origins]
     files = quote(str(origin.file) for origin in origins)
-    if len(set(told)) < len(told):
+    if len(set(parts_of)) < len(parts_of):
         refuse(
-            f"files {files} are of one subject, session and region, and their paths do not tell them apart; name them "
+            f"files {files} are of one subject, session and region, and their paths do not distinguish them; name them "
             "with sub-, ses-, run- or hemi-, or read them one by one"
         )
     if any(part.measurements.ndim > 2 or "residuals" in part.channel_descriptors for part in parts):
         refuse(
-            f"files {files} are parts of one measurement; measurements over time, or with residuals, are not joined: "
-            "read them one by one, raw runs with runs= of the reader"
+            f"files {files} are parts of one measurement; measurements over time, or with residuals, cannot be joined: "
+            "read them one by one, or raw runs with runs= of the reader"
         )
 
 
-def _below_each_other(parts: Sequence[Dataset], origins: Sequence[Origin]) -> Dataset:
-    """Join runs: their observations one after the other, of the channels that all have."""
+def _joined_runs(parts: Sequence[Dataset], origins: Sequence[Origin]) -> Dataset:
+    """Join runs along observations, with the channels that all have."""
     if len(parts) == 1:
         return parts[0]
     first, columns = parts[0], _common_channels(parts, origins)
@@ -233,7 +217,7 @@ def _below_each_other(parts: Sequence[Dataset], origins: Sequence[Origin]) -> Da
 
 
 def _common_channels(parts: Sequence[Dataset], origins: Sequence[Origin]) -> list[list[int]]:
-    """Give the places of the channels that all parts have, by their descriptors; without such, all must be as many."""
+    """Give the positions of the channels that all have, by descriptors; without them, their number must be the same."""
     keys = sorted(set(parts[0].channel_descriptors) - {"index"})
     if not keys and len({part.n_channel for part in parts}) == 1:
         return [list(range(part.n_channel)) for part in parts]
@@ -246,8 +230,8 @@ def _common_channels(parts: Sequence[Dataset], origins: Sequence[Origin]) -> lis
     return [[place[channel] for channel in called[0] if channel in shared] for place in places]
 
 
-def _side_by_side(parts: Sequence[Dataset], sides: Sequence[str]) -> Dataset:
-    """Join hemispheres: their channels one after the other, of the same observations."""
+def _joined_hemispheres(parts: Sequence[Dataset], sides: Sequence[str]) -> Dataset:
+    """Join hemispheres along channels; their observations must be the same."""
     if len(parts) == 1:
         return parts[0]
     first, *others = parts
@@ -266,7 +250,7 @@ def _side_by_side(parts: Sequence[Dataset], sides: Sequence[str]) -> Dataset:
 
 
 def _shared(descriptors: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
-    """Append the descriptors that all have."""
+    """Concatenate the descriptors that all have."""
     keys = [key for key in descriptors[0] if key != "index" and all(key in each for each in descriptors)]
     return {key: [value for each in descriptors for value in each[key]] for key in keys}
 

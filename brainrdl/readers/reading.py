@@ -1,21 +1,21 @@
 """Read RDMs and measurements from files: one function, and any number of readers behind it.
 
-A reader is any object that keeps this contract (no base class; ``brainrdl.testing.check_reader`` runs through it):
+A reader is any object that follows this contract (there is no base class; ``brainrdl.testing.check_reader`` checks it):
 
-- ``name``: a short word, unique among the readers installed;
-- ``layout``: the layout on disk in a line or a few, for the message when no reader takes a file;
-- ``sniff(path) -> bool``: whether the file (or folder) looks like this layout; quick, changes nothing, runs no code
-  from the file;
-- ``read(path, **options)``: rsatoolbox's containers, the same each time, the file unchanged; options are keyword
-  arguments, and nothing is ever unpickled. Either `RDMs`, or measurements: a `Dataset`, a `TemporalDataset` (times in
-  seconds in the time descriptor ``"time"``), or a list of them, one a region. Conditions that the file names stand in
-  the pattern (of measurements: observation) descriptor ``"stimulus"``; where the file names none there is no such
-  descriptor, and `read` adds it from ``names=``. Runs stand in the observation descriptor ``"run"``. Subject, roi and
-  session are rdm descriptors (of measurements: descriptors of the whole object, texts). Residuals of a first-level
-  model, for noise normalisation, are the channel descriptor ``"residuals"`` (n_channels, n_timepoints) with their
-  degrees of freedom in the descriptor ``"residual_dof"``.
+- ``name``: a short word, unique among the installed readers;
+- ``layout``: the layout on disk in one or a few lines, for the message when no reader recognises a file;
+- ``sniff(path) -> bool``: whether the file (or folder) looks like this layout; it is quick, changes nothing, and runs
+  no code from the file;
+- ``read(path, **options)``: gives containers of rsatoolbox, the same each time, and leaves the file unchanged; options
+  are keyword arguments, and nothing is ever unpickled. It gives either `RDMs`, or measurements: a `Dataset`, a
+  `TemporalDataset` (times in seconds in the time descriptor ``"time"``), or a list of them, one per region. Names of
+  conditions in the file are the pattern (for measurements: observation) descriptor ``"stimulus"``; if the file holds
+  none, there is no such descriptor, and `read` adds it from ``names=``. Runs are the observation descriptor ``"run"``.
+  Subject, roi and session are rdm descriptors (for measurements: descriptors of the whole object, as texts). Residuals
+  of a first-level model, for noise normalisation, are the channel descriptor ``"residuals"`` (n_channels,
+  n_timepoints), with their degrees of freedom in the descriptor ``"residual_dof"``.
 
-It is found when its distribution lists it in the entry-point group ``brainrdl.readers``, as ours are::
+It is found if its distribution lists it in the entry-point group ``brainrdl.readers``, as ours does::
 
     [project.entry-points."brainrdl.readers"]
     myformat = "mypackage.myformat:READER"
@@ -24,8 +24,10 @@ It is found when its distribution lists it in the entry-point group ``brainrdl.r
 from __future__ import annotations
 
 import re
+import sys
 import warnings
 from collections.abc import Mapping, Sequence
+from importlib.machinery import ModuleSpec, PathFinder
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
@@ -49,7 +51,7 @@ _PICKLE_START = re.compile(rb"\x80[\x02-\x05]")  # the PROTO opcode, with which 
 
 @runtime_checkable
 class Reader(Protocol):
-    """Reads one layout of files; the module's docstring lists the contract."""
+    """Reads one layout of files; the docstring of the module lists the contract."""
 
     name: str
     layout: str
@@ -69,39 +71,39 @@ def read(
     reader: str | Reader | None = None,
     **options: Any,
 ) -> RDMs | DatasetBase | list[DatasetBase]:
-    """Read RDMs or measurements from files, with whichever installed reader takes them.
+    """Read RDMs or measurements from files, with the installed reader that recognises them.
 
     Parameters
     ----------
     path : str or Path
-        The file; a folder, if a reader takes one; or a pattern like ``"sub-*/betas.nii.gz"``, whose files are read one
-        by one and joined. Their subject is what follows ``sub-`` in the path, else the part of the path that differs,
-        unless the files say so themselves; ``ses-`` is the session; runs (``run-1``, ``run_1``) and hemispheres
-        (``hemi-L``, ``lh``, ``.L.``) of one subject are joined into one Dataset. Or the pattern says what its parts
-        are: ``"{subject}/RDM_{layer}.npz"``; other names than subject, session, run and hemi are descriptors.
+        The file; a folder, if a reader recognises it; or a pattern like ``"sub-*/betas.nii.gz"``, whose files are read
+        one by one and joined. Their subject is what follows ``sub-`` in the path, else the part of the path that
+        differs, unless the files name their subject; ``ses-`` is the session; runs (``run-1``, ``run_1``) and
+        hemispheres (``hemi-L``, ``lh``, ``.L.``) of one subject are joined into one Dataset. A pattern can also name
+        its parts: ``"{subject}/RDM_{layer}.npz"``; other names than subject, session, run and hemi are descriptors.
     names : sequence of str, str or Path, optional
         Names of the conditions in the order of the file, for a file that holds none: a list, a text file with one name
-        a line, or a folder of stimuli (file names without suffix, sorted).
+        per line, or a folder of stimuli (file names without suffix, sorted).
     by : str
-        The pattern descriptor (of measurements: observation descriptor) that names the conditions.
+        The pattern descriptor (for measurements: observation descriptor) that names the conditions.
     reader : str or Reader, optional
-        The reader to use, by name or as an object; by default the one that takes the file.
+        The reader to use, by name or as an object; by default the one that recognises the file.
     **options
         Options of the reader, for example ``variable="IT_RDMs"`` for a ``.mat`` file. For the files of a pattern,
-        ``{subject}``, ``{session}`` and ``{hemi}`` in an option stand for what each file's path says:
+        ``{subject}``, ``{session}`` and ``{hemi}`` in an option mean what the path of each file says:
         ``mask="sub-{subject}/mask.nii.gz"``, ``atlas="{hemi}.aparc.annot"``.
 
     Returns
     -------
     rsatoolbox.rdm.RDMs, rsatoolbox.data.Dataset, or list of Dataset
-        As the files hold; RDMs have been through `brainrdl.rdms.check`.
+        The data in the files; RDMs were checked by `brainrdl.rdms.check`.
 
     Raises
     ------
     BrainrdlError
-        If there is no such file, it is a pickle (which could run code), no reader or more than one takes it, an option
-        is unknown or of another type than the reader takes, the file is damaged, the names do not fit, or a pattern's
-        files hold different things. The message names the file and the reader.
+        If there is no such file, it is a pickle (which could run code), no reader or more than one recognises it, an
+        option is unknown or of another type than the reader accepts, the file is damaged, the names do not fit, or the
+        files of a pattern hold different kinds of data. The message names the file and the reader.
 
     Examples
     --------
@@ -136,10 +138,10 @@ def _read(
         raise BrainrdlError(
             f"{where} is not UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8"
         ) from error
-    # A damaged file can fail anywhere inside a format's library; a reader's own slip stays visible as the cause.
+    # A damaged file can fail anywhere in the library of its format; an error of the reader stays visible as the cause.
     except Exception as error:
         raise BrainrdlError(
-            f"{where} could not be read, is it cut off, damaged, or of another layout? {type(error).__name__}: {error}"
+            f"{where} could not be read; is it cut off, damaged, or of another layout? {type(error).__name__}: {error}"
         ) from error
     return data
 
@@ -151,7 +153,7 @@ def _read_pattern(
     reader: str | Reader | None,
     options: dict[str, Any],
 ) -> Any:
-    """Read the files of a pattern one by one and join what they hold; ``{subject}`` in an option is each one's own."""
+    """Read the files of a pattern one by one and join their data; ``{subject}`` in an option is that of each file."""
     origins = origins_of(_files(pattern), pattern)
     found = [_read(origin.file, names, by, reader, _options_for(origin, options)) for origin in origins]
     return joined(found, origins, str(pattern), by)
@@ -167,7 +169,7 @@ def _options_for(origin: Origin, options: dict[str, Any]) -> dict[str, Any]:
 
 
 def _files(path: Path) -> list[Path]:
-    """Give the file or folder, or those that a pattern stands for, pickles refused whoever would take them."""
+    """Give the file or folder, or those that match a pattern; pickles are refused for all readers."""
     return [_existing(file) for file in (files_of(path) if is_pattern(path) else [path])]
 
 
@@ -177,7 +179,13 @@ def find_readers() -> dict[str, Reader]:
     Returns
     -------
     dict of str to Reader
-        By name, sorted. A reader that cannot be loaded is left out with a warning; it must not cost the others.
+        By name, sorted. A reader that cannot be loaded is left out with a warning, so that the others can be used.
+
+    Raises
+    ------
+    BrainrdlError
+        If two readers have the same name, or a folder or file of the user's has the name of the package that holds
+        readers, and so hides them.
 
     Examples
     --------
@@ -191,16 +199,39 @@ def find_readers() -> dict[str, Reader]:
 
 
 def _loaded(point: Any) -> Reader | None:
-    """Load one entry point; None and a warning if that fails or it is no reader."""
+    """Load one entry point; None and a warning if that fails or it is not a reader."""
     try:
         reader = point.load()
     except Exception as error:
+        if isinstance(error, ModuleNotFoundError):
+            _check_not_hidden(point.value.partition(":")[0])
         warnings.warn(f"reader {point.value!r} could not be loaded: {type(error).__name__}: {error}", stacklevel=4)
         return None
     if not isinstance(reader, Reader):
-        warnings.warn(f"reader {point.value!r} lacks one of name, layout, sniff, read, and is left out", stacklevel=4)
+        warnings.warn(f"reader {point.value!r} lacks one of name, layout, sniff, read; it is left out", stacklevel=4)
         return None
     return reader
+
+
+def _check_not_hidden(module: str) -> None:
+    """Refuse to go on without readers whose package is installed, but not found: Python uses another of its name."""
+    package, _, within = module.partition(".")
+    specs = [spec for entry in sys.path if (spec := PathFinder.find_spec(package, [entry]))]
+    if any(_holds(spec, within) for spec in specs[1:]) and not _holds(specs[0], within):
+        place = specs[0].origin or package
+        hiding = f"file {place!r}"
+        if specs[0].submodule_search_locations is not None:
+            hiding = f"folder {str(Path(place).parent)!r}"
+        refuse(
+            f"the {hiding} hides the installed package {package!r}, which holds readers of files; rename it, or start "
+            "Python where it is not found"
+        )
+
+
+def _holds(spec: ModuleSpec, module: str) -> bool:
+    """Say whether a package holds a module."""
+    file = Path(*module.split(".")).with_suffix(".py")
+    return any((Path(place) / file).is_file() for place in spec.submodule_search_locations or ())
 
 
 def _kind(file: Path) -> str:
@@ -208,29 +239,29 @@ def _kind(file: Path) -> str:
 
 
 def _existing(file: Path) -> Path:
-    """Refuse a path that does not exist, and pickles whoever would take them."""
+    """Refuse a path that does not exist, and pickles for all readers."""
     if file.is_dir():
         return file
     if not file.is_file():
-        lost = f"link {str(file)!r} leads to nothing; fetch its content (git annex get, datalad get)"
+        lost = f"{str(file)!r} is a link to a file that was not downloaded; fetch it first (git annex get, datalad get)"
         refuse(lost if file.is_symlink() else f"there is no file {str(file)!r}")
     with file.open("rb") as opened:
         start = opened.read(2)
     if file.suffix.lower() in _PICKLES or _PICKLE_START.match(start):
         refuse(
-            f"file {str(file)!r} is a pickle, and loading one could run any code it holds; where you trust it, save "
+            f"file {str(file)!r} is a pickle, and loading one could run any code it holds; if you trust it, save "
             "its RDMs as .npz, .csv or rsatoolbox's HDF5"
         )
     return file
 
 
 def reader_of(path: str | Path, reader: str | Reader | None = None) -> Reader:
-    """Give the reader that `read` uses: the one asked for, or the only one that takes the file.
+    """Give the reader that `read` uses: the one asked for, or the only one that recognises the file.
 
     Parameters
     ----------
     path : str or Path
-        A file or folder, or a pattern, of which the first file counts.
+        A file or folder, or a pattern, whose first file decides.
     reader : str or Reader, optional
         As of `read`.
 
@@ -241,7 +272,7 @@ def reader_of(path: str | Path, reader: str | Reader | None = None) -> Reader:
     Raises
     ------
     BrainrdlError
-        If there is no such file, it is a pickle, the reader is unknown, or no reader or more than one takes it.
+        If there is no such file, it is a pickle, the reader is unknown, or no reader or more than one recognises it.
 
     Examples
     --------
@@ -253,7 +284,7 @@ def reader_of(path: str | Path, reader: str | Reader | None = None) -> Reader:
 
 
 def options_of(path: str | Path, words: Mapping[str, Sequence[str]]) -> dict[str, Any]:
-    """Make options of `read` of the words of a command line, as the reader's annotations have them.
+    """Make options of `read` from the words of a command line, by the annotations of the reader.
 
     Parameters
     ----------
@@ -270,7 +301,7 @@ def options_of(path: str | Path, words: Mapping[str, Sequence[str]]) -> dict[str
     Raises
     ------
     BrainrdlError
-        As `reader_of`; also if an option is unknown, or its words do not make what the reader takes.
+        As `reader_of`; also if an option is unknown, or its words do not fit the type that the reader expects.
 
     Examples
     --------
@@ -295,25 +326,28 @@ def _chosen(reader: str | Reader | None, file: Path) -> Reader:
         return readers[check_option(reader, readers, "reader")]
     takers = [candidate for candidate in readers.values() if _takes(candidate, file)]
     if not takers:
-        refuse(f"no reader takes {_kind(file)} {str(file)!r}; {_layouts(file, readers)}")
+        refuse(f"no reader recognises {_kind(file)} {str(file)!r}; {_layouts(file, readers)}")
     if len(takers) > 1:
         takers_named = quote(taker.name for taker in takers)
-        refuse(f"readers {takers_named} take {_kind(file)} {str(file)!r}; choose one with reader=")
+        refuse(f"readers {takers_named} all recognise {_kind(file)} {str(file)!r}; choose one with reader=")
     return takers[0]
 
 
 def _layouts(file: Path, readers: Mapping[str, Reader]) -> str:
-    """Tell the layouts that name the file's suffix, else the readers."""
+    """List the layouts that name the file's suffix, else the readers."""
     suffix = re.compile(rf"{re.escape(file.suffix)}\b", re.IGNORECASE)
     near = {name: reader for name, reader in readers.items() if file.suffix and suffix.search(reader.layout)}
     if not near:
-        return f"there are readers {', '.join(readers)}, and docs/formats.md lists their files; choose one with reader="
-    told = "".join(f"\n  {name}: {reader.layout}" for name, reader in near.items())
-    return f"those for {file.suffix} read:{told}\nChoose one with reader="
+        return (
+            f"there are readers {', '.join(readers)}; choose one with reader= (the text .layout of each reader in "
+            "brainrdl.readers.find_readers() describes its files)"
+        )
+    layouts = "".join(f"\n  {name}: {reader.layout}" for name, reader in near.items())
+    return f"those for {file.suffix} read:{layouts}\nChoose one with reader="
 
 
 def _takes(reader: Reader, file: Path) -> bool:
-    """Ask a reader; one that fails at it does not take the file."""
+    """Ask a reader whether it recognises the file; one that fails does not."""
     try:
         return reader.sniff(file)
     except Exception as error:
@@ -324,7 +358,7 @@ def _takes(reader: Reader, file: Path) -> bool:
 
 
 def _name_conditions(data: Any, names: Sequence[str] | str | Path | None, by: str, where: str) -> None:
-    """Check what a reader gave, and name its conditions where the file does not."""
+    """Check what a reader gave, and name its conditions if the file does not."""
     from rsatoolbox.data.base import DatasetBase
     from rsatoolbox.rdm.rdms import RDMs
 

@@ -1,5 +1,6 @@
 from .building import (
     make_loss as make_loss,
+    make_network as make_network,
     make_stimuli as make_stimuli,
     make_student as make_student,
     make_teacher as make_teacher,

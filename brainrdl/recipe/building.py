@@ -2,37 +2,55 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
-import torch
 from torch import nn
 
 from brainrdl._core.advice import advice
 from brainrdl._core.errors import check_option, refuse
 from brainrdl.loss.rdm_loss import Decay, RDMLoss
+from brainrdl.models.layers import evaluating
 from brainrdl.models.networks import Network, build
 from brainrdl.models.readout import Readout
 from brainrdl.models.student import Student
 from brainrdl.readers.reading import read
 from brainrdl.recipe.schema import Recipe, StimuliSection, TeacherSection
 from brainrdl.stimuli.named_images import Stimuli
-from brainrdl.stimuli.transforms import ImageTransform, default_transform
 from brainrdl.teachers.controls import control
 from brainrdl.teachers.network_teacher import NetworkTeacher
 from brainrdl.teachers.protocol import Teacher
 from brainrdl.teachers.rdm_teacher import RDMTeacher
 
 
-def _network(recipe: Recipe) -> Network:
+def make_network(recipe: Recipe) -> Network:
+    """Network of a recipe's student, with fresh weights.
+
+    Raises
+    ------
+    BrainrdlError
+        If the network or its weights are unknown.
+
+    Examples
+    --------
+    >>> from brainrdl.recipe import check
+    >>> student = {"model": "small_cnn", "layers": ["pool"]}
+    >>> example = {"stimuli": {"folder": "images"}, "teacher": {"rdms": "it.h5"}, "student": student}
+    >>> make_network(check(example)).channels
+    1
+    """
     return build(recipe.student.model, recipe.student.weights)
 
 
-def make_stimuli(recipe: Recipe) -> Stimuli:
+def make_stimuli(recipe: Recipe, network: Network | None = None) -> Stimuli:
     """Stimuli of a recipe, transformed as the student network expects.
+
+    Parameters
+    ----------
+    recipe : Recipe
+    network : Network, optional
+        The student's, if it is built already.
 
     Raises
     ------
@@ -48,10 +66,8 @@ def make_stimuli(recipe: Recipe) -> Stimuli:
     Traceback (most recent call last):
     brainrdl.BrainrdlError: stimulus folder 'images' does not exist...
     """
-    section, network = recipe.stimuli, _network(recipe)
-    transform = network.transform
-    if section.size is not None and section.size != network.size:
-        transform = _resized(transform, section.size, network)
+    section, network = recipe.stimuli, network or make_network(recipe)
+    transform = network.transform if section.size is None else network.transform_for(section.size)
     if section.folder is not None:
         stimuli = Stimuli.from_folder(section.folder, transform, section.labels)
     elif section.arrays is not None:
@@ -63,16 +79,6 @@ def make_stimuli(recipe: Recipe) -> Stimuli:
     if section.first is not None:
         stimuli = stimuli.select(stimuli.names[: section.first])
     return stimuli.cached() if section.cached else stimuli
-
-
-def _resized(transform: Any, size: int, network: Network) -> Any:
-    if transform is None:
-        return default_transform(size, channels=network.channels)
-    if not isinstance(transform, ImageTransform):
-        refuse(
-            f"stimuli.size={size} cannot be put into {transform!r}, which the student's weights come with; leave it out"
-        )
-    return replace(transform, size=size)
 
 
 def _from_npz(path: Path) -> Stimuli:
@@ -117,6 +123,7 @@ def make_teacher(recipe: Recipe, stimuli: Stimuli) -> Teacher:
 
     Examples
     --------
+    >>> import torch
     >>> from brainrdl.recipe import check
     >>> student, network = ({key: "small_cnn", "layers": ["pool"]} for key in ("model", "network"))
     >>> example = {"stimuli": {"folder": "images"}, "teacher": network, "student": student}
@@ -155,8 +162,14 @@ def _network_teacher(section: TeacherSection, stimuli: Stimuli) -> NetworkTeache
     )
 
 
-def make_student(recipe: Recipe) -> Student:
+def make_student(recipe: Recipe, network: Network | None = None) -> Student:
     """Student of a recipe, with fresh weights.
+
+    Parameters
+    ----------
+    recipe : Recipe
+    network : Network, optional
+        The student's, if it is built already.
 
     Raises
     ------
@@ -173,16 +186,16 @@ def make_student(recipe: Recipe) -> Student:
     """
     section = recipe.student
     readout = Readout(section.pool, section.standardise, section.projection)
-    layers, network = section.layers, _network(recipe).module
-    return Student(network, layers, readout=readout, trainable=section.trainable, batchnorm=section.batchnorm)
+    layers, module = section.layers, (network or make_network(recipe)).module
+    return Student(module, layers, readout=readout, trainable=section.trainable, batchnorm=section.batchnorm)
 
 
 def check_takes(module: nn.Module, stimuli: Stimuli, what: str) -> None:
     """Refuse images that a network cannot take, before any work."""
     image = stimuli.images(stimuli.names[:1])
     try:
-        with torch.no_grad():
-            module.eval()(image)
+        with evaluating(module):
+            module(image)
     except Exception as error:  # its forward is anyone's code
         refuse(
             f"{what} cannot take the images, of shape {tuple(image.shape[1:])} (channels, height, width): "

@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from brainrdl._core import files as _files
 from brainrdl._core.advice import advice
-from brainrdl._core.errors import BrainrdlError, check_conditions, quote, refuse
+from brainrdl._core.errors import check_conditions, quote, refuse
 from brainrdl._core.options import free
 from brainrdl.evaluation.cross_validation import cross_validate
 from brainrdl.evaluation.folds import Splitter
 from brainrdl.evaluation.held_out import Evaluation
 from brainrdl.evaluation.options import EvaluationOptions
-from brainrdl.recipe.building import check_takes, make_loss, make_stimuli, make_student, make_teacher
+from brainrdl.models.student import Student
+from brainrdl.recipe.building import check_takes, make_loss, make_network, make_stimuli, make_student, make_teacher
 from brainrdl.recipe.files import RECIPE, load, save, spelled
 from brainrdl.recipe.schema import EvaluationSection, Recipe
 from brainrdl.stimuli.named_images import Stimuli
-from brainrdl.teachers.rdm_teacher import RDMTeacher
+from brainrdl.teachers.protocol import known_conditions
 from brainrdl.training import checkpoint as _checkpoint, run_folder
 from brainrdl.training.distributed import check_one_process
 from brainrdl.training.loop import fit
@@ -70,31 +69,56 @@ def run(
     """
     with advice(spelled(), "in the recipe"):
         check_one_process("a recipe")
-        return _run(recipe, Path(out), resume, overwrite, progress)
+        return _run(recipe, out, resume, overwrite, progress)
 
 
-def _run(recipe: Recipe, out: Path, resume: bool, overwrite: bool, progress: bool) -> Evaluation | FitResult:
+def _run(recipe: Recipe, out: Path | str, resume: bool, overwrite: bool, progress: bool) -> Evaluation | FitResult:
     torch.manual_seed(recipe.evaluation.seeds[0])
-    stimuli = make_stimuli(recipe)
+    network = make_network(recipe)
+    stimuli = make_stimuli(recipe, network)
     teacher = make_teacher(recipe, stimuli)
-    if isinstance(teacher, RDMTeacher):
-        stimuli = stimuli.align(teacher.conditions, recipe.stimuli.allow_missing)
-    check_takes(make_student(recipe).model, stimuli, f"student.model {recipe.student.model!r}")
+    conditions = known_conditions(teacher)
+    if conditions is not None:
+        stimuli = stimuli.align(conditions, recipe.stimuli.allow_missing)
+    student = make_student(recipe, network)
+    check_takes(student.model, stimuli, f"student.model {recipe.student.model!r}")
     options = {"loss": make_loss(recipe), "progress": progress, **recipe.fit.model_dump()}
     section = recipe.evaluation
     _check_controls(section, stimuli)
     folds = section.folds or _one_fold(section, stimuli)
     _check_unseen(recipe, stimuli, folds)
-    with run_folder.opened(out, resume=resume, overwrite=overwrite) as folder, _kept(recipe, folder):
+    with _opened(recipe, out, resume, overwrite) as folder:
         if folds is None:
-            student, seed = make_student(recipe), section.seeds[0]
+            seed = section.seeds[0]
             return fit(student, teacher, stimuli, seed=seed, out=folder, resume=True, **options)
         chosen = section.model_dump(exclude={"folds", "held_out"})
-        make = partial(make_student, recipe)
+        make = _Students(recipe, student)
         return cross_validate(
             make, teacher, stimuli, folds=folds, out=folder, resume=True,
             facts={"recipe_student": recipe.student.model_dump()}, **chosen, **options,
         )  # fmt: skip
+
+
+class _Students:
+    """Makes the students of a recipe; the first one is there already, so that its network is not built in vain."""
+
+    def __init__(self, recipe: Recipe, first: Student) -> None:
+        self._recipe = recipe
+        self._first: Student | None = first
+
+    def __call__(self) -> Student:
+        first, self._first = self._first, None
+        return make_student(self._recipe) if first is None else first
+
+
+@contextmanager
+def _opened(recipe: Recipe, out: Path | str, resume: bool, overwrite: bool) -> Iterator[Any]:
+    """Open the run folder, and keep the recipe in it, unless it is open."""
+    if isinstance(out, run_folder.OpenFolder):
+        yield out
+        return
+    with run_folder.opened(out, resume=resume, overwrite=overwrite) as folder, _kept(recipe, folder):
+        yield run_folder.OpenFolder(folder)
 
 
 def _check_unseen(recipe: Recipe, stimuli: Stimuli, folds: object) -> None:
@@ -196,21 +220,5 @@ def evaluate_run(folder: Path | str, comparators: Sequence[str] = ()) -> Evaluat
         refuse(f"run {str(folder)!r} is not finished; go on with it first: `brainrdl fit` with --resume")
     if comparators:
         recipe = recipe.model_copy(update={"evaluation": section.model_copy(update={"comparators": list(comparators)})})
-    with _shadow(folder) as shadow:
-        return run(recipe, shadow, resume=True, progress=False)  # type: ignore[return-value]
-
-
-@contextmanager
-def _shadow(folder: Path) -> Iterator[Path]:
-    """Give a temporary run folder with the fits of another, which stays as it is."""
-    with tempfile.TemporaryDirectory(prefix="brainrdl-") as made:
-        shadow = Path(made)
-        for name in (RECIPE, run_folder.SETTINGS, run_folder.PROVENANCE):
-            shutil.copy(folder / name, shadow)
-        (shadow / "fits").mkdir()
-        for fitted in (folder / "fits").iterdir():
-            (shadow / "fits" / fitted.name).symlink_to(fitted.resolve())
-        try:
-            yield shadow
-        except BrainrdlError as error:
-            raise BrainrdlError(str(error).replace(made, str(folder))) from error
+    read: Any = run_folder.OpenFolder(folder, read_only=True)
+    return run(recipe, read, resume=True, progress=False)  # type: ignore[return-value]

@@ -1,4 +1,4 @@
-"""What was done: the facts of a run, and the text and references for the methods section of a paper."""
+"""How a run was done: its facts, and the text and references for the methods section of a paper."""
 
 from __future__ import annotations
 
@@ -8,49 +8,64 @@ from typing import Any
 
 import pandas as pd
 
-from brainrdl._core.terms import measure_label, similarity_label
+from brainrdl._core.rows import Against, Role
+from brainrdl.dissimilarity.measures import label_of as measure_label
 from brainrdl.evaluation.held_out import Evaluation
 from brainrdl.rdms.by_name import names
 from brainrdl.reporting.run import Run, categories_of, comparators_of, shown_keys
 from brainrdl.reporting.wording import and_joined, percent
+from brainrdl.similarity.comparators import SIMILARITIES, label_of
+from brainrdl.similarity.traits import Reference
 from brainrdl.training.options import OPTIMISER_WORDS
 from brainrdl.training.provenance import describe, gather_provenance
 
-REFERENCES = (
-    (
+_METHOD = (
+    Reference(
+        "McClure & Kriegeskorte, 2016",
         "McClure, P. & Kriegeskorte, N. (2016). Representational distance learning for deep neural networks. "
         "Frontiers in Computational Neuroscience 10:131.",
         "10.3389/fncom.2016.00131",
     ),
-    (
+    Reference(
+        "Nili et al., 2014",
         "Nili, H., Wingfield, C., Walther, A., Su, L., Marslen-Wilson, W. & Kriegeskorte, N. (2014). A toolbox for "
         "representational similarity analysis. PLoS Computational Biology 10(4):e1003553.",
         "10.1371/journal.pcbi.1003553",
     ),
-    (
+    Reference(
+        "Schütt et al., 2023",
         "Schütt, H. H., Kipnis, A. D., Diedrichsen, J. & Kriegeskorte, N. (2023). Statistical inference on "
         "representational geometries. eLife 12:e82566.",
         "10.7554/eLife.82566",
     ),
 )
 
+
+def references_of(run: Run) -> list[Reference]:
+    """List what the methods text cites: the method first, then ceilings, intervals and comparators, each once."""
+    if run.evaluation is None:
+        return list(_METHOD[:1])
+    used = [SIMILARITIES[name].reference for name in comparators_of(run.evaluation.summary) if name in SIMILARITIES]
+    return list({reference.doi: reference for reference in (*_METHOD, *used) if reference}.values())
+
+
 # Facts
 
 
 def facts_of(run: Run) -> list[tuple[str, str]]:
-    """Terms and values; a value that the run does not tell is empty."""
+    """List terms and values; a value that the run did not record is empty."""
     teacher = ("Teacher", str(run.settings.get("teacher") or ""))
-    told = _fit_facts(run) if run.evaluation is None else _evaluation_facts(run, run.evaluation)
+    facts = _fit_facts(run) if run.evaluation is None else _evaluation_facts(run, run.evaluation)
     loss = run.fit_options.get("loss")
     lost = {k: v for k, v in loss.items() if k != "kind" and v is not None} if isinstance(loss, Mapping) else {}
-    return [teacher, ("Fitted to", _combined(run)), *told, ("Loss", _listed(lost)), ("Fitting", _options(run))]
+    return [teacher, ("Fitted to", _combined(run)), *facts, ("Loss", _listed(lost)), ("Fitting", _options(run))]
 
 
 _COMBINED = {
     "mean": "the mean RDM over subjects",
     "reliability": "the mean RDM over subjects, weighted by their reliability",
-    "sample": "the RDM of one subject a step, drawn at random",
-    "all": "the RDMs of all subjects, the loss averaged over them",
+    "sample": "the RDM of one subject per step, drawn at random",
+    "all": "the RDMs of all subjects, with the loss averaged over subjects",
 }
 
 
@@ -88,27 +103,27 @@ def _evaluation_facts(run: Run, evaluation: Evaluation) -> list[tuple[str, str]]
 
 
 def _networks(settings: Mapping[str, Any]) -> str:
-    """Say which network each student is; students of one kind are told together."""
-    told: dict[str, list[str]] = {}
+    """Describe the network of each student; students with the same network are listed together."""
+    described: dict[str, list[str]] = {}
     networks = settings.get("networks")
     for label, network in networks.items() if isinstance(networks, Mapping) else ():
-        told.setdefault(_network(network, settings.get("recipe_student")), []).append(label)
-    if len(told) == 1:
-        return next(iter(told))
-    return ". ".join(f"{and_joined(labels)}: {words}" for words, labels in told.items())
+        described.setdefault(_network(network, settings.get("recipe_student")), []).append(label)
+    if len(described) == 1:
+        return next(iter(described))
+    return ". ".join(f"{and_joined(labels)}: {words}" for words, labels in described.items())
 
 
 def _network(settings: Mapping[str, Any], asked: Any) -> str:
-    """Say a network, its weights, what is read out of it and what of it trains; `asked` is a recipe's word on it."""
+    """Describe a network, its weights, its readouts and its trainable part; `asked` is what a recipe says about it."""
     if "network" not in settings:
         return ""
     asked = asked if isinstance(asked, Mapping) else {}
     name = str(asked.get("model") or str(settings["network"]).rpartition(".")[2])
-    digest = f"initial weights of SHA-256 {str(settings['initial_weights'])[:12]}"
+    digest = f"initial weights with SHA-256 {str(settings['initial_weights'])[:12]}"
     weights = f"weights {asked['weights']!r}" if asked.get("weights") else f"random {digest}" if asked else digest
     parts = [f"{name}, {settings['n_parameters']:,} parameters, {weights}"]
     parts += [f"{layer} read out by {_readout(readout)}" for layer, readout in settings.get("readouts", {}).items()]
-    return "; ".join([*parts, f"what trains: {settings.get('trainable')}", f"batch norm: {settings.get('batchnorm')}"])
+    return "; ".join([*parts, f"trainable: {settings.get('trainable')}", f"batch norm: {settings.get('batchnorm')}"])
 
 
 def _readout(readout: Mapping[str, Any]) -> str:
@@ -122,7 +137,7 @@ def _held_out(scores: pd.DataFrame) -> str:
     folds = int(scores["fold"].nunique())
     stimuli, pairs = (_from_to(scores[column]) for column in ("n_conditions", "n_pairs"))
     together = f"{stimuli} stimuli, {pairs} pairs"
-    return f"each stimulus once, in {folds} folds ({together} a fold)" if folds > 1 else f"one list ({together})"
+    return f"each stimulus once, in {folds} folds ({together} per fold)" if folds > 1 else f"one list ({together})"
 
 
 def _from_to(counts: pd.Series[int]) -> str:
@@ -139,14 +154,14 @@ def _chosen_by(run: Run) -> str:
 
 
 def _validation_share(run: Run) -> float:
-    """Share of the training stimuli of each fold that was set apart to choose the number of steps."""
+    """Share of the training stimuli of each fold that was used to choose the number of steps."""
     nested = run.settings.get("fit")
     share = nested.get("validation") if isinstance(nested, Mapping) else None
     return share if isinstance(share, float) else 0.0
 
 
 def _resamples(run: Run) -> int:
-    """How many bootstrap resamples the intervals come from; 0 if there are none."""
+    """Count the bootstrap resamples for the intervals; 0 if there are no intervals."""
     known = run.evaluation is not None and run.evaluation.summary["low"].notna().any()
     return int(run.settings.get("n_bootstrap") or 0) if known else 0
 
@@ -160,8 +175,8 @@ def _stimuli_words(evaluation: Evaluation) -> str:
     if not groups:
         return str(len(conditions))
     counts = Counter(groups[name] for name in conditions)
-    told = and_joined([f"{category} ({n})" for category, n in counts.items()], most=12)
-    return f"{len(conditions)} in {len(counts)} categories: {told}"
+    listed = and_joined([f"{category} ({n})" for category, n in counts.items()], most=12)
+    return f"{len(conditions)} in {len(counts)} categories: {listed}"
 
 
 def _options(run: Run) -> str:
@@ -176,11 +191,11 @@ def _listed(options: Mapping[str, Any]) -> str:
 
 
 def methods_of(run: Run) -> Iterator[str]:
-    """Text for a supplement; what the settings do not say is not said."""
+    """Write the methods text; it leaves out what the settings do not record."""
     teacher = f" of {run.settings['teacher']}" if run.settings.get("teacher") else ""
     measure = f" Student RDMs were made with {measure_label(run.dissimilarity)}." if run.dissimilarity else ""
     target = f" The target was {combined}." if (combined := _combined(run)) else ""
-    settings = f" Settings: {told}." if (told := _options(run)) else ""
+    settings = f" Settings: {listed}." if (listed := _options(run)) else ""
     yield (
         f"Networks were fitted to representational dissimilarity matrices (RDMs){teacher} by representational distance "
         f"learning (McClure & Kriegeskorte, 2016): {_trained(run.settings.get('trainable'))} changed by "
@@ -196,19 +211,19 @@ def methods_of(run: Run) -> Iterator[str]:
 
 _TRAINED = {
     "all": "all weights were",
-    "projection": "the network was left as it was, and a linear projection of a layer’s output was",
+    "projection": "the network was not changed, and a linear projection of a layer’s output was",
 }
 
 
 def _trained(trainable: Any) -> str:
     start = str(trainable).removeprefix("from:")
     if start != str(trainable):
-        return f"the weights of the network from layer {start} on, and of projections if any, were"
+        return f"the weights of the network from layer {start} on, and of any projections, were"
     return _TRAINED.get(str(trainable), "trainable weights were")
 
 
 def _optimiser(run: Run) -> str:
-    """Name the optimiser if the settings name one for all students."""
+    """Name the optimiser if it is the same for all students."""
     students = run.settings.get("students")
     made = describe(students).values() if isinstance(students, Mapping) else [{"options": {}}]
     shared = run.fit_options.get("optimizer")
@@ -220,39 +235,44 @@ def _design_text(run: Run, evaluation: Evaluation) -> str:
     scores, settings, n = evaluation.scores, run.settings, len(names(evaluation.teacher))
     folds, seeds, inner = scores["fold"].nunique(), scores["seed"].nunique(), settings.get("inner_folds")
     if folds < 2:
-        return f"The network was scored on {n} stimuli that were given as held out; all pairs among them count."
-    spread = ", categories spread evenly over folds" if settings.get("stratify") and evaluation.labels else ""
-    told = [
+        return f"The network was scored on all pairs of {n} stimuli that were specified as held out."
+    spread = ", with categories spread evenly over folds" if settings.get("stratify") and evaluation.labels else ""
+    text = [
         f"The {n} stimuli were divided into {folds} folds{spread}.",
         "Each fold was held out once while the network was fitted to the others.",
         "Only pairs of stimuli held out together were scored.",
     ]
     if settings.get("subjects") == "leave-one-out":
-        told += ["One subject at a time was held out as well, and scores are against that subject alone."]
+        text += ["One subject at a time was also held out, and the score is the similarity with this subject’s RDM."]
     if inner:
-        told += [f"The number of steps was chosen by {inner}-fold cross-validation inside each training set."]
+        text += [f"The number of steps was chosen by {inner}-fold cross-validation within each training set."]
     elif share := _validation_share(run):
-        told += [f"The number of steps was chosen on {percent(share)} of each training set, which was not fitted to."]
+        text += [f"The number of steps was chosen on {percent(share)} of each training set, not used for fitting."]
     if seeds > 1:
-        told += [f"The whole procedure was repeated with {seeds} seeds (folds, initial weights and batches)."]
-    return " ".join(told)
+        text += [f"The whole procedure was repeated with {seeds} seeds (folds, initial weights and batches)."]
+    return " ".join(text)
 
 
 _SCORED = {
-    "subjects": "Student RDMs were compared with the RDM of each subject, and the scores averaged; the noise ceiling "
-    "of these scores (Nili et al., 2014) is the mean similarity of each subject’s RDM with the pooled RDM of the "
-    "others (lower bound) and of all subjects (upper bound).",
-    "mean": "Student RDMs were compared with the mean RDM of the subjects; the ceiling of these scores is the "
-    "reliability of that mean, the square root of the Spearman-Brown prediction from the mean similarity between two "
+    Against.SUBJECTS: "Student RDMs were compared with the RDM of each subject, and the scores averaged; the noise "
+    "ceiling of these scores (Nili et al., 2014) is the mean similarity of each subject’s RDM with the pooled RDM of "
+    "the others (lower bound) and of all subjects (upper bound).",
+    Against.MEAN: "Student RDMs were compared with the mean RDM of the subjects; the ceiling for the mean RDM is the "
+    "square root of its reliability, which the Spearman-Brown formula predicts from the mean similarity between two "
     "subjects.",
 }
 
 
 def _score_text(summary: pd.DataFrame) -> str:
-    similarity = and_joined([similarity_label(name) for name in comparators_of(summary)])
-    told = [text for against, text in _SCORED.items() if against in set(summary["against"])]
-    apart = ["The two kinds of score and ceiling are not interchangeable."] if len(told) > 1 else []
-    return " ".join([f"RDMs were compared by {similarity}.", *told, *apart])
+    similarity = and_joined([_cited(name) for name in comparators_of(summary)])
+    text = [sentence for against, sentence in _SCORED.items() if against.value in set(summary["against"])]
+    both = ["The two kinds of scores and ceilings are not interchangeable."] if len(text) > 1 else []
+    return " ".join([f"RDMs were compared by {similarity}.", *text, *both])
+
+
+def _cited(comparator: str) -> str:
+    reference = SIMILARITIES[comparator].reference if comparator in SIMILARITIES else None
+    return label_of(comparator) + (f" ({reference.cited})" if reference else "")
 
 
 def _inference_text(run: Run) -> str:
@@ -266,18 +286,18 @@ def _inference_text(run: Run) -> str:
 
 
 _COMPARED = {
-    "unfitted": "the same network before fitting",
-    "permuted": "the same network fitted in the same way to RDMs whose condition names were shuffled among the "
+    Role.UNFITTED: "the same network before fitting",
+    Role.PERMUTED: "the same network fitted in the same way to RDMs whose condition names were shuffled among the "
     "training stimuli",
-    "category": "models that know only the category of each stimulus (same or different category; where there are "
-    "folds also the mean training dissimilarity of each pair of categories)",
-    "model": "the model RDMs listed in the table",
+    Role.CATEGORY: "models based only on the category of each stimulus (same or different category; in "
+    "cross-validations also the mean training dissimilarity of each pair of categories)",
+    Role.MODEL: "the model RDMs listed in the table",
 }
 
 
 def _controls_text(summary: pd.DataFrame) -> str:
-    present = [text for role, text in _COMPARED.items() if role in set(summary["role"])]
-    return f"Scored on the same pairs, for comparison: {'; '.join(present)}." if present else ""
+    present = [text for role, text in _COMPARED.items() if role.value in set(summary["role"])]
+    return f"For comparison, the following were scored on the same pairs: {'; '.join(present)}." if present else ""
 
 
 def _software_text(run: Run) -> str:

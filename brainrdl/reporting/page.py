@@ -1,8 +1,8 @@
 """One self-contained HTML page about a run: what was found, how, and what it cannot show.
 
-Every sentence is computed from the tables of the run. Like is compared with like: a score against single subjects
-stands beside the leave-one-subject-out noise ceiling, a score against the mean RDM beside the reliability of that mean.
-The page loads nothing: figures are inside it, and its own security policy forbids every other source.
+Every sentence is computed from the tables of the run. A score against single subjects is reported with the
+leave-one-subject-out noise ceiling, a score against the mean RDM with the ceiling for the mean RDM. The page loads
+nothing: figures are embedded, and its content security policy forbids all other sources.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 from brainrdl._core.errors import refuse
 from brainrdl._core.files import atomic, read_csv, read_json
 from brainrdl.evaluation.held_out import Evaluation
-from brainrdl.reporting.drawings import Drawing, drawings_of
-from brainrdl.reporting.methods import REFERENCES, facts_of, methods_of
+from brainrdl.reporting.drawings import Drawing, Section, drawings_of
+from brainrdl.reporting.methods import facts_of, methods_of, references_of
 from brainrdl.reporting.run import Run, students_of
 from brainrdl.reporting.tables import Table, cells, provenance_rows, summary_tables
 from brainrdl.reporting.wording import and_joined, fit_headline, headlines, limits_of
@@ -30,9 +30,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 PAGE = "report.html"
 
-_PIXELS_PER_INCH = 100  # of the page; images hold twice as many
-
-_SECTIONS = ("scores", "rdms", "training", "pairs")
+_PIXELS_PER_INCH = 100  # of the page; images have twice as many
 
 
 def report(source: Evaluation | FitResult | Path | str, out: Path | str | None = None) -> Path:
@@ -41,19 +39,19 @@ def report(source: Evaluation | FitResult | Path | str, out: Path | str | None =
     Parameters
     ----------
     source : Evaluation, FitResult, or path
-        What to report, or the run folder that holds it.
+        What to report: a result, or the run folder in which it was saved.
     out : path, optional
-        The page, or a folder for it; ``report.html`` in the run folder by default.
+        File name of the page, or a folder for it; by default ``report.html`` in the run folder.
 
     Returns
     -------
     Path
-        The page. It is written whole or not at all, and needs no network to be read.
+        The page. It is written completely or not at all, and can be read without a network connection.
 
     Raises
     ------
     BrainrdlError
-        If the source is none of these, the folder holds no run, or there is neither a run folder nor `out`.
+        If the source is of another type, the folder has no finished run, or there is neither a run folder nor `out`.
 
     Examples
     --------
@@ -76,7 +74,7 @@ def report(source: Evaluation | FitResult | Path | str, out: Path | str | None =
 
 
 def figures(source: Evaluation | FitResult | Path | str) -> dict[str, Figure]:
-    """Draw the figures of the report, by name, to be saved or changed one by one.
+    """Draw the figures of the report, to save or change them one by one.
 
     Parameters
     ----------
@@ -86,7 +84,7 @@ def figures(source: Evaluation | FitResult | Path | str) -> dict[str, Figure]:
     Returns
     -------
     dict of str to Figure
-        Names are fit for files; ``savefig`` them.
+        Figures by name; the names can be used as file names.
 
     Raises
     ------
@@ -128,13 +126,13 @@ def _read(folder: Path) -> Run:
         return Run(evaluation, evaluation.histories, settings=settings, provenance=facts, folder=folder)
     if (folder / HISTORY).exists():
         return Run(None, read_csv(folder / HISTORY), None, stored or {}, facts, folder)
-    refuse(f"{str(folder)!r} holds no finished run: neither evaluation.json nor {HISTORY} is there")
+    refuse(f"{str(folder)!r} is not a folder of a finished run: it has neither evaluation.json nor {HISTORY}")
 
 
 def _where(run: Run, out: Path | str | None) -> Path:
     path = run.folder if out is None else Path(out)
     if path is None:
-        refuse("this run has no folder of its own; say where the page goes, for example out='report.html'")
+        refuse("this run has no folder; give a file for the page, for example out='report.html'")
     return path / PAGE if path.is_dir() else path
 
 
@@ -148,20 +146,20 @@ def _page(run: Run) -> dict[str, Any]:
         "simulated": bool(run.settings.get("simulated")),
         "cannot": list(limits_of(run)),
         "facts": [fact for fact in facts_of(run) if fact[1]],
-        "figures": {name: [_embed(one) for one in drawings if one.section == name] for name in _SECTIONS},
+        "figures": {one: [_embed(drawing) for drawing in drawings if drawing.section == one] for one in Section},
         "methods": [part for part in methods_of(run) if part],
-        "references": REFERENCES if run.evaluation is not None else REFERENCES[:1],
+        "references": references_of(run),
         "provenance": provenance_rows(run),
         "settings": json.dumps(describe(run.settings), indent=2, ensure_ascii=False),
         "date": datetime.now(UTC).date().isoformat(),
     }
     if run.evaluation is None:
-        return page | {"headline": [fit_headline(run)], "tables": [], "scores": None, "csv": None}
+        return page | {"headline": [fit_headline(run)], "tables": {}, "scores": None, "csv": None}
     summary, scores = run.evaluation.summary, run.evaluation.scores
     return page | {
         "headline": list(headlines(run.evaluation)),
-        "tables": list(summary_tables(summary)),
-        "scores": Table("Every score: one row per student, fold, seed and subject", *cells(scores)),
+        "tables": {Section.SCORES: list(summary_tables(summary))},
+        "scores": Table("All scores: one row per student, fold, seed and subject", *cells(scores)),
         "csv": base64.b64encode(scores.to_csv(index=False).encode()).decode(),
     }
 
@@ -172,7 +170,7 @@ def _page_title(run: Run) -> str:
     name, students = run.settings.get("teacher"), students_of(run.evaluation.summary)
     targets = list(dict.fromkeys(run.evaluation.summary["target"]))
     of = f"{and_joined(targets)} of " if len(targets) > 1 else ""
-    teacher = f"“{name}”" if name else "the teacher"  # quoted: a file called "it" would read as a pronoun
+    teacher = f"“{name}”" if name else "the teacher"  # quotes: a file called "it" would read as a pronoun
     return f"How close did {and_joined(students) if len(students) > 1 else 'the network'} get to {of}{teacher}?"
 
 

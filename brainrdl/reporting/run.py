@@ -1,4 +1,4 @@
-"""What a report is about, and what is looked up in its tables again and again."""
+"""The run that a report is about, and look-ups in its tables."""
 
 from __future__ import annotations
 
@@ -11,20 +11,19 @@ import pandas as pd
 
 from brainrdl._core.constants import PARTIAL
 from brainrdl._core.options import free, options_of
+from brainrdl._core.rows import Role
 from brainrdl.evaluation.held_out import Evaluation
 from brainrdl.rdms.by_name import names
 from brainrdl.training.options import FitOptions
 
-SHOWN = 4  # students in sentences and figures; the tables hold all
-
-FITTED = ("student", "ensemble")
+SHOWN = 4  # students in sentences and figures; the tables contain all of them
 
 _FIT = {"loss", *options_of(FitOptions)} - free(FitOptions)
 
 
 @dataclass(frozen=True)
 class Run:
-    """One source of a report, whatever it came from."""
+    """What a report is about: an evaluation or a fit, with its settings and provenance."""
 
     evaluation: Evaluation | None = None
     histories: pd.DataFrame = field(default_factory=pd.DataFrame)
@@ -42,15 +41,19 @@ class Run:
 
     @property
     def dissimilarity(self) -> str:
-        """How the student's patterns became an RDM, as far as the settings say."""
+        """Dissimilarity of the student's RDMs; "" if the settings do not name it."""
         loss = self.fit_options.get("loss")
         return str(loss.get("dissimilarity", "")) if isinstance(loss, Mapping) else ""
 
 
 def shown_keys(summary: pd.DataFrame) -> list[tuple[str, str, str]]:
-    """(student, layer, target) of fitted students and ensembles, in the order of the table, never by score."""
-    fitted = summary[summary["role"].isin(FITTED)]
+    """List (student, layer, target) of fitted students and ensembles, in the order of the table, never by score."""
+    fitted = summary[is_fitted(summary)]
     return list(dict.fromkeys(zip(fitted["student"], fitted["layer"], fitted["target"], strict=True)))
+
+
+def is_fitted(summary: pd.DataFrame) -> pd.Series[bool]:
+    return summary["role"].isin([role.value for role in Role if role.fitted])
 
 
 def students_of(summary: pd.DataFrame) -> list[str]:

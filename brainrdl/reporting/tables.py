@@ -1,10 +1,10 @@
-"""The tables of a report, as text."""
+"""The tables of a report, as text. A new column of the score tables is one line in `COLUMNS`."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -12,69 +12,115 @@ import pandas as pd
 import torch
 
 from brainrdl._core.files import digest
-from brainrdl._core.terms import KINDS, similarity_label
+from brainrdl._core.rows import Against, Role
 from brainrdl.rdms.conversion import to_tensor
-from brainrdl.reporting.run import FITTED, Run, comparators_of, rows_of
+from brainrdl.reporting.run import Run, comparators_of, is_fitted, rows_of
 from brainrdl.reporting.wording import number, percent, span
+from brainrdl.similarity.comparators import label_of
 from brainrdl.training.provenance import gather_provenance
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table of text: caption, heads of columns, rows."""
+    """A table of text.
+
+    Attributes
+    ----------
+    caption : str
+    columns : sequence of str
+        Headings.
+    rows : sequence of sequence of str
+        Cells, as many in each row as there are columns.
+    named_by : int, optional
+        Number of the column whose cells are the headings of the rows.
+    marked : collection of int
+        Numbers of the rows to highlight: the fitted students.
+    """
 
     caption: str
     columns: Sequence[str]
     rows: Sequence[Sequence[str]]
+    named_by: int | None = None
+    marked: frozenset[int] = field(default=frozenset())
 
 
-_COLUMNS = ("comparator", "student", "kind", "layer", "target", "score", "95% interval")
+Row = Mapping[str, Any]
 
-_HEADS = {
-    "subjects": ("Against single subjects’ RDMs", "noise ceiling", "share of its lower bound"),
-    "mean": ("Against the subjects’ mean RDM", "reliability of the mean", "share of it"),
-}
 
-_HELD_CONSTANT = "Against the subjects’ mean RDM, with category and other models held constant"
+@dataclass(frozen=True)
+class Column:
+    """A column of the score tables: its heading, what a cell says of a row, and in which tables it is shown."""
+
+    heading: str
+    cell: Callable[[Row], str]
+    shown: Callable[[pd.DataFrame], bool] = lambda summary: True
+
+
+def _differs(column: str) -> Callable[[pd.DataFrame], bool]:
+    return lambda summary: summary.loc[is_fitted(summary), column].nunique() > 1
+
+
+def _has_ceiling(summary: pd.DataFrame) -> bool:
+    return bool(comparators_of(summary))  # partial correlations have no ceiling and no gain
+
+
+def _compared_with(against: Against) -> Callable[[pd.DataFrame], bool]:
+    return lambda summary: _has_ceiling(summary) and set(summary["against"]) == {against.value}
+
+
+def _ceiling(row: Row) -> str:
+    low, high = row["ceiling_lower"], row["ceiling_upper"]
+    return number(low) if low == high else span(low, high)
+
+
+def _gain(row: Row) -> str:
+    gain, low, high = (float(row.get(key, np.nan)) for key in ("gain", "gain_low", "gain_high"))
+    return f"{number(gain)} ({span(low, high)})" if math.isfinite(gain) else "–"
+
+
+_STUDENT = "student"
+
+COLUMNS = (
+    Column("comparator", lambda row: label_of(str(row["comparator"]))),
+    Column(_STUDENT, lambda row: str(row["student"])),
+    Column("role", lambda row: Role(row["role"]).label),
+    Column("layer", lambda row: str(row["layer"]), _differs("layer")),
+    Column("target", lambda row: str(row["target"]), _differs("target")),
+    Column("score", lambda row: number(row["score"])),
+    Column("95% interval", lambda row: span(row["low"], row["high"])),
+    Column(Against.SUBJECTS.ceiling, _ceiling, _compared_with(Against.SUBJECTS)),
+    Column("share of its lower bound", lambda row: percent(row["share"]), _compared_with(Against.SUBJECTS)),
+    Column(Against.MEAN.ceiling, _ceiling, _compared_with(Against.MEAN)),
+    Column("share of the ceiling", lambda row: percent(row["share"]), _compared_with(Against.MEAN)),
+    Column("gain by fitting", _gain, _has_ceiling),
+)
+
+_HELD_CONSTANT = "with category and other models held constant"
 
 
 def summary_tables(summary: pd.DataFrame) -> Iterator[Table]:
-    """One table for each kind of ceiling, and one for scores that have none."""
+    """Give one table for each kind of comparison, and one for partial correlations, which have no ceiling."""
     plain = summary["comparator"].isin(comparators_of(summary))
-    for against, (caption, *more) in _HEADS.items():
-        rows = summary[plain & (summary["against"] == against)]
-        yield from _table(caption, (*_COLUMNS, *more, "gain by fitting"), rows)
-    yield from _table(_HELD_CONSTANT, _COLUMNS, summary[~plain])
+    for against in Against:
+        yield from _table(_caption(against), summary[plain & (summary["against"] == against.value)])
+    yield from _table(f"{_caption(Against.MEAN)}, {_HELD_CONSTANT}", summary[~plain])
 
 
-def _table(caption: str, columns: Sequence[str], summary: pd.DataFrame) -> Iterator[Table]:
-    """Rows by comparator, then by kind; layer and target only where students differ in them."""
+def _caption(against: Against) -> str:
+    return f"Against {against.label}".replace("'", "’")
+
+
+def _table(caption: str, summary: pd.DataFrame) -> Iterator[Table]:
+    """Make a table with rows by comparator, then by role."""
     if summary.empty:
         return
-    comparators, kinds = list(dict.fromkeys(summary["comparator"])), list(KINDS)
-    records = sorted(rows_of(summary), key=lambda row: (comparators.index(row["comparator"]), kinds.index(row["role"])))
-    fitted = summary[summary["role"].isin(FITTED)]
-    hidden = {column for column in ("layer", "target") if fitted[column].nunique() < 2}
-    shown = [k for k, column in enumerate(columns) if column not in hidden]
-    rows = [_summary_row(record) for record in records]
-    yield Table(caption, [columns[k] for k in shown], [[row[k] for k in shown] for row in rows])
-
-
-def _summary_row(row: Mapping[str, Any]) -> list[str]:
-    gain, gain_low, gain_high = (float(row.get(key, np.nan)) for key in ("gain", "gain_low", "gain_high"))
-    low, high = row["ceiling_lower"], row["ceiling_upper"]
-    return [
-        similarity_label(str(row["comparator"])),
-        str(row["student"]),
-        KINDS[row["role"]],
-        str(row["layer"]),
-        str(row["target"]),
-        number(row["score"]),
-        span(row["low"], row["high"]),
-        number(low) if low == high else span(low, high),
-        percent(row["share"]),
-        f"{number(gain)} ({span(gain_low, gain_high)})" if math.isfinite(gain) else "–",
-    ]
+    comparators, roles = list(dict.fromkeys(summary["comparator"])), [role.value for role in Role]
+    records = sorted(rows_of(summary), key=lambda row: (comparators.index(row["comparator"]), roles.index(row["role"])))
+    columns = [column for column in COLUMNS if column.shown(summary)]
+    headings = [column.heading for column in columns]
+    fitted = frozenset(k for k, record in enumerate(records) if Role(record["role"]).fitted)
+    rows = [[column.cell(record) for column in columns] for record in records]
+    yield Table(caption, headings, rows, headings.index(_STUDENT), fitted)
 
 
 def cells(table: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
@@ -85,7 +131,7 @@ def cells(table: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
 
 
 def provenance_rows(run: Run) -> list[tuple[str, str]]:
-    note = ("note", "the run kept no provenance; what follows is of the session that wrote this page")
+    note = ("note", "the run recorded no provenance; the following describes the program that wrote this page")
     rows = _flat(run.provenance) if run.provenance else [note, *_flat(gather_provenance())]
     hashes = run.settings.get("hashes")
     rows += (

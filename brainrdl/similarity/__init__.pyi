@@ -1,14 +1,20 @@
 from .comparators import (
     SIMILARITIES as SIMILARITIES,
-    Similarity as Similarity,
     cka as cka,
     corr as corr,
     corr_cov as corr_cov,
     cosine as cosine,
     cosine_cov as cosine_cov,
+    label_of as label_of,
     resolve as resolve,
     rho_a as rho_a,
     soft_spearman as soft_spearman,
     spearman as spearman,
     tau_a as tau_a,
+)
+from .traits import (
+    Reference as Reference,
+    Similarity as Similarity,
+    Traits as Traits,
+    comparator as comparator,
 )

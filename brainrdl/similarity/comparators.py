@@ -1,104 +1,85 @@
-"""How alike are two RDMs? Comparators in rsatoolbox's names and conventions, batched, on any device.
+"""How similar are two RDMs? Comparators with rsatoolbox's names and conventions, batched, on any device.
 
-A comparator is a callable ``(a, b, weights=None) -> similarity`` with an attribute ``differentiable``; higher is more
-alike.
+A comparator is a callable ``(a, b, weights=None) -> similarity`` with an attribute ``differentiable``; a higher value
+means more similar RDMs. The comparators of this package carry all attributes of `brainrdl.similarity.traits.Traits`.
 
-- `a` and `b` are ``(..., n_pairs)``; leading dimensions broadcast, the last never does: scores have the leading ones.
-- NaN in either RDM leaves that pair out. `weights` ``(..., n_pairs)`` are non-negative: 0 leaves a pair out too, an
-  integer k counts it k times (whitened comparators: see `cosine_cov`). A thousand resamples are one call.
-- A constant RDM (for `cosine`, an all-zero one), or no pair left, scores 0, and every gradient is finite.
-- The maths runs outside autocast in float32 or better: half precision comes back as float32, float64 stays.
+- `a` and `b` are ``(..., n_pairs)``. Leading dimensions broadcast and are those of the result; the last never does.
+- NaN in either RDM leaves that pair out. `weights` ``(..., n_pairs)`` are non-negative: 0 also leaves a pair out, and
+  an integer k counts it k times (whitened comparators: see `cosine_cov`). A thousand resamples are one call.
+- A constant RDM (for `cosine`, an RDM of zeros) or an RDM with no pairs left scores 0, and every gradient is finite.
+- The computation runs outside autocast in float32 or better: half precision returns float32, float64 stays float64.
 """
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable
-from typing import ParamSpec, Protocol, cast, runtime_checkable
+from math import asin, pi, sin
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from brainrdl._core.constants import PARTIAL
 from brainrdl._core.errors import check_option, refuse
-from brainrdl._core.tensor_checks import check_ndim, check_same_length
 from brainrdl.similarity.pair_sums import PlainCorrelation, centred, dot, scaled, weighted_corr, weighted_cosine
+from brainrdl.similarity.pooling import as_z_scores, over_root_mean_square
 from brainrdl.similarity.ranks import centred_ranks, concordance, in_blocks, soft_centred_ranks
-from brainrdl.similarity.whitening import non_negative, whitened_cosine
-
-P = ParamSpec("P")
+from brainrdl.similarity.traits import Comparator, Reference, Similarity, Traits, comparator
+from brainrdl.similarity.whitening import whitened_cosine
 
 Pairs = Float[Tensor, "*#batch n_pairs"]
 
 Scores = Float[Tensor, "..."]
 
+_NILI = Reference(
+    "Nili et al., 2014",
+    "Nili, H., Wingfield, C., Walther, A., Su, L., Marslen-Wilson, W. & Kriegeskorte, N. (2014). A toolbox for "
+    "representational similarity analysis. PLoS Computational Biology 10(4):e1003553.",
+    "10.1371/journal.pcbi.1003553",
+)
 
-@runtime_checkable
-class Similarity(Protocol):
-    """What the package asks of a comparator: see the list at the top of this module."""
+_SCHUETT = Reference(
+    "Schütt et al., 2023",
+    "Schütt, H. H., Kipnis, A. D., Diedrichsen, J. & Kriegeskorte, N. (2023). Statistical inference on "
+    "representational geometries. eLife 12:e82566.",
+    "10.7554/eLife.82566",
+)
 
-    differentiable: bool
+_DIEDRICHSEN = Reference(
+    "Diedrichsen et al., 2021",
+    "Diedrichsen, J., Berlot, E., Mur, M., Schütt, H. H., Shahbazi, M. & Kriegeskorte, N. (2021). Comparing "
+    "representational geometries using whitened unbiased-distance-matrix similarity. Neurons, Behavior, Data "
+    "analysis, and Theory 5(3).",
+    "10.51628/001c.27664",
+)
 
-    def __call__(self, a: Tensor, b: Tensor, weights: Tensor | None = None) -> Tensor:
-        """Return the similarity of `a` and `b`, leading dimensions broadcast."""
+_KORNBLITH = Reference(
+    "Kornblith et al., 2019",
+    "Kornblith, S., Norouzi, M., Lee, H. & Hinton, G. (2019). Similarity of neural network representations revisited. "
+    "International Conference on Machine Learning.",
+    "10.48550/arXiv.1905.00414",
+)
 
-
-@runtime_checkable
-class _Comparator(Protocol[P]):
-    differentiable: bool
-
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Tensor: ...
-
-
-def _comparator(*, differentiable: bool) -> Callable[[Callable[P, Tensor]], _Comparator[P]]:
-    """Give the function below NaN-free floats outside autocast, and the attribute `differentiable`."""
-
-    def decorate(core: Callable[P, Tensor]) -> _Comparator[P]:
-        @functools.wraps(core)
-        def compare(a: Tensor, b: Tensor, weights: Tensor | None = None, **options: object) -> Tensor:
-            with torch.autocast(a.device.type, enabled=False):
-                return cast(Callable[..., Tensor], core)(*_prepare(a, b, weights), **options)
-
-        compare.differentiable = differentiable  # type: ignore[attr-defined]
-        return cast(_Comparator[P], compare)
-
-    return decorate
-
-
-def _prepare(a: Tensor, b: Tensor, weights: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Check shapes, promote to float32 or better, and turn NaN into a finite value of weight 0."""
-    for rdm in (a, b):
-        check_ndim(rdm, 1, "an RDM to compare", "(..., n_pairs)")
-    check_same_length(a, b, "two RDMs to compare")
-    if a.shape[-1] == 0:
-        refuse(f"RDMs to compare must have at least one pair, got shapes {tuple(a.shape)} and {tuple(b.shape)}")
-    dtype = torch.promote_types(torch.promote_types(a.dtype, b.dtype), torch.float32)
-    a, b = a.to(dtype), b.to(dtype)
-    if weights is not None:
-        check_same_length(a, weights, "RDMs and pair weights")
-        weights = non_negative(weights, "pair weights").to(a)
-    if not torch.isnan(a.sum() + b.sum()):  # two sums cost less than a mask; Inf - Inf only takes the longer way
-        return a, b, weights
-    nan_a, nan_b = a.isnan(), b.isnan()
-    keep = ~(nan_a | nan_b)
-    # fill before any arithmetic: a NaN that is masked afterwards still has a NaN gradient
-    filled = a.masked_fill(nan_a, 0), b.masked_fill(nan_b, 0)
-    return *filled, keep.to(dtype) if weights is None else weights * keep
-
+_QIN = Reference(
+    "Qin et al., 2010",
+    "Qin, T., Liu, T.-Y. & Li, H. (2010). A general approximation framework for direct optimization of information "
+    "retrieval measures. Information Retrieval 13:375-397.",
+    "10.1007/s10791-009-9124-x",
+)
 
 # Cosine and correlation
 
 
-@_comparator(differentiable=True)
+@comparator(Traits("cosine similarity", differentiable=True, poolable=over_root_mean_square))
 def cosine(a: Pairs, b: Pairs, weights: Pairs | None = None) -> Scores:
-    """Cosine of the angle between two RDMs, in [-1, 1]: for ratio-scale dissimilarities such as crossnobis.
+    """Cosine of the angle between two RDMs, in [-1, 1], for ratio-scale dissimilarities such as crossnobis.
 
     Parameters
     ----------
     a, b
-        RDMs ``(..., n_pairs)``, any unit; NaN = pair left out.
+        RDMs ``(..., n_pairs)``, any unit; NaN leaves a pair out.
     weights
-        Pair weights ``(..., n_pairs)``, >= 0; None = 1.
+        Pair weights ``(..., n_pairs)``, >= 0; by default 1.
 
     Returns
     -------
@@ -118,9 +99,9 @@ def cosine(a: Pairs, b: Pairs, weights: Pairs | None = None) -> Scores:
     return weighted_cosine(scaled(a), scaled(b), weights)
 
 
-@_comparator(differentiable=True)
+@comparator(Traits("Pearson correlation", differentiable=True, poolable=as_z_scores, partial_scale=centred))
 def corr(a: Pairs, b: Pairs, weights: Pairs | None = None) -> Scores:
-    """Pearson correlation of two RDMs, in [-1, 1]: linear, blind to offset and scale. Parameters as in `cosine`.
+    """Pearson correlation of two RDMs, in [-1, 1]; offset and scale have no effect. Parameters as in `cosine`.
 
     Examples
     --------
@@ -141,13 +122,13 @@ def _counts_total(a: Tensor, weights: Tensor | None, name: str) -> Tensor:
         return a.new_tensor(a.shape[-1])
     total = weights.sum(-1)
     if torch.any((total <= 1) & (weights.count_nonzero(-1) > 1)):
-        refuse(f"{name} reads weights as counts of pairs, got a total of {total.min().item():g}; do not normalise them")
+        refuse(f"{name} needs weights that count pairs, got a total of {total.min().item():g}; do not normalise them")
     return total
 
 
-@_comparator(differentiable=False)
+@comparator(Traits("Spearman correlation", differentiable=False, ranks=True, partial_scale=centred_ranks))
 def spearman(a: Pairs, b: Pairs, weights: Pairs | None = None) -> Scores:
-    """Spearman rank correlation of two RDMs, in [-1, 1]; ties share their midrank. Parameters as in `cosine`.
+    """Spearman rank correlation of two RDMs, in [-1, 1]; ties get their mean rank. Parameters as in `cosine`.
 
     Examples
     --------
@@ -161,11 +142,12 @@ def _rank_corr(a: Tensor, b: Tensor, weights: Tensor | None) -> Tensor:
     return weighted_cosine(centred_ranks(a, weights), centred_ranks(b, weights), weights)
 
 
-@_comparator(differentiable=False)
+@comparator(Traits("Spearman's rho-a", differentiable=False, ranks=True, reference=_SCHUETT))
 def rho_a(a: Pairs, b: Pairs, weights: Pairs | None = None) -> Scores:
     """Spearman correlation expected when ties are broken at random, in [-1, 1]. Parameters as in `cosine`.
 
-    Weights are counts of pairs: unlike elsewhere their scale matters, and normalised weights are refused.
+    Weights are counts of pairs: in contrast to other comparators their scale matters, and normalised weights are
+    refused.
 
     References
     ----------
@@ -190,7 +172,16 @@ def _per_count(value: Tensor, normaliser: Tensor, total: Tensor) -> Tensor:
     return torch.where(total > 1, value / torch.where(total > 1, normaliser, 1), 0)
 
 
-@_comparator(differentiable=False)
+@comparator(
+    Traits(
+        "Kendall's tau-a",
+        differentiable=False,
+        ranks=True,
+        as_correlation=lambda tau: sin(pi / 2 * tau),  # of Gaussian variables (Greiner 1909)
+        from_correlation=lambda r: 2 / pi * asin(r),
+        reference=_NILI,
+    )
+)
 def tau_a(a: Pairs, b: Pairs, weights: Pairs | None = None) -> Scores:
     """Kendall's tau-a of two RDMs, in [-1, 1]: concordant minus discordant over all pairs of pairs.
 
@@ -198,7 +189,7 @@ def tau_a(a: Pairs, b: Pairs, weights: Pairs | None = None) -> Scores:
 
     Notes
     -----
-    Time O(n_pairs log n_pairs) and memory O(n_pairs) for each comparison. The sorts are shared by all weights.
+    Each comparison needs O(n_pairs log n_pairs) time and O(n_pairs) memory. RDMs are sorted once for all weights.
 
     Examples
     --------
@@ -214,21 +205,21 @@ def _tau_a(a: Tensor, b: Tensor, weights: Tensor | None) -> Tensor:
     return _per_count(concordance(a, b, weights), total * (total - 1) / 2, total)
 
 
-# A spearman correlation that trains
+# A Spearman correlation with a gradient
 
 
-@_comparator(differentiable=True)
+@comparator(Traits("soft Spearman correlation", differentiable=True, ranks=True, reference=_QIN))
 def soft_spearman(a: Pairs, b: Pairs, weights: Pairs | None = None, *, temperature: float = 0.2) -> Scores:
-    """Differentiable Spearman correlation, in [-1, 1]: correlation of soft ranks.
+    """Differentiable Spearman correlation, in [-1, 1]: the correlation of soft ranks.
 
     Parameters
     ----------
     a, b, weights
         As in `cosine`.
     temperature
-        Half the width of the comparison in standard deviations of each RDM, > 0. A pair that differs by less counts
-        ``(x_i - x_j) / (2 temperature) + 1/2`` of a rank instead of 0 or 1. Towards 0 this is `spearman` (and few
-        pairs keep a gradient), towards infinity `corr`.
+        Half the width of a soft comparison, > 0, in standard deviations of each RDM. If two pairs differ by less, one
+        of them counts ``(x_i - x_j) / (2 temperature) + 1/2`` in the rank of the other, instead of 0 or 1. The limit
+        towards 0 is `spearman` (few pairs then have a gradient), the limit towards infinity is `corr`.
 
     Returns
     -------
@@ -238,12 +229,13 @@ def soft_spearman(a: Pairs, b: Pairs, weights: Pairs | None = None, *, temperatu
     Raises
     ------
     BrainrdlError
-        If `temperature` is not above 0, and as `cosine`.
+        If `temperature` is not above 0, and for the same reasons as `cosine`.
 
     Notes
     -----
-    A ramp in place of the usual sigmoid lets one sort and two cumulative sums replace all n_pairs^2 comparisons.
-    The sums run in float64 where the device has it; on MPS keep the temperature above 0.01.
+    Soft comparisons use a ramp instead of the usual sigmoid, so that a sort and two cumulative sums replace all
+    n_pairs^2 comparisons. The sums are computed in float64 if the device supports it; on MPS the temperature should be
+    above 0.01.
 
     References
     ----------
@@ -263,7 +255,15 @@ def soft_spearman(a: Pairs, b: Pairs, weights: Pairs | None = None, *, temperatu
 # Whitened comparators
 
 
-@_comparator(differentiable=True)
+@comparator(
+    Traits(
+        "whitened cosine similarity",
+        differentiable=True,
+        whitened=True,
+        poolable=over_root_mean_square,
+        reference=_DIEDRICHSEN,
+    )
+)
 def cosine_cov(
     a: Pairs,
     b: Pairs,
@@ -272,20 +272,20 @@ def cosine_cov(
     sigma_k: Tensor | None = None,
     condition_weights: Float[Tensor, "*#batch n_conditions"] | None = None,
 ) -> Scores:
-    """Whitened cosine of two RDMs, in [-1, 1]: takes into account that dissimilarities sharing a condition covary.
+    """Whitened cosine of two RDMs, in [-1, 1]; accounts for the covariance of dissimilarities that share a condition.
 
     Parameters
     ----------
     a, b
-        RDMs ``(..., n_pairs)`` in units of squared distance; NaN = pair left out, as in rsatoolbox.
+        RDMs ``(..., n_pairs)`` in units of squared distance; NaN leaves a pair out, as in rsatoolbox.
     weights
         Pair weights ``(..., n_pairs)``: how often the residual of each pair counts (see Notes).
     sigma_k
         Covariance of the pattern estimates between conditions, ``(n_conditions, n_conditions)``, or variances
-        ``(n_conditions,)``; None = identity. With a matrix, weights may only leave pairs out (0 or 1).
+        ``(n_conditions,)``; by default the identity. With a matrix, weights can only leave pairs out (0 or 1).
     condition_weights
-        How often the zero on the diagonal counts, ``(..., n_conditions)``; None = 1. A stimulus bootstrap that draws
-        condition i ``c_i`` times is ``weights = c_i c_j`` with ``condition_weights = c_i``.
+        How often the zeros on the diagonal count, ``(..., n_conditions)``; by default 1. A stimulus bootstrap that
+        draws condition i ``c_i`` times has ``weights = c_i c_j`` and ``condition_weights = c_i``.
 
     Returns
     -------
@@ -295,15 +295,15 @@ def cosine_cov(
     Raises
     ------
     BrainrdlError
-        If n_pairs is not n(n-1)/2, `sigma_k` has the wrong shape or is not positive definite, a matrix `sigma_k` meets
-        other weights than 0 and 1, and as `cosine`.
+        If n_pairs is not n(n-1)/2, `sigma_k` has the wrong shape or is not positive definite, weights other than 0 and
+        1 are combined with a matrix `sigma_k`, and for the same reasons as `cosine`.
 
     Notes
     -----
-    Dissimilarities are d_ij = e_i + e_j + residual, condition effects e fitted by least squares with the given weights.
-    The similarity is the cosine between the residuals, the diagonal (d_ii = 0) included. As in rsatoolbox, a vector of
-    variances scales residuals whose effects were fitted without it: it differs a little from the same diagonal matrix.
-    With a matrix and left-out pairs, memory is n_pairs^2.
+    Dissimilarities are modelled as d_ij = e_i + e_j + residual, with condition effects e fitted by weighted least
+    squares. The similarity is the cosine between the residuals, including those of the diagonal (d_ii = 0). As in
+    rsatoolbox, a vector of variances scales the residuals after effects were fitted without it, so the result differs
+    slightly from that of the same diagonal matrix. With a matrix and left-out pairs, memory grows with n_pairs^2.
 
     References
     ----------
@@ -317,7 +317,15 @@ def cosine_cov(
     return whitened_cosine(a, b, weights, sigma_k, condition_weights)
 
 
-@_comparator(differentiable=True)
+@comparator(
+    Traits(
+        "whitened Pearson correlation",
+        differentiable=True,
+        whitened=True,
+        poolable=as_z_scores,
+        reference=_DIEDRICHSEN,
+    )
+)
 def corr_cov(
     a: Pairs,
     b: Pairs,
@@ -338,7 +346,15 @@ def corr_cov(
     return whitened_cosine(centred(a, weights), centred(b, weights), weights, sigma_k, condition_weights)
 
 
-@_comparator(differentiable=True)
+@comparator(
+    Traits(
+        "centred kernel alignment",
+        differentiable=True,
+        whitened=True,
+        poolable=over_root_mean_square,
+        reference=_KORNBLITH,
+    )
+)
 def cka(
     a: Pairs,
     b: Pairs,
@@ -348,8 +364,8 @@ def cka(
 ) -> Scores:
     """Linear centred kernel alignment of the patterns behind two RDMs of squared Euclidean distances, in [0, 1].
 
-    Computed from the distances alone: the same as `cosine_cov` without `sigma_k`, whose parameters it has. RDMs that
-    are not Euclidean may score below 0.
+    It is computed from the distances and is the same as `cosine_cov` without `sigma_k`; parameters as there. RDMs that
+    are not Euclidean can score below 0.
 
     References
     ----------
@@ -364,7 +380,7 @@ def cka(
     return whitened_cosine(a, b, weights, None, condition_weights)
 
 
-SIMILARITIES: dict[str, Similarity] = {
+SIMILARITIES: dict[str, Comparator[Any]] = {
     "cosine": cosine,
     "corr": corr,
     "spearman": spearman,
@@ -378,18 +394,18 @@ SIMILARITIES: dict[str, Similarity] = {
 
 
 def resolve(similarity: str | Similarity) -> Similarity:
-    """Return the comparator of a name in `SIMILARITIES`, or a callable of your own as it is.
+    """Return the comparator with a name in `SIMILARITIES`; a callable is returned unchanged.
 
     Parameters
     ----------
     similarity
-        A name, or a callable that keeps the list at the top of this module. To fix an option, say
+        A name, or a callable that follows the list at the top of this module. To fix an option, use
         ``f = functools.partial(corr_cov, sigma_k=s)`` and ``f.differentiable = True``.
 
     Raises
     ------
     BrainrdlError
-        If the name is unknown (the nearest is given), or the callable does not say whether it is differentiable.
+        If the name is unknown (the message gives the nearest name), or the callable has no attribute `differentiable`.
 
     Examples
     --------
@@ -401,3 +417,16 @@ def resolve(similarity: str | Similarity) -> Similarity:
     if not hasattr(similarity, "differentiable"):
         refuse(f"similarity {similarity!r} has no attribute 'differentiable'; set it to True or False, or give a name")
     return similarity
+
+
+def label_of(name: str) -> str:
+    """Return the label of a comparator, or of a partial correlation ("partial spearman"), for figures and sentences.
+
+    Examples
+    --------
+    >>> label_of("tau-a"), label_of("partial spearman"), label_of("my own")
+    ("Kendall's tau-a", 'partial Spearman correlation', 'my own')
+    """
+    bare = name.removeprefix(PARTIAL)
+    label = SIMILARITIES[bare].label if bare in SIMILARITIES else bare
+    return label if bare == name else PARTIAL + label

@@ -1,4 +1,4 @@
-"""Sums over pairs, centring, scaling and the guarded cosine: what the RDM comparators share."""
+"""Sums over pairs, centring, scaling and the guarded cosine, shared by the RDM comparators."""
 
 from __future__ import annotations
 
@@ -10,45 +10,48 @@ from torch.autograd.function import once_differentiable
 
 
 def dot(x: Tensor, y: Tensor) -> Tensor:
-    """Sum of products over pairs; for einsum, broadcast operands are one matrix product, never expanded in memory."""
+    """Sum of products over pairs; einsum multiplies broadcast operands as matrices and never expands them in memory."""
     sums: Tensor = torch.linalg.vecdot(x, y) if x.shape == y.shape else torch.einsum("...p,...p->...", x, y)
     return sums
 
 
 def total_of(weights: Tensor) -> Tensor:
-    """Sum of weights, the pair dimension kept."""
+    """Sum of weights; the pair dimension is kept."""
     return weights.sum(-1, keepdim=True)
 
 
 def scaled(x: Tensor, at_least: Tensor | float = 0.0) -> Tensor:
-    """Bring x to a largest magnitude of 1, so that squares of MEG's 1e-26 do not vanish; 0 if not above `at_least`."""
+    """Scale x to a largest magnitude of 1, so that squares of values as small as 1e-26 (MEG) are not 0.
+
+    A vector whose largest magnitude is not above `at_least` becomes 0.
+    """
     largest = torch.linalg.vector_norm(x.detach(), ord=torch.inf, dim=-1, keepdim=True)
     factor: Tensor = (largest > at_least) / largest.clamp_min(torch.finfo(x.dtype).tiny)
     return x * factor
 
 
 def mean_of(x: Tensor, weights: Tensor | None) -> Tensor:
-    """Weighted mean over pairs, the pair dimension kept; 0 where all weights are."""
+    """Weighted mean over pairs; the pair dimension is kept; 0 if all weights are 0."""
     if weights is None:
         return x.mean(-1, keepdim=True)
     return dot(weights, x)[..., None] / total_of(weights).clamp_min(torch.finfo(x.dtype).tiny)
 
 
 def centred(x: Tensor, weights: Tensor | None) -> Tensor:
-    """Subtract the mean and scale; what is constant up to rounding, or has weight 0, becomes exactly 0."""
+    """Subtract the mean and scale; values that are constant up to rounding or have weight 0 become exactly 0."""
     mean = mean_of(x, weights)
     difference = x - mean if weights is None else (x - mean) * (weights > 0)
     return scaled(difference, 8 * torch.finfo(x.dtype).eps * mean.detach().abs())
 
 
 def ratio(xy: Tensor, xx: Tensor, yy: Tensor, ok: Tensor) -> Tensor:
-    """Return xy / sqrt(xx yy), and 0 with gradient 0 where not `ok`."""
+    """Return xy / sqrt(xx yy), and 0 with gradient 0 where `ok` is false."""
     root = torch.where(ok, xx, 1).sqrt() * torch.where(ok, yy, 1).sqrt()
     return torch.where(ok, xy, 0) / root
 
 
 def weighted_cosine(x: Tensor, y: Tensor, weights: Tensor | None) -> Tensor:
-    """Cosine of two vectors of pairs, both near 1 in magnitude (see `scaled`); 0 if either is 0."""
+    """Cosine of two vectors of pairs, both scaled to magnitudes near 1 (see `scaled`); 0 if either is 0."""
     if weights is None:
         xx, yy, xy = dot(x, x), dot(y, y), dot(x, y)
     else:
@@ -57,7 +60,7 @@ def weighted_cosine(x: Tensor, y: Tensor, weights: Tensor | None) -> Tensor:
 
 
 class PlainCorrelation(torch.autograd.Function):
-    """Pearson correlation without weights, in few operations: in training its overhead counts, not its arithmetic."""
+    """Pearson correlation without weights in few operations, because overhead dominates its time in training."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, y: Tensor) -> Tensor:
@@ -71,7 +74,7 @@ class PlainCorrelation(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None]:
-        """Give what the other vector has beyond this one, over this one's norm."""
+        """Return the part of the other vector orthogonal to this vector, divided by the norm of this vector."""
         x, y, x_norm, y_norm, r = ctx.saved_tensors
         gradient, r = gradient[..., None], r[..., None]
         dx = (gradient * (y - r * x) / x_norm).sum_to_size(ctx.shapes[0]) if ctx.needs_input_grad[0] else None
@@ -80,20 +83,20 @@ class PlainCorrelation(torch.autograd.Function):
 
 
 def unit(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Centred x of length 1, and its length before; 0 and infinite length if constant, so that its gradient is 0."""
+    """Centre x and scale it to length 1; also return its length before (infinite, for a gradient of 0, if constant)."""
     mean = x.mean(-1, keepdim=True)
     x = x - mean
     largest = torch.linalg.vector_norm(x, ord=torch.inf, dim=-1, keepdim=True)
     constant = largest <= 8 * torch.finfo(x.dtype).eps * mean.abs()
-    x = x / largest.masked_fill(constant, torch.inf)  # near 1, so that the squares of MEG's 1e-26 do not vanish
+    x = x / largest.masked_fill(constant, torch.inf)  # near 1, because squares of 1e-26 (MEG) would be 0
     norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
     return x / norm.masked_fill(constant, torch.inf), (norm * largest).masked_fill(constant, torch.inf)
 
 
 def weighted_corr(x: Tensor, y: Tensor, weights: Tensor) -> Tensor:
-    """Pearson correlation by moments around a mean shared by all resamples: a thousand are one matrix product.
+    """Pearson correlation from moments around a mean shared by all resamples: one matrix product for all of them.
 
-    Each resample's own mean is then a small correction, so float32 with a large offset stays exact.
+    The mean of each resample is then a small correction, so float32 stays accurate with a large offset.
     """
     shared = weights.reshape(-1, weights.shape[-1]).mean(0)
     x, y = centred(x, shared), centred(y, shared)

@@ -1,4 +1,4 @@
-"""Weighted ranks, concordance and soft ranks of pairs, each from sorts and cumulative sums: O(n_pairs) memory."""
+"""Weighted ranks, concordance and soft ranks of pairs, computed by sorting and cumulative sums in O(n_pairs) memory."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from torch import Tensor
 
 from brainrdl.similarity.pair_sums import centred, dot, mean_of
 
-_SMALL = 32  # places told apart by one small matrix product; a power of 2
+_SMALL = 32  # places compared directly, by a small matrix product; a power of 2
 
-_BLOCK = 2**20  # numbers whose memory is used again and again: 1000 resamples in one piece take three times longer
+_BLOCK = 2**20  # numbers per block, whose memory is reused: 1000 resamples in one block took three times longer
 
 
 def in_blocks(
     compare: Callable[[Tensor, Tensor, Tensor | None], Tensor], a: Tensor, b: Tensor, weights: Tensor | None
 ) -> Tensor:
-    """Call `compare` for a block of weights at a time, where they have a leading dimension that the RDMs have not."""
+    """Call `compare` for one block of weights after the other, if only the weights have a leading dimension."""
     if weights is None or weights.ndim <= max(a.ndim, b.ndim) or len(weights) == 0:
         return compare(a, b, weights)
     size = max(1, _BLOCK * len(weights) // weights.numel())
@@ -26,7 +26,7 @@ def in_blocks(
 
 
 def take(values: Tensor, index: Tensor) -> Tensor:
-    """Gather along pairs; an expanded index is never copied (torch.take_along_dim takes six times longer)."""
+    """Gather along pairs without copying an expanded index (torch.take_along_dim took six times longer)."""
     batch = np.broadcast_shapes(values.shape[:-1], index.shape[:-1])
     return values.expand(*batch, -1).gather(-1, index.expand(*batch, -1))
 
@@ -37,9 +37,9 @@ def cumulative(values: Tensor) -> Tensor:
 
 
 def below_and_upto(x: Tensor, weights: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-    """For each pair, the weight of the pairs of a smaller value, of a smaller or the same value, and of all pairs."""
+    """For each pair, sum the weights of pairs with a smaller value, with a smaller or equal value, and of all pairs."""
     ordered, order = x.detach().sort(dim=-1)
-    # sorted values are looked up many times faster than values in any order
+    # looking up sorted values is many times faster than looking up unsorted values
     first, last = torch.searchsorted(ordered, ordered), torch.searchsorted(ordered, ordered, right=True)
     below, upto = (torch.empty_like(order).scatter_(-1, order, edge) for edge in (first, last))
     if weights is None:
@@ -49,7 +49,7 @@ def below_and_upto(x: Tensor, weights: Tensor | None) -> tuple[Tensor, Tensor, T
 
 
 def centred_ranks(x: Tensor, weights: Tensor | None) -> Tensor:
-    """Twice the midrank minus its mean; exactly centred, since weighted midranks average to (total weight + 1) / 2."""
+    """Twice the midrank minus its mean; exactly centred, because the mean of weighted midranks is (total + 1) / 2."""
     below, upto, total = below_and_upto(x, weights)
     return (below + upto - total).to(x.dtype)
 
@@ -60,16 +60,16 @@ def concordance(a: Tensor, b: Tensor, weights: Tensor) -> Tensor:
     joint = rank_a * a.shape[-1] + rank_b
     tied_a, tied_b, tied_both = (_tied_weight(ranks, weights) for ranks in (rank_a, rank_b, joint))
     order = joint.argsort(dim=-1)
-    # in the order of a, ties of b are numbered as they come, and `joint` orders ties of a by b: neither are inversions
+    # in the order of a, ties of b are numbered in order, and `joint` orders ties of a by b: neither are inversions
     by_b = take(rank_b, order).argsort(dim=-1, stable=True)
     places = torch.empty_like(by_b).scatter_(-1, by_b, torch.arange(a.shape[-1], device=a.device).expand_as(by_b))
     discordant = inversions(places, take(weights, order))
-    # everything - tied in a - tied in b + tied in both = concordant + discordant; a pair's tie with itself cancels
+    # all - tied in a - tied in b + tied in both = concordant + discordant; the tie of a pair with itself cancels
     return (weights.sum(-1) ** 2 - tied_a - tied_b + tied_both) / 2 - 2 * discordant
 
 
 def _tied_weight(ranks: Tensor, weights: Tensor) -> Tensor:
-    """Sum over pairs of weight times the weight of all pairs of the same rank."""
+    """Sum over pairs of the weight times the total weight of the pairs with the same rank."""
     below, upto, _ = below_and_upto(ranks, weights)
     return dot(weights, upto - below)
 
@@ -77,9 +77,8 @@ def _tied_weight(ranks: Tensor, weights: Tensor) -> Tensor:
 def inversions(places: Tensor, weights: Tensor) -> Tensor:
     """Sum of w_i w_j over i < j with place_i > place_j, for places 0 ... n - 1.
 
-    Two places are told apart by the highest bit in which they differ. Those that share all higher bits lie together, in
-    their first order, so an inversion shows at that bit as a 1 before a 0 in a group, half of which are 1. Groups of
-    `_SMALL` are compared directly.
+    Two places differ in a highest bit. Places that share all higher bits form a group in their original order, in which
+    half of the places have this bit: an inversion is a 1 before a 0. Groups of `_SMALL` places are compared directly.
     """
     n = places.shape[-1]
     n_bits = max(n - 1, _SMALL - 1).bit_length()
@@ -103,7 +102,7 @@ def inversions(places: Tensor, weights: Tensor) -> Tensor:
 
 
 def soft_centred_ranks(x: Tensor, weights: Tensor | None, temperature: float) -> Tensor:
-    """Twice the soft rank minus its mean: the weight below a window, plus the ramp's part of the weight within."""
+    """Twice the soft rank minus its mean: the weight below a window plus the ramp times the weight within it."""
     x = _standardised(x, weights)
     weights = torch.ones_like(x) if weights is None else weights.to(x.dtype)
     shape = np.broadcast_shapes(x.shape, weights.shape)
@@ -120,7 +119,7 @@ def soft_centred_ranks(x: Tensor, weights: Tensor | None, temperature: float) ->
 
 
 def _standardised(x: Tensor, weights: Tensor | None) -> Tensor:
-    """Mean 0 and standard deviation 1, in float64 where there is one: differences of cumulative sums need it."""
+    """Standardise to mean 0 and standard deviation 1, in float64 if the device supports it: cumulative sums need it."""
     x = centred(x, weights).to(x.dtype if x.device.type == "mps" else torch.float64)
     variance = mean_of(x * x, None if weights is None else weights.to(x.dtype))
     return x / torch.where(variance > 0, variance, 1).sqrt()

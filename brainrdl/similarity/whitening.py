@@ -1,4 +1,4 @@
-"""Whitened RDMs: residuals after condition effects, whose cosine respects the covariance of dissimilarities."""
+"""Whitened RDMs: residuals after removing condition effects; their cosine accounts for correlated dissimilarities."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from brainrdl.similarity.pair_sums import scaled, weighted_cosine
 
 
 def non_negative(values: Tensor, what: str) -> Tensor:
-    """Return `values`, refused if any is negative or not finite."""
+    """Return `values`; refuse them if any is negative or not finite."""
     if not values.numel():
         return values
     low, high = torch.aminmax(values)
@@ -46,23 +46,23 @@ def whitened_cosine(
 
 
 def _residuals(d: Tensor, effects: Tensor, spread: Tensor) -> Tensor:
-    """Residuals of the pairs, then of the diagonal (d_ii = 0) over sqrt(2): it stands once, a pair twice."""
+    """Residuals of the pairs, then of the diagonal (d_ii = 0) over sqrt(2): a pair counts twice, the diagonal once."""
     i, j = pair_indices(spread.shape[-1], d.device)
     pairs = (d - effects.index_select(-1, i) - effects.index_select(-1, j)) / (spread[i] * spread[j])
     return scaled(torch.cat([pairs, -(2**0.5) * effects / spread**2], -1))
 
 
 def _plain_effects(d: Tensor) -> Tensor:
-    """Condition effects by least squares when everything counts once: the matrix to invert is n I + 1."""
+    """Condition effects by least squares with equal weights: the matrix to invert is n I + 1."""
     sums, n = to_square(d).sum(-1), n_conditions_of(d.shape[-1])
     return (sums - sums.sum(-1, keepdim=True) / (2 * n)) / n
 
 
 def _effects_solver(weights: Tensor, diagonal: Tensor) -> Callable[[Tensor], Tensor]:
-    """Condition effects by weighted least squares, the matrix inverted once for all RDMs."""
+    """Condition effects by weighted least squares; the matrix is inverted once for all RDMs."""
     square = to_square(weights)
     totals = square.sum(-1) + 2 * diagonal
-    # a condition that is not there at all gets effect 0
+    # the effect of a condition without any pairs is 0
     matrix = square + torch.diag_embed(torch.where(totals > 0, totals, 1))
     inverse = torch.cholesky_inverse(torch.linalg.cholesky(matrix))
 
@@ -86,14 +86,14 @@ def _diagonal_weights(condition_weights: Tensor | None, weights: Tensor, n: int)
 
 def _positive(sigma_k: Tensor) -> Tensor:
     if not (sigma_k > 0).all():
-        refuse(f"sigma_k must hold variances > 0, got {sigma_k.min().item():g} as the smallest")
+        refuse(f"sigma_k must be variances > 0, but the smallest is {sigma_k.min().item():g}")
     return sigma_k
 
 
 def _matrix_whitener(
     sigma_k: Tensor, weights: Tensor | None, condition_weights: Tensor | None
 ) -> Callable[[Tensor], Tensor]:
-    """Whitening for a full covariance of the pattern estimates."""
+    """Whiten by a full covariance of the pattern estimates."""
     if condition_weights is not None or (weights is not None and ((weights != 0) & (weights != 1)).any()):
         refuse("with a matrix sigma_k pairs can only be left out: weights must be 0 or 1, condition_weights None")
     factor, n = _cholesky(sigma_k), sigma_k.shape[-1]
@@ -108,9 +108,9 @@ def _matrix_whitener(
 
 
 def _left_out_whitener(sigma_k: Tensor, keep: Tensor) -> Callable[[Tensor], Tensor]:
-    """Whiten by the covariance of the pairs that are left: (c_p sigma c_q)^2 for contrasts c."""
+    """Whiten by the covariance of the remaining pairs: (c_p sigma c_q)^2 for contrasts c."""
     if (keep != keep[0]).any():
-        refuse("with a matrix sigma_k all RDMs of a call must leave out the same pairs; call once for each set")
+        refuse("with a matrix sigma_k all RDMs of a call must leave out the same pairs; make one call for each set")
     if not keep.any():
         return torch.zeros_like
     i, j = pair_indices(sigma_k.shape[-1], sigma_k.device)[:, keep[0]]
@@ -130,5 +130,5 @@ def _cholesky(matrix: Tensor) -> Tensor:
     factor: Tensor
     factor, failed = torch.linalg.cholesky_ex(matrix)
     if failed.any():
-        refuse("sigma_k is not positive definite; add to its diagonal")
+        refuse("sigma_k is not positive definite; add a small value to its diagonal")
     return factor

@@ -1,7 +1,7 @@
-"""Named images: where they come from, how they become tensors, and which category they belong to.
+"""Named images: their sources, their conversion to tensors, and their categories.
 
-`named_images` holds `Stimuli`, `transforms` the steps from pixels to a network's input, `image_sources` the files,
-arrays and data sets behind them, and `categories` the labels.
+`named_images` defines `Stimuli`, `transforms` the steps from pixels to the input of a network, `image_sources` reads
+pixels from files, arrays and data sets, and `categories` reads labels.
 """
 
 from lazy_loader import attach_stub

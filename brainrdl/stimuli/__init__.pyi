@@ -1,3 +1,4 @@
+from .categories import different_category as different_category
 from .named_images import (
     Batch as Batch,
     Stimuli as Stimuli,

@@ -1,4 +1,4 @@
-"""Categories of stimuli: tables of labels, and the order of the categories."""
+"""Categories of stimuli: tables of labels, and the order of categories."""
 
 from __future__ import annotations
 
@@ -9,14 +9,19 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
 from brainrdl._core.errors import check_unique, nearest, quote, refuse
+from brainrdl.dissimilarity.pairs import pair_indices
 
 Labels = Mapping[str, object] | Sequence[object] | str | Path
 
 
 @dataclass(frozen=True, eq=False)
 class Table:
-    """Category of every name of the full set; read when first asked for: that may load every item of a data set."""
+    """Category of every name of the full set; read only when needed, because this may load every item of a data set."""
 
     names: Sequence[str]
     read: Callable[[], Sequence[object]]
@@ -50,16 +55,16 @@ def _plain(label: object) -> int | str:
 
 
 def _categorise(labels: Sequence[int | str], classes: Sequence[str] | None) -> tuple[list[str], tuple[str, ...]]:
-    """Category names, and their order: the data set's own order for numbered classes, else alphabetical.
+    """Return category names and their order: that of the data set for numbered classes, otherwise alphabetical.
 
-    The order matters: it must be that of the logits of a network that was trained on these classes.
+    The order must be that of the logits of a network that was trained on these classes.
     """
     numbers = [label for label in labels if isinstance(label, int)]
     if len(numbers) < len(labels) or min(numbers) < 0:
         words = [str(label) for label in labels]
         return words, _in_order(words, classes)
     if classes is None:
-        width = len(str(max(numbers)))  # zeros in front, so that alphabetical order is numerical order
+        width = len(str(max(numbers)))  # leading zeros, so that alphabetical order is numerical order
         words = [str(label).zfill(width) for label in numbers]
         return words, _in_order(words, None)
     if max(numbers) >= len(classes):
@@ -90,7 +95,7 @@ def label_table(labels: Labels, names: tuple[str, ...], where: str) -> Table:
     known = frozenset(names)
     unknown = [name for name in labels if name not in known]
     if unknown:
-        refuse(f"{where} labels {quote(unknown)}, which are no stimuli; remove those rows")
+        refuse(f"{where} has labels for {quote(unknown)}, which are not stimuli; remove those rows")
     values = [labels[name] for name in names]
     table = Table(names, lambda: values)
     empty = [name for name, category in table.of.items() if not category.strip()]
@@ -111,7 +116,7 @@ def _read_labels(path: Path) -> dict[str, object]:
     if not path.is_file():
         refuse(f"{where} does not exist")
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()  # "-sig": spreadsheets write a byte-order mark
+        lines = path.read_text(encoding="utf-8-sig").splitlines()  # spreadsheets write a byte-order mark
     except UnicodeDecodeError:
         refuse(f"{where} is not UTF-8 text; save it as CSV (UTF-8)")
     header = lines[0] if lines else ""
@@ -128,3 +133,30 @@ def _column(columns: Collection[str], wanted: tuple[str, str], where: str) -> st
     if not found:
         refuse(f"{where} needs a column {wanted[0]!r} (or {wanted[1]!r}); its columns are {quote(columns)}")
     return found[0]
+
+
+def different_category(names: Sequence[str], labels: Mapping[str, str]) -> Float[Tensor, " n_pairs"]:
+    """Category model of an RDM: 0 for a pair within a category, 1 for a pair between two categories.
+
+    Parameters
+    ----------
+    names : sequence of str
+        Conditions.
+    labels : mapping of name to category
+        A category for each of `names`.
+
+    Returns
+    -------
+    Tensor, shape (n_pairs,)
+        Float64; pairs in row-major upper-triangle order of `names`.
+
+    Examples
+    --------
+    >>> different_category(["cat", "dog", "car"], {"cat": "animal", "dog": "animal", "car": "thing"}).tolist()
+    [0.0, 1.0, 1.0]
+    """
+    number = {category: index for index, category in enumerate({labels[name] for name in names})}
+    category = torch.tensor([number[labels[name]] for name in names])
+    first, second = category[pair_indices(len(names))]
+    different: Tensor = first != second
+    return different.double()

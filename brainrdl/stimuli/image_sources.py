@@ -1,8 +1,7 @@
-"""Where the pixels of stimuli come from: image files, arrays, or items of a torch data set; as tensors (c, h, w)."""
+"""Pixels of stimuli from image files, arrays or items of a torch data set, as tensors (c, h, w)."""
 
 from __future__ import annotations
 
-import hashlib
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,15 +15,16 @@ import torch
 from torch import Tensor
 
 from brainrdl._core.errors import BrainrdlError, quote, refuse
+from brainrdl._core.files import digest_file, digest_tensor
 from brainrdl._core.tensor_checks import check_finite
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PILImage
-_GREY = 128  # 0.5 in 8 bits: the background that transparency is composited over
+_GREY = 128  # 0.5 in 8 bits: the background of transparent images
 
 _CHANNELS = (1, 3, 4)
 
-# A PNG or JPEG that lost its end lost this marker; image data cannot contain it (JPEG stuffs a zero after 0xFF).
+# A truncated PNG or JPEG lacks this marker; image data cannot contain it (JPEG writes a zero after 0xFF).
 _END_MARKER = {"PNG": b"IEND", "JPEG": b"\xff\xd9"}
 
 _TAIL = 4096
@@ -33,12 +33,12 @@ _TAIL = 4096
 
 
 def unit(x: Tensor) -> Tensor:
-    """Float32 pixels: 8-bit values become [0, 1], float values stay."""
+    """Convert pixels to float32: 8-bit values to [0, 1]; float values are kept."""
     return x.to(torch.float32).div_(255) if x.dtype == torch.uint8 else x.to(torch.float32)
 
 
 def pixels_of(image: PILImage) -> Tensor:
-    """8-bit pixels (c, h, w) of a PIL image: one channel if it is grey, else RGB."""
+    """Return 8-bit pixels (c, h, w) of a PIL image: one channel if it is grey, otherwise RGB."""
     eight_bit = image if image.mode == "L" and not image.has_transparency_data else _rgb(image)
     array = np.array(eight_bit)
     return torch.from_numpy(array[None] if array.ndim == 2 else array.transpose(2, 0, 1).copy())
@@ -50,7 +50,7 @@ def _rgb(image: PILImage) -> PILImage:
     if image.mode.startswith("I"):
         image = _eight_bit(image)
     if image.mode == "F":
-        refuse("the image holds 32-bit floats, whose range is not known; save it with 8 or 16 bits a channel")
+        refuse("the image has 32-bit floats, whose range is not known; save it with 8 or 16 bits per channel")
     if not image.has_transparency_data:
         return image.convert("RGB")
     rgba = image.convert("RGBA")
@@ -59,12 +59,12 @@ def _rgb(image: PILImage) -> PILImage:
 
 
 def _eight_bit(image: PILImage) -> PILImage:
-    """16-bit grey scaled to 8 bits; Pillow's own conversion would clip everything above 255 to white."""
+    """Scale 16-bit grey to 8 bits; Pillow's conversion would clip everything above 255 to white."""
     from PIL import Image
 
     values = np.asarray(image, dtype=np.int64)
     if values.min() < 0 or values.max() > 65535:
-        refuse(f"the image holds integers from {values.min()} to {values.max()}; save it with 8 or 16 bits a channel")
+        refuse(f"the image has integers from {values.min()} to {values.max()}; save it with 8 or 16 bits per channel")
     return Image.fromarray(np.round(values / 257).astype(np.uint8))
 
 
@@ -75,7 +75,7 @@ def to_pil(pixels: Tensor) -> PILImage:
 
 
 def _flatten_alpha(x: Tensor) -> Tensor:
-    """Composite a fourth channel over mid-grey, as for files."""
+    """Composite a fourth channel over mid-grey, as in files."""
     if x.shape[-3] != 4:
         return x
     values = unit(x)
@@ -94,7 +94,7 @@ def _tensor_of(array: npt.NDArray[Any]) -> Tensor:
 
 
 def channel_first(images: npt.NDArray[Any] | Tensor, where: str) -> Tensor:
-    """Pixels (n, c, h, w) of arrays (n, h, w[, c]) or tensors (n[, c], h, w)."""
+    """Return pixels (n, c, h, w) of arrays (n, h, w[, c]) or tensors (n[, c], h, w)."""
     if images.ndim not in (3, 4):
         refuse(f"{where} must be (n, h, w), array (n, h, w, c) or tensor (n, c, h, w), got shape {_shape(images)}")
     x = images if isinstance(images, Tensor) else _tensor_of(images)
@@ -121,13 +121,6 @@ def check_pixels(x: Tensor, where: str) -> Tensor:
 
 def _shape(x: npt.NDArray[Any] | Tensor) -> tuple[int, ...]:
     return tuple(x.shape)
-
-
-def _digest(x: Tensor) -> str:
-    """SHA-256 of type, shape and bytes: the shape counts, since 2 x 8 and 4 x 4 pixels can have equal bytes."""
-    digest = hashlib.sha256(f"{x.dtype}{tuple(x.shape)}".encode())
-    digest.update(x.detach().cpu().contiguous().view(torch.uint8).numpy().data)
-    return digest.hexdigest()
 
 
 def set_channels(x: Tensor, channels: int) -> Tensor:
@@ -167,7 +160,7 @@ class Files:
         path = self.paths[position]
         if not path.is_file():
             refuse(_gone(path, self.where))
-        return hashlib.sha256(path.read_bytes()).hexdigest()
+        return digest_file(path)
 
 
 @dataclass(frozen=True, eq=False)
@@ -182,7 +175,7 @@ class Arrays:
         return self.images[torch.tensor(positions, device=self.images.device)]
 
     def digest(self, position: int) -> str:
-        return _digest(self.images[position])
+        return digest_tensor(self.images[position])
 
 
 @dataclass(frozen=True, eq=False)
@@ -200,7 +193,7 @@ class Items:
         return check_pixels(channel_first(one, where), where)[0]
 
     def digest(self, position: int) -> str:
-        return _digest(self.pixels(position))
+        return digest_tensor(self.pixels(position))
 
 
 def _checked_pil(image: Any) -> PILImage:
@@ -217,7 +210,7 @@ def _image_of(item: Any) -> Any:
 
 @contextmanager
 def _about(where: str) -> Iterator[None]:
-    """Re-raise refusals with the place where they arose in front."""
+    """Add the place of an error in front of its message."""
     try:
         yield
     except BrainrdlError as error:
@@ -244,14 +237,14 @@ def _decode(path: Path, where: str) -> PILImage:
 
 
 def check_files(paths: Sequence[Path], where: str) -> None:
-    """Refuse files that are no images (by the header) and PNG or JPEG files that lost their end (by the last 4 KB)."""
+    """Refuse files that are not images (by their header) and truncated PNG or JPEG files (by their last 4 KB)."""
     formats = [_image_format(path) for path in paths]
     strangers = [path.name for path, kind in zip(paths, formats, strict=True) if kind is None]
     if strangers:
         refuse(f"{quote(strangers)} in {where} cannot be read as images; move such files elsewhere")
     for path, kind in zip(paths, formats, strict=True):
         if _END_MARKER.get(str(kind), b"") not in _tail(path):
-            _decode(path, where)  # decides: some writers append kilobytes after the image's end
+            _decode(path, where)  # decides, because some programs append kilobytes after the end of the image
 
 
 def _image_format(path: Path) -> str | None:
@@ -276,9 +269,9 @@ def image_paths(folder: Path, table: Path | None, where: str) -> list[Path]:
     entries = sorted(entry for entry in folder.iterdir() if not entry.name.startswith(".") and entry.resolve() != table)
     folders = [entry.name for entry in entries if entry.is_dir()]
     if folders:
-        refuse(f"{where} holds folders {quote(folders)}; put all images into one folder, categories in a label table")
+        refuse(f"{where} contains folders {quote(folders)}; put all images in one folder, categories in a label table")
     if not entries:
-        refuse(f"{where} holds no images")
+        refuse(f"{where} contains no images")
     return entries
 
 
@@ -288,7 +281,7 @@ def check_range(source: Source) -> None:
     low, high = float(source.images.min()), float(source.images.max())
     if low < 0 or high > 1:
         refuse(
-            f"transforms read float images as [0, 1], but the values of {source.where} go from {low:g} to {high:g};"
+            f"transforms expect float images in [0, 1], but the values of {source.where} go from {low:g} to {high:g};"
             " rescale them, or transform them yourself and pass no transform"
         )
 
@@ -307,7 +300,7 @@ def length_of(dataset: Any, where: str) -> int:
 
 
 def in_memory(dataset: Any) -> Tensor | None:
-    """Pixels (n, c, h, w) if a data set holds them as one array and its items are those pixels unchanged; else None."""
+    """Return pixels (n, c, h, w) if a data set has them in one array and its items are unchanged pixels, else None."""
     from torch.utils.data import Subset, TensorDataset
 
     if isinstance(dataset, Subset):
@@ -336,11 +329,11 @@ def _data_pixels(data: npt.NDArray[Any] | Tensor) -> Tensor | None:
         return None
     if x.ndim == 3:
         return x[:, None]
-    return x if x.shape[1] in (1, 3) else x.permute(0, 3, 1, 2)  # CIFAR keeps (n, h, w, c), SVHN (n, c, h, w)
+    return x if x.shape[1] in (1, 3) else x.permute(0, 3, 1, 2)  # CIFAR has (n, h, w, c), SVHN (n, c, h, w)
 
 
 def _if_items_are(pixels: Tensor | None, dataset: Any) -> Tensor | None:
-    """Guard against subclasses whose items are not their ``.data``: three items are compared."""
+    """Return `pixels` unless the items of a subclass differ from its ``.data``; three items are compared."""
     if pixels is None or pixels.shape[1] not in (1, 3):
         return None
     items = Items(dataset, "data set")
@@ -358,7 +351,7 @@ def attribute_of(dataset: Any, name: str) -> Any:
 
 
 def _targets(dataset: Any) -> list[Any] | None:
-    """All labels without loading an image, or None where the data set does not hold them."""
+    """Return all labels without loading an image, or None if the data set does not store them."""
     from torch.utils.data import Subset, TensorDataset
 
     if isinstance(dataset, Subset):
@@ -369,7 +362,7 @@ def _targets(dataset: Any) -> list[Any] | None:
     found = getattr(dataset, "targets", None)
     found = getattr(dataset, "labels", None) if found is None else found
     if getattr(dataset, "target_transform", None) is not None or found is None or len(found) != len(dataset):
-        return None  # a target transform changes the labels: only the items tell
+        return None  # a target transform changes labels, so they must be read from the items
     return list(found.tolist() if hasattr(found, "tolist") else found)
 
 

@@ -1,14 +1,16 @@
-"""Named images: where they are, how they become tensors, and which category they belong to.
+"""Images by name, as tensors with categories: `Stimuli` and `Batch`.
 
-A `Stimuli` set knows its names from the start and opens an image when it is asked for. What an image becomes:
+A `Stimuli` set lists its names at once and loads an image only when it is requested. An image becomes
 
 - without a transform: float32 in [0, 1]; files are RGB, arrays and data-set items keep their channels;
-- with an `ImageTransform` (`default_transform`): that transform, on whole batches where the pixels lie in memory;
-- with any other transform: it is called once per image, with an RGB ``PIL.Image`` where the source has 8 bits a channel
-  (files, uint8 arrays) and with a float tensor (3, h, w) in [0, 1] where the source is float.
+- with an `ImageTransform` (`default_transform`): the result of that transform, for whole batches if the pixels are in
+  memory;
+- with any other transform: its result for a single image. It is called with an RGB ``PIL.Image`` if the source has 8
+  bits per channel (files, uint8 arrays), or with a float tensor (3, h, w) in [0, 1] if the source is float.
 
-Files are read as a viewer shows them: palettes and CMYK become RGB, EXIF orientation is applied, 16-bit grey is scaled
-to 8 bits (not clipped), of an animation the first frame is taken, and transparency is composited over mid-grey (0.5).
+Files are read as an image viewer shows them: palettes and CMYK become RGB, EXIF orientation is applied, 16-bit grey is
+scaled to 8 bits (not clipped), only the first frame of an animation is used, and transparency is composited over
+mid-grey (0.5).
 """
 
 from __future__ import annotations
@@ -46,23 +48,23 @@ from brainrdl.stimuli.image_sources import (
 )
 from brainrdl.stimuli.transforms import ImageTransform
 
-_DRAWS = 10  # of one image, to tell a random transform: one that acts half the time is missed once in 512
+_DRAWS = 10  # of one image, to detect random transforms: one that acts half the time is missed once in 512
 
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """The stimuli of one step, in the order asked.
+    """The stimuli of one step, in the requested order.
 
     Parameters
     ----------
-    names
+    names : tuple of str
         Condition names, one per image.
-    images
-        Images, shape (n, c, h, w).
-    labels
-        Index of each image's category in `Stimuli.categories`, shape (n,), or None where there are no labels.
-    step
-        Number of the training step; teachers that sample draw with it.
+    images : Tensor, shape (n, c, h, w)
+        Images, transformed.
+    labels : Tensor, shape (n,), int64, or None
+        Index of the category of each image in `Stimuli.categories`, or None if there are no labels.
+    step : int
+        Training step; teachers that draw subjects at random use it as a seed.
 
     Examples
     --------
@@ -81,11 +83,22 @@ class Batch:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Stimuli:
-    """Images by name, loaded when asked for.
+    """Images by name, loaded when requested.
 
     Build it with `from_folder`, `from_arrays` or `from_dataset`. It never changes: each method returns a new set that
-    shares the images. `names` is the tuple of names, in order; `transform` what each image goes through (None: only to
-    float in [0, 1]).
+    shares the images.
+
+    Attributes
+    ----------
+    names : tuple of str
+        Names of the images, in order.
+    transform : callable or None
+        Function from an image to a float tensor (c, h, w); None only converts to float in [0, 1].
+
+    Raises
+    ------
+    BrainrdlError
+        When names are unknown, images cannot be loaded, or labels do not fit; see the methods.
 
     Examples
     --------
@@ -110,25 +123,28 @@ class Stimuli:
     def from_folder(
         cls, path: str | Path, transform: Callable[..., Any] | None = None, labels: Labels | None = None
     ) -> Stimuli:
-        """Stimuli from the image files of a flat folder, named by file name without suffix, in alphabetical order.
+        """Make stimuli from the image files in a folder, named by file name without suffix, in alphabetical order.
 
         Parameters
         ----------
-        path
-            Folder. Hidden files (".name") and the table given as `labels` are ignored; everything else must be an
-            image.
-        transform
-            Called with each image (RGB ``PIL.Image``), returns a float tensor (c, h, w). None: float RGB in [0, 1].
-        labels
-            Mapping name -> category, or path of a CSV table with the columns ``stimulus`` and ``category``.
+        path : str or Path
+            Folder without subfolders. Hidden files (".name") and the table given as `labels` are ignored; all other
+            files must be images.
+        transform : callable, optional
+            Function from an image (RGB ``PIL.Image``) to a float tensor (c, h, w) (default: float RGB in [0, 1]).
+        labels : mapping of name to category, str or Path, optional
+            Categories, or the path of a CSV table with the columns ``stimulus`` and ``category``.
+
+        Returns
+        -------
+        Stimuli
 
         Raises
         ------
         BrainrdlError
-            If the folder is missing or empty, holds folders or files that are no images, a truncated PNG or JPEG, or
-            two files of one name (a.png, a.jpg), or if the label table does not fit. Here only the header and the last
-            4 KB of each file are read; damage elsewhere, and truncation in other formats, is refused when the image is
-            loaded.
+            If the folder is missing or empty, contains folders, files that are not images, a truncated PNG or JPEG, or
+            two files with the same name (a.png, a.jpg), or if the label table does not fit. Only the header and the
+            last 4 KB of each file are checked here; other damage is refused when the image is loaded.
         """
         folder = Path(path)
         where = f"stimulus folder {str(folder)!r}"
@@ -149,26 +165,29 @@ class Stimuli:
         labels: Labels | None = None,
         transform: Callable[..., Any] | None = None,
     ) -> Stimuli:
-        """Stimuli from pixels in memory.
+        """Make stimuli from pixels in memory.
 
         Parameters
         ----------
-        images
-            Array (n, h, w) or (n, h, w, c), or tensor (n, h, w) or (n, c, h, w); uint8, or float (in [0, 1] if a
-            transform is used). One, three or four channels; a fourth is transparency, composited over mid-grey. Not
-            copied.
-        names
-            n names.
-        labels
-            Mapping name -> category, path of a CSV table, or one category per image in order.
-        transform
+        images : array (n, h, w) or (n, h, w, c), or Tensor (n, h, w) or (n, c, h, w)
+            Pixels, uint8, or float (in [0, 1] if a transform is used); not copied. There are one, three or four
+            channels; the fourth is transparency, composited over mid-grey.
+        names : sequence of str
+            n unique names.
+        labels : mapping of name to category, str, Path, or sequence, optional
+            Categories by name, the path of a CSV table, or one category per image in order.
+        transform : callable, optional
             As in `from_folder`; for float images it is called with a float tensor (3, h, w).
+
+        Returns
+        -------
+        Stimuli
 
         Raises
         ------
         BrainrdlError
-            If the shape or type is another one, a value is not finite, names are not n unique strings, or labels do not
-            fit.
+            If the images have another shape or type, a value is not finite, names are not n unique strings, or labels
+            do not fit.
         """
         where = f"{len(names)} arrays"
         pixels = channel_first(images, "the image array")
@@ -181,27 +200,31 @@ class Stimuli:
     def from_dataset(
         cls, torch_dataset: Any, names: Sequence[str] | None = None, classes: Sequence[str] | None = None
     ) -> Stimuli:
-        """Stimuli from a torch data set of (image, label) items or of images; items are loaded when asked for.
+        """Make stimuli from a torch data set of (image, label) items or images; items are loaded when requested.
 
-        A ``TensorDataset``, a torchvision data set that keeps its pixels in ``.data`` (transform None or ``ToTensor``)
-        and a ``Subset`` of these are indexed in one go, without a loop over images.
+        A ``TensorDataset``, a torchvision data set with its pixels in ``.data`` (transform None or ``ToTensor``), and a
+        ``Subset`` of these are indexed directly, without a loop over images.
 
         Parameters
         ----------
-        torch_dataset
-            Map-style data set. Labels come from ``.targets`` (or ``.labels``) where there are, else from the items when
-            labels are first asked for.
-        names
-            One name per item; default the position, ``"00000"``, ``"00001"``, ...
-        classes
-            Names of the numbered classes, in order; default ``torch_dataset.classes``, else the numbers. `categories`
+        torch_dataset : torch.utils.data.Dataset
+            Map-style data set. Labels are read from ``.targets`` or ``.labels`` if it has them, otherwise from the
+            items when labels are first used.
+        names : sequence of str, optional
+            One name per item (default: the position, ``"00000"``, ``"00001"``, ...).
+        classes : sequence of str, optional
+            Names of the numbered classes, in order (default: ``torch_dataset.classes``, or the numbers). `categories`
             keeps this order, so that label i is logit i of a network trained on the data set.
+
+        Returns
+        -------
+        Stimuli
 
         Raises
         ------
         BrainrdlError
-            If the data set has no length or is empty, or names do not fit; when labels are first used, if one has no
-            class name.
+            If the data set has no length or is empty, or names do not fit; or, when labels are first used, if a label
+            has no class name.
         """
         where = f"data set {type(torch_dataset).__name__}"
         n = length_of(torch_dataset, where)
@@ -239,21 +262,21 @@ class Stimuli:
 
     @cached_property
     def labels(self) -> dict[str, str] | None:
-        """Category of each name, or None where there are no labels."""
+        """Category of each name, or None if there are no labels."""
         return None if self._table is None else {name: self._table.of[name] for name in self.names}
 
     @property
     def categories(self) -> tuple[str, ...]:
-        """Category names of the full set, kept by `select`: sorted, or in the order of the data set's classes."""
+        """Categories of the full set, which `select` keeps: sorted, or in the order of the classes of a data set."""
         return () if self._table is None else self._table.categories
 
     def select(self, names: Iterable[str]) -> Stimuli:
-        """Keep `names`, in the order asked.
+        """Keep `names`, in the requested order.
 
         Raises
         ------
         BrainrdlError
-            If a name is unknown (the nearest is given), stands twice, or none is asked for.
+            If a name is unknown (the message gives the nearest) or occurs twice, or no name is given.
 
         Examples
         --------
@@ -262,27 +285,27 @@ class Stimuli:
         """
         asked = self._known(names)
         if not asked:
-            refuse(f"no names were asked for from the {len(self)} stimuli of {self._source.where}")
-        check_unique(asked, "the names asked for")
+            refuse(f"no names were requested of the {len(self)} stimuli of {self._source.where}")
+        check_unique(asked, "the requested names")
         return replace(self, names=asked, _positions={name: self._positions[name] for name in asked})
 
     def images(self, names: Iterable[str] | None = None) -> Float[Tensor, "n c h w"]:
-        """Images of `names` (default all), in the order asked, transformed.
+        """Load the images of `names` (default: all) in the requested order, and transform them.
 
         Returns
         -------
-        Tensor
-            Shape (n, c, h, w), float32 unless the transform says otherwise; in [0, 1] without a transform.
+        Tensor (n, c, h, w)
+            Float32 unless the transform returns another type; in [0, 1] without a transform.
 
         Raises
         ------
         BrainrdlError
-            If a name is unknown, a file is gone or damaged, the transform does not return a tensor (c, h, w), or sizes
-            differ.
+            If a name is unknown, a file is missing or damaged, the transform does not return a tensor (c, h, w), or the
+            images differ in size.
         """
         asked = self.names if names is None else self._known(names)
         if not asked:
-            refuse(f"no names were asked for from the {len(self)} stimuli of {self._source.where}")
+            refuse(f"no names were requested of the {len(self)} stimuli of {self._source.where}")
         if self._memory is None:
             return self._load(asked)
         missing = tuple(dict.fromkeys(name for name in asked if self._positions[name] not in self._memory))
@@ -291,12 +314,12 @@ class Stimuli:
         return _stack([self._memory[self._positions[name]] for name in asked], asked)
 
     def batch(self, names: Iterable[str], step: int = 0) -> Batch:
-        """Images of `names` with their labels as indices into `categories`, for training step `step`.
+        """Load the images of `names` with their labels as indices into `categories`, for training step `step`.
 
         Raises
         ------
         BrainrdlError
-            As `images`, and if a name stands twice.
+            If `images` would refuse the names, or a name occurs twice.
         """
         asked = self._known(names)
         check_unique(asked, "the batch")
@@ -304,14 +327,15 @@ class Stimuli:
         return Batch(asked, self.images(asked), labels, step)
 
     def digests(self, names: Iterable[str] | None = None) -> dict[str, str]:
-        """SHA-256 (hex) of the raw content of `names` (default all): file bytes, or the pixels' type, shape and bytes.
+        """Return the SHA-256 (hex) of the raw images of `names` (default: all): of file bytes, or of pixels.
 
-        Computed once per image and process. The transform plays no part: a cache key needs its repr as well.
+        The hash of pixels includes their type and shape. Hashes are computed once per image and process. They do not
+        depend on the transform, so a cache key also needs its ``repr``.
 
         Raises
         ------
         BrainrdlError
-            If a file is gone, or a name is unknown.
+            If a file is missing, or a name is unknown.
         """
         asked = self.names if names is None else self._known(names)
         for position in (self._positions[name] for name in asked):
@@ -320,12 +344,12 @@ class Stimuli:
         return {name: self._digests[self._positions[name]] for name in asked}
 
     def with_transform(self, transform: Callable[..., Any] | None) -> Stimuli:
-        """Keep the images and put them through another transform (None: to float in [0, 1]).
+        """Keep the images with another transform (None: only convert to float in [0, 1]).
 
         Raises
         ------
         BrainrdlError
-            If `transform` cannot be called, or the images are floats outside [0, 1], which a transform would misread.
+            If `transform` is not callable, or the images are floats outside [0, 1], which a transform would misread.
         """
         if transform is not None and not callable(transform):
             refuse(f"transform must be callable or None, got {transform!r}")
@@ -334,12 +358,12 @@ class Stimuli:
         return replace(self, transform=transform, _memory=None if self._memory is None else {})
 
     def with_labels(self, labels: Labels) -> Stimuli:
-        """Give the images categories: a mapping name -> category, a CSV table, or one category per image in order.
+        """Set the categories: a mapping of name to category, a CSV table, or one category per image in order.
 
         Raises
         ------
         BrainrdlError
-            If a stimulus has no label, a label no stimulus, or the table cannot be read.
+            If a stimulus has no label, a label has no stimulus, or the table cannot be read.
         """
         return replace(self, _table=label_table(labels, self.names, self._source.where))
 
@@ -348,16 +372,16 @@ class Stimuli:
 
         Parameters
         ----------
-        condition_names
-            Names of the RDM's conditions.
-        allow_missing
-            Keep the common names where the two sets differ, instead of refusing.
+        condition_names : sequence of str
+            Names of the conditions of the RDM.
+        allow_missing : bool
+            If the two sets of names differ, keep the common names instead of refusing.
 
         Raises
         ------
         BrainrdlError
-            If the sets of names differ (unless `allow_missing`) or have nothing in common; missing and nearest names
-            are given.
+            If the sets of names differ (unless `allow_missing`) or have no name in common; the message gives missing
+            and nearest names.
         """
         from brainrdl.rdms.by_name import alignment
 
@@ -372,7 +396,7 @@ class Stimuli:
 
     @property
     def deterministic(self) -> bool:
-        """Whether an image is known to be the same each time it is loaded: no transform of one's own, or cached."""
+        """Whether an image is certainly the same each time it is loaded: no custom transform, or cached."""
         return self._memory is not None or self.transform is None or isinstance(self.transform, ImageTransform)
 
     def cached(self) -> Stimuli:
@@ -381,12 +405,12 @@ class Stimuli:
         Raises
         ------
         BrainrdlError
-            If the transform is random: a cache would freeze one draw.
+            If the transform is random, because the cache would repeat the first result.
         """
         if self.transform is not None and not isinstance(self.transform, ImageTransform):
             first, *others = (self._load(self.names[:1]) for _ in range(_DRAWS))
             if not all(first.shape == other.shape and torch.equal(first, other) for other in others):
-                refuse("transform gives another image each time; a cache needs a deterministic transform")
+                refuse("transform returns a different image each time; a cache needs a deterministic transform")
         return replace(self, _memory={})
 
     def _known(self, names: Iterable[str]) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""From pixels to the tensor that a network expects: resize, crop, normalise."""
+"""Conversion of pixels to the tensor that a network expects: resize, crop, normalise."""
 
 from __future__ import annotations
 
@@ -24,15 +24,16 @@ _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # torchvision's refe
 class ImageTransform:
     """Resize the shorter side to `size`, crop the centre square, set the channels, normalise; deterministic.
 
-    Square images are only resized, nothing is cropped. Its ``repr`` is stable and serves as a cache key.
+    Square images are resized without cropping. The ``repr`` is stable and can be used as a cache key.
 
     Parameters
     ----------
-    size
+    size : int
         Side of the result in pixels.
-    mean, std
-        Subtracted from and divided into values in [0, 1], one per channel; empty: no normalisation.
-    channels
+    mean, std : tuple of float
+        Mean to subtract from values in [0, 1] and standard deviation to divide by, one per channel; empty for no
+        normalisation.
+    channels : int
         3 (grey is repeated) or 1 (RGB becomes luma, ITU-R 601).
 
     Examples
@@ -48,7 +49,7 @@ class ImageTransform:
     channels: int = 3
 
     def __call__(self, image: PILImage | Tensor) -> Float[Tensor, "*batch c size size"]:
-        """Transform an image (PIL, or tensor (c, h, w)) or a batch (n, c, h, w): uint8, or float in [0, 1]."""
+        """Transform an image (PIL, or tensor (c, h, w)) or a batch (n, c, h, w), uint8 or float in [0, 1]."""
         x = set_channels(unit(image if isinstance(image, Tensor) else pixels_of(image)), self.channels)
         x = _square(x, self.size)
         return _normalise(x, self.mean, self.std) if self.mean else x
@@ -57,16 +58,16 @@ class ImageTransform:
 def default_transform(
     size: int, normalise: str | tuple[Any, Any] = "imagenet", channels: int = 3
 ) -> Callable[..., Tensor]:
-    """Transform that resizes to a square of `size` pixels and normalises.
+    """Return a transform that resizes images to a square of `size` pixels and normalises them.
 
     Parameters
     ----------
-    size
-        Side in pixels; the shorter side is resized (bilinear, antialiased) and the centre square kept.
-    normalise
-        ``"imagenet"`` (the mean and standard deviation torchvision's networks were trained with), ``"none"`` (values
+    size : int
+        Side in pixels; the shorter side is resized (bilinear, antialiased) and the centre square is kept.
+    normalise : str or pair
+        ``"imagenet"`` (mean and standard deviation with which torchvision's networks were trained), ``"none"`` (values
         stay in [0, 1]) or a pair (mean, std), each a number or one number per channel, for values in [0, 1].
-    channels
+    channels : int
         3 for RGB, 1 for grey.
 
     Returns
@@ -77,7 +78,7 @@ def default_transform(
     Raises
     ------
     BrainrdlError
-        If `size` or `channels` is impossible, `normalise` is unknown, or a std is not positive.
+        If `size` or `channels` is not possible, `normalise` is unknown, or a standard deviation is not positive.
 
     Examples
     --------
@@ -95,7 +96,7 @@ def default_transform(
 
 
 def transform_text(transform: object) -> str | None:
-    """Say what a transform is, the same in every process: its ``repr`` without addresses, None for none.
+    """Describe a transform by its ``repr`` without memory addresses, which is the same in every process.
 
     Parameters
     ----------

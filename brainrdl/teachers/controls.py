@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import copy
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -12,14 +13,25 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from brainrdl._core.errors import check_conditions, check_option, check_unique, quote, refuse
-from brainrdl.dissimilarity.pairs import pair_indices
 from brainrdl.rdms import conversion
+from brainrdl.stimuli.categories import different_category
 from brainrdl.stimuli.named_images import Batch
 from brainrdl.teachers.network_teacher import NetworkTeacher
-from brainrdl.teachers.protocol import Teacher, conditions_of
+from brainrdl.teachers.protocol import (
+    Teacher,
+    conditions_of,
+    cut_down,
+    identity_of,
+    kept_rdms,
+    of_subjects,
+    subjects_of,
+    uses_images,
+)
 from brainrdl.teachers.rdm_teacher import RDMTeacher
 
 if TYPE_CHECKING:
+    from rsatoolbox.rdm import RDMs
+
     from brainrdl.stimuli.named_images import Stimuli
 
 CONTROLS = ("permuted", "random", "category", "pixels")
@@ -27,6 +39,8 @@ CONTROLS = ("permuted", "random", "category", "pixels")
 
 class PermutedTeacher:
     """Any teacher with its condition names shuffled: the same dissimilarities, of the wrong stimuli.
+
+    It can be cut down to conditions, and to subjects if the teacher can.
 
     Parameters
     ----------
@@ -54,11 +68,77 @@ class PermutedTeacher:
     def __init__(self, teacher: Teacher, conditions: Sequence[str] | None = None, *, seed: int = 0) -> None:
         self._teacher = teacher
         self.name, self.targets = f"permuted {teacher.name} (seed {seed})", teacher.targets
-        self.uses_images = getattr(teacher, "uses_images", True)
+        self.uses_images = uses_images(teacher)
         self.conditions = conditions_of(teacher, conditions)
         check_unique(self.conditions, "the conditions to permute")
         order = np.random.default_rng(seed).permutation(len(self.conditions))
         self._asked = {name: self.conditions[other] for name, other in zip(self.conditions, order, strict=True)}
+
+    @property
+    def subjects(self) -> tuple[str, ...]:
+        """Subjects of the teacher that is asked; none if it has none."""
+        return subjects_of(self._teacher)
+
+    def only_subjects(self, subjects: Iterable[str]) -> PermutedTeacher:
+        """Keep some subjects of the teacher that is asked; the names stay shuffled as they are.
+
+        Raises
+        ------
+        BrainrdlError
+            If a subject is unknown.
+        """
+        asked = tuple(subjects)
+        if not self.subjects:
+            refuse(f"teacher {self.name!r} has no subjects, so {quote(asked)} cannot be kept")
+        return self._over(of_subjects(self._teacher, asked), self.conditions)
+
+    @property
+    def subject_rdms(self) -> Callable[[str], RDMs]:
+        """Function that gives every subject's RDM of a target, under the shuffled names.
+
+        Raises
+        ------
+        AttributeError
+            If the teacher that is asked keeps no subjects' RDMs.
+        """
+        if not hasattr(self._teacher, "subject_rdms"):
+            raise AttributeError(f"teacher {self.name!r} keeps no subjects' RDMs")
+        return self._subject_rdms
+
+    def _subject_rdms(self, target: str) -> RDMs:
+        found = kept_rdms(self._teacher, [self._asked[name] for name in self.conditions])
+        subjects, pairs, measure = found[check_option(target, self.targets, f"target of teacher {self.name!r}")]
+        descriptors = {"subject": list(subjects)}
+        return conversion.from_tensor(pairs, self.conditions, measure=measure, descriptors=descriptors)
+
+    def select(self, names: Iterable[str], *, weigh_by: Iterable[str] | None = None) -> PermutedTeacher:
+        """Keep the conditions `names`, in that order; the names stay shuffled as they are.
+
+        Parameters
+        ----------
+        names : iterable of str
+            Conditions to keep.
+        weigh_by : iterable of str, optional
+            Conditions among `names` by which the teacher weights its subjects.
+
+        Raises
+        ------
+        BrainrdlError
+            If a name is unknown, duplicate or, in `weigh_by`, not among `names`.
+        """
+        kept = tuple(names)
+        weighed = kept if weigh_by is None else tuple(weigh_by)
+        check_conditions(kept, self._asked, f"teacher {self.name!r}")
+        check_unique(kept, f"the conditions asked of teacher {self.name!r}")
+        check_conditions(weighed, kept, f"the conditions kept of teacher {self.name!r}")
+        asked = [self._asked[name] for name in kept]
+        return self._over(cut_down(self._teacher, asked, [self._asked[name] for name in weighed]), kept)
+
+    def _over(self, teacher: Teacher, conditions: tuple[str, ...]) -> PermutedTeacher:
+        other = copy.copy(self)
+        other._teacher, other.conditions = teacher, conditions
+        other._asked = {name: self._asked[name] for name in conditions}
+        return other
 
     def identity(self, names: Sequence[str]) -> dict[str, Any]:
         """Tell what its answers for `names` depend on: the names asked for, and the teacher's identity if it tells one.
@@ -70,8 +150,7 @@ class PermutedTeacher:
         """
         check_conditions(names, self._asked, f"teacher {self.name!r}")
         asked = [self._asked[name] for name in names]
-        known = getattr(self._teacher, "identity", None)
-        return {"asked": asked, "teacher": None if known is None else known(asked)}
+        return {"asked": asked, "teacher": identity_of(self._teacher, asked)}
 
     def rdms(self, batch: Batch) -> dict[str, Float[Tensor, "n_rdms n_pairs"]]:
         """Ask the teacher for other names than the batch's, and give its answer as theirs.
@@ -166,17 +245,14 @@ def _category_pairs(stimuli: Stimuli, names: Sequence[str]) -> Tensor:
     without = [name for name in names if name not in labels]
     if without:
         refuse(f"control 'category' needs a label for every condition; {quote(without)} have none")
-    number = {category: index for index, category in enumerate(dict.fromkeys(labels[name] for name in names))}
-    if len(number) in (1, len(names)):
-        kinds = f"of one category, {next(iter(number))!r}" if len(number) == 1 else "each of a category of its own"
+    categories = {labels[name] for name in names}
+    if len(categories) in (1, len(names)):
+        kinds = f"of one category, {min(categories)!r}" if len(categories) == 1 else "each of a category of its own"
         refuse(
             f"control 'category' tells pairs within a category from pairs between, and the {len(names)} conditions are "
             f"{kinds}; choose other conditions or labels"
         )
-    category = torch.tensor([number[labels[name]] for name in names])
-    first, second = category[pair_indices(len(names))]
-    different: Tensor = first != second
-    return different.float()
+    return different_category(names, labels).float()
 
 
 def _pixel_pairs(stimuli: Stimuli, names: Sequence[str]) -> Tensor:

@@ -12,10 +12,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from brainrdl._core.errors import check_conditions, check_option, check_unique, refuse
+from brainrdl._core.files import digest_tensor
 from brainrdl._core.tensor_checks import check_finite
 from brainrdl.dissimilarity.measures import correlation, cosine, count_constant, resolve
 from brainrdl.models import layers as features
-from brainrdl.models.feature_cache import FeatureStore, FolderStore, MemoryStore, digest_network, digest_tensor, key_of
+from brainrdl.models.feature_cache import FeatureStore, FolderStore, MemoryStore, digest_network, key_of
 from brainrdl.models.readout import POOLS, check_groups, pool_patterns
 from brainrdl.stimuli.transforms import transform_text
 

@@ -14,11 +14,29 @@ The contract of a `Teacher`, which `brainrdl.testing.check_teacher` tries on any
 
 Answers may be kept and given again: do not write into them.
 
-Two more members are optional. ``uses_images``: False says that the batch's images are never looked at.
-``identity(names)``: a dict of what the answers for these names depend on beside the images; a run is not resumed with
-another.
+The other members are optional. A teacher that has them can be used like an `RDMTeacher` in `fit`, `evaluate`,
+`cross_validate` and recipes; without them the default in brackets applies.
 
-A teacher of your own is a class with these three members; nothing to inherit from, nothing to register.
+7. ``conditions``: the names it knows. A recipe aligns its stimuli with them, and `fit` refuses other names before any
+   work. [Any name is passed on to ``rdms``.]
+8. ``select(names, *, weigh_by=None)``: a teacher that knows only these names, in that order, so that what is held out
+   cannot influence the answers. Each subject's dissimilarities stay the same. A teacher that weights its subjects
+   computes the weights from the pairs of `weigh_by` (names among `names`; by default all of them). The teacher itself
+   does not change. [The whole teacher is used, and only asked about the training conditions.]
+9. ``subjects``: names of its subjects, and ``only_subjects(subjects)``: a teacher of these subjects only, in that
+   order, which refuses an unknown one. A teacher of a single subject answers with one RDM per target. Subjects can
+   then be held out, and scores have a noise ceiling. [Each of its RDMs is scored as if it were a subject, and no
+   subject can be held out.]
+10. ``subject_rdms(target)``: every subject's RDM of all its conditions as rsatoolbox's ``RDMs``, in double precision;
+    its attributes ``by`` and ``subject_by`` name the descriptors. [Each subject's teacher is asked for its RDMs, and
+    descriptors are "stimulus" and "subject".]
+11. ``identity(names)``: a dict of what the answers for these names depend on besides the images, the same each time. A
+    run is not resumed with a teacher of another identity. [A run is resumed with any teacher of its name and targets.]
+12. ``uses_images``: False means that the batch's images are never used. [True.]
+
+The functions of this module below `Teacher` are the only ones that ask whether a teacher has an optional member.
+
+Your own teacher is a class with the first three members; there is nothing to inherit from and nothing to register.
 
 Examples
 --------
@@ -40,14 +58,19 @@ Examples
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol, runtime_checkable
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from brainrdl._core.errors import check_conditions, refuse
+from brainrdl.rdms import conversion
 from brainrdl.stimuli.named_images import Batch
+
+if TYPE_CHECKING:
+    from rsatoolbox.rdm import RDMs
 
 
 @runtime_checkable
@@ -66,8 +89,107 @@ class Teacher(Protocol):
         """Answer with the RDMs of the batch's conditions, in their order."""
 
 
-def conditions_of(teacher: Teacher, conditions: Sequence[str] | None) -> tuple[str, ...]:
+def known_conditions(teacher: Teacher) -> tuple[str, ...] | None:
+    """Names that a teacher lists; None if it lists none."""
     known: Sequence[str] | None = getattr(teacher, "conditions", None)
+    return None if known is None else tuple(known)
+
+
+def can_be_cut_down(teacher: Any) -> bool:
+    """Say whether a teacher can be cut down to some of its conditions."""
+    return hasattr(teacher, "select")
+
+
+def cut_down(teacher: Any, names: Sequence[str], weigh_by: Sequence[str] | None = None) -> Teacher:
+    """Give a teacher that knows only `names`, or the whole teacher if it cannot be cut down."""
+    kept: Teacher = teacher.select(names, weigh_by=weigh_by) if can_be_cut_down(teacher) else teacher
+    return kept
+
+
+def subjects_of(teacher: Teacher) -> tuple[str, ...]:
+    """Names of the subjects that can be held out; none if the teacher cannot be cut down to some of its subjects."""
+    return tuple(getattr(teacher, "subjects", ())) if hasattr(teacher, "only_subjects") else ()
+
+
+def without_subject(teacher: Teacher, subject: str) -> Teacher:
+    """Give a teacher without one of its subjects; `subject` "" leaves out none."""
+    return of_subjects(teacher, [one for one in subjects_of(teacher) if one != subject]) if subject else teacher
+
+
+def of_subjects(teacher: Any, subjects: Sequence[str]) -> Teacher:
+    """Give a teacher of some subjects, of one that has any (see `subjects_of`)."""
+    kept: Teacher = teacher.only_subjects(subjects)
+    return kept
+
+
+def identity_of(teacher: Teacher, names: Sequence[str]) -> dict[str, Any] | None:
+    """Give what the answers for `names` depend on; None if the teacher does not say."""
+    identity: Callable[[Sequence[str]], dict[str, Any]] | None = getattr(teacher, "identity", None)
+    return None if identity is None else identity(names)
+
+
+def uses_images(teacher: Teacher) -> bool:
+    """Say whether a teacher may use the batch's images."""
+    return bool(getattr(teacher, "uses_images", True))
+
+
+class SubjectRDMs(NamedTuple):
+    """Every subject's RDM of one target."""
+
+    subjects: tuple[str, ...]
+    pairs: Float[Tensor, "n_subjects n_pairs"]
+    measure: str | None = None
+
+
+def kept_rdms(teacher: Teacher, names: Sequence[str] | None = None) -> dict[str, SubjectRDMs]:
+    """Every subject's RDM of each target for `names` (by default all), if a teacher keeps them; else an empty dict."""
+    if not hasattr(teacher, "subject_rdms"):
+        return {}
+    by, subject_by = getattr(teacher, "by", "stimulus"), getattr(teacher, "subject_by", "subject")
+    cut: Any = teacher if names is None else cut_down(teacher, names)
+    found: dict[str, RDMs] = {target: cut.subject_rdms(target) for target in cut.targets}
+    return {
+        target: SubjectRDMs(
+            tuple(str(subject) for subject in rdms.rdm_descriptors[subject_by]),
+            conversion.to_tensor(rdms, names, by=by, dtype=torch.float64),
+            rdms.dissimilarity_measure,
+        )
+        for target, rdms in found.items()
+    }
+
+
+def rdms_by_subject(teacher: Teacher, names: Sequence[str], batch: Callable[[], Batch]) -> dict[str, SubjectRDMs]:
+    """Every subject's RDM of each target for `names`.
+
+    A teacher that keeps no subjects' RDMs is asked about `batch` (of `names`), one subject at a time; the RDMs of a
+    teacher without subjects are numbered and count as subjects.
+    """
+    if kept := kept_rdms(teacher, names):
+        return kept
+    shown, subjects = batch(), subjects_of(teacher)
+    if not subjects:
+        answer = teacher.rdms(shown)
+        return {target: SubjectRDMs(_numbered(len(rows)), rows.cpu()) for target, rows in answer.items()}
+    answers = [of_subjects(teacher, [subject]).rdms(shown) for subject in subjects]
+    return {
+        target: SubjectRDMs(subjects, torch.cat([_one_rdm(answer[target], teacher.name) for answer in answers]).cpu())
+        for target in teacher.targets
+    }
+
+
+def _numbered(n: int) -> tuple[str, ...]:
+    return tuple(str(index) for index in range(n))
+
+
+def _one_rdm(rows: Tensor, name: str) -> Tensor:
+    if len(rows) != 1:
+        refuse(f"teacher {name!r}, cut down to one subject, should answer with one RDM per target, got {len(rows)}")
+    return rows
+
+
+def conditions_of(teacher: Teacher, conditions: Sequence[str] | None) -> tuple[str, ...]:
+    """Give the conditions to permute: those given, which the teacher must know if it lists any, or all it lists."""
+    known = known_conditions(teacher)
     if conditions is None and known is None:
         refuse(f"teacher {teacher.name!r} lists no conditions: say which names to permute with conditions=")
     if conditions is not None and known is not None:

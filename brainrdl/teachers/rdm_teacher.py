@@ -320,7 +320,7 @@ def _checked_type(found: object, where: str) -> RDMs:
     if not isinstance(found, RDMs):
         refuse(
             f"{where} must be rsatoolbox RDMs, got {type(found).__name__}; "
-            "compute RDMs from measurements with rsatoolbox.rdm.calc_rdm first"
+            "compute RDMs from measurements with brainrdl.calc_rdm first"
         )
     return found
 

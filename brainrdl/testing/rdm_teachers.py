@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from brainrdl._core.errors import check_unique, quote, refuse
+from brainrdl._core.errors import check_conditions, check_unique, quote, refuse
 from brainrdl.dissimilarity.pairs import pair_indices, to_square
+from brainrdl.teachers.protocol import (
+    can_be_cut_down,
+    cut_down,
+    identity_of,
+    kept_rdms,
+    known_conditions,
+    of_subjects,
+    subjects_of,
+)
 from brainrdl.testing.file_readers import check_members
 
 if TYPE_CHECKING:
@@ -24,7 +33,7 @@ def check_teacher(teacher: Teacher, batch: Batch) -> None:
     Parameters
     ----------
     teacher : Teacher
-        Any object with ``name``, ``targets`` and ``rdms(batch)``.
+        Any object with ``name``, ``targets`` and ``rdms(batch)``. Its optional members are checked if it has them.
     batch : Batch
         At least 4 conditions it knows, with images if it computes from them.
 
@@ -56,6 +65,89 @@ def check_teacher(teacher: Teacher, batch: Batch) -> None:
         asked = [batch.names[index] for index in order]
         _same(expected, teacher.rdms(_part(batch, order)), f"{where} does not answer in the order asked, {asked}")
     _check_unknown(teacher, batch, where)
+    _check_conditions(teacher, batch, where)
+    _check_identity(teacher, batch, where)
+    subjects = _check_subjects(teacher, batch, where)
+    # Of one subject: with several, weights may follow the names that are kept.
+    _check_select(of_subjects(teacher, subjects[:1]) if subjects else teacher, batch, where)
+    _same(answer, teacher.rdms(batch), f"{where} answers differently after it was cut down", exact=True)
+
+
+def _check_conditions(teacher: Teacher, batch: Batch, where: str) -> None:
+    known = known_conditions(teacher)
+    if known is not None:
+        check_unique(known, f"the conditions of {where}")
+        check_conditions(batch.names, known, f"the conditions of {where}")
+
+
+def _check_identity(teacher: Teacher, batch: Batch, where: str) -> None:
+    first, second = (identity_of(teacher, batch.names) for _ in range(2))
+    if first is not None and not isinstance(first, Mapping):
+        refuse(f"identity(names) of {where} must be a dict, got {type(first).__name__}")
+    if repr(first) != repr(second):
+        refuse(f"{where} has another identity when asked again: {first!r}, then {second!r}")
+
+
+def _check_subjects(teacher: Teacher, batch: Batch, where: str) -> list[str]:
+    """Give the subjects that have an RDM of every target: each is a teacher."""
+    subjects = subjects_of(teacher)
+    if not subjects:
+        return []
+    check_unique(subjects, f"the subjects of {where}")
+    turned = of_subjects(teacher, subjects[::-1])
+    if subjects_of(turned) != subjects[::-1]:
+        refuse(f"{where} was asked for subjects {quote(subjects[::-1])} and has {quote(subjects_of(turned))}")
+    kept = kept_rdms(teacher, batch.names)
+    whole = [one for one in subjects if all(one in found.subjects for found in kept.values())]
+    answers = {subject: of_subjects(teacher, [subject]).rdms(batch) for subject in whole}
+    for subject, answer in answers.items():
+        at = f"{where}, cut down to subject {subject!r}"
+        _check_answer(answer, teacher, batch, at)
+        if several := [target for target, pairs in answer.items() if len(pairs) != 1]:
+            refuse(f"{at}, must answer with one RDM per target, got {len(answer[several[0]])} for {several[0]!r}")
+    for target, found in kept.items():
+        of_target = dict(zip(found.subjects, found.pairs[:, None], strict=True))
+        for subject, answer in answers.items():
+            problem = f"subject_rdms of {where} and rdms(batch) of its subject {subject!r} disagree"
+            _same({target: of_target[subject].to(answer[target])}, answer, problem)
+    if _answers(lambda: of_subjects(teacher, ["a subject no teacher knows"])):
+        refuse(f"{where} keeps a subject it does not know; unknown subjects must be an error")
+    return whole
+
+
+def _check_select(whole: Teacher, batch: Batch, where: str) -> None:
+    if not can_be_cut_down(whole):
+        return
+    answer = {target: pairs.clone() for target, pairs in whole.rdms(batch).items()}
+    order = _telling(answer, len(batch.names))
+    names = tuple(batch.names[index] for index in order)
+    cut = cut_down(whole, names, names[:-1])
+    if known_conditions(cut) != names:
+        refuse(f"{where}, cut down to {list(names)}, has conditions {known_conditions(cut)}; they must be these names")
+    if tuple(cut.targets) != tuple(whole.targets):
+        refuse(f"{where}, cut down to {list(names)}, has targets {quote(cut.targets)}, not {quote(whole.targets)}")
+    expected = {target: _picked(pairs, order) for target, pairs in answer.items()}
+    _same(expected, cut.rdms(_part(batch, order)), f"{where} has other dissimilarities when cut down to {list(names)}")
+    if len(names) < len(batch.names) and _answers(lambda: cut.rdms(batch)):
+        refuse(f"{where}, cut down to {list(names)}, still answers for the names that were left out")
+
+
+def _telling(answer: Mapping[str, Tensor], n: int) -> list[int]:
+    """Give all but one condition, backwards, such that pairs still differ: a teacher may refuse a constant RDM."""
+    for left_out in range(n):
+        order = [index for index in reversed(range(n)) if index != left_out]
+        parts = [row[~row.isnan()] for pairs in answer.values() for row in _picked(pairs, order)]
+        if all(len(part) > 1 and bool(part.min() < part.max()) for part in parts):
+            return order
+    return list(reversed(range(n)))
+
+
+def _answers(ask: Callable[[], object]) -> bool:
+    try:
+        ask()
+    except (ValueError, KeyError):
+        return False
+    return True
 
 
 def _check_targets(teacher: Teacher) -> None:
@@ -85,14 +177,11 @@ def _check_answer(answer: Mapping[str, Tensor], teacher: Teacher, batch: Batch, 
 
 def _check_unknown(teacher: Teacher, batch: Batch, where: str) -> None:
     """Ask for a name that cannot be there; only a teacher that lists its conditions answers by name."""
-    if not hasattr(teacher, "conditions"):
+    if known_conditions(teacher) is None:
         return
     strange = replace(batch, names=("a name no teacher knows", *batch.names[1:]))
-    try:
-        teacher.rdms(strange)
-    except (ValueError, KeyError):
-        return
-    refuse(f"{where} answers for a condition it does not know; unknown names must be an error")
+    if _answers(lambda: teacher.rdms(strange)):
+        refuse(f"{where} answers for a condition it does not know; unknown names must be an error")
 
 
 def _part(batch: Batch, order: list[int]) -> Batch:

@@ -6,7 +6,6 @@ import inspect
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from torch import nn
 
 from brainrdl._core import files as _files
@@ -14,8 +13,7 @@ from brainrdl.loss.rdm_loss import RDMLoss
 from brainrdl.models.student import Student
 from brainrdl.stimuli.named_images import Stimuli
 from brainrdl.stimuli.transforms import transform_text
-from brainrdl.teachers.protocol import Teacher
-from brainrdl.teachers.rdm_teacher import RDMTeacher
+from brainrdl.teachers.protocol import Teacher, identity_of, kept_rdms
 from brainrdl.training import provenance
 
 
@@ -62,8 +60,7 @@ def source_settings(teacher: Teacher | None, stimuli: Stimuli, names: Sequence[s
     told: dict[str, Any] = {"transform": transform_text(stimuli.transform)}
     if teacher is None:
         return told | {"teacher": None}
-    identity = getattr(teacher, "identity", None)
-    known = None if identity is None else provenance.describe(identity(names))
+    known = provenance.describe(identity_of(teacher, names))
     return told | {"teacher": teacher.name, "targets": list(teacher.targets), "teacher_identity": known}
 
 
@@ -110,9 +107,12 @@ def _code_of(kind: type) -> str:
         return repr([(code.co_name, code.co_code, code.co_names) for code in functions])
 
 
-def hashes_of(teacher: Teacher | None, stimuli: Stimuli, names: tuple[str, ...], labels: bool) -> dict[str, str]:
-    """Digests of the images and RDMs of `names`; of RDMs every subject's, for some may only be seen at later steps."""
-    hashes = {"stimuli": _files.hash_words(stimuli.digests(names).values())}
+def hashes_of(teacher: Teacher | None, stimuli: Stimuli, names: Sequence[str], labels: bool) -> dict[str, str]:
+    """Digests of the images of `names`, by name, of every subject's RDMs and, if asked for, of the categories.
+
+    A run may only be resumed with the same data.
+    """
+    hashes = {"stimuli": _files.hash_words(f"{name} {digest}" for name, digest in stimuli.digests(names).items())}
     return hashes | hash_teacher(teacher) | (hash_labels(stimuli, names) if labels else {})
 
 
@@ -131,6 +131,7 @@ def hash_labels(stimuli: Stimuli, names: Sequence[str]) -> dict[str, str]:
 
     Examples
     --------
+    >>> import torch
     >>> hash_labels(Stimuli.from_arrays(torch.zeros(2, 1, 4, 4), ["a", "b"]), ["a"])
     {}
     """
@@ -142,7 +143,7 @@ def hash_labels(stimuli: Stimuli, names: Sequence[str]) -> dict[str, str]:
 
 
 def hash_teacher(teacher: Teacher | None) -> dict[str, str]:
-    """Digest of all subjects' RDMs that an `RDMTeacher` holds, for the hashes of a run; nothing for other teachers.
+    """Digest of all subjects' RDMs, for the hashes of a run; nothing for a teacher that keeps none.
 
     Parameters
     ----------
@@ -158,7 +159,5 @@ def hash_teacher(teacher: Teacher | None) -> dict[str, str]:
     >>> hash_teacher(None)
     {}
     """
-    if not isinstance(teacher, RDMTeacher):
-        return {}
-    of_targets = {target: teacher.subject_rdms(target).dissimilarities for target in teacher.targets}
-    return {"teacher": _files.digest({target: torch.as_tensor(pairs) for target, pairs in of_targets.items()})}
+    kept = {} if teacher is None else kept_rdms(teacher)
+    return {"teacher": _files.digest({target: rdms.pairs for target, rdms in kept.items()})} if kept else {}

@@ -19,7 +19,7 @@ from brainrdl.models.layers import capture
 from brainrdl.models.readout import pool_patterns
 from brainrdl.models.student import Student
 from brainrdl.stimuli.named_images import Stimuli
-from brainrdl.teachers.protocol import Teacher
+from brainrdl.teachers.protocol import Teacher, uses_images
 
 _BATCH = 64
 
@@ -50,7 +50,7 @@ class FrozenFeatures:
     def serves(self, student: Student, teacher: Teacher | None) -> bool:
         """Say whether only read-outs change: frozen network, deterministic images, a teacher that looks at none."""
         pools = {head.readout.pool for head in student.readout_heads()}
-        looks = teacher is not None and getattr(teacher, "uses_images", True)
+        looks = teacher is not None and uses_images(teacher)
         return student.frozen and self._stimuli.deterministic and len(pools) == 1 and not looks
 
     def check(self, stimuli: Stimuli) -> None:

@@ -27,8 +27,7 @@ from brainrdl._core.options import check_known, complete, free, lists_options
 from brainrdl.loss.rdm_loss import RDMLoss
 from brainrdl.models.student import Student
 from brainrdl.stimuli.named_images import Batch, Stimuli
-from brainrdl.teachers.protocol import Teacher
-from brainrdl.teachers.rdm_teacher import RDMTeacher
+from brainrdl.teachers.protocol import Teacher, cut_down, known_conditions
 from brainrdl.training import checkpoint as _checkpoint, provenance, run_folder
 from brainrdl.training.checkpoint import State
 from brainrdl.training.display import event_writer, progress_bar
@@ -124,9 +123,9 @@ def fit(
     seed, steps, patience = asked["seed"], asked["steps"], asked["patience"]
     train, validation = training_names(stimuli, train, validation, held_out, seed)
     _check_known(teacher, (*train, *validation))
-    if isinstance(teacher, RDMTeacher):
+    if teacher is not None:
         # What it weighs subjects by must be neither held out nor watched.
-        teacher = teacher.select((*train, *validation), weigh_by=train)
+        teacher = cut_down(teacher, (*train, *validation), weigh_by=train)
     batches = Batches(train, asked["batch_size"], seed)
     loss, features = loss or RDMLoss(), features or FrozenFeatures(stimuli)
     features.check(stimuli)
@@ -161,7 +160,7 @@ def fit(
     )  # fmt: skip
     state, moving = State(), (learner, optim, scheduler, settings, accelerator.scaler)
     shown = progress and accelerator.is_main_process
-    with _opened(folder, resume, overwrite, accelerator) as target:
+    with _opened(out, resume, overwrite, accelerator) as target:
         accelerator.wait_for_everyone()  # until the folder is as it is to be
         if folder and (folder / run_folder.CHECKPOINT).exists():
             state = _checkpoint.load_checkpoint(folder / run_folder.CHECKPOINT, *moving)
@@ -194,12 +193,12 @@ def fit(
 
 
 def _opened(
-    folder: Path | None, resume: bool, overwrite: bool, accelerator: Accelerator
+    out: Path | str | None, resume: bool, overwrite: bool, accelerator: Accelerator
 ) -> AbstractContextManager[Path | None]:
     """Open the run folder on the first rank, which alone writes."""
-    if folder is None or not accelerator.is_main_process:
+    if out is None or not accelerator.is_main_process:
         return nullcontext()
-    return run_folder.opened(folder, resume=resume, overwrite=overwrite)
+    return run_folder.opened(out, resume=resume, overwrite=overwrite)
 
 
 @dataclass
@@ -298,7 +297,7 @@ def _check_together(student: Student, teacher: Teacher | None, options: FitOptio
 
 
 def _check_known(teacher: Teacher | None, names: Sequence[str]) -> None:
-    known = getattr(teacher, "conditions", None)
+    known = None if teacher is None else known_conditions(teacher)
     if teacher is not None and known is not None:
         check_conditions(names, known, f"teacher {teacher.name!r}")
 

@@ -19,6 +19,7 @@ import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from os import PathLike
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -40,7 +41,7 @@ _EARLY = {SETTINGS, PROVENANCE, "recipe.yaml"}  # what a run writes before anyth
 _TEMPORARY = re.compile(r"\.[0-9a-f]{32}(\..*)?")  # what `atomic` leaves behind when the process is killed
 
 
-@dataclass
+@dataclass(repr=False)
 class FitResult:
     """What `fit` returns: the fitted student and how it came about.
 
@@ -75,8 +76,53 @@ class FitResult:
     provenance: dict[str, Any] = field(default_factory=dict)
     path: Path | None = None
 
+    def __repr__(self) -> str:
+        """Say what was fitted and how well, in one line: settings and history are long."""
+        last = self.history.loc[self.history["step"] == self.best_step] if "step" in self.history else self.history
+        measured = [column for column in ("train_similarity", "validation_similarity") if column in last]
+        scores = {column: float(last[column].iloc[-1]) for column in measured if len(last)}
+        said = [f"{column}={value:.3f}" for column, value in scores.items() if value == value]
+        sizes = [f"n_{part}={len(self.settings[part])}" for part in ("train", "validation") if self.settings.get(part)]
+        where = [] if self.path is None else [f"path={str(self.path)!r}"]
+        layers = f"layers={list(self.student.layers)}"
+        return f"FitResult({', '.join([layers, f'best_step={self.best_step}', *sizes, *said, *where])})"
 
-def check_folder(out: Path | str, *, resume: bool = False, overwrite: bool = False) -> Path:
+
+@dataclass(frozen=True)
+class OpenFolder:
+    """A run folder that is open already: `fit` and `cross_validate` accept it as `out`, and do not open it again.
+
+    Attributes
+    ----------
+    path : Path
+    read_only : bool
+        What was fitted is read from it, and nothing is written (`cross_validate` only).
+
+    Examples
+    --------
+    >>> Path(OpenFolder(Path("runs/it"), read_only=True)).name
+    'it'
+    """
+
+    path: Path
+    read_only: bool = False
+
+    def __fspath__(self) -> str:
+        return str(self.path)
+
+
+def is_read_only(out: object) -> bool:
+    """Say whether `out` is a run folder that was opened to be read.
+
+    Examples
+    --------
+    >>> is_read_only("runs/it")
+    False
+    """
+    return isinstance(out, OpenFolder) and out.read_only
+
+
+def check_folder(out: PathLike[str] | str, *, resume: bool = False, overwrite: bool = False) -> Path:
     """Refuse a folder that `opened` would refuse, and touch nothing.
 
     Parameters
@@ -152,10 +198,11 @@ def open_folder(out: Path | str, *, resume: bool = False) -> Path:
 
 
 @contextmanager
-def opened(out: Path | str, *, resume: bool = False, overwrite: bool = False) -> Iterator[Path]:
+def opened(out: PathLike[str] | str, *, resume: bool = False, overwrite: bool = False) -> Iterator[Path]:
     """Open the run folder for a block; a run that fails before it has fitted anything leaves things as they were.
 
-    Parameters as of `check_folder`; a run that is overwritten stays aside until then.
+    Parameters as of `check_folder`; a run that is overwritten stays aside until then. A folder that is open already
+    (`OpenFolder`) is given as it is.
 
     Examples
     --------
@@ -168,6 +215,9 @@ def opened(out: Path | str, *, resume: bool = False, overwrite: bool = False) ->
     >>> folder.parent.exists()
     False
     """
+    if isinstance(out, OpenFolder):
+        yield out.path
+        return
     folder = check_folder(out, resume=resume, overwrite=overwrite)
     made = [path for path in (folder, *folder.parents) if not path.exists()]
     aside = _put_aside(folder) if overwrite and not resume and folder.is_dir() else None

@@ -1,7 +1,7 @@
 """What the readers of arrays share: files read within bounds, and patterns as a Dataset.
 
-Nothing here unpickles, follows a link into another file, or takes memory for more than the file can hold: compression
-(deflate, the strongest of those read here) packs at most 1032 bytes into one.
+Nothing here unpickles, follows a link into another file, or allocates more memory than the file can fill:
+compression (deflate is the strongest of those read here) packs at most 1032 bytes into one.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def is_pairs(n_pairs: int) -> bool:
 
 
 def could_be_patterns(key: str, n_rows: int, n_pairs: int, n_names: int | None = None) -> bool:
-    """Say whether condensed RDMs (n_rows, n_pairs) could be patterns: so called, or with a row for each condition.
+    """Say whether condensed RDMs (n_rows, n_pairs) could be patterns: by their name, or with one row per condition.
 
     Examples
     --------
@@ -51,7 +51,7 @@ def could_be_patterns(key: str, n_rows: int, n_pairs: int, n_names: int | None =
 
 
 def check_size(n_bytes: int, size: int, what: str) -> None:
-    """Refuse an array of `n_bytes` that no file of `size` bytes can hold, before memory is taken for it."""
+    """Refuse an array of `n_bytes` that no file of `size` bytes can hold, before memory is allocated for it."""
     if n_bytes > _MOST_PACKED * size:
         refuse(f"{what} declares {n_bytes} bytes, more than its {size} bytes on disk can hold; is the file damaged?")
 
@@ -60,7 +60,7 @@ def check_size(n_bytes: int, size: int, what: str) -> None:
 
 
 def npy_keys(path: Path) -> list[str]:
-    """List the arrays of a ``.npz`` file; that of a ``.npy`` file is called by the file's name."""
+    """List the arrays of a ``.npz`` file; the array of a ``.npy`` file has the name of the file."""
     if not _is_zip(path):
         return [path.name]
     with zipfile.ZipFile(path) as archive:
@@ -83,7 +83,7 @@ def npy_header(opened: IO[bytes], key: str) -> tuple[tuple[int, ...], np.dtype[A
     """Give shape and dtype of an array in the ``.npy`` format, and refuse objects."""
     readers = {(1, 0): npy_format.read_array_header_1_0, (2, 0): npy_format.read_array_header_2_0}
     if opened.read(6) != npy_format.MAGIC_PREFIX:
-        refuse(f"array {key!r} does not begin as NumPy's arrays do; if it holds Python objects, {_PICKLE}")
+        refuse(f"array {key!r} does not begin like an array of NumPy; if it holds Python objects, {_PICKLE}")
     version = tuple(opened.read(2))
     if version not in readers:
         refuse(f"array {key!r} is in version {version} of NumPy's format, expected one of {list(readers)}")
@@ -96,7 +96,7 @@ def npy_header(opened: IO[bytes], key: str) -> tuple[tuple[int, ...], np.dtype[A
 def _npy(opened: IO[bytes], size: int, key: str) -> np.ndarray:
     shape, dtype = npy_header(opened, key)
     if prod(shape) * dtype.itemsize > size:
-        refuse(f"array {key!r} of shape {shape} and dtype {dtype} needs more than the {size} bytes there are")
+        refuse(f"array {key!r} of shape {shape} and dtype {dtype} needs more than the {size} bytes that are stored")
     opened.seek(0)
     return npy_format.read_array(opened, allow_pickle=False)
 
@@ -110,14 +110,22 @@ def _is_zip(path: Path) -> bool:
 
 
 def texts(array: np.ndarray) -> list[str]:
-    """Turn an array of text or numbers into a list of text, whole numbers without a point."""
-    return [_text(item) for item in array.ravel().tolist()]
+    """Turn an array of text or numbers into a list of text, whole numbers without a decimal point."""
+    return [text(item) for item in array.ravel().tolist()]
 
 
-def _text(item: object) -> str:
-    if isinstance(item, float) and item.is_integer():
-        return str(int(item))
-    return item.decode() if isinstance(item, bytes) else str(item)
+def text(item: Any) -> str:
+    """Write a value as text, a whole number without a decimal point.
+
+    Examples
+    --------
+    >>> text(b"face"), text(2.0), text(22.5)
+    ('face', '2', '22.5')
+    """
+    if isinstance(item, bytes):
+        return item.decode()
+    whole = isinstance(item, float | np.floating) and float(item).is_integer()
+    return str(int(item) if whole else item)
 
 
 def stem(name: str) -> str:
@@ -139,7 +147,7 @@ def by_axes(
         refuse(f"axes={','.join(axes)!r} names {len(axes)} axes, but {where} has shape {array.shape}")
     others = [place for place, name in enumerate(axes) if name not in own]
     if sorted(name for name in axes if name in own) != sorted(own):
-        refuse(f"axes={','.join(axes)!r} must hold {' and '.join(map(repr, own))}, and each other axis by its own name")
+        refuse(f"axes={','.join(axes)!r} must name {' and '.join(map(repr, own))}, and each other axis by another name")
     check_unique([axes[place] for place in others], "axes=")
     ends = [place for name in dict.fromkeys(own) for place, each in enumerate(axes) if each == name]
     moved = array.transpose([*others, *ends])
@@ -157,7 +165,7 @@ def patterns(
     axes: str | None = None,
     **descriptors: str,
 ) -> Dataset:
-    """Wrap patterns as a Dataset, rows being conditions unless `axes` or the number of names says otherwise."""
+    """Make a Dataset of patterns; rows are conditions unless `axes` or the number of names says otherwise."""
     from rsatoolbox.data.dataset import Dataset
 
     named = named_axes(axes)
@@ -165,7 +173,7 @@ def patterns(
         array, names, runs = _of_runs(array, named, names, runs, where)
         axes = "first"
     if array.ndim != 2 or array.dtype.kind not in "biuf":
-        remedy = "; of more axes, name them: axes='conditions,channels,run'" if array.ndim > 2 else ""
+        remedy = "; if there are more axes, name them: axes='conditions,channels,run'" if array.ndim > 2 else ""
         refuse(
             f"{where} must hold real patterns (n_conditions, n_channels), got {array.dtype} of shape "
             f"{array.shape}{remedy}"
@@ -176,7 +184,7 @@ def patterns(
     for key, column in observations.items():
         if len(column) != len(rows):
             refuse(f"{len(column)} values were given as {key!r} for the {len(rows)} observations of {where}")
-    # half precision is for keeping, not for computing
+    # half precision is meant for storage, not for computation
     values = rows.astype(np.promote_types(rows.dtype, np.float32))
     return Dataset(values, descriptors=dict(descriptors), obs_descriptors=observations)
 
@@ -184,23 +192,26 @@ def patterns(
 def _of_runs(
     array: np.ndarray, axes: list[str], names: Sequence[str] | None, runs: Sequence[str] | None, where: str
 ) -> tuple[np.ndarray, Sequence[str] | None, Sequence[str] | None]:
-    """Put the patterns of all runs below each other, with their names and runs."""
+    """Concatenate the patterns of all runs, with their names and runs."""
     stack, counted = by_axes(array, axes, ("conditions", "channels"), where)
     if set(counted) - {"run"}:
-        refuse(f"of patterns, axes= may name conditions, channels and run, got {axes}; save one {axes[-1]} a file")
+        refuse(
+            f"of patterns, axes= may name conditions, channels and run, got {axes}; save each {axes[-1]} in a file of "
+            "its own"
+        )
     n_runs, n_conditions, n_channels = stack.shape
     if "run" in counted:
         if runs is not None:
-            refuse("the runs are an axis already; leave out those of each observation")
+            refuse("axes= already names the runs; do not give the run of each observation as well")
         runs = [run for run in counted["run"] for _ in range(n_conditions)]
         names = None if names is None else list(names) * n_runs
     return stack.reshape(-1, n_channels), names, runs
 
 
 def _axis(shape: tuple[int, ...], names: Sequence[str] | None, axes: str | None, where: str) -> str:
-    """Say which axis counts the conditions."""
+    """Say which axis holds the conditions."""
     if axes is not None:
         return check_option(axes, ("first", "last"), f"axes of {where} with shape {shape}")
     if names is None or shape[0] != shape[1]:
         return "last" if names is not None and len(names) == shape[1] else "first"
-    refuse(f"{where} has shape {shape}, and either axis could count the conditions: say axes='first' or axes='last'")
+    refuse(f"{where} has shape {shape}, and either axis could be the conditions; give axes='first' or axes='last'")

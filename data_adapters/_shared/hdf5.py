@@ -1,4 +1,4 @@
-"""HDF5 for the readers: nothing that leads out of the file, and nothing larger than what the file stores."""
+"""HDF5 for the readers: never a link into another file, and never more values than the file stores."""
 
 from __future__ import annotations
 
@@ -12,35 +12,35 @@ import numpy as np
 
 from brainrdl._core.errors import nearest, quote, refuse
 
-# A file may declare any shape and store no byte of it, so what is larger than a few MiB must be there. Deflate, by far
-# the usual compression, packs 1032 to 1 at most.
+# A file may declare any shape without storing a byte of it, so arrays of more than a few MiB must be stored. Deflate,
+# by far the most common compression, packs at most 1032 bytes into one.
 _ROOM = 1 << 24
 
 _PACKED = 1100
 
-_HEAP = b"GCOL\x01\x00\x00\x00"  # begins a heap of texts
+_HEAP = b"GCOL\x01\x00\x00\x00"  # the beginning of a heap of texts
 
 _SCANNED = 1 << 30  # files up to 1 GiB are searched for damaged heaps: more would take longer than reading them
 
 
 def opened(path: Path) -> h5py.File:
-    """Open a file for reading, once it is checked."""
+    """Check a file and open it for reading."""
     check_file(path)
     return h5py.File(path, "r")
 
 
 def check_file(path: Path) -> None:
-    """Refuse a file that is empty, no HDF5, or damaged so that HDF5 would never come back from it."""
+    """Refuse a file that is empty, is not HDF5, or is damaged such that HDF5 would never return from reading it."""
     if not path.stat().st_size:
         refuse("the file is empty")
     if not h5py.is_hdf5(path):
-        refuse("it is no HDF5 file, or its beginning is damaged")
+        refuse("it is not an HDF5 file, or its beginning is damaged")
     if path.stat().st_size <= _SCANNED:
         _check_heaps(path)
 
 
 def _check_heaps(path: Path) -> None:
-    """Refuse a heap of texts with free space of no size: HDF5 (2.0.0) would go through it for ever."""
+    """Refuse a heap of texts with free space of size zero: HDF5 (2.0.0) would read it in an endless loop."""
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         start = data.find(_HEAP)
         while start >= 0:
@@ -48,7 +48,7 @@ def _check_heaps(path: Path) -> None:
             while position + 16 <= end:
                 index, _, size = struct.unpack_from("<HHxxxxQ", data, position)
                 if index == size == 0:
-                    refuse(f"it is damaged: a heap of texts, at byte {start}, has free space of no size")
+                    refuse(f"it is damaged: a heap of texts, at byte {start}, has free space of size zero")
                 position += size if index == 0 else 16 + (size + 7) // 8 * 8
             start = data.find(_HEAP, start + 16)
 
@@ -59,7 +59,7 @@ def _refuse_external(link: object, name: str, where: str) -> None:
 
 
 def member(place: h5py.Group, name: str, hops: int = 8) -> h5py.Group | h5py.Dataset | None:
-    """Give what stands at `name`, or None; a link into another file is refused before it is followed."""
+    """Give what is stored as `name`, or None; a link into another file is refused before it is followed."""
     here: h5py.Group | h5py.Dataset | None = place.file if name.startswith("/") else place
     for part in filter(None, name.split("/")):
         link = here.get(part, getlink=True) if isinstance(here, h5py.Group) else None
@@ -76,7 +76,7 @@ def member(place: h5py.Group, name: str, hops: int = 8) -> h5py.Group | h5py.Dat
 
 
 def check_links(group: h5py.Group) -> None:
-    """Refuse links into other files anywhere below, for loaders that would follow them."""
+    """Refuse links into other files anywhere in a group, for loaders that would follow them."""
     for name in group:
         link = group.get(name, getlink=True)
         _refuse_external(link, name, str(group.name))
@@ -85,20 +85,20 @@ def check_links(group: h5py.Group) -> None:
 
 
 def array(place: h5py.Group, name: str) -> h5py.Dataset:
-    """Give the array at `name`, unread; refuse one that is not there, lies elsewhere, or is larger than stored."""
+    """Give the array `name`, unread; refuse one that does not exist, is in another file, or is larger than stored."""
     found = member(place, name)
     if found is None:
         refuse(f"there is no array {name!r} in {place.name!r}{nearest(name, place)}; it holds {quote(sorted(place))}")
     if not isinstance(found, h5py.Dataset):
         refuse(f"{name!r} in {place.name!r} is a group, not an array; it holds {quote(sorted(found))}")
     if found.dtype.kind == "O" and h5py.check_string_dtype(found.dtype) is None:
-        refuse(f"array {name!r} holds {found.dtype}, lists or references, where numbers or texts are expected")
+        refuse(f"array {name!r} holds {found.dtype}, lists or references; numbers or texts are expected")
     _check_stored(found, f"array {name!r}")
     return found
 
 
 def _check_stored(found: h5py.Dataset, what: str) -> None:
-    """Refuse values that lie elsewhere, or are more than the file stores."""
+    """Refuse values that are in another file, or more than the file stores."""
     if found.is_virtual or found.external:
         refuse(f"{what} keeps its values in other files; copy them into this one")
     stored = found.id.get_storage_size()
@@ -107,13 +107,13 @@ def _check_stored(found: h5py.Dataset, what: str) -> None:
 
 
 def items(group: h5py.Group) -> dict[str, h5py.Dataset | h5py.Group]:
-    """List what is in `group` itself; soft and external links could lead into other files and are left out."""
+    """List what is in `group` itself, without soft and external links, which could lead into other files."""
     links = {key: group.get(key, getlink=True) for key in group}
     return {key: group[key] for key, link in links.items() if isinstance(link, h5py.HardLink)}
 
 
 def load(found: h5py.Dataset, what: str) -> np.ndarray:
-    """Load an array of those that `items` lists."""
+    """Load one of the arrays that `items` lists."""
     _check_stored(found, what)
     return np.asarray(found[()])
 
@@ -123,20 +123,20 @@ def numbers(place: h5py.Group, name: str, ndim: int = 1) -> np.ndarray:
     found = array(place, name)
     line = ndim == 1 and found.ndim == 2 and 1 in found.shape
     if found.dtype.kind not in "biuf" or (found.ndim != ndim and not line):
-        refuse(f"array {name!r} must hold numbers along {ndim} axes, it is {found.dtype} of shape {found.shape}")
+        refuse(f"array {name!r} must hold numbers along {ndim} axes, but it holds {found.dtype} of shape {found.shape}")
     values = np.asarray(found[()], dtype=np.float64)
     return values.ravel() if line else values
 
 
 def values(place: h5py.Group, name: str) -> list[Any]:
-    """Read texts or numbers along one axis, in one row or column, or a single one, as they are."""
+    """Read texts or numbers along one axis, in one row or column, or a single one, unchanged."""
     found = array(place, name)
     if found.dtype.kind not in "biufSO" or found.ndim > 2 or (found.ndim == 2 and 1 not in found.shape):
-        refuse(f"array {name!r} must be a list of texts or numbers, it is {found.dtype} of shape {found.shape}")
+        refuse(f"array {name!r} must be a list of texts or numbers, but it holds {found.dtype} of shape {found.shape}")
     held = found.asstr()[()] if h5py.check_string_dtype(found.dtype) else found[()]
     return list(np.ravel(held))
 
 
 def texts(place: h5py.Group, name: str) -> list[str]:
-    """Read what `values` gives, as texts."""
+    """Read the values that `values` gives, as texts."""
     return [str(value) for value in values(place, name)]

@@ -1,7 +1,7 @@
 """The tags of MATLAB's v5 to v7 files, checked before SciPy reads them: it crashes on types it does not know.
 
-A file is a row of elements, each a tag (type and number of bytes) and data; a matrix is a row of elements again. What
-is compressed is not looked into.
+A file is a sequence of elements, each with a tag (type and number of bytes) and data; a matrix is a sequence of
+elements itself. Compressed elements are not checked.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ Element = tuple[int, int, int]
 
 
 def check_tags(path: Path) -> None:
-    """Refuse a file whose elements do not fit into each other or are of another type than belongs there."""
+    """Refuse a file whose elements do not fit into each other, or have a type that is not allowed at their place."""
     with path.open("rb") as opened:
         head = opened.read(128)
         if len(head) < 128 or 0 in head[:4]:  # v4, which has no tags
             return
-        order = "<" if head[126:] == b"IM" else ">"  # as SciPy guesses
+        order = "<" if head[126:] == b"IM" else ">"  # the same guess as SciPy's
         for kind, begin, end in _elements(opened, order, 128, path.stat().st_size):
             if kind == _MATRIX:
                 _check_matrix(opened, order, begin, end, 0)
@@ -52,7 +52,7 @@ def _elements(opened: IO[bytes], order: str, begin: int, end: int) -> Iterator[E
         if len(tag) < 8:
             _refuse("half a tag", begin)
         kind, size = struct.unpack(order + "II", tag)
-        small = kind >> 16  # up to 4 bytes stand in the tag itself
+        small = kind >> 16  # up to 4 bytes are stored in the tag itself
         first, last = (begin + 4, begin + 4 + small) if small else (begin + 8, begin + 8 + size)
         if last > (begin + 8 if small else end):
             _refuse(f"an element of {small or size} bytes", begin)
@@ -79,7 +79,7 @@ def _check_matrix(opened: IO[bytes], order: str, begin: int, end: int, depth: in
 
 def _fits(kind: int, is_complex: bool, head: list[int], data: list[int]) -> bool:
     """Say whether a matrix of this class has elements of these types."""
-    if kind > _LAST_NUMBER:  # functions and objects, which SciPy only passes on
+    if kind > _LAST_NUMBER:  # functions and objects, which SciPy does not parse
         return set(head) | set(data) <= _NUMBERS | _TEXTS | {_MATRIX}
     named = head == [5, 1]
     if kind in {_CELL, _STRUCT, _OBJECT}:
@@ -91,7 +91,7 @@ def _fits(kind: int, is_complex: bool, head: list[int], data: list[int]) -> bool
 
 
 def _counted(opened: IO[bytes], order: str, parts: list[Element]) -> bool:
-    """Say whether there are axes, and as many matrices in cells and structs as they say: SciPy believes them."""
+    """Say whether there are axes, and as many matrices in cells and structs as they say: SciPy does not check that."""
     kind = _integers(opened, order, parts[0])[0] & 0xFF
     if kind > _LAST_NUMBER:
         return True

@@ -18,7 +18,7 @@ from data_adapters._shared.arrays import check_size
 from data_adapters._shared.hdf5 import check_file
 from data_adapters._shared.mat5_tags import check_tags
 
-# What a variable holds, whichever version wrote it: numbers, a text, the elements of a cell array, or those of a struct
+# The value of a variable, in either version: numbers, a text, the elements of a cell array, or those of a struct
 # array, each with the fields asked for; None for anything else.
 Value = np.ndarray | str | list[Any] | None
 
@@ -67,7 +67,7 @@ class ScipyFile:
 
 
 def _split(place: str, shapes: Shapes) -> tuple[str, list[str]]:
-    """Split ``"variable.field"``, which no variable of MATLAB's is called."""
+    """Split ``"variable.field"``; names of MATLAB's variables have no dot."""
     key, *fields = [place] if place in shapes else place.split(".")
     return check_option(key, shapes, "variable"), fields
 
@@ -88,7 +88,7 @@ def _shape_in_scipy(value: Any) -> tuple[int, ...] | str:
 
 def _from_scipy(value: Any, fields: Collection[str]) -> Value:
     if not isinstance(value, np.ndarray):
-        return None  # a sparse matrix, an object of MATLAB's, a function
+        return None  # a sparse matrix, a MATLAB object, a function
     if value.dtype.names:
         kept = [field for field in value.dtype.names if field in fields]
         return [{field: _from_scipy(each[field], ()) for field in kept} for each in value.ravel(order="F")]
@@ -142,7 +142,7 @@ def _shape_of(item: h5py.Dataset | h5py.Group) -> tuple[int, ...] | str:
 
 
 def _class_of(item: h5py.Dataset | h5py.Group) -> str:
-    """Give MATLAB's class; a file that other software wrote may not say it."""
+    """Give MATLAB's class, if the file states it; a file that other software wrote may not."""
     kind = item.attrs.get("MATLAB_class", b"struct" if isinstance(item, h5py.Group) else b"")
     return kind.decode() if isinstance(kind, bytes) else str(kind)
 
@@ -158,7 +158,7 @@ def _from_hdf5(item: h5py.Dataset | h5py.Group, fields: Collection[str], depth: 
     if "MATLAB_empty" in item.attrs:  # the numbers stored are the sizes of the axes
         return "" if kind == "char" else None
     if h5py.check_ref_dtype(item.dtype):
-        # a cell in a cell could hold itself, and is of no use here
+        # a cell within a cell could contain itself, and is not needed here
         found: Any = _hdf5.load(item, what).T.ravel(order="F") if depth < 2 else []
         return [_from_hdf5(item.file[reference], (), depth + 1) for reference in found]
     if not _is_numeric(item):
@@ -173,7 +173,7 @@ def _from_hdf5(item: h5py.Dataset | h5py.Group, fields: Collection[str], depth: 
 
 
 def _structs(group: h5py.Group, fields: Collection[str]) -> Value:
-    """Give a struct's elements; the fields of a struct array hold references, one an element."""
+    """Give a struct's elements; the fields of a struct array hold one reference per element."""
     items = _hdf5.items(group)
     held = {field: items[field] for field in fields if field in items}
     columns = {

@@ -1,4 +1,4 @@
-"""What the readers of measurements decide alike: which column names the conditions, which channels make a region."""
+"""Rules that the readers of measurements share: which column names the conditions, which channels make a region."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from brainrdl._core.errors import check_option, check_unique, refuse
+from data_adapters._shared.arrays import text
 
 if TYPE_CHECKING:
     from rsatoolbox.data.dataset import Dataset
 _MISSING = frozenset(
     {"", "nan", "n/a", "nat", "<na>"}
-)  # lower case, as texts; None is missing too, the text "None" not
+)  # in lower case; None is missing as well, but not the text "None"
 
 
 def condition_names(values: Sequence[Any] | np.ndarray, where: str) -> list[str]:
@@ -24,7 +25,7 @@ def condition_names(values: Sequence[Any] | np.ndarray, where: str) -> list[str]
     >>> condition_names([b"face", 2.0, 22.5], "column 'image'")
     ['face', '2', '22.5']
     """
-    names = [_text(value) for value in values]
+    names = [text(value) for value in values]
     lacking = [place for place, (value, name) in enumerate(zip(values, names, strict=True)) if _is_missing(value, name)]
     if lacking:
         refuse(
@@ -34,34 +35,27 @@ def condition_names(values: Sequence[Any] | np.ndarray, where: str) -> list[str]
     return names
 
 
-def _text(value: Any) -> str:
-    if isinstance(value, bytes):
-        return value.decode()
-    whole = isinstance(value, float | np.floating) and float(value).is_integer()
-    return str(int(value) if whole else value)
-
-
 def _is_missing(value: Any, name: str) -> bool:
     return value is None or name.strip().lower() in _MISSING
 
 
 def condition_column(columns: Collection[str], asked: str | None, usual: Sequence[str], where: str) -> str | None:
-    """Give the column asked for, else the first usual one there is; None where there are no columns at all."""
+    """Give the column asked for, or the first one with a usual name; None if there are no columns at all."""
     if asked is not None:
         return check_option(asked, columns, f"condition_column of {where}")
     found = [name for name in usual if name in columns]
     if columns and not found:
-        refuse(f"which column of {where} names the conditions? say condition_column=; there are {', '.join(columns)}")
+        refuse(f"which column of {where} names the conditions? Give condition_column=; there are {', '.join(columns)}")
     return found[0] if found else None
 
 
 def regions(labels: Sequence[str], roi: str | Sequence[str] | None) -> dict[str, np.ndarray]:
-    """Give the places of the channels of each region asked for, by default of all in order of appearance."""
+    """Give the positions of the channels of each region asked for; by default of all, in order of appearance."""
     known = list(dict.fromkeys(labels))
     asked = known if roi is None else [roi] if isinstance(roi, str) else list(roi)
     check_unique(asked, "roi=")
     if not asked:
-        refuse(f"roi= is an empty list; there are {', '.join(known)}")
+        refuse(f"roi= is an empty list; the regions are {', '.join(known)}")
     return {check_option(name, known, "roi"): np.flatnonzero(np.array(labels) == name) for name in asked}
 
 

@@ -1,4 +1,4 @@
-"""Tables of text that come beside data: observations, regions, events, confounds."""
+"""Tables of text that accompany data: observations, regions, events, confounds."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ def existing(path: str | Path, option: str) -> Path:
     --------
     >>> existing("no/table.tsv", "table")
     Traceback (most recent call last):
-    brainrdl.BrainrdlError: table= is 'no/table.tsv', and there is no such file
+    brainrdl.BrainrdlError: table= is 'no/table.tsv', but there is no such file
     """
     if Path(path).is_symlink() and not Path(path).exists():
-        refuse(f"{option}= is {str(path)!r}, a link to a file that is not here; fetch its content first")
+        refuse(f"{option}= is {str(path)!r}, a link to a file that was not downloaded; fetch it first (datalad get)")
     if not Path(path).is_file():
-        refuse(f"{option}= is {str(path)!r}, and there is no such file")
+        refuse(f"{option}= is {str(path)!r}, but there is no such file")
     return Path(path)
 
 
 @contextmanager
 def blaming(what: str, path: str | Path) -> Iterator[None]:
-    """Name the file that is read here in every error, which else would be laid on the data that it lies beside.
+    """Name the file that is read here in every error; otherwise the message would name the data that it accompanies.
 
     Raises
     ------
@@ -50,7 +50,7 @@ def blaming(what: str, path: str | Path) -> Iterator[None]:
     >>> with blaming("mask=", "mask.nii.gz"):
     ...     raise EOFError("no end")
     Traceback (most recent call last):
-    brainrdl.BrainrdlError: mask= 'mask.nii.gz' could not be read, is it cut off or damaged? EOFError: no end
+    brainrdl.BrainrdlError: mask= 'mask.nii.gz' could not be read; is it cut off or damaged? EOFError: no end
     """
     try:
         yield
@@ -58,22 +58,22 @@ def blaming(what: str, path: str | Path) -> Iterator[None]:
         raise BrainrdlError(f"{what} {str(path)!r}: {error}") from error
     except Exception as error:
         raise BrainrdlError(
-            f"{what} {str(path)!r} could not be read, is it cut off or damaged? {type(error).__name__}: {error}"
+            f"{what} {str(path)!r} could not be read; is it cut off or damaged? {type(error).__name__}: {error}"
         ) from error
 
 
 def read_cells(path: Path) -> list[list[str]]:
-    r"""Read the rows of a table, cells apart by tabs (``.tsv``), or by commas, semicolons, tabs, else white space.
+    r"""Read the rows of a table; columns are separated by tabs in ``.tsv``, else by commas, semicolons, tabs or blanks.
 
     Parameters
     ----------
     path : Path
-        The table, in UTF-8. In AFNI's ``.1D`` lines that begin with ``#`` are left out.
+        The table, in UTF-8. In ``.1D`` files of AFNI, lines that begin with ``#`` are left out.
 
     Returns
     -------
     list of list of str
-        Rows of one length, the first included; empty ones are left out.
+        Rows of equal length, including the first; empty rows are left out.
 
     Raises
     ------
@@ -103,7 +103,7 @@ def read_cells(path: Path) -> list[list[str]]:
         refuse(f"the table {str(path)!r} is empty")
     for number, row in enumerate(rows, start=1):
         if len(row) != len(rows[0]):
-            refuse(f"row {number} of {str(path)!r} has {len(row)} cells and the first row {len(rows[0])}")
+            refuse(f"row {number} of {str(path)!r} has {len(row)} cells, but the first row has {len(rows[0])}")
     return rows
 
 
@@ -114,7 +114,7 @@ def _split(text: str, separator: str) -> Iterable[list[str]]:
 
 
 def _separator(path: Path, text: str) -> str:
-    """Say what is between cells: what the first line has most of; nothing for white space."""
+    """Give what separates columns: the most frequent candidate in the first line; an empty text for white space."""
     if path.suffix.lower() == ".tsv":
         return "\t"
     first = next((line for line in text.splitlines() if line.strip()), "")
@@ -123,7 +123,7 @@ def _separator(path: Path, text: str) -> str:
 
 
 def read_table(path: Path) -> dict[str, list[str]]:
-    r"""Read a table with names in its first row.
+    r"""Read a table whose first row names the columns.
 
     Parameters
     ----------
@@ -133,12 +133,12 @@ def read_table(path: Path) -> dict[str, list[str]]:
     Returns
     -------
     dict of str to list of str
-        The cells of each column, as they stand.
+        The cells of each column, unchanged.
 
     Raises
     ------
     BrainrdlError
-        As `read_cells`; also if a column stands twice, or there is no row below the names.
+        As `read_cells`; also if two columns have the same name, or there is no row below the names.
 
     Examples
     --------
@@ -156,7 +156,7 @@ def read_table(path: Path) -> dict[str, list[str]]:
 
 
 def read_numbers(path: Path) -> pd.DataFrame:
-    r"""Read confounds: a table of numbers, with names in its first row or without.
+    r"""Read confounds: a table of numbers, with or without names in its first row.
 
     Parameters
     ----------
@@ -166,12 +166,12 @@ def read_numbers(path: Path) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        (n_volumes, n_confounds); columns without names are called ``"1"``, ``"2"``, ...
+        (n_volumes, n_confounds); columns without names are named ``"1"``, ``"2"``, ...
 
     Raises
     ------
     BrainrdlError
-        If a cell is no finite number.
+        If a cell is not a finite number.
 
     Examples
     --------
@@ -188,7 +188,7 @@ def read_numbers(path: Path) -> pd.DataFrame:
     for number, row in enumerate(rows, start=first):
         for column, cell in zip(columns, row, strict=True):
             if not is_number(cell):
-                refuse(f"{cell!r} in row {number}, column {column!r} of {str(path)!r} is no finite number")
+                refuse(f"{cell!r} in row {number}, column {column!r} of {str(path)!r} is not a finite number")
     return pd.DataFrame(rows, columns=columns).astype(float)
 
 
@@ -207,7 +207,7 @@ def is_number(cell: str) -> bool:
 
 
 def column_of(table: Mapping[str, Sequence[str]], column: str | None, usual: Sequence[str], option: str) -> str:
-    """Give the column asked for, or the only one with a usual name, in whichever case.
+    """Give the column asked for, or the only one with a usual name, in upper or lower case.
 
     Raises
     ------
@@ -231,7 +231,7 @@ def column_of(table: Mapping[str, Sequence[str]], column: str | None, usual: Seq
 
 
 def columns_like(table: Iterable[str], usual: Iterable[str]) -> list[str]:
-    """Give the columns with a usual name: as it is spelled, else in other cases.
+    """Give the columns with a usual name: with the same spelling, or else with other capitals.
 
     Examples
     --------

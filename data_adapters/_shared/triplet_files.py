@@ -1,4 +1,4 @@
-"""Files of odd-one-out trials, told from other tables by their first rows."""
+"""Files of odd-one-out trials, distinguished from other tables by their first rows."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ NAMED = ("a", "b", "odd")
 def looks_like_triplets(path: Path) -> bool:
     """Say whether a file's first rows are trials, three whole numbers, or the first names the columns a, b, odd.
 
-    Three rows that could be an RDM, symmetric with one value on the diagonal, are not taken for trials.
+    Three rows that could be an RDM, symmetric with one value on the diagonal, do not count as trials.
     """
     try:
         if path.suffix.lower() == ".npy":
@@ -37,7 +37,7 @@ def is_named(header: list[str]) -> bool:
 
 
 def first_rows(path: Path) -> list[list[str]]:
-    """Give up to four rows, of which there is always one."""
+    """Give up to four rows; at least one, which may be empty."""
     return rows_of_cells(first_lines(path, 4), path) or [[]]
 
 
@@ -55,7 +55,7 @@ def rows_of_cells(lines: list[str], path: Path) -> list[list[str]]:
     if suffix(path) == ".txt":
         return [line.replace(",", " ").split() for line in held]
     delimiter = "\t" if suffix(path) == ".tsv" else next((mark for mark in "\t;," if held and mark in held[0]), ",")
-    # line by line, so that a quote left open takes no others with it
+    # line by line, so that a quote that is left open does not swallow other lines
     return [[cell.strip() for cell in next(csv.reader([line], delimiter=delimiter), [])] for line in held]
 
 

@@ -1,1 +1,1 @@
-"""RDMs and patterns in files of arrays: NumPy, MATLAB, rsatoolbox's HDF5, and activations of networks."""
+"""RDMs and patterns in files of arrays: NumPy, MATLAB, HDF5 of rsatoolbox, and activations of networks."""

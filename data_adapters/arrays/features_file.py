@@ -1,17 +1,17 @@
-"""Activations of networks that other tools extracted, one Dataset a layer.
+"""Activations of networks that other tools extracted, one Dataset per layer.
 
 Layout on disk, any of
 
-- the folder that thingsvision writes: ``features.npy``, ``.hdf5``, ``.txt`` or ``.mat``, or the parts of it
-  ``features_0-800.npy``, ``features_800-1600.npy``, ... with, if known, the images' names in ``file_names.txt``, one a
-  line; and the folder of such folders, one a module, with ``file_names.txt`` in it or in each;
-- the folder that Net2Brain writes: one ``.npz`` an image, with an array for each layer, or, consolidated, one ``.npz``
-  a layer (``consolidated_LAYER.npz``, formerly ``LAYER.npz``), with an array for each image; notes beside (``.txt``,
-  ``.json``, ``.csv``, ``.md``, ``.yaml``, ``.log``) are passed over;
-- a ``.safetensors`` file with an array (n_images, ...) for each layer, names as a JSON list under ``names`` in its
-  metadata if known; an HDF5 file of such arrays, names in the array ``names`` if known.
+- the folder that thingsvision writes: ``features.npy``, ``.hdf5``, ``.txt`` or ``.mat``, or its parts
+  ``features_0-800.npy``, ``features_800-1600.npy``, ... and, if known, the names of the images in ``file_names.txt``,
+  one per line; or a folder of such folders, one per module, with ``file_names.txt`` in it or in each of them;
+- the folder that Net2Brain writes: one ``.npz`` per image, with an array for each layer; or (consolidated) one ``.npz``
+  per layer (``consolidated_LAYER.npz``, formerly ``LAYER.npz``), with an array for each image. Other text files in the
+  folder (``.txt``, ``.json``, ``.csv``, ``.md``, ``.yaml``, ``.log``) are ignored;
+- a ``.safetensors`` file with an array (n_images, ...) for each layer and, if known, a JSON list of names under
+  ``names`` in its metadata; or an HDF5 file of such arrays and, if known, the array ``names``.
 
-Images are named without folders and suffix. Channels are all axes but the first, flattened. PyTorch's ``.pt`` is a
+Images are named without folders and suffix. All axes except the first are flattened to channels. PyTorch's ``.pt`` is a
 pickle and is refused.
 """
 
@@ -33,7 +33,7 @@ from data_adapters._shared.arrays import npy_array, npy_keys, patterns, stem, te
 from data_adapters._shared.hdf5 import opened
 from data_adapters._shared.mat5_tags import check_tags
 from data_adapters._shared.measurements import condition_names
-from data_adapters._shared.text import read_text
+from data_adapters._shared.text import read_names, read_text
 
 if TYPE_CHECKING:
     from rsatoolbox.data.dataset import Dataset
@@ -47,12 +47,12 @@ _NOTES = frozenset({".txt", ".json", ".csv", ".md", ".yaml", ".yml", ".log"})
 
 _CONSOLIDATED = "consolidated_"
 
-# For each layer, what loads its activations (n_images, ...), and the images' names.
+# For each layer, a function that loads its activations (n_images, ...); and the names of the images.
 Layers = tuple[dict[str, Any], list[str] | None]
 
 
 class FeaturesFile:
-    """Reads activations, one Dataset a layer.
+    """Reads activations, one Dataset per layer.
 
     Examples
     --------
@@ -68,7 +68,7 @@ class FeaturesFile:
     )
 
     def sniff(self, path: Path) -> bool:
-        """Take ``.safetensors`` files, HDF5 files with an array ``features``, and folders of those layouts.
+        """Recognise ``.safetensors`` files, HDF5 files with an array ``features``, and folders of these layouts.
 
         Parameters
         ----------
@@ -93,28 +93,28 @@ class FeaturesFile:
     def read(
         self, path: Path, *, layer: str | Sequence[str] | None = None, files: str | None = None
     ) -> Dataset | list[Dataset]:
-        """Read one layer as a Dataset, several as a list.
+        """Read one layer as a Dataset, or several layers as a list.
 
         Parameters
         ----------
         path : Path
             The file or folder.
         layer : str or sequence of str, optional
-            The layer or layers to read; by default all there are.
+            The layer or layers to read (default: all).
         files : {"layers", "images"}, optional
-            Whether each ``.npz`` of a folder is a layer or an image, where their names leave that open.
+            Whether each ``.npz`` of a folder is a layer or an image, if their names do not show it.
 
         Returns
         -------
         rsatoolbox.data.Dataset, or list of Dataset
-            With observation descriptor ``stimulus`` where names are known, and the layer's name as descriptor ``roi``
-            where there is one. A Dataset where one layer is asked for by name or thingsvision wrote it.
+            Activations (n_images, n_channels), with observation descriptor ``stimulus`` and the name of the layer as
+            descriptor ``roi``, if known. A single Dataset if `layer` is one name, or for a file of thingsvision.
 
         Raises
         ------
         BrainrdlError
-            If it is empty or damaged, there is no such layer, images differ in their layers or sizes, or names do not
-            fit or stand twice.
+            If the file is empty or damaged, a layer is unknown, images have different layers or sizes, or names do not
+            fit or occur twice.
         """
         if path.is_file() and not path.stat().st_size:
             refuse("the file is empty")
@@ -142,7 +142,7 @@ def _dataset(layer: str, layers: Mapping[str, Any], names: list[str] | None) -> 
 
 
 def _layers(path: Path, files: str | None) -> Layers:
-    """Find out which layout it is; nothing large is loaded yet."""
+    """Recognise the layout, without loading activations."""
     if path.is_dir():
         if _tables(path):
             return _thingsvision(path)
@@ -153,14 +153,14 @@ def _layers(path: Path, files: str | None) -> Layers:
         return _of_hdf5(path)
     if path.suffix.lower() == ".npz":  # one of Net2Brain's consolidated files
         return _by_layer([path])
-    refuse(f"the suffix {path.suffix!r} is none of .safetensors, .hdf5, .h5, .npz")
+    refuse(f"the suffix must be .safetensors, .hdf5, .h5 or .npz, got {path.suffix!r}")
 
 
 # thingsvision
 
 
 def _tables(folder: Path) -> list[Path]:
-    """List the files of features; the parts of one that was saved in parts count as the first."""
+    """List the files of features; a file saved in parts is listed as its first part."""
     parts = _parts(folder)
     return [folder / name for name in _TABLES if (folder / name).is_file()] + parts[:1]
 
@@ -172,7 +172,7 @@ def _parts(folder: Path) -> list[Path]:
 
 
 def _span(part: Path) -> tuple[int, int]:
-    """Give the first image of a part, and that after its last."""
+    """Return the positions of the first image of a part and of the image after its last."""
     match = _PART.fullmatch(part.name)
     return (int(match["begin"]), int(match["end"])) if match else (0, 0)
 
@@ -180,7 +180,7 @@ def _span(part: Path) -> tuple[int, int]:
 def _thingsvision(folder: Path) -> Layers:
     tables = _tables(folder)
     if len(tables) > 1:
-        refuse(f"the folder holds several files of features: {quote(table.name for table in tables)}; keep one")
+        refuse(f"the folder has several files of features: {quote(table.name for table in tables)}; keep one")
     names = _listed(folder / "file_names.txt")
     if tables[0].suffix == ".mat":
         return _mat(tables[0], names)
@@ -190,7 +190,7 @@ def _thingsvision(folder: Path) -> Layers:
 
 
 def _joined(parts: Sequence[Path]) -> np.ndarray:
-    """Join the parts, and refuse one that is missing, stands twice, or holds other than its name says."""
+    """Join the parts; refuse parts that are missing or repeated, or that do not fit their name."""
     arrays: list[np.ndarray] = []
     reached = 0
     for part in parts:
@@ -199,14 +199,14 @@ def _joined(parts: Sequence[Path]) -> np.ndarray:
             refuse(f"the parts have a gap or overlap: {part.name!r} does not begin at image {reached}")
         array = npy_array(part, part.name)
         if not array.ndim or len(array) != end - begin or array.shape[1:] != (arrays or [array])[0].shape[1:]:
-            refuse(f"{part.name!r} should hold {end - begin} images like the other parts, its shape is {array.shape}")
+            refuse(f"{part.name!r} must have {end - begin} images like the other parts, got shape {array.shape}")
         arrays.append(array)
         reached = end
     return np.concatenate(arrays)
 
 
 def _modules(folder: Path) -> dict[str, Path]:
-    """List the subfolders that thingsvision wrote, one a module."""
+    """List the subfolders that thingsvision wrote, one per module."""
     return {each.name: each for each in sorted(folder.iterdir()) if each.is_dir() and _tables(each)}
 
 
@@ -219,14 +219,14 @@ def _of_modules(folder: Path) -> Layers:
     first, names = next(iter(found.items()))
     for module, own in found.items():
         if own != names:
-            refuse(f"the images of module {module!r} are not those of {first!r} in their order; read them apart")
+            refuse(f"modules {first!r} and {module!r} have different images or orders; read them separately")
     return layers, names
 
 
 def _listed(path: Path) -> list[str] | None:
     if not path.is_file():
         return None
-    return [stem(line) for line in read_text(path).splitlines() if line.strip()]
+    return [stem(name) for name in read_names(path)]
 
 
 def _table(path: Path) -> np.ndarray:
@@ -236,13 +236,13 @@ def _table(path: Path) -> np.ndarray:
         with h5py.File(path, "r") as file:
             items = _hdf5.items(file)
             if list(items) != ["features"] or not isinstance(items["features"], h5py.Dataset):
-                refuse(f"{path.name!r} must hold one array, 'features', it holds {quote(items)}")
+                refuse(f"{path.name!r} must hold one array, 'features', got {quote(items)}")
             return _hdf5.load(items["features"], "array 'features'")
     return np.loadtxt(read_text(path).splitlines(), ndmin=2)
 
 
 def _mat(path: Path, names: list[str] | None) -> Layers:
-    """Read one variable ``features``, or one variable an image, called by its name."""
+    """Read one variable ``features``, or one variable per image with the name of the image."""
     from scipy.io import loadmat
 
     check_tags(path)
@@ -251,7 +251,7 @@ def _mat(path: Path, names: list[str] | None) -> Layers:
         return {"": lambda: variables["features"]}, names
     images = {stem(key): np.ravel(value) for key, value in variables.items()}
     if names is not None and (set(names) != set(images) or len(names) != len(variables)):
-        # MATLAB has no variables called by a digit or longer than 63 letters, so that some may be missing
+        # names of MATLAB variables cannot start with a digit or exceed 63 letters, so some images may be missing
         refuse(f"file_names.txt has {len(names)} names and {path.name!r} {len(images)} variables, and they differ")
     order = names or list(images)
     return {"": lambda: _stacked([images[name] for name in order], order, "")}, order
@@ -270,7 +270,7 @@ def _stacked(arrays: Sequence[np.ndarray], images: Sequence[str], layer: str) ->
 
 
 def _archives(folder: Path) -> list[Path]:
-    """List the ``.npz`` files of a folder that has no others but notes."""
+    """List the ``.npz`` files of a folder without other files, except text files."""
     found = sorted(file for file in folder.iterdir() if file.is_file() and not file.name.startswith("."))
     found = [file for file in found if file.suffix.lower() not in _NOTES]
     return found if all(file.suffix.lower() == ".npz" for file in found) else []
@@ -279,22 +279,22 @@ def _archives(folder: Path) -> list[Path]:
 def _net2brain(folder: Path, files: str | None) -> Layers:
     archives = _archives(folder)
     if not archives:
-        refuse(f"the folder must hold one of {quote(_TABLES)}, or .npz files only")
+        refuse(f"the folder must contain one of {quote(_TABLES)}, or only .npz files")
     held = {archive: npy_keys(archive) for archive in archives}
     for archive, keys in held.items():
         if sorted(keys) != sorted(held[archives[0]]):
-            refuse(f"{archive.name!r} holds other arrays than {archives[0].name!r}: {quote(sorted(keys))}")
+            refuse(f"{archive.name!r} has other arrays than {archives[0].name!r}: {quote(sorted(keys))}")
     return _by_layer(archives) if (files or _meaning(archives, held[archives[0]])) == "layers" else _by_image(archives)
 
 
 def _meaning(archives: Sequence[Path], keys: Sequence[str]) -> str:
-    """Say what a file is, by the names of files and of the arrays in them."""
+    """Decide from the names of files and arrays whether each file is a layer or an image."""
     if all(archive.name.startswith(_CONSOLIDATED) for archive in archives) or _are_images(keys):
         return "layers"
     if _are_images([archive.stem for archive in archives]):
         return "images"
     refuse(
-        f"is each file a layer or an image? there are files {quote(archive.stem for archive in archives)} with arrays "
+        f"is each file a layer or an image? the files {quote(archive.stem for archive in archives)} have arrays "
         f"{quote(keys)}: say files='layers' or files='images'"
     )
 
@@ -330,7 +330,7 @@ def _safetensors(path: Path) -> Layers:
     from safetensors import safe_open
 
     def load(layer: str) -> np.ndarray:
-        # through torch, because NumPy has no bfloat16
+        # through torch, because NumPy does not support bfloat16
         with safe_open(str(path), "pt") as file:
             tensor = file.get_tensor(layer)
         return (tensor.float() if tensor.is_floating_point() and tensor.element_size() < 4 else tensor).numpy()
@@ -360,7 +360,7 @@ def _of_hdf5(path: Path) -> Layers:
         names = texts(_hdf5.load(arrays["names"], "array 'names'")) if "names" in arrays else None
     keys = [key for key in arrays if key != "names"]
     if not keys:
-        refuse("there are no arrays in the file's root")
+        refuse("the root of the file contains no arrays")
     layers = {"" if keys == ["features"] else key: lambda key=key: load(key) for key in keys}
     return layers, None if names is None else [stem(name) for name in names]
 

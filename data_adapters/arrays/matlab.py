@@ -1,28 +1,28 @@
-"""MATLAB's ``.mat`` files, v4 to v7 (SciPy) and v7.3 (HDF5), read alike.
+"""MATLAB's ``.mat`` files of any version: v4 to v7 (SciPy) and v7.3 (HDF5).
 
 Layout on disk: any variable that is
 
-- one RDM (n, n); a stack (n_rdms, n, n) or (n, n, n_rdms); condensed pairs as ``squareform`` gives them, a vector or a
-  matrix of (n_rdms, n_pairs) or (n_pairs, n_rdms). Where both the first and the last axis could count the RDMs,
-  ``axes=`` must say which;
+- one RDM (n, n); a stack (n_rdms, n, n) or (n, n, n_rdms); condensed pairs in the order of ``squareform``, a vector or
+  a matrix of (n_rdms, n_pairs) or (n_pairs, n_rdms). If both the first and the last axis could count the RDMs,
+  ``axes=`` must say which one does;
 - a cell array of such arrays;
 - a struct or struct array with the field ``RDM`` or ``rdm`` (any of the above) and, if known, ``name``, as the RSA
   toolbox for MATLAB writes it. Names like ``"hIT | BE | Session: 1"`` or ``"hIT | BE"`` are also split into roi,
   subject and session.
 
-Of several such variables ``variable=`` picks one, or a field, ``"results.betas"``. Without it, those with "rdm" in
-their names come first, and stacks of one shape (``EVC_RDMs``, ``IT_RDMs``) are read as regions. RDMs in a stack are
-taken to be subjects ``"1"``, ``"2"``, ... v7.3 stores all axes reversed, which is undone here. Struct arrays come in
-MATLAB's order, the first index fastest.
+If there are several such variables, ``variable=`` chooses one, or a field, ``"results.betas"``. Otherwise variables
+with "rdm" in their names are preferred, and stacks of the same shape (``EVC_RDMs``, ``IT_RDMs``) are read as regions.
+The RDMs in a stack count as subjects ``"1"``, ``"2"``, ... v7.3 stores all axes reversed, which is undone here. Struct
+arrays are in MATLAB's order, with the first index fastest.
 
-Any more axes are named by ``axes="conditions,conditions,roi,subject"``, in their order: each but the conditions is
-counted from ``"1"`` in the rdm descriptor of its name.
+If there are more axes, ``axes="conditions,conditions,roi,subject"`` names them in their order. Each axis except the
+conditions becomes an rdm descriptor of that name, with the values ``"1"``, ``"2"``, ...
 
-Names of the conditions stand in another variable, which ``names_variable=`` gives: a cell array of texts, a char
-matrix, numbers, or a field of a struct or struct array (``"stimuli.name"``). With ``patterns=True`` the variable holds
-patterns (n_conditions, n_channels) instead of RDMs; with runs, ``axes="conditions,channels,run"``, in any order.
-Condensed RDMs that could as well be patterns, because they are called patterns, features, betas or activations, or
-because there are as many as conditions, need ``patterns=False``.
+Names of the conditions are in another variable, given by ``names_variable=``: a cell array of texts, a char matrix,
+numbers, or a field of a struct or struct array (``"stimuli.name"``). With ``patterns=True`` the variable holds patterns
+(n_conditions, n_channels) instead of RDMs; with runs, ``axes="conditions,channels,run"``, in any order. Condensed RDMs
+need ``patterns=False`` if they could also be patterns: because they are called patterns, features, betas or
+activations, or because there are as many of them as conditions.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ _AFFIX = re.compile(r"^rdms?_|_rdms?$", re.IGNORECASE)
 
 
 class Matlab:
-    """Reads RDMs or patterns from MATLAB's files without running anything in them.
+    """Reads RDMs or patterns from MATLAB files, without running code in them.
 
     Examples
     --------
@@ -70,7 +70,7 @@ class Matlab:
     )
 
     def sniff(self, path: Path) -> bool:
-        """Take files by their suffix, except the exports of Meadows.
+        """Recognise files by their suffix, except exports of Meadows.
 
         Parameters
         ----------
@@ -104,32 +104,33 @@ class Matlab:
         variable : str, optional
             The variable to read, or ``"variable.field"`` of a struct.
         axes : str, optional
-            Which axis of an array counts the RDMs (of patterns: the conditions), ``"first"`` or ``"last"``, where its
-            shape leaves that open; or names of all axes, as above.
+            The axis that counts the RDMs (of patterns: the conditions), ``"first"`` or ``"last"``, if the shape does
+            not show it; or the names of all axes, as described above.
         names_variable, category_variable : str, optional
-            The variable, or ``"variable.field"``, that holds a name, or a category, for each condition.
+            The variable, or ``"variable.field"``, with a name, or a category, for each condition.
         run_variable : str, optional
-            The variable that holds the run of each row of patterns.
+            The variable with the run of each row of patterns.
         patterns : bool, optional
-            Whether the variable holds patterns rather than RDMs; rows are conditions, unless only the columns are as
-            many as the names. By default RDMs, if it could not be either.
+            Whether the variable holds patterns instead of RDMs. Rows are conditions, unless only the number of columns
+            equals the number of names. By default RDMs, if it cannot be both.
 
         Returns
         -------
         rsatoolbox.rdm.RDMs or rsatoolbox.data.Dataset
-            Rdm descriptors ``name``, ``roi``, ``subject``, ``session`` as far as known; conditions have pattern (of a
-            Dataset: observation) descriptors ``stimulus`` and ``category`` where variables with them are given.
+            RDMs (n_rdms, n_pairs) with rdm descriptors ``name``, ``roi``, ``subject``, ``session`` if known, or
+            patterns (n_observations, n_channels), in the unit of the file. Conditions have pattern (of a Dataset:
+            observation) descriptors ``stimulus`` and ``category`` if their variables are given.
 
         Raises
         ------
         BrainrdlError
-            If the file is empty, an export of Meadows or holds no RDM, leaves open which variable or axis is meant or
-            whether it holds patterns, an RDM is not sound, or the names do not fit.
+            If the file is empty, is an export of Meadows or contains no RDM; if it is not clear which variable or axis
+            is meant, or whether it contains patterns; if an RDM is not valid, or the names do not fit.
         """
         if not path.stat().st_size:
             refuse("the file is empty")
         if run_variable is not None and not patterns:
-            refuse(f"run_variable={run_variable!r} is about patterns; say patterns=True, or leave it out for RDMs")
+            refuse(f"run_variable={run_variable!r} is only for patterns; say patterns=True, or leave it out for RDMs")
         file = opened(path)
         if variable is None:
             _check_no_meadows(file.shapes)
@@ -146,8 +147,8 @@ def _check_no_meadows(shapes: Shapes) -> None:
     found = [key for key in shapes if key.startswith("rdmutv") and key.replace("rdmutv", "stimuli", 1) in shapes]
     if found:
         refuse(
-            f"variables {quote(found)} beside the stimuli of each are an export of Meadows, where each participant can "
-            "have an order of stimuli of their own: say reader='meadows' (or choose one with variable=)"
+            f"variables {quote(found)}, with the stimuli of each, are an export of Meadows, where the order of stimuli "
+            "can differ between participants: say reader='meadows' (or choose one with variable=)"
         )
 
 
@@ -155,7 +156,7 @@ def _check_no_meadows(shapes: Shapes) -> None:
 
 
 def _column(file: MatFile, place: str) -> list[str]:
-    """Give the texts of a variable, or of a struct array's field."""
+    """Return the texts of a variable, or of a field of a struct array."""
     struct, _, field = place.rpartition(".")
     value = file.load(struct or field, {field})
     field = field if struct else ""
@@ -165,19 +166,19 @@ def _column(file: MatFile, place: str) -> list[str]:
         elements = list(value.ravel())
     else:
         elements = value if isinstance(value, list) and not field else []
-    if len(elements) == 1 and isinstance(elements[0], (list, np.ndarray)):  # a struct that is no array, of columns
+    if len(elements) == 1 and isinstance(elements[0], (list, np.ndarray)):  # a struct, not a struct array, with columns
         elements = list(np.ravel(elements[0]) if isinstance(elements[0], np.ndarray) else elements[0])
     column = [_text(each) for each in elements]
     if not column or None in column:
         refuse(
-            f"{place!r} does not hold one text or number for each condition; a cell array of texts does, as cellstr() "
-            "makes it of strings, or the field of a struct array"
+            f"{place!r} must hold one text or number for each condition: a cell array of texts (cellstr() makes it "
+            "from strings), or the field of a struct array"
         )
     return [text for text in column if text is not None]
 
 
 def _text(value: Any) -> str | None:
-    """Give a text or a single number as a text."""
+    """Return a text or a single number as a text."""
     if isinstance(value, str):
         return value
     if np.size(value) != 1 or not np.isrealobj(value) or value is None or isinstance(value, (list, dict)):
@@ -200,7 +201,7 @@ def _patterns(file: MatFile, variable: str | None, axes: str | None, columns: Ma
     array = file.load(key, ())
     where = f"variable {key!r}"
     if not isinstance(array, np.ndarray):
-        refuse(f"{where} must hold real patterns (n_conditions, n_channels), it is a MATLAB {file.shape(key)}")
+        refuse(f"{where} must hold real patterns (n_conditions, n_channels), got a MATLAB {file.shape(key)}")
     dataset = patterns(array, where, names=columns.get("stimulus"), runs=columns.get("run"), axes=axes)
     _add_category(dataset.obs_descriptors, columns, dataset.n_obs)
     return dataset
@@ -245,9 +246,9 @@ def _check_no_patterns(key: str, records: Records, names: Sequence[str] | None) 
 
 
 def _records(file: MatFile, key: str, shape: tuple[int, ...] | str, variable: str | None, axes: str | None) -> Records:
-    """Give the arrays of a variable that could be RDMs."""
+    """Return the arrays of a variable that could be RDMs."""
     if isinstance(shape, tuple):
-        # an array that cannot be RDMs is not loaded, but named in an error, or read and refused where it is asked for
+        # an array that cannot be RDMs is only named in an error, unless it was requested: then it is read and refused
         return [(None, _array(file.load(key, ())))] if variable or _fits(shape, axes) else []
     value = file.load(key, {"RDM", "rdm", "name"}) if shape in {"struct", "cell"} else None
     if not isinstance(value, list):
@@ -266,16 +267,16 @@ def _array(value: Value) -> np.ndarray:
 
 
 def _chosen(variables: Mapping[str, Records], shapes: Shapes, variable: str | None, axes: str | None) -> list[str]:
-    """Decide which variables to read: the one asked for, the only one possible, or all stacks of one shape."""
+    """Decide which variables to read: the requested one, the only possible one, or all stacks of one shape."""
     if variable is not None:
         if variable not in variables:
             refuse(
-                f"variable {variable!r} holds no RDM: it is a MATLAB {shapes[variable]} without numbers (n, n)"
+                f"variable {variable!r} must hold an RDM: it is a MATLAB {shapes[variable]} without numbers (n, n)"
                 f"{_of_structs(shapes)}"
             )
         return [variable]
     possible = [key for key, records in variables.items() if all(_fits(array.shape, axes) for _, array in records)]
-    # a vector of 105 numbers may be an RDM of 15 conditions or anything else: only where nothing is surer
+    # a vector of 105 numbers may be an RDM of 15 conditions or anything else: used only if nothing is more certain
     sure = [key for key in possible if _is_sure(variables[key])]
     called = [key for key in possible if "rdm" in key.lower()]
     keys = [key for key in sure if key in called] or [*called, *sure] or possible
@@ -285,7 +286,7 @@ def _chosen(variables: Mapping[str, Records], shapes: Shapes, variable: str | No
     if not keys:
         refuse(
             "no variable is an RDM, a stack of RDMs, or a struct with the field RDM (if one holds patterns, say "
-            f"patterns=True; if one has more axes, name them: {_MORE_AXES}); there are: {listed or 'none'}"
+            f"patterns=True; if one has more axes, name them: {_MORE_AXES}); the variables are: {listed or 'none'}"
             f"{_of_structs(shapes)}"
         )
     if len(keys) > 1 and not (plain and len(sizes) == 1):
@@ -299,7 +300,7 @@ def _of_structs(shapes: Shapes) -> str:
 
 
 def _fits(shape: Sequence[int], axes: str | None) -> bool:
-    """Say whether an array could be RDMs, by its shape and the names of its axes."""
+    """Return whether an array could be RDMs, judged from its shape and the names of its axes."""
     named = named_axes(axes)
     if named is None:
         return bool(_axes(shape))
@@ -322,7 +323,7 @@ def _squeezed(shape: Sequence[int]) -> tuple[int, ...]:
 
 
 def _axes(shape: Sequence[int]) -> list[str]:
-    """Say which axis can count the RDMs, ``"first"``, ``"last"``, or both; a single RDM counts as ``"first"``."""
+    """Return the axes that can count the RDMs, ``"first"``, ``"last"``, or both; for a single RDM, ``"first"``."""
     sizes = _squeezed(shape)
     if len(sizes) == 1 or (len(sizes) == 2 and sizes[0] != sizes[1]):
         possible = [("first", is_pairs(sizes[-1])), ("last", len(sizes) == 2 and is_pairs(sizes[0]))]
@@ -334,7 +335,7 @@ def _axes(shape: Sequence[int]) -> list[str]:
 
 
 def _read(key: str, records: Records, axes: str | None, several: bool) -> tuple[np.ndarray, dict[str, list[str]]]:
-    """Give one variable's pairs (n_rdms, n_pairs) and descriptors."""
+    """Return the pairs (n_rdms, n_pairs) and descriptors of one variable."""
     named = [(f"variable {key!r}" + (f", {label!r}" if label else ""), array) for label, array in records]
     blocks = [_pairs(array, axes, where) for where, array in named]
     if len({pairs.shape[1] for pairs, _ in blocks}) != 1:
@@ -343,7 +344,7 @@ def _read(key: str, records: Records, axes: str | None, several: bool) -> tuple[
     counted = {axis: [number for _, numbers in blocks for number in numbers[axis]] for axis in blocks[0][1]}
     if records[0][0] is None:
         region = _region(key, len(pairs), several)
-        if counted:  # the time of RDM_time is an axis, and no region
+        if counted:  # the time of RDM_time is an axis, not a region
             return pairs, {label: rois for label, rois in region.items() if rois[0] not in counted} | counted
         return pairs, region | _numbered(len(pairs))
     labels = [label or "" for (label, _), (block, _) in zip(records, blocks, strict=True) for _ in block]
@@ -351,9 +352,9 @@ def _read(key: str, records: Records, axes: str | None, several: bool) -> tuple[
 
 
 def _pairs(array: np.ndarray, axes: str | None, where: str) -> tuple[np.ndarray, dict[str, list[str]]]:
-    """Give the pairs (n_rdms, n_pairs) of an array, and the numbers along the axes that have names."""
+    """Return the pairs (n_rdms, n_pairs) of an array, and the numbers along its named axes."""
     if np.iscomplexobj(array):
-        refuse(f"{where} holds complex numbers, and dissimilarities are real; save its real(...) or abs(...)")
+        refuse(f"{where} holds complex numbers, but dissimilarities are real; save its real(...) or abs(...)")
     named = named_axes(axes)
     if named is None:
         return from_array(_stack(array, axes, where), None, where=where).dissimilarities, {}
@@ -362,35 +363,33 @@ def _pairs(array: np.ndarray, axes: str | None, where: str) -> tuple[np.ndarray,
 
 
 def _stack(array: np.ndarray, axes: str | None, where: str) -> np.ndarray:
-    """Bring the axis of RDMs to the front."""
+    """Move the axis of RDMs to the front."""
     possible = _axes(array.shape)
     if not possible:
         remedy = f"; name its axes: {_MORE_AXES}" if array.ndim > 2 else ""
-        refuse(f"{where} is no RDM, stack of RDMs or condensed RDM: its shape is {array.shape}{remedy}")
+        refuse(f"{where} must be an RDM, a stack of RDMs or condensed RDMs, got shape {array.shape}{remedy}")
     if axes is None and len(possible) > 1:
-        refuse(
-            f"{where} has shape {array.shape}, and either axis could count the RDMs: say axes='first' or axes='last'"
-        )
+        refuse(f"{where} has shape {array.shape}, so either axis could count the RDMs: say axes='first' or axes='last'")
     chosen = possible[0] if axes is None else check_option(axes, possible, f"axes of {where} with shape {array.shape}")
     squeezed = array.reshape(_squeezed(array.shape))
     return np.moveaxis(squeezed, -1, 0) if chosen == "last" else squeezed
 
 
 def _split(labels: list[str]) -> dict[str, list[str]]:
-    """Keep the names, and split them where all follow one pattern."""
+    """Keep the names, and split them if all follow one pattern."""
     matches = [match for match in map(_NAME.fullmatch, labels) if match]
     parts = [{part: text for part, text in match.groupdict().items() if text} for match in matches]
-    alike = len(parts) == len(labels) and len({frozenset(part) for part in parts}) == 1
-    return {"name": labels} | ({part: [each[part] for each in parts] for part in parts[0]} if alike else {})
+    same = len(parts) == len(labels) and len({frozenset(part) for part in parts}) == 1
+    return {"name": labels} | ({part: [each[part] for each in parts] for part in parts[0]} if same else {})
 
 
 def _numbered(n_rdms: int) -> dict[str, list[str]]:
-    """Give a stack's subjects numbers."""
+    """Name the subjects of a stack 1, 2, ..."""
     return {"subject": [str(number) for number in range(1, n_rdms + 1)]} if n_rdms > 1 else {}
 
 
 def _region(key: str, n_rdms: int, several: bool) -> dict[str, list[str]]:
-    """Call the region after the variable where its name says so."""
+    """Use the name of the variable as the region if that name includes RDM, or if there are several variables."""
     name = key.rpartition(".")[2]
     roi = _AFFIX.sub("", name)
     return {"roi": [roi] * n_rdms} if several or roi != name else {}

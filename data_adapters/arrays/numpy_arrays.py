@@ -1,21 +1,21 @@
-"""NumPy's ``.npy`` and ``.npz`` files, and HDF5 files laid out like them, as h5py writes them from Python.
+"""NumPy's ``.npy`` and ``.npz`` files, and HDF5 files with the same layout, as h5py writes them from Python.
 
 Layout on disk::
 
     .npy          one RDM (n, n), a stack (n_rdms, n, n), or condensed pairs (n_pairs,) or (n_rdms, n_pairs)
-    .npz, .h5     rdms (or rdm)   as above; another key with variable=, and a file with a single array needs neither
+    .npz, .h5     rdms (or rdm)   as above; another key with variable=; any key if the file has a single array
                   names           n names of the conditions, text (optional; another key with names_variable=)
                   subjects        n_rdms names of the subjects (optional)
                   roi             n_rdms names of the regions, or one for all (optional)
 
 With ``patterns=True`` the array holds patterns (n_conditions, n_channels) instead, under the key ``patterns`` in a
-``.npz`` or ``.h5`` file, with ``names`` and ``runs`` (one a row) and one subject and roi if known. Any more axes are
-named by ``axes=``, as of MATLAB's files: ``"conditions,conditions,subject"``, ``"conditions,channels,run"``. Condensed
-RDMs that could as well be patterns, because they are called patterns, features, betas or activations, or because there
-are as many rows as names or conditions, need ``patterns=False`` (or one of ``subjects`` for each).
+``.npz`` or ``.h5`` file, with ``names`` and ``runs`` (one per row) and one subject and roi if known. If there are more
+axes, ``axes=`` names them, as in MATLAB files: ``"conditions,conditions,subject"``, ``"conditions,channels,run"``.
+Condensed RDMs need ``patterns=False`` (or a name in ``subjects`` for each) if they could also be patterns: because they
+are called patterns, features, betas or activations, or because there are as many rows as names or conditions.
 
-Condensed pairs are in row-major upper-triangle order, that of ``scipy.spatial.distance.squareform``. Arrays of objects
-are pickles inside and are refused. Names may be a column (n, 1).
+Condensed pairs are in row-major upper-triangle order, that of ``scipy.spatial.distance.squareform``. Arrays of Python
+objects are stored as pickles and are refused. Names may be a column (n, 1).
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ _RDM = re.compile(r"(^|_)rdms?(_|$)", re.IGNORECASE)
 
 
 class NumpyArrays:
-    """Reads RDMs or patterns from NumPy's array files, and from HDF5 laid out like them.
+    """Reads RDMs or patterns from NumPy's array files, and from HDF5 files with the same layout.
 
     Examples
     --------
@@ -70,7 +70,7 @@ class NumpyArrays:
     )
 
     def sniff(self, path: Path) -> bool:
-        """Take ``.npy`` and ``.npz`` files, except odd-one-out triplets, and HDF5 with an array of RDMs.
+        """Recognise ``.npy`` and ``.npz`` files, except odd-one-out triplets, and HDF5 files with an array of RDMs.
 
         Parameters
         ----------
@@ -105,29 +105,31 @@ class NumpyArrays:
         variable : str, optional
             Key of the array in a ``.npz`` or HDF5 file.
         names_variable : str, optional
-            Key of the names, where it is not ``names``.
+            Key of the names, if it is not ``names``.
         patterns : bool, optional
-            Whether the array holds patterns rather than RDMs; by default RDMs, if it could not be either.
+            Whether the array holds patterns instead of RDMs. By default RDMs, if it cannot be both.
         axes : str, optional
-            Which axis of patterns counts the conditions, ``"first"`` or ``"last"``; by default the one with as many as
-            there are names, and the first where there are none. Or the names of all axes, as above.
+            The axis of patterns that counts the conditions, ``"first"`` or ``"last"`` (default: the one whose length
+            equals the number of names, or the first if there are no names). Or the names of all axes, as described
+            above.
 
         Returns
         -------
         rsatoolbox.rdm.RDMs or rsatoolbox.data.Dataset
-            With pattern (observation) descriptor ``stimulus`` and rdm descriptors (of a Dataset: descriptors)
-            ``subject`` and ``roi`` where the file has them.
+            RDMs (n_rdms, n_pairs) or patterns (n_observations, n_channels), in the unit of the file. With pattern
+            (observation) descriptor ``stimulus`` and rdm descriptors (of a Dataset: descriptors) ``subject`` and
+            ``roi`` if the file has them.
 
         Raises
         ------
         BrainrdlError
-            If the file is empty, holds Python objects, leaves open which array is meant or whether it holds patterns,
-            declares more than it can hold, or holds no sound RDM.
+            If the file is empty or contains Python objects; if it is not clear which array is meant, or whether it
+            holds patterns; if the file declares more data than it contains, or an RDM is not valid.
         """
         if not path.stat().st_size:
             refuse("the file is empty")
         if axes is not None and named_axes(axes) is None and not patterns:
-            refuse(f"axes={axes!r} is about patterns; say patterns=True, or of RDMs name all axes")
+            refuse(f"axes={axes!r} is only for patterns; say patterns=True, or for RDMs name all axes")
         keys = _keys(path)
         held = {label: label for label in _LABELS}
         if names_variable is not None:
@@ -143,7 +145,7 @@ class NumpyArrays:
 
 
 def _has_rdms(path: Path) -> bool:
-    """Say whether an HDF5 file has an array called RDM, or only a square array and its names."""
+    """Return whether an HDF5 file has an array called RDM, or only a square array and its names."""
     try:
         with h5py.File(path, "r") as file:
             items = _hdf5.items(file)
@@ -157,7 +159,7 @@ def _has_rdms(path: Path) -> bool:
 
 
 def _are(items: Mapping[str, Any], shape: tuple[int, ...]) -> bool:
-    """Say whether a shape is that of RDMs, of as many conditions as there are names."""
+    """Return whether a shape is that of RDMs, with as many conditions as names."""
     return "names" in items and len(shape) in (2, 3) and shape[-1] == shape[-2] == items["names"].size
 
 
@@ -167,7 +169,7 @@ def _keys(path: Path) -> list[str]:
     with _hdf5.opened(path) as file:
         arrays = {key: item for key, item in _hdf5.items(file).items() if isinstance(item, h5py.Dataset)}
         if any("MATLAB_class" in item.attrs for item in arrays.values()):
-            refuse("it is a MATLAB file (v7.3), whose axes stand in reverse; give it the suffix .mat")
+            refuse("the file is a MATLAB file (v7.3), whose axes are reversed; give it the suffix .mat")
         return list(arrays)
 
 
@@ -186,7 +188,7 @@ def _labels(path: Path, key: str) -> list[str]:
 
 
 def _key(keys: list[str], variable: str | None, patterns: bool) -> str:
-    """Decide which array is meant."""
+    """Decide which array to read."""
     if variable is not None:
         return check_option(variable, keys, "variable")
     usual = ("patterns",) if patterns else ("rdms", "rdm")
@@ -218,13 +220,13 @@ def _rdms(array: np.ndarray, key: str, labels: dict[str, list[str]], axes: str |
         array, counted = by_axes(array, named, ("conditions", "conditions"), f"array {key!r}")
     if array.ndim == 2 and array.shape[0] != array.shape[1] and not is_pairs(array.shape[1]):
         refuse(
-            f"array {key!r} of shape {array.shape} is neither square nor holds the pairs of any number of conditions; "
+            f"array {key!r} of shape {array.shape} is not square, and its length fits no number of pairs; "
             "if it holds patterns (n_conditions, n_channels), say patterns=True"
         )
     if array.ndim > 2 and (array.ndim > 3 or array.shape[-1] != array.shape[-2]):
         refuse(
-            f"array {key!r} of shape {array.shape} is no stack of RDMs (n_rdms, n, n); name its axes in their order, "
-            "as in axes='conditions,conditions,roi,subject'"
+            f"array {key!r} of shape {array.shape} is not a stack of RDMs (n_rdms, n, n); name its axes in their "
+            "order, as in axes='conditions,conditions,roi,subject'"
         )
     rdms = from_array(array, labels.get("names"), descriptors=counted, where=f"array {key!r}")
     for descriptor, label in (("subject", "subjects"), ("roi", "roi")):
@@ -234,7 +236,7 @@ def _rdms(array: np.ndarray, key: str, labels: dict[str, list[str]], axes: str |
 
 
 def _one_each(labels: list[str], n_rdms: int, key: str) -> list[str]:
-    """Repeat a single label for every RDM, and refuse any other number but one each."""
+    """Repeat a single label for every RDM, and refuse any other number than one per RDM."""
     if len(labels) not in (1, n_rdms):
         refuse(f"array {key!r} has {len(labels)} values for {n_rdms} RDMs")
     return labels if len(labels) == n_rdms else labels * n_rdms

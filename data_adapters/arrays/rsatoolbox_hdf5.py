@@ -1,4 +1,4 @@
-"""rsatoolbox's own HDF5 files, as ``RDMs.save``, ``Dataset.save`` and ``Result.save`` write them.
+"""HDF5 files of rsatoolbox, as ``RDMs.save``, ``Dataset.save`` and ``Result.save`` write them.
 
 Layout on disk (``.h5`` or ``.hdf5``)::
 
@@ -9,12 +9,12 @@ Layout on disk (``.h5`` or ``.hdf5``)::
     /pattern_descriptors/ one per condition  /channel_descriptors/ one per channel
     @dissimilarity_measure                   @type                "Dataset"
 
-A ``Result`` of ``rsatoolbox.inference`` gives the RDMs of its models (``/models/model_0/rdm``, laid out as RDMs), each
-with its model's name as rdm descriptor ``model``, counted (``"w 1"``, ``"w 2"``) where several have one name; its
-evaluations are read by ``rsatoolbox.inference.load_results``.
+From a ``Result`` of ``rsatoolbox.inference``, the RDMs of its models are read (``/models/model_0/rdm``, with the layout
+of RDMs). The rdm descriptor ``model`` has the name of each model, numbered (``"w 1"``, ``"w 2"``) if several have the
+same name. Its evaluations can be read with ``rsatoolbox.inference.load_results``.
 
-Names stand as HDF5 strings, or as attributes of a group where they are not in ASCII, which rsatoolbox's lists cannot
-hold. rsatoolbox can also save pickles; those are refused.
+Names are stored as HDF5 strings, or as attributes of a group if they are not in ASCII, because rsatoolbox's lists of
+strings must be in ASCII. rsatoolbox can also save pickles; those are refused.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _SUFFIXES = frozenset({".h5", ".hdf5"})
 
 
 class RsatoolboxHDF5:
-    """Reads RDMs, Datasets, and the RDMs of a Result's models saved by rsatoolbox.
+    """Reads RDMs, Datasets, and the RDMs of the models of a Result, saved by rsatoolbox.
 
     Examples
     --------
@@ -53,7 +53,7 @@ class RsatoolboxHDF5:
     layout = "rsatoolbox's HDF5, .h5 or .hdf5: RDMs.save(file), Dataset.save(file), or Result.save(file), of its models"
 
     def sniff(self, path: Path) -> bool:
-        """Take ``.h5`` and ``.hdf5`` files, except sound ones of another layout.
+        """Recognise ``.h5`` and ``.hdf5`` files, except valid files with another layout.
 
         Parameters
         ----------
@@ -63,7 +63,7 @@ class RsatoolboxHDF5:
         Returns
         -------
         bool
-            True also for a damaged file: saying what is wrong with it is left to `read`.
+            True also for a damaged file, so that `read` reports the damage.
         """
         if path.suffix.lower() not in _SUFFIXES:
             return False
@@ -74,7 +74,7 @@ class RsatoolboxHDF5:
             return True
 
     def read(self, path: Path) -> Dataset | RDMs:
-        """Read with rsatoolbox's own loading functions.
+        """Read the file with rsatoolbox's loading functions.
 
         Parameters
         ----------
@@ -84,14 +84,15 @@ class RsatoolboxHDF5:
         Returns
         -------
         rsatoolbox.rdm.RDMs or rsatoolbox.data.Dataset
-            As saved, but names in ``stimulus`` as texts (whole floats without a point). Of a Result, the RDMs of its
-            models with the rdm descriptor ``model``, unique; conditions are matched by ``stimulus`` if there is one.
+            As saved, (n_rdms, n_pairs) or (n_observations, n_channels), except that names in ``stimulus`` become texts
+            (whole floats without a point). From a Result, the RDMs of its models with a unique rdm descriptor
+            ``model``; conditions are matched by ``stimulus`` if they have it.
 
         Raises
         ------
         BrainrdlError
-            If the file is empty, or holds neither RDMs nor a Dataset nor a Result, or a Result's models have no RDMs,
-            or RDMs of different conditions.
+            If the file is empty or does not contain RDMs, a Dataset or a Result, or if the models of a Result have no
+            RDMs, or RDMs of different conditions.
         """
         from rsatoolbox.data.dataset import load_dataset
         from rsatoolbox.rdm.rdms import load_rdm
@@ -99,7 +100,7 @@ class RsatoolboxHDF5:
         with opened(path) as file:
             check_links(file)
         keys = _keys(path)
-        # file_type is given, so that no file name can lead rsatoolbox to its pickles
+        # file_type is given, so that rsatoolbox never opens a file as a pickle because of its name
         if "dissimilarities" in keys:
             return _tidy(load_rdm(str(path), file_type="hdf5"))
         if "measurements" in keys:
@@ -111,11 +112,11 @@ class RsatoolboxHDF5:
             return data
         if keys >= _RESULT:
             return _models(path)
-        refuse(f"neither 'dissimilarities' nor 'measurements' is in the file, it holds {quote(sorted(keys))}")
+        refuse(f"the file must contain 'dissimilarities' or 'measurements', got {quote(sorted(keys))}")
 
 
 def _plain(value: Any) -> Any:
-    """Give a number that rsatoolbox loads as an array without axes, which its own calc_rdm refuses, as a number."""
+    """Convert an array without axes to a number: rsatoolbox loads numbers so, and its calc_rdm refuses them."""
     return value.item() if isinstance(value, np.ndarray) and not value.ndim else value
 
 
@@ -125,7 +126,7 @@ def _tidy(rdms: RDMs) -> RDMs:
 
 
 def _models(path: Path) -> RDMs:
-    """Join the RDMs of a Result's models."""
+    """Join the RDMs of the models of a Result."""
     from rsatoolbox.io.hdf5 import read_dict_hdf5
     from rsatoolbox.rdm.rdms import rdms_from_dict
 
@@ -143,39 +144,39 @@ def _models(path: Path) -> RDMs:
 
 
 def _counted(names: list[str]) -> list[str]:
-    """Add numbers to names that stand more than once: RDMs of one label would be averaged like those of subjects."""
+    """Add numbers to repeated names, because RDMs with the same label would be averaged like those of subjects."""
     labels = [
         f"{name} {names[: place + 1].count(name)}" if names.count(name) > 1 else name
         for place, name in enumerate(names)
     ]
-    check_unique(labels, "the models of the Result, those of one name counted")
+    check_unique(labels, "the models of the Result, with equal names numbered")
     return labels
 
 
 def _check_conditions(rdms: RDMs, first: RDMs) -> None:
-    """Refuse a model whose conditions are not those of the first; only by stimulus can they be put in order."""
+    """Refuse models with other conditions than the first; different orders are accepted only with ``stimulus``."""
     one, other = _conditions(rdms), _conditions(first)
     if one != other:
         names = quote(rdms.rdm_descriptors["model"][:1] + first.rdm_descriptors["model"][:1])
         refuse(
-            f"models {names} of the Result have different conditions, {_told(one)} and {_told(other)}; read their RDMs "
-            "with rsatoolbox's load_results, one by one"
+            f"models {names} of the Result have different conditions, {_listed(one)} and {_listed(other)}; read their "
+            "RDMs with rsatoolbox's load_results, one by one"
         )
 
 
 def _conditions(rdms: RDMs) -> dict[str, list[Any]]:
-    """Give what the conditions are known by: their number, and the stimuli, or else all descriptors in their order."""
+    """Return what identifies the conditions: their number, and the stimuli, or all descriptors in their order."""
     known = {key: list(values) for key, values in rdms.pattern_descriptors.items() if key != "index"}
     named = {"stimulus": sorted(known["stimulus"])} if "stimulus" in known else known
     return {"conditions": [rdms.n_cond], **named}
 
 
-def _told(conditions: dict[str, list[Any]]) -> str:
+def _listed(conditions: dict[str, list[Any]]) -> str:
     return ", ".join(f"{key} {quote(values)}" for key, values in conditions.items())
 
 
 def _text(descriptors: Mapping[str, Iterable[Any]]) -> dict[str, list[Any]]:
-    """Decode names that other programs wrote as HDF5 strings of variable length: rsatoolbox gives them as bytes."""
+    """Decode names that other programs wrote as HDF5 strings of variable length: rsatoolbox loads them as bytes."""
     plain = {
         key: [value.decode() if isinstance(value, bytes) else value for value in values]
         for key, values in descriptors.items()

@@ -1,1 +1,1 @@
-"""Judgements of people: multiple arrangements (Meadows) and odd-one-out triplets."""
+"""Behavioural judgements: multiple arrangements (Meadows) and odd-one-out triplets."""

@@ -6,10 +6,10 @@ Layout on disk, with the names that Meadows gives the files::
     Meadows_EXPERIMENT_v_VERSION_PARTICIPANT_3_1D.mat     one participant, one task (the third): rdmutv, stimuli
     Meadows_EXPERIMENT_v_VERSION_PARTICIPANT_tree.json    one participant, all tasks
 
-Dissimilarities are condensed, in the order of the stimuli, which are named without folders and the suffixes of images.
-rsatoolbox takes the order of the first participant for all, and names end at their first point; here each one's own
-order is kept, and different stimuli are refused. A ``.mat`` under another name says no task (and, of one participant,
-not who).
+Dissimilarities are condensed, in the order of the stimuli. Stimuli are named without folders and image suffixes.
+rsatoolbox uses the order of the first participant for all participants, and cuts names at their first point; here the
+order of each participant is kept, and different stimuli are refused. If a ``.mat`` file was renamed, the task is not
+known (nor, if there is only one participant, who it was).
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from rsatoolbox.rdm.rdms import RDMs
 _NAME = re.compile(r"Meadows_[^.]+_v_[^.]+_[^_.]+_[^_.]+\.(mat|json)")
 
-_MOST_BYTES = 1 << 28  # as text, JSON takes many times its size in memory
+_MOST_BYTES = 1 << 28  # JSON needs many times the size of its text in memory
 
 
 class Meadows:
@@ -52,7 +52,7 @@ class Meadows:
     )
 
     def sniff(self, path: Path) -> bool:
-        """Take files by the name that Meadows gives them.
+        """Recognise files by the name that Meadows gives them.
 
         Parameters
         ----------
@@ -77,14 +77,14 @@ class Meadows:
         Returns
         -------
         rsatoolbox.rdm.RDMs
-            With pattern descriptor ``stimulus`` and, as far as known, rdm descriptors ``subject`` and ``task``
-            (``task_index`` where the file's name has only that).
+            (n_rdms, n_pairs), distances in the unit of the arrangement, with pattern descriptor ``stimulus`` and, if
+            known, rdm descriptors ``subject`` and ``task`` (``task_index`` if the file name has only that).
 
         Raises
         ------
         BrainrdlError
-            If the file is empty or a renamed tree, holds no such task, its tasks or participants arranged different
-            stimuli, or an RDM is not sound.
+            If the file is empty or a renamed tree, contains no such task, tasks or participants have different stimuli,
+            or an RDM is not valid.
         """
         from rsatoolbox.io.meadows import extract_filename_segments
 
@@ -94,7 +94,7 @@ class Meadows:
         if path.suffix != ".json":
             return _of_matrices(path, about)
         if not about:
-            refuse(f"{path.name!r} is not a name that Meadows gives; restore it, it says what the file holds")
+            refuse(f"{path.name!r} is not a file name from Meadows; restore that name, it says what the file contains")
         return _of_tree(path, about)
 
 
@@ -107,7 +107,7 @@ def _of_matrices(path: Path, about: dict[str, Any]) -> RDMs:
     if not endings or {f"stimuli{ending}" for ending in endings} - set(held):
         refuse(
             "there are no variables 'rdmutv' and 'stimuli', or 'rdmutv_NAME' and 'stimuli_NAME' for each participant, "
-            f"but {held}; was it a multiple arrangement?"
+            f"but {held}; is the task a multiple arrangement?"
         )
     known = {"task": about.get("task_name"), "task_index": about.get("task_index")}
     labels = {key: str(value) for key, value in known.items() if value is not None}
@@ -126,32 +126,32 @@ def _of_tree(path: Path, about: dict[str, Any]) -> RDMs:
     from rsatoolbox.io.meadows import load_rdms_comps_json
 
     if about["participant_scope"] == "multiple" or about["task_scope"] == "single":
-        refuse("of Meadows' JSON only the tree of one participant is read; download the 1D .mat of all participants")
+        refuse("JSON of Meadows is read only if it is the tree of one participant; download the 1D .mat of all of them")
     if path.stat().st_size > _MOST_BYTES:
-        refuse(f"the file has {path.stat().st_size} bytes, at most {_MOST_BYTES} are read; download the 1D .mat")
+        refuse(f"the file has {path.stat().st_size} bytes, but at most {_MOST_BYTES} are read; download the 1D .mat")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("error")  # it warns of tasks with other stimuli, and leaves them out
+            warnings.simplefilter("error")  # rsatoolbox warns of tasks with other stimuli, and leaves them out
             pairs, stimuli, subjects, tasks, _ = load_rdms_comps_json(str(path), about)
     except UserWarning:
-        refuse("its tasks arranged different stimuli, or the same in another order; download the 1D .mat of one task")
+        refuse("the tasks have different stimuli, or the same in another order; download the 1D .mat of one task")
     except UnicodeDecodeError:
         refuse("the file is not UTF-8 text; download it again, or save it as UTF-8")
     except (KeyError, TypeError, AttributeError, json.JSONDecodeError, RecursionError) as error:
-        refuse(f"it is no tree of tasks as Meadows writes them: {type(error).__name__}: {error}")
+        refuse(f"the file is not a tree of tasks as Meadows writes it: {type(error).__name__}: {error}")
     if not tasks:
-        refuse("none of its tasks is a multiple arrangement")
+        refuse("none of the tasks is a multiple arrangement")
     return _rdms(np.asarray(pairs), stimuli, *set(subjects), task=list(tasks))
 
 
 def _rdms(pairs: np.ndarray, stimuli: Sequence[str], subject: str | None, **labels: str | list[str]) -> RDMs:
-    """Name the conditions, and say whose RDMs they are, if known."""
+    """Make RDMs with the names of the conditions, and of the participant if known."""
     values = np.atleast_2d(np.squeeze(pairs))
     known = labels if subject is None else {"subject": subject, **labels}
     descriptors = {key: [label] * len(values) if isinstance(label, str) else label for key, label in known.items()}
     where = "the file" if subject is None else f"participant {subject!r}"
     if not all(isinstance(name, str) for name in stimuli):
-        refuse(f"the stimuli of {where} are no texts")
+        refuse(f"the stimuli of {where} must be texts")
     names = [stem(name) for name in stimuli]
     return from_array(values, names, measure="euclidean", descriptors=descriptors, where=where)
 

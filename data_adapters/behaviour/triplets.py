@@ -1,18 +1,18 @@
-"""Odd-one-out judgements: which of three items does not belong (THINGS and the like).
+"""Odd-one-out judgements: which of three items does not belong (as in THINGS).
 
-Layout on disk, one trial a row:
+Layout on disk, one trial per row:
 
-- ``.txt``, ``.csv``, ``.tsv`` or ``.npy`` of whole numbers (n_trials, 3), indices of items; the last is the odd one
+- ``.txt``, ``.csv``, ``.tsv`` or ``.npy`` of whole numbers (n_trials, 3), indices of items. The last is the odd one
   out, as in the triplets of THINGS that SPoSE and VICE are fitted to (their readme: "col_0 = anchor_1, col_1 =
-  anchor_2, col_2 = odd one out"). Where it stands first, say ``odd="first"``. Three columns could also be pairs with
-  ratings: ``odd=`` must be said of ``.csv`` and ``.tsv``, and wherever the first two hold every pair of items once;
+  anchor_2, col_2 = odd one out"). If it is the first, say ``odd="first"``. Three columns could also be pairs with
+  ratings, so ``odd=`` is required for ``.csv`` and ``.tsv``, and if the first two columns contain every pair once;
 - ``.csv`` or ``.tsv`` with the columns ``a``, ``b``, ``odd`` in any order and case: names of items (and ``subject``, if
   known).
 
-Cells of a ``.csv`` are apart by the first of tab, semicolon and comma that its first row has.
+Columns of a ``.csv`` are separated by the first of tab, semicolon and comma that occurs in its first row.
 
-The dissimilarity of two items is 1 - (trials in which both were kept) / (trials that showed both), NaN for a pair that
-no trial showed, and so the share of trials in which one of the two was sent away.
+The dissimilarity of two items is the share of trials with both items in which one of the two was chosen as the odd one
+out: 1 - (trials in which both were kept) / (trials that showed both). It is NaN for a pair that no trial showed.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ from data_adapters._shared.triplet_files import NAMED, first_rows, is_named, loo
 
 if TYPE_CHECKING:
     from rsatoolbox.rdm.rdms import RDMs
-_MOST_ITEMS = 20_000  # an RDM of these takes 3 GB
+_MOST_ITEMS = 20_000  # their RDM needs 3 GB
 
 
 class Triplets:
-    """Reads odd-one-out judgements into the RDM of how often two items were parted.
+    """Reads odd-one-out judgements as an RDM: how often one of two items was the odd one out.
 
     Examples
     --------
@@ -49,7 +49,7 @@ class Triplets:
     )
 
     def sniff(self, path: Path) -> bool:
-        """Take files whose first row is a trial, or names the columns of trials.
+        """Recognise files whose first row is a trial, or names the columns of trials.
 
         Parameters
         ----------
@@ -64,30 +64,31 @@ class Triplets:
         return looks_like_triplets(path)
 
     def read(self, path: Path, *, odd: str | None = None, base: int | None = None, n_items: int | None = None) -> RDMs:
-        """Count how often items were kept together, and give the RDM.
+        """Count how often items were kept together, and compute the RDM.
 
         Parameters
         ----------
         path : Path
             The file.
         odd : {"last", "first"}, optional
-            Which column of indices is the item sent away; by default the last, where the columns can be nothing else.
+            Which column of indices is the odd one out (default: the last, if the columns cannot be ratings).
         base : int, optional
-            The index of the first item, 0 or 1; needed where no index is 0.
+            The index of the first item, 0 or 1; needed if no index is 0.
         n_items : int, optional
-            How many items there are, where some were never shown; by default up to the greatest index.
+            Number of items, if some were never shown (default: up to the largest index).
 
         Returns
         -------
         rsatoolbox.rdm.RDMs
-            Of indices without names (give ``names=`` in the order of the indices), else with pattern descriptor
-            ``stimulus`` in order of appearance, and rdm descriptor ``subject`` if there is that column.
+            (n_rdms, n_pairs), shares from 0 to 1. From indices, without names (give ``names=`` in the order of the
+            indices). From names, with pattern descriptor ``stimulus`` in order of appearance, and rdm descriptor
+            ``subject`` if there is that column.
 
         Raises
         ------
         BrainrdlError
-            If the file is empty or not in UTF-8, could hold pairs with ratings, a row holds other than three different
-            items, the first index is unclear, there are more items than trials can show, or no trial parts a pair.
+            If the file is empty or not in UTF-8, could contain pairs with ratings, a row does not have three different
+            items, the first index is unclear, there are too many items, or the RDM is not valid.
         """
         if not path.stat().st_size:
             refuse("the file is empty")
@@ -95,9 +96,7 @@ class Triplets:
             check_option(odd, ("last", "first"), "odd")
         if path.suffix.lower() != ".npy" and is_named(first_rows(path)[0]):
             if odd is not None or base is not None or n_items is not None:
-                refuse(
-                    "odd=, base= and n_items= are about indices; the columns of this table are named, leave them out"
-                )
+                refuse("odd=, base= and n_items= are for indices; the columns of this table have names, leave them out")
             return _named(path)
         trials = _indices(path)
         if odd is None:
@@ -127,8 +126,8 @@ def _check_no_ratings(trials: np.ndarray, path: Path) -> None:
     every_pair_once = len(pairs) == len(trials) == n_items * (n_items - 1) // 2
     if every_pair_once or suffix(path) in {".csv", ".tsv"}:
         refuse(
-            "three columns of whole numbers could be trials or pairs with their ratings: of trials, say odd='last' (or "
-            "'first'); above ratings, write a first row a,b,rating in a .csv"
+            "three columns of whole numbers could be trials or pairs with ratings: for trials, say odd='last' (or "
+            "'first'); for ratings, add a first row a,b,rating in a .csv"
         )
 
 
@@ -141,43 +140,43 @@ def _base(trials: np.ndarray, base: int | None) -> int:
             refuse(f"base is {base}, but there is an item with index {least}")
         return base
     if least:
-        refuse(f"the least index is {least}, so the first item could have index 0 or 1: say base=0 or base=1")
+        refuse(f"the smallest index is {least}, so the first item could have index 0 or 1: say base=0 or base=1")
     return 0
 
 
 def _rdm(trials: np.ndarray, n_items: int | None) -> RDMs:
-    """Make the RDM of trials of indices from 0."""
+    """Make the RDM from trials of indices that start at 0."""
     found = int(trials.max()) + 1
     if n_items is not None:
-        check_whole(n_items, f"n_items, where the greatest index makes {found} items,", found)
+        check_whole(n_items, f"n_items, where the largest index makes {found} items,", found)
     elif found > len(np.unique(trials)):
         missing = np.setdiff1d(np.arange(min(found, trials.size + 1)), trials)
         refuse(
-            f"the greatest index makes {found} items, but some were never shown, the first is item {missing[0]} "
-            "(counted from 0); if that is right, say how many items there are with n_items="
+            f"the largest index makes {found} items, but some were never shown, the first is item {missing[0]} "
+            "(counted from 0); if that is right, give the number of items with n_items="
         )
     return from_array(_dissimilarities(trials, n_items or found), None, where="the triplets")
 
 
 def _dissimilarities(trials: np.ndarray, n_items: int) -> np.ndarray:
-    """Give 1 - (trials in which both were kept) / (trials that showed both), (n_items, n_items)."""
+    """Return 1 - (trials in which both were kept) / (trials that showed both), (n_items, n_items)."""
     if n_items > _MOST_ITEMS:
-        refuse(f"there are {n_items} items, an RDM can have at most {_MOST_ITEMS} here; split the trials")
-    alike = np.flatnonzero((trials == np.roll(trials, 1, axis=1)).any(axis=1))
-    if alike.size:
-        refuse(f"trial {alike[0]} (counted from 0) shows one item twice; expected three different items")
+        refuse(f"there are {n_items} items, but an RDM can have at most {_MOST_ITEMS} here; split the trials")
+    repeated = np.flatnonzero((trials == np.roll(trials, 1, axis=1)).any(axis=1))
+    if repeated.size:
+        refuse(f"trial {repeated[0]} (counted from 0) shows one item twice; expected three different items")
     kept, shown = np.zeros((2, n_items, n_items))
     for i, j in ((0, 1), (0, 2), (1, 2)):
         np.add.at(shown, (trials[:, i], trials[:, j]), 1)
     np.add.at(kept, (trials[:, 0], trials[:, 1]), 1)
     kept, shown = kept + kept.T, shown + shown.T
-    parted = np.divide(shown - kept, shown, out=np.full_like(shown, np.nan), where=shown > 0)
-    np.fill_diagonal(parted, 0)
-    return parted
+    separated = np.divide(shown - kept, shown, out=np.full_like(shown, np.nan), where=shown > 0)
+    np.fill_diagonal(separated, 0)
+    return separated
 
 
 def _named(path: Path) -> RDMs:
-    """Make the RDMs, one a subject, of a table of names."""
+    """Make the RDMs, one per subject, from a table of names."""
     rows = rows_of_cells(read_text(path).splitlines(), path)
     header = [cell.lower() for cell in rows.pop(0)]
     if not header[0]:  # row numbers, as pandas writes them
@@ -187,7 +186,7 @@ def _named(path: Path) -> RDMs:
         check_option(column, (*NAMED, "subject"), "column")
     for number, row in enumerate(rows, start=2):
         if len(row) != len(header) or not all(row):
-            refuse(f"row {number} has the cells {row}, expected one for each of {header}")
+            refuse(f"row {number} has the cells {row}; expected one for each of {header}")
     if not rows:
         refuse("the table has a first row only")
     names = list(dict.fromkeys(row[header.index(column)] for row in rows for column in NAMED))

@@ -1,1 +1,1 @@
-"""M/EEG and recordings of neurons: MNE, NWB, plain HDF5, and BrainIO's NetCDF."""
+"""M/EEG and recordings from neurons: MNE, NWB, plain HDF5, and NetCDF of BrainIO."""

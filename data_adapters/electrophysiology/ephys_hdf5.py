@@ -1,14 +1,15 @@
 """Spike counts or rates as a plain array in HDF5, as scripts write them.
 
-Layout on disk (``.h5``, ``.hdf5``): one array with the axes trials and units, and time if it has it, in any order;
-``axes=`` says which is which::
+Layout on disk (``.h5``, ``.hdf5``): one array with the axes trials and units, and optionally time, in any order;
+``axes=`` gives this order::
 
     /spikes        (n_trials, n_units, n_time)     variable="spikes", axes="trials,units,time"
     /stimulus      (n_trials,) texts or numbers    condition_column="stimulus"; (n_trials, 1) and (1, n_trials) too
     /block         (n_trials,)                     run_column="block"
     /t             (n_time,) s                     times="t"
 
-The names are the file's own, in groups too (``"session1/spikes"``). A response averaged over trials is a trial here.
+The names are those in the file, also in groups (``"session1/spikes"``). A response averaged over trials counts as one
+trial.
 """
 
 from __future__ import annotations
@@ -44,12 +45,12 @@ class EphysHDF5:
 
     name = "ephys"
     layout = (
-        ".h5 or .hdf5 with an array of trials x units (x time), called spikes, counts, rates, responses or alike; of "
-        "any other name with reader='ephys', variable= and axes="
+        ".h5 or .hdf5 with an array of trials x units (x time), called spikes, counts, rates, responses or similar; "
+        "with any other name, use reader='ephys', variable= and axes="
     )
 
     def sniff(self, path: Path) -> bool:
-        """Take HDF5 files with an array whose name is usual for spikes.
+        """Recognise HDF5 files with an array whose name is usual for spikes.
 
         Parameters
         ----------
@@ -59,7 +60,7 @@ class EphysHDF5:
         Returns
         -------
         bool
-            Whether the suffix is ``.h5`` or ``.hdf5`` and such an array stands at the top of the file.
+            Whether the suffix is ``.h5`` or ``.hdf5`` and such an array is at the top of the file.
         """
         if path.suffix.lower() not in _SUFFIXES:
             return False
@@ -88,29 +89,29 @@ class EphysHDF5:
         path : Path
             The file.
         variable : str, optional
-            The array; by default the only one with a usual name.
+            The array (default: the only one with a usual name).
         axes : str
-            What its axes count, in their order: ``"trials,units,time"``, ``"units,trials"``, ...
+            Names of its axes, in their order: ``"trials,units,time"``, ``"units,trials"``, ...
         condition_column : str, optional
-            The array with each trial's condition.
+            The array with the condition of each trial.
         run_column : str, optional
-            The array with each trial's run (block).
+            The array with the run (block) of each trial.
         times : str, optional
             The array with the times in seconds.
         tmin, bin_width : float, optional
-            Instead of `times`: where the first bin begins and how long bins are, in seconds; the time of a bin is its
-            middle.
+            Instead of `times`: start of the first bin and width of bins, in seconds; the time of a bin is its centre.
 
         Returns
         -------
         rsatoolbox.data.Dataset or TemporalDataset
-            The values, as float64 (n_trials, n_units) or (n_trials, n_units, n_time).
+            The values as float64 (n_trials, n_units) or (n_trials, n_units, n_time), in the unit of the file; time in
+            seconds.
 
         Raises
         ------
         BrainrdlError
-            If the file is empty or no HDF5, an array is missing, elsewhere or larger than the file, `axes` does not fit
-            its shape, its times are unknown, or an array of names does not have one value a trial.
+            If the file is empty or not HDF5; if an array is missing, stored in another file or larger than the file; if
+            `axes` does not fit its shape, its times are unknown, or an array of names lacks a value for each trial.
         """
         with opened(path) as file:
             name = _variable(file) if variable is None else variable
@@ -126,7 +127,7 @@ class EphysHDF5:
 
 
 def _usual(file: h5py.File) -> list[str]:
-    """List the arrays at the top of the file whose names are usual for spikes; links are left alone."""
+    """List the arrays at the top of the file whose names are usual for spikes, without following links."""
     owned = [name for name in file if isinstance(file.get(name, getlink=True), h5py.HardLink)]
     return [
         name
@@ -138,18 +139,18 @@ def _usual(file: h5py.File) -> list[str]:
 def _variable(file: h5py.File) -> str:
     found = _usual(file)
     if len(found) != 1:
-        refuse(f"choose the array with variable=: {', '.join(found or sorted(file)) or 'the file holds none'}")
+        refuse(f"choose the array with variable=: {', '.join(found or sorted(file)) or 'the file has none'}")
     return found[0]
 
 
 def _order(axes: str | None, name: str, shape: tuple[int, ...]) -> list[str]:
     """Split `axes` into names, if they fit the shape."""
     if axes is None:
-        refuse(f"say what the axes of {name!r}, of shape {shape}, count: axes='trials,units,time' or another order")
+        refuse(f"name the axes of {name!r}, of shape {shape}, in order: axes='trials,units,time' or another order")
     order = [check_option(axis.strip(), _AXES, "axis in axes=") for axis in axes.split(",")]
     check_unique(order, f"axes={axes!r}")
     if len(order) != len(shape) or not {"trials", "units"} <= set(order):
-        refuse(f"axes={axes!r} does not fit {name!r}, of shape {shape}: name each axis, trials and units among them")
+        refuse(f"axes={axes!r} does not fit {name!r}, of shape {shape}: name each axis, including trials and units")
     if 0 in shape:
         refuse(f"array {name!r} of shape {shape} is empty")
     return order
@@ -165,11 +166,11 @@ def _labels(file: h5py.File, column: str, name: str, n_trials: int) -> list[str]
 def _times(
     file: h5py.File, n_time: tuple[int, ...], times: str | None, tmin: float, bin_width: float | None
 ) -> np.ndarray | None:
-    """Give the times in seconds, or None for an array without time."""
+    """Return the times in seconds, or None for an array without time."""
     given = [option for option in (times, bin_width) if option is not None]
     if len(given) != len(n_time):
         refuse(
-            f"{len(n_time)} axes of axes= are time, so give {'either times= or bin_width=' if n_time else 'no times'}"
+            f"axes= has {len(n_time)} axes of time, so give {'either times= or bin_width=' if n_time else 'no times'}"
         )
     if bin_width is not None:
         return tmin + bin_width * (np.arange(n_time[0]) + 0.5)
@@ -177,7 +178,7 @@ def _times(
         return None
     found = numbers(file, times)
     if len(found) != n_time[0] or not np.isfinite(found).all():
-        refuse(f"array {times!r} must hold {n_time[0]} times in s, it holds {int(np.isfinite(found).sum())}")
+        refuse(f"array {times!r} must hold {n_time[0]} times in s, got {int(np.isfinite(found).sum())} finite ones")
     return found
 
 

@@ -1,12 +1,12 @@
 """M/EEG epochs and evoked responses in MNE-Python's FIF files.
 
-Layout on disk: ``*-epo.fif`` as ``mne.Epochs.save`` writes it, in parts too (``-epo-1.fif``), or ``*-ave.fif`` as
-``mne.write_evokeds`` does; packed too (``.fif.gz``). Inside: tags of a kind, a type and a size, in blocks; numbers,
-texts and JSON, no pickles.
+Layout on disk: ``*-epo.fif`` as ``mne.Epochs.save`` writes it, also in parts (``-epo-1.fif``), or ``*-ave.fif`` as
+``mne.write_evokeds`` writes it; also compressed (``.fif.gz``). A file consists of tags with a kind, a type and a size,
+in blocks. They hold numbers, texts and JSON, not pickles.
 
-Epochs are observations named by their event (``event_id``; hierarchical names as ``face/famous`` are kept whole) or by
-a column of their metadata; of an evoked file each response is one, named by its comment. Channels are the data channels
-without the bad ones. As by default in MNE, projectors that the file brings along are applied.
+Each epoch is an observation, named by its event (``event_id``; hierarchical names such as ``face/famous`` are not
+split) or by a column of the metadata. In an evoked file, each response is an observation, named by its comment.
+Channels are the data channels without bad channels. Projectors stored in the file are applied, as is MNE's default.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _BLOCK, _OTHER_FILE, _FIRST, _LAST, _COUNT = 104, 118, 208, 209, 228
 
 _EPOCHS, _EVOKED = 373, 104
 
-_AT_ONCE = 32  # epochs read in one go
+_AT_ONCE = 32  # number of epochs read together
 
 _UNNAMED = frozenset({"", "No comment", "Unknown"})
 
@@ -47,10 +47,10 @@ class MneEpochs:
     """
 
     name = "mne"
-    layout = "MNE-Python's FIF: epochs (-epo.fif) or evoked responses (-ave.fif), packed too (.fif.gz)"
+    layout = "MNE-Python's FIF: epochs (-epo.fif) or evoked responses (-ave.fif), also compressed (.fif.gz)"
 
     def sniff(self, path: Path) -> bool:
-        """Take files by their suffix.
+        """Recognise files by their suffix.
 
         Parameters
         ----------
@@ -75,24 +75,25 @@ class MneEpochs:
         tmax: float | None = None,
         decimate: int = 1,
     ) -> Dataset:
-        """Read what is asked for, and nothing else, into memory.
+        """Read the requested channels and times, and nothing else, into memory.
 
         Parameters
         ----------
         path : Path
             The file.
         picks : str or sequence of str, optional
-            Types (``"eeg"``, ``["mag", "grad"]``) or names of channels; by default all data channels, if they are of
-            one type. ``"data"`` takes those of all types together, whatever their units. Bad channels are left out
+            Types (``"eeg"``, ``["mag", "grad"]``) or names of channels (default: all data channels, if they have the
+            same type). ``"data"`` reads all types together, although their units differ. Bad channels are left out
             unless picked by name.
         condition_column : str, optional
-            Column of the epochs' metadata that names the conditions, instead of the events; for every epoch.
+            Column of the epochs' metadata that names the condition of every epoch, instead of the events.
         run_column : str, optional
             Column of the epochs' metadata that names the runs.
         tmin, tmax : float, optional
             First and last time to read, in seconds, both included.
         decimate : int
-            Keep every so many-th sample, counted from time 0. MNE warns where the data were not low-passed for it.
+            Keep only every `decimate`-th time point, counted from time 0. MNE warns if the data were not low-pass
+            filtered for it.
 
         Returns
         -------
@@ -103,16 +104,16 @@ class MneEpochs:
         Raises
         ------
         BrainrdlError
-            If MNE is missing, the file is empty, cut off, damaged or holds neither epochs nor evoked responses, its
-            channels are of several types and `picks` does not choose, or an option does not fit.
+            If MNE is not installed; if the file is empty, incomplete, damaged or contains neither epochs nor evoked
+            responses; if channels have several types and `picks` is not given, or an option does not fit.
         """
         blocks = _blocks(path)
         if not isinstance(decimate, int) or decimate < 1:
-            refuse(f"decimate must be a whole number from 1, got {decimate!r}")
+            refuse(f"decimate must be a whole number of at least 1, got {decimate!r}")
         if _EPOCHS in blocks:
             return _epochs(_mne(), path, picks, condition_column, run_column, tmin, tmax, decimate)
         if _EVOKED not in blocks:
-            refuse("it holds neither epochs nor evoked responses; cut raw data into epochs with mne.Epochs first")
+            refuse("the file has neither epochs nor evoked responses; cut raw data into epochs with mne.Epochs first")
         if condition_column is not None or run_column is not None:
             refuse("evoked responses have no metadata; leave condition_column= and run_column= out")
         return _evokeds(_mne(), path, picks, tmin, tmax, decimate)
@@ -127,20 +128,20 @@ def _mne() -> Any:
 
 
 def _blocks(path: Path, seen: frozenset[Path] = frozenset()) -> set[int]:
-    """Walk through the tags of a file and its parts, and give the kinds of blocks.
+    """Read all tags of a file and its parts, check them, and return the kinds of blocks.
 
-    MNE trusts every size and pointer: one that leads back would let it read on for ever, and it makes the times of an
+    MNE does not check sizes and pointers: with a pointer back it would read forever, and it creates the times of an
     evoked response before it compares their number with the data.
     """
     if not path.is_file():
-        refuse(f"part {path.name!r} of the recording is missing; it must stand beside the first one")
+        refuse(f"part {path.name!r} of the recording is missing; it must be in the folder of the first part")
     if not path.stat().st_size:
         refuse("the file is empty")
     try:
         with _opened(path) as file:
             return _blocks_in(file, path, seen)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        refuse(f"it is packed, and cut off or damaged: {error}")
+        refuse(f"the compressed file is incomplete or damaged: {error}")
 
 
 def _opened(path: Path) -> BinaryIO:
@@ -158,7 +159,7 @@ def _blocks_in(file: BinaryIO, path: Path, seen: frozenset[Path]) -> set[int]:
             blocks |= {value} if kind == _BLOCK else set()
             first = value if kind == _FIRST else first
             if (kind == _LAST and value - first > size) or (kind == _COUNT and value > size):
-                refuse(f"it is damaged: a file of {size} bytes does not hold the samples {first} to {value}")
+                refuse(f"the file is damaged: {size} bytes cannot hold the time points {first} to {value}")
         if kind == _OTHER_FILE:
             part = path.parent / _beside(file.read(n_bytes).decode("latin-1"))
             blocks |= set() if part in seen else _blocks(part, seen | {path})
@@ -167,22 +168,22 @@ def _blocks_in(file: BinaryIO, path: Path, seen: frozenset[Path]) -> set[int]:
 
 
 def _tag(file: BinaryIO, position: int, size: int) -> tuple[int, int, int]:
-    """Read a tag's kind, its size and where the next one is (0: right after it, -1: nowhere)."""
+    """Read the kind and size of a tag, and the position of the next tag (0: right after it, -1: there is none)."""
     file.seek(position)
     head = file.read(16)
     if len(head) < 16:
-        refuse(f"it is cut off at byte {size}, within a tag")
+        refuse(f"the file ends at byte {size}, within a tag: it is incomplete")
     kind, _, n_bytes, following = struct.unpack(">iIii", head)
     if position == 0 and (kind, n_bytes) != (100, 20):
-        refuse("it does not begin as a FIF file does")
+        refuse("the file does not begin like a FIF file")
     if n_bytes < 0 or position + 16 + n_bytes > size or (0 < following <= position):
-        refuse(f"it is cut off at byte {size} or damaged: the tag at byte {position} does not fit into it")
+        refuse(f"the file is incomplete or damaged: the tag at byte {position} does not fit into its {size} bytes")
     return kind, n_bytes, following
 
 
 def _beside(name: str) -> str:
     if name != Path(name).name or "\\" in name:
-        refuse(f"its next part is said to be {name!r}; parts must stand beside the first one")
+        refuse(f"the next part of the recording is {name!r}; parts must be in the folder of the first part")
     return name
 
 
@@ -200,10 +201,10 @@ def _epochs(
         warnings.simplefilter("ignore", DeprecationWarning)  # MNE 1.13's use of pandas, for metadata
         epochs = mne.read_epochs(path, preload=False, verbose="error")
     channels = _channels(mne, epochs.info, picks)
-    if decimate > 1:  # MNE warns about the low-pass even where nothing is left out
+    if decimate > 1:  # MNE warns about the low-pass filter even if nothing is left out
         epochs.decimate(decimate)
     if not len(epochs):
-        refuse("the file holds no epochs, all were dropped")
+        refuse("the file has no epochs: all were dropped")
     keep = _times(epochs.times, epochs.info["sfreq"], tmin, tmax)
     where = [epochs.ch_names.index(name) for name in channels["channel"]]
     values = np.empty((len(epochs), len(where), int(keep.sum())))
@@ -229,9 +230,9 @@ def _evokeds(
     first = evokeds[0]
     for each in evokeds:
         if each.kind != "average":
-            refuse(f"response {each.comment!r} is a {each.kind}, not an average; save the averages alone")
+            refuse(f"response {each.comment!r} is a {each.kind}, not an average; save only averages")
         if each.ch_names != first.ch_names or not np.array_equal(each.times, first.times):
-            refuse(f"responses {first.comment!r} and {each.comment!r} differ in channels or times; save them apart")
+            refuse(f"responses {first.comment!r} and {each.comment!r} differ in channels or times; save each alone")
     channels = _channels(mne, first.info, picks)
     keep = _times(first.times, first.info["sfreq"], tmin, tmax)
     where = [first.ch_names.index(name) for name in channels["channel"]]
@@ -245,36 +246,36 @@ def _evokeds(
 
 
 def _channels(mne: Any, info: Any, picks: str | Sequence[str] | None) -> dict[str, list[str]]:
-    """Name the channels asked for and their types; by default all good data channels, if they are of one type."""
-    # MNE picks by type in data it has loaded only: here, a single sample of nothing.
+    """Return names and types of the requested channels; by default all good data channels, if they have one type."""
+    # MNE can pick by type only in loaded data: here, a single time point of zeros.
     sample = mne.EvokedArray(np.zeros((info["nchan"], 1)), info, verbose="error")
     try:
         chosen = sample.copy().pick("data" if picks is None else picks, exclude="bads", verbose="error")
     except ValueError as error:
         known = quote(dict.fromkeys(sample.get_channel_types()))
-        refuse(f"picks={picks!r} does not fit: {error}; channels are of types {known}, {quote(info['bads'])} are bad")
+        refuse(f"picks={picks!r} does not fit: {error}; channels have the types {known}, {quote(info['bads'])} are bad")
     types = chosen.get_channel_types()
     if picks is None and len(set(types)) > 1:
         listed = ", ".join(f"{name} ({count})" for name, count in Counter(types).items())
         refuse(
-            f"its channels are of types in different units, {listed}; choose with picks=, or take all by picks='data'"
+            f"the channels have types with different units, {listed}; choose with picks=, or read all with picks='data'"
         )
     return {"channel": list(chosen.ch_names), "type": types}
 
 
 def _times(times: np.ndarray, rate: float, tmin: float | None, tmax: float | None) -> np.ndarray:
-    """Mark the samples from tmin to tmax, to a thousandth of a sample."""
+    """Mark the time points from tmin to tmax, with a tolerance of a thousandth of the sampling step."""
     slack = 1e-3 / rate
     low, high = times[0] if tmin is None else tmin, times[-1] if tmax is None else tmax
     keep = (times >= low - slack) & (times <= high + slack)
     if low < times[0] - 0.5 / rate or high > times[-1] + 0.5 / rate or not keep.any():
-        refuse(f"tmin={tmin!r}, tmax={tmax!r} asks for what is not there: it holds {times[0]:.6g} to {times[-1]:.6g} s")
+        refuse(f"tmin={tmin!r}, tmax={tmax!r} extend beyond the data, from {times[0]:.6g} to {times[-1]:.6g} s")
     return keep
 
 
 def _real(values: np.ndarray) -> np.ndarray:
     if np.iscomplexobj(values):
-        refuse("its values are complex; save their power or phase as real numbers")
+        refuse("the values are complex; save their power or phase as real numbers")
     return values
 
 
@@ -283,7 +284,7 @@ def _events(epochs: Any) -> list[str]:
     names: dict[int, str] = {}
     for name, code in epochs.event_id.items():
         if names.setdefault(code, name) != name:
-            refuse(f"events {names[code]!r} and {name!r} have the same code, {code}; name with condition_column=")
+            refuse(f"events {names[code]!r} and {name!r} have the same code, {code}; use condition_column=")
     return [names[code] for code in epochs.events[:, 2]]
 
 

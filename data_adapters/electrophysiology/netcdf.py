@@ -5,12 +5,12 @@ Layout on disk (``.nc``; NetCDF 4, which is HDF5, or NetCDF 3)::
     data              (presentation, neuroid[, time_bin]) in any order of the axes
     stimulus_id       (presentation,) names of the conditions; image_id in old files
     neuroid_id        (neuroid,)      names of the units
-    region, animal    (neuroid,)      if known (roi and subject are taken too)
+    region, animal    (neuroid,)      if known (or roi, subject)
     time_bin_start, time_bin_end      (time_bin,) ms, unless their attribute ``units`` says s
 
-BrainIO flattens its multi-indices before it writes, so each coordinate is a variable of its own; the array is called
-``data``, in uncompressed files ``__xarray_dataarray_variable__``. An only coordinate of an axis bears its name
-(``presentation`` for ``stimulus_id``). ``axes=`` names other dimensions.
+BrainIO flattens its multi-indices when writing, so each coordinate is a separate variable. The array is called
+``data``, or ``__xarray_dataarray_variable__`` in uncompressed files. If an axis has only one coordinate, that has the
+name of the axis (``presentation`` for ``stimulus_id``). ``axes=`` gives other names of dimensions.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class NetCDF:
     layout = ".nc (NetCDF 4 or 3), as Brain-Score's assemblies: presentation x neuroid (x time_bin), with stimulus_id"
 
     def sniff(self, path: Path) -> bool:
-        """Take files by their suffix.
+        """Recognise files by their suffix.
 
         Parameters
         ----------
@@ -86,38 +86,39 @@ class NetCDF:
         by_subject: bool = False,
         time_unit: str | None = None,
     ) -> Dataset | list[Dataset]:
-        """Read the assembly, one region after the other.
+        """Read the assembly, one region at a time.
 
         Parameters
         ----------
         path : Path
             The file.
         variable : str, optional
-            The array; by default the only one with these axes.
+            The array (default: the only one with these axes).
         axes : str
-            The dimensions that count observations, channels and, last and if there is one, time.
+            The dimensions of observations, channels and, if there is one, time, in this order.
         condition_column : str, optional
-            The coordinate that names the conditions; by default ``stimulus_id``, else ``image_id``.
+            The coordinate that names the conditions (default: ``stimulus_id`` or ``image_id``).
         run_column : str, optional
-            The coordinate that names the runs, as ``repetition``.
+            The coordinate that names the runs, for example ``repetition``.
         roi : str or sequence of str, optional
-            The regions to read, by default all.
+            The regions to read (default: all).
         by_subject : bool
-            Whether the units of each animal make a Dataset of their own, instead of being pooled.
+            Whether the units of each animal make a separate Dataset, instead of being pooled.
         time_unit : {"s", "ms"}, optional
-            The unit of the times, where the file does not say.
+            The unit of the times, if it is not in the file.
 
         Returns
         -------
-        rsatoolbox.data.Dataset, TemporalDataset, or a list of them, one a region (and subject)
-            Channel descriptor ``unit``; descriptors ``roi`` and, of the units of one animal, ``subject``. A single time
-            bin is no axis; of several, the time is the middle in seconds.
+        rsatoolbox.data.Dataset, TemporalDataset, or a list of them, one per region (and subject)
+            Measurements (n_presentations, n_units[, n_time]) in the unit of the file. Channel descriptor ``unit``;
+            descriptors ``roi`` and, if all units are from one animal, ``subject``. A single time bin is not kept as an
+            axis; the time of several bins is their centre in seconds.
 
         Raises
         ------
         BrainrdlError
-            If xarray is missing, the file is empty, links into another file or declares more than it holds, no array
-            has these dimensions, or a coordinate is missing or does not name every observation.
+            If xarray is not installed; if the file is empty, links to another file or declares more data than it
+            contains; if no array has these dimensions, or a coordinate is missing or does not name every observation.
         """
         if not path.stat().st_size:
             refuse("the file is empty")
@@ -161,7 +162,7 @@ def _xarray() -> Any:
 
 
 def _engine(path: Path) -> str:
-    """Say what reads the file; of an HDF5 file, refuse arrays that lie elsewhere or are larger than stored."""
+    """Choose the library that reads the file; refuse arrays in HDF5 that are in other files or larger than stored."""
     with path.open("rb") as opened_file:
         if opened_file.read(3) == b"CDF":
             return "scipy"
@@ -173,21 +174,19 @@ def _engine(path: Path) -> str:
 
 
 def _variable(file: xarray.Dataset, variable: str | None, axes: str) -> xarray.DataArray:
-    """Give the array asked for, or the only one with the first two of these dimensions."""
+    """Return the requested array, or the only one with the first two of these dimensions."""
     needed = set(axes.replace(" ", "").split(",")[:2])
     possible = [str(name) for name, each in file.data_vars.items() if needed <= set(each.dims)]
     described = ", ".join(f"{name} {each.dims}" for name, each in file.data_vars.items()) or "none"
     if variable is None and len(possible) != 1:
-        refuse(
-            f"{len(possible)} arrays have the dimensions axes={axes!r}; say variable= or axes=; there are {described}"
-        )
+        refuse(f"{len(possible)} arrays have the dimensions axes={axes!r}; say variable= or axes=; known: {described}")
     return file[
         possible[0] if variable is None else check_option(variable, [str(n) for n in file.data_vars], "variable")
     ]
 
 
 def _dimensions(axes: str, found: xarray.DataArray) -> list[str]:
-    """Split `axes`, and leave time out where the array has none."""
+    """Split `axes`, and leave out time if the array has none."""
     asked = axes.replace(" ", "").split(",")
     check_unique(asked, f"axes={axes!r}")
     present = [name for name in asked if name in found.dims]
@@ -201,14 +200,14 @@ def _dimensions(axes: str, found: xarray.DataArray) -> list[str]:
 def _parts(
     units: Mapping[Any, xarray.Variable], n_units: int, roi: str | Sequence[str] | None, by_subject: bool
 ) -> list[tuple[dict[str, str], np.ndarray]]:
-    """Give each part's descriptors and the places of its units: a region, or a region of one subject."""
+    """Return descriptors and positions of units for each part: a region, or a region of one subject."""
     places_of = _labels(units, _REGION)
     subjects = _labels(units, _SUBJECT)
     if (places_of is None and roi is not None) or (subjects is None and by_subject):
         wanted = (
             f"roi={roi!r} needs {_REGION}" if places_of is None and roi is not None else f"by_subject needs {_SUBJECT}"
         )
-        refuse(f"{wanted} among the coordinates of the units; there are {', '.join(map(str, units)) or 'none'}")
+        refuse(f"{wanted} among the coordinates of the units; they are {', '.join(map(str, units)) or 'none'}")
     parts = []
     for region, places in (regions(places_of, roi) if places_of else {"": np.arange(n_units)}).items():
         known = {"roi": region} if region else {}
@@ -233,7 +232,7 @@ def _texts(variable: xarray.Variable) -> list[str]:
 
 
 def _times(file: xarray.Dataset, time: Sequence[str], unit: str | None) -> np.ndarray | None:
-    """Give the middles of the time bins in seconds; None where there is one bin at most."""
+    """Return the centres of the time bins in seconds, or None if there is at most one bin."""
     if unit is not None:
         check_option(unit, _SECONDS, "time_unit")
     if not time or file.sizes[time[0]] == 1:
@@ -242,7 +241,7 @@ def _times(file: xarray.Dataset, time: Sequence[str], unit: str | None) -> np.nd
     bins = [name for name in ("time_bin_start", "time_bin_end", "time_bin_stop") if name in along]
     used = bins[:2] if len(bins) > 1 else [time[0]]
     if used[0] not in along:
-        refuse(f"no coordinate gives the times along {time[0]!r}; there are {', '.join(along) or 'none'}")
+        refuse(f"no coordinate gives the times along {time[0]!r}; its coordinates are {', '.join(along) or 'none'}")
     said = along[used[0]].attrs.get("units") or unit or ("ms" if bins else "")
     if said not in _SECONDS:
         refuse(f"the unit of coordinate {used[0]!r} is {said!r}; say time_unit='s' or 'ms'")

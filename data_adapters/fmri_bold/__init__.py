@@ -1,1 +1,1 @@
-"""BOLD series, modelled run by run to patterns: plain files, BIDS datasets and fMRIPrep's derivatives."""
+"""Patterns from BOLD series by a first-level model: plain files, BIDS datasets and fMRIPrep's derivatives."""

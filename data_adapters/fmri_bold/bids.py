@@ -1,4 +1,4 @@
-"""BIDS datasets and fMRIPrep's derivatives: the BOLD runs of one subject and task, modelled to patterns.
+"""BIDS datasets and fMRIPrep's derivatives: patterns from the BOLD runs of one subject and task.
 
 Layout on disk: the folder of a BIDS dataset, or of derivatives as fMRIPrep writes them::
 
@@ -8,12 +8,11 @@ Layout on disk: the folder of a BIDS dataset, or of derivatives as fMRIPrep writ
                                               ..._space-T1w_desc-brain_mask.nii.gz
                                               ..._desc-confounds_timeseries.tsv
 
-The folder of one subject in these, ``sub-01``, is read as its dataset is with ``subject="01"``. Files are found by the
-entities in their names (`bids_files`): of a subject's task the series with ``desc-preproc``, raw ones
-only where it has no derivatives. What leaves a choice (two tasks, two spaces) is refused and listed, and so are runs
-that were measured and not preprocessed. Events and sidecars are inherited from higher folders as BIDS says. For
-derivatives outside their dataset ``raw=`` says where the events are. `bold` reads the series and
-`first_level_model` models them.
+The folder of one subject, ``sub-01``, is read as the dataset with ``subject="01"``. Files are found by the entities in
+their names (`bids_files`): the series of the task with ``desc-preproc``, or raw ones if the task has no derivatives. If
+a choice is left (two tasks, two spaces), or runs were measured but not preprocessed, this is refused with a list.
+Events and sidecars are inherited from higher folders as BIDS defines. For derivatives outside their dataset, ``raw=``
+says where the events are. `bold` reads the series and `first_level_model` models them.
 """
 
 from __future__ import annotations
@@ -27,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from brainrdl._core.errors import quote, refuse
+from brainrdl.readers.options import options_from
 from data_adapters.fmri_bold.bids_files import (
     OWN_OPTIONS,
     events_of,
@@ -40,16 +40,15 @@ from data_adapters.fmri_bold.bids_files import (
 )
 from data_adapters.fmri_bold.bold import Piece, events_of_runs, fit_regions
 from data_adapters.fmri_bold.confounds import read_confounds
-from data_adapters.fmri_bold.first_level_model import Model
 from data_adapters.fmri_bold.series import (
     Regions,
-    find_regions,
     header_time,
     is_here,
     read_mask,
     read_voxels,
     repetition_time,
 )
+from data_adapters.fmri_bold.series_options import SeriesOptions
 
 if TYPE_CHECKING:
     from rsatoolbox.data.dataset import Dataset
@@ -68,11 +67,11 @@ class Bids:
     name = "bids"
     layout = (
         "folder of a BIDS dataset or of fMRIPrep's derivatives (sub-01/func/sub-01_task-objects_bold.nii.gz): one "
-        "subject and task; needs the extra fmri"
+        "subject and task; needs nilearn"
     )
 
     def sniff(self, path: Path) -> bool:
-        """Take folders with functional series of subjects in them, or of one subject.
+        """Recognise folders with functional series of subjects, or of one subject.
 
         Parameters
         ----------
@@ -82,12 +81,13 @@ class Bids:
         Returns
         -------
         bool
-            Whether there is a ``sub-.../func`` or ``sub-.../ses-.../func``, or the folder is such a ``sub-...``.
+            Whether it holds a ``sub-.../func`` or ``sub-.../ses-.../func``, or is a ``sub-...`` that holds ``func``.
         """
         whole = path.absolute()
         inside = ("func", "ses-*/func") if whole.name.startswith("sub-") else ("sub-*/func", "sub-*/ses-*/func")
         return path.is_dir() and any(True for pattern in inside for _ in path.glob(pattern))
 
+    @options_from(SeriesOptions)
     def read(
         self,
         path: Path,
@@ -99,43 +99,34 @@ class Bids:
         run: str | int | Sequence[str | int] | None = None,
         entities: Mapping[str, str | Sequence[str]] | None = None,
         raw: str | Path | None = None,
-        mask: str | Path | None = None,
-        atlas: str | Path | None = None,
-        labels: str | Path | None = None,
-        roi: str | Sequence[str] | None = None,
-        t_r: float | None = None,
         confounds: str | Sequence[str] | None = "minimal",
-        condition_column: str | None = None,
-        baseline: str | Sequence[str] | None = "rest",
-        per: str = "condition",
-        hrf: str = "spm",
-        high_pass: float = 0.01,
-        noise_model: str = "ar1",
+        **options: Any,
     ) -> Dataset | list[Dataset]:
         """Find the series of a subject and task, and fit the model of each run.
+
+        Without `mask`, the voxels in the brain masks of all runs are read; all voxels, if no run has one.
 
         Parameters
         ----------
         path : Path
-            The folder of the dataset or derivatives, or of a subject in these.
+            The folder of the dataset or derivatives, or of a subject in them.
         subject, task, space : str, optional
-            Which files; may be left out where there is only one. ``""`` stands for files without it.
+            Which files to read; not needed if there is only one. ``""`` means files without the entity.
         session, run : str or int, or sequence of such, optional
-            Which sessions and runs; by default all. Of subjects, sessions and runs, ``1`` also means ``01`` where none
-            is called ``1``.
+            Which sessions and runs; by default all. ``1`` also means ``01`` if none is named ``1``; this
+            holds for subjects as well.
         entities : mapping of str to str or sequence of str, optional
-            Other entities in the names, for example ``{"acq": "highres"}``. ``{"desc": ...}`` picks other derivatives
+            Other entities in the names, for example ``{"acq": "highres"}``. ``{"desc": ...}`` selects other derivatives
             than ``desc-preproc``, ``{"desc": ""}`` the raw series. Several values of ``acq``, ``ce``, ``rec`` or
             ``dir``, ``{"dir": ["AP", "PA"]}``, are read as runs (``"AP/1"``).
         raw : str or Path, optional
-            Folder of the dataset, for derivatives that do not lie in its ``derivatives``.
-        mask, atlas, labels, roi, t_r, condition_column, baseline, per, hrf, high_pass, noise_model
-            As in `bold`. Without mask, the voxels in the brain masks of all runs; all voxels, if no run
-            has one.
+            Folder of the dataset, for derivatives that are not in its folder ``derivatives``.
         confounds : str or sequence of str, optional
-            ``"minimal"``, the six motion parameters; ``"simple"``, nilearn's strategy of that name (motion with
+            ``"minimal"``, the six motion parameters; ``"simple"``, the strategy of that name in nilearn (motion with
             derivatives and squares, white matter and cerebrospinal fluid); or names of columns of the confounds table.
-            None takes none out.
+            None: no confounds.
+        **options
+            Which voxels are read, and the model of each run; see `SeriesOptions`.
 
         Returns
         -------
@@ -145,100 +136,106 @@ class Bids:
         Raises
         ------
         BrainrdlError
-            If no file or more than one fits what is asked for, preprocessing or brain masks lack a run, a file is a
-            link to what was not fetched, a table is missing, or as in `bold`.
+            If no file or more than one matches, a run lacks preprocessing or a brain mask, a file was not downloaded, a
+            table is missing, or as in `bold`.
         """
+        shared = SeriesOptions(**options)
         folder, subject = _whole(path, subject)
         asked = {"sub": subject, "task": task, "space": space, "ses": session, "run": run} | _checked(entities)
         found, root = find_series(folder, asked, None if raw is None else _dataset(raw))
-        regions = find_regions(found, mask=mask, atlas=atlas, labels=labels, roi=roi)
-        regions = regions if mask is not None else _within_brain(regions, found)
+        regions = shared.regions_of(found)
+        regions = regions if shared.mask is not None else _within_brain(regions, found)
         starts = {_start_time(file, root) for file in found}
         if len(starts) > 1:
             refuse(
                 f"the runs' slices were shifted to different times (StartTime {quote(sorted(starts))}); give one run="
             )
         several = several_of(asked)
-        shown = events_of_runs([events_of(file, root) for file in found], condition_column, baseline)
-        model = Model(hrf=hrf, high_pass=high_pass, noise_model=noise_model, per=per, start_time=starts.pop())
+        shown = events_of_runs([events_of(file, root) for file in found], shared.condition_column, shared.baseline)
+        model = shared.model(starts.pop())
 
         def pieces() -> Iterator[tuple[str, Piece]]:
             for name, file, events in zip(run_names(found, several), found, shown, strict=True):
-                seconds = _repetition_time(file, root, t_r)
+                seconds = _repetition_time(file, root, shared.t_r)
                 extra = None if confounds is None else read_confounds(file, confounds)
                 yield name, Piece(read_voxels(file, regions), events, seconds, extra)
 
         data = fit_regions(pieces(), regions, _descriptors(found), model)
         for part in data:
             _name_sessions(part, found)
-        return data[0] if atlas is None or isinstance(roi, str) else data
+        return data[0] if shared.is_one_region else data
 
 
 def _whole(path: Path, subject: str | int | None) -> tuple[Path, str | int | None]:
-    """Give the folder of all subjects, and the subject: the folder of one subject says who it is."""
-    folder = path.absolute()  # "." has no name to go by
+    """Give the folder of all subjects, and the subject: the folder of one subject names the subject."""
+    folder = path.absolute()  # "." has no name
     if not folder.name.startswith("sub-"):
         return folder, subject
     if subject is not None and str(subject).removeprefix("sub-") != folder.name.removeprefix("sub-"):
-        refuse(f"subject={subject!r} is not the one whose folder is read; give the folder of the dataset")
+        refuse(
+            f"subject={subject!r} is another subject than {folder.name!r}, the folder; give the folder of the dataset"
+        )
     return folder.parent, folder.name.removeprefix("sub-")
 
 
 def _dataset(raw: str | Path) -> Path:
     if not Path(raw).is_dir():
-        refuse(f"raw= is {str(raw)!r}, and there is no such folder")
+        refuse(f"raw= is {str(raw)!r}, but there is no such folder")
     return Path(raw).absolute()
 
 
 def _checked(entities: Mapping[str, str | Sequence[str]] | None) -> dict[str, str | Sequence[str]]:
-    """Refuse entities that are options of their own."""
+    """Refuse entities that have an option of their own."""
     for entity in entities or {}:
         if entity in OWN_OPTIONS:
-            refuse(f"entities= has {entity!r}, which is an option of its own; give {OWN_OPTIONS[entity]}=")
+            refuse(f"entities= has {entity!r}, which has its own option; give {OWN_OPTIONS[entity]}=")
     return dict(entities or {})
 
 
 def _sidecar(file: Path, root: Path) -> dict[str, Any]:
-    """Join the sidecars of a series: the nearest wins; a preprocessed series goes by its own first."""
+    """Merge the sidecars of a series: the nearest has priority, and before it the series' own."""
     own = file.with_name(re.sub(r"\.nii(\.gz)?$", ".json", file.name))
-    told: dict[str, Any] = {}
+    known: dict[str, Any] = {}
     for place in [*inherited(file, root, "bold.json"), own]:
         if is_here(place):
-            told |= _json(place)
-    return told
+            known |= _json(place)
+    return known
 
 
 def _json(file: Path) -> dict[str, Any]:
     if file.stat().st_size > _LARGEST_SIDECAR:
-        refuse(f"the sidecar {file.name!r} has {file.stat().st_size} bytes, more than a sidecar needs")
+        refuse(
+            f"the sidecar {file.name!r} has {file.stat().st_size} bytes; a sidecar should have less than "
+            f"{_LARGEST_SIDECAR}"
+        )
     try:
-        told = json.loads(file.read_text(encoding="utf-8-sig"))
+        held = json.loads(file.read_text(encoding="utf-8-sig"))
     except ValueError as error:
-        refuse(f"the sidecar {file.name!r} is no JSON: {error}")
-    if not isinstance(told, dict):
-        refuse(f"the sidecar {file.name!r} must hold an object, it holds {type(told).__name__}")
-    return told
+        refuse(f"the sidecar {file.name!r} is not valid JSON: {error}")
+    if not isinstance(held, dict):
+        refuse(f"the sidecar {file.name!r} must hold a JSON object, but it holds {type(held).__name__}")
+    return held
 
 
 def _repetition_time(file: Path, root: Path, t_r: float | None) -> float:
     """Give the time from volume to volume, on which sidecar and header must agree."""
-    told = _sidecar(file, root).get("RepetitionTime") if t_r is None else None
-    whose = "t_r" if told is None else f"RepetitionTime in the sidecar of {file.name!r}"
-    seconds, held = repetition_time(file, t_r if told is None else told, whose), header_time(file)
-    if told is not None and held and abs(seconds - held) > 0.01 * seconds:
+    stated = _sidecar(file, root).get("RepetitionTime") if t_r is None else None
+    whose = "t_r" if stated is None else f"RepetitionTime in the sidecar of {file.name!r}"
+    seconds, held = repetition_time(file, t_r if stated is None else stated, whose), header_time(file)
+    if stated is not None and held and abs(seconds - held) > 0.01 * seconds:
         refuse(
-            f"the time from volume to volume of {file.name!r} is {held:g} s in its header and {seconds:g} s in its "
+            f"the time from volume to volume of {file.name!r} is {held:g} s in its header, but {seconds:g} s in its "
             "sidecar; give t_r="
         )
     return seconds
 
 
 def _start_time(file: Path, root: Path) -> float:
-    """Give the time that slices were shifted to; only preprocessing shifts them."""
-    told = _sidecar(file, root).get("StartTime", 0.0) if is_shifted(file) else 0.0
-    if isinstance(told, bool) or not isinstance(told, (int, float)) or not 0 <= told <= 60:
-        refuse(f"StartTime in the sidecar of {file.name!r} must be seconds, got {told!r}")
-    return float(told)
+    """Give the time that slices were shifted to; only preprocessing shifts slices."""
+    stated = _sidecar(file, root).get("StartTime", 0.0) if is_shifted(file) else 0.0
+    if isinstance(stated, bool) or not isinstance(stated, (int, float)) or not 0 <= stated <= 60:
+        refuse(f"StartTime in the sidecar of {file.name!r} must be seconds from 0 to 60, got {stated!r}")
+    return float(stated)
 
 
 def _within_brain(regions: Regions, files: Sequence[Path]) -> Regions:
@@ -248,12 +245,12 @@ def _within_brain(regions: Regions, files: Sequence[Path]) -> Regions:
     if len(missing) == len(files):
         return regions
     if missing:
-        refuse(f"there are brain masks of other runs, and none of {quote(missing)}; give mask=")
+        refuse(f"there are brain masks of other runs, but none of {quote(missing)}; give mask=")
     inside = np.logical_and.reduce([read_mask(mask, files[0]) for mask in masks if mask is not None])
     parts = [(name, places[inside[places]]) for name, places in regions.parts]
     outside = [name for name, places in parts if not len(places)]
     if outside:
-        what = "no voxel lies" if outside == [None] else f"regions {quote(outside)} do not lie"
+        what = "no voxel is" if outside == [None] else f"regions {quote(outside)} are not"
         refuse(f"{what} in the brain masks of all runs; give another mask=")
     return Regions(tuple(parts), regions.shape)
 

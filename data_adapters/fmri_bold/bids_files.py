@@ -1,7 +1,7 @@
 """Files of BIDS datasets, found by the entities in their names: ``sub-01_task-objects_run-1_bold.nii.gz``.
 
-Of a subject's task, series with ``desc-preproc`` are taken, raw ones only where there are no derivatives; another
-``desc`` (``""`` for raw series) is taken where it is asked for. What leaves a choice is refused and listed.
+Of a subject's task, series with ``desc-preproc`` are read, or raw ones if there are no derivatives, or those of another
+``desc`` (``""`` for raw series) if it is asked for. If a choice is left, it is refused with a list.
 """
 
 from __future__ import annotations
@@ -10,34 +10,29 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from brainrdl._core.errors import nearest, quote, refuse
+from brainrdl.readers.entities import entities_of
 from data_adapters.fmri_bold.series import is_here
 
 Asked = str | int | Sequence[str | int] | None
 
 OWN_OPTIONS = {"sub": "subject", "ses": "session", "task": "task", "space": "space", "run": "run"}
 
-_ACQUIRED = ("ses", "acq", "ce", "rec", "dir", "run")  # which series it is, before and after preprocessing
+_ACQUIRED = ("ses", "acq", "ce", "rec", "dir", "run")  # identify a series before and after preprocessing
 
-_OF_OUTPUTS = ("space", "cohort", "res", "den", "desc", "suffix")  # not in the names of tables, which all outputs share
+_OF_OUTPUTS = (
+    "space",
+    "cohort",
+    "res",
+    "den",
+    "desc",
+    "suffix",
+)  # not in the names of tables, which belong to all outputs
 
 _NUMBERED = ("sub", "ses", "run")
 
 
-def entities_of(name: str) -> dict[str, str]:
-    """Take a BIDS file name apart.
-
-    Examples
-    --------
-    >>> entities_of("sub-01_task-objects_desc-preproc_bold.nii.gz")
-    {'sub': '01', 'task': 'objects', 'desc': 'preproc', 'suffix': 'bold'}
-    """
-    *pairs, last = name.split("_")
-    parts = [pair.split("-", 1) for pair in pairs]
-    return {**{part[0]: part[1] for part in parts if len(part) == 2}, "suffix": last.partition(".")[0]}
-
-
 def name_of(series: Path, *, desc: str, suffix: str, whole: bool = False) -> str:
-    """Name what belongs to a series: of all its outputs, or (`whole`) of the same space and resolution.
+    """Name a file that belongs to a series: to all its outputs, or (`whole`) to that space and resolution.
 
     Examples
     --------
@@ -52,7 +47,7 @@ def name_of(series: Path, *, desc: str, suffix: str, whole: bool = False) -> str
 
 
 def find_series(root: Path, asked: Mapping[str, Asked], raw: Path | None = None) -> tuple[list[Path], Path]:
-    """Find the one series of each session and run that fits what is asked for, and the dataset with their events.
+    """Find the one series of each session and run that matches, and the dataset with their events.
 
     Parameters
     ----------
@@ -61,7 +56,7 @@ def find_series(root: Path, asked: Mapping[str, Asked], raw: Path | None = None)
     asked : mapping
         Wanted values by entity; None for all (of sessions and runs) or the only one (of other entities).
     raw : Path, optional
-        Folder of the dataset, for derivatives that do not lie in its ``derivatives``.
+        Folder of the dataset, for derivatives that are not in its folder ``derivatives``.
 
     Returns
     -------
@@ -71,7 +66,7 @@ def find_series(root: Path, asked: Mapping[str, Asked], raw: Path | None = None)
     Raises
     ------
     BrainrdlError
-        If nothing fits, a choice is left, or preprocessing lacks a run.
+        If nothing matches, a choice is left, or a run was not preprocessed.
     """
     files = [file for base in _bases(root) for file in _all_series(base)]
     if not files:
@@ -80,7 +75,7 @@ def find_series(root: Path, asked: Mapping[str, Asked], raw: Path | None = None)
         files = _the_only(_only(files, entity, asked.get(entity)), [entity])
     files = _of_desc(files, asked.get("desc"))
     entities = {key for file in files for key in entities_of(file.name)} | asked.keys()
-    others = ["space", *sorted(entities - {"sub", "task", "desc", "space"})]  # a space may settle the resolution
+    others = ["space", *sorted(entities - {"sub", "task", "desc", "space"})]  # a space may determine the resolution
     for entity in others:
         files = _only(files, entity, asked.get(entity))
     files = _the_only(files, [entity for entity in others if entity not in {"ses", "run", *several_of(asked)}])
@@ -117,7 +112,7 @@ def values_of(files: Sequence[Path], entity: str) -> list[str]:
 
 
 def several_of(asked: Mapping[str, Asked]) -> list[str]:
-    """List the entities, besides session and run, of which several values may be read as runs: they were asked for."""
+    """List the entities other than session and run whose values were listed, so that they are read as runs."""
     of_runs = [key for key in asked if key in _ACQUIRED and key not in {"ses", "run"}]
     return [key for key in of_runs if not isinstance(asked[key], (str, int, type(None)))]
 
@@ -144,14 +139,14 @@ def _listed(entity: str, wanted: str | int | Sequence[str | int]) -> list[str]:
 
 
 def _fitting(value: str, known: Sequence[str], entity: str) -> list[str]:
-    """Give the labels that are meant: the same, else (of subjects, sessions and runs) the same number."""
+    """Give the labels that are meant: the same label, or (of subjects, sessions and runs) the same number."""
     if value in known or entity not in _NUMBERED or not value.isdecimal():
         return [value] if value in known else []
     return [label for label in known if label.isdecimal() and int(label) == int(value)]
 
 
 def _of_desc(files: Sequence[Path], wanted: Asked) -> list[Path]:
-    """Take what is asked for, else desc-preproc, else raw series; never raw ones for want of desc-preproc."""
+    """Give what is asked for, else desc-preproc; raw series only if there are no derivatives at all."""
     if wanted is not None:
         return _only(files, "desc", wanted)
     derived = [file for file in files if not _is_raw(file)]
@@ -159,8 +154,8 @@ def _of_desc(files: Sequence[Path], wanted: Asked) -> list[Path]:
         return list(files)
     if "preproc" not in values_of(derived, "desc"):
         refuse(
-            f"the derivatives hold series of desc {quote(values_of(derived, 'desc'))}, none of 'preproc'; choose one "
-            "with entities={'desc': ...} ('' for series without it, as the raw ones are)"
+            f"the derivatives hold series of desc {quote(values_of(derived, 'desc'))}, but none of 'preproc'; choose "
+            "one with entities={'desc': ...} ('' for series without it, as the raw ones are)"
         )
     return _only(derived, "desc", "preproc")
 
@@ -169,7 +164,7 @@ def _the_only(files: list[Path], entities: Sequence[str]) -> list[Path]:
     """Refuse files that differ in an entity."""
     for entity in entities:
         if len(values := values_of(files, entity)) > 1:
-            more = ", or several: they are runs then" if entity in _ACQUIRED else ""
+            more = ", or list several to read them as runs" if entity in _ACQUIRED else ""
             refuse(f"there are series of {entity} {quote(values)}; choose one with {_option(entity)}{more}")
     return files
 
@@ -188,7 +183,7 @@ def _check_single(files: Sequence[Path]) -> None:
 
 
 def _check_complete(files: Sequence[Path], raw: Sequence[Path], asked: Mapping[str, Asked]) -> None:
-    """Refuse runs that were measured and not preprocessed, or the other way round."""
+    """Refuse runs that were measured but not preprocessed, or the reverse."""
     wanted = {key: asked.get(key) for key in _ACQUIRED} | {key: values_of(files, key) for key in ("sub", "task")}
     for entity, values in wanted.items():
         if values is not None:
@@ -198,7 +193,7 @@ def _check_complete(files: Sequence[Path], raw: Sequence[Path], asked: Mapping[s
     measured, preprocessed = (sorted({_called(file) for file in each}) for each in (raw, files))
     if raw and measured != preprocessed:
         refuse(
-            f"the raw series are {', '.join(measured)}, and the preprocessed ones {', '.join(preprocessed)}; "
+            f"the raw series are {', '.join(measured)}, but the preprocessed ones {', '.join(preprocessed)}; "
             "preprocess what is missing, or choose with run= (and session=, entities=)"
         )
 
@@ -209,12 +204,12 @@ def _called(file: Path) -> str:
 
 
 def root_of(file: Path) -> Path:
-    """Give the folder that the subject's folder lies in."""
+    """Give the folder that contains the subject's folder."""
     return file.parents[3 if file.parents[1].name.startswith("ses-") else 2]
 
 
 def _dataset_of(root: Path, file: Path) -> Path:
-    """Give the dataset in whose derivatives the file lies, else the folder read; links may hide where that is."""
+    """Give the dataset that has the file in its derivatives, else the folder read; the path may contain links."""
     if _is_raw(file):
         return root
     for base in (root_of(file).absolute(), root_of(file).resolve()):
@@ -224,7 +219,7 @@ def _dataset_of(root: Path, file: Path) -> Path:
 
 
 def inherited(file: Path, root: Path, suffix: str) -> list[Path]:
-    """Find what describes a series: names without other entities, from the dataset's folder down to the series' own."""
+    """Find the files that describe a series: names without other entities, from the dataset's folder downwards."""
     parts = file.parent.relative_to(root_of(file)).parts
     found = []
     for depth in range(len(parts) + 1):
@@ -246,31 +241,31 @@ def events_of(file: Path, root: Path) -> Path:
     Raises
     ------
     BrainrdlError
-        If there are none, or two tables could be meant.
+        If there are none, or two tables match equally well.
     """
     found = inherited(file, root, "events.tsv")
     if not found:
         refuse(f"there are no events for {file.name!r} in {str(root)!r}; give raw= the folder of the dataset")
     nearest_one = found[-1]
-    alike = [
+    equal = [
         other.name
         for other in found
         if other.parent == nearest_one.parent and len(_own(other)) == len(_own(nearest_one))
     ]
-    if len(alike) > 1:
-        refuse(f"{quote(alike)} both describe {file.name!r}; which events are its own?")
+    if len(equal) > 1:
+        refuse(f"{quote(equal)} both describe {file.name!r}; remove or rename all but one")
     is_here(nearest_one)
     return nearest_one
 
 
 def run_names(files: Sequence[Path], several: Sequence[str] = ()) -> list[str]:
-    """Name runs by their number, before it the session and other entities in which they differ.
+    """Name runs by their number, preceded by the session and other entities in which they differ.
 
     Examples
     --------
     >>> run_names([Path("sub-1_ses-a_run-1_bold.nii"), Path("sub-1_ses-b_run-1_bold.nii")])
     ['a/1', 'b/1']
     """
-    told = [key for key in ("ses", *several) if len(values_of(files, key)) > 1]
+    differing = [key for key in ("ses", *several) if len(values_of(files, key)) > 1]
     held = [entities_of(file.name) for file in files]
-    return ["/".join([*(each.get(key, "") for key in told), each.get("run", "1")]) for each in held]
+    return ["/".join([*(each.get(key, "") for key in differing), each.get("run", "1")]) for each in held]

@@ -1,18 +1,18 @@
-"""BOLD series and what was shown, modelled run by run to patterns.
+"""Patterns from BOLD series and the events of each run.
 
 Layout on disk, one of
 
 - a series ``..._bold.nii`` or ``..._bold.nii.gz`` (x, y, z, time) of one run, and its events: a table with onset and
-  duration in seconds and trial_type, by default ``..._events.tsv`` beside it, else ``events=``;
-- a series of one or more runs in a row, and ``table=``: the condition and run of each volume, one a line;
-- a folder of which ``runs=`` picks the series, one a run, for example ``runs="*/bold.nii.gz"``, with ``events=`` the
-  name of the table beside each. Runs never share a table of events or confounds; where the tables do not lie beside
-  the series under one name, ``{run}`` in ``events=`` and ``confounds=`` stands for the run's name.
+  duration in seconds and trial_type, by default ``..._events.tsv`` in the same folder, else ``events=``;
+- a series of one or more consecutive runs, and ``table=``: the condition and run of each volume, one line per volume;
+- a folder with one series per run, selected by ``runs=``, for example ``runs="*/bold.nii.gz"``; ``events=`` is then the
+  name of the table in the folder of each series. Runs never share a table of events or confounds; if the tables are
+  elsewhere or have different names, ``{run}`` in ``events=`` and ``confounds=`` stands for the run's name.
 
-What it gives is a `Dataset` of betas, one observation a condition (or event) and run, with the residuals of the model
-of each voxel (`first_level_model`). With ``atlas=`` it is a list of them, one a region. Voxels that are constant, NaN
-or infinite in a run are left out and counted in the descriptor ``"n_dropped_channels"``. Series are read volume by
-volume, and only the voxels of the mask are kept.
+The result is a `Dataset` of betas, one observation per condition (or event) and run, with the residuals of the model of
+each voxel (`first_level_model`). With ``atlas=`` it is a list, one Dataset per region. Voxels that are constant, NaN or
+infinite in a run are left out and counted in the descriptor ``"n_dropped_channels"``. Series are read one volume at a
+time, and only the voxels of the mask are kept.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ import numpy as np
 import pandas as pd
 
 from brainrdl._core.errors import check_unique, quote, refuse
+from brainrdl.readers.entities import runs_in_words, value_of
+from brainrdl.readers.options import options_from
 from data_adapters._shared.text_tables import blaming, read_numbers
 from data_adapters.fmri_bold.events import (
     check_baseline,
@@ -37,13 +39,12 @@ from data_adapters.fmri_bold.events import (
     read_volume_labels,
 )
 from data_adapters.fmri_bold.first_level_model import Model, Run, fit_run, to_dataset
-from data_adapters.fmri_bold.series import Regions, find_regions, is_here, read_voxels, repetition_time
+from data_adapters.fmri_bold.series import Regions, is_here, read_voxels, repetition_time
+from data_adapters.fmri_bold.series_options import SeriesOptions
 
 if TYPE_CHECKING:
     from rsatoolbox.data.dataset import Dataset
 _NAME = re.compile(r"(^|_)bold\.nii(\.gz)?$")
-
-_RUN = re.compile(r"run(?:-|(?=\d)|[_ ](?=\d))([A-Za-z0-9]+)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ class Piece:
 
 
 class Bold:
-    """Reads raw fMRI into betas, one a condition (or event) and run.
+    """Reads raw fMRI into betas, one per condition (or event) and run.
 
     Examples
     --------
@@ -67,12 +68,12 @@ class Bold:
 
     name = "bold"
     layout = (
-        "..._bold.nii(.gz): BOLD (x, y, z, time) with ..._events.tsv beside it, or events= or table=; or a folder of "
-        "runs with runs='*/bold.nii.gz' and events=; needs the extra fmri"
+        "..._bold.nii(.gz): BOLD (x, y, z, time) with ..._events.tsv in its folder, or events= or table=; or a folder "
+        "of runs with runs='*/bold.nii.gz' and events=; needs nilearn"
     )
 
     def sniff(self, path: Path) -> bool:
-        """Take files by their name.
+        """Recognise files by their name.
 
         Parameters
         ----------
@@ -82,10 +83,11 @@ class Bold:
         Returns
         -------
         bool
-            Whether it is named ``bold.nii`` or ``..._bold.nii``, with or without ``.gz``.
+            Whether the name is ``bold.nii`` or ``..._bold.nii``, with or without ``.gz``.
         """
         return _NAME.search(path.name) is not None and not path.is_dir()
 
+    @options_from(SeriesOptions)
     def read(
         self,
         path: Path,
@@ -93,19 +95,9 @@ class Bold:
         events: str | Path | None = None,
         table: str | Path | None = None,
         runs: str | None = None,
-        mask: str | Path | None = None,
-        atlas: str | Path | None = None,
-        labels: str | Path | None = None,
-        roi: str | Sequence[str] | None = None,
-        t_r: float | None = None,
         confounds: str | Path | None = None,
-        condition_column: str | None = None,
         run_column: str | None = None,
-        baseline: str | Sequence[str] | None = "rest",
-        per: str = "condition",
-        hrf: str = "spm",
-        high_pass: float = 0.01,
-        noise_model: str = "ar1",
+        **options: Any,
     ) -> Dataset | list[Dataset]:
         """Read the series and fit the model of each run.
 
@@ -114,32 +106,19 @@ class Bold:
         path : Path
             The series, or the folder of all runs.
         events : str or Path, optional
-            Table of events: its name beside the series, or a path; ``{run}`` in it is the run's name. By default
-            ``..._events.tsv`` beside the series.
+            Table of events: its name in the folder of the series, or a path; ``{run}`` in it stands for the run's name.
+            By default ``..._events.tsv`` in the folder of the series.
         table : str or Path, optional
-            Instead of events: the condition and run of every volume.
+            Instead of events: the condition and run of each volume.
         runs : str, optional
-            Pattern of the series in a folder, one a run.
-        mask, atlas, labels, roi
-            Which voxels, as in `nifti`; an atlas gives a list of Datasets, except for a single name in
-            `roi`. By default all voxels are read.
-        t_r : float, optional
-            Seconds from volume to volume, 0.05 to 60; by default what the header says.
+            Pattern of the series in a folder, one file per run.
         confounds : str or Path, optional
-            Table of series to take out, all of numbers, one row a volume, with or without names: given as `events` is.
-            Of fMRIPrep's tables the reader ``bids`` takes single columns.
-        condition_column, run_column : str, optional
-            Columns of the table or events that hold conditions and runs.
-        baseline : str or sequence of str, optional
-            Conditions that are not modelled; each must occur in some run, except ``"rest"``.
-        per : str
-            ``"condition"``: one pattern a condition and run; ``"trial"``: one an event.
-        hrf : str
-            Haemodynamic response: ``"spm"`` or ``"glover"``, also ``+ derivative`` or ``+ derivative + dispersion``.
-        high_pass : float
-            Slowest frequency that is kept, in Hz.
-        noise_model : str
-            ``"ar1"`` or ``"ols"``.
+            Table of series to remove, all of numbers, one row per volume, with or without names: given as `events` is.
+            To choose single columns of fMRIPrep's tables, use the reader ``bids``.
+        run_column : str, optional
+            Column of `table` that holds the runs; by default ``run``.
+        **options
+            Which voxels are read, and the model of each run; see `SeriesOptions`.
 
         Returns
         -------
@@ -150,58 +129,60 @@ class Bold:
         Raises
         ------
         BrainrdlError
-            If series, mask or atlas do not fit each other, there are no events or labels, or runs would share them, a
+            If series, mask or atlas have different grids, there are no events or labels, or runs would share them, a
             baseline does not occur, the time from volume to volume is unknown, a region has no voxel left, or a run
             cannot be modelled.
         """
-        model = Model(hrf=hrf, high_pass=high_pass, noise_model=noise_model, per=per)
+        shared = SeriesOptions(**options)
+        model = shared.model()
         files = _series_files(path, runs)
         names = run_names(path, files)
         if table is not None and (events is not None or len(files) > 1):
             refuse("table= labels the volumes of one series; give it without events= and runs=")
         if table is None and run_column is not None:
             refuse(f"run_column={run_column!r} is a column of table=, which is not given")
-        regions = find_regions(files, mask=mask, atlas=atlas, labels=labels, roi=roi)
+        regions = shared.regions_of(files)
         extras = [None] * len(files) if confounds is None else _each(path, files, confounds, "confounds")
         if table is None:
             tables = _usual_events(files) if events is None else _each(path, files, events, "events")
-            shown = events_of_runs(tables, condition_column, baseline)
+            shown = events_of_runs(tables, shared.condition_column, shared.baseline)
 
         def pieces() -> Iterator[tuple[str, Piece]]:
             for place, (name, file) in enumerate(zip(names, files, strict=True)):
-                bold, seconds, extra = read_voxels(file, regions), repetition_time(file, t_r), _confounds(extras[place])
+                bold, seconds = read_voxels(file, regions), repetition_time(file, shared.t_r)
+                extra = _confounds(extras[place])
                 if table is None:
                     yield name, Piece(bold, shown[place], seconds, extra)
                 else:
                     with blaming("table=", table):
                         labelled = read_volume_labels(
-                            Path(table), condition_column=condition_column, run_column=run_column
+                            Path(table), condition_column=shared.condition_column, run_column=run_column
                         )
-                    yield from _labelled(bold, *labelled, seconds, extra, baseline)
+                    yield from _labelled(bold, *labelled, seconds, extra, shared.baseline)
 
         found = fit_regions(pieces(), regions, _subject(path), model)
-        return found[0] if atlas is None or isinstance(roi, str) else found
+        return found[0] if shared.is_one_region else found
 
 
 def _series_files(path: Path, runs: str | None) -> list[Path]:
     if not path.is_dir():
         if runs is not None:
-            refuse(f"runs={runs!r} picks series of a folder, and this is a single file")
+            refuse(f"runs={runs!r} selects series of a folder, but this is a single file")
         return [path]
     if runs is None:
         refuse("which files of the folder are the runs? Give their pattern, for example runs='*/bold.nii.gz'")
     *folders, name = Path(runs).parts
     places = path.glob("/".join(folders)) if folders else [path]
-    # glob would pass over a link that leads nowhere
+    # glob would ignore a link to a file that was not downloaded
     named = [file for place in places if place.is_dir() for file in place.iterdir() if fnmatchcase(file.name, name)]
     files = sorted(file for file in named if is_here(file))
     if not files:
-        refuse(f"runs={runs!r} fits no file in the folder")
+        refuse(f"runs={runs!r} matches no file in the folder")
     return files
 
 
 def run_names(folder: Path, files: Sequence[Path]) -> list[str]:
-    """Name runs by ``run-1`` or ``run001`` in their paths, if that tells them apart, else by number.
+    """Name runs by ``run-1`` or ``run001`` in their paths, if these differ, else by number.
 
     Examples
     --------
@@ -210,53 +191,56 @@ def run_names(folder: Path, files: Sequence[Path]) -> list[str]:
     >>> run_names(Path("."), [Path("first_bold.nii"), Path("second_bold.nii")])
     ['1', '2']
     """
-    return _told_names(folder, files) or [str(number) for number in range(1, len(files) + 1)]
+    return _names_in_paths(folder, files) or [str(number) for number in range(1, len(files) + 1)]
 
 
-def _told_names(folder: Path, files: Sequence[Path]) -> list[str] | None:
-    """Give the names of runs in their paths, if each has one of its own."""
-    found = [_RUN.findall(str(file.relative_to(folder)) if file != folder else file.name) for file in files]
+def _names_in_paths(folder: Path, files: Sequence[Path]) -> list[str] | None:
+    """Give the names of runs in their paths, if all have different ones."""
+    found = [runs_in_words(str(file.relative_to(folder)) if file != folder else file.name) for file in files]
     names = [each[-1] for each in found if each]
     return names if len(set(names)) == len(files) else None
 
 
 def _subject(path: Path) -> dict[str, str]:
-    entity = re.search(r"sub-([A-Za-z0-9]+)", path.name)
-    return {"subject": entity[1]} if entity else {}
+    subject = value_of(path.name, "sub")
+    return {"subject": subject} if subject else {}
 
 
 def _beside(series: Path, table: str | Path, option: str) -> Path:
-    """Give a table named in an option: beside the series, else as a path."""
+    """Give a table named in an option: in the folder of the series, else as a path."""
     for file in (series.parent / table, Path(table)):
         if is_here(file):
             return file
-    refuse(f"{option}={str(table)!r} is neither a file beside {str(series)!r} nor a path of one")
+    refuse(f"{option}={str(table)!r} is neither a file in the folder of {str(series)!r} nor a path")
 
 
 def _each(folder: Path, files: Sequence[Path], table: str | Path, option: str) -> list[Path]:
-    """Give the table of each run, of which no two may be the same file."""
-    names = _told_names(folder, files)
+    """Give the table of each run; no two may be the same file."""
+    names = _names_in_paths(folder, files)
     if "{run}" in str(table) and names is None:
-        refuse(f"{option}={str(table)!r} asks for runs' names, which the paths {quote(map(str, files))} do not tell")
+        refuse(
+            f"{option}={str(table)!r} needs the names of runs, but the paths {quote(map(str, files))} do not contain "
+            "them"
+        )
     named = [str(table).replace("{run}", name) for name in names or [""] * len(files)]
     found = [_beside(file, each, option) for file, each in zip(files, named, strict=True)]
     if len({file.resolve() for file in found}) < len(found):
         refuse(
-            f"{option}={str(table)!r} gives one table to several of {len(files)} runs; give the name of a table beside "
-            "each series, or with {run} in it, which stands for the run's name"
+            f"{option}={str(table)!r} gives one table to several of {len(files)} runs; give the name of a table in the "
+            "folder of each series, or a name with {run}, which stands for the run's name"
         )
     return found
 
 
 def _usual_events(files: Sequence[Path]) -> list[Path]:
-    """Give the events beside each series, which no other one has: another name would be another table."""
+    """Give the events of each series by their usual name."""
     found = []
     for series in files:
         usual = series.with_name(_NAME.sub(r"\1events.tsv", series.name))
         if usual == series or not is_here(usual):
             refuse(
-                f"there are no events {usual.name!r} beside the series {series.name!r}; give events=, or table= with a "
-                "label for each volume"
+                f"there are no events {usual.name!r} in the folder of the series {series.name!r}; give events=, or "
+                "table= with a label for each volume"
             )
         found.append(usual)
     return found
@@ -281,8 +265,8 @@ def _confounds(file: Path | None) -> pd.DataFrame | None:
         return None
     if "desc-confounds_" in file.name:
         refuse(
-            f"confounds= is {file.name!r}, fMRIPrep's table, of which not all columns are taken out; read its folder "
-            "with the reader 'bids', which chooses columns"
+            f"confounds= is {file.name!r}, a table of fMRIPrep, of which not all columns are confounds to remove; read "
+            "its folder with the reader 'bids', which chooses columns"
         )
     with blaming("confounds=", file):
         return read_numbers(file)
@@ -296,18 +280,18 @@ def _labelled(
     confounds: pd.DataFrame | None,
     baseline: str | Sequence[str] | None,
 ) -> Iterator[tuple[str, Piece]]:
-    """Cut a series with a label and a run for each volume into its runs."""
+    """Split a series with a label and a run for each volume into its runs."""
     for what, count in (("labels", len(conditions)), ("confounds", len(bold) if confounds is None else len(confounds))):
         if count != len(bold):
-            refuse(f"there are {count} {what} for {len(bold)} volumes; each volume needs one")
+            refuse(f"there are {count} {what} for {len(bold)} volumes; give one per volume")
     check_baseline(conditions, baseline)
     starts = [place for place, run in enumerate(runs) if place == 0 or runs[place - 1] != run]
-    check_unique([runs[start] for start in starts], "the runs of the volumes: a run's volumes must follow each other")
+    check_unique([runs[start] for start in starts], "the runs of the volumes: the volumes of a run must be consecutive")
     for start, end in zip(starts, [*starts[1:], len(bold)], strict=True):
         if end - start == 1:
             refuse(
-                f"run {runs[start]!r} has one volume, labelled {conditions[start]!r}; if these are names of columns, "
-                f"give condition_column={conditions[start]!r} and run_column={runs[start]!r}"
+                f"run {runs[start]!r} has one volume, labelled {conditions[start]!r}; if these are the names of "
+                f"columns, give condition_column={conditions[start]!r} and run_column={runs[start]!r}"
             )
         where = f"the labels of run {runs[start]!r}"
         shown = events_of_labels(conditions[start:end], t_r, baseline=baseline, where=where)
@@ -320,16 +304,16 @@ def fit_regions(
     descriptors: Mapping[str, Any],
     model: Model,
 ) -> list[Dataset]:
-    """Model all runs, one after the other, and give one Dataset a region.
+    """Model all runs, one after the other, and give one Dataset per region.
 
     Parameters
     ----------
     pieces : iterable of (name, Piece)
-        The runs; each is let go before the next is asked for.
+        The runs; each can be freed before the next is read.
     regions : Regions
         The regions, whose voxels are the channels of the pieces.
     descriptors : mapping
-        Of every Dataset.
+        Descriptors of every Dataset.
     model : Model
         The model of each run.
 
@@ -346,7 +330,7 @@ def fit_regions(
     runs: dict[str, Run] = {}
     for name, piece in pieces:
         if name in runs:
-            refuse(f"there are two runs {name!r}; runs need names of their own")
+            refuse(f"there are two runs {name!r}; runs must have different names")
         runs[name] = _fit_varying(piece, model, f"run {name!r}")
     varying = np.all([~np.isnan(run.betas[0]) for run in runs.values()], axis=0)
     datasets = []

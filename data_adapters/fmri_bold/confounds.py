@@ -29,12 +29,13 @@ def read_confounds(file: Path, confounds: str | Sequence[str]) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        (n_volumes, n_confounds). ``n/a`` in the first row, where a derivative has no value, is the column's mean.
+        (n_volumes, n_confounds). ``n/a`` in the first row, where a derivative has no value, is replaced by the mean of
+        the column.
 
     Raises
     ------
     BrainrdlError
-        If nothing is asked for, there is no table, a column is missing, or a value is no number.
+        If `confounds` is empty, there is no table, a column is missing, or a value is not a number.
     """
     if confounds == "simple":
         return _simple(file)
@@ -43,12 +44,12 @@ def read_confounds(file: Path, confounds: str | Sequence[str]) -> pd.DataFrame:
     there = [table for table in tables if is_here(table)]
     if not there:
         refuse(
-            f"there is no table of confounds {tables[0].name!r} for {file.name!r}; give confounds=None to take none out"
+            f"there is no table of confounds {tables[0].name!r} for {file.name!r}; give confounds=None to remove none"
         )
     with blaming("the confounds", there[0]):
         table = read_table(there[0])
     if not confounds:
-        refuse("confounds= is empty; give None to take none out")
+        refuse("confounds= is empty; give None to remove none")
     asked = MOTION if confounds == "minimal" else [confounds] if isinstance(confounds, str) else confounds
     for name in asked:
         check_option(name, ["minimal", "simple", *table] if name == confounds else list(table), "confounds")
@@ -61,18 +62,18 @@ def _column(cells: Sequence[str], name: str, file: Path) -> np.ndarray:
     except ValueError as error:
         refuse(f"column {name!r} of {file.name!r}: {error}")
     if not np.isfinite(values[1:]).all():
-        refuse(f"column {name!r} of {file.name!r} holds a value that is no number after its first row")
+        refuse(f"column {name!r} of {file.name!r} holds a value that is not a number after its first row")
     if len(values) and np.isnan(values[0]):
         values[0] = values[1:].mean()
     return values
 
 
 def _simple(file: Path) -> pd.DataFrame:
-    """Give nilearn's simple strategy without its slow cosines, which the model has itself."""
+    """Give nilearn's simple strategy without its slow cosines, which the model adds itself."""
     try:
         from nilearn.interfaces.fmriprep import load_confounds
     except ImportError:
-        refuse("confounds='simple' needs nilearn, which is not installed: pip install 'brainrdl[fmri]'")
+        refuse("confounds='simple' needs nilearn, which is not installed; install it with: pip install nilearn")
     try:
         table, _ = load_confounds(str(file), strategy=("motion", "wm_csf"), motion="full", wm_csf="basic")
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""What was shown when: tables of events, and labels of volumes."""
+"""What was presented when: tables of events, and labels of volumes."""
 
 from __future__ import annotations
 
@@ -28,21 +28,21 @@ def read_events(
     path : Path
         The table.
     condition_column : str, optional
-        The column with the conditions; by default the one of `CONDITION_COLUMNS` that is there.
+        The column with the conditions; by default the one of `CONDITION_COLUMNS` that the table has.
     baseline : str or sequence of str, optional
-        Names that are no condition but what conditions are compared with: not modelled. They may be absent; see
+        Names that are the baseline of the conditions, and so not modelled. They may be absent; see
         `check_baseline`.
 
     Returns
     -------
     pandas.DataFrame
-        Columns onset, duration, stimulus, in the order of the file; names as they stand.
+        Columns onset, duration, stimulus, in the order of the file; names are unchanged.
 
     Raises
     ------
     BrainrdlError
-        If it is no table with names of columns, a column is missing, a time is no number, a duration is below 0, a name
-        is empty or ``n/a``, an event stands twice, or none is left.
+        If the table has no names of columns, a column is missing, a time is not a number, a duration is below 0, a name
+        is empty or ``n/a``, an event is listed twice, or none is left.
 
     Examples
     --------
@@ -60,7 +60,9 @@ def read_events(
     names = _names(table, condition_column, path)
     weights = [cell for cell in table.get("modulation", ()) if not (is_number(cell) and float(cell) == 1)]
     if weights:
-        refuse(f"{where} have a column 'modulation' with {quote(weights)}; every event counts alike here: drop it")
+        refuse(
+            f"{where} have a column 'modulation' with {quote(weights)}; all events have the same weight here: remove it"
+        )
     kept = _modelled(names, baseline, where)
     events = pd.DataFrame(
         {
@@ -72,27 +74,28 @@ def read_events(
     if (events["duration"] < 0).any():
         refuse(f"{where} have a duration below 0: {events['duration'].min():g}")
     for onset, duration, name in events[events.duplicated()].itertuples(index=False):
-        refuse(f"{where} hold {name!r} at {onset:g} s for {duration:g} s twice; drop the copies")
+        refuse(f"{where} hold {name!r} at {onset:g} s for {duration:g} s twice; remove the copies")
     return events
 
 
 def event_names(path: Path, *, condition_column: str | None = None) -> list[str]:
-    """List the names of all events of a run, baseline and all, for `check_baseline`; options as of `read_events`."""
+    """List the names of all events of a run, including baselines, for `check_baseline`; options as of `read_events`."""
     return _names(_table(path), condition_column, path)
 
 
 def _table(path: Path) -> dict[str, list[str]]:
     if path.suffix.lower() == ".mat":
         refuse(
-            f"the events {str(path)!r} are a .mat file, as SPM's multiple conditions are; write names, onsets and "
+            f"the events {str(path)!r} are a .mat file, like the multiple conditions of SPM; write names, onsets and "
             "durations as a table with the columns onset, duration (in seconds) and trial_type"
         )
     with blaming("the events", path):
         table = read_table(path)
     if all(map(is_number, table)):
         refuse(
-            f"the events {str(path)!r} have numbers where the names of columns should be; FSL's three columns hold one "
-            "condition: write all of a run as one table with the columns onset, duration and trial_type"
+            f"the events {str(path)!r} have numbers where the names of columns should be; a file with three columns of "
+            "FSL holds one condition: write all events of a run into one table with the columns onset, duration and "
+            "trial_type"
         )
     return table
 
@@ -103,7 +106,7 @@ def _names(table: Mapping[str, Sequence[str]], condition_column: str | None, pat
 
 
 def check_baseline(names: Iterable[str], baseline: str | Sequence[str] | None) -> None:
-    """Refuse what would be left out but occurs nowhere; ``"rest"``, the default, may be absent.
+    """Refuse a baseline that occurs in no run; ``"rest"``, the default, may be absent.
 
     Parameters
     ----------
@@ -135,7 +138,7 @@ def _left_out(baseline: str | Sequence[str] | None) -> set[str]:
 
 def _seconds(cell: str, column: str, row: int, where: str) -> float:
     if not is_number(cell):
-        refuse(f"{where} have the {column} {cell!r} in row {row + 2}, which is no number of seconds")
+        refuse(f"{where} have the {column} {cell!r} in row {row + 2}, which is not a number of seconds")
     return float(cell)
 
 
@@ -145,12 +148,12 @@ def _modelled(names: Sequence[str], baseline: str | Sequence[str] | None, where:
     lowered = {name.lower() for name in left_out - set(names)}
     almost = next((name for name in names if name.lower() in lowered), None)
     if almost is not None:
-        refuse(f"{where} hold {almost!r}, and baseline is {quote(sorted(left_out))}; spell it in the same way")
+        refuse(f"{where} hold {almost!r}, but baseline is {quote(sorted(left_out))}; use the same spelling")
     kept = [row for row, name in enumerate(names) if name not in left_out]
     unnamed = [names[row] for row in kept if names[row].lower() in {"", "n/a", "nan"}]
     if unnamed:
-        remedy = f"give it one, or leave it out with baseline=['rest', {unnamed[0]!r}]"
-        refuse(f"{where} hold {unnamed[0]!r} for a name; {remedy}")
+        remedy = f"name the event, or leave it out with baseline=['rest', {unnamed[0]!r}]"
+        refuse(f"{where} hold {unnamed[0]!r} as a name; {remedy}")
     if not kept:
         refuse(f"{where} hold no event of a condition (baseline: {quote(sorted(left_out))})")
     return kept
@@ -159,15 +162,15 @@ def _modelled(names: Sequence[str], baseline: str | Sequence[str] | None, where:
 def read_volume_labels(
     path: Path, *, condition_column: str | None = None, run_column: str | None = None
 ) -> tuple[list[str], list[str]]:
-    r"""Read the condition and the run of every volume: a table with names in its first row, or two columns without.
+    r"""Read the condition and the run of each volume: a table with names in its first row, or two columns without.
 
     Parameters
     ----------
     path : Path
         The table.
     condition_column, run_column : str, optional
-        The columns of a table with names; by default the one of `CONDITION_COLUMNS` that is there, and ``"run"``, or
-        PyMVPA's ``labels`` and ``chunks``.
+        The columns of a table with names; by default the one of `CONDITION_COLUMNS` that the table has, and ``"run"``,
+        or ``labels`` and ``chunks`` as of PyMVPA.
 
     Returns
     -------
@@ -177,7 +180,7 @@ def read_volume_labels(
     Raises
     ------
     BrainrdlError
-        If no column is meant for sure.
+        If it is unclear which column is meant.
 
     Examples
     --------
@@ -203,12 +206,12 @@ def read_volume_labels(
 def events_of_labels(
     labels: Sequence[str], t_r: float, *, baseline: str | Sequence[str] | None = "rest", where: str = "the labels"
 ) -> pd.DataFrame:
-    """Turn the labels of a run's volumes into events: volumes in a row with one label are one event.
+    """Turn the labels of a run's volumes into events: consecutive volumes with the same label are one event.
 
     Parameters
     ----------
     labels : sequence of str
-        One a volume.
+        One label per volume.
     t_r : float
         Seconds from volume to volume.
     baseline : str or sequence of str, optional

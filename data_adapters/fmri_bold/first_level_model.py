@@ -1,9 +1,8 @@
-"""First-level models: from the BOLD series of a run and its events to one pattern an event or condition, by nilearn.
+"""First-level models: from the BOLD series of a run and its events to one pattern per event or condition, by nilearn.
 
-The parts that the readers of raw fMRI share: the model of a run (`nilearn.glm.first_level`, extra ``fmri``), and the
-`Dataset` of all runs. Each run is modelled on its own; a regressor
-that cannot be told from the others is refused, where nilearn would regularise it. Residuals are kept with the channels
-that they are of, as channel descriptor: so they are cut with them, and rsatoolbox leaves them out of its RDMs.
+The readers of raw fMRI share the model of a run (`nilearn.glm.first_level`) and the `Dataset` of all runs. Each run is
+modelled separately; a regressor that is a sum of others is refused, whereas nilearn would regularise it. Residuals are
+a channel descriptor, so that they are selected with their channels, and rsatoolbox leaves them out of its RDMs.
 """
 
 from __future__ import annotations
@@ -25,16 +24,16 @@ HRFS = tuple(
     f"{name}{more}" for name in ("spm", "glover") for more in ("", " + derivative", " + derivative + dispersion")
 )
 
-_EARLIEST = -24.0  # seconds; nilearn leaves out what begins earlier
+_EARLIEST = -24.0  # seconds; nilearn leaves out events that begin earlier
 
-_FAINTEST = 1e-3  # size of a regressor, next to the largest, below which it counts as zero
+_FAINTEST = 1e-3  # size of a regressor, relative to the largest, below which it counts as zero
 
 _SMALLEST = 1e-6  # share of the largest singular value of the scaled design below which a direction counts as absent
 
 
 @dataclass(frozen=True)
 class Model:
-    """What the first-level model of every run shares.
+    """Settings of the first-level model, the same for all runs.
 
     Parameters
     ----------
@@ -45,14 +44,14 @@ class Model:
     noise_model : str
         ``"ar1"`` or ``"ols"``. With ``"ar1"`` the residuals are those of the series whitened over time.
     per : str
-        ``"condition"``: one beta a condition and run; ``"trial"``: one an event (least squares, all at once).
+        ``"condition"``: one beta per condition and run; ``"trial"``: one per event (least squares, all together).
     start_time : float
-        Seconds from a volume's beginning to the time its slices were shifted to (BIDS: StartTime).
+        Seconds from the beginning of a volume to the time that its slices were shifted to (BIDS: StartTime).
 
     Raises
     ------
     BrainrdlError
-        If a value is none of those.
+        If a value is not allowed.
 
     Examples
     --------
@@ -68,7 +67,7 @@ class Model:
     start_time: float = 0.0
 
     def __post_init__(self) -> None:
-        """Refuse what nilearn would not take, or not mean."""
+        """Refuse values that nilearn does not accept, or understands differently."""
         check_option(self.hrf, HRFS, "hrf")
         check_option(self.noise_model, ("ar1", "ols"), "noise_model")
         check_option(self.per, ("condition", "trial"), "per")
@@ -91,7 +90,7 @@ def check_seconds(value: float, what: str) -> float:
     Raises
     ------
     BrainrdlError
-        If it is no finite number above 0.
+        If it is not a finite number above 0.
 
     Examples
     --------
@@ -111,12 +110,12 @@ def fit_run(
     confounds: pd.DataFrame | None = None,
     where: str = "the run",
 ) -> Run:
-    """Estimate one pattern a condition (or event) from the BOLD series of a run.
+    """Estimate one pattern per condition (or event) from the BOLD series of a run.
 
     Parameters
     ----------
     bold : numpy.ndarray
-        Series (n_timepoints, n_channels), finite, no channel constant.
+        Series (n_timepoints, n_channels), finite, without constant channels.
     events : pandas.DataFrame
         Columns onset and duration (seconds from the beginning of the first volume) and stimulus.
     t_r : float
@@ -124,9 +123,9 @@ def fit_run(
     model : Model, optional
         The model; by default ``Model()``.
     confounds : pandas.DataFrame, optional
-        Series to take out (n_timepoints, n_confounds).
+        Series to remove (n_timepoints, n_confounds).
     where : str
-        What run it is, for messages.
+        The name of the run, for messages.
 
     Returns
     -------
@@ -136,12 +135,12 @@ def fit_run(
     Raises
     ------
     BrainrdlError
-        If an event begins after the run's end or more than 24 s before it, or lasts longer than the run, there are no
-        more volumes than regressors, or the design does not tell all regressors apart; the message names them.
+        If an event begins after the run's end or more than 24 s before it, or lasts longer than the run, there are not
+        more volumes than regressors, or a regressor is a sum of others; the message names them.
 
     Notes
     -----
-    An event that begins within the run and would end after it is modelled as far as the run goes.
+    An event that begins within the run and would end after it is modelled until the end of the run.
 
     Examples
     --------
@@ -170,18 +169,19 @@ def _nilearn() -> tuple[Any, Any]:
     try:
         from nilearn.glm.first_level import make_first_level_design_matrix, run_glm
     except ImportError:
-        refuse("first-level models need nilearn, which is not installed: pip install 'brainrdl[fmri]'")
+        refuse("first-level models need nilearn, which is not installed; install it with: pip install nilearn")
     return run_glm, make_first_level_design_matrix
 
 
 def _in_time(events: pd.DataFrame, end: float, where: str) -> pd.DataFrame:
-    """Refuse an event outside the run: other events, or another t_r, are likelier than a true one."""
+    """Refuse an event outside the run: most likely the events, or t_r, are wrong."""
     outside = events[(events["onset"] >= end) | (events["onset"] < _EARLIEST)]
     if len(outside):
         first = outside.iloc[0]
         refuse(
-            f"{len(outside)} of {len(events)} events lie outside {where}, which is {end:g} s long: "
-            f"{first['stimulus']!r} begins at {first['onset']:g} s; are these its events, in seconds, and is t_r right?"
+            f"{len(outside)} of {len(events)} events are outside {where}, which is {end:g} s long: "
+            f"{first['stimulus']!r} begins at {first['onset']:g} s; are these the events of this run, in seconds, and "
+            "is t_r right?"
         )
     longer = events[events["duration"] > end]
     if len(longer):
@@ -202,18 +202,20 @@ def _design(
     confounds: pd.DataFrame | None,
     where: str,
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """Make the design; the columns of interest go by codes, since nilearn gives names a meaning of its own."""
+    """Make the design; columns of interest are named by codes, because some names have a meaning for nilearn."""
     _, make_first_level_design_matrix = _nilearn()
     codes = {f"e{place:06d}": key for place, key in enumerate(sorted(set(keys)))}
     code_of = {key: code for code, key in codes.items()}
     frame = events[["onset", "duration"]].assign(trial_type=[code_of[key] for key in keys])
     if confounds is not None:
-        confounds = confounds.loc[:, (confounds != 0).any()]  # nilearn makes noise of zeros, which takes a degree
+        confounds = confounds.loc[
+            :, (confounds != 0).any()
+        ]  # nilearn turns zeros into noise, which costs a degree of freedom
         if len(confounds) != n_volumes:
-            refuse(f"the confounds of {where} have {len(confounds)} rows, and the run {n_volumes} volumes")
+            refuse(f"the confounds of {where} have {len(confounds)} rows, but the run has {n_volumes} volumes")
     extra = None if confounds is None else confounds.to_numpy(dtype=np.float64)
     with warnings.catch_warnings():
-        # events without duration are wanted as such; and what is singular is refused below
+        # events without duration are intended; singular designs are refused below
         warnings.filterwarnings("ignore", message="(?s).*null duration", category=UserWarning)
         warnings.filterwarnings("ignore", message="Matrix is singular|High-pass filter will span", category=UserWarning)
         design = make_first_level_design_matrix(
@@ -236,8 +238,8 @@ def _check_estimable(design: pd.DataFrame, words: Mapping[str, str], where: str)
     n_volumes, n_regressors = design.shape
     if n_volumes <= n_regressors:
         refuse(
-            f"{where} has {n_volumes} volumes and its model {n_regressors} regressors, of which {len(words)} are of "
-            "interest; use fewer confounds, a simpler hrf, a lower high_pass, or per='condition'"
+            f"{where} has {n_volumes} volumes, but its model has {n_regressors} regressors, of which {len(words)} are "
+            "of interest; use fewer confounds, a simpler hrf, a lower high_pass, or per='condition'"
         )
     values, sizes = design.to_numpy(), np.linalg.norm(design, axis=0)
     of_interest = design.columns.isin(list(words))
@@ -249,7 +251,7 @@ def _check_estimable(design: pd.DataFrame, words: Mapping[str, str], where: str)
         involved = design.columns[(np.abs(absent) > 1e-3).any(axis=0)]
         listed = ", ".join(_worded(name, words) for name in involved[:6]) + (", ..." if len(involved) > 6 else "")
         refuse(
-            f"the model of {where} cannot tell its regressors apart: {listed} are zero or sums of each other; "
+            f"the regressors of {where} cannot be estimated separately: {listed} are zero or sums of each other; "
             "leave one out (baseline=, confounds=), or check onsets and durations"
         )
 
@@ -269,15 +271,15 @@ def to_dataset(
     runs : mapping of str to Run
         By name, with the same channels.
     channel_descriptors, descriptors : mapping
-        As of the Dataset.
+        Descriptors of the Dataset.
     per : str
-        With ``"trial"``, the observations also say which event of its run they are, from 1 (``"trial"``).
+        With ``"trial"``, the observation descriptor ``"trial"`` also counts the events of each run from 1.
 
     Returns
     -------
     rsatoolbox.data.Dataset
         Observation descriptors stimulus and run; channel descriptor residuals (n_channels, n_timepoints of all runs),
-        and their degrees of freedom, residual_dof, of the whole.
+        and the descriptor residual_dof, their degrees of freedom.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""BOLD series: the time from volume to volume, the voxels of regions, and files that should be there but are not."""
+"""BOLD series: the time from volume to volume, the voxels of regions, and files that are missing."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _LIKELY = (0.05, 60.0)  # seconds from volume to volume
 
 
 def is_here(path: Path) -> bool:
-    """Say whether there is a file; a link whose content is elsewhere is refused.
+    """Say whether a file exists; a link to a file that was not downloaded is refused.
 
     Raises
     ------
     BrainrdlError
-        If it is a link that leads nowhere, as DataLad and git-annex leave for what was not fetched.
+        If it is a broken link, as DataLad and git-annex leave for files that were not downloaded.
 
     Examples
     --------
@@ -32,20 +32,22 @@ def is_here(path: Path) -> bool:
     False
     """
     if path.is_symlink() and not path.exists():
-        refuse(f"{str(path)!r} is a link to what is not here; fetch it first (datalad get, git annex get)")
+        refuse(
+            f"{str(path)!r} is a link to a file that was not downloaded; fetch it first (datalad get, git annex get)"
+        )
     return path.is_file()
 
 
 @dataclass(frozen=True)
 class Regions:
-    """The voxels of each region: places in a volume whose first index runs fastest, and the volume's shape."""
+    """The voxels of each region, as positions in a volume whose first index runs fastest, and the volume's shape."""
 
     parts: tuple[tuple[str | None, np.ndarray], ...]
     shape: tuple[int, ...]
 
     @property
     def voxels(self) -> np.ndarray:
-        """Voxels of all regions, sorted: the channels of what is read."""
+        """Voxels of all regions, sorted: the channels that are read."""
         return np.unique(np.concatenate([places for _, places in self.parts]))
 
 
@@ -57,14 +59,14 @@ def find_regions(
     labels: str | Path | None = None,
     roi: str | Sequence[str] | None = None,
 ) -> Regions:
-    """Find the voxels to read of series that lie on one grid.
+    """Find the voxels to read of series on the same grid.
 
     Parameters
     ----------
     files : sequence of Path
         The series.
     mask, atlas, labels, roi
-        As of ``bold``.
+        As of the reader ``bold``.
 
     Returns
     -------
@@ -74,7 +76,7 @@ def find_regions(
     Raises
     ------
     BrainrdlError
-        If a file is no series, the grids differ, or mask and atlas are not sound.
+        If a file is not a series, the grids differ, or mask or atlas are not valid.
     """
     first, *others = [_open(file) for file in files]
     for other in others:
@@ -85,12 +87,12 @@ def find_regions(
 
 
 def read_mask(mask: str | Path, series: Path) -> np.ndarray:
-    """Read a mask on the grid of a series: booleans, one a voxel, the first index fastest.
+    """Read a mask on the grid of a series: one boolean per voxel, the first index fastest.
 
     Raises
     ------
     BrainrdlError
-        If it lies on another grid or holds other values than 0 and one other.
+        If it is on another grid or holds other values than 0 and one other.
     """
     return _regions.as_mask(_regions.read_beside(mask, "mask", _open(series)))
 
@@ -114,33 +116,33 @@ def read_voxels(file: Path, regions: Regions) -> np.ndarray:
 
 
 def header_time(file: Path) -> float | None:
-    """Give the seconds from volume to volume that a header tells; None if it names no unit."""
+    """Give the seconds from volume to volume in a header; None if it names no unit."""
     header = _volumes.read_header(file)
     unit = _SECONDS.get(header.get_xyzt_units()[1])
     return float(header.get_zooms()[3]) * unit if unit else None
 
 
 def repetition_time(file: Path, t_r: float | None = None, what: str = "t_r") -> float:
-    """Give the seconds from volume to volume: those told, else the header's.
+    """Give the seconds from volume to volume: `t_r`, else those in the header.
 
     Parameters
     ----------
     file : Path
         The series.
     t_r : float, optional
-        What was told.
+        Seconds that the user or a sidecar states.
     what : str
-        By whom, for messages.
+        Where they are stated, for messages.
 
     Raises
     ------
     BrainrdlError
-        If that is no likely time (0.05 to 60 s), or the header names no unit of time.
+        If that is not a plausible time (0.05 to 60 s), or the header names no unit of time.
     """
-    told = header_time(file) if t_r is None else check_seconds(t_r, what)
-    if told is not None and _LIKELY[0] <= told <= _LIKELY[1]:
-        return told
+    seconds = header_time(file) if t_r is None else check_seconds(t_r, what)
+    if seconds is not None and _LIKELY[0] <= seconds <= _LIKELY[1]:
+        return seconds
     if t_r is not None:
-        refuse(f"{what} must be seconds from volume to volume, 0.05 to 60, got {told:g}; is it in milliseconds?")
-    words = "in no known unit" if told is None else f"as {told:g} s"
+        refuse(f"{what} must be seconds from volume to volume, 0.05 to 60, got {seconds:g}; is it in milliseconds?")
+    words = "in no known unit" if seconds is None else f"as {seconds:g} s"
     refuse(f"the header of {file.name!r} gives the time from volume to volume {words}; give t_r= in seconds")

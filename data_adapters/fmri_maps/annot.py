@@ -1,8 +1,8 @@
 """FreeSurfer's ``.annot``: the region of each vertex of a hemisphere, and the regions' names.
 
-Numbers are big-endian, 4 bytes: the count of vertices, a pair (vertex, colour) for each, and the table of colours, each
-with a name. Not nibabel's reader: it takes memory for whatever is declared, and gives a vertex whose colour the table
-does not hold the name of another.
+Numbers are big-endian, 4 bytes: the number of vertices, a pair (vertex, colour) for each, and the table of colours,
+each with a name. nibabel's reader is not used: it allocates memory for any declared size, and if the colour of a vertex
+is not in the table, it gives the vertex the name of another region.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ _NO_COLOUR = {0, -1, 0xFFFFFF}  # of vertices outside all regions
 
 
 class _Bytes:
-    """Takes a file apart from its start on, and never more than it holds."""
+    """Reads a file from its beginning, and never more than it holds."""
 
     def __init__(self, content: bytes) -> None:
         self.content, self.at = content, 0
 
     def take(self, count: int) -> bytes:
         if not 0 <= count <= len(self.content) - self.at:
-            refuse(f"it declares {count} bytes at byte {self.at}, and has {len(self.content)}: is it cut off?")
+            refuse(f"it declares {count} bytes at byte {self.at}, but has only {len(self.content)}: is it cut off?")
         self.at += count
         return self.content[self.at - count : self.at]
 
@@ -42,11 +42,11 @@ class _Bytes:
 
 
 def read_annot(path: Path) -> tuple[np.ndarray, dict[int, str]]:
-    """Give each vertex's region, from 1 on, and the regions' names; 0 is outside, unknown or the medial wall."""
+    """Give each vertex's region, from 1, and the regions' names; 0 is outside, unknown or the medial wall."""
     file = _Bytes(path.read_bytes())
     vertices, colours = file.numbers(2 * max(file.number(), 0)).reshape(-1, 2).T
     if not np.array_equal(np.sort(vertices), np.arange(vertices.size)) or not vertices.size:
-        refuse(f"its {vertices.size} vertices are not numbered from 0 on")
+        refuse(f"its {vertices.size} vertices are not numbered from 0")
     if not file.number():
         refuse("it holds no table of colours, so its regions have no names")
     present = set(colours.tolist())
@@ -68,7 +68,7 @@ def _colours(file: _Bytes) -> list[tuple[str, int]]:
     """Give the name and colour of each entry of the table, in either of its two versions."""
     count = file.number()
     if count > 0:
-        file.text()  # where the table came from
+        file.text()  # the file that the table is from
         return [_entry(file) for _ in range(count)]
     if count != -2:
         refuse(f"its table of colours is of version {-count}, expected 1 or 2")

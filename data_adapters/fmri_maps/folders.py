@@ -1,4 +1,4 @@
-"""Folders of maps: which files are observations, and what names and headers tell of them."""
+"""Folders of maps: which files are observations, and what their names and headers say."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from brainrdl._core.errors import quote, refuse
-from data_adapters.fmri_maps.maps import entity_of, told_by_names
+from brainrdl.readers.entities import value_of
+from data_adapters.fmri_maps.maps import entities_in_names
 from data_adapters.fmri_maps.pairing import names_of, stem
 
-# What BIDS, SPM and FSL write beside maps of an effect: anatomy, masks, references, residuals and variances
+# What BIDS, SPM and FSL write next to maps of an effect: anatomy, masks, references, residuals and variances
 _NO_OBSERVATION = re.compile(
     r"(.*_)?(boldref|sbref|mask|T1w|T2w|T2starw|FLAIR|T1map|dseg|probseg|PDw|T2map|UNIT1|inplaneT[12]|epi|fieldmap|phasediff|magnitude\d?|timeseries)"
     r"|ResMS|RPV|ResI_\d{4}"
@@ -20,7 +21,7 @@ _NO_OBSERVATION = re.compile(
 
 _NUMBERED = re.compile(r"(beta|con|ess|spmT|spmF)_\d{4}|(cope|varcope|pe|tstat|zstat|fstat|zfstat)\d+", re.IGNORECASE)
 
-# What names say of the kind of a map: at the end as nilearn writes it (face_z_score), or first (zmap_face)
+# How names express the kind of a map: at the end as nilearn writes it (face_z_score), or first (zmap_face)
 _KIND = r"betas?|cope|varcope|effect_?size|effect_?variance|[tzfp]_?(?:map|score|value|stat)s?"
 
 _WORDED = re.compile(rf"(?:.*[_.-])?({_KIND})|({_KIND})[_.-].*", re.IGNORECASE)
@@ -29,30 +30,30 @@ _SPM_BETA = re.compile(r"spm_spm:beta \(\d+\) - (.*)", re.DOTALL)
 
 _SPM_EFFECT = re.compile(r"Sn\((\d+)\) (.+)\*bf\((\d+)\)", re.DOTALL)
 
-_SPM_LETTERS = 79  # a header holds no more
+_SPM_LETTERS = 79  # a header has room for no more
 
-_REMEDY = "say which to read with a pattern, files="
+_REMEDY = "choose which to read with a pattern, files="
 
 _CANONICAL = 3  # basis functions: the response and its two derivatives
 
 
 def check_observations(files: Sequence[Path], pattern: str | None) -> None:
-    """Refuse files that are not all maps of one effect, or all of one other kind, if a pattern asks for that."""
+    """Refuse files of different kinds, and files that are not observations unless a pattern asks for them."""
     kinds = {_kind(file): file.name for file in files}
     strange = [file.name for file in files if _NO_OBSERVATION.fullmatch(stem(file))]
     if strange and pattern is None:
-        refuse(f"the folder also holds {quote(strange)}, which are no observations; {_REMEDY}")
+        refuse(f"the folder also holds {quote(strange)}, which are not observations; {_REMEDY}")
     if len(kinds) > 1:
-        where = "the folder holds" if pattern is None else f"files={pattern!r} picks"
+        where = "the folder holds" if pattern is None else f"files={pattern!r} selects"
         refuse(f"{where} maps of different kinds, like {quote(kinds.values())}; {_REMEDY}")
 
 
 def _kind(file: Path) -> str:
-    """Name the kind of a map, as far as its file does: SPM's, FSL's and nilearn's names, masks and the like."""
+    """Name the kind of a map, as far as its file name says: by SPM, FSL or nilearn; masks and the like."""
     name = stem(file)
     if _NO_OBSERVATION.fullmatch(name):
-        return "no observation: " + re.sub(r"\d", "", name).rpartition("_")[2]
-    contrast, statistic = re.search(r"(?:^|_)contrast-", name), entity_of(name, "stat")
+        return "not an observation: " + re.sub(r"\d", "", name).rpartition("_")[2]
+    contrast, statistic = re.search(r"(?:^|_)contrast-", name), value_of(name, "stat")
     if contrast or statistic:
         return f"contrast {statistic}" if contrast else f"stat {statistic}"
     found = _NUMBERED.fullmatch(name) or _WORDED.fullmatch(name)
@@ -60,64 +61,64 @@ def _kind(file: Path) -> str:
 
 
 def check_paths(paths: Sequence[str]) -> None:
-    """Refuse maps of two subjects or tasks, and runs that only their folders tell apart."""
+    """Refuse maps of several subjects or tasks, and runs that only their folders distinguish."""
     for entity, what in (("sub", "subjects"), ("task", "tasks")):
-        found = sorted({entity_of(path, entity) for path in paths} - {""})
+        found = sorted({value_of(path, entity) for path in paths} - {""})
         if len(found) > 1:
             refuse(
                 f"the folder holds maps of several {what}, {quote(found)} ({entity}-); read one at a time, for example "
                 f"with files='*{entity}-{found[0]}_*'"
             )
     named = [name for name, path in zip(names_of(paths), paths, strict=True) if name != path.rpartition("/")[2]]
-    apart = [name for name in named if re.search(r"(^|[/_.])(run|ses)-?\d", name)]
-    if apart:
+    separate = [name for name in named if re.search(r"(^|[/_.])(run|ses)-?\d", name)]
+    if separate:
         refuse(
-            f"maps of several runs lie in folders of their own, like {apart[0]!r}; read them by a pattern of the "
-            "folders, as read('sub-01/run-*.feat/stats', files='cope*.nii.gz')"
+            f"maps of several runs are in separate folders, like {separate[0]!r}; read them by a pattern of the "
+            "folders, like read('sub-01/run-*.feat/stats', files='cope*.nii.gz')"
         )
 
 
 def check_links(files: Sequence[Path]) -> None:
-    """Refuse links to files that are not here, as git-annex and DataLad leave them."""
+    """Refuse links to files that were not downloaded, as git-annex and DataLad leave them."""
     lost = [file.name for file in files if file.is_symlink() and not file.exists()]
     if lost:
-        refuse(f"{quote(lost)} are links to files that are not here; fetch their content first (datalad get)")
+        refuse(f"{quote(lost)} are links to files that were not downloaded; fetch their content first (datalad get)")
 
 
-def told_by_folder(paths: Sequence[str], headers: Sequence[str]) -> dict[str, list[str]]:
-    """Name conditions and runs: as SPM wrote them into the headers, by ``contrast-``, else by the files' names."""
+def names_in_folder(paths: Sequence[str], headers: Sequence[str]) -> dict[str, list[str]]:
+    """Name conditions and runs: as in the headers that SPM wrote, by ``contrast-``, or by the files' names."""
     betas = [match[1] for match in map(_SPM_BETA.fullmatch, headers) if match]
     if len(betas) == len(paths):
-        return _told_by_spm(betas)
-    told, names = told_by_names(paths), names_of(paths)
+        return _named_by_spm(betas)
+    known, names = entities_in_names(paths), names_of(paths)
     contrasts = [match[1] for match in (re.search(r"(?:^|_)contrast-([^_]+)", name) for name in names) if match]
     if len(contrasts) < len(names):
-        return told | {"stimulus": names}
+        return known | {"stimulus": names}
     _check_contrasts(names, contrasts)
-    return told | {"stimulus": contrasts}
+    return known | {"stimulus": contrasts}
 
 
 def _check_contrasts(names: Sequence[str], contrasts: Sequence[str]) -> None:
     seen: dict[tuple[str, str, str], str] = {}
     for name, contrast in zip(names, contrasts, strict=True):
-        key = contrast, entity_of(name, "ses"), entity_of(name, "run")
+        key = contrast, value_of(name, "ses"), value_of(name, "run")
         if key in seen:
             refuse(
-                f"{seen[key]!r} and {name!r} are both of contrast {contrast!r} in one run; {_REMEDY} "
+                f"{seen[key]!r} and {name!r} both hold contrast {contrast!r} of the same run; {_REMEDY} "
                 "('*desc-smoothed*'), or name the conditions in a table="
             )
         seen[key] = name
 
 
-def _told_by_spm(betas: Sequence[str]) -> dict[str, list[str]]:
-    """Take the names of SPM's regressors apart: conditions are observations, all else is not."""
+def _named_by_spm(betas: Sequence[str]) -> dict[str, list[str]]:
+    """Parse the names of SPM's regressors: conditions are observations, all others are not."""
     effects = [_SPM_EFFECT.fullmatch(name) for name in betas]
     cut = [name for name, effect in zip(betas, effects, strict=True) if len(name) + 22 >= _SPM_LETTERS and not effect]
     if cut:
-        refuse(f"SPM's header has no room for the whole name {cut[0]!r}; name the conditions in a table=")
+        refuse(f"SPM's header may have cut off the name {cut[0]!r}; name the conditions in a table=")
     functions = _n_functions(effects)
     if functions > _CANONICAL:
-        refuse(f"SPM's model has {functions} basis functions a condition (FIR?); name the betas to read in a table=")
+        refuse(f"SPM's model has {functions} basis functions per condition (FIR?); name the betas to read in a table=")
     stimuli = [effect[2] if effect and _is_condition(effect) else "" for effect in effects]
     runs = [match[1] if (match := re.match(r"Sn\((\d+)\) ", name)) else "" for name in betas]
     return {"stimulus": stimuli, "run": runs}
@@ -133,7 +134,7 @@ def _is_condition(effect: re.Match[str]) -> bool:
 
 
 def check_headers(headers: Sequence[str], stimuli: Mapping[str, str], names: Sequence[str]) -> None:
-    """Refuse a table's name for a beta that SPM's header calls another condition; of a FIR model all are believed."""
+    """Refuse a table that names a beta differently from SPM's header; the table of a FIR model is not checked."""
     betas = [match[1] if (match := _SPM_BETA.fullmatch(header)) else "" for header in headers]
     effects = [_SPM_EFFECT.fullmatch(beta) for beta in betas]
     if _n_functions(effects) > _CANONICAL:
@@ -145,6 +146,6 @@ def check_headers(headers: Sequence[str], stimuli: Mapping[str, str], names: Seq
         called = re.sub(r"^Sn\(\d+\) |\*bf\(1\)$", "", stimulus)
         if called.casefold() != effect[2].casefold():
             refuse(
-                f"the table calls {name!r} {stimulus!r}, and SPM's header calls it {effect[2]!r}: is it the table of "
-                "another model, or in another order? (The headers name conditions without a table.)"
+                f"the table names {name!r} {stimulus!r}, but SPM's header names it {effect[2]!r}: is this the table of "
+                "another model, or in another order? (Without a table, the headers name the conditions.)"
             )

@@ -1,4 +1,4 @@
-"""What a GIFTI file declares, checked before nibabel loads it."""
+"""Checks of what a GIFTI file declares, before nibabel loads it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from data_adapters.fmri_maps.volumes import check_declared
 
 
 def check_gifti(path: Path) -> None:
-    """Refuse entities, links to other files, and arrays that unpack to more than they declare, before any is loaded."""
+    """Refuse entities, links to other files, and arrays larger than they declare, before any is loaded."""
     declared: list[int] = []
     texts: list[str] = []
     current = {"encoding": "", "element": ""}
@@ -40,7 +40,7 @@ def check_gifti(path: Path) -> None:
         if current["element"] == "Data" and current["encoding"] == "B64GZ" and declared:
             unpacked = zlib.decompressobj().decompress(base64.b64decode("".join(texts)), declared[-1] + 1)
             if len(unpacked) != declared[-1]:
-                refuse(f"array {len(declared)} declares {declared[-1]} bytes and unpacks to another number")
+                refuse(f"array {len(declared)} declares {declared[-1]} bytes, but decompresses to another number")
         current["element"] = ""
 
     def text(characters: str) -> None:

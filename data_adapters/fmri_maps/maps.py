@@ -1,11 +1,11 @@
-"""Maps as measurements: what is known of each map, and the Dataset of a region without dead channels.
+"""Maps as measurements: what is known about each map, and the Dataset of a region without dead channels.
 
-Every step gives lists with one entry a map: ``stimulus`` (empty if the map is no observation), ``run``, ``session``.
+Every step gives lists with one entry per map: ``stimulus`` (empty if the map is not an observation), ``run`` and
+``session``.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from brainrdl._core.errors import refuse
+from brainrdl.readers.entities import value_of
 from data_adapters._shared.text_tables import blaming, column_of, columns_like, existing, read_table
 from data_adapters.fmri_maps.pairing import check_stack, rows_of_files, stem
 
@@ -25,7 +26,7 @@ EMPTY = frozenset({"", "n/a", "nan"})
 
 def observations_of(
     n_maps: int,
-    told: Mapping[str, list[str]],
+    in_files: Mapping[str, list[str]],
     table: str | Path | None,
     condition_column: str | None = None,
     run_column: str | None = None,
@@ -38,18 +39,18 @@ def observations_of(
     ----------
     n_maps : int
         How many there are.
-    told : mapping
-        What files tell themselves.
+    in_files : mapping
+        What the files themselves say.
     table : str or Path, optional
-        The table of the maps, which goes before it.
+        The table of the maps, which has priority.
     condition_column, run_column : str, optional
-        Its columns.
+        Columns of the table.
     paths : sequence of str, optional
         The files without suffixes, where each map is one; the table may then list them in any order.
     """
-    known = dict(told)
+    known = dict(in_files)
     if table is not None:
-        known |= _told_by_table(n_maps, told, table, condition_column, run_column, paths)
+        known |= _in_table(n_maps, in_files, table, condition_column, run_column, paths)
     elif condition_column is not None or run_column is not None:
         refuse("condition_column= and run_column= are columns of a table of the maps; give table=")
     kept = [place for place in range(n_maps) if "stimulus" not in known or known["stimulus"][place]]
@@ -59,7 +60,7 @@ def observations_of(
 
 
 def _with_sessions(known: dict[str, list[str]]) -> dict[str, list[str]]:
-    """Tell runs of several sessions apart: by session and run, or by session alone."""
+    """Name runs of several sessions by session and run, or by session alone."""
     sessions = known.pop("session", [])
     if len(set(sessions)) < 2:
         return known
@@ -67,32 +68,26 @@ def _with_sessions(known: dict[str, list[str]]) -> dict[str, list[str]]:
     return known | {"run": runs, "session": sessions}
 
 
-def told_by_names(files: Sequence[str]) -> dict[str, list[str]]:
-    """Give the runs and sessions of files, if all their names tell them."""
-    found = {name: [entity_of(file, key) for file in files] for name, key in (("run", "run"), ("session", "ses"))}
+def entities_in_names(files: Sequence[str]) -> dict[str, list[str]]:
+    """Give the runs and sessions of files, if all their names contain them."""
+    found = {name: [value_of(file, key) for file in files] for name, key in (("run", "run"), ("session", "ses"))}
     return {name: values for name, values in found.items() if all(values)}
 
 
-def entity_of(name: str, key: str) -> str:
-    """Give an entity of a file's name, as ``1`` of ``run-1``; nothing if it has none."""
-    found = re.search(rf"(?<![A-Za-z0-9]){key}-([A-Za-z0-9]+)", name)
-    return found[1] if found else ""
-
-
-def _told_by_table(
+def _in_table(
     n_maps: int,
-    told: Mapping[str, list[str]],
+    in_files: Mapping[str, list[str]],
     table: str | Path,
     condition_column: str | None,
     run_column: str | None,
     paths: Sequence[str] | None,
 ) -> dict[str, list[str]]:
-    """Give what a table tells; conditions that are empty or n/a are no observations."""
+    """Give what a table says; rows whose condition is empty or n/a are not observations."""
     columns = read_table(existing(table, "table"))
     with blaming("table=", table):
         condition = column_of(columns, condition_column, _CONDITION, "condition_column")
         if paths is None:
-            check_stack(n_maps, columns, condition, told.get("stimulus", []))
+            check_stack(n_maps, columns, condition, in_files.get("stimulus", []))
         rows = range(n_maps) if paths is None else rows_of_files(paths, columns, condition)
         names = [columns[condition][row] if row is not None else "" for row in rows]
         known = {"stimulus": ["" if name.lower() in EMPTY else name for name in names]}
@@ -134,11 +129,11 @@ def dataset_of(
     if not kept.any():
         broken = int((~np.isfinite(held).any(axis=1)).sum())
         refuse(
-            f"{where}: none of {held.shape[1]} channels is left, they are NaN or infinite in a map or the same in all "
-            f"maps of a run ({broken} maps hold nothing but NaN or infinite values here)"
+            f"{where}: none of {held.shape[1]} channels is left: each is NaN or infinite in some map, or the same in "
+            f"all maps of a run ({broken} maps hold only NaN or infinite values here)"
         )
     descriptors = {} if name is None else {"roi": name}
-    found = {"subject": entity_of(path.name, "sub"), "session": entity_of(path.name, "ses")}
+    found = {"subject": value_of(path.name, "sub"), "session": value_of(path.name, "ses")}
     return Dataset(
         held if kept.all() else held[:, kept],
         descriptors=descriptors
@@ -151,7 +146,7 @@ def dataset_of(
 
 
 def _alive(held: np.ndarray, runs: Sequence[str]) -> np.ndarray:
-    """Say which channels are finite and vary, over all maps and within each run; in a run's only map they are not 0."""
+    """Give which channels are finite and vary, over all maps and within each run (or are not 0, if it has one map)."""
     places: dict[str, list[int]] = {}
     for place, run in enumerate(runs):
         places.setdefault(run, []).append(place)

@@ -3,36 +3,36 @@
 Layout on disk::
 
     betas.nii, .nii.gz      one map (x, y, z), or several (x, y, z, n_observations)
-    betas.tsv, betas.csv    its table, found by its name or given with table=: a row for each map, in their order (a
-                            column volume, index or the like must not count otherwise); the column condition, stimulus
-                            or trial_type names the condition, run the run, session the session. Rows whose condition is
+    betas.tsv, betas.csv    its table, found by its name or given with table=: one row per map, in their order (a column
+                            volume, index or similar must count in this order); the column condition, stimulus or
+                            trial_type names the condition, run the run, session the session. Rows whose condition is
                             n/a or empty are left out, with their maps
-    folder/                 3-D maps, one observation each; files="beta_*.nii" picks some
-    table= of a folder      pairs by any column whose cells all name maps (by the ends of their paths; case, suffixes,
-                            leading zeros and SPM's ",1" left out), or by their numbers in a column called file, name,
-                            index or the like; only maps that it names are read. Without such a column it needs a row
-                            for each map, and names that differ in a number alone. It must not rename what SPM's headers
-                            call a condition
+    folder/                 3-D maps, one observation each; files="beta_*.nii" selects some
+    table= of a folder      is paired by any column whose cells all name maps (by the ends of their paths, ignoring
+                            case, suffixes, leading zeros and SPM's ",1"), or by their numbers in a column named file,
+                            name, index or similar; only maps that it names are read. Without such a column it needs
+                            one row per map, and maps whose names differ in a number only. It must not rename a
+                            condition that SPM's headers name
     names of a folder       without a table: SPM's betas by their headers (Sn(1) face*bf(1) is "face" of run 1;
-                            derivatives, modulators, regressors and constants are left out), maps with contrast-face by
-                            that, others by their files' names, and where these repeat by the folders that differ; runs
-                            and sessions by run-1 and ses-1
+                            derivatives, modulators, regressors and constants are left out), maps with contrast-face
+                            by the contrast, others by their files' names, or by the folders that differ if these
+                            repeat; runs and sessions by run-1 and ses-1
     mask=                   a map of 0 and one other value
     atlas=                  a map of whole numbers, 0 or less outside all regions
     labels=                 its regions: a table with the columns index and name (or label), as BIDS writes it next to
                             *_dseg.nii.gz, where it is found by its name; or a text file of lines "1 V1" (also with
-                            FreeSurfer's, ITK-SNAP's or FSL's colours), or of one name a line, numbered from 1 (from 0
-                            if the first is "Background" or "Unknown")
+                            FreeSurfer's, ITK-SNAP's or FSL's colours), or of one name per line, numbered from 1 (from
+                            0 if the first is "Background" or "Unknown")
 
-Runs of several sessions are called ``session/run``, or by the session where no run is known. Maps that are left out are
-counted in the descriptor ``n_dropped_observations``. Of a folder only maps of one kind are read, of one subject and
-task: one that also holds what is no observation (masks, anatomy, residuals), or several kinds (betas and contrasts,
-effects and z values), is refused unless ``files=`` picks one.
+Runs of several sessions are named ``session/run``, or by the session if no run is known. The descriptor
+``n_dropped_observations`` counts maps that are left out. A folder must hold maps of one kind, subject and task: one
+that also holds other files (masks, anatomy, residuals), or several kinds (betas and contrasts, effects and z values),
+is refused unless ``files=`` selects one kind.
 
-Mask and atlas must lie on the grid of the maps, to a tenth of a voxel: nothing is resampled. Voxels that are NaN or
-infinite in any map, or do not vary within a run (in a run's only map: are 0), are left out and counted in
-``n_dropped_channels``. Values come by streaming, a volume at a time, so that a region of a large file needs little
-memory. FreeSurfer's ``.mgz``, and ``.hdr`` with ``.img``, must be converted to ``.nii`` first.
+Mask and atlas must be on the grid of the maps, to a tenth of a voxel: nothing is resampled. Voxels that are NaN or
+infinite in any map, or do not vary within a run (or are 0, if a run has one map), are left out and counted in
+``n_dropped_channels``. Volumes are read one at a time, so that a region of a large file needs little memory.
+FreeSurfer's ``.mgz``, and ``.hdr`` with ``.img``, must be converted to ``.nii`` first.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ import numpy as np
 
 from brainrdl._core.errors import quote, refuse
 from data_adapters._shared.text_tables import blaming
-from data_adapters.fmri_maps.folders import check_headers, check_links, check_observations, check_paths, told_by_folder
-from data_adapters.fmri_maps.maps import dataset_of, neighbour, observations_of, told_by_names
+from data_adapters.fmri_maps.folders import check_headers, check_links, check_observations, check_paths, names_in_folder
+from data_adapters.fmri_maps.maps import dataset_of, entities_in_names, neighbour, observations_of
 from data_adapters.fmri_maps.pairing import names_of, stem
 from data_adapters.fmri_maps.regions import as_mask, find_regions, read_atlas, read_beside
 from data_adapters.fmri_maps.volumes import Volumes, check_grid, open_volumes, read_values
@@ -56,7 +56,7 @@ if TYPE_CHECKING:
     from rsatoolbox.data.dataset import Dataset
 _OURS = re.compile(r"\.nii(\.gz)?$", re.IGNORECASE)
 
-# CIFTI is another reader's; of a BOLD series the volumes are no observations yet
+# CIFTI belongs to the reader surfaces; the volumes of a BOLD series are not observations yet
 _NOT_OURS = re.compile(r"(\.[dp](scalar|tseries|label|[dp]?conn\w*)\.nii|(^|_)bold\.nii(\.gz)?)$", re.IGNORECASE)
 
 
@@ -76,7 +76,7 @@ class Nifti:
     )
 
     def sniff(self, path: Path) -> bool:
-        """Take files by their suffix, and folders that hold such files, or nilearn's for subjects.
+        """Recognise files by their suffix, and folders that hold such files, or those of nilearn for subjects.
 
         Parameters
         ----------
@@ -86,8 +86,8 @@ class Nifti:
         Returns
         -------
         bool
-            Whether it is a NIfTI file (no CIFTI, not called ``..._bold``), or a folder with some that is no BIDS root
-            (unless they are called ``..._statmap``, there or in a ``sub-...``).
+            Whether it is a NIfTI file (not CIFTI, not named ``..._bold``), or a folder with such files that is not the
+            root of a BIDS dataset (unless they are named ``..._statmap``, there or in a ``sub-...``).
         """
         if path.is_dir():
             plain = bool(_maps_in(path, None)) and not (path / "dataset_description.json").exists()
@@ -122,10 +122,10 @@ class Nifti:
         roi : str or sequence of str, optional
             Regions to read: a list of Datasets for a list of names, one Dataset for a name; by default all.
         table : str or Path, optional
-            Conditions, runs and sessions; by default the ``.tsv`` file of the same name, if there is one. For a folder
-            its rows name their maps in any column.
+            Conditions, runs and sessions; by default the ``.tsv`` file of the same name, if there is one. For a folder,
+            a column of it names the maps.
         condition_column, run_column : str, optional
-            Columns of the table, where they have other names.
+            Columns of the table, if they have other names.
         files : str, optional
             Which files of a folder to read, for example ``"beta_*.nii"``.
 
@@ -134,13 +134,13 @@ class Nifti:
         rsatoolbox.data.Dataset or list of Dataset
             A list if there is an atlas, except for a single name in `roi`. Observation descriptors ``stimulus`` and
             ``run`` (and ``session``, of several), channel descriptors ``i``, ``j``, ``k`` (voxel), and the descriptors
-            ``roi``, ``subject``, ``session`` as far as known.
+            ``roi``, ``subject``, ``session`` as far as they are known.
 
         Raises
         ------
         BrainrdlError
-            If a map is damaged or no map, a folder holds more than maps of one kind, mask or atlas lie on another grid
-            or hold other values, the table does not fit, a region is unknown, or no voxel of it is left.
+            If a file is damaged or not a map, a folder holds more than maps of one kind, mask or atlas are on another
+            grid or hold other values, the table does not fit, a region is unknown, or no voxel of it is left.
         """
         maps = _folder(path, files) if path.is_dir() else [_file(path, files)]
         inside = np.ones(maps[0].n_voxels, bool) if mask is None else as_mask(read_beside(mask, "mask", maps[0]))
@@ -165,23 +165,23 @@ def _is_ours(name: str) -> bool:
 
 def _file(path: Path, files: str | None) -> Volumes:
     if files is not None:
-        refuse(f"files={files!r} picks maps of a folder, and this is a single file")
+        refuse(f"files={files!r} selects maps of a folder, but this is a single file")
     return open_volumes(path)
 
 
 def _maps_in(folder: Path, pattern: str | None) -> list[Path]:
-    """Find the maps of a folder, links that lead nowhere included."""
+    """Find the maps of a folder, including links to files that were not downloaded."""
     found = [file for file in folder.glob(pattern or "*") if _is_ours(file.name)]
     return sorted(file for file in found if file.is_file() or file.is_symlink())
 
 
 def _folder(folder: Path, pattern: str | None) -> list[Volumes]:
-    """Open the maps of a folder, which must be 3-D and on one grid."""
+    """Open the maps of a folder, which must be 3-D and on the same grid."""
     found = _maps_in(folder, pattern)
     if not found:
         below = sorted({file.parent.name for file in folder.glob("*/*") if _is_ours(file.name)})
-        more = f"; there are maps in its folders {quote(below)}, read one of these" if below else ""
-        refuse(f"no map in the folder fits files={pattern or '*'!r}{more}")
+        more = f"; there are maps in its folders {quote(below)}, read one of them" if below else ""
+        refuse(f"no map in the folder matches files={pattern or '*'!r}{more}")
     check_paths([path_in(folder, file) for file in found])
     check_observations(found, pattern)
     check_links(found)
@@ -192,7 +192,8 @@ def _folder(folder: Path, pattern: str | None) -> list[Volumes]:
     for each in maps:
         if each.n > 1:
             refuse(
-                f"{each.path.name!r} holds {each.n} maps; in a folder each file is one observation, read it by itself"
+                f"{each.path.name!r} holds {each.n} maps, but in a folder each file is one observation; read this file "
+                "by itself"
             )
         check_grid(each, maps[0], repr(each.path.name), repr(maps[0].path.name))
     return maps
@@ -206,15 +207,17 @@ def _values(volumes: Volumes, voxels: np.ndarray) -> np.ndarray:
 def _observed(
     path: Path, maps: Sequence[Volumes], table: str | Path | None, condition_column: str | None, run_column: str | None
 ) -> tuple[list[int], dict[str, list[str]]]:
-    """Say which maps are observations, and what is known of each."""
+    """Give which maps are observations, and what is known about each."""
     if not path.is_dir():
-        told, table = told_by_names([path.name] * maps[0].n), neighbour(path) if table is None else table
-        return observations_of(maps[0].n, told, table, condition_column, run_column)
+        known, table = entities_in_names([path.name] * maps[0].n), neighbour(path) if table is None else table
+        return observations_of(maps[0].n, known, table, condition_column, run_column)
     paths, headers = [path_in(path, each.path) for each in maps], [each.about for each in maps]
     if table is None:
-        told = told_by_folder(paths, headers)
-        return observations_of(len(paths), told, None, condition_column, run_column)
-    kept, observed = observations_of(len(paths), told_by_names(paths), table, condition_column, run_column, paths=paths)
+        known = names_in_folder(paths, headers)
+        return observations_of(len(paths), known, None, condition_column, run_column)
+    kept, observed = observations_of(
+        len(paths), entities_in_names(paths), table, condition_column, run_column, paths=paths
+    )
     names = names_of(paths)
     stimuli = dict(zip([names[place] for place in kept], observed["stimulus"], strict=True))
     with blaming("table=", table):

@@ -5,18 +5,19 @@ Layout on disk::
     .func.gii, .shape.gii   GIFTI, one hemisphere: an array (n_vertices,) for each map, or the columns of one array
     .dscalar.nii            CIFTI: maps x grayordinates, that is vertices of both hemispheres and voxels
     .dtseries.nii           the same, without names of the maps
-    betas.tsv               table of the maps, a row for each in their order, as for NIfTI; without it the names of the
-                            maps are the conditions, and with it they must not stand at other places than in it
+    betas.tsv               table of the maps, one row per map in their order, as for NIfTI; without it the names of
+                            the maps are the conditions; with it they must be in the order of the table
     mask=                   .gii or .dscalar.nii: one map of 0 and one other value
     atlas=                  .label.gii, .dlabel.nii, FreeSurfer's .annot (without unknown and medial wall), or another
                             map of whole numbers, 0 or less outside all regions
-    labels=                 the regions' names, as for NIfTI, where the atlas holds none
+    labels=                 the regions' names, as for NIfTI, if the atlas holds none
 
 Mask and atlas are matched by structure and vertex (or voxel), not by position in the file, so that a ``.dlabel.nii`` of
-the cortex fits maps of the whole brain. A GIFTI file's structure is what it says itself (``CortexLeft``), or its name
-(``hemi-L``, ``lh.``, ``.L.``). Channels that are NaN, infinite or do not vary within a run are left out as for NIfTI.
-Of CIFTI files only the grayordinates asked for are kept in memory. A series (``..._bold.func.gii``) is refused: it
-needs a model first. Parcels (``.pscalar.nii``), FreeSurfer's ``.mgh`` and packed ``.gii.gz`` must be converted.
+the cortex fits maps of the whole brain. The structure of a GIFTI file is stated in the file (``CortexLeft``), or in its
+name (``hemi-L``, ``lh.``, ``.L.``). Channels that are NaN, infinite or do not vary within a run are left out as for
+NIfTI. Of CIFTI files only the grayordinates asked for are kept in memory. A series (``..._bold.func.gii``) is refused:
+it needs a first-level model. Parcels (``.pscalar.nii``), ``.mgh`` of FreeSurfer and compressed ``.gii.gz`` must be
+converted.
 """
 
 from __future__ import annotations
@@ -32,10 +33,11 @@ import nibabel as nib
 import numpy as np
 
 from brainrdl._core.errors import check_option, quote, refuse
+from brainrdl.readers.entities import values_in
 from data_adapters._shared.text_tables import blaming, existing
 from data_adapters.fmri_maps.annot import read_annot
 from data_adapters.fmri_maps.gifti_files import check_gifti
-from data_adapters.fmri_maps.maps import dataset_of, neighbour, observations_of, told_by_names
+from data_adapters.fmri_maps.maps import dataset_of, entities_in_names, neighbour, observations_of
 from data_adapters.fmri_maps.regions import as_labels, as_mask, find_regions, read_label_table
 from data_adapters.fmri_maps.volumes import read_header, same_places
 
@@ -47,10 +49,7 @@ _SERIES = re.compile(r"(^|_)bold(\.func|\.dtseries)?\.(gii|nii)$", re.IGNORECASE
 
 _MESH = frozenset({1008, 1009})  # intent codes of points and triangles
 
-_HEMISPHERES = {
-    "CORTEX_LEFT": re.compile(r"hemi-L|(^|[._])(lh|L)[._]"),
-    "CORTEX_RIGHT": re.compile(r"hemi-R|(^|[._])(rh|R)[._]"),
-}
+_CORTEX = {"L": "CORTEX_LEFT", "lh": "CORTEX_LEFT", "R": "CORTEX_RIGHT", "rh": "CORTEX_RIGHT"}
 
 _BLOCK = 2**22  # bytes of a CIFTI file that are in memory at a time
 
@@ -117,23 +116,23 @@ class Surfaces:
         table : str or Path, optional
             Conditions and runs; by default the ``.tsv`` file of the same name, if there is one.
         condition_column, run_column : str, optional
-            Columns of the table, where they have other names.
+            Columns of the table, if they have other names.
 
         Returns
         -------
         rsatoolbox.data.Dataset or list of Dataset
             A list if there is an atlas, except for a single name in `roi`. Observation descriptors ``stimulus`` and
             ``run``, channel descriptors ``structure``, ``vertex`` and, if there are voxels, ``i``, ``j``, ``k`` (-1
-            where a channel has none), and the descriptors ``roi``, ``subject``, ``session`` as far as known.
+            if a channel has none), and the descriptors ``roi``, ``subject``, ``session`` as far as they are known.
 
         Raises
         ------
         BrainrdlError
-            If the file is damaged, is a mesh, or links to another; mask or atlas lie on another surface or hold other
+            If the file is damaged, is a mesh, or links to another; mask or atlas are on another surface or hold other
             values; the table does not fit; a structure or region is unknown, or no channel of it is left.
         """
         if _SERIES.search(path.name):
-            refuse("it is a series of volumes, no maps of conditions: fit a model first, and read its betas")
+            refuse("it is a series of volumes, not maps of conditions: fit a first-level model, and read its betas")
         maps = _opened(path)
         here = _within(maps, structure)
         inside = here if mask is None else here & _mask(maps, mask)
@@ -143,8 +142,8 @@ class Surfaces:
         own = maps.names if all(maps.names) else None
         found = neighbour(path) if table is None else table
         n_maps = len(maps.names)
-        told = told_by_names([path.name] * n_maps) | ({"stimulus": own} if own else {})
-        kept, observed = observations_of(n_maps, told, found, condition_column, run_column)
+        known = entities_in_names([path.name] * n_maps) | ({"stimulus": own} if own else {})
+        kept, observed = observations_of(n_maps, known, found, condition_column, run_column)
         values, places = maps.values(channels), _places(maps, channels)
         values = values if len(kept) == n_maps else values[kept]
         parts = [(name, np.searchsorted(channels, found)) for name, found in regions]
@@ -157,11 +156,11 @@ class Surfaces:
 
 @dataclass(frozen=True)
 class _Maps:
-    """Maps, where their channels lie, and how to get their values."""
+    """Maps, where their channels are, and how to get their values."""
 
-    names: list[str]  # of the maps, empty where there is none
+    names: list[str]  # of the maps, empty if a map has none
     labels: dict[int, str]  # of an atlas
-    structure: np.ndarray  # of each channel, empty if not known
+    structure: np.ndarray  # of each channel, empty if unknown
     vertex: np.ndarray  # of each channel, -1 for a voxel
     voxel: np.ndarray  # (n_channels, 3), -1 for a vertex
     sizes: Mapping[str, int]  # number of vertices of each structure's surface
@@ -177,10 +176,15 @@ def _opened(path: Path) -> _Maps:
 
 
 def _annot(path: Path) -> _Maps:
-    """Open FreeSurfer's annotation of a hemisphere, which its name tells."""
+    """Open FreeSurfer's annotation of a hemisphere, which is the one that its name says."""
     numbers, names = read_annot(path)
-    called = [name for name, pattern in _HEMISPHERES.items() if pattern.search(path.name)]
+    called = _called(path)
     return _surface([""], names, "".join(called if len(called) == 1 else ()), numbers[None])
+
+
+def _called(path: Path) -> set[str]:
+    """Give the cortex that a file's name says; ``left`` and ``right`` may also be words of the experiment."""
+    return {_CORTEX[side] for side in values_in(path.name, "hemi") if side in _CORTEX}
 
 
 def _gifti(path: Path) -> _Maps:
@@ -226,12 +230,12 @@ def _rows(array: np.ndarray) -> np.ndarray:
 
 
 def _structure(image: nib.GiftiImage, path: Path) -> str:
-    """Name the structure as CIFTI does: what the file says, else its name."""
+    """Name the structure as CIFTI does: as the file says, or else its name."""
     said = [meta.get("AnatomicalStructurePrimary") for meta in (image.meta, *(array.meta for array in image.darrays))]
     spelled = {re.sub(r"(?<=[a-z])(?=[A-Z])", "_", each).upper() for each in said if each}
-    called = {name for name, pattern in _HEMISPHERES.items() if pattern.search(path.name)}
+    called = _called(path)
     if len(spelled) > 1 or (spelled and len(called) == 1 and spelled != called):
-        refuse(f"the file says that it lies on {quote(sorted(spelled))}, and its name that on {quote(sorted(called))}")
+        refuse(f"the file says that it is on {quote(sorted(spelled))}, but its name says {quote(sorted(called))}")
     return "".join(spelled or (called if len(called) == 1 else ()))
 
 
@@ -243,11 +247,13 @@ def _cifti(path: Path) -> _Maps:
     with path.open("rb") as file:
         if b"<!ENTITY" in file.read(header.get_data_offset()).replace(b"\0", b""):  # in UTF-16 as well
             refuse("the file declares XML entities, which maps do not need")
-    # not nibabel's image of CIFTI: it takes memory for what the XML declares before that can be checked
+    # not nibabel's image of CIFTI: it allocates memory for what the XML declares before that can be checked
     image = nib.Nifti2Image.from_filename(path)
     xml = next((each.get_content() for each in image.header.extensions if each.get_code() == 32), None)
     if xml is None or len(shape) != 2:
-        refuse(f"the file is no CIFTI-2 matrix: its shape is {image.shape}" + ("" if xml else ", and it holds no XML"))
+        refuse(
+            f"the file is not a CIFTI-2 matrix: its shape is {image.shape}" + ("" if xml else ", and it holds no XML")
+        )
     mappings = [xml.matrix.get_index_map(axis) for axis in xml.matrix.mapped_indices]
     kinds = [mapping.indices_map_to_data_type.removeprefix("CIFTI_INDEX_TYPE_") for mapping in mappings]
     if len(kinds) != 2 or kinds[0] not in {"SCALARS", "SERIES", "LABELS"} or kinds[1] != "BRAIN_MODELS":
@@ -255,7 +261,7 @@ def _cifti(path: Path) -> _Maps:
     named = list(mappings[0].named_maps)
     n_maps = mappings[0].number_of_series_points if kinds[0] == "SERIES" else len(named)
     if n_maps != shape[0]:
-        refuse(f"the XML declares {n_maps} maps, and the header {shape[0]}")
+        refuse(f"the XML declares {n_maps} maps, but the header {shape[0]}")
     _check_models(list(mappings[1].brain_models), shape[1])
     axis = xml.get_axis(1)
     return _Maps(
@@ -275,14 +281,14 @@ def _plain(structure: str) -> str:
 
 
 def _check_models(models: list[Any], n_channels: int) -> None:
-    """Refuse brain models that do not cover the channels one after the other, before memory is taken for them."""
+    """Refuse brain models that do not cover the channels in order, before memory is allocated for them."""
     start = 0
     for model in models:
         indices = model.voxel_indices_ijk if model.vertex_indices is None else model.vertex_indices
         if model.index_offset != start or indices is None or len(indices) != model.index_count:
             refuse(
-                f"{_plain(model.brain_structure)} declares {model.index_count} channels from {model.index_offset} on, "
-                f"and lists {0 if indices is None else len(indices)} from {start} on"
+                f"{_plain(model.brain_structure)} declares {model.index_count} channels from {model.index_offset}, "
+                f"but lists {0 if indices is None else len(indices)} from {start}"
             )
         if (
             model.vertex_indices is not None
@@ -291,11 +297,11 @@ def _check_models(models: list[Any], n_channels: int) -> None:
             refuse(f"{_plain(model.brain_structure)} lists vertices beyond its {model.surface_number_of_vertices}")
         start += len(indices)
     if start != n_channels:
-        refuse(f"the brain models have {start} channels, and the maps {n_channels}")
+        refuse(f"the brain models have {start} channels, but the maps {n_channels}")
 
 
 def _columns(stored: Any, channels: np.ndarray) -> np.ndarray:
-    """Read some grayordinates of (1, 1, 1, 1, n_maps, n_channels), a block at a time."""
+    """Read some grayordinates of (1, 1, 1, 1, n_maps, n_channels), one block at a time."""
     n_maps, dtype = stored.shape[4], np.asarray(stored[..., :1]).dtype
     values = np.empty((n_maps, channels.size), np.float32 if np.can_cast(dtype, np.float32) else np.float64)
     step = max(1, _BLOCK // (n_maps * dtype.itemsize))
@@ -310,7 +316,7 @@ def _columns(stored: Any, channels: np.ndarray) -> np.ndarray:
 
 
 def _within(maps: _Maps, structure: str | Sequence[str] | None) -> np.ndarray:
-    """Say which channels lie in the structures asked for."""
+    """Give which channels are in the structures asked for."""
     if structure is None:
         return np.ones(maps.structure.size, bool)
     held = sorted(set(maps.structure.tolist()))
@@ -321,13 +327,13 @@ def _within(maps: _Maps, structure: str | Sequence[str] | None) -> np.ndarray:
 def _atlas(
     maps: _Maps, path: str | Path | None, table: str | Path | None
 ) -> tuple[np.ndarray | None, dict[int, str] | None]:
-    """Give each channel's number, and the regions' names, as far as there are."""
+    """Give each channel's number, and the regions' names, if there are any."""
     if path is None:
         if table is not None:
-            refuse(f"labels= is {str(table)!r}, which names the regions of an atlas; give atlas=")
+            refuse(f"labels= is {str(table)!r}, which names the regions of an atlas; give atlas= as well")
         return None, None
     if table is not None and Path(path).suffix.lower() == ".annot":
-        refuse(f"labels= is {str(table)!r}, and an .annot holds the names of its regions itself; leave it out")
+        refuse(f"labels= is {str(table)!r}, but an .annot holds the names of its regions; leave it out")
     with blaming("atlas=", existing(path, "atlas")):
         atlas = _opened(Path(path))
         numbers = as_labels(_onto(maps, atlas, "atlas"))
@@ -343,14 +349,14 @@ def _mask(maps: _Maps, path: str | Path) -> np.ndarray:
 
 
 def _onto(maps: _Maps, other: _Maps, what: str) -> np.ndarray:
-    """Give the value of a mask or atlas at each channel of the maps, 0 where it has none."""
+    """Give the value of a mask or atlas at each channel of the maps, 0 if it has none there."""
     if len(other.names) != 1:
         refuse(f"the {what} holds {len(other.names)} maps ({quote(other.names)}), expected one")
     structures = [set(each.structure.tolist()) for each in (maps, other)]
     if "" in structures[0] | structures[1] and len(structures[0] | structures[1]) <= 2:
         maps, other = _unnamed(maps), _unnamed(other)
     elif not structures[0] & structures[1]:
-        refuse(f"the {what} lies on {quote(sorted(structures[1]))} and the maps on {quote(sorted(structures[0]))}")
+        refuse(f"the {what} is on {quote(sorted(structures[1]))}, but the maps on {quote(sorted(structures[0]))}")
     _check_space(maps, other, what)
     values = other.values(np.arange(other.structure.size))[0]
     at = dict(zip(_keys(other), values.tolist(), strict=True))
@@ -358,7 +364,7 @@ def _onto(maps: _Maps, other: _Maps, what: str) -> np.ndarray:
 
 
 def _unnamed(maps: _Maps) -> _Maps:
-    """Forget the name of the only structure: another file does not say which it is."""
+    """Remove the name of the only structure, because the other file does not name its structure."""
     size = next(iter(maps.sizes.values()), 0)
     return replace(maps, structure=np.full(maps.structure.size, ""), sizes={"": size})
 
@@ -367,11 +373,11 @@ def _check_space(maps: _Maps, other: _Maps, what: str) -> None:
     for structure in sorted(set(maps.sizes) & set(other.sizes)):
         if maps.sizes[structure] != other.sizes[structure]:
             refuse(
-                f"the {what} has {other.sizes[structure]} vertices on {structure or 'its surface'} and the maps "
-                f"{maps.sizes[structure]}; resample it to the same surface"
+                f"the {what} has {other.sizes[structure]} vertices on {structure or 'its surface'}, but the maps "
+                f"have {maps.sizes[structure]}; resample it to the same surface"
             )
     if maps.volume and other.volume and not _same_grid(*maps.volume, *other.volume):
-        refuse(f"the {what} has voxels of another grid than the maps: {other.volume} and {maps.volume}")
+        refuse(f"the {what} has voxels on another grid than the maps: {other.volume}, but {maps.volume} is expected")
 
 
 def _same_grid(shape: Any, affine: np.ndarray, other_shape: Any, other_affine: np.ndarray) -> bool:

@@ -1,6 +1,6 @@
-"""NIfTI volumes, read by streaming: header first, then the voxels asked for, a volume at a time.
+"""NIfTI volumes, read by streaming: the header first, then the voxels asked for, one volume at a time.
 
-Nothing is resampled: what does not lie on one grid, to a tenth of a voxel, is refused.
+Nothing is resampled: files whose grids differ by more than a tenth of a voxel are refused.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ _NIFTI = re.compile(r"\.nii(\.gz)?$", re.IGNORECASE)
 
 _BLOCK = 2**16  # bytes; volumes smaller than this are read several at a time
 
-_DEFLATE = 1032  # the most that deflate can compress
+_DEFLATE = 1032  # how many bytes deflate can pack into one
 
-_LOADED, _STREAMED = 2**29, 2**32  # bytes that a small packed file may declare: loaded at once, and in all
+_LOADED, _STREAMED = 2**29, 2**32  # bytes that a small compressed file may declare: loaded at once, and in total
 
-_OFF = 0.1  # how far, in voxels, a voxel may lie from its like in another file: what headers round
+_OFF = 0.1  # how far, in voxels, a voxel may be from the same voxel in another file: headers round
 
 _CIFTI = range(3000, 3100)  # intent codes
 
@@ -51,15 +51,15 @@ class Volumes:
 
 
 def open_volumes(path: Path) -> Volumes:
-    """Read a NIfTI header, and refuse what is no map (x, y, z) or stack of maps (x, y, z, n)."""
+    """Read a NIfTI header, and refuse anything but a map (x, y, z) or a stack of maps (x, y, z, n)."""
     header = read_header(path)
     shape, dtype = header.get_data_shape(), header.get_data_dtype()
     if int(header["intent_code"]) in _CIFTI:
-        refuse("it holds grayordinates (CIFTI), no volumes; call it .dscalar.nii or .dtseries.nii")
+        refuse("it holds grayordinates (CIFTI), not volumes; rename it to .dscalar.nii or .dtseries.nii")
     if len(shape) < 3 or sum(size > 1 for size in shape[3:]) > 1:
         refuse(f"the image has shape {shape}, expected maps (x, y, z) or (x, y, z, n_observations)")
     if dtype.kind not in "iuf":
-        refuse(f"the image holds {dtype} numbers, expected real ones; of complex ones save the magnitude")
+        refuse(f"the image holds {dtype} numbers, expected real ones; if they are complex, save the magnitude")
     slope, inter = header.get_slope_inter()
     offset, affine = header.get_data_offset(), header.get_best_affine()
     about = header["descrip"].item().decode("latin-1").strip("\0 ")
@@ -67,22 +67,23 @@ def open_volumes(path: Path) -> Volumes:
 
 
 def read_header(path: Path) -> nib.Nifti1Header:
-    """Read the fixed part of a NIfTI-1 or NIfTI-2 header alone, and refuse a shape that the file cannot hold."""
+    """Read only the fixed part of a NIfTI-1 or NIfTI-2 header, and refuse a shape that the file cannot hold."""
     if not _NIFTI.search(path.name):
-        refuse(
-            f"{path.suffix or 'its name'} is no NIfTI file (.nii, .nii.gz); convert it, for example with mri_convert"
-        )
+        refuse(f"{path.name!r} is not a NIfTI file (.nii, .nii.gz); convert it, for example with mri_convert")
     if not path.stat().st_size:
         refuse("the file is empty")
     with _opened(path) as file:
         start = file.read(540)
     kind = nib.Nifti2Header if start[:4] in {b"\x1c\x02\0\0", b"\0\0\x02\x1c"} else nib.Nifti1Header
     if len(start) < kind.sizeof_hdr:
-        refuse(f"the file holds {len(start)} bytes, a NIfTI header has {kind.sizeof_hdr}: it is cut off")
+        refuse(f"the file holds {len(start)} bytes, but a NIfTI header has {kind.sizeof_hdr}: it is cut off")
     header = kind(start[: kind.sizeof_hdr])
     shape, offset = header.get_data_shape(), header.get_data_offset()
     if min(shape, default=0) < 1 or offset < kind.sizeof_hdr:
-        refuse(f"the header declares shape {shape} from byte {offset} on, it is damaged or one of two files")
+        refuse(
+            f"the header declares shape {shape} from byte {offset}; it is damaged, or the numbers are in another file "
+            "(.img)"
+        )
     each, packed = header.get_data_dtype().itemsize, _is_packed(path)
     check_declared(offset + math.prod(shape) * each, path, packed, _STREAMED)
     check_declared(offset + math.prod(shape[:3]) * each, path, packed)
@@ -90,22 +91,22 @@ def read_header(path: Path) -> nib.Nifti1Header:
 
 
 def check_declared(declared: int, path: Path, packed: bool, allowed: int = _LOADED) -> None:
-    """Refuse more bytes than the file can hold, before memory is taken for them.
+    """Refuse more bytes than the file can hold, before memory is allocated for them.
 
-    A packed file may declare what deflate can pack, up to `allowed` bytes or a hundred times its size.
+    A compressed file may declare what deflate can pack, up to `allowed` bytes or a hundred times its size.
     """
     size = path.stat().st_size
     if declared > (min(_DEFLATE * size, max(allowed, 100 * size)) if packed else size):
-        refuse(f"it declares {declared} bytes, and the file of {size} bytes cannot hold them: is it cut off?")
+        refuse(f"it declares {declared} bytes, but the file of {size} bytes cannot hold them: is it cut off?")
 
 
 def read_values(volumes: Volumes, voxels: np.ndarray) -> np.ndarray:
-    """Read some voxels (sorted, the first axis fastest) of all volumes, one volume (or some small ones) at a time."""
+    """Read some voxels (sorted, the first axis fastest) of all volumes, one volume (or a few small ones) at a time."""
     plain = (volumes.slope, volumes.inter) == (1.0, 0.0)
     exact = plain and np.can_cast(volumes.dtype, np.float32)
     values = np.empty((volumes.n, voxels.size), np.float32 if exact else np.float64)
     step = max(1, _BLOCK // (volumes.n_voxels * volumes.dtype.itemsize))
-    # The volume's part from its first voxel to its last: a whole region is often a few slices.
+    # The part of the volume from the first voxel to the last: a region often covers a few slices.
     first, last = int(voxels[0]), int(voxels[-1]) + 1
     with _opened(volumes.path) as file, np.errstate(all="ignore"):
         for start in range(0, volumes.n, step):
@@ -118,7 +119,7 @@ def read_values(volumes: Volumes, voxels: np.ndarray) -> np.ndarray:
             places = np.arange(count)[:, None] * volumes.n_voxels + (voxels - first)
             values[start : start + count] = np.frombuffer(stored, volumes.dtype)[places]
         while _is_packed(volumes.path) and file.read(2**20):
-            pass  # the checksum stands at the end
+            pass  # the checksum is at the end
         if not plain:
             values *= volumes.slope
             values += volumes.inter
@@ -127,16 +128,16 @@ def read_values(volumes: Volumes, voxels: np.ndarray) -> np.ndarray:
 
 def check_grid(one: Volumes, other: Volumes, what: str, whose: str) -> None:
     if one.shape != other.shape:
-        refuse(f"{what} has shape {one.shape} and {whose} {other.shape}; resample it to the same grid")
+        refuse(f"{what} has shape {one.shape}, but {whose} has {other.shape}; resample it to the same grid")
     if not same_places(one.shape, one.affine, other.affine):
         refuse(
-            f"{what} has the affine {_rows_of(one.affine)} and {whose} {_rows_of(other.affine)}; resample it to the "
-            "same grid"
+            f"{what} has the affine {_rows_of(one.affine)}, but {whose} has {_rows_of(other.affine)}; resample it to "
+            "the same grid"
         )
 
 
 def same_places(shape: tuple[int, ...], one: np.ndarray, other: np.ndarray) -> bool:
-    """Say whether no voxel lies further than a tenth of a voxel from its like: the corners are the furthest."""
+    """Say whether all voxels are within a tenth of a voxel of each other; the corners differ the most."""
     corners = np.array([[*corner, 1] for corner in np.ndindex(2, 2, 2)]) * [*(np.array(shape) - 1), 1]
     furthest = np.linalg.norm((one - other)[:3] @ corners.T, axis=0).max()
     return bool(furthest <= _OFF * np.linalg.norm(other[:3, :3], axis=0).min())

@@ -3,13 +3,13 @@
 Layout on disk::
 
     ROIs/CSI1/mat/CSI1_ROIs_TR34.mat (or CSI1/h5/CSI1_ROIs_TR34.h5)     LHPPA, RHEarlyVis, ...: (trial, voxel)
-         stim_lists/CSI01_stim_lists.txt                                the image of each trial, one a line
+         stim_lists/CSI01_stim_lists.txt                                the image of each trial, one per line
 
-TR1 to TR5 are two seconds each, from the beginning of the trial on; TR34 is the third and fourth. Images
-that are shown again have ``rep_`` before the name.
+TR1 to TR5 are two seconds each, from the beginning of the trial; TR34 is the third and fourth. Images that are shown
+again have ``rep_`` before the name.
 
-Checked against public code that reads the release, of several authors, which agrees on names, shapes and the order of
-the rows; not against the data themselves. The betas of release 2 (GLMsingle) have another layout and are not read.
+Checked against public code by several authors that reads the release and agrees on names, shapes and the order of the
+rows; not checked against the data. The betas of release 2 (GLMsingle) have another layout and cannot be read.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ import numpy as np
 from brainrdl._core.errors import check_option, check_unique, refuse
 from data_adapters._shared import hdf5 as _hdf5
 from data_adapters._shared.matlab_files import opened
+from data_adapters._shared.text import read_names
+from data_adapters._shared.text_tables import blaming
 from data_adapters.fmri_maps.maps import dataset_of
 from data_adapters.releases.nsd import subject_named
 from data_adapters.releases.things_fmri import stems
@@ -35,7 +37,7 @@ _FILE = re.compile(r"CSI\d_ROIs_(TR\d+)\.(mat|h5)")
 
 
 class Bold5000:
-    """Reads a subject's responses as measurements, one Dataset a region.
+    """Reads a subject's responses as measurements, one Dataset per region.
 
     Examples
     --------
@@ -47,7 +49,7 @@ class Bold5000:
     layout = "the folder ROIs of BOLD5000 with CSI1/mat/CSI1_ROIs_TR34.mat (or h5) and stim_lists/CSI01_stim_lists.txt"
 
     def sniff(self, path: Path) -> bool:
-        """Take the folder by the names of what it holds.
+        """Recognise the folder by the names in it.
 
         Parameters
         ----------
@@ -76,17 +78,17 @@ class Bold5000:
         path : Path
             The folder ``ROIs``.
         subject : str or int, optional
-            For example 1 or ``"CSI1"``; by default the only one there is.
+            For example 1 or ``"CSI1"``; by default the only one.
         roi : str or sequence of str, optional
             Regions to read: a list of Datasets for a list of names, one Dataset for a name; by default all.
         time : str
-            When after the beginning of a trial: ``"TR1"`` to ``"TR5"``, or ``"TR34"``.
+            Time after the beginning of a trial: ``"TR1"`` to ``"TR5"``, or ``"TR34"``.
 
         Returns
         -------
         rsatoolbox.data.Dataset or list of Dataset
             Observation descriptors ``stimulus`` (the image's name without suffix and ``rep_``) and ``presentation``
-            (``"1"`` the first time that the image was shown, ``"2"`` the second, ...); the descriptors ``roi``,
+            (``"1"`` for the first time that the image was shown, ``"2"`` for the second, ...); the descriptors ``roi``,
             ``subject`` and ``n_dropped_channels``.
 
         Raises
@@ -97,7 +99,9 @@ class Bold5000:
         """
         name = subject_named(subject, [each.name for each in path.glob("CSI[0-9]")], str(path))
         found = [(match[1], file) for file in path.glob(f"{name}/*/*") if (match := _FILE.fullmatch(file.name))]
-        files = dict(sorted(found, key=lambda each: each[1].suffix, reverse=True))  # of both, the HDF5 one is kept
+        files = dict(
+            sorted(found, key=lambda each: each[1].suffix, reverse=True)
+        )  # if both exist, the HDF5 file is kept
         file = files[check_option(time, sorted(files), f"time (in {str(path / name)!r})")]
         observed = _observed(path / "stim_lists" / f"CSI{int(name[3:]):02d}_stim_lists.txt")
         arrays = _arrays(file, roi, len(observed["stimulus"]))
@@ -113,10 +117,9 @@ class Bold5000:
 def _observed(path: Path) -> dict[str, list[str]]:
     """Name the image of each trial, and count how often it has been shown."""
     if not path.is_file():
-        refuse(f"the list of the images shown is missing: unpack {str(path)!r} too")
-    lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    if not lines:
-        refuse(f"the list {str(path)!r} names no image")
+        refuse(f"the list of the images shown, {str(path)!r}, is missing; unpack it as well")
+    with blaming("the list of the images shown", path):
+        lines = read_names(path)
     names = stems([line.removeprefix("rep_") for line in lines], repr(path.name))
     shown: Counter[str] = Counter()
     presentations = []
@@ -127,7 +130,7 @@ def _observed(path: Path) -> dict[str, list[str]]:
 
 
 def _arrays(path: Path, roi: str | Sequence[str] | None, n_trials: int) -> dict[str, np.ndarray]:
-    """Read the regions asked for alone."""
+    """Read only the regions asked for."""
     if path.suffix == ".h5":
         with _hdf5.opened(path) as file:
             shapes = {name: _hdf5.array(file, name).shape for name in file}
@@ -142,11 +145,11 @@ def _arrays(path: Path, roi: str | Sequence[str] | None, n_trials: int) -> dict[
 def _asked(
     shapes: dict[str, tuple[int, ...]], roi: str | Sequence[str] | None, n_trials: int, path: Path
 ) -> Sequence[str]:
-    """Give the regions to read, whose rows must be the trials."""
+    """Give the regions to read, which must have one row per trial."""
     asked = sorted(shapes) if roi is None else [roi] if isinstance(roi, str) else list(roi)
     check_unique(asked, "roi=")
     if not asked:
-        refuse(f"there is no region to read: roi={roi!r}, and {str(path)!r} has {sorted(shapes)}")
+        refuse(f"there is no region to read: roi={roi!r}; {str(path)!r} has {sorted(shapes)}")
     for name in asked:
         check_option(name, sorted(shapes), "roi")
         if len(shapes[name]) != 2 or shapes[name][0] != n_trials:

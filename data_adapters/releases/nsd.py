@@ -1,23 +1,23 @@
-"""The Natural Scenes Dataset (NSD): single-trial betas of its volume spaces, a region at a time.
+"""The Natural Scenes Dataset (NSD): single-trial betas in its volume spaces, by region.
 
 Layout on disk, as it is downloaded::
 
     nsddata_betas/ppdata/subj01/func1pt8mm/betas_fithrf_GLMdenoise_RR/betas_session01.hdf5 (or .nii.gz), ...
-    nsddata/ppdata/subj01/func1pt8mm/roi/prf-visualrois.nii.gz      numbers of regions, 0 or less outside all
-    nsddata/freesurfer/subj01/label/prf-visualrois.mgz.ctab         their names, "1 V1v" in a line (or in fsaverage/)
+    nsddata/ppdata/subj01/func1pt8mm/roi/prf-visualrois.nii.gz      numbers of regions, 0 or less outside of all
+    nsddata/freesurfer/subj01/label/prf-visualrois.mgz.ctab         their names, lines like "1 V1v" (or in fsaverage/)
     nsddata/experiments/nsd/nsd_expdesign.mat                       masterordering (1, 30000), subjectim (8, 10000)
 
 Betas are int16, 300 times percent signal change, 750 trials a session. The array ``betas`` of an .hdf5 file is
 (x, y, z, trial) in MATLAB's order and (trial, z, y, x) in HDF5's, in chunks of one voxel; only the rows that hold a
-region's voxels are read. A .nii.gz file must be unpacked from its beginning to its end, a volume at a time.
+region's voxels are read. A .nii.gz file must be decompressed from its beginning to its end, one volume at a time.
 
-Trial k of all trials, from 1 on, showed image ``subjectim(subject, masterordering(k))``: the 73k number, which counts
-from 1. Conditions are called after it, ``nsd02951``, as NSD's own files ``shared0001_nsd02951.png`` are; in
+Trial k of all trials, counted from 1, showed image ``subjectim(subject, masterordering(k))``: the 73k number, counted
+from 1. It gives the names of conditions, ``nsd02951``, as in NSD's own files ``shared0001_nsd02951.png``; in
 ``nsd_stimuli.hdf5``, and in the column ``nsdId``, that image has the number 2950.
 
 Checked against the NSD data manual (pages "Functional data (NSD)", "ROIs", "Technical notes") and public code that
-reads the release (tknapen/nsd_access among it); not against the data themselves. Surface betas (fsaverage) have
-another layout and are not read.
+reads the release (for example tknapen/nsd_access); not checked against the data. Surface betas (fsaverage) have another
+layout and cannot be read.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ _SESSION = re.compile(r"betas_session(\d\d)\.(hdf5|nii\.gz)")
 
 
 class Nsd:
-    """Reads a subject's single-trial betas as measurements, one Dataset a region.
+    """Reads a subject's single-trial betas as measurements, one Dataset per region.
 
     Examples
     --------
@@ -62,7 +62,7 @@ class Nsd:
     )
 
     def sniff(self, path: Path) -> bool:
-        """Take the folder by the names of two folders in it.
+        """Recognise the folder by the names of two folders in it.
 
         Parameters
         ----------
@@ -94,7 +94,7 @@ class Nsd:
         path : Path
             The folder that holds ``nsddata`` and ``nsddata_betas``.
         subject : str or int, optional
-            For example 1 or ``"subj01"``; by default the only one there is.
+            For example 1 or ``"subj01"``; by default the only one.
         atlas : str
             Name of a volume in the subject's folder ``roi``, for example ``"streams"`` or ``"lh.floc-faces"``.
         roi : str or sequence of str, optional
@@ -104,14 +104,14 @@ class Nsd:
         betas : str
             The version of the betas.
         sessions : int or sequence of int, optional
-            Sessions to read, from 1 on; by default all that are there.
+            Sessions to read, counted from 1; by default all that were downloaded.
 
         Returns
         -------
         rsatoolbox.data.Dataset or list of Dataset
             Percent signal change. Observation descriptors ``stimulus`` and ``run`` (the session), channel descriptors
-            ``i``, ``j``, ``k`` (voxel from 0), and the descriptors ``roi``, ``subject``, ``n_dropped_channels`` (voxels
-            that are the same in all trials of a session).
+            ``i``, ``j``, ``k`` (voxel, from 0), and the descriptors ``roi``, ``subject``, ``n_dropped_channels``
+            (voxels that are the same in all trials of a session).
 
         Raises
         ------
@@ -141,16 +141,16 @@ class Nsd:
 
 
 def subject_named(asked: str | int | None, known: Sequence[str], where: str) -> str:
-    """Give the subject of that name or number, or the only one there is."""
+    """Give the subject of that name or number, or the only one."""
     number = int(str(asked)) if re.fullmatch(r"[0-9]{1,9}", str(asked)) else None
     found = [name for name in known if asked in (None, name) or number == int(re.sub(r"\D", "", name) or -1)]
     if len(found) != 1:
-        refuse(f"subject={asked!r} must say one of the subjects {quote(sorted(known))} in {where!r}")
+        refuse(f"subject={asked!r} must name one of the subjects {quote(sorted(known))} in {where!r}")
     return found[0]
 
 
 def _sessions(folder: Path, betas: str, asked: int | Sequence[int] | None) -> dict[int, Path]:
-    """Give the file of each session, the HDF5 one where there are both."""
+    """Give the file of each session, the HDF5 file if both exist."""
     check_option(betas, sorted(each.name for each in folder.glob("*/")), f"betas (in {str(folder)!r})")
     found = [(match, file) for file in sorted((folder / betas).iterdir()) if (match := _SESSION.fullmatch(file.name))]
     files = {int(match[1]): file for match, file in reversed(found)}
@@ -186,12 +186,12 @@ def _labels(nsddata: Path, subject: str, space: str, atlas: str) -> tuple[np.nda
 def _observed(path: Path, subject: str, sessions: Sequence[int]) -> dict[str, list[str]]:
     """Name the image and the session of each trial."""
     if not path.is_file():
-        refuse(f"which image each trial showed is missing: download {str(path)!r}")
+        refuse(f"the file that says which image each trial showed is missing: download {str(path)!r}")
     file = opened(path)
     shapes = {"masterordering": (1, 40 * _TRIALS), "subjectim": (8, 10_000)}
     for key, shape in shapes.items():
         if file.shapes.get(key) != shape:
-            refuse(f"{key!r} of {str(path)!r} must hold numbers of shape {shape}, it is {file.shapes.get(key)}")
+            refuse(f"{key!r} of {str(path)!r} must hold numbers of shape {shape}, but it has {file.shapes.get(key)}")
     order, images = (np.asarray(file.load(key, ())) for key in shapes)
     for key, held, largest in (("masterordering", order, images.shape[1]), ("subjectim", images, _IMAGES)):
         if not ((held >= 1) & (held <= largest) & (held == np.floor(held))).all():
@@ -206,7 +206,7 @@ def _observed(path: Path, subject: str, sessions: Sequence[int]) -> dict[str, li
 
 
 def _betas(path: Path, shape: tuple[int, ...], voxels: np.ndarray) -> np.ndarray:
-    """Read some voxels of a session; those that are the same in all its trials, as outside the brain, become NaN."""
+    """Read some voxels of a session; those that are the same in all its trials (outside the brain) become NaN."""
     values = (_hdf5_values if path.suffix == ".hdf5" else _nifti_values)(path, shape, voxels)
     values[:, values.min(axis=0) == values.max(axis=0)] = np.nan
     return values / np.float32(_SCALE)

@@ -1,4 +1,4 @@
-"""THINGS-fMRI: single-trial responses in table format (``betas_csv``), a region at a time.
+"""THINGS-fMRI: single-trial responses in table format (``betas_csv``), by region.
 
 Layout on disk, as it is downloaded::
 
@@ -8,10 +8,10 @@ Layout on disk, as it is downloaded::
 
 The .h5 file is pandas' "fixed" format, which is read as plain HDF5: ``ResponseData/block0_values`` (voxel, trial) and
 the numbers of the voxels in another block. Voxels are paired by ``voxel_id``, trials by the label of their column.
-Where pandas has pickled the labels, they are not read, and the columns are taken in order.
+If pandas pickled the labels, they are not read, and the columns are used in their order.
 
-Checked against the usage notes of the makers (ViCCo-Group/THINGS-data, THINGS-data_usage_notes), public code that reads
-the .h5 file as HDF5, and a file written by pandas; not against the data themselves.
+Checked against the usage notes of the authors (ViCCo-Group/THINGS-data, THINGS-data_usage_notes), public code that
+reads the .h5 file as HDF5, and a file written by pandas; not checked against the data.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _REQUIRED = ("stimulus", "session", "run", "trial_type")
 
 
 class ThingsFmri:
-    """Reads a subject's single-trial responses as measurements, one Dataset a region.
+    """Reads a subject's single-trial responses as measurements, one Dataset per region.
 
     Examples
     --------
@@ -52,7 +52,7 @@ class ThingsFmri:
     layout = "the folder betas_csv of THINGS-fMRI: sub-01_ResponseData.h5, _StimulusMetadata.csv, _VoxelMetadata.csv"
 
     def sniff(self, path: Path) -> bool:
-        """Take the folder by the name of a file in it.
+        """Recognise the folder by the name of a file in it.
 
         Parameters
         ----------
@@ -81,7 +81,7 @@ class ThingsFmri:
         path : Path
             The folder ``betas_csv``.
         subject : str or int, optional
-            For example 1 or ``"sub-01"``; by default the only one there is.
+            For example 1 or ``"sub-01"``; by default the only one.
         roi : str or sequence of str, optional
             Columns of the voxels' table: a list of Datasets for a list of names, one Dataset for a name; by default all
             regions with a voxel, which may be many gigabytes.
@@ -127,9 +127,9 @@ class ThingsFmri:
 
 
 def stems(names: Sequence[str], where: str) -> list[str]:
-    """Leave out the suffixes of images' names; names that differ in nothing else are refused."""
+    """Remove the suffixes of images' names; names that differ in nothing else are refused."""
     stems = {name: Path(name).stem for name in names}
-    check_unique(list(stems.values()), f"{where}, suffixes left out")
+    check_unique(list(stems.values()), f"{where}, without suffixes")
     return [stems[name] for name in names]
 
 
@@ -142,7 +142,7 @@ def _header(path: Path, required: Sequence[str]) -> list[str]:
     header = list(map(str, pd.read_csv(path, nrows=0).columns))
     missing = [column for column in required if column not in header]
     if missing:
-        refuse(f"{str(path)!r} has no columns {quote(missing)}, it has {quote(header)}")
+        refuse(f"{str(path)!r} has no columns {quote(missing)}; it has {quote(header)}")
     return header
 
 
@@ -153,7 +153,7 @@ def _trials(path: Path) -> pd.DataFrame:
     _header(path, _REQUIRED)
     table = pd.read_csv(path, dtype=str)
     if not len(table) or table[list(_REQUIRED)].isna().any(axis=None):
-        refuse(f"{str(path)!r} must have a row for each trial, with all of {', '.join(_REQUIRED)}")
+        refuse(f"{str(path)!r} must have one row per trial, with {', '.join(_REQUIRED)}")
     if "trial_id" in table:
         _check_order(table["trial_id"], path)
     table["stimulus"] = stems(table["stimulus"].tolist(), repr(path.name))
@@ -164,21 +164,21 @@ def _trials(path: Path) -> pd.DataFrame:
 
 
 def _check_order(numbers: pd.Series, path: Path) -> None:
-    """Refuse trials that do not stand in the order of the responses; numbers may be written as ``0.0``."""
+    """Refuse trials that are not in the order of the responses; numbers may be written as ``0.0``."""
     import pandas as pd
 
     read = pd.to_numeric(numbers, errors="coerce")
     if read.isna().any():
-        refuse(f"the column trial_id of {str(path)!r} holds {numbers[read.isna()].iloc[0]!r}, which is no number")
+        refuse(f"the column trial_id of {str(path)!r} holds {numbers[read.isna()].iloc[0]!r}, which is not a number")
     if not (read.is_monotonic_increasing and read.is_unique):
         refuse(
-            f"the rows of {str(path)!r} are not in the order of trial_id, as the responses are; sort them by it, each "
-            "trial once"
+            f"the rows of {str(path)!r} are not in the order of trial_id, as the responses are; sort them by it, with "
+            "each trial once"
         )
 
 
 def _chosen(trials: pd.DataFrame, trial_type: str | None) -> np.ndarray:
-    """Give the places of the trials of one type, or all."""
+    """Give the positions of the trials of one type, or of all trials."""
     kinds = trials["trial_type"].to_numpy()
     if trial_type is None:
         return np.arange(len(trials))
@@ -186,7 +186,7 @@ def _chosen(trials: pd.DataFrame, trial_type: str | None) -> np.ndarray:
 
 
 def _regions(path: Path, roi: str | Sequence[str] | None) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
-    """Give the voxels, and the places in their table of those of each region."""
+    """Give the table of voxels, and the positions in it of the voxels of each region."""
     import pandas as pd
 
     known = [name for name in _header(path, _VOXEL) if name not in _VOXEL and not _NO_REGION.match(name)]
@@ -197,14 +197,15 @@ def _regions(path: Path, roi: str | Sequence[str] | None) -> tuple[pd.DataFrame,
     wrong = [name for name in asked if not table[name].isin([0, 1]).all()]
     if wrong:
         refuse(
-            f"the columns {quote(wrong)} of {str(path)!r} must hold 0 and 1, which say which voxels are of the region"
+            f"the columns {quote(wrong)} of {str(path)!r} must hold 0 and 1, which say which voxels belong to the "
+            "region"
         )
     regions = {name: np.flatnonzero(table[name] == 1) for name in asked}
     empty = [name for name, places in regions.items() if not places.size]
     if empty and (roi is not None or len(empty) == len(regions)):
-        refuse(f"no voxel is of the regions {quote(empty)}; leave them out of roi=")
+        refuse(f"no voxel belongs to the regions {quote(empty)}; leave them out of roi=")
     if not regions:
-        refuse(f"there is no region to read: roi={roi!r}, and {str(path)!r} has {quote(known)}")
+        refuse(f"there is no region to read: roi={roi!r}; {str(path)!r} has {quote(known)}")
     return table, {name: places for name, places in regions.items() if places.size}
 
 
@@ -218,7 +219,8 @@ def _responses(file: h5py.File, n_trials: int, voxels: np.ndarray) -> tuple[h5py
     if len(found) != 1 or len(numbers) != 1:
         shapes = {name: (str(each.dtype), each.shape) for name, each in blocks.items()}
         refuse(
-            f"expected a table of pandas' fixed format, a block of responses and one of voxel_id; there are {shapes}"
+            f"expected a table in the fixed format of pandas, with a block of responses and one of voxel_id; got "
+            f"{shapes}"
         )
     responses, own = found[0], numbers[0]
     if responses.shape != (own.shape[0], n_trials):
@@ -234,19 +236,19 @@ def _responses(file: h5py.File, n_trials: int, voxels: np.ndarray) -> tuple[h5py
 
 
 def _columns(responses: h5py.Dataset, n_trials: int) -> np.ndarray:
-    """Give the column of each trial, by the columns' labels where they are no pickle."""
+    """Give the column of each trial, by the columns' labels unless these are a pickle."""
     name = responses.name.replace("_values", "_items")
     items = _hdf5.member(responses.file, name)
     if not isinstance(items, h5py.Dataset) or items.dtype.kind not in "SiU":
         return np.arange(n_trials)
     labels = [each.decode() if isinstance(each, bytes) else str(each) for each in _hdf5.array(items.file, name)[()]]
     if sorted(labels) != sorted(map(str, range(n_trials))):
-        refuse(f"the columns of the responses are called {quote(labels)}, expected 0 to {n_trials - 1}")
+        refuse(f"the columns of the responses are labelled {quote(labels)}, expected 0 to {n_trials - 1}")
     return np.argsort([int(label) for label in labels])
 
 
 def _read(responses: h5py.Dataset, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """Read some voxels, as (trial, voxel); those that lie one after the other at once."""
+    """Read some voxels, as (trial, voxel); adjacent ones together."""
     order = np.argsort(rows)
     values = np.empty((columns.size, rows.size), responses.dtype.newbyteorder("="))
     for part in np.split(order, np.flatnonzero(np.diff(rows[order]) > 1) + 1):

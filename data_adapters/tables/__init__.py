@@ -1,1 +1,1 @@
-"""RDMs and patterns in tables: CSV and its relatives, and Parquet."""
+"""RDMs in tables: CSV and other text tables, and Parquet."""

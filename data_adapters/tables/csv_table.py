@@ -7,26 +7,27 @@ Layout on disk (``.csv``, ``.tsv`` or ``.txt``, also ``.gz``; UTF-8), one square
     dog,0.2,0,0.8                   columns of text (category) become pattern descriptors
     car,0.9,0.8,0
 
-with names in the first row alone (rows in the order of the columns), or with none (``names=`` gives them); or a long
-table, one pair a row, every pair of every RDM exactly once in either direction (or twice with one value)::
+with names only in the first row (rows in the order of the columns), or without names (``names=`` gives them); or a long
+table with one pair per row, and every pair of every RDM exactly once, in either direction (or twice with one value)::
 
     a,b,dissimilarity,subject,roi   columns in any order; also session, layer, time, name, model, weights
     cat,dog,0.2,s01,IT
     cat,car,0.9,s01,IT
     dog,car,0.8,s01,IT
 
-The pair may also be called stim1 and stim2, stimulus1 and stimulus2 or item1 and item2; case, spaces and underscores do
-not count, and columns without a name (row numbers) are left out. The values may be ratings instead, in a long table
-under ``rating``: ``similarity=`` says whether high ones mean alike. Where the first columns are ``a,b,dissimilarity``,
-as `brainrdl.rdms.to_table` writes them, every further column tells RDMs apart.
+The columns of the pair may also be called stim1 and stim2, stimulus1 and stimulus2 or item1 and item2. Case, spaces and
+underscores are ignored, and columns without a name (row numbers) are left out. A long table may contain ratings, in the
+column ``rating``; ``similarity=`` says whether high ratings mean similar. If the first columns are
+``a,b,dissimilarity``, as `brainrdl.rdms.to_table` writes them, every other column becomes an rdm descriptor.
 
-In a square table, 0, 1, 2, ... in their order are the numbers that pandas gives to rows and columns without names, and
-no names; so are 1, 2, 3, ... of rows whose columns have other names (R). Numbers under a blank corner are names, unless
-the whole diagonal is blank. Names that are all written as floats lose the point: 1.0 is 1.
+In a square table, 0, 1, 2, ... in this order are not names, but the numbers that pandas gives to rows and columns
+without names; so are 1, 2, 3, ... for rows if the columns have other names (R). Numbers under a blank corner are names,
+unless the whole diagonal is blank. If all names are written as floats, the point is removed: 1.0 becomes 1.
 
-An empty cell, NA, n/a or NaN is a pair not measured; in a square table it is taken from the other side of the diagonal.
-Cells are apart by tabs in ``.tsv``, else by the first of tab, semicolon and comma that gives all rows as many, in
-``.txt`` otherwise by spaces. The decimal mark is a comma where cells are apart by semicolons and no number has a point.
+An empty cell, NA, n/a or NaN is a pair that was not measured; in a square table, the value on the other side of the
+diagonal is used. Columns are separated by tabs in ``.tsv``, otherwise by the first of tab, semicolon and comma that
+gives all rows the same number of cells, or in ``.txt`` by spaces. The decimal mark is a comma if columns are separated
+by semicolons and no number has a point.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ _WITH_POINT = re.compile(r"[-+]?[0-9]*\.[0-9]+(e[-+]?[0-9]+)?", re.IGNORECASE)
 
 
 class CsvTable:
-    """Reads an RDM from a square table, or RDMs from a long one.
+    """Reads one RDM from a square table, or several from a long table.
 
     Examples
     --------
@@ -69,7 +70,7 @@ class CsvTable:
     )
 
     def sniff(self, path: Path) -> bool:
-        """Take files by their suffix, except odd-one-out triplets.
+        """Recognise files by their suffix, except odd-one-out triplets.
 
         Parameters
         ----------
@@ -79,8 +80,7 @@ class CsvTable:
         Returns
         -------
         bool
-            Whether the suffix, that before ``.gz`` if packed, is ``.csv``, ``.tsv`` or ``.txt``, and the first rows are
-            not those of triplets.
+            Whether the suffix (before ``.gz``) is ``.csv``, ``.tsv`` or ``.txt``, and the first rows are not triplets.
         """
         return suffix(path) in _SUFFIXES and not looks_like_triplets(path)
 
@@ -105,39 +105,40 @@ class CsvTable:
         path : Path
             The file.
         delimiter : str, optional
-            What separates the cells, where that is not found out as above.
+            The character between cells, if it should not be detected as described above.
         decimal : {".", ","}, optional
-            The decimal mark, where that is not found out as above.
+            The decimal mark, if it should not be detected as described above.
         header : bool, optional
-            Whether the first row and column of a table of numbers are names; asked for where they could be values.
+            Whether the first row and column of a table of numbers are names; needed if they could be values.
         similarity : bool or float, optional
-            True turns similarities into dissimilarities: greatest value in the table minus value; a number is the top
-            of the scale to subtract from. A column not called ``dissimilarity`` needs True, False or the number.
+            True converts similarities to dissimilarities: the largest value in the table minus each value. A number is
+            the top of the scale, from which values are subtracted. A column with another name than ``dissimilarity``
+            needs True, False or this number.
         repeats : {"refuse", "mean"}
-            What to do with a pair of one RDM that a long table gives different values.
+            What to do with a pair of one RDM that has different values in a long table.
         missing : {"refuse", "nan"}
-            What to do with a pair that a long table does not give.
+            What to do with a pair that is missing from a long table.
         pair : sequence of str, optional
-            The two columns of a long table that name the pair, where they have no usual names.
+            The two columns of a long table that name the pair, if they do not have one of the usual names.
         value : str, optional
-            The column of a long table that holds the values, where it is called neither dissimilarity nor rating.
+            The column of a long table with the values, if its name is not dissimilarity or rating.
         rdm_columns : str or sequence of str, optional
-            The columns of a long table that tell RDMs apart (rdm descriptors), all others being left out; needed where
-            there are columns of no known name.
+            The columns of a long table that become rdm descriptors; all others are left out. Needed if there are
+            columns with unknown names.
 
         Returns
         -------
         rsatoolbox.rdm.RDMs
-            With pattern descriptor ``stimulus`` (not where a square table has no names), of a square table in the order
-            of its rows, of a long one in the order of appearance. A long table's labels, or ``rdm_columns=``,
-            become rdm descriptors.
+            (n_rdms, n_pairs) in the unit of the table, with pattern descriptor ``stimulus`` unless a square table has
+            no names. Conditions are in the order of the rows of a square table, or of their first appearance in a long
+            table. The labels of a long table, or ``rdm_columns=``, become rdm descriptors.
 
         Raises
         ------
         BrainrdlError
-            If it is empty, ragged or not in UTF-8, a cell is no number (with line and column), names differ between
-            rows and columns, a pair is missing or has two values, it is unclear what columns, a rating or a table of
-            numbers mean, or an RDM is not sound.
+            If the table is empty, ragged or not in UTF-8, a cell is not a number (the message gives row and column),
+            names differ between rows and columns, a pair is missing or has two values, the meaning of columns, ratings
+            or a table of numbers is unclear, or an RDM is not valid.
         """
         if delimiter is not None and len(delimiter) != 1:
             refuse(f"delimiter must be one character, got {delimiter!r}")
@@ -159,12 +160,12 @@ def _separator(text: str, kind: str) -> str:
 
 
 def _cells(text: str, separator: str) -> Rows:
-    """Give the cells of all lines that are not blank; R leaves the first row of a table with row names one short."""
+    """Return the cells of all lines that are not blank; in tables with row names from R, the first row lacks a cell."""
     lines = csv.reader(
         io.StringIO(text, newline=""), delimiter=separator, strict=True, skipinitialspace=separator == " "
     )
     rows = [[cell.strip() for cell in line] for line in lines if any(cell.strip() for cell in line)]
-    if separator == " ":  # at the end of a line, where no cell follows
+    if separator == " ":  # a space at the end of a line makes an empty cell
         rows = [row[:-1] if not row[-1] else row for row in rows]
     if len(rows) > 1 and all(len(row) == len(rows[0]) + 1 for row in rows[1:]):
         rows[0].insert(0, "")
@@ -176,20 +177,20 @@ def _is_even(rows: Rows) -> bool:
 
 
 def _rows(text: str, separator: str) -> Rows:
-    """Give the cells, the same number in each row."""
+    """Return the cells, the same number in each row."""
     rows = _cells(text, separator)
     while not any(row[-1] for row in rows) and len(rows[0]) > 1:  # columns that a spreadsheet left empty
         rows = [row[:-1] for row in rows]
     if len(rows[0]) == 1:
-        refuse(f"the first line has one cell, {rows[0][0]!r}; say what separates the cells with delimiter=")
+        refuse(f"the first line has only one cell, {rows[0][0]!r}; give the character between cells with delimiter=")
     for number, row in enumerate(rows, start=1):
         if len(row) != len(rows[0]):
-            refuse(f"row {number} has {len(row)} cells and the first row {len(rows[0])}")
+            refuse(f"row {number} has {len(row)} cells, but the first row has {len(rows[0])}")
     return rows
 
 
 def _has_decimal_commas(rows: Rows) -> bool:
-    """Say whether cells look like numbers with a decimal comma, and none like one with a point."""
+    """Return whether some cells look like numbers with a decimal comma, and none like a number with a point."""
     cells = [cell for row in rows for cell in row]
     return any(map(_WITH_COMMA.fullmatch, cells)) and not any(map(_WITH_POINT.fullmatch, cells))
 

@@ -1,9 +1,9 @@
 """Parquet tables, as pandas, polars, R (arrow) and DuckDB write them.
 
-Layout on disk (``.parquet``): the same two tables as in ``.csv`` (see `csv_table`): one square RDM, whose
-index (pandas) or column of text names the rows, which without either stand in the order of the columns; or a long table
-with the columns a, b, dissimilarity (or rating) and, if known, subject, roi, session, layer, time. A null is a pair not
-measured. Names 0, 1, 2, ... in their order are pandas' own numbers and no names.
+Layout on disk (``.parquet``): the same two kinds of table as in ``.csv`` (see `csv_table`). One is a square RDM, whose
+index (pandas) or column of text names the rows; without both, rows are in the order of the columns. The other is a long
+table with the columns a, b, dissimilarity (or rating) and, if known, subject, roi, session, layer, time. A null is a
+pair that was not measured. The names 0, 1, 2, ... in this order are row numbers of pandas, not names.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from rsatoolbox.rdm.rdms import RDMs
 _MOST_CELLS = 20_000_000  # the square table of 4400 conditions
 
-_INDEX = "__index_level_"  # how pandas calls an index without a name
+_INDEX = "__index_level_"  # pandas' name for an index without a name
 
 
 class Parquet:
-    """Reads an RDM from a square table, or RDMs from a long one.
+    """Reads one RDM from a square table, or several from a long table.
 
     Examples
     --------
@@ -38,7 +38,7 @@ class Parquet:
     )
 
     def sniff(self, path: Path) -> bool:
-        """Take files by their suffix.
+        """Recognise files by their suffix.
 
         Parameters
         ----------
@@ -70,14 +70,15 @@ class Parquet:
         path : Path
             The file.
         similarity : bool or float, optional
-            True turns similarities into dissimilarities: greatest value in the table minus value; a number is the top
-            of the scale to subtract from. A column not called ``dissimilarity`` needs True, False or the number.
+            True converts similarities to dissimilarities: the largest value in the table minus each value. A number is
+            the top of the scale, from which values are subtracted. A column with another name than ``dissimilarity``
+            needs True, False or this number.
         repeats : {"refuse", "mean"}
-            What to do with a pair of one RDM that a long table gives different values.
+            What to do with a pair of one RDM that has different values in a long table.
         missing : {"refuse", "nan"}
-            What to do with a pair that a long table does not give.
+            What to do with a pair that is missing from a long table.
         pair, value, rdm_columns : optional
-            The columns of a long table that hold names, values, and what tells RDMs apart, as of a ``.csv``.
+            The columns of a long table with names, values and rdm descriptors, as for a ``.csv`` file.
 
         Returns
         -------
@@ -87,8 +88,8 @@ class Parquet:
         Raises
         ------
         BrainrdlError
-            If pyarrow is not installed, the file is empty, holds other than text and numbers or too many of them, or is
-            refused as the same ``.csv`` would be.
+            If pyarrow is not installed, the file is empty, has columns of other types than text and numbers or too many
+            cells, or if the same table would be refused in a ``.csv`` file.
         """
         if not path.stat().st_size:
             refuse("the file is empty")
@@ -97,17 +98,17 @@ class Parquet:
 
 
 def _rows(path: Path, choices: Choices) -> list[list[str]]:
-    """Give the header and the cells as text, the column of names first in a square table."""
+    """Return the header and the cells as text, with the column of names first in a square table."""
     try:
         import pyarrow.types as kinds  # type: ignore[import-untyped]
         from pyarrow.parquet import ParquetFile  # type: ignore[import-untyped]
     except ImportError:
         refuse("Parquet needs pyarrow: pip install 'brainrdl[arrays]'")
-    # a ParquetFile, as read_table would take text in the path for partitions
+    # a ParquetFile, because read_table would read parts of the path as partitions
     with ParquetFile(path) as file:
         cells = file.metadata.num_rows * file.metadata.num_columns
         if cells > _MOST_CELLS:
-            refuse(f"the table has {cells} cells, at most {_MOST_CELLS} are read")
+            refuse(f"the table has {cells} cells, but at most {_MOST_CELLS} are read")
         table = file.read()
     if len(set(table.column_names)) < len(table.column_names):
         refuse(f"two columns of {table.column_names} have the same name")
@@ -123,9 +124,9 @@ def _rows(path: Path, choices: Choices) -> list[list[str]]:
 
 
 def _names_first(table: Any, kinds: Any) -> list[str]:
-    """Put the column first that names the rows of a square table: the index of pandas, or the only one of text.
+    """Put the column first that names the rows of a square table: the index of pandas, or the only column of text.
 
-    Of several columns of text, that whose values are the names of other columns.
+    Among several columns of text, it is the one whose values are the names of other columns.
     """
     stored = (table.schema.pandas_metadata or {}).get("index_columns", [])
     index = [name for name in stored if isinstance(name, str) and name in table.column_names]
@@ -143,7 +144,7 @@ def _is_text(kind: Any, kinds: Any) -> bool:
 
 
 def _cell(value: Any) -> str:
-    """Give a value as text; pandas turns whole numbers into floats where one is missing."""
+    """Return a value as text; pandas converts whole numbers to floats if one is missing."""
     whole = isinstance(value, float) and value.is_integer()
     return "" if value is None else str(int(value) if whole else value)
 

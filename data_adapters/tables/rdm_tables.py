@@ -1,4 +1,4 @@
-"""RDMs from the cells of a table, square or long, whatever kind of file it was in."""
+"""RDMs from the cells of a square or long table, from any kind of file."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ Found = dict[tuple[tuple[str, ...], frozenset[str]], list[float]]
 
 @dataclass(frozen=True)
 class Choices:
-    """What a table means: the options of the readers of tables."""
+    """The options of the readers of tables, which say what a table means."""
 
     similarity: bool | float | None = None
     repeats: str = "refuse"
@@ -49,7 +49,7 @@ class Choices:
     decimal: str = "."
 
     def __post_init__(self) -> None:
-        """Refuse what is no choice."""
+        """Refuse invalid values."""
         check_option(self.repeats, ("refuse", "mean"), "repeats")
         check_option(self.missing, ("refuse", "nan"), "missing")
         check_option(self.decimal, (".", ","), "decimal")
@@ -59,7 +59,7 @@ class Choices:
             refuse(f"pair must be the names of two columns, got {self.pair!r}")
 
     def dissimilarities(self, values: np.ndarray) -> np.ndarray:
-        """Turn similarities, NaN where not measured, into dissimilarities."""
+        """Convert similarities to dissimilarities; NaN, for not measured, stays NaN."""
         if self.similarity is None or self.similarity is False:
             return values
         greatest = np.nanmax(values, initial=-np.inf)
@@ -69,7 +69,7 @@ class Choices:
         return top - values
 
     def number(self, cell: str) -> float | None:
-        """Give the number in a cell, NaN if it is one of the words for not measured, None if it is no number."""
+        """Return the number in a cell, NaN for the words that mean not measured, or None if it is not a number."""
         if cell.lower() in _MISSING:
             return np.nan
         text = cell.translate({ord(","): ".", ord("."): ","}) if self.decimal == "," else cell
@@ -77,7 +77,7 @@ class Choices:
 
 
 def rdms_of(rows: Rows, choices: Choices) -> RDMs:
-    """Make RDMs of the cells of a table, of which the first row is the header unless all are values."""
+    """Make RDMs from the cells of a table; the first row is the header unless all cells are values."""
     bare = None if choices.header else _numbers(rows, choices)
     if choices.header is False or (bare is not None and _is_bare(rows)):
         return _bare(rows, bare, choices)
@@ -102,12 +102,12 @@ def rdms_of(rows: Rows, choices: Choices) -> RDMs:
 
 
 def _are_row_numbers(names: Iterable[str], first: int = 0) -> bool:
-    """Say whether these count up from 0, as pandas counts rows and columns without names (R its rows, from 1)."""
+    """Return whether these count up from 0, as pandas numbers rows and columns without names (R: rows, from 1)."""
     return all(name == str(number) for number, name in enumerate(names, first))
 
 
 def _without_points(rows: Rows) -> Rows:
-    """Write whole numbers without a point in the first row and the first column where all numbers there are floats."""
+    """Write whole numbers without a point in the first row and in the first column if all numbers there are floats."""
     numbers = {name for name in rows[0][1:] if _NUMBER.fullmatch(name)}
     plain = dict(zip(numbers, _plain_floats(numbers), strict=True))
     header = [rows[0][0], *(plain.get(name, name) for name in rows[0][1:])]
@@ -116,7 +116,7 @@ def _without_points(rows: Rows) -> Rows:
 
 
 def _plain_floats(cells: Collection[str]) -> list[str]:
-    """Write whole numbers without a point if all cells are floats: pandas writes 1.0 where it holds numbers."""
+    """Write whole numbers without a point if all cells are floats, because pandas may write the name 1 as 1.0."""
     if not all(map(_FLOAT.fullmatch, cells)):
         return list(cells)
     return [str(int(float(cell))) if float(cell).is_integer() else cell for cell in cells]
@@ -126,7 +126,7 @@ def _plain_floats(cells: Collection[str]) -> list[str]:
 
 
 def _numbers(rows: Rows, choices: Choices) -> np.ndarray | None:
-    """Give the numbers in all cells, or None if one is no number."""
+    """Return the numbers in all cells, or None if one is not a number."""
     values = []
     for row in rows:
         found = [choices.number(cell) for cell in row]
@@ -137,12 +137,12 @@ def _numbers(rows: Rows, choices: Choices) -> np.ndarray | None:
 
 
 def _is_bare(rows: Rows) -> bool:
-    """Say whether a table of numbers is an RDM without names, and refuse it where it could be something else."""
+    """Return whether a table of numbers is an RDM without names; refuse it if it could be something else."""
     if len(rows) != len(rows[0]):
         return False
     first, inner = rows[0][1:], [cell for row in rows[1:] for cell in row[1:]]
     unique = len(set(first)) == len(first)
-    if not rows[0][0]:  # a blank corner stands above names, unless the whole diagonal is blank
+    if not rows[0][0]:  # a blank corner means names below it, unless the whole diagonal is blank
         if any(row[place] for place, row in enumerate(rows)):
             return False
         open_to_both = unique and set(first) == {row[0] for row in rows[1:]}
@@ -174,21 +174,21 @@ def _is_whole(cell: str) -> bool:
 def _bare(rows: Rows, values: np.ndarray | None, choices: Choices) -> RDMs:
     if values is None or len(rows) != len(rows[0]):
         refuse(
-            f"header=False is about a square table of numbers; this one has {len(rows)} rows of {len(rows[0])} cells, "
+            f"header=False needs a square table of numbers; this one has {len(rows)} rows of {len(rows[0])} cells, "
             f"the first of which are {quote(rows[0])}"
         )
     return _of_square(values, None, choices)
 
 
 def _of_square(values: np.ndarray, names: Sequence[str] | None, choices: Choices) -> RDMs:
-    """Make an RDM, what is not given on one side of the diagonal being taken from the other."""
+    """Make an RDM; a value missing on one side of the diagonal is filled in from the other side."""
     square = choices.dissimilarities(values)
     known = None if names is None else _unique(names, "the first row")
     return from_array(np.where(np.isnan(square), square.T, square), known, where="the table")
 
 
 def _columns_of_text(rows: Rows, choices: Choices) -> dict[str, list[str]]:
-    """Give the columns without any number that are no condition's, such as categories."""
+    """Return the columns without numbers that do not belong to a condition, such as categories."""
     names = {row[0] for row in rows[1:]}
     columns = {
         column: [row[place] for row in rows[1:]]
@@ -218,13 +218,13 @@ def _refuse_layout(rows: Rows, choices: Choices) -> NoReturn:
     pair = _pair_of(columns, choices)
     if pair is not None:
         refuse(
-            f"the columns {list(pair)} make it a long table, which must have one of the columns {list(_VALUES)}, got "
-            f"{columns}; choose the column of values with value="
+            f"a table with the columns {list(pair)} is a long table, which must have one of the columns "
+            f"{list(_VALUES)}, got {columns}; choose the column of values with value="
         )
     if rows[0][0] and _numbers(rows, choices) is not None:
         refuse(
-            f"all cells are numbers, in {len(rows)} rows of {len(columns)}: above pairs with a value, write "
-            "a,b,dissimilarity (or rating); if the first row names conditions, say header=True"
+            f"all cells are numbers, in {len(rows)} rows of {len(columns)}: if they are pairs with a value, add a "
+            "first row a,b,dissimilarity (or rating); if the first row names conditions, say header=True"
         )
     check_unique(columns[1:], "the first row")
     if len(rows) == len(columns):
@@ -245,19 +245,19 @@ def _both(first: list[str], second: list[str]) -> tuple[tuple[list[str], list[st
 
 @dataclass(frozen=True)
 class Columns:
-    """The columns of a long table: the two of names, that of values, and the one of each rdm descriptor."""
+    """The columns of a long table: two with names, one with values, and one for each rdm descriptor."""
 
     pair: tuple[str, str]
     value: str
     labels: dict[str, str]
 
     def used(self) -> list[str]:
-        """List them all."""
+        """List all columns that are read."""
         return [*self.pair, self.value, *self.labels.values()]
 
 
 def long_columns(header: Sequence[str], choices: Choices) -> Columns | None:
-    """Give the columns of a long table by their usual names, or as chosen; None where it is no long table."""
+    """Find the columns of a long table by their usual names, or as chosen; None if it is not a long table."""
     pair = _pair_of(header, choices)
     values = [column for column in header if _plain(column) in _VALUES] if choices.value is None else [choices.value]
     if pair is None or not values:
@@ -267,14 +267,14 @@ def long_columns(header: Sequence[str], choices: Choices) -> Columns | None:
         refuse(f"a long table must have one of the columns {list(_VALUES)}, got {values}; choose one with value=")
     value = check_option(values[0], header, "value")
     others = [column for column in header if column and column not in (*pair, value)]
-    # what tells no RDMs apart leaves pairs missing, unless gaps and repeats are allowed
+    # a column that is not an rdm descriptor would make pairs missing, unless gaps and repeats are allowed
     strict = choices.missing == choices.repeats == "refuse"
     written = [column for column in header if column][:3] == _WRITTEN and strict
     return Columns(pair, value, _labels(others, choices, written))
 
 
 def _plain(column: str) -> str:
-    """Give a column's name as it is compared: without case, spaces and underscores."""
+    """Return the name of a column without case, spaces and underscores, for comparisons."""
     return re.sub(r"[ _]", "", column).lower()
 
 
@@ -287,7 +287,7 @@ def _pair_of(header: Sequence[str], choices: Choices) -> tuple[str, str] | None:
 
 
 def _labels(others: list[str], choices: Choices, written: bool) -> dict[str, str]:
-    """Give the column of each rdm descriptor; what others mean is known only where `to_table` may have written them."""
+    """Return the column of each rdm descriptor; other columns are accepted only in tables like those of `to_table`."""
     known = {column: _plain(column) for column in others if _plain(column) in _LABELS}
     if choices.rdm_columns is not None:
         asked = [choices.rdm_columns] if isinstance(choices.rdm_columns, str) else list(choices.rdm_columns)
@@ -295,8 +295,8 @@ def _labels(others: list[str], choices: Choices, written: bool) -> dict[str, str
     strange = [column for column in others if column not in known]
     if strange and not written:
         refuse(
-            f"column {strange[0]!r} is not known{nearest(strange[0], _LABELS)}; there are also {quote(others)}: say "
-            "which of these tell RDMs apart with rdm_columns= (the others are left out)"
+            f"column {strange[0]!r} is not known{nearest(strange[0], _LABELS)}; the other columns are {quote(others)}: "
+            "say with rdm_columns= which of these distinguish RDMs (the others are left out)"
         )
     return {known.get(column, column): column for column in others}
 
@@ -326,25 +326,26 @@ def _long(rows: Rows, columns: Columns, choices: Choices) -> RDMs:
 
 
 def _check_meaning(value: str, choices: Choices) -> None:
-    """Refuse values of which it is not clear whether high ones mean alike."""
+    """Refuse values if it is not clear whether high values mean similar."""
     is_dissimilarity = _plain(value) == "dissimilarity"
     if not is_dissimilarity and choices.similarity is None:
         refuse(
-            f"is a high {value} like or unlike? say similarity=True (alike), a number (the top of that scale) or False"
+            f"does a high {value} mean similar or different? say similarity=True (similar), a number (the top of that "
+            "scale) or False (different)"
         )
     if is_dissimilarity and choices.similarity not in (None, False):
         refuse(f"similarity={choices.similarity!r}, but the column is called {value!r}; rename it to 'rating'")
 
 
 def _one_value(pair: tuple[tuple[str, ...], frozenset[str]], values: list[float], choices: Choices) -> float:
-    """Give the pair's value, and refuse different ones unless their mean is asked for."""
+    """Return the value of the pair; refuse different values unless their mean is requested."""
     if len(set(values)) == 1 or np.isnan(values).all():
         return values[0]
     if choices.repeats == "refuse":
         a, b = (sorted(pair[1]) * 2)[:2]
         refuse(
-            f"the pair {a!r}, {b!r} stands twice{_of(pair[0])}, with {values[0]!r} and {values[1]!r}; "
-            "repeats='mean' would average them"
+            f"the pair {a!r}, {b!r} occurs twice{_of(pair[0])}, with {values[0]!r} and {values[1]!r}; "
+            "repeats='mean' averages them"
         )
     return float(np.nanmean(values))
 
@@ -360,13 +361,13 @@ def _pair_value(
     if a != b and pair not in single and choices.missing == "refuse":
         refuse(
             f"the pair {a!r}, {b!r} is missing{_of(group)}; give it an empty value if it was not measured, or say "
-            "missing='nan'" + ("; or say with rdm_columns= which columns tell RDMs apart" if group else "")
+            "missing='nan'" + ("; or say with rdm_columns= which columns distinguish RDMs" if group else "")
         )
     return single.get(pair, np.nan)
 
 
 def _check_diagonals(stack: np.ndarray, given: np.ndarray, names: list[str]) -> None:
-    """Put zeros on the diagonals, and refuse a condition that is given as unlike itself."""
+    """Set the diagonals to 0, and refuse a condition with another dissimilarity to itself."""
     for square, present in zip(stack, given, strict=True):
         own = np.diagonal(square)
         wrong = np.flatnonzero(present & ~np.isnan(own) & (own != 0))

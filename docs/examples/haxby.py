@@ -4,17 +4,17 @@ BOLD and what was shown -> a first-level model of each run -> betas and residual
 noise normalisation; then what can be trusted in it: the RDM of odd runs against that of even runs, and whether a
 category's pattern in odd runs finds its own in even runs.
 
-    python docs/examples/haxby.py --data $BRAINRDL_DATA --out runs/haxby
+    python docs/examples/haxby.py --out runs/haxby
 
-`--data` holds haxby2001.tar.gz (the example data of PyMVPA; doi 10.1126/science.1063736). Needs the extra `fmri`.
+The data (1 MB, doi 10.1126/science.1063736) are those of `brainrdl data fetch haxby2001` and are downloaded if they are
+not there: one slice. `--openfmri` adds the brain at 25 mm, from the folder mvpa2/data/openfmri of PyMVPA's repository.
+Needs the extra `fmri`.
 """
 
 from __future__ import annotations
 
 import argparse
 import itertools
-import os
-import tarfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,7 +22,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from brainrdl import calc_rdm, plot, read
+from brainrdl import calc_rdm, datasets, plot, read
 from brainrdl.evaluation.comparison import compare
 from brainrdl.rdms.by_name import select
 
@@ -33,26 +33,17 @@ if TYPE_CHECKING:
 ORDER = ("face", "cat", "house", "bottle", "chair", "scissors", "shoe", "scrambledpix")
 
 
-def prepare(data: Path, out: Path) -> Path:
-    """Unpack the data; return their folder."""
-    folder = out / "data" / "haxby2001"
-    if not folder.exists():
-        with tarfile.open(data / "haxby2001.tar.gz") as archive:
-            archive.extractall(folder.parent, filter="data")
-    return folder
-
-
 def load_slice(folder: Path, **options: object) -> Dataset:
     """One slice, all runs in one file, with the category and run of each volume in a table."""
     return read(folder / "bold.nii.gz", table=folder / "attributes_literal.txt", mask=folder / "mask.nii.gz", **options)
 
 
-def load_brain(folder: Path, **options: object) -> Dataset:
+def load_brain(openfmri: Path, **options: object) -> Dataset:
     """The brain at 25 mm, a file a run with its events and motion beside it, in folders of OpenfMRI's kind."""
-    openfmri = folder / "openfmri" / "sub001"
+    subject = openfmri / "sub001"
     return read(
-        openfmri / "BOLD", reader="bold", runs="*/bold_25mm.nii.gz", events="bold_events.tsv",
-        confounds="bold_moest.txt", mask=openfmri / "masks" / "25mm" / "brain.nii.gz", **options,
+        subject / "BOLD", reader="bold", runs="*/bold_25mm.nii.gz", events="bold_events.tsv",
+        confounds="bold_moest.txt", mask=subject / "masks" / "25mm" / "brain.nii.gz", **options,
     )  # fmt: skip
 
 
@@ -110,8 +101,8 @@ def permutation_p(data: Dataset) -> float:
 
 def draw(rdms: dict[str, RDMs], file: Path) -> None:
     """The RDMs side by side, each in its own unit."""
-    figure, axes = plt.subplots(1, len(rdms), figsize=(5 * len(rdms), 4.4), layout="constrained")
-    for ax, (title, rdm) in zip(axes, rdms.items(), strict=True):
+    figure, axes = plt.subplots(1, len(rdms), figsize=(5 * len(rdms), 4.4), layout="constrained", squeeze=False)
+    for ax, (title, rdm) in zip(axes[0], rdms.items(), strict=True):
         plot.rdm(select(rdm, ORDER), ax, title=title)
     file.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(file, dpi=200)
@@ -121,12 +112,15 @@ def draw(rdms: dict[str, RDMs], file: Path) -> None:
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=Path(os.environ.get("BRAINRDL_DATA", ".")))
+    parser.add_argument("--openfmri", type=Path, help="folder of PyMVPA's excerpt at 25 mm")
     parser.add_argument("--out", type=Path, default=Path("runs/haxby"))
     words = parser.parse_args()
-    folder = prepare(words.data, words.out)
+    words.out.mkdir(parents=True, exist_ok=True)
+    excerpts = {"one slice": load_slice(datasets.fetch("haxby2001"))}
+    if words.openfmri:
+        excerpts["brain at 25 mm"] = load_brain(words.openfmri)
     rdms = {}
-    for name, data in {"one slice": load_slice(folder), "brain at 25 mm": load_brain(folder)}.items():
+    for name, data in excerpts.items():
         rdms[name] = crossnobis(data)
         rdms[name].save(str(words.out / f"{name.replace(' ', '_')}.h5"), file_type="hdf5", overwrite=True)
         found = identification(data)

@@ -5,69 +5,51 @@ student is EfficientNet-Lite0 (ImageNet weights from its package, extra `demo`),
 of the images, stratified by six categories, three fold seeds; the number of steps comes from inner folds (projection)
 or from a validation part of each training fold (all weights). Nothing is chosen on held-out images.
 
-    python docs/examples/human_it.py --data $BRAINRDL_DATA --out runs/human_it
+    python docs/examples/human_it.py --out runs/human_it
 
-`--data` holds kriegeskorte92.tar.gz (rsatoolbox's demos/92imageData). The same student as a recipe, after `--prepare`:
-docs/examples/human_it.yaml.
+The data (5 MB) are those of `brainrdl data fetch kriegeskorte92` and are downloaded if they are not there. The same
+student as a recipe, after `--prepare`: docs/examples/human_it.yaml.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
-import tarfile
 from pathlib import Path
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 import torch
-from PIL import Image
-from scipy.io import loadmat
 
-from brainrdl import RDMTeacher, Readout, Stimuli, Student, cross_validate, plot, report
+from brainrdl import RDMTeacher, Readout, Stimuli, Student, cross_validate, datasets, plot, report
 from brainrdl.evaluation.held_out import Evaluation
 from brainrdl.evaluation.plan import Candidate
-from brainrdl.evaluation.simple_models import different_category
 from brainrdl.models.networks import build
 from brainrdl.rdms.conversion import from_tensor
 from brainrdl.reporting.page import figures
+from brainrdl.stimuli.categories import different_category
 from brainrdl.stimuli.transforms import default_transform
 
 BLOCKS = "+".join(f"_blocks.{block}" for block in range(11, 16))
-SEEDS = (0, 1, 2)
-CATEGORIES = ("human body", "human face", "animal body", "animal face", "natural object", "artificial object")
 
 
-def prepare(data: Path, out: Path) -> Path:
-    """Unpack the RDMs, write the 92 images and their categories; return the folder."""
-    folder = out / "data"
-    if (folder / "labels.csv").exists():
-        return folder
-    (folder / "images").mkdir(parents=True, exist_ok=True)
-    with tarfile.open(data / "kriegeskorte92.tar.gz") as archive:
-        archive.extractall(folder, filter="data")
-    mat = folder / "kriegeskorte92" / "Kriegeskorte_Neuron2008_supplementalData.mat"
-    rows = []
-    for i, stimulus in enumerate(loadmat(mat, struct_as_record=False, squeeze_me=True)["stimuli_92objs"], start=1):
-        name = f"stimulus_{i:02d}"
-        Image.fromarray(stimulus.image).save(folder / "images" / f"{name}.png")
-        rows.append({"stimulus": name, "category": _category(stimulus)})
-    pd.DataFrame(rows).to_csv(folder / "labels.csv", index=False)
-    return folder
-
-
-def _category(stimulus: object) -> str:
-    if stimulus.animal:
-        return f"{'human' if stimulus.human else 'animal'} {'face' if stimulus.face else 'body'}"
-    return "natural object" if stimulus.natural else "artificial object"
-
-
-def load(folder: Path, size: int) -> tuple[Stimuli, RDMTeacher]:
+def load(size: int) -> tuple[Stimuli, RDMTeacher]:
     """The images at `size` pixels, scaled as the network expects, and the teacher."""
+    data = datasets.load("kriegeskorte92")
+    teacher = RDMTeacher(data.rdms.subset("roi", "hIT"), name="human IT")
     transform = default_transform(size, (127 / 255, 128 / 255))
-    stimuli = Stimuli.from_folder(folder / "images", transform, folder / "labels.csv").cached()
-    teacher = RDMTeacher(folder / "kriegeskorte92" / "92_brainRDMs.mat", names=folder / "images", name="human IT")
-    return stimuli.align(teacher.conditions), teacher
+    return data.stimuli.with_transform(transform).align(teacher.conditions).cached(), teacher
+
+
+def prepare(folder: Path) -> None:
+    """Write images, categories and human IT as files for the recipe."""
+    folder.mkdir(parents=True, exist_ok=True)
+    data = datasets.load("kriegeskorte92")
+    names = data.stimuli.names
+    pixels = data.stimuli.images().mul(255).round().byte().permute(0, 2, 3, 1).numpy()
+    labels = [data.stimuli.labels[name] for name in names]
+    np.savez(folder / "stimuli.npz", images=pixels, names=names, labels=labels)
+    data.rdms.subset("roi", "hIT").save(str(folder / "human_it.h5"), file_type="hdf5", overwrite=True)
 
 
 def projection(weights: str | None = "imagenet") -> Student:
@@ -94,26 +76,26 @@ def animacy(stimuli: Stimuli) -> dict[str, object]:
     return {"animacy": from_tensor(different_category(stimuli.names, kind)[None], stimuli.names)}
 
 
-def fit_projection(folder: Path, out: Path) -> Evaluation:
-    """Projection with all controls, and the untrained network, at the network's own 224 pixels."""
-    stimuli, teacher = load(folder, 224)
+def fit_projection(out: Path, size: int, seeds: tuple[int, ...]) -> Evaluation:
+    """Projection with all controls, and the untrained network."""
+    stimuli, teacher = load(size)
     steps = {"optimizer": "momentum", "lr": 0.2, "steps": 30, "evaluate_every": 1}
     students = {
         "projection": Candidate(projection),
         "untrained network": Candidate(untrained, {"steps": 0}, controls=(), inner_folds=0),
     }
     return cross_validate(
-        students, teacher, stimuli, folds=5, seeds=SEEDS, inner_folds=4, models=animacy(stimuli),
+        students, teacher, stimuli, folds=5, seeds=seeds, inner_folds=4, models=animacy(stimuli),
         out=out / "projection", resume=True, **steps,
     )  # fmt: skip
 
 
-def fit_all_weights(folder: Path, out: Path, size: int) -> Evaluation:
+def fit_all_weights(out: Path, size: int, seeds: tuple[int, ...]) -> Evaluation:
     """All weights; early stopping on a fifth of each training fold."""
-    stimuli, teacher = load(folder, size)
+    stimuli, teacher = load(size)
     steps = {"lr": 3e-4, "steps": 24, "evaluate_every": 4, "validation": 0.2, "patience": 3}
     return cross_validate(
-        {"all weights": all_weights}, teacher, stimuli, folds=5, seeds=SEEDS, controls=("unfitted", "category"),
+        {"all weights": all_weights}, teacher, stimuli, folds=5, seeds=seeds, controls=("unfitted", "category"),
         models=animacy(stimuli), out=out / "all_weights", resume=True, **steps,
     )  # fmt: skip
 
@@ -146,19 +128,21 @@ def draw(summary: pd.DataFrame, evaluation: Evaluation, folder: Path) -> None:
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=Path(os.environ.get("BRAINRDL_DATA", ".")))
     parser.add_argument("--out", type=Path, default=Path("runs/human_it"))
+    parser.add_argument("--projection-size", type=int, default=224, help="pixels for fitting the projection")
     parser.add_argument("--size", type=int, default=128, help="pixels for fitting all weights")
-    parser.add_argument("--prepare", action="store_true", help="only write images, labels and RDMs")
+    parser.add_argument("--seeds", type=int, default=3, help="number of times that folds are drawn")
+    parser.add_argument("--prepare", action="store_true", help="only write the files that human_it.yaml reads")
     parser.add_argument("--projection-only", action="store_true")
     words = parser.parse_args()
-    folder = prepare(words.data, words.out)
     if words.prepare:
+        prepare(words.out / "data")
         return
-    parts = [fit_projection(folder, words.out)]
+    seeds = tuple(range(words.seeds))
+    parts = [fit_projection(words.out, words.projection_size, seeds)]
     print(report(parts[0], words.out / "projection.html"))
     if not words.projection_only:
-        parts.append(fit_all_weights(folder, words.out, words.size))
+        parts.append(fit_all_weights(words.out, words.size, seeds))
     summary = pd.concat([part.summary for part in parts], ignore_index=True)
     summary = summary.drop_duplicates(["student", "comparator", "against"])  # category models stand in both
     summary.to_csv(words.out / "summary.csv", index=False)

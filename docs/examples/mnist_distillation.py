@@ -1,26 +1,22 @@
-"""The paper's own job, small: a LeNet-size student on 1,000 labelled digits, with and without a teacher's RDMs.
+"""A small version of the paper's application: a LeNet-size student, 1,000 labelled digits, a teacher's RDMs.
 
-A CNN teacher is trained on all 60,000 training digits. Students see 1,000 of them (100 a class, others for each seed)
-and learn from
+A CNN teacher is trained on all 60,000 training digits. Students see 1,000 of them (100 per class, other digits
+for each seed) and learn from
 
 - cross-entropy alone, with the settings of the others, and with settings tuned for it on other digits;
 - cross-entropy + RDL: 1 - Pearson correlation of squared-Euclidean RDMs over all pairs of a batch;
 - cross-entropy + RDL as in the paper (`RDMLoss.rdl2016`): squared error of the distances, weight decaying;
-- cross-entropy + a label RDM (0 within a class, 1 between): what a teacher that knows nothing but the labels is worth.
-
-Run it with MNIST's four files below $BRAINRDL_DATA/mnist (or --data):
+- cross-entropy + a label RDM (0 within a class, 1 between classes): a teacher that knows only the labels.
 
     python docs/examples/mnist_distillation.py --out runs/mnist
 
-It takes about half an hour on two cores and writes results.csv, summary.csv and figure.png.
+It downloads MNIST (12 MB) into OUT/data if it is not there, takes about half an hour on two cores, and writes
+results.csv, summary.csv and figure.png.
 """
 
 from __future__ import annotations
 
 import argparse
-import gzip
-import os
-import shutil
 from collections import OrderedDict
 from pathlib import Path
 
@@ -30,9 +26,8 @@ import torch
 from safetensors.torch import save_file
 from scipy.stats import t
 from torch import nn
-from torchvision.datasets import MNIST
 
-from brainrdl import NetworkTeacher, RDMLoss, RDMTeacher, Stimuli, Student, evaluate, fit
+from brainrdl import NetworkTeacher, RDMLoss, RDMTeacher, Stimuli, Student, datasets, evaluate, fit
 from brainrdl.models.networks import build
 from brainrdl.rdms.conversion import from_tensor
 from brainrdl.teachers.controls import control
@@ -51,20 +46,14 @@ COMMON = {
 }
 
 
-def digits(data: Path, out: Path) -> tuple[Stimuli, Stimuli]:
-    """Training and test digits, unpacked into torchvision's layout below `out`."""
-    raw = out / "data" / "MNIST" / "raw"
-    raw.mkdir(parents=True, exist_ok=True)
-    for packed in sorted(data.glob("*.gz")):
-        if not (raw / packed.stem).exists():
-            with gzip.open(packed) as source, (raw / packed.stem).open("wb") as target:
-                shutil.copyfileobj(source, target)
-    train, test = (Stimuli.from_dataset(MNIST(out / "data", train=part)) for part in (True, False))
+def digits(out: Path) -> tuple[Stimuli, Stimuli]:
+    """Training and test digits; the files are kept below `out`, where the recipe reads them too."""
+    train, test = (datasets.load("mnist", out / "data", train=part).stimuli for part in (True, False))
     return train, test
 
 
 def teacher_network() -> nn.Module:
-    """Two convolution stages of 32 and 64 channels and a hidden layer; about 99 % right."""
+    """Two convolution stages of 32 and 64 channels and a hidden layer; about 99 % correct."""
     return nn.Sequential(
         OrderedDict(
             conv1=nn.Sequential(nn.Conv2d(1, 32, 3, padding=1), nn.BatchNorm2d(32), nn.ReLU(), nn.MaxPool2d(2)),
@@ -76,7 +65,7 @@ def teacher_network() -> nn.Module:
 
 
 def train_teacher(train: Stimuli, out: Path, steps: int) -> Student:
-    """Teacher trained on all training digits; kept in `out`, so that a second run finds it."""
+    """Teacher trained on all training digits; stored in `out` for the next run."""
     torch.manual_seed(0)
     network = Student(teacher_network(), LAYERS, batchnorm="train")
     options = {"steps": steps, "batch_size": 128, "lr": 0.002, "schedule": "cosine", "evaluate_every": 200}
@@ -86,7 +75,7 @@ def train_teacher(train: Stimuli, out: Path, steps: int) -> Student:
 
 
 def error_rate(student: Student, test: Stimuli) -> float:
-    """Share of test digits that are named wrongly."""
+    """Proportion of test digits that are classified wrongly."""
     student.eval()
     wrong = 0
     with torch.no_grad():
@@ -97,7 +86,7 @@ def error_rate(student: Student, test: Stimuli) -> float:
 
 
 def labelled(train: Stimuli, seed: int) -> tuple[Stimuli, tuple[str, ...]]:
-    """1,000 digits, 100 a class, and 2,000 others for tuning."""
+    """1,000 digits, 100 per class, and 2,000 others for tuning."""
     order = torch.randperm(len(train), generator=torch.Generator().manual_seed(seed)).tolist()
     shuffled = [train.names[i] for i in order]
     chosen = [name for digit in train.categories for name in _first_of(shuffled, train, digit)]
@@ -110,7 +99,7 @@ def _first_of(names: list[str], train: Stimuli, digit: str) -> list[str]:
 
 
 def teacher_rdms(network: NetworkTeacher, shown: Stimuli) -> RDMTeacher:
-    """The network's RDMs of all digits that are shown, computed once; batches are then looked up by name."""
+    """The network's RDMs of all digits in use, computed once; batches are then found by name."""
     answer = network.rdms(shown.batch(shown.names))
     pairs = torch.cat([answer[layer] for layer in LAYERS])
     return RDMTeacher(from_tensor(pairs, shown.names, descriptors={"roi": list(LAYERS)}), name=network.name)
@@ -138,7 +127,7 @@ def learn(shown: Stimuli, teacher: Teacher | None, seed: int, **options: object)
 
 
 def tune(train: Stimuli, network: NetworkTeacher) -> dict[str, dict]:
-    """Settings chosen on training digits that no student is shown (seed 0); other conditions are not tuned."""
+    """Settings chosen on training digits that no student of seed 0 sees; other conditions are not tuned."""
     shown, others = labelled(train, 0)
     teacher, rest = teacher_rdms(network, shown), train.select(others)
     loss = RDMLoss.rdl2016(half_life=COMMON["steps"] / 4, match=SAME)
@@ -156,9 +145,9 @@ def tune(train: Stimuli, network: NetworkTeacher) -> dict[str, dict]:
     }
 
 
-def run(data: Path, out: Path, seeds: int, teacher_steps: int) -> pd.DataFrame:
-    """One row a condition and seed: test error, and each layer's RDM correlation with the teacher on test digits."""
-    train, test = digits(data, out)
+def run(out: Path, seeds: int, teacher_steps: int) -> pd.DataFrame:
+    """One row per condition and seed: test error, and each layer's RDM correlation with the teacher on test digits."""
+    train, test = digits(out)
     trained = train_teacher(train, out, teacher_steps)
     print(f"teacher: test error {error_rate(trained, test):.2%}")
     network = NetworkTeacher(trained.model, list(LAYERS), dissimilarity="euclidean", name="CNN teacher")
@@ -183,7 +172,7 @@ def run(data: Path, out: Path, seeds: int, teacher_steps: int) -> pd.DataFrame:
 
 
 def likeness(student: Student, network: NetworkTeacher, test: Stimuli) -> dict[str, float]:
-    """Pearson correlation of the student's and the teacher's RDM of 500 test digits, layer by layer."""
+    """Pearson correlation of the student's and the teacher's RDM of 500 test digits, for each layer."""
     names = test.names[:N_RDM]
     scored = evaluate(
         student, network, test, names, comparators=["corr"], dissimilarity="euclidean", n_bootstrap=0
@@ -200,7 +189,7 @@ def summarise(results: pd.DataFrame) -> pd.DataFrame:
 
 
 def draw(results: pd.DataFrame, path: Path) -> None:
-    """Error, and RDM correlation with the teacher, by condition: each seed a dot, the mean a bar."""
+    """Error, and RDM correlation with the teacher, by condition; dots are seeds and bars are means."""
     figure, axes = plt.subplots(1, 1 + len(LAYERS), figsize=(10, 2.8), sharey=True, layout="constrained")
     order = list(dict.fromkeys(results["condition"]))[::-1]
     labels = {"error": "test error (%)"} | {layer: f"RDM correlation with teacher,\n{layer}" for layer in LAYERS}
@@ -219,12 +208,11 @@ def draw(results: pd.DataFrame, path: Path) -> None:
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=Path(os.environ.get("BRAINRDL_DATA", ".")) / "mnist")
     parser.add_argument("--out", type=Path, default=Path("runs/mnist"))
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--teacher-steps", type=int, default=3000)
     words = parser.parse_args()
-    results = run(words.data, words.out, words.seeds, words.teacher_steps)
+    results = run(words.out, words.seeds, words.teacher_steps)
     results.to_csv(words.out / "results.csv", index=False)
     summarise(results).to_csv(words.out / "summary.csv")
     print(summarise(results).round(4).to_string())

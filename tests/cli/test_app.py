@@ -21,6 +21,7 @@ from PIL import Image
 from rich.console import Console
 
 from brainrdl import BrainrdlError, rdms
+from brainrdl._core.rows import Role
 from brainrdl.cli import app, common
 from brainrdl.evaluation.held_out import assemble
 from brainrdl.evaluation.scores import HeldOut, TeacherRDMs
@@ -126,7 +127,13 @@ def test_a_table_has_one_target_and_its_own_ceilings() -> None:
         for k, (target, weight) in enumerate({"V1": 5.0, "IT": 0.0}.items())
     }
     rows = [
-        HeldOut("fitted", "student", "", "pool", target, 0, 0, tuple(names), torch.from_numpy(noise[1, 0]))
+        HeldOut(
+            student="fitted",
+            role=Role.STUDENT,
+            target=target,
+            names=tuple(names),
+            pairs=torch.from_numpy(noise[1, 0]),
+        )
         for target in truth
     ]
     evaluation = assemble(rows, truth, ["corr"], 0, 0)
@@ -140,9 +147,10 @@ def test_a_table_has_one_target_and_its_own_ceilings() -> None:
     assert ceilings.loc[("V1", "mean"), "ceiling_lower"] > ceilings.loc[("IT", "mean"), "ceiling_lower"] + 0.1
     for target in truth:
         mean, (lower, upper) = ceilings.loc[(target, "mean")].iloc[0], ceilings.loc[(target, "subjects")]
-        assert f"corr with the mean RDM of {target}, lower ceiling {mean:.3f}\n" in out.getvalue()
-        subjects = f"corr with single subjects of {target}, lower ceiling {lower:.3f}, upper ceiling {upper:.3f}\n"
-        assert subjects in out.getvalue()
+        of_mean = f"corr with the subjects' mean RDM of {target}, ceiling for the mean RDM {mean:.3f}\n"
+        of_subjects = f"corr with single subjects' RDMs of {target}, noise ceiling "
+        assert of_mean in out.getvalue()
+        assert f"{of_subjects}{lower:.3f} to {upper:.3f}\n" in out.getvalue()
     assert out.getvalue().count("fitted") == 4
 
 
@@ -281,7 +289,7 @@ def test_advice_about_a_file_names_it_and_the_options(regions: Path) -> None:
     assert "file 'it.npy': RDMs have no pattern descriptor" in refused
     assert refused.endswith("(on the command line: --read by=NAME, --names FILE)")
     refused = _refused("compare", "it.h5", "few.h5", folder=regions)
-    assert refused.startswith("brainrdl: files 'it.h5' and 'few.h5': the two RDMs do not hold the same conditions")
+    assert refused.startswith("brainrdl: files 'it.h5' and 'few.h5': the two RDMs do not have the same conditions")
     assert refused.endswith("(on the command line: --common)")
 
 
@@ -297,10 +305,11 @@ def test_error_of_the_system_is_one_line_with_path_and_reason() -> None:
 
 
 def test_what_is_completed_is_what_there_is_and_costs_no_heavy_import() -> None:
-    assert set(common.COMPARATORS) == set(SIMILARITIES)
+    assert common.comparators() == tuple(SIMILARITIES)
     assert sorted(common.networks()) == sorted(known_names())
     code = (
-        "import sys; from brainrdl.cli import common; common.networks(); "
+        "import sys; from brainrdl.cli import common; "
+        "common.networks(), common.comparators(), common.dissimilarities(); "
         "print({'torch', 'torchvision'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

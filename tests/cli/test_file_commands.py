@@ -16,7 +16,7 @@ from rsatoolbox.data import Dataset
 from rsatoolbox.rdm.rdms import load_rdm
 
 from brainrdl import RDMTeacher, calc_rdm, datasets, rdms, read
-from brainrdl.cli import file_commands
+from brainrdl.cli import common, file_commands
 from brainrdl.dissimilarity.measures import DISSIMILARITIES
 from brainrdl.rdms.estimation import NOISE
 from tests.cli.test_app import _refused, _run
@@ -202,7 +202,7 @@ def test_data_refuses_an_unknown_name() -> None:
 
 
 def test_what_is_completed_is_what_there_is() -> None:
-    assert set(file_commands.DISSIMILARITIES) == set(DISSIMILARITIES)
+    assert set(common.dissimilarities()) == set(DISSIMILARITIES)
     assert set(file_commands.NOISE) == set(NOISE)
     assert datasets.names() == file_commands.DATA_SETS
 

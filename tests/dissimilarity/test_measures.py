@@ -243,7 +243,7 @@ def test_a_nan_stays_visible(name):
     assert CALLABLES[name](x).isnan().any()
 
 
-def test_indices_born_in_inference_mode_serve_training():
+def test_indices_made_in_inference_mode_can_be_used_in_training():
     with torch.inference_mode():
         d.to_square(d.euclidean(torch.rand(23, 4)))
     pairs = torch.rand(253, requires_grad=True)
@@ -261,7 +261,7 @@ def test_the_input_is_left_as_it_was(name):
     assert torch.equal(x, before)
 
 
-def test_integer_counts_are_taken():
+def test_integer_counts_are_accepted():
     counts = torch.tensor([[1, 0, 3], [2, 2, 0]])
     assert torch.equal(d.poisson(counts), d.poisson(counts.float()))
 
@@ -279,11 +279,34 @@ def test_every_dissimilarity_keeps_the_contract_on_a_gpu(name):
 # Names and parameters
 
 
-def test_resolve_takes_names_and_callables():
+def test_resolve_accepts_names_and_callables():
     for name in ["euclidean", "correlation", "cosine", "crossnobis", "poisson", "poisson_cv"]:
         assert d.resolve(name) is getattr(d, name) is d.DISSIMILARITIES[name]
     own = d.Mahalanobis(PRECISION)
     assert d.resolve(own) is own
+
+
+@pytest.mark.parametrize("name", d.DISSIMILARITIES)
+def test_attributes_say_what_a_dissimilarity_needs_and_gives(name):
+    traits = d.traits_of(name)
+    assert traits.label == d.label_of(name) != name
+    assert traits.cross_validated is (patterns(name).ndim == 3)
+    noise = torch.poisson(torch.full((4, 12, N_CHANNELS), 5.0), generator=torch.Generator().manual_seed(1)).double()
+    found = CALLABLES[name](noise if traits.cross_validated else noise[0])
+    assert bool((found < 0).any()) is traits.signed
+
+
+def test_the_form_with_parameters_has_the_attributes_of_the_function():
+    assert d.traits_of(d.Crossnobis()) == d.traits_of(d.crossnobis) == d.traits_of("crossnobis")
+    assert d.traits_of(d.PoissonCV()) == d.traits_of("poisson_cv")
+    assert d.traits_of(d.Poisson()) == d.traits_of("poisson")
+
+
+def test_a_dissimilarity_of_ones_own_needs_no_attributes():
+    def mine(x):
+        return x
+
+    assert d.traits_of(mine) == d.Traits("mine")
 
 
 def test_functions_and_dataclasses_agree():
@@ -366,12 +389,12 @@ def test_crossnobis_without_a_run_dimension_is_refused():
     ("x", "prior", "message"),
     [
         ([[1.0, -2.0], [1.0, 1.0]], {}, "must not be negative, got a value of -2"),
-        ([[1.0, 0.0], [1.0, 1.0]], {"prior_weight": 0.0}, "hold zeros, which need a prior"),
+        ([[1.0, 0.0], [1.0, 1.0]], {"prior_weight": 0.0}, "contain zeros, which need a prior"),
         ([[1.0, 1.0], [1.0, 1.0]], {"prior_weight": -0.1}, "prior must not be negative, got lambda 1.0, weight -0.1"),
         ([[1.0, 1.0], [1.0, 1.0]], {"prior_lambda": float("nan")}, "prior must not be negative, got lambda nan"),
     ],
 )
-def test_what_is_no_poisson_rate_is_refused(x, prior, message):
+def test_values_that_cannot_be_poisson_rates_are_refused(x, prior, message):
     with pytest.raises(BrainrdlError, match=message):
         d.poisson(torch.tensor(x), **prior)
 
@@ -384,7 +407,7 @@ def test_what_is_no_poisson_rate_is_refused(x, prior, message):
         (3, "must be a name or a callable, got 3"),
     ],
 )
-def test_resolve_refuses_what_is_no_dissimilarity(given, message):
+def test_resolve_refuses_what_is_not_a_dissimilarity(given, message):
     with pytest.raises(BrainrdlError, match=message):
         d.resolve(given)
 

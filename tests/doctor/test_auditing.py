@@ -1,4 +1,4 @@
-"""Audits: each oddity is found where it was put, nothing is found where there is none, and guesses say why."""
+"""Audits: each fault is found where it was made, sound data give no warning, and guesses give their evidence."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_sound_rdms_have_no_warning_and_can_teach() -> None:
     }
 
 
-def test_the_text_has_sections_and_one_finding_a_line() -> None:
+def test_the_text_has_sections_and_one_finding_per_line() -> None:
     found = audit(subjects())
     lines = str(found).splitlines()
     assert [line for line in lines if line in ("Names", "Values", "Kind", "Subjects")] == [
@@ -117,7 +117,7 @@ def test_a_refused_file_is_a_finding_and_cannot_teach(tmp_path: Path) -> None:
     assert not found.can_teach
     assert "is not symmetric: [2, 3]" in one(found, "refused")["value"]
     assert str(found).endswith("Cannot teach: 1 warning, 0 notes, 0 ok.")
-    with pytest.raises(BrainrdlError, match=r"nothing to draw of '.*rdm\.npy': .* not symmetric"):
+    with pytest.raises(BrainrdlError, match=r"nothing to draw for '.*rdm\.npy': .* not symmetric"):
         found.figure()
 
 
@@ -125,15 +125,17 @@ def test_a_file_that_is_not_there_is_a_finding() -> None:
     assert "there is no file 'none.csv'" in one(audit("none.csv"), "refused")["value"]
 
 
-def test_what_is_no_data_is_refused() -> None:
-    with pytest.raises(BrainrdlError, match="a path, rsatoolbox's RDMs, a Dataset or a list of those; got ndarray"):
+def test_other_objects_are_refused() -> None:
+    with pytest.raises(
+        BrainrdlError, match=r"audit needs a path, rsatoolbox's RDMs, a Dataset or a list .*, got ndarray"
+    ):
         audit(np.zeros((3, 3)))  # type: ignore[arg-type]
     with pytest.raises(BrainrdlError, match="got list"):
         audit([])
 
 
 def test_options_of_a_file_are_refused_for_data_in_memory() -> None:
-    with pytest.raises(BrainrdlError, match=r"\['names', 'variable'\] belong to a file"):
+    with pytest.raises(BrainrdlError, match=r"\['names', 'variable'\] can only be used with a file"):
         audit(subjects(), names=NAMES, variable="x")
 
 
@@ -166,12 +168,12 @@ def test_repeated_names_keep_rdms_from_teaching() -> None:
     assert "stand more than once" in one(found, "refused as a teacher")["value"]
 
 
-def test_rdms_without_names_are_looked_over_but_cannot_teach() -> None:
+def test_rdms_without_names_are_checked_but_cannot_teach() -> None:
     given = subjects()
     del given.pattern_descriptors["stimulus"]
     found = audit(given)
     assert not found.can_teach
-    assert "no descriptor 'stimulus' (there are: index)" in one(found, "names of conditions")["value"]
+    assert "no descriptor 'stimulus' (known: index)" in one(found, "names of conditions")["value"]
     assert one(found, "reliability")["level"] == "ok"
     assert "stimulus" not in given.pattern_descriptors
 
@@ -179,13 +181,13 @@ def test_rdms_without_names_are_looked_over_but_cannot_teach() -> None:
 @pytest.mark.parametrize(
     ("names", "level", "value"),
     [
-        (["c1", "c2", "c3"], "ok", "sorted, alike as text and by number"),
+        (["c1", "c2", "c3"], "ok", "sorted, both as text and by number"),
         (["c1", "c2", "c10"], "note", "sorted by number, not as text (2 before 10)"),
         (["c1", "c10", "c2"], "note", "sorted as text, not by number (10 before 2)"),
         (["c2", "c1", "c3"], "note", "not sorted: ['c2', 'c1', 'c3']"),
     ],
 )
-def test_the_order_of_names_is_told(names: list[str], level: str, value: str) -> None:
+def test_the_order_of_names_is_reported(names: list[str], level: str, value: str) -> None:
     row = one(audit(rdms.from_array([0.3, 0.5, 0.7], names)), "order")
     assert (row["level"], row["value"]) == (level, value)
 
@@ -252,15 +254,15 @@ def test_zeros_of_ranks_and_of_category_models_are_as_they_should_be() -> None:
         assert (found["pairs at distance 0"], found["equally far from all"]) == ("ok", "ok")
 
 
-def test_rdms_that_can_teach_nothing_are_told_so() -> None:
+def test_rdms_that_can_teach_nothing_are_reported() -> None:
     found = audit(rdms.from_tensor(torch.ones(2, 190), NAMES))
     assert not found.can_teach
     assert "is constant: every pair is 1.0" in one(found, "refused")["value"]
-    with pytest.raises(BrainrdlError, match="there is nothing to draw of 'RDMs': RDM 0"):
+    with pytest.raises(BrainrdlError, match="there is nothing to draw for 'RDMs': RDM 0"):
         found.figure()
 
 
-def test_rdms_of_whole_numbers_are_looked_over_and_left_as_they_are() -> None:
+def test_rdms_of_whole_numbers_are_checked_and_left_as_they_are() -> None:
     given = RDMs(np.arange(1, 11)[None], pattern_descriptors={"stimulus": list("abcde")})
     found = audit(given)
     assert found.figure().axes
@@ -307,13 +309,13 @@ KINDS = {
 
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_kind_of_a_simulated_rdm_is_told_right(kind: str, seed: int) -> None:
+def test_the_kind_of_a_simulated_rdm_is_recognised(kind: str, seed: int) -> None:
     pairs = KINDS[kind](patterns(seed))
     assert kinds.likely(pairs).name == {"percentiles": kinds.RANKS}.get(kind, kind)
 
 
 @pytest.mark.parametrize("kind", [kinds.CORRELATION, kinds.SQUARED, kinds.RANKS, kinds.SIMILARITY])
-def test_the_kind_is_told_in_float32_and_with_a_missing_condition(kind: str) -> None:
+def test_the_kind_is_recognised_in_float32_and_with_a_missing_condition(kind: str) -> None:
     square = squareform(KINDS[kind](patterns(0)).astype(np.float32).astype(float))
     if kind != kinds.RANKS:  # there the missing ranks leave holes
         square[3] = square[:, 3] = np.nan
@@ -326,7 +328,7 @@ def test_squared_or_not_is_left_open_where_both_fit(seed: int) -> None:
     assert {kinds.likely(pairs).name for pairs in (pdist(x), pdist(x, "sqeuclidean"))} == {kinds.EITHER}
 
 
-def test_what_may_be_1_minus_r_is_told_by_its_neighbours() -> None:
+def test_what_may_be_1_minus_r_is_recognised_by_other_rdms() -> None:
     x = patterns(0)
     common = 3 * np.random.default_rng(9).normal(size=x.shape[1])
     near, clear = pdist(x + common, "correlation"), pdist(x, "correlation")
@@ -334,7 +336,7 @@ def test_what_may_be_1_minus_r_is_told_by_its_neighbours() -> None:
     assert kinds.likely(near).name == kinds.COMMON
     found = kinds.likely_of_all(np.stack([near, clear]))
     assert [kind.name for kind in found] == [kinds.CORRELATION] * 2
-    assert found[0].evidence.endswith("others here clearly are")
+    assert found[0].evidence.endswith("other RDMs here clearly do")
 
 
 def test_a_kind_is_worded_as_likely_and_gives_its_evidence() -> None:
@@ -352,20 +354,20 @@ def test_small_rdms_are_not_over_interpreted(n: int) -> None:
     values = np.random.default_rng(0).uniform(0.5, 1, n * (n - 1) // 2)
     assert kinds.likely(values).name in (kinds.UNKNOWN, kinds.CORRELATION, kinds.SQUARED, kinds.EITHER)
     assert kinds.likely(np.full(3, np.nan)).name  # nothing known: no crash
-    assert n > 4 or kinds.likely(values).evidence.endswith("too few conditions without NaN to tell")
+    assert n > 4 or kinds.likely(values).evidence.endswith("too few conditions without NaN to decide")
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_squared_distances_of_mean_1_are_not_taken_for_1_minus_r(seed: int) -> None:
+def test_squared_distances_of_mean_1_are_not_mistaken_for_1_minus_r(seed: int) -> None:
     pairs = pdist(patterns(seed), "sqeuclidean")
     assert kinds.likely(pairs / pairs.mean()).name == kinds.SQUARED
 
 
-def test_a_square_root_mends_the_triangles_of_squared_distances() -> None:
+def test_a_square_root_repairs_the_triangles_of_squared_distances() -> None:
     row = one(audit(rdms.from_array(pdist(patterns(1, n=20, k=4), "sqeuclidean"), NAMES)), "triangle inequality")
     assert row["level"] == "note"
     assert row["value"].endswith(" of the 1140 triples; by 0 % after a square root")
-    assert row["advice"] == "as of squared distances"
+    assert row["advice"] == "typical of squared distances"
 
 
 @pytest.mark.parametrize("power", [1, 2])
@@ -392,7 +394,7 @@ def test_of_many_conditions_some_are_drawn_and_the_audit_says_so() -> None:
     assert kinds.triangle_violations(square) == kinds.triangle_violations(part)
 
 
-def test_a_few_equally_spaced_values_are_no_ranks() -> None:
+def test_a_few_equally_spaced_values_are_not_ranks() -> None:
     assert kinds.likely(np.array([0.5, 0.7, 0.9])).name == kinds.UNKNOWN
 
 
@@ -448,7 +450,7 @@ def test_a_subject_that_is_there_twice_is_found(factor: float) -> None:
     assert one(audit(edited(subjects(), copy)), "identical RDMs")["value"] == "['simulated-01 = simulated-03']"
 
 
-def test_a_subject_on_another_scale_is_told() -> None:
+def test_a_subject_on_another_scale_is_reported() -> None:
     def scale(squares: Any) -> None:
         squares[1] *= 5
 
@@ -468,13 +470,13 @@ def test_every_region_has_its_own_agreement_and_sessions_of_one_subject_are_aver
     assert "(mean of 2)" in one(found, "reliability")["value"]
 
 
-def test_rdms_of_nobody_are_told_to_count_as_subjects() -> None:
+def test_rdms_without_subjects_are_reported_to_count_as_subjects() -> None:
     given = rdms.from_array(subjects(3).dissimilarities, NAMES)
     assert "the 3 RDMs count as subjects" in one(audit(given), "who is who")["value"]
     assert one(audit(rdms.from_array(given.dissimilarities[0], NAMES)), "reliability")["level"] == "note"
 
 
-def test_rdms_that_differ_in_nothing_they_say_are_numbered() -> None:
+def test_rdms_with_equal_descriptors_are_numbered() -> None:
     given = subjects(2)
     given.rdm_descriptors["subject"] = ["a", "a"]
     assert (
@@ -498,7 +500,7 @@ def movie(n_subjects: int, times: Sequence[float], noise: float = 0.5) -> RDMs:
 
 
 def subject_findings(found: Audit) -> dict[str, list[str]]:
-    """Give the places of what is told of subjects."""
+    """Return the places of findings about subjects."""
     rows = found.findings[found.findings["what"].isin(["reliability", "noise ceiling", "outliers", "scale"])]
     return {what: list(rows[rows["what"] == what]["where"]) for what in dict.fromkeys(rows["what"])}
 
@@ -519,7 +521,7 @@ def test_rdms_of_one_subject_that_differ_in_what_they_are_of_are_not_subjects(ke
     if key != "roi":
         row = one(found, "targets")
         assert row["value"].startswith(f"3 by {key}, not subjects: ['a")
-        assert row["advice"] == f"to teach with them: target_by='{key}'"
+        assert row["advice"] == f"to teach with them, use target_by='{key}'"
 
 
 def test_subjects_are_compared_at_each_time_and_the_ceiling_is_that_of_the_time() -> None:
@@ -551,10 +553,10 @@ def test_regions_and_times_make_targets_together() -> None:
     assert subject_findings(found)["noise ceiling"] == expected
     row = one(found, "targets")
     assert row["value"].startswith("4 by roi and time, not subjects: ['V1 / 0.05 s', ")
-    assert "keep one value of the others first" in row["advice"]
+    assert "first keep one value of the others" in row["advice"]
 
 
-def test_what_many_targets_have_alike_is_one_line() -> None:
+def test_similar_findings_about_many_targets_share_a_line() -> None:
     found = audit(movie(3, [k / 100 for k in range(12)]))
     each = found.findings.query("what == 'noise ceiling'")
     assert each["where"].tolist() == [f"{k / 100} s" for k in range(12)]
@@ -566,7 +568,7 @@ def test_what_many_targets_have_alike_is_one_line() -> None:
     )
 
 
-def test_targets_can_be_told_apart_by_another_descriptor() -> None:
+def test_targets_can_be_distinguished_by_another_descriptor() -> None:
     given = subjects(4)
     given.rdm_descriptors["task"] = ["passive", "active", "passive", "active"]
     assert subject_findings(audit(given))["noise ceiling"] == ["IT"]
@@ -579,13 +581,13 @@ def test_targets_can_be_told_apart_by_another_descriptor() -> None:
 
 
 def test_a_target_descriptor_that_is_not_there_is_refused() -> None:
-    with pytest.raises(BrainrdlError, match=r"target_by 'tyme' is no rdm descriptor; nearest: 'time'; there are \['"):
+    with pytest.raises(BrainrdlError, match=r"target_by 'tyme' is not an rdm descriptor; nearest: 'time' \(known: \['"):
         audit(movie(2, [0.05, 0.15]), target_by="tyme")
-    with pytest.raises(BrainrdlError, match=r"target_by='roi' tells the targets of RDMs apart, these are measurements"):
+    with pytest.raises(BrainrdlError, match=r"target_by='roi' is only for RDMs, and these are measurements"):
         audit(measured(), target_by="roi")
 
 
-def test_a_movie_file_is_looked_over_with_target_by(tmp_path: Path) -> None:
+def test_a_movie_file_is_checked_with_target_by(tmp_path: Path) -> None:
     movie(2, [0.05, 0.15]).save(tmp_path / "movie.h5", file_type="hdf5")
     found = audit(tmp_path / "movie.h5", target_by="time")
     assert subject_findings(found)["noise ceiling"] == ["0.05 s", "0.15 s"]
@@ -653,8 +655,8 @@ def test_sound_measurements_have_no_warning() -> None:
     assert found.can_teach
     assert set(found.findings["level"]) == {"ok"}
     assert (found.facts["channels"], found.facts["conditions"], found.facts["runs"]) == (30, 10, ["1", "2", "3", "4"])
-    assert one(found, "balance of runs")["value"] == "every condition as often in each of 4 runs"
-    assert one(found, "observations a condition")["value"] == "4"
+    assert one(found, "balance of runs")["value"] == "every condition occurs equally often in each of 4 runs"
+    assert one(found, "observations per condition")["value"] == "4"
 
 
 def test_bad_channels_are_counted() -> None:
@@ -674,7 +676,7 @@ def test_measurements_without_a_usable_channel_or_names_cannot_teach() -> None:
     assert (found.can_teach, levels(found)["channels"]) == (False, "warning")
     nameless = audit(Dataset(np.random.default_rng(0).normal(size=(6, 4))))
     assert not nameless.can_teach
-    assert "no descriptor 'stimulus'" in one(nameless, "conditions")["value"]
+    assert "observations have no descriptor 'stimulus'" in one(nameless, "conditions")["value"]
     two = audit(Dataset(np.random.default_rng(0).normal(size=(4, 4)), obs_descriptors={"stimulus": list("abab")}))
     assert (two.can_teach, one(two, "conditions")["value"]) == (False, "['a', 'b']")
 
@@ -684,7 +686,7 @@ def test_unbalanced_runs_are_found() -> None:
     row = one(found, "balance of runs")
     assert row["level"] == "warning"
     assert row["value"] == "1 of 10 conditions differ in number between runs: ['image_03']"
-    assert one(found, "observations a condition")["value"] == "3 ('image_03') to 4 ('image_00')"
+    assert one(found, "observations per condition")["value"] == "3 ('image_03') to 4 ('image_00')"
 
 
 def test_a_run_in_other_units_and_a_run_on_another_level_are_found() -> None:
@@ -701,7 +703,7 @@ def test_a_run_in_other_units_and_a_run_on_another_level_are_found() -> None:
     assert levels(audit(measured(edit=shift)))["scale of runs"] == "ok"
 
 
-def test_what_repeats_between_odd_and_even_runs_is_told() -> None:
+def test_the_agreement_of_odd_and_even_runs_is_reported() -> None:
     dataset = measured()
     halves = []
     for part in (0, 1):
@@ -714,7 +716,7 @@ def test_what_repeats_between_odd_and_even_runs_is_told() -> None:
     assert f"{1 - r.diagonal().mean():.3f} for the same condition, " in row["value"]
     assert f"{1 - r[~np.eye(10, dtype=bool)].mean():.3f} for others" in row["value"]
     assert row["value"].endswith(f"RDMs of the halves r = {np.corrcoef(own)[0, 1]:.3f}")
-    assert "told apart 100 %" in row["value"]
+    assert "distinguished 100 %" in row["value"]
 
 
 def test_measurements_in_which_nothing_repeats_are_warned_about() -> None:
@@ -724,7 +726,7 @@ def test_measurements_in_which_nothing_repeats_are_warned_about() -> None:
     assert one(audit(measured(edit=scramble)), "odd and even runs")["level"] == "warning"
 
 
-def test_without_runs_observations_are_halved_and_too_few_are_told() -> None:
+def test_without_runs_observations_are_halved_and_too_few_are_reported() -> None:
     dataset = measured()
     del dataset.obs_descriptors["run"]
     found = audit(dataset)
@@ -736,7 +738,7 @@ def test_without_runs_observations_are_halved_and_too_few_are_told() -> None:
     assert one(audit(single), "odd and even runs")["value"].startswith("fewer than 3 conditions")
 
 
-def test_series_and_several_regions_are_looked_over() -> None:
+def test_series_and_several_regions_are_checked() -> None:
     described = {"stimulus": NAMES[:10] * 4, "run": np.repeat([1, 2, 3, 4], 10).tolist()}
     series = TemporalDataset(measured().measurements.reshape(40, 6, 5), obs_descriptors=described)
     found = audit(series)
@@ -761,7 +763,7 @@ def test_the_figure_of_rdms_shows_subjects_values_map_and_agreement() -> None:
     found = audit(subjects(7))
     assert titles(found) == [
         *(f"simulated-0{s}" for s in (1, 3, 4, 5, 7)),
-        "values, one line an RDM (7 of 7)",
+        "values, one line per RDM (7 of 7)",
         "map of the mean of 7 RDMs",
         "RDMs with each other",
     ]
@@ -790,7 +792,7 @@ def test_the_figure_of_several_regions_shows_the_mean_and_the_map_of_each() -> N
     points = titled(found, "map of V1").collections[0].get_offsets()
     alone = titled(audit(v1), "map of the mean of 2 RDMs").collections[0].get_offsets()
     np.testing.assert_allclose(pdist(np.asarray(points)), pdist(np.asarray(alone)))
-    legend = titled(found, "values, one line an RDM (5 of 5)").get_legend()
+    legend = titled(found, "values, one line per RDM (5 of 5)").get_legend()
     assert [text.get_text() for text in legend.get_texts()] == ["V1", "IT"]
 
 
@@ -828,8 +830,8 @@ def test_rdms_are_labelled_by_the_time_or_layer_in_which_they_differ(key: str, w
     assert one(audit(given), "negative values")["where"] == f"1 of 2 RDMs: ['{words[1]}']"
 
 
-def test_one_rdm_has_a_map_that_is_no_mean() -> None:
-    assert titles(audit(subjects(1)))[1:3] == ["values, one line an RDM (1 of 1)", "map"]
+def test_the_map_of_one_rdm_is_not_called_a_mean() -> None:
+    assert titles(audit(subjects(1)))[1:3] == ["values, one line per RDM (1 of 1)", "map"]
 
 
 def test_the_map_of_points_on_a_plane_is_that_plane() -> None:
@@ -879,7 +881,7 @@ def test_every_region_of_measurements_is_drawn_under_its_name() -> None:
     assert len(titles(audit([measured() for _ in range(7)]))) == 3 * 5
 
 
-def test_counts_that_are_all_alike_are_drawn_from_0() -> None:
+def test_equal_counts_are_drawn_from_0() -> None:
     image = titled(audit(measured()), "observations by condition and run").images[0]
     assert image.get_clim() == (0, 1)
 
@@ -901,7 +903,7 @@ def test_measurements_without_a_finite_value_are_drawn_empty() -> None:
 # Real data
 
 
-def test_human_it_is_told_right(kriegeskorte92: Path, algonauts92: Path) -> None:
+def test_human_it_is_recognised(kriegeskorte92: Path, algonauts92: Path) -> None:
     names = [file.stem for file in sorted((algonauts92 / "images").iterdir())]
     found = audit(kriegeskorte92 / "92_brainRDMs.mat", names=names, stimuli=algonauts92 / "images")
     assert found.can_teach
@@ -910,16 +912,16 @@ def test_human_it_is_told_right(kriegeskorte92: Path, algonauts92: Path) -> None
     assert "warning" not in set(found.findings["level"])
 
 
-def test_algonauts_fmri_is_told_right(algonauts92: Path) -> None:
+def test_algonauts_fmri_is_recognised(algonauts92: Path) -> None:
     found = audit(algonauts92 / "target_fmri.mat", variable="IT_RDMs")
     assert not found.can_teach  # the file names no conditions
     row = one(found, "dissimilarity")
     assert row["where"] == "all 15 RDMs"
     assert row["value"].startswith("likely correlation distance (1 - r)")
-    assert one(found, "reliability")["value"].startswith("a subject and the mean of the others: r = 0.45")
+    assert one(found, "reliability")["value"].startswith("each subject with the mean of the others: r = 0.45")
 
 
-def test_models_of_categories_and_judgements_are_told_right(kriegeskorte92: Path) -> None:
+def test_models_of_categories_and_judgements_are_recognised(kriegeskorte92: Path) -> None:
     found = audit(kriegeskorte92 / "92_modelRDMs.mat")
     told = found.findings.query("what == 'dissimilarity'")
     assert told["value"].iloc[0].startswith("likely a model of categories (animacy: only the values 0 and 1)")
@@ -927,8 +929,8 @@ def test_models_of_categories_and_judgements_are_told_right(kriegeskorte92: Path
     assert one(judged, "dissimilarity")["value"].startswith("not recognised")
 
 
-def test_one_observation_is_told_as_such() -> None:
+def test_a_single_observation_is_reported() -> None:
     found = audit(Dataset(np.random.default_rng(0).random((1, 20)), obs_descriptors={"stimulus": ["cat"]}))
     assert not found.can_teach
-    assert one(found, "observations")["value"] == "one observation: nothing varies, and it has no RDM"
+    assert one(found, "observations")["value"] == "one observation: nothing varies, and no RDM can be computed"
     assert "channels constant" not in set(found.findings["what"])

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+import torch
 
 from brainrdl import cross_validate, recipe, report
 from brainrdl.evaluation.held_out import Evaluation
@@ -27,15 +29,19 @@ def example() -> ModuleType:
 
 
 @pytest.fixture(scope="module")
-def prepared(example: ModuleType, data_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Images, labels and RDMs, as the example writes them."""
-    return example.prepare(data_folder, tmp_path_factory.mktemp("human_it"))
+def fetched(data_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The example fetches its data from the offline copies into an empty cache."""
+    if not (data_folder / "kriegeskorte92.tar.gz").exists():
+        pytest.skip("kriegeskorte92.tar.gz is not in BRAINRDL_DATA (CONTRIBUTING.md, Real data)")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 @pytest.fixture(scope="module")
-def evaluation(example: ModuleType, prepared: Path) -> Evaluation:
+def evaluation(example: ModuleType, fetched: None) -> Evaluation:
     """One cross-validation of the projection."""
-    stimuli, teacher = example.load(prepared, 96)
+    stimuli, teacher = example.load(96)
     return cross_validate(
         example.projection, teacher, stimuli, controls=("unfitted", "category"), models=example.animacy(stimuli),
         n_bootstrap=20, progress=False, **FITTING,
@@ -73,11 +79,23 @@ def test_report_of_the_run_is_one_page(evaluation: Evaluation, tmp_path: Path) -
     assert 'src="http' not in page
 
 
-def test_recipe_of_the_example_is_valid_and_makes_the_same_student(example: ModuleType) -> None:
-    made = building.make_student(recipe.load(EXAMPLES / "human_it.yaml"))
-    assert made.layers == example.projection().layers
-    assert made.frozen
-    assert recipe.load(EXAMPLES / "human_it.yaml").evaluation.inner_folds == 4
+def test_recipe_of_the_example_makes_the_same_student_and_teacher(
+    example: ModuleType, fetched: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = recipe.load(EXAMPLES / "human_it.yaml")
+    student = building.make_student(made)
+    assert student.layers == example.projection().layers
+    assert student.frozen
+    assert made.evaluation.inner_folds == 4
+    monkeypatch.chdir(tmp_path)
+    example.prepare(Path("runs/human_it/data"))
+    read = building.make_stimuli(made.model_copy(update={"stimuli": made.stimuli.model_copy(update={"size": 64})}))
+    stimuli, teacher = example.load(64)
+    assert read.labels == stimuli.labels
+    assert torch.equal(read.images(), stimuli.images())
+    batch = stimuli.batch(stimuli.names)
+    own, its = (source.rdms(batch)["hIT"] for source in (building.make_teacher(made, read), teacher))
+    torch.testing.assert_close(own, its)
 
 
 def test_recipe_of_the_mnist_example_is_valid() -> None:

@@ -15,6 +15,7 @@ from sklearn.model_selection import PredefinedSplit
 from torch import Tensor, nn
 
 from brainrdl import RDMLoss, RDMTeacher, Readout, Stimuli, Student, rdms, training
+from brainrdl._core import files as _files
 from brainrdl._core.errors import BrainrdlError
 from brainrdl.datasets.simulation import simulate_subjects
 from brainrdl.dissimilarity.pairs import pair_indices, to_square
@@ -652,10 +653,41 @@ def test_facts_go_into_the_settings(tmp_path: Path) -> None:
     assert Evaluation.load(tmp_path).settings["simulated"] is True
 
 
+@pytest.mark.parametrize("stratify", [True, False])
+def test_the_provenance_of_a_run_holds_the_digests_of_its_data(tmp_path: Path, stratify: bool) -> None:
+    quick(out=tmp_path / "run", stratify=stratify)
+    quick(
+        out=tmp_path / "other",
+        stratify=stratify,
+        stimuli=make_stimuli({name: "ab"[i % 2] for i, name in enumerate(NAMES)}),
+    )
+    hashes, other = (_files.read_json(tmp_path / run / "provenance.json")["hashes"] for run in ("run", "other"))
+    assert hashes.keys() == {"stimuli", "teacher", "labels"}
+    assert {what for what in hashes if hashes[what] != other[what]} == {"labels"}
+
+
+def test_a_fit_to_all_stimuli_has_the_hashes_of_the_cross_validation(tmp_path: Path) -> None:
+    quick(out=tmp_path / "run")
+    hashes = _files.read_json(tmp_path / "run" / "provenance.json")["hashes"]
+    fitted = module.fit(make_student(), make_teacher(), make_stimuli(), steps=0, device="cpu", progress=False)
+    assert {what: hashes[what] for what in ("stimuli", "teacher")} == fitted.provenance["hashes"]
+
+
+def test_an_evaluation_is_printed_in_a_line_without_the_names_of_its_stimuli() -> None:
+    printed = repr(quick(controls=["unfitted"]))
+    assert printed == (
+        "Evaluation(n_stimuli=16, students=['fitted', 'unfitted'], targets=['rdm'], comparators=['spearman', 'corr'])"
+    )
+
+
 def test_labels_and_histories_come_with_the_result() -> None:
     result = quick()
     assert result.labels == LABELS
-    assert {"student", "seed", "fold", "inner", "step", "train_similarity"} <= set(result.histories)
+    assert {"student", "role", "seed", "fold", "inner", "step", "train_similarity"} <= set(result.histories)
+    assert set(zip(result.histories["student"], result.histories["role"], strict=True)) == {
+        ("fitted", "student"),
+        ("permuted", "permuted"),
+    }
     assert set(result.histories["student"]) == {"fitted", "permuted"}
 
 

@@ -15,6 +15,7 @@ from torch import nn
 
 from brainrdl import RDMTeacher, Stimuli, Student, rdms
 from brainrdl._core.errors import BrainrdlError
+from brainrdl._core.rows import Role
 from brainrdl.dissimilarity.measures import correlation
 from brainrdl.evaluation.comparison import compare, rdm_labels
 from brainrdl.evaluation.held_out import Evaluation, assemble, evaluate, teacher_rdms
@@ -160,7 +161,12 @@ def test_held_out_rdms_are_gathered_by_name_and_unknown_between_folds() -> None:
     pairs = torch.rand(45, dtype=torch.float64)
     truth = TeacherRDMs("IT", tuple(NAMES), ("s0",), pairs[None])
     folds = [(NAMES[7], NAMES[0], NAMES[4], NAMES[9]), (NAMES[2], NAMES[1], NAMES[8], NAMES[3])]
-    rows = [HeldOut("a", "student", "", "1", "IT", 0, f, names, truth.of(names)[0]) for f, names in enumerate(folds)]
+    rows = [
+        HeldOut(
+            student="a", role=Role.STUDENT, layer="1", target="IT", fold=fold, names=names, pairs=truth.of(names)[0]
+        )
+        for fold, names in enumerate(folds)
+    ]
     result = assemble(rows, {"IT": truth}, ["corr"], 0, 0)
     together = {frozenset(pair) for names in folds for pair in combinations(names, 2)}
     known = torch.tensor([frozenset(pair) in together for pair in combinations(NAMES, 2)])

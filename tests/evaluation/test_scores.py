@@ -15,9 +15,10 @@ from hypothesis import given, settings, strategies as st
 from torch import Tensor
 
 from brainrdl._core.errors import BrainrdlError
+from brainrdl._core.rows import Role
 from brainrdl.dissimilarity.pairs import pair_indices, to_square
 from brainrdl.evaluation import pairwise, scores
-from brainrdl.evaluation.ceilings import mean_reliability, noise_ceiling
+from brainrdl.evaluation.ceilings import ceiling_for_mean, noise_ceiling
 from brainrdl.evaluation.intervals import interval
 from brainrdl.evaluation.partial_correlation import partial
 from brainrdl.evaluation.scores import HeldOut, TeacherRDMs, score
@@ -39,7 +40,7 @@ def simulated(n: int = 12, n_subjects: int = 4, noise: float = 1.0, seed: int = 
 
 
 def student(pairs: Tensor, names: Sequence[str], label: str = "fitted", **changes: object) -> HeldOut:
-    row = HeldOut(label, "student", "", "layer", "IT", 0, 0, tuple(names), pairs)
+    row = HeldOut(student=label, role=Role.STUDENT, layer="layer", target="IT", names=tuple(names), pairs=pairs)
     return replace(row, **changes)  # type: ignore[arg-type]
 
 
@@ -159,7 +160,7 @@ def test_the_ceiling_of_cka_is_that_of_the_whitened_cosine() -> None:
     assert noise_ceiling(teacher.pairs, "cka") == pytest.approx(noise_ceiling(teacher.pairs, "cosine_cov"))
 
 
-def test_the_reliability_of_a_mean_is_what_a_perfect_model_reaches() -> None:
+def test_the_ceiling_for_the_mean_is_what_a_perfect_model_reaches() -> None:
     truth, teacher = simulated(n=150, n_subjects=5, noise=2.0)
     _, summary = score([student(truth, teacher.names)], {"IT": teacher}, ["corr", "spearman"], n_bootstrap=0)
     for comparator in ("corr", "spearman"):
@@ -167,7 +168,7 @@ def test_the_reliability_of_a_mean_is_what_a_perfect_model_reaches() -> None:
         assert row["score"] == pytest.approx(row["ceiling_lower"], abs=0.02)
         assert row["share"] == pytest.approx(1, abs=0.03)
     # signal 1, noise 2: the mean of five has a signal of 1 and a noise variance of 4/5
-    assert mean_reliability(1 / 5, 5) == pytest.approx((1 / (1 + 4 / 5)) ** 0.5)
+    assert ceiling_for_mean(1 / 5, 5) == pytest.approx((1 / (1 + 4 / 5)) ** 0.5)
 
 
 @pytest.mark.parametrize("comparator", ["corr", "spearman", "tau-a", "rho-a", "corr_cov"])
@@ -178,8 +179,8 @@ def test_a_perfect_model_reaches_the_ceiling_against_the_mean_whatever_the_compa
     assert row["score"] == pytest.approx(row["ceiling_lower"], abs=0.02)
 
 
-def test_the_reliability_of_disagreeing_subjects_is_zero() -> None:
-    assert mean_reliability(-0.3, 4) == 0
+def test_the_ceiling_for_the_mean_of_disagreeing_subjects_is_zero() -> None:
+    assert ceiling_for_mean(-0.3, 4) == 0
 
 
 def test_each_comparison_stands_next_to_its_own_ceiling() -> None:
@@ -188,12 +189,12 @@ def test_each_comparison_stands_next_to_its_own_ceiling() -> None:
     lower, upper = noise_ceiling(teacher.pairs, "corr")
     i, j = pair_indices(4)
     between = np.mean([np.corrcoef(teacher.pairs[a], teacher.pairs[b])[0, 1] for a, b in zip(i, j, strict=True)])
-    reliability = mean_reliability(between, 4)
-    assert reliability > upper > lower
+    ceiling = ceiling_for_mean(between, 4)
+    assert ceiling > upper > lower
     for table in (scores, summary):
         single, mean = table[table.against == "subjects"], table[table.against == "mean"]
         assert np.allclose(single[["ceiling_lower", "ceiling_upper"]], [lower, upper])
-        assert np.allclose(mean[["ceiling_lower", "ceiling_upper"]], reliability)
+        assert np.allclose(mean[["ceiling_lower", "ceiling_upper"]], ceiling)
 
 
 def test_ceilings_are_averaged_over_folds_as_the_scores_are() -> None:

@@ -78,7 +78,7 @@ def test_rdl2016_is_the_papers_formula_on_random_pairs_with_a_decaying_weight() 
     torch.testing.assert_close(torch.autograd.grad(found, x), torch.autograd.grad(expected, x))
 
 
-def test_rdl2016_takes_other_parameters_too() -> None:
+def test_rdl2016_accepts_other_parameters_too() -> None:
     loss = RDMLoss.rdl2016(layer_weights={"fc": 2.0})
     assert (loss.form, loss.scale, loss.schedule, loss.n_pairs, loss.layer_weights) == (
         "mse",
@@ -115,7 +115,7 @@ def test_the_order_of_the_conditions_does_not_matter(order: list[int], form: str
 
 @pytest.mark.parametrize("form", ["similarity", "mse"])
 @pytest.mark.parametrize("scale", ["none", "mean"])
-def test_pairs_the_teacher_does_not_know_are_left_out_and_gradients_stay_finite(form: str, scale: str) -> None:
+def test_pairs_the_teacher_lacks_are_left_out_and_gradients_stay_finite(form: str, scale: str) -> None:
     loss = RDMLoss(form=form, scale=scale)  # type: ignore[arg-type]
     x, teacher = patterns(), pairs(N_PAIRS)
     known = torch.arange(N_PAIRS) % 3 > 0
@@ -131,7 +131,7 @@ def test_pairs_the_teacher_does_not_know_are_left_out_and_gradients_stay_finite(
 
 
 @pytest.mark.parametrize("form", ["similarity", "mse"])
-def test_a_teacher_that_knows_no_pair_gives_no_gradient(form: str) -> None:
+def test_a_teacher_with_nan_pairs_only_gives_no_gradient(form: str) -> None:
     loss = RDMLoss(form=form)  # type: ignore[arg-type]
     assert gradient(loss, torch.full((N_PAIRS,), torch.nan)).count_nonzero() == 0
 
@@ -146,7 +146,7 @@ def test_a_broken_pattern_is_not_hidden_among_the_pairs_that_are_left_out(form: 
 
 @pytest.mark.parametrize("dissimilarity", ["correlation", "euclidean"])
 @pytest.mark.parametrize("form", ["similarity", "mse"])
-def test_gradients_are_finite_where_all_patterns_are_one(dissimilarity: str, form: str) -> None:
+def test_gradients_are_finite_where_all_patterns_are_equal(dissimilarity: str, form: str) -> None:
     loss = RDMLoss(dissimilarity=dissimilarity, form=form)  # type: ignore[arg-type]
     x = torch.ones(N, 12, requires_grad=True)
     assert gradient(loss, pairs(N_PAIRS), x).isfinite().all()
@@ -167,14 +167,14 @@ def test_every_differentiable_similarity_can_be_descended(similarity: str) -> No
     assert loss(lower, teacher) < before
 
 
-def test_a_teacher_in_another_precision_is_taken_in_the_students() -> None:
+def test_a_teacher_in_another_precision_is_converted_to_the_students() -> None:
     assert RDMLoss()(patterns().float(), pairs(N_PAIRS)).dtype == torch.float32
 
 
 # Layers and targets
 
 
-def test_layers_are_matched_as_told() -> None:
+def test_layers_are_matched_as_match_says() -> None:
     x, y, teacher = patterns(0), patterns(2), {"V1": pairs(N_PAIRS), "IT": pairs(N_PAIRS, seed=3)}
     found = RDMLoss(match={"a": "IT", "b": "V1"}).terms({"a": x, "b": y}, teacher)
     assert list(found) == ["a", "b"]
@@ -193,15 +193,15 @@ def test_a_decay_halves_with_each_half_life() -> None:
     assert [Decay(10)(step) for step in (0, 10, 30)] == [1, 0.5, 0.125]
 
 
-def test_equal_names_are_matched_where_nothing_is_told() -> None:
+def test_equal_names_are_matched_by_default() -> None:
     assert match_layers(["a", "b"], ["b", "c", "a"]) == {"a": "a", "b": "b"}
 
 
-def test_the_teachers_only_target_serves_every_layer() -> None:
+def test_the_teachers_only_target_is_used_for_every_layer() -> None:
     assert match_layers(["a", "b"], ["IT"]) == {"a": "IT", "b": "IT"}
 
 
-def test_it_serves_in_anyones_own_loop() -> None:
+def test_it_can_be_used_in_any_training_loop() -> None:
     layer, images, teacher = nn.Linear(12, 12).double(), patterns().detach(), correlation(patterns(seed=5)).detach()
     optimizer, loss = torch.optim.Adam(layer.parameters(), lr=1e-2), RDMLoss()
     for _step in range(150):
@@ -268,9 +268,9 @@ def test_a_layer_without_target_is_refused_with_the_nearest() -> None:
         RDMLoss()({"IT1": patterns()}, {"IT": pairs(N_PAIRS), "V1": pairs(N_PAIRS)})
 
 
-def test_a_layer_matched_with_a_region_that_the_rdms_do_not_tell_is_refused_with_the_match_that_works() -> None:
+def test_a_layer_matched_with_a_region_that_the_rdms_do_not_name_is_refused_with_the_match_that_works() -> None:
     message = (
-        r"layer 'a' is matched with target 'IT', but the RDMs have no descriptor 'roi', so their one target is 'rdm': "
+        r"layer 'a' is matched with target 'IT', but the RDMs have no descriptor 'roi', so their only target is 'rdm': "
         r"match \{'a': 'rdm', 'b': 'rdm'\}, or give the layers as a list"
     )
     with pytest.raises(BrainrdlError, match=message):
@@ -315,7 +315,7 @@ def test_the_kernel_of_the_default_loss_equals_dissimilarity_then_correlation(ki
 
 
 @pytest.mark.parametrize("kind", ["euclidean", "correlation", "cosine"])
-def test_the_kernel_stands_the_hazards_as_the_plain_way_does(kind: str) -> None:
+def test_the_kernel_handles_the_hazards_as_the_plain_way_does(kind: str) -> None:
     hazards = {
         "duplicates": torch.randn(3, 20).repeat(3, 1),
         "constant": torch.randn(9, 20) * (torch.arange(9) > 3)[:, None],

@@ -1,4 +1,4 @@
-"""The store of a frozen network's patterns: keys that tell everything apart, and files that are whole or absent."""
+"""The store of a frozen network's patterns: keys that differ with everything they depend on, and complete files."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ import pytest
 import torch
 from torch import nn
 
-from brainrdl.models.feature_cache import FolderStore, MemoryStore, digest_network, digest_tensor, key_of
+from brainrdl._core.files import digest_tensor
+from brainrdl.models.feature_cache import FolderStore, MemoryStore, digest_network, key_of
 
 
 def files(folder: Path) -> list[Path]:
     return [path for path in folder.rglob("*") if path.is_file()]
 
 
-def test_a_store_gives_back_what_was_put(tmp_path: Path) -> None:
+def test_a_store_returns_what_was_stored(tmp_path: Path) -> None:
     for store in (MemoryStore(), FolderStore(tmp_path / "new" / "folder")):
         pattern = torch.rand(5)
         store.put("abc", pattern)
@@ -73,7 +74,7 @@ def test_a_write_that_fails_leaves_nothing_under_the_name(tmp_path: Path, monkey
     assert files(tmp_path) == []
 
 
-def test_keys_tell_the_parts_apart() -> None:
+def test_keys_differ_if_the_parts_differ() -> None:
     assert key_of(["a", "b"]) != key_of(["b", "a"])
     assert key_of(["a', 'b"]) != key_of(["a", "b"])
 
@@ -82,7 +83,7 @@ def test_keys_tell_the_parts_apart() -> None:
     "other",
     [torch.ones(4), torch.zeros(2, 2), torch.zeros(4, dtype=torch.float64), torch.zeros(4, dtype=torch.bfloat16)],
 )
-def test_digests_tell_value_shape_and_type_apart(other: torch.Tensor) -> None:
+def test_digests_differ_with_value_shape_and_type(other: torch.Tensor) -> None:
     assert digest_tensor(other) != digest_tensor(torch.zeros(4))
     assert digest_tensor(torch.zeros(4)) == digest_tensor(torch.zeros(4))
 

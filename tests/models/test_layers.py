@@ -60,14 +60,14 @@ def test_a_module_with_two_names_has_both() -> None:
     ("layers", "message"),
     [
         (["conv1", "conv22"], r"layers \['conv22'\] are not in the model \(2 modules\); nearest: 'conv2'"),
-        (["conv1", "conv1"], r"\['conv1'\] stand more than once in the layers asked for"),
-        ([], "no layers were asked for"),
+        (["conv1", "conv1"], r"\['conv1'\] stand more than once in the layers given"),
+        ([], "no layers were given"),
         ("conv1", r"single string 'conv1'; write \['conv1'\]"),
         ([""], "are not in the model"),
         (
             ["zzz"],
-            r"layers \['zzz'\] are not in the model \(2 modules\); there are \['conv1', 'conv2'\]: "
-            r"brainrdl.models.layer_names\(model\), or `brainrdl layers NAME`, has all",
+            r"layers \['zzz'\] are not in the model \(2 modules\); it has \['conv1', 'conv2'\]: "
+            r"brainrdl.models.layer_names\(model\) or `brainrdl layers NAME` lists all",
         ),
     ],
 )
@@ -147,7 +147,7 @@ def test_capture_works_in_inference_mode() -> None:
     assert outputs["0"].shape == (1, 2, 2, 2)
 
 
-def test_of_a_tuple_the_first_tensor_is_taken() -> None:
+def test_the_first_tensor_of_a_tuple_is_captured() -> None:
     model = nn.Sequential(nn.LSTM(3, 4, batch_first=True))
     x = torch.randn(2, 5, 3)
     with capture(model, ["0"]) as outputs:
@@ -164,7 +164,7 @@ class Gives(nn.Module):
         return self.value
 
 
-def test_of_a_mapping_the_first_tensor_is_taken() -> None:
+def test_the_first_tensor_of_a_mapping_is_captured() -> None:
     model = nn.Sequential(Gives({"nothing": None, "nested": [torch.ones(2)], "last": torch.zeros(2)}))
     with capture(model, ["0"]) as outputs:
         model(torch.zeros(1))
@@ -173,7 +173,7 @@ def test_of_a_mapping_the_first_tensor_is_taken() -> None:
 
 def test_a_layer_without_a_tensor_is_refused_and_the_hooks_go() -> None:
     model = nn.Sequential(Gives("text"))
-    with pytest.raises(BrainrdlError, match="layer '0' returns no tensor but str"), capture(model, ["0"]):
+    with pytest.raises(BrainrdlError, match="layer '0' must return a tensor, got str"), capture(model, ["0"]):
         model(torch.zeros(1))
     assert hooks(model) == 0
 
@@ -247,8 +247,8 @@ def test_hooks_are_removed_after_an_exception_in_the_block_or_in_the_pass() -> N
     assert hooks(model) == 0
 
 
-def test_images_that_a_network_cannot_take_are_refused_with_their_shape() -> None:
-    message = r"the network cannot take images of shape \(1, 7, 4, 4\), \(n, c, h, w\): .*to have 1 channels"
+def test_images_that_a_network_cannot_process_are_refused_with_their_shape() -> None:
+    message = r"the network cannot process images of shape \(1, 7, 4, 4\), \(n, c, h, w\): .*to have 1 channels"
     model = small()
     with pytest.raises(BrainrdlError, match=message), capture(model, ["0"]):
         model(torch.zeros(1, 7, 4, 4))
@@ -294,7 +294,7 @@ def test_the_table_of_layers_gives_shapes_parameters_and_calls() -> None:
     assert table["calls"].tolist() == [1, 1, 1, 1]
 
 
-def test_the_table_tells_layers_that_run_twice_or_never() -> None:
+def test_the_table_counts_how_often_layers_run() -> None:
     table = describe_layers(Residual(), (4,)).set_index("layer")
     assert table.loc["relu", "calls"] == 2
     assert table.loc["skipped", "calls"] == 0
@@ -311,7 +311,7 @@ def test_the_table_leaves_modes_statistics_and_hooks_as_they_were() -> None:
 
 def test_an_image_shape_that_does_not_fit_is_refused_and_modes_are_restored() -> None:
     model = small()
-    with pytest.raises(BrainrdlError, match=r"cannot take an image of shape \(3, 4, 4\) \(c, h, w\): .*channels"):
+    with pytest.raises(BrainrdlError, match=r"cannot process an image of shape \(3, 4, 4\) \(c, h, w\): .*channels"):
         describe_layers(model, (3, 4, 4))
     assert model.training
     assert hooks(model) == 0

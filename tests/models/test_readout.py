@@ -44,12 +44,12 @@ def test_an_unknown_pool_is_refused_with_the_nearest() -> None:
 
 
 @pytest.mark.parametrize("projection", [0, -1, True, 2.0, "round"])
-def test_a_projection_that_is_no_number_of_channels_is_refused(projection: object) -> None:
+def test_a_projection_that_is_not_a_number_of_channels_is_refused(projection: object) -> None:
     with pytest.raises(BrainrdlError, match="projection must be a positive int, 'square' or None, got"):
         Readout(projection=projection)  # type: ignore[arg-type]
 
 
-def test_a_group_stands_side_by_side_in_the_order_written() -> None:
+def test_a_group_is_concatenated_in_the_order_written() -> None:
     head = ReadoutHead("b+a", Readout("avgpool"))
     a, b = torch.rand(4, 2, 3, 3), torch.rand(4, 5)
     assert torch.equal(head({"a": a, "b": b}), torch.cat([b, a.flatten(2).mean(2)], dim=1))
@@ -139,7 +139,7 @@ def test_an_uncalibrated_head_is_refused_with_what_to_do() -> None:
 
 
 def test_standardising_needs_two_images() -> None:
-    with pytest.raises(BrainrdlError, match="calibrate with at least 2, not 1"):
+    with pytest.raises(BrainrdlError, match="calibrate with at least 2, got 1"):
         ReadoutHead("a", Readout(standardise=True)).calibrate(torch.rand(1, 4))
 
 
@@ -153,7 +153,7 @@ def test_another_number_of_channels_than_calibrated_is_refused(readout: Readout)
 
 def test_a_square_projection_too_large_for_memory_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(readout_module, "_LARGEST_SQUARE", 3)
-    with pytest.raises(BrainrdlError, match="layer 'a' has 4 channels: projection='square' would take"):
+    with pytest.raises(BrainrdlError, match="layer 'a' has 4 channels: projection='square' would need"):
         ReadoutHead("a", Readout(projection="square")).calibrate(torch.rand(9, 4))
 
 
@@ -167,14 +167,14 @@ def test_a_fresh_head_loads_what_another_calibrated() -> None:
     assert fresh.weight.requires_grad
 
 
-def test_a_head_does_not_load_numbers_its_readout_has_no_use_for() -> None:
+def test_a_head_does_not_load_numbers_that_its_readout_does_not_use() -> None:
     fitted = ReadoutHead("a", Readout(standardise=True))
     fitted.calibrate(torch.rand(9, 4))
     with pytest.raises(RuntimeError, match="Unexpected key"):
         ReadoutHead("a", Readout()).load_state_dict(fitted.state_dict())
 
 
-def test_readouts_are_the_same_for_all_or_each_its_own() -> None:
+def test_readouts_are_the_same_for_all_layers_or_differ() -> None:
     pooled = Readout("avgpool")
     assert readouts_of(["a", "b"], pooled) == {"a": pooled, "b": pooled}
     assert readouts_of(["a", "b"], {"b": pooled}) == {"a": Readout(), "b": pooled}
@@ -195,5 +195,5 @@ def test_layers_that_cannot_be_read_are_refused() -> None:
         check_groups(model, "conv1", "the layers")
     with pytest.raises(BrainrdlError, match=r"\['conv1'\] stand more than once in the layers"):
         check_groups(model, ["conv1", "conv1"], "the layers")
-    with pytest.raises(BrainrdlError, match="no layers were asked for"):
+    with pytest.raises(BrainrdlError, match="no layers were given"):
         check_groups(model, [], "the layers")

@@ -13,8 +13,9 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from brainrdl import BrainrdlError, plot
-from brainrdl._core.terms import KINDS
+from brainrdl._core.rows import Role
 from brainrdl.plot import style as _plot_style
+from brainrdl.plot.score_charts import MARKS
 from brainrdl.rdms.by_name import select
 from brainrdl.rdms.conversion import from_array
 
@@ -108,7 +109,7 @@ def test_index_chooses_the_rdm(ax: Axes) -> None:
 
 
 def test_an_rdm_that_is_not_there_is_refused(ax: Axes) -> None:
-    with pytest.raises(BrainrdlError, match=r"RDM 3 was asked for, but there are 1"):
+    with pytest.raises(BrainrdlError, match="RDM 3 does not exist: there are 1 RDMs"):
         plot.rdm(random_rdm(), ax, index=3)
 
 
@@ -224,12 +225,12 @@ def test_rdms_without_names_are_numbered_and_titles_can_be_given() -> None:
 
 
 def test_there_is_one_title_for_each_rdm() -> None:
-    with pytest.raises(BrainrdlError, match="1 titles were given for 2 RDMs; give one each"):
+    with pytest.raises(BrainrdlError, match="got 1 titles for 2 RDMs; give one title per RDM"):
         plot.rdms(one(np.arange(20).reshape(2, 10)), titles=["a"])
 
 
 def test_more_rdms_than_can_be_told_apart_are_refused() -> None:
-    with pytest.raises(BrainrdlError, match="there are 65 RDMs, more than the 64"):
+    with pytest.raises(BrainrdlError, match="there are 65 RDMs, but a figure shows at most 64"):
         plot.rdms(one(np.random.default_rng(0).random((65, 10))))
 
 
@@ -268,7 +269,9 @@ def test_the_colour_scales_of_a_pair_say_what_they_measure() -> None:
 
 def test_raw_dissimilarities_of_two_measures_are_refused() -> None:
     student, teacher = random_rdm(measure="correlation"), random_rdm(measure="euclidean")
-    with pytest.raises(BrainrdlError, match=r"student's measure is 'correlation' and the teacher's 'euclidean'; use"):
+    with pytest.raises(
+        BrainrdlError, match=r"student's measure is 'correlation' and the teacher's is 'euclidean'; use"
+    ):
         plot.rdm_pair(student, teacher, scale="raw")
     assert plot.rdm_pair(student, teacher, figure=Figure()).axes
 
@@ -314,7 +317,7 @@ def test_rdms_of_different_conditions_are_refused() -> None:
 
 def test_a_stack_in_place_of_one_rdm_is_refused() -> None:
     with pytest.raises(
-        BrainrdlError, match=r"the teacher must be one RDM, got 2; choose one, for example teacher\[0\]"
+        BrainrdlError, match=r"the teacher must be one RDM, got 2 RDMs; choose one, for example teacher\[0\]"
     ):
         plot.rdm_pair(random_rdm(), one(np.arange(20).reshape(2, 10)))
 
@@ -329,9 +332,9 @@ def test_an_unknown_option_of_a_pair_is_refused_with_the_nearest() -> None:
 def test_rdms_that_share_no_pair_are_refused(ax: Axes) -> None:
     half = np.where(np.arange(10) < 5, np.nan, 1.0 + np.arange(10))
     other = np.where(np.arange(10) < 5, 1.0 + np.arange(10), np.nan)
-    with pytest.raises(BrainrdlError, match="share no pair"):
+    with pytest.raises(BrainrdlError, match="no pair that is known in both"):
         plot.rdm_pair(one(half), one(other))
-    with pytest.raises(BrainrdlError, match="share no pair"):
+    with pytest.raises(BrainrdlError, match="no pair that is known in both"):
         plot.pairs(one(half), one(other), ax)
 
 
@@ -397,13 +400,13 @@ def test_scores_against_subjects_stand_in_the_band_of_the_noise_ceiling(ax: Axes
     assert ax.get_xlabel() == "Spearman correlation with single subjects' RDMs"
 
 
-def test_scores_against_the_mean_stand_beside_its_reliability_alone(ax: Axes) -> None:
+def test_scores_against_the_mean_are_drawn_with_the_ceiling_for_the_mean_alone(ax: Axes) -> None:
     plot.scores(SUMMARY, "spearman", "mean", ax)
     assert points(ax) == [(0.5, 0)]
     assert not bands(ax)
     assert [[0.8, -0.5], [0.8, 0.5]] in segments(ax)
     legend = labels(ax.get_legend().get_texts())
-    assert "reliability of the mean RDM" in legend
+    assert "ceiling for the mean RDM" in legend
     assert "noise ceiling (leave one subject out)" not in legend
 
 
@@ -421,8 +424,35 @@ def test_the_kinds_of_rows_differ_in_colour_and_marker(ax: Axes) -> None:
     assert labels(ax.get_legend().get_texts())[1:] == kinds
 
 
-def test_every_role_of_a_score_table_has_a_kind() -> None:
-    assert set(KINDS) == {"student", "ensemble", "unfitted", "permuted", "category", "model"}
+def test_every_role_has_a_mark_and_roles_of_one_label_share_it() -> None:
+    assert list(MARKS) == list(Role)
+    assert len({str(mark) for mark in MARKS.values()}) == len({role.label for role in Role})
+
+
+def test_an_unknown_role_is_refused_with_the_nearest() -> None:
+    with pytest.raises(BrainrdlError, match="role 'studnet' is not known; nearest: 'student'"):
+        plot.scores(SUMMARY.replace({"role": {"student": "studnet"}}))
+
+
+class Result:
+    """What the figures use of an Evaluation or FitResult: a table under a name."""
+
+    def __init__(self, **tables: pd.DataFrame) -> None:
+        vars(self).update(tables)
+
+
+def test_a_result_is_drawn_as_its_table_is(ax: Axes) -> None:
+    plot.scores(Result(summary=SUMMARY), "spearman", "subjects", ax)
+    assert points(ax) == [(0.3, 0), (0.1, 1), (0.02, 2), (0.2, 3), (0.05, 4)]
+    for result in (Result(history=HISTORY), Result(histories=HISTORY)):
+        assert line(plot.history(result, Figure().subplots()), "training stimuli")[0] == (0, 0.1)
+
+
+def test_what_has_no_table_is_refused() -> None:
+    with pytest.raises(BrainrdlError, match="a table, or a result with summary, is needed here; got str"):
+        plot.scores("summary.csv")
+    with pytest.raises(BrainrdlError, match="a result with histories or history, is needed here; got dict"):
+        plot.history({})
 
 
 def test_each_target_has_its_own_band_under_its_own_heading(ax: Axes) -> None:
@@ -584,7 +614,8 @@ def test_inner_folds_are_averaged_to_the_curve_that_steps_were_chosen_by(ax: Axe
 
 
 def test_the_fitted_student_is_drawn_unless_another_is_asked_for(ax: Axes) -> None:
-    both = pd.concat([folds().assign(student="permuted", train_similarity=0.9), folds()])
+    other = folds().assign(student="permuted", role="permuted", train_similarity=0.9)
+    both = pd.concat([other, folds().assign(role="student")])
     plot.history(both, ax)
     assert line(ax, "training stimuli (mean, 2 runs)")[0][1] == pytest.approx(0.2)
     permuted = Figure().subplots()
@@ -598,7 +629,7 @@ def test_an_unknown_student_is_refused_with_the_nearest() -> None:
 
 
 def test_a_history_without_curves_is_refused() -> None:
-    with pytest.raises(BrainrdlError, match="the history holds no similarity"):
+    with pytest.raises(BrainrdlError, match="the history has no similarity"):
         plot.history(HISTORY[["step", "loss"]])
 
 

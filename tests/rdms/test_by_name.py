@@ -127,9 +127,9 @@ def test_names_are_text_whatever_the_descriptor_holds():
     assert names(rdms, by="index") == ("0", "1", "2")
 
 
-def test_a_missing_descriptor_is_refused_with_those_there_are():
+def test_a_missing_descriptor_is_refused_with_the_known_ones():
     rdms = random_rdms(FOUR, by="stimuli")
-    with refused(r"no pattern descriptor 'stimulus' .*there are: stimuli, index.*nearest: 'stimuli'.*names=\.\.\."):
+    with refused(r"no pattern descriptor 'stimulus' .*they have: stimuli, index.*nearest: 'stimuli'.*names=\.\.\."):
         names(rdms)
 
 
@@ -144,13 +144,13 @@ def test_an_unknown_name_is_refused_with_the_nearest():
         select(random_rdms(FOUR), ["cat", "dogg"])
 
 
-def test_a_name_asked_for_twice_is_refused():
-    with refused(r"\['cat'\] stand more than once in the conditions asked for"):
+def test_a_name_requested_twice_is_refused():
+    with refused(r"\['cat'\] stand more than once in the requested conditions"):
         select(random_rdms(FOUR), ["cat", "dog", "cat"])
 
 
 def test_selecting_nothing_is_refused():
-    with refused("no conditions were asked for"):
+    with refused("no conditions were requested"):
         select(random_rdms(FOUR), [])
 
 
@@ -231,11 +231,11 @@ def test_align_suggests_no_name_that_both_have():
 
 
 @pytest.mark.parametrize(("form", "other"), [("NFC", "NFD"), ("NFD", "NFC")])
-def test_names_that_differ_in_unicode_form_alone_are_told_apart_and_mended_as_told(form, other):
+def test_names_that_differ_only_in_unicode_form_are_reported_with_a_remedy_that_works(form, other):
     first = tuple(unicodedata.normalize(form, name) for name in ("café", "über", "dog"))
     second = tuple(unicodedata.normalize(other, name) for name in first)
     message = (
-        rf"; \['{first[0]}', '{first[1]}'\] are on both sides in different Unicode forms, which look the same .*"
+        rf"; \['{first[0]}', '{first[1]}'\] occur on both sides in different Unicode forms, which look the same .*"
         rf"unicodedata.normalize\('{form}', name\)"
     )
     with refused(message + r"; rename them"):
@@ -300,7 +300,7 @@ def test_concat_survives_rsatoolbox_files(tmp_path):
 
 
 def test_concat_refuses_other_conditions():
-    with refused("do not hold the same conditions"):
+    with refused("do not have the same conditions"):
         concat([random_rdms(FOUR), random_rdms(FOUR[:3])])
 
 
@@ -341,7 +341,7 @@ def test_a_length_that_is_no_number_of_pairs_is_refused():
 
 @pytest.mark.parametrize("n_pairs", [0, 1])
 def test_fewer_than_three_conditions_are_refused(n_pairs):
-    with refused(f"has {n_pairs + 1} conditions, an RDM needs at least 3"):
+    with refused(f"has {n_pairs + 1} conditions; an RDM needs at least 3"):
         from_tensor(torch.ones(1, n_pairs), None)
 
 
@@ -404,7 +404,7 @@ def test_an_array_of_other_dimensions_is_refused(shape):
 
 
 def test_a_square_of_two_conditions_is_refused():
-    with refused("array has 2 conditions, an RDM needs at least 3"):
+    with refused("array has 2 conditions; an RDM needs at least 3"):
         from_array([[0, 1], [1, 0]], None)
 
 
@@ -467,14 +467,14 @@ def test_nan_pairs_and_a_nan_diagonal_are_taken():
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        ([np.nan] * 3, "holds only NaN"),
+        ([np.nan] * 3, "contains only NaN"),
         ([0.5] * 3, "is constant: every pair is 0.5"),
         ([0.5, np.nan, 0.5], "is constant: every pair is 0.5"),
         ([1, 2, np.inf], "is infinite at conditions 1 and 2"),
         ([1, -np.inf, 2], "is infinite at conditions 0 and 2"),
     ],
 )
-def test_an_rdm_that_nothing_compares_with_is_refused(values, words):
+def test_an_rdm_that_cannot_be_compared_is_refused(values, words):
     rdms = from_tensor(torch.tensor([[1.0, 2, 3], values]), None)
     with refused(rf"RDM 1 \(of 2\) in my file {words}"):
         check(rdms, "my file")

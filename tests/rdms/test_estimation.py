@@ -153,7 +153,7 @@ def test_a_descriptor_that_is_missing_comes_with_the_nearest() -> None:
 def test_nan_is_counted() -> None:
     data = dataset()
     data.measurements[2, 3] = np.nan
-    with refused("1 of 7 channels and 1 of 20 observations hold NaN or Inf"):
+    with refused("1 of 7 channels and 1 of 20 observations contain NaN or Inf"):
         calc_rdm(data)
 
 
@@ -167,7 +167,7 @@ def test_a_constant_pattern_is_named() -> None:
 
 @pytest.mark.parametrize("name", ["poisson", "poisson_cv"])
 def test_counts_are_not_whitened(name: str) -> None:
-    with pytest.raises(BrainrdlError, match="whitened counts are no counts: leave it out for Poisson"):
+    with pytest.raises(BrainrdlError, match="whitened counts are not counts: leave it out for Poisson"):
         calc_rdm(dataset(), name, noise="diag")
 
 
@@ -210,32 +210,32 @@ def test_a_negative_precision_is_refused() -> None:
 def test_windows_need_time_and_time_points() -> None:
     with refused("need measurements with time"):
         calc_rdm(dataset(), windows=[(0, 1)])
-    with refused(r"window \(0.02, 0.08\) s holds no time point; times go from -0.1 to 0.3 s"):
+    with refused(r"window \(0.02, 0.08\) s contains no time point; times go from -0.1 to 0.3 s"):
         calc_rdm(dataset(times=5), windows=[(0.02, 0.08)])
 
 
 @pytest.mark.parametrize("window", [(0, 10), (-5, 0.1), (50, 150), (0.0, 0.36), (-0.16, 0.1), (0.0, np.inf)])
 def test_a_window_beyond_the_data_is_refused(window: tuple[float, float]) -> None:
-    with refused(r"s reaches beyond the data; times go from -0.1 to 0.3 s"):
+    with refused(r"s extends beyond the data; times go from -0.1 to 0.3 s"):
         calc_rdm(dataset(times=5), windows=[(0, 0.1), window])
 
 
 @pytest.mark.parametrize("window", [(0.1, 0.05), (np.nan, 0.1)])
 def test_a_window_that_ends_before_it_begins_is_refused(window: tuple[float, float]) -> None:
-    with refused("has no end after its start"):
+    with refused("ends before it starts"):
         calc_rdm(dataset(times=5), windows=[window])
 
 
 @pytest.mark.parametrize(
     "windows", [[], [(0, 0.1, 0.2)], [("0", "0.1")], [(0, 0.1), (0.1,)], 0.1, [True, False], [[]], "0:1"]
 )
-def test_windows_that_are_no_pairs_are_refused(windows: object) -> None:
-    with refused(r"takes a list of \(start, end\) in seconds, not .*; say windows=\[\(0.05, 0.1\)\]"):
+def test_windows_that_are_not_pairs_are_refused(windows: object) -> None:
+    with refused(r"must be a list of \(start, end\) in seconds, got .*; use windows=\[\(0.05, 0.1\)\]"):
         calc_rdm(dataset(times=5), windows=windows)
 
 
 def test_one_window_without_its_list_is_refused_with_what_was_meant() -> None:
-    with refused(r"not \(0.1, 0.2\); say windows=\[\(0.1, 0.2\)\], or leave it out"):
+    with refused(r"got \(0.1, 0.2\); use windows=\[\(0.1, 0.2\)\], or leave it out"):
         calc_rdm(dataset(times=5), windows=(0.1, 0.2))
 
 
@@ -329,16 +329,18 @@ def test_other_dissimilarities_of_counts_are_of_their_mean() -> None:
         (lambda x: 100 * x, "multiples of 100"),
     ],
 )
-def test_rates_are_not_added_up_over_a_window(change, told) -> None:
+def test_rates_are_not_summed_over_a_window(change, told) -> None:
     data = counted(1)
     rates = TemporalDataset(change(data.measurements), obs_descriptors=data.obs_descriptors,
                             time_descriptors=data.time_descriptors)  # fmt: skip
-    with pytest.raises(BrainrdlError, match=f"add up counts over a window, and these measurements .*{told}"):
+    with pytest.raises(BrainrdlError, match=f"sum counts over a window, but these measurements .*{told}"):
         calc_rdm(rates, "poisson", windows=[(0, 0.24)])
 
 
 def test_a_precision_that_cannot_be_one_is_refused() -> None:
-    with pytest.raises(BrainrdlError, match=r"noise= has -1 on its diagonal; a noise precision is positive definite"):
+    with pytest.raises(
+        BrainrdlError, match=r"noise= has -1 on its diagonal; a noise precision must be positive definite"
+    ):
         calc_rdm(dataset(), "mahalanobis", noise=-np.eye(N_CHANNELS))
 
 
@@ -348,8 +350,8 @@ def test_two_conditions_are_refused_by_name() -> None:
         calc_rdm(two)
 
 
-def test_windows_with_one_middle_are_refused() -> None:
-    with pytest.raises(BrainrdlError, match=r"names \['0.05 s'\] stand more than once in the middles of windows="):
+def test_windows_with_the_same_centre_are_refused() -> None:
+    with pytest.raises(BrainrdlError, match=r"names \['0.05 s'\] stand more than once in the centres of windows="):
         calc_rdm(counted(1), "euclidean", windows=[(0, 0.1), (0.04, 0.06), (0.1, 0.2)])
 
 
@@ -393,7 +395,7 @@ def test_no_dataset_is_refused() -> None:
 @pytest.mark.parametrize("wrap", [lambda array: array, lambda array: [dataset(), array]])
 def test_an_array_is_refused_with_the_dataset_it_should_be(wrap) -> None:
     message = (
-        r"needs rsatoolbox's Dataset or TemporalDataset, got ndarray of shape \(4, 5\); an array .* becomes one by "
+        r"needs rsatoolbox's Dataset or TemporalDataset, got ndarray of shape \(4, 5\); an array .* becomes one with "
         r"rsatoolbox.data.Dataset\(array, obs_descriptors=\{'item': names\}\)"
     )
     with refused(message):

@@ -1,8 +1,11 @@
-"""Options of readers: what is of another type is refused before the file is blamed, and words become what is meant."""
+"""Options of readers: values of another type are refused, and words become values of the annotated type."""
 
 from __future__ import annotations
 
+import inspect
+import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +13,7 @@ import numpy as np
 import pytest
 
 from brainrdl import BrainrdlError
-from brainrdl.readers.options import checked, from_words
+from brainrdl.readers.options import checked, from_words, options_from
 from brainrdl.readers.reading import find_readers
 
 if TYPE_CHECKING:
@@ -64,7 +67,7 @@ READ = Example().read
         ("hidden", "anything", "anything"),
     ],
 )
-def test_an_option_reaches_the_reader_as_it_is_annotated(option, value, expected):
+def test_an_option_reaches_the_reader_with_the_annotated_type(option, value, expected):
     found = checked(READ, "example", {option: value})[option]
     assert found == expected
     assert type(found) is type(expected)
@@ -82,7 +85,7 @@ def test_an_option_reaches_the_reader_as_it_is_annotated(option, value, expected
         ("rois", "V1", "option of reader 'example' 'rois' is not known; nearest: 'roi'"),
     ],
 )
-def test_an_option_that_the_reader_does_not_take_is_refused(option, value, message):
+def test_an_option_of_another_name_or_type_is_refused(option, value, message):
     with pytest.raises(BrainrdlError, match=message):
         checked(READ, "example", {option: value})
 
@@ -102,7 +105,7 @@ def test_an_option_that_the_reader_does_not_take_is_refused(option, value, messa
         ("entities", ["res:2", "dir:AP", "dir:PA"], {"res": "2", "dir": ["AP", "PA"]}),
     ],
 )
-def test_words_of_a_command_line_become_what_the_reader_takes(option, words, expected):
+def test_words_of_a_command_line_become_options_of_the_annotated_type(option, words, expected):
     assert from_words(READ, "example", {option: words}) == {option: expected}
 
 
@@ -114,12 +117,86 @@ def test_words_of_a_command_line_become_what_the_reader_takes(option, words, exp
         ("entities", ["res=2"], "'res=2' should be key:value"),
     ],
 )
-def test_words_that_do_not_make_an_option_are_refused(option, words, message):
+def test_words_that_do_not_fit_an_option_are_refused(option, words, message):
     with pytest.raises(BrainrdlError, match=message):
         from_words(READ, "example", {option: words})
 
 
-def test_every_reader_takes_its_own_defaults():
+def test_every_reader_accepts_its_own_defaults():
     for name, reader in find_readers().items():
-        defaults = dict(reader.read.__kwdefaults__ or {})
+        parameters = inspect.signature(reader.read).parameters.values()
+        defaults = {each.name: each.default for each in parameters if each.kind is each.KEYWORD_ONLY}
         assert checked(reader.read, name, defaults) == defaults
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shared:
+    """Options of two readers.
+
+    Parameters
+    ----------
+    mask : str or Path, optional
+        Which voxels.
+
+    t_r : float
+        Seconds from volume to volume.
+
+    Examples
+    --------
+    None.
+    """
+
+    mask: str | Path | None = None
+    t_r: float = 2.0
+
+
+@options_from(Shared)
+def read_shared(path: Path, *, events: str | None = None, **options: object) -> Shared:
+    """Read a series.
+
+    Parameters
+    ----------
+    events : str, optional
+        The events.
+    **options
+        See the dataclass.
+
+    Returns
+    -------
+    Shared
+    """
+    return Shared(**options)
+
+
+def test_options_of_a_dataclass_are_listed_and_checked_as_if_spelled_out():
+    assert list(inspect.signature(read_shared).parameters) == ["path", "events", "mask", "t_r"]
+    assert checked(read_shared, "example", {"t_r": "2.5"}) == {"t_r": 2.5}
+    assert from_words(read_shared, "example", {"mask": ["none"], "t_r": ["1"]}) == {"mask": None, "t_r": 1.0}
+    with pytest.raises(BrainrdlError, match=r"'t_R' is not known; nearest: 't_r' .*known: events, mask, t_r"):
+        checked(read_shared, "example", {"t_R": 1})
+    with pytest.raises(BrainrdlError, match=r"option mask .* should be str \| Path \| None, got 1 \(int\)"):
+        checked(read_shared, "example", {"mask": 1})
+
+
+def test_help_explains_the_options_of_a_dataclass():
+    parameters = read_shared.__doc__.split("----------\n")[1].split("\n\nReturns")[0]
+    assert parameters.splitlines() == [
+        "events : str, optional",
+        "    The events.",
+        "mask : str or Path, optional",
+        "    Which voxels.",
+        "",
+        "t_r : float",
+        "    Seconds from volume to volume.",
+    ]
+
+
+@pytest.mark.parametrize("name", ["bold", "bids"])
+def test_a_reader_of_bold_series_explains_each_of_its_options(name):
+    read = find_readers()[name].read
+    explained = read.__doc__.split("Returns\n")[0]
+    missing = [
+        option for option in inspect.signature(read).parameters if not re.search(rf"\b{option}\b.* : ", explained)
+    ]
+    assert len(inspect.signature(read).parameters) > 15
+    assert missing == []

@@ -88,7 +88,7 @@ def test_a_pattern_may_say_what_its_parts_are(pattern, expected, tmp_path, monke
     assert [(one.subject, one.run, dict(one.named)) for one in found] == expected
 
 
-def test_a_name_that_stands_twice_means_the_same(tmp_path):
+def test_a_name_that_occurs_twice_in_a_pattern_matches_the_same_text(tmp_path):
     for file in ("anna/anna_it.npy", "anna/bert_it.npy"):
         (tmp_path / file).parent.mkdir(exist_ok=True)
         np.save(tmp_path / file, np.arange(3.0))
@@ -97,7 +97,7 @@ def test_a_name_that_stands_twice_means_the_same(tmp_path):
     assert (one.subject, other.subject) == ("anna", "")
 
 
-def test_layers_in_files_of_their_own_are_no_subjects(tmp_path):
+def test_layers_in_separate_files_are_not_subjects(tmp_path):
     for layer in ("conv", "fc"):
         np.savez(tmp_path / f"RDM_{layer}.npz", rdm=np.arange(1.0, 4))
         np.savez(tmp_path / f"maps_{layer}.npz", **{f"of_{layer}": np.ones((3, 4)), "other": np.ones((3, 4))})
@@ -109,7 +109,7 @@ def test_layers_in_files_of_their_own_are_no_subjects(tmp_path):
     assert [data.descriptors["layer"] for data in maps] == ["conv", "fc"]
 
 
-def test_sessions_of_a_subject_are_no_subjects(tmp_path):
+def test_sessions_of_a_subject_are_not_subjects(tmp_path):
     for number, file in enumerate(["sub-01/ses-1", "sub-01/ses-2", "sub-02/ses-1", "sub-02/ses-2"], start=1):
         (tmp_path / file).mkdir(parents=True)
         np.savez(tmp_path / file / "rdm.npz", rdms=number * np.array([[1.0, 2, 3]]))
@@ -119,7 +119,7 @@ def test_sessions_of_a_subject_are_no_subjects(tmp_path):
     assert RDMTeacher(found).subjects == ("01", "02")
 
 
-def test_runs_in_files_of_their_own_are_one_dataset(tmp_path):
+def test_runs_in_separate_files_become_one_dataset(tmp_path):
     rng = np.random.default_rng(0)
     one, two = rng.normal(size=(2, 3, 5))
     channels = {"voxel": ["v0", "v1", "v2", "v3", "v4"]}
@@ -138,7 +138,7 @@ def test_runs_in_files_of_their_own_are_one_dataset(tmp_path):
     assert calc_rdm(found, "crossnobis").n_cond == 3
 
 
-def test_runs_that_the_files_name_stay(tmp_path):
+def test_runs_that_the_files_name_keep_their_names(tmp_path):
     for file, runs in (("run-1", ["a", "a", "b"]), ("run-2", ["c", "c", "d"])):
         save(tmp_path / f"sub-1_{file}.h5", np.eye(3), run=runs)
     assert list(read(tmp_path / "*.h5")[0].obs_descriptors["run"]) == ["a", "a", "b", "c", "c", "d"]
@@ -147,7 +147,7 @@ def test_runs_that_the_files_name_stay(tmp_path):
         read(tmp_path / "*.h5")
 
 
-def test_hemispheres_are_side_by_side(tmp_path):
+def test_hemispheres_are_joined_along_channels(tmp_path):
     left, right = np.random.default_rng(0).normal(size=(2, 3, 4))
     for run in (1, 2):
         save(tmp_path / f"lh.run-{run}.h5", run * left, n_dropped_channels=1)
@@ -160,7 +160,7 @@ def test_hemispheres_are_side_by_side(tmp_path):
     assert list(found.obs_descriptors["run"]) == ["1"] * 3 + ["2"] * 3
 
 
-def test_hemispheres_of_other_conditions_are_refused(tmp_path):
+def test_hemispheres_with_different_conditions_are_refused(tmp_path):
     save(tmp_path / "lh.b.h5", np.eye(3))
     save(tmp_path / "rh.b.h5", np.eye(3), ["cat", "car", "dog"])
     with pytest.raises(
@@ -177,20 +177,22 @@ def test_runs_without_channels_in_common_are_refused(tmp_path, channels):
         read(tmp_path / "*.h5")
 
 
-def test_channels_without_descriptors_are_joined_as_they_stand(tmp_path):
+def test_channels_without_descriptors_are_joined_in_their_order(tmp_path):
     for run in (1, 2):
         save(tmp_path / f"sub-1_run-{run}.h5", run * np.eye(3), channels={})
     np.testing.assert_array_equal(read(tmp_path / "*.h5")[0].measurements, np.vstack([np.eye(3), 2 * np.eye(3)]))
 
 
-def test_files_of_one_subject_that_nothing_tells_apart_are_refused(tmp_path):
+def test_files_of_one_subject_that_nothing_distinguishes_are_refused(tmp_path):
     for task in ("rest", "faces"):
         save(tmp_path / f"sub-1_task-{task}.h5", np.eye(3))
-    with pytest.raises(BrainrdlError, match="are of one subject, session and region, and their paths do not tell them"):
+    with pytest.raises(
+        BrainrdlError, match="are of one subject, session and region, and their paths do not distinguish them"
+    ):
         read(tmp_path / "*.h5")
 
 
-def test_regions_of_one_subject_stay_apart(tmp_path):
+def test_regions_of_one_subject_stay_separate(tmp_path):
     for region in ("V1", "IT"):
         save(tmp_path / f"sub-1_{region}.h5", np.eye(3), roi=region)
     assert [data.descriptors["roi"] for data in read(tmp_path / "*.h5")] == ["IT", "V1"]
@@ -206,7 +208,7 @@ def test_runs_over_time_or_with_residuals_are_not_joined(tmp_path, kind):
         else:
             data = Dataset(np.ones((3, 4)), channel_descriptors={"residuals": np.ones((4, 9))}, **observed)
         data.save(path, file_type="hdf5")
-    with pytest.raises(BrainrdlError, match="measurements over time, or with residuals, are not joined"):
+    with pytest.raises(BrainrdlError, match="measurements over time, or with residuals, cannot be joined"):
         read(tmp_path / "*.h5")
 
 
@@ -224,9 +226,9 @@ def test_an_option_may_hold_the_hemisphere(tmp_path):
     np.testing.assert_array_equal(found.measurements, np.hstack([np.arange(12.0).reshape(3, 4) * k for k in (1, 2)]))
 
 
-def test_a_link_to_nothing_is_told(tmp_path):
+def test_a_link_to_a_file_that_was_not_downloaded_is_refused(tmp_path):
     (tmp_path / "rdm.npy").symlink_to(tmp_path / "annexed")
-    with pytest.raises(BrainrdlError, match=r"link '.*rdm.npy' leads to nothing; fetch its content"):
+    with pytest.raises(BrainrdlError, match=r"'.*rdm.npy' is a link to a file that was not downloaded; fetch it first"):
         read(tmp_path / "rdm.npy")
 
 
@@ -239,7 +241,7 @@ def test_an_option_may_hold_the_subject(tmp_path):
     np.testing.assert_array_equal(found.dissimilarities, [[1, 2, 3], [2, 4, 6]])
 
 
-def test_the_runs_of_rdms_are_told(tmp_path):
+def test_runs_of_rdms_become_a_descriptor(tmp_path):
     for run in (1, 2):
         from_array(np.arange(3.0), NAMES).save(str(tmp_path / f"sub-1_run-{run}.h5"), file_type="hdf5")
     found = read(tmp_path / "*.h5")

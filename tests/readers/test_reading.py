@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import pickle
+import re
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import numpy as np
@@ -72,7 +75,7 @@ def install(monkeypatch):
 # -- which reader
 
 
-def test_our_readers_are_found_as_anyone_elses(rdm_file):
+def test_our_readers_are_found_like_those_of_others(rdm_file):
     assert {"csv", "matlab", "numpy", "rsatoolbox"} <= set(find_readers())
     assert all(isinstance(reader, Reader) for reader in find_readers().values())
     assert read(rdm_file).dissimilarities.tolist() == [[1, 2, 3]]
@@ -91,20 +94,21 @@ def test_a_reader_can_be_given_as_an_object_or_by_name(rdm_file, third_file):
         read(rdm_file, reader="nunpy")
 
 
-def test_a_file_that_no_reader_takes_is_refused_listing_the_layouts(third_file):
+def test_a_file_that_no_reader_recognises_is_refused_with_a_list_of_readers(third_file):
     with refused(
-        "no reader takes file .*rdm.third'; there are readers bids, .*csv, .*and docs/formats.md lists their files"
+        "no reader recognises file .*rdm.third'; there are readers bids, .*csv, .*; choose one with reader= "
+        ".*find_readers"
     ):
         read(third_file)
 
 
-def test_a_file_that_two_readers_take_is_refused(install, rdm_file):
+def test_a_file_that_two_readers_recognise_is_refused(install, rdm_file):
     class Rival(Third):
         def sniff(self, path):
             return True
 
     install(rival=Rival())
-    with refused(r"readers \['numpy', 'third'\] take file .*choose one with reader="):
+    with refused(r"readers \['numpy', 'third'\] all recognise file .*choose one with reader="):
         read(rdm_file)
     assert read(rdm_file, reader="numpy").n_cond == 3
 
@@ -115,13 +119,35 @@ def test_a_reader_that_cannot_be_loaded_is_left_out_with_a_warning(install, rdm_
         assert read(rdm_file).n_cond == 3
 
 
-def test_an_entry_point_that_is_no_reader_is_left_out_with_a_warning(install, rdm_file):
+@pytest.mark.parametrize(
+    ("file", "hiding"), [("data_adapters/__init__.py", "folder '.*data_adapters'"), ("data_adapters.py", "file '.*py'")]
+)
+def test_a_script_learns_what_hides_the_readers(rdm_file, file, hiding):
+    (rdm_file.parent / file).parent.mkdir(exist_ok=True)
+    (rdm_file.parent / file).write_text("OF_THE_USER = True")
+    done = read_in_a_script(rdm_file)
+    assert re.search(f"BrainrdlError: the {hiding} hides the installed package 'data_adapters'.*rename it", done.stderr)
+    assert "Warning" not in done.stderr
+
+
+def test_a_folder_of_data_beside_a_script_hides_no_readers(rdm_file):
+    (rdm_file.parent / "data_adapters").mkdir()
+    assert read_in_a_script(rdm_file).stdout.strip() == "[[1.0, 2.0, 3.0]]"
+
+
+def read_in_a_script(file):
+    script = file.with_name("analysis.py")
+    script.write_text(f"import brainrdl\nprint(brainrdl.read({str(file)!r}).dissimilarities.tolist())\n")
+    return subprocess.run([sys.executable, str(script)], cwd=file.parent, capture_output=True, text=True, check=False)
+
+
+def test_an_entry_point_that_is_not_a_reader_is_left_out_with_a_warning(install, rdm_file):
     install(broken=object())
     with pytest.warns(UserWarning, match="reader 'broken' lacks one of name, layout, sniff, read"):
         assert read(rdm_file).n_cond == 3
 
 
-def test_a_reader_that_fails_to_look_does_not_take_the_file(install, rdm_file):
+def test_a_reader_that_fails_to_look_does_not_recognise_the_file(install, rdm_file):
     class Failing(Third):
         def sniff(self, path):
             raise OSError("cannot look")
@@ -131,7 +157,7 @@ def test_a_reader_that_fails_to_look_does_not_take_the_file(install, rdm_file):
         assert read(rdm_file).n_cond == 3
 
 
-def test_two_readers_of_one_name_are_refused(install, rdm_file):
+def test_two_readers_with_the_same_name_are_refused(install, rdm_file):
     install(one=Third(), two=Third())
     with refused(r"names \['third'\] stand more than once in the entry points 'brainrdl.readers' \(.*one, two\)"):
         read(rdm_file)
@@ -145,8 +171,8 @@ def test_a_missing_file_is_refused(tmp_path):
         read(tmp_path / "nothing.npy")
 
 
-def test_a_folder_that_no_reader_takes_is_refused(tmp_path):
-    with refused("no reader takes folder '.*'; there are readers bids, "):
+def test_a_folder_that_no_reader_recognises_is_refused(tmp_path):
+    with refused("no reader recognises folder '.*'; there are readers bids, "):
         read(tmp_path)
 
 
@@ -188,7 +214,7 @@ def test_an_unknown_option_is_refused_with_the_nearest(rdm_file, third_file):
         read(third_file, reader=Third(), axes="first")
 
 
-def test_a_reader_with_free_options_judges_them_itself(third_file):
+def test_a_reader_with_free_options_checks_them_itself(third_file):
     class Free(Third):
         def read(self, path, **options):
             return from_array(options["scale"] * SQUARE, None)
@@ -238,11 +264,11 @@ def test_a_folder_sorted_otherwise_without_capitals_is_refused(rdm_file, tmp_pat
     folder.mkdir()
     for name in ("B", "a", "c"):
         (folder / f"{name}.png").touch()
-    with refused("unclear: 'B' sorts before 'a' by its characters' codes"):
+    with refused("unclear: 'B' sorts before 'a' by the codes of its characters"):
         read(rdm_file, names=folder)
 
 
-def test_what_is_no_image_names_no_condition(rdm_file, tmp_path):
+def test_only_images_name_conditions(rdm_file, tmp_path):
     folder = tmp_path / "images"
     folder.mkdir()
     for name in ("car.png", "cat.jpg", "README.md", "labels.csv"):
@@ -253,26 +279,26 @@ def test_what_is_no_image_names_no_condition(rdm_file, tmp_path):
     assert names_of(read(rdm_file, names=folder)) == ("car", "cat", "dog")
 
 
-def test_a_table_is_no_list_of_names(rdm_file, tmp_path):
+def test_a_table_is_refused_as_a_list_of_names(rdm_file, tmp_path):
     (tmp_path / "names.csv").write_text("index,name\n0,cat\n1,dog\n")
-    with refused(r"names file '.*names.csv' is a table \('index,name'\); names= takes one name a line"):
+    with refused(r"names file '.*names.csv' is a table \('index,name'\); names= needs one name per line"):
         read(rdm_file, names=tmp_path / "names.csv")
 
 
-def test_numbers_name_conditions_as_they_are_written_and_missing_ones_do_not(rdm_file):
+def test_numbers_can_name_conditions_but_missing_ones_cannot(rdm_file):
     assert names_of(read(rdm_file, names=np.array([1.0, 2.0, 2.5]))) == ("1", "2", "2.5")
     for missing in (float("nan"), None):
-        with refused("names= holds (nan|None), which is no name"):
+        with refused("names= holds (nan|None), which is not a name"):
             read(rdm_file, names=["a", missing, "c"])
 
 
-def test_a_descriptor_that_is_not_there_names_no_conditions(tmp_path):
+def test_an_unknown_descriptor_of_conditions_is_refused(tmp_path):
     from_array(SQUARE, ["cat", "dog", "car"], by="image").save(str(tmp_path / "rdm.h5"), file_type="hdf5")
     with refused(r"conditions have no descriptor 'imag'; nearest: 'image'; they have \['image'\]: choose by="):
         read(tmp_path / "rdm.h5", by="imag")
 
 
-def test_text_in_another_coding_is_refused_in_words(tmp_path):
+def test_text_in_another_encoding_is_refused_with_a_remedy(tmp_path):
     (tmp_path / "rdm.csv").write_bytes(",Bär,b,c\nBär,0,1,2\nb,1,0,3\nc,2,3,0\n".encode("latin-1"))
     with refused("is not UTF-8 text .*; save it as UTF-8"):
         read(tmp_path / "rdm.csv")
@@ -284,7 +310,7 @@ def test_a_folder_whose_order_is_unclear_is_refused(rdm_file, tmp_path):
     for number in (1, 2, 10):
         (folder / f"image_{number}.png").touch()
     with refused(
-        "order of the files in .* is unclear: 'image_10' sorts before 'image_2' by its .*give names= as a list"
+        "order of the files in .* is unclear: 'image_10' sorts before 'image_2' by the .*give names= as a list"
     ):
         read(rdm_file, names=folder)
 
@@ -294,22 +320,22 @@ def test_a_wrong_number_of_names_is_refused(rdm_file):
         read(rdm_file, names=["cat", "dog"])
 
 
-def test_given_names_that_stand_twice_are_refused(rdm_file):
+def test_given_names_that_occur_twice_are_refused(rdm_file):
     with refused(r"\['cat'\] stand more than once"):
         read(rdm_file, names=["cat", "dog", "cat"])
 
 
-def test_names_that_are_nowhere_are_refused(rdm_file):
+def test_a_missing_file_of_names_is_refused(rdm_file):
     with refused("names= is 'nowhere.txt', which is neither a text file, nor a folder"):
         read(rdm_file, names="nowhere.txt")
 
 
-def test_a_file_without_names_says_how_to_give_them(rdm_file):
+def test_a_file_without_names_is_refused_with_how_to_give_them(rdm_file):
     with refused(r"give the file.s names when reading it: names="):
         names(read(rdm_file))
 
 
-def test_names_do_not_rename_those_of_the_file(tmp_path):
+def test_given_names_cannot_replace_those_of_the_file(tmp_path):
     path = tmp_path / "rdm.npz"
     np.savez(path, rdms=SQUARE, names=["cat", "dog", "car"])
     with refused(r"the file names its conditions itself \('stimulus': \['cat', 'dog', 'car'\]\)"):
@@ -391,7 +417,7 @@ def test_check_reader_finds_what_is_broken(reader, words, third_file):
         check_reader(reader(), third_file)
 
 
-def test_a_list_of_names_that_is_no_utf8_text_is_named(rdm_file, tmp_path):
+def test_a_list_of_names_that_is_not_utf8_text_is_named(rdm_file, tmp_path):
     (tmp_path / "names.txt").write_bytes("Käse\nBrot\nBär\n".encode("latin-1"))
     with refused(r"names file '.*names.txt' is not UTF-8 text; save it as UTF-8"):
         read(rdm_file, names=tmp_path / "names.txt")
@@ -416,19 +442,19 @@ def rdm_files(folder, *names):
         (["S1_run-1.npy", "S2_run-1.npy"], "S*.npy", ["S1", "S2"]),
     ],
 )
-def test_the_files_of_a_pattern_are_read_in_order_each_as_a_subject(tmp_path, files, pattern, subjects):
+def test_the_files_of_a_pattern_are_read_in_order_each_as_one_subject(tmp_path, files, pattern, subjects):
     rdm_files(tmp_path, *reversed(files))
     found = read(tmp_path / pattern, names=["cat", "dog", "car"])
     assert list(found.rdm_descriptors["subject"]) == subjects
     np.testing.assert_array_equal(found.dissimilarities, [[2, 4, 6], [1, 2, 3]])  # the last file was written first
 
 
-def test_a_pattern_that_one_file_fits_gives_that_file_with_its_subject(tmp_path):
+def test_a_pattern_that_matches_one_file_gives_that_file_with_its_subject(tmp_path):
     rdm_files(tmp_path, "sub-07.npy")
     assert list(read(tmp_path / "sub-*.npy").rdm_descriptors["subject"]) == ["07"]
 
 
-def test_files_of_a_pattern_are_paired_by_name_and_keep_the_subjects_they_tell(tmp_path):
+def test_files_of_a_pattern_are_paired_by_name_and_keep_the_subjects_that_they_name(tmp_path):
     for file, order in (("a.csv", ["cat", "dog", "car"]), ("b.csv", ["car", "dog", "cat"])):
         rdms = from_array(SQUARE, order, descriptors={"subject": [f"told by {file}"]})
         to_table(rdms).to_csv(tmp_path / file, index=False)
@@ -445,14 +471,14 @@ def test_measurements_of_a_pattern_are_a_list(tmp_path):
     assert [data.descriptors["subject"] for data in read(tmp_path / "sub-*.h5")] == ["1", "2"]
 
 
-def test_patterns_that_fit_nothing_unlike_things_or_nameless_rdms_are_refused(tmp_path):
-    with refused(r"no file fits the pattern '.*sub-\*.npy'"):
+def test_patterns_that_match_nothing_mixed_data_or_rdms_without_names_are_refused(tmp_path):
+    with refused(r"no file matches the pattern '.*sub-\*.npy'"):
         read(tmp_path / "sub-*.npy")
     rdm_files(tmp_path, "sub-1.npy", "sub-2.npy")
     with refused(r"the files of '.*sub-\*.npy' hold no names of conditions, so they cannot be joined; give names="):
         read(tmp_path / "sub-*.npy")
     Dataset(np.eye(3)).save(str(tmp_path / "sub-3.h5"), file_type="hdf5")
-    with refused(r"of the files of '.*sub-\*', some hold RDMs and some measurements; give them apart"):
+    with refused(r"of the files of '.*sub-\*', some hold RDMs and some measurements; read them separately"):
         read(tmp_path / "sub-*", names=["cat", "dog", "car"])
 
 

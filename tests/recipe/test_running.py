@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import shutil
 import sys
+from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -18,9 +20,11 @@ from brainrdl import BrainrdlError, FitResult, RDMLoss, recipe
 from brainrdl.evaluation.held_out import Evaluation
 from brainrdl.loss.rdm_loss import Decay
 from brainrdl.recipe import building, running
+from brainrdl.recipe.schema import Recipe
 from brainrdl.stimuli.transforms import ImageTransform
 from brainrdl.teachers.controls import PermutedTeacher
 from brainrdl.teachers.network_teacher import NetworkTeacher
+from brainrdl.training import run_folder
 
 NAMES = [f"face_{i:02d}" for i in range(12)]
 
@@ -86,6 +90,128 @@ def test_refusal_to_score_a_run_again_names_the_run(content: dict, tmp_path: Pat
     Image.fromarray(np.zeros((10, 10), dtype=np.uint8)).save(tmp_path / "images" / f"{NAMES[0]}.png")
     with pytest.raises(BrainrdlError, match=rf"'{tmp_path}/run/settings.json' was written with"):
         running.evaluate_run(tmp_path / "run", ["tau-a"])
+
+
+def test_a_finished_run_is_scored_again_where_symbolic_links_do_not_exist(
+    content: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running.run(recipe.check(content), tmp_path / "run", progress=False)
+
+    def refused(*_: object, **__: object) -> None:
+        raise OSError("symbolic links are not supported here")
+
+    monkeypatch.setattr("os.symlink", refused)
+    monkeypatch.setattr("os.link", refused)
+    assert set(running.evaluate_run(tmp_path / "run", ["tau-a"]).summary["comparator"]) == {"tau-a"}
+
+
+@pytest.mark.parametrize("lost", ["fitted-seed0-fold0/weights.safetensors", "fitted-seed0-fold0-inner.csv"])
+def test_a_run_that_lost_a_fit_is_not_fitted_when_it_is_scored_again(content: dict, tmp_path: Path, lost: str) -> None:
+    content["evaluation"] = {"held_out": NAMES[:4], "inner_folds": 2, "n_bootstrap": 0, "controls": ["unfitted"]}
+    content["stimuli"].pop("labels")
+    running.run(recipe.check(content), tmp_path / "run", progress=False)
+    (tmp_path / "run" / "fits" / lost).unlink()
+    before = sorted((tmp_path / "run").rglob("*"))
+    with pytest.raises(BrainrdlError, match=rf"there is no file '.*{lost}', so this run is not finished"):
+        running.evaluate_run(tmp_path / "run")
+    assert sorted((tmp_path / "run").rglob("*")) == before
+
+
+@pytest.mark.parametrize("holds_out", [True, False])
+def test_a_run_folder_is_opened_once(
+    content: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, holds_out: bool
+) -> None:
+    if not holds_out:
+        del content["evaluation"]
+    opened: list[Path] = []
+    real = run_folder.open_folder
+
+    def open_folder(out: Path, **options: bool) -> Path:
+        opened.append(Path(out))
+        return real(out, **options)
+
+    monkeypatch.setattr(run_folder, "open_folder", open_folder)
+    running.run(recipe.check(content), tmp_path / "run", progress=False)
+    assert opened.count(tmp_path / "run") == 1
+    assert len(opened) == len(set(opened)) == (7 if holds_out else 1)
+    opened.clear()
+    if holds_out:
+        running.evaluate_run(tmp_path / "run")
+        assert opened == []
+
+
+@pytest.fixture
+def built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
+    """A network in a Python file of the user's, `counted_network:make`; the list grows with each one that is built."""
+    monkeypatch.chdir(tmp_path)
+    Path("counted_network.py").write_text(
+        "from torch import nn\n"
+        "from brainrdl.models import Network\n"
+        "from brainrdl.stimuli import default_transform\n"
+        "built = []\n"
+        "def make():\n"
+        "    built.append(1)\n"
+        "    return Network(nn.Sequential(nn.Flatten(), nn.Linear(100, 8)), default_transform(10, 'none', 1), 10, 1)\n"
+    )
+    with monkeypatch.context() as inner:
+        inner.syspath_prepend(str(tmp_path))
+        yield importlib.import_module("counted_network").built
+    del sys.modules["counted_network"]
+
+
+def counted(content: dict, **evaluation: object) -> Recipe:
+    student = {"model": "counted_network:make", "layers": {"1": "IT"}}
+    return recipe.check(content | {"student": student, "evaluation": {"n_bootstrap": 0, **evaluation}})
+
+
+def test_a_network_is_built_once_per_row_and_once_more_to_detect_sharing(
+    content: dict, tmp_path: Path, built: list[int]
+) -> None:
+    made = counted(content, folds=3)
+    running.run(made, tmp_path / "run", progress=False)
+    assert len(built) == 3 * len(["fitted", "unfitted", "permuted"]) + 1
+    built.clear()
+    running.evaluate_run(tmp_path / "run")
+    assert len(built) == 10
+
+
+def test_a_network_that_is_built_already_serves_stimuli_and_student(content: dict, built: list[int]) -> None:
+    made = counted(content)
+    network = building.make_network(made)
+    assert building.make_stimuli(made, network).transform is network.transform
+    assert building.make_student(made, network).model is network.module
+    assert len(built) == 1
+    assert building.make_student(made).model is not network.module
+
+
+def test_a_network_is_built_once_for_a_single_fit(content: dict, tmp_path: Path, built: list[int]) -> None:
+    running.run(counted(content), tmp_path / "run", progress=False)
+    assert len(built) == 1
+
+
+def test_networks_of_one_factory_that_share_weights_are_still_refused(
+    content: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("shared_network.py").write_text(
+        "from torch import nn\n"
+        "from brainrdl.models import Network\n"
+        "from brainrdl.stimuli import default_transform\n"
+        "network = Network(nn.Sequential(nn.Flatten(), nn.Linear(100, 8)), default_transform(10, 'none', 1), 10, 1)\n"
+        "def make():\n"
+        "    return network\n"
+    )
+    content["student"] = {"model": "shared_network:make", "layers": {"1": "IT"}}
+    with pytest.raises(BrainrdlError, match="weights of an earlier student 'fitted' that training changes"):
+        running.run(recipe.check(content), tmp_path / "run", progress=False)
+    assert not (tmp_path / "run").exists()
+
+
+def test_provenance_of_a_run_holds_the_digests_of_its_data(content: dict, tmp_path: Path) -> None:
+    running.run(recipe.check(content), tmp_path / "run", progress=False)
+    facts = yaml.safe_load((tmp_path / "run" / "provenance.json").read_text())
+    assert facts["hashes"].keys() == {"stimuli", "teacher", "labels"}
+    assert all(len(digest) == 64 for digest in facts["hashes"].values())
 
 
 def test_existing_run_folder_is_refused_without_resume_or_overwrite(content: dict, tmp_path: Path) -> None:
@@ -186,6 +312,21 @@ def test_size_changes_the_networks_own_transform(content: dict) -> None:
     stimuli = building.make_stimuli(made)
     assert isinstance(stimuli.transform, ImageTransform)
     assert stimuli.images().shape == (12, 1, 6, 6)
+
+
+@pytest.mark.parametrize("model", ["resnet18", "timm/resnet18"])
+def test_size_also_changes_the_preset_of_a_public_network(content: dict, model: str) -> None:
+    content["stimuli"]["size"] = 32
+    content["student"] = {"model": model, "layers": {"layer1": "IT"}}
+    assert building.make_stimuli(recipe.check(content)).images().shape == (12, 3, 32, 32)
+
+
+def test_size_that_the_network_cannot_take_is_refused_before_any_work(content: dict, tmp_path: Path) -> None:
+    content["stimuli"]["size"] = 20
+    content["student"] = {"model": "lenet", "layers": {"conv2": "IT"}}
+    with pytest.raises(BrainrdlError, match=r"student.model 'lenet' cannot take the images, of shape \(1, 20, 20\)"):
+        running.run(recipe.check(content), tmp_path / "run", progress=False)
+    assert not (tmp_path / "run").exists()
 
 
 def test_teacher_may_be_a_network_or_a_control(content: dict) -> None:

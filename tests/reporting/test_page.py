@@ -6,7 +6,7 @@ import base64
 import io
 import re
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -16,15 +16,20 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from matplotlib.figure import Figure
 
-from brainrdl import BrainrdlError, Evaluation, FitResult, Student, report, reporting
+from brainrdl import BrainrdlError, Evaluation, FitResult, Student, plot, report, reporting
 from brainrdl._core.files import write_csv, write_json
+from brainrdl._core.rows import Role
 from brainrdl.evaluation.held_out import assemble
 from brainrdl.evaluation.plan import Candidate
 from brainrdl.evaluation.scores import HeldOut, TeacherRDMs
-from brainrdl.evaluation.simple_models import different_category
-from brainrdl.reporting import drawings, methods, page as report_page, wording
+from brainrdl.reporting import drawings, methods, page as report_page, tables, wording
 from brainrdl.reporting.run import Run
+from brainrdl.similarity.comparators import SIMILARITIES
+from brainrdl.similarity.pair_sums import centred
+from brainrdl.similarity.traits import Reference, Traits, comparator
+from brainrdl.stimuli.categories import different_category
 from brainrdl.training.provenance import gather_provenance
 from brainrdl.training.run_folder import save_fit
 
@@ -49,6 +54,7 @@ def make_evaluation(
     left_out: tuple[str, ...] = ("",),
     seeds: tuple[int, ...] = (0,),
     target: str = "IT",
+    comparators: tuple[str, ...] = ("spearman", "corr"),
     **settings: Any,
 ) -> Evaluation:
     generator = torch.Generator().manual_seed(0)
@@ -61,20 +67,21 @@ def make_evaluation(
         for fold in (0, 1):
             names = NAMES[fold::2] if seed % 2 else NAMES[fold * N // 2 : (fold + 1) * N // 2]
             for subject in left_out:
-                where = (target, seed, fold, names)
+                where = {"target": target, "seed": seed, "fold": fold, "names": names, "left_out": subject}
                 mean = teacher.of(names).mean(0)
-                roles = dict.fromkeys(students, ("student", 0.3))
+                roles = dict.fromkeys(students, (Role.STUDENT, 0.3))
                 if controls:
                     for label in students:
                         before = "" if label == "fitted" else f"{label}, "
-                        roles |= {f"{before}unfitted": ("unfitted", 2.0), f"{before}permuted": ("permuted", 4.0)}
+                        roles |= {f"{before}unfitted": (Role.UNFITTED, 2.0), f"{before}permuted": (Role.PERMUTED, 4.0)}
                 for label, (role, amount) in roles.items():
-                    base = "unfitted" if label in ("fitted", "unfitted") else f"{label.split(',')[0]}, unfitted"
+                    single = label in ("fitted", "unfitted", "permuted")
+                    base = "unfitted" if single else f"{label.split(',')[0]}, unfitted"
                     pairs = mean + amount * torch.rand(len(mean), generator=generator)
-                    held_out.append(HeldOut(label, role, base, "conv", *where, pairs, subject))
+                    held_out.append(HeldOut(student=label, role=role, base=base, layer="conv", pairs=pairs, **where))
                 if labels and len({labels[name] for name in names}) > 1 and controls:
                     model = different_category(names, labels)
-                    held_out.append(HeldOut("category", "category", "", "", *where, model, subject))
+                    held_out.append(HeldOut(student="category", role=Role.CATEGORY, pairs=model, **where))
     histories = pd.DataFrame(
         [
             {"step": step, "train_similarity": step / 60, "validation_similarity": np.nan, "loss": 1 - step / 60}
@@ -85,7 +92,6 @@ def make_evaluation(
         ]
     )
     told = SETTINGS | settings
-    comparators = ("spearman", "corr")
     return assemble(held_out, {target: teacher}, comparators, 20, 0, histories=histories, labels=labels, settings=told)
 
 
@@ -176,12 +182,12 @@ def test_a_page_is_written_whole_or_not_at_all(
 
 
 def test_an_evaluation_without_a_folder_needs_a_place(evaluation: Evaluation) -> None:
-    with pytest.raises(BrainrdlError, match="no folder of its own; say where the page goes"):
+    with pytest.raises(BrainrdlError, match="this run has no folder; give a file for the page"):
         report(evaluation)
 
 
 def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(BrainrdlError, match=r"holds no finished run: neither evaluation.json nor history.csv"):
+    with pytest.raises(BrainrdlError, match=r"finished run: it has neither evaluation\.json nor history\.csv"):
         report(tmp_path)
 
 
@@ -193,7 +199,7 @@ def test_anything_else_is_refused() -> None:
 def test_an_evaluation_that_lost_an_rdm_is_refused(tmp_path: Path) -> None:
     broken = make_evaluation()
     broken.students.rdm_descriptors["student"] = ["other"] * broken.students.n_rdm
-    with pytest.raises(BrainrdlError, match=r"holds no RDM of \['fitted', 'conv', 'IT'\]"):
+    with pytest.raises(BrainrdlError, match=r"has no RDM of \['fitted', 'conv', 'IT'\]"):
         report(broken, tmp_path)
 
 
@@ -266,10 +272,11 @@ def test_the_headline_says_the_score_with_its_interval_and_its_own_ceiling(page:
         f"reached a Spearman correlation of {two(row.score)} (95% interval {two(row.low)} to {two(row.high)}) "
         "with single subjects’ RDMs of IT."
     ) in first
-    assert f"leaving one subject out, is {two(row.ceiling_lower)} to {two(row.ceiling_upper)}" in first
+    assert f"(leave one subject out) is {two(row.ceiling_lower)} to {two(row.ceiling_upper)}" in first
     mean = row_of(evaluation, student="fitted", comparator="spearman", against="mean")
     assert f"With the subjects’ mean RDM it reached {two(mean.score)}" in second
-    assert f"expected to reach {two(mean.ceiling_lower)}, the reliability of that mean" in second
+    expected = f"ceiling for the mean RDM, which a perfect model is expected to reach, is {two(mean.ceiling_lower)}"
+    assert expected in second
     assert f"{100 * mean.score / mean.ceiling_lower:.0f}% of it" in second
 
 
@@ -284,7 +291,7 @@ def test_each_table_has_the_ceiling_of_its_own_comparison_only(page: Page, evalu
     assert f"<td>{band}</td>" in against_subjects
     assert f"<td>{two(mean.ceiling_lower)}</td>" in against_mean
     assert f"<td>{band}</td>" not in against_mean
-    assert "reliability" not in against_subjects
+    assert "ceiling for the mean RDM" not in against_subjects
     assert "noise ceiling" not in against_mean
 
 
@@ -303,10 +310,10 @@ def test_the_headline_tells_what_fitting_the_shuffled_and_the_category_did(page:
     permuted = row_of(evaluation, student="permuted", **wanted)["score"]
     category = row_of(evaluation, student="category", **wanted)["score"]
     headline = page.headline()
-    assert f"Against single subjects, fitting changed the score by {two(gain)} (95% interval" in headline
+    assert f"Against single subjects’ RDMs, fitting changed the score by {two(gain)} (95% interval" in headline
     assert f"shuffled condition names, it scored {two(permuted)}" in headline
     assert (
-        f"only the category of a stimulus scored {two(category)} (“category”); the network scored more than this"
+        f"category of each stimulus scored {two(category)} (“category”); the score of the network was higher than this"
         in headline
     )
 
@@ -319,9 +326,9 @@ def sentence(**changes: Any) -> str:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({}, "is 0.40 to 0.60: the score is 75% of its lower bound."),
-        ({"score": 0.4}, "the score lies above the lower bound, which is what the other subjects’ mean RDM predicts"),
-        ({"against": "mean"}, "expected to reach 0.40, the reliability of that mean; the score is 75% of it."),
+        ({}, "is 0.40 to 0.60; the score is 75% of its lower bound."),
+        ({"score": 0.4}, "The score is above the lower bound, which is the score of the other subjects’ mean RDM"),
+        ({"against": "mean"}, "is expected to reach, is 0.40; the score is 75% of it."),
         ({"ceiling_lower": -0.1, "share": np.nan}, "The subjects hardly agree (their ceiling is −0.10)"),
         ({"ceiling_lower": np.nan}, "There is no noise ceiling"),
     ],
@@ -333,10 +340,10 @@ def test_a_score_is_held_against_its_ceiling_in_words(changes: dict[str, Any], w
 @pytest.mark.parametrize(
     ("low", "high", "words"),
     [
-        (0.1, 0.3, ": it helped."),
-        (-0.3, -0.1, ": it did harm."),
-        (-0.1, 0.3, "; these data do not show that it helped."),
-        (np.nan, np.nan, "(no interval) compared with the same network before fitting."),
+        (0.1, 0.3, ": fitting improved the score."),
+        (-0.3, -0.1, ": fitting lowered the score."),
+        (-0.1, 0.3, "; these data do not show that fitting improved the score."),
+        (np.nan, np.nan, "(no interval) relative to the same network before fitting."),
     ],
 )
 def test_a_gain_is_called_one_only_if_its_interval_says_so(low: float, high: float, words: str) -> None:
@@ -349,7 +356,7 @@ def test_a_category_model_that_does_better_is_not_hidden() -> None:
         [{"role": "category", "against": "mean", "student": s, "score": v} for s, v in (("a", 0.1), ("b", 0.5))]
     )
     told = " ".join(wording._category_sentence(models, {"against": "mean", "score": 0.4}))
-    assert "scored 0.10 (“a”) and 0.50 (“b”); the network scored no more than the better of these" in told
+    assert "scored 0.10 (“a”) and 0.50 (“b”); the score of the network was not higher than the best of these" in told
 
 
 # What it cannot show
@@ -369,15 +376,15 @@ def limits(**options: Any) -> str:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({}, "stimuli like these 12 of 2 categories"),
-        ({}, "With 4 subjects, intervals and noise ceiling are rough."),
+        ({}, "images similar to these 12 stimuli of 2 categories"),
+        ({}, "With 4 subjects, the intervals and the noise ceiling are imprecise."),
         ({}, "stimuli were held out, subjects were not."),
-        ({}, "There is one seed"),
-        ({}, "count: about 15 in a fold."),
+        ({}, "There is only one seed"),
+        ({}, "were scored: about 15 per fold."),
         ({"controls": False}, "There is no unfitted control"),
         ({"controls": False}, "There is no permuted control"),
         ({"controls": False}, "There is no category model"),
-        ({"n_subjects": 1}, "There is one subject"),
+        ({"n_subjects": 1}, "There is only one subject"),
     ],
 )
 def test_the_page_says_what_this_run_cannot_show(options: dict[str, Any], words: str) -> None:
@@ -387,11 +394,11 @@ def test_the_page_says_what_this_run_cannot_show(options: dict[str, Any], words:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"seeds": (0, 1)}, "There is one seed"),
-        ({"n_subjects": 12}, "are rough"),
+        ({"seeds": (0, 1)}, "There is only one seed"),
+        ({"n_subjects": 12}, "are imprecise"),
         ({"subjects": "leave-one-out", "left_out": ("s0", "s1", "s2", "s3")}, "subjects were not"),
         ({}, "There is no unfitted control"),
-        ({}, "word of whoever made this evaluation"),
+        ({}, "The settings do not show"),
     ],
 )
 def test_the_page_does_not_warn_of_what_was_taken_care_of(options: dict[str, Any], words: str) -> None:
@@ -407,19 +414,21 @@ def test_intervals_that_reach_beyond_what_a_score_can_be_are_explained(
     summary = evaluation.summary.assign(low=0.1, high=0.4, gain_high=1.5)
     summary.loc[summary.index[3], ["low", "high"]] = low, high
     said = " ".join(wording.limits_of(report_page._open(replace(evaluation, summary=summary))))
-    assert ("Some intervals reach beyond −1 or 1, where no score can lie" in said) == told
+    assert ("Some intervals extend beyond −1 or 1, although no score can" in said) == told
 
 
 def test_a_list_of_held_out_stimuli_is_taken_on_trust(evaluation: Evaluation) -> None:
     trusted = replace(evaluation, settings={"comparators": ["spearman"]})
-    assert "the word of whoever made this evaluation" in " ".join(wording.limits_of(report_page._open(trusted)))
+    assert "The settings do not show that these stimuli were held out" in " ".join(
+        wording.limits_of(report_page._open(trusted))
+    )
 
 
 # Kinds of runs
 
 
 def test_one_subject_has_no_ceiling(tmp_path: Path) -> None:
-    assert "There is no noise ceiling to hold this against" in page_of(tmp_path, n_subjects=1).headline()
+    assert "There is no noise ceiling to compare this score with" in page_of(tmp_path, n_subjects=1).headline()
 
 
 def test_subjects_held_out_one_at_a_time_have_no_score_against_the_mean(tmp_path: Path) -> None:
@@ -436,7 +445,7 @@ def fact(run: Run, term: str) -> str:
 
 def test_facts_say_what_was_held_out_and_how_intervals_came_about(evaluation: Evaluation) -> None:
     run = report_page._open(evaluation)
-    assert fact(run, "Held out") == "each stimulus once, in 2 folds (6 stimuli, 15 pairs a fold)"
+    assert fact(run, "Held out") == "each stimulus once, in 2 folds (6 stimuli, 15 pairs per fold)"
     assert fact(run, "Intervals") == "95%, from 20 bootstrap resamples of stimuli and subjects"
     uneven = evaluation.scores.assign(fold=0, n_pairs=range(len(evaluation.scores)))
     single = report_page._open(replace(evaluation, scores=uneven))
@@ -451,7 +460,7 @@ def test_facts_say_what_was_held_out_and_how_intervals_came_about(evaluation: Ev
         ({"inner_folds": 4}, "Steps chosen by", "4 folds inside the training stimuli"),
         ({"fit": {"validation": 0.2}}, "Steps chosen by", "the best score on 20% of the training stimuli"),
         ({"fit": {"steps": 60}}, "Steps chosen by", ""),
-        ({"teacher_identity": {"combine": "sample"}}, "Fitted to", "the RDM of one subject a step, drawn at random"),
+        ({"teacher_identity": {"combine": "sample"}}, "Fitted to", "the RDM of one subject per step, drawn at random"),
         ({"teacher_identity": {"network": "ab12"}}, "Fitted to", ""),
         ({}, "Fitted to", ""),
     ],
@@ -484,7 +493,7 @@ def test_many_students_are_told_in_the_order_of_the_table_and_the_rest_is_counte
     written = page_of(tmp_path, students=students, controls=False)
     told = re.findall(r"“(\w+)” \(layer conv\)", written.headline())
     assert told == ["zebra", "b", "a", "d"]
-    assert "2 more combinations of student and layer" in written.headline()
+    assert "show 2 more combinations of student and layer" in written.headline()
     assert "How close did zebra, b, a, d, c and e get to “four subjects”?" in written.text
 
 
@@ -539,18 +548,18 @@ def test_methods_cite_what_they_rest_on(page: Page) -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({}, "The 12 stimuli were divided into 2 folds, categories spread evenly over folds."),
+        ({}, "The 12 stimuli were divided into 2 folds, with categories spread evenly over folds."),
         ({}, "Settings: steps 60, lr 0.003."),
         ({}, "Student RDMs were made with correlation distance (1 - r)."),
         ({}, "from 20 bootstrap resamples of stimuli and subjects"),
         ({}, "not interchangeable"),
         ({"seeds": (0, 1)}, "repeated with 2 seeds"),
-        ({"fit": {"validation": 0.25}}, "steps was chosen on 25% of each training set, which was not fitted to."),
-        ({"teacher_identity": {"combine": "all"}}, "The target was the RDMs of all subjects, the loss averaged"),
-        ({"inner_folds": 3}, "chosen by 3-fold cross-validation inside each training set"),
+        ({"fit": {"validation": 0.25}}, "steps was chosen on 25% of each training set, not used for fitting."),
+        ({"teacher_identity": {"combine": "all"}}, "The target was the RDMs of all subjects, with the loss averaged"),
+        ({"inner_folds": 3}, "chosen by 3-fold cross-validation within each training set"),
         (
             {"subjects": "leave-one-out", "left_out": ("s0", "s1", "s2", "s3")},
-            "One subject at a time was held out as well",
+            "One subject at a time was also held out",
         ),
     ],
 )
@@ -564,9 +573,9 @@ def test_methods_say_what_the_settings_say(options: dict[str, Any], words: str) 
         ({"trainable": "all", "optimizer": "adam"}, "all weights were changed by the optimiser Adam so that"),
         (
             {"trainable": "projection"},
-            "the network was left as it was, and a linear projection of a layer’s output was",
+            "the network was not changed, and a linear projection of a layer’s output was",
         ),
-        ({"trainable": "from:conv"}, "from layer conv on, and of projections if any, were changed by gradient-based"),
+        ({"trainable": "from:conv"}, "from layer conv on, and of any projections, were changed by gradient-based"),
         ({}, "trainable weights were changed by gradient-based optimisation so that"),
         ({"optimizer": "torch.optim.adam.Adam"}, "trainable weights were changed by gradient-based optimisation"),
         ({"fit": {"optimizer": "sgd"}}, "changed by stochastic gradient descent so that"),
@@ -594,11 +603,11 @@ def test_methods_are_silent_about_what_the_settings_do_not_say(evaluation: Evalu
 def test_one_list_of_held_out_stimuli_is_no_fold(evaluation: Evaluation) -> None:
     single = replace(evaluation, scores=evaluation.scores.assign(fold=0))
     told = " ".join(methods.methods_of(report_page._open(single)))
-    assert "scored on 12 stimuli that were given as held out" in told
+    assert "scored on all pairs of 12 stimuli that were specified as held out" in told
 
 
 def test_a_run_without_provenance_says_so(page: Page) -> None:
-    assert "the run kept no provenance" in page.text
+    assert "the run recorded no provenance" in page.text
     assert "hashes: mean RDMs of the teacher (SHA-256)" in page.text
 
 
@@ -683,10 +692,68 @@ def test_captions_say_what_is_a_mean_and_what_a_mark() -> None:
     run = make_evaluation(seeds=(0, 1))
     told = {drawing.name: drawing.caption for drawing in drawings.drawings_of(report_page._open(run))}
     assert "held-out RDM of fitted (layer conv), mean over 2 seeds; RDM of IT, mean over" in told["rdms-fitted-conv-IT"]
-    assert told["training-fitted"].endswith("loss as means over steps. Thin lines are single runs.")
+    assert told["training-fitted"].endswith("between two evaluations). Thin lines are single runs.")
     run.histories["validation_similarity"] = 0.5
     *_, last = drawings.drawings_of(report_page._open(run))
     assert last.caption.endswith("Circles mark the best step of a run.")
+
+
+# One place for each change
+
+
+def test_a_drawing_of_an_unknown_section_is_refused() -> None:
+    with pytest.raises(BrainrdlError, match="section of the report 'score' is not known; nearest: 'scores'"):
+        drawings.Drawing("mine", "score", Figure(), "alt", "caption")  # type: ignore[arg-type]
+
+
+def test_a_new_drawing_is_one_function_in_the_list(
+    evaluation: Evaluation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def draw(run: Run) -> Iterator[drawings.Drawing]:
+        yield drawings.Drawing("mine", drawings.Section.TRAINING, Figure((2, 2)), "alt", "a caption of mine")
+
+    monkeypatch.setattr(drawings, "DRAWINGS", (*drawings.DRAWINGS, draw))
+    training = Page(report(evaluation, tmp_path / "page.html")).html.split("<h2>Training</h2>")[1].split("<h2>")[0]
+    assert "a caption of mine" in training
+    assert "mine" in reporting.figures(evaluation)
+
+
+def test_a_new_column_is_one_line_in_the_list(evaluation: Evaluation, monkeypatch: pytest.MonkeyPatch) -> None:
+    column = tables.Column("folds", lambda row: f"{row['n_folds']} of them")
+    monkeypatch.setattr(tables, "COLUMNS", (*tables.COLUMNS, column))
+    for table in tables.summary_tables(evaluation.summary):
+        assert table.columns[-1] == "folds"
+        assert {row[-1] for row in table.rows} == {"2 of them"}
+
+
+def test_the_rows_of_fitted_students_are_highlighted_by_their_role(page: Page, evaluation: Evaluation) -> None:
+    (table, *_) = tables.summary_tables(evaluation.summary.replace({"student": {"unfitted": "fitted student"}}))
+    assert {table.rows[k][table.named_by or 0] for k in table.marked} == {"fitted"}
+    assert page.table("Against single subjects’ RDMs").count('class="fitted"') == 2
+
+
+def test_a_new_comparator_appears_in_scores_figures_tables_and_methods(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reference = Reference("Doe, 2031", "Doe, J. (2031). Agreement of RDMs.", "10.1000/agreement")
+
+    @comparator(Traits("mean agreement", differentiable=True, partial_scale=centred, reference=reference))
+    def agreement(a: torch.Tensor, b: torch.Tensor, weights: torch.Tensor | None = None) -> torch.Tensor:
+        weights = torch.ones_like(b) if weights is None else weights
+        return 1 - ((a - b).abs() * weights).sum(-1) / weights.sum(-1).clamp(min=1)
+
+    monkeypatch.setitem(SIMILARITIES, "agreement", agreement)
+    run = make_evaluation(comparators=("agreement",))
+    assert {"agreement", "partial agreement"} == set(run.summary["comparator"])
+    assert np.isfinite(
+        run.summary.loc[run.summary["comparator"] == "agreement", ["low", "ceiling_lower"]].to_numpy()
+    ).all()
+    assert plot.scores(run, ax=Figure().subplots()).get_xlabel() == "mean agreement with the subjects' mean RDM"
+    written = Page(report(run, tmp_path / "page.html"))
+    assert "<td>mean agreement</td>" in written.table("Against the subjects’ mean RDM")
+    assert "reached a mean agreement of" in written.headline()
+    assert "RDMs were compared by mean agreement (Doe, 2031)." in written.text
+    assert "https://doi.org/10.1000/agreement" in [anchor["href"] for anchor in written.all("a")]
 
 
 # Numbers
@@ -713,8 +780,8 @@ def test_the_facts_tell_the_networks_and_students_of_one_kind_together() -> None
     }  # fmt: skip
     words = methods._networks({"networks": {"a": one, "b": one}})
     assert words == (
-        "Sequential, 1,068 parameters, initial weights of SHA-256 ab12ab12ab12; 2 read out by avgpool, channels "
-        "standardised and a linear projection (square); what trains: projection; batch norm: eval"
+        "Sequential, 1,068 parameters, initial weights with SHA-256 ab12ab12ab12; 2 read out by avgpool, channels "
+        "standardised and a linear projection (square); trainable: projection; batch norm: eval"
     )
     other = methods._networks({"networks": {"a": one, "b": one | {"trainable": "all"}}})
     assert other.startswith("a: Sequential")

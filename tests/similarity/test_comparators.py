@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ from brainrdl.similarity.comparators import (
     corr_cov,
     cosine,
     cosine_cov,
+    label_of,
     resolve,
     rho_a,
     soft_spearman,
@@ -153,6 +155,44 @@ def test_a_resample_whose_pairs_are_all_the_same_scores_0() -> None:
     found = corr(a, b, weights)
     assert found[0] == 0
     torch.testing.assert_close(found[1], corr(a, b))
+
+
+# Attributes
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_rank_comparators_are_those_that_only_depend_on_the_order(name: str) -> None:
+    a, b = rdm(15), rdm(15, seed=1)
+    same = torch.allclose(SIMILARITIES[name](a, b), SIMILARITIES[name](a**3, b), atol=1e-6)
+    assert same is (SIMILARITIES[name].ranks and name != "soft-spearman")  # soft ranks are ranks only in the limit
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_whitened_comparators_are_those_that_accept_condition_weights(name: str) -> None:
+    assert SIMILARITIES[name].whitened is (name in WHITENED)
+    assert SIMILARITIES[name].whitened is ("condition_weights" in inspect.signature(SIMILARITIES[name]).parameters)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_mean_of_pooled_rdms_is_more_similar_to_all_than_the_plain_mean(name: str) -> None:
+    rdms = rdm(5, 28) * torch.tensor([1.0, 1, 1, 1, 50])[:, None] + torch.tensor([0.0, 0, 0, 0, 3])[:, None]
+    pooled, plain = SIMILARITIES[name].poolable(rdms).mean(0), rdms.mean(0)
+    assert SIMILARITIES[name](pooled, rdms).mean() > SIMILARITIES[name](plain, rdms).mean()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_converting_to_a_correlation_and_back_changes_nothing(name: str) -> None:
+    similarity = SIMILARITIES[name]
+    assert [similarity.from_correlation(similarity.as_correlation(x)) for x in (-0.5, 0.0, 0.9)] == pytest.approx(
+        [-0.5, 0.0, 0.9]
+    )
+    assert similarity.as_correlation(1.0) == pytest.approx(1.0)
+
+
+def test_labels_differ_and_a_partial_correlation_says_so() -> None:
+    assert len({label_of(name) for name in NAMES}) == len(NAMES)
+    assert label_of("partial corr") == "partial Pearson correlation"
+    assert label_of("my own") == "my own"
 
 
 # Gradients and hazards
@@ -336,7 +376,7 @@ def test_weights_that_are_negative_or_not_finite_are_refused(value: float) -> No
 
 @pytest.mark.parametrize(("compare", "name"), [(tau_a, "tau-a"), (rho_a, "rho-a")])
 def test_normalised_weights_are_refused_where_their_scale_matters(compare: object, name: str) -> None:
-    with pytest.raises(BrainrdlError, match=f"{name} reads weights as counts of pairs, got a total of 0.5"):
+    with pytest.raises(BrainrdlError, match=f"{name} needs weights that count pairs, got a total of 0.5"):
         compare(rdm(4), rdm(4, seed=1), torch.full((4,), 0.125))  # type: ignore[operator]
 
 
@@ -349,7 +389,7 @@ def test_a_number_of_pairs_that_is_no_rdm_is_refused_by_whitened_comparators() -
     ("sigma_k", "message"),
     [
         (torch.ones(5), r"sigma_k must have shape \(6,\) or \(6, 6\) for 15 pairs, got \(5,\)"),
-        (torch.zeros(6), "sigma_k must hold variances > 0, got 0"),
+        (torch.zeros(6), "sigma_k must be variances > 0, but the smallest is 0"),
         (-torch.eye(6), "sigma_k is not positive definite"),
     ],
 )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import numpy as np
@@ -119,24 +118,21 @@ def _flipped_positions() -> list[int]:
     return [N_PAIRS - 1 - pairs.index((4 - j, 4 - i)) for i, j in pairs]
 
 
-def test_an_answer_costs_little_beside_a_training_step() -> None:
-    n = 500
+def test_an_answer_combines_subjects_once_and_then_reads_only_the_pairs_of_the_batch(operations) -> None:
+    n, n_batch = 60, 10
     names = [f"c{i}" for i in range(n)]
-    rdms = from_array(np.random.default_rng(0).random((8, n * (n - 1) // 2)), names)
-    teacher = RDMTeacher(rdms)
-
-    def fastest(batches: list[Batch]) -> float:
-        times = []
-        for asked in batches:
-            start = time.perf_counter()
-            teacher.rdms(asked)
-            times.append(time.perf_counter() - start)
-        return min(times)
-
-    images = torch.zeros(n, 1, 1, 1)
-    parts = [Batch(tuple(names[i : i + 100]), images[:100], None) for i in range(0, 200, 10)]
-    assert fastest(parts) < 1e-3
-    assert fastest([Batch(tuple(names), images, None)] * 20) < 1e-4
+    teacher = RDMTeacher(from_array(np.random.default_rng(0).random((8, n * (n - 1) // 2)), names))
+    images = torch.zeros(n_batch, 1, 1, 1)
+    first, second = (Batch(tuple(names[i : i + n_batch]), images, None) for i in (0, 20))
+    with operations() as combining:
+        teacher.rdms(first)
+    with operations() as reading:
+        teacher.rdms(second)
+    with operations() as repeating:
+        teacher.rdms(second)
+    assert combining.largest >= n**2
+    assert reading.largest <= n_batch * (n_batch - 1)  # row and column of each pair
+    assert not repeating.made
 
 
 # Descriptors

@@ -415,7 +415,7 @@ def test_what_is_left_over_trains() -> None:
         ({"lr": None}, "lr must be a finite number above 0, got None"),
         ({"clip": -1.0}, "clip must be a finite number above 0, got -1.0"),
         ({"rdm_weight": 0.0}, "there is nothing to learn: rdm_weight and task_weight are both 0"),
-        ({"loss": RDMLoss(match={"2": "IT"})}, r"layer '2' is matched with target 'IT', .* one target is 'rdm'"),
+        ({"loss": RDMLoss(match={"2": "IT"})}, r"layer '2' is matched with target 'IT', .* only target is 'rdm'"),
     ],
 )
 def test_what_cannot_be_is_refused(options: dict[str, Any], message: str) -> None:
@@ -450,7 +450,9 @@ def test_images_that_the_network_cannot_take_are_refused_with_their_shape(tmp_pa
         {"readout": Readout(projection=4), "trainable": "projection"},
     ):
         made = Student(nn.Sequential(nn.Conv2d(1, 2, 3)), ["0"], **options)
-        with pytest.raises(BrainrdlError, match=r"cannot take images of shape \(20, 3, 6, 6\), .*to have 1 channels"):
+        with pytest.raises(
+            BrainrdlError, match=r"cannot process images of shape \(20, 3, 6, 6\), .*to have 1 channels"
+        ):
             fit(made, teacher(), colour, out=tmp_path / "runs" / "a", **QUIET)
     assert not list(tmp_path.iterdir())
 
@@ -588,6 +590,17 @@ def test_a_run_folder_holds_settings_history_weights_provenance_and_events(tmp_p
     fresh = student(seed=9)
     run_folder.load_weights(tmp_path / "run" / run_folder.WEIGHTS, fresh)
     assert equal(weights(fresh), weights(fitted.student))
+
+
+def test_a_result_is_printed_in_a_line_without_the_names_of_its_stimuli(tmp_path: Path) -> None:
+    fitted = fit(student(), teacher(), stimuli(), steps=2, out=tmp_path / "run", **QUIET)
+    similarity = fitted.history["train_similarity"].iloc[-1]
+    layers, folder = list(fitted.student.layers), str(tmp_path / "run")
+    assert repr(fitted) == (
+        f"FitResult(layers={layers}, best_step=2, n_train={len(NAMES)}, train_similarity={similarity:.3f}, "
+        f"path={folder!r})"
+    )
+    assert repr(run_folder.FitResult(student(), pd.DataFrame(), 0)) == f"FitResult(layers={layers}, best_step=0)"
 
 
 def test_hashes_tell_data_apart() -> None:

@@ -25,7 +25,7 @@ def write(path, text):
         ("t.txt", "name\tx, y\n\na b\t1;2\n"),
     ],
 )
-def test_cells_are_told_apart_by_what_the_first_row_has_between_them(tmp_path, name, text):
+def test_columns_are_separated_by_what_separates_the_first_row(tmp_path, name, text):
     assert read_table(write(tmp_path / name, text)).items() >= {"name": ["a b"], "x, y": ["1;2"]}.items()
 
 
@@ -35,7 +35,7 @@ def test_a_table_may_have_one_column_and_not_none(tmp_path):
         read_table(write(tmp_path / "t.csv", "condition\n\n"))
 
 
-def test_events_are_read_as_they_stand(tmp_path):
+def test_events_are_read_unchanged(tmp_path):
     text = "trial_type\tonset\tduration\tresponse\nface \t2.5\t0\tn/a\nrest\t10\t5\t1\n01\t1e1\t5\t1\n"
     events = read_events(write(tmp_path / "events.tsv", text))
     assert events.to_dict("list") == {"onset": [2.5, 10.0], "duration": [0.0, 5.0], "stimulus": ["face", "01"]}
@@ -47,7 +47,7 @@ def test_events_are_read_as_they_stand(tmp_path):
     ("text", "options", "message"),
     [
         ("", {}, "the table '.*events.tsv': the file is empty"),
-        ("onset\tduration\ttrial_type\n1\t2\n", {}, "row 2 of .* has 2 cells and the first row 3"),
+        ("onset\tduration\ttrial_type\n1\t2\n", {}, "row 2 of .* has 2 cells, but the first row has 3"),
         ("onset\tonset\tduration\n1\t2\t3\n", {}, r"names \['onset'\] stand more than once in the first row"),
         ("onsets\tduration\ttrial_type\n1\t2\ta\n", {}, "have no column 'onset'; nearest: 'onsets'; the columns are"),
         ("onset\ttrial_type\n1\ta\n", {}, "have no column 'duration'"),
@@ -92,7 +92,7 @@ def test_rows_without_a_name_can_be_left_out(tmp_path):
     assert list(events["stimulus"]) == ["a"]
 
 
-def test_column_of_takes_the_column_asked_for_before_a_usual_one():
+def test_column_of_prefers_the_column_asked_for_to_a_usual_one():
     table = {"trial_type": ["a"], "item": ["b"]}
     assert column_of(table, None, ("trial_type",), "condition_column") == "trial_type"
     assert column_of(table, "item", ("trial_type",), "condition_column") == "item"
@@ -124,7 +124,7 @@ def test_labels_without_runs_are_one_run(tmp_path):
     )
 
 
-def test_labels_in_a_row_are_one_event():
+def test_consecutive_equal_labels_are_one_event():
     events = events_of_labels(["rest", "a", "a", "b", "rest", "a"], 2.0)
     assert events.values.tolist() == [[2.0, 4.0, "a"], [6.0, 2.0, "b"], [10.0, 2.0, "a"]]
     assert len(events_of_labels(["rest", "a"], 2.0, baseline=None)) == 2
@@ -141,8 +141,8 @@ def test_numbers_are_read_with_and_without_names(tmp_path, text, columns):
     assert found.to_numpy().tolist() == [[1.0, 2.0], [3.0, 4.0]]
 
 
-def test_a_cell_that_is_no_number_is_refused_with_its_place(tmp_path):
-    with pytest.raises(BrainrdlError, match=r"'n/a' in row 3, column 'y' of '.*motion.txt' is no finite number"):
+def test_a_cell_that_is_not_a_number_is_refused_with_its_place(tmp_path):
+    with pytest.raises(BrainrdlError, match=r"'n/a' in row 3, column 'y' of '.*motion.txt' is not a finite number"):
         read_numbers(write(tmp_path / "motion.txt", "x y\n1 2\n3 n/a\n"))
     with pytest.raises(BrainrdlError, match=r"stand more than once in the first row"):
         read_numbers(write(tmp_path / "motion.txt", "x x\n1 2\n"))

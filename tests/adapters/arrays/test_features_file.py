@@ -142,7 +142,7 @@ def test_an_hdf5_of_another_layout_in_the_folder_is_refused(thingsvision):
     folder = thingsvision("hdf5")
     with h5py.File(folder / "features.hdf5", "w") as file:
         file["features_01"] = np.ones((4, 2))
-    with refused(r"'features.hdf5' must hold one array, 'features', it holds \['features_01'\]"):
+    with refused(r"'features.hdf5' must hold one array, 'features', got \['features_01'\]"):
         read(folder, reader=READER)
 
 
@@ -169,10 +169,10 @@ def test_parts_that_do_not_follow_each_other_are_refused(tmp_path):
     with refused("the parts have a gap or overlap: 'features_3-5.npy' does not begin at image 2"):
         read(tmp_path, reader=READER)
     (tmp_path / "features_3-5.npy").rename(tmp_path / "features_2-5.npy")
-    with refused(r"'features_2-5.npy' should hold 3 images like the other parts, its shape is \(2, 3\)"):
+    with refused(r"'features_2-5.npy' must have 3 images like the other parts, got shape \(2, 3\)"):
         read(tmp_path, reader=READER)
     np.save(tmp_path / "features_2-5.npy", np.ones((3, 4)))
-    with refused(r"'features_2-5.npy' should hold 3 images like the other parts, its shape is \(3, 4\)"):
+    with refused(r"'features_2-5.npy' must have 3 images like the other parts, got shape \(3, 4\)"):
         read(tmp_path, reader=READER)
     np.save(tmp_path / "features.npy", np.ones((5, 3)))
     with refused(r"several files of features: \['features.npy', 'features_0-2.npy'\]; keep one"):
@@ -206,7 +206,7 @@ def test_a_folder_of_modules_gives_a_dataset_each(modules, activations, named):
 def test_modules_of_other_images_are_refused(modules):
     folder = modules("in each")
     (folder / "fc" / "file_names.txt").write_text("dog.jpg\ncat.jpg\ncar.jpg\ntree.jpg\n")
-    with refused("the images of module 'fc' are not those of 'conv1' in their order; read them apart"):
+    with refused("modules 'conv1' and 'fc' have different images or orders; read them separately"):
         read(folder)
 
 
@@ -245,7 +245,7 @@ def test_a_layer_asked_for_is_read_alone(net2brain, activations, monkeypatch):
 
 
 def test_files_whose_names_leave_their_meaning_open_are_refused_or_told(net2brain, activations):
-    with refused(r"is each file a layer or an image[?] there are files \['conv1', 'fc'\] with arrays \['cat', 'dog'"):
+    with refused(r"is each file a layer or an image[?] the files \['conv1', 'fc'\] have arrays \['cat', 'dog'"):
         read(net2brain("layers", "", ""), reader=READER)
     found = read(net2brain("layers", "", ""), reader=READER, files="layers")
     assert by_name(found[1]) == expected(activations["fc"])
@@ -274,7 +274,7 @@ def test_one_consolidated_file_is_read_where_the_reader_is_named(net2brain, acti
 def test_images_with_other_layers_or_sizes_are_refused(net2brain, activations):
     folder = net2brain("images")
     np.savez(folder / "tree.jpg.npz", fc=activations["fc"][3])
-    with refused(r"'tree.jpg.npz' holds other arrays than 'car.jpg.npz': \['fc'\]"):
+    with refused(r"'tree.jpg.npz' has other arrays than 'car.jpg.npz': \['fc'\]"):
         read(folder, reader=READER)
     np.savez(folder / "tree.jpg.npz", conv1=activations["conv1"][3], fc=np.ones((1, 6)))
     with refused(r"layer 'fc' has shape \(1, 5\) for image 'car' and \(1, 6\) for 'tree'"):
@@ -284,7 +284,7 @@ def test_images_with_other_layers_or_sizes_are_refused(net2brain, activations):
 def test_a_folder_of_something_else_is_no_features(tmp_path):
     (tmp_path / "photo.jpg").touch()
     assert not READER.sniff(tmp_path)
-    with refused("the folder must hold one of .*, or .npz files only"):
+    with refused("the folder must contain one of .*, or only .npz files"):
         read(tmp_path, reader=READER)
 
 
@@ -355,7 +355,7 @@ def test_an_hdf5_without_arrays_or_too_large_is_refused(tmp_path):
     path = tmp_path / "features.hdf5"
     with h5py.File(path, "w") as file:
         file.create_group("group")
-    with refused("there are no arrays in the file's root"):
+    with refused("the root of the file contains no arrays"):
         read(path, reader=READER)
     with h5py.File(path, "w") as file:
         file.create_dataset("features", shape=(10**6, 10**6), dtype="f8", chunks=(1000, 1000))
@@ -363,13 +363,13 @@ def test_an_hdf5_without_arrays_or_too_large_is_refused(tmp_path):
         read(path, reader=READER)
     with h5py.File(path, "w") as file:
         file["features"] = h5py.ExternalLink("other.h5", "features")
-    with refused("there are no arrays in the file's root"):
+    with refused("the root of the file contains no arrays"):
         read(path, reader=READER)
 
 
 def test_other_suffixes_are_refused(tmp_path):
     (tmp_path / "features.csv").write_text("1,2\n")
-    with refused("the suffix '.csv' is none of .safetensors, .hdf5, .h5, .npz"):
+    with refused("the suffix must be .safetensors, .hdf5, .h5 or .npz, got '.csv'"):
         read(tmp_path / "features.csv", reader=READER)
 
 

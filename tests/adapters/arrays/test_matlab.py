@@ -184,14 +184,14 @@ def test_a_vector_of_suitable_length_does_not_compete_with_a_stack(save, stack):
 
 
 def test_a_file_without_rdms_is_refused_listing_what_there_is(save):
-    with refused(r"no variable is an RDM.*there are: labels \(4, 5\)"):
+    with refused(r"no variable is an RDM.*the variables are: labels \(4, 5\)"):
         read(save(labels=np.ones((4, 5))))
-    with refused(r"there are: title \(char\)"):
+    with refused(r"the variables are: title \(char\)"):
         read(save(title="only a text"))
 
 
 def test_a_variable_that_is_no_rdm_is_refused_with_its_shape(save, stack):
-    with refused(r"variable 'labels' is no RDM.*shape is \(4, 5\)"):
+    with refused(r"variable 'labels' must be an RDM.*got shape \(4, 5\)"):
         read(save(rdms=stack, labels=np.ones((4, 5))), variable="labels")
 
 
@@ -258,7 +258,7 @@ def test_the_sizes_that_stand_for_an_empty_array_are_no_data(tmp_path):
     """MATLAB's v7.3 files keep ``zeros(0, 4, 4)`` as the numbers 0, 4, 4 with a mark."""
     with h5py.File(tmp_path / "rdms.mat", "w") as file:
         file.create_dataset("rdms", data=np.array([0, 4, 4], dtype=np.uint64)).attrs["MATLAB_empty"] = np.uint8(1)
-    with refused(r"there are: rdms \(empty\)"):
+    with refused(r"the variables are: rdms \(empty\)"):
         read(tmp_path / "rdms.mat")
 
 
@@ -415,7 +415,7 @@ def test_a_char_matrix_names_the_conditions(tmp_path, stack):
 def test_what_holds_no_name_for_each_condition_is_refused(mat, stack, kind, place):
     image = [{"image": np.ones((2, 2)), "name": "a"}, {"image": np.zeros((2, 2)), "name": "b"}]
     path = mat(data=stack, title="x", text=np.ones((2, 2)), stimuli=image, mixed=("a", np.ones((2, 2))))[kind]
-    with refused(f"'{place}' does not hold one text or number for each condition; a cell array of texts does"):
+    with refused(f"'{place}' must hold one text or number for each condition: a cell array of texts"):
         read(path, variable="data", names_variable=place)
 
 
@@ -441,7 +441,7 @@ def test_a_cell_array_of_rdms_is_read(mat, stack, kind):
 
 @pytest.mark.parametrize("kind", [0, 1], ids=["v5", "v7.3"])
 def test_a_variable_of_texts_asked_for_as_rdms_is_refused(mat, stack, kind):
-    with refused(r"variable 'labels' holds no RDM: it is a MATLAB cell"):
+    with refused(r"variable 'labels' must hold an RDM: it is a MATLAB cell"):
         read(mat(data=stack, labels=("a", "b"))[kind], variable="labels")
 
 
@@ -473,19 +473,19 @@ def test_patterns_that_leave_something_open_are_refused(mat, stack, kind):
     path = mat(one=np.ones((3, 3)), two=np.ones((3, 5)), three=stack, labels=("a", "b", "c"))[kind]
     with refused(r"choose the variable of the patterns with variable=: one \(3, 3\), two \(3, 5\)$"):
         read(path, patterns=True)
-    with refused(r"variable 'one' has shape \(3, 3\), and either axis could count the conditions"):
+    with refused(r"variable 'one' has shape \(3, 3\), and either axis could be the conditions"):
         read(path, patterns=True, variable="one", names_variable="labels")
     with refused("3 values were given as 'stimulus' for the 5 observations of variable 'two'"):
         read(path, patterns=True, variable="two", names_variable="labels", axes="last")
     with refused(r"variable 'three' must hold real patterns .* of shape \(2, 4, 4\)"):
         read(path, patterns=True, variable="three")
-    with refused("variable 'labels' must hold real patterns .* it is a MATLAB cell"):
+    with refused("variable 'labels' must hold real patterns .* got a MATLAB cell"):
         read(path, patterns=True, variable="labels")
     with refused("axes of variable 'two' with shape .* 'rows' is not known"):
         read(path, patterns=True, variable="two", axes="rows")
     with refused("variable 'tow' is not known; nearest: 'two'"):
         read(path, patterns=True, variable="tow")
-    with refused("run_variable='labels' is about patterns; say patterns=True"):
+    with refused("run_variable='labels' is only for patterns; say patterns=True"):
         read(path, variable="one", run_variable="labels")
     with refused("3 categories were given for 5 conditions"):
         read(path, patterns=True, variable="two", axes="last", category_variable="labels")
@@ -529,7 +529,7 @@ def test_fields_of_structs_in_structs_are_read(deep, stack, kind):
 
 @pytest.mark.parametrize("kind", [0, 1], ids=["v5", "v7.3"])
 def test_fields_that_are_not_there_are_refused_with_those_that_are(deep, kind):
-    with refused(r"there are: results .struct.; a field of a struct is given as variable='results.field'"):
+    with refused(r"the variables are: results .struct.; a field of a struct is given as variable='results.field'"):
         read(deep[kind])
     with refused(r"choose the variable of the patterns .* is given as variable='results.field'"):
         read(deep[kind], patterns=True)
@@ -544,7 +544,7 @@ def test_fields_that_are_not_there_are_refused_with_those_that_are(deep, kind):
 
 
 def test_a_field_that_is_a_text_is_refused(deep):
-    with refused("variable 'results.title' holds no RDM: it is a MATLAB char without numbers"):
+    with refused("variable 'results.title' must hold an RDM: it is a MATLAB char without numbers"):
         read(deep[0], variable="results.title")
 
 
@@ -598,7 +598,7 @@ def test_complex_numbers_are_refused_in_words(tmp_path, stack, kind):
             parts = np.zeros((4, 4), dtype=[("real", "f8"), ("imag", "f8")])
             parts["real"] = stack[0]
             file.create_dataset("RDM", data=parts).attrs["MATLAB_class"] = np.bytes_("double")
-    with refused("variable 'RDM' holds complex numbers, and dissimilarities are real; save its real"):
+    with refused("variable 'RDM' holds complex numbers, but dissimilarities are real; save its real"):
         read(path)
     with refused("variable 'RDM' must hold real patterns .* got complex128"):
         read(path, patterns=True)
@@ -701,7 +701,7 @@ def test_links_into_other_files_are_not_followed(tmp_path, stack):
     with h5py.File(tmp_path / "links.mat", "w") as file:
         file["outside"] = h5py.ExternalLink("other.h5", "rdm")
         file["around"] = h5py.SoftLink("/outside")
-    with refused("there are: none"):
+    with refused("the variables are: none"):
         read(tmp_path / "links.mat")
     with h5py.File(tmp_path / "links.mat", "r+") as file:
         file.create_dataset("rdm", (4, 4), "f8", external=[(str(tmp_path / "raw.npy"), 128, 128)])
@@ -726,7 +726,7 @@ def test_a_cell_that_holds_itself_is_refused(tmp_path):
         made[0] = made.ref
         made.attrs["MATLAB_class"] = np.bytes_("cell")
         file["rdm"] = 1 - np.eye(4)
-    with refused("'labels' does not hold one text"):
+    with refused("'labels' must hold one text"):
         read(tmp_path / "loop.mat", names_variable="labels")
 
 

@@ -171,7 +171,7 @@ def test_patterns_of_npy_have_a_condition_a_row(tmp_path):
 def test_names_in_the_file_say_which_axis_of_patterns_counts_them(npz):
     patterns = np.random.default_rng(0).normal(size=(7, 4))
     np.testing.assert_array_equal(read(npz(betas=patterns, names=CONDITIONS), patterns=True).measurements, patterns.T)
-    with refused(r"array 'betas' has shape \(4, 4\), and either axis could count the conditions: say axes='first'"):
+    with refused(r"array 'betas' has shape \(4, 4\), and either axis could be the conditions; give axes='first'"):
         read(npz(betas=patterns[:4], names=CONDITIONS), patterns=True)
 
 
@@ -188,9 +188,9 @@ def test_patterns_that_are_none_are_refused(npz, stack):
 
 def test_patterns_without_saying_so_are_refused_with_the_remedy(tmp_path):
     np.save(tmp_path / "betas.npy", np.ones((4, 7)))
-    with refused(r"of shape \(4, 7\) is neither square nor holds the pairs .* say patterns=True"):
+    with refused(r"of shape \(4, 7\) is not square, and its length fits no number of pairs.* say patterns=True"):
         read(tmp_path / "betas.npy")
-    with refused("axes='first' is about patterns; say patterns=True"):
+    with refused("axes='first' is only for patterns; say patterns=True"):
         read(tmp_path / "betas.npy", axes="first")
 
 
@@ -307,12 +307,12 @@ def test_axes_by_name_tell_rois_and_subjects_apart(tmp_path, order):
 
 def test_axes_that_do_not_fit_are_refused(tmp_path, stack):
     np.save(tmp_path / "rdms.npy", np.moveaxis(stack, 0, -1))
-    with refused(r"of shape \(4, 4, 2\) is no stack of RDMs .* axes='conditions,conditions,roi,subject'"):
+    with refused(r"of shape \(4, 4, 2\) is not a stack of RDMs .* axes='conditions,conditions,roi,subject'"):
         read(tmp_path / "rdms.npy")
     assert read(tmp_path / "rdms.npy", axes="conditions, conditions, subject").rdm_descriptors["subject"] == ["1", "2"]
     with refused(r"axes='conditions,conditions,roi,subject' names 4 axes, but array .* has shape \(4, 4, 2\)"):
         read(tmp_path / "rdms.npy", axes="conditions,conditions,roi,subject")
-    with refused("must hold 'conditions' and 'conditions', and each other axis by its own name"):
+    with refused("must name 'conditions' and 'conditions', and each other axis by another name"):
         read(tmp_path / "rdms.npy", axes="condition,condition,subject")
     np.save(tmp_path / "rdms.npy", np.zeros((3, 3, 2, 2)))
     with refused(r"\['roi'\] stand more than once in axes="):
@@ -329,11 +329,13 @@ def test_patterns_with_an_axis_of_runs_are_observations_of_each(npz):
         np.testing.assert_array_equal(values, patterns[CONDITIONS.index(name), :, int(run) - 1])
     turned = read(npz(patterns=patterns.T, names=CONDITIONS), patterns=True, axes="run,channels,conditions")
     np.testing.assert_array_equal(turned.measurements, data.measurements)
-    with refused(r"got float64 of shape \(4, 7, 3\); of more axes, name them: axes='conditions,channels,run'"):
+    with refused(
+        r"got float64 of shape \(4, 7, 3\); if there are more axes, name them: axes='conditions,channels,run'"
+    ):
         read(npz(patterns=patterns), patterns=True)
     with refused(r"axes= may name conditions, channels and run, got \['conditions', 'channels', 'subject'\]"):
         read(npz(patterns=patterns), patterns=True, axes="conditions,channels,subject")
-    with refused("the runs are an axis already"):
+    with refused("axes= already names the runs"):
         read(npz(patterns=patterns, runs=[1, 2, 3]), patterns=True, axes="conditions,channels,run")
     flat = read(npz(patterns=patterns[..., 0].T, names=CONDITIONS), patterns=True, axes="channels,conditions")
     np.testing.assert_array_equal(flat.measurements, patterns[..., 0])
@@ -396,7 +398,7 @@ def test_hdf5_of_other_layouts_is_left_to_other_readers(h5, stack):
 
 def test_hdf5_of_matlab_under_another_suffix_is_refused_with_the_remedy(tmp_path, matlab73, stack):
     path = matlab73(tmp_path / "v73.h5", RDMs=stack)
-    with refused("it is a MATLAB file .v7.3., whose axes stand in reverse; give it the suffix .mat"):
+    with refused("the file is a MATLAB file .v7.3., whose axes are reversed; give it the suffix .mat"):
         read(path)
 
 
@@ -411,7 +413,7 @@ def test_links_and_undeclared_sizes_in_hdf5_are_refused(h5, tmp_path, stack):
     path = h5(names=CONDITIONS)
     with h5py.File(path, "r+") as file:
         file["rdm"] = h5py.ExternalLink("other.h5", "rdm")
-    with refused("no reader takes"):
+    with refused("no reader recognises"):
         read(path)
     with h5py.File(path, "w") as file:
         file.create_dataset("rdm", shape=(10**6, 10**6), dtype="f8", chunks=(1000, 1000))

@@ -102,7 +102,7 @@ def test_hdf5_of_another_layout_is_left_to_other_readers(tmp_path):
     with h5py.File(tmp_path / "other.h5", "w") as file:
         file["voxels"] = [1.0]
     assert not READER.sniff(tmp_path / "other.h5")
-    with refused(r"neither 'dissimilarities' nor 'measurements' is in the file, it holds \['voxels'\]"):
+    with refused(r"the file must contain 'dissimilarities' or 'measurements', got \['voxels'\]"):
         read(tmp_path / "other.h5", reader=READER)
 
 
@@ -182,7 +182,7 @@ def test_models_of_one_name_are_counted_so_that_each_rdm_is_a_target(result):
     path = result(ModelFixed("m", model_rdms(1)), ModelWeighted("m", model_rdms(2)), ModelFixed("n", model_rdms(1)))
     assert read(path).rdm_descriptors["model"] == ["m 1", "m 2", "m 3", "n"]
     assert RDMTeacher(path, target_by="model").targets == ("m 1", "m 2", "m 3", "n")
-    with refused(r"\['m 1'\] stand more than once in the models of the Result, those of one name counted"):
+    with refused(r"\['m 1'\] stand more than once in the models of the Result, with equal names numbered"):
         read(result(*[ModelFixed(name, model_rdms(1)) for name in ("m", "m", "m 1")], name="twice.h5"))
 
 

@@ -98,7 +98,7 @@ def test_participants_with_other_stimuli_are_refused(mat):
         stimuli_a_b=np.array(STIMULI),
         stimuli_c_d=np.array(["beach.png", "fireplace.png", "sea.png"]),
     )
-    with refused(r"do not hold the same conditions: only in the first \['river'\]"):
+    with refused(r"do not have the same conditions: only in the first \['river'\]"):
         read(path, reader=READER)
 
 
@@ -118,28 +118,28 @@ def test_the_order_asked_for_moves_values_with_names(single):
 
 def test_tasks_with_other_stimuli_or_another_order_are_refused(tree):
     for stimuli in (("beach", "fireplace", "sea"), ("river", "fireplace", "beach")):
-        with refused("its tasks arranged different stimuli, or the same in another order"):
+        with refused("the tasks have different stimuli, or the same in another order"):
             read(tree(task("ma1", PAIRS), task("ma2", PAIRS, stimuli)), reader=READER)
 
 
 def test_a_tree_without_such_a_task_is_refused(tree):
-    with refused("none of its tasks is a multiple arrangement"):
+    with refused("none of the tasks is a multiple arrangement"):
         read(tree(task("dr", [], kind="dragrate")), reader=READER)
 
 
 @pytest.mark.parametrize("content", ['{"tasks": 1}', '{"tasks": [1]}', "[1, 2]", '{"tasks": [', "[" * 100_000])
 def test_json_of_another_layout_is_refused(tmp_path, content):
     (tmp_path / TREE).write_text(content)
-    with refused("it is no tree of tasks as Meadows writes them|Unexpected structure"):
+    with refused("the file is not a tree of tasks as Meadows writes it|Unexpected structure"):
         read(tmp_path / TREE, reader=READER)
 
 
 def test_json_of_all_participants_or_too_large_is_refused(tree, monkeypatch):
     for name in ("Meadows_myExp_v_v1_arrangement_tree.json", "Meadows_myExp_v_v1_cuddly-bunny_3_tree.json"):
-        with refused("of Meadows' JSON only the tree of one participant is read; download the 1D .mat"):
+        with refused("JSON of Meadows is read only if it is the tree of one participant; download the 1D .mat"):
             read(tree(task("ma1", PAIRS), name=name), reader=READER)
     monkeypatch.setattr(meadows, "_MOST_BYTES", 100)
-    with refused(r"the file has \d+ bytes, at most 100 are read"):
+    with refused(r"the file has \d+ bytes, but at most 100 are read"):
         read(tree(task("ma1", PAIRS)), reader=READER)
 
 
@@ -161,11 +161,11 @@ def test_matrices_without_the_variables_are_refused(mat):
 def test_names_that_do_not_fit_are_refused(mat):
     with refused("2 names were given for the 3 conditions of participant 'cuddly-bunny'"):
         read(mat(SINGLE, rdmutv=np.array([PAIRS]), stimuli=np.array(STIMULI[:2])), reader=READER)
-    with refused("the stimuli of participant 'cuddly-bunny' are no texts"):
+    with refused("the stimuli of participant 'cuddly-bunny' must be texts"):
         read(mat(SINGLE, rdmutv=np.array([PAIRS]), stimuli=np.arange(3.0)), reader=READER)
     with refused(r"\['beach'\] stand more than once"):
         read(mat(SINGLE, rdmutv=np.array([PAIRS]), stimuli=np.array(["beach.png", "beach.jpg", "x"])), reader=READER)
-    with refused("the stimuli of the file are no texts"):
+    with refused("the stimuli of the file must be texts"):
         read(mat("renamed.mat", rdmutv=np.array([PAIRS]), stimuli=np.arange(3.0)), reader=READER)
 
 
@@ -195,14 +195,14 @@ def test_a_renamed_file_of_matrices_is_read_without_what_its_name_said(mat, name
 def test_a_renamed_file_is_not_taken_for_plain_variables(mat):
     path = many_of(mat, STIMULI, STIMULI[::-1]).rename(mat("m_1D.mat"))
     for options in ({}, {"names_variable": "stimuli_cuddly_bunny"}):
-        with refused(r"\['rdmutv_cuddly_bunny', 'rdmutv_informed_mole'\] .* export of Meadows.* say reader='meadows'"):
+        with refused(r"\['rdmutv_cuddly_bunny', 'rdmutv_informed_mole'\].* export of Meadows.* say reader='meadows'"):
             read(path, **options)
     mine = {"variable": "rdmutv_informed_mole", "names_variable": "stimuli_informed_mole"}
     assert select(read(path, **mine), STIMULI).dissimilarities.tolist() == [PAIRS]
 
 
 def test_a_renamed_tree_is_refused(tree):
-    with refused("'tree.json' is not a name that Meadows gives; restore it"):
+    with refused("'tree.json' is not a file name from Meadows; restore that name"):
         read(tree(task("ma1", PAIRS), name="tree.json"), reader=READER)
 
 

@@ -128,7 +128,7 @@ def test_a_simulated_observer_recovers_the_groups(file):
 
 def test_an_unclear_first_index_is_refused(file):
     path = file([[index + 1 for index in trial] for trial in TRIALS])
-    with refused("the least index is 1, so the first item could have index 0 or 1: say base=0 or base=1"):
+    with refused("the smallest index is 1, so the first item could have index 0 or 1: say base=0 or base=1"):
         read(path, reader=READER)
     with refused("base must be a whole number, at least 0 and below 2, got 2"):
         read(path, reader=READER, base=2)
@@ -142,7 +142,7 @@ def test_items_never_shown_must_be_announced(file):
         read(path, reader=READER)
     rdms = read(path, reader=READER, n_items=6)
     assert (rdms.n_cond, int(np.isnan(rdms.dissimilarities).sum())) == (6, 10)
-    with refused("n_items, where the greatest index makes 5 items, must be a whole number, at least 5, got 4"):
+    with refused("n_items, where the largest index makes 5 items, must be a whole number, at least 5, got 4"):
         read(path, reader=READER, n_items=4)
 
 
@@ -150,7 +150,7 @@ def test_an_index_far_too_great_is_refused_before_memory_is_taken(file):
     path = file([[0, 1, 2], [0, 1, 2_000_000_000]])
     with refused("makes 2000000001 items, but some were never shown, the first is item 3"):
         read(path, reader=READER)
-    with refused("there are 2000000001 items, an RDM can have at most 20000 here"):
+    with refused("there are 2000000001 items, but an RDM can have at most 20000 here"):
         read(path, reader=READER, n_items=2_000_000_001)
 
 
@@ -181,7 +181,7 @@ def test_other_shapes_are_refused(file, tmp_path):
 def test_a_named_table_that_is_unsound_is_refused(file):
     with refused("the table has a first row only"):
         read(file("a,b,odd\n", "trials.csv"), reader=READER)
-    with refused(r"row 2 has the cells \['cat', 'dog'\], expected one for each of"):
+    with refused(r"row 2 has the cells \['cat', 'dog'\]; expected one for each of"):
         read(file("a,b,odd\ncat,dog\n", "trials.csv"), reader=READER)
     with refused(r"row 3 has the cells \['cat', '', 'car'\]"):
         read(file("a,b,odd\ncat,dog,car\ncat,,car\n", "trials.csv"), reader=READER)
@@ -190,7 +190,7 @@ def test_a_named_table_that_is_unsound_is_refused(file):
     with refused(r"\['a'\] stand more than once in the first row"):
         read(file("a,a,b,odd\ncat,cat,dog,car\n", "trials.csv"), reader=READER)
     for option in ({"odd": "first"}, {"base": 1}, {"n_items": 3}):
-        with refused("odd=, base= and n_items= are about indices; the columns of this table are named"):
+        with refused("odd=, base= and n_items= are for indices; the columns of this table have names"):
             read(file("a,b,odd\ncat,dog,car\n", "trials.csv"), reader=READER, **option)
 
 
@@ -202,14 +202,14 @@ def test_trials_that_keep_every_pair_alike_are_refused(file):
 @pytest.mark.parametrize("suffix", [".csv", ".tsv"])
 def test_three_columns_of_a_table_could_be_pairs_with_ratings(file, suffix):
     for rows in ([[0, 1, 3], [0, 2, 5]], TRIALS):
-        with refused("could be trials or pairs with their ratings: of trials, say odd='last' .* a,b,rating"):
+        with refused("could be trials or pairs with ratings: for trials, say odd='last' .* a,b,rating"):
             read(file(rows, f"rows{suffix}"), base=0)
 
 
 @pytest.mark.parametrize("suffix", [".txt", ".npy"])
 def test_every_pair_once_with_a_number_could_be_ratings(file, suffix):
     ratings = [[0, 1, 3], [0, 2, 5], [3, 0, 1], [1, 2, 4], [1, 3, 5], [2, 3, 4]]
-    with refused("could be trials or pairs with their ratings"):
+    with refused("could be trials or pairs with ratings"):
         read(file(ratings, f"rows{suffix}"), reader=READER, n_items=6)
     assert read(file([*ratings, [3, 1, 2]], f"rows{suffix}"), reader=READER).n_cond == 6  # a pair twice
 

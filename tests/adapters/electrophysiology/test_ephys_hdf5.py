@@ -136,7 +136,7 @@ def test_a_file_without_such_an_array_is_refused(tmp_path, arrays, listed):
 
 
 def test_the_axes_are_never_guessed(file):
-    with refused(r"say what the axes of 'spikes', of shape \(6, 4, 5\), count: axes='trials,units,time'"):
+    with refused(r"name the axes of 'spikes', of shape \(6, 4, 5\), in order: axes='trials,units,time'"):
         read(file, reader=READER, times="t")
 
 
@@ -155,14 +155,14 @@ def test_axes_that_do_not_fit_are_refused(file, axes, words):
 
 def test_axes_without_units_are_refused(tmp_path):
     path = write(tmp_path / "a.h5", spikes=VALUES[:, 0], t=TIMES)
-    with refused(r"axes='trials,time' does not fit .*name each axis, trials and units among them"):
+    with refused(r"axes='trials,time' does not fit .*name each axis, including trials and units"):
         read(path, reader=READER, axes="trials,time", times="t")
 
 
 def test_wrong_axes_are_refused_by_the_lengths_of_the_other_arrays(file):
     with refused("array 'stimulus' has 6 values for 4 trials of 'spikes'"):
         read(file, reader=READER, axes="units,trials,time", times="t", condition_column="stimulus")
-    with refused("array 't' must hold 4 times in s, it holds 5"):
+    with refused("array 't' must hold 4 times in s, got 5 finite ones"):
         read(file, reader=READER, axes="trials,time,units", times="t")
 
 
@@ -174,11 +174,11 @@ def test_an_array_with_an_empty_axis_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({}, "1 axes of axes= are time, so give either times= or bin_width="),
+        ({}, "axes= has 1 axes of time, so give either times= or bin_width="),
         ({"times": "t", "bin_width": 0.1}, "so give either times= or bin_width="),
         ({"times": "missing"}, "no array 'missing' in '/'"),
         ({"times": "stimulus"}, "array 'stimulus' must hold numbers along 1 axes"),
-        ({"times": "unsure"}, "array 'unsure' must hold 5 times in s, it holds 4"),
+        ({"times": "unsure"}, "array 'unsure' must hold 5 times in s, got 4"),
     ],
 )
 def test_times_that_are_not_known_are_refused(file, options, words):
@@ -190,7 +190,7 @@ def test_times_that_are_not_known_are_refused(file, options, words):
 
 def test_times_for_an_array_without_time_are_refused(tmp_path):
     path = write(tmp_path / "a.h5", spikes=VALUES[..., 0], t=TIMES)
-    with refused("0 axes of axes= are time, so give no times"):
+    with refused("axes= has 0 axes of time, so give no times"):
         read(path, reader=READER, axes="trials,units", times="t")
 
 
@@ -266,7 +266,7 @@ def test_a_damaged_heap_of_texts_is_refused_where_hdf5_would_never_return(file):
     assert free + size == heap + 4096
     content[free + 8 : free + 16] = (size - 256).to_bytes(8, "little")
     file.write_bytes(content)
-    with refused(f"it is damaged: a heap of texts, at byte {heap}, has free space of no size"):
+    with refused(f"it is damaged: a heap of texts, at byte {heap}, has free space of size zero"):
         read(file, reader=READER, condition_column="stimulus", **OPTIONS)
 
 

@@ -237,7 +237,7 @@ def test_units_that_belong_nowhere_cannot_be_chosen(tmp_path, options):
     found = read(path, reader=READER)
     assert found.descriptors == {}
     assert found.channel_descriptors["unit"][:2] == ["site0", "site1"]  # an only coordinate bears the dimension's name
-    with refused(r"(roi='IT' needs|by_subject needs).*among the coordinates of the units; there are neuroid"):
+    with refused(r"(roi='IT' needs|by_subject needs).*among the coordinates of the units; they are neuroid"):
         read(path, reader=READER, **options)
 
 
@@ -295,7 +295,7 @@ def test_of_several_arrays_one_must_be_chosen(tmp_path):
     made = xarray.Dataset({"evoked": (DIMS[:2], VALUES[..., 0]), "spontaneous": (DIMS[:2], VALUES[..., 1])})
     made["other"] = ("x", [1.0])
     made.to_netcdf(tmp_path / "a.nc", engine="h5netcdf")
-    with refused(r"2 arrays have the dimensions axes=.*there are evoked \('presentation', 'neuroid'\), spontaneous"):
+    with refused(r"2 arrays have the dimensions axes=.*known: evoked \('presentation', 'neuroid'\), spontaneous"):
         read(tmp_path / "a.nc", reader=READER)
     found = read(tmp_path / "a.nc", reader=READER, variable="spontaneous")
     np.testing.assert_array_equal(found.measurements, VALUES[..., 1])
@@ -359,7 +359,7 @@ def test_a_huge_array_in_an_old_file_is_refused_before_memory_is_taken(tmp_path)
     size = b"neuroid\x00" + (5).to_bytes(4, "big")
     assert content.count(size) == 1
     path.write_bytes(content.replace(size, b"neuroid\x00" + (2**30).to_bytes(4, "big")))
-    with refused("could not be read, is it cut off, damaged"):
+    with refused("could not be read; is it cut off, damaged"):
         read(path, reader=READER)
 
 
@@ -392,7 +392,7 @@ def test_without_the_libraries_the_extra_is_named(file, monkeypatch, library):
 
 def test_a_file_that_is_no_netcdf_is_refused(tmp_path):
     (tmp_path / "a.nc").write_bytes(b"nothing of the kind" * 100)
-    with refused("it is no HDF5 file, or its beginning is damaged"):
+    with refused("it is not an HDF5 file, or its beginning is damaged"):
         read(tmp_path / "a.nc", reader=READER)
 
 

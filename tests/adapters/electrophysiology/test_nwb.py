@@ -202,7 +202,7 @@ def test_a_usual_column_that_tells_no_trials_apart_is_refused_with_the_others(tm
     columns = {"stimulus_name": ["natural_scenes"] * 12, "frame": [0.0, 1.0, 2.0] * 4, "stimulus_block": [1.0] * 12}
     path = write(tmp_path / "a.nwb", columns=columns)
     with refused(
-        r"all 12 trials of table 'trials' have one condition, 'natural_scenes' \(column 'stimulus_name'\); choose "
+        r"all 12 trials of table 'trials' have the same condition, 'natural_scenes' \(column 'stimulus_name'\); choose "
         r"another column with condition_column=; there are frame, stimulus_block"
     ):
         read(path, reader=READER)
@@ -268,7 +268,7 @@ def test_trials_of_different_lengths_need_a_window(tmp_path):
     [{"tmin": 0.5}, {"tmax": 0.0}, {"bin_width": 0.6}, {"bin_width": 0.0}, {"bin_width": -0.1}, {"tmax": np.nan}],
 )
 def test_a_window_without_room_for_a_bin_is_refused(file, window):
-    with refused("there is no room for a bin of"):
+    with refused("is shorter than a bin of"):
         read(file, reader=READER, **window)
 
 
@@ -290,7 +290,7 @@ def test_counts_that_would_not_fit_into_memory_are_refused(file, monkeypatch):
 def test_windows_beyond_the_recording_are_refused(file, window, n_beyond):
     last = max(spikes_of(unit)[-1] for unit in range(3))
     with refused(
-        rf"in {n_beyond} of 12 trials the window from .* reaches beyond the recording, .* lasts from 0 to {last:.6g} "
+        rf"in {n_beyond} of 12 trials the window from .* extends beyond the recording, .* lasts from 0 to {last:.6g} "
         "s; choose another with tmin= and tmax=, in seconds"
     ):
         read(file, reader=READER, **window)
@@ -325,9 +325,9 @@ def test_a_table_that_does_not_say_when_trials_stop_is_read_with_a_window(file):
 
 
 def test_trials_without_a_start_are_refused(tmp_path, file):
-    with refused("2 trials, 1 of them with a start_time; all must have one"):
+    with refused("1 of 2 trials have a start_time; all must have one"):
         read(write(tmp_path / "a.nwb", starts=[0.5, np.nan]), reader=READER)
-    with refused("0 trials, 0 of them with a start_time"):
+    with refused("0 of 0 trials have a start_time"):
         read(damaged(file, "intervals/trials/start_time", np.zeros(0)), reader=READER)
 
 
@@ -419,17 +419,17 @@ def damaged(path, place, value):
         ("units", None, "there are no sorted spikes"),
         ("units/spike_times", None, "there are no sorted spikes: /units lacks spike_times"),
         ("intervals", None, "there is no table of trials"),
-        ("intervals/trials", np.zeros(3), "'trials' in /intervals is no table"),
+        ("intervals/trials", np.zeros(3), "'trials' in /intervals is not a table"),
         ("intervals/trials/start_time", None, "no array 'start_time' in '/intervals/trials'"),
         ("intervals/trials/start_time", np.zeros((12, 2)), "'start_time' must hold numbers along 1 axes"),
         ("intervals/trials/stimulus", STIMULI[:5], "column 'stimulus' of table 'trials' has 5 values for 12 trials"),
         ("intervals/trials/stimulus", np.zeros((12, 2)), "'stimulus' must be a list of texts or numbers"),
-        ("units/spike_times_index", [400, 300, 1200], "spike_times_index does not cut the 1200 rows"),
-        ("units/spike_times_index", [400, 800, 1100], "spike_times_index does not cut the 1200 rows"),
-        ("units/spike_times_index", np.zeros(0), "spike_times_index does not cut the 1200 rows"),
+        ("units/spike_times_index", [400, 300, 1200], "spike_times_index does not divide the 1200 rows"),
+        ("units/spike_times_index", [400, 800, 1100], "spike_times_index does not divide the 1200 rows"),
+        ("units/spike_times_index", np.zeros(0), "spike_times_index does not divide the 1200 rows"),
         ("units/id", [1, 2], "there are 2 ids for 3 units"),
         ("units/electrodes", [0, 0, 7], "units have electrodes in rows 0 to 7, the table of electrodes has 1"),
-        ("units/electrodes_index", [1, 2, 9], "electrodes_index does not cut the 3 rows of electrodes"),
+        ("units/electrodes_index", [1, 2, 9], "electrodes_index does not divide the 3 rows of electrodes"),
     ],
 )  # fmt: skip
 def test_an_unsound_file_is_refused_in_words(file, place, value, words):
@@ -534,7 +534,7 @@ def test_only_one_units_spikes_are_in_memory_at_a_time(tmp_path):
 
 def test_a_file_that_is_no_hdf5_is_refused(tmp_path):
     (tmp_path / "a.nwb").write_bytes(b"nothing of the kind" * 100)
-    with refused("it is no HDF5 file, or its beginning is damaged"):
+    with refused("it is not an HDF5 file, or its beginning is damaged"):
         read(tmp_path / "a.nwb", reader=READER)
 
 

@@ -60,7 +60,7 @@ def patterns():
 
 @pytest.fixture
 def folder(tmp_path, patterns):
-    """Two runs with their events in folders of their own, a mask and an atlas with names."""
+    """Two runs with their events in separate folders, a mask and an atlas with names."""
     for run in (1, 2):
         place = tmp_path / f"task_run{run:03d}"
         place.mkdir()
@@ -109,7 +109,7 @@ def test_haxby_labelled_by_volume_gives_a_beta_for_each_category_and_run(labelle
     }  # fmt: skip
 
 
-def test_haxby_in_a_file_a_run_with_events_gives_the_same_betas(haxby, labelled):
+def test_haxby_in_one_file_per_run_with_events_gives_the_same_betas(haxby, labelled):
     runs = read(
         haxby / "openfmri" / "sub001" / "BOLD", reader=READER, runs="*/bold_1slice.nii.gz", events="bold_events.tsv",
         mask=haxby / "mask.nii.gz",
@@ -146,7 +146,7 @@ def test_haxby_distances_are_above_zero_but_do_not_agree_between_halves_of_the_r
     assert example.split_half(labelled)["similarity"].abs().max() < 0.3
 
 
-def test_haxby_with_an_atlas_and_motion_gives_a_dataset_a_region(haxby):
+def test_haxby_with_an_atlas_and_motion_gives_one_dataset_per_region(haxby):
     openfmri, mine = haxby / "openfmri" / "sub001", {"events": "bold_events.tsv", "confounds": "bold_moest.txt"}
     regions = read(
         openfmri / "BOLD", reader=READER, runs="*/bold_25mm.nii.gz", atlas=openfmri / "masks" / "25mm" / "hoc.nii.gz",
@@ -193,7 +193,7 @@ def test_an_atlas_gives_the_regions_that_its_masks_would(folder, one):
     np.testing.assert_allclose(masked.measurements, alone.measurements)
 
 
-def test_events_by_trial_say_which_event_they_are(one):
+def test_events_by_trial_are_numbered(one):
     data = read(one, reader=READER, per="trial")
     shown = [row.split("\t")[2] for row in (one.parent / "events.tsv").read_text().splitlines()[1:]]
     assert list(data.obs_descriptors["stimulus"]) == shown
@@ -249,7 +249,7 @@ def test_names_of_labels_travel_with_their_patterns(folder, one):
     np.testing.assert_allclose(renamed.measurements[at["face"]], data.measurements[at["house"]])
 
 
-def test_confounds_of_a_labelled_series_are_cut_into_its_runs(folder, one):
+def test_confounds_of_a_labelled_series_are_split_into_its_runs(folder, one):
     (folder / "labels.txt").write_text(
         "".join(f"{'face' if 9 < n % 50 < 20 else 'rest'} {n // 50}\n" for n in range(100))
     )
@@ -286,7 +286,7 @@ def test_the_reader_keeps_the_contract(one):
     check_reader(READER, one)
 
 
-def test_files_are_known_by_their_names(tmp_path):
+def test_files_are_recognised_by_their_names(tmp_path):
     taken = [name for name in ("bold.nii", "a_bold.nii.gz", "betas.nii", "boldness.nii", "a_bold.json") if
              READER.sniff(tmp_path / name)]  # fmt: skip
     assert taken == ["bold.nii", "a_bold.nii.gz"]
@@ -355,7 +355,7 @@ def test_an_unlikely_repetition_time_is_refused_and_can_be_given(one, value, uni
 
 
 def test_a_wrong_repetition_time_shows_in_the_events(one):
-    with pytest.raises(BrainrdlError, match=r"events lie outside run '1', which is 50 s long.*is t_r right\?"):
+    with pytest.raises(BrainrdlError, match=r"events are outside run '1', which is 50 s long.*is t_r right\?"):
         read(one, reader=READER, t_r=0.5)
 
 
@@ -365,20 +365,20 @@ def refused(message, path, **options):
 
 
 def test_events_that_are_not_there_are_refused(folder, one):
-    refused("events='no.tsv' is neither a file beside '.*' nor a path of one", one, events="no.tsv")
-    refused("confounds='no.txt' is neither a file beside", one, confounds="no.txt")
+    refused("events='no.tsv' is neither a file in the folder of '.*' nor a path", one, events="no.tsv")
+    refused("confounds='no.txt' is neither a file in the folder of", one, confounds="no.txt")
     refused("there is no file 'no.txt'", one, table="no.txt")
     one.with_name("events.tsv").unlink()
-    refused(r"no events 'events.tsv' beside the series 'bold.nii.gz'; give events=, or table=", one)
+    refused(r"no events 'events.tsv' in the folder of the series 'bold.nii.gz'; give events=, or table=", one)
 
 
 def test_options_that_contradict_each_other_are_refused(folder, one):
     refused("table= labels the volumes of one series; give it without events= and", one, table="x", events="events.tsv")
     refused("table= labels the volumes of one series", folder, table="x", runs="*/bold.nii.gz")
-    refused(r"runs='\*' picks series of a folder, and this is a single file", one, runs="*")
+    refused(r"runs='\*' selects series of a folder, but this is a single file", one, runs="*")
     refused("run_column='run' is a column of table=, which is not given", one, run_column="run")
     refused(r"which files of the folder are the runs\? Give their pattern", folder)
-    refused(r"runs='\*/no.nii' fits no file in the folder", folder, runs="*/no.nii")
+    refused(r"runs='\*/no.nii' matches no file in the folder", folder, runs="*/no.nii")
 
 
 @pytest.mark.parametrize(
@@ -408,7 +408,7 @@ def test_a_baseline_of_one_run_is_enough_and_spaces_around_it_do_not_count(folde
 
 
 def flat(folder):
-    """All runs in one folder, the events of each in a file that tells its run."""
+    """All runs in one folder, the events of each in a file named after its run."""
     for run in (1, 2):
         (folder / f"task_run{run:03d}" / "bold.nii.gz").rename(folder / f"run{run}.nii.gz")
         (folder / f"task_run{run:03d}" / "events.tsv").rename(folder / f"shown_{run}.tsv")
@@ -422,7 +422,7 @@ def test_runs_that_would_share_a_table_are_refused(folder):
     refused(r"events='.*' gives one table to several of 2 runs; give the name of", folder, events=whole, **options)
     np.savetxt(folder / "motion.txt", np.random.default_rng(0).normal(size=(N_VOLUMES, 2)))
     motion = {"events": "events.tsv", "confounds": folder / "motion.txt"}
-    refused(r"confounds='.*' gives one table to several of 2 runs; .*with \{run\} in it", folder, **motion, **options)
+    refused(r"confounds='.*' gives one table to several of 2 runs; .*a name with \{run\}", folder, **motion, **options)
     flat(folder)
     (folder / "shown_2.tsv").unlink()
     (folder / "shown_2.tsv").symlink_to("shown_1.tsv")
@@ -430,7 +430,7 @@ def test_runs_that_would_share_a_table_are_refused(folder):
     refused(r"'shown_\{run\}.tsv' gives one table", folder, runs="run*.nii.gz", events="shown_{run}.tsv")
 
 
-def test_tables_that_tell_their_run_go_to_it(folder):
+def test_tables_with_a_run_in_their_name_belong_to_that_run(folder):
     expected = read(folder, reader=READER, runs="*/bold.nii.gz", events="events.tsv")
     flat(folder)
     found = read(folder, reader=READER, runs="run*.nii.gz", events="shown_{run}.tsv")
@@ -443,18 +443,24 @@ def test_tables_that_tell_their_run_go_to_it(folder):
     assert cleaned.descriptors["residual_dof"] == expected.descriptors["residual_dof"] - 4
     for run, name in ((1, "one"), (2, "two")):
         (folder / f"run{run}.nii.gz").rename(folder / f"{name}.nii.gz")
-    refused("asks for runs' names, which the paths .*one.nii.gz.* do not tell", folder, runs="*o*e.nii.gz", **options)
-    refused("asks for runs' names", folder, runs="*[neo].nii.gz", **options)
+    refused(
+        "needs the names of runs, but the paths .*one.nii.gz.* do not contain", folder, runs="*o*e.nii.gz", **options
+    )
+    refused("needs the names of runs", folder, runs="*[neo].nii.gz", **options)
 
 
-def test_content_that_was_not_fetched_is_refused(folder, one):
+def test_files_that_were_not_downloaded_are_refused(folder, one):
     options = {"runs": "*/bold.nii.gz", "events": "events.tsv"}
     for name in ("bold.nii.gz", "events.tsv"):
         file = folder / "task_run002" / name
         content = file.read_bytes()
         file.unlink()
         file.symlink_to("../.git/annex/objects/x")
-        refused(rf"task_run002.{name}' is a link to what is not here; fetch it first \(datalad get", folder, **options)
+        refused(
+            rf"task_run002.{name}' is a link to a file that was not downloaded; fetch it first \(datalad get",
+            folder,
+            **options,
+        )
         file.unlink()
         file.write_bytes(content)
 
@@ -470,16 +476,16 @@ def test_a_damaged_run_or_table_is_named(folder):
     events.write_text(text)
     second = folder / "task_run002" / "bold.nii.gz"
     second.write_bytes(second.read_bytes()[:-3000])
-    refused("the series '.*task_run002.bold.nii.gz' could not be read, is it cut off or damaged", folder, **options)
+    refused("the series '.*task_run002.bold.nii.gz' could not be read; is it cut off or damaged", folder, **options)
 
 
-def test_events_of_other_programs_are_refused_in_words(one):
+def test_events_of_other_programs_are_refused_with_a_remedy(one):
     (one.parent / "face.txt").write_text("6 12 1\n36 12 1\n")
-    refused("FSL's three columns hold one condition: write all of a run as one table", one, events="face.txt")
+    refused("of FSL holds one condition: write all events of a run into one table", one, events="face.txt")
     (one.parent / "conditions.mat").write_bytes(b"MATLAB 5.0")
-    refused("are a .mat file, as SPM's multiple conditions are; write names, onsets", one, events="conditions.mat")
+    refused("are a .mat file, like the multiple conditions of SPM; write names, onsets", one, events="conditions.mat")
     (one.parent / "sub-1_desc-confounds_timeseries.tsv").write_text("trans_x\n")
-    words = "is 'sub-1_desc-confounds_timeseries.tsv', fMRIPrep's table, .* reader 'bids', which chooses columns"
+    words = "is 'sub-1_desc-confounds_timeseries.tsv', a table of fMRIPrep, .* reader 'bids', which chooses columns"
     refused(words, one, confounds="sub-1_desc-confounds_timeseries.tsv")
 
 
@@ -491,7 +497,7 @@ def test_labels_with_pymvpas_names_of_columns_are_read_and_other_names_are_refus
     table.write_text("\n".join(["labels chunks", *rows]))
     np.testing.assert_array_equal(read(one, reader=READER, table=table).measurements, expected.measurements)
     table.write_text("\n".join(["what block", *rows[1:]]))
-    refused("run 'block' has one volume, labelled 'what'; if these are names of columns, give", one, table=table)
+    refused("run 'block' has one volume, labelled 'what'; if these are the names of columns, give", one, table=table)
     table.write_bytes("\n".join(rows).replace("face", "No\xebl").encode("latin-1"))
     refused("table= '.*labels.txt': .*UTF-8", one, table=table)
 
@@ -499,9 +505,11 @@ def test_labels_with_pymvpas_names_of_columns_are_read_and_other_names_are_refus
 def test_labels_that_do_not_fit_the_volumes_are_refused(folder, one):
     table = folder / "labels.txt"
     table.write_text("face 1\n" * 99)
-    refused("there are 99 labels for 100 volumes; each volume needs one", one, table=table)
+    refused("there are 99 labels for 100 volumes; give one per volume", one, table=table)
     table.write_text("face 1\n" * 50 + "face 2\n" * 40 + "face 1\n" * 10)
-    refused(r"names \['1'\] stand more than once in the runs of the volumes: a run's volumes must", one, table=table)
+    refused(
+        r"names \['1'\] stand more than once in the runs of the volumes: the volumes of a run must", one, table=table
+    )
     table.write_text("face 1\n" * 50 + "rest 2\n" * 50)
     refused("the labels of run '2' hold no event of a condition", one, table=table)
     table.write_text("face 1\nrest 1\n" * 50)
@@ -514,9 +522,9 @@ def test_runs_on_different_grids_are_refused(folder):
     options = {"runs": "*/bold.nii.gz", "events": "events.tsv"}
     values = np.asarray(nib.load(second).dataobj)
     save(second, values[:2])
-    refused(r"task_run002.*has shape \(2, 4, 5\) and '.*task_run001.*' \(3, 4, 5\)", folder, **options)
+    refused(r"task_run002.*has shape \(2, 4, 5\), but '.*task_run001.*' has \(3, 4, 5\)", folder, **options)
     save(second, values, affine=np.diag([3.0, 3.0, 3.1, 1.0]))
-    refused(r"task_run002.*has the affine .*3\.1.* and '.*task_run001", folder, **options)
+    refused(r"task_run002.*has the affine .*3\.1.*, but '.*task_run001", folder, **options)
     save(second, values[..., 0])
     refused(r"'bold.nii.gz' holds one volume of shape \(3, 4, 5\); a BOLD series has four axes", folder, **options)
     second.write_bytes(b"")
@@ -525,7 +533,9 @@ def test_runs_on_different_grids_are_refused(folder):
 
 def test_a_mask_on_another_grid_is_refused(folder, one):
     save(folder / "small.nii", np.ones((2, 2, 2), np.uint8))
-    refused(r"mask.* '.*small.nii'.* has shape \(2, 2, 2\) and the map \(3, 4, 5\)", one, mask=folder / "small.nii")
+    refused(
+        r"mask.* '.*small.nii'.* has shape \(2, 2, 2\), but the map has \(3, 4, 5\)", one, mask=folder / "small.nii"
+    )
 
 
 def test_a_region_without_a_voxel_that_varies_is_refused(folder, one):
@@ -542,9 +552,9 @@ def test_a_region_without_a_voxel_that_varies_is_refused(folder, one):
     refused("no voxel varies in all runs", folder, runs="*/bold.nii.gz", events="events.tsv")
 
 
-def test_without_nilearn_the_extra_is_named(one, monkeypatch):
+def test_without_nilearn_the_message_names_it(one, monkeypatch):
     monkeypatch.setitem(sys.modules, "nilearn.glm.first_level", None)
-    refused(r"first-level models need nilearn.*pip install 'brainrdl\[fmri\]'", one)
+    refused(r"first-level models need nilearn.*pip install nilearn$", one)
 
 
 # Damage
@@ -607,7 +617,7 @@ def test_a_compressed_series_with_a_flipped_bit_gives_the_same_data_or_a_refusal
 
 
 @pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
-def test_a_huge_shape_in_a_small_file_is_refused_before_memory_is_taken(tmp_path, suffix):
+def test_a_huge_shape_in_a_small_file_is_refused_before_memory_is_allocated(tmp_path, suffix):
     header = nib.Nifti1Header()
     header.set_data_shape((30000, 30000, 30000, 1000))
     header.set_data_dtype(np.float64)

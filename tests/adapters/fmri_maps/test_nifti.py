@@ -104,7 +104,7 @@ def test_blocks_of_any_size_give_the_same(betas, mask, monkeypatch, block):
 
 
 @pytest.mark.parametrize(("shape", "n"), [(SHAPE, 1), ((*SHAPE, 1), 1), ((*SHAPE, 1, N), N)])
-def test_a_map_alone_and_maps_on_the_fifth_axis_are_read(tmp_path, shape, n):
+def test_a_single_map_and_maps_on_the_fifth_axis_are_read(tmp_path, shape, n):
     array = np.random.default_rng(1).normal(size=shape)
     dataset = take(save(tmp_path / "map.nii", array))
     assert dataset.measurements.shape == (n, 60)
@@ -192,7 +192,7 @@ def test_files_of_scanners_are_read_as_nibabel_reads_them(name):
 # Names
 
 
-def test_a_csv_beside_the_maps_is_found_where_there_is_no_tsv(betas, tmp_path):
+def test_a_csv_next_to_the_maps_is_found_if_there_is_no_tsv(betas, tmp_path):
     (tmp_path / "betas.csv").write_text("condition\n" + "\n".join("abcdef"))
     assert take(betas).obs_descriptors == {"stimulus": list("abcdef")}
     table(tmp_path / "betas.tsv")
@@ -217,7 +217,7 @@ def test_a_table_may_name_its_conditions_in_any_usual_column(betas, tmp_path, co
     assert taken.obs_descriptors == {"stimulus": ["x"] * N, "run": RUNS}
 
 
-def test_names_of_files_tell_subject_session_and_run(tmp_path, array):
+def test_names_of_files_contain_subject_session_and_run(tmp_path, array):
     dataset = take(save(tmp_path / "sub-07_ses-b_task-x_run-3_stat-t_statmap.nii.gz", array))
     assert dataset.descriptors == {"n_dropped_channels": 0, "subject": "07", "session": "b"}
     assert dataset.obs_descriptors["run"] == ["3"] * N
@@ -267,7 +267,7 @@ def test_regions_come_in_the_order_asked(betas, atlas, tmp_path):
     assert isinstance(take(betas, atlas=atlas, roi=["IT"]), list)
 
 
-def test_regions_without_names_are_called_by_number(betas, atlas):
+def test_regions_without_names_are_named_by_number(betas, atlas):
     assert [dataset.descriptors["roi"] for dataset in take(betas, atlas=atlas)] == ["2", "7"]
 
 
@@ -330,9 +330,9 @@ def test_a_table_without_files_needs_numbered_maps_in_a_clear_order(folder, tmp_
     np.testing.assert_array_equal(dataset.measurements, array[voxels_of(dataset)].T[[1, 2, 4]])
 
 
-def test_what_spm_writes_next_to_the_betas_is_no_observation(folder, array):
+def test_files_that_spm_writes_next_to_the_betas_are_not_observations(folder, array):
     save(folder / "mask.nii", (array[..., 0] > 0).astype(np.uint8))
-    with refused(r"also holds \['mask.nii'\], which are no observations; say which to read with a pattern, files="):
+    with refused(r"also holds \['mask.nii'\], which are not observations; choose which to read with a pattern, files="):
         take(folder)
     assert take(folder, files="*e.nii.gz", mask=folder / "mask.nii").obs_descriptors["stimulus"] == ["face", "house"]
 
@@ -353,7 +353,7 @@ def test_maps_of_a_folder_must_be_single_and_on_one_grid(folder, array):
 
 
 def test_files_are_picked_in_folders_only(betas):
-    with refused(r"files='b\*' picks maps of a folder, and this is a single file"):
+    with refused(r"files='b\*' selects maps of a folder, but this is a single file"):
         take(betas, files="b*")
 
 
@@ -373,11 +373,11 @@ def test_files_are_picked_in_folders_only(betas):
         ("betas.gii", False),
     ],
 )
-def test_files_are_taken_by_their_names(tmp_path, name, ours):
+def test_files_are_recognised_by_their_names(tmp_path, name, ours):
     assert READER.sniff(tmp_path / name) is ours
 
 
-def test_folders_of_other_layouts_are_not_taken(folder, tmp_path):
+def test_folders_of_other_layouts_are_not_recognised(folder, tmp_path):
     assert not READER.sniff(tmp_path)
     (folder / "dataset_description.json").touch()
     assert not READER.sniff(folder)
@@ -436,20 +436,20 @@ def test_a_table_pairs_however_it_spells_the_maps(numbered, tmp_path, array, col
         np.testing.assert_array_equal(dataset.measurements, array[voxels_of(dataset)].T[[1, 4]])
 
 
-def test_names_with_one_slip_are_refused_not_taken_in_order(numbered, tmp_path):
+def test_names_with_one_misspelling_are_refused_not_paired_in_order(numbered, tmp_path):
     rows = [(name, name[-1]) for name in ("beta_6", "beta_5", "beta_4", "beta_3", "beta_2", "beat_1")]
     with refused(r"the column 'any' names \['beat_1'\], which are not among the maps; nearest: 'beta_0001'"):
         take(numbered, table=rows_of(tmp_path / "t.tsv", ("any", "condition"), rows))
     rows = [(name, name) for name in ("5", "4", "3", "2", "1", "0")]
     path = rows_of(tmp_path / "t.tsv", ("volume", "condition"), rows)
-    with refused(r"the column 'volume' numbers the maps as \[5, 4, 3, 2, 1, .*\], and they are called \['beta_0001',"):
+    with refused(r"the column 'volume' numbers the maps as \[5, 4, 3, 2, 1, .*\], but their names are \['beta_0001',"):
         take(numbered, table=path)
     rows_of(path, ("file", "condition"), [(name, name) for name in ("9", "4", "3", "2", "1", "5")])
-    with refused(r"the column 'file' numbers the maps as \[9, 4, 3, 2, 1, .*\]; give|and they are called"):
+    with refused(r"the column 'file' numbers the maps as \[9, 4, 3, 2, 1, .*\]; give|but their names are"):
         take(numbered, table=path)
 
 
-def test_columns_that_count_are_no_names_of_maps(numbered, tmp_path, array):
+def test_columns_that_count_do_not_name_maps(numbered, tmp_path, array):
     rows = [(c, str(r), o, str(i)) for i, (c, r, o) in enumerate(zip("121212", "112233", "653421", strict=True))]
     path = rows_of(tmp_path / "t.tsv", ("condition", "run", "order", "index"), rows)
     dataset = take(numbered, table=path)
@@ -462,7 +462,7 @@ def test_columns_that_count_are_no_names_of_maps(numbered, tmp_path, array):
         take(numbered, table=path)
 
 
-def test_names_that_differ_in_case_or_zeros_alone_are_told_apart(tmp_path, array):
+def test_names_that_differ_only_in_case_or_zeros_are_distinguished(tmp_path, array):
     for number, name in enumerate(["a_1", "a_01", "A_1"]):
         save(tmp_path / f"{name}.nii", array[..., number])
     rows = [("a_01", "y"), ("A_1", "z"), ("a_1", "x")]
@@ -493,7 +493,7 @@ def test_columns_that_name_the_maps_in_different_orders_are_refused(folder, tmp_
     assert take(folder, table=path).obs_descriptors == {"stimulus": ["cat", "face", "house"], "run": ["2", "3", "1"]}
 
 
-def test_names_of_files_that_are_no_maps_are_refused_not_numbered(numbered, tmp_path):
+def test_names_of_files_that_are_not_maps_are_refused_not_numbered(numbered, tmp_path):
     rows = [(f"run1_beta_{number:04d}.nii", f"c{number}") for number in range(6, 0, -1)]
     with refused(r"the column 'name' names \['run1_beta_0006', .* which are not among the maps"):
         take(numbered, table=rows_of(tmp_path / "t.tsv", ("name", "condition"), rows))
@@ -570,7 +570,7 @@ def test_spm_betas_that_headers_do_not_name_need_a_table(tmp_path, name, words):
 def test_a_table_must_not_rename_what_spms_headers_call_a_condition(tmp_path):
     made, header = spm_folder(tmp_path / "first_level", SPM), ("file", "condition")
     path = rows_of(tmp_path / "t.tsv", header, [("beta_0001.nii", "big house"), ("beta_0003.nii", "face")])
-    with refused("the table calls 'beta_0001' 'big house', and SPM's header calls it 'face': is it the table of"):
+    with refused("the table names 'beta_0001' 'big house', but SPM's header names it 'face': is this the table of"):
         take(made, table=path)
     rows = [("beta_0001", "Sn(1) Face*bf(1)"), ("beta_0002", "size"), ("beta_0003", "n/a"), ("beta_0005", "x")]
     found = take(made, table=rows_of(path, header, rows)).obs_descriptors["stimulus"]
@@ -605,10 +605,10 @@ def test_spm_betas_without_a_condition_are_refused(tmp_path):
         "mean_func",
     ],
 )
-def test_what_is_no_observation_is_refused_in_a_folder(folder, array, name):
+def test_files_that_are_not_observations_are_refused_in_a_folder(folder, array, name):
     save(folder / f"{name}.nii.gz", array[..., 0])
     with refused(
-        rf"also holds \['{name}.nii.gz'\], which are no observations; say which to read with a pattern, files="
+        rf"also holds \['{name}.nii.gz'\], which are not observations; choose which to read with a pattern, files="
     ):
         take(folder)
     assert take(folder, files="*[te].nii.gz", mask=None).n_obs >= 3
@@ -641,7 +641,7 @@ def test_maps_of_different_kinds_in_a_folder_are_refused(tmp_path, array, names)
     ):
         take(tmp_path)
     with refused(
-        r"files='\*.nii' picks maps of different kinds, like \[.*\]; say which to read with a pattern, files="
+        r"files='\*.nii' selects maps of different kinds, like \[.*\]; choose which to read with a pattern, files="
     ):
         take(tmp_path, files="*.nii")
     assert take(tmp_path, files=f"{names[0]}.nii").n_obs == 1  # even what is no observation, if nothing else is picked
@@ -665,7 +665,7 @@ def gfeat(made, array, folder="cope{}.feat"):
     return made
 
 
-def test_maps_whose_files_are_called_alike_are_named_by_their_folders(tmp_path, array):
+def test_maps_whose_files_have_the_same_name_are_named_by_their_folders(tmp_path, array):
     made, files = gfeat(tmp_path / "fe.gfeat", array), "cope*.feat/stats/cope1.nii.gz"
     dataset = take(made, files=files)
     assert dataset.obs_descriptors == {"stimulus": ["cope1.feat", "cope2.feat", "cope3.feat"]}
@@ -678,13 +678,15 @@ def test_maps_whose_files_are_called_alike_are_named_by_their_folders(tmp_path, 
     with refused(r"the column 'file' names \['cope1', 'cope1'\], which are not among the maps"):
         take(made, files=files, table=rows_of(tmp_path / "t.tsv", ("file", "condition"), [("cope1", "a")] * 2))
     save(made / "cope1.nii.gz", array[..., 0])
-    with refused(r"maps lie at different depths, and some are called alike, \['cope1.feat/stats/cope1', .*; pick one"):
+    with refused(
+        r"maps are at different depths, and some have the same name, \['cope1.feat/stats/cope1', .*; choose one"
+    ):
         take(made, files="**/cope1.nii.gz")
 
 
-def test_runs_that_only_folders_tell_apart_are_read_by_a_pattern(tmp_path, array):
+def test_runs_that_only_folders_distinguish_are_read_by_a_pattern(tmp_path, array):
     made = gfeat(tmp_path / "sub-01", array, "run-{}.feat")
-    with refused("maps of several runs lie in folders of their own, like 'run-1.feat'; read them by a pattern of the"):
+    with refused("maps of several runs are in separate folders, like 'run-1.feat'; read them by a pattern of the"):
         take(made, files="run-*.feat/stats/cope1.nii.gz")
     (dataset,) = take(made / "run-*.feat" / "stats", files="cope*.nii.gz")
     assert dataset.obs_descriptors == {"stimulus": ["cope1"] * 3, "run": ["1", "2", "3"]}
@@ -703,16 +705,16 @@ def test_a_folder_of_folders_says_which_to_read(tmp_path, array):
     assert read(tmp_path).obs_descriptors["stimulus"] == ["x_statmap"]
 
 
-def test_links_to_files_that_were_not_fetched_are_refused(folder, betas, mask):
+def test_links_to_files_that_were_not_downloaded_are_refused(folder, betas, mask):
     (folder / "dog.nii.gz").symlink_to("../.git/annex/objects/x")
-    with refused(r"\['dog.nii.gz'\] are links to files that are not here; fetch their content first"):
+    with refused(r"\['dog.nii.gz'\] are links to files that were not downloaded; fetch their content first"):
         take(folder)
     for file in folder.glob("[!d]*.nii.gz"):
         file.unlink()
     assert READER.sniff(folder)
     mask.unlink()
     mask.symlink_to("../.git/annex/objects/x")
-    with refused("mask= is '.*mask.nii.gz', a link to a file that is not here; fetch its content first"):
+    with refused("mask= is '.*mask.nii.gz', a link to a file that was not downloaded; fetch it first"):
         take(betas, mask=mask)
 
 
@@ -724,7 +726,7 @@ def test_maps_of_contrasts_are_named_by_them(tmp_path, array):
     np.testing.assert_array_equal(dataset.measurements, array[voxels_of(dataset)].T[:4])
     save(tmp_path / "sub-01_run-1_contrast-face_desc-2_stat-effect_statmap.nii.gz", array[..., 4])
     with refused(
-        "'sub-01_run-1_contrast-face_desc-2_.*' and '.*face_stat-effect_.*' are both of contrast 'face' in one"
+        "'sub-01_run-1_contrast-face_desc-2_.*' and '.*face_stat-effect_.*' both hold contrast 'face' of the same"
     ):
         take(tmp_path)
     (tmp_path / "sub-01_run-1_contrast-face_desc-2_stat-effect_statmap.nii.gz").unlink()
@@ -735,7 +737,7 @@ def test_maps_of_contrasts_are_named_by_them(tmp_path, array):
 # Runs of several sessions
 
 
-def test_runs_of_several_sessions_are_told_apart(betas, tmp_path):
+def test_runs_of_several_sessions_have_different_names(betas, tmp_path):
     rows = [(c, s, r) for s in ("a", "b") for r, c in (("1", "cat"), ("1", "dog"), ("2", "cat"))]
     rows_of(tmp_path / "betas.tsv", ("condition", "Session", "run"), rows)
     observed = take(betas).obs_descriptors
@@ -748,7 +750,7 @@ def test_runs_of_several_sessions_are_told_apart(betas, tmp_path):
     assert take(betas).obs_descriptors["run"] == ["1", "1", "2"] * 2
 
 
-def test_sessions_in_the_names_of_files_tell_runs_apart(tmp_path, array):
+def test_sessions_in_the_names_of_files_distinguish_runs(tmp_path, array):
     for number, (session, run) in enumerate([(1, 1), (1, 2), (2, 1)]):
         save(tmp_path / f"ses-{session}_run-{run}_contrast-x_statmap.nii", array[..., number])
     assert take(tmp_path).obs_descriptors["run"] == ["1/1", "1/2", "2/1"]
@@ -759,7 +761,7 @@ def test_sessions_in_the_names_of_files_tell_runs_apart(tmp_path, array):
     assert take(tmp_path, table=path).obs_descriptors["run"] == ["1/1", "1/2", "2/1"]
 
 
-def test_columns_in_capitals_are_taken_and_the_exact_spelling_first(betas, tmp_path):
+def test_columns_in_capitals_are_found_and_the_exact_spelling_is_preferred(betas, tmp_path):
     rows = list(zip(CONDITIONS, RUNS, "xxxxxx", strict=True))
     rows_of(tmp_path / "betas.tsv", ("Condition", "Run", "z"), rows)
     assert take(betas).obs_descriptors == {"stimulus": CONDITIONS, "run": RUNS}
@@ -787,12 +789,14 @@ def test_voxels_that_do_not_vary_within_a_run_are_left_out(betas, tmp_path, arra
 
 def test_a_mask_or_atlas_on_another_grid_is_refused(betas, mask, atlas, tmp_path):
     save(mask, np.ones((4, 5, 3), np.uint8))
-    with refused(r"the mask '.*mask.nii.gz' has shape \(4, 5, 3\) and the map \(5, 4, 3\); resample it"):
+    with refused(r"the mask '.*mask.nii.gz' has shape \(4, 5, 3\), but the map has \(5, 4, 3\); resample it"):
         take(betas, mask=mask)
     moved = AFFINE.copy()
     moved[0, 3] += 0.31
     save(atlas, np.ones(SHAPE, np.int16), moved)
-    with refused(r"the atlas '.*' has the affine \[\[-3.0, 0.0, 0.0, 60.31\].* and the map \[\[-3.0, 0.0, 0.0, 60.0\]"):
+    with refused(
+        r"the atlas '.*' has the affine \[\[-3.0, 0.0, 0.0, 60.31\].*, but the map has \[\[-3.0, 0.0, 0.0, 60.0\]"
+    ):
         take(betas, atlas=atlas)
     moved[0, 3] = AFFINE[0, 3] + 0.29  # a tenth of a voxel is 0.3 mm
     save(atlas, np.ones(SHAPE, np.int16), moved)
@@ -800,7 +804,7 @@ def test_a_mask_or_atlas_on_another_grid_is_refused(betas, mask, atlas, tmp_path
 
 
 def test_maps_with_permuted_axes_do_not_fit_their_mask(tmp_path, array, mask):
-    with refused(r"has shape \(5, 4, 3\) and the map \(6, 5, 4\)"):
+    with refused(r"has shape \(5, 4, 3\), but the map has \(6, 5, 4\)"):
         take(save(tmp_path / "betas.nii", np.moveaxis(array, -1, 0)), mask=mask)
 
 
@@ -809,7 +813,7 @@ def test_a_mask_or_atlas_is_one_volume_in_a_file_that_is_there(betas, tmp_path, 
     path = save(tmp_path / "two.nii", np.ones((*SHAPE, 2), np.uint8))
     with refused(rf"the {kind} '.*two.nii' holds 2 volumes, expected one"):
         take(betas, **{kind: path})
-    with refused(rf"{kind}= is 'none.nii', and there is no such file"):
+    with refused(rf"{kind}= is 'none.nii', but there is no such file"):
         take(betas, **{kind: "none.nii"})
 
 
@@ -826,7 +830,7 @@ def test_a_mask_is_0_and_one_other_value(betas, atlas, mask):
 def test_an_atlas_holds_whole_numbers(betas, atlas):
     values = np.zeros(SHAPE, np.float32)
     values[0, 0, 0] = 0.25
-    with refused(r"the atlas holds \[0.25\], expected whole numbers; threshold probabilities"):
+    with refused(r"the atlas holds \[0.25\], expected whole numbers; apply a threshold"):
         take(betas, atlas=save(atlas, values))
     values[0, 0, 0] = np.inf
     with refused(r"the atlas holds \[inf\]"):
@@ -849,7 +853,7 @@ def test_unknown_empty_and_repeated_regions_are_refused(betas, atlas, mask, tmp_
         take(betas, atlas=atlas, roi=[])
     outside = np.zeros(SHAPE, np.uint8)
     outside[3] = 1
-    with refused(r"regions \['7'\] lie outside the mask"):
+    with refused(r"regions \['7'\] are outside the mask"):
         take(betas, atlas=atlas, mask=save(mask, outside))
     labels.write_text("2 V1\n7 V1\n")
     with refused(r"\['V1'\] stand more than once in the labels of the atlas"):
@@ -861,7 +865,7 @@ def test_unknown_empty_and_repeated_regions_are_refused(betas, atlas, mask, tmp_
 
 
 def test_options_of_an_atlas_need_one(betas):
-    with refused(r"roi='V1' asks for regions, and there is no atlas; give atlas="):
+    with refused(r"roi='V1' asks for regions, but there is no atlas; give atlas="):
         take(betas, roi="V1")
     with refused(r"labels= is 'x.tsv', which names the regions of an atlas; give atlas="):
         take(betas, labels="x.tsv")
@@ -881,12 +885,12 @@ def test_options_of_an_atlas_need_one(betas):
             "the labels '.*a.tsv' have no column name or label with the name of a region",
         ),
         ("a.tsv", "label\tregion\n2\tV1\n", "have no column name with the name of a region"),
-        ("a.tsv", "index\tname\ntwo\tV1\n", r"have \['two'\] for numbers of regions, expected whole numbers"),
+        ("a.tsv", "index\tname\ntwo\tV1\n", r"have \['two'\] as numbers of regions, expected whole numbers"),
         ("a.tsv", "index\tname\n2\tV1\n02\tV2\n", r"\['2'\] stand more than once in the labels"),
-        ("a.txt", "2 V1\nIT\n", "have a number in 1 of 2 lines, and .1 V1. in 1: number all, or none"),
+        ("a.txt", "2 V1\nIT\n", "have a number in 1 of 2 lines, but the form .1 V1. in 1: number all lines, or none"),
         ("a.txt", "\n# nothing\n", "have a number in 0 of 0 lines"),
-        ("a.txt", "V1\nV2\n", "name the numbers 1 to 2, and the largest in the atlas is 7; write the number before"),
-        ("a.txt", "???\nV1\n", "name the numbers 0 to 1, and the largest"),
+        ("a.txt", "V1\nV2\n", "name the numbers 1 to 2, but the largest in the atlas is 7; write the number before"),
+        ("a.txt", "???\nV1\n", "name the numbers 0 to 1, but the largest"),
     ],
 )
 def test_labels_that_leave_doubts_are_refused(betas, atlas, tmp_path, name, text, words):
@@ -915,11 +919,31 @@ def test_labels_of_other_programs_are_understood(betas, atlas, tmp_path, name, t
 
 
 @pytest.mark.parametrize(
+    ("text", "last"),
+    [
+        ("2 V1v 0 255 0 0\n7 V2v 0 0 255 0\n", range(len("7 V"), len("7 V2v 0 0 255"))),
+        ('2 255 0 0 1 1 1 "V1v"\n7 0 255 0 1 1 1 "V2v"\n', range(len("7 0"), len('7 0 255 0 1 1 1 "V2v"'))),
+    ],
+)
+def test_a_table_of_colours_that_is_cut_off_within_a_region_is_refused(betas, atlas, tmp_path, text, last):
+    first = text.index("\n") + 1
+    for end in last:
+        (tmp_path / "labels.txt").write_text(text[: first + end])
+        with refused(r"end in '7 .*', unlike the lines before it: is the file cut off"):
+            take(betas, atlas=atlas, labels=tmp_path / "labels.txt")
+    (tmp_path / "labels.txt").write_text(text.rstrip())
+    assert take(betas, atlas=atlas, labels=tmp_path / "labels.txt")[1].descriptors["roi"] == "V2v"
+
+
+@pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("2 Precentral_L 2001\n7 Precentral_R 2002\n", "have a number behind each name .'Precentral_L 2001'., which"),
-        ("a 1\nPrecentral_L 2\nb 3\nc 4\nd 5\ne 6\nPrecentral_R 7\n", "have a number behind each name .'a 1'."),
-        ("7: V1\n2: IT\na\nb\nc\nd\ne\n", "have a number in 2 of 7 lines, and .1 V1. in 0: number all, or none"),
+        ("2 Precentral_L 2001\n7 Precentral_R 2002\n", "have a number after each name .'Precentral_L 2001'., which"),
+        ("a 1\nPrecentral_L 2\nb 3\nc 4\nd 5\ne 6\nPrecentral_R 7\n", "have a number after each name .'a 1'."),
+        (
+            "7: V1\n2: IT\na\nb\nc\nd\ne\n",
+            "have a number in 2 of 7 lines, but the form .1 V1. in 0: number all lines, or none",
+        ),
     ],
 )
 def test_labels_with_another_number_are_refused(betas, atlas, tmp_path, text, words):
@@ -964,14 +988,14 @@ def test_grids_are_the_same_to_a_tenth_of_a_voxel_at_every_corner(tmp_path, beta
         take(large, mask=save(tmp_path / "mask.nii", np.ones((100, 4, 3), np.uint8), turned))
 
 
-def test_a_damaged_file_beside_the_maps_is_named_with_its_option(betas, mask, atlas, tmp_path):
+def test_a_damaged_mask_or_table_is_named_with_its_option(betas, mask, atlas, tmp_path):
     for option, path in (("mask", mask), ("atlas", atlas)):
         content = path.read_bytes()
         path.write_bytes(content[:-12])
         with refused(rf"{option}= '.*{path.name}'.* cut off"):
             take(betas, **{option: path})
         path.write_bytes(content[:5])
-        with refused(rf"{option}= '.*{path.name}' could not be read, is it cut off or damaged\? EOFError"):
+        with refused(rf"{option}= '.*{path.name}' could not be read; is it cut off or damaged\? EOFError"):
             take(betas, **{option: path})
         path.write_bytes(content)
     numbers = np.random.default_rng(0).integers(1, 200, (64, 64, 64)).astype(np.uint8)
@@ -987,7 +1011,7 @@ def test_a_damaged_file_beside_the_maps_is_named_with_its_option(betas, mask, at
         take(betas, table=tmp_path / "t.csv")
     with refused(r"table= '.*betas.nii'|the table '.*betas.nii'"):
         take(betas, table=betas)
-    with refused(r"atlas= '.*atlas.mgz': .mgz is no NIfTI file .*; convert it"):
+    with refused(r"atlas= '.*atlas.mgz': 'atlas.mgz' is not a NIfTI file .*; convert it"):
         take(betas, atlas=save(tmp_path / "x.nii", np.ones(SHAPE, np.int16)).rename(tmp_path / "atlas.mgz"))
 
 
@@ -1008,7 +1032,7 @@ def test_a_damaged_map_of_a_folder_is_named(folder):
         ("\n\n\t\n", {}, "the table '.*t.tsv'.* empty"),
         ("condition\trun\n", {}, r"has no row below the names of its columns, \['condition', 'run'\]"),
         ("condition\tcondition\na\tb\n", {}, r"\['condition'\] stand more than once in the first row of"),
-        ("condition\trun\na\n", {}, "row 2 of '.*' has 1 cells and the first row 2"),
+        ("condition\trun\na\n", {}, "row 2 of '.*' has 1 cells, but the first row has 2"),
         (
             "name\trun\na\t1\n",
             {},
@@ -1019,7 +1043,7 @@ def test_a_damaged_map_of_a_folder_is_named(folder):
             {},
             r"of which \['condition', 'stimulus'\] could be meant; choose one with condition_",
         ),
-        ("condition\na\n", {}, r"table= '.*t.tsv': it has 1 rows, and there are 6 maps"),
+        ("condition\na\n", {}, r"table= '.*t.tsv': it has 1 rows, but there are 6 maps"),
         ("condition\trun\n" + "n/a\t1\n" * 6, {}, "none of the 6 maps has a condition"),
         ("condition\trun\n" + "a\t1\n" * 5 + "b\t\n", {}, "column 'run' is empty in row 6, whose condition is 'b'"),
         ("condition\tsession\n" + "a\t1\n" * 5 + "b\tn/a\n", {}, "column 'session' is empty in row 6"),
@@ -1046,7 +1070,7 @@ def test_columns_without_a_table_are_refused(betas):
         (np.ones((2, 2, 2, 2), np.complex64), "the image holds complex64 numbers, expected real ones"),
     ],
 )
-def test_images_that_are_no_maps_are_refused(tmp_path, array, words):
+def test_images_that_are_not_maps_are_refused(tmp_path, array, words):
     with refused(words):
         take(save(tmp_path / "x.nii", array))
 
@@ -1073,15 +1097,15 @@ def patched(path, **fields):
 
 
 @pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
-def test_a_huge_shape_in_a_small_file_is_refused_before_memory_is_taken(tmp_path, array, suffix):
+def test_a_huge_shape_in_a_small_file_is_refused_before_memory_is_allocated(tmp_path, array, suffix):
     path = patched(save(tmp_path / "x.nii", array), dim=[4, 32767, 32767, 32767, 32767, 1, 1, 1])
     if suffix == ".nii.gz":
         (tmp_path / "x.nii.gz").write_bytes(gzip.compress(path.read_bytes()))
-    with refused("it declares [0-9]{19} bytes, and the file of [0-9]+ bytes cannot hold them"):
+    with refused("it declares [0-9]{19} bytes, but the file of [0-9]+ bytes cannot hold them"):
         take(tmp_path / f"x{suffix}")
 
 
-def test_zeros_packed_a_thousand_times_are_refused(tmp_path):
+def test_zeros_compressed_a_thousand_times_are_refused(tmp_path):
     image = nib.Nifti1Image(np.zeros((1, 1, 1), np.uint8), AFFINE)
     header = image.header
     header.set_data_shape((1024, 1024, 640))
@@ -1137,11 +1161,11 @@ def test_more_than_streaming_may_declare_is_refused(tmp_path):
     [
         (
             {"dim": [4, 5, 4, 0, 6, 1, 1, 1]},
-            r"the header declares shape \(5, 4, 0, 6\) from byte 352 on, it is damaged",
+            r"the header declares shape \(5, 4, 0, 6\) from byte 352; it is damaged",
         ),
         ({"dim": [4, 5, 4, -3, -6, 1, 1, 1]}, r"the header declares shape \(5, 4, -3, -6\)"),
-        ({"vox_offset": 0}, "from byte 0 on, it is damaged or one of two files"),
-        ({"vox_offset": 4096}, "and the file of 1792 bytes cannot hold them"),
+        ({"vox_offset": 0}, "from byte 0; it is damaged, or the numbers are in another file"),
+        ({"vox_offset": 4096}, "but the file of 1792 bytes cannot hold them"),
         ({"magic": b"xxx"}, "HeaderDataError"),
         ({"datatype": 99}, "HeaderDataError"),
     ],
@@ -1161,7 +1185,7 @@ def test_a_file_of_a_few_bytes_is_refused(tmp_path):
             take(tmp_path / "x.nii")
 
 
-def test_packed_data_that_end_too_soon_are_refused(tmp_path, array):
+def test_compressed_data_that_end_too_soon_are_refused(tmp_path, array):
     content = save(tmp_path / "x.nii", array).read_bytes()
     (tmp_path / "x.nii.gz").write_bytes(gzip.compress(content[:-10]))
     with refused("the file ends within volume 6 of 6: it is cut off"):
@@ -1200,7 +1224,7 @@ def test_a_file_cut_off_is_refused(tmp_path, array, mask, suffix, part):
 
 @FUZZ
 @given(flips=FLIPS)
-def test_packed_files_with_flipped_bits_give_the_right_data_or_a_refusal(tmp_path, array, mask, flips):
+def test_compressed_files_with_flipped_bits_give_the_right_data_or_a_refusal(tmp_path, array, mask, flips):
     content = bytearray(save(tmp_path / "x.nii.gz", array).read_bytes())
     whole = take(tmp_path / "x.nii.gz", mask=mask)
     for place, bit in flips:

@@ -171,16 +171,16 @@ def test_xml_entities_are_refused(func, dscalar):
 def test_an_array_that_unpacks_to_more_than_it_declares_is_refused(func):
     bomb = base64.b64encode(zlib.compress(bytes(10**7))).decode()
     func.write_text(re.sub(r"<Data>[^<]*</Data>", f"<Data>{bomb}</Data>", func.read_text(), count=1))
-    with refused("array 1 declares 80 bytes and unpacks to another number"):
+    with refused("array 1 declares 80 bytes, but decompresses to another number"):
         take(func)
 
 
 @pytest.mark.parametrize(
     ("old", "new", "words"),
     [
-        ('Dim0="20"', 'Dim0="999999999999"', "it declares 3999999999996 bytes, and the file of"),
+        ('Dim0="20"', 'Dim0="999999999999"', "it declares 3999999999996 bytes, but the file of"),
         ('Dim0="20"', 'Dim0="-20"', r"an array has the shape \[-20\]"),
-        ('Dim0="20"', 'Dim0="19"', "array 1 declares 76 bytes and unpacks to another number"),
+        ('Dim0="20"', 'Dim0="19"', "array 1 declares 76 bytes, but decompresses to another number"),
         ('DataArrays="4"', 'DataArrays="5"', "Actual # of data arrays"),
         ('Encoding="GZipBase64Binary"', 'Encoding="new"', "KeyError: 'new'"),
     ],
@@ -220,7 +220,7 @@ def test_the_structure_is_what_file_or_name_says(tmp_path, maps, name, said, str
 
 
 def test_a_name_and_a_file_that_say_different_structures_are_refused(tmp_path, maps):
-    with refused(r"says that it lies on \['CORTEX_LEFT'\], and its name that on \['CORTEX_RIGHT'\]"):
+    with refused(r"says that it is on \['CORTEX_LEFT'\], but its name says \['CORTEX_RIGHT'\]"):
         take(gifti(tmp_path / "rh.x.func.gii", maps, said="CortexLeft"))
 
 
@@ -236,7 +236,7 @@ def test_a_gifti_atlas_gives_the_vertices_of_each_region(tmp_path, func, maps, a
     assert [dataset.descriptors["roi"] for dataset in take(func, atlas=atlas, labels=labels)] == ["EVC", "LOC"]
 
 
-def test_regions_of_an_atlas_without_names_are_called_by_table_or_number(tmp_path, func, areas):
+def test_regions_of_an_atlas_without_names_are_named_by_table_or_number(tmp_path, func, areas):
     atlas = gifti(tmp_path / "lh.areas.shape.gii", [areas.astype(np.float32)])
     assert [dataset.descriptors["roi"] for dataset in take(func, atlas=atlas)] == ["3", "8"]
     (tmp_path / "lh.areas.tsv").write_text("index\tname\n8\tIT\n3\tV1\n")
@@ -244,11 +244,11 @@ def test_regions_of_an_atlas_without_names_are_called_by_table_or_number(tmp_pat
 
 
 def test_a_mask_of_the_other_hemisphere_or_another_surface_is_refused(tmp_path, func, maps):
-    with refused(r"the mask lies on \['CORTEX_RIGHT'\] and the maps on \['CORTEX_LEFT'\]"):
+    with refused(r"the mask is on \['CORTEX_RIGHT'\], but the maps on \['CORTEX_LEFT'\]"):
         take(func, mask=gifti(tmp_path / "rh.mask.gii", [np.ones(N_VERTICES, np.int32)]))
-    with refused("the mask has 19 vertices on CORTEX_LEFT and the maps 20; resample it to the same surface"):
+    with refused("the mask has 19 vertices on CORTEX_LEFT, but the maps have 20; resample it to the same surface"):
         take(func, mask=gifti(tmp_path / "lh.mask.gii", [np.ones(19, np.int32)]))
-    with refused("the mask has 21 vertices on its surface and the maps 20"):
+    with refused("the mask has 21 vertices on its surface, but the maps have 20"):
         take(func, mask=gifti(tmp_path / "mask.gii", [np.ones(21, np.int32)]))
     inside = (np.arange(N_VERTICES) % 3 == 0).astype(np.int32)
     dataset = take(func, mask=gifti(tmp_path / "mask.gii", [inside]))
@@ -278,7 +278,7 @@ def test_freesurfers_annotation_is_an_atlas(func, annot, maps, areas, tmp_path):
     assert [dataset.descriptors["roi"] for dataset in found] == ["V1", "IT"]
     np.testing.assert_array_equal(found[0].measurements, maps[:, areas == 3])
     np.testing.assert_array_equal(found[1].measurements, maps[:, areas == 8])
-    with refused(r"the atlas lies on \['CORTEX_RIGHT'\] and the maps on \['CORTEX_LEFT'\]"):
+    with refused(r"the atlas is on \['CORTEX_RIGHT'\], but the maps on \['CORTEX_LEFT'\]"):
         take(func, atlas=annot.rename(tmp_path / "rh.areas.annot"))
 
 
@@ -307,7 +307,7 @@ def test_the_old_version_of_an_annotation_is_read(func, tmp_path, maps):
 @pytest.mark.parametrize(
     ("place", "number", "words"),
     [
-        (0, 2**31 - 1, "it declares 17179869176 bytes at byte 4, and has 277: is it cut off"),
+        (0, 2**31 - 1, "it declares 17179869176 bytes at byte 4, but has only 277: is it cut off"),
         (0, -5, "its 0 vertices are not numbered from 0 on"),
         (1, 7, "its 20 vertices are not numbered from 0 on"),
         (2, 12345, r"its table lacks the colours \[12345\] that vertices have"),
@@ -324,8 +324,8 @@ def test_annotations_that_are_not_sound_are_refused(func, annot, place, number, 
         take(func, atlas=annot)
 
 
-def test_an_annotation_has_its_own_labels_and_unlike_colours(func, annot, tmp_path):
-    with refused(r"labels= is 'x.tsv', and an .annot holds the names of its regions itself"):
+def test_an_annotation_has_its_own_labels_and_different_colours(func, annot, tmp_path):
+    with refused(r"labels= is 'x.tsv', but an .annot holds the names of its regions"):
         take(func, atlas=annot, labels="x.tsv")
     content = annot.read_bytes()
     three = np.array([1, 2, 3], ">i4").tobytes()
@@ -335,9 +335,9 @@ def test_an_annotation_has_its_own_labels_and_unlike_colours(func, annot, tmp_pa
 
 
 @pytest.mark.parametrize("name", ["lh.task_bold.func.gii", "sub-1_hemi-L_bold.gii", "sub-1_bold.dtseries.nii"])
-def test_a_series_is_no_set_of_maps(tmp_path, maps, gray, name):
+def test_a_series_is_refused_as_maps(tmp_path, maps, gray, name):
     path = gifti(tmp_path / name, maps) if name.endswith("gii") else cifti(tmp_path / name, gray, SeriesAxis(0, 1, 4))
-    with refused("it is a series of volumes, no maps of conditions: fit a model first"):
+    with refused("it is a series of volumes, not maps of conditions: fit a first-level model"):
         take(path)
 
 
@@ -368,7 +368,7 @@ def test_blocks_of_any_size_and_stored_numbers_of_any_kind_give_the_same(tmp_pat
     assert dataset.measurements.dtype == (np.float64 if dtype == "<f8" else np.float32)
 
 
-def test_a_series_has_no_names_and_takes_them_from_a_table(tmp_path, gray):
+def test_a_series_without_names_gets_them_from_a_table(tmp_path, gray):
     path = cifti(tmp_path / "x.dtseries.nii", gray, SeriesAxis(0, 0.7, 4))
     assert not take(path).obs_descriptors
     (tmp_path / "x.tsv").write_text("condition\trun\n" + "".join(f"{name}\t1\n" for name in CONDITIONS))
@@ -379,7 +379,7 @@ def test_a_table_that_names_the_maps_in_another_order_is_refused(dscalar, tmp_pa
     path = tmp_path / "t.csv"
     path.write_text("condition\n" + "\n".join(CONDITIONS[::-1]))
     with refused(
-        r"column 'condition' lists names in another order than the maps: 'tree' in row 1, and the file .* 'cat'"
+        r"column 'condition' lists names in another order than the maps: 'tree' in row 1, but the file .* 'cat'"
     ):
         take(dscalar, table=path)
     path.write_text("condition\n" + "\n".join(name.upper() for name in CONDITIONS))
@@ -389,7 +389,7 @@ def test_a_table_that_names_the_maps_in_another_order_is_refused(dscalar, tmp_pa
 def test_names_in_the_file_that_contradict_the_table_are_refused(dscalar, tmp_path):
     path = tmp_path / "t.tsv"
     path.write_text("condition\ndog\nx\ny\nz\n")  # the file: cat, dog, car, tree
-    with refused(r"'condition' lists names in another order than the maps: 'dog' in row 1, and the file .* 'cat'"):
+    with refused(r"'condition' lists names in another order than the maps: 'dog' in row 1, but the file .* 'cat'"):
         take(dscalar, table=path)
     path.write_text("condition\nx\ndog\ny\nn/a\n")
     dataset = take(dscalar, table=path)
@@ -409,7 +409,7 @@ def test_a_column_of_maps_that_agrees_in_part_and_in_another_order_is_refused(ds
     assert take(dscalar, table=path).obs_descriptors["stimulus"] == list("wxyz")
 
 
-def test_numbers_are_names_of_maps_only_in_columns_called_after_them(tmp_path, gray):
+def test_numbers_name_maps_only_in_columns_that_refer_to_maps(tmp_path, gray):
     path, numbered = tmp_path / "x.tsv", cifti(tmp_path / "x.dscalar.nii", gray, ScalarAxis(list("1234")))
     path.write_text("condition\trun\torder\tindex\n1\t1\t4\t0\n2\t1\t2\t1\n1\t2\t3\t2\n2\t2\t1\t3\n")
     assert take(numbered).obs_descriptors == {"stimulus": list("1212"), "run": list("1122")}
@@ -462,7 +462,7 @@ def test_an_unknown_structure_is_refused(dscalar):
 
 def test_an_atlas_on_other_surfaces_or_voxels_is_refused(tmp_path, dscalar):
     ones = np.ones(24, np.float32)
-    with refused("the atlas has 32 vertices on CORTEX_LEFT and the maps 20; resample it"):
+    with refused("the atlas has 32 vertices on CORTEX_LEFT, but the maps have 20; resample it"):
         take(dscalar, atlas=dlabel(tmp_path / "a.dlabel.nii", ones, models(n_vertices=32)))
     with refused("the atlas has voxels of another grid than the maps"):
         take(dscalar, atlas=dlabel(tmp_path / "b.dlabel.nii", ones, models(affine=np.diag([2.0, 2, 3, 1]))))
@@ -477,17 +477,17 @@ def test_masks_and_atlases_are_single_maps_in_files_that_are_there(dscalar, func
         take(dscalar, mask=dscalar)
     with refused("the atlas holds 4 maps"):
         take(dscalar, atlas=dscalar)
-    with refused("atlas= is 'none.gii', and there is no such file"):
+    with refused("atlas= is 'none.gii', but there is no such file"):
         take(func, atlas="none.gii")
     with refused("labels= is 'x.tsv', which names the regions of an atlas; give atlas="):
         take(func, labels="x.tsv")
-    with refused("roi='V1' asks for regions, and there is no atlas"):
+    with refused("roi='V1' asks for regions, but there is no atlas"):
         take(func, roi="V1")
     with refused(r"the mask holds the values \[3.0, 8.0\] besides 0"):
         take(func, mask=gifti(tmp_path / "lh.areas.gii", [areas]))
 
 
-def test_cifti_files_that_are_no_dense_maps_are_refused(tmp_path, gray):
+def test_cifti_files_that_are_not_dense_maps_are_refused(tmp_path, gray):
     parcels = ParcelsAxis.from_brain_models([("a", models()[:4]), ("b", models()[4:])])
     with refused("the file holds SCALARS x PARCELS, expected SCALARS, SERIES or LABELS x BRAIN_MODELS"):
         take(cifti(tmp_path / "x.dscalar.nii", gray[:, :2], None, parcels))
@@ -499,7 +499,7 @@ def test_cifti_files_that_are_no_dense_maps_are_refused(tmp_path, gray):
     with refused("the file holds complex64 numbers, expected real ones"):
         take(path)
     nib.save(nib.Nifti2Image(gray.reshape(4, 2, 3, 4), np.eye(4)), tmp_path / "x.dscalar.nii")
-    with refused(r"the file is no CIFTI-2 matrix: its shape is \(4, 2, 3, 4\), and it holds no XML"):
+    with refused(r"the file is not a CIFTI-2 matrix: its shape is \(4, 2, 3, 4\), and it holds no XML"):
         take(tmp_path / "x.dscalar.nii")
     (tmp_path / "x.dscalar.nii").write_bytes(b"")
     with refused("the file is empty"):
@@ -512,12 +512,12 @@ def test_cifti_files_that_are_no_dense_maps_are_refused(tmp_path, gray):
         (
             b'IndexCount="11"',
             b'IndexCount="99"',
-            "CORTEX_RIGHT declares 99 channels from 10 on, and lists 11 from 10 on",
+            "CORTEX_RIGHT declares 99 channels from 10, but lists 11 from 10",
         ),
         (
             b'IndexOffset="10"',
             b'IndexOffset="11"',
-            "CORTEX_RIGHT declares 11 channels from 11 on, and lists 11 from 10",
+            "CORTEX_RIGHT declares 11 channels from 11, but lists 11 from 10",
         ),
         (b'SurfaceNumberOfVertices="20"', b'SurfaceNumberOfVertices="12"', "CORTEX_LEFT lists vertices beyond its 12"),
         (b"10 11", b"-1 11", "CORTEX_RIGHT lists vertices beyond its 20"),
@@ -536,8 +536,8 @@ def test_cifti_files_that_contradict_themselves_are_refused(dscalar, old, new, w
 @pytest.mark.parametrize(
     ("sizes", "words"),
     [
-        ((4, 23), "the brain models have 24 channels, and the maps 23"),
-        ((3, 24), "the XML declares 4 maps, and the header 3"),
+        ((4, 23), "the brain models have 24 channels, but the maps 23"),
+        ((3, 24), "the XML declares 4 maps, but the header 3"),
         ((10**6, 10**9), "cannot hold them: is it cut off"),
     ],
 )
@@ -553,7 +553,7 @@ def test_cifti_sizes_that_differ_between_header_and_xml_are_refused(dscalar, siz
 def test_a_series_of_another_length_than_it_declares_is_refused(tmp_path, gray):
     path = cifti(tmp_path / "x.dtseries.nii", gray, SeriesAxis(0, 0.7, 4))
     path.write_bytes(path.read_bytes().replace(b'NumberOfSeriesPoints="4"', b'NumberOfSeriesPoints="9"'))
-    with refused("the XML declares 9 maps, and the header 4"):
+    with refused("the XML declares 9 maps, but the header 4"):
         take(path)
 
 
@@ -576,7 +576,7 @@ def test_a_series_of_another_length_than_it_declares_is_refused(tmp_path, gray):
         ("._lh.betas.func.gii", False),
     ],
 )
-def test_files_are_taken_by_their_names(tmp_path, name, ours):
+def test_files_are_recognised_by_their_names(tmp_path, name, ours):
     assert READER.sniff(tmp_path / name) is ours
 
 

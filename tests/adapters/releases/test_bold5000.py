@@ -59,7 +59,7 @@ def test_regions_come_in_the_order_asked_for(root):
     assert load(root, roi="RHEarlyVis").n_channel == 2
 
 
-def test_the_hdf5_file_is_read_where_there_are_both(root):
+def test_the_hdf5_file_is_read_if_both_exist(root):
     write_h5(root / H5, {name: -array for name, array in ARRAYS.items()})
     np.testing.assert_array_equal(load(root, roi="LHPPA").measurements, -ARRAYS["LHPPA"])
 
@@ -70,7 +70,7 @@ def test_another_time_is_another_file(root):
     np.testing.assert_array_equal(ppa.measurements, ARRAYS["LHPPA"] + 1)
 
 
-def test_the_folder_is_taken_by_what_it_holds(root):
+def test_the_folder_is_recognised_by_what_it_holds(root):
     assert READER.sniff(root)
     assert not READER.sniff(root / "CSI1")
 
@@ -90,7 +90,9 @@ REFUSALS = {
     r"names \['LHPPA'\] stand more than once in roi=": (None, {"roi": ["LHPPA", "LHPPA"]}),
     r"there is no region to read: roi=\[\]": (None, {"roi": []}),
     "the list of the images shown is missing": (lambda root: (root / STIMULI).unlink(), {}),
-    "names no image": (listed(""), {}),
+    "list of the images shown '.*CSI01_stim_lists.txt': the file is empty": (listed(""), {}),
+    "the last name, 'airpla', does not end in .* is the list cut off": (listed(*LIST[:3], "airpla"), {}),
+    "the last name, 'airplanecabin1.jp', does not end in": (listed(*LIST[:3], "airplanecabin1.jp"), {}),
     r"shape \(4, 3\), expected \(3, n_voxels\)": (listed(*LIST[:3]), {}),
     r"shape \(3, 4\), expected \(4, n_voxels\)": (save(LHPPA=ARRAYS["LHPPA"].T), {}),
     r"names \['a'\] stand more than once": (listed("a.jpg", "a.png", "b.jpg", "c.jpg"), {}),
@@ -112,7 +114,20 @@ def test_what_does_not_fit_is_refused(root, words):
         load(root, **options)
 
 
-def test_a_huge_declared_shape_is_refused_before_memory_is_taken(root):
+@pytest.mark.parametrize("end", range(1, 36))
+def test_a_list_that_is_cut_off_gives_its_names_or_a_refusal(root, end):
+    content = (root / STIMULI).read_bytes()
+    (root / STIMULI).write_bytes(content[:-end])
+    found = outcome(root)
+    assert found is None or found.obs_descriptors["stimulus"] == NAMES
+
+
+def test_the_last_line_of_the_list_may_lack_its_end(root):
+    (root / STIMULI).write_text("\n".join(LIST))
+    assert load(root, roi="LHPPA").obs_descriptors["stimulus"] == NAMES
+
+
+def test_a_huge_declared_shape_is_refused_before_memory_is_allocated(root):
     (root / H5).parent.mkdir()
     with h5py.File(root / H5, "w") as file:
         file.create_dataset("LHPPA", (4, 10**12), float, chunks=(4, 1000))

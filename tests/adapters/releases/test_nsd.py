@@ -91,7 +91,7 @@ def test_nifti_files_give_the_same_as_hdf5_files(root, stored):
     assert one.obs_descriptors == other.obs_descriptors
 
 
-def test_the_hdf5_file_is_read_where_there_are_both(root, stored):
+def test_the_hdf5_file_is_read_if_both_exist(root, stored):
     nib.save(nib.Nifti1Image(-stored[0], np.eye(4)), root / BETAS / "betas_session01.nii.gz")
     np.testing.assert_allclose(
         load(root, roi="V1d", sessions=[1]).measurements[:, 0], stored[0, 3, 1, 1] / 300, rtol=1e-6
@@ -142,7 +142,7 @@ def test_only_the_rows_of_a_region_are_read(root, monkeypatch):
     assert seen == [(slice(None), 1, 1, slice(3, 4))]
 
 
-def test_the_folder_is_taken_by_its_names(root):
+def test_the_folder_is_recognised_by_its_names(root):
     assert READER.sniff(root)
     assert not READER.sniff(root / "nsddata")
 
@@ -238,7 +238,7 @@ def test_betas_in_another_file_are_refused(root):
         load(root)
 
 
-def test_a_huge_declared_shape_is_refused_before_memory_is_taken(root):
+def test_a_huge_declared_shape_is_refused_before_memory_is_allocated(root):
     with h5py.File(root / BETAS / "betas_session01.hdf5", "w") as file:
         file.create_dataset("betas", (750, 10_000, 10_000, 10_000), np.int16, chunks=(750, 1, 1, 1))
     with pytest.raises(BrainrdlError, match="but the file stores 0 of them"):

@@ -135,7 +135,7 @@ def test_numbers_of_trials_may_be_written_as_fractions(folder):
     assert load(folder, roi="V1").obs_descriptors == expected.obs_descriptors
 
 
-def test_the_folder_is_taken_by_its_files(folder):
+def test_the_folder_is_recognised_by_its_files(folder):
     assert READER.sniff(folder)
     assert not READER.sniff(folder / RESPONSES)
 
@@ -187,7 +187,7 @@ REFUSALS = {
     r"shape \(6, 5\) for 5 voxels": (responses(VALUES.T), {}),
     "expected a table of pandas' fixed format": (responses(VALUES.astype(int)), {}),
     "are called .* expected 0 to 5": (responses(labels=[0, 1, 2, 3, 4, 9]), {}),
-    "it is no HDF5 file": (lambda folder: (folder / RESPONSES).write_bytes(b"PK" * 500), {}),
+    "it is not an HDF5 file": (lambda folder: (folder / RESPONSES).write_bytes(b"PK" * 500), {}),
 }
 
 
@@ -200,7 +200,7 @@ def test_what_does_not_fit_is_refused(folder, words):
         load(folder, **options)
 
 
-def test_a_huge_declared_shape_is_refused_before_memory_is_taken(folder):
+def test_a_huge_declared_shape_is_refused_before_memory_is_allocated(folder):
     with h5py.File(folder / RESPONSES, "w") as file:
         file.create_dataset("ResponseData/block0_values", (10**6, 10**6), float, chunks=(1000, 1000))
     with pytest.raises(BrainrdlError, match="but the file stores 0 of them"):

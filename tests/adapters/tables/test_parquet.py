@@ -172,7 +172,7 @@ def test_a_table_with_too_many_cells_is_refused_before_it_is_loaded(write, monke
     path = write(nothing)
     assert path.stat().st_size < 20_000
     monkeypatch.setattr(parquet, "_MOST_CELLS", 5_000_000)
-    with refused("the table has 6000000 cells, at most 5000000 are read"):
+    with refused("the table has 6000000 cells, but at most 5000000 are read"):
         read(path, reader=READER)
 
 

@@ -1,0 +1,58 @@
+"""What a row of a score table is: the role of its RDM, and what that RDM was compared with."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Role(StrEnum):
+    """What a scored RDM comes from. Tables hold the value, figures and sentences the `label`.
+
+    The order is that of the rows in figures and tables. `fitted` roles are the result; `model` roles are also what
+    partial correlations hold constant.
+
+    Examples
+    --------
+    >>> Role("unfitted").label, Role.ENSEMBLE.fitted, [role.value for role in Role if role.model]
+    ('unfitted control', True, ['category', 'model'])
+    """
+
+    label: str
+    fitted: bool
+    model: bool
+
+    STUDENT = "student", "fitted student", True, False
+    ENSEMBLE = "ensemble", "fitted student", True, False
+    UNFITTED = "unfitted", "unfitted control", False, False
+    PERMUTED = "permuted", "permuted control", False, False
+    CATEGORY = "category", "category model", False, True
+    MODEL = "model", "model", False, True
+
+    def __new__(cls, value: str, label: str = "", fitted: bool = False, model: bool = False) -> Role:
+        role = str.__new__(cls, value)
+        role._value_ = value
+        role.label, role.fitted, role.model = label, fitted, model
+        return role
+
+
+class Against(StrEnum):
+    """What an RDM was compared with, and the name of the ceiling that belongs to this comparison (`ceiling`, `legend`).
+
+    Examples
+    --------
+    >>> Against("mean").label, Against.MEAN.ceiling
+    ("the subjects' mean RDM", 'ceiling for the mean RDM')
+    """
+
+    label: str
+    ceiling: str
+    legend: str
+
+    SUBJECTS = "subjects", "single subjects' RDMs", "noise ceiling", "noise ceiling (leave one subject out)"
+    MEAN = "mean", "the subjects' mean RDM", "ceiling for the mean RDM", "ceiling for the mean RDM"
+
+    def __new__(cls, value: str, label: str = "", ceiling: str = "", legend: str = "") -> Against:
+        against = str.__new__(cls, value)
+        against._value_ = value
+        against.label, against.ceiling, against.legend = label, ceiling, legend
+        return against

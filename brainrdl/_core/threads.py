@@ -1,0 +1,66 @@
+"""As many threads as the work keeps busy: small products are slower on several threads, and far slower on busy cores.
+
+Threads that wait for one another at the end of each operation lose time when another process uses their core. With two
+threads on two busy cores, a step of a small network took up to 30 times as long as with one (docs/benchmarks.md). How
+many threads are used depends on the size of the work alone, never on a measured time, so that a run that is repeated
+or resumed on the same machine gives the same numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+
+PER_THREAD = 5e7  # floating-point operations that are worth a thread; measured by tests/benchmarks/bench_threads.py
+
+
+@contextmanager
+def threads_for(flops: float) -> Iterator[int]:
+    """Let torch use as many threads as `flops` are worth, and no more than it was allowed; restore them at the end.
+
+    Parameters
+    ----------
+    flops : float
+        Floating-point operations of one piece of work, for example a training step.
+
+    Yields
+    ------
+    int
+        The number of threads.
+
+    Examples
+    --------
+    >>> with threads_for(1e6) as n_threads:
+    ...     n_threads
+    1
+    """
+    allowed = torch.get_num_threads()
+    n_threads = int(min(allowed, max(1.0, flops / PER_THREAD)))
+    torch.set_num_threads(n_threads)
+    try:
+        yield n_threads
+    finally:
+        torch.set_num_threads(allowed)
+
+
+def count_flops(work: Callable[[], object]) -> float:
+    """Count the floating-point operations of matrix products and convolutions in `work`, which is run once.
+
+    Neither gradients nor torch's random state change. Infinity for work that cannot be counted (scripted or compiled
+    networks), which then keeps all threads.
+
+    Examples
+    --------
+    >>> count_flops(lambda: torch.zeros(2, 3) @ torch.zeros(3, 4))
+    48
+    """
+    from torch.utils.flop_counter import FlopCounterMode
+
+    try:
+        with FlopCounterMode(display=False) as counter, torch.no_grad(), torch.random.fork_rng(devices=[]):
+            work()
+    except Exception:  # anyone's forward may refuse to be traced; if it really fails, training will say so
+        return float("inf")
+    return counter.get_total_flops()
