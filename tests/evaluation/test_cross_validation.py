@@ -778,8 +778,8 @@ def test_a_run_whose_first_fit_is_refused_leaves_no_folder(changes: dict[str, An
 
 
 def test_a_run_that_is_refused_after_fits_keeps_them(tmp_path: Path) -> None:
-    students = {"good": make_student, "bad": Candidate(make_student, {"optimizer": "adamm"})}
-    with pytest.raises(BrainrdlError, match="'adamm' is not known"):
+    students = {"good": make_student, "bad": Candidate(make_student, {"batch_size": 3})}
+    with pytest.raises(BrainrdlError, match="batch_size must lie between 4"):
         quick(students, controls=[], out=tmp_path / "run")
     assert [path.name for path in (tmp_path / "run" / "fits").iterdir()] == ["good-seed0-fold0"]
 
