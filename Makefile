@@ -11,6 +11,7 @@ WORKERS := -n auto --maxprocesses 8 --dist loadfile
 # The oldest versions have wheels for the oldest Python.
 LOWEST := .venv-lowest
 LOWEST_PYTHON ?= python3.11
+LOWEST_TESTS ?= $(addprefix tests/,_core adapters cli datasets models plot rdms readers recipe reporting)
 
 .PHONY: help install demo test test-lowest shapes format check docs bench
 .NOTPARALLEL:
@@ -28,8 +29,8 @@ test: $(VENV)/.installed-test  ## run the default tests; more with PYTEST_ARGS='
 	$(BIN)/python -m pytest $(WORKERS) $(PYTEST_ARGS)
 
 # Old libraries warn about one another, so that warnings are no errors here.
-test-lowest: $(LOWEST)/.installed  ## run the default tests with the oldest versions that pyproject.toml allows
-	$(LOWEST)/bin/python -m pytest -W default $(WORKERS) $(PYTEST_ARGS)
+test-lowest: $(LOWEST)/.installed  ## run the tests next to other libraries with the oldest versions that pyproject.toml allows
+	$(LOWEST)/bin/python -m pytest -W default $(WORKERS) $(LOWEST_TESTS) $(PYTEST_ARGS)
 
 shapes: $(VENV)/.installed-test  ## run the default tests with the shape of every tensor checked
 	$(BIN)/python -m pytest --jaxtyping-packages=brainrdl,beartype.beartype $(WORKERS) $(PYTEST_ARGS)

@@ -8,6 +8,7 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.collections import PolyCollection
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.text import Text
@@ -368,7 +369,7 @@ def points(ax: Axes) -> list[tuple[float, float]]:
 
 def bands(ax: Axes) -> list[list[float]]:
     """Extent (left, right, top, bottom) of each shaded band."""
-    paths = [c.get_paths()[0].vertices for c in ax.collections if type(c).__name__ == "FillBetweenPolyCollection"]
+    paths = [c.get_paths()[0].vertices for c in ax.collections if isinstance(c, PolyCollection)]
     return [[v[:, 0].min(), v[:, 0].max(), v[:, 1].min(), v[:, 1].max()] for v in paths]
 
 
