@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from brainrdl._core.errors import check_conditions, check_option, check_unique, check_whole, quote, refuse
+from brainrdl._core.errors import arg, check_conditions, check_option, check_unique, check_whole, quote, refuse
 from brainrdl.evaluation.folds import Splitter, stimulus_folds
 from brainrdl.models.student import Student
 from brainrdl.similarity import comparators as _similarity
@@ -150,7 +150,10 @@ def check_options(
         for name in {**fit_options, **candidate.options}:
             check_option(name, _FIT_OPTIONS, "option of cross_validate or fit")
             if name in _OURS:
-                refuse(f"fit's option {name!r} is set for each fold; leave it out, and say seeds= or folds= instead")
+                refuse(
+                    f"fit's option {name!r} is set for each fold; leave it out, and say {arg('seeds')} or "
+                    f"{arg('folds')} instead"
+                )
 
 
 def check_inner(candidates: Mapping[str, Candidate], inner_folds: int, fit_options: Mapping[str, Any]) -> None:
@@ -162,12 +165,13 @@ def check_inner(candidates: Mapping[str, Candidate], inner_folds: int, fit_optio
         validation, schedule = options.get("validation"), options.get("schedule", "constant")
         if n_folds > 1 and isinstance(schedule, str) and schedule != "constant":
             refuse(
-                f"student {label!r} has inner_folds={n_folds}, which choose the number of steps, and schedule="
-                f"{schedule!r}, which would be squeezed into those; use schedule='constant', or fixed steps"
+                f"student {label!r} has {arg('inner_folds', n_folds)}, which choose the number of steps, and "
+                f"{arg('schedule', schedule)}, which would be squeezed into those; use {arg('schedule', 'constant')}, "
+                "or fixed steps"
             )
         if n_folds > 1 and validation:
             refuse(
-                f"student {label!r} has inner_folds={n_folds}, which choose the number of steps, and "
+                f"student {label!r} has {arg('inner_folds', n_folds)}, which choose the number of steps, and "
                 f"validation={validation!r}, which does too; leave one of them out"
             )
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from brainrdl._core.errors import check_conditions, check_unique, nearest, quote, refuse
+from brainrdl._core.errors import check_conditions, check_unique, nearest, quote, read_arg, refuse
 
 if TYPE_CHECKING:
     from rsatoolbox.rdm.rdms import RDMs
@@ -127,7 +127,8 @@ def names(rdms: RDMs, by: str = "stimulus") -> tuple[str, ...]:
     if by not in known:
         refuse(
             f"RDMs have no pattern descriptor {by!r} that names their conditions (there are: {', '.join(known)})"
-            f"{nearest(by, known)}; choose one with by=, or give the file's names when reading it: names=..."
+            f"{nearest(by, known)}; choose one with {read_arg('by')}, or give the file's names when reading it: "
+            f"{read_arg('names')}"
         )
     found = tuple(str(value) for value in known[by])
     check_unique(found, f"pattern descriptor {by!r} of the RDMs")

@@ -16,7 +16,7 @@ import torch
 from scipy.sparse import csr_array
 from torch import Tensor
 
-from brainrdl._core.errors import check_option, check_unique, nearest, quote, refuse
+from brainrdl._core.errors import arg, check_option, check_unique, nearest, quote, read_arg, refuse
 from brainrdl.dissimilarity.measures import (
     CROSS_VALIDATED,
     Crossnobis,
@@ -41,8 +41,8 @@ RESIDUALS, RESIDUAL_DOF = "residuals", "residual_dof"
 _SLACK = 0.01  # of the sampling step: rounding of the times in a file, which may be float32
 
 _REMEDIES = {
-    "run": "; where the file knows runs, read them with run_column= (--read run_column=NAME)",
-    "stimulus": "; read them with condition_column= (--read condition_column=NAME), or give names=",
+    "run": f"; where the file knows runs, read them with {read_arg('run_column')}",
+    "stimulus": f"; read them with {read_arg('condition_column')}, or give {read_arg('names')}",
 }
 
 _COUNTING = ("poisson", "poisson_cv", poisson)
@@ -297,11 +297,12 @@ def _checked_windows(windows: object) -> list[tuple[float, float]]:
     if not numbers or found.ndim != 2 or found.shape[1] != 2 or not len(found):
         meant = tuple(found.tolist()) if numbers and found.shape == (2,) else (0.05, 0.1)
         refuse(
-            f"windows= takes a list of (start, end) in seconds, not {windows!r}; say windows=[{meant}], or leave it "
-            "out for an RDM of each time point"
+            f"{arg('windows')} takes a list of (start, end) in seconds, not {windows!r}; say "
+            f"{arg('windows', [meant])}, or "
+            "leave it out for an RDM of each time point"
         )
     listed = [(float(start), float(end)) for start, end in found]
-    check_unique([f"{round((start + end) / 2, 6):g} s" for start, end in listed], "the middles of windows=")
+    check_unique([f"{round((start + end) / 2, 6):g} s" for start, end in listed], f"the middles of {arg('windows')}")
     return listed
 
 
@@ -376,7 +377,9 @@ def _averaged_in_runs(
 def _dissimilarities(patterns: Tensor, dissimilarity: str | Dissimilarity, precision: Tensor | None) -> Tensor:
     if dissimilarity == "mahalanobis":
         if precision is None:
-            refuse("dissimilarity 'mahalanobis' needs noise=, a method or a noise precision; without: 'euclidean'")
+            refuse(
+                f"dissimilarity 'mahalanobis' needs {arg('noise')}, a method or a noise precision; without: 'euclidean'"
+            )
         return mahalanobis(patterns, precision)
     if dissimilarity == "crossnobis":
         return crossnobis(patterns, precision)

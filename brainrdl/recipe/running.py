@@ -12,15 +12,15 @@ from pathlib import Path
 import torch
 
 from brainrdl._core import files as _files
-from brainrdl._core.advice import advice
-from brainrdl._core.errors import BrainrdlError, check_conditions, quote, refuse
+from brainrdl._core.errors import BrainrdlError, about, check_conditions, quote, refuse
 from brainrdl.evaluation.cross_validation import cross_validate
 from brainrdl.evaluation.folds import Splitter
 from brainrdl.evaluation.held_out import Evaluation
 from brainrdl.evaluation.plan import CONTROLS
 from brainrdl.recipe.building import check_takes, make_loss, make_stimuli, make_student, make_teacher
-from brainrdl.recipe.files import RECIPE, load, save, spelled
+from brainrdl.recipe.files import RECIPE, load, save
 from brainrdl.recipe.schema import EvaluationSection, Recipe
+from brainrdl.recipe.spelling import in_recipe
 from brainrdl.stimuli.named_images import Stimuli
 from brainrdl.teachers.rdm_teacher import RDMTeacher
 from brainrdl.training import checkpoint as _checkpoint, run_folder
@@ -66,7 +66,7 @@ def run(
     Traceback (most recent call last):
     brainrdl.BrainrdlError: stimulus folder 'images' does not exist...
     """
-    with advice(spelled(), "in the recipe"):
+    with about(spelling=in_recipe()):
         check_one_process("a recipe")
         return _run(recipe, Path(out), resume, overwrite, progress)
 
@@ -212,4 +212,6 @@ def _shadow(folder: Path) -> Iterator[Path]:
         try:
             yield shadow
         except BrainrdlError as error:
-            raise BrainrdlError(str(error).replace(made, str(folder))) from error
+            error.message = error.message.replace(made, str(folder))
+            error.place = error.place.replace(made, str(folder))
+            raise

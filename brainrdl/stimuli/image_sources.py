@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -15,7 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from brainrdl._core.errors import BrainrdlError, quote, refuse
+from brainrdl._core.errors import about, quote, refuse
 from brainrdl._core.tensor_checks import check_finite
 
 if TYPE_CHECKING:
@@ -160,7 +159,7 @@ class Files:
 
     def pixels(self, position: int) -> Tensor:
         image = _decode(self.paths[position], self.where)
-        with _about(f"image {self.paths[position].name!r} in {self.where}"):
+        with about(f"image {self.paths[position].name!r} in {self.where}"):
             return pixels_of(_rgb(image))
 
     def digest(self, position: int) -> str:
@@ -194,7 +193,7 @@ class Items:
         where = f"image of item {position} of {self.where}"
         image = _image_of(self.dataset[position])
         if not hasattr(image, "ndim"):
-            with _about(where):
+            with about(where):
                 return pixels_of(_checked_pil(image))
         one = image[None] if image.ndim in (2, 3) else image
         return check_pixels(channel_first(one, where), where)[0]
@@ -213,15 +212,6 @@ def _checked_pil(image: Any) -> PILImage:
 
 def _image_of(item: Any) -> Any:
     return item[0] if isinstance(item, tuple | list) else item
-
-
-@contextmanager
-def _about(where: str) -> Iterator[None]:
-    """Re-raise refusals with the place where they arose in front."""
-    try:
-        yield
-    except BrainrdlError as error:
-        raise BrainrdlError(f"{where}: {error}") from error
 
 
 def _gone(path: Path, where: str) -> str:

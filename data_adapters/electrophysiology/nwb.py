@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING
 import h5py
 import numpy as np
 
-from brainrdl._core.errors import check_option, quote, refuse
+from brainrdl._core.errors import check_option, quote, read_arg, refuse
 from data_adapters._shared.hdf5 import array, member, numbers, opened, texts, values
 from data_adapters._shared.measurements import (
     condition_column as condition_column_of,
@@ -170,7 +170,7 @@ def _labels(
         others = ", ".join(name for name in columns if name != chosen) or "none"
         refuse(
             f"all {n_trials} trials of {where} have one condition, {read[0][0]!r} (column {chosen!r}); choose another "
-            f"column with condition_column=; there are {others}"
+            f"column with {read_arg('condition_column')}; there are {others}"
         )
     return read[0], read[1]
 
@@ -194,7 +194,10 @@ def _edges(
     if n_bins < 1:
         refuse(f"from tmin {tmin!r} to {end!r} s there is no room for a bin of {width!r} s")
     if n_bins * len(starts) > _MOST:
-        refuse(f"{n_bins} bins in {len(starts)} trials are too many; make bin_width= larger or the window shorter")
+        refuse(
+            f"{n_bins} bins in {len(starts)} trials are too many; make {read_arg('bin_width')} larger or the window "
+            "shorter"
+        )
     return tmin + width * np.arange(n_bins + 1)
 
 
@@ -203,7 +206,8 @@ def _shortest(trials: h5py.Group, starts: np.ndarray) -> float:
     low, high = float(lengths.min()), float(lengths.max())
     if not 0 < high <= _ALIKE * low:
         refuse(
-            f"the trials last {low:.6g} to {high:.6g} s; say with tmax= up to when spikes are counted in all of them"
+            f"the trials last {low:.6g} to {high:.6g} s; say with {read_arg('tmax')} up to when spikes are counted in "
+            "all of them"
         )
     return low
 
@@ -221,7 +225,7 @@ def _check_windows(trials: h5py.Group, units: h5py.Group, starts: np.ndarray, ed
         refuse(
             f"in {int(beyond.sum())} of {len(starts)} trials the window from {edges[0]:.6g} to {edges[-1]:.6g} s after "
             f"the start reaches beyond the recording, which by its trials and spikes lasts from {begin:.6g} to "
-            f"{end:.6g} s; choose another with tmin= and tmax=, in seconds"
+            f"{end:.6g} s; choose another with {read_arg('tmin')} and {read_arg('tmax')}, in seconds"
         )
 
 
@@ -293,7 +297,10 @@ def _counts(
     """Count spikes: (n_trials, n_units), or with bins (n_trials, n_units, n_bins). One unit's spikes at a time."""
     shape = (len(starts), len(places), len(edges) - 1)
     if np.prod(shape, dtype=float) > _MOST:
-        refuse(f"{shape} counts (trials, units, bins) are too many; read one region with roi=, or use larger bins")
+        refuse(
+            f"{shape} counts (trials, units, bins) are too many; read one region with {read_arg('roi')}, or use larger "
+            "bins"
+        )
     times, ends = array(units, "spike_times"), _ends(units, "spike_times")
     counts = np.empty(shape)
     for column, unit in enumerate(places):

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from brainrdl._core.errors import check_unique, nearest, quote, refuse
+from brainrdl._core.errors import check_unique, nearest, quote, read_arg, refuse
 
 _NAMING = frozenset({"file", "filename", "image", "map", "beta", "name", "volume", "index"})
 
@@ -36,7 +36,10 @@ def names_of(paths: Sequence[str]) -> list[str]:
     if len(set(names)) == len(names):
         return names
     if len({len(each) for each in parts}) > 1:
-        refuse(f"maps lie at different depths, and some are called alike, {quote(paths)}; pick one depth with files=")
+        refuse(
+            f"maps lie at different depths, and some are called alike, {quote(paths)}; pick one depth with "
+            f"{read_arg('files')}"
+        )
     differ = [place for place, column in enumerate(zip(*parts, strict=True)) if len(set(column)) > 1]
     return ["/".join(each[place] for place in differ) for each in parts]
 

@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Any
 import nibabel as nib
 import numpy as np
 
-from brainrdl._core.errors import check_option, quote, refuse
+from brainrdl._core.errors import check_option, quote, read_arg, refuse
 from data_adapters._shared.text_tables import blaming, existing
 from data_adapters.fmri_maps.annot import read_annot
 from data_adapters.fmri_maps.gifti_files import check_gifti
@@ -324,10 +324,14 @@ def _atlas(
     """Give each channel's number, and the regions' names, as far as there are."""
     if path is None:
         if table is not None:
-            refuse(f"labels= is {str(table)!r}, which names the regions of an atlas; give atlas=")
+            refuse(
+                f"{read_arg('labels')} is {str(table)!r}, which names the regions of an atlas; give {read_arg('atlas')}"
+            )
         return None, None
     if table is not None and Path(path).suffix.lower() == ".annot":
-        refuse(f"labels= is {str(table)!r}, and an .annot holds the names of its regions itself; leave it out")
+        refuse(
+            f"{read_arg('labels')} is {str(table)!r}, and an .annot holds the names of its regions itself; leave it out"
+        )
     with blaming("atlas=", existing(path, "atlas")):
         atlas = _opened(Path(path))
         numbers = as_labels(_onto(maps, atlas, "atlas"))

@@ -38,7 +38,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from brainrdl._core.errors import refuse
+from brainrdl._core.errors import read_arg, refuse
 from data_adapters._shared.text import read_text, suffix
 from data_adapters._shared.triplet_files import looks_like_triplets
 from data_adapters.tables.rdm_tables import Choices, Rows, rdms_of
@@ -181,7 +181,9 @@ def _rows(text: str, separator: str) -> Rows:
     while not any(row[-1] for row in rows) and len(rows[0]) > 1:  # columns that a spreadsheet left empty
         rows = [row[:-1] for row in rows]
     if len(rows[0]) == 1:
-        refuse(f"the first line has one cell, {rows[0][0]!r}; say what separates the cells with delimiter=")
+        refuse(
+            f"the first line has one cell, {rows[0][0]!r}; say what separates the cells with {read_arg('delimiter')}"
+        )
     for number, row in enumerate(rows, start=1):
         if len(row) != len(rows[0]):
             refuse(f"row {number} has {len(row)} cells and the first row {len(rows[0])}")

@@ -51,7 +51,7 @@ def test_a_bound_may_be_reached() -> None:
 
 def test_duplicates_are_named_once_each() -> None:
     errors.check_unique(["a", "b"], "the list")
-    with pytest.raises(BrainrdlError, match=r"names \['a'\] stand more than once in the list"):
+    with pytest.raises(BrainrdlError, match=r"names \['a'\] occur more than once in the list"):
         errors.check_unique(["a", "b", "a", "a"], "the list")
 
 
@@ -62,7 +62,7 @@ def test_a_condition_that_is_asked_for_itself_is_not_offered_for_another() -> No
 
 def test_names_that_are_no_unicode_are_refused() -> None:
     errors.check_text(["cat", "猫", "b\u00e4r"], "the stimuli")
-    with pytest.raises(BrainrdlError, match=r"names \['b\\udce4r'\] of the stimuli are no valid Unicode; rename"):
+    with pytest.raises(BrainrdlError, match=r"names \['b\\udce4r'\] of the stimuli are not valid Unicode; rename"):
         errors.check_text(["cat", "b\udce4r"], "the stimuli")
 
 

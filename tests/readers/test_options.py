@@ -79,7 +79,7 @@ def test_an_option_reaches_the_reader_as_it_is_annotated(option, value, expected
         ("roi", 1, r"should be str \| Sequence\[str\] \| None, got 1 \(int\)"),
         ("mask", np.ones(2), r"should be str \| Path \| None, got array\(\[1., 1.\]\) \(ndarray\)"),
         ("decimate", None, r"should be int, got None \(NoneType\)"),
-        ("rois", "V1", "option of reader 'example' 'rois' is not known; nearest: 'roi'"),
+        ("rois", "V1", "option rois of reader 'example' is not known; nearest: 'roi'"),
     ],
 )
 def test_an_option_that_the_reader_does_not_take_is_refused(option, value, message):

@@ -311,7 +311,7 @@ def test_of_several_arrays_one_must_be_chosen(tmp_path):
         ("trial,unit", "0 arrays have the dimensions axes='trial,unit'.*there are data"),
         ("presentation,neuroid", "does not fit array 'data' with dimensions"),
         ("presentation", "axes='presentation' does not fit array 'data'"),
-        ("presentation,neuroid,neuroid", r"\['neuroid'\] stand more than once"),
+        ("presentation,neuroid,neuroid", r"\['neuroid'\] occur more than once"),
         ("presentation,neuroid,time_bin,x", "does not fit array 'data'"),
     ],
 )
