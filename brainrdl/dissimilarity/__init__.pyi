@@ -1,6 +1,5 @@
 from .measures import (
     CROSS_VALIDATED as CROSS_VALIDATED,
-    DISSIMILARITIES as DISSIMILARITIES,
     Crossnobis as Crossnobis,
     Dissimilarity as Dissimilarity,
     Mahalanobis as Mahalanobis,
@@ -21,3 +20,4 @@ from .pairs import (
     pair_indices as pair_indices,
     to_square as to_square,
 )
+from .registry import DISSIMILARITIES as DISSIMILARITIES

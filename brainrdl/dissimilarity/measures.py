@@ -19,7 +19,6 @@ no difference and keeps float32 exact when they share a large offset.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -31,6 +30,7 @@ from brainrdl._core.errors import check_option, refuse
 from brainrdl._core.tensor_checks import check_finite, check_ndim
 from brainrdl.dissimilarity.pairs import check_n_conditions
 from brainrdl.dissimilarity.products import centred, channel_centred, cosine_distances, matmul, pair_products
+from brainrdl.dissimilarity.registry import DISSIMILARITIES
 
 _RUNS = "(..., n_runs, n_conditions, n_channels)"
 
@@ -381,16 +381,6 @@ class PoissonCV(Poisson):
         others = _other_runs(x, "poisson_cv", "poisson")
         return _run_products(centred(self.rates(x).log()), centred(self.rates(others)))
 
-
-DISSIMILARITIES: dict[str, Callable[..., Tensor]] = {
-    "euclidean": euclidean,
-    "correlation": correlation,
-    "cosine": cosine,
-    "mahalanobis": mahalanobis,
-    "crossnobis": crossnobis,
-    "poisson": poisson,
-    "poisson_cv": poisson_cv,
-}
 
 CROSS_VALIDATED = ("crossnobis", "poisson_cv")  # these take patterns of several runs
 

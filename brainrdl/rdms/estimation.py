@@ -16,6 +16,7 @@ import torch
 from scipy.sparse import csr_array
 from torch import Tensor
 
+from brainrdl._core.constants import NOISE
 from brainrdl._core.errors import arg, check_option, check_unique, nearest, quote, read_arg, refuse
 from brainrdl.dissimilarity.measures import (
     CROSS_VALIDATED,
@@ -34,8 +35,6 @@ from brainrdl.rdms.conversion import check, from_tensor
 if TYPE_CHECKING:
     from rsatoolbox.data.base import DatasetBase
     from rsatoolbox.rdm.rdms import RDMs
-NOISE = ("diag", "full", "shrinkage_diag", "shrinkage_eye")
-
 RESIDUALS, RESIDUAL_DOF = "residuals", "residual_dof"
 
 _SLACK = 0.01  # of the sampling step: rounding of the times in a file, which may be float32

@@ -1,5 +1,4 @@
 from .comparators import (
-    SIMILARITIES as SIMILARITIES,
     Similarity as Similarity,
     cka as cka,
     corr as corr,
@@ -12,3 +11,4 @@ from .comparators import (
     spearman as spearman,
     tau_a as tau_a,
 )
+from .registry import SIMILARITIES as SIMILARITIES

@@ -24,6 +24,7 @@ from brainrdl._core.errors import check_option, refuse
 from brainrdl._core.tensor_checks import check_ndim, check_same_length
 from brainrdl.similarity.pair_sums import PlainCorrelation, centred, dot, scaled, weighted_corr, weighted_cosine
 from brainrdl.similarity.ranks import centred_ranks, concordance, in_blocks, soft_centred_ranks
+from brainrdl.similarity.registry import SIMILARITIES as SIMILARITIES
 from brainrdl.similarity.whitening import non_negative, whitened_cosine
 
 P = ParamSpec("P")
@@ -362,19 +363,6 @@ def cka(
     tensor(0.7906)
     """
     return whitened_cosine(a, b, weights, None, condition_weights)
-
-
-SIMILARITIES: dict[str, Similarity] = {
-    "cosine": cosine,
-    "corr": corr,
-    "spearman": spearman,
-    "tau-a": tau_a,
-    "rho-a": rho_a,
-    "corr_cov": corr_cov,
-    "cosine_cov": cosine_cov,
-    "cka": cka,
-    "soft-spearman": soft_spearman,
-}
 
 
 def resolve(similarity: str | Similarity) -> Similarity:

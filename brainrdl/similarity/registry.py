@@ -1,0 +1,25 @@
+"""The comparators by name; the names load no torch."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from brainrdl._core.registry import Registry
+
+if TYPE_CHECKING:
+    from brainrdl.similarity.comparators import Similarity
+
+SIMILARITIES: Registry[Similarity] = Registry(
+    "brainrdl.similarity.comparators",
+    {
+        "cosine": "cosine",
+        "corr": "corr",
+        "spearman": "spearman",
+        "tau-a": "tau_a",
+        "rho-a": "rho_a",
+        "corr_cov": "corr_cov",
+        "cosine_cov": "cosine_cov",
+        "cka": "cka",
+        "soft-spearman": "soft_spearman",
+    },
+)
