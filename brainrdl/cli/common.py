@@ -120,7 +120,8 @@ def print_table(table: pd.DataFrame) -> None:
         shown.add_column(escape(str(column)), overflow="fold")
     for row in table.itertuples(index=False):
         shown.add_row(*[escape(_cell(value)) for value in row])
-    console.print(shown, width=None if console.is_terminal else _WIDEST)
+    printer = console if console.is_terminal else Console(file=console.file, width=_WIDEST)
+    printer.print(shown)
 
 
 def _cell(value: object) -> str:

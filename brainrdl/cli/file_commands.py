@@ -223,7 +223,7 @@ def doctor(
         raise typer.Exit(1)
 
 
-@data.command("list", cls=Command, epilog=DATA_EXAMPLES)
+@data.command("list", cls=Command, epilog="Example: brainrdl data list")
 def list_(folder: Folder = None, as_json: AsJson = False) -> None:
     """List the data sets."""
     import pandas as pd
@@ -242,7 +242,7 @@ def list_(folder: Folder = None, as_json: AsJson = False) -> None:
     print_json(table) if as_json else print_table(table)
 
 
-@data.command("info", cls=Command, epilog=DATA_EXAMPLES)
+@data.command("info", cls=Command, epilog="Example: brainrdl data info haxby2001")
 def info(name: DataSet, as_json: AsJson = False) -> None:
     """Describe a data set: its content, its licence, and what to cite."""
     from dataclasses import asdict
@@ -266,7 +266,7 @@ def info(name: DataSet, as_json: AsJson = False) -> None:
             console.print(f"{key:<10}{value}", markup=False, highlight=False, soft_wrap=True)
 
 
-@data.command("fetch", cls=Command, epilog=DATA_EXAMPLES)
+@data.command("fetch", cls=Command, epilog="Example: brainrdl data fetch kriegeskorte92")
 def fetch(name: DataSet, folder: Folder = None, quiet: Quiet = False) -> None:
     """Download a data set into the cache, unless it is there already, and print its folder."""
     from brainrdl.datasets import catalogue, download

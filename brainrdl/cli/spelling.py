@@ -20,10 +20,10 @@ _READ = "--read"
 class Command(TyperCommand):
     """A command whose refusals spell arguments as its own options."""
 
-    def invoke(self, ctx: Context) -> Any:  # type: ignore[override]
+    def invoke(self, ctx: Context) -> Any:
         """Run the command."""
         with about(spelling=partial(_spelled, self.params)):
-            return super().invoke(ctx)  # type: ignore[arg-type]
+            return super().invoke(ctx)
 
 
 def _spelled(options: Sequence[Any], argument: Argument) -> str | None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from brainrdl._core.errors import BrainrdlError, nearest, quote, refuse
+from brainrdl._core.errors import BrainrdlError, named, nearest, quote, refuse
 from brainrdl.doctor.finding import Finding
 from brainrdl.doctor.measurement_findings import dataset_names, of_dataset
 from brainrdl.doctor.rdm_findings import of_rdms
@@ -214,7 +214,8 @@ def _check_target(data: RDMs | list[DatasetBase], target_by: str | None) -> None
         refuse(f"target_by={target_by!r} tells the targets of RDMs apart, these are measurements; leave it out")
     known = [key for key in data.rdm_descriptors if key != "index"]
     if target_by not in known:
-        refuse(f"target_by {target_by!r} is no rdm descriptor{nearest(target_by, known)}; there are {quote(known)}")
+        close = nearest(target_by, known)
+        refuse(f"{named('target_by')} {target_by!r} is no rdm descriptor{close}; there are {quote(known)}")
 
 
 def _data(given: Any) -> RDMs | list[DatasetBase]:

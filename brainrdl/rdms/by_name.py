@@ -300,11 +300,11 @@ def _refuse_difference(met: Alignment, may_keep: bool = True) -> None:
     """Refuse two RDMs that do not hold the same conditions, with the nearest name of the first stranger."""
     if met.only_stimuli or met.only_rdms:
         close = nearest(met.only_stimuli[0], met.only_rdms) if met.only_stimuli else ""
-        keep = f", or keep the {len(met.common)} in common with {arg('common', True)}" if met.common and may_keep else ""
+        keep = f", or keep the {len(met.common)} in common with {arg('common', True)}"
         refuse(
             f"the two RDMs do not hold the same conditions: only in the first {quote(met.only_stimuli)}, only in the "
             f"second {quote(met.only_rdms)}{_forms_differ(met.only_stimuli, met.only_rdms) or close}; "
-            f"rename them{keep}"
+            f"rename them{keep if met.common and may_keep else ''}"
         )
 
 

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from brainrdl._core.errors import arg, check_conditions, check_option, check_unique, nearest, quote, refuse
+from brainrdl._core.errors import arg, check_conditions, check_option, check_unique, named, nearest, quote, refuse
 from brainrdl.dissimilarity.pairs import pair_indices, to_square
 from brainrdl.rdms import by_name, conversion
 
@@ -350,7 +350,8 @@ def _descriptor(rdms: RDMs, key: str, option: str, where: str) -> list[str]:
     """Give the values of an rdm descriptor; none where it is absent, which only the default may be."""
     known = rdms.rdm_descriptors
     if key not in known and key != _DEFAULTS[option]:
-        refuse(f"{option} {key!r} is no rdm descriptor in {where} (there are: {', '.join(known)}){nearest(key, known)}")
+        close = f"(there are: {', '.join(known)}){nearest(key, known)}"
+        refuse(f"{named(option)} {key!r} is no rdm descriptor in {where} {close}")
     return [str(value) for value in known.get(key, [])]
 
 
