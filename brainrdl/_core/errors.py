@@ -116,6 +116,11 @@ class BrainrdlError(ValueError):
         self.spellings: tuple[Spelling, ...] = ()
 
     @property
+    def marked(self) -> str:
+        """What it is about, and the message, with the markers in it; see `spell`."""
+        return f"{self.place}: {self.message}" if self.place else self.message
+
+    @property
     def argument(self) -> str | None:
         """Name of the argument that the message is about, None if it marks none."""
         return next((argument.name for argument in _arguments(self.message) if not argument.advised), None)
@@ -127,13 +132,7 @@ class BrainrdlError(ValueError):
 
     def render(self, *spellings: Spelling) -> str:
         """Write the message, each argument as the first of `spellings` that knows it does, or else as in Python."""
-        whole = f"{self.place}: {self.message}" if self.place else self.message
-        text, *parts = whole.split(_BEGIN)
-        for part in parts:
-            marker, _, rest = part.partition(_END)
-            argument = _argument(marker)
-            text += next(filter(None, (spelled(argument) for spelled in spellings)), in_python(argument)) + rest
-        return text
+        return spell(self.marked, *spellings)
 
     def __str__(self) -> str:
         """Return the message as the front end spells it that the error came through."""
@@ -151,6 +150,22 @@ def _arguments(message: str) -> list[Argument]:
 def _argument(marker: str) -> Argument:
     name, given, of, advised, python = marker.split(_BETWEEN)
     return Argument(name, given, of, bool(advised), python)
+
+
+def spell(text: str, *spellings: Spelling) -> str:
+    """Replace the markers in a text, each as the first of `spellings` that knows the argument does, or else Python.
+
+    Examples
+    --------
+    >>> spell(f"name the conditions with {arg('names')}")
+    'name the conditions with names='
+    """
+    spelled, *parts = text.split(_BEGIN)
+    for part in parts:
+        marker, _, rest = part.partition(_END)
+        argument = _argument(marker)
+        spelled += next(filter(None, (spelling(argument) for spelling in spellings)), in_python(argument)) + rest
+    return spelled
 
 
 _NOTHING = object()

@@ -188,6 +188,7 @@ def rdm(
 
 
 def doctor(
+    context: typer.Context,
     path: Annotated[str, typer.Argument(help="File, folder, or pattern in quotes.")],
     stimuli: Annotated[
         Path | None,
@@ -216,6 +217,8 @@ def doctor(
     with about(repr(path)):
         read = options_of(path, read_options(options))
         found = audit(path, stimuli=stimuli, names=names, target_by=target_by, **read)
+    if isinstance(context.command, Command):
+        found = found.spelled(context.command.spelled)
     typer.echo(json.dumps(found.to_dict(), indent=2) if as_json else str(found))
     if out is not None:
         save_figure(found.figure(), out, as_json)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 from typer import Context
@@ -22,8 +21,12 @@ class Command(TyperCommand):
 
     def invoke(self, ctx: Context) -> Any:
         """Run the command."""
-        with about(spelling=partial(_spelled, self.params)):
+        with about(spelling=self.spelled):
             return super().invoke(ctx)
+
+    def spelled(self, argument: Argument) -> str | None:
+        """Spell an argument as an option of this command."""
+        return _spelled(self.params, argument)
 
 
 def _spelled(options: Sequence[Any], argument: Argument) -> str | None:

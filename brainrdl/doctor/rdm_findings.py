@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float
 from scipy.spatial.distance import squareform
 from torch import Tensor
 
-from brainrdl._core.errors import BrainrdlError, quote
+from brainrdl._core.errors import BrainrdlError, arg, quote
 from brainrdl._core.terms import MEASURES
 from brainrdl.doctor import dissimilarity_kinds as kinds
 from brainrdl.doctor.finding import Finding, percent, where_of
@@ -91,7 +91,7 @@ def of_rdms(rdms: RDMs, by: str, target_by: str | None) -> Iterator[Finding]:
     try:
         teacher = RDMTeacher(apart, by=by, target_by="target")
     except BrainrdlError as error:
-        yield Finding("Subjects", "warning", "refused as a teacher", "", str(error), blocks=True)
+        yield Finding("Subjects", "warning", "refused as a teacher", "", error.marked, blocks=True)
         return
     most = max(Counter(told).values())
     if "subject" not in rdms.rdm_descriptors and most > 1:
@@ -108,9 +108,11 @@ def _targets(told: Sequence[str], keys: Sequence[str]) -> Iterator[Finding]:
     if len(found) < 2 or list(keys) == ["roi"]:
         return
     value = f"{len(found)} by {' and '.join(keys)}, not subjects: {quote(found)}"
-    advice = f"to teach with them: target_by={keys[0]!r}"
+    advice = f"to teach with them: {arg('target_by', keys[0])}"
     if len(keys) > 1:
-        advice = "a teacher tells targets apart by one descriptor, target_by=: keep one value of the others first"
+        advice = (
+            f"a teacher tells targets apart by one descriptor, {arg('target_by')}: keep one value of the others first"
+        )
     yield Finding("Subjects", "note", "targets", "", value, advice)
 
 

@@ -10,7 +10,6 @@ import subprocess
 import sys
 import warnings
 from contextlib import redirect_stderr, redirect_stdout
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,7 +26,7 @@ import brainrdl
 from brainrdl import BrainrdlError, datasets, rdms
 from brainrdl._core import errors
 from brainrdl._core.constants import NOISE
-from brainrdl.cli import app, common, completion, spelling
+from brainrdl.cli import app, common, completion
 from brainrdl.cli.spelling import Command
 from brainrdl.dissimilarity.registry import DISSIMILARITIES
 from brainrdl.evaluation.held_out import assemble
@@ -358,7 +357,7 @@ def test_completion_offers_names_that_begin_as_the_word_does() -> None:
 def test_arguments_in_messages_are_spelled_as_options(given: str, spelled: str) -> None:
     rdm = dict(_commands())[("rdm",)]
     with pytest.raises(BrainrdlError) as refused:  # noqa: SIM117
-        with errors.about(spelling=partial(spelling._spelled, rdm.params)):
+        with errors.about(spelling=rdm.spelled):
             errors.refuse(f"give {given}")
     assert str(refused.value) == f"give {spelled}"
 

@@ -221,6 +221,14 @@ def test_the_doctor_is_told_what_tells_targets_apart(folder: Path) -> None:
     )
 
 
+def test_the_doctor_spells_its_advice_as_options(folder: Path, tmp_path: Path) -> None:
+    np.save(tmp_path / "bare.npy", np.arange(6.0))
+    told = _run("doctor", "bare.npy", folder=tmp_path, status=1).stdout
+    assert "give --names FILE in the order of the file, or choose another descriptor with --read by=VALUE" in told
+    (row,) = json.loads(_run("doctor", "bare.npy", "--json", folder=tmp_path, status=1).stdout)["findings"][-1:]
+    assert "names=" not in str(row)
+
+
 def test_measurements_are_taken_by_the_doctor(tmp_path: Path) -> None:
     data = Dataset(np.random.default_rng(0).normal(size=(8, 20)), obs_descriptors={"stimulus": NAMES * 2})
     data.save(str(tmp_path / "data.h5"), file_type="hdf5")
