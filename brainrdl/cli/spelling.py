@@ -6,7 +6,6 @@ import shlex
 from collections.abc import Sequence
 from typing import Any
 
-from typer import Context
 from typer.core import TyperCommand
 
 from brainrdl._core.errors import Argument, about
@@ -19,7 +18,7 @@ _READ = "--read"
 class Command(TyperCommand):
     """A command whose refusals spell arguments as its own options."""
 
-    def invoke(self, ctx: Context) -> Any:
+    def invoke(self, ctx: Any) -> Any:
         """Run the command."""
         with about(spelling=self.spelled):
             return super().invoke(ctx)
