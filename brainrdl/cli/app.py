@@ -105,8 +105,8 @@ def demo(out: RunOut = None, overwrite: Overwrite = False, quiet: Quiet = False)
 
 @app.command(
     cls=Command,
-    epilog="Examples: brainrdl fit recipe.yaml --out runs/it   |   brainrdl fit recipe.yaml --out runs/it --resume   "
-    "|   brainrdl fit recipe.yaml --set fit.steps=20",
+    epilog="Examples:\n\nbrainrdl fit recipe.yaml --out runs/it\n\nbrainrdl fit recipe.yaml --out runs/it --resume\n\n"
+    "brainrdl fit recipe.yaml --set fit.steps=20",
 )
 def fit(
     recipe: Annotated[Path, typer.Argument(help="YAML recipe; `brainrdl recipe --template` prints one.")],
@@ -185,7 +185,7 @@ def evaluate(
 
 @app.command(
     cls=Command,
-    epilog="Examples: brainrdl compare it.h5 model.npy --names images/ -c spearman --out compare.png   |   "
+    epilog="Examples:\n\nbrainrdl compare it.h5 model.npy --names images/ -c spearman --out compare.png\n\n"
     "brainrdl compare fmri.mat it.h5 --names images/ --read a:variable=IT_RDMs --mean",
 )
 def compare(
@@ -226,7 +226,7 @@ def compare(
 
 @app.command(
     cls=Command,
-    epilog="Examples: brainrdl plot runs/it --out figures/   |   brainrdl plot it.h5 --out it.png   |   "
+    epilog="Examples:\n\nbrainrdl plot runs/it --out figures/\n\nbrainrdl plot it.h5 --out it.png\n\n"
     "brainrdl plot fmri.mat --names images/ --read variable=IT_RDMs --mean",
 )
 def plot(
@@ -305,7 +305,7 @@ def layers(
     print_json(table) if as_json else print_table(table)
 
 
-@app.command(cls=Command, epilog="Examples: brainrdl recipe --template > recipe.yaml   |   brainrdl recipe recipe.yaml")
+@app.command(cls=Command, epilog="Examples:\n\nbrainrdl recipe --template > recipe.yaml\n\nbrainrdl recipe recipe.yaml")
 def recipe(
     path: Annotated[Path | None, typer.Argument(help="Recipe to check.")] = None,
     template: Annotated[bool, typer.Option("--template", help="Print a commented recipe to start from.")] = False,

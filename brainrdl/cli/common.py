@@ -56,7 +56,7 @@ Names = Annotated[
 
 _READ_HELP = (
     "Option of the reader, for example variable=IT_RDMs or tmin=-0.1. Give an option several times to make a list; "
-    "None means none; entities=res:2 is a mapping."
+    "the word None means no value; entities=res:2 is a mapping."
 )
 
 ReadOptions = Annotated[list[str], typer.Option("--read", metavar="KEY=VALUE", help=_READ_HELP, rich_help_panel=READER)]

@@ -31,16 +31,16 @@ from brainrdl.cli.spelling import READER, Command
 if TYPE_CHECKING:
     from rsatoolbox.rdm import RDMs
 RDM_EXAMPLES = (
-    "Examples: brainrdl rdm betas.nii.gz --read atlas=atlas.nii.gz --roi IT -d crossnobis --out it.h5   |   "
+    "Examples:\n\nbrainrdl rdm betas.nii.gz --read atlas=atlas.nii.gz --roi IT -d crossnobis --out it.h5\n\n"
     "brainrdl rdm --model resnet18 --layers layer1 layer4 --stimuli images/ --out resnet18.h5"
 )
 
 DOCTOR_EXAMPLES = (
-    "Examples: brainrdl doctor it.h5 --stimuli images/ --out it.png   |   "
+    "Examples:\n\nbrainrdl doctor it.h5 --stimuli images/ --out it.png\n\n"
     "brainrdl doctor fmri.mat --read variable=IT_RDMs --names images/"
 )
 
-DATA_EXAMPLES = "Examples: brainrdl data list   |   brainrdl data fetch kriegeskorte92"
+DATA_EXAMPLES = "Examples:\n\nbrainrdl data list\n\nbrainrdl data fetch kriegeskorte92"
 
 _KEYWORDS = {  # of calc_rdm
     "--dissimilarity": "dissimilarity",
