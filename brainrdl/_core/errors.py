@@ -2,42 +2,276 @@
 
 Each helper says what was expected, what came (quoted), where, and what to do, with the nearest known name where a name
 is wrong. Everything a user can get wrong ends in a `BrainrdlError`; anything else that escapes is a bug of ours.
+
+An argument is spelled ``names=`` in Python, ``--names FILE`` on the command line and ``teacher.names`` in a recipe. So
+a message marks each argument that it advises (`arg`, `read_arg`) or is about (`named`, `read_named`), and the error
+spells it when it is shown: as Python does, or as the front end that the error passed through (`about`) does.
 """
 
 from __future__ import annotations
 
+import ast
 import difflib
 import math
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from numbers import Integral, Real
-from typing import NoReturn
+from typing import Any, NoReturn
 
 _SHOWN = 5
+
+_BEGIN, _BETWEEN, _END = "\ue000\ue001\ue002"  # repr() escapes these, so that no quoted value can hold a marker
+
+
+@dataclass(frozen=True)
+class Argument:
+    """An argument inside a message.
+
+    Attributes
+    ----------
+    name : str
+        As in Python.
+    given : str
+        The value, as Python writes it; empty if it is left to the reader of the message.
+    of : str
+        Whose argument it is, where several have one of that name: "teacher", "student", "loss"; "read" is
+        `brainrdl.read`, with the options that it passes on to the reader of the file.
+    advised : bool
+        Whether the message advises it, or is about it.
+    python : str
+        What to write in Python, where that is not ``name=``: a method, for example.
+    """
+
+    name: str
+    given: str = ""
+    of: str = ""
+    advised: bool = True
+    python: str = ""
+
+    @property
+    def value(self) -> Any:
+        """The value itself, or its text if it is more than a literal."""
+        try:
+            return ast.literal_eval(self.given)
+        except (ValueError, SyntaxError):
+            return self.given
+
+    def __str__(self) -> str:
+        """Return the marker that a message holds in its place."""
+        return _BEGIN + _BETWEEN.join((self.name, self.given, self.of, "a" * self.advised, self.python)) + _END
+
+
+Spelling = Callable[[Argument], str | None]  # None: not known there, so it stays as in Python
+
+
+def in_python(argument: Argument) -> str:
+    """Spell an argument as Python does.
+
+    Examples
+    --------
+    >>> in_python(Argument("axes", "'first'")), in_python(Argument("axes")), in_python(Argument("axes", advised=False))
+    ("axes='first'", 'axes=', 'axes')
+    """
+    return argument.python or (f"{argument.name}={argument.given}" if argument.advised else argument.name)
 
 
 class BrainrdlError(ValueError):
     """An input that brainrdl refuses; the message says what came, where, and what to do.
+
+    Parameters
+    ----------
+    message : str
+        May mark arguments, see `arg` and `named`.
+    place : str, optional
+        What the message is about, for example ``"file 'it.h5'"``; it is put before the message.
+
+    Attributes
+    ----------
+    message : str
+        As given, with the markers in it.
+    place : str
+    spellings : tuple of callable
+        How ``str(error)`` spells the marked arguments: those of the front ends that the error passed through, the
+        innermost first; an argument that none of them knows is spelled as in Python.
 
     Examples
     --------
     >>> raise BrainrdlError("layer 'layer9' is not in the model; nearest: 'layer4'")
     Traceback (most recent call last):
     brainrdl.BrainrdlError: layer 'layer9' is not in the model; nearest: 'layer4'
+    >>> error = BrainrdlError(f"name the conditions with {arg('names')}", place="file 'it.npy'")
+    >>> str(error)
+    "file 'it.npy': name the conditions with names="
+    >>> error.render(lambda argument: f"--{argument.name} FILE"), error.advised
+    ("file 'it.npy': name the conditions with --names FILE", ('names',))
     """
 
     __module__ = "brainrdl"  # the name that users import it by, in tracebacks
 
+    def __init__(self, message: str, place: str = "") -> None:
+        super().__init__(message)
+        self.message, self.place = message, place
+        self.spellings: tuple[Spelling, ...] = ()
 
-def refuse(message: str) -> NoReturn:
-    """Raise `BrainrdlError` with `message`.
+    @property
+    def marked(self) -> str:
+        """What it is about, and the message, with the markers in it; see `spell`."""
+        return f"{self.place}: {self.message}" if self.place else self.message
+
+    @property
+    def argument(self) -> str | None:
+        """Name of the argument that the message is about, None if it marks none."""
+        return next((argument.name for argument in _arguments(self.message) if not argument.advised), None)
+
+    @property
+    def advised(self) -> tuple[str, ...]:
+        """Names of the arguments that the message advises."""
+        return tuple(argument.name for argument in _arguments(self.message) if argument.advised)
+
+    def render(self, *spellings: Spelling) -> str:
+        """Write the message, each argument as the first of `spellings` that knows it does, or else as in Python."""
+        return spell(self.marked, *spellings)
+
+    def __str__(self) -> str:
+        """Return the message as the front end spells it that the error came through."""
+        return self.render(*self.spellings)
+
+    def __repr__(self) -> str:
+        """Return the name and the message, spelled."""
+        return f"BrainrdlError({str(self)!r})"
+
+
+def _arguments(message: str) -> list[Argument]:
+    return [_argument(part.partition(_END)[0]) for part in message.split(_BEGIN)[1:]]
+
+
+def _argument(marker: str) -> Argument:
+    name, given, of, advised, python = marker.split(_BETWEEN)
+    return Argument(name, given, of, bool(advised), python)
+
+
+def spell(text: str, *spellings: Spelling) -> str:
+    """Replace the markers in a text, each as the first of `spellings` that knows the argument does, or else Python.
+
+    Examples
+    --------
+    >>> spell(f"name the conditions with {arg('names')}")
+    'name the conditions with names='
+    """
+    spelled, *parts = text.split(_BEGIN)
+    for part in parts:
+        marker, _, rest = part.partition(_END)
+        argument = _argument(marker)
+        spelled += next(filter(None, (spelling(argument) for spelling in spellings)), in_python(argument)) + rest
+    return spelled
+
+
+_NOTHING = object()
+
+
+def arg(name: str, value: object = _NOTHING, *, of: str = "", python: str = "") -> str:
+    """Mark an argument that a message advises, with the value to give it if there is but one.
+
+    Parameters
+    ----------
+    name : str
+        As in Python.
+    value : optional
+        What to give.
+    of, python : str
+        As of `Argument`.
+
+    Examples
+    --------
+    >>> refuse(f"set {arg('rdm_weight', 0)}, or add labels with {arg('labels', python='stimuli.with_labels(...)')}")
+    Traceback (most recent call last):
+    brainrdl.BrainrdlError: set rdm_weight=0, or add labels with stimuli.with_labels(...)
+    """
+    return str(Argument(name, _written(value), of, python=python))
+
+
+def read_arg(name: str, value: object = _NOTHING) -> str:
+    """Mark an argument of `brainrdl.read` that a message advises: its own, or an option of the file's reader.
+
+    Examples
+    --------
+    >>> refuse(f"say {read_arg('axes', 'first')}")
+    Traceback (most recent call last):
+    brainrdl.BrainrdlError: say axes='first'
+    """
+    return arg(name, value, of="read")
+
+
+def named(name: str) -> str:
+    """Mark an argument that a message is about.
+
+    Examples
+    --------
+    >>> refuse(f"{named('target')} 'V2' is not known")
+    Traceback (most recent call last):
+    brainrdl.BrainrdlError: target 'V2' is not known
+    """
+    return str(Argument(name, advised=False))
+
+
+def read_named(name: str) -> str:
+    """Mark an argument of `brainrdl.read` that a message is about.
+
+    Examples
+    --------
+    >>> refuse(f"the reader has no option {read_named('axis')}")
+    Traceback (most recent call last):
+    brainrdl.BrainrdlError: the reader has no option axis
+    """
+    return str(Argument(name, of="read", advised=False))
+
+
+def _written(value: object) -> str:
+    return "" if value is _NOTHING else repr(value)
+
+
+def refuse(message: str, place: str = "") -> NoReturn:
+    """Raise `BrainrdlError` with `message`, about `place`.
 
     Raises
     ------
     BrainrdlError
         Always.
     """
-    raise BrainrdlError(message)
+    raise BrainrdlError(message, place)
+
+
+@contextmanager
+def about(place: str = "", spelling: Spelling | None = None) -> Iterator[None]:
+    """Say of a refusal inside what it is about, unless that is known already, and how its arguments are spelled.
+
+    Parameters
+    ----------
+    place : str
+        For example ``"file 'it.h5'"``.
+    spelling : callable, optional
+        From an `Argument` to how a front end spells it, or to None.
+
+    Raises
+    ------
+    BrainrdlError
+        The same one.
+
+    Examples
+    --------
+    >>> with about("file 'it.h5'", lambda argument: f"teacher.{argument.name}"):
+    ...     refuse(f"choose a descriptor with {arg('by')}")
+    Traceback (most recent call last):
+    brainrdl.BrainrdlError: file 'it.h5': choose a descriptor with teacher.by
+    """
+    try:
+        yield
+    except BrainrdlError as error:
+        error.place = error.place or place
+        error.spellings += (spelling,) if spelling else ()
+        raise
 
 
 def quote(names: Iterable[object]) -> str:
@@ -72,6 +306,13 @@ def nearest(name: object, known: Iterable[str]) -> str:
 def check_option(value: str, options: Collection[str], what: str) -> str:
     """Return `value` if it is one of `options`, else refuse it with the nearest and all known names.
 
+    Parameters
+    ----------
+    value : str
+    options : collection of str
+    what : str
+        Name of the argument, or what the value is, in words.
+
     Raises
     ------
     BrainrdlError
@@ -83,12 +324,20 @@ def check_option(value: str, options: Collection[str], what: str) -> str:
     'corr'
     """
     if value not in options:
-        refuse(f"{what} {value!r} is not known{nearest(value, options)} (known: {', '.join(map(str, options))})")
+        known = ", ".join(map(str, options))
+        refuse(f"{_subject(what)} {value!r} is not known{nearest(value, options)} (known: {known})")
     return value
 
 
+def _subject(what: str) -> str:
+    """Mark the name of an argument; other words stay as they are."""
+    return named(what) if what.isidentifier() else what
+
+
 def check_whole(value: object, what: str, at_least: int, below: float = math.inf) -> None:
-    """Refuse what is no whole number from `at_least` on and below `below`; True and False are none, NumPy's are.
+    """Refuse what is not a whole number, or less than `at_least`, or not less than `below`.
+
+    Whole numbers of NumPy are accepted, True and False are not.
 
     Raises
     ------
@@ -103,11 +352,11 @@ def check_whole(value: object, what: str, at_least: int, below: float = math.inf
     """
     if not isinstance(value, Integral) or isinstance(value, bool) or not at_least <= int(value) < below:
         limit = f" and below {below}" if below < math.inf else ""
-        refuse(f"{what} must be a whole number, at least {at_least}{limit}, got {value!r}")
+        refuse(f"{_subject(what)} must be a whole number, at least {at_least}{limit}, got {value!r}")
 
 
 def check_number(value: object, what: str, *, at_least: float = -math.inf, above: float = -math.inf) -> None:
-    """Refuse what is no finite number of at least `at_least` and above `above`.
+    """Refuse what is not a finite number, less than `at_least`, or not above `above`.
 
     Raises
     ------
@@ -123,7 +372,7 @@ def check_number(value: object, what: str, *, at_least: float = -math.inf, above
     known = isinstance(value, Real) and not isinstance(value, bool)
     if not known or not math.isfinite(value) or value < at_least or value <= above:  # type: ignore[arg-type,operator]
         limit = f"above {above}" if above > -math.inf else f"of at least {at_least}"
-        refuse(f"{what} must be a finite number {limit}, got {value!r}")
+        refuse(f"{_subject(what)} must be a finite number {limit}, got {value!r}")
 
 
 def check_unique(names: Sequence[str], where: str) -> None:
@@ -132,15 +381,18 @@ def check_unique(names: Sequence[str], where: str) -> None:
     Raises
     ------
     BrainrdlError
-        If a name stands more than once.
+        If a name occurs more than once.
     """
-    twice = [name for name, count in Counter(names).items() if count > 1]
-    if twice:
-        refuse(f"names {quote(twice)} stand more than once in {where}; names must be unique, rename or drop the copies")
+    duplicates = [name for name, count in Counter(names).items() if count > 1]
+    if duplicates:
+        refuse(
+            f"names {quote(duplicates)} occur more than once in {where}; names must be unique: rename or remove the "
+            "duplicates"
+        )
 
 
 def check_text(names: Iterable[str], where: str) -> None:
-    r"""Refuse names that no file could hold, such as file names in another encoding than the system's.
+    r"""Refuse names that cannot be written to a file, such as file names in another encoding than the system's.
 
     Raises
     ------
@@ -151,11 +403,11 @@ def check_text(names: Iterable[str], where: str) -> None:
     --------
     >>> check_text(["cat", "b\udce4r"], "the stimuli")
     Traceback (most recent call last):
-    brainrdl.BrainrdlError: names ['b\udce4r'] of the stimuli are no valid Unicode; rename the files
+    brainrdl.BrainrdlError: names ['b\udce4r'] of the stimuli are not valid Unicode; rename the files
     """
     broken = [name for name in names if not name.isascii() and name.encode("utf-8", "ignore").decode() != name]
     if broken:
-        refuse(f"names {quote(broken)} of {where} are no valid Unicode; rename the files")
+        refuse(f"names {quote(broken)} of {where} are not valid Unicode; rename the files")
 
 
 def check_conditions(asked: Iterable[str], known: Collection[str], where: str) -> None:

@@ -1,7 +1,7 @@
-"""The command line: each command calls one function of the Python API, prints what came out, and says where it is.
+"""The command line: each command calls one function of the Python API, prints its result, and says where it is.
 
-Failures are one line on stderr and a non-zero status; ``--debug`` shows the traceback. Heavy imports wait until a
-command needs them, so that ``--help`` and completion answer at once.
+A failure is one line on stderr and a non-zero status; ``--debug`` shows the traceback. Heavy libraries are imported
+inside the commands, so that ``--help`` and completion answer at once.
 """
 
 from __future__ import annotations
@@ -18,33 +18,35 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 from rich.markup import escape
 
+from brainrdl._core.errors import BrainrdlError, about, refuse
 from brainrdl._core.rows import Against
 from brainrdl.cli import file_commands as files
 from brainrdl.cli.common import (
-    READ_OPTIONS,
     AsJson,
     Comparators,
     Mean,
     Names,
-    Out,
     Overwrite,
     Quiet,
     ReadOptions,
+    ReadOptionsOfTwo,
     Resume,
+    RunOut,
     Subjects,
     Targets,
     check_figure,
-    complete,
+    check_new,
     console,
     is_figure,
-    networks,
     print_json,
     print_table,
     read_options,
     save_figure,
     say_where,
 )
+from brainrdl.cli.completion import complete, networks
 from brainrdl.cli.rdm_files import chosen, labelled, read_rdms
+from brainrdl.cli.spelling import Command
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -52,7 +54,7 @@ if TYPE_CHECKING:
     from brainrdl.evaluation.held_out import Evaluation
 app = typer.Typer(
     name="brainrdl",
-    help="Fit a neural network to brain RDMs, and learn on held-out stimuli how close it got.",
+    help="Fit a neural network to brain RDMs, and measure on held-out stimuli how similar it became.",
     epilog="Start with: brainrdl demo",
     no_args_is_help=True,
     rich_markup_mode="rich",
@@ -72,9 +74,9 @@ def _version(asked: bool) -> None:
         raise typer.Exit
 
 
-app.command(epilog=files.RDM_EXAMPLES)(files.rdm)
+app.command(cls=Command, epilog=files.RDM_EXAMPLES)(files.rdm)
 
-app.command(epilog=files.DOCTOR_EXAMPLES)(files.doctor)
+app.command(cls=Command, epilog=files.DOCTOR_EXAMPLES)(files.doctor)
 
 app.add_typer(files.data, name="data")
 
@@ -89,14 +91,14 @@ def _options(
     """Options of every command; `main` looks for --debug itself, since failures end there."""
 
 
-@app.command(epilog="Example: brainrdl demo --out runs/demo")
-def demo(out: Out = None, overwrite: Overwrite = False, quiet: Quiet = False) -> None:
-    """Fit a small network to simulated brain RDMs of handwritten digits, cross-validated, and write a report."""
+@app.command(cls=Command, epilog="Example: brainrdl demo --out runs/demo")
+def demo(out: RunOut = None, overwrite: Overwrite = False, quiet: Quiet = False) -> None:
+    """Fit a small network to simulated brain RDMs of handwritten digits, cross-validate it, and write a report."""
     from brainrdl import report as write_report
     from brainrdl.demo import simulated_experiment as _demo
 
     folder = out or _RUN_FOLDER / "demo"
-    overwrite = overwrite or out is None  # the default folder is the demo's own
+    overwrite = overwrite or out is None  # nobody else writes into the default folder
     evaluation = _demo.run(folder, overwrite=overwrite, progress=not quiet)
     _print_summary(evaluation, as_json=False)
     console.print("The subjects of this demo are simulated: their RDMs come from a hidden network plus noise.")
@@ -104,19 +106,25 @@ def demo(out: Out = None, overwrite: Overwrite = False, quiet: Quiet = False) ->
 
 
 @app.command(
-    epilog="Examples: brainrdl fit recipe.yaml --out runs/it   |   brainrdl fit recipe.yaml --out runs/it --resume   "
-    "|   brainrdl fit recipe.yaml --set fit.steps=20"
+    cls=Command,
+    epilog="Examples:\n\nbrainrdl fit recipe.yaml --out runs/it\n\nbrainrdl fit recipe.yaml --out runs/it --resume\n\n"
+    "brainrdl fit recipe.yaml --set fit.steps=20",
 )
 def fit(
     recipe: Annotated[Path, typer.Argument(help="YAML recipe; `brainrdl recipe --template` prints one.")],
-    changes: Annotated[list[str], typer.Option("--set", help="Change a key: section.key=value; may be repeated.")] = [],  # noqa: B006
-    out: Out = None,
+    changes: Annotated[
+        list[str],
+        typer.Option(
+            "--set", metavar="SECTION.KEY=VALUE", help="Change a key of the recipe; can be given several times."
+        ),
+    ] = [],  # noqa: B006
+    out: RunOut = None,
     resume: Resume = False,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Fit a network as a recipe says, score it on held-out stimuli, and write a report into the run folder."""
+    """Fit a network as a recipe describes, score it on held-out stimuli, and write a report into the run folder."""
     from brainrdl import report as write_report
     from brainrdl.evaluation.held_out import Evaluation
     from brainrdl.recipe import files as _recipe, running
@@ -131,16 +139,14 @@ def fit(
     elif as_json:
         print_json(result.history)
     else:
-        console.print(
-            f"fitted to all stimuli, best step {result.best_step}; nothing was held out, so there is no score"
-        )
+        console.print(f"fitted to all stimuli, best step {result.best_step}; no stimuli were held out, so no scores")
     if not as_json:
         say_where("report", page)
 
 
 @contextmanager
 def _resumable(folder: Path) -> Iterator[None]:
-    """Say at an interrupt how the run in `folder` goes on, if it has begun."""
+    """Say after an interrupt how to continue the run in `folder`, if it has begun."""
     try:
         yield
     except KeyboardInterrupt:
@@ -148,27 +154,29 @@ def _resumable(folder: Path) -> Iterator[None]:
             raise
         words = [word for word in sys.argv[1:] if word not in ("--resume", "--overwrite")]
         command = shlex.join(["brainrdl", *words, "--resume"])
-        _fail(f"interrupted; {str(folder)!r} keeps what was done: `{command}` goes on from there", _INTERRUPTED)
+        _fail(f"interrupted; {str(folder)!r} keeps what was done: continue with `{command}`", _INTERRUPTED)
 
 
-@app.command(epilog="Example: brainrdl evaluate runs/it --comparator tau-a --out runs/it_tau")
+@app.command(cls=Command, epilog="Example: brainrdl evaluate runs/it --comparator tau-a --out runs/it_tau")
 def evaluate(
     run: Annotated[Path, typer.Argument(help="Run folder of `brainrdl fit`.")],
     comparators: Comparators = [],  # noqa: B006
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Write the scores into this folder, which must be new or empty.")
+        Path | None,
+        typer.Option(
+            "--out", "-o", metavar="FOLDER", help="Write the scores into this folder, which must be new or empty."
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Score a finished run again on its held-out stimuli, with its own comparators or others; fits nothing.
+    """Score a finished run again on its held-out stimuli, with the same or other comparators; fits nothing.
 
-    The run stays as it is.
+    The run folder is not changed.
     """
-    from brainrdl._core.errors import refuse
     from brainrdl.recipe.running import evaluate_run
 
     if out is not None and out.exists() and (not out.is_dir() or any(out.iterdir())):
-        refuse(f"--out {str(out)!r} should be a new or an empty folder, so that no scores are lost; choose another")
+        refuse(f"--out {str(out)!r} must be a new or empty folder, so that no scores are lost; choose another")
     evaluation = evaluate_run(run, comparators)
     _print_summary(evaluation, as_json)
     if out is not None:
@@ -178,37 +186,38 @@ def evaluate(
 
 
 @app.command(
-    epilog="Examples: brainrdl compare it.h5 model.npy --names images/ -c spearman --out compare.png   |   "
-    "brainrdl compare fmri.mat it.h5 --names images/ --read a:variable=IT_RDMs --mean"
+    cls=Command,
+    epilog="Examples:\n\nbrainrdl compare it.h5 model.npy --names images/ -c spearman --out compare.png\n\n"
+    "brainrdl compare fmri.mat it.h5 --names images/ --read a:variable=IT_RDMs --mean",
 )
 def compare(
     a: Annotated[Path, typer.Argument(help="RDM file.")],
-    b: Annotated[Path, typer.Argument(help="RDM file of the same conditions, in any order.")],
+    b: Annotated[Path, typer.Argument(help="RDM file with the same conditions, in any order.")],
     comparators: Comparators = ["spearman", "corr"],  # noqa: B006
     names: Names = None,
-    common: Annotated[bool, typer.Option("--common", help="Compare on the conditions that both have.")] = False,
-    options: ReadOptions = [],  # noqa: B006
+    common: Annotated[bool, typer.Option("--common", help="Compare on the conditions that both files have.")] = False,
+    options: ReadOptionsOfTwo = [],  # noqa: B006
     targets: Targets = [],  # noqa: B006
     subjects: Subjects = [],  # noqa: B006
     mean: Mean = False,
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="Draw the comparison into this image file.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", metavar="FILE", help="Draw the comparison into this image file.")
+    ] = None,
+    overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
-    """Compare two RDM files, conditions paired by name: a table, and a plot with --out."""
+    """Compare two RDM files, pairing conditions by name: prints a table, and draws a figure with --out."""
     from brainrdl import compare as compare_rdms
-    from brainrdl._core.advice import advice
 
     if out is not None:
-        check_figure(out)
+        check_figure(out, overwrite)
     paths = (a, b)
     sides = [read_options(options, side, "ab") for side in "ab"]
-    with advice({"option of reader": "--read a:KEY=VALUE or b:KEY=VALUE, for one of two files"}, "on the command line"):
-        found = [read_rdms(path, names, read, quiet=as_json) for path, read in zip(paths, sides, strict=True)]
+    found = [read_rdms(path, names, read, quiet=as_json) for path, read in zip(paths, sides, strict=True)]
     titles = [path.name if a.name != b.name else str(path) for path in paths]
     kept = zip(chosen(found, paths, targets, subjects), titles, strict=True)
     first, second = (labelled(rdms, title, mean) for rdms, title in kept)
-    spelled = {**READ_OPTIONS, "common=True": "--common"}
-    with advice(spelled, "on the command line", of=f"files {str(a)!r} and {str(b)!r}"):
+    with about(f"files {str(a)!r} and {str(b)!r}"):
         table = compare_rdms(first, second, comparators, common=common)
     print_json(table) if as_json else print_table(table)
     if out is not None:
@@ -218,55 +227,78 @@ def compare(
 
 
 @app.command(
-    epilog="Examples: brainrdl plot runs/it --out figures/   |   brainrdl plot it.h5 --out it.png   |   "
-    "brainrdl plot fmri.mat --names images/ --read variable=IT_RDMs --mean"
+    cls=Command,
+    epilog="Examples:\n\nbrainrdl plot runs/it --out figures/\n\nbrainrdl plot it.h5 --out it.png\n\n"
+    "brainrdl plot fmri.mat --names images/ --read variable=IT_RDMs --mean",
 )
 def plot(
     source: Annotated[Path, typer.Argument(help="Run folder, or RDM file.")],
-    out: Out = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            "-o",
+            metavar="PATH",
+            help="Folder for the figures of a run ('figures' in the run folder by default), or image file for RDMs "
+            "(the name of the RDM file with .png by default).",
+        ),
+    ] = None,
     names: Names = None,
     options: ReadOptions = [],  # noqa: B006
     targets: Targets = [],  # noqa: B006
     subjects: Subjects = [],  # noqa: B006
     mean: Mean = False,
+    overwrite: Overwrite = False,
 ) -> None:
-    """Draw the figures of a run into a folder, or an RDM file into an image."""
-    from brainrdl import plot as _plot
-    from brainrdl._core.errors import refuse
-
+    """Draw the figures of a run into a folder, or the RDMs of a file into an image."""
     if source.is_dir():
-        from brainrdl.reporting.page import figures
-
-        folder = out or source / "figures"
-        if is_figure(folder) or folder.is_file():
-            refuse(f"--out {str(folder)!r} should be a folder: a run has several figures")
-        for name, figure in figures(source).items():
-            save_figure(figure, folder / f"{name}.png")
+        _plot_run(source, out or source / "figures", overwrite)
         return
+    from brainrdl import plot as _plot
+
     out = out or source.with_suffix(".png")
-    check_figure(out)
+    check_figure(out, overwrite)
     (found,) = chosen([read_rdms(source, names, read_options(options))], [source], targets, subjects)
     found = labelled(found, source.name, mean)
     save_figure(_plot.rdms(found, titles=found.rdm_descriptors["name"]), out)
 
 
-@app.command(epilog="Example: brainrdl report runs/it --out supplement.html")
+def _plot_run(run: Path, folder: Path, overwrite: bool) -> None:
+    from brainrdl.reporting.page import figures
+
+    if is_figure(folder) or folder.is_file():
+        refuse(f"--out {str(folder)!r} must be a folder, because a run has several figures")
+    drawn = {folder / f"{name}.png": figure for name, figure in figures(run).items()}
+    check_new(drawn, overwrite)
+    for path, figure in drawn.items():
+        save_figure(figure, path)
+
+
+@app.command(cls=Command, epilog="Example: brainrdl report runs/it --out supplement.html")
 def report(
     run: Annotated[Path, typer.Argument(help="Run folder of `brainrdl fit` or `brainrdl demo`.")],
-    out: Out = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", "-o", metavar="FILE", help="HTML file to write; by default the run's own report is updated."
+        ),
+    ] = None,
+    overwrite: Overwrite = False,
 ) -> None:
-    """Write one self-contained HTML page about a run."""
+    """Write a self-contained HTML page about a run."""
     from brainrdl import report as write_report
 
+    if out is not None:
+        check_new([out], overwrite)
     say_where("report", write_report(run, out))
 
 
-@app.command(epilog="Example: brainrdl layers resnet18")
+@app.command(cls=Command, epilog="Example: brainrdl layers resnet18")
 def layers(
-    model: Annotated[str, typer.Argument(help="Network by name.", autocompletion=complete(networks))],
+    model: Annotated[str, typer.Argument(help="Name of the network.", autocompletion=complete(networks))],
     as_json: AsJson = False,
 ) -> None:
-    """List the layers of a network that can be read out, with output shapes and numbers of parameters."""
+    """List the layers of a network that can be read out, with their output shapes and numbers of parameters."""
     from brainrdl.models.layers import describe_layers
     from brainrdl.models.networks import build
 
@@ -275,17 +307,16 @@ def layers(
     print_json(table) if as_json else print_table(table)
 
 
-@app.command(epilog="Examples: brainrdl recipe --template > recipe.yaml   |   brainrdl recipe recipe.yaml")
+@app.command(cls=Command, epilog="Examples:\n\nbrainrdl recipe --template > recipe.yaml\n\nbrainrdl recipe recipe.yaml")
 def recipe(
     path: Annotated[Path | None, typer.Argument(help="Recipe to check.")] = None,
     template: Annotated[bool, typer.Option("--template", help="Print a commented recipe to start from.")] = False,
 ) -> None:
-    """Check a recipe and print it with every default spelled out, or print a template."""
-    from brainrdl._core.errors import refuse
+    """Check a recipe and print it with all defaults filled in, or print a template."""
     from brainrdl.recipe import files as _recipe, starter
 
     if template and path is not None:
-        refuse(f"--template prints a recipe to start from and {str(path)!r} asks to check one; give one of the two")
+        refuse(f"--template prints a new recipe, and {str(path)!r} is a recipe to check; give one of the two")
     if template or path is None:
         typer.echo(starter.template(), nl=False)
     else:
@@ -351,7 +382,7 @@ def _readable(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def main() -> None:
-    """Run the command line; a refusal becomes one line on stderr and status 1.
+    """Run the command line; an error is shown as one line on stderr, with a non-zero status.
 
     Examples
     --------
@@ -374,12 +405,12 @@ def main() -> None:
 def _worded(error: Exception) -> tuple[str, int]:
     if hasattr(error, "format_message"):  # a wrong command line
         return f"{error.format_message()} (see --help)", 2
-    if type(error).__name__ == "BrainrdlError":
+    if isinstance(error, BrainrdlError):
         return str(error), 1
     if isinstance(error, OSError) and error.strerror and error.filename:
         path = Path(error.filename)
         shown = path.parent if path.name.startswith(".") else path  # a temporary file says nothing to the user
-        return f"{str(shown)!r}: {error.strerror}; choose another path, or mend its permissions", 1
+        return f"{str(shown)!r}: {error.strerror}; choose another path, or change its permissions", 1
     return f"{type(error).__name__}: {error} (--debug shows where)", 1
 
 

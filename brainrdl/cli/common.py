@@ -1,12 +1,9 @@
-"""What the commands share: option types and their completion, tables and figures on their way out."""
+"""What the commands share: types of options, and how tables and figures are shown and written."""
 
 from __future__ import annotations
 
-import ast
 import json
-import re
-from collections.abc import Callable, Sequence
-from importlib.util import find_spec
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,108 +12,98 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from brainrdl._core.errors import refuse
+from brainrdl.cli.completion import comparators, complete
+from brainrdl.cli.spelling import READER
+
 if TYPE_CHECKING:
     import pandas as pd
 console = Console()
 
-# How the Python arguments that messages advise are spelled for a command that reads RDM files.
-READ_OPTIONS = {
-    "variable=": "--read variable=NAME",
-    "axes=": "--read axes=first",
-    "delimiter=": "--read 'delimiter=;'",
-    "reader=": "--read reader=NAME",
-    "by=": "--read by=NAME",
-    "condition_column=": "--condition-column NAME",
-    "roi=": "--roi NAME",
-    "names=": "--names FILE",
-}
-
-_OWN_NETWORKS = ("lenet", "small_cnn", "efficientnet_lite0")
-
-_REGISTERED = re.compile(r"^@register_model\(\)\n(?:@.*\n)*def (\w+)", re.MULTILINE)
-
-
-def complete(known: Callable[[], tuple[str, ...]]) -> Callable[[str], list[str]]:
-    return lambda incomplete: [name for name in known() if name.startswith(incomplete)]
-
-
-def keys_of(module: str, registry: str) -> tuple[str, ...]:
-    """Read the keys of a dict from the source of its module: importing torch to complete a word would take seconds."""
-    spec = find_spec(module)
-    body = ast.parse(Path(str(spec and spec.origin)).read_text("utf-8")).body
-    assigned = {ast.unparse(node.target): node.value for node in body if isinstance(node, ast.AnnAssign)}
-    found = assigned[registry]
-    return tuple(ast.literal_eval(key) for key in found.keys if key) if isinstance(found, ast.Dict) else ()
-
-
-def comparators() -> tuple[str, ...]:
-    return keys_of("brainrdl.similarity.comparators", "SIMILARITIES")
-
-
-def dissimilarities() -> tuple[str, ...]:
-    return keys_of("brainrdl.dissimilarity.measures", "DISSIMILARITIES")
-
-
-def networks() -> tuple[str, ...]:
-    """Names of `brainrdl.models.known_names`, torchvision's as its files have them."""
-    package = find_spec("torchvision")
-    folders = (package and package.submodule_search_locations) or ()
-    files = sorted(file for folder in folders for file in Path(folder, "models").glob("*.py"))
-    return (*_OWN_NETWORKS, *(name for file in files for name in _REGISTERED.findall(file.read_text("utf-8"))))
-
+_WIDEST = 100_000  # characters: in a pipe, no table is ever wrapped
 
 Comparators = Annotated[
     list[str],
-    typer.Option("--comparator", "-c", help="RDM comparator; may be repeated.", autocompletion=complete(comparators)),
+    typer.Option(
+        "--comparator",
+        "-c",
+        metavar="NAME",
+        help="RDM comparator; can be given several times.",
+        autocompletion=complete(comparators),
+    ),
 ]
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
-Out = Annotated[Path | None, typer.Option("--out", "-o", help="Where to write.")]
+RunOut = Annotated[Path | None, typer.Option("--out", "-o", metavar="FOLDER", help="Run folder to write.")]
 
-Resume = Annotated[bool, typer.Option("--resume", help="Go on with a run that was interrupted.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Continue an interrupted run.")]
 
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a run folder that exists.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the output if it exists.")]
 
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress bars.")]
 
 Names = Annotated[
     Path | None,
     typer.Option(
-        "--names", help="Condition names for files that hold none: a text file, or a folder of stimuli in order."
+        "--names",
+        metavar="FILE",
+        help="Condition names for files that contain none: a text file with one name per line, or a folder of stimuli, "
+        "in the order of the RDM.",
+        rich_help_panel=READER,
     ),
 ]
 
-ReadOptions = Annotated[
+_READ_HELP = (
+    "Option of the reader, for example variable=IT_RDMs or tmin=-0.1. Give an option several times to make a list; "
+    "the word None means no value; entities=res:2 is a mapping."
+)
+
+ReadOptions = Annotated[list[str], typer.Option("--read", metavar="KEY=VALUE", help=_READ_HELP, rich_help_panel=READER)]
+
+ReadOptionsOfTwo = Annotated[
     list[str],
     typer.Option(
         "--read",
-        metavar="KEY=VALUE",
-        help="Option of the file's reader, as variable=IT_RDMs or tmin=-0.1; one given twice is a list, None is none, "
-        "and entities=res:2 names a value. Of one of two files: a:variable=IT_RDMs.",
+        metavar="[a:|b:]KEY=VALUE",
+        help=f"{_READ_HELP} Begin with a: or b: to set it for the first or the second file only.",
+        rich_help_panel=READER,
     ),
 ]
 
-Targets = Annotated[list[str], typer.Option("--target", help="Only RDMs of this region (rdm descriptor roi).")]
+Targets = Annotated[
+    list[str],
+    typer.Option(
+        "--target", metavar="NAME", help="Use only RDMs of this region (descriptor roi); can be given several times."
+    ),
+]
 
-Subjects = Annotated[list[str], typer.Option("--subject", help="Only RDMs of this subject.")]
+Subjects = Annotated[
+    list[str],
+    typer.Option("--subject", metavar="NAME", help="Use only RDMs of this subject; can be given several times."),
+]
 
-Mean = Annotated[bool, typer.Option("--mean", help="Average each subject's RDMs, then the subjects', a region.")]
+Mean = Annotated[
+    bool, typer.Option("--mean", help="For each region, average the RDMs within subjects, then across subjects.")
+]
 
 
 def read_options(given: Sequence[str], side: str = "", sides: str = "") -> dict[str, list[str]]:
-    """Give the words of each option of a file's reader: those for every file, and those that begin with its side."""
-    from brainrdl._core.errors import refuse
+    """Give the words for each option of a file's reader: those for every file, and those that begin with its side."""
+    from brainrdl._core.errors import arg
 
     options: dict[str, list[str]] = {}
     for word in given:
         name, found, value = word.partition("=")
         of, _, key = name.rpartition(":")
         if not found or not key or of not in ("", *sides):
-            one = " (for one file, a:KEY=VALUE or b:KEY=VALUE)" if sides else ""
+            one = " (for one of the files, a:KEY=VALUE or b:KEY=VALUE)" if sides else ""
             refuse(f"--read expects KEY=VALUE{one}, got {word!r}")
         if key in ("path", "names"):
-            refuse(f"--read {word!r}: {key!r} is no option of a reader; give the file as argument and names by --names")
+            refuse(
+                f"--read {word!r}: {key!r} is not an option of a reader; give the file as an argument and the names "
+                f"with {arg('names', of='read')}"
+            )
         if of in ("", side):
             options.setdefault(key, []).append(value)
     return options
@@ -127,10 +114,14 @@ def print_json(table: pd.DataFrame) -> None:
 
 
 def print_table(table: pd.DataFrame) -> None:
-    shown = Table(*[escape(str(column)) for column in table.columns], box=None, header_style="bold", pad_edge=False)
+    """Print every word of a table: a terminal wraps what is too long, a pipe gets one line per row."""
+    shown = Table(box=None, header_style="bold", pad_edge=False)
+    for column in table.columns:
+        shown.add_column(escape(str(column)), overflow="fold")
     for row in table.itertuples(index=False):
         shown.add_row(*[escape(_cell(value)) for value in row])
-    console.print(shown)
+    printer = console if console.is_terminal else Console(file=console.file, width=_WIDEST)
+    printer.print(shown)
 
 
 def _cell(value: object) -> str:
@@ -139,12 +130,23 @@ def _cell(value: object) -> str:
     return str(value)
 
 
-def check_figure(path: Path) -> None:
-    """Refuse a file that is no image, before any work."""
-    from brainrdl._core.errors import refuse
+def check_new(paths: Iterable[Path], overwrite: bool) -> None:
+    """Refuse to replace files, before any work, unless asked to: the one rule of all commands that write a file."""
+    from brainrdl._core.errors import arg, quote
 
+    existing = [str(path) for path in paths if path.exists()]
+    if existing and not overwrite:
+        what = repr(existing[0]) if len(existing) == 1 else quote(existing)
+        refuse(f"{what} exists already; replace with {arg('overwrite', True)}, or choose another name")
+
+
+def check_figure(path: Path, overwrite: bool) -> None:
+    """Refuse a file that is not an image, or that exists, before any work."""
     if not is_figure(path) or path.is_dir():
-        refuse(f"--out {str(path)!r} is no image file; give one like {path.stem or 'figure'}.png, .pdf or .svg")
+        refuse(
+            f"--out {str(path)!r} is not an image file; choose a name like {path.stem or 'figure'}.png, .pdf or .svg"
+        )
+    check_new([path], overwrite)
 
 
 def is_figure(path: Path) -> bool:

@@ -3,49 +3,44 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from brainrdl._core.errors import about, quote, refuse
 from brainrdl.cli.common import (
-    READ_OPTIONS,
     AsJson,
     Names,
+    Overwrite,
     Quiet,
     ReadOptions,
     check_figure,
-    complete,
+    check_new,
     console,
-    dissimilarities,
-    networks,
     print_json,
     print_table,
     read_options,
     save_figure,
     say_where,
 )
+from brainrdl.cli.completion import complete, data_sets, dissimilarities, networks, noise_methods
+from brainrdl.cli.spelling import READER, Command
 
 if TYPE_CHECKING:
     from rsatoolbox.rdm import RDMs
 RDM_EXAMPLES = (
-    "Examples: brainrdl rdm betas.nii.gz --read atlas=atlas.nii.gz --roi IT -d crossnobis --out it.h5   |   "
+    "Examples:\n\nbrainrdl rdm betas.nii.gz --read atlas=atlas.nii.gz --roi IT -d crossnobis --out it.h5\n\n"
     "brainrdl rdm --model resnet18 --layers layer1 layer4 --stimuli images/ --out resnet18.h5"
 )
 
 DOCTOR_EXAMPLES = (
-    "Examples: brainrdl doctor it.h5 --stimuli images/ --out it.png   |   "
+    "Examples:\n\nbrainrdl doctor it.h5 --stimuli images/ --out it.png\n\n"
     "brainrdl doctor fmri.mat --read variable=IT_RDMs --names images/"
 )
 
-DATA_EXAMPLES = "Examples: brainrdl data list   |   brainrdl data fetch kriegeskorte92"
-
-# What completion offers stands here, because importing what knows it would take seconds.
-NOISE = ("diag", "full", "shrinkage_diag", "shrinkage_eye")
-
-DATA_SETS = ("kriegeskorte92", "algonauts92", "haxby2001", "mnist", "cifar10", "cifar100")
+DATA_EXAMPLES = "Examples:\n\nbrainrdl data list\n\nbrainrdl data fetch kriegeskorte92"
 
 _KEYWORDS = {  # of calc_rdm
     "--dissimilarity": "dissimilarity",
@@ -58,7 +53,7 @@ _HDF5, _TABLES = (".h5", ".hdf5"), (".csv", ".tsv")
 
 Sources = Annotated[
     list[str],
-    typer.Argument(help="A file, a folder, or a pattern in quotes ('sub-*/betas.nii.gz'); with --model, more layers."),
+    typer.Argument(help="File, folder, or pattern in quotes ('sub-*/betas.nii.gz'); with --model, more layers."),
 ]
 
 Dissimilarity = Annotated[
@@ -66,6 +61,7 @@ Dissimilarity = Annotated[
     typer.Option(
         "--dissimilarity",
         "-d",
+        metavar="NAME",
         help="Dissimilarity; correlation by default.",
         autocompletion=complete(dissimilarities),
     ),
@@ -75,25 +71,37 @@ Noise = Annotated[
     str | None,
     typer.Option(
         "--noise-normalisation",
-        help="Whiten channels with an estimate of their noise covariance.",
-        autocompletion=complete(lambda: NOISE),
+        metavar="METHOD",
+        help="Whiten the channels with this estimate of their noise covariance.",
+        autocompletion=complete(noise_methods),
     ),
 ]
 
-Rois = Annotated[list[str], typer.Option("--roi", help="Only this region; may be repeated.")]
-
-Windows = Annotated[
-    list[str], typer.Option("--window", metavar="START:END", help="One RDM of this time window in s; may be repeated.")
+Rois = Annotated[
+    list[str],
+    typer.Option(
+        "--roi", metavar="NAME", help="Read only this region; can be given several times.", rich_help_panel=READER
+    ),
 ]
 
-DataSet = Annotated[str, typer.Argument(help="Name of the data set.", autocompletion=complete(lambda: DATA_SETS))]
+Windows = Annotated[
+    list[str],
+    typer.Option(
+        "--window",
+        metavar="START:END",
+        help="Compute an RDM of this time window, in seconds; can be given several times.",
+    ),
+]
+
+DataSet = Annotated[str, typer.Argument(help="Name of the data set.", autocompletion=complete(data_sets))]
 
 Folder = Annotated[
-    Path | None, typer.Option("--folder", help="Where data sets are kept; the platform's cache by default.")
+    Path | None,
+    typer.Option("--folder", metavar="FOLDER", help="Where to keep data sets; the user's cache folder by default."),
 ]
 
 data = typer.Typer(
-    help="Public data sets by name: list them, say what they are, fetch them.",
+    help="Public data sets: list them, describe one, download one.",
     epilog=DATA_EXAMPLES,
     no_args_is_help=True,
 )
@@ -101,36 +109,58 @@ data = typer.Typer(
 
 def rdm(
     sources: Sources = [],  # noqa: B006
-    out: Annotated[Path, typer.Option("--out", "-o", help="RDM file: .h5 (rsatoolbox), .csv or .tsv.")] = Path(
-        "rdms.h5"
-    ),
+    out: Annotated[
+        Path, typer.Option("--out", "-o", metavar="FILE", help="RDM file to write: .h5 (rsatoolbox), .csv or .tsv.")
+    ] = Path("rdms.h5"),
     dissimilarity: Dissimilarity = None,
     noise: Noise = None,
     rois: Rois = [],  # noqa: B006
     condition_column: Annotated[
-        str | None, typer.Option("--condition-column", help="Column of the file's table that names the conditions.")
+        str | None,
+        typer.Option(
+            "--condition-column",
+            metavar="NAME",
+            help="Column of the file's table that names the conditions.",
+            rich_help_panel=READER,
+        ),
     ] = None,
     runs: Annotated[
-        str | None, typer.Option("--runs", help="Descriptor of the run, for crossnobis and poisson_cv; run by default.")
+        str | None,
+        typer.Option(
+            "--runs",
+            metavar="NAME",
+            help="Descriptor that holds the runs, for crossnobis and poisson_cv; 'run' by default.",
+        ),
     ] = None,
     windows: Windows = [],  # noqa: B006
     names: Names = None,
     options: ReadOptions = [],  # noqa: B006
     model: Annotated[
         str | None,
-        typer.Option("--model", help="RDMs of a network's layers, not of a file.", autocompletion=complete(networks)),
+        typer.Option(
+            "--model",
+            metavar="NAME",
+            help="Compute RDMs of this network's layers instead of a file.",
+            autocompletion=complete(networks),
+        ),
     ] = None,
     weights: Annotated[
         str | None,
-        typer.Option("--weights", help="Weights: DEFAULT, a name, or a file; random if none."),
+        typer.Option(
+            "--weights",
+            metavar="WEIGHTS",
+            help="Weights of the network: DEFAULT, a name, or a file; random by default.",
+        ),
     ] = None,
-    seed: Annotated[int | None, typer.Option("--seed", help="Seed of random weights; 0 by default.", min=0)] = None,
-    layers: Annotated[list[str], typer.Option("--layers", help="Layers of the network.")] = [],  # noqa: B006
-    stimuli: Annotated[Path | None, typer.Option("--stimuli", help="Folder of images, for the network.")] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that exists.")] = False,
+    seed: Annotated[int | None, typer.Option("--seed", help="Seed for random weights; 0 by default.", min=0)] = None,
+    layers: Annotated[list[str], typer.Option("--layers", metavar="NAME", help="Layers of the network.")] = [],  # noqa: B006
+    stimuli: Annotated[
+        Path | None, typer.Option("--stimuli", metavar="FOLDER", help="Folder of images to show to the network.")
+    ] = None,
+    overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
-    """Compute the RDMs of measurements, or of a network's layers, into a file that can teach."""
+    """Compute RDMs of measurements, or of a network's layers, and write them to a file to use as a teacher."""
     _check_out(out, overwrite)
     of_file = {
         "--noise-normalisation": noise, "--roi": rois, "--condition-column": condition_column, "--runs": runs,
@@ -141,10 +171,12 @@ def rdm(
         _refuse_options(of_file, "--model computes RDMs of a network")
         found = _of_network(model, weights, seed or 0, [*layers, *sources], stimuli, dissimilarity or "correlation")
     else:
-        _refuse_options(of_network, "there is no --model, whose options these are")
+        _refuse_options(of_network, "some options need --model")
         words = read_options(options)
         short = {"condition_column": [condition_column] if condition_column else [], "roi": rois}
-        _refuse_options({f"--read {key}": given for key, given in short.items() if key in words}, "say it once")
+        _refuse_options(
+            {f"--read {key}": given for key, given in short.items() if key in words}, "an option is given twice"
+        )
         words |= {key: given for key, given in short.items() if given}
         measured = {
             "--dissimilarity": dissimilarity, "--noise-normalisation": noise, "--runs": runs,
@@ -156,25 +188,37 @@ def rdm(
 
 
 def doctor(
-    path: Annotated[str, typer.Argument(help="File, folder or pattern in quotes.")],
-    stimuli: Annotated[Path | None, typer.Option("--stimuli", help="Folder of stimuli, to match by name.")] = None,
+    context: typer.Context,
+    path: Annotated[str, typer.Argument(help="File, folder, or pattern in quotes.")],
+    stimuli: Annotated[
+        Path | None,
+        typer.Option("--stimuli", metavar="FOLDER", help="Folder of stimuli to match with the conditions by name."),
+    ] = None,
     names: Names = None,
     options: ReadOptions = [],  # noqa: B006
     target_by: Annotated[
-        str | None, typer.Option("--target-by", help="Rdm descriptor that tells targets apart, as roi, time or layer.")
+        str | None,
+        typer.Option(
+            "--target-by", metavar="NAME", help="RDM descriptor that distinguishes targets: roi, time or layer."
+        ),
     ] = None,
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="Draw what there is into this image file.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", metavar="FILE", help="Draw the content into this image file.")
+    ] = None,
+    overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
-    """Look a file over before it is trusted; status 1 if it cannot teach."""
+    """Check a file before using it as a teacher; the exit status is 1 if it cannot be used."""
     from brainrdl.doctor.auditing import audit
     from brainrdl.readers.reading import options_of
 
     if out is not None:
-        check_figure(out)
-    with _told(path):
+        check_figure(out, overwrite)
+    with about(repr(path)):
         read = options_of(path, read_options(options))
         found = audit(path, stimuli=stimuli, names=names, target_by=target_by, **read)
+    if isinstance(context.command, Command):
+        found = found.spelled(context.command.spelled)
     typer.echo(json.dumps(found.to_dict(), indent=2) if as_json else str(found))
     if out is not None:
         save_figure(found.figure(), out, as_json)
@@ -182,7 +226,7 @@ def doctor(
         raise typer.Exit(1)
 
 
-@data.command("list", epilog=DATA_EXAMPLES)
+@data.command("list", cls=Command, epilog="Example: brainrdl data list")
 def list_(folder: Folder = None, as_json: AsJson = False) -> None:
     """List the data sets."""
     import pandas as pd
@@ -193,7 +237,7 @@ def list_(folder: Folder = None, as_json: AsJson = False) -> None:
     table = pd.DataFrame(
         {
             "name": [info.name for info in infos],
-            "holds": [info.title for info in infos],
+            "content": [info.title for info in infos],
             "MB": [f"{info.size / 1e6:.1f}" for info in infos],
             "here": [download.kept(info.name, folder) for info in infos],
         }
@@ -201,9 +245,9 @@ def list_(folder: Folder = None, as_json: AsJson = False) -> None:
     print_json(table) if as_json else print_table(table)
 
 
-@data.command("info", epilog=DATA_EXAMPLES)
+@data.command("info", cls=Command, epilog="Example: brainrdl data info haxby2001")
 def info(name: DataSet, as_json: AsJson = False) -> None:
-    """Say what a data set is, its licence, and what to cite."""
+    """Describe a data set: its content, its licence, and what to cite."""
     from dataclasses import asdict
 
     from brainrdl.datasets import catalogue
@@ -225,9 +269,9 @@ def info(name: DataSet, as_json: AsJson = False) -> None:
             console.print(f"{key:<10}{value}", markup=False, highlight=False, soft_wrap=True)
 
 
-@data.command("fetch", epilog=DATA_EXAMPLES)
+@data.command("fetch", cls=Command, epilog="Example: brainrdl data fetch kriegeskorte92")
 def fetch(name: DataSet, folder: Folder = None, quiet: Quiet = False) -> None:
-    """Bring a data set into the cache, unless it is there, and say where it is."""
+    """Download a data set into the cache, unless it is there already, and print its folder."""
     from brainrdl.datasets import catalogue, download
 
     found, wanted = catalogue.info(name), download.missing(name, folder)
@@ -237,26 +281,13 @@ def fetch(name: DataSet, folder: Folder = None, quiet: Quiet = False) -> None:
     say_where(name, download.fetch(name, folder, progress=not quiet))
 
 
-@contextmanager
-def _told(source: str) -> Iterator[None]:
-    from brainrdl._core.advice import advice
-
-    with advice(READ_OPTIONS, "on the command line", of=repr(source)):
-        yield
-
-
 def _check_out(out: Path, overwrite: bool) -> None:
-    from brainrdl._core.errors import refuse
-
     if out.suffix.lower() not in (*_HDF5, *_TABLES) or out.is_dir():
-        refuse(f"--out {str(out)!r} is no RDM file; give one that ends in {', '.join((*_HDF5, *_TABLES))}")
-    if out.exists() and not overwrite:
-        refuse(f"--out {str(out)!r} exists; replace it with --overwrite, or give another name")
+        refuse(f"--out {str(out)!r} is not an RDM file; choose a name that ends in {', '.join((*_HDF5, *_TABLES))}")
+    check_new([out], overwrite)
 
 
 def _window(text: str) -> tuple[float, float]:
-    from brainrdl._core.errors import refuse
-
     start, _, end = text.partition(":")
     try:
         window = float(start), float(end)
@@ -268,34 +299,30 @@ def _window(text: str) -> tuple[float, float]:
 
 
 def _refuse_options(given: Mapping[str, Any], why: str) -> None:
-    """Refuse options that would do nothing."""
-    from brainrdl._core.errors import quote, refuse
-
+    """Refuse options that would have no effect."""
     if useless := [option for option, value in given.items() if value not in (None, [])]:
         refuse(f"{why}; leave out {quote(useless)}")
 
 
 def _only(sources: Sequence[str]) -> str:
-    from brainrdl._core.errors import refuse
-
     if len(sources) != 1:
         refuse(f"give one file, folder or pattern in quotes, or --model; got {list(sources) or 'nothing'}")
     return sources[0]
 
 
 def _of_file(source: str, names: Path | None, words: Mapping[str, Sequence[str]], measured: dict[str, Any]) -> RDMs:
-    """Compute RDMs of what a file measures; RDMs that it holds already are written as they are."""
+    """Compute RDMs of the measurements in a file; RDMs that it contains already are left as they are."""
     from rsatoolbox.rdm import RDMs
 
     from brainrdl import calc_rdm, read
     from brainrdl.readers.reading import options_of
 
-    with _told(source):
+    with about(repr(source)):
         options = options_of(source, words)
         by = options.pop("by", "stimulus")
         found: Any = read(source, names=names, by=by, **options)
         if isinstance(found, RDMs):
-            _refuse_options(measured, f"{source!r} holds RDMs, which stay as they are")
+            _refuse_options(measured, f"{source!r} contains RDMs already, which are written unchanged")
             return found
         return calc_rdm(found, by=by, **{_KEYWORDS[option]: value for option, value in measured.items()})
 
@@ -306,12 +333,13 @@ def _of_network(
     import torch
 
     from brainrdl import Stimuli, Student
-    from brainrdl._core.errors import refuse
     from brainrdl.dissimilarity.measures import traits_of
     from brainrdl.models.networks import build
 
     if traits_of(dissimilarity).cross_validated:
-        refuse(f"--dissimilarity {dissimilarity} is cross-validated over runs, and a network has none; choose another")
+        refuse(
+            f"--dissimilarity {dissimilarity} is cross-validated over runs, and a network has no runs; choose another"
+        )
     if stimuli is None or not layers:
         refuse(f"--model {model} needs --layers and --stimuli; `brainrdl layers {model}` lists its layers")
     torch.manual_seed(seed)
@@ -342,7 +370,7 @@ def _tell(found: RDMs, out: Path, as_json: bool) -> None:
         typer.echo(json.dumps(facts | {"dissimilarity": found.dissimilarity_measure} | described, indent=2))
         return
     of = "; ".join(f"{key}: {', '.join(dict.fromkeys(column))}" for key, column in described.items())
-    measure = found.dissimilarity_measure or "as they were in the file"
+    measure = found.dissimilarity_measure or "unchanged"
     console.print(
         f"{found.n_rdm} RDM{'s' * (found.n_rdm > 1)} of {found.n_cond} conditions, {measure}{of and f' ({of})'}",
         markup=False, highlight=False, soft_wrap=True,

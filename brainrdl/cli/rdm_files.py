@@ -1,4 +1,4 @@
-"""RDM files on the command line: read them, keep some of their RDMs, and name each by its file."""
+"""RDM files on the command line: read them, select some of their RDMs, and name each after its file."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from brainrdl.cli.common import READ_OPTIONS
+from brainrdl._core.errors import about, check_option, quote, refuse
 
 if TYPE_CHECKING:
     from rsatoolbox.rdm import RDMs
@@ -16,21 +16,19 @@ _SHOWN = 5  # names
 
 
 def read_rdms(path: Path, names: Path | None, words: Mapping[str, Sequence[str]], *, quiet: bool = False) -> RDMs:
-    """Read RDMs whose conditions "stimulus" names; `names` are for a file that holds none, told if from a folder."""
+    """Read RDMs and name their conditions by "stimulus"; `names` are for a file without names."""
     from rsatoolbox.rdm import RDMs
 
     from brainrdl import read
-    from brainrdl._core.advice import advice
-    from brainrdl._core.errors import refuse
     from brainrdl.rdms import by_name
     from brainrdl.readers.reading import options_of
 
-    with advice(READ_OPTIONS, "on the command line", of=f"file {str(path)!r}"):
+    with about(f"file {str(path)!r}"):
         options = options_of(path, words)
         by = options.get("by", "stimulus")
         found: Any = read(path, **options)
         if not isinstance(found, RDMs):
-            refuse(f"{str(path)!r} holds measurements ({type(found).__name__}), not RDMs; compute RDMs from them first")
+            refuse(f"it holds measurements ({type(found).__name__}), not RDMs; compute RDMs with `brainrdl rdm` first")
         if names is not None and by not in found.pattern_descriptors:
             found = read(path, names=names, **options)
             if names.is_dir() and not quiet:
@@ -40,34 +38,34 @@ def read_rdms(path: Path, names: Path | None, words: Mapping[str, Sequence[str]]
 
 
 def _say_order(path: Path, folder: Path, names: Sequence[str]) -> None:
-    """Tell what was assumed, because no file can prove it; on stderr, so that tables can be piped."""
+    """Say which order was assumed, because no file can prove it; on stderr, so that tables can be piped."""
     shown = ", ".join([*names[:_SHOWN], *(["..."] if len(names) > _SHOWN else [])])
-    typer.echo(f"names of {path.name} taken from {folder}/ in alphabetical order: {shown}", err=True)
+    typer.echo(f"condition names of {path.name}: the files in {folder}/ in alphabetical order: {shown}", err=True)
 
 
 def chosen(found: Sequence[RDMs], paths: Sequence[Path], targets: Sequence[str], subjects: Sequence[str]) -> list[RDMs]:
-    """Keep the RDMs of these targets and subjects, in the files that tell such apart."""
-    from brainrdl._core.errors import check_option, quote, refuse
-
+    """Select the RDMs of these targets and subjects, in the files that distinguish them."""
     kept = list(found)
     for option, key, wanted in (("--target", "roi", targets), ("--subject", "subject", subjects)):
         values = [[str(value) for value in rdms.rdm_descriptors.get(key, ())] for rdms in kept]
         known = list(dict.fromkeys(value for column in values for value in column))
         if wanted and not known:
-            refuse(f"{option} {wanted[0]!r}: {quote(map(str, paths))} tell no {key} of their RDMs; leave it out")
+            refuse(f"{option} {wanted[0]!r}: no RDM in {quote(map(str, paths))} has a descriptor {key!r}; leave it out")
         for value in wanted:
             check_option(value, known, option)
         for place, column in enumerate(values):
             rows = [row for row, value in enumerate(column) if value in wanted]
             if wanted and column and not rows:
-                of = f"of {key} {quote(wanted)}, but of {quote(dict.fromkeys(column))}"
-                refuse(f"{str(paths[place])!r} holds no RDM {of}")
+                refuse(
+                    f"{str(paths[place])!r} holds no RDM with {key} {quote(wanted)}; it has "
+                    f"{quote(dict.fromkeys(column))}"
+                )
             kept[place] = kept[place][rows] if rows else kept[place]
     return kept
 
 
 def labelled(rdms: RDMs, file: str, mean: bool) -> RDMs:
-    """Name each RDM by its file and descriptors, after averaging over sessions, then over subjects, if asked to."""
+    """Name each RDM after its file and descriptors, if asked to after averaging over sessions, then over subjects."""
     from brainrdl.evaluation.comparison import rdm_labels
     from brainrdl.rdms.by_name import concat
     from brainrdl.teachers.rdm_teacher import RDMTeacher

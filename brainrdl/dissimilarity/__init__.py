@@ -1,7 +1,7 @@
 """From patterns ``(..., n_conditions, n_channels)`` to dissimilarities ``(..., n_pairs)``, with gradients.
 
-`measures` holds the dissimilarities; a new one is added there, with one line in ``DISSIMILARITIES``. `pairs` defines
-the order of pairs, and `products` holds the matrix products that the dissimilarities share.
+`measures` holds the dissimilarities; a new one is added there, with one line in `registry`. `pairs` defines the order
+of pairs, and `products` holds the matrix products that the dissimilarities share.
 
 Any function with this signature is a dissimilarity; `brainrdl.testing.check_dissimilarity` checks yours.
 """

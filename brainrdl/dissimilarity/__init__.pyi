@@ -1,5 +1,4 @@
 from .measures import (
-    DISSIMILARITIES as DISSIMILARITIES,
     Crossnobis as Crossnobis,
     Dissimilarity as Dissimilarity,
     Mahalanobis as Mahalanobis,
@@ -23,3 +22,4 @@ from .pairs import (
     pair_indices as pair_indices,
     to_square as to_square,
 )
+from .registry import DISSIMILARITIES as DISSIMILARITIES

@@ -22,7 +22,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ParamSpec, Protocol, TypeVar, cast, runtime_checkable
+from typing import ParamSpec, Protocol, TypeVar, cast, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -32,6 +32,7 @@ from brainrdl._core.errors import check_option, refuse
 from brainrdl._core.tensor_checks import check_finite, check_ndim
 from brainrdl.dissimilarity.pairs import check_n_conditions
 from brainrdl.dissimilarity.products import centred, channel_centred, cosine_distances, matmul, pair_products
+from brainrdl.dissimilarity.registry import DISSIMILARITIES
 
 _RUNS = "(..., n_runs, n_conditions, n_channels)"
 
@@ -517,17 +518,6 @@ class PoissonCV(Poisson):
         x = _patterns(x, _RUNS, 3)
         others = _other_runs(x, "poisson_cv", "poisson")
         return _run_products(centred(self.rates(x).log()), centred(self.rates(others)))
-
-
-DISSIMILARITIES: dict[str, Measure[Any]] = {
-    "euclidean": euclidean,
-    "correlation": correlation,
-    "cosine": cosine,
-    "mahalanobis": mahalanobis,
-    "crossnobis": crossnobis,
-    "poisson": poisson,
-    "poisson_cv": poisson_cv,
-}
 
 
 def resolve(dissimilarity: str | Dissimilarity) -> Dissimilarity:

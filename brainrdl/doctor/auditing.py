@@ -7,14 +7,25 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from brainrdl._core.errors import BrainrdlError, nearest, quote, refuse
+from brainrdl._core.errors import (
+    BrainrdlError,
+    Spelling,
+    arg,
+    in_python,
+    named,
+    nearest,
+    quote,
+    read_arg,
+    refuse,
+    spell,
+)
 from brainrdl.doctor.finding import Finding
 from brainrdl.doctor.measurement_findings import dataset_names, of_dataset
 from brainrdl.doctor.rdm_findings import of_rdms
@@ -70,20 +81,31 @@ class Audit:
     _data: RDMs | list[DatasetBase] | None = field(repr=False)
     _by: str = field(repr=False)
     _target_by: str | None = field(default=None, repr=False)
+    _spelling: Spelling = field(default=in_python, repr=False)
+
+    def spelled(self, spelling: Spelling) -> Audit:
+        """Give the same audit, its advice in the words of a front end, such as the command line."""
+        return replace(self, _spelling=spelling)
+
+    @property
+    def _shown(self) -> list[Finding]:
+        texts = [[spell(text, self._spelling) for text in (item.value, item.advice)] for item in self._items]
+        return [item._replace(value=text[0], advice=text[1]) for item, text in zip(self._items, texts, strict=True)]
 
     @property
     def findings(self) -> pd.DataFrame:
         """One row per finding: level ("ok", "note" or "warning"), what, where, value, advice (all text)."""
-        return pd.DataFrame(self._items, columns=list(Finding._fields))[_COLUMNS]
+        return pd.DataFrame(self._shown, columns=list(Finding._fields))[_COLUMNS]
 
     def __str__(self) -> str:
         facts = {key: _text(value) for key, value in self.facts.items() if value is not None}
         lines = [self.source, *(f"  {key:<14}{value}" for key, value in facts.items())]
-        width = max((len(item.what) for item in self._items), default=0)
-        for section in dict.fromkeys(item.section for item in self._items):
-            items = [item for item in self._items if item.section == section]
-            items = _together(items) if section == "Subjects" else items
-            lines += ["", section, *(_line(item, width) for item in items)]
+        items = self._shown
+        width = max((len(item.what) for item in items), default=0)
+        for section in dict.fromkeys(item.section for item in items):
+            listed = [item for item in items if item.section == section]
+            listed = _together(listed) if section == "Subjects" else listed
+            lines += ["", section, *(_line(item, width) for item in listed)]
         counts = {level: sum(item.level == level for item in self._items) for level in ("warning", "note", "ok")}
         counted = ", ".join(
             f"{count} {level}{'s' if count != 1 and level != 'ok' else ''}" for level, count in counts.items()
@@ -99,7 +121,7 @@ class Audit:
             ``source``, ``can_teach``, ``facts``, and ``findings``: a list of dicts with the section and the columns of
             `findings`.
         """
-        found = [{"section": item.section, **{key: getattr(item, key) for key in _COLUMNS}} for item in self._items]
+        found = [{"section": item.section, **{key: getattr(item, key) for key in _COLUMNS}} for item in self._shown]
         return {"source": self.source, "can_teach": self.can_teach, "facts": dict(self.facts), "findings": found}
 
     def figure(self) -> Figure:
@@ -183,7 +205,7 @@ def audit(
     try:
         data = _data(read(source, names=names, by=by, **options) if isinstance(source, str | Path) else source)
     except BrainrdlError as error:
-        refused = Finding("Contents", "warning", "refused", "", str(error), blocks=True)
+        refused = Finding("Contents", "warning", "refused", "", error.marked, blocks=True)
         return Audit(where, {}, False, (refused,), None, by)
     _check_target(data, target_by)
     facts = _facts(data, by)
@@ -215,7 +237,8 @@ def _check_target(data: RDMs | list[DatasetBase], target_by: str | None) -> None
         refuse(f"target_by={target_by!r} is only for RDMs, and these are measurements; leave it out")
     known = [key for key in data.rdm_descriptors if key != "index"]
     if target_by not in known:
-        refuse(f"target_by {target_by!r} is not an rdm descriptor{nearest(target_by, known)} (known: {quote(known)})")
+        close = nearest(target_by, known)
+        refuse(f"{named('target_by')} {target_by!r} is not an rdm descriptor{close} (known: {quote(known)})")
 
 
 def _data(given: Any) -> RDMs | list[DatasetBase]:
@@ -281,7 +304,9 @@ def _names(names: Sequence[str] | None, data: RDMs | list[DatasetBase], by: str)
     if names is None:
         held = data[0].obs_descriptors if isinstance(data, list) else data.pattern_descriptors
         value = f"none: there is no descriptor {by!r} (known: {', '.join(held) or 'none'})"
-        advice = "give names= in the order of the file, or choose another descriptor with by="
+        advice = (
+            f"give {read_arg('names')} in the order of the file, or choose another descriptor with {read_arg('by')}"
+        )
         yield Finding("Names", "warning", "names of conditions", "", value, advice, blocks=True)
         return
     yield from _repeated(names)
@@ -361,7 +386,7 @@ def _stimuli(stimuli: str | Path | Stimuli | None, conditions: Sequence[str] | N
         images = stimuli if isinstance(stimuli, Stimuli) else Stimuli.from_folder(stimuli)
         met = alignment(images.names, conditions)
     except BrainrdlError as error:
-        yield Finding("Stimuli", "warning", "refused", "", str(error), "correct this: training would be refused", True)
+        yield Finding("Stimuli", "warning", "refused", "", error.marked, "correct it: training would be refused", True)
         return
     few = len(met.common) < _MIN_CONDITIONS
     level = "warning" if few else "ok"
@@ -370,7 +395,9 @@ def _stimuli(stimuli: str | Path | Stimuli | None, conditions: Sequence[str] | N
     )
     if met.only_rdms:
         unmatched = nearest(met.only_rdms[0], met.only_stimuli)
-        advice = f"add the images or correct the names{unmatched}; or train on the others with allow_missing=True"
+        advice = (
+            f"add the images or correct the names{unmatched}; or train on the others with {arg('allow_missing', True)}"
+        )
         yield Finding("Stimuli", "warning", "conditions without image", "", quote(met.only_rdms), advice)
     if met.only_stimuli:
         yield Finding("Stimuli", "note", "images without condition", "", quote(met.only_stimuli), "they are not used")

@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 from jaxtyping import Float
 
-from brainrdl._core.errors import quote
+from brainrdl._core.errors import quote, read_arg
 from brainrdl.doctor.finding import Finding, percent
 from brainrdl.similarity.comparators import corr
 
@@ -58,7 +58,7 @@ def of_dataset(dataset: DatasetBase, where: str, by: str) -> Iterator[Finding]:
     conditions = dataset.obs_descriptors.get(by)
     if conditions is None or len(set(conditions)) < _MIN_CONDITIONS:
         value = f"observations have no descriptor {by!r}" if conditions is None else quote(dict.fromkeys(conditions))
-        advice = "name the conditions (at least 3): names= or by="
+        advice = f"name the conditions (at least 3): {read_arg('names')} or {read_arg('by')}"
         yield Finding("Measurements", "warning", "conditions", where, value, advice, blocks=True)
         return
     yield from _counts(dataset, where, by)

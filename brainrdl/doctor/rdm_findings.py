@@ -16,8 +16,9 @@ from jaxtyping import Bool, Float
 from scipy.spatial.distance import squareform
 from torch import Tensor
 
-from brainrdl._core.errors import BrainrdlError, quote
-from brainrdl.dissimilarity.measures import DISSIMILARITIES, traits_of
+from brainrdl._core.errors import BrainrdlError, arg, quote
+from brainrdl.dissimilarity.measures import traits_of
+from brainrdl.dissimilarity.registry import DISSIMILARITIES
 from brainrdl.doctor import dissimilarity_kinds as kinds
 from brainrdl.doctor.finding import Finding, percent, where_of
 from brainrdl.evaluation.ceilings import noise_ceiling
@@ -91,7 +92,7 @@ def of_rdms(rdms: RDMs, by: str, target_by: str | None) -> Iterator[Finding]:
     try:
         teacher = RDMTeacher(by_target, by=by, target_by="target")
     except BrainrdlError as error:
-        yield Finding("Subjects", "warning", "refused as a teacher", "", str(error), blocks=True)
+        yield Finding("Subjects", "warning", "refused as a teacher", "", error.marked, blocks=True)
         return
     most = max(Counter(target_of_each).values())
     if "subject" not in rdms.rdm_descriptors and most > 1:
@@ -109,9 +110,11 @@ def _targets(target_of_each: Sequence[str], keys: Sequence[str]) -> Iterator[Fin
     if len(found) < 2 or list(keys) == ["roi"]:
         return
     value = f"{len(found)} by {' and '.join(keys)}, not subjects: {quote(found)}"
-    advice = f"to teach with them, use target_by={keys[0]!r}"
+    advice = f"to teach with them, use {arg('target_by', keys[0])}"
     if len(keys) > 1:
-        advice = "a teacher distinguishes targets by one descriptor, target_by=: first keep one value of the others"
+        advice = (
+            f"a teacher distinguishes targets by one descriptor, {arg('target_by')}: first keep one value of the others"
+        )
     yield Finding("Subjects", "note", "targets", "", value, advice)
 
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from brainrdl._core.errors import check_option
 from brainrdl.evaluation.pairwise import comparison_of
-from brainrdl.similarity import comparators as _similarity
+from brainrdl.similarity.registry import SIMILARITIES
 
 NO_CEILING = (float("nan"), float("nan"))
 
@@ -45,11 +45,11 @@ def noise_ceiling(rdms: Float[Tensor, "n_subjects n_pairs"], comparator: str) ->
     >>> lower <= upper
     True
     """
-    check_option(comparator, _similarity.SIMILARITIES, "comparator")
+    check_option(comparator, SIMILARITIES, "comparator")
     if len(rdms) < 2:
         return NO_CEILING
     rdms = rdms.double()
-    comparable, compare = _similarity.SIMILARITIES[comparator].poolable(rdms), comparison_of(comparator)
+    comparable, compare = SIMILARITIES[comparator].poolable(rdms), comparison_of(comparator)
     others = torch.stack([torch.cat([comparable[:s], comparable[s + 1 :]]).nanmean(0) for s in range(len(rdms))])
     return float(compare(others, rdms).nanmean()), float(compare(comparable.nanmean(0), rdms).nanmean())
 

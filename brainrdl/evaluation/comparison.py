@@ -12,7 +12,7 @@ import torch
 from brainrdl._core.errors import check_option, refuse
 from brainrdl.evaluation.options import COMPARATORS
 from brainrdl.rdms import by_name, conversion
-from brainrdl.similarity import comparators as _similarity
+from brainrdl.similarity.registry import SIMILARITIES
 
 if TYPE_CHECKING:
     from rsatoolbox.rdm import RDMs
@@ -53,7 +53,7 @@ def compare(
     [1.0]
     """
     for comparator in comparators:
-        check_option(comparator, _similarity.SIMILARITIES, "comparator")
+        check_option(comparator, SIMILARITIES, "comparator")
     for rdms in (a, b):
         _check_rdms(rdms)
     a, b = by_name.align(a, b, by, common=common)
@@ -63,7 +63,7 @@ def compare(
             "a": name_a,
             "b": name_b,
             "comparator": comparator,
-            "similarity": float(_similarity.SIMILARITIES[comparator](row_a, row_b)),
+            "similarity": float(SIMILARITIES[comparator](row_a, row_b)),
             "n_pairs": int((~(row_a + row_b).isnan()).sum()),
         }
         for name_a, row_a in zip(rdm_labels(a), rows_a, strict=True)

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from brainrdl.dissimilarity.pairs import pair_indices
 from brainrdl.evaluation.partial_correlation import partial
-from brainrdl.similarity import comparators as _similarity
 from brainrdl.similarity.pair_sums import dot
+from brainrdl.similarity.registry import SIMILARITIES
 
 _MIN_PAIRS = 3  # two stimuli make one pair, three make three; rsatoolbox drops resamples of fewer as well
 
@@ -25,7 +25,7 @@ class Compare(Protocol):
 
 def comparison_of(comparator: str, given: Tensor | None = None) -> Compare:
     """Make a comparator of its name, or a partial correlation if there is something given."""
-    similarity = _similarity.SIMILARITIES[comparator]
+    similarity = SIMILARITIES[comparator]
 
     def compare(a: Tensor, b: Tensor, counts: Tensor | None = None) -> Tensor:
         weights = None if counts is None else _pair_counts(counts)

@@ -7,8 +7,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from brainrdl._core.errors import check_option
-from brainrdl.similarity.comparators import SIMILARITIES
 from brainrdl.similarity.pair_sums import dot, ratio
+from brainrdl.similarity.registry import SIMILARITIES
 
 _EXPLAINED = 1e-10  # of an RDM's variance: what is left after the models is rounding
 

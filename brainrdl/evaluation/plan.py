@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from brainrdl._core.errors import check_conditions, check_option, check_unique, check_whole, quote, refuse
+from brainrdl._core.errors import arg, check_conditions, check_option, check_unique, check_whole, quote, refuse
 from brainrdl._core.files import slug
 from brainrdl._core.options import check_known, complete
 from brainrdl._core.rows import Role
@@ -129,7 +129,10 @@ def check_candidates(
         options = {**fit_options, **candidate.options}
         for name in _OURS:
             if name in options:
-                refuse(f"fit's option {name!r} is set for each fold; leave it out, and say seeds= or folds= instead")
+                refuse(
+                    f"fit's option {name!r} is set for each fold; leave it out, and use {arg('seeds')} or "
+                    f"{arg('folds')} instead"
+                )
         complete(FitOptions, options)
 
 
@@ -154,12 +157,13 @@ def check_inner(candidates: Mapping[str, Candidate], inner_folds: int, fit_optio
         validation, schedule = options.get("validation"), options.get("schedule", "constant")
         if n_folds > 1 and isinstance(schedule, str) and schedule != "constant":
             refuse(
-                f"student {label!r} has inner_folds={n_folds}, which choose the number of steps, and schedule="
-                f"{schedule!r}, which would be squeezed into those; use schedule='constant', or fixed steps"
+                f"student {label!r} has {arg('inner_folds', n_folds)}, which choose the number of steps, and "
+                f"{arg('schedule', schedule)}, which would be squeezed into those; use {arg('schedule', 'constant')}, "
+                "or fixed steps"
             )
         if n_folds > 1 and validation:
             refuse(
-                f"student {label!r} has inner_folds={n_folds}, which choose the number of steps, and "
+                f"student {label!r} has {arg('inner_folds', n_folds)}, which choose the number of steps, and "
                 f"validation={validation!r}, which does too; leave one of them out"
             )
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from brainrdl._core.errors import check_option, quote, refuse
+from brainrdl._core.errors import arg, check_option, quote, refuse
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -85,7 +85,7 @@ def _scores(scores: pd.DataFrame, comparator: str | None, target: str | None) ->
     comparator = check_option(comparator or found["comparator"].iloc[0], found["comparator"].unique(), "comparator")
     targets = list(found["target"].unique())
     if target is None and len(targets) > 1:
-        refuse(f"the evaluation has the targets {quote(targets)}; choose one with target=")
+        refuse(f"the evaluation has the targets {quote(targets)}; choose one with {arg('target')}")
     target = check_option(target or targets[0], targets, "target")
     return found[(found["comparator"] == comparator) & (found["target"] == target)]
 

@@ -33,7 +33,7 @@ from brainrdl.dissimilarity.pairs import pair_indices, to_square
 from brainrdl.evaluation.ceilings import NO_CEILING, ceiling_for_mean, noise_ceiling
 from brainrdl.evaluation.intervals import interval
 from brainrdl.evaluation.pairwise import Compare, comparison_of
-from brainrdl.similarity import comparators as _similarity
+from brainrdl.similarity.registry import SIMILARITIES
 
 _MIN_CEILING = 0.05  # below it there is no share
 
@@ -164,7 +164,7 @@ def score(
     1.0
     """
     for comparator in comparators:
-        check_option(comparator, _similarity.SIMILARITIES, "comparator")
+        check_option(comparator, SIMILARITIES, "comparator")
     resamples = _Resamples.draw(held_out, teachers, n_bootstrap, seed)
     judged: list[tuple[int, _Mark]] = []
     for (target, names, left_out), members in _together(held_out).items():
@@ -243,7 +243,7 @@ class _Fold:
         yield from self._against_subjects(members, comparator, compare)
         models = {one.student: one.pairs.double().cpu() for _, one in members if one.role.model}
         others = [(place, one) for place, one in members if not one.role.model]
-        if models and others and _similarity.SIMILARITIES[comparator].partial_scale and not self.left_out:
+        if models and others and SIMILARITIES[comparator].partial_scale and not self.left_out:
             given = comparison_of(comparator, torch.stack(list(models.values())))
             yield from self._against_mean(others, PARTIAL + comparator, given, NO_CEILING)
 
@@ -289,7 +289,7 @@ class _Fold:
             return NO_CEILING
         i, j = pair_indices(len(self.subjects))
         between = float(comparison_of(comparator)(self.rdms[i], self.rdms[j]).nanmean())
-        similarity = _similarity.SIMILARITIES[comparator]  # the Spearman-Brown formula is about correlations
+        similarity = SIMILARITIES[comparator]  # the Spearman-Brown formula is about correlations
         ceiling = ceiling_for_mean(similarity.as_correlation(between), len(self.subjects))
         return (similarity.from_correlation(ceiling),) * 2
 

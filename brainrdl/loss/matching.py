@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 
 from torch import Tensor
 
-from brainrdl._core.errors import check_option, nearest, quote, refuse
+from brainrdl._core.errors import arg, check_option, nearest, quote, refuse
 
 _ONLY = "rdm"  # the target of RDMs without names of regions
 
@@ -52,7 +52,7 @@ def match_layers(
                 )
             refuse(
                 f"layer {layer!r} is matched with target {target!r}, which is not among the teacher's targets "
-                f"{quote(targets)}{nearest(target, targets)}; give match={{layer: target}}"
+                f"{quote(targets)}{nearest(target, targets)}; give {arg('match', python='match={layer: target}')}"
             )
     for layer in match:
         check_option(layer, layers, "matched layer")

@@ -21,6 +21,7 @@ from brainrdl.loss.correlation_kernel import KINDS, direction_of, rdm_correlatio
 from brainrdl.loss.matching import match_layers, named_targets
 from brainrdl.loss.pair_sampling import random_pairs
 from brainrdl.similarity import comparators as _similarity
+from brainrdl.similarity.registry import SIMILARITIES
 from brainrdl.similarity.traits import Similarity
 
 FORMS = ("similarity", "mse")
@@ -265,7 +266,7 @@ def differentiable_names() -> tuple[str, ...]:
     >>> "corr" in differentiable_names(), "spearman" in differentiable_names()
     (True, False)
     """
-    return tuple(name for name, function in _similarity.SIMILARITIES.items() if function.differentiable)
+    return tuple(name for name, function in SIMILARITIES.items() if function.differentiable)
 
 
 def _squared_error(student: Tensor, teacher: Tensor, scale: str) -> Tensor:

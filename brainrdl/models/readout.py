@@ -24,7 +24,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from brainrdl._core.errors import check_option, check_unique, refuse
+from brainrdl._core.errors import arg, check_option, check_unique, refuse
 from brainrdl.models import layers as features
 
 POOLS = ("flatten", "avgpool")
@@ -210,7 +210,7 @@ class ReadoutHead(nn.Module):
         if known is not None and known.shape[-1] != patterns.shape[1]:
             refuse(
                 f"layer {self.layer!r} was calibrated with {known.shape[-1]} channels and now gives "
-                f"{patterns.shape[1]}; use images of the same size, or pool='avgpool'"
+                f"{patterns.shape[1]}; use images of the same size, or {arg('pool', 'avgpool', of='student')}"
             )
 
     @torch.no_grad()
@@ -250,8 +250,9 @@ class ReadoutHead(nn.Module):
             return nn.init.orthogonal_(torch.empty(self.readout.projection, n_channels), generator=generator)
         if n_channels > _LARGEST_SQUARE:
             refuse(
-                f"layer {self.layer!r} has {n_channels} channels: projection='square' would need "
-                f"{4 * n_channels**2 / 2**30:.0f} GiB; use pool='avgpool' or projection=256"
+                f"layer {self.layer!r} has {n_channels} channels: {arg('projection', 'square')} would need "
+                f"{4 * n_channels**2 / 2**30:.0f} GiB; use "
+                f"{arg('pool', 'avgpool', of='student')} or {arg('projection', 256)}"
             )
         return torch.eye(n_channels)
 

@@ -20,7 +20,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from brainrdl._core.errors import check_option, nearest, refuse
+from brainrdl._core.errors import arg, check_option, nearest, refuse
 from brainrdl.models import layers as features
 from brainrdl.models.readout import Readout, ReadoutHead, check_groups, readouts_of
 
@@ -330,7 +330,8 @@ def _check_trainable(trainable: str, model: nn.Module, readouts: Any) -> None:
         close = nearest(trainable, ("all", "projection", "none"))
         refuse(f"trainable {trainable!r} is not known{close} (known: all, projection, from:LAYER, none)")
     if trainable == "projection" and all(readout.projection is None for readout in readouts):
-        refuse("trainable='projection' but no layer has a projection; give readout=Readout(projection='square')")
+        square = arg("projection", "square", python="readout=Readout(projection='square')")
+        refuse(f"{arg('trainable', 'projection')} but no layer has a projection; give {square}")
 
 
 def _set_trainable(model: nn.Module, trainable: str) -> None:

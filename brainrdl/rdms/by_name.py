@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from brainrdl._core.errors import check_conditions, check_unique, nearest, quote, refuse
+from brainrdl._core.errors import arg, check_conditions, check_unique, nearest, quote, read_arg, refuse
 
 if TYPE_CHECKING:
     from rsatoolbox.rdm.rdms import RDMs
@@ -127,7 +127,8 @@ def names(rdms: RDMs, by: str = "stimulus") -> tuple[str, ...]:
     if by not in known:
         refuse(
             f"RDMs have no pattern descriptor {by!r} that names their conditions (they have: {', '.join(known)})"
-            f"{nearest(by, known)}; choose one with by=, or give the file's names when reading it: names=..."
+            f"{nearest(by, known)}; choose one with {read_arg('by')}, or give the file's names when reading it: "
+            f"{read_arg('names')}"
         )
     found = tuple(str(value) for value in known[by])
     check_unique(found, f"pattern descriptor {by!r} of the RDMs")
@@ -249,7 +250,7 @@ def concat(rdms: Sequence[RDMs], by: str = "stimulus") -> RDMs:
     if not rdms:
         refuse("no RDMs were given to concat; give a list of at least one")
     for other in rdms:
-        _refuse_difference(alignment(names(rdms[0], by), names(other, by)), "")
+        _refuse_difference(alignment(names(rdms[0], by), names(other, by)), may_keep=False)
     aligned = [align(rdms[0], other, by)[1] for other in rdms]
     shared = _shared_descriptors(aligned)
     measures = {other.dissimilarity_measure for other in aligned}
@@ -296,15 +297,15 @@ def joined_rdms(
     )
 
 
-def _refuse_difference(met: Alignment, keeping: str = "common=True") -> None:
+def _refuse_difference(met: Alignment, may_keep: bool = True) -> None:
     """Refuse two RDMs with different conditions; suggest the name nearest to the first one that is missing."""
     if met.only_stimuli or met.only_rdms:
         close = nearest(met.only_stimuli[0], met.only_rdms) if met.only_stimuli else ""
-        keep = f", or keep the {len(met.common)} in common with {keeping}" if met.common and keeping else ""
+        keep = f", or keep the {len(met.common)} in common with {arg('common', True)}"
         refuse(
             f"the two RDMs do not have the same conditions: only in the first {quote(met.only_stimuli)}, only in the "
             f"second {quote(met.only_rdms)}{_forms_differ(met.only_stimuli, met.only_rdms) or close}; "
-            f"rename them{keep}"
+            f"rename them{keep if met.common and may_keep else ''}"
         )
 
 

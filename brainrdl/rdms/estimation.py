@@ -16,7 +16,8 @@ import torch
 from scipy.sparse import csr_array
 from torch import Tensor
 
-from brainrdl._core.errors import check_option, check_unique, nearest, quote, refuse
+from brainrdl._core.constants import NOISE
+from brainrdl._core.errors import arg, check_option, check_unique, nearest, quote, read_arg, refuse
 from brainrdl.dissimilarity.measures import Dissimilarity, crossnobis, mahalanobis, resolve, traits_of
 from brainrdl.rdms.by_name import FEWEST_CONDITIONS, concat
 from brainrdl.rdms.conversion import check, from_tensor
@@ -24,15 +25,13 @@ from brainrdl.rdms.conversion import check, from_tensor
 if TYPE_CHECKING:
     from rsatoolbox.data.base import DatasetBase
     from rsatoolbox.rdm.rdms import RDMs
-NOISE = ("diag", "full", "shrinkage_diag", "shrinkage_eye")
-
 RESIDUALS, RESIDUAL_DOF = "residuals", "residual_dof"
 
 _SLACK = 0.01  # as a fraction of the sampling step, for rounded times: those in a file may be float32
 
 _REMEDIES = {
-    "run": "; if the file has runs, read them with run_column= (--read run_column=NAME)",
-    "stimulus": "; read them with condition_column= (--read condition_column=NAME), or give names=",
+    "run": f"; if the file has runs, read them with {read_arg('run_column')}",
+    "stimulus": f"; read them with {read_arg('condition_column')}, or give {read_arg('names')}",
 }
 
 _KEPT = ("subject", "roi", "session", "time")
@@ -287,11 +286,11 @@ def _checked_windows(windows: object) -> list[tuple[float, float]]:
     if not numbers or found.ndim != 2 or found.shape[1] != 2 or not len(found):
         meant = tuple(found.tolist()) if numbers and found.shape == (2,) else (0.05, 0.1)
         refuse(
-            f"windows= must be a list of (start, end) in seconds, got {windows!r}; use windows=[{meant}], or leave it "
-            "out for an RDM of each time point"
+            f"{arg('windows')} must be a list of (start, end) in seconds, got {windows!r}; use "
+            f"{arg('windows', [meant])}, or leave it out for an RDM of each time point"
         )
     listed = [(float(start), float(end)) for start, end in found]
-    check_unique([f"{round((start + end) / 2, 6):g} s" for start, end in listed], "the centres of windows=")
+    check_unique([f"{round((start + end) / 2, 6):g} s" for start, end in listed], f"the centres of {arg('windows')}")
     return listed
 
 
@@ -366,7 +365,9 @@ def _averaged_in_runs(
 def _dissimilarities(patterns: Tensor, dissimilarity: str | Dissimilarity, precision: Tensor | None) -> Tensor:
     if dissimilarity == "mahalanobis":
         if precision is None:
-            refuse("dissimilarity 'mahalanobis' needs noise=, a method or a noise precision; or use 'euclidean'")
+            refuse(
+                f"dissimilarity 'mahalanobis' needs {arg('noise')}, a method or a noise precision; or use 'euclidean'"
+            )
         return mahalanobis(patterns, precision)
     if dissimilarity == "crossnobis":
         return crossnobis(patterns, precision)

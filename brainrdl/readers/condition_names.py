@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from brainrdl._core.errors import nearest, quote, refuse
+from brainrdl._core.errors import nearest, quote, read_arg, refuse
 
 _SHOWN = frozenset({"image", "audio", "video"})
 
@@ -20,7 +20,10 @@ def add_names(descriptors: dict[str, Any], count: int, names: Sequence[str] | st
     if names is None:
         known = [key for key in descriptors if key != "index"]
         if by != "stimulus" and by not in known:
-            refuse(f"conditions have no descriptor {by!r}{nearest(by, known)}; they have {quote(known)}: choose by=")
+            refuse(
+                f"conditions have no descriptor {by!r}{nearest(by, known)}; they have {quote(known)}: choose "
+                f"{read_arg('by')}"
+            )
         return
     listed = _listed(names)
     if len(listed) != count:
@@ -28,8 +31,8 @@ def add_names(descriptors: dict[str, Any], count: int, names: Sequence[str] | st
     held = [str(name) for name in descriptors.get(by, listed)]
     if held != listed:
         refuse(
-            f"the file names its conditions itself ({by!r}: {quote(held)}), and names= cannot rename them; leave it "
-            "out, or store other names as another descriptor with by="
+            f"the file names its conditions itself ({by!r}: {quote(held)}), and {read_arg('names')} cannot rename "
+            f"them; leave it out, or store other names as another descriptor with {read_arg('by')}"
         )
     descriptors[by] = listed
 
@@ -42,21 +45,26 @@ def _listed(names: Sequence[str] | str | Path) -> list[str]:
     if place.is_dir():
         return _stems(place)
     if not place.is_file():
-        refuse(f"names= is {str(names)!r}, which is neither a text file, nor a folder, nor a list of names")
+        refuse(
+            f"{read_arg('names')} is {str(names)!r}, which is neither a text file, nor a folder, nor a list of names"
+        )
     try:
         lines = [line.strip() for line in place.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
     except UnicodeDecodeError:
         refuse(f"names file {str(names)!r} is not UTF-8 text; save it as UTF-8")
     separator = _SEPARATORS.get(place.suffix.lower())
     if separator and any(separator in line for line in lines):
-        refuse(f"names file {str(names)!r} is a table ({lines[0]!r}); names= needs one name per line, without a header")
+        refuse(
+            f"names file {str(names)!r} is a table ({lines[0]!r}); {read_arg('names')} needs one name per line, "
+            "without a header"
+        )
     return lines
 
 
 def _text(name: object) -> str:
     """Write a name as text, whole numbers without a decimal point; refuse a missing one."""
     if name is None or name != name:
-        refuse(f"names= holds {name!r}, which is not a name")
+        refuse(f"{read_arg('names')} holds {name!r}, which is not a name")
     whole = isinstance(name, float) and name.is_integer()
     return str(int(name) if whole else name)  # type: ignore[call-overload]
 
@@ -71,8 +79,8 @@ def _stems(folder: Path) -> list[str]:
             if stem != instead:
                 refuse(
                     f"the order of the files in {str(folder)!r} is unclear: {stem!r} sorts before {instead!r} by the "
-                    "codes of its characters, but after it as people sort (by numbers, without capitals); give names= "
-                    "as a list in the order of the RDM"
+                    "codes of its characters, but after it as people sort (by numbers, without capitals); give "
+                    f"{read_arg('names')} as a list in the order of the RDM"
                 )
     return stems
 

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from brainrdl._core.errors import check_option, refuse
+from brainrdl._core.errors import nearest, read_named, refuse
 
 Read = TypeVar("Read", bound=Callable[..., Any])
 
@@ -124,7 +124,9 @@ def _parameters(read: Callable[..., Any], reader: str, options: Mapping[str, Any
     parameters = dict(list(inspect.signature(read).parameters.items())[1:])
     if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
         for option in options:
-            check_option(option, list(parameters), f"option of reader {reader!r}")
+            if option not in parameters:
+                known = f"{nearest(option, parameters)} (known: {', '.join(parameters)})"
+                refuse(f"option {read_named(option)} of reader {reader!r} is not known{known}")
     return {name: _with_type(read, parameter) for name, parameter in parameters.items()}
 
 
@@ -146,8 +148,8 @@ def _checked(parameter: inspect.Parameter | None, reader: str, name: str, value:
     # pydantic would turn True into 1.0
     if not fits or (isinstance(value, bool) and not isinstance(found, bool)):
         refuse(
-            f"option {name} of reader {reader!r} should be {_type_name(parameter.annotation)}, got {value!r} "
-            f"({type(value).__name__})"
+            f"option {read_named(name)} of reader {reader!r} should be {_type_name(parameter.annotation)}, got "
+            f"{value!r} ({type(value).__name__})"
         )
     return found
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from brainrdl._core.errors import check_unique, quote, refuse
+from brainrdl._core.errors import check_unique, quote, read_arg, refuse
 from brainrdl.rdms.by_name import concat
 from brainrdl.readers.entities import values_in, without_entities
 
@@ -149,7 +149,9 @@ def joined(found: Sequence[Any], origins: Sequence[Origin], pattern: str, by: st
             if value:
                 rdms.rdm_descriptors.setdefault(key, [value] * rdms.n_rdm)
     if len(found) > 1 and not all(by in rdms.pattern_descriptors for rdms in found):
-        refuse(f"the files of {pattern!r} hold no names of conditions, so they cannot be joined; give names=")
+        refuse(
+            f"the files of {pattern!r} hold no names of conditions, so they cannot be joined; give {read_arg('names')}"
+        )
     return found[0] if len(found) == 1 else concat(found, by)
 
 
@@ -189,7 +191,7 @@ def _check_mergeable(parts: Sequence[Dataset], origins: Sequence[Origin]) -> Non
     if any(part.measurements.ndim > 2 or "residuals" in part.channel_descriptors for part in parts):
         refuse(
             f"files {files} are parts of one measurement; measurements over time, or with residuals, cannot be joined: "
-            "read them one by one, or raw runs with runs= of the reader"
+            f"read them one by one, or raw runs with {read_arg('runs')} of the reader"
         )
 
 

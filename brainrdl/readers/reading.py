@@ -26,13 +26,14 @@ from __future__ import annotations
 import re
 import sys
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib.machinery import ModuleSpec, PathFinder
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-from brainrdl._core.errors import BrainrdlError, check_option, check_unique, quote, refuse
+from brainrdl._core.errors import BrainrdlError, about, check_option, check_unique, quote, read_arg, refuse
 from brainrdl.rdms.by_name import names as names_of
 from brainrdl.rdms.conversion import check
 from brainrdl.readers.condition_names import add_names
@@ -126,24 +127,25 @@ def _read(
     options: dict[str, Any],
 ) -> Any:
     chosen = _chosen(reader, file)
-    where = f"{_kind(file)} {str(file)!r} (reader {chosen.name!r})"
-    try:
+    with about(f"{_kind(file)} {str(file)!r} (reader {chosen.name!r})"), _refusing_damage():
         data = chosen.read(file, **checked(chosen.read, chosen.name, options))
         for part in data if isinstance(data, list) else [data]:
-            _name_conditions(part, names, by, where)
-    except BrainrdlError as error:
-        message = str(error)
-        raise BrainrdlError(message if where in message else f"{where}: {message}") from error
-    except UnicodeDecodeError as error:
-        raise BrainrdlError(
-            f"{where} is not UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8"
-        ) from error
-    # A damaged file can fail anywhere in the library of its format; an error of the reader stays visible as the cause.
-    except Exception as error:
-        raise BrainrdlError(
-            f"{where} could not be read; is it cut off, damaged, or of another layout? {type(error).__name__}: {error}"
-        ) from error
+            _name_conditions(part, names, by)
     return data
+
+
+@contextmanager
+def _refusing_damage() -> Iterator[None]:
+    """Refuse a file that a reader fails on: a damaged file can fail anywhere inside a format's library."""
+    try:
+        yield
+    except BrainrdlError:
+        raise
+    except UnicodeDecodeError as error:
+        raise BrainrdlError(f"it is not UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8") from error
+    except Exception as error:  # a reader's own slip stays visible as the cause
+        cause = f"{type(error).__name__}: {error}"
+        raise BrainrdlError(f"it could not be read, is it cut off, damaged, or of another layout? {cause}") from error
 
 
 def _read_pattern(
@@ -329,7 +331,9 @@ def _chosen(reader: str | Reader | None, file: Path) -> Reader:
         refuse(f"no reader recognises {_kind(file)} {str(file)!r}; {_layouts(file, readers)}")
     if len(takers) > 1:
         takers_named = quote(taker.name for taker in takers)
-        refuse(f"readers {takers_named} all recognise {_kind(file)} {str(file)!r}; choose one with reader=")
+        refuse(
+            f"readers {takers_named} all recognise {_kind(file)} {str(file)!r}; choose one with {read_arg('reader')}"
+        )
     return takers[0]
 
 
@@ -339,11 +343,11 @@ def _layouts(file: Path, readers: Mapping[str, Reader]) -> str:
     near = {name: reader for name, reader in readers.items() if file.suffix and suffix.search(reader.layout)}
     if not near:
         return (
-            f"there are readers {', '.join(readers)}; choose one with reader= (the text .layout of each reader in "
-            "brainrdl.readers.find_readers() describes its files)"
+            f"there are readers {', '.join(readers)}; choose one with {read_arg('reader')} (the text .layout of each "
+            "reader in brainrdl.readers.find_readers() describes its files)"
         )
     layouts = "".join(f"\n  {name}: {reader.layout}" for name, reader in near.items())
-    return f"those for {file.suffix} read:{layouts}\nChoose one with reader="
+    return f"those for {file.suffix} read:{layouts}\nChoose one with {read_arg('reader')}"
 
 
 def _takes(reader: Reader, file: Path) -> bool:
@@ -357,13 +361,13 @@ def _takes(reader: Reader, file: Path) -> bool:
         return False
 
 
-def _name_conditions(data: Any, names: Sequence[str] | str | Path | None, by: str, where: str) -> None:
+def _name_conditions(data: Any, names: Sequence[str] | str | Path | None, by: str) -> None:
     """Check what a reader gave, and name its conditions if the file does not."""
     from rsatoolbox.data.base import DatasetBase
     from rsatoolbox.rdm.rdms import RDMs
 
     if isinstance(data, RDMs):
-        check(data, where)
+        check(data, "the file")
         add_names(data.pattern_descriptors, data.n_cond, names, by)
         if by in data.pattern_descriptors:
             names_of(data, by)

@@ -8,8 +8,7 @@ from zipfile import BadZipFile
 import numpy as np
 from torch import nn
 
-from brainrdl._core.advice import advice
-from brainrdl._core.errors import check_option, refuse
+from brainrdl._core.errors import about, check_option, refuse
 from brainrdl.loss.rdm_loss import Decay, RDMLoss
 from brainrdl.models.layers import evaluating
 from brainrdl.models.networks import Network, build
@@ -17,6 +16,7 @@ from brainrdl.models.readout import Readout
 from brainrdl.models.student import Student
 from brainrdl.readers.reading import read
 from brainrdl.recipe.schema import Recipe, StimuliSection, TeacherSection
+from brainrdl.recipe.spelling import in_recipe
 from brainrdl.stimuli.named_images import Stimuli
 from brainrdl.teachers.controls import control
 from brainrdl.teachers.network_teacher import NetworkTeacher
@@ -43,6 +43,7 @@ def make_network(recipe: Recipe) -> Network:
     return build(recipe.student.model, recipe.student.weights)
 
 
+@about(spelling=in_recipe("stimuli"))
 def make_stimuli(recipe: Recipe, network: Network | None = None) -> Stimuli:
     """Stimuli of a recipe, transformed as the student network expects.
 
@@ -113,6 +114,7 @@ def _from_torchvision(section: StimuliSection) -> Stimuli:
         refuse(f"cannot read {name} below stimuli.root {str(section.root)!r} in torchvision's layout: {error}")
 
 
+@about(spelling=in_recipe("teacher"))
 def make_teacher(recipe: Recipe, stimuli: Stimuli) -> Teacher:
     """Teacher of a recipe, or its control.
 
@@ -135,7 +137,7 @@ def make_teacher(recipe: Recipe, stimuli: Stimuli) -> Teacher:
     teacher: Teacher
     if section.rdms is not None:
         keys = {"by": section.by, "target_by": section.target_by, "subject_by": section.subject_by}
-        with advice(of=f"file {str(section.rdms)!r}"):
+        with about(f"file {str(section.rdms)!r}"):
             found = read(section.rdms, names=section.names, by=section.by, **section.options)
             teacher = RDMTeacher(found, name=section.rdms.stem, combine=section.combine, **keys)  # type: ignore[arg-type]
             teacher = teacher if section.subjects is None else teacher.only_subjects(map(str, section.subjects))
@@ -162,6 +164,7 @@ def _network_teacher(section: TeacherSection, stimuli: Stimuli) -> NetworkTeache
     )
 
 
+@about(spelling=in_recipe("student"))
 def make_student(recipe: Recipe, network: Network | None = None) -> Student:
     """Student of a recipe, with fresh weights.
 
@@ -204,6 +207,7 @@ def check_takes(module: nn.Module, stimuli: Stimuli, what: str) -> None:
         )
 
 
+@about(spelling=in_recipe("loss"))
 def make_loss(recipe: Recipe) -> RDMLoss:
     """Loss of a recipe.
 

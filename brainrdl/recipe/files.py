@@ -16,8 +16,7 @@ import yaml
 from pydantic import ValidationError
 
 from brainrdl._core import files as _files
-from brainrdl._core.advice import advice
-from brainrdl._core.errors import refuse
+from brainrdl._core.errors import about, refuse
 from brainrdl.recipe.schema import Recipe
 
 RECIPE = "recipe.yaml"
@@ -90,7 +89,7 @@ def _line(node: yaml.Node) -> str:
 
 def _parsed(text: str, where: str) -> Any:
     try:
-        with advice(of=where):
+        with about(where):
             return _Loader(text).get_single_data()
     except yaml.YAMLError as error:
         tab = "; indent with spaces, not with tabs" if r"'\t'" in str(error) else ""
@@ -172,36 +171,6 @@ def _keys_at(place: Sequence[str | int]) -> list[str]:
     for part in place:
         model = model.model_fields[part].annotation
     return list(model.model_fields)
-
-
-# Python arguments that messages of the package advise, and the keys of a recipe that stand for them; `spelled` adds
-# those that have the same name.
-_SPELLED = {
-    "variable=": "teacher.options.variable",
-    "axes=": "teacher.options.axes",
-    "delimiter=": "teacher.options.delimiter",
-    "reader=": "teacher.options.reader",
-    "names=": "teacher.names",
-    "dissimilarity=": "teacher.dissimilarity",
-    "NetworkTeacher(": "teacher.network",
-    "only_subjects(": "teacher.subjects",
-    "match=": "student.layers: {layer: target}",
-    "with_labels(": "stimuli.labels",
-    "default_transform(": "stimuli.size",
-}
-
-
-def spelled() -> dict[str, str]:
-    """Give the recipe's key for each Python argument that a message may advise.
-
-    Examples
-    --------
-    >>> spelled()["steps="]
-    'fit.steps'
-    """
-    sections = {section: field.annotation for section, field in Recipe.model_fields.items()}
-    same = {f"{key}=": f"{section}.{key}" for section, made in sections.items() for key in made.model_fields}  # type: ignore[union-attr]
-    return same | _SPELLED
 
 
 def dump(recipe: Recipe) -> str:

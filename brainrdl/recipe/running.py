@@ -10,8 +10,7 @@ from typing import Any
 import torch
 
 from brainrdl._core import files as _files
-from brainrdl._core.advice import advice
-from brainrdl._core.errors import check_conditions, quote, refuse
+from brainrdl._core.errors import about, check_conditions, quote, refuse
 from brainrdl._core.options import free
 from brainrdl.evaluation.cross_validation import cross_validate
 from brainrdl.evaluation.folds import Splitter
@@ -19,8 +18,9 @@ from brainrdl.evaluation.held_out import Evaluation
 from brainrdl.evaluation.options import EvaluationOptions
 from brainrdl.models.student import Student
 from brainrdl.recipe.building import check_takes, make_loss, make_network, make_stimuli, make_student, make_teacher
-from brainrdl.recipe.files import RECIPE, load, save, spelled
+from brainrdl.recipe.files import RECIPE, load, save
 from brainrdl.recipe.schema import EvaluationSection, Recipe
+from brainrdl.recipe.spelling import in_recipe
 from brainrdl.stimuli.named_images import Stimuli
 from brainrdl.teachers.protocol import known_conditions
 from brainrdl.training import checkpoint as _checkpoint, run_folder
@@ -67,7 +67,7 @@ def run(
     Traceback (most recent call last):
     brainrdl.BrainrdlError: stimulus folder 'images' does not exist...
     """
-    with advice(spelled(), "in the recipe"):
+    with about(spelling=in_recipe()):
         check_one_process("a recipe")
         return _run(recipe, out, resume, overwrite, progress)
 

@@ -14,7 +14,8 @@ from brainrdl.evaluation.held_out import Evaluation
 from brainrdl.rdms.by_name import names
 from brainrdl.reporting.run import Run, categories_of, comparators_of, shown_keys
 from brainrdl.reporting.wording import and_joined, percent
-from brainrdl.similarity.comparators import SIMILARITIES, label_of
+from brainrdl.similarity.comparators import label_of
+from brainrdl.similarity.registry import SIMILARITIES
 from brainrdl.similarity.traits import Reference
 from brainrdl.training.options import OPTIMISER_WORDS
 from brainrdl.training.provenance import describe, gather_provenance

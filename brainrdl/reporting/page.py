@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from brainrdl._core.errors import refuse
+from brainrdl._core.errors import arg, refuse
 from brainrdl._core.files import atomic, read_csv, read_json
 from brainrdl.evaluation.held_out import Evaluation
 from brainrdl.reporting.drawings import Drawing, Section, drawings_of
@@ -132,7 +132,7 @@ def _read(folder: Path) -> Run:
 def _where(run: Run, out: Path | str | None) -> Path:
     path = run.folder if out is None else Path(out)
     if path is None:
-        refuse("this run has no folder; give a file for the page, for example out='report.html'")
+        refuse(f"this run has no folder; give a file for the page, for example {arg('out', 'report.html')}")
     return path / PAGE if path.is_dir() else path
 
 

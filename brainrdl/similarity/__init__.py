@@ -1,6 +1,6 @@
 """How similar are two RDMs? Comparators ``(..., n_pairs), (..., n_pairs) -> (...)``; higher is more similar.
 
-A new comparator belongs in `comparators`, with one line in ``SIMILARITIES``; its attributes (label, differentiable,
+A new comparator belongs in `comparators`, with one line in `registry`; its attributes (label, differentiable,
 rank-based, whitened, ...) are described in `traits`. The comparators share `pair_sums`, `ranks`, `whitening` and the
 scales of `pooling`. Names and conventions are those of rsatoolbox.
 """

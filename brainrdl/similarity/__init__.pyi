@@ -1,5 +1,4 @@
 from .comparators import (
-    SIMILARITIES as SIMILARITIES,
     cka as cka,
     corr as corr,
     corr_cov as corr_cov,
@@ -12,6 +11,7 @@ from .comparators import (
     spearman as spearman,
     tau_a as tau_a,
 )
+from .registry import SIMILARITIES as SIMILARITIES
 from .traits import (
     Reference as Reference,
     Similarity as Similarity,

@@ -13,7 +13,7 @@ means more similar RDMs. The comparators of this package carry all attributes of
 from __future__ import annotations
 
 from math import asin, pi, sin
-from typing import Any, cast
+from typing import cast
 
 import torch
 from jaxtyping import Float
@@ -24,7 +24,8 @@ from brainrdl._core.errors import check_option, refuse
 from brainrdl.similarity.pair_sums import PlainCorrelation, centred, dot, scaled, weighted_corr, weighted_cosine
 from brainrdl.similarity.pooling import as_z_scores, over_root_mean_square
 from brainrdl.similarity.ranks import centred_ranks, concordance, in_blocks, soft_centred_ranks
-from brainrdl.similarity.traits import Comparator, Reference, Similarity, Traits, comparator
+from brainrdl.similarity.registry import SIMILARITIES
+from brainrdl.similarity.traits import Reference, Similarity, Traits, comparator
 from brainrdl.similarity.whitening import whitened_cosine
 
 Pairs = Float[Tensor, "*#batch n_pairs"]
@@ -378,19 +379,6 @@ def cka(
     tensor(0.7906)
     """
     return whitened_cosine(a, b, weights, None, condition_weights)
-
-
-SIMILARITIES: dict[str, Comparator[Any]] = {
-    "cosine": cosine,
-    "corr": corr,
-    "spearman": spearman,
-    "tau-a": tau_a,
-    "rho-a": rho_a,
-    "corr_cov": corr_cov,
-    "cosine_cov": cosine_cov,
-    "cka": cka,
-    "soft-spearman": soft_spearman,
-}
 
 
 def resolve(similarity: str | Similarity) -> Similarity:

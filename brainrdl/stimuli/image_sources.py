@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -14,7 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from brainrdl._core.errors import BrainrdlError, quote, refuse
+from brainrdl._core.errors import about, quote, refuse
 from brainrdl._core.files import digest_file, digest_tensor
 from brainrdl._core.tensor_checks import check_finite
 
@@ -153,7 +152,7 @@ class Files:
 
     def pixels(self, position: int) -> Tensor:
         image = _decode(self.paths[position], self.where)
-        with _about(f"image {self.paths[position].name!r} in {self.where}"):
+        with about(f"image {self.paths[position].name!r} in {self.where}"):
             return pixels_of(_rgb(image))
 
     def digest(self, position: int) -> str:
@@ -187,7 +186,7 @@ class Items:
         where = f"image of item {position} of {self.where}"
         image = _image_of(self.dataset[position])
         if not hasattr(image, "ndim"):
-            with _about(where):
+            with about(where):
                 return pixels_of(_checked_pil(image))
         one = image[None] if image.ndim in (2, 3) else image
         return check_pixels(channel_first(one, where), where)[0]
@@ -206,15 +205,6 @@ def _checked_pil(image: Any) -> PILImage:
 
 def _image_of(item: Any) -> Any:
     return item[0] if isinstance(item, tuple | list) else item
-
-
-@contextmanager
-def _about(where: str) -> Iterator[None]:
-    """Add the place of an error in front of its message."""
-    try:
-        yield
-    except BrainrdlError as error:
-        raise BrainrdlError(f"{where}: {error}") from error
 
 
 def _gone(path: Path, where: str) -> str:

@@ -26,7 +26,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from brainrdl._core.errors import check_conditions, check_text, check_unique, nearest, quote, refuse
+from brainrdl._core.errors import arg, check_conditions, check_text, check_unique, nearest, quote, refuse
 from brainrdl.stimuli.categories import Labels, Table, label_table
 from brainrdl.stimuli.image_sources import (
     Arrays,
@@ -389,7 +389,10 @@ class Stimuli:
         found = alignment(self.names, conditions)
         if (found.only_stimuli or found.only_rdms) and not allow_missing:
             close = nearest(found.only_rdms[0], found.only_stimuli) if found.only_rdms else ""
-            refuse(f"stimuli and RDM conditions do not match: {found}{close}; rename them, or pass allow_missing=True")
+            refuse(
+                f"stimuli and RDM conditions do not match: {found}{close}; rename them, or pass "
+                f"{arg('allow_missing', True)}"
+            )
         if not found.common:
             refuse(f"stimuli and RDM conditions have no name in common: {found}")
         return self.select(name for name in conditions if name in self)
@@ -443,7 +446,7 @@ def _stack(images: Sequence[Tensor], names: Sequence[str]) -> Tensor:
         if image.shape != first:
             refuse(
                 f"images differ in size: {names[0]!r} is {tuple(first)}, {name!r} is {tuple(image.shape)} (c, h, w);"
-                " give a transform that resizes, for example default_transform(224)"
+                f" give a transform that resizes, for example {arg('size', 224, python='default_transform(224)')}"
             )
     return torch.stack(list(images))
 

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from brainrdl._core.errors import check_conditions, check_option, check_unique, quote, refuse
+from brainrdl._core.errors import arg, check_conditions, check_option, check_unique, quote, refuse
 from brainrdl.rdms import conversion
 from brainrdl.stimuli.categories import different_category
 from brainrdl.stimuli.named_images import Batch
@@ -241,7 +241,8 @@ def _of_targets(kind: str, pairs: Tensor, names: Sequence[str], targets: tuple[s
 def _category_pairs(stimuli: Stimuli, names: Sequence[str]) -> Tensor:
     labels = stimuli.labels
     if labels is None:
-        refuse("control 'category' needs labels and the stimuli have none; add them with stimuli.with_labels(...)")
+        add = arg("labels", python="stimuli.with_labels(...)")
+        refuse(f"control 'category' needs labels and the stimuli have none; add them with {add}")
     without = [name for name in names if name not in labels]
     if without:
         refuse(f"control 'category' needs a label for every condition; {quote(without)} have none")

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from brainrdl._core.errors import check_conditions, check_option, check_unique, refuse
+from brainrdl._core.errors import arg, check_conditions, check_option, check_unique, refuse
 from brainrdl._core.files import digest_tensor
 from brainrdl._core.tensor_checks import check_finite
 from brainrdl.dissimilarity.measures import correlation, cosine, count_constant, resolve
@@ -216,7 +216,8 @@ class NetworkTeacher:
             condition = names[int(flat.nonzero()[0])]
             refuse(
                 f"condition {condition!r} has a {kind} pattern at {where} ({int(flat.sum())} of {len(names)} do), so "
-                "its dissimilarities are undefined; drop it, or choose another layer or dissimilarity='euclidean'"
+                "its dissimilarities are undefined; drop it, or choose another layer or "
+                f"{arg('dissimilarity', 'euclidean', of='teacher')}"
             )
 
     def patterns(self, batch: Batch) -> dict[str, Float[Tensor, "n_conditions n_channels"]]:

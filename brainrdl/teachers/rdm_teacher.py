@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from brainrdl._core.errors import check_conditions, check_option, check_unique, nearest, quote, refuse
+from brainrdl._core.errors import arg, check_conditions, check_option, check_unique, named, nearest, quote, refuse
 from brainrdl.dissimilarity.pairs import pair_indices, to_square
 from brainrdl.rdms import by_name, conversion
 
@@ -175,7 +175,8 @@ class RDMTeacher:
             if not weights.any():
                 refuse(
                     f"no subject's RDM of target {target!r} in teacher {self.name!r} correlates with the mean of the "
-                    "others, so there are no reliability weights; use combine='mean', or check that the names match"
+                    "others, so there are no reliability weights; use "
+                    f"{arg('combine', 'mean')}, or check that the names match"
                 )
         return _nan_mean(rows, weights)
 
@@ -307,7 +308,10 @@ def _loaded(rdms: RDMs | Path | str, names: Names | None, by: str) -> tuple[RDMs
     """Give RDMs as they are, or read from a file, and what to call them."""
     if not isinstance(rdms, Path | str):
         if names is not None:
-            refuse("names= belongs to a path that is read; name the conditions of RDMs by a pattern descriptor and by=")
+            refuse(
+                f"{arg('names')} belongs to a path that is read; name the conditions of RDMs by a descriptor and "
+                f"{arg('by')}"
+            )
         return _checked_type(rdms, "rdms"), "RDMs"
     from brainrdl.readers.reading import read
 
@@ -346,7 +350,8 @@ def _descriptor(rdms: RDMs, key: str, option: str, where: str) -> list[str]:
     """Give the values of an rdm descriptor; none where it is absent, which only the default may be."""
     known = rdms.rdm_descriptors
     if key not in known and key != _DEFAULTS[option]:
-        refuse(f"{option} {key!r} is no rdm descriptor in {where} (there are: {', '.join(known)}){nearest(key, known)}")
+        close = f"(there are: {', '.join(known)}){nearest(key, known)}"
+        refuse(f"{named(option)} {key!r} is no rdm descriptor in {where} {close}")
     return [str(value) for value in known.get(key, [])]
 
 
@@ -357,15 +362,15 @@ def _refuse_sessions(rdms: RDMs, targets: Sequence[str], where: str) -> None:
     if len(told) > len(set(targets)):
         refuse(
             f"no rdm descriptor 'subject' in {where} tells whose the sessions are (there are: {', '.join(known)}); "
-            "choose one with subject_by=, 'session' itself if every session is to count as a subject"
+            f"choose one with {arg('subject_by')}, 'session' itself if every session is to count as a subject"
         )
 
 
 def _refuse_only_nan(pairs: Tensor, subject: str, where: str) -> None:
     if bool(pairs.isnan().all()):
         refuse(
-            f"subject {subject!r} has only NaN at {where} for these conditions; "
-            "leave the subject out with only_subjects(...), or choose other conditions"
+            f"subject {subject!r} has only NaN at {where} for these conditions; leave the subject out with "
+            f"{arg('subjects', of='teacher', python='only_subjects(...)')}, or choose other conditions"
         )
 
 

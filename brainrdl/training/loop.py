@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from brainrdl._core import files as _files
-from brainrdl._core.errors import check_conditions, refuse
+from brainrdl._core.errors import arg, check_conditions, refuse
 from brainrdl._core.options import check_known, complete, free, lists_options
 from brainrdl.loss.rdm_loss import RDMLoss
 from brainrdl.models.student import Student
@@ -287,13 +287,22 @@ def _check_together(student: Student, teacher: Teacher | None, options: FitOptio
     if not options["rdm_weight"] and not options["task_weight"]:
         refuse("there is nothing to learn: rdm_weight and task_weight are both 0")
     if teacher is None and options["rdm_weight"]:
-        refuse(f"there is no teacher for rdm_weight={options['rdm_weight']!r}; give one, or set rdm_weight=0")
+        refuse(
+            f"there is no teacher for {arg('rdm_weight', options['rdm_weight'])}; give one, or set "
+            f"{arg('rdm_weight', 0)}"
+        )
     if student.trainable == "projection" and options["task_weight"]:
         refuse("trainable='projection' leaves the network as it is, so task_weight has nothing to train; set it to 0")
     if student.frozen and options["monitor"] == "accuracy":
-        refuse("monitor='accuracy' sees no step of a network that stays as it is; use monitor='similarity'")
+        refuse(
+            f"{arg('monitor', 'accuracy')} sees no step of a network that stays as it is; use "
+            f"{arg('monitor', 'similarity')}"
+        )
     if student.batchnorm == "train" and n_processes() > 1:
-        refuse("batchnorm='train' takes each process's own statistics; with several processes use batchnorm='eval'")
+        refuse(
+            f"{arg('batchnorm', 'train')} takes each process's own statistics; with several processes use "
+            f"{arg('batchnorm', 'eval')}"
+        )
 
 
 def _check_known(teacher: Teacher | None, names: Sequence[str]) -> None:

@@ -27,7 +27,7 @@ from uuid import uuid4
 import pandas as pd
 from safetensors.torch import save_file
 
-from brainrdl._core.errors import BrainrdlError, refuse
+from brainrdl._core.errors import BrainrdlError, arg, refuse
 from brainrdl._core.files import atomic, owned, read_csv, read_json, read_safetensors, reason, write_csv
 from brainrdl.models.student import Student
 from brainrdl.training.checkpoint import check_same_settings
@@ -155,8 +155,8 @@ def check_folder(out: PathLike[str] | str, *, resume: bool = False, overwrite: b
     missing = [name for name in (SETTINGS, PROVENANCE) if name not in found]
     if found and not resume and not overwrite:
         refuse(
-            f"run folder {str(folder)!r} exists and is not empty; resume or overwrite it: resume=True / overwrite=True "
-            "(--resume / --overwrite), or choose another"
+            f"run folder {str(folder)!r} exists and is not empty; resume or overwrite it with "
+            f"{arg('resume', True)} or {arg('overwrite', True)}, or choose another"
         )
     if found and missing and not (resume and found <= _EARLY):
         done = "resumed" if resume else "overwritten"

@@ -16,7 +16,7 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 from numpy.lib import format as npy_format
 
-from brainrdl._core.errors import check_option, check_unique, refuse
+from brainrdl._core.errors import check_option, check_unique, read_arg, refuse
 
 if TYPE_CHECKING:
     from rsatoolbox.data.dataset import Dataset
@@ -144,11 +144,14 @@ def by_axes(
 ) -> tuple[np.ndarray, dict[str, list[str]]]:
     """Bring the axes called `own` to the end and join the others in front, each counted from "1" in a descriptor."""
     if len(axes) != array.ndim:
-        refuse(f"axes={','.join(axes)!r} names {len(axes)} axes, but {where} has shape {array.shape}")
+        refuse(f"{read_arg('axes', ','.join(axes))} names {len(axes)} axes, but {where} has shape {array.shape}")
     others = [place for place, name in enumerate(axes) if name not in own]
     if sorted(name for name in axes if name in own) != sorted(own):
-        refuse(f"axes={','.join(axes)!r} must name {' and '.join(map(repr, own))}, and each other axis by another name")
-    check_unique([axes[place] for place in others], "axes=")
+        refuse(
+            f"{read_arg('axes', ','.join(axes))} must name {' and '.join(map(repr, own))}, and each other axis by "
+            "another name"
+        )
+    check_unique([axes[place] for place in others], read_arg("axes"))
     ends = [place for name in dict.fromkeys(own) for place, each in enumerate(axes) if each == name]
     moved = array.transpose([*others, *ends])
     counted = list(np.ndindex(*moved.shape[: len(others)]))
@@ -173,7 +176,8 @@ def patterns(
         array, names, runs = _of_runs(array, named, names, runs, where)
         axes = "first"
     if array.ndim != 2 or array.dtype.kind not in "biuf":
-        remedy = "; if there are more axes, name them: axes='conditions,channels,run'" if array.ndim > 2 else ""
+        example = read_arg("axes", "conditions,channels,run")
+        remedy = f"; if there are more axes, name them: {example}" if array.ndim > 2 else ""
         refuse(
             f"{where} must hold real patterns (n_conditions, n_channels), got {array.dtype} of shape "
             f"{array.shape}{remedy}"
@@ -196,13 +200,13 @@ def _of_runs(
     stack, counted = by_axes(array, axes, ("conditions", "channels"), where)
     if set(counted) - {"run"}:
         refuse(
-            f"of patterns, axes= may name conditions, channels and run, got {axes}; save each {axes[-1]} in a file of "
-            "its own"
+            f"of patterns, {read_arg('axes')} may name conditions, channels and run, got {axes}; save each {axes[-1]} "
+            "in a file of its own"
         )
     n_runs, n_conditions, n_channels = stack.shape
     if "run" in counted:
         if runs is not None:
-            refuse("axes= already names the runs; do not give the run of each observation as well")
+            refuse(f"{read_arg('axes')} already names the runs; do not give the run of each observation as well")
         runs = [run for run in counted["run"] for _ in range(n_conditions)]
         names = None if names is None else list(names) * n_runs
     return stack.reshape(-1, n_channels), names, runs
@@ -214,4 +218,7 @@ def _axis(shape: tuple[int, ...], names: Sequence[str] | None, axes: str | None,
         return check_option(axes, ("first", "last"), f"axes of {where} with shape {shape}")
     if names is None or shape[0] != shape[1]:
         return "last" if names is not None and len(names) == shape[1] else "first"
-    refuse(f"{where} has shape {shape}, and either axis could be the conditions; give axes='first' or axes='last'")
+    refuse(
+        f"{where} has shape {shape}, and either axis could be the conditions; give {read_arg('axes', 'first')} or "
+        f"{read_arg('axes', 'last')}"
+    )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from brainrdl._core.errors import check_option, check_unique, refuse
+from brainrdl._core.errors import check_option, check_unique, read_arg, refuse
 from data_adapters._shared.arrays import text
 
 if TYPE_CHECKING:
@@ -45,7 +45,10 @@ def condition_column(columns: Collection[str], asked: str | None, usual: Sequenc
         return check_option(asked, columns, f"condition_column of {where}")
     found = [name for name in usual if name in columns]
     if columns and not found:
-        refuse(f"which column of {where} names the conditions? Give condition_column=; there are {', '.join(columns)}")
+        refuse(
+            f"which column of {where} names the conditions? Give {read_arg('condition_column')}; there are "
+            f"{', '.join(columns)}"
+        )
     return found[0] if found else None
 
 
@@ -53,7 +56,7 @@ def regions(labels: Sequence[str], roi: str | Sequence[str] | None) -> dict[str,
     """Give the positions of the channels of each region asked for; by default of all, in order of appearance."""
     known = list(dict.fromkeys(labels))
     asked = known if roi is None else [roi] if isinstance(roi, str) else list(roi)
-    check_unique(asked, "roi=")
+    check_unique(asked, read_arg("roi"))
     if not asked:
         refuse(f"roi= is an empty list; the regions are {', '.join(known)}")
     return {check_option(name, known, "roi"): np.flatnonzero(np.array(labels) == name) for name in asked}

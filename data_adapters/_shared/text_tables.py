@@ -55,7 +55,7 @@ def blaming(what: str, path: str | Path) -> Iterator[None]:
     try:
         yield
     except BrainrdlError as error:
-        raise BrainrdlError(f"{what} {str(path)!r}: {error}") from error
+        raise BrainrdlError(f"{what} {str(path)!r}: {error.message}", error.place) from error
     except Exception as error:
         raise BrainrdlError(
             f"{what} {str(path)!r} could not be read; is it cut off or damaged? {type(error).__name__}: {error}"

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 import h5py
 import numpy as np
 
-from brainrdl._core.errors import check_option, check_unique, quote, refuse
+from brainrdl._core.errors import check_option, check_unique, quote, read_arg, refuse
 from data_adapters._shared import hdf5 as _hdf5
 from data_adapters._shared.arrays import npy_array, npy_keys, patterns, stem, texts
 from data_adapters._shared.hdf5 import opened
@@ -295,7 +295,7 @@ def _meaning(archives: Sequence[Path], keys: Sequence[str]) -> str:
         return "images"
     refuse(
         f"is each file a layer or an image? the files {quote(archive.stem for archive in archives)} have arrays "
-        f"{quote(keys)}: say files='layers' or files='images'"
+        f"{quote(keys)}: say {read_arg('files', 'layers')} or {read_arg('files', 'images')}"
     )
 
 

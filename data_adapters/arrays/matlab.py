@@ -35,7 +35,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from brainrdl._core.errors import check_option, quote, refuse
+from brainrdl._core.errors import check_option, quote, read_arg, refuse
 from brainrdl.rdms.conversion import from_array, from_tensor
 from data_adapters._shared.arrays import by_axes, could_be_patterns, is_pairs, named_axes, patterns
 from data_adapters._shared.matlab_files import MatFile, Shapes, Value, opened
@@ -130,7 +130,10 @@ class Matlab:
         if not path.stat().st_size:
             refuse("the file is empty")
         if run_variable is not None and not patterns:
-            refuse(f"run_variable={run_variable!r} is only for patterns; say patterns=True, or leave it out for RDMs")
+            refuse(
+                f"{read_arg('run_variable', run_variable)} is only for patterns; say {read_arg('patterns', True)}, or "
+                "leave it out for RDMs"
+            )
         file = opened(path)
         if variable is None:
             _check_no_meadows(file.shapes)
@@ -148,7 +151,8 @@ def _check_no_meadows(shapes: Shapes) -> None:
     if found:
         refuse(
             f"variables {quote(found)}, with the stimuli of each, are an export of Meadows, where the order of stimuli "
-            "can differ between participants: say reader='meadows' (or choose one with variable=)"
+            f"can differ between participants: say {read_arg('reader', 'meadows')} (or choose one with "
+            f"{read_arg('variable')})"
         )
 
 
@@ -196,7 +200,7 @@ def _patterns(file: MatFile, variable: str | None, axes: str | None, columns: Ma
     ]
     if variable is None and len(possible) != 1:
         listed = _listed({name: shapes[name] for name in possible} or shapes)
-        refuse(f"choose the variable of the patterns with variable=: {listed}{_of_structs(shapes)}")
+        refuse(f"choose the variable of the patterns with {read_arg('variable')}: {listed}{_of_structs(shapes)}")
     key = variable or possible[0]
     array = file.load(key, ())
     where = f"variable {key!r}"
@@ -241,7 +245,7 @@ def _check_no_patterns(key: str, records: Records, names: Sequence[str] | None) 
     if any(could_be_patterns(key, *side, None if names is None else len(names)) for side in sides):
         refuse(
             f"variable {key!r} of shape {shape} could hold patterns (n_conditions, n_channels) or condensed RDMs: say "
-            "patterns=True or patterns=False"
+            f"{read_arg('patterns', True)} or {read_arg('patterns', False)}"
         )
 
 
@@ -290,13 +294,13 @@ def _chosen(variables: Mapping[str, Records], shapes: Shapes, variable: str | No
             f"{_of_structs(shapes)}"
         )
     if len(keys) > 1 and not (plain and len(sizes) == 1):
-        refuse(f"several variables could be the RDMs, choose one with variable=: {listed}")
+        refuse(f"several variables could be the RDMs, choose one with {read_arg('variable')}: {listed}")
     return keys
 
 
 def _of_structs(shapes: Shapes) -> str:
     structs = [key for key, shape in shapes.items() if shape == "struct"]
-    return f"; a field of a struct is given as variable='{structs[0]}.field'" if structs else ""
+    return f"; a field of a struct is given as {read_arg('variable', f'{structs[0]}.field')}" if structs else ""
 
 
 def _fits(shape: Sequence[int], axes: str | None) -> bool:
@@ -369,7 +373,10 @@ def _stack(array: np.ndarray, axes: str | None, where: str) -> np.ndarray:
         remedy = f"; name its axes: {_MORE_AXES}" if array.ndim > 2 else ""
         refuse(f"{where} must be an RDM, a stack of RDMs or condensed RDMs, got shape {array.shape}{remedy}")
     if axes is None and len(possible) > 1:
-        refuse(f"{where} has shape {array.shape}, so either axis could count the RDMs: say axes='first' or axes='last'")
+        refuse(
+            f"{where} has shape {array.shape}, so either axis could count the RDMs: say {read_arg('axes', 'first')} "
+            f"or {read_arg('axes', 'last')}"
+        )
     chosen = possible[0] if axes is None else check_option(axes, possible, f"axes of {where} with shape {array.shape}")
     squeezed = array.reshape(_squeezed(array.shape))
     return np.moveaxis(squeezed, -1, 0) if chosen == "last" else squeezed

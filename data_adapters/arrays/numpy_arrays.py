@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 import h5py
 import numpy as np
 
-from brainrdl._core.errors import check_option, quote, refuse
+from brainrdl._core.errors import check_option, quote, read_arg, refuse
 from brainrdl.rdms.conversion import from_array
 from data_adapters._shared import hdf5 as _hdf5
 from data_adapters._shared.arrays import (
@@ -129,7 +129,10 @@ class NumpyArrays:
         if not path.stat().st_size:
             refuse("the file is empty")
         if axes is not None and named_axes(axes) is None and not patterns:
-            refuse(f"axes={axes!r} is only for patterns; say patterns=True, or for RDMs name all axes")
+            refuse(
+                f"{read_arg('axes', axes)} is only for patterns; say {read_arg('patterns', True)}, or for RDMs name "
+                "all axes"
+            )
         keys = _keys(path)
         held = {label: label for label in _LABELS}
         if names_variable is not None:
@@ -195,8 +198,9 @@ def _key(keys: list[str], variable: str | None, patterns: bool) -> str:
     candidates = [key for key in usual if key in keys] or [key for key in keys if key not in _LABELS]
     if len(candidates) != 1:
         refuse(
-            f"choose the array of the {'patterns' if patterns else 'RDMs'} with variable=: {quote(candidates or keys)} "
-            "(and that of the names with names_variable=)"
+            f"choose the array of the {'patterns' if patterns else 'RDMs'} with {read_arg('variable')}: "
+            f"{quote(candidates or keys)} "
+            f"(and that of the names with {read_arg('names_variable')})"
         )
     return candidates[0]
 
@@ -209,7 +213,7 @@ def _check_no_patterns(array: np.ndarray, key: str, labels: dict[str, list[str]]
     if len(labels.get("subjects", [])) != len(array) and could_be_patterns(key, len(array), array.shape[1], n_names):
         refuse(
             f"array {key!r} of shape {array.shape} could hold patterns (n_conditions, n_channels) or condensed RDMs "
-            "(n_rdms, n_pairs): say patterns=True or patterns=False"
+            f"(n_rdms, n_pairs): say {read_arg('patterns', True)} or {read_arg('patterns', False)}"
         )
 
 
@@ -221,12 +225,12 @@ def _rdms(array: np.ndarray, key: str, labels: dict[str, list[str]], axes: str |
     if array.ndim == 2 and array.shape[0] != array.shape[1] and not is_pairs(array.shape[1]):
         refuse(
             f"array {key!r} of shape {array.shape} is not square, and its length fits no number of pairs; "
-            "if it holds patterns (n_conditions, n_channels), say patterns=True"
+            f"if it holds patterns (n_conditions, n_channels), say {read_arg('patterns', True)}"
         )
     if array.ndim > 2 and (array.ndim > 3 or array.shape[-1] != array.shape[-2]):
         refuse(
             f"array {key!r} of shape {array.shape} is not a stack of RDMs (n_rdms, n, n); name its axes in their "
-            "order, as in axes='conditions,conditions,roi,subject'"
+            f"order, as in {read_arg('axes', 'conditions,conditions,roi,subject')}"
         )
     rdms = from_array(array, labels.get("names"), descriptors=counted, where=f"array {key!r}")
     for descriptor, label in (("subject", "subjects"), ("roi", "roi")):

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from brainrdl._core.errors import check_option, check_unique, check_whole, refuse
+from brainrdl._core.errors import check_option, check_unique, check_whole, read_arg, refuse
 from brainrdl.rdms.conversion import from_array
 from data_adapters._shared.arrays import npy_array
 from data_adapters._shared.text import read_text, suffix
@@ -96,7 +96,10 @@ class Triplets:
             check_option(odd, ("last", "first"), "odd")
         if path.suffix.lower() != ".npy" and is_named(first_rows(path)[0]):
             if odd is not None or base is not None or n_items is not None:
-                refuse("odd=, base= and n_items= are for indices; the columns of this table have names, leave them out")
+                refuse(
+                    f"{read_arg('odd')}, {read_arg('base')} and {read_arg('n_items')} are for indices; the columns of "
+                    "this table have names, leave them out"
+                )
             return _named(path)
         trials = _indices(path)
         if odd is None:
@@ -126,8 +129,8 @@ def _check_no_ratings(trials: np.ndarray, path: Path) -> None:
     every_pair_once = len(pairs) == len(trials) == n_items * (n_items - 1) // 2
     if every_pair_once or suffix(path) in {".csv", ".tsv"}:
         refuse(
-            "three columns of whole numbers could be trials or pairs with ratings: for trials, say odd='last' (or "
-            "'first'); for ratings, add a first row a,b,rating in a .csv"
+            "three columns of whole numbers could be trials or pairs with ratings: for trials, say "
+            f"{read_arg('odd', 'last')} (or 'first'); for ratings, add a first row a,b,rating in a .csv"
         )
 
 
@@ -140,7 +143,10 @@ def _base(trials: np.ndarray, base: int | None) -> int:
             refuse(f"base is {base}, but there is an item with index {least}")
         return base
     if least:
-        refuse(f"the smallest index is {least}, so the first item could have index 0 or 1: say base=0 or base=1")
+        refuse(
+            f"the smallest index is {least}, so the first item could have index 0 or 1: say {read_arg('base', 0)} or "
+            f"{read_arg('base', 1)}"
+        )
     return 0
 
 
@@ -153,7 +159,7 @@ def _rdm(trials: np.ndarray, n_items: int | None) -> RDMs:
         missing = np.setdiff1d(np.arange(min(found, trials.size + 1)), trials)
         refuse(
             f"the largest index makes {found} items, but some were never shown, the first is item {missing[0]} "
-            "(counted from 0); if that is right, give the number of items with n_items="
+            f"(counted from 0); if that is right, give the number of items with {read_arg('n_items')}"
         )
     return from_array(_dissimilarities(trials, n_items or found), None, where="the triplets")
 

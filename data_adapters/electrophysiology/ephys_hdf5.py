@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 import h5py
 import numpy as np
 
-from brainrdl._core.errors import check_option, check_unique, refuse
+from brainrdl._core.errors import check_option, check_unique, read_arg, refuse
 from data_adapters._shared.hdf5 import array, numbers, opened, values as values_of
 from data_adapters._shared.measurements import condition_names, dataset
 
@@ -139,18 +139,26 @@ def _usual(file: h5py.File) -> list[str]:
 def _variable(file: h5py.File) -> str:
     found = _usual(file)
     if len(found) != 1:
-        refuse(f"choose the array with variable=: {', '.join(found or sorted(file)) or 'the file has none'}")
+        refuse(
+            f"choose the array with {read_arg('variable')}: {', '.join(found or sorted(file)) or 'the file has none'}"
+        )
     return found[0]
 
 
 def _order(axes: str | None, name: str, shape: tuple[int, ...]) -> list[str]:
     """Split `axes` into names, if they fit the shape."""
     if axes is None:
-        refuse(f"name the axes of {name!r}, of shape {shape}, in order: axes='trials,units,time' or another order")
-    order = [check_option(axis.strip(), _AXES, "axis in axes=") for axis in axes.split(",")]
-    check_unique(order, f"axes={axes!r}")
+        refuse(
+            f"name the axes of {name!r}, of shape {shape}, in order: {read_arg('axes', 'trials,units,time')} or "
+            "another order"
+        )
+    order = [check_option(axis.strip(), _AXES, f"axis in {read_arg('axes')}") for axis in axes.split(",")]
+    check_unique(order, read_arg("axes", axes))
     if len(order) != len(shape) or not {"trials", "units"} <= set(order):
-        refuse(f"axes={axes!r} does not fit {name!r}, of shape {shape}: name each axis, including trials and units")
+        refuse(
+            f"{read_arg('axes', axes)} does not fit {name!r}, of shape {shape}: name each axis, including trials and "
+            "units"
+        )
     if 0 in shape:
         refuse(f"array {name!r} of shape {shape} is empty")
     return order
@@ -169,9 +177,8 @@ def _times(
     """Return the times in seconds, or None for an array without time."""
     given = [option for option in (times, bin_width) if option is not None]
     if len(given) != len(n_time):
-        refuse(
-            f"axes= has {len(n_time)} axes of time, so give {'either times= or bin_width=' if n_time else 'no times'}"
-        )
+        either = f"either {read_arg('times')} or {read_arg('bin_width')}"
+        refuse(f"{read_arg('axes')} has {len(n_time)} axes of time, so give {either if n_time else 'no times'}")
     if bin_width is not None:
         return tmin + bin_width * (np.arange(n_time[0]) + 0.5)
     if times is None:

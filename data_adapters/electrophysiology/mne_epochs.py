@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
-from brainrdl._core.errors import check_option, quote, refuse
+from brainrdl._core.errors import check_option, quote, read_arg, refuse
 from data_adapters._shared.measurements import condition_names, dataset
 
 if TYPE_CHECKING:
@@ -115,7 +115,10 @@ class MneEpochs:
         if _EVOKED not in blocks:
             refuse("the file has neither epochs nor evoked responses; cut raw data into epochs with mne.Epochs first")
         if condition_column is not None or run_column is not None:
-            refuse("evoked responses have no metadata; leave condition_column= and run_column= out")
+            refuse(
+                f"evoked responses have no metadata; leave {read_arg('condition_column')} and {read_arg('run_column')} "
+                "out"
+            )
         return _evokeds(_mne(), path, picks, tmin, tmax, decimate)
 
 
@@ -258,7 +261,8 @@ def _channels(mne: Any, info: Any, picks: str | Sequence[str] | None) -> dict[st
     if picks is None and len(set(types)) > 1:
         listed = ", ".join(f"{name} ({count})" for name, count in Counter(types).items())
         refuse(
-            f"the channels have types with different units, {listed}; choose with picks=, or read all with picks='data'"
+            f"the channels have types with different units, {listed}; choose with {read_arg('picks')}, or read all "
+            f"with {read_arg('picks', 'data')}"
         )
     return {"channel": list(chosen.ch_names), "type": types}
 
@@ -269,7 +273,10 @@ def _times(times: np.ndarray, rate: float, tmin: float | None, tmax: float | Non
     low, high = times[0] if tmin is None else tmin, times[-1] if tmax is None else tmax
     keep = (times >= low - slack) & (times <= high + slack)
     if low < times[0] - 0.5 / rate or high > times[-1] + 0.5 / rate or not keep.any():
-        refuse(f"tmin={tmin!r}, tmax={tmax!r} extend beyond the data, from {times[0]:.6g} to {times[-1]:.6g} s")
+        refuse(
+            f"{read_arg('tmin', tmin)}, {read_arg('tmax', tmax)} extend beyond the data, from {times[0]:.6g} to "
+            f"{times[-1]:.6g} s"
+        )
     return keep
 
 
@@ -284,7 +291,9 @@ def _events(epochs: Any) -> list[str]:
     names: dict[int, str] = {}
     for name, code in epochs.event_id.items():
         if names.setdefault(code, name) != name:
-            refuse(f"events {names[code]!r} and {name!r} have the same code, {code}; use condition_column=")
+            refuse(
+                f"events {names[code]!r} and {name!r} have the same code, {code}; use {read_arg('condition_column')}"
+            )
     return [names[code] for code in epochs.events[:, 2]]
 
 

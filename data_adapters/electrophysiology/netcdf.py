@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import h5py
 import numpy as np
 
-from brainrdl._core.errors import check_option, check_unique, refuse
+from brainrdl._core.errors import check_option, check_unique, read_arg, refuse
 from data_adapters._shared.hdf5 import array, member, opened
 from data_adapters._shared.measurements import (
     condition_column as condition_column_of,
@@ -179,7 +179,10 @@ def _variable(file: xarray.Dataset, variable: str | None, axes: str) -> xarray.D
     possible = [str(name) for name, each in file.data_vars.items() if needed <= set(each.dims)]
     described = ", ".join(f"{name} {each.dims}" for name, each in file.data_vars.items()) or "none"
     if variable is None and len(possible) != 1:
-        refuse(f"{len(possible)} arrays have the dimensions axes={axes!r}; say variable= or axes=; known: {described}")
+        refuse(
+            f"{len(possible)} arrays have the dimensions {read_arg('axes', axes)}; say {read_arg('variable')} or "
+            f"{read_arg('axes')}; known: {described}"
+        )
     return file[
         possible[0] if variable is None else check_option(variable, [str(n) for n in file.data_vars], "variable")
     ]
@@ -188,10 +191,10 @@ def _variable(file: xarray.Dataset, variable: str | None, axes: str) -> xarray.D
 def _dimensions(axes: str, found: xarray.DataArray) -> list[str]:
     """Split `axes`, and leave out time if the array has none."""
     asked = axes.replace(" ", "").split(",")
-    check_unique(asked, f"axes={axes!r}")
+    check_unique(asked, read_arg("axes", axes))
     present = [name for name in asked if name in found.dims]
     if len(asked) not in (2, 3) or asked[:2] != present[:2] or len(present) != found.ndim or 0 in found.shape:
-        refuse(f"axes={axes!r} does not fit array {found.name!r} with dimensions {dict(found.sizes)}")
+        refuse(f"{read_arg('axes', axes)} does not fit array {found.name!r} with dimensions {dict(found.sizes)}")
     if found.dtype.kind not in "biuf":
         refuse(f"array {found.name!r} holds {found.dtype}, not numbers")
     return present
@@ -244,7 +247,7 @@ def _times(file: xarray.Dataset, time: Sequence[str], unit: str | None) -> np.nd
         refuse(f"no coordinate gives the times along {time[0]!r}; its coordinates are {', '.join(along) or 'none'}")
     said = along[used[0]].attrs.get("units") or unit or ("ms" if bins else "")
     if said not in _SECONDS:
-        refuse(f"the unit of coordinate {used[0]!r} is {said!r}; say time_unit='s' or 'ms'")
+        refuse(f"the unit of coordinate {used[0]!r} is {said!r}; say {read_arg('time_unit', 's')} or 'ms'")
     times = np.mean([np.asarray(along[name].values, dtype=np.float64) for name in used], axis=0) * _SECONDS[said]
     if not np.isfinite(times).all():
         refuse(f"coordinate {used[0]!r} holds times that are not finite")

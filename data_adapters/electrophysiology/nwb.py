@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING
 import h5py
 import numpy as np
 
-from brainrdl._core.errors import check_option, quote, refuse
+from brainrdl._core.errors import check_option, quote, read_arg, refuse
 from data_adapters._shared.hdf5 import array, member, numbers, opened, texts, values
 from data_adapters._shared.measurements import (
     condition_column as condition_column_of,
@@ -169,7 +169,7 @@ def _labels(
         others = ", ".join(name for name in columns if name != chosen) or "none"
         refuse(
             f"all {n_trials} trials of {where} have the same condition, {read[0][0]!r} (column {chosen!r}); choose "
-            f"another column with condition_column=; the others are {others}"
+            f"another column with {read_arg('condition_column')}; the others are {others}"
         )
     return read[0], read[1]
 
@@ -193,7 +193,10 @@ def _edges(
     if n_bins < 1:
         refuse(f"the window from tmin {tmin!r} to {end!r} s is shorter than a bin of {width!r} s")
     if n_bins * len(starts) > _MOST:
-        refuse(f"{n_bins} bins in {len(starts)} trials are too many; make bin_width= larger or the window shorter")
+        refuse(
+            f"{n_bins} bins in {len(starts)} trials are too many; make {read_arg('bin_width')} larger or the window "
+            "shorter"
+        )
     return tmin + width * np.arange(n_bins + 1)
 
 
@@ -202,7 +205,8 @@ def _shortest(trials: h5py.Group, starts: np.ndarray) -> float:
     low, high = float(lengths.min()), float(lengths.max())
     if not 0 < high <= _SIMILAR * low:
         refuse(
-            f"the trials last {low:.6g} to {high:.6g} s; say with tmax= until when spikes are counted in all of them"
+            f"the trials last {low:.6g} to {high:.6g} s; say with {read_arg('tmax')} until when spikes are counted in "
+            "all of them"
         )
     return low
 
@@ -220,7 +224,7 @@ def _check_windows(trials: h5py.Group, units: h5py.Group, starts: np.ndarray, ed
         refuse(
             f"in {int(beyond.sum())} of {len(starts)} trials the window from {edges[0]:.6g} to {edges[-1]:.6g} s after "
             f"the start extends beyond the recording, which (by its trials and spikes) lasts from {begin:.6g} to "
-            f"{end:.6g} s; choose another with tmin= and tmax=, in seconds"
+            f"{end:.6g} s; choose another with {read_arg('tmin')} and {read_arg('tmax')}, in seconds"
         )
 
 
@@ -290,7 +294,10 @@ def _counts(
     """Count spikes, one unit at a time: (n_trials, n_units), or with bins (n_trials, n_units, n_bins)."""
     shape = (len(starts), len(places), len(edges) - 1)
     if np.prod(shape, dtype=float) > _MOST:
-        refuse(f"{shape} counts (trials, units, bins) are too many; read one region with roi=, or use larger bins")
+        refuse(
+            f"{shape} counts (trials, units, bins) are too many; read one region with {read_arg('roi')}, or use larger "
+            "bins"
+        )
     times, ends = array(units, "spike_times"), _ends(units, "spike_times")
     counts = np.empty(shape)
     for column, unit in enumerate(places):

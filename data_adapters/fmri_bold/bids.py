@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from brainrdl._core.errors import quote, refuse
+from brainrdl._core.errors import quote, read_arg, refuse
 from brainrdl.readers.options import options_from
 from data_adapters.fmri_bold.bids_files import (
     OWN_OPTIONS,
@@ -148,7 +148,8 @@ class Bids:
         starts = {_start_time(file, root) for file in found}
         if len(starts) > 1:
             refuse(
-                f"the runs' slices were shifted to different times (StartTime {quote(sorted(starts))}); give one run="
+                f"the runs' slices were shifted to different times (StartTime {quote(sorted(starts))}); give one "
+                f"{read_arg('run')}"
             )
         several = several_of(asked)
         shown = events_of_runs([events_of(file, root) for file in found], shared.condition_column, shared.baseline)
@@ -225,7 +226,7 @@ def _repetition_time(file: Path, root: Path, t_r: float | None) -> float:
     if stated is not None and held and abs(seconds - held) > 0.01 * seconds:
         refuse(
             f"the time from volume to volume of {file.name!r} is {held:g} s in its header, but {seconds:g} s in its "
-            "sidecar; give t_r="
+            f"sidecar; give {read_arg('t_r')}"
         )
     return seconds
 
@@ -245,13 +246,13 @@ def _within_brain(regions: Regions, files: Sequence[Path]) -> Regions:
     if len(missing) == len(files):
         return regions
     if missing:
-        refuse(f"there are brain masks of other runs, but none of {quote(missing)}; give mask=")
+        refuse(f"there are brain masks of other runs, but none of {quote(missing)}; give {read_arg('mask')}")
     inside = np.logical_and.reduce([read_mask(mask, files[0]) for mask in masks if mask is not None])
     parts = [(name, places[inside[places]]) for name, places in regions.parts]
     outside = [name for name, places in parts if not len(places)]
     if outside:
         what = "no voxel is" if outside == [None] else f"regions {quote(outside)} are not"
-        refuse(f"{what} in the brain masks of all runs; give another mask=")
+        refuse(f"{what} in the brain masks of all runs; give another {read_arg('mask')}")
     return Regions(tuple(parts), regions.shape)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from brainrdl._core.errors import nearest, quote, refuse
+from brainrdl._core.errors import nearest, quote, read_arg, refuse
 from brainrdl.readers.entities import entities_of
 from data_adapters.fmri_bold.series import is_here
 
@@ -155,7 +155,7 @@ def _of_desc(files: Sequence[Path], wanted: Asked) -> list[Path]:
     if "preproc" not in values_of(derived, "desc"):
         refuse(
             f"the derivatives hold series of desc {quote(values_of(derived, 'desc'))}, but none of 'preproc'; choose "
-            "one with entities={'desc': ...} ('' for series without it, as the raw ones are)"
+            f"one with {read_arg('entities', {'desc': '...'})} ('' for series without it, as the raw ones are)"
         )
     return _only(derived, "desc", "preproc")
 
@@ -176,7 +176,10 @@ def _option(entity: str) -> str:
 def _check_single(files: Sequence[Path]) -> None:
     folders = sorted({str(root_of(file)) for file in files})
     if len(folders) > 1:
-        refuse(f"there are series in {quote(folders)}; read one of these folders, with raw= the folder of the dataset")
+        refuse(
+            f"there are series in {quote(folders)}; read one of these folders, with {read_arg('raw')} the folder of "
+            "the dataset"
+        )
     names = [file.name.removesuffix(".gz") for file in files]
     if len(set(names)) < len(names):
         refuse(f"there are two files of the series {quote(sorted({name for name in names if names.count(name) > 1}))}")
@@ -194,7 +197,8 @@ def _check_complete(files: Sequence[Path], raw: Sequence[Path], asked: Mapping[s
     if raw and measured != preprocessed:
         refuse(
             f"the raw series are {', '.join(measured)}, but the preprocessed ones {', '.join(preprocessed)}; "
-            "preprocess what is missing, or choose with run= (and session=, entities=)"
+            f"preprocess what is missing, or choose with {read_arg('run')} (and {read_arg('session')}, "
+            f"{read_arg('entities')})"
         )
 
 
@@ -245,7 +249,9 @@ def events_of(file: Path, root: Path) -> Path:
     """
     found = inherited(file, root, "events.tsv")
     if not found:
-        refuse(f"there are no events for {file.name!r} in {str(root)!r}; give raw= the folder of the dataset")
+        refuse(
+            f"there are no events for {file.name!r} in {str(root)!r}; give {read_arg('raw')} the folder of the dataset"
+        )
     nearest_one = found[-1]
     equal = [
         other.name

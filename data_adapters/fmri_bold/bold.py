@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from brainrdl._core.errors import check_unique, quote, refuse
+from brainrdl._core.errors import check_unique, quote, read_arg, refuse
 from brainrdl.readers.entities import runs_in_words, value_of
 from brainrdl.readers.options import options_from
 from data_adapters._shared.text_tables import blaming, read_numbers
@@ -138,9 +138,12 @@ class Bold:
         files = _series_files(path, runs)
         names = run_names(path, files)
         if table is not None and (events is not None or len(files) > 1):
-            refuse("table= labels the volumes of one series; give it without events= and runs=")
+            refuse(
+                f"{read_arg('table')} labels the volumes of one series; give it without {read_arg('events')} and "
+                f"{read_arg('runs')}"
+            )
         if table is None and run_column is not None:
-            refuse(f"run_column={run_column!r} is a column of table=, which is not given")
+            refuse(f"{read_arg('run_column', run_column)} is a column of {read_arg('table')}, which is not given")
         regions = shared.regions_of(files)
         extras = [None] * len(files) if confounds is None else _each(path, files, confounds, "confounds")
         if table is None:
@@ -170,7 +173,10 @@ def _series_files(path: Path, runs: str | None) -> list[Path]:
             refuse(f"runs={runs!r} selects series of a folder, but this is a single file")
         return [path]
     if runs is None:
-        refuse("which files of the folder are the runs? Give their pattern, for example runs='*/bold.nii.gz'")
+        refuse(
+            "which files of the folder are the runs? Give their pattern, for example "
+            f"{read_arg('runs', '*/bold.nii.gz')}"
+        )
     *folders, name = Path(runs).parts
     places = path.glob("/".join(folders)) if folders else [path]
     # glob would ignore a link to a file that was not downloaded
@@ -239,8 +245,8 @@ def _usual_events(files: Sequence[Path]) -> list[Path]:
         usual = series.with_name(_NAME.sub(r"\1events.tsv", series.name))
         if usual == series or not is_here(usual):
             refuse(
-                f"there are no events {usual.name!r} in the folder of the series {series.name!r}; give events=, or "
-                "table= with a label for each volume"
+                f"there are no events {usual.name!r} in the folder of the series {series.name!r}; give "
+                f"{read_arg('events')}, or {read_arg('table')} with a label for each volume"
             )
         found.append(usual)
     return found
@@ -291,7 +297,8 @@ def _labelled(
         if end - start == 1:
             refuse(
                 f"run {runs[start]!r} has one volume, labelled {conditions[start]!r}; if these are the names of "
-                f"columns, give condition_column={conditions[start]!r} and run_column={runs[start]!r}"
+                f"columns, give {read_arg('condition_column', conditions[start])} and "
+                f"{read_arg('run_column', runs[start])}"
             )
         where = f"the labels of run {runs[start]!r}"
         shown = events_of_labels(conditions[start:end], t_r, baseline=baseline, where=where)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from brainrdl._core.errors import check_option, refuse
+from brainrdl._core.errors import check_option, read_arg, refuse
 from data_adapters._shared.text_tables import blaming, read_table
 from data_adapters.fmri_bold.bids_files import name_of
 from data_adapters.fmri_bold.series import is_here
@@ -44,7 +44,8 @@ def read_confounds(file: Path, confounds: str | Sequence[str]) -> pd.DataFrame:
     there = [table for table in tables if is_here(table)]
     if not there:
         refuse(
-            f"there is no table of confounds {tables[0].name!r} for {file.name!r}; give confounds=None to remove none"
+            f"there is no table of confounds {tables[0].name!r} for {file.name!r}; give {read_arg('confounds', None)} "
+            "to remove none"
         )
     with blaming("the confounds", there[0]):
         table = read_table(there[0])
@@ -77,5 +78,8 @@ def _simple(file: Path) -> pd.DataFrame:
     try:
         table, _ = load_confounds(str(file), strategy=("motion", "wm_csf"), motion="full", wm_csf="basic")
     except ValueError as error:
-        refuse(f"nilearn finds no confounds for {file.name!r} ({error}); name columns, or give confounds=None")
+        refuse(
+            f"nilearn finds no confounds for {file.name!r} ({error}); name columns, or give "
+            f"{read_arg('confounds', None)}"
+        )
     return table

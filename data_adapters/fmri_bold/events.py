@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from brainrdl._core.errors import nearest, quote, refuse
+from brainrdl._core.errors import nearest, quote, read_arg, refuse
 from data_adapters._shared.text_tables import blaming, column_of, columns_like, is_number, read_cells, read_table
 
 CONDITION_COLUMNS = ("trial_type", "condition", "stimulus")
@@ -152,7 +152,7 @@ def _modelled(names: Sequence[str], baseline: str | Sequence[str] | None, where:
     kept = [row for row, name in enumerate(names) if name not in left_out]
     unnamed = [names[row] for row in kept if names[row].lower() in {"", "n/a", "nan"}]
     if unnamed:
-        remedy = f"name the event, or leave it out with baseline=['rest', {unnamed[0]!r}]"
+        remedy = f"name the event, or leave it out with {read_arg('baseline', ['rest', unnamed[0]])}"
         refuse(f"{where} hold {unnamed[0]!r} as a name; {remedy}")
     if not kept:
         refuse(f"{where} hold no event of a condition (baseline: {quote(sorted(left_out))})")

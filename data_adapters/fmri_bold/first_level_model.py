@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from brainrdl._core.errors import check_option, refuse
+from brainrdl._core.errors import check_option, read_arg, refuse
 
 if TYPE_CHECKING:
     from rsatoolbox.data.dataset import Dataset
@@ -239,7 +239,7 @@ def _check_estimable(design: pd.DataFrame, words: Mapping[str, str], where: str)
     if n_volumes <= n_regressors:
         refuse(
             f"{where} has {n_volumes} volumes, but its model has {n_regressors} regressors, of which {len(words)} are "
-            "of interest; use fewer confounds, a simpler hrf, a lower high_pass, or per='condition'"
+            f"of interest; use fewer confounds, a simpler hrf, a lower high_pass, or {read_arg('per', 'condition')}"
         )
     values, sizes = design.to_numpy(), np.linalg.norm(design, axis=0)
     of_interest = design.columns.isin(list(words))
@@ -252,7 +252,7 @@ def _check_estimable(design: pd.DataFrame, words: Mapping[str, str], where: str)
         listed = ", ".join(_worded(name, words) for name in involved[:6]) + (", ..." if len(involved) > 6 else "")
         refuse(
             f"the regressors of {where} cannot be estimated separately: {listed} are zero or sums of each other; "
-            "leave one out (baseline=, confounds=), or check onsets and durations"
+            f"leave one out ({read_arg('baseline')}, {read_arg('confounds')}), or check onsets and durations"
         )
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from brainrdl._core.errors import refuse
+from brainrdl._core.errors import read_arg, refuse
 from data_adapters._shared.text_tables import blaming
 from data_adapters.fmri_bold.first_level_model import check_seconds
 from data_adapters.fmri_maps import regions as _regions, volumes as _volumes
@@ -145,4 +145,6 @@ def repetition_time(file: Path, t_r: float | None = None, what: str = "t_r") -> 
     if t_r is not None:
         refuse(f"{what} must be seconds from volume to volume, 0.05 to 60, got {seconds:g}; is it in milliseconds?")
     words = "in no known unit" if seconds is None else f"as {seconds:g} s"
-    refuse(f"the header of {file.name!r} gives the time from volume to volume {words}; give t_r= in seconds")
+    refuse(
+        f"the header of {file.name!r} gives the time from volume to volume {words}; give {read_arg('t_r')} in seconds"
+    )

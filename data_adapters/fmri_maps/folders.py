@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from brainrdl._core.errors import quote, refuse
+from brainrdl._core.errors import quote, read_arg, refuse
 from brainrdl.readers.entities import value_of
 from data_adapters.fmri_maps.maps import entities_in_names
 from data_adapters.fmri_maps.pairing import names_of, stem
@@ -32,7 +32,7 @@ _SPM_EFFECT = re.compile(r"Sn\((\d+)\) (.+)\*bf\((\d+)\)", re.DOTALL)
 
 _SPM_LETTERS = 79  # a header has room for no more
 
-_REMEDY = "choose which to read with a pattern, files="
+_REMEDY = f"choose which to read with a pattern, {read_arg('files')}"
 
 _CANONICAL = 3  # basis functions: the response and its two derivatives
 
@@ -67,7 +67,7 @@ def check_paths(paths: Sequence[str]) -> None:
         if len(found) > 1:
             refuse(
                 f"the folder holds maps of several {what}, {quote(found)} ({entity}-); read one at a time, for example "
-                f"with files='*{entity}-{found[0]}_*'"
+                f"with {read_arg('files', f'*{entity}-{found[0]}_*')}"
             )
     named = [name for name, path in zip(names_of(paths), paths, strict=True) if name != path.rpartition("/")[2]]
     separate = [name for name in named if re.search(r"(^|[/_.])(run|ses)-?\d", name)]
@@ -105,7 +105,7 @@ def _check_contrasts(names: Sequence[str], contrasts: Sequence[str]) -> None:
         if key in seen:
             refuse(
                 f"{seen[key]!r} and {name!r} both hold contrast {contrast!r} of the same run; {_REMEDY} "
-                "('*desc-smoothed*'), or name the conditions in a table="
+                f"('*desc-smoothed*'), or name the conditions in a {read_arg('table')}"
             )
         seen[key] = name
 
@@ -115,10 +115,13 @@ def _named_by_spm(betas: Sequence[str]) -> dict[str, list[str]]:
     effects = [_SPM_EFFECT.fullmatch(name) for name in betas]
     cut = [name for name, effect in zip(betas, effects, strict=True) if len(name) + 22 >= _SPM_LETTERS and not effect]
     if cut:
-        refuse(f"SPM's header may have cut off the name {cut[0]!r}; name the conditions in a table=")
+        refuse(f"SPM's header may have cut off the name {cut[0]!r}; name the conditions in a {read_arg('table')}")
     functions = _n_functions(effects)
     if functions > _CANONICAL:
-        refuse(f"SPM's model has {functions} basis functions per condition (FIR?); name the betas to read in a table=")
+        refuse(
+            f"SPM's model has {functions} basis functions per condition (FIR?); name the betas to read in a "
+            f"{read_arg('table')}"
+        )
     stimuli = [effect[2] if effect and _is_condition(effect) else "" for effect in effects]
     runs = [match[1] if (match := re.match(r"Sn\((\d+)\) ", name)) else "" for name in betas]
     return {"stimulus": stimuli, "run": runs}

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from brainrdl._core.errors import refuse
+from brainrdl._core.errors import read_arg, refuse
 from brainrdl.readers.entities import value_of
 from data_adapters._shared.text_tables import blaming, column_of, columns_like, existing, read_table
 from data_adapters.fmri_maps.pairing import check_stack, rows_of_files, stem
@@ -52,7 +52,10 @@ def observations_of(
     if table is not None:
         known |= _in_table(n_maps, in_files, table, condition_column, run_column, paths)
     elif condition_column is not None or run_column is not None:
-        refuse("condition_column= and run_column= are columns of a table of the maps; give table=")
+        refuse(
+            f"{read_arg('condition_column')} and {read_arg('run_column')} are columns of a table of the maps; give "
+            f"{read_arg('table')}"
+        )
     kept = [place for place in range(n_maps) if "stimulus" not in known or known["stimulus"][place]]
     if not kept:
         refuse(f"none of the {n_maps} maps has a condition")

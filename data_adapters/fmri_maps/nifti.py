@@ -44,7 +44,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from brainrdl._core.errors import quote, refuse
+from brainrdl._core.errors import quote, read_arg, refuse
 from data_adapters._shared.text_tables import blaming
 from data_adapters.fmri_maps.folders import check_headers, check_links, check_observations, check_paths, names_in_folder
 from data_adapters.fmri_maps.maps import dataset_of, entities_in_names, neighbour, observations_of
@@ -181,7 +181,7 @@ def _folder(folder: Path, pattern: str | None) -> list[Volumes]:
     if not found:
         below = sorted({file.parent.name for file in folder.glob("*/*") if _is_ours(file.name)})
         more = f"; there are maps in its folders {quote(below)}, read one of them" if below else ""
-        refuse(f"no map in the folder matches files={pattern or '*'!r}{more}")
+        refuse(f"no map in the folder matches {read_arg('files', pattern or '*')}{more}")
     check_paths([path_in(folder, file) for file in found])
     check_observations(found, pattern)
     check_links(found)

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from brainrdl._core.errors import check_unique, nearest, quote, refuse
+from brainrdl._core.errors import check_unique, nearest, quote, read_arg, refuse
 
 _NAMING = frozenset({"file", "filename", "image", "map", "beta", "name", "volume", "index"})
 
@@ -37,7 +37,8 @@ def names_of(paths: Sequence[str]) -> list[str]:
         return names
     if len({len(each) for each in parts}) > 1:
         refuse(
-            f"maps are at different depths, and some have the same name, {quote(paths)}; choose one depth with files="
+            f"maps are at different depths, and some have the same name, {quote(paths)}; choose one depth with "
+            f"{read_arg('files')}"
         )
     differ = [place for place, column in enumerate(zip(*parts, strict=True)) if len(set(column)) > 1]
     return ["/".join(each[place] for place in differ) for each in parts]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from brainrdl._core.errors import check_unique, nearest, quote, refuse
+from brainrdl._core.errors import check_unique, nearest, quote, read_arg, refuse
 from data_adapters._shared.text import is_ended, read_text
 from data_adapters._shared.text_tables import blaming, columns_like, existing, read_table
 from data_adapters.fmri_maps.maps import EMPTY, neighbour
@@ -28,7 +28,10 @@ def read_atlas(
     """Give each voxel's number, and the regions' names, if there are any."""
     if path is None:
         if table is not None:
-            refuse(f"labels= is {str(table)!r}, which names the regions of an atlas; give atlas= as well")
+            refuse(
+                f"{read_arg('labels')} is {str(table)!r}, which names the regions of an atlas; give "
+                f"{read_arg('atlas')} as well"
+            )
         return None, None
     numbers = as_labels(read_beside(path, "atlas", maps))
     found = neighbour(Path(path)) if table is None else table
@@ -51,7 +54,7 @@ def as_mask(values: np.ndarray) -> np.ndarray:
     held = np.unique(values[~np.isnan(values) & (values != 0)])
     if held.size != 1:
         held_words = f"the values {quote(held.tolist())} besides 0" if held.size else "only 0"
-        refuse(f"the mask holds {held_words}, expected 0 and one other value; give regions with atlas=")
+        refuse(f"the mask holds {held_words}, expected 0 and one other value; give regions with {read_arg('atlas')}")
     return values == held[0]
 
 
@@ -153,7 +156,7 @@ def find_regions(
     """Give the channels of each region asked for, or all inside the mask if there is no atlas."""
     if labels is None:
         if roi is not None:
-            refuse(f"roi={roi!r} asks for regions, but there is no atlas; give atlas=")
+            refuse(f"{read_arg('roi', roi)} asks for regions, but there is no atlas; give {read_arg('atlas')}")
         return [(None, np.flatnonzero(inside))]
     present = [int(number) for number in np.unique(labels) if number > 0]
     table = {number: str(number) for number in present} if names is None else names
@@ -163,11 +166,12 @@ def find_regions(
     nameless = [number for number in present if number not in table]
     if asked is None and nameless:
         refuse(
-            f"the labels do not name the numbers {quote(nameless)} of the atlas; name them, or choose others with roi="
+            f"the labels do not name the numbers {quote(nameless)} of the atlas; name them, or choose others with "
+            f"{read_arg('roi')}"
         )
     here = [table[number] for number in present if number in table]
     check_unique(here, "the labels of the atlas")
-    check_unique(asked or [], "roi=")
+    check_unique(asked or [], read_arg("roi"))
     unknown = [name for name in asked or [] if name not in here]
     if unknown:
         refuse(f"regions {quote(unknown)} are not in the atlas ({len(here)} regions){nearest(unknown[0], here)}")
@@ -177,5 +181,5 @@ def find_regions(
     ]
     outside = [name for name, channels in regions if not channels.size]
     if outside:
-        refuse(f"regions {quote(outside)} are outside the mask (or structure); leave them out with roi=")
+        refuse(f"regions {quote(outside)} are outside the mask (or structure); leave them out with {read_arg('roi')}")
     return regions

@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING, Any
 import nibabel as nib
 import numpy as np
 
-from brainrdl._core.errors import check_option, quote, refuse
+from brainrdl._core.errors import check_option, quote, read_arg, refuse
 from brainrdl.readers.entities import values_in
 from data_adapters._shared.text_tables import blaming, existing
 from data_adapters.fmri_maps.annot import read_annot
@@ -330,10 +330,13 @@ def _atlas(
     """Give each channel's number, and the regions' names, if there are any."""
     if path is None:
         if table is not None:
-            refuse(f"labels= is {str(table)!r}, which names the regions of an atlas; give atlas= as well")
+            refuse(
+                f"{read_arg('labels')} is {str(table)!r}, which names the regions of an atlas; give "
+                f"{read_arg('atlas')} as well"
+            )
         return None, None
     if table is not None and Path(path).suffix.lower() == ".annot":
-        refuse(f"labels= is {str(table)!r}, but an .annot holds the names of its regions; leave it out")
+        refuse(f"{read_arg('labels')} is {str(table)!r}, but an .annot holds the names of its regions; leave it out")
     with blaming("atlas=", existing(path, "atlas")):
         atlas = _opened(Path(path))
         numbers = as_labels(_onto(maps, atlas, "atlas"))

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from brainrdl._core.errors import check_option, check_unique, refuse
+from brainrdl._core.errors import check_option, check_unique, read_arg, refuse
 from data_adapters._shared import hdf5 as _hdf5
 from data_adapters._shared.matlab_files import opened
 from data_adapters._shared.text import read_names
@@ -147,9 +147,9 @@ def _asked(
 ) -> Sequence[str]:
     """Give the regions to read, which must have one row per trial."""
     asked = sorted(shapes) if roi is None else [roi] if isinstance(roi, str) else list(roi)
-    check_unique(asked, "roi=")
+    check_unique(asked, read_arg("roi"))
     if not asked:
-        refuse(f"there is no region to read: roi={roi!r}; {str(path)!r} has {sorted(shapes)}")
+        refuse(f"there is no region to read: {read_arg('roi', roi)}; {str(path)!r} has {sorted(shapes)}")
     for name in asked:
         check_option(name, sorted(shapes), "roi")
         if len(shapes[name]) != 2 or shapes[name][0] != n_trials:

@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from brainrdl._core.errors import check_option, check_unique, quote, refuse
+from brainrdl._core.errors import check_option, check_unique, quote, read_arg, refuse
 from data_adapters._shared import hdf5 as _hdf5
 from data_adapters._shared.matlab_files import opened
 from data_adapters.fmri_maps.maps import dataset_of
@@ -157,7 +157,7 @@ def _sessions(folder: Path, betas: str, asked: int | Sequence[int] | None) -> di
     wanted = sorted(files) if asked is None else [asked] if isinstance(asked, int) else list(asked)
     if asked is not None and not wanted:
         refuse("sessions= is an empty list; leave it out to read all sessions")
-    check_unique([str(number) for number in wanted], "sessions=")
+    check_unique([str(number) for number in wanted], read_arg("sessions"))
     missing = [number for number in wanted if number not in files]
     if missing or not files:
         refuse(f"sessions {quote(missing)} are not in {str(folder / betas)!r}; it has the sessions {sorted(files)}")

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 import h5py
 import numpy as np
 
-from brainrdl._core.errors import check_option, check_unique, quote, refuse
+from brainrdl._core.errors import check_option, check_unique, quote, read_arg, refuse
 from data_adapters._shared import hdf5 as _hdf5
 from data_adapters.fmri_maps.maps import dataset_of
 from data_adapters.releases.nsd import subject_named
@@ -191,7 +191,7 @@ def _regions(path: Path, roi: str | Sequence[str] | None) -> tuple[pd.DataFrame,
 
     known = [name for name in _header(path, _VOXEL) if name not in _VOXEL and not _NO_REGION.match(name)]
     asked = known if roi is None else [roi] if isinstance(roi, str) else list(roi)
-    check_unique(asked, "roi=")
+    check_unique(asked, read_arg("roi"))
     table = pd.read_csv(path, usecols=[*_VOXEL, *(check_option(name, known, "roi") for name in asked)])
     check_unique(table["voxel_id"].astype(str).tolist(), f"the column voxel_id of {str(path)!r}")
     wrong = [name for name in asked if not table[name].isin([0, 1]).all()]
@@ -203,9 +203,9 @@ def _regions(path: Path, roi: str | Sequence[str] | None) -> tuple[pd.DataFrame,
     regions = {name: np.flatnonzero(table[name] == 1) for name in asked}
     empty = [name for name, places in regions.items() if not places.size]
     if empty and (roi is not None or len(empty) == len(regions)):
-        refuse(f"no voxel belongs to the regions {quote(empty)}; leave them out of roi=")
+        refuse(f"no voxel belongs to the regions {quote(empty)}; leave them out of {read_arg('roi')}")
     if not regions:
-        refuse(f"there is no region to read: roi={roi!r}; {str(path)!r} has {quote(known)}")
+        refuse(f"there is no region to read: {read_arg('roi', roi)}; {str(path)!r} has {quote(known)}")
     return table, {name: places for name, places in regions.items() if places.size}
 
 

@@ -39,7 +39,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from brainrdl._core.errors import refuse
+from brainrdl._core.errors import read_arg, refuse
 from data_adapters._shared.text import read_text, suffix
 from data_adapters._shared.triplet_files import looks_like_triplets
 from data_adapters.tables.rdm_tables import Choices, Rows, rdms_of
@@ -182,7 +182,10 @@ def _rows(text: str, separator: str) -> Rows:
     while not any(row[-1] for row in rows) and len(rows[0]) > 1:  # columns that a spreadsheet left empty
         rows = [row[:-1] for row in rows]
     if len(rows[0]) == 1:
-        refuse(f"the first line has only one cell, {rows[0][0]!r}; give the character between cells with delimiter=")
+        refuse(
+            f"the first line has only one cell, {rows[0][0]!r}; give the character between cells with "
+            f"{read_arg('delimiter')}"
+        )
     for number, row in enumerate(rows, start=1):
         if len(row) != len(rows[0]):
             refuse(f"row {number} has {len(row)} cells, but the first row has {len(rows[0])}")

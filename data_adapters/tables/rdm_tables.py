@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
 
-from brainrdl._core.errors import check_number, check_option, check_unique, nearest, quote, refuse
+from brainrdl._core.errors import check_number, check_option, check_unique, nearest, quote, read_arg, refuse
 from brainrdl.rdms.conversion import from_array
 from data_adapters._shared.measurements import condition_names
 
@@ -153,10 +153,13 @@ def _is_bare(rows: Rows) -> bool:
     if open_to_both:
         refuse(
             f"all cells are numbers, and those of the first row and column, {quote(first)}, could be values or names: "
-            "say header=False (values) or header=True (names)" + _or_trials(rows)
+            f"say {read_arg('header', False)} (values) or {read_arg('header', True)} (names)" + _or_trials(rows)
         )
     if _or_trials(rows):
-        refuse(f"three rows of three whole numbers could be an RDM without names: say header=False{_or_trials(rows)}")
+        refuse(
+            "three rows of three whole numbers could be an RDM without names: say "
+            f"{read_arg('header', False)}{_or_trials(rows)}"
+        )
     return True
 
 
@@ -164,7 +167,7 @@ def _or_trials(rows: Rows) -> str:
     """Say how to read three rows of three different whole numbers as odd-one-out trials."""
     if len(rows) != 3 or not all(len(set(row)) == 3 and all(map(_is_whole, row)) for row in rows):
         return ""
-    return ", or reader='triplets' (odd-one-out trials)"
+    return f", or {read_arg('reader', 'triplets')} (odd-one-out trials)"
 
 
 def _is_whole(cell: str) -> bool:
@@ -219,12 +222,13 @@ def _refuse_layout(rows: Rows, choices: Choices) -> NoReturn:
     if pair is not None:
         refuse(
             f"a table with the columns {list(pair)} is a long table, which must have one of the columns "
-            f"{list(_VALUES)}, got {columns}; choose the column of values with value="
+            f"{list(_VALUES)}, got {columns}; choose the column of values with {read_arg('value')}"
         )
     if rows[0][0] and _numbers(rows, choices) is not None:
         refuse(
             f"all cells are numbers, in {len(rows)} rows of {len(columns)}: if they are pairs with a value, add a "
-            "first row a,b,dissimilarity (or rating); if the first row names conditions, say header=True"
+            "first row a,b,dissimilarity (or rating); if the first row names conditions, say "
+            f"{read_arg('header', True)}"
         )
     check_unique(columns[1:], "the first row")
     if len(rows) == len(columns):
@@ -232,7 +236,7 @@ def _refuse_layout(rows: Rows, choices: Choices) -> NoReturn:
     only_row, only_column = (quote(sorted(set(one) - set(other))) for one, other in _both(columns[1:], names))
     refuse(
         f"row and column names differ: only in the first row {only_row}, only in the first column {only_column}; in a "
-        "long table, choose the columns of names and of values with pair= and value="
+        f"long table, choose the columns of names and of values with {read_arg('pair')} and {read_arg('value')}"
     )
 
 
@@ -264,7 +268,10 @@ def long_columns(header: Sequence[str], choices: Choices) -> Columns | None:
         return None
     check_unique([column for column in header if column], "the first row")
     if len(values) > 1:
-        refuse(f"a long table must have one of the columns {list(_VALUES)}, got {values}; choose one with value=")
+        refuse(
+            f"a long table must have one of the columns {list(_VALUES)}, got {values}; choose one with "
+            f"{read_arg('value')}"
+        )
     value = check_option(values[0], header, "value")
     others = [column for column in header if column and column not in (*pair, value)]
     # a column that is not an rdm descriptor would make pairs missing, unless gaps and repeats are allowed
@@ -296,7 +303,7 @@ def _labels(others: list[str], choices: Choices, written: bool) -> dict[str, str
     if strange and not written:
         refuse(
             f"column {strange[0]!r} is not known{nearest(strange[0], _LABELS)}; the other columns are {quote(others)}: "
-            "say with rdm_columns= which of these distinguish RDMs (the others are left out)"
+            f"say with {read_arg('rdm_columns')} which of these distinguish RDMs (the others are left out)"
         )
     return {known.get(column, column): column for column in others}
 
@@ -330,8 +337,8 @@ def _check_meaning(value: str, choices: Choices) -> None:
     is_dissimilarity = _plain(value) == "dissimilarity"
     if not is_dissimilarity and choices.similarity is None:
         refuse(
-            f"does a high {value} mean similar or different? say similarity=True (similar), a number (the top of that "
-            "scale) or False (different)"
+            f"does a high {value} mean similar or different? say {read_arg('similarity', True)} (similar), a number "
+            "(the top of that scale) or False (different)"
         )
     if is_dissimilarity and choices.similarity not in (None, False):
         refuse(f"similarity={choices.similarity!r}, but the column is called {value!r}; rename it to 'rating'")
@@ -361,7 +368,8 @@ def _pair_value(
     if a != b and pair not in single and choices.missing == "refuse":
         refuse(
             f"the pair {a!r}, {b!r} is missing{_of(group)}; give it an empty value if it was not measured, or say "
-            "missing='nan'" + ("; or say with rdm_columns= which columns distinguish RDMs" if group else "")
+            f"{read_arg('missing', 'nan')}"
+            + (f"; or say with {read_arg('rdm_columns')} which columns distinguish RDMs" if group else "")
         )
     return single.get(pair, np.nan)
 
@@ -383,6 +391,10 @@ def _of(group: tuple[str, ...]) -> str:
 def _number(cell: str, row: str, column: str, choices: Choices) -> float:
     value = choices.number(cell)
     if value is None:
-        remedy = "; if the comma is a decimal one, say decimal=','" if "," in cell and choices.decimal == "." else ""
+        remedy = (
+            f"; if the comma is a decimal one, say {read_arg('decimal', ',')}"
+            if "," in cell and choices.decimal == "."
+            else ""
+        )
         refuse(f"{cell!r} at row {row!r}, column {column!r} is not a number{remedy}")
     return value

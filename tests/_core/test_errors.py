@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import re
 
 import numpy as np
@@ -51,7 +52,7 @@ def test_a_bound_may_be_reached() -> None:
 
 def test_duplicates_are_named_once_each() -> None:
     errors.check_unique(["a", "b"], "the list")
-    with pytest.raises(BrainrdlError, match=r"names \['a'\] stand more than once in the list"):
+    with pytest.raises(BrainrdlError, match=r"names \['a'\] occur more than once in the list"):
         errors.check_unique(["a", "b", "a", "a"], "the list")
 
 
@@ -62,7 +63,7 @@ def test_a_condition_that_is_asked_for_itself_is_not_offered_for_another() -> No
 
 def test_names_that_are_no_unicode_are_refused() -> None:
     errors.check_text(["cat", "猫", "b\u00e4r"], "the stimuli")
-    with pytest.raises(BrainrdlError, match=r"names \['b\\udce4r'\] of the stimuli are no valid Unicode; rename"):
+    with pytest.raises(BrainrdlError, match=r"names \['b\\udce4r'\] of the stimuli are not valid Unicode; rename"):
         errors.check_text(["cat", "b\udce4r"], "the stimuli")
 
 
@@ -92,3 +93,58 @@ def test_values_that_are_not_finite_are_counted(bad: float) -> None:
     tensor_checks.check_finite(torch.ones(3), "layer 'x'")
     with pytest.raises(BrainrdlError, match="1 of 3 values are NaN or Inf in layer 'x'"):
         tensor_checks.check_finite(torch.tensor([1.0, bad, 2.0]), "layer 'x'")
+
+
+def _dashed(argument: errors.Argument) -> str | None:
+    return f"--{argument.name} {argument.value}".strip() if argument.name in ("names", "axes") else None
+
+
+def _refusal() -> BrainrdlError:
+    advice = f"give {errors.read_arg('axes', ['first', 2])}, {errors.arg('names')} or {errors.arg('steps', 5)}"
+    return BrainrdlError(f"{errors.named('by')} 'x' is not known; {advice}", place="file 'it.h5'")
+
+
+def test_an_error_knows_the_argument_that_it_is_about_and_those_that_it_advises() -> None:
+    error = _refusal()
+    assert (error.argument, error.advised, error.place) == ("by", ("axes", "names", "steps"), "file 'it.h5'")
+    assert BrainrdlError("no argument").argument is None
+
+
+def test_arguments_are_spelled_as_in_python_unless_a_front_end_knows_better() -> None:
+    error = _refusal()
+    told = "file 'it.h5': by 'x' is not known; give axes=['first', 2], names= or steps=5"
+    assert (str(error), repr(error)) == (told, f"BrainrdlError({told!r})")
+    expected = "file 'it.h5': by 'x' is not known; give --axes ['first', 2], --names or steps=5"
+    assert error.render(_dashed) == expected
+    assert str(error) == told  # rendering binds nothing
+
+
+def test_the_innermost_front_end_and_place_win() -> None:
+    outer, inner = {"steps": "outer.steps", "names": "outer.names"}, {"names": "inner.names"}
+    with pytest.raises(BrainrdlError) as refused:  # noqa: SIM117
+        with errors.about("outer", lambda a: outer.get(a.name)), errors.about("inner", lambda a: inner.get(a.name)):
+            errors.refuse(f"{errors.arg('steps')} {errors.arg('names')} {errors.arg('lr')}")
+    assert str(refused.value) == "inner: outer.steps inner.names lr="
+
+
+def test_other_errors_pass_a_boundary_as_they_are() -> None:
+    with pytest.raises(KeyError, match="k"), errors.about("file 'it.h5'"):
+        raise KeyError("k")
+
+
+def test_a_quoted_value_cannot_be_taken_for_a_marker() -> None:
+    hostile = "\ue000steps\ue0015\ue001\ue001a\ue001\ue002"
+    assert str(BrainrdlError(f"got {hostile!r}")) == f"got {hostile!r}"
+    assert str(BrainrdlError(f"say {errors.arg('axes', hostile)}")) == f"say axes={hostile!r}"
+
+
+def test_an_error_comes_back_whole_from_another_process() -> None:
+    error = pickle.loads(pickle.dumps(_refusal()))
+    assert (str(error), error.advised) == (str(_refusal()), ("axes", "names", "steps"))
+
+
+def test_a_check_marks_the_name_of_an_argument_but_not_other_words() -> None:
+    for what, argument in (("steps", "steps"), ("seed of the split", None)):
+        with pytest.raises(BrainrdlError, match=f"{what} must be a whole number") as refused:
+            errors.check_whole(-1, what, 0)
+        assert refused.value.argument == argument

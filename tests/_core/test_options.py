@@ -93,7 +93,7 @@ def test_what_a_type_allows_is_accepted(given: dict[str, Any]) -> None:
         ({"width": 0}, "width must be a finite number above 0, got 0"),
         ({"tools": "pen"}, r"tools should be a list, got 'pen'; write \['pen'\]"),
         ({"tools": ["pencil"]}, "tools: 'pencil' is not known; nearest: 'pen'"),
-        ({"tools": ["pen", "pen"]}, r"names \['pen'\] stand more than once in tools"),
+        ({"tools": ["pen", "pen"]}, r"names \['pen'\] occur more than once in tools"),
         ({"seeds": []}, "seeds is empty; give at least one"),
         ({"seeds": [0, -1]}, "each of seeds must be a whole number, at least 0, got -1"),
         ({"seeds": np.array(3)}, "seeds should be a list"),

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 
 from brainrdl.dissimilarity.pairs import pair_indices
-from brainrdl.similarity.comparators import SIMILARITIES
+from brainrdl.similarity.registry import SIMILARITIES
 
 NAMES = ["cosine", "corr", "spearman", "rho-a", "tau-a", "corr_cov", "cosine_cov"]
 N_CONDITIONS, N_SUBJECTS, N_RESAMPLES = 92, 12, 1000

@@ -13,7 +13,7 @@ import time
 ROUNDS = 7
 CASES = {
     "`import brainrdl`": "import brainrdl",
-    "`brainrdl --help`": "import sys; sys.argv = ['brainrdl', '--help']; from brainrdl.cli import main; main()",
+    "`brainrdl --help`": "import sys; sys.argv = ['brainrdl', '--help']; from brainrdl.cli.app import main; main()",
 }
 
 

@@ -4,30 +4,37 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import shutil
 import subprocess
 import sys
 import warnings
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+import typer
 import yaml
 from PIL import Image
 from rich.console import Console
 
-from brainrdl import BrainrdlError, rdms
+import brainrdl
+from brainrdl import BrainrdlError, datasets, rdms
+from brainrdl._core import errors
+from brainrdl._core.constants import NOISE
 from brainrdl._core.rows import Role
-from brainrdl.cli import app, common
+from brainrdl.cli import app, common, completion
+from brainrdl.cli.spelling import Command
+from brainrdl.dissimilarity.registry import DISSIMILARITIES
 from brainrdl.evaluation.held_out import assemble
 from brainrdl.evaluation.scores import HeldOut, TeacherRDMs
 from brainrdl.models.networks import known_names
 from brainrdl.recipe import files, running
-from brainrdl.similarity.comparators import SIMILARITIES
+from brainrdl.similarity.registry import SIMILARITIES
 
 NAMES = [f"face_{i:02d}" for i in range(12)]
 
@@ -94,7 +101,8 @@ def test_fit_leaves_recipe_tables_and_report(run: Path) -> None:
 
 
 def test_fit_refuses_a_run_folder_that_exists_and_resumes_it_when_asked(run: Path, folder: Path) -> None:
-    assert "resume or overwrite" in _refused("fit", "recipe.yaml", "--out", "runs/it", folder=folder)
+    refused = _refused("fit", "recipe.yaml", "--out", "runs/it", folder=folder)
+    assert "resume or overwrite it with --resume or --overwrite" in refused
     rows = json.loads(_run("fit", "recipe.yaml", "--out", "runs/it", "--resume", "--json", folder=folder).stdout)
     assert {row["student"] for row in rows} == {"fitted", "unfitted"}
 
@@ -116,7 +124,7 @@ def test_evaluate_leaves_the_run_as_it_is_and_writes_where_it_is_told(run: Path,
     assert "scores: runs/tau" in done.stdout
     assert set(pd.read_csv(folder / "runs" / "tau" / "scores.csv")["comparator"]) == {"tau-a"}
     with_scores = _refused("evaluate", "runs/it", "--out", "runs/tau", folder=folder)
-    assert "--out 'runs/tau' should be a new or an empty folder" in with_scores
+    assert "--out 'runs/tau' must be a new or empty folder" in with_scores
 
 
 def test_a_table_has_one_target_and_its_own_ceilings() -> None:
@@ -185,9 +193,8 @@ def test_names_go_only_to_the_file_that_holds_none(folder: Path) -> None:
 
 
 def test_names_taken_from_a_folder_are_told_in_the_order_that_was_assumed(folder: Path) -> None:
-    told = (
-        "names of it.npy taken from images/ in alphabetical order: face_00, face_01, face_02, face_03, face_04, ...\n"
-    )
+    first = "face_00, face_01, face_02, face_03, face_04, ..."
+    told = f"condition names of it.npy: the files in images/ in alphabetical order: {first}\n"
     words = ("compare", "it.h5", "it.npy", "--names", "images/")
     assert _run(*words, folder=folder).stderr == told
     assert _run("plot", "it.npy", "--names", "images", "--out", "told.png", folder=folder).stderr == told
@@ -203,8 +210,8 @@ def test_a_few_names_from_a_folder_are_told_in_full(folder: Path, tmp_path: Path
     for name in NAMES[:n]:
         shutil.copy(folder / "images" / f"{name}.png", tmp_path)
     np.save(folder / "few.npy", np.arange(n * (n - 1) / 2))
-    stderr = _run("plot", "few.npy", "--names", tmp_path, "--out", "few.png", folder=folder).stderr
-    assert stderr == f"names of few.npy taken from {tmp_path}/ in alphabetical order: {told}\n"
+    stderr = _run("plot", "few.npy", "--names", tmp_path, "--out", f"few{n}.png", folder=folder).stderr
+    assert stderr == f"condition names of few.npy: the files in {tmp_path}/ in alphabetical order: {told}\n"
 
 
 @pytest.fixture(scope="module")
@@ -263,11 +270,20 @@ def test_plot_draws_the_chosen_rdms_and_titles_them(regions: Path, monkeypatch: 
     [
         (("--target", "ITT"), r"--target 'ITT' is not known; nearest: 'IT' (known: V1, IT)"),
         (("--subject", "s9"), r"--subject 's9' is not known; nearest: 's3', 's2', 's1' (known: s1, s2, s3)"),
-        (("--read", "variable"), "--read expects KEY=VALUE (for one file, a:KEY=VALUE or b:KEY=VALUE), got 'variable'"),
+        (
+            ("--read", "variable"),
+            "--read expects KEY=VALUE (for one of the files, a:KEY=VALUE or b:KEY=VALUE), got 'variable'",
+        ),
         (("--read", "c:by=item"), "got 'c:by=item'"),
-        (("--read", "names=x"), "'names' is no option of a reader; give the file as argument and names by --names"),
-        (("--read", "variable=a"), "(on the command line: --read a:KEY=VALUE or b:KEY=VALUE, for one of two files)"),
-        (("--out", "figure.xyz"), "--out 'figure.xyz' is no image file; give one like figure.png, .pdf or .svg"),
+        (
+            ("--read", "names=x"),
+            "'names' is not an option of a reader; give the file as an argument and the names with --names FILE",
+        ),
+        (("--read", "variable=a"), "option --read [a:|b:]variable of reader 'rsatoolbox' is not known"),
+        (
+            ("--out", "figure.xyz"),
+            "--out 'figure.xyz' is not an image file; choose a name like figure.png, .pdf or .svg",
+        ),
     ],
 )
 def test_wrong_choice_is_refused_in_words_of_the_command_line(
@@ -279,41 +295,79 @@ def test_wrong_choice_is_refused_in_words_of_the_command_line(
 def test_choice_among_rdms_that_do_not_differ_in_it_is_refused(regions: Path) -> None:
     rdms.from_array(np.arange(66.0), NAMES, descriptors={"roi": ["V1"]}).save(str(regions / "v1.h5"), file_type="hdf5")
     refused = _refused("compare", "it.npy", "it.npy", "--names", "images", "--target", "IT", "--json", folder=regions)
-    assert "--target 'IT': ['it.npy', 'it.npy'] tell no roi of their RDMs; leave it out" in refused
+    assert "--target 'IT': no RDM in ['it.npy', 'it.npy'] has a descriptor 'roi'; leave it out" in refused
     refused = _refused("compare", "v1.h5", "it.h5", "--target", "IT", folder=regions)
-    assert "'v1.h5' holds no RDM of roi ['IT'], but of ['V1']" in refused
+    assert "'v1.h5' holds no RDM with roi ['IT']; it has ['V1']" in refused
 
 
 def test_advice_about_a_file_names_it_and_the_options(regions: Path) -> None:
     refused = _refused("compare", "it.h5", "it.npy", folder=regions)
     assert "file 'it.npy': RDMs have no pattern descriptor" in refused
-    assert refused.endswith("(on the command line: --read by=NAME, --names FILE)")
-    refused = _refused("compare", "it.h5", "few.h5", folder=regions)
-    assert refused.startswith("brainrdl: files 'it.h5' and 'few.h5': the two RDMs do not have the same conditions")
-    assert refused.endswith("(on the command line: --common)")
+    assert "choose one with --read [a:|b:]by=VALUE, or give the file's names when reading it: --names FILE" in refused
+    rdms.from_array(np.arange(28.0), NAMES[:8]).save(str(regions / "eight.h5"), file_type="hdf5")
+    refused = _refused("compare", "it.h5", "eight.h5", folder=regions)
+    assert refused.startswith("brainrdl: files 'it.h5' and 'eight.h5': the two RDMs do not have the same conditions")
+    assert refused.endswith("in common with --common")
 
 
 def test_figures_of_a_run_go_to_a_folder_and_no_image(run: Path, folder: Path) -> None:
-    assert "--out 'all.png' should be a folder" in _refused("plot", "runs/it", "--out", "all.png", folder=folder)
+    assert "--out 'all.png' must be a folder" in _refused("plot", "runs/it", "--out", "all.png", folder=folder)
     assert not (folder / "all.png").exists()
 
 
 def test_error_of_the_system_is_one_line_with_path_and_reason() -> None:
     worded, status = app._worded(PermissionError(13, "Permission denied", "figures/.it-abc123.png"))
-    assert (worded, status) == ("'figures': Permission denied; choose another path, or mend its permissions", 1)
+    assert (worded, status) == ("'figures': Permission denied; choose another path, or change its permissions", 1)
     assert app._worded(OSError("broken pipe"))[0] == "OSError: broken pipe (--debug shows where)"
 
 
-def test_what_is_completed_is_what_there_is_and_costs_no_heavy_import() -> None:
-    assert common.comparators() == tuple(SIMILARITIES)
-    assert sorted(common.networks()) == sorted(known_names())
+def test_what_is_completed_is_what_there_is_and_costs_no_heavy_import(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert completion.networks() == list(known_names())
+    (kept,) = (tmp_path / "brainrdl").glob("networks-*.json")
     code = (
-        "import sys; from brainrdl.cli import common; "
-        "common.networks(), common.comparators(), common.dissimilarities(); "
-        "print({'torch', 'torchvision'} & set(sys.modules))"
+        "import sys; from brainrdl.cli import completion as c; "
+        "print(*c.comparators(), *c.dissimilarities(), *c.noise_methods(), *c.data_sets(), *c.networks()); "
+        "print({'torch', 'torchvision', 'pandas', 'rsatoolbox'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "set()"
+    names, heavy = done.stdout.splitlines()
+    assert names.split() == [*SIMILARITIES, *DISSIMILARITIES, *NOISE, *datasets.names(), *known_names()]
+    assert heavy == "set()"
+    kept.write_text("damaged")
+    assert completion.networks() == list(known_names())
+
+
+def test_completion_offers_names_that_begin_as_the_word_does() -> None:
+    assert completion.complete(completion.comparators)("co") == ["cosine", "corr", "corr_cov", "cosine_cov"]
+
+
+@pytest.mark.parametrize(
+    ("given", "spelled"),
+    [
+        (errors.read_arg("names"), "--names FILE"),
+        (errors.read_arg("roi", ["V1", "big IT"]), "--roi V1 --roi 'big IT'"),
+        (errors.read_arg("axes", "first"), "--read axes=first"),
+        (errors.read_arg("runs", "*/bold.nii"), "--read 'runs=*/bold.nii'"),
+        (errors.read_arg("entities", {"desc": "preproc"}), "--read entities=desc:preproc"),
+        (errors.read_arg("baseline", ["rest", "cue"]), "--read baseline=rest --read baseline=cue"),
+        (errors.read_named("t_r"), "--read t_r"),
+        (errors.arg("windows", [(0.05, 0.1)]), "--window 0.05:0.1"),
+        (errors.arg("windows"), "--window START:END"),
+        (errors.arg("noise"), "--noise-normalisation METHOD"),
+        (errors.arg("overwrite", True), "--overwrite"),
+        (errors.named("dissimilarity"), "--dissimilarity"),
+        (errors.arg("combine", "mean"), "combine='mean'"),
+    ],
+)
+def test_arguments_in_messages_are_spelled_as_options(given: str, spelled: str) -> None:
+    rdm = dict(_commands())[("rdm",)]
+    with pytest.raises(BrainrdlError) as refused:  # noqa: SIM117
+        with errors.about(spelling=rdm.spelled):
+            errors.refuse(f"give {given}")
+    assert str(refused.value) == f"give {spelled}"
 
 
 def test_warning_is_one_line(folder: Path) -> None:
@@ -344,7 +398,7 @@ def test_recipe_prints_a_template_that_it_accepts(folder: Path) -> None:
         (("report", "nowhere"), "nowhere", 1),
         (("frobnicate",), "No such command 'frobnicate'", 2),
         (("fit",), "Missing argument", 2),
-        (("recipe", "recipe.yaml", "--template"), "'recipe.yaml' asks to check one; give one of the two", 1),
+        (("recipe", "recipe.yaml", "--template"), "'recipe.yaml' is a recipe to check; give one of the two", 1),
     ],
 )
 def test_failure_is_one_line_and_a_status(folder: Path, words: tuple[str, ...], message: str, status: int) -> None:
@@ -364,7 +418,7 @@ def test_interrupted_fit_says_how_to_go_on(run: Path, folder: Path, monkeypatch:
     told = _refused(*words, folder=folder, status=130)
     assert told == (
         "brainrdl: interrupted; 'runs/it' keeps what was done: "
-        "`brainrdl fit recipe.yaml --out runs/it --set fit.steps=2 --resume` goes on from there"
+        "continue with `brainrdl fit recipe.yaml --out runs/it --set fit.steps=2 --resume`"
     )
     assert _refused("fit", "recipe.yaml", "--out", "runs/new", folder=folder, status=130) == "brainrdl: interrupted"
 
@@ -382,9 +436,75 @@ def test_debug_lets_the_failure_through(monkeypatch: pytest.MonkeyPatch) -> None
         app.main()
 
 
-@pytest.mark.parametrize("command", ["demo", "fit", "evaluate", "compare", "plot", "report", "layers", "recipe"])
-def test_help_of_every_command_has_an_example(command: str) -> None:
-    assert "brainrdl " + command in _run(command, "--help").stdout.split("Usage", 1)[1].split("\n", 1)[1]
+def _commands(group: Any = None, before: tuple[str, ...] = ()) -> list[tuple[tuple[str, ...], Any]]:
+    """Every command with its words, those of groups among them."""
+    group = group or typer.main.get_command(app.app)
+    found = []
+    for name, command in group.commands.items():
+        words = (*before, name)
+        found += _commands(command, words) if hasattr(command, "commands") else [(words, command)]
+    return found
+
+
+@pytest.mark.parametrize("words", [words for words, _ in _commands()], ids=" ".join)
+def test_help_of_every_command_has_an_example(words: tuple[str, ...]) -> None:
+    shown = _run(*words, "--help").stdout.split("Usage", 1)[1].split("\n", 1)[1]
+    assert re.search(r"Examples?:\s+brainrdl", shown)
+    assert "brainrdl " + " ".join(words) in " ".join(shown.split())
+
+
+def test_every_command_spells_arguments_as_its_own_options() -> None:
+    assert {type(command) for _, command in _commands()} == {Command}
+    assert len(_commands()) == 13
+
+
+def test_python_dash_m_brainrdl_is_the_command_line() -> None:
+    done = subprocess.run([sys.executable, "-m", "brainrdl", "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == brainrdl.__version__
+    done = subprocess.run([sys.executable, "-m", "brainrdl", "fit"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr.startswith("brainrdl: Missing argument")) == (2, True)
+
+
+def _existing(run: Path, folder: Path) -> dict[tuple[str, ...], Path]:
+    return {
+        ("plot", "it.h5", "--out", "there.png"): folder / "there.png",
+        ("compare", "it.h5", "it.h5", "--out", "there.png"): folder / "there.png",
+        ("doctor", "it.h5", "--out", "there.png"): folder / "there.png",
+        ("rdm", "it.h5", "--out", "there.csv"): folder / "there.csv",
+        ("report", "runs/it", "--out", "there.html"): folder / "there.html",
+        ("plot", "runs/it", "--out", "there"): folder / "there" / "scores.png",
+    }
+
+
+def test_every_command_that_writes_a_file_keeps_an_existing_one_unless_told_to_overwrite(
+    run: Path, folder: Path
+) -> None:
+    for words, path in _existing(run, folder).items():
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("precious")
+        refused = _refused(*words, folder=folder)
+        assert f"{path.name}' exists already; replace with --overwrite, or choose another name" in refused, words
+        assert path.read_text() == "precious"
+        _run(*words, "--overwrite", folder=folder)
+        assert b"precious" not in path.read_bytes()
+
+
+def _printed(console: Console, table: pd.DataFrame) -> str:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(common, "console", console)
+        common.print_table(table)
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+def test_tables_are_one_line_a_row_in_a_pipe_and_wrapped_in_a_terminal() -> None:
+    long = {"layer": ["features." * 12 + "0"], "shape": ["(64,112,112)"], "reads": ["x" * 90]}
+    piped = _printed(Console(file=io.StringIO(), width=40), pd.DataFrame(long))
+    assert piped.splitlines()[1].split() == [column[0] for column in long.values()]
+    shown = _printed(Console(file=io.StringIO(), width=40, force_terminal=True, color_system=None), pd.DataFrame(long))
+    assert max(map(len, shown.splitlines())) <= 40
+    assert "…" not in shown
+    assert shown.count("x") == 90
 
 
 def test_help_loads_nothing_heavy() -> None:

@@ -16,9 +16,6 @@ from rsatoolbox.data import Dataset
 from rsatoolbox.rdm.rdms import load_rdm
 
 from brainrdl import RDMTeacher, calc_rdm, datasets, rdms, read
-from brainrdl.cli import common, file_commands
-from brainrdl.dissimilarity.measures import DISSIMILARITIES
-from brainrdl.rdms.estimation import NOISE
 from tests.cli.test_app import _refused, _run
 
 NAMES = ["cat", "dog", "car", "bus"]
@@ -105,12 +102,12 @@ def test_options_of_a_reader_given_twice_are_a_list_and_numbers_are_numbers(fold
     [
         (
             ("it.h5", "-d", "crossnobis", "--window", "0:1", "--noise-normalisation", "full", "--runs", "x"),
-            "'it.h5' holds RDMs, which stay as they are; leave out ['--dissimilarity', '--noise-normalisation', "
-            "'--runs', '--window']",
+            "'it.h5' contains RDMs already, which are written unchanged; leave out ['--dissimilarity', "
+            "'--noise-normalisation', '--runs', '--window']",
         ),
         (
             ("betas.nii.gz", "--stimuli", "images", "--layers", "pool", "--seed", "0"),
-            "there is no --model, whose options these are; leave out ['--seed', '--layers', '--stimuli']",
+            "some options need --model; leave out ['--seed', '--layers', '--stimuli']",
         ),
         (
             ("--model", "small_cnn", "--layers", "pool", "--stimuli", "images", "--read", "a=b", "--roi", "IT"),
@@ -118,13 +115,16 @@ def test_options_of_a_reader_given_twice_are_a_list_and_numbers_are_numbers(fold
         ),
         (
             ("betas.nii.gz", "--read", "atlas=atlas.nii.gz", "--read", "roi=V1", "--roi", "IT"),
-            "say it once; leave out ['--read roi']",
+            "an option is given twice; leave out ['--read roi']",
         ),
         (
             ("--model", "small_cnn", "--layers", "pool", "--stimuli", "images", "-d", "crossnobis"),
-            "--dissimilarity crossnobis is cross-validated over runs, and a network has none",
+            "--dissimilarity crossnobis is cross-validated over runs, and a network has no runs",
         ),
-        (("ratings.csv", "--read", "similarity=much"), "similarity of reader 'csv' should be bool | float | None"),
+        (
+            ("ratings.csv", "--read", "similarity=much"),
+            "option --read similarity of reader 'csv' should be bool | float | None",
+        ),
     ],
 )
 def test_options_that_would_do_nothing_or_are_of_another_type_are_refused(
@@ -155,15 +155,18 @@ def test_rdm_makes_one_rdm_a_time_window(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("betas.nii.gz", "-o", "x.txt"), "--out 'x.txt' is no RDM file; give one that ends in .h5, .hdf5, .csv, .tsv"),
-        (("it.h5", "-o", "it.h5"), "--out 'it.h5' exists; replace it with --overwrite"),
+        (
+            ("betas.nii.gz", "-o", "x.txt"),
+            "--out 'x.txt' is not an RDM file; choose a name that ends in .h5, .hdf5, .csv, .tsv",
+        ),
+        (("it.h5", "-o", "it.h5"), "'it.h5' exists already; replace with --overwrite"),
         ((), "give one file, folder or pattern in quotes, or --model; got nothing"),
         (("a.nii", "b.nii"), "give one file, folder or pattern in quotes"),
         (("betas.nii.gz", "--window", "soon"), "--window 'soon' should be START:END in seconds"),
         (("betas.nii.gz", "--window", "2:1"), "--window '2:1' ends before it starts"),
         (("--model", "resnet18"), "--model resnet18 needs --layers and --stimuli; `brainrdl layers resnet18`"),
         (("betas.nii.gz", "--roi", "IT"), "betas.nii.gz"),
-        (("betas.nii.gz", "-d", "correlatoin"), "dissimilarity 'correlatoin' is not known; nearest: 'correlation'"),
+        (("betas.nii.gz", "-d", "correlatoin"), "--dissimilarity 'correlatoin' is not known; nearest: 'correlation'"),
     ],
 )
 def test_rdm_refuses_what_it_cannot_do(folder: Path, words: tuple[str, ...], message: str) -> None:
@@ -186,7 +189,7 @@ def test_doctor_fails_on_a_file_that_cannot_teach(folder: Path, tmp_path: Path) 
     assert "constant" in done.stdout
 
 
-def test_data_lists_tells_and_fetches(tmp_path: Path, data_folder: Path) -> None:
+def test_data_lists_describes_and_fetches(tmp_path: Path, data_folder: Path) -> None:
     rows = json.loads(_run("data", "list", "--json", "--folder", tmp_path).stdout)
     assert [row["name"] for row in rows] == list(datasets.names())
     assert {row["here"] for row in rows} <= {"no", "offline copy"}
@@ -201,12 +204,6 @@ def test_data_refuses_an_unknown_name() -> None:
     assert "nearest: 'mnist'" in _refused("data", "info", "mnits")
 
 
-def test_what_is_completed_is_what_there_is() -> None:
-    assert set(common.dissimilarities()) == set(DISSIMILARITIES)
-    assert set(file_commands.NOISE) == set(NOISE)
-    assert datasets.names() == file_commands.DATA_SETS
-
-
 def test_the_commands_load_nothing_heavy_before_they_run() -> None:
     code = "import sys; import brainrdl.cli.file_commands; print({'torch', 'pandas', 'rsatoolbox'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -219,9 +216,17 @@ def test_the_doctor_is_told_what_tells_targets_apart(folder: Path) -> None:
     made.save(str(folder / "movie.h5"), file_type="hdf5")
     assert json.loads(_run("doctor", "movie.h5", "--json", folder=folder).stdout)["facts"]["subjects"] == ["a", "b"]
     _run("doctor", "movie.h5", "--target-by", "condition", folder=folder)
-    assert "target_by 'tim' is not an rdm descriptor; nearest: 'time'" in _refused(
+    assert "--target-by 'tim' is not an rdm descriptor; nearest: 'time'" in _refused(
         "doctor", "movie.h5", "--target-by", "tim", folder=folder
     )
+
+
+def test_the_doctor_spells_its_advice_as_options(folder: Path, tmp_path: Path) -> None:
+    np.save(tmp_path / "bare.npy", np.arange(6.0))
+    told = _run("doctor", "bare.npy", folder=tmp_path, status=1).stdout
+    assert "give --names FILE in the order of the file, or choose another descriptor with --read by=VALUE" in told
+    (row,) = json.loads(_run("doctor", "bare.npy", "--json", folder=tmp_path, status=1).stdout)["findings"][-1:]
+    assert "names=" not in str(row)
 
 
 def test_measurements_are_taken_by_the_doctor(tmp_path: Path) -> None:

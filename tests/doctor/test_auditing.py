@@ -165,7 +165,7 @@ def test_repeated_names_keep_rdms_from_teaching() -> None:
     found = audit(given)
     assert not found.can_teach
     assert one(found, "repeated names")["value"] == "['image_00']"
-    assert "stand more than once" in one(found, "refused as a teacher")["value"]
+    assert "occur more than once" in one(found, "refused as a teacher")["value"]
 
 
 def test_rdms_without_names_are_checked_but_cannot_teach() -> None:

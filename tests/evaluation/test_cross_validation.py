@@ -562,7 +562,7 @@ def test_several_students_bring_their_own_options_and_controls() -> None:
 
 
 def test_labels_whose_folders_would_be_one_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(BrainrdlError, match=r"names \['conv_1-seed0-fold0', .*stand more than once in the folders of"):
+    with pytest.raises(BrainrdlError, match=r"names \['conv_1-seed0-fold0', .*occur more than once in the folders of"):
         quick({"conv 1": make_student, "conv_1": make_student}, out=tmp_path / "run")
 
 
@@ -710,7 +710,7 @@ def no_fit(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"comparators": ["pearson"]}, "comparators: 'pearson' is not known"),
         ({"comparators": []}, "comparators is empty; give at least one"),
         ({"seeds": ()}, "seeds is empty; give at least one"),
-        ({"seeds": (1, 1)}, r"names \['1'\] stand more than once in seeds"),
+        ({"seeds": (1, 1)}, r"names \['1'\] occur more than once in seeds"),
         ({"students": {}}, "there is no student to cross-validate"),
         (
             {"students": {"a": Candidate(make_student, controls=["category"])}},
@@ -724,10 +724,10 @@ def no_fit(monkeypatch: pytest.MonkeyPatch) -> None:
         ),
         (
             {"students": {"fitted": make_student, "unfitted": make_student}},
-            r"names \['unfitted'\] stand more than once",
+            r"names \['unfitted'\] occur more than once",
         ),
-        ({"ensembles": {"fitted": ["fitted"]}}, r"names \['fitted', .*stand more than once in the rows"),
-        ({"models": {"category": size_model()}}, r"names \['category'\] stand more than once in the rows"),
+        ({"ensembles": {"fitted": ["fitted"]}}, r"names \['fitted', .*occur more than once in the rows"),
+        ({"models": {"category": size_model()}}, r"names \['category'\] occur more than once in the rows"),
         ({"models": {"few": rdms.from_array(np.arange(6.0), NAMES[:4])}}, r"conditions \['n04'"),
         ({"folds": 5}, "fold 1 holds out 3 conditions .*: use fewer folds"),
         ({"folds": 2.0}, "folds must be a whole number, at least 2, got 2.0"),

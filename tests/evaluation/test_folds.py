@@ -103,7 +103,7 @@ def test_the_table_names_conditions_and_holds_no_positions() -> None:
             Fixed(([0, 1, 2], list(range(3, 24)))),
             "fold 0 leaves 3 conditions to train on, not 4 or more: hold out fewer",
         ),
-        (ShuffleSplit(4, test_size=0.5, random_state=0), r"stand more than once in the splitter's test sets"),
+        (ShuffleSplit(4, test_size=0.5, random_state=0), r"occur more than once in the splitter's test sets"),
         (
             Fixed((list(range(10)), list(range(12, 24)))),
             "trains on 10 and holds out 12 of 24 conditions; each condition",

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings, strategies as st
 from torch import Tensor
 
-from brainrdl.similarity.comparators import SIMILARITIES
+from brainrdl.similarity.registry import SIMILARITIES
 
 NAMES = list(SIMILARITIES)
 WHITENED = ["corr_cov", "cosine_cov", "cka"]

@@ -18,7 +18,7 @@ from brainrdl.dissimilarity.measures import correlation
 from brainrdl.loss.matching import match_layers
 from brainrdl.loss.pair_sampling import random_pairs
 from brainrdl.loss.rdm_loss import Decay, RDMLoss, differentiable_names
-from brainrdl.similarity.comparators import SIMILARITIES
+from brainrdl.similarity.registry import SIMILARITIES
 
 N, N_PAIRS = 8, 28
 
@@ -297,7 +297,7 @@ def test_a_weight_of_an_unknown_layer_is_refused() -> None:
 
 
 def _both_ways(kind: str, x: torch.Tensor, rdms: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    from brainrdl.dissimilarity.measures import DISSIMILARITIES
+    from brainrdl.dissimilarity.registry import DISSIMILARITIES
     from brainrdl.loss.correlation_kernel import direction_of, rdm_correlation
     from brainrdl.similarity.comparators import corr
 

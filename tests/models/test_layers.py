@@ -60,7 +60,7 @@ def test_a_module_with_two_names_has_both() -> None:
     ("layers", "message"),
     [
         (["conv1", "conv22"], r"layers \['conv22'\] are not in the model \(2 modules\); nearest: 'conv2'"),
-        (["conv1", "conv1"], r"\['conv1'\] stand more than once in the layers given"),
+        (["conv1", "conv1"], r"\['conv1'\] occur more than once in the layers given"),
         ([], "no layers were given"),
         ("conv1", r"single string 'conv1'; write \['conv1'\]"),
         ([""], "are not in the model"),

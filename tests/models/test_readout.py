@@ -193,7 +193,7 @@ def test_layers_that_cannot_be_read_are_refused() -> None:
         check_groups(model, ["conv1+conv9"], "the layers")
     with pytest.raises(BrainrdlError, match="the layers must be a list of names, got the single string 'conv1'"):
         check_groups(model, "conv1", "the layers")
-    with pytest.raises(BrainrdlError, match=r"\['conv1'\] stand more than once in the layers"):
+    with pytest.raises(BrainrdlError, match=r"\['conv1'\] occur more than once in the layers"):
         check_groups(model, ["conv1", "conv1"], "the layers")
     with pytest.raises(BrainrdlError, match="no layers were given"):
         check_groups(model, [], "the layers")

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from brainrdl.dissimilarity.measures import euclidean
-from brainrdl.similarity.comparators import SIMILARITIES, cka, corr_cov, cosine_cov
+from brainrdl.similarity.comparators import cka, corr_cov, cosine_cov
+from brainrdl.similarity.registry import SIMILARITIES
 
 ORACLES = ["cosine", "corr", "spearman", "tau-a", "rho-a", "corr_cov", "cosine_cov"]
 WHITENED = ["corr_cov", "cosine_cov"]

@@ -82,7 +82,7 @@ def test_an_option_reaches_the_reader_with_the_annotated_type(option, value, exp
         ("roi", 1, r"should be str \| Sequence\[str\] \| None, got 1 \(int\)"),
         ("mask", np.ones(2), r"should be str \| Path \| None, got array\(\[1., 1.\]\) \(ndarray\)"),
         ("decimate", None, r"should be int, got None \(NoneType\)"),
-        ("rois", "V1", "option of reader 'example' 'rois' is not known; nearest: 'roi'"),
+        ("rois", "V1", "option rois of reader 'example' is not known; nearest: 'roi'"),
     ],
 )
 def test_an_option_of_another_name_or_type_is_refused(option, value, message):

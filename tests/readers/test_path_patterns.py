@@ -143,7 +143,7 @@ def test_runs_that_the_files_name_keep_their_names(tmp_path):
         save(tmp_path / f"sub-1_{file}.h5", np.eye(3), run=runs)
     assert list(read(tmp_path / "*.h5")[0].obs_descriptors["run"]) == ["a", "a", "b", "c", "c", "d"]
     save(tmp_path / "sub-1_run-3.h5", np.eye(3), run=["a", "e", "e"])
-    with pytest.raises(BrainrdlError, match=r"names \['a'\] stand more than once in the runs of the files"):
+    with pytest.raises(BrainrdlError, match=r"names \['a'\] occur more than once in the runs of the files"):
         read(tmp_path / "*.h5")
 
 

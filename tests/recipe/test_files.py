@@ -8,6 +8,8 @@ import pytest
 import yaml
 
 from brainrdl import BrainrdlError, recipe
+from brainrdl._core.errors import Argument
+from brainrdl.recipe.spelling import in_recipe
 
 
 @pytest.mark.parametrize(
@@ -136,3 +138,24 @@ def test_set_with_a_value_that_is_not_yaml_is_refused(content: dict, tmp_path: P
     path.write_text(yaml.safe_dump(content))
     with pytest.raises(BrainrdlError, match=r"--set 'evaluation.seeds=\[1': '\[1' is not YAML"):
         recipe.load(path, ["evaluation.seeds=[1"])
+
+
+@pytest.mark.parametrize(
+    ("section", "argument", "spelled"),
+    [
+        ("", Argument("steps", "5"), "fit.steps: 5"),
+        ("", Argument("names", of="read"), "teacher.names"),
+        ("", Argument("by", of="read"), "teacher.by"),
+        ("", Argument("reader", "'ephys'", of="read"), "teacher.options.reader: ephys"),
+        ("", Argument("layers", of="read"), "teacher.options.layers"),
+        ("", Argument("decimal", "','", of="read"), "teacher.options.decimal: ','"),
+        ("", Argument("allow_missing", "True"), "stimuli.allow_missing: true"),
+        ("", Argument("dissimilarity", "'euclidean'", of="teacher"), "teacher.dissimilarity: euclidean"),
+        ("loss", Argument("dissimilarity", advised=False), "loss.dissimilarity"),
+        ("", Argument("dissimilarity"), None),  # teacher and loss have one: neither is guessed
+        ("", Argument("match"), "student.layers: {layer: target}"),
+        ("", Argument("resume", "True"), None),
+    ],
+)
+def test_arguments_in_messages_are_spelled_as_keys(section: str, argument: Argument, spelled: str | None) -> None:
+    assert in_recipe(section)(argument) == spelled

@@ -422,10 +422,16 @@ def test_teacher_network_sees_images_as_its_own_weights_expect_them(content: dic
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"teacher": {"rdms": "bare.npy"}}, r"file '.*bare.npy'.*\(in the recipe: teacher.names, teacher.by\)"),
-        ({"teacher": {"rdms": "two.npz"}}, r"'.*two.npz' .*\(in the recipe: teacher.options.variable\)"),
-        ({"student": {"model": "small_cnn", "layers": {"pool": "V1"}}}, r"\(in the recipe: student.layers: \{layer"),
-        ({"stimuli": {"folder": "fewer"}}, r"pass allow_missing=True \(in the recipe: stimuli.allow_missing\)"),
+        (
+            {"teacher": {"rdms": "bare.npy"}},
+            r"file '.*bare.npy': .* choose one with teacher.by, .* when reading it: teacher.names$",
+        ),
+        (
+            {"teacher": {"rdms": "two.npz"}},
+            r"'.*two.npz' .*with teacher.options.variable: .*with teacher.options.names_variable",
+        ),
+        ({"student": {"model": "small_cnn", "layers": {"pool": "V1"}}}, r"student.layers"),
+        ({"stimuli": {"folder": "fewer"}}, r"pass stimuli.allow_missing: true$"),
         ({"teacher": {"rdms": "it.h5", "subjects": ["s9"]}}, r"subjects \['s9'\] are not in .*nearest: 's3'"),
         ({"stimuli": {"folder": "images", "size": 1}}, r"student.model 'small_cnn' cannot take .* \(1, 1, 1\) .*size"),
         (

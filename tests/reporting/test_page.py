@@ -26,8 +26,8 @@ from brainrdl.evaluation.plan import Candidate
 from brainrdl.evaluation.scores import HeldOut, TeacherRDMs
 from brainrdl.reporting import drawings, methods, page as report_page, tables, wording
 from brainrdl.reporting.run import Run
-from brainrdl.similarity.comparators import SIMILARITIES
 from brainrdl.similarity.pair_sums import centred
+from brainrdl.similarity.registry import SIMILARITIES
 from brainrdl.similarity.traits import Reference, Traits, comparator
 from brainrdl.stimuli.categories import different_category
 from brainrdl.training.provenance import gather_provenance

@@ -94,7 +94,7 @@ def test_a_selection_forgets_the_other_names() -> None:
 
 @pytest.mark.parametrize("method", ["select", "batch"])
 def test_a_name_requested_twice_is_refused(method: str) -> None:
-    with pytest.raises(BrainrdlError, match=r"\['n1'\] stand more than once"):
+    with pytest.raises(BrainrdlError, match=r"\['n1'\] occur more than once"):
         getattr(digits(), method)(["n1", "n1"])
 
 
@@ -152,7 +152,7 @@ def test_a_folder_in_the_folder_is_refused_by_name(folder: Path) -> None:
 
 def test_two_files_of_one_name_are_refused(folder: Path) -> None:
     save(folder, "ann.jpg")
-    with pytest.raises(BrainrdlError, match=r"names \['ann'\] stand more than once in stimulus folder"):
+    with pytest.raises(BrainrdlError, match=r"names \['ann'\] occur more than once in stimulus folder"):
         Stimuli.from_folder(folder)
 
 
@@ -346,7 +346,7 @@ def test_arrays_that_are_not_images_are_refused(images: Any, message: str) -> No
 
 
 @pytest.mark.parametrize(
-    ("names", "message"), [(["a", "a"], r"\['a'\] stand more than once"), ([1, "b"], r"must be strings, got \[1\]")]
+    ("names", "message"), [(["a", "a"], r"\['a'\] occur more than once"), ([1, "b"], r"must be strings, got \[1\]")]
 )
 def test_names_of_arrays_are_unique_strings(names: Any, message: str) -> None:
     with pytest.raises(BrainrdlError, match=message):
@@ -393,7 +393,7 @@ def test_a_label_table_is_read_and_may_lie_among_the_images(folder: Path, text: 
         ("name,category\nann,face\nbob,face\n", r"\['cat'\] have no label in label table '.*labels.csv' \(2 names\)"),
         ("name,category\nann,f\nbob,f\ncat,f\ncats,f\n", r"labels for \['cats'\], which are not stimuli; remove"),
         ("name,category\nann,f\nbob,f\ncat.png,f\n", r"\['cat'\] have no label .*nearest: 'cat.png'"),
-        ("name,category\nann,f\nann,g\nbob,f\ncat,f\n", r"\['ann'\] stand more than once in label table"),
+        ("name,category\nann,f\nann,g\nbob,f\ncat,f\n", r"\['ann'\] occur more than once in label table"),
         ("name,category\nann,f\nbob\ncat,f\n", r"\['bob'\] have an empty label"),
         ("file,category\nann,f\n", r"needs a column 'name' \(or 'stimulus'\); its columns are \['file', 'category'\]"),
         ("name,kind\nann,f\n", "needs a column 'category'"),
@@ -844,7 +844,7 @@ def test_an_image_too_large_to_decode_safely_is_refused_by_name(folder: Path, mo
 
 
 def test_a_name_that_is_no_unicode_is_refused() -> None:
-    with pytest.raises(BrainrdlError, match=r"names \['b\\udce4r'\] of .* are no valid Unicode"):
+    with pytest.raises(BrainrdlError, match=r"names \['b\\udce4r'\] of .* are not valid Unicode"):
         Stimuli.from_arrays(torch.rand(2, 1, 4, 4), ["cat", "b\udce4r"])
 
 

@@ -94,7 +94,7 @@ def test_what_cannot_be_permuted_is_refused() -> None:
         PermutedTeacher(network())
     with pytest.raises(BrainrdlError, match=r"conditions \['z'\] are not in teacher 'brain'"):
         PermutedTeacher(brain(), ["a", "z"])
-    with pytest.raises(BrainrdlError, match=r"\['a'\] stand more than once in the conditions to permute"):
+    with pytest.raises(BrainrdlError, match=r"\['a'\] occur more than once in the conditions to permute"):
         PermutedTeacher(brain(), ["a", "b", "a"])
 
 
@@ -223,7 +223,7 @@ def test_a_teacher_of_ones_own_keeps_the_contract() -> None:
         (_attribute(name=" "), "name of teacher Broken must be a text that is not empty, got ' '"),
         (_attribute(targets="t"), "must be a tuple of at least one name, got 't'"),
         (_attribute(targets=()), "must be a tuple of at least one name"),
-        (_attribute(targets=("t", "t")), "stand more than once in the targets"),
+        (_attribute(targets=("t", "t")), "occur more than once in the targets"),
         (_attribute(targets=("t", "u")), r"answers for \['t'\], its targets are \['t', 'u'\]"),
         (_attribute(rdms=_lenient), "answers for a condition it does not know"),
         (_after(lambda self, batch, pairs: pairs[0]), r"must have shape \(n_rdms, 15\) .* got \(15,\)"),

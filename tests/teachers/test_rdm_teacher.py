@@ -366,7 +366,7 @@ def test_unknown_and_repeated_names_are_refused() -> None:
         teacher.select(["face", "hause", "cat"])
     for ask in (lambda names: teacher.rdms(batch(names)), teacher.select):
         with pytest.raises(
-            BrainrdlError, match=r"\['cat'\] stand more than once in the conditions asked of teacher 'mine'"
+            BrainrdlError, match=r"\['cat'\] occur more than once in the conditions asked of teacher 'mine'"
         ):
             ask(("cat", "dog", "cat"))
 

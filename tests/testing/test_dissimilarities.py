@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from brainrdl import BrainrdlError, RDMTeacher, rdms
-from brainrdl.dissimilarity.measures import DISSIMILARITIES, euclidean
+from brainrdl.dissimilarity.measures import euclidean
+from brainrdl.dissimilarity.registry import DISSIMILARITIES
 from brainrdl.readers.reading import find_readers
 from brainrdl.stimuli.named_images import Batch
 from brainrdl.testing.dissimilarities import check_dissimilarity

@@ -385,7 +385,7 @@ def test_what_is_left_over_trains() -> None:
     [
         ({"train": ["s00", "s1", "s02", "s03"]}, r"conditions \['s1'\] are not in the stimuli .*nearest: 's1"),
         ({"held_out": ["nobody"]}, r"conditions \['nobody'\] are not in the stimuli"),
-        ({"train": NAMES[:4] + NAMES[:1]}, r"names \['s00'\] stand more than once in the train list"),
+        ({"train": NAMES[:4] + NAMES[:1]}, r"names \['s00'\] occur more than once in the train list"),
         ({"train": NAMES[:3]}, "training needs at least 4 conditions, got 3"),
         ({"held_out": NAMES[3:]}, "training needs at least 4 conditions, got 3"),
         ({"validation": NAMES[:3]}, r"validation needs at least 4 conditions, got 3: \['s00', 's01', 's02'\]"),

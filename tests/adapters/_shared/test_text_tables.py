@@ -48,7 +48,7 @@ def test_events_are_read_unchanged(tmp_path):
     [
         ("", {}, "the table '.*events.tsv': the file is empty"),
         ("onset\tduration\ttrial_type\n1\t2\n", {}, "row 2 of .* has 2 cells, but the first row has 3"),
-        ("onset\tonset\tduration\n1\t2\t3\n", {}, r"names \['onset'\] stand more than once in the first row"),
+        ("onset\tonset\tduration\n1\t2\t3\n", {}, r"names \['onset'\] occur more than once in the first row"),
         ("onsets\tduration\ttrial_type\n1\t2\ta\n", {}, "have no column 'onset'; nearest: 'onsets'; the columns are"),
         ("onset\ttrial_type\n1\ta\n", {}, "have no column 'duration'"),
         ("onset\tduration\tname\n1\t2\ta\n", {}, r"of which none could be meant; choose one with condition_column="),
@@ -144,7 +144,7 @@ def test_numbers_are_read_with_and_without_names(tmp_path, text, columns):
 def test_a_cell_that_is_not_a_number_is_refused_with_its_place(tmp_path):
     with pytest.raises(BrainrdlError, match=r"'n/a' in row 3, column 'y' of '.*motion.txt' is not a finite number"):
         read_numbers(write(tmp_path / "motion.txt", "x y\n1 2\n3 n/a\n"))
-    with pytest.raises(BrainrdlError, match=r"stand more than once in the first row"):
+    with pytest.raises(BrainrdlError, match=r"occur more than once in the first row"):
         read_numbers(write(tmp_path / "motion.txt", "x x\n1 2\n"))
 
 

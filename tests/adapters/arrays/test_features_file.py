@@ -123,7 +123,7 @@ def test_names_that_do_not_fit_are_refused(thingsvision):
     with refused("2 values were given as 'stimulus' for the 4 observations of the array of features"):
         read(folder, reader=READER)
     (folder / "file_names.txt").write_text("x/a.jpg\ny/a.png\nb.jpg\nc.jpg\n")
-    with refused(r"\['a'\] stand more than once in the names of the images"):
+    with refused(r"\['a'\] occur more than once in the names of the images"):
         read(folder, reader=READER)
     folder = thingsvision("mat")
     (folder / "file_names.txt").write_text("cat.jpg\ndog.jpg\ncar.jpg\n1tree.jpg\n")

@@ -424,7 +424,7 @@ def test_names_that_do_not_fit_are_refused(mat, stack, kind):
     path = mat(data=stack, three=("a", "b", "c"), twice=("a", "b", "c", "a"))[kind]
     with refused("3 names were given for the 4 conditions"):
         read(path, variable="data", names_variable="three")
-    with refused(r"\['a'\] stand more than once"):
+    with refused(r"\['a'\] occur more than once"):
         read(path, variable="data", names_variable="twice")
     with refused("3 categories were given for 4 conditions"):
         read(path, variable="data", category_variable="three")

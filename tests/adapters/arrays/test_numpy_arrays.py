@@ -315,7 +315,7 @@ def test_axes_that_do_not_fit_are_refused(tmp_path, stack):
     with refused("must name 'conditions' and 'conditions', and each other axis by another name"):
         read(tmp_path / "rdms.npy", axes="condition,condition,subject")
     np.save(tmp_path / "rdms.npy", np.zeros((3, 3, 2, 2)))
-    with refused(r"\['roi'\] stand more than once in axes="):
+    with refused(r"\['roi'\] occur more than once in axes="):
         read(tmp_path / "rdms.npy", axes="conditions,conditions,roi,roi")
 
 

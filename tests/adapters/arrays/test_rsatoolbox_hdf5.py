@@ -87,14 +87,14 @@ def test_measurements_without_names_take_them(tmp_path):
 
 def test_saved_rdms_are_checked(tmp_path):
     from_tensor(torch.ones(1, 3), None).save(str(tmp_path / "flat.h5"))
-    with refused(r"RDM 0 \(of 1\) in file .*flat.h5' \(reader 'rsatoolbox'\) is constant"):
+    with refused(r"flat.h5' \(reader 'rsatoolbox'\): RDM 0 \(of 1\) in the file is constant"):
         read(tmp_path / "flat.h5")
 
 
 def test_saved_rdms_with_a_name_twice_are_refused(tmp_path, rdms):
     rdms.pattern_descriptors["stimulus"][1] = "cat"
     rdms.save(str(tmp_path / "twice.h5"))
-    with refused(r"twice.h5' \(reader 'rsatoolbox'\): names \['cat'\] stand more than once"):
+    with refused(r"twice.h5' \(reader 'rsatoolbox'\): names \['cat'\] occur more than once"):
         read(tmp_path / "twice.h5")
 
 
@@ -182,7 +182,7 @@ def test_models_of_one_name_are_counted_so_that_each_rdm_is_a_target(result):
     path = result(ModelFixed("m", model_rdms(1)), ModelWeighted("m", model_rdms(2)), ModelFixed("n", model_rdms(1)))
     assert read(path).rdm_descriptors["model"] == ["m 1", "m 2", "m 3", "n"]
     assert RDMTeacher(path, target_by="model").targets == ("m 1", "m 2", "m 3", "n")
-    with refused(r"\['m 1'\] stand more than once in the models of the Result, with equal names numbered"):
+    with refused(r"\['m 1'\] occur more than once in the models of the Result, with equal names numbered"):
         read(result(*[ModelFixed(name, model_rdms(1)) for name in ("m", "m", "m 1")], name="twice.h5"))
 
 

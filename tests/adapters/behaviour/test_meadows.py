@@ -163,7 +163,7 @@ def test_names_that_do_not_fit_are_refused(mat):
         read(mat(SINGLE, rdmutv=np.array([PAIRS]), stimuli=np.array(STIMULI[:2])), reader=READER)
     with refused("the stimuli of participant 'cuddly-bunny' must be texts"):
         read(mat(SINGLE, rdmutv=np.array([PAIRS]), stimuli=np.arange(3.0)), reader=READER)
-    with refused(r"\['beach'\] stand more than once"):
+    with refused(r"\['beach'\] occur more than once"):
         read(mat(SINGLE, rdmutv=np.array([PAIRS]), stimuli=np.array(["beach.png", "beach.jpg", "x"])), reader=READER)
     with refused("the stimuli of the file must be texts"):
         read(mat("renamed.mat", rdmutv=np.array([PAIRS]), stimuli=np.arange(3.0)), reader=READER)

@@ -187,7 +187,7 @@ def test_a_named_table_that_is_unsound_is_refused(file):
         read(file("a,b,odd\ncat,dog,car\ncat,,car\n", "trials.csv"), reader=READER)
     with refused("column 'subjects' is not known; nearest: 'subject'"):
         read(file("a,b,odd,subjects\ncat,dog,car,1\n", "trials.csv"), reader=READER)
-    with refused(r"\['a'\] stand more than once in the first row"):
+    with refused(r"\['a'\] occur more than once in the first row"):
         read(file("a,a,b,odd\ncat,cat,dog,car\n", "trials.csv"), reader=READER)
     for option in ({"odd": "first"}, {"base": 1}, {"n_items": 3}):
         with refused("odd=, base= and n_items= are for indices; the columns of this table have names"):

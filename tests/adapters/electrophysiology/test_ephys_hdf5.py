@@ -144,7 +144,7 @@ def test_the_axes_are_never_guessed(file):
     ("axes", "words"),
     [
         ("trials,neurons,time", "axis in axes= 'neurons' is not known"),
-        ("trials,units,units", r"\['units'\] stand more than once in axes="),
+        ("trials,units,units", r"\['units'\] occur more than once in axes="),
         ("trials,units", r"does not fit 'spikes', of shape \(6, 4, 5\)"),
     ],
 )

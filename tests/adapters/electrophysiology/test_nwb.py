@@ -375,7 +375,7 @@ def test_roi_chooses_regions_in_the_order_asked(tmp_path):
     [
         ("V2", "roi 'V2' is not known"),
         ([], "roi= is an empty list"),
-        (["V1", "V1"], r"\['V1'\] stand more than once in roi="),
+        (["V1", "V1"], r"\['V1'\] occur more than once in roi="),
     ],
 )
 def test_a_region_that_is_not_there_is_refused(file, roi, words):

@@ -346,7 +346,7 @@ def test_without_nilearn_the_message_names_it(series, monkeypatch):
         ("minmal", None, "confounds 'minmal' is not known; nearest: 'minimal'"),
         (["CSF"], None, r"confounds 'CSF' is not known.*known: trans_x"),
         ("CSF", None, r"confounds 'CSF' is not known.*known: minimal, simple, trans_x"),
-        (["csf"], ("csf", "trans_x"), r"names \['trans_x'\] stand more than once"),
+        (["csf"], ("csf", "trans_x"), r"names \['trans_x'\] occur more than once"),
     ],
 )
 def test_confounds_that_are_not_there_are_refused(series, confounds, change, message):
@@ -623,7 +623,7 @@ def test_the_same_folder_gives_the_same_data_and_is_left_as_it_was(root):
     first, second = (read(root, reader=READER, space="T1w") for _ in range(2))
     np.testing.assert_array_equal(first.measurements, second.measurements)
     assert {file: file.read_bytes() for file in root.rglob("*") if file.is_file()} == before
-    refused("option of reader 'bids' 'no_such_option' is not known", root, no_such_option=1)
+    refused("option no_such_option of reader 'bids' is not known", root, no_such_option=1)
 
 
 # Damage

@@ -508,7 +508,7 @@ def test_labels_that_do_not_fit_the_volumes_are_refused(folder, one):
     refused("there are 99 labels for 100 volumes; give one per volume", one, table=table)
     table.write_text("face 1\n" * 50 + "face 2\n" * 40 + "face 1\n" * 10)
     refused(
-        r"names \['1'\] stand more than once in the runs of the volumes: the volumes of a run must", one, table=table
+        r"names \['1'\] occur more than once in the runs of the volumes: the volumes of a run must", one, table=table
     )
     table.write_text("face 1\n" * 50 + "rest 2\n" * 50)
     refused("the labels of run '2' hold no event of a condition", one, table=table)

@@ -312,7 +312,7 @@ def test_a_table_of_a_folder_is_paired_by_file(folder, tmp_path, array):
     with refused(r"the column 'file' names \['cats'\], which are not among the maps; nearest: 'cat'"):
         take(folder, table=path)
     path.write_text(path.read_text().replace("cats.nii.gz", "face.nii.gz"))
-    with refused(r"\['face'\] stand more than once in the column 'file'"):
+    with refused(r"\['face'\] occur more than once in the column 'file'"):
         take(folder, table=path)
 
 
@@ -346,7 +346,7 @@ def test_maps_of_a_folder_must_be_single_and_on_one_grid(folder, array):
         with refused(words):
             take(folder)
     save(folder / "cat.nii", array[..., 0])
-    with refused(r"\['cat'\] stand more than once in the folder"):
+    with refused(r"\['cat'\] occur more than once in the folder"):
         take(folder)
     with refused(r"no map in the folder matches files='\*.img'"):
         take(folder, files="*.img")
@@ -847,7 +847,7 @@ def test_unknown_empty_and_repeated_regions_are_refused(betas, atlas, mask, tmp_
     labels.write_text("2 V1\n7 V4\n")
     with refused(r"regions \['V2'\] are not in the atlas \(2 regions\); nearest: 'V1', 'V4'|nearest: 'V4', 'V1'"):
         take(betas, atlas=atlas, labels=labels, roi="V2")
-    with refused(r"\['V1'\] stand more than once in roi="):
+    with refused(r"\['V1'\] occur more than once in roi="):
         take(betas, atlas=atlas, labels=labels, roi=["V1", "V1"])
     with refused("roi= is an empty list"):
         take(betas, atlas=atlas, roi=[])
@@ -856,7 +856,7 @@ def test_unknown_empty_and_repeated_regions_are_refused(betas, atlas, mask, tmp_
     with refused(r"regions \['7'\] are outside the mask"):
         take(betas, atlas=atlas, mask=save(mask, outside))
     labels.write_text("2 V1\n7 V1\n")
-    with refused(r"\['V1'\] stand more than once in the labels of the atlas"):
+    with refused(r"\['V1'\] occur more than once in the labels of the atlas"):
         take(betas, atlas=atlas, labels=labels)
     labels.write_text("2 V1\n")
     with refused(r"the labels do not name the numbers \[7\] of the atlas; name them, or choose others with roi="):
@@ -886,7 +886,7 @@ def test_options_of_an_atlas_need_one(betas):
         ),
         ("a.tsv", "label\tregion\n2\tV1\n", "have no column name with the name of a region"),
         ("a.tsv", "index\tname\ntwo\tV1\n", r"have \['two'\] as numbers of regions, expected whole numbers"),
-        ("a.tsv", "index\tname\n2\tV1\n02\tV2\n", r"\['2'\] stand more than once in the labels"),
+        ("a.tsv", "index\tname\n2\tV1\n02\tV2\n", r"\['2'\] occur more than once in the labels"),
         ("a.txt", "2 V1\nIT\n", "have a number in 1 of 2 lines, but the form .1 V1. in 1: number all lines, or none"),
         ("a.txt", "\n# nothing\n", "have a number in 0 of 0 lines"),
         ("a.txt", "V1\nV2\n", "name the numbers 1 to 2, but the largest in the atlas is 7; write the number before"),
@@ -1031,7 +1031,7 @@ def test_a_damaged_map_of_a_folder_is_named(folder):
         ("", {}, "the table '.*t.tsv': the file is empty"),
         ("\n\n\t\n", {}, "the table '.*t.tsv'.* empty"),
         ("condition\trun\n", {}, r"has no row below the names of its columns, \['condition', 'run'\]"),
-        ("condition\tcondition\na\tb\n", {}, r"\['condition'\] stand more than once in the first row of"),
+        ("condition\tcondition\na\tb\n", {}, r"\['condition'\] occur more than once in the first row of"),
         ("condition\trun\na\n", {}, "row 2 of '.*' has 1 cells, but the first row has 2"),
         (
             "name\trun\na\t1\n",

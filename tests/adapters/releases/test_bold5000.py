@@ -87,7 +87,7 @@ REFUSALS = {
     "subject=2 must name one of the subjects": (None, {"subject": 2}),
     r"time \(in .*'TR9' is not known": (None, {"time": "TR9"}),
     "roi 'LHPPB' is not known; nearest: 'LHPPA'": (None, {"roi": "LHPPB"}),
-    r"names \['LHPPA'\] stand more than once in roi=": (None, {"roi": ["LHPPA", "LHPPA"]}),
+    r"names \['LHPPA'\] occur more than once in roi=": (None, {"roi": ["LHPPA", "LHPPA"]}),
     r"there is no region to read: roi=\[\]": (None, {"roi": []}),
     "the list of the images shown, '.*', is missing": (lambda root: (root / STIMULI).unlink(), {}),
     "list of the images shown '.*CSI01_stim_lists.txt': the file is empty": (listed(""), {}),
@@ -95,7 +95,7 @@ REFUSALS = {
     "the last name, 'airplanecabin1.jp', does not end in": (listed(*LIST[:3], "airplanecabin1.jp"), {}),
     r"shape \(4, 3\), expected \(3, n_voxels\)": (listed(*LIST[:3]), {}),
     r"shape \(3, 4\), expected \(4, n_voxels\)": (save(LHPPA=ARRAYS["LHPPA"].T), {}),
-    r"names \['a'\] stand more than once": (listed("a.jpg", "a.png", "b.jpg", "c.jpg"), {}),
+    r"names \['a'\] occur more than once": (listed("a.jpg", "a.png", "b.jpg", "c.jpg"), {}),
     "is empty": (lambda root: (root / MAT).write_bytes(b""), {}),
     "none of 3 channels is left": (save(LHPPA=np.full((4, 3), np.nan)), {}),
     r"array 'LHPPA' must hold numbers along 2 axes": (

@@ -166,7 +166,7 @@ REFUSALS = {
     r"sessions \[7\] are not in .* it has the sessions \[1, 2\]": (None, {"sessions": [7]}),
     r"sessions \[0\] are not in": (None, {"sessions": 0}),
     "sessions= is an empty list": (None, {"sessions": []}),
-    r"names \['1'\] stand more than once in sessions=": (None, {"sessions": [1, 1]}),
+    r"names \['1'\] occur more than once in sessions=": (None, {"sessions": [1, 1]}),
     "atlas .*'streams' is not known": (None, {"atlas": "streams"}),
     r"regions \['V1x'\] are not in the atlas .*nearest: 'V1": (None, {"roi": "V1x"}),
     r"regions \['V2v'\] are not in the atlas": (None, {"roi": ["V2v"]}),

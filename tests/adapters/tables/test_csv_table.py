@@ -97,7 +97,7 @@ def test_different_row_and_column_names_are_refused(table):
 
 @pytest.mark.parametrize(("old", "place"), [(",dog", "row"), ("\ndog", "column")])
 def test_a_name_twice_is_refused(table, old, place):
-    with refused(rf"\['cat'\] stand more than once in the first {place}"):
+    with refused(rf"\['cat'\] occur more than once in the first {place}"):
         read(table(SQUARE.replace(old, old[0] + "cat")))
 
 
@@ -212,7 +212,7 @@ def test_names_that_are_all_floats_lose_the_point_of_whole_numbers(table):
 
 
 def test_a_column_twice_is_refused(table):
-    with refused(r"\['a'\] stand more than once in the first row"):
+    with refused(r"\['a'\] occur more than once in the first row"):
         read(table("a,a,b,dissimilarity\ncat,cat,dog,1\n"))
 
 

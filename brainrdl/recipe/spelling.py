@@ -1,0 +1,60 @@
+"""How a recipe spells the arguments that messages advise: ``steps=`` is the key ``fit.steps``."""
+
+from __future__ import annotations
+
+import inspect
+from functools import partial
+from typing import Any
+
+import yaml
+
+from brainrdl._core.errors import Argument, Spelling
+from brainrdl.readers.reading import read
+from brainrdl.recipe.schema import Recipe
+
+_OTHER_NAMES = {"match": "student.layers: {layer: target}"}  # arguments that a recipe calls otherwise
+
+
+def in_recipe(section: str = "") -> Spelling:
+    """Give the spelling of a recipe, for what is done with one of its sections.
+
+    Parameters
+    ----------
+    section : str, optional
+        Where to look for a key first: several sections have ``layers``, for example.
+
+    Returns
+    -------
+    callable
+        From an argument to its key in the recipe (with the value, if the message gives one), or to None.
+
+    Examples
+    --------
+    >>> spelled = in_recipe()
+    >>> spelled(Argument("steps")), spelled(Argument("axes", "'first'", of="read")), spelled(Argument("out"))
+    ('fit.steps', 'teacher.options.axes: first', None)
+    >>> in_recipe("student")(Argument("pool", "'avgpool'"))
+    'student.pool: avgpool'
+    """
+    return partial(_spelled, section)
+
+
+def _spelled(section: str, argument: Argument) -> str | None:
+    key = _key(argument, section)
+    return key and key + (f": {_in_yaml(argument.value)}" if argument.given else "")
+
+
+def _key(argument: Argument, section: str) -> str | None:
+    keys = {name: field.annotation.model_fields for name, field in Recipe.model_fields.items()}  # type: ignore[union-attr]
+    if argument.of == "read":
+        own = argument.name in keys["teacher"] and argument.name in inspect.signature(read).parameters
+        return f"teacher.{argument.name}" if own else f"teacher.options.{argument.name}"
+    found = [name for name in keys if argument.name in keys[name]]
+    for wanted in (argument.of, section):
+        if wanted in found:
+            return f"{wanted}.{argument.name}"
+    return f"{found[0]}.{argument.name}" if len(found) == 1 else _OTHER_NAMES.get(argument.name)
+
+
+def _in_yaml(value: Any) -> str:
+    return yaml.safe_dump(value, default_flow_style=True, width=float("inf")).removesuffix("\n").removesuffix("\n...")

@@ -1,0 +1,27 @@
+"""The comparators by name; the names load no torch."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from brainrdl._core.registry import Registry
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from brainrdl.similarity.traits import Comparator
+
+SIMILARITIES: Registry[Comparator[Any]] = Registry(
+    "brainrdl.similarity.comparators",
+    {
+        "cosine": "cosine",
+        "corr": "corr",
+        "spearman": "spearman",
+        "tau-a": "tau_a",
+        "rho-a": "rho_a",
+        "corr_cov": "corr_cov",
+        "cosine_cov": "cosine_cov",
+        "cka": "cka",
+        "soft-spearman": "soft_spearman",
+    },
+)
