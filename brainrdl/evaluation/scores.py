@@ -29,6 +29,7 @@ from torch import Tensor
 from brainrdl._core.constants import GROUP, PARTIAL
 from brainrdl._core.errors import check_option
 from brainrdl._core.rows import Against, Role
+from brainrdl._core.threads import threads_for
 from brainrdl.dissimilarity.pairs import pair_indices, to_square
 from brainrdl.evaluation.ceilings import NO_CEILING, ceiling_for_mean, noise_ceiling
 from brainrdl.evaluation.intervals import interval
@@ -38,6 +39,8 @@ from brainrdl.similarity.registry import SIMILARITIES
 _MIN_CEILING = 0.05  # below it there is no share
 
 _BLOCK = 2**20  # numbers compared at once: a thousand resamples of many pairs would fill the memory
+
+_PER_NUMBER = 100  # floating-point operations for each pair that is compared: ranks, products, sums
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,9 +170,11 @@ def score(
         check_option(comparator, SIMILARITIES, "comparator")
     resamples = _Resamples.draw(held_out, teachers, n_bootstrap, seed)
     judged: list[tuple[int, _Mark]] = []
-    for (target, names, left_out), members in _together(held_out).items():
-        fold = _Fold(teachers[target], names, left_out, resamples)
-        judged += [found for comparator in comparators for found in fold.judge(members, comparator)]
+    n_pairs = max((len(one.pairs) for one in held_out), default=0)
+    with threads_for(_PER_NUMBER * min(_BLOCK, n_bootstrap * n_pairs)):
+        for (target, names, left_out), members in _together(held_out).items():
+            fold = _Fold(teachers[target], names, left_out, resamples)
+            judged += [found for comparator in comparators for found in fold.judge(members, comparator)]
     marks = [mark for _, mark in sorted(judged, key=lambda found: found[0])]
     return pd.DataFrame([mark.row for mark in marks]), _summarise(marks)
 

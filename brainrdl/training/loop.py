@@ -24,7 +24,9 @@ from torch.nn import functional
 from brainrdl._core import files as _files
 from brainrdl._core.errors import arg, check_conditions, refuse
 from brainrdl._core.options import check_known, complete, free, lists_options
+from brainrdl._core.threads import count_flops, threads_for
 from brainrdl.loss.rdm_loss import RDMLoss
+from brainrdl.models.layers import evaluating
 from brainrdl.models.student import Student
 from brainrdl.stimuli.named_images import Batch, Stimuli
 from brainrdl.teachers.protocol import Teacher, cut_down, known_conditions
@@ -160,7 +162,7 @@ def fit(
     )  # fmt: skip
     state, moving = State(), (learner, optim, scheduler, settings, accelerator.scaler)
     shown = progress and accelerator.is_main_process
-    with _opened(out, resume, overwrite, accelerator) as target:
+    with threads_for(run.flops()), _opened(out, resume, overwrite, accelerator) as target:
         accelerator.wait_for_everyone()  # until the folder is as it is to be
         if folder and (folder / run_folder.CHECKPOINT).exists():
             state = _checkpoint.load_checkpoint(folder / run_folder.CHECKPOINT, *moving)
@@ -215,6 +217,21 @@ class _Run:
     accelerator: Accelerator
     optimizer: AcceleratedOptimizer
     scheduler: torch.optim.lr_scheduler.LRScheduler
+
+    def flops(self) -> float:
+        """Estimate the floating-point operations of a step on the CPU, forward only; infinity on another device."""
+        if self.accelerator.device.type != "cpu":
+            return math.inf
+        names, channels = self.batches.at(0), 0
+
+        def forward() -> None:
+            nonlocal channels
+            patterns = self.student(self.stimuli.images(names[:1])).patterns
+            channels = sum(rows.shape[1] for rows in patterns.values())
+
+        with evaluating(self.student):
+            one_image = count_flops(forward)
+        return len(names) * (one_image + 2 * len(names) * channels)
 
     def step(self, state: State) -> None:
         """One optimiser step."""

@@ -938,3 +938,15 @@ def test_a_network_defined_at_a_prompt_is_known_by_its_compiled_code(monkeypatch
     before = _identity._code_of(Own)
     monkeypatch.setattr(Own, "forward", lambda self, x: self.linear(x).tanh())
     assert _identity._code_of(Own) != before
+
+
+def test_a_small_network_is_fitted_with_one_thread_and_the_threads_are_restored() -> None:
+    before, used = torch.get_num_threads(), set[int]()
+    torch.set_num_threads(3)
+    fitted = student()
+    fitted.register_forward_hook(lambda *_: used.add(torch.get_num_threads()) if fitted.training else None)
+    try:
+        fit(fitted, teacher(), stimuli(), steps=2, device="cpu", progress=False)
+        assert (used, torch.get_num_threads()) == ({1}, 3)
+    finally:
+        torch.set_num_threads(before)
