@@ -24,6 +24,9 @@ _GREY = 128  # 0.5 in 8 bits: the background of transparent images
 _CHANNELS = (1, 3, 4)
 
 # A truncated PNG or JPEG lacks this marker; image data cannot contain it (JPEG writes a zero after 0xFF).
+# What is opened, whatever the name of a file says: for other formats Pillow may start programs (EPS: Ghostscript).
+_FORMATS = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP")
+
 _END_MARKER = {"PNG": b"IEND", "JPEG": b"\xff\xd9"}
 
 _TAIL = 4096
@@ -215,7 +218,7 @@ def _decode(path: Path, where: str) -> PILImage:
     from PIL import Image, ImageOps
 
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=_FORMATS) as image:
             image.load()
             return ImageOps.exif_transpose(image)
     except FileNotFoundError:
@@ -231,7 +234,8 @@ def check_files(paths: Sequence[Path], where: str) -> None:
     formats = [_image_format(path) for path in paths]
     strangers = [path.name for path, kind in zip(paths, formats, strict=True) if kind is None]
     if strangers:
-        refuse(f"{quote(strangers)} in {where} cannot be read as images; move such files elsewhere")
+        known = ", ".join(_FORMATS)
+        refuse(f"{quote(strangers)} in {where} cannot be read as images ({known}); move such files elsewhere")
     for path, kind in zip(paths, formats, strict=True):
         if _END_MARKER.get(str(kind), b"") not in _tail(path):
             _decode(path, where)  # decides, because some programs append kilobytes after the end of the image
@@ -241,7 +245,7 @@ def _image_format(path: Path) -> str | None:
     from PIL import Image
 
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=_FORMATS) as image:
             return str(image.format)
     except Image.DecompressionBombError as error:
         refuse(f"image {str(path)!r} is too large to decode safely ({error}); store it smaller")
@@ -256,12 +260,15 @@ def _tail(path: Path) -> bytes:
 
 
 def image_paths(folder: Path, table: Path | None, where: str) -> list[Path]:
-    entries = sorted(entry for entry in folder.iterdir() if not entry.name.startswith(".") and entry.resolve() != table)
+    visible = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
+    entries = [entry for entry in visible if not entry.is_file() or entry.resolve() != table]
     folders = [entry.name for entry in entries if entry.is_dir()]
     if folders:
         refuse(f"{where} contains folders {quote(folders)}; put all images in one folder, categories in a label table")
     if not entries:
         refuse(f"{where} contains no images")
+    if others := [entry.name for entry in entries if not entry.is_file()]:
+        refuse(f"{quote(others)} in {where} are not files but pipes, devices or broken links; move them elsewhere")
     return entries
 
 

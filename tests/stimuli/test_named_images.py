@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import unicodedata
@@ -858,3 +859,26 @@ def test_pairs_are_of_one_category_or_of_two_in_the_order_of_the_names() -> None
     assert different_category(["cat", "car", "dog", "cup"], labels).tolist() == [1, 0, 1, 1, 0, 1]
     assert different_category(["dog", "cat", "cup"], labels).tolist() == [0, 1, 1]
     assert different_category(["dog", "cat", "cup"], labels).dtype == torch.float64
+
+
+EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\nshowpage\n"
+
+
+def test_a_format_that_needs_another_program_is_refused_whatever_the_file_is_called(tmp_path: Path) -> None:
+    Image.new("RGB", (4, 4)).save(tmp_path / "cat.png")
+    (tmp_path / "dog.png").write_bytes(EPS)
+    with pytest.raises(
+        BrainrdlError, match=r"\['dog.png'\] in .* cannot be read as images \(PNG, JPEG, GIF, BMP, TIFF"
+    ):
+        Stimuli.from_folder(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["pipe", "loop", "dangling link"])
+def test_what_is_not_a_file_is_refused_without_opening_it(tmp_path: Path, kind: str) -> None:
+    Image.new("RGB", (4, 4)).save(tmp_path / "cat.png")
+    if kind == "pipe":
+        os.mkfifo(tmp_path / "dog.png")
+    else:
+        (tmp_path / "dog.png").symlink_to("dog.png" if kind == "loop" else "nowhere.png")
+    with pytest.raises(BrainrdlError, match=r"\['dog.png'\] in .* are not files but pipes, devices or broken links"):
+        Stimuli.from_folder(tmp_path)
