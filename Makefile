@@ -33,7 +33,7 @@ test-lowest: $(LOWEST)/.installed  ## run the tests next to other libraries with
 	$(LOWEST)/bin/python -m pytest -W default $(WORKERS) $(LOWEST_TESTS) $(PYTEST_ARGS)
 
 shapes: $(VENV)/.installed-test  ## run the default tests with the shape of every tensor checked
-	$(BIN)/python -m pytest --jaxtyping-packages=brainrdl,beartype.beartype $(WORKERS) $(PYTEST_ARGS)
+	$(BIN)/python -m pytest --jaxtyping-packages=brainrdl,conftest.typed $(WORKERS) $(PYTEST_ARGS)
 
 format: $(VENV)/.installed-dev  ## format the code and mend what can be mended
 	$(BIN)/ruff format .

@@ -1,4 +1,7 @@
-"""Files written whole or not at all, read with a word about what is wrong, and known by their digests."""
+"""Files written whole or not at all, read with a word about what is wrong, and known by their digests.
+
+Torch, pandas and HDF5 are imported inside the functions that need them: a recipe is checked and written without them.
+"""
 
 from __future__ import annotations
 
@@ -11,15 +14,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-import pandas as pd
-import torch
 from safetensors import SafetensorError, safe_open
-from torch import Tensor
 
 from brainrdl._core.errors import refuse
 
 if TYPE_CHECKING:
+    import pandas as pd
     from rsatoolbox.rdm import RDMs
+    from torch import Tensor
 
 
 @contextmanager
@@ -118,6 +120,7 @@ def write_csv(path: Path, table: pd.DataFrame, sep: str = ",") -> None:
     Examples
     --------
     >>> import pathlib, tempfile
+    >>> import pandas as pd
     >>> target = pathlib.Path(tempfile.mkdtemp()) / "a.csv"
     >>> write_csv(target, pd.DataFrame({"step": [0]}))
     >>> target.read_text()
@@ -148,6 +151,8 @@ def read_csv(path: Path, **options: Any) -> pd.DataFrame:
     Traceback (most recent call last):
     brainrdl.BrainrdlError: cannot read 'no/history.csv': No such file or directory
     """
+    import pandas as pd
+
     try:
         return pd.read_csv(path, **options)
     except (OSError, ValueError) as error:
@@ -216,6 +221,7 @@ def digest(tensors: Mapping[str, Tensor]) -> str:
 
     Examples
     --------
+    >>> import torch
     >>> digest({"a": torch.zeros(2)}) == digest({"a": torch.zeros(2)})
     True
     """
@@ -227,9 +233,12 @@ def digest_tensor(tensor: Tensor) -> str:
 
     Examples
     --------
+    >>> import torch
     >>> digest_tensor(torch.zeros(2, 3)) == digest_tensor(torch.zeros(3, 2))
     False
     """
+    import torch
+
     array = tensor.detach().cpu().contiguous()
     total = hashlib.sha256(f"{array.dtype} {tuple(array.shape)}".encode())
     # Bytes through a uint8 view: NumPy knows no bfloat16.

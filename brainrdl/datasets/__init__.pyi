@@ -1,6 +1,7 @@
 from .catalogue import (
     DataFile as DataFile,
     DataInfo as DataInfo,
+    cache_folder as cache_folder,
     info as info,
     names as names,
 )

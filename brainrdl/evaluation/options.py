@@ -67,7 +67,7 @@ class EvaluationOptions(TypedDict, total=False):
         ),
     ]
     comparators: Annotated[
-        Sequence[Annotated[str, Names("brainrdl.similarity.comparators:SIMILARITIES")]],
+        Sequence[Annotated[str, Names("brainrdl.similarity.registry:SIMILARITIES")]],
         Option(COMPARATORS, "How RDMs are compared.", fixed=False),
     ]
     controls: Annotated[

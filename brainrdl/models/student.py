@@ -13,7 +13,7 @@ The argument `trainable` decides which parameters are trained; it sets ``require
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -149,7 +149,7 @@ class Student(nn.Module):
         patterns = {head.layer: head(outputs) for head in self.readout_heads()}
         return StudentOutput(patterns, answer if isinstance(answer, Tensor) and answer.ndim == 2 else None)
 
-    def train(self, mode: bool = True) -> Self:
+    def train(self, mode: bool = True) -> Student:
         """Set training mode, except for a frozen network and for batch normalisation with stored statistics."""
         super().train(mode)
         if self.frozen:

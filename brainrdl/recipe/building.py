@@ -15,7 +15,7 @@ from brainrdl.models.networks import Network, build
 from brainrdl.models.readout import Readout
 from brainrdl.models.student import Student
 from brainrdl.readers.reading import read
-from brainrdl.recipe.schema import Recipe, StimuliSection, TeacherSection
+from brainrdl.recipe.schema import TORCHVISION, Recipe, StimuliSection, TeacherSection
 from brainrdl.recipe.spelling import in_recipe
 from brainrdl.stimuli.named_images import Stimuli
 from brainrdl.teachers.controls import control
@@ -95,19 +95,10 @@ def _from_npz(path: Path) -> Stimuli:
     return Stimuli.from_arrays(content["images"], [str(name) for name in content["names"]], labels=labels)
 
 
-_DATASETS = {
-    "mnist": "MNIST",
-    "fashionmnist": "FashionMNIST",
-    "kmnist": "KMNIST",
-    "cifar10": "CIFAR10",
-    "cifar100": "CIFAR100",
-}
-
-
 def _from_torchvision(section: StimuliSection) -> Stimuli:
     from torchvision import datasets
 
-    name = _DATASETS[check_option(str(section.dataset), _DATASETS, "stimuli.dataset")]
+    name = TORCHVISION[check_option(str(section.dataset), TORCHVISION, "stimuli.dataset")]
     try:
         return Stimuli.from_dataset(getattr(datasets, name)(section.root or ".", train=section.train, download=False))
     except (RuntimeError, OSError) as error:

@@ -45,11 +45,19 @@ Share = Annotated[float, BeforeValidator(_number)]
 Number = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
 
 
-Measure = Annotated[str, Names("brainrdl.dissimilarity.measures:DISSIMILARITIES")]
+Measure = Annotated[str, Names("brainrdl.dissimilarity.registry:DISSIMILARITIES")]
 
-Comparator = Annotated[str, Names("brainrdl.similarity.comparators:SIMILARITIES")]
+Comparator = Annotated[str, Names("brainrdl.similarity.registry:SIMILARITIES")]
 
 Pool = Literal["flatten", "avgpool"]
+
+TORCHVISION = {  # names of its classes
+    "mnist": "MNIST",
+    "fashionmnist": "FashionMNIST",
+    "kmnist": "KMNIST",
+    "cifar10": "CIFAR10",
+    "cifar100": "CIFAR100",
+}
 
 
 class _Section(BaseModel):
@@ -81,7 +89,7 @@ class StimuliSection(_Section):
 
     folder: DataPath | None = Field(None, description="Folder with one image per condition, named by the file's stem.")
     arrays: DataPath | None = Field(None, description="NumPy file (.npz) with images, names and, optionally, labels.")
-    dataset: Annotated[str, Names("brainrdl.recipe.building:_DATASETS")] | None = Field(
+    dataset: Annotated[str, Names("brainrdl.recipe.schema:TORCHVISION")] | None = Field(
         None, description="A data set of torchvision by name."
     )
     root: DataPath | None = Field(None, description="Folder that holds the torchvision data set; here by default.")

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -139,6 +139,7 @@ def set_channels(x: Tensor, channels: int) -> Tensor:
 # Sources: position -> pixels
 
 
+@runtime_checkable
 class Source(Protocol):
     @property
     def where(self) -> str: ...

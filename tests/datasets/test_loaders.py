@@ -5,9 +5,11 @@ from __future__ import annotations
 import gzip
 import hashlib
 import io
+import sys
 import tarfile
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -294,3 +296,10 @@ def test_cifar_is_read_from_its_binary_version(name: str, tmp_path) -> None:
     stimuli, _ = loaders._LOADERS[name](tmp_path, False)
     assert [stimuli.labels[each] for each in stimuli.names] == ["fox", "cat", "dog", "fox"]
     np.testing.assert_allclose(stimuli.images().numpy(), images.transpose(0, 3, 1, 2) / 255, atol=1e-6)
+
+
+def test_files_are_kept_in_the_cache_folder_of_the_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    if sys.platform.startswith("linux"):
+        assert datasets.cache_folder() == tmp_path / "brainrdl"
+    assert datasets.cache_folder().name == "brainrdl"

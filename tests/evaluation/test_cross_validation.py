@@ -19,7 +19,7 @@ from brainrdl._core import files as _files
 from brainrdl._core.errors import BrainrdlError
 from brainrdl.datasets.simulation import simulate_subjects
 from brainrdl.dissimilarity.pairs import pair_indices, to_square
-from brainrdl.evaluation import cross_validation as module, plan as _cv_plan
+from brainrdl.evaluation import cross_validation as module, plan
 from brainrdl.evaluation.cross_validation import cross_validate
 from brainrdl.evaluation.held_out import Evaluation
 from brainrdl.evaluation.options import CONTROLS
@@ -368,7 +368,7 @@ def test_inner_folds_are_stratified_as_the_outer_ones(monkeypatch: pytest.Monkey
         asked.append(labels)
         return real(*args, labels=labels, **options)
 
-    for place in (module, _cv_plan):
+    for place in (module, plan):
         monkeypatch.setattr(place, "stimulus_folds", stimulus_folds)
     quick(inner_folds=2, stratify=stratify, controls=[])
     assert asked == [LABELS if stratify else None] * 3  # inner ones twice: to refuse early, and to fit
@@ -860,8 +860,8 @@ def test_arguments_in_another_order_and_controls_that_cannot_be_are_refused(
 def test_controls_are_the_same_from_any_sequence_and_by_default_all_that_apply() -> None:
     with_labels, without = make_stimuli(), make_stimuli(None)
     for controls in (None, CONTROLS, list(CONTROLS)):
-        assert _cv_plan.controls_for(controls, with_labels) == ["unfitted", "permuted", "category"]
-    assert _cv_plan.controls_for(None, without) == ["unfitted", "permuted"]
+        assert plan.controls_for(controls, with_labels) == ["unfitted", "permuted", "category"]
+    assert plan.controls_for(None, without) == ["unfitted", "permuted"]
 
 
 def test_a_network_that_died_is_told() -> None:

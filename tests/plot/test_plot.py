@@ -15,7 +15,7 @@ from matplotlib.text import Text
 
 from brainrdl import BrainrdlError, plot
 from brainrdl._core.rows import Role
-from brainrdl.plot import style as _plot_style
+from brainrdl.plot import style
 from brainrdl.plot.score_charts import MARKS
 from brainrdl.rdms.by_name import select
 from brainrdl.rdms.conversion import from_array
@@ -84,7 +84,7 @@ def test_brackets_span_their_categories(ax: Axes) -> None:
 def test_missing_pairs_are_grey(ax: Axes) -> None:
     plot.rdm(one([np.nan, *range(1, 10)]), ax)
     assert np.isnan(drawn(ax)[0, 1])
-    assert to_hex(ax.images[0].cmap.get_bad()).upper() == _plot_style.MISSING
+    assert to_hex(ax.images[0].cmap.get_bad()).upper() == style.MISSING
 
 
 def test_the_scale_spans_the_pairs_and_not_the_diagonal(ax: Axes) -> None:
@@ -165,7 +165,7 @@ FOREIGN = ["\u72ac", "\u732b", "dog", "van", "cow"]  # Chinese for dog and cat
 
 def test_names_whose_letters_no_font_has_are_numbered_without_a_warning(ax: Axes) -> None:
     with mpl.rc_context({"font.family": ["DejaVu Sans"]}), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_plot_style, "_FALLBACKS", ())
+        patch.setattr(style, "_FALLBACKS", ())
         plot.rdm(one(np.arange(10), FOREIGN, measure="\u72ac"), ax, title="\u72ac: IT")
     ax.figure.draw_without_rendering()
     assert labels(ax.get_xticklabels()) == ["no. 1", "no. 2", "dog", "van", "cow"]
@@ -177,7 +177,7 @@ def test_letters_that_the_font_lacks_come_from_an_installed_one(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     letter = "\u2a0c"  # DejaVu Sans Mono has none, DejaVu Sans does
-    monkeypatch.setattr(_plot_style, "_FALLBACKS", ("no such font", "DejaVu Sans"))
+    monkeypatch.setattr(style, "_FALLBACKS", ("no such font", "DejaVu Sans"))
     with mpl.rc_context({"font.family": ["DejaVu Sans Mono"]}):
         ax, other = Figure().subplots(), Figure().subplots()  # their own texts have the narrow font
         plot.rdm(one(np.arange(10), [letter, *NAMES[1:]]), ax, title=letter)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 
 import pytest
 import yaml
@@ -71,3 +73,10 @@ def test_a_key_is_in_the_template_with_its_help_what_it_may_be_and_its_default(s
 )
 def test_the_template_says_what_a_key_may_be(section: str, key: str, allowed: str) -> None:
     assert allowed in explained(section, key)
+
+
+def test_the_template_is_printed_without_loading_torch() -> None:
+    code = "import sys; from brainrdl.recipe import template; template(); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
+    assert not {"torch", "numpy", "pandas", "torchvision", "rsatoolbox"} & set(done.stdout.split())
+    assert "brainrdl.recipe.starter" in done.stdout.split(), done.stderr
