@@ -635,7 +635,8 @@ def test_a_fit_is_reported_with_its_best_step_and_no_claim_of_success(fitted: Ca
     assert "validation stimuli went from 0.10 to 0.20 (highest: 0.30)" in headline
     assert "The weights of step 10 were kept." in headline
     assert "Nothing on this page was measured on held-out stimuli" in headline
-    assert "ab12" in written.text
+    assert written.text.count("hashes: stimuli") == 1
+    assert "hashes: stimuli (SHA-256) ab12" in written.text
     assert len(written.all("img")) == 1
     assert "Nili" not in written.text
 
