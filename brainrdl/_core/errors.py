@@ -22,6 +22,8 @@ from typing import Any, NoReturn
 
 _SHOWN = 5
 
+_SYNONYMS = {"pearson": "corr", "kendall": "tau-a"}  # common names that look like the names of other comparators
+
 _BEGIN, _BETWEEN, _END = "\ue000\ue001\ue002"  # repr() escapes these, so that no quoted value can hold a marker
 
 
@@ -298,8 +300,11 @@ def nearest(name: object, known: Iterable[str]) -> str:
     "; nearest: 'layer1'"
     >>> nearest("zzz", ["layer1", "fc"])
     ''
+    >>> nearest("pearson", ["spearman", "corr"])
+    "; nearest: 'corr'"
     """
-    close = difflib.get_close_matches(str(name), list(known), n=3, cutoff=0.5)
+    options, synonym = list(known), _SYNONYMS.get(str(name).lower())
+    close = [synonym] if synonym in options else difflib.get_close_matches(str(name), options, n=3, cutoff=0.5)
     return "; nearest: " + ", ".join(map(repr, close)) if close else ""
 
 

@@ -16,7 +16,7 @@ from uuid import uuid4
 
 from safetensors import SafetensorError, safe_open
 
-from brainrdl._core.errors import refuse
+from brainrdl._core.errors import nearest, refuse
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -276,6 +276,18 @@ def hash_words(words: Iterable[str]) -> str:
     '87428fc5'
     """
     return hashlib.sha256("\n".join([*words, ""]).encode()).hexdigest()
+
+
+def nearest_in_folder(path: Path) -> str:
+    """Say which names in the folder of `path` look most like its name, as `nearest` does.
+
+    Examples
+    --------
+    >>> nearest_in_folder(Path("no/such.h5"))
+    ''
+    """
+    folder = path.parent
+    return nearest(path.name, sorted(other.name for other in folder.iterdir())) if folder.is_dir() else ""
 
 
 def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

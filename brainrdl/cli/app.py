@@ -173,8 +173,11 @@ def evaluate(
 
     The run folder is not changed.
     """
+    from brainrdl.recipe.files import RECIPE
     from brainrdl.recipe.running import evaluate_run
 
+    if not (run / RECIPE).is_file():
+        refuse(f"{str(run)!r} is not a run folder of 'brainrdl fit': it has no file {RECIPE}; give the folder of a run")
     if out is not None and out.exists() and (not out.is_dir() or any(out.iterdir())):
         refuse(f"--out {str(out)!r} must be a new or empty folder, so that no scores are lost; choose another")
     evaluation = evaluate_run(run, comparators)
@@ -295,7 +298,10 @@ def report(
 
 @app.command(cls=Command, epilog="Example: brainrdl layers resnet18")
 def layers(
-    model: Annotated[str, typer.Argument(help="Name of the network.", autocompletion=complete(networks))],
+    model: Annotated[
+        str,
+        typer.Argument(help="Name of the network, or package.module:factory.", autocompletion=complete(networks)),
+    ],
     as_json: AsJson = False,
 ) -> None:
     """List the layers of a network that can be read out, with their output shapes and numbers of parameters."""

@@ -93,6 +93,8 @@ def rdm(
     >>> ax.images[0].get_array().shape
     (3, 3)
     """
+    if not hasattr(rdms, "n_rdm"):
+        refuse(f"expected rsatoolbox RDMs, got {type(rdms).__name__}; see brainrdl.read and brainrdl.rdms.from_array")
     if not -rdms.n_rdm <= index < rdms.n_rdm:
         refuse(f"RDM {index} does not exist: there are {rdms.n_rdm} RDMs (0 to {rdms.n_rdm - 1})")
     layout = layout_of(names(rdms, by), groups)

@@ -176,7 +176,8 @@ def table_of(source: Any, *attributes: str) -> pd.DataFrame:
         return source
     found = [getattr(source, name) for name in attributes if isinstance(getattr(source, name, None), pd.DataFrame)]
     if not found:
-        refuse(f"a table, or a result with {' or '.join(attributes)}, is needed here; got {type(source).__name__}")
+        expected = f"a table, or a result with the attribute {' or '.join(attributes)}"
+        refuse(f"expected {expected}, got {type(source).__name__}")
     return found[0]
 
 

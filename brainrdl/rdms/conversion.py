@@ -268,12 +268,16 @@ def _condensed(matrix: npt.NDArray[np.float64], where: str) -> npt.NDArray[np.fl
         i, j = np.unravel_index(difference.argmax(), difference.shape)
         refuse(
             f"{where} is not symmetric: [{i}, {j}] is {matrix[i, j]:.6g} and [{j}, {i}] is {matrix[j, i]:.6g} "
-            f"(difference {difference[i, j]:.3g}; differences up to {tolerance:.3g} count as rounding)"
+            f"(difference {difference[i, j]:.3g}; differences up to {tolerance:.3g} count as rounding); "
+            "correct the values, or average the matrix with its transpose if both triangles are valid"
         )
     diagonal = np.nan_to_num(np.abs(np.diagonal(matrix)), posinf=math.inf)
     if diagonal.max() > tolerance:
         i = diagonal.argmax()
-        refuse(f"{where} has a non-zero diagonal: [{i}, {i}] is {matrix[i, i]:.6g}; is it a similarity matrix?")
+        refuse(
+            f"{where} has a non-zero diagonal: [{i}, {i}] is {matrix[i, i]:.6g}; if it is a similarity matrix, convert "
+            "it to dissimilarities first, for example 1 - r"
+        )
     upper: npt.NDArray[np.float64] = mean[np.triu_indices(len(matrix), 1)]
     return upper
 

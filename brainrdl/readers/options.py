@@ -125,7 +125,7 @@ def _parameters(read: Callable[..., Any], reader: str, options: Mapping[str, Any
     if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
         for option in options:
             if option not in parameters:
-                known = f"{nearest(option, parameters)} (known: {', '.join(parameters)})"
+                known = f"{nearest(option, parameters)} (known: {', '.join(parameters) or 'none'})"
                 refuse(f"option {read_named(option)} of reader {reader!r} is not known{known}")
     return {name: _with_type(read, parameter) for name, parameter in parameters.items()}
 

@@ -34,6 +34,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from brainrdl._core.errors import BrainrdlError, about, check_option, check_unique, quote, read_arg, refuse
+from brainrdl._core.files import nearest_in_folder
 from brainrdl.rdms.by_name import names as names_of
 from brainrdl.rdms.conversion import check
 from brainrdl.readers.condition_names import add_names
@@ -246,7 +247,8 @@ def _existing(file: Path) -> Path:
         return file
     if not file.is_file():
         lost = f"{str(file)!r} is a link to a file that was not downloaded; fetch it first (git annex get, datalad get)"
-        refuse(lost if file.is_symlink() else f"there is no file {str(file)!r}")
+        missing = f"there is no file {str(file)!r}{nearest_in_folder(file)}; check the path"
+        refuse(lost if file.is_symlink() else missing)
     with file.open("rb") as opened:
         start = opened.read(2)
     if file.suffix.lower() in _PICKLES or _PICKLE_START.match(start):
@@ -280,7 +282,7 @@ def reader_of(path: str | Path, reader: str | Reader | None = None) -> Reader:
     --------
     >>> reader_of("no/such.mat")
     Traceback (most recent call last):
-    brainrdl.BrainrdlError: there is no file 'no/such.mat'
+    brainrdl.BrainrdlError: there is no file 'no/such.mat'; check the path
     """
     return _chosen(reader, _files(Path(path))[0])
 

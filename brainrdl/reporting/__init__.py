@@ -1,7 +1,7 @@
 """One self-contained HTML page about a run: what was found, how, and what it cannot show.
 
 `page` writes it (`report`) from its figures (`drawings`), tables (`tables`), sentences (`wording`) and the text and
-references for a methods section (`methods`); `run` has the run and look-ups in its tables. The layout is in
+references for a methods section (`methods`); `run` holds the run and selects rows of its tables. The layout is in
 ``report.html.j2``. A new figure is a function in `drawings`, a new column of the score tables a line in `tables`.
 """
 

@@ -142,7 +142,7 @@ def _drawings_of_student(run: Run, evaluation: Evaluation, key: tuple[str, str, 
     yield _pair_drawing("rdms", key, both, groups, f"Ranks of dissimilarities: {shown}. {share}")
     if known < _SPARSE and groups:
         means = (
-            f"Ranks of dissimilarities, averaged over the pairs of each two categories: {shown}. "
+            f"Ranks of dissimilarities, averaged over the stimulus pairs of each pair of categories: {shown}. "
             "Numbers of stimuli are in brackets."
         )
         yield _pair_drawing("categories", key, both, groups, means, cells="groups")

@@ -255,9 +255,9 @@ def _design_text(run: Run, evaluation: Evaluation) -> str:
 
 
 _SCORED = {
-    Against.SUBJECTS: "Student RDMs were compared with the RDM of each subject, and the scores averaged; the noise "
-    "ceiling of these scores (Nili et al., 2014) is the mean similarity of each subject’s RDM with the pooled RDM of "
-    "the others (lower bound) and of all subjects (upper bound).",
+    Against.SUBJECTS: "Student RDMs were compared with the RDM of each subject, and the scores were averaged; the "
+    "noise ceiling of these scores (Nili et al., 2014) is the mean similarity of each subject’s RDM with the pooled "
+    "RDM of the others (lower bound) and of all subjects (upper bound).",
     Against.MEAN: "Student RDMs were compared with the mean RDM of the subjects; the ceiling for the mean RDM is the "
     "square root of its reliability, which the Spearman-Brown formula predicts from the mean similarity between two "
     "subjects.",

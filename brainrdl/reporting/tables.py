@@ -132,11 +132,10 @@ def cells(table: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
 
 def provenance_rows(run: Run) -> list[tuple[str, str]]:
     note = ("note", "the run recorded no provenance; the following describes the program that wrote this page")
-    rows = _flat(run.provenance) if run.provenance else [note, *_flat(gather_provenance())]
-    hashes = run.settings.get("hashes")
-    rows += (
-        [(f"hashes: {what} (SHA-256)", str(of)) for what, of in hashes.items()] if isinstance(hashes, Mapping) else []
-    )
+    recorded = dict(run.provenance or {})
+    hashes = {**recorded.pop("hashes", {}), **(run.settings.get("hashes") or {})}
+    rows = _flat(recorded) if run.provenance else [note, *_flat(gather_provenance())]
+    rows += [(f"hashes: {what} (SHA-256)", str(of)) for what, of in hashes.items()]
     if run.evaluation is not None:
         pairs = to_tensor(run.evaluation.teacher, dtype=torch.float64)
         rows += [("hashes: mean RDMs of the teacher (SHA-256)", digest({"rdms": pairs}))]

@@ -142,7 +142,8 @@ def _control_sentence(mine: pd.DataFrame, row: Mapping[str, Any]) -> Iterator[st
     """Give the score of the permuted control of this student: both have the same unfitted student as base."""
     same = {column: row[column] for column in ("against", "layer", "base")}
     for one in rows_of(mine, role=Role.PERMUTED.value, **same)[:1]:
-        yield f"Fitted in the same way to RDMs with shuffled condition names, it scored {_score_of(one)}."
+        shuffled = "fitted in the same way to RDMs with shuffled condition names"
+        yield f"The same network, {shuffled}, scored {_score_of(one)}."
 
 
 def _category_sentence(mine: pd.DataFrame, row: Mapping[str, Any]) -> Iterator[str]:

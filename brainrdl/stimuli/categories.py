@@ -14,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from brainrdl._core.errors import check_unique, nearest, quote, refuse
+from brainrdl._core.files import nearest_in_folder
 from brainrdl.dissimilarity.pairs import pair_indices
 
 Labels = Mapping[str, object] | Sequence[object] | str | Path
@@ -114,7 +115,7 @@ def _read_labels(path: Path) -> dict[str, object]:
     """Read a CSV table with the columns name (or stimulus) and category (or label)."""
     where = f"label table {str(path)!r}"
     if not path.is_file():
-        refuse(f"{where} does not exist")
+        refuse(f"{where} does not exist{nearest_in_folder(path)}; check the path")
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()  # spreadsheets write a byte-order mark
     except UnicodeDecodeError:

@@ -27,6 +27,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from brainrdl._core.errors import arg, check_conditions, check_text, check_unique, nearest, quote, refuse
+from brainrdl._core.files import nearest_in_folder
 from brainrdl.stimuli.categories import Labels, Table, label_table
 from brainrdl.stimuli.image_sources import (
     Arrays,
@@ -149,7 +150,8 @@ class Stimuli:
         folder = Path(path)
         where = f"stimulus folder {str(folder)!r}"
         if not folder.is_dir():
-            refuse(f"{where} does not exist" if not folder.exists() else f"{where} is not a folder")
+            lost = f"{where} does not exist{nearest_in_folder(folder)}; check the path"
+            refuse(lost if not folder.exists() else f"{where} is not a folder")
         table = Path(labels).resolve() if isinstance(labels, str | Path) else None
         paths = image_paths(folder, table, where)
         names = [file.stem for file in paths]

@@ -127,6 +127,12 @@ def test_evaluate_leaves_the_run_as_it_is_and_writes_where_it_is_told(run: Path,
     assert "--out 'runs/tau' must be a new or empty folder" in with_scores
 
 
+def test_evaluate_refuses_a_folder_that_holds_no_run(folder: Path) -> None:
+    assert _refused("evaluate", "images", folder=folder) == (
+        "brainrdl: 'images' is not a run folder of 'brainrdl fit': it has no file recipe.yaml; give the folder of a run"
+    )
+
+
 def test_a_table_has_one_target_and_its_own_ceilings() -> None:
     names = NAMES[:6]
     noise = np.random.default_rng(0).random((2, 3, 15))

@@ -449,10 +449,15 @@ def test_a_result_is_drawn_as_its_table_is(ax: Axes) -> None:
         assert line(plot.history(result, Figure().subplots()), "training stimuli")[0] == (0, 0.1)
 
 
+def test_what_is_not_rdms_is_refused() -> None:
+    with pytest.raises(BrainrdlError, match=r"expected rsatoolbox RDMs, got dict; see brainrdl\.read"):
+        plot.rdm({})
+
+
 def test_what_has_no_table_is_refused() -> None:
-    with pytest.raises(BrainrdlError, match="a table, or a result with summary, is needed here; got str"):
+    with pytest.raises(BrainrdlError, match="expected a table, or a result with the attribute summary, got str"):
         plot.scores("summary.csv")
-    with pytest.raises(BrainrdlError, match="a result with histories or history, is needed here; got dict"):
+    with pytest.raises(BrainrdlError, match="a result with the attribute histories or history, got dict"):
         plot.history({})
 
 

@@ -172,7 +172,9 @@ def test_options_of_a_dataclass_are_listed_and_checked_as_if_spelled_out():
     assert list(inspect.signature(read_shared).parameters) == ["path", "events", "mask", "t_r"]
     assert checked(read_shared, "example", {"t_r": "2.5"}) == {"t_r": 2.5}
     assert from_words(read_shared, "example", {"mask": ["none"], "t_r": ["1"]}) == {"mask": None, "t_r": 1.0}
-    with pytest.raises(BrainrdlError, match=r"'t_R' is not known; nearest: 't_r' .*known: events, mask, t_r"):
+    with pytest.raises(
+        BrainrdlError, match=r"option t_R of reader 'example' is not known; nearest: 't_r' .*known: events, mask, t_r"
+    ):
         checked(read_shared, "example", {"t_R": 1})
     with pytest.raises(BrainrdlError, match=r"option mask .* should be str \| Path \| None, got 1 \(int\)"):
         checked(read_shared, "example", {"mask": 1})

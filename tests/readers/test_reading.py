@@ -167,8 +167,14 @@ def test_two_readers_with_the_same_name_are_refused(install, rdm_file):
 
 
 def test_a_missing_file_is_refused(tmp_path):
-    with refused("there is no file '.*nothing.npy'$"):
+    with refused("there is no file '.*nothing.npy'; check the path$"):
         read(tmp_path / "nothing.npy")
+
+
+def test_a_missing_file_is_refused_with_the_nearest_name_in_its_folder(tmp_path):
+    (tmp_path / "subjects_it.npy").touch()
+    with refused("there is no file '.*subject_it.npy'; nearest: 'subjects_it.npy'; check the path$"):
+        read(tmp_path / "subject_it.npy")
 
 
 def test_a_folder_that_no_reader_recognises_is_refused(tmp_path):

@@ -311,7 +311,7 @@ def test_the_headline_tells_what_fitting_the_shuffled_and_the_category_did(page:
     category = row_of(evaluation, student="category", **wanted)["score"]
     headline = page.headline()
     assert f"Against single subjects’ RDMs, fitting changed the score by {two(gain)} (95% interval" in headline
-    assert f"shuffled condition names, it scored {two(permuted)}" in headline
+    assert f"shuffled condition names, scored {two(permuted)}" in headline
     assert (
         f"category of each stimulus scored {two(category)} (“category”); the score of the network was higher than this"
         in headline
@@ -518,7 +518,7 @@ def test_several_students_have_their_own_controls(tmp_path: Path) -> None:
     headline = Page(report(run, tmp_path)).headline()
     for student in ("small", "large"):
         score = row_of(run, student=f"{student}, permuted", comparator="spearman", against="subjects")["score"]
-        assert f"shuffled condition names, it scored {two(score)}" in headline
+        assert f"shuffled condition names, scored {two(score)}" in headline
 
 
 def test_seeds_fill_each_others_pairs_in_the_rdm_that_is_drawn() -> None:
@@ -635,7 +635,8 @@ def test_a_fit_is_reported_with_its_best_step_and_no_claim_of_success(fitted: Ca
     assert "validation stimuli went from 0.10 to 0.20 (highest: 0.30)" in headline
     assert "The weights of step 10 were kept." in headline
     assert "Nothing on this page was measured on held-out stimuli" in headline
-    assert "ab12" in written.text
+    assert written.text.count("hashes: stimuli") == 1
+    assert "hashes: stimuli (SHA-256) ab12" in written.text
     assert len(written.all("img")) == 1
     assert "Nili" not in written.text
 
