@@ -62,9 +62,9 @@ class FeaturesFile:
 
     name = "features"
     layout = (
-        "activations of a network: thingsvision's folder (features.npy, .hdf5, .txt or .mat, and file_names.txt), or "
-        "one of such folders, "
-        "Net2Brain's folder of .npz, or .safetensors with an array (n_images, ...) for each layer"
+        "activations of a network: a folder of thingsvision (features.npy, .hdf5, .txt or .mat, and file_names.txt) or "
+        "a folder of such folders, a folder of Net2Brain's .npz files, or .safetensors with an array (n_images, ...) "
+        "for each layer"
     )
 
     def sniff(self, path: Path) -> bool:

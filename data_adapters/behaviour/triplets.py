@@ -44,8 +44,8 @@ class Triplets:
 
     name = "triplets"
     layout = (
-        "odd-one-out trials: .txt, .csv, .tsv or .npy of item indices (n_trials, 3), the last the odd one; or a table "
-        "with the columns a, b, odd and, if known, subject"
+        "odd-one-out trials: .txt, .csv, .tsv or .npy of item indices (n_trials, 3), where the last is the odd one; or a "
+        "table with the columns a, b, odd and, if known, subject"
     )
 
     def sniff(self, path: Path) -> bool:

@@ -57,7 +57,9 @@ class NetCDF:
     """
 
     name = "netcdf"
-    layout = ".nc (NetCDF 4 or 3), as Brain-Score's assemblies: presentation x neuroid (x time_bin), with stimulus_id"
+    layout = (
+        ".nc (NetCDF 4 or 3), as in Brain-Score's assemblies: presentation x neuroid (x time_bin), with stimulus_id"
+    )
 
     def sniff(self, path: Path) -> bool:
         """Recognise files by their suffix.

@@ -66,8 +66,8 @@ class Bids:
 
     name = "bids"
     layout = (
-        "folder of a BIDS dataset or of fMRIPrep's derivatives (sub-01/func/sub-01_task-objects_bold.nii.gz): one "
-        "subject and task; needs nilearn"
+        "folder of a BIDS dataset or of fMRIPrep's derivatives (sub-01/func/sub-01_task-objects_bold.nii.gz): read for "
+        "one subject and task; needs nilearn"
     )
 
     def sniff(self, path: Path) -> bool:
