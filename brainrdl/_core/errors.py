@@ -198,9 +198,9 @@ def read_arg(name: str, value: object = _NOTHING) -> str:
 
     Examples
     --------
-    >>> refuse(f"say {read_arg('axes', 'first')}")
+    >>> refuse(f"use {read_arg('axes', 'first')}")
     Traceback (most recent call last):
-    brainrdl.BrainrdlError: say axes='first'
+    brainrdl.BrainrdlError: use axes='first'
     """
     return arg(name, value, of="read")
 

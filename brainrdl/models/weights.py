@@ -46,7 +46,7 @@ def load_weights(module: nn.Module, path: str | Path) -> None:
     --------
     >>> load_weights(nn.Linear(2, 3), "weights.pkl")
     Traceback (most recent call last):
-    brainrdl.BrainrdlError: weight file 'weights.pkl' is none of .safetensors, .pt, .pth, .th; others ...
+    brainrdl.BrainrdlError: weight file 'weights.pkl' is not one of .safetensors, .pt, .pth, .th; others ...
     """
     path = Path(path)
     state = _without_prefix(_state_dict(_read(path), path))

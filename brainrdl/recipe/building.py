@@ -27,6 +27,15 @@ from brainrdl.teachers.rdm_teacher import RDMTeacher
 def make_network(recipe: Recipe) -> Network:
     """Build the network of a recipe's student, with its initial weights.
 
+    Parameters
+    ----------
+    recipe : Recipe
+        A checked recipe, see `load`.
+
+    Returns
+    -------
+    Network
+
     Raises
     ------
     BrainrdlError
@@ -117,6 +126,17 @@ def _from_torchvision(section: StimuliSection) -> Stimuli:
 @about(spelling=in_recipe("teacher"))
 def make_teacher(recipe: Recipe, stimuli: Stimuli) -> Teacher:
     """Make the teacher of a recipe, or its control.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        A checked recipe, see `load`.
+    stimuli : Stimuli
+        The recipe's stimuli, for a network or a control as the teacher.
+
+    Returns
+    -------
+    Teacher
 
     Raises
     ------
@@ -210,6 +230,15 @@ def check_takes(module: nn.Module, stimuli: Stimuli, what: str) -> None:
 @about(spelling=in_recipe("loss"))
 def make_loss(recipe: Recipe) -> RDMLoss:
     """Make the loss of a recipe.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        A checked recipe, see `load`.
+
+    Returns
+    -------
+    RDMLoss
 
     Raises
     ------

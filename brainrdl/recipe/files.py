@@ -115,6 +115,17 @@ def _apply(content: dict[str, Any], change: str) -> None:
 def check(content: Mapping[str, Any], where: str = "recipe") -> Recipe:
     """Check the content of a recipe.
 
+    Parameters
+    ----------
+    content : mapping
+        The sections of the recipe, as read from YAML.
+    where : str
+        Name of the recipe in errors.
+
+    Returns
+    -------
+    Recipe
+
     Raises
     ------
     BrainrdlError
@@ -176,6 +187,16 @@ def _keys_at(place: Sequence[str | int]) -> list[str]:
 def dump(recipe: Recipe) -> str:
     """Return a recipe as YAML text that includes every default.
 
+    Parameters
+    ----------
+    recipe : Recipe
+        A checked recipe.
+
+    Returns
+    -------
+    str
+        YAML text, from which `load` reads the same recipe.
+
     Examples
     --------
     >>> "inner_folds: 0" in dump(check(_EXAMPLE))
@@ -186,6 +207,18 @@ def dump(recipe: Recipe) -> str:
 
 def save(recipe: Recipe, path: Path) -> None:
     """Write a recipe as YAML, atomically.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        A checked recipe.
+    path : Path
+        File to write.
+
+    Raises
+    ------
+    BrainrdlError
+        If the file cannot be written.
 
     Examples
     --------

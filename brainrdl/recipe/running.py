@@ -196,6 +196,17 @@ def evaluate_run(folder: Path | str, comparators: Sequence[str] = ()) -> Evaluat
 
     Nothing is written; use `Evaluation.save` to save the result.
 
+    Parameters
+    ----------
+    folder : path
+        Run folder of a finished run.
+    comparators : sequence of str
+        Names of `brainrdl.similarity.SIMILARITIES`; those of the run by default.
+
+    Returns
+    -------
+    Evaluation
+
     Raises
     ------
     BrainrdlError

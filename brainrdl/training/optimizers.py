@@ -85,6 +85,19 @@ def make_optimizer(
 ) -> Optimizer:
     """Make an optimiser by name or from a function ``(parameters, lr=, weight_decay=) -> Optimizer``.
 
+    Parameters
+    ----------
+    optimizer : str or callable
+        Name in ``OPTIMIZERS``, or a function.
+    parameters : iterable of Parameter
+        Parameters to train.
+    lr, weight_decay : float
+        Learning rate (above 0) and weight decay (at least 0).
+
+    Returns
+    -------
+    torch.optim.Optimizer
+
     Raises
     ------
     BrainrdlError
@@ -104,6 +117,19 @@ def make_optimizer(
 
 def make_schedule(schedule: str | Callable[[Optimizer], LRScheduler], optimizer: Optimizer, steps: int) -> LRScheduler:
     """Make a learning-rate schedule over `steps` by name, or from a function ``optimizer -> LRScheduler``.
+
+    Parameters
+    ----------
+    schedule : str or callable
+        Name in ``SCHEDULES``, or a function.
+    optimizer : torch.optim.Optimizer
+        Optimiser whose learning rate is scheduled.
+    steps : int
+        Number of optimiser steps of the run.
+
+    Returns
+    -------
+    torch.optim.lr_scheduler.LRScheduler
 
     Raises
     ------

@@ -264,6 +264,11 @@ def _remove(new: Iterable[Path], folders: Iterable[Path]) -> None:
 def save_fit(fitted: FitResult) -> None:
     """Write the results of a finished run into its folder: history, then weights, which mark the run as finished.
 
+    Parameters
+    ----------
+    fitted : FitResult
+        Result with a run folder.
+
     Raises
     ------
     BrainrdlError
@@ -325,6 +330,20 @@ def load_fit(folder: Path | str, student: Student, settings: Mapping[str, Any] |
 def save_weights(path: Path, student: Student, best_step: int = 0) -> None:
     """Write a student's state as safetensors, atomically.
 
+    Parameters
+    ----------
+    path : Path
+        File to write.
+    student : Student
+        Network, projections and z-scores.
+    best_step : int
+        Number of optimiser steps that led to these weights.
+
+    Raises
+    ------
+    BrainrdlError
+        If the file cannot be written.
+
     Examples
     --------
     >>> import pathlib, tempfile, torch
@@ -340,6 +359,18 @@ def save_weights(path: Path, student: Student, best_step: int = 0) -> None:
 
 def load_weights(path: Path, student: Student) -> int:
     """Load weights written by `save_weights` into a student of the same architecture; return the number of steps.
+
+    Parameters
+    ----------
+    path : Path
+        File written by `save_weights`.
+    student : Student
+        Student of the same architecture, calibrated or not; its weights are replaced.
+
+    Returns
+    -------
+    int
+        Number of optimiser steps that led to these weights.
 
     Raises
     ------

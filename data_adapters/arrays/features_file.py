@@ -295,7 +295,7 @@ def _meaning(archives: Sequence[Path], keys: Sequence[str]) -> str:
         return "images"
     refuse(
         f"is each file a layer or an image? the files {quote(archive.stem for archive in archives)} have arrays "
-        f"{quote(keys)}: say {read_arg('files', 'layers')} or {read_arg('files', 'images')}"
+        f"{quote(keys)}: use {read_arg('files', 'layers')} or {read_arg('files', 'images')}"
     )
 
 

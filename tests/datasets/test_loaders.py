@@ -213,7 +213,7 @@ def test_a_damaged_offline_archive_is_passed_over(known, server, tmp_path, monke
     assert fetch(tmp_path / "cache") == CONTENT
 
 
-# What is told
+# What is reported
 
 
 @pytest.mark.parametrize("name", datasets.names())

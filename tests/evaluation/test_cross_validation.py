@@ -209,7 +209,7 @@ def test_a_pair_of_categories_that_training_never_showed_is_looked_up_as_the_mea
 
 
 def test_category_models_are_left_out_where_they_tell_no_pairs_apart() -> None:
-    """Neither a correlation of 0 nor one of rounding errors stands for what cannot be told."""
+    """A correlation that is undefined is neither 0 nor computed from rounding errors."""
     one_in_training = {name: "xy"[name in TEST[:3]] for name in NAMES}
     result = quick(controls=["category"], stimuli=make_stimuli(one_in_training), stratify=False)
     assert set(result.summary["student"]) == {"fitted", "category"}

@@ -305,7 +305,7 @@ def test_a_factory_gives_a_module_or_a_network() -> None:
         (":f", None, "cannot be imported"),
         ("plugin:a_modul", None, "plugin has no function 'a_modul'; nearest: 'a_module'"),
         ("plugin:a_mistake", None, "must return an nn.Module or a Network, got str"),
-        ("plugin:a_module", "DEFAULT", "comes without weights"),
+        ("plugin:a_module", "DEFAULT", "has no weights 'DEFAULT'"),
     ],
 )
 def test_a_factory_that_gives_no_network_is_refused(name: str, weights: str | None, message: str) -> None:
@@ -364,7 +364,7 @@ def test_a_pickle_that_would_run_code_is_refused_and_does_not_run(
         path.write_bytes(pickle.dumps(Payload(trace), protocol=int(writer[-1])))
     else:
         torch.save(Payload(trace), path, _use_new_zipfile_serialization=writer == "torch.save")
-    with pytest.raises(BrainrdlError, match=rf"evil\.pth' contains more than tensors, .*{reason}.*safetensors"):
+    with pytest.raises(BrainrdlError, match=rf"evil\.pth' contains more than tensors .*{reason}.*safetensors"):
         load_weights(linear, path)
     assert not trace.exists()
     pickle.loads(path.read_bytes()) if "pickle" in writer else torch.load(path, weights_only=False)

@@ -1,4 +1,4 @@
-"""The training loop: what it recovers, what it never sees, what it refuses, and that an interrupted run goes on."""
+"""The training loop: what it recovers, never uses and refuses, and how an interrupted run is resumed."""
 
 from __future__ import annotations
 
@@ -813,7 +813,7 @@ def test_a_finished_run_is_not_taken_for_one_with_another_readout(tmp_path: Path
 
 
 def test_a_run_is_not_resumed_with_another_transform(tmp_path: Path) -> None:
-    for size in (6, 6):  # the same one goes on
+    for size in (6, 6):  # the same one continues
         shown = Stimuli.from_arrays(pictures(), NAMES, transform=ImageTransform(size, channels=1))
         fit(student(), teacher(), shown, steps=1, out=tmp_path / "run", resume=True, **QUIET)
     other = shown.with_transform(ImageTransform(6, mean=(0.5,), std=(0.5,), channels=1))
