@@ -1,7 +1,7 @@
-"""Errors, checks, files and shared constants: what every other room may use.
+"""Errors, checks, files and shared constants, which every other room may use.
 
 Nothing here computes with RDMs. Some modules import no scientific library, so that the command line starts quickly:
 `errors`, `constants`, `rows` (the roles of rows in score tables), `registry` (functions by name, imported when they are
-used) and `options` (an option that is written once becomes checks, signatures and text). `tensor_checks` needs torch.
-`threads` sets the number of threads by the size of the work, and `files` reads and writes whole files or none.
+used) and `options` (an option that is defined once gives checks, signatures and text). `tensor_checks` needs torch.
+`threads` sets the number of threads from the size of the work, and `files` reads and writes files safely.
 """

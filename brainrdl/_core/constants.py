@@ -8,4 +8,4 @@ GROUP = ("student", "role", "layer", "target", "comparator", "against")
 
 NOISE = ("diag", "full", "shrinkage_diag", "shrinkage_eye")  # estimates of a noise covariance, in rsatoolbox's names
 
-MIN_CONDITIONS = 4  # fewer make at most 3 pairs: no correlation of RDMs to speak of
+MIN_CONDITIONS = 4  # fewer give at most 3 pairs, too few for a correlation of RDMs

@@ -1,11 +1,11 @@
-"""The wording of every refusal, once.
+"""Errors and checks with consistent wording.
 
-Each helper says what was expected, what came (quoted), where, and what to do, with the nearest known name where a name
-is wrong. Everything a user can get wrong ends in a `BrainrdlError`; anything else that escapes is a bug of ours.
+Each helper says what was expected, what was given (quoted), where, and what to do; for a wrong name it adds the nearest
+known one. Every mistake of a user raises a `BrainrdlError`; any other exception is a bug in brainrdl.
 
-An argument is spelled ``names=`` in Python, ``--names FILE`` on the command line and ``teacher.names`` in a recipe. So
-a message marks each argument that it advises (`arg`, `read_arg`) or is about (`named`, `read_named`), and the error
-spells it when it is shown: as Python does, or as the front end that the error passed through (`about`) does.
+An argument is written ``names=`` in Python, ``--names FILE`` on the command line and ``teacher.names`` in a recipe.
+Therefore a message marks each argument that it advises (`arg`, `read_arg`) or is about (`named`, `read_named`), and the
+error writes it when it is shown: as in Python, or as in the front end that the error passed through (`about`).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _SHOWN = 5
 
 _SYNONYMS = {"pearson": "corr", "kendall": "tau-a"}  # common names that look like the names of other comparators
 
-_BEGIN, _BETWEEN, _END = "\ue000\ue001\ue002"  # repr() escapes these, so that no quoted value can hold a marker
+_BEGIN, _BETWEEN, _END = "\ue000\ue001\ue002"  # repr() escapes these, so no quoted value can contain a marker
 
 
 @dataclass(frozen=True)
@@ -34,16 +34,16 @@ class Argument:
     Attributes
     ----------
     name : str
-        As in Python.
+        Name in Python.
     given : str
-        The value, as Python writes it; empty if it is left to the reader of the message.
+        The value, as Python writes it; empty if the message gives no value.
     of : str
-        Whose argument it is, where several have one of that name: "teacher", "student", "loss"; "read" is
-        `brainrdl.read`, with the options that it passes on to the reader of the file.
+        Owner of the argument, if several have one with this name: "teacher", "student", "loss"; "read" is
+        `brainrdl.read`, with the options that it passes to the reader of the file.
     advised : bool
-        Whether the message advises it, or is about it.
+        Whether the message advises the argument, or is about it.
     python : str
-        What to write in Python, where that is not ``name=``: a method, for example.
+        Text for Python, if it is not ``name=``: for example a method.
     """
 
     name: str
@@ -61,15 +61,15 @@ class Argument:
             return self.given
 
     def __str__(self) -> str:
-        """Return the marker that a message holds in its place."""
+        """Return the marker that represents the argument in a message."""
         return _BEGIN + _BETWEEN.join((self.name, self.given, self.of, "a" * self.advised, self.python)) + _END
 
 
-Spelling = Callable[[Argument], str | None]  # None: not known there, so it stays as in Python
+Spelling = Callable[[Argument], str | None]  # None: unknown, so it is written as in Python
 
 
 def in_python(argument: Argument) -> str:
-    """Spell an argument as Python does.
+    """Write an argument as in Python.
 
     Examples
     --------
@@ -80,23 +80,24 @@ def in_python(argument: Argument) -> str:
 
 
 class BrainrdlError(ValueError):
-    """An input that brainrdl refuses; the message says what came, where, and what to do.
+    """An input that brainrdl refuses; the message says what was given, where, and what to do.
 
     Parameters
     ----------
     message : str
-        May mark arguments, see `arg` and `named`.
+        Text of the error, which may mark arguments, see `arg` and `named`.
     place : str, optional
-        What the message is about, for example ``"file 'it.h5'"``; it is put before the message.
+        Subject of the message, for example ``"file 'it.h5'"``; it is put before the message.
 
     Attributes
     ----------
     message : str
-        As given, with the markers in it.
+        The message with its markers.
     place : str
+        Subject of the message.
     spellings : tuple of callable
-        How ``str(error)`` spells the marked arguments: those of the front ends that the error passed through, the
-        innermost first; an argument that none of them knows is spelled as in Python.
+        How ``str(error)`` writes the marked arguments: one function per front end that the error passed through, the
+        innermost first. An argument that none of them knows is written as in Python.
 
     Examples
     --------
@@ -119,12 +120,12 @@ class BrainrdlError(ValueError):
 
     @property
     def marked(self) -> str:
-        """What it is about, and the message, with the markers in it; see `spell`."""
+        """Subject and message, with the markers; see `spell`."""
         return f"{self.place}: {self.message}" if self.place else self.message
 
     @property
     def argument(self) -> str | None:
-        """Name of the argument that the message is about, None if it marks none."""
+        """Name of the argument that the message is about, or None."""
         return next((argument.name for argument in _arguments(self.message) if not argument.advised), None)
 
     @property
@@ -133,15 +134,15 @@ class BrainrdlError(ValueError):
         return tuple(argument.name for argument in _arguments(self.message) if argument.advised)
 
     def render(self, *spellings: Spelling) -> str:
-        """Write the message, each argument as the first of `spellings` that knows it does, or else as in Python."""
+        """Return the message, with each argument as in the first of `spellings` that knows it, else as in Python."""
         return spell(self.marked, *spellings)
 
     def __str__(self) -> str:
-        """Return the message as the front end spells it that the error came through."""
+        """Return the message as in the front end that the error passed through."""
         return self.render(*self.spellings)
 
     def __repr__(self) -> str:
-        """Return the name and the message, spelled."""
+        """Return the class name and the message without markers."""
         return f"BrainrdlError({str(self)!r})"
 
 
@@ -155,7 +156,7 @@ def _argument(marker: str) -> Argument:
 
 
 def spell(text: str, *spellings: Spelling) -> str:
-    """Replace the markers in a text, each as the first of `spellings` that knows the argument does, or else Python.
+    """Replace the markers in a text by the first of `spellings` that knows the argument, else as in Python.
 
     Examples
     --------
@@ -174,16 +175,16 @@ _NOTHING = object()
 
 
 def arg(name: str, value: object = _NOTHING, *, of: str = "", python: str = "") -> str:
-    """Mark an argument that a message advises, with the value to give it if there is but one.
+    """Mark an argument that a message advises, with its value if only one is possible.
 
     Parameters
     ----------
     name : str
-        As in Python.
+        Name in Python.
     value : optional
-        What to give.
+        Advised value.
     of, python : str
-        As of `Argument`.
+        As in `Argument`.
 
     Examples
     --------
@@ -199,9 +200,9 @@ def read_arg(name: str, value: object = _NOTHING) -> str:
 
     Examples
     --------
-    >>> refuse(f"say {read_arg('axes', 'first')}")
+    >>> refuse(f"use {read_arg('axes', 'first')}")
     Traceback (most recent call last):
-    brainrdl.BrainrdlError: say axes='first'
+    brainrdl.BrainrdlError: use axes='first'
     """
     return arg(name, value, of="read")
 
@@ -235,7 +236,7 @@ def _written(value: object) -> str:
 
 
 def refuse(message: str, place: str = "") -> NoReturn:
-    """Raise `BrainrdlError` with `message`, about `place`.
+    """Raise `BrainrdlError` with `message`, with `place` in front.
 
     Raises
     ------
@@ -247,19 +248,19 @@ def refuse(message: str, place: str = "") -> NoReturn:
 
 @contextmanager
 def about(place: str = "", spelling: Spelling | None = None) -> Iterator[None]:
-    """Say of a refusal inside what it is about, unless that is known already, and how its arguments are spelled.
+    """Add to an error inside the block its subject, unless it has one, and how its arguments are written.
 
     Parameters
     ----------
     place : str
-        For example ``"file 'it.h5'"``.
+        Subject of the error, for example ``"file 'it.h5'"``.
     spelling : callable, optional
-        From an `Argument` to how a front end spells it, or to None.
+        Function from an `Argument` to its text in a front end, or to None.
 
     Raises
     ------
     BrainrdlError
-        The same one.
+        The error of the block.
 
     Examples
     --------
@@ -277,7 +278,7 @@ def about(place: str = "", spelling: Spelling | None = None) -> Iterator[None]:
 
 
 def quote(names: Iterable[object]) -> str:
-    """List names for a message, the first five quoted and the rest counted.
+    """List names for a message: the first five quoted, the rest counted.
 
     Examples
     --------
@@ -292,7 +293,7 @@ def quote(names: Iterable[object]) -> str:
 
 
 def nearest(name: object, known: Iterable[str]) -> str:
-    """Say which known names look most like `name`: ``"; nearest: 'a', 'b'"``, or nothing when none does.
+    """Return the known names that are most similar to `name`: ``"; nearest: 'a', 'b'"``, or an empty text.
 
     Examples
     --------
@@ -309,14 +310,16 @@ def nearest(name: object, known: Iterable[str]) -> str:
 
 
 def check_option(value: str, options: Collection[str], what: str) -> str:
-    """Return `value` if it is one of `options`, else refuse it with the nearest and all known names.
+    """Return `value` if it is one of `options`; otherwise the error gives the nearest and all known names.
 
     Parameters
     ----------
     value : str
+        Value to check.
     options : collection of str
+        Allowed values.
     what : str
-        Name of the argument, or what the value is, in words.
+        Name of the argument, or a description of the value.
 
     Raises
     ------
@@ -340,9 +343,9 @@ def _subject(what: str) -> str:
 
 
 def check_whole(value: object, what: str, at_least: int, below: float = math.inf) -> None:
-    """Refuse what is not a whole number, or less than `at_least`, or not less than `below`.
+    """Refuse a value that is not a whole number, is less than `at_least`, or is not below `below`.
 
-    Whole numbers of NumPy are accepted, True and False are not.
+    NumPy's whole numbers are accepted; True and False are not.
 
     Raises
     ------
@@ -361,7 +364,7 @@ def check_whole(value: object, what: str, at_least: int, below: float = math.inf
 
 
 def check_number(value: object, what: str, *, at_least: float = -math.inf, above: float = -math.inf) -> None:
-    """Refuse what is not a finite number, less than `at_least`, or not above `above`.
+    """Refuse a value that is not a finite number, is less than `at_least`, or is not above `above`.
 
     Raises
     ------
@@ -397,7 +400,7 @@ def check_unique(names: Sequence[str], where: str) -> None:
 
 
 def check_text(names: Iterable[str], where: str) -> None:
-    r"""Refuse names that cannot be written to a file, such as file names in another encoding than the system's.
+    r"""Refuse names that cannot be written to a file, such as file names in another encoding.
 
     Raises
     ------

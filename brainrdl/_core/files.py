@@ -1,4 +1,4 @@
-"""Files written whole or not at all, read with a word about what is wrong, and known by their digests.
+"""Write files completely or not at all, read them with clear errors, and compute their digests.
 
 Torch, pandas and HDF5 are imported inside the functions that need them: a recipe is checked and written without them.
 """
@@ -26,12 +26,12 @@ if TYPE_CHECKING:
 
 @contextmanager
 def atomic(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside `path` and move it there when the block ends well; leave nothing when it does not.
+    """Yield a temporary path next to `path`, and move it to `path` if the block succeeds; otherwise delete it.
 
     Raises
     ------
     BrainrdlError
-        If the file cannot be written: no permission, no space.
+        If the file cannot be written, for example without permission or space.
 
     Examples
     --------
@@ -47,7 +47,7 @@ def atomic(path: Path) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         part.touch(exist_ok=False)
-        mode = part.stat().st_mode  # as the umask has it: some writers make the file anew, for its owner alone
+        mode = part.stat().st_mode  # some writers replace the file by one that only its owner can read
         yield part
         part.chmod(mode)
         part.replace(path)
@@ -59,7 +59,7 @@ def atomic(path: Path) -> Iterator[Path]:
 
 
 def slug(*words: str) -> str:
-    """Join words to a name for a file or folder: letters, digits and ``_.-`` stay, anything else becomes ``_``.
+    """Join words to a name for a file or folder: characters other than letters, digits and ``_.-`` become ``_``.
 
     Examples
     --------
@@ -74,7 +74,7 @@ def reason(error: Exception) -> str:
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write `content` as JSON, atomically; what JSON does not know becomes its text.
+    """Write `content` as JSON, atomically; values of other types are written as text.
 
     Examples
     --------
@@ -94,7 +94,7 @@ def read_json(path: Path) -> dict[str, Any]:
     Raises
     ------
     BrainrdlError
-        If the file is missing, not JSON, or holds no object.
+        If the file is missing, is not JSON, or does not contain an object.
 
     Examples
     --------
@@ -136,13 +136,14 @@ def read_csv(path: Path, **options: Any) -> pd.DataFrame:
     Parameters
     ----------
     path : Path
+        CSV file.
     **options
-        Of `pandas.read_csv`.
+        Options of `pandas.read_csv`.
 
     Raises
     ------
     BrainrdlError
-        If the file is missing or is no table.
+        If the file is missing or is not a table.
 
     Examples
     --------
@@ -160,7 +161,7 @@ def read_csv(path: Path, **options: Any) -> pd.DataFrame:
 
 
 def write_rdms(path: Path, rdms: RDMs) -> None:
-    """Write RDMs as rsatoolbox HDF5, atomically; names may be in any script, and rsatoolbox's `load_rdm` reads them.
+    """Write RDMs as rsatoolbox HDF5 for `rsatoolbox.rdm.load_rdm`, atomically; names may be in any script.
 
     Examples
     --------
@@ -175,15 +176,15 @@ def write_rdms(path: Path, rdms: RDMs) -> None:
     from rsatoolbox.io.hdf5 import write_dict_hdf5
 
     content = {key: _in_unicode(part) if isinstance(part, dict) else part for key, part in rdms.to_dict().items()}
-    whole = io.BytesIO()  # HDF5 that meets a full disk on the way can crash the process
-    with h5py.File(whole, "w", libver="latest") as file:  # older versions hold no more than 4000 names in an attribute
+    whole = io.BytesIO()  # HDF5 can crash the process if the disk becomes full while it writes
+    with h5py.File(whole, "w", libver="latest") as file:  # older versions limit an attribute to about 4000 names
         write_dict_hdf5(file.id, content)
     with atomic(path) as part:
         part.write_bytes(whole.getvalue())
 
 
 def _in_unicode(descriptors: Mapping[str, Any]) -> dict[str, Any]:
-    """Make tuples of names that are not in ASCII: rsatoolbox casts lists to bytes, and keeps tuples as they are."""
+    """Convert names that are not ASCII to tuples, because rsatoolbox converts lists to bytes but not tuples."""
     return {
         key: tuple(map(str, values))
         if not isinstance(values, str) and not "".join(map(str, values)).isascii()
@@ -193,7 +194,7 @@ def _in_unicode(descriptors: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def read_rdms(path: Path) -> RDMs:
-    """Read what `write_rdms` wrote.
+    """Read RDMs from a file written by `write_rdms`.
 
     Raises
     ------
@@ -217,7 +218,7 @@ def read_rdms(path: Path) -> RDMs:
 
 
 def digest(tensors: Mapping[str, Tensor]) -> str:
-    """SHA-256 over names, shapes, types and bytes of tensors, independent of their order.
+    """Return the SHA-256 of names, shapes, types and bytes of tensors, independent of their order.
 
     Examples
     --------
@@ -229,7 +230,7 @@ def digest(tensors: Mapping[str, Tensor]) -> str:
 
 
 def digest_tensor(tensor: Tensor) -> str:
-    """SHA-256 of a tensor's type, shape and bytes: 2 x 8 and 4 x 4 pixels can have equal bytes.
+    """Return the SHA-256 of a tensor's type, shape and bytes: 2 x 8 and 4 x 4 pixels can have equal bytes.
 
     Examples
     --------
@@ -241,13 +242,13 @@ def digest_tensor(tensor: Tensor) -> str:
 
     array = tensor.detach().cpu().contiguous()
     total = hashlib.sha256(f"{array.dtype} {tuple(array.shape)}".encode())
-    # Bytes through a uint8 view: NumPy knows no bfloat16.
+    # A uint8 view, because NumPy has no bfloat16.
     total.update(array.reshape(-1).view(torch.uint8).numpy().data)
     return total.hexdigest()
 
 
 def digest_file(path: Path) -> str:
-    """SHA-256 of a file.
+    """Return the SHA-256 of a file.
 
     Raises
     ------
@@ -268,7 +269,7 @@ def digest_file(path: Path) -> str:
 
 
 def hash_words(words: Iterable[str]) -> str:
-    """SHA-256 over words in order.
+    """Return the SHA-256 of words in order.
 
     Examples
     --------
@@ -298,8 +299,8 @@ def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         refuse(
-            f"{str(path)!r} is cut short, damaged or not safetensors ({error}); pickled files are refused, for loading "
-            "one can run code. Delete it to start afresh"
+            f"{str(path)!r} is truncated, damaged or not safetensors ({error}); pickled files are refused, because "
+            "loading them can run code. Delete it to start again"
         )
 
 

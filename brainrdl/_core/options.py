@@ -1,9 +1,9 @@
-"""Options as data: the fields of a TypedDict, each with its default, a line of help and what it may be.
+"""Options as data: the fields of a TypedDict, each with its default, help text and allowed values.
 
-An option is written once, as a field such as ``steps: Annotated[int, Option(200, "Optimiser steps.", at_least=0)]``.
-From it come the check of a value (`Option.check`), the defaults (`complete`), the signature and docstring of the
-functions that accept it (`lists_options`), and the keys of a recipe. Editors and type checkers read the same class
-through ``**options: Unpack[...]``. This module loads no scientific library.
+An option is defined once, as a field such as ``steps: Annotated[int, Option(200, "Optimiser steps.", at_least=0)]``.
+This definition gives the check of a value (`Option.check`), the defaults (`complete`), the signature and docstring of
+functions that accept the option (`lists_options`), and the keys of a recipe. Editors and type checkers read the same
+class through ``**options: Unpack[...]``. This module loads no scientific library.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _LISTS = (list, abc.Sequence)
 
 @dataclass(frozen=True)
 class Spelling:
-    """Words for types, and whether functions and objects can be given there.
+    """How a front end names types, and whether it accepts functions and objects.
 
     Examples
     --------
@@ -52,12 +52,12 @@ PYTHON = Spelling(
 
 @dataclass(frozen=True)
 class Names:
-    """Marks text that has to be a name of a registry, which is loaded when the names are needed.
+    """Marks text that must be a name in a registry, which is loaded when the names are needed.
 
     Parameters
     ----------
     registry : str
-        ``"module:attribute"``.
+        Place of the registry, ``"module:attribute"``.
 
     Examples
     --------
@@ -73,23 +73,24 @@ class Names:
 
 @dataclass(frozen=True)
 class Option:
-    """An option: what it is without being given, what it does, and what it may be.
+    """An option: its default, its effect and its allowed values.
 
     Parameters
     ----------
     default : object
+        Value if the option is not given.
     help : str
         One or two sentences.
     in_python : str
-        What is different in Python, where values may be functions and objects.
+        Addition for Python, where values may be functions and objects.
     at_least, above, below : float
         Bounds of a number, or of each number in a list.
     may_be_empty : bool
         Whether a list may be empty.
     fixed : bool
-        Whether a run may only be resumed with the same value; False for how a run is computed or scored.
+        Whether a run can only be resumed with the same value; False if it only affects how a run is computed or scored.
     kind : type
-        Set by `options_of`, from the annotation.
+        Type of the value; set by `options_of` from the annotation.
 
     Examples
     --------
@@ -109,7 +110,7 @@ class Option:
     kind: Any = None
 
     def check(self, value: Any, name: str) -> Any:
-        """Return `value` (a sequence as a list), or refuse it under `name`."""
+        """Return `value` (a sequence as a list), or refuse it with `name` in the message."""
         kinds = members(self.kind)
         if value is None and types.NoneType in kinds:
             return value
@@ -140,7 +141,7 @@ class Option:
         return value
 
     def allowed(self, spelling: Spelling) -> str:
-        """Say in words what a value may be."""
+        """Describe the allowed values in words."""
         limits = [f"at least {self.at_least}"] if self.at_least > -math.inf else []
         limits += [f"above {self.above}"] if self.above > -math.inf else []
         limits += [f"below {self.below}"] if self.below < math.inf else []
@@ -148,13 +149,14 @@ class Option:
 
 
 def words_for(kind: Any, spelling: Spelling, limits: Sequence[str] = ()) -> str:
-    """Say in words what a type allows.
+    """Describe the values of a type in words.
 
     Parameters
     ----------
     kind : type
-        As in an annotation.
+        Type as in an annotation.
     spelling : Spelling
+        Words of the front end.
     limits : sequence of str
         Bounds of numbers.
 
@@ -192,7 +194,7 @@ def _choices(kind: Any) -> list[Any] | None:
 
 
 def _is_code(kind: Any) -> bool:
-    """Whether values of a type are functions or objects of the user's, which no file can hold."""
+    """Whether values of a type are functions or objects, which cannot be written in a file."""
     return get_origin(kind) is abc.Callable or getattr(kind, "_is_protocol", False)
 
 
@@ -201,7 +203,7 @@ def _code_word(kind: Any) -> str:
 
 
 def members(kind: Any) -> tuple[Any, ...]:
-    """Give the types that a type is a union of.
+    """Return the members of a union of types.
 
     Examples
     --------
@@ -214,7 +216,7 @@ def members(kind: Any) -> tuple[Any, ...]:
 
 
 def options_of(kind: type) -> dict[str, Option]:
-    """Give the options that a TypedDict holds, by name.
+    """Return the options of a TypedDict, by name.
 
     Examples
     --------
@@ -231,7 +233,7 @@ def options_of(kind: type) -> dict[str, Option]:
 
 
 def for_files(option: Option) -> Option:
-    """Give the option as a file may hold it: without functions and other code.
+    """Return the option for files: without functions and objects.
 
     Examples
     --------
@@ -242,7 +244,7 @@ def for_files(option: Option) -> Option:
 
 
 def complete(kind: type[Kind], given: Mapping[str, Any]) -> Kind:
-    """Check the options of `kind` among those given, and add the defaults of the others.
+    """Check the given options of `kind`, and add the defaults of the others.
 
     Raises
     ------
@@ -260,7 +262,7 @@ def complete(kind: type[Kind], given: Mapping[str, Any]) -> Kind:
 
 
 def free(kind: type) -> set[str]:
-    """Give the options that may differ when a run is resumed: they say how it is computed or scored.
+    """Return the options that may differ when a run is resumed, because they only affect computing or scoring.
 
     Examples
     --------
@@ -272,12 +274,12 @@ def free(kind: type) -> set[str]:
 
 
 def check_known(names: Iterable[str], *functions: Callable[..., Any]) -> None:
-    """Refuse names that none of the functions has an argument for.
+    """Refuse names that are not an argument of any of the functions.
 
     Raises
     ------
     BrainrdlError
-        With the nearest names.
+        If a name is unknown; the message gives the nearest names.
 
     Examples
     --------
@@ -295,7 +297,7 @@ def check_known(names: Iterable[str], *functions: Callable[..., Any]) -> None:
 def lists_options(kind: type) -> Callable[[Function], Function]:
     """Decorate a function that accepts ``**options`` of `kind`: its signature and docstring then list each option.
 
-    In the docstring they come where the parameter ``**options`` is described.
+    In the docstring they replace the description of ``**options``.
 
     Examples
     --------
@@ -326,7 +328,7 @@ _ENTRY = re.compile(r"^(?P<margin> *)\*\*options\b.*\n(?:(?P=margin) +\S.*\n)*",
 
 
 def _described(options: Mapping[str, Option], margin: str) -> str:
-    """Describe options as numpydoc does."""
+    """Describe options in numpydoc format."""
     entries = []
     for name, option in options.items():
         help_lines = textwrap.indent(textwrap.fill(f"{option.help} {option.in_python}".strip(), 112), margin + "    ")

@@ -1,4 +1,4 @@
-"""Functions by name, imported only when they are asked for, so that the names cost nothing."""
+"""Functions by name, imported only when they are needed, so that listing names is fast."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ class Registry(MutableMapping[str, T]):
     Parameters
     ----------
     module : str
-        Where the functions are defined.
+        Module that defines the functions.
     functions : mapping of str to str
-        The name of each function in `module`, by the name that users give.
+        From the public name to the name of the function in `module`.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""What a row of a score table is: the role of its RDM, and what that RDM was compared with."""
+"""Rows of a score table: the role of an RDM, and what it was compared with."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from enum import StrEnum
 
 
 class Role(StrEnum):
-    """What a scored RDM comes from. Tables hold the value, figures and sentences the `label`.
+    """Source of a scored RDM. Tables contain the value; figures and sentences use the `label`.
 
-    The order is that of the rows in figures and tables. `fitted` roles are the result; `model` roles are also what
-    partial correlations hold constant.
+    The order is that of the rows in figures and tables. `fitted` roles are the result; partial correlations hold
+    `model` roles constant.
 
     Examples
     --------
@@ -36,7 +36,7 @@ class Role(StrEnum):
 
 
 class Against(StrEnum):
-    """What an RDM was compared with, and the name of the ceiling that belongs to this comparison (`ceiling`, `legend`).
+    """What an RDM was compared with, and the name of the ceiling for this comparison (`ceiling`, `legend`).
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Checks of tensors: shapes, lengths and finite values, refused in the words of `brainrdl._core.errors`."""
+"""Checks of tensors: shapes, lengths and finite values."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from brainrdl._core.errors import refuse
 
 
 def check_same_length(a: Tensor, b: Tensor, what: str) -> None:
-    """Refuse two tensors whose last dimension differs: broadcasting there would be silent and wrong.
+    """Refuse two tensors whose last dimensions differ, because broadcasting would give wrong results silently.
 
     Raises
     ------
     BrainrdlError
-        If the last dimensions differ; both shapes are quoted.
+        If the last dimensions differ; the message quotes both shapes.
     """
     if a.shape[-1] != b.shape[-1]:
         refuse(f"{what} must have the same number of pairs, got shapes {tuple(a.shape)} and {tuple(b.shape)}")
 
 
 def check_ndim(x: Tensor, at_least: int, what: str, expected: str) -> None:
-    """Refuse a tensor with fewer dimensions than `at_least`; `expected` words the shape that is wanted.
+    """Refuse a tensor with fewer dimensions than `at_least`; `expected` describes the expected shape.
 
     Raises
     ------
     BrainrdlError
-        If ``x.ndim < at_least``; the shape is quoted.
+        If ``x.ndim < at_least``; the message quotes the shape.
     """
     if x.ndim < at_least:
         refuse(f"{what} must have shape {expected}, got {tuple(x.shape)}")
@@ -38,7 +38,7 @@ def check_finite(x: Tensor, where: str) -> None:
     Raises
     ------
     BrainrdlError
-        If any entry is not finite; the number of such entries is given.
+        If any entry is not finite; the message gives their number.
     """
     bad = int((~torch.isfinite(x)).sum())
     if bad:

@@ -1,9 +1,9 @@
-"""As many threads as the work keeps busy: small products are slower on several threads, and far slower on busy cores.
+"""Choose the number of threads for the work: small products are slower on several threads, especially on busy cores.
 
 Threads that wait for one another at the end of each operation lose time when another process uses their core. With two
-threads on two busy cores, a step of a small network took up to 30 times as long as with one (docs/benchmarks.md). How
-many threads are used depends on the size of the work alone, never on a measured time, so that a run that is repeated
-or resumed on the same machine gives the same numbers.
+threads on two busy cores, a step of a small network took up to 30 times as long as with one (docs/benchmarks.md). The
+number of threads depends only on the size of the work, not on a measured time, so that a repeated or resumed run on the
+same machine gives the same numbers.
 """
 
 from __future__ import annotations
@@ -13,12 +13,14 @@ from contextlib import contextmanager
 
 import torch
 
-PER_THREAD = 5e7  # floating-point operations that are worth a thread; measured by tests/benchmarks/bench_threads.py
+PER_THREAD = (
+    5e7  # floating-point operations that justify one more thread; measured by tests/benchmarks/bench_threads.py
+)
 
 
 @contextmanager
 def threads_for(flops: float) -> Iterator[int]:
-    """Let torch use as many threads as `flops` are worth, and no more than it was allowed; restore them at the end.
+    """Let torch use as many threads as `flops` justify, but not more than before; restore the number at the end.
 
     Parameters
     ----------
@@ -61,6 +63,6 @@ def count_flops(work: Callable[[], object]) -> float:
     try:
         with FlopCounterMode(display=False) as counter, torch.no_grad(), torch.random.fork_rng(devices=[]):
             work()
-    except Exception:  # anyone's forward may refuse to be traced; if it really fails, training will say so
+    except Exception:  # forward may fail only when it is traced; if it fails always, training reports it
         return float("inf")
     return counter.get_total_flops()

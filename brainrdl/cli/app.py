@@ -330,7 +330,7 @@ def recipe(
 
 
 def _print_summary(evaluation: Evaluation, as_json: bool) -> None:
-    """One table a comparator, reference, target and ceiling: scores in one table can be compared with one another."""
+    """One table per comparator, reference, target and ceiling: scores in the same table can be compared."""
     if as_json:
         print_json(evaluation.summary)
         return

@@ -20,11 +20,11 @@ _OFFLINE = "BRAINRDL_DATA"
 
 _CHUNK = 1 << 16
 
-_TIMEOUT = 30  # s without a byte
+_TIMEOUT = 30  # seconds without data
 
 
 def fetch(name: str, folder: Path | str | None = None, *, progress: bool = True) -> Path:
-    """Download the files of a data set into the cache, unless they are there.
+    """Download the files of a data set into the cache, except those that are already there.
 
     Parameters
     ----------
@@ -69,7 +69,7 @@ def fetch(name: str, folder: Path | str | None = None, *, progress: bool = True)
 
 
 def missing(name: str, folder: Path | str | None = None) -> list[DataFile]:
-    """List the files of a data set that are missing from the cache, or incomplete or damaged there.
+    """List the files of a data set that are missing, incomplete or damaged in the cache.
 
     Parameters
     ----------
@@ -141,7 +141,7 @@ def _sha256(stream: IO[bytes]) -> str:
 
 
 def _offline(data: DataInfo, files: list[DataFile]) -> dict[str, bytes]:
-    """Give the content of those files that the folder of ``BRAINRDL_DATA`` holds as they must be."""
+    """Return the content of the files in the folder ``BRAINRDL_DATA`` that have the right checksum."""
     if not files or not (place := os.environ.get(_OFFLINE)):
         return {}
     home = Path(place) / data.name
@@ -166,13 +166,13 @@ def _gunzipped(path: Path, size: int) -> bytes | None:
         return None
     try:
         with gzip.open(path) as stream:
-            return stream.read(size + 1)  # no further: a small file may unpack to anything
+            return stream.read(size + 1)  # read no further: a small file may unpack to a very large one
     except (OSError, EOFError):
         return None
 
 
 def _members(archive: Path, folder: str, files: list[DataFile]) -> Iterator[tuple[str, bytes]]:
-    """Read the files from an archive, in one go through it; nothing is unpacked to the disk."""
+    """Read the files from an archive in one pass; nothing is unpacked to the disk."""
     sizes = {f"{folder}/{file.name}": file for file in files}
     try:
         with tarfile.open(archive) as opened:
@@ -194,13 +194,13 @@ def _place(content: bytes, target: Path) -> None:
 def _download(data: DataInfo, file: DataFile, target: Path, progress: bool) -> None:
     if file.url is None:
         refuse(
-            f"file {file.name!r} of data set {data.name!r} has no address to download from: get it at {data.page}, and "
-            f"put it into {str(target)!r} (or below ${_OFFLINE}/{data.name}); licence: {data.licence}"
+            f"file {file.name!r} of data set {data.name!r} has no download address: get it from {data.page}, and "
+            f"put it into {str(target)!r} (or in ${_OFFLINE}/{data.name}); licence: {data.licence}"
         )
     import pooch
     import requests
 
-    pooch.get_logger().setLevel("WARNING")  # the bar says what is fetched
+    pooch.get_logger().setLevel("WARNING")  # the progress bar already names the file
     part = target.with_name(f"{target.name}.part")
     size, sha256 = file.download_size or file.size, file.download_sha256 or file.sha256
     get_rest = partial(_stream, kept=part, size=size, progress=progress)
@@ -209,11 +209,11 @@ def _download(data: DataInfo, file: DataFile, target: Path, progress: bool) -> N
             pooch.retrieve(file.url, f"sha256:{sha256}", f"{target.name}.whole", target.parent, None, get_rest)
         )
     except requests.RequestException as error:
-        refuse(f"cannot download {file.url}: {type(error).__name__}; try again to go on, or {_instead(data, file)}")
-    except ValueError:  # what was downloaded has another hash
+        refuse(f"cannot download {file.url}: {type(error).__name__}; try again to resume, or {_instead(data, file)}")
+    except ValueError:  # the download has another hash
         refuse(
-            f"{file.url} gave something else than file {file.name!r} of data set {data.name!r}, whose SHA-256 is "
-            f"{sha256}; it was thrown away. Try again later, or get it at {data.page or data.doi}"
+            f"{file.url} gave another file than {file.name!r} of data set {data.name!r}, whose SHA-256 is "
+            f"{sha256}; it was deleted. Try again later, or get the file from {data.page or data.doi}"
         )
     if file.download_sha256 is None:
         whole.replace(target)
@@ -223,19 +223,19 @@ def _download(data: DataInfo, file: DataFile, target: Path, progress: bool) -> N
 
 
 def _instead(data: DataInfo, file: DataFile) -> str:
-    """Say how a file can be had without a network: what is wrong with the copy there is, or where to put one."""
+    """Explain how to get a file without a network: repair the offline copy, or where to put one."""
     place = os.environ.get(_OFFLINE)
     if not place:
         return f"set {_OFFLINE} to a folder with copies of data sets"
     copies = (Path(place, data.name, name) for name in (file.name, Path(file.name).name))
     unlike = next((copy for copy in copies if copy.is_file()), None)
     if unlike is not None:
-        return f"mend the copy {str(unlike)!r}, whose SHA-256 is not {file.sha256}"
+        return f"replace the copy {str(unlike)!r}, whose SHA-256 is not {file.sha256}"
     return f"put it, or an archive {data.name}.tar.gz, below {_OFFLINE} ({str(Path(place, data.name))!r})"
 
 
 def _stream(url: str, output: str, _pooch: object, *, kept: Path, size: int, progress: bool) -> None:
-    """Download into `output` by way of `kept`, which stays when it is cut off: the next attempt goes on there."""
+    """Download to `output` through `kept`, which stays after an interruption, so that the next attempt resumes."""
     import requests
     from rich.progress import Progress
 

@@ -1,8 +1,8 @@
 """Named public data sets as stimuli and RDMs with the same condition names.
 
 Files are read from the cache. If a file is missing there, it is copied from the folder in the environment variable
-``BRAINRDL_DATA`` (a file, or one in ``NAME.tar.gz``) or downloaded from the address of its authors. Only files with the
-known SHA-256 are used, and an interrupted download is resumed. Nothing that is downloaded is unpickled or run.
+``BRAINRDL_DATA`` (a file, or one in ``NAME.tar.gz``) or downloaded from the address of its authors. Only files with
+the known SHA-256 are used, and an interrupted download is resumed. Nothing that is downloaded is unpickled or run.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ def load(name: str, folder: Path | str | None = None, *, train: bool = True, pro
     return NamedData(info(name), home, stimuli, rdms)
 
 
-# What the files hold
+# Contents of the files
 
 
 def _kriegeskorte92(home: Path, train: bool) -> tuple[Stimuli, RDMs]:

@@ -1,7 +1,7 @@
 """The demo: simulated subjects look at handwritten digits, and a small network is fitted to their RDMs.
 
 Nothing is downloaded. The stimuli are scikit-learn's digits; the "brains" are simulated from a hidden network, which
-was trained on other digits, plus noise. So it is known that there is something to find, and what a good score is.
+was trained on other digits, plus noise. Because the true RDM is known, so is the score that a good student reaches.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ LAYER = "pool"
 
 
 def digits(per_digit: int = PER_DIGIT) -> tuple[Stimuli, Stimuli]:
-    """Two sets of scikit-learn's 8 x 8 digits: stimuli to show, and others to train the hidden network on.
+    """Return two sets of scikit-learn's 8 x 8 digits: the stimuli, and others to train the hidden network on.
 
     Examples
     --------
@@ -50,7 +50,7 @@ def digits(per_digit: int = PER_DIGIT) -> tuple[Stimuli, Stimuli]:
 
 
 def _hidden_patterns(shown: Stimuli, others: Stimuli, seed: int = 0, **options: Any) -> torch.Tensor:
-    """Read the patterns that a network trained to name `others` has of the stimuli that are `shown`."""
+    """Return the patterns for the `shown` stimuli in a network that was trained to classify `others`."""
     torch.manual_seed(seed)
     hidden = Student(build("small_cnn").module, [LAYER])
     training = {"rdm_weight": 0, "task_weight": 1, "steps": 150, "batch_size": 100, "lr": 3e-3, "evaluate_every": 50}
@@ -66,7 +66,7 @@ def run(
     Parameters
     ----------
     out : path, optional
-        Run folder.
+        Run folder; without it nothing is written.
     seeds : tuple of int
         Seeds of folds and initial weights.
     progress : bool

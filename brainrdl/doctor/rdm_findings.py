@@ -284,7 +284,7 @@ def _identical(rdms: RDMs, rows: Sequence[str]) -> Finding:
             "identical RDMs",
             f"{len(rows)} RDMs",
             quote(twice),
-            "if one is a copy, drop it",
+            "if one is a copy, remove it",
         )
     return Finding("Subjects", "ok", "identical RDMs", "", "none")
 

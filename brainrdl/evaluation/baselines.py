@@ -1,4 +1,4 @@
-"""Rows of a cross-validation beside the students: ensembles of them, and what category and model RDMs predict."""
+"""Additional rows of a cross-validation: ensembles of students, and the predictions of category and model RDMs."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from brainrdl.stimuli.named_images import Stimuli
 
 if TYPE_CHECKING:
     from rsatoolbox.rdm import RDMs
-_CONSTANT = 1e-12  # spread of an RDM that tells no pairs apart but for rounding
+_CONSTANT = 1e-12  # spread of an RDM that is constant except for rounding
 
 
 def constant_rows(held_out: Sequence[HeldOut]) -> list[str]:
-    """Say which fitted students tell no held-out stimulus from another, and in how many folds."""
+    """Describe the fitted students with the same pattern for all held-out stimuli, and in how many folds."""
     fitted = [one for one in held_out if one.role is Role.STUDENT]
     keys = dict.fromkeys((one.student, one.layer) for one in fitted)
-    told = []
+    found = []
     for student, layer in keys:
         spans = [one.pairs.max() - one.pairs.min() for one in fitted if (one.student, one.layer) == (student, layer)]
         if dead := sum(float(span) == 0 for span in spans):
-            told.append(
+            found.append(
                 f"{student} at layer {layer} gives one pattern for all held-out stimuli in {dead} of {len(spans)} folds"
             )
-    return told
+    return found
 
 
 def averaged_rows(held_out: Sequence[HeldOut], ensembles: Mapping[str, Sequence[str]]) -> list[HeldOut]:

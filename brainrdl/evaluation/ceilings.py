@@ -19,16 +19,16 @@ def noise_ceiling(rdms: Float[Tensor, "n_subjects n_pairs"], comparator: str) ->
     Parameters
     ----------
     rdms : Tensor (n_subjects, n_pairs)
-        One RDM a subject; NaN = pair not known.
+        One RDM per subject; NaN marks an unknown pair.
     comparator : str
-        Name of a comparator.
+        Name of one of `brainrdl.similarity.SIMILARITIES`.
 
     Returns
     -------
     tuple of two floats
-        Mean similarity of each subject with the pooled others, and with all pooled; NaN for fewer than 2 subjects.
-        RDMs are pooled by the mean of their ranks, z-scores, or values over their root mean square, whichever suits the
-        comparator.
+        Mean similarity of each subject with the pooled others, and with all subjects pooled; NaN for fewer than 2
+        subjects. RDMs are pooled by the mean of their ranks, z-scores, or values divided by their root mean square,
+        depending on the comparator.
 
     Raises
     ------
@@ -55,15 +55,16 @@ def noise_ceiling(rdms: Float[Tensor, "n_subjects n_pairs"], comparator: str) ->
 
 
 def ceiling_for_mean(between_subjects: Tensor | float, n_subjects: int) -> float:
-    """Ceiling for the mean RDM: the correlation expected of a perfect model with the mean RDM of n subjects, 0 to 1.
+    """Ceiling for the mean RDM: expected correlation of a perfect model with the mean RDM of n subjects, 0 to 1.
 
     It is the square root of the reliability of the mean RDM, which the Spearman-Brown formula predicts.
 
     Parameters
     ----------
     between_subjects : float
-        Mean correlation between the RDMs of two subjects; below 0 counts as 0.
+        Mean correlation between the RDMs of two subjects, -1 to 1; negative values count as 0.
     n_subjects : int
+        Number of subjects in the mean.
 
     Returns
     -------

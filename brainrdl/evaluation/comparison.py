@@ -21,18 +21,18 @@ if TYPE_CHECKING:
 def compare(
     a: RDMs, b: RDMs, comparators: Sequence[str] = COMPARATORS, *, by: str = "stimulus", common: bool = False
 ) -> pd.DataFrame:
-    """Compare every RDM of `a` with every RDM of `b`, their conditions paired by name.
+    """Compare every RDM of `a` with every RDM of `b`; conditions are paired by name.
 
     Parameters
     ----------
     a, b : rsatoolbox.rdm.RDMs
-        Of the same conditions, in any order.
+        RDMs of the same conditions, in any order.
     comparators : sequence of str
         Names of `brainrdl.similarity.SIMILARITIES`.
     by : str
         Pattern descriptor that names the conditions.
     common : bool
-        Compare on the conditions that both have, instead of refusing when they differ.
+        Compare on the common conditions; by default, RDMs of different conditions are refused.
 
     Returns
     -------
@@ -42,7 +42,7 @@ def compare(
     Raises
     ------
     BrainrdlError
-        If the conditions differ, a comparator is unknown, or `a` or `b` are no RDMs.
+        If the conditions differ, a comparator is unknown, or `a` or `b` are not RDMs.
 
     Examples
     --------
@@ -74,9 +74,9 @@ def compare(
 
 def _check_rdms(given: object) -> None:
     if isinstance(given, str | Path):
-        refuse(f"compare takes RDMs, got the path {str(given)!r}; read it first: brainrdl.read({str(given)!r})")
+        refuse(f"compare expects RDMs, got the path {str(given)!r}; read it first: brainrdl.read({str(given)!r})")
     if not hasattr(given, "dissimilarities"):
-        refuse(f"compare takes rsatoolbox RDMs, got {type(given).__name__}; see brainrdl.rdms.from_array")
+        refuse(f"compare expects rsatoolbox RDMs, got {type(given).__name__}; see brainrdl.rdms.from_array")
 
 
 def rdm_labels(rdms: RDMs) -> list[str]:

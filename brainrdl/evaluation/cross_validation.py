@@ -1,8 +1,8 @@
-"""`cross_validate`: fit on some stimuli (and subjects), score on the others, beside controls that give a score meaning.
+"""`cross_validate`: fit on some stimuli (and subjects), score on the others, and compare with controls.
 
-Nothing is chosen on the held-out stimuli. The teacher that a fold trains on is cut down to the training conditions
-first, z-scores come from training stimuli, and with ``inner_folds`` the number of steps comes from folds inside the
-training stimuli.
+Nothing is chosen on the held-out stimuli. The teacher of a fold is first reduced to the training conditions, z-scores
+are computed from training stimuli, and with ``inner_folds`` the number of steps is chosen by cross-validation within
+the training stimuli.
 """
 
 from __future__ import annotations
@@ -82,31 +82,30 @@ def cross_validate(
     Parameters
     ----------
     students : callable, Candidate, or mapping of label to such
-        How to make the student(s); one alone is labelled "fitted".
+        Functions that make the students; a single one is labelled "fitted".
     teacher : Teacher
-        What to approach, and what to be scored against.
+        Source of the RDMs to fit and to score against.
     stimuli : Stimuli
-        Its names must be the teacher's conditions (see `Stimuli.align`).
+        Images with the teacher's conditions as names (see `Stimuli.align`).
     validation : sequence of str, or float
-        As in `fit`: the names to watch, or the share of each training fold to set aside for it.
+        As in `fit`: names for validation, or the fraction of each training fold to use for it.
     loss : RDMLoss, optional
         As in `fit`.
     models : mapping of name to RDMs, optional
         Model RDMs to score on the same pairs.
     ensembles : mapping of label to labels, optional
-        Students whose held-out RDMs are z-scored and averaged to one more row.
+        Students whose held-out RDMs are z-scored and averaged to form an additional row.
     out : path, optional
         Run folder: the evaluation, and one folder per fit under ``fits/``.
     resume, overwrite : bool
-        What to do when the run folder exists; resuming skips what was finished, and may use another device.
+        What to do if the run folder exists; resuming skips finished fits, and may use another device.
     progress : bool
         Show progress bars.
     facts : mapping, optional
-        More to write into the settings, for the report: ``simulated=True`` says that the teacher's RDMs are not
-        measured.
+        Additional settings for the report: ``simulated=True`` says that the teacher's RDMs are not measured.
     **options
-        See `brainrdl.evaluation.CrossValidationOptions`. The seed of each fit is one of `seeds`, its training stimuli
-        follow from `folds`.
+        See `brainrdl.evaluation.CrossValidationOptions`. The seed of each fit is one of `seeds`, and its training
+        stimuli follow from `folds`.
 
     Returns
     -------
@@ -115,8 +114,8 @@ def cross_validate(
     Raises
     ------
     BrainrdlError
-        As `fit`; and for stimuli that are not the teacher's conditions, byte-identical images, folds of fewer than 4
-        conditions, an option that is unknown, two rows of one name, students that share weights which training
+        As in `fit`; also for stimuli that are not the teacher's conditions, byte-identical images, folds of fewer than
+        4 conditions, an unknown option, two rows with the same name, students that share weights that training
         changes, resuming with another design, or several processes.
 
     Examples
@@ -145,7 +144,7 @@ def cross_validate(
     check_candidates(candidates, fit_options, cross_validate)
     check_inner(candidates, inner_folds, fit_options)
     check_rows(candidates, ensembles or {}, models or {})
-    model_rdms(models or {}, None, ("",), stimuli.names, seed=0, fold=0)  # refuse what is wrong before hours of fitting
+    model_rdms(models or {}, None, ("",), stimuli.names, seed=0, fold=0)  # refuse wrong models before hours of fitting
     hashes = hashes_of(teacher, stimuli, stimuli.names, labels=True)
     fitting = {
         **{name: value for name, value in asked.items() if name not in free(EvaluationOptions)},
@@ -185,7 +184,9 @@ def cross_validate(
             held_out += baseline_rows(split, truth, stimuli, models or {}, "category" in controls)
         flat = constant_rows(held_out)
         if flat:
-            warnings.warn(f"{'; '.join(flat)}: a score of 0 there says that the network died", stacklevel=2)
+            warnings.warn(
+                f"{'; '.join(flat)}: a score of 0 there means that the patterns became constant", stacklevel=2
+            )
         evaluation = assemble(
             held_out, truth, asked["comparators"], asked["n_bootstrap"], seeds[0],
             histories=pd.concat(histories, ignore_index=True), labels=stimuli.labels,
@@ -206,7 +207,7 @@ class _Work:
     inner_folds: int
     stratify: bool
     folder: Path | None
-    read_only: bool  # what was fitted is read from the folder; nothing is fitted or written
+    read_only: bool  # finished fits are read from the folder; nothing is fitted or written
     options: Mapping[str, Any]
     made: Maker
 
@@ -313,7 +314,7 @@ class _Work:
 
 
 def _check_kinds(teacher: object, stimuli: object) -> None:
-    """Refuse arguments in another order: they would fail somewhere inside."""
+    """Refuse arguments in another order, which would cause an unclear error later."""
     for what, given, kind in (("teacher", teacher, Teacher), ("stimuli", stimuli, Stimuli)):
         if not isinstance(given, kind):
             refuse(
@@ -333,11 +334,11 @@ def _store_settings(folder: Path, settings: Mapping[str, Any], hashes: Mapping[s
 
 
 def _compared(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Leave out how fits are computed and shown: a run may go on on another device."""
+    """Leave out how fits are computed and shown: a run may be resumed on another device."""
 
     def cut(options: Mapping[str, Any]) -> dict[str, Any]:
         return {key: value for key, value in options.items() if key not in {"progress", *free(FitOptions)}}
 
-    students = settings.get("students", {}).items()  # a folder of another kind of run has none
-    told = {label: {**made, "options": cut(made["options"])} for label, made in students}
-    return {**settings, "fit": cut(settings.get("fit", {})), "students": told}
+    students = settings.get("students", {}).items()  # a folder of another kind of run has no students
+    cut_students = {label: {**made, "options": cut(made["options"])} for label, made in students}
+    return {**settings, "fit": cut(settings.get("fit", {})), "students": cut_students}

@@ -26,28 +26,28 @@ def stimulus_folds(
     Parameters
     ----------
     names : sequence of str
-        Conditions.
+        Names of all conditions.
     folds : int or scikit-learn splitter
         Number of folds, shuffled by `seed` and stratified by `labels` if every category has a member for each fold; or
-        a splitter whose test sets do not overlap and whose training sets are all the rest.
+        a splitter whose test sets do not overlap and whose training sets contain all other conditions.
     labels : mapping of name to category, optional
-        For stratification.
+        Categories, for stratification.
     seed : int
-        Seed of the shuffling; a splitter brings its own.
+        Seed of the shuffling; a splitter uses its own seed.
     what : str
-        What errors call `folds`.
+        Name of `folds` in error messages.
 
     Returns
     -------
     pandas.DataFrame
-        Columns stimulus, fold (0, 1, ...); a stimulus that a splitter never holds out is left out.
+        Columns stimulus, fold (0, 1, ...); stimuli that a splitter never holds out are omitted.
 
     Raises
     ------
     BrainrdlError
-        If names stand twice or have no label, the number of folds is no whole number from 2 on, a fold holds out or
-        leaves for training fewer than 4 conditions, or a splitter holds a condition out twice, trains on one that it
-        holds out, uses only some conditions in a fold, or has no fold.
+        If names occur more than once or have no label, the number of folds is not a whole number of at least 2, a fold
+        holds out or trains on fewer than 4 conditions, or a splitter holds a condition out twice, trains on a
+        held-out condition, uses only some conditions in a fold, or makes no fold.
 
     Examples
     --------
@@ -87,7 +87,7 @@ def _check_complement(fold: int, train: Sequence[int], test: Sequence[int], n: i
     if sorted([*train, *test]) != list(range(n)):
         refuse(
             f"fold {fold} of the splitter trains on {len(train)} and holds out {len(test)} of {n} conditions; each "
-            "condition should be in one of the two, for all that are not held out are trained on"
+            "condition should be in one of the two, because all conditions that are not held out are trained on"
         )
 
 
@@ -98,4 +98,4 @@ def _check_sizes(fold: int, n_train: int, test: Sequence[str], more: str, fewer:
             f"each fold needs at least {MIN_CONDITIONS}: {more}"
         )
     if n_train < MIN_CONDITIONS:
-        refuse(f"fold {fold} leaves {n_train} conditions to train on, not {MIN_CONDITIONS} or more: {fewer}")
+        refuse(f"fold {fold} leaves {n_train} conditions for training, but needs at least {MIN_CONDITIONS}: {fewer}")

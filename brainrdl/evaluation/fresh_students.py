@@ -1,4 +1,4 @@
-"""Students made anew for each fit; those that share what a fit changes are refused, for folds would leak."""
+"""New students for each fit; students that share trained weights are refused, to avoid leaks between folds."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from brainrdl.models.student import Student
 
 
 class Maker:
-    """Makes students, and refuses one that shares with another what a fit changes: it would know what that one saw.
+    """Makes students; refuses two that share trained weights, because the second would know the first one's stimuli.
 
-    Memory is known by weak references: they keep no network alive, and no address is used again while one is held.
+    Weights are tracked by weak references, which do not keep networks alive; a tracked address is not used again.
     """
 
     def __init__(self) -> None:
@@ -25,7 +25,7 @@ class Maker:
         self._changed: set[StorageWeakRef] = set()
 
     def first(self, makes: Mapping[str, Callable[[], Student]], seed: int) -> dict[str, Student]:
-        """Make two students of each label, so that what they share is found before any fit.
+        """Make two students of each label, so that shared weights are found before any fit.
 
         The second one is kept for the first fit with this seed.
         """
@@ -34,7 +34,7 @@ class Maker:
         return made
 
     def by(self, label: str, make: Callable[[], Student], seed: int) -> Student:
-        """Make a student right after torch's generator was seeded, or give the one that is kept."""
+        """Make a student after seeding torch's generator, or return the one that was kept."""
         kept = self._waiting.pop((label, seed), None)
         return self._new(label, make, seed) if kept is None else kept
 
@@ -50,8 +50,8 @@ class Maker:
         if shared:
             refuse(
                 f"student {label!r} was made with weights of an earlier student {self._used[shared[0]]!r} that "
-                "training changes: what one fold learned would serve the next; build the network inside the function "
-                "that makes the student"
+                "training changes, so a fold would start from the weights of another; build the network inside the "
+                "function that makes the student"
             )
         self._used |= dict.fromkeys(used, label)
         self._changed = {ref for ref in self._changed | changed if not ref.expired()}
@@ -64,7 +64,7 @@ def _tensors(module: nn.Module) -> Iterator[torch.Tensor]:
 
 
 def _changing(student: Student) -> Iterator[torch.Tensor]:
-    """Yield what a fit changes: trained parameters, calibrated readouts, buffers of a network that is not frozen."""
+    """Yield the tensors that a fit changes: trained parameters, calibrated readouts, buffers of unfrozen networks."""
     yield from (parameter for parameter in student.parameters() if parameter.requires_grad)
     for head in student.readout_heads():
         yield from _tensors(head) if head.readout.needs_calibration else ()

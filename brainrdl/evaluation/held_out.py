@@ -1,4 +1,4 @@
-"""How close a student came on conditions it never saw: `Evaluation`, `evaluate`; and `compare` for any two RDMs."""
+"""Score a student on held-out conditions: `evaluate` and its result, `Evaluation`."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ FACTS = ("labels", "settings", "files")
 
 @dataclass(repr=False)
 class Evaluation:
-    """Held-out scores of students, controls and models, with all that is needed to plot and report them.
+    """Held-out scores of students, controls and models, with everything needed to plot and report them.
 
     Attributes
     ----------
@@ -48,16 +48,19 @@ class Evaluation:
         score, ceiling_lower, ceiling_upper, n_conditions, n_pairs.
     summary : pandas.DataFrame
         One row per student x layer x target x comparator x against: score, 95 % interval (low, high), ceilings, share
-        of the lower ceiling (NaN if that is near 0), gain over the unfitted student (column base) with its interval.
+        of the lower ceiling (NaN if the ceiling is near 0), gain over the unfitted student (column base) with its
+        interval.
     teacher : rsatoolbox.rdm.RDMs
         Mean RDM of each target; rdm descriptor "target".
     students : rsatoolbox.rdm.RDMs
-        Held-out RDMs, NaN where a pair was not held out together; rdm descriptors student, role, base, layer, target,
+        Held-out RDMs, NaN if a pair was not held out together; rdm descriptors student, role, base, layer, target,
         seed, left_out.
     histories : pandas.DataFrame
         Training histories; columns student, role, seed and fold in addition to those of `FitResult.history`.
     labels : mapping of name to category, optional
+        Categories of the stimuli.
     settings : dict
+        How students were fitted and scored.
 
     Examples
     --------
@@ -76,7 +79,7 @@ class Evaluation:
     settings: dict[str, Any] = field(default_factory=dict)
 
     def __repr__(self) -> str:
-        """Say who was scored against what, in one line: tables, RDMs and settings are long."""
+        """Summarise in one line what was scored: tables, RDMs and settings are long."""
         shown = [
             f"{column}s={list(dict.fromkeys(self.summary[column]))}"
             for column in ("student", "target", "comparator")
@@ -87,7 +90,7 @@ class Evaluation:
     def save(self, folder: Path | str) -> Path:
         """Write tables as CSV, RDMs as rsatoolbox HDF5, settings as JSON; return the folder.
 
-        Settings come back as JSON knows them: lists for tuples, functions by name.
+        JSON changes some settings: tuples become lists, and functions become their names.
         """
         folder = Path(folder)
         for name in _TABLES:
@@ -100,12 +103,12 @@ class Evaluation:
 
     @classmethod
     def load(cls, folder: Path | str) -> Evaluation:
-        """Read what `save` wrote.
+        """Read an evaluation from a folder written by `save`.
 
         Raises
         ------
         BrainrdlError
-            If a file is missing, damaged, cut short, or is not what `save` wrote.
+            If a file is missing, damaged, truncated, or was not written by `save`.
         """
         folder = Path(folder)
         facts = read_json(folder / "evaluation.json")
@@ -114,8 +117,8 @@ class Evaluation:
         for name, digest in _digests(folder).items():
             if digest != facts["files"].get(name):
                 refuse(
-                    f"{str(folder / name)!r} is not as it was written: cut short, changed, or of a scoring that was "
-                    "interrupted; score the run again: cross_validate(..., resume=True), or `brainrdl evaluate`"
+                    f"{str(folder / name)!r} has changed since it was written, or its scoring was interrupted; "
+                    "score the run again: cross_validate(..., resume=True), or `brainrdl evaluate`"
                 )
         scores, summary, histories = (_read_table(folder / f"{name}.csv") for name in _TABLES)
         teacher, students = (read_rdms(folder / f"{name}.h5") for name in _RDM_FILES)
@@ -132,7 +135,7 @@ def _read_table(path: Path) -> pd.DataFrame:
         return pd.DataFrame()
     columns = read_csv(path, nrows=0).columns
     words = dict.fromkeys(columns.intersection(list(_WORDS)), str)
-    unknown = {column: [""] for column in columns.difference(list(_WORDS))}  # a subject may be called "NA"
+    unknown = {column: [""] for column in columns.difference(list(_WORDS))}  # a subject may have the name "NA"
     return read_csv(path, dtype=words, keep_default_na=False, na_values=unknown)
 
 
@@ -153,22 +156,22 @@ def evaluate(
     Parameters
     ----------
     student : Student
-        Fitted; its ``match`` says which layer goes with which target.
+        Fitted student; its ``match`` says which layer is compared with which target.
     teacher : Teacher
-        What it should resemble.
+        Source of the RDMs to score against.
     stimuli : Stimuli
-        Images of the conditions, and their categories if known: then a category model stands beside the student.
+        Images of the conditions, and their categories if known; with categories, a category model is scored as well.
     names : sequence of str, optional
-        The held-out conditions, at least 4; all stimuli by default. That they were held out is for the caller to see
-        to: `fit` takes the same list as `held_out` and checks it.
+        The held-out conditions, at least 4; all stimuli by default. Make sure that they were held out: give
+        `fit` the same list as `held_out`, which it checks.
     comparators : sequence of str
         Names of `brainrdl.similarity.SIMILARITIES`.
     dissimilarity : str or callable
-        How the student's patterns become an RDM.
+        Dissimilarity of the student's patterns.
     models : mapping of name to RDMs, optional
         Model RDMs to score on the same pairs, one RDM each.
     n_bootstrap : int
-        Resamples of stimuli and subjects behind the 95 % intervals.
+        Number of resamples of stimuli and subjects for the 95 % intervals.
     seed : int
         Seed of the resampling.
 
@@ -179,7 +182,7 @@ def evaluate(
     Raises
     ------
     BrainrdlError
-        For unknown names or comparators, fewer than 4 conditions, or numbers that are not whole.
+        For unknown names or comparators, fewer than 4 conditions, or a number that is not whole.
 
     Examples
     --------
@@ -221,7 +224,7 @@ def student_rdms(
 ) -> dict[tuple[str, str], torch.Tensor]:
     """Compute the pairs of each (layer, target) of a student for `names`, float64 on the CPU.
 
-    Layers and targets are matched as in `fit`: by `match` (the loss's), else by the student's own.
+    Layers and targets are matched as in `fit`: by `match` (of the loss), else by that of the student.
 
     Examples
     --------
@@ -241,7 +244,7 @@ def student_rdms(
 def teacher_rdms(
     teacher: Teacher, stimuli: Stimuli, names: Sequence[str], targets: Sequence[str]
 ) -> dict[str, TeacherRDMs]:
-    """Ask for every subject's RDM of each target for `names`; RDMs of a teacher without subjects count as subjects.
+    """Get every subject's RDM of each target for `names`; the RDMs of a teacher without subjects count as subjects.
 
     Examples
     --------
@@ -264,7 +267,7 @@ def assemble(
     seed: int,
     **parts: Any,
 ) -> Evaluation:
-    """Score held-out RDMs and gather them, by name, into an `Evaluation`.
+    """Score held-out RDMs and collect them, by name, in an `Evaluation`.
 
     Examples
     --------
@@ -286,7 +289,7 @@ _SAME_RDM = ("student", "role", "base", "layer", "target", "seed", "left_out")
 
 
 def _gathered(held_out: Sequence[HeldOut], names: tuple[str, ...]) -> RDMs:
-    """One RDM a (student, layer, target, seed): its folds' pairs, NaN between folds."""
+    """One RDM per student, layer, target and seed: the pairs of its folds, NaN between folds."""
     position = {name: i for i, name in enumerate(names)}
     squares: dict[tuple[Any, ...], torch.Tensor] = {}
     for one in held_out:

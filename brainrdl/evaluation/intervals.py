@@ -15,17 +15,17 @@ def interval(score: float, draws: Float[Tensor, " n_draws"], n_subjects: int, n_
     Parameters
     ----------
     score : float
-        The estimate.
+        The score itself.
     draws : Tensor (3 * n_bootstrap,)
-        Replicates with both resampled, subjects alone, and stimuli alone, one after the other; NaN where a resample
-        had too few pairs.
+        Replicates with both resampled, with only subjects, and with only stimuli, in this order; NaN if a resample had
+        too few pairs.
     n_subjects, n_stimuli : int
-        How many there are; with one subject, only the stimuli count.
+        Number of subjects and stimuli; with one subject, only the stimuli count.
 
     Returns
     -------
     tuple of two floats
-        Lower and upper end; NaN with fewer than 2 replicates that are no NaN.
+        Lower and upper limit; NaN with fewer than 2 replicates that are not NaN.
 
     References
     ----------

@@ -1,4 +1,4 @@
-"""The options of `brainrdl.cross_validate` beside those of `fit`, each in one place: type, default, help and bounds."""
+"""The options of `cross_validate` in addition to those of `fit`, each defined once: type, default, help, bounds."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ class Splitter(Protocol):
     """A scikit-learn splitter: ``split(X, y)`` yields positions of training and test conditions."""
 
     def split(self, X: Any, y: Any = None) -> Any:
-        """Positions of training and test conditions, fold by fold."""
+        """Yield the positions of training and test conditions of each fold."""
 
 
 class EvaluationOptions(TypedDict, total=False):
-    """Options of `cross_validate` beside those of `fit`.
+    """Options of `cross_validate` in addition to those of `fit`.
 
     Examples
     --------
@@ -40,21 +40,21 @@ class EvaluationOptions(TypedDict, total=False):
         Sequence[int],
         Option(
             (0,),
-            "The whole cross-validation is repeated with each: folds, initial weights and batches change.",
+            "Seeds; the whole cross-validation is repeated with each, with other folds, initial weights and batches.",
             at_least=0,
             below=2**32,
         ),
     ]
     stratify: Annotated[
-        bool, Option(True, "Spread the categories of the stimuli evenly over the folds, inner folds too.")
+        bool, Option(True, "Distribute the categories of the stimuli evenly over folds and inner folds.")
     ]
     inner_folds: Annotated[
         int,
         Option(
             0,
             "If above 1, choose the number of steps for each training fold by cross-validation inside it (the best "
-            "look of the mean validation curve, step 0 included), then fit on the whole training fold for that many "
-            "steps. Needs a schedule that does not depend on the number of steps.",
+            "evaluation of the mean validation curve, step 0 included), then fit on the whole training fold for "
+            "that many steps. Needs a schedule that does not depend on the number of steps.",
             at_least=0,
         ),
     ]
@@ -62,27 +62,26 @@ class EvaluationOptions(TypedDict, total=False):
         Literal["all", "leave-one-out"],
         Option(
             "all",
-            "Train on the RDMs of all subjects, or hold out one subject at a time as well and score against that one "
-            "alone.",
+            "Train on the RDMs of all subjects, or also hold out one subject at a time and score against that alone.",
         ),
     ]
     comparators: Annotated[
         Sequence[Annotated[str, Names("brainrdl.similarity.registry:SIMILARITIES")]],
-        Option(COMPARATORS, "How RDMs are compared.", fixed=False),
+        Option(COMPARATORS, "Similarities for comparing RDMs.", fixed=False),
     ]
     controls: Annotated[
         Sequence[Control] | None,
         Option(
             None,
-            "Rows beside each student: the same before fitting (unfitted); fitted in the same way to a teacher whose "
-            "names are shuffled among the training stimuli (permuted); category models (category), which need labels. "
-            "By default all that apply; those asked for by name must apply.",
+            "Controls for each student: the student before fitting (unfitted); the student fitted in the same way to a "
+            "teacher whose names are shuffled among the training stimuli (permuted); and category models (category), "
+            "which need labels. By default all possible ones; listed ones must be possible.",
             may_be_empty=True,
             fixed=False,
         ),
     ]
     n_bootstrap: Annotated[
-        int, Option(1000, "Resamples of stimuli and subjects behind the 95 % intervals.", at_least=0, fixed=False)
+        int, Option(1000, "Resamples of stimuli and subjects for the 95 % intervals.", at_least=0, fixed=False)
     ]
 
 

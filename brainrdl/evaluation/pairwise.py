@@ -1,4 +1,4 @@
-"""Comparators over weighted pairs, also where subjects lack pairs."""
+"""Comparators over weighted pairs, also if subjects lack some pairs."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from brainrdl.evaluation.partial_correlation import partial
 from brainrdl.similarity.pair_sums import dot
 from brainrdl.similarity.registry import SIMILARITIES
 
-_MIN_PAIRS = 3  # two stimuli make one pair, three make three; rsatoolbox drops resamples of fewer as well
+_MIN_PAIRS = 3  # two stimuli give one pair, three give three; rsatoolbox drops resamples of fewer as well
 
 
 @runtime_checkable
 class Compare(Protocol):
-    """Similarity of RDMs when condition i was drawn ``counts[..., i]`` times; NaN if too few pairs are left."""
+    """Similarity of RDMs if condition i was drawn ``counts[..., i]`` times; NaN if too few pairs are left."""
 
     def __call__(self, a: Tensor, b: Tensor, counts: Tensor | None = None) -> Tensor: ...
 
 
 def comparison_of(comparator: str, given: Tensor | None = None) -> Compare:
-    """Make a comparator of its name, or a partial correlation if there is something given."""
+    """Make a comparator from its name, or a partial correlation if RDMs are given."""
     similarity = SIMILARITIES[comparator]
 
     def compare(a: Tensor, b: Tensor, counts: Tensor | None = None) -> Tensor:

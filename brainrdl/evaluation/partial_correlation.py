@@ -10,7 +10,7 @@ from brainrdl._core.errors import check_option
 from brainrdl.similarity.pair_sums import dot, ratio
 from brainrdl.similarity.registry import SIMILARITIES
 
-_EXPLAINED = 1e-10  # of an RDM's variance: what is left after the models is rounding
+_EXPLAINED = 1e-10  # of an RDM's variance: a smaller residual is a rounding error
 
 
 def partial(
@@ -25,18 +25,18 @@ def partial(
     Parameters
     ----------
     a, b : Tensor (..., n_pairs)
-        RDMs to compare; NaN pairs are left out.
+        Dissimilarities to compare; NaN pairs are left out.
     given : Tensor (n_given, n_pairs)
-        RDMs to control for.
+        Dissimilarities to control for.
     comparator : {"spearman", "corr"}
-        Ranks or values.
+        Correlation of ranks or of values.
     weights : Tensor (..., n_pairs), optional
-        Pair weights; whole numbers count as repeats.
+        Weights of the pairs, at least 0; a whole number counts as repetitions.
 
     Returns
     -------
     Tensor (...)
-        0 if the others leave nothing of an RDM.
+        Partial correlation; 0 if the given RDMs explain `a` or `b` completely.
 
     Raises
     ------
@@ -64,7 +64,7 @@ def partial(
     from_a, from_b = (torch.einsum("...ip,...p->...i", models, weights * x) for x in (a, b))
 
     def left(x: Tensor, from_x: Tensor, y: Tensor, from_y: Tensor) -> Tensor:
-        """Sum of products of what the models leave of x and y."""
+        """Sum of products of the residuals of x and y."""
         return dot(weights, x * y) - torch.einsum("...i,...ij,...j->...", from_x, inverse, from_y)
 
     of_a, of_b = left(a, from_a, a, from_a), left(b, from_b, b, from_b)

@@ -1,4 +1,4 @@
-"""The plan of a cross-validation: who is fitted, what is held out; what cannot go well is refused before any fit."""
+"""The plan of a cross-validation: what is fitted and what is held out; impossible plans are refused before any fit."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from brainrdl.training.loop import fit
 from brainrdl.training.options import FitOptions
 from brainrdl.training.stimulus_lists import check_no_leak
 
-_OURS = ("train", "held_out", "seed", "out", "resume", "overwrite")  # what `fit` is given for each fold
+_OURS = ("train", "held_out", "seed", "out", "resume", "overwrite")  # set for each fold
 
 _ALONE = "fitted"
 
@@ -31,14 +31,14 @@ class Candidate:
     Parameters
     ----------
     make : callable
-        ``() -> Student``, called anew for each fit, right after torch's generator was seeded with the fold seed. It
-        builds the network too: what one fit trains must not serve the next. A network that stays frozen may be shared.
+        ``() -> Student``, called for each fit, after torch's generator was seeded with the fold seed. It builds the
+        network too, because fits must not share trained weights. A frozen network may be shared.
     options : mapping
         Options of `fit` that differ from those given to `cross_validate`.
     controls : sequence of {"unfitted", "permuted"}, optional
         Controls of this candidate, if they differ from those given to `cross_validate`.
     inner_folds : int, optional
-        Likewise.
+        Inner folds of this candidate, if they differ from those given to `cross_validate`.
 
     Examples
     --------
@@ -57,7 +57,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Split:
-    """What one fit may see (train) and what it is scored on (test; against `left_out` alone if there is one)."""
+    """Training and test conditions of one fit; if there is a left-out subject, only that one is scored against."""
 
     seed: int
     fold: int
@@ -66,7 +66,7 @@ class Split:
     left_out: str = ""
 
     def cut(self, teacher: Teacher) -> Teacher:
-        """Give the teacher without the held-out conditions and subject, as far as it can be cut."""
+        """Return the teacher without the held-out conditions and subject, if it can be reduced."""
         return cut_down(without_subject(teacher, self.left_out), self.train)
 
     def slug(self, label: str) -> str:
@@ -81,7 +81,7 @@ def named_candidates(
         if isinstance(made, Student) or not (callable(made) or isinstance(made, Candidate)):
             refuse(
                 f"student {label!r} is a {type(made).__name__}; give a function that makes a new Student for each fit, "
-                "network and all"
+                "with a new network"
             )
     if not named:
         refuse("there is no student to cross-validate; give a function that makes one")
@@ -120,7 +120,7 @@ def splits_of(
 def check_candidates(
     candidates: Mapping[str, Candidate], fit_options: Mapping[str, Any], function: Callable[..., Any]
 ) -> None:
-    """Refuse what neither `function` nor `fit` accepts, what `fit` would refuse, and what the folds decide."""
+    """Refuse options that neither `function` nor `fit` accepts, that `fit` would refuse, or that the folds set."""
     check_known(fit_options, function, fit)
     for label, candidate in candidates.items():
         for name in candidate.controls or ():
@@ -137,19 +137,19 @@ def check_candidates(
 
 
 def controls_for(controls: Sequence[Control] | None, stimuli: Stimuli) -> list[Control]:
-    """Give the controls asked for, which must apply, or else all that apply."""
+    """Return the requested controls, which must be possible, or else all possible ones."""
     categories = set((stimuli.labels or {}).values())
     if controls is None:
         return [name for name in CONTROLS if name != "category" or len(categories) > 1]
     if "category" in controls and len(categories) < 2:
         refuse(
-            "control 'category' was asked for, but the stimuli have no labels of two categories; give them, or leave it"
+            "control 'category' needs labels of two or more categories, which the stimuli lack; add labels, or leave it"
         )
     return list(controls)
 
 
 def check_inner(candidates: Mapping[str, Candidate], inner_folds: int, fit_options: Mapping[str, Any]) -> None:
-    """Refuse what does not go with a number of steps that inner folds choose."""
+    """Refuse options that conflict with a number of steps that is chosen by inner folds."""
     for label, candidate in candidates.items():
         n_folds = inner_folds if candidate.inner_folds is None else candidate.inner_folds
         check_whole(n_folds, "inner_folds", 0)
@@ -158,13 +158,13 @@ def check_inner(candidates: Mapping[str, Candidate], inner_folds: int, fit_optio
         if n_folds > 1 and isinstance(schedule, str) and schedule != "constant":
             refuse(
                 f"student {label!r} has {arg('inner_folds', n_folds)}, which choose the number of steps, and "
-                f"{arg('schedule', schedule)}, which would be squeezed into those; use {arg('schedule', 'constant')}, "
-                "or fixed steps"
+                f"{arg('schedule', schedule)}, which depends on that number; use {arg('schedule', 'constant')}, "
+                "or a fixed number of steps"
             )
         if n_folds > 1 and validation:
             refuse(
                 f"student {label!r} has {arg('inner_folds', n_folds)}, which choose the number of steps, and "
-                f"validation={validation!r}, which does too; leave one of them out"
+                f"validation={validation!r}, which also chooses it; leave one of them out"
             )
 
 
@@ -181,7 +181,7 @@ def check_inner_sizes(
 
 
 def check_slugs(splits: Sequence[Split], labels: Iterable[str]) -> None:
-    """Refuse fits that would share a folder: the second would be taken for the first, finished."""
+    """Refuse fits that would share a folder: the second one would be mistaken for the finished first one."""
     rows = [display(label, role) for label in labels for role in (Role.STUDENT, Role.PERMUTED)]
     check_unique([split.slug(row) for split in splits for row in rows], "the folders of the fits")
 
@@ -189,7 +189,7 @@ def check_slugs(splits: Sequence[Split], labels: Iterable[str]) -> None:
 def check_rows(
     candidates: Mapping[str, Any], ensembles: Mapping[str, Sequence[str]], models: Mapping[str, Any]
 ) -> None:
-    """Refuse two rows of one name, and members of ensembles that are no students."""
+    """Refuse two rows with the same name, and members of ensembles that are not students."""
     for members in ensembles.values():
         check_conditions(members, candidates, "the students of an ensemble")
     fitted = [display(label, role) for label in candidates for role in (Role.STUDENT, Role.UNFITTED, Role.PERMUTED)]

@@ -18,31 +18,32 @@ if TYPE_CHECKING:
 
 
 def to_result(evaluation: Evaluation, comparator: str | None = None, *, target: str | None = None) -> Result:
-    """Give held-out scores against single subjects as rsatoolbox's ``Result``.
+    """Convert held-out scores against single subjects to rsatoolbox's ``Result``.
 
-    Its variances, and so its tests and error bars, are those of `rsatoolbox.inference.eval_fixed`: over subjects alone.
-    The intervals of `Evaluation.summary` are over subjects and stimuli, and hence wider.
+    Its variances, and so its tests and error bars, are those of `rsatoolbox.inference.eval_fixed`, over subjects only.
+    The intervals of `Evaluation.summary` are over subjects and stimuli, and therefore wider.
 
     Parameters
     ----------
     evaluation : Evaluation
-        Of a teacher with subjects.
+        Evaluation with a teacher that has subjects.
     comparator : str, optional
-        One of those that were scored; the first by default.
+        One of the scored comparators; the first one by default.
     target : str, optional
-        Which target, if there are several.
+        Name of the target, if there are several.
 
     Returns
     -------
     rsatoolbox.inference.Result
-        One model a student, control or model RDM and layer, evaluations (1, n_models, n_subjects): means over folds and
-        seeds. The models are fixed; their RDM is the mean over seeds, NaN where a pair was never held out together.
-        `Result.save` writes it as HDF5; `brainrdl.read` takes that file for its models' RDMs.
+        One model per layer of each student, control or model RDM; evaluations (1, n_models, n_subjects): means over
+        folds and seeds. The models are fixed; their RDM is the mean over seeds, NaN if a pair was never held out
+        together. `Result.save` writes it as HDF5; `brainrdl.read` reads the models' RDMs from that file.
 
     Raises
     ------
     BrainrdlError
-        If the comparator or target is unknown or several targets leave it open, or there are no scores of subjects.
+        If the comparator or target is unknown, there are several targets and none is chosen, or there are no scores
+        against subjects.
 
     Examples
     --------
@@ -73,7 +74,7 @@ def to_result(evaluation: Evaluation, comparator: str | None = None, *, target: 
         dof=n_subjects - 1,
         n_rdm=n_subjects,
     )
-    result.n_pattern = evaluation.teacher.n_cond  # after its variances are taken, as in eval_fixed
+    result.n_pattern = evaluation.teacher.n_cond  # after its variances are computed, as in eval_fixed
     return result
 
 
@@ -81,7 +82,7 @@ def _scores(scores: pd.DataFrame, comparator: str | None, target: str | None) ->
     """Keep the scores against subjects of one comparator and target."""
     found = scores[scores["against"] == "subjects"]
     if found.empty:
-        refuse("the evaluation has no scores against subjects; rsatoolbox's Result is made of those")
+        refuse("the evaluation has no scores against subjects, which rsatoolbox's Result needs")
     comparator = check_option(comparator or found["comparator"].iloc[0], found["comparator"].unique(), "comparator")
     targets = list(found["target"].unique())
     if target is None and len(targets) > 1:
@@ -91,16 +92,16 @@ def _scores(scores: pd.DataFrame, comparator: str | None, target: str | None) ->
 
 
 def _model(students: RDMs, student: str, layer: str, target: str) -> Model:
-    """Make a fixed model of a row's RDM: the mean over seeds and left-out subjects of what was held out."""
+    """Make a fixed model from a row's RDM: the mean of held-out RDMs over seeds and left-out subjects."""
     from rsatoolbox.model import ModelFixed
 
     from brainrdl.rdms.by_name import names
     from brainrdl.rdms.conversion import from_array
 
-    told = students.rdm_descriptors
+    known = students.rdm_descriptors
     wanted = (student, layer, target)
     rows = [
-        k for k, row in enumerate(zip(told["student"], told["layer"], told["target"], strict=True)) if row == wanted
+        k for k, row in enumerate(zip(known["student"], known["layer"], known["target"], strict=True)) if row == wanted
     ]
     known = ~np.isnan(students.dissimilarities[rows]).all(axis=0)
     pairs = np.full(known.shape, np.nan)

@@ -1,18 +1,18 @@
-"""Scores of held-out RDMs against the teacher's, like with like, with noise ceilings and intervals.
+"""Scores of held-out RDMs against the teacher's, with matching noise ceilings and intervals.
 
-Two comparisons are kept apart. *Against subjects*: the RDM is compared with each subject's, and the ceiling is the
+Two comparisons are distinguished. *Against subjects*: the RDM is compared with each subject's, and the ceiling is the
 leave-one-subject-out noise ceiling of rsatoolbox. *Against the mean*: it is compared with the subjects' mean RDM, and
-the ceiling is the ceiling for the mean RDM, the square root of its reliability, which the Spearman-Brown formula
-predicts from the mean correlation between two subjects (for tau-a by way of the Pearson correlation of Gaussian
-variables with this tau). Dividing a score against the mean by a leave-one-out ceiling would flatter every model. The
-share of a ceiling near 0 would be a ratio of noise to noise, and is not given.
+the ceiling is the ceiling for the mean RDM: the square root of its reliability, which the Spearman-Brown formula
+predicts from the mean correlation between two subjects (for tau-a from the Pearson correlation of Gaussian variables
+with this tau). Dividing a score against the mean by a leave-one-out ceiling would overestimate every model. If a
+ceiling is near 0, a share of it would be a ratio of noise to noise, and is not given.
 
 Pairs count only if both stimuli were held out together. Intervals come from resampling stimuli and subjects; folds and
-seeds share stimuli and are averaged within each resample, never taken for independent. A resample is a set of weights:
-a pair counts as often as the product of its stimuli's counts. The variances of three bootstraps (both, subjects alone,
-stimuli alone) are combined by rsatoolbox's correction, and the interval is score +- t * sd with the smaller number of
-subjects or stimuli less one as degrees of freedom (Schuett et al. 2023, doi 10.7554/eLife.82566). Students are not
-refitted: the interval is for these fitted students.
+seeds share stimuli, so they are averaged within each resample, not treated as independent. A resample is a set of
+weights: a pair counts as often as the product of its stimuli's counts. The variances of three bootstraps (both, only
+subjects, only stimuli) are combined by rsatoolbox's correction, and the interval is score +- t * sd with the smaller
+number of subjects or stimuli minus one as degrees of freedom (Schuett et al. 2023, doi 10.7554/eLife.82566). Students
+are not refitted: the interval is for these fitted students.
 """
 
 from __future__ import annotations
@@ -36,33 +36,35 @@ from brainrdl.evaluation.intervals import interval
 from brainrdl.evaluation.pairwise import Compare, comparison_of
 from brainrdl.similarity.registry import SIMILARITIES
 
-_MIN_CEILING = 0.05  # below it there is no share
+_MIN_CEILING = 0.05  # no share of a lower ceiling is given
 
-_BLOCK = 2**20  # numbers compared at once: a thousand resamples of many pairs would fill the memory
+_BLOCK = 2**20  # numbers compared at once, which limits the memory for many resamples and pairs
 
 _PER_NUMBER = 100  # floating-point operations for each pair that is compared: ranks, products, sums
 
 
 @dataclass(frozen=True, kw_only=True)
 class HeldOut:
-    """One RDM of the conditions of one fold, held out together, and where it comes from.
+    """One RDM of the conditions that a fold holds out, and its source.
 
     Attributes
     ----------
     student : str
-        Label in the tables.
+        Name in the tables.
     role : Role
-        What the RDM comes from; category and other models are also what partial correlations hold constant.
+        Source of the RDM; partial correlations hold category and other models constant.
     base : str
-        Label of the unfitted student that a gain is measured from, shared by a student and its controls; "" for none.
+        Name of the unfitted student for computing gains, the same for a student and its controls; "" for none.
     layer, target : str
+        Layer of the student, and target that it is compared with.
     seed, fold : int
+        Seed of the cross-validation, and fold that was held out.
     names : tuple of str
-        Conditions.
+        Conditions that were held out together.
     pairs : Tensor (n_pairs,)
-        Dissimilarities.
+        Dissimilarities of the student, control or model.
     left_out : str
-        Subject whose RDM the teacher did not hold, and whose alone this is scored against; "" if it held all.
+        Held-out subject, the only one to score against; "" if no subject was held out.
 
     Examples
     --------
@@ -89,14 +91,16 @@ class HeldOut:
 
 @dataclass(frozen=True)
 class TeacherRDMs:
-    """Every subject's RDM of one target, by condition name: what held-out RDMs are scored against.
+    """Every subject's RDM of one target, by condition name, to score held-out RDMs against.
 
     Attributes
     ----------
     target : str
+        Name of the target.
     names, subjects : tuple of str
+        Conditions and subjects.
     pairs : Tensor (n_subjects, n_pairs)
-        Dissimilarities; NaN where a subject does not know a pair.
+        Dissimilarities; NaN if a pair is unknown for a subject.
     measure : str, optional
         Name of the dissimilarity.
 
@@ -113,7 +117,7 @@ class TeacherRDMs:
     measure: str | None = None
 
     def of(self, names: Sequence[str]) -> Float[Tensor, "n_subjects n_chosen"]:
-        """Pairs of `names`, in their order, float64."""
+        """Return the dissimilarities of `names`, in their order, float64."""
         position = {name: i for i, name in enumerate(self.names)}
         chosen = torch.tensor([position[name] for name in names])
         k, m = pair_indices(len(names))
@@ -135,12 +139,12 @@ def score(
     held_out : sequence of HeldOut
         RDMs of students, controls and models.
     teachers : mapping of target to TeacherRDMs
-        What they are scored against.
+        RDMs to score against.
     comparators : sequence of str
         Names of `brainrdl.similarity.SIMILARITIES`; those with a partial form ("spearman" and "corr") also give a
         partial correlation with the category and other models held constant, if there are any.
     n_bootstrap : int
-        Resamples behind the 95 % intervals, of each of three kinds; 0 for none.
+        Number of resamples of each of three kinds for the 95 % intervals; 0 for no intervals.
     seed : int
         Seed of the resampling.
 
@@ -179,11 +183,11 @@ def score(
     return pd.DataFrame([mark.row for mark in marks]), _summarise(marks)
 
 
-_Members = Sequence[tuple[int, HeldOut]]  # with their places in the list to score, whose order the tables keep
+_Members = Sequence[tuple[int, HeldOut]]  # with their positions in the list to score, whose order the tables keep
 
 
 def _together(held_out: Sequence[HeldOut]) -> dict[tuple[str, tuple[str, ...], str], list[tuple[int, HeldOut]]]:
-    """Group what is scored against the same RDMs: their resamples are made and ranked once, and then dropped."""
+    """Group by the RDMs to score against: their resamples are made and ranked once, and then dropped."""
     groups: dict[tuple[str, tuple[str, ...], str], list[tuple[int, HeldOut]]] = {}
     for place, one in enumerate(held_out):
         groups.setdefault((one.target, one.names, one.left_out), []).append((place, one))
@@ -192,7 +196,7 @@ def _together(held_out: Sequence[HeldOut]) -> dict[tuple[str, tuple[str, ...], s
 
 @dataclass(frozen=True)
 class _Resamples:
-    """How often each resample draws each stimulus and each subject: the same draws for all that is compared."""
+    """How often each resample draws each stimulus and each subject, the same for all comparisons."""
 
     stimuli: Mapping[str, Float[Tensor, " n_bootstrap"]]
     subjects: Mapping[str, Float[Tensor, " n_bootstrap"]]
@@ -228,9 +232,9 @@ class _Mark:
 
 
 class _Fold:
-    """The teacher's RDMs of conditions that were held out together, and what is scored against them.
+    """The teacher's RDMs of conditions that were held out together, and the RDMs to score against them.
 
-    Replicates are ``(..., 3 * n_bootstrap)``: stimuli and subjects resampled, subjects alone, stimuli alone.
+    Replicates are ``(..., 3 * n_bootstrap)``: stimuli and subjects resampled, only subjects, only stimuli.
     """
 
     def __init__(self, teacher: TeacherRDMs, names: tuple[str, ...], left_out: str, resamples: _Resamples) -> None:
@@ -241,7 +245,7 @@ class _Fold:
         self.n_stimuli, self.n_conditions = len(resamples.stimuli), len(names)
 
     def judge(self, members: _Members, comparator: str) -> Iterator[tuple[int, _Mark]]:
-        """Score each member, marks with its place: against the mean and each subject, or the left-out subject alone."""
+        """Score each member (with its position) against the mean and each subject, or only the left-out subject."""
         compare = comparison_of(comparator)
         if not self.left_out:
             yield from self._against_mean(members, comparator, compare, self._ceiling_for_mean(comparator))
@@ -274,7 +278,7 @@ class _Fold:
         blocks = []
         for stimuli, subjects in self._blocks(students.numel()):
             known = (~self.rdms.isnan()).double()
-            means = (subjects @ self.rdms.nan_to_num()) / (subjects @ known)  # NaN where no subject knows the pair
+            means = (subjects @ self.rdms.nan_to_num()) / (subjects @ known)  # NaN if no subject knows the pair
             kinds = (means, stimuli), (means, None), (self.mean, stimuli)
             blocks.append(torch.stack([compare(students[:, None], mean, counts) for mean, counts in kinds], 1))
         return torch.cat(blocks, -1).flatten(1)

@@ -26,7 +26,7 @@ def model_rdms(
     seed: int,
     fold: int,
 ) -> list[HeldOut]:
-    """Give model RDMs, and the category model where it tells pairs apart, as rows for each target.
+    """Return rows for each target: model RDMs and, if it is not constant, the category model.
 
     Examples
     --------

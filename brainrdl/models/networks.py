@@ -41,8 +41,8 @@ class Network:
     channels : int
         3 for RGB, 1 for grey.
     normalise : (mean, std) or None
-        What `transform` subtracts from and divides into values in [0, 1], each with one number per channel;
-        `transform_for` needs it where `transform` was not made by `brainrdl.stimuli.default_transform`.
+        Mean and standard deviation, one number per channel, with which `transform` normalises values in [0, 1];
+        `transform_for` needs them if `transform` was not made by `brainrdl.stimuli.default_transform`.
 
     Examples
     --------
@@ -57,20 +57,20 @@ class Network:
     normalise: tuple[tuple[float, ...], tuple[float, ...]] | None = None
 
     def transform_for(self, size: int) -> Callable[..., Any]:
-        """Transform for images of another size, normalised in the same way.
+        """Return the transform for images of another size, normalised in the same way.
 
         Parameters
         ----------
         size : int
-            Side of the images in pixels. At the network's own size this is `transform`. At any other, the shorter side
-            is resized to `size` (bilinear, antialiased) and the centre square kept: unlike the presets of torchvision
-            and timm, nothing of a square image is cut off. Whether the network accepts that size shows when it runs.
+            Side of the images in pixels. For the network's own size this is `transform`. For other sizes, the shorter
+            side is resized to `size` (bilinear, antialiased) and the centre square is kept: unlike in the presets of
+            torchvision and timm, square images are not cropped. The network may not accept every size.
 
         Returns
         -------
         callable
-            Image -> tensor (channels, size, size). Without `transform` or `normalise`, RGB gets ImageNet's mean and
-            standard deviation, and grey stays in [0, 1].
+            Image -> tensor (channels, size, size). Without `transform` or `normalise`, RGB gets ImageNet's mean
+            and standard deviation, and grey stays in [0, 1].
 
         Raises
         ------
@@ -121,13 +121,13 @@ def build(name: str, weights: str | Path | None = None) -> Network:
     name : str
         A torchvision classification model (``"resnet18"``), ``"timm/NAME"`` (extra `models`), ``"efficientnet_lite0"``
         (extra `demo`), ``"lenet"`` (1 x 28 x 28), ``"small_cnn"`` (1 x 8 x 8 and larger), or
-        ``"package.module:factory"``, which is imported, from the current folder too, and called: it returns an
-        ``nn.Module`` (224 pixels and RGB are assumed) or a `Network`. Name only code you trust.
+        ``"package.module:factory"``, which is imported (also from the current folder) and called: it returns
+        an ``nn.Module`` (224 pixels and RGB are assumed) or a `Network`. Use only code that you trust.
     weights : str, Path or None
-        None: random weights (from torch's global generator). A file as for `load_weights`. ``"DEFAULT"``: the weights
-        that come with the network: torchvision's or timm's best, downloaded once and kept, or those of
-        ``"efficientnet_lite0"``, from its package without a download. torchvision's others by their names, such as
-        ``"IMAGENET1K_V1"``. ``"lenet"``, ``"small_cnn"``, factories and some timm networks come without weights.
+        None: random weights (from torch's global generator). A file, as in `load_weights`. ``"DEFAULT"``: the weights
+        of the network: the best ones of torchvision or timm, downloaded once and kept, or those of
+        ``"efficientnet_lite0"``, which are in its package. Other weights of torchvision by name, such as
+        ``"IMAGENET1K_V1"``. ``"lenet"``, ``"small_cnn"``, factories and some timm networks have no weights.
 
     Returns
     -------
@@ -137,8 +137,8 @@ def build(name: str, weights: str | Path | None = None) -> Network:
     Raises
     ------
     BrainrdlError
-        If the name or the weights are unknown (the nearest are given), a package is missing (the extra to install is
-        named), a factory fails, or weights cannot be fetched or do not fit.
+        If the name or the weights are unknown (the message gives the nearest), a package is missing (the message gives
+        the extra to install), a factory fails, or weights cannot be downloaded or do not fit.
 
     Examples
     --------
@@ -174,7 +174,7 @@ def _is_file(weights: str | Path) -> bool:
     return isinstance(weights, Path) or path.suffix in SUFFIXES + _REFUSED_SUFFIXES or path.is_file()
 
 
-# Our own
+# Networks of brainrdl
 
 
 def _lenet(name: str, weights: str | None) -> Network:
@@ -206,7 +206,7 @@ def _small_cnn(name: str, weights: str | None) -> Network:
 def _no_weights(name: str, weights: str | None) -> None:
     if weights is not None:
         refuse(
-            f"network {name!r} comes without weights, so not with {weights!r}; pass None for random weights, or a "
+            f"network {name!r} has no weights {weights!r}; use None for random weights, or a "
             f"weight file ({', '.join(SUFFIXES)})"
         )
 
@@ -228,7 +228,7 @@ _OWN: dict[str, Callable[[str, str | None], Network]] = {
     "efficientnet_lite0": _efficientnet_lite0,
 }
 
-# Others'
+# Networks of other packages
 
 
 def _import(package: str, name: str) -> ModuleType:
@@ -246,7 +246,7 @@ def _torchvision(name: str, weights: str | None) -> Network:
     transform = (chosen or kinds.DEFAULT).transforms()
     if chosen is not None:
         _fetch(lambda: chosen.get_state_dict(progress=False, check_hash=True, weights_only=True), name, chosen.url)
-    # The file that is read again here has just been read with weights_only=True: it holds tensors only.
+    # This file was just read with weights_only=True, so it contains only tensors.
     module = torchvision.models.get_model(name, weights=chosen, **_quiet(name, chosen))
     size, normalise = transform.crop_size[0], (tuple(transform.mean), tuple(transform.std))
     return Network(module, transform, size, normalise=normalise)
@@ -258,7 +258,7 @@ def _weights_enum(kinds: Any, weights: str, name: str) -> Any:
 
 
 def _quiet(name: str, chosen: object) -> dict[str, bool]:
-    """Ask for the initialisation that these two otherwise announce, with a FutureWarning, as about to change."""
+    """Set the initialisation of these two networks, which otherwise warn that its default will change."""
     return {"init_weights": True} if chosen is None and name in ("googlenet", "inception_v3") else {}
 
 
@@ -267,10 +267,10 @@ def _fetch(get: Callable[[], Any], name: str, source: str) -> Any:
         return get()
     except UnpicklingError as error:
         refuse(pickled(source, error))
-    except Exception as error:  # each downloader and each proxy has its own; what matters to the user is the same
+    except Exception as error:  # downloaders and proxies raise different errors with the same remedy
         refuse(
-            f"the weights of {name!r} could not be fetched from {source} ({type(error).__name__}: {error}); connect to "
-            "the network, or download the file elsewhere and pass its path as weights"
+            f"the weights of {name!r} could not be downloaded from {source} ({type(error).__name__}: {error}); check "
+            "the connection, or download the file elsewhere and give its path as weights"
         )
 
 
@@ -297,7 +297,7 @@ def _factory(name: str, weights: str | None) -> Network:
     try:
         with _current_folder_first():
             module = importlib.import_module(package)
-    except Exception as error:  # a module is anyone's code
+    except Exception as error:  # a module is the user's code and may raise anything
         refuse(f"network {name!r}: {package!r} cannot be imported ({error}); write 'package.module:factory'")
     factory = getattr(module, attribute, None)
     if not callable(factory):
@@ -306,7 +306,7 @@ def _factory(name: str, weights: str | None) -> Network:
         built = factory()
     except (Exception, SystemExit) as error:
         refuse(
-            f"network {name!r}: {attribute}() failed ({type(error).__name__}: {error}); name a function that takes no "
+            f"network {name!r}: {attribute}() failed ({type(error).__name__}: {error}); name a function that needs no "
             "arguments and returns an nn.Module or a Network"
         )
     return _as_network(built, name)
@@ -314,7 +314,7 @@ def _factory(name: str, weights: str | None) -> Network:
 
 @contextmanager
 def _current_folder_first() -> Iterator[None]:
-    """Let modules of the current folder be imported, as `python -m` does and a console script does not."""
+    """Allow imports from the current folder, as in `python -m` but not in a console script."""
     here = str(Path.cwd())
     sys.path.insert(0, here)
     try:

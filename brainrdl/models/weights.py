@@ -25,28 +25,28 @@ _WRAPPERS = ("state_dict", "model_state_dict", "model")  # keys under which trai
 
 
 def load_weights(module: nn.Module, path: str | Path) -> None:
-    """Load a weight file into `module`; every name and shape must fit, else nothing is changed.
+    """Load a weight file into `module`; if a name or shape does not fit, the module is not changed.
 
     Parameters
     ----------
     module : nn.Module
-        Changed in place.
+        Network, changed in place.
     path : str or Path
         A ``.safetensors`` file, or ``.pt``, ``.pth``, ``.th`` with a state dict, also under ``"state_dict"`` or from
-        ``DataParallel``. Of a run's ``weights.safetensors``, a whole student, the network is taken, and a warning says
-        so where there are read-outs beside it.
+        ``DataParallel``. From a run's ``weights.safetensors``, which stores a student, only the network is loaded; if
+        there are read-outs, a warning says so.
 
     Raises
     ------
     BrainrdlError
-        If the file is missing, of another kind, damaged, or holds pickled objects (nothing of it is run); if names are
-        missing or unexpected or shapes differ (they are quoted); if a value is not finite.
+        If the file is missing, of another kind, damaged, or contains pickled objects (none of which is run); if names
+        are missing or unexpected or shapes differ (the message quotes them); if a value is not finite.
 
     Examples
     --------
     >>> load_weights(nn.Linear(2, 3), "weights.pkl")
     Traceback (most recent call last):
-    brainrdl.BrainrdlError: weight file 'weights.pkl' is none of .safetensors, .pt, .pth, .th; others ...
+    brainrdl.BrainrdlError: weight file 'weights.pkl' is not one of .safetensors, .pt, .pth, .th; others ...
     """
     path = Path(path)
     state = _without_prefix(_state_dict(_read(path), path))
@@ -58,14 +58,16 @@ def load_weights(module: nn.Module, path: str | Path) -> None:
 
 def _read(path: Path) -> object:
     if path.suffix not in SUFFIXES:
-        refuse(f"weight file {path.name!r} is none of {', '.join(SUFFIXES)}; others may hold code and are not opened")
+        refuse(
+            f"weight file {path.name!r} is not one of {', '.join(SUFFIXES)}; others may contain code and are not opened"
+        )
     if not path.is_file():
         refuse(f"weight file {str(path)!r} does not exist")
     try:
         return _read_safetensors(path) if path.suffix == _SAFE_SUFFIX else _read_torch(path)
     except UnpicklingError as error:
         refuse(pickled(str(path), error))
-    except Exception as error:  # damaged files raise nearly anything: EOFError, KeyError, SafetensorError
+    except Exception as error:  # damaged files raise many errors, such as EOFError, KeyError, SafetensorError
         refuse(f"weight file {str(path)!r} cannot be read ({_first_line(error)}); is it damaged?")
 
 
@@ -76,20 +78,20 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 
 
 def _read_torch(path: Path) -> object:
-    with warnings.catch_warnings():  # on a bare pickle torch warns before it refuses; the refusal says it all
+    with warnings.catch_warnings():  # for a bare pickle torch warns before it refuses; the error is enough
         warnings.simplefilter("ignore", UserWarning)
         return torch.load(path, "cpu", weights_only=True)
 
 
 def pickled(source: str, error: Exception) -> str:
     return (
-        f"weight file {source!r} holds more than tensors, and could run code if it were opened; it was not "
-        f"({_reason(error)}). Save the state dict alone, best as .safetensors"
+        f"weight file {source!r} contains more than tensors and could run code, so it was not opened "
+        f"({_reason(error)}). Save only the state dict, preferably as .safetensors"
     )
 
 
 def _reason(error: Exception) -> str:
-    """Name what torch refused: its message has one line with the object, amid advice on how to load it all the same."""
+    """Return the line of torch's message that names the refused object; other lines advise how to load it anyway."""
     lines = [line.strip() for line in str(error).splitlines()]
     return next((line.split(". ")[0] for line in lines if "GLOBAL" in line or "Unsupported" in line), lines[0])
 
@@ -104,25 +106,25 @@ def _state_dict(loaded: object, path: Path) -> dict[str, Tensor]:
         if inner and all(isinstance(value, Tensor) for value in inner.values()):
             return dict(inner)
     holds = quote(loaded) if isinstance(loaded, Mapping) else type(loaded).__name__
-    refuse(f"weight file {str(path)!r} must hold a state dict (name -> tensor), it holds {holds}")
+    refuse(f"weight file {str(path)!r} must contain a state dict (name -> tensor), but contains {holds}")
 
 
 def _without_prefix(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Drop the "module." that (Distributed)DataParallel puts before every name."""
+    """Remove the prefix "module." that (Distributed)DataParallel adds to every name."""
     wrapped = all(name.startswith("module.") for name in state)
     return {name.removeprefix("module."): value for name, value in state.items()} if wrapped else state
 
 
 def _network_of(state: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
-    """Take the network out of a student's state, as runs keep it, and leave any other as it is."""
+    """Return the network's part of a student's state, as runs store it; any other state is unchanged."""
     network = {name.removeprefix("model."): value for name, value in state.items() if name.startswith("model.")}
     others = [name for name in state if not name.startswith("model.")]
     if not network or not all(name.startswith("heads.") for name in others):
         return state
     if others:
         warnings.warn(
-            f"weight file {str(path)!r} holds a fitted student: its network is taken, its read-out (z-scores, "
-            "projection) is not",
+            f"weight file {str(path)!r} contains a fitted student: its network is loaded, but not its read-out "
+            "(z-scores, projection)",
             stacklevel=2,
         )
     return network
@@ -130,7 +132,7 @@ def _network_of(state: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
 
 def _check_state(module: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
     own = module.state_dict()
-    # Files written before PyTorch 0.4.1 lack these counters, and load_state_dict fills them in.
+    # Files written before PyTorch 0.4.1 lack these counters; load_state_dict adds them.
     missing = [name for name in own if name not in state and not name.endswith("num_batches_tracked")]
     unexpected = [name for name in state if name not in own]
     if missing or unexpected:
@@ -143,6 +145,6 @@ def _check_state(module: nn.Module, state: Mapping[str, Tensor], path: Path) -> 
         if value.shape != own[name].shape:
             refuse(
                 f"weight {name!r} in {str(path)!r} has shape {tuple(value.shape)}, "
-                f"{type(module).__name__} needs {tuple(own[name].shape)}; has it another number of classes?"
+                f"{type(module).__name__} needs {tuple(own[name].shape)}; check the number of classes"
             )
         check_finite(value, f"weight {name!r} of {str(path)!r}")

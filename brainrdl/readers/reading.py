@@ -217,7 +217,7 @@ def _loaded(point: Any) -> Reader | None:
 
 
 def _check_not_hidden(module: str) -> None:
-    """Refuse to go on without readers whose package is installed, but not found: Python uses another of its name."""
+    """Refuse to continue without readers that are installed but not found: Python uses another package of this name."""
     package, _, within = module.partition(".")
     specs = [spec for entry in sys.path if (spec := PathFinder.find_spec(package, [entry]))]
     if any(_holds(spec, within) for spec in specs[1:]) and not _holds(specs[0], within):

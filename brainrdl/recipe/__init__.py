@@ -1,8 +1,8 @@
 """A whole experiment as one YAML file, checked before any work starts.
 
-`schema` lists every key, `starter` explains them in a recipe to start from, `files` reads and writes recipes,
-`spelling` says how messages spell a key, `building` makes stimuli, teacher, student and loss of one, and `running` fits
-and scores.
+`schema` defines every key, `starter` writes a template that explains them, `files` reads and writes recipes,
+`spelling` writes keys in messages, `building` makes stimuli, teacher, student and loss from a recipe, and `running`
+fits and scores.
 """
 
 from lazy_loader import attach_stub

@@ -1,4 +1,4 @@
-"""Stimuli, teacher, student and loss, as a recipe describes them."""
+"""Make the stimuli, teacher, student and loss of a recipe."""
 
 from __future__ import annotations
 
@@ -25,7 +25,16 @@ from brainrdl.teachers.rdm_teacher import RDMTeacher
 
 
 def make_network(recipe: Recipe) -> Network:
-    """Network of a recipe's student, with fresh weights.
+    """Build the network of a recipe's student, with its initial weights.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        A checked recipe, see `load`.
+
+    Returns
+    -------
+    Network
 
     Raises
     ------
@@ -45,13 +54,13 @@ def make_network(recipe: Recipe) -> Network:
 
 @about(spelling=in_recipe("stimuli"))
 def make_stimuli(recipe: Recipe, network: Network | None = None) -> Stimuli:
-    """Stimuli of a recipe, transformed as the student network expects.
+    """Make the stimuli of a recipe, transformed as the student's network expects.
 
     Parameters
     ----------
     recipe : Recipe
     network : Network, optional
-        The student's, if it is built already.
+        The student's network, if it is already built.
 
     Raises
     ------
@@ -84,13 +93,13 @@ def make_stimuli(recipe: Recipe, network: Network | None = None) -> Stimuli:
 
 def _from_npz(path: Path) -> Stimuli:
     try:
-        # opened here, because NumPy leaves a damaged zip open
+        # opened here, because NumPy does not close a damaged zip file
         with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             content = {key: file[key] for key in ("images", "names", "labels") if key in file}
-    except (OSError, ValueError, TypeError, BadZipFile) as error:  # TypeError: a .npy file is one array, no archive
-        refuse(f"cannot read stimuli.arrays {str(path)!r}: {error}; it should be .npz with images and names, no pickle")
+    except (OSError, ValueError, TypeError, BadZipFile) as error:  # TypeError: a .npy file is one array, not an archive
+        refuse(f"cannot read stimuli.arrays {str(path)!r}: {error}; it should be .npz with images and names")
     if missing := {"images", "names"} - set(content):
-        refuse(f"stimuli.arrays {str(path)!r} lacks {sorted(missing)}; it should hold images, names, and labels if any")
+        refuse(f"stimuli.arrays {str(path)!r} lacks {sorted(missing)}; it needs images and names, and may have labels")
     labels = [str(label) for label in content["labels"]] if "labels" in content else None
     return Stimuli.from_arrays(content["images"], [str(name) for name in content["names"]], labels=labels)
 
@@ -102,17 +111,28 @@ def _from_torchvision(section: StimuliSection) -> Stimuli:
     try:
         return Stimuli.from_dataset(getattr(datasets, name)(section.root or ".", train=section.train, download=False))
     except (RuntimeError, OSError) as error:
-        refuse(f"cannot read {name} below stimuli.root {str(section.root)!r} in torchvision's layout: {error}")
+        refuse(f"cannot read {name} in torchvision's layout from stimuli.root {str(section.root)!r}: {error}")
 
 
 @about(spelling=in_recipe("teacher"))
 def make_teacher(recipe: Recipe, stimuli: Stimuli) -> Teacher:
-    """Teacher of a recipe, or its control.
+    """Make the teacher of a recipe, or its control.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        A checked recipe, see `load`.
+    stimuli : Stimuli
+        The recipe's stimuli, for a network or a control as the teacher.
+
+    Returns
+    -------
+    Teacher
 
     Raises
     ------
     BrainrdlError
-        If the file or network cannot be read, or a control lacks what it needs.
+        If the file or network cannot be read, or an argument of a control is missing.
 
     Examples
     --------
@@ -140,7 +160,7 @@ def make_teacher(recipe: Recipe, stimuli: Stimuli) -> Teacher:
 
 
 def _network_teacher(section: TeacherSection, stimuli: Stimuli) -> NetworkTeacher:
-    """Give the teacher network the images as its own weights expect them, not as the student's do."""
+    """Return the images as the weights of the teacher's network expect them, not those of the student's."""
     name, network = str(section.network), build(str(section.network), section.weights)
     shown = stimuli if network.transform is None else stimuli.with_transform(network.transform)
     check_takes(network.module, shown, f"teacher.network {name!r}")
@@ -157,13 +177,13 @@ def _network_teacher(section: TeacherSection, stimuli: Stimuli) -> NetworkTeache
 
 @about(spelling=in_recipe("student"))
 def make_student(recipe: Recipe, network: Network | None = None) -> Student:
-    """Student of a recipe, with fresh weights.
+    """Make the student of a recipe, with initial weights.
 
     Parameters
     ----------
     recipe : Recipe
     network : Network, optional
-        The student's, if it is built already.
+        The student's network, if it is already built.
 
     Raises
     ------
@@ -185,14 +205,14 @@ def make_student(recipe: Recipe, network: Network | None = None) -> Student:
 
 
 def check_takes(module: nn.Module, stimuli: Stimuli, what: str) -> None:
-    """Refuse images that a network cannot take, before any work."""
+    """Refuse images that a network cannot process, before any work."""
     image = stimuli.images(stimuli.names[:1])
     try:
         with evaluating(module):
             module(image)
-    except Exception as error:  # its forward is anyone's code
+    except Exception as error:  # forward is the user's code and may raise anything
         refuse(
-            f"{what} cannot take the images, of shape {tuple(image.shape[1:])} (channels, height, width): "
+            f"{what} cannot process the images, of shape {tuple(image.shape[1:])} (channels, height, width): "
             f"{type(error).__name__}: {' '.join(str(error).split())}; choose another stimuli.size, or let its factory "
             "return a brainrdl.models.Network with the transform that it needs"
         )
@@ -200,7 +220,16 @@ def check_takes(module: nn.Module, stimuli: Stimuli, what: str) -> None:
 
 @about(spelling=in_recipe("loss"))
 def make_loss(recipe: Recipe) -> RDMLoss:
-    """Loss of a recipe.
+    """Make the loss of a recipe.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        A checked recipe, see `load`.
+
+    Returns
+    -------
+    RDMLoss
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""A whole experiment as one YAML file, checked before any work starts; `brainrdl.recipe` does what it says.
+"""A whole experiment as one YAML file, checked before any work starts.
 
 Paths in a recipe are relative to the folder where the command is run. Environment variables (``$NAME``) and ``~`` are
 expanded. A network named ``package.module:factory`` is imported, which runs its code: run only recipes that you trust.
@@ -34,9 +34,9 @@ def load(path: Path | str, changes: Sequence[str] = ()) -> Recipe:
     Parameters
     ----------
     path : path
-        YAML file.
+        YAML file of the recipe.
     changes : sequence of str
-        ``"section.key=value"``, the value in YAML, applied before the check.
+        ``"section.key=value"``, with the value in YAML; applied before the check.
 
     Returns
     -------
@@ -45,7 +45,7 @@ def load(path: Path | str, changes: Sequence[str] = ()) -> Recipe:
     Raises
     ------
     BrainrdlError
-        If the file is missing or no YAML, or a key or value is wrong; unknown keys come with the nearest valid one.
+        If the file is missing or is not YAML, or a key or value is wrong; the message gives the nearest valid key.
 
     Examples
     --------
@@ -64,21 +64,21 @@ def load(path: Path | str, changes: Sequence[str] = ()) -> Recipe:
     except UnicodeDecodeError as error:
         refuse(f"{where} is not UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8")
     if not isinstance(content, dict):
-        refuse(f"{where} should hold sections (stimuli, teacher, student, ...), got {type(content).__name__}")
+        refuse(f"{where} should contain sections (stimuli, teacher, student, ...), got {type(content).__name__}")
     for change in changes:
         _apply(content, change)
     return check(content, where)
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML's safe loader, but for a key that stands twice: of its two values one would be lost without a word."""
+    """YAML's safe loader that refuses duplicate keys, of which one value would be lost silently."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         first: dict[str, yaml.Node] = {}
         for key, _ in node.value:
             before = first.setdefault(str(key.value), key)
             if before is not key:
-                refuse(f"key {key.value!r} stands twice, in {_line(before)} and in {_line(key)}; keep one of them")
+                refuse(f"key {key.value!r} occurs twice, in {_line(before)} and in {_line(key)}; keep one of them")
         return super().construct_mapping(node, deep)
 
 
@@ -93,8 +93,8 @@ def _parsed(text: str, where: str) -> Any:
             return _Loader(text).get_single_data()
     except yaml.YAMLError as error:
         tab = "; indent with spaces, not with tabs" if r"'\t'" in str(error) else ""
-        told = " ".join(str(error).split()).replace('in "<unicode string>", ', "at ")
-        refuse(f"{where} is not YAML: {told}{tab}")
+        reported = " ".join(str(error).split()).replace('in "<unicode string>", ', "at ")
+        refuse(f"{where} is not YAML: {reported}{tab}")
 
 
 def _apply(content: dict[str, Any], change: str) -> None:
@@ -108,17 +108,28 @@ def _apply(content: dict[str, Any], change: str) -> None:
             content[section] = {}
         content = content[section]
         if not isinstance(content, dict):
-            refuse(f"--set {change!r}: {section!r} holds {content!r}, no section")
+            refuse(f"--set {change!r}: {section!r} is {content!r}, not a section")
     content[last] = parsed
 
 
 def check(content: Mapping[str, Any], where: str = "recipe") -> Recipe:
     """Check the content of a recipe.
 
+    Parameters
+    ----------
+    content : mapping
+        The sections of the recipe, as read from YAML.
+    where : str
+        Name of the recipe in errors.
+
+    Returns
+    -------
+    Recipe
+
     Raises
     ------
     BrainrdlError
-        As `load`; every fault is named with its place.
+        As in `load`; the message lists every error with its place.
 
     Examples
     --------
@@ -129,7 +140,7 @@ def check(content: Mapping[str, Any], where: str = "recipe") -> Recipe:
     try:
         return Recipe.model_validate(content)
     except ValidationError as error:
-        places: dict[str, list[Mapping[str, Any]]] = {}  # a value that may be of several types has a fault for each
+        places: dict[str, list[Mapping[str, Any]]] = {}  # a value of several allowed types has an error for each
         for fault in error.errors():
             places.setdefault(_place(fault["loc"]), []).append(dict(fault))
         refuse(f"{where}: " + "; ".join(_worded(place, faults) for place, faults in places.items()))
@@ -146,7 +157,7 @@ _SHOULD = {
     "model_type": "should be a section of keys",
 }
 
-_TYPE = re.compile(r"int|float|str|.*[\[(].*")  # what pydantic puts into a place for each type that a value may have
+_TYPE = re.compile(r"int|float|str|.*[\[(].*")  # what pydantic adds to a place for each allowed type of a value
 
 
 def _place(loc: Sequence[str | int]) -> str:
@@ -160,10 +171,10 @@ def _worded(place: str, faults: Sequence[Mapping[str, Any]]) -> str:
         close = difflib.get_close_matches(str(fault["loc"][-1]), keys, 1, 0.5)
         return f"unknown key {place}" + (f"; nearest: {close[0]!r}" if close else f" (known: {', '.join(keys)})")
     messages = [_SHOULD.get(fault["type"], fault["msg"].removeprefix("Value error, ")) for fault in faults]
-    if messages[0].startswith((place, f"each of {place}")):  # of an option, which names its place
+    if messages[0].startswith((place, f"each of {place}")):  # the message of an option already names its place
         return messages[0]
-    told = "" if fault["type"] in ("value_error", "missing") else f", got {fault['input']!r}"
-    return f"{place}: {' or '.join(messages).replace(' or should be', ' or')}{told}"
+    given = "" if fault["type"] in ("value_error", "missing") else f", got {fault['input']!r}"
+    return f"{place}: {' or '.join(messages).replace(' or should be', ' or')}{given}"
 
 
 def _keys_at(place: Sequence[str | int]) -> list[str]:
@@ -174,7 +185,17 @@ def _keys_at(place: Sequence[str | int]) -> list[str]:
 
 
 def dump(recipe: Recipe) -> str:
-    """Write out a recipe as YAML text, every default spelled out.
+    """Return a recipe as YAML text that includes every default.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        A checked recipe.
+
+    Returns
+    -------
+    str
+        YAML text, from which `load` reads the same recipe.
 
     Examples
     --------
@@ -186,6 +207,18 @@ def dump(recipe: Recipe) -> str:
 
 def save(recipe: Recipe, path: Path) -> None:
     """Write a recipe as YAML, atomically.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        A checked recipe.
+    path : Path
+        File to write.
+
+    Raises
+    ------
+    BrainrdlError
+        If the file cannot be written.
 
     Examples
     --------

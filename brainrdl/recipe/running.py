@@ -1,4 +1,4 @@
-"""Do what a recipe says: build its stimuli, teacher, student and loss, fit and score, all into a run folder."""
+"""Run a recipe: build its stimuli, teacher, student and loss, then fit and score, with results in a run folder."""
 
 from __future__ import annotations
 
@@ -34,29 +34,30 @@ from brainrdl.training.sampling import split
 def run(
     recipe: Recipe, out: Path | str, *, resume: bool = False, overwrite: bool = False, progress: bool = True
 ) -> Evaluation | FitResult:
-    """Do what a recipe says, into a run folder.
+    """Run a recipe and write the results to a run folder.
 
     Parameters
     ----------
     recipe : Recipe
+        A checked recipe, see `load`.
     out : path
-        Run folder; the recipe that was first run is kept there.
+        Run folder; it also keeps the recipe of the first run.
     resume, overwrite : bool
-        What to do when it exists.
+        What to do if the run folder exists.
     progress : bool
         Show progress bars.
 
     Returns
     -------
     Evaluation or FitResult
-        An evaluation if the recipe holds stimuli out (`folds` or `held_out`), else the fit to all stimuli.
+        An evaluation if the recipe holds out stimuli (`folds` or `held_out`), otherwise the fit to all stimuli.
 
     Raises
     ------
     BrainrdlError
-        As `fit` and `cross_validate`; also when stimuli and RDM conditions differ, a run is resumed with a recipe
-        that differs in what was fitted, or there are several processes. A run that is refused before it has begun
-        leaves no folder behind.
+        As in `fit` and `cross_validate`; also if stimuli and RDM conditions differ, a run is resumed with a recipe that
+        would fit something else, or there are several processes. A run that is refused before it has begun leaves no
+        folder.
 
     Examples
     --------
@@ -100,7 +101,7 @@ def _run(recipe: Recipe, out: Path | str, resume: bool, overwrite: bool, progres
 
 
 class _Students:
-    """Makes the students of a recipe; the first one is there already, so that its network is not built in vain."""
+    """Makes the students of a recipe; the first one uses the network that is already built."""
 
     def __init__(self, recipe: Recipe, first: Student) -> None:
         self._recipe = recipe
@@ -113,7 +114,7 @@ class _Students:
 
 @contextmanager
 def _opened(recipe: Recipe, out: Path | str, resume: bool, overwrite: bool) -> Iterator[Any]:
-    """Open the run folder, and keep the recipe in it, unless it is open."""
+    """Open the run folder and save the recipe in it, unless it is already open."""
     if isinstance(out, run_folder.OpenFolder):
         yield out
         return
@@ -122,7 +123,7 @@ def _opened(recipe: Recipe, out: Path | str, resume: bool, overwrite: bool) -> I
 
 
 def _check_unseen(recipe: Recipe, stimuli: Stimuli, folds: object) -> None:
-    """Refuse weights of a run that was fitted to what is held out now: its scores would not be of new stimuli."""
+    """Refuse weights of a run that was fitted to stimuli that are held out now: they are not new to the network."""
     weights = Path(recipe.student.weights or "no weights")
     beside = weights.with_name(run_folder.SETTINGS)
     if folds is None or not (weights.is_file() and beside.is_file()):
@@ -132,8 +133,8 @@ def _check_unseen(recipe: Recipe, stimuli: Stimuli, folds: object) -> None:
     if seen:
         refuse(
             f"student.weights {str(weights)!r} were fitted to {len(seen)} of these stimuli, {quote(seen)}: held-out "
-            "ones would not be new to them. Take other weights, or hold nothing out; if only the names are the same, "
-            "copy the weights out of their run folder"
+            "stimuli would not be new to them. Use other weights, or hold out nothing; if only the names are the same, "
+            "copy the weights to another folder"
         )
 
 
@@ -141,12 +142,12 @@ def _check_controls(section: EvaluationSection, stimuli: Stimuli) -> None:
     categories = sorted(set((stimuli.labels or {}).values()))
     if "category" in (section.controls or ()) and len(categories) < 2:
         refuse(
-            f"evaluation.controls asks for 'category', which needs stimuli of two categories or more, and they have "
-            f"{quote(categories) if categories else 'no labels'}; give stimuli.labels, or leave that control out"
+            f"evaluation.controls has 'category', which needs stimuli of two or more categories, but they have "
+            f"{quote(categories) if categories else 'no labels'}; set stimuli.labels, or remove this control"
         )
 
 
-_MAY_CHANGE = {  # between a run and its resumption: how it is computed and judged, not what is fitted
+_MAY_CHANGE = {  # when a run is resumed: how it is computed and scored, not what is fitted
     "stimuli": {"cached"},
     "fit": free(FitOptions),
     "evaluation": free(EvaluationOptions),
@@ -155,7 +156,7 @@ _MAY_CHANGE = {  # between a run and its resumption: how it is computed and judg
 
 @contextmanager
 def _kept(recipe: Recipe, folder: Path) -> Iterator[None]:
-    """Keep the recipe in the run folder, but not that of a run which has not begun when the block ends."""
+    """Save the recipe in the run folder, and delete it if the run has not begun when the block ends."""
     path = folder / RECIPE
     ours = not path.exists()
     _keep(recipe, folder)
@@ -169,7 +170,7 @@ def _kept(recipe: Recipe, folder: Path) -> Iterator[None]:
 
 
 def _keep(recipe: Recipe, folder: Path) -> None:
-    """Save the recipe of a new run; refuse another in a run that has begun: its fits would be taken for the other's."""
+    """Save the recipe of a new run; refuse another recipe for a run that has begun: its fits would be reused."""
     path = folder / RECIPE
     if path.exists() and (folder / run_folder.SETTINGS).exists():
         asked, stored = (made.model_dump(mode="json", exclude=_MAY_CHANGE) for made in (recipe, load(path)))
@@ -179,7 +180,7 @@ def _keep(recipe: Recipe, folder: Path) -> None:
 
 
 def _one_fold(section: EvaluationSection, stimuli: Stimuli) -> Splitter | None:
-    """Make a splitter that holds out the conditions asked for, once; None if none are."""
+    """Make a splitter with one fold that holds out the given conditions; None if there are none."""
     from sklearn.model_selection import PredefinedSplit
 
     if section.held_out is None:
@@ -191,14 +192,25 @@ def _one_fold(section: EvaluationSection, stimuli: Stimuli) -> Splitter | None:
 
 
 def evaluate_run(folder: Path | str, comparators: Sequence[str] = ()) -> Evaluation:
-    """Score a finished run again, with its own comparators or others; what was fitted is loaded, not fitted anew.
+    """Score a finished run again, with the same or other comparators; fitted students are loaded, not fitted again.
 
-    Nothing is written; `Evaluation.save` does that.
+    Nothing is written; use `Evaluation.save` to save the result.
+
+    Parameters
+    ----------
+    folder : path
+        Run folder of a finished run.
+    comparators : sequence of str
+        Names of `brainrdl.similarity.SIMILARITIES`; those of the run by default.
+
+    Returns
+    -------
+    Evaluation
 
     Raises
     ------
     BrainrdlError
-        If the folder is no finished run of a recipe, or the recipe holds nothing out.
+        If the folder is not a finished run of a recipe, or the recipe does not hold out stimuli.
 
     Examples
     --------
@@ -209,15 +221,15 @@ def evaluate_run(folder: Path | str, comparators: Sequence[str] = ()) -> Evaluat
     folder = Path(folder)
     if (folder / "evaluation.json").exists() and not (folder / RECIPE).exists():
         refuse(
-            f"run {str(folder)!r} was made in Python, not by a recipe: score it again there, with "
+            f"run {str(folder)!r} was made in Python, not by a recipe: score it in Python, with "
             "cross_validate(..., resume=True, comparators=[...])"
         )
     recipe = load(folder / RECIPE)
     section = recipe.evaluation
     if section.folds is None and section.held_out is None:
-        refuse(f"run {str(folder)!r} holds nothing out, so there is nothing to score; set evaluation.folds or held_out")
+        refuse(f"run {str(folder)!r} holds out no stimuli, so it cannot be scored; set evaluation.folds or held_out")
     if not (folder / "evaluation.json").exists():
-        refuse(f"run {str(folder)!r} is not finished; go on with it first: `brainrdl fit` with --resume")
+        refuse(f"run {str(folder)!r} is not finished; resume it first: `brainrdl fit` with --resume")
     if comparators:
         recipe = recipe.model_copy(update={"evaluation": section.model_copy(update={"comparators": list(comparators)})})
     read: Any = run_folder.OpenFolder(folder, read_only=True)

@@ -1,4 +1,4 @@
-"""Every key of a recipe: what it may hold, and what it is if it is left out."""
+"""Every key of a recipe, with its allowed values and its default."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def _expanded(path: Path) -> Path:
 
 
 def _number(value: Any) -> Any:
-    """Take 1e-4 for a number, as YAML 1.2 does: PyYAML, which keeps to YAML 1.1, gives it as text."""
+    """Convert the text 1e-4 to a number, as in YAML 1.2: PyYAML follows YAML 1.1 and reads it as text."""
     try:
         return float(value) if isinstance(value, str) else value
     except ValueError:
@@ -61,13 +61,15 @@ TORCHVISION = {  # names of its classes
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", protected_namespaces=(), strict=True)  # neither true nor "5" is a number
+    model_config = ConfigDict(
+        extra="forbid", protected_namespaces=(), strict=True
+    )  # so that true and "5" are not numbers
 
 
 def _keys(section: str, options: type, optional: Sequence[str] = ()) -> Any:
-    """Make the keys of a section from options, with their defaults and help, checked with the same words as in Python.
+    """Make the keys of a section from options, with their defaults and help, checked as in Python.
 
-    Those of `optional` are null by default.
+    Keys in `optional` are null by default.
     """
     fields: dict[str, Any] = {}
     for name, option in options_of(options).items():
@@ -85,25 +87,28 @@ def _checked(option: Option, place: str, value: Any) -> Any:
 
 
 class StimuliSection(_Section):
-    """Where the images are: a folder, an .npz file with images and names, or a torchvision data set on disk."""
+    """The images: a folder, an .npz file with images and names, or a torchvision data set on disk."""
 
     folder: DataPath | None = Field(None, description="Folder with one image per condition, named by the file's stem.")
     arrays: DataPath | None = Field(None, description="NumPy file (.npz) with images, names and, optionally, labels.")
     dataset: Annotated[str, Names("brainrdl.recipe.schema:TORCHVISION")] | None = Field(
-        None, description="A data set of torchvision by name."
+        None, description="Name of a torchvision data set."
     )
-    root: DataPath | None = Field(None, description="Folder that holds the torchvision data set; here by default.")
-    train: bool = Field(True, description="Use the training part of the torchvision data set; false: its test part.")
-    first: int | None = Field(None, gt=0, description="Keep only the first so many stimuli; all by default.")
+    root: DataPath | None = Field(
+        None, description="Folder of the torchvision data set; the current folder by default."
+    )
+    train: bool = Field(True, description="Use the training part of the torchvision data set; false for the test part.")
+    first: int | None = Field(None, gt=0, description="Use only this many stimuli, from the first one; all by default.")
     labels: DataPath | None = Field(
         None,
-        description="CSV file with columns stimulus and category: for stratified folds, category models and tasks.",
+        description="CSV file with columns stimulus and category, for stratified folds, category models and tasks.",
     )
     allow_missing: bool = Field(
-        False, description="Use the names in common where stimuli and RDM conditions differ, instead of refusing."
+        False,
+        description="If stimuli and RDM conditions differ, use the names that both have; by default this is an error.",
     )
     size: int | None = Field(
-        None, gt=0, description="Side of the images in pixels; by default what the student's network expects."
+        None, gt=0, description="Side of the images in pixels; by default the size that the student's network expects."
     )
     cached: bool = Field(True, description="Keep the transformed images in memory.")
 
@@ -114,42 +119,46 @@ class StimuliSection(_Section):
 
 
 class TeacherSection(_Section):
-    """Where the teacher's RDMs come from: a file (rdms), or a network."""
+    """The source of the teacher's RDMs: a file (rdms) or a network."""
 
     rdms: DataPath | None = Field(None, description="File with RDMs, in any format that `brainrdl.read` reads.")
     names: DataPath | list[str] | None = Field(
         None,
-        description="Condition names for files without them: a list, a text file, or a folder of files so named.",
+        description="Condition names for a file without them: a list, a text file, or a folder of files with these "
+        "names.",
     )
-    by: str = Field("stimulus", description="Descriptor of the file that names the conditions.")
-    target_by: str = Field("roi", description="Descriptor of RDMs that makes them different targets.")
-    subject_by: str = Field("subject", description="Descriptor of RDMs that names the subjects.")
+    by: str = Field("stimulus", description="Descriptor in the file that names the conditions.")
+    target_by: str = Field("roi", description="Descriptor in the file that names the target of each RDM.")
+    subject_by: str = Field("subject", description="Descriptor in the file that names the subject of each RDM.")
     combine: Literal["mean", "reliability", "sample", "all"] = Field(
         "mean",
-        description="How subjects become one target: their mean RDM, the mean weighted by reliability, one subject "
-        "drawn at each step (sample), or all, with the loss averaged over them.",
+        description="How subjects are combined: their mean RDM, the mean weighted by reliability, one subject drawn at "
+        "each step (sample), or all subjects, with the loss averaged over them.",
     )
-    subjects: list[str | int] | None = Field(None, min_length=1, description="Keep only these subjects.")
+    subjects: list[str | int] | None = Field(None, min_length=1, description="Use only these subjects.")
     options: dict[str, Any] = Field(
-        default_factory=dict, description="Options of the file's reader, e.g. {variable: IT_RDMs} for a MATLAB file."
+        default_factory=dict,
+        description="Options of the file's reader, for example {variable: IT_RDMs} for a MATLAB file.",
     )
     network: str | None = Field(
-        None, description="A network as the teacher instead of a file, by a name as in student.model."
+        None, description="Use a network as the teacher instead of a file; a name as in student.model."
     )
-    weights: str | None = Field(None, description="Weights of that network, as in student.weights.")
-    layers: list[str] = Field(default_factory=list, description="Layers of that network; each is a target.")
-    pool: Pool = Field("flatten", description="How spatial maps of that network become patterns.")
-    dissimilarity: Measure = Field("correlation", description="Dissimilarity of the RDMs of that network.")
-    cache: bool = Field(False, description="Compute the patterns of that network once and keep them.")
+    weights: str | None = Field(None, description="Weights of the teacher network, as in student.weights.")
+    layers: list[str] = Field(default_factory=list, description="Layers of the teacher network; each is a target.")
+    pool: Pool = Field(
+        "flatten", description="How spatial maps of the teacher network become patterns, as in student.pool."
+    )
+    dissimilarity: Measure = Field("correlation", description="Dissimilarity of the RDMs of the teacher network.")
+    cache: bool = Field(False, description="Compute the patterns of the teacher network only once and store them.")
     control: Literal["permuted", "random", "category", "pixels"] | None = Field(
-        None, description="A control instead of the teacher itself."
+        None, description="Use a control instead of the teacher."
     )
 
     @field_validator("options")
     @classmethod
     def _readers_own(cls, options: dict[str, Any]) -> dict[str, Any]:
         if taken := sorted({"path", "names", "by"} & set(options)):
-            raise ValueError(f"{taken[0]!r} is no option of a reader; give rdms, names and by beside options")
+            raise ValueError(f"{taken[0]!r} is not an option of a reader; write rdms, names and by as keys of teacher")
         return options
 
     @model_validator(mode="after")
@@ -159,28 +168,31 @@ class TeacherSection(_Section):
 
 
 class StudentSection(_Section):
-    """Which network is fitted, where it is read out, and which part of it is trained."""
+    """The network to fit, its layers to read out, and the part of it that is trained."""
 
     model: str = Field(
-        description="Network by name, as for `brainrdl layers`; or `package.module:factory`, which imports and runs "
+        description="Network by name, as in `brainrdl layers`; or `package.module:factory`, which imports and runs "
         "code: run only recipes that you trust."
     )
     weights: str | None = Field(
         None,
-        description="Pretrained weights by torchvision's name (DEFAULT is the best there is), or a file, also "
-        "weights.safetensors of a run; random weights by default.",
+        description="Pretrained weights: a name of torchvision (DEFAULT selects the best ones), or a file, which may "
+        "be weights.safetensors of a run; random weights by default.",
     )
     layers: list[str] | dict[str, str] = Field(
-        description="Layers to read out, e.g. [layer3]; or which layer goes with which target, e.g. {layer1: V1}."
+        description="Layers to read out, for example [layer3], or the target of each layer, for example {layer1: V1}."
     )
-    pool: Pool = Field("flatten", description="How spatial maps become patterns: every unit, or their average.")
+    pool: Pool = Field(
+        "flatten",
+        description="How spatial maps become patterns: all units, or their spatial average.",
+    )
     standardise: bool = Field(False, description="Z-score each channel on the training stimuli.")
     projection: int | Literal["square"] | None = Field(
         None,
-        description="A learned linear map of the patterns to so many channels, or to as many as there are (square).",
+        description="Train a linear map of the patterns to this number of channels, or to the same number (square).",
     )
     trainable: str = Field(
-        "all", description="What is trained: all, projection, from:LAYER (that layer and later ones), or none."
+        "all", description="Part that is trained: all, projection, from:LAYER (this layer and later ones), or none."
     )
     batchnorm: Literal["eval", "train"] = Field(
         "eval", description="Whether batch normalisation uses its stored statistics or those of each batch."
@@ -188,22 +200,22 @@ class StudentSection(_Section):
 
 
 class LossSection(_Section):
-    """How far the student's RDM is from the teacher's. Keys that are null follow the preset."""
+    """Distance of the student's RDM from the teacher's. Keys that are null follow the preset."""
 
     preset: Literal["default", "rdl2016"] = Field(
         "default",
-        description="1 minus the Pearson correlation of the RDMs, or the loss of McClure & Kriegeskorte (2016).",
+        description="Loss: 1 minus the Pearson correlation of the RDMs, or the loss of McClure & Kriegeskorte (2016).",
     )
     dissimilarity: Measure | None = Field(None, description="Dissimilarity of the student's patterns.")
     similarity: Comparator | None = Field(None, description="Similarity of RDMs; it must have a gradient.")
     form: Literal["similarity", "mse"] | None = Field(
-        None, description="1 minus the similarity, or the mean squared difference of the RDMs."
+        None, description="Form of the loss: 1 minus the similarity, or the mean squared difference of the RDMs (mse)."
     )
-    scale: Literal["mean", "none"] | None = Field(None, description="Divide RDMs by their mean before an mse.")
+    scale: Literal["mean", "none"] | None = Field(None, description="Divide RDMs by their mean before the mse.")
     layer_weights: dict[str, Number] | None = Field(None, description="Weight of each layer; equal by default.")
-    n_pairs: int | None = Field(None, description="Pairs drawn at each step; all by default.")
+    n_pairs: int | None = Field(None, description="Number of pairs drawn at each step; all by default.")
     half_life: Number | None = Field(
-        None, gt=0, description="Steps after which the weight of the RDM loss has halved; constant by default."
+        None, gt=0, description="Number of steps after which the weight of the RDM loss is halved; constant by default."
     )
 
 
@@ -217,18 +229,18 @@ class FitSection(_FitKeys):
 
     validation: Share | list[str] = Field(
         default_factory=list,
-        description="Names to watch while training, or the share of the training stimuli to set aside for that.",
+        description="Names for validation during training, or the fraction of the training stimuli to use for it.",
     )
 
 
 class EvaluationSection(_EvaluationKeys):
-    """What is held out, and how it is scored: folds for cross-validation, or one held_out list or share.
+    """Held-out stimuli and their scoring: folds for cross-validation, or one held_out list or fraction.
 
     With neither, the student is fitted to all stimuli.
     """
 
     held_out: Share | list[str] | None = Field(
-        None, description="Names to hold out, or the share of the stimuli to draw with the first seed."
+        None, description="Names to hold out, or the fraction of the stimuli to hold out, drawn with the first seed."
     )
 
     @field_validator("held_out")
@@ -236,14 +248,14 @@ class EvaluationSection(_EvaluationKeys):
     def _some(cls, held_out: float | list[str] | None) -> float | list[str] | None:
         wrong = not 0 < held_out < 1 if isinstance(held_out, float) else held_out == []
         if wrong:
-            raise ValueError(f"give names, or a share between 0 and 1, or leave it out; got {held_out!r}")
+            raise ValueError(f"give names, or a fraction between 0 and 1, or leave it out; got {held_out!r}")
         return held_out
 
     @field_validator("inner_folds")
     @classmethod
     def _none_or_several(cls, inner_folds: int) -> int:
         if inner_folds == 1:
-            raise ValueError("one fold leaves nothing to train on; give 0 for none, or 2 or more; got 1")
+            raise ValueError("one fold leaves no stimuli for training; give 0 for no folds, or 2 or more; got 1")
         return inner_folds
 
     @model_validator(mode="after")

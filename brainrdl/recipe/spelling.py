@@ -1,4 +1,4 @@
-"""How a recipe spells the arguments that messages advise: ``steps=`` is the key ``fit.steps``."""
+"""Keys of a recipe for arguments in messages: ``steps=`` is the key ``fit.steps``."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from brainrdl._core.errors import Argument, Spelling
 from brainrdl.readers.reading import read
 from brainrdl.recipe.schema import Recipe
 
-_OTHER_NAMES = {"match": "student.layers: {layer: target}"}  # arguments that a recipe calls otherwise
+_OTHER_NAMES = {"match": "student.layers: {layer: target}"}  # arguments with another name in a recipe
 
 
 def in_recipe(section: str = "") -> Spelling:
-    """Give the spelling of a recipe, for what is done with one of its sections.
+    """Return a function that writes arguments as keys of a recipe.
 
     Parameters
     ----------
     section : str, optional
-        Where to look for a key first: several sections have ``layers``, for example.
+        Section to search first, because several sections have, for example, ``layers``.
 
     Returns
     -------
     callable
-        From an argument to its key in the recipe (with the value, if the message gives one), or to None.
+        Function from an argument to its key in the recipe (with the value, if the message gives one), or to None.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""The recipe to start from: every key of every section, with what it does, what it may be and its default."""
+"""The template: every key of every section with its explanation, allowed values and default."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ _WIDTH = 100
 _HEAD = """\
 # A brainrdl recipe. Try: brainrdl fit recipe.yaml --out runs/first
 #
-# Every key is here. A line such as "#name: value" is a key that is left out, with its default; remove the # to change
-# it. Paths are relative to the folder where the command is run, and may use ~ and $VARIABLES.
+# All keys are listed. A line such as "#name: value" shows a key with its default value; to change it, remove the #.
+# Paths are relative to the folder where the command is run, and may use ~ and $VARIABLES.
 """
 
 _YAML = Spelling(
@@ -46,11 +46,11 @@ _STARTER: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     }
 )
 
-_LIMITS = (("ge", "at least {}"), ("gt", "above {}"), ("lt", "below {}"))  # attributes of pydantic's marks
+_LIMITS = (("ge", "at least {}"), ("gt", "above {}"), ("lt", "below {}"))  # attributes of pydantic's constraints
 
 
 def template() -> str:
-    """Give a commented recipe to start from, as YAML text; it explains every key.
+    """Return a commented template as YAML text; it explains every key.
 
     Examples
     --------
@@ -64,9 +64,9 @@ def template() -> str:
 
 def _section(name: str, section: Any) -> str:
     given = _STARTER.get(name, {})
-    told = inspect.getdoc(section) or ""
+    text = inspect.getdoc(section) or ""
     keys = (line for key, field in section.model_fields.items() for line in ("", *_key(key, field, given)))
-    return "\n".join([f"{name}:", *_comment(told), *keys]) + "\n"
+    return "\n".join([f"{name}:", *_comment(text), *keys]) + "\n"
 
 
 def _key(key: str, field: FieldInfo, given: Mapping[str, Any]) -> Iterator[str]:
@@ -80,7 +80,7 @@ def _key(key: str, field: FieldInfo, given: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _allowed(field: FieldInfo) -> str:
-    """Say in words what a key may hold."""
+    """Describe the allowed values of a key in words."""
     for mark in field.metadata:
         if isinstance(mark, Option):
             return mark.allowed(_YAML)

@@ -1,7 +1,7 @@
-"""Where the RDMs come from that a student learns: known RDMs, or another network.
+"""Sources of the RDMs that a student learns: known RDMs, or another network.
 
 `protocol` states what any teacher must do; `rdm_teacher` holds RDMs known beforehand, `network_teacher` computes them
-from images, and `controls` makes teachers that a student should not gain from.
+from images, and `controls` makes teachers for control fits.
 """
 
 from lazy_loader import attach_stub

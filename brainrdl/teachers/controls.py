@@ -1,4 +1,4 @@
-"""Teachers that a student should not gain from: shuffled names, a random network, categories, pixels."""
+"""Teachers for control fits: shuffled names, a random network, categories, pixels."""
 
 from __future__ import annotations
 
@@ -38,23 +38,24 @@ CONTROLS = ("permuted", "random", "category", "pixels")
 
 
 class PermutedTeacher:
-    """Any teacher with its condition names shuffled: the same dissimilarities, of the wrong stimuli.
+    """A teacher with its condition names shuffled: the same dissimilarities, assigned to the wrong stimuli.
 
-    It can be cut down to conditions, and to subjects if the teacher can.
+    It can be restricted to some conditions, and to some subjects if the teacher can.
 
     Parameters
     ----------
     teacher : Teacher
-        The one to ask.
+        The original teacher.
     conditions : sequence of str, optional
-        Names to shuffle among themselves (the training names, say); by default all the teacher knows.
+        Names to shuffle among themselves, for example the training names; by default all that the teacher knows.
     seed : int
-        Seed of the shuffling; by chance some names may stay in place.
+        Seed of the shuffling; some names may keep their place by chance.
 
     Raises
     ------
     BrainrdlError
-        If a name stands twice, is not the teacher's, or the teacher lists no conditions and none are given.
+        If a name occurs more than once or is unknown to the teacher, or the teacher lists no conditions and none are
+        given.
 
     Examples
     --------
@@ -76,11 +77,11 @@ class PermutedTeacher:
 
     @property
     def subjects(self) -> tuple[str, ...]:
-        """Subjects of the teacher that is asked; none if it has none."""
+        """Subjects of the original teacher; empty if it has none."""
         return subjects_of(self._teacher)
 
     def only_subjects(self, subjects: Iterable[str]) -> PermutedTeacher:
-        """Keep some subjects of the teacher that is asked; the names stay shuffled as they are.
+        """Keep some subjects of the original teacher; the names remain shuffled in the same way.
 
         Raises
         ------
@@ -94,15 +95,15 @@ class PermutedTeacher:
 
     @property
     def subject_rdms(self) -> Callable[[str], RDMs]:
-        """Function that gives every subject's RDM of a target, under the shuffled names.
+        """Function that returns every subject's RDM of a target, under the shuffled names.
 
         Raises
         ------
         AttributeError
-            If the teacher that is asked keeps no subjects' RDMs.
+            If the original teacher does not store its subjects' RDMs.
         """
         if not hasattr(self._teacher, "subject_rdms"):
-            raise AttributeError(f"teacher {self.name!r} keeps no subjects' RDMs")
+            raise AttributeError(f"teacher {self.name!r} does not store its subjects' RDMs")
         return self._subject_rdms
 
     def _subject_rdms(self, target: str) -> RDMs:
@@ -112,7 +113,7 @@ class PermutedTeacher:
         return conversion.from_tensor(pairs, self.conditions, measure=measure, descriptors=descriptors)
 
     def select(self, names: Iterable[str], *, weigh_by: Iterable[str] | None = None) -> PermutedTeacher:
-        """Keep the conditions `names`, in that order; the names stay shuffled as they are.
+        """Keep the conditions `names`, in that order; the names remain shuffled in the same way.
 
         Parameters
         ----------
@@ -141,7 +142,7 @@ class PermutedTeacher:
         return other
 
     def identity(self, names: Sequence[str]) -> dict[str, Any]:
-        """Tell what its answers for `names` depend on: the names asked for, and the teacher's identity if it tells one.
+        """Return what the answers for `names` depend on: the original names, and the teacher's identity if it has one.
 
         Raises
         ------
@@ -153,15 +154,15 @@ class PermutedTeacher:
         return {"asked": asked, "teacher": identity_of(self._teacher, asked)}
 
     def rdms(self, batch: Batch) -> dict[str, Float[Tensor, "n_rdms n_pairs"]]:
-        """Ask the teacher for other names than the batch's, and give its answer as theirs.
+        """Return the teacher's RDMs of the original names under the batch's names.
 
-        A teacher that computes from the batch's images sees those of the other names, so all of them must be in the
-        batch; where they are not it gets no images at all rather than wrong ones.
+        A teacher that computes from the batch's images needs the images of the original names, so all of these names
+        must be in the batch; otherwise it gets no images rather than the wrong ones.
 
         Raises
         ------
         BrainrdlError
-            If a name is not among those that are permuted, or the teacher refuses.
+            If a name is not among those that are permuted, or the teacher refuses the batch.
         """
         check_conditions(batch.names, self._asked, f"teacher {self.name!r}")
         names = tuple(self._asked[name] for name in batch.names)
@@ -179,21 +180,21 @@ def control(
     conditions: Sequence[str] | None = None,
     seed: int = 0,
 ) -> Teacher:
-    """Build a teacher that shows what a fit reaches without the real one.
+    """Build a control: a teacher that shows which score a fit reaches without the real teacher.
 
     Parameters
     ----------
     kind : str
-        ``"permuted"``: `teacher`, condition names shuffled; ``"random"``: the network of `teacher`, re-initialised;
+        ``"permuted"``: `teacher` with shuffled condition names; ``"random"``: the network of `teacher`, re-initialised;
         ``"category"``: 0 within, 1 between the categories of `stimuli`; ``"pixels"``: correlation distance of images.
     teacher : Teacher, optional
-        Needed for ``"permuted"`` and ``"random"``; the others answer under its targets' names (else under their own).
+        Needed for ``"permuted"`` and ``"random"``; the other kinds use the names of its targets if it is given.
     stimuli : Stimuli, optional
-        Needed for ``"category"`` (with labels) and ``"pixels"`` (as transformed).
+        Needed for ``"category"`` (with labels) and ``"pixels"`` (after their transform).
     conditions : sequence of str, optional
-        Names the control knows; by default all of the teacher or stimuli.
+        Names that the control knows; by default all of the teacher or stimuli.
     seed : int
-        Seed of shuffling and of random weights.
+        Seed of the shuffling and of random weights.
 
     Returns
     -------
@@ -203,8 +204,8 @@ def control(
     Raises
     ------
     BrainrdlError
-        If `kind` is unknown, what it needs is missing, conditions have no label or a constant image, or all are of one
-        category or each of its own.
+        If `kind` is unknown, an argument it needs is missing, conditions have no label or a constant image, all are of
+        the same category, or each has a different one.
 
     Examples
     --------
@@ -248,9 +249,9 @@ def _category_pairs(stimuli: Stimuli, names: Sequence[str]) -> Tensor:
         refuse(f"control 'category' needs a label for every condition; {quote(without)} have none")
     categories = {labels[name] for name in names}
     if len(categories) in (1, len(names)):
-        kinds = f"of one category, {min(categories)!r}" if len(categories) == 1 else "each of a category of its own"
+        kinds = f"all of one category, {min(categories)!r}" if len(categories) == 1 else "all of different categories"
         refuse(
-            f"control 'category' tells pairs within a category from pairs between, and the {len(names)} conditions are "
+            f"control 'category' separates pairs within and between categories, but the {len(names)} conditions are "
             f"{kinds}; choose other conditions or labels"
         )
     return different_category(names, labels).float()

@@ -1,4 +1,4 @@
-"""NetworkTeacher: a frozen network as a teacher, its RDMs computed from images; and its re-initialised control."""
+"""NetworkTeacher: a frozen network whose RDMs are computed from images, and its re-initialised control."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def _constant(patterns: Tensor) -> Tensor:
-    # Each pattern beside itself: count_constant says how many of the two are constant, by its own definition.
+    # Each pattern twice, as a pair of conditions: count_constant then decides for each pattern by its definition.
     return count_constant(patterns[:, None].expand(-1, 2, -1)) > 0
 
 
@@ -34,50 +34,50 @@ def _zero(patterns: Tensor) -> Tensor:
     return (patterns == 0).all(dim=1)
 
 
-# Patterns that have no distance to others, and how to find them.
+# Patterns without a defined distance to others, and how to find them.
 _UNDEFINED: dict[object, tuple[str, Callable[[Tensor], Tensor]]] = {
     correlation: ("constant", _constant),
     cosine: ("zero", _zero),
 }
 
-# Images a forward pass, so that asking for a thousand conditions does not need the memory of a thousand.
+# Images per forward pass, which limits the memory for many conditions.
 _BATCH = 256
 
 
 class NetworkTeacher:
     """RDMs of a frozen network's layers, computed from images in float32, eval mode and without gradient.
 
-    The network is copied, so training the same network as a student never moves its teacher, and runs on the device of
-    the batch's images.
+    The network is copied, so training the same network as a student does not change its teacher. It runs on the device
+    of the batch's images.
 
     Parameters
     ----------
     model : nn.Module or str
         A network, or a name for `brainrdl.models.build`.
     layers : sequence of str
-        Dotted module names; they are the teacher's targets. Several joined by ``"+"`` are concatenated after pooling.
+        Dotted module names; they are the teacher's targets. Layers joined by ``"+"`` are concatenated after pooling.
     weights : str, optional
-        Weights for a named model; refused for an nn.Module, which has its own.
+        Weights for a named model; refused for an nn.Module, which already has weights.
     dissimilarity : str or callable
         A name of `brainrdl.dissimilarity.DISSIMILARITIES` or a function of patterns.
     pool : str
         ``"flatten"`` or ``"avgpool"``; see `brainrdl.models`.
     stimuli : Stimuli, optional
-        The teacher's own images, with its own transform, found by the batch's names. Stimuli without a transform get
-        the one of a named model. By default the batch's images are used as they are.
+        Separate images for the teacher, with their own transform, found by the batch's names. Stimuli without a
+        transform get that of a named model. By default the batch's images are used unchanged.
     cache : bool or Path
-        Keep each stimulus' patterns: True in memory, a path in a folder of safetensors files, False not at all.
+        Whether to store the patterns of each stimulus: True in memory, a path in a folder of safetensors files.
     name : str, optional
-        What errors and reports call it; the model's name by default.
+        Name in errors and reports; the model's name by default.
 
     Attributes
     ----------
     targets : tuple of str
         The layers.
     conditions : tuple of str
-        The names it knows; only there when it has its own stimuli.
+        The names it knows; only if it has separate stimuli.
     uses_images : bool
-        Whether it looks at the batch's images: only without stimuli of its own.
+        Whether it uses the batch's images: only without separate stimuli.
 
     Raises
     ------
@@ -127,34 +127,34 @@ class NetworkTeacher:
         Raises
         ------
         AttributeError
-            If it has no stimuli of its own: it then answers for any images.
+            If it has no separate stimuli: it then accepts any images.
         """
         if self._stimuli is None:
-            raise AttributeError(f"teacher {self.name!r} has no stimuli of its own, so it has no conditions")
+            raise AttributeError(f"teacher {self.name!r} was made without stimuli, so it has no list of conditions")
         return tuple(self._stimuli.names)
 
     @property
     def uses_images(self) -> bool:
-        """Whether it looks at the batch's images: only without stimuli of its own."""
+        """Whether it uses the batch's images: only without separate stimuli."""
         return self._stimuli is None
 
     def identity(self, names: Sequence[str]) -> dict[str, Any]:
-        """Tell what its answers for `names` depend on beside the batch's images; no run goes on with another.
+        """Return what the answers for `names` depend on besides the batch's images; it must not change within a run.
 
         Parameters
         ----------
         names : sequence of str
-            Conditions, known to its own stimuli if it has any.
+            Conditions; names of its separate stimuli if it has any.
 
         Returns
         -------
         dict
-            Digest of the network, layers, pooling, dissimilarity, and transform and digest of its own stimuli or None.
+            Digest of the network, layers, pooling, dissimilarity; transform and digest of separate stimuli, or None.
 
         Raises
         ------
         BrainrdlError
-            If names are not in its own stimuli.
+            If names are not in its separate stimuli.
 
         Examples
         --------
@@ -181,18 +181,18 @@ class NetworkTeacher:
         Parameters
         ----------
         batch : Batch
-            Names, and images unless the teacher has its own stimuli.
+            Names, and images unless the teacher has separate stimuli.
 
         Returns
         -------
         dict of str to Tensor, shape (1, n_pairs)
-            One entry a layer, on the device of the batch's images, without gradient.
+            One entry per layer, on the device of the batch's images, without gradient.
 
         Raises
         ------
         BrainrdlError
-            If names are unknown, there is not one image a name, a pattern has no dissimilarity (it is constant, with
-            correlation, or zero, with cosine), or dissimilarities are not finite.
+            If names are unknown, there is not one image per name, a pattern has no defined dissimilarity (a constant
+            pattern with correlation, a zero pattern with cosine), or dissimilarities are not finite.
         """
         patterns = self.patterns(batch)
         with torch.no_grad(), torch.autocast(batch.images.device.type, enabled=False):
@@ -206,7 +206,7 @@ class NetworkTeacher:
         return pairs[None]
 
     def _refuse_undefined(self, patterns: Tensor, names: Sequence[str], where: str) -> None:
-        """Refuse a pattern without direction: its distance would be NaN, or a made-up number to train on."""
+        """Refuse a pattern without direction: its distance would be NaN or arbitrary."""
         undefined = _UNDEFINED.get(self._dissimilarity)
         if undefined is None:
             return
@@ -221,22 +221,22 @@ class NetworkTeacher:
             )
 
     def patterns(self, batch: Batch) -> dict[str, Float[Tensor, "n_conditions n_channels"]]:
-        """Read the network's patterns of the batch's conditions, from the cache where they are there.
+        """Return the network's patterns of the batch's conditions, from the cache if possible.
 
         Parameters
         ----------
         batch : Batch
-            As for `rdms`.
+            As in `rdms`.
 
         Returns
         -------
         dict of str to Tensor, shape (n_conditions, n_channels)
-            One entry a layer, float32, on the device of the batch's images.
+            One entry per layer, float32, on the device of the batch's images.
 
         Raises
         ------
         BrainrdlError
-            If names are unknown or there is not one image a name.
+            If names are unknown or there is not one image per name.
         """
         self._check(batch)
         starts = range(0, len(batch.names), _BATCH)
@@ -250,7 +250,7 @@ class NetworkTeacher:
         elif len(batch.images) != len(batch.names):
             refuse(
                 f"teacher {self.name!r} got {len(batch.images)} images for {len(batch.names)} conditions; "
-                "give it stimuli of its own, NetworkTeacher(..., stimuli=...), to answer by name"
+                "give one image per condition, or make it with NetworkTeacher(..., stimuli=...)"
             )
 
     def _chunk(self, batch: Batch, part: slice) -> dict[str, Tensor]:
@@ -269,7 +269,7 @@ class NetworkTeacher:
         return {layer: _stack([patterns[layer] for patterns in known], device) for layer in self.targets}
 
     def _forward(self, images: Tensor) -> dict[str, Tensor]:
-        """Run the network in float32, whatever autocast is on outside: a teacher's answer must not depend on it."""
+        """Run the network in float32, also under autocast, on which a teacher's answer must not depend."""
         device = images.device
         with torch.no_grad(), torch.autocast(device.type, enabled=False):
             with features.capture(self._model.to(device), self._parts) as outputs:
@@ -287,7 +287,7 @@ class NetworkTeacher:
         return batch.images[[position[name] for name in asked]]
 
     def _digests(self, batch: Batch, part: slice) -> list[str]:
-        """Say what each stimulus is: raw content and transform if the transform's repr is telling, else the image."""
+        """Identify a stimulus by raw content and transform if the transform's repr is complete, else by the image."""
         transform = repr(getattr(self._stimuli, "transform", None))
         if self._stimuli is None or " at 0x" in transform or "Lambda" in transform:
             return [digest_tensor(image) for image in self._images(batch, part)]
@@ -303,16 +303,16 @@ class NetworkTeacher:
         return {layer: key_of([self._digest, layer, self._pool, stimulus]) for layer in self.targets}
 
     def reinitialised(self, seed: int = 0) -> NetworkTeacher:
-        """Copy this teacher with random weights: what its architecture gives before any training.
+        """Copy this teacher with random weights, as before any training.
 
         Convolutions and linear layers get He's normal initialisation and zero biases, which keeps activations in range
-        however deep the network; other modules their own ``reset_parameters``; parameters that no module can reset
-        (class tokens, position embeddings) normal values of the mean and standard deviation they had.
+        in networks of any depth. Other modules use their ``reset_parameters``. Parameters that no module can reset
+        (class tokens, position embeddings) get normal values with their previous mean and standard deviation.
 
         Parameters
         ----------
         seed : int
-            Seed of the weights; torch's global generator is left as it was.
+            Seed of the weights; torch's global generator does not change.
 
         Returns
         -------
@@ -340,7 +340,7 @@ def _network(model: nn.Module | str, weights: str | None) -> tuple[nn.Module, Ca
         network = build(model, weights)
         return network.module, network.transform
     if weights is not None:
-        refuse(f"weights {weights!r} are for a model given by name; an nn.Module has its own, load them into it first")
+        refuse(f"weights {weights!r} are for a model given by name; load them into the nn.Module first")
     return copy.deepcopy(model), None
 
 

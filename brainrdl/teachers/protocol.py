@@ -1,24 +1,23 @@
-"""Teachers: what gives the RDMs a student is to approach, always asked by condition name.
+"""Teachers: sources of the RDMs that a student learns, always asked by condition name.
 
-The contract of a `Teacher`, which `brainrdl.testing.check_teacher` tries on anyone's:
+The contract of a `Teacher`, which `brainrdl.testing.check_teacher` checks:
 
-1. ``name`` says in errors and reports who it is; ``targets`` are the names of its RDMs (regions, layers), no two alike.
-2. ``rdms(batch)`` answers with exactly one float tensor a target, shape ``(n_rdms, n_pairs)`` with at least one RDM,
+1. ``name`` is its name in errors and reports; ``targets`` are the unique names of its RDMs (regions, layers).
+2. ``rdms(batch)`` answers with exactly one float tensor per target, shape ``(n_rdms, n_pairs)`` with at least one RDM,
    on the device of ``batch.images``; pairs in row-major upper-triangle order of ``batch.names``.
-3. The order of the answer is the order asked: in another order, or for fewer names, the dissimilarities are the same.
+3. The order of the answer is that of the names: in another order, or for fewer names, the dissimilarities are the same.
 4. The same batch (names, images and step) gets the same answer.
-5. No gradient flows into a teacher, and nothing it answers is Inf. NaN marks a pair it does not know, which the
-   loss leaves out.
+5. No gradient flows into a teacher, and no answer contains Inf. NaN marks an unknown pair, which the loss leaves out.
 6. A name it does not know is an error. A teacher that answers by name lists the names it knows in ``conditions``;
    one that computes from the batch's images has no such list.
 
-Answers may be kept and given again: do not write into them.
+A teacher may return the same tensors again: do not modify them.
 
 The other members are optional. A teacher that has them can be used like an `RDMTeacher` in `fit`, `evaluate`,
 `cross_validate` and recipes; without them the default in brackets applies.
 
 7. ``conditions``: the names it knows. A recipe aligns its stimuli with them, and `fit` refuses other names before any
-   work. [Any name is passed on to ``rdms``.]
+   work. [Any name is passed to ``rdms``.]
 8. ``select(names, *, weigh_by=None)``: a teacher that knows only these names, in that order, so that what is held out
    cannot influence the answers. Each subject's dissimilarities stay the same. A teacher that weights its subjects
    computes the weights from the pairs of `weigh_by` (names among `names`; by default all of them). The teacher itself
@@ -34,9 +33,9 @@ The other members are optional. A teacher that has them can be used like an `RDM
     run is not resumed with a teacher of another identity. [A run is resumed with any teacher of its name and targets.]
 12. ``uses_images``: False means that the batch's images are never used. [True.]
 
-The functions of this module below `Teacher` are the only ones that ask whether a teacher has an optional member.
+Only the functions of this module below `Teacher` check whether a teacher has an optional member.
 
-Your own teacher is a class with the first three members; there is nothing to inherit from and nothing to register.
+Your own teacher is a class with the first three members; it needs no base class and no registration.
 
 Examples
 --------
@@ -75,66 +74,66 @@ if TYPE_CHECKING:
 
 @runtime_checkable
 class Teacher(Protocol):
-    """Anything with a name, targets and ``rdms(batch)``; the module's text holds the contract."""
+    """Anything with a name, targets and ``rdms(batch)``; the module docstring states the contract."""
 
     @property
     def name(self) -> str:
-        """What errors and reports call it."""
+        """Name in errors and reports."""
 
     @property
     def targets(self) -> tuple[str, ...]:
         """Names of its RDMs: regions or layers."""
 
     def rdms(self, batch: Batch) -> dict[str, Float[Tensor, "n_rdms n_pairs"]]:
-        """Answer with the RDMs of the batch's conditions, in their order."""
+        """Return the RDMs of the batch's conditions, in their order."""
 
 
 def known_conditions(teacher: Teacher) -> tuple[str, ...] | None:
-    """Names that a teacher lists; None if it lists none."""
+    """Return the conditions that a teacher lists; None if it lists none."""
     known: Sequence[str] | None = getattr(teacher, "conditions", None)
     return None if known is None else tuple(known)
 
 
 def can_be_cut_down(teacher: Any) -> bool:
-    """Say whether a teacher can be cut down to some of its conditions."""
+    """Whether a teacher can be restricted to some of its conditions."""
     return hasattr(teacher, "select")
 
 
 def cut_down(teacher: Any, names: Sequence[str], weigh_by: Sequence[str] | None = None) -> Teacher:
-    """Give a teacher that knows only `names`, or the whole teacher if it cannot be cut down."""
+    """Return a teacher that knows only `names`, or the whole teacher if it cannot be restricted."""
     kept: Teacher = teacher.select(names, weigh_by=weigh_by) if can_be_cut_down(teacher) else teacher
     return kept
 
 
 def subjects_of(teacher: Teacher) -> tuple[str, ...]:
-    """Names of the subjects that can be held out; none if the teacher cannot be cut down to some of its subjects."""
+    """Return the subjects that can be held out; empty if the teacher cannot be restricted to some subjects."""
     return tuple(getattr(teacher, "subjects", ())) if hasattr(teacher, "only_subjects") else ()
 
 
 def without_subject(teacher: Teacher, subject: str) -> Teacher:
-    """Give a teacher without one of its subjects; `subject` "" leaves out none."""
+    """Return a teacher without one of its subjects; `subject` "" leaves out none."""
     return of_subjects(teacher, [one for one in subjects_of(teacher) if one != subject]) if subject else teacher
 
 
 def of_subjects(teacher: Any, subjects: Sequence[str]) -> Teacher:
-    """Give a teacher of some subjects, of one that has any (see `subjects_of`)."""
+    """Return a teacher of some subjects, from one that has subjects (see `subjects_of`)."""
     kept: Teacher = teacher.only_subjects(subjects)
     return kept
 
 
 def identity_of(teacher: Teacher, names: Sequence[str]) -> dict[str, Any] | None:
-    """Give what the answers for `names` depend on; None if the teacher does not say."""
+    """Return what the answers for `names` depend on; None if the teacher has no identity."""
     identity: Callable[[Sequence[str]], dict[str, Any]] | None = getattr(teacher, "identity", None)
     return None if identity is None else identity(names)
 
 
 def uses_images(teacher: Teacher) -> bool:
-    """Say whether a teacher may use the batch's images."""
+    """Whether a teacher may use the batch's images."""
     return bool(getattr(teacher, "uses_images", True))
 
 
 class SubjectRDMs(NamedTuple):
-    """Every subject's RDM of one target."""
+    """Return every subject's RDM of one target."""
 
     subjects: tuple[str, ...]
     pairs: Float[Tensor, "n_subjects n_pairs"]
@@ -142,7 +141,7 @@ class SubjectRDMs(NamedTuple):
 
 
 def kept_rdms(teacher: Teacher, names: Sequence[str] | None = None) -> dict[str, SubjectRDMs]:
-    """Every subject's RDM of each target for `names` (by default all), if a teacher keeps them; else an empty dict."""
+    """Return every subject's RDM of each target for `names` (all by default); empty if a teacher stores none."""
     if not hasattr(teacher, "subject_rdms"):
         return {}
     by, subject_by = getattr(teacher, "by", "stimulus"), getattr(teacher, "subject_by", "subject")
@@ -159,10 +158,10 @@ def kept_rdms(teacher: Teacher, names: Sequence[str] | None = None) -> dict[str,
 
 
 def rdms_by_subject(teacher: Teacher, names: Sequence[str], batch: Callable[[], Batch]) -> dict[str, SubjectRDMs]:
-    """Every subject's RDM of each target for `names`.
+    """Return every subject's RDM of each target for `names`.
 
-    A teacher that keeps no subjects' RDMs is asked about `batch` (of `names`), one subject at a time; the RDMs of a
-    teacher without subjects are numbered and count as subjects.
+    A teacher that does not store its subjects' RDMs is asked about `batch` (of `names`), one subject at a time. The
+    RDMs of a teacher without subjects are numbered and count as subjects.
     """
     if kept := kept_rdms(teacher, names):
         return kept
@@ -183,15 +182,15 @@ def _numbered(n: int) -> tuple[str, ...]:
 
 def _one_rdm(rows: Tensor, name: str) -> Tensor:
     if len(rows) != 1:
-        refuse(f"teacher {name!r}, cut down to one subject, should answer with one RDM per target, got {len(rows)}")
+        refuse(f"teacher {name!r}, restricted to one subject, should answer with one RDM per target, got {len(rows)}")
     return rows
 
 
 def conditions_of(teacher: Teacher, conditions: Sequence[str] | None) -> tuple[str, ...]:
-    """Give the conditions to permute: those given, which the teacher must know if it lists any, or all it lists."""
+    """Return the conditions to permute: those given, which a teacher with a list must know, or all listed ones."""
     known = known_conditions(teacher)
     if conditions is None and known is None:
-        refuse(f"teacher {teacher.name!r} lists no conditions: say which names to permute with conditions=")
+        refuse(f"teacher {teacher.name!r} lists no conditions: give the names to permute as conditions=")
     if conditions is not None and known is not None:
         check_conditions(conditions, known, f"teacher {teacher.name!r}")
     return tuple(conditions if conditions is not None else known or ())

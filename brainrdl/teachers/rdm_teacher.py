@@ -1,4 +1,4 @@
-"""RDMTeacher: RDMs known beforehand, of subjects and targets, looked up by condition name."""
+"""RDMTeacher: known RDMs of subjects and targets, looked up by condition name."""
 
 from __future__ import annotations
 
@@ -24,34 +24,34 @@ Names = Sequence[str] | str | Path
 
 COMBINE = ("mean", "reliability", "sample", "all")
 
-_DEFAULTS = {"target_by": "roi", "subject_by": "subject"}  # a file may do without them
+_DEFAULTS = {"target_by": "roi", "subject_by": "subject"}  # a file may lack them
 
 
 class RDMTeacher:
-    """RDMs known beforehand (brain regions, behaviour, models), of one or several subjects and targets, by name.
+    """Known RDMs (brain regions, behaviour, models) of one or several subjects and targets, by condition name.
 
-    Several RDMs of one subject and target (sessions) are averaged first. The answer is put together once for all
-    conditions and then looked up, so a training step pays for indexing only.
+    Several RDMs of one subject and target (sessions) are averaged first. The answer is computed once for all
+    conditions and then indexed in each training step.
 
     Parameters
     ----------
     rdms : RDMs, or path
         rsatoolbox RDMs with named conditions, or a file that `brainrdl.read` reads as such.
     name : str, optional
-        What errors and reports call it; the file's name, or ``"RDMs"``, by default.
+        Name in errors and reports; the file's name, or ``"RDMs"``, by default.
     by : str
         Pattern descriptor that names the conditions.
     target_by, subject_by : str
-        Rdm descriptors that tell targets and subjects apart; only the defaults may be absent. Without ``"roi"`` there
-        is one target, ``"rdm"``; without ``"subject"`` every RDM of a target counts as a subject, ``"0"``, ``"1"``,
-        ..., unless a descriptor ``"session"`` says that a target's RDMs may be of one subject: then `subject_by` must
-        be given (``"session"`` itself if sessions are to count as subjects).
+        Rdm descriptors that name the target and the subject of each RDM; only the defaults may be absent. Without
+        ``"roi"`` there is one target, ``"rdm"``. Without ``"subject"`` every RDM of a target counts as a subject,
+        ``"0"``, ``"1"``, ..., unless there is a descriptor ``"session"``, so that a target's RDMs may be of one
+        subject: then `subject_by` must be given (``"session"`` itself if sessions should count as subjects).
     combine : str
-        How subjects become the answer: ``"mean"`` (NaN pairs left out); ``"reliability"`` (mean weighted by each
+        How subjects are combined: ``"mean"`` (NaN pairs left out); ``"reliability"`` (mean weighted by each
         subject's Pearson correlation with the mean of the others, 0 if negative, over this teacher's conditions only,
-        or those that `select` was told to weigh by); ``"sample"`` (one subject a step, drawn by seed and step);
+        or those in `weigh_by` of `select`); ``"sample"`` (one subject per step, drawn by seed and step);
         ``"all"`` (every subject's RDM).
-        Means are of the dissimilarities as they are: a subject with larger ones counts more.
+        Dissimilarities are averaged without rescaling: subjects with larger values count more.
     names : sequence of str or path, optional
         Condition names for a file that holds none, passed to `brainrdl.read`.
     seed : int
@@ -60,14 +60,14 @@ class RDMTeacher:
     Attributes
     ----------
     targets, conditions, subjects : tuple of str
-        What it knows, in order of first appearance.
+        Its targets, conditions and subjects, in order of first appearance.
 
     Raises
     ------
     BrainrdlError
-        If conditions are unnamed, `target_by` or `subject_by` is no rdm descriptor, whose sessions they are is not
-        told, an RDM holds nothing but NaN, has Inf or is constant (each, or the answer of a target, see `select`), or
-        `combine` is unknown.
+        If conditions have no names, `target_by` or `subject_by` is not an rdm descriptor, there are sessions of unknown
+        subjects, an RDM contains only NaN, contains Inf or is constant (each RDM, or the answer for a target, see
+        `select`), or `combine` is unknown.
 
     Examples
     --------
@@ -104,12 +104,12 @@ class RDMTeacher:
         self._hold(conditions, _by_subject(given, target_by, subject_by, by, f"teacher {self.name!r}"))
 
     def _hold(self, conditions: tuple[str, ...], subjects: dict[str, dict[str, Tensor]]) -> None:
-        """Take {target: {subject: pairs}} as the data, and forget what was prepared from other data."""
+        """Set the data, {target: {subject: pairs}}, and delete what was prepared from other data."""
         for target, rows in subjects.items():
             where = f"target {target!r} of teacher {self.name!r}"
             for subject, pairs in rows.items():
                 _refuse_only_nan(pairs, subject, where)
-            # The mean stands for the weighted one too: who has a weight knows two pairs at least, and they differ.
+            # Checking the mean is enough for weights too: a subject with a weight has two or more pairs that differ.
             each = self.combine in ("sample", "all")
             answers = rows if each else {"mean": _nan_mean(torch.stack(list(rows.values())))}
             for whose, pairs in answers.items():
@@ -132,18 +132,18 @@ class RDMTeacher:
         Parameters
         ----------
         batch : Batch
-            Names, device (of the images), and the step where one subject is drawn.
+            Names, device (of the images), and the step, by which ``"sample"`` draws a subject.
 
         Returns
         -------
         dict of str to Tensor, shape (n_rdms, n_pairs)
-            One entry a target, in the RDMs' own unit; ``n_rdms`` is 1, or the number of subjects with ``"all"``. Given
-            again when the same names come next: do not write into it.
+            One entry per target, in the unit of the RDMs; ``n_rdms`` is 1, or the number of subjects with ``"all"``.
+            The next call with the same names may return the same tensors: do not modify them.
 
         Raises
         ------
         BrainrdlError
-            If a name is unknown or stands twice.
+            If a name is unknown or occurs more than once.
         """
         names, device = tuple(batch.names), batch.images.device
         if self._last is None or self._last[0] != names or self._last[1] != device:
@@ -181,13 +181,13 @@ class RDMTeacher:
         return _nan_mean(rows, weights)
 
     def _weighing(self) -> Tensor:
-        """Mask of the pairs that subjects are weighed by."""
+        """Mask of the pairs that determine the weights of subjects."""
         weighed = set(self._weigh_by)
         known = torch.tensor([name in weighed for name in self.conditions])
         return known[pair_indices(len(self.conditions))].all(dim=0)
 
     def identity(self, names: Sequence[str]) -> dict[str, Any]:
-        """Tell how its answers for `names` come from the subjects' RDMs; no run goes on with another way.
+        """Return how the answers for `names` depend on the subjects' RDMs; it must not change within a run.
 
         Examples
         --------
@@ -203,21 +203,21 @@ class RDMTeacher:
         }
 
     def select(self, names: Iterable[str], *, weigh_by: Iterable[str] | None = None) -> RDMTeacher:
-        """Keep the conditions `names`, in that order: what is left out no longer has a say in the answer.
+        """Keep the conditions `names`, in that order; the others no longer influence the answer.
 
         Parameters
         ----------
         names : iterable of str
             Conditions to keep.
         weigh_by : iterable of str, optional
-            Conditions among `names` whose pairs alone give the weights of ``combine="reliability"``, for example those
-            trained on but not those validated on; by default all of `names`.
+            Conditions among `names` from which the weights of ``combine="reliability"`` are computed, for example the
+            training but not the validation conditions; by default all of `names`.
 
         Raises
         ------
         BrainrdlError
-            If a name is unknown or stands twice, a name to weigh by is not kept, a subject knows no pair of the
-            names, or what is left of a target, subjects combined, is fewer than 2 known pairs or one constant value.
+            If a name is unknown or occurs more than once, a name in `weigh_by` is not kept, a subject has no known pair
+            of the names, or the combined RDM of a target has fewer than 2 known pairs or is constant.
 
         Examples
         --------
@@ -271,7 +271,7 @@ class RDMTeacher:
         return other
 
     def subject_rdms(self, target: str) -> RDMs:
-        """Give every subject's RDM of a target (sessions averaged), uncombined, as rsatoolbox's `RDMs`.
+        """Return the RDM of each subject for a target (sessions averaged) as rsatoolbox's `RDMs`.
 
         Raises
         ------
@@ -283,9 +283,9 @@ class RDMTeacher:
         return self._as_rdms(torch.stack(list(rows.values())), descriptors)
 
     def combined(self, target: str) -> RDMs:
-        """Give the one RDM of a target that the answer comes from: the mean over subjects, weighted with "reliability".
+        """Return the mean RDM of a target over subjects, weighted if ``combine="reliability"``.
 
-        With ``"sample"`` and ``"all"`` it is the plain mean, which their answers have on average.
+        With ``"sample"`` and ``"all"`` it is the unweighted mean.
 
         Raises
         ------
@@ -305,12 +305,11 @@ class RDMTeacher:
 
 
 def _loaded(rdms: RDMs | Path | str, names: Names | None, by: str) -> tuple[RDMs, str]:
-    """Give RDMs as they are, or read from a file, and what to call them."""
+    """Return RDMs, given or read from a file, and their name."""
     if not isinstance(rdms, Path | str):
         if names is not None:
             refuse(
-                f"{arg('names')} belongs to a path that is read; name the conditions of RDMs by a descriptor and "
-                f"{arg('by')}"
+                f"{arg('names')} only applies to a file; name the conditions of RDMs by a descriptor and {arg('by')}"
             )
         return _checked_type(rdms, "rdms"), "RDMs"
     from brainrdl.readers.reading import read
@@ -347,22 +346,22 @@ def _by_subject(rdms: RDMs, target_by: str, subject_by: str, by: str, where: str
 
 
 def _descriptor(rdms: RDMs, key: str, option: str, where: str) -> list[str]:
-    """Give the values of an rdm descriptor; none where it is absent, which only the default may be."""
+    """Return the values of an rdm descriptor; empty if the default descriptor is absent."""
     known = rdms.rdm_descriptors
     if key not in known and key != _DEFAULTS[option]:
         close = f"(there are: {', '.join(known)}){nearest(key, known)}"
-        refuse(f"{named(option)} {key!r} is no rdm descriptor in {where} {close}")
+        refuse(f"{named(option)} {key!r} is not an rdm descriptor of {where} {close}")
     return [str(value) for value in known.get(key, [])]
 
 
 def _refuse_sessions(rdms: RDMs, targets: Sequence[str], where: str) -> None:
-    """Refuse RDMs that may be one subject's several sessions: each would count as a subject of its own."""
+    """Refuse RDMs that may be several sessions of one subject: each would count as a subject."""
     known = rdms.rdm_descriptors
-    told = set(zip(targets, map(str, known.get("session", [])), strict=False))
-    if len(told) > len(set(targets)):
+    distinct = set(zip(targets, map(str, known.get("session", [])), strict=False))
+    if len(distinct) > len(set(targets)):
         refuse(
-            f"no rdm descriptor 'subject' in {where} tells whose the sessions are (there are: {', '.join(known)}); "
-            f"choose one with {arg('subject_by')}, 'session' itself if every session is to count as a subject"
+            f"{where} has sessions, but no rdm descriptor 'subject' (descriptors: {', '.join(known)}); "
+            f"choose one with {arg('subject_by')}, 'session' itself if every session should count as a subject"
         )
 
 
@@ -375,22 +374,22 @@ def _refuse_only_nan(pairs: Tensor, subject: str, where: str) -> None:
 
 
 def _refuse_too_little(pairs: Tensor, what: str, where: str) -> None:
-    """Refuse an answer that no student can be like or unlike: a loss would be constant, and nobody would notice."""
-    known = pairs[~pairs.isnan()].float()  # as the answers are
+    """Refuse an RDM with which every student correlates equally: the loss would be constant, which is easily missed."""
+    known = pairs[~pairs.isnan()].float()  # in the precision of the answers
     if len(known) < 2:
         refuse(
-            f"{what} at {where} knows {len(known)} of the {len(pairs)} pairs of these conditions, at least 2 are "
-            "needed; choose other conditions"
+            f"{what} at {where} has {len(known)} of the {len(pairs)} pairs of these conditions, but at least 2 "
+            "are needed; choose other conditions"
         )
     if known.min() == known.max():
         refuse(
-            f"{what} at {where} is constant for these conditions: every known pair is {known[0].item():g}, so it "
-            "distinguishes nothing; choose other conditions"
+            f"{what} at {where} is constant for these conditions: every known pair is {known[0].item():g}; "
+            "choose other conditions"
         )
 
 
 def _nan_mean(rows: Tensor, weights: Tensor | None = None) -> Tensor:
-    """Weighted mean over the first dimension of what is known; NaN where no row with a weight is."""
+    """Weighted mean of the known values over the first dimension; NaN if no row with a weight has a value."""
     weights = torch.ones(len(rows), dtype=rows.dtype) if weights is None else weights
     known = weights[:, None] * ~rows.isnan()
     return (known * rows.nan_to_num()).sum(dim=0) / known.sum(dim=0)
@@ -410,6 +409,6 @@ def _pearson(a: Tensor, b: Tensor) -> Tensor:
 
 
 def _row(pairs: Tensor, share: float) -> Tensor:
-    """Give the row at `share` (0 to 1) of all rows, so that one draw picks the same subject in every target."""
+    """Return the row at `share` (0 to 1) of all rows, so that one draw picks the same subject in every target."""
     row = int(share * len(pairs))
     return pairs[row : row + 1]

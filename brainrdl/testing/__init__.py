@@ -1,7 +1,7 @@
-"""Checks for plug-ins: each function runs the list of one protocol and raises `BrainrdlError` with what failed.
+"""Checks for plug-ins: each function checks the contract of one protocol and raises `BrainrdlError` if a point fails.
 
-One module per protocol: `dissimilarities`, `file_readers`, `rdm_teachers`. Every part of brainrdl that implements a
-protocol passes its check in the test suite, and a deliberately broken one fails it.
+One module per protocol: `dissimilarities`, `file_readers`, `rdm_teachers`. In the test suite, every part of
+brainrdl that implements a protocol passes its check, and a deliberately broken part fails it.
 """
 
 from lazy_loader import attach_stub

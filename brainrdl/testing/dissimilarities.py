@@ -1,7 +1,4 @@
-"""Conformance checks for anyone's plug-in: each runs one protocol's list and raises `BrainrdlError` with what failed.
-
-A check returns nothing when all is well, so a plug-in's test is one line.
-"""
+"""Check a dissimilarity against its contract; a plug-in's test needs only this one call."""
 
 from __future__ import annotations
 
@@ -20,24 +17,25 @@ def check_dissimilarity(
 ) -> None:
     """Check a dissimilarity against the contract of `brainrdl.dissimilarity`.
 
-    One value a pair, in row-major order; equivariant to the order of the conditions; leading dimensions independent;
-    duplicate patterns at 0; finite gradients, also with duplicate and constant patterns; dtype and device kept.
+    The checks: one value per pair, in row-major order; the order of the pairs follows that of the conditions; leading
+    dimensions are independent; duplicate patterns have dissimilarity 0; gradients are finite, also with duplicate and
+    constant patterns; dtype and device are preserved.
 
     Parameters
     ----------
     function : callable (..., n_conditions, n_channels) -> (..., n_pairs)
         The dissimilarity.
     shape : sequence of int
-        Shape of the patterns to try, at least 4 conditions; ``(n_runs, n_conditions, n_channels)`` for a crossnobis.
+        Shape of the test patterns, with at least 4 conditions; ``(n_runs, n_conditions, n_channels)`` for crossnobis.
     device : torch.device or str
-        Where to try it.
+        Device of the test patterns.
     seed : int
-        Of the random patterns, which are all positive.
+        Seed of the random test patterns, which are all positive.
 
     Raises
     ------
     BrainrdlError
-        If `function` breaks the contract; the message says which point and how.
+        If `function` breaks the contract; the message says which point fails and how.
 
     Examples
     --------
@@ -45,13 +43,13 @@ def check_dissimilarity(
     >>> check_dissimilarity(correlation)
     >>> check_dissimilarity(lambda x: 1 - correlation(x))
     Traceback (most recent call last):
-    brainrdl.BrainrdlError: dissimilarity '<lambda>' does not put duplicate patterns at 0: got 1
+    brainrdl.BrainrdlError: dissimilarity '<lambda>' does not give duplicate patterns 0: got 1
     """
     generator = torch.Generator().manual_seed(seed)
     x = (torch.rand(tuple(shape), generator=generator, dtype=torch.float64) + 0.1).to(device)
     n = x.shape[-2]
     if n < 4:
-        refuse(f"check_dissimilarity needs at least 4 conditions to tell pair orders apart, got shape {tuple(shape)}")
+        refuse(f"check_dissimilarity needs at least 4 conditions, got shape {tuple(shape)}")
     name = getattr(function, "__name__", type(function).__name__)
     _check_shape(function, name, x)
     _check_order(function, name, x, torch.randperm(n, generator=generator).to(device))
@@ -79,27 +77,27 @@ def _check_batch(function: Callable[[Tensor], Tensor], name: str, x: Tensor) -> 
     expected = torch.stack([function(x), function(x.flip(-2))])
     if both.shape != expected.shape or not torch.allclose(both, expected, rtol=1e-6, atol=1e-9):
         refuse(
-            f"dissimilarity {name!r} does not treat leading dimensions as independent; reduce over the last two only"
+            f"dissimilarity {name!r} does not treat leading dimensions as independent; reduce only over the last two"
         )
 
 
 def _check_duplicates(function: Callable[[Tensor], Tensor], name: str, x: Tensor) -> None:
     pairs = to_square(function(_with_duplicate(x)))
     if not pairs[0, -1].abs() <= 1e-6 * pairs.abs().max():
-        refuse(f"dissimilarity {name!r} does not put duplicate patterns at 0: got {pairs[0, -1].item():.4g}")
+        refuse(f"dissimilarity {name!r} does not give duplicate patterns 0: got {pairs[0, -1].item():.4g}")
 
 
 def _check_gradients(function: Callable[[Tensor], Tensor], name: str, x: Tensor) -> None:
     hazards = {"random": x, "duplicate": _with_duplicate(x), "constant": _with_constant(x)}
-    # In float32 duplicates are at 0 exactly, which is where a root has no finite gradient.
+    # In float32 duplicates are exactly at 0, where the gradient of a root is infinite.
     for kind, patterns in [(kind, x.to(dtype)) for kind, x in hazards.items() for dtype in (x.dtype, torch.float32)]:
         leaf = patterns.clone().requires_grad_()
         pairs = function(leaf)
         if not pairs.requires_grad:
-            refuse(f"dissimilarity {name!r} cuts the gradient; compute it with differentiable torch operations")
+            refuse(f"dissimilarity {name!r} has no gradient; compute it with differentiable torch operations")
         (gradient,) = torch.autograd.grad(pairs.square().sum(), leaf)
         if not (pairs.isfinite().all() and gradient.isfinite().all()):
-            refuse(f"dissimilarity {name!r} gives NaN or Inf, in value or gradient, with {kind} patterns; guard it")
+            refuse(f"dissimilarity {name!r} gives NaN or Inf, in value or gradient, with {kind} patterns; handle them")
 
 
 def _check_dtype_and_device(function: Callable[[Tensor], Tensor], name: str, x: Tensor) -> None:

@@ -1,4 +1,4 @@
-"""The list of the reader protocol, as a check."""
+"""Check a reader against the contract of `brainrdl.readers`."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ if TYPE_CHECKING:
 
 
 def check_reader(reader: Reader, path: str | Path, **options: Any) -> None:
-    """Try the contract of `brainrdl.readers` on a reader, with one sound file of its layout.
+    """Check a reader against the contract of `brainrdl.readers`, with one valid file of its layout.
 
     Parameters
     ----------
     reader : Reader
         Any object with ``name``, ``layout``, ``sniff`` and ``read``.
     path : str or Path
-        A sound file, or folder of files, that it takes.
+        A valid file, or folder of files, of this layout.
     **options
-        Options that it needs to read it.
+        Options that the reader needs for this file.
 
     Raises
     ------
     BrainrdlError
-        If a point of the contract does not hold; the message says which, and what came.
+        If the reader breaks the contract; the message says which point fails and how.
 
     Examples
     --------
@@ -47,7 +47,7 @@ def check_reader(reader: Reader, path: str | Path, **options: Any) -> None:
     _check_sniff(reader, file)
     first = read(file, reader=reader, **options)
     if not _same_data(first, read(file, reader=reader, **options)):
-        refuse(f"reader {reader.name!r} gives something else when it reads the same file again")
+        refuse(f"reader {reader.name!r} gives a different result when it reads the same file again")
     if _content(file) != content:
         refuse(f"reader {reader.name!r} changed the file it read")
     _check_refusals(reader, file, options)
@@ -56,36 +56,36 @@ def check_reader(reader: Reader, path: str | Path, **options: Any) -> None:
 def check_members(plug_in: object, what: str, members: Sequence[str], texts: Sequence[str]) -> None:
     for member in members:
         if not hasattr(plug_in, member):
-            refuse(f"{type(plug_in).__name__} is no {what}: it has no {member!r}")
+            refuse(f"{type(plug_in).__name__} is not a {what}: it has no {member!r}")
     for member in texts:
         value = getattr(plug_in, member)
         if not isinstance(value, str) or not value.strip():
-            refuse(f"{member} of {what} {type(plug_in).__name__} must be a text that is not empty, got {value!r}")
+            refuse(f"{member} of {what} {type(plug_in).__name__} must be a non-empty text, got {value!r}")
 
 
 def _check_sniff(reader: Reader, file: Path) -> None:
-    """Try sniff on its own file, on a strange one, and on cut-off ones, where it may say either but not fail."""
+    """Check `sniff` on its file, on an unknown one, and on truncated ones, for which it may return either value."""
     if reader.sniff(file) is not True:
-        refuse(f"reader {reader.name!r} does not take {file.name!r}: sniff must give True")
+        refuse(f"reader {reader.name!r} does not recognise {file.name!r}: sniff must return True")
     with TemporaryDirectory() as folder:
         strange = Path(folder, "strange.no_such_layout")
         strange.write_bytes(b"no layout begins like this")
         if reader.sniff(strange) is not False:
-            refuse(f"reader {reader.name!r} takes a strange file: sniff must give False")
+            refuse(f"reader {reader.name!r} recognises a file of another layout: sniff must return False")
         for share in (0.0, 0.01, 0.5):
             damaged = _cut_off(file, Path(folder, str(share)), share)
             try:
                 reader.sniff(damaged)
             except Exception as error:
-                refuse(f"sniff of reader {reader.name!r} fails on a file cut off at {share:.0%}: {error!r}")
+                refuse(f"sniff of reader {reader.name!r} fails on a file truncated to {share:.0%}: {error!r}")
 
 
 def _check_refusals(reader: Reader, file: Path, options: Mapping[str, Any]) -> None:
-    """Try what must be refused: an unknown option, and an empty file."""
+    """Check what must be refused: an unknown option and an empty file."""
     with TemporaryDirectory() as folder:
         empty = _cut_off(file, Path(folder), 0.0)
         attempts = [
-            (file, {**options, "no_such_option": 1}, "an option it does not know"),
+            (file, {**options, "no_such_option": 1}, "an unknown option"),
             (empty, options, "an empty file"),
         ]
         for path, given, what in attempts:
@@ -93,17 +93,17 @@ def _check_refusals(reader: Reader, file: Path, options: Mapping[str, Any]) -> N
                 read(path, reader=reader, **given)
             except BrainrdlError:
                 continue
-            refuse(f"reader {reader.name!r} takes {what} without an error")
+            refuse(f"reader {reader.name!r} accepts {what} without an error")
 
 
 def _content(file: Path) -> dict[Path, bytes]:
-    """Give the bytes of a file, or of all files in a folder, by relative path."""
+    """Return the bytes of a file, or of all files in a folder, by relative path."""
     files = [path for path in sorted(file.rglob("*")) if path.is_file()] if file.is_dir() else [file]
     return {path.relative_to(file): path.read_bytes() for path in files}
 
 
 def _cut_off(file: Path, folder: Path, share: float) -> Path:
-    """Copy a file (or a folder of files) into `folder`, of each file only this share of its bytes."""
+    """Copy a file (or a folder of files) into `folder`, truncating each file to this share of its bytes."""
     for path, content in _content(file).items():
         copy = folder / file.name / path
         copy.parent.mkdir(parents=True, exist_ok=True)

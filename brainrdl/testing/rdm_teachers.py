@@ -1,4 +1,4 @@
-"""The list of the teacher protocol, as a check."""
+"""Check a teacher against the contract of `brainrdl.teachers`."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ if TYPE_CHECKING:
 
 
 def check_teacher(teacher: Teacher, batch: Batch) -> None:
-    """Try the contract of `brainrdl.teachers` on a teacher, with one batch of conditions it knows.
+    """Check a teacher against the contract of `brainrdl.teachers`, with one batch of known conditions.
 
     Parameters
     ----------
     teacher : Teacher
         Any object with ``name``, ``targets`` and ``rdms(batch)``. Its optional members are checked if it has them.
     batch : Batch
-        At least 4 conditions it knows, with images if it computes from them.
+        At least 4 conditions that it knows, with images if it uses them.
 
     Raises
     ------
     BrainrdlError
-        If a point of the contract does not hold; the message says which, and what came.
+        If the teacher breaks the contract; the message says which point fails and how.
 
     Examples
     --------
@@ -57,20 +57,22 @@ def check_teacher(teacher: Teacher, batch: Batch) -> None:
         refuse(f"check_teacher needs a batch of at least 4 conditions, got {len(batch.names)}")
     answer = teacher.rdms(batch)
     _check_answer(answer, teacher, batch, where)
-    # Copies: a teacher that writes into its last answer would otherwise agree with itself.
+    # Copies, because a teacher that modifies its last answer would otherwise pass.
     answer = {target: pairs.clone() for target, pairs in answer.items()}
-    _same(answer, teacher.rdms(batch), f"{where} gives another answer when asked the same again", exact=True)
+    _same(answer, teacher.rdms(batch), f"{where} gives a different answer to the same batch", exact=True)
     for order in (list(range(len(batch.names)))[::-1], [2, 0, 3], [3, 1, 0, 2]):
         expected = {target: _picked(pairs, order) for target, pairs in answer.items()}
         asked = [batch.names[index] for index in order]
-        _same(expected, teacher.rdms(_part(batch, order)), f"{where} does not answer in the order asked, {asked}")
+        _same(
+            expected, teacher.rdms(_part(batch, order)), f"{where} does not answer in the order of the names, {asked}"
+        )
     _check_unknown(teacher, batch, where)
     _check_conditions(teacher, batch, where)
     _check_identity(teacher, batch, where)
     subjects = _check_subjects(teacher, batch, where)
-    # Of one subject: with several, weights may follow the names that are kept.
+    # With one subject: with several, the weights may depend on the kept names.
     _check_select(of_subjects(teacher, subjects[:1]) if subjects else teacher, batch, where)
-    _same(answer, teacher.rdms(batch), f"{where} answers differently after it was cut down", exact=True)
+    _same(answer, teacher.rdms(batch), f"{where} answers differently after `select`", exact=True)
 
 
 def _check_conditions(teacher: Teacher, batch: Batch, where: str) -> None:
@@ -85,23 +87,23 @@ def _check_identity(teacher: Teacher, batch: Batch, where: str) -> None:
     if first is not None and not isinstance(first, Mapping):
         refuse(f"identity(names) of {where} must be a dict, got {type(first).__name__}")
     if repr(first) != repr(second):
-        refuse(f"{where} has another identity when asked again: {first!r}, then {second!r}")
+        refuse(f"{where} has a different identity when asked again: {first!r}, then {second!r}")
 
 
 def _check_subjects(teacher: Teacher, batch: Batch, where: str) -> list[str]:
-    """Give the subjects that have an RDM of every target: each is a teacher."""
+    """Return the subjects that have an RDM for every target, each of which can be a teacher."""
     subjects = subjects_of(teacher)
     if not subjects:
         return []
     check_unique(subjects, f"the subjects of {where}")
     turned = of_subjects(teacher, subjects[::-1])
     if subjects_of(turned) != subjects[::-1]:
-        refuse(f"{where} was asked for subjects {quote(subjects[::-1])} and has {quote(subjects_of(turned))}")
+        refuse(f"{where} was asked for subjects {quote(subjects[::-1])}, but has {quote(subjects_of(turned))}")
     kept = kept_rdms(teacher, batch.names)
     whole = [one for one in subjects if all(one in found.subjects for found in kept.values())]
     answers = {subject: of_subjects(teacher, [subject]).rdms(batch) for subject in whole}
     for subject, answer in answers.items():
-        at = f"{where}, cut down to subject {subject!r}"
+        at = f"{where}, restricted to subject {subject!r}"
         _check_answer(answer, teacher, batch, at)
         if several := [target for target, pairs in answer.items() if len(pairs) != 1]:
             refuse(f"{at}, must answer with one RDM per target, got {len(answer[several[0]])} for {several[0]!r}")
@@ -111,7 +113,7 @@ def _check_subjects(teacher: Teacher, batch: Batch, where: str) -> list[str]:
             problem = f"subject_rdms of {where} and rdms(batch) of its subject {subject!r} disagree"
             _same({target: of_target[subject].to(answer[target])}, answer, problem)
     if _answers(lambda: of_subjects(teacher, ["a subject no teacher knows"])):
-        refuse(f"{where} keeps a subject it does not know; unknown subjects must be an error")
+        refuse(f"{where} accepts an unknown subject; unknown subjects must be an error")
     return whole
 
 
@@ -123,17 +125,23 @@ def _check_select(whole: Teacher, batch: Batch, where: str) -> None:
     names = tuple(batch.names[index] for index in order)
     cut = cut_down(whole, names, names[:-1])
     if known_conditions(cut) != names:
-        refuse(f"{where}, cut down to {list(names)}, has conditions {known_conditions(cut)}; they must be these names")
+        refuse(
+            f"{where}, restricted to {list(names)}, has conditions {known_conditions(cut)}; they must be these names"
+        )
     if tuple(cut.targets) != tuple(whole.targets):
-        refuse(f"{where}, cut down to {list(names)}, has targets {quote(cut.targets)}, not {quote(whole.targets)}")
+        refuse(f"{where}, restricted to {list(names)}, has targets {quote(cut.targets)}, not {quote(whole.targets)}")
     expected = {target: _picked(pairs, order) for target, pairs in answer.items()}
-    _same(expected, cut.rdms(_part(batch, order)), f"{where} has other dissimilarities when cut down to {list(names)}")
+    _same(
+        expected,
+        cut.rdms(_part(batch, order)),
+        f"{where} changes its dissimilarities when restricted to {list(names)}",
+    )
     if len(names) < len(batch.names) and _answers(lambda: cut.rdms(batch)):
-        refuse(f"{where}, cut down to {list(names)}, still answers for the names that were left out")
+        refuse(f"{where}, restricted to {list(names)}, still answers for the other names")
 
 
 def _telling(answer: Mapping[str, Tensor], n: int) -> list[int]:
-    """Give all but one condition, backwards, such that pairs still differ: a teacher may refuse a constant RDM."""
+    """Return all but one condition, in reverse order, with pairs that differ: a teacher may refuse a constant RDM."""
     for left_out in range(n):
         order = [index for index in reversed(range(n)) if index != left_out]
         parts = [row[~row.isnan()] for pairs in answer.values() for row in _picked(pairs, order)]
@@ -159,7 +167,7 @@ def _check_targets(teacher: Teacher) -> None:
 
 def _check_answer(answer: Mapping[str, Tensor], teacher: Teacher, batch: Batch, where: str) -> None:
     if set(answer) != set(teacher.targets):
-        refuse(f"{where} answers for {quote(answer)}, its targets are {quote(teacher.targets)}")
+        refuse(f"{where} answers for {quote(answer)}, but its targets are {quote(teacher.targets)}")
     n_pairs = len(batch.names) * (len(batch.names) - 1) // 2
     for target, pairs in answer.items():
         at = f"answer of {where} for target {target!r}"
@@ -168,20 +176,20 @@ def _check_answer(answer: Mapping[str, Tensor], teacher: Teacher, batch: Batch, 
         if not pairs.is_floating_point():
             refuse(f"{at} must be floating point, got {pairs.dtype}")
         if pairs.device != batch.images.device:
-            refuse(f"{at} is on {pairs.device}, the batch's images are on {batch.images.device}")
+            refuse(f"{at} is on {pairs.device}, but the batch's images are on {batch.images.device}")
         if pairs.requires_grad:
-            refuse(f"{at} carries a gradient; a teacher is frozen: compute under torch.no_grad()")
+            refuse(f"{at} has a gradient; compute it under torch.no_grad()")
         if bool(pairs.isinf().any()) or bool(pairs.isnan().all()):
-            refuse(f"{at} holds Inf, or nothing but NaN")
+            refuse(f"{at} contains Inf, or only NaN")
 
 
 def _check_unknown(teacher: Teacher, batch: Batch, where: str) -> None:
-    """Ask for a name that cannot be there; only a teacher that lists its conditions answers by name."""
+    """Check an unknown name; only a teacher that lists its conditions answers by name."""
     if known_conditions(teacher) is None:
         return
     strange = replace(batch, names=("a name no teacher knows", *batch.names[1:]))
     if _answers(lambda: teacher.rdms(strange)):
-        refuse(f"{where} answers for a condition it does not know; unknown names must be an error")
+        refuse(f"{where} answers for an unknown condition; unknown names must be an error")
 
 
 def _part(batch: Batch, order: list[int]) -> Batch:
@@ -196,7 +204,7 @@ def _picked(pairs: Tensor, order: list[int]) -> Tensor:
 
 
 def _same(a: Mapping[str, Tensor], b: Mapping[str, Tensor], problem: str, exact: bool = False) -> None:
-    """Refuse answers that differ; across batches by more than float32 sums in another order can."""
+    """Refuse answers that differ; across batches, allow for the rounding of float32 sums in another order."""
     tolerance = {"rtol": 0.0, "atol": 0.0} if exact else {"rtol": 1e-4, "atol": 1e-5}
     for target, pairs in a.items():
         other = b[target]

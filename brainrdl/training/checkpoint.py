@@ -1,4 +1,4 @@
-"""The state of a run that goes on later: model, best model, optimiser and random state in one safetensors file."""
+"""The state of a run that can be resumed: model, best model, optimiser and random state in one safetensors file."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class State:
 
     step: int = 0
     seconds: float = 0.0
-    losses: list[list[float]] = field(default_factory=list)  # total, RDM, task: of each step since the last look
+    losses: list[list[float]] = field(default_factory=list)  # total, RDM, task: of each step since the last evaluation
     history: list[dict[str, Any]] = field(default_factory=list)
     best: dict[str, Tensor] | None = None
     best_step: int = 0
@@ -67,19 +67,22 @@ def save_checkpoint(
     settings: Mapping[str, Any],
     scaler: torch.amp.GradScaler | None = None,
 ) -> None:
-    """Write all that a run needs to go on, in one safetensors file, atomically.
+    """Write everything that resuming a run needs to one safetensors file, atomically.
 
     Parameters
     ----------
     path : Path
+        File to write.
     state : State
+        Progress so far.
     student : Student
+        Model with its current weights.
     optimizer : torch.optim.Optimizer
     scheduler : torch.optim.lr_scheduler.LRScheduler
     settings : mapping
-        What was asked for; only the same settings may go on from here.
+        Settings of the run; it can only be resumed with the same settings.
     scaler : torch.amp.GradScaler, optional
-        Loss scaling of fp16.
+        Loss scaler of fp16.
 
     Examples
     --------
@@ -124,7 +127,8 @@ def load_checkpoint(
     Raises
     ------
     BrainrdlError
-        If the file is cut short, no checkpoint, or was written under other settings (the first that differs is quoted).
+        If the file is truncated, is not a checkpoint, or was written with other settings (the first difference is
+        quoted).
 
     Examples
     --------
@@ -134,7 +138,7 @@ def load_checkpoint(
     """
     tensors, header = read_safetensors(path)
     if "brainrdl" not in header:
-        refuse(f"{str(path)!r} is no checkpoint of brainrdl")
+        refuse(f"{str(path)!r} is not a checkpoint of brainrdl")
     facts = json.loads(header["brainrdl"])
     check_same_settings(settings, facts["settings"], str(path))
     student.load_state_dict(_under("model/", tensors))
@@ -191,7 +195,7 @@ def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def check_same_settings(asked: Mapping[str, Any], stored: Mapping[str, Any], where: str) -> None:
-    """Refuse to resume under settings that differ from the stored ones, naming the first that does.
+    """Refuse to resume with settings that differ from the stored ones, and name the first difference.
 
     Raises
     ------
@@ -210,7 +214,7 @@ def check_same_settings(asked: Mapping[str, Any], stored: Mapping[str, Any], whe
             written = f"{where!r} was written with {key}={_brief(then.get(key))}, now {key}={_brief(now.get(key))}"
             data = next((what for end, what in _DATA.items() if key.endswith(end)), None)
             if data:
-                refuse(f"{data} have changed since the run began: {written}; put them back, or start another run")
+                refuse(f"{data} have changed since the run began: {written}; restore them, or start another run")
             hint = _same_path(then.get(key), now.get(key))
             refuse(f"{written}; {hint}resume with the settings of the run, or start another")
 

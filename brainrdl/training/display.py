@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 @runtime_checkable
 class Show(Protocol):
-    """Receives each row of the history as it comes."""
+    """Receives each new row of the history."""
 
     def __call__(self, row: Mapping[str, Any]) -> None:
         """Show `row`."""
@@ -45,7 +45,7 @@ def progress_bar(steps: int, done: int, shown: bool) -> Iterator[Show]:
 
 @contextmanager
 def event_writer(folder: Path | None) -> Iterator[Show]:
-    """Write rows as TensorBoard events into `folder`, or nowhere without a folder or without tensorboard.
+    """Write rows as TensorBoard events into `folder`; write nothing without a folder or without tensorboard.
 
     Examples
     --------
@@ -68,7 +68,7 @@ def event_writer(folder: Path | None) -> Iterator[Show]:
 
 
 def track(items: Sequence[T], what: str, shown: bool) -> Iterator[T]:
-    """Go through `items` behind a progress bar.
+    """Iterate over `items` and show a progress bar.
 
     Examples
     --------

@@ -1,10 +1,10 @@
-"""Patterns across devices: every pair of conditions counts, also when its two conditions sit on different ranks.
+"""Patterns across devices: every pair of conditions counts, even if its conditions are on different ranks.
 
-The loss is computed on all patterns on every rank. Gathering has a gradient: the backward pass sums what each rank says
-of a pattern and keeps the rank's own rows, so that after averaging over ranks the gradient equals that of one process.
+The loss is computed on all patterns on every rank. Gathering has a gradient: the backward pass sums the gradients of
+all ranks and keeps the rank's own rows, so that after averaging over ranks the gradient equals that of one process.
 
-`torch.nn.parallel.DistributedDataParallel` has no place here: it waits for a gradient of every output of the network,
-and logits that no task asks for have none.
+`torch.nn.parallel.DistributedDataParallel` cannot be used here: it waits for a gradient of every output of the network,
+and logits have none if no task uses them.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ def n_processes() -> int:
 
 
 def check_one_process(what: str) -> None:
-    """Refuse `what` where several processes were started to train together: all would open its run folder.
+    """Refuse `what` if several processes were started to train together: all would open the same run folder.
 
     Parameters
     ----------
     what : str
-        What is to be done, for the message.
+        Name of the operation, for the message.
 
     Raises
     ------
@@ -51,7 +51,7 @@ def check_one_process(what: str) -> None:
     """
     n = max(n_processes(), int(os.environ.get("WORLD_SIZE") or 1))
     if n > 1:
-        refuse(f"{what} runs in one process, here are {n}; start several processes for brainrdl.fit alone")
+        refuse(f"{what} runs in one process, but {n} were started; use several processes only with brainrdl.fit")
 
 
 def _rank() -> int:
@@ -67,13 +67,13 @@ class _Gather(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: torch.autograd.function.FunctionCtx, grad: Tensor) -> Tensor:
-        grad = grad.clone(memory_format=torch.contiguous_format)  # a gradient that comes in may be someone else's too
+        grad = grad.clone(memory_format=torch.contiguous_format)  # autograd may use the incoming gradient elsewhere
         dist.all_reduce(grad)
         return grad.chunk(n_processes())[_rank()]
 
 
 def own_rows(n: int) -> list[int]:
-    """Rows of a step's `n` conditions that this rank computes: equal shares in order, padded with the last row.
+    """Rows of a step's `n` conditions that this rank computes: equal shares in order, padded by repeating the last row.
 
     Parameters
     ----------
@@ -95,12 +95,12 @@ def own_rows(n: int) -> list[int]:
 
 
 def gather(x: Float[Tensor, "n_own ..."], n: int) -> Float[Tensor, "n ..."]:
-    """Rows of all ranks in order, with gradient; the padding of `own_rows` is cut off.
+    """Rows of all ranks in order, with gradient; the padding of `own_rows` is removed.
 
     Parameters
     ----------
     x : Tensor (n_own, ...)
-        This rank's rows, equally many on every rank.
+        This rank's rows, the same number on every rank.
     n : int
         Number of conditions in the step.
 
@@ -157,13 +157,13 @@ def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
 
 
 def agreed(value: float, device: torch.device | str = "cpu") -> float:
-    """Return the first rank's value on every rank, so that none decides otherwise after a rounding error.
+    """Return the first rank's value on every rank, so that rounding errors cannot lead to different decisions.
 
     Parameters
     ----------
     value : float
     device : torch.device or str
-        Where the ranks compute.
+        Device of this rank.
 
     Returns
     -------
@@ -176,7 +176,7 @@ def agreed(value: float, device: torch.device | str = "cpu") -> float:
     """
     if n_processes() == 1:
         return value
-    # float32 is what every device has; the value is compared with values that came the same way
+    # every device has float32; the value is only compared with others that were sent like this
     shared = torch.tensor([value], dtype=torch.float32, device=device)
     dist.broadcast(shared, src=0)
     return float(shared)

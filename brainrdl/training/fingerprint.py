@@ -1,4 +1,4 @@
-"""What makes a run this run: its settings and the digests of its data. It may only be resumed with the same."""
+"""What identifies a run: its settings and the digests of its data. A run can only be resumed with the same ones."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def settings_of(
     train: Sequence[str],
     validation: Sequence[str],
 ) -> dict[str, Any]:
-    """Say what makes a run this run beside its options; it may only be resumed with the same."""
+    """Return what identifies a run in addition to its options; it can only be resumed with the same."""
     return {
         **student_settings(student),
         **source_settings(teacher, stimuli, (*train, *validation)),
@@ -36,19 +36,19 @@ def settings_of(
 
 
 def source_settings(teacher: Teacher | None, stimuli: Stimuli, names: Sequence[str]) -> dict[str, Any]:
-    """Say how RDMs and images come about beside their content: a run may only be resumed with the same.
+    """Return how RDMs and images are made, in addition to their content; a run can only be resumed with the same.
 
     Parameters
     ----------
     teacher : Teacher or None
     stimuli : Stimuli
     names : sequence of str
-        Conditions that the teacher is asked about.
+        Conditions of the run.
 
     Returns
     -------
     dict
-        Transform of the stimuli, and the teacher's name, targets and identity if it tells one (see
+        Transform of the stimuli, and the teacher's name, targets and, if it has one, identity (see
         `brainrdl.teachers`).
 
     Examples
@@ -57,21 +57,21 @@ def source_settings(teacher: Teacher | None, stimuli: Stimuli, names: Sequence[s
     >>> source_settings(None, Stimuli.from_arrays(torch.zeros(2, 1, 4, 4), ["a", "b"]), ["a"])
     {'transform': None, 'teacher': None}
     """
-    told: dict[str, Any] = {"transform": transform_text(stimuli.transform)}
+    source: dict[str, Any] = {"transform": transform_text(stimuli.transform)}
     if teacher is None:
-        return told | {"teacher": None}
+        return source | {"teacher": None}
     known = provenance.describe(identity_of(teacher, names))
-    return told | {"teacher": teacher.name, "targets": list(teacher.targets), "teacher_identity": known}
+    return source | {"teacher": teacher.name, "targets": list(teacher.targets), "teacher_identity": known}
 
 
 def student_settings(student: Student) -> dict[str, Any]:
-    """Say which network is fitted and how it is read out: a run may only be resumed with the same.
+    """Return which network is fitted and how it is read out; a run can only be resumed with the same.
 
     Returns
     -------
     dict
         The network's class, number of parameters, digest of its code and of its initial weights, layers, readouts,
-        and what of it trains.
+        and which part is trained.
 
     Examples
     --------
@@ -110,14 +110,14 @@ def _code_of(kind: type) -> str:
 def hashes_of(teacher: Teacher | None, stimuli: Stimuli, names: Sequence[str], labels: bool) -> dict[str, str]:
     """Digests of the images of `names`, by name, of every subject's RDMs and, if asked for, of the categories.
 
-    A run may only be resumed with the same data.
+    A run can only be resumed with the same data.
     """
     hashes = {"stimuli": _files.hash_words(f"{name} {digest}" for name, digest in stimuli.digests(names).items())}
     return hashes | hash_teacher(teacher) | (hash_labels(stimuli, names) if labels else {})
 
 
 def hash_labels(stimuli: Stimuli, names: Sequence[str]) -> dict[str, str]:
-    """Digest of the categories of `names`, and of all there are: their order numbers the logits; nothing without.
+    """Digest of the categories of `names` and of the list of all categories, whose order numbers the logits.
 
     Parameters
     ----------
@@ -143,7 +143,7 @@ def hash_labels(stimuli: Stimuli, names: Sequence[str]) -> dict[str, str]:
 
 
 def hash_teacher(teacher: Teacher | None) -> dict[str, str]:
-    """Digest of all subjects' RDMs, for the hashes of a run; nothing for a teacher that keeps none.
+    """Digest of all subjects' RDMs, for the hashes of a run; empty for a teacher that does not store RDMs.
 
     Parameters
     ----------

@@ -1,8 +1,8 @@
 """Fitting a read-out of a network that does not change: each stimulus passes through the network once.
 
-A student whose network is frozen is a function of its network's pooled outputs. `FrozenFeatures` computes those once
-per stimulus, and gives the student over them: a light `Student` that shares the read-outs (and so their training) with
-the real one.
+A student whose network is frozen is a function of its network's pooled outputs. `FrozenFeatures` computes them once
+per stimulus, and makes a light `Student` that uses them as input and shares the read-outs (and so their training) with
+the original student.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _BATCH = 64
 
 
 class FrozenFeatures:
-    """Pooled outputs of frozen networks for one set of stimuli, computed when first asked for and kept in memory.
+    """Pooled outputs of frozen networks for one set of stimuli, computed when first needed and kept in memory.
 
     Parameters
     ----------
@@ -48,31 +48,31 @@ class FrozenFeatures:
         self._known: dict[tuple[str, ...], dict[str, tuple[Tensor, ...]]] = {}
 
     def serves(self, student: Student, teacher: Teacher | None) -> bool:
-        """Say whether only read-outs change: frozen network, deterministic images, a teacher that looks at none."""
+        """Whether only read-outs change: a frozen network, deterministic images, and a teacher that uses no images."""
         pools = {head.readout.pool for head in student.readout_heads()}
         looks = teacher is not None and uses_images(teacher)
         return student.frozen and self._stimuli.deterministic and len(pools) == 1 and not looks
 
     def check(self, stimuli: Stimuli) -> None:
-        """Refuse other stimuli than those whose outputs are kept here: they may have the same names.
+        """Refuse other stimuli than those whose outputs are kept here, even if they have the same names.
 
         Raises
         ------
         BrainrdlError
-            If `stimuli` is another set.
+            If `stimuli` is a different object.
         """
         if stimuli is not self._stimuli:
-            refuse("features are those of other stimuli than the ones to fit to; make FrozenFeatures(stimuli) of these")
+            refuse("features were computed from other stimuli; make FrozenFeatures(stimuli) from the stimuli to fit")
 
     def of(self, student: Student, names: Sequence[str]) -> tuple[Student, Stimuli]:
-        """Student over features, and the features as stimuli, for `names`.
+        """Return a student that uses the features as input, and the features as stimuli, for `names`.
 
         Parameters
         ----------
         student : Student
             Frozen, see `serves`; the light student trains its read-outs.
         names : sequence of str
-            Conditions; no other is looked at.
+            Conditions to compute features for.
 
         Returns
         -------
@@ -98,7 +98,7 @@ class FrozenFeatures:
 
 @torch.no_grad()
 def _outputs(student: Student, images: Tensor, parts: Sequence[str], pool: str) -> list[tuple[Tensor, ...]]:
-    """Pooled outputs of each part, one tuple an image, on the CPU."""
+    """Pooled outputs of each part, one tuple per image, on the CPU."""
     student.model.eval()
     with capture(student.model, parts) as outputs:
         student.model(images.to(student.device))
@@ -114,7 +114,7 @@ def _light(student: Student, widths: Mapping[str, int]) -> Student:
 
 
 def _columns(widths: Mapping[str, int]) -> nn.Module:
-    """Network over features whose submodules bear the parts' names; each gives its own columns."""
+    """Network over features, with one submodule per part, which returns the columns of that part."""
     root = _Columns()
     start = 0
     for part, width in widths.items():
@@ -128,7 +128,7 @@ def _columns(widths: Mapping[str, int]) -> nn.Module:
 
 
 class _Columns(nn.Module):
-    """A leaf gives its columns of the features; a branch runs what is below it."""
+    """A leaf returns its columns of the features; a branch runs its submodules."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -137,7 +137,7 @@ class _Columns(nn.Module):
     def forward(self, features: Float[Tensor, "n 1 1 n_channels"]) -> Tensor:
         for module in self.children():
             module(features)
-        # A view of its own even for all columns: what a layer gives must not be the input itself.
+        # A separate view even for all columns: the output of a layer must not be the input itself.
         return features[:, 0, 0, self._own] if self._own is not None else features
 
 

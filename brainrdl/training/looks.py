@@ -1,4 +1,4 @@
-"""What a run shows of itself: looks at training and validation stimuli, a progress bar, TensorBoard events."""
+"""Evaluations during training ("looks"): a student on training and validation stimuli, and a check of the loss."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from brainrdl.similarity import comparators as _similarity
 from brainrdl.stimuli.named_images import Batch
 from brainrdl.teachers.protocol import Teacher
 
-_CHUNK = 256  # images a forward pass of a look: all of a validation set at once could fill the memory
+_CHUNK = 256  # images per forward pass of an evaluation: a whole validation set at once could fill the memory
 
 
 def to_device(batch: Batch, device: torch.device) -> Batch:
@@ -39,11 +39,13 @@ def look(student: Student, teacher: Teacher | None, batch: Batch, loss: RDMLoss)
     Parameters
     ----------
     student : Student
+        Network to evaluate; its mode is restored afterwards.
     teacher : Teacher or None
+        Source of the RDMs to compare with.
     batch : Batch
         Images and, for the accuracy, labels, on the student's device.
     loss : RDMLoss
-        Says how patterns become RDMs, and which layer is matched with which target.
+        Defines how patterns become RDMs, and which layer is matched with which target.
 
     Returns
     -------
@@ -96,7 +98,7 @@ def _mean_similarity(patterns: Mapping[str, Tensor], teacher_rdms: Mapping[str, 
 def check_loss(
     total: Tensor | float, patterns: Mapping[str, Tensor], teacher_rdms: Mapping[str, Tensor], batch: Batch
 ) -> None:
-    """Refuse to go on with a loss that is NaN or Inf, saying at which step, in which layer and for which conditions.
+    """Refuse a loss that is NaN or Inf, and name the step, the layer and the conditions.
 
     Parameters
     ----------
@@ -105,7 +107,7 @@ def check_loss(
     patterns : mapping of layer to Tensor (n_conditions, n_channels)
     teacher_rdms : mapping of target to Tensor (n_rdms, n_pairs)
     batch : Batch
-        What the step was about.
+        Conditions and images of the step.
 
     Raises
     ------

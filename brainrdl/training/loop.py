@@ -1,9 +1,9 @@
 """The training loop, readable on one page: `fit` moves a student's RDMs towards a teacher's.
 
-Everything random is a function of (seed, step) or kept in the checkpoint, so a run that was interrupted goes on as if
-nothing had happened. Images that are held out for testing are never shown to the network; validation stimuli are looked
-at, and never trained on. The run asks Accelerate for the device, autocast and loss scaling; see `brainrdl.training`
-for the rest.
+Everything random is a function of (seed, step) or kept in the checkpoint, so an interrupted run can be resumed
+with the same result. Images that are held out for testing are never shown to the network; validation stimuli are used
+for evaluation and never for training. Accelerate provides the device, autocast and loss scaling; `brainrdl.training`
+lists the other modules.
 """
 
 from __future__ import annotations
@@ -65,34 +65,36 @@ def fit(
     features: FrozenFeatures | None = None,
     **options: Unpack[FitOptions],
 ) -> FitResult:
-    """Train `student` in place so that its RDMs approach the teacher's, alone or beside a classification task.
+    """Train `student` in place so that its RDMs approach the teacher's, with or without a classification task.
 
     Parameters
     ----------
     student : Student
-        Calibrated here on training stimuli, and trained in place.
+        Network to fit: calibrated on training stimuli, and trained in place.
     teacher : Teacher or None
-        Where the RDMs come from; None for a task alone (``rdm_weight=0``).
+        Source of the RDMs; None to train only on a task (``rdm_weight=0``).
     stimuli : Stimuli
-        Holds every name used here.
+        Images of all conditions named below.
     train : sequence of str, optional
         Names to train on; by default all stimuli that are neither in `validation` nor in `held_out`.
     validation : sequence of str, or float
-        Names to watch, or the share of `train` to set aside for it. With validation, the best look becomes the result.
+        Names for validation, or the fraction of `train` to use for it. With validation, the weights of the best
+        evaluation are returned.
     held_out : iterable of str
-        Names kept for testing, never used here; a name or byte-identical image of theirs among the others is refused.
+        Names reserved for testing, never used here. The fit is refused if one of these names, or a byte-identical
+        image, is among the others.
     loss : RDMLoss, optional
-        ``RDMLoss()`` by default; a loss without `match` takes that of the student.
+        ``RDMLoss()`` by default; a loss without `match` uses that of the student.
     out : path, optional
-        Run folder, see `brainrdl.training`; nothing is written without.
+        Run folder, see `brainrdl.training`; without it nothing is written.
     resume, overwrite : bool
-        What to do when the run folder exists. Of random states the checkpoint keeps torch's alone: code of your own
-        (a network, a transform) that draws from NumPy or Python's `random` does not go on as it would have.
+        What to do if the run folder exists. The checkpoint stores only torch's random state: if your network or
+        transform draws from NumPy or Python's `random`, a resumed run draws other numbers.
     progress : bool
-        Show a bar with live RDM correlations.
+        Show a progress bar with the current RDM correlations.
     features : FrozenFeatures, optional
-        Outputs of frozen networks that are known already. A student of which only read-outs train is fitted over its
-        network's outputs, computed once per stimulus; several fits to the same stimuli may share them.
+        Stored outputs of frozen networks. If only the read-outs of a student are trained, its network's outputs are
+        computed once per stimulus; several fits to the same stimuli can share them.
     **options
         See `brainrdl.training.FitOptions`.
 
@@ -103,9 +105,9 @@ def fit(
     Raises
     ------
     BrainrdlError
-        For unknown names or options, leaking stimuli, fewer than 4 conditions in a part, a device that is not there, an
-        existing run folder, a damaged or foreign checkpoint, or a loss that is NaN or Inf (step, layer and conditions
-        are named).
+        For unknown names or options, leaking stimuli, fewer than 4 conditions in a part, an unavailable device, an
+        existing run folder, a checkpoint that is damaged or of another run, or a loss that is NaN or Inf (the message
+        names step, layer and conditions).
 
     Examples
     --------
@@ -126,7 +128,7 @@ def fit(
     train, validation = training_names(stimuli, train, validation, held_out, seed)
     _check_known(teacher, (*train, *validation))
     if teacher is not None:
-        # What it weighs subjects by must be neither held out nor watched.
+        # Weights of subjects must not depend on held-out or validation conditions.
         teacher = cut_down(teacher, (*train, *validation), weigh_by=train)
     batches = Batches(train, asked["batch_size"], seed)
     loss, features = loss or RDMLoss(), features or FrozenFeatures(stimuli)
@@ -163,10 +165,10 @@ def fit(
     state, moving = State(), (learner, optim, scheduler, settings, accelerator.scaler)
     shown = progress and accelerator.is_main_process
     with threads_for(run.flops()), _opened(out, resume, overwrite, accelerator) as target:
-        accelerator.wait_for_everyone()  # until the folder is as it is to be
+        accelerator.wait_for_everyone()  # until the folder is ready
         if folder and (folder / run_folder.CHECKPOINT).exists():
             state = _checkpoint.load_checkpoint(folder / run_folder.CHECKPOINT, *moving)
-        accelerator.wait_for_everyone()  # before the first rank writes what the others look for
+        accelerator.wait_for_everyone()  # all ranks check for the checkpoint before the first rank writes
         if target:
             _files.write_json(target / run_folder.PROVENANCE, facts)
             _files.write_json(target / run_folder.SETTINGS, settings)
@@ -190,14 +192,14 @@ def fit(
     fitted = FitResult(student, pd.DataFrame(state.history), best_step, settings, facts, folder)
     if target:
         run_folder.save_fit(fitted)
-    accelerator.wait_for_everyone()  # whoever returns finds the folder complete
+    accelerator.wait_for_everyone()  # the folder is complete when `fit` returns on any rank
     return fitted
 
 
 def _opened(
     out: Path | str | None, resume: bool, overwrite: bool, accelerator: Accelerator
 ) -> AbstractContextManager[Path | None]:
-    """Open the run folder on the first rank, which alone writes."""
+    """Open the run folder on the first rank; the others do not write."""
     if out is None or not accelerator.is_main_process:
         return nullcontext()
     return run_folder.opened(out, resume=resume, overwrite=overwrite)
@@ -205,7 +207,7 @@ def _opened(
 
 @dataclass
 class _Run:
-    """The moving parts of one run, and its two motions: a step of training, a look."""
+    """The parts of one run that change, and its two operations: a training step and an evaluation."""
 
     student: Student
     teacher: Teacher | None
@@ -219,7 +221,7 @@ class _Run:
     scheduler: torch.optim.lr_scheduler.LRScheduler
 
     def flops(self) -> float:
-        """Estimate the floating-point operations of a step on the CPU, forward only; infinity on another device."""
+        """Estimate the floating-point operations of a forward pass on the CPU; infinity on another device."""
         if self.accelerator.device.type != "cpu":
             return math.inf
         names, channels = self.batches.at(0), 0
@@ -234,7 +236,7 @@ class _Run:
         return len(names) * (one_image + 2 * len(names) * channels)
 
     def step(self, state: State) -> None:
-        """One optimiser step."""
+        """Do one optimiser step."""
         started = time.perf_counter()
         batch = self._batch(self.batches.at(state.step), state.step)
         n = len(batch.names)
@@ -270,7 +272,7 @@ class _Run:
             refuse(f"lr={lr!r} is too large for the optimiser at step {step}: {error}; lower lr")
 
     def look(self, state: State) -> dict[str, float]:
-        """Measure on the coming step's conditions and on the validation ones; remember the best student."""
+        """Evaluate on the conditions of the next step and of validation, and remember the best student."""
         losses = dict(zip(("loss", "rdm_loss", "task_loss"), _column_means(state.losses), strict=True))
         lr = float(self.scheduler.get_last_lr()[0])
         row = {"step": state.step, **losses, "lr": lr, "seconds": state.seconds}
@@ -300,7 +302,7 @@ class _Run:
 
 
 def _check_together(student: Student, teacher: Teacher | None, options: FitOptions) -> None:
-    """Refuse options that do not go with one another."""
+    """Refuse combinations of options that cannot work."""
     if not options["rdm_weight"] and not options["task_weight"]:
         refuse("there is nothing to learn: rdm_weight and task_weight are both 0")
     if teacher is None and options["rdm_weight"]:
@@ -309,15 +311,14 @@ def _check_together(student: Student, teacher: Teacher | None, options: FitOptio
             f"{arg('rdm_weight', 0)}"
         )
     if student.trainable == "projection" and options["task_weight"]:
-        refuse("trainable='projection' leaves the network as it is, so task_weight has nothing to train; set it to 0")
+        refuse("trainable='projection' does not change the network, so task_weight has no effect; set it to 0")
     if student.frozen and options["monitor"] == "accuracy":
         refuse(
-            f"{arg('monitor', 'accuracy')} sees no step of a network that stays as it is; use "
-            f"{arg('monitor', 'similarity')}"
+            f"{arg('monitor', 'accuracy')} does not change if the network is frozen; use {arg('monitor', 'similarity')}"
         )
     if student.batchnorm == "train" and n_processes() > 1:
         refuse(
-            f"{arg('batchnorm', 'train')} takes each process's own statistics; with several processes use "
+            f"{arg('batchnorm', 'train')} uses separate statistics in each process; with several processes use "
             f"{arg('batchnorm', 'eval')}"
         )
 
@@ -333,7 +334,9 @@ def _task_loss(logits: Tensor | None, batch: Batch, n_categories: int) -> Tensor
         missing = "logits from the student" if logits is None else "labels of the stimuli"
         refuse(f"task_weight asks for a classification task, but there are no {missing}")
     if logits.shape[1] < n_categories:
-        refuse(f"the student has {logits.shape[1]} logits for {n_categories} categories; give its last layer as many")
+        refuse(
+            f"the student has {logits.shape[1]} logits for {n_categories} categories; give its last layer more outputs"
+        )
     return functional.cross_entropy(gather(logits, len(batch.names)).float(), batch.labels)
 
 
@@ -342,7 +345,7 @@ def _weighted_sum(*terms: tuple[float, Tensor | None]) -> Tensor:
 
 
 def _numbers(*values: Tensor | None) -> list[float]:
-    """Fetch scalars from the device in one go (waiting for it once); NaN for None."""
+    """Fetch scalars from the device together (waiting for it once); NaN for None."""
     known = iter(torch.stack([value.detach() for value in values if value is not None]).tolist())
     return [math.nan if value is None else next(known) for value in values]
 

@@ -1,4 +1,4 @@
-"""What a training run stands on, by name: the device, the optimiser, the learning-rate schedule."""
+"""Device, optimiser and learning-rate schedule of a training run, by name."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
     "rmsprop": torch.optim.RMSprop,
 }
 
-SCHEDULES: dict[str, Callable[[float], float]] = {  # share of the run that is done -> factor on the learning rate
+SCHEDULES: dict[str, Callable[[float], float]] = {  # fraction of the run that is done -> factor on the learning rate
     "constant": lambda done: 1.0,
     "cosine": lambda done: 0.5 * (1 + math.cos(math.pi * done)),
     "linear": lambda done: 1 - done,
@@ -34,12 +34,14 @@ SCHEDULES: dict[str, Callable[[float], float]] = {  # share of the run that is d
 
 
 def make_accelerator(device: str = "auto", mixed_precision: str = "no") -> Accelerator:
-    """Accelerator for `device`: the best there is for "auto", else the one asked for or an error.
+    """Return an Accelerator for `device`; "auto" chooses the fastest device that is available.
 
     Parameters
     ----------
     device : {"auto", "cpu", "cuda", "mps"}
+        Where to compute.
     mixed_precision : {"no", "fp16", "bf16"}
+        Precision of the network.
 
     Returns
     -------
@@ -48,7 +50,7 @@ def make_accelerator(device: str = "auto", mixed_precision: str = "no") -> Accel
     Raises
     ------
     BrainrdlError
-        If a name is unknown, the device is not there, or fp16 is asked for on a CPU.
+        If a name is unknown, the device is not available, or fp16 is requested on a CPU.
 
     Examples
     --------
@@ -59,11 +61,11 @@ def make_accelerator(device: str = "auto", mixed_precision: str = "no") -> Accel
     if mixed_precision == "fp16" and (device == "cpu" or not _has_gpu()):
         refuse("mixed_precision 'fp16' needs a GPU; use 'bf16' or 'no' on the CPU")
     if not _is_there(device):
-        refuse(f"device {device!r} is asked for, but torch {torch.__version__} sees none here; use 'auto' or 'cpu'")
+        refuse(f"device {device!r} is not available to torch {torch.__version__} on this machine; use 'auto' or 'cpu'")
     from accelerate import Accelerator
     from accelerate.state import AcceleratorState
 
-    # Accelerate keeps one state a process; fits after one another may want different devices and precisions.
+    # Accelerate keeps one state per process, but successive fits may use different devices and precisions.
     AcceleratorState._reset_state(reset_partial_state=not torch.distributed.is_initialized())
     return Accelerator(cpu=device == "cpu", mixed_precision=mixed_precision)
 
@@ -81,12 +83,25 @@ def _is_there(device: str) -> bool:
 def make_optimizer(
     optimizer: str | Callable[..., Optimizer], parameters: Iterable[Parameter], lr: float, weight_decay: float
 ) -> Optimizer:
-    """Optimiser by name or from a function ``(parameters, lr=, weight_decay=) -> Optimizer``.
+    """Make an optimiser by name or from a function ``(parameters, lr=, weight_decay=) -> Optimizer``.
+
+    Parameters
+    ----------
+    optimizer : str or callable
+        Name in ``OPTIMIZERS``, or a function.
+    parameters : iterable of Parameter
+        Parameters to train.
+    lr, weight_decay : float
+        Learning rate (above 0) and weight decay (at least 0).
+
+    Returns
+    -------
+    torch.optim.Optimizer
 
     Raises
     ------
     BrainrdlError
-        If the name is unknown or nothing is left to train.
+        If the name is unknown or there are no trainable parameters.
 
     Examples
     --------
@@ -101,7 +116,20 @@ def make_optimizer(
 
 
 def make_schedule(schedule: str | Callable[[Optimizer], LRScheduler], optimizer: Optimizer, steps: int) -> LRScheduler:
-    """Learning-rate schedule over `steps` by name, or from a function ``optimizer -> LRScheduler``.
+    """Make a learning-rate schedule over `steps` by name, or from a function ``optimizer -> LRScheduler``.
+
+    Parameters
+    ----------
+    schedule : str or callable
+        Name in ``SCHEDULES``, or a function.
+    optimizer : torch.optim.Optimizer
+        Optimiser whose learning rate is scheduled.
+    steps : int
+        Number of optimiser steps of the run.
+
+    Returns
+    -------
+    torch.optim.lr_scheduler.LRScheduler
 
     Raises
     ------

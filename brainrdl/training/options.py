@@ -1,7 +1,7 @@
-"""The options of `brainrdl.fit`, each in one place: its type, default, help and bounds.
+"""The options of `brainrdl.fit`, each defined once: its type, default, help and bounds.
 
-A new option is a new field here. The signature and docstring of `fit` and `cross_validate`, editors' completion, the
-reference, the keys of a recipe and its template, the settings of a run and the report follow.
+To add an option, add a field here. The signature and docstring of `fit` and `cross_validate`, editors' completion, the
+reference, the keys of a recipe and its template, the settings of a run and the report are made from these fields.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ class TrainingOptions(TypedDict, total=False):
     >>> options: TrainingOptions = {"steps": 100, "lr": 1e-2}
     """
 
-    rdm_weight: Annotated[float, Option(1.0, "Weight of the RDM loss.", at_least=0)]
+    rdm_weight: Annotated[float, Option(1.0, "Weight of the RDM loss in the total loss.", at_least=0)]
     task_weight: Annotated[
         float, Option(0.0, "Weight of the cross-entropy between the student's logits and the labels.", at_least=0)
     ]
-    steps: Annotated[int, Option(200, "Optimiser steps.", at_least=0)]
+    steps: Annotated[int, Option(200, "Number of optimiser steps.", at_least=0)]
     batch_size: Annotated[
-        int | None, Option(None, "Conditions in each step; all training conditions by default.", at_least=1)
+        int | None, Option(None, "Number of conditions per step; all training conditions by default.", at_least=1)
     ]
     optimizer: Annotated[
         Literal["adam", "adamw", "sgd", "momentum", "rmsprop"] | Callable[..., Any],
@@ -51,17 +51,17 @@ class TrainingOptions(TypedDict, total=False):
         Literal["constant", "cosine", "linear"] | Callable[..., Any],
         Option(
             "constant",
-            "Course of the learning rate by name.",
-            "Or a function ``optimizer -> LRScheduler``, whose schedule moves once per step.",
+            "Schedule of the learning rate by name.",
+            "Or a function ``optimizer -> LRScheduler``; the scheduler advances once per step.",
         ),
     ]
-    clip: Annotated[float | None, Option(None, "Largest norm of the gradient; unlimited by default.", above=0)]
+    clip: Annotated[float | None, Option(None, "Clip the gradient to this norm; not clipped by default.", above=0)]
     patience: Annotated[
         int | None,
         Option(
             None,
-            "Stop after this many looks at the validation stimuli without a better one; never by default, or without "
-            "validation stimuli.",
+            "Stop after this many evaluations without improvement on the validation stimuli; never by default, or if "
+            "there are no validation stimuli.",
             at_least=1,
         ),
     ]
@@ -69,16 +69,16 @@ class TrainingOptions(TypedDict, total=False):
         Literal["similarity", "accuracy"],
         Option(
             "similarity",
-            "What makes a look better: the RDM correlation, or the accuracy in the task, on validation stimuli.",
+            "Measure that selects the best evaluation: RDM correlation or task accuracy, on the validation stimuli.",
         ),
     ]
-    evaluate_every: Annotated[int, Option(10, "Steps between looks.", at_least=1)]
-    checkpoint_every: Annotated[int, Option(100, "Steps between checkpoints in the run folder.", at_least=1)]
+    evaluate_every: Annotated[int, Option(10, "Number of steps between evaluations.", at_least=1)]
+    checkpoint_every: Annotated[int, Option(100, "Number of steps between checkpoints in the run folder.", at_least=1)]
     device: Annotated[
         Literal["auto", "cpu", "cuda", "mps"],
         Option(
             "auto",
-            "Where to train; several devices when started with ``torchrun`` or ``accelerate launch``.",
+            "Device to train on; start with ``torchrun`` or ``accelerate launch`` to use several.",
             fixed=False,
         ),
     ]
@@ -98,5 +98,5 @@ class FitOptions(TrainingOptions, total=False):
     """
 
     seed: Annotated[
-        int, Option(0, "Seeds torch's global generator and every random draw of the fit.", at_least=0, below=2**32)
+        int, Option(0, "Seed of torch's global generator and of every random draw of the fit.", at_least=0, below=2**32)
     ]

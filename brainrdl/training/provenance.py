@@ -1,4 +1,4 @@
-"""Where a run comes from: versions, commit, machine and the digests of its data."""
+"""What a run was made with: versions, commit, machine and the digests of its data."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _PACKAGES = ("brainrdl", "torch", "torchvision", "rsatoolbox", "numpy", "acceler
 
 
 def gather_provenance(**hashes: str) -> dict[str, Any]:
-    """Versions of the packages, git state of the working folder, platform, and the data hashes given.
+    """Versions of the packages, git state of the working folder, platform, and the given data hashes.
 
     Returns
     -------
@@ -59,7 +59,7 @@ def _git_state() -> str:
 
 
 def describe(value: Any) -> Any:
-    """Say `value` in words JSON knows, the same in every process: functions by name, dataclasses by their fields.
+    """Convert `value` to JSON types, the same in every process: functions by name, dataclasses by their fields.
 
     Examples
     --------

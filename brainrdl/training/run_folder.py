@@ -1,15 +1,15 @@
-"""The run folder: settings, history, checkpoint, weights and provenance, each written whole or not at all.
+"""The run folder: settings, history, checkpoint, weights and provenance, each written completely or not at all.
 
 Layout::
 
     run/
-      settings.json            what was asked for
+      settings.json            the options of the run
       provenance.json          versions, git state, data hashes, device
-      history.csv              one row per look at the run
+      history.csv              one row per evaluation
       checkpoint.safetensors   model, best model, optimiser, random state; replaced every k steps
-      weights.safetensors      the fitted student; there only when the run has ended (the checkpoint goes then)
+      weights.safetensors      the fitted student; written at the end of the run, which deletes the checkpoint
 
-Nothing here is a pickle. A checkpoint keeps its numbers as tensors and everything else as JSON in the file's header.
+None of these files is a pickle. A checkpoint stores numbers as tensors and everything else as JSON in its header.
 """
 
 from __future__ import annotations
@@ -36,29 +36,30 @@ SETTINGS, PROVENANCE, HISTORY = "settings.json", "provenance.json", "history.csv
 
 CHECKPOINT, WEIGHTS = "checkpoint.safetensors", "weights.safetensors"
 
-_EARLY = {SETTINGS, PROVENANCE, "recipe.yaml"}  # what a run writes before anything else
+_EARLY = {SETTINGS, PROVENANCE, "recipe.yaml"}  # files that a run writes first
 
-_TEMPORARY = re.compile(r"\.[0-9a-f]{32}(\..*)?")  # what `atomic` leaves behind when the process is killed
+_TEMPORARY = re.compile(r"\.[0-9a-f]{32}(\..*)?")  # temporary files of `atomic`, which remain if the process is killed
 
 
 @dataclass(repr=False)
 class FitResult:
-    """What `fit` returns: the fitted student and how it came about.
+    """Result of `fit`: the fitted student and how it was fitted.
 
     Attributes
     ----------
     student : Student
-        The network at its best step (at the last one without validation stimuli).
+        The network at its best step (at the last step if there are no validation stimuli).
     history : pandas.DataFrame
-        One row per look: step; loss, rdm_loss, task_loss (means over the steps since the last look); lr; seconds spent
-        in steps so far; and, of train (the conditions of the coming step) and of validation, _similarity (RDM
-        correlation), _accuracy and _n_constant (constant patterns). NaN where there is nothing to measure.
+        One row per evaluation: step; loss, rdm_loss, task_loss (means over the steps since the last evaluation); lr;
+        seconds spent in steps so far; and, for train (the conditions of the next step) and for validation, _similarity
+        (RDM correlation, -1 to 1), _accuracy (0 to 1) and _n_constant (number of constant patterns). NaN if a value
+        cannot be measured.
     best_step : int
-        Number of optimiser steps behind the weights of `student`.
+        Number of optimiser steps that led to the weights of `student`.
     settings, provenance : dict
         As in the run folder.
     path : Path, optional
-        The run folder, if one was asked for.
+        The run folder, if `out` was given.
 
     Examples
     --------
@@ -77,7 +78,7 @@ class FitResult:
     path: Path | None = None
 
     def __repr__(self) -> str:
-        """Say what was fitted and how well, in one line: settings and history are long."""
+        """Summarise in one line what was fitted and how well: settings and history are long."""
         last = self.history.loc[self.history["step"] == self.best_step] if "step" in self.history else self.history
         measured = [column for column in ("train_similarity", "validation_similarity") if column in last]
         scores = {column: float(last[column].iloc[-1]) for column in measured if len(last)}
@@ -90,13 +91,14 @@ class FitResult:
 
 @dataclass(frozen=True)
 class OpenFolder:
-    """A run folder that is open already: `fit` and `cross_validate` accept it as `out`, and do not open it again.
+    """A run folder that is already open: `fit` and `cross_validate` accept it as `out` and do not open it again.
 
     Attributes
     ----------
     path : Path
+        The folder.
     read_only : bool
-        What was fitted is read from it, and nothing is written (`cross_validate` only).
+        Whether finished fits are read from it and nothing is written (`cross_validate` only).
 
     Examples
     --------
@@ -112,7 +114,7 @@ class OpenFolder:
 
 
 def is_read_only(out: object) -> bool:
-    """Say whether `out` is a run folder that was opened to be read.
+    """Whether `out` is a run folder that was opened for reading only.
 
     Examples
     --------
@@ -123,20 +125,20 @@ def is_read_only(out: object) -> bool:
 
 
 def check_folder(out: PathLike[str] | str, *, resume: bool = False, overwrite: bool = False) -> Path:
-    """Refuse a folder that `opened` would refuse, and touch nothing.
+    """Refuse a folder that `opened` would refuse, without changing anything.
 
     Parameters
     ----------
     out : path
     resume : bool
-        As of `open_folder`.
+        As in `open_folder`.
     overwrite : bool
         Replace an existing run folder; it must hold settings.json and provenance.json.
 
     Raises
     ------
     BrainrdlError
-        If the folder exists, is not empty and neither was asked for, it is no run, or it cannot be used.
+        If the folder is not empty and neither option is set, if it is not a run folder, or if it cannot be used.
 
     Examples
     --------
@@ -160,7 +162,7 @@ def check_folder(out: PathLike[str] | str, *, resume: bool = False, overwrite: b
         )
     if found and missing and not (resume and found <= _EARLY):
         done = "resumed" if resume else "overwritten"
-        refuse(f"{str(folder)!r} holds no {missing[0]}, so it is no run and is not {done}; choose another")
+        refuse(f"{str(folder)!r} holds no {missing[0]}, so it is not a run folder and cannot be {done}; choose another")
     return folder
 
 
@@ -171,8 +173,8 @@ def open_folder(out: Path | str, *, resume: bool = False) -> Path:
     ----------
     out : path
     resume : bool
-        Go on in an existing run folder; it must hold settings.json and provenance.json, or nothing but the first files
-        of a run that died at once.
+        Resume an existing run folder; it must hold settings.json and provenance.json, or only the first files of a run
+        that failed at once.
 
     Returns
     -------
@@ -181,7 +183,7 @@ def open_folder(out: Path | str, *, resume: bool = False) -> Path:
     Raises
     ------
     BrainrdlError
-        If the folder exists, is not empty and is not to be resumed, it is no run, or it cannot be made.
+        If the folder is not empty and `resume` is not set, if it is not a run folder, or if it cannot be made.
 
     Examples
     --------
@@ -199,10 +201,10 @@ def open_folder(out: Path | str, *, resume: bool = False) -> Path:
 
 @contextmanager
 def opened(out: PathLike[str] | str, *, resume: bool = False, overwrite: bool = False) -> Iterator[Path]:
-    """Open the run folder for a block; a run that fails before it has fitted anything leaves things as they were.
+    """Open the run folder for a block; if a run fails before it has fitted anything, the folder is restored.
 
-    Parameters as of `check_folder`; a run that is overwritten stays aside until then. A folder that is open already
-    (`OpenFolder`) is given as it is.
+    Parameters as in `check_folder`. A run that is overwritten is kept until the new one has fitted something. A folder
+    that is already open (`OpenFolder`) is returned unchanged.
 
     Examples
     --------
@@ -240,7 +242,7 @@ def opened(out: PathLike[str] | str, *, resume: bool = False, overwrite: bool = 
 
 
 def _put_aside(folder: Path) -> Path:
-    """Rename an old run: it goes when the new one has fitted something, not before."""
+    """Rename an old run; it is deleted when the new one has fitted something."""
     aside = folder.absolute().with_name(f".{uuid4().hex}")
     try:
         return folder.rename(aside)
@@ -260,7 +262,12 @@ def _remove(new: Iterable[Path], folders: Iterable[Path]) -> None:
 
 
 def save_fit(fitted: FitResult) -> None:
-    """Write the end of a run into its folder: history, then weights, whose presence says that the run has ended.
+    """Write the results of a finished run into its folder: history, then weights, which mark the run as finished.
+
+    Parameters
+    ----------
+    fitted : FitResult
+        Result with a run folder.
 
     Raises
     ------
@@ -285,13 +292,14 @@ def save_fit(fitted: FitResult) -> None:
 
 
 def load_fit(folder: Path | str, student: Student, settings: Mapping[str, Any] | None = None) -> FitResult:
-    """Read a run that has ended, into a student of the same make.
+    """Read a finished run into a student of the same architecture.
 
     Parameters
     ----------
     folder : path
+        The run folder.
     student : Student
-        Made as the one that was fitted; its weights are replaced.
+        Made in the same way as the fitted one; its weights are replaced.
     settings : mapping, optional
         If given, they must equal those of the run.
 
@@ -322,6 +330,20 @@ def load_fit(folder: Path | str, student: Student, settings: Mapping[str, Any] |
 def save_weights(path: Path, student: Student, best_step: int = 0) -> None:
     """Write a student's state as safetensors, atomically.
 
+    Parameters
+    ----------
+    path : Path
+        File to write.
+    student : Student
+        Network, projections and z-scores.
+    best_step : int
+        Number of optimiser steps that led to these weights.
+
+    Raises
+    ------
+    BrainrdlError
+        If the file cannot be written.
+
     Examples
     --------
     >>> import pathlib, tempfile, torch
@@ -336,12 +358,24 @@ def save_weights(path: Path, student: Student, best_step: int = 0) -> None:
 
 
 def load_weights(path: Path, student: Student) -> int:
-    """Load what `save_weights` wrote into a student of the same make, calibrated or not; return its number of steps.
+    """Load weights written by `save_weights` into a student of the same architecture; return the number of steps.
+
+    Parameters
+    ----------
+    path : Path
+        File written by `save_weights`.
+    student : Student
+        Student of the same architecture, calibrated or not; its weights are replaced.
+
+    Returns
+    -------
+    int
+        Number of optimiser steps that led to these weights.
 
     Raises
     ------
     BrainrdlError
-        If the file is missing, cut short, not safetensors, or of another student.
+        If the file is missing, truncated, not safetensors, or of another student.
 
     Examples
     --------

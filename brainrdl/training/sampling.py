@@ -1,4 +1,4 @@
-"""Which conditions meet in a training step, as pure functions of seed and step: a resumed run draws the same."""
+"""Which conditions are in a training step, as pure functions of seed and step: a resumed run draws the same ones."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from brainrdl.loss.pair_sampling import generator
 
 @dataclass(frozen=True)
 class Batches:
-    """Batches of condition names by step: all names in order, or random ones, each name once an epoch.
+    """Batches of condition names by step: all names in order, or random ones, each name once per epoch.
 
     Parameters
     ----------
     names : tuple of str
         Conditions to draw from; at least 4.
     batch_size : int, optional
-        Conditions per step, at least 4; all of them by default. What is left over at an epoch's end is dropped: a
-        different set each epoch.
+        Conditions per step, at least 4; all of them by default. Conditions that are left at the end of an epoch
+        are dropped; they differ between epochs.
     seed : int
         Seed of the order.
 
@@ -55,11 +55,11 @@ class Batches:
 
     @property
     def steps_per_epoch(self) -> int:
-        """Steps in which each condition (but for a remainder) comes once."""
+        """Number of steps in which each condition (except for a remainder) occurs once."""
         return len(self.names) // (self.batch_size or len(self.names))
 
     def at(self, step: int) -> tuple[str, ...]:
-        """Names that meet at `step`."""
+        """Return the names of the conditions of `step`."""
         if self.batch_size is None or self.batch_size == len(self.names):
             return self.names
         epoch, position = divmod(step, self.steps_per_epoch)
@@ -69,12 +69,14 @@ class Batches:
 
 
 def coverage(batches: Batches, n_steps: int) -> float:
-    """Share of all pairs of conditions that met at least once in the first `n_steps` steps, from 0 to 1.
+    """Return the fraction of pairs of conditions that occur together in the first `n_steps` steps, from 0 to 1.
 
     Parameters
     ----------
     batches : Batches
+        Conditions of each step.
     n_steps : int
+        Number of steps, from the first one.
 
     Returns
     -------
@@ -101,7 +103,7 @@ def split(names: tuple[str, ...], fraction: float, seed: int) -> tuple[tuple[str
     ----------
     names : tuple of str
     fraction : float
-        Share to set aside, above 0 and below 1, rounded up to whole conditions.
+        Fraction to set aside, above 0 and below 1, rounded up to whole conditions.
     seed : int
 
     Returns

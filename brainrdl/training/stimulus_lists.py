@@ -1,4 +1,4 @@
-"""Which stimuli a fit trains on and which it only watches; stimuli that are held out are refused in both."""
+"""Training and validation stimuli of a fit; held-out stimuli are refused in both."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def training_names(
     held_out: Iterable[str] = (),
     seed: int = 0,
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Names to train on and to validate on; refuses any that leak into one another or into the held-out ones.
+    """Return the names for training and validation; refuse overlaps among training, validation and held-out names.
 
     Parameters
     ----------
@@ -34,8 +34,8 @@ def training_names(
     Raises
     ------
     BrainrdlError
-        If a name is unknown, doubled or in two parts, an image of one part is byte-identical to one of another, or a
-        part that is asked for holds fewer than 4 conditions.
+        If a name is unknown, repeated or in two parts, an image of one part is byte-identical to one of another, or a
+        part has fewer than 4 conditions.
 
     Examples
     --------
@@ -61,9 +61,9 @@ def training_names(
 
 
 def calibration_names(train: Sequence[str]) -> tuple[str, ...]:
-    """Training stimuli that set the z-scores and lazy shapes: all, or some 512 spread evenly over the list.
+    """Return the training stimuli that set the z-scores and lazy shapes: all, or about 512 evenly spread over the list.
 
-    Names often stand in the order of their categories: the first 512 would be of a few alone.
+    Names are often ordered by category: the first 512 would cover only a few categories.
 
     Parameters
     ----------
@@ -83,7 +83,7 @@ def calibration_names(train: Sequence[str]) -> tuple[str, ...]:
 
 
 def check_no_leak(stimuli: Stimuli, parts: Mapping[str, Sequence[str]]) -> None:
-    """Refuse a name, or a byte-identical image, that stands in two parts.
+    """Refuse a name, or a byte-identical image, that is in two parts.
 
     Parameters
     ----------
@@ -93,7 +93,7 @@ def check_no_leak(stimuli: Stimuli, parts: Mapping[str, Sequence[str]]) -> None:
     Raises
     ------
     BrainrdlError
-        If parts overlap; the names of both are quoted.
+        If parts overlap; the message quotes the names.
 
     Examples
     --------
@@ -113,5 +113,5 @@ def check_no_leak(stimuli: Stimuli, parts: Mapping[str, Sequence[str]]) -> None:
             if other == part:
                 continue
             if other_name == name:
-                refuse(f"{name!r} stands in {other} and in {part}; the parts must not share stimuli")
+                refuse(f"{name!r} is in {other} and in {part}; the parts must not share stimuli")
             refuse(f"{name!r} of {part} is byte-identical to {other_name!r} of {other}; drop one of them")

@@ -201,7 +201,7 @@ def _of_runs(
     if set(counted) - {"run"}:
         refuse(
             f"of patterns, {read_arg('axes')} may name conditions, channels and run, got {axes}; save each {axes[-1]} "
-            "in a file of its own"
+            "in a separate file"
         )
     n_runs, n_conditions, n_channels = stack.shape
     if "run" in counted:

@@ -62,9 +62,9 @@ class FeaturesFile:
 
     name = "features"
     layout = (
-        "activations of a network: thingsvision's folder (features.npy, .hdf5, .txt or .mat, and file_names.txt), or "
-        "one of such folders, "
-        "Net2Brain's folder of .npz, or .safetensors with an array (n_images, ...) for each layer"
+        "activations of a network: a folder of thingsvision (features.npy, .hdf5, .txt or .mat, and file_names.txt) or "
+        "a folder of such folders, a folder of Net2Brain's .npz files, or .safetensors with an array (n_images, ...) "
+        "for each layer"
     )
 
     def sniff(self, path: Path) -> bool:
@@ -295,7 +295,7 @@ def _meaning(archives: Sequence[Path], keys: Sequence[str]) -> str:
         return "images"
     refuse(
         f"is each file a layer or an image? the files {quote(archive.stem for archive in archives)} have arrays "
-        f"{quote(keys)}: say {read_arg('files', 'layers')} or {read_arg('files', 'images')}"
+        f"{quote(keys)}: use {read_arg('files', 'layers')} or {read_arg('files', 'images')}"
     )
 
 

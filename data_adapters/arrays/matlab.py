@@ -4,7 +4,7 @@ Layout on disk: any variable that is
 
 - one RDM (n, n); a stack (n_rdms, n, n) or (n, n, n_rdms); condensed pairs in the order of ``squareform``, a vector or
   a matrix of (n_rdms, n_pairs) or (n_pairs, n_rdms). If both the first and the last axis could count the RDMs,
-  ``axes=`` must say which one does;
+  ``axes=`` must name the right one;
 - a cell array of such arrays;
 - a struct or struct array with the field ``RDM`` or ``rdm`` (any of the above) and, if known, ``name``, as the RSA
   toolbox for MATLAB writes it. Names like ``"hIT | BE | Session: 1"`` or ``"hIT | BE"`` are also split into roi,
@@ -131,7 +131,7 @@ class Matlab:
             refuse("the file is empty")
         if run_variable is not None and not patterns:
             refuse(
-                f"{read_arg('run_variable', run_variable)} is only for patterns; say {read_arg('patterns', True)}, or "
+                f"{read_arg('run_variable', run_variable)} is only for patterns; use {read_arg('patterns', True)}, or "
                 "leave it out for RDMs"
             )
         file = opened(path)
@@ -151,7 +151,7 @@ def _check_no_meadows(shapes: Shapes) -> None:
     if found:
         refuse(
             f"variables {quote(found)}, with the stimuli of each, are an export of Meadows, where the order of stimuli "
-            f"can differ between participants: say {read_arg('reader', 'meadows')} (or choose one with "
+            f"can differ between participants: use {read_arg('reader', 'meadows')} (or choose one with "
             f"{read_arg('variable')})"
         )
 
@@ -244,7 +244,7 @@ def _check_no_patterns(key: str, records: Records, names: Sequence[str] | None) 
     sides = [turned[axis] for axis in _axes(shape)]
     if any(could_be_patterns(key, *side, None if names is None else len(names)) for side in sides):
         refuse(
-            f"variable {key!r} of shape {shape} could hold patterns (n_conditions, n_channels) or condensed RDMs: say "
+            f"variable {key!r} of shape {shape} could hold patterns (n_conditions, n_channels) or condensed RDMs: use "
             f"{read_arg('patterns', True)} or {read_arg('patterns', False)}"
         )
 
@@ -289,7 +289,7 @@ def _chosen(variables: Mapping[str, Records], shapes: Shapes, variable: str | No
     listed = _listed({key: shapes[key] for key in keys} or shapes)
     if not keys:
         refuse(
-            "no variable is an RDM, a stack of RDMs, or a struct with the field RDM (if one holds patterns, say "
+            "no variable is an RDM, a stack of RDMs, or a struct with the field RDM (if one holds patterns, use "
             f"patterns=True; if one has more axes, name them: {_MORE_AXES}); the variables are: {listed or 'none'}"
             f"{_of_structs(shapes)}"
         )
@@ -374,7 +374,7 @@ def _stack(array: np.ndarray, axes: str | None, where: str) -> np.ndarray:
         refuse(f"{where} must be an RDM, a stack of RDMs or condensed RDMs, got shape {array.shape}{remedy}")
     if axes is None and len(possible) > 1:
         refuse(
-            f"{where} has shape {array.shape}, so either axis could count the RDMs: say {read_arg('axes', 'first')} "
+            f"{where} has shape {array.shape}, so either axis could count the RDMs: use {read_arg('axes', 'first')} "
             f"or {read_arg('axes', 'last')}"
         )
     chosen = possible[0] if axes is None else check_option(axes, possible, f"axes of {where} with shape {array.shape}")

@@ -130,7 +130,7 @@ class NumpyArrays:
             refuse("the file is empty")
         if axes is not None and named_axes(axes) is None and not patterns:
             refuse(
-                f"{read_arg('axes', axes)} is only for patterns; say {read_arg('patterns', True)}, or for RDMs name "
+                f"{read_arg('axes', axes)} is only for patterns; use {read_arg('patterns', True)}, or for RDMs name "
                 "all axes"
             )
         keys = _keys(path)
@@ -213,7 +213,7 @@ def _check_no_patterns(array: np.ndarray, key: str, labels: dict[str, list[str]]
     if len(labels.get("subjects", [])) != len(array) and could_be_patterns(key, len(array), array.shape[1], n_names):
         refuse(
             f"array {key!r} of shape {array.shape} could hold patterns (n_conditions, n_channels) or condensed RDMs "
-            f"(n_rdms, n_pairs): say {read_arg('patterns', True)} or {read_arg('patterns', False)}"
+            f"(n_rdms, n_pairs): use {read_arg('patterns', True)} or {read_arg('patterns', False)}"
         )
 
 
@@ -225,7 +225,7 @@ def _rdms(array: np.ndarray, key: str, labels: dict[str, list[str]], axes: str |
     if array.ndim == 2 and array.shape[0] != array.shape[1] and not is_pairs(array.shape[1]):
         refuse(
             f"array {key!r} of shape {array.shape} is not square, and its length fits no number of pairs; "
-            f"if it holds patterns (n_conditions, n_channels), say {read_arg('patterns', True)}"
+            f"if it holds patterns (n_conditions, n_channels), use {read_arg('patterns', True)}"
         )
     if array.ndim > 2 and (array.ndim > 3 or array.shape[-1] != array.shape[-2]):
         refuse(

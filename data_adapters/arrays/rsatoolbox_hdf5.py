@@ -50,7 +50,9 @@ class RsatoolboxHDF5:
     """
 
     name = "rsatoolbox"
-    layout = "rsatoolbox's HDF5, .h5 or .hdf5: RDMs.save(file), Dataset.save(file), or Result.save(file), of its models"
+    layout = (
+        "rsatoolbox's HDF5, .h5 or .hdf5: from RDMs.save(file), Dataset.save(file) or Result.save(file) (its models)"
+    )
 
     def sniff(self, path: Path) -> bool:
         """Recognise ``.h5`` and ``.hdf5`` files, except valid files with another layout.

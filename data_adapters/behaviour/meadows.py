@@ -47,8 +47,8 @@ class Meadows:
 
     name = "meadows"
     layout = (
-        "Meadows_..._1D.mat or Meadows_..._tree.json, exports of multiple-arrangement tasks; a .mat under another name "
-        "with reader='meadows'"
+        "Meadows_..._1D.mat or Meadows_..._tree.json, exports of multiple-arrangement tasks; for a .mat with another "
+        "name, use reader='meadows'"
     )
 
     def sniff(self, path: Path) -> bool:

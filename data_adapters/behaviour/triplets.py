@@ -4,7 +4,7 @@ Layout on disk, one trial per row:
 
 - ``.txt``, ``.csv``, ``.tsv`` or ``.npy`` of whole numbers (n_trials, 3), indices of items. The last is the odd one
   out, as in the triplets of THINGS that SPoSE and VICE are fitted to (their readme: "col_0 = anchor_1, col_1 =
-  anchor_2, col_2 = odd one out"). If it is the first, say ``odd="first"``. Three columns could also be pairs with
+  anchor_2, col_2 = odd one out"). If it is the first, use ``odd="first"``. Three columns could also be pairs with
   ratings, so ``odd=`` is required for ``.csv`` and ``.tsv``, and if the first two columns contain every pair once;
 - ``.csv`` or ``.tsv`` with the columns ``a``, ``b``, ``odd`` in any order and case: names of items (and ``subject``, if
   known).
@@ -44,8 +44,8 @@ class Triplets:
 
     name = "triplets"
     layout = (
-        "odd-one-out trials: .txt, .csv, .tsv or .npy of item indices (n_trials, 3), the last the odd one; or a table "
-        "with the columns a, b, odd and, if known, subject"
+        "odd-one-out trials: .txt, .csv, .tsv or .npy of item indices (n_trials, 3), with the odd one last; or a "
+        "table with the columns a, b, odd and, if known, subject"
     )
 
     def sniff(self, path: Path) -> bool:
@@ -129,7 +129,7 @@ def _check_no_ratings(trials: np.ndarray, path: Path) -> None:
     every_pair_once = len(pairs) == len(trials) == n_items * (n_items - 1) // 2
     if every_pair_once or suffix(path) in {".csv", ".tsv"}:
         refuse(
-            "three columns of whole numbers could be trials or pairs with ratings: for trials, say "
+            "three columns of whole numbers could be trials or pairs with ratings: for trials, use "
             f"{read_arg('odd', 'last')} (or 'first'); for ratings, add a first row a,b,rating in a .csv"
         )
 
@@ -144,7 +144,7 @@ def _base(trials: np.ndarray, base: int | None) -> int:
         return base
     if least:
         refuse(
-            f"the smallest index is {least}, so the first item could have index 0 or 1: say {read_arg('base', 0)} or "
+            f"the smallest index is {least}, so the first item could have index 0 or 1: use {read_arg('base', 0)} or "
             f"{read_arg('base', 1)}"
         )
     return 0

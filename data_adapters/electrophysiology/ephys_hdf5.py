@@ -45,7 +45,7 @@ class EphysHDF5:
 
     name = "ephys"
     layout = (
-        ".h5 or .hdf5 with an array of trials x units (x time), called spikes, counts, rates, responses or similar; "
+        ".h5 or .hdf5 with an array of trials x units (x time) named spikes, counts, rates, responses or similar; "
         "with any other name, use reader='ephys', variable= and axes="
     )
 

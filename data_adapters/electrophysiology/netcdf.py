@@ -57,7 +57,9 @@ class NetCDF:
     """
 
     name = "netcdf"
-    layout = ".nc (NetCDF 4 or 3), as Brain-Score's assemblies: presentation x neuroid (x time_bin), with stimulus_id"
+    layout = (
+        ".nc (NetCDF 4 or 3), as in Brain-Score's assemblies: presentation x neuroid (x time_bin), with stimulus_id"
+    )
 
     def sniff(self, path: Path) -> bool:
         """Recognise files by their suffix.
@@ -180,7 +182,7 @@ def _variable(file: xarray.Dataset, variable: str | None, axes: str) -> xarray.D
     described = ", ".join(f"{name} {each.dims}" for name, each in file.data_vars.items()) or "none"
     if variable is None and len(possible) != 1:
         refuse(
-            f"{len(possible)} arrays have the dimensions {read_arg('axes', axes)}; say {read_arg('variable')} or "
+            f"{len(possible)} arrays have the dimensions {read_arg('axes', axes)}; use {read_arg('variable')} or "
             f"{read_arg('axes')}; known: {described}"
         )
     return file[
@@ -247,7 +249,7 @@ def _times(file: xarray.Dataset, time: Sequence[str], unit: str | None) -> np.nd
         refuse(f"no coordinate gives the times along {time[0]!r}; its coordinates are {', '.join(along) or 'none'}")
     said = along[used[0]].attrs.get("units") or unit or ("ms" if bins else "")
     if said not in _SECONDS:
-        refuse(f"the unit of coordinate {used[0]!r} is {said!r}; say {read_arg('time_unit', 's')} or 'ms'")
+        refuse(f"the unit of coordinate {used[0]!r} is {said!r}; use {read_arg('time_unit', 's')} or 'ms'")
     times = np.mean([np.asarray(along[name].values, dtype=np.float64) for name in used], axis=0) * _SECONDS[said]
     if not np.isfinite(times).all():
         refuse(f"coordinate {used[0]!r} holds times that are not finite")

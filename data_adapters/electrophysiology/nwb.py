@@ -205,7 +205,7 @@ def _shortest(trials: h5py.Group, starts: np.ndarray) -> float:
     low, high = float(lengths.min()), float(lengths.max())
     if not 0 < high <= _SIMILAR * low:
         refuse(
-            f"the trials last {low:.6g} to {high:.6g} s; say with {read_arg('tmax')} until when spikes are counted in "
+            f"the trials last {low:.6g} to {high:.6g} s; set with {read_arg('tmax')} until when spikes are counted in "
             "all of them"
         )
     return low

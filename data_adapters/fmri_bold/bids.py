@@ -66,8 +66,8 @@ class Bids:
 
     name = "bids"
     layout = (
-        "folder of a BIDS dataset or of fMRIPrep's derivatives (sub-01/func/sub-01_task-objects_bold.nii.gz): one "
-        "subject and task; needs nilearn"
+        "folder of a BIDS dataset or of fMRIPrep's derivatives (sub-01/func/sub-01_task-objects_bold.nii.gz): read for "
+        "one subject and task; needs nilearn"
     )
 
     def sniff(self, path: Path) -> bool:
@@ -186,7 +186,7 @@ def _dataset(raw: str | Path) -> Path:
 
 
 def _checked(entities: Mapping[str, str | Sequence[str]] | None) -> dict[str, str | Sequence[str]]:
-    """Refuse entities that have an option of their own."""
+    """Refuse entities that have a separate option."""
     for entity in entities or {}:
         if entity in OWN_OPTIONS:
             refuse(f"entities= has {entity!r}, which has its own option; give {OWN_OPTIONS[entity]}=")

@@ -68,8 +68,8 @@ class Bold:
 
     name = "bold"
     layout = (
-        "..._bold.nii(.gz): BOLD (x, y, z, time) with ..._events.tsv in its folder, or events= or table=; or a folder "
-        "of runs with runs='*/bold.nii.gz' and events=; needs nilearn"
+        "..._bold.nii(.gz): BOLD (x, y, z, time) with ..._events.tsv in its folder, or with events= or table=; or a "
+        "folder of runs with runs='*/bold.nii.gz' and events=; needs nilearn"
     )
 
     def sniff(self, path: Path) -> bool:

@@ -71,8 +71,8 @@ class Nifti:
 
     name = "nifti"
     layout = (
-        ".nii or .nii.gz: maps (x, y, z) or (x, y, z, n_observations), or a folder of 3-D maps; mask= or atlas= (with "
-        "labels= and roi=), conditions and runs in table="
+        ".nii or .nii.gz: maps (x, y, z) or (x, y, z, n_observations), or a folder of 3-D maps; with mask= or atlas= "
+        "(and labels= and roi=), and conditions and runs in table="
     )
 
     def sniff(self, path: Path) -> bool:

@@ -65,8 +65,8 @@ class Surfaces:
 
     name = "surfaces"
     layout = (
-        ".func.gii, .shape.gii, .dscalar.nii or .dtseries.nii: maps on vertices or grayordinates; mask= or atlas= "
-        "(.label.gii, .dlabel.nii, .annot, with roi=), conditions in the maps' names or in table="
+        ".func.gii, .shape.gii, .dscalar.nii or .dtseries.nii: maps on vertices or grayordinates; with mask= or "
+        "atlas= (.label.gii, .dlabel.nii, .annot; and roi=), and conditions in the maps' names or in table="
     )
 
     def sniff(self, path: Path) -> bool:

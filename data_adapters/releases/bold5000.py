@@ -46,7 +46,7 @@ class Bold5000:
     """
 
     name = "bold5000"
-    layout = "the folder ROIs of BOLD5000 with CSI1/mat/CSI1_ROIs_TR34.mat (or h5) and stim_lists/CSI01_stim_lists.txt"
+    layout = "folder ROIs of BOLD5000 with CSI1/mat/CSI1_ROIs_TR34.mat (or h5) and stim_lists/CSI01_stim_lists.txt"
 
     def sniff(self, path: Path) -> bool:
         """Recognise the folder by the names in it.

@@ -58,7 +58,7 @@ class Nsd:
 
     name = "nsd"
     layout = (
-        "the folder of the Natural Scenes Dataset with nsddata/ and nsddata_betas/; subject=, and roi= of an atlas="
+        "folder of the Natural Scenes Dataset with nsddata/ and nsddata_betas/; with subject=, and roi= of an atlas="
     )
 
     def sniff(self, path: Path) -> bool:

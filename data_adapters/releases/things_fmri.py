@@ -49,7 +49,7 @@ class ThingsFmri:
     """
 
     name = "things_fmri"
-    layout = "the folder betas_csv of THINGS-fMRI: sub-01_ResponseData.h5, _StimulusMetadata.csv, _VoxelMetadata.csv"
+    layout = "folder betas_csv of THINGS-fMRI: sub-01_ResponseData.h5, _StimulusMetadata.csv, _VoxelMetadata.csv"
 
     def sniff(self, path: Path) -> bool:
         """Recognise the folder by the name of a file in it.

@@ -64,9 +64,9 @@ class CsvTable:
 
     name = "csv"
     layout = (
-        ".csv or .tsv: a square table with the condition names in the first row and column, or of numbers alone, or a "
+        ".csv or .tsv: a square table with the condition names in the first row and column, or only of numbers, or a "
         "long table with the columns a, b, dissimilarity (or rating) and, if known, subject, roi, session, layer, "
-        "time; the same in .txt, and packed as .gz"
+        "time; the same in .txt, and compressed as .gz"
     )
 
     def sniff(self, path: Path) -> bool:

@@ -153,11 +153,11 @@ def _is_bare(rows: Rows) -> bool:
     if open_to_both:
         refuse(
             f"all cells are numbers, and those of the first row and column, {quote(first)}, could be values or names: "
-            f"say {read_arg('header', False)} (values) or {read_arg('header', True)} (names)" + _or_trials(rows)
+            f"use {read_arg('header', False)} (values) or {read_arg('header', True)} (names)" + _or_trials(rows)
         )
     if _or_trials(rows):
         refuse(
-            "three rows of three whole numbers could be an RDM without names: say "
+            "three rows of three whole numbers could be an RDM without names: use "
             f"{read_arg('header', False)}{_or_trials(rows)}"
         )
     return True
@@ -227,7 +227,7 @@ def _refuse_layout(rows: Rows, choices: Choices) -> NoReturn:
     if rows[0][0] and _numbers(rows, choices) is not None:
         refuse(
             f"all cells are numbers, in {len(rows)} rows of {len(columns)}: if they are pairs with a value, add a "
-            "first row a,b,dissimilarity (or rating); if the first row names conditions, say "
+            "first row a,b,dissimilarity (or rating); if the first row names conditions, use "
             f"{read_arg('header', True)}"
         )
     check_unique(columns[1:], "the first row")
@@ -303,7 +303,7 @@ def _labels(others: list[str], choices: Choices, written: bool) -> dict[str, str
     if strange and not written:
         refuse(
             f"column {strange[0]!r} is not known{nearest(strange[0], _LABELS)}; the other columns are {quote(others)}: "
-            f"say with {read_arg('rdm_columns')} which of these distinguish RDMs (the others are left out)"
+            f"name those that distinguish RDMs with {read_arg('rdm_columns')} (the others are left out)"
         )
     return {known.get(column, column): column for column in others}
 
@@ -337,7 +337,7 @@ def _check_meaning(value: str, choices: Choices) -> None:
     is_dissimilarity = _plain(value) == "dissimilarity"
     if not is_dissimilarity and choices.similarity is None:
         refuse(
-            f"does a high {value} mean similar or different? say {read_arg('similarity', True)} (similar), a number "
+            f"does a high {value} mean similar or different? use {read_arg('similarity', True)} (similar), a number "
             "(the top of that scale) or False (different)"
         )
     if is_dissimilarity and choices.similarity not in (None, False):
@@ -367,9 +367,9 @@ def _pair_value(
     pair = (group, frozenset((a, b)))
     if a != b and pair not in single and choices.missing == "refuse":
         refuse(
-            f"the pair {a!r}, {b!r} is missing{_of(group)}; give it an empty value if it was not measured, or say "
+            f"the pair {a!r}, {b!r} is missing{_of(group)}; give it an empty value if it was not measured, or use "
             f"{read_arg('missing', 'nan')}"
-            + (f"; or say with {read_arg('rdm_columns')} which columns distinguish RDMs" if group else "")
+            + (f"; or name the columns that distinguish RDMs with {read_arg('rdm_columns')}" if group else "")
         )
     return single.get(pair, np.nan)
 
@@ -392,7 +392,7 @@ def _number(cell: str, row: str, column: str, choices: Choices) -> float:
     value = choices.number(cell)
     if value is None:
         remedy = (
-            f"; if the comma is a decimal one, say {read_arg('decimal', ',')}"
+            f"; if the comma is a decimal one, use {read_arg('decimal', ',')}"
             if "," in cell and choices.decimal == "."
             else ""
         )

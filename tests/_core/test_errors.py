@@ -135,7 +135,7 @@ def test_other_errors_pass_a_boundary_as_they_are() -> None:
 def test_a_quoted_value_cannot_be_taken_for_a_marker() -> None:
     hostile = "\ue000steps\ue0015\ue001\ue001a\ue001\ue002"
     assert str(BrainrdlError(f"got {hostile!r}")) == f"got {hostile!r}"
-    assert str(BrainrdlError(f"say {errors.arg('axes', hostile)}")) == f"say axes={hostile!r}"
+    assert str(BrainrdlError(f"use {errors.arg('axes', hostile)}")) == f"use axes={hostile!r}"
 
 
 def test_an_error_comes_back_whole_from_another_process() -> None:

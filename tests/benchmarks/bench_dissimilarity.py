@@ -24,7 +24,7 @@ def timed(function: Callable[[], object]) -> float:
 
 
 def interleaved(functions: Mapping[str, Callable[[], object]], rounds: int, repeats: int = 1) -> dict[str, list[float]]:
-    """Seconds a call, one entry a round; the order turns around every round."""
+    """Seconds per call, one entry per round; the order is reversed in every round."""
     seconds: dict[str, list[float]] = {name: [] for name in functions}
     for function in functions.values():
         function()

@@ -1,7 +1,7 @@
 """How much memory does one region of a large NIfTI file take? ``python tests/benchmarks/bench_reading.py`` prints it.
 
 Writes 2 GB of real values to a temporary folder, then reads one region in a fresh process. Its peak of resident memory
-is told above what the same process took to import everything and to read a tiny file.
+is reported in addition to what the same process took to import everything and to read a tiny file.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """How soon does brainrdl answer? ``python tests/benchmarks/bench_startup.py`` prints a Markdown table of ratios.
 
-Whole processes, in turn with a bare ``import torch``, so that a busy machine slows both alike.
+Whole processes, in turn with a bare ``import torch``, so that a busy machine slows both equally.
 """
 
 from __future__ import annotations

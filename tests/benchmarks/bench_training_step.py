@@ -1,7 +1,7 @@
 """What does the RDM term cost? ``python tests/benchmarks/bench_training_step.py`` prints a Markdown table of ratios.
 
 A training step with cross-entropy alone (the bare network, no hooks) against one with the RDM term beside it, and the
-steps of `brainrdl.fit` without and with it. The two take turns, so that a busy machine slows them alike.
+steps of `brainrdl.fit` without and with it. The two take turns, so that a busy machine slows both equally.
 """
 
 from __future__ import annotations

@@ -212,7 +212,7 @@ def test_names_taken_from_a_folder_are_told_in_the_order_that_was_assumed(folder
 @pytest.mark.parametrize(
     ("n", "told"), [(5, "face_00, face_01, face_02, face_03, face_04"), (3, "face_00, face_01, face_02")]
 )
-def test_a_few_names_from_a_folder_are_told_in_full(folder: Path, tmp_path: Path, n: int, told: str) -> None:
+def test_a_few_names_from_a_folder_are_listed_in_full(folder: Path, tmp_path: Path, n: int, told: str) -> None:
     for name in NAMES[:n]:
         shutil.copy(folder / "images" / f"{name}.png", tmp_path)
     np.save(folder / "few.npy", np.arange(n * (n - 1) / 2))

@@ -97,7 +97,7 @@ def test_a_file_is_downloaded_once(known, server, tmp_path) -> None:
 @pytest.mark.parametrize("ranges", [True, False])
 def test_a_download_that_was_cut_off_goes_on(known, server, tmp_path, ranges) -> None:
     server.breaks, server.ranges = 700_000, ranges
-    with refused("cannot download http://127.0.0.1.*; try again to go on, or set BRAINRDL_DATA to a folder"):
+    with refused("cannot download http://127.0.0.1.*; try again to resume, or set BRAINRDL_DATA to a folder"):
         fetch(tmp_path)
     kept = (tmp_path / "toy" / "sub" / "a.bin.part").stat().st_size
     assert 0 < kept <= 700_000
@@ -108,7 +108,7 @@ def test_a_download_that_was_cut_off_goes_on(known, server, tmp_path, ranges) ->
 
 def test_a_file_with_another_checksum_is_thrown_away(known, server, tmp_path) -> None:
     server.files["a.bin"] = CONTENT[:-1] + b"x"
-    with refused("gave something else than file 'sub/a.bin' of data set 'toy', whose SHA-256 is"):
+    with refused("gave another file than 'sub/a.bin' of data set 'toy', whose SHA-256 is"):
         fetch(tmp_path)
     assert not list((tmp_path / "toy" / "sub").iterdir())
     server.files["a.bin"] = CONTENT
@@ -143,7 +143,7 @@ def test_an_offline_copy_that_is_another_file_is_named(known, server, tmp_path, 
         fetch(tmp_path)
     copy.write_bytes(CONTENT + b"x")
     assert datasets.kept("toy", tmp_path) == "offline copy"
-    with refused(rf"mend the copy '.*a\.bin', whose SHA-256 is not {sha256(CONTENT)}"):
+    with refused(rf"replace the copy '.*a\.bin', whose SHA-256 is not {sha256(CONTENT)}"):
         fetch(tmp_path)
     copy.write_bytes(CONTENT)
     assert fetch(tmp_path) == CONTENT
@@ -152,7 +152,7 @@ def test_an_offline_copy_that_is_another_file_is_named(known, server, tmp_path, 
 
 def test_a_file_without_an_address_says_where_to_get_it(known, tmp_path) -> None:
     known(url=None)
-    with refused("'sub/a.bin' of data set 'toy' has no address to download from: get it at https://example.org/toy"):
+    with refused("'sub/a.bin' of data set 'toy' has no download address: get it from https://example.org/toy"):
         fetch(tmp_path)
 
 
@@ -215,7 +215,7 @@ def test_a_damaged_offline_archive_is_passed_over(known, server, tmp_path, monke
     assert fetch(tmp_path / "cache") == CONTENT
 
 
-# What is told
+# What is reported
 
 
 @pytest.mark.parametrize("name", datasets.names())

@@ -1,4 +1,4 @@
-"""The demo: digits, simulated subjects with something to find, and a network that finds some of it."""
+"""The demo: digits, simulated subjects, and a network whose RDMs approach theirs."""
 
 from __future__ import annotations
 

@@ -65,7 +65,7 @@ BROKEN = {
     "must return shape": lambda x: d.to_square(d.euclidean(x)),
     "does not follow the order of the conditions": column_major,
     "does not treat leading dimensions as independent": over_the_batch,
-    "does not put duplicate patterns at 0": lambda x: 1 + d.euclidean(x),
+    "does not give duplicate patterns 0": lambda x: 1 + d.euclidean(x),
     "cuts the gradient": lambda x: d.euclidean(x.detach()),
     "gives NaN or Inf, in value or gradient, with duplicate patterns": root,
     "gives NaN or Inf, in value or gradient, with constant patterns": lambda x: d.cosine(x) / x.std(-1).prod(-1, True),

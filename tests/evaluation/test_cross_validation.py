@@ -209,7 +209,7 @@ def test_a_pair_of_categories_that_training_never_showed_is_looked_up_as_the_mea
 
 
 def test_category_models_are_left_out_where_they_tell_no_pairs_apart() -> None:
-    """Neither a correlation of 0 nor one of rounding errors stands for what cannot be told."""
+    """A correlation that is undefined is neither 0 nor computed from rounding errors."""
     one_in_training = {name: "xy"[name in TEST[:3]] for name in NAMES}
     result = quick(controls=["category"], stimuli=make_stimuli(one_in_training), stratify=False)
     assert set(result.summary["student"]) == {"fitted", "category"}
@@ -272,7 +272,7 @@ def test_students_that_share_what_training_changes_are_refused_before_any_fit(ki
 
 
 def test_a_network_that_comes_back_later_is_refused() -> None:
-    with pytest.raises(BrainrdlError, match="build the network inside the function that makes the student"):
+    with pytest.raises(BrainrdlError, match="build the network inside the function that makes"):
         quick(sharing("pool"), folds=3)
 
 
@@ -330,7 +330,7 @@ def test_what_makes_no_new_student_is_refused() -> None:
 # Choosing the number of steps
 
 
-def test_the_steps_are_those_of_the_best_mean_look_of_the_inner_folds() -> None:
+def test_the_steps_are_those_of_the_best_mean_evaluation_of_the_inner_folds() -> None:
     result = quick(inner_folds=2, steps=6, controls=[])
     histories = result.histories
     inner = histories[histories.inner >= 0]
@@ -340,9 +340,11 @@ def test_the_steps_are_those_of_the_best_mean_look_of_the_inner_folds() -> None:
 
 
 def test_validation_stimuli_and_inner_folds_do_not_both_choose_the_steps() -> None:
-    with pytest.raises(BrainrdlError, match=r"'fitted' has inner_folds=2, .* and validation=0.4, which does too"):
+    with pytest.raises(
+        BrainrdlError, match=r"'fitted' has inner_folds=2, .* and validation=0.4, which also chooses it"
+    ):
         quick(inner_folds=2, validation=0.4)
-    assert not quick(inner_folds=2, validation=[], controls=[]).scores.empty  # what a recipe says by default
+    assert not quick(inner_folds=2, validation=[], controls=[]).scores.empty  # the default of a recipe
 
 
 @pytest.mark.usefixtures("no_fit")
@@ -350,7 +352,9 @@ def test_validation_stimuli_and_inner_folds_do_not_both_choose_the_steps() -> No
     "changes", [{"schedule": "cosine"}, {"students": Candidate(make_student, {"schedule": "cosine"})}]
 )
 def test_a_schedule_is_not_squeezed_into_the_steps_that_inner_folds_choose(changes: dict[str, Any]) -> None:
-    with pytest.raises(BrainrdlError, match=r"schedule='cosine', which would be squeezed .*; use schedule='constant'"):
+    with pytest.raises(
+        BrainrdlError, match=r"schedule='cosine', which depends on that number; use schedule='constant'"
+    ):
         quick(inner_folds=2, **changes)
 
 
@@ -764,7 +768,7 @@ def test_what_cannot_work_is_refused_before_anything_is_fitted(
 def test_several_processes_are_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(
-        BrainrdlError, match=r"cross-validation runs in one process, here are 2; start several processes"
+        BrainrdlError, match=r"cross-validation runs in one process, but 2 were started; use several processes"
     ):
         quick(out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
@@ -845,7 +849,10 @@ def test_held_out_scores_are_below_those_of_training(recovered: Evaluation) -> N
         ({"students": make_stimuli()}, "student 'fitted' is a Stimuli; give a function that makes a new Student"),
         ({"controls": "permuted"}, r"controls should be a list, got 'permuted'; write \['permuted'\]"),
         *[
-            ({"controls": controls, "stimuli": make_stimuli(None)}, "control 'category' was asked for, but the stimuli")
+            (
+                {"controls": controls, "stimuli": make_stimuli(None)},
+                "control 'category' needs labels of two or more categories",
+            )
             for controls in (["category"], CONTROLS, list(CONTROLS))
         ],
     ],

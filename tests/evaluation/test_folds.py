@@ -101,7 +101,7 @@ def test_the_table_names_conditions_and_holds_no_positions() -> None:
         (7, r"fold 3 holds out 3 conditions .* use fewer folds"),
         (
             Fixed(([0, 1, 2], list(range(3, 24)))),
-            "fold 0 leaves 3 conditions to train on, not 4 or more: hold out fewer",
+            "fold 0 leaves 3 conditions for training, but needs at least 4: hold out fewer",
         ),
         (ShuffleSplit(4, test_size=0.5, random_state=0), r"occur more than once in the splitter's test sets"),
         (

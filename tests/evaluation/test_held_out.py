@@ -233,8 +233,8 @@ def test_a_missing_file_is_named(saved: tuple[Evaluation, Path], name: str, mess
     [
         ("evaluation.json", b"{", "evaluation.json' is not JSON"),
         ("evaluation.json", b'{"other": 1}', r"should hold \['labels', 'settings', 'files'\], got \['other'\]"),
-        ("summary.csv", b"", r"summary.csv' is not as it was written: cut short, changed"),
-        ("students.h5", b"not HDF5", "students.h5' is not as it was written"),
+        ("summary.csv", b"", r"summary.csv' has changed since it was written, or"),
+        ("students.h5", b"not HDF5", "students.h5' has changed since it was written"),
     ],
 )
 def test_a_damaged_file_is_named(saved: tuple[Evaluation, Path], name: str, content: bytes, message: str) -> None:
@@ -250,7 +250,9 @@ def test_a_file_that_is_cut_short_is_named_whatever_is_left_of_it(saved: tuple[E
     whole = (folder / name).read_bytes()
     for kept in (whole[:-1], b"\n".join(whole.splitlines()[:1])):
         (folder / name).write_bytes(kept)
-        with pytest.raises(BrainrdlError, match=rf"{name}' is not as it was written: .*; score the run again"):
+        with pytest.raises(
+            BrainrdlError, match=rf"{name}' has changed since it was written, or .*; score the run again"
+        ):
             Evaluation.load(folder)
 
 
@@ -305,7 +307,7 @@ def test_what_is_no_rdms_is_not_compared() -> None:
     for path in ("it.h5", Path("it.h5")):
         with pytest.raises(BrainrdlError, match=r"got the path 'it.h5'; read it first: brainrdl.read\('it.h5'\)"):
             compare(a, path)  # type: ignore[arg-type]
-    with pytest.raises(BrainrdlError, match="compare takes rsatoolbox RDMs, got RDMTeacher"):
+    with pytest.raises(BrainrdlError, match="compare expects rsatoolbox RDMs, got RDMTeacher"):
         compare(make_teacher(), a)  # type: ignore[arg-type]
 
 

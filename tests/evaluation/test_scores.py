@@ -460,7 +460,7 @@ def test_a_gain_is_measured_on_the_same_resamples() -> None:
     base = only(summary, student="unfitted", against="subjects")
     assert row["gain"] == pytest.approx(row["score"] - base["score"])
     assert row["gain_low"] < row["gain"] < row["gain_high"]
-    assert row["gain_high"] - row["gain_low"] < 0.2 * (row["high"] - row["low"])  # two alike students vary together
+    assert row["gain_high"] - row["gain_low"] < 0.2 * (row["high"] - row["low"])  # two similar students vary together
     assert math.isnan(base["gain"])
 
 

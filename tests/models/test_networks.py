@@ -128,7 +128,7 @@ def test_a_transform_of_unknown_mean_cannot_get_another_size() -> None:
 
 @pytest.mark.parametrize("name", ["lenet", "small_cnn", "timm/darknet17"])
 def test_networks_without_weights_say_so(name: str) -> None:
-    with pytest.raises(BrainrdlError, match=f"network '{name}' comes without weights, so not with 'DEFAULT'"):
+    with pytest.raises(BrainrdlError, match=f"network '{name}' has no weights 'DEFAULT'"):
         build(name, "DEFAULT")
 
 
@@ -217,7 +217,9 @@ def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("weights", ["DEFAULT", "IMAGENET1K_V1"])
 def test_weights_that_cannot_be_fetched_say_from_where_and_what_to_do(offline: Path, weights: str) -> None:
-    with pytest.raises(BrainrdlError, match=r"'resnet18' could not be fetched from https://.*no route.*pass its path"):
+    with pytest.raises(
+        BrainrdlError, match=r"'resnet18' could not be downloaded from https://.*no route.*give its path"
+    ):
         build("resnet18", weights)
 
 
@@ -228,7 +230,7 @@ def test_timm_weights_that_cannot_be_fetched_are_refused(monkeypatch: pytest.Mon
         raise OSError(f"no route for {name}, pretrained={pretrained}")
 
     monkeypatch.setattr(timm, "create_model", create)
-    with pytest.raises(BrainrdlError, match=r"'timm/resnet18' could not be fetched .*pretrained=True"):
+    with pytest.raises(BrainrdlError, match=r"'timm/resnet18' could not be downloaded .*pretrained=True"):
         build("timm/resnet18", "DEFAULT")
     with pytest.raises(BrainrdlError, match="weights of timm/resnet18 'imagenet' is not known"):
         build("timm/resnet18", "imagenet")
@@ -250,7 +252,7 @@ def test_a_tampered_download_is_refused_before_torchvision_sees_it(offline: Path
     checkpoints = offline / "hub" / "checkpoints"
     checkpoints.mkdir(parents=True)
     torch.save({"fc.weight": Payload(offline / "ran")}, checkpoints / ResNet18_Weights.DEFAULT.url.rsplit("/", 1)[1])
-    with pytest.raises(BrainrdlError, match="holds more than tensors"):
+    with pytest.raises(BrainrdlError, match="contains more than tensors"):
         build("resnet18", "DEFAULT")
     assert not (offline / "ran").exists()
 
@@ -303,7 +305,7 @@ def test_a_factory_gives_a_module_or_a_network() -> None:
         (":f", None, "cannot be imported"),
         ("plugin:a_modul", None, "plugin has no function 'a_modul'; nearest: 'a_module'"),
         ("plugin:a_mistake", None, "must return an nn.Module or a Network, got str"),
-        ("plugin:a_module", "DEFAULT", "comes without weights"),
+        ("plugin:a_module", "DEFAULT", "has no weights 'DEFAULT'"),
     ],
 )
 def test_a_factory_that_gives_no_network_is_refused(name: str, weights: str | None, message: str) -> None:
@@ -362,7 +364,7 @@ def test_a_pickle_that_would_run_code_is_refused_and_does_not_run(
         path.write_bytes(pickle.dumps(Payload(trace), protocol=int(writer[-1])))
     else:
         torch.save(Payload(trace), path, _use_new_zipfile_serialization=writer == "torch.save")
-    with pytest.raises(BrainrdlError, match=rf"evil\.pth' holds more than tensors, .*{reason}.*safetensors"):
+    with pytest.raises(BrainrdlError, match=rf"evil\.pth' contains more than tensors .*{reason}.*safetensors"):
         load_weights(linear, path)
     assert not trace.exists()
     pickle.loads(path.read_bytes()) if "pickle" in writer else torch.load(path, weights_only=False)
@@ -374,7 +376,7 @@ def test_other_kinds_of_file_are_not_opened(tmp_path: Path, linear: nn.Module, s
     path = tmp_path / f"weights{suffix}"
     path.write_bytes(pickle.dumps(Payload(tmp_path / "ran")))
     for load in (lambda: load_weights(linear, path), lambda: build("lenet", str(path))):
-        with pytest.raises(BrainrdlError, match=r"is none of \.safetensors, \.pt, \.pth, \.th"):
+        with pytest.raises(BrainrdlError, match=r"is not one of \.safetensors, \.pt, \.pth, \.th"):
             load()
     assert not (tmp_path / "ran").exists()
 
@@ -430,7 +432,7 @@ def test_weights_that_do_not_fit_are_refused_and_nothing_changes(
 @pytest.mark.parametrize(("content", "holds"), [([1, 2], "list"), ({"epoch": 3}, r"\['epoch'\]"), ({}, r"\[\]")])
 def test_a_file_without_a_state_dict_is_refused(tmp_path: Path, linear: nn.Module, content: Any, holds: str) -> None:
     torch.save(content, tmp_path / "w.pt")
-    with pytest.raises(BrainrdlError, match=f"must hold a state dict .* it holds {holds}"):
+    with pytest.raises(BrainrdlError, match=f"must contain a state dict .* but contains {holds}"):
         load_weights(linear, tmp_path / "w.pt")
 
 

@@ -407,15 +407,15 @@ class Nameless(Third):
 @pytest.mark.parametrize(
     ("reader", "words"),
     [
-        (TakesAll, "takes a strange file"),
-        (TakesNothing, "does not take 'rdm.third'"),
-        (SniffsBadly, r"sniff of reader 'third' fails on a file cut off at 0%: IndexError"),
-        (Fickle, "gives something else when it reads the same file again"),
+        (TakesAll, "recognises a file of another layout"),
+        (TakesNothing, "does not recognise 'rdm.third'"),
+        (SniffsBadly, r"sniff of reader 'third' fails on a file truncated to 0%: IndexError"),
+        (Fickle, "gives a different result when it reads the same file again"),
         (Writes, "changed the file it read"),
-        (TakesAnyOption, "takes an option it does not know without an error"),
-        (ReadsEmpty, "takes an empty file without an error"),
-        (Nameless, "name of reader Nameless must be a text"),
-        (object, "object is no reader: it has no 'name'"),
+        (TakesAnyOption, "accepts an unknown option without an error"),
+        (ReadsEmpty, "accepts an empty file without an error"),
+        (Nameless, "name of reader Nameless must be a non-empty text"),
+        (object, "object is not a reader: it has no 'name'"),
     ],
 )
 def test_check_reader_finds_what_is_broken(reader, words, third_file):

@@ -39,12 +39,12 @@ from brainrdl.recipe.spelling import in_recipe
         (
             "evaluation.inner_folds",
             1,
-            r"evaluation.inner_folds: one fold leaves nothing .* give 0 for none, or 2 or more",
+            r"evaluation.inner_folds: one fold leaves no stimuli .* give 0 for no folds, or 2 or more",
         ),
         (
             "teacher.options",
             {"names": "x"},
-            r"teacher.options: 'names' is no option of a reader; give rdms, names and by",
+            r"teacher.options: 'names' is not an option of a reader; write rdms, names and by",
         ),
         ("fit.lr", -1, r"fit.lr must be a finite number above 0, got -1"),
         ("fit.optimizer", "adan", r"recipe: fit.optimizer 'adan' is not known; nearest: 'adam'"),
@@ -70,7 +70,9 @@ def test_wrong_recipe_is_refused_by_key_and_value(content: dict, place: str, val
 @pytest.mark.parametrize("held_out", [[], 0, 0.0, 1, 1.5, -0.2, float("nan")])
 def test_held_out_that_is_nothing_or_no_share_is_refused(content: dict, held_out: object) -> None:
     content["evaluation"] = {"held_out": held_out}
-    with pytest.raises(BrainrdlError, match=r"evaluation.held_out: give names, or a share between 0 and 1, .*; got "):
+    with pytest.raises(
+        BrainrdlError, match=r"evaluation.held_out: give names, or a fraction between 0 and 1, .*; got "
+    ):
         recipe.check(content)
 
 
@@ -101,9 +103,9 @@ def test_file_that_is_no_recipe_is_refused(tmp_path: Path, text: str | None, mes
     [
         (
             b"fit: {}\nloss: {}\nfit: {steps: 3}",
-            r"key 'fit' stands twice, in line 1 \('fit: \{\}'\) and in line 3 \('fit: ",
+            r"key 'fit' occurs twice, in line 1 \('fit: \{\}'\) and in line 3 \('fit: ",
         ),
-        (b"fit:\n  lr: 1\n  lr: 2", r"recipe '.*': key 'lr' stands twice, in line 2 \('lr: 1'\) and in line 3"),
+        (b"fit:\n  lr: 1\n  lr: 2", r"recipe '.*': key 'lr' occurs twice, in line 2 \('lr: 1'\) and in line 3"),
         (b"fit:\n\tlr: 1", "is not YAML: .* at line 2, column 1.*; indent with spaces, not with tabs"),
         (b"\xff\xfe\x00", r"is not UTF-8 text \(invalid start byte at byte 0\); save it as UTF-8"),
     ],

@@ -62,7 +62,7 @@ def test_recipe_that_holds_nothing_out_fits_to_all(content: dict, tmp_path: Path
     result = running.run(recipe.check(content), tmp_path / "run", progress=False)
     assert isinstance(result, FitResult)
     assert result.settings["train"] == NAMES
-    with pytest.raises(BrainrdlError, match="holds nothing out, so there is nothing to score"):
+    with pytest.raises(BrainrdlError, match="holds out no stimuli, so it cannot be scored"):
         running.evaluate_run(tmp_path / "run")
 
 
@@ -273,7 +273,7 @@ def test_refused_recipe_leaves_what_was_in_the_folder(content: dict, tmp_path: P
 def test_recipe_is_refused_in_several_processes(content: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     del content["evaluation"]
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(BrainrdlError, match=r"a recipe runs in one process, here are 2; .* brainrdl.fit alone"):
+    with pytest.raises(BrainrdlError, match=r"a recipe runs in one process, but 2 were .* only with brainrdl.fit"):
         running.run(recipe.check(content), tmp_path / "run", progress=False)
     assert not (tmp_path / "run").exists()
 
@@ -324,7 +324,7 @@ def test_size_also_changes_the_preset_of_a_public_network(content: dict, model: 
 def test_size_that_the_network_cannot_take_is_refused_before_any_work(content: dict, tmp_path: Path) -> None:
     content["stimuli"]["size"] = 20
     content["student"] = {"model": "lenet", "layers": {"conv2": "IT"}}
-    with pytest.raises(BrainrdlError, match=r"student.model 'lenet' cannot take the images, of shape \(1, 20, 20\)"):
+    with pytest.raises(BrainrdlError, match=r"student.model 'lenet' cannot process the images, of shape \(1, 20, 20\)"):
         running.run(recipe.check(content), tmp_path / "run", progress=False)
     assert not (tmp_path / "run").exists()
 
@@ -391,7 +391,7 @@ def test_other_comparators_do_not_become_the_runs_own(content: dict, tmp_path: P
 def test_unfinished_run_is_not_scored_but_refused(content: dict, tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     recipe.save(recipe.check(content), tmp_path / "run" / "recipe.yaml")
-    with pytest.raises(BrainrdlError, match="is not finished; go on with it first: `brainrdl fit` with --resume"):
+    with pytest.raises(BrainrdlError, match="is not finished; resume it first: `brainrdl fit` with --resume"):
         running.evaluate_run(tmp_path / "run")
     assert not (tmp_path / "run" / "fits").exists()
 
@@ -439,7 +439,10 @@ def test_teacher_network_sees_images_as_its_own_weights_expect_them(content: dic
             r"'os:system': system\(\) failed \(TypeError.*no argument",
         ),
         ({"student": {"model": "sys:exit", "layers": ["0"]}}, r"'sys:exit': exit\(\) failed \(SystemExit"),
-        ({"student": {"model": "grey_net:make", "layers": ["0"]}}, r"cannot take the images, of shape \(3, 10, 10\)"),
+        (
+            {"student": {"model": "grey_net:make", "layers": ["0"]}},
+            r"cannot process the images, of shape \(3, 10, 10\)",
+        ),
         ({"student": {"model": "no_net:make", "layers": ["0"]}}, r"'no_net' cannot be imported \(division by zero\)"),
         ({"teacher": {"network": "grey_net:make", "layers": ["0"]}}, r"teacher.network 'grey_net:make' cannot take"),
     ],
@@ -496,7 +499,7 @@ def test_category_control_is_refused_only_where_asked_for_without_categories(
         content["stimuli"]["labels"] = str(tmp_path / "one.csv")
     content["evaluation"]["controls"] = ["category"]
     told = r"\['one'\]" if labels else "no labels"
-    with pytest.raises(BrainrdlError, match=rf"controls asks for 'category', which needs .* they have {told}; give"):
+    with pytest.raises(BrainrdlError, match=rf"controls has 'category', which needs .* they have {told}; give"):
         running.run(recipe.check(content), tmp_path / "run", progress=False)
     assert not (tmp_path / "run").exists()
     del content["evaluation"]["controls"]
@@ -514,7 +517,7 @@ def test_weights_of_a_run_give_its_network_and_say_that_the_readout_is_left(
     content["student"] |= readout
     fitted = running.run(recipe.check(content), tmp_path / "run", progress=False)
     content["student"]["weights"] = str(tmp_path / "run" / "weights.safetensors")
-    told = pytest.warns(UserWarning, match="its network is taken, its read-out") if readout else nullcontext()
+    told = pytest.warns(UserWarning, match="its network is loaded, but not its read-out") if readout else nullcontext()
     with told:
         student = building.make_student(recipe.check(content))
     expected = fitted.student.model.state_dict()
@@ -525,10 +528,10 @@ def test_weights_that_saw_the_held_out_stimuli_are_refused(content: dict, tmp_pa
     running.run(recipe.check(content), tmp_path / "run", progress=False)
     weights = next((tmp_path / "run").rglob("weights.safetensors"))
     content["student"]["weights"] = str(weights)
-    with pytest.raises(BrainrdlError, match=r"fitted to \d+ of these stimuli, \['.*held-out ones would not be new"):
+    with pytest.raises(BrainrdlError, match=r"fitted to \d+ of these stimuli, \['.*held-out stimuli would not be new"):
         running.run(recipe.check(content), tmp_path / "again", progress=False)
     assert not (tmp_path / "again").exists()
-    del content["evaluation"]  # with nothing held out there is nothing to leak
+    del content["evaluation"]  # nothing is held out, so nothing can leak
     running.run(recipe.check(content), tmp_path / "all", progress=False)
 
 
@@ -544,5 +547,5 @@ def test_a_refusal_with_overwrite_leaves_the_old_run(content: dict, tmp_path: Pa
 
 def test_a_run_made_in_python_is_scored_again_in_python(tmp_path: Path) -> None:
     (tmp_path / "evaluation.json").write_text("{}")
-    with pytest.raises(BrainrdlError, match="was made in Python, not by a recipe: score it again there"):
+    with pytest.raises(BrainrdlError, match="was made in Python, not by a recipe: score it in Python"):
         running.evaluate_run(tmp_path)

@@ -85,12 +85,12 @@ def test_a_teacher_of_the_batchs_images_sees_those_of_the_other_names() -> None:
 
 def test_images_that_are_not_in_the_batch_are_refused_rather_than_mistaken() -> None:
     permuted = PermutedTeacher(network(), NAMES, seed=1)
-    with pytest.raises(BrainrdlError, match="got 0 images for 3 conditions; give it stimuli of its own"):
+    with pytest.raises(BrainrdlError, match="got 0 images for 3 conditions; give one image per condition"):
         permuted.rdms(batch(("a", "b", "c")))
 
 
 def test_what_cannot_be_permuted_is_refused() -> None:
-    with pytest.raises(BrainrdlError, match="teacher 'net' lists no conditions: say which names"):
+    with pytest.raises(BrainrdlError, match="teacher 'net' lists no conditions: give the names"):
         PermutedTeacher(network())
     with pytest.raises(BrainrdlError, match=r"conditions \['z'\] are not in teacher 'brain'"):
         PermutedTeacher(brain(), ["a", "z"])
@@ -160,10 +160,10 @@ def test_a_category_control_without_labels_is_refused() -> None:
 
 
 def test_a_category_control_of_one_category_is_refused() -> None:
-    with pytest.raises(BrainrdlError, match=r"and the 3 conditions are of one category, 'animal'; choose other"):
+    with pytest.raises(BrainrdlError, match=r"but the 3 conditions are all of one category, 'animal'; choose other"):
         control("category", stimuli=stimuli(), conditions=("a", "c", "e"))
     own = dict(zip(NAMES, "uvwxyz", strict=True))
-    with pytest.raises(BrainrdlError, match=r"the 6 conditions are each of a category of its own; choose other"):
+    with pytest.raises(BrainrdlError, match=r"the 6 conditions are all of different categories; choose other"):
         control("category", stimuli=stimuli(labels=own))
 
 
@@ -213,42 +213,42 @@ def _lenient(self: Good, batch: Batch) -> dict[str, Tensor]:
     return Good().rdms(Batch(known, batch.images, None))
 
 
-def test_a_teacher_of_ones_own_keeps_the_contract() -> None:
+def test_a_user_defined_teacher_keeps_the_contract() -> None:
     check_teacher(Good(), batch())
 
 
 @pytest.mark.parametrize(
     ("broken", "message"),
     [
-        (_attribute(name=" "), "name of teacher Broken must be a text that is not empty, got ' '"),
+        (_attribute(name=" "), "name of teacher Broken must be a non-empty text, got ' '"),
         (_attribute(targets="t"), "must be a tuple of at least one name, got 't'"),
         (_attribute(targets=()), "must be a tuple of at least one name"),
         (_attribute(targets=("t", "t")), "occur more than once in the targets"),
-        (_attribute(targets=("t", "u")), r"answers for \['t'\], its targets are \['t', 'u'\]"),
-        (_attribute(rdms=_lenient), "answers for a condition it does not know"),
+        (_attribute(targets=("t", "u")), r"answers for \['t'\], but its targets are \['t', 'u'\]"),
+        (_attribute(rdms=_lenient), "answers for an unknown condition"),
         (_after(lambda self, batch, pairs: pairs[0]), r"must have shape \(n_rdms, 15\) .* got \(15,\)"),
         (_after(lambda self, batch, pairs: pairs[:, 1:]), r"got \(1, 14\)"),
         (_after(lambda self, batch, pairs: pairs[:0]), r"got \(0, 15\)"),
         (_after(lambda self, batch, pairs: pairs.long()), "must be floating point, got torch.int64"),
-        (_after(lambda self, batch, pairs: pairs.to("meta")), "is on meta, the batch's images are on cpu"),
-        (_after(lambda self, batch, pairs: pairs.requires_grad_()), "carries a gradient"),
-        (_after(lambda self, batch, pairs: pairs / 0), "holds Inf, or nothing but NaN"),
-        (_after(lambda self, batch, pairs: pairs * torch.nan), "holds Inf, or nothing but NaN"),
-        (_after(lambda self, batch, pairs: pairs + self.answers), "another answer when asked the same again"),
-        (_after(_sorted_names), r"does not answer in the order asked, \['f', 'e', 'd', 'c', 'b', 'a'\]"),
-        (_after(lambda self, batch, pairs: pairs / pairs.max()), r"in the order asked, \['c', 'a', 'd'\]"),
+        (_after(lambda self, batch, pairs: pairs.to("meta")), "is on meta, but the batch's images are on cpu"),
+        (_after(lambda self, batch, pairs: pairs.requires_grad_()), "has a gradient"),
+        (_after(lambda self, batch, pairs: pairs / 0), "contains Inf, or only NaN"),
+        (_after(lambda self, batch, pairs: pairs * torch.nan), "contains Inf, or only NaN"),
+        (_after(lambda self, batch, pairs: pairs + self.answers), "gives a different answer to the same batch"),
+        (_after(_sorted_names), r"does not answer in the order of the names, \['f', 'e', 'd', 'c', 'b', 'a'\]"),
+        (_after(lambda self, batch, pairs: pairs / pairs.max()), r"in the order of the names, \['c', 'a', 'd'\]"),
     ],
 )
-def test_a_broken_teacher_is_told_what_it_breaks(broken: type[Good], message: str) -> None:
+def test_the_error_names_what_a_broken_teacher_breaks(broken: type[Good], message: str) -> None:
     with pytest.raises(BrainrdlError, match=message):
         check_teacher(broken(), batch())
 
 
-def test_a_teacher_that_lacks_a_member_is_told_which() -> None:
+def test_the_error_names_a_member_that_a_teacher_lacks() -> None:
     class Nameless:
         targets = ("t",)
 
-    with pytest.raises(BrainrdlError, match="Nameless is no teacher: it has no 'name'"):
+    with pytest.raises(BrainrdlError, match="Nameless is not a teacher: it has no 'name'"):
         check_teacher(Nameless(), batch())  # type: ignore[arg-type]
 
 

@@ -172,7 +172,7 @@ def test_names_that_cannot_be_answered_are_refused() -> None:
     own = NetworkTeacher(Counted(), ["fc"], stimuli=stimuli(), name="net")
     with pytest.raises(BrainrdlError, match=r"\['s9'\] are not in teacher 'net' \(6 conditions\); nearest: 's"):
         own.rdms(Batch(("s0", "s9", "s1"), images()[:3], None))
-    with pytest.raises(BrainrdlError, match="got 2 images for 3 conditions; give it stimuli of its own"):
+    with pytest.raises(BrainrdlError, match="got 2 images for 3 conditions; give one image per condition"):
         NetworkTeacher(Counted(), ["fc"]).rdms(Batch(("s0", "s1", "s2"), images()[:2], None))
     with pytest.raises(BrainrdlError, match=r"\['s0'\] occur more than once"):
         own.rdms(Batch(("s0", "s0", "s1"), images()[:3], None))

@@ -108,7 +108,7 @@ class Uncut(RatingsTeacher):
 
 
 class Remembering(RatingsTeacher):
-    """Lists the names it was cut down to, and answers for the others all the same."""
+    """Lists only the selected names, but still answers for the others."""
 
     def select(self, names: Iterable[str], *, weigh_by: Iterable[str] | None = None) -> RatingsTeacher:
         other = Remembering(self._ratings)
@@ -199,14 +199,14 @@ class Listless(RatingsTeacher):
     ("broken", "message"),
     [
         (Uncut, "has conditions"),
-        (Remembering, "still answers for the names that were left out"),
-        (ByPosition, "other dissimilarities when cut down"),
-        (Changed, "answers differently after it was cut down"),
+        (Remembering, "still answers for the other names"),
+        (ByPosition, "changes its dissimilarities when restricted"),
+        (Changed, "answers differently after `select`"),
         (AllSubjects, r"was asked for subjects \['s2', 's1', 's0'\]"),
-        (Forgiving, "keeps a subject it does not know"),
+        (Forgiving, "accepts an unknown subject"),
         (OneRDMPerWeight, "one RDM per target, got 2"),
         (OtherRDMs, "subject_rdms of .* disagree"),
-        (Restless, "another identity"),
+        (Restless, "a different identity"),
         (Wordy, "must be a dict, got str"),
         (Listless, r"\['n00'\] are not in the conditions of teacher 'ratings'"),
     ],

@@ -113,7 +113,7 @@ def test_the_same_names_are_looked_up_once_and_others_anew() -> None:
 
 
 def _flipped_positions() -> list[int]:
-    """Where the pair of reversed conditions stands in the reversed list of pairs."""
+    """Position of the pair of reversed conditions in the reversed list of pairs."""
     pairs = list(zip(*np.triu_indices(5, 1), strict=True))
     return [N_PAIRS - 1 - pairs.index((4 - j, 4 - i)) for i, j in pairs]
 
@@ -142,7 +142,7 @@ def test_an_answer_combines_subjects_once_and_then_reads_only_the_pairs_of_the_b
 def test_a_descriptor_that_is_not_there_is_refused_with_the_nearest(option: str) -> None:
     with pytest.raises(
         BrainrdlError,
-        match=rf"{option} 'sesion' is no rdm descriptor in teacher 'mine' \(there are: subject, roi, session, index\)"
+        match=rf"{option} 'sesion' is not an rdm descriptor of teacher .* \(there are: subject, roi, session, index\)"
         "; nearest: 'session'",
     ):
         RDMTeacher(brain(), name="mine", **{option: "sesion"})
@@ -152,7 +152,8 @@ def test_sessions_of_nobody_in_particular_are_no_subjects_unless_that_is_asked_f
     sessions = {"roi": ["V1", "V1", "IT", "IT"], "session": [1, 2, 1, 2]}
     rdms = from_array(values(4), NAMES, descriptors=sessions)
     with pytest.raises(
-        BrainrdlError, match=r"no rdm descriptor 'subject' in teacher 'mine' .*there are: roi, session, .*subject_by="
+        BrainrdlError,
+        match=r"teacher 'mine' has sessions, but no rdm descriptor 'subject' .*: roi, session, .*subject_by=",
     ):
         RDMTeacher(rdms, name="mine")
     assert RDMTeacher(rdms, subject_by="session").subjects == ("1", "2")
@@ -197,10 +198,10 @@ def test_a_target_left_with_one_known_pair_is_refused(combine: str) -> None:
     pairs = values(2)
     pairs[:, 1:] = np.where(np.arange(1, N_PAIRS) < 8, np.nan, pairs[:, 1:])  # face-house, cat-tree and dog-tree
     teacher = RDMTeacher(from_array(pairs, NAMES), name="mine", combine=combine)
-    message = "the mean RDM at target 'rdm' of teacher 'mine' knows 1 of the 6 pairs of these conditions, at least 2"
+    message = "the mean RDM at target 'rdm' of teacher 'mine' has 1 of the 6 pairs of these conditions, but at least 2"
     with pytest.raises(BrainrdlError, match=message):
         teacher.select(NAMES[:4])
-    with pytest.raises(BrainrdlError, match="knows 1 of the 1 pairs"):
+    with pytest.raises(BrainrdlError, match="has 1 of the 1 pairs"):
         teacher.select(NAMES[:2])
 
 
@@ -208,9 +209,7 @@ def test_a_target_left_with_one_known_pair_is_refused(combine: str) -> None:
 def test_a_subject_who_answers_alone_must_know_enough_alone(combine: str) -> None:
     kept = ("face", "house", "dog")
     assert RDMTeacher(two_halves()).select(kept).conditions == kept
-    with pytest.raises(
-        BrainrdlError, match="the RDM of subject 'a' at target 'rdm' of teacher 'RDMs' knows 1 of the 3"
-    ):
+    with pytest.raises(BrainrdlError, match="the RDM of subject 'a' at target 'rdm' of teacher 'RDMs' has 1 of the 3"):
         RDMTeacher(two_halves(), combine=combine).select(kept)
 
 
@@ -389,7 +388,7 @@ def test_a_file_is_read_and_lends_its_name(tmp_path: Path) -> None:
 
 
 def test_names_are_for_files_only() -> None:
-    with pytest.raises(BrainrdlError, match="names= belongs to a path that is read"):
+    with pytest.raises(BrainrdlError, match="names= only applies to a file"):
         RDMTeacher(brain(), names=list(NAMES))
 
 

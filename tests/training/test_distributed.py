@@ -80,7 +80,7 @@ def one_of_two(folder: str) -> None:
     here = Path(folder)
     gradients = {key: value for n in N_CONDITIONS for key, value in step_gradients(n).items()}
     save_file(gradients, here / f"gradients{rank}.safetensors")
-    for name, task_weight in (("rdm", 0.0), ("both", 1.0), ("rdm", 0.0)):  # the last finds a run that has ended
+    for name, task_weight in (("rdm", 0.0), ("both", 1.0), ("rdm", 0.0)):  # the last finds a finished run
         student = fitted(here / name, seed=rank, task_weight=task_weight)  # each process starts from other weights
         weights = {key: value.contiguous() for key, value in student.state_dict().items()}
         save_file(weights, here / f"{name}{rank}.safetensors")
@@ -164,12 +164,12 @@ def test_one_process_may_do_what_needs_one(monkeypatch: pytest.MonkeyPatch, worl
 def test_several_processes_are_refused_what_needs_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "4")
     with pytest.raises(
-        BrainrdlError, match=r"^this runs in one process, here are 4; start several .* brainrdl.fit alone"
+        BrainrdlError, match=r"^this runs in one process, but 4 were started; use several .* only with brainrdl.fit"
     ):
         check_one_process("this")
     monkeypatch.delenv("WORLD_SIZE")
     monkeypatch.setattr("brainrdl.training.distributed.n_processes", lambda: 2)
-    with pytest.raises(BrainrdlError, match="here are 2"):
+    with pytest.raises(BrainrdlError, match="but 2 were started"):
         check_one_process("this")
 
 

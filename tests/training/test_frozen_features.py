@@ -1,4 +1,4 @@
-"""A student of which only read-outs train, fitted over its network's outputs, is the same student."""
+"""A student of which only read-outs train gets the same weights if it is fitted to its network's stored outputs."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ def test_random_transform_is_not_frozen(stimuli: Stimuli) -> None:
 
 def test_features_of_other_stimuli_are_refused(stimuli: Stimuli, teacher: RDMTeacher) -> None:
     other = Stimuli.from_arrays(1 - stimuli.images(), NAMES)
-    with pytest.raises(BrainrdlError, match=r"features are those of other stimuli .*FrozenFeatures\(stimuli\)"):
+    with pytest.raises(BrainrdlError, match=r"features were computed from other stimuli; .*FrozenFeatures\(stimuli\)"):
         fit(_student(), teacher, stimuli, features=FrozenFeatures(other), steps=1, device="cpu", progress=False)
 
 

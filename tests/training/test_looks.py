@@ -1,4 +1,4 @@
-"""What a run shows: looks, the check of the loss, the progress bar, TensorBoard events."""
+"""What a run shows: evaluations, the check of the loss, the progress bar, TensorBoard events."""
 
 from __future__ import annotations
 

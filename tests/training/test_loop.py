@@ -1,4 +1,4 @@
-"""The training loop: what it recovers, what it never sees, what it refuses, and that an interrupted run goes on."""
+"""The training loop: what it recovers, never uses and refuses, and how an interrupted run is resumed."""
 
 from __future__ import annotations
 
@@ -252,7 +252,7 @@ def test_devices_may_come_one_after_another_in_one_process(precision: str, tmp_p
 
 @no_cuda
 def test_a_device_that_is_not_there_is_refused() -> None:
-    with pytest.raises(BrainrdlError, match=r"device 'cuda' is asked for, but torch .* sees none here"):
+    with pytest.raises(BrainrdlError, match=r"device 'cuda' is not available to torch .* on this machine"):
         fit(student(), teacher(), stimuli(), device="cuda", progress=False)
 
 
@@ -357,7 +357,7 @@ def test_looks_come_every_so_often_and_at_the_end() -> None:
 def test_a_name_in_two_parts_is_refused(part: str) -> None:
     lists = {"train": NAMES[:8], "validation": NAMES[8:12]}
     with pytest.raises(
-        BrainrdlError, match=f"'{lists[part][0]}' stands in {part} and in held_out; the parts must not share"
+        BrainrdlError, match=f"'{lists[part][0]}' is in {part} and in held_out; the parts must not share"
     ):
         training_names(stimuli(), **lists, held_out=[lists[part][0]])
 
@@ -459,13 +459,13 @@ def test_images_that_the_network_cannot_take_are_refused_with_their_shape(tmp_pa
 
 def test_a_task_has_nothing_to_train_in_a_network_that_stays_as_it_is() -> None:
     made = student(readout=Readout(projection=4), trainable="projection")
-    with pytest.raises(BrainrdlError, match="network as it is, so task_weight has nothing to train; set it to 0"):
+    with pytest.raises(BrainrdlError, match="change the network, so task_weight has no effect; set it to 0"):
         fit(made, teacher(), stimuli(), task_weight=1.0, **QUIET)
 
 
 def test_the_accuracy_of_a_network_that_stays_as_it_is_chooses_no_step() -> None:
     made = student(readout=Readout(projection=4), trainable="projection")
-    with pytest.raises(BrainrdlError, match="monitor='accuracy' sees no step of a network that stays as it is; use"):
+    with pytest.raises(BrainrdlError, match="monitor='accuracy' does not change if the network is frozen; use"):
         fit(made, teacher(), stimuli(), validation=NAMES[:5], monitor="accuracy", **QUIET)
 
 
@@ -487,7 +487,7 @@ def test_a_task_without_logits_is_refused() -> None:
 
 def test_more_categories_than_logits_are_refused() -> None:
     many = stimuli().with_labels([f"{i % 5}" for i in range(20)])
-    with pytest.raises(BrainrdlError, match="the student has 3 logits for 5 categories; give its last layer as many"):
+    with pytest.raises(BrainrdlError, match="student has 3 logits for 5 categories; give its last layer more outputs"):
         fit(student(), teacher(), many, task_weight=1.0, steps=1, **QUIET)
 
 
@@ -623,9 +623,9 @@ def test_a_folder_that_exists_is_refused_and_left_alone(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("all of it")
     with pytest.raises(BrainrdlError, match="exists and is not empty; resume or overwrite it"):
         fit(student(), teacher(), stimuli(), steps=1, out=tmp_path, **QUIET)
-    with pytest.raises(BrainrdlError, match="so it is no run and is not resumed"):
+    with pytest.raises(BrainrdlError, match="so it is not a run folder and cannot be resumed"):
         fit(student(), teacher(), stimuli(), steps=1, out=tmp_path, resume=True, **QUIET)
-    with pytest.raises(BrainrdlError, match="so it is no run and is not overwritten"):
+    with pytest.raises(BrainrdlError, match="so it is not a run folder and cannot be overwritten"):
         fit(student(), teacher(), stimuli(), steps=1, out=tmp_path, overwrite=True, **QUIET)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
@@ -740,7 +740,7 @@ def interrupted(folder: Path) -> Path:
 def test_a_checkpoint_that_is_cut_short_is_refused(tmp_path: Path) -> None:
     checkpoint = interrupted(tmp_path / "run")
     checkpoint.write_bytes(checkpoint.read_bytes()[:-100])
-    with pytest.raises(BrainrdlError, match=r"checkpoint.safetensors' is cut short, damaged or not safetensors"):
+    with pytest.raises(BrainrdlError, match=r"checkpoint.safetensors' is truncated, damaged or not safetensors"):
         long_run(Stops(), tmp_path / "run")
 
 
@@ -813,7 +813,7 @@ def test_a_finished_run_is_not_taken_for_one_with_another_readout(tmp_path: Path
 
 
 def test_a_run_is_not_resumed_with_another_transform(tmp_path: Path) -> None:
-    for size in (6, 6):  # the same one goes on
+    for size in (6, 6):  # the same one continues
         shown = Stimuli.from_arrays(pictures(), NAMES, transform=ImageTransform(size, channels=1))
         fit(student(), teacher(), shown, steps=1, out=tmp_path / "run", resume=True, **QUIET)
     other = shown.with_transform(ImageTransform(6, mean=(0.5,), std=(0.5,), channels=1))

@@ -59,7 +59,7 @@ def test_one_process_may_ask_for_one_device_after_another() -> None:
 @no_cuda
 def test_a_device_that_is_not_there_is_refused() -> None:
     with pytest.raises(
-        BrainrdlError, match=r"device 'cuda' is asked for, but torch .* sees none here; use 'auto' or 'cpu'"
+        BrainrdlError, match=r"device 'cuda' is not available to torch .* on this machine; use 'auto' or 'cpu'"
     ):
         make_accelerator("cuda")
 

@@ -1,4 +1,4 @@
-"""The run folder: what is written comes back, whole or not at all, and what does not belong there is refused."""
+"""The run folder: what is written can be read again, files are complete, and folders of other kinds are refused."""
 
 from __future__ import annotations
 
@@ -216,13 +216,13 @@ def a_run(folder: Path) -> Path:
     return folder
 
 
-def test_a_new_folder_is_made_and_an_empty_one_taken(tmp_path: Path) -> None:
+def test_a_new_folder_is_made_and_an_empty_one_is_used(tmp_path: Path) -> None:
     assert run_folder.open_folder(tmp_path / "a" / "b").is_dir()
     assert run_folder.open_folder(tmp_path / "a" / "b").is_dir()
 
 
 def test_a_folder_that_exists_is_refused(tmp_path: Path) -> None:
-    message = "exists and is not empty; resume or overwrite it: resume=True / overwrite=True (--resume / --overwrite)"
+    message = "exists and is not empty; resume or overwrite it with resume=True or overwrite=True"
     with pytest.raises(BrainrdlError, match=r"run folder '.*run' " + re.escape(message)):
         run_folder.open_folder(a_run(tmp_path / "run"))
 
@@ -236,7 +236,9 @@ def test_resuming_leaves_a_folder_as_it_is(tmp_path: Path) -> None:
 def test_resuming_refuses_a_folder_that_is_no_run(tmp_path: Path, names: list[str]) -> None:
     for name in names:
         (tmp_path / name).write_text("{}")
-    with pytest.raises(BrainrdlError, match=r"holds no (settings|provenance).json, so it is no run and is not resumed"):
+    with pytest.raises(
+        BrainrdlError, match=r"holds no (settings|provenance).json, so it is not a run folder and cannot be resumed"
+    ):
         run_folder.open_folder(tmp_path, resume=True)
     assert {path.name for path in tmp_path.iterdir()} == set(names)
 
@@ -273,7 +275,7 @@ def test_an_old_run_stays_when_the_new_one_fails_before_it_has_fitted_anything(
     kept = {path: path.read_bytes() for path in old.rglob("*") if path.is_file()}
     with pytest.raises(error), run_folder.opened(old, overwrite=True) as folder:  # noqa: PT012
         (folder / "settings.json").write_text("new")
-        raise error
+        raise error("stopped")
     assert {path: path.read_bytes() for path in old.rglob("*") if path.is_file()} == kept
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
@@ -290,7 +292,7 @@ def test_an_old_run_goes_when_the_new_one_has_fitted_something(tmp_path: Path) -
 def test_overwriting_refuses_a_folder_that_is_no_run(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_text("{}")
     with pytest.raises(
-        BrainrdlError, match=r"holds no (settings|provenance).json, so it is no run and is not overwritten"
+        BrainrdlError, match=r"holds no (settings|provenance).json, so it is not a run folder and cannot be overwritten"
     ):
         run_folder.check_folder(tmp_path, overwrite=True)
     assert (tmp_path / name).exists()
@@ -335,7 +337,7 @@ def test_a_run_that_has_fitted_or_was_interrupted_stays(tmp_path: Path, error: t
     with pytest.raises(error), run_folder.opened(tmp_path / "run") as run:  # noqa: PT012
         (run / "fits").mkdir()
         (run / "fits" / name).write_text("")
-        raise error
+        raise error("stopped")
     assert (tmp_path / "run" / "fits" / name).exists()
 
 
@@ -430,7 +432,7 @@ def test_a_loss_is_described_by_its_parameters() -> None:
         ({"new": 1}, r"with new=None, now new=1"),
         (
             {"hashes": {"stimuli": "b"}},
-            "^the images have changed since the run began: .*; put them back, or start another",
+            "^the images have changed since the run began: .*; restore them, or start another",
         ),
         ({"hashes": {"teacher": "b"}}, "^the teacher's RDMs have changed since the run began: "),
         ({"hashes": {"labels": "b"}}, "^the stimuli's labels have changed since the run began: "),
@@ -588,7 +590,7 @@ def test_a_checkpoint_that_is_cut_short_is_refused(tmp_path: Path, share: float)
     path = tmp_path / "c.safetensors"
     _checkpoint.save_checkpoint(path, State(), *moved(), SETTINGS)
     path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
-    with pytest.raises(BrainrdlError, match=r"c.safetensors' is cut short, damaged or not safetensors .* Delete it"):
+    with pytest.raises(BrainrdlError, match=r"c.safetensors' is truncated, damaged or not safetensors .* Delete it"):
         _checkpoint.load_checkpoint(path, *moved(), SETTINGS)
 
 
@@ -600,7 +602,7 @@ def test_a_checkpoint_of_other_settings_is_refused(tmp_path: Path) -> None:
 
 def test_a_foreign_safetensors_file_is_no_checkpoint(tmp_path: Path) -> None:
     save_file({"a": torch.zeros(1)}, tmp_path / "c.safetensors")
-    with pytest.raises(BrainrdlError, match=r"c.safetensors' is no checkpoint of brainrdl"):
+    with pytest.raises(BrainrdlError, match=r"c.safetensors' is not a checkpoint of brainrdl"):
         _checkpoint.load_checkpoint(tmp_path / "c.safetensors", *moved(), SETTINGS)
 
 

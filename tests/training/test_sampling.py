@@ -1,4 +1,4 @@
-"""Which conditions meet in a step: every name once an epoch, and nothing but seed and step decides."""
+"""Which conditions are in a step: every name once per epoch, decided only by seed and step."""
 
 from __future__ import annotations
 

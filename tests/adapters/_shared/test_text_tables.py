@@ -161,7 +161,7 @@ def test_any_table_gives_events_or_a_refusal(tmp_path, content, headed):
     file.write_bytes((b"onset\tduration\ttrial_type\n" if headed else b"") + content)
     try:
         events = read_events(file)
-    except (BrainrdlError, UnicodeDecodeError):  # what is no text, brainrdl.read turns into a refusal
+    except (BrainrdlError, UnicodeDecodeError):  # brainrdl.read refuses a file that is not text
         return
     assert np.isfinite(events[["onset", "duration"]].to_numpy()).all()
     assert (events["duration"] >= 0).all()

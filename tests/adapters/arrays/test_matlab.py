@@ -485,7 +485,7 @@ def test_patterns_that_leave_something_open_are_refused(mat, stack, kind):
         read(path, patterns=True, variable="two", axes="rows")
     with refused("variable 'tow' is not known; nearest: 'two'"):
         read(path, patterns=True, variable="tow")
-    with refused("run_variable='labels' is only for patterns; say patterns=True"):
+    with refused("run_variable='labels' is only for patterns; use patterns=True"):
         read(path, variable="one", run_variable="labels")
     with refused("3 categories were given for 5 conditions"):
         read(path, patterns=True, variable="two", axes="last", category_variable="labels")

@@ -188,9 +188,9 @@ def test_patterns_that_are_none_are_refused(npz, stack):
 
 def test_patterns_without_saying_so_are_refused_with_the_remedy(tmp_path):
     np.save(tmp_path / "betas.npy", np.ones((4, 7)))
-    with refused(r"of shape \(4, 7\) is not square, and its length fits no number of pairs.* say patterns=True"):
+    with refused(r"of shape \(4, 7\) is not square, and its length fits no number of pairs.* use patterns=True"):
         read(tmp_path / "betas.npy")
-    with refused("axes='first' is only for patterns; say patterns=True"):
+    with refused("axes='first' is only for patterns; use patterns=True"):
         read(tmp_path / "betas.npy", axes="first")
 
 

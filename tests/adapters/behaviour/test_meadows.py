@@ -195,7 +195,7 @@ def test_a_renamed_file_of_matrices_is_read_without_what_its_name_said(mat, name
 def test_a_renamed_file_is_not_taken_for_plain_variables(mat):
     path = many_of(mat, STIMULI, STIMULI[::-1]).rename(mat("m_1D.mat"))
     for options in ({}, {"names_variable": "stimuli_cuddly_bunny"}):
-        with refused(r"\['rdmutv_cuddly_bunny', 'rdmutv_informed_mole'\].* export of Meadows.* say reader='meadows'"):
+        with refused(r"\['rdmutv_cuddly_bunny', 'rdmutv_informed_mole'\].* export of Meadows.* use reader='meadows'"):
             read(path, **options)
     mine = {"variable": "rdmutv_informed_mole", "names_variable": "stimuli_informed_mole"}
     assert select(read(path, **mine), STIMULI).dissimilarities.tolist() == [PAIRS]

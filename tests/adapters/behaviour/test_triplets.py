@@ -128,7 +128,7 @@ def test_a_simulated_observer_recovers_the_groups(file):
 
 def test_an_unclear_first_index_is_refused(file):
     path = file([[index + 1 for index in trial] for trial in TRIALS])
-    with refused("the smallest index is 1, so the first item could have index 0 or 1: say base=0 or base=1"):
+    with refused("the smallest index is 1, so the first item could have index 0 or 1: use base=0 or base=1"):
         read(path, reader=READER)
     with refused("base must be a whole number, at least 0 and below 2, got 2"):
         read(path, reader=READER, base=2)
@@ -202,7 +202,7 @@ def test_trials_that_keep_every_pair_alike_are_refused(file):
 @pytest.mark.parametrize("suffix", [".csv", ".tsv"])
 def test_three_columns_of_a_table_could_be_pairs_with_ratings(file, suffix):
     for rows in ([[0, 1, 3], [0, 2, 5]], TRIALS):
-        with refused("could be trials or pairs with ratings: for trials, say odd='last' .* a,b,rating"):
+        with refused("could be trials or pairs with ratings: for trials, use odd='last' .* a,b,rating"):
             read(file(rows, f"rows{suffix}"), base=0)
 
 

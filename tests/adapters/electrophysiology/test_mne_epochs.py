@@ -409,7 +409,7 @@ def test_evoked_responses_of_different_channels_are_refused(tmp_path, monkeypatc
         read(path, reader=READER)
 
 
-# -- what is no such file
+# -- other files
 
 
 def test_raw_data_are_refused_with_advice(tmp_path):

@@ -258,7 +258,7 @@ def test_trials_of_nearly_one_length_are_counted_in_windows_of_one_length(tmp_pa
 
 def test_trials_of_different_lengths_need_a_window(tmp_path):
     path = write(tmp_path / "a.nwb", lengths=np.linspace(0.5, 0.6, 12))
-    with refused("the trials last 0.5 to 0.6 s; say with tmax="):
+    with refused("the trials last 0.5 to 0.6 s; set with tmax="):
         read(path, reader=READER)
     np.testing.assert_array_equal(read(path, reader=READER, tmax=0.3).measurements[:, 0], by_hand(0, 0, 0.3))
 

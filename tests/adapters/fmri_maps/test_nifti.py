@@ -644,7 +644,9 @@ def test_maps_of_different_kinds_in_a_folder_are_refused(tmp_path, array, names)
         r"files='\*.nii' selects maps of different kinds, like \[.*\]; choose which to read with a pattern, files="
     ):
         take(tmp_path, files="*.nii")
-    assert take(tmp_path, files=f"{names[0]}.nii").n_obs == 1  # even what is no observation, if nothing else is picked
+    assert (
+        take(tmp_path, files=f"{names[0]}.nii").n_obs == 1
+    )  # even if it is not an observation, when nothing else is selected
 
 
 @pytest.mark.parametrize(("entity", "what"), [("sub", "subjects"), ("task", "tasks")])

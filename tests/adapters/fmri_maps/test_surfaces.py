@@ -35,7 +35,7 @@ def take(path, **options):
 
 
 def gifti(path, maps, names=None, said=None, keys=None, **options):
-    """Write a GIFTI file with one array a map."""
+    """Write a GIFTI file with one array per map."""
     named = names or [None] * len(maps)
     arrays = [
         GiftiDataArray(array, meta=GiftiMetaData({"Name": name} if name else {}), **options)
@@ -645,7 +645,7 @@ def test_regions_are_right_whatever_the_order_of_the_atlas(tmp_path, dscalar, gr
     columns = models()
     numbers = np.random.default_rng(seed).choice([0, 3, 8], 24).astype(np.float32)
     numbers[:2] = 3, 8
-    # nibabel writes channels sorted by structure; the vertices of each may stand in any order
+    # nibabel writes channels sorted by structure; the vertices of each may be in any order
     structures = list(dict.fromkeys(columns.name))
     order = sorted(order, key=lambda place: structures.index(columns.name[place]))
     found = take(dscalar, atlas=dlabel(tmp_path / "a.dlabel.nii", numbers[order], columns[np.array(order)]))

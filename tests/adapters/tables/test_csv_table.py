@@ -191,7 +191,9 @@ def test_every_rdm_descriptor_that_is_written_to_a_table_is_read_back(tmp_path):
 
 def test_a_column_that_does_not_distinguish_rdms_is_reported(table):
     text = with_column("seconds", ["1.2", "1.2", "3"])
-    with refused("the pair 'dog', 'car' is missing for '1.2'; .* or say with rdm_columns= which columns distinguish"):
+    with refused(
+        "the pair 'dog', 'car' is missing for '1.2'; .* or name the columns that distinguish RDMs with rdm_columns="
+    ):
         read(table(text))
     for allowed in ({"missing": "nan"}, {"repeats": "mean"}):
         with refused("column 'seconds' is not known"):
@@ -264,7 +266,7 @@ def test_a_square_table_of_similarities_is_turned_round(table):
 
 
 def test_ratings_whose_meaning_is_open_are_refused(table):
-    with refused("does a high rating mean similar or different[?] say similarity=True"):
+    with refused("does a high rating mean similar or different[?] use similarity=True"):
         read(table(RATINGS))
     with refused("similarity=True, but the column is called 'dissimilarity'; rename it to 'rating'"):
         read(table(LONG), similarity=True)
@@ -355,11 +357,11 @@ def test_a_bare_square_that_is_no_rdm_is_refused(table):
 
 def test_three_rows_of_three_whole_numbers_are_refused_with_the_choices(table):
     path = table("0,1,2\n1,0,3\n2,3,0\n")
-    with refused(r"could be values or names: say header=False .* or header=True .*, or reader='triplets'"):
+    with refused(r"could be values or names: use header=False .* or header=True .*, or reader='triplets'"):
         read(path)
     assert read(path, header=False).dissimilarities.tolist() == [[1, 2, 3]]
     assert read(path, reader="triplets", odd="last", n_items=4).n_cond == 4
-    with refused(r"three rows of three whole numbers .* say header=False, or reader='triplets'"):
+    with refused(r"three rows of three whole numbers .* use header=False, or reader='triplets'"):
         read(table("0,4,2\n4,0,3\n2,3,0\n"))
     assert read(table("0,4,2\n4,0,2\n2,2,0\n")).dissimilarities.tolist() == [[4, 2, 2]]  # no trial shows an item twice
 
@@ -367,7 +369,7 @@ def test_three_rows_of_three_whole_numbers_are_refused_with_the_choices(table):
 def test_numbers_that_could_be_names_of_others_are_refused_with_the_choices(table):
     path = table("0,11,12,13\n11,0,.2,.9\n12,.2,0,.8\n13,.9,.8,0\n")
     with refused(
-        r"\['11', '12', '13'\], could be values or names: say header=False \(values\) or header=True \(names\)$"
+        r"\['11', '12', '13'\], could be values or names: use header=False \(values\) or header=True \(names\)$"
     ):
         read(path)
     assert names(read(path, header=True)) == ("11", "12", "13")
@@ -399,7 +401,7 @@ def test_a_blank_corner_stands_above_names_of_any_numbers(tmp_path, numbers, tol
 
 def test_under_a_blank_corner_and_diagonal_numbers_are_asked_about(table):
     for text in (",36,35,48\n36,,43,57\n35,43,,50\n48,57,50,\n", ",1,2,3\n1,,.2,.9\n2,.2,,.8\n3,.9,.8,\n"):
-        with refused(r"could be values or names: say header=False \(values\) or header=True \(names\)$"):
+        with refused(r"could be values or names: use header=False \(values\) or header=True \(names\)$"):
             read(table(text))
         assert read(table(text), header=False).n_cond == 4
         assert names(read(table(text), header=True)) == tuple(text.splitlines()[0].split(",")[1:])
@@ -475,7 +477,7 @@ def test_semicolons_and_decimal_commas_of_a_european_excel_are_read(table, text,
 
 def test_a_decimal_comma_is_asked_for_where_it_could_be_another(table):
     text = ',cat,dog,car\ncat,0,"1,250",3\ndog,"1,250",0,2\ncar,3,2,0\n'
-    with refused("'1,250' at row 'cat', column 'dog' is not a number; if the comma is a decimal one, say decimal=','"):
+    with refused("'1,250' at row 'cat', column 'dog' is not a number; if the comma is a decimal one, use decimal=','"):
         read(table(text))
     assert read(table(text), decimal=",").dissimilarities.tolist() == [[1.25, 3, 2]]
     with refused("'1,250' at row .* is not a number"):  # a comma and a point in one table
@@ -525,7 +527,7 @@ def test_columns_of_other_names_are_chosen_or_refused(table):
         read(path)
     with refused("must have one of the columns .* choose the column of values with value="):
         read(path, pair=["first", "second"])
-    with refused(r"column 'rt' is not known; the other columns are \['rt', 'group'\]: say with rdm_columns="):
+    with refused(r"column 'rt' is not known; the other columns are \['rt', 'group'\]: name those that .* rdm_columns="):
         read(path, pair=["first", "second"], value="distance", similarity=False)
     chosen = {"pair": ["first", "second"], "value": "distance", "rdm_columns": "group"}
     with refused("does a high distance mean similar or different"):
@@ -577,7 +579,7 @@ def test_three_columns_of_numbers_need_names(table):
     with refused("all cells are numbers, in 4 rows of 3: .* add a first row a,b,dissimilarity"):
         read(table("0,1,.5\n0,2,.25\n1,2,.75\n0,3,1\n"))
     numbered = table("0,1,2\n0,.2,.9\n.2,0,.8\n.9,.8,0\n")  # pandas without its index
-    with refused("if the first row names conditions, say header=True"):
+    with refused("if the first row names conditions, use header=True"):
         read(numbered)
     assert names(read(numbered, header=True, names=["cat", "dog", "car"])) == ("cat", "dog", "car")
     assert names(read(table("1,2,3\n0,.2,.9\n.2,0,.8\n.9,.8,0\n"), header=True)) == ("1", "2", "3")
