@@ -61,8 +61,8 @@ class Names:
 
     Examples
     --------
-    >>> Names("brainrdl._core.constants:PARTIAL_OF").known()
-    ['spearman', 'corr']
+    >>> Names("brainrdl._core.constants:NOISE").known()
+    ['diag', 'full', 'shrinkage_diag', 'shrinkage_eye']
     """
 
     registry: str
