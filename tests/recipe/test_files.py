@@ -83,12 +83,12 @@ def test_set_changes_keys_in_yaml(content: dict, tmp_path: Path) -> None:
     assert (loaded.fit.lr, loaded.evaluation.seeds, loaded.loss.half_life) == (1e-4, [1, 2], 5)
     with pytest.raises(BrainrdlError, match=r"--set expects section\.key=value, got 'fit.lr'"):
         recipe.load(path, ["fit.lr"])
-    with pytest.raises(BrainrdlError, match="'lr' holds 1, no section"):
+    with pytest.raises(BrainrdlError, match="'lr' is 1, not a section"):
         recipe.load(path, ["fit.lr=1", "fit.lr.x=1"])
 
 
 @pytest.mark.parametrize(
-    ("text", "message"), [("a: [", "is not YAML"), ("- a", "should hold sections"), (None, "cannot read recipe")]
+    ("text", "message"), [("a: [", "is not YAML"), ("- a", "should contain sections"), (None, "cannot read recipe")]
 )
 def test_file_that_is_no_recipe_is_refused(tmp_path: Path, text: str | None, message: str) -> None:
     path = tmp_path / "recipe.yaml"
