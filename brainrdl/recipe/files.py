@@ -135,7 +135,7 @@ def check(content: Mapping[str, Any], where: str = "recipe") -> Recipe:
     --------
     >>> check({"stimuli": {"foldr": "images"}})
     Traceback (most recent call last):
-    brainrdl.BrainrdlError: recipe: unknown key stimuli.foldr; nearest: 'folder'; teacher: Field required; ...
+    brainrdl.BrainrdlError: recipe: unknown key stimuli.foldr; nearest: 'folder'; teacher is missing; ...
     """
     try:
         return Recipe.model_validate(content)
@@ -166,14 +166,19 @@ def _place(loc: Sequence[str | int]) -> str:
 
 def _worded(place: str, faults: Sequence[Mapping[str, Any]]) -> str:
     fault = faults[0]
+    if fault["type"] == "missing":
+        return f"{place} is missing"
     if fault["type"] == "extra_forbidden":
         keys = _keys_at(fault["loc"][:-1])
         close = difflib.get_close_matches(str(fault["loc"][-1]), keys, 1, 0.5)
         return f"unknown key {place}" + (f"; nearest: {close[0]!r}" if close else f" (known: {', '.join(keys)})")
-    messages = [_SHOULD.get(fault["type"], fault["msg"].removeprefix("Value error, ")) for fault in faults]
+    messages = [
+        _SHOULD.get(fault["type"], fault["msg"].removeprefix("Value error, ").replace("Input should", "should"))
+        for fault in faults
+    ]
     if messages[0].startswith((place, f"each of {place}")):  # the message of an option already names its place
         return messages[0]
-    given = "" if fault["type"] in ("value_error", "missing") else f", got {fault['input']!r}"
+    given = "" if fault["type"] == "value_error" else f", got {fault['input']!r}"
     return f"{place}: {' or '.join(messages).replace(' or should be', ' or')}{given}"
 
 

@@ -121,6 +121,7 @@ def fit(
     >>> bool(history.train_similarity.iloc[-1] > history.train_similarity.iloc[0])
     True
     """
+    _check_kinds(student, teacher, stimuli)
     check_known(options, fit)
     asked = complete(FitOptions, options)
     _check_together(student, teacher, asked)
@@ -299,6 +300,16 @@ class _Run:
 
     def _batch(self, names: tuple[str, ...], step: int) -> Batch:
         return to_device(self.stimuli.batch(names, step), self.accelerator.device)
+
+
+def _check_kinds(student: object, teacher: object, stimuli: object) -> None:
+    """Refuse arguments of another kind, which would cause an unclear error later."""
+    if not isinstance(student, Student):
+        refuse(f"student must be a Student, got {type(student).__name__}; wrap a network: Student(network, [layer])")
+    if teacher is not None and not isinstance(teacher, Teacher):
+        refuse(f"teacher must have name, targets and rdms, got {teacher!r}; make one of a file: RDMTeacher('it.h5')")
+    if not isinstance(stimuli, Stimuli):
+        refuse(f"stimuli must be Stimuli, got {type(stimuli).__name__}; for a folder of images: Stimuli.from_folder")
 
 
 def _check_together(student: Student, teacher: Teacher | None, options: FitOptions) -> None:

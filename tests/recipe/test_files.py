@@ -29,11 +29,11 @@ from brainrdl.recipe.spelling import in_recipe
         (
             "student.projection",
             "x",
-            r"student.projection: should be a whole number or Input should be 'square', got 'x'",
+            r"student.projection: should be a whole number or 'square', got 'x'",
         ),
         ("stimuli.cached", 1, r"stimuli.cached: should be true or false, got 1"),
         ("fit", 3, r"fit: should be a section of keys, got 3"),
-        ("stimuli", None, r"stimuli: Field required"),
+        ("stimuli", None, "stimuli is missing"),
         ("evaluation.seeds", [0, -1], r"each of evaluation.seeds must be a whole number, at least 0 .*, got -1"),
         ("evaluation.seeds", [2**32], r"each of evaluation.seeds must .* below 4294967296, got 4294967296"),
         (

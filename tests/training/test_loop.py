@@ -950,3 +950,18 @@ def test_a_small_network_is_fitted_with_one_thread_and_the_threads_are_restored(
         assert (used, torch.get_num_threads()) == ({1}, 3)
     finally:
         torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize(
+    ("place", "given", "message"),
+    [
+        (0, nn.Linear(2, 2), r"student must be a Student, got Linear; wrap a network: Student\(network, \[layer\]\)"),
+        (1, "it.h5", r"teacher must have name, targets and rdms, got 'it.h5'; make one of a file: RDMTeacher"),
+        (2, "images", r"stimuli must be Stimuli, got str; for a folder of images: Stimuli.from_folder"),
+    ],
+)
+def test_an_argument_of_another_kind_is_refused_with_what_to_write(place: int, given: Any, message: str) -> None:
+    arguments: list[Any] = [student(), teacher(), stimuli()]
+    arguments[place] = given
+    with pytest.raises(BrainrdlError, match=message):
+        fit(*arguments)
