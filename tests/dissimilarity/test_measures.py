@@ -66,7 +66,7 @@ BROKEN = {
     "does not follow the order of the conditions": column_major,
     "does not treat leading dimensions as independent": over_the_batch,
     "does not give duplicate patterns 0": lambda x: 1 + d.euclidean(x),
-    "cuts the gradient": lambda x: d.euclidean(x.detach()),
+    "has no gradient": lambda x: d.euclidean(x.detach()),
     "gives NaN or Inf, in value or gradient, with duplicate patterns": root,
     "gives NaN or Inf, in value or gradient, with constant patterns": lambda x: d.cosine(x) / x.std(-1).prod(-1, True),
     "must return torch.float64": lambda x: d.euclidean(x.float()) + 0 * x.sum().float(),
