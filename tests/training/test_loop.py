@@ -310,7 +310,8 @@ def test_the_best_look_is_what_comes_back() -> None:
     assert 0 < best < 30
     assert fitted.best_step == best
     seen = looks.look(fitted.student, teacher(), stimuli().batch(NAMES[:6]), RDMLoss())
-    assert seen["similarity"] == fitted.history.validation_similarity.max()
+    # the number of threads differs, so the last digits may
+    assert seen["similarity"] == pytest.approx(fitted.history.validation_similarity.max(), rel=1e-5)
     shorter = fit(student(), teacher(), stimuli(), steps=int(best), **options)
     assert equal(weights(shorter.student), weights(fitted.student))
 

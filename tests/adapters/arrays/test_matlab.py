@@ -566,7 +566,7 @@ def test_more_axes_are_read_by_their_names(save):
     path = save(IT_RDMs=squares.transpose(2, 3, 0, 1), ages=np.ones((2, 2)))
     with refused("if one has more axes, name them: axes='conditions,conditions,roi,subject'"):
         read(path)
-    with refused(r"its shape is \(4, 4, 2, 3\); name its axes: axes='conditions,conditions,roi,subject'"):
+    with refused(r"got shape \(4, 4, 2, 3\); name its axes: axes='conditions,conditions,roi,subject'"):
         read(path, variable="IT_RDMs")
     for variable in (None, "IT_RDMs"):
         rdms = read(path, axes="conditions,conditions,session,subject", variable=variable)
