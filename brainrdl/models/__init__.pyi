@@ -11,6 +11,7 @@ from .layers import (
     check_layers as check_layers,
     describe_layers as describe_layers,
     layer_names as layer_names,
+    read_layers as read_layers,
 )
 from .networks import (
     Network as Network,

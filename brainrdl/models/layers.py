@@ -12,14 +12,21 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from brainrdl._core.errors import BrainrdlError, check_unique, nearest, quote, refuse
+from brainrdl.models import rows
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+# Layers of each network, with the shape of an image, that passed the probe of `read_layers`.
+_PROBED: WeakKeyDictionary[nn.Module, set[tuple[str, tuple[int, ...]]]] = WeakKeyDictionary()
 
 
 class Captured(dict[str, Tensor]):
@@ -121,20 +128,21 @@ def capture(model: nn.Module, layers: Iterable[str]) -> Iterator[Captured]:
     Yields
     ------
     Captured
-        ``{layer: output}``, with the output's shape, usually (n, ...), and its gradient. If a layer returns a tuple,
-        list or dict (for example the output and state of an LSTM), the first tensor in it. The mapping is emptied when
-        the next forward pass begins.
+        ``{layer: output}``, with the output's shape (n, ...) and its gradient. If a layer returns a tuple, list or dict
+        (for example the output and state of an LSTM), the first tensor in it. The mapping is emptied when the next
+        forward pass begins.
 
     Raises
     ------
     BrainrdlError
-        At once if a layer is unknown; in the forward pass if a layer returns no tensor, or the network cannot process
-        images of that shape; on access if a layer did not run.
+        At once if a layer is unknown; in the forward pass if a layer returns no tensor or another number of rows than
+        there are images, or the network cannot process images of that shape; on access if a layer did not run.
 
     Notes
     -----
     For a module that runs several times in one pass (a shared ReLU, a recurrent cell), the *last* output is kept; the
-    column ``calls`` of `describe_layers` shows these modules. The hooks are removed after the block, also after an
+    column ``calls`` of `describe_layers` shows these modules. The number of rows alone does not show whether a row
+    belongs to one image; `read_layers` tests this as well. The hooks are removed after the block, also after an
     exception. They keep no references, so the graph is freed together with the mapping.
 
     Examples
@@ -154,11 +162,87 @@ def capture(model: nn.Module, layers: Iterable[str]) -> Iterator[Captured]:
         )
     captured = Captured()
 
-    def keep(layer: str, output: object) -> None:
-        captured[layer] = _first_tensor(output, layer).clone()
+    def keep(layer: str, output: object, n_images: int | None) -> None:
+        found = _first_tensor(output, layer)
+        if n_images is not None:
+            rows.check_count(layer, found, n_images)
+        captured[layer] = found.clone()
 
     with _hooked(model, {name: model.get_submodule(name) for name in names}, captured.clear, keep):
         yield captured
+
+
+def read_layers(model: nn.Module, layers: Sequence[str], images: Float[Tensor, "n ..."]) -> tuple[Captured, Any]:
+    """Run `model` once and return the outputs of `layers`, one row per image, and the network's own output.
+
+    Parameters
+    ----------
+    model : nn.Module
+        The network.
+    layers : sequence of str
+        Names as in `layer_names`.
+    images : Tensor, shape (n, ...)
+        At least one image.
+
+    Returns
+    -------
+    tuple of Captured and object
+        As from `capture`, and what ``model(images)`` returned.
+
+    Raises
+    ------
+    BrainrdlError
+        As in `capture`; also if row i of a layer depends on other images than image i.
+
+    Notes
+    -----
+    The first time that a network, layer and image shape are used, two more passes with three images test that rows
+    belong to single images, in eval mode and without gradient; torch's random state is left as it was.
+
+    Examples
+    --------
+    >>> outputs, answer = read_layers(nn.Sequential(nn.Linear(4, 3), nn.ReLU()), ["0"], torch.ones(2, 4))
+    >>> outputs["0"].shape, answer.shape
+    (torch.Size([2, 3]), torch.Size([2, 3]))
+    """
+    with capture(model, layers) as outputs:
+        answer = model(images)
+    passed = _PROBED.setdefault(model, set())
+    new = [layer for layer in outputs if (layer, images.shape[1:]) not in passed]
+    if new and len(images):
+        _check_rows(model, new, images)
+        passed |= {(layer, tuple(images.shape[1:])) for layer in new}
+    return outputs, answer
+
+
+def _check_rows(model: nn.Module, layers: Sequence[str], images: Tensor) -> None:
+    first, second = rows.probe_images(images)
+    one, other = _probe(model, layers, first), _probe(model, layers, second)
+    mixing = [layer for layer in one if layer in other and rows.mixes_images(one[layer], other[layer])]
+    if not mixing:
+        return
+    again = _probe(model, layers, first)
+    for layer in mixing:
+        # A network that draws at random gives other rows for equal batches, too; that is not mixing.
+        if torch.equal(one[layer], again[layer]):
+            rows.refuse_mixing(layer, one[layer])
+
+
+def _probe(model: nn.Module, layers: Sequence[str], images: Tensor) -> Captured:
+    devices = [images.device] if images.device.type == "cuda" else []
+    full = torch.autocast(images.device.type, enabled=False)
+    with torch.random.fork_rng(devices=devices), evaluating(model), full:
+        try:
+            with capture(model, layers) as outputs:
+                model(images)
+        except BrainrdlError as error:
+            if "cannot process" not in str(error):
+                raise
+            refuse(
+                f"whether each row of layers {quote(layers)} belongs to one image cannot be tested with "
+                f"{len(images)} images: {error}; use a network that takes any number of images"
+            )
+    return outputs
 
 
 @contextmanager
@@ -166,22 +250,25 @@ def _hooked(
     model: nn.Module,
     modules: Mapping[str, nn.Module],
     begin: Callable[[], None],
-    keep: Callable[[str, object], None],
+    keep: Callable[[str, object, int | None], None],
 ) -> Iterator[None]:
-    """Call `begin` before each pass of `model` and `keep(name, output)` after each module, until the block ends."""
+    """Call `begin` before each pass of `model` and `keep(name, output, n_images)` after each module in the block."""
     running: list[tuple[int, ...]] = []  # shape of the images in the forward pass that is running
 
-    def start(_module: nn.Module, args: tuple[Any, ...]) -> None:
+    def start(_module: nn.Module, args: tuple[Any, ...], named: dict[str, Any]) -> None:
         begin()
-        running[:] = [tuple(arg.shape) for arg in args[:1] if isinstance(arg, Tensor)]
+        running[:] = [tuple(arg.shape) for arg in (*args, *named.values()) if isinstance(arg, Tensor)][:1]
+
+    def read(layer: str, output: object) -> None:
+        keep(layer, output, running[0][0] if running and running[0] else None)
 
     with ExitStack() as handles, _explained(running):
-        handles.enter_context(model.register_forward_pre_hook(start))
+        handles.enter_context(model.register_forward_pre_hook(start, with_kwargs=True))
         handles.enter_context(model.register_forward_hook(lambda *_: running.clear()))
         for name, module in modules.items():
             # The default argument binds the name now. Returning None keeps the output of the module.
             handles.enter_context(
-                module.register_forward_hook(lambda _module, _args, output, name=name: keep(name, output))
+                module.register_forward_hook(lambda _module, _args, output, name=name: read(name, output))
             )
         yield
 
@@ -250,7 +337,7 @@ def describe_layers(model: nn.Module, image_shape: tuple[int, ...]) -> pd.DataFr
     del modules[""]
     shapes: dict[str, list[tuple[int, ...] | None]] = {name: [] for name in modules}
 
-    def keep(layer: str, output: object) -> None:
+    def keep(layer: str, output: object, _n_images: int | None) -> None:
         shapes[layer].append(next((tuple(x.shape[1:]) for x in _tensors(output)), None))
 
     with evaluating(model), _hooked(model, modules, lambda: None, keep):

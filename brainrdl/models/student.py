@@ -144,8 +144,7 @@ class Student(nn.Module):
         BrainrdlError
             If a readout standardises or projects but is not calibrated.
         """
-        with features.capture(self.model, self._parts) as outputs:
-            answer = self.model(images)
+        outputs, answer = features.read_layers(self.model, self._parts, images)
         patterns = {head.layer: head(outputs) for head in self.readout_heads()}
         return StudentOutput(patterns, answer if isinstance(answer, Tensor) and answer.ndim == 2 else None)
 
@@ -210,8 +209,7 @@ class Student(nn.Module):
             head.calibrate(torch.cat([pooled[head.layer] for pooled in passes]))
 
     def _pooled(self, images: Tensor, heads: Sequence[ReadoutHead]) -> dict[str, Tensor]:
-        with features.capture(self.model, self._parts) as outputs:
-            self.model(images)
+        outputs, _ = features.read_layers(self.model, self._parts, images)
         return {head.layer: head.pooled(outputs) for head in heads}
 
     def trainable_parameters(self) -> list[nn.Parameter]:

@@ -272,8 +272,7 @@ class NetworkTeacher:
         """Run the network in float32, whatever autocast is on outside: a teacher's answer must not depend on it."""
         device = images.device
         with torch.no_grad(), torch.autocast(device.type, enabled=False):
-            with features.capture(self._model.to(device), self._parts) as outputs:
-                self._model(images.float())
+            outputs, _ = features.read_layers(self._model.to(device), self._parts, images.float())
             return {layer: self._pooled(outputs, layer) for layer in self.targets}
 
     def _pooled(self, outputs: dict[str, Tensor], layer: str) -> Tensor:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from brainrdl._core.errors import refuse
 from brainrdl.models.feature_cache import digest_network
-from brainrdl.models.layers import capture
+from brainrdl.models.layers import read_layers
 from brainrdl.models.readout import pool_patterns
 from brainrdl.models.student import Student
 from brainrdl.stimuli.named_images import Stimuli
@@ -100,8 +100,7 @@ class FrozenFeatures:
 def _outputs(student: Student, images: Tensor, parts: Sequence[str], pool: str) -> list[tuple[Tensor, ...]]:
     """Pooled outputs of each part, one tuple an image, on the CPU."""
     student.model.eval()
-    with capture(student.model, parts) as outputs:
-        student.model(images.to(student.device))
+    outputs, _ = read_layers(student.model, parts, images.to(student.device))
     return list(zip(*[pool_patterns(outputs[part], pool).cpu() for part in parts], strict=True))
 
 

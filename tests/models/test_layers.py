@@ -167,7 +167,7 @@ class Gives(nn.Module):
 def test_the_first_tensor_of_a_mapping_is_captured() -> None:
     model = nn.Sequential(Gives({"nothing": None, "nested": [torch.ones(2)], "last": torch.zeros(2)}))
     with capture(model, ["0"]) as outputs:
-        model(torch.zeros(1))
+        model(torch.zeros(2))
     assert outputs["0"].tolist() == [1, 1]
 
 

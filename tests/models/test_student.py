@@ -116,7 +116,7 @@ def test_layer_names_like_a_dicts_methods_are_fine() -> None:
     assert list(Student(model, ["keys", "update"])(images()).patterns) == ["keys", "update"]
 
 
-def test_the_student_runs_the_network_once_and_adds_one_copy_for_each_layer(operations) -> None:
+def test_the_student_runs_the_network_once_and_adds_one_copy_for_each_layer(operations, without_probe) -> None:
     model, x = network().eval(), images()
     student = Student(model, ["conv1", "block", "fc"])
     with torch.no_grad(), operations() as alone:
