@@ -245,6 +245,52 @@ def _probe(model: nn.Module, layers: Sequence[str], images: Tensor) -> Captured:
     return outputs
 
 
+def gradient_problems(model: nn.Module, layers: Sequence[str], images: Float[Tensor, "n ..."]) -> dict[str, str]:
+    """Say why a loss on the output of a layer would train nothing in the network, for the layers where this is so.
+
+    Parameters
+    ----------
+    model : nn.Module
+        The network, in the mode in which it will be trained. Its buffers and torch's random state are restored.
+    layers : sequence of str
+        Names as in `layer_names`.
+    images : Tensor, shape (n, ...)
+        Images for one pass with gradient.
+
+    Returns
+    -------
+    dict of str to str
+        The reason for each layer whose output has no gradient.
+
+    Examples
+    --------
+    >>> model = nn.Sequential(nn.Linear(4, 3).requires_grad_(False), nn.Linear(3, 2))
+    >>> gradient_problems(model, ["0", "1"], torch.ones(2, 4))
+    {'0': 'no parameter that is trained comes before it, or its input is detached'}
+    """
+    problems: dict[str, str] = {}
+
+    def keep(layer: str, output: object, _n_images: int | None) -> None:
+        problems.pop(layer, None)
+        if not torch.is_grad_enabled():
+            problems[layer] = (
+                "it runs without gradient, in torch.no_grad() or in checkpointing with use_reentrant=True (set "
+                "use_reentrant=False)"
+            )
+        elif not _first_tensor(output, layer).requires_grad:
+            problems[layer] = "no parameter that is trained comes before it, or its input is detached"
+
+    buffers = {name: buffer.detach().clone() for name, buffer in model.named_buffers()}
+    devices = [images.device] if images.device.type == "cuda" else []
+    modules = {layer: model.get_submodule(layer) for layer in layers}
+    with torch.random.fork_rng(devices=devices), torch.enable_grad(), _hooked(model, modules, lambda: None, keep):
+        model(images)
+    with torch.no_grad():
+        for name, buffer in model.named_buffers():
+            buffer.copy_(buffers[name])
+    return problems
+
+
 @contextmanager
 def _hooked(
     model: nn.Module,

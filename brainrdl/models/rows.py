@@ -1,4 +1,4 @@
-"""One row per image: the output of a layer for n images has n rows, and row i depends on image i alone.
+"""One row per image: the output of a layer for n images has n rows, and row i depends on image i, and on it alone.
 
 A layer may break this rule in two ways. Its first dimension may not be that of the images (sequence-first transformers
 and LSTMs, windows or frames as batch), which the number of rows shows unless it happens to equal the number of images.
@@ -9,11 +9,14 @@ image stays and the others change. The row of that image must stay as well.
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Mapping
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from brainrdl._core.errors import refuse
+from brainrdl._core.errors import quote, refuse
 
 _WAY_OUT = (
     "choose a layer whose output is (images, ...), or put the network into a module that brings the images to the "
@@ -25,6 +28,9 @@ _KEPT = 1
 
 # Relative to the norm of a row. Both passes of a probe have the same shape, so that only true mixing exceeds this.
 _ROUNDING = 1e-4
+
+# Relative to the largest value. The epsilon of float32 is 1.2e-7.
+_EQUAL = 1e-6
 
 
 def count_problem(output: Tensor, n_images: int) -> str:
@@ -152,3 +158,50 @@ def refuse_mixing(layer: str, output: Tensor) -> None:
         f"layer {layer!r}, shape {tuple(output.shape)} for {len(output)} images, gives an image another row when the "
         f"other images in the batch change, so its rows are not patterns of single images; {_WAY_OUT}"
     )
+
+
+def same_for_all(patterns: Float[Tensor, "n n_channels"]) -> bool:
+    """Say whether two or more images all have the same pattern, so that their RDM is undefined.
+
+    Parameters
+    ----------
+    patterns : Tensor, shape (n, n_channels)
+
+    Returns
+    -------
+    bool
+        Differences within the rounding of float32 do not count.
+
+    Examples
+    --------
+    >>> same_for_all(torch.ones(4, 3)), same_for_all(torch.eye(3)), same_for_all(torch.ones(1, 3))
+    (True, False, False)
+    """
+    change = (patterns - patterns[:1]).detach().abs().amax() if patterns.numel() else torch.zeros(())
+    return len(patterns) > 1 and bool(change <= _EQUAL * patterns.detach().abs().amax())
+
+
+def warn_if_same(patterns: Mapping[str, Float[Tensor, "n n_channels"]]) -> None:
+    """Warn about each layer whose pattern is the same for all images.
+
+    Parameters
+    ----------
+    patterns : mapping of str to Tensor, shape (n, n_channels)
+        Patterns of each layer.
+
+    Warns
+    -----
+    UserWarning
+        With the names of the layers.
+
+    Examples
+    --------
+    >>> warn_if_same({"fc": torch.eye(3)})
+    """
+    same = [layer for layer, rows in patterns.items() if same_for_all(rows)]
+    if same:
+        warnings.warn(
+            f"layers {quote(same)} give the same pattern for all images, so their RDMs are undefined: a score of them "
+            "means nothing; choose other layers, or lower the learning rate if training made them so",
+            stacklevel=2,
+        )

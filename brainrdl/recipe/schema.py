@@ -171,8 +171,10 @@ class StudentSection(_Section):
         None,
         description="A learned linear map of the patterns to so many channels, or to as many as there are (square).",
     )
-    trainable: str = Field(
-        "all", description="What is trained: all, projection, from:LAYER (that layer and later ones), or none."
+    trainable: str | None = Field(
+        None,
+        description="What is trained: all, as is (what the network does not freeze), projection, from:LAYER (that "
+        "layer and later ones), or none; by default all, or as is if parts of the network are frozen.",
     )
     batchnorm: Literal["eval", "train"] = Field(
         "eval", description="Whether batch normalisation uses its stored statistics or those of each batch."

@@ -18,6 +18,7 @@ from brainrdl.dissimilarity.measures import correlation, cosine, count_constant,
 from brainrdl.models import layers as features
 from brainrdl.models.feature_cache import FeatureStore, FolderStore, MemoryStore, digest_network, key_of
 from brainrdl.models.readout import POOLS, check_groups, pool_patterns
+from brainrdl.models.rows import same_for_all
 from brainrdl.stimuli.transforms import transform_text
 
 if TYPE_CHECKING:
@@ -192,7 +193,7 @@ class NetworkTeacher:
         ------
         BrainrdlError
             If names are unknown, there is not one image a name, a pattern has no dissimilarity (it is constant, with
-            correlation, or zero, with cosine), or dissimilarities are not finite.
+            correlation, or zero, with cosine), all patterns of a layer are equal, or dissimilarities are not finite.
         """
         patterns = self.patterns(batch)
         with torch.no_grad(), torch.autocast(batch.images.device.type, enabled=False):
@@ -203,6 +204,11 @@ class NetworkTeacher:
         self._refuse_undefined(patterns, names, where)
         pairs = self._dissimilarity(patterns)
         check_finite(pairs, f"dissimilarities at {where}")
+        if same_for_all(patterns):
+            refuse(
+                f"{where} gives the same pattern for all {len(names)} images, so its RDM is undefined; "
+                "choose a layer that depends on the image"
+            )
         return pairs[None]
 
     def _refuse_undefined(self, patterns: Tensor, names: Sequence[str], where: str) -> None:

@@ -47,6 +47,8 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
     from accelerate.optimizer import AcceleratedOptimizer
 
+_FEW = 4  # images that show whether gradients reach the network
+
 
 @lists_options(FitOptions)
 def fit(
@@ -155,6 +157,8 @@ def fit(
         learner, shown_stimuli = features.of(student, (*train, *validation))
     learner.calibrate(shown_stimuli.images(calibration_names(train)))
     optim = make_optimizer(asked["optimizer"], learner.trainable_parameters(), asked["lr"], asked["weight_decay"])
+    if asked["rdm_weight"]:
+        learner.check_gradients(shown_stimuli.images(batches.at(0)[:_FEW]))
     scheduler = make_schedule(asked["schedule"], optim, steps)
     run = _Run(
         learner, teacher, shown_stimuli, batches, validation, loss, asked, accelerator, accelerator.prepare(optim),

@@ -174,7 +174,7 @@ def test_from_a_layer_trains_the_projection_too() -> None:
 
 def test_a_network_frozen_before_thaws_as_asked() -> None:
     model = network().requires_grad_(False)
-    assert len(trained(Student(model, ["conv1"]))) == 8
+    assert len(trained(Student(model, ["conv1"], trainable="all"))) == 8
 
 
 def test_an_unknown_choice_of_what_trains_is_refused() -> None:
