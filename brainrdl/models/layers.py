@@ -10,7 +10,7 @@ costs less than 2 % of a forward pass for four stages of a ResNet-18.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -97,12 +97,30 @@ def check_layers(model: nn.Module, layers: Sequence[str]) -> None:
     if not layers:
         refuse("no layers were given; brainrdl.models.layer_names(model) lists them")
     check_unique(layers, "the layers given")
+    _check_kind(model, layers)
     missing = [layer for layer in layers if not _is_module(model, layer)]
     if missing:
         known = layer_names(model)
         listed = f"; it has {quote(known)}: brainrdl.models.layer_names(model) or `brainrdl layers NAME` lists all"
         refuse(
             f"layers {quote(missing)} are not in the model ({len(known)} modules){nearest(missing[0], known) or listed}"
+        )
+
+
+def _check_kind(model: nn.Module, layers: Sequence[str]) -> None:
+    """Refuse networks whose layers torch cannot show: scripted, traced, and lazy ones before their first pass."""
+    scripted = [name for name, module in model.named_modules() if isinstance(module, torch.jit.ScriptModule)]
+    hidden = [layer for layer in layers for name in scripted if not name or layer.startswith(f"{name}.")]
+    if hidden:
+        refuse(
+            f"layers {quote(hidden)} are inside a scripted or traced network (torch.jit), which does not show the "
+            "outputs of its layers; give the network from which it was made"
+        )
+    lazy = [name for name, value in model.named_parameters() if nn.parameter.is_lazy(value)]
+    if lazy:
+        refuse(
+            f"parameters {quote(lazy)} have no shape yet, because the network has lazy modules; run it once on an "
+            "image, model(image), before it is used"
         )
 
 
@@ -205,7 +223,7 @@ def read_layers(model: nn.Module, layers: Sequence[str], images: Float[Tensor, "
     >>> outputs["0"].shape, answer.shape
     (torch.Size([2, 3]), torch.Size([2, 3]))
     """
-    with capture(model, layers) as outputs:
+    with capture(model, layers) as outputs, _eager(model):
         answer = model(images)
     passed = _PROBED.setdefault(model, set())
     new = [layer for layer in outputs if (layer, images.shape[1:]) not in passed]
@@ -233,7 +251,7 @@ def _probe(model: nn.Module, layers: Sequence[str], images: Tensor) -> Captured:
     full = torch.autocast(images.device.type, enabled=False)
     with torch.random.fork_rng(devices=devices), evaluating(model), full:
         try:
-            with capture(model, layers) as outputs:
+            with capture(model, layers) as outputs, _eager(model):
                 model(images)
         except BrainrdlError as error:
             if "cannot process" not in str(error):
@@ -283,7 +301,12 @@ def gradient_problems(model: nn.Module, layers: Sequence[str], images: Float[Ten
     buffers = {name: buffer.detach().clone() for name, buffer in model.named_buffers()}
     devices = [images.device] if images.device.type == "cuda" else []
     modules = {layer: model.get_submodule(layer) for layer in layers}
-    with torch.random.fork_rng(devices=devices), torch.enable_grad(), _hooked(model, modules, lambda: None, keep):
+    with (
+        torch.random.fork_rng(devices=devices),
+        torch.enable_grad(),
+        _hooked(model, modules, lambda: None, keep),
+        _eager(model),
+    ):
         model(images)
     with torch.no_grad():
         for name, buffer in model.named_buffers():
@@ -319,6 +342,12 @@ def _hooked(
         yield
 
 
+def _eager(model: nn.Module) -> AbstractContextManager[Any]:
+    """Run a network compiled by torch.compile as it was before: compiled code may ignore hooks that are added later."""
+    compiled = any(hasattr(module, "_orig_mod") or module._compiled_call_impl for module in model.modules())
+    return torch.compiler.set_stance("force_eager") if compiled else nullcontext()
+
+
 @contextmanager
 def _explained(running: Sequence[tuple[int, ...]]) -> Iterator[None]:
     """Add the shape of the images to an error in the network's forward pass; other errors are not changed."""
@@ -332,9 +361,15 @@ def _explained(running: Sequence[tuple[int, ...]]) -> Iterator[None]:
 
 
 def _first_tensor(output: object, layer: str) -> Tensor:
-    found = next(_tensors(output), None)
+    """Return the first tensor of real or complex numbers, not counting single numbers such as a loss."""
+    tensors = list(_tensors(output))
+    found = next((x for x in tensors if x.ndim and (x.is_floating_point() or x.is_complex())), None)
     if found is None:
-        refuse(f"layer {layer!r} must return a tensor, got {type(output).__name__}; choose a layer inside or after it")
+        kinds = sorted({f"{x.dtype} {tuple(x.shape)}" for x in tensors}) or [type(output).__name__]
+        refuse(
+            f"layer {layer!r} must return a tensor of floats with one row per image, got {', '.join(kinds)}; choose a "
+            "layer inside or after it"
+        )
     return found
 
 

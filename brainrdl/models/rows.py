@@ -110,7 +110,8 @@ def probe_images(images: Float[Tensor, "n ..."]) -> tuple[Tensor, Tensor]:
     first = images[[0, len(images) - 1] + [0] * (n - 2)].detach()
     generator = torch.Generator().manual_seed(0)
     noise = torch.rand(first.shape, generator=generator).to(first)
-    second = first.roll(1, dims=-1) + (1 + first.abs().amax()) * noise
+    low, high = first.amin(), first.amax()
+    second = low + noise * (high - low if high > low else 1)
     second[_KEPT] = first[_KEPT]
     return first, second
 

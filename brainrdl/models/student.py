@@ -46,7 +46,7 @@ class StudentOutput(NamedTuple):
     patterns : dict of str to Tensor, shape (n, n_channels)
         One entry per layer, in the order in which the layers were given.
     logits : Tensor, shape (n, n_classes), or None
-        The output of the network if it is a two-dimensional tensor, otherwise None.
+        The output of the network, or its field ``logits``, if it is a two-dimensional tensor, otherwise None.
 
     Examples
     --------
@@ -154,7 +154,7 @@ class Student(nn.Module):
         """
         outputs, answer = features.read_layers(self.model, self._parts, images)
         patterns = {head.layer: head(outputs) for head in self.readout_heads()}
-        return StudentOutput(patterns, answer if isinstance(answer, Tensor) and answer.ndim == 2 else None)
+        return StudentOutput(patterns, _logits(answer))
 
     def train(self, mode: bool = True) -> Self:
         """Set training mode, except for a frozen network and for batch normalisation with stored statistics."""
@@ -307,7 +307,8 @@ class Student(nn.Module):
         Raises
         ------
         BrainrdlError
-            If a name is not in `stimuli`, no name is given, or the student is not calibrated.
+            If a name is not in `stimuli`, no name is given, the transform of the stimuli is random, or the student is
+            not calibrated.
 
         Warns
         -----
@@ -319,6 +320,7 @@ class Student(nn.Module):
         asked = tuple(stimuli.names if names is None else names)
         if not asked:
             refuse("no conditions were given; give at least one name")
+        stimuli.check_repeatable()
         chunks = [asked[start : start + batch_size] for start in range(0, len(asked), batch_size)]
         with features.evaluating(self):
             passes = [self(stimuli.images(chunk).to(self.device)).patterns for chunk in chunks]
@@ -366,6 +368,13 @@ class Student(nn.Module):
     def extra_repr(self) -> str:
         """Show the layers and options in ``repr``."""
         return f"layers={list(self.layers)}, trainable={self.trainable!r}, batchnorm={self.batchnorm!r}"
+
+
+def _logits(answer: object) -> Tensor | None:
+    """Find the logits in the output of a network: a tensor, or the field ``logits`` (torchvision, Hugging Face)."""
+    named = answer.get("logits") if isinstance(answer, Mapping) else getattr(answer, "logits", None)
+    found = answer if isinstance(answer, Tensor) else named
+    return found if isinstance(found, Tensor) and found.ndim == 2 else None
 
 
 def _key(layer: str) -> str:

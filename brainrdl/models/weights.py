@@ -32,9 +32,9 @@ def load_weights(module: nn.Module, path: str | Path) -> None:
     module : nn.Module
         Changed in place.
     path : str or Path
-        A ``.safetensors`` file, or ``.pt``, ``.pth``, ``.th`` with a state dict, also under ``"state_dict"`` or from
-        ``DataParallel``. Of a run's ``weights.safetensors``, a whole student, the network is taken, and a warning says
-        so where there are read-outs beside it.
+        A ``.safetensors`` file, or ``.pt``, ``.pth``, ``.th`` with a state dict, also under ``"state_dict"``, or from
+        ``DataParallel`` or ``torch.compile``. Of a run's ``weights.safetensors``, a whole student, the network is
+        taken, and a warning says so where there are read-outs beside it.
 
     Raises
     ------
@@ -108,9 +108,11 @@ def _state_dict(loaded: object, path: Path) -> dict[str, Tensor]:
 
 
 def _without_prefix(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Drop the "module." that (Distributed)DataParallel puts before every name."""
-    wrapped = all(name.startswith("module.") for name in state)
-    return {name.removeprefix("module."): value for name, value in state.items()} if wrapped else state
+    """Drop what (Distributed)DataParallel ("module.") and torch.compile ("_orig_mod.") put before every name."""
+    for prefix in ("module.", "_orig_mod.", "module."):  # either may wrap the other
+        if all(name.startswith(prefix) for name in state):
+            state = {name.removeprefix(prefix): value for name, value in state.items()}
+    return state
 
 
 def _network_of(state: dict[str, Tensor], path: Path) -> dict[str, Tensor]:

@@ -83,7 +83,7 @@ class NetworkTeacher:
     Raises
     ------
     BrainrdlError
-        If a layer or option is unknown, or weights are given for an nn.Module.
+        If a layer or option is unknown, weights are given for an nn.Module, or the transform of `stimuli` is random.
 
     Examples
     --------
@@ -114,6 +114,8 @@ class NetworkTeacher:
         self._dissimilarity = resolve(dissimilarity)
         self._pool = check_option(pool, POOLS, "pool")
         self._stimuli = _with_default_transform(stimuli, transform)
+        if self._stimuli is not None:
+            self._stimuli.check_repeatable()
         self._raw: dict[str, str] | None = None
         self._store = _store(cache)
         self._freeze(module)
@@ -346,7 +348,24 @@ def _network(model: nn.Module | str, weights: str | None) -> tuple[nn.Module, Ca
         return network.module, network.transform
     if weights is not None:
         refuse(f"weights {weights!r} are for a model given by name; an nn.Module has its own, load them into it first")
-    return copy.deepcopy(model), None
+    return _copied(model), None
+
+
+def _copied(model: nn.Module) -> nn.Module:
+    """Copy a network, also one with computed tensors (``torch.nn.utils.weight_norm``), which torch does not copy."""
+    computed = [
+        (vars(module), name, value)
+        for module in model.modules()
+        for name, value in vars(module).items()
+        if isinstance(value, Tensor) and not value.is_leaf
+    ]
+    for attributes, name, value in computed:
+        attributes[name] = value.detach()
+    try:
+        return copy.deepcopy(model)
+    finally:
+        for attributes, name, value in computed:
+            attributes[name] = value
 
 
 def _with_default_transform(stimuli: Stimuli | None, transform: Callable[[Any], Any] | None) -> Stimuli | None:

@@ -51,7 +51,8 @@ class FrozenFeatures:
         """Say whether only read-outs change: frozen network, deterministic images, a teacher that looks at none."""
         pools = {head.readout.pool for head in student.readout_heads()}
         looks = teacher is not None and uses_images(teacher)
-        return student.frozen and self._stimuli.deterministic and len(pools) == 1 and not looks
+        same = self._stimuli.deterministic and self._stimuli.augmentation is None
+        return student.frozen and same and len(pools) == 1 and not looks
 
     def check(self, stimuli: Stimuli) -> None:
         """Refuse other stimuli than those whose outputs are kept here: they may have the same names.

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from brainrdl import NetworkTeacher, RDMLoss, RDMTeacher, Readout, Stimuli, Student, fit, rdms
+from brainrdl import NetworkTeacher, RDMTeacher, Readout, Stimuli, Student, fit, rdms
 from brainrdl._core.errors import BrainrdlError
 from brainrdl.stimuli.named_images import Batch
 

@@ -451,7 +451,7 @@ def test_images_that_the_network_cannot_take_are_refused_with_their_shape(tmp_pa
     ):
         made = Student(nn.Sequential(nn.Conv2d(1, 2, 3)), ["0"], **options)
         with pytest.raises(
-            BrainrdlError, match=r"cannot process images of shape \(20, 3, 6, 6\), .*to have 1 channels"
+            BrainrdlError, match=r"cannot process images of shape \(4, 3, 6, 6\), .*to have 1 channels"
         ):
             fit(made, teacher(), colour, out=tmp_path / "runs" / "a", **QUIET)
     assert not list(tmp_path.iterdir())
