@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 import torch
@@ -360,11 +360,15 @@ def _explained(running: Sequence[tuple[int, ...]]) -> Iterator[None]:
         raise BrainrdlError(f"the network cannot process {where}: {error}") from error
 
 
-def _first_tensor(output: object, layer: str) -> Tensor:
+def _readable(output: object) -> Tensor | None:
     """Return the first tensor of real or complex numbers, not counting single numbers such as a loss."""
-    tensors = list(_tensors(output))
-    found = next((x for x in tensors if x.ndim and (x.is_floating_point() or x.is_complex())), None)
+    return next((x for x in _tensors(output) if x.ndim and (x.is_floating_point() or x.is_complex())), None)
+
+
+def _first_tensor(output: object, layer: str) -> Tensor:
+    found = _readable(output)
     if found is None:
+        tensors = list(_tensors(output))
         kinds = sorted({f"{x.dtype} {tuple(x.shape)}" for x in tensors}) or [type(output).__name__]
         refuse(
             f"layer {layer!r} must return a tensor of floats with one row per image, got {', '.join(kinds)}; choose a "
@@ -384,7 +388,7 @@ def _tensors(output: object) -> Iterator[Tensor]:
 
 
 def describe_layers(model: nn.Module, image_shape: tuple[int, ...]) -> pd.DataFrame:
-    """Return a table of the layers of `model`, from one forward pass of a black image.
+    """Return a table of the layers of `model`, from forward passes of black images and noise.
 
     Parameters
     ----------
@@ -397,8 +401,8 @@ def describe_layers(model: nn.Module, image_shape: tuple[int, ...]) -> pd.DataFr
     -------
     pandas.DataFrame
         One row per module, with the columns ``layer``, ``type``, ``output_shape`` (without the batch dimension; None if
-        the module did not run or returns no tensor), ``n_parameters`` (including the modules inside) and ``calls``
-        (how often the module ran in the pass).
+        the layer cannot be read), ``n_parameters`` (including the modules inside), ``calls`` (how often the module ran
+        in a pass) and ``problem`` (why the layer cannot be read, or empty).
 
     Raises
     ------
@@ -407,7 +411,7 @@ def describe_layers(model: nn.Module, image_shape: tuple[int, ...]) -> pd.DataFr
 
     Examples
     --------
-    >>> describe_layers(nn.Sequential(nn.Flatten(), nn.Linear(12, 5)), (3, 2, 2))
+    >>> describe_layers(nn.Sequential(nn.Flatten(), nn.Linear(12, 5)), (3, 2, 2)).drop(columns="problem")
       layer     type output_shape  n_parameters  calls
     0     0  Flatten        (12,)             0      1
     1     1   Linear         (5,)            65      1
@@ -416,18 +420,51 @@ def describe_layers(model: nn.Module, image_shape: tuple[int, ...]) -> pd.DataFr
 
     modules = dict(model.named_modules(remove_duplicate=False))
     del modules[""]
-    shapes: dict[str, list[tuple[int, ...] | None]] = {name: [] for name in modules}
+    passes: list[dict[str, list[_Seen]]] = []
 
-    def keep(layer: str, output: object, _n_images: int | None) -> None:
-        shapes[layer].append(next((tuple(x.shape[1:]) for x in _tensors(output)), None))
+    def begin() -> None:
+        passes.append({name: [] for name in modules})
 
-    with evaluating(model), _hooked(model, modules, lambda: None, keep):
-        _run_black_image(model, image_shape)
-    rows = [
-        (name, type(module).__name__, (shapes[name] or [None])[-1], _n_parameters(module), len(shapes[name]))
-        for name, module in modules.items()
-    ]
-    return pd.DataFrame(rows, columns=["layer", "type", "output_shape", "n_parameters", "calls"])
+    def keep(layer: str, output: object, n_images: int | None) -> None:
+        passes[-1][layer] = [*[_NOTHING] * len(passes[-1][layer]), _seen(output, n_images)]
+
+    first, second = rows.probe_images(_black_image(model, image_shape))
+    with evaluating(model), _hooked(model, modules, begin, keep), _eager(model):
+        for images in (first, first, second):
+            _run(model, images, image_shape)
+    table = []
+    for name, module in modules.items():
+        one, again, other = ((seen[name] or [_NOTHING])[-1] for seen in passes)
+        calls = len(passes[0][name])
+        problem = "did not run" if not calls else one.problem or _mixing(one, again, other)
+        shape = None if problem else one.shape
+        table.append((name, type(module).__name__, shape, _n_parameters(module), calls, problem))
+    return pd.DataFrame(table, columns=["layer", "type", "output_shape", "n_parameters", "calls", "problem"])
+
+
+class _Seen(NamedTuple):
+    """What `describe_layers` keeps of an output: shape of a row, why it cannot be read, and the first rows."""
+
+    shape: tuple[int, ...] | None
+    problem: str
+    rows: Tensor | None
+
+
+_NOTHING = _Seen(None, "", None)
+
+
+def _seen(output: object, n_images: int | None) -> _Seen:
+    found = _readable(output)
+    if found is None:
+        return _Seen(None, "returns no tensor of floats", None)
+    problem = rows.count_problem(found, n_images or 0)
+    return _Seen(tuple(found.shape[1:]), problem, None if problem else found[:2].clone())
+
+
+def _mixing(one: _Seen, again: _Seen, other: _Seen) -> str:
+    if one.rows is None or again.rows is None or other.rows is None or not torch.equal(one.rows, again.rows):
+        return ""
+    return "rows depend on several images" if rows.mixes_images(one.rows, other.rows) else ""
 
 
 def _n_parameters(module: nn.Module) -> int:
@@ -447,9 +484,13 @@ def evaluating(model: nn.Module) -> Iterator[None]:
             module.training = mode
 
 
-def _run_black_image(model: nn.Module, image_shape: tuple[int, ...]) -> None:
+def _black_image(model: nn.Module, image_shape: tuple[int, ...]) -> Tensor:
     like = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0))
+    return torch.zeros(1, *image_shape, device=like.device, dtype=like.dtype)
+
+
+def _run(model: nn.Module, images: Tensor, image_shape: tuple[int, ...]) -> None:
     try:
-        model(torch.zeros(1, *image_shape, device=like.device, dtype=like.dtype))
+        model(images)
     except (RuntimeError, ValueError, IndexError, TypeError) as error:
         refuse(f"the model cannot process an image of shape {tuple(image_shape)} (c, h, w): {error}")

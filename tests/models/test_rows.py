@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from brainrdl import NetworkTeacher, RDMTeacher, Readout, Stimuli, Student, fit, rdms
 from brainrdl._core.errors import BrainrdlError
 from brainrdl.cli.app import app
-from brainrdl.models.layers import capture, read_layers
+from brainrdl.models.layers import capture, describe_layers, read_layers
 from brainrdl.models.networks import Network
 from brainrdl.stimuli.named_images import Batch
 from brainrdl.stimuli.transforms import default_transform
@@ -211,3 +211,12 @@ def test_the_command_line_refuses_a_layer_with_tokens_first(tmp_path: Path, monk
     )
     assert result.exit_code != 0
     assert "9 rows for 3 images" in " ".join(str(result.exception).split()) + result.output
+
+
+def test_the_table_of_layers_says_which_cannot_be_read_and_why() -> None:
+    problems = describe_layers(sequence_first(), (1, 12, 12)).set_index("layer").problem
+    assert problems["encoder"] == "gives 9 rows for 3 images, shape (9, 3, 8)"
+    assert (problems["embed"], problems["head"]) == ("", "")
+    mixing = describe_layers(Tokens(sequence_first=False, batch_first=False), (1, 12, 12)).set_index("layer").problem
+    assert mixing["encoder"] == "rows depend on several images"
+    assert mixing["embed"] == ""
