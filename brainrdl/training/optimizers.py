@@ -147,12 +147,12 @@ def step_schedule(scheduler: LRScheduler, loss: float) -> None:
 
     Examples
     --------
-    >>> optimizer = make_optimizer("sgd", torch.nn.Linear(2, 2).parameters(), 0.1, 0.0)
+    >>> optimizer = make_optimizer("sgd", torch.nn.Linear(2, 2).parameters(), 1.0, 0.0)
     >>> schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, patience=0)
     >>> for loss in (1.0, 1.0):
     ...     step_schedule(schedule, loss)
     >>> schedule.get_last_lr()
-    [0.01]
+    [0.1]
     """
     if isinstance(scheduler, ReduceLROnPlateau):
         scheduler.step(loss)

@@ -10,6 +10,7 @@ from torch.utils.checkpoint import checkpoint
 
 from brainrdl import NetworkTeacher, RDMTeacher, Readout, Stimuli, Student, fit, rdms
 from brainrdl._core.errors import BrainrdlError
+from brainrdl.models.layers import gradient_problems
 from brainrdl.stimuli.named_images import Batch
 
 NAMES = [f"i{k}" for k in range(12)]
@@ -83,6 +84,11 @@ def test_a_detached_input_counts_only_if_nothing_after_it_trains() -> None:
     Student(Net("detached"), ["block.1"]).check_gradients(torch.rand(4, 1, 8, 8))
     with pytest.raises(BrainrdlError, match="its input is detached"):
         Student(Net("detached"), ["block.1"], trainable="from:head").check_gradients(torch.rand(4, 1, 8, 8))
+
+
+def test_only_the_layers_without_gradient_are_listed() -> None:
+    problems = gradient_problems(Net("no_grad"), ["stem.0", "block.1", "head"], torch.rand(4, 1, 8, 8))
+    assert list(problems) == ["block.1"]
 
 
 def test_a_student_whose_rdms_do_not_count_is_not_checked() -> None:
