@@ -865,6 +865,7 @@ def test_controls_are_the_same_from_any_sequence_and_by_default_all_that_apply()
     assert _cv_plan.controls_for(None, without) == ["unfitted", "permuted"]
 
 
+@pytest.mark.filterwarnings("ignore:layers .* give the same pattern for all images:UserWarning")
 def test_a_network_that_died_is_told() -> None:
     def dead() -> Student:
         made = make_student()
