@@ -101,3 +101,9 @@ def _unpacked(archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     with tarfile.open(archive) as tar:
         tar.extractall(folder, filter="data")
     return folder / name
+
+
+@pytest.fixture
+def without_probe(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave out the passes that test the rows of a layer, for tests that count passes or images."""
+    monkeypatch.setattr("brainrdl.models.layers._check_rows", lambda *_: None)

@@ -1,8 +1,8 @@
 """Networks, the patterns of their layers, and the student that is fitted.
 
 `networks` builds a network from its name, `weights` loads its parameters, `layers` captures the outputs of layers,
-`readout` turns outputs into patterns, `student` joins these steps, and `feature_cache` stores the patterns of a frozen
-network.
+`rows` tests that each row of an output belongs to one image, `readout` turns outputs into patterns, `student` joins
+these steps, and `feature_cache` stores the patterns of a frozen network.
 """
 
 from lazy_loader import attach_stub

@@ -10,7 +10,9 @@ from .layers import (
     capture as capture,
     check_layers as check_layers,
     describe_layers as describe_layers,
+    gradient_problems as gradient_problems,
     layer_names as layer_names,
+    read_layers as read_layers,
 )
 from .networks import (
     Network as Network,

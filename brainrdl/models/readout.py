@@ -92,7 +92,7 @@ def pool_patterns(output: Tensor, pool: str = "flatten") -> Float[Tensor, "n n_c
     Returns
     -------
     Tensor, shape (n, n_channels)
-        The patterns, in the unit of `output`.
+        The patterns, in the unit of `output`. Of complex numbers, first all real and then all imaginary parts.
 
     Raises
     ------
@@ -107,6 +107,8 @@ def pool_patterns(output: Tensor, pool: str = "flatten") -> Float[Tensor, "n n_c
     torch.Size([2, 64])
     """
     check_option(pool, POOLS, "pool")
+    if output.is_complex():
+        return torch.cat([pool_patterns(output.real, pool), pool_patterns(output.imag, pool)], dim=1)
     if pool == "avgpool" and output.ndim == 3:
         return output.mean(dim=1)
     if pool == "avgpool" and output.ndim > 3:

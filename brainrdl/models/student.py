@@ -2,16 +2,20 @@
 
 The argument `trainable` decides which parameters are trained; it sets ``requires_grad`` of the network's parameters:
 
-- ``"all"``: all parameters and the projections;
+- ``"all"``: all parameters and the projections, also parameters that were frozen before;
+- ``"as is"``: the parameters that are not frozen (for example the adapters of a LoRA network), and the projections;
 - ``"from:LAYER"``: the parameters of the module LAYER and of all modules registered after it (in the order of
   ``model.named_modules()``, parents first), and the projections; the direct parameters of modules that contain LAYER
   stay frozen;
 - ``"projection"``: only the projections of the readouts;
 - ``"none"``: nothing, for evaluation.
+
+The default is ``"all"``, or ``"as is"`` with a warning if some parameters of the network are frozen.
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -21,7 +25,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from brainrdl._core.errors import arg, check_option, nearest, refuse
-from brainrdl.models import layers as features
+from brainrdl.models import layers as features, rows
 from brainrdl.models.readout import Readout, ReadoutHead, check_groups, readouts_of
 
 if TYPE_CHECKING:
@@ -29,6 +33,9 @@ if TYPE_CHECKING:
 
     from brainrdl.dissimilarity.measures import Dissimilarity
     from brainrdl.stimuli.named_images import Stimuli
+
+
+_TRAINABLE = ("all", "as is", "projection", "none")
 
 
 class StudentOutput(NamedTuple):
@@ -39,7 +46,7 @@ class StudentOutput(NamedTuple):
     patterns : dict of str to Tensor, shape (n, n_channels)
         One entry per layer, in the order in which the layers were given.
     logits : Tensor, shape (n, n_classes), or None
-        The output of the network if it is a two-dimensional tensor, otherwise None.
+        The output of the network, or its field ``logits``, if it is a two-dimensional tensor, otherwise None.
 
     Examples
     --------
@@ -64,8 +71,8 @@ class Student(nn.Module):
         the teacher's target of each layer.
     readout : Readout or mapping of str to Readout
         How outputs become patterns: one readout for all layers, or one for each (missing layers get the default).
-    trainable : str
-        ``"all"``, ``"projection"``, ``"from:LAYER"`` or ``"none"``; see the module's docstring.
+    trainable : str, optional
+        ``"all"``, ``"as is"``, ``"projection"``, ``"from:LAYER"`` or ``"none"``; see the module's docstring.
     batchnorm : str
         ``"eval"``: batch normalisation uses the network's stored statistics, also in ``train()``. RDM batches are
         small and their statistics noisy, and with batch statistics a pattern would depend on the other conditions in
@@ -101,16 +108,17 @@ class Student(nn.Module):
         layers: Sequence[str] | Mapping[str, str],
         *,
         readout: Readout | Mapping[str, Readout] = Readout(),  # noqa: B008 (frozen)
-        trainable: str = "all",
+        trainable: str | None = None,
         batchnorm: str = "eval",
         seed: int = 0,
     ) -> None:
         super().__init__()
         self.match = dict(layers) if isinstance(layers, Mapping) else None
-        self.trainable, self.batchnorm = trainable, check_option(batchnorm, ("eval", "train"), "batchnorm")
+        self.batchnorm = check_option(batchnorm, ("eval", "train"), "batchnorm")
         self._parts = check_groups(model, layers, "the student's layers")
         self.layers = tuple(layers)
         readouts = readouts_of(self.layers, readout)
+        self.trainable = trainable = _default_trainable(model) if trainable is None else trainable
         _check_trainable(trainable, model, readouts.values())
         self.model = model
         self.heads = nn.ModuleDict(
@@ -144,10 +152,9 @@ class Student(nn.Module):
         BrainrdlError
             If a readout standardises or projects but is not calibrated.
         """
-        with features.capture(self.model, self._parts) as outputs:
-            answer = self.model(images)
+        outputs, answer = features.read_layers(self.model, self._parts, images)
         patterns = {head.layer: head(outputs) for head in self.readout_heads()}
-        return StudentOutput(patterns, answer if isinstance(answer, Tensor) and answer.ndim == 2 else None)
+        return StudentOutput(patterns, _logits(answer))
 
     def train(self, mode: bool = True) -> Student:
         """Set training mode, except for a frozen network and for batch normalisation with stored statistics."""
@@ -210,8 +217,7 @@ class Student(nn.Module):
             head.calibrate(torch.cat([pooled[head.layer] for pooled in passes]))
 
     def _pooled(self, images: Tensor, heads: Sequence[ReadoutHead]) -> dict[str, Tensor]:
-        with features.capture(self.model, self._parts) as outputs:
-            self.model(images)
+        outputs, _ = features.read_layers(self.model, self._parts, images)
         return {head.layer: head.pooled(outputs) for head in heads}
 
     def trainable_parameters(self) -> list[nn.Parameter]:
@@ -234,6 +240,44 @@ class Student(nn.Module):
         if unbuilt:
             refuse(f"the projection of layer {unbuilt[0]!r} is not built yet; call student.calibrate(images) first")
         return [parameter for parameter in self.parameters() if parameter.requires_grad]
+
+    def check_gradients(self, images: Float[Tensor, "n c h w"]) -> None:
+        """Refuse layers whose RDM loss could train nothing in the network, from one pass in training mode.
+
+        Nothing is changed. A student of which only projections are trained is not checked.
+
+        Parameters
+        ----------
+        images : Tensor, shape (n, c, h, w)
+            A few training images.
+
+        Raises
+        ------
+        BrainrdlError
+            If no gradient passes from a layer to a parameter of the network that is trained; layer and reason are
+            named.
+
+        Examples
+        --------
+        >>> model = nn.Sequential(nn.Flatten(), nn.Linear(16, 4), nn.Linear(4, 2))
+        >>> Student(model, ["1"], trainable="from:2").check_gradients(torch.rand(3, 1, 4, 4))
+        Traceback (most recent call last):
+        brainrdl.BrainrdlError: no gradient passes from layer '1' to the network: no parameter that is trained comes ...
+        """
+        if self.trainable in ("projection", "none"):
+            return
+        mode = self.training
+        self.train()
+        try:
+            problems = features.gradient_problems(self.model, self._parts, images.to(self.device))
+        finally:
+            self.train(mode)
+        for part, reason in problems.items():
+            refuse(
+                f"no gradient passes from layer {part!r} to the network: {reason}. Its RDM loss would not train the "
+                f"network ({arg('trainable', self.trainable)}); match other layers, train from an earlier layer, or "
+                f"train only a projection, with {arg('trainable', 'projection')}"
+            )
 
     def patterns(
         self,
@@ -263,17 +307,26 @@ class Student(nn.Module):
         Raises
         ------
         BrainrdlError
-            If a name is not in `stimuli`, no name is given, or the student is not calibrated.
+            If a name is not in `stimuli`, no name is given, the transform of the stimuli is random, or the student is
+            not calibrated.
+
+        Warns
+        -----
+        UserWarning
+            If a layer has the same pattern for all conditions.
         """
         if device is not None:
             self.to(device)
         asked = tuple(stimuli.names if names is None else names)
         if not asked:
             refuse("no conditions were given; give at least one name")
+        stimuli.check_repeatable()
         chunks = [asked[start : start + batch_size] for start in range(0, len(asked), batch_size)]
         with features.evaluating(self):
             passes = [self(stimuli.images(chunk).to(self.device)).patterns for chunk in chunks]
-        return {layer: torch.cat([patterns[layer] for patterns in passes]) for layer in self.layers}
+        found = {layer: torch.cat([patterns[layer] for patterns in passes]) for layer in self.layers}
+        rows.warn_if_same(found)
+        return found
 
     def rdms(
         self,
@@ -317,24 +370,45 @@ class Student(nn.Module):
         return f"layers={list(self.layers)}, trainable={self.trainable!r}, batchnorm={self.batchnorm!r}"
 
 
+def _logits(answer: object) -> Tensor | None:
+    """Find the logits in the output of a network: a tensor, or the field ``logits`` (torchvision, Hugging Face)."""
+    named = answer.get("logits") if isinstance(answer, Mapping) else getattr(answer, "logits", None)
+    found = answer if isinstance(answer, Tensor) else named
+    return found if isinstance(found, Tensor) and found.ndim == 2 else None
+
+
 def _key(layer: str) -> str:
     """Make a ModuleDict key, which must not contain a dot or be the name of a method of ModuleDict."""
     return "layer:" + layer.replace(".", "/")
+
+
+def _default_trainable(model: nn.Module) -> str:
+    frozen = sum(not parameter.requires_grad for parameter in model.parameters())
+    if not frozen:
+        return "all"
+    warnings.warn(
+        f"{frozen} parameters of the network are frozen and stay so (trainable='as is'); give trainable='all' to "
+        "train them as well",
+        stacklevel=3,
+    )
+    return "as is"
 
 
 def _check_trainable(trainable: str, model: nn.Module, readouts: Any) -> None:
     start = trainable.removeprefix("from:")
     if start != trainable:
         features.check_layers(model, [start])
-    elif trainable not in ("all", "projection", "none"):
-        close = nearest(trainable, ("all", "projection", "none"))
-        refuse(f"trainable {trainable!r} is not known{close} (known: all, projection, from:LAYER, none)")
+    elif trainable not in _TRAINABLE:
+        close = nearest(trainable, _TRAINABLE)
+        refuse(f"trainable {trainable!r} is not known{close} (known: all, as is, projection, from:LAYER, none)")
     if trainable == "projection" and all(readout.projection is None for readout in readouts):
         square = arg("projection", "square", python="readout=Readout(projection='square')")
         refuse(f"{arg('trainable', 'projection')} but no layer has a projection; give {square}")
 
 
 def _set_trainable(model: nn.Module, trainable: str) -> None:
+    if trainable == "as is":
+        return
     start = trainable.removeprefix("from:")
     model.requires_grad_(trainable == "all")
     after = False

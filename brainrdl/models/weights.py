@@ -33,8 +33,8 @@ def load_weights(module: nn.Module, path: str | Path) -> None:
         Network, changed in place.
     path : str or Path
         A ``.safetensors`` file, or ``.pt``, ``.pth``, ``.th`` with a state dict, also under ``"state_dict"`` or from
-        ``DataParallel``. From a run's ``weights.safetensors``, which stores a student, only the network is loaded; if
-        there are read-outs, a warning says so.
+        ``DataParallel`` or ``torch.compile``. From a run's ``weights.safetensors``, which stores a student, only the
+        network is loaded; if there are readouts, a warning says so.
 
     Raises
     ------
@@ -110,9 +110,11 @@ def _state_dict(loaded: object, path: Path) -> dict[str, Tensor]:
 
 
 def _without_prefix(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Remove the prefix "module." that (Distributed)DataParallel adds to every name."""
-    wrapped = all(name.startswith("module.") for name in state)
-    return {name.removeprefix("module."): value for name, value in state.items()} if wrapped else state
+    """Remove the prefixes that (Distributed)DataParallel ("module.") and torch.compile ("_orig_mod.") add."""
+    for prefix in ("module.", "_orig_mod.", "module."):  # either may wrap the other
+        if all(name.startswith(prefix) for name in state):
+            state = {name.removeprefix(prefix): value for name, value in state.items()}
+    return state
 
 
 def _network_of(state: dict[str, Tensor], path: Path) -> dict[str, Tensor]:

@@ -191,8 +191,10 @@ class StudentSection(_Section):
         None,
         description="Train a linear map of the patterns to this number of channels, or to the same number (square).",
     )
-    trainable: str = Field(
-        "all", description="Part that is trained: all, projection, from:LAYER (this layer and later ones), or none."
+    trainable: str | None = Field(
+        None,
+        description="Part that is trained: all, as is (what the network does not freeze), projection, from:LAYER (this "
+        "layer and later ones), or none; by default all, or as is if parts of the network are frozen.",
     )
     batchnorm: Literal["eval", "train"] = Field(
         "eval", description="Whether batch normalisation uses its stored statistics or those of each batch."

@@ -212,6 +212,7 @@ def methods_of(run: Run) -> Iterator[str]:
 
 _TRAINED = {
     "all": "all weights were",
+    "as is": "the weights that the network does not freeze were",
     "projection": "the network was not changed, and a linear projection of a layer’s output was",
 }
 

@@ -192,8 +192,12 @@ class Items:
         if not hasattr(image, "ndim"):
             with about(where):
                 return pixels_of(_checked_pil(image))
-        one = image[None] if image.ndim in (2, 3) else image
-        return check_pixels(channel_first(one, where), where)[0]
+        if image.ndim not in (2, 3):
+            refuse(
+                f"{where} must be one image, (h, w), array (h, w, c) or tensor (c, h, w), got shape {_shape(image)}; "
+                "of a video clip, let the data set return one frame"
+            )
+        return check_pixels(channel_first(image[None], where), where)[0]
 
     def digest(self, position: int) -> str:
         return digest_tensor(self.pixels(position))

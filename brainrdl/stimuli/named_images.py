@@ -95,6 +95,8 @@ class Stimuli:
         Names of the images, in order.
     transform : callable or None
         Function from an image to a float tensor (c, h, w); None only converts to float in [0, 1].
+    augmentation : callable or None
+        Transform of the images in the steps of training, which may draw at random; see `with_augmentation`.
 
     Raises
     ------
@@ -119,6 +121,7 @@ class Stimuli:
     _table: Table | None = None
     _digests: dict[int, str] = field(default_factory=dict)
     _memory: dict[int, Tensor] | None = None
+    augmentation: Callable[..., Any] | None = None
 
     @classmethod
     def from_folder(
@@ -315,8 +318,10 @@ class Stimuli:
             self._memory.update(zip((self._positions[name] for name in missing), self._load(missing), strict=True))
         return _stack([self._memory[self._positions[name]] for name in asked], asked)
 
-    def batch(self, names: Iterable[str], step: int = 0) -> Batch:
+    def batch(self, names: Iterable[str], step: int = 0, augmented: bool = False) -> Batch:
         """Load the images of `names` with their labels as indices into `categories`, for training step `step`.
+
+        With `augmented`, images are transformed by the augmentation, if there is one.
 
         Raises
         ------
@@ -326,7 +331,11 @@ class Stimuli:
         asked = self._known(names)
         check_unique(asked, "the batch")
         labels = None if self._table is None else torch.tensor([self._table.index[name] for name in asked])
-        return Batch(asked, self.images(asked), labels, step)
+        shown = self if not augmented or self.augmentation is None else self._augmented()
+        return Batch(asked, shown.images(asked), labels, step)
+
+    def _augmented(self) -> Stimuli:
+        return replace(self, transform=self.augmentation, augmentation=None, _memory=None)
 
     def digests(self, names: Iterable[str] | None = None) -> dict[str, str]:
         """Return the SHA-256 (hex) of the raw images of `names` (default: all): of file bytes, or of pixels.
@@ -358,6 +367,31 @@ class Stimuli:
         if transform is not None:
             check_range(self._source)
         return replace(self, transform=transform, _memory=None if self._memory is None else {})
+
+    def with_augmentation(self, augmentation: Callable[..., Any] | None) -> Stimuli:
+        """Set another transform for the steps of training, for example one that crops and flips at random.
+
+        All other images (looks during training, calibration, evaluation, teachers with their own stimuli) are those of
+        `transform`, so that two evaluations of one student are equal.
+
+        Parameters
+        ----------
+        augmentation : callable or None
+            Called like a transform, in its place; its images should have the same size.
+
+        Raises
+        ------
+        BrainrdlError
+            As in `with_transform`.
+
+        Examples
+        --------
+        >>> stimuli = Stimuli.from_arrays(torch.zeros(2, 1, 4, 4), ["a", "b"])
+        >>> noisy = stimuli.with_augmentation(lambda image: image + torch.rand(1))
+        >>> bool(noisy.images().any()), bool(noisy.batch(["a"], augmented=True).images.any())
+        (False, True)
+        """
+        return replace(self, augmentation=self.with_transform(augmentation).transform)
 
     def with_labels(self, labels: Labels) -> Stimuli:
         """Set the categories: a mapping of name to category, a CSV table, or one category per image in order.
@@ -412,11 +446,36 @@ class Stimuli:
         BrainrdlError
             If the transform is random, because the cache would repeat the first result.
         """
-        if self.transform is not None and not isinstance(self.transform, ImageTransform):
-            first, *others = (self._load(self.names[:1]) for _ in range(_DRAWS))
-            if not all(first.shape == other.shape and torch.equal(first, other) for other in others):
-                refuse("transform returns a different image each time; a cache needs a deterministic transform")
+        self.check_repeatable()
         return replace(self, _memory={})
+
+    def check_repeatable(self) -> None:
+        """Refuse images that differ each time they are loaded: a cache or a score would depend on a random draw.
+
+        Raises
+        ------
+        BrainrdlError
+            If the transform, or the data set itself, is random.
+
+        Examples
+        --------
+        >>> Stimuli.from_arrays(torch.zeros(2, 1, 4, 4), ["a", "b"]).check_repeatable()
+        """
+        if not self._repeatable:
+            refuse(
+                f"transform returns a different image each time ({self._source.where}); a cache, a look, a score and a "
+                "teacher need a deterministic transform. Give random crops and flips for training with "
+                "stimuli.with_augmentation(...)"
+            )
+
+    @cached_property
+    def _repeatable(self) -> bool:
+        plain = self.transform is None or isinstance(self.transform, ImageTransform)
+        if self._memory is not None or (plain and not isinstance(self._source, Items)):
+            return True
+        with torch.random.fork_rng(devices=[]):
+            first, *others = (self._load(self.names[:1]) for _ in range(_DRAWS))
+        return all(first.shape == other.shape and torch.equal(first, other) for other in others)
 
     def _known(self, names: Iterable[str]) -> tuple[str, ...]:
         if isinstance(names, str):

@@ -18,6 +18,7 @@ from brainrdl.dissimilarity.measures import correlation, cosine, count_constant,
 from brainrdl.models import layers as features
 from brainrdl.models.feature_cache import FeatureStore, FolderStore, MemoryStore, digest_network, key_of
 from brainrdl.models.readout import POOLS, check_groups, pool_patterns
+from brainrdl.models.rows import same_for_all
 from brainrdl.stimuli.transforms import transform_text
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ class NetworkTeacher:
     Raises
     ------
     BrainrdlError
-        If a layer or option is unknown, or weights are given for an nn.Module.
+        If a layer or option is unknown, weights are given for an nn.Module, or the transform of `stimuli` is random.
 
     Examples
     --------
@@ -113,6 +114,8 @@ class NetworkTeacher:
         self._dissimilarity = resolve(dissimilarity)
         self._pool = check_option(pool, POOLS, "pool")
         self._stimuli = _with_default_transform(stimuli, transform)
+        if self._stimuli is not None:
+            self._stimuli.check_repeatable()
         self._raw: dict[str, str] | None = None
         self._store = _store(cache)
         self._freeze(module)
@@ -192,7 +195,8 @@ class NetworkTeacher:
         ------
         BrainrdlError
             If names are unknown, there is not one image per name, a pattern has no defined dissimilarity (a constant
-            pattern with correlation, a zero pattern with cosine), or dissimilarities are not finite.
+            pattern with correlation, a zero pattern with cosine), all patterns of a layer are equal, or dissimilarities
+            are not finite.
         """
         patterns = self.patterns(batch)
         with torch.no_grad(), torch.autocast(batch.images.device.type, enabled=False):
@@ -203,6 +207,11 @@ class NetworkTeacher:
         self._refuse_undefined(patterns, names, where)
         pairs = self._dissimilarity(patterns)
         check_finite(pairs, f"dissimilarities at {where}")
+        if same_for_all(patterns):
+            refuse(
+                f"{where} gives the same pattern for all {len(names)} images, so its RDM is undefined; "
+                "choose a layer that depends on the image"
+            )
         return pairs[None]
 
     def _refuse_undefined(self, patterns: Tensor, names: Sequence[str], where: str) -> None:
@@ -272,8 +281,7 @@ class NetworkTeacher:
         """Run the network in float32, also under autocast, on which a teacher's answer must not depend."""
         device = images.device
         with torch.no_grad(), torch.autocast(device.type, enabled=False):
-            with features.capture(self._model.to(device), self._parts) as outputs:
-                self._model(images.float())
+            outputs, _ = features.read_layers(self._model.to(device), self._parts, images.float())
             return {layer: self._pooled(outputs, layer) for layer in self.targets}
 
     def _pooled(self, outputs: dict[str, Tensor], layer: str) -> Tensor:
@@ -341,7 +349,24 @@ def _network(model: nn.Module | str, weights: str | None) -> tuple[nn.Module, Ca
         return network.module, network.transform
     if weights is not None:
         refuse(f"weights {weights!r} are for a model given by name; load them into the nn.Module first")
-    return copy.deepcopy(model), None
+    return _copied(model), None
+
+
+def _copied(model: nn.Module) -> nn.Module:
+    """Copy a network, also one with computed tensors (``torch.nn.utils.weight_norm``), which torch does not copy."""
+    computed = [
+        (vars(module), name, value)
+        for module in model.modules()
+        for name, value in vars(module).items()
+        if isinstance(value, Tensor) and not value.is_leaf
+    ]
+    for attributes, name, value in computed:
+        attributes[name] = value.detach()
+    try:
+        return copy.deepcopy(model)
+    finally:
+        for attributes, name, value in computed:
+            attributes[name] = value
 
 
 def _with_default_transform(stimuli: Stimuli | None, transform: Callable[[Any], Any] | None) -> Stimuli | None:

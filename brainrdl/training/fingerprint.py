@@ -58,6 +58,8 @@ def source_settings(teacher: Teacher | None, stimuli: Stimuli, names: Sequence[s
     {'transform': None, 'teacher': None}
     """
     source: dict[str, Any] = {"transform": transform_text(stimuli.transform)}
+    if stimuli.augmentation is not None:
+        source["augmentation"] = transform_text(stimuli.augmentation)
     if teacher is None:
         return source | {"teacher": None}
     known = provenance.describe(identity_of(teacher, names))

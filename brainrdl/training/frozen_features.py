@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from brainrdl._core.errors import refuse
 from brainrdl.models.feature_cache import digest_network
-from brainrdl.models.layers import capture
+from brainrdl.models.layers import read_layers
 from brainrdl.models.readout import pool_patterns
 from brainrdl.models.student import Student
 from brainrdl.stimuli.named_images import Stimuli
@@ -51,7 +51,8 @@ class FrozenFeatures:
         """Whether only read-outs change: a frozen network, deterministic images, and a teacher that uses no images."""
         pools = {head.readout.pool for head in student.readout_heads()}
         looks = teacher is not None and uses_images(teacher)
-        return student.frozen and self._stimuli.deterministic and len(pools) == 1 and not looks
+        same = self._stimuli.deterministic and self._stimuli.augmentation is None
+        return student.frozen and same and len(pools) == 1 and not looks
 
     def check(self, stimuli: Stimuli) -> None:
         """Refuse other stimuli than those whose outputs are kept here, even if they have the same names.
@@ -100,8 +101,7 @@ class FrozenFeatures:
 def _outputs(student: Student, images: Tensor, parts: Sequence[str], pool: str) -> list[tuple[Tensor, ...]]:
     """Pooled outputs of each part, one tuple per image, on the CPU."""
     student.model.eval()
-    with capture(student.model, parts) as outputs:
-        student.model(images.to(student.device))
+    outputs, _ = read_layers(student.model, parts, images.to(student.device))
     return list(zip(*[pool_patterns(outputs[part], pool).cpu() for part in parts], strict=True))
 
 

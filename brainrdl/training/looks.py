@@ -12,6 +12,7 @@ from brainrdl._core.errors import quote, refuse
 from brainrdl.dissimilarity import measures
 from brainrdl.loss.matching import match_layers
 from brainrdl.loss.rdm_loss import RDMLoss
+from brainrdl.models.rows import warn_if_same
 from brainrdl.models.student import Student
 from brainrdl.similarity import comparators as _similarity
 from brainrdl.stimuli.named_images import Batch
@@ -69,6 +70,7 @@ def look(student: Student, teacher: Teacher | None, batch: Batch, loss: RDMLoss)
     patterns, logits = _forward(student, batch.images)
     student.train(mode)
     _check_patterns(f"at step {batch.step}", patterns, batch.names)
+    warn_if_same(patterns)
     n_constant = sum(int(measures.count_constant(pattern)) for pattern in patterns.values())
     measured = {"similarity": math.nan, "accuracy": math.nan, "n_constant": float(n_constant)}
     if teacher is not None:

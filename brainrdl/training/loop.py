@@ -37,7 +37,7 @@ from brainrdl.training.distributed import agreed, average_gradients, gather, n_p
 from brainrdl.training.fingerprint import hashes_of, settings_of
 from brainrdl.training.frozen_features import FrozenFeatures
 from brainrdl.training.looks import check_loss, look, to_device
-from brainrdl.training.optimizers import make_accelerator, make_optimizer, make_schedule
+from brainrdl.training.optimizers import make_accelerator, make_optimizer, make_schedule, step_schedule
 from brainrdl.training.options import FitOptions
 from brainrdl.training.run_folder import FitResult
 from brainrdl.training.sampling import Batches
@@ -46,6 +46,8 @@ from brainrdl.training.stimulus_lists import calibration_names, training_names
 if TYPE_CHECKING:
     from accelerate import Accelerator
     from accelerate.optimizer import AcceleratedOptimizer
+
+_FEW = 4  # images that show whether gradients reach the network
 
 
 @lists_options(FitOptions)
@@ -125,6 +127,7 @@ def fit(
     check_known(options, fit)
     asked = complete(FitOptions, options)
     _check_together(student, teacher, asked)
+    stimuli.check_repeatable()
     seed, steps, patience = asked["seed"], asked["steps"], asked["patience"]
     train, validation = training_names(stimuli, train, validation, held_out, seed)
     _check_known(teacher, (*train, *validation))
@@ -158,6 +161,8 @@ def fit(
         learner, shown_stimuli = features.of(student, (*train, *validation))
     learner.calibrate(shown_stimuli.images(calibration_names(train)))
     optim = make_optimizer(asked["optimizer"], learner.trainable_parameters(), asked["lr"], asked["weight_decay"])
+    if asked["rdm_weight"]:
+        learner.check_gradients(shown_stimuli.images(batches.at(0)[:_FEW]))
     scheduler = make_schedule(asked["schedule"], optim, steps)
     run = _Run(
         learner, teacher, shown_stimuli, batches, validation, loss, asked, accelerator, accelerator.prepare(optim),
@@ -233,13 +238,14 @@ class _Run:
             channels = sum(rows.shape[1] for rows in patterns.values())
 
         with evaluating(self.student):
+            count_flops(forward)  # the first pass through a layer tests its rows, which is not part of a step
             one_image = count_flops(forward)
         return len(names) * (one_image + 2 * len(names) * channels)
 
     def step(self, state: State) -> None:
         """Do one optimiser step."""
         started = time.perf_counter()
-        batch = self._batch(self.batches.at(state.step), state.step)
+        batch = self._batch(self.batches.at(state.step), state.step, augmented=True)
         n = len(batch.names)
         rdm_weight, task_weight, clip = self.options["rdm_weight"], self.options["task_weight"], self.options["clip"]
         with self.accelerator.autocast():
@@ -258,7 +264,7 @@ class _Run:
             self.accelerator.clip_grad_norm_(self.student.parameters(), clip)
         self._move(state.step)
         if not self.optimizer.step_was_skipped:  # fp16 skips steps until its loss scale fits
-            self.scheduler.step()
+            step_schedule(self.scheduler, seen[0])
         state.losses.append(seen)
         state.step += 1
         state.seconds += time.perf_counter() - started
@@ -298,8 +304,8 @@ class _Run:
             return {"similarity": math.nan, "accuracy": math.nan, "n_constant": math.nan}
         return look(self.student, self.teacher, self._batch(names, step), self.loss)
 
-    def _batch(self, names: tuple[str, ...], step: int) -> Batch:
-        return to_device(self.stimuli.batch(names, step), self.accelerator.device)
+    def _batch(self, names: tuple[str, ...], step: int, augmented: bool = False) -> Batch:
+        return to_device(self.stimuli.batch(names, step, augmented), self.accelerator.device)
 
 
 def _check_kinds(student: object, teacher: object, stimuli: object) -> None:
@@ -342,7 +348,11 @@ def _check_known(teacher: Teacher | None, names: Sequence[str]) -> None:
 
 def _task_loss(logits: Tensor | None, batch: Batch, n_categories: int) -> Tensor:
     if logits is None or batch.labels is None:
-        missing = "logits from the student" if logits is None else "labels of the stimuli"
+        missing = (
+            "logits from the student (n, n_classes), as a tensor or a field `logits`"
+            if logits is None
+            else "labels of the stimuli"
+        )
         refuse(f"task_weight asks for a classification task, but there are no {missing}")
     if logits.shape[1] < n_categories:
         refuse(

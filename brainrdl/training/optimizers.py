@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch.nn import Parameter
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LambdaLR, LRScheduler
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler, ReduceLROnPlateau
 
 from brainrdl._core.errors import check_option, refuse
 from brainrdl._core.options import complete
@@ -18,6 +19,9 @@ from brainrdl.training.options import FitOptions
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
+
+_OPTIONAL = inspect.Parameter("closure", inspect.Parameter.KEYWORD_ONLY, default=None)
+
 OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
     "adam": torch.optim.Adam,
     "adamw": torch.optim.AdamW,
@@ -101,7 +105,8 @@ def make_optimizer(
     Raises
     ------
     BrainrdlError
-        If the name is unknown or there are no trainable parameters.
+        If the name is unknown, there are no trainable parameters, the function accepts other arguments, or the
+        optimiser needs a closure.
 
     Examples
     --------
@@ -112,7 +117,20 @@ def make_optimizer(
     parameters = list(parameters)
     if not parameters:
         refuse("the student has no trainable parameters; choose another `trainable` or add a projection")
-    return make(parameters, lr=lr, weight_decay=weight_decay)
+    try:
+        made = make(parameters, lr=lr, weight_decay=weight_decay)
+    except TypeError as error:
+        name = getattr(make, "__name__", repr(make))
+        refuse(
+            f"optimizer {name} must accept (parameters, lr=, weight_decay=): {error}; wrap it in a function that does, "
+            "for example lambda parameters, lr, weight_decay: torch.optim.Rprop(parameters, lr=lr)"
+        )
+    if inspect.signature(made.step).parameters.get("closure", _OPTIONAL).default is inspect.Parameter.empty:
+        refuse(
+            f"optimizer {type(made).__name__} computes the loss several times per step, with a closure, which `fit` "
+            "does not offer; choose another, for example 'adam'"
+        )
+    return made
 
 
 def make_schedule(schedule: str | Callable[[Optimizer], LRScheduler], optimizer: Optimizer, steps: int) -> LRScheduler:
@@ -134,7 +152,7 @@ def make_schedule(schedule: str | Callable[[Optimizer], LRScheduler], optimizer:
     Raises
     ------
     BrainrdlError
-        If the name is unknown.
+        If the name is unknown, or the schedule ends before `steps`.
 
     Examples
     --------
@@ -143,6 +161,28 @@ def make_schedule(schedule: str | Callable[[Optimizer], LRScheduler], optimizer:
     [0.1]
     """
     if not isinstance(schedule, str):
-        return schedule(optimizer)
+        made = schedule(optimizer)
+        total = getattr(made, "total_steps", None)
+        if total is not None and total < steps:
+            refuse(f"schedule {type(made).__name__} ends after {total} steps, and the fit has {steps}; make it as long")
+        return made
     factor = SCHEDULES[check_option(schedule, SCHEDULES, "schedule")]
     return LambdaLR(optimizer, lambda step: factor(min(step / max(steps, 1), 1.0)))
+
+
+def step_schedule(scheduler: LRScheduler, loss: float) -> None:
+    """Move a schedule by one step; ``ReduceLROnPlateau`` is given the loss of the step.
+
+    Examples
+    --------
+    >>> optimizer = make_optimizer("sgd", torch.nn.Linear(2, 2).parameters(), 1.0, 0.0)
+    >>> schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, patience=0)
+    >>> for loss in (1.0, 1.0):
+    ...     step_schedule(schedule, loss)
+    >>> schedule.get_last_lr()
+    [0.1]
+    """
+    if isinstance(scheduler, ReduceLROnPlateau):
+        scheduler.step(loss)
+    else:
+        scheduler.step()

@@ -286,7 +286,7 @@ def test_candidates_of_one_network_are_refused_if_one_trains_it(first: str) -> N
 
     def trained() -> Student:
         calls["trained"] += 1
-        return Student(shared if calls["trained"] == 1 else network(), ["1"])
+        return Student(shared if calls["trained"] == 1 else network(), ["1"], trainable="all")
 
     both = {"frozen": frozen, "trained": trained}
     with pytest.raises(BrainrdlError, match=r"student '(\w+)' was made with weights of an earlier student '(?!\1)"):
@@ -626,6 +626,7 @@ def test_an_ensemble_is_the_mean_of_z_scored_rdms() -> None:
     assert row["gain"] == pytest.approx(row["score"] - base["score"])
 
 
+@pytest.mark.filterwarnings("ignore:layers .* give the same pattern for all images:UserWarning")
 def test_a_member_that_tells_nothing_apart_adds_nothing_to_an_ensemble() -> None:
     class Collapsed(nn.Module):
         def __init__(self) -> None:
@@ -871,6 +872,7 @@ def test_controls_are_the_same_from_any_sequence_and_by_default_all_that_apply()
     assert plan.controls_for(None, without) == ["unfitted", "permuted"]
 
 
+@pytest.mark.filterwarnings("ignore:layers .* give the same pattern for all images:UserWarning")
 def test_a_network_that_died_is_told() -> None:
     def dead() -> Student:
         made = make_student()

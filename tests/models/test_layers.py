@@ -167,13 +167,16 @@ class Gives(nn.Module):
 def test_the_first_tensor_of_a_mapping_is_captured() -> None:
     model = nn.Sequential(Gives({"nothing": None, "nested": [torch.ones(2)], "last": torch.zeros(2)}))
     with capture(model, ["0"]) as outputs:
-        model(torch.zeros(1))
+        model(torch.zeros(2))
     assert outputs["0"].tolist() == [1, 1]
 
 
 def test_a_layer_without_a_tensor_is_refused_and_the_hooks_go() -> None:
     model = nn.Sequential(Gives("text"))
-    with pytest.raises(BrainrdlError, match="layer '0' must return a tensor, got str"), capture(model, ["0"]):
+    with (
+        pytest.raises(BrainrdlError, match=r"layer '0' must return a tensor of floats .*, got str"),
+        capture(model, ["0"]),
+    ):
         model(torch.zeros(1))
     assert hooks(model) == 0
 

@@ -116,7 +116,7 @@ def test_layer_names_like_a_dicts_methods_are_fine() -> None:
     assert list(Student(model, ["keys", "update"])(images()).patterns) == ["keys", "update"]
 
 
-def test_the_student_runs_the_network_once_and_adds_one_copy_for_each_layer(operations) -> None:
+def test_the_student_runs_the_network_once_and_adds_one_copy_for_each_layer(operations, without_probe) -> None:
     model, x = network().eval(), images()
     student = Student(model, ["conv1", "block", "fc"])
     with torch.no_grad(), operations() as alone:
@@ -174,7 +174,7 @@ def test_from_a_layer_trains_the_projection_too() -> None:
 
 def test_a_network_frozen_before_thaws_as_asked() -> None:
     model = network().requires_grad_(False)
-    assert len(trained(Student(model, ["conv1"]))) == 8
+    assert len(trained(Student(model, ["conv1"], trainable="all"))) == 8
 
 
 def test_an_unknown_choice_of_what_trains_is_refused() -> None:

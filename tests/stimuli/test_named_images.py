@@ -607,7 +607,7 @@ def test_a_cached_image_is_loaded_once_and_shared_with_selections(folder: Path) 
 
 
 def test_a_random_transform_is_not_cached() -> None:
-    with pytest.raises(BrainrdlError, match="needs a deterministic transform"):
+    with pytest.raises(BrainrdlError, match="a cache, a look, a score and a teacher need a deterministic transform"):
         digits().with_transform(lambda image: torch.rand(1, 4, 4)).cached()
     draws = iter([0.0, 0.0] + 20 * [1.0])  # acts now and then, as a random flip does
     with pytest.raises(BrainrdlError, match="a different image each time"):

@@ -18,6 +18,8 @@ from brainrdl.stimuli.transforms import default_transform
 from brainrdl.teachers.network_teacher import NetworkTeacher
 from brainrdl.testing.rdm_teachers import check_teacher
 
+pytestmark = pytest.mark.usefixtures("without_probe")  # the images that a network sees are counted
+
 NAMES = tuple(f"s{i}" for i in range(6))
 
 

@@ -14,6 +14,8 @@ from brainrdl.teachers.controls import PermutedTeacher
 from brainrdl.teachers.network_teacher import NetworkTeacher
 from brainrdl.training.frozen_features import FrozenFeatures
 
+pytestmark = pytest.mark.usefixtures("without_probe")  # the images that a network sees are counted
+
 NAMES = tuple(f"image_{i}" for i in range(12))
 
 

@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ExponentialLR
 
 from brainrdl._core.errors import BrainrdlError
-from brainrdl.training.optimizers import OPTIMIZERS, make_accelerator, make_optimizer, make_schedule
+from brainrdl.training.optimizers import OPTIMIZERS, make_accelerator, make_optimizer, make_schedule, step_schedule
 
 no_cuda = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
 no_gpu = pytest.mark.skipif(
@@ -141,3 +141,38 @@ def test_a_schedule_may_be_a_function() -> None:
 def test_an_unknown_schedule_is_refused() -> None:
     with pytest.raises(BrainrdlError, match="schedule 'cosin' is not known; nearest: 'cosine'"):
         make_schedule("cosin", optimizer(), 5)
+
+
+def _linear() -> list[torch.nn.Parameter]:
+    return list(torch.nn.Linear(2, 2).parameters())
+
+
+def test_a_schedule_that_ends_before_the_fit_is_refused() -> None:
+    optimizer = make_optimizer("sgd", _linear(), 0.1, 0.0)
+    cycle = torch.optim.lr_scheduler.OneCycleLR
+    with pytest.raises(BrainrdlError, match="schedule OneCycleLR ends after 5 steps, and the fit has 6"):
+        make_schedule(lambda optimizer: cycle(optimizer, 0.01, total_steps=5), optimizer, 6)
+    schedule = make_schedule(lambda optimizer: cycle(optimizer, 0.01, total_steps=6), optimizer, 6)
+    for _ in range(6):
+        optimizer.step()
+        step_schedule(schedule, 1.0)
+
+
+def test_an_optimiser_that_needs_a_closure_is_refused() -> None:
+    with pytest.raises(BrainrdlError, match="optimizer LBFGS computes the loss several times per step, with a closure"):
+        make_optimizer(lambda parameters, lr, weight_decay: torch.optim.LBFGS(parameters, lr=lr), _linear(), 0.1, 0.0)
+
+
+def test_an_optimiser_with_other_arguments_is_refused_with_a_way_out() -> None:
+    with pytest.raises(BrainrdlError, match=r"optimizer Rprop must accept .*weight_decay.*wrap it in a function"):
+        make_optimizer(torch.optim.Rprop, _linear(), 0.1, 0.0)
+
+
+def test_a_plateau_schedule_is_given_the_loss() -> None:
+    optimizer = make_optimizer("sgd", _linear(), 0.1, 0.0)
+    schedule = make_schedule(lambda o: torch.optim.lr_scheduler.ReduceLROnPlateau(o, patience=1), optimizer, 9)
+    rates = []
+    for loss in (3.0, 2.0, 2.0, 2.0, 1.0):
+        step_schedule(schedule, loss)
+        rates.append(schedule.get_last_lr()[0])
+    assert rates == pytest.approx([0.1, 0.1, 0.1, 0.01, 0.01])

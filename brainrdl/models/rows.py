@@ -1,0 +1,208 @@
+"""One row per image: the output of a layer for n images has n rows, and row i depends on image i, and on it alone.
+
+A layer may break this rule in two ways. Its first dimension may not be that of the images (sequence-first transformers
+and LSTMs, windows or frames as batch), which the number of rows shows unless it happens to equal the number of images.
+Or each row may mix the images of a batch (a transformer with ``batch_first=False`` whose input is (images, tokens,
+channels) attends over images). Both are found with a probe: two passes with another number of images, in which one
+image stays and the others change. The row of that image must stay as well.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from brainrdl._core.errors import quote, refuse
+
+_WAY_OUT = (
+    "choose a layer whose output is (images, ...), or put the network into a module that brings the images to the "
+    "first dimension (for example batch_first=True)"
+)
+
+# Where the image that stays is in the probe.
+_KEPT = 1
+
+# Relative to the norm of a row. Both passes of a probe have the same shape, so that only true mixing exceeds this.
+_ROUNDING = 1e-4
+
+# Relative to the largest value. The epsilon of float32 is 1.2e-7.
+_EQUAL = 1e-6
+
+
+def count_problem(output: Tensor, n_images: int) -> str:
+    """Say what is wrong with the number of rows of an output, or return an empty string.
+
+    Parameters
+    ----------
+    output : Tensor
+        Output of a layer.
+    n_images : int
+        Number of images in the pass.
+
+    Returns
+    -------
+    str
+
+    Examples
+    --------
+    >>> count_problem(torch.zeros(9, 4, 8), 4)
+    'gives 9 rows for 4 images, shape (9, 4, 8)'
+    >>> count_problem(torch.zeros(4, 9, 8), 4)
+    ''
+    """
+    rows = output.shape[0] if output.ndim else 0
+    images = "1 image" if n_images == 1 else f"{n_images} images"
+    return "" if rows == n_images else f"gives {rows} rows for {images}, shape {tuple(output.shape)}"
+
+
+def check_count(layer: str, output: Tensor, n_images: int) -> None:
+    """Refuse an output that does not have one row per image.
+
+    Parameters
+    ----------
+    layer : str
+        Name of the layer.
+    output : Tensor
+        Its output.
+    n_images : int
+        Number of images in the pass.
+
+    Raises
+    ------
+    BrainrdlError
+        If the first dimension is not `n_images`.
+
+    Examples
+    --------
+    >>> check_count("encoder", torch.zeros(9, 4, 8), 4)
+    Traceback (most recent call last):
+    brainrdl.BrainrdlError: layer 'encoder' gives 9 rows for 4 images, shape (9, 4, 8), but each image needs one ...
+    """
+    problem = count_problem(output, n_images)
+    if problem:
+        refuse(f"layer {layer!r} {problem}, but each image needs one row; {_WAY_OUT}")
+
+
+def probe_images(images: Float[Tensor, "n ..."]) -> tuple[Tensor, Tensor]:
+    """Return two batches that have one image in common and another number of images than `images`.
+
+    Parameters
+    ----------
+    images : Tensor, shape (n, ...)
+        At least one image.
+
+    Returns
+    -------
+    tuple of Tensor, shape (3, ...), or (4, ...) if n is 3
+        The second image is the same in both; the others differ.
+
+    Examples
+    --------
+    >>> first, second = probe_images(torch.rand(3, 1, 4, 4))
+    >>> first.shape, torch.equal(first[1], second[1]), torch.equal(first[0], second[0])
+    (torch.Size([4, 1, 4, 4]), True, False)
+    """
+    n = 4 if len(images) == 3 else 3
+    first = images[[0, len(images) - 1] + [0] * (n - 2)].detach()
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.rand(first.shape, generator=generator).to(first)
+    low, high = first.amin(), first.amax()
+    second = low + noise * (high - low if high > low else 1)
+    second[_KEPT] = first[_KEPT]
+    return first, second
+
+
+def mixes_images(first: Tensor, second: Tensor) -> bool:
+    """Say whether the row of the image that both batches of a probe share depends on the other images.
+
+    Parameters
+    ----------
+    first, second : Tensor, shape (n, ...)
+        Outputs of a layer for the two batches of `probe_images`.
+
+    Returns
+    -------
+    bool
+
+    Examples
+    --------
+    >>> first, second = probe_images(torch.rand(5, 1, 4, 4))
+    >>> mixes_images(first * 2, second * 2), mixes_images(first - first.mean(0), second - second.mean(0))
+    (False, True)
+    """
+    one, other = first[_KEPT], second[_KEPT]
+    if one.shape != other.shape:
+        return True
+    change = (one - other).abs().nan_to_num().double().norm()
+    return bool(change > _ROUNDING * one.abs().nan_to_num().double().norm())
+
+
+def refuse_mixing(layer: str, output: Tensor) -> None:
+    """Refuse a layer whose rows depend on several images.
+
+    Raises
+    ------
+    BrainrdlError
+        Always.
+
+    Examples
+    --------
+    >>> refuse_mixing("encoder", torch.zeros(3, 9, 8))
+    Traceback (most recent call last):
+    brainrdl.BrainrdlError: layer 'encoder', shape (3, 9, 8) for 3 images, gives an image another row when the other ...
+    """
+    refuse(
+        f"layer {layer!r}, shape {tuple(output.shape)} for {len(output)} images, gives an image another row when the "
+        f"other images in the batch change, so its rows are not patterns of single images; {_WAY_OUT}"
+    )
+
+
+def same_for_all(patterns: Float[Tensor, "n n_channels"]) -> bool:
+    """Say whether two or more images all have the same pattern, so that their RDM is undefined.
+
+    Parameters
+    ----------
+    patterns : Tensor, shape (n, n_channels)
+
+    Returns
+    -------
+    bool
+        Differences within the rounding of float32 do not count.
+
+    Examples
+    --------
+    >>> same_for_all(torch.ones(4, 3)), same_for_all(torch.eye(3)), same_for_all(torch.ones(1, 3))
+    (True, False, False)
+    """
+    change = (patterns - patterns[:1]).detach().abs().amax() if patterns.numel() else torch.zeros(())
+    return len(patterns) > 1 and bool(change <= _EQUAL * patterns.detach().abs().amax())
+
+
+def warn_if_same(patterns: Mapping[str, Float[Tensor, "n n_channels"]]) -> None:
+    """Warn about each layer whose pattern is the same for all images.
+
+    Parameters
+    ----------
+    patterns : mapping of str to Tensor, shape (n, n_channels)
+        Patterns of each layer.
+
+    Warns
+    -----
+    UserWarning
+        With the names of the layers.
+
+    Examples
+    --------
+    >>> warn_if_same({"fc": torch.eye(3)})
+    """
+    same = [layer for layer, rows in patterns.items() if same_for_all(rows)]
+    if same:
+        warnings.warn(
+            f"layers {quote(same)} give the same pattern for all images, so their RDMs are undefined: a score of them "
+            "means nothing; choose other layers, or lower the learning rate if training made them so",
+            stacklevel=2,
+        )
