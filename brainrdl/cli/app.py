@@ -23,6 +23,7 @@ from brainrdl._core.rows import Against
 from brainrdl.cli import file_commands as files
 from brainrdl.cli.common import (
     AsJson,
+    AverageOver,
     Comparators,
     Mean,
     Names,
@@ -32,6 +33,7 @@ from brainrdl.cli.common import (
     ReadOptionsOfTwo,
     Resume,
     RunOut,
+    SubjectBy,
     Subjects,
     Targets,
     check_figure,
@@ -200,6 +202,8 @@ def compare(
     targets: Targets = [],  # noqa: B006
     subjects: Subjects = [],  # noqa: B006
     mean: Mean = False,
+    subject_by: SubjectBy = "subject",
+    average_over: AverageOver = [],  # noqa: B006
     out: Annotated[
         Path | None, typer.Option("--out", "-o", metavar="FILE", help="Draw the comparison into this image file.")
     ] = None,
@@ -216,7 +220,8 @@ def compare(
     found = [read_rdms(path, names, read, quiet=as_json) for path, read in zip(paths, sides, strict=True)]
     titles = [path.name if a.name != b.name else str(path) for path in paths]
     kept = zip(chosen(found, paths, targets, subjects), titles, strict=True)
-    first, second = (labelled(rdms, title, mean) for rdms, title in kept)
+    how = {"subject_by": subject_by, "average_over": average_over}
+    first, second = (labelled(rdms, title, mean, how) for rdms, title in kept)
     with about(f"files {str(a)!r} and {str(b)!r}"):
         table = compare_rdms(first, second, comparators, common=common)
     print_json(table) if as_json else print_table(table)
@@ -248,6 +253,8 @@ def plot(
     targets: Targets = [],  # noqa: B006
     subjects: Subjects = [],  # noqa: B006
     mean: Mean = False,
+    subject_by: SubjectBy = "subject",
+    average_over: AverageOver = [],  # noqa: B006
     overwrite: Overwrite = False,
 ) -> None:
     """Draw the figures of a run into a folder, or the RDMs of a file into an image."""
@@ -259,7 +266,7 @@ def plot(
     out = out or source.with_suffix(".png")
     check_figure(out, overwrite)
     (found,) = chosen([read_rdms(source, names, read_options(options))], [source], targets, subjects)
-    found = labelled(found, source.name, mean)
+    found = labelled(found, source.name, mean, {"subject_by": subject_by, "average_over": average_over})
     save_figure(_plot.rdms(found, titles=found.rdm_descriptors["name"]), out)
 
 

@@ -64,17 +64,22 @@ def chosen(found: Sequence[RDMs], paths: Sequence[Path], targets: Sequence[str],
     return kept
 
 
-def labelled(rdms: RDMs, file: str, mean: bool) -> RDMs:
-    """Name each RDM after its file and descriptors, if asked to after averaging over sessions, then over subjects."""
+def labelled(rdms: RDMs, file: str, mean: bool, how: Mapping[str, Any]) -> RDMs:
+    """Name each RDM after its file and descriptors, if asked to after averaging over subjects.
+
+    `how` says what counts as a subject, as the arguments of `brainrdl.rdms.groups`.
+    """
     from brainrdl.evaluation.comparison import rdm_labels
     from brainrdl.rdms.by_name import concat
     from brainrdl.teachers.rdm_teacher import RDMTeacher
 
     described = set(rdms.rdm_descriptors) - {"index"}
     if mean:
-        teacher = RDMTeacher(rdms)
+        with about(f"file {file!r}"):
+            teacher = RDMTeacher(rdms, **how)
         rdms = concat([teacher.combined(target) for target in teacher.targets])
-        labels = [f"{target}, mean" if "roi" in described else "mean" for target in teacher.targets]
+        several = "roi" in described or len(teacher.targets) > 1
+        labels = [f"{target}, mean" if several else "mean" for target in teacher.targets]
     else:
         labels = rdm_labels(rdms) if described or rdms.n_rdm > 1 else [""]
     twice = len(set(labels)) < len(labels)

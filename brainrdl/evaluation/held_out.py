@@ -186,7 +186,7 @@ def evaluate(
     >>> import torch
     >>> from brainrdl import RDMTeacher, Stimuli, Student, rdms
     >>> names = list("abcdef")
-    >>> teacher = RDMTeacher(rdms.from_array(torch.rand(3, 15).numpy(), names))
+    >>> teacher = RDMTeacher(rdms.from_array(torch.rand(3, 15).numpy(), names), subject_by="index")
     >>> student = Student(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 8)), ["1"])
     >>> result = evaluate(student, teacher, Stimuli.from_arrays(torch.rand(6, 1, 4, 4), names), n_bootstrap=10)
     >>> sorted(result.summary.against.unique())

@@ -114,8 +114,15 @@ class TeacherSection(_Section):
         description="Condition names for files without them: a list, a text file, or a folder of files so named.",
     )
     by: str = Field("stimulus", description="Descriptor of the file that names the conditions.")
-    target_by: str = Field("roi", description="Descriptor of RDMs that makes them different targets.")
+    target_by: str | list[str] | None = Field(
+        None,
+        description="Descriptors of RDMs that make them different targets; by default all in which they differ, except "
+        "the subject.",
+    )
     subject_by: str = Field("subject", description="Descriptor of RDMs that names the subjects.")
+    average_over: str | list[str] = Field(
+        default_factory=list, description="Descriptors of RDMs over which those of a subject are averaged: session."
+    )
     combine: Literal["mean", "reliability", "sample", "all"] = Field(
         "mean",
         description="How subjects become one target: their mean RDM, the mean weighted by reliability, one subject "

@@ -12,9 +12,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from brainrdl._core.errors import arg, check_conditions, check_option, check_unique, named, nearest, quote, refuse
+from brainrdl._core.errors import arg, check_conditions, check_option, check_unique, nearest, quote, refuse
 from brainrdl.dissimilarity.pairs import pair_indices, to_square
 from brainrdl.rdms import by_name, conversion
+from brainrdl.rdms.subjects import Groups, groups
 
 if TYPE_CHECKING:
     from rsatoolbox.rdm.rdms import RDMs
@@ -24,13 +25,11 @@ Names = Sequence[str] | str | Path
 
 COMBINE = ("mean", "reliability", "sample", "all")
 
-_DEFAULTS = {"target_by": "roi", "subject_by": "subject"}  # a file may do without them
-
 
 class RDMTeacher:
     """RDMs known beforehand (brain regions, behaviour, models), of one or several subjects and targets, by name.
 
-    Several RDMs of one subject and target (sessions) are averaged first. The answer is put together once for all
+    Only subjects are averaged, unless `average_over` says otherwise. The answer is put together once for all
     conditions and then looked up, so a training step pays for indexing only.
 
     Parameters
@@ -41,11 +40,16 @@ class RDMTeacher:
         What errors and reports call it; the file's name, or ``"RDMs"``, by default.
     by : str
         Pattern descriptor that names the conditions.
-    target_by, subject_by : str
-        Rdm descriptors that tell targets and subjects apart; only the defaults may be absent. Without ``"roi"`` there
-        is one target, ``"rdm"``; without ``"subject"`` every RDM of a target counts as a subject, ``"0"``, ``"1"``,
-        ..., unless a descriptor ``"session"`` says that a target's RDMs may be of one subject: then `subject_by` must
-        be given (``"session"`` itself if sessions are to count as subjects).
+    target_by : str or sequence of str, optional
+        Rdm descriptors that distinguish targets; by default all in which the RDMs differ, except `subject_by`: RDMs of
+        other regions, models, layers, times or sessions are other targets, not other subjects (see
+        `brainrdl.rdms.subjects`). Without a difference, the target has the name of the roi, or ``"rdm"``.
+    subject_by : str
+        Rdm descriptor that distinguishes subjects; only ``"subject"`` may be absent, and then there is one subject,
+        ``"0"``. ``"index"`` counts each RDM as a subject.
+    average_over : str or sequence of str
+        Rdm descriptors that do not distinguish targets: a subject's RDMs that differ only in these (sessions) are
+        averaged first.
     combine : str
         How subjects become the answer: ``"mean"`` (NaN pairs left out); ``"reliability"`` (mean weighted by each
         subject's Pearson correlation with the mean of the others, 0 if negative, over this teacher's conditions only,
@@ -65,9 +69,9 @@ class RDMTeacher:
     Raises
     ------
     BrainrdlError
-        If conditions are unnamed, `target_by` or `subject_by` is no rdm descriptor, whose sessions they are is not
-        told, an RDM holds nothing but NaN, has Inf or is constant (each, or the answer of a target, see `select`), or
-        `combine` is unknown.
+        If conditions are unnamed, a descriptor does not exist, lacks values, or differs without being listed in
+        `target_by` or `average_over`, several RDMs are of one subject and target, an RDM holds nothing but NaN, has Inf
+        or is constant (each, or the answer of a target, see `select`), or `combine` is unknown.
 
     Examples
     --------
@@ -87,8 +91,9 @@ class RDMTeacher:
         *,
         name: str | None = None,
         by: str = "stimulus",
-        target_by: str = "roi",
+        target_by: str | Sequence[str] | None = None,
         subject_by: str = "subject",
+        average_over: str | Sequence[str] = (),
         combine: str = "mean",
         names: Names | None = None,
         seed: int = 0,
@@ -96,12 +101,16 @@ class RDMTeacher:
         given, default_name = _loaded(rdms, names, by)
         self.name = name or default_name
         self.combine, self.seed = check_option(combine, COMBINE, "combine"), seed
-        self.by, self._target_by, self.subject_by = by, target_by, subject_by
+        self.by, self.subject_by = by, subject_by
         self._measure: str | None = given.dissimilarity_measure
         conditions = by_name.names(given, by)
         self._weigh_by = conditions
         conversion.check(given, f"teacher {self.name!r}")
-        self._hold(conditions, _by_subject(given, target_by, subject_by, by, f"teacher {self.name!r}"))
+        found = groups(
+            given, target_by=target_by, subject_by=subject_by, average_over=average_over, where=f"teacher {self.name!r}"
+        )
+        self._described = _described(given, found)
+        self._hold(conditions, _by_subject(conversion.to_tensor(given, by=by, dtype=torch.float64), found))
 
     def _hold(self, conditions: tuple[str, ...], subjects: dict[str, dict[str, Tensor]]) -> None:
         """Take {target: {subject: pairs}} as the data, and forget what was prepared from other data."""
@@ -279,7 +288,8 @@ class RDMTeacher:
             If `target` is unknown.
         """
         rows = self._rows[self._target(target)]
-        descriptors = {self.subject_by: list(rows), self._target_by: [target] * len(rows)}
+        described = {key: [value] * len(rows) for key, value in self._described[target].items()}
+        descriptors = {self.subject_by: list(rows), **described}
         return self._as_rdms(torch.stack(list(rows.values())), descriptors)
 
     def combined(self, target: str) -> RDMs:
@@ -293,7 +303,9 @@ class RDMTeacher:
             If `target` is unknown.
         """
         rows = torch.stack(list(self._rows[self._target(target)].values()))
-        return self._as_rdms(self._mean(rows, target)[None], {self._target_by: [target]})
+        return self._as_rdms(
+            self._mean(rows, target)[None], {key: [value] for key, value in self._described[target].items()}
+        )
 
     def _target(self, target: str) -> str:
         return check_option(target, self.targets, f"target of teacher {self.name!r}")
@@ -329,41 +341,21 @@ def _checked_type(found: object, where: str) -> RDMs:
     return found
 
 
-def _by_subject(rdms: RDMs, target_by: str, subject_by: str, by: str, where: str) -> dict[str, dict[str, Tensor]]:
-    """Sort RDMs into {target: {subject: pairs}}, the sessions of one subject averaged."""
-    values = conversion.to_tensor(rdms, by=by, dtype=torch.float64)
-    targets = _descriptor(rdms, target_by, "target_by", where) or ["rdm"] * len(values)
-    subjects = _descriptor(rdms, subject_by, "subject_by", where)
-    if not subjects:
-        _refuse_sessions(rdms, targets, where)
-    sessions: dict[str, dict[str, list[Tensor]]] = {}
-    for index, target in enumerate(targets):
-        of_target = sessions.setdefault(target, {})
-        of_target.setdefault(subjects[index] if subjects else str(len(of_target)), []).append(values[index])
+def _by_subject(values: Tensor, found: Groups) -> dict[str, dict[str, Tensor]]:
+    """Sort RDMs into {target: {subject: pairs}}, several RDMs of one subject averaged."""
     return {
-        target: {subject: _nan_mean(torch.stack(rows)) for subject, rows in of_target.items()}
-        for target, of_target in sessions.items()
+        target: {subject: _nan_mean(values[positions]) for subject, positions in rows.items()}
+        for target, rows in found.rows().items()
     }
 
 
-def _descriptor(rdms: RDMs, key: str, option: str, where: str) -> list[str]:
-    """Give the values of an rdm descriptor; none where it is absent, which only the default may be."""
-    known = rdms.rdm_descriptors
-    if key not in known and key != _DEFAULTS[option]:
-        close = f"(there are: {', '.join(known)}){nearest(key, known)}"
-        refuse(f"{named(option)} {key!r} is no rdm descriptor in {where} {close}")
-    return [str(value) for value in known.get(key, [])]
-
-
-def _refuse_sessions(rdms: RDMs, targets: Sequence[str], where: str) -> None:
-    """Refuse RDMs that may be one subject's several sessions: each would count as a subject of its own."""
-    known = rdms.rdm_descriptors
-    told = set(zip(targets, map(str, known.get("session", [])), strict=False))
-    if len(told) > len(set(targets)):
-        refuse(
-            f"no rdm descriptor 'subject' in {where} tells whose the sessions are (there are: {', '.join(known)}); "
-            f"choose one with {arg('subject_by')}, 'session' itself if every session is to count as a subject"
-        )
+def _described(rdms: RDMs, found: Groups) -> dict[str, dict[str, str]]:
+    """Give the rdm descriptors of each target."""
+    return {
+        target: {key: str(rdms.rdm_descriptors[key][place]) for key in found.target_by} or {"roi": target}
+        for target, rows in found.rows().items()
+        for place in [next(iter(rows.values()))[0]]
+    }
 
 
 def _refuse_only_nan(pairs: Tensor, subject: str, where: str) -> None:
