@@ -47,7 +47,7 @@ from brainrdl.cli.common import (
     say_where,
 )
 from brainrdl.cli.completion import complete, networks
-from brainrdl.cli.rdm_files import chosen, labelled, read_rdms
+from brainrdl.cli.rdm_files import chosen, grouping, labelled, read_rdms
 from brainrdl.cli.spelling import Command
 
 if TYPE_CHECKING:
@@ -220,8 +220,8 @@ def compare(
     found = [read_rdms(path, names, read, quiet=as_json) for path, read in zip(paths, sides, strict=True)]
     titles = [path.name if a.name != b.name else str(path) for path in paths]
     kept = zip(chosen(found, paths, targets, subjects), titles, strict=True)
-    how = {"subject_by": subject_by, "average_over": average_over}
-    first, second = (labelled(rdms, title, mean, how) for rdms, title in kept)
+    hows = grouping(found, mean, subject_by, average_over)
+    first, second = (labelled(rdms, title, mean, how) for (rdms, title), how in zip(kept, hows, strict=True))
     with about(f"files {str(a)!r} and {str(b)!r}"):
         table = compare_rdms(first, second, comparators, common=common)
     print_json(table) if as_json else print_table(table)
@@ -266,7 +266,8 @@ def plot(
     out = out or source.with_suffix(".png")
     check_figure(out, overwrite)
     (found,) = chosen([read_rdms(source, names, read_options(options))], [source], targets, subjects)
-    found = labelled(found, source.name, mean, {"subject_by": subject_by, "average_over": average_over})
+    (how,) = grouping([found], mean, subject_by, average_over)
+    found = labelled(found, source.name, mean, how)
     save_figure(_plot.rdms(found, titles=found.rdm_descriptors["name"]), out)
 
 

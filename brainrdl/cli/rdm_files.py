@@ -64,6 +64,27 @@ def chosen(found: Sequence[RDMs], paths: Sequence[Path], targets: Sequence[str],
     return kept
 
 
+def grouping(found: Sequence[RDMs], mean: bool, subject_by: str, average_over: Sequence[str]) -> list[dict[str, Any]]:
+    """Give what counts as a subject in each file, as the arguments of `brainrdl.rdms.groups`.
+
+    A descriptor must exist in one of the files at least.
+    """
+    known = list(dict.fromkeys(key for rdms in found for key in rdms.rdm_descriptors))
+    given = {"--subject-by": [subject_by] if subject_by != "subject" else [], "--average-over": list(average_over)}
+    for option, keys in given.items():
+        if keys and not mean:
+            refuse(f"{option} says how RDMs are averaged, and needs --mean; add it, or leave {option} out")
+        for key in keys:
+            check_option(key, known, option)
+    return [
+        {
+            "subject_by": subject_by if subject_by in rdms.rdm_descriptors else "subject",
+            "average_over": [key for key in average_over if key in rdms.rdm_descriptors],
+        }
+        for rdms in found
+    ]
+
+
 def labelled(rdms: RDMs, file: str, mean: bool, how: Mapping[str, Any]) -> RDMs:
     """Name each RDM after its file and descriptors, if asked to after averaging over subjects.
 

@@ -30,6 +30,7 @@ from brainrdl.doctor.measurement_findings import dataset_names, of_dataset
 from brainrdl.doctor.rdm_findings import of_rdms
 from brainrdl.rdms.by_name import alignment
 from brainrdl.rdms.conversion import check
+from brainrdl.rdms.naming import is_missing
 from brainrdl.rdms.subjects import check_known
 from brainrdl.readers.condition_names import number_key
 from brainrdl.readers.reading import read, reader_of
@@ -312,7 +313,7 @@ def _names(names: Sequence[str] | None, data: RDMs | list[DatasetBase], by: str)
         return
     yield from _repeated(names)
     for what, bad, advice in (
-        ("blank names", [name for name in names if not name.strip()], "give these conditions names"),
+        ("blank names", [name for name in names if is_missing(name)], "give these conditions names"),
         ("spaces at the ends", [name for name in names if name.strip() and name != name.strip()], "remove the spaces"),
         (
             "decomposed letters",

@@ -20,7 +20,8 @@ from brainrdl.dissimilarity.registry import DISSIMILARITIES
 from brainrdl.doctor import dissimilarity_kinds as kinds
 from brainrdl.doctor.finding import Finding, percent, where_of
 from brainrdl.evaluation.ceilings import noise_ceiling
-from brainrdl.rdms.subjects import groups
+from brainrdl.rdms.partial import comparable
+from brainrdl.rdms.subjects import groups, in_words
 from brainrdl.similarity.comparators import corr
 from brainrdl.teachers.rdm_teacher import RDMTeacher
 
@@ -52,7 +53,7 @@ def labels(rdms: RDMs) -> list[str]:
 
 def _worded(rdms: RDMs, key: str) -> list[str]:
     """Return the values of an rdm descriptor as words that are clear without the descriptor, times with their unit."""
-    words = [str(word) for word in rdms.rdm_descriptors.get(key, [])]
+    words = in_words(list(rdms.rdm_descriptors.get(key, [])))
     return [f"{word} s" if key == "time" else f"{key} {word}" if word.isdecimal() else word for word in words]
 
 
@@ -281,10 +282,11 @@ def _subjects(rdms: RDMs, subject_by: str, target: str) -> Iterator[Finding]:
         advice = "give the RDM of each subject, not only their mean"
         yield Finding("Subjects", "note", "reliability", target, value, advice)
         return
-    yield _reliability(rows, target)
+    scaled = comparable(rows, f"target {target!r}")
+    yield _reliability(scaled, target)
     yield _ceiling(rows, target)
-    yield _outliers(rows, subjects, target)
-    yield _scales(rows, subjects, target)
+    yield _outliers(scaled, subjects, target)
+    yield _scales(rows, subjects, target) if scaled is rows else _partial_scales(rows, scaled, subjects, target)
 
 
 def _reliability(rows: Tensor, target: str) -> Finding:
@@ -347,3 +349,18 @@ def _scales(rows: Tensor, subjects: Sequence[str], target: str) -> Finding:
         return Finding("Subjects", "ok", "scale", target, value)
     advice = "the mean uses the values as they are: larger values have more weight"
     return Finding("Subjects", "note", "scale", target, value, advice)
+
+
+def _partial_scales(rows: Tensor, scaled: Tensor, subjects: Sequence[str], target: str) -> Finding:
+    """Compare the scales of subjects who know different pairs, by the pairs that they share."""
+    factors = (rows.nan_to_num().norm(dim=1) / scaled.nan_to_num().norm(dim=1)).numpy()
+    low, high = int(factors.argmin()), int(factors.argmax())
+    times = factors[high] / factors[low]
+    value = f"on shared pairs, {subjects[high]} has values {times:.3g} times as large as {subjects[low]}"
+    if times <= _TIMES_LARGER / 2:
+        return Finding("Subjects", "ok", "scale", target, value)
+    advice = (
+        "subjects know different pairs, so a mean of the values as they are is unusable; RDMTeacher makes the scales "
+        "equal first, elsewhere use rsatoolbox.rdm.combine.rescale"
+    )
+    return Finding("Subjects", "warning", "scale", target, value, advice)

@@ -2,7 +2,8 @@
 
 `by_name` selects, aligns and joins rsatoolbox RDMs. `conversion` converts tensors and arrays to RDMs, and RDMs to
 tensors and tables. `estimation` computes RDMs from measured patterns (`calc_rdm`). `subjects` groups RDMs into targets
-and subjects, and `naming` refuses missing names. Conditions are paired by name.
+and subjects, `partial` averages RDMs that know different pairs, and `naming` refuses missing names. Conditions are
+paired by name.
 """
 
 from lazy_loader import attach_stub

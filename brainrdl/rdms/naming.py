@@ -7,11 +7,24 @@ from typing import Any
 
 from brainrdl._core.errors import quote, refuse
 
-_MISSING = frozenset({"", "nan", "none", "nat", "<na>", "n/a"})  # as text: of NumPy, pandas and BIDS
+_MISSING = frozenset({"nan", "n/a", "nat", "<na>"})  # as NumPy, pandas and BIDS write it; not the text "None"
+
+
+def is_missing(name: Any) -> bool:
+    """Say whether a name is missing: None, NaN, blank, or the text that a table has in its place.
+
+    Examples
+    --------
+    >>> [name for name in ("cat", " ", "nan", None, "None", 0) if is_missing(name)]
+    [' ', 'nan', None]
+    """
+    text = str(name)
+    blank = not any(letter.isprintable() and not letter.isspace() for letter in text)
+    return name is None or blank or text.strip().lower() in _MISSING
 
 
 def checked_names(values: Iterable[Any], where: str) -> list[str]:
-    """Return names as text, and refuse missing ones: None, NaN, blank, and the texts that these become in tables.
+    """Return names as text, and refuse missing ones (see `is_missing`).
 
     Parameters
     ----------
@@ -33,17 +46,16 @@ def checked_names(values: Iterable[Any], where: str) -> list[str]:
     --------
     >>> checked_names(["face", 7], "the conditions")
     ['face', '7']
-    >>> checked_names(["face", float("nan")], "the conditions")
+    >>> checked_names(["face", float("nan")], "the conditions")  # doctest: +ELLIPSIS
     Traceback (most recent call last):
-    brainrdl.BrainrdlError: 1 of 2 names of the conditions is missing: [nan], the first at position 1 (counted from 0); name all, or leave out what has no name
-    """  # noqa: E501
+    brainrdl.BrainrdlError: 1 of 2 names of the conditions is missing: [nan], the first at position 1 (counted from ...
+    """
     listed = list(values)
-    names = [str(value) for value in listed]
-    lacking = [k for k, name in enumerate(names) if name.strip().lower() in _MISSING]
+    lacking = [k for k, value in enumerate(listed) if is_missing(value)]
     if lacking:
         refuse(
-            f"{len(lacking)} of {len(names)} names of {where} {'is' if len(lacking) == 1 else 'are'} missing: "
+            f"{len(lacking)} of {len(listed)} names of {where} {'is' if len(lacking) == 1 else 'are'} missing: "
             f"{quote(listed[k] for k in lacking)}, the first at position {lacking[0]} (counted from 0); name all, or "
             "leave out what has no name"
         )
-    return names
+    return [str(value) for value in listed]

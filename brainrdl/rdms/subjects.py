@@ -128,7 +128,22 @@ def check_known(rdms: RDMs, keys: Sequence[str], option: str, where: str) -> Non
 
 def _values(rdms: RDMs, key: str, where: str) -> tuple[str, ...]:
     """Return the values of an rdm descriptor as text; none if it is absent."""
-    return tuple(checked_names(rdms.rdm_descriptors.get(key, ()), f"rdm descriptor {key!r} of {where}"))
+    values = list(rdms.rdm_descriptors.get(key, ()))
+    checked_names(values, f"rdm descriptor {key!r} of {where}")
+    return tuple(in_words(values))
+
+
+def in_words(values: Sequence[object]) -> list[str]:
+    """Write values of a descriptor as text; 0.30000000000000004 as 0.3, unless that makes two values equal.
+
+    Examples
+    --------
+    >>> in_words([0.1, 0.1 + 0.2, "V1"])
+    ['0.1', '0.3', 'V1']
+    """
+    words = [str(round(float(value), 10)) if isinstance(value, float) else str(value) for value in values]
+    exact = list(map(str, values))
+    return words if len(set(words)) == len(set(exact)) else exact
 
 
 def _target_keys(rdms: RDMs, asked: tuple[str, ...], subjects: Sequence[str], others: Sequence[str]) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ from torch import Tensor
 from brainrdl._core.errors import arg, check_conditions, check_option, check_unique, nearest, quote, refuse
 from brainrdl.dissimilarity.pairs import pair_indices, to_square
 from brainrdl.rdms import by_name, conversion
+from brainrdl.rdms.partial import comparable, mean_rdm
 from brainrdl.rdms.subjects import Groups, groups
 
 if TYPE_CHECKING:
@@ -55,7 +56,9 @@ class RDMTeacher:
         subject's Pearson correlation with the mean of the others, 0 if negative, over this teacher's conditions only,
         or those that `select` was told to weigh by); ``"sample"`` (one subject a step, drawn by seed and step);
         ``"all"`` (every subject's RDM).
-        Means are of the dissimilarities as they are: a subject with larger ones counts more.
+        Means are of the dissimilarities as they are, so a subject with larger ones counts more. But if subjects know
+        different pairs (NaN), their scales are first made equal, by the pairs that they share: see
+        `brainrdl.rdms.partial.comparable`.
     names : sequence of str or path, optional
         Condition names for a file that holds none, passed to `brainrdl.read`.
     seed : int
@@ -120,7 +123,7 @@ class RDMTeacher:
                 _refuse_only_nan(pairs, subject, where)
             # The mean stands for the weighted one too: who has a weight knows two pairs at least, and they differ.
             each = self.combine in ("sample", "all")
-            answers = rows if each else {"mean": _nan_mean(torch.stack(list(rows.values())))}
+            answers = rows if each else {"mean": mean_rdm(torch.stack(list(rows.values())), where)}
             for whose, pairs in answers.items():
                 _refuse_too_little(pairs, f"the RDM of subject {whose!r}" if each else "the mean RDM", where)
         self.conditions = conditions
@@ -178,6 +181,7 @@ class RDMTeacher:
         return self._squares[target]
 
     def _mean(self, rows: Tensor, target: str) -> Tensor:
+        rows = comparable(rows, f"target {target!r} of teacher {self.name!r}", self._weighing())
         weights = torch.ones(len(rows), dtype=rows.dtype)
         if self.combine == "reliability" and len(rows) > 1:
             weights = _reliabilities(rows[:, self._weighing()])
@@ -310,7 +314,7 @@ class RDMTeacher:
     def _target(self, target: str) -> str:
         return check_option(target, self.targets, f"target of teacher {self.name!r}")
 
-    def _as_rdms(self, pairs: Tensor, descriptors: dict[str, list[str]]) -> RDMs:
+    def _as_rdms(self, pairs: Tensor, descriptors: dict[str, list[Any]]) -> RDMs:
         return conversion.from_tensor(
             pairs, self.conditions, by=self.by, measure=self._measure, descriptors=descriptors
         )
@@ -344,15 +348,18 @@ def _checked_type(found: object, where: str) -> RDMs:
 def _by_subject(values: Tensor, found: Groups) -> dict[str, dict[str, Tensor]]:
     """Sort RDMs into {target: {subject: pairs}}, several RDMs of one subject averaged."""
     return {
-        target: {subject: _nan_mean(values[positions]) for subject, positions in rows.items()}
+        target: {
+            subject: mean_rdm(values[positions], f"subject {subject!r} and target {target!r}")
+            for subject, positions in rows.items()
+        }
         for target, rows in found.rows().items()
     }
 
 
-def _described(rdms: RDMs, found: Groups) -> dict[str, dict[str, str]]:
+def _described(rdms: RDMs, found: Groups) -> dict[str, dict[str, Any]]:
     """Give the rdm descriptors of each target."""
     return {
-        target: {key: str(rdms.rdm_descriptors[key][place]) for key in found.target_by} or {"roi": target}
+        target: {key: rdms.rdm_descriptors[key][place] for key in found.target_by} or {"roi": target}
         for target, rows in found.rows().items()
         for place in [next(iter(rows.values()))[0]]
     }

@@ -249,9 +249,11 @@ def test_mean_averages_sessions_before_subjects(regions: Path) -> None:
     words = ("regions.h5", "two.npz", "--read", "a:by=item", "--read", "b:variable=first")
     pairs = np.random.default_rng(1).random((8, 66))
     expected = np.corrcoef((pairs[[0, 2]].mean(0) + pairs[4] + pairs[6]) / 3, pairs[0])[0, 1]
-    found = _compared(regions, *words, "--mean")
+    found = _compared(regions, *words, "--mean", "--average-over", "session")
     assert set(found) == {("regions.h5: V1, mean", "two.npz: mean"), ("regions.h5: IT, mean", "two.npz: mean")}
     assert found[("regions.h5: V1, mean", "two.npz: mean")] == pytest.approx(expected)
+    each = {first for first, _ in _compared(regions, *words, "--mean")}
+    assert {"regions.h5: V1 / 1, mean", "regions.h5: V1 / 2, mean"} <= each  # sessions are not averaged unasked
 
 
 def test_plot_draws_the_chosen_rdms_and_titles_them(regions: Path, monkeypatch: pytest.MonkeyPatch) -> None:

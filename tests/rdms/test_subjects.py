@@ -61,10 +61,11 @@ def test_descriptors_that_repeat_another_are_left_out_of_the_targets() -> None:
 
 @pytest.mark.parametrize("missing", ["", " ", "nan", None, float("nan")])
 def test_a_subject_or_target_without_a_name_is_refused(missing: object) -> None:
-    with pytest.raises(BrainrdlError, match="1 of 2 names of rdm descriptor 'subject' of the RDMs is missing"):
-        groups(stack(subject=["s1", missing]))
-    with pytest.raises(BrainrdlError, match="1 of 2 names of rdm descriptor 'roi' of the RDMs is missing"):
-        groups(stack(roi=["V1", missing]))
+    for key in ("subject", "roi"):
+        given = stack(**{key: ["a", "b"]})
+        given.rdm_descriptors[key] = ["a", missing]
+        with pytest.raises(BrainrdlError, match=f"1 of 2 names of rdm descriptor {key!r} of the RDMs is missing"):
+            groups(given)
 
 
 def recording(about: dict[str, str], seed: int) -> TemporalDataset:
