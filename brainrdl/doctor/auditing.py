@@ -235,11 +235,11 @@ def _check_arguments(source: Any, names: Any, options: Mapping[str, Any]) -> Non
 
 
 def _check_descriptors(data: RDMs | list[DatasetBase], how: Mapping[str, Any]) -> None:
-    given = {key: value for key, value in how.items() if value and value != "subject"}
-    if given and isinstance(data, list):
-        key, value = next(iter(given.items()))
-        refuse(f"{key}={value!r} is only for RDMs, and these are measurements; leave it out")
-    for key, value in given.items():
+    for key, value in how.items():
+        if not value or value == "subject":
+            continue
+        if isinstance(data, list):
+            refuse(f"{key}={value!r} is only for RDMs, and these are measurements; leave it out")
         check_known(data, [value] if isinstance(value, str) else value, key, "the RDMs")
 
 

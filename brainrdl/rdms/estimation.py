@@ -77,8 +77,8 @@ def calc_rdm(
         In float64. Conditions are in the order in which they first appear in the (first) dataset, not sorted. The
         pattern descriptors are `by` and those observation descriptors that have one value in all observations of each
         condition, such as a category. The rdm descriptors are the single values that describe a dataset (subject, roi,
-        session, task, ...), and ``time``: the time points as they are, or the centres of the windows, in s. Values keep
-        their types.
+        session, task, ...; not counts, named ``n_...``), and ``time``: the time points as they are, or the centres of
+        the windows, in s. Values keep their types.
 
     Raises
     ------
@@ -240,7 +240,9 @@ def _calc_one(
 
 
 def _describes(key: str, value: Any) -> bool:
-    return key != RESIDUAL_DOF and (isinstance(value, str | int | float | np.generic) or key == "subject")
+    """Say whether a descriptor of a dataset says what it is of, not how many channels or degrees of freedom it has."""
+    counted = key == RESIDUAL_DOF or key.startswith("n_")
+    return not counted and (isinstance(value, str | int | float | np.generic) or key == "subject")
 
 
 def _of_conditions(data: DatasetBase, by: str, codes: npt.NDArray[np.int64]) -> dict[str, list[Any]]:

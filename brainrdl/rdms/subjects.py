@@ -40,6 +40,11 @@ class Groups:
         One per RDM. Without descriptors, the target is ``"rdm"`` and the subject ``"0"``.
     target_by : tuple of str
         The descriptors that distinguish the targets.
+
+    Examples
+    --------
+    >>> Groups(("V1", "V1", "IT"), ("s1", "s2", "s1"), ("roi",)).rows()
+    {'V1': {'s1': [0], 's2': [1]}, 'IT': {'s1': [2]}}
     """
 
     targets: tuple[str, ...]

@@ -139,7 +139,7 @@ def make_teacher(recipe: Recipe, stimuli: Stimuli) -> Teacher:
         keys = {key: getattr(section, key) for key in ("by", "target_by", "subject_by", "average_over")}
         with about(f"file {str(section.rdms)!r}"):
             found = read(section.rdms, names=section.names, by=section.by, **section.options)
-            teacher = RDMTeacher(found, name=section.rdms.stem, combine=section.combine, **keys)
+            teacher = RDMTeacher(found, name=section.rdms.stem, combine=section.combine, **keys)  # type: ignore[arg-type]
             teacher = teacher if section.subjects is None else teacher.only_subjects(map(str, section.subjects))
     else:
         teacher = _network_teacher(section, stimuli)

@@ -144,14 +144,18 @@ def test_options_of_a_file_are_refused_for_data_in_memory() -> None:
 
 def test_each_fault_of_a_name_is_found() -> None:
     names = ["cat", "Cat", "dog ", "", "e\u0301te", "été", "a.png", *NAMES[:5]]
-    found = audit(subjects(3, names))
+    given = subjects(3, [name or "blank" for name in names])
+    given.pattern_descriptors["stimulus"] = names
+    found = audit(given)
     assert one(found, "nearly equal names")["value"] == "['cat = Cat']"
     assert one(found, "spaces at the ends")["value"] == "['dog ']"
     assert one(found, "blank names")["value"] == "['']"
     assert one(found, "decomposed letters")["value"] == "['e\u0301te']"
     assert one(found, "letters beyond ASCII")["where"] == "2 of 12 names"
     assert one(found, "file suffixes")["value"] == "['a.png']"
-    assert found.can_teach
+    assert not found.can_teach  # because of the blank name
+    given.pattern_descriptors["stimulus"][3] = "bird"
+    assert audit(given).can_teach
 
 
 def test_spaces_underscores_and_composed_letters_make_near_duplicates() -> None:
