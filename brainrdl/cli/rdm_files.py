@@ -67,7 +67,7 @@ def chosen(found: Sequence[RDMs], paths: Sequence[Path], targets: Sequence[str],
 def grouping(found: Sequence[RDMs], mean: bool, subject_by: str, average_over: Sequence[str]) -> list[dict[str, Any]]:
     """Give what counts as a subject in each file, as the arguments of `brainrdl.rdms.groups`.
 
-    A descriptor must exist in one of the files at least.
+    A descriptor must exist in one of the files at least; "index" is for files without subjects.
     """
     known = list(dict.fromkeys(key for rdms in found for key in rdms.rdm_descriptors))
     given = {"--subject-by": [subject_by] if subject_by != "subject" else [], "--average-over": list(average_over)}
@@ -78,11 +78,15 @@ def grouping(found: Sequence[RDMs], mean: bool, subject_by: str, average_over: S
             check_option(key, known, option)
     return [
         {
-            "subject_by": subject_by if subject_by in rdms.rdm_descriptors else "subject",
+            "subject_by": subject_by if subject_by in _may_name_subjects(rdms) else "subject",
             "average_over": [key for key in average_over if key in rdms.rdm_descriptors],
         }
         for rdms in found
     ]
+
+
+def _may_name_subjects(rdms: RDMs) -> list[str]:
+    return [key for key in rdms.rdm_descriptors if key != "index" or "subject" not in rdms.rdm_descriptors]
 
 
 def labelled(rdms: RDMs, file: str, mean: bool, how: Mapping[str, Any]) -> RDMs:
