@@ -23,6 +23,7 @@ from brainrdl._core.rows import Against
 from brainrdl.cli import file_commands as files
 from brainrdl.cli.common import (
     AsJson,
+    AverageOver,
     Comparators,
     Mean,
     Names,
@@ -32,6 +33,7 @@ from brainrdl.cli.common import (
     ReadOptionsOfTwo,
     Resume,
     RunOut,
+    SubjectBy,
     Subjects,
     Targets,
     check_figure,
@@ -45,7 +47,7 @@ from brainrdl.cli.common import (
     say_where,
 )
 from brainrdl.cli.completion import complete, networks
-from brainrdl.cli.rdm_files import chosen, labelled, read_rdms
+from brainrdl.cli.rdm_files import chosen, grouping, labelled, read_rdms
 from brainrdl.cli.spelling import Command
 
 if TYPE_CHECKING:
@@ -203,6 +205,8 @@ def compare(
     targets: Targets = [],  # noqa: B006
     subjects: Subjects = [],  # noqa: B006
     mean: Mean = False,
+    subject_by: SubjectBy = "subject",
+    average_over: AverageOver = [],  # noqa: B006
     out: Annotated[
         Path | None, typer.Option("--out", "-o", metavar="FILE", help="Draw the comparison into this image file.")
     ] = None,
@@ -219,7 +223,8 @@ def compare(
     found = [read_rdms(path, names, read, quiet=as_json) for path, read in zip(paths, sides, strict=True)]
     titles = [path.name if a.name != b.name else str(path) for path in paths]
     kept = zip(chosen(found, paths, targets, subjects), titles, strict=True)
-    first, second = (labelled(rdms, title, mean) for rdms, title in kept)
+    hows = grouping(found, mean, subject_by, average_over)
+    first, second = (labelled(rdms, title, mean, how) for (rdms, title), how in zip(kept, hows, strict=True))
     with about(f"files {str(a)!r} and {str(b)!r}"):
         table = compare_rdms(first, second, comparators, common=common)
     print_json(table) if as_json else print_table(table)
@@ -251,6 +256,8 @@ def plot(
     targets: Targets = [],  # noqa: B006
     subjects: Subjects = [],  # noqa: B006
     mean: Mean = False,
+    subject_by: SubjectBy = "subject",
+    average_over: AverageOver = [],  # noqa: B006
     overwrite: Overwrite = False,
 ) -> None:
     """Draw the figures of a run into a folder, or the RDMs of a file into an image."""
@@ -262,7 +269,8 @@ def plot(
     out = out or source.with_suffix(".png")
     check_figure(out, overwrite)
     (found,) = chosen([read_rdms(source, names, read_options(options))], [source], targets, subjects)
-    found = labelled(found, source.name, mean)
+    (how,) = grouping([found], mean, subject_by, average_over)
+    found = labelled(found, source.name, mean, how)
     save_figure(_plot.rdms(found, titles=found.rdm_descriptors["name"]), out)
 
 

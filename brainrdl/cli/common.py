@@ -84,7 +84,24 @@ Subjects = Annotated[
 ]
 
 Mean = Annotated[
-    bool, typer.Option("--mean", help="For each region, average the RDMs within subjects, then across subjects.")
+    bool,
+    typer.Option(
+        "--mean", help="Average the RDMs of each region, layer or time across subjects; see also --average-over."
+    ),
+]
+
+SubjectBy = Annotated[
+    str, typer.Option("--subject-by", metavar="NAME", help="RDM descriptor that distinguishes subjects.")
+]
+
+AverageOver = Annotated[
+    list[str],
+    typer.Option(
+        "--average-over",
+        metavar="NAME",
+        help="RDM descriptor, such as session, over which the RDMs of a subject are averaged first; can be given "
+        "several times.",
+    ),
 ]
 
 

@@ -12,10 +12,12 @@ import typer
 from brainrdl._core.errors import about, quote, refuse
 from brainrdl.cli.common import (
     AsJson,
+    AverageOver,
     Names,
     Overwrite,
     Quiet,
     ReadOptions,
+    SubjectBy,
     check_figure,
     check_new,
     console,
@@ -197,11 +199,16 @@ def doctor(
     names: Names = None,
     options: ReadOptions = [],  # noqa: B006
     target_by: Annotated[
-        str | None,
+        list[str],
         typer.Option(
-            "--target-by", metavar="NAME", help="RDM descriptor that distinguishes targets: roi, time or layer."
+            "--target-by",
+            metavar="NAME",
+            help="RDM descriptor that distinguishes targets, such as roi; can be given several times. By default, all "
+            "in which the RDMs differ, except the subject.",
         ),
-    ] = None,
+    ] = [],  # noqa: B006
+    subject_by: SubjectBy = "subject",
+    average_over: AverageOver = [],  # noqa: B006
     out: Annotated[
         Path | None, typer.Option("--out", "-o", metavar="FILE", help="Draw the content into this image file.")
     ] = None,
@@ -216,7 +223,8 @@ def doctor(
         check_figure(out, overwrite)
     with about(repr(path)):
         read = options_of(path, read_options(options))
-        found = audit(path, stimuli=stimuli, names=names, target_by=target_by, **read)
+        how: dict[str, Any] = {"subject_by": subject_by, "average_over": average_over}
+        found = audit(path, stimuli=stimuli, names=names, target_by=target_by or None, **how, **read)
     if isinstance(context.command, Command):
         found = found.spelled(context.command.spelled)
     typer.echo(json.dumps(found.to_dict(), indent=2) if as_json else str(found))

@@ -64,17 +64,47 @@ def chosen(found: Sequence[RDMs], paths: Sequence[Path], targets: Sequence[str],
     return kept
 
 
-def labelled(rdms: RDMs, file: str, mean: bool) -> RDMs:
-    """Name each RDM after its file and descriptors, if asked to after averaging over sessions, then over subjects."""
+def grouping(found: Sequence[RDMs], mean: bool, subject_by: str, average_over: Sequence[str]) -> list[dict[str, Any]]:
+    """Give what counts as a subject in each file, as the arguments of `brainrdl.rdms.groups`.
+
+    A descriptor must exist in one of the files at least; "index" is for files without subjects.
+    """
+    known = list(dict.fromkeys(key for rdms in found for key in rdms.rdm_descriptors))
+    given = {"--subject-by": [subject_by] if subject_by != "subject" else [], "--average-over": list(average_over)}
+    for option, keys in given.items():
+        if keys and not mean:
+            refuse(f"{option} says how RDMs are averaged, and needs --mean; add it, or leave {option} out")
+        for key in keys:
+            check_option(key, known, option)
+    return [
+        {
+            "subject_by": subject_by if subject_by in _may_name_subjects(rdms) else "subject",
+            "average_over": [key for key in average_over if key in rdms.rdm_descriptors],
+        }
+        for rdms in found
+    ]
+
+
+def _may_name_subjects(rdms: RDMs) -> list[str]:
+    return [key for key in rdms.rdm_descriptors if key != "index" or "subject" not in rdms.rdm_descriptors]
+
+
+def labelled(rdms: RDMs, file: str, mean: bool, how: Mapping[str, Any]) -> RDMs:
+    """Name each RDM after its file and descriptors, if asked to after averaging over subjects.
+
+    `how` says what counts as a subject, as the arguments of `brainrdl.rdms.groups`.
+    """
     from brainrdl.evaluation.comparison import rdm_labels
     from brainrdl.rdms.by_name import concat
     from brainrdl.teachers.rdm_teacher import RDMTeacher
 
     described = set(rdms.rdm_descriptors) - {"index"}
     if mean:
-        teacher = RDMTeacher(rdms)
+        with about(f"file {file!r}"):
+            teacher = RDMTeacher(rdms, **how)
         rdms = concat([teacher.combined(target) for target in teacher.targets])
-        labels = [f"{target}, mean" if "roi" in described else "mean" for target in teacher.targets]
+        several = "roi" in described or len(teacher.targets) > 1
+        labels = [f"{target}, mean" if several else "mean" for target in teacher.targets]
     else:
         labels = rdm_labels(rdms) if described or rdms.n_rdm > 1 else [""]
     twice = len(set(labels)) < len(labels)

@@ -19,7 +19,6 @@ from brainrdl._core.errors import (
     Spelling,
     arg,
     in_python,
-    named,
     nearest,
     quote,
     read_arg,
@@ -31,6 +30,8 @@ from brainrdl.doctor.measurement_findings import dataset_names, of_dataset
 from brainrdl.doctor.rdm_findings import of_rdms
 from brainrdl.rdms.by_name import alignment
 from brainrdl.rdms.conversion import check
+from brainrdl.rdms.naming import is_missing
+from brainrdl.rdms.subjects import check_known
 from brainrdl.readers.condition_names import number_key
 from brainrdl.readers.reading import read, reader_of
 from brainrdl.stimuli.named_images import Stimuli
@@ -80,7 +81,7 @@ class Audit:
     _items: tuple[Finding, ...] = field(repr=False)
     _data: RDMs | list[DatasetBase] | None = field(repr=False)
     _by: str = field(repr=False)
-    _target_by: str | None = field(default=None, repr=False)
+    _how: Mapping[str, Any] = field(default_factory=dict, repr=False)
     _spelling: Spelling = field(default=in_python, repr=False)
 
     def spelled(self, spelling: Spelling) -> Audit:
@@ -142,7 +143,7 @@ class Audit:
             refuse(f"there is nothing to draw for {self.source!r}: {self._items[0].value}")
         if isinstance(self._data, list):
             return draw_measurements(self._data, self._by)
-        return draw_rdms(self._data, self._by, self._target_by)
+        return draw_rdms(self._data, self._by, self._how)
 
 
 def audit(
@@ -151,13 +152,15 @@ def audit(
     stimuli: str | Path | Stimuli | None = None,
     names: Sequence[str] | str | Path | None = None,
     by: str = "stimulus",
-    target_by: str | None = None,
+    target_by: str | Sequence[str] | None = None,
+    subject_by: str = "subject",
+    average_over: str | Sequence[str] = (),
     **options: Any,
 ) -> Audit:
     """Check RDMs or measurements: contents, names, values, likely kind, agreement of subjects, match with images.
 
-    RDMs of different regions, layers, models or times count as different targets, not as different subjects. Subjects
-    are compared within each target.
+    RDMs that differ in anything but the subject (regions, layers, models, times, sessions) are different targets.
+    Subjects are compared within each target.
 
     Parameters
     ----------
@@ -169,9 +172,9 @@ def audit(
         The images of the conditions, or their folder.
     names, by, options
         As in `brainrdl.read`; `names` and `options` only for a file.
-    target_by : str, optional
-        Rdm descriptor that distinguishes targets, as in `RDMTeacher` (default: those of ``roi``, ``layer``, ``model``
-        and ``time`` in which the RDMs differ).
+    target_by, subject_by, average_over : str or sequence of str, optional
+        Rdm descriptors that distinguish targets and subjects, and those over which the RDMs of a subject are averaged,
+        as in `RDMTeacher`.
 
     Returns
     -------
@@ -180,8 +183,8 @@ def audit(
     Raises
     ------
     BrainrdlError
-        If `source` is something else, `names` or options are given for data in memory, or `target_by` is not an rdm
-        descriptor.
+        If `source` is something else, `names` or options are given for data in memory, or `target_by`, `subject_by`
+        or `average_over` is not an rdm descriptor.
 
     Notes
     -----
@@ -207,13 +210,14 @@ def audit(
     except BrainrdlError as error:
         refused = Finding("Contents", "warning", "refused", "", error.marked, blocks=True)
         return Audit(where, {}, False, (refused,), None, by)
-    _check_target(data, target_by)
+    how = {"target_by": target_by, "subject_by": subject_by, "average_over": average_over}
+    _check_descriptors(data, how)
     facts = _facts(data, by)
     if isinstance(source, str | Path):
         facts = {"reader": reader_of(source, options.get("reader")).name, **facts}
     conditions = _conditions(data, by)
-    found = (*_names(conditions, data, by), *_contents(data, by, target_by), *_stimuli(stimuli, conditions))
-    return Audit(where, facts, not any(item.blocks for item in found), found, data, by, target_by)
+    found = (*_names(conditions, data, by), *_contents(data, by, how), *_stimuli(stimuli, conditions))
+    return Audit(where, facts, not any(item.blocks for item in found), found, data, by, how)
 
 
 def _check_arguments(source: Any, names: Any, options: Mapping[str, Any]) -> None:
@@ -230,15 +234,13 @@ def _check_arguments(source: Any, names: Any, options: Mapping[str, Any]) -> Non
         refuse(f"audit needs a path, rsatoolbox's RDMs, a Dataset or a list of Datasets, got {type(source).__name__}")
 
 
-def _check_target(data: RDMs | list[DatasetBase], target_by: str | None) -> None:
-    if target_by is None:
-        return
-    if isinstance(data, list):
-        refuse(f"target_by={target_by!r} is only for RDMs, and these are measurements; leave it out")
-    known = [key for key in data.rdm_descriptors if key != "index"]
-    if target_by not in known:
-        close = nearest(target_by, known)
-        refuse(f"{named('target_by')} {target_by!r} is not an rdm descriptor{close} (known: {quote(known)})")
+def _check_descriptors(data: RDMs | list[DatasetBase], how: Mapping[str, Any]) -> None:
+    for key, value in how.items():
+        if not value or value == "subject":
+            continue
+        if isinstance(data, list):
+            refuse(f"{key}={value!r} is only for RDMs, and these are measurements; leave it out")
+        check_known(data, [value] if isinstance(value, str) else value, key, "the RDMs")
 
 
 def _data(given: Any) -> RDMs | list[DatasetBase]:
@@ -287,14 +289,14 @@ def _conditions(data: RDMs | list[DatasetBase], by: str) -> list[str] | None:
     return list(dict.fromkeys(str(name) for name in known)) or None
 
 
-def _contents(data: RDMs | list[DatasetBase], by: str, target_by: str | None) -> Iterator[Finding]:
+def _contents(data: RDMs | list[DatasetBase], by: str, how: Mapping[str, Any]) -> Iterator[Finding]:
     if isinstance(data, list):
         for part, name in zip(data, dataset_names(data), strict=True):
             yield from of_dataset(part, name, by)
         return
     if by not in data.pattern_descriptors:  # positions, so that the rest can be checked; `data` is our copy
         data.pattern_descriptors[by] = [str(number) for number in range(data.n_cond)]
-    yield from of_rdms(data, by, target_by)
+    yield from of_rdms(data, by, how)
 
 
 # Names
@@ -311,7 +313,7 @@ def _names(names: Sequence[str] | None, data: RDMs | list[DatasetBase], by: str)
         return
     yield from _repeated(names)
     for what, bad, advice in (
-        ("blank names", [name for name in names if not name.strip()], "give these conditions names"),
+        ("blank names", [name for name in names if is_missing(name)], "give these conditions names"),
         ("spaces at the ends", [name for name in names if name.strip() and name != name.strip()], "remove the spaces"),
         (
             "decomposed letters",

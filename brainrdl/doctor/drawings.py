@@ -12,6 +12,7 @@ from jaxtyping import Float
 from matplotlib.ticker import MaxNLocator
 from scipy.spatial.distance import squareform
 
+from brainrdl._core.errors import BrainrdlError
 from brainrdl.dissimilarity.measures import label_of
 from brainrdl.doctor.dissimilarity_kinds import complete
 from brainrdl.doctor.measurement_findings import counts_of, dataset_names, flat, halves
@@ -49,13 +50,13 @@ _BINS = 60
 _COLOURS = (BLUE, VERMILION, GREEN, PURPLE)
 
 
-def draw_rdms(rdms: RDMs, by: str, target_by: str | None = None) -> Figure:
+def draw_rdms(rdms: RDMs, by: str, how: Mapping[str, Any] | None = None) -> Figure:
     """Draw the mean and the map of each target, all values, and the correlations of RDMs.
 
     If there is only one target, its RDMs are drawn instead of their mean. If there are more than 5 targets or RDMs, 5
     are drawn, evenly spaced.
     """
-    target_of_each = targets(rdms, target_by)
+    target_of_each = _targets_or_one(rdms, how or {})
     several = list(dict.fromkeys(target_of_each))
     names = _names(rdms, by)
     means = {
@@ -93,6 +94,14 @@ def _spread(items: Sequence[Any], most: int) -> list[Any]:
     """Choose at most `most` items, evenly spaced from the first to the last."""
     places = np.unique(np.linspace(0, len(items) - 1, min(most, len(items))).round().astype(int))
     return [items[place] for place in places]
+
+
+def _targets_or_one(rdms: RDMs, how: Mapping[str, Any]) -> list[str]:
+    """Return the target of each RDM, one for all if they cannot be distinguished."""
+    try:
+        return targets(rdms, how)
+    except BrainrdlError:
+        return ["RDMs"] * rdms.n_rdm
 
 
 def _panels(

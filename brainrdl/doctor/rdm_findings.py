@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator, Sequence
-from copy import copy
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 from math import comb
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,14 +20,14 @@ from brainrdl.dissimilarity.registry import DISSIMILARITIES
 from brainrdl.doctor import dissimilarity_kinds as kinds
 from brainrdl.doctor.finding import Finding, percent, where_of
 from brainrdl.evaluation.ceilings import noise_ceiling
+from brainrdl.rdms.partial import comparable
+from brainrdl.rdms.subjects import groups, in_words
 from brainrdl.similarity.comparators import corr
 from brainrdl.teachers.rdm_teacher import RDMTeacher
 
 if TYPE_CHECKING:
     from rsatoolbox.rdm import RDMs
-_TARGETS_BY = ("roi", "layer", "model", "time")  # RDMs that differ in one of these are different targets
-
-_LABELLED_BY = (*_TARGETS_BY, "subject", "session")
+_LABELLED_BY = ("roi", "layer", "model", "time", "subject", "session")
 
 _MOST_SPLITS = 100  # splits of the subjects in halves; up to 8 subjects have at most 70, which are all used
 
@@ -55,24 +53,18 @@ def labels(rdms: RDMs) -> list[str]:
 
 def _worded(rdms: RDMs, key: str) -> list[str]:
     """Return the values of an rdm descriptor as words that are clear without the descriptor, times with their unit."""
-    words = [str(word) for word in rdms.rdm_descriptors.get(key, [])]
+    words = in_words(list(rdms.rdm_descriptors.get(key, [])))
     return [f"{word} s" if key == "time" else f"{key} {word}" if word.isdecimal() else word for word in words]
 
 
-def targets_by(rdms: RDMs, target_by: str | None) -> list[str]:
-    """Return the descriptors that distinguish targets: the given one, or those of `_TARGETS_BY` that differ."""
-    if target_by is not None:
-        return [target_by]
-    return [key for key in _TARGETS_BY if len(set(_worded(rdms, key))) > 1] or ["roi"]
+def targets(rdms: RDMs, how: Mapping[str, Any]) -> list[str]:
+    """Return the target of each RDM in words; `how` are the arguments of `brainrdl.rdms.groups`."""
+    found = groups(rdms, **how)
+    columns = [_worded(rdms, key) for key in found.target_by]
+    return [" / ".join(words) for words in zip(*columns, strict=True)] or list(found.targets)
 
 
-def targets(rdms: RDMs, target_by: str | None) -> list[str]:
-    """Return the target of each RDM."""
-    columns = [_worded(rdms, key) for key in targets_by(rdms, target_by) if key in rdms.rdm_descriptors]
-    return [" / ".join(words) for words in zip(*columns, strict=True)] or ["rdm"] * rdms.n_rdm
-
-
-def of_rdms(rdms: RDMs, by: str, target_by: str | None) -> Iterator[Finding]:
+def of_rdms(rdms: RDMs, by: str, how: Mapping[str, Any]) -> Iterator[Finding]:
     """Check RDMs that passed `brainrdl.rdms.check`; their conditions must have names, which may be repeated."""
     names = [str(name) for name in rdms.pattern_descriptors[by]]
     found = kinds.likely_of_all(rdms.dissimilarities)
@@ -85,23 +77,16 @@ def of_rdms(rdms: RDMs, by: str, target_by: str | None) -> Iterator[Finding]:
     yield from _kinds(rows, found)
     yield _triangle(rdms)
     yield _identical(rdms, rows)
-    target_of_each = targets(rdms, target_by)
-    yield from _targets(target_of_each, targets_by(rdms, target_by))
-    by_target = copy(rdms)
-    by_target.rdm_descriptors = {**rdms.rdm_descriptors, "target": target_of_each}
     try:
-        teacher = RDMTeacher(by_target, by=by, target_by="target")
+        found_groups, words = groups(rdms, **how), targets(rdms, how)
+        teacher = RDMTeacher(rdms, by=by, **how)
     except BrainrdlError as error:
         yield Finding("Subjects", "warning", "refused as a teacher", "", error.marked, blocks=True)
         return
-    most = max(Counter(target_of_each).values())
-    if "subject" not in rdms.rdm_descriptors and most > 1:
-        of = f" of {len(teacher.targets)} targets" if len(teacher.targets) > 1 else ""
-        value = f"no descriptor 'subject': the {rdms.n_rdm} RDMs{of} count as subjects"
-        advice = "if they are not subjects, the findings below do not apply"
-        yield Finding("Subjects", "note", "who is who", "", value, advice)
+    yield from _targets(words, found_groups.target_by)
+    in_words = dict(zip(found_groups.targets, words, strict=True))
     for target in teacher.targets:
-        yield from _subjects(teacher.subject_rdms(target), target)
+        yield from _subjects(teacher.subject_rdms(target), teacher.subject_by, in_words[target])
 
 
 def _targets(target_of_each: Sequence[str], keys: Sequence[str]) -> Iterator[Finding]:
@@ -110,11 +95,7 @@ def _targets(target_of_each: Sequence[str], keys: Sequence[str]) -> Iterator[Fin
     if len(found) < 2 or list(keys) == ["roi"]:
         return
     value = f"{len(found)} by {' and '.join(keys)}, not subjects: {quote(found)}"
-    advice = f"to teach with them, use {arg('target_by', keys[0])}"
-    if len(keys) > 1:
-        advice = (
-            f"a teacher distinguishes targets by one descriptor, {arg('target_by')}: first keep one value of the others"
-        )
+    advice = f"to average the RDMs of a subject instead, use {arg('average_over', keys[-1])}"
     yield Finding("Subjects", "note", "targets", "", value, advice)
 
 
@@ -294,17 +275,18 @@ def between(rows: Float[Tensor, "n_rdms n_pairs"]) -> Float[Tensor, "n_rdms n_rd
     return torch.stack([corr(row, rows) for row in rows])
 
 
-def _subjects(rdms: RDMs, target: str) -> Iterator[Finding]:
-    rows, subjects = torch.tensor(rdms.dissimilarities), [str(name) for name in rdms.rdm_descriptors["subject"]]
+def _subjects(rdms: RDMs, subject_by: str, target: str) -> Iterator[Finding]:
+    rows, subjects = torch.tensor(rdms.dissimilarities), [str(name) for name in rdms.rdm_descriptors[subject_by]]
     if len(rows) < 2:
         value = "1 RDM: no reliability and no noise ceiling"
         advice = "give the RDM of each subject, not only their mean"
         yield Finding("Subjects", "note", "reliability", target, value, advice)
         return
-    yield _reliability(rows, target)
+    scaled = comparable(rows, f"target {target!r}")
+    yield _reliability(scaled, target)
     yield _ceiling(rows, target)
-    yield _outliers(rows, subjects, target)
-    yield _scales(rows, subjects, target)
+    yield _outliers(scaled, subjects, target)
+    yield _scales(rows, subjects, target) if scaled is rows else _partial_scales(rows, scaled, subjects, target)
 
 
 def _reliability(rows: Tensor, target: str) -> Finding:
@@ -367,3 +349,18 @@ def _scales(rows: Tensor, subjects: Sequence[str], target: str) -> Finding:
         return Finding("Subjects", "ok", "scale", target, value)
     advice = "the mean uses the values as they are: larger values have more weight"
     return Finding("Subjects", "note", "scale", target, value, advice)
+
+
+def _partial_scales(rows: Tensor, scaled: Tensor, subjects: Sequence[str], target: str) -> Finding:
+    """Compare the scales of subjects who know different pairs, by the pairs that they share."""
+    factors = (rows.nan_to_num().norm(dim=1) / scaled.nan_to_num().norm(dim=1)).numpy()
+    low, high = int(factors.argmin()), int(factors.argmax())
+    times = factors[high] / factors[low]
+    value = f"on shared pairs, {subjects[high]} has values {times:.3g} times as large as {subjects[low]}"
+    if times <= _TIMES_LARGER / 2:
+        return Finding("Subjects", "ok", "scale", target, value)
+    advice = (
+        "subjects know different pairs, so a mean of the values as they are is unusable; RDMTeacher makes the scales "
+        "equal first, elsewhere use rsatoolbox.rdm.combine.rescale"
+    )
+    return Finding("Subjects", "warning", "scale", target, value, advice)

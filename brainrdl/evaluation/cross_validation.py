@@ -123,7 +123,7 @@ def cross_validate(
     >>> import numpy as np, torch
     >>> from brainrdl import RDMTeacher, Stimuli, Student, cross_validate, rdms
     >>> names = [f"image{i}" for i in range(12)]
-    >>> teacher = RDMTeacher(rdms.from_array(np.random.default_rng(0).random((2, 66)), names))
+    >>> teacher = RDMTeacher(rdms.from_array(np.random.default_rng(0).random((2, 66)), names), subject_by="index")
     >>> stimuli = Stimuli.from_arrays(torch.rand(12, 1, 4, 4), names)
     >>> def make():
     ...     return Student(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 8)), ["1"])

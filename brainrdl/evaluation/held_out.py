@@ -21,8 +21,9 @@ from brainrdl.evaluation.simple_models import model_rdms
 from brainrdl.loss.matching import match_layers
 from brainrdl.models.student import Student
 from brainrdl.rdms import conversion
+from brainrdl.rdms.partial import comparable
 from brainrdl.stimuli.named_images import Stimuli
-from brainrdl.teachers.protocol import Teacher, rdms_by_subject
+from brainrdl.teachers.protocol import SubjectRDMs, Teacher, rdms_by_subject
 from brainrdl.training.provenance import describe
 
 if TYPE_CHECKING:
@@ -189,7 +190,7 @@ def evaluate(
     >>> import torch
     >>> from brainrdl import RDMTeacher, Stimuli, Student, rdms
     >>> names = list("abcdef")
-    >>> teacher = RDMTeacher(rdms.from_array(torch.rand(3, 15).numpy(), names))
+    >>> teacher = RDMTeacher(rdms.from_array(torch.rand(3, 15).numpy(), names), subject_by="index")
     >>> student = Student(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 8)), ["1"])
     >>> result = evaluate(student, teacher, Stimuli.from_arrays(torch.rand(6, 1, 4, 4), names), n_bootstrap=10)
     >>> sorted(result.summary.against.unique())
@@ -256,7 +257,12 @@ def teacher_rdms(
     """
     names = tuple(names)
     found = rdms_by_subject(teacher, names, lambda: stimuli.batch(names))
-    return {target: TeacherRDMs(target, names, *found[target]) for target in targets}
+    return {target: TeacherRDMs(target, names, *_on_one_scale(target, found[target])) for target in targets}
+
+
+def _on_one_scale(target: str, found: SubjectRDMs) -> SubjectRDMs:
+    """Make the scales of subjects equal who know different pairs, because their mean is scored too."""
+    return found._replace(pairs=comparable(found.pairs, f"target {target!r}"))
 
 
 def assemble(

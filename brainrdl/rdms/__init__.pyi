@@ -17,3 +17,7 @@ from .estimation import (
     calc_rdm as calc_rdm,
     noise_precision as noise_precision,
 )
+from .subjects import (
+    Groups as Groups,
+    groups as groups,
+)

@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from brainrdl._core.errors import arg, check_conditions, check_unique, nearest, quote, read_arg, refuse
+from brainrdl.rdms.naming import checked_names
 
 if TYPE_CHECKING:
     from rsatoolbox.rdm.rdms import RDMs
@@ -115,7 +116,7 @@ def names(rdms: RDMs, by: str = "stimulus") -> tuple[str, ...]:
     Raises
     ------
     BrainrdlError
-        If the RDMs have no descriptor `by` (the message lists their descriptors), or a name occurs twice.
+        If the RDMs have no descriptor `by` (the message lists their descriptors), or a name is missing or occurs twice.
 
     Examples
     --------
@@ -130,7 +131,7 @@ def names(rdms: RDMs, by: str = "stimulus") -> tuple[str, ...]:
             f"{nearest(by, known)}; choose one with {read_arg('by')}, or give the file's names when reading it: "
             f"{read_arg('names')}"
         )
-    found = tuple(str(value) for value in known[by])
+    found = tuple(checked_names(known[by], f"pattern descriptor {by!r} of the RDMs"))
     check_unique(found, f"pattern descriptor {by!r} of the RDMs")
     return found
 
@@ -217,26 +218,28 @@ def align(a: RDMs, b: RDMs, by: str = "stimulus", *, common: bool = False) -> tu
 
 
 def concat(rdms: Sequence[RDMs], by: str = "stimulus") -> RDMs:
-    """Join RDMs of the same conditions into one object, paired by name, in the order of the first.
+    """Join RDMs into one object, their conditions paired by name, in the order of the first.
 
     Parameters
     ----------
     rdms : sequence of rsatoolbox.rdm.RDMs
-        At least one object; all must have the same condition names, in any order.
+        At least one object. Those that lack a condition of another have NaN for its pairs.
     by : str
         The pattern descriptor that names the conditions.
 
     Returns
     -------
     rsatoolbox.rdm.RDMs
-        Pattern descriptors are those of the first object. Rdm descriptors are joined, with ``""`` where an object lacks
-        one. A descriptor of the whole object becomes an rdm descriptor if the objects differ in it. The dissimilarity
-        measure is kept if it is the same in all objects, otherwise it is None.
+        Conditions that the first object lacks follow in the order in which the others have them. Pattern descriptors
+        are those with the same value in all objects that have the condition. Rdm descriptors are joined. A descriptor
+        of the whole object becomes an rdm descriptor if the objects differ in it. The dissimilarity measure is kept if
+        it is the same in all objects, otherwise it is None.
 
     Raises
     ------
     BrainrdlError
-        If the list is empty or the sets of names differ.
+        If the list is empty, only some objects have an rdm descriptor, a name is missing, an object shares no
+        condition with any other, or names differ only in their Unicode form.
 
     Examples
     --------
@@ -249,9 +252,9 @@ def concat(rdms: Sequence[RDMs], by: str = "stimulus") -> RDMs:
     """
     if not rdms:
         refuse("no RDMs were given to concat; give a list of at least one")
-    for other in rdms:
-        _refuse_difference(alignment(names(rdms[0], by), names(other, by)), may_keep=False)
-    aligned = [align(rdms[0], other, by)[1] for other in rdms]
+    everything = tuple(dict.fromkeys(name for other in rdms for name in names(other, by)))
+    _refuse_strangers(rdms, by)
+    aligned = [_spread(other, everything, by) for other in rdms]
     shared = _shared_descriptors(aligned)
     measures = {other.dissimilarity_measure for other in aligned}
     return joined_rdms(
@@ -259,8 +262,71 @@ def concat(rdms: Sequence[RDMs], by: str = "stimulus") -> RDMs:
         measure=measures.pop() if len(measures) == 1 else None,
         descriptors=shared,
         rdm_descriptors=_joined_descriptors(aligned, shared),
-        pattern_descriptors=aligned[0].pattern_descriptors,
+        pattern_descriptors=_joined_patterns(rdms, everything, by),
     )
+
+
+def concat_same(rdms: Sequence[RDMs], by: str = "stimulus") -> RDMs:
+    """Join RDMs as `concat` does, but refuse different sets of conditions."""
+    for other in rdms[1:]:
+        _refuse_difference(alignment(names(rdms[0], by), names(other, by)), may_keep=False)
+    return concat(rdms, by)
+
+
+def _refuse_strangers(rdms: Sequence[RDMs], by: str) -> None:
+    """Refuse objects that share no condition with any other, or whose names only look the same."""
+    listed = [names(other, by) for other in rdms]
+    for number, own in enumerate(listed):
+        others = [name for k, column in enumerate(listed) if k != number for name in column]
+        met = alignment(own, dict.fromkeys(others))
+        if forms := _forms_differ(met.only_stimuli, met.only_rdms):
+            refuse(f"the RDMs to concat do not have the same names of conditions{forms}")
+        if others and not met.common:
+            refuse(
+                f"number {number} of the RDMs to concat (counted from 0) shares no condition with the others: it has "
+                f"{quote(own)}, they have {quote(met.only_rdms)}{nearest(own[0], met.only_rdms)}; rename them"
+            )
+
+
+def _spread(rdms: RDMs, everything: Sequence[str], by: str) -> RDMs:
+    """Return `rdms` with the conditions `everything`, NaN for the pairs of those that it lacks."""
+    held = names(rdms, by)
+    if held == tuple(everything):
+        return rdms
+    kept = [name for name in everything if name in set(held)]
+    place = {name: index for index, name in enumerate(everything)}
+    at = np.array([place[name] for name in kept])
+    first, second = (at[axis] for axis in np.triu_indices(len(at), 1))
+    n = len(everything)
+    values = np.full((rdms.n_rdm, n * (n - 1) // 2), np.nan)
+    values[:, first * n - first * (first + 1) // 2 + second - first - 1] = select(rdms, kept, by).dissimilarities
+    return joined_rdms(
+        values,
+        measure=rdms.dissimilarity_measure,
+        descriptors=rdms.descriptors,
+        rdm_descriptors=rdms.rdm_descriptors,
+        pattern_descriptors={by: list(everything)},
+    )
+
+
+def _joined_patterns(rdms: Sequence[RDMs], everything: Sequence[str], by: str) -> dict[str, list[Any]]:
+    """Return the pattern descriptors that all objects have, and in which no two differ about a condition."""
+    joined: dict[str, list[Any]] = {}
+    for key in rdms[0].pattern_descriptors:
+        if key == "index" or not all(key in other.pattern_descriptors for other in rdms):
+            continue
+        said: dict[str, Any] = {}
+        for other in rdms:
+            for name, value in zip(names(other, by), other.pattern_descriptors[key], strict=True):
+                said.setdefault(name, value)
+        agree = all(
+            np.array_equal(said[name], value)
+            for other in rdms
+            for name, value in zip(names(other, by), other.pattern_descriptors[key], strict=True)
+        )
+        if agree or key == by:
+            joined[key] = [said[name] for name in everything]
+    return joined
 
 
 def _take(rdms: RDMs, index: npt.NDArray[np.int64]) -> RDMs:
@@ -340,14 +406,22 @@ def _joined_descriptors(rdms: Sequence[RDMs], shared: Mapping[str, Any]) -> dict
         for other in rdms
     ]
     keys = dict.fromkeys(key for column in columns for key in column)
-    return {
-        key: [
-            value
-            for other, column in zip(rdms, columns, strict=True)
-            for value in column.get(key, [""] * len(other.dissimilarities))
-        ]
-        for key in keys
-    }
+    for key in keys:
+        _refuse_some([key in column for column in columns], key)
+    joined = {key: [value for column in columns for value in column[key]] for key in keys}
+    checked_names(joined.get("subject", []), "rdm descriptor 'subject' of the RDMs to concat")
+    return joined
+
+
+def _refuse_some(have: Sequence[bool], key: str) -> None:
+    """Refuse objects of which only some have an rdm descriptor: the others' RDMs would be of nobody, or of nothing."""
+    if all(have):
+        return
+    refuse(
+        f"only some of the RDMs to concat have the descriptor {key!r}: number {have.index(True)} has it and number "
+        f"{have.index(False)} (counted from 0) lacks it; give it to all, as rdm_descriptors[{key!r}] with a value for "
+        "each RDM, or delete it from those that have it"
+    )
 
 
 names_of = names  # for functions with an argument `names`, which hides the function of that name

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from brainrdl._core.errors import check_unique, refuse
 from brainrdl.rdms.by_name import FEWEST_CONDITIONS, joined_rdms, names_of, select
+from brainrdl.rdms.naming import checked_names
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -75,7 +76,7 @@ def to_table(rdms: RDMs, by: str = "stimulus") -> pd.DataFrame:
     Raises
     ------
     BrainrdlError
-        If the conditions have no names, or a name occurs twice.
+        If the conditions have no names, or a name is missing or occurs twice.
 
     Examples
     --------
@@ -177,7 +178,7 @@ def from_array(
     BrainrdlError
         If the array is not numeric, not square or not symmetric (the message gives place and amount), has a non-zero
         diagonal, the wrong length or fewer than 3 conditions, or holds an RDM that `check` refuses. Also if `names` or
-        `descriptors` have the wrong length, or a name occurs twice.
+        `descriptors` have the wrong length, or a name is missing or occurs twice.
 
     Examples
     --------
@@ -303,12 +304,13 @@ def _build(
 ) -> RDMs:
     """Check lengths and names, then make the RDMs object."""
     n_conditions = _n_conditions(pairs.shape[1], where)
-    labels = {} if names is None else {by: [str(name) for name in names]}
+    labels = {} if names is None else {by: checked_names(names, where)}
     for given in labels.values():
         if len(given) != n_conditions:
             refuse(f"{len(given)} names were given for the {n_conditions} conditions of {where}")
         check_unique(given, f"the names given for {where}")
     columns = {key: list(values) for key, values in (descriptors or {}).items()}
+    checked_names(columns.get("subject", []), f"rdm descriptor 'subject' of {where}")
     for key, column in columns.items():
         if len(column) != len(pairs):
             refuse(f"rdm descriptor {key!r} has {len(column)} values for the {len(pairs)} RDMs of {where}")

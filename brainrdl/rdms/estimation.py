@@ -19,8 +19,9 @@ from torch import Tensor
 from brainrdl._core.constants import NOISE
 from brainrdl._core.errors import arg, check_option, check_unique, nearest, quote, read_arg, refuse
 from brainrdl.dissimilarity.measures import Dissimilarity, crossnobis, mahalanobis, resolve, traits_of
-from brainrdl.rdms.by_name import FEWEST_CONDITIONS, concat
+from brainrdl.rdms.by_name import FEWEST_CONDITIONS, concat_same
 from brainrdl.rdms.conversion import check, from_tensor
+from brainrdl.rdms.naming import checked_names
 
 if TYPE_CHECKING:
     from rsatoolbox.data.base import DatasetBase
@@ -33,8 +34,6 @@ _REMEDIES = {
     "run": f"; if the file has runs, read them with {read_arg('run_column')}",
     "stimulus": f"; read them with {read_arg('condition_column')}, or give {read_arg('names')}",
 }
-
-_KEPT = ("subject", "roi", "session", "time")
 
 
 def calc_rdm(
@@ -75,8 +74,11 @@ def calc_rdm(
     Returns
     -------
     rsatoolbox.rdm.RDMs
-        In float64; conditions in the order in which they first appear. The rdm descriptors are subject, roi and
-        session if the datasets have them, and ``time`` (centre of the window, s).
+        In float64. Conditions are in the order in which they first appear in the (first) dataset, not sorted. The
+        pattern descriptors are `by` and those observation descriptors that have one value in all observations of each
+        condition, such as a category. The rdm descriptors are the single values that describe a dataset (subject, roi,
+        session, task, ...; not counts, named ``n_...``), and ``time``: the time points as they are, or the centres of
+        the windows, in s. Values keep their types.
 
     Raises
     ------
@@ -85,6 +87,11 @@ def calc_rdm(
         there are too few observations to estimate the noise, a constant pattern has no correlation, a window contains
         no time point or extends beyond the first or last one by more than half a sampling step, or the datasets have
         different conditions.
+
+    Notes
+    -----
+    ``rsatoolbox.rdm.calc_rdm`` sorts conditions as text, and ``rsatoolbox.rdm.compare`` pairs them by position, without
+    looking at names. Before you compare RDMs there, bring them to one order with `brainrdl.rdms.align`.
 
     References
     ----------
@@ -104,7 +111,7 @@ def calc_rdm(
     for each in datasets:
         _check_dataset(each, by)
     found = [_calc_one(each, dissimilarity, by, runs, noise, windows) for each in datasets]
-    return found[0] if len(found) == 1 else concat(found, by)
+    return found[0] if len(found) == 1 else concat_same(found, by)
 
 
 def _check_dataset(data: object, by: str) -> None:
@@ -223,12 +230,35 @@ def _calc_one(
     pairs = _dissimilarities(patterns, dissimilarity, precision)
     label = dissimilarity if isinstance(dissimilarity, str) else getattr(dissimilarity, "__name__", repr(dissimilarity))
     descriptors: dict[str, list[Any]]
-    descriptors = {key: [str(data.descriptors[key])] * len(pairs) for key in _KEPT if key in data.descriptors}
+    descriptors = {key: [value] * len(pairs) for key, value in data.descriptors.items() if _describes(key, value)}
     descriptors |= {} if times is None else {"time": times}
     rdms = from_tensor(pairs, names, by=by, measure=label, descriptors=descriptors)
+    rdms.pattern_descriptors.update(_of_conditions(data, by, codes))
     _check_constant(patterns, names, label)
     check(rdms, f"the {label} RDM of {len(names)} conditions and {measured.shape[-1]} channels")
     return rdms
+
+
+def _describes(key: str, value: Any) -> bool:
+    """Say whether a descriptor of a dataset says what it is of, not how many channels or degrees of freedom it has."""
+    counted = key == RESIDUAL_DOF or key.startswith("n_")
+    return not counted and (isinstance(value, str | int | float | np.generic) or key == "subject")
+
+
+def _of_conditions(data: DatasetBase, by: str, codes: npt.NDArray[np.int64]) -> dict[str, list[Any]]:
+    """Return the observation descriptors that have one value in all observations of each condition."""
+    first = np.unique(codes, return_index=True)[1]
+    found: dict[str, list[Any]] = {}
+    for key, values in data.obs_descriptors.items():
+        listed = list(values)
+        kept = [listed[k] for k in first]
+        if key not in (by, "index") and all(_equal(kept[c], value) for c, value in zip(codes, listed, strict=True)):
+            found[key] = kept
+    return found
+
+
+def _equal(a: Any, b: Any) -> bool:
+    return np.ndim(a) == 0 and type(a) is type(b) and str(a) == str(b)  # NaN equals NaN
 
 
 def _checked_precision(noise: npt.ArrayLike, n_channels: int) -> Tensor:
@@ -250,7 +280,7 @@ def _coded(data: DatasetBase, key: str) -> tuple[list[str], npt.NDArray[np.int64
         known = [name for name in held if name != "index"]
         there_are, remedy = f"{nearest(key, known)} (they have {quote(known)})", _REMEDIES.get(key, "")
         refuse(f"observations have no descriptor {key!r}{there_are}{remedy}")
-    values = [str(value) for value in held[key]]
+    values = checked_names(held[key], f"observation descriptor {key!r}")
     names = list(dict.fromkeys(values))
     number = {name: index for index, name in enumerate(names)}
     return names, np.array([number[value] for value in values])
@@ -266,15 +296,16 @@ def _windowed(
             refuse(f"windows={windows!r} need measurements with time; these have shape {tuple(measured.shape)}")
         return measured[None], None
     held: Any = data
-    times = np.asarray(held.time_descriptors["time"], dtype=np.float64)
+    given = np.asarray(held.time_descriptors["time"])
+    times = given.astype(np.float64)
     if windows is None:
-        return measured.permute(2, 0, 1), [round(float(time), 6) for time in times]
+        return measured.permute(2, 0, 1), [float(str(time)) for time in given]  # 0.1 of float32 stays 0.1
     checked = _checked_windows(windows)
     if summed:
         _check_counts(measured)
     parts = [measured[:, :, torch.as_tensor(_inside(times, *window))] for window in checked]
     put_together = [part.sum(2) if summed else part.mean(2) for part in parts]
-    return torch.stack(put_together), [round((start + end) / 2, 6) for start, end in checked]
+    return torch.stack(put_together), [_centre(start, end) for start, end in checked]
 
 
 def _checked_windows(windows: object) -> list[tuple[float, float]]:
@@ -290,8 +321,12 @@ def _checked_windows(windows: object) -> list[tuple[float, float]]:
             f"{arg('windows', [meant])}, or leave it out for an RDM of each time point"
         )
     listed = [(float(start), float(end)) for start, end in found]
-    check_unique([f"{round((start + end) / 2, 6):g} s" for start, end in listed], f"the centres of {arg('windows')}")
+    check_unique([f"{_centre(*window):.12g} s" for window in listed], f"the centres of {arg('windows')}")
     return listed
+
+
+def _centre(start: float, end: float) -> float:
+    return round((start + end) / 2, 12)  # (0.05 + 0.1) / 2 is 0.075, not 0.07500000000000001
 
 
 def _check_counts(measured: Tensor) -> None:

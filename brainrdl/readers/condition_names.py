@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from brainrdl._core.errors import nearest, quote, read_arg, refuse
+from brainrdl.rdms.naming import is_missing
 
 _SHOWN = frozenset({"image", "audio", "video"})
 
@@ -63,7 +64,7 @@ def _listed(names: Sequence[str] | str | Path) -> list[str]:
 
 def _text(name: object) -> str:
     """Write a name as text, whole numbers without a decimal point; refuse a missing one."""
-    if name is None or name != name:
+    if is_missing(name):
         refuse(f"{read_arg('names')} holds {name!r}, which is not a name")
     whole = isinstance(name, float) and name.is_integer()
     return str(int(name) if whole else name)  # type: ignore[call-overload]

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from brainrdl._core.errors import check_unique, quote, read_arg, refuse
-from brainrdl.rdms.by_name import concat
+from brainrdl.rdms.by_name import concat_same
 from brainrdl.readers.entities import values_in, without_entities
 
 if TYPE_CHECKING:
@@ -152,7 +152,7 @@ def joined(found: Sequence[Any], origins: Sequence[Origin], pattern: str, by: st
         refuse(
             f"the files of {pattern!r} hold no names of conditions, so they cannot be joined; give {read_arg('names')}"
         )
-    return found[0] if len(found) == 1 else concat(found, by)
+    return found[0] if len(found) == 1 else concat_same(found, by)
 
 
 def _measurements(found: Sequence[Any], origins: Sequence[Origin]) -> list[Any]:

@@ -37,6 +37,7 @@ from brainrdl._core.errors import BrainrdlError, about, check_option, check_uniq
 from brainrdl._core.files import nearest_in_folder
 from brainrdl.rdms.by_name import names as names_of
 from brainrdl.rdms.conversion import check
+from brainrdl.rdms.naming import checked_names
 from brainrdl.readers.condition_names import add_names
 from brainrdl.readers.options import checked, from_words
 from brainrdl.readers.path_patterns import Origin, files_of, is_pattern, joined, origins_of
@@ -373,7 +374,9 @@ def _name_conditions(data: Any, names: Sequence[str] | str | Path | None, by: st
         add_names(data.pattern_descriptors, data.n_cond, names, by)
         if by in data.pattern_descriptors:
             names_of(data, by)
+        checked_names(data.rdm_descriptors.get("subject", []), "the subjects")
     elif isinstance(data, DatasetBase):
         add_names(data.obs_descriptors, data.n_obs, names, by)
+        checked_names(data.obs_descriptors.get(by, []), "the conditions")
     else:
         refuse(f"the reader gave {type(data).__name__}, it must give rsatoolbox's RDMs, a Dataset, or a list of those")

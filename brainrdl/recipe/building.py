@@ -147,7 +147,7 @@ def make_teacher(recipe: Recipe, stimuli: Stimuli) -> Teacher:
     section = recipe.teacher
     teacher: Teacher
     if section.rdms is not None:
-        keys = {"by": section.by, "target_by": section.target_by, "subject_by": section.subject_by}
+        keys = {key: getattr(section, key) for key in ("by", "target_by", "subject_by", "average_over")}
         with about(f"file {str(section.rdms)!r}"):
             found = read(section.rdms, names=section.names, by=section.by, **section.options)
             teacher = RDMTeacher(found, name=section.rdms.stem, combine=section.combine, **keys)  # type: ignore[arg-type]

@@ -128,8 +128,16 @@ class TeacherSection(_Section):
         "names.",
     )
     by: str = Field("stimulus", description="Descriptor in the file that names the conditions.")
-    target_by: str = Field("roi", description="Descriptor in the file that names the target of each RDM.")
-    subject_by: str = Field("subject", description="Descriptor in the file that names the subject of each RDM.")
+    target_by: str | list[str] | None = Field(
+        None,
+        description="Descriptors of RDMs that make them different targets; by default all in which they differ, except "
+        "the subject.",
+    )
+    subject_by: str = Field("subject", description="Descriptor of RDMs that names the subjects.")
+    average_over: str | list[str] = Field(
+        default_factory=list,
+        description="Descriptors of RDMs over which each subject's RDMs are averaged, for example session.",
+    )
     combine: Literal["mean", "reliability", "sample", "all"] = Field(
         "mean",
         description="How subjects are combined: their mean RDM, the mean weighted by reliability, one subject drawn at "

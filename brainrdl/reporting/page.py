@@ -58,7 +58,7 @@ def report(source: Evaluation | FitResult | Path | str, out: Path | str | None =
     >>> import pathlib, tempfile, torch
     >>> from brainrdl import RDMTeacher, Stimuli, Student, evaluate, rdms, report
     >>> conditions = list("abcdef")
-    >>> teacher = RDMTeacher(rdms.from_array(torch.rand(3, 15).numpy(), conditions))
+    >>> teacher = RDMTeacher(rdms.from_array(torch.rand(3, 15).numpy(), conditions), subject_by="index")
     >>> student = Student(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 8)), ["1"])
     >>> stimuli = Stimuli.from_arrays(torch.rand(6, 1, 4, 4), conditions)
     >>> page = report(evaluate(student, teacher, stimuli, n_bootstrap=10), pathlib.Path(tempfile.mkdtemp()))

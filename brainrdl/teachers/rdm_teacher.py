@@ -12,9 +12,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from brainrdl._core.errors import arg, check_conditions, check_option, check_unique, named, nearest, quote, refuse
+from brainrdl._core.errors import arg, check_conditions, check_option, check_unique, nearest, quote, refuse
 from brainrdl.dissimilarity.pairs import pair_indices, to_square
 from brainrdl.rdms import by_name, conversion
+from brainrdl.rdms.partial import comparable, mean_rdm
+from brainrdl.rdms.subjects import Groups, groups
 
 if TYPE_CHECKING:
     from rsatoolbox.rdm.rdms import RDMs
@@ -24,14 +26,12 @@ Names = Sequence[str] | str | Path
 
 COMBINE = ("mean", "reliability", "sample", "all")
 
-_DEFAULTS = {"target_by": "roi", "subject_by": "subject"}  # a file may lack them
-
 
 class RDMTeacher:
     """Known RDMs (brain regions, behaviour, models) of one or several subjects and targets, by condition name.
 
-    Several RDMs of one subject and target (sessions) are averaged first. The answer is computed once for all
-    conditions and then indexed in each training step.
+    Only subjects are averaged, unless `average_over` says otherwise. The answer is computed once for all conditions and
+    then indexed in each training step.
 
     Parameters
     ----------
@@ -41,17 +41,24 @@ class RDMTeacher:
         Name in errors and reports; the file's name, or ``"RDMs"``, by default.
     by : str
         Pattern descriptor that names the conditions.
-    target_by, subject_by : str
-        Rdm descriptors that name the target and the subject of each RDM; only the defaults may be absent. Without
-        ``"roi"`` there is one target, ``"rdm"``. Without ``"subject"`` every RDM of a target counts as a subject,
-        ``"0"``, ``"1"``, ..., unless there is a descriptor ``"session"``, so that a target's RDMs may be of one
-        subject: then `subject_by` must be given (``"session"`` itself if sessions should count as subjects).
+    target_by : str or sequence of str, optional
+        Rdm descriptors that distinguish targets; by default all in which the RDMs differ, except `subject_by`: RDMs of
+        other regions, models, layers, times or sessions are other targets, not other subjects (see
+        `brainrdl.rdms.subjects`). Without a difference, the target has the name of the roi, or ``"rdm"``.
+    subject_by : str
+        Rdm descriptor that distinguishes subjects; only ``"subject"`` may be absent, and then there is one subject,
+        ``"0"``. ``"index"`` counts each RDM as a subject.
+    average_over : str or sequence of str
+        Rdm descriptors that do not distinguish targets: a subject's RDMs that differ only in these (sessions) are
+        averaged first.
     combine : str
         How subjects are combined: ``"mean"`` (NaN pairs left out); ``"reliability"`` (mean weighted by each
         subject's Pearson correlation with the mean of the others, 0 if negative, over this teacher's conditions only,
         or those in `weigh_by` of `select`); ``"sample"`` (one subject per step, drawn by seed and step);
         ``"all"`` (every subject's RDM).
-        Dissimilarities are averaged without rescaling: subjects with larger values count more.
+        The dissimilarities are averaged as they are, so a subject with larger values counts more. But if subjects have
+        different pairs (NaN), their scales are first made equal, by the pairs that they share: see
+        `brainrdl.rdms.partial.comparable`.
     names : sequence of str or path, optional
         Condition names for a file that holds none, passed to `brainrdl.read`.
     seed : int
@@ -65,9 +72,9 @@ class RDMTeacher:
     Raises
     ------
     BrainrdlError
-        If conditions have no names, `target_by` or `subject_by` is not an rdm descriptor, there are sessions of unknown
-        subjects, an RDM contains only NaN, contains Inf or is constant (each RDM, or the answer for a target, see
-        `select`), or `combine` is unknown.
+        If conditions have no names, a descriptor does not exist, lacks values, or differs without being listed in
+        `target_by` or `average_over`, several RDMs are of one subject and target, an RDM contains only NaN, contains
+        Inf or is constant (each RDM, or the answer for a target, see `select`), or `combine` is unknown.
 
     Examples
     --------
@@ -87,8 +94,9 @@ class RDMTeacher:
         *,
         name: str | None = None,
         by: str = "stimulus",
-        target_by: str = "roi",
+        target_by: str | Sequence[str] | None = None,
         subject_by: str = "subject",
+        average_over: str | Sequence[str] = (),
         combine: str = "mean",
         names: Names | None = None,
         seed: int = 0,
@@ -96,12 +104,16 @@ class RDMTeacher:
         given, default_name = _loaded(rdms, names, by)
         self.name = name or default_name
         self.combine, self.seed = check_option(combine, COMBINE, "combine"), seed
-        self.by, self._target_by, self.subject_by = by, target_by, subject_by
+        self.by, self.subject_by = by, subject_by
         self._measure: str | None = given.dissimilarity_measure
         conditions = by_name.names(given, by)
         self._weigh_by = conditions
         conversion.check(given, f"teacher {self.name!r}")
-        self._hold(conditions, _by_subject(given, target_by, subject_by, by, f"teacher {self.name!r}"))
+        found = groups(
+            given, target_by=target_by, subject_by=subject_by, average_over=average_over, where=f"teacher {self.name!r}"
+        )
+        self._described = _described(given, found)
+        self._hold(conditions, _by_subject(conversion.to_tensor(given, by=by, dtype=torch.float64), found))
 
     def _hold(self, conditions: tuple[str, ...], subjects: dict[str, dict[str, Tensor]]) -> None:
         """Set the data, {target: {subject: pairs}}, and delete what was prepared from other data."""
@@ -111,7 +123,7 @@ class RDMTeacher:
                 _refuse_only_nan(pairs, subject, where)
             # Checking the mean is enough for weights too: a subject with a weight has two or more pairs that differ.
             each = self.combine in ("sample", "all")
-            answers = rows if each else {"mean": _nan_mean(torch.stack(list(rows.values())))}
+            answers = rows if each else {"mean": mean_rdm(torch.stack(list(rows.values())), where)}
             for whose, pairs in answers.items():
                 _refuse_too_little(pairs, f"the RDM of subject {whose!r}" if each else "the mean RDM", where)
         self.conditions = conditions
@@ -169,6 +181,7 @@ class RDMTeacher:
         return self._squares[target]
 
     def _mean(self, rows: Tensor, target: str) -> Tensor:
+        rows = comparable(rows, f"target {target!r} of teacher {self.name!r}", self._weighing())
         weights = torch.ones(len(rows), dtype=rows.dtype)
         if self.combine == "reliability" and len(rows) > 1:
             weights = _reliabilities(rows[:, self._weighing()])
@@ -279,7 +292,8 @@ class RDMTeacher:
             If `target` is unknown.
         """
         rows = self._rows[self._target(target)]
-        descriptors = {self.subject_by: list(rows), self._target_by: [target] * len(rows)}
+        described = {key: [value] * len(rows) for key, value in self._described[target].items()}
+        descriptors = {self.subject_by: list(rows), **described}
         return self._as_rdms(torch.stack(list(rows.values())), descriptors)
 
     def combined(self, target: str) -> RDMs:
@@ -293,12 +307,14 @@ class RDMTeacher:
             If `target` is unknown.
         """
         rows = torch.stack(list(self._rows[self._target(target)].values()))
-        return self._as_rdms(self._mean(rows, target)[None], {self._target_by: [target]})
+        return self._as_rdms(
+            self._mean(rows, target)[None], {key: [value] for key, value in self._described[target].items()}
+        )
 
     def _target(self, target: str) -> str:
         return check_option(target, self.targets, f"target of teacher {self.name!r}")
 
-    def _as_rdms(self, pairs: Tensor, descriptors: dict[str, list[str]]) -> RDMs:
+    def _as_rdms(self, pairs: Tensor, descriptors: dict[str, list[Any]]) -> RDMs:
         return conversion.from_tensor(
             pairs, self.conditions, by=self.by, measure=self._measure, descriptors=descriptors
         )
@@ -328,41 +344,24 @@ def _checked_type(found: object, where: str) -> RDMs:
     return found
 
 
-def _by_subject(rdms: RDMs, target_by: str, subject_by: str, by: str, where: str) -> dict[str, dict[str, Tensor]]:
-    """Sort RDMs into {target: {subject: pairs}}, the sessions of one subject averaged."""
-    values = conversion.to_tensor(rdms, by=by, dtype=torch.float64)
-    targets = _descriptor(rdms, target_by, "target_by", where) or ["rdm"] * len(values)
-    subjects = _descriptor(rdms, subject_by, "subject_by", where)
-    if not subjects:
-        _refuse_sessions(rdms, targets, where)
-    sessions: dict[str, dict[str, list[Tensor]]] = {}
-    for index, target in enumerate(targets):
-        of_target = sessions.setdefault(target, {})
-        of_target.setdefault(subjects[index] if subjects else str(len(of_target)), []).append(values[index])
+def _by_subject(values: Tensor, found: Groups) -> dict[str, dict[str, Tensor]]:
+    """Sort RDMs into {target: {subject: pairs}}, several RDMs of one subject averaged."""
     return {
-        target: {subject: _nan_mean(torch.stack(rows)) for subject, rows in of_target.items()}
-        for target, of_target in sessions.items()
+        target: {
+            subject: mean_rdm(values[positions], f"subject {subject!r} and target {target!r}")
+            for subject, positions in rows.items()
+        }
+        for target, rows in found.rows().items()
     }
 
 
-def _descriptor(rdms: RDMs, key: str, option: str, where: str) -> list[str]:
-    """Return the values of an rdm descriptor; empty if the default descriptor is absent."""
-    known = rdms.rdm_descriptors
-    if key not in known and key != _DEFAULTS[option]:
-        close = f"(there are: {', '.join(known)}){nearest(key, known)}"
-        refuse(f"{named(option)} {key!r} is not an rdm descriptor of {where} {close}")
-    return [str(value) for value in known.get(key, [])]
-
-
-def _refuse_sessions(rdms: RDMs, targets: Sequence[str], where: str) -> None:
-    """Refuse RDMs that may be several sessions of one subject: each would count as a subject."""
-    known = rdms.rdm_descriptors
-    distinct = set(zip(targets, map(str, known.get("session", [])), strict=False))
-    if len(distinct) > len(set(targets)):
-        refuse(
-            f"{where} has sessions, but no rdm descriptor 'subject' (descriptors: {', '.join(known)}); "
-            f"choose one with {arg('subject_by')}, 'session' itself if every session should count as a subject"
-        )
+def _described(rdms: RDMs, found: Groups) -> dict[str, dict[str, Any]]:
+    """Give the rdm descriptors of each target."""
+    return {
+        target: {key: rdms.rdm_descriptors[key][place] for key in found.target_by} or {"roi": target}
+        for target, rows in found.rows().items()
+        for place in [next(iter(rows.values()))[0]]
+    }
 
 
 def _refuse_only_nan(pairs: Tensor, subject: str, where: str) -> None:

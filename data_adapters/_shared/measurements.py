@@ -8,13 +8,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from brainrdl._core.errors import check_option, check_unique, read_arg, refuse
+from brainrdl.rdms.naming import is_missing
 from data_adapters._shared.arrays import text
 
 if TYPE_CHECKING:
     from rsatoolbox.data.dataset import Dataset
-_MISSING = frozenset(
-    {"", "nan", "n/a", "nat", "<na>"}
-)  # in lower case; None is missing as well, but not the text "None"
 
 
 def condition_names(values: Sequence[Any] | np.ndarray, where: str) -> list[str]:
@@ -26,17 +24,17 @@ def condition_names(values: Sequence[Any] | np.ndarray, where: str) -> list[str]
     ['face', '2', '22.5']
     """
     names = [text(value) for value in values]
-    lacking = [place for place, (value, name) in enumerate(zip(values, names, strict=True)) if _is_missing(value, name)]
+    lacking = [
+        place
+        for place, (value, name) in enumerate(zip(values, names, strict=True))
+        if value is None or is_missing(name)
+    ]
     if lacking:
         refuse(
             f"{len(lacking)} of {len(names)} values of {where} are missing (NaN, blank or n/a), the first at position "
             f"{lacking[0]}; fill them in, drop those observations from the file, or choose another column"
         )
     return names
-
-
-def _is_missing(value: Any, name: str) -> bool:
-    return value is None or name.strip().lower() in _MISSING
 
 
 def condition_column(columns: Collection[str], asked: str | None, usual: Sequence[str], where: str) -> str | None:

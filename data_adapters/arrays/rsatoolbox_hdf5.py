@@ -142,6 +142,11 @@ def _models(path: Path) -> RDMs:
     for rdms in found.values():
         rdms.rdm_descriptors["model"] = list(islice(labels, rdms.n_rdm))
         _check_conditions(rdms, found[0])
+    keys = dict.fromkeys(key for rdms in found.values() for key in (*rdms.rdm_descriptors, *rdms.descriptors))
+    for rdms in found.values():  # what one model has, such as layers, others may lack
+        for key in keys:
+            if key not in rdms.descriptors:
+                rdms.rdm_descriptors.setdefault(key, [""] * rdms.n_rdm)
     return concat(list(found.values()), "stimulus" if "stimulus" in found[0].pattern_descriptors else "index")
 
 

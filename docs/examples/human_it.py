@@ -36,7 +36,7 @@ BLOCKS = "+".join(f"_blocks.{block}" for block in range(11, 16))
 def load(size: int) -> tuple[Stimuli, RDMTeacher]:
     """The images at `size` pixels, scaled as the network expects, and the teacher."""
     data = datasets.load("kriegeskorte92")
-    teacher = RDMTeacher(data.rdms.subset("roi", "hIT"), name="human IT")
+    teacher = RDMTeacher(data.rdms.subset("roi", "hIT"), name="human IT", average_over="session")
     transform = default_transform(size, (127 / 255, 128 / 255))
     return data.stimuli.with_transform(transform).align(teacher.conditions).cached(), teacher
 

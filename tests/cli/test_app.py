@@ -224,7 +224,11 @@ def test_a_few_names_from_a_folder_are_listed_in_full(folder: Path, tmp_path: Pa
 def regions(folder: Path) -> Path:
     """Two regions and three subjects, the first of two sessions; the conditions are named by "item"."""
     pairs = np.random.default_rng(1).random((8, 66))
-    described = {"roi": ["V1", "IT"] * 4, "subject": ["s1"] * 4 + ["s2"] * 2 + ["s3"] * 2}
+    described = {
+        "roi": ["V1", "IT"] * 4,
+        "subject": ["s1"] * 4 + ["s2"] * 2 + ["s3"] * 2,
+        "session": ["1", "1", "2", "2", "1", "1", "1", "1"],
+    }
     rdms.from_array(pairs, NAMES, by="item", descriptors=described).save(str(folder / "regions.h5"), file_type="hdf5")
     np.savez(folder / "two.npz", first=pairs[:1], second=pairs[1:2], names=NAMES)
     return folder
@@ -246,18 +250,20 @@ def test_compare_chooses_targets_and_subjects_and_says_which(regions: Path) -> N
     words = ("regions.h5", "two.npz", "--read", "a:by=item", "--read", "b:variable=first")
     assert len(_compared(regions, *words)) == 8
     chosen = _compared(regions, *words, "--target", "IT", "--subject", "s2", "--subject", "s3")
-    assert set(chosen) == {(f"regions.h5: IT {subject}", "two.npz") for subject in ("s2", "s3")}
+    assert set(chosen) == {(f"regions.h5: IT 1 {subject}", "two.npz") for subject in ("s2", "s3")}
     twice = _compared(regions, *words, "--target", "V1", "--subject", "s1")
-    assert {a for a, _ in twice} == {"regions.h5: V1 s1 (1)", "regions.h5: V1 s1 (2)"}
+    assert {a for a, _ in twice} == {"regions.h5: V1 1 s1", "regions.h5: V1 2 s1"}
 
 
 def test_mean_averages_sessions_before_subjects(regions: Path) -> None:
     words = ("regions.h5", "two.npz", "--read", "a:by=item", "--read", "b:variable=first")
     pairs = np.random.default_rng(1).random((8, 66))
     expected = np.corrcoef((pairs[[0, 2]].mean(0) + pairs[4] + pairs[6]) / 3, pairs[0])[0, 1]
-    found = _compared(regions, *words, "--mean")
+    found = _compared(regions, *words, "--mean", "--average-over", "session")
     assert set(found) == {("regions.h5: V1, mean", "two.npz: mean"), ("regions.h5: IT, mean", "two.npz: mean")}
     assert found[("regions.h5: V1, mean", "two.npz: mean")] == pytest.approx(expected)
+    each = {first for first, _ in _compared(regions, *words, "--mean")}
+    assert {"regions.h5: V1 / 1, mean", "regions.h5: V1 / 2, mean"} <= each  # sessions are not averaged unasked
 
 
 def test_plot_draws_the_chosen_rdms_and_titles_them(regions: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -268,7 +274,7 @@ def test_plot_draws_the_chosen_rdms_and_titles_them(regions: Path, monkeypatch: 
         lambda figure, path: drawn.append([ax.get_title(loc="left") for ax in figure.axes if ax.images]),
     )
     _run("plot", "regions.h5", "--read", "by=item", "--target", "IT", "--subject", "s3", folder=regions)
-    assert drawn == [["regions.h5: IT s3"]]
+    assert drawn == [["regions.h5: IT 1 s3"]]
 
 
 @pytest.mark.parametrize(

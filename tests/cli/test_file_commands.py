@@ -216,7 +216,7 @@ def test_the_doctor_is_told_what_tells_targets_apart(folder: Path) -> None:
     made.save(str(folder / "movie.h5"), file_type="hdf5")
     assert json.loads(_run("doctor", "movie.h5", "--json", folder=folder).stdout)["facts"]["subjects"] == ["a", "b"]
     _run("doctor", "movie.h5", "--target-by", "condition", folder=folder)
-    assert "--target-by 'tim' is not an rdm descriptor; nearest: 'time'" in _refused(
+    assert "--target-by 'tim' is not an rdm descriptor of the RDMs" in _refused(
         "doctor", "movie.h5", "--target-by", "tim", folder=folder
     )
 

@@ -144,14 +144,18 @@ def test_options_of_a_file_are_refused_for_data_in_memory() -> None:
 
 def test_each_fault_of_a_name_is_found() -> None:
     names = ["cat", "Cat", "dog ", "", "e\u0301te", "été", "a.png", *NAMES[:5]]
-    found = audit(subjects(3, names))
+    given = subjects(3, [name or "blank" for name in names])
+    given.pattern_descriptors["stimulus"] = names
+    found = audit(given)
     assert one(found, "nearly equal names")["value"] == "['cat = Cat']"
     assert one(found, "spaces at the ends")["value"] == "['dog ']"
     assert one(found, "blank names")["value"] == "['']"
     assert one(found, "decomposed letters")["value"] == "['e\u0301te']"
     assert one(found, "letters beyond ASCII")["where"] == "2 of 12 names"
     assert one(found, "file suffixes")["value"] == "['a.png']"
-    assert found.can_teach
+    assert not found.can_teach  # because of the blank name
+    given.pattern_descriptors["stimulus"][3] = "bird"
+    assert audit(given).can_teach
 
 
 def test_spaces_underscores_and_composed_letters_make_near_duplicates() -> None:
@@ -428,7 +432,7 @@ def test_random_splits_are_seeded_and_unreliable_means_have_no_reliability() -> 
 
 def test_subjects_who_share_nothing_are_warned_about() -> None:
     values = np.random.default_rng(0).uniform(0.5, 1, (5, 190))
-    assert one(audit(rdms.from_array(values, NAMES)), "reliability")["level"] == "warning"
+    assert one(audit(rdms.from_array(values, NAMES), subject_by="index"), "reliability")["level"] == "warning"
 
 
 def test_an_outlier_is_found_and_named() -> None:
@@ -466,13 +470,18 @@ def test_every_region_has_its_own_agreement_and_sessions_of_one_subject_are_aver
     assert list(rows["where"]) == ["V1", "IT"]
     it.rdm_descriptors["subject"] = ["a", "a", "b"]
     it.rdm_descriptors["session"] = ["1", "2", "1"]
-    found = audit(it)
+    assert list(audit(it).findings.query("what == 'reliability'")["where"]) == ["session 1", "session 2"]
+    found = audit(it, average_over="session")
     assert "(mean of 2)" in one(found, "reliability")["value"]
 
 
-def test_rdms_without_subjects_are_reported_to_count_as_subjects() -> None:
+def test_rdms_without_subjects_do_not_count_as_subjects_unless_that_is_said() -> None:
     given = rdms.from_array(subjects(3).dissimilarities, NAMES)
-    assert "the 3 RDMs count as subjects" in one(audit(given), "who is who")["value"]
+    found = audit(given)
+    assert not found.can_teach
+    assert "choose subject_by='index' if each is of another subject" in one(found, "refused as a teacher")["value"]
+    assert found.figure().axes
+    assert "(mean of 3)" in one(audit(given, subject_by="index"), "reliability")["value"]
     assert one(audit(rdms.from_array(given.dissimilarities[0], NAMES)), "reliability")["level"] == "note"
 
 
@@ -521,7 +530,7 @@ def test_rdms_of_one_subject_that_differ_in_what_they_are_of_are_not_subjects(ke
     if key != "roi":
         row = one(found, "targets")
         assert row["value"].startswith(f"3 by {key}, not subjects: ['a")
-        assert row["advice"] == f"to teach with them, use target_by='{key}'"
+        assert row["advice"] == f"to average the RDMs of a subject instead, use average_over='{key}'"
 
 
 def test_subjects_are_compared_at_each_time_and_the_ceiling_is_that_of_the_time() -> None:
@@ -553,7 +562,6 @@ def test_regions_and_times_make_targets_together() -> None:
     assert subject_findings(found)["noise ceiling"] == expected
     row = one(found, "targets")
     assert row["value"].startswith("4 by roi and time, not subjects: ['V1 / 0.05 s', ")
-    assert "first keep one value of the others" in row["advice"]
 
 
 def test_similar_findings_about_many_targets_share_a_line() -> None:
@@ -571,17 +579,21 @@ def test_similar_findings_about_many_targets_share_a_line() -> None:
 def test_targets_can_be_distinguished_by_another_descriptor() -> None:
     given = subjects(4)
     given.rdm_descriptors["task"] = ["passive", "active", "passive", "active"]
-    assert subject_findings(audit(given))["noise ceiling"] == ["IT"]
-    found = audit(given, target_by="task")
+    assert subject_findings(audit(given, average_over="task"))["noise ceiling"] == ["IT"]
+    found = audit(given)
     assert subject_findings(found)["noise ceiling"] == ["passive", "active"]
     assert one(found, "targets")["value"].startswith("2 by task")
     assert titles(found)[:2] == ["mean of 2: passive", "mean of 2: active"]
     timed = movie(3, [0.05, 0.15])
-    assert subject_findings(audit(timed, target_by="roi"))["noise ceiling"] == ["IT"]  # as a teacher has it
+    refused = one(audit(timed, target_by="roi"), "refused as a teacher")["value"]
+    assert "differ in ['time'] too" in refused
+    assert "target_by=['roi', 'time'], or average them first with average_over=['time']" in refused
 
 
 def test_a_target_descriptor_that_is_not_there_is_refused() -> None:
-    with pytest.raises(BrainrdlError, match=r"target_by 'tyme' is not an rdm descriptor; nearest: 'time' \(known: \['"):
+    with pytest.raises(
+        BrainrdlError, match=r"target_by 'tyme' is not an rdm descriptor of the RDMs .*; nearest: 'time'"
+    ):
         audit(movie(2, [0.05, 0.15]), target_by="tyme")
     with pytest.raises(BrainrdlError, match=r"target_by='roi' is only for RDMs, and these are measurements"):
         audit(measured(), target_by="roi")
@@ -905,7 +917,9 @@ def test_measurements_without_a_finite_value_are_drawn_empty() -> None:
 
 def test_human_it_is_recognised(kriegeskorte92: Path, algonauts92: Path) -> None:
     names = [file.stem for file in sorted((algonauts92 / "images").iterdir())]
-    found = audit(kriegeskorte92 / "92_brainRDMs.mat", names=names, stimuli=algonauts92 / "images")
+    found = audit(
+        kriegeskorte92 / "92_brainRDMs.mat", names=names, stimuli=algonauts92 / "images", average_over="session"
+    )
     assert found.can_teach
     assert (found.facts["reader"], found.facts["subjects"]) == ("matlab", ["BE", "KO", "SN", "TI"])
     assert one(found, "dissimilarity")["value"].startswith("likely correlation distance (1 - r)")

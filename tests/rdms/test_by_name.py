@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import given, strategies as st
+from rsatoolbox.data import Dataset
 from rsatoolbox.rdm import RDMs, compare
 from scipy.spatial.distance import squareform
 
-from brainrdl import BrainrdlError, read
+import brainrdl
+from brainrdl import BrainrdlError, RDMTeacher, calc_rdm, read
 from brainrdl.rdms.by_name import align, alignment, concat, names, select
 from brainrdl.rdms.conversion import check, from_array, from_tensor, to_table, to_tensor
 
@@ -273,17 +275,37 @@ def test_concat_pairs_by_name():
     assert both.rdm_descriptors["index"] == [0, 1, 2, 3]
 
 
-def test_concat_joins_descriptors_and_fills_gaps_with_empty_text():
+def test_concat_joins_descriptors():
     a = random_rdms(FOUR, descriptors={"roi": ["V1", "IT"]}, measure="correlation")
-    b = random_rdms(FOUR, descriptors={"subject": ["s1", "s2"]}, measure="euclidean")
+    b = random_rdms(FOUR, descriptors={"roi": ["V1", "IT"]}, measure="euclidean")
     a.descriptors.update(study="one", room="3T")
     b.descriptors.update(study="two", room="3T")
     both = concat([a, b])
-    assert both.rdm_descriptors["roi"] == ["V1", "IT", "", ""]
-    assert both.rdm_descriptors["subject"] == ["", "", "s1", "s2"]
+    assert both.rdm_descriptors["roi"] == ["V1", "IT", "V1", "IT"]
     assert both.rdm_descriptors["study"] == ["one", "one", "two", "two"]
     assert both.descriptors == {"room": "3T"}
     assert both.dissimilarity_measure is None
+
+
+def test_concat_refuses_a_descriptor_that_only_some_have():
+    ours, theirs = (random_rdms(FOUR, descriptors={key: ["s1", "s2"]}) for key in ("subject", "participant"))
+    with refused(r"only some .* descriptor 'subject': number 0 has it and number 1 .* lacks it; give it to all"):
+        concat([ours, theirs])
+    theirs.rdm_descriptors["subject"] = theirs.rdm_descriptors.pop("participant")
+    assert concat([ours, theirs]).rdm_descriptors["subject"] == ["s1", "s2", "s1", "s2"]
+    theirs.descriptors["site"] = "Berlin"
+    with refused("descriptor 'site'"):
+        concat([ours, theirs])
+
+
+def test_concat_keeps_pattern_descriptors_that_agree():
+    a, b = random_rdms(FOUR), random_rdms(FOUR[::-1])
+    for each in (a, b):
+        each.pattern_descriptors["length"] = [len(name) for name in names(each)]
+    a.pattern_descriptors["order"], b.pattern_descriptors["order"] = list("1234"), list("1234")
+    both = concat([a, b])
+    assert both.pattern_descriptors["length"] == [len(name) for name in FOUR]
+    assert "order" not in both.pattern_descriptors
 
 
 def test_concat_keeps_a_measure_that_all_share():
@@ -294,19 +316,88 @@ def test_concat_keeps_a_measure_that_all_share():
 def test_concat_survives_rsatoolbox_files(tmp_path):
     from rsatoolbox.rdm import load_rdm
 
-    both = concat([random_rdms(FOUR, descriptors={"roi": ["V1", "IT"]}), random_rdms(FOUR)])
+    both = concat([random_rdms(FOUR, descriptors={"roi": [roi] * 2}) for roi in ("V1", "IT")])
     both.save(str(tmp_path / "both.h5"))
     assert load_rdm(str(tmp_path / "both.h5")) == both
 
 
-def test_concat_refuses_other_conditions():
-    with refused("do not have the same conditions"):
-        concat([random_rdms(FOUR), random_rdms(FOUR[:3])])
+def test_concat_takes_different_conditions_and_leaves_unknown_pairs_nan():
+    a, b = random_rdms(FOUR[:3]), random_rdms((FOUR[3], "bird", FOUR[0]))
+    both = concat([a, b])
+    everything = (*FOUR, "bird")
+    assert names(both) == everything
+    np.testing.assert_array_equal(select(both, names(a)).dissimilarities[:2], a.dissimilarities)
+    np.testing.assert_array_equal(select(both, names(b)).dissimilarities[2:], b.dissimilarities)
+    assert np.isnan(both.dissimilarities).sum(1).tolist() == [7, 7, 7, 7]
+
+
+def test_concat_refuses_an_object_that_shares_no_condition():
+    with refused(r"number 2 .* shares no condition with the others: it has \['Cat', 'Dog', 'Cow'\].*nearest: 'cat'"):
+        concat([random_rdms(FOUR), random_rdms(FOUR[:3]), random_rdms(("Cat", "Dog", "Cow"))])
 
 
 def test_concat_refuses_an_empty_list():
     with refused("no RDMs were given"):
         concat([])
+
+
+# -- missing names
+
+MISSING = [None, float("nan"), np.nan, "", "  ", "nan", "\u200b", "n/a"]
+
+
+@pytest.mark.parametrize("missing", MISSING)
+def test_a_condition_without_a_name_is_refused_by_every_door(missing):
+    listed = ["cat", missing, "dog", "car"]
+    unnamed = random_rdms(FOUR)
+    unnamed.pattern_descriptors["stimulus"] = listed
+    data = Dataset(np.random.default_rng(0).normal(size=(4, 9)), obs_descriptors={"stimulus": listed})
+    doors = [
+        lambda: from_array(np.arange(6.0), listed),
+        lambda: from_tensor(torch.arange(6.0), listed),
+        lambda: names(unnamed),
+        lambda: concat([unnamed, unnamed]),
+        lambda: RDMTeacher(unnamed),
+        lambda: calc_rdm(data),
+        lambda: brainrdl.compare(unnamed, unnamed),
+    ]
+    for door in doors:
+        with refused(r"1 of 4 names of .* is missing: \[.*\], the first at position 1"):
+            door()
+
+
+@pytest.mark.parametrize("missing", MISSING)
+def test_a_subject_without_a_name_is_refused_by_every_door(missing):
+    unnamed = random_rdms(FOUR)
+    unnamed.rdm_descriptors["subject"] = ["s1", missing]
+    data = Dataset(
+        np.random.default_rng(0).normal(size=(4, 9)),
+        descriptors={"subject": missing},
+        obs_descriptors={"stimulus": list(FOUR)},
+    )
+    doors = [
+        lambda: from_array(np.random.rand(2, 6), FOUR, descriptors={"subject": ["s1", missing]}),
+        lambda: RDMTeacher(unnamed),
+        lambda: concat([unnamed, unnamed]),
+        lambda: calc_rdm(data),
+    ]
+    for door in doors:
+        with refused(r"names of .*'subject'.* missing"):
+            door()
+
+
+def test_a_file_with_a_missing_name_is_refused(tmp_path):
+    unnamed = random_rdms(FOUR)
+    for place, (descriptors, key) in enumerate(
+        ((unnamed.pattern_descriptors, "stimulus"), (unnamed.rdm_descriptors, "subject"))
+    ):
+        before = descriptors.get(key)
+        descriptors[key] = ["nan", *"bcd"[: 3 if key == "stimulus" else 1]]
+        unnamed.save(str(tmp_path / f"{place}.h5"), file_type="hdf5")
+        with refused("missing"):
+            read(tmp_path / f"{place}.h5")
+        if before is not None:
+            descriptors[key] = before
 
 
 # -- from_tensor

@@ -405,3 +405,45 @@ def test_an_array_is_refused_with_the_dataset_it_should_be(wrap) -> None:
 def test_what_is_neither_dataset_nor_array_is_refused_by_its_type() -> None:
     with refused("got str; an array"):
         calc_rdm(["it.h5"])
+
+
+# Descriptors
+
+
+def test_descriptors_that_are_constant_within_a_condition_are_kept_with_their_types() -> None:
+    data = dataset()
+    listed = data.obs_descriptors["stimulus"]
+    animate = {"house": False, "face": True, "cat": True, "shoe": False, "chair": False}
+    data.obs_descriptors["animate"] = [animate[name] for name in listed]
+    data.obs_descriptors["letters"] = np.array([len(name) for name in listed])
+    data.obs_descriptors["rating"] = [len(name) + 0.25 for name in listed]
+    data.obs_descriptors["trial"] = list(range(len(listed)))
+    found = calc_rdm(data).pattern_descriptors
+    assert found["animate"] == [animate[name] for name in found["stimulus"]]
+    assert found["letters"] == [len(name) for name in found["stimulus"]]
+    assert found["rating"] == [len(name) + 0.25 for name in found["stimulus"]]
+    assert {type(value) for value in found["rating"]} == {float}
+    assert not {"trial", "run"} & set(found)  # these differ between the observations of a condition
+
+
+def test_what_describes_a_dataset_describes_its_rdms_with_its_type() -> None:
+    found = calc_rdm([dataset(subject=3, task="naming", age=31.5), dataset(subject=4, task="naming", age=27.0)])
+    assert found.rdm_descriptors["subject"] == [3, 4]
+    assert found.rdm_descriptors["task"] == ["naming", "naming"]
+    assert found.rdm_descriptors["age"] == [31.5, 27.0]
+
+
+def test_times_are_exact() -> None:
+    data = dataset(times=6)
+    times = np.array([0.00000001, 0.00000002, 0.1, 0.2, 1 / 3, 2 / 3])
+    data.time_descriptors["time"] = times
+    assert calc_rdm(data).rdm_descriptors["time"] == times.tolist()
+    data.time_descriptors["time"] = np.array([0.1, 0.2, 0.3, 0.4, 0.5, 0.6], dtype=np.float32)
+    assert calc_rdm(data).rdm_descriptors["time"] == [0.1, 0.2, 0.3, 0.4, 0.5, 0.6]
+
+
+def test_datasets_with_different_conditions_are_refused() -> None:
+    data = dataset()
+    other = data.subset_obs("stimulus", NAMES[:4])
+    with refused(r"do not have the same conditions: only in the first \['chair'\]"):
+        calc_rdm([data, other])

@@ -15,6 +15,7 @@ import brainrdl
 from brainrdl._core.errors import BrainrdlError
 from brainrdl.rdms.by_name import select
 from brainrdl.rdms.conversion import from_array, to_tensor
+from brainrdl.rdms.partial import comparable
 from brainrdl.stimuli.named_images import Batch
 from brainrdl.teachers.rdm_teacher import RDMTeacher
 from brainrdl.testing.rdm_teachers import check_teacher
@@ -80,10 +81,18 @@ def test_targets_and_subjects_are_told_apart_by_descriptors() -> None:
     np.testing.assert_allclose(answer["IT"][0], values(6)[3:].mean(0), rtol=1e-6)
 
 
-def test_without_descriptors_there_is_one_target_and_each_rdm_is_a_subject() -> None:
-    teacher = RDMTeacher(from_array(values(3), NAMES))
-    assert teacher.targets == ("rdm",)
-    assert teacher.subjects == ("0", "1", "2")
+def test_rdms_without_descriptors_are_subjects_or_targets_only_if_that_is_said() -> None:
+    stack = from_array(values(3), NAMES)
+    with pytest.raises(
+        BrainrdlError, match=r"3 RDMs in teacher 'mine' are of target 'rdm', and no rdm descriptor 'subject' says whose"
+    ) as refused:
+        RDMTeacher(stack, name="mine")
+    assert refused.value.advised == ("subject_by", "target_by")
+    as_subjects, as_targets = RDMTeacher(stack, subject_by="index"), RDMTeacher(stack, target_by="index")
+    assert (as_subjects.targets, as_subjects.subjects) == (("rdm",), ("0", "1", "2"))
+    assert (as_targets.targets, as_targets.subjects) == (("0", "1", "2"), ("0",))
+    alone = RDMTeacher(from_array(values(1), NAMES))
+    assert (alone.targets, alone.subjects) == (("rdm",), ("0",))
 
 
 def test_other_descriptors_can_be_chosen() -> None:
@@ -96,11 +105,20 @@ def test_other_descriptors_can_be_chosen() -> None:
     assert list(teacher.combined("B").pattern_descriptors["image"]) == list(NAMES)
 
 
-def test_sessions_of_a_subject_are_averaged_before_subjects_are() -> None:
-    rdms = from_array(values(3), NAMES, descriptors={"subject": ["a", "a", "b"]})
-    answer = RDMTeacher(rdms).rdms(batch())["rdm"][0]
+def test_sessions_are_targets_unless_a_subject_is_to_be_averaged_over_them() -> None:
+    described = {"subject": ["a", "a", "b", "b"], "session": [1, 2, 1, 2], "name": list("wxyz")}
+    rdms = from_array(values(4), NAMES, descriptors=described)[[0, 1, 2]]
+    assert RDMTeacher(rdms).targets == ("1", "2")
+    answer = RDMTeacher(rdms, average_over="session").rdms(batch())["rdm"][0]
     # Averaging all three at once would count subject a twice.
-    np.testing.assert_allclose(answer, (values(3)[:2].mean(0) + values(3)[2]) / 2, rtol=1e-6)
+    np.testing.assert_allclose(answer, (values(4)[:2].mean(0) + values(4)[2]) / 2, rtol=1e-6)
+
+
+def test_rdms_of_one_subject_that_nothing_distinguishes_are_not_averaged_in_silence() -> None:
+    rdms = from_array(values(3), NAMES, descriptors={"subject": ["a", "a", "b"]})
+    with pytest.raises(BrainrdlError, match=r"2 RDMs in teacher 'RDMs' are of subject 'a' .*average_over='index'"):
+        RDMTeacher(rdms)
+    assert RDMTeacher(rdms, average_over="index").subjects == ("a", "b")
 
 
 def test_the_same_names_are_looked_up_once_and_others_anew() -> None:
@@ -121,7 +139,7 @@ def _flipped_positions() -> list[int]:
 def test_an_answer_combines_subjects_once_and_then_reads_only_the_pairs_of_the_batch(operations) -> None:
     n, n_batch = 60, 10
     names = [f"c{i}" for i in range(n)]
-    teacher = RDMTeacher(from_array(np.random.default_rng(0).random((8, n * (n - 1) // 2)), names))
+    teacher = RDMTeacher(from_array(np.random.default_rng(0).random((8, n * (n - 1) // 2)), names), subject_by="index")
     images = torch.zeros(n_batch, 1, 1, 1)
     first, second = (Batch(tuple(names[i : i + n_batch]), images, None) for i in (0, 20))
     with operations() as combining:
@@ -142,23 +160,18 @@ def test_an_answer_combines_subjects_once_and_then_reads_only_the_pairs_of_the_b
 def test_a_descriptor_that_is_not_there_is_refused_with_the_nearest(option: str) -> None:
     with pytest.raises(
         BrainrdlError,
-        match=rf"{option} 'sesion' is not an rdm descriptor of teacher .* \(there are: subject, roi, session, index\)"
-        "; nearest: 'session'",
+        match=rf"{option} 'sesion' is not an rdm descriptor of teacher 'mine' \(there are: subject, roi, session, "
+        r"index\); nearest: 'session'",
     ):
         RDMTeacher(brain(), name="mine", **{option: "sesion"})
 
 
-def test_sessions_of_nobody_in_particular_are_no_subjects_unless_that_is_asked_for() -> None:
+def test_sessions_of_nobody_in_particular_are_not_subjects_unless_that_is_asked_for() -> None:
     sessions = {"roi": ["V1", "V1", "IT", "IT"], "session": [1, 2, 1, 2]}
     rdms = from_array(values(4), NAMES, descriptors=sessions)
-    with pytest.raises(
-        BrainrdlError,
-        match=r"teacher 'mine' has sessions, but no rdm descriptor 'subject' .*: roi, session, .*subject_by=",
-    ):
-        RDMTeacher(rdms, name="mine")
+    assert RDMTeacher(rdms).targets == ("V1 / 1", "V1 / 2", "IT / 1", "IT / 2")
+    assert RDMTeacher(rdms).subject_rdms("IT / 2").rdm_descriptors["session"] == [2]
     assert RDMTeacher(rdms, subject_by="session").subjects == ("1", "2")
-    one_each = from_array(values(4), NAMES, descriptors=sessions | {"session": [1, 1, 2, 2]})
-    assert RDMTeacher(one_each).subjects == ("0", "1")
 
 
 # NaN
@@ -167,10 +180,10 @@ def test_sessions_of_nobody_in_particular_are_no_subjects_unless_that_is_asked_f
 def test_a_pair_no_subject_knows_stays_nan_and_one_that_some_know_is_their_mean() -> None:
     pairs = values(2)
     pairs[0, 3] = pairs[0, 5] = pairs[1, 5] = np.nan
-    answer = RDMTeacher(from_array(pairs, NAMES)).rdms(batch())["rdm"][0].numpy()
+    answer = RDMTeacher(from_array(pairs, NAMES), subject_by="index").rdms(batch())["rdm"][0].numpy()
     assert np.isnan(answer[5])
     assert np.isnan(answer).sum() == 1
-    assert answer[3] == pytest.approx(pairs[1, 3])
+    assert answer[3] == pytest.approx(float(comparable(torch.tensor(pairs))[1, 3]))
 
 
 def test_a_subject_with_nothing_but_nan_is_refused_by_name() -> None:
@@ -186,10 +199,10 @@ def test_a_subject_with_nothing_but_nan_is_refused_by_name() -> None:
 
 
 def two_halves() -> RDMs:
-    """Subjects a and b, who know the pairs of the first three and of the last two conditions with the others."""
+    """Subjects a and b, who know the pairs of the first three conditions and the others, and share one pair."""
     pairs = values(2)
     pairs[0, [2, 3, 5, 6, 7, 8, 9]] = np.nan  # a knows face, house and cat
-    pairs[1, [0, 1, 4]] = np.nan  # b all the rest
+    pairs[1, [1, 4]] = np.nan  # b all the rest, and face-house
     return from_array(pairs, NAMES, descriptors={"subject": ["a", "b"]})
 
 
@@ -197,7 +210,7 @@ def two_halves() -> RDMs:
 def test_a_target_left_with_one_known_pair_is_refused(combine: str) -> None:
     pairs = values(2)
     pairs[:, 1:] = np.where(np.arange(1, N_PAIRS) < 8, np.nan, pairs[:, 1:])  # face-house, cat-tree and dog-tree
-    teacher = RDMTeacher(from_array(pairs, NAMES), name="mine", combine=combine)
+    teacher = RDMTeacher(from_array(pairs, NAMES), name="mine", subject_by="index", combine=combine)
     message = "the mean RDM at target 'rdm' of teacher 'mine' has 1 of the 6 pairs of these conditions, but at least 2"
     with pytest.raises(BrainrdlError, match=message):
         teacher.select(NAMES[:4])
@@ -216,8 +229,8 @@ def test_a_subject_who_answers_alone_must_know_enough_alone(combine: str) -> Non
 def test_an_answer_that_is_constant_is_refused_also_where_no_rdm_is() -> None:
     opposite = from_array(np.stack([values(1)[0], 1 - values(1)[0]]), NAMES)
     with pytest.raises(BrainrdlError, match=r"the mean RDM at .* is constant for these conditions: .* pair is 0\.5"):
-        RDMTeacher(opposite)
-    assert RDMTeacher(opposite, combine="all").subjects == ("0", "1")
+        RDMTeacher(opposite, subject_by="index")
+    assert RDMTeacher(opposite, subject_by="index", combine="all").subjects == ("0", "1")
     same = values(1)
     same[0, [0, 1, 4]] = 0.25
     with pytest.raises(BrainrdlError, match=r"constant for these conditions: every known pair is 0\.25"):
@@ -286,7 +299,7 @@ def test_one_subject_alone_needs_no_reliability() -> None:
 def test_subjects_who_do_not_agree_have_no_reliability_weights() -> None:
     opposite = np.stack([values(1)[0], 1 - values(1)[0] ** 2])
     with pytest.raises(BrainrdlError, match=r"no subject's RDM of target 'rdm' .* use combine='mean'"):
-        RDMTeacher(from_array(opposite, NAMES), combine="reliability").rdms(batch())
+        RDMTeacher(from_array(opposite, NAMES), subject_by="index", combine="reliability").rdms(batch())
 
 
 def test_an_unknown_combination_is_refused_with_the_nearest() -> None:
@@ -328,7 +341,7 @@ def test_subjects_that_are_not_there_are_refused_with_the_nearest() -> None:
 
 
 def test_subject_rdms_are_uncombined_with_sessions_averaged() -> None:
-    rdms = RDMTeacher(brain(sessions=2, targets=("IT",))).subject_rdms("IT")
+    rdms = RDMTeacher(brain(sessions=2, targets=("IT",)), average_over="session").subject_rdms("IT")
     assert rdms.rdm_descriptors["subject"] == ["sub-0", "sub-1", "sub-2"]
     assert rdms.rdm_descriptors["roi"] == ["IT"] * 3
     np.testing.assert_allclose(rdms.dissimilarities, values(6).reshape(3, 2, -1).mean(1))
@@ -381,7 +394,7 @@ def test_rdms_without_condition_names_are_refused() -> None:
 def test_a_file_is_read_and_lends_its_name(tmp_path: Path) -> None:
     squares = brain(targets=("V1",)).get_matrices()
     np.save(tmp_path / "visual_cortex.npy", squares)
-    teacher = RDMTeacher(tmp_path / "visual_cortex.npy", names=list(NAMES))
+    teacher = RDMTeacher(tmp_path / "visual_cortex.npy", names=list(NAMES), subject_by="index")
     assert teacher.name == "visual_cortex"
     assert teacher.conditions == NAMES
     np.testing.assert_allclose(teacher.rdms(batch())["rdm"][0], values(3).mean(0), rtol=1e-6)
@@ -411,7 +424,7 @@ def test_human_it_of_four_subjects_and_two_sessions_is_read_as_four_subjects(kri
     given = brainrdl.read(path, names=names)
     assert isinstance(given, RDMs)
     assert given.n_rdm == 8
-    teacher = RDMTeacher(path, names=names)
+    teacher = RDMTeacher(path, names=names, average_over="session")
     assert len(teacher.subjects) == 4
     assert teacher.conditions == tuple(names)
     (target,) = teacher.targets
@@ -421,13 +434,15 @@ def test_human_it_of_four_subjects_and_two_sessions_is_read_as_four_subjects(kri
     assert sum(of_first) == 2
     np.testing.assert_allclose(rdms.dissimilarities[0], given.dissimilarities[of_first].mean(0), rtol=1e-12)
     # The published finding: the subjects' human IT RDMs agree, so reliabilities are positive.
-    check_teacher(RDMTeacher(path, names=names, combine="reliability"), batch(tuple(names[10:20])))
+    check_teacher(
+        RDMTeacher(path, names=names, average_over="session", combine="reliability"), batch(tuple(names[10:20]))
+    )
 
 
 def test_reliability_weights_come_from_the_conditions_to_weigh_by() -> None:
     names = [f"c{i}" for i in range(8)]
     pairs = np.random.default_rng(0).random(28) + 0.5 * np.random.default_rng(1).random((3, 28))
-    teacher = RDMTeacher(from_array(pairs, names), combine="reliability")
+    teacher = RDMTeacher(from_array(pairs, names), subject_by="index", combine="reliability")
     known = torch.triu_indices(8, 8, 1).lt(5).all(0).numpy()
     r = [max(0, np.corrcoef(pairs[s][known], np.delete(pairs, s, 0).mean(0)[known])[0, 1]) for s in range(3)]
     expected = np.average(pairs, axis=0, weights=r)

@@ -50,7 +50,7 @@ def stimuli() -> Stimuli:
 
 @pytest.fixture
 def teacher() -> RDMTeacher:
-    return RDMTeacher(rdms.from_array(np.random.default_rng(0).random((2, 66)), NAMES))
+    return RDMTeacher(rdms.from_array(np.random.default_rng(0).random((2, 66)), NAMES), subject_by="index")
 
 
 class _Looking:

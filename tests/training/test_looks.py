@@ -42,7 +42,7 @@ def student(layers: tuple[str, ...] = ("1",)) -> Student:
 
 def teacher(n_subjects: int = 2) -> RDMTeacher:
     pairs = np.random.default_rng(0).random((n_subjects, 15))
-    return RDMTeacher(rdms.from_array(pairs, NAMES), combine="all")
+    return RDMTeacher(rdms.from_array(pairs, NAMES), subject_by="index", combine="all")
 
 
 # Looks

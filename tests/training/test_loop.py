@@ -861,7 +861,7 @@ def test_a_run_is_not_resumed_with_another_teacher_network(tmp_path: Path, chang
 def test_a_run_is_not_resumed_with_subjects_drawn_by_another_seed(tmp_path: Path) -> None:
     pairs = np.random.default_rng(0).random((3, 190))
     for seed in (0, 1):
-        known = RDMTeacher(rdms.from_array(pairs, NAMES), combine="sample", seed=seed)
+        known = RDMTeacher(rdms.from_array(pairs, NAMES), subject_by="index", combine="sample", seed=seed)
         with pytest.raises(BrainrdlError, match=r"teacher_identity\.seed=0, now") if seed else nullcontext():
             fit(student(), known, stimuli(), steps=1, out=tmp_path / "run", resume=True, **QUIET)
 
@@ -898,10 +898,9 @@ def test_subjects_are_weighed_by_training_conditions_alone() -> None:
     two = one.copy()
     two[2, watched] = 1 - two[2, watched]
     options = {"train": NAMES[:12], "validation": NAMES[12:], "steps": 2, "evaluate_every": 1, **QUIET}
-    seen = [
-        fit(student(), RDMTeacher(rdms.from_array(pairs, NAMES), combine="reliability"), stimuli(), **options).history
-        for pairs in (one, two)
-    ]
+    subjects = {"subject": ["s1", "s2", "s3"]}
+    brains = [rdms.from_array(pairs, NAMES, descriptors=subjects) for pairs in (one, two)]
+    seen = [fit(student(), RDMTeacher(brain, combine="reliability"), stimuli(), **options).history for brain in brains]
     assert seen[0].loss.dropna().tolist() == seen[1].loss.dropna().tolist()
     assert seen[0].train_similarity.tolist() == seen[1].train_similarity.tolist()
     assert seen[0].validation_similarity.tolist() != seen[1].validation_similarity.tolist()

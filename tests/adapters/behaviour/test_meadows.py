@@ -90,7 +90,7 @@ def test_participants_with_stimuli_in_another_order_keep_their_own(mat):
     np.testing.assert_array_equal(rdms.dissimilarities, [PAIRS, PAIRS])
 
 
-def test_participants_with_other_stimuli_are_refused(mat):
+def test_participants_with_other_stimuli_are_joined_by_name(mat):
     path = mat(
         MANY,
         rdmutv_a_b=np.array([PAIRS]),
@@ -98,8 +98,9 @@ def test_participants_with_other_stimuli_are_refused(mat):
         stimuli_a_b=np.array(STIMULI),
         stimuli_c_d=np.array(["beach.png", "fireplace.png", "sea.png"]),
     )
-    with refused(r"do not have the same conditions: only in the first \['river'\]"):
-        read(path, reader=READER)
+    rdms = read(path, reader=READER)
+    assert names(rdms) == ("beach", "fireplace", "river", "sea")
+    assert np.isnan(rdms.dissimilarities).sum(1).tolist() == [3, 3]
 
 
 def test_all_tasks_of_a_tree_are_read_as_rsatoolbox_does(tree):

@@ -1,0 +1,61 @@
+"""Names of conditions, subjects and targets: every name must be there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from brainrdl._core.errors import quote, refuse
+
+_MISSING = frozenset({"nan", "n/a", "nat", "<na>"})  # as NumPy, pandas and BIDS write it; not the text "None"
+
+
+def is_missing(name: Any) -> bool:
+    """Say whether a name is missing: None, NaN, blank, or the text that a table has in its place.
+
+    Examples
+    --------
+    >>> [name for name in ("cat", " ", "nan", None, "None", 0) if is_missing(name)]
+    [' ', 'nan', None]
+    """
+    text = str(name)
+    blank = not any(letter.isprintable() and not letter.isspace() for letter in text)
+    return name is None or blank or text.strip().lower() in _MISSING
+
+
+def checked_names(values: Iterable[Any], where: str) -> list[str]:
+    """Return names as text, and refuse missing ones (see `is_missing`).
+
+    Parameters
+    ----------
+    values : iterable
+        Names; numbers become text.
+    where : str
+        What has these names, in error messages.
+
+    Returns
+    -------
+    list of str
+
+    Raises
+    ------
+    BrainrdlError
+        If a name is missing; the message gives the number of missing names and the first position.
+
+    Examples
+    --------
+    >>> checked_names(["face", 7], "the conditions")
+    ['face', '7']
+    >>> checked_names(["face", float("nan")], "the conditions")  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    brainrdl.BrainrdlError: 1 of 2 names of the conditions is missing: [nan], the first at position 1 (counted from ...
+    """
+    listed = list(values)
+    lacking = [k for k, value in enumerate(listed) if is_missing(value)]
+    if lacking:
+        refuse(
+            f"{len(lacking)} of {len(listed)} names of {where} {'is' if len(lacking) == 1 else 'are'} missing: "
+            f"{quote(listed[k] for k in lacking)}, the first at position {lacking[0]} (counted from 0); name all, or "
+            "leave out what has no name"
+        )
+    return [str(value) for value in listed]
