@@ -171,7 +171,7 @@ def test_rdms_come_back_with_their_names(tmp_path: Path) -> None:
 def test_names_in_any_script_come_back_here_and_in_rsatoolbox(tmp_path: Path, n: int) -> None:
     from rsatoolbox.rdm.rdms import load_rdm
 
-    names = ["Käse", "日本", "", "cat", *(f"é{i}" for i in range(n - 4))]
+    names = ["Käse", "日本", "a b", "cat", *(f"é{i}" for i in range(n - 4))]
     descriptors = {"subject": [np.str_("Zoë"), "s2"], "session": [1, 2]}
     given = rdms.from_array(np.random.default_rng(0).random((2, 6)), names[:4], descriptors=descriptors)
     if n > 4:
