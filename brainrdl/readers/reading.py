@@ -147,7 +147,7 @@ def _refusing_damage() -> Iterator[None]:
         raise BrainrdlError(f"it is not UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8") from error
     except Exception as error:  # a reader's own slip stays visible as the cause
         cause = f"{type(error).__name__}: {error}"
-        raise BrainrdlError(f"it could not be read, is it cut off, damaged, or of another layout? {cause}") from error
+        raise BrainrdlError(f"it could not be read; is it cut off, damaged, or of another layout? {cause}") from error
 
 
 def _read_pattern(

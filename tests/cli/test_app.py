@@ -33,7 +33,7 @@ from brainrdl.dissimilarity.registry import DISSIMILARITIES
 from brainrdl.evaluation.held_out import assemble
 from brainrdl.evaluation.scores import HeldOut, TeacherRDMs
 from brainrdl.models.networks import known_names
-from brainrdl.recipe import files, running
+from brainrdl.recipe import running, starter
 from brainrdl.similarity.registry import SIMILARITIES
 
 NAMES = [f"face_{i:02d}" for i in range(12)]
@@ -385,7 +385,7 @@ def test_arguments_in_messages_are_spelled_as_options(given: str, spelled: str) 
 def test_warning_is_one_line(folder: Path) -> None:
     with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
         warnings.simplefilter("always")
-        patch.setattr(files, "template", lambda: warnings.warn("look out", stacklevel=1) or "")
+        patch.setattr(starter, "template", lambda: warnings.warn("look out", stacklevel=1) or "")
         assert _run("recipe", "--template").stderr == "brainrdl: look out\n"
 
 
