@@ -104,6 +104,7 @@ class BrainrdlError(ValueError):
     >>> raise BrainrdlError("layer 'layer9' is not in the model; nearest: 'layer4'")
     Traceback (most recent call last):
     brainrdl.BrainrdlError: layer 'layer9' is not in the model; nearest: 'layer4'
+    >>> from brainrdl._core.errors import arg
     >>> error = BrainrdlError(f"name the conditions with {arg('names')}", place="file 'it.npy'")
     >>> str(error)
     "file 'it.npy': name the conditions with names="
