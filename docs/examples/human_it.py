@@ -101,7 +101,7 @@ def fit_all_weights(out: Path, size: int, seeds: tuple[int, ...]) -> Evaluation:
 
 
 def table(summary: pd.DataFrame) -> pd.DataFrame:
-    """One row a student or model: Spearman correlations with 95 % intervals, and gains over the unfitted student."""
+    """One row per student or model: Spearman correlations with 95 % intervals, and gains over the unfitted student."""
     parts = []
     for title, comparator, against in (
         ("mean RDM", "spearman", "mean"),
@@ -144,7 +144,7 @@ def main() -> None:
     if not words.projection_only:
         parts.append(fit_all_weights(words.out, words.size, seeds))
     summary = pd.concat([part.summary for part in parts], ignore_index=True)
-    summary = summary.drop_duplicates(["student", "comparator", "against"])  # category models stand in both
+    summary = summary.drop_duplicates(["student", "comparator", "against"])  # both contain the category models
     summary.to_csv(words.out / "summary.csv", index=False)
     draw(summary, parts[0], words.out / "figures")
     print(table(summary).round(3).to_string())
