@@ -15,8 +15,8 @@ from importlib.metadata import version
 
 from lazy_loader import attach_stub
 
-# Threads that wait for one another should sleep, not spin: with one core busy, spinning made small products 5 to 15
-# times slower (docs/benchmarks.md). OpenMP reads this once, when torch loads; a value of the user's own is kept.
+# Threads that wait for one another should sleep, not spin: a spinning thread takes the core from the one it waits for
+# when another process keeps a core busy. OpenMP reads this once, when torch loads; a value set by the user is kept.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 _load, _names, _listed = attach_stub(__name__, __file__)
