@@ -1,9 +1,8 @@
 """Choose the number of threads for the work: small products are slower on several threads, especially on busy cores.
 
-Threads that wait for one another at the end of each operation lose time when another process uses their core. With two
-threads on two busy cores, a step of a small network took up to 30 times as long as with one (docs/benchmarks.md). The
-number of threads depends only on the size of the work, not on a measured time, so that a repeated or resumed run on the
-same machine gives the same numbers.
+Threads that wait for one another at the end of each operation lose time when another process uses their core
+(docs/benchmarks.md). The number of threads depends only on the size of the work, not on a measured time, so that a
+repeated or resumed run on the same machine gives the same numbers.
 """
 
 from __future__ import annotations
