@@ -1,5 +1,6 @@
 from .ceilings import (
     ceiling_for_mean as ceiling_for_mean,
+    ceiling_for_subjects as ceiling_for_subjects,
     noise_ceiling as noise_ceiling,
 )
 from .comparison import (
@@ -14,7 +15,6 @@ from .held_out import (
     evaluate as evaluate,
     teacher_rdms as teacher_rdms,
 )
-from .intervals import interval as interval
 from .options import (
     COMPARATORS as COMPARATORS,
     CONTROLS as CONTROLS,

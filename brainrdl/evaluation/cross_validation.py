@@ -127,7 +127,7 @@ def cross_validate(
     >>> stimuli = Stimuli.from_arrays(torch.rand(12, 1, 4, 4), names)
     >>> def make():
     ...     return Student(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 8)), ["1"])
-    >>> result = cross_validate(make, teacher, stimuli, folds=3, steps=5, n_bootstrap=10, device="cpu", progress=False)
+    >>> result = cross_validate(make, teacher, stimuli, folds=3, steps=5, device="cpu", progress=False)
     >>> sorted(result.summary.student.unique())
     ['fitted', 'permuted', 'unfitted']
     """
@@ -188,7 +188,7 @@ def cross_validate(
                 f"{'; '.join(flat)}: a score of 0 there means that the patterns became constant", stacklevel=2
             )
         evaluation = assemble(
-            held_out, truth, asked["comparators"], asked["n_bootstrap"], seeds[0],
+            held_out, truth, asked["comparators"], asked["intervals"], asked["n_bootstrap"], seeds[0],
             histories=pd.concat(histories, ignore_index=True), labels=stimuli.labels,
             settings=fitting | judging | {"constant": flat} | dict(facts or {}),
         )  # fmt: skip

@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import pandas as pd
 import torch
 
 from brainrdl._core.constants import MIN_CONDITIONS
-from brainrdl._core.errors import check_whole, refuse
+from brainrdl._core.errors import check_option, check_whole, refuse
 from brainrdl._core.files import digest_file, read_csv, read_json, read_rdms, write_csv, write_json, write_rdms
 from brainrdl._core.rows import Role
 from brainrdl.dissimilarity import measures, pairs
-from brainrdl.evaluation.options import COMPARATORS
+from brainrdl.evaluation.options import COMPARATORS, Intervals
 from brainrdl.evaluation.scores import HeldOut, TeacherRDMs, score
 from brainrdl.evaluation.simple_models import model_rdms
 from brainrdl.loss.matching import match_layers
@@ -29,9 +29,12 @@ from brainrdl.training.provenance import describe
 if TYPE_CHECKING:
     from rsatoolbox.rdm import RDMs
 
-_WORDS = ("student", "role", "base", "layer", "target", "comparator", "against", "subject")
+_WORDS = (
+    "student", "role", "base", "layer", "target", "comparator", "against", "subject",
+    "other", "other_role", "other_layer",
+)  # fmt: skip
 
-_TABLES = ("scores", "summary", "histories")
+_TABLES = ("scores", "summary", "contrasts", "histories")
 
 _RDM_FILES = ("teacher", "students")
 
@@ -48,9 +51,13 @@ class Evaluation:
         One row per student x layer x target x comparator x against ("mean" or "subjects") x subject x seed x fold:
         score, ceiling_lower, ceiling_upper, n_conditions, n_pairs.
     summary : pandas.DataFrame
-        One row per student x layer x target x comparator x against: score, 95 % interval (low, high), ceilings, share
-        of the lower ceiling (NaN if the ceiling is near 0), gain over the unfitted student (column base) with its
-        interval.
+        One row per student x layer x target x comparator x against: score, 95 % interval (low, high), ceiling (the
+        score that a perfect model is expected to reach), bounds of the noise ceiling (ceiling_lower, ceiling_upper),
+        share of the ceiling (NaN if it is near 0), gain over the unfitted student (column base) with its interval.
+    contrasts : pandas.DataFrame
+        Differences between each fitted student and its controls, all models and the other students: student, other,
+        layer, target, comparator, against, difference, low, high, p, p_corrected (Holm, over the contrasts with the
+        same comparator and reference), role, other_role, other_layer.
     teacher : rsatoolbox.rdm.RDMs
         Mean RDM of each target; rdm descriptor "target".
     students : rsatoolbox.rdm.RDMs
@@ -73,6 +80,7 @@ class Evaluation:
 
     scores: pd.DataFrame
     summary: pd.DataFrame
+    contrasts: pd.DataFrame
     teacher: RDMs
     students: RDMs
     histories: pd.DataFrame = field(default_factory=pd.DataFrame)
@@ -121,9 +129,9 @@ class Evaluation:
                     f"{str(folder / name)!r} has changed since it was written, or its scoring was interrupted; "
                     "score the run again: cross_validate(..., resume=True), or `brainrdl evaluate`"
                 )
-        scores, summary, histories = (_read_table(folder / f"{name}.csv") for name in _TABLES)
+        scores, summary, contrasts, histories = (_read_table(folder / f"{name}.csv") for name in _TABLES)
         teacher, students = (read_rdms(folder / f"{name}.h5") for name in _RDM_FILES)
-        return cls(scores, summary, teacher, students, histories, facts["labels"], facts["settings"])
+        return cls(scores, summary, contrasts, teacher, students, histories, facts["labels"], facts["settings"])
 
 
 def _digests(folder: Path) -> dict[str, str]:
@@ -149,6 +157,7 @@ def evaluate(
     comparators: Sequence[str] = COMPARATORS,
     dissimilarity: str | measures.Dissimilarity = "correlation",
     models: Mapping[str, RDMs] | None = None,
+    intervals: Intervals = "dyadic",
     n_bootstrap: int = 1000,
     seed: int = 0,
 ) -> Evaluation:
@@ -171,8 +180,10 @@ def evaluate(
         Dissimilarity of the student's patterns.
     models : mapping of name to RDMs, optional
         Model RDMs to score on the same pairs, one RDM each.
+    intervals : {"dyadic", "dual-bootstrap", "none"}
+        How 95 % intervals and p-values are computed; see `brainrdl.evaluation.intervals`.
     n_bootstrap : int
-        Number of resamples of stimuli and subjects for the 95 % intervals.
+        Number of resamples of stimuli and subjects for the dual bootstrap, at least 2.
     seed : int
         Seed of the resampling.
 
@@ -192,11 +203,12 @@ def evaluate(
     >>> names = list("abcdef")
     >>> teacher = RDMTeacher(rdms.from_array(torch.rand(3, 15).numpy(), names), subject_by="index")
     >>> student = Student(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 8)), ["1"])
-    >>> result = evaluate(student, teacher, Stimuli.from_arrays(torch.rand(6, 1, 4, 4), names), n_bootstrap=10)
+    >>> result = evaluate(student, teacher, Stimuli.from_arrays(torch.rand(6, 1, 4, 4), names))
     >>> sorted(result.summary.against.unique())
     ['mean', 'subjects']
     """
-    check_whole(n_bootstrap, "n_bootstrap", 0)
+    check_option(intervals, get_args(Intervals), "intervals")
+    check_whole(n_bootstrap, "n_bootstrap", 2)
     check_whole(seed, "seed", 0, 2**32)
     names = tuple(stimuli.names if names is None else names)
     if len(names) < MIN_CONDITIONS:
@@ -208,10 +220,18 @@ def evaluate(
     ]
     targets = tuple(dict.fromkeys(target for _, target in found))
     held_out += model_rdms(models or {}, stimuli.labels, targets, names, seed=0, fold=0)
-    settings = {"held_out": list(names), "comparators": list(comparators), "n_bootstrap": n_bootstrap}
+    judging = {"intervals": intervals, "n_bootstrap": n_bootstrap}
+    settings = {"held_out": list(names), "comparators": list(comparators), **judging}
     truth = teacher_rdms(teacher, stimuli, names, targets)
     return assemble(
-        held_out, truth, comparators, n_bootstrap, seed, labels=stimuli.select(names).labels, settings=settings
+        held_out,
+        truth,
+        comparators,
+        intervals,
+        n_bootstrap,
+        seed,
+        labels=stimuli.select(names).labels,
+        settings=settings,
     )
 
 
@@ -269,6 +289,7 @@ def assemble(
     held_out: Sequence[HeldOut],
     truth: Mapping[str, TeacherRDMs],
     comparators: Sequence[str],
+    intervals: Intervals,
     n_bootstrap: int,
     seed: int,
     **parts: Any,
@@ -279,16 +300,16 @@ def assemble(
     --------
     >>> truth = TeacherRDMs("IT", tuple("abcd"), ("s1",), torch.tensor([[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]]))
     >>> row = HeldOut(student="fitted", role=Role.STUDENT, target="IT", names=tuple("abcd"), pairs=truth.pairs[0])
-    >>> assemble([row], {"IT": truth}, ["corr"], 0, 0).summary["score"].round(6).tolist()
+    >>> assemble([row], {"IT": truth}, ["corr"], "dyadic", 0, 0).summary["score"].round(6).tolist()
     [1.0, 1.0]
     """
-    scores, summary = score(held_out, truth, comparators, n_bootstrap=n_bootstrap, seed=seed)
+    tables = score(held_out, truth, comparators, intervals=intervals, n_bootstrap=n_bootstrap, seed=seed)
     names = next(iter(truth.values())).names
     means = torch.stack([teacher.pairs.double().nanmean(0) for teacher in truth.values()])
     measures = {one.measure for one in truth.values()}
     measure = measures.pop() if len(measures) == 1 else None
     teacher = conversion.from_tensor(means, names, measure=measure, descriptors={"target": list(truth)})
-    return Evaluation(scores, summary, teacher, _gathered(held_out, names), **parts)
+    return Evaluation(*tables, teacher, _gathered(held_out, names), **parts)
 
 
 _SAME_RDM = ("student", "role", "base", "layer", "target", "seed", "left_out")

@@ -18,21 +18,22 @@ _MIN_PAIRS = 3  # two stimuli give one pair, three give three; rsatoolbox drops 
 
 @runtime_checkable
 class Compare(Protocol):
-    """Similarity of RDMs if condition i was drawn ``counts[..., i]`` times; NaN if too few pairs are left."""
+    """Similarity of RDMs with weights of pairs and, where it matters, of conditions; NaN if too few pairs are left."""
 
-    def __call__(self, a: Tensor, b: Tensor, counts: Tensor | None = None) -> Tensor: ...
+    def __call__(
+        self, a: Tensor, b: Tensor, weights: Tensor | None = None, conditions: Tensor | None = None
+    ) -> Tensor: ...
 
 
 def comparison_of(comparator: str, given: Tensor | None = None) -> Compare:
     """Make a comparator from its name, or a partial correlation if RDMs are given."""
     similarity = SIMILARITIES[comparator]
 
-    def compare(a: Tensor, b: Tensor, counts: Tensor | None = None) -> Tensor:
-        weights = None if counts is None else _pair_counts(counts)
+    def compare(a: Tensor, b: Tensor, weights: Tensor | None = None, conditions: Tensor | None = None) -> Tensor:
         if given is not None:
             value = partial(a, b, given, comparator, weights)
-        elif similarity.whitened and counts is not None:
-            value = similarity(a, b, weights, condition_weights=counts)
+        elif similarity.whitened and conditions is not None:
+            value = similarity(a, b, weights, condition_weights=conditions)
         else:
             value = similarity(a, b, weights)
         known = ~(a.isnan() | b.isnan())
@@ -42,6 +43,9 @@ def comparison_of(comparator: str, given: Tensor | None = None) -> Compare:
     return compare
 
 
-def _pair_counts(counts: Float[Tensor, "n_draws n_conditions"]) -> Float[Tensor, "n_draws n_pairs"]:
+def resampled(compare: Compare, a: Tensor, b: Tensor, counts: Float[Tensor, "n_draws n_conditions"] | None) -> Tensor:
+    """Compare RDMs if condition i was drawn ``counts[..., i]`` times: a pair counts as the product of both."""
+    if counts is None:
+        return compare(a, b)
     i, j = pair_indices(counts.shape[-1])
-    return counts[:, i] * counts[:, j]
+    return compare(a, b, counts[..., i] * counts[..., j], counts)

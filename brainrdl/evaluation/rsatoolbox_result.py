@@ -53,7 +53,7 @@ def to_result(evaluation: Evaluation, comparator: str | None = None, *, target: 
     >>> brain = rdms.from_array(torch.rand(3, 15).numpy(), names, descriptors={"subject": ["s1", "s2", "s3"]})
     >>> student = Student(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 8)), ["1"])
     >>> images = Stimuli.from_arrays(torch.rand(6, 1, 4, 4), names)
-    >>> result = to_result(evaluate(student, RDMTeacher(brain), images, n_bootstrap=0), "corr")
+    >>> result = to_result(evaluate(student, RDMTeacher(brain), images), "corr")
     >>> result.evaluations.shape, result.method
     ((1, 1, 3), 'corr')
     """

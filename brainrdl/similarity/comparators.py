@@ -71,7 +71,7 @@ _QIN = Reference(
 # Cosine and correlation
 
 
-@comparator(Traits("cosine similarity", differentiable=True, poolable=over_root_mean_square))
+@comparator(Traits("cosine similarity", differentiable=True, centred=False, poolable=over_root_mean_square))
 def cosine(a: Pairs, b: Pairs, weights: Pairs | None = None) -> Scores:
     """Cosine of the angle between two RDMs, in [-1, 1], for ratio-scale dissimilarities such as crossnobis.
 
@@ -127,7 +127,25 @@ def _counts_total(a: Tensor, weights: Tensor | None, name: str) -> Tensor:
     return total
 
 
-@comparator(Traits("Spearman correlation", differentiable=False, ranks=True, partial_scale=centred_ranks))
+def _pearson_of_rho(rho: float) -> float:
+    """Pearson correlation of Gaussian variables with this rank correlation (Pearson 1907)."""
+    return 2 * sin(pi / 6 * rho)
+
+
+def _rho_of_pearson(r: float) -> float:
+    return 6 / pi * asin(r / 2)
+
+
+@comparator(
+    Traits(
+        "Spearman correlation",
+        differentiable=False,
+        ranks=True,
+        partial_scale=centred_ranks,
+        as_correlation=_pearson_of_rho,
+        from_correlation=_rho_of_pearson,
+    )
+)
 def spearman(a: Pairs, b: Pairs, weights: Pairs | None = None) -> Scores:
     """Spearman rank correlation of two RDMs, in [-1, 1]; ties get their mean rank. Parameters as in `cosine`.
 
@@ -143,7 +161,16 @@ def _rank_corr(a: Tensor, b: Tensor, weights: Tensor | None) -> Tensor:
     return weighted_cosine(centred_ranks(a, weights), centred_ranks(b, weights), weights)
 
 
-@comparator(Traits("Spearman's rho-a", differentiable=False, ranks=True, reference=_SCHUETT))
+@comparator(
+    Traits(
+        "Spearman's rho-a",
+        differentiable=False,
+        ranks=True,
+        as_correlation=_pearson_of_rho,
+        from_correlation=_rho_of_pearson,
+        reference=_SCHUETT,
+    )
+)
 def rho_a(a: Pairs, b: Pairs, weights: Pairs | None = None) -> Scores:
     """Spearman correlation expected when ties are broken at random, in [-1, 1]. Parameters as in `cosine`.
 
@@ -260,6 +287,7 @@ def soft_spearman(a: Pairs, b: Pairs, weights: Pairs | None = None, *, temperatu
     Traits(
         "whitened cosine similarity",
         differentiable=True,
+        centred=False,
         whitened=True,
         poolable=over_root_mean_square,
         reference=_DIEDRICHSEN,
@@ -351,6 +379,7 @@ def corr_cov(
     Traits(
         "centred kernel alignment",
         differentiable=True,
+        centred=False,
         whitened=True,
         poolable=over_root_mean_square,
         reference=_KORNBLITH,

@@ -54,6 +54,8 @@ class Traits:
         Whether it has a useful gradient, so that a loss can use it.
     ranks : bool
         Whether only the order of the dissimilarities matters.
+    centred : bool
+        Whether adding a constant to all dissimilarities leaves the value unchanged.
     whitened : bool
         Whether it accepts ``condition_weights``, which a bootstrap over conditions must then pass.
     poolable : callable
@@ -61,7 +63,7 @@ class Traits:
     partial_scale : callable, optional
         Rescales ``(rdm, weights)`` for a partial correlation; None if there is no partial form.
     as_correlation, from_correlation : callable
-        Convert a value to a Pearson correlation between Gaussian variables and back, for the Spearman-Brown formula.
+        Convert a value to a Pearson correlation between Gaussian variables and back, for noise ceilings.
     reference : Reference, optional
         What a methods section should cite.
 
@@ -74,6 +76,7 @@ class Traits:
     label: str
     differentiable: bool
     ranks: bool = False
+    centred: bool = True
     whitened: bool = False
     poolable: Callable[[Tensor], Tensor] = as_ranks
     partial_scale: Callable[[Tensor, Tensor | None], Tensor] | None = None
@@ -89,6 +92,7 @@ class Comparator(Protocol[P]):
     label: str
     differentiable: bool
     ranks: bool
+    centred: bool
     whitened: bool
     poolable: Callable[[Tensor], Tensor]
     partial_scale: Callable[[Tensor, Tensor | None], Tensor] | None
