@@ -89,7 +89,7 @@ def content(tmp_path: Path) -> dict:
         "teacher": {"rdms": str(tmp_path / "it.h5")},
         "student": {"model": "small_cnn", "layers": {"pool": "IT"}},
         "fit": {"steps": 4, "evaluate_every": 2, "device": "cpu"},
-        "evaluation": {"folds": 3, "n_bootstrap": 20},
+        "evaluation": {"folds": 3},
     }
 
 

@@ -21,8 +21,8 @@ class Role(StrEnum):
     fitted: bool
     model: bool
 
-    STUDENT = "student", "fitted student", True, False
-    ENSEMBLE = "ensemble", "fitted student", True, False
+    STUDENT = "student", "student", True, False
+    ENSEMBLE = "ensemble", "student", True, False
     UNFITTED = "unfitted", "unfitted control", False, False
     PERMUTED = "permuted", "permuted control", False, False
     CATEGORY = "category", "category model", False, True

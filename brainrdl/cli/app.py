@@ -9,7 +9,7 @@ from __future__ import annotations
 import shlex
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -339,22 +339,41 @@ def recipe(
 
 def _print_summary(evaluation: Evaluation, as_json: bool) -> None:
     """One table per comparator, reference, target and ceiling: scores in the same table can be compared."""
+    from brainrdl.reporting.run import kinds_of
+
     if as_json:
         print_json(evaluation.summary)
         return
     summary = evaluation.summary
-    keys = [summary["comparator"], summary["against"], summary["target"], summary["ceiling_lower"].round(3)]
-    for (comparator, against, target, lower), rows in summary.groupby(keys, sort=False, dropna=False):
+    summary = summary[summary["against"].isin([against.value for against in kinds_of(summary)])]
+    keys = [summary["comparator"], summary["against"], summary["target"], summary["ceiling"].round(3)]
+    for (comparator, against, target, ceiling), rows in summary.groupby(keys, sort=False, dropna=False):
         compared, of = Against(str(against)), f" of {target}" if target not in ("", "rdm") else ""
-        ceiling = f", {_ceiling(compared, lower, rows['ceiling_upper'].iloc[0])}" if lower == lower else ""
-        console.print(f"[bold]{escape(f'{comparator} with {compared.label}{of}{ceiling}')}[/bold]")
+        shown = f", {_ceiling(rows.iloc[0].to_dict())}" if ceiling == ceiling else ""
+        console.print(f"[bold]{escape(f'{comparator} with {compared.label}{of}{shown}')}[/bold]")
         print_table(_readable(rows))
         console.print()
+    _print_contrasts(evaluation.contrasts)
 
 
-def _ceiling(against: Against, lower: Any, upper: float) -> str:
-    span = f"{lower:.3f}" if against is Against.MEAN else f"{lower:.3f} to {upper:.3f}"
-    return f"{against.ceiling} {span}"
+def _print_contrasts(contrasts: pd.DataFrame) -> None:
+    """Show the contrasts of the first comparator with the mean RDM, or else with subjects."""
+    for against in (Against.MEAN, Against.SUBJECTS):
+        rows = contrasts[contrasts["against"] == against.value]
+        if rows.empty:
+            continue
+        rows = rows[rows["comparator"] == rows["comparator"].iloc[0]]
+        what = f"differences ({rows['comparator'].iloc[0]} with {against.label}), p corrected for {len(rows)} contrasts"
+        console.print(f"[bold]{escape(what)}[/bold]")
+        print_table(_readable(rows, _CONTRAST_COLUMNS))
+        console.print()
+        return
+
+
+def _ceiling(row: Mapping[Any, Any]) -> str:
+    low, high = row["ceiling_lower"], row["ceiling_upper"]
+    bounds = "" if low == high else f" (noise ceiling {low:.3f} to {high:.3f})"
+    return f"a perfect model reaches {row['ceiling']:.3f}{bounds}"
 
 
 def _interval(low: float, high: float) -> str:
@@ -388,10 +407,21 @@ _COLUMNS = (
 )
 
 
-def _readable(rows: pd.DataFrame) -> pd.DataFrame:
+_CONTRAST_COLUMNS = (
+    _Column("student", lambda row: row["student"]),
+    _Column("layer", lambda row: row["layer"], _has_layers),
+    _Column("target", lambda row: row["target"], lambda rows: rows["target"].nunique() > 1),
+    _Column("minus", lambda row: row["other"]),
+    _Column("difference", lambda row: row["difference"]),
+    _Column("95 % interval", lambda row: _interval(row["low"], row["high"])),
+    _Column("corrected p", lambda row: row["p_corrected"]),
+)
+
+
+def _readable(rows: pd.DataFrame, all_columns: Sequence[_Column] = _COLUMNS) -> pd.DataFrame:
     import pandas as pd
 
-    records, columns = rows.to_dict("records"), [column for column in _COLUMNS if column.shown(rows)]
+    records, columns = rows.to_dict("records"), [column for column in all_columns if column.shown(rows)]
     return pd.DataFrame({column.heading: [column.cell(record) for record in records] for column in columns})
 
 

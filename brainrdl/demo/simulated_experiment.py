@@ -81,7 +81,7 @@ def run(
 
     Examples
     --------
-    >>> evaluation = run(seeds=(0,), folds=2, steps=2, controls=["unfitted"], n_bootstrap=0, progress=False)
+    >>> evaluation = run(seeds=(0,), folds=2, steps=2, controls=["unfitted"], progress=False)
     >>> evaluation.settings["simulated"], sorted(evaluation.summary.student.unique())
     (True, ['fitted', 'unfitted'])
     """

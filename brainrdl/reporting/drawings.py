@@ -22,7 +22,7 @@ from brainrdl.evaluation.held_out import Evaluation
 from brainrdl.plot.training_curves import CURVES
 from brainrdl.rdms.by_name import names
 from brainrdl.rdms.conversion import from_tensor, to_tensor
-from brainrdl.reporting.run import SHOWN, Run, categories_of, comparators_of, rows_of, shown_keys, students_of
+from brainrdl.reporting.run import SHOWN, Run, categories_of, comparators_of, kinds_of, rows_of, shown_keys, students_of
 from brainrdl.reporting.wording import counted, number, percent, who_of
 from brainrdl.similarity.comparators import label_of
 
@@ -76,7 +76,7 @@ def _score_drawings(run: Run) -> Iterator[Drawing]:
     summary = run.evaluation.summary
     comparator = comparators_of(summary)[0]
     table = summary[summary["comparator"] == comparator]
-    kinds = [against for against in Against if (table["against"] == against.value).any()]
+    kinds = kinds_of(table)
     n_rows = max(int((table["against"] == against.value).sum()) for against in kinds) + table["target"].nunique()
     figure = _new_figure(9.4 if len(kinds) > 1 else 6.4, 1.4 + 0.27 * n_rows)
     axes = figure.subplots(1, len(kinds), squeeze=False)[0]

@@ -12,7 +12,7 @@ from brainrdl._core.rows import Against, Role
 from brainrdl.dissimilarity.measures import label_of as measure_label
 from brainrdl.evaluation.held_out import Evaluation
 from brainrdl.rdms.by_name import names
-from brainrdl.reporting.run import Run, categories_of, comparators_of, shown_keys
+from brainrdl.reporting.run import Run, categories_of, comparators_of, kinds_of, shown_keys
 from brainrdl.reporting.wording import and_joined, percent
 from brainrdl.similarity.comparators import label_of
 from brainrdl.similarity.registry import SIMILARITIES
@@ -99,7 +99,7 @@ def _evaluation_facts(run: Run, evaluation: Evaluation) -> list[tuple[str, str]]
         ("Held out", _held_out(evaluation.scores)),
         ("Seeds", f"{len(seeds)} ({and_joined(map(str, seeds))})"),
         ("Steps chosen by", _chosen_by(run)),
-        ("Intervals", f"95%, from {n} bootstrap resamples of stimuli and subjects" if (n := _resamples(run)) else ""),
+        ("Intervals", _INTERVALS.get(_intervals(run), "")),
     ]
 
 
@@ -161,10 +161,16 @@ def _validation_share(run: Run) -> float:
     return share if isinstance(share, float) else 0.0
 
 
-def _resamples(run: Run) -> int:
-    """Count the bootstrap resamples for the intervals; 0 if there are no intervals."""
+_INTERVALS = {
+    "dyadic": "95%, over stimuli and subjects",
+    "dual-bootstrap": "95%, by the dual bootstrap over stimuli and subjects (conservative)",
+}
+
+
+def _intervals(run: Run) -> str:
+    """Name the kind of intervals; "" if there are none."""
     known = run.evaluation is not None and run.evaluation.summary["low"].notna().any()
-    return int(run.settings.get("n_bootstrap") or 0) if known else 0
+    return str(run.settings.get("intervals", "dyadic")) if known else ""
 
 
 def _count(value: Any) -> str:
@@ -197,11 +203,14 @@ def methods_of(run: Run) -> Iterator[str]:
     measure = f" Student RDMs were made with {measure_label(run.dissimilarity)}." if run.dissimilarity else ""
     target = f" The target was {combined}." if (combined := _combined(run)) else ""
     settings = f" Settings: {listed}." if (listed := _options(run)) else ""
-    yield (
-        f"Networks were fitted to representational dissimilarity matrices (RDMs){teacher} by representational distance "
-        f"learning (McClure & Kriegeskorte, 2016): {_trained(run.settings.get('trainable'))} changed by "
-        f"{_optimiser(run)} so that the RDM of a layer approached the target RDM.{target}{measure}{settings}"
-    )
+    if run.was_fitted or run.evaluation is None:
+        yield (
+            f"Networks were fitted to representational dissimilarity matrices (RDMs){teacher} by representational "
+            f"distance learning (McClure & Kriegeskorte, 2016): {_trained(run.settings.get('trainable'))} changed by "
+            f"{_optimiser(run)} so that the RDM of a layer approached the target RDM.{target}{measure}{settings}"
+        )
+    else:
+        yield f"Networks were compared with representational dissimilarity matrices (RDMs){teacher}.{target}{measure}"
     if run.evaluation is not None:
         yield _design_text(run, run.evaluation)
         yield _score_text(run.evaluation.summary)
@@ -237,7 +246,8 @@ def _design_text(run: Run, evaluation: Evaluation) -> str:
     scores, settings, n = evaluation.scores, run.settings, len(names(evaluation.teacher))
     folds, seeds, inner = scores["fold"].nunique(), scores["seed"].nunique(), settings.get("inner_folds")
     if folds < 2:
-        return f"The network was scored on all pairs of {n} stimuli that were specified as held out."
+        held_out = " that were specified as held out" if run.was_fitted else ""
+        return f"The network was scored on all pairs of {n} stimuli{held_out}."
     spread = ", with categories spread evenly over folds" if settings.get("stratify") and evaluation.labels else ""
     text = [
         f"The {n} stimuli were divided into {folds} folds{spread}.",
@@ -257,17 +267,17 @@ def _design_text(run: Run, evaluation: Evaluation) -> str:
 
 _SCORED = {
     Against.SUBJECTS: "Student RDMs were compared with the RDM of each subject, and the scores were averaged; the "
-    "noise ceiling of these scores (Nili et al., 2014) is the mean similarity of each subject’s RDM with the pooled "
-    "RDM of the others (lower bound) and of all subjects (upper bound).",
-    Against.MEAN: "Student RDMs were compared with the mean RDM of the subjects; the ceiling for the mean RDM is the "
-    "square root of its reliability, which the Spearman-Brown formula predicts from the mean similarity between two "
-    "subjects.",
+    "ceiling of these scores is the mean loading of the subjects in a one-factor model, and the bounds of the noise "
+    "ceiling (Nili et al., 2014) are the mean similarity of each subject’s RDM with the pooled RDM of the others "
+    "(lower) and of all subjects (upper).",
+    Against.MEAN: "Student RDMs were compared with the mean RDM of the subjects; the ceiling of this score is the "
+    "square root of the reliability of the mean RDM (McDonald’s omega; Cronbach’s alpha for two subjects).",
 }
 
 
 def _score_text(summary: pd.DataFrame) -> str:
     similarity = and_joined([_cited(name) for name in comparators_of(summary)])
-    text = [sentence for against, sentence in _SCORED.items() if against.value in set(summary["against"])]
+    text = [sentence for against, sentence in _SCORED.items() if against in kinds_of(summary)]
     both = ["The two kinds of scores and ceilings are not interchangeable."] if len(text) > 1 else []
     return " ".join([f"RDMs were compared by {similarity}.", *text, *both])
 
@@ -277,14 +287,28 @@ def _cited(comparator: str) -> str:
     return label_of(comparator) + (f" ({reference.cited})" if reference else "")
 
 
+_INFERENCE = {
+    "dyadic": "Intervals are 95% intervals for other stimuli and other subjects: the variance over stimuli is dyadic "
+    "cluster-robust (Aronow et al., 2015), because pairs that share a stimulus are correlated; the variance over "
+    "subjects is that of a jackknife; and a t distribution with Welch-Satterthwaite degrees of freedom was used.",
+    "dual-bootstrap": "Intervals are 95% intervals from {n} resamples of the dual bootstrap over stimuli and subjects "
+    "(Schütt et al., 2023) with a t distribution; they are conservative.",
+}
+
+
 def _inference_text(run: Run) -> str:
-    if not _resamples(run):
+    if (kind := _intervals(run)) not in _INFERENCE:
         return ""
-    return (
-        f"Intervals are 95% intervals from {_resamples(run)} bootstrap resamples of stimuli and subjects, with the "
-        "variance correction for the dual bootstrap and a t distribution (Schütt et al., 2023). Folds and seeds share "
-        "stimuli and were averaged within each resample. Networks were not refitted."
-    )
+    text = [
+        _INFERENCE[kind].format(n=run.settings.get("n_bootstrap")),
+        "Folds and seeds share stimuli, and were averaged for each stimulus and subject. Networks were not refitted.",
+    ]
+    if run.evaluation is not None and len(run.evaluation.contrasts):
+        text += [
+            "Differences between students, controls and models were tested on the same pairs, with p-values corrected "
+            "by Holm’s method for all contrasts with the same comparator and reference."
+        ]
+    return " ".join(text)
 
 
 _COMPARED = {

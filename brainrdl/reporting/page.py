@@ -21,7 +21,7 @@ from brainrdl.evaluation.held_out import Evaluation
 from brainrdl.reporting.drawings import Drawing, Section, drawings_of
 from brainrdl.reporting.methods import facts_of, methods_of, references_of
 from brainrdl.reporting.run import Run, students_of
-from brainrdl.reporting.tables import Table, cells, provenance_rows, summary_tables
+from brainrdl.reporting.tables import Table, cells, contrast_tables, provenance_rows, summary_tables
 from brainrdl.reporting.wording import and_joined, fit_headline, headlines, limits_of
 from brainrdl.training.provenance import describe
 from brainrdl.training.run_folder import HISTORY, PROVENANCE, SETTINGS, FitResult
@@ -61,7 +61,7 @@ def report(source: Evaluation | FitResult | Path | str, out: Path | str | None =
     >>> teacher = RDMTeacher(rdms.from_array(torch.rand(3, 15).numpy(), conditions), subject_by="index")
     >>> student = Student(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 8)), ["1"])
     >>> stimuli = Stimuli.from_arrays(torch.rand(6, 1, 4, 4), conditions)
-    >>> page = report(evaluate(student, teacher, stimuli, n_bootstrap=10), pathlib.Path(tempfile.mkdtemp()))
+    >>> page = report(evaluate(student, teacher, stimuli), pathlib.Path(tempfile.mkdtemp()))
     >>> page.name, page.read_text(encoding="utf-8")[:15]
     ('report.html', '<!doctype html>')
     """
@@ -157,8 +157,8 @@ def _page(run: Run) -> dict[str, Any]:
         return page | {"headline": [fit_headline(run)], "tables": {}, "scores": None, "csv": None}
     summary, scores = run.evaluation.summary, run.evaluation.scores
     return page | {
-        "headline": list(headlines(run.evaluation)),
-        "tables": {Section.SCORES: list(summary_tables(summary))},
+        "headline": list(headlines(run, run.evaluation)),
+        "tables": {Section.SCORES: [*summary_tables(summary), *contrast_tables(run.evaluation.contrasts)]},
         "scores": Table("All scores: one row per student, fold, seed and subject", *cells(scores)),
         "csv": base64.b64encode(scores.to_csv(index=False).encode()).decode(),
     }

@@ -11,7 +11,7 @@ import pandas as pd
 
 from brainrdl._core.constants import PARTIAL
 from brainrdl._core.options import free, options_of
-from brainrdl._core.rows import Role
+from brainrdl._core.rows import Against, Role
 from brainrdl.evaluation.held_out import Evaluation
 from brainrdl.rdms.by_name import names
 from brainrdl.training.options import FitOptions
@@ -40,6 +40,11 @@ class Run:
         return {key: value for key, value in given.items() if key in _FIT and value is not None}
 
     @property
+    def was_fitted(self) -> bool:
+        """Whether the settings say that students were fitted; `evaluate` also scores networks that were not."""
+        return bool({"fit", "train", "folds"} & set(self.settings))
+
+    @property
     def dissimilarity(self) -> str:
         """Dissimilarity of the student's RDMs; "" if the settings do not name it."""
         loss = self.fit_options.get("loss")
@@ -50,6 +55,12 @@ def shown_keys(summary: pd.DataFrame) -> list[tuple[str, str, str]]:
     """List (student, layer, target) of fitted students and ensembles, in the order of the table, never by score."""
     fitted = summary[is_fitted(summary)]
     return list(dict.fromkeys(zip(fitted["student"], fitted["layer"], fitted["target"], strict=True)))
+
+
+def kinds_of(summary: pd.DataFrame) -> list[Against]:
+    """List what RDMs were compared with; a single RDM is its own mean, and is named once."""
+    found = [against for against in Against if (summary["against"] == against.value).any()]
+    return [Against.MEAN] if len(found) > 1 and summary["n_subjects"].max() < 2 else found
 
 
 def is_fitted(summary: pd.DataFrame) -> pd.Series[bool]:

@@ -14,8 +14,8 @@ import torch
 from brainrdl._core.files import digest
 from brainrdl._core.rows import Against, Role
 from brainrdl.rdms.conversion import to_tensor
-from brainrdl.reporting.run import Run, comparators_of, is_fitted, rows_of
-from brainrdl.reporting.wording import number, percent, span
+from brainrdl.reporting.run import Run, comparators_of, is_fitted, kinds_of, rows_of
+from brainrdl.reporting.wording import number, percent, span, who_of
 from brainrdl.similarity.comparators import label_of
 from brainrdl.training.provenance import gather_provenance
 
@@ -60,6 +60,10 @@ def _differs(column: str) -> Callable[[pd.DataFrame], bool]:
     return lambda summary: summary.loc[is_fitted(summary), column].nunique() > 1
 
 
+def _several(column: str) -> Callable[[pd.DataFrame], bool]:
+    return lambda table: table[column].nunique() > 1
+
+
 def _has_ceiling(summary: pd.DataFrame) -> bool:
     return bool(comparators_of(summary))  # partial correlations have no ceiling and no gain
 
@@ -70,7 +74,7 @@ def _compared_with(against: Against) -> Callable[[pd.DataFrame], bool]:
 
 def _ceiling(row: Row) -> str:
     low, high = row["ceiling_lower"], row["ceiling_upper"]
-    return number(low) if low == high else span(low, high)
+    return number(row["ceiling"]) if low == high else f"{number(row['ceiling'])} ({span(low, high)})"
 
 
 def _gain(row: Row) -> str:
@@ -88,10 +92,9 @@ COLUMNS = (
     Column("target", lambda row: str(row["target"]), _differs("target")),
     Column("score", lambda row: number(row["score"])),
     Column("95% interval", lambda row: span(row["low"], row["high"])),
-    Column(Against.SUBJECTS.ceiling, _ceiling, _compared_with(Against.SUBJECTS)),
-    Column("share of its lower bound", lambda row: percent(row["share"]), _compared_with(Against.SUBJECTS)),
-    Column(Against.MEAN.ceiling, _ceiling, _compared_with(Against.MEAN)),
-    Column("share of the ceiling", lambda row: percent(row["share"]), _compared_with(Against.MEAN)),
+    Column("ceiling (bounds)", _ceiling, _compared_with(Against.SUBJECTS)),
+    Column("ceiling", _ceiling, _compared_with(Against.MEAN)),
+    Column("share of the ceiling", lambda row: percent(row["share"]), _has_ceiling),
     Column("gain by fitting", _gain, _has_ceiling),
 )
 
@@ -101,9 +104,34 @@ _HELD_CONSTANT = "with category and other models held constant"
 def summary_tables(summary: pd.DataFrame) -> Iterator[Table]:
     """Give one table for each kind of comparison, and one for partial correlations, which have no ceiling."""
     plain = summary["comparator"].isin(comparators_of(summary))
-    for against in Against:
+    for against in kinds_of(summary):
         yield from _table(_caption(against), summary[plain & (summary["against"] == against.value)])
     yield from _table(f"{_caption(Against.MEAN)}, {_HELD_CONSTANT}", summary[~plain])
+
+
+_CONTRAST_COLUMNS = (
+    Column("comparator", lambda row: label_of(str(row["comparator"]))),
+    Column("against", lambda row: Against(row["against"]).label.replace("'", "’"), _several("against")),
+    Column("target", lambda row: str(row["target"]), _several("target")),
+    Column(_STUDENT, lambda row: who_of(str(row["student"]), str(row["layer"]))),
+    Column("compared with", lambda row: who_of(str(row["other"]), str(row["other_layer"]))),
+    Column("difference", lambda row: number(row["difference"])),
+    Column("95% interval", lambda row: span(row["low"], row["high"])),
+    Column("p", lambda row: number(row["p"], 3)),
+    Column("corrected p", lambda row: number(row["p_corrected"], 3)),
+)
+
+
+def contrast_tables(contrasts: pd.DataFrame) -> Iterator[Table]:
+    """Give the table of contrasts, without those of partial correlations; nothing if there are none."""
+    plain = contrasts[contrasts["comparator"].isin(comparators_of(contrasts))] if len(contrasts) else contrasts
+    if plain.empty:
+        return
+    columns = [column for column in _CONTRAST_COLUMNS if column.shown(plain)]
+    rows = [[column.cell(row) for column in columns] for row in rows_of(plain)]
+    headings = [column.heading for column in columns]
+    caption = "Contrasts: score of the student minus that of the other (p corrected by Holm’s method)"
+    yield Table(caption, headings, rows, headings.index(_STUDENT))
 
 
 def _caption(against: Against) -> str:

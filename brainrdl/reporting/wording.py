@@ -10,14 +10,15 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from brainrdl._core.constants import PARTIAL
 from brainrdl._core.rows import Against, Role
 from brainrdl.evaluation.held_out import Evaluation
-from brainrdl.reporting.run import SHOWN, Run, comparators_of, rows_of, shown_keys
+from brainrdl.reporting.run import SHOWN, Run, comparators_of, kinds_of, rows_of, shown_keys
 from brainrdl.similarity.comparators import label_of
+
+_ALPHA = 0.05
 
 # Words and numbers
 
@@ -62,32 +63,35 @@ def who_of(student: str, layer: str) -> str:
 # The result
 
 
-def headlines(evaluation: Evaluation) -> Iterator[str]:
+def headlines(run: Run, evaluation: Evaluation) -> Iterator[str]:
     """Give short paragraphs on each of the first students, and the number of the others."""
     keys = shown_keys(evaluation.summary)
     for key in keys[:SHOWN]:
-        yield from _paragraphs(evaluation.summary, key, alone=len(keys) == 1)
+        yield from _paragraphs(run, evaluation, key, alone=len(keys) == 1)
     if len(keys) > SHOWN:
         yield f"The tables below show {len(keys) - SHOWN} more combinations of student and layer."
 
 
-def _paragraphs(summary: pd.DataFrame, key: tuple[str, str, str], *, alone: bool) -> Iterator[str]:
+def _paragraphs(run: Run, evaluation: Evaluation, key: tuple[str, str, str], *, alone: bool) -> Iterator[str]:
     """Say what a student scored against subjects and the mean RDM, what fitting changed, and what controls scored."""
     student, layer, target = key
+    summary = evaluation.summary
     comparator = comparators_of(summary)[0]
     mine = summary[(summary["target"] == target) & (summary["comparator"] == comparator)]
     own = {"student": student, "layer": layer}
-    first, *others = [row for against in Against for row in rows_of(mine, **own, against=against.value)]
+    kinds = kinds_of(summary)
+    first, *others = [row for against in kinds for row in rows_of(mine, **own, against=against.value)]
     similarity = label_of(comparator).replace("'", "’")
-    who = who_of("the fitted network" if alone else f"“{student}”", layer)
-    yield (
-        f"On held-out stimuli, {who} reached a {similarity} of {_score_of(first)} with "
-        f"{_against(first)} of {target}. {_ceiling_sentence(first)}"
-    )
+    network = "the fitted network" if run.was_fitted else "the network"
+    who = who_of(network if alone else f"“{student}”", layer)
+    where = "On held-out stimuli, " if run.was_fitted else ""
+    sentence = f"{where}{who} reached a {similarity} of {_score_of(first)} with {_against(first)} of {target}."
+    yield f"{sentence[0].upper()}{sentence[1:]} {_ceiling_sentence(first)}"
     for row in others:
         yield f"With {_against(row)} it reached {_score_of(row)}. {_ceiling_sentence(row)}"
-    yield from _joined(_gain_sentence(first), _control_sentence(mine, first))
-    yield from _joined(_category_sentence(mine, first), _partial_sentence(summary, first))
+    tested = evaluation.contrasts
+    yield from _joined(_gain_sentence(tested, first), _control_sentence(tested, mine, first))
+    yield from _joined(_category_sentence(tested, mine, first), _partial_sentence(summary, first))
 
 
 def _joined(*sentences: Iterator[str]) -> Iterator[str]:
@@ -101,63 +105,81 @@ def _score_of(row: Mapping[str, Any]) -> str:
 
 
 def _against(row: Mapping[str, Any]) -> str:
-    return Against(row["against"]).label.replace("'", "’")
+    return (Against(row["against"]).label if row["n_subjects"] > 1 else "the RDM").replace("'", "’")
 
 
 def _ceiling_sentence(row: Mapping[str, Any]) -> str:
-    low, high, share = (float(row[key]) for key in ("ceiling_lower", "ceiling_upper", "share"))
-    if not math.isfinite(low):
+    ceiling, low, high, share = (float(row[key]) for key in ("ceiling", "ceiling_lower", "ceiling_upper", "share"))
+    if not math.isfinite(ceiling):
         return "There is no noise ceiling to compare this score with, because it requires at least two subjects."
     if not math.isfinite(share):
-        return f"The subjects hardly agree (their ceiling is {number(low)}), so these data cannot evaluate a model."
-    if row["against"] == Against.MEAN:
-        ceiling = f"The {Against.MEAN.ceiling}, which a perfect model is expected to reach, is {number(low)}"
-        return f"{ceiling}; the score is {percent(share)} of it."
-    ceiling = f"The noise ceiling of this comparison (leave one subject out) is {number(low)} to {number(high)}"
-    if row["score"] >= low:
-        return (
-            f"{ceiling}. The score is above the lower bound, which is the score of the other subjects’ mean RDM, so "
-            "these data do not show how much remains to be explained."
-        )
-    return f"{ceiling}; the score is {percent(share)} of its lower bound."
+        return f"The subjects hardly agree (the ceiling is {number(ceiling)}), so these data cannot evaluate a model."
+    bounds = f" (bounds of the noise ceiling: {number(low)} to {number(high)})" if low != high else ""
+    reached = f"A perfect model is expected to reach {number(ceiling)}{bounds}"
+    if row["score"] >= ceiling:
+        return f"{reached}. The score is above this, so these data do not show how much remains to be explained."
+    return f"{reached}; the score is {percent(share)} of this."
 
 
-def _gain_sentence(row: Mapping[str, Any]) -> Iterator[str]:
-    gain, low, high = (float(row.get(key, np.nan)) for key in ("gain", "gain_low", "gain_high"))
-    if not math.isfinite(gain):
-        return
-    changed = f"{_scored(gain, low, high)} relative to the same network before fitting"
-    yield f"Against {_against(row)}, fitting changed the score by {changed}{_verdict(low, high)}."
+def _tested(contrasts: pd.DataFrame, row: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Find the contrast between two rows of the summary."""
+    if contrasts.empty:
+        return None
+    same = {column: row[column] for column in ("student", "layer", "target", "comparator", "against")}
+    found = rows_of(contrasts, **same, other=other["student"], other_role=other["role"], other_layer=other["layer"])
+    return found[0] if found else None
 
 
-def _verdict(low: float, high: float) -> str:
-    if low > 0:
-        return ", an improvement"
-    if high < 0:
-        return ", a decrease"
-    return "; these data do not show an improvement" if math.isfinite(low) else ""
+def p_value(p: float) -> str:
+    return "–" if not math.isfinite(p) else f"p {'< 0.001' if p < 0.001 else f'= {p:.3f}'}"
 
 
-def _control_sentence(mine: pd.DataFrame, row: Mapping[str, Any]) -> Iterator[str]:
+def _difference(found: Mapping[str, Any]) -> str:
+    known = math.isfinite(found["p_corrected"])
+    tested = f"95% interval {span(found['low'], found['high'])}, corrected {p_value(found['p_corrected'])}"
+    return f"{number(found['difference'])} ({tested if known else 'not tested'})"
+
+
+def _is_real(found: Mapping[str, Any]) -> bool:
+    return bool(found["p_corrected"] < _ALPHA)
+
+
+def _gain_sentence(contrasts: pd.DataFrame, row: Mapping[str, Any]) -> Iterator[str]:
+    before = {"student": row["base"], "role": Role.UNFITTED.value, "layer": row["layer"]}
+    if found := _tested(contrasts, row, before):
+        changed = f"Fitting changed the score by {_difference(found)} relative to the same network before fitting"
+        rise = "an increase" if found["difference"] > 0 else "a decrease"
+        verdict = f", {rise}" if _is_real(found) else "; these data do not show a change"
+        yield f"{changed}{verdict if math.isfinite(found['p_corrected']) else ''}."
+
+
+def _control_sentence(contrasts: pd.DataFrame, mine: pd.DataFrame, row: Mapping[str, Any]) -> Iterator[str]:
     """Give the score of the permuted control of this student: both have the same unfitted student as base."""
     same = {column: row[column] for column in ("against", "layer", "base")}
     for one in rows_of(mine, role=Role.PERMUTED.value, **same)[:1]:
         shuffled = "fitted in the same way to RDMs with shuffled condition names"
-        yield f"The same network, {shuffled}, scored {_score_of(one)}."
+        yield f"The same network, {shuffled}, scored {_score_of(one)}{_compared(contrasts, row, one)}."
 
 
-def _category_sentence(mine: pd.DataFrame, row: Mapping[str, Any]) -> Iterator[str]:
-    models = rows_of(mine, role=Role.CATEGORY.value, against=row["against"])
-    if not models:
-        return
-    several = len(models) > 1
-    scores = and_joined([f"{number(one['score'])} (“{one['student']}”)" for one in models])
-    verdict = "higher" if row["score"] > max(float(one["score"]) for one in models) else "not higher"
-    models_based = "models based" if several else "a model based"
-    yield (
-        f"In the same comparison, {models_based} only on the category of each stimulus scored {scores}; the score of "
-        f"the network was {verdict} than {'the best of these' if several else 'this'} (the difference was not tested)."
-    )
+def _category_sentence(contrasts: pd.DataFrame, mine: pd.DataFrame, row: Mapping[str, Any]) -> Iterator[str]:
+    for one in rows_of(mine, role=Role.CATEGORY.value, against=row["against"]):
+        yield (
+            f"The model “{one['student']}”, which knows only the category of each stimulus, scored "
+            f"{number(one['score'])}{_compared(contrasts, row, one)}."
+        )
+
+
+def _compared(contrasts: pd.DataFrame, row: Mapping[str, Any], other: Mapping[str, Any]) -> str:
+    """Say whether a student scored more than another row, only as far as the contrast shows it."""
+    found = _tested(contrasts, row, other)
+    if found is None:
+        return ""
+    if not math.isfinite(found["p_corrected"]):
+        return f"; the difference is {_difference(found)}"
+    if not _is_real(found):
+        return f"; these data do not show a difference from it: {_difference(found)}"
+    more = "more" if found["difference"] > 0 else "less"
+    return f"; the network scored {more}, with a difference of {_difference(found)}"
 
 
 def _partial_sentence(summary: pd.DataFrame, row: Mapping[str, Any]) -> Iterator[str]:
@@ -220,7 +242,7 @@ def _limits_of_sample(run: Run, evaluation: Evaluation) -> Iterator[str]:
         return
     if n_subjects < _FEW_SUBJECTS:
         yield f"With {n_subjects} subjects, the intervals and the noise ceiling are imprecise."
-    if run.settings.get("subjects", "all") == "all":
+    if run.was_fitted and run.settings.get("subjects", "all") == "all":
         yield "The network was fitted to the RDMs of the same subjects: stimuli were held out, subjects were not."
 
 
@@ -229,11 +251,11 @@ def _limits_of_design(run: Run, evaluation: Evaluation) -> Iterator[str]:
     if scores["seed"].nunique() == 1:
         yield "There is only one seed: the effect of initial weights and batches on the scores was not measured."
     if summary["low"].notna().any():
-        yield "Intervals reflect the choice of stimuli and subjects; networks were not refitted for them."
+        yield "Intervals are about other stimuli and other subjects; networks were not refitted to compute them."
     if (summary[["low", "high"]].abs() > 1).any(axis=None):
         yield (
             "Some intervals extend beyond −1 or 1, although no score can: an interval is the score plus or minus a "
-            "bootstrap error, and such a wide interval means that there are too few data to estimate this score."
+            "multiple of its error, and such a wide interval means that there are too few data for this score."
         )
     if scores["fold"].nunique() > 1:
         pairs = int(scores["n_pairs"].median())
@@ -242,4 +264,7 @@ def _limits_of_design(run: Run, evaluation: Evaluation) -> Iterator[str]:
         yield "The settings do not show that these stimuli were held out from fitting; the user must know this."
     yield from (text for role, text in _WITHOUT.items() if role.value not in set(summary["role"]))
     if len(shown_keys(summary)) * len(comparators_of(summary)) > 1:
-        yield "Intervals are not corrected for multiple comparisons (students, layers and comparators)."
+        yield (
+            "Intervals are not corrected for multiple comparisons; the p-values of the contrasts are, within each "
+            "comparator and reference."
+        )

@@ -174,9 +174,7 @@ def run(out: Path, seeds: int, teacher_steps: int) -> pd.DataFrame:
 def likeness(student: Student, network: NetworkTeacher, test: Stimuli) -> dict[str, float]:
     """Pearson correlation of the student's and the teacher's RDM of 500 test digits, for each layer."""
     names = test.names[:N_RDM]
-    scored = evaluate(
-        student, network, test, names, comparators=["corr"], dissimilarity="euclidean", n_bootstrap=0
-    ).scores
+    scored = evaluate(student, network, test, names, comparators=["corr"], dissimilarity="euclidean").scores
     rows = scored[(scored["role"] == "student") & (scored["against"] == "mean")]
     return dict(zip(rows["layer"], rows["score"], strict=True))
 

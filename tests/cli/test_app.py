@@ -81,7 +81,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "teacher": {"rdms": "it.h5"},
         "student": {"model": "small_cnn", "layers": ["pool"]},
         "fit": {"steps": 2, "evaluate_every": 1, "device": "cpu"},
-        "evaluation": {"folds": 3, "n_bootstrap": 20, "controls": ["unfitted"]},
+        "evaluation": {"folds": 3, "controls": ["unfitted"]},
     }
     (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe))
     return folder
@@ -150,7 +150,7 @@ def test_a_table_has_one_target_and_its_own_ceilings() -> None:
         )
         for target in truth
     ]
-    evaluation = assemble(rows, truth, ["corr"], 0, 0)
+    evaluation = assemble(rows, truth, ["corr"], "none", 0, 0)
     out = io.StringIO()
     with pytest.MonkeyPatch.context() as patch:
         console = Console(file=out, width=200)

@@ -38,7 +38,7 @@ def test_the_hidden_network_knows_digits() -> None:
 
 
 def test_a_tiny_run_says_that_its_subjects_are_simulated_and_comes_back_from_disk(tmp_path: Path) -> None:
-    options = {"folds": 2, "steps": 2, "controls": ["unfitted", "category"], "n_bootstrap": 5}
+    options = {"folds": 2, "steps": 2, "controls": ["unfitted", "category"]}
     result = demo.run(tmp_path / "run", seeds=(0,), progress=False, **options)
     assert result.settings["simulated"] is True
     assert set(result.summary["student"]) == {"fitted", "unfitted", "category", "category lookup"}
@@ -48,7 +48,7 @@ def test_a_tiny_run_says_that_its_subjects_are_simulated_and_comes_back_from_dis
 
 @pytest.mark.slow
 def test_the_demo_finds_what_is_there() -> None:
-    result = demo.run(progress=False, n_bootstrap=200)
+    result = demo.run(progress=False)
     rows = result.summary.query("comparator == 'spearman' and against == 'mean'").set_index("student")
     scores = rows["score"]
     assert scores["fitted"] > scores["unfitted"] + 0.1

@@ -44,7 +44,7 @@ def evaluation(example: ModuleType, fetched: None) -> Evaluation:
     stimuli, teacher = example.load(96)
     return cross_validate(
         example.projection, teacher, stimuli, controls=("unfitted", "category"), models=example.animacy(stimuli),
-        n_bootstrap=20, progress=False, **FITTING,
+        progress=False, **FITTING,
     )  # fmt: skip
 
 

@@ -37,7 +37,6 @@ ONE_FOLD = PredefinedSplit([-1] * (N - 6) + [0] * 6)
 QUICK: dict[str, Any] = {
     "steps": 3,
     "lr": 0.05,
-    "n_bootstrap": 0,
     "device": "cpu",
     "progress": False,
     "evaluate_every": 1,
@@ -422,7 +421,7 @@ def test_one_subject_cannot_be_left_out(teacher: Teacher | None, monkeypatch: py
 def test_a_run_that_was_killed_goes_on_to_the_same_scores(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, inner_folds: int
 ) -> None:
-    options = {"folds": 3, "inner_folds": inner_folds, "n_bootstrap": 10, "out": tmp_path / "run"}
+    options = {"folds": 3, "inner_folds": inner_folds, "out": tmp_path / "run"}
     whole = quick(**{**options, "out": None})
     real, calls = module.fit, list[Path | None]()
 
@@ -527,7 +526,6 @@ def test_a_finished_run_may_be_judged_anew(tmp_path: Path) -> None:
         resume=True,
         comparators=["cosine"],
         controls=["unfitted"],
-        n_bootstrap=5,
         models={"size": size_model()},
     )
     assert set(again.summary["comparator"]) == {"cosine"}
@@ -746,8 +744,8 @@ def no_fit(monkeypatch: pytest.MonkeyPatch) -> None:
             {"students": {"plain": make_student, "a": Candidate(make_student, inner_folds=3)}},
             "fold 1 holds out 3 conditions .*: use fewer inner_folds",
         ),
-        ({"n_bootstrap": -1}, "n_bootstrap must be a whole number, at least 0, got -1"),
-        ({"n_bootstrap": "many"}, "n_bootstrap must be a whole number, at least 0, got 'many'"),
+        ({"n_bootstrap": -1}, "n_bootstrap must be a whole number, at least 2, got -1"),
+        ({"n_bootstrap": "many"}, "n_bootstrap must be a whole number, at least 2, got 'many'"),
         ({"seeds": 3}, r"seeds should be a list, got 3; write \[3\]"),
         ({"comparators": "corr"}, r"comparators should be a list, got 'corr'; write \['corr'\]"),
         ({"seeds": (0, 1.5)}, "each of seeds must be a whole number, at least 0 and below 4294967296, got 1.5"),
@@ -817,7 +815,7 @@ def recovered() -> Evaluation:
         return Student(nn.Sequential(nn.Flatten(), nn.Linear(25, 12)), {"1": "IT"})
 
     return cross_validate(
-        make, RDMTeacher(brains), Stimuli.from_arrays(pixels, names), folds=4, steps=150, lr=0.02, n_bootstrap=200,
+        make, RDMTeacher(brains), Stimuli.from_arrays(pixels, names), folds=4, steps=150, lr=0.02,
         device="cpu", progress=False, evaluate_every=50,
     )  # fmt: skip
 

@@ -47,7 +47,7 @@ def make_teacher(n_subjects: int = 3, **options: str) -> RDMTeacher:
 
 
 def test_a_student_is_scored_by_the_rdm_of_its_patterns() -> None:
-    result = evaluate(make_student(), make_teacher(), make_stimuli(), comparators=["corr"], n_bootstrap=0)
+    result = evaluate(make_student(), make_teacher(), make_stimuli(), comparators=["corr"])
     with torch.no_grad():
         own = correlation(make_student()(make_stimuli().images()).patterns["1"].double())
     row = result.summary.query("student == 'student' and against == 'mean'").iloc[0]
@@ -61,7 +61,7 @@ def test_a_student_is_scored_by_the_rdm_of_its_patterns() -> None:
 def test_the_order_of_names_does_not_matter() -> None:
     shuffled = [NAMES[i] for i in np.random.default_rng(2).permutation(10)]
     results = [
-        evaluate(make_student(), make_teacher().select(order), make_stimuli().select(shown), asked, n_bootstrap=30)
+        evaluate(make_student(), make_teacher().select(order), make_stimuli().select(shown), asked)
         for order, shown, asked in [(NAMES, NAMES, NAMES), (shuffled, NAMES, NAMES), (NAMES, shuffled, shuffled)]
     ]
     for other in results[1:]:
@@ -71,8 +71,8 @@ def test_the_order_of_names_does_not_matter() -> None:
 
 def test_only_the_asked_conditions_are_scored() -> None:
     asked = NAMES[3:9]
-    result = evaluate(make_student(), make_teacher(), make_stimuli(), asked, n_bootstrap=10)
-    alone = evaluate(make_student(), make_teacher().select(asked), make_stimuli().select(asked), n_bootstrap=10)
+    result = evaluate(make_student(), make_teacher(), make_stimuli(), asked)
+    alone = evaluate(make_student(), make_teacher().select(asked), make_stimuli().select(asked))
     pd.testing.assert_frame_equal(result.summary, alone.summary, rtol=1e-5)
     assert set(result.summary["n_stimuli"]) == {6}
     assert rdms.names(result.teacher) == tuple(asked)
@@ -81,7 +81,7 @@ def test_only_the_asked_conditions_are_scored() -> None:
 
 def test_categories_and_models_stand_beside_the_student() -> None:
     model = rdms.from_array(np.arange(45.0), NAMES)
-    result = evaluate(make_student(), make_teacher(), make_stimuli(), models={"size": model}, n_bootstrap=0)
+    result = evaluate(make_student(), make_teacher(), make_stimuli(), models={"size": model})
     roles = result.summary.drop_duplicates("student").set_index("student")["role"].to_dict()
     assert roles == {"student": "student", "category": "category", "size": "model"}
     partial = result.summary[result.summary.comparator == "partial spearman"]
@@ -96,7 +96,7 @@ def test_categories_that_tell_no_pair_apart_make_no_model() -> None:
 
 
 def test_without_labels_there_is_no_category_model() -> None:
-    result = evaluate(make_student(), make_teacher(), make_stimuli(labels=None), n_bootstrap=0)
+    result = evaluate(make_student(), make_teacher(), make_stimuli(labels=None))
     assert set(result.summary["student"]) == {"student"}
     assert result.labels is None
 
@@ -125,7 +125,7 @@ def test_each_layer_is_scored_against_its_own_target() -> None:
     teacher = RDMTeacher(rdms.from_array(pairs, NAMES, descriptors={"roi": ["V1", "IT"]}))
     torch.manual_seed(0)
     network = nn.Sequential(nn.Flatten(), nn.Linear(16, 8), nn.Linear(8, 6))
-    result = evaluate(Student(network, {"1": "V1", "2": "IT"}), teacher, make_stimuli(), n_bootstrap=0)
+    result = evaluate(Student(network, {"1": "V1", "2": "IT"}), teacher, make_stimuli())
     told = result.summary[result.summary.student == "student"][["layer", "target"]].drop_duplicates()
     assert told.to_numpy().tolist() == [["1", "V1"], ["2", "IT"]]
     assert result.teacher.rdm_descriptors["target"] == ["V1", "IT"]
@@ -167,7 +167,7 @@ def test_held_out_rdms_are_gathered_by_name_and_unknown_between_folds() -> None:
         )
         for fold, names in enumerate(folds)
     ]
-    result = assemble(rows, {"IT": truth}, ["corr"], 0, 0)
+    result = assemble(rows, {"IT": truth}, ["corr"], "none", 0, 0)
     together = {frozenset(pair) for names in folds for pair in combinations(names, 2)}
     known = torch.tensor([frozenset(pair) in together for pair in combinations(NAMES, 2)])
     expected = torch.where(known, pairs, torch.nan)
@@ -182,7 +182,7 @@ def saved(tmp_path: Path) -> tuple[Evaluation, Path]:
     pairs = np.random.default_rng(1).random((2, 45)) / 3
     subjects = {"subject": ["NA", "01"]}  # words that pandas would read as a missing value and as a number
     teacher = RDMTeacher(rdms.from_array(pairs, NAMES, descriptors=subjects))
-    result = evaluate(make_student(), teacher, make_stimuli(), n_bootstrap=20)
+    result = evaluate(make_student(), teacher, make_stimuli())
     result.histories = pd.DataFrame(
         {"student": ["fitted"], "step": [0], "loss": [1 / 3], "validation_similarity": [math.nan]}
     )
@@ -207,7 +207,7 @@ def test_an_evaluation_comes_back_from_disk_as_it_was(saved: tuple[Evaluation, P
 
 
 def test_an_evaluation_without_histories_comes_back(tmp_path: Path) -> None:
-    result = evaluate(make_student(), make_teacher(), make_stimuli(labels=None), n_bootstrap=0)
+    result = evaluate(make_student(), make_teacher(), make_stimuli(labels=None))
     again = Evaluation.load(result.save(tmp_path))
     assert again.histories.empty
     assert again.labels is None

@@ -38,7 +38,7 @@ def student() -> Student:
 @pytest.mark.parametrize("comparator", ["corr", "spearman", "cosine", "rho-a"])
 def test_the_result_is_that_of_rsatoolbox_for_the_same_rdms(comparator):
     network = student()
-    evaluation = evaluate(network, RDMTeacher(brain()), images(), comparators=[comparator, "tau-a"], n_bootstrap=0)
+    evaluation = evaluate(network, RDMTeacher(brain()), images(), comparators=[comparator, "tau-a"])
     found = to_result(evaluation, comparator)
     predicted = network.rdms(images(), NAMES)
     category = np.array([float(a % 2 != b % 2) for a in range(9) for b in range(a + 1, 9)])
@@ -58,7 +58,7 @@ def test_the_result_is_that_of_rsatoolbox_for_the_same_rdms(comparator):
 def test_scores_of_folds_and_seeds_are_averaged_for_each_subject(tmp_path: Path):
     made = cross_validate(
         student, RDMTeacher(brain()), images(), folds=2, seeds=[0, 1], steps=1, controls=["unfitted"],
-        comparators=["corr"], n_bootstrap=0, progress=False,
+        comparators=["corr"], progress=False,
     )  # fmt: skip
     found = to_result(made)
     scores = made.scores.query("against == 'subjects'")
@@ -86,14 +86,14 @@ def test_scores_of_folds_and_seeds_are_averaged_for_each_subject(tmp_path: Path)
 
 def test_one_subject_has_no_variance():
     one = brain()[0]
-    found = to_result(evaluate(student(), RDMTeacher(one), images(), n_bootstrap=0))
+    found = to_result(evaluate(student(), RDMTeacher(one), images()))
     assert (found.get_sem(), found.dof, found.evaluations.shape) == (None, 0, (1, 3, 1))
 
 
 def test_a_choice_that_is_open_or_not_there_is_refused():
     two = brain(subject=["s1", "s2", "s1", "s2"], roi=["V1", "V1", "IT", "IT"])
     network = Student(student().model, {"1": "V1", "3": "IT"})
-    evaluation = evaluate(network, RDMTeacher(two), images(), n_bootstrap=0)
+    evaluation = evaluate(network, RDMTeacher(two), images())
     with pytest.raises(BrainrdlError, match=r"has the targets \['V1', 'IT'\]; choose one with target="):
         to_result(evaluation)
     with pytest.raises(BrainrdlError, match="target 'V2' is not known"):

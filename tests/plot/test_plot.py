@@ -414,14 +414,14 @@ def test_scores_against_the_mean_are_drawn_with_the_ceiling_for_the_mean_alone(a
 def test_without_a_ceiling_there_is_no_band(ax: Axes) -> None:
     plot.scores(pd.DataFrame([summary_row("fitted", 0.3, ceiling_lower=np.nan, ceiling_upper=np.nan)]), ax=ax)
     assert not bands(ax)
-    assert labels(ax.get_legend().get_texts()) == ["fitted student"]
+    assert labels(ax.get_legend().get_texts()) == ["student"]
 
 
 def test_the_kinds_of_rows_differ_in_colour_and_marker(ax: Axes) -> None:
     plot.scores(SUMMARY, "spearman", "subjects", ax)
     looks = [(line.get_color(), line.get_marker()) for line in ax.lines if line.get_linestyle() == "None"]
     assert len({colour for colour, _ in looks}) == len({marker for _, marker in looks}) == 5
-    kinds = ["fitted student", "unfitted control", "permuted control", "category model", "model"]
+    kinds = ["student", "unfitted control", "permuted control", "category model", "model"]
     assert labels(ax.get_legend().get_texts())[1:] == kinds
 
 

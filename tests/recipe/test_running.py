@@ -43,7 +43,7 @@ def test_recipe_runs_the_same_twice(content: dict, tmp_path: Path) -> None:
 
 
 def test_recipe_with_held_out_names_scores_those_alone(content: dict, tmp_path: Path) -> None:
-    content["evaluation"] = {"held_out": NAMES[:5], "n_bootstrap": 20, "seeds": [0, 1]}
+    content["evaluation"] = {"held_out": NAMES[:5], "seeds": [0, 1]}
     result = running.run(recipe.check(content), tmp_path / "run", progress=False)
     assert set(result.summary["student"]) == {"fitted", "unfitted", "permuted", "category", "category lookup"}
     assert result.scores["n_conditions"].eq(5).all()
@@ -52,7 +52,7 @@ def test_recipe_with_held_out_names_scores_those_alone(content: dict, tmp_path: 
 
 
 def test_recipe_with_a_held_out_share_draws_it_by_the_seed(content: dict, tmp_path: Path) -> None:
-    content["evaluation"] = {"held_out": 0.4, "seeds": [3], "n_bootstrap": 0}
+    content["evaluation"] = {"held_out": 0.4, "seeds": [3]}
     result = running.run(recipe.check(content), tmp_path / "run", progress=False)
     assert result.scores["n_conditions"].eq(5).all()
 
@@ -107,7 +107,7 @@ def test_a_finished_run_is_scored_again_where_symbolic_links_do_not_exist(
 
 @pytest.mark.parametrize("lost", ["fitted-seed0-fold0/weights.safetensors", "fitted-seed0-fold0-inner.csv"])
 def test_a_run_that_lost_a_fit_is_not_fitted_when_it_is_scored_again(content: dict, tmp_path: Path, lost: str) -> None:
-    content["evaluation"] = {"held_out": NAMES[:4], "inner_folds": 2, "n_bootstrap": 0, "controls": ["unfitted"]}
+    content["evaluation"] = {"held_out": NAMES[:4], "inner_folds": 2, "controls": ["unfitted"]}
     content["stimuli"].pop("labels")
     running.run(recipe.check(content), tmp_path / "run", progress=False)
     (tmp_path / "run" / "fits" / lost).unlink()
@@ -161,7 +161,7 @@ def built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]
 
 def counted(content: dict, **evaluation: object) -> Recipe:
     student = {"model": "counted_network:make", "layers": {"1": "IT"}}
-    return recipe.check(content | {"student": student, "evaluation": {"n_bootstrap": 0, **evaluation}})
+    return recipe.check(content | {"student": student, "evaluation": {**evaluation}})
 
 
 def test_a_network_is_built_once_per_row_and_once_more_to_detect_sharing(
@@ -348,7 +348,7 @@ def test_loss_section_becomes_the_loss(content: dict) -> None:
 
 
 def test_recipe_with_inner_folds_runs(content: dict, tmp_path: Path) -> None:
-    content["evaluation"] = {"held_out": NAMES[:4], "inner_folds": 2, "n_bootstrap": 0, "controls": []}
+    content["evaluation"] = {"held_out": NAMES[:4], "inner_folds": 2, "controls": []}
     result = running.run(recipe.check(content), tmp_path / "run", progress=False)
     assert sorted(result.histories["inner"].unique()) == [-1, 0, 1]
 
@@ -483,7 +483,7 @@ def test_stimuli_and_conditions_in_common_and_some_subjects_may_be_asked_for(con
         (tmp_path / "images" / f"{name}.png").unlink()
     content["stimuli"] = {"folder": content["stimuli"]["folder"], "allow_missing": True}
     content["teacher"]["subjects"] = ["s1", "s3"]
-    content["evaluation"] = {"folds": 2, "n_bootstrap": 0, "controls": []}
+    content["evaluation"] = {"folds": 2, "controls": []}
     result = running.run(recipe.check(content), tmp_path / "run", progress=False)
     assert set(result.scores["subject"]) == {"", "s1", "s3"}
     assert result.teacher.n_cond == 8

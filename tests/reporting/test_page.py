@@ -41,7 +41,7 @@ SETTINGS = {
     "folds": 2,
     "stratify": True,
     "subjects": "all",
-    "n_bootstrap": 20,
+    "intervals": "dyadic",
     "fit": {"steps": 60, "lr": 0.003, "loss": {"kind": "RDMLoss", "dissimilarity": "correlation"}},
 }
 
@@ -92,7 +92,9 @@ def make_evaluation(
         ]
     )
     told = SETTINGS | settings
-    return assemble(held_out, {target: teacher}, comparators, 20, 0, histories=histories, labels=labels, settings=told)
+    return assemble(
+        held_out, {target: teacher}, comparators, "dyadic", 20, 0, histories=histories, labels=labels, settings=told
+    )
 
 
 @pytest.fixture(scope="module")

@@ -48,7 +48,7 @@ DOORS: dict[str, Callable[[Stimuli], Any]] = {
     "teacher": lambda found: NetworkTeacher(network(), ["1"], stimuli=found),
     "teacher with cache": lambda found: NetworkTeacher(network(), ["1"], stimuli=found, cache=True),
     "patterns": lambda found: Student(network(), ["3"]).patterns(found),
-    "evaluate": lambda found: evaluate(Student(network(), ["3"]), brain(), found, n_bootstrap=0),
+    "evaluate": lambda found: evaluate(Student(network(), ["3"]), brain(), found),
     "fit": lambda found: fit(Student(network(), ["3"]), brain(), found, steps=1, device="cpu", progress=False),
 }
 
@@ -84,7 +84,7 @@ def test_only_steps_of_training_see_the_augmentation() -> None:
     augmented = plain.with_augmentation(lambda image: image + 20 + torch.rand(1))
     fit(student, brain(), augmented, validation=0.4, steps=3, device="cpu", progress=False)
     assert seen == [False, True, True, True]  # the first pass tests that gradients reach the network
-    first, second = (evaluate(student, brain(), augmented, n_bootstrap=0).summary.score[0] for _ in range(2))
+    first, second = (evaluate(student, brain(), augmented).summary.score[0] for _ in range(2))
     assert first == second
 
 

@@ -264,7 +264,7 @@ def test_a_hand_written_teacher_is_scored_like_the_same_rdms() -> None:
     torch.manual_seed(0)
     student = make_student()
     own, known = (
-        evaluate(student, teacher, stimuli(), TEST, n_bootstrap=10).scores
+        evaluate(student, teacher, stimuli(), TEST).scores
         for teacher in (RatingsTeacher(ratings()), as_rdm_teacher(ratings()))
     )
     pd.testing.assert_frame_equal(own, known)
@@ -272,7 +272,7 @@ def test_a_hand_written_teacher_is_scored_like_the_same_rdms() -> None:
 
 
 def cross_validated(teacher: Teacher, **options: Any) -> pd.DataFrame:
-    options = {"folds": ONE_FOLD, "subjects": "leave-one-out", "n_bootstrap": 0, **QUICK, **options}
+    options = {"folds": ONE_FOLD, "subjects": "leave-one-out", **QUICK, **options}
     return cross_validate(make_student, teacher, stimuli(), **options).scores
 
 
