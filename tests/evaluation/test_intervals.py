@@ -19,6 +19,7 @@ from brainrdl.evaluation.uncertainty import DyadicInference, FoldRDMs
 from brainrdl.similarity.registry import SIMILARITIES
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "validity"))
+import dual_bootstrap
 import intervals as simulation
 import population
 
@@ -141,20 +142,7 @@ def test_the_simulation_is_of_the_intervals_that_score_gives() -> None:
     rng = np.random.default_rng(1)
     sample, folds = population.draw(rng, 24, 4), simulation.folds(rng, 24, "folds x 3 seeds")
     models, subjects = torch.tensor(np.stack([sample.better, sample.worse])), torch.tensor(sample.subjects)
-    names = tuple(f"n{k:02d}" for k in range(24))
-    position = np.zeros((24, 24), dtype=int)
-    i, j = np.triu_indices(24, 1)
-    position[i, j] = position[j, i] = np.arange(len(i))
-    rows = []
-    for k, part in enumerate(folds):
-        first, second = np.triu_indices(len(part), 1)
-        for label, role, pairs in (("fitted", Role.STUDENT, models[0]), ("unfitted", Role.UNFITTED, models[1])):
-            chosen = pairs[position[part[first], part[second]]]
-            shown = tuple(names[q] for q in part)
-            rows.append(
-                HeldOut(student=label, role=role, base="unfitted", target="IT", names=shown, pairs=chosen, fold=k)
-            )
-    teacher = {"IT": TeacherRDMs("IT", names, tuple("abcd"), subjects)}
+    rows, teacher = list(dual_bootstrap.held_out(sample, folds, 24)), dual_bootstrap.teacher_of(sample, 24)
     for comparator in ("spearman", "cosine", "corr_cov"):
         table = score(rows, teacher, [comparator]).summary.query("student == 'fitted'").set_index("against")
         for against, (better, worse) in simulation.estimates(models, subjects, folds, comparator, 24).items():

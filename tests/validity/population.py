@@ -47,7 +47,7 @@ def draw(rng: np.random.Generator, n_stimuli: int, n_subjects: int, noise: float
     shared = latent @ _SHARED
     better, twin = (_squared_euclidean(np.concatenate([shared, 1.1 * extra], 1)) for extra in irrelevant)
     worse = _squared_euclidean(np.concatenate([latent, 2.0 * irrelevant[0]], 1))
-    return Sample(_correlation_distance(measured), better, worse, twin)
+    return Sample(correlation_distance(measured), better, worse, twin)
 
 
 def folds_of(rng: np.random.Generator, n_stimuli: int, n_folds: int) -> list[np.ndarray]:
@@ -60,7 +60,7 @@ def _squared_euclidean(patterns: np.ndarray) -> np.ndarray:
     return ((patterns[i] - patterns[j]) ** 2).sum(-1)
 
 
-def _correlation_distance(patterns: np.ndarray) -> np.ndarray:
+def correlation_distance(patterns: np.ndarray) -> np.ndarray:
     centred = patterns - patterns.mean(-1, keepdims=True)
     unit = centred / np.linalg.norm(centred, axis=-1, keepdims=True)
     i, j = np.triu_indices(patterns.shape[-2], 1)
