@@ -147,7 +147,10 @@ def _is_real(found: Mapping[str, Any]) -> bool:
 def _gain_sentence(contrasts: pd.DataFrame, row: Mapping[str, Any]) -> Iterator[str]:
     before = {"student": row["base"], "role": Role.UNFITTED.value, "layer": row["layer"]}
     if found := _tested(contrasts, row, before):
-        changed = f"Fitting changed the score by {_difference(found)} relative to the same network before fitting"
+        changed = (
+            f"Against {_against(row)}, fitting changed the score by {_difference(found)} relative to the same network "
+            "before fitting"
+        )
         rise = "an increase" if found["difference"] > 0 else "a decrease"
         verdict = f", {rise}" if _is_real(found) else "; these data do not show a change"
         yield f"{changed}{verdict if math.isfinite(found['p_corrected']) else ''}."

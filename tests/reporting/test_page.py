@@ -274,27 +274,25 @@ def test_the_headline_says_the_score_with_its_interval_and_its_own_ceiling(page:
         f"reached a Spearman correlation of {two(row.score)} (95% interval {two(row.low)} to {two(row.high)}) "
         "with single subjects’ RDMs of IT."
     ) in first
-    assert f"(leave one subject out) is {two(row.ceiling_lower)} to {two(row.ceiling_upper)}" in first
+    bounds = f"(bounds of the noise ceiling: {two(row.ceiling_lower)} to {two(row.ceiling_upper)})"
+    assert f"A perfect model is expected to reach {two(row.ceiling)} {bounds}" in first
     mean = row_of(evaluation, student="fitted", comparator="spearman", against="mean")
     assert f"With the subjects’ mean RDM it reached {two(mean.score)}" in second
-    expected = f"ceiling for the mean RDM, which a perfect model is expected to reach, is {two(mean.ceiling_lower)}"
-    assert expected in second
-    assert f"{100 * mean.score / mean.ceiling_lower:.0f}% of it" in second
+    assert f"A perfect model is expected to reach {two(mean.ceiling)}; the score is" in second
+    assert f"{100 * mean.score / mean.ceiling:.0f}% of this" in second
 
 
 def test_each_table_has_the_ceiling_of_its_own_comparison_only(page: Page, evaluation: Evaluation) -> None:
     subjects = row_of(evaluation, student="fitted", comparator="spearman", against="subjects")
     mean = row_of(evaluation, student="fitted", comparator="spearman", against="mean")
-    band = f"{two(subjects.ceiling_lower)} to {two(subjects.ceiling_upper)}"
+    band = f"{two(subjects.ceiling)} ({two(subjects.ceiling_lower)} to {two(subjects.ceiling_upper)})"
     against_subjects, against_mean = (
         page.table("Against single subjects’ RDMs"),
         page.table("Against the subjects’ mean RDM"),
     )
     assert f"<td>{band}</td>" in against_subjects
-    assert f"<td>{two(mean.ceiling_lower)}</td>" in against_mean
+    assert f"<td>{two(mean.ceiling)}</td>" in against_mean
     assert f"<td>{band}</td>" not in against_mean
-    assert "ceiling for the mean RDM" not in against_subjects
-    assert "noise ceiling" not in against_mean
 
 
 def test_partial_correlations_stand_apart_without_a_ceiling(page: Page, evaluation: Evaluation) -> None:
@@ -309,56 +307,81 @@ def test_partial_correlations_stand_apart_without_a_ceiling(page: Page, evaluati
 def test_the_headline_tells_what_fitting_the_shuffled_and_the_category_did(page: Page, evaluation: Evaluation) -> None:
     wanted = {"comparator": "spearman", "against": "subjects"}
     gain = row_of(evaluation, student="fitted", **wanted)["gain"]
+    tested = evaluation.contrasts.query("comparator == 'spearman' and against == 'subjects'").set_index("other")
     permuted = row_of(evaluation, student="permuted", **wanted)["score"]
     category = row_of(evaluation, student="category", **wanted)["score"]
     headline = page.headline()
     assert f"Against single subjects’ RDMs, fitting changed the score by {two(gain)} (95% interval" in headline
     assert f"shuffled condition names, scored {two(permuted)}" in headline
-    assert (
-        f"category of each stimulus scored {two(category)} (“category”); the score of the network was higher than this"
-        in headline
-    )
+    assert f"which knows only the category of each stimulus, scored {two(category)}" in headline
+    for other in ("permuted", "category"):
+        found = tested.loc[other]
+        verdict = "the network scored more" if found.p_corrected < 0.05 else "these data do not show a difference"
+        difference = f"{two(found.difference)} (95% interval {two(found.low)} to {two(found.high)}, corrected p"
+        assert verdict in headline
+        assert difference in headline
 
 
 def sentence(**changes: Any) -> str:
-    row = {"against": "subjects", "score": 0.3, "ceiling_lower": 0.4, "ceiling_upper": 0.6, "share": 0.75} | changes
+    row = {"against": "subjects", "score": 0.3, "ceiling": 0.4, "ceiling_lower": 0.3, "ceiling_upper": 0.6}
+    row |= {"share": 0.75} | changes
     return wording._ceiling_sentence(row)
 
 
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({}, "is 0.40 to 0.60; the score is 75% of its lower bound."),
-        ({"score": 0.4}, "The score is above the lower bound, which is the score of the other subjects’ mean RDM"),
-        ({"against": "mean"}, "is expected to reach, is 0.40; the score is 75% of it."),
-        ({"ceiling_lower": -0.1, "share": np.nan}, "The subjects hardly agree (their ceiling is −0.10)"),
-        ({"ceiling_lower": np.nan}, "There is no noise ceiling"),
+        ({}, "reach 0.40 (bounds of the noise ceiling: 0.30 to 0.60); the score is 75% of this."),
+        ({"score": 0.4}, "The score is above this, so these data do not show how much remains to be explained."),
+        ({"ceiling_lower": 0.4, "ceiling_upper": 0.4}, "is expected to reach 0.40; the score is 75% of this."),
+        ({"ceiling": 0.0, "share": np.nan}, "The subjects hardly agree (the ceiling is 0.00)"),
+        ({"ceiling": np.nan}, "There is no noise ceiling"),
     ],
 )
 def test_a_score_is_held_against_its_ceiling_in_words(changes: dict[str, Any], words: str) -> None:
     assert words in sentence(**changes)
 
 
+ROW = {"student": "s", "layer": "", "target": "IT", "comparator": "corr", "against": "mean", "base": "u"}
+
+
+def contrasts(other: str, role: str, difference: float, p: float) -> pd.DataFrame:
+    shared = {key: ROW[key] for key in ("student", "layer", "target", "comparator", "against")}
+    tested = {"difference": difference, "low": difference - 0.1, "high": difference + 0.1, "p": p, "p_corrected": p}
+    return pd.DataFrame([shared | tested | {"other": other, "other_role": role, "other_layer": ""}])
+
+
 @pytest.mark.parametrize(
-    ("low", "high", "words"),
+    ("difference", "p", "words"),
     [
-        (0.1, 0.3, ", an improvement."),
-        (-0.3, -0.1, ", a decrease."),
-        (-0.1, 0.3, "; these data do not show an improvement."),
-        (np.nan, np.nan, "(no interval) relative to the same network before fitting."),
+        (0.2, 0.01, ", an increase."),
+        (-0.2, 0.01, ", a decrease."),
+        (0.2, 0.06, "; these data do not show a change."),
+        (0.2, np.nan, "0.20 (not tested) relative to the same network before fitting."),
     ],
 )
-def test_a_gain_is_called_one_only_if_its_interval_says_so(low: float, high: float, words: str) -> None:
-    row = {"against": "mean", "gain": (low + high) / 2 if np.isfinite(low) else 0.1, "gain_low": low, "gain_high": high}
-    assert " ".join(wording._gain_sentence(row)).endswith(words)
+def test_a_change_is_called_one_only_if_the_corrected_contrast_shows_it(
+    difference: float, p: float, words: str
+) -> None:
+    told = wording._gain_sentence(contrasts("u", "unfitted", difference, p), ROW | {"n_subjects": 4})
+    assert " ".join(told).endswith(words)
 
 
-def test_a_category_model_that_does_better_is_not_hidden() -> None:
-    models = pd.DataFrame(
-        [{"role": "category", "against": "mean", "student": s, "score": v} for s, v in (("a", 0.1), ("b", 0.5))]
-    )
-    told = " ".join(wording._category_sentence(models, {"against": "mean", "score": 0.4}))
-    assert "scored 0.10 (“a”) and 0.50 (“b”); the score of the network was not higher than the best of these" in told
+@pytest.mark.parametrize(
+    ("difference", "p", "words"),
+    [
+        (-0.2, 0.01, "the network scored less, with a difference of −0.20"),
+        (0.2, 0.0001, "the network scored more, with a difference of 0.20 (95% interval 0.10 to 0.30, corrected p < 0"),
+        (0.05, 0.4, "these data do not show a difference from it: 0.05"),
+    ],
+)
+def test_more_or_less_than_a_category_model_is_said_as_the_contrast_shows(
+    difference: float, p: float, words: str
+) -> None:
+    models = pd.DataFrame([{"role": "category", "against": "mean", "student": "b", "score": 0.5, "layer": ""}])
+    told = " ".join(wording._category_sentence(contrasts("b", "category", difference, p), models, ROW))
+    assert "The model “b”, which knows only the category of each stimulus, scored 0.50" in told
+    assert words in told
 
 
 # What it cannot show
