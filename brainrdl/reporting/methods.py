@@ -13,7 +13,7 @@ from brainrdl.dissimilarity.measures import label_of as measure_label
 from brainrdl.evaluation.held_out import Evaluation
 from brainrdl.rdms.by_name import names
 from brainrdl.reporting.run import Run, categories_of, comparators_of, kinds_of, shown_keys
-from brainrdl.reporting.wording import and_joined, percent
+from brainrdl.reporting.wording import accuracy_words, and_joined, percent
 from brainrdl.similarity.comparators import label_of
 from brainrdl.similarity.registry import SIMILARITIES
 from brainrdl.similarity.traits import Reference
@@ -99,6 +99,7 @@ def _evaluation_facts(run: Run, evaluation: Evaluation) -> list[tuple[str, str]]
         ("Held out", _held_out(evaluation.scores)),
         ("Seeds", f"{len(seeds)} ({and_joined(map(str, seeds))})"),
         ("Steps chosen by", _chosen_by(run)),
+        ("Task", accuracy_words(run).removeprefix("the ")),
         ("Intervals", _INTERVALS.get(_intervals(run), "")),
     ]
 

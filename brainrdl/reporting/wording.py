@@ -203,10 +203,29 @@ def fit_headline(run: Run) -> str:
         if not curve.empty:
             change = f"went from {number(curve.iloc[0])} to {number(curve.iloc[-1])}"
             parts.append(f"The RDM correlation on {label} stimuli {change} (highest: {number(curve.max())}).")
+    if said := accuracy_words(run):
+        parts.append(f"{said[0].upper()}{said[1:]}.")
     if run.best_step is not None:
         parts.append(f"The weights of step {run.best_step} were kept.")
     limits = "Nothing on this page was measured on held-out stimuli, so it does not show how well the fit generalises."
     return " ".join([*parts, limits])
+
+
+def accuracy_words(run: Run) -> str:
+    """Give the accuracy of the task at the end of training, averaged over final fits; "" if no task was trained."""
+    history = run.histories
+    if not run.fit_options.get("task_weight"):
+        return ""
+    if "inner" in history:
+        history = history[history["inner"] == -1]
+    fits = [column for column in ("student", "seed", "fold") if column in history]
+    last = history.groupby(fits, sort=False).tail(1) if fits else history.tail(1)
+    found = [
+        f"{percent(last[column].mean())} on {label} stimuli"
+        for column, label in (("train_accuracy", "training"), ("validation_accuracy", "validation"))
+        if column in last and last[column].notna().any()
+    ]
+    return f"the accuracy of the classification task at the end was {and_joined(found)}" if found else ""
 
 
 # What the page cannot show

@@ -384,6 +384,40 @@ def test_more_or_less_than_a_category_model_is_said_as_the_contrast_shows(
     assert words in told
 
 
+def test_a_trained_task_has_its_accuracy_on_the_page(tmp_path: Path) -> None:
+    history = pd.DataFrame({"step": [0, 10], "train_similarity": [0.1, 0.4], "train_accuracy": [0.25, 0.9]})
+    run = Run(None, history, settings={"task_weight": 1.0, "steps": 10})
+    assert "The accuracy of the classification task at the end was 90% on training stimuli." in wording.fit_headline(
+        run
+    )
+    assert "accuracy" not in wording.fit_headline(Run(None, history, settings={"task_weight": 0.0, "steps": 10}))
+    many = pd.concat([history.assign(student="a", seed=0, fold=fold, inner=-1) for fold in (0, 1)])
+    many.loc[many["fold"] == 1, "train_accuracy"] -= 0.1
+    assert "85% on training stimuli" in wording.accuracy_words(Run(None, many, settings={"fit": {"task_weight": 1.0}}))
+
+
+def test_a_network_that_was_not_fitted_is_not_called_fitted() -> None:
+    evaluation = make_evaluation(controls=False, labels=None)
+    assert "the fitted network reached" in "".join(
+        wording.headlines(Run(evaluation, evaluation.histories, settings=SETTINGS), evaluation)
+    )
+    plain = Run(evaluation, evaluation.histories, settings={"held_out": list(NAMES)})
+    told = " ".join([*wording.headlines(plain, evaluation), *methods.methods_of(plain)])
+    assert told.startswith("The network reached a Spearman correlation of")
+    assert "fitted" not in told.replace("refitted", "")
+
+
+def test_one_rdm_without_subjects_gives_one_table() -> None:
+    evaluation = make_evaluation(n_subjects=1)
+    captions = [table.caption for table in tables.summary_tables(evaluation.summary)]
+    assert captions == [
+        "Against the subjects’ mean RDM",
+        "Against the subjects’ mean RDM, with category and other models held constant",
+    ]
+    run = Run(evaluation, evaluation.histories, settings=SETTINGS)
+    assert "with the RDM of IT" in next(wording.headlines(run, evaluation))
+
+
 # What it cannot show
 
 
