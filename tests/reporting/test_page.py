@@ -505,7 +505,7 @@ def fact(run: Run, term: str) -> str:
 def test_facts_say_what_was_held_out_and_how_intervals_came_about(evaluation: Evaluation) -> None:
     run = report_page._open(evaluation)
     assert fact(run, "Held out") == "each stimulus once, in 2 folds (6 stimuli, 15 pairs per fold)"
-    assert fact(run, "Intervals") == "95%, from 20 bootstrap resamples of stimuli and subjects"
+    assert fact(run, "Intervals") == "95%, over stimuli and subjects"
     uneven = evaluation.scores.assign(fold=0, n_pairs=range(len(evaluation.scores)))
     single = report_page._open(replace(evaluation, scores=uneven))
     assert fact(single, "Held out") == f"one list (6 stimuli, 0 to {len(uneven) - 1} pairs)"
@@ -610,7 +610,7 @@ def test_methods_cite_what_they_rest_on(page: Page) -> None:
         ({}, "The 12 stimuli were divided into 2 folds, with categories spread evenly over folds."),
         ({}, "Settings: steps 60, lr 0.003."),
         ({}, "Student RDMs were made with correlation distance (1 - r)."),
-        ({}, "from 20 bootstrap resamples of stimuli and subjects"),
+        ({}, "the variance over stimuli is dyadic cluster-robust"),
         ({}, "not interchangeable"),
         ({"seeds": (0, 1)}, "repeated with 2 seeds"),
         ({"fit": {"validation": 0.25}}, "steps was chosen on 25% of each training set, not used for fitting."),
