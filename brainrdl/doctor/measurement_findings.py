@@ -106,9 +106,11 @@ def _counts(dataset: DatasetBase, where: str, by: str) -> Iterator[Finding]:
     uneven = [name for name, row in counts.iterrows() if row.min() != row.max()]
     if uneven:
         value = f"{len(uneven)} of {len(counts)} conditions differ in number between runs: {quote(uneven)}"
-        advice = "crossnobis needs every condition in every run"
-        level = "warning" if (counts == 0).to_numpy().any() else "note"
-        yield Finding("Measurements", level, "balance of runs", where, value, advice)
+        apart = _pairs_without_runs(counts)
+        if apart:
+            value += f"; {apart} pairs of conditions are together in fewer than two runs"
+        advice = "crossnobis of such pairs is NaN; runs= may name a session or repetition instead" if apart else ""
+        yield Finding("Measurements", "warning" if apart else "note", "balance of runs", where, value, advice)
     else:
         yield Finding(
             "Measurements",
@@ -117,6 +119,12 @@ def _counts(dataset: DatasetBase, where: str, by: str) -> Iterator[Finding]:
             where,
             f"every condition occurs equally often in each of {counts.shape[1]} runs",
         )
+
+
+def _pairs_without_runs(counts: pd.DataFrame) -> int:
+    present = (counts > 0).to_numpy(dtype=int)
+    together = present @ present.T
+    return int((together[np.triu_indices(len(present), 1)] < 2).sum())
 
 
 def _runs(values: Float[np.ndarray, "n_observations n_values"], runs: object, where: str) -> Iterator[Finding]:
