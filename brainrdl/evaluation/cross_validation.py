@@ -33,6 +33,7 @@ from brainrdl.evaluation.plan import (
     check_inner_sizes,
     check_rows,
     check_slugs,
+    check_validation,
     controls_for,
     display,
     inner_folds_of,
@@ -162,6 +163,7 @@ def cross_validate(
     splits = list(splits_of(stimuli, asked["folds"], seeds, stratify, groups, left_out))
     check_slugs(splits, candidates)
     check_inner_sizes(splits, candidates, inner_folds, stimuli.labels if stratify else None, groups, stimuli)
+    check_validation(splits, candidates, fit_options, groups, stimuli)
     made = Maker()
     first = made.first({label: candidate.make for label, candidate in candidates.items()}, seeds[0])
     fitting["networks"] = {label: student_settings(student) for label, student in first.items()}

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from brainrdl._core.constants import MIN_CONDITIONS
@@ -71,9 +73,9 @@ def stimulus_folds(
     grouped = groups_of(groups, names)
     numbers = group_numbers(names, grouped) if grouped else None
     splitter = cast(Splitter, folds) if given else _k_fold(folds, categories, numbers, seed, len(names), what)
-    parts = splitter.split(list(names), categories, *_third_argument(splitter, numbers))
+    parts = _parts_of(splitter, names, categories, numbers)
     advice = ("hold out more conditions", "hold out fewer") if given else (f"use fewer {what}", f"use more {what}")
-    rows = []
+    rows: list[dict[str, Any]] = []
     for fold, (train, test) in enumerate(parts):
         _check_complement(fold, train, test, len(names))
         _check_whole_groups(fold, test, names, numbers)
@@ -85,10 +87,16 @@ def stimulus_folds(
     return pd.DataFrame(rows)
 
 
-def _third_argument(splitter: Splitter, numbers: list[int] | None) -> list[list[int]]:
-    """Return the groups as an argument, if there are any and the splitter accepts them."""
-    accepts = len(inspect.signature(splitter.split).parameters) > 2
-    return [numbers] if numbers is not None and accepts else []
+def _parts_of(
+    splitter: Splitter, names: Sequence[str], categories: list[str] | None, numbers: list[int] | None
+) -> list[tuple[Sequence[int], Sequence[int]]]:
+    if numbers is None or len(inspect.signature(splitter.split).parameters) < 3:
+        return list(splitter.split(list(names), categories))
+    with (
+        warnings.catch_warnings()
+    ):  # from those of scikit-learn that ignore groups; whether they separate one is checked
+        warnings.filterwarnings("ignore", message="The groups parameter is ignored", category=UserWarning)
+        return list(splitter.split(list(names), categories, numbers))  # type: ignore[call-arg]
 
 
 def _check_whole_groups(fold: int, test: Sequence[int], names: Sequence[str], numbers: list[int] | None) -> None:
@@ -124,17 +132,35 @@ def _k_fold(
 
 @dataclass(frozen=True)
 class _GroupFolds:
-    """Folds of whole groups with similar sizes and, if stratified, similar shares of the categories."""
+    """Folds of whole groups with similar sizes and, if stratified, similar shares of the categories.
+
+    scikit-learn's StratifiedGroupKFold balances the categories first: of few conditions, a fold may get too few.
+    """
 
     n_folds: int
     seed: int
     stratified: bool
 
     def split(self, X: Any, y: Any = None, groups: Any = None) -> Any:
-        from sklearn.model_selection import StratifiedGroupKFold
+        categories = y if y and self.stratified else ["all"] * len(X)
+        counts = pd.crosstab(np.asarray(groups), np.asarray(categories)).to_numpy(dtype=float)
+        fold_of = self._assigned(counts)[np.asarray(groups)]
+        for fold in range(self.n_folds):
+            yield np.flatnonzero(fold_of != fold), np.flatnonzero(fold_of == fold)
 
-        balanced = y if y and self.stratified else ["all"] * len(X)
-        return StratifiedGroupKFold(self.n_folds, shuffle=True, random_state=self.seed).split(X, balanced, groups)
+    def _assigned(self, counts: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
+        """Assign groups (rows; columns are categories) to folds, the largest first, each where it fits best."""
+        random = np.random.default_rng(self.seed)
+        sizes, shuffled = counts.sum(1), random.permutation(len(counts))
+        order = shuffled[np.lexsort((counts.argmax(1)[shuffled], -sizes[shuffled]))]
+        held, fold_of = np.zeros((self.n_folds, counts.shape[1])), np.zeros(len(counts), dtype=np.int64)
+        preferred = random.permutation(self.n_folds)
+        for group in order:
+            more = (held[preferred] * counts[group] / counts.sum(0)).sum(1)
+            larger = 2 * held[preferred].sum(1) * sizes[group] / sizes.sum() * counts.shape[1]
+            fold_of[group] = preferred[np.argmin(more + larger)]
+            held[fold_of[group]] += counts[group]
+        return fold_of
 
 
 def _check_complement(fold: int, train: Sequence[int], test: Sequence[int], n: int) -> None:

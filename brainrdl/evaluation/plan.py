@@ -19,7 +19,7 @@ from brainrdl.stimuli.named_images import Stimuli
 from brainrdl.teachers.protocol import Teacher, cut_down, subjects_of, without_subject
 from brainrdl.training.loop import fit
 from brainrdl.training.options import FitOptions
-from brainrdl.training.stimulus_lists import check_partitions
+from brainrdl.training.stimulus_lists import check_partitions, training_names
 
 _OURS = ("train", "held_out", "seed", "groups", "out", "resume", "overwrite")  # set for each fold
 
@@ -196,6 +196,20 @@ def check_inner_sizes(
         for n_folds in asked - {0, 1}:
             inner = inner_folds_of(split, n_folds, labels, groups)
             check_partitions(stimuli, [_partition(inner, split.train)], groups)
+
+
+def check_validation(
+    splits: Sequence[Split],
+    candidates: Mapping[str, Candidate],
+    fit_options: Mapping[str, Any],
+    groups: Mapping[str, str] | None,
+    stimuli: Stimuli,
+) -> None:
+    """Refuse validation stimuli of any fold that `fit` would refuse, for example too few or an identical image."""
+    for candidate in candidates.values():
+        validation = {**fit_options, **candidate.options}["validation"]
+        for split in splits if isinstance(validation, int | float) or len(validation) else ():
+            training_names(stimuli, split.train, validation, split.test, split.seed, groups)
 
 
 def inner_folds_of(
