@@ -461,14 +461,13 @@ def test_a_schedule_goes_with_fixed_steps_or_if_it_knows_none() -> None:
 
 @pytest.mark.parametrize("stratify", [True, False])
 def test_inner_folds_are_stratified_as_the_outer_ones(monkeypatch: pytest.MonkeyPatch, stratify: bool) -> None:
-    real, asked = module.stimulus_folds, list[Any]()
+    real, asked = plan.stimulus_folds, list[Any]()
 
     def stimulus_folds(*args: Any, labels: Any, **options: Any) -> pd.DataFrame:
         asked.append(labels)
         return real(*args, labels=labels, **options)
 
-    for place in (module, plan):
-        monkeypatch.setattr(place, "stimulus_folds", stimulus_folds)
+    monkeypatch.setattr(plan, "stimulus_folds", stimulus_folds)
     quick(inner_folds=2, stratify=stratify, controls=[])
     assert asked == [LABELS if stratify else None] * 3  # inner ones twice: to refuse early, and to fit
 
