@@ -199,8 +199,8 @@ def test_splitters_for_groups_are_given_them_and_others_are_refused_if_they_sepa
 def test_more_folds_than_groups_and_groups_of_unknown_names_are_refused() -> None:
     with pytest.raises(BrainrdlError, match="folds must be at most the number of groups, 2, got 3"):
         stimulus_folds(NAMES, 3, groups={name: str(i % 2) for i, name in enumerate(NAMES)})
-    with pytest.raises(BrainrdlError, match=r"has groups of \['nmae'\], which are not stimuli, and none of"):
-        stimulus_folds(NAMES, 3, groups={"nmae": "a"})
+    with pytest.raises(BrainrdlError, match=r"has groups of \['image99'\], which are not stimuli, and none of"):
+        stimulus_folds(NAMES, 3, groups={"image99": "a"})
     with pytest.raises(BrainrdlError, match="have no group in groups=; name it"):
         stimulus_folds(NAMES, 3, groups={**OBJECTS, NAMES[0]: " "})
     assert len(stimulus_folds(NAMES, 3, groups={**OBJECTS, "another": "a"})) == len(NAMES)
