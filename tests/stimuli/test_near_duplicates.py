@@ -133,7 +133,7 @@ def of_public_set(name: str) -> Tensor:
     ("name", "most_pairs", "least"), [("algonauts92", 0, 1.0), ("cifar10", 5, 0.97), ("mnist", 150, 0.95)]
 )
 def test_detection_and_false_alarm_rates_on_public_images(name: str, most_pairs: int, least: float) -> None:
-    """At least 3 of the 5 pairs of CIFAR-10 are true copies; the digits of MNIST resemble each other."""
+    """The 5 pairs of CIFAR-10 are copies of one photograph each; the digits of MNIST resemble each other."""
     pixels = of_public_set(name)
     prints = fingerprints(pixels)
     assert len(_similar_pairs(prints)) <= most_pairs
