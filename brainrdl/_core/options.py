@@ -116,8 +116,18 @@ class Option:
             return value
         if any(_is_code(kind) and isinstance(value, get_origin(kind) or kind) for kind in kinds):
             return value
-        (kind,) = [kind for kind in kinds if kind is not types.NoneType and not _is_code(kind)]
+        kind, *others = [kind for kind in kinds if kind is not types.NoneType and not _is_code(kind)]
+        if others:
+            return self._checked_mapping(value, name)
         return self._checked_list(kind, value, name) if get_origin(kind) in _LISTS else self._checked(kind, value, name)
+
+    def _checked_mapping(self, value: Any, name: str) -> Any:
+        """Return a mapping as a dict, and a path as a Path."""
+        if isinstance(value, str | Path):
+            return Path(value)
+        if not isinstance(value, Mapping):
+            refuse(f"{name} must be a mapping or a path, got {value!r}")
+        return dict(value)
 
     def _checked_list(self, kind: Any, value: Any, name: str) -> list[Any]:
         listed = value.tolist() if hasattr(value, "tolist") else value
@@ -177,7 +187,7 @@ def _words(kind: Any, spelling: Spelling, limits: Sequence[str]) -> str:
         return f"{{{listed}}}" if len(known) > 1 else listed
     if origin in _LISTS:
         return f"list of {words_for(inner[0], spelling, limits).replace(', or', ' or')}"
-    if origin is dict:
+    if origin in (dict, abc.Mapping):
         key, value = (words_for(one, spelling, limits) for one in inner)
         return f"mapping of {key} to {value}"
     if _is_code(kind):

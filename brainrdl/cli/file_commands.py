@@ -47,6 +47,7 @@ DATA_EXAMPLES = "Examples:\n\nbrainrdl data list\n\nbrainrdl data fetch kriegesk
 _KEYWORDS = {  # of calc_rdm
     "--dissimilarity": "dissimilarity",
     "--noise-normalisation": "noise",
+    "--noise-per": "noise_per",
     "--runs": "runs",
     "--window": "windows",
 }
@@ -76,6 +77,15 @@ Noise = Annotated[
         metavar="METHOD",
         help="Whiten the channels with this estimate of their noise covariance.",
         autocompletion=complete(noise_methods),
+    ),
+]
+
+NoisePer = Annotated[
+    str | None,
+    typer.Option(
+        "--noise-per",
+        metavar="WHAT",
+        help="Estimate the noise in each 'run', or in each time 'window'; in all data together by default.",
     ),
 ]
 
@@ -116,6 +126,7 @@ def rdm(
     ] = Path("rdms.h5"),
     dissimilarity: Dissimilarity = None,
     noise: Noise = None,
+    noise_per: NoisePer = None,
     rois: Rois = [],  # noqa: B006
     condition_column: Annotated[
         str | None,
@@ -165,8 +176,8 @@ def rdm(
     """Compute RDMs of measurements, or of a network's layers, and write them to a file to use as a teacher."""
     _check_out(out, overwrite)
     of_file = {
-        "--noise-normalisation": noise, "--roi": rois, "--condition-column": condition_column, "--runs": runs,
-        "--window": windows, "--names": names, "--read": options,
+        "--noise-normalisation": noise, "--noise-per": noise_per, "--roi": rois, "--runs": runs,
+        "--condition-column": condition_column, "--window": windows, "--names": names, "--read": options,
     }  # fmt: skip
     of_network = {"--weights": weights, "--seed": seed, "--layers": layers, "--stimuli": stimuli}
     if model is not None:
@@ -181,7 +192,7 @@ def rdm(
         )
         words |= {key: given for key, given in short.items() if given}
         measured = {
-            "--dissimilarity": dissimilarity, "--noise-normalisation": noise, "--runs": runs,
+            "--dissimilarity": dissimilarity, "--noise-normalisation": noise, "--noise-per": noise_per, "--runs": runs,
             "--window": list(map(_window, windows)),
         }  # fmt: skip
         found = _of_file(_only(sources), names, words, {key: value for key, value in measured.items() if value})

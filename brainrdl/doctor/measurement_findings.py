@@ -20,6 +20,8 @@ _MIN_CONDITIONS = 3
 
 _TIMES_LARGER = 2
 
+_OUTLYING = 5  # times the size of the median observation
+
 _SHIFT = 1  # in standard deviations within runs
 
 _Patterns = Float[np.ndarray, "n_conditions n_channels"]
@@ -62,6 +64,7 @@ def of_dataset(dataset: DatasetBase, where: str, by: str) -> Iterator[Finding]:
         yield Finding("Measurements", "warning", "conditions", where, value, advice, blocks=True)
         return
     yield from _counts(dataset, where, by)
+    yield _sizes(values[:, good], dataset, where, by)
     yield from _runs(values[:, good], dataset.obs_descriptors.get("run"), where)
     yield _repeats(halves(dataset, by), where)
 
@@ -106,9 +109,11 @@ def _counts(dataset: DatasetBase, where: str, by: str) -> Iterator[Finding]:
     uneven = [name for name, row in counts.iterrows() if row.min() != row.max()]
     if uneven:
         value = f"{len(uneven)} of {len(counts)} conditions differ in number between runs: {quote(uneven)}"
-        advice = "crossnobis needs every condition in every run"
-        level = "warning" if (counts == 0).to_numpy().any() else "note"
-        yield Finding("Measurements", level, "balance of runs", where, value, advice)
+        apart = _pairs_without_runs(counts)
+        if apart:
+            value += f"; {apart} pairs of conditions are together in fewer than two runs"
+        advice = "crossnobis of such pairs is NaN; runs= may name a session or repetition instead" if apart else ""
+        yield Finding("Measurements", "warning" if apart else "note", "balance of runs", where, value, advice)
     else:
         yield Finding(
             "Measurements",
@@ -117,6 +122,27 @@ def _counts(dataset: DatasetBase, where: str, by: str) -> Iterator[Finding]:
             where,
             f"every condition occurs equally often in each of {counts.shape[1]} runs",
         )
+
+
+def _sizes(values: Float[np.ndarray, "n_observations n_values"], dataset: DatasetBase, where: str, by: str) -> Finding:
+    """Compare how far observations are from the median one, in all channels: one may be of another scale, or noise."""
+    apart = values - np.median(values, axis=0)
+    sizes = np.sqrt(np.square(apart / values.std(axis=0)).mean(1))
+    times = sizes / max(float(np.median(sizes)), np.finfo(float).tiny)
+    outlying = np.flatnonzero(times > _OUTLYING)
+    if not len(outlying):
+        return Finding("Measurements", "ok", "size of patterns", where, f"at most {times.max():.2g} times the median")
+    runs = dataset.obs_descriptors.get("run")
+    named = [f"{dataset.obs_descriptors[by][k]}" + ("" if runs is None else f" (run {runs[k]})") for k in outlying]
+    value = f"{len(named)} of {len(times)} are up to {times.max():.3g} times as large as the median one: {quote(named)}"
+    advice = "leave them out if they are noise: an event near the end of a run, artefacts, another unit"
+    return Finding("Measurements", "warning", "size of patterns", where, value, advice)
+
+
+def _pairs_without_runs(counts: pd.DataFrame) -> int:
+    present = (counts > 0).to_numpy(dtype=int)
+    together = present @ present.T
+    return int((together[np.triu_indices(len(present), 1)] < 2).sum())
 
 
 def _runs(values: Float[np.ndarray, "n_observations n_values"], runs: object, where: str) -> Iterator[Finding]:

@@ -22,7 +22,6 @@ from brainrdl._core.errors import refuse
 from brainrdl._core.options import complete, free, lists_options
 from brainrdl._core.rows import Role
 from brainrdl.evaluation.baselines import averaged_rows, baseline_rows, constant_rows
-from brainrdl.evaluation.folds import stimulus_folds
 from brainrdl.evaluation.fresh_students import Maker
 from brainrdl.evaluation.held_out import Evaluation, assemble, student_rdms, teacher_rdms
 from brainrdl.evaluation.options import CrossValidationOptions, EvaluationOptions
@@ -34,8 +33,10 @@ from brainrdl.evaluation.plan import (
     check_inner_sizes,
     check_rows,
     check_slugs,
+    check_validation,
     controls_for,
     display,
+    inner_folds_of,
     named_candidates,
     splits_of,
     subjects_to_leave_out,
@@ -44,6 +45,7 @@ from brainrdl.evaluation.scores import HeldOut
 from brainrdl.evaluation.simple_models import model_rdms
 from brainrdl.loss.rdm_loss import RDMLoss
 from brainrdl.models.student import Student
+from brainrdl.stimuli.categories import groups_of
 from brainrdl.stimuli.named_images import Stimuli
 from brainrdl.teachers.controls import PermutedTeacher
 from brainrdl.teachers.protocol import Teacher
@@ -114,9 +116,9 @@ def cross_validate(
     Raises
     ------
     BrainrdlError
-        As in `fit`; also for stimuli that are not the teacher's conditions, byte-identical images, folds of fewer than
-        4 conditions, an unknown option, two rows with the same name, students that share weights that training
-        changes, resuming with another design, or several processes.
+        As in `fit`; also for stimuli that are not the teacher's conditions, byte-identical images or groups in two
+        parts, folds of fewer than 4 conditions, an unknown option, two rows with the same name, students that share
+        weights that training changes, resuming with another design, or several processes.
 
     Examples
     --------
@@ -138,6 +140,7 @@ def cross_validate(
     _check_kinds(teacher, stimuli)
     asked = complete(EvaluationOptions, options)
     seeds, stratify, inner_folds = asked["seeds"], asked["stratify"], asked["inner_folds"]
+    groups = asked["groups"] = groups_of(asked["groups"], stimuli.names)
     controls = asked["controls"] = controls_for(asked["controls"], stimuli)
     fit_options: dict[str, Any] = {"loss": loss or RDMLoss(), "validation": validation}
     fit_options |= {name: value for name, value in options.items() if name not in asked}
@@ -157,9 +160,10 @@ def cross_validate(
         "ensembles": ensembles, "models": list(models or {}), "n_stimuli": len(stimuli),
     }  # fmt: skip
     left_out = subjects_to_leave_out(teacher, asked["subjects"])
-    splits = list(splits_of(stimuli, asked["folds"], seeds, stratify, left_out))
+    splits = list(splits_of(stimuli, asked["folds"], seeds, stratify, groups, left_out))
     check_slugs(splits, candidates)
-    check_inner_sizes(splits, candidates, inner_folds, stimuli.labels if stratify else None)
+    check_inner_sizes(splits, candidates, inner_folds, stimuli.labels if stratify else None, groups, stimuli)
+    check_validation(splits, candidates, fit_options, groups, stimuli)
     made = Maker()
     first = made.first({label: candidate.make for label, candidate in candidates.items()}, seeds[0])
     fitting["networks"] = {label: student_settings(student) for label, student in first.items()}
@@ -168,7 +172,7 @@ def cross_validate(
     with nullcontext() if out is None else run_folder.opened(out, resume=resume, overwrite=overwrite) as folder:
         if folder:
             _store_settings(folder, provenance.describe(fitting), hashes)
-        shared = {"progress": False, "features": FrozenFeatures(stimuli), **fit_options}
+        shared = {"progress": False, "features": FrozenFeatures(stimuli), "groups": groups, **fit_options}
         work = _Work(teacher, stimuli, tuple(controls), inner_folds, stratify, folder, read_only, shared, made)
         held_out: list[HeldOut] = []
         histories: list[pd.DataFrame] = []
@@ -273,7 +277,7 @@ class _Work:
     ) -> Iterator[pd.DataFrame]:
         n_folds = self.inner_folds if candidate.inner_folds is None else candidate.inner_folds
         labels = self.stimuli.labels if self.stratify else None
-        inner = stimulus_folds(split.train, n_folds, labels=labels, seed=split.seed, what="inner_folds")
+        inner = inner_folds_of(split, n_folds, labels, self.options["groups"])
         for k, part in inner.groupby("fold"):
             validation = tuple(part["stimulus"])
             train = tuple(name for name in split.train if name not in set(validation))

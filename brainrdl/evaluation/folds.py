@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import inspect
+import warnings
 from collections.abc import Mapping, Sequence
-from typing import cast
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from brainrdl._core.constants import MIN_CONDITIONS
-from brainrdl._core.errors import check_conditions, check_unique, quote, refuse
+from brainrdl._core.errors import arg, check_conditions, check_unique, quote, refuse
 from brainrdl.evaluation.options import Splitter
+from brainrdl.stimuli.categories import group_numbers, groups_of
 
 
 def stimulus_folds(
@@ -18,6 +24,7 @@ def stimulus_folds(
     folds: int | Splitter = 5,
     *,
     labels: Mapping[str, str] | None = None,
+    groups: Mapping[str, str] | str | Path | None = None,
     seed: int = 0,
     what: str = "folds",
 ) -> pd.DataFrame:
@@ -32,6 +39,11 @@ def stimulus_folds(
         a splitter whose test sets do not overlap and whose training sets contain all other conditions.
     labels : mapping of name to category, optional
         Categories, for stratification.
+    groups : mapping of name to group, str or Path, optional
+        Names of one group (an object, an identity, a video) are held out together; folds have similar sizes, and
+        similar shares of the categories, as far as the groups permit. Or the path of a CSV table with the columns
+        ``stimulus`` and ``group``. Names that are not listed are groups of one. A splitter is given the numbers of the
+        groups as its third argument, if it accepts one.
     seed : int
         Seed of the shuffling; a splitter uses its own seed.
     what : str
@@ -47,7 +59,7 @@ def stimulus_folds(
     BrainrdlError
         If names occur more than once or have no label, the number of folds is not a whole number of at least 2, a fold
         holds out or trains on fewer than 4 conditions, or a splitter holds a condition out twice, trains on a
-        held-out condition, uses only some conditions in a fold, or makes no fold.
+        held-out condition, uses only some conditions in a fold, separates a group, or makes no fold.
 
     Examples
     --------
@@ -58,11 +70,15 @@ def stimulus_folds(
     check_conditions(names if labels else (), labels or (), "the labels")
     categories = [labels[name] for name in names] if labels else None
     given = isinstance(folds, Splitter) and not isinstance(folds, str)
-    splitter = cast(Splitter, folds) if given else _k_fold(folds, categories, seed, len(names), what)
+    grouped = groups_of(groups, names)
+    numbers = group_numbers(names, grouped) if grouped else None
+    splitter = cast(Splitter, folds) if given else _k_fold(folds, categories, numbers, seed, len(names), what)
+    parts = _parts_of(splitter, names, categories, numbers)
     advice = ("hold out more conditions", "hold out fewer") if given else (f"use fewer {what}", f"use more {what}")
-    rows = []
-    for fold, (train, test) in enumerate(splitter.split(list(names), categories)):
+    rows: list[dict[str, Any]] = []
+    for fold, (train, test) in enumerate(parts):
         _check_complement(fold, train, test, len(names))
+        _check_whole_groups(fold, test, names, numbers)
         _check_sizes(fold, len(train), [names[i] for i in test], *advice)
         rows += [{"stimulus": names[i], "fold": fold} for i in test]
     check_unique([row["stimulus"] for row in rows], "the splitter's test sets")
@@ -71,7 +87,34 @@ def stimulus_folds(
     return pd.DataFrame(rows)
 
 
-def _k_fold(n_folds: object, categories: list[str] | None, seed: int, n: int, what: str) -> Splitter:
+def _parts_of(
+    splitter: Splitter, names: Sequence[str], categories: list[str] | None, numbers: list[int] | None
+) -> list[tuple[Sequence[int], Sequence[int]]]:
+    if numbers is None or len(inspect.signature(splitter.split).parameters) < 3:
+        return list(splitter.split(list(names), categories))
+    with (
+        warnings.catch_warnings()
+    ):  # from those of scikit-learn that ignore groups; whether they separate one is checked
+        warnings.filterwarnings("ignore", message="The groups parameter is ignored", category=UserWarning)
+        return list(splitter.split(list(names), categories, numbers))  # type: ignore[call-arg]
+
+
+def _check_whole_groups(fold: int, test: Sequence[int], names: Sequence[str], numbers: list[int] | None) -> None:
+    if numbers is None:
+        return
+    held_out = {numbers[i] for i in test}
+    apart = [i for i in range(len(names)) if numbers[i] in held_out and i not in set(test)]
+    if apart:
+        (partner,) = [names[i] for i in test if numbers[i] == numbers[apart[0]]][:1]
+        refuse(
+            f"fold {fold} of the splitter holds out {partner!r} but not {names[apart[0]]!r} of the same group; use a "
+            f"splitter for groups, such as scikit-learn's GroupKFold, or a number of {arg('folds')}"
+        )
+
+
+def _k_fold(
+    n_folds: object, categories: list[str] | None, numbers: list[int] | None, seed: int, n: int, what: str
+) -> Splitter:
     from sklearn.model_selection import KFold, StratifiedKFold
 
     if not isinstance(n_folds, int | np.integer) or not 2 <= n_folds <= n:
@@ -79,8 +122,45 @@ def _k_fold(n_folds: object, categories: list[str] | None, seed: int, n: int, wh
             f"{what} must be a scikit-learn splitter or a whole number from 2 to the {n} conditions, got {n_folds!r}"
         )
     smallest = min(categories.count(category) for category in set(categories)) if categories else 0
+    if numbers is not None:
+        if len(set(numbers)) < n_folds:
+            refuse(f"{what} must be at most the number of groups, {len(set(numbers))}, got {n_folds}")
+        return _GroupFolds(int(n_folds), seed, stratified=bool(smallest >= n_folds))
     kind = StratifiedKFold if smallest >= n_folds else KFold
     return cast(Splitter, kind(n_folds, shuffle=True, random_state=seed))
+
+
+@dataclass(frozen=True)
+class _GroupFolds:
+    """Folds of whole groups with similar sizes and, if stratified, similar shares of the categories.
+
+    scikit-learn's StratifiedGroupKFold balances the categories first: of few conditions, a fold may get too few.
+    """
+
+    n_folds: int
+    seed: int
+    stratified: bool
+
+    def split(self, X: Any, y: Any = None, groups: Any = None) -> Any:
+        categories = y if y and self.stratified else ["all"] * len(X)
+        counts = pd.crosstab(np.asarray(groups), np.asarray(categories)).to_numpy(dtype=float)
+        fold_of = self._assigned(counts)[np.asarray(groups)]
+        for fold in range(self.n_folds):
+            yield np.flatnonzero(fold_of != fold), np.flatnonzero(fold_of == fold)
+
+    def _assigned(self, counts: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
+        """Assign groups (rows; columns are categories) to folds, the largest first, each where it fits best."""
+        random = np.random.default_rng(self.seed)
+        sizes, shuffled = counts.sum(1), random.permutation(len(counts))
+        order = shuffled[np.lexsort((counts.argmax(1)[shuffled], -sizes[shuffled]))]
+        held, fold_of = np.zeros((self.n_folds, counts.shape[1])), np.zeros(len(counts), dtype=np.int64)
+        preferred = random.permutation(self.n_folds)
+        for group in order:
+            more = (held[preferred] * counts[group] / counts.sum(0)).sum(1)
+            larger = 2 * held[preferred].sum(1) * sizes[group] / sizes.sum() * counts.shape[1]
+            fold_of[group] = preferred[np.argmin(more + larger)]
+            held[fold_of[group]] += counts[group]
+        return fold_of
 
 
 def _check_complement(fold: int, train: Sequence[int], test: Sequence[int], n: int) -> None:

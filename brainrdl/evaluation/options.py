@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Annotated, Any, Literal, Protocol, TypedDict, get_args, runtime_checkable
 
 from brainrdl._core.options import Names, Option
-from brainrdl.training.options import TrainingOptions
+from brainrdl.training.options import Groups, TrainingOptions
 
 Control = Literal["unfitted", "permuted", "category"]
 
@@ -50,6 +50,7 @@ class EvaluationOptions(TypedDict, total=False):
     stratify: Annotated[
         bool, Option(True, "Distribute the categories of the stimuli evenly over folds and inner folds.")
     ]
+    groups: Groups
     inner_folds: Annotated[
         int,
         Option(

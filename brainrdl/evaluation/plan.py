@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import pandas as pd
+
 from brainrdl._core.errors import arg, check_conditions, check_option, check_unique, check_whole, quote, refuse
 from brainrdl._core.files import slug
 from brainrdl._core.options import check_known, complete
@@ -17,9 +19,9 @@ from brainrdl.stimuli.named_images import Stimuli
 from brainrdl.teachers.protocol import Teacher, cut_down, subjects_of, without_subject
 from brainrdl.training.loop import fit
 from brainrdl.training.options import FitOptions
-from brainrdl.training.stimulus_lists import check_no_leak
+from brainrdl.training.stimulus_lists import check_partitions, training_names
 
-_OURS = ("train", "held_out", "seed", "out", "resume", "overwrite")  # set for each fold
+_OURS = ("train", "held_out", "seed", "groups", "out", "resume", "overwrite")  # set for each fold
 
 _ALONE = "fitted"
 
@@ -104,17 +106,30 @@ def subjects_to_leave_out(teacher: Teacher, subjects: str) -> tuple[str, ...]:
 
 
 def splits_of(
-    stimuli: Stimuli, folds: int | Splitter, seeds: Sequence[int], stratify: bool, left_out: Sequence[str]
+    stimuli: Stimuli,
+    folds: int | Splitter,
+    seeds: Sequence[int],
+    stratify: bool,
+    groups: Mapping[str, str] | None,
+    left_out: Sequence[str],
 ) -> Iterator[Split]:
     labels = stimuli.labels if stratify else None
-    for seed in seeds:
-        table = stimulus_folds(stimuli.names, folds, labels=labels, seed=seed)
+    tables = [stimulus_folds(stimuli.names, folds, labels=labels, groups=groups, seed=seed) for seed in seeds]
+    check_partitions(stimuli, [_partition(table, stimuli.names) for table in tables], groups)
+    for seed, table in zip(seeds, tables, strict=True):
         for fold, part in table.groupby("fold"):
             test = tuple(part["stimulus"])
             train = tuple(name for name in stimuli.names if name not in set(test))
-            check_no_leak(stimuli, {"train": train, "held_out": test})
             for subject in left_out:
                 yield Split(seed, int(str(fold)), train, test, subject)
+
+
+def _partition(table: pd.DataFrame, names: Sequence[str]) -> dict[str, str]:
+    """Return the part of each name: its fold, or that it is never held out."""
+    several = table["fold"].nunique() > 1
+    rows = zip(table["stimulus"], table["fold"], strict=True)
+    fold = {name: f"fold {number}" if several else "held_out" for name, number in rows}
+    return {name: fold.get(name, "train") for name in names}
 
 
 def check_candidates(
@@ -173,11 +188,36 @@ def check_inner_sizes(
     candidates: Mapping[str, Candidate],
     inner_folds: int,
     labels: Mapping[str, str] | None,
+    groups: Mapping[str, str] | None,
+    stimuli: Stimuli,
 ) -> None:
     asked = {inner_folds if one.inner_folds is None else one.inner_folds for one in candidates.values()}
     for split in splits:
         for n_folds in asked - {0, 1}:
-            stimulus_folds(split.train, n_folds, labels=labels, seed=split.seed, what="inner_folds")
+            inner = inner_folds_of(split, n_folds, labels, groups)
+            check_partitions(stimuli, [_partition(inner, split.train)], groups)
+
+
+def check_validation(
+    splits: Sequence[Split],
+    candidates: Mapping[str, Candidate],
+    fit_options: Mapping[str, Any],
+    groups: Mapping[str, str] | None,
+    stimuli: Stimuli,
+) -> None:
+    """Refuse validation stimuli of any fold that `fit` would refuse, for example too few or an identical image."""
+    for candidate in candidates.values():
+        validation = {**fit_options, **candidate.options}["validation"]
+        for split in splits if isinstance(validation, int | float) or len(validation) else ():
+            training_names(stimuli, split.train, validation, split.test, split.seed, groups)
+
+
+def inner_folds_of(
+    split: Split, n_folds: int, labels: Mapping[str, str] | None, groups: Mapping[str, str] | None
+) -> pd.DataFrame:
+    """Divide the training stimuli of a split."""
+    inside = None if groups is None else {name: groups[name] for name in split.train if name in groups}
+    return stimulus_folds(split.train, n_folds, labels=labels, groups=inside, seed=split.seed, what="inner_folds")
 
 
 def check_slugs(splits: Sequence[Split], labels: Iterable[str]) -> None:

@@ -8,7 +8,8 @@ everything else, so that the noise is estimated from the same values that are co
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -17,11 +18,22 @@ from scipy.sparse import csr_array
 from torch import Tensor
 
 from brainrdl._core.constants import NOISE
-from brainrdl._core.errors import arg, check_option, check_unique, nearest, quote, read_arg, refuse
+from brainrdl._core.errors import (
+    about,
+    arg,
+    check_option,
+    check_unique,
+    named,
+    nearest,
+    quote,
+    read_arg,
+    refuse,
+)
 from brainrdl.dissimilarity.measures import Dissimilarity, crossnobis, mahalanobis, resolve, traits_of
 from brainrdl.rdms.by_name import FEWEST_CONDITIONS, concat_same
 from brainrdl.rdms.conversion import check, from_tensor
 from brainrdl.rdms.naming import checked_names
+from brainrdl.rdms.run_pairs import mean_over_run_pairs, report_missing
 
 if TYPE_CHECKING:
     from rsatoolbox.data.base import DatasetBase
@@ -42,7 +54,8 @@ def calc_rdm(
     *,
     by: str = "stimulus",
     runs: str = "run",
-    noise: str | npt.ArrayLike | None = None,
+    noise: str | npt.ArrayLike | Mapping[str, npt.ArrayLike] | None = None,
+    noise_per: Literal["run", "window"] | None = None,
     windows: Sequence[tuple[float, float]] | None = None,
 ) -> RDMs:
     """Compute RDMs from measurements, one for each dataset and time window.
@@ -58,18 +71,24 @@ def calc_rdm(
     by : str
         Observation descriptor that names the conditions.
     runs : str
-        Observation descriptor of the run, for ``"crossnobis"`` and ``"poisson_cv"``. Every condition must occur in
-        every run. All runs have the same weight, however many observations they have.
-    noise : {"diag", "full", "shrinkage_diag", "shrinkage_eye"} or array (n_channels, n_channels), optional
+        Observation descriptor of the run, for ``"crossnobis"``, ``"poisson_cv"`` and noise per run. The observations
+        of a condition in a run are averaged, and all runs have the same weight, however many observations they have.
+        Conditions may be missing from runs; see Notes.
+    noise : {"diag", "full", "shrinkage_diag", "shrinkage_eye"}, array, or mapping of run to array, optional
         Estimator of the noise covariance (rsatoolbox's names), or the noise precision itself, in the inverse squared
-        unit of the measurements. The covariance is estimated from the residuals that a reader of raw data has kept,
-        otherwise from the deviations of observations from the mean of their condition. Crossnobis and mahalanobis use
-        the precision; for any other dissimilarity, the patterns are whitened with its symmetric root.
+        unit of the measurements: (n_channels, n_channels), or (n_windows, n_channels, n_channels) if it differs between
+        time windows, or one such array for each run, by the run's name. The covariance is estimated from the residuals
+        that a reader of raw data has kept, otherwise from the deviations of observations from the mean of their
+        condition. Crossnobis and mahalanobis use the precision; for any other dissimilarity, the patterns are whitened
+        with its symmetric root.
+    noise_per : {"run", "window"}, optional
+        Estimate the noise in each run (from the deviations of observations from the mean of their condition in that
+        run), or in each time window (or time point), instead of in all data.
     windows : sequence of (start, end), optional
         Time windows in seconds, both ends included, over which measurements with time are averaged (default: an RDM
         for each time point). For Poisson dissimilarities, spike counts are summed instead, so that the width of the
-        bins does not matter, and rates are refused. The noise is estimated from all windows together, so compute
-        windows of different lengths in separate calls.
+        bins does not matter, and rates are refused. The noise is estimated from all windows together, so for windows
+        of different lengths use ``noise_per="window"``.
 
     Returns
     -------
@@ -83,15 +102,40 @@ def calc_rdm(
     Raises
     ------
     BrainrdlError
-        If `data` is not a dataset, a descriptor is missing, there are NaN or Inf, a condition is missing from a run,
-        there are too few observations to estimate the noise, a constant pattern has no correlation, a window contains
-        no time point or extends beyond the first or last one by more than half a sampling step, or the datasets have
-        different conditions.
+        If `data` is not a dataset, a descriptor is missing, there are NaN or Inf, no two conditions occur together in
+        two runs, there are too few observations to estimate the noise, a run has no noise precision, a constant pattern
+        has no correlation, a window contains no time point or extends beyond the first or last one by more than half a
+        sampling step, or the datasets have different conditions.
+
+    Warns
+    -----
+    UserWarning
+        If some pairs of conditions occur together in fewer than two runs; their cross-validated dissimilarity is NaN.
 
     Notes
     -----
-    ``rsatoolbox.rdm.calc_rdm`` sorts conditions as text, and ``rsatoolbox.rdm.compare`` pairs them by position, without
-    looking at names. Before you compare RDMs there, bring them to one order with `brainrdl.rdms.align`.
+    **Designs that are not balanced.** Let ``b(i, r)`` be the mean of the observations of condition i in run r, and
+    ``R(i, j)`` the n runs in which conditions i and j both occur. The crossnobis distance is the mean over pairs of
+    different runs in ``R(i, j)``::
+
+        d(i, j) = sum over r != s of (b(i, r) - b(j, r))' P(r, s) (b(i, s) - b(j, s)) / (n (n - 1) n_channels)
+
+    ``P(r, s)`` is the noise precision, and with a precision ``P(r)`` for each run the inverse of the mean of their
+    covariances, ``inv((inv(P(r)) + inv(P(s))) / 2)``, as in rsatoolbox. Its expected value is the mean over these pairs
+    of runs of ``(b_i - b_j)' P(r, s) (b_i - b_j) / n_channels`` for the true patterns, whichever conditions are missing
+    and however often each is observed, if noise is independent between runs and the precisions are given; unequal
+    repetitions change only its variance. A pattern that is added to all conditions of a run has no effect.
+    ``rsatoolbox.rdm.calc_rdm_unbalanced`` has the same expected value if runs have no such offset, and equal values if
+    both conditions occur once in the same runs. For ``"poisson_cv"`` and your own cross-validated dissimilarity, the
+    same mean over pairs of runs is computed (`brainrdl.rdms.run_pairs`); the expected value of ``"poisson_cv"`` depends
+    slightly on the numbers of observations, because it uses the logarithm of mean counts. It is 0 for equal rates.
+
+    Dissimilarities that are not cross-validated average all observations of a condition. With a noise precision for
+    each run, each observation is first whitened with the root of the precision of its run.
+
+    **Order of conditions.** ``rsatoolbox.rdm.calc_rdm`` sorts conditions as text, and ``rsatoolbox.rdm.compare`` pairs
+    them by position, without looking at names. Before you compare RDMs there, bring them to one order with
+    `brainrdl.rdms.align`.
 
     References
     ----------
@@ -110,7 +154,7 @@ def calc_rdm(
         refuse("no dataset was given to calc_rdm")
     for each in datasets:
         _check_dataset(each, by)
-    found = [_calc_one(each, dissimilarity, by, runs, noise, windows) for each in datasets]
+    found = [_calc_one(each, dissimilarity, by, runs, noise, noise_per, windows) for each in datasets]
     return found[0] if len(found) == 1 else concat_same(found, by)
 
 
@@ -159,21 +203,35 @@ def noise_precision(data: DatasetBase, method: str, by: str = "stimulus") -> npt
     (3, 3)
     """
     check_option(method, NOISE, "noise normalisation")
-    return _precision(data, _windowed(data, None)[0], method, by)
+    found = _precision(data, _windowed(data, None)[0], method, by).numpy()
+    return np.diag(found) if method == "diag" else found
 
 
-def _precision(data: DatasetBase, measured: Tensor, method: str, by: str) -> npt.NDArray[np.float64]:
+def _precision(data: DatasetBase, measured: Tensor, method: str, by: str) -> Tensor:
     """Estimate the precision from kept residuals, or from `measured` (n_windows, n_observations, n_channels)."""
+    residuals, dof = _residuals_of(data) or _around_conditions(measured, *_coded(data, by), method)
+    return _inverse(residuals, dof, method)
+
+
+def _inverse(residuals: npt.NDArray[np.float64], dof: float | None, method: str) -> Tensor:
+    """Return the precision of residuals (n, n_channels); of ``"diag"`` its diagonal."""
     from rsatoolbox.data.noise import prec_from_residuals
 
-    residuals, dof = _residuals_of(data) or _around_conditions(measured, *_coded(data, by), method)
+    if method == "diag":  # rsatoolbox would invert the whole matrix
+        squares = np.square(residuals - residuals.mean(0)).sum(0)
+        with np.errstate(divide="ignore"):
+            return _finite_precision((len(residuals) - 1 if dof is None else dof) / squares, method)
     try:
         precision = prec_from_residuals(residuals, dof=dof, method=method)
     except np.linalg.LinAlgError as error:
         refuse(f"the noise covariance of {residuals.shape[1]} channels cannot be inverted ({error}); use shrinkage")
+    return _finite_precision((precision + precision.T) / 2, method)
+
+
+def _finite_precision(precision: npt.NDArray[np.float64], method: str) -> Tensor:
     if not np.isfinite(precision).all():
         refuse(f"noise={method!r} gives a precision that is not finite: a channel is constant; leave that channel out")
-    return np.asarray((precision + precision.T) / 2)
+    return torch.as_tensor(precision)
 
 
 def _residuals_of(data: DatasetBase) -> tuple[npt.NDArray[np.float64], float | None] | None:
@@ -208,7 +266,8 @@ def _calc_one(
     dissimilarity: str | Dissimilarity,
     by: str,
     runs: str,
-    noise: str | npt.ArrayLike | None,
+    noise: str | npt.ArrayLike | Mapping[str, npt.ArrayLike] | None,
+    noise_per: str | None,
     windows: Sequence[tuple[float, float]] | None,
 ) -> RDMs:
     names, codes = _coded(data, by)
@@ -219,22 +278,20 @@ def _calc_one(
     if summed and noise is not None:
         refuse("noise= whitens channels, and whitened counts are not counts: leave it out for Poisson dissimilarities")
     measured, times = _windowed(data, windows, summed)
-    if isinstance(noise, str):
-        check_option(noise, NOISE, "noise normalisation")
-        noise = _precision(data, measured, noise, by)
-    precision = None if noise is None else _checked_precision(noise, measured.shape[-1])
-    fold = _coded(data, runs) if traits.cross_validated else None
-    patterns = _averaged(measured, codes) if fold is None else _averaged_in_runs(measured, names, codes, *fold)
-    if not bool(patterns.sum().isfinite()):  # averages keep NaN and Inf, and are fewer than the measurements
-        _refuse_not_finite(measured)
-    pairs = _dissimilarities(patterns, dissimilarity, precision)
+    precision = _noise(data, measured, noise, noise_per, by, runs)
     label = dissimilarity if isinstance(dissimilarity, str) else getattr(dissimilarity, "__name__", repr(dissimilarity))
+    in_runs = traits.cross_validated or (precision is not None and precision.shape[1] > 1)
+    fold = _coded(data, runs) if in_runs else (["all"], np.zeros_like(codes))
+    if traits.cross_validated:
+        pairs = _cross_validated(measured, len(names), codes, fold, dissimilarity, precision)
+        report_missing(pairs, names, label)
+    else:
+        pairs = _averaged_pairs(measured, names, codes, fold[1], dissimilarity, precision)
     descriptors: dict[str, list[Any]]
     descriptors = {key: [value] * len(pairs) for key, value in data.descriptors.items() if _describes(key, value)}
     descriptors |= {} if times is None else {"time": times}
     rdms = from_tensor(pairs, names, by=by, measure=label, descriptors=descriptors)
     rdms.pattern_descriptors.update(_of_conditions(data, by, codes))
-    _check_constant(patterns, names, label)
     check(rdms, f"the {label} RDM of {len(names)} conditions and {measured.shape[-1]} channels")
     return rdms
 
@@ -261,16 +318,84 @@ def _equal(a: Any, b: Any) -> bool:
     return np.ndim(a) == 0 and type(a) is type(b) and str(a) == str(b)  # NaN equals NaN
 
 
-def _checked_precision(noise: npt.ArrayLike, n_channels: int) -> Tensor:
+def _noise(
+    data: DatasetBase,
+    measured: Tensor,
+    noise: str | npt.ArrayLike | Mapping[str, npt.ArrayLike] | None,
+    per: str | None,
+    by: str,
+    runs: str,
+) -> Tensor | None:
+    """Return noise precisions (n_windows or 1, n_runs or 1, n_channels, n_channels); or diagonals, without the last."""
+    if per is not None:
+        check_option(per, ("run", "window"), "noise_per")
+        if not isinstance(noise, str):
+            refuse(
+                f"{named('noise_per')} {per!r} says where noise is estimated; set {arg('noise')} to {', '.join(NOISE)}"
+            )
+    if noise is None:
+        return None
+    n_windows, _, n_channels = measured.shape
+    if isinstance(noise, str):
+        check_option(noise, NOISE, "noise normalisation")
+        if per == "run":
+            return _precision_of_runs(data, measured, noise, by, runs)
+        if per == "window":
+            return _precision_of_windows(data, measured, noise, by)
+        return _precision(data, measured, noise, by)[None, None]
+    if isinstance(noise, Mapping):
+        given = {str(run): precision for run, precision in noise.items()}
+        names = _coded(data, runs)[0]
+        if lacking := [name for name in names if name not in given]:
+            refuse(
+                f"noise= has no precision for run {quote(lacking)}{nearest(lacking[0], given)} (it has {quote(given)})"
+            )
+        precisions = [_checked_precision(given[name], n_windows, n_channels) for name in names]
+        longest = max(map(len, precisions))
+        return torch.stack([each.expand(longest, -1, -1) for each in precisions], dim=1)
+    return _checked_precision(noise, n_windows, n_channels)[:, None]
+
+
+def _precision_of_windows(data: DatasetBase, measured: Tensor, method: str, by: str) -> Tensor:
+    if np.ndim(data.measurements) == 2:
+        refuse(
+            f"{arg('noise_per', 'window')} needs measurements with time; these have shape {np.shape(data.measurements)}"
+        )
+    return torch.stack([_precision(data, window[None], method, by) for window in measured])[:, None]
+
+
+def _precision_of_runs(data: DatasetBase, measured: Tensor, method: str, by: str, runs: str) -> Tensor:
+    """Estimate the precision in each run from the deviations of observations from their condition's mean there."""
+    if RESIDUALS in data.channel_descriptors:
+        refuse(
+            f"{arg('noise_per', 'run')} cannot use the residuals that this dataset has, which are those of all runs "
+            f"together; give {arg('noise')} a mapping of run to precision, or leave {arg('noise_per')} out"
+        )
+    (names, codes), (run_names, run_codes) = _coded(data, by), _coded(data, runs)
+    found = []
+    for number, run in enumerate(run_names):
+        inside = run_codes == number
+        present, own = np.unique(codes[inside], return_inverse=True)
+        with about(f"run {run!r}"):
+            around = _around_conditions(measured[:, inside], [names[k] for k in present], own, method)
+            found.append(_inverse(*around, method))
+    return torch.stack(found)[None]
+
+
+def _checked_precision(noise: npt.ArrayLike, n_windows: int, n_channels: int) -> Tensor:
+    """Return a precision (1 or n_windows, n_channels, n_channels)."""
     found = np.asarray(noise)
-    if found.dtype.kind not in "iuf" or found.shape != (n_channels, n_channels):
+    square = (n_channels, n_channels)
+    if found.dtype.kind not in "iuf" or found.shape not in (square, (n_windows, *square)):
         refuse(
             f"noise= must be one of {', '.join(NOISE)} or a precision of numbers ({n_channels}, {n_channels}), as many "
-            f"as channels; got {found.dtype} of shape {found.shape}"
+            f"as channels (for each of {n_windows} windows, or for each run by name, if it differs between them); got "
+            f"{found.dtype} of shape {found.shape}"
         )
-    if not (np.diag(found) > 0).all():  # a necessary condition that is quick to check in a large precision
-        refuse(f"noise= has {np.diag(found).min():g} on its diagonal; a noise precision must be positive definite")
-    return torch.as_tensor(found, dtype=torch.float64)
+    diagonals = np.diagonal(found, axis1=-2, axis2=-1)
+    if not (diagonals > 0).all():  # a necessary condition that is quick to check in a large precision
+        refuse(f"noise= has {diagonals.min():g} on its diagonal; a noise precision must be positive definite")
+    return torch.as_tensor(found, dtype=torch.float64).reshape(-1, *square)
 
 
 def _coded(data: DatasetBase, key: str) -> tuple[list[str], npt.NDArray[np.int64]]:
@@ -378,37 +503,111 @@ def _averaged(measured: Tensor, codes: npt.NDArray[np.int64]) -> Tensor:
     return (sums[0][None] if len(sums) == 1 else torch.stack(sums)).div_(torch.as_tensor(counts)[:, None])
 
 
-def _averaged_in_runs(
+def _averaged_pairs(
     measured: Tensor,
     names: Sequence[str],
     codes: npt.NDArray[np.int64],
-    run_names: Sequence[str],
     run_codes: npt.NDArray[np.int64],
+    dissimilarity: str | Dissimilarity,
+    precision: Tensor | None,
 ) -> Tensor:
-    """Average over the observations of each condition in each run, (..., n_runs, n_conditions, n_channels)."""
-    cells = run_codes * len(names) + codes
-    missing = sorted(set(range(len(names) * len(run_names))) - set(cells.tolist()))
-    if missing:
-        run, condition = divmod(missing[0], len(names))
-        refuse(
-            f"condition {names[condition]!r} has no observation in run {run_names[run]!r} (and {len(missing) - 1} more "
-            "such gaps); leave out the condition or the run, or merge runs"
-        )
-    return _averaged(measured, cells).unflatten(1, (len(run_names), len(names)))
+    """Compute a dissimilarity of the means of all observations of each condition."""
+    if precision is not None and precision.shape[1] > 1:
+        measured, precision = _whitened_by_run(measured, precision, run_codes), None
+        dissimilarity = "euclidean" if dissimilarity == "mahalanobis" else dissimilarity
+    patterns = _averaged(measured, codes)
+    _check_finite(patterns, measured)
+    pairs = _dissimilarities(patterns, dissimilarity, None if precision is None else precision[:, 0])
+    if "correlation" in (dissimilarity, getattr(dissimilarity, "__name__", "")):
+        _check_constant(patterns, names)
+    return pairs
+
+
+def _whitened_by_run(measured: Tensor, precision: Tensor, run_codes: npt.NDArray[np.int64]) -> Tensor:
+    found = torch.empty_like(measured)
+    for number in range(precision.shape[1]):
+        inside = torch.as_tensor(run_codes == number)
+        found[:, inside] = _whitened(measured[:, inside], precision[:, number])
+    return found
+
+
+def _cross_validated(
+    measured: Tensor,
+    n_conditions: int,
+    codes: npt.NDArray[np.int64],
+    fold: tuple[Sequence[str], npt.NDArray[np.int64]],
+    dissimilarity: str | Dissimilarity,
+    precision: Tensor | None,
+) -> Tensor:
+    """Compute a cross-validated dissimilarity of the means of each condition in each run."""
+    run_names, run_codes = fold
+    cells, places = np.unique(run_codes * n_conditions + codes, return_inverse=True)
+    patterns = _averaged(measured, places)
+    _check_finite(patterns, measured)
+    balanced = len(cells) == len(run_names) * n_conditions
+    if precision is None or precision.shape[1] == 1:
+        alone = None if precision is None else precision[:, 0]
+        if balanced or len(run_names) < 2:
+            whole = patterns.unflatten(1, (len(run_names), -1))
+            return _dissimilarities(whole, dissimilarity, alone)
+        patterns = patterns if alone is None else _whitened(patterns, alone)
+        covariances = None
+    else:
+        covariances = 1 / precision if precision.ndim == 3 else _inverted(precision)
+
+    def of_two_runs(two: Tensor, r: int, s: int) -> Tensor:
+        if covariances is None:
+            return _dissimilarities(two, dissimilarity, None)
+        mean = (covariances[:, r] + covariances[:, s]) / 2
+        return _dissimilarities(two, dissimilarity, 1 / mean if mean.ndim == 2 else _inverted(mean))
+
+    run_of, condition_of = np.divmod(cells, n_conditions)
+    bounds = np.searchsorted(run_of, np.arange(len(run_names) + 1))
+    parts = [slice(start, end) for start, end in pairwise(bounds)]
+    in_runs = [patterns[:, part] for part in parts]
+    return mean_over_run_pairs(in_runs, [condition_of[part] for part in parts], n_conditions, of_two_runs)
+
+
+def _inverted(matrices: Tensor) -> Tensor:
+    try:
+        return torch.linalg.inv(matrices)
+    except torch.linalg.LinAlgError as error:
+        refuse(f"the noise precision of a run cannot be inverted ({error}); use shrinkage")
+
+
+def _check_finite(patterns: Tensor, measured: Tensor) -> None:
+    if not bool(patterns.sum().isfinite()):  # averages keep NaN and Inf, and are fewer than the measurements
+        _refuse_not_finite(measured)
 
 
 def _dissimilarities(patterns: Tensor, dissimilarity: str | Dissimilarity, precision: Tensor | None) -> Tensor:
-    if dissimilarity == "mahalanobis":
-        if precision is None:
-            refuse(
-                f"dissimilarity 'mahalanobis' needs {arg('noise')}, a method or a noise precision; or use 'euclidean'"
-            )
+    """Compute dissimilarities; precisions are (n_windows or 1, n_channels, n_channels), or diagonals of such."""
+    if precision is None or len(precision) == 1:
+        return _of_window(patterns, dissimilarity, None if precision is None else precision[0])
+    parts = zip(patterns.split(1), precision, strict=True)
+    return torch.cat([_of_window(part, dissimilarity, own) for part, own in parts])
+
+
+def _of_window(patterns: Tensor, dissimilarity: str | Dissimilarity, precision: Tensor | None) -> Tensor:
+    if dissimilarity == "mahalanobis" and precision is None:
+        refuse(f"dissimilarity 'mahalanobis' needs {arg('noise')}, a method or a noise precision; or use 'euclidean'")
+    if precision is None:
+        return resolve(dissimilarity)(patterns)
+    if precision.ndim == 2 and dissimilarity == "mahalanobis":
         return mahalanobis(patterns, precision)
-    if dissimilarity == "crossnobis":
+    if precision.ndim == 2 and dissimilarity == "crossnobis":
         return crossnobis(patterns, precision)
-    if precision is not None:
-        patterns = patterns @ _root(precision.to(patterns))
-    return resolve(dissimilarity)(patterns)
+    return resolve("euclidean" if dissimilarity == "mahalanobis" else dissimilarity)(
+        _whitened(patterns, precision[None])
+    )
+
+
+def _whitened(patterns: Tensor, precision: Tensor) -> Tensor:
+    """Whiten patterns (n_windows, ..., n_channels) with precisions as in `_dissimilarities`."""
+    if precision.ndim == 2:
+        return patterns * precision.sqrt().unflatten(0, (-1, *[1] * (patterns.ndim - 2)))
+    roots = torch.stack([_root(each) for each in precision])
+    return patterns @ roots.unflatten(0, (-1, *[1] * (patterns.ndim - 3)))
 
 
 def _root(precision: Tensor) -> Tensor:
@@ -419,9 +618,7 @@ def _root(precision: Tensor) -> Tensor:
     return (vectors * values.clamp(min=0).sqrt()) @ vectors.mT
 
 
-def _check_constant(patterns: Tensor, names: Sequence[str], label: str) -> None:
-    if label != "correlation":
-        return
+def _check_constant(patterns: Tensor, names: Sequence[str]) -> None:
     spread = patterns.amax(-1) - patterns.amin(-1)
     flat = (spread <= 1e-12 * patterns.abs().amax(-1)).flatten(0, -2).any(0)
     if bool(flat.any()):

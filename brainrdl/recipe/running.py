@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from brainrdl.recipe.building import check_takes, make_loss, make_network, make_
 from brainrdl.recipe.files import RECIPE, load, save
 from brainrdl.recipe.schema import EvaluationSection, Recipe
 from brainrdl.recipe.spelling import in_recipe
+from brainrdl.stimuli.categories import groups_of
 from brainrdl.stimuli.named_images import Stimuli
 from brainrdl.teachers.protocol import known_conditions
 from brainrdl.training import checkpoint as _checkpoint, run_folder
@@ -81,21 +82,23 @@ def _run(recipe: Recipe, out: Path | str, resume: bool, overwrite: bool, progres
     conditions = known_conditions(teacher)
     if conditions is not None:
         stimuli = stimuli.align(conditions, recipe.stimuli.allow_missing)
+    stimuli = stimuli.drop(recipe.stimuli.drop)
     student = make_student(recipe, network)
     check_takes(student.model, stimuli, f"student.model {recipe.student.model!r}")
     options = {"loss": make_loss(recipe), "progress": progress, **recipe.fit.model_dump()}
     section = recipe.evaluation
     _check_controls(section, stimuli)
-    folds = section.folds or _one_fold(section, stimuli)
+    groups = groups_of(section.groups, stimuli.names)
+    folds = section.folds or _one_fold(section, stimuli, groups)
     _check_unseen(recipe, stimuli, folds)
     with _opened(recipe, out, resume, overwrite) as folder:
         if folds is None:
             seed = section.seeds[0]
-            return fit(student, teacher, stimuli, seed=seed, out=folder, resume=True, **options)
-        chosen = section.model_dump(exclude={"folds", "held_out"})
+            return fit(student, teacher, stimuli, seed=seed, groups=groups, out=folder, resume=True, **options)
+        chosen = section.model_dump(exclude={"folds", "held_out", "groups"})
         make = _Students(recipe, student)
         return cross_validate(
-            make, teacher, stimuli, folds=folds, out=folder, resume=True,
+            make, teacher, stimuli, folds=folds, groups=groups, out=folder, resume=True,
             facts={"recipe_student": recipe.student.model_dump()}, **chosen, **options,
         )  # fmt: skip
 
@@ -179,14 +182,14 @@ def _keep(recipe: Recipe, folder: Path) -> None:
         save(recipe, path)
 
 
-def _one_fold(section: EvaluationSection, stimuli: Stimuli) -> Splitter | None:
+def _one_fold(section: EvaluationSection, stimuli: Stimuli, groups: Mapping[str, str] | None) -> Splitter | None:
     """Make a splitter with one fold that holds out the given conditions; None if there are none."""
     from sklearn.model_selection import PredefinedSplit
 
     if section.held_out is None:
         return None
     share = section.held_out
-    names = set(split(stimuli.names, share, section.seeds[0])[1] if isinstance(share, float) else share)
+    names = set(split(stimuli.names, share, section.seeds[0], groups)[1] if isinstance(share, float) else share)
     check_conditions(names, stimuli.names, "the stimuli")
     return PredefinedSplit([0 if name in names else -1 for name in stimuli.names])
 

@@ -83,7 +83,8 @@ def _keys(section: str, options: type, optional: Sequence[str] = ()) -> Any:
 
 
 def _checked(option: Option, place: str, value: Any) -> Any:
-    return option.check(_number(value) if float in members(option.kind) else value, place)
+    found = option.check(_number(value) if float in members(option.kind) else value, place)
+    return _expanded(found) if isinstance(found, Path) else found
 
 
 class StimuliSection(_Section):
@@ -106,6 +107,9 @@ class StimuliSection(_Section):
     allow_missing: bool = Field(
         False,
         description="If stimuli and RDM conditions differ, use the names that both have; by default this is an error.",
+    )
+    drop: list[str] = Field(
+        default_factory=list, description="Stimuli to leave out, for example all but one of identical images."
     )
     size: int | None = Field(
         None, gt=0, description="Side of the images in pixels; by default the size that the student's network expects."

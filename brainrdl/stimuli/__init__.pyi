@@ -3,6 +3,10 @@ from .named_images import (
     Batch as Batch,
     Stimuli as Stimuli,
 )
+from .near_duplicates import (
+    groups_of_similar as groups_of_similar,
+    similar_images as similar_images,
+)
 from .transforms import (
     ImageTransform as ImageTransform,
     default_transform as default_transform,

@@ -1,4 +1,4 @@
-"""Categories of stimuli: tables of labels, and the order of categories."""
+"""Categories of stimuli: tables of labels, the order of categories, and groups that stay together."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def _in_order(words: Sequence[str], classes: Sequence[str] | None) -> tuple[str,
 
 def label_table(labels: Labels, names: tuple[str, ...], where: str) -> Table:
     if isinstance(labels, str | Path):
-        labels, where = _read_labels(Path(labels)), f"label table {str(labels)!r}"
+        labels, where = _read_labels(Path(labels), "label", ("category", "label")), f"label table {str(labels)!r}"
     elif isinstance(labels, Mapping):
         where = "the label table"
     else:
@@ -111,9 +111,67 @@ def _label_mapping(labels: Sequence[object], names: tuple[str, ...], where: str)
     return dict(zip(names, labels, strict=True))
 
 
-def _read_labels(path: Path) -> dict[str, object]:
-    """Read a CSV table with the columns name (or stimulus) and category (or label)."""
-    where = f"label table {str(path)!r}"
+def groups_of(groups: Mapping[str, object] | str | Path | None, names: Sequence[str]) -> dict[str, str] | None:
+    """Return the group of each name that has one, or None if there are no groups.
+
+    Parameters
+    ----------
+    groups : mapping of name to group, str, Path, or None
+        Groups, or the path of a CSV table with the columns ``stimulus`` and ``group``.
+    names : sequence of str
+        Stimuli. Those that are not listed are groups of one.
+
+    Returns
+    -------
+    dict of str to str, or None
+        In the order of `names`.
+
+    Raises
+    ------
+    BrainrdlError
+        If the table cannot be read, the name of a group is missing, or some stimuli have no group while the groups of
+        unknown stimuli are given (the message gives the nearest names).
+
+    Examples
+    --------
+    >>> groups_of({"cat 2": "cat", "cat 1": "cat"}, ["cat 1", "cat 2", "dog"])
+    {'cat 1': 'cat', 'cat 2': 'cat'}
+    """
+    if groups is None:
+        return None
+    where = "groups="
+    if not isinstance(groups, Mapping):
+        where = f"group table {str(groups)!r}"
+        groups = _read_labels(Path(groups), "group", ("group", "object"))
+    lacking = [name for name in names if name not in groups]
+    unknown = [str(name) for name in groups if name not in set(names)]
+    if lacking and unknown:
+        refuse(
+            f"{where} has groups of {quote(unknown)}, which are not stimuli, and none of {quote(lacking)}"
+            f"{nearest(unknown[0], lacking)}; correct the names"
+        )
+    listed = [name for name in names if name in groups]
+    blank = [name for name in listed if groups[name] is None or not str(groups[name]).strip()]
+    if blank:
+        refuse(f"{quote(blank)} have no group in {where}; name it, or leave out stimuli that belong to no group")
+    return {name: str(groups[name]) for name in listed}
+
+
+def group_numbers(names: Sequence[str], groups: Mapping[str, str]) -> list[int]:
+    """Return the number of the group of each name, in order of first appearance; a name without a group is alone.
+
+    Examples
+    --------
+    >>> group_numbers(["a1", "b", "a2", "a"], {"a1": "a", "a2": "a"})
+    [0, 1, 0, 2]
+    """
+    number: dict[tuple[bool, str], int] = {}
+    return [number.setdefault((name in groups, groups.get(name, name)), len(number)) for name in names]
+
+
+def _read_labels(path: Path, kind: str, columns_of_values: tuple[str, str]) -> dict[str, object]:
+    """Read a CSV table with the columns name (or stimulus) and one of the others."""
+    where = f"{kind} table {str(path)!r}"
     if not path.is_file():
         refuse(f"{where} does not exist{nearest_in_folder(path)}; check the path")
     try:
@@ -124,7 +182,7 @@ def _read_labels(path: Path) -> dict[str, object]:
     rows = list(csv.DictReader(lines, delimiter=max(",;\t", key=header.count), restval=""))
     columns = tuple(rows[0]) if rows else ()
     name = _column(columns, ("name", "stimulus"), where)
-    category = _column(columns, ("category", "label"), where)
+    category = _column(columns, columns_of_values, where)
     check_unique([row[name] for row in rows], where)
     return {row[name]: row[category] for row in rows}
 

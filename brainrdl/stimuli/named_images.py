@@ -47,6 +47,7 @@ from brainrdl.stimuli.image_sources import (
     to_pil,
     unit,
 )
+from brainrdl.stimuli.near_duplicates import Seen, fingerprints
 from brainrdl.stimuli.transforms import ImageTransform
 
 _DRAWS = 10  # of one image, to detect random transforms: one that acts half the time is missed once in 512
@@ -97,6 +98,8 @@ class Stimuli:
         Function from an image to a float tensor (c, h, w); None only converts to float in [0, 1].
     augmentation : callable or None
         Transform of the images in the steps of training, which may draw at random; see `with_augmentation`.
+    seen : Seen
+        What was found about the images; shared by all selections of a set.
 
     Raises
     ------
@@ -122,6 +125,7 @@ class Stimuli:
     _digests: dict[int, str] = field(default_factory=dict)
     _memory: dict[int, Tensor] | None = None
     augmentation: Callable[..., Any] | None = None
+    seen: Seen = field(default_factory=Seen)
 
     @classmethod
     def from_folder(
@@ -294,6 +298,22 @@ class Stimuli:
         check_unique(asked, "the requested names")
         return replace(self, names=asked, _positions={name: self._positions[name] for name in asked})
 
+    def drop(self, names: Iterable[str]) -> Stimuli:
+        """Leave out `names`.
+
+        Raises
+        ------
+        BrainrdlError
+            If a name is unknown (the message gives the nearest), or no image is left.
+
+        Examples
+        --------
+        >>> Stimuli.from_arrays(torch.zeros(3, 1, 2, 2), ["a", "b", "c"]).drop(["b"]).names
+        ('a', 'c')
+        """
+        left_out = frozenset(self._known(names))
+        return self.select(name for name in self.names if name not in left_out)
+
     def images(self, names: Iterable[str] | None = None) -> Float[Tensor, "n c h w"]:
         """Load the images of `names` (default: all) in the requested order, and transform them.
 
@@ -353,6 +373,22 @@ class Stimuli:
             if position not in self._digests:
                 self._digests[position] = self._source.digest(position)
         return {name: self._digests[self._positions[name]] for name in asked}
+
+    def fingerprints(self) -> Float[Tensor, "n 32 32"]:
+        """Return the fingerprint of each raw image, for `similar_images`; computed once per image and process.
+
+        Raises
+        ------
+        BrainrdlError
+            If an image cannot be read.
+        """
+        places = [self._positions[name] for name in self.names]
+        known = self.seen.prints
+        missing = [place for place in dict.fromkeys(places) if place not in known]
+        if missing:
+            found = fingerprints(self._source.pixels(place) for place in missing)
+            known.update(zip(missing, found, strict=True))
+        return torch.stack([known[place] for place in places])
 
     def with_transform(self, transform: Callable[..., Any] | None) -> Stimuli:
         """Keep the images with another transform (None: only convert to float in [0, 1]).

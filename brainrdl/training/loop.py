@@ -28,6 +28,7 @@ from brainrdl._core.threads import count_flops, threads_for
 from brainrdl.loss.rdm_loss import RDMLoss
 from brainrdl.models.layers import evaluating
 from brainrdl.models.student import Student
+from brainrdl.stimuli.categories import groups_of
 from brainrdl.stimuli.named_images import Batch, Stimuli
 from brainrdl.teachers.protocol import Teacher, cut_down, known_conditions
 from brainrdl.training import checkpoint as _checkpoint, provenance, run_folder
@@ -83,8 +84,8 @@ def fit(
         Names for validation, or the fraction of `train` to use for it. With validation, the weights of the best
         evaluation are returned.
     held_out : iterable of str
-        Names reserved for testing, never used here. The fit is refused if one of these names, or a byte-identical
-        image, is among the others.
+        Names reserved for testing, never used here. The fit is refused if one of these names, a byte-identical image,
+        or an image of the same group is among the others.
     loss : RDMLoss, optional
         ``RDMLoss()`` by default; a loss without `match` uses that of the student.
     out : path, optional
@@ -129,7 +130,8 @@ def fit(
     _check_together(student, teacher, asked)
     stimuli.check_repeatable()
     seed, steps, patience = asked["seed"], asked["steps"], asked["patience"]
-    train, validation = training_names(stimuli, train, validation, held_out, seed)
+    groups = asked["groups"] = groups_of(asked["groups"], stimuli.names)
+    train, validation = training_names(stimuli, train, validation, held_out, seed, groups)
     _check_known(teacher, (*train, *validation))
     if teacher is not None:
         # Weights of subjects must not depend on held-out or validation conditions.

@@ -6,10 +6,21 @@ reference, the keys of a recipe and its template, the settings of a run and the 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Annotated, Any, Literal, TypedDict
 
 from brainrdl._core.options import Option
+
+Groups = Annotated[
+    Mapping[str, str] | Path | None,
+    Option(
+        None,
+        "Group of each stimulus (its object, identity or video): stimuli of one group stay in one fold, inner fold or "
+        "part. A mapping, or a CSV file with columns stimulus and group. Stimuli that are not listed form groups of "
+        "one.",
+    ),
+]
 
 OPTIMISER_WORDS = {  # in the report's text on methods
     "adam": "the optimiser Adam",
@@ -100,3 +111,4 @@ class FitOptions(TrainingOptions, total=False):
     seed: Annotated[
         int, Option(0, "Seed of torch's global generator and of every random draw of the fit.", at_least=0, below=2**32)
     ]
+    groups: Groups

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import ceil
 
@@ -10,6 +11,7 @@ import torch
 from brainrdl._core.constants import MIN_CONDITIONS
 from brainrdl._core.errors import refuse
 from brainrdl.loss.pair_sampling import generator
+from brainrdl.stimuli.categories import group_numbers
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,9 @@ def coverage(batches: Batches, n_steps: int) -> float:
     return (int(met.sum()) - int(met.diagonal().sum())) / (n * (n - 1))
 
 
-def split(names: tuple[str, ...], fraction: float, seed: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def split(
+    names: tuple[str, ...], fraction: float, seed: int, groups: Mapping[str, str] | None = None
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Split names at random into (kept, set aside), each in the given order.
 
     Parameters
@@ -105,6 +109,8 @@ def split(names: tuple[str, ...], fraction: float, seed: int) -> tuple[tuple[str
     fraction : float
         Fraction to set aside, above 0 and below 1, rounded up to whole conditions.
     seed : int
+    groups : mapping of name to group, optional
+        Names of one group stay together; groups are set aside until the fraction is reached.
 
     Returns
     -------
@@ -122,13 +128,33 @@ def split(names: tuple[str, ...], fraction: float, seed: int) -> tuple[tuple[str
     (6, 4)
     """
     n_aside = ceil(round(fraction * len(names), 9))
+    if groups:
+        kept, aside = _split_groups(names, n_aside, seed, groups)
+        n_aside = len(aside)
     if min(n_aside, len(names) - n_aside) < MIN_CONDITIONS:
         refuse(
             f"a fraction of {fraction!r} of {len(names)} conditions leaves {len(names) - n_aside} and {n_aside}; "
             f"each part needs at least {MIN_CONDITIONS}"
         )
-    aside = set(torch.randperm(len(names), generator=generator(seed))[:n_aside].tolist())
+    if groups:
+        return kept, aside
+    chosen = set(torch.randperm(len(names), generator=generator(seed))[:n_aside].tolist())
+    return _parted(names, chosen)
+
+
+def _split_groups(
+    names: tuple[str, ...], n_aside: int, seed: int, groups: Mapping[str, str]
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    numbers = group_numbers(names, groups)
+    chosen: set[int] = set()
+    for group in torch.randperm(max(numbers) + 1, generator=generator(seed)).tolist():
+        if len(chosen) < n_aside:
+            chosen |= {i for i, number in enumerate(numbers) if number == group}
+    return _parted(names, chosen)
+
+
+def _parted(names: tuple[str, ...], chosen: set[int]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     return (
-        tuple(name for i, name in enumerate(names) if i not in aside),
-        tuple(name for i, name in enumerate(names) if i in aside),
+        tuple(name for i, name in enumerate(names) if i not in chosen),
+        tuple(name for i, name in enumerate(names) if i in chosen),
     )

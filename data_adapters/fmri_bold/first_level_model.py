@@ -11,6 +11,7 @@ import math
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,7 +27,11 @@ HRFS = tuple(
 
 _EARLIEST = -24.0  # seconds; nilearn leaves out events that begin earlier
 
-_FAINTEST = 1e-3  # size of a regressor, relative to the largest, below which it counts as zero
+_LATEST = 40.0  # seconds after the beginning of an event by which its response is over
+
+_NOISY, _TOO_NOISY = 5.0, 100.0  # variance of a beta, relative to the others: the largest of 70 usual designs was 3
+
+_LISTED = 5
 
 _SMALLEST = 1e-6  # share of the largest singular value of the scaled design below which a direction counts as absent
 
@@ -136,11 +141,25 @@ def fit_run(
     ------
     BrainrdlError
         If an event begins after the run's end or more than 24 s before it, or lasts longer than the run, there are not
-        more volumes than regressors, or a regressor is a sum of others; the message names them.
+        more volumes than regressors, a regressor is a sum of others, or the run contains too little of the response to
+        a condition (or event); the message names them.
+
+    Warns
+    -----
+    UserWarning
+        If the run contains little of the response to a condition (or event), so that its beta is noisier than others.
 
     Notes
     -----
     An event that begins within the run and would end after it is modelled until the end of the run.
+
+    **How well a beta can be estimated** follows from the design X alone. Its variance, ``inv(X'X)[k, k]`` in units of
+    the noise, is multiplied by the sum of squares that its regressor would have if the run were long enough for the
+    whole response. The product is 1 for complete responses that do not overlap with anything, whatever the number and
+    duration of the events. A condition (or event) whose product is more than 100 times the median of the others is
+    refused, because its pattern would be noise with more than 10 times their standard deviation; above 5 times, there
+    is a warning. This happens to an event near the end of the run, whose response has only begun, and to one whose
+    volumes are removed by confounds.
 
     Examples
     --------
@@ -228,24 +247,38 @@ def _design(
             add_reg_names=None if confounds is None else [f"confound {name!r}" for name in confounds],
             min_onset=_EARLIEST - abs(model.start_time) - 1,
         )
+        whole = make_first_level_design_matrix(
+            np.arange(math.floor(_EARLIEST / t_r), n_volumes + math.ceil(_LATEST / t_r)) * t_r + model.start_time,
+            frame.assign(duration=np.minimum(frame["duration"], n_volumes * t_r - frame["onset"])),
+            hrf_model=model.hrf,
+            drift_model=None,
+            min_onset=_EARLIEST - abs(model.start_time) - 1,
+        )
     words = {code: repr(key) if model.per == "condition" else f"event {key + 1}" for code, key in codes.items()}
-    _check_estimable(design, words, where)
+    weights, directions, sizes = _check_estimable(design, words, where)
+    variances = np.square(directions / weights[:, None]).sum(0) / np.square(sizes)
+    rows = [design.columns.get_loc(code) for code in codes]
+    inflated = variances[rows] * np.square(whole[list(codes)].to_numpy()).sum(0)
+    last = events.groupby(keys.to_numpy())[["stimulus", "onset"]].last().loc[list(codes.values())]
+    _check_variances(inflated, last, model.per, n_volumes * t_r, where)
     return design, codes
 
 
-def _check_estimable(design: pd.DataFrame, words: Mapping[str, str], where: str) -> None:
-    """Refuse a design with too few volumes, or with regressors that are sums of others."""
+def _check_estimable(
+    design: pd.DataFrame, words: Mapping[str, str], where: str
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Refuse a design with too few volumes, or with regressors that are sums of others.
+
+    Return the singular values and vectors (rows) of the design with columns of length 1, and the columns' lengths.
+    """
     n_volumes, n_regressors = design.shape
     if n_volumes <= n_regressors:
         refuse(
             f"{where} has {n_volumes} volumes, but its model has {n_regressors} regressors, of which {len(words)} are "
             f"of interest; use fewer confounds, a simpler hrf, a lower high_pass, or {read_arg('per', 'condition')}"
         )
-    values, sizes = design.to_numpy(), np.linalg.norm(design, axis=0)
-    of_interest = design.columns.isin(list(words))
-    sizes[of_interest & (sizes < _FAINTEST * sizes[of_interest].max())] = np.inf  # scaled to 0
-    scaled = values / np.where(sizes > 0, sizes, 1)
-    _, weights, directions = np.linalg.svd(scaled, full_matrices=False)
+    sizes = np.linalg.norm(design, axis=0)
+    _, weights, directions = np.linalg.svd(design.to_numpy() / np.where(sizes > 0, sizes, 1), full_matrices=False)
     absent = directions[weights < _SMALLEST * weights[0]]
     if len(absent):
         involved = design.columns[(np.abs(absent) > 1e-3).any(axis=0)]
@@ -254,6 +287,44 @@ def _check_estimable(design: pd.DataFrame, words: Mapping[str, str], where: str)
             f"the regressors of {where} cannot be estimated separately: {listed} are zero or sums of each other; "
             f"leave one out ({read_arg('baseline')}, {read_arg('confounds')}), or check onsets and durations"
         )
+    return weights, directions, sizes
+
+
+def _check_variances(inflated: np.ndarray, last: pd.DataFrame, per: str, end: float, where: str) -> None:
+    """Refuse, or warn about, conditions or events whose betas have a much larger variance than the others.
+
+    Parameters
+    ----------
+    inflated : numpy.ndarray (n,)
+        Variance of each beta, relative to complete responses without overlap.
+    last : pandas.DataFrame
+        Stimulus and onset of the last event of each.
+    per, end, where
+        As in `Model`; the length of the run in s, and its name.
+    """
+    usual = [max(float(np.median(np.delete(inflated, k))), 1.0) if len(inflated) > 1 else 1.0 for k in range(len(last))]
+    times = inflated / np.array(usual)
+    for bound, consequence in ((_TOO_NOISY, refuse), (_NOISY, partial(warnings.warn, stacklevel=4))):
+        weak = np.flatnonzero(times > bound)
+        if len(times) == 1 and bound == _NOISY:
+            return  # there are no others
+        if not len(weak):
+            continue
+        event = "last event" if per == "condition" else "event"
+        listed = [
+            f"{name!r} ({event} at {onset:g} s; {_many(factor)} times the noise (SD) of other patterns)"
+            for (name, onset), factor in zip(last.iloc[weak].itertuples(index=False), times[weak], strict=True)
+        ]
+        some = ", ".join(listed[:_LISTED]) + (f" and {len(weak) - _LISTED} more" if len(weak) > _LISTED else "")
+        consequence(
+            f"{where}, which is {end:g} s long, has too little of the response to {some}, or confounds and drift "
+            "explain it; leave such events out of the table of events"
+        )
+
+
+def _many(variances: float) -> str:
+    deviations = math.sqrt(variances)
+    return f"{deviations:.3g}" if deviations < 1000 else "more than 1000"
 
 
 def _worded(column: str, words: Mapping[str, str]) -> str:

@@ -64,6 +64,14 @@ def test_rdm_takes_regions_columns_and_noise_normalisation(folder: Path) -> None
     np.testing.assert_allclose(found["dissimilarity"], calc_rdm(data, noise="diag").dissimilarities[0])
 
 
+def test_rdm_estimates_noise_in_each_run(folder: Path) -> None:
+    words = ("rdm", "betas.nii.gz", "--read", "atlas=atlas.nii.gz", "--roi", "IT", "-o", "per_run.csv")
+    error = _refused(*words, "--noise-normalisation", "diag", "--noise-per", "run", folder=folder)
+    assert "of the 4 conditions is observed once" in error
+    error = _refused(*words, "--noise-per", "run", folder=folder)
+    assert "--noise-per 'run' says where noise is estimated; set --noise-normalisation METHOD to diag" in error
+
+
 def test_rdm_of_a_network_has_one_rdm_a_layer_in_the_order_of_the_images(folder: Path) -> None:
     words = ("rdm", "--model", "small_cnn", "--layers", "pool", "logits", "--stimuli", "images", "-o", "net.tsv")
     facts = json.loads(_run(*words, "--json", folder=folder).stdout)

@@ -696,9 +696,26 @@ def test_measurements_without_a_usable_channel_or_names_cannot_teach() -> None:
 def test_unbalanced_runs_are_found() -> None:
     found = audit(measured(drop=13))  # image_03 of the second run
     row = one(found, "balance of runs")
-    assert row["level"] == "warning"
+    assert row["level"] == "note"
     assert row["value"] == "1 of 10 conditions differ in number between runs: ['image_03']"
     assert one(found, "observations per condition")["value"] == "3 ('image_03') to 4 ('image_00')"
+
+
+def test_a_condition_of_outlying_size_is_found() -> None:
+    def enlarge(values: np.ndarray) -> None:
+        values[13] = 40 * np.random.default_rng(1).normal(size=30)
+
+    row = one(audit(measured(edit=enlarge)), "size of patterns")
+    assert row["level"] == "warning"
+    assert row["value"].startswith("1 of 40 are up to ")
+    assert row["value"].endswith(" times as large as the median one: ['image_03 (run 2)']")
+    assert one(audit(measured()), "size of patterns")["level"] == "ok"
+
+
+def test_pairs_of_conditions_without_two_shared_runs_are_counted() -> None:
+    row = one(audit(measured(n_runs=2, drop=13)), "balance of runs")
+    assert row["level"] == "warning"
+    assert row["value"].endswith("['image_03']; 9 pairs of conditions are together in fewer than two runs")
 
 
 def test_a_run_in_other_units_and_a_run_on_another_level_are_found() -> None:

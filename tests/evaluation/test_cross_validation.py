@@ -224,6 +224,101 @@ def test_byte_identical_images_in_two_parts_are_refused() -> None:
         quick(stimuli=Stimuli.from_arrays(pixels, NAMES))
 
 
+def test_all_byte_identical_pairs_of_all_seeds_are_listed_with_the_command_that_drops_them() -> None:
+    pixels = images()
+    pixels[-1], pixels[3], pixels[4] = pixels[0], pixels[2], pixels[2]
+    stimuli = Stimuli.from_arrays(pixels, NAMES)
+    words = (
+        r"is byte-identical to .*'n04' to 'n02'.*drop one of them with stimuli.drop\(\['n03', 'n04', 'n15'\]\), or keep"
+    )
+    with pytest.raises(BrainrdlError, match=words):
+        quick(stimuli=stimuli, folds=4, seeds=range(6))
+    assert len(quick(stimuli=stimuli.drop(["n03", "n04", "n15"]), folds=3).summary)
+
+
+# Groups
+
+PAIRS = {name: f"pair{i // 2}" for i, name in enumerate(NAMES)}
+
+
+def test_groups_stay_together_in_folds_inner_folds_and_validation(monkeypatch: pytest.MonkeyPatch) -> None:
+    parts: list[list[set[str]]] = []
+    real = module.fit
+
+    def fit(student: Any, teacher: Any, stimuli: Any, **options: Any) -> Any:
+        train, validation = stimulus_lists.training_names(
+            stimuli, options["train"], options["validation"], options["held_out"], options["seed"], options["groups"]
+        )
+        parts.append([set(train), set(validation), set(options["held_out"])])
+        return real(student, teacher, stimuli, **options)
+
+    monkeypatch.setattr(module, "fit", fit)
+    for more in ({"inner_folds": 2}, {"validation": 0.4}):
+        parts.clear()
+        quick(folds=2, groups=PAIRS, seeds=(0, 1), controls=["unfitted"], stimuli=make_stimuli(None), **more)
+        assert any(validation for _, validation, _ in parts)
+        for three in parts:
+            for part in three:
+                assert all((NAMES[i] in part) == (NAMES[i + 1] in part) for i in range(0, N, 2))
+
+
+def test_a_resumed_run_must_have_the_same_groups(tmp_path: Path) -> None:
+    quick(folds=2, groups=PAIRS, out=tmp_path / "run")
+    stored = _files.read_json(tmp_path / "run" / training.run_folder.SETTINGS)
+    assert stored["groups"] == PAIRS
+    table = tmp_path / "groups.csv"
+    table.write_text("stimulus,group\n" + "\n".join(f"{name},{group}" for name, group in PAIRS.items()))
+    assert len(quick(folds=2, groups=table, out=tmp_path / "run", resume=True).summary)
+    with pytest.raises(BrainrdlError, match="groups"):
+        quick(folds=2, groups={**PAIRS, NAMES[0]: "pair1"}, out=tmp_path / "run", resume=True)
+
+
+def test_byte_identical_images_of_one_group_are_not_refused() -> None:
+    pixels = images()
+    pixels[1] = pixels[0]
+    stimuli = Stimuli.from_arrays(pixels, NAMES)
+    assert len(quick(folds=4, seeds=(0, 1, 2), groups={"n00": "a", "n01": "a"}, stimuli=stimuli).summary)
+
+
+def test_groups_that_are_no_mapping_or_table_are_refused() -> None:
+    with pytest.raises(BrainrdlError, match=r"groups must be a mapping or a path, got \['a'\]"):
+        quick(groups=["a"])
+    with pytest.raises(BrainrdlError, match=r"group table 'nothing\.csv' does not exist"):
+        quick(groups="nothing.csv")
+
+
+def textures(n: int = N) -> Tensor:
+    """Images in which nearly equal ones can be recognised."""
+    return torch.rand(n, 1, 24, 24, generator=torch.Generator().manual_seed(0))
+
+
+def twins() -> Stimuli:
+    pixels = textures()
+    pixels[1], pixels[-1] = pixels[0].flip(-1), pixels[5] * 0.9
+    return Stimuli.from_arrays(pixels, NAMES)
+
+
+def flat_student() -> Student:
+    return Student(nn.Sequential(nn.Flatten(), nn.Linear(576, 8)), ["1"])
+
+
+def test_nearly_identical_images_in_different_folds_are_listed_once_with_the_groups_that_keep_them_together() -> None:
+    stimuli, options = twins(), {"folds": 4, "seeds": range(3), "inner_folds": 2, "controls": []}
+    words = r"2 pairs of images .* nearly the same \(similarity\): 'n00' and 'n01' \(1.00\), 'n05' and 'n15'"
+    with pytest.warns(UserWarning, match=words) as told:
+        quick(flat_student, stimuli=stimuli, **options)
+    assert len(told) == 1
+    groups = eval(str(told[0].message).split("groups=")[1].split("}")[0] + "}")
+    assert groups == {"n00": "n00", "n01": "n00", "n05": "n05", "n15": "n05"}
+    quick(flat_student, stimuli=twins(), groups=groups, **options)  # without a warning
+
+
+def test_groups_and_nearly_identical_images_are_joined_in_the_groups_that_are_advised() -> None:
+    with pytest.warns(UserWarning, match="'n05' and 'n15'") as told:
+        quick(flat_student, stimuli=twins(), groups={"n00": "a", "n01": "a", "n05": "a"}, folds=4, controls=[])
+    assert "groups={'n00': 'n00', 'n01': 'n00', 'n05': 'n00', 'n15': 'n00'}" in str(told[0].message)
+
+
 # Students that share
 
 PROJECTION = Readout(projection=4)
@@ -365,14 +460,13 @@ def test_a_schedule_goes_with_fixed_steps_or_if_it_knows_none() -> None:
 
 @pytest.mark.parametrize("stratify", [True, False])
 def test_inner_folds_are_stratified_as_the_outer_ones(monkeypatch: pytest.MonkeyPatch, stratify: bool) -> None:
-    real, asked = module.stimulus_folds, list[Any]()
+    real, asked = plan.stimulus_folds, list[Any]()
 
     def stimulus_folds(*args: Any, labels: Any, **options: Any) -> pd.DataFrame:
         asked.append(labels)
         return real(*args, labels=labels, **options)
 
-    for place in (module, plan):
-        monkeypatch.setattr(place, "stimulus_folds", stimulus_folds)
+    monkeypatch.setattr(plan, "stimulus_folds", stimulus_folds)
     quick(inner_folds=2, stratify=stratify, controls=[])
     assert asked == [LABELS if stratify else None] * 3  # inner ones twice: to refuse early, and to fit
 

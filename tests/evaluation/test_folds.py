@@ -136,3 +136,71 @@ def test_doubled_names_are_refused() -> None:
 def test_a_condition_without_a_label_is_refused() -> None:
     with pytest.raises(BrainrdlError, match=r"conditions \['image00'\] are not in the labels \(23 conditions\)"):
         stimulus_folds(NAMES, 3, labels={name: LABELS[name] for name in NAMES[1:]})
+
+
+# Groups
+
+OBJECTS = {name: f"object{i % 9}" for i, name in enumerate(NAMES)}
+
+
+def kept_together(table: pd.DataFrame, groups: dict[str, str]) -> bool:
+    return bool(table.groupby(table["stimulus"].map(groups))["fold"].nunique().max() == 1)
+
+
+@pytest.mark.parametrize("labels", [None, LABELS])
+@pytest.mark.parametrize("seed", range(4))
+def test_the_stimuli_of_a_group_are_held_out_together_in_folds_of_similar_size(labels, seed) -> None:
+    table = stimulus_folds(NAMES, 3, labels=labels, groups=OBJECTS, seed=seed)
+    assert kept_together(table, OBJECTS)
+    sizes = table.groupby("fold").size()
+    assert sizes.sum() == len(NAMES)
+    assert sizes.max() - sizes.min() <= 3
+    assert not kept_together(stimulus_folds(NAMES, 3, labels=labels, seed=seed), OBJECTS)
+
+
+def test_groups_are_stratified_where_possible() -> None:
+    names = [f"{kind}{k}{view}" for kind in "ab" for k in range(6) for view in "xyz"]
+    table = stimulus_folds(names, 3, labels={n: n[0] for n in names}, groups={n: n[:2] for n in names}, seed=1)
+    counts = pd.crosstab(table["fold"], table["stimulus"].str[0])
+    assert (counts == 6).all(axis=None)
+    assert kept_together(table, {n: n[:2] for n in names})
+
+
+def test_stimuli_that_are_not_listed_are_groups_of_one() -> None:
+    few = {NAMES[0]: "x", NAMES[-1]: "x", NAMES[1]: NAMES[5]}
+    table = stimulus_folds(NAMES, 4, groups=few).set_index("stimulus")["fold"]
+    assert len(table) == len(NAMES)
+    assert table[NAMES[0]] == table[NAMES[-1]]
+    tables = [stimulus_folds(NAMES, 4, groups=few, seed=seed).set_index("stimulus")["fold"] for seed in range(5)]
+    assert any(table[NAMES[1]] != table[NAMES[5]] for table in tables)  # a group may have the name of another stimulus
+
+
+def test_groups_can_be_a_table(tmp_path) -> None:
+    path = tmp_path / "groups.csv"
+    path.write_text("stimulus,group\n" + "\n".join(f"{name},{group}" for name, group in OBJECTS.items()))
+    expected = stimulus_folds(NAMES, 3, groups=OBJECTS)
+    pd.testing.assert_frame_equal(stimulus_folds(NAMES, 3, groups=path), expected)
+    pd.testing.assert_frame_equal(stimulus_folds(NAMES, 3, groups=str(path)), expected)
+    path.write_text("stimulus,identity\na,b\n")
+    with pytest.raises(BrainrdlError, match=r"group table .* needs a column 'group' \(or 'object'\)"):
+        stimulus_folds(NAMES, 3, groups=path)
+
+
+def test_splitters_for_groups_are_given_them_and_others_are_refused_if_they_separate_one() -> None:
+    assert kept_together(stimulus_folds(NAMES, GroupKFold(3), groups=OBJECTS), OBJECTS)
+    with pytest.raises(
+        BrainrdlError, match=r"fold 0 of the splitter holds out .* of the same group; use a splitter for"
+    ):
+        stimulus_folds(NAMES, KFold(3), groups=OBJECTS)
+    with pytest.raises(BrainrdlError, match="of the same group"):
+        stimulus_folds(NAMES, Fixed((list(range(6, 24)), list(range(6)))), groups=OBJECTS)
+
+
+def test_more_folds_than_groups_and_groups_of_unknown_names_are_refused() -> None:
+    with pytest.raises(BrainrdlError, match="folds must be at most the number of groups, 2, got 3"):
+        stimulus_folds(NAMES, 3, groups={name: str(i % 2) for i, name in enumerate(NAMES)})
+    with pytest.raises(BrainrdlError, match=r"has groups of \['image99'\], which are not stimuli, and none of"):
+        stimulus_folds(NAMES, 3, groups={"image99": "a"})
+    with pytest.raises(BrainrdlError, match="have no group in groups=; name it"):
+        stimulus_folds(NAMES, 3, groups={**OBJECTS, NAMES[0]: " "})
+    assert len(stimulus_folds(NAMES, 3, groups={**OBJECTS, "another": "a"})) == len(NAMES)

@@ -138,13 +138,6 @@ def test_each_run_counts_the_same() -> None:
 # Refusals
 
 
-def test_a_condition_that_a_run_lacks_is_named() -> None:
-    data = dataset(shuffled=False)
-    cut = Dataset(data.measurements[1:], obs_descriptors={k: v[1:] for k, v in data.obs_descriptors.items()})
-    with refused("condition 'house' has no observation in run '0'"):
-        calc_rdm(cut, "crossnobis")
-
-
 def test_a_descriptor_that_is_missing_comes_with_the_nearest() -> None:
     with refused(r"no descriptor 'stimuli'; nearest: 'stimulus' \(they have \['stimulus', 'run'\]\)"):
         calc_rdm(dataset(), by="stimuli")
@@ -375,7 +368,7 @@ def test_a_precision_of_any_kind_of_number_is_taken(noise) -> None:
 @pytest.mark.parametrize("noise", [np.eye(3), np.ones(N_CHANNELS), np.full((7, 7), "a")])
 @pytest.mark.parametrize("name", ["crossnobis", "correlation"])
 def test_a_precision_that_does_not_fit_is_refused(noise: np.ndarray, name: str) -> None:
-    with refused(r"or a precision of numbers \(7, 7\), as many as channels; got .* of shape"):
+    with refused(r"or a precision of numbers \(7, 7\), as many as channels .*; got .* of shape"):
         calc_rdm(dataset(), name, noise=noise)
 
 

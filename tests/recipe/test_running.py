@@ -57,6 +57,45 @@ def test_recipe_with_a_held_out_share_draws_it_by_the_seed(content: dict, tmp_pa
     assert result.scores["n_conditions"].eq(5).all()
 
 
+PAIRS = {name: f"person {k // 2}" for k, name in enumerate(NAMES)}
+
+
+@pytest.mark.parametrize("table", [False, True])
+@pytest.mark.parametrize("how", [{"folds": 3, "inner_folds": 2}, {"folds": 3}, {"held_out": 0.4}])
+def test_groups_of_a_recipe_stay_together(content: dict, tmp_path: Path, how: dict, table: bool) -> None:
+    content["evaluation"] = {"n_bootstrap": 0, "groups": PAIRS, "controls": [], **how}
+    content["fit"] |= {"validation": 0.5} if how == {"folds": 3} else {}
+    if table:
+        (tmp_path / "groups.csv").write_text("stimulus,group\n" + "\n".join(",".join(row) for row in PAIRS.items()))
+        content["evaluation"]["groups"] = str(tmp_path / "groups.csv")
+    running.run(recipe.check(content), tmp_path / "run", progress=False)
+    fits = list((tmp_path / "run" / "fits").glob("*/settings.json"))
+    assert fits
+    for path in fits:
+        stored = yaml.safe_load(path.read_text())
+        for part in ("train", "validation"):
+            inside = {PAIRS[name] for name in stored[part]}
+            assert inside.isdisjoint(PAIRS[name] for name in set(NAMES) - set(stored[part]))
+    assert recipe.load(tmp_path / "run" / "recipe.yaml") == recipe.check(content)
+    running.run(recipe.check(content), tmp_path / "run", resume=True, progress=False)
+
+
+def test_identical_images_are_refused_with_the_keys_that_drop_them_or_keep_them_together(
+    content: dict, tmp_path: Path
+) -> None:
+    for copy, original in ((3, 1), (7, 1)):
+        shutil.copy(tmp_path / "images" / f"{NAMES[original]}.png", tmp_path / "images" / f"{NAMES[copy]}.png")
+    content["evaluation"] = {"folds": 3, "seeds": [0, 1, 2, 3], "n_bootstrap": 0, "controls": ["unfitted"]}
+    words = r"drop one of them with stimuli.drop: \[face_03, face_07\], or keep them together with evaluation.groups"
+    with pytest.raises(BrainrdlError, match=words):
+        running.run(recipe.check(content), tmp_path / "run", progress=False)
+    content["stimuli"]["drop"] = [NAMES[3], NAMES[7]]
+    content["evaluation"]["folds"] = 2
+    result = running.run(recipe.check(content), tmp_path / "run", progress=False)
+    assert isinstance(result, Evaluation)
+    assert set(result.students.pattern_descriptors["stimulus"]) == set(NAMES) - {NAMES[3], NAMES[7]}
+
+
 def test_recipe_that_holds_nothing_out_fits_to_all(content: dict, tmp_path: Path) -> None:
     del content["evaluation"]
     result = running.run(recipe.check(content), tmp_path / "run", progress=False)

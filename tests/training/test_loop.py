@@ -367,10 +367,36 @@ def test_a_byte_identical_image_in_two_parts_is_refused() -> None:
     images = pictures()
     images[17] = images[3]
     twins = Stimuli.from_arrays(images, NAMES)
-    with pytest.raises(BrainrdlError, match="'s17' of held_out is byte-identical to 's03' of train; drop one of them"):
+    words = (
+        r"'s17' of held_out is byte-identical to 's03' of train; drop one of them with stimuli.drop\(\['s17'\]\), or"
+    )
+    with pytest.raises(BrainrdlError, match=words):
         fit(student(), teacher(), twins, held_out=NAMES[15:], **QUIET)
     training_names(twins)  # within a part they do no harm
     check_no_leak(twins, {"train": NAMES[:10], "held_out": NAMES[10:15]})
+
+
+def test_a_group_in_two_parts_is_refused() -> None:
+    groups = {"s00": "cat", "s19": "cat", "s01": "dog"}
+    words = r"1 of the groups= are in two parts, \['cat'\]: 's00' of group 'cat' is in train, 's19' in held_out"
+    with pytest.raises(BrainrdlError, match=words):
+        fit(student(), teacher(), stimuli(), held_out=NAMES[15:], groups=groups, **QUIET)
+
+
+def test_a_fraction_for_validation_keeps_groups_together() -> None:
+    groups = {name: str(k // 4) for k, name in enumerate(NAMES)}
+    result = fit(student(), teacher(), stimuli(), validation=0.3, groups=groups, steps=1, **QUIET)
+    validation = result.settings["validation"]
+    assert len(validation) == 8  # two groups of four, because six are wanted
+    assert {groups[name] for name in validation}.isdisjoint(groups[name] for name in result.settings["train"])
+    assert result.settings["groups"] == groups
+
+
+def test_nearly_identical_images_in_training_and_validation_are_warned_about() -> None:
+    images = torch.rand(20, 3, 20, 20, generator=torch.Generator().manual_seed(0))
+    images[12] = images[2].roll(1, -1)
+    with pytest.warns(UserWarning, match=r"1 pairs .* nearly the same \(similarity\): 's02' and 's12' .*groups={'s02'"):
+        training_names(Stimuli.from_arrays(images, NAMES), validation=NAMES[10:])
 
 
 def test_what_is_left_over_trains() -> None:

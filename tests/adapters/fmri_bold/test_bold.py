@@ -399,7 +399,7 @@ def test_a_baseline_that_occurs_in_no_run_is_refused(folder, one, baseline, mess
 
 def test_a_baseline_of_one_run_is_enough_and_spaces_around_it_do_not_count(folder):
     events = folder / "task_run002" / "events.tsv"
-    events.write_text(events.read_text() + "195\t2\tfixation\n")
+    events.write_text(events.read_text() + "185\t2\tfixation\n")
     options = {"runs": "*/bold.nii.gz", "events": "events.tsv"}
     data = read(folder, reader=READER, baseline=["rest", " fixation "], **options)
     assert set(data.obs_descriptors["stimulus"]) == set(CONDITIONS)

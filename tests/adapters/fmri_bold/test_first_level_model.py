@@ -223,8 +223,72 @@ def test_two_conditions_at_the_same_times_are_refused_by_name():
 def test_a_condition_that_begins_with_the_last_volume_is_refused():
     events = events_of(["face", "house"])
     events.loc[1, "onset"] = (N_VOLUMES - 1) * T_R + 1
-    with pytest.raises(BrainrdlError, match=r"cannot be estimated separately: 'house' are zero"):
+    with pytest.raises(BrainrdlError, match=r"too little of the response to 'house' .*more than 1000 times the noise"):
         fit_run(np.random.default_rng(0).normal(size=(N_VOLUMES, 2)), events, T_R)
+
+
+def late(onset, name="e", duration=1.0):
+    """One-second events every 12 s, and one more at `onset` in a run of 200 s."""
+    rows = [(8 + 12 * i, duration, "abcd"[i % 4]) for i in range(15)]
+    return pd.DataFrame([*rows, (onset, duration, name)], columns=["onset", "duration", "stimulus"])
+
+
+@pytest.mark.parametrize("hrf", ["spm", "glover + derivative + dispersion"])
+@pytest.mark.parametrize(("per", "name"), [("condition", "e"), ("trial", "a")])
+def test_an_event_whose_response_has_hardly_begun_when_the_run_ends_is_refused(per, name, hrf):
+    bold = np.random.default_rng(0).normal(size=(100, 3))
+    for onset in (196.5, 197, 199.5):
+        words = (
+            rf"run 3, which is 200 s long, .* response to '{name}' \((last )?event at {onset:g} s; .* times the noise"
+        )
+        with pytest.raises(BrainrdlError, match=words):
+            fit_run(bold, late(onset, name), 2.0, Model(per=per, hrf=hrf), where="run 3")
+
+
+@pytest.mark.parametrize(("per", "name"), [("condition", "e"), ("trial", "a")])
+def test_an_event_with_half_a_response_is_warned_about_with_the_true_noise_of_its_pattern(per, name):
+    bold = np.random.default_rng(0).normal(size=(100, 4000))
+    with pytest.warns(UserWarning, match=rf"response to '{name}' \((last )?event at 195 s; 3\.\d* times") as told:
+        run = fit_run(bold, late(195, name), 2.0, Model(per=per, noise_model="ols"))
+    noise = run.betas.std(1) * np.sqrt(
+        [sum(late(195, name).stimulus == x) if per == "condition" else 1 for x in run.stimuli]
+    )
+    factor = float(str(told[0].message).split("s; ")[1].split(" times")[0])
+    assert noise[-1] / np.median(noise[:-1]) == pytest.approx(factor, rel=0.1)
+
+
+def test_a_late_event_of_a_condition_with_others_and_one_with_its_peak_in_the_run_are_not_warned_about():
+    bold = np.random.default_rng(0).normal(size=(100, 3))
+    for onset in (120, 180, 190, 194):
+        assert fit_run(bold, late(onset), 2.0).betas.shape == (5, 3)
+    assert fit_run(bold, late(198, "a"), 2.0).betas.shape == (4, 3)
+
+
+def test_an_event_whose_volumes_are_all_removed_by_confounds_is_refused():
+    bold = np.random.default_rng(0).normal(size=(100, 3))
+    spikes = pd.DataFrame(np.eye(100)[:, 60:73])
+    with pytest.raises(BrainrdlError, match=r"response to 'e' \(last event at 120 s|'e'.* zero or sums of each other"):
+        fit_run(bold, late(120), 2.0, confounds=spikes)
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(
+    ("gap", "duration", "per", "t_r", "n_volumes"),
+    [
+        ((2, 6), 1, "condition", 2.0, 200),
+        ((3, 6), 1, "trial", 2.0, 200),
+        ((2, 2.5), 0.5, "trial", 1.0, 300),
+        ((24, 32), 16, "condition", 2.0, 200),
+        ((4, 4), 3, "trial", 1.6, 188),
+    ],
+)
+def test_usual_designs_are_not_warned_about(gap, duration, per, t_r, n_volumes, seed):
+    rng, onset, rows = np.random.default_rng(seed), 6.0, []
+    while onset < n_volumes * t_r - 14 - duration:
+        rows.append((onset, duration, f"c{rng.integers(6)}"))
+        onset += rng.uniform(*gap)
+    events = pd.DataFrame(rows, columns=["onset", "duration", "stimulus"])
+    assert len(fit_run(rng.normal(size=(n_volumes, 2)), events, t_r, Model(per=per)).betas) > 3
 
 
 def test_a_confound_that_is_listed_twice_is_refused_by_name():
