@@ -49,6 +49,8 @@ GROUP = "brainrdl.readers"
 
 _PICKLES = frozenset({".pkl", ".pickle", ".joblib", ".dill", ".pt", ".pth", ".th", ".ckpt"})
 
+_TORCH = frozenset({".pt", ".pth"})
+
 _PICKLE_START = re.compile(rb"\x80[\x02-\x05]")  # the PROTO opcode, with which every binary pickle since 2003 begins
 
 
@@ -252,6 +254,8 @@ def _existing(file: Path) -> Path:
         refuse(lost if file.is_symlink() else missing)
     with file.open("rb") as opened:
         start = opened.read(2)
+    if start == b"PK" and file.suffix.lower() in _TORCH:
+        return file  # its readers load tensors alone, without running code
     if file.suffix.lower() in _PICKLES or _PICKLE_START.match(start):
         refuse(
             f"file {str(file)!r} is a pickle, and loading one could run any code it holds; if you trust it, save "

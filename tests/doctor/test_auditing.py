@@ -927,7 +927,7 @@ def test_human_it_is_recognised(kriegeskorte92: Path, algonauts92: Path) -> None
 
 
 def test_algonauts_fmri_is_recognised(algonauts92: Path) -> None:
-    found = audit(algonauts92 / "target_fmri.mat", variable="IT_RDMs")
+    found = audit(algonauts92 / "target_fmri.mat", variable="IT_RDMs", axes="subject,conditions,conditions")
     assert not found.can_teach  # the file names no conditions
     row = one(found, "dissimilarity")
     assert row["where"] == "all 15 RDMs"
