@@ -33,7 +33,20 @@ LABELS = ("subject", "roi", "session", "layer", "time", "name", "model", "weight
 
 _PATTERNS = re.compile(r"(^|[^a-z])(patterns?|features?|betas?|activations?)([^a-z]|$)", re.IGNORECASE)
 
+_THINGSVISION = re.compile(r"features(_[0-9]+|.*_[0-9]+-[0-9]+)?\.(npy|pt|txt|mat)")
+
 _PICKLE = "that is a pickle, and loading one could run any code it holds; save numbers, and texts with dtype=str"
+
+
+def is_thingsvision(path: Path) -> bool:
+    """Say whether a file is named as thingsvision names activations, or a part of them.
+
+    Examples
+    --------
+    >>> [is_thingsvision(Path(name)) for name in ("features.npy", "features_0-800.pt", "features_02.mat", "rdm.npy")]
+    [True, True, True, False]
+    """
+    return _THINGSVISION.fullmatch(path.name) is not None
 
 
 def is_pairs(n_pairs: int) -> bool:

@@ -53,6 +53,7 @@ from data_adapters._shared.arrays import (
     by_axes,
     could_be_patterns,
     is_pairs,
+    is_thingsvision,
     named_axes,
     own_axes,
     patterns,
@@ -91,7 +92,7 @@ class Matlab:
     )
 
     def sniff(self, path: Path) -> bool:
-        """Recognise files by their suffix, except exports of Meadows.
+        """Recognise files by their suffix, except exports of Meadows and activations of thingsvision.
 
         Parameters
         ----------
@@ -101,9 +102,10 @@ class Matlab:
         Returns
         -------
         bool
-            Whether the suffix is ``.mat`` and the name does not begin with ``Meadows_``.
+            Whether the suffix is ``.mat`` and the name does not begin with ``Meadows_``, nor is ``features.mat``.
         """
-        return path.suffix.lower() == ".mat" and not path.name.startswith("Meadows_")
+        other = path.name.startswith("Meadows_") or is_thingsvision(path)
+        return path.suffix.lower() == ".mat" and not other
 
     @options_from(RdmLayout)
     def read(

@@ -44,6 +44,7 @@ from data_adapters._shared.arrays import (
     by_axes,
     could_be_patterns,
     is_pairs,
+    is_thingsvision,
     named_axes,
     npy_array,
     npy_keys,
@@ -95,7 +96,7 @@ class NumpyArrays:
     )
 
     def sniff(self, path: Path) -> bool:
-        """Recognise ``.npy`` and ``.npz`` files, except odd-one-out triplets, and other files with an array of RDMs.
+        """Recognise ``.npy`` and ``.npz`` files, except triplets and activations, and other files of RDMs.
 
         Parameters
         ----------
@@ -105,14 +106,17 @@ class NumpyArrays:
         Returns
         -------
         bool
-            Whether the suffix is ``.npy`` (but not of whole numbers (n_trials, 3)) or ``.npz``, or an HDF5 or PyTorch
+            Whether the suffix is ``.npy`` (but not of whole numbers (n_trials, 3), nor thingsvision's
+            ``features.npy``) or ``.npz``, or an HDF5 or PyTorch
             file has an array called ``rdm``, ``rdms``, ``rdm_...`` or ``..._rdm``, or GLMsingle's ``betasmd``, or one
             square array (with as many ``names`` in HDF5).
         """
         if path.suffix.lower() in _HDF5:
             return _has_rdms(path)
         if path.suffix.lower() in _TORCH:
-            return has_torch_rdms(path)
+            return not is_thingsvision(path) and has_torch_rdms(path)
+        if is_thingsvision(path):
+            return False
         return path.suffix.lower() in {".npy", ".npz"} and not looks_like_triplets(path)
 
     @options_from(RdmLayout)

@@ -40,6 +40,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from brainrdl._core.errors import read_arg, refuse
+from data_adapters._shared.arrays import is_thingsvision
 from data_adapters._shared.text import read_text, suffix
 from data_adapters._shared.triplet_files import looks_like_triplets
 from data_adapters.tables.rdm_tables import Choices, Rows, rdms_of
@@ -80,9 +81,10 @@ class CsvTable:
         Returns
         -------
         bool
-            Whether the suffix (before ``.gz``) is ``.csv``, ``.tsv`` or ``.txt``, and the first rows are not triplets.
+            Whether the suffix (before ``.gz``) is ``.csv``, ``.tsv`` or ``.txt``, and the file is neither one of
+            triplets nor thingsvision's ``features.txt``.
         """
-        return suffix(path) in _SUFFIXES and not looks_like_triplets(path)
+        return suffix(path) in _SUFFIXES and not is_thingsvision(path) and not looks_like_triplets(path)
 
     def read(
         self,

@@ -200,9 +200,9 @@ def test_a_pickle_is_refused_and_not_run_whatever_its_name(tmp_path, name):
     assert not (tmp_path / "ran").exists()
 
 
-@pytest.mark.parametrize("name", ["a.pt", "a.pth"])
-def test_a_torch_file_is_refused(tmp_path, name):
-    torch.save(torch.ones(3), tmp_path / name)
+@pytest.mark.parametrize("name", ["a.pt", "a.pth", "a.ckpt"])
+def test_a_torch_file_that_is_a_plain_pickle_is_refused(tmp_path, name):
+    torch.save(torch.ones(3), tmp_path / name, _use_new_zipfile_serialization=name == "a.ckpt")
     with refused("is a pickle"):
         read(tmp_path / name)
 
