@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,8 @@ import numpy as np
 
 from brainrdl._core.errors import check_unique, quote, read_arg, refuse
 from brainrdl.rdms.by_name import concat_same
-from brainrdl.readers.entities import values_in, without_entities
+from brainrdl.readers.condition_names import number_key
+from brainrdl.readers.entities import value_of, values_in, without_entities
 
 if TYPE_CHECKING:
     from rsatoolbox.data.dataset import Dataset
@@ -41,6 +42,12 @@ class Origin:
     named: Mapping[str, str]
 
     @property
+    def fields(self) -> dict[str, str]:
+        """What the names in braces in an option mean: what the path says, without what it does not say."""
+        known = {"subject": self.subject, "session": self.session, "run": self.run, "hemi": self.hemisphere}
+        return {key: value for key, value in (known | dict(self.named)).items() if value}
+
+    @property
     def side(self) -> str:
         """``L`` or ``R``, for any spelling of the hemisphere."""
         return self.hemisphere[:1].upper()
@@ -52,7 +59,7 @@ def is_pattern(path: Path) -> bool:
 
 
 def files_of(pattern: Path) -> list[Path]:
-    """List the files and folders that match a pattern, sorted.
+    """List the files and folders that match a pattern, sorted as people do: run-2 before run-10.
 
     Raises
     ------
@@ -61,7 +68,7 @@ def files_of(pattern: Path) -> list[Path]:
     """
     wild = Path(_TOKENS.sub(lambda token: "*" if token[1] else token[0], str(pattern)))
     start = Path(*itertools.takewhile(lambda part: not _WILD & set(part), wild.parts))
-    files = sorted(start.glob(str(wild.relative_to(start))))
+    files = sorted(start.glob(str(wild.relative_to(start))), key=lambda file: (number_key(str(file)), str(file)))
     if not files:
         refuse(f"no file matches the pattern {str(pattern)!r}")
     return files
@@ -89,6 +96,56 @@ def origins_of(files: Sequence[Path], pattern: Path) -> list[Origin]:
         )
         for file, subject, said in zip(files, subjects, named, strict=True)
     ]
+
+
+def origin_of(file: Path) -> Origin:
+    """Give what the name of a single file says, as BIDS spells it; the names of its folders do not count.
+
+    Examples
+    --------
+    >>> origin_of(Path("sub-03/sub-01_run-2_betas.nii")).fields
+    {'subject': '01', 'run': '2'}
+    """
+    subject, session, run, side = (value_of(file.name, key) for key in ("sub", "ses", "run", "hemi"))
+    return Origin(file, subject, session, run, side, {})
+
+
+def folders_of(pattern: Path) -> dict[Path, list[Path]]:
+    """Group the files of a pattern by their folder, if the pattern leaves only numbers or words of their names open."""
+    if "**" in str(pattern) or "{" in pattern.name or not _WILD & set(pattern.name):
+        return {}
+    groups: dict[Path, list[Path]] = {}
+    for file in files_of(pattern):
+        groups.setdefault(file.parent, []).append(file)
+    return groups
+
+
+def several_runs(origins: Sequence[Origin]) -> list[str]:
+    """List the runs of a subject, session and hemisphere that has more than one; none if there is none."""
+    runs: dict[tuple[str, ...], list[str]] = {}
+    for origin in origins:
+        whose = (origin.subject, origin.session, origin.side, *origin.named.values())
+        runs.setdefault(whose, []).append(origin.run)
+    return next((found for found in runs.values() if len(found) > 1 and all(found)), [])
+
+
+def described(data: Any, origin: Origin) -> Any:
+    """Add what a path says to data that do not say it themselves."""
+    from rsatoolbox.rdm.rdms import RDMs
+
+    whole = {"subject": origin.subject, "session": origin.session, **origin.named}
+    if isinstance(data, RDMs):
+        for key, value in (whole | {"run": origin.run}).items():
+            if value:
+                data.rdm_descriptors.setdefault(key, [value] * data.n_rdm)
+        return data
+    for part in data if isinstance(data, list) else [data]:
+        for key, value in whole.items():
+            if value:
+                part.descriptors.setdefault(key, value)
+        if origin.run:
+            part.obs_descriptors.setdefault("run", [origin.run] * part.n_obs)
+    return data
 
 
 def _named(file: Path, pattern: Path) -> dict[str, str]:
@@ -144,10 +201,7 @@ def joined(found: Sequence[Any], origins: Sequence[Origin], pattern: str, by: st
         return _measurements(found, origins)
     for rdms, origin in zip(found, origins, strict=True):
         subject = origin.subject or (without_entities(origin.file.name).split(".")[0] if origin.run else "")
-        known = {"subject": subject, "session": origin.session, "run": origin.run, **origin.named}
-        for key, value in known.items():
-            if value:
-                rdms.rdm_descriptors.setdefault(key, [value] * rdms.n_rdm)
+        described(rdms, replace(origin, subject=subject))
     if len(found) > 1 and not all(by in rdms.pattern_descriptors for rdms in found):
         refuse(
             f"the files of {pattern!r} hold no names of conditions, so they cannot be joined; give {read_arg('names')}"
@@ -159,10 +213,8 @@ def _measurements(found: Sequence[Any], origins: Sequence[Origin]) -> list[Any]:
     """Group the parts of each subject, session and region, in the order of their first files."""
     groups: dict[tuple[str, ...], list[tuple[Any, Origin]]] = {}
     for data, origin in zip(found, origins, strict=True):
+        described(data, origin)
         for part in data if isinstance(data, list) else [data]:
-            for key, value in {"subject": origin.subject, "session": origin.session, **origin.named}.items():
-                if value:
-                    part.descriptors.setdefault(key, value)
             whose = tuple(str(part.descriptors.get(key, "")) for key in ("subject", "session", "roi", *origin.named))
             groups.setdefault(whose, []).append((part, origin))
     return [_one(members) for members in groups.values()]

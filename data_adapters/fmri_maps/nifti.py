@@ -44,7 +44,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from brainrdl._core.errors import quote, read_arg, refuse
+from brainrdl._core.errors import BrainrdlError, quote, read_arg, refuse
+from brainrdl.readers.entities import value_of
 from data_adapters._shared.text_tables import blaming
 from data_adapters.fmri_maps.folders import check_headers, check_links, check_observations, check_paths, names_in_folder
 from data_adapters.fmri_maps.maps import dataset_of, entities_in_names, neighbour, observations_of
@@ -93,6 +94,26 @@ class Nifti:
             plain = bool(_maps_in(path, None)) and not (path / "dataset_description.json").exists()
             return plain or any(True for inside in ("", "sub-*/") for _ in path.glob(f"{inside}*_statmap.nii*"))
         return _is_ours(path.name)
+
+    def are_one(self, files: Sequence[Path]) -> bool:
+        """Say whether files of one folder are single maps of one subject, so that each is an observation.
+
+        Parameters
+        ----------
+        files : sequence of Path
+            The files.
+
+        Returns
+        -------
+        bool
+            Whether each holds one map, and no names of subjects (``sub-``) distinguish them.
+        """
+        if len({value_of(file.name, "sub") for file in files}) > 1:
+            return False
+        try:
+            return all(_is_ours(file.name) and open_volumes(file).n == 1 for file in files)
+        except (BrainrdlError, OSError):  # reading the files says what is wrong with them
+            return False
 
     def read(
         self,
