@@ -58,7 +58,10 @@ if TYPE_CHECKING:
 _OURS = re.compile(r"\.nii(\.gz)?$", re.IGNORECASE)
 
 # CIFTI belongs to the reader surfaces; the volumes of a BOLD series are not observations yet
-_NOT_OURS = re.compile(r"(\.[dp](scalar|tseries|label|[dp]?conn\w*)\.nii|(^|_)bold\.nii(\.gz)?)$", re.IGNORECASE)
+_NOT_OURS = re.compile(
+    r"(\.[dp](scalar|tseries|label|[dp]?conn\w*)\.nii|(^|_)bold\.nii(\.gz)?|^filtered_func_data\.nii(\.gz)?)$",
+    re.IGNORECASE,
+)
 
 
 class Nifti:
