@@ -257,9 +257,10 @@ def _usual_events(files: Sequence[Path]) -> list[Path]:
     for series in files:
         usual = series.with_name(_NAME.sub(r"\1events.tsv", series.name))
         if usual == series or not is_here(usual):
+            called = "" if usual == series else f" {usual.name!r}"
             refuse(
-                f"there are no events {usual.name!r} in the folder of the series {series.name!r}; give "
-                f"{read_arg('events')}, or {read_arg('table')} with a label for each volume"
+                f"there are no events{called} in the folder of the series {series.name!r}; give {read_arg('events')}, "
+                f"or {read_arg('table')} with a label for each volume"
             )
         found.append(usual)
     return found

@@ -1264,3 +1264,84 @@ def test_damaged_masks_atlases_and_tables_give_data_or_a_refusal(tmp_path, betas
         options = {"mask": mask, "atlas": atlas, "labels": labels, "table": rows, option: damaged}
         found = result_of(betas, **options)
         assert found is None or all(dataset.n_obs == N for dataset in found)
+
+
+# AFNI and FEAT
+
+
+def with_afni(path, array, **attributes):
+    """Write a map as AFNI does: its attributes are an extension of the header."""
+    listed = "".join(
+        f'<AFNI_atr ni_type="String" atr_name="{key}" >\n "{text}"\n</AFNI_atr>' for key, text in attributes.items()
+    )
+    image = nib.Nifti1Image(array, AFFINE)
+    image.header.extensions.append(
+        nib.nifti1.Nifti1Extension("afni", f"<AFNI_attributes>{listed}</AFNI_attributes>".encode())
+    )
+    nib.save(image, path)
+    return path
+
+
+@pytest.mark.parametrize("name", ["stats.nii", "stats.nii.gz"])
+def test_the_labels_of_an_afni_bucket_name_its_maps(tmp_path, array, name):
+    labels = "Full_Fstat~face#0_Coef~face#0_Tstat~h&amp;m#0_Coef~h&amp;m#0_Tstat~f-h_GLT#0_Coef"
+    data = read(with_afni(tmp_path / name, array, BRICK_LABS=labels))
+    assert data.obs_descriptors["stimulus"] == ["face", "h&m"]
+    np.testing.assert_array_equal(data.measurements[1], array[..., 3].ravel(order="F"))
+    assert data.descriptors["n_dropped_observations"] == 4
+
+
+@pytest.mark.parametrize(
+    ("labels", "expected"),
+    [
+        ("a~b~c~d~e~f", list("abcdef")),
+        ("a#0_Tstat~b#0_Tstat~c#0_Tstat~d#0_Tstat~e#0_Tstat~f#0_Tstat", list("abcdef")),
+        ("#0~#1~#2~#3~#4~#5", None),
+        ("a~b", None),
+    ],
+)
+def test_other_labels_of_afni_are_names_if_they_are_words_for_all(tmp_path, array, labels, expected):
+    data = read(with_afni(tmp_path / "stats.nii", array, BRICK_LABS=labels))
+    assert data.obs_descriptors.get("stimulus") == expected
+    table(tmp_path / "stats.tsv")
+    assert read(tmp_path / "stats.nii").obs_descriptors["stimulus"] == CONDITIONS
+
+
+def test_labels_of_several_maps_per_condition_are_refused(tmp_path, array):
+    path = with_afni(tmp_path / "a.nii", array, BRICK_LABS="~".join(f"face#{k}_Coef" for k in range(6)))
+    with refused("several maps of 'face', for basis functions or single trials; name the maps to read in a table="):
+        read(path)
+    path = with_afni(tmp_path / "b.nii", array, BRICK_LABS="Full_Fstat~a#0_Tstat~a_Fstat~b#0_Tstat~b_Fstat~x")
+    with refused("are of several kinds of statistics"):
+        read(path)
+
+
+def test_series_of_afni_and_feat_are_no_maps(tmp_path, array):
+    with refused("a series of volumes of AFNI, not maps of conditions: read it with reader='bold' and events="):
+        read(with_afni(tmp_path / "pb04.scale.nii", array, TAXIS_NUMS="6 0 77002"))
+    save(tmp_path / "filtered_func_data.nii.gz", array)
+    with refused(r"reader 'bold'\): there are no events in the folder .* give events="):
+        read(tmp_path / "filtered_func_data.nii.gz")
+
+
+# FreeSurfer's volumes
+
+
+def test_volumes_of_freesurfer_are_maps_masks_and_atlases(tmp_path, array, betas, atlas):
+    path = save(tmp_path / "betas.mgz", array, kind=nib.MGHImage)
+    table(tmp_path / "betas.tsv")
+    numbers = nib.load(atlas).get_fdata().astype(np.int32)
+    regions = save(tmp_path / "aparc.mgz", numbers, kind=nib.MGHImage)
+    for maps in (path, betas):
+        for part, expected in zip(read(maps, atlas=regions), take(betas, atlas=atlas), strict=True):
+            assert part.obs_descriptors["stimulus"] == CONDITIONS
+            np.testing.assert_array_equal(part.measurements, expected.measurements)
+
+
+@pytest.mark.parametrize(
+    ("name", "program"), [("a.HEAD", "3dAFNItoNIFTI"), ("lh.V1.label", "mri_label2vol"), ("a.mnc", "mnc2nii")]
+)
+def test_masks_of_other_formats_are_refused_with_the_program_that_converts_them(tmp_path, betas, name, program):
+    (tmp_path / name).write_text("x")
+    with refused(rf"is not a NIfTI file \(.nii, .nii.gz\); convert it with .*{program}"):
+        take(betas, mask=tmp_path / name)
