@@ -64,6 +64,27 @@ _PICKLES = frozenset({".pkl", ".pickle", ".joblib", ".dill", ".pt", ".pth", ".th
 
 _TORCH = frozenset({".pt", ".pth"})
 
+_SHEET = "save its sheet as 'CSV UTF-8' (.csv) in the spreadsheet program and read that"
+
+_REGIONS = f"it holds regions, not maps: read the maps, and give it as {read_arg('atlas')}"
+
+# How to get a file that can be read from one that cannot, by suffix
+_ADVICE = {
+    ".xlsx": _SHEET,
+    ".xls": _SHEET,
+    ".ods": _SHEET,
+    ".rds": "write it in R with write.csv(x, 'file.csv') and read that",
+    ".rdata": "write it in R with write.csv(x, 'file.csv') and read that",
+    ".head": "convert it with AFNI's 3dAFNItoNIFTI, which keeps the labels, and read the .nii",
+    ".brik": "convert it with AFNI's 3dAFNItoNIFTI, which keeps the labels, and read the .nii",
+    ".img": "convert it with FSL's fslchfiletype NIFTI_GZ and read the .nii.gz",
+    ".hdr": "convert it with FSL's fslchfiletype NIFTI_GZ and read the .nii.gz",
+    ".label": _REGIONS,
+    ".annot": _REGIONS,
+    ".zip": "unpack it and read the files in it",
+    ".tar": "unpack it and read the files in it",
+}
+
 _PICKLE_START = re.compile(rb"\x80[\x02-\x05]")  # the PROTO opcode, with which every binary pickle since 2003 begins
 
 
@@ -414,7 +435,8 @@ def _chosen(reader: str | Reader | None, file: Path) -> Reader:
         return readers[check_option(reader, readers, "reader")]
     takers = [candidate for candidate in readers.values() if _takes(candidate, file)]
     if not takers:
-        refuse(f"no reader recognises {_kind(file)} {str(file)!r}; {_layouts(file, readers)}")
+        advice = _ADVICE.get(file.suffix.lower()) or _layouts(file, readers)
+        refuse(f"no reader recognises {_kind(file)} {str(file)!r}; {advice}")
     if len(takers) > 1:
         takers_named = quote(taker.name for taker in takers)
         refuse(

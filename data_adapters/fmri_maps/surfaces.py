@@ -423,7 +423,7 @@ def _onto(maps: _Maps, other: _Maps, what: str) -> np.ndarray:
 
 def _unnamed(maps: _Maps) -> _Maps:
     """Remove the name of the only structure, because the other file does not name its structure."""
-    sizes = {"": size for size in maps.sizes.values()}
+    sizes = dict.fromkeys([""] if maps.sizes else [], next(iter(maps.sizes.values()), 0))
     return replace(maps, structure=np.full(maps.structure.size, ""), sizes=sizes)
 
 

@@ -493,3 +493,18 @@ def test_a_pickle_among_the_files_of_a_pattern_is_refused(tmp_path):
     (tmp_path / "b.pkl").write_bytes(pickle.dumps(SQUARE))
     with refused("is a pickle"):
         read(tmp_path / "*")
+
+
+@pytest.mark.parametrize(
+    ("name", "advice"),
+    [
+        ("rdm.xlsx", r"save its sheet as 'CSV UTF-8' \(.csv\)"),
+        ("stats+orig.HEAD", "convert it with AFNI's 3dAFNItoNIFTI"),
+        ("lh.V1.label", "it holds regions, not maps: read the maps, and give it as atlas="),
+        ("rdm.rds", "write.csv"),
+    ],
+)
+def test_files_that_no_reader_reads_come_with_one_line_of_advice(tmp_path, name, advice):
+    (tmp_path / name).write_text("x")
+    with refused(f"no reader recognises file .*{re.escape(name)}'; .*{advice}"):
+        read(tmp_path / name)
