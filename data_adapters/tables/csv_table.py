@@ -99,6 +99,7 @@ class CsvTable:
         pair: Sequence[str] | None = None,
         value: str | None = None,
         rdm_columns: str | Sequence[str] | None = None,
+        diagonal: bool = False,
     ) -> RDMs:
         """Read and check the table.
 
@@ -127,6 +128,8 @@ class CsvTable:
         rdm_columns : str or sequence of str, optional
             The columns of a long table that become rdm descriptors; all others are left out. Needed if there are
             columns with unknown names.
+        diagonal : bool
+            True leaves out the diagonal of a square table, whatever its values, for example a decoder's chance level.
 
         Returns
         -------
@@ -148,7 +151,7 @@ class CsvTable:
         separator = delimiter or _separator(text, suffix(path))
         rows = _rows(text, separator)
         mark = decimal or ("," if separator == ";" and _has_decimal_commas(rows) else ".")
-        return rdms_of(rows, Choices(similarity, repeats, missing, pair, value, rdm_columns, header, mark))
+        return rdms_of(rows, Choices(similarity, repeats, missing, pair, value, rdm_columns, header, mark, diagonal))
 
 
 def _separator(text: str, kind: str) -> str:

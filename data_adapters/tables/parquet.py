@@ -65,6 +65,7 @@ class Parquet:
         pair: Sequence[str] | None = None,
         value: str | None = None,
         rdm_columns: str | Sequence[str] | None = None,
+        diagonal: bool = False,
     ) -> RDMs:
         """Read and check the table (extra ``arrays``).
 
@@ -82,6 +83,8 @@ class Parquet:
             What to do with a pair that is missing from a long table.
         pair, value, rdm_columns : optional
             The columns of a long table with names, values and rdm descriptors, as for a ``.csv`` file.
+        diagonal : bool
+            True leaves out the diagonal of a square table, whatever its values.
 
         Returns
         -------
@@ -96,15 +99,15 @@ class Parquet:
         """
         if not path.stat().st_size:
             refuse("the file is empty")
-        choices = Choices(similarity, repeats, missing, pair, value, rdm_columns, header=True)
+        choices = Choices(similarity, repeats, missing, pair, value, rdm_columns, header=True, diagonal=diagonal)
         return rdms_of(_rows(path, choices), choices)
 
 
 def _rows(path: Path, choices: Choices) -> list[list[str]]:
     """Return the header and the cells as text, with the column of names first in a square table."""
     try:
-        import pyarrow.parquet
-        import pyarrow.types as kinds
+        import pyarrow.parquet  # type: ignore[import-untyped]  # noqa: F401
+        import pyarrow.types as kinds  # type: ignore[import-untyped]
     except ImportError:
         refuse("Parquet and Feather need pyarrow: pip install 'brainrdl[arrays]'")
     table = _feather(path) if path.suffix.lower() in _FEATHER else _parquet(path)
@@ -122,7 +125,7 @@ def _rows(path: Path, choices: Choices) -> list[list[str]]:
 
 
 def _parquet(path: Path) -> Any:
-    from pyarrow.parquet import ParquetFile  # type: ignore[import-untyped]
+    from pyarrow.parquet import ParquetFile
 
     # a ParquetFile, because read_table would read parts of the path as partitions
     with ParquetFile(path) as file:

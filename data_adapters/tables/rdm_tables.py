@@ -47,6 +47,7 @@ class Choices:
     rdm_columns: str | Sequence[str] | None = None
     header: bool | None = None
     decimal: str = "."
+    diagonal: bool = False
 
     def __post_init__(self) -> None:
         """Refuse invalid values."""
@@ -181,7 +182,8 @@ def _of_square(values: np.ndarray, names: Sequence[str] | None, choices: Choices
     """Make an RDM; a value missing on one side of the diagonal is filled in from the other side."""
     square = choices.dissimilarities(values)
     known = None if names is None else _unique(names, "the first row")
-    return from_array(np.where(np.isnan(square), square.T, square), known, where="the table")
+    filled = np.where(np.isnan(square), square.T, square)
+    return from_array(filled, known, where="the table", diagonal=choices.diagonal)
 
 
 def _columns_of_text(rows: Rows, choices: Choices) -> dict[str, list[str]]:

@@ -185,7 +185,7 @@ def test_an_empty_file_is_refused(tmp_path):
 def test_without_pyarrow_the_extra_is_named(write, square, monkeypatch):
     path = write(square)
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
-    with refused(r"Parquet needs pyarrow: pip install 'brainrdl\[arrays\]'"):
+    with refused(r"Parquet and Feather need pyarrow: pip install 'brainrdl\[arrays\]'"):
         read(path, reader=READER)
 
 
