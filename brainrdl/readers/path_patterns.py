@@ -27,6 +27,9 @@ _PLACES = ("subject", "session", "run", "hemi")
 
 _WILD = frozenset("*?[")
 
+# Words that name a subject; not S1 or P300, which are an area and a potential
+_SUBJECT = re.compile(r"((sub|subj|subject|participant|vp|pp)[-_]?\d+|[sp]\d\d)(?![^\W_])", re.IGNORECASE)
+
 _TOKENS = re.compile(r"\{([A-Za-z_]\w*)\}|(\*\*/)|(\*)|(\?)|(\[[^\]]*\])")
 
 
@@ -40,11 +43,17 @@ class Origin:
     run: str
     hemisphere: str
     named: Mapping[str, str]
+    label: str = ""  # in what the file differs from the others, if its subject is not known
 
     @property
     def fields(self) -> dict[str, str]:
         """What the names in braces in an option mean: what the path says, without what it does not say."""
-        known = {"subject": self.subject, "session": self.session, "run": self.run, "hemi": self.hemisphere}
+        known = {
+            "subject": self.subject or self.label,
+            "session": self.session,
+            "run": self.run,
+            "hemi": self.hemisphere,
+        }
         return {key: value for key, value in (known | dict(self.named)).items() if value}
 
     @property
@@ -77,14 +86,17 @@ def files_of(pattern: Path) -> list[Path]:
 def origins_of(files: Sequence[Path], pattern: Path) -> list[Origin]:
     """Give the subject, session, run and hemisphere of each file of a pattern.
 
-    The subject is what follows ``sub-`` in the path, else the parts of the path in which the files differ, without
-    sessions, runs and hemispheres; for a single file, the parts that the pattern leaves open. Names in the pattern
-    have priority.
+    The subject is what follows ``sub-`` in the path, else the parts of the path in which the files differ (without
+    sessions, runs and hemispheres; for a single file, the parts that the pattern leaves open), if they look like names
+    of subjects: ``subj01``. Other words, such as ``V1`` or ``anna``, are the file's label, which can be anything. Names
+    in the pattern have priority.
     """
     named = [_named(file, pattern) for file in files]
-    subjects = [_last(str(file), "sub") for file in files]
+    subjects, labels = [_last(str(file), "sub") for file in files], [""] * len(files)
     if not all(subjects) and not any(named):
-        subjects = _differing(files, pattern)
+        subjects, labels = labels, _differing(files, pattern)
+        if all(map(_SUBJECT.match, labels)):
+            subjects, labels = labels, subjects
     return [
         Origin(
             file,
@@ -93,8 +105,9 @@ def origins_of(files: Sequence[Path], pattern: Path) -> list[Origin]:
             said.get("run", _last(file.name, "run") or _last(str(file), "run")),
             said.get("hemi", _last(file.name, "hemi")),
             {key: value for key, value in said.items() if key not in _PLACES},
+            "" if "subject" in said else label,
         )
-        for file, subject, said in zip(files, subjects, named, strict=True)
+        for file, subject, label, said in zip(files, subjects, labels, named, strict=True)
     ]
 
 
@@ -124,7 +137,7 @@ def several_runs(origins: Sequence[Origin]) -> list[str]:
     """List the runs of a subject, session and hemisphere that has more than one; none if there is none."""
     runs: dict[tuple[str, ...], list[str]] = {}
     for origin in origins:
-        whose = (origin.subject, origin.session, origin.side, *origin.named.values())
+        whose = (origin.subject, origin.label, origin.session, origin.side, *origin.named.values())
         runs.setdefault(whose, []).append(origin.run)
     return next((found for found in runs.values() if len(found) > 1 and all(found)), [])
 
@@ -133,15 +146,16 @@ def described(data: Any, origin: Origin) -> Any:
     """Add what a path says to data that do not say it themselves."""
     from rsatoolbox.rdm.rdms import RDMs
 
-    whole = {"subject": origin.subject, "session": origin.session, **origin.named}
+    whole = {"subject": origin.subject, "file": origin.label, "session": origin.session, **origin.named}
     if isinstance(data, RDMs):
         for key, value in (whole | {"run": origin.run}).items():
             if value:
                 data.rdm_descriptors.setdefault(key, [value] * data.n_rdm)
         return data
     for part in data if isinstance(data, list) else [data]:
+        said = part.descriptors.get("subject")
         for key, value in whole.items():
-            if value:
+            if value and not (key == "file" and said):
                 part.descriptors.setdefault(key, value)
         if origin.run:
             part.obs_descriptors.setdefault("run", [origin.run] * part.n_obs)
@@ -200,8 +214,9 @@ def joined(found: Sequence[Any], origins: Sequence[Origin], pattern: str, by: st
     if kinds == {False}:
         return _measurements(found, origins)
     for rdms, origin in zip(found, origins, strict=True):
-        subject = origin.subject or (without_entities(origin.file.name).split(".")[0] if origin.run else "")
-        described(rdms, replace(origin, subject=subject))
+        unnamed = origin.run and not (origin.subject or origin.label or origin.named)
+        label = without_entities(origin.file.name).split(".")[0] if unnamed else origin.label
+        described(rdms, replace(origin, label=label))
     if len(found) > 1 and not all(by in rdms.pattern_descriptors for rdms in found):
         refuse(
             f"the files of {pattern!r} hold no names of conditions, so they cannot be joined; give {read_arg('names')}"
@@ -215,7 +230,9 @@ def _measurements(found: Sequence[Any], origins: Sequence[Origin]) -> list[Any]:
     for data, origin in zip(found, origins, strict=True):
         described(data, origin)
         for part in data if isinstance(data, list) else [data]:
-            whose = tuple(str(part.descriptors.get(key, "")) for key in ("subject", "session", "roi", *origin.named))
+            whose = tuple(
+                str(part.descriptors.get(key, "")) for key in ("subject", "file", "session", "roi", *origin.named)
+            )
             groups.setdefault(whose, []).append((part, origin))
     return [_one(members) for members in groups.values()]
 

@@ -117,10 +117,11 @@ def read(
     path : str or Path
         The file; a folder, if a reader recognises it; or a pattern like ``"sub-*/betas.nii.gz"``, whose files are read
         one by one and joined. Their subject is what follows ``sub-`` in the path, else the part of the path that
-        differs, unless the files name their subject; ``ses-`` is the session; runs (``run-1``, ``run_1``) and
-        hemispheres (``hemi-L``, ``lh``, ``.L.``) of one subject are joined into one Dataset. A pattern can also name
-        its parts: ``"{subject}/RDM_{layer}.npz"``; other names than subject, session, run and hemi are descriptors.
-        Of a single file, ``sub-``, ``ses-`` and ``run-`` in its own name count.
+        differs, if it looks like a subject (``subj01``), unless the files name their subject. Other words in which
+        paths differ (``V1``, ``anna``) can be anything, and become the descriptor ``file``. ``ses-`` is the session;
+        runs (``run-1``, ``run_1``) and hemispheres (``hemi-L``, ``lh``, ``.L.``) of one subject are joined into one
+        Dataset. A pattern can also name its parts: ``"{subject}/RDM_{layer}.npz"``; other names than subject, session,
+        run and hemi are descriptors. Of a single file, ``sub-``, ``ses-`` and ``run-`` in its own name count.
     names : sequence of str, str or Path, optional
         Names of the conditions in the order of the file, for a file that holds none: a list, a text file with one name
         per line, or a folder of stimuli (file names without suffix, sorted). Of measurements in several runs, the names

@@ -69,7 +69,64 @@ def save(path: Path, values: np.ndarray, names=NAMES, **descriptors) -> None:
 )
 def test_a_path_says_subject_session_run_and_hemisphere(files, pattern, expected):
     found = origins_of([Path(file) for file in files], Path(pattern))
-    assert [(one.subject, one.session, one.run, one.hemisphere) for one in found] == expected
+    assert [(one.subject or one.label, one.session, one.run, one.hemisphere) for one in found] == expected
+    assert not any(one.subject and one.label for one in found)
+
+
+@pytest.mark.parametrize(
+    ("names", "are_subjects"),
+    [
+        (["subj01", "subj02"], True),
+        (["sub001", "sub010"], True),
+        (["s01_rdm", "s12_rdm"], True),
+        (["participant_1", "participant_2"], True),
+        (["V1", "IT"], False),
+        (["conv1", "fc8"], False),
+        (["100ms", "200ms"], False),
+        (["P100", "P300"], False),
+        (["S1", "S2"], False),
+        (["anna", "bert"], False),
+        (["sub01", "mean"], False),
+        (["subcortex1", "subcortex2"], False),
+    ],
+)
+def test_only_words_for_subjects_are_subjects(names, are_subjects):
+    found = origins_of([Path(f"{name}.npy") for name in names], Path("*.npy"))
+    assert [one.subject for one in found] == (names if are_subjects else ["", ""])
+    assert [one.label for one in found] == (["", ""] if are_subjects else names)
+
+
+def test_rdms_of_files_that_may_be_anything_are_not_averaged_until_it_is_said(tmp_path):
+    for name, values in (("V1", [1.0, 2, 3]), ("IT", [3.0, 5, 1])):
+        np.save(tmp_path / f"{name}.npy", values)
+    found = read(tmp_path / "*.npy", names=NAMES)
+    assert list(found.rdm_descriptors["file"]) == ["IT", "V1"]
+    with pytest.raises(BrainrdlError, match="choose subject_by='file' if each is of another subject, target_by='file'"):
+        RDMTeacher(found)
+    assert RDMTeacher(found, target_by="file").targets == ("IT", "V1")
+    assert RDMTeacher(found, subject_by="file").subjects == ("IT", "V1")
+    said = read(tmp_path / "{roi}.npy", names=NAMES)
+    assert RDMTeacher(said).targets == ("IT", "V1")
+
+
+def test_files_of_several_subjects_each_are_targets(tmp_path):
+    for name in ("V1", "IT"):
+        rdm = from_array([[1.0, 2, 3], [2, 3, 1]], NAMES, descriptors={"subject": ["a", "b"]})
+        rdm.save(str(tmp_path / f"{name}.h5"), file_type="hdf5")
+    teacher = RDMTeacher(read(tmp_path / "*.h5"))
+    assert (teacher.targets, teacher.subjects) == (("IT", "V1"), ("a", "b"))
+
+
+def test_measurements_of_files_that_may_be_anything_are_not_subjects(tmp_path):
+    for name in ("V1", "IT"):
+        save(tmp_path / f"{name}.h5", np.random.default_rng(0).normal(size=(3, 5)))
+    found = read(tmp_path / "*.h5")
+    assert [(part.descriptors["file"], "subject" in part.descriptors) for part in found] == [
+        ("IT", False),
+        ("V1", False),
+    ]
+    with pytest.raises(BrainrdlError, match="choose subject_by='file'"):
+        RDMTeacher(calc_rdm(found, "euclidean"))
 
 
 @pytest.mark.parametrize(
@@ -254,7 +311,8 @@ def test_runs_of_rdms_are_of_one_subject(tmp_path):
     for run in (1, 2):
         np.save(tmp_path / f"anna_run-{run}_rdm.npy", np.arange(3.0))
     found = read(tmp_path / "anna_run-*_rdm.npy", names=NAMES)
-    assert list(found.rdm_descriptors["subject"]) == ["anna_rdm", "anna_rdm"]
+    assert list(found.rdm_descriptors["file"]) == ["anna_rdm", "anna_rdm"]
+    assert RDMTeacher(found).targets == ("1", "2")
 
 
 # -- single files, names of runs, and folders
@@ -353,5 +411,6 @@ def test_a_pattern_of_betas_is_one_subject_as_their_folder_is(betas):
 
 def test_a_pattern_of_folders_of_betas_is_a_subject_each(betas):
     both = read(betas / "*" / "beta_*.nii")
-    assert [part.descriptors["subject"] for part in both] == ["anna", "bob"]
+    assert [part.descriptors["file"] for part in both] == ["anna", "bob"]
+    assert [part.descriptors["subject"] for part in read(betas / "{subject}" / "beta_*.nii")] == ["anna", "bob"]
     assert [part.n_obs for part in both] == [6, 6]

@@ -96,7 +96,7 @@ def test_a_reader_can_be_given_as_an_object_or_by_name(rdm_file, third_file):
 
 def test_a_file_that_no_reader_recognises_is_refused_with_a_list_of_readers(third_file):
     with refused(
-        "no reader recognises file .*rdm.third'; there are readers bids, .*csv, .*; choose one with reader= "
+        "no reader recognises file .*rdm.third'; there are readers .*bids, .*csv, .*; choose one with reader= "
         ".*find_readers"
     ):
         read(third_file)
@@ -178,7 +178,7 @@ def test_a_missing_file_is_refused_with_the_nearest_name_in_its_folder(tmp_path)
 
 
 def test_a_folder_that_no_reader_recognises_is_refused(tmp_path):
-    with refused("no reader recognises folder '.*'; there are readers bids, "):
+    with refused("no reader recognises folder '.*'; there are readers .*bids, "):
         read(tmp_path)
 
 
@@ -439,19 +439,19 @@ def rdm_files(folder, *names):
 
 
 @pytest.mark.parametrize(
-    ("files", "pattern", "subjects"),
+    ("files", "pattern", "key", "values"),
     [
-        (["sub-02/it.npy", "sub-10/it.npy"], "sub-*/it.npy", ["02", "10"]),
-        (["anna_it.npy", "bert_it.npy"], "*_it.npy", ["anna_it", "bert_it"]),
-        (["anna/it.npy", "bert/it.npy"], "*/it.npy", ["anna", "bert"]),
-        (["sub-01/ses-1.npy", "sub-01/ses-2.npy"], "sub-01/*.npy", ["01", "01"]),
-        (["S1_run-1.npy", "S2_run-1.npy"], "S*.npy", ["S1", "S2"]),
+        (["sub-02/it.npy", "sub-10/it.npy"], "sub-*/it.npy", "subject", ["02", "10"]),
+        (["anna_it.npy", "bert_it.npy"], "*_it.npy", "file", ["anna_it", "bert_it"]),
+        (["anna/it.npy", "bert/it.npy"], "*/it.npy", "file", ["anna", "bert"]),
+        (["sub-01/ses-1.npy", "sub-01/ses-2.npy"], "sub-01/*.npy", "subject", ["01", "01"]),
+        (["S01_run-1.npy", "S02_run-1.npy"], "S*.npy", "subject", ["S01", "S02"]),
     ],
 )
-def test_the_files_of_a_pattern_are_read_in_order_each_as_one_subject(tmp_path, files, pattern, subjects):
+def test_the_files_of_a_pattern_are_read_in_order_with_what_their_paths_say(tmp_path, files, pattern, key, values):
     rdm_files(tmp_path, *reversed(files))
     found = read(tmp_path / pattern, names=["cat", "dog", "car"])
-    assert list(found.rdm_descriptors["subject"]) == subjects
+    assert list(found.rdm_descriptors[key]) == values
     np.testing.assert_array_equal(found.dissimilarities, [[2, 4, 6], [1, 2, 3]])  # the last file was written first
 
 
