@@ -355,7 +355,7 @@ def _existing(file: Path) -> Path:
         refuse(lost if file.is_symlink() else missing)
     with file.open("rb") as opened:
         start = opened.read(2)
-    if start == b"PK" and file.suffix.lower() in _TORCH:
+    if start in (b"PK", b"") and file.suffix.lower() in _TORCH:
         return file  # its readers load tensors alone, without running code
     if file.suffix.lower() in _PICKLES or _PICKLE_START.match(start):
         refuse(

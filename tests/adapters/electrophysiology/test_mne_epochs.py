@@ -91,7 +91,7 @@ def test_epochs_are_the_values_times_and_channels_that_mne_reads(file):
     np.testing.assert_array_equal(found.measurements, whole.get_data())
     np.testing.assert_array_equal(found.time_descriptors["time"], whole.times)
     assert found.channel_descriptors == {"channel": ["C0", "C2"], "type": ["eeg", "eeg"]}
-    assert found.descriptors == {}
+    assert found.descriptors == {"subject": "01"}  # as its name says
 
 
 def test_an_epoch_is_named_by_its_event_whole_hierarchy_and_all(file):
@@ -270,7 +270,7 @@ def test_memory_is_taken_for_what_is_asked_only(tmp_path):
 
 
 def test_a_packed_file_is_read_as_it_was_before(file, tmp_path):
-    packed = save(make_epochs(), tmp_path / "packed-epo.fif.gz")
+    packed = save(make_epochs(), tmp_path / "sub-01-epo.fif.gz")
     assert packed.read_bytes()[:2] == b"\x1f\x8b"
     assert _same_data(read(packed), read(file, reader=READER))
     responses = save_evokeds(make_evokeds(), tmp_path / "a-ave.fif.gz")

@@ -1013,8 +1013,8 @@ def test_a_damaged_mask_or_table_is_named_with_its_option(betas, mask, atlas, tm
         take(betas, table=tmp_path / "t.csv")
     with refused(r"table= '.*betas.nii'|the table '.*betas.nii'"):
         take(betas, table=betas)
-    with refused(r"atlas= '.*atlas.mgz': 'atlas.mgz' is not a NIfTI file .*; convert it"):
-        take(betas, atlas=save(tmp_path / "x.nii", np.ones(SHAPE, np.int16)).rename(tmp_path / "atlas.mgz"))
+    with refused(r"atlas= '.*atlas.mnc': 'atlas.mnc' is not a NIfTI file .*; convert it"):
+        take(betas, atlas=save(tmp_path / "x.nii", np.ones(SHAPE, np.int16)).rename(tmp_path / "atlas.mnc"))
 
 
 def test_a_damaged_map_of_a_folder_is_named(folder):
