@@ -263,13 +263,24 @@ def _epochs(
         item = slice(first, first + _AT_ONCE)
         block = epochs.get_data(where, item=item, copy=False, verbose="error")
         values[item] = _real(block)[..., keep]
-    return dataset(
+    made = dataset(
         values,
         conditions=_events(epochs) if condition is None else _column(epochs, condition, "condition_column"),
         runs=None if run is None else _column(epochs, run, "run_column"),
         channels=channels,
         times=epochs.times[keep],
     )
+    made.obs_descriptors |= {
+        key: column for key, column in _metadata(epochs).items() if key not in made.obs_descriptors
+    }
+    return made
+
+
+def _metadata(epochs: Any) -> dict[str, list[Any]]:
+    """Give the columns of the metadata, in their types."""
+    if epochs.metadata is None:
+        return {}
+    return {str(name): epochs.metadata[name].tolist() for name in epochs.metadata.columns if str(name) != "index"}
 
 
 def _evokeds(

@@ -640,3 +640,10 @@ def test_the_advice_for_a_recording_of_brainvision_works(tmp_path, monkeypatch):
         exec(lines, {"mne": mne})
     data = read("epochs-epo.fif")
     assert list(data.obs_descriptors["stimulus"]) == [f"Stimulus/S  {1 + k % 3}" for k in range(5)]
+
+
+def test_all_columns_of_the_metadata_describe_the_epochs(file):
+    data = read(file)
+    assert list(data.obs_descriptors["image"]) == [f"im{k}.png" for k in range(6)]
+    assert list(data.obs_descriptors["block"]) == [0, 0, 0, 1, 1, 1]
+    assert list(data.obs_descriptors["stimulus"]) == NAMES
