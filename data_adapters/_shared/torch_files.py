@@ -7,7 +7,6 @@ compressed archives are refused.
 
 from __future__ import annotations
 
-import pickle
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -49,7 +48,9 @@ def _loaded(path: Path) -> Any:
             refuse("its archive is compressed, which torch.save does not do")
     try:
         return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except pickle.UnpicklingError as error:
+    except Exception as error:
+        if type(error).__name__ != "UnpicklingError":
+            raise
         refuse(
             "it holds other Python objects than tensors, numbers, texts, lists and dictionaries, and loading them "
             f"could run any code ({str(error).splitlines()[0]}); save the tensors alone, or as .npz"
