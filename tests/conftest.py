@@ -70,6 +70,12 @@ def algonauts92(data_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     return _unpacked(data_folder / "algonauts92.tar.gz", tmp_path_factory)
 
 
+@pytest.fixture(scope="session")
+def rsatoolbox_files(data_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of files from rsatoolbox's demos and tests: modelRDMs_A2020.mat and exports of Meadows."""
+    return _unpacked(data_folder / "rsatoolbox_files.tar.gz", tmp_path_factory)
+
+
 @pytest.fixture
 def content(tmp_path: Path) -> dict:
     """A small experiment on disk, and its recipe."""
@@ -100,7 +106,7 @@ def _unpacked(archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp(name)
     with tarfile.open(archive) as tar:
         tar.extractall(folder, filter="data")
-    return folder / name
+    return folder / name if (folder / name).is_dir() else folder
 
 
 @pytest.fixture

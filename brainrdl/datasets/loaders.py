@@ -119,7 +119,7 @@ def _monkey(both: Any) -> RDMs:
 
 
 def _algonauts92(home: Path, train: bool) -> tuple[Stimuli, RDMs]:
-    rdms: Any = read(home / "target_fmri.mat", names=home / "images")
+    rdms: Any = read(home / "target_fmri.mat", names=home / "images", axes="subject,conditions,conditions")
     return Stimuli.from_folder(home / "images"), rdms
 
 

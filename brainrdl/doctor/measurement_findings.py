@@ -45,6 +45,10 @@ def dataset_names(datasets: Sequence[DatasetBase]) -> list[str]:
 
 def of_dataset(dataset: DatasetBase, where: str, by: str) -> Iterator[Finding]:
     """Check one dataset; `where` is its name if there are several."""
+    if dataset.descriptors.get("series") == "raw":
+        value = "raw: modelled as measured, its volumes not aligned or corrected for motion"
+        advice = "preprocess it, for example with fMRIPrep, and read the derivatives"
+        yield Finding("Measurements", "warning", "series", where, value, advice)
     values = flat(dataset)
     if len(values) == 1:
         value = "one observation: nothing varies, and no RDM can be computed"

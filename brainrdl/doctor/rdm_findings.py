@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float
 from scipy.spatial.distance import squareform
 from torch import Tensor
 
-from brainrdl._core.errors import BrainrdlError, arg, quote
+from brainrdl._core.errors import BrainrdlError, arg, quote, read_arg
 from brainrdl.dissimilarity.measures import traits_of
 from brainrdl.dissimilarity.registry import DISSIMILARITIES
 from brainrdl.doctor import dissimilarity_kinds as kinds
@@ -38,6 +38,8 @@ _SAME = 1 - 1e-7  # correlation of RDMs that are identical up to scale; that of 
 _FAR_BELOW = 0.1  # in correlation: an outlier is at least this far below the median, however similar the others are
 
 _TIMES_LARGER = 3
+
+_CLEAR, _FEWER, _ENOUGH = 0.02, 20, 4  # share of violated triples, how many times fewer, and of how many RDMs
 
 
 def labels(rdms: RDMs) -> list[str]:
@@ -76,6 +78,7 @@ def of_rdms(rdms: RDMs, by: str, how: Mapping[str, Any]) -> Iterator[Finding]:
     yield from _zero(rdms, rows, names, found)
     yield from _kinds(rows, found)
     yield _triangle(rdms)
+    yield from _order_of_pairs(rdms)
     yield _identical(rdms, rows)
     try:
         found_groups, words = groups(rdms, **how), targets(rdms, how)
@@ -244,6 +247,35 @@ def _triangle(rdms: RDMs) -> Finding:
         cause = "squared distances" if rooted == 0 else "noise, ranks or judgements"
         level, advice = "note", f"typical of {cause}"
     return Finding("Kind", level, "triangle inequality", "mean over RDMs", value, advice)
+
+
+def _order_of_pairs(rdms: RDMs) -> Iterator[Finding]:
+    """Report pairs that would be distances in the order of the other triangle, which a condensed file does not show."""
+    few = [square for square, _ in zip(squares(rdms), range(_ENOUGH), strict=False)]
+    if any((square < 0).any() or np.isnan(square).any() for square in few):
+        return
+    triangles = {"upper": np.triu_indices(rdms.n_cond, 1), "lower": np.tril_indices(rdms.n_cond, -1)}
+    for order, other in (("lower", "upper"), ("upper", "lower")):
+        moved = [_moved(square, triangles[other], triangles[order]) for square in few]
+        for what, root in (("the values", np.asarray), ("their square roots", np.sqrt)):
+            as_read, instead = (
+                np.mean([kinds.triangle_violations(root(each)) for each in held]) for held in (few, moved)
+            )
+            if as_read > _CLEAR and instead <= as_read / _FEWER:
+                value = (
+                    f"{what} violate the triangle inequality in {percent(float(as_read))} of triples, but in "
+                    f"{percent(float(instead))} if the pairs are in the order of the {order} triangle"
+                )
+                advice = f"if the file holds condensed pairs, compare with {read_arg('order', order)}"
+                yield Finding("Kind", "warning", "order of pairs", "mean over RDMs", value, advice)
+                return
+
+
+def _moved(square: npt.NDArray[Any], held: Any, stored: Any) -> npt.NDArray[Any]:
+    """Take the pairs from one triangle, row by row, and put them in the other, row by row."""
+    moved = np.zeros_like(square)
+    moved[stored] = square[held]
+    return moved + moved.T
 
 
 def _triples(n_conditions: int) -> str:

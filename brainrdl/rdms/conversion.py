@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from brainrdl._core.errors import check_unique, refuse
+from brainrdl._core.errors import check_option, check_unique, read_arg, refuse
 from brainrdl.rdms.by_name import FEWEST_CONDITIONS, joined_rdms, names_of, select
 from brainrdl.rdms.naming import checked_names
 
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from rsatoolbox.rdm.rdms import RDMs
 _ROUNDING = 1e-6  # asymmetry, relative to the largest dissimilarity, that float32 arithmetic can leave (eps 1.2e-7)
+
+_SURE = 6  # equal largest values at so many places of a diagonal are no accident; with fewer, ratings can be equal
 
 
 def to_tensor(
@@ -149,6 +151,10 @@ def from_array(
     measure: str | None = None,
     descriptors: Mapping[str, Sequence[Any]] | None = None,
     where: str = "array",
+    order: str = "upper",
+    diagonal: bool | None = None,
+    similarity: bool | float | None = None,
+    condensed: bool = False,
 ) -> RDMs:
     """Make rsatoolbox RDMs from an RDM, a stack of RDMs, or their condensed pairs, and check each RDM.
 
@@ -156,7 +162,7 @@ def from_array(
     ----------
     array : array_like, shape (n, n), (n_rdms, n, n), (n_pairs,) or (n_rdms, n_pairs), with n for n_conditions
         Real dissimilarities, any unit; NaN for pairs that were not measured (also allowed on the diagonal). A square
-        matrix is always one RDM.
+        matrix is one RDM unless it is `condensed`. One half of a matrix may be empty (only 0 or NaN).
     names : iterable of str, or None
         ``n_conditions`` unique names; None leaves the conditions without names.
     by : str
@@ -167,6 +173,17 @@ def from_array(
         Rdm descriptors, one value per RDM.
     where : str
         Name of the array in error messages.
+    order : {"upper", "lower"}
+        Order of condensed pairs: row by row of the upper triangle, as in ``squareform``, or of the lower triangle (1-0,
+        2-0, 2-1, 3-0, ...), as MATLAB's ``rdm(triu(true(n), 1))`` and NumPy's ``tril_indices(n, -1)`` give.
+    diagonal : bool, optional
+        True leaves out a diagonal of any values, for example a decoder's chance level; condensed pairs then include
+        it (n * (n + 1) / 2 values). False says that condensed pairs do not, where this is in doubt.
+    similarity : bool or float, optional
+        True converts similarities: the largest value, diagonal included, minus each value. A number is the top of the
+        scale, for example 1 for correlations.
+    condensed : bool
+        Whether rows are condensed pairs, even if there are as many rows as pairs.
 
     Returns
     -------
@@ -177,18 +194,26 @@ def from_array(
     ------
     BrainrdlError
         If the array is not numeric, not square or not symmetric (the message gives place and amount), has a non-zero
-        diagonal, the wrong length or fewer than 3 conditions, or holds an RDM that `check` refuses. Also if `names` or
-        `descriptors` have the wrong length, or a name is missing or occurs twice.
+        diagonal, the wrong length or fewer than 3 conditions, seems to include the diagonal, or holds an RDM that
+        `check` refuses. Also if `names` or `descriptors` have the wrong length, or a name is missing or occurs twice.
 
     Examples
     --------
     >>> from_array([[0, 1, 2], [1, 0, 3], [2, 3, 0]], ["cat", "dog", "car"]).get_vectors()
     array([[1., 2., 3.]])
+    >>> from_array([1, 2, 3, 4, 5, 6], list("abcd"), order="lower").get_vectors()
+    array([[1., 2., 4., 3., 5., 6.]])
     """
+    check_option(order, ("upper", "lower"), "order")
     values = np.asarray(array)
     if values.dtype.kind not in "biuf":
         refuse(f"{where} must hold real numbers, got dtype {values.dtype}")
-    rdms = _build(_pairs_of(values.astype(np.float64), where), names, by, measure, descriptors, where)
+    values = dissimilarities_of(values.astype(np.float64), similarity)
+    if condensed or values.ndim == 1 or (values.ndim == 2 and values.shape[0] != values.shape[1]):
+        pairs = _in_order(np.atleast_2d(values), order, diagonal, f"{where} with shape {values.shape}")
+    else:
+        pairs = _pairs_of(values, bool(diagonal), where)
+    rdms = _build(pairs, names, by, measure, descriptors, where)
     check(rdms, where)
     return rdms
 
@@ -236,12 +261,66 @@ def _check_values(row: npt.NDArray[Any], n_conditions: int, where: str) -> None:
         refuse(f"{where} is constant: every pair is {float(measured[0])!r}, so it distinguishes nothing")
 
 
-def _pairs_of(values: npt.NDArray[np.float64], where: str) -> npt.NDArray[np.float64]:
-    """Turn any accepted layout into (n_rdms, n_pairs)."""
-    if values.ndim == 1 or (values.ndim == 2 and values.shape[0] != values.shape[1]):
-        pairs = np.atleast_2d(values)
-        _n_conditions(pairs.shape[1], f"{where} with shape {values.shape}")
-        return pairs
+def dissimilarities_of(values: npt.NDArray[np.float64], similarity: bool | float | None) -> npt.NDArray[np.float64]:
+    """Subtract similarities from the largest of them, or from the top of their scale; NaN stays NaN.
+
+    Examples
+    --------
+    >>> dissimilarities_of(np.array([7.0, 1.0, np.nan]), True)
+    array([ 0.,  6., nan])
+    """
+    if similarity is None or similarity is False:
+        return values
+    greatest = float(np.nanmax(values, initial=-np.inf))
+    top = greatest if similarity is True else float(similarity)
+    if top < greatest - _ROUNDING * abs(greatest):
+        refuse(f"similarity says that the scale ends at {top}, but there is a value of {greatest}")
+    return top - values
+
+
+def _in_order(rows: npt.NDArray[np.float64], order: str, diagonal: bool | None, where: str) -> npt.NDArray[np.float64]:
+    """Bring condensed pairs to the order of the upper triangle, without the diagonal."""
+    n_held = _n_conditions(rows.shape[1], where)
+    if diagonal is None:
+        _refuse_diagonals(rows, n_held - 1, where)
+    n = n_held - 1 if diagonal else n_held
+    if n < FEWEST_CONDITIONS:
+        refuse(f"{where} has {n} conditions without the diagonal; an RDM needs at least 3")
+    if order == "upper" and not diagonal:
+        return rows
+    places = np.zeros((n, n), np.int64)
+    held = _triangle(n, order, bool(diagonal))
+    places[held] = places[held[::-1]] = np.arange(rows.shape[1])
+    taken: npt.NDArray[np.float64] = rows[:, places[np.triu_indices(n, 1)]]
+    return taken
+
+
+def _triangle(n: int, order: str, diagonal: bool) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    first, second = (
+        np.triu_indices(n, int(not diagonal)) if order == "upper" else np.tril_indices(n, -int(not diagonal))
+    )
+    return first, second
+
+
+def _refuse_diagonals(rows: npt.NDArray[np.float64], n: int, where: str) -> None:
+    """Refuse pairs of n + 1 conditions that look like those of n conditions and the diagonal, which are as many."""
+    if n < FEWEST_CONDITIONS or not rows.size:
+        return
+    for order in ("upper", "lower"):
+        on_it = np.equal(*_triangle(n, order, True))
+        own, others = rows[:, on_it], rows[:, ~on_it]
+        value = float(own[0, 0])
+        like = value == 0 or (n >= _SURE and value == np.nanmax(rows))
+        if like and (own == value).all() and not (others == value).any():
+            refuse(
+                f"{where} seems to hold {n} conditions with the diagonal, because all {n} places of a diagonal hold "
+                f"{value:g} (and no other place does): use {read_arg('diagonal', True)}, or for {n + 1} conditions "
+                f"without it {read_arg('diagonal', False)}"
+            )
+
+
+def _pairs_of(values: npt.NDArray[np.float64], any_diagonal: bool, where: str) -> npt.NDArray[np.float64]:
+    """Turn a matrix or a stack of matrices into (n_rdms, n_pairs)."""
     if values.ndim not in (2, 3):
         refuse(f"{where} must have 1 to 3 dimensions, got shape {values.shape}")
     if values.shape[-1] != values.shape[-2]:
@@ -251,12 +330,13 @@ def _pairs_of(values: npt.NDArray[np.float64], where: str) -> npt.NDArray[np.flo
     if n_conditions < FEWEST_CONDITIONS:
         refuse(f"{where} has {n_conditions} conditions; an RDM needs at least 3")
     named = (f"RDM {index} (of {len(stack)}) in {where}" for index in range(len(stack)))
-    rows = [_condensed(matrix, name) for matrix, name in zip(stack, named, strict=True)]
+    rows = [_condensed(matrix, any_diagonal, name) for matrix, name in zip(stack, named, strict=True)]
     return np.stack(rows) if rows else np.empty((0, n_conditions * (n_conditions - 1) // 2))
 
 
-def _condensed(matrix: npt.NDArray[np.float64], where: str) -> npt.NDArray[np.float64]:
-    """Check one square RDM and return its upper triangle, averaged with the lower triangle."""
+def _condensed(matrix: npt.NDArray[np.float64], any_diagonal: bool, where: str) -> npt.NDArray[np.float64]:
+    """Check one square RDM and return its upper triangle, averaged with the lower triangle unless one is empty."""
+    matrix = _filled(matrix)
     flipped = matrix.T
     same = (matrix == flipped) | (np.isnan(matrix) & np.isnan(flipped))
     tolerance = _ROUNDING * float(np.max(np.abs(matrix), initial=0, where=np.isfinite(matrix)))
@@ -273,14 +353,27 @@ def _condensed(matrix: npt.NDArray[np.float64], where: str) -> npt.NDArray[np.fl
             "correct the values, or average the matrix with its transpose if both triangles are valid"
         )
     diagonal = np.nan_to_num(np.abs(np.diagonal(matrix)), posinf=math.inf)
-    if diagonal.max() > tolerance:
+    if diagonal.max() > tolerance and not any_diagonal:
         i = diagonal.argmax()
         refuse(
-            f"{where} has a non-zero diagonal: [{i}, {i}] is {matrix[i, i]:.6g}; if it is a similarity matrix, convert "
-            "it to dissimilarities first, for example 1 - r"
+            f"{where} has a non-zero diagonal: [{i}, {i}] is {matrix[i, i]:.6g}; if these are similarities, use "
+            f"{read_arg('similarity', True)} (the largest value minus each) or a number, the top of the scale; if the "
+            f"diagonal means nothing, such as chance of a decoder, {read_arg('diagonal', True)} leaves it out"
         )
     upper: npt.NDArray[np.float64] = mean[np.triu_indices(len(matrix), 1)]
     return upper
+
+
+def _filled(matrix: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Fill an empty half, which holds only 0 or NaN, from the other; one of zeros would be averaged otherwise."""
+    upper = np.triu_indices(len(matrix), 1)
+    halves = [matrix[upper], matrix.T[upper]]
+    empty = [not np.nan_to_num(half).any() for half in halves]
+    if sum(empty) != 1:
+        return matrix
+    filled = matrix.copy()
+    filled[upper] = filled.T[upper] = halves[empty.index(False)]
+    return filled
 
 
 def _n_conditions(n_pairs: int, where: str) -> int:

@@ -6,7 +6,8 @@ The rule, which teachers, the doctor, the command line and figures share:
 2. RDMs that differ in any other descriptor (roi, model, layer, time, session, ...) are different targets. A descriptor
    that only gives each subject, or each RDM of a subject, another name (``"name"``, ``"participant"``) does not count.
 3. RDMs of one subject and target are averaged only if they differ in a descriptor of `average_over`.
-4. If nothing says how RDMs differ, the caller must: ``"index"`` is their number, and may be any of the three.
+4. If nothing says how RDMs differ, the caller must: ``"index"`` is their number, and may be any of the three. So may
+   ``"file"``, the words in which the files of a pattern differ, if no RDM says whose it is.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from brainrdl.rdms.naming import checked_names
 if TYPE_CHECKING:
     from rsatoolbox.rdm.rdms import RDMs
 _INDEX = "index"  # rsatoolbox's descriptor that numbers RDMs
+
+_FILE = "file"  # a word of a file's path, which can be a subject, a region, a layer, ...
 
 _FIRST = ("roi", "model", "layer", "time")  # what an RDM is of, in the order in which it is named
 
@@ -155,7 +158,8 @@ def _target_keys(rdms: RDMs, asked: tuple[str, ...], subjects: Sequence[str], ot
     """Return the descriptors `asked`, and those that distinguish targets besides."""
     held = {key: [str(value) for value in values] for key, values in rdms.rdm_descriptors.items()}
     of_subject = list(zip(subjects, *(held[key] for key in others[1:]), strict=True))
-    rest = [key for key in held if key not in (*_FIRST, _INDEX, *others, *asked)]
+    open_to_all = (_INDEX,) if others[0] in held else (_INDEX, _FILE)
+    rest = [key for key in held if key not in (*_FIRST, *open_to_all, *others, *asked)]
     # the coarsest first: names of single RDMs distinguish nothing once what they are made of is known
     rest = sorted(rest, key=lambda key: (key not in _ALWAYS, len(set(held[key]))))
     keys = asked
@@ -200,9 +204,10 @@ def _check_one_each(rdms: RDMs, found: Groups, averaged: Sequence[str], subject_
                     f"{len(positions)} RDMs in {where} are of subject {subject!r} and target {target!r}, and no rdm "
                     f"descriptor distinguishes them; average them with {arg('average_over', _INDEX)}, or give them one"
                 )
+            number = _FILE if _FILE in rdms.rdm_descriptors else _INDEX
             refuse(
                 f"{len(positions)} RDMs in {where} are of target {target!r}, and no rdm descriptor {subject_by!r} says "
                 f"whose they are (there are: {', '.join(rdms.rdm_descriptors)}); give each its subject, or choose "
-                f"{arg('subject_by', _INDEX)} if each is of another subject, {arg('target_by', _INDEX)} if each is a "
+                f"{arg('subject_by', number)} if each is of another subject, {arg('target_by', number)} if each is a "
                 "target"
             )

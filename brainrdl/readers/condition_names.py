@@ -26,7 +26,7 @@ def add_names(descriptors: dict[str, Any], count: int, names: Sequence[str] | st
                 f"{read_arg('by')}"
             )
         return
-    listed = _listed(names)
+    listed = listed_names(names)
     if len(listed) != count:
         refuse(f"{len(listed)} names were given ({quote(listed)}) for {count} conditions; give one per condition")
     held = [str(name) for name in descriptors.get(by, listed)]
@@ -38,8 +38,14 @@ def add_names(descriptors: dict[str, Any], count: int, names: Sequence[str] | st
     descriptors[by] = listed
 
 
-def _listed(names: Sequence[str] | str | Path) -> list[str]:
-    """Give the names in a list, in a text file's lines, or of the files in a folder."""
+def listed_names(names: Sequence[str] | str | Path) -> list[str]:
+    """Give the names in a list, in a text file's lines, or of the files in a folder.
+
+    Examples
+    --------
+    >>> listed_names(["face", 2.0])
+    ['face', '2']
+    """
     if not isinstance(names, (str, Path)):
         return [_text(name) for name in names]
     place = Path(names)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,13 +18,17 @@ import numpy as np
 
 from brainrdl._core.errors import check_unique, quote, read_arg, refuse
 from brainrdl.rdms.by_name import concat_same
-from brainrdl.readers.entities import values_in, without_entities
+from brainrdl.readers.condition_names import number_key
+from brainrdl.readers.entities import value_of, values_in, without_entities
 
 if TYPE_CHECKING:
     from rsatoolbox.data.dataset import Dataset
 _PLACES = ("subject", "session", "run", "hemi")
 
 _WILD = frozenset("*?[")
+
+# Words that name a subject; not S1 or P300, which are an area and a potential
+_SUBJECT = re.compile(r"((sub|subj|subject|participant|vp|pp)[-_]?\d+|[sp]\d\d)(?![^\W_])", re.IGNORECASE)
 
 _TOKENS = re.compile(r"\{([A-Za-z_]\w*)\}|(\*\*/)|(\*)|(\?)|(\[[^\]]*\])")
 
@@ -39,6 +43,18 @@ class Origin:
     run: str
     hemisphere: str
     named: Mapping[str, str]
+    label: str = ""  # in what the file differs from the others, if its subject is not known
+
+    @property
+    def fields(self) -> dict[str, str]:
+        """What the names in braces in an option mean: what the path says, without what it does not say."""
+        known = {
+            "subject": self.subject or self.label,
+            "session": self.session,
+            "run": self.run,
+            "hemi": self.hemisphere,
+        }
+        return {key: value for key, value in (known | dict(self.named)).items() if value}
 
     @property
     def side(self) -> str:
@@ -52,7 +68,7 @@ def is_pattern(path: Path) -> bool:
 
 
 def files_of(pattern: Path) -> list[Path]:
-    """List the files and folders that match a pattern, sorted.
+    """List the files and folders that match a pattern, sorted as people do: run-2 before run-10.
 
     Raises
     ------
@@ -61,7 +77,7 @@ def files_of(pattern: Path) -> list[Path]:
     """
     wild = Path(_TOKENS.sub(lambda token: "*" if token[1] else token[0], str(pattern)))
     start = Path(*itertools.takewhile(lambda part: not _WILD & set(part), wild.parts))
-    files = sorted(start.glob(str(wild.relative_to(start))))
+    files = sorted(start.glob(str(wild.relative_to(start))), key=lambda file: (number_key(str(file)), str(file)))
     if not files:
         refuse(f"no file matches the pattern {str(pattern)!r}")
     return files
@@ -70,14 +86,17 @@ def files_of(pattern: Path) -> list[Path]:
 def origins_of(files: Sequence[Path], pattern: Path) -> list[Origin]:
     """Give the subject, session, run and hemisphere of each file of a pattern.
 
-    The subject is what follows ``sub-`` in the path, else the parts of the path in which the files differ, without
-    sessions, runs and hemispheres; for a single file, the parts that the pattern leaves open. Names in the pattern
-    have priority.
+    The subject is what follows ``sub-`` in the path, else the parts of the path in which the files differ (without
+    sessions, runs and hemispheres; for a single file, the parts that the pattern leaves open), if they look like names
+    of subjects: ``subj01``. Other words, such as ``V1`` or ``anna``, are the file's label, which can be anything. Names
+    in the pattern have priority.
     """
     named = [_named(file, pattern) for file in files]
-    subjects = [_last(str(file), "sub") for file in files]
+    subjects, labels = [_last(str(file), "sub") for file in files], [""] * len(files)
     if not all(subjects) and not any(named):
-        subjects = _differing(files, pattern)
+        subjects, labels = labels, _differing(files, pattern)
+        if all(map(_SUBJECT.match, labels)):
+            subjects, labels = labels, subjects
     return [
         Origin(
             file,
@@ -86,9 +105,61 @@ def origins_of(files: Sequence[Path], pattern: Path) -> list[Origin]:
             said.get("run", _last(file.name, "run") or _last(str(file), "run")),
             said.get("hemi", _last(file.name, "hemi")),
             {key: value for key, value in said.items() if key not in _PLACES},
+            "" if "subject" in said else label,
         )
-        for file, subject, said in zip(files, subjects, named, strict=True)
+        for file, subject, label, said in zip(files, subjects, labels, named, strict=True)
     ]
+
+
+def origin_of(file: Path) -> Origin:
+    """Give what the name of a single file says, as BIDS spells it; the names of its folders do not count.
+
+    Examples
+    --------
+    >>> origin_of(Path("sub-03/sub-01_run-2_betas.nii")).fields
+    {'subject': '01', 'run': '2'}
+    """
+    subject, session, run, side = (value_of(file.name, key) for key in ("sub", "ses", "run", "hemi"))
+    return Origin(file, subject, session, run, side, {})
+
+
+def folders_of(pattern: Path) -> dict[Path, list[Path]]:
+    """Group the files of a pattern by their folder, if the pattern leaves only numbers or words of their names open."""
+    if "**" in str(pattern) or "{" in pattern.name or not _WILD & set(pattern.name):
+        return {}
+    groups: dict[Path, list[Path]] = {}
+    for file in files_of(pattern):
+        groups.setdefault(file.parent, []).append(file)
+    return groups
+
+
+def several_runs(origins: Sequence[Origin]) -> list[str]:
+    """List the runs of a subject, session and hemisphere that has more than one; none if there is none."""
+    runs: dict[tuple[str, ...], list[str]] = {}
+    for origin in origins:
+        whose = (origin.subject, origin.label, origin.session, origin.side, *origin.named.values())
+        runs.setdefault(whose, []).append(origin.run)
+    return next((found for found in runs.values() if len(found) > 1 and all(found)), [])
+
+
+def described(data: Any, origin: Origin) -> Any:
+    """Add what a path says to data that do not say it themselves."""
+    from rsatoolbox.rdm.rdms import RDMs
+
+    whole = {"subject": origin.subject, "file": origin.label, "session": origin.session, **origin.named}
+    if isinstance(data, RDMs):
+        for key, value in (whole | {"run": origin.run}).items():
+            if value:
+                data.rdm_descriptors.setdefault(key, [value] * data.n_rdm)
+        return data
+    for part in data if isinstance(data, list) else [data]:
+        said = part.descriptors.get("subject")
+        for key, value in whole.items():
+            if value and not (key == "file" and said):
+                part.descriptors.setdefault(key, value)
+        if origin.run:
+            part.obs_descriptors.setdefault("run", [origin.run] * part.n_obs)
+    return data
 
 
 def _named(file: Path, pattern: Path) -> dict[str, str]:
@@ -143,11 +214,9 @@ def joined(found: Sequence[Any], origins: Sequence[Origin], pattern: str, by: st
     if kinds == {False}:
         return _measurements(found, origins)
     for rdms, origin in zip(found, origins, strict=True):
-        subject = origin.subject or (without_entities(origin.file.name).split(".")[0] if origin.run else "")
-        known = {"subject": subject, "session": origin.session, "run": origin.run, **origin.named}
-        for key, value in known.items():
-            if value:
-                rdms.rdm_descriptors.setdefault(key, [value] * rdms.n_rdm)
+        unnamed = origin.run and not (origin.subject or origin.label or origin.named)
+        label = without_entities(origin.file.name).split(".")[0] if unnamed else origin.label
+        described(rdms, replace(origin, label=label))
     if len(found) > 1 and not all(by in rdms.pattern_descriptors for rdms in found):
         refuse(
             f"the files of {pattern!r} hold no names of conditions, so they cannot be joined; give {read_arg('names')}"
@@ -159,11 +228,11 @@ def _measurements(found: Sequence[Any], origins: Sequence[Origin]) -> list[Any]:
     """Group the parts of each subject, session and region, in the order of their first files."""
     groups: dict[tuple[str, ...], list[tuple[Any, Origin]]] = {}
     for data, origin in zip(found, origins, strict=True):
+        described(data, origin)
         for part in data if isinstance(data, list) else [data]:
-            for key, value in {"subject": origin.subject, "session": origin.session, **origin.named}.items():
-                if value:
-                    part.descriptors.setdefault(key, value)
-            whose = tuple(str(part.descriptors.get(key, "")) for key in ("subject", "session", "roi", *origin.named))
+            whose = tuple(
+                str(part.descriptors.get(key, "")) for key in ("subject", "file", "session", "roi", *origin.named)
+            )
             groups.setdefault(whose, []).append((part, origin))
     return [_one(members) for members in groups.values()]
 

@@ -15,6 +15,9 @@ A reader is any object that follows this contract (there is no base class; ``bra
   of a first-level model, for noise normalisation, are the channel descriptor ``"residuals"`` (n_channels,
   n_timepoints), with their degrees of freedom in the descriptor ``"residual_dof"``.
 
+A reader of folders may also have ``are_one(files) -> bool``: whether files of one folder are observations of one
+measurement. If they are, ``read(folder, files="beta_*.nii")`` is called for a pattern ``"folder/beta_*.nii"``.
+
 It is found if its distribution lists it in the entry-point group ``brainrdl.readers``, as ours does::
 
     [project.entry-points."brainrdl.readers"]
@@ -38,9 +41,19 @@ from brainrdl._core.files import nearest_in_folder
 from brainrdl.rdms.by_name import names as names_of
 from brainrdl.rdms.conversion import check
 from brainrdl.rdms.naming import checked_names
-from brainrdl.readers.condition_names import add_names
+from brainrdl.readers.condition_names import add_names, listed_names
 from brainrdl.readers.options import checked, from_words
-from brainrdl.readers.path_patterns import Origin, files_of, is_pattern, joined, origins_of
+from brainrdl.readers.path_patterns import (
+    Origin,
+    described,
+    files_of,
+    folders_of,
+    is_pattern,
+    joined,
+    origin_of,
+    origins_of,
+    several_runs,
+)
 
 if TYPE_CHECKING:
     from rsatoolbox.data.base import DatasetBase
@@ -48,6 +61,29 @@ if TYPE_CHECKING:
 GROUP = "brainrdl.readers"
 
 _PICKLES = frozenset({".pkl", ".pickle", ".joblib", ".dill", ".pt", ".pth", ".th", ".ckpt"})
+
+_TORCH = frozenset({".pt", ".pth"})
+
+_SHEET = "save its sheet as 'CSV UTF-8' (.csv) in the spreadsheet program and read that"
+
+_REGIONS = f"it holds regions, not maps: read the maps, and give it as {read_arg('atlas')}"
+
+# How to get a file that can be read from one that cannot, by suffix
+_ADVICE = {
+    ".xlsx": _SHEET,
+    ".xls": _SHEET,
+    ".ods": _SHEET,
+    ".rds": "write it in R with write.csv(x, 'file.csv') and read that",
+    ".rdata": "write it in R with write.csv(x, 'file.csv') and read that",
+    ".head": "convert it with AFNI's 3dAFNItoNIFTI, which keeps the labels, and read the .nii",
+    ".brik": "convert it with AFNI's 3dAFNItoNIFTI, which keeps the labels, and read the .nii",
+    ".img": "convert it with FSL's fslchfiletype NIFTI_GZ and read the .nii.gz",
+    ".hdr": "convert it with FSL's fslchfiletype NIFTI_GZ and read the .nii.gz",
+    ".label": _REGIONS,
+    ".annot": _REGIONS,
+    ".zip": "unpack it and read the files in it",
+    ".tar": "unpack it and read the files in it",
+}
 
 _PICKLE_START = re.compile(rb"\x80[\x02-\x05]")  # the PROTO opcode, with which every binary pickle since 2003 begins
 
@@ -81,20 +117,23 @@ def read(
     path : str or Path
         The file; a folder, if a reader recognises it; or a pattern like ``"sub-*/betas.nii.gz"``, whose files are read
         one by one and joined. Their subject is what follows ``sub-`` in the path, else the part of the path that
-        differs, unless the files name their subject; ``ses-`` is the session; runs (``run-1``, ``run_1``) and
-        hemispheres (``hemi-L``, ``lh``, ``.L.``) of one subject are joined into one Dataset. A pattern can also name
-        its parts: ``"{subject}/RDM_{layer}.npz"``; other names than subject, session, run and hemi are descriptors.
+        differs, if it looks like a subject (``subj01``), unless the files name their subject. Other words in which
+        paths differ (``V1``, ``anna``) can be anything, and become the descriptor ``file``. ``ses-`` is the session;
+        runs (``run-1``, ``run_1``) and hemispheres (``hemi-L``, ``lh``, ``.L.``) of one subject are joined into one
+        Dataset. A pattern can also name its parts: ``"{subject}/RDM_{layer}.npz"``; other names than subject, session,
+        run and hemi are descriptors. Of a single file, ``sub-``, ``ses-`` and ``run-`` in its own name count.
     names : sequence of str, str or Path, optional
         Names of the conditions in the order of the file, for a file that holds none: a list, a text file with one name
-        per line, or a folder of stimuli (file names without suffix, sorted).
+        per line, or a folder of stimuli (file names without suffix, sorted). Of measurements in several runs, the names
+        of all runs, one run after the other, or a file for each: ``"names_run-{run}.txt"``.
     by : str
         The pattern descriptor (for measurements: observation descriptor) that names the conditions.
     reader : str or Reader, optional
         The reader to use, by name or as an object; by default the one that recognises the file.
     **options
         Options of the reader, for example ``variable="IT_RDMs"`` for a ``.mat`` file. For the files of a pattern,
-        ``{subject}``, ``{session}`` and ``{hemi}`` in an option mean what the path of each file says:
-        ``mask="sub-{subject}/mask.nii.gz"``, ``atlas="{hemi}.aparc.annot"``.
+        ``{subject}``, ``{session}``, ``{run}``, ``{hemi}`` and the names in the pattern in an option (and in `names`)
+        mean what the path of each file says: ``mask="sub-{subject}/mask.nii.gz"``, ``table="{run}.tsv"``.
 
     Returns
     -------
@@ -118,7 +157,9 @@ def read(
     """
     if is_pattern(Path(path)):
         return _read_pattern(Path(path), names, by, reader, options)
-    return _read(_existing(Path(path)), names, by, reader, options)
+    file = _existing(Path(path))
+    data = _read(file, names, by, reader, options)
+    return described(data, origin_of(file)) if file.is_file() else data
 
 
 def _read(
@@ -127,12 +168,13 @@ def _read(
     by: str,
     reader: str | Reader | None,
     options: dict[str, Any],
+    named: bool = True,
 ) -> Any:
     chosen = _chosen(reader, file)
     with about(f"{_kind(file)} {str(file)!r} (reader {chosen.name!r})"), _refusing_damage():
         data = chosen.read(file, **checked(chosen.read, chosen.name, options))
-        for part in data if isinstance(data, list) else [data]:
-            _name_conditions(part, names, by)
+        if named:
+            _name_all(data if isinstance(data, list) else [data], names, by)
     return data
 
 
@@ -158,18 +200,79 @@ def _read_pattern(
     options: dict[str, Any],
 ) -> Any:
     """Read the files of a pattern one by one and join their data; ``{subject}`` in an option is that of each file."""
+    from rsatoolbox.rdm.rdms import RDMs
+
+    if _are_folders(pattern, reader, options):
+        return read(pattern.parent, names=names, by=by, reader=reader, **options, files=pattern.name)
     origins = origins_of(_files(pattern), pattern)
-    found = [_read(origin.file, names, by, reader, _options_for(origin, options)) for origin in origins]
-    return joined(found, origins, str(pattern), by)
+    runs = several_runs(origins)
+    if runs and "table" in options and _filled(options["table"], origins[0]) == options["table"]:
+        refuse(
+            f"{read_arg('table', str(options['table']))} is one table for the runs {quote(runs)}, which can differ in "
+            f"their order; give one for each run, with {{run}} in its path"
+        )
+    later = bool(runs) and names is not None and _filled(names, origins[0]) == names
+    found = [_read_one(origin, None if later else names, by, reader, options, named=not later) for origin in origins]
+    if later:
+        _name_all([data for data in found if isinstance(data, RDMs)], names, by)
+    data = joined(found, origins, str(pattern), by)
+    if later and isinstance(data, list):
+        with about(f"the files of {str(pattern)!r}"):
+            _name_runs(data, names, by)
+    return data
 
 
-def _options_for(origin: Origin, options: dict[str, Any]) -> dict[str, Any]:
-    own = {"subject": origin.subject, "session": origin.session, "hemi": origin.hemisphere, **origin.named}
-    filled = dict(options)
-    for key, value in options.items():
-        for word, meant in own.items() if isinstance(value, str | Path) else ():
-            filled[key] = type(value)(str(filled[key]).replace(f"{{{word}}}", meant))
-    return filled
+def _are_folders(pattern: Path, reader: str | Reader | None, options: Mapping[str, Any]) -> bool:
+    """Say whether the files that match in each folder are one measurement, such as SPM's ``beta_*.nii``."""
+    groups = folders_of(pattern) if "files" not in options else {}
+    if not groups or min(map(len, groups.values())) < 2:
+        return False
+    chosen = _chosen(reader, _existing(next(iter(groups.values()))[0]))
+    are_one = getattr(chosen, "are_one", None)
+    return are_one is not None and all(are_one(files) for files in groups.values())
+
+
+def _read_one(
+    origin: Origin,
+    names: Sequence[str] | str | Path | None,
+    by: str,
+    reader: str | Reader | None,
+    options: Mapping[str, Any],
+    named: bool,
+) -> Any:
+    filled = {key: _filled(value, origin) for key, value in options.items()}
+    return _read(origin.file, _filled(names, origin), by, reader, filled, named)
+
+
+def _filled(value: Any, origin: Origin) -> Any:
+    """Replace names in braces in an option by what they mean for a file; those without a meaning stay."""
+    if isinstance(value, str | Path):
+        text = str(value)
+        for word, meant in origin.fields.items():
+            text = text.replace(f"{{{word}}}", meant)
+        return type(value)(text)
+    if isinstance(value, Mapping):
+        return {key: _filled(each, origin) for key, each in value.items()}
+    return [_filled(each, origin) for each in value] if isinstance(value, list | tuple) else value
+
+
+def _name_all(parts: Sequence[Any], names: Sequence[str] | str | Path | None, by: str) -> None:
+    for part in parts:
+        _name_conditions(part, names, by)
+
+
+def _name_runs(parts: Sequence[Any], names: Sequence[str] | str | Path | None, by: str) -> None:
+    """Name the observations of all runs: one list for each run would assume that all have the same order."""
+    for part in parts:
+        runs = list(dict.fromkeys(part.obs_descriptors.get("run", [])))
+        count = 0 if names is None else len(listed_names(names))
+        if len(runs) > 1 and count != part.n_obs:
+            refuse(
+                f"{count} names were given for the {part.n_obs} observations of runs {quote(runs)}, and runs can "
+                "differ in their order; give the names of all runs, one run after the other, or a file for each run: "
+                f"{read_arg('names', 'names_run-{run}.txt')}"
+            )
+        _name_conditions(part, names, by)
 
 
 def _files(path: Path) -> list[Path]:
@@ -252,6 +355,8 @@ def _existing(file: Path) -> Path:
         refuse(lost if file.is_symlink() else missing)
     with file.open("rb") as opened:
         start = opened.read(2)
+    if start in (b"PK", b"") and file.suffix.lower() in _TORCH:
+        return file  # its readers load tensors alone, without running code
     if file.suffix.lower() in _PICKLES or _PICKLE_START.match(start):
         refuse(
             f"file {str(file)!r} is a pickle, and loading one could run any code it holds; if you trust it, save "
@@ -331,7 +436,8 @@ def _chosen(reader: str | Reader | None, file: Path) -> Reader:
         return readers[check_option(reader, readers, "reader")]
     takers = [candidate for candidate in readers.values() if _takes(candidate, file)]
     if not takers:
-        refuse(f"no reader recognises {_kind(file)} {str(file)!r}; {_layouts(file, readers)}")
+        advice = _ADVICE.get(file.suffix.lower()) or _layouts(file, readers)
+        refuse(f"no reader recognises {_kind(file)} {str(file)!r}; {advice}")
     if len(takers) > 1:
         takers_named = quote(taker.name for taker in takers)
         refuse(

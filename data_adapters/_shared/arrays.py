@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from math import isqrt, prod
 from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING, Any
@@ -17,16 +18,35 @@ import numpy as np
 from numpy.lib import format as npy_format
 
 from brainrdl._core.errors import check_option, check_unique, read_arg, refuse
+from brainrdl.rdms.conversion import from_array
 
 if TYPE_CHECKING:
     from rsatoolbox.data.dataset import Dataset
+    from rsatoolbox.rdm.rdms import RDMs
 _MOST_PACKED = 1032
+
+_SPACE = frozenset("xyzijk")  # names of the axes of a volume
 
 _IMAGES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".gif", ".webp", ".eps"})
 
+LABELS = ("subject", "roi", "session", "layer", "time", "name", "model", "weights", "measure", "task", "run")
+
 _PATTERNS = re.compile(r"(^|[^a-z])(patterns?|features?|betas?|activations?)([^a-z]|$)", re.IGNORECASE)
 
+_THINGSVISION = re.compile(r"features(_[0-9]+|.*_[0-9]+-[0-9]+)?\.(npy|pt|txt|mat)")
+
 _PICKLE = "that is a pickle, and loading one could run any code it holds; save numbers, and texts with dtype=str"
+
+
+def is_thingsvision(path: Path) -> bool:
+    """Say whether a file is named as thingsvision names activations, or a part of them.
+
+    Examples
+    --------
+    >>> [is_thingsvision(Path(name)) for name in ("features.npy", "features_0-800.pt", "features_02.mat", "rdm.npy")]
+    [True, True, True, False]
+    """
+    return _THINGSVISION.fullmatch(path.name) is not None
 
 
 def is_pairs(n_pairs: int) -> bool:
@@ -79,8 +99,21 @@ def npy_array(path: Path, key: str) -> np.ndarray:
             return _npy(opened, member.file_size, key)
 
 
+def npz_kind(path: Path, key: str) -> str:
+    """Give the kind of an array of a ``.npz`` file, as NumPy's ``dtype.kind``, without loading it."""
+    with zipfile.ZipFile(path) as archive, archive.open(f"{key}.npy") as opened:
+        return _header(opened, key)[1].kind
+
+
 def npy_header(opened: IO[bytes], key: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
     """Give shape and dtype of an array in the ``.npy`` format, and refuse objects."""
+    shape, dtype = _header(opened, key)
+    if dtype.hasobject:
+        refuse(f"array {key!r} holds Python objects, {_PICKLE}")
+    return shape, dtype
+
+
+def _header(opened: IO[bytes], key: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
     readers = {(1, 0): npy_format.read_array_header_1_0, (2, 0): npy_format.read_array_header_2_0}
     if opened.read(6) != npy_format.MAGIC_PREFIX:
         refuse(f"array {key!r} does not begin like an array of NumPy; if it holds Python objects, {_PICKLE}")
@@ -88,8 +121,6 @@ def npy_header(opened: IO[bytes], key: str) -> tuple[tuple[int, ...], np.dtype[A
     if version not in readers:
         refuse(f"array {key!r} is in version {version} of NumPy's format, expected one of {list(readers)}")
     shape, _, dtype = readers[version](opened)
-    if dtype.hasobject:
-        refuse(f"array {key!r} holds Python objects, {_PICKLE}")
     return shape, dtype
 
 
@@ -139,10 +170,69 @@ def named_axes(axes: str | None) -> list[str] | None:
     return [name.strip() for name in axes.split(",")] if axes is not None and "," in axes else None
 
 
+@dataclass(frozen=True, kw_only=True)
+class RdmLayout:
+    """How RDMs are stored in an array.
+
+    Parameters
+    ----------
+    order : {"upper", "lower"}
+        Order of condensed pairs: row by row of the upper triangle, as in ``squareform``, or of the lower triangle
+        (1-0, 2-0, 2-1, 3-0, ...), as MATLAB's ``rdm(triu(true(n), 1))`` gives.
+    diagonal : bool, optional
+        True leaves out a diagonal of any values, for example a decoder's chance level; condensed pairs then include
+        it. False says that condensed pairs do not, where this is in doubt.
+    similarity : bool or float, optional
+        True converts similarities to dissimilarities: the largest value, diagonal included, minus each value. A number
+        is the top of the scale, for example 1 for correlations.
+
+    Examples
+    --------
+    >>> RdmLayout(order="lower").rdms(np.arange(6.0), None, "pairs").dissimilarities
+    array([[0., 1., 3., 2., 4., 5.]])
+    """
+
+    order: str = "upper"
+    diagonal: bool | None = None
+    similarity: bool | float | None = None
+
+    def rdms(
+        self,
+        array: np.ndarray,
+        names: Sequence[str] | None,
+        where: str,
+        descriptors: Mapping[str, Sequence[str]] | None = None,
+        condensed: bool = False,
+    ) -> RDMs:
+        """Make checked RDMs of an array."""
+        return from_array(
+            array,
+            names,
+            descriptors=descriptors,
+            where=where,
+            order=self.order,
+            diagonal=self.diagonal,
+            similarity=self.similarity,
+            condensed=condensed,
+        )
+
+
+def own_axes(axes: Sequence[str]) -> tuple[str, ...]:
+    """Give the axes that make RDMs: pairs, or conditions in both directions."""
+    return ("pairs",) if "pairs" in axes else ("conditions", "conditions")
+
+
 def by_axes(
-    array: np.ndarray, axes: Sequence[str], own: Sequence[str], where: str
+    array: np.ndarray,
+    axes: Sequence[str],
+    own: Sequence[str],
+    where: str,
+    values: Mapping[str, Sequence[str]] | None = None,
 ) -> tuple[np.ndarray, dict[str, list[str]]]:
-    """Bring the axes called `own` to the end and join the others in front, each counted from "1" in a descriptor."""
+    """Bring the axes called `own` to the end and join the others in front, each named in a descriptor.
+
+    Positions along an axis have the names in `values`, or else count from "1".
+    """
     if len(axes) != array.ndim:
         refuse(f"{read_arg('axes', ','.join(axes))} names {len(axes)} axes, but {where} has shape {array.shape}")
     others = [place for place, name in enumerate(axes) if name not in own]
@@ -154,9 +244,23 @@ def by_axes(
     check_unique([axes[place] for place in others], read_arg("axes"))
     ends = [place for name in dict.fromkeys(own) for place, each in enumerate(axes) if each == name]
     moved = array.transpose([*others, *ends])
+    called = {axes[place]: _called(axes[place], array.shape[place], values or {}) for place in others}
+    for axis in values or {}:
+        check_option(axis, called, "axis of axis_variables")
     counted = list(np.ndindex(*moved.shape[: len(others)]))
-    descriptors = {axes[axis]: [str(index[place] + 1) for index in counted] for place, axis in enumerate(others)}
+    descriptors = {
+        axis: [names[index[place]] for index in counted] for place, (axis, names) in enumerate(called.items())
+    }
     return moved.reshape(-1, *moved.shape[len(others) :]), descriptors
+
+
+def _called(axis: str, size: int, values: Mapping[str, Sequence[str]]) -> Sequence[str]:
+    """Name the positions along an axis."""
+    if axis not in values:
+        return [str(number + 1) for number in range(size)]
+    if len(values[axis]) != size:
+        refuse(f"{len(values[axis])} values were given for the {size} positions along axis {axis!r}")
+    return values[axis]
 
 
 def patterns(
@@ -171,13 +275,15 @@ def patterns(
     """Make a Dataset of patterns; rows are conditions unless `axes` or the number of names says otherwise."""
     from rsatoolbox.data.dataset import Dataset
 
-    named = named_axes(axes)
+    named, places = named_axes(axes), dict[str, list[int]]()
     if named is not None and array.dtype.kind in "biuf":
+        if space := [axis for axis in named if axis in _SPACE]:
+            array, named, places = _joined_space(array, named, space, where)
         array, names, runs = _of_runs(array, named, names, runs, where)
         axes = "first"
     if array.ndim != 2 or array.dtype.kind not in "biuf":
-        example = read_arg("axes", "conditions,channels,run")
-        remedy = f"; if there are more axes, name them: {example}" if array.ndim > 2 else ""
+        examples = f"{read_arg('axes', 'conditions,channels,run')} or {read_arg('axes', 'x,y,z,conditions')}"
+        remedy = f"; if there are more axes, name them: {examples}" if array.ndim > 2 else ""
         refuse(
             f"{where} must hold real patterns (n_conditions, n_channels), got {array.dtype} of shape "
             f"{array.shape}{remedy}"
@@ -190,7 +296,37 @@ def patterns(
             refuse(f"{len(column)} values were given as {key!r} for the {len(rows)} observations of {where}")
     # half precision is meant for storage, not for computation
     values = rows.astype(np.promote_types(rows.dtype, np.float32))
-    return Dataset(values, descriptors=dict(descriptors), obs_descriptors=observations)
+    if not places:
+        return Dataset(values, descriptors=dict(descriptors), obs_descriptors=observations)
+    # a volume also holds the voxels outside the brain, where nothing was estimated
+    kept = np.isfinite(values).all(axis=0) & (values.min(axis=0) != values.max(axis=0))
+    if not kept.any():
+        refuse(f"no voxel of {where} is finite and varies over conditions")
+    return Dataset(
+        values[:, kept],
+        descriptors={**descriptors, "n_dropped_channels": int((~kept).sum())},
+        obs_descriptors=observations,
+        channel_descriptors={axis: np.array(place)[kept].tolist() for axis, place in places.items()},
+    )
+
+
+def _joined_space(
+    array: np.ndarray, axes: list[str], space: list[str], where: str
+) -> tuple[np.ndarray, list[str], dict[str, list[int]]]:
+    """Join the axes of a volume to one of channels; their places, counted from 0, describe the channels."""
+    if len(axes) != array.ndim or "channels" in axes:
+        refuse(
+            f"{read_arg('axes', ','.join(axes))} does not fit {where} of shape {array.shape}: name each axis once, and "
+            "either the axes of space or channels"
+        )
+    check_unique(axes, read_arg("axes"))
+    others = [axis for axis in axes if axis not in space]
+    moved = array.transpose([axes.index(axis) for axis in (*others, *space)])
+    sizes = moved.shape[len(others) :]
+    places = {
+        axis: index.tolist() for axis, index in zip(space, np.unravel_index(range(prod(sizes)), sizes), strict=True)
+    }
+    return moved.reshape(*moved.shape[: len(others)], -1), [*others, "channels"], places
 
 
 def _of_runs(
@@ -200,8 +336,8 @@ def _of_runs(
     stack, counted = by_axes(array, axes, ("conditions", "channels"), where)
     if set(counted) - {"run"}:
         refuse(
-            f"of patterns, {read_arg('axes')} may name conditions, channels and run, got {axes}; save each {axes[-1]} "
-            "in a separate file"
+            f"of patterns, {read_arg('axes')} may name conditions, channels (or x, y and z) and run, got {axes}; save "
+            f"each {(set(counted) - {'run'}).pop()} in a separate file"
         )
     n_runs, n_conditions, n_channels = stack.shape
     if "run" in counted:

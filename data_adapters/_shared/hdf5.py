@@ -75,6 +75,14 @@ def member(place: h5py.Group, name: str, hops: int = 8) -> h5py.Group | h5py.Dat
     return here
 
 
+def bdpy_groups(file: h5py.File) -> tuple[str, str] | None:
+    """Give the names of the matrix and its metadata in a file of BDPy, whose matrix also has columns of labels."""
+    for dataset, metadata in (("dataset", "metadata"), ("dataSet", "metaData")):
+        if isinstance(member(file, dataset), h5py.Dataset) and member(file, f"{metadata}/key") is not None:
+            return dataset, metadata
+    return None
+
+
 def check_links(group: h5py.Group) -> None:
     """Refuse links into other files anywhere in a group, for loaders that would follow them."""
     for name in group:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
@@ -21,6 +21,15 @@ from data_adapters._shared.mat5_tags import check_tags
 # The value of a variable, in either version: numbers, a text, the elements of a cell array, or those of a struct
 # array, each with the fields asked for; None for anything else.
 Value = np.ndarray | str | list[Any] | None
+
+
+class Elements(list[Any]):
+    """The elements of a cell array in MATLAB's order, the first index fastest, and the sizes of its axes."""
+
+    def __init__(self, values: Iterable[Any], shape: tuple[int, ...]) -> None:
+        super().__init__(values)
+        self.shape = shape
+
 
 # The variables of a file: the shape of numbers, the class of anything else.
 Shapes = Mapping[str, tuple[int, ...] | str]
@@ -49,8 +58,8 @@ class ScipyFile:
         key, fields = _split(place, self.shapes)
         return _shape_in_scipy(self._found(key, fields)) if fields else self.shapes[key]
 
-    def load(self, place: str, fields: Collection[str]) -> Value:
-        """Load a variable or a field, of structs only `fields`."""
+    def load(self, place: str, fields: Collection[str] | None) -> Value:
+        """Load a variable or a field, of structs only `fields` (None: all)."""
         return _from_scipy(self._found(*_split(place, self.shapes)), fields)
 
     def _found(self, key: str, fields: list[str]) -> Any:
@@ -86,17 +95,17 @@ def _shape_in_scipy(value: Any) -> tuple[int, ...] | str:
     return {"V": "struct", "O": "cell", "U": "char"}.get(value.dtype.kind, "unknown")
 
 
-def _from_scipy(value: Any, fields: Collection[str]) -> Value:
+def _from_scipy(value: Any, fields: Collection[str] | None) -> Value:
     if not isinstance(value, np.ndarray):
         return None  # a sparse matrix, a MATLAB object, a function
     if value.dtype.names:
-        kept = [field for field in value.dtype.names if field in fields]
+        kept = [field for field in value.dtype.names if fields is None or field in fields]
         return [{field: _from_scipy(each[field], ()) for field in kept} for each in value.ravel(order="F")]
     if value.dtype.kind == "U":
         lines = [str(line).rstrip() for line in value.ravel()]
         return lines[0] if len(lines) == 1 else list(lines)
     if value.dtype.kind == "O":
-        return [_from_scipy(each, ()) for each in value.ravel(order="F")]
+        return Elements((_from_scipy(each, ()) for each in value.ravel(order="F")), value.shape)
     return value if value.dtype.kind in "biufc" else None
 
 
@@ -117,8 +126,8 @@ class Hdf5File:
         with h5py.File(self.path, "r") as file:
             return _shape_of(self._found(file, place))
 
-    def load(self, place: str, fields: Collection[str]) -> Value:
-        """Load a variable or a field, of structs only `fields`."""
+    def load(self, place: str, fields: Collection[str] | None) -> Value:
+        """Load a variable or a field, of structs only `fields` (None: all)."""
         with h5py.File(self.path, "r") as file:
             return _from_hdf5(self._found(file, place), fields)
 
@@ -151,7 +160,7 @@ def _is_numeric(item: h5py.Dataset) -> bool:
     return item.dtype.kind in "biuf" or item.dtype.names == _COMPLEX
 
 
-def _from_hdf5(item: h5py.Dataset | h5py.Group, fields: Collection[str], depth: int = 0) -> Value:
+def _from_hdf5(item: h5py.Dataset | h5py.Group, fields: Collection[str] | None, depth: int = 0) -> Value:
     if isinstance(item, h5py.Group):
         return _structs(item, fields)
     what, kind = f"variable {item.name!r}", _class_of(item)
@@ -159,8 +168,9 @@ def _from_hdf5(item: h5py.Dataset | h5py.Group, fields: Collection[str], depth: 
         return "" if kind == "char" else None
     if h5py.check_ref_dtype(item.dtype):
         # a cell within a cell could contain itself, and is not needed here
-        found: Any = _hdf5.load(item, what).T.ravel(order="F") if depth < 2 else []
-        return [_from_hdf5(item.file[reference], (), depth + 1) for reference in found]
+        found: Any = _hdf5.load(item, what).T if depth < 2 else np.empty(0)
+        held = (_from_hdf5(item.file[reference], (), depth + 1) for reference in found.ravel(order="F"))
+        return Elements(held, found.shape)
     if not _is_numeric(item):
         return None
     values = _hdf5.load(item, what).T
@@ -172,10 +182,10 @@ def _from_hdf5(item: h5py.Dataset | h5py.Group, fields: Collection[str], depth: 
     return values
 
 
-def _structs(group: h5py.Group, fields: Collection[str]) -> Value:
+def _structs(group: h5py.Group, fields: Collection[str] | None) -> Value:
     """Give a struct's elements; the fields of a struct array hold one reference per element."""
     items = _hdf5.items(group)
-    held = {field: items[field] for field in fields if field in items}
+    held = items if fields is None else {field: items[field] for field in fields if field in items}
     columns = {
         field: _from_hdf5(item, (), 1)
         if _is_references(item) and _class_of(item) != "cell"

@@ -2,17 +2,19 @@
 
 Layout on disk, any of
 
-- the folder that thingsvision writes: ``features.npy``, ``.hdf5``, ``.txt`` or ``.mat``, or its parts
-  ``features_0-800.npy``, ``features_800-1600.npy``, ... and, if known, the names of the images in ``file_names.txt``,
-  one per line; or a folder of such folders, one per module, with ``file_names.txt`` in it or in each of them;
+- the folder that thingsvision writes: ``features.npy``, ``.pt``, ``.hdf5``, ``.txt`` or ``.mat``, or its parts
+  ``features_0-800.npy``, ``features_800-1600.npy``, ... or ``features_01.npy``, ``features_02.npy``, ... and, if known,
+  the names of the images in ``file_names.txt``, one per line; one of these files alone (of ``features_0-800.npy`` with
+  the names of its images); or a folder of such folders, one per module, with ``file_names.txt`` in it or in each of
+  them;
 - the folder that Net2Brain writes: one ``.npz`` per image, with an array for each layer; or (consolidated) one ``.npz``
   per layer (``consolidated_LAYER.npz``, formerly ``LAYER.npz``), with an array for each image. Other text files in the
   folder (``.txt``, ``.json``, ``.csv``, ``.md``, ``.yaml``, ``.log``) are ignored;
 - a ``.safetensors`` file with an array (n_images, ...) for each layer and, if known, a JSON list of names under
-  ``names`` in its metadata; or an HDF5 file of such arrays and, if known, the array ``names``.
+  ``names`` in its metadata; or an HDF5 or PyTorch file (``.pt``) of such arrays and, if known, ``names``.
 
-Images are named without folders and suffix. All axes except the first are flattened to channels. PyTorch's ``.pt`` is a
-pickle and is refused.
+Images are named without folders and suffix. All axes except the first are flattened to channels. Of ``.pt`` files only
+tensors, texts and numbers are loaded, which runs no code.
 """
 
 from __future__ import annotations
@@ -29,19 +31,23 @@ import numpy as np
 
 from brainrdl._core.errors import check_option, check_unique, quote, read_arg, refuse
 from data_adapters._shared import hdf5 as _hdf5
-from data_adapters._shared.arrays import npy_array, npy_keys, patterns, stem, texts
+from data_adapters._shared.arrays import is_thingsvision, npy_array, npy_keys, patterns, stem, texts
 from data_adapters._shared.hdf5 import opened
 from data_adapters._shared.mat5_tags import check_tags
 from data_adapters._shared.measurements import condition_names
 from data_adapters._shared.text import read_names, read_text
+from data_adapters._shared.torch_files import SUFFIXES as _TORCH, torch_arrays
+from data_adapters.arrays.numpy_arrays import has_torch_rdms
 
 if TYPE_CHECKING:
     from rsatoolbox.data.dataset import Dataset
 _HDF5 = frozenset({".h5", ".hdf5"})
 
-_TABLES = ("features.npy", "features.hdf5", "features.h5", "features.txt", "features.mat")
+_TABLES = ("features.npy", "features.pt", "features.hdf5", "features.h5", "features.txt", "features.mat")
 
-_PART = re.compile(r"features(?P<suffix>.*)_(?P<begin>[0-9]+)-(?P<end>[0-9]+)\.npy")
+_PART = re.compile(r"features(?P<suffix>.*)_(?P<begin>[0-9]+)-(?P<end>[0-9]+)\.(npy|pt)")
+
+_SPLIT = re.compile(r"features_(?P<number>[0-9]+)(\.(npy|pt|txt|mat))?")  # without the suffix: arrays of HDF5
 
 _NOTES = frozenset({".txt", ".json", ".csv", ".md", ".yaml", ".yml", ".log"})
 
@@ -62,13 +68,13 @@ class FeaturesFile:
 
     name = "features"
     layout = (
-        "activations of a network: a folder of thingsvision (features.npy, .hdf5, .txt or .mat, and file_names.txt) or "
-        "a folder of such folders, a folder of Net2Brain's .npz files, or .safetensors with an array (n_images, ...) "
-        "for each layer"
+        "activations of a network: a folder of thingsvision (features.npy, .pt, .hdf5, .txt or .mat, and "
+        "file_names.txt), one of these files or a folder of such folders, a folder of Net2Brain's .npz files, or "
+        ".safetensors or .pt with an array (n_images, ...) for each layer"
     )
 
     def sniff(self, path: Path) -> bool:
-        """Recognise ``.safetensors`` files, HDF5 files with an array ``features``, and folders of these layouts.
+        """Recognise ``.safetensors`` and ``.pt`` files, files called ``features``, and folders of these layouts.
 
         Parameters
         ----------
@@ -82,11 +88,14 @@ class FeaturesFile:
         """
         if path.is_dir():
             return bool(_tables(path) or _archives(path) or _modules(path))
+        if path.suffix.lower() in _TORCH:
+            return is_thingsvision(path) or not has_torch_rdms(path)
         if path.suffix.lower() not in _HDF5:
-            return path.suffix.lower() == ".safetensors"
+            return path.suffix.lower() == ".safetensors" or is_thingsvision(path)
         try:
             with h5py.File(path, "r") as file:
-                return set(file) - {"names"} == {"features"}
+                keys = set(file) - {"names"}
+                return keys == {"features"} or (bool(keys) and all(map(_SPLIT.fullmatch, keys)))
         except Exception:  # HDF5 fails in many ways on damaged files
             return False
 
@@ -150,10 +159,15 @@ def _layers(path: Path, files: str | None) -> Layers:
     if path.suffix.lower() == ".safetensors":
         return _safetensors(path)
     if path.suffix.lower() in _HDF5:
-        return _of_hdf5(path)
+        layers, names = _of_hdf5(path)
+        return layers, names or _listed(path.with_name("file_names.txt"))
+    if is_thingsvision(path):
+        return _alone(path)
+    if path.suffix.lower() in _TORCH:
+        return _of_torch(path)
     if path.suffix.lower() == ".npz":  # one of Net2Brain's consolidated files
         return _by_layer([path])
-    refuse(f"the suffix must be .safetensors, .hdf5, .h5 or .npz, got {path.suffix!r}")
+    refuse(f"the suffix must be .safetensors, .pt, .hdf5, .h5 or .npz, got {path.suffix!r}")
 
 
 # thingsvision
@@ -161,14 +175,14 @@ def _layers(path: Path, files: str | None) -> Layers:
 
 def _tables(folder: Path) -> list[Path]:
     """List the files of features; a file saved in parts is listed as its first part."""
-    parts = _parts(folder)
-    return [folder / name for name in _TABLES if (folder / name).is_file()] + parts[:1]
+    parts = [parts[0] for parts in (_parts(folder), _splits(folder)) if parts]
+    return [folder / name for name in _TABLES if (folder / name).is_file()] + parts
 
 
 def _parts(folder: Path) -> list[Path]:
     """List the parts in the order of their images."""
-    found = [file for file in folder.glob("features*_*-*.npy") if _PART.fullmatch(file.name)]
-    return sorted(found, key=lambda file: _span(file))
+    found = [file for file in folder.glob("features*_*-*.*") if _PART.fullmatch(file.name)]
+    return sorted(found, key=_span)
 
 
 def _span(part: Path) -> tuple[int, int]:
@@ -177,16 +191,45 @@ def _span(part: Path) -> tuple[int, int]:
     return (int(match["begin"]), int(match["end"])) if match else (0, 0)
 
 
+def _splits(folder: Path) -> list[Path]:
+    """List the parts that are numbered from 1, in their order."""
+    found = {file: _SPLIT.fullmatch(file.name) for file in folder.glob("features_*.*")}
+    numbers = {file: int(match["number"]) for file, match in found.items() if match}
+    return sorted(numbers, key=lambda file: numbers[file])
+
+
 def _thingsvision(folder: Path) -> Layers:
-    tables = _tables(folder)
+    tables, names = _tables(folder), _listed(folder / "file_names.txt")
     if len(tables) > 1:
         refuse(f"the folder has several files of features: {quote(table.name for table in tables)}; keep one")
-    names = _listed(folder / "file_names.txt")
-    if tables[0].suffix == ".mat":
-        return _mat(tables[0], names)
-    if tables[0].name not in _TABLES:
+    if tables[0].name in _TABLES:
+        return _mat([tables[0]], names) if tables[0].suffix == ".mat" else ({"": lambda: _table(tables[0])}, names)
+    if _PART.fullmatch(tables[0].name):
         return {"": lambda: _joined(_parts(folder))}, names
-    return {"": lambda: _table(tables[0])}, names
+    splits = _splits(folder)
+    _check_numbers([split.name for split in splits])
+    return _mat(splits, names) if splits[0].suffix == ".mat" else ({"": lambda: _concatenated(splits)}, names)
+
+
+def _check_numbers(names: Sequence[str]) -> None:
+    """Refuse numbered parts of which one is missing, or of which there are two."""
+    numbers = [int(match["number"]) for match in map(_SPLIT.fullmatch, names) if match]
+    if numbers != list(range(1, len(numbers) + 1)):
+        refuse(f"the parts {quote(names)} are not numbered 1, 2, ... without a gap; is one missing?")
+
+
+def _concatenated(splits: Sequence[Path]) -> np.ndarray:
+    return np.concatenate([_table(split) for split in splits])
+
+
+def _alone(path: Path) -> Layers:
+    """Read one file of thingsvision, with the names of its images in the list beside it."""
+    names = _listed(path.with_name("file_names.txt"))
+    if _PART.fullmatch(path.name):
+        return {"": lambda: _part(path)}, None if names is None else names[slice(*_span(path))]
+    if _SPLIT.fullmatch(path.name):
+        refuse(f"{path.name!r} is one of several parts, and which images it holds is not known; read its folder")
+    return _mat([path], names) if path.suffix == ".mat" else ({"": lambda: _table(path)}, names)
 
 
 def _joined(parts: Sequence[Path]) -> np.ndarray:
@@ -197,12 +240,17 @@ def _joined(parts: Sequence[Path]) -> np.ndarray:
         begin, end = _span(part)
         if begin != reached:
             refuse(f"the parts have a gap or overlap: {part.name!r} does not begin at image {reached}")
-        array = npy_array(part, part.name)
-        if not array.ndim or len(array) != end - begin or array.shape[1:] != (arrays or [array])[0].shape[1:]:
-            refuse(f"{part.name!r} must have {end - begin} images like the other parts, got shape {array.shape}")
-        arrays.append(array)
+        arrays.append(_part(part, arrays[0].shape[1:] if arrays else None))
         reached = end
     return np.concatenate(arrays)
+
+
+def _part(part: Path, shape: tuple[int, ...] | None = None) -> np.ndarray:
+    """Load a part, which must have as many images as its name says, of the same shape as in the other parts."""
+    (begin, end), array = _span(part), _table(part)
+    if not array.ndim or len(array) != end - begin or shape not in (None, array.shape[1:]):
+        refuse(f"{part.name!r} must have {end - begin} images like the other parts, got shape {array.shape}")
+    return array
 
 
 def _modules(folder: Path) -> dict[str, Path]:
@@ -232,27 +280,36 @@ def _listed(path: Path) -> list[str] | None:
 def _table(path: Path) -> np.ndarray:
     if path.suffix == ".npy":
         return npy_array(path, path.name)
+    if path.suffix in _TORCH:
+        tensors = torch_arrays(path)
+        if list(tensors) != [path.name]:
+            refuse(f"{path.name!r} must hold one tensor, got {quote(tensors)}")
+        return tensors[path.name]
     if path.suffix in _HDF5:
-        with h5py.File(path, "r") as file:
-            items = _hdf5.items(file)
-            if list(items) != ["features"] or not isinstance(items["features"], h5py.Dataset):
-                refuse(f"{path.name!r} must hold one array, 'features', got {quote(items)}")
-            return _hdf5.load(items["features"], "array 'features'")
+        layers, _ = _of_hdf5(path)
+        if list(layers) != [""]:
+            refuse(f"{path.name!r} must hold one array, 'features', got {quote(layers)}")
+        values: np.ndarray = layers[""]()
+        return values
     return np.loadtxt(read_text(path).splitlines(), ndmin=2)
 
 
-def _mat(path: Path, names: list[str] | None) -> Layers:
+def _mat(paths: Sequence[Path], names: list[str] | None) -> Layers:
     """Read one variable ``features``, or one variable per image with the name of the image."""
     from scipy.io import loadmat
 
-    check_tags(path)
-    variables = {key: value for key, value in loadmat(str(path)).items() if not key.startswith("__")}
+    variables: dict[str, Any] = {}
+    for path in paths:
+        check_tags(path)
+        held = {key: value for key, value in loadmat(str(path)).items() if not key.startswith("__")}
+        check_unique([*variables, *held], "the images of the parts")  # with one "features" each: all images, each time
+        variables |= held
     if list(variables) == ["features"]:
         return {"": lambda: variables["features"]}, names
     images = {stem(key): np.ravel(value) for key, value in variables.items()}
     if names is not None and (set(names) != set(images) or len(names) != len(variables)):
         # names of MATLAB variables cannot start with a digit or exceed 63 letters, so some images may be missing
-        refuse(f"file_names.txt has {len(names)} names and {path.name!r} {len(images)} variables, and they differ")
+        refuse(f"file_names.txt has {len(names)} names and {paths[0].name!r} {len(images)} variables, and they differ")
     order = names or list(images)
     return {"": lambda: _stacked([images[name] for name in order], order, "")}, order
 
@@ -361,8 +418,30 @@ def _of_hdf5(path: Path) -> Layers:
     keys = [key for key in arrays if key != "names"]
     if not keys:
         refuse("the root of the file contains no arrays")
+    if all(map(_SPLIT.fullmatch, keys)):  # thingsvision's features in parts
+        keys = sorted(keys, key=lambda key: int(key.rpartition("_")[2]))
+        _check_numbers(keys)
+        return {"": lambda: np.concatenate([load(key) for key in keys])}, None if names is None else list(
+            map(stem, names)
+        )
     layers = {"" if keys == ["features"] else key: lambda key=key: load(key) for key in keys}
     return layers, None if names is None else [stem(name) for name in names]
+
+
+def _of_torch(path: Path) -> Layers:
+    """Read a tensor for each layer; those of weights, for example, do not have as many rows each."""
+    held = torch_arrays(path)
+    layers = {key: array for key, array in held.items() if array.dtype.kind not in "US"}
+    found = next((held[key] for key in ("names", "stimuli_name") if key in held and key not in layers), None)
+    if not layers:
+        refuse(f"it holds no tensor of activations, but {quote(held)}")
+    rows = {key: len(array) if array.ndim else 0 for key, array in layers.items()}
+    if len(set(rows.values())) > 1:
+        few = dict(list(rows.items())[:3])
+        refuse(f"its tensors have different numbers of rows, {few}, so they are not activations of the same images")
+    single = list(layers) == [path.name]
+    names = _listed(path.with_name("file_names.txt")) if found is None else [stem(name) for name in texts(found)]
+    return {"" if single else key: lambda array=array: array for key, array in layers.items()}, names
 
 
 READER = FeaturesFile()

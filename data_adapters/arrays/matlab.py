@@ -6,29 +6,38 @@ Layout on disk: any variable that is
   a matrix of (n_rdms, n_pairs) or (n_pairs, n_rdms). If both the first and the last axis could count the RDMs,
   ``axes=`` must name the right one;
 - a cell array of such arrays;
-- a struct or struct array with the field ``RDM`` or ``rdm`` (any of the above) and, if known, ``name``, as the RSA
-  toolbox for MATLAB writes it. Names like ``"hIT | BE | Session: 1"`` or ``"hIT | BE"`` are also split into roi,
+- a struct or struct array with the field ``RDM`` or ``rdm`` (any of the above). All other fields with one text or
+  number for each RDM (``name``, ``reprName``, ``layer``, ...) become rdm descriptors. Names like
+  ``"hIT | BE | Session: 1"`` or ``"hIT | BE"``, as the RSA toolbox for MATLAB writes them, are also split into roi,
   subject and session.
 
 If there are several such variables, ``variable=`` chooses one, or a field, ``"results.betas"``. Otherwise variables
 with "rdm" in their names are preferred, and stacks of the same shape (``EVC_RDMs``, ``IT_RDMs``) are read as regions.
-The RDMs in a stack count as subjects ``"1"``, ``"2"``, ... v7.3 stores all axes reversed, which is undone here. Struct
-arrays are in MATLAB's order, with the first index fastest.
+v7.3 stores all axes reversed, which is undone here. Struct arrays are in MATLAB's order, with the first index fastest.
 
-If there are more axes, ``axes="conditions,conditions,roi,subject"`` names them in their order. Each axis except the
-conditions becomes an rdm descriptor of that name, with the values ``"1"``, ``"2"``, ...
+The RDMs in a stack or cell array can be subjects, regions, points in time, models or searchlight centres, which the
+file does not say. ``axes=`` does, by the names of all axes in their order: ``"subject,conditions,conditions"``,
+``"conditions,conditions,roi,subject"``, ``"pairs,time"`` of condensed RDMs, or ``"roi,conditions,conditions"`` of a
+cell array (n_rois, 1) of squares. Each axis except conditions and pairs becomes an rdm descriptor of that name, with
+the values ``"1"``, ``"2"``, ..., or those of the variable in ``axis_variables={"roi": "results.roi_names"}``. Without
+``axes=`` the RDMs of each variable are only counted, in the rdm descriptor ``index``.
+
+Condensed pairs may also be in another order (``order="lower"``) or include the diagonal (``diagonal=True``); one half
+of a square may be empty (0 or NaN).
 
 Names of the conditions are in another variable, given by ``names_variable=``: a cell array of texts, a char matrix,
 numbers, or a field of a struct or struct array (``"stimuli.name"``). With ``patterns=True`` the variable holds patterns
-(n_conditions, n_channels) instead of RDMs; with runs, ``axes="conditions,channels,run"``, in any order. Condensed RDMs
-need ``patterns=False`` if they could also be patterns: because they are called patterns, features, betas or
-activations, or because there are as many of them as conditions.
+(n_conditions, n_channels) instead of RDMs; with runs, ``axes="conditions,channels,run"``, in any order; of volumes,
+such as GLMsingle's ``modelmd``, ``axes="x,y,z,conditions"``, without the voxels that are constant or not finite.
+Condensed RDMs need ``patterns=False`` if they could also be patterns: because they are called patterns, features, betas
+or activations, or because there are as many of them as conditions.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,20 +45,33 @@ import numpy as np
 import torch
 
 from brainrdl._core.errors import check_option, quote, read_arg, refuse
-from brainrdl.rdms.conversion import from_array, from_tensor
-from data_adapters._shared.arrays import by_axes, could_be_patterns, is_pairs, named_axes, patterns
-from data_adapters._shared.matlab_files import MatFile, Shapes, Value, opened
+from brainrdl.rdms.conversion import from_tensor
+from brainrdl.readers.options import options_from
+from data_adapters._shared.arrays import (
+    LABELS,
+    RdmLayout,
+    by_axes,
+    could_be_patterns,
+    is_pairs,
+    is_thingsvision,
+    named_axes,
+    own_axes,
+    patterns,
+)
+from data_adapters._shared.matlab_files import Elements, MatFile, Shapes, Value, opened
 from data_adapters._shared.measurements import condition_names
 
 if TYPE_CHECKING:
     from rsatoolbox.data.dataset import Dataset
     from rsatoolbox.rdm.rdms import RDMs
-# The RDMs of a variable: (name, array) for each element of a struct array, (None, array) for a plain array.
-Records = list[tuple[str | None, np.ndarray]]
+# The RDMs of a variable: (labels, array) for each element of a struct array, (None, array) for a plain array.
+Records = list[tuple[dict[str, str] | None, np.ndarray]]
 
 _NAME = re.compile(r"(?P<roi>[^|]+?) *\| *(?P<subject>[^|]+?)(?: *\| *Session: *(?P<session>[^|]+))?")
 
 _MORE_AXES = "axes='conditions,conditions,roi,subject'"
+
+_RDM = ("RDM", "rdm")  # the field of a struct
 
 _AFFIX = re.compile(r"^rdms?_|_rdms?$", re.IGNORECASE)
 
@@ -70,7 +92,7 @@ class Matlab:
     )
 
     def sniff(self, path: Path) -> bool:
-        """Recognise files by their suffix, except exports of Meadows.
+        """Recognise files by their suffix, except exports of Meadows and activations of thingsvision.
 
         Parameters
         ----------
@@ -80,20 +102,24 @@ class Matlab:
         Returns
         -------
         bool
-            Whether the suffix is ``.mat`` and the name does not begin with ``Meadows_``.
+            Whether the suffix is ``.mat`` and the name does not begin with ``Meadows_``, nor is ``features.mat``.
         """
-        return path.suffix.lower() == ".mat" and not path.name.startswith("Meadows_")
+        other = path.name.startswith("Meadows_") or is_thingsvision(path)
+        return path.suffix.lower() == ".mat" and not other
 
+    @options_from(RdmLayout)
     def read(
         self,
         path: Path,
         *,
         variable: str | None = None,
         axes: str | None = None,
+        axis_variables: dict[str, str] | None = None,
         names_variable: str | None = None,
         category_variable: str | None = None,
         run_variable: str | None = None,
         patterns: bool | None = None,
+        **options: Any,
     ) -> RDMs | Dataset:
         """Read and check the RDMs, or the patterns.
 
@@ -106,6 +132,8 @@ class Matlab:
         axes : str, optional
             The axis that counts the RDMs (of patterns: the conditions), ``"first"`` or ``"last"``, if the shape does
             not show it; or the names of all axes, as described above.
+        axis_variables : dict of str to str, optional
+            The variables, or ``"variable.field"``, with a name for each position along an axis that `axes` names.
         names_variable, category_variable : str, optional
             The variable, or ``"variable.field"``, with a name, or a category, for each condition.
         run_variable : str, optional
@@ -113,11 +141,13 @@ class Matlab:
         patterns : bool, optional
             Whether the variable holds patterns instead of RDMs. Rows are conditions, unless only the number of columns
             equals the number of names. By default RDMs, if it cannot be both.
+        **options
+            How RDMs are stored; see `RdmLayout`.
 
         Returns
         -------
         rsatoolbox.rdm.RDMs or rsatoolbox.data.Dataset
-            RDMs (n_rdms, n_pairs) with rdm descriptors ``name``, ``roi``, ``subject``, ``session`` if known, or
+            RDMs (n_rdms, n_pairs) with rdm descriptors ``name``, ``roi``, ``subject``, ``session``, ... if known, or
             patterns (n_observations, n_channels), in the unit of the file. Conditions have pattern (of a Dataset:
             observation) descriptors ``stimulus`` and ``category`` if their variables are given.
 
@@ -143,7 +173,20 @@ class Matlab:
             condition_names(columns["stimulus"], f"variable {names_variable!r}")
         if patterns:
             return _patterns(file, variable, axes, columns)
-        return _rdms(file, variable, axes, columns, sure=patterns is not None)
+        along = {axis: _column(file, place) for axis, place in (axis_variables or {}).items()}
+        if along and named_axes(axes) is None:
+            refuse(f"{read_arg('axis_variables')} names positions along axes; name the axes with {read_arg('axes')}")
+        how = _How(axes, along, RdmLayout(**options))
+        return _rdms(file, variable, how, columns, sure=patterns is not None)
+
+
+@dataclass(frozen=True)
+class _How:
+    """What the user says about the RDMs: axes, the names along them, and the order of pairs."""
+
+    axes: str | None
+    along: Mapping[str, Sequence[str]]
+    layout: RdmLayout
 
 
 def _check_no_meadows(shapes: Shapes) -> None:
@@ -198,6 +241,7 @@ def _patterns(file: MatFile, variable: str | None, axes: str | None, columns: Ma
     possible = [
         key for key, shape in arrays.items() if (len(shape) == len(named) if named else len(_squeezed(shape)) == 2)
     ]
+    possible = possible or [key for key, shape in arrays.items() if len(_squeezed(shape)) > 2]  # to name its axes
     if variable is None and len(possible) != 1:
         listed = _listed({name: shapes[name] for name in possible} or shapes)
         refuse(f"choose the variable of the patterns with {read_arg('variable')}: {listed}{_of_structs(shapes)}")
@@ -221,7 +265,8 @@ def _add_category(descriptors: dict[str, Any], columns: Mapping[str, list[str]],
 # RDMs
 
 
-def _rdms(file: MatFile, variable: str | None, axes: str | None, columns: Mapping[str, list[str]], sure: bool) -> RDMs:
+def _rdms(file: MatFile, variable: str | None, how: _How, columns: Mapping[str, list[str]], sure: bool) -> RDMs:
+    axes = how.axes
     shapes = file.shapes if variable is None else {variable: file.shape(variable)}
     records = {key: _records(file, key, shape, variable, axes) for key, shape in shapes.items()}
     keys = _chosen({key: found for key, found in records.items() if found}, shapes, variable, axes)
@@ -229,7 +274,7 @@ def _rdms(file: MatFile, variable: str | None, axes: str | None, columns: Mappin
         for key in keys:
             _check_no_patterns(key, records[key], columns.get("stimulus"))
     rdms = _joined(
-        [_read(key, records[key], axes, several=len(keys) > 1) for key in keys], keys, columns.get("stimulus")
+        [_read(key, records[key], how, several=len(keys) > 1) for key in keys], keys, columns.get("stimulus")
     )
     _add_category(rdms.pattern_descriptors, columns, rdms.n_cond)
     return rdms
@@ -254,7 +299,7 @@ def _records(file: MatFile, key: str, shape: tuple[int, ...] | str, variable: st
     if isinstance(shape, tuple):
         # an array that cannot be RDMs is only named in an error, unless it was requested: then it is read and refused
         return [(None, _array(file.load(key, ())))] if variable or _fits(shape, axes) else []
-    value = file.load(key, {"RDM", "rdm", "name"}) if shape in {"struct", "cell"} else None
+    value = file.load(key, None) if shape in {"struct", "cell"} else None
     if not isinstance(value, list):
         return []
     elements = [each if isinstance(each, dict) else {"RDM": each} for each in value]
@@ -262,8 +307,35 @@ def _records(file: MatFile, key: str, shape: tuple[int, ...] | str, variable: st
     arrays = [array for array in found if isinstance(array, np.ndarray)]
     if len(arrays) < len(found):
         return []
-    labels = [(_text(each.get("name")) or "") if shape == "struct" else None for each in elements]
-    return list(zip(labels, arrays, strict=True))
+    if shape == "struct" and elements:
+        return list(zip(_labels_of(elements), arrays, strict=True))
+    counted = _stacked(arrays, value.shape, axes) if isinstance(value, Elements) else None
+    return [(None, array) for array in arrays] if counted is None else [(None, counted)]
+
+
+def _labels_of(elements: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
+    """Give the fields of a struct array that label each element with a text or a number, texts first."""
+    columns = {field: [each.get(field) for each in elements] for field in elements[0] if field not in _RDM}
+    columns = dict(sorted(columns.items(), key=lambda item: not all(isinstance(each, str) for each in item[1])))
+    texts = {field: [_text(each) for each in column] for field, column in columns.items()}
+    kept = {
+        field.lower() if field.lower() in LABELS else field: column
+        for field, column in texts.items()
+        if None not in column and any(column)
+    }
+    return [{field: column[place] or "" for field, column in kept.items()} for place in range(len(elements))]
+
+
+def _stacked(arrays: Sequence[np.ndarray], shape: tuple[int, ...], axes: str | None) -> np.ndarray | None:
+    """Join the arrays of a cell array whose axes are named too; None if they are not, or the arrays differ in shape."""
+    named, shapes = named_axes(axes), {_squeezed(array.shape) for array in arrays}
+    sizes = _squeezed(shape)
+    if named is None or len(shapes) > 1 or len(named) != len(sizes) + len(min(shapes)):
+        return None
+    joined = np.stack([array.reshape(min(shapes)) for array in arrays], axis=-1)
+    return np.moveaxis(
+        joined.reshape(*min(shapes), *sizes, order="F"), range(len(min(shapes))), range(-len(min(shapes)), 0)
+    )
 
 
 def _array(value: Value) -> np.ndarray:
@@ -308,8 +380,19 @@ def _fits(shape: Sequence[int], axes: str | None) -> bool:
     named = named_axes(axes)
     if named is None:
         return bool(_axes(shape))
+    shape = _fitting(shape, named)
+    if "pairs" in named:
+        return len(shape) == len(named) and is_pairs(shape[named.index("pairs")])
     sides = {size for size, name in zip(shape, named, strict=False) if name == "conditions"}
     return len(shape) == len(named) and len(sides) == 1
+
+
+def _fitting(shape: Sequence[int], named: Sequence[str]) -> tuple[int, ...]:
+    """Leave out axes of size 1, which MATLAB adds up to two axes and leaves out at the end, to fit the names."""
+    squeezed = _squeezed(shape)
+    if len(shape) > len(named) == len(squeezed):
+        return squeezed
+    return (*shape, *[1] * (len(named) - len(shape)))
 
 
 def _is_sure(records: Records) -> bool:
@@ -338,10 +421,14 @@ def _axes(shape: Sequence[int]) -> list[str]:
     return [axis for axis, fits in possible if fits]
 
 
-def _read(key: str, records: Records, axes: str | None, several: bool) -> tuple[np.ndarray, dict[str, list[str]]]:
+def _read(key: str, records: Records, how: _How, several: bool) -> tuple[np.ndarray, dict[str, list[Any]]]:
     """Return the pairs (n_rdms, n_pairs) and descriptors of one variable."""
-    named = [(f"variable {key!r}" + (f", {label!r}" if label else ""), array) for label, array in records]
-    blocks = [_pairs(array, axes, where) for where, array in named]
+    called = [", ".join(map(repr, (labels or {}).values())) for labels, _ in records]
+    named = [
+        (f"variable {key!r}" + (f", {label}" if label else ""), array)
+        for label, (_, array) in zip(called, records, strict=True)
+    ]
+    blocks = [_pairs(array, how, where) for where, array in named]
     if len({pairs.shape[1] for pairs, _ in blocks}) != 1:
         refuse(f"the RDMs of variable {key!r} have different numbers of pairs: {[p.shape[1] for p, _ in blocks]}")
     pairs = np.concatenate([pairs for pairs, _ in blocks])
@@ -350,20 +437,23 @@ def _read(key: str, records: Records, axes: str | None, several: bool) -> tuple[
         region = _region(key, len(pairs), several)
         if counted:  # the time of RDM_time is an axis, not a region
             return pairs, {label: rois for label, rois in region.items() if rois[0] not in counted} | counted
-        return pairs, region | _numbered(len(pairs))
-    labels = [label or "" for (label, _), (block, _) in zip(records, blocks, strict=True) for _ in block]
-    return pairs, _split(labels) | counted
+        # counted in each variable, so that subject_by="index" finds the same subject in EVC_RDMs and IT_RDMs
+        return pairs, region | ({"index": list(range(len(pairs)))} if several else {})
+    labels = [labels or {} for (labels, _), (block, _) in zip(records, blocks, strict=True) for _ in block]
+    return pairs, _split({field: [each[field] for each in labels] for field in labels[0]}) | counted
 
 
-def _pairs(array: np.ndarray, axes: str | None, where: str) -> tuple[np.ndarray, dict[str, list[str]]]:
+def _pairs(array: np.ndarray, how: _How, where: str) -> tuple[np.ndarray, dict[str, list[str]]]:
     """Return the pairs (n_rdms, n_pairs) of an array, and the numbers along its named axes."""
     if np.iscomplexobj(array):
         refuse(f"{where} holds complex numbers, but dissimilarities are real; save its real(...) or abs(...)")
-    named = named_axes(axes)
+    named = named_axes(how.axes)
     if named is None:
-        return from_array(_stack(array, axes, where), None, where=where).dissimilarities, {}
-    stack, counted = by_axes(array, named, ("conditions", "conditions"), where)
-    return from_array(stack, None, where=where).dissimilarities, counted
+        return how.layout.rdms(_stack(array, how.axes, where), None, where).dissimilarities, {}
+    own = own_axes(named)
+    shaped = array.reshape(_fitting(array.shape, named))
+    stack, counted = by_axes(shaped, named, own, where, how.along)
+    return how.layout.rdms(stack, None, where, condensed=own == ("pairs",)).dissimilarities, counted
 
 
 def _stack(array: np.ndarray, axes: str | None, where: str) -> np.ndarray:
@@ -382,17 +472,13 @@ def _stack(array: np.ndarray, axes: str | None, where: str) -> np.ndarray:
     return np.moveaxis(squeezed, -1, 0) if chosen == "last" else squeezed
 
 
-def _split(labels: list[str]) -> dict[str, list[str]]:
-    """Keep the names, and split them if all follow one pattern."""
-    matches = [match for match in map(_NAME.fullmatch, labels) if match]
+def _split(labels: dict[str, list[str]]) -> dict[str, list[str]]:
+    """Keep the labels, and split the names if all follow one pattern."""
+    names = labels.get("name", [])
+    matches = [match for match in map(_NAME.fullmatch, names) if match]
     parts = [{part: text for part, text in match.groupdict().items() if text} for match in matches]
-    same = len(parts) == len(labels) and len({frozenset(part) for part in parts}) == 1
-    return {"name": labels} | ({part: [each[part] for each in parts] for part in parts[0]} if same else {})
-
-
-def _numbered(n_rdms: int) -> dict[str, list[str]]:
-    """Name the subjects of a stack 1, 2, ..."""
-    return {"subject": [str(number) for number in range(1, n_rdms + 1)]} if n_rdms > 1 else {}
+    same = len(parts) == len(names) and len({frozenset(part) for part in parts}) == 1
+    return ({part: [each[part] for each in parts] for part in parts[0]} if same else {}) | labels
 
 
 def _region(key: str, n_rdms: int, several: bool) -> dict[str, list[str]]:
@@ -403,7 +489,7 @@ def _region(key: str, n_rdms: int, several: bool) -> dict[str, list[str]]:
 
 
 def _joined(
-    blocks: list[tuple[np.ndarray, dict[str, list[str]]]], keys: list[str], names: Sequence[str] | None
+    blocks: list[tuple[np.ndarray, dict[str, list[Any]]]], keys: list[str], names: Sequence[str] | None
 ) -> RDMs:
     """Join the variables, which have the same descriptors."""
     pairs = np.concatenate([block for block, _ in blocks])

@@ -1,27 +1,35 @@
-"""NumPy's ``.npy`` and ``.npz`` files, and HDF5 files with the same layout, as h5py writes them from Python.
+"""NumPy's ``.npy`` and ``.npz`` files, and HDF5 and PyTorch files (``.pt``) with the same layout.
 
 Layout on disk::
 
-    .npy          one RDM (n, n), a stack (n_rdms, n, n), or condensed pairs (n_pairs,) or (n_rdms, n_pairs)
-    .npz, .h5     rdms (or rdm)   as above; another key with variable=; any key if the file has a single array
-                  names           n names of the conditions, text (optional; another key with names_variable=)
-                  subjects        n_rdms names of the subjects (optional)
-                  roi             n_rdms names of the regions, or one for all (optional)
+    .npy               one RDM (n, n), a stack (n_rdms, n, n), or condensed pairs (n_pairs,) or (n_rdms, n_pairs)
+    .npz, .h5, .pt     rdms (or rdm)   as above; another key with variable=; any key if the file has a single array
+                       names           n names of the conditions, text (optional; another key with names_variable=)
+                       subjects        n_rdms names of the subjects (optional)
+                       roi             n_rdms names of the regions, or one for all (optional); in the same way layer,
+                                       model, session, time, task, measure, and all other arrays of text
 
-With ``patterns=True`` the array holds patterns (n_conditions, n_channels) instead, under the key ``patterns`` in a
-``.npz`` or ``.h5`` file, with ``names`` and ``runs`` (one per row) and one subject and roi if known. If there are more
-axes, ``axes=`` names them, as in MATLAB files: ``"conditions,conditions,subject"``, ``"conditions,channels,run"``.
-Condensed RDMs need ``patterns=False`` (or a name in ``subjects`` for each) if they could also be patterns: because they
-are called patterns, features, betas or activations, or because there are as many rows as names or conditions.
+Net2Brain's RDMs have this layout, with the names ``stimuli_name`` and ``layer_name``. RDMs of a stack without such
+names belong to nobody yet: ``axes="subject,conditions,conditions"`` says that they are subjects,
+``axes="time,conditions,conditions"`` that they are points in time, whose values are in the array ``time`` (or
+``times``), or ``axis_variables={"time": "t"}``. Condensed RDMs have the axis ``pairs`` instead:
+``axes="subject,pairs"``.
 
-Condensed pairs are in row-major upper-triangle order, that of ``scipy.spatial.distance.squareform``. Arrays of Python
-objects are stored as pickles and are refused. Names may be a column (n, 1).
+With ``patterns=True`` the array holds patterns (n_conditions, n_channels) instead, under the key ``patterns``, with
+``names`` and ``runs`` (one per row) and one subject and roi if known. If there are more axes, ``axes=`` names them, as
+in MATLAB files: ``"conditions,channels,run"``, ``"x,y,z,conditions"`` (GLMsingle's ``betasmd``). Condensed RDMs need
+``patterns=False`` (or a name in ``subjects`` for each) if they could also be patterns: because they are called
+patterns, features, betas or activations, or because there are as many rows as names or conditions.
+
+Condensed pairs are in row-major upper-triangle order, that of ``scipy.spatial.distance.squareform``, unless
+``order="lower"``; ``diagonal=True`` if they include the diagonal. One half of a square may be empty (0 or NaN). Arrays
+of Python objects are stored as pickles and are refused. Names may be a column (n, 1).
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,25 +37,43 @@ import h5py
 import numpy as np
 
 from brainrdl._core.errors import check_option, quote, read_arg, refuse
-from brainrdl.rdms.conversion import from_array
+from brainrdl.readers.options import options_from
 from data_adapters._shared import hdf5 as _hdf5
 from data_adapters._shared.arrays import (
+    RdmLayout,
     by_axes,
     could_be_patterns,
     is_pairs,
+    is_thingsvision,
     named_axes,
     npy_array,
     npy_keys,
+    npz_kind,
+    own_axes,
     patterns,
+    stem,
     texts,
 )
 from data_adapters._shared.measurements import condition_names
+from data_adapters._shared.torch_files import SUFFIXES as _TORCH, torch_arrays
 from data_adapters._shared.triplet_files import looks_like_triplets
 
 if TYPE_CHECKING:
     from rsatoolbox.data.dataset import Dataset
     from rsatoolbox.rdm.rdms import RDMs
-_LABELS = ("names", "subjects", "roi", "runs")
+_LABELS = ("names", "subjects", "roi", "runs", "stimuli_name", "layer_name")
+
+# keys of the labels of RDMs, and the descriptors that they are
+_OF_RDMS = {"subjects": "subject", "layer_name": "layer"} | {
+    f"{key}{end}": key
+    for key in ("subject", "roi", "layer", "model", "session", "time", "task", "measure", "name")
+    for end in ("", "s")
+    if f"{key}{end}" != "names"
+}
+
+_NET2BRAIN, _LAYER = "stimuli_name", "layer_name"  # None, as a Python object, if it is not known
+
+_GLMSINGLE = "betasmd"
 
 _HDF5 = frozenset({".h5", ".hdf5"})
 
@@ -65,12 +91,12 @@ class NumpyArrays:
 
     name = "numpy"
     layout = (
-        ".npy: RDMs (n, n), (n_rdms, n, n), (n_pairs,) or (n_rdms, n_pairs); .npz or .h5: the same under the key "
+        ".npy: RDMs (n, n), (n_rdms, n, n), (n_pairs,) or (n_rdms, n_pairs); .npz, .h5 or .pt: the same under the key "
         "'rdms', with 'names', 'subjects' and 'roi' if known; patterns (n_conditions, n_channels) with patterns=True"
     )
 
     def sniff(self, path: Path) -> bool:
-        """Recognise ``.npy`` and ``.npz`` files, except odd-one-out triplets, and HDF5 files with an array of RDMs.
+        """Recognise ``.npy`` and ``.npz`` files, except triplets and activations, and other files of RDMs.
 
         Parameters
         ----------
@@ -80,13 +106,20 @@ class NumpyArrays:
         Returns
         -------
         bool
-            Whether the suffix is ``.npy`` (but not of whole numbers (n_trials, 3)) or ``.npz``, or an HDF5 file has an
-            array called ``rdm``, ``rdms``, ``rdm_...`` or ``..._rdm``, or one square array with as many ``names``.
+            Whether the suffix is ``.npy`` (but not of whole numbers (n_trials, 3), nor thingsvision's
+            ``features.npy``) or ``.npz``, or an HDF5 or PyTorch
+            file has an array called ``rdm``, ``rdms``, ``rdm_...`` or ``..._rdm``, or GLMsingle's ``betasmd``, or one
+            square array (with as many ``names`` in HDF5).
         """
         if path.suffix.lower() in _HDF5:
             return _has_rdms(path)
+        if path.suffix.lower() in _TORCH:
+            return not is_thingsvision(path) and has_torch_rdms(path)
+        if is_thingsvision(path):
+            return False
         return path.suffix.lower() in {".npy", ".npz"} and not looks_like_triplets(path)
 
+    @options_from(RdmLayout)
     def read(
         self,
         path: Path,
@@ -95,6 +128,8 @@ class NumpyArrays:
         names_variable: str | None = None,
         patterns: bool | None = None,
         axes: str | None = None,
+        axis_variables: dict[str, str] | None = None,
+        **options: Any,
     ) -> RDMs | Dataset:
         """Read and check the RDMs, or the patterns.
 
@@ -112,13 +147,18 @@ class NumpyArrays:
             The axis of patterns that counts the conditions, ``"first"`` or ``"last"`` (default: the one whose length
             equals the number of names, or the first if there are no names). Or the names of all axes, as described
             above.
+        axis_variables : dict of str to str, optional
+            Keys of the names along axes: ``{"time": "t"}``. By default the array called as the axis, else positions
+            count from ``"1"``.
+        **options
+            How RDMs are stored; see `RdmLayout`.
 
         Returns
         -------
         rsatoolbox.rdm.RDMs or rsatoolbox.data.Dataset
             RDMs (n_rdms, n_pairs) or patterns (n_observations, n_channels), in the unit of the file. With pattern
-            (observation) descriptor ``stimulus`` and rdm descriptors (of a Dataset: descriptors) ``subject`` and
-            ``roi`` if the file has them.
+            (observation) descriptor ``stimulus`` and rdm descriptors (of a Dataset: descriptors) such as ``subject``
+            and ``roi`` if the file has them.
 
         Raises
         ------
@@ -133,18 +173,56 @@ class NumpyArrays:
                 f"{read_arg('axes', axes)} is only for patterns; use {read_arg('patterns', True)}, or for RDMs name "
                 "all axes"
             )
+        layout = RdmLayout(**options)
         keys = _keys(path)
-        held = {label: label for label in _LABELS}
-        if names_variable is not None:
-            held["names"] = check_option(names_variable, keys, "names_variable")
+        names_key = _names_key(path, keys, names_variable)
         key = _key([key for key in keys if key != names_variable], variable, bool(patterns))
-        labels = {label: _labels(path, of) for label, of in held.items() if of in keys and of != key}
-        if "names" in labels:
-            labels["names"] = condition_names(labels["names"], f"array {held['names']!r}")
+        labels: dict[str, list[str]] = {
+            label: _labels(path, label) for label in ("subjects", "roi", "runs") if label in keys and label != key
+        }
+        if names_key is not None and names_key != key:
+            names = _labels(path, names_key)
+            names = [stem(name) for name in names] if names_key == _NET2BRAIN else names
+            labels["names"] = condition_names(names, f"array {names_key!r}")
         array = _array(path, key)
         if patterns is None and axes is None:
             _check_no_patterns(array, key, labels)
-        return _dataset(array, key, labels, axes) if patterns else _rdms(array, key, labels, axes)
+        if patterns:
+            return _dataset(array, key, labels, axes)
+        along = {axis: _labels(path, of) for axis, of in _along(keys, axes, axis_variables).items()}
+        others = [each for each in keys if each not in {key, names_key, "runs"}]
+        return _rdms(array, key, labels.get("names"), axes, along, layout, _described(path, others))
+
+
+def _along(keys: list[str], axes: str | None, asked: Mapping[str, str] | None) -> dict[str, str]:
+    """Give the keys of the names along axes: those asked for, else those called as the axis."""
+    usual = {axis: key for axis in named_axes(axes) or [] for key in (axis, f"{axis}s") if key in keys}
+    return usual | {axis: check_option(key, keys, "axis_variables") for axis, key in (asked or {}).items()}
+
+
+def _names_key(path: Path, keys: list[str], asked: str | None) -> str | None:
+    """Give the key of the names: the one asked for, else ``names`` or Net2Brain's, which may hold None."""
+    if asked is not None:
+        return check_option(asked, keys, "names_variable")
+    net2brain = [key for key in keys if key == _NET2BRAIN and _kind(path, key) != "O"]
+    return next((key for key in ["names", *net2brain] if key in keys), None)
+
+
+def has_torch_rdms(path: Path) -> bool:
+    """Say whether a file of PyTorch has a tensor called RDM, or is one square tensor."""
+    try:
+        held = torch_arrays(path)
+    except Exception:  # damaged files fail in many ways
+        return False
+    squares = [array for array in held.values() if array.ndim > 1 and array.shape[-1] == array.shape[-2]]
+    return any(_RDM.search(key) for key in held if key != path.name) or len(squares) == len(held) == 1
+
+
+def _described(path: Path, keys: Sequence[str]) -> dict[str, list[str]]:
+    """Give the labels of RDMs: arrays with usual names, and arrays of text."""
+    kinds = {key: _kind(path, key) for key in keys}
+    kept = [key for key, kind in kinds.items() if kind in "US" or (key in _OF_RDMS and (key, kind) != (_LAYER, "O"))]
+    return {key: _labels(path, key) for key in kept}
 
 
 def _has_rdms(path: Path) -> bool:
@@ -153,7 +231,7 @@ def _has_rdms(path: Path) -> bool:
         with h5py.File(path, "r") as file:
             items = _hdf5.items(file)
             arrays = {key: item for key, item in items.items() if isinstance(item, h5py.Dataset) and key not in _LABELS}
-            if any(_RDM.search(key) and item.ndim for key, item in arrays.items()):
+            if any((_RDM.search(key) or key == _GLMSINGLE) and item.ndim for key, item in arrays.items()):
                 return True
             shapes = [item.shape for key, item in arrays.items() if key != "features"]
             return set(items) <= {*arrays, *_LABELS} and len(shapes) == len(arrays) == 1 and _are(items, shapes[0])
@@ -167,6 +245,8 @@ def _are(items: Mapping[str, Any], shape: tuple[int, ...]) -> bool:
 
 
 def _keys(path: Path) -> list[str]:
+    if path.suffix.lower() in _TORCH:
+        return list(torch_arrays(path))
     if path.suffix.lower() not in _HDF5:
         return npy_keys(path)
     with _hdf5.opened(path) as file:
@@ -177,6 +257,8 @@ def _keys(path: Path) -> list[str]:
 
 
 def _array(path: Path, key: str) -> np.ndarray:
+    if path.suffix.lower() in _TORCH:
+        return torch_arrays(path)[key]
     if path.suffix.lower() not in _HDF5:
         return npy_array(path, key)
     with _hdf5.opened(path) as file:
@@ -185,9 +267,20 @@ def _array(path: Path, key: str) -> np.ndarray:
 
 def _labels(path: Path, key: str) -> list[str]:
     if path.suffix.lower() not in _HDF5:
-        return texts(npy_array(path, key))
+        return texts(_array(path, key))
     with _hdf5.opened(path) as file:
         return texts(np.array(_hdf5.values(file, key)))
+
+
+def _kind(path: Path, key: str) -> str:
+    """Give the kind of an array, as NumPy's ``dtype.kind``: U for text, O for Python objects."""
+    if path.suffix.lower() in _TORCH:
+        return torch_arrays(path)[key].dtype.kind
+    if path.suffix.lower() not in _HDF5:
+        return npz_kind(path, key)
+    with _hdf5.opened(path) as file:
+        kind: np.dtype[Any] = _hdf5.items(file)[key].dtype
+        return "U" if h5py.check_string_dtype(kind) is not None else kind.kind
 
 
 def _key(keys: list[str], variable: str | None, patterns: bool) -> str:
@@ -217,26 +310,44 @@ def _check_no_patterns(array: np.ndarray, key: str, labels: dict[str, list[str]]
         )
 
 
-def _rdms(array: np.ndarray, key: str, labels: dict[str, list[str]], axes: str | None) -> RDMs:
-    counted: dict[str, list[str]] = {}
-    named = named_axes(axes)
+def _rdms(
+    array: np.ndarray,
+    key: str,
+    names: Sequence[str] | None,
+    axes: str | None,
+    along: Mapping[str, Sequence[str]],
+    layout: RdmLayout,
+    described: Mapping[str, list[str]],
+) -> RDMs:
+    named, where = named_axes(axes), f"array {key!r}"
+    if along and named is None:
+        refuse(f"{read_arg('axis_variables')} names positions along axes; name the axes with {read_arg('axes')}")
     if named is not None:
-        array, counted = by_axes(array, named, ("conditions", "conditions"), f"array {key!r}")
+        own = own_axes(named)
+        stack, counted = by_axes(array, named, own, where, along)
+        rdms = layout.rdms(stack, names, where, counted, condensed=own == ("pairs",))
+    else:
+        _check_shape(array, where)
+        rdms = layout.rdms(array, names, where)
+    for label, values in described.items():
+        if label in {"subjects", "subject", "roi"} or len(values) in (1, rdms.n_rdm):
+            of_each = _one_each(values, rdms.n_rdm, label)
+            rdms.rdm_descriptors.setdefault(_OF_RDMS.get(label, label), of_each)
+    return rdms
+
+
+def _check_shape(array: np.ndarray, where: str) -> None:
     if array.ndim == 2 and array.shape[0] != array.shape[1] and not is_pairs(array.shape[1]):
         refuse(
-            f"array {key!r} of shape {array.shape} is not square, and its length fits no number of pairs; "
+            f"{where} of shape {array.shape} is not square, and its length fits no number of pairs; "
             f"if it holds patterns (n_conditions, n_channels), use {read_arg('patterns', True)}"
         )
     if array.ndim > 2 and (array.ndim > 3 or array.shape[-1] != array.shape[-2]):
         refuse(
-            f"array {key!r} of shape {array.shape} is not a stack of RDMs (n_rdms, n, n); name its axes in their "
-            f"order, as in {read_arg('axes', 'conditions,conditions,roi,subject')}"
+            f"{where} of shape {array.shape} is not a stack of RDMs (n_rdms, n, n); name its axes in their "
+            f"order, as in {read_arg('axes', 'conditions,conditions,roi,subject')}; if it holds patterns, use "
+            f"{read_arg('patterns', True)}, for a volume with {read_arg('axes', 'x,y,z,conditions')}"
         )
-    rdms = from_array(array, labels.get("names"), descriptors=counted, where=f"array {key!r}")
-    for descriptor, label in (("subject", "subjects"), ("roi", "roi")):
-        if label in labels:
-            rdms.rdm_descriptors[descriptor] = _one_each(labels[label], rdms.n_rdm, label)
-    return rdms
 
 
 def _one_each(labels: list[str], n_rdms: int, key: str) -> list[str]:

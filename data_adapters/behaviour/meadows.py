@@ -5,6 +5,7 @@ Layout on disk, with the names that Meadows gives the files::
     Meadows_EXPERIMENT_v_VERSION_TASK_1D.mat              all participants of one task: rdmutv_NAME, stimuli_NAME
     Meadows_EXPERIMENT_v_VERSION_PARTICIPANT_3_1D.mat     one participant, one task (the third): rdmutv, stimuli
     Meadows_EXPERIMENT_v_VERSION_PARTICIPANT_tree.json    one participant, all tasks
+    Meadows_EXPERIMENT_v_VERSION_PARTICIPANT_3_tree.json  one participant, one task
 
 Dissimilarities are condensed, in the order of the stimuli. Stimuli are named without folders and image suffixes.
 rsatoolbox uses the order of the first participant for all participants, and cuts names at their first point; here the
@@ -78,7 +79,8 @@ class Meadows:
         -------
         rsatoolbox.rdm.RDMs
             (n_rdms, n_pairs), distances in the unit of the arrangement, with pattern descriptor ``stimulus`` and, if
-            known, rdm descriptors ``subject`` and ``task`` (``task_index`` if the file name has only that).
+            known, rdm descriptors ``subject`` and ``task`` (``task_index`` if the file name has only that), and the
+            descriptor ``experiment_name`` of the whole.
 
         Raises
         ------
@@ -91,11 +93,11 @@ class Meadows:
         if not path.stat().st_size:
             refuse("the file is empty")
         about: dict[str, Any] = extract_filename_segments(str(path)) if _NAME.fullmatch(path.name) else {}
-        if path.suffix != ".json":
-            return _of_matrices(path, about)
-        if not about:
+        if path.suffix == ".json" and not about:
             refuse(f"{path.name!r} is not a file name from Meadows; restore that name, it says what the file contains")
-        return _of_tree(path, about)
+        rdms = _of_tree(path, about) if path.suffix == ".json" else _of_matrices(path, about)
+        rdms.descriptors |= {key: about[key] for key in ("experiment_name",) if key in about}
+        return rdms
 
 
 def _of_matrices(path: Path, about: dict[str, Any]) -> RDMs:
@@ -125,11 +127,13 @@ def _one_of_many(path: Path, ending: str, participant: str | None, labels: Mappi
 def _of_tree(path: Path, about: dict[str, Any]) -> RDMs:
     from rsatoolbox.io.meadows import load_rdms_comps_json
 
-    if about["participant_scope"] == "multiple" or about["task_scope"] == "single":
+    if about["participant_scope"] == "multiple":
         refuse("JSON of Meadows is read only if it is the tree of one participant; download the 1D .mat of all of them")
     if path.stat().st_size > _MOST_BYTES:
         refuse(f"the file has {path.stat().st_size} bytes, but at most {_MOST_BYTES} are read; download the 1D .mat")
     try:
+        if about["task_scope"] == "single":
+            return _of_task(json.loads(path.read_text(encoding="utf-8")), about)
         with warnings.catch_warnings():
             warnings.simplefilter("error")  # rsatoolbox warns of tasks with other stimuli, and leaves them out
             pairs, stimuli, subjects, tasks, _ = load_rdms_comps_json(str(path), about)
@@ -142,6 +146,15 @@ def _of_tree(path: Path, about: dict[str, Any]) -> RDMs:
     if not tasks:
         refuse("none of the tasks is a multiple arrangement")
     return _rdms(np.asarray(pairs), stimuli, *set(subjects), task=list(tasks))
+
+
+def _of_task(tree: Any, about: dict[str, Any]) -> RDMs:
+    """Read the tree of one task, which is one of those in the tree of all tasks."""
+    if tree["task"]["task_type"] != "multiarrange":
+        refuse(f"the task is a {tree['task']['task_type']!r}, not a multiple arrangement")
+    stimuli = [stimulus["name"] for stimulus in tree["stimuli"]]
+    labels = {"task": str(tree["task"]["name"]), "task_index": str(about["task_index"])}
+    return _rdms(np.asarray(tree["rdm"], float), stimuli, about["participant"], **labels)
 
 
 def _rdms(pairs: np.ndarray, stimuli: Sequence[str], subject: str | None, **labels: str | list[str]) -> RDMs:

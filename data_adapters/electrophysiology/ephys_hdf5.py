@@ -22,7 +22,7 @@ import h5py
 import numpy as np
 
 from brainrdl._core.errors import check_option, check_unique, read_arg, refuse
-from data_adapters._shared.hdf5 import array, numbers, opened, values as values_of
+from data_adapters._shared.hdf5 import array, bdpy_groups, numbers, opened, values as values_of
 from data_adapters._shared.measurements import condition_names, dataset
 
 if TYPE_CHECKING:
@@ -114,6 +114,11 @@ class EphysHDF5:
             `axes` does not fit its shape, its times are unknown, or an array of names lacks a value for each trial.
         """
         with opened(path) as file:
+            if bdpy_groups(file) is not None:
+                refuse(
+                    "it is a file of BDPy, whose matrix also has columns of labels and runs; read it with "
+                    f"{read_arg('reader', 'bdpy')}"
+                )
             name = _variable(file) if variable is None else variable
             found = array(file, name)
             order = _order(axes, name, found.shape)

@@ -1,8 +1,11 @@
-"""M/EEG epochs and evoked responses in MNE-Python's FIF files.
+"""M/EEG epochs and evoked responses in MNE-Python's FIF files, and epochs of EEGLAB.
 
 Layout on disk: ``*-epo.fif`` as ``mne.Epochs.save`` writes it, also in parts (``-epo-1.fif``), or ``*-ave.fif`` as
 ``mne.write_evokeds`` writes it; also compressed (``.fif.gz``). A file consists of tags with a kind, a type and a size,
 in blocks. They hold numbers, texts and JSON, not pickles.
+
+EEGLAB: ``.set`` with epochs, also with its ``.fdt``, saved in MATLAB's format before v7.3. Continuous recordings
+(``.set``, BrainVision's ``.vhdr``, ``.edf``, ...) are refused with the lines of MNE-Python that cut them into epochs.
 
 Each epoch is an observation, named by its event (``event_id``; hierarchical names such as ``face/famous`` are not
 split) or by a column of the metadata. In an evoked file, each response is an observation, named by its comment.
@@ -18,11 +21,13 @@ import zlib
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn
 
+import h5py
 import numpy as np
 
 from brainrdl._core.errors import check_option, quote, read_arg, refuse
+from data_adapters._shared.mat5_tags import check_tags
 from data_adapters._shared.measurements import condition_names, dataset
 
 if TYPE_CHECKING:
@@ -33,6 +38,8 @@ _BLOCK, _OTHER_FILE, _FIRST, _LAST, _COUNT = 104, 118, 208, 209, 228
 _EPOCHS, _EVOKED = 373, 104
 
 _AT_ONCE = 32  # number of epochs read together
+
+_CONTINUOUS = frozenset({".vhdr", ".edf", ".bdf", ".gdf", ".cnt"})
 
 _UNNAMED = frozenset({"", "No comment", "Unknown"})
 
@@ -47,7 +54,10 @@ class MneEpochs:
     """
 
     name = "mne"
-    layout = "MNE-Python's FIF: epochs (-epo.fif) or evoked responses (-ave.fif), also compressed (.fif.gz)"
+    layout = (
+        "MNE-Python's FIF: epochs (-epo.fif) or evoked responses (-ave.fif), also compressed (.fif.gz); epochs of "
+        "EEGLAB (.set)"
+    )
 
     def sniff(self, path: Path) -> bool:
         """Recognise files by their suffix.
@@ -60,9 +70,9 @@ class MneEpochs:
         Returns
         -------
         bool
-            Whether the suffix is ``.fif`` or ``.fif.gz``.
+            Whether the suffix is ``.fif``, ``.fif.gz``, ``.set``, or one of continuous recordings, such as ``.vhdr``.
         """
-        return path.name.lower().endswith((".fif", ".fif.gz"))
+        return path.name.lower().endswith((".fif", ".fif.gz", ".set")) or path.suffix.lower() in _CONTINUOUS
 
     def read(
         self,
@@ -107,13 +117,17 @@ class MneEpochs:
             If MNE is not installed; if the file is empty, incomplete, damaged or contains neither epochs nor evoked
             responses; if channels have several types and `picks` is not given, or an option does not fit.
         """
-        blocks = _blocks(path)
+        if path.suffix.lower() in _CONTINUOUS:
+            _refuse_continuous(path)
+        is_set = path.suffix.lower() == ".set"
+        blocks = set() if is_set else _blocks(path)
         if not isinstance(decimate, int) or decimate < 1:
             refuse(f"decimate must be a whole number of at least 1, got {decimate!r}")
-        if _EPOCHS in blocks:
-            return _epochs(_mne(), path, picks, condition_column, run_column, tmin, tmax, decimate)
+        if is_set or _EPOCHS in blocks:
+            epochs = _eeglab(_mne(), path) if is_set else _fif(_mne(), path)
+            return _epochs(_mne(), epochs, picks, condition_column, run_column, tmin, tmax, decimate)
         if _EVOKED not in blocks:
-            refuse("the file has neither epochs nor evoked responses; cut raw data into epochs with mne.Epochs first")
+            _refuse_continuous(path)
         if condition_column is not None or run_column is not None:
             refuse(
                 f"evoked responses have no metadata; leave {read_arg('condition_column')} and {read_arg('run_column')} "
@@ -190,9 +204,46 @@ def _beside(name: str) -> str:
     return name
 
 
+def _refuse_continuous(path: Path) -> NoReturn:
+    refuse(
+        "the file has neither epochs nor evoked responses, as a continuous recording; cut it into epochs with "
+        f"MNE-Python and read these: raw = mne.io.read_raw({path.name!r}); events, names = "
+        "mne.events_from_annotations(raw); mne.Epochs(raw, events, names).save('epochs-epo.fif')"
+    )
+
+
+def _fif(mne: Any, path: Path) -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # MNE 1.13's use of pandas, for metadata
+        return mne.read_epochs(path, preload=False, verbose="error")
+
+
+def _eeglab(mne: Any, path: Path) -> Any:
+    """Read the epochs of EEGLAB, each with one event, which names it."""
+    if not path.stat().st_size:
+        refuse("the file is empty")
+    if h5py.is_hdf5(path):
+        refuse("it is in MATLAB's format v7.3; save it in EEGLAB without this option (pop_saveset with version '6')")
+    check_tags(path)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", "At least one epoch has multiple events")
+            warnings.filterwarnings("error", "The EEGLAB file contains no event information")
+            return mne.read_epochs_eeglab(path, verbose="warning")
+    except RuntimeWarning as warning:
+        refuse(
+            f"{str(warning).split('. ')[0]}, so it is not known which condition an epoch has; keep the one event that "
+            "defines the epoch in EEG.epoch and save the file again"
+        )
+    except ValueError as error:
+        if "trials less than 2" in str(error):
+            _refuse_continuous(path)
+        raise
+
+
 def _epochs(
     mne: Any,
-    path: Path,
+    epochs: Any,
     picks: str | Sequence[str] | None,
     condition: str | None,
     run: str | None,
@@ -200,9 +251,6 @@ def _epochs(
     tmax: float | None,
     decimate: int,
 ) -> Dataset:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # MNE 1.13's use of pandas, for metadata
-        epochs = mne.read_epochs(path, preload=False, verbose="error")
     channels = _channels(mne, epochs.info, picks)
     if decimate > 1:  # MNE warns about the low-pass filter even if nothing is left out
         epochs.decimate(decimate)
@@ -215,13 +263,24 @@ def _epochs(
         item = slice(first, first + _AT_ONCE)
         block = epochs.get_data(where, item=item, copy=False, verbose="error")
         values[item] = _real(block)[..., keep]
-    return dataset(
+    made = dataset(
         values,
         conditions=_events(epochs) if condition is None else _column(epochs, condition, "condition_column"),
         runs=None if run is None else _column(epochs, run, "run_column"),
         channels=channels,
         times=epochs.times[keep],
     )
+    made.obs_descriptors |= {
+        key: column for key, column in _metadata(epochs).items() if key not in made.obs_descriptors
+    }
+    return made
+
+
+def _metadata(epochs: Any) -> dict[str, list[Any]]:
+    """Give the columns of the metadata, in their types."""
+    if epochs.metadata is None:
+        return {}
+    return {str(name): epochs.metadata[name].tolist() for name in epochs.metadata.columns if str(name) != "index"}
 
 
 def _evokeds(

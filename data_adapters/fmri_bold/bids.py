@@ -11,6 +11,8 @@ Layout on disk: the folder of a BIDS dataset, or of derivatives as fMRIPrep writ
 The folder of one subject, ``sub-01``, is read as the dataset with ``subject="01"``. Files are found by the entities in
 their names (`bids_files`): the series of the task with ``desc-preproc``, or raw ones if the task has no derivatives. If
 a choice is left (two tasks, two spaces), or runs were measured but not preprocessed, this is refused with a list.
+Derivatives may be deeper than ``derivatives/fmriprep``, as in fMRIPrep's legacy layout (``derivatives/NAME/fmriprep``)
+and C-PAC's (``derivatives/cpac/output/pipeline_NAME``). Raw series have the descriptor ``series`` with the value "raw".
 Events and sidecars are inherited from higher folders as BIDS defines. For derivatives outside their dataset, ``raw=``
 says where the events are. `bold` reads the series and `first_level_model` models them.
 """
@@ -29,9 +31,11 @@ from brainrdl._core.errors import quote, read_arg, refuse
 from brainrdl.readers.options import options_from
 from data_adapters.fmri_bold.bids_files import (
     OWN_OPTIONS,
+    bases_of,
     events_of,
     find_series,
     inherited,
+    is_raw,
     is_shifted,
     name_of,
     run_names,
@@ -81,11 +85,15 @@ class Bids:
         Returns
         -------
         bool
-            Whether it holds a ``sub-.../func`` or ``sub-.../ses-.../func``, or is a ``sub-...`` that holds ``func``.
+            Whether it holds a ``sub-.../func`` or ``sub-.../ses-.../func``, is a ``sub-...`` that holds ``func``, or
+            is a folder of derivatives whose folders hold such.
         """
-        whole = path.absolute()
-        inside = ("func", "ses-*/func") if whole.name.startswith("sub-") else ("sub-*/func", "sub-*/ses-*/func")
-        return path.is_dir() and any(True for pattern in inside for _ in path.glob(pattern))
+        if not path.is_dir():
+            return False
+        if path.absolute().name.startswith("sub-"):
+            return any(True for pattern in ("func", "ses-*/func") for _ in path.glob(pattern))
+        inside = ("sub-*/func", "sub-*/ses-*/func")
+        return any(True for base in bases_of(path) for pattern in inside for _ in base.glob(pattern))
 
     @options_from(SeriesOptions)
     def read(
@@ -161,7 +169,8 @@ class Bids:
                 extra = None if confounds is None else read_confounds(file, confounds)
                 yield name, Piece(read_voxels(file, regions), events, seconds, extra)
 
-        data = fit_regions(pieces(), regions, _descriptors(found), model)
+        described = _descriptors(found) | ({"series": "raw"} if any(map(is_raw, found)) else {})
+        data = fit_regions(pieces(), regions, described, model)
         for part in data:
             _name_sessions(part, found)
         return data[0] if shared.is_one_region else data

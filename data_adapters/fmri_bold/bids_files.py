@@ -6,6 +6,7 @@ Of a subject's task, series with ``desc-preproc`` are read, or raw ones if there
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -29,6 +30,10 @@ _OF_OUTPUTS = (
 )  # not in the names of tables, which belong to all outputs
 
 _NUMBERED = ("sub", "ses", "run")
+
+_DEEPEST = 4  # how far below the folder of a dataset the folders of subjects in derivatives may be
+
+_LARGEST_DESCRIPTION = 1_000_000  # bytes
 
 
 def name_of(series: Path, *, desc: str, suffix: str, whole: bool = False) -> str:
@@ -68,7 +73,7 @@ def find_series(root: Path, asked: Mapping[str, Asked], raw: Path | None = None)
     BrainrdlError
         If nothing matches, a choice is left, or a run was not preprocessed.
     """
-    files = [file for base in _bases(root) for file in _all_series(base)]
+    files = [file for base in bases_of(root) for file in _all_series(base)]
     if not files:
         refuse("the folder holds no sub-.../func/..._bold.nii.gz, raw or preprocessed")
     for entity in ("sub", "task"):
@@ -81,13 +86,32 @@ def find_series(root: Path, asked: Mapping[str, Asked], raw: Path | None = None)
     files = _the_only(files, [entity for entity in others if entity not in {"ses", "run", *several_of(asked)}])
     _check_single(files)
     dataset = raw or _dataset_of(root, files[0])
-    if not _is_raw(files[0]):
-        _check_complete(files, [file for file in _all_series(dataset) if _is_raw(file)], asked)
+    if not is_raw(files[0]):
+        _check_complete(files, [file for file in _all_series(dataset) if is_raw(file)], asked)
     return files, dataset
 
 
-def _bases(root: Path) -> list[Path]:
-    return [root, root / "derivatives", *sorted(root.glob("derivatives/*"))]
+def bases_of(root: Path) -> list[Path]:
+    """List the folders whose subjects are read: the folder itself, and those of derivatives in it.
+
+    Derivatives are ``derivatives/NAME``, or deeper: fMRIPrep's legacy layout has ``derivatives/NAME/fmriprep``, C-PAC
+    ``derivatives/cpac/output/pipeline_NAME``.
+    """
+    whole = root.absolute()
+    within = _derivatives_above(whole) is not None and not any(whole.glob("sub-*"))
+    return [root, *_folders_below(root if within else root / "derivatives", _DEEPEST)]
+
+
+def _folders_below(folder: Path, depth: int) -> list[Path]:
+    if depth == 0 or not folder.is_dir():
+        return []
+    inside = [each for each in sorted(folder.iterdir()) if not each.name.startswith(("sub-", ".")) and each.is_dir()]
+    return [folder, *(below for each in inside for below in _folders_below(each, depth - 1))]
+
+
+def _derivatives_above(base: Path) -> Path | None:
+    """Give the folder ``derivatives`` that is or holds a folder of subjects."""
+    return next((each for each in (base, *base.parents)[:_DEEPEST] if each.name == "derivatives"), None)
 
 
 def _all_series(base: Path) -> list[Path]:
@@ -95,15 +119,29 @@ def _all_series(base: Path) -> list[Path]:
     return sorted(file for pattern in patterns for file in base.glob(pattern))
 
 
-def _is_raw(file: Path) -> bool:
-    base = root_of(file)
-    derived = {"desc", "space"} & entities_of(file.name).keys()
-    return not derived and "derivatives" not in {base.name, base.parent.name}
+def is_raw(file: Path) -> bool:
+    """Say whether a series is as it was measured: by its name, the description of its dataset, or its folders."""
+    base = root_of(file.absolute())
+    if {"desc", "space"} & entities_of(file.name).keys():
+        return False
+    kind = _stated_kind(base / "dataset_description.json")
+    return kind == "raw" if kind in ("raw", "derivative") else _derivatives_above(base) is None
+
+
+def _stated_kind(description: Path) -> str:
+    """Give the DatasetType in the description of a dataset; "" if none is stated."""
+    try:
+        if description.stat().st_size > _LARGEST_DESCRIPTION:
+            return ""
+        stated = json.loads(description.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError, RecursionError):
+        return ""
+    return str(stated.get("DatasetType", "")).lower() if isinstance(stated, dict) else ""
 
 
 def is_shifted(file: Path) -> bool:
     """Say whether a sidecar's StartTime counts: only preprocessing shifts slices."""
-    return not _is_raw(file)
+    return not is_raw(file)
 
 
 def values_of(files: Sequence[Path], entity: str) -> list[str]:
@@ -149,7 +187,7 @@ def _of_desc(files: Sequence[Path], wanted: Asked) -> list[Path]:
     """Give what is asked for, else desc-preproc; raw series only if there are no derivatives at all."""
     if wanted is not None:
         return _only(files, "desc", wanted)
-    derived = [file for file in files if not _is_raw(file)]
+    derived = [file for file in files if not is_raw(file)]
     if not derived:
         return list(files)
     if "preproc" not in values_of(derived, "desc"):
@@ -214,11 +252,12 @@ def root_of(file: Path) -> Path:
 
 def _dataset_of(root: Path, file: Path) -> Path:
     """Give the dataset that has the file in its derivatives, else the folder read; the path may contain links."""
-    if _is_raw(file):
+    if is_raw(file):
         return root
     for base in (root_of(file).absolute(), root_of(file).resolve()):
-        if "derivatives" in {base.name, base.parent.name}:
-            return base.parent if base.name == "derivatives" else base.parents[1]
+        found = _derivatives_above(base)
+        if found is not None:
+            return found.parent
     return root
 
 

@@ -4,6 +4,7 @@ Layout on disk, one of
 
 - a series ``..._bold.nii`` or ``..._bold.nii.gz`` (x, y, z, time) of one run, and its events: a table with onset and
   duration in seconds and trial_type, by default ``..._events.tsv`` in the same folder, else ``events=``;
+- FEAT's preprocessed series, ``filtered_func_data.nii.gz``, with ``events=`` or ``table=``;
 - a series of one or more consecutive runs, and ``table=``: the condition and run of each volume, one line per volume;
 - a folder with one series per run, selected by ``runs=``, for example ``runs="*/bold.nii.gz"``; ``events=`` is then the
   name of the table in the folder of each series. Runs never share a table of events or confounds; if the tables are
@@ -31,6 +32,7 @@ from brainrdl._core.errors import check_unique, quote, read_arg, refuse
 from brainrdl.readers.entities import runs_in_words, value_of
 from brainrdl.readers.options import options_from
 from data_adapters._shared.text_tables import blaming, read_numbers
+from data_adapters.fmri_bold.bids_files import is_raw
 from data_adapters.fmri_bold.events import (
     check_baseline,
     event_names,
@@ -45,6 +47,8 @@ from data_adapters.fmri_bold.series_options import SeriesOptions
 if TYPE_CHECKING:
     from rsatoolbox.data.dataset import Dataset
 _NAME = re.compile(r"(^|_)bold\.nii(\.gz)?$")
+
+_FEAT = re.compile(r"filtered_func_data\.nii(\.gz)?")  # FEAT's series after preprocessing
 
 
 @dataclass(frozen=True)
@@ -83,9 +87,11 @@ class Bold:
         Returns
         -------
         bool
-            Whether the name is ``bold.nii`` or ``..._bold.nii``, with or without ``.gz``.
+            Whether the name is ``bold.nii`` or ``..._bold.nii``, or FEAT's ``filtered_func_data.nii``, with or without
+            ``.gz``.
         """
-        return _NAME.search(path.name) is not None and not path.is_dir()
+        ours = _NAME.search(path.name) or _FEAT.fullmatch(path.name)
+        return ours is not None and not path.is_dir()
 
     @options_from(SeriesOptions)
     def read(
@@ -163,7 +169,7 @@ class Bold:
                         )
                     yield from _labelled(bold, *labelled, seconds, extra, shared.baseline)
 
-        found = fit_regions(pieces(), regions, _subject(path), model)
+        found = fit_regions(pieces(), regions, _subject(path, files), model)
         return found[0] if shared.is_one_region else found
 
 
@@ -207,9 +213,16 @@ def _names_in_paths(folder: Path, files: Sequence[Path]) -> list[str] | None:
     return names if len(set(names)) == len(files) else None
 
 
-def _subject(path: Path) -> dict[str, str]:
-    subject = value_of(path.name, "sub")
-    return {"subject": subject} if subject else {}
+def _subject(path: Path, files: Sequence[Path]) -> dict[str, str]:
+    """Give the subject that the name says, and whether series with names of BIDS are raw; others do not say it."""
+    subject = value_of(path.name, "sub") or _shared_subject(files)
+    raw = any(value_of(file.name, "sub") and is_raw(file) for file in files)
+    return ({"subject": subject} if subject else {}) | ({"series": "raw"} if raw else {})
+
+
+def _shared_subject(files: Sequence[Path]) -> str:
+    found = {value_of(file.name, "sub") for file in files}
+    return found.pop() if len(found) == 1 else ""
 
 
 def _beside(series: Path, table: str | Path, option: str) -> Path:
@@ -244,9 +257,10 @@ def _usual_events(files: Sequence[Path]) -> list[Path]:
     for series in files:
         usual = series.with_name(_NAME.sub(r"\1events.tsv", series.name))
         if usual == series or not is_here(usual):
+            called = "" if usual == series else f" {usual.name!r}"
             refuse(
-                f"there are no events {usual.name!r} in the folder of the series {series.name!r}; give "
-                f"{read_arg('events')}, or {read_arg('table')} with a label for each volume"
+                f"there are no events{called} in the folder of the series {series.name!r}; give {read_arg('events')}, "
+                f"or {read_arg('table')} with a label for each volume"
             )
         found.append(usual)
     return found

@@ -10,7 +10,7 @@ import pandas as pd
 
 from brainrdl._core.errors import check_option, read_arg, refuse
 from data_adapters._shared.text_tables import blaming, read_table
-from data_adapters.fmri_bold.bids_files import name_of
+from data_adapters.fmri_bold.bids_files import is_raw, name_of
 from data_adapters.fmri_bold.series import is_here
 
 MOTION = ("trans_x", "trans_y", "trans_z", "rot_x", "rot_y", "rot_z")
@@ -37,11 +37,17 @@ def read_confounds(file: Path, confounds: str | Sequence[str]) -> pd.DataFrame:
     BrainrdlError
         If `confounds` is empty, there is no table, a column is missing, or a value is not a number.
     """
-    if confounds == "simple":
+    if confounds == "simple" and not is_raw(file):
         return _simple(file)
     kinds = ("timeseries", "regressors")
     tables = [file.with_name(name_of(file, desc="confounds", suffix=f"{kind}.tsv")) for kind in kinds]
     there = [table for table in tables if is_here(table)]
+    if not there and is_raw(file):
+        refuse(
+            f"{file.name!r} is a raw series, as it was measured: it has no confounds {tables[0].name!r}, and its "
+            "volumes are not aligned. There are no derivatives of it here; preprocess it first, for example with "
+            "fMRIPrep, and read the derivatives"
+        )
     if not there:
         refuse(
             f"there is no table of confounds {tables[0].name!r} for {file.name!r}; give {read_arg('confounds', None)} "

@@ -32,6 +32,8 @@ _SPM_EFFECT = re.compile(r"Sn\((\d+)\) (.+)\*bf\((\d+)\)", re.DOTALL)
 
 _SPM_LETTERS = 79  # a header has room for no more
 
+_AFNI = re.compile(r"(?P<name>.+)#(?P<number>\d+)_(?P<kind>Coef|Tstat|Fstat)", re.DOTALL)
+
 _REMEDY = f"choose which to read with a pattern, {read_arg('files')}"
 
 _CANONICAL = 3  # basis functions: the response and its two derivatives
@@ -134,6 +136,35 @@ def _n_functions(effects: Sequence[re.Match[str] | None]) -> int:
 def _is_condition(effect: re.Match[str]) -> bool:
     """Leave out derivatives, parametric modulators (``facexsize^1``), and products of two effects."""
     return effect[3] == "1" and not re.search(r".x.*\^\d+$", effect[2]) and "*bf(" not in effect[2]
+
+
+def names_of_afni(labels: Sequence[str]) -> list[str] | None:
+    """Name the volumes of AFNI's bucket: ``face#0_Coef`` is "face"; tests and contrasts are not observations.
+
+    Examples
+    --------
+    >>> names_of_afni(["Full_Fstat", "face#0_Coef", "face#0_Tstat", "house#0_Coef", "house#0_Tstat", "f-h_GLT#0_Coef"])
+    ['', 'face', '', 'house', '', '']
+    """
+    found = [_AFNI.fullmatch(label) for label in labels]
+    if not any(found):
+        return list(labels) if labels and all(label.strip("#?0123456789 ") for label in labels) else None
+    kinds = {match["kind"] for match in found if match}
+    kind = "Coef" if "Coef" in kinds else next(iter(kinds))
+    if "Coef" not in kinds and (len(kinds) > 1 or not all(found)):
+        refuse(
+            f"AFNI's labels {quote(labels)} are of several kinds of statistics; name the maps in a {read_arg('table')}"
+        )
+    kept = [
+        match if match and match["kind"] == kind and not match["name"].endswith("_GLT") else None for match in found
+    ]
+    several = [match["name"] for match in kept if match and match["number"] != "0"]
+    if several:
+        refuse(
+            f"AFNI's bucket holds several maps of {several[0]!r}, for basis functions or single trials; name the maps "
+            f"to read in a {read_arg('table')}"
+        )
+    return [match["name"] if match else "" for match in kept]
 
 
 def check_headers(headers: Sequence[str], stimuli: Mapping[str, str], names: Sequence[str]) -> None:

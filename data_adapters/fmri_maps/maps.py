@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from rsatoolbox.data.dataset import Dataset
 _CONDITION = ("condition", "stimulus", "trial_type")
 
+_OF_MAPS = frozenset({"", "file", "filename", "map", "beta", "volume", "index"})  # columns about maps, not observations
+
 EMPTY = frozenset({"", "n/a", "nan"})
 
 
@@ -85,7 +87,7 @@ def _in_table(
     run_column: str | None,
     paths: Sequence[str] | None,
 ) -> dict[str, list[str]]:
-    """Give what a table says; rows whose condition is empty or n/a are not observations."""
+    """Give what a table says, all columns included; rows whose condition is empty or n/a are not observations."""
     columns = read_table(existing(table, "table"))
     with blaming("table=", table):
         condition = column_of(columns, condition_column, _CONDITION, "condition_column")
@@ -93,13 +95,16 @@ def _in_table(
             check_stack(n_maps, columns, condition, in_files.get("stimulus", []))
         rows = range(n_maps) if paths is None else rows_of_files(paths, columns, condition)
         names = [columns[condition][row] if row is not None else "" for row in rows]
+        named = [condition]
         known = {"stimulus": ["" if name.lower() in EMPTY else name for name in names]}
         for key, asked in (("run", run_column), ("session", None)):
             if asked is not None or columns_like(columns, (key,)):
                 column = column_of(columns, asked, (key,), f"{key}_column")
                 known[key] = [columns[column][row] if row is not None else "" for row in rows]
                 _check_filled(known[key], known["stimulus"], rows, column)
-    return known
+                named.append(column)
+    others = [column for column in columns if column not in named and column.lower() not in _OF_MAPS | known.keys()]
+    return known | {column: [columns[column][row] if row is not None else "" for row in rows] for column in others}
 
 
 def _check_filled(cells: Sequence[str], names: Sequence[str], rows: Sequence[int | None], column: str) -> None:

@@ -7,6 +7,7 @@ Layout on disk::
                             volume, index or similar must count in this order); the column condition, stimulus or
                             trial_type names the condition, run the run, session the session. Rows whose condition is
                             n/a or empty are left out, with their maps
+    stats.nii of AFNI       a bucket: its labels name the maps (face#0_Coef is "face"); tests and contrasts are left out
     folder/                 3-D maps, one observation each; files="beta_*.nii" selects some
     table= of a folder      is paired by any column whose cells all name maps (by the ends of their paths, ignoring
                             case, suffixes, leading zeros and SPM's ",1"), or by their numbers in a column named file,
@@ -32,7 +33,8 @@ is refused unless ``files=`` selects one kind.
 Mask and atlas must be on the grid of the maps, to a tenth of a voxel: nothing is resampled. Voxels that are NaN or
 infinite in any map, or do not vary within a run (or are 0, if a run has one map), are left out and counted in
 ``n_dropped_channels``. Volumes are read one at a time, so that a region of a large file needs little memory.
-FreeSurfer's ``.mgz``, and ``.hdr`` with ``.img``, must be converted to ``.nii`` first.
+FreeSurfer's ``.mgz`` and ``.mgh`` are read in the same way; ``.hdr`` with ``.img``, and AFNI's ``.HEAD`` with
+``.BRIK``, must be converted to ``.nii`` first.
 """
 
 from __future__ import annotations
@@ -44,20 +46,31 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from brainrdl._core.errors import quote, read_arg, refuse
+from brainrdl._core.errors import BrainrdlError, quote, read_arg, refuse
+from brainrdl.readers.entities import value_of
 from data_adapters._shared.text_tables import blaming
-from data_adapters.fmri_maps.folders import check_headers, check_links, check_observations, check_paths, names_in_folder
+from data_adapters.fmri_maps.folders import (
+    check_headers,
+    check_links,
+    check_observations,
+    check_paths,
+    names_in_folder,
+    names_of_afni,
+)
 from data_adapters.fmri_maps.maps import dataset_of, entities_in_names, neighbour, observations_of
 from data_adapters.fmri_maps.pairing import names_of, stem
 from data_adapters.fmri_maps.regions import as_mask, find_regions, read_atlas, read_beside
-from data_adapters.fmri_maps.volumes import Volumes, check_grid, open_volumes, read_values
+from data_adapters.fmri_maps.volumes import Volumes, check_grid, is_mgh, is_surface, open_volumes, read_values
 
 if TYPE_CHECKING:
     from rsatoolbox.data.dataset import Dataset
 _OURS = re.compile(r"\.nii(\.gz)?$", re.IGNORECASE)
 
 # CIFTI belongs to the reader surfaces; the volumes of a BOLD series are not observations yet
-_NOT_OURS = re.compile(r"(\.[dp](scalar|tseries|label|[dp]?conn\w*)\.nii|(^|_)bold\.nii(\.gz)?)$", re.IGNORECASE)
+_NOT_OURS = re.compile(
+    r"(\.[dp](scalar|tseries|label|[dp]?conn\w*)\.nii|(^|_)bold\.nii(\.gz)?|^filtered_func_data\.nii(\.gz)?)$",
+    re.IGNORECASE,
+)
 
 
 class Nifti:
@@ -71,8 +84,8 @@ class Nifti:
 
     name = "nifti"
     layout = (
-        ".nii or .nii.gz: maps (x, y, z) or (x, y, z, n_observations), or a folder of 3-D maps; with mask= or atlas= "
-        "(and labels= and roi=), and conditions and runs in table="
+        ".nii, .nii.gz, .mgz or .mgh: maps (x, y, z) or (x, y, z, n_observations), or a folder of 3-D maps; with mask= "
+        "or atlas= (and labels= and roi=), and conditions and runs in table="
     )
 
     def sniff(self, path: Path) -> bool:
@@ -86,13 +99,34 @@ class Nifti:
         Returns
         -------
         bool
-            Whether it is a NIfTI file (not CIFTI, not named ``..._bold``), or a folder with such files that is not the
-            root of a BIDS dataset (unless they are named ``..._statmap``, there or in a ``sub-...``).
+            Whether it is a NIfTI file (not CIFTI, not named ``..._bold``) or a volume of FreeSurfer, or a folder with
+            NIfTI files that is not the root of a BIDS dataset (unless they are named ``..._statmap``, there or in a
+            ``sub-...``).
         """
         if path.is_dir():
             plain = bool(_maps_in(path, None)) and not (path / "dataset_description.json").exists()
             return plain or any(True for inside in ("", "sub-*/") for _ in path.glob(f"{inside}*_statmap.nii*"))
-        return _is_ours(path.name)
+        return _is_ours(path.name) or (is_mgh(path) and not is_surface(path))
+
+    def are_one(self, files: Sequence[Path]) -> bool:
+        """Say whether files of one folder are single maps of one subject, so that each is an observation.
+
+        Parameters
+        ----------
+        files : sequence of Path
+            The files.
+
+        Returns
+        -------
+        bool
+            Whether each holds one map, and no names of subjects (``sub-``) distinguish them.
+        """
+        if len({value_of(file.name, "sub") for file in files}) > 1:
+            return False
+        try:
+            return all(_is_ours(file.name) and open_volumes(file).n == 1 for file in files)
+        except (BrainrdlError, OSError):  # reading the files says what is wrong with them
+            return False
 
     def read(
         self,
@@ -166,7 +200,13 @@ def _is_ours(name: str) -> bool:
 def _file(path: Path, files: str | None) -> Volumes:
     if files is not None:
         refuse(f"files={files!r} selects maps of a folder, but this is a single file")
-    return open_volumes(path)
+    volumes = open_volumes(path)
+    if volumes.is_series and volumes.n > 1:
+        refuse(
+            "it is a series of volumes of AFNI, not maps of conditions: read it with "
+            f"{read_arg('reader', 'bold')} and {read_arg('events')}, or read the bucket of its model"
+        )
+    return volumes
 
 
 def _maps_in(folder: Path, pattern: str | None) -> list[Path]:
@@ -210,6 +250,8 @@ def _observed(
     """Give which maps are observations, and what is known about each."""
     if not path.is_dir():
         known, table = entities_in_names([path.name] * maps[0].n), neighbour(path) if table is None else table
+        if table is None and len(maps[0].labels) == maps[0].n > 1 and (names := names_of_afni(maps[0].labels)):
+            known["stimulus"] = names
         return observations_of(maps[0].n, known, table, condition_column, run_column)
     paths, headers = [path_in(path, each.path) for each in maps], [each.about for each in maps]
     if table is None:

@@ -24,7 +24,7 @@ Columns = Mapping[str, Sequence[str]]
 
 def stem(path: Path) -> str:
     """Name a file without ``.nii``, ``.nii.gz`` and the like."""
-    suffixes = r"(?i)(\.[dp](scalar|tseries|label))?\.nii(\.gz)?$|(\.(func|shape|label))?\.gii$|\.(img|hdr)$"
+    suffixes = r"(?i)(\.[dp](scalar|tseries|label))?\.nii(\.gz)?$|(\.(func|shape|label))?\.gii$|\.(img|hdr|mgh|mgz)$"
     return re.sub(suffixes, "", path.name)
 
 

@@ -5,19 +5,20 @@ Layout on disk::
     .func.gii, .shape.gii   GIFTI, one hemisphere: an array (n_vertices,) for each map, or the columns of one array
     .dscalar.nii            CIFTI: maps x grayordinates, that is vertices of both hemispheres and voxels
     .dtseries.nii           the same, without names of the maps
+    lh.betas.mgz, .mgh      FreeSurfer, one hemisphere: (n_vertices, 1, 1, n_maps)
     betas.tsv               table of the maps, one row per map in their order, as for NIfTI; without it the names of
                             the maps are the conditions; with it they must be in the order of the table
     mask=                   .gii or .dscalar.nii: one map of 0 and one other value
     atlas=                  .label.gii, .dlabel.nii, FreeSurfer's .annot (without unknown and medial wall), or another
-                            map of whole numbers, 0 or less outside all regions
+                            map of whole numbers, 0 or less outside all regions: also .mgz, or its .nii from mri_convert
+    lh.V1.label             FreeSurfer's list of vertices, as a mask or as an atlas of one region
     labels=                 the regions' names, as for NIfTI, if the atlas holds none
 
 Mask and atlas are matched by structure and vertex (or voxel), not by position in the file, so that a ``.dlabel.nii`` of
 the cortex fits maps of the whole brain. The structure of a GIFTI file is stated in the file (``CortexLeft``), or in its
 name (``hemi-L``, ``lh.``, ``.L.``). Channels that are NaN, infinite or do not vary within a run are left out as for
 NIfTI. Of CIFTI files only the grayordinates asked for are kept in memory. A series (``..._bold.func.gii``) is refused:
-it needs a first-level model. Parcels (``.pscalar.nii``), ``.mgh`` of FreeSurfer and compressed ``.gii.gz`` must be
-converted.
+it needs a first-level model. Parcels (``.pscalar.nii``) and compressed ``.gii.gz`` must be converted.
 """
 
 from __future__ import annotations
@@ -34,12 +35,21 @@ import numpy as np
 
 from brainrdl._core.errors import check_option, quote, read_arg, refuse
 from brainrdl.readers.entities import values_in
+from data_adapters._shared.text import read_text
 from data_adapters._shared.text_tables import blaming, existing
 from data_adapters.fmri_maps.annot import read_annot
 from data_adapters.fmri_maps.gifti_files import check_gifti
 from data_adapters.fmri_maps.maps import dataset_of, entities_in_names, neighbour, observations_of
 from data_adapters.fmri_maps.regions import as_labels, as_mask, find_regions, read_label_table
-from data_adapters.fmri_maps.volumes import read_header, same_places
+from data_adapters.fmri_maps.volumes import (
+    is_cifti,
+    is_mgh,
+    is_surface,
+    open_volumes,
+    read_header,
+    read_values,
+    same_places,
+)
 
 if TYPE_CHECKING:
     from rsatoolbox.data.dataset import Dataset
@@ -65,8 +75,9 @@ class Surfaces:
 
     name = "surfaces"
     layout = (
-        ".func.gii, .shape.gii, .dscalar.nii or .dtseries.nii: maps on vertices or grayordinates; with mask= or "
-        "atlas= (.label.gii, .dlabel.nii, .annot; and roi=), and conditions in the maps' names or in table="
+        ".func.gii, .shape.gii, .dscalar.nii, .dtseries.nii or .mgz: maps on vertices or grayordinates; with mask= or "
+        "atlas= (.label.gii, .dlabel.nii, .annot, .mgz, .label; and roi=), and conditions in the maps' names or in "
+        "table="
     )
 
     def sniff(self, path: Path) -> bool:
@@ -80,9 +91,12 @@ class Surfaces:
         Returns
         -------
         bool
-            Whether it is a GIFTI file (neither mesh nor labels) or a dense CIFTI file of scalars or series.
+            Whether it is a GIFTI file (neither mesh nor labels), a dense CIFTI file of scalars or series, or a map of
+            FreeSurfer on a surface.
         """
-        return bool(_OURS.search(path.name)) and not path.name.startswith(".") and not path.is_dir()
+        if path.is_dir() or path.name.startswith("."):
+            return False
+        return bool(_OURS.search(path.name)) or (is_mgh(path) and is_surface(path))
 
     def read(
         self,
@@ -171,15 +185,49 @@ class _Maps:
 def _opened(path: Path) -> _Maps:
     if not path.stat().st_size:
         refuse("the file is empty")
-    kinds = {".gii": _gifti, ".annot": _annot}
-    return kinds.get(path.suffix.lower(), _cifti)(path)
+    kinds = {".gii": _gifti, ".annot": _annot, ".label": _label}
+    if path.suffix.lower() in kinds:
+        return kinds[path.suffix.lower()](path)
+    return _flat(path) if is_mgh(path) or not is_cifti(path) else _cifti(path)
+
+
+def _flat(path: Path) -> _Maps:
+    """Open maps on a hemisphere that are stored as a volume, as FreeSurfer does: a voxel for each vertex."""
+    volumes = open_volumes(path)
+    values = read_values(volumes, np.arange(volumes.n_voxels))
+    return _surface([""] * volumes.n, {}, _one_of(_called(path)), values)
+
+
+def _label(path: Path) -> _Maps:
+    """Open FreeSurfer's list of the vertices of a region; how many vertices the surface has is not in it."""
+    try:
+        first, count, *rows = [line.split() for line in read_text(path).splitlines() if line.strip()]
+        vertices = np.array([int(row[0]) for row in rows])
+    except (ValueError, IndexError):
+        refuse("it is not a list of vertices as FreeSurfer writes it: a comment, their number, and one per line")
+    if (
+        first[0][:1] != "#"
+        or count != [str(len(vertices))]
+        or len(set(vertices.tolist())) < len(vertices)
+        or min(vertices) < 0
+    ):
+        refuse(f"it declares {' '.join(count)} vertices, but lists {len(vertices)}: is it cut off or damaged?")
+    n, name = len(vertices), re.sub(r"^[lr]h\.", "", path.stem, flags=re.IGNORECASE)
+    structure = np.full(n, _one_of(_called(path)))
+    ones = np.ones((1, n), np.float32)
+    return _Maps(
+        [""], {1: name}, structure, vertices, np.full((n, 3), -1), {}, None, lambda channels: ones[:, channels]
+    )
+
+
+def _one_of(called: set[str]) -> str:
+    return "".join(called if len(called) == 1 else ())
 
 
 def _annot(path: Path) -> _Maps:
     """Open FreeSurfer's annotation of a hemisphere, which is the one that its name says."""
     numbers, names = read_annot(path)
-    called = _called(path)
-    return _surface([""], names, "".join(called if len(called) == 1 else ()), numbers[None])
+    return _surface([""], names, _one_of(_called(path)), numbers[None])
 
 
 def _called(path: Path) -> set[str]:
@@ -236,7 +284,7 @@ def _structure(image: nib.GiftiImage, path: Path) -> str:
     called = _called(path)
     if len(spelled) > 1 or (spelled and len(called) == 1 and spelled != called):
         refuse(f"the file says that it is on {quote(sorted(spelled))}, but its name says {quote(sorted(called))}")
-    return "".join(spelled or (called if len(called) == 1 else ()))
+    return "".join(spelled) or _one_of(called)
 
 
 def _cifti(path: Path) -> _Maps:
@@ -361,6 +409,13 @@ def _onto(maps: _Maps, other: _Maps, what: str) -> np.ndarray:
     elif not structures[0] & structures[1]:
         refuse(f"the {what} is on {quote(sorted(structures[1]))}, but the maps on {quote(sorted(structures[0]))}")
     _check_space(maps, other, what)
+    for structure in () if other.sizes else maps.sizes:  # a list of vertices
+        furthest = max(other.vertex[other.structure == structure], default=0)
+        if furthest >= maps.sizes[structure]:
+            refuse(
+                f"the {what} lists vertex {furthest}, but the maps have {maps.sizes[structure]} vertices on "
+                f"{structure or 'their surface'}; resample it to the same surface (mri_label2label)"
+            )
     values = other.values(np.arange(other.structure.size))[0]
     at = dict(zip(_keys(other), values.tolist(), strict=True))
     return np.array([at.get(key, 0.0) for key in _keys(maps)])
@@ -368,8 +423,8 @@ def _onto(maps: _Maps, other: _Maps, what: str) -> np.ndarray:
 
 def _unnamed(maps: _Maps) -> _Maps:
     """Remove the name of the only structure, because the other file does not name its structure."""
-    size = next(iter(maps.sizes.values()), 0)
-    return replace(maps, structure=np.full(maps.structure.size, ""), sizes={"": size})
+    sizes = dict.fromkeys([""] if maps.sizes else [], next(iter(maps.sizes.values()), 0))
+    return replace(maps, structure=np.full(maps.structure.size, ""), sizes=sizes)
 
 
 def _check_space(maps: _Maps, other: _Maps, what: str) -> None:

@@ -1,4 +1,4 @@
-"""NIfTI volumes, read by streaming: the header first, then the voxels asked for, one volume at a time.
+"""NIfTI and FreeSurfer's volumes, read by streaming: the header first, then the voxels asked for, volume by volume.
 
 Nothing is resampled: files whose grids differ by more than a tenth of a voxel are refused.
 """
@@ -6,6 +6,7 @@ Nothing is resampled: files whose grids differ by more than a tenth of a voxel a
 from __future__ import annotations
 
 import gzip
+import html
 import math
 import re
 from dataclasses import dataclass
@@ -19,6 +20,10 @@ from brainrdl._core.errors import refuse
 
 _NIFTI = re.compile(r"\.nii(\.gz)?$", re.IGNORECASE)
 
+_EXTENSION, _LARGEST_EXTENSION = 12, 2**24  # bytes: of the marks before an extension, and the most that is read
+
+_AFNI_LABELS = re.compile(r'atr_name="BRICK_LABS"[^>]*>\s*"([^"]*)"')
+
 _BLOCK = 2**16  # bytes; volumes smaller than this are read several at a time
 
 _DEFLATE = 1032  # how many bytes deflate can pack into one
@@ -26,6 +31,21 @@ _DEFLATE = 1032  # how many bytes deflate can pack into one
 _LOADED, _STREAMED = 2**29, 2**32  # bytes that a small compressed file may declare: loaded at once, and in total
 
 _OFF = 0.1  # how far, in voxels, a voxel may be from the same voxel in another file: headers round
+
+_MGH_OFFSET = 284  # bytes before the numbers in FreeSurfer's volumes
+
+# programs that write NIfTI files from others, by suffix
+_CONVERTERS = {
+    ".head": "AFNI's 3dAFNItoNIFTI",
+    ".brik": "AFNI's 3dAFNItoNIFTI",
+    ".label": "FreeSurfer's mri_label2vol",
+    ".gii": "FreeSurfer's mri_surf2vol",
+    ".annot": "FreeSurfer's mri_label2vol",
+    ".img": "FSL's fslchfiletype NIFTI_GZ",
+    ".hdr": "FSL's fslchfiletype NIFTI_GZ",
+    ".mnc": "mnc2nii",
+    ".dcm": "dcm2niix",
+}
 
 _CIFTI = range(3000, 3100)  # intent codes
 
@@ -43,6 +63,8 @@ class Volumes:
     slope: float
     inter: float
     about: str
+    labels: tuple[str, ...] = ()  # one per volume, as AFNI writes them
+    is_series: bool = False  # whether AFNI's extension of the header has an axis of time
 
     @property
     def n_voxels(self) -> int:
@@ -51,7 +73,9 @@ class Volumes:
 
 
 def open_volumes(path: Path) -> Volumes:
-    """Read a NIfTI header, and refuse anything but a map (x, y, z) or a stack of maps (x, y, z, n)."""
+    """Read a header (NIfTI, .mgh or .mgz), and refuse anything but a map (x, y, z) or a stack (x, y, z, n)."""
+    if is_mgh(path):
+        return _open_mgh(path)
     header = read_header(path)
     shape, dtype = header.get_data_shape(), header.get_data_dtype()
     if int(header["intent_code"]) in _CIFTI:
@@ -63,13 +87,62 @@ def open_volumes(path: Path) -> Volumes:
     slope, inter = header.get_slope_inter()
     offset, affine = header.get_data_offset(), header.get_best_affine()
     about = header["descrip"].item().decode("latin-1").strip("\0 ")
-    return Volumes(path, shape[:3], math.prod(shape[3:]), affine, dtype, offset, slope or 1.0, inter or 0.0, about)
+    n, afni = math.prod(shape[3:]), _afni(path, header.sizeof_hdr, offset)
+    found = _AFNI_LABELS.search(afni)
+    labels = tuple(html.unescape(label) for label in found[1].rstrip("~").split("~")) if found else ()
+    numbers = (dtype, offset, slope or 1.0, inter or 0.0)
+    return Volumes(path, shape[:3], n, affine, *numbers, about, labels, 'atr_name="TAXIS_NUMS"' in afni)
+
+
+def is_cifti(path: Path) -> bool:
+    """Say whether a NIfTI file holds grayordinates, by its name or its header."""
+    named = re.search(r"\.[dp](scalar|tseries|label|[dp]?conn\w*)\.nii$", path.name, re.IGNORECASE) is not None
+    return named or int(read_header(path)["intent_code"]) in _CIFTI
+
+
+def is_mgh(path: Path) -> bool:
+    """Say whether a file is named as FreeSurfer's volumes are; a map on a surface is a volume of (n_vertices, 1, 1)."""
+    return path.suffix.lower() in {".mgh", ".mgz"}
+
+
+def is_surface(path: Path) -> bool:
+    """Say whether FreeSurfer's file holds maps on a surface: a volume of (n_vertices, 1, 1)."""
+    try:
+        return open_volumes(path).shape[1:] == (1, 1)
+    except Exception:  # damaged files fail in many ways; reading them says what is wrong
+        return False
+
+
+def _open_mgh(path: Path) -> Volumes:
+    """Read the header of FreeSurfer's volumes; numbers are big-endian, in the same order as in NIfTI."""
+    with _opened(path) as file:
+        start = file.read(_MGH_OFFSET)
+    if len(start) < _MGH_OFFSET:
+        refuse(f"the file holds {len(start)} bytes, but FreeSurfer's header has {_MGH_OFFSET}: it is cut off")
+    kind = nib.freesurfer.mghformat.MGHHeader
+    header = kind(start.ljust(kind.template_dtype.itemsize, b"\0"))
+    shape, dtype = (*header.get_data_shape(), 1)[:4], header.get_data_dtype()
+    if len(shape) < 3 or min(shape) < 1:
+        refuse(f"the header declares the shape {shape}; it is damaged")
+    check_declared(_MGH_OFFSET + math.prod(shape) * dtype.itemsize, path, _is_packed(path), _STREAMED)
+    check_declared(_MGH_OFFSET + math.prod(shape[:3]) * dtype.itemsize, path, _is_packed(path))
+    return Volumes(path, shape[:3], math.prod(shape[3:]), header.get_affine(), dtype, _MGH_OFFSET, 1.0, 0.0, "")
+
+
+def _afni(path: Path, start: int, end: int) -> str:
+    """Give the extension of the header in which AFNI keeps its attributes; "" if there is none."""
+    if end - start <= _EXTENSION:
+        return ""
+    with _opened(path) as file:
+        file.seek(start)
+        return file.read(min(end - start, _LARGEST_EXTENSION)).decode("latin-1")
 
 
 def read_header(path: Path) -> nib.Nifti1Header:
     """Read only the fixed part of a NIfTI-1 or NIfTI-2 header, and refuse a shape that the file cannot hold."""
     if not _NIFTI.search(path.name):
-        refuse(f"{path.name!r} is not a NIfTI file (.nii, .nii.gz); convert it, for example with mri_convert")
+        advice = f"convert it with {_CONVERTERS.get(path.suffix.lower(), 'nibabel')}"
+        refuse(f"{path.name!r} is not a NIfTI file (.nii, .nii.gz); {advice}")
     if not path.stat().st_size:
         refuse("the file is empty")
     with _opened(path) as file:
@@ -152,4 +225,4 @@ def _opened(path: Path) -> gzip.GzipFile | IO[bytes]:
 
 
 def _is_packed(path: Path) -> bool:
-    return path.suffix.lower() == ".gz"
+    return path.suffix.lower() in {".gz", ".mgz"}

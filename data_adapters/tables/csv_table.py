@@ -40,6 +40,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from brainrdl._core.errors import read_arg, refuse
+from data_adapters._shared.arrays import is_thingsvision
 from data_adapters._shared.text import read_text, suffix
 from data_adapters._shared.triplet_files import looks_like_triplets
 from data_adapters.tables.rdm_tables import Choices, Rows, rdms_of
@@ -80,9 +81,10 @@ class CsvTable:
         Returns
         -------
         bool
-            Whether the suffix (before ``.gz``) is ``.csv``, ``.tsv`` or ``.txt``, and the first rows are not triplets.
+            Whether the suffix (before ``.gz``) is ``.csv``, ``.tsv`` or ``.txt``, and the file is neither one of
+            triplets nor thingsvision's ``features.txt``.
         """
-        return suffix(path) in _SUFFIXES and not looks_like_triplets(path)
+        return suffix(path) in _SUFFIXES and not is_thingsvision(path) and not looks_like_triplets(path)
 
     def read(
         self,
@@ -97,6 +99,7 @@ class CsvTable:
         pair: Sequence[str] | None = None,
         value: str | None = None,
         rdm_columns: str | Sequence[str] | None = None,
+        diagonal: bool = False,
     ) -> RDMs:
         """Read and check the table.
 
@@ -125,6 +128,8 @@ class CsvTable:
         rdm_columns : str or sequence of str, optional
             The columns of a long table that become rdm descriptors; all others are left out. Needed if there are
             columns with unknown names.
+        diagonal : bool
+            True leaves out the diagonal of a square table, whatever its values, for example a decoder's chance level.
 
         Returns
         -------
@@ -146,7 +151,7 @@ class CsvTable:
         separator = delimiter or _separator(text, suffix(path))
         rows = _rows(text, separator)
         mark = decimal or ("," if separator == ";" and _has_decimal_commas(rows) else ".")
-        return rdms_of(rows, Choices(similarity, repeats, missing, pair, value, rdm_columns, header, mark))
+        return rdms_of(rows, Choices(similarity, repeats, missing, pair, value, rdm_columns, header, mark, diagonal))
 
 
 def _separator(text: str, kind: str) -> str:

@@ -1,9 +1,10 @@
-"""Parquet tables, as pandas, polars, R (arrow) and DuckDB write them.
+"""Parquet and Feather tables, as pandas, polars, R (arrow) and DuckDB write them.
 
-Layout on disk (``.parquet``): the same two kinds of table as in ``.csv`` (see `csv_table`). One is a square RDM, whose
-index (pandas) or column of text names the rows; without both, rows are in the order of the columns. The other is a long
-table with the columns a, b, dissimilarity (or rating) and, if known, subject, roi, session, layer, time. A null is a
-pair that was not measured. The names 0, 1, 2, ... in this order are row numbers of pandas, not names.
+Layout on disk (``.parquet``, ``.feather``, ``.arrow``): the same two kinds of table as in ``.csv`` (see `csv_table`).
+One is a square RDM, whose index (pandas) or column of text names the rows; without both, rows are in the order of the
+columns. The other is a long table with the columns a, b, dissimilarity (or rating) and, if known, subject, roi,
+session, layer, time. A null is a pair that was not measured. The names 0, 1, 2, ... in this order are row numbers of
+pandas, not names.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from rsatoolbox.rdm.rdms import RDMs
 _MOST_CELLS = 20_000_000  # the square table of 4400 conditions
 
+_FEATHER = frozenset({".feather", ".arrow"})
+
 _INDEX = "__index_level_"  # pandas' name for an index without a name
 
 
@@ -33,8 +36,8 @@ class Parquet:
 
     name = "parquet"
     layout = (
-        ".parquet: a square table of numbers with an index or a column of text that names the rows, or a long table "
-        "with the columns a, b, dissimilarity (or rating) and, if known, subject, roi, session, layer, time"
+        ".parquet or .feather: a square table of numbers with an index or a column of text that names the rows, or a "
+        "long table with the columns a, b, dissimilarity (or rating) and, if known, subject, roi, session, layer, time"
     )
 
     def sniff(self, path: Path) -> bool:
@@ -48,9 +51,9 @@ class Parquet:
         Returns
         -------
         bool
-            Whether the suffix is ``.parquet``.
+            Whether the suffix is ``.parquet``, ``.feather`` or ``.arrow``.
         """
-        return path.suffix.lower() == ".parquet"
+        return path.suffix.lower() in _FEATHER | {".parquet"}
 
     def read(
         self,
@@ -62,6 +65,7 @@ class Parquet:
         pair: Sequence[str] | None = None,
         value: str | None = None,
         rdm_columns: str | Sequence[str] | None = None,
+        diagonal: bool = False,
     ) -> RDMs:
         """Read and check the table (extra ``arrays``).
 
@@ -79,6 +83,8 @@ class Parquet:
             What to do with a pair that is missing from a long table.
         pair, value, rdm_columns : optional
             The columns of a long table with names, values and rdm descriptors, as for a ``.csv`` file.
+        diagonal : bool
+            True leaves out the diagonal of a square table, whatever its values.
 
         Returns
         -------
@@ -93,23 +99,18 @@ class Parquet:
         """
         if not path.stat().st_size:
             refuse("the file is empty")
-        choices = Choices(similarity, repeats, missing, pair, value, rdm_columns, header=True)
+        choices = Choices(similarity, repeats, missing, pair, value, rdm_columns, header=True, diagonal=diagonal)
         return rdms_of(_rows(path, choices), choices)
 
 
 def _rows(path: Path, choices: Choices) -> list[list[str]]:
     """Return the header and the cells as text, with the column of names first in a square table."""
     try:
+        import pyarrow.parquet  # type: ignore[import-untyped]  # noqa: F401
         import pyarrow.types as kinds  # type: ignore[import-untyped]
-        from pyarrow.parquet import ParquetFile  # type: ignore[import-untyped]
     except ImportError:
-        refuse("Parquet needs pyarrow: pip install 'brainrdl[arrays]'")
-    # a ParquetFile, because read_table would read parts of the path as partitions
-    with ParquetFile(path) as file:
-        cells = file.metadata.num_rows * file.metadata.num_columns
-        if cells > _MOST_CELLS:
-            refuse(f"the table has {cells} cells, but at most {_MOST_CELLS} are read")
-        table = file.read()
+        refuse("Parquet and Feather need pyarrow: pip install 'brainrdl[arrays]'")
+    table = _feather(path) if path.suffix.lower() in _FEATHER else _parquet(path)
     if len(set(table.column_names)) < len(table.column_names):
         refuse(f"two columns of {table.column_names} have the same name")
     long = long_columns([name for name in table.column_names if not name.startswith(_INDEX)], choices)
@@ -121,6 +122,36 @@ def _rows(path: Path, choices: Choices) -> list[list[str]]:
     held = [list(map(_cell, column.to_pylist())) for column in table.columns]
     header = ["" if name.startswith(_INDEX) else name for name in columns]
     return [header, *map(list, zip(*held, strict=True))]
+
+
+def _parquet(path: Path) -> Any:
+    from pyarrow.parquet import ParquetFile
+
+    # a ParquetFile, because read_table would read parts of the path as partitions
+    with ParquetFile(path) as file:
+        _check_cells(file.metadata.num_rows * file.metadata.num_columns)
+        return file.read()
+
+
+def _feather(path: Path) -> Any:
+    """Read a Feather file (version 2, which is Arrow's IPC format), one batch of rows at a time."""
+    import pyarrow
+
+    with path.open("rb") as opened:
+        if opened.read(6) != b"ARROW1":
+            refuse("it is not a Feather file of version 2 (or is cut off); write it again with a current program")
+    with pyarrow.memory_map(str(path)) as mapped, pyarrow.ipc.open_file(mapped) as file:
+        batches, cells = [], 0
+        for place in range(file.num_record_batches):
+            batches.append(file.get_batch(place))
+            cells += batches[-1].num_rows * batches[-1].num_columns
+            _check_cells(cells)
+        return pyarrow.Table.from_batches(batches, schema=file.schema)
+
+
+def _check_cells(cells: int) -> None:
+    if cells > _MOST_CELLS:
+        refuse(f"the table has {cells} cells, but at most {_MOST_CELLS} are read")
 
 
 def _names_first(table: Any, kinds: Any) -> list[str]:

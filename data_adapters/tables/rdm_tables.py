@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NoReturn
 import numpy as np
 
 from brainrdl._core.errors import check_number, check_option, check_unique, nearest, quote, read_arg, refuse
-from brainrdl.rdms.conversion import from_array
+from brainrdl.rdms.conversion import dissimilarities_of, from_array
 from data_adapters._shared.measurements import condition_names
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ class Choices:
     rdm_columns: str | Sequence[str] | None = None
     header: bool | None = None
     decimal: str = "."
+    diagonal: bool = False
 
     def __post_init__(self) -> None:
         """Refuse invalid values."""
@@ -60,13 +61,7 @@ class Choices:
 
     def dissimilarities(self, values: np.ndarray) -> np.ndarray:
         """Convert similarities to dissimilarities; NaN, for not measured, stays NaN."""
-        if self.similarity is None or self.similarity is False:
-            return values
-        greatest = np.nanmax(values, initial=-np.inf)
-        top = greatest if self.similarity is True else float(self.similarity)
-        if top < greatest:
-            refuse(f"similarity says that the scale ends at {top}, but there is a value of {greatest}")
-        return top - values
+        return dissimilarities_of(values, self.similarity)
 
     def number(self, cell: str) -> float | None:
         """Return the number in a cell, NaN for the words that mean not measured, or None if it is not a number."""
@@ -187,7 +182,8 @@ def _of_square(values: np.ndarray, names: Sequence[str] | None, choices: Choices
     """Make an RDM; a value missing on one side of the diagonal is filled in from the other side."""
     square = choices.dissimilarities(values)
     known = None if names is None else _unique(names, "the first row")
-    return from_array(np.where(np.isnan(square), square.T, square), known, where="the table")
+    filled = np.where(np.isnan(square), square.T, square)
+    return from_array(filled, known, where="the table", diagonal=choices.diagonal)
 
 
 def _columns_of_text(rows: Rows, choices: Choices) -> dict[str, list[str]]:

@@ -32,6 +32,7 @@ FILES = {
     "names73.mat": (matlab.READER, NAMED),
     "patterns.npz": (numpy_arrays.READER, {"patterns": True}),
     "patterns.npy": (numpy_arrays.READER, {"patterns": True}),
+    "rdm.pt": (numpy_arrays.READER, {}),
     "named.h5": (numpy_arrays.READER, {}),
     "ratings.csv": (csv_table.READER, {"similarity": 7}),
     "european.csv": (csv_table.READER, {}),
@@ -39,12 +40,14 @@ FILES = {
     "r.txt": (csv_table.READER, {}),
     "square.parquet": (parquet.READER, {}),
     "long.parquet": (parquet.READER, {}),
+    "long.feather": (parquet.READER, {}),
     "trials.txt": (triplets.READER, {}),
     "trials.npy": (triplets.READER, {}),
     "named.csv": (triplets.READER, {}),
     "result.h5": (rsatoolbox_hdf5.READER, {}),
     "Meadows_myExp_v_v1_cuddly-bunny_3_1D.mat": (meadows.READER, {}),
     "Meadows_twoMaTasks_v_v1_informed-mole_tree.json": (meadows.READER, {}),
+    "layers.pt": (features_file.READER, {"layer": "fc"}),
     "layers.safetensors": (features_file.READER, {"layer": "fc"}),
     "features.hdf5": (features_file.READER, {}),
     "consolidated_fc.npz": (features_file.READER, {"layer": "fc"}),
@@ -69,11 +72,14 @@ def sound_files(tmp_path_factory):
     _write_matlab(folder, square)
     np.savez(folder / "patterns.npz", patterns=patterns, names=CONDITIONS)
     np.save(folder / "patterns.npy", patterns)
+    torch.save({"rdm": torch.from_numpy(square), "names": CONDITIONS}, folder / "rdm.pt")
+    torch.save({"fc": torch.from_numpy(patterns), "names": CONDITIONS}, folder / "layers.pt")
     i, j = np.triu_indices(4, 1)
     long = pd.DataFrame({"a": np.array(CONDITIONS)[i], "b": np.array(CONDITIONS)[j]})
     long.assign(rating=np.arange(1, 7)).to_csv(folder / "ratings.csv", index=False)
     long.assign(dissimilarity=pairs).to_parquet(folder / "long.parquet")
     pd.DataFrame(square, CONDITIONS, CONDITIONS).to_parquet(folder / "square.parquet")
+    long.assign(dissimilarity=pairs).to_feather(folder / "long.feather")
     np.savetxt(folder / "trials.txt", TRIALS, fmt="%d")
     np.save(folder / "trials.npy", TRIALS)
     pd.DataFrame(np.array(CONDITIONS)[TRIALS], columns=["a", "b", "odd"]).to_csv(folder / "named.csv", index=False)

@@ -944,7 +944,7 @@ def test_human_it_is_recognised(kriegeskorte92: Path, algonauts92: Path) -> None
 
 
 def test_algonauts_fmri_is_recognised(algonauts92: Path) -> None:
-    found = audit(algonauts92 / "target_fmri.mat", variable="IT_RDMs")
+    found = audit(algonauts92 / "target_fmri.mat", variable="IT_RDMs", axes="subject,conditions,conditions")
     assert not found.can_teach  # the file names no conditions
     row = one(found, "dissimilarity")
     assert row["where"] == "all 15 RDMs"
@@ -965,3 +965,32 @@ def test_a_single_observation_is_reported() -> None:
     assert not found.can_teach
     assert one(found, "observations")["value"] == "one observation: nothing varies, and no RDM can be computed"
     assert "channels constant" not in set(found.findings["what"])
+
+
+@pytest.mark.parametrize("order", ["lower", "upper"])
+def test_pairs_in_the_order_of_the_other_triangle_are_suspected(order: str) -> None:
+    rng = np.random.default_rng(0)
+    points = rng.normal(size=(12, 3)) + np.repeat(np.eye(3) * 4, 4, axis=0)
+    square = np.sqrt(((points[:, None] - points[None]) ** 2).sum(-1))
+    held = {"lower": np.tril_indices(12, -1), "upper": np.triu_indices(12, 1)}[order]
+    names = [f"c{k}" for k in range(12)]
+    wrong = {"lower": "upper", "upper": "lower"}[order]
+    found = audit(rdms.from_array(square[held], names, order=wrong)).findings.query("what == 'order of pairs'")
+    assert found.level.tolist() == ["warning"]
+    assert f"order='{order}'" in found.advice.item()
+    right = audit(rdms.from_array(square[held], names, order=order)).findings
+    assert not (right.what == "order of pairs").any()
+
+
+@pytest.mark.parametrize("kind", ["random", "ranks", "squared", "correlation"])
+def test_rdms_that_violate_the_triangle_inequality_otherwise_are_not_suspected(kind: str) -> None:
+    rng = np.random.default_rng(1)
+    points = rng.normal(size=(20, 6))
+    pairs = {
+        "random": rng.random(190),
+        "ranks": np.argsort(np.argsort(pdist(points))) / 190,
+        "squared": pdist(points) ** 2,
+        "correlation": pdist(points, "correlation"),
+    }[kind]
+    found = audit(rdms.from_array(pairs, [f"c{k}" for k in range(20)])).findings
+    assert not (found.what == "order of pairs").any()

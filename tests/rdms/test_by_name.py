@@ -535,7 +535,9 @@ def test_an_exactly_symmetric_rdm_keeps_every_bit():
 def test_a_non_zero_diagonal_is_refused_with_its_place():
     square = squareform([1.0, 2, 3])
     square[1, 1] = 1
-    with refused(r"RDM 0 \(of 1\) in array has a non-zero diagonal: \[1, 1\] is 1; if it is a similarity matrix"):
+    with refused(
+        r"RDM 0 \(of 1\) in array has a non-zero diagonal: \[1, 1\] is 1; if these are similarities, use similarity="
+    ):
         from_array(square, None)
 
 

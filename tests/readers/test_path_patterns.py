@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 from rsatoolbox.data import Dataset, TemporalDataset
 
 from brainrdl import BrainrdlError, RDMTeacher, calc_rdm, read
+from brainrdl.doctor import audit
 from brainrdl.rdms.conversion import from_array
 from brainrdl.readers.path_patterns import files_of, origins_of
 
@@ -67,7 +69,64 @@ def save(path: Path, values: np.ndarray, names=NAMES, **descriptors) -> None:
 )
 def test_a_path_says_subject_session_run_and_hemisphere(files, pattern, expected):
     found = origins_of([Path(file) for file in files], Path(pattern))
-    assert [(one.subject, one.session, one.run, one.hemisphere) for one in found] == expected
+    assert [(one.subject or one.label, one.session, one.run, one.hemisphere) for one in found] == expected
+    assert not any(one.subject and one.label for one in found)
+
+
+@pytest.mark.parametrize(
+    ("names", "are_subjects"),
+    [
+        (["subj01", "subj02"], True),
+        (["sub001", "sub010"], True),
+        (["s01_rdm", "s12_rdm"], True),
+        (["participant_1", "participant_2"], True),
+        (["V1", "IT"], False),
+        (["conv1", "fc8"], False),
+        (["100ms", "200ms"], False),
+        (["P100", "P300"], False),
+        (["S1", "S2"], False),
+        (["anna", "bert"], False),
+        (["sub01", "mean"], False),
+        (["subcortex1", "subcortex2"], False),
+    ],
+)
+def test_only_words_for_subjects_are_subjects(names, are_subjects):
+    found = origins_of([Path(f"{name}.npy") for name in names], Path("*.npy"))
+    assert [one.subject for one in found] == (names if are_subjects else ["", ""])
+    assert [one.label for one in found] == (["", ""] if are_subjects else names)
+
+
+def test_rdms_of_files_that_may_be_anything_are_not_averaged_until_it_is_said(tmp_path):
+    for name, values in (("V1", [1.0, 2, 3]), ("IT", [3.0, 5, 1])):
+        np.save(tmp_path / f"{name}.npy", values)
+    found = read(tmp_path / "*.npy", names=NAMES)
+    assert list(found.rdm_descriptors["file"]) == ["IT", "V1"]
+    with pytest.raises(BrainrdlError, match="choose subject_by='file' if each is of another subject, target_by='file'"):
+        RDMTeacher(found)
+    assert RDMTeacher(found, target_by="file").targets == ("IT", "V1")
+    assert RDMTeacher(found, subject_by="file").subjects == ("IT", "V1")
+    said = read(tmp_path / "{roi}.npy", names=NAMES)
+    assert RDMTeacher(said).targets == ("IT", "V1")
+
+
+def test_files_of_several_subjects_each_are_targets(tmp_path):
+    for name in ("V1", "IT"):
+        rdm = from_array([[1.0, 2, 3], [2, 3, 1]], NAMES, descriptors={"subject": ["a", "b"]})
+        rdm.save(str(tmp_path / f"{name}.h5"), file_type="hdf5")
+    teacher = RDMTeacher(read(tmp_path / "*.h5"))
+    assert (teacher.targets, teacher.subjects) == (("IT", "V1"), ("a", "b"))
+
+
+def test_measurements_of_files_that_may_be_anything_are_not_subjects(tmp_path):
+    for name in ("V1", "IT"):
+        save(tmp_path / f"{name}.h5", np.random.default_rng(0).normal(size=(3, 5)))
+    found = read(tmp_path / "*.h5")
+    assert [(part.descriptors["file"], "subject" in part.descriptors) for part in found] == [
+        ("IT", False),
+        ("V1", False),
+    ]
+    with pytest.raises(BrainrdlError, match="choose subject_by='file'"):
+        RDMTeacher(calc_rdm(found, "euclidean"))
 
 
 @pytest.mark.parametrize(
@@ -252,4 +311,106 @@ def test_runs_of_rdms_are_of_one_subject(tmp_path):
     for run in (1, 2):
         np.save(tmp_path / f"anna_run-{run}_rdm.npy", np.arange(3.0))
     found = read(tmp_path / "anna_run-*_rdm.npy", names=NAMES)
-    assert list(found.rdm_descriptors["subject"]) == ["anna_rdm", "anna_rdm"]
+    assert list(found.rdm_descriptors["file"]) == ["anna_rdm", "anna_rdm"]
+    assert RDMTeacher(found).targets == ("1", "2")
+
+
+# -- single files, names of runs, and folders
+
+
+def test_a_single_file_named_as_bids_does_has_its_subject_and_run(tmp_path):
+    rdm = from_array([1.0, 2, 3], NAMES)
+    rdm.save(str(tmp_path / "sub-01_ses-2_run-3_rdm.h5"), file_type="hdf5")
+    described = read(tmp_path / "sub-01_ses-2_run-3_rdm.h5").rdm_descriptors
+    assert (described["subject"], described["session"], described["run"]) == (["01"], ["2"], ["3"])
+    save(tmp_path / "sub-01_run-2_betas.h5", np.eye(3))
+    data = read(tmp_path / "sub-01_run-2_betas.h5")
+    assert (data.descriptors["subject"], list(data.obs_descriptors["run"])) == ("01", ["2"] * 3)
+
+
+def test_what_a_file_says_itself_counts_more_than_its_name(tmp_path):
+    save(tmp_path / "sub-01_run-2_betas.h5", np.eye(3), subject="anna", run=["a", "a", "b"])
+    data = read(tmp_path / "sub-01_run-2_betas.h5")
+    assert (data.descriptors["subject"], list(data.obs_descriptors["run"])) == ("anna", ["a", "a", "b"])
+
+
+def test_names_of_folders_do_not_describe_a_single_file(tmp_path):
+    (tmp_path / "sub-07").mkdir()
+    from_array([[1.0, 2, 3], [3, 2, 1]], NAMES).save(str(tmp_path / "sub-07" / "models.h5"), file_type="hdf5")
+    assert "subject" not in read(tmp_path / "sub-07" / "models.h5").rdm_descriptors
+
+
+@pytest.fixture
+def two_runs(tmp_path):
+    """Patterns of two runs in files without names; run 10 has the opposite order of run 2."""
+    for run, values in (("2", np.eye(3)), ("10", np.eye(3)[::-1])):
+        np.save(tmp_path / f"sub-01_run-{run}_betas.npy", values)
+        listed = NAMES if run == "2" else NAMES[::-1]
+        (tmp_path / f"names_{run}.txt").write_text("\n".join(listed))
+    return tmp_path
+
+
+def test_names_of_each_run_are_read_from_its_own_file(two_runs):
+    (data,) = read(two_runs / "sub-*_run-*_betas.npy", patterns=True, names=two_runs / "names_{run}.txt")
+    assert list(data.obs_descriptors["stimulus"]) == [*NAMES, *NAMES[::-1]]
+    assert list(data.obs_descriptors["run"]) == ["2"] * 3 + ["10"] * 3
+    for values, name in zip(data.measurements, data.obs_descriptors["stimulus"], strict=True):
+        np.testing.assert_array_equal(values, np.eye(3)[NAMES.index(name)])
+
+
+def test_one_list_of_names_is_never_used_for_each_run(two_runs):
+    pattern = two_runs / "sub-*_run-*_betas.npy"
+    with pytest.raises(
+        BrainrdlError, match=r"3 names .* the 6 observations of runs \['2', '10'\], and runs can differ"
+    ):
+        read(pattern, patterns=True, names=NAMES)
+    (data,) = read(pattern, patterns=True, names=[*NAMES, *NAMES[::-1]])
+    assert list(data.obs_descriptors["stimulus"]) == [*NAMES, *NAMES[::-1]]
+
+
+def test_one_table_for_several_runs_is_refused(two_runs):
+    with pytest.raises(BrainrdlError, match=r"table='t.tsv' is one table for the runs \['2', '10'\], .* with \{run\}"):
+        read(two_runs / "sub-*_run-*_betas.npy", table="t.tsv")
+
+
+def test_one_list_of_names_is_used_for_the_rdms_of_runs_and_subjects(tmp_path):
+    for subject, run in (("01", "1"), ("01", "2"), ("02", "1")):
+        np.save(tmp_path / f"sub-{subject}_run-{run}_rdm.npy", np.array([1.0, 2, 3]))
+    rdms = read(tmp_path / "sub-*_rdm.npy", names=NAMES)
+    assert rdms.rdm_descriptors["run"] == ["1", "2", "1"]
+
+
+def test_every_field_of_a_pattern_fills_every_option(tmp_path):
+    for roi in ("V1", "IT"):
+        np.savez(tmp_path / f"anna_{roi}.npz", **{f"rdm_{roi}": np.array([1.0, 2, 3]), f"names_{roi}": NAMES})
+    rdms = read(tmp_path / "{subject}_{roi}.npz", variable="rdm_{roi}", names_variable="names_{roi}")
+    assert rdms.rdm_descriptors["roi"] == ["IT", "V1"]
+
+
+@pytest.fixture
+def betas(tmp_path):
+    """Betas of SPM, two runs of three conditions, for two subjects."""
+    for subject in ("anna", "bob"):
+        (tmp_path / subject).mkdir()
+        for number, (run, name) in enumerate(((run, name) for run in (1, 2) for name in NAMES), start=1):
+            values = np.random.default_rng(number).normal(size=(3, 3, 3)).astype("f4")
+            image = nib.Nifti1Image(values, np.eye(4))
+            image.header["descrip"] = f"spm_spm:beta ({number:04d}) - Sn({run}) {name}*bf(1)".encode()
+            image.to_filename(tmp_path / subject / f"beta_{number:04d}.nii")
+    return tmp_path
+
+
+def test_a_pattern_of_betas_is_one_subject_as_their_folder_is(betas):
+    data, folder = read(betas / "anna" / "beta_*.nii"), read(betas / "anna", files="beta_*.nii")
+    np.testing.assert_array_equal(data.measurements, folder.measurements)
+    assert list(data.obs_descriptors["stimulus"]) == NAMES * 2
+    assert list(data.obs_descriptors["run"]) == ["1"] * 3 + ["2"] * 3
+    found = audit(betas / "anna" / "beta_*.nii")
+    assert (found.can_teach, found.facts["datasets"], found.facts["observations"]) == (True, 1, 6)
+
+
+def test_a_pattern_of_folders_of_betas_is_a_subject_each(betas):
+    both = read(betas / "*" / "beta_*.nii")
+    assert [part.descriptors["file"] for part in both] == ["anna", "bob"]
+    assert [part.descriptors["subject"] for part in read(betas / "{subject}" / "beta_*.nii")] == ["anna", "bob"]
+    assert [part.n_obs for part in both] == [6, 6]

@@ -96,7 +96,7 @@ def test_a_reader_can_be_given_as_an_object_or_by_name(rdm_file, third_file):
 
 def test_a_file_that_no_reader_recognises_is_refused_with_a_list_of_readers(third_file):
     with refused(
-        "no reader recognises file .*rdm.third'; there are readers bids, .*csv, .*; choose one with reader= "
+        "no reader recognises file .*rdm.third'; there are readers .*bids, .*csv, .*; choose one with reader= "
         ".*find_readers"
     ):
         read(third_file)
@@ -178,7 +178,7 @@ def test_a_missing_file_is_refused_with_the_nearest_name_in_its_folder(tmp_path)
 
 
 def test_a_folder_that_no_reader_recognises_is_refused(tmp_path):
-    with refused("no reader recognises folder '.*'; there are readers bids, "):
+    with refused("no reader recognises folder '.*'; there are readers .*bids, "):
         read(tmp_path)
 
 
@@ -200,9 +200,9 @@ def test_a_pickle_is_refused_and_not_run_whatever_its_name(tmp_path, name):
     assert not (tmp_path / "ran").exists()
 
 
-@pytest.mark.parametrize("name", ["a.pt", "a.pth"])
-def test_a_torch_file_is_refused(tmp_path, name):
-    torch.save(torch.ones(3), tmp_path / name)
+@pytest.mark.parametrize("name", ["a.pt", "a.pth", "a.ckpt"])
+def test_a_torch_file_that_is_a_plain_pickle_is_refused(tmp_path, name):
+    torch.save(torch.ones(3), tmp_path / name, _use_new_zipfile_serialization=name == "a.ckpt")
     with refused("is a pickle"):
         read(tmp_path / name)
 
@@ -439,19 +439,19 @@ def rdm_files(folder, *names):
 
 
 @pytest.mark.parametrize(
-    ("files", "pattern", "subjects"),
+    ("files", "pattern", "key", "values"),
     [
-        (["sub-02/it.npy", "sub-10/it.npy"], "sub-*/it.npy", ["02", "10"]),
-        (["anna_it.npy", "bert_it.npy"], "*_it.npy", ["anna_it", "bert_it"]),
-        (["anna/it.npy", "bert/it.npy"], "*/it.npy", ["anna", "bert"]),
-        (["sub-01/ses-1.npy", "sub-01/ses-2.npy"], "sub-01/*.npy", ["01", "01"]),
-        (["S1_run-1.npy", "S2_run-1.npy"], "S*.npy", ["S1", "S2"]),
+        (["sub-02/it.npy", "sub-10/it.npy"], "sub-*/it.npy", "subject", ["02", "10"]),
+        (["anna_it.npy", "bert_it.npy"], "*_it.npy", "file", ["anna_it", "bert_it"]),
+        (["anna/it.npy", "bert/it.npy"], "*/it.npy", "file", ["anna", "bert"]),
+        (["sub-01/ses-1.npy", "sub-01/ses-2.npy"], "sub-01/*.npy", "subject", ["01", "01"]),
+        (["S01_run-1.npy", "S02_run-1.npy"], "S*.npy", "subject", ["S01", "S02"]),
     ],
 )
-def test_the_files_of_a_pattern_are_read_in_order_each_as_one_subject(tmp_path, files, pattern, subjects):
+def test_the_files_of_a_pattern_are_read_in_order_with_what_their_paths_say(tmp_path, files, pattern, key, values):
     rdm_files(tmp_path, *reversed(files))
     found = read(tmp_path / pattern, names=["cat", "dog", "car"])
-    assert list(found.rdm_descriptors["subject"]) == subjects
+    assert list(found.rdm_descriptors[key]) == values
     np.testing.assert_array_equal(found.dissimilarities, [[2, 4, 6], [1, 2, 3]])  # the last file was written first
 
 
@@ -493,3 +493,18 @@ def test_a_pickle_among_the_files_of_a_pattern_is_refused(tmp_path):
     (tmp_path / "b.pkl").write_bytes(pickle.dumps(SQUARE))
     with refused("is a pickle"):
         read(tmp_path / "*")
+
+
+@pytest.mark.parametrize(
+    ("name", "advice"),
+    [
+        ("rdm.xlsx", r"save its sheet as 'CSV UTF-8' \(.csv\)"),
+        ("stats+orig.HEAD", "convert it with AFNI's 3dAFNItoNIFTI"),
+        ("lh.V1.label", "it holds regions, not maps: read the maps, and give it as atlas="),
+        ("rdm.rds", "write.csv"),
+    ],
+)
+def test_files_that_no_reader_reads_come_with_one_line_of_advice(tmp_path, name, advice):
+    (tmp_path / name).write_text("x")
+    with refused(f"no reader recognises file .*{re.escape(name)}'; .*{advice}"):
+        read(tmp_path / name)

@@ -49,6 +49,8 @@ def thingsvision(tmp_path, activations):
                 file.create_dataset("features", data=array)
         elif kind == "txt":
             np.savetxt(folder / "features.txt", array)
+        elif kind == "pt":
+            torch.save(torch.from_numpy(array), folder / "features.pt")
         else:
             savemat(folder / "features.mat", dict(zip(IMAGES, array, strict=True)) if listed else {"features": array})
         return folder
@@ -141,8 +143,8 @@ def test_two_files_of_features_are_refused(thingsvision):
 def test_an_hdf5_of_another_layout_in_the_folder_is_refused(thingsvision):
     folder = thingsvision("hdf5")
     with h5py.File(folder / "features.hdf5", "w") as file:
-        file["features_01"] = np.ones((4, 2))
-    with refused(r"'features.hdf5' must hold one array, 'features', got \['features_01'\]"):
+        file["other"] = np.ones((4, 2))
+    with refused(r"'features.hdf5' must hold one array, 'features', got \['other'\]"):
         read(folder, reader=READER)
 
 
@@ -369,7 +371,7 @@ def test_an_hdf5_without_arrays_or_too_large_is_refused(tmp_path):
 
 def test_other_suffixes_are_refused(tmp_path):
     (tmp_path / "features.csv").write_text("1,2\n")
-    with refused("the suffix must be .safetensors, .hdf5, .h5 or .npz, got '.csv'"):
+    with refused("the suffix must be .safetensors, .pt, .hdf5, .h5 or .npz, got '.csv'"):
         read(tmp_path / "features.csv", reader=READER)
 
 
@@ -393,10 +395,79 @@ def test_an_empty_file_is_refused(tmp_path):
         read(tmp_path / "model.safetensors", reader=READER)
 
 
+# -- PyTorch's files
+
+
+def test_tensors_of_torch_are_a_layer_each(tmp_path, activations):
+    names = [f"images/{name}.jpg" for name in IMAGES]
+    torch.save(
+        {key: torch.from_numpy(value) for key, value in activations.items()} | {"names": names}, tmp_path / "m.pt"
+    )
+    data = read(tmp_path / "m.pt")
+    assert [part.descriptors["roi"] for part in data] == LAYERS
+    for part in data:
+        assert by_name(part) == expected(activations[part.descriptors["roi"]])
+    assert by_name(read(tmp_path / "m.pt", layer="fc")) == expected(activations["fc"])
+
+
+def test_weights_of_a_network_are_no_activations(tmp_path):
+    torch.save(torch.nn.Linear(5, 3).state_dict() | {"other": torch.ones(2, 2)}, tmp_path / "weights.pt")
+    with refused("its tensors have different numbers of rows, .* not activations of the same images"):
+        read(tmp_path / "weights.pt", reader=READER)
+
+
 def test_pickled_activations_are_refused(tmp_path):
-    torch.save(torch.ones(4, 2), tmp_path / "features.pt")
+    torch.save(torch.ones(4, 2), tmp_path / "features.pt", _use_new_zipfile_serialization=False)
     with refused("is a pickle"):
         read(tmp_path / "features.pt", reader=READER)
+
+
+# -- single files and parts of thingsvision
+
+
+@pytest.mark.parametrize("kind", ["npy", "hdf5", "txt", "mat", "pt"])
+def test_a_file_of_thingsvision_alone_has_the_names_beside_it(thingsvision, activations, kind):
+    folder = thingsvision(kind)
+    data = read(folder / f"features.{kind}")
+    assert data.obs_descriptors["stimulus"] == IMAGES
+    np.testing.assert_allclose(data.measurements, activations["fc"], rtol=1e-6)
+    assert by_name(read(folder)) == by_name(data)
+
+
+def test_a_part_alone_has_the_names_of_its_images(tmp_path, activations):
+    np.save(tmp_path / "features_1-3.npy", activations["fc"][1:3])
+    (tmp_path / "file_names.txt").write_text("".join(f"{name}.jpg\n" for name in IMAGES))
+    assert read(tmp_path / "features_1-3.npy").obs_descriptors["stimulus"] == IMAGES[1:3]
+
+
+@pytest.mark.parametrize("kind", ["npy", "txt", "pt", "mat", "hdf5"])
+def test_numbered_parts_are_joined_in_their_order(tmp_path, kind):
+    features = np.arange(44.0).reshape(11, 4)
+    names = [f"image{place}" for place in range(11)]
+    (tmp_path / "file_names.txt").write_text("".join(f"{name}.jpg\n" for name in names))
+    splits = [features[place : place + 1] for place in range(11)]  # "features_10" sorts before "features_2"
+    for number, split in enumerate(splits, start=1):
+        path = tmp_path / f"features_{number}.{kind}"
+        if kind == "npy":
+            np.save(path, split)
+        elif kind == "txt":
+            np.savetxt(path, split)
+        elif kind == "pt":
+            torch.save(torch.from_numpy(split), path)
+        elif kind == "mat":
+            savemat(path, {names[number - 1]: split[0]})
+        else:
+            with h5py.File(tmp_path / "features.hdf5", "a") as file:
+                file[f"features_{number}"] = split
+    data = read(tmp_path)
+    assert data.obs_descriptors["stimulus"] == names
+    np.testing.assert_array_equal(data.measurements, features)
+    if kind != "hdf5":
+        with refused("is one of several parts, and which images it holds is not known; read its folder"):
+            read(tmp_path / f"features_2.{kind}")
+        (tmp_path / f"features_3.{kind}").unlink()
+        with refused("are not numbered 1, 2, ... without a gap; is one missing?"):
+            read(tmp_path)
 
 
 def test_folders_are_read_alike_twice_and_stay_unchanged(net2brain):

@@ -17,6 +17,7 @@ from scipy.stats import spearmanr
 
 from brainrdl import BrainrdlError, read
 from brainrdl.rdms.by_name import names, select
+from brainrdl.rdms.subjects import groups
 from brainrdl.testing.file_readers import check_reader
 from data_adapters.arrays.matlab import READER
 
@@ -62,7 +63,7 @@ def test_every_layout_of_a_stack_gives_the_same_rdms(save, stack, layout):
     }
     rdms = read(save(data=arrays[layout]))
     np.testing.assert_allclose(rdms.dissimilarities, condensed, rtol=1e-6 if layout == "float32" else 0)
-    assert rdms.rdm_descriptors["subject"] == ["1", "2"]
+    assert "subject" not in rdms.rdm_descriptors
 
 
 @pytest.mark.parametrize("layout", ["square", "row", "column", "stack of one"])
@@ -110,13 +111,159 @@ def test_asymmetry_is_refused_naming_the_variable(save, stack):
         read(save(data=stack))
 
 
+# -- what the RDMs of a stack are
+
+
+def test_only_axes_make_subjects_of_a_stack(save, stack):
+    path = save(data=stack)
+    assert groups(read(path, axes="subject,conditions,conditions")).rows() == {"rdm": {"1": [0], "2": [1]}}
+    assert groups(read(path, axes="time,conditions,conditions")).targets == ("1", "2")
+    with refused("2 RDMs in the RDMs are of target 'rdm', and no rdm descriptor 'subject' says whose they are"):
+        groups(read(path))
+
+
+@pytest.mark.parametrize("kind", [0, 1], ids=["v5", "v7.3"])
+def test_the_rdms_of_a_cell_array_have_the_axis_that_is_named(mat, stack, kind):
+    path = mat(output=(stack[0], stack[1]))[kind]
+    rdms = read(path, variable="output", axes="roi,conditions,conditions")
+    assert rdms.rdm_descriptors["roi"] == ["1", "2"]
+    np.testing.assert_array_equal(rdms.get_matrices(), stack)
+
+
+def test_regions_of_the_decoding_toolbox_are_regions_with_their_names(tmp_path):
+    squares = np.stack([squareform(pairs) for pairs in np.random.default_rng(0).random((3, 15))])
+    cell = np.empty((3, 1), object)
+    for place, square in enumerate(squares):
+        cell[place, 0] = square
+    regions = np.array([["V1"], ["V2"], ["IT"]], object)
+    savemat(tmp_path / "res.mat", {"results": {"roi_names": regions, "other_average": {"output": cell}}})
+    rdms = read(
+        tmp_path / "res.mat",
+        variable="results.other_average.output",
+        axes="roi,conditions,conditions",
+        axis_variables={"roi": "results.roi_names"},
+    )
+    assert groups(rdms).rows() == {"V1": {"0": [0]}, "V2": {"0": [1]}, "IT": {"0": [2]}}
+    np.testing.assert_array_equal(rdms.get_matrices(), squares)
+    with refused("2 values were given for the 3 positions along axis 'roi'"):
+        savemat(tmp_path / "short.mat", {"out": cell, "names": regions[:2]})
+        read(
+            tmp_path / "short.mat",
+            variable="out",
+            axes="roi,conditions,conditions",
+            axis_variables={"roi": "names"},
+        )
+
+
+def test_both_axes_of_a_cell_array_are_read_in_the_order_of_matlab(tmp_path):
+    pairs = np.random.default_rng(0).random((3, 2, 6))  # regions, subjects
+    cell = np.empty((3, 2), object)
+    for place in np.ndindex(3, 2):
+        cell[place] = squareform(pairs[place])
+    savemat(tmp_path / "cell.mat", {"rdm": cell})
+    rdms = read(tmp_path / "cell.mat", axes="roi,subject,conditions,conditions")
+    for values, roi, subject in zip(
+        rdms.dissimilarities, rdms.rdm_descriptors["roi"], rdms.rdm_descriptors["subject"], strict=True
+    ):
+        np.testing.assert_array_equal(values, pairs[int(roi) - 1, int(subject) - 1])
+
+
+@pytest.mark.parametrize("n_times", [40, 15, 1])
+def test_pairs_by_time_of_cosmomvpa_are_points_in_time(tmp_path, n_times):
+    samples = np.random.default_rng(0).random((15, n_times))
+    times = np.arange(n_times) / 10
+    savemat(tmp_path / "dsm.mat", {"ds": {"samples": samples, "fa": {"time": times[None]}}})
+    rdms = read(tmp_path / "dsm.mat", variable="ds.samples", axes="pairs,time", axis_variables={"time": "ds.fa.time"})
+    np.testing.assert_array_equal(rdms.dissimilarities, samples.T)
+    assert [float(time) for time in rdms.rdm_descriptors["time"]] == list(times)
+    assert len(set(groups(rdms).subjects)) == 1
+
+
+def test_all_labels_of_a_struct_array_are_descriptors(save, stack):
+    labels = [{"RDM": square, "color": np.ones(3), "note": "", "n": k} for k, square in enumerate(stack)]
+    rdms = read(
+        save(
+            RDMs=[each | {"reprName": layer, "Subject": "a"} for each, layer in zip(labels, ("c1", "c2"), strict=True)]
+        )
+    )
+    kept = {key: values for key, values in rdms.rdm_descriptors.items() if key != "index"}
+    assert kept == {"reprName": ["c1", "c2"], "subject": ["a", "a"], "n": ["0", "1"]}
+    assert groups(rdms).targets == ("c1", "c2")
+
+
+def test_63_models_labelled_by_two_fields_are_63_targets(rsatoolbox_files):
+    found = groups(read(rsatoolbox_files / "modelRDMs_A2020.mat"))
+    assert (len(set(found.targets)), set(found.subjects)) == (63, {"0"})
+    assert found.targets[0] == "conv1 / complete"
+
+
+# -- how pairs are stored
+
+
+def test_pairs_row_by_row_of_the_lower_triangle_need_order_lower(save):
+    square = squareform(np.random.default_rng(0).random(66))
+    path = save(rdm=square[np.tril_indices(12, -1)][None])
+    np.testing.assert_array_equal(read(path, order="lower").get_matrices()[0], square)
+    assert not np.allclose(read(path).get_matrices()[0], square)
+
+
+@pytest.mark.parametrize("order", ["upper", "lower"])
+def test_pairs_with_the_diagonal_are_refused_until_it_is_stated(save, order):
+    square = squareform(np.random.default_rng(0).random(66))
+    held = {"upper": np.triu_indices(12), "lower": np.tril_indices(12)}[order]
+    path = save(rdm=square[held][None])
+    with refused("seems to hold 12 conditions with the diagonal, .* use diagonal=True, or for 13 .* diagonal=False"):
+        read(path)
+    np.testing.assert_array_equal(read(path, order=order, diagonal=True).get_matrices()[0], square)
+    assert read(path, diagonal=False).n_cond == 13
+
+
+@pytest.mark.parametrize("empty", [0.0, np.nan])
+@pytest.mark.parametrize("half", ["upper", "lower"])
+def test_a_half_that_is_empty_is_filled_from_the_other(save, stack, empty, half):
+    square = stack[0].copy()
+    square[np.tril_indices(4, -1) if half == "upper" else np.triu_indices(4, 1)] = empty
+    np.testing.assert_array_equal(read(save(RDM=square)).get_matrices()[0], stack[0])
+
+
+def test_chance_on_the_diagonal_is_left_out_if_asked(save, stack):
+    accuracies = 50 + 40 * stack[0]
+    path = save(RDM=accuracies)
+    with refused("non-zero diagonal: .* is 50; if these are similarities, use similarity=True .* diagonal=True leaves"):
+        read(path)
+    np.testing.assert_array_equal(read(path, diagonal=True).dissimilarities[0], squareform(accuracies, checks=False))
+
+
+def test_similarities_are_converted_if_asked(save, stack):
+    path = save(RDM=1 - stack[0])
+    for similarity in (True, 1):
+        found = read(path, similarity=similarity).get_matrices()[0]
+        np.testing.assert_allclose(found, stack[0], atol=1e-15)
+    with refused("similarity says that the scale ends at 0.5, but there is a value of 1.0"):
+        read(path, similarity=0.5)
+
+
+def test_volumes_of_glmsingle_are_patterns_of_the_voxels_that_vary(save):
+    betas = np.random.default_rng(0).normal(size=(4, 5, 6, 20))
+    betas[0, 0, 0, 3], betas[3, 4, 5] = np.nan, 0
+    path = save(modelmd=betas)
+    with refused(r"got float64 of shape \(4, 5, 6, 20\); if there are more axes, name them: .* or axes='x,y,z,cond"):
+        read(path, patterns=True)
+    data = read(path, patterns=True, axes="x,y,z,conditions")
+    assert (data.n_obs, data.n_channel, data.descriptors["n_dropped_channels"]) == (20, 118, 2)
+    places = zip(*(data.channel_descriptors[axis] for axis in "xyz"), strict=True)
+    for values, place in zip(data.measurements.T, places, strict=True):
+        np.testing.assert_array_equal(values, betas[place])
+
+
 # -- which variable
 
 
 def test_stacks_of_one_shape_are_read_as_regions(save, stack):
     rdms = read(save(EVC_RDMs=stack, IT_RDMs=2 * stack))
     assert rdms.rdm_descriptors["roi"] == ["EVC", "EVC", "IT", "IT"]
-    assert rdms.rdm_descriptors["subject"] == ["1", "2", "1", "2"]
+    assert "subject" not in rdms.rdm_descriptors
+    assert groups(rdms, subject_by="index").rows() == {"EVC": {"0": [0], "1": [1]}, "IT": {"0": [2], "1": [3]}}
     np.testing.assert_array_equal(rdms.dissimilarities[2:], 2 * rdms.dissimilarities[:2])
 
 
@@ -224,7 +371,7 @@ def test_names_of_different_patterns_are_not_split(save, stack):
 
 def test_structs_without_names_are_read(save, stack):
     rdms = read(save(RDMs=[{"RDM": square} for square in stack]))
-    assert rdms.rdm_descriptors["name"] == ["", ""]
+    assert set(rdms.rdm_descriptors) == {"index"}
 
 
 def test_structs_of_different_sizes_are_refused(save, stack):
@@ -436,7 +583,8 @@ def test_names_that_do_not_fit_are_refused(mat, stack, kind):
 def test_a_cell_array_of_rdms_is_read(mat, stack, kind):
     rdms = read(mat(IT_RDMs=(stack[0], stack[1]))[kind])
     np.testing.assert_array_equal(rdms.get_matrices(), stack)
-    assert (rdms.rdm_descriptors["subject"], rdms.rdm_descriptors["roi"]) == (["1", "2"], ["IT", "IT"])
+    assert rdms.rdm_descriptors["roi"] == ["IT", "IT"]
+    assert "subject" not in rdms.rdm_descriptors
 
 
 @pytest.mark.parametrize("kind", [0, 1], ids=["v5", "v7.3"])
@@ -801,5 +949,6 @@ def test_monkey_and_human_it_agree(monkey_and_human):
     ],
 )
 def test_noise_ceilings_over_subjects_as_read(request, source, file, roi, ceiling):
-    rdms = read(request.getfixturevalue(source) / file).subset("roi", roi)
+    stacks = {"axes": "subject,conditions,conditions"} if source == "algonauts92" else {}
+    rdms = read(request.getfixturevalue(source) / file, **stacks).subset("roi", roi)
     assert boot_noise_ceiling(rdms, method="corr", rdm_descriptor="subject") == pytest.approx(ceiling, abs=1e-4)

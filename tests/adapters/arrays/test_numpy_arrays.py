@@ -7,11 +7,13 @@ import zipfile
 import h5py
 import numpy as np
 import pytest
+import torch
 from rsatoolbox.data import Dataset
 from scipy.spatial.distance import squareform
 
 from brainrdl import BrainrdlError, read
 from brainrdl.rdms.by_name import names
+from brainrdl.rdms.subjects import groups
 from brainrdl.readers.reading import find_readers
 from brainrdl.testing.file_readers import check_reader
 from data_adapters._shared.arrays import npy_array
@@ -333,7 +335,9 @@ def test_patterns_with_an_axis_of_runs_are_observations_of_each(npz):
         r"got float64 of shape \(4, 7, 3\); if there are more axes, name them: axes='conditions,channels,run'"
     ):
         read(npz(patterns=patterns), patterns=True)
-    with refused(r"axes= may name conditions, channels and run, got \['conditions', 'channels', 'subject'\]"):
+    with refused(
+        r"axes= may name conditions, channels \(or x, y and z\) and run, got \['conditions', 'channels', 'subject'\]"
+    ):
         read(npz(patterns=patterns), patterns=True, axes="conditions,channels,subject")
     with refused("axes= already names the runs"):
         read(npz(patterns=patterns, runs=[1, 2, 3]), patterns=True, axes="conditions,channels,run")
@@ -423,3 +427,101 @@ def test_links_and_undeclared_sizes_in_hdf5_are_refused(h5, tmp_path, stack):
 
 def test_the_reader_keeps_the_contract_with_hdf5(h5, stack):
     check_reader(READER, h5(rdm=stack, names=CONDITIONS))
+
+
+# -- what the RDMs of a stack are, and Net2Brain's files
+
+
+def test_axes_name_what_a_stack_is_along_the_arrays_of_the_same_name(npz, stack):
+    path = npz(rdms=stack, times=np.array([0.1, 0.2]), names=CONDITIONS)
+    found = groups(read(path, axes="time,conditions,conditions"))
+    assert (found.targets, found.subjects) == (("0.1", "0.2"), ("0", "0"))
+    assert groups(read(path)).targets == ("0.1", "0.2")
+    with refused("axis_variables= names positions along axes; name the axes with axes="):
+        read(path, axis_variables={"time": "times"})
+    with refused("and no rdm descriptor 'subject' says whose they are"):
+        groups(read(npz(rdms=stack, names=CONDITIONS)))
+
+
+def test_as_many_points_in_time_as_pairs_are_no_square(npz):
+    pairs = np.random.default_rng(0).random((6, 6))
+    rdms = read(npz(rdms=pairs, t=np.arange(6) * 10), axes="time,pairs", axis_variables={"time": "t"})
+    np.testing.assert_array_equal(rdms.dissimilarities, pairs)
+    assert rdms.rdm_descriptors["time"] == ["0", "10", "20", "30", "40", "50"]
+
+
+def test_all_labels_of_rdms_are_descriptors(npz, stack):
+    labels = {"layers": ["c1", "c2"], "sessions": [1, 2], "species": ["rat", "rat"], "comment": "a", "times": [1, 2, 3]}
+    described = read(npz(rdms=stack, **labels)).rdm_descriptors
+    kept = {key: values for key, values in described.items() if key != "index"}
+    assert kept == {"layer": ["c1", "c2"], "session": ["1", "2"], "species": ["rat", "rat"], "comment": ["a", "a"]}
+
+
+@pytest.mark.parametrize("suffix", ["pt", "npz"])
+@pytest.mark.parametrize("known", [True, False])
+def test_rdms_of_net2brain_have_their_layer_and_stimuli(tmp_path, stack, suffix, known):
+    names_of = [f"{name}.jpg" for name in CONDITIONS] if known else None
+    rdm = torch.from_numpy(squareform(stack[0])).float()
+    held = {"rdm": rdm, "stimuli_name": names_of, "layer_name": "fc" if known else None, "meta": {"model": "resnet50"}}
+    path = tmp_path / f"RDM_fc.{suffix}"
+    if suffix == "pt":
+        torch.save(held, path)
+    else:
+        np.savez(path, **held, allow_pickle=True)
+    rdms = read(path)
+    np.testing.assert_allclose(rdms.get_matrices()[0], stack[0], rtol=1e-6)
+    assert rdms.rdm_descriptors.get("layer") == (["fc"] if known else None)
+    assert list(rdms.pattern_descriptors.get("stimulus", [])) == (list(CONDITIONS) if known else [])
+
+
+def test_a_single_tensor_is_an_rdm_if_it_is_square(tmp_path, stack):
+    torch.save(torch.from_numpy(stack), tmp_path / "stack.pt")
+    np.testing.assert_array_equal(read(tmp_path / "stack.pt", names=CONDITIONS).get_matrices(), stack)
+
+
+class Callable:
+    """An object whose unpickling would write a file."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return (open, (str(self.path), "w"))
+
+
+def test_objects_in_torch_files_are_refused_and_never_built(tmp_path, stack):
+    torch.save({"rdm": torch.from_numpy(stack), "x": Callable(tmp_path / "made")}, tmp_path / "bad.pt")
+    with refused("other Python objects than tensors, .* could run any code"):
+        read(tmp_path / "bad.pt", reader="numpy")
+    assert not (tmp_path / "made").exists()
+
+
+def test_torch_files_that_are_larger_inside_are_refused(tmp_path, stack):
+    torch.save({"rdm": torch.zeros(1).expand(100_000, 100_000)}, tmp_path / "large.pt")
+    with refused("tensor 'rdm' declares 40000000000 bytes, more than its"):
+        read(tmp_path / "large.pt", reader="numpy")
+    torch.save({"rdm": torch.from_numpy(stack)}, tmp_path / "old.pt", _use_new_zipfile_serialization=False)
+    with refused("is a pickle"):
+        read(tmp_path / "old.pt")
+    torch.save({"rdm": torch.from_numpy(stack)}, tmp_path / "plain.pt")
+    with (
+        zipfile.ZipFile(tmp_path / "plain.pt") as plain,
+        zipfile.ZipFile(tmp_path / "packed.pt", "w", zipfile.ZIP_DEFLATED) as packed,
+    ):
+        for member in plain.infolist():
+            packed.writestr(member.filename, plain.read(member))
+    with refused("its archive is compressed, which torch.save does not do"):
+        read(tmp_path / "packed.pt", reader="numpy")
+
+
+def test_betas_of_glmsingle_in_hdf5_are_recognised_and_asked_about(tmp_path):
+    betas = np.random.default_rng(0).normal(size=(4, 5, 6, 20))
+    with h5py.File(tmp_path / "TYPED.hdf5", "w") as file:
+        file["betasmd"] = betas
+    with refused("is not a stack of RDMs .* if it holds patterns, use patterns=True, for a volume with axes='x,y,z,co"):
+        read(tmp_path / "TYPED.hdf5")
+    data = read(tmp_path / "TYPED.hdf5", patterns=True, axes="x,y,z,conditions")
+    np.testing.assert_array_equal(data.measurements, betas.reshape(-1, 20).T)
+    np.save(tmp_path / "betas.npy", betas)
+    again = read(tmp_path / "betas.npy", patterns=True, axes="x,y,z,conditions")
+    np.testing.assert_array_equal(again.measurements, data.measurements)

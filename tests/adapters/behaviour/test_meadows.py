@@ -136,9 +136,8 @@ def test_json_of_another_layout_is_refused(tmp_path, content):
 
 
 def test_json_of_all_participants_or_too_large_is_refused(tree, monkeypatch):
-    for name in ("Meadows_myExp_v_v1_arrangement_tree.json", "Meadows_myExp_v_v1_cuddly-bunny_3_tree.json"):
-        with refused("JSON of Meadows is read only if it is the tree of one participant; download the 1D .mat"):
-            read(tree(task("ma1", PAIRS), name=name), reader=READER)
+    with refused("JSON of Meadows is read only if it is the tree of one participant; download the 1D .mat"):
+        read(tree(task("ma1", PAIRS), name="Meadows_myExp_v_v1_arrangement_tree.json"), reader=READER)
     monkeypatch.setattr(meadows, "_MOST_BYTES", 100)
     with refused(r"the file has \d+ bytes, but at most 100 are read"):
         read(tree(task("ma1", PAIRS)), reader=READER)
@@ -223,3 +222,31 @@ def test_meadows_files_are_taken_by_this_reader_alone(tmp_path):
 @pytest.mark.parametrize("kind", ["mat", "json"])
 def test_the_reader_keeps_the_contract(single, tree, kind):
     check_reader(READER, single if kind == "mat" else tree(task("ma1", PAIRS)))
+
+
+# -- the tree of one task, and the experiment
+
+
+def test_the_tree_of_one_task_equals_its_matrix(rsatoolbox_files):
+    tree = read(rsatoolbox_files / "Meadows_myExp_v_v1_cuddly-bunny_3_tree.json")
+    matrix = read(rsatoolbox_files / "Meadows_myExp_v_v1_cuddly-bunny_3_1D.mat")
+    np.testing.assert_allclose(select(tree, names(matrix)).dissimilarities, matrix.dissimilarities)
+    assert tree.rdm_descriptors["subject"] == ["cuddly-bunny"]
+    assert (tree.rdm_descriptors["task"], tree.rdm_descriptors["task_index"]) == (["arrangement"], ["3"])
+
+
+def test_the_tree_of_another_task_is_refused(tmp_path):
+    path = tmp_path / "Meadows_myExp_v_v1_cuddly-bunny_3_tree.json"
+    path.write_text(json.dumps(task("info", [], kind="info")))
+    with refused("the task is a 'info', not a multiple arrangement"):
+        read(path)
+    path.write_text("[1, 2]")
+    with refused("the file is not a tree of tasks as Meadows writes it: TypeError"):
+        read(path)
+
+
+def test_the_name_of_the_experiment_is_kept(single, tree, mat):
+    assert read(single).descriptors["experiment_name"] == "myExp"
+    assert read(tree(task("ma1", PAIRS))).descriptors["experiment_name"] == "twoMaTasks"
+    renamed = mat("renamed.mat", rdmutv=np.array([PAIRS]), stimuli=np.array(STIMULI))
+    assert "experiment_name" not in read(renamed, reader="meadows").descriptors

@@ -8,12 +8,14 @@ import sys
 import tracemalloc
 import warnings
 
+import h5py
 import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 from rsatoolbox.data import Dataset
 from rsatoolbox.rdm import calc_rdm as rsatoolbox_rdm
+from scipy.io import savemat
 
 from brainrdl import BrainrdlError, read
 from brainrdl.rdms.by_name import select
@@ -89,7 +91,7 @@ def test_epochs_are_the_values_times_and_channels_that_mne_reads(file):
     np.testing.assert_array_equal(found.measurements, whole.get_data())
     np.testing.assert_array_equal(found.time_descriptors["time"], whole.times)
     assert found.channel_descriptors == {"channel": ["C0", "C2"], "type": ["eeg", "eeg"]}
-    assert found.descriptors == {}
+    assert found.descriptors == {"subject": "01"}  # as its name says
 
 
 def test_an_epoch_is_named_by_its_event_whole_hierarchy_and_all(file):
@@ -268,7 +270,7 @@ def test_memory_is_taken_for_what_is_asked_only(tmp_path):
 
 
 def test_a_packed_file_is_read_as_it_was_before(file, tmp_path):
-    packed = save(make_epochs(), tmp_path / "packed-epo.fif.gz")
+    packed = save(make_epochs(), tmp_path / "sub-01-epo.fif.gz")
     assert packed.read_bytes()[:2] == b"\x1f\x8b"
     assert _same_data(read(packed), read(file, reader=READER))
     responses = save_evokeds(make_evokeds(), tmp_path / "a-ave.fif.gz")
@@ -415,7 +417,7 @@ def test_evoked_responses_of_different_channels_are_refused(tmp_path, monkeypatc
 def test_raw_data_are_refused_with_advice(tmp_path):
     raw = mne.io.RawArray(np.zeros((4, 200)), info_of(), verbose="error")
     raw.save(tmp_path / "a_raw.fif", verbose="error")
-    with refused("neither epochs nor evoked responses; cut raw data into epochs with mne.Epochs"):
+    with refused("neither epochs nor evoked responses, as a continuous recording; cut it into epochs with MNE-Python"):
         read(tmp_path / "a_raw.fif", reader=READER)
 
 
@@ -568,3 +570,80 @@ def test_an_empty_file_is_refused(sound):
 
 def test_the_same_file_read_twice_is_the_same(sound):
     assert _same_data(read(sound, reader=READER), read(sound, reader=READER))
+
+
+# EEGLAB and continuous recordings
+
+
+def eeglab(path, types, n_trials=None, values=None):
+    """Write EEGLAB's struct: channels x time points x trials in microvolt, and the events of each epoch."""
+    n_trials = len(types) if n_trials is None else n_trials
+    values = np.random.default_rng(0).normal(size=(3, 40, max(n_trials, 1))) if values is None else values
+    listed = [each if isinstance(each, list) else [each] for each in types]
+    events = [(name, 1.0 + 40 * place, place + 1) for place, names in enumerate(listed) for name in names]
+    event = np.array(events, dtype=[("type", object), ("latency", object), ("epoch", object)])
+    epoch = np.array(
+        [(each if isinstance(each, str) else np.array(each, object), 0.0) for each in types],
+        dtype=[("eventtype", object), ("eventlatency", object)],
+    )
+    chanlocs = np.array([(f"C{k}", "EEG") for k in range(3)], dtype=[("labels", object), ("type", object)])
+    held = {"data": values, "trials": float(n_trials), "nbchan": 3.0, "pnts": 40.0, "srate": 100.0, "xmin": -0.1}
+    savemat(path, {"EEG": held | {"xmax": 0.29, "chanlocs": chanlocs, "event": event, "epoch": epoch}})
+    return path
+
+
+def test_epochs_of_eeglab_are_read_with_their_events(tmp_path):
+    values = np.random.default_rng(0).normal(size=(3, 40, 4))
+    path = eeglab(tmp_path / "sub-01_run-2.set", ["face", "house", "face", "car"], values=values)
+    data = read(path)
+    np.testing.assert_allclose(data.measurements, values.transpose(2, 0, 1) * 1e-6)
+    assert list(data.obs_descriptors["stimulus"]) == ["face", "house", "face", "car"]
+    np.testing.assert_allclose(data.time_descriptors["time"], np.arange(40) / 100 - 0.1)
+    assert (data.descriptors["subject"], set(data.obs_descriptors["run"])) == ("01", {"2"})
+
+
+def test_epochs_of_eeglab_whose_condition_is_not_known_are_refused(tmp_path):
+    path = eeglab(tmp_path / "two.set", ["face", ["house", "button"], "car"])
+    with refused("At least one epoch has multiple events, so it is not known which condition an epoch has"):
+        read(path)
+    (tmp_path / "empty.set").touch()
+    with refused("the file is empty"):
+        read(tmp_path / "empty.set")
+    with h5py.File(tmp_path / "new.set", "w") as file:
+        file["EEG"] = 1
+    with refused("in MATLAB's format v7.3; save it in EEGLAB without this option"):
+        read(tmp_path / "new.set")
+    with refused("as a continuous recording; cut it into epochs with MNE-Python"):
+        read(eeglab(tmp_path / "raw.set", [], n_trials=1, values=np.zeros((3, 40))))
+
+
+def test_the_advice_for_a_recording_of_brainvision_works(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    values = np.random.default_rng(0).normal(size=(400, 2)).astype("<f4")
+    (tmp_path / "rec.eeg").write_bytes(values.tobytes())
+    (tmp_path / "rec.vhdr").write_text(
+        "Brain Vision Data Exchange Header File Version 1.0\n[Common Infos]\nDataFile=rec.eeg\nMarkerFile=rec.vmrk\n"
+        "DataFormat=BINARY\nDataOrientation=MULTIPLEXED\nNumberOfChannels=2\nSamplingInterval=10000\n"
+        "[Binary Infos]\nBinaryFormat=IEEE_FLOAT_32\n[Channel Infos]\nCh1=Fz,,1,µV\nCh2=Cz,,1,µV\n",
+        encoding="utf-8",
+    )
+    marks = [f"Mk{k + 1}=Stimulus,S  {1 + k % 3},{60 + 60 * k},1,0" for k in range(5)]
+    (tmp_path / "rec.vmrk").write_text(
+        "Brain Vision Data Exchange Marker File, Version 1.0\n[Common Infos]\nDataFile=rec.eeg\n[Marker Infos]\n"
+        + "\n".join(marks)
+    )
+    with pytest.raises(BrainrdlError, match="cut it into epochs with MNE-Python") as found:
+        read("rec.vhdr")
+    lines = str(found.value).partition("read these: ")[2]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        exec(lines, {"mne": mne})
+    data = read("epochs-epo.fif")
+    assert list(data.obs_descriptors["stimulus"]) == [f"Stimulus/S  {1 + k % 3}" for k in range(5)]
+
+
+def test_all_columns_of_the_metadata_describe_the_epochs(file):
+    data = read(file)
+    assert list(data.obs_descriptors["image"]) == [f"im{k}.png" for k in range(6)]
+    assert list(data.obs_descriptors["block"]) == [0, 0, 0, 1, 1, 1]
+    assert list(data.obs_descriptors["stimulus"]) == NAMES

@@ -13,8 +13,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
 from brainrdl import BrainrdlError, read
+from brainrdl.doctor import audit
 from brainrdl.testing.file_readers import check_reader
 from data_adapters.fmri_bold.bids import READER
+from data_adapters.fmri_bold.bids_files import is_raw
 from data_adapters.fmri_bold.confounds import MOTION, read_confounds
 
 T_R, N_VOLUMES, SHAPE = 1.5, 120, (3, 3, 2)
@@ -147,11 +149,58 @@ def test_derivatives_are_read_from_their_own_folder_with_the_events_of_the_datas
 
 def test_raw_series_are_read_if_nothing_is_preprocessed(root, patterns):
     shutil.rmtree(root / "derivatives")
-    refused("no table of confounds 'sub-01_task-objects_run-1_desc-confounds_timeseries.tsv' for 'sub-01_.*=None", root)
+    for confounds in ("minimal", "simple", ["csf"]):
+        refused(
+            "'sub-01_task-objects_run-1_bold.nii.gz' is a raw series, .* preprocess it first", root, confounds=confounds
+        )
     data = read(root, reader=READER, confounds=None)
     assert data.n_channel == np.prod(SHAPE)
     assert_recovered(data, patterns)
     assert "space" not in data.descriptors
+
+
+def test_no_message_advises_to_model_the_raw_series(root):
+    shutil.rmtree(root / "derivatives")
+    with pytest.raises(BrainrdlError) as found:
+        read(root, reader=READER)
+    assert "None" not in str(found.value)
+
+
+def test_the_doctor_calls_raw_series_raw(root):
+    known = audit(root, subject="01", space="T1w").findings
+    assert not (known.what == "series").any()
+    shutil.rmtree(root / "derivatives")
+    run = root / "sub-01" / "func" / "sub-01_task-objects_run-1_bold.nii.gz"
+    for source, options in ((root, {"confounds": None}), (run, {})):
+        (value,) = audit(source, **options).findings.query("what == 'series'").value
+        assert value.startswith("raw")
+
+
+@pytest.mark.parametrize("layout", ["fmriprep-20.2.7/fmriprep", "cpac/output/pipeline_cpac-default", "."])
+def test_derivatives_in_deeper_folders_are_found(root, patterns, layout):
+    """fMRIPrep's legacy layout, C-PAC's, and derivatives without a folder of their own."""
+    moved = shutil.move(root / "derivatives" / "fmriprep", root / "elsewhere")
+    place = root / "derivatives" / layout
+    place.parent.mkdir(parents=True, exist_ok=True)
+    if layout == ".":
+        shutil.rmtree(root / "derivatives", ignore_errors=True)
+    shutil.move(moved, place)
+    data = read(root, space="T1w")
+    assert_recovered(data, patterns)
+    assert "series" not in data.descriptors
+    np.testing.assert_array_equal(read(place, space="T1w").measurements, data.measurements)
+    np.testing.assert_array_equal(read(root / "derivatives", space="T1w").measurements, data.measurements)
+    np.testing.assert_array_equal(read(place / "sub-01", space="T1w").measurements, data.measurements)
+
+
+def test_the_description_of_a_dataset_says_whether_it_is_raw(root):
+    place = root / "sub-01" / "func" / "sub-01_task-objects_run-1_bold.nii.gz"
+    assert is_raw(place)
+    (root / "dataset_description.json").write_text('{"Name": "x", "DatasetType": "derivative"}')
+    assert not is_raw(place)
+    (root / "dataset_description.json").write_text("no JSON")
+    assert is_raw(place)
+    assert not is_raw(next(derivatives(root).glob("sub-01/func/*desc-preproc_bold.nii.gz")))
 
 
 def test_a_run_is_picked_by_its_number(sound):

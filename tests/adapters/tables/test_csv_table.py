@@ -593,3 +593,19 @@ def test_a_long_table_of_networks_says_model_and_weights(table):
     text = LONG.replace("\n", ",net,none\n").replace("dissimilarity,net,none", "dissimilarity,model,weights")
     described = read(table(text)).rdm_descriptors
     assert (described["model"], described["weights"]) == (["net"], ["none"])
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_chance_on_the_diagonal_of_a_square_table_is_left_out_if_asked(tmp_path, kind):
+    square = pd.DataFrame([[50, 60, 70], [60, 50, 80], [70, 80, 50]], index=list("abc"), columns=list("abc")) * 1.0
+    path = tmp_path / f"rdm.{kind}"
+    square.to_csv(path) if kind == "csv" else square.to_parquet(path)
+    with refused("non-zero diagonal: .* similarity=True .* diagonal=True leaves it out"):
+        read(path)
+    np.testing.assert_array_equal(read(path, diagonal=True).dissimilarities, [[60, 70, 80]])
+
+
+@pytest.mark.parametrize("empty", ["0", "", "NaN"])
+def test_a_square_table_may_have_an_empty_half(tmp_path, empty):
+    (tmp_path / "rdm.csv").write_text(f",a,b,c\na,0,1,2\nb,{empty},0,3\nc,{empty},{empty},0\n")
+    np.testing.assert_array_equal(read(tmp_path / "rdm.csv").dissimilarities, [[1, 2, 3]])

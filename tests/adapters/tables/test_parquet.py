@@ -185,7 +185,7 @@ def test_an_empty_file_is_refused(tmp_path):
 def test_without_pyarrow_the_extra_is_named(write, square, monkeypatch):
     path = write(square)
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
-    with refused(r"Parquet needs pyarrow: pip install 'brainrdl\[arrays\]'"):
+    with refused(r"Parquet and Feather need pyarrow: pip install 'brainrdl\[arrays\]'"):
         read(path, reader=READER)
 
 
@@ -196,3 +196,30 @@ def test_only_parquet_files_are_taken(tmp_path):
 
 def test_the_reader_keeps_the_contract(write, square):
     check_reader(READER, write(square))
+
+
+# Feather
+
+
+@pytest.mark.parametrize("compression", ["uncompressed", "lz4", "zstd"])
+def test_a_feather_table_is_read_like_parquet(tmp_path, stack, compression):
+    path = tmp_path / "pairs.feather"
+    long_of(stack).to_feather(path, compression=compression)
+    rdms = read(path)
+    assert rdms.rdm_descriptors["subject"] == ["s0", "s1"]
+    np.testing.assert_allclose(select(rdms, CONDITIONS).get_matrices(), stack)
+
+
+def test_feather_that_is_large_or_old_or_damaged_is_refused(tmp_path, stack, monkeypatch):
+    path = tmp_path / "pairs.feather"
+    long_of(stack).to_feather(path)
+    content = path.read_bytes()
+    monkeypatch.setattr(parquet, "_MOST_CELLS", 40)
+    with refused("the table has 48 cells, but at most 40 are read"):
+        read(path)
+    path.write_bytes(b"FEA1" + content[4:])
+    with refused("it is not a Feather file of version 2"):
+        read(path)
+    path.write_bytes(content[: len(content) // 2])
+    with refused("could not be read"):
+        read(path)
