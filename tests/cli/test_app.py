@@ -157,14 +157,15 @@ def test_a_table_has_one_target_and_its_own_ceilings() -> None:
         patch.setattr(app, "console", console)
         patch.setattr(common, "console", console)
         app._print_summary(evaluation, as_json=False)
-    ceilings = evaluation.summary.set_index(["target", "against"])[["ceiling_lower", "ceiling_upper"]]
-    assert ceilings.loc[("V1", "mean"), "ceiling_lower"] > ceilings.loc[("IT", "mean"), "ceiling_lower"] + 0.1
+    columns = ["ceiling", "ceiling_lower", "ceiling_upper"]
+    ceilings = evaluation.summary.set_index(["target", "against"])[columns]
+    assert ceilings.loc[("V1", "mean"), "ceiling"] > ceilings.loc[("IT", "mean"), "ceiling"] + 0.1
     for target in truth:
-        mean, (lower, upper) = ceilings.loc[(target, "mean")].iloc[0], ceilings.loc[(target, "subjects")]
-        of_mean = f"corr with the subjects' mean RDM of {target}, ceiling for the mean RDM {mean:.3f}\n"
-        of_subjects = f"corr with single subjects' RDMs of {target}, noise ceiling "
+        mean, (single, lower, upper) = ceilings.loc[(target, "mean")].iloc[0], ceilings.loc[(target, "subjects")]
+        of_mean = f"corr with the subjects' mean RDM of {target}, a perfect model reaches {mean:.3f}\n"
+        of_subjects = f"corr with single subjects' RDMs of {target}, a perfect model reaches {single:.3f} "
         assert of_mean in out.getvalue()
-        assert f"{of_subjects}{lower:.3f} to {upper:.3f}\n" in out.getvalue()
+        assert f"{of_subjects}(noise ceiling {lower:.3f} to {upper:.3f})\n" in out.getvalue()
     assert out.getvalue().count("fitted") == 4
 
 
