@@ -35,6 +35,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from brainrdl._core.errors import BrainrdlError, about, check_option, check_unique, quote, read_arg, refuse
 from brainrdl._core.files import nearest_in_folder
+from brainrdl._core.packed import check_archive
 from brainrdl.rdms.by_name import names as names_of
 from brainrdl.rdms.conversion import check
 from brainrdl.rdms.naming import checked_names
@@ -130,6 +131,7 @@ def _read(
 ) -> Any:
     chosen = _chosen(reader, file)
     with about(f"{_kind(file)} {str(file)!r} (reader {chosen.name!r})"), _refusing_damage():
+        check_archive(file)
         data = chosen.read(file, **checked(chosen.read, chosen.name, options))
         for part in data if isinstance(data, list) else [data]:
             _name_conditions(part, names, by)
