@@ -191,7 +191,10 @@ def from_array(
     >>> from_array([[0, 1, 2], [1, 0, 3], [2, 3, 0]], ["cat", "dog", "car"]).get_vectors()
     array([[1., 2., 3.]])
     """
-    values = np.asarray(array)
+    try:
+        values = np.asarray(array)
+    except (ValueError, TypeError, RuntimeError) as error:  # rows of different lengths, or a tensor with a gradient
+        refuse(f"{where} is not an array of numbers: {error}")
     if values.dtype.kind not in "biuf":
         refuse(f"{where} must hold real numbers, got dtype {values.dtype}")
     rdms = _build(_pairs_of(values, where), names, by, measure, descriptors, where)
