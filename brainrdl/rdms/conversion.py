@@ -262,6 +262,8 @@ def _conditions_of(place: int, n_conditions: int) -> tuple[int, int]:
 
 def _pairs_of(values: npt.NDArray[Any], where: str) -> npt.NDArray[np.float64]:
     """Turn any accepted layout into (n_rdms, n_pairs), a copy."""
+    if values.shape[-1:] == (0,):
+        refuse(f"{where} is empty: its shape is {values.shape}")
     if values.ndim == 1 or (values.ndim == 2 and values.shape[0] != values.shape[1]):
         pairs = np.atleast_2d(values.astype(np.float64))
         _n_conditions(pairs.shape[1], f"{where} with shape {values.shape}")

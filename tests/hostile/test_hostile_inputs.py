@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from brainrdl import BrainrdlError, rdms, recipe
@@ -104,6 +105,12 @@ def test_a_table_and_rdms_of_other_bytes_are_refused(tmp_path):
     for door in (read_csv, read_rdms):
         with pytest.raises(BrainrdlError, match="cannot read"):
             door(tmp_path / "bytes")
+
+
+@pytest.mark.parametrize("shape", [(0,), (0, 0), (2, 0), (2, 0, 0)])
+def test_an_array_without_values_is_not_an_rdm(shape):
+    with pytest.raises(BrainrdlError, match=r"array is empty: its shape is \("):
+        rdms.from_array(np.empty(shape), None)
 
 
 def test_rows_of_different_lengths_are_not_an_rdm():
