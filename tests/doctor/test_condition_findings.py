@@ -69,8 +69,8 @@ def test_conditions_that_carry_the_agreement_are_named_before_subjects_are_calle
     rows = found(given, "mean of a condition's row")
     assert rows.level == "note"
     assert all(NAMES[k] in rows.value for k in artefacts)
-    whats = audit(given).findings.what.tolist()
-    assert whats.index("influential conditions") < whats.index("mean of a condition's row") < whats.index("outliers")
+    order = audit(given).findings.what.tolist()
+    assert order.index("influential conditions") < order.index("mean of a condition's row") < order.index("outliers")
 
 
 def test_clean_subjects_are_no_outliers_because_others_share_an_artefact():
