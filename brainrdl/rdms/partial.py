@@ -171,7 +171,7 @@ def weighted_mean(
     >>> weighted_mean([torch.tensor([1.0, 2.0]), torch.tensor([3.0, torch.nan])], torch.tensor([3.0, 1.0]))
     tensor([1.5000, 2.0000])
     """
-    mean = torch.empty_like(rows[0])
+    mean, weights = torch.empty_like(rows[0]), weights.double()
     for part, block in blocks(rows):
         each = weights if scales is None else weights * scales
         totals = weights.sum()
