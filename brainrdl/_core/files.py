@@ -107,7 +107,7 @@ def read_json(path: Path) -> dict[str, Any]:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         refuse(f"cannot read {str(path)!r}: {error.strerror}")
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         refuse(f"{str(path)!r} is not JSON: {error}")
     if not isinstance(content, dict):
         refuse(f"{str(path)!r} should hold a JSON object, got {type(content).__name__}")
@@ -156,7 +156,7 @@ def read_csv(path: Path, **options: Any) -> pd.DataFrame:
 
     try:
         return pd.read_csv(path, **options)
-    except (OSError, ValueError) as error:
+    except Exception as error:  # pandas has many ways to fail on a damaged table
         refuse(f"cannot read {str(path)!r}: {reason(error)}")
 
 
@@ -213,7 +213,7 @@ def read_rdms(path: Path) -> RDMs:
         refuse(f"there is no file {str(path)!r}")
     try:
         return load_rdm(str(path), file_type="hdf5")
-    except (OSError, KeyError, ValueError) as error:
+    except Exception as error:  # a damaged file can fail anywhere in HDF5 or rsatoolbox
         refuse(f"cannot read {str(path)!r} as RDMs: {error}")
 
 

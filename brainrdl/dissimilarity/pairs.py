@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from functools import lru_cache
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -104,6 +107,49 @@ def to_square(pairs: Float[Tensor, "*batch n_pairs"]) -> Float[Tensor, "*batch n
 def to_pairs(square: Tensor) -> Tensor:
     n = square.shape[-1]
     return square.flatten(-2).index_select(-1, _flat_index(n, square.device))
+
+
+def pair_blocks(n: int, at_most: int = 2**20) -> Iterator[tuple[slice, npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
+    """Yield all pairs of `n` conditions in blocks of whole rows, because their indices need more memory than an RDM.
+
+    Parameters
+    ----------
+    n : int
+        Number of conditions.
+    at_most : int
+        Number of pairs in a block, unless a single row has more.
+
+    Yields
+    ------
+    slice, rows, columns
+        Where the block is among all pairs, and the two conditions of each of its pairs.
+
+    Examples
+    --------
+    >>> [(part, rows.tolist(), columns.tolist()) for part, rows, columns in pair_blocks(4, at_most=3)]
+    [(slice(0, 3, None), [0, 0, 0], [1, 2, 3]), (slice(3, 6, None), [1, 1, 2], [2, 3, 3])]
+    """
+    starts = np.concatenate([[0], np.cumsum(np.arange(n - 1, 0, -1))])
+    first = 0
+    while first < n - 1:
+        last = max(first + 1, int(np.searchsorted(starts, starts[first] + at_most, "right")) - 1)
+        rows = np.repeat(np.arange(first, last), np.diff(starts[first : last + 1]))
+        columns = np.arange(starts[first], starts[last]) - starts[rows] + rows + 1
+        yield slice(int(starts[first]), int(starts[last])), rows, columns
+        first = last
+
+
+def places_of(chosen: npt.NDArray[np.int64], n: int) -> Iterator[tuple[slice, npt.NDArray[np.int64]]]:
+    """Yield, in blocks, where the pairs of the conditions `chosen` are among the pairs of all `n`.
+
+    Examples
+    --------
+    >>> [(part, places.tolist()) for part, places in places_of(np.array([3, 0, 1]), 4)]
+    [(slice(0, 3, None), [2, 4, 0])]
+    """
+    for part, rows, columns in pair_blocks(len(chosen)):
+        low, high = np.minimum(chosen[rows], chosen[columns]), np.maximum(chosen[rows], chosen[columns])
+        yield part, low * n - low * (low + 1) // 2 + high - low - 1
 
 
 # The caches are filled outside inference mode: an index made there could never be saved for a backward pass.

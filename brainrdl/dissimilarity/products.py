@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from brainrdl.dissimilarity.pairs import to_pairs, to_square
+from brainrdl.dissimilarity.pairs import pair_blocks, to_pairs, to_square
+
+_LARGE = 2048  # conditions from which the Gram matrix is computed in blocks, if no gradient needs it
+
+_AT_ONCE = 2**20  # pairs in a block
 
 _ROUNDING = 4.0  # a spread over channels below this many rounding errors of the mean is only rounding
 
@@ -62,7 +67,7 @@ class _CosineDistances(torch.autograd.Function):
         vectors, inverse, cosines = all_cosines(x, centre)
         ctx.save_for_backward(x, vectors, inverse, cosines)
         ctx.centre = centre
-        return to_pairs(cosines).neg_().add_(1).clamp_min_(0)
+        return _distances(to_pairs(cosines))
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
@@ -80,17 +85,67 @@ def all_cosines(x: Tensor, centre: bool) -> tuple[Tensor, Tensor, Tensor]:
     vectors, floor = channel_centred(x) if centre else (x, torch.finfo(x.dtype).tiny)
     gram = matmul(vectors, vectors.mT)
     squares = gram.diagonal(dim1=-2, dim2=-1)
-    inverse = squares.masked_fill(squares <= floor, torch.inf).rsqrt()
+    inverse = _inverse(squares, floor)
     return vectors, inverse, gram * inverse.unsqueeze(-1) * inverse.unsqueeze(-2)
 
 
+def _inverse(squares: Tensor, floor: Tensor | float) -> Tensor:
+    """Return inverse lengths; 0 for vectors that are too short."""
+    return squares.masked_fill(squares <= floor, torch.inf).rsqrt()
+
+
+def _distances(cosines: Tensor) -> Tensor:
+    return cosines.neg_().add_(1).clamp_min_(0)
+
+
 def pair_products(x: Tensor, y: Tensor | None, scale: float) -> Tensor:
+    if _in_blocks(x, y):
+        return _pair_products_in_blocks(x, y, scale)
     pairs: Tensor = _PairProducts.apply(x, y, scale)
     return pairs
 
 
 def cosine_distances(x: Tensor, centre: bool) -> Tensor:
+    if _in_blocks(x, None):
+        return _cosine_distances_in_blocks(x, centre)
     pairs: Tensor = _CosineDistances.apply(x, centre)
+    return pairs
+
+
+def _in_blocks(x: Tensor, y: Tensor | None) -> bool:
+    needs_gradient = torch.is_grad_enabled() and any(part is not None and part.requires_grad for part in (x, y))
+    return x.shape[-2] > _LARGE and not needs_gradient
+
+
+def _pair_products_in_blocks(x: Tensor, y: Tensor | None, scale: float) -> Tensor:
+    own = (x * (x if y is None else y)).sum(-1)
+
+    def block(rows: slice, columns: slice) -> Tensor:
+        both = own[..., rows].unsqueeze(-1) + own[..., columns].unsqueeze(-2)
+        if y is None:
+            product = matmul(x[..., rows, :], x[..., columns, :].mT)
+            return both.sub_(product, alpha=2).mul_(scale).clamp_min_(0)
+        both.sub_(matmul(x[..., rows, :], y[..., columns, :].mT))
+        return both.sub_(matmul(y[..., rows, :], x[..., columns, :].mT)).mul_(scale)
+
+    return _joined(x, block)
+
+
+def _cosine_distances_in_blocks(x: Tensor, centre: bool) -> Tensor:
+    vectors, floor = channel_centred(x) if centre else (x, torch.finfo(x.dtype).tiny)
+    unit = vectors * _inverse(vectors.square().sum(-1), floor).unsqueeze(-1)
+    return _joined(x, lambda rows, columns: _distances(matmul(unit[..., rows, :], unit[..., columns, :].mT)))
+
+
+def _joined(x: Tensor, block: Callable[[slice, slice], Tensor]) -> Tensor:
+    """Fill the pairs from blocks of the upper triangle: a few rows, and the columns from the first of these rows on."""
+    n = x.shape[-2]
+    pairs = x.new_empty(*x.shape[:-2], n * (n - 1) // 2)
+    for part, i, j in pair_blocks(n, _AT_ONCE):
+        first = int(i[0])
+        within = torch.from_numpy((i - first) * (n - first) + j - first).to(x.device)
+        found = block(slice(first, int(i[-1]) + 1), slice(first, None))
+        pairs[..., part] = found.flatten(-2).index_select(-1, within)
     return pairs
 
 

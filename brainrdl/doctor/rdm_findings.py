@@ -18,6 +18,7 @@ from brainrdl._core.errors import BrainrdlError, arg, quote, read_arg
 from brainrdl.dissimilarity.measures import traits_of
 from brainrdl.dissimilarity.registry import DISSIMILARITIES
 from brainrdl.doctor import dissimilarity_kinds as kinds
+from brainrdl.doctor.condition_findings import of_conditions, outlying
 from brainrdl.doctor.finding import Finding, percent, where_of
 from brainrdl.evaluation.ceilings import noise_ceiling
 from brainrdl.rdms.partial import comparable
@@ -89,7 +90,7 @@ def of_rdms(rdms: RDMs, by: str, how: Mapping[str, Any]) -> Iterator[Finding]:
     yield from _targets(words, found_groups.target_by)
     in_words = dict(zip(found_groups.targets, words, strict=True))
     for target in teacher.targets:
-        yield from _subjects(teacher.subject_rdms(target), teacher.subject_by, in_words[target])
+        yield from _subjects(teacher.subject_rdms(target), teacher, in_words[target])
 
 
 def _targets(target_of_each: Sequence[str], keys: Sequence[str]) -> Iterator[Finding]:
@@ -307,8 +308,9 @@ def between(rows: Float[Tensor, "n_rdms n_pairs"]) -> Float[Tensor, "n_rdms n_rd
     return torch.stack([corr(row, rows) for row in rows])
 
 
-def _subjects(rdms: RDMs, subject_by: str, target: str) -> Iterator[Finding]:
-    rows, subjects = torch.tensor(rdms.dissimilarities), [str(name) for name in rdms.rdm_descriptors[subject_by]]
+def _subjects(rdms: RDMs, teacher: RDMTeacher, target: str) -> Iterator[Finding]:
+    rows = torch.tensor(rdms.dissimilarities)
+    subjects = [str(name) for name in rdms.rdm_descriptors[teacher.subject_by]]
     if len(rows) < 2:
         value = "1 RDM: no reliability and no noise ceiling"
         advice = "give the RDM of each subject, not only their mean"
@@ -317,8 +319,17 @@ def _subjects(rdms: RDMs, subject_by: str, target: str) -> Iterator[Finding]:
     scaled = comparable(rows, f"target {target!r}")
     yield _reliability(scaled, target)
     yield _ceiling(rows, target)
-    yield _outliers(scaled, subjects, target)
+    left_out = outlying(scaled, rdms.n_cond)
+    yield from of_conditions(scaled, teacher.conditions, target, left_out)
+    yield _outliers(_without(scaled, left_out), subjects, target)
     yield _scales(rows, subjects, target) if scaled is rows else _partial_scales(rows, scaled, subjects, target)
+
+
+def _without(rows: Tensor, left_out: Bool[np.ndarray, " n"]) -> Tensor:
+    """Return the pairs of the conditions that are not left out."""
+    kept = torch.from_numpy(~left_out)
+    i, j = torch.triu_indices(len(kept), len(kept), 1)
+    return rows[:, kept[i] & kept[j]] if left_out.any() else rows
 
 
 def _reliability(rows: Tensor, target: str) -> Finding:

@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from brainrdl._core.errors import arg, check_conditions, check_unique, nearest, quote, read_arg, refuse
+from brainrdl.dissimilarity.pairs import places_of
 from brainrdl.rdms.naming import checked_names
 
 if TYPE_CHECKING:
@@ -293,13 +294,11 @@ def _spread(rdms: RDMs, everything: Sequence[str], by: str) -> RDMs:
     held = names(rdms, by)
     if held == tuple(everything):
         return rdms
-    kept = [name for name in everything if name in set(held)]
     place = {name: index for index, name in enumerate(everything)}
-    at = np.array([place[name] for name in kept])
-    first, second = (at[axis] for axis in np.triu_indices(len(at), 1))
     n = len(everything)
     values = np.full((rdms.n_rdm, n * (n - 1) // 2), np.nan)
-    values[:, first * n - first * (first + 1) // 2 + second - first - 1] = select(rdms, kept, by).dissimilarities
+    for part, places in places_of(np.array([place[name] for name in held]), n):
+        values[:, places] = np.asarray(rdms.dissimilarities)[:, part]
     return joined_rdms(
         values,
         measure=rdms.dissimilarity_measure,
@@ -331,11 +330,12 @@ def _joined_patterns(rdms: Sequence[RDMs], everything: Sequence[str], by: str) -
 
 def _take(rdms: RDMs, index: npt.NDArray[np.int64]) -> RDMs:
     """Return `rdms` with the conditions at `index`, in that order, without making square matrices."""
-    i, j = (index[axis] for axis in np.triu_indices(len(index), 1))
-    low, high = np.minimum(i, j), np.maximum(i, j)
-    position = low * rdms.n_cond - low * (low + 1) // 2 + high - low - 1
+    given = np.asarray(rdms.dissimilarities)
+    values = np.empty((len(given), len(index) * (len(index) - 1) // 2), dtype=given.dtype)
+    for part, places in places_of(index, rdms.n_cond):
+        values[:, part] = given[:, places]
     return joined_rdms(
-        np.asarray(rdms.dissimilarities)[:, position],
+        values,
         measure=rdms.dissimilarity_measure,
         descriptors=rdms.descriptors,
         rdm_descriptors=rdms.rdm_descriptors,

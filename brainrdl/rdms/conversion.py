@@ -13,12 +13,15 @@ from jaxtyping import Float
 from torch import Tensor
 
 from brainrdl._core.errors import check_option, check_unique, read_arg, refuse
+from brainrdl.dissimilarity.pairs import pair_blocks
 from brainrdl.rdms.by_name import FEWEST_CONDITIONS, joined_rdms, names_of, select
 from brainrdl.rdms.naming import checked_names
 
 if TYPE_CHECKING:
     import pandas as pd
     from rsatoolbox.rdm.rdms import RDMs
+LARGEST = 1e15  # the squares of larger dissimilarities, summed over the pairs of an RDM, overflow float32
+
 _ROUNDING = 1e-6  # asymmetry, relative to the largest dissimilarity, that float32 arithmetic can leave (eps 1.2e-7)
 
 _SURE = 6  # equal largest values at so many places of a diagonal are no accident; with fewer, ratings can be equal
@@ -105,6 +108,7 @@ def from_tensor(
     by: str = "stimulus",
     measure: str | None = None,
     descriptors: Mapping[str, Sequence[Any]] | None = None,
+    copy: bool = True,
 ) -> RDMs:
     """Make rsatoolbox RDMs from dissimilarities of pairs, without a check of the values (see `check`).
 
@@ -120,6 +124,8 @@ def from_tensor(
         Name of the dissimilarity measure, for example ``"correlation"``.
     descriptors : mapping of str to sequences, optional
         Rdm descriptors, one value per RDM, for example ``{"roi": ["V1", "IT"]}``.
+    copy : bool
+        False lets the RDMs use the memory of `pairs`, if it is in float64 and on the CPU.
 
     Returns
     -------
@@ -137,7 +143,7 @@ def from_tensor(
     >>> from_tensor(torch.tensor([0.5, 0.25, 1.0]), ["cat", "dog", "car"]).get_vectors()
     array([[0.5 , 0.25, 1.  ]])
     """
-    values = pairs.detach().to("cpu", torch.float64).numpy().copy()
+    values = pairs.detach().to("cpu", torch.float64, copy=copy).numpy()
     if values.ndim not in (1, 2):
         refuse(f"pairs must have shape (n_rdms, n_pairs) or (n_pairs,), got {tuple(values.shape)}")
     return _build(np.atleast_2d(values), names, by, measure, descriptors, "pairs")
@@ -205,12 +211,18 @@ def from_array(
     array([[1., 2., 4., 3., 5., 6.]])
     """
     check_option(order, ("upper", "lower"), "order")
-    values = np.asarray(array)
+    try:
+        values = np.asarray(array)
+    except (ValueError, TypeError, RuntimeError) as error:  # rows of different lengths, or a tensor with a gradient
+        refuse(f"{where} is not an array of numbers: {error}")
     if values.dtype.kind not in "biuf":
         refuse(f"{where} must hold real numbers, got dtype {values.dtype}")
-    values = dissimilarities_of(values.astype(np.float64), similarity)
+    if values.shape[-1:] == (0,):
+        refuse(f"{where} is empty: its shape is {values.shape}")
+    values = dissimilarities_of(values, similarity)
     if condensed or values.ndim == 1 or (values.ndim == 2 and values.shape[0] != values.shape[1]):
-        pairs = _in_order(np.atleast_2d(values), order, diagonal, f"{where} with shape {values.shape}")
+        copied = np.atleast_2d(values.astype(np.float64))
+        pairs = _in_order(copied, order, diagonal, f"{where} with shape {values.shape}")
     else:
         pairs = _pairs_of(values, bool(diagonal), where)
     rdms = _build(pairs, names, by, measure, descriptors, where)
@@ -250,18 +262,33 @@ def check(rdms: RDMs, where: str) -> None:
 
 def _check_values(row: npt.NDArray[Any], n_conditions: int, where: str) -> None:
     """Refuse one RDM's pairs if any is infinite, all are NaN, or all are equal."""
-    if np.isinf(row).any():
-        first = int(np.flatnonzero(np.isinf(row))[0])
-        i, j = (int(axis[first]) for axis in np.triu_indices(n_conditions, 1))
+    low, high = float(np.fmin.reduce(row)), float(np.fmax.reduce(row))  # without copies: an RDM may fill the memory
+    if math.isinf(low) or math.isinf(high):
+        i, j = _conditions_of(int(np.flatnonzero(np.isinf(row))[0]), n_conditions)
         refuse(f"{where} is infinite at conditions {i} and {j} (counted from 0); use NaN for unmeasured pairs")
-    measured = row[~np.isnan(row)]
-    if not measured.size:
+    if math.isnan(low):
         refuse(f"{where} contains only NaN")
-    if measured.min() == measured.max():
-        refuse(f"{where} is constant: every pair is {float(measured[0])!r}, so it distinguishes nothing")
+    if max(-low, high) > LARGEST:
+        place = int(np.flatnonzero(np.abs(row) > LARGEST)[0])
+        i, j = _conditions_of(place, n_conditions)
+        refuse(
+            f"{where} is {row[place]:g} at conditions {i} and {j} (counted from 0), but dissimilarities above "
+            f"{LARGEST:g} are taken for damage; if the values are right, divide all RDMs by one number"
+        )
+    if low == high:
+        refuse(f"{where} is constant: every pair is {low!r}, so it distinguishes nothing")
 
 
-def dissimilarities_of(values: npt.NDArray[np.float64], similarity: bool | float | None) -> npt.NDArray[np.float64]:
+def _conditions_of(place: int, n_conditions: int) -> tuple[int, int]:
+    """Return the two conditions of a pair."""
+    return next(
+        (int(rows[place - part.start]), int(columns[place - part.start]))
+        for part, rows, columns in pair_blocks(n_conditions)
+        if place < part.stop
+    )
+
+
+def dissimilarities_of(values: npt.NDArray[Any], similarity: bool | float | None) -> npt.NDArray[Any]:
     """Subtract similarities from the largest of them, or from the top of their scale; NaN stays NaN.
 
     Examples
@@ -275,7 +302,7 @@ def dissimilarities_of(values: npt.NDArray[np.float64], similarity: bool | float
     top = greatest if similarity is True else float(similarity)
     if top < greatest - _ROUNDING * abs(greatest):
         refuse(f"similarity says that the scale ends at {top}, but there is a value of {greatest}")
-    return top - values
+    return top - values.astype(np.float64, copy=False)
 
 
 def _in_order(rows: npt.NDArray[np.float64], order: str, diagonal: bool | None, where: str) -> npt.NDArray[np.float64]:
@@ -319,7 +346,7 @@ def _refuse_diagonals(rows: npt.NDArray[np.float64], n: int, where: str) -> None
             )
 
 
-def _pairs_of(values: npt.NDArray[np.float64], any_diagonal: bool, where: str) -> npt.NDArray[np.float64]:
+def _pairs_of(values: npt.NDArray[Any], any_diagonal: bool, where: str) -> npt.NDArray[np.float64]:
     """Turn a matrix or a stack of matrices into (n_rdms, n_pairs)."""
     if values.ndim not in (2, 3):
         refuse(f"{where} must have 1 to 3 dimensions, got shape {values.shape}")
@@ -329,50 +356,59 @@ def _pairs_of(values: npt.NDArray[np.float64], any_diagonal: bool, where: str) -
     n_conditions = stack.shape[-1]
     if n_conditions < FEWEST_CONDITIONS:
         refuse(f"{where} has {n_conditions} conditions; an RDM needs at least 3")
-    named = (f"RDM {index} (of {len(stack)}) in {where}" for index in range(len(stack)))
-    rows = [_condensed(matrix, any_diagonal, name) for matrix, name in zip(stack, named, strict=True)]
-    return np.stack(rows) if rows else np.empty((0, n_conditions * (n_conditions - 1) // 2))
+    pairs = np.empty((len(stack), n_conditions * (n_conditions - 1) // 2))
+    for index, matrix in enumerate(stack):
+        named = f"RDM {index} (of {len(stack)}) in {where}"
+        _condense(_filled(matrix.astype(np.float64, copy=False)), pairs[index], any_diagonal, named)
+    return pairs
 
 
-def _condensed(matrix: npt.NDArray[np.float64], any_diagonal: bool, where: str) -> npt.NDArray[np.float64]:
-    """Check one square RDM and return its upper triangle, averaged with the lower triangle unless one is empty."""
-    matrix = _filled(matrix)
-    flipped = matrix.T
-    same = (matrix == flipped) | (np.isnan(matrix) & np.isnan(flipped))
-    tolerance = _ROUNDING * float(np.max(np.abs(matrix), initial=0, where=np.isfinite(matrix)))
-    # an infinite entry in one triangle only, or infinite entries of opposite sign, are reported like other differences
-    with np.errstate(invalid="ignore", over="ignore"):
-        difference = np.where(same, 0.0, np.abs(matrix - flipped))
-        mean = np.where(same, matrix, matrix / 2 + flipped / 2)
-    difference[np.isnan(difference)] = math.inf
-    if difference.max() > tolerance:
-        i, j = np.unravel_index(difference.argmax(), difference.shape)
+def _condense(matrix: npt.NDArray[np.float64], pairs: npt.NDArray[np.float64], any_diagonal: bool, where: str) -> None:
+    """Check one square RDM and write its upper triangle, averaged with the lower triangle, to `pairs`."""
+    tolerance = _ROUNDING * max(_largest(row) for row in matrix)
+    worst, at = 0.0, (0, 0)
+    for part, i, j in pair_blocks(len(matrix)):
+        upper, lower = matrix[i, j], matrix[j, i]
+        same = (upper == lower) | (np.isnan(upper) & np.isnan(lower))
+        # an infinite entry in one triangle only, or infinite entries of opposite sign, are reported like others
+        with np.errstate(invalid="ignore", over="ignore"):
+            difference = np.where(same, 0.0, np.abs(upper - lower))
+            pairs[part] = np.where(same, upper, upper / 2 + lower / 2)
+        difference[np.isnan(difference)] = math.inf
+        k = int(difference.argmax())
+        if difference[k] > worst:
+            worst, at = float(difference[k]), (int(i[k]), int(j[k]))
+    if worst > tolerance:
+        a, b = at
         refuse(
-            f"{where} is not symmetric: [{i}, {j}] is {matrix[i, j]:.6g} and [{j}, {i}] is {matrix[j, i]:.6g} "
-            f"(difference {difference[i, j]:.3g}; differences up to {tolerance:.3g} count as rounding); "
+            f"{where} is not symmetric: [{a}, {b}] is {matrix[a, b]:.6g} and [{b}, {a}] is {matrix[b, a]:.6g} "
+            f"(difference {worst:.3g}; differences up to {tolerance:.3g} count as rounding); "
             "correct the values, or average the matrix with its transpose if both triangles are valid"
         )
     diagonal = np.nan_to_num(np.abs(np.diagonal(matrix)), posinf=math.inf)
     if diagonal.max() > tolerance and not any_diagonal:
-        i = diagonal.argmax()
+        k = int(diagonal.argmax())
         refuse(
-            f"{where} has a non-zero diagonal: [{i}, {i}] is {matrix[i, i]:.6g}; if these are similarities, use "
+            f"{where} has a non-zero diagonal: [{k}, {k}] is {matrix[k, k]:.6g}; if these are similarities, use "
             f"{read_arg('similarity', True)} (the largest value minus each) or a number, the top of the scale; if the "
             f"diagonal means nothing, such as chance of a decoder, {read_arg('diagonal', True)} leaves it out"
         )
-    upper: npt.NDArray[np.float64] = mean[np.triu_indices(len(matrix), 1)]
-    return upper
+
+
+def _largest(row: npt.NDArray[np.float64]) -> float:
+    """Return the largest finite absolute value, 0 if there is none."""
+    return float(np.max(np.abs(row), initial=0, where=np.isfinite(row)))
 
 
 def _filled(matrix: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """Fill an empty half, which holds only 0 or NaN, from the other; one of zeros would be averaged otherwise."""
-    upper = np.triu_indices(len(matrix), 1)
-    halves = [matrix[upper], matrix.T[upper]]
-    empty = [not np.nan_to_num(half).any() for half in halves]
-    if sum(empty) != 1:
+    upper = any(np.nan_to_num(row[k + 1 :]).any() for k, row in enumerate(matrix))
+    lower = any(np.nan_to_num(row[:k]).any() for k, row in enumerate(matrix))
+    if upper == lower:
         return matrix
-    filled = matrix.copy()
-    filled[upper] = filled.T[upper] = halves[empty.index(False)]
+    half = np.triu(matrix if upper else matrix.T, 1)
+    filled: npt.NDArray[np.float64] = half + half.T
+    np.fill_diagonal(filled, np.diagonal(matrix))
     return filled
 
 

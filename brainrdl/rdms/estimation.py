@@ -290,7 +290,7 @@ def _calc_one(
     descriptors: dict[str, list[Any]]
     descriptors = {key: [value] * len(pairs) for key, value in data.descriptors.items() if _describes(key, value)}
     descriptors |= {} if times is None else {"time": times}
-    rdms = from_tensor(pairs, names, by=by, measure=label, descriptors=descriptors)
+    rdms = from_tensor(pairs, names, by=by, measure=label, descriptors=descriptors, copy=False)
     rdms.pattern_descriptors.update(_of_conditions(data, by, codes))
     check(rdms, f"the {label} RDM of {len(names)} conditions and {measured.shape[-1]} channels")
     return rdms

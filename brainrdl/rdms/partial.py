@@ -6,6 +6,9 @@ twice as large as another's, the mean then shows who judged a pair, not how diff
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -14,8 +17,24 @@ from brainrdl._core.errors import refuse
 
 _MOST_ROUNDS, _SAME = 10_000, 1e-20  # rounds, and squared change of an estimate of unit length
 
+_AT_ONCE = 2**17  # pairs: RDMs of thousands of conditions are not copied whole
 
-def has_gaps(rows: Float[Tensor, "n_rdms n_pairs"]) -> bool:
+
+def blocks(rows: Sequence[Tensor] | Tensor) -> Iterator[tuple[slice, Tensor]]:
+    """Yield the RDMs block by block of their pairs, (n_rdms, n_pairs of the block).
+
+    Examples
+    --------
+    >>> [(part, block.shape) for part, block in blocks([torch.zeros(3), torch.ones(3)])]
+    [(slice(0, 3, None), torch.Size([2, 3]))]
+    """
+    n_pairs = rows[0].shape[-1]
+    for start, stop in pairwise((*range(0, n_pairs, _AT_ONCE), n_pairs)):
+        part = slice(start, stop)
+        yield part, rows[:, part] if isinstance(rows, Tensor) else torch.stack([row[part] for row in rows])
+
+
+def has_gaps(rows: Float[Tensor, "n_rdms n_pairs"] | Sequence[Tensor]) -> bool:
     """Say whether some RDMs know pairs that others do not.
 
     Examples
@@ -23,8 +42,12 @@ def has_gaps(rows: Float[Tensor, "n_rdms n_pairs"]) -> bool:
     >>> has_gaps(torch.tensor([[1.0, torch.nan], [2.0, torch.nan]]))  # both know the first pair only
     False
     """
-    known = ~rows.isnan()
-    return bool((known != known[:1]).any())
+    unknown = (block.isnan() for _, block in blocks(rows) if _some_unknown(block))
+    return any(bool((each != each[:1]).any()) for each in unknown)
+
+
+def _some_unknown(block: Tensor) -> bool:
+    return bool(block.sum().isnan())  # several times faster than a look at each value
 
 
 def comparable(
@@ -63,30 +86,66 @@ def comparable(
     >>> bool(torch.allclose(scaled[0, 1:3], scaled[1, 1:3], rtol=1e-4))
     True
     """
+    scales = factors(rows, where, on)
+    return rows if scales is None else rows * scales[:, None].to(rows.dtype)
+
+
+def factors(
+    rows: Float[Tensor, "n_rdms n_pairs"] | Sequence[Tensor],
+    where: str = "the RDMs",
+    on: Bool[Tensor, " n_pairs"] | None = None,
+) -> Float[Tensor, " n_rdms"] | None:
+    """Return the factors of `comparable`, in float64; None if all RDMs know the same pairs.
+
+    Examples
+    --------
+    >>> factors([torch.tensor([1.0, 2.0, 3.0]), torch.tensor([2.0, 2.0, 4.0])]) is None
+    True
+    """
     if len(rows) < 2 or not has_gaps(rows):
-        return rows
-    return rows * _factors(rows if on is None else rows[:, on], where)[:, None]
-
-
-def _factors(rows: Tensor, where: str) -> Tensor:
-    """Return the factor of each row that makes it as large as the mean of the rows times these factors."""
-    known = ~rows.isnan()
-    _refuse_islands(known, where)
-    filled = rows.nan_to_num()
-    length = filled.norm(dim=1, keepdim=True)
-    unit = torch.where(length > 0, filled / length, filled)
-    counts = known.sum(0).clamp(min=1)
-    estimate = _unit(filled.sum(0) / counts)
+        return None
+    shared = torch.zeros(len(rows), len(rows), dtype=torch.float64)
+    lengths = torch.zeros(len(rows), dtype=torch.float64)
+    for block in chosen_blocks(rows, on):
+        known = (~block.isnan()).double()
+        shared += known @ known.mT
+        lengths += block.nan_to_num().square().sum(1)
+    _refuse_islands(shared > 0, where)
+    lengths = lengths.sqrt()
+    per_length = torch.where(lengths > 0, 1 / lengths, 0.0)
+    estimate = torch.empty(rows[0].shape, dtype=torch.float64)
+    _point_to_mean(estimate, rows, on, torch.ones_like(lengths))
     for _ in range(_MOST_ROUNDS):
-        size = (known * estimate).norm(dim=1, keepdim=True)
-        before, estimate = estimate, _unit((unit * size).sum(0) / counts)
-        if float((estimate - before).square().sum()) <= _SAME:
+        sizes = torch.zeros_like(lengths)
+        for (_, part), block in zip(blocks([estimate]), chosen_blocks(rows, on), strict=True):
+            sizes += torch.where(block.isnan(), 0.0, part.square()).sum(1)
+        sizes = sizes.sqrt()
+        if _point_to_mean(estimate, rows, on, sizes * per_length) <= _SAME:
             break
-    factors = torch.where(length > 0, size / length, torch.ones_like(size))
-    return (factors * filled.norm() / (filled * factors).norm())[:, 0]
+    found = torch.where(lengths > 0, sizes * per_length, 1.0)
+    return found * lengths.norm() / (lengths * found).norm()
 
 
-def mean_rdm(rows: Float[Tensor, "n_rdms n_pairs"], where: str = "the RDMs") -> Float[Tensor, " n_pairs"]:
+def chosen_blocks(rows: Sequence[Tensor] | Tensor, on: Tensor | None) -> Iterator[Tensor]:
+    """Yield the blocks in float64, NaN in the pairs that are not `on`."""
+    for part, block in blocks(rows):
+        yield block.double() if on is None else block.double().masked_fill(~on[part], torch.nan)
+
+
+def _point_to_mean(estimate: Tensor, rows: Sequence[Tensor] | Tensor, on: Tensor | None, weights: Tensor) -> float:
+    """Set `estimate` to the mean of the rows times weights, divided by its length; return its squared change."""
+    means = torch.empty_like(estimate)
+    for (part, _), block in zip(blocks([estimate]), chosen_blocks(rows, on), strict=True):
+        means[part] = weights @ block.nan_to_num() / (~block.isnan()).sum(0).clamp(min=1)
+    means /= means.norm()
+    change = float(estimate.sub_(means).square_().sum())
+    estimate.copy_(means)
+    return change
+
+
+def mean_rdm(
+    rows: Float[Tensor, "n_rdms n_pairs"] | Sequence[Tensor], where: str = "the RDMs"
+) -> Float[Tensor, " n_pairs"]:
     """Average RDMs over the pairs that each knows, on one scale if they know different pairs (see `comparable`).
 
     Examples
@@ -94,22 +153,39 @@ def mean_rdm(rows: Float[Tensor, "n_rdms n_pairs"], where: str = "the RDMs") -> 
     >>> mean_rdm(torch.tensor([[1.0, 2.0], [3.0, 4.0]]))
     tensor([2., 3.])
     """
-    return comparable(rows, where).nanmean(0)
+    if len(rows) == 1:
+        return rows[0]
+    scales = factors(rows, where)
+    return weighted_mean(rows, torch.ones(len(rows), dtype=torch.float64), scales)
 
 
-def _unit(pairs: Tensor) -> Tensor:
-    return pairs / pairs.norm()
+def weighted_mean(
+    rows: Float[Tensor, "n_rdms n_pairs"] | Sequence[Tensor],
+    weights: Float[Tensor, " n_rdms"],
+    scales: Float[Tensor, " n_rdms"] | None = None,
+) -> Float[Tensor, " n_pairs"]:
+    """Average RDMs, times `scales`, over the pairs that each knows; NaN where none with a weight knows the pair.
+
+    Examples
+    --------
+    >>> weighted_mean([torch.tensor([1.0, 2.0]), torch.tensor([3.0, torch.nan])], torch.tensor([3.0, 1.0]))
+    tensor([1.5000, 2.0000])
+    """
+    mean, weights = torch.empty_like(rows[0]), weights.double()
+    for part, block in blocks(rows):
+        each = weights if scales is None else weights * scales
+        totals = weights.sum()
+        if _some_unknown(block):
+            totals = weights @ (~block.isnan()).double()
+        mean[part] = each @ block.double().nan_to_num() / totals
+    return mean
 
 
-def _refuse_islands(known: Tensor, where: str) -> None:
-    """Refuse RDMs of which some share no pair with the others, directly or through further RDMs."""
-    reached = known[0]
-    while True:
-        joined = (known & reached).any(1)
-        further = known[joined].any(0)
-        if bool((further == reached).all()):
-            break
-        reached = further
+def _refuse_islands(share: Tensor, where: str) -> None:
+    """Refuse RDMs of which some share no pair with the others, directly or through further RDMs; (n_rdms, n_rdms)."""
+    joined = share[0]
+    while not bool((further := share[joined].any(0)).equal(joined)) and bool(further.any()):
+        joined = further
     if not bool(joined.all()):
         apart = [index for index, is_joined in enumerate(joined.tolist()) if not is_joined]
         refuse(

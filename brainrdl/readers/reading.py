@@ -38,6 +38,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from brainrdl._core.errors import BrainrdlError, about, check_option, check_unique, quote, read_arg, refuse
 from brainrdl._core.files import nearest_in_folder
+from brainrdl._core.packed import check_archive
 from brainrdl.rdms.by_name import names as names_of
 from brainrdl.rdms.conversion import check
 from brainrdl.rdms.naming import checked_names
@@ -172,6 +173,7 @@ def _read(
 ) -> Any:
     chosen = _chosen(reader, file)
     with about(f"{_kind(file)} {str(file)!r} (reader {chosen.name!r})"), _refusing_damage():
+        check_archive(file)
         data = chosen.read(file, **checked(chosen.read, chosen.name, options))
         if named:
             _name_all(data if isinstance(data, list) else [data], names, by)

@@ -9,6 +9,7 @@ import numpy as np
 from torch import nn
 
 from brainrdl._core.errors import about, check_option, refuse
+from brainrdl._core.packed import check_archive
 from brainrdl.loss.rdm_loss import Decay, RDMLoss
 from brainrdl.models.layers import evaluating
 from brainrdl.models.networks import Network, build
@@ -93,6 +94,7 @@ def make_stimuli(recipe: Recipe, network: Network | None = None) -> Stimuli:
 
 def _from_npz(path: Path) -> Stimuli:
     try:
+        check_archive(path)
         # opened here, because NumPy does not close a damaged zip file
         with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             content = {key: file[key] for key in ("images", "names", "labels") if key in file}

@@ -7,6 +7,7 @@ expanded. A network named ``package.module:factory`` is imported, which runs its
 from __future__ import annotations
 
 import difflib
+import itertools
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,10 +17,14 @@ import yaml
 from pydantic import ValidationError
 
 from brainrdl._core import files as _files
-from brainrdl._core.errors import about, refuse
+from brainrdl._core.errors import BrainrdlError, about, refuse
 from brainrdl.recipe.schema import Recipe
 
 RECIPE = "recipe.yaml"
+
+_LARGEST, _MOST_VALUES, _DEEPEST = 200_000, 5_000, 30  # letters, values and levels of a recipe
+
+_MOST_FAULTS = 20  # in an error
 
 _EXAMPLE = {
     "stimuli": {"folder": "images"},
@@ -58,7 +63,7 @@ def load(path: Path | str, changes: Sequence[str] = ()) -> Recipe:
     """
     where = f"recipe {str(path)!r}"
     try:
-        content = _parsed(Path(path).read_text(encoding="utf-8"), where)
+        content = _parsed(_text_of(Path(path), where), where)
     except OSError as error:
         refuse(f"cannot read {where}: {error.strerror}; see 'brainrdl recipe --template'")
     except UnicodeDecodeError as error:
@@ -70,31 +75,84 @@ def load(path: Path | str, changes: Sequence[str] = ()) -> Recipe:
     return check(content, where)
 
 
+def _text_of(path: Path, where: str) -> str:
+    if "\0" in str(path) or (path.exists() and not path.is_file()):
+        refuse(f"{where} is not a file; see 'brainrdl recipe --template'")
+    if (size := path.stat().st_size) > _LARGEST:
+        refuse(f"{where} has {size:,} bytes, but a recipe has at most {_LARGEST:,}; put long lists into files")
+    return path.read_text(encoding="utf-8")
+
+
 class _Loader(yaml.SafeLoader):
-    """YAML's safe loader that refuses duplicate keys, of which one value would be lost silently."""
+    """YAML's safe loader that refuses duplicate keys, of which one value would be lost silently, and bombs."""
+
+    depth = n_values = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        self.depth, self.n_values = self.depth + 1, self.n_values + 1
+        if self.depth > _DEEPEST:
+            refuse(f"{_line_of(self.get_mark())} is nested in more than {_DEEPEST} levels")
+        if self.n_values > _MOST_VALUES:
+            refuse(f"there are more than {_MOST_VALUES:,} keys and values; put long lists into files")
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
+
+    def get_single_node(self) -> yaml.Node | None:
+        node = super().get_single_node()
+        if node is not None:
+            _count(node, {})
+        return node
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         first: dict[str, yaml.Node] = {}
         for key, _ in node.value:
             before = first.setdefault(str(key.value), key)
             if before is not key:
-                refuse(f"key {key.value!r} occurs twice, in {_line(before)} and in {_line(key)}; keep one of them")
+                name = _short(key.value)
+                refuse(f"key {name} occurs twice, in {_line(before)} and in {_line(key)}; keep one of them")
         return super().construct_mapping(node, deep)
 
 
+def _count(node: yaml.Node, known: dict[int, int]) -> int:
+    """Return the letters of a node with all that its aliases repeat; refuse too many, and a node within itself."""
+    if id(node) not in known:
+        known[id(node)] = _LARGEST + 1  # until it is counted, which a node within itself never is
+        parts = [node.value] if isinstance(node, yaml.ScalarNode) else node.value
+        flat = [part for pair in parts for part in pair] if isinstance(node, yaml.MappingNode) else parts
+        known[id(node)] = 1 + sum(len(part) if isinstance(part, str) else _count(part, known) for part in flat)
+        if known[id(node)] > _LARGEST:
+            refuse(f"the aliases in {_line(node)} repeat more than {_LARGEST:,} letters, or a value contains itself")
+    return known[id(node)]
+
+
 def _line(node: yaml.Node) -> str:
-    mark = node.start_mark
-    return f"line {mark.line + 1} ({(mark.buffer or '').splitlines()[mark.line].strip()!r})"
+    return _line_of(node.start_mark)
+
+
+def _line_of(mark: yaml.Mark) -> str:
+    lines = (mark.buffer or "").rstrip("\0").splitlines()
+    return f"line {mark.line + 1}" + (f" ({_short(lines[mark.line].strip())})" if mark.line < len(lines) else "")
+
+
+def _short(value: Any, most: int = 100) -> str:
+    """Quote a value in an error; of a long one the beginning."""
+    text = repr(value)
+    return text if len(text) <= most else f"{text[:most]}... ({len(text):,} letters)"
 
 
 def _parsed(text: str, where: str) -> Any:
     try:
         with about(where):
             return _Loader(text).get_single_data()
+    except BrainrdlError:
+        raise
     except yaml.YAMLError as error:
         tab = "; indent with spaces, not with tabs" if r"'\t'" in str(error) else ""
         reported = " ".join(str(error).split()).replace('in "<unicode string>", ', "at ")
         refuse(f"{where} is not YAML: {reported}{tab}")
+    except Exception as error:  # YAML's own constructors fail in their own ways: of dates, of binary data
+        refuse(f"{where} holds a value that is not what its tag or form says: {type(error).__name__}: {error}")
 
 
 def _apply(content: dict[str, Any], change: str) -> None:
@@ -143,7 +201,9 @@ def check(content: Mapping[str, Any], where: str = "recipe") -> Recipe:
         places: dict[str, list[Mapping[str, Any]]] = {}  # a value of several allowed types has an error for each
         for fault in error.errors():
             places.setdefault(_place(fault["loc"]), []).append(dict(fault))
-        refuse(f"{where}: " + "; ".join(_worded(place, faults) for place, faults in places.items()))
+        worded = [_worded(place, faults) for place, faults in itertools.islice(places.items(), _MOST_FAULTS)]
+        more = [f"and {len(places) - _MOST_FAULTS} more"] if len(places) > _MOST_FAULTS else []
+        refuse(f"{where}: " + "; ".join(worded + more))
 
 
 _SHOULD = {
@@ -178,7 +238,7 @@ def _worded(place: str, faults: Sequence[Mapping[str, Any]]) -> str:
     ]
     if messages[0].startswith((place, f"each of {place}")):  # the message of an option already names its place
         return messages[0]
-    given = "" if fault["type"] == "value_error" else f", got {fault['input']!r}"
+    given = "" if fault["type"] == "value_error" else f", got {_short(fault['input'])}"
     return f"{place}: {' or '.join(messages).replace(' or should be', ' or')}{given}"
 
 

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from brainrdl._core.errors import arg, check_conditions, check_option, check_unique, nearest, quote, refuse
-from brainrdl.dissimilarity.pairs import pair_indices, to_square
+from brainrdl.dissimilarity.pairs import pair_blocks, places_of
 from brainrdl.rdms import by_name, conversion
-from brainrdl.rdms.partial import comparable, mean_rdm
+from brainrdl.rdms.partial import chosen_blocks, factors, mean_rdm, weighted_mean
 from brainrdl.rdms.subjects import Groups, groups
 
 if TYPE_CHECKING:
@@ -36,7 +37,8 @@ class RDMTeacher:
     Parameters
     ----------
     rdms : RDMs, or path
-        rsatoolbox RDMs with named conditions, or a file that `brainrdl.read` reads as such.
+        rsatoolbox RDMs with named conditions, or a file that `brainrdl.read` reads as such. Their values are used where
+        they are, without a copy, so do not change them afterwards.
     name : str, optional
         Name in errors and reports; the file's name, or ``"RDMs"``, by default.
     by : str
@@ -113,17 +115,20 @@ class RDMTeacher:
             given, target_by=target_by, subject_by=subject_by, average_over=average_over, where=f"teacher {self.name!r}"
         )
         self._described = _described(given, found)
-        self._hold(conditions, _by_subject(conversion.to_tensor(given, by=by, dtype=torch.float64), found))
+        self._hold(conditions, _by_subject(_shared_memory(given.dissimilarities), found))
 
     def _hold(self, conditions: tuple[str, ...], subjects: dict[str, dict[str, Tensor]]) -> None:
         """Set the data, {target: {subject: pairs}}, and delete what was prepared from other data."""
+        self._answers: dict[str, list[Tensor]] = {}
         for target, rows in subjects.items():
             where = f"target {target!r} of teacher {self.name!r}"
             for subject, pairs in rows.items():
                 _refuse_only_nan(pairs, subject, where)
             # Checking the mean is enough for weights too: a subject with a weight has two or more pairs that differ.
             each = self.combine in ("sample", "all")
-            answers = rows if each else {"mean": mean_rdm(torch.stack(list(rows.values())), where)}
+            answers = rows if each else {"mean": mean_rdm(list(rows.values()), where)}
+            if each or self.combine == "mean":
+                self._answers[target] = list(rows.values()) if each else [answers["mean"].float()]
             for whose, pairs in answers.items():
                 _refuse_too_little(pairs, f"the RDM of subject {whose!r}" if each else "the mean RDM", where)
         self.conditions = conditions
@@ -131,7 +136,6 @@ class RDMTeacher:
         self.subjects = tuple(dict.fromkeys(subject for rows in subjects.values() for subject in rows))
         self._rows = subjects
         self._positions = {condition: position for position, condition in enumerate(conditions)}
-        self._squares: dict[str, Tensor] = {}
         self._last: tuple[tuple[str, ...], torch.device, dict[str, Tensor]] | None = None
 
     def __repr__(self) -> str:
@@ -169,35 +173,49 @@ class RDMTeacher:
     def _look_up(self, names: tuple[str, ...], device: torch.device) -> dict[str, Tensor]:
         check_conditions(names, self._positions, f"teacher {self.name!r}")
         check_unique(names, f"the conditions asked of teacher {self.name!r}")
-        position = torch.tensor([self._positions[name] for name in names], dtype=torch.long)
-        first, second = position[pair_indices(len(names))]
-        return {target: self._square(target)[:, first, second].to(device) for target in self.targets}
+        answers = [self._answer(target) for target in self.targets]
+        found = self._chosen([row for rows in answers for row in rows], names, torch.float32)
+        parts = found.split([len(rows) for rows in answers])
+        return {target: part.to(device) for target, part in zip(self.targets, parts, strict=True)}
 
-    def _square(self, target: str) -> Tensor:
-        if target not in self._squares:
-            rows = torch.stack(list(self._rows[target].values()))
-            combined = rows if self.combine in ("sample", "all") else self._mean(rows, target)[None]
-            self._squares[target] = to_square(combined).float()
-        return self._squares[target]
+    def _chosen(self, rows: Sequence[Tensor], names: tuple[str, ...], dtype: torch.dtype) -> Tensor:
+        """Return the pairs of some conditions in their order, (n_rows, n_pairs)."""
+        positions = np.array([self._positions[name] for name in names])
+        found = torch.empty(len(rows), len(names) * (len(names) - 1) // 2, dtype=dtype)
+        for part, places in places_of(positions, len(self.conditions)):
+            index = torch.from_numpy(places)
+            for pairs, row in zip(found, rows, strict=True):
+                pairs[part] = row[index]
+        return found
 
-    def _mean(self, rows: Tensor, target: str) -> Tensor:
-        rows = comparable(rows, f"target {target!r} of teacher {self.name!r}", self._weighing())
-        weights = torch.ones(len(rows), dtype=rows.dtype)
+    def _answer(self, target: str) -> list[Tensor]:
+        if target not in self._answers:
+            self._answers[target] = [self._mean(target).float()]
+        return self._answers[target]
+
+    def _mean(self, target: str) -> Tensor:
+        rows = list(self._rows[target].values())
+        weighing = self._weighing()
+        scales = factors(rows, f"target {target!r} of teacher {self.name!r}", weighing)
+        weights = torch.ones(len(rows), dtype=torch.float64)
         if self.combine == "reliability" and len(rows) > 1:
-            weights = _reliabilities(rows[:, self._weighing()])
+            weights = _reliabilities(rows, scales, weighing)
             if not weights.any():
                 refuse(
                     f"no subject's RDM of target {target!r} in teacher {self.name!r} correlates with the mean of the "
                     "others, so there are no reliability weights; use "
                     f"{arg('combine', 'mean')}, or check that the names match"
                 )
-        return _nan_mean(rows, weights)
+        return weighted_mean(rows, weights, scales)
 
-    def _weighing(self) -> Tensor:
-        """Mask of the pairs that determine the weights of subjects."""
+    def _weighing(self) -> Tensor | None:
+        """Mask of the pairs that determine the weights of subjects; None if all do."""
         weighed = set(self._weigh_by)
-        known = torch.tensor([name in weighed for name in self.conditions])
-        return known[pair_indices(len(self.conditions))].all(dim=0)
+        known = np.array([name in weighed for name in self.conditions])
+        if known.all():
+            return None
+        parts = [known[rows] & known[columns] for _, rows, columns in pair_blocks(len(known))]
+        return torch.from_numpy(np.concatenate(parts))
 
     def identity(self, names: Sequence[str]) -> dict[str, Any]:
         """Return how the answers for `names` depend on the subjects' RDMs; it must not change within a run.
@@ -244,10 +262,8 @@ class RDMTeacher:
         check_unique(asked, f"the conditions asked of teacher {self.name!r}")
         weighing = asked if weigh_by is None else tuple(weigh_by)
         check_conditions(weighing, asked, f"the conditions kept of teacher {self.name!r}")
-        position = torch.tensor([self._positions[name] for name in asked], dtype=torch.long)
-        first, second = position[pair_indices(len(asked))]
         kept = {
-            target: {subject: to_square(pairs)[first, second] for subject, pairs in rows.items()}
+            target: dict(zip(rows, self._chosen(list(rows.values()), asked, torch.float64), strict=True))
             for target, rows in self._rows.items()
         }
         other = self._copy(asked, kept)
@@ -306,9 +322,8 @@ class RDMTeacher:
         BrainrdlError
             If `target` is unknown.
         """
-        rows = torch.stack(list(self._rows[self._target(target)].values()))
         return self._as_rdms(
-            self._mean(rows, target)[None], {key: [value] for key, value in self._described[target].items()}
+            self._mean(self._target(target))[None], {key: [value] for key, value in self._described[target].items()}
         )
 
     def _target(self, target: str) -> str:
@@ -344,11 +359,19 @@ def _checked_type(found: object, where: str) -> RDMs:
     return found
 
 
+def _shared_memory(values: npt.NDArray[Any]) -> Tensor:
+    """Return RDMs as a tensor in the same memory, if torch can use it."""
+    usable = values.dtype in (np.float32, np.float64) and values.dtype.isnative and values.flags.writeable
+    return torch.from_numpy(np.ascontiguousarray(values) if usable else np.array(values, dtype=np.float64))
+
+
 def _by_subject(values: Tensor, found: Groups) -> dict[str, dict[str, Tensor]]:
     """Sort RDMs into {target: {subject: pairs}}, several RDMs of one subject averaged."""
     return {
         target: {
-            subject: mean_rdm(values[positions], f"subject {subject!r} and target {target!r}")
+            subject: mean_rdm(
+                [values[position] for position in positions], f"subject {subject!r} and target {target!r}"
+            )
             for subject, positions in rows.items()
         }
         for target, rows in found.rows().items()
@@ -374,37 +397,47 @@ def _refuse_only_nan(pairs: Tensor, subject: str, where: str) -> None:
 
 def _refuse_too_little(pairs: Tensor, what: str, where: str) -> None:
     """Refuse an RDM with which every student correlates equally: the loss would be constant, which is easily missed."""
-    known = pairs[~pairs.isnan()].float()  # in the precision of the answers
-    if len(known) < 2:
+    n_known = len(pairs) - int(pairs.isnan().sum())
+    if n_known < 2:
         refuse(
-            f"{what} at {where} has {len(known)} of the {len(pairs)} pairs of these conditions, but at least 2 "
+            f"{what} at {where} has {n_known} of the {len(pairs)} pairs of these conditions, but at least 2 "
             "are needed; choose other conditions"
         )
-    if known.min() == known.max():
+    # in the precision of the answers, and without copies
+    low, high = (np.float32(extreme.reduce(pairs.numpy())) for extreme in (np.fmin, np.fmax))
+    if low == high:
         refuse(
-            f"{what} at {where} is constant for these conditions: every known pair is {known[0].item():g}; "
-            "choose other conditions"
+            f"{what} at {where} is constant for these conditions: every known pair is {low:g}; choose other conditions"
         )
 
 
-def _nan_mean(rows: Tensor, weights: Tensor | None = None) -> Tensor:
-    """Weighted mean of the known values over the first dimension; NaN if no row with a weight has a value."""
-    weights = torch.ones(len(rows), dtype=rows.dtype) if weights is None else weights
-    known = weights[:, None] * ~rows.isnan()
-    return (known * rows.nan_to_num()).sum(dim=0) / known.sum(dim=0)
-
-
-def _reliabilities(rows: Tensor) -> Tensor:
+def _reliabilities(rows: Sequence[Tensor], scales: Tensor | None, on: Tensor | None) -> Tensor:
     """Pearson correlation of each row with the mean of the others, over pairs both know; 0 if negative."""
-    others = [torch.cat([rows[:index], rows[index + 1 :]]) for index in range(len(rows))]
-    found = [_pearson(row, _nan_mean(rest)) for row, rest in zip(rows, others, strict=True)]
-    return torch.stack(found).nan_to_num().clamp(min=0)
+    n, own, others, product, own_square, others_square = torch.zeros(6, len(rows), dtype=torch.float64)
+    for a, b, known in _with_others(rows, scales, on):
+        n += known.sum(1)
+        own += a.sum(1)
+        others += b.sum(1)
+    for a, b, known in _with_others(rows, scales, on):
+        a, b = (torch.where(known, c - (total / n)[:, None], 0.0) for c, total in ((a, own), (b, others)))
+        product += (a * b).sum(1)
+        own_square += a.square().sum(1)
+        others_square += b.square().sum(1)
+    found: Tensor = product / (own_square * others_square).sqrt()
+    return found.nan_to_num().clamp(min=0)
 
 
-def _pearson(a: Tensor, b: Tensor) -> Tensor:
-    both = ~(a.isnan() | b.isnan())
-    a, b = (values[both] - values[both].mean() for values in (a, b))
-    return torch.nn.functional.cosine_similarity(a, b, dim=0)
+def _with_others(
+    rows: Sequence[Tensor], scales: Tensor | None, on: Tensor | None
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Yield, in blocks, each row, the mean of the others, and the pairs that both know; 0 in those that they do not."""
+    for block in chosen_blocks(rows, on):
+        given = ~block.isnan()
+        filled = block.nan_to_num() if scales is None else block.nan_to_num() * scales[:, None]
+        counts = given.sum(0) - given.long()
+        known = given & (counts > 0)
+        others = (filled.sum(0) - filled) / counts.clamp(min=1)
+        yield torch.where(known, filled, 0.0), torch.where(known, others, 0.0), known
 
 
 def _row(pairs: Tensor, share: float) -> Tensor:

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.lib import format as npy_format
 
 from brainrdl._core.errors import check_option, check_unique, read_arg, refuse
+from brainrdl._core.packed import check_unpacked
 from brainrdl.rdms.conversion import from_array
 
 if TYPE_CHECKING:
@@ -74,6 +75,7 @@ def check_size(n_bytes: int, size: int, what: str) -> None:
     """Refuse an array of `n_bytes` that no file of `size` bytes can hold, before memory is allocated for it."""
     if n_bytes > _MOST_PACKED * size:
         refuse(f"{what} declares {n_bytes} bytes, more than its {size} bytes on disk can hold; is the file damaged?")
+    check_unpacked(n_bytes, size, what)
 
 
 # NumPy
@@ -126,8 +128,14 @@ def _header(opened: IO[bytes], key: str) -> tuple[tuple[int, ...], np.dtype[Any]
 
 def _npy(opened: IO[bytes], size: int, key: str) -> np.ndarray:
     shape, dtype = npy_header(opened, key)
-    if prod(shape) * dtype.itemsize > size:
+    declared = opened.tell() + prod(shape) * dtype.itemsize
+    if declared > size:
         refuse(f"array {key!r} of shape {shape} and dtype {dtype} needs more than the {size} bytes that are stored")
+    if declared < size:
+        refuse(
+            f"array {key!r} of shape {shape} and dtype {dtype} needs {declared} bytes, but {size} are stored: is it "
+            "damaged, or are there several arrays in one file?"
+        )
     opened.seek(0)
     return npy_format.read_array(opened, allow_pickle=False)
 

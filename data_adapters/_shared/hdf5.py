@@ -11,6 +11,7 @@ import h5py
 import numpy as np
 
 from brainrdl._core.errors import nearest, quote, refuse
+from brainrdl._core.packed import check_unpacked
 
 # A file may declare any shape without storing a byte of it, so arrays of more than a few MiB must be stored. Deflate,
 # by far the most common compression, packs at most 1032 bytes into one.
@@ -84,12 +85,15 @@ def bdpy_groups(file: h5py.File) -> tuple[str, str] | None:
 
 
 def check_links(group: h5py.Group) -> None:
-    """Refuse links into other files anywhere in a group, for loaders that would follow them."""
+    """Refuse what `member` and `load` refuse anywhere in a group, for loaders that would follow and load it."""
     for name in group:
         link = group.get(name, getlink=True)
         _refuse_external(link, name, str(group.name))
-        if isinstance(link, h5py.HardLink) and isinstance(group[name], h5py.Group):
-            check_links(group[name])
+        held = group[name] if isinstance(link, h5py.HardLink) else None
+        if isinstance(held, h5py.Group):
+            check_links(held)
+        elif isinstance(held, h5py.Dataset) and held.shape is not None:
+            _check_stored(held, f"array {name!r}")
 
 
 def array(place: h5py.Group, name: str) -> h5py.Dataset:
@@ -112,6 +116,7 @@ def _check_stored(found: h5py.Dataset, what: str) -> None:
     stored = found.id.get_storage_size()
     if found.nbytes > _ROOM and found.nbytes > _PACKED * stored:
         refuse(f"{what} has shape {found.shape}, {found.nbytes} bytes, but the file stores {stored} of them")
+    check_unpacked(found.nbytes, stored, what)
 
 
 def items(group: h5py.Group) -> dict[str, h5py.Dataset | h5py.Group]:

@@ -1,18 +1,21 @@
 """The tags of MATLAB's v5 to v7 files, checked before SciPy reads them: it crashes on types it does not know.
 
 A file is a sequence of elements, each with a tag (type and number of bytes) and data; a matrix is a sequence of
-elements itself. Compressed elements are not checked.
+elements itself. A compressed element is unpacked for the check, in memory, if it may be.
 """
 
 from __future__ import annotations
 
 import struct
+import zlib
 from collections.abc import Iterator
+from io import BytesIO
 from math import prod
 from pathlib import Path
 from typing import IO
 
 from brainrdl._core.errors import refuse
+from brainrdl._core.packed import check_unpacked
 
 _NUMBERS = frozenset({1, 2, 3, 4, 5, 6, 7, 9, 12, 13})
 
@@ -26,6 +29,8 @@ _COMPLEX = 0x0800
 
 _DEEPEST = 100
 
+_START = 64  # bytes of a compressed matrix that are looked at first
+
 # Type, and where the data begin and end.
 Element = tuple[int, int, int]
 
@@ -37,11 +42,36 @@ def check_tags(path: Path) -> None:
         if len(head) < 128 or 0 in head[:4]:  # v4, which has no tags
             return
         order = "<" if head[126:] == b"IM" else ">"  # the same guess as SciPy's
-        for kind, begin, end in _elements(opened, order, 128, path.stat().st_size):
+        size, unpacked = path.stat().st_size, 0
+        for kind, begin, end in _elements(opened, order, 128, size):
             if kind == _MATRIX:
                 _check_matrix(opened, order, begin, end, 0)
-            elif kind != _COMPRESSED:
+            elif kind == _COMPRESSED:
+                unpacked += _check_compressed(opened, order, begin, end)
+                check_unpacked(unpacked, size, f"the file up to byte {end}")
+            else:
                 _refuse(f"a variable of type {kind}", begin)
+
+
+def _check_compressed(opened: IO[bytes], order: str, begin: int, end: int) -> int:
+    """Check a matrix that is compressed, of numbers only the beginning; return its size."""
+    opened.seek(begin)
+    packed = opened.read(end - begin)
+    try:
+        start = zlib.decompressobj().decompress(packed, _START)
+        if len(start) < 56:  # tags, class, two axes and a name of a matrix
+            _refuse("a compressed variable without a matrix", begin)
+        kind, size = struct.unpack(order + "II", start[:8])
+        check_unpacked(size, end - begin, f"the variable at byte {begin}")
+        if kind != _MATRIX or len(start) < min(_START, 8 + size):
+            _refuse("a compressed variable without a matrix", begin)
+        flags = struct.unpack(order + "I", start[16:20])[0] & 0xFF
+        if not _FIRST_NUMBER <= flags <= _LAST_NUMBER:
+            content = zlib.decompressobj().decompress(packed, 8 + size)
+            _check_matrix(BytesIO(content), order, 8, len(content), 0)
+        return int(size)
+    except zlib.error as error:
+        refuse(f"the compressed variable at byte {begin} is damaged: {error}")
 
 
 def _elements(opened: IO[bytes], order: str, begin: int, end: int) -> Iterator[Element]:

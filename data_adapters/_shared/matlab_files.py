@@ -13,6 +13,7 @@ import h5py
 import numpy as np
 
 from brainrdl._core.errors import check_option, refuse
+from brainrdl._core.packed import check_unpacked
 from data_adapters._shared import hdf5 as _hdf5
 from data_adapters._shared.arrays import check_size
 from data_adapters._shared.hdf5 import check_file
@@ -67,7 +68,9 @@ class ScipyFile:
 
         shape = self.shapes[key]
         if isinstance(shape, tuple):
-            check_size(prod(shape), self.path.stat().st_size, f"variable {key!r}")
+            size, what = self.path.stat().st_size, f"variable {key!r}"
+            check_size(prod(shape), size, what)
+            check_unpacked(8 * prod(shape), size, what)  # doubles that are whole numbers are stored in fewer bytes
         value = loadmat(str(self.path), variable_names=[key])[key]
         for field in fields:
             _check_field(field, getattr(value, "dtype", np.dtype(bool)).names or (), np.size(value))

@@ -27,6 +27,7 @@ import h5py
 import numpy as np
 
 from brainrdl._core.errors import check_option, quote, read_arg, refuse
+from brainrdl._core.packed import check_unpacked
 from data_adapters._shared.mat5_tags import check_tags
 from data_adapters._shared.measurements import condition_names, dataset
 
@@ -167,6 +168,7 @@ def _opened(path: Path) -> BinaryIO:
 
 def _blocks_in(file: BinaryIO, path: Path, seen: frozenset[Path]) -> set[int]:
     size = file.seek(0, 2)
+    check_unpacked(size, path.stat().st_size, f"file {path.name!r}")
     blocks: set[int] = set()
     position = first = 0
     while position >= 0:

@@ -11,12 +11,13 @@ import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NoReturn
 
 import nibabel as nib
 import numpy as np
 
 from brainrdl._core.errors import refuse
+from brainrdl._core.packed import check_unpacked
 
 _NIFTI = re.compile(r"\.nii(\.gz)?$", re.IGNORECASE)
 
@@ -158,9 +159,16 @@ def read_header(path: Path) -> nib.Nifti1Header:
             "(.img)"
         )
     each, packed = header.get_data_dtype().itemsize, _is_packed(path)
-    check_declared(offset + math.prod(shape) * each, path, packed, _STREAMED)
+    declared = offset + math.prod(shape) * each
+    check_declared(declared, path, packed, _STREAMED)
+    if not packed and path.stat().st_size > declared:
+        _refuse_surplus(declared)
     check_declared(offset + math.prod(shape[:3]) * each, path, packed)
     return header
+
+
+def _refuse_surplus(declared: int) -> NoReturn:
+    refuse(f"it declares {declared} bytes, but the file goes on after them: its header or its end is damaged")
 
 
 def check_declared(declared: int, path: Path, packed: bool, allowed: int = _LOADED) -> None:
@@ -177,7 +185,10 @@ def read_values(volumes: Volumes, voxels: np.ndarray) -> np.ndarray:
     """Read some voxels (sorted, the first axis fastest) of all volumes, one volume (or a few small ones) at a time."""
     plain = (volumes.slope, volumes.inter) == (1.0, 0.0)
     exact = plain and np.can_cast(volumes.dtype, np.float32)
-    values = np.empty((volumes.n, voxels.size), np.float32 if exact else np.float64)
+    size, dtype = volumes.path.stat().st_size, np.dtype(np.float32 if exact else np.float64)
+    if _is_packed(volumes.path):
+        check_unpacked(volumes.n * voxels.size * dtype.itemsize, size, "the file, for so many voxels,")
+    values = np.empty((volumes.n, voxels.size), dtype)
     step = max(1, _BLOCK // (volumes.n_voxels * volumes.dtype.itemsize))
     # The part of the volume from the first voxel to the last: a region often covers a few slices.
     first, last = int(voxels[0]), int(voxels[-1]) + 1
@@ -191,8 +202,10 @@ def read_values(volumes: Volumes, voxels: np.ndarray) -> np.ndarray:
                 refuse(f"the file ends within volume {start + count} of {volumes.n}: it is cut off")
             places = np.arange(count)[:, None] * volumes.n_voxels + (voxels - first)
             values[start : start + count] = np.frombuffer(stored, volumes.dtype)[places]
-        while _is_packed(volumes.path) and file.read(2**20):
-            pass  # the checksum is at the end
+        declared = volumes.offset + volumes.n * volumes.n_voxels * volumes.dtype.itemsize
+        file.seek(declared)
+        if file.read(1):  # at the end, this also checks the checksum of a compressed file
+            _refuse_surplus(declared)
         if not plain:
             values *= volumes.slope
             values += volumes.inter

@@ -6,6 +6,8 @@ import torch
 
 from brainrdl import dissimilarity as d
 from brainrdl._core.errors import BrainrdlError
+from brainrdl.dissimilarity import products
+from brainrdl.dissimilarity.pairs import pair_blocks
 from brainrdl.testing.dissimilarities import check_dissimilarity
 
 N_CHANNELS = 8
@@ -426,3 +428,36 @@ def test_pairs_of_one_condition_are_refused():
 def test_to_square_refuses_a_scalar():
     with pytest.raises(BrainrdlError, match=r"pairs must have shape \(..., n_pairs\), got \(\)"):
         d.to_square(torch.tensor(1.0))
+
+
+# Many conditions
+
+
+@every
+@pytest.mark.parametrize("batch", [(), (2,)])
+def test_blocks_of_the_gram_matrix_give_the_values_of_the_whole(name: str, batch: tuple[int, ...], monkeypatch) -> None:
+    x = patterns(name, n=23, batch=batch)
+    whole = CALLABLES[name](x)
+    monkeypatch.setattr(products, "_LARGE", 5)
+    monkeypatch.setattr(products, "_AT_ONCE", 40)
+    monkeypatch.setattr(products._PairProducts, "apply", None)
+    monkeypatch.setattr(products._CosineDistances, "apply", None)
+    torch.testing.assert_close(CALLABLES[name](x), whole, rtol=1e-12, atol=1e-14)
+
+
+def test_a_gradient_is_not_computed_in_blocks(monkeypatch) -> None:
+    x = patterns("correlation", n=23)
+    expected = gradient(d.correlation, x)
+    monkeypatch.setattr(products, "_LARGE", 5)
+    for found, known in zip(gradient(d.correlation, x), expected, strict=True):
+        torch.testing.assert_close(found, known, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("n", [2, 3, 17])
+@pytest.mark.parametrize("at_most", [1, 7, 1000])
+def test_blocks_of_pairs_are_all_pairs_in_order(n: int, at_most: int) -> None:
+    blocks = list(pair_blocks(n, at_most))
+    found = np.concatenate([np.stack([rows, columns]) for _, rows, columns in blocks], axis=1)
+    np.testing.assert_array_equal(found, np.triu_indices(n, 1))
+    assert [part.start for part, _, _ in blocks] == [0, *(part.stop for part, _, _ in blocks[:-1])]
+    assert all(part.stop - part.start == len(rows) for part, rows, _ in blocks)

@@ -528,7 +528,7 @@ def test_rounding_is_judged_relative_to_the_largest_dissimilarity():
 
 
 def test_an_exactly_symmetric_rdm_keeps_every_bit():
-    pairs = np.array([0.1, 5e-324, 1.7e308])
+    pairs = np.array([0.1, 5e-324, 1e15])
     np.testing.assert_array_equal(from_array(squareform(pairs), None).dissimilarities[0], pairs)
 
 

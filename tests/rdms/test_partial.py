@@ -94,3 +94,21 @@ def test_the_doctor_warns_about_unequal_scales_with_gaps() -> None:
         assert row["level"] == level
         assert "on shared pairs" in row["value"]
         assert ("a mean of the values as they are is unusable" in row["advice"]) == (level == "warning")
+
+
+@pytest.mark.parametrize("combine", ["mean", "reliability"])
+@pytest.mark.parametrize("joined", [partial(), partial(spread=0.0)])
+def test_blocks_of_pairs_do_not_change_a_combined_rdm(combine: str, joined: RDMs, monkeypatch) -> None:
+    whole = RDMTeacher(joined, combine=combine).select(NAMES[3:], weigh_by=NAMES[5:]).combined("rdm")
+    monkeypatch.setattr("brainrdl.rdms.partial._AT_ONCE", 7)
+    parts = RDMTeacher(joined, combine=combine).select(NAMES[3:], weigh_by=NAMES[5:]).combined("rdm")
+    np.testing.assert_allclose(parts.dissimilarities, whole.dissimilarities, rtol=1e-10)
+
+
+def test_weights_of_subjects_do_not_depend_on_the_unit() -> None:
+    # squared fields of MEG sensors are about 1e-26
+    whole = RDMTeacher(partial(), combine="reliability").combined("rdm").dissimilarities
+    small = partial()
+    small.dissimilarities *= 1e-26
+    found = RDMTeacher(small, combine="reliability").combined("rdm").dissimilarities
+    np.testing.assert_allclose(found * 1e26, whole, rtol=1e-9)

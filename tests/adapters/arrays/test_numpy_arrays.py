@@ -250,7 +250,7 @@ def test_a_zip_that_declares_more_than_it_can_hold_is_refused(npz, stack):
         size = archive.getinfo("rdms.npy").file_size.to_bytes(4, "little")
     directory = content.rindex(b"PK\x01\x02")
     path.write_bytes(content[:directory] + content[directory:].replace(size, (2**31).to_bytes(4, "little")))
-    with refused("array 'rdms' declares 2147483648 bytes, more than its"):
+    with refused("the archive has [0-9]+ bytes on disk and unpacks to 2,147,483,648, more than 200 times"):
         read(path)
 
 
@@ -258,7 +258,7 @@ def test_another_version_of_the_format_is_refused(tmp_path):
     (tmp_path / "rdm.npy").write_bytes(npy_of((2, 2), version=(3, 0)))
     with refused(r"is in version \(3, 0\) of NumPy's format, expected one of \[\(1, 0\), \(2, 0\)\]"):
         read(tmp_path / "rdm.npy")
-    (tmp_path / "rdm.npy").write_bytes(npy_of((2, 2), version=(2, 0)))
+    (tmp_path / "rdm.npy").write_bytes(npy_of((2, 2), version=(2, 0))[:-32])
     with refused("needs at least 3|has 2 conditions"):
         read(tmp_path / "rdm.npy")
 
