@@ -4,8 +4,8 @@
 
 - read: the door gave a result; where the format's own library reads the file too, both give the same values;
 - refused: it raised a `BrainrdlError`;
-- wrong: it raised another error, gave other values than the format's own library, or took more than 10 s of processor
-  time or 1 GB.
+- wrong: it raised another error, gave other values than the format's own library, or took more than 10 s of
+  processor time or 1 GB.
 """
 
 from __future__ import annotations
