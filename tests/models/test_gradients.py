@@ -10,7 +10,7 @@ from torch.utils.checkpoint import checkpoint
 
 from brainrdl import NetworkTeacher, RDMTeacher, Readout, Stimuli, Student, fit, rdms
 from brainrdl._core.errors import BrainrdlError
-from brainrdl.models.layers import gradient_problems
+from brainrdl.models.gradients import gradient_problems
 from brainrdl.stimuli.named_images import Batch
 
 NAMES = [f"i{k}" for k in range(12)]

@@ -14,7 +14,7 @@ from brainrdl import NetworkTeacher, Readout, Stimuli, Student, fit
 from brainrdl._core.errors import BrainrdlError
 from brainrdl.models.layers import read_layers
 from brainrdl.models.networks import build
-from brainrdl.models.readout import pool_patterns
+from brainrdl.models.pooling import pool_patterns
 from brainrdl.models.weights import load_weights
 from brainrdl.stimuli.named_images import Batch
 
@@ -43,7 +43,7 @@ def test_real_and_imaginary_parts_of_complex_outputs_both_count() -> None:
 
 def test_pooling_keeps_real_and_imaginary_parts_apart() -> None:
     output = torch.complex(torch.ones(2, 3, 4, 4), 2 * torch.ones(2, 3, 4, 4))
-    assert pool_patterns(output, "avgpool").tolist() == 2 * [[1, 1, 1, 2, 2, 2]]
+    assert pool_patterns(output, "avgpool_first").tolist() == 2 * [[1, 1, 1, 2, 2, 2]]
 
 
 class Gives(nn.Module):

@@ -17,7 +17,8 @@ from typer.testing import CliRunner
 from brainrdl import NetworkTeacher, RDMTeacher, Readout, Stimuli, Student, fit, rdms
 from brainrdl._core.errors import BrainrdlError
 from brainrdl.cli.app import app
-from brainrdl.models.layers import capture, describe_layers, read_layers
+from brainrdl.models.layer_table import describe_layers
+from brainrdl.models.layers import capture, read_layers
 from brainrdl.models.networks import Network
 from brainrdl.stimuli.named_images import Batch
 from brainrdl.stimuli.transforms import default_transform
@@ -205,7 +206,7 @@ def test_the_command_line_refuses_a_layer_with_tokens_first(tmp_path: Path, monk
     for name in names(9):
         Image.fromarray(rng.integers(0, 255, (12, 12), dtype=np.uint8)).save(tmp_path / f"{name}.png")
     network = Network(sequence_first(), default_transform(12, normalise="none", channels=1), 12, 1)
-    monkeypatch.setattr("brainrdl.models.networks.build", lambda *_: network)
+    monkeypatch.setattr("brainrdl.models.fitted.build", lambda *_: network)
     result = CliRunner().invoke(
         app, ["rdm", "--model", "x", "--layers", "encoder", "--stimuli", str(tmp_path), "--out", str(tmp_path / "x.h5")]
     )
