@@ -197,6 +197,8 @@ class _Trace:
         if like is None and same and input_channels is not None:
             keeps = type(module).__module__.startswith(_KEEP_ORDER)
             return input_channels if keeps or _clear(tuple(output.shape), input_channels) else None
+        if like is None and isinstance(module, nn.GLU) and given is not None and given.ndim == output.ndim:
+            return input_channels
         return like
 
     def _like_earlier(self, output: Tensor, calls: Sequence[_Call]) -> int | None:

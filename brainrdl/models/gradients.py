@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from brainrdl.models.hooks import eager, first_tensor_in, hooked
+from brainrdl.models.rows import same_for_all
 
 
 def gradient_problems(
@@ -42,6 +43,7 @@ def gradient_problems(
     {'0': 'no parameter that is trained comes before it, or its input is detached'}
     """
     problems: dict[str, list[str]] = {layer: [] for layer in layers}
+    outputs: dict[str, list[Tensor | None]] = {layer: [] for layer in layers}
 
     def keep(layer: str, output: object, _n_images: int | None) -> None:
         problem = ""
@@ -54,7 +56,10 @@ def gradient_problems(
         elif found is None or not found.requires_grad:
             problem = "no parameter that is trained comes before it, or its input is detached"
         problems[layer].append(problem)
+        # A copy, because later modules may change the output in place.
+        outputs[layer].append(None if problem or found is None else found.clone())
 
+    asked = [(layer, step) for layer in layers for step in (steps or {}).get(layer, (-1,))]
     buffers = {name: buffer.detach().clone() for name, buffer in model.named_buffers()}
     devices = [images.device] if images.device.type == "cuda" else []
     modules = {layer: model.get_submodule(layer) for layer in layers}
@@ -65,10 +70,27 @@ def gradient_problems(
         eager(model),
     ):
         model(images)
+        for layer, step in asked:
+            if outputs[layer] and not problems[layer][step] and _is_flat(outputs[layer][step], model):
+                problems[layer][step] = (
+                    "its gradient is zero for every parameter, as after a sign, a rounding, a comparison or dead units"
+                )
     with torch.no_grad():
         for name, buffer in model.named_buffers():
             buffer.copy_(buffers[name])
-    read = {
-        layer: [calls[step] for step in (steps or {}).get(layer, (-1,))] for layer, calls in problems.items() if calls
-    }
-    return {layer: found[0] for layer, calls in read.items() if (found := list(filter(None, calls)))}
+    read = [(layer, problems[layer][step]) for layer, step in asked if problems[layer]]
+    return {layer: problem for layer, problem in reversed(read) if problem}
+
+
+def _is_flat(output: Tensor | None, model: nn.Module) -> bool:
+    """Whether no parameter that is trained changes an output, although it is connected to them."""
+    if output is None or same_for_all(output.flatten(1)):  # there is a warning about equal rows
+        return False
+    real = torch.view_as_real(output) if output.is_complex() else output
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    try:
+        loss = (real * torch.rand_like(real)).sum()
+        gradients = torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)
+    except RuntimeError:  # checkpointing with use_reentrant=True before the layer does not allow torch.autograd.grad
+        return False
+    return not any(gradient is not None and bool(gradient.any()) for gradient in gradients)

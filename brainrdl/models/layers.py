@@ -26,6 +26,9 @@ from brainrdl.models.hooks import eager, first_tensor_in, hooked, probing, tenso
 # Calls of layers of each network, with the shape of an image, that passed the probe of `read_layers`.
 _PROBED: WeakKeyDictionary[nn.Module, set[tuple[str, int, tuple[int, ...]]]] = WeakKeyDictionary()
 
+# Layers of each network that give other rows for the same images, see `random_layers`.
+_RANDOM: WeakKeyDictionary[nn.Module, set[str]] = WeakKeyDictionary()
+
 # What `trace_axes` found for each network and shape of an image.
 _AXES: WeakKeyDictionary[nn.Module, dict[tuple[int, ...], dict[str, list[Axes]]]] = WeakKeyDictionary()
 
@@ -91,7 +94,7 @@ class Captured(dict[str, Tensor]):
         >>> outputs.axes("0").channels
         1
         """
-        if self._passed is None or self[layer].ndim < 3:
+        if self._passed is None or self.at(layer, step).ndim < 3:
             return UNKNOWN
         return of_call(_axes_of(*self._passed), layer, step)
 
@@ -286,8 +289,9 @@ def read_layers(
 
     Notes
     -----
-    The first time that a network, layer and image shape are used, two more passes with three images test that rows
-    belong to single images, in eval mode and without gradient; torch's random state is left as it was.
+    The first time that a network, layer and image shape are used, three more passes with three images test that rows
+    belong to single images and are the same each time (see `random_layers`), in eval mode and without gradient;
+    torch's random state is left as it was.
 
     Examples
     --------
@@ -315,20 +319,52 @@ def read_layers(
 def _check_rows(model: nn.Module, calls: Sequence[tuple[str, int]], images: Tensor) -> None:
     layers = tuple(dict.fromkeys(layer for layer, _ in calls))
     first, second = rows.probe_images(images)
-    one, other = _probe(model, layers, first), _probe(model, layers, second)
-    ran = [(layer, step) for layer, step in calls if layer in one and layer in other]
-    mixing = [call for call in ran if rows.mixes_images(one.at(*call), other.at(*call))]
-    if not mixing:
-        return
-    again = _probe(model, layers, first)
-    for call in mixing:
+    one, other, again = (_probe(model, layers, shown, seed) for shown, seed in ((first, 0), (second, 0), (first, 1)))
+    for layer, step in calls:
+        if not all(layer in outputs for outputs in (one, other, again)):
+            continue
+        row, row_among_others, row_again = (outputs.at(layer, step) for outputs in (one, other, again))
         # A network that draws at random gives other rows for equal batches, too; that is not mixing.
-        if torch.equal(one.at(*call), again.at(*call)):
-            rows.refuse_mixing(call[0], one.at(*call))
+        if rows.mixes_images(row, row_again):
+            _RANDOM.setdefault(model, set()).add(layer)
+        elif rows.mixes_images(row, row_among_others):
+            rows.refuse_mixing(layer, row)
 
 
-def _probe(model: nn.Module, layers: Sequence[str], images: Tensor) -> Captured:
+def random_layers(model: nn.Module, layers: Iterable[str]) -> list[str]:
+    """List the layers whose output for the same images is another one each time, in eval mode.
+
+    Parameters
+    ----------
+    model : nn.Module
+        The network.
+    layers : iterable of str
+        Layers that `read_layers` has read.
+
+    Returns
+    -------
+    list of str
+        Layers that draw at random, or depend on buffers that each pass changes.
+
+    Examples
+    --------
+    >>> class Noise(nn.Module):
+    ...     def forward(self, x):
+    ...         return x + torch.rand_like(x)
+    >>> model = nn.Sequential(nn.Flatten(), Noise())
+    >>> _ = read_layers(model, ["0", "1"], torch.zeros(2, 1, 3, 3))
+    >>> random_layers(model, ["0", "1"])
+    ['1']
+    """
+    known = _RANDOM.get(model, set())
+    return [layer for layer in layers if layer in known]
+
+
+def _probe(model: nn.Module, layers: Sequence[str], images: Tensor, seed: int) -> Captured:
     with probing(model, images):
+        torch.default_generator.manual_seed(seed)
+        if images.is_cuda:
+            torch.cuda.manual_seed(seed)
         try:
             with capture(model, layers, every_call=True) as outputs:
                 model(images)
@@ -344,11 +380,13 @@ def _probe(model: nn.Module, layers: Sequence[str], images: Tensor) -> Captured:
 
 def _first_tensor(output: object, layer: str) -> Tensor:
     found = first_tensor_in(output)
-    if found is None:
+    if found is None or found.layout != torch.strided:
         tensors = list(tensors_in(output))
-        kinds = sorted({f"{x.dtype} {tuple(x.shape)}" for x in tensors}) or [type(output).__name__]
+        sparse = {True: "", False: " sparse"}
+        kinds = sorted({f"{x.dtype} {tuple(x.shape)}{sparse[x.layout == torch.strided]}" for x in tensors})
         refuse(
-            f"layer {layer!r} must return a tensor of floats with one row per image, got {', '.join(kinds)}; choose a "
+            f"layer {layer!r} must return a tensor of floats with one row per image, got "
+            f"{', '.join(kinds) or type(output).__name__}; choose a "
             "layer inside or after it"
         )
     return found

@@ -72,7 +72,7 @@ def pool_patterns(
         parts = (output.real, output.imag)
         return torch.cat([pool_patterns(part, pool, axes, layer=layer, of=of) for part in parts], dim=1)
     if pool == "flatten" or output.ndim < 3:
-        return output.reshape(output.shape[0], -1)
+        return output[:, None] if output.ndim == 1 else output.flatten(1)
     shape = tuple(output.shape[1:])
     problem = _problem(pool, shape, axes)
     if problem:

@@ -24,7 +24,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from brainrdl._core.errors import arg, check_option, nearest, refuse
+from brainrdl._core.errors import arg, check_option, nearest, quote, refuse
 from brainrdl.models import layers as features, rows
 from brainrdl.models.gradients import gradient_problems
 from brainrdl.models.hooks import evaluating
@@ -86,6 +86,8 @@ class Student(nn.Module):
     ----------
     layers : tuple of str
         Names of the layers.
+    parts : tuple of str
+        Modules whose outputs the layers need.
     match : dict of str to str, or None
         The target of each layer, if `layers` was a mapping.
 
@@ -119,7 +121,7 @@ class Student(nn.Module):
             refuse("the network is a Student already; give its network, student.model, or use the student as it is")
         self.match = dict(layers) if isinstance(layers, Mapping) else None
         self.batchnorm = check_option(batchnorm, ("eval", "train"), "batchnorm")
-        self._parts = check_groups(model, layers, "the student's layers")
+        self.parts = check_groups(model, layers, "the student's layers")
         self.layers = tuple(layers)
         readouts = readouts_of(self.layers, readout)
         self.trainable = trainable = _default_trainable(model) if trainable is None else trainable
@@ -158,7 +160,7 @@ class Student(nn.Module):
         BrainrdlError
             If a readout standardises or projects but is not calibrated.
         """
-        outputs, answer = features.read_layers(self.model, self._parts, images, steps_of(self.readout_heads()))
+        outputs, answer = features.read_layers(self.model, self.parts, images, steps_of(self.readout_heads()))
         patterns = {head.layer: head(outputs) for head in self.readout_heads()}
         return StudentOutput(patterns, _logits(answer))
 
@@ -223,7 +225,7 @@ class Student(nn.Module):
             head.calibrate(torch.cat([pooled[head.layer] for pooled in passes]))
 
     def _pooled(self, images: Tensor, heads: Sequence[ReadoutHead]) -> dict[str, Tensor]:
-        outputs, _ = features.read_layers(self.model, self._parts, images, steps_of(self.readout_heads()))
+        outputs, _ = features.read_layers(self.model, self.parts, images, steps_of(self.readout_heads()))
         return {head.layer: head.pooled(outputs) for head in heads}
 
     def trainable_parameters(self) -> list[nn.Parameter]:
@@ -276,7 +278,7 @@ class Student(nn.Module):
         self.train()
         try:
             steps = steps_of(self.readout_heads())
-            problems = gradient_problems(self.model, self._parts, images.to(self.device), steps)
+            problems = gradient_problems(self.model, self.parts, images.to(self.device), steps)
         finally:
             self.train(mode)
         for part, reason in problems.items():
@@ -320,7 +322,7 @@ class Student(nn.Module):
         Warns
         -----
         UserWarning
-            If a layer has the same pattern for all conditions.
+            If a layer has the same pattern for all conditions, or another one each time.
         """
         if device is not None:
             self.to(device)
@@ -333,6 +335,13 @@ class Student(nn.Module):
             passes = [self(stimuli.images(chunk).to(self.device)).patterns for chunk in chunks]
         found = {layer: torch.cat([patterns[layer] for patterns in passes]) for layer in self.layers}
         rows.warn_if_same(found)
+        random = features.random_layers(self.model, self.parts)
+        if random:
+            warnings.warn(
+                f"layers {quote(random)} give other patterns for the same images each time, also in eval mode (random "
+                "draws, or buffers that change): two evaluations of this student differ",
+                stacklevel=2,
+            )
         return found
 
     def rdms(

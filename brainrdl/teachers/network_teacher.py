@@ -17,6 +17,7 @@ from brainrdl._core.tensor_checks import check_finite
 from brainrdl.dissimilarity.measures import correlation, cosine, count_constant, resolve
 from brainrdl.models.feature_cache import FeatureStore, FolderStore, MemoryStore, digest_network, key_of
 from brainrdl.models.fitted import build_fitted, reader
+from brainrdl.models.layers import random_layers
 from brainrdl.models.readout import Readout, asked_readout, check_groups
 from brainrdl.models.rows import same_for_all
 from brainrdl.models.student import Student, key_of_layer
@@ -295,10 +296,17 @@ class NetworkTeacher:
     def _forward(self, images: Tensor) -> dict[str, Tensor]:
         """Run the network in float32, also under autocast, on which a teacher's answer must not depend."""
         device = images.device
+        student = self._student.to(device)
         with torch.no_grad(), torch.autocast(device.type, enabled=False):
-            return {
-                layer: pattern.float() for layer, pattern in self._student.to(device)(images.float()).patterns.items()
-            }
+            patterns = student(images.float()).patterns
+        random = random_layers(student.model, student.parts)
+        if random:
+            refuse(
+                f"layers {quote(random)} of teacher {self.name!r} give other patterns for the same images each time, "
+                "also in eval mode (random draws, or buffers that change); choose earlier layers, or switch the noise "
+                "of the network off"
+            )
+        return {layer: pattern.float() for layer, pattern in patterns.items()}
 
     def _images(self, batch: Batch, part: slice, names: Sequence[str] | None = None) -> Tensor:
         asked = batch.names[part] if names is None else names

@@ -13,9 +13,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from brainrdl._core.errors import refuse
+from brainrdl._core.errors import quote, refuse
 from brainrdl.models.feature_cache import digest_network
-from brainrdl.models.layers import read_layers
+from brainrdl.models.layers import random_layers, read_layers
 from brainrdl.models.readout import Readout, pool_call
 from brainrdl.models.student import Student
 from brainrdl.stimuli.named_images import Stimuli
@@ -104,6 +104,13 @@ def _outputs(student: Student, images: Tensor, parts: Sequence[str], pool: str) 
     """Pooled outputs of each part, one tuple per image, on the CPU."""
     student.model.eval()
     outputs, _ = read_layers(student.model, parts, images.to(student.device))
+    random = random_layers(student.model, parts)
+    if random:
+        refuse(
+            f"layers {quote(random)} give other patterns for the same images each time, also in eval mode (random "
+            "draws, or buffers that change), so that a read-out of them cannot be fitted to one pass; choose earlier "
+            "layers, or switch the noise of the network off"
+        )
     return list(zip(*[pool_call(outputs, part, Readout(pool)).cpu() for part in parts], strict=True))
 
 

@@ -94,7 +94,10 @@ def test_unknown_dimensions_are_refused_with_the_choices_through_every_door() ->
         r"channels\) or pool='avgpool_last' \(mean over 6 x 6 positions of 2 channels\)"
     )
     stimuli = Stimuli.from_arrays(x, list("abcd"))
-    student = Student(net, ["1"], readout=Readout("avgpool", projection=2), trainable="projection")
+    student = Student(
+        nn.Sequential(nn.Conv2d(1, 5, 3), Stacked()), ["1"], readout=Readout("avgpool", projection=2),
+        trainable="projection",
+    )  # fmt: skip
     for ask in (
         lambda: Student(net, ["1"], readout=Readout("avgpool"))(x),
         lambda: student.calibrate(x),
@@ -123,7 +126,7 @@ def test_a_block_that_swaps_equal_sizes_is_not_guessed() -> None:
 
 def test_linear_layers_over_positions_keep_the_channels() -> None:
     torch.manual_seed(0)
-    net = timm.create_model("mixer_s32_224", num_classes=0, num_blocks=1, img_size=64, embed_dim=12).eval()
+    net = timm.models.mlp_mixer.MlpMixer(img_size=64, patch_size=32, embed_dim=12, num_blocks=1, num_classes=2).eval()
     found = trace_axes(net, images(3, 3, 64, 64))
     assert found["blocks.0.mlp_channels.fc1"][0].channels == 2
     assert found["blocks.0.mlp_tokens.fc1"][0].channels == 1  # (n, channels, hidden tokens)
@@ -237,6 +240,27 @@ def test_a_step_chooses_the_call(step: int, pool: str) -> None:
     for cache in (False, True):
         teacher = NetworkTeacher(net, ["area"], pool=pool, step=step, cache=cache)
         torch.testing.assert_close(teacher.patterns(Batch(tuple("abcde"), x, None))["area"], wanted)
+
+
+def test_an_activation_that_is_shared_has_the_dimensions_of_each_call() -> None:
+    class Shared(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.act, self.head = nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Linear(4, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.act(self.head(self.act(self.conv(x)).mean(dim=(2, 3))))  # type: ignore[no-any-return]
+
+    net, x = Shared(), images(5, 1, 8, 8)
+    maps, vectors = captured(net, "act", x)
+    for step, wanted in ((0, maps.mean(dim=(2, 3))), (-1, vectors)):
+        got = Student(net, ["act"], readout=Readout("avgpool", step=step))(x).patterns["act"]
+        torch.testing.assert_close(got, wanted)
+
+
+def test_gates_over_channels_keep_the_dimensions() -> None:
+    found = trace_axes(nn.Sequential(nn.Conv2d(1, 4, 3), nn.GLU(1), nn.PReLU(2)), images(3, 1, 8, 8))
+    assert [axes[0].channels for axes in found.values()] == [1, 1, 1]
 
 
 def test_a_call_that_does_not_exist_is_refused() -> None:
