@@ -192,8 +192,9 @@ class _Trace:
             return last if input_channels is None or given is None or given.ndim != output.ndim else input_channels
         same = given is not None and given.shape == output.shape
         block = next(module.children(), None) is not None
-        earlier = self._calls[start:] if block else self._calls if same and input_channels is None else []
-        like = self._like_earlier(output, earlier)
+        # An activation or dropout after a sum that no module returned has the dimensions of the module before it.
+        before = [call for call in self._calls[-1:] if same and input_channels is None and call.shape == output.shape]
+        like = self._like_earlier(output, self._calls[start:] if block else before)
         if like is None and same and input_channels is not None:
             keeps = type(module).__module__.startswith(_KEEP_ORDER)
             return input_channels if keeps or _clear(tuple(output.shape), input_channels) else None

@@ -23,6 +23,9 @@ from torch import Tensor
 from brainrdl._core.errors import arg, check_option, refuse
 from brainrdl.models.axes import UNKNOWN, Axes
 
+# In units of the precision of the numbers; instance normalisation in float32 leaves means of up to 4.
+_ROUNDING = 16
+
 POOLS = ("flatten", "avgpool", "avgpool_first", "avgpool_last", "mean", "patches", "cls")
 
 
@@ -80,9 +83,16 @@ def pool_patterns(
     if pool == "cls":
         return output[:, 0]
     if pool == "patches":
-        return output[:, axes.prefix :].mean(dim=1)
+        return _mean(output[:, axes.prefix :], [1])
     channels = _channels(pool, shape, axes)
-    return output.mean(dim=[d for d in range(1, output.ndim) if d != channels])
+    return _mean(output, [d for d in range(1, output.ndim) if d != channels])
+
+
+def _mean(output: Tensor, dim: list[int]) -> Tensor:
+    """Average over positions; a mean within the rounding errors of its terms is 0 (instance normalisation)."""
+    mean = output.mean(dim=dim)
+    rounding = _ROUNDING * torch.finfo(output.dtype).eps * output.detach().abs().mean(dim=dim)
+    return torch.where(mean.abs() > rounding, mean, torch.zeros_like(mean))
 
 
 def _channels(pool: str, shape: tuple[int, ...], axes: Axes) -> int | None:

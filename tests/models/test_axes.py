@@ -17,7 +17,7 @@ from brainrdl.cli.app import app
 from brainrdl.models.axes import Axes, trace_axes
 from brainrdl.models.layer_table import describe_layers
 from brainrdl.models.networks import build
-from brainrdl.models.pooling import pool_patterns
+from brainrdl.models.pooling import pool_patterns, possible_pools
 from brainrdl.stimuli.named_images import Batch
 from brainrdl.training.frozen_features import FrozenFeatures
 
@@ -203,6 +203,21 @@ def test_a_class_token_of_another_name_is_not_averaged_with_the_patches() -> Non
 
     with pytest.raises(BrainrdlError, match="how many of its 5 tokens are class tokens is not known"):
         Student(Own(), ["mix"], readout=Readout("patches"))(images(3, 1, 8, 8))
+
+
+def test_a_mean_that_is_zero_but_for_rounding_is_zero() -> None:
+    net, x = nn.Sequential(nn.Conv2d(1, 4, 3), nn.InstanceNorm2d(4)), images(6, 1, 12, 12)
+    assert not Student(net, ["1"], readout=Readout("avgpool"))(x).patterns["1"].any()
+    with pytest.raises(BrainrdlError, match="condition 'a' has a constant pattern at layer '1'"):
+        NetworkTeacher(net, ["1"], pool="avgpool").rdms(Batch(tuple("abcdef"), x, None))
+
+
+def test_ways_to_pool_are_listed_only_if_they_are_possible() -> None:
+    assert list(possible_pools((5,), Axes())) == ["flatten"]
+    assert list(possible_pools((4, 6, 6), Axes(1))) == ["flatten", "avgpool"]
+    assert list(possible_pools((4, 6, 6), Axes())) == ["flatten", "avgpool_first", "avgpool_last"]
+    assert list(possible_pools((9, 6), Axes(2))) == ["flatten", "avgpool", "mean"]
+    assert list(possible_pools((9, 6), Axes(2, 0))) == ["flatten", "avgpool", "mean", "patches"]
 
 
 def test_vectors_are_not_changed_by_any_pool() -> None:

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from brainrdl import NetworkTeacher, RDMTeacher, Readout, Stimuli, Student, fit, rdms, read
 from brainrdl._core.errors import BrainrdlError
 from brainrdl.cli.app import app
-from brainrdl.models.fitted import fitted_student, read_fitted
+from brainrdl.models.fitted import build_fitted, fitted_student, read_fitted
 from brainrdl.models.networks import build
 from brainrdl.models.weights import load_weights
 from brainrdl.stimuli.named_images import Batch
@@ -149,6 +149,15 @@ def test_a_fitted_teacher_has_no_random_twin_and_a_student_is_not_a_network(tmp_
         NetworkTeacher(student, ["conv3"], pool="flatten")
     with pytest.raises(BrainrdlError, match="conv2"):
         NetworkTeacher(student, ["conv2"])
+
+
+def test_a_network_is_built_with_the_weights_and_readouts_of_a_run(tmp_path: Path) -> None:
+    student, weights = fitted(tmp_path)
+    built, told = build_fitted("small_cnn", weights)
+    torch.testing.assert_close(dict(built.module.state_dict()), dict(student.model.state_dict()))
+    assert told is not None
+    assert told.readouts == {"conv3": READOUT}
+    assert build_fitted("small_cnn")[1] is None
 
 
 def test_files_of_other_kinds_are_not_runs(tmp_path: Path) -> None:

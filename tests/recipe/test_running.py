@@ -7,6 +7,7 @@ import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pandas as pd
@@ -15,11 +16,12 @@ import torch
 import yaml
 from PIL import Image
 
-from brainrdl import BrainrdlError, FitResult, RDMLoss, recipe
+from brainrdl import BrainrdlError, FitResult, RDMLoss, Readout, recipe
 from brainrdl.evaluation.held_out import Evaluation
 from brainrdl.loss.rdm_loss import Decay
+from brainrdl.models.pooling import POOLS
 from brainrdl.recipe import building, running
-from brainrdl.recipe.schema import Recipe
+from brainrdl.recipe.schema import Pool, Recipe
 from brainrdl.stimuli.named_images import Batch
 from brainrdl.stimuli.transforms import ImageTransform
 from brainrdl.teachers.controls import PermutedTeacher
@@ -521,6 +523,23 @@ def test_weights_of_a_run_give_its_network_and_its_readout(content: dict, tmp_pa
     before = {name: value.clone() for name, value in student.state_dict().items()}
     student.calibrate(images)  # as a fit does: the means of the run are kept
     torch.testing.assert_close(dict(student.state_dict()), before, rtol=0, atol=0)
+
+
+def test_keys_of_pooling_and_step_reach_student_and_teacher(content: dict) -> None:
+    content["student"] |= {"pool": "avgpool_first", "step": 0}
+    content["teacher"] = {"network": "small_cnn", "layers": ["conv2"], "pool": "avgpool", "step": 0}
+    content["student"]["layers"] = ["conv2"]
+    checked = recipe.check(content)
+    assert building.make_student(checked).readout_heads()[0].readout == Readout("avgpool_first", step=0)
+    stimuli = building.make_stimuli(checked)
+    patterns = building.make_teacher(checked, stimuli).patterns(
+        Batch(tuple(stimuli.names), stimuli.images(stimuli.names))
+    )
+    assert patterns["conv2"].shape[1] == 32
+
+
+def test_pools_of_recipes_are_those_of_readouts() -> None:
+    assert get_args(Pool) == POOLS
 
 
 def test_weights_of_a_run_with_another_readout_are_refused_by_the_keys_to_set(content: dict, tmp_path: Path) -> None:
