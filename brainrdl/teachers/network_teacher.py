@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -18,7 +19,7 @@ from brainrdl.dissimilarity.measures import correlation, cosine, count_constant,
 from brainrdl.models.feature_cache import FeatureStore, FolderStore, MemoryStore, digest_network, key_of
 from brainrdl.models.fitted import build_fitted, reader
 from brainrdl.models.layers import random_layers
-from brainrdl.models.readout import Readout, asked_readout, check_groups
+from brainrdl.models.readout import Readout, ReadoutHead, asked_readout, check_groups
 from brainrdl.models.rows import same_for_all
 from brainrdl.models.student import Student, key_of_layer
 from brainrdl.stimuli.transforms import transform_text
@@ -161,7 +162,7 @@ class NetworkTeacher:
         Returns
         -------
         dict
-            Digest of the network, layers, digests of their readouts, dissimilarity; transform and digest of separate
+            Digest of the network, layers and their readouts, dissimilarity; transform and digest of separate
             stimuli, or None.
 
         Raises
@@ -178,7 +179,7 @@ class NetworkTeacher:
         return {
             "network": self._digest or digest_network(self._student.model),
             "layers": list(self.targets),
-            "readouts": self._readouts,
+            "readouts": {layer: _described(head) for layer, head in self._heads.items()},
             "dissimilarity": self._dissimilarity,
             "transform": None if own is None else transform_text(getattr(own, "transform", None)),
             "stimuli": None if own is None else key_of(own.digests(names).values()),
@@ -371,6 +372,12 @@ class NetworkTeacher:
             student.cpu().model.apply(_reset)
         other._freeze(student)
         return other
+
+
+def _described(head: ReadoutHead) -> dict[str, Any]:
+    """Describe a readout, with a digest of its numbers if it has any."""
+    numbers = {"numbers": digest_network(head)} if head.readout.needs_calibration else {}
+    return asdict(head.readout) | numbers
 
 
 def _student(
