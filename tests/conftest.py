@@ -111,5 +111,10 @@ def _unpacked(archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def without_probe(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave out the passes that test the rows of a layer, for tests that count passes or images."""
+    """Leave out the passes that test rows and find the channels, for tests that count passes of convolutions."""
+    from brainrdl.models.axes import Axes
+
     monkeypatch.setattr("brainrdl.models.layers._check_rows", lambda *_: None)
+    monkeypatch.setattr(
+        "brainrdl.models.layers._axes_of", lambda model, _: {name: [Axes(1)] for name, _ in model.named_modules()}
+    )

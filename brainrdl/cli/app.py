@@ -313,7 +313,7 @@ def layers(
     as_json: AsJson = False,
 ) -> None:
     """List the layers of a network that can be read out, with their output shapes and numbers of parameters."""
-    from brainrdl.models.layers import describe_layers
+    from brainrdl.models.layer_table import describe_layers
     from brainrdl.models.networks import build
 
     network = build(model)

@@ -167,6 +167,21 @@ def rdm(
     ] = None,
     seed: Annotated[int | None, typer.Option("--seed", help="Seed for random weights; 0 by default.", min=0)] = None,
     layers: Annotated[list[str], typer.Option("--layers", metavar="NAME", help="Layers of the network.")] = [],  # noqa: B006
+    pool: Annotated[
+        str | None,
+        typer.Option(
+            "--pool",
+            metavar="NAME",
+            help="How outputs of the layers become patterns; `brainrdl layers` says what each way gives; flatten by "
+            "default, or as the run was fitted whose weights are used.",
+        ),
+    ] = None,
+    step: Annotated[
+        int | None,
+        typer.Option(
+            "--step", help="Call of layers that run several times in one pass: 0 is the first, -1 (default) the last."
+        ),
+    ] = None,
     stimuli: Annotated[
         Path | None, typer.Option("--stimuli", metavar="FOLDER", help="Folder of images to show to the network.")
     ] = None,
@@ -179,10 +194,13 @@ def rdm(
         "--noise-normalisation": noise, "--noise-per": noise_per, "--roi": rois, "--runs": runs,
         "--condition-column": condition_column, "--window": windows, "--names": names, "--read": options,
     }  # fmt: skip
-    of_network = {"--weights": weights, "--seed": seed, "--layers": layers, "--stimuli": stimuli}
+    of_network = {
+        "--weights": weights, "--seed": seed, "--layers": layers, "--pool": pool, "--step": step, "--stimuli": stimuli,
+    }  # fmt: skip
     if model is not None:
         _refuse_options(of_file, "--model computes RDMs of a network")
-        found = _of_network(model, weights, seed or 0, [*layers, *sources], stimuli, dissimilarity or "correlation")
+        shown = [*layers, *sources]
+        found = _of_network(model, weights, seed or 0, shown, (pool, step), stimuli, dissimilarity or "correlation")
     else:
         _refuse_options(of_network, "some options need --model")
         words = read_options(options)
@@ -347,13 +365,20 @@ def _of_file(source: str, names: Path | None, words: Mapping[str, Sequence[str]]
 
 
 def _of_network(
-    model: str, weights: str | None, seed: int, layers: Sequence[str], stimuli: Path | None, dissimilarity: str
+    model: str,
+    weights: str | None,
+    seed: int,
+    layers: Sequence[str],
+    how: tuple[str | None, int | None],
+    stimuli: Path | None,
+    dissimilarity: str,
 ) -> RDMs:
     import torch
 
-    from brainrdl import Stimuli, Student
+    from brainrdl import Stimuli
     from brainrdl.dissimilarity.measures import traits_of
-    from brainrdl.models.networks import build
+    from brainrdl.models.fitted import build_fitted, reader
+    from brainrdl.models.readout import asked_readout
 
     if traits_of(dissimilarity).cross_validated:
         refuse(
@@ -362,8 +387,8 @@ def _of_network(
     if stimuli is None or not layers:
         refuse(f"--model {model} needs --layers and --stimuli; `brainrdl layers {model}` lists its layers")
     torch.manual_seed(seed)
-    network = build(model, weights)
-    student = Student(network.module, list(layers), trainable="none")
+    network, fitted = build_fitted(model, weights)
+    student = reader(network.module, list(layers), asked_readout(*how), fitted)
     found = student.rdms(Stimuli.from_folder(stimuli, network.transform), dissimilarity=dissimilarity)
     found.rdm_descriptors |= {
         "model": [model] * found.n_rdm,

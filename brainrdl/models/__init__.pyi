@@ -1,3 +1,4 @@
+from .axes import Axes as Axes
 from .feature_cache import (
     FeatureStore as FeatureStore,
     FolderStore as FolderStore,
@@ -5,12 +6,18 @@ from .feature_cache import (
     digest_network as digest_network,
     key_of as key_of,
 )
+from .fitted import (
+    FittedWeights as FittedWeights,
+    build_fitted as build_fitted,
+    fitted_student as fitted_student,
+    read_fitted as read_fitted,
+)
+from .gradients import gradient_problems as gradient_problems
+from .layer_table import describe_layers as describe_layers
 from .layers import (
     Captured as Captured,
     capture as capture,
     check_layers as check_layers,
-    describe_layers as describe_layers,
-    gradient_problems as gradient_problems,
     layer_names as layer_names,
     read_layers as read_layers,
 )
@@ -19,12 +26,15 @@ from .networks import (
     build as build,
     known_names as known_names,
 )
-from .readout import (
+from .pooling import (
     POOLS as POOLS,
+    pool_patterns as pool_patterns,
+    possible_pools as possible_pools,
+)
+from .readout import (
     Readout as Readout,
     ReadoutHead as ReadoutHead,
     check_groups as check_groups,
-    pool_patterns as pool_patterns,
     readouts_of as readouts_of,
 )
 from .student import (

@@ -1,4 +1,4 @@
-"""The layers of a network: their names, their outputs, and a table of them.
+"""The layers of a network: their names and their outputs.
 
 A layer is named as in ``model.named_modules()``, for example ``"layer1.0.conv2"``. Outputs are captured with forward
 hooks, which are always removed afterwards. The captured output is a copy, made when the layer returns it, in the same
@@ -9,28 +9,34 @@ costs less than 2 % of a forward pass for four stages of a ResNet-18.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from brainrdl._core.errors import BrainrdlError, check_unique, nearest, quote, refuse
+from brainrdl._core.errors import BrainrdlError, arg, check_unique, nearest, quote, refuse
 from brainrdl.models import rows
+from brainrdl.models.axes import UNKNOWN, Axes, of_call, trace_axes
+from brainrdl.models.hooks import eager, first_tensor_in, hooked, probing, tensors_in
 
-if TYPE_CHECKING:
-    import pandas as pd
+# Calls of layers of each network, with the shape of an image, that passed the probe of `read_layers`.
+_PROBED: WeakKeyDictionary[nn.Module, set[tuple[str, int, tuple[int, ...]]]] = WeakKeyDictionary()
 
+# Layers of each network that give other rows for the same images, see `random_layers`.
+_RANDOM: WeakKeyDictionary[nn.Module, set[str]] = WeakKeyDictionary()
 
-# Layers of each network, with the shape of an image, that passed the probe of `read_layers`.
-_PROBED: WeakKeyDictionary[nn.Module, set[tuple[str, tuple[int, ...]]]] = WeakKeyDictionary()
+# What `trace_axes` found for each network and shape of an image.
+_AXES: WeakKeyDictionary[nn.Module, dict[tuple[int, ...], dict[str, list[Axes]]]] = WeakKeyDictionary()
 
 
 class Captured(dict[str, Tensor]):
     """Outputs of the last forward pass, ``{layer: Tensor (n, ...)}``; a layer that did not run is refused.
+
+    For a module that ran several times, this is the last output; `at` gives that of another call.
 
     Raises
     ------
@@ -44,9 +50,63 @@ class Captured(dict[str, Tensor]):
     brainrdl.BrainrdlError: layer 'fc' has no output: it did not run in the last forward pass (none did)
     """
 
+    def __init__(self, outputs: Mapping[str, Tensor] | None = None) -> None:
+        super().__init__(outputs or {})
+        self._calls: dict[str, list[Tensor]] = {}
+        self._passed: tuple[nn.Module, Tensor] | None = None
+
     def __missing__(self, layer: str) -> Tensor:
         ran = f"those that did: {quote(self)}" if self else "none did"
         refuse(f"layer {layer!r} has no output: it did not run in the last forward pass ({ran})")
+
+    def at(self, layer: str, step: int = -1) -> Tensor:
+        """Return the output of one call of a layer: 0 is the first call in the pass, -1 the last.
+
+        Raises
+        ------
+        BrainrdlError
+            If the layer did not run as often, or only last outputs were captured.
+
+        Examples
+        --------
+        >>> twice = nn.Flatten()
+        >>> network = nn.Sequential(twice, nn.Linear(4, 2), twice)
+        >>> outputs, _ = read_layers(network, ["0"], torch.rand(3, 1, 2, 2), {"0": (0, -1)})
+        >>> outputs.at("0", 0).shape, outputs.at("0", -1).shape
+        (torch.Size([3, 4]), torch.Size([3, 2]))
+        """
+        last = self[layer]
+        calls = self._calls.get(layer, [last])
+        if not -len(calls) <= step < len(calls):
+            times = "once" if len(calls) == 1 else f"{len(calls)} times"
+            refuse(
+                f"layer {layer!r} runs {times} in one pass, so it has no call {arg('step', step)}; give a number from "
+                f"0 (the first call) to {len(calls) - 1}, or -1 for the last"
+            )
+        return calls[step]
+
+    def axes(self, layer: str, step: int = -1) -> Axes:
+        """Say what the dimensions of the output of one call hold, as far as the types of the modules say.
+
+        Examples
+        --------
+        >>> outputs, _ = read_layers(nn.Sequential(nn.Conv2d(1, 2, 3)), ["0"], torch.rand(3, 1, 4, 4))
+        >>> outputs.axes("0").channels
+        1
+        """
+        if self._passed is None or self.at(layer, step).ndim < 3:
+            return UNKNOWN
+        return of_call(_axes_of(*self._passed), layer, step)
+
+
+def _axes_of(model: nn.Module, images: Tensor) -> dict[str, list[Axes]]:
+    known = _AXES.setdefault(model, {})
+    shape = tuple(images.shape[1:])
+    if shape not in known:
+        probe, _ = rows.probe_images(images)
+        with probing(model, probe):
+            known[shape] = trace_axes(model, probe)
+    return known[shape]
 
 
 def layer_names(model: nn.Module) -> tuple[str, ...]:
@@ -133,7 +193,7 @@ def _is_module(model: nn.Module, layer: str) -> bool:
 
 
 @contextmanager
-def capture(model: nn.Module, layers: Iterable[str]) -> Iterator[Captured]:
+def capture(model: nn.Module, layers: Iterable[str], every_call: bool = False) -> Iterator[Captured]:
     """Capture the outputs of `layers`: each forward pass in the ``with`` block fills the yielded mapping.
 
     Parameters
@@ -142,6 +202,8 @@ def capture(model: nn.Module, layers: Iterable[str]) -> Iterator[Captured]:
         The network. Replicas made by ``nn.DataParallel`` are refused: their outputs would overwrite each other.
     layers : iterable of str
         Names as in `layer_names`.
+    every_call : bool
+        Keep the output of each call of a module that runs several times in one pass, for `Captured.at`.
 
     Yields
     ------
@@ -158,10 +220,10 @@ def capture(model: nn.Module, layers: Iterable[str]) -> Iterator[Captured]:
 
     Notes
     -----
-    For a module that runs several times in one pass (a shared ReLU, a recurrent cell), the *last* output is kept; the
-    column ``calls`` of `describe_layers` shows these modules. The number of rows alone does not show whether a row
-    belongs to one image; `read_layers` tests this as well. The hooks are removed after the block, also after an
-    exception. They keep no references, so the graph is freed together with the mapping.
+    For a module that runs several times in one pass (a shared ReLU, a recurrent cell), the *last* output is kept unless
+    `every_call` is set; the column ``calls`` of `describe_layers` shows these modules. The number of rows alone does
+    not show whether a row belongs to one image; `read_layers` tests this as well. The hooks are removed after the
+    block, also after an exception. They keep no references, so the graph is freed together with the mapping.
 
     Examples
     --------
@@ -180,17 +242,28 @@ def capture(model: nn.Module, layers: Iterable[str]) -> Iterator[Captured]:
         )
     captured = Captured()
 
+    def begin() -> None:
+        captured.clear()
+        captured._calls.clear()
+
     def keep(layer: str, output: object, n_images: int | None) -> None:
         found = _first_tensor(output, layer)
         if n_images is not None:
             rows.check_count(layer, found, n_images)
         captured[layer] = found.clone()
+        if every_call:
+            captured._calls.setdefault(layer, []).append(captured[layer])
 
-    with _hooked(model, {name: model.get_submodule(name) for name in names}, captured.clear, keep):
+    with hooked(model, {name: model.get_submodule(name) for name in names}, begin, keep):
         yield captured
 
 
-def read_layers(model: nn.Module, layers: Sequence[str], images: Float[Tensor, "n ..."]) -> tuple[Captured, Any]:
+def read_layers(
+    model: nn.Module,
+    layers: Sequence[str],
+    images: Float[Tensor, "n ..."],
+    steps: Mapping[str, Iterable[int]] | None = None,
+) -> tuple[Captured, Any]:
     """Run `model` once and return the outputs of `layers`, one row per image, and the network's own output.
 
     Parameters
@@ -201,6 +274,8 @@ def read_layers(model: nn.Module, layers: Sequence[str], images: Float[Tensor, "
         Names as in `layer_names`.
     images : Tensor, shape (n, ...)
         At least one image.
+    steps : mapping of str to iterable of int, optional
+        Calls of a layer to read, for modules that run several times in one pass; the last one by default.
 
     Returns
     -------
@@ -210,12 +285,13 @@ def read_layers(model: nn.Module, layers: Sequence[str], images: Float[Tensor, "
     Raises
     ------
     BrainrdlError
-        As in `capture`; also if row i of a layer depends on other images than image i.
+        As in `capture`; also if row i of a layer depends on other images than image i, or a layer has no such call.
 
     Notes
     -----
-    The first time that a network, layer and image shape are used, two more passes with three images test that rows
-    belong to single images, in eval mode and without gradient; torch's random state is left as it was.
+    The first time that a network, layer and image shape are used, three more passes with three images test that rows
+    belong to single images and are the same each time (see `random_layers`), in eval mode and without gradient;
+    torch's random state is left as it was.
 
     Examples
     --------
@@ -223,35 +299,74 @@ def read_layers(model: nn.Module, layers: Sequence[str], images: Float[Tensor, "
     >>> outputs["0"].shape, answer.shape
     (torch.Size([2, 3]), torch.Size([2, 3]))
     """
-    with capture(model, layers) as outputs, _eager(model):
+    steps = steps or {}
+    every_call = any(step != -1 for asked in steps.values() for step in asked)
+    with capture(model, layers, every_call) as outputs, eager(model):
         answer = model(images)
+    outputs._passed = (model, images)
+    asked = [(layer, step) for layer in outputs for step in steps.get(layer, (-1,))]
+    for layer, step in asked:
+        outputs.at(layer, step)
     passed = _PROBED.setdefault(model, set())
-    new = [layer for layer in outputs if (layer, images.shape[1:]) not in passed]
+    shape = tuple(images.shape[1:])
+    new = [(layer, step) for layer, step in asked if (layer, step, shape) not in passed]
     if new and len(images):
         _check_rows(model, new, images)
-        passed |= {(layer, tuple(images.shape[1:])) for layer in new}
+        passed |= {(layer, step, shape) for layer, step in new}
     return outputs, answer
 
 
-def _check_rows(model: nn.Module, layers: Sequence[str], images: Tensor) -> None:
+def _check_rows(model: nn.Module, calls: Sequence[tuple[str, int]], images: Tensor) -> None:
+    layers = tuple(dict.fromkeys(layer for layer, _ in calls))
     first, second = rows.probe_images(images)
-    one, other = _probe(model, layers, first), _probe(model, layers, second)
-    mixing = [layer for layer in one if layer in other and rows.mixes_images(one[layer], other[layer])]
-    if not mixing:
-        return
-    again = _probe(model, layers, first)
-    for layer in mixing:
+    one, other, again = (_probe(model, layers, shown, seed) for shown, seed in ((first, 0), (second, 0), (first, 1)))
+    for layer, step in calls:
+        if not all(layer in outputs for outputs in (one, other, again)):
+            continue
+        row, row_among_others, row_again = (outputs.at(layer, step) for outputs in (one, other, again))
         # A network that draws at random gives other rows for equal batches, too; that is not mixing.
-        if torch.equal(one[layer], again[layer]):
-            rows.refuse_mixing(layer, one[layer])
+        if rows.mixes_images(row, row_again):
+            _RANDOM.setdefault(model, set()).add(layer)
+        elif rows.mixes_images(row, row_among_others):
+            rows.refuse_mixing(layer, row)
 
 
-def _probe(model: nn.Module, layers: Sequence[str], images: Tensor) -> Captured:
-    devices = [images.device] if images.device.type == "cuda" else []
-    full = torch.autocast(images.device.type, enabled=False)
-    with torch.random.fork_rng(devices=devices), evaluating(model), full:
+def random_layers(model: nn.Module, layers: Iterable[str]) -> list[str]:
+    """List the layers whose output for the same images is another one each time, in eval mode.
+
+    Parameters
+    ----------
+    model : nn.Module
+        The network.
+    layers : iterable of str
+        Layers that `read_layers` has read.
+
+    Returns
+    -------
+    list of str
+        Layers that draw at random, or depend on buffers that each pass changes.
+
+    Examples
+    --------
+    >>> class Noise(nn.Module):
+    ...     def forward(self, x):
+    ...         return x + torch.rand_like(x)
+    >>> model = nn.Sequential(nn.Flatten(), Noise())
+    >>> _ = read_layers(model, ["0", "1"], torch.zeros(2, 1, 3, 3))
+    >>> random_layers(model, ["0", "1"])
+    ['1']
+    """
+    known = _RANDOM.get(model, set())
+    return [layer for layer in layers if layer in known]
+
+
+def _probe(model: nn.Module, layers: Sequence[str], images: Tensor, seed: int) -> Captured:
+    with probing(model, images):
+        torch.default_generator.manual_seed(seed)
+        if images.is_cuda:
+            torch.cuda.manual_seed(seed)
         try:
-            with capture(model, layers) as outputs, _eager(model):
+            with capture(model, layers, every_call=True) as outputs:
                 model(images)
         except BrainrdlError as error:
             if "cannot process" not in str(error):
@@ -263,234 +378,15 @@ def _probe(model: nn.Module, layers: Sequence[str], images: Tensor) -> Captured:
     return outputs
 
 
-def gradient_problems(model: nn.Module, layers: Sequence[str], images: Float[Tensor, "n ..."]) -> dict[str, str]:
-    """Say why a loss on the output of a layer would train nothing in the network, for the layers where this is so.
-
-    Parameters
-    ----------
-    model : nn.Module
-        The network, in the mode in which it will be trained. Its buffers and torch's random state are restored.
-    layers : sequence of str
-        Names as in `layer_names`.
-    images : Tensor, shape (n, ...)
-        Images for one pass with gradient.
-
-    Returns
-    -------
-    dict of str to str
-        The reason for each layer whose output has no gradient.
-
-    Examples
-    --------
-    >>> model = nn.Sequential(nn.Linear(4, 3).requires_grad_(False), nn.Linear(3, 2))
-    >>> gradient_problems(model, ["0", "1"], torch.ones(2, 4))
-    {'0': 'no parameter that is trained comes before it, or its input is detached'}
-    """
-    problems: dict[str, str] = {}
-
-    def keep(layer: str, output: object, _n_images: int | None) -> None:
-        problems.pop(layer, None)
-        if not torch.is_grad_enabled():
-            problems[layer] = (
-                "it runs without gradient, in torch.no_grad() or in checkpointing with use_reentrant=True (set "
-                "use_reentrant=False)"
-            )
-        elif not _first_tensor(output, layer).requires_grad:
-            problems[layer] = "no parameter that is trained comes before it, or its input is detached"
-
-    buffers = {name: buffer.detach().clone() for name, buffer in model.named_buffers()}
-    devices = [images.device] if images.device.type == "cuda" else []
-    modules = {layer: model.get_submodule(layer) for layer in layers}
-    with (
-        torch.random.fork_rng(devices=devices),
-        torch.enable_grad(),
-        _hooked(model, modules, lambda: None, keep),
-        _eager(model),
-    ):
-        model(images)
-    with torch.no_grad():
-        for name, buffer in model.named_buffers():
-            buffer.copy_(buffers[name])
-    return problems
-
-
-@contextmanager
-def _hooked(
-    model: nn.Module,
-    modules: Mapping[str, nn.Module],
-    begin: Callable[[], None],
-    keep: Callable[[str, object, int | None], None],
-) -> Iterator[None]:
-    """Call `begin` before each pass of `model` and `keep(name, output, n_images)` after each module in the block."""
-    running: list[tuple[int, ...]] = []  # shape of the images in the forward pass that is running
-
-    def start(_module: nn.Module, args: tuple[Any, ...], named: dict[str, Any]) -> None:
-        begin()
-        running[:] = [tuple(arg.shape) for arg in (*args, *named.values()) if isinstance(arg, Tensor)][:1]
-
-    def read(layer: str, output: object) -> None:
-        keep(layer, output, running[0][0] if running and running[0] else None)
-
-    with ExitStack() as handles, _explained(running):
-        handles.enter_context(model.register_forward_pre_hook(start, with_kwargs=True))
-        handles.enter_context(model.register_forward_hook(lambda *_: running.clear()))
-        for name, module in modules.items():
-            # The default argument binds the name now. Returning None keeps the output of the module.
-            handles.enter_context(
-                module.register_forward_hook(lambda _module, _args, output, name=name: read(name, output))
-            )
-        yield
-
-
-def _eager(model: nn.Module) -> AbstractContextManager[Any]:
-    """Run a network compiled by torch.compile as it was before: compiled code may ignore hooks that are added later."""
-    compiled = any(hasattr(module, "_orig_mod") or module._compiled_call_impl for module in model.modules())
-    return torch.compiler.set_stance("force_eager") if compiled else nullcontext()
-
-
-@contextmanager
-def _explained(running: Sequence[tuple[int, ...]]) -> Iterator[None]:
-    """Add the shape of the images to an error in the network's forward pass; other errors are not changed."""
-    try:
-        yield
-    except (RuntimeError, AssertionError, ValueError) as error:
-        if not running or isinstance(error, BrainrdlError | torch.OutOfMemoryError) or "CUDA" in str(error):
-            raise
-        where = f"images of shape {running[0]}, (n, c, h, w)"
-        raise BrainrdlError(f"the network cannot process {where}: {error}") from error
-
-
-def _readable(output: object) -> Tensor | None:
-    """Return the first tensor of real or complex numbers, not counting single numbers such as a loss."""
-    return next((x for x in _tensors(output) if x.ndim and (x.is_floating_point() or x.is_complex())), None)
-
-
 def _first_tensor(output: object, layer: str) -> Tensor:
-    found = _readable(output)
-    if found is None:
-        tensors = list(_tensors(output))
-        kinds = sorted({f"{x.dtype} {tuple(x.shape)}" for x in tensors}) or [type(output).__name__]
+    found = first_tensor_in(output)
+    if found is None or found.layout != torch.strided:
+        tensors = list(tensors_in(output))
+        sparse = {True: "", False: " sparse"}
+        kinds = sorted({f"{x.dtype} {tuple(x.shape)}{sparse[x.layout == torch.strided]}" for x in tensors})
         refuse(
-            f"layer {layer!r} must return a tensor of floats with one row per image, got {', '.join(kinds)}; choose a "
+            f"layer {layer!r} must return a tensor of floats with one row per image, got "
+            f"{', '.join(kinds) or type(output).__name__}; choose a "
             "layer inside or after it"
         )
     return found
-
-
-def _tensors(output: object) -> Iterator[Tensor]:
-    if isinstance(output, Tensor):
-        yield output
-    elif isinstance(output, Mapping):
-        yield from _tensors(list(output.values()))
-    elif isinstance(output, list | tuple):
-        for part in output:
-            yield from _tensors(part)
-
-
-def describe_layers(model: nn.Module, image_shape: tuple[int, ...]) -> pd.DataFrame:
-    """Return a table of the layers of `model`, from forward passes of black images and noise.
-
-    Parameters
-    ----------
-    model : nn.Module
-        The network. It runs in eval mode without gradient; its modes are restored afterwards.
-    image_shape : tuple of int
-        Shape of one image, (c, h, w), in pixels.
-
-    Returns
-    -------
-    pandas.DataFrame
-        One row per module, with the columns ``layer``, ``type``, ``output_shape`` (without the batch dimension; None if
-        the layer cannot be read), ``n_parameters`` (including the modules inside), ``calls`` (how often the module ran
-        in a pass) and ``problem`` (why the layer cannot be read, or empty).
-
-    Raises
-    ------
-    BrainrdlError
-        If the model cannot process an image of that shape; the message quotes the error of the model.
-
-    Examples
-    --------
-    >>> describe_layers(nn.Sequential(nn.Flatten(), nn.Linear(12, 5)), (3, 2, 2)).drop(columns="problem")
-      layer     type output_shape  n_parameters  calls
-    0     0  Flatten        (12,)             0      1
-    1     1   Linear         (5,)            65      1
-    """
-    import pandas as pd
-
-    modules = dict(model.named_modules(remove_duplicate=False))
-    del modules[""]
-    passes: list[dict[str, list[_Seen]]] = []
-
-    def begin() -> None:
-        passes.append({name: [] for name in modules})
-
-    def keep(layer: str, output: object, n_images: int | None) -> None:
-        passes[-1][layer] = [*[_NOTHING] * len(passes[-1][layer]), _seen(output, n_images)]
-
-    first, second = rows.probe_images(_black_image(model, image_shape))
-    with evaluating(model), _hooked(model, modules, begin, keep), _eager(model):
-        for images in (first, first, second):
-            _run(model, images, image_shape)
-    table = []
-    for name, module in modules.items():
-        one, again, other = ((seen[name] or [_NOTHING])[-1] for seen in passes)
-        calls = len(passes[0][name])
-        problem = "did not run" if not calls else one.problem or _mixing(one, again, other)
-        shape = None if problem else one.shape
-        table.append((name, type(module).__name__, shape, _n_parameters(module), calls, problem))
-    return pd.DataFrame(table, columns=["layer", "type", "output_shape", "n_parameters", "calls", "problem"])
-
-
-class _Seen(NamedTuple):
-    """What `describe_layers` keeps of an output: shape of a row, why it cannot be read, and the first rows."""
-
-    shape: tuple[int, ...] | None
-    problem: str
-    rows: Tensor | None
-
-
-_NOTHING = _Seen(None, "", None)
-
-
-def _seen(output: object, n_images: int | None) -> _Seen:
-    found = _readable(output)
-    if found is None:
-        return _Seen(None, "returns no tensor of floats", None)
-    problem = rows.count_problem(found, n_images or 0)
-    return _Seen(tuple(found.shape[1:]), problem, None if problem else found[:2].clone())
-
-
-def _mixing(one: _Seen, again: _Seen, other: _Seen) -> str:
-    if one.rows is None or again.rows is None or other.rows is None or not torch.equal(one.rows, again.rows):
-        return ""
-    return "rows depend on several images" if rows.mixes_images(one.rows, other.rows) else ""
-
-
-def _n_parameters(module: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in module.parameters())
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Use eval mode without gradient, then restore the mode of each module, including frozen ones."""
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
-
-
-def _black_image(model: nn.Module, image_shape: tuple[int, ...]) -> Tensor:
-    like = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0))
-    return torch.zeros(1, *image_shape, device=like.device, dtype=like.dtype)
-
-
-def _run(model: nn.Module, images: Tensor, image_shape: tuple[int, ...]) -> None:
-    try:
-        model(images)
-    except (RuntimeError, ValueError, IndexError, TypeError) as error:
-        refuse(f"the model cannot process an image of shape {tuple(image_shape)} (c, h, w): {error}")

@@ -2,11 +2,7 @@
 
 The steps are always in this order:
 
-1. pool: ``"flatten"`` keeps every unit; ``"avgpool"`` averages over all dimensions except images and channels.
-   Outputs with four or five dimensions are read as those of convolutions, ``(n, channels, height, width[, depth])``.
-   Outputs with three dimensions are read as those of transformer blocks, ``(n, tokens, channels)``, and averaged over
-   tokens (including the class token). For a layer with four dimensions and channels last (Swin), choose a later layer
-   or ``"flatten"``.
+1. pool: `brainrdl.models.pooling` lists the ways.
 2. concatenate: the pooled outputs of a ``"+"``-joined group are concatenated along channels, in the order written.
 3. standardise: subtract the mean of each channel and divide by its standard deviation over the calibration images.
 4. project: apply a learned linear map without bias.
@@ -26,8 +22,8 @@ from torch import Tensor, nn
 
 from brainrdl._core.errors import arg, check_option, check_unique, refuse
 from brainrdl.models import layers as features
-
-POOLS = ("flatten", "avgpool")
+from brainrdl.models.axes import UNKNOWN
+from brainrdl.models.pooling import POOLS, pool_patterns
 
 # A square float32 map of this many channels needs 1 GiB, and 3 GiB more for its gradient and the state of Adam.
 _LARGEST_SQUARE = 2**14
@@ -40,31 +36,36 @@ class Readout:
     Parameters
     ----------
     pool : str
-        ``"flatten"`` (every unit is a channel) or ``"avgpool"`` (mean over space or tokens).
+        ``"flatten"`` (every unit is a channel), ``"avgpool"`` (mean over positions), or another of
+        `brainrdl.models.pooling`.
     standardise : bool
         Subtract the mean of each channel and divide by its standard deviation over the calibration images.
     projection : int, "square" or None
         A learned linear map. An int is the number of channels after the map, which starts at random orthonormal rows:
         these keep euclidean dissimilarities (divided by the number of channels) the same on average. ``"square"``
         keeps the number of channels and starts at the identity. None means no map.
+    step : int
+        Which call of a module that runs several times in one pass (as in recurrent networks): 0 is the first, -1 the
+        last.
 
     Raises
     ------
     BrainrdlError
-        If `pool` is unknown, or `projection` is not a positive int, ``"square"`` or None.
+        If `pool` is unknown, `step` is not an int, or `projection` is not a positive int, ``"square"`` or None.
 
     Examples
     --------
     >>> Readout(pool="avgpool", projection=16)
-    Readout(pool='avgpool', standardise=False, projection=16)
+    Readout(pool='avgpool', standardise=False, projection=16, step=-1)
     >>> Readout(pool="avgpol")
     Traceback (most recent call last):
-    brainrdl.BrainrdlError: pool 'avgpol' is not known; nearest: 'avgpool' (known: flatten, avgpool)
+    brainrdl.BrainrdlError: pool 'avgpol' is not known; nearest: 'avgpool', ...
     """
 
     pool: str = "flatten"
     standardise: bool = False
     projection: int | str | None = None
+    step: int = -1
 
     def __post_init__(self) -> None:
         check_option(self.pool, POOLS, "pool")
@@ -72,48 +73,13 @@ class Readout:
         number = isinstance(wanted, int) and not isinstance(wanted, bool) and wanted > 0
         if not (wanted is None or wanted == "square" or number):
             refuse(f"projection must be a positive int, 'square' or None, got {wanted!r}")
+        if not isinstance(self.step, int) or isinstance(self.step, bool):
+            refuse(f"step must be an int, 0 for the first call and -1 for the last, got {self.step!r}")
 
     @property
     def needs_calibration(self) -> bool:
         """Whether the readout must be calibrated: True with `standardise` or `projection`."""
         return self.standardise or self.projection is not None
-
-
-def pool_patterns(output: Tensor, pool: str = "flatten") -> Float[Tensor, "n n_channels"]:
-    """Pool the output of a layer to one pattern per image.
-
-    Parameters
-    ----------
-    output : Tensor, shape (n, ...)
-        Output of the layer, any unit; the module's docstring explains how its dimensions are read.
-    pool : str
-        ``"flatten"`` or ``"avgpool"``.
-
-    Returns
-    -------
-    Tensor, shape (n, n_channels)
-        The patterns, in the unit of `output`. Of complex numbers, first all real and then all imaginary parts.
-
-    Raises
-    ------
-    BrainrdlError
-        If `pool` is unknown.
-
-    Examples
-    --------
-    >>> pool_patterns(torch.ones(2, 3, 4, 4)).shape, pool_patterns(torch.ones(2, 3, 4, 4), "avgpool").shape
-    (torch.Size([2, 48]), torch.Size([2, 3]))
-    >>> pool_patterns(torch.ones(2, 197, 64), "avgpool").shape  # tokens are averaged
-    torch.Size([2, 64])
-    """
-    check_option(pool, POOLS, "pool")
-    if output.is_complex():
-        return torch.cat([pool_patterns(output.real, pool), pool_patterns(output.imag, pool)], dim=1)
-    if pool == "avgpool" and output.ndim == 3:
-        return output.mean(dim=1)
-    if pool == "avgpool" and output.ndim > 3:
-        return output.flatten(2).mean(dim=2)
-    return output.reshape(output.shape[0], -1)
 
 
 class ReadoutHead(nn.Module):
@@ -129,6 +95,8 @@ class ReadoutHead(nn.Module):
         Whether the projection is trained.
     seed : int
         Seed of a random projection.
+    of : str
+        Whose readout an error message is about: ``"student"`` or ``"teacher"``.
 
     Attributes
     ----------
@@ -145,7 +113,7 @@ class ReadoutHead(nn.Module):
 
     Examples
     --------
-    >>> head = ReadoutHead("conv1", Readout("avgpool", projection="square"))
+    >>> head = ReadoutHead("conv1", Readout("avgpool_first", projection="square"))
     >>> head.calibrate(head.pooled({"conv1": torch.rand(5, 3, 8, 8)}))
     >>> head({"conv1": torch.rand(5, 3, 8, 8)}).shape
     torch.Size([5, 3])
@@ -156,13 +124,16 @@ class ReadoutHead(nn.Module):
     weight: nn.Parameter | None
     anchor: Tensor
 
-    def __init__(self, layer: str, readout: Readout, *, trainable: bool = True, seed: int = 0) -> None:
+    def __init__(
+        self, layer: str, readout: Readout, *, trainable: bool = True, seed: int = 0, of: str = "student"
+    ) -> None:
         super().__init__()
-        self.layer, self.readout, self.trainable, self.seed = layer, readout, trainable, seed
+        self.layer, self.readout, self.trainable, self.seed, self.of = layer, readout, trainable, seed, of
         self.parts = tuple(layer.split("+"))
         self.register_buffer("mean", None)
         self.register_buffer("std", None)
         self.register_parameter("weight", None)
+        self.keeps_standardisation = False  # mean and std are those of a fitted run
         # Records the device and type of .to(device) and .half() as long as there is no weight.
         self.register_buffer("anchor", torch.zeros(1), persistent=False)
 
@@ -174,7 +145,7 @@ class ReadoutHead(nn.Module):
 
     def pooled(self, outputs: Mapping[str, Tensor]) -> Float[Tensor, "n n_channels"]:
         """Pool the outputs of the layer's modules and concatenate those of a group (steps 1 and 2)."""
-        patterns = [pool_patterns(outputs[part], self.readout.pool) for part in self.parts]
+        patterns = [pool_call(outputs, part, self.readout, self.of) for part in self.parts]
         return patterns[0] if len(patterns) == 1 else torch.cat(patterns, dim=1)
 
     def forward(self, outputs: Mapping[str, Tensor]) -> Float[Tensor, "n n_projected"]:
@@ -212,7 +183,7 @@ class ReadoutHead(nn.Module):
         if known is not None and known.shape[-1] != patterns.shape[1]:
             refuse(
                 f"layer {self.layer!r} was calibrated with {known.shape[-1]} channels and now gives "
-                f"{patterns.shape[1]}; use images of the same size, or {arg('pool', 'avgpool', of='student')}"
+                f"{patterns.shape[1]}; use images of the same size, or {arg('pool', 'avgpool', of=self.of)}"
             )
 
     @torch.no_grad()
@@ -220,7 +191,8 @@ class ReadoutHead(nn.Module):
         """Set mean and standard deviation from pooled `patterns`, and build the projection if there is none yet.
 
         A constant channel gets the standard deviation 1, so that it becomes 0 instead of amplified rounding errors. An
-        existing projection is kept, so a second calibration does not undo training.
+        existing projection is kept, so a second calibration does not undo training. So are the mean and standard
+        deviation that come from a fitted run.
 
         Parameters
         ----------
@@ -233,7 +205,7 @@ class ReadoutHead(nn.Module):
             If the readout standardises and there are fewer than 2 images, or if a ``"square"`` projection would need
             more than 1 GiB.
         """
-        if self.readout.standardise:
+        if self.readout.standardise and not (self.keeps_standardisation and self.mean is not None):
             self._standardise(patterns.float())
         if self.readout.projection is not None and self.weight is None:
             self.weight = nn.Parameter(self._start(patterns.shape[1]).to(self.anchor), requires_grad=self.trainable)
@@ -267,6 +239,70 @@ class ReadoutHead(nn.Module):
                 empty = torch.empty_like(state_dict[prefix + name], device=self.anchor.device, dtype=self.anchor.dtype)
                 setattr(self, name, nn.Parameter(empty, self.trainable) if name == "weight" else empty)
         super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+def pool_call(
+    outputs: Mapping[str, Tensor], part: str, readout: Readout, of: str = "student"
+) -> Float[Tensor, "n n_channels"]:
+    """Pool the output of one module, of the call that the readout asks for (step 1).
+
+    Parameters
+    ----------
+    outputs : mapping of str to Tensor, shape (n, ...)
+        Outputs of modules. Of a mapping other than `Captured`, the dimensions of the outputs are not known.
+    part : str
+        Name of the module.
+    readout : Readout
+        Its pooling and step are used.
+    of : str
+        As in `ReadoutHead`.
+
+    Returns
+    -------
+    Tensor, shape (n, n_channels)
+
+    Raises
+    ------
+    BrainrdlError
+        If the module has no such call, or its output cannot be pooled in this way.
+
+    Examples
+    --------
+    >>> pool_call({"conv1": torch.rand(5, 3, 8, 8)}, "conv1", Readout("avgpool_first")).shape
+    torch.Size([5, 3])
+    """
+    if not isinstance(outputs, features.Captured):
+        return pool_patterns(outputs[part], readout.pool, layer=part, of=of)
+    axes = UNKNOWN if readout.pool == "flatten" else outputs.axes(part, readout.step)
+    return pool_patterns(outputs.at(part, readout.step), readout.pool, axes, layer=part, of=of)
+
+
+def asked_readout(pool: str | None = None, step: int | None = None) -> Readout | None:
+    """Return the readout that options ask for; None if they ask for nothing, so that a fitted one may be used.
+
+    Examples
+    --------
+    >>> asked_readout(step=0), asked_readout()
+    (Readout(pool='flatten', standardise=False, projection=None, step=0), None)
+    """
+    if pool is None and step is None:
+        return None
+    return Readout("flatten" if pool is None else pool, step=-1 if step is None else step)
+
+
+def steps_of(heads: Iterable[ReadoutHead]) -> dict[str, tuple[int, ...]]:
+    """List the calls of each module that readouts ask for, as `read_layers` needs them.
+
+    Examples
+    --------
+    >>> steps_of([ReadoutHead("a+b", Readout()), ReadoutHead("a", Readout(step=0))])
+    {'a': (-1, 0), 'b': (-1,)}
+    """
+    steps: dict[str, tuple[int, ...]] = {}
+    for head in heads:
+        for part in head.parts:
+            steps[part] = tuple(dict.fromkeys((*steps.get(part, ()), head.readout.step)))
+    return steps
 
 
 def check_groups(model: nn.Module, layers: Iterable[str], where: str) -> tuple[str, ...]:

@@ -24,9 +24,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from brainrdl._core.errors import arg, check_option, nearest, refuse
+from brainrdl._core.errors import arg, check_option, nearest, quote, refuse
 from brainrdl.models import layers as features, rows
-from brainrdl.models.readout import Readout, ReadoutHead, check_groups, readouts_of
+from brainrdl.models.gradients import gradient_problems
+from brainrdl.models.hooks import evaluating
+from brainrdl.models.readout import Readout, ReadoutHead, check_groups, readouts_of, steps_of
 
 if TYPE_CHECKING:
     from rsatoolbox.rdm.rdms import RDMs
@@ -84,6 +86,8 @@ class Student(nn.Module):
     ----------
     layers : tuple of str
         Names of the layers.
+    parts : tuple of str
+        Modules whose outputs the layers need.
     match : dict of str to str, or None
         The target of each layer, if `layers` was a mapping.
 
@@ -113,9 +117,11 @@ class Student(nn.Module):
         seed: int = 0,
     ) -> None:
         super().__init__()
+        if isinstance(model, Student):
+            refuse("the network is a Student already; give its network, student.model, or use the student as it is")
         self.match = dict(layers) if isinstance(layers, Mapping) else None
         self.batchnorm = check_option(batchnorm, ("eval", "train"), "batchnorm")
-        self._parts = check_groups(model, layers, "the student's layers")
+        self.parts = check_groups(model, layers, "the student's layers")
         self.layers = tuple(layers)
         readouts = readouts_of(self.layers, readout)
         self.trainable = trainable = _default_trainable(model) if trainable is None else trainable
@@ -123,7 +129,9 @@ class Student(nn.Module):
         self.model = model
         self.heads = nn.ModuleDict(
             {
-                _key(layer): ReadoutHead(layer, readouts[layer], trainable=trainable != "none", seed=seed + position)
+                key_of_layer(layer): ReadoutHead(
+                    layer, readouts[layer], trainable=trainable != "none", seed=seed + position
+                )
                 for position, layer in enumerate(self.layers)
             }
         )
@@ -152,7 +160,7 @@ class Student(nn.Module):
         BrainrdlError
             If a readout standardises or projects but is not calibrated.
         """
-        outputs, answer = features.read_layers(self.model, self._parts, images)
+        outputs, answer = features.read_layers(self.model, self.parts, images, steps_of(self.readout_heads()))
         patterns = {head.layer: head(outputs) for head in self.readout_heads()}
         return StudentOutput(patterns, _logits(answer))
 
@@ -211,13 +219,13 @@ class Student(nn.Module):
         wanting = [head for head in self.readout_heads() if head.readout.needs_calibration]
         if not wanting:
             return
-        with features.evaluating(self):
+        with evaluating(self):
             passes = [self._pooled(part.to(self.device), wanting) for part in torch.split(images, batch_size)]
         for head in wanting:
             head.calibrate(torch.cat([pooled[head.layer] for pooled in passes]))
 
     def _pooled(self, images: Tensor, heads: Sequence[ReadoutHead]) -> dict[str, Tensor]:
-        outputs, _ = features.read_layers(self.model, self._parts, images)
+        outputs, _ = features.read_layers(self.model, self.parts, images, steps_of(self.readout_heads()))
         return {head.layer: head.pooled(outputs) for head in heads}
 
     def trainable_parameters(self) -> list[nn.Parameter]:
@@ -269,7 +277,8 @@ class Student(nn.Module):
         mode = self.training
         self.train()
         try:
-            problems = features.gradient_problems(self.model, self._parts, images.to(self.device))
+            steps = steps_of(self.readout_heads())
+            problems = gradient_problems(self.model, self.parts, images.to(self.device), steps)
         finally:
             self.train(mode)
         for part, reason in problems.items():
@@ -313,7 +322,7 @@ class Student(nn.Module):
         Warns
         -----
         UserWarning
-            If a layer has the same pattern for all conditions.
+            If a layer has the same pattern for all conditions, or another one each time.
         """
         if device is not None:
             self.to(device)
@@ -322,10 +331,17 @@ class Student(nn.Module):
             refuse("no conditions were given; give at least one name")
         stimuli.check_repeatable()
         chunks = [asked[start : start + batch_size] for start in range(0, len(asked), batch_size)]
-        with features.evaluating(self):
+        with evaluating(self):
             passes = [self(stimuli.images(chunk).to(self.device)).patterns for chunk in chunks]
         found = {layer: torch.cat([patterns[layer] for patterns in passes]) for layer in self.layers}
         rows.warn_if_same(found)
+        random = features.random_layers(self.model, self.parts)
+        if random:
+            warnings.warn(
+                f"layers {quote(random)} give other patterns for the same images each time, also in eval mode (random "
+                "draws, or buffers that change): two evaluations of this student differ",
+                stacklevel=2,
+            )
         return found
 
     def rdms(
@@ -377,8 +393,14 @@ def _logits(answer: object) -> Tensor | None:
     return found if isinstance(found, Tensor) and found.ndim == 2 else None
 
 
-def _key(layer: str) -> str:
-    """Make a ModuleDict key, which must not contain a dot or be the name of a method of ModuleDict."""
+def key_of_layer(layer: str) -> str:
+    """Return the key of a layer's readout in `Student.heads`: no dot, and no name of a method of ModuleDict.
+
+    Examples
+    --------
+    >>> key_of_layer("layer3.0")
+    'layer:layer3/0'
+    """
     return "layer:" + layer.replace(".", "/")
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from pickle import UnpicklingError
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +20,12 @@ _SAFE_SUFFIX = ".safetensors"
 _TORCH_SUFFIXES = (".pt", ".pth", ".th")
 
 SUFFIXES = (_SAFE_SUFFIX, *_TORCH_SUFFIXES)
+
+# Prefixes of the network and of the readouts in a student's state; key of the file's header that describes a student.
+NETWORK, HEADS, STUDENT = "model.", "heads.", "student"
+
+# A readout that gives the output of the layer as it is.
+_PLAIN = {"pool": "flatten", "standardise": False, "projection": None, "step": -1}
 
 _WRAPPERS = ("state_dict", "model_state_dict", "model")  # keys under which training scripts keep the weights
 
@@ -33,14 +41,15 @@ def load_weights(module: nn.Module, path: str | Path) -> None:
         Network, changed in place.
     path : str or Path
         A ``.safetensors`` file, or ``.pt``, ``.pth``, ``.th`` with a state dict, also under ``"state_dict"`` or from
-        ``DataParallel`` or ``torch.compile``. From a run's ``weights.safetensors``, which stores a student, only the
-        network is loaded; if there are readouts, a warning says so.
+        ``DataParallel`` or ``torch.compile``. A run's ``weights.safetensors``, which stores a student, is read if its
+        layers were read out as they are (``"flatten"``, not standardised, not projected).
 
     Raises
     ------
     BrainrdlError
-        If the file is missing, of another kind, damaged, or contains pickled objects (none of which is run); if names
-        are missing or unexpected or shapes differ (the message quotes them); if a value is not finite.
+        If the file contains a student with other readouts, which would be lost (see `fitted_student`); if it is
+        missing, of another kind, damaged, or contains pickled objects (none of which is run); if names are missing or
+        unexpected or shapes differ (the message quotes them); if a value is not finite.
 
     Examples
     --------
@@ -50,10 +59,35 @@ def load_weights(module: nn.Module, path: str | Path) -> None:
     """
     path = Path(path)
     state = _without_prefix(_state_dict(_read(path), path))
-    if not set(state) <= set(module.state_dict()):
+    if not set(state) <= set(module.state_dict()) or read_student(path) is not None:
         state = _network_of(state, path)
+    load_state(module, state, path)
+
+
+def load_state(module: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
+    """Load parameters and buffers that were read from `path` into `module`, or refuse them as `load_weights` does."""
     _check_state(module, state, path)
     module.load_state_dict(state)
+
+
+def read_student(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+    """Read the state of a student and its description from a file that a run wrote; None for any other file.
+
+    Examples
+    --------
+    >>> read_student(Path("weights.pth")) is None
+    True
+    """
+    from safetensors import SafetensorError, safe_open
+
+    if path.suffix != _SAFE_SUFFIX or not path.is_file():
+        return None
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = file.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        refuse(f"weight file {str(path)!r} cannot be read ({_first_line(error)}); is it damaged?")
+    return (_state_dict(_read(path), path), json.loads(header[STUDENT])) if STUDENT in header else None
 
 
 def _read(path: Path) -> object:
@@ -118,16 +152,20 @@ def _without_prefix(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _network_of(state: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
-    """Return the network's part of a student's state, as runs store it; any other state is unchanged."""
-    network = {name.removeprefix("model."): value for name, value in state.items() if name.startswith("model.")}
-    others = [name for name in state if not name.startswith("model.")]
-    if not network or not all(name.startswith("heads.") for name in others):
+    """Return the network's part of a student's state without readouts to lose; any other state is unchanged."""
+    network = {name.removeprefix(NETWORK): value for name, value in state.items() if name.startswith(NETWORK)}
+    others = [name for name in state if not name.startswith(NETWORK)]
+    if not network or not all(name.startswith(HEADS) for name in others):
         return state
-    if others:
-        warnings.warn(
-            f"weight file {str(path)!r} contains a fitted student: its network is loaded, but not its read-out "
-            "(z-scores, projection)",
-            stacklevel=2,
+    found = read_student(path)
+    readouts = {} if found is None else found[1]["readouts"]
+    changed = {layer: keys for layer, keys in readouts.items() if keys != _PLAIN}
+    if others or changed:
+        layers = list(changed) or sorted({name.removeprefix(HEADS).rpartition(".")[0] for name in others})
+        refuse(
+            f"weight file {str(path)!r} contains a fitted student, whose layers {quote(layers)} were read out in their "
+            "own way (pooling, z-scores, projection); the network alone gives other patterns. Read the student with "
+            "brainrdl.models.fitted_student(model, weights), whose attribute `model` is the network"
         )
     return network
 

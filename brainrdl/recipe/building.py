@@ -11,9 +11,10 @@ from torch import nn
 from brainrdl._core.errors import about, check_option, refuse
 from brainrdl._core.packed import check_archive
 from brainrdl.loss.rdm_loss import Decay, RDMLoss
-from brainrdl.models.layers import evaluating
-from brainrdl.models.networks import Network, build
-from brainrdl.models.readout import Readout
+from brainrdl.models.fitted import build_fitted, read_fitted, reader
+from brainrdl.models.hooks import evaluating
+from brainrdl.models.networks import Network
+from brainrdl.models.readout import Readout, asked_readout
 from brainrdl.models.student import Student
 from brainrdl.readers.reading import read
 from brainrdl.recipe.schema import TORCHVISION, Recipe, StimuliSection, TeacherSection
@@ -26,7 +27,7 @@ from brainrdl.teachers.rdm_teacher import RDMTeacher
 
 
 def make_network(recipe: Recipe) -> Network:
-    """Build the network of a recipe's student, with its initial weights.
+    """Build the network of a recipe's student, with its initial weights but no readout; see `make_student`.
 
     Parameters
     ----------
@@ -50,7 +51,7 @@ def make_network(recipe: Recipe) -> Network:
     >>> make_network(check(example)).channels
     1
     """
-    return build(recipe.student.model, recipe.student.weights)
+    return build_fitted(recipe.student.model, recipe.student.weights)[0]
 
 
 @about(spelling=in_recipe("stimuli"))
@@ -163,14 +164,15 @@ def make_teacher(recipe: Recipe, stimuli: Stimuli) -> Teacher:
 
 def _network_teacher(section: TeacherSection, stimuli: Stimuli) -> NetworkTeacher:
     """Return the images as the weights of the teacher's network expect them, not those of the student's."""
-    name, network = str(section.network), build(str(section.network), section.weights)
+    name = str(section.network)
+    network, fitted = build_fitted(name, section.weights)
     shown = stimuli if network.transform is None else stimuli.with_transform(network.transform)
     check_takes(network.module, shown, f"teacher.network {name!r}")
+    readout = asked_readout(section.pool, section.step)
     return NetworkTeacher(
-        network.module,
+        reader(network.module, section.layers, readout, fitted),
         section.layers,
         dissimilarity=section.dissimilarity,
-        pool=section.pool,
         stimuli=shown,
         cache=section.cache,
         name=name,
@@ -179,7 +181,7 @@ def _network_teacher(section: TeacherSection, stimuli: Stimuli) -> NetworkTeache
 
 @about(spelling=in_recipe("student"))
 def make_student(recipe: Recipe, network: Network | None = None) -> Student:
-    """Make the student of a recipe, with initial weights.
+    """Make the student of a recipe, with initial weights; those of a fitted run include its readouts.
 
     Parameters
     ----------
@@ -190,7 +192,7 @@ def make_student(recipe: Recipe, network: Network | None = None) -> Student:
     Raises
     ------
     BrainrdlError
-        If the network, its weights or a layer are unknown.
+        If the network, its weights or a layer are unknown, or the weights are of a run with other readouts.
 
     Examples
     --------
@@ -201,9 +203,13 @@ def make_student(recipe: Recipe, network: Network | None = None) -> Student:
     ('pool',)
     """
     section = recipe.student
-    readout = Readout(section.pool, section.standardise, section.projection)
+    readout = Readout(section.pool, section.standardise, section.projection, section.step)
     layers, module = section.layers, (network or make_network(recipe)).module
-    return Student(module, layers, readout=readout, trainable=section.trainable, batchnorm=section.batchnorm)
+    student = Student(module, layers, readout=readout, trainable=section.trainable, batchnorm=section.batchnorm)
+    fitted = read_fitted(section.weights)
+    if fitted is not None:
+        fitted.load(student)
+    return student
 
 
 def check_takes(module: nn.Module, stimuli: Stimuli, what: str) -> None:

@@ -49,7 +49,7 @@ Measure = Annotated[str, Names("brainrdl.dissimilarity.registry:DISSIMILARITIES"
 
 Comparator = Annotated[str, Names("brainrdl.similarity.registry:SIMILARITIES")]
 
-Pool = Literal["flatten", "avgpool"]
+Pool = Literal["flatten", "avgpool", "avgpool_first", "avgpool_last", "mean", "patches", "cls"]  # brainrdl.models.POOLS
 
 TORCHVISION = {  # names of its classes
     "mnist": "MNIST",
@@ -157,8 +157,13 @@ class TeacherSection(_Section):
     )
     weights: str | None = Field(None, description="Weights of the teacher network, as in student.weights.")
     layers: list[str] = Field(default_factory=list, description="Layers of the teacher network; each is a target.")
-    pool: Pool = Field(
-        "flatten", description="How spatial maps of the teacher network become patterns, as in student.pool."
+    pool: Pool | None = Field(
+        None,
+        description="How outputs of the teacher network become patterns, as in student.pool; flatten by default, or as "
+        "the run was fitted whose weights are used.",
+    )
+    step: int | None = Field(
+        None, description="Call of modules of the teacher network that run several times, as in student.step."
     )
     dissimilarity: Measure = Field("correlation", description="Dissimilarity of the RDMs of the teacher network.")
     cache: bool = Field(False, description="Compute the patterns of the teacher network only once and store them.")
@@ -189,14 +194,19 @@ class StudentSection(_Section):
     weights: str | None = Field(
         None,
         description="Pretrained weights: a name of torchvision (DEFAULT selects the best ones), or a file, which may "
-        "be weights.safetensors of a run; random weights by default.",
+        "be weights.safetensors of a run, with its readouts; random weights by default.",
     )
     layers: list[str] | dict[str, str] = Field(
         description="Layers to read out, for example [layer3], or the target of each layer, for example {layer1: V1}."
     )
     pool: Pool = Field(
         "flatten",
-        description="How spatial maps become patterns: all units, or their spatial average.",
+        description="How outputs become patterns: all units (flatten), the mean over positions (avgpool; avgpool_first "
+        "or avgpool_last if the dimension of the channels is not known), or, of tokens, their mean, the mean over "
+        "patches, or the class token (cls). `brainrdl layers` says what each gives.",
+    )
+    step: int = Field(
+        -1, description="Call of modules that run several times in one pass: 0 is the first, -1 the last."
     )
     standardise: bool = Field(False, description="Z-score each channel on the training stimuli.")
     projection: int | Literal["square"] | None = Field(

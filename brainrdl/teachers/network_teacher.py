@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from brainrdl._core.errors import arg, check_conditions, check_option, check_unique, refuse
+from brainrdl._core.errors import arg, check_conditions, check_unique, quote, refuse
 from brainrdl._core.files import digest_tensor
 from brainrdl._core.tensor_checks import check_finite
 from brainrdl.dissimilarity.measures import correlation, cosine, count_constant, resolve
-from brainrdl.models import layers as features
 from brainrdl.models.feature_cache import FeatureStore, FolderStore, MemoryStore, digest_network, key_of
-from brainrdl.models.readout import POOLS, check_groups, pool_patterns
+from brainrdl.models.fitted import build_fitted, reader
+from brainrdl.models.layers import random_layers
+from brainrdl.models.readout import Readout, ReadoutHead, asked_readout, check_groups
 from brainrdl.models.rows import same_for_all
+from brainrdl.models.student import Student, key_of_layer
 from brainrdl.stimuli.transforms import transform_text
 
 if TYPE_CHECKING:
@@ -41,6 +44,8 @@ _UNDEFINED: dict[object, tuple[str, Callable[[Tensor], Tensor]]] = {
     cosine: ("zero", _zero),
 }
 
+Module = TypeVar("Module", bound=nn.Module)
+
 # Images per forward pass, which limits the memory for many conditions.
 _BATCH = 256
 
@@ -53,16 +58,21 @@ class NetworkTeacher:
 
     Parameters
     ----------
-    model : nn.Module or str
-        A network, or a name for `brainrdl.models.build`.
+    model : nn.Module, Student or str
+        A network, or a name for `brainrdl.models.build`. The layers of a `Student` are read with its readouts, as
+        fitted.
     layers : sequence of str
         Dotted module names; they are the teacher's targets. Layers joined by ``"+"`` are concatenated after pooling.
     weights : str, optional
-        Weights for a named model; refused for an nn.Module, which already has weights.
+        Weights for a named model; refused for an nn.Module, which already has weights. Of a fitted run,
+        ``weights.safetensors``, the layers are read with the readouts that were trained.
     dissimilarity : str or callable
         A name of `brainrdl.dissimilarity.DISSIMILARITIES` or a function of patterns.
-    pool : str
-        ``"flatten"`` or ``"avgpool"``; see `brainrdl.models`.
+    pool : str, optional
+        How outputs become patterns, see `brainrdl.models.pooling`; ``"flatten"`` by default, or as a student or run
+        was fitted.
+    step : int, optional
+        Call of a module that runs several times in one pass, see `Readout`; the last one by default, or as fitted.
     stimuli : Stimuli, optional
         Separate images for the teacher, with their own transform, found by the batch's names. Stimuli without a
         transform get that of a named model. By default the batch's images are used unchanged.
@@ -83,7 +93,8 @@ class NetworkTeacher:
     Raises
     ------
     BrainrdlError
-        If a layer or option is unknown, weights are given for an nn.Module, or the transform of `stimuli` is random.
+        If a layer or option is unknown, weights are given for an nn.Module, the readouts of a student or run differ
+        from those asked for, or the transform of `stimuli` is random.
 
     Examples
     --------
@@ -102,23 +113,22 @@ class NetworkTeacher:
         *,
         weights: str | None = None,
         dissimilarity: str | Dissimilarity = "correlation",
-        pool: str = "flatten",
+        pool: str | None = None,
+        step: int | None = None,
         stimuli: Stimuli | None = None,
         cache: bool | Path | str = False,
         name: str | None = None,
     ) -> None:
-        module, transform = _network(model, weights)
-        self._parts = check_groups(module, layers, "the teacher's layers")
+        student, transform = _student(model, layers, weights, asked_readout(pool, step))
         self.targets = tuple(layers)
         self.name = name or (model if isinstance(model, str) else type(model).__name__)
         self._dissimilarity = resolve(dissimilarity)
-        self._pool = check_option(pool, POOLS, "pool")
         self._stimuli = _with_default_transform(stimuli, transform)
         if self._stimuli is not None:
             self._stimuli.check_repeatable()
         self._raw: dict[str, str] | None = None
         self._store = _store(cache)
-        self._freeze(module)
+        self._freeze(student)
 
     def __repr__(self) -> str:
         return f"NetworkTeacher({self.name!r}, layers={list(self.targets)})"
@@ -152,7 +162,8 @@ class NetworkTeacher:
         Returns
         -------
         dict
-            Digest of the network, layers, pooling, dissimilarity; transform and digest of separate stimuli, or None.
+            Digest of the network, layers and their readouts, dissimilarity; transform and digest of separate
+            stimuli, or None.
 
         Raises
         ------
@@ -161,22 +172,28 @@ class NetworkTeacher:
 
         Examples
         --------
-        >>> NetworkTeacher(nn.Sequential(nn.Flatten()), ["0"], pool="avgpool").identity(["a"])["pool"]
-        'avgpool'
+        >>> sorted(NetworkTeacher(nn.Sequential(nn.Flatten()), ["0"]).identity(["a"]))
+        ['dissimilarity', 'layers', 'network', 'readouts', 'stimuli', 'transform']
         """
         own = self._stimuli
         return {
-            "network": self._digest or digest_network(self._model),
+            "network": self._digest or digest_network(self._student.model),
             "layers": list(self.targets),
-            "pool": self._pool,
+            "readouts": {layer: _described(head) for layer, head in self._heads.items()},
             "dissimilarity": self._dissimilarity,
             "transform": None if own is None else transform_text(getattr(own, "transform", None)),
             "stimuli": None if own is None else key_of(own.digests(names).values()),
         }
 
-    def _freeze(self, module: nn.Module) -> None:
-        self._model = module.float().eval().requires_grad_(False)
-        self._digest = digest_network(self._model) if self._store is not None else ""
+    def _freeze(self, student: Student) -> None:
+        self._student = student.float().eval().requires_grad_(False)
+        self._heads = {head.layer: head for head in student.readout_heads()}
+        for head in self._heads.values():
+            head.of = "teacher"
+        self._digest = digest_network(student.model) if self._store is not None else ""
+        self._readouts = {
+            layer: key_of([repr(head.readout), digest_network(head)]) for layer, head in self._heads.items()
+        }
 
     def rdms(self, batch: Batch) -> dict[str, Float[Tensor, "1 n_pairs"]]:
         """Compute the RDM of the batch's conditions at each layer, in their order.
@@ -280,12 +297,17 @@ class NetworkTeacher:
     def _forward(self, images: Tensor) -> dict[str, Tensor]:
         """Run the network in float32, also under autocast, on which a teacher's answer must not depend."""
         device = images.device
+        student = self._student.to(device)
         with torch.no_grad(), torch.autocast(device.type, enabled=False):
-            outputs, _ = features.read_layers(self._model.to(device), self._parts, images.float())
-            return {layer: self._pooled(outputs, layer) for layer in self.targets}
-
-    def _pooled(self, outputs: dict[str, Tensor], layer: str) -> Tensor:
-        return torch.cat([pool_patterns(outputs[part], self._pool) for part in layer.split("+")], dim=1).float()
+            patterns = student(images.float()).patterns
+        random = random_layers(student.model, student.parts)
+        if random:
+            refuse(
+                f"layers {quote(random)} of teacher {self.name!r} give other patterns for the same images each time, "
+                "also in eval mode (random draws, or buffers that change); choose earlier layers, or switch the noise "
+                "of the network off"
+            )
+        return {layer: pattern.float() for layer, pattern in patterns.items()}
 
     def _images(self, batch: Batch, part: slice, names: Sequence[str] | None = None) -> Tensor:
         asked = batch.names[part] if names is None else names
@@ -308,7 +330,7 @@ class NetworkTeacher:
         return self._raw or {}
 
     def _keys(self, stimulus: str) -> dict[str, str]:
-        return {layer: key_of([self._digest, layer, self._pool, stimulus]) for layer in self.targets}
+        return {layer: key_of([self._digest, layer, self._readouts[layer], stimulus]) for layer in self.targets}
 
     def reinitialised(self, seed: int = 0) -> NetworkTeacher:
         """Copy this teacher with random weights, as before any training.
@@ -327,32 +349,70 @@ class NetworkTeacher:
         NetworkTeacher
             Same layers, dissimilarity, stimuli and cache.
 
+        Raises
+        ------
+        BrainrdlError
+            If readouts were fitted: they do not fit another network.
+
         References
         ----------
         He et al. 2015, doi 10.1109/ICCV.2015.123
         """
+        fitted = [layer for layer, head in self._heads.items() if head.readout.needs_calibration]
+        if fitted:
+            refuse(
+                f"teacher {self.name!r} reads layers {quote(fitted)} with readouts that were fitted, which do not fit "
+                "a network with random weights; make the control from the network without readouts"
+            )
         other = copy.copy(self)
         other.name = f"random {self.name} (seed {seed})"
-        module = copy.deepcopy(self._model)
+        student = copy.deepcopy(self._student)
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            module.cpu().apply(_reset)
-        other._freeze(module)
+            student.cpu().model.apply(_reset)
+        other._freeze(student)
         return other
 
 
-def _network(model: nn.Module | str, weights: str | None) -> tuple[nn.Module, Callable[[Any], Any] | None]:
-    if isinstance(model, str):
-        from brainrdl.models.networks import build
+def _described(head: ReadoutHead) -> dict[str, Any]:
+    """Describe a readout, with a digest of its numbers if it has any."""
+    numbers = {"numbers": digest_network(head)} if head.readout.needs_calibration else {}
+    return asdict(head.readout) | numbers
 
-        network = build(model, weights)
-        return network.module, network.transform
+
+def _student(
+    model: nn.Module | str, layers: Sequence[str], weights: str | None, readout: Readout | None
+) -> tuple[Student, Callable[[Any], Any] | None]:
+    """Return a copy of the network with what reads its layers, and the transform of a named network."""
+    if isinstance(model, str):
+        network, fitted = build_fitted(model, weights)
+        check_groups(network.module, layers, "the teacher's layers")
+        return reader(network.module, layers, readout, fitted), network.transform
     if weights is not None:
         refuse(f"weights {weights!r} are for a model given by name; load them into the nn.Module first")
-    return _copied(model), None
+    if isinstance(model, Student):
+        return _part_of(model, layers, readout), None
+    check_groups(model, layers, "the teacher's layers")
+    return reader(_copied(model), layers, readout), None
 
 
-def _copied(model: nn.Module) -> nn.Module:
+def _part_of(student: Student, layers: Sequence[str], readout: Readout | None) -> Student:
+    """Copy a student with some of its layers, read as it reads them."""
+    if isinstance(layers, str):
+        refuse(f"the teacher's layers must be a list of names, got the single string {layers!r}; write [{layers!r}]")
+    check_unique(tuple(layers), "the teacher's layers")
+    heads = {head.layer: head for head in student.readout_heads()}
+    check_conditions(layers, heads, "the student's layers")
+    for layer in layers:
+        if readout is not None and heads[layer].readout != readout:
+            refuse(f"the student reads layer {layer!r} with {heads[layer].readout}; leave out pool and step")
+    copied = _copied(student)
+    part = reader(copied.model, layers)
+    part.heads = nn.ModuleDict({key_of_layer(layer): copied.heads[key_of_layer(layer)] for layer in layers})
+    return part
+
+
+def _copied(model: Module) -> Module:
     """Copy a network, also one with computed tensors (``torch.nn.utils.weight_norm``), which torch does not copy."""
     computed = [
         (vars(module), name, value)

@@ -13,10 +13,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from brainrdl._core.errors import refuse
+from brainrdl._core.errors import quote, refuse
 from brainrdl.models.feature_cache import digest_network
-from brainrdl.models.layers import read_layers
-from brainrdl.models.readout import pool_patterns
+from brainrdl.models.layers import random_layers, read_layers
+from brainrdl.models.readout import Readout, pool_call
 from brainrdl.models.student import Student
 from brainrdl.stimuli.named_images import Stimuli
 from brainrdl.teachers.protocol import Teacher, uses_images
@@ -49,10 +49,12 @@ class FrozenFeatures:
 
     def serves(self, student: Student, teacher: Teacher | None) -> bool:
         """Whether only read-outs change: a frozen network, deterministic images, and a teacher that uses no images."""
-        pools = {head.readout.pool for head in student.readout_heads()}
+        readouts = [head.readout for head in student.readout_heads()]
+        # Features are the last outputs of modules, pooled in one way.
+        alike = {(readout.pool, readout.step) for readout in readouts} == {(readouts[0].pool, -1)}
         looks = teacher is not None and uses_images(teacher)
         same = self._stimuli.deterministic and self._stimuli.augmentation is None
-        return student.frozen and same and len(pools) == 1 and not looks
+        return student.frozen and same and alike and not looks
 
     def check(self, stimuli: Stimuli) -> None:
         """Refuse other stimuli than those whose outputs are kept here, even if they have the same names.
@@ -102,7 +104,14 @@ def _outputs(student: Student, images: Tensor, parts: Sequence[str], pool: str) 
     """Pooled outputs of each part, one tuple per image, on the CPU."""
     student.model.eval()
     outputs, _ = read_layers(student.model, parts, images.to(student.device))
-    return list(zip(*[pool_patterns(outputs[part], pool).cpu() for part in parts], strict=True))
+    random = random_layers(student.model, parts)
+    if random:
+        refuse(
+            f"layers {quote(random)} give other patterns for the same images each time, also in eval mode (random "
+            "draws, or buffers that change), so that a read-out of them cannot be fitted to one pass; choose earlier "
+            "layers, or switch the noise of the network off"
+        )
+    return list(zip(*[pool_call(outputs, part, Readout(pool)).cpu() for part in parts], strict=True))
 
 
 def _light(student: Student, widths: Mapping[str, int]) -> Student:

@@ -26,7 +26,7 @@ from brainrdl._core.errors import arg, check_conditions, refuse
 from brainrdl._core.options import check_known, complete, free, lists_options
 from brainrdl._core.threads import count_flops, threads_for
 from brainrdl.loss.rdm_loss import RDMLoss
-from brainrdl.models.layers import evaluating
+from brainrdl.models.hooks import evaluating
 from brainrdl.models.student import Student
 from brainrdl.stimuli.categories import groups_of
 from brainrdl.stimuli.named_images import Batch, Stimuli

@@ -152,7 +152,7 @@ def make_schedule(schedule: str | Callable[[Optimizer], LRScheduler], optimizer:
     Raises
     ------
     BrainrdlError
-        If the name is unknown, or the schedule ends before `steps`.
+        If the name is unknown, the function returns no scheduler, or the schedule ends before `steps`.
 
     Examples
     --------
@@ -162,6 +162,8 @@ def make_schedule(schedule: str | Callable[[Optimizer], LRScheduler], optimizer:
     """
     if not isinstance(schedule, str):
         made = schedule(optimizer)
+        if not isinstance(made, LRScheduler):
+            refuse(f"schedule must be a function that returns a scheduler of torch, got {type(made).__name__}")
         total = getattr(made, "total_steps", None)
         if total is not None and total < steps:
             refuse(f"schedule {type(made).__name__} ends after {total} steps, and the fit has {steps}; make it as long")

@@ -14,6 +14,7 @@ None of these files is a pickle. A checkpoint stores numbers as tensors and ever
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
@@ -27,9 +28,11 @@ from uuid import uuid4
 import pandas as pd
 from safetensors.torch import save_file
 
-from brainrdl._core.errors import BrainrdlError, arg, refuse
+from brainrdl._core.errors import BrainrdlError, arg, quote, refuse
 from brainrdl._core.files import atomic, owned, read_csv, read_json, read_safetensors, reason, write_csv
+from brainrdl.models.fitted import student_header
 from brainrdl.models.student import Student
+from brainrdl.models.weights import STUDENT
 from brainrdl.training.checkpoint import check_same_settings
 
 SETTINGS, PROVENANCE, HISTORY = "settings.json", "provenance.json", "history.csv"
@@ -354,7 +357,7 @@ def save_weights(path: Path, student: Student, best_step: int = 0) -> None:
     True
     """
     with atomic(path) as part:
-        save_file(owned(student.state_dict()), part, metadata={"best_step": str(best_step)})
+        save_file(owned(student.state_dict()), part, metadata={"best_step": str(best_step), **student_header(student)})
 
 
 def load_weights(path: Path, student: Student) -> int:
@@ -375,7 +378,8 @@ def load_weights(path: Path, student: Student) -> int:
     Raises
     ------
     BrainrdlError
-        If the file is missing, truncated, not safetensors, or of another student.
+        If the file is missing, truncated, not safetensors, or of another student, also one that reads other layers or
+        in another way.
 
     Examples
     --------
@@ -388,8 +392,22 @@ def load_weights(path: Path, student: Student) -> int:
     12
     """
     tensors, header = read_safetensors(path)
+    _check_readouts(path, header, student)
     try:
         student.load_state_dict(tensors)
     except RuntimeError as error:
         refuse(f"{str(path)!r} does not fit this student: {error}")
     return int(header.get("best_step", 0))
+
+
+def _check_readouts(path: Path, header: Mapping[str, str], student: Student) -> None:
+    """Refuse a student that would read the fitted network in another way; its state may fit nevertheless."""
+    stored, own = (
+        {} if STUDENT not in of else json.loads(of[STUDENT])["readouts"] for of in (header, student_header(student))
+    )
+    if stored and stored != own:
+        differ = sorted(layer for layer in stored | own if stored.get(layer) != own.get(layer))
+        refuse(
+            f"{str(path)!r} does not fit this student: the readouts of layers {quote(differ)} differ; it was fitted "
+            f"with {stored}, and this student has {own}"
+        )

@@ -10,7 +10,7 @@ from torch.utils.checkpoint import checkpoint
 
 from brainrdl import NetworkTeacher, RDMTeacher, Readout, Stimuli, Student, fit, rdms
 from brainrdl._core.errors import BrainrdlError
-from brainrdl.models.layers import gradient_problems
+from brainrdl.models.gradients import gradient_problems
 from brainrdl.stimuli.named_images import Batch
 
 NAMES = [f"i{k}" for k in range(12)]
@@ -167,3 +167,33 @@ def test_as_is_is_silent_and_all_trains_everything() -> None:
 def test_a_layer_before_all_parameters_that_are_not_frozen_is_refused() -> None:
     with pytest.raises(BrainrdlError, match="no gradient passes from layer '1'"):
         fitted(Student(front_frozen(), ["1"], trainable="as is"))
+
+
+class Step(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.sign(x)
+
+
+def test_a_layer_whose_gradient_is_zero_everywhere_is_refused() -> None:
+    net = nn.Sequential(nn.Flatten(), nn.Linear(64, 5), Step(), nn.Linear(5, 2))
+    with pytest.raises(
+        BrainrdlError, match="no gradient passes from layer '2' to the network: its gradient is zero for"
+    ):
+        fitted(Student(net, ["2"]))
+    assert gradient_problems(net, ["1", "3"], torch.rand(4, 1, 8, 8)) == {}
+
+
+def test_the_gradient_of_the_call_that_is_read_is_tested() -> None:
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.area = nn.Linear(64, 64)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            with torch.no_grad():
+                x = self.area(x.flatten(1))
+            return self.area(x)  # type: ignore[no-any-return]
+
+    images = torch.rand(4, 1, 8, 8)
+    assert gradient_problems(Twice(), ["area"], images) == {}
+    assert "without gradient" in gradient_problems(Twice(), ["area"], images, {"area": (0,)})["area"]

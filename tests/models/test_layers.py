@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from brainrdl._core.errors import BrainrdlError
-from brainrdl.models.layers import capture, check_layers, describe_layers, layer_names
+from brainrdl.models.layer_table import describe_layers
+from brainrdl.models.layers import capture, check_layers, layer_names
 
 
 def hooks(model: nn.Module) -> int:

@@ -17,7 +17,8 @@ from safetensors.torch import save_file
 from torch import nn
 
 from brainrdl._core.errors import BrainrdlError
-from brainrdl.models.layers import capture, describe_layers
+from brainrdl.models.layer_table import describe_layers
+from brainrdl.models.layers import capture
 from brainrdl.models.networks import Network, build, known_names
 from brainrdl.models.weights import load_weights
 from brainrdl.stimuli.named_images import Stimuli

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from brainrdl import NetworkTeacher, Readout, Stimuli, Student, fit
 from brainrdl._core.errors import BrainrdlError
 from brainrdl.models.layers import read_layers
 from brainrdl.models.networks import build
-from brainrdl.models.readout import pool_patterns
+from brainrdl.models.pooling import pool_patterns
 from brainrdl.models.weights import load_weights
 from brainrdl.stimuli.named_images import Batch
 
@@ -43,7 +44,7 @@ def test_real_and_imaginary_parts_of_complex_outputs_both_count() -> None:
 
 def test_pooling_keeps_real_and_imaginary_parts_apart() -> None:
     output = torch.complex(torch.ones(2, 3, 4, 4), 2 * torch.ones(2, 3, 4, 4))
-    assert pool_patterns(output, "avgpool").tolist() == 2 * [[1, 1, 1, 2, 2, 2]]
+    assert pool_patterns(output, "avgpool_first").tolist() == 2 * [[1, 1, 1, 2, 2, 2]]
 
 
 class Gives(nn.Module):
@@ -139,6 +140,33 @@ def test_a_network_without_logits_cannot_learn_a_task() -> None:
     student = Student(nn.Sequential(nn.Conv2d(1, 2, 3)), ["0"])
     with pytest.raises(BrainrdlError, match=r"no logits from the student \(n, n_classes\), as a tensor or a field"):
         fit(student, None, stimuli, rdm_weight=0, task_weight=1.0, steps=1, device="cpu", progress=False)
+
+
+def test_a_dataclass_gives_its_tensors_and_logits() -> None:
+    @dataclass
+    class Output:
+        hidden_states: Tensor
+        logits: Tensor
+
+    class Wrapped(nn.Module):
+        def forward(self, x: Tensor) -> Output:
+            return Output(x.flatten(1), x.flatten(1)[:, :2])
+
+    student = Student(nn.Sequential(Wrapped()), ["0"], trainable="none")
+    patterns, logits = student(images())
+    assert torch.equal(patterns["0"], images().flatten(1))
+    assert logits is not None
+    assert torch.equal(logits, images().flatten(1)[:, :2])
+
+
+def test_sparse_outputs_are_refused_and_no_images_give_no_rows() -> None:
+    class Sparse(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x.flatten(1).to_sparse()
+
+    with pytest.raises(BrainrdlError, match=r"layer '0' must return a tensor of floats .*\(12, 64\) sparse"):
+        read_layers(nn.Sequential(Sparse()), ["0"], images())
+    assert Student(nn.Sequential(nn.Conv2d(1, 2, 3)), ["0"])(images()[:0]).patterns["0"].shape == (0, 72)
 
 
 # Compiled networks

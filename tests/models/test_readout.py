@@ -8,7 +8,9 @@ from torch import nn
 
 from brainrdl._core.errors import BrainrdlError
 from brainrdl.models import readout as readout_module
-from brainrdl.models.readout import Readout, ReadoutHead, check_groups, pool_patterns, readouts_of
+from brainrdl.models.axes import Axes
+from brainrdl.models.pooling import pool_patterns
+from brainrdl.models.readout import Readout, ReadoutHead, check_groups, readouts_of
 
 
 def test_flatten_keeps_every_unit_in_torch_order() -> None:
@@ -23,12 +25,12 @@ def test_flatten_makes_one_channel_of_one_number_an_image() -> None:
 @pytest.mark.parametrize("shape", [(2, 3, 4, 5), (2, 3, 4, 5, 6)])
 def test_avgpool_averages_everything_after_the_channels(shape: tuple[int, ...]) -> None:
     x = torch.rand(shape)
-    torch.testing.assert_close(pool_patterns(x, "avgpool"), x.mean(dim=tuple(range(2, len(shape)))))
+    torch.testing.assert_close(pool_patterns(x, "avgpool", Axes(1)), x.mean(dim=tuple(range(2, len(shape)))))
 
 
 def test_avgpool_averages_a_transformers_tokens() -> None:
     x = torch.rand(2, 7, 3)
-    torch.testing.assert_close(pool_patterns(x, "avgpool"), x.mean(dim=1))
+    torch.testing.assert_close(pool_patterns(x, "avgpool", Axes(2)), x.mean(dim=1))
 
 
 def test_avgpool_leaves_vectors_alone() -> None:
@@ -50,7 +52,7 @@ def test_a_projection_that_is_not_a_number_of_channels_is_refused(projection: ob
 
 
 def test_a_group_is_concatenated_in_the_order_written() -> None:
-    head = ReadoutHead("b+a", Readout("avgpool"))
+    head = ReadoutHead("b+a", Readout("avgpool_first"))
     a, b = torch.rand(4, 2, 3, 3), torch.rand(4, 5)
     assert torch.equal(head({"a": a, "b": b}), torch.cat([b, a.flatten(2).mean(2)], dim=1))
 

@@ -17,7 +17,8 @@ from typer.testing import CliRunner
 from brainrdl import NetworkTeacher, RDMTeacher, Readout, Stimuli, Student, fit, rdms
 from brainrdl._core.errors import BrainrdlError
 from brainrdl.cli.app import app
-from brainrdl.models.layers import capture, describe_layers, read_layers
+from brainrdl.models.layer_table import describe_layers
+from brainrdl.models.layers import capture, read_layers
 from brainrdl.models.networks import Network
 from brainrdl.stimuli.named_images import Batch
 from brainrdl.stimuli.transforms import default_transform
@@ -182,7 +183,7 @@ def test_the_probe_leaves_the_random_state_and_runs_once_per_layer() -> None:
     for layers in (["0"], ["0"], ["0", "1"]):
         read_layers(net, layers, images(5))
     assert torch.equal(torch.get_rng_state(), before)
-    assert seen == [5, 3, 3, 5, 5, 3, 3]
+    assert seen == [5, 3, 3, 3, 5, 5, 3, 3, 3]
 
 
 def test_a_network_for_one_number_of_images_cannot_be_tested_and_is_refused() -> None:
@@ -205,7 +206,7 @@ def test_the_command_line_refuses_a_layer_with_tokens_first(tmp_path: Path, monk
     for name in names(9):
         Image.fromarray(rng.integers(0, 255, (12, 12), dtype=np.uint8)).save(tmp_path / f"{name}.png")
     network = Network(sequence_first(), default_transform(12, normalise="none", channels=1), 12, 1)
-    monkeypatch.setattr("brainrdl.models.networks.build", lambda *_: network)
+    monkeypatch.setattr("brainrdl.models.fitted.build", lambda *_: network)
     result = CliRunner().invoke(
         app, ["rdm", "--model", "x", "--layers", "encoder", "--stimuli", str(tmp_path), "--out", str(tmp_path / "x.h5")]
     )
@@ -220,3 +221,48 @@ def test_the_table_of_layers_says_which_cannot_be_read_and_why() -> None:
     mixing = describe_layers(Tokens(sequence_first=False, batch_first=False), (1, 12, 12)).set_index("layer").problem
     assert mixing["encoder"] == "rows depend on several images"
     assert mixing["embed"] == ""
+
+
+class Noise(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x + torch.randn_like(x)
+
+
+class Drifting(nn.Module):
+    """Subtracts a running mean that each pass changes, also in eval mode."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mean: Tensor
+        self.register_buffer("mean", torch.zeros(144))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.mean.mul_(0.9).add_(x.flatten(1).mean(0) * 0.1)
+        return x.flatten(1) - self.mean
+
+
+@pytest.mark.parametrize("make", [Noise, Drifting])
+@pytest.mark.parametrize("cache", [False, True])
+def test_a_teacher_that_answers_differently_each_time_is_refused(make: type[nn.Module], cache: bool) -> None:
+    teacher = NetworkTeacher(nn.Sequential(nn.Identity(), make()), ["1"], cache=cache)
+    with pytest.raises(
+        BrainrdlError, match=r"layers \['1'\] of teacher 'Sequential' give other patterns for the same im"
+    ):
+        teacher.rdms(Batch(names(6), images(6)))
+    NetworkTeacher(nn.Sequential(nn.Identity(), make()), ["0"], cache=cache).rdms(Batch(names(6), images(6)))
+
+
+@pytest.mark.parametrize("make", [Noise, Drifting])
+def test_a_random_student_is_warned_about_and_its_features_are_not_stored(make: type[nn.Module]) -> None:
+    net = nn.Sequential(nn.Conv2d(1, 1, 1), make())
+    with pytest.warns(UserWarning, match="two evaluations of this student differ"):
+        Student(net, ["1"], trainable="none").patterns(stimuli(6))
+    student = Student(net, ["1"], readout=Readout(projection=2), trainable="projection")
+    with pytest.raises(BrainrdlError, match="cannot be fitted to one pass"):
+        FrozenFeatures(stimuli(6)).of(student, names(6))
+
+
+def test_dropout_is_not_random_in_evaluation() -> None:
+    net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Dropout(0.5), nn.Flatten())
+    NetworkTeacher(net, ["2"]).rdms(Batch(names(6), images(6)))
+    Student(net, ["2"], trainable="none").patterns(stimuli(6))

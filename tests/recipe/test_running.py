@@ -6,8 +6,8 @@ import importlib
 import shutil
 import sys
 from collections.abc import Iterator
-from contextlib import nullcontext
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pandas as pd
@@ -16,11 +16,13 @@ import torch
 import yaml
 from PIL import Image
 
-from brainrdl import BrainrdlError, FitResult, RDMLoss, recipe
+from brainrdl import BrainrdlError, FitResult, RDMLoss, Readout, recipe
 from brainrdl.evaluation.held_out import Evaluation
 from brainrdl.loss.rdm_loss import Decay
+from brainrdl.models.pooling import POOLS
 from brainrdl.recipe import building, running
-from brainrdl.recipe.schema import Recipe
+from brainrdl.recipe.schema import Pool, Recipe
+from brainrdl.stimuli.named_images import Batch
 from brainrdl.stimuli.transforms import ImageTransform
 from brainrdl.teachers.controls import PermutedTeacher
 from brainrdl.teachers.network_teacher import NetworkTeacher
@@ -548,19 +550,67 @@ def test_category_control_is_refused_only_where_asked_for_without_categories(
     assert {"fitted", "unfitted", "permuted"} <= set(result.summary["student"])
 
 
-@pytest.mark.parametrize("readout", [{}, {"standardise": True, "projection": 2}])
-def test_weights_of_a_run_give_its_network_and_say_that_the_readout_is_left(
-    content: dict, tmp_path: Path, readout: dict
-) -> None:
+@pytest.mark.parametrize("readout", [{}, {"standardise": True, "projection": 2, "trainable": "projection"}])
+def test_weights_of_a_run_give_its_network_and_its_readout(content: dict, tmp_path: Path, readout: dict) -> None:
     del content["evaluation"]
     content["student"] |= readout
     fitted = running.run(recipe.check(content), tmp_path / "run", progress=False)
     content["student"]["weights"] = str(tmp_path / "run" / "weights.safetensors")
-    told = pytest.warns(UserWarning, match="its network is loaded, but not its read-out") if readout else nullcontext()
-    with told:
-        student = building.make_student(recipe.check(content))
-    expected = fitted.student.model.state_dict()
-    assert all(torch.equal(value, expected[name]) for name, value in student.model.state_dict().items())
+    student = building.make_student(recipe.check(content))
+    torch.testing.assert_close(dict(student.state_dict()), dict(fitted.student.state_dict()), rtol=0, atol=0)
+    images = torch.rand(5, 1, 8, 8)
+    before = {name: value.clone() for name, value in student.state_dict().items()}
+    student.calibrate(images)  # as a fit does: the means of the run are kept
+    torch.testing.assert_close(dict(student.state_dict()), before, rtol=0, atol=0)
+
+
+def test_keys_of_pooling_and_step_reach_student_and_teacher(content: dict) -> None:
+    content["student"] |= {"pool": "avgpool_first", "step": 0}
+    content["teacher"] = {"network": "small_cnn", "layers": ["conv2"], "pool": "avgpool", "step": 0}
+    content["student"]["layers"] = ["conv2"]
+    checked = recipe.check(content)
+    assert building.make_student(checked).readout_heads()[0].readout == Readout("avgpool_first", step=0)
+    stimuli = building.make_stimuli(checked)
+    patterns = building.make_teacher(checked, stimuli).patterns(
+        Batch(tuple(stimuli.names), stimuli.images(stimuli.names))
+    )
+    assert patterns["conv2"].shape[1] == 32
+
+
+def test_pools_of_recipes_are_those_of_readouts() -> None:
+    assert get_args(Pool) == POOLS
+
+
+def test_weights_of_a_run_with_another_readout_are_refused_by_the_keys_to_set(content: dict, tmp_path: Path) -> None:
+    del content["evaluation"]
+    readout = {"pool": "avgpool", "standardise": True, "projection": 2}
+    running.run(recipe.check({**content, "student": content["student"] | readout}), tmp_path / "run", progress=False)
+    content["student"]["weights"] = str(tmp_path / "run" / "weights.safetensors")
+    with pytest.raises(
+        BrainrdlError,
+        match=r"another readout of layer 'pool'; set student\.pool: avgpool, student\.standardise: true, "
+        r"student\.projection: 2, or train",
+    ):
+        building.make_student(recipe.check(content))
+
+
+def test_a_fitted_run_teaches_with_its_readout(content: dict, tmp_path: Path) -> None:
+    del content["evaluation"]
+    content["student"] |= {"standardise": True, "projection": 2, "trainable": "projection"}
+    fitted = running.run(recipe.check(content), tmp_path / "run", progress=False)
+    content["teacher"] = {
+        "network": "small_cnn", "layers": ["pool"], "weights": str(tmp_path / "run" / "weights.safetensors"),
+    }  # fmt: skip
+    content["student"]["layers"] = ["pool"]
+    checked = recipe.check(content)
+    stimuli = building.make_stimuli(checked)
+    teacher = building.make_teacher(checked, stimuli)
+    got = teacher.rdms(Batch(tuple(stimuli.names), stimuli.images(stimuli.names), None))["pool"][0]
+    expected = fitted.student.rdms(stimuli).dissimilarities[0]
+    np.testing.assert_allclose(got, expected, atol=1e-5)
+    content["teacher"]["pool"] = "avgpool"
+    with pytest.raises(BrainrdlError, match=r"another readout of layer 'pool'; set teacher\.pool: flatten"):
+        building.make_teacher(recipe.check(content), stimuli)
 
 
 def test_weights_that_saw_the_held_out_stimuli_are_refused(content: dict, tmp_path: Path) -> None:

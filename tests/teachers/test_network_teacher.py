@@ -333,7 +333,7 @@ def test_parameters_no_module_can_reset_are_drawn_anew() -> None:
             return self.norm(x.flatten(1) * self.token)  # type: ignore[no-any-return]
 
     before = Tokens()
-    after = NetworkTeacher(copy.deepcopy(before), ["norm"]).reinitialised()._model
+    after = NetworkTeacher(copy.deepcopy(before), ["norm"]).reinitialised()._student.model
     assert not torch.isclose(after.token, before.token).any()  # type: ignore[arg-type]
     assert not torch.equal(after.attend.in_proj_weight, before.attend.in_proj_weight)  # type: ignore[union-attr,arg-type]
     assert after.norm.running_mean.abs().sum() == 0  # type: ignore[union-attr,operator]

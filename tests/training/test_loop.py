@@ -861,7 +861,10 @@ def test_a_run_is_not_resumed_with_a_teacher_of_other_targets(tmp_path: Path) ->
     [
         ({"weights": 1}, "network="),
         ({"layers": ["0", "1"]}, r"targets=\['1'\]"),
-        ({"pool": "avgpool"}, "teacher_identity.pool='flatten', now teacher_identity.pool='avgpool'"),
+        (
+            {"pool": "avgpool"},
+            "teacher_identity.readouts.1.pool='flatten', now teacher_identity.readouts.1.pool='avgpool'",
+        ),
         ({"dissimilarity": "euclidean"}, r"teacher_identity.dissimilarity='brainrdl\.dissimilarity\.\w+\.correlation'"),
         ({"stimuli": 1}, "teacher_identity.stimuli="),
         ({"transform": ImageTransform(6, channels=1)}, "teacher_identity.transform=None, now .*'ImageTransform"),
@@ -900,7 +903,7 @@ def test_a_permuted_teacher_is_known_by_the_one_that_it_asks(tmp_path: Path) -> 
         return fit(student(), known, stimuli(), steps=1, out=tmp_path / "run", resume=True, **QUIET)
 
     run("flatten")
-    with pytest.raises(BrainrdlError, match=r"teacher_identity\.teacher\.pool='flatten', now"):
+    with pytest.raises(BrainrdlError, match=r"teacher_identity\.teacher\.readouts\.0\.pool='flatten', now"):
         run("avgpool")
 
 

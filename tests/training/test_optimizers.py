@@ -136,6 +136,8 @@ def test_a_schedule_of_no_steps_is_possible(name: str) -> None:
 
 def test_a_schedule_may_be_a_function() -> None:
     assert isinstance(make_schedule(lambda moved: ExponentialLR(moved, 0.9), optimizer(), 5), ExponentialLR)
+    with pytest.raises(BrainrdlError, match="a function that returns a scheduler of torch, got NoneType"):
+        make_schedule(lambda _: None, optimizer(), 5)  # type: ignore[arg-type,return-value]
 
 
 def test_an_unknown_schedule_is_refused() -> None:
