@@ -253,20 +253,20 @@ class _Work:
         out: Path | None,
     ) -> tuple[list[pd.DataFrame], int]:
         stored = out.parent / f"{out.name}-inner.csv" if out else None
-        if stored and stored.exists():
-            table = _files.read_csv(stored)
-        else:
+        table = _stored_table(stored) if stored else None
+        if table is None:
             if stored:
-                self._check_there(stored)
+                self._check_there(stored, _record(stored))
             table = pd.concat(self._inner_histories(split, label, candidate, teacher, options), ignore_index=True)
             if stored:
-                _files.write_csv(stored, table)
+                _store_table(stored, table)
         curves = table.pivot(index="step", columns="inner", values="validation_similarity").dropna()
         return [table], int(curves.index[int(curves.mean(axis=1).argmax())])
 
-    def _check_there(self, path: Path) -> None:
-        if self.read_only and not path.exists():
-            refuse(f"there is no file {str(path)!r}, so this run is not finished; resume it first")
+    def _check_there(self, *paths: Path) -> None:
+        for path in paths:
+            if self.read_only and not path.exists():
+                refuse(f"there is no file {str(path)!r}, so this run is not finished; resume it first")
 
     def _inner_histories(
         self, split: Split, label: str, candidate: Candidate, teacher: Teacher, options: Mapping[str, Any]
@@ -321,6 +321,24 @@ def _check_kinds(teacher: object, stimuli: object) -> None:
                 f"{what} should be a {kind.__name__}, got {type(given).__name__}; the order is "
                 "cross_validate(students, teacher, stimuli)"
             )
+
+
+def _record(table: Path) -> Path:
+    """Name the file that holds the checksum of a table; it is written last, so the table is whole if it exists."""
+    return table.with_suffix(".json")
+
+
+def _store_table(path: Path, table: pd.DataFrame) -> None:
+    _files.write_csv(path, table)
+    _files.write_json(_record(path), {"files": _files.digests_of(path.parent, [path.name])})
+
+
+def _stored_table(path: Path) -> pd.DataFrame | None:
+    record = _record(path)
+    if not path.exists() or not record.exists():
+        return None
+    _files.check_digests(path.parent, _files.read_json(record)["files"], "delete it, and resume the run")
+    return _files.read_csv(path)
 
 
 def _store_settings(folder: Path, settings: Mapping[str, Any], hashes: Mapping[str, str]) -> None:

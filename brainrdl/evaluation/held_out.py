@@ -12,7 +12,16 @@ import torch
 
 from brainrdl._core.constants import MIN_CONDITIONS
 from brainrdl._core.errors import check_whole, refuse
-from brainrdl._core.files import digest_file, read_csv, read_json, read_rdms, write_csv, write_json, write_rdms
+from brainrdl._core.files import (
+    check_digests,
+    digests_of,
+    read_csv,
+    read_json,
+    read_rdms,
+    write_csv,
+    write_json,
+    write_rdms,
+)
 from brainrdl._core.rows import Role
 from brainrdl.dissimilarity import measures, pairs
 from brainrdl.evaluation.options import COMPARATORS
@@ -34,6 +43,8 @@ _WORDS = ("student", "role", "base", "layer", "target", "comparator", "against",
 _TABLES = ("scores", "summary", "histories")
 
 _RDM_FILES = ("teacher", "students")
+
+_FILES = (*(f"{name}.csv" for name in _TABLES), *(f"{name}.h5" for name in _RDM_FILES))
 
 FACTS = ("labels", "settings", "files")
 
@@ -98,7 +109,7 @@ class Evaluation:
             write_csv(folder / f"{name}.csv", getattr(self, name))
         for name in _RDM_FILES:
             write_rdms(folder / f"{name}.h5", getattr(self, name))
-        facts = {"labels": self.labels, "settings": describe(self.settings), "files": _digests(folder)}
+        facts = {"labels": self.labels, "settings": describe(self.settings), "files": digests_of(folder, _FILES)}
         write_json(folder / "evaluation.json", facts)
         return folder
 
@@ -115,20 +126,12 @@ class Evaluation:
         facts = read_json(folder / "evaluation.json")
         if set(facts) != set(FACTS):
             refuse(f"{str(folder / 'evaluation.json')!r} should hold {list(FACTS)}, got {list(facts)}")
-        for name, digest in _digests(folder).items():
-            if digest != facts["files"].get(name):
-                refuse(
-                    f"{str(folder / name)!r} has changed since it was written, or its scoring was interrupted; "
-                    "score the run again: cross_validate(..., resume=True), or `brainrdl evaluate`"
-                )
+        check_digests(
+            folder, facts["files"], "score the run again: cross_validate(..., resume=True), or `brainrdl evaluate`"
+        )
         scores, summary, histories = (_read_table(folder / f"{name}.csv") for name in _TABLES)
         teacher, students = (read_rdms(folder / f"{name}.h5") for name in _RDM_FILES)
         return cls(scores, summary, teacher, students, histories, facts["labels"], facts["settings"])
-
-
-def _digests(folder: Path) -> dict[str, str]:
-    files = [folder / f"{name}.csv" for name in _TABLES] + [folder / f"{name}.h5" for name in _RDM_FILES]
-    return {path.name: digest_file(path) for path in files}
 
 
 def _read_table(path: Path) -> pd.DataFrame:

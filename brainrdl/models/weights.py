@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from brainrdl._core.errors import nearest, quote, refuse
+from brainrdl._core.files import read_safetensors
 from brainrdl._core.tensor_checks import check_finite
 
 _SAFE_SUFFIX = ".safetensors"
@@ -64,17 +65,11 @@ def _read(path: Path) -> object:
     if not path.is_file():
         refuse(f"weight file {str(path)!r} does not exist")
     try:
-        return _read_safetensors(path) if path.suffix == _SAFE_SUFFIX else _read_torch(path)
+        return read_safetensors(path)[0] if path.suffix == _SAFE_SUFFIX else _read_torch(path)
     except UnpicklingError as error:
         refuse(pickled(str(path), error))
     except Exception as error:  # damaged files raise many errors, such as EOFError, KeyError, SafetensorError
         refuse(f"weight file {str(path)!r} cannot be read ({_first_line(error)}); is it damaged?")
-
-
-def _read_safetensors(path: Path) -> dict[str, Tensor]:
-    from safetensors.torch import load_file
-
-    return load_file(path)
 
 
 def _read_torch(path: Path) -> object:

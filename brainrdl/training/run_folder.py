@@ -9,7 +9,8 @@ Layout::
       checkpoint.safetensors   model, best model, optimiser, random state; replaced every k steps
       weights.safetensors      the fitted student; written at the end of the run, which deletes the checkpoint
 
-None of these files is a pickle. A checkpoint stores numbers as tensors and everything else as JSON in its header.
+None of these files is a pickle. A checkpoint stores numbers as tensors and everything else as JSON in its header. Each
+file has a checksum, which is compared when the file is read; that of the history is stored with the weights.
 """
 
 from __future__ import annotations
@@ -25,10 +26,19 @@ from typing import Any
 from uuid import uuid4
 
 import pandas as pd
-from safetensors.torch import save_file
+from torch import Tensor
 
 from brainrdl._core.errors import BrainrdlError, arg, refuse
-from brainrdl._core.files import atomic, owned, read_csv, read_json, read_safetensors, reason, write_csv
+from brainrdl._core.files import (
+    check_digests,
+    digests_of,
+    read_csv,
+    read_json,
+    read_safetensors,
+    reason,
+    write_csv,
+    write_safetensors,
+)
 from brainrdl.models.student import Student
 from brainrdl.training.checkpoint import check_same_settings
 
@@ -287,7 +297,8 @@ def save_fit(fitted: FitResult) -> None:
     if fitted.path is None:
         refuse("this result has no run folder; give `out` to fit")
     write_csv(fitted.path / HISTORY, fitted.history)
-    save_weights(fitted.path / WEIGHTS, fitted.student, best_step=fitted.best_step)
+    facts = {"best_step": fitted.best_step, "files": digests_of(fitted.path, [HISTORY])}
+    write_safetensors(fitted.path / WEIGHTS, fitted.student.state_dict(), facts)
     (fitted.path / CHECKPOINT).unlink(missing_ok=True)
 
 
@@ -310,7 +321,8 @@ def load_fit(folder: Path | str, student: Student, settings: Mapping[str, Any] |
     Raises
     ------
     BrainrdlError
-        If a file is missing or damaged, does not fit the student, or the settings differ.
+        If a file is missing or damaged, has changed since it was written, does not fit the student, or the settings
+        differ.
 
     Examples
     --------
@@ -323,8 +335,32 @@ def load_fit(folder: Path | str, student: Student, settings: Mapping[str, Any] |
     if settings is not None:
         check_same_settings(settings, stored, str(folder / SETTINGS))
     facts = read_json(folder / PROVENANCE)
-    best_step = load_weights(folder / WEIGHTS, student)
+    tensors, known = read_safetensors(folder / WEIGHTS)
+    _check_history(folder, known)
+    best_step = _restore(folder / WEIGHTS, student, tensors, known)
     return FitResult(student, read_csv(folder / HISTORY), best_step, stored, facts, folder)
+
+
+def read_history(folder: Path) -> pd.DataFrame:
+    """Read the history of a run; that of a finished run must have the checksum that is stored with its weights.
+
+    Raises
+    ------
+    BrainrdlError
+        If the history is missing, is not a table, or has changed since it was written.
+
+    Examples
+    --------
+    >>> read_history(Path("no/such/run"))
+    Traceback (most recent call last):
+    brainrdl.BrainrdlError: cannot read 'no/such/run/history.csv': No such file or directory
+    """
+    if (folder / WEIGHTS).exists():
+        _, facts = read_safetensors(folder / WEIGHTS)
+        check_digests(
+            folder, facts.get("files", {}), "restore it from a copy, or delete the weights and resume the run"
+        )
+    return read_csv(folder / HISTORY)
 
 
 def save_weights(path: Path, student: Student, best_step: int = 0) -> None:
@@ -353,8 +389,7 @@ def save_weights(path: Path, student: Student, best_step: int = 0) -> None:
     >>> target.exists()
     True
     """
-    with atomic(path) as part:
-        save_file(owned(student.state_dict()), part, metadata={"best_step": str(best_step)})
+    write_safetensors(path, student.state_dict(), {"best_step": best_step})
 
 
 def load_weights(path: Path, student: Student) -> int:
@@ -375,7 +410,7 @@ def load_weights(path: Path, student: Student) -> int:
     Raises
     ------
     BrainrdlError
-        If the file is missing, truncated, not safetensors, or of another student.
+        If the file is missing, truncated, not safetensors, has changed since it was written, or is of another student.
 
     Examples
     --------
@@ -387,9 +422,14 @@ def load_weights(path: Path, student: Student) -> int:
     >>> load_weights(target, student)
     12
     """
-    tensors, header = read_safetensors(path)
+    return _restore(path, student, *read_safetensors(path))
+
+
+def _restore(path: Path, student: Student, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> int:
+    if "best_step" not in facts:
+        refuse(f"{str(path)!r} does not hold weights of a student; write them with brainrdl.training.save_weights")
     try:
         student.load_state_dict(tensors)
     except RuntimeError as error:
         refuse(f"{str(path)!r} does not fit this student: {error}")
-    return int(header.get("best_step", 0))
+    return int(facts["best_step"])
