@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from datetime import datetime
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from brainrdl._core.errors import refuse
 from brainrdl._core.files import reason
@@ -53,7 +53,7 @@ def locked(folder: Path) -> Iterator[None]:
     >>> with locked(folder), locked(folder):
     ...     pass
     Traceback (most recent call last):
-    brainrdl.BrainrdlError: folder '...' is in use by process ... on this computer since ...; wait until it has ended, ...
+    brainrdl.BrainrdlError: folder '...' is in use by process ... on this computer since ...; wait until it has ...
     """
     path = Path(folder) / LOCK
     opened = _acquire(path)
@@ -68,21 +68,28 @@ def locked(folder: Path) -> Iterator[None]:
 
 def _acquire(path: Path) -> int:
     while True:
-        try:
-            opened = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-        except (OSError, ValueError) as error:
-            refuse(f"cannot write {str(path)!r}: {reason(error)}")
+        opened, new = _open(path)
         free = _flock(opened)
         if free is not False and not _is_at(opened, path):  # deleted by its last holder after we opened it
             os.close(opened)
             continue
         holder = _read(opened)
-        if free is False or (holder and not _has_ended(holder, free)):
+        if free is False or not (_has_ended(holder, free) if holder else free or new):
             os.close(opened)
             _refuse(path, holder)
         os.ftruncate(opened, 0)
         os.pwrite(opened, json.dumps(_this_process()).encode(), 0)
         return opened
+
+
+def _open(path: Path) -> tuple[int, bool]:
+    """Open the file; also say whether it is new, which is the lock where the operating system has none."""
+    try:
+        with suppress(FileExistsError):
+            return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666), True
+        return os.open(path, os.O_RDWR | os.O_CREAT, 0o666), False
+    except (OSError, ValueError) as error:
+        refuse(f"cannot write {str(path)!r}: {reason(error)}")
 
 
 def _flock(opened: int) -> bool | None:
@@ -141,11 +148,9 @@ def _this_process() -> dict[str, Any]:
     return {"host": socket.gethostname(), "pid": pid, "started": _started(pid), "since": since}
 
 
-def _refuse(path: Path, holder: dict[str, Any]) -> None:
+def _refuse(path: Path, holder: dict[str, Any]) -> NoReturn:
     host, pid, since = (holder.get(key, "unknown") for key in ("host", "pid", "since"))
     here = host == socket.gethostname() or not holder
     who = f"process {pid} on {'this computer' if here else f'computer {host!r}'} since {since}"
     gone = "" if here else f"; if that process has ended, delete {str(path)!r}"
-    refuse(
-        f"folder {str(path.parent)!r} is in use by {who}; wait until it has ended, or choose another folder{gone}"
-    )
+    refuse(f"folder {str(path.parent)!r} is in use by {who}; wait until it has ended, or choose another folder{gone}")

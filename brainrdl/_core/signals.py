@@ -60,10 +60,12 @@ def interrupting() -> Iterator[None]:
 
     Examples
     --------
-    >>> with interrupting():
-    ...     signal.raise_signal(signal.SIGTERM)
-    Traceback (most recent call last):
-    brainrdl._core.signals.Stopped: stopped by SIGTERM
+    >>> try:
+    ...     with interrupting():
+    ...         signal.raise_signal(signal.SIGTERM)
+    ... except KeyboardInterrupt as error:
+    ...     print(error)
+    stopped by SIGTERM
     """
 
     def stop(signum: int) -> None:
@@ -81,11 +83,14 @@ def deferred() -> Iterator[Sequence[int]]:
 
     Examples
     --------
-    >>> with interrupting(), deferred() as asked:
-    ...     signal.raise_signal(signal.SIGTERM)
-    ...     print("the end of the step", list(asked) == [signal.SIGTERM])
-    Traceback (most recent call last):
-    brainrdl._core.signals.Stopped: stopped by SIGTERM
+    >>> try:
+    ...     with interrupting(), deferred() as asked:
+    ...         signal.raise_signal(signal.SIGTERM)
+    ...         print("the end of the step", asked == [signal.SIGTERM])
+    ... except KeyboardInterrupt as error:
+    ...     print(error)
+    the end of the step True
+    stopped by SIGTERM
     """
     asked: list[int] = []
 

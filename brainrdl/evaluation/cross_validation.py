@@ -24,7 +24,7 @@ from brainrdl._core.rows import Role
 from brainrdl.evaluation.baselines import averaged_rows, baseline_rows, constant_rows
 from brainrdl.evaluation.folds import stimulus_folds
 from brainrdl.evaluation.fresh_students import Maker
-from brainrdl.evaluation.held_out import Evaluation, assemble, student_rdms, teacher_rdms
+from brainrdl.evaluation.held_out import Evaluation, assemble, student_rdms, teacher_rdms, write_evaluation
 from brainrdl.evaluation.options import CrossValidationOptions, EvaluationOptions
 from brainrdl.evaluation.plan import (
     Candidate,
@@ -193,7 +193,7 @@ def cross_validate(
             settings=fitting | judging | {"constant": flat} | dict(facts or {}),
         )  # fmt: skip
         if folder and not read_only:
-            evaluation.save(folder)
+            write_evaluation(evaluation, folder)
     return evaluation
 
 

@@ -18,10 +18,12 @@ from brainrdl._core.files import (
     read_csv,
     read_json,
     read_rdms,
+    reason,
     write_csv,
     write_json,
     write_rdms,
 )
+from brainrdl._core.locks import locked
 from brainrdl._core.rows import Role
 from brainrdl.dissimilarity import measures, pairs
 from brainrdl.evaluation.options import COMPARATORS
@@ -103,14 +105,19 @@ class Evaluation:
         """Write tables as CSV, RDMs as rsatoolbox HDF5, settings as JSON; return the folder.
 
         JSON changes some settings: tuples become lists, and functions become their names.
+
+        Raises
+        ------
+        BrainrdlError
+            If the folder cannot be written, or another process writes into it.
         """
         folder = Path(folder)
-        for name in _TABLES:
-            write_csv(folder / f"{name}.csv", getattr(self, name))
-        for name in _RDM_FILES:
-            write_rdms(folder / f"{name}.h5", getattr(self, name))
-        facts = {"labels": self.labels, "settings": describe(self.settings), "files": digests_of(folder, _FILES)}
-        write_json(folder / "evaluation.json", facts)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            refuse(f"cannot make folder {str(folder)!r}: {reason(error)}; choose another")
+        with locked(folder):
+            write_evaluation(self, folder)
         return folder
 
     @classmethod
@@ -132,6 +139,23 @@ class Evaluation:
         scores, summary, histories = (_read_table(folder / f"{name}.csv") for name in _TABLES)
         teacher, students = (read_rdms(folder / f"{name}.h5") for name in _RDM_FILES)
         return cls(scores, summary, teacher, students, histories, facts["labels"], facts["settings"])
+
+
+def write_evaluation(evaluation: Evaluation, folder: Path) -> None:
+    """Write an evaluation into a folder that is locked; the file with the checksums is the last one.
+
+    Examples
+    --------
+    >>> write_evaluation.__name__  # used by Evaluation.save and cross_validate
+    'write_evaluation'
+    """
+    for name in _TABLES:
+        write_csv(folder / f"{name}.csv", getattr(evaluation, name))
+    for name in _RDM_FILES:
+        write_rdms(folder / f"{name}.h5", getattr(evaluation, name))
+    settings = describe(evaluation.settings)
+    facts = {"labels": evaluation.labels, "settings": settings, "files": digests_of(folder, _FILES)}
+    write_json(folder / "evaluation.json", facts)
 
 
 def _read_table(path: Path) -> pd.DataFrame:
