@@ -9,6 +9,7 @@ Torch, pandas and HDF5 are imported inside the functions that need them: a recip
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import io
 import json
@@ -31,7 +32,9 @@ if TYPE_CHECKING:
 
 _CHECKSUM, _FACTS = "sha256", "brainrdl"  # keys in JSON files, and in the header of safetensors files
 
-_CHANGED = "has changed since it was written, for example by a fault of the disk or an incomplete copy"
+_LONGEST, _KEPT = 160, 100  # bytes of a file name; systems allow 255, with endings
+
+_CHANGED = "has changed since it was written, or its writing was interrupted (its checksum differs)"
 
 
 @contextmanager
@@ -92,12 +95,20 @@ def _sync(path: Path, flags: int) -> None:
 def slug(*words: str) -> str:
     """Join words to a name for a file or folder: characters other than letters, digits and ``_.-`` become ``_``.
 
+    A long name is cut, and gets a part of its SHA-256 so that names stay different.
+
     Examples
     --------
     >>> slug("layer 4/conv", "", "seed0")
     'layer_4_conv-seed0'
+    >>> len(slug("x" * 999))
+    113
     """
-    return "-".join("".join(c if c.isalnum() or c in "_.-" else "_" for c in word) for word in words if word)
+    words = tuple("".join(c if c.isalnum() or c in "_.-" else "_" for c in word) for word in words if word)
+    whole = "-".join(words)
+    if len(whole.encode()) <= _LONGEST:
+        return whole
+    return f"{whole.encode()[:_KEPT].decode('utf-8', 'ignore')}-{hash_words([whole])[:12]}"
 
 
 def reason(error: Exception) -> str:
@@ -164,8 +175,11 @@ def write_csv(path: Path, table: pd.DataFrame, sep: str = ",") -> None:
     >>> target.read_text()
     'step\n0\n'
     """
+    text = table.to_csv(index=False, sep=sep, lineterminator="\n")
+    if "\r" in text:  # which would end a row unless the name that contains it is quoted
+        text = table.to_csv(index=False, sep=sep, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
     with atomic(path) as part:
-        table.to_csv(part, index=False, sep=sep)
+        part.write_bytes(text.encode())
 
 
 def read_csv(path: Path, **options: Any) -> pd.DataFrame:

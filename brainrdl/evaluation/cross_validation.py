@@ -46,7 +46,7 @@ from brainrdl.loss.rdm_loss import RDMLoss
 from brainrdl.models.student import Student
 from brainrdl.stimuli.named_images import Stimuli
 from brainrdl.teachers.controls import PermutedTeacher
-from brainrdl.teachers.protocol import Teacher
+from brainrdl.teachers.protocol import Teacher, check_stored
 from brainrdl.training import checkpoint as _checkpoint, provenance, run_folder
 from brainrdl.training.display import track
 from brainrdl.training.distributed import check_one_process
@@ -136,6 +136,7 @@ def cross_validate(
         run_folder.check_folder(out, resume=resume, overwrite=overwrite)
     candidates = named_candidates(students)
     _check_kinds(teacher, stimuli)
+    check_stored(teacher)
     asked = complete(EvaluationOptions, options)
     seeds, stratify, inner_folds = asked["seeds"], asked["stratify"], asked["inner_folds"]
     controls = asked["controls"] = controls_for(asked["controls"], stimuli)

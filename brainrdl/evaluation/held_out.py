@@ -11,7 +11,7 @@ import pandas as pd
 import torch
 
 from brainrdl._core.constants import MIN_CONDITIONS
-from brainrdl._core.errors import check_whole, refuse
+from brainrdl._core.errors import check_text, check_whole, refuse
 from brainrdl._core.files import (
     check_digests,
     digests_of,
@@ -34,7 +34,7 @@ from brainrdl.models.student import Student
 from brainrdl.rdms import conversion
 from brainrdl.rdms.partial import comparable
 from brainrdl.stimuli.named_images import Stimuli
-from brainrdl.teachers.protocol import SubjectRDMs, Teacher, rdms_by_subject
+from brainrdl.teachers.protocol import SubjectRDMs, Teacher, check_stored, rdms_by_subject
 from brainrdl.training.provenance import describe
 
 if TYPE_CHECKING:
@@ -226,6 +226,8 @@ def evaluate(
     check_whole(n_bootstrap, "n_bootstrap", 0)
     check_whole(seed, "seed", 0, 2**32)
     names = tuple(stimuli.names if names is None else names)
+    check_stored(teacher)
+    check_text(models or (), "the models")
     if len(names) < MIN_CONDITIONS:
         refuse(f"scoring needs at least {MIN_CONDITIONS} conditions, got {len(names)}: {list(names)}")
     found = student_rdms(student, teacher, stimuli, names, dissimilarity)

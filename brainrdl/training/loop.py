@@ -31,7 +31,7 @@ from brainrdl.loss.rdm_loss import RDMLoss
 from brainrdl.models.layers import evaluating
 from brainrdl.models.student import Student
 from brainrdl.stimuli.named_images import Batch, Stimuli
-from brainrdl.teachers.protocol import Teacher, cut_down, known_conditions
+from brainrdl.teachers.protocol import Teacher, check_stored, cut_down, known_conditions
 from brainrdl.training import checkpoint as _checkpoint, provenance, run_folder
 from brainrdl.training.checkpoint import State
 from brainrdl.training.display import event_writer, progress_bar
@@ -377,8 +377,11 @@ def _check_statistics(student: Student) -> None:
 
 
 def _check_known(teacher: Teacher | None, names: Sequence[str]) -> None:
-    known = None if teacher is None else known_conditions(teacher)
-    if teacher is not None and known is not None:
+    if teacher is None:
+        return
+    check_stored(teacher)
+    known = known_conditions(teacher)
+    if known is not None:
         check_conditions(names, known, f"teacher {teacher.name!r}")
 
 
