@@ -7,6 +7,7 @@ the training stimuli.
 
 from __future__ import annotations
 
+import shutil
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
@@ -258,9 +259,12 @@ class _Work:
         if table is None:
             if stored:
                 self._check_there(stored, _record(stored))
-            table = pd.concat(self._inner_histories(split, label, candidate, teacher, options), ignore_index=True)
+            table = pd.concat(self._inner_histories(split, label, candidate, teacher, options, out), ignore_index=True)
             if stored:
                 _store_table(stored, table)
+        if out and not self.read_only:
+            for folder in out.parent.glob(f"{out.name}-inner[0-9]*"):  # the table holds all that is needed of them
+                shutil.rmtree(folder, ignore_errors=True)
         curves = table.pivot(index="step", columns="inner", values="validation_similarity").dropna()
         return [table], int(curves.index[int(curves.mean(axis=1).argmax())])
 
@@ -270,7 +274,13 @@ class _Work:
                 refuse(f"there is no file {str(path)!r}, so this run is not finished; resume it first")
 
     def _inner_histories(
-        self, split: Split, label: str, candidate: Candidate, teacher: Teacher, options: Mapping[str, Any]
+        self,
+        split: Split,
+        label: str,
+        candidate: Candidate,
+        teacher: Teacher,
+        options: Mapping[str, Any],
+        out: Path | None,
     ) -> Iterator[pd.DataFrame]:
         n_folds = self.inner_folds if candidate.inner_folds is None else candidate.inner_folds
         labels = self.stimuli.labels if self.stratify else None
@@ -279,7 +289,10 @@ class _Work:
             validation = tuple(part["stimulus"])
             train = tuple(name for name in split.train if name not in set(validation))
             student = self.made.by(label, candidate.make, split.seed)
-            fitted = fit(student, teacher, self.stimuli, **{**options, "train": train, "validation": validation})
+            kept = {"out": out.with_name(f"{out.name}-inner{k}"), "resume": True} if out else {}
+            fitted = fit(
+                student, teacher, self.stimuli, **{**options, **kept, "train": train, "validation": validation}
+            )
             yield fitted.history.assign(inner=k)
 
     def _unfitted(self, split: Split, label: str, candidate: Candidate, device: torch.device) -> Student:
