@@ -168,12 +168,15 @@ def check_folder(out: PathLike[str] | str, *, resume: bool = False, overwrite: b
         refuse(f"run folder {str(folder)!r} is a file; choose another")
     found = {name for name in entries if name != LOCK and not _TEMPORARY.fullmatch(name)}
     missing = [name for name in (SETTINGS, PROVENANCE) if name not in found]
+    aside = _aside(folder)
+    replaces = aside.exists()
     if found and not resume and not overwrite:
+        kept = f" (the run that it was to replace is kept in {str(aside)!r})" if replaces else ""
         refuse(
-            f"run folder {str(folder)!r} exists and is not empty; resume or overwrite it with "
+            f"run folder {str(folder)!r} exists and is not empty{kept}; resume or overwrite it with "
             f"{arg('resume', True)} or {arg('overwrite', True)}, or choose another"
         )
-    if found and missing and not (resume and found <= _EARLY):
+    if found and missing and not ((resume or replaces) and found <= _EARLY):
         done = "resumed" if resume else "overwritten"
         refuse(f"{str(folder)!r} holds no {missing[0]}, so it is not a run folder and cannot be {done}; choose another")
     return folder
