@@ -44,7 +44,7 @@ from brainrdl.stimuli.named_images import Stimuli
 from brainrdl.teachers.network_teacher import NetworkTeacher
 from brainrdl.teachers.rdm_teacher import RDMTeacher
 from brainrdl.training.loop import fit
-from brainrdl.training.run_folder import FitResult
+from brainrdl.training.run_folder import CHECKPOINT, FitResult
 
 pytestmark = pytest.mark.slow
 
@@ -282,12 +282,13 @@ def flips(n: int) -> Iterator[tuple[str, Counter[str]]]:
         for name, run, use, expected in (
             ("a finished fit", whole, resumed_fit, fitted),
             ("an interrupted fit", stopped, resumed_fit, fitted),
+            ("an interrupted fit, its checkpoint", stopped, resumed_fit, fitted),
             ("a cross-validation, resumed", scored, resumed_evaluation, evaluated),
             ("a cross-validation, loaded", scored, lambda out: digest_of(Evaluation.load(out)), None),
             ("a feature cache", cache, reading, patterns),
         ):
             expected = expected or finished(partial(use, run))["done"]
-            yield name, Counter(_flipped(run, use, expected, seed) for seed in range(n))
+            yield name, Counter(_flipped(run, use, expected, seed, "checkpoint" in name) for seed in range(n))
 
 
 def dying_after_steps(out: Path, steps: int) -> str:
@@ -308,13 +309,13 @@ def dying_after_steps(out: Path, steps: int) -> str:
     return "not stopped"
 
 
-def _flipped(run: Path, use: Callable[[Path], str], expected: str, seed: int) -> str:
+def _flipped(run: Path, use: Callable[[Path], str], expected: str, seed: int, checkpoint: bool) -> str:
     draw = random.Random(seed)
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder, "run")
         shutil.copytree(run, copy)
         paths = sorted(path for path in copy.rglob("*") if path.is_file() and not path.name.startswith("events"))
-        path = draw.choice(paths)
+        path = copy / CHECKPOINT if checkpoint else draw.choice(paths)
         content = bytearray(path.read_bytes())
         bit = draw.randrange(8 * len(content))
         content[bit // 8] ^= 1 << bit % 8

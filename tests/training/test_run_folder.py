@@ -326,7 +326,7 @@ def test_an_old_run_is_back_when_it_is_resumed(tmp_path: Path, gone: bool) -> No
     killed_while_overwriting(old, begun=False)
     if gone:  # killed before the new folder was made
         shutil.rmtree(old)
-    with (
+    with (  # noqa: PT031
         pytest.warns(UserWarning, match=r"run' was stopped before it had fitted anything: the old run is back"),
         run_folder.opened(old, resume=True) as folder,
     ):
