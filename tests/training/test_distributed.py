@@ -29,9 +29,11 @@ from brainrdl.training.distributed import (
     anywhere,
     average_gradients,
     check_one_process,
+    check_same_buffers,
     gather,
     n_processes,
     own,
+    own_random_numbers,
     own_rows,
     start_alike,
 )
@@ -271,7 +273,14 @@ def test_one_process_needs_nothing() -> None:
     assert agreed(0.1) == 0.1
     before = layer.weight.clone()
     start_alike(layer)
+    check_same_buffers(nn.BatchNorm1d(2))
     average_gradients(layer.parameters())
+    torch.manual_seed(3)
+    drawn = torch.rand(4)
+    torch.manual_seed(3)
+    with own_random_numbers(seed=0, step=0):
+        assert torch.equal(torch.rand(4), drawn)
+    assert not anywhere(False)
     assert torch.equal(layer.weight, before)
     assert layer.weight.grad is None
 
