@@ -1,7 +1,7 @@
 """Runs that are killed, stopped, damaged or started twice: the tables in docs/reliability.md, with smaller numbers.
 
-Run it as ``python tests/training/test_reliability.py`` (about ten minutes on one core): it prints the tables. Each
-trial is a process of its own, a fork of this one. "Wrong" is a result that differs from that of an undisturbed run and
+Run it as ``python tests/training/test_reliability.py`` (about ten minutes of processor time): it prints the
+tables. Each trial is a process of its own, a fork of this one. "Wrong" is a result that differs from that of an undisturbed run and
 is not refused, and a run that cannot be resumed.
 """
 
