@@ -1,8 +1,8 @@
 """Runs that are killed, stopped, damaged or started twice: the tables in docs/reliability.md, with smaller numbers.
 
-Run it as ``python tests/training/test_reliability.py`` (about ten minutes of processor time): it prints the
-tables. Each trial is a process of its own, a fork of this one. "Wrong" is a result that differs from that of an undisturbed run and
-is not refused, and a run that cannot be resumed.
+Run it as ``python tests/training/test_reliability.py`` (about ten minutes of processor time): it prints the tables.
+Each trial is a process of its own, a fork of this one. "Wrong" is a result that differs from that of an undisturbed run
+and is not refused, and a run that cannot be resumed.
 """
 
 from __future__ import annotations
