@@ -401,22 +401,29 @@ def check_unique(names: Sequence[str], where: str) -> None:
 
 
 def check_text(names: Iterable[str], where: str) -> None:
-    r"""Refuse names that cannot be written to a file, such as file names in another encoding.
+    r"""Refuse names that cannot be written to a file: with the character NUL, or file names in another encoding.
+
+    All names that are stored with a result are checked here before anything is fitted: of conditions, categories,
+    subjects, targets, layers, students and models.
 
     Raises
     ------
     BrainrdlError
-        If a name cannot be written as UTF-8.
+        If a name cannot be written as UTF-8, or contains NUL, at which other programs cut it.
 
     Examples
     --------
     >>> check_text(["cat", "b\udce4r"], "the stimuli")
     Traceback (most recent call last):
-    brainrdl.BrainrdlError: names ['b\udce4r'] of the stimuli are not valid Unicode; rename the files
+    brainrdl.BrainrdlError: names ['b\udce4r'] of the stimuli are not valid Unicode; rename them (if they are names ...
     """
-    broken = [name for name in names if not name.isascii() and name.encode("utf-8", "ignore").decode() != name]
-    if broken:
-        refuse(f"names {quote(broken)} of {where} are not valid Unicode; rename the files")
+    listed = list(names)
+    for reason, broken in (
+        ("are not valid Unicode", [name for name in listed if name.encode("utf-8", "ignore").decode() != name]),
+        ("contain the character NUL", [name for name in listed if "\0" in name]),
+    ):
+        if broken:
+            refuse(f"names {quote(broken)} of {where} {reason}; rename them (if they are names of files, the files)")
 
 
 def check_conditions(asked: Iterable[str], known: Collection[str], where: str) -> None:

@@ -1,13 +1,19 @@
-"""Write files completely or not at all, read them with clear errors, and compute their digests.
+"""Write files completely or not at all, with checksums that are compared when they are read.
+
+JSON and safetensors files contain the SHA-256 of their content. The SHA-256 of other files (tables, RDMs) is stored in
+such a file, which is written after them: `digests_of` and `check_digests`. Therefore no result whose bits have changed
+on the disk is used: it is refused by name.
 
 Torch, pandas and HDF5 are imported inside the functions that need them: a recipe is checked and written without them.
 """
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import io
 import json
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -24,9 +30,24 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+_CHECKSUM, _FACTS = "sha256", "brainrdl"  # keys in JSON files, and in the header of safetensors files
+
+_LONGEST, _KEPT = 160, 100  # bytes of a file name; systems allow 255, with endings
+
+_CHANGED = "has changed since it was written, or its writing was interrupted (its checksum differs)"
+
+
 @contextmanager
-def atomic(path: Path) -> Iterator[Path]:
+def atomic(path: Path, durable: bool = True) -> Iterator[Path]:
     """Yield a temporary path next to `path`, and move it to `path` if the block succeeds; otherwise delete it.
+
+    Parameters
+    ----------
+    path : Path
+        File to write.
+    durable : bool
+        Wait until the file is on the disk, so that it also survives a power failure. False is for files that are
+        computed again if they are damaged.
 
     Raises
     ------
@@ -50,7 +71,12 @@ def atomic(path: Path) -> Iterator[Path]:
         mode = part.stat().st_mode  # some writers replace the file by one that only its owner can read
         yield part
         part.chmod(mode)
+        if durable:
+            _sync(part, os.O_RDWR)
         part.replace(path)
+        if durable:
+            with suppress(OSError):  # not all systems can do this for a folder
+                _sync(path.parent, os.O_RDONLY)
     except (OSError, SafetensorError) as error:
         refuse(f"cannot write {str(path)!r}: {reason(error)}")
     finally:
@@ -58,15 +84,31 @@ def atomic(path: Path) -> Iterator[Path]:
             part.unlink(missing_ok=True)
 
 
+def _sync(path: Path, flags: int) -> None:
+    opened = os.open(path, flags)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
+
+
 def slug(*words: str) -> str:
     """Join words to a name for a file or folder: characters other than letters, digits and ``_.-`` become ``_``.
+
+    A long name is cut, and gets a part of its SHA-256 so that names stay different.
 
     Examples
     --------
     >>> slug("layer 4/conv", "", "seed0")
     'layer_4_conv-seed0'
+    >>> len(slug("x" * 999))
+    113
     """
-    return "-".join("".join(c if c.isalnum() or c in "_.-" else "_" for c in word) for word in words if word)
+    words = tuple("".join(c if c.isalnum() or c in "_.-" else "_" for c in word) for word in words if word)
+    whole = "-".join(words)
+    if len(whole.encode()) <= _LONGEST:
+        return whole
+    return f"{whole.encode()[:_KEPT].decode('utf-8', 'ignore')}-{hash_words([whole])[:12]}"
 
 
 def reason(error: Exception) -> str:
@@ -74,7 +116,7 @@ def reason(error: Exception) -> str:
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write `content` as JSON, atomically; values of other types are written as text.
+    """Write `content` and its checksum as JSON, atomically; values of other types are written as text.
 
     Examples
     --------
@@ -84,17 +126,22 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
     >>> read_json(target)
     {'lr': 0.1}
     """
+    plain = json.loads(json.dumps(content, default=str))
     with atomic(path) as part:
-        part.write_text(json.dumps(content, indent=2, default=str) + "\n", encoding="utf-8")
+        part.write_text(json.dumps(plain | {_CHECKSUM: _digest_json(plain)}, indent=2) + "\n", encoding="utf-8")
+
+
+def _digest_json(content: Mapping[str, Any]) -> str:
+    return hash_words([json.dumps(content, sort_keys=True)])
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object.
+    """Read a JSON object that was written by `write_json`.
 
     Raises
     ------
     BrainrdlError
-        If the file is missing, is not JSON, or does not contain an object.
+        If the file is missing, is not JSON, does not contain an object, or has changed since it was written.
 
     Examples
     --------
@@ -111,6 +158,8 @@ def read_json(path: Path) -> dict[str, Any]:
         refuse(f"{str(path)!r} is not JSON: {error}")
     if not isinstance(content, dict):
         refuse(f"{str(path)!r} should hold a JSON object, got {type(content).__name__}")
+    if content.pop(_CHECKSUM, None) != _digest_json(content):
+        refuse(f"{str(path)!r} {_CHANGED}; restore it from a copy, or start another run")
     return content
 
 
@@ -126,8 +175,11 @@ def write_csv(path: Path, table: pd.DataFrame, sep: str = ",") -> None:
     >>> target.read_text()
     'step\n0\n'
     """
+    text = table.to_csv(index=False, sep=sep, lineterminator="\n")
+    if "\r" in text:  # which would end a row unless the name that contains it is quoted
+        text = table.to_csv(index=False, sep=sep, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
     with atomic(path) as part:
-        table.to_csv(part, index=False, sep=sep)
+        part.write_bytes(text.encode())
 
 
 def read_csv(path: Path, **options: Any) -> pd.DataFrame:
@@ -291,19 +343,112 @@ def nearest_in_folder(path: Path) -> str:
     return nearest(path.name, sorted(other.name for other in folder.iterdir())) if folder.is_dir() else ""
 
 
-def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+def digests_of(folder: Path, names: Iterable[str]) -> dict[str, str]:
+    """Return the SHA-256 of files in a folder, by name, to be stored with them.
+
+    Raises
+    ------
+    BrainrdlError
+        If a file cannot be read.
+
+    Examples
+    --------
+    >>> digests_of(Path("no/such/folder"), [])
+    {}
+    """
+    return {name: digest_file(Path(folder) / name) for name in names}
+
+
+def check_digests(folder: Path, digests: Mapping[str, str], advice: str) -> None:
+    """Refuse files of a folder whose SHA-256 is not the stored one.
+
+    Parameters
+    ----------
+    folder : Path
+    digests : mapping of name to SHA-256
+        As returned by `digests_of` when the files were written.
+    advice : str
+        What to do about a file that has changed.
+
+    Raises
+    ------
+    BrainrdlError
+        If a file is missing or has changed.
+
+    Examples
+    --------
+    >>> check_digests(Path("no/such/folder"), {}, "write it again")
+    """
+    for name, digest in digests.items():
+        if digest_file(Path(folder) / name) != digest:
+            refuse(f"{str(Path(folder) / name)!r} {_CHANGED}; {advice}")
+
+
+def write_safetensors(
+    path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any], durable: bool = True
+) -> None:
+    """Write tensors, facts and their checksum as safetensors, atomically.
+
+    Parameters
+    ----------
+    path : Path
+        File to write.
+    tensors : mapping of str to Tensor
+    facts : mapping
+        Stored as JSON in the header of the file.
+    durable : bool
+        As in `atomic`.
+
+    Examples
+    --------
+    >>> import tempfile, torch
+    >>> target = Path(tempfile.mkdtemp()) / "a.safetensors"
+    >>> write_safetensors(target, {"a": torch.zeros(2)}, {"step": 3})
+    >>> read_safetensors(target)
+    ({'a': tensor([0., 0.])}, {'step': 3})
+    """
+    from safetensors.torch import save_file
+
+    kept, text = _owned(tensors), json.dumps(facts, default=str)
+    with atomic(path, durable) as part:
+        save_file(kept, part, metadata={_FACTS: text, _CHECKSUM: _digest_safetensors(kept, text)})
+
+
+def _digest_safetensors(tensors: Mapping[str, Tensor], facts: str) -> str:
+    return hash_words([digest(tensors), facts])
+
+
+def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read the tensors and facts of a file written by `write_safetensors`; a file of another program has no facts.
+
+    Raises
+    ------
+    BrainrdlError
+        If the file is missing, is not safetensors, or has changed since it was written.
+
+    Examples
+    --------
+    >>> read_safetensors(Path("no/such.safetensors"))
+    Traceback (most recent call last):
+    brainrdl.BrainrdlError: there is no file 'no/such.safetensors'
+    """
     if not Path(path).is_file():
         refuse(f"there is no file {str(path)!r}")
     try:
         with safe_open(path, framework="pt") as file:
-            return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}  # noqa: SIM118
+            tensors, header = {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         refuse(
             f"{str(path)!r} is truncated, damaged or not safetensors ({error}); pickled files are refused, because "
             "loading them can run code. Delete it to start again"
         )
+    if _FACTS not in header and _CHECKSUM not in header:
+        return tensors, {}
+    if header.get(_CHECKSUM) != _digest_safetensors(tensors, header.get(_FACTS, "")):
+        refuse(f"{str(path)!r} {_CHANGED}; restore it from a copy, or delete it to start again")
+    return tensors, json.loads(header[_FACTS])
 
 
-def owned(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _owned(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     # safetensors refuses tensors that share memory (tied weights): each gets its own copy.
     return {key: value.detach().clone().contiguous() for key, value in tensors.items()}

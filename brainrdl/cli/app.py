@@ -7,10 +7,11 @@ inside the commands, so that ``--help`` and completion answer at once.
 from __future__ import annotations
 
 import shlex
+import signal
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -65,7 +66,9 @@ app = typer.Typer(
 
 _RUN_FOLDER = Path("runs")
 
-_INTERRUPTED = 130
+_SIGNALLED = 128  # added to the number of a signal, as shells do
+
+_INTERRUPTED = _SIGNALLED + signal.SIGINT
 
 
 def _version(asked: bool) -> None:
@@ -148,15 +151,17 @@ def fit(
 
 @contextmanager
 def _resumable(folder: Path) -> Iterator[None]:
-    """Say after an interrupt how to continue the run in `folder`, if it has begun."""
+    """Say after Ctrl-C, SIGTERM or SIGHUP how to continue the run in `folder`, if it has begun."""
     try:
         yield
-    except KeyboardInterrupt:
-        if not (folder / "settings.json").exists():
-            raise
+    except KeyboardInterrupt as error:
+        status = _SIGNALLED + getattr(error, "signum", signal.SIGINT)
+        notes = getattr(error, "__notes__", [])  # of a run folder that was put back
+        if notes or not (folder / "settings.json").exists():
+            _fail("; ".join(["interrupted", *notes]), status)
         words = [word for word in sys.argv[1:] if word not in ("--resume", "--overwrite")]
         command = shlex.join(["brainrdl", *words, "--resume"])
-        _fail(f"interrupted; {str(folder)!r} keeps what was done: continue with `{command}`", _INTERRUPTED)
+        _fail(f"interrupted; {str(folder)!r} keeps what was done: continue with `{command}`", status)
 
 
 @app.command(cls=Command, epilog="Example: brainrdl evaluate runs/it --comparator tau-a --out runs/it_tau")
@@ -459,5 +464,6 @@ def _worded(error: Exception) -> tuple[str, int]:
 
 
 def _fail(message: str, status: int) -> NoReturn:
-    typer.echo(f"brainrdl: {' '.join(message.split())}", err=True)
+    with suppress(OSError):  # the terminal may be closed
+        typer.echo(f"brainrdl: {' '.join(message.split())}", err=True)
     sys.exit(status)

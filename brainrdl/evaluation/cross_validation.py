@@ -7,6 +7,7 @@ the training stimuli.
 
 from __future__ import annotations
 
+import shutil
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
@@ -23,7 +24,7 @@ from brainrdl._core.options import complete, free, lists_options
 from brainrdl._core.rows import Role
 from brainrdl.evaluation.baselines import averaged_rows, baseline_rows, constant_rows
 from brainrdl.evaluation.fresh_students import Maker
-from brainrdl.evaluation.held_out import Evaluation, assemble, student_rdms, teacher_rdms
+from brainrdl.evaluation.held_out import Evaluation, assemble, student_rdms, teacher_rdms, write_evaluation
 from brainrdl.evaluation.options import CrossValidationOptions, EvaluationOptions
 from brainrdl.evaluation.plan import (
     Candidate,
@@ -48,7 +49,7 @@ from brainrdl.models.student import Student
 from brainrdl.stimuli.categories import groups_of
 from brainrdl.stimuli.named_images import Stimuli
 from brainrdl.teachers.controls import PermutedTeacher
-from brainrdl.teachers.protocol import Teacher
+from brainrdl.teachers.protocol import Teacher, check_stored
 from brainrdl.training import checkpoint as _checkpoint, provenance, run_folder
 from brainrdl.training.display import track
 from brainrdl.training.distributed import check_one_process
@@ -138,6 +139,7 @@ def cross_validate(
         run_folder.check_folder(out, resume=resume, overwrite=overwrite)
     candidates = named_candidates(students)
     _check_kinds(teacher, stimuli)
+    check_stored(teacher)
     asked = complete(EvaluationOptions, options)
     seeds, stratify, inner_folds = asked["seeds"], asked["stratify"], asked["inner_folds"]
     groups = asked["groups"] = groups_of(asked["groups"], stimuli.names)
@@ -197,7 +199,7 @@ def cross_validate(
             settings=fitting | judging | {"constant": flat} | dict(facts or {}),
         )  # fmt: skip
         if folder and not read_only:
-            evaluation.save(folder)
+            write_evaluation(evaluation, folder)
     return evaluation
 
 
@@ -257,23 +259,32 @@ class _Work:
         out: Path | None,
     ) -> tuple[list[pd.DataFrame], int]:
         stored = out.parent / f"{out.name}-inner.csv" if out else None
-        if stored and stored.exists():
-            table = _files.read_csv(stored)
-        else:
+        table = _stored_table(stored) if stored else None
+        if table is None:
             if stored:
-                self._check_there(stored)
-            table = pd.concat(self._inner_histories(split, label, candidate, teacher, options), ignore_index=True)
+                self._check_there(stored, _record(stored))
+            table = pd.concat(self._inner_histories(split, label, candidate, teacher, options, out), ignore_index=True)
             if stored:
-                _files.write_csv(stored, table)
+                _store_table(stored, table)
+        if out and not self.read_only:
+            for folder in out.parent.glob(f"{out.name}-inner[0-9]*"):  # the table holds all that is needed of them
+                shutil.rmtree(folder, ignore_errors=True)
         curves = table.pivot(index="step", columns="inner", values="validation_similarity").dropna()
         return [table], int(curves.index[int(curves.mean(axis=1).argmax())])
 
-    def _check_there(self, path: Path) -> None:
-        if self.read_only and not path.exists():
-            refuse(f"there is no file {str(path)!r}, so this run is not finished; resume it first")
+    def _check_there(self, *paths: Path) -> None:
+        for path in paths:
+            if self.read_only and not path.exists():
+                refuse(f"there is no file {str(path)!r}, so this run is not finished; resume it first")
 
     def _inner_histories(
-        self, split: Split, label: str, candidate: Candidate, teacher: Teacher, options: Mapping[str, Any]
+        self,
+        split: Split,
+        label: str,
+        candidate: Candidate,
+        teacher: Teacher,
+        options: Mapping[str, Any],
+        out: Path | None,
     ) -> Iterator[pd.DataFrame]:
         n_folds = self.inner_folds if candidate.inner_folds is None else candidate.inner_folds
         labels = self.stimuli.labels if self.stratify else None
@@ -282,7 +293,10 @@ class _Work:
             validation = tuple(part["stimulus"])
             train = tuple(name for name in split.train if name not in set(validation))
             student = self.made.by(label, candidate.make, split.seed)
-            fitted = fit(student, teacher, self.stimuli, **{**options, "train": train, "validation": validation})
+            kept = {"out": out.with_name(f"{out.name}-inner{k}"), "resume": True} if out else {}
+            fitted = fit(
+                student, teacher, self.stimuli, **{**options, **kept, "train": train, "validation": validation}
+            )
             yield fitted.history.assign(inner=k)
 
     def _unfitted(self, split: Split, label: str, candidate: Candidate, device: torch.device) -> Student:
@@ -325,6 +339,24 @@ def _check_kinds(teacher: object, stimuli: object) -> None:
                 f"{what} should be a {kind.__name__}, got {type(given).__name__}; the order is "
                 "cross_validate(students, teacher, stimuli)"
             )
+
+
+def _record(table: Path) -> Path:
+    """Name the file that holds the checksum of a table; it is written last, so the table is whole if it exists."""
+    return table.with_suffix(".json")
+
+
+def _store_table(path: Path, table: pd.DataFrame) -> None:
+    _files.write_csv(path, table)
+    _files.write_json(_record(path), {"files": _files.digests_of(path.parent, [path.name])})
+
+
+def _stored_table(path: Path) -> pd.DataFrame | None:
+    record = _record(path)
+    if not path.exists() or not record.exists():
+        return None
+    _files.check_digests(path.parent, _files.read_json(record)["files"], "delete it, and resume the run")
+    return _files.read_csv(path)
 
 
 def _store_settings(folder: Path, settings: Mapping[str, Any], hashes: Mapping[str, str]) -> None:

@@ -11,8 +11,19 @@ import pandas as pd
 import torch
 
 from brainrdl._core.constants import MIN_CONDITIONS
-from brainrdl._core.errors import check_option, check_whole, refuse
-from brainrdl._core.files import digest_file, read_csv, read_json, read_rdms, write_csv, write_json, write_rdms
+from brainrdl._core.errors import check_option, check_text, check_whole, refuse
+from brainrdl._core.files import (
+    check_digests,
+    digests_of,
+    read_csv,
+    read_json,
+    read_rdms,
+    reason,
+    write_csv,
+    write_json,
+    write_rdms,
+)
+from brainrdl._core.locks import locked
 from brainrdl._core.rows import Role
 from brainrdl.dissimilarity import measures, pairs
 from brainrdl.evaluation.options import COMPARATORS, Intervals
@@ -23,7 +34,7 @@ from brainrdl.models.student import Student
 from brainrdl.rdms import conversion
 from brainrdl.rdms.partial import comparable
 from brainrdl.stimuli.named_images import Stimuli
-from brainrdl.teachers.protocol import SubjectRDMs, Teacher, rdms_by_subject
+from brainrdl.teachers.protocol import SubjectRDMs, Teacher, check_stored, rdms_by_subject
 from brainrdl.training.provenance import describe
 
 if TYPE_CHECKING:
@@ -37,6 +48,8 @@ _WORDS = (
 _TABLES = ("scores", "summary", "contrasts", "histories")
 
 _RDM_FILES = ("teacher", "students")
+
+_FILES = (*(f"{name}.csv" for name in _TABLES), *(f"{name}.h5" for name in _RDM_FILES))
 
 FACTS = ("labels", "settings", "files")
 
@@ -100,14 +113,19 @@ class Evaluation:
         """Write tables as CSV, RDMs as rsatoolbox HDF5, settings as JSON; return the folder.
 
         JSON changes some settings: tuples become lists, and functions become their names.
+
+        Raises
+        ------
+        BrainrdlError
+            If the folder cannot be written, or another process writes into it.
         """
         folder = Path(folder)
-        for name in _TABLES:
-            write_csv(folder / f"{name}.csv", getattr(self, name))
-        for name in _RDM_FILES:
-            write_rdms(folder / f"{name}.h5", getattr(self, name))
-        facts = {"labels": self.labels, "settings": describe(self.settings), "files": _digests(folder)}
-        write_json(folder / "evaluation.json", facts)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            refuse(f"cannot make folder {str(folder)!r}: {reason(error)}; choose another")
+        with locked(folder):
+            write_evaluation(self, folder)
         return folder
 
     @classmethod
@@ -123,20 +141,29 @@ class Evaluation:
         facts = read_json(folder / "evaluation.json")
         if set(facts) != set(FACTS):
             refuse(f"{str(folder / 'evaluation.json')!r} should hold {list(FACTS)}, got {list(facts)}")
-        for name, digest in _digests(folder).items():
-            if digest != facts["files"].get(name):
-                refuse(
-                    f"{str(folder / name)!r} has changed since it was written, or its scoring was interrupted; "
-                    "score the run again: cross_validate(..., resume=True), or `brainrdl evaluate`"
-                )
+        check_digests(
+            folder, facts["files"], "score the run again: cross_validate(..., resume=True), or `brainrdl evaluate`"
+        )
         scores, summary, contrasts, histories = (_read_table(folder / f"{name}.csv") for name in _TABLES)
         teacher, students = (read_rdms(folder / f"{name}.h5") for name in _RDM_FILES)
         return cls(scores, summary, contrasts, teacher, students, histories, facts["labels"], facts["settings"])
 
 
-def _digests(folder: Path) -> dict[str, str]:
-    files = [folder / f"{name}.csv" for name in _TABLES] + [folder / f"{name}.h5" for name in _RDM_FILES]
-    return {path.name: digest_file(path) for path in files}
+def write_evaluation(evaluation: Evaluation, folder: Path) -> None:
+    """Write an evaluation into a folder that is locked; the file with the checksums is the last one.
+
+    Examples
+    --------
+    >>> write_evaluation.__name__  # used by Evaluation.save and cross_validate
+    'write_evaluation'
+    """
+    for name in _TABLES:
+        write_csv(folder / f"{name}.csv", getattr(evaluation, name))
+    for name in _RDM_FILES:
+        write_rdms(folder / f"{name}.h5", getattr(evaluation, name))
+    settings = describe(evaluation.settings)
+    facts = {"labels": evaluation.labels, "settings": settings, "files": digests_of(folder, _FILES)}
+    write_json(folder / "evaluation.json", facts)
 
 
 def _read_table(path: Path) -> pd.DataFrame:
@@ -211,6 +238,8 @@ def evaluate(
     check_whole(n_bootstrap, "n_bootstrap", 2)
     check_whole(seed, "seed", 0, 2**32)
     names = tuple(stimuli.names if names is None else names)
+    check_stored(teacher)
+    check_text(models or (), "the models")
     if len(names) < MIN_CONDITIONS:
         refuse(f"scoring needs at least {MIN_CONDITIONS} conditions, got {len(names)}: {list(names)}")
     found = student_rdms(student, teacher, stimuli, names, dissimilarity)

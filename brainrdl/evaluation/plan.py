@@ -8,7 +8,16 @@ from typing import Any
 
 import pandas as pd
 
-from brainrdl._core.errors import arg, check_conditions, check_option, check_unique, check_whole, quote, refuse
+from brainrdl._core.errors import (
+    arg,
+    check_conditions,
+    check_option,
+    check_text,
+    check_unique,
+    check_whole,
+    quote,
+    refuse,
+)
 from brainrdl._core.files import slug
 from brainrdl._core.options import check_known, complete
 from brainrdl._core.rows import Role
@@ -229,7 +238,8 @@ def check_slugs(splits: Sequence[Split], labels: Iterable[str]) -> None:
 def check_rows(
     candidates: Mapping[str, Any], ensembles: Mapping[str, Sequence[str]], models: Mapping[str, Any]
 ) -> None:
-    """Refuse two rows with the same name, and members of ensembles that are not students."""
+    """Refuse rows with names that are equal or cannot be stored, and members of ensembles that are not students."""
+    check_text([*candidates, *ensembles, *models], "the rows of the evaluation")
     for members in ensembles.values():
         check_conditions(members, candidates, "the students of an ensemble")
     fitted = [display(label, role) for label in candidates for role in (Role.STUDENT, Role.UNFITTED, Role.PERMUTED)]

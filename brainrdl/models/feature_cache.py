@@ -9,14 +9,15 @@ stored, because they are cheap to compute and there are many kinds.
 from __future__ import annotations
 
 import hashlib
-import tempfile
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
-from brainrdl._core.files import digest_tensor
+from brainrdl._core.errors import BrainrdlError, refuse
+from brainrdl._core.files import digest_tensor, read_safetensors, reason, write_safetensors
 
 
 @runtime_checkable
@@ -63,8 +64,10 @@ class MemoryStore:
 class FolderStore:
     """Keep patterns as safetensors files in a folder, which several processes may share.
 
-    A file is first written under another name and then renamed, so that other processes never see part of a file. A
-    file that cannot be read (a full disk, an incomplete copy) counts as missing and is written again.
+    A file is first written under another name and then renamed, so that other processes never see part of a file. Two
+    processes that write the same file write the same content, so no lock is needed. A file that cannot be read, or
+    whose checksum differs (a full disk, an incomplete copy, a fault of the disk), counts as missing and is written
+    again.
 
     Parameters
     ----------
@@ -73,12 +76,12 @@ class FolderStore:
 
     Raises
     ------
-    OSError
+    BrainrdlError
         If the folder cannot be created.
 
     Examples
     --------
-    >>> import torch
+    >>> import tempfile, torch
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     FolderStore(folder).put("k", torch.ones(2))
     ...     FolderStore(folder).get("k")
@@ -87,37 +90,25 @@ class FolderStore:
 
     def __init__(self, folder: Path | str) -> None:
         self.folder = Path(folder)
-        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except (OSError, ValueError) as error:
+            refuse(f"cannot make cache folder {str(folder)!r}: {reason(error)}; choose another")
 
     def _path(self, key: str) -> Path:
         # Two levels, because folders with a hundred thousand files are slow to list.
         return self.folder / key[:2] / f"{key}.safetensors"
 
     def get(self, key: str) -> Tensor | None:
-        """Return the pattern stored under `key`, or None if there is no readable file."""
-        from safetensors import SafetensorError
-        from safetensors.torch import load
-
-        try:
-            return load(self._path(key).read_bytes()).get("pattern")
-        except (FileNotFoundError, SafetensorError):
-            return None
+        """Return the pattern stored under `key`, or None if there is no file that is as it was written."""
+        with suppress(BrainrdlError):
+            tensors, facts = read_safetensors(self._path(key))
+            return tensors["pattern"] if facts.get("key") == key else None
+        return None
 
     def put(self, key: str, pattern: Tensor) -> None:
         """Store `pattern` under `key`; the complete file appears at once."""
-        from safetensors.torch import save
-
-        path = self._path(key)
-        path.parent.mkdir(exist_ok=True)
-        content = save({"pattern": pattern.detach().cpu().contiguous()})
-        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as opened:
-            part = Path(opened.name)
-            try:
-                opened.write(content)
-                opened.close()
-                part.replace(path)
-            finally:
-                part.unlink(missing_ok=True)
+        write_safetensors(self._path(key), {"pattern": pattern.cpu()}, {"key": key}, durable=False)
 
 
 def key_of(parts: Iterable[str]) -> str:

@@ -7,10 +7,10 @@ weights are refused.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -24,16 +24,16 @@ from brainrdl.models.weights import HEADS, NETWORK, STUDENT, load_state, read_st
 _KEYS = ("pool", "standardise", "projection", "step")
 
 
-def student_header(student: Student) -> dict[str, str]:
-    """Describe a student for the header of its weight file: layers, readouts, and which part is trained.
+def student_facts(student: Student) -> dict[str, Any]:
+    """Describe a student for its weight file: layers, readouts, and which part is trained.
 
     Examples
     --------
-    >>> student_header(Student(nn.Sequential(nn.Linear(4, 3)), ["0"]))["student"][:23]
-    '{"readouts": {"0": {"po'
+    >>> student_facts(Student(nn.Sequential(nn.Linear(4, 3)), ["0"]))["student"]["trainable"]
+    'all'
     """
     readouts = {head.layer: asdict(head.readout) for head in student.readout_heads()}
-    return {STUDENT: json.dumps({"readouts": readouts, "trainable": student.trainable})}
+    return {STUDENT: {"readouts": readouts, "trainable": student.trainable}}
 
 
 @dataclass(frozen=True)

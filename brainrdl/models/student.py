@@ -24,7 +24,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from brainrdl._core.errors import arg, check_option, nearest, quote, refuse
+from brainrdl._core.errors import arg, check_option, check_text, nearest, quote, refuse
 from brainrdl.models import layers as features, rows
 from brainrdl.models.gradients import gradient_problems
 from brainrdl.models.hooks import evaluating
@@ -123,6 +123,7 @@ class Student(nn.Module):
         self.batchnorm = check_option(batchnorm, ("eval", "train"), "batchnorm")
         self.parts = check_groups(model, layers, "the student's layers")
         self.layers = tuple(layers)
+        check_text([*self.layers, *(self.match or {}).values()], "the student's layers and targets")
         readouts = readouts_of(self.layers, readout)
         self.trainable = trainable = _default_trainable(model) if trainable is None else trainable
         _check_trainable(trainable, model, readouts.values())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from brainrdl._core.errors import nearest, quote, refuse
+from brainrdl._core.files import read_safetensors
 from brainrdl._core.tensor_checks import check_finite
 
 _SAFE_SUFFIX = ".safetensors"
@@ -78,16 +78,10 @@ def read_student(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
     >>> read_student(Path("weights.pth")) is None
     True
     """
-    from safetensors import SafetensorError, safe_open
-
     if path.suffix != _SAFE_SUFFIX or not path.is_file():
         return None
-    try:
-        with safe_open(path, framework="pt") as file:
-            header = file.metadata() or {}
-    except (SafetensorError, OSError) as error:
-        refuse(f"weight file {str(path)!r} cannot be read ({_first_line(error)}); is it damaged?")
-    return (_state_dict(_read(path), path), json.loads(header[STUDENT])) if STUDENT in header else None
+    state, facts = read_safetensors(path)
+    return (_state_dict(state, path), facts[STUDENT]) if STUDENT in facts else None
 
 
 def _read(path: Path) -> object:
@@ -98,17 +92,11 @@ def _read(path: Path) -> object:
     if not path.is_file():
         refuse(f"weight file {str(path)!r} does not exist")
     try:
-        return _read_safetensors(path) if path.suffix == _SAFE_SUFFIX else _read_torch(path)
+        return read_safetensors(path)[0] if path.suffix == _SAFE_SUFFIX else _read_torch(path)
     except UnpicklingError as error:
         refuse(pickled(str(path), error))
     except Exception as error:  # damaged files raise many errors, such as EOFError, KeyError, SafetensorError
         refuse(f"weight file {str(path)!r} cannot be read ({_first_line(error)}); is it damaged?")
-
-
-def _read_safetensors(path: Path) -> dict[str, Tensor]:
-    from safetensors.torch import load_file
-
-    return load_file(path)
 
 
 def _read_torch(path: Path) -> object:

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from brainrdl._core.errors import check_option, check_unique, read_arg, refuse
+from brainrdl._core.errors import check_option, check_text, check_unique, read_arg, refuse
 from brainrdl.dissimilarity.pairs import pair_blocks
 from brainrdl.rdms.by_name import FEWEST_CONDITIONS, joined_rdms, names_of, select
 from brainrdl.rdms.naming import checked_names
@@ -441,6 +441,7 @@ def _build(
     columns = {key: list(values) for key, values in (descriptors or {}).items()}
     checked_names(columns.get("subject", []), f"rdm descriptor 'subject' of {where}")
     for key, column in columns.items():
+        check_text([value for value in column if isinstance(value, str)], f"rdm descriptor {key!r} of {where}")
         if len(column) != len(pairs):
             refuse(f"rdm descriptor {key!r} has {len(column)} values for the {len(pairs)} RDMs of {where}")
     return joined_rdms(pairs, measure=measure, rdm_descriptors=columns, pattern_descriptors=labels)

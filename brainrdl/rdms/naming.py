@@ -1,11 +1,11 @@
-"""Names of conditions, subjects and targets: every name must be there."""
+"""Names of conditions, subjects and targets: every name must be there, and must be text that can be stored."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import Any
 
-from brainrdl._core.errors import quote, refuse
+from brainrdl._core.errors import check_text, quote, refuse
 
 _MISSING = frozenset({"nan", "n/a", "nat", "<na>"})  # as NumPy, pandas and BIDS write it; not the text "None"
 
@@ -40,7 +40,8 @@ def checked_names(values: Iterable[Any], where: str) -> list[str]:
     Raises
     ------
     BrainrdlError
-        If a name is missing; the message gives the number of missing names and the first position.
+        If a name is missing (the message gives the number of missing names and the first position), or cannot be
+        written to a file.
 
     Examples
     --------
@@ -58,4 +59,6 @@ def checked_names(values: Iterable[Any], where: str) -> list[str]:
             f"{quote(listed[k] for k in lacking)}, the first at position {lacking[0]} (counted from 0); name all, or "
             "leave out what has no name"
         )
-    return [str(value) for value in listed]
+    words = [str(value) for value in listed]
+    check_text(words, where)
+    return words

@@ -25,6 +25,7 @@ RECIPE = "recipe.yaml"
 _LARGEST, _MOST_VALUES, _DEEPEST = 200_000, 5_000, 30  # letters, values and levels of a recipe
 
 _MOST_FAULTS = 20  # in an error
+_MARK = "# Written by brainrdl. SHA-256 of the lines below: "
 
 _EXAMPLE = {
     "stimuli": {"folder": "images"},
@@ -271,7 +272,7 @@ def dump(recipe: Recipe) -> str:
 
 
 def save(recipe: Recipe, path: Path) -> None:
-    """Write a recipe as YAML, atomically.
+    """Write a recipe as YAML, atomically, with the SHA-256 of its lines in the first one; see `load_saved`.
 
     Parameters
     ----------
@@ -293,5 +294,34 @@ def save(recipe: Recipe, path: Path) -> None:
     >>> load(path) == check(_EXAMPLE)
     True
     """
+    text = dump(recipe)
     with _files.atomic(path) as part:
-        part.write_text(dump(recipe), encoding="utf-8")
+        part.write_text(f"{_MARK}{_files.hash_words([text])}\n{text}", encoding="utf-8")
+
+
+def load_saved(path: Path) -> Recipe:
+    """Read the recipe of a run, which must be as `save` wrote it.
+
+    Raises
+    ------
+    BrainrdlError
+        As in `load`; also if the recipe has changed since the run began.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / RECIPE
+    >>> save(check(_EXAMPLE), path)
+    >>> _ = path.write_text(path.read_text().replace("steps: 200", "steps: 300"))
+    >>> load_saved(path)
+    Traceback (most recent call last):
+    brainrdl.BrainrdlError: recipe '.../recipe.yaml' has changed since the run began; ...
+    """
+    found = load(path)
+    first, _, rest = path.read_text(encoding="utf-8").partition("\n")
+    if first.startswith(_MARK) and first != f"{_MARK}{_files.hash_words([rest])}":
+        refuse(
+            f"recipe {str(path)!r} has changed since the run began; restore it from a copy, or begin another run (to "
+            "use it as a new recipe, copy it to another folder)"
+        )
+    return found

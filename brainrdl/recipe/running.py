@@ -18,7 +18,7 @@ from brainrdl.evaluation.held_out import Evaluation
 from brainrdl.evaluation.options import EvaluationOptions
 from brainrdl.models.student import Student
 from brainrdl.recipe.building import check_takes, make_loss, make_network, make_stimuli, make_student, make_teacher
-from brainrdl.recipe.files import RECIPE, load, save
+from brainrdl.recipe.files import RECIPE, load_saved, save
 from brainrdl.recipe.schema import EvaluationSection, Recipe
 from brainrdl.recipe.spelling import in_recipe
 from brainrdl.stimuli.categories import groups_of
@@ -176,7 +176,7 @@ def _keep(recipe: Recipe, folder: Path) -> None:
     """Save the recipe of a new run; refuse another recipe for a run that has begun: its fits would be reused."""
     path = folder / RECIPE
     if path.exists() and (folder / run_folder.SETTINGS).exists():
-        asked, stored = (made.model_dump(mode="json", exclude=_MAY_CHANGE) for made in (recipe, load(path)))
+        asked, stored = (made.model_dump(mode="json", exclude=_MAY_CHANGE) for made in (recipe, load_saved(path)))
         _checkpoint.check_same_settings(asked, stored, str(path))
     else:
         save(recipe, path)
@@ -227,7 +227,7 @@ def evaluate_run(folder: Path | str, comparators: Sequence[str] = ()) -> Evaluat
             f"run {str(folder)!r} was made in Python, not by a recipe: score it in Python, with "
             "cross_validate(..., resume=True, comparators=[...])"
         )
-    recipe = load(folder / RECIPE)
+    recipe = load_saved(folder / RECIPE)
     section = recipe.evaluation
     if section.folds is None and section.held_out is None:
         refuse(f"run {str(folder)!r} holds out no stimuli, so it cannot be scored; set evaluation.folds or held_out")

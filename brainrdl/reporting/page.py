@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from brainrdl._core.errors import arg, refuse
-from brainrdl._core.files import atomic, read_csv, read_json
+from brainrdl._core.files import atomic, read_json
 from brainrdl.evaluation.held_out import Evaluation
 from brainrdl.reporting.drawings import Drawing, Section, drawings_of
 from brainrdl.reporting.methods import facts_of, methods_of, references_of
@@ -24,7 +24,7 @@ from brainrdl.reporting.run import Run, students_of
 from brainrdl.reporting.tables import Table, cells, contrast_tables, provenance_rows, summary_tables
 from brainrdl.reporting.wording import and_joined, fit_headline, headlines, limits_of
 from brainrdl.training.provenance import describe
-from brainrdl.training.run_folder import HISTORY, PROVENANCE, SETTINGS, FitResult
+from brainrdl.training.run_folder import HISTORY, PROVENANCE, SETTINGS, FitResult, read_history
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -125,7 +125,7 @@ def _read(folder: Path) -> Run:
         settings = (stored or {}) | describe(evaluation.settings)
         return Run(evaluation, evaluation.histories, settings=settings, provenance=facts, folder=folder)
     if (folder / HISTORY).exists():
-        return Run(None, read_csv(folder / HISTORY), None, stored or {}, facts, folder)
+        return Run(None, read_history(folder), None, stored or {}, facts, folder)
     refuse(f"{str(folder)!r} is not a folder of a finished run: it has neither evaluation.json nor {HISTORY}")
 
 

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from brainrdl._core.errors import check_unique, nearest, quote, refuse
+from brainrdl._core.errors import check_text, check_unique, nearest, quote, refuse
 from brainrdl._core.files import nearest_in_folder
 from brainrdl.dissimilarity.pairs import pair_indices
 
@@ -30,7 +30,9 @@ class Table:
 
     @cached_property
     def _coded(self) -> tuple[list[str], tuple[str, ...]]:
-        return _categorise([_plain(label) for label in self.read()], self.classes)
+        words, categories = _categorise([_plain(label) for label in self.read()], self.classes)
+        check_text(categories, "the labels")
+        return words, categories
 
     @property
     def categories(self) -> tuple[str, ...]:

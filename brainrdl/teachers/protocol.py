@@ -64,7 +64,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from brainrdl._core.errors import check_conditions, refuse
+from brainrdl._core.errors import check_conditions, check_text, refuse
 from brainrdl.rdms import conversion
 from brainrdl.stimuli.named_images import Batch
 
@@ -92,6 +92,18 @@ def known_conditions(teacher: Teacher) -> tuple[str, ...] | None:
     """Return the conditions that a teacher lists; None if it lists none."""
     known: Sequence[str] | None = getattr(teacher, "conditions", None)
     return None if known is None else tuple(known)
+
+
+def check_stored(teacher: Teacher) -> None:
+    """Refuse a teacher with a name, target, condition or subject that cannot be written to a file.
+
+    Raises
+    ------
+    BrainrdlError
+        As `check_text`, before anything is fitted.
+    """
+    names = (teacher.name, *teacher.targets, *(known_conditions(teacher) or ()), *subjects_of(teacher))
+    check_text(map(str, names), f"teacher {teacher.name!r}, its targets, conditions or subjects")
 
 
 def can_be_cut_down(teacher: Any) -> bool:

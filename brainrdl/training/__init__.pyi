@@ -6,11 +6,14 @@ from .display import (
 )
 from .distributed import (
     agreed as agreed,
+    anywhere as anywhere,
     average_gradients as average_gradients,
     check_one_process as check_one_process,
+    check_same_buffers as check_same_buffers,
     gather as gather,
     n_processes as n_processes,
     own as own,
+    own_random_numbers as own_random_numbers,
     own_rows as own_rows,
     start_alike as start_alike,
 )

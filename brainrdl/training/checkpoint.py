@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from brainrdl._core.errors import refuse
-from brainrdl._core.files import atomic, owned, read_safetensors
+from brainrdl._core.files import read_safetensors, write_safetensors
 from brainrdl.models.student import Student
 
 _DATA = {
@@ -110,8 +109,7 @@ def save_checkpoint(
         "scaler": scaler.state_dict() if scaler else {},
         "settings": settings,
     }
-    with atomic(path) as part:
-        save_file(owned(tensors), part, metadata={"brainrdl": json.dumps(facts, default=str)})
+    write_safetensors(path, tensors, facts)
 
 
 def load_checkpoint(
@@ -127,8 +125,8 @@ def load_checkpoint(
     Raises
     ------
     BrainrdlError
-        If the file is truncated, is not a checkpoint, or was written with other settings (the first difference is
-        quoted).
+        If the file is truncated, has changed since it was written, is not a checkpoint, or was written with other
+        settings (the first difference is quoted).
 
     Examples
     --------
@@ -136,10 +134,9 @@ def load_checkpoint(
     Traceback (most recent call last):
     brainrdl.BrainrdlError: there is no file 'no/checkpoint.safetensors'
     """
-    tensors, header = read_safetensors(path)
-    if "brainrdl" not in header:
+    tensors, facts = read_safetensors(path)
+    if "state" not in facts:
         refuse(f"{str(path)!r} is not a checkpoint of brainrdl")
-    facts = json.loads(header["brainrdl"])
     check_same_settings(settings, facts["settings"], str(path))
     student.load_state_dict(_under("model/", tensors))
     _restore_optimizer(optimizer, _under("optimizer/", tensors), facts["groups"])

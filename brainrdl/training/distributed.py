@@ -3,6 +3,11 @@
 The loss is computed on all patterns on every rank. Gathering has a gradient: the backward pass sums the gradients of
 all ranks and keeps the rank's own rows, so that after averaging over ranks the gradient equals that of one process.
 
+In a network's pass over its rows each rank draws different random numbers (dropout), from seed, step and rank. All
+other random numbers (batches, augmentations, subjects, pairs) are the same on every rank. So a fit has the loss and, up
+to rounding, the weights of a fit in one process, unless the network draws random numbers. Buffers that depend on the
+images of one rank are refused.
+
 `torch.nn.parallel.DistributedDataParallel` cannot be used here: it waits for a gradient of every output of the network,
 and logits have none if no task uses them.
 """
@@ -10,7 +15,8 @@ and logits have none if no task uses them.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from math import ceil
 
 import torch
@@ -19,6 +25,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from brainrdl._core.errors import refuse
+from brainrdl._core.files import digest_tensor
+from brainrdl.loss.pair_sampling import generator
 
 
 def n_processes() -> int:
@@ -180,3 +188,79 @@ def agreed(value: float, device: torch.device | str = "cpu") -> float:
     shared = torch.tensor([value], dtype=torch.float32, device=device)
     dist.broadcast(shared, src=0)
     return float(shared)
+
+
+def anywhere(value: bool, device: torch.device | str = "cpu") -> bool:
+    """Whether `value` is True on any rank; every rank gets the same answer.
+
+    Parameters
+    ----------
+    value : bool
+    device : torch.device or str
+        Device of this rank.
+
+    Returns
+    -------
+    bool
+
+    Examples
+    --------
+    >>> anywhere(False)
+    False
+    """
+    if n_processes() == 1:
+        return value
+    shared = torch.tensor([value], dtype=torch.int32, device=device)
+    dist.all_reduce(shared, op=dist.ReduceOp.MAX)
+    return bool(shared)
+
+
+@contextmanager
+def own_random_numbers(seed: int, step: int, device: torch.device | str = "cpu") -> Iterator[None]:
+    """During the block, torch's global generators follow from seed, step and rank, so that ranks draw differently.
+
+    Afterwards the generators continue as if nothing had been drawn. In a single process nothing changes.
+
+    Parameters
+    ----------
+    seed, step : int
+        Seed of the run and step of training.
+    device : torch.device or str
+        Device of this rank.
+
+    Examples
+    --------
+    >>> with own_random_numbers(seed=0, step=3):
+    ...     _ = torch.rand(1)
+    """
+    if n_processes() == 1:
+        yield
+        return
+    device = torch.device(device)
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.manual_seed(generator(seed, step, _rank()).initial_seed())
+        yield
+
+
+def check_same_buffers(module: nn.Module) -> None:
+    """Refuse a module whose buffers differ between ranks after a step: they depend on the images of a rank.
+
+    Raises
+    ------
+    BrainrdlError
+        On every rank, with the name of the buffer.
+
+    Examples
+    --------
+    >>> check_same_buffers(nn.BatchNorm1d(2))
+    """
+    if n_processes() == 1:
+        return
+    for name, value in module.named_buffers():
+        first = value.clone()
+        dist.broadcast(first, src=0)
+        if anywhere(digest_tensor(first) != digest_tensor(value), value.device):
+            refuse(
+                f"buffer {name!r} of the network depends on the images that a process computes, so it differs between "
+                f"the {n_processes()} processes; train in one process, or put this module into evaluation mode"
+            )

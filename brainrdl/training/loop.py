@@ -9,6 +9,7 @@ lists the other modules.
 from __future__ import annotations
 
 import math
+import signal
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -24,17 +25,28 @@ from torch.nn import functional
 from brainrdl._core import files as _files
 from brainrdl._core.errors import arg, check_conditions, refuse
 from brainrdl._core.options import check_known, complete, free, lists_options
+from brainrdl._core.signals import Stopped, deferred
 from brainrdl._core.threads import count_flops, threads_for
 from brainrdl.loss.rdm_loss import RDMLoss
 from brainrdl.models.hooks import evaluating
 from brainrdl.models.student import Student
 from brainrdl.stimuli.categories import groups_of
 from brainrdl.stimuli.named_images import Batch, Stimuli
-from brainrdl.teachers.protocol import Teacher, cut_down, known_conditions
+from brainrdl.teachers.protocol import Teacher, check_stored, cut_down, known_conditions
 from brainrdl.training import checkpoint as _checkpoint, provenance, run_folder
 from brainrdl.training.checkpoint import State
 from brainrdl.training.display import event_writer, progress_bar
-from brainrdl.training.distributed import agreed, average_gradients, gather, n_processes, own, start_alike
+from brainrdl.training.distributed import (
+    agreed,
+    anywhere,
+    average_gradients,
+    check_same_buffers,
+    gather,
+    n_processes,
+    own,
+    own_random_numbers,
+    start_alike,
+)
 from brainrdl.training.fingerprint import hashes_of, settings_of
 from brainrdl.training.frozen_features import FrozenFeatures
 from brainrdl.training.looks import check_loss, look, to_device
@@ -91,7 +103,8 @@ def fit(
     out : path, optional
         Run folder, see `brainrdl.training`; without it nothing is written.
     resume, overwrite : bool
-        What to do if the run folder exists. The checkpoint stores only torch's random state: if your network or
+        What to do if the run folder exists. With a folder, Ctrl-C, SIGTERM and SIGHUP write a checkpoint at the end of
+        the step before they stop the run. The checkpoint stores only torch's random state: if your network or
         transform draws from NumPy or Python's `random`, a resumed run draws other numbers.
     progress : bool
         Show a progress bar with the current RDM correlations.
@@ -109,8 +122,11 @@ def fit(
     ------
     BrainrdlError
         For unknown names or options, leaking stimuli, fewer than 4 conditions in a part, an unavailable device, an
-        existing run folder, a checkpoint that is damaged or of another run, or a loss that is NaN or Inf (the message
-        names step, layer and conditions).
+        existing run folder, one that another process uses, a file in it that has changed since it was written, a
+        checkpoint that is damaged or of another run, or a loss that is NaN or Inf (the message names step, layer and
+        conditions).
+    KeyboardInterrupt
+        If the run was asked to stop; the checkpoint is written.
 
     Examples
     --------
@@ -142,6 +158,7 @@ def fit(
     loss = replace(loss, match=student.match) if loss.match is None else loss
 
     accelerator = make_accelerator(asked["device"], asked["mixed_precision"])
+    _check_statistics(student)  # now the number of processes is known
     if out is not None and accelerator.is_main_process:
         run_folder.check_folder(out, resume=resume, overwrite=overwrite)
     student.to(accelerator.device)
@@ -172,8 +189,15 @@ def fit(
     )  # fmt: skip
     state, moving = State(), (learner, optim, scheduler, settings, accelerator.scaler)
     shown = progress and accelerator.is_main_process
-    with threads_for(run.flops()), _opened(out, resume, overwrite, accelerator) as target:
+    with (
+        threads_for(run.flops()),
+        _opened(out, resume, overwrite, accelerator) as target,
+        deferred() if folder else nullcontext(()) as asked_to_stop,
+    ):
         accelerator.wait_for_everyone()  # until the folder is ready
+        if folder and (folder / run_folder.WEIGHTS).exists():  # finished by another process before this one locked it
+            student.train(mode)
+            return run_folder.load_fit(folder, student, settings)
         if folder and (folder / run_folder.CHECKPOINT).exists():
             state = _checkpoint.load_checkpoint(folder / run_folder.CHECKPOINT, *moving)
         accelerator.wait_for_everyone()  # all ranks check for the checkpoint before the first rank writes
@@ -190,16 +214,22 @@ def fit(
                 if state.step == steps or (patience is not None and state.looks_since_best >= patience):
                     break
                 run.step(state)
-                if target and state.step % asked["checkpoint_every"] == 0:
+                stop = bool(folder) and anywhere(bool(asked_to_stop), accelerator.device)
+                if target and (stop or state.step % asked["checkpoint_every"] == 0):
                     _checkpoint.save_checkpoint(target / run_folder.CHECKPOINT, state, *moving)
+                if stop:
+                    raise Stopped(
+                        next(iter(asked_to_stop), signal.SIGTERM),
+                        f"{state.step} of {steps} steps are in {str(folder)!r}; continue with resume=True",
+                    )
 
-    if state.best is not None:
-        learner.load_state_dict(state.best)
-    student.train(mode)
-    best_step = state.step if state.best is None else state.best_step
-    fitted = FitResult(student, pd.DataFrame(state.history), best_step, settings, facts, folder)
-    if target:
-        run_folder.save_fit(fitted)
+        if state.best is not None:
+            learner.load_state_dict(state.best)
+        student.train(mode)
+        best_step = state.step if state.best is None else state.best_step
+        fitted = FitResult(student, pd.DataFrame(state.history), best_step, settings, facts, folder)
+        if target:
+            run_folder.save_fit(fitted)
     accelerator.wait_for_everyone()  # the folder is complete when `fit` returns on any rank
     return fitted
 
@@ -250,8 +280,11 @@ class _Run:
         batch = self._batch(self.batches.at(state.step), state.step, augmented=True)
         n = len(batch.names)
         rdm_weight, task_weight, clip = self.options["rdm_weight"], self.options["task_weight"], self.options["clip"]
-        with self.accelerator.autocast():
+        draws = own_random_numbers(self.options["seed"], state.step, self.accelerator.device)
+        with self.accelerator.autocast(), draws:
             output = self.student(own(batch.images))
+        if state.step == 0:
+            check_same_buffers(self.student)
         patterns = {layer: gather(rows, n) for layer, rows in output.patterns.items()}
         targets = self.teacher.rdms(batch) if self.teacher and rdm_weight else {}
         rdm_loss = self.loss(patterns, targets, state.step) if rdm_weight else None
@@ -335,6 +368,9 @@ def _check_together(student: Student, teacher: Teacher | None, options: FitOptio
         refuse(
             f"{arg('monitor', 'accuracy')} does not change if the network is frozen; use {arg('monitor', 'similarity')}"
         )
+
+
+def _check_statistics(student: Student) -> None:
     if student.batchnorm == "train" and n_processes() > 1:
         refuse(
             f"{arg('batchnorm', 'train')} uses separate statistics in each process; with several processes use "
@@ -343,8 +379,11 @@ def _check_together(student: Student, teacher: Teacher | None, options: FitOptio
 
 
 def _check_known(teacher: Teacher | None, names: Sequence[str]) -> None:
-    known = None if teacher is None else known_conditions(teacher)
-    if teacher is not None and known is not None:
+    if teacher is None:
+        return
+    check_stored(teacher)
+    known = known_conditions(teacher)
+    if known is not None:
         check_conditions(names, known, f"teacher {teacher.name!r}")
 
 

@@ -9,14 +9,15 @@ Layout::
       checkpoint.safetensors   model, best model, optimiser, random state; replaced every k steps
       weights.safetensors      the fitted student; written at the end of the run, which deletes the checkpoint
 
-None of these files is a pickle. A checkpoint stores numbers as tensors and everything else as JSON in its header.
+None of these files is a pickle. A checkpoint stores numbers as tensors and everything else as JSON in its header. Each
+file has a checksum, which is compared when the file is read; that of the history is stored with the weights.
 """
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -26,11 +27,22 @@ from typing import Any
 from uuid import uuid4
 
 import pandas as pd
-from safetensors.torch import save_file
+from torch import Tensor
 
 from brainrdl._core.errors import BrainrdlError, arg, quote, refuse
-from brainrdl._core.files import atomic, owned, read_csv, read_json, read_safetensors, reason, write_csv
-from brainrdl.models.fitted import student_header
+from brainrdl._core.files import (
+    check_digests,
+    digests_of,
+    read_csv,
+    read_json,
+    read_safetensors,
+    reason,
+    write_csv,
+    write_safetensors,
+)
+from brainrdl._core.locks import LOCK, locked
+from brainrdl._core.signals import interrupting
+from brainrdl.models.fitted import student_facts
 from brainrdl.models.student import Student
 from brainrdl.models.weights import STUDENT
 from brainrdl.training.checkpoint import check_same_settings
@@ -156,14 +168,17 @@ def check_folder(out: PathLike[str] | str, *, resume: bool = False, overwrite: b
         refuse(f"run folder {out!r} cannot be used: {reason(error)}; choose another")
     if is_file:
         refuse(f"run folder {str(folder)!r} is a file; choose another")
-    found = {name for name in entries if not _TEMPORARY.fullmatch(name)}
+    found = {name for name in entries if name != LOCK and not _TEMPORARY.fullmatch(name)}
     missing = [name for name in (SETTINGS, PROVENANCE) if name not in found]
+    aside = _aside(folder)
+    replaces = aside.exists()
     if found and not resume and not overwrite:
+        kept = f" (the run that it was to replace is kept in {str(aside)!r})" if replaces else ""
         refuse(
-            f"run folder {str(folder)!r} exists and is not empty; resume or overwrite it with "
+            f"run folder {str(folder)!r} exists and is not empty{kept}; resume or overwrite it with "
             f"{arg('resume', True)} or {arg('overwrite', True)}, or choose another"
         )
-    if found and missing and not (resume and found <= _EARLY):
+    if found and missing and not ((resume or replaces) and found <= _EARLY):
         done = "resumed" if resume else "overwritten"
         refuse(f"{str(folder)!r} holds no {missing[0]}, so it is not a run folder and cannot be {done}; choose another")
     return folder
@@ -195,19 +210,29 @@ def open_folder(out: Path | str, *, resume: bool = False) -> Path:
     True
     """
     folder = check_folder(out, resume=resume)
+    _make(folder)
+    return folder
+
+
+def _make(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except (OSError, ValueError) as error:
         refuse(f"cannot make run folder {str(folder)!r}: {reason(error)}; choose another")
-    return folder
 
 
 @contextmanager
 def opened(out: PathLike[str] | str, *, resume: bool = False, overwrite: bool = False) -> Iterator[Path]:
-    """Open the run folder for a block; if a run fails before it has fitted anything, the folder is restored.
+    """Open and lock the run folder for a block; if a run fails before it has fitted anything, the folder is restored.
 
-    Parameters as in `check_folder`. A run that is overwritten is kept until the new one has fitted something. A folder
-    that is already open (`OpenFolder`) is returned unchanged.
+    Parameters as in `check_folder`. A run that is overwritten is kept until the new one has fitted something; if the
+    process is killed before, the old run is put back when the folder is opened next. A folder that is already open
+    (`OpenFolder`) is returned unchanged. During the block SIGTERM and SIGHUP act like Ctrl-C.
+
+    Raises
+    ------
+    BrainrdlError
+        As `check_folder`; also if another process has opened the folder.
 
     Examples
     --------
@@ -224,44 +249,118 @@ def opened(out: PathLike[str] | str, *, resume: bool = False, overwrite: bool = 
         yield out.path
         return
     folder = check_folder(out, resume=resume, overwrite=overwrite)
-    made = [path for path in (folder, *folder.parents) if not path.exists()]
-    aside = _put_aside(folder) if overwrite and not resume and folder.is_dir() else None
-    found: set[Path] = set()
-    try:
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    replaces = overwrite and not resume
+    with interrupting(), _empty_removed(missing):
+        _prepare(folder, replaces)
         open_folder(folder, resume=resume)
-        found = set(folder.iterdir())
-        yield folder
-    except BaseException as error:
-        begun = any(folder.rglob("*.safetensors"))
-        if aside and not begun:
-            shutil.rmtree(folder, ignore_errors=True)
-            aside.rename(folder)
-        elif isinstance(error, BrainrdlError) and not begun:
-            _remove(set(folder.glob("*")) - found, made)
-        raise
-    finally:
-        if aside:
-            shutil.rmtree(aside, ignore_errors=True)
+        with locked(folder), _replacing(folder) if replaces else _extending(folder, resume):
+            yield folder
 
 
-def _put_aside(folder: Path) -> Path:
-    """Rename an old run; it is deleted when the new one has fitted something."""
-    aside = folder.absolute().with_name(f".{uuid4().hex}")
+@contextmanager
+def _empty_removed(folders: Iterable[Path]) -> Iterator[None]:
+    """Remove folders that are empty after a refusal: they were made for a run that did not begin."""
     try:
-        return folder.rename(aside)
+        yield
+    except BrainrdlError:
+        for folder in folders:
+            with suppress(OSError):
+                folder.rmdir()
+        raise
+
+
+def _prepare(folder: Path, replaces: bool) -> None:
+    """Put a run back that a process was replacing when it was killed, and move a run away that is to be replaced.
+
+    The lock moves with the folder, so it ends here. Until the folder is locked again, another process may lock it, and
+    this one is refused.
+    """
+    if not _aside(folder).exists() and not (replaces and folder.is_dir()):
+        return
+    _make(folder)
+    with locked(folder):
+        if _put_back(folder) and not replaces:
+            warnings.warn(
+                f"a run that was to replace {str(folder)!r} was stopped before it had fitted anything: the old run is "
+                "back",
+                stacklevel=2,
+            )
+        if replaces:
+            _put_aside(check_folder(folder, overwrite=True))
+
+
+@contextmanager
+def _extending(folder: Path, resume: bool) -> Iterator[None]:
+    """Delete what a run has written that is refused before it has fitted anything."""
+    check_folder(folder, resume=resume)  # again, because now no other process can use it
+    found = set(folder.iterdir())
+    try:
+        yield
+    except BrainrdlError:
+        for path in set(folder.iterdir()) - found if not _has_begun(folder) else ():
+            _remove(path)
+        raise
+
+
+@contextmanager
+def _replacing(folder: Path) -> Iterator[None]:
+    """Delete the old run at the end, or put it back if the new one has fitted nothing."""
+    try:
+        yield
+    except BaseException as error:
+        if _put_back(folder):
+            error.add_note(f"the old run is back in {str(folder)!r}, because the new one had not fitted anything")
+        raise
+    _discard(_aside(folder))
+
+
+def _aside(folder: Path) -> Path:
+    """Name the place of a run that is being replaced."""
+    folder = folder.absolute()
+    return folder.with_name(f".{folder.name}.overwritten")
+
+
+def _has_begun(folder: Path) -> bool:
+    return any(folder.rglob("*.safetensors"))
+
+
+def _put_aside(folder: Path) -> None:
+    try:
+        folder.rename(_aside(folder))
     except OSError as error:
         refuse(f"cannot replace run folder {str(folder)!r}: {reason(error)}; choose another")
+    (_aside(folder) / LOCK).unlink(missing_ok=True)
 
 
-def _remove(new: Iterable[Path], folders: Iterable[Path]) -> None:
-    for path in new:
-        if path.is_dir():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            path.unlink(missing_ok=True)
-    for folder in folders:
-        with suppress(OSError):
-            folder.rmdir()
+def _put_back(folder: Path) -> bool:
+    """Put the run back that was to be replaced, unless the new one has fitted something; say whether it is back."""
+    aside = _aside(folder)
+    if _has_begun(folder):
+        _discard(aside)
+        return False
+    if not aside.exists():
+        return False
+    _discard(folder)
+    with suppress(OSError):  # another process has made the folder meanwhile: the next one that opens it tries again
+        aside.rename(folder)
+        return True
+    return False
+
+
+def _discard(folder: Path) -> None:
+    """Delete a folder under another name: if the process is killed meanwhile, no part of it is mistaken for a run."""
+    trash = folder.absolute().with_name(f".{uuid4().hex}")
+    with suppress(OSError):
+        folder.rename(trash)
+    shutil.rmtree(trash, ignore_errors=True)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def save_fit(fitted: FitResult) -> None:
@@ -290,7 +389,8 @@ def save_fit(fitted: FitResult) -> None:
     if fitted.path is None:
         refuse("this result has no run folder; give `out` to fit")
     write_csv(fitted.path / HISTORY, fitted.history)
-    save_weights(fitted.path / WEIGHTS, fitted.student, best_step=fitted.best_step)
+    facts = {"best_step": fitted.best_step, "files": digests_of(fitted.path, [HISTORY])}
+    write_safetensors(fitted.path / WEIGHTS, fitted.student.state_dict(), facts)
     (fitted.path / CHECKPOINT).unlink(missing_ok=True)
 
 
@@ -313,7 +413,8 @@ def load_fit(folder: Path | str, student: Student, settings: Mapping[str, Any] |
     Raises
     ------
     BrainrdlError
-        If a file is missing or damaged, does not fit the student, or the settings differ.
+        If a file is missing or damaged, has changed since it was written, does not fit the student, or the settings
+        differ.
 
     Examples
     --------
@@ -326,8 +427,34 @@ def load_fit(folder: Path | str, student: Student, settings: Mapping[str, Any] |
     if settings is not None:
         check_same_settings(settings, stored, str(folder / SETTINGS))
     facts = read_json(folder / PROVENANCE)
-    best_step = load_weights(folder / WEIGHTS, student)
+    tensors, known = read_safetensors(folder / WEIGHTS)
+    _check_history(folder, known)
+    best_step = _restore(folder / WEIGHTS, student, tensors, known)
     return FitResult(student, read_csv(folder / HISTORY), best_step, stored, facts, folder)
+
+
+def read_history(folder: Path) -> pd.DataFrame:
+    """Read the history of a run; that of a finished run must have the checksum that is stored with its weights.
+
+    Raises
+    ------
+    BrainrdlError
+        If the history is missing, is not a table, or has changed since it was written.
+
+    Examples
+    --------
+    >>> read_history(Path("no/such/run"))
+    Traceback (most recent call last):
+    brainrdl.BrainrdlError: cannot read 'no/such/run/history.csv': No such file or directory
+    """
+    if (folder / WEIGHTS).exists():
+        _check_history(folder, read_safetensors(folder / WEIGHTS)[1])
+    return read_csv(folder / HISTORY)
+
+
+def _check_history(folder: Path, facts: Mapping[str, Any]) -> None:
+    advice = f"restore it from a copy, or delete {WEIGHTS!r} and resume the run"
+    check_digests(folder, facts.get("files", {}), advice)
 
 
 def save_weights(path: Path, student: Student, best_step: int = 0) -> None:
@@ -356,8 +483,7 @@ def save_weights(path: Path, student: Student, best_step: int = 0) -> None:
     >>> target.exists()
     True
     """
-    with atomic(path) as part:
-        save_file(owned(student.state_dict()), part, metadata={"best_step": str(best_step), **student_header(student)})
+    write_safetensors(path, student.state_dict(), {"best_step": best_step, **student_facts(student)})
 
 
 def load_weights(path: Path, student: Student) -> int:
@@ -378,8 +504,8 @@ def load_weights(path: Path, student: Student) -> int:
     Raises
     ------
     BrainrdlError
-        If the file is missing, truncated, not safetensors, or of another student, also one that reads other layers or
-        in another way.
+        If the file is missing, truncated, not safetensors, has changed since it was written, or is of another student,
+        also one that reads other layers or in another way.
 
     Examples
     --------
@@ -391,20 +517,23 @@ def load_weights(path: Path, student: Student) -> int:
     >>> load_weights(target, student)
     12
     """
-    tensors, header = read_safetensors(path)
-    _check_readouts(path, header, student)
+    return _restore(path, student, *read_safetensors(path))
+
+
+def _restore(path: Path, student: Student, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> int:
+    if "best_step" not in facts:
+        refuse(f"{str(path)!r} does not hold weights of a student; write them with brainrdl.training.save_weights")
     try:
         student.load_state_dict(tensors)
     except RuntimeError as error:
         refuse(f"{str(path)!r} does not fit this student: {error}")
-    return int(header.get("best_step", 0))
+    _check_readouts(path, facts, student)
+    return int(facts["best_step"])
 
 
-def _check_readouts(path: Path, header: Mapping[str, str], student: Student) -> None:
+def _check_readouts(path: Path, facts: Mapping[str, Any], student: Student) -> None:
     """Refuse a student that would read the fitted network in another way; its state may fit nevertheless."""
-    stored, own = (
-        {} if STUDENT not in of else json.loads(of[STUDENT])["readouts"] for of in (header, student_header(student))
-    )
+    stored, own = (of.get(STUDENT, {}).get("readouts", {}) for of in (facts, student_facts(student)))
     if stored and stored != own:
         differ = sorted(layer for layer in stored | own if stored.get(layer) != own.get(layer))
         refuse(

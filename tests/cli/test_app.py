@@ -6,6 +6,7 @@ import io
 import json
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import warnings
@@ -27,6 +28,7 @@ from brainrdl import BrainrdlError, datasets, rdms
 from brainrdl._core import errors
 from brainrdl._core.constants import NOISE
 from brainrdl._core.rows import Role
+from brainrdl._core.signals import Stopped
 from brainrdl.cli import app, common, completion
 from brainrdl.cli.spelling import Command
 from brainrdl.dissimilarity.registry import DISSIMILARITIES
@@ -434,6 +436,23 @@ def test_interrupted_fit_says_how_to_go_on(run: Path, folder: Path, monkeypatch:
         "continue with `brainrdl fit recipe.yaml --out runs/it --set fit.steps=2 --resume`"
     )
     assert _refused("fit", "recipe.yaml", "--out", "runs/new", folder=folder, status=130) == "brainrdl: interrupted"
+
+
+def test_a_stopped_fit_says_how_to_go_on_unless_the_old_run_is_back(
+    run: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    error = Stopped(signal.SIGTERM)
+
+    def stopped(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(running, "run", stopped)
+    words = ("fit", "recipe.yaml", "--out", "runs/it")
+    told = _refused(*words, folder=folder, status=143)
+    assert told.endswith("continue with `brainrdl fit recipe.yaml --out runs/it --resume`")
+    error.add_note("the old run is back")
+    told = _refused(*words, "--overwrite", folder=folder, status=143)
+    assert told == "brainrdl: interrupted; the old run is back"
 
 
 def test_interrupt_of_a_command_that_cannot_resume_promises_nothing(

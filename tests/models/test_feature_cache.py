@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from brainrdl._core.errors import BrainrdlError
 from brainrdl._core.files import digest_tensor
 from brainrdl.models.feature_cache import FolderStore, MemoryStore, digest_network, key_of
 
@@ -68,7 +69,7 @@ def test_a_write_that_fails_leaves_nothing_under_the_name(tmp_path: Path, monkey
         raise OSError("disk full")
 
     monkeypatch.setattr(Path, "replace", fail)
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(BrainrdlError, match=r"cannot write .*: disk full"):
         FolderStore(tmp_path).put("abc", torch.ones(2))
     assert FolderStore(tmp_path).get("abc") is None
     assert files(tmp_path) == []

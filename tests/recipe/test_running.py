@@ -146,6 +146,15 @@ def test_a_finished_run_is_scored_again_where_symbolic_links_do_not_exist(
     assert set(running.evaluate_run(tmp_path / "run", ["tau-a"]).summary["comparator"]) == {"tau-a"}
 
 
+def test_a_recipe_that_has_changed_since_its_run_is_not_scored(content: dict, tmp_path: Path) -> None:
+    running.run(recipe.check(content), tmp_path / "run", progress=False)
+    path = tmp_path / "run" / "recipe.yaml"
+    path.write_text(path.read_text().replace("n_bootstrap: 20", "n_bootstrap: 21"))
+    with pytest.raises(BrainrdlError, match=r"recipe.yaml' has changed since the run began"):
+        running.evaluate_run(tmp_path / "run")
+    assert recipe.load(path).evaluation.n_bootstrap == 21  # as a new recipe
+
+
 @pytest.mark.parametrize("lost", ["fitted-seed0-fold0/weights.safetensors", "fitted-seed0-fold0-inner.csv"])
 def test_a_run_that_lost_a_fit_is_not_fitted_when_it_is_scored_again(content: dict, tmp_path: Path, lost: str) -> None:
     content["evaluation"] = {"held_out": NAMES[:4], "inner_folds": 2, "controls": ["unfitted"]}

@@ -7,7 +7,9 @@ import os
 import runpy
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,15 +22,18 @@ from brainrdl._core.errors import BrainrdlError
 from brainrdl.loss.rdm_loss import RDMLoss
 from brainrdl.models.readout import Readout
 from brainrdl.models.student import Student
-from brainrdl.stimuli.named_images import Stimuli
+from brainrdl.stimuli.named_images import Batch, Stimuli
 from brainrdl.teachers.rdm_teacher import RDMTeacher
 from brainrdl.training.distributed import (
     agreed,
+    anywhere,
     average_gradients,
     check_one_process,
+    check_same_buffers,
     gather,
     n_processes,
     own,
+    own_random_numbers,
     own_rows,
     start_alike,
 )
@@ -72,8 +77,93 @@ def fitted(out: Path, seed: int = 0, task_weight: float = 0.0) -> Student:
     return student
 
 
+class Draws(nn.Module):
+    """Remembers what it draws in training mode."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.drawn: list[list[float]] = []
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training:
+            self.drawn.append(torch.rand(3).tolist())
+        return x
+
+
+class Mean(nn.Module):
+    """Has a buffer that depends on the images that it sees."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training:
+            self.mean.copy_(x.detach().mean())
+        return x
+
+
+class Stops:
+    """A teacher that interrupts a run at a step, on every rank."""
+
+    name, targets, conditions = "stops", ("rdm",), NAMES
+
+    def __init__(self, step: int | None = None) -> None:
+        self.step, self.teacher = step, RDMTeacher(rdms.from_array(np.random.default_rng(0).random((1, 55)), NAMES))
+
+    def rdms(self, batch: Batch) -> dict[str, Tensor]:
+        if batch.step == self.step:
+            raise KeyboardInterrupt
+        return self.teacher.rdms(batch)
+
+
+def student_with(*modules: nn.Module, **options: Any) -> Student:
+    torch.manual_seed(0)
+    return Student(nn.Sequential(nn.Flatten(), nn.Linear(16, 12), *modules), [str(1 + len(modules))], **options)
+
+
+def simple_fit(student: Student, teacher: Stops, augmentation: Any = None, **options: Any) -> Student:
+    images = torch.rand(len(NAMES), 1, 4, 4, generator=torch.Generator().manual_seed(2))
+    stimuli = Stimuli.from_arrays(images, NAMES)
+    stimuli = stimuli.with_augmentation(augmentation) if augmentation else stimuli
+    fit(student, teacher, stimuli, lr=1e-2, device="cpu", progress=False, **{"steps": 8, **options})
+    return student
+
+
+def refusal(student: Student) -> str:
+    try:
+        simple_fit(student, Stops())
+    except BrainrdlError as error:
+        return str(error)
+    return "not refused"
+
+
+def random_numbers() -> dict[str, Any]:
+    """What network and augmentation draw on this rank in four steps."""
+    student, drawn = student_with(Draws()), []
+
+    def augmentation(image: Any) -> Tensor:
+        drawn.append(float(torch.rand(1)))
+        return torch.rand(1, 4, 4)
+
+    simple_fit(student, Stops(), augmentation, steps=4)
+    return {"network": student.model[2].drawn[-4:], "augmentation": drawn[-44:]}
+
+
+def dropout_runs(here: Path) -> list[bool]:
+    """Whether a run with dropout that was interrupted at steps 3 and 7 has the weights of one that was not."""
+    whole = simple_fit(student_with(nn.Dropout(0.4)), Stops())
+    options = {"out": here / "dropout", "resume": True, "checkpoint_every": 2}
+    for step in (3, 7):
+        with suppress(KeyboardInterrupt):
+            simple_fit(student_with(nn.Dropout(0.4)), Stops(step), **options)
+    resumed = simple_fit(student_with(nn.Dropout(0.4)), Stops(), **options)
+    return [torch.equal(value, whole.state_dict()[key]) for key, value in resumed.state_dict().items()]
+
+
 def one_of_two(folder: str) -> None:
     """What each of two processes does; the tests read what it leaves in `folder`."""
+    refused = refusal(student_with(nn.BatchNorm1d(12), batchnorm="train"))  # the first fit of its process
     from accelerate.state import PartialState
 
     rank = PartialState(cpu=True).process_index
@@ -85,6 +175,8 @@ def one_of_two(folder: str) -> None:
         weights = {key: value.contiguous() for key, value in student.state_dict().items()}
         save_file(weights, here / f"{name}{rank}.safetensors")
     facts = {"processes": n_processes(), "rows": own_rows(5), "agreed": agreed(0.25 + rank)}
+    facts |= {"batchnorm": refused, "buffer": refusal(student_with(Mean())), "drawn": random_numbers()}
+    facts |= {"dropout": dropout_runs(here), "anywhere": [anywhere(rank == 1), anywhere(False)]}
     (here / f"facts{rank}.json").write_text(json.dumps(facts))
     torch.distributed.barrier()
     torch.distributed.destroy_process_group()  # a process that just exits may be aborted while the other still listens
@@ -111,6 +203,37 @@ def test_two_processes_share_the_rows_and_pad_with_the_last(folder: Path) -> Non
 
 def test_two_processes_agree_on_the_firsts_number(folder: Path) -> None:
     assert [json.loads((folder / f"facts{rank}.json").read_text())["agreed"] for rank in (0, 1)] == [0.25, 0.25]
+
+
+def test_batch_statistics_are_refused_in_the_first_fit_of_a_process(folder: Path) -> None:
+    for rank in (0, 1):
+        message = json.loads((folder / f"facts{rank}.json").read_text())["batchnorm"]
+        assert message.startswith("batchnorm='train' uses separate statistics in each process")
+
+
+def test_a_buffer_that_depends_on_the_images_of_a_process_is_refused_by_both(folder: Path) -> None:
+    for rank in (0, 1):
+        message = json.loads((folder / f"facts{rank}.json").read_text())["buffer"]
+        assert message.startswith("buffer 'model.2.mean' of the network depends on the images that a process computes")
+
+
+def test_each_process_draws_for_its_rows_and_all_draw_the_same_images(folder: Path) -> None:
+    first, second = (json.loads((folder / f"facts{rank}.json").read_text())["drawn"] for rank in (0, 1))
+    assert first["augmentation"] == second["augmentation"]
+    assert len({str(draw) for drawn in (first, second) for draw in drawn["network"]}) == 8
+
+
+def test_dropout_in_two_processes_goes_on_bit_for_bit(folder: Path) -> None:
+    for rank in (0, 1):
+        equal = json.loads((folder / f"facts{rank}.json").read_text())["dropout"]
+        assert equal == [True] * len(equal)
+        assert equal
+
+
+def test_two_processes_know_what_happened_on_either(folder: Path) -> None:
+    assert [json.loads((folder / f"facts{rank}.json").read_text())["anywhere"] for rank in (0, 1)] == [
+        [True, False]
+    ] * 2
 
 
 @pytest.mark.parametrize("rank", [0, 1])
@@ -150,7 +273,14 @@ def test_one_process_needs_nothing() -> None:
     assert agreed(0.1) == 0.1
     before = layer.weight.clone()
     start_alike(layer)
+    check_same_buffers(nn.BatchNorm1d(2))
     average_gradients(layer.parameters())
+    torch.manual_seed(3)
+    drawn = torch.rand(4)
+    torch.manual_seed(3)
+    with own_random_numbers(seed=0, step=0):
+        assert torch.equal(torch.rand(4), drawn)
+    assert not anywhere(False)
     assert torch.equal(layer.weight, before)
     assert layer.weight.grad is None
 

@@ -11,7 +11,7 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -748,6 +748,67 @@ def test_a_run_that_failed_goes_on_bit_for_bit(tmp_path: Path, steps: tuple[int,
                 long_run(Stops(step), tmp_path / "run", patience=patience)
     torch.rand(17)  # what the process did meanwhile does not matter
     assert_same_run(long_run(Stops(), tmp_path / "run", patience=patience), straight)
+
+
+class Asks(Stops):
+    """A teacher that asks the process to stop at a step."""
+
+    def rdms(self, batch: Batch) -> dict[str, Tensor]:
+        if batch.step == self.step:
+            self.step = None  # once
+            signal.raise_signal(signal.SIGTERM if self.kill else signal.SIGINT)
+        return self.teacher.rdms(batch)
+
+
+@pytest.mark.parametrize("kill", [True, False])
+def test_a_run_that_is_asked_to_stop_ends_its_step_and_loses_none(tmp_path: Path, kill: bool) -> None:
+    name = "SIGTERM" if kill else "SIGINT"
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(KeyboardInterrupt, match=rf"^stopped by {name}: 26 of 40 steps are in '.*run'; continue with"):
+        long_run(Asks(25, kill), tmp_path / "run", checkpoint_every=1000)
+    assert signal.getsignal(signal.SIGTERM) is before
+    resumed = long_run(Stops(25), tmp_path / "run", checkpoint_every=1000)  # a step that is repeated would stop it
+    assert_same_run(resumed, long_run(Stops(), None, checkpoint_every=1000))
+
+
+def test_a_run_without_a_folder_is_interrupted_at_once() -> None:
+    with pytest.raises(KeyboardInterrupt) as caught:
+        long_run(Asks(25), None, resume=False)
+    assert type(caught.value) is KeyboardInterrupt
+
+
+def test_a_run_that_ends_while_another_process_prepares_the_same_is_loaded(tmp_path: Path) -> None:
+    class Overtaken(Stops):
+        """While the teacher is asked for its identity, another process ends the run."""
+
+        def identity(self, names: Sequence[str]) -> dict[str, Any]:
+            if not (tmp_path / "run").exists():
+                long_run(Overtaking(), tmp_path / "run")
+            return {}
+
+    class Overtaking(Stops):
+        def identity(self, names: Sequence[str]) -> dict[str, Any]:
+            return {}
+
+    found = long_run(Overtaken(0), tmp_path / "run")  # a single step would stop it
+    assert_same_run(found, long_run(Overtaking(), None))
+
+
+@pytest.mark.parametrize("name", ["nul\0", "b\udce4r"])
+def test_names_that_cannot_be_stored_are_refused_before_a_fit(name: str) -> None:
+    class Named(Stops):
+        targets = (name,)
+
+    for make in (
+        lambda: long_run(Named(), None),
+        lambda: Student(nn.Sequential(nn.Flatten()), {"0": name}),
+        lambda: Stimuli.from_arrays(pictures(1), [name]),
+        lambda: Stimuli.from_arrays(pictures(1), ["a"], labels=[name]).categories,
+        lambda: RDMTeacher(rdms.from_array(np.arange(3.0), ["a", "b", name])),
+        lambda: rdms.from_array(np.arange(3.0), ["a", "b", "c"], descriptors={"roi": [name]}),
+    ):
+        with pytest.raises(BrainrdlError, match=r"are not valid Unicode; rename|contain the character NUL; rename"):
+            make()
 
 
 def test_a_run_that_has_ended_is_loaded(tmp_path: Path) -> None:

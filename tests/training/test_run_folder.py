@@ -263,8 +263,9 @@ def test_a_run_that_died_at_once_is_resumed(tmp_path: Path, name: str) -> None:
 
 def test_overwriting_empties_a_run_folder(tmp_path: Path) -> None:
     with run_folder.opened(a_run(tmp_path / "run"), overwrite=True) as folder:
-        assert not list(folder.iterdir())
+        assert [path.name for path in folder.iterdir()] == [".lock"]
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
+    assert not list((tmp_path / "run").iterdir())
 
 
 @pytest.mark.parametrize("error", [BrainrdlError, KeyboardInterrupt, ZeroDivisionError])
@@ -286,6 +287,82 @@ def test_an_old_run_goes_when_the_new_one_has_fitted_something(tmp_path: Path) -
         raise BrainrdlError("no")
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["weights.safetensors"]
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+def killed_while_overwriting(old: Path, *, begun: bool) -> None:
+    """Leave what a process leaves that is killed while it overwrites a run."""
+    opening = run_folder.opened(old, overwrite=True)
+    folder = opening.__enter__()
+    (folder / "settings.json").write_text("new")
+    if begun:
+        (folder / "checkpoint.safetensors").write_text("")
+    kept = old.with_name("kept")
+    shutil.copytree(old.parent, kept)  # as it is now; then the process ends
+    opening.__exit__(None, None, None)
+    shutil.rmtree(old)
+    for path in kept.iterdir():
+        path.rename(old.parent / path.name)
+    kept.rmdir()
+
+
+def test_an_old_run_is_named_and_put_back_after_a_process_was_killed_that_overwrote_it(tmp_path: Path) -> None:
+    old = a_run(tmp_path / "run")
+    (old / "weights.safetensors").write_text("old")
+    killed_while_overwriting(old, begun=False)
+    assert (old / "settings.json").read_text() == "new"
+    message = r"not empty \(the run that it was to replace is kept in '.*/\.run\.overwritten'\); resume or overwrite"
+    with pytest.raises(BrainrdlError, match=message), run_folder.opened(old):
+        pass
+    with run_folder.opened(old, overwrite=True) as folder:
+        assert (tmp_path / ".run.overwritten" / "weights.safetensors").read_text() == "old"
+        assert [path.name for path in folder.iterdir()] == [".lock"]
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+@pytest.mark.parametrize("gone", [True, False])
+def test_an_old_run_is_back_when_it_is_resumed(tmp_path: Path, gone: bool) -> None:
+    old = a_run(tmp_path / "run")
+    (old / "weights.safetensors").write_text("old")
+    killed_while_overwriting(old, begun=False)
+    if gone:  # killed before the new folder was made
+        shutil.rmtree(old)
+    with (  # noqa: PT031
+        pytest.warns(UserWarning, match=r"run' was stopped before it had fitted anything: the old run is back"),
+        run_folder.opened(old, resume=True) as folder,
+    ):
+        assert (folder / "weights.safetensors").read_text() == "old"
+        assert (folder / "settings.json").read_text() == "{}"
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+def test_a_new_run_is_continued_after_a_process_was_killed_that_overwrote_another_with_it(tmp_path: Path) -> None:
+    old = a_run(tmp_path / "run")
+    killed_while_overwriting(old, begun=True)
+    (old / "provenance.json").write_text("new")
+    with run_folder.opened(old, resume=True) as folder:
+        assert (folder / "checkpoint.safetensors").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+def test_a_run_folder_that_is_open_is_refused(tmp_path: Path) -> None:
+    with run_folder.opened(tmp_path / "run") as folder:
+        (folder / "settings.json").write_text("{}")
+        (folder / "provenance.json").write_text("{}")
+        for options in ({"resume": True}, {"overwrite": True}):
+            with (
+                pytest.raises(BrainrdlError, match=f"run' is in use by process {os.getpid()} on this computer"),
+                run_folder.opened(folder, **options),
+            ):
+                pytest.fail("it was opened twice")
+        assert {path.name for path in folder.iterdir()} == {"settings.json", "provenance.json", ".lock"}
+    with run_folder.opened(tmp_path / "run", resume=True):
+        pass
+
+
+def test_the_lock_of_a_process_that_was_killed_is_no_content(tmp_path: Path) -> None:
+    (tmp_path / ".lock").write_text("{}")
+    with run_folder.opened(tmp_path):
+        pass
 
 
 @pytest.mark.parametrize("name", [run_folder.SETTINGS, run_folder.PROVENANCE, "thesis.tex"])
@@ -490,6 +567,12 @@ def test_pickled_weights_are_refused_and_not_unpickled(tmp_path: Path) -> None:
         run_folder.load_weights(tmp_path / "w.safetensors", student())
 
 
+def test_a_file_that_is_not_of_a_student_is_refused(tmp_path: Path) -> None:
+    save_file(student().state_dict(), tmp_path / "w.safetensors")
+    with pytest.raises(BrainrdlError, match=r"w.safetensors' does not hold weights of a student"):
+        run_folder.load_weights(tmp_path / "w.safetensors", student())
+
+
 def test_weights_that_are_not_there_are_refused(tmp_path: Path) -> None:
     with pytest.raises(BrainrdlError, match=r"there is no file '.*w.safetensors'"):
         run_folder.load_weights(tmp_path / "w.safetensors", student())
@@ -510,7 +593,7 @@ def test_a_finished_run_comes_back(tmp_path: Path) -> None:
     with pytest.raises(BrainrdlError, match=r"settings.json' was written with lr=0.1, now lr=0.3"):
         run_folder.load_fit(tmp_path, student(), SETTINGS | {"lr": 0.3})
     (tmp_path / run_folder.HISTORY).write_text("")
-    with pytest.raises(BrainrdlError, match=r"cannot read '.*history.csv': No columns"):
+    with pytest.raises(BrainrdlError, match=r"history.csv' has changed since it was written"):
         run_folder.load_fit(tmp_path, student(), SETTINGS)
 
 
