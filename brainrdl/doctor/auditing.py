@@ -188,9 +188,9 @@ def audit(
 
     Notes
     -----
-    Triangle inequality and kind are judged from at most 120 conditions, drawn with a fixed seed. The reliability of the
-    subjects' mean is computed from all splits in halves, or from 100 splits drawn with a fixed seed. The noise ceiling
-    is that of `brainrdl.evaluation.noise_ceiling`, which equals rsatoolbox's.
+    Triangle inequality and kind are judged from at most 120 conditions, drawn with a fixed seed. Ceilings are
+    those of `brainrdl.evaluation.ceiling_for_mean` and `ceiling_for_subjects`; the bounds of the noise ceiling are
+    those of `noise_ceiling`, which equal rsatoolbox's.
 
     Examples
     --------

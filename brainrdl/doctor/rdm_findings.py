@@ -20,7 +20,7 @@ from brainrdl.dissimilarity.registry import DISSIMILARITIES
 from brainrdl.doctor import dissimilarity_kinds as kinds
 from brainrdl.doctor.condition_findings import of_conditions, outlying
 from brainrdl.doctor.finding import Finding, percent, where_of
-from brainrdl.evaluation.ceilings import noise_ceiling
+from brainrdl.evaluation.ceilings import ceiling_for_mean, ceiling_for_subjects, noise_ceiling
 from brainrdl.rdms.partial import comparable
 from brainrdl.rdms.subjects import groups, in_words
 from brainrdl.similarity.comparators import corr
@@ -29,8 +29,6 @@ from brainrdl.teachers.rdm_teacher import RDMTeacher
 if TYPE_CHECKING:
     from rsatoolbox.rdm import RDMs
 _LABELLED_BY = ("roi", "layer", "model", "time", "subject", "session")
-
-_MOST_SPLITS = 100  # splits of the subjects in halves; up to 8 subjects have at most 70, which are all used
 
 _SEED = 0
 
@@ -312,12 +310,12 @@ def _subjects(rdms: RDMs, teacher: RDMTeacher, target: str) -> Iterator[Finding]
     rows = torch.tensor(rdms.dissimilarities)
     subjects = [str(name) for name in rdms.rdm_descriptors[teacher.subject_by]]
     if len(rows) < 2:
-        value = "1 RDM: no reliability and no noise ceiling"
+        value = "1 RDM: no agreement between subjects and no noise ceiling"
         advice = "give the RDM of each subject, not only their mean"
-        yield Finding("Subjects", "note", "reliability", target, value, advice)
+        yield Finding("Subjects", "note", "agreement", target, value, advice)
         return
     scaled = comparable(rows, f"target {target!r}")
-    yield _reliability(scaled, target)
+    yield _agreement(scaled, target)
     yield _ceiling(rows, target)
     left_out = outlying(scaled, rdms.n_cond)
     yield from of_conditions(scaled, teacher.conditions, target, left_out)
@@ -332,37 +330,22 @@ def _without(rows: Tensor, left_out: Bool[np.ndarray, " n"]) -> Tensor:
     return rows[:, kept[i] & kept[j]] if left_out.any() else rows
 
 
-def _reliability(rows: Tensor, target: str) -> Finding:
+def _agreement(rows: Tensor, target: str) -> Finding:
     single = float(with_others(rows).mean())
-    half, splits = split_half(rows)
+    of_mean, of_subjects = ceiling_for_mean(rows), ceiling_for_subjects(rows)
     value = (
-        f"each subject with the mean of the others: r = {single:.3f} (mean of {len(rows)}); the subjects' mean, by "
-        f"Spearman-Brown from {splits} splits in halves: {half:.3f}"
+        f"each subject with the mean of the others: r = {single:.3f} (mean of {len(rows)}); a perfect model is "
+        f"expected to reach {of_mean:.3f} with the mean RDM and {of_subjects:.3f} with single subjects (corr)"
     )
     if single > 0.1:
-        return Finding("Subjects", "ok", "reliability", target, value)
-    return Finding("Subjects", "warning", "reliability", target, value, "subjects share little that could be learned")
+        return Finding("Subjects", "ok", "agreement", target, value)
+    return Finding("Subjects", "warning", "agreement", target, value, "subjects share little that could be learned")
 
 
 def with_others(rows: Float[Tensor, "n_subjects n_pairs"]) -> Float[Tensor, " n_subjects"]:
     """Return the Pearson correlation of the RDM of each subject with the mean of the others."""
     others = [torch.cat([rows[:s], rows[s + 1 :]]).nanmean(0) for s in range(len(rows))]
     return corr(rows, torch.stack(others))
-
-
-def split_half(rows: Float[Tensor, "n_subjects n_pairs"]) -> tuple[float, str]:
-    """Return the Spearman-Brown corrected correlation of halves, at least 0, and the number of splits as a word."""
-    n = len(rows)
-    if comb(n, n // 2) <= _MOST_SPLITS:
-        halves, splits = [list(half) for half in combinations(range(n), n // 2)], "all"
-        halves = halves[: len(halves) // 2] if n % 2 == 0 else halves  # the second half of the list repeats the splits
-    else:
-        generator = np.random.default_rng(_SEED)
-        halves = [generator.permutation(n)[: n // 2].tolist() for _ in range(_MOST_SPLITS)]
-        splits = f"{_MOST_SPLITS} random"
-    rest = [[s for s in range(n) if s not in half] for half in halves]
-    r = float(np.mean([float(corr(rows[a].nanmean(0), rows[b].nanmean(0))) for a, b in zip(halves, rest, strict=True)]))
-    return max(0.0, 2 * r / (1 + r)) if r > -1 else 0.0, splits
 
 
 def _ceiling(rows: Tensor, target: str) -> Finding:

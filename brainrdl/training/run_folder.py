@@ -523,11 +523,11 @@ def load_weights(path: Path, student: Student) -> int:
 def _restore(path: Path, student: Student, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> int:
     if "best_step" not in facts:
         refuse(f"{str(path)!r} does not hold weights of a student; write them with brainrdl.training.save_weights")
+    _check_readouts(path, facts, student)
     try:
         student.load_state_dict(tensors)
     except RuntimeError as error:
         refuse(f"{str(path)!r} does not fit this student: {error}")
-    _check_readouts(path, facts, student)
     return int(facts["best_step"])
 
 

@@ -204,7 +204,8 @@ def read_values(volumes: Volumes, voxels: np.ndarray) -> np.ndarray:
             values[start : start + count] = np.frombuffer(stored, volumes.dtype)[places]
         declared = volumes.offset + volumes.n * volumes.n_voxels * volumes.dtype.itemsize
         file.seek(declared)
-        if file.read(1):  # at the end, this also checks the checksum of a compressed file
+        more = file.read(1)  # at the end, this also checks the checksum of a compressed file
+        if more and not is_mgh(volumes.path):  # FreeSurfer appends parameters and tags
             _refuse_surplus(declared)
         if not plain:
             values *= volumes.slope

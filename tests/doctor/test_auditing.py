@@ -23,7 +23,8 @@ from brainrdl.datasets.simulation import simulate_subjects
 from brainrdl.dissimilarity.measures import crossnobis
 from brainrdl.doctor import dissimilarity_kinds as kinds
 from brainrdl.doctor.auditing import Audit, audit
-from brainrdl.doctor.rdm_findings import split_half, with_others
+from brainrdl.doctor.rdm_findings import with_others
+from brainrdl.evaluation.ceilings import ceiling_for_mean, ceiling_for_subjects
 
 NAMES = [f"image_{i:02d}" for i in range(20)]
 SEEDS = range(10)
@@ -178,7 +179,7 @@ def test_rdms_without_names_are_checked_but_cannot_teach() -> None:
     found = audit(given)
     assert not found.can_teach
     assert "no descriptor 'stimulus' (known: index)" in one(found, "names of conditions")["value"]
-    assert one(found, "reliability")["level"] == "ok"
+    assert one(found, "agreement")["level"] == "ok"
     assert "stimulus" not in given.pattern_descriptors
 
 
@@ -412,27 +413,19 @@ def test_the_noise_ceiling_is_rsatoolboxs() -> None:
     assert one(audit(given), "noise ceiling")["value"] == value
 
 
-def test_reliability_is_leave_one_out_and_spearman_brown() -> None:
+def test_agreement_is_with_the_mean_of_the_others_and_names_the_ceilings_of_the_report() -> None:
     rows = subjects(4).dissimilarities
     single = [np.corrcoef(rows[s], np.delete(rows, s, 0).mean(0))[0, 1] for s in range(4)]
     np.testing.assert_allclose(with_others(torch.tensor(rows)).numpy(), single)
-    halves = [([0, 1], [2, 3]), ([0, 2], [1, 3]), ([0, 3], [1, 2])]
-    r = np.mean([np.corrcoef(rows[a].mean(0), rows[b].mean(0))[0, 1] for a, b in halves])
-    found, splits = split_half(torch.tensor(rows))
-    assert (found, splits) == (pytest.approx(2 * r / (1 + r)), "all")
-    assert f"r = {np.mean(single):.3f} (mean of 4)" in one(audit(subjects(4)), "reliability")["value"]
-
-
-def test_random_splits_are_seeded_and_unreliable_means_have_no_reliability() -> None:
-    many = torch.tensor(subjects(12).dissimilarities)
-    assert split_half(many) == split_half(many)
-    assert split_half(many)[1] == "100 random"
-    assert split_half(torch.stack([many[0], -many[0]])) == (0.0, "all")
+    value = one(audit(subjects(4)), "agreement")["value"]
+    assert f"r = {np.mean(single):.3f} (mean of 4)" in value
+    of_mean, of_subjects = ceiling_for_mean(torch.tensor(rows)), ceiling_for_subjects(torch.tensor(rows))
+    assert f"to reach {of_mean:.3f} with the mean RDM and {of_subjects:.3f} with single subjects" in value
 
 
 def test_subjects_who_share_nothing_are_warned_about() -> None:
     values = np.random.default_rng(0).uniform(0.5, 1, (5, 190))
-    assert one(audit(rdms.from_array(values, NAMES), subject_by="index"), "reliability")["level"] == "warning"
+    assert one(audit(rdms.from_array(values, NAMES), subject_by="index"), "agreement")["level"] == "warning"
 
 
 def test_an_outlier_is_found_and_named() -> None:
@@ -470,9 +463,9 @@ def test_every_region_has_its_own_agreement_and_sessions_of_one_subject_are_aver
     assert list(rows["where"]) == ["V1", "IT"]
     it.rdm_descriptors["subject"] = ["a", "a", "b"]
     it.rdm_descriptors["session"] = ["1", "2", "1"]
-    assert list(audit(it).findings.query("what == 'reliability'")["where"]) == ["session 1", "session 2"]
+    assert list(audit(it).findings.query("what == 'agreement'")["where"]) == ["session 1", "session 2"]
     found = audit(it, average_over="session")
-    assert "(mean of 2)" in one(found, "reliability")["value"]
+    assert "(mean of 2)" in one(found, "agreement")["value"]
 
 
 def test_rdms_without_subjects_do_not_count_as_subjects_unless_that_is_said() -> None:
@@ -481,8 +474,8 @@ def test_rdms_without_subjects_do_not_count_as_subjects_unless_that_is_said() ->
     assert not found.can_teach
     assert "choose subject_by='index' if each is of another subject" in one(found, "refused as a teacher")["value"]
     assert found.figure().axes
-    assert "(mean of 3)" in one(audit(given, subject_by="index"), "reliability")["value"]
-    assert one(audit(rdms.from_array(given.dissimilarities[0], NAMES)), "reliability")["level"] == "note"
+    assert "(mean of 3)" in one(audit(given, subject_by="index"), "agreement")["value"]
+    assert one(audit(rdms.from_array(given.dissimilarities[0], NAMES)), "agreement")["level"] == "note"
 
 
 def test_rdms_with_equal_descriptors_are_numbered() -> None:
@@ -510,7 +503,7 @@ def movie(n_subjects: int, times: Sequence[float], noise: float = 0.5) -> RDMs:
 
 def subject_findings(found: Audit) -> dict[str, list[str]]:
     """Return the places of findings about subjects."""
-    rows = found.findings[found.findings["what"].isin(["reliability", "noise ceiling", "outliers", "scale"])]
+    rows = found.findings[found.findings["what"].isin(["agreement", "noise ceiling", "outliers", "scale"])]
     return {what: list(rows[rows["what"] == what]["where"]) for what in dict.fromkeys(rows["what"])}
 
 
@@ -520,10 +513,10 @@ def test_rdms_of_one_subject_that_differ_in_what_they_are_of_are_not_subjects(ke
     found = audit(given)
     assert found.can_teach
     assert found.facts[f"{key}s"] == ["a", "b", "c"]
-    rows = found.findings.query("what == 'reliability'")
-    assert set(rows["value"]) == {"1 RDM: no reliability and no noise ceiling"}
+    rows = found.findings.query("what == 'agreement'")
+    assert set(rows["value"]) == {"1 RDM: no agreement between subjects and no noise ceiling"}
     assert [where[0] for where in rows["where"]] == ["a", "b", "c"]
-    line = [line for line in str(found).splitlines() if "reliability  " in line]
+    line = [line for line in str(found).splitlines() if "agreement  " in line]
     assert len(line) == 1
     assert "3 targets, a" in line[0]
     assert not {"noise ceiling", "outliers", "who is who"} & set(found.findings["what"])
@@ -949,7 +942,7 @@ def test_algonauts_fmri_is_recognised(algonauts92: Path) -> None:
     row = one(found, "dissimilarity")
     assert row["where"] == "all 15 RDMs"
     assert row["value"].startswith("likely correlation distance (1 - r)")
-    assert one(found, "reliability")["value"].startswith("each subject with the mean of the others: r = 0.45")
+    assert one(found, "agreement")["value"].startswith("each subject with the mean of the others: r = 0.45")
 
 
 def test_models_of_categories_and_judgements_are_recognised(kriegeskorte92: Path) -> None:

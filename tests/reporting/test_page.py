@@ -398,12 +398,13 @@ def test_a_trained_task_has_its_accuracy_on_the_page(tmp_path: Path) -> None:
 
 def test_a_network_that_was_not_fitted_is_not_called_fitted() -> None:
     evaluation = make_evaluation(controls=False, labels=None)
-    assert "the fitted network reached" in "".join(
+    assert "the fitted network (layer conv) reached" in "".join(
         wording.headlines(Run(evaluation, evaluation.histories, settings=SETTINGS), evaluation)
     )
+    evaluation = replace(evaluation, scores=evaluation.scores.assign(fold=0))
     plain = Run(evaluation, evaluation.histories, settings={"held_out": list(NAMES)})
     told = " ".join([*wording.headlines(plain, evaluation), *methods.methods_of(plain)])
-    assert told.startswith("The network reached a Spearman correlation of")
+    assert told.startswith("The network (layer conv) reached a Spearman correlation of")
     assert "fitted" not in told.replace("refitted", "")
 
 
