@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import tarfile
 from pathlib import Path
 
@@ -39,6 +40,14 @@ class Operations(TorchDispatchMode):
         new = [leaf for leaf in tree_leaves(result) if isinstance(leaf, torch.Tensor)]
         self.made += [(str(function), leaf.numel()) for leaf in new if leaf.untyped_storage().data_ptr() not in given]
         return result
+
+
+@pytest.fixture(scope="session", autouse=True)
+def default_signals() -> None:
+    """Undo that signals are ignored, as in processes that are started by `nohup` or in the background of a script."""
+    for signum, action in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+        if signal.getsignal(signum) is signal.SIG_IGN:
+            signal.signal(signum, action)
 
 
 @pytest.fixture

@@ -100,7 +100,7 @@ def _correlation(sums: Array) -> Array:
     n, a, b, aa, bb, ab = sums
     with np.errstate(divide="ignore", invalid="ignore"):
         found: Array = (ab - a * b / n) / np.sqrt((aa - a * a / n) * (bb - b * b / n))
-    return found
+    return np.where(np.isfinite(found), found, np.nan)  # two or fewer pairs, or constant ones, have no correlation
 
 
 def _row_means(row: Array, kept: npt.NDArray[np.bool_]) -> Array:

@@ -389,8 +389,7 @@ def save_fit(fitted: FitResult) -> None:
     if fitted.path is None:
         refuse("this result has no run folder; give `out` to fit")
     write_csv(fitted.path / HISTORY, fitted.history)
-    facts = {"best_step": fitted.best_step, "files": digests_of(fitted.path, [HISTORY])}
-    write_safetensors(fitted.path / WEIGHTS, fitted.student.state_dict(), facts)
+    save_weights(fitted.path / WEIGHTS, fitted.student, fitted.best_step, files=digests_of(fitted.path, [HISTORY]))
     (fitted.path / CHECKPOINT).unlink(missing_ok=True)
 
 
@@ -457,7 +456,7 @@ def _check_history(folder: Path, facts: Mapping[str, Any]) -> None:
     check_digests(folder, facts.get("files", {}), advice)
 
 
-def save_weights(path: Path, student: Student, best_step: int = 0) -> None:
+def save_weights(path: Path, student: Student, best_step: int = 0, files: Mapping[str, str] | None = None) -> None:
     """Write a student's state as safetensors, atomically.
 
     Parameters
@@ -468,6 +467,8 @@ def save_weights(path: Path, student: Student, best_step: int = 0) -> None:
         Network, projections and z-scores.
     best_step : int
         Number of optimiser steps that led to these weights.
+    files : mapping of name to SHA-256, optional
+        Checksums of files that belong to these weights.
 
     Raises
     ------
@@ -483,7 +484,8 @@ def save_weights(path: Path, student: Student, best_step: int = 0) -> None:
     >>> target.exists()
     True
     """
-    write_safetensors(path, student.state_dict(), {"best_step": best_step, **student_facts(student)})
+    facts = {"best_step": best_step, **student_facts(student)} | ({"files": dict(files)} if files else {})
+    write_safetensors(path, student.state_dict(), facts)
 
 
 def load_weights(path: Path, student: Student) -> int:

@@ -206,7 +206,7 @@ def write_folders(folder: Path) -> None:
         np.random.default_rng(0).random((3, 28)), stimuli.names, descriptors={"subject": list("abc")}
     )
     fitted = brainrdl.fit(student(), RDMTeacher(brain), stimuli, steps=2, out=folder / "run", progress=False)
-    brainrdl.evaluate(fitted.student, RDMTeacher(brain), stimuli, n_bootstrap=5).save(folder / "evaluation")
+    brainrdl.evaluate(fitted.student, RDMTeacher(brain), stimuli).save(folder / "evaluation")
     (folder / "images").mkdir()
     for name in NAMES:
         pixels = np.random.default_rng(len(name)).integers(0, 255, (9, 9, 3), dtype=np.uint8)

@@ -65,7 +65,7 @@ PAIRS = {name: f"person {k // 2}" for k, name in enumerate(NAMES)}
 @pytest.mark.parametrize("table", [False, True])
 @pytest.mark.parametrize("how", [{"folds": 3, "inner_folds": 2}, {"folds": 3}, {"held_out": 0.4}])
 def test_groups_of_a_recipe_stay_together(content: dict, tmp_path: Path, how: dict, table: bool) -> None:
-    content["evaluation"] = {"n_bootstrap": 0, "groups": PAIRS, "controls": [], **how}
+    content["evaluation"] = {"groups": PAIRS, "controls": [], **how}
     content["fit"] |= {"validation": 0.5} if how == {"folds": 3} else {}
     if table:
         (tmp_path / "groups.csv").write_text("stimulus,group\n" + "\n".join(",".join(row) for row in PAIRS.items()))
@@ -87,7 +87,7 @@ def test_identical_images_are_refused_with_the_keys_that_drop_them_or_keep_them_
 ) -> None:
     for copy, original in ((3, 1), (7, 1)):
         shutil.copy(tmp_path / "images" / f"{NAMES[original]}.png", tmp_path / "images" / f"{NAMES[copy]}.png")
-    content["evaluation"] = {"folds": 3, "seeds": [0, 1, 2, 3], "n_bootstrap": 0, "controls": ["unfitted"]}
+    content["evaluation"] = {"folds": 3, "seeds": [0, 1, 2, 3], "controls": ["unfitted"]}
     words = r"drop one of them with stimuli.drop: \[face_03, face_07\], or keep them together with evaluation.groups"
     with pytest.raises(BrainrdlError, match=words):
         running.run(recipe.check(content), tmp_path / "run", progress=False)
@@ -149,10 +149,10 @@ def test_a_finished_run_is_scored_again_where_symbolic_links_do_not_exist(
 def test_a_recipe_that_has_changed_since_its_run_is_not_scored(content: dict, tmp_path: Path) -> None:
     running.run(recipe.check(content), tmp_path / "run", progress=False)
     path = tmp_path / "run" / "recipe.yaml"
-    path.write_text(path.read_text().replace("n_bootstrap: 20", "n_bootstrap: 21"))
+    path.write_text(path.read_text().replace("n_bootstrap: 1000", "n_bootstrap: 900"))
     with pytest.raises(BrainrdlError, match=r"recipe.yaml' has changed since the run began"):
         running.evaluate_run(tmp_path / "run")
-    assert recipe.load(path).evaluation.n_bootstrap == 21  # as a new recipe
+    assert recipe.load(path).evaluation.n_bootstrap == 900  # as a new recipe
 
 
 @pytest.mark.parametrize("lost", ["fitted-seed0-fold0/weights.safetensors", "fitted-seed0-fold0-inner.csv"])

@@ -102,7 +102,7 @@ def one_fit(out: Path, lr: float = 1e-2, log: Path | None = None, **options: Any
 
 def one_evaluation(out: Path, **options: Any) -> str:
     """Cross-validate a student with inner folds and a control; return a digest of the result."""
-    asked = {"folds": 2, "inner_folds": 2, "steps": 6, "evaluate_every": 3, "checkpoint_every": 2, "n_bootstrap": 20}
+    asked = {"folds": 2, "inner_folds": 2, "steps": 6, "evaluate_every": 3, "checkpoint_every": 2}
     asked |= {"controls": ["unfitted"], "device": "cpu", "progress": False}
     return digest_of(cross_validate(student, teacher(), stimuli(), out=out, **asked | options))
 
