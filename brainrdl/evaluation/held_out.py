@@ -210,7 +210,7 @@ def evaluate(
     intervals : {"dyadic", "dual-bootstrap", "none"}
         How 95 % intervals and p-values are computed; see `brainrdl.evaluation.intervals`.
     n_bootstrap : int
-        Number of resamples of stimuli and subjects for the dual bootstrap, at least 2.
+        Number of resamples of stimuli and subjects for the dual bootstrap, which needs at least 2.
     seed : int
         Seed of the resampling.
 
@@ -235,7 +235,7 @@ def evaluate(
     ['mean', 'subjects']
     """
     check_option(intervals, get_args(Intervals), "intervals")
-    check_whole(n_bootstrap, "n_bootstrap", 2)
+    check_whole(n_bootstrap, "n_bootstrap", 0)
     check_whole(seed, "seed", 0, 2**32)
     names = tuple(stimuli.names if names is None else names)
     check_stored(teacher)

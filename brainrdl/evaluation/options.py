@@ -96,7 +96,7 @@ class EvaluationOptions(TypedDict, total=False):
     n_bootstrap: Annotated[
         int,
         Option(
-            1000, "Resamples of stimuli and subjects for the dual bootstrap; others need none.", at_least=2, fixed=False
+            1000, "Resamples of stimuli and subjects for the dual bootstrap; others need none.", at_least=0, fixed=False
         ),
     ]
 

@@ -21,7 +21,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from brainrdl._core.constants import GROUP, PARTIAL
-from brainrdl._core.errors import check_option
+from brainrdl._core.errors import arg, check_option, refuse
 from brainrdl._core.rows import Against, Role
 from brainrdl._core.threads import threads_for
 from brainrdl.dissimilarity.pairs import pair_indices, to_square
@@ -34,6 +34,8 @@ from brainrdl.evaluation.uncertainty import METHODS, FoldRDMs, Inference
 from brainrdl.similarity.registry import SIMILARITIES
 
 _CEILINGS = ("ceiling", "ceiling_lower", "ceiling_upper")
+
+_FEWEST_RESAMPLES = 2  # of each kind, for a variance
 
 _MIN_CEILING = 0.05  # no share of a lower ceiling is given
 
@@ -162,7 +164,7 @@ def score(
     intervals : {"dyadic", "dual-bootstrap", "none"}
         How intervals and p-values are computed; see `brainrdl.evaluation.intervals`.
     n_bootstrap : int
-        Number of resamples of each of three kinds for the dual bootstrap, at least 2.
+        Number of resamples of each of three kinds for the dual bootstrap, which needs at least 2.
     seed : int
         Seed of the resampling.
 
@@ -174,7 +176,7 @@ def score(
     Raises
     ------
     BrainrdlError
-        If a comparator or the kind of intervals is unknown.
+        If a comparator or the kind of intervals is unknown, or there are too few resamples.
 
     Examples
     --------
@@ -190,6 +192,8 @@ def score(
     for comparator in comparators:
         check_option(comparator, SIMILARITIES, "comparator")
     check_option(intervals, get_args(Intervals), "intervals")
+    if intervals == "dual-bootstrap" and n_bootstrap < _FEWEST_RESAMPLES:
+        refuse(f"{arg('intervals', intervals)} needs at least {_FEWEST_RESAMPLES} resamples, got {n_bootstrap}")
     options = {"n_bootstrap": n_bootstrap, "seed": seed}
     judged: list[tuple[int, Mark, _Judge]] = []
     with threads_for(_PER_NUMBER * max((len(one.pairs) for one in held_out), default=0)):

@@ -140,7 +140,7 @@ def test_fewer_than_four_conditions_are_refused(names: list[str]) -> None:
 
 @pytest.mark.parametrize("options", [{"n_bootstrap": -1}, {"n_bootstrap": 10.0}, {"seed": 0.5}, {"seed": 2**32}])
 def test_numbers_that_are_not_whole_are_refused(options: dict[str, float]) -> None:
-    with pytest.raises(BrainrdlError, match=rf"{next(iter(options))} must be a whole number, at least [02]"):
+    with pytest.raises(BrainrdlError, match=rf"{next(iter(options))} must be a whole number, at least 0"):
         evaluate(make_student(), make_teacher(), make_stimuli(), **options)  # type: ignore[arg-type]
     seed, plain = (evaluate(make_student(), make_teacher(), make_stimuli(), seed=s) for s in (np.int64(3), 3))  # type: ignore[arg-type]
     pd.testing.assert_frame_equal(seed.summary, plain.summary)

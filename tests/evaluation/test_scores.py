@@ -319,6 +319,14 @@ def test_the_same_seed_gives_the_same_interval_and_another_another() -> None:
     assert one != other
 
 
+def test_a_bootstrap_needs_resamples_and_other_intervals_need_none() -> None:
+    truth, teacher = simulated()
+    rows = [student(truth, teacher.names)]
+    with pytest.raises(BrainrdlError, match=r"intervals='dual-bootstrap' needs at least 2 resamples, got 1"):
+        score(rows, {"IT": teacher}, ["corr"], intervals="dual-bootstrap", n_bootstrap=1)
+    assert score(rows, {"IT": teacher}, ["corr"], n_bootstrap=0).summary["low"].notna().all()
+
+
 def test_intervals_can_be_left_out() -> None:
     truth, teacher = simulated()
     _, summary, _ = score([student(truth, teacher.names)], {"IT": teacher}, ["spearman", "corr"], intervals="none")
