@@ -381,6 +381,10 @@ def _ceiling(row: Mapping[Any, Any]) -> str:
     return f"a perfect model reaches {row['ceiling']:.3f}{bounds}"
 
 
+def _p_value(p: float) -> str:
+    return "" if p != p else "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
 def _interval(low: float, high: float) -> str:
     return "" if low != low else f"{low:.2f} to {high:.2f}"
 
@@ -419,7 +423,7 @@ _CONTRAST_COLUMNS = (
     _Column("minus", lambda row: row["other"]),
     _Column("difference", lambda row: row["difference"]),
     _Column("95 % interval", lambda row: _interval(row["low"], row["high"])),
-    _Column("corrected p", lambda row: row["p_corrected"]),
+    _Column("corrected p", lambda row: _p_value(row["p_corrected"])),
 )
 
 

@@ -15,7 +15,7 @@ from brainrdl._core.files import digest
 from brainrdl._core.rows import Against, Role
 from brainrdl.rdms.conversion import to_tensor
 from brainrdl.reporting.run import Run, comparators_of, is_fitted, kinds_of, rows_of
-from brainrdl.reporting.wording import number, percent, span, who_of
+from brainrdl.reporting.wording import number, p_value, percent, span, who_of
 from brainrdl.similarity.comparators import label_of
 from brainrdl.training.provenance import gather_provenance
 
@@ -117,8 +117,8 @@ _CONTRAST_COLUMNS = (
     Column("compared with", lambda row: who_of(str(row["other"]), str(row["other_layer"]))),
     Column("difference", lambda row: number(row["difference"])),
     Column("95% interval", lambda row: span(row["low"], row["high"])),
-    Column("p", lambda row: number(row["p"], 3)),
-    Column("corrected p", lambda row: number(row["p_corrected"], 3)),
+    Column("p", lambda row: p_value(row["p"])),
+    Column("corrected p", lambda row: p_value(row["p_corrected"])),
 )
 
 

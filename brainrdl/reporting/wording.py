@@ -131,12 +131,14 @@ def _tested(contrasts: pd.DataFrame, row: Mapping[str, Any], other: Mapping[str,
 
 
 def p_value(p: float) -> str:
-    return "–" if not math.isfinite(p) else f"p {'< 0.001' if p < 0.001 else f'= {p:.3f}'}"
+    """Format a p-value; a dash for a missing one."""
+    return "< 0.001" if p < 0.001 else number(p, 3)
 
 
 def _difference(found: Mapping[str, Any]) -> str:
     known = math.isfinite(found["p_corrected"])
-    tested = f"95% interval {span(found['low'], found['high'])}, corrected {p_value(found['p_corrected'])}"
+    p = p_value(found["p_corrected"])
+    tested = f"95% interval {span(found['low'], found['high'])}, corrected p {p if p.startswith('<') else f'= {p}'}"
     return f"{number(found['difference'])} ({tested if known else 'not tested'})"
 
 
