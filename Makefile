@@ -13,7 +13,7 @@ LOWEST := .venv-lowest
 LOWEST_PYTHON ?= python3.11
 LOWEST_TESTS ?= $(addprefix tests/,_core adapters cli datasets models plot rdms readers recipe reporting)
 
-.PHONY: help install demo test test-lowest shapes format check docs bench
+.PHONY: help install demo test test-lowest shapes format check docs bench validity
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 
@@ -51,6 +51,13 @@ docs: $(VENV)/.installed-docs  ## build the site into site/, a warning is an err
 
 bench: $(VENV)/.installed-test  ## run each tests/benchmarks/bench_*.py
 	@set -e; for script in $(BENCHMARKS); do echo "== $$script"; $(BIN)/python "$$script"; done
+
+validity: $(VENV)/.installed-test  ## run the simulations of docs/validity.md again (hours)
+	$(BIN)/python tests/validity/intervals.py --out docs/validity/intervals.csv
+	$(BIN)/python tests/validity/dual_bootstrap.py --out docs/validity/dual_bootstrap.csv
+	$(BIN)/python tests/validity/trained_students.py --out docs/validity/trained.csv
+	$(BIN)/python tests/validity/ceilings.py --out docs/validity/ceilings.csv
+	$(BIN)/python tests/validity/write_page.py
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(v < (3, 11) and f"brainrdl needs Python 3.11 or newer, {sys.executable} is {v[0]}.{v[1]}: name another, for example make PYTHON=python3.12")'
