@@ -368,7 +368,7 @@ def _print_contrasts(contrasts: pd.DataFrame) -> None:
         if rows.empty:
             continue
         rows = rows[rows["comparator"] == rows["comparator"].iloc[0]]
-        what = f"differences ({rows['comparator'].iloc[0]} with {against.label}), p corrected for {len(rows)} contrasts"
+        what = f"differences ({rows['comparator'].iloc[0]} with {against.label}), p corrected"
         console.print(f"[bold]{escape(what)}[/bold]")
         print_table(_readable(rows, _CONTRAST_COLUMNS))
         console.print()
@@ -378,7 +378,7 @@ def _print_contrasts(contrasts: pd.DataFrame) -> None:
 def _ceiling(row: Mapping[Any, Any]) -> str:
     low, high = row["ceiling_lower"], row["ceiling_upper"]
     bounds = "" if low == high else f" (noise ceiling {low:.3f} to {high:.3f})"
-    return f"a perfect model reaches {row['ceiling']:.3f}{bounds}"
+    return f"expected of a perfect model: {row['ceiling']:.3f}{bounds}"
 
 
 def _p_value(p: float) -> str:
@@ -421,6 +421,7 @@ _CONTRAST_COLUMNS = (
     _Column("layer", lambda row: row["layer"], _has_layers),
     _Column("target", lambda row: row["target"], lambda rows: rows["target"].nunique() > 1),
     _Column("minus", lambda row: row["other"]),
+    _Column("its layer", lambda row: row["other_layer"], _has_layers),
     _Column("difference", lambda row: row["difference"]),
     _Column("95 % interval", lambda row: _interval(row["low"], row["high"])),
     _Column("corrected p", lambda row: _p_value(row["p_corrected"])),

@@ -172,6 +172,7 @@ class Agreement:
     @classmethod
     def average(cls, parts: Sequence[Agreement]) -> Agreement:
         """Average over folds; a correlation counts with the number of pairs it is from."""
+        parts = [part for part in parts if part.known.any()] or parts  # not folds that nobody knows
         n_shared = np.sum([part.n_shared for part in parts], axis=0)
         between = np.sum([part.between * part.n_shared for part in parts], axis=0) / np.maximum(n_shared, 1)
         known, both_known = (np.mean([getattr(part, name) for part in parts], axis=0) for name in _WEIGHTS)

@@ -246,7 +246,8 @@ class _Work:
         student = self.made.by(label, candidate.make, split.seed)
         fitted = fit(student, teacher, self.stimuli, train=split.train, out=out, resume=True, **options)
         histories.append(fitted.history.assign(inner=-1))
-        columns: dict[str, str | int] = {"student": label, "role": role.value, "seed": split.seed, "fold": split.fold}
+        columns: dict[str, str | int] = {"student": label, "role": role.value}
+        columns |= {"seed": split.seed, "fold": split.fold, "left_out": split.left_out}
         return fitted.student, [history.assign(**columns) for history in histories]
 
     def _choose_steps(

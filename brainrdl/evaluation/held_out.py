@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 _WORDS = (
     "student", "role", "base", "layer", "target", "comparator", "against", "subject",
-    "other", "other_role", "other_layer",
+    "other", "other_role", "other_layer", "left_out",
 )  # fmt: skip
 
 _TABLES = ("scores", "summary", "contrasts", "histories")
@@ -77,7 +77,7 @@ class Evaluation:
         Held-out RDMs, NaN if a pair was not held out together; rdm descriptors student, role, base, layer, target,
         seed, left_out.
     histories : pandas.DataFrame
-        Training histories; columns student, role, seed and fold in addition to those of `FitResult.history`.
+        Training histories; columns student, role, seed, fold and left_out in addition to those of `FitResult.history`.
     labels : mapping of name to category, optional
         Categories of the stimuli.
     settings : dict

@@ -79,6 +79,9 @@ def influence(compare: Compare, a: Tensor, b: Tensor, similarity: Comparator[Any
         of_pairs, of_counts = torch.autograd.grad(value.sum(), [weights, counts], allow_unused=True)
     n_pairs = a.shape[-1]
     scale = (m / (m - 2)) ** (0.5 if similarity.ranks else 1) * (n_pairs / (n_pairs - 2)) ** 0.5
+    if not similarity.whitened:  # counts of tau-a and rho-a are ties too, which moves all derivatives by a constant
+        known = ~(a.isnan() | b.isnan())
+        of_pairs = (of_pairs - of_pairs.sum(-1, keepdim=True) / known.sum(-1, keepdim=True).clamp(min=1)) * known
     pairs = scale * of_pairs
     if similarity.centred:
         conditions = to_square(pairs).sum(-1) + (0 if of_counts is None else scale * of_counts)

@@ -20,6 +20,8 @@ from brainrdl.evaluation.influence import dyadic
 
 _CONFIDENCE = 0.95
 
+_ROUNDING = 1e-9  # smaller errors and differences of scores are rounding
+
 
 class Interval(NamedTuple):
     """Limits of a 95 % interval, and the p-value of the hypothesis that the true value is 0.
@@ -67,9 +69,10 @@ def t_interval(value: float, variance: float, freedom: float) -> Interval:
     if not (np.isfinite(value) and np.isfinite(variance)):
         return NO_INTERVAL
     error, freedom = variance**0.5, max(freedom, 1.0)
+    if error < _ROUNDING:
+        return Interval(value, value, float(abs(value) < _ROUNDING))
     half = float(t.ppf((1 + _CONFIDENCE) / 2, freedom)) * error
-    p = float(2 * t.sf(abs(value) / error, freedom)) if error > 0 else float(value == 0)
-    return Interval(value - half, value + half, p)
+    return Interval(value - half, value + half, float(2 * t.sf(abs(value) / error, freedom)))
 
 
 @dataclass(frozen=True)

@@ -79,10 +79,14 @@ class Line:
 
     def minus(self, other: Line) -> Estimate | None:
         """Return the difference between two lines in the folds and subjects that both have; None if there are none."""
-        if self.marks.keys() == other.marks.keys():
+        own, others = self._scored(), other._scored()
+        if own == others:
             return self.whole.minus(other.whole)
-        shared = [unit for unit in self.marks if unit in other.marks]
+        shared = [unit for unit in own if unit in set(others)]
         return self._estimate(shared).minus(other._estimate(shared)) if shared else None
+
+    def _scored(self) -> list[Unit]:
+        return [unit for unit, mark in self.marks.items() if mark.row["score"] == mark.row["score"]]
 
     def _estimate(self, units: Collection[Unit]) -> Estimate:
         marks = [self.marks[unit] for unit in units]

@@ -326,8 +326,8 @@ def _summary_row(line: Line, lines: Mapping[tuple[Any, ...], Line]) -> dict[str,
     base = lines.get((line.row["base"], Role.UNFITTED.value, *line.key[2:]))
     if base is not None and base is not line and (gain := line.minus(base)):
         row |= dict(zip(("gain", "gain_low", "gain_high"), (gain.value, *gain.interval()[:2]), strict=True))
-    units = {"n_folds": {mark.row["fold"] for mark in line.marks.values()}}
-    units["n_seeds"] = {mark.row["seed"] for mark in line.marks.values()}
+    scored = [mark.row for mark in line.marks.values() if mark.row["score"] == mark.row["score"]]
+    units = {f"n_{what}s": {row[what] for row in scored} for what in ("fold", "seed")}
     sizes = {"n_subjects": line.n_subjects, "n_stimuli": line.n_stimuli}
     return row | {name: len(found) for name, found in units.items()} | sizes
 

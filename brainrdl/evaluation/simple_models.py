@@ -50,4 +50,10 @@ def model_rdms(
 def _one_rdm(name: str, rdms: RDMs, names: tuple[str, ...]) -> torch.Tensor:
     if rdms.n_rdm != 1:
         refuse(f"model {name!r} should be one RDM, got {rdms.n_rdm}")
-    return conversion.to_tensor(rdms, names, dtype=torch.float64)[0]
+    pairs = conversion.to_tensor(rdms, names, dtype=torch.float64)[0]
+    if unknown := int(pairs.isnan().sum()):
+        refuse(
+            f"model {name!r} has {unknown} unknown (NaN) pairs of {len(pairs)} among the stimuli to score; all rows "
+            "are scored and compared on the same pairs, so leave out the model, or these stimuli"
+        )
+    return pairs

@@ -124,7 +124,7 @@ class DyadicInference:
         without = torch.where(values.isnan(), values[:, :1], values)[:, 1:].mean(0)
         if self.n_subjects < 2:
             without = without[:0]
-        return Dyadic(value, pairs[0], conditions[0], without, pairs[1:], conditions[1:], self.n_stimuli)
+        return Dyadic(value, pairs[0], conditions[0], without, pairs[1:], conditions[1:], _n_scored(parts))
 
     def _joined_subjects(self, value: float, parts: Sequence[_Part]) -> Dyadic:
         subjects = sorted({part.subject for part in parts})
@@ -148,11 +148,16 @@ class DyadicInference:
             ((values.sum() - values) / left[:, 0])[: len(subjects) * several],
             (all_pairs - pairs)[: rows * (several and self.with_interaction)] / left[: rows * several],
             (all_conditions - conditions)[: rows * (several and self.with_interaction)] / left[: rows * several],
-            self.n_stimuli,
+            _n_scored(parts),
         )
 
     def _zeros(self, rows: int) -> tuple[Tensor, Tensor]:
         return tuple(torch.zeros(rows, n, dtype=torch.float64) for n in (self.n_pairs, self.n_stimuli))  # type: ignore[return-value]
+
+
+def _n_scored(parts: Sequence[_Part]) -> int:
+    """Count the stimuli with a score."""
+    return len(torch.cat([part.stimuli for part in parts]).unique()) if parts else 0
 
 
 def _means_without(rdms: Tensor) -> Tensor:

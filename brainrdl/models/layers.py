@@ -325,7 +325,7 @@ def _check_rows(model: nn.Module, calls: Sequence[tuple[str, int]], images: Tens
             continue
         row, row_among_others, row_again = (outputs.at(layer, step) for outputs in (one, other, again))
         # A network that draws at random gives other rows for equal batches, too; that is not mixing.
-        if rows.mixes_images(row, row_again):
+        if rows.differ(row, row_again):
             _RANDOM.setdefault(model, set()).add(layer)
         elif rows.mixes_images(row, row_among_others):
             rows.refuse_mixing(layer, row)

@@ -24,7 +24,7 @@ _WAY_OUT = (
 )
 
 # Where the image that stays is in the probe.
-_KEPT = 1
+_KEPT, _MOVED = 1, 0  # places of the image that both batches of a probe have in common
 
 # Relative to the norm of a row. Both passes of a probe have the same shape, so that only true mixing exceeds this.
 _ROUNDING = 1e-4
@@ -98,12 +98,12 @@ def probe_images(images: Float[Tensor, "n ..."]) -> tuple[Tensor, Tensor]:
     Returns
     -------
     tuple of Tensor, shape (3, ...), or (4, ...) if n is 3
-        The second image is the same in both; the others differ.
+        The second image of the first batch is the first image of the second batch; the others differ.
 
     Examples
     --------
     >>> first, second = probe_images(torch.rand(3, 1, 4, 4))
-    >>> first.shape, torch.equal(first[1], second[1]), torch.equal(first[0], second[0])
+    >>> first.shape, torch.equal(first[1], second[0]), torch.equal(first[1], second[1])
     (torch.Size([4, 1, 4, 4]), True, False)
     """
     n = 4 if len(images) == 3 else 3
@@ -112,12 +112,12 @@ def probe_images(images: Float[Tensor, "n ..."]) -> tuple[Tensor, Tensor]:
     noise = torch.rand(first.shape, generator=generator).to(first)
     low, high = first.amin(), first.amax()
     second = low + noise * (high - low if high > low else 1)
-    second[_KEPT] = first[_KEPT]
+    second[_MOVED] = first[_KEPT]
     return first, second
 
 
 def mixes_images(first: Tensor, second: Tensor) -> bool:
-    """Say whether the row of the image that both batches of a probe share depends on the other images.
+    """Say whether the row of the image that both batches of a probe share depends on the other images or on its place.
 
     Parameters
     ----------
@@ -134,7 +134,17 @@ def mixes_images(first: Tensor, second: Tensor) -> bool:
     >>> mixes_images(first * 2, second * 2), mixes_images(first - first.mean(0), second - second.mean(0))
     (False, True)
     """
-    one, other = first[_KEPT], second[_KEPT]
+    return differ(first[_KEPT], second[_MOVED])
+
+
+def differ(one: Tensor, other: Tensor) -> bool:
+    """Say whether two outputs differ by more than rounding.
+
+    Examples
+    --------
+    >>> differ(torch.ones(3), torch.ones(3) + 1e-7), differ(torch.ones(3), torch.zeros(3))
+    (False, True)
+    """
     if one.shape != other.shape:
         return True
     change = (one - other).abs().nan_to_num().double().norm()
@@ -157,7 +167,7 @@ def refuse_mixing(layer: str, output: Tensor) -> None:
     """
     refuse(
         f"layer {layer!r}, shape {tuple(output.shape)} for {len(output)} images, gives an image another row when the "
-        f"other images in the batch change, so its rows are not patterns of single images; {_WAY_OUT}"
+        f"other images in the batch or its place change, so its rows are not patterns of single images; {_WAY_OUT}"
     )
 
 

@@ -111,7 +111,7 @@ def _runs(history: pd.DataFrame, student: str | None) -> list[pd.DataFrame]:
         fitted = history[history["role"] == Role.STUDENT.value] if "role" in history else history
         student = student or next(iter(fitted["student"]), known[0])
         history = history[history["student"] == check_option(student, known, "student")]
-    keys = [key for key in ("seed", "fold") if key in history and history[key].nunique() > 1]
+    keys = [key for key in ("seed", "fold", "left_out") if key in history and history[key].nunique() > 1]
     parts = [part for _, part in history.groupby(keys, sort=False)] if keys else [history]
     return [_over_inner_folds(part).sort_values("step", kind="stable") for part in parts]
 

@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from rsatoolbox.rdm.rdms import RDMs
 RESIDUALS, RESIDUAL_DOF = "residuals", "residual_dof"
 
+_ASYMMETRY = 1e-5  # of a precision, relative to its largest value, that float32 arithmetic can leave
+
 _SLACK = 0.01  # as a fraction of the sampling step, for rounded times: those in a file may be float32
 
 _REMEDIES = {
@@ -392,6 +394,11 @@ def _checked_precision(noise: npt.ArrayLike, n_windows: int, n_channels: int) ->
             f"as channels (for each of {n_windows} windows, or for each run by name, if it differs between them); got "
             f"{found.dtype} of shape {found.shape}"
         )
+    if not np.isfinite(found).all():
+        refuse("noise= holds NaN or Inf; a noise precision must be finite and positive definite")
+    gap, largest = float(np.abs(found - np.swapaxes(found, -2, -1)).max()), float(np.abs(found).max())
+    if gap > _ASYMMETRY * largest:
+        refuse(f"noise= is not symmetric (largest difference {gap:g}); a noise precision must be positive definite")
     diagonals = np.diagonal(found, axis1=-2, axis2=-1)
     if not (diagonals > 0).all():  # a necessary condition that is quick to check in a large precision
         refuse(f"noise= has {diagonals.min():g} on its diagonal; a noise precision must be positive definite")

@@ -199,7 +199,7 @@ def _training_drawings(run: Run) -> Iterator[Drawing]:
 
 def _marks(history: pd.DataFrame, curves: Sequence[str]) -> str:
     """Explain thin lines and circles, where there are any."""
-    several = any(column in history and history[column].nunique() > 1 for column in ("seed", "fold"))
+    several = any(column in history and history[column].nunique() > 1 for column in ("seed", "fold", "left_out"))
     lines = " Thin lines are single runs." if several else ""
     return lines + (" Circles mark the best step of a run." if "validation_similarity" in curves else "")
 

@@ -33,21 +33,32 @@ _METHOD = (
         "representational similarity analysis. PLoS Computational Biology 10(4):e1003553.",
         "10.1371/journal.pcbi.1003553",
     ),
-    Reference(
+)
+
+
+_INTERVAL_METHODS = {
+    "dyadic": Reference(
+        "Aronow et al., 2015",
+        "Aronow, P. M., Samii, C. & Assenova, V. A. (2015). Cluster-robust variance estimation for dyadic data. "
+        "Political Analysis 23:564-577.",
+        "10.1093/pan/mpv018",
+    ),
+    "dual-bootstrap": Reference(
         "Schütt et al., 2023",
         "Schütt, H. H., Kipnis, A. D., Diedrichsen, J. & Kriegeskorte, N. (2023). Statistical inference on "
         "representational geometries. eLife 12:e82566.",
         "10.7554/eLife.82566",
     ),
-)
+}
 
 
 def references_of(run: Run) -> list[Reference]:
     """List what the methods text cites: the method first, then ceilings, intervals and comparators, each once."""
     if run.evaluation is None:
         return list(_METHOD[:1])
+    inference = _INTERVAL_METHODS.get(_intervals(run))
     used = [SIMILARITIES[name].reference for name in comparators_of(run.evaluation.summary) if name in SIMILARITIES]
-    return list({reference.doi: reference for reference in (*_METHOD, *used) if reference}.values())
+    return list({reference.doi: reference for reference in (*_METHOD, inference, *used) if reference}.values())
 
 
 # Facts
@@ -289,9 +300,10 @@ def _cited(comparator: str) -> str:
 
 
 _INFERENCE = {
-    "dyadic": "Intervals are 95% intervals for other stimuli and other subjects: the variance over stimuli is dyadic "
-    "cluster-robust (Aronow et al., 2015), because pairs that share a stimulus are correlated; the variance over "
-    "subjects is that of a jackknife; and a t distribution with Welch-Satterthwaite degrees of freedom was used.",
+    "dyadic": "Intervals are 95% intervals for other stimuli and, with several subjects, other subjects: the variance "
+    "over stimuli is dyadic cluster-robust (Aronow et al., 2015), because pairs that share a stimulus are correlated; "
+    "the variance over subjects is that of a jackknife; and a t distribution with Welch-Satterthwaite degrees of "
+    "freedom was used.",
     "dual-bootstrap": "Intervals are 95% intervals from {n} resamples of the dual bootstrap over stimuli and subjects "
     "(Schütt et al., 2023) with a t distribution; they are conservative.",
 }
@@ -304,7 +316,7 @@ def _inference_text(run: Run) -> str:
         _INFERENCE[kind].format(n=run.settings.get("n_bootstrap")),
         "Folds and seeds share stimuli, and were averaged for each stimulus and subject. Networks were not refitted.",
     ]
-    if run.evaluation is not None and len(run.evaluation.contrasts):
+    if run.evaluation is not None and run.evaluation.contrasts["p"].notna().any():
         text += [
             "Differences between students, controls and models were tested on the same pairs, with p-values corrected "
             "by Holm’s method for all contrasts with the same comparator and reference."

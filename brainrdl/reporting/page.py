@@ -158,7 +158,7 @@ def _page(run: Run) -> dict[str, Any]:
     summary, scores = run.evaluation.summary, run.evaluation.scores
     return page | {
         "headline": list(headlines(run, run.evaluation)),
-        "tables": {Section.SCORES: [*summary_tables(summary), *contrast_tables(run.evaluation.contrasts)]},
+        "tables": {Section.SCORES: [*summary_tables(summary), *contrast_tables(run.evaluation.contrasts, summary)]},
         "scores": Table("All scores: one row per student, fold, seed and subject", *cells(scores)),
         "csv": base64.b64encode(scores.to_csv(index=False).encode()).decode(),
     }

@@ -73,8 +73,8 @@ def _compared_with(against: Against) -> Callable[[pd.DataFrame], bool]:
 
 
 def _ceiling(row: Row) -> str:
-    low, high = row["ceiling_lower"], row["ceiling_upper"]
-    return number(row["ceiling"]) if low == high else f"{number(row['ceiling'])} ({span(low, high)})"
+    ceiling, low, high = row["ceiling"], row["ceiling_lower"], row["ceiling_upper"]
+    return f"{number(ceiling)} ({span(low, high)})" if low < high else number(ceiling)
 
 
 def _gain(row: Row) -> str:
@@ -122,10 +122,11 @@ _CONTRAST_COLUMNS = (
 )
 
 
-def contrast_tables(contrasts: pd.DataFrame) -> Iterator[Table]:
-    """Give the table of contrasts, without those of partial correlations; nothing if there are none."""
-    plain = contrasts[contrasts["comparator"].isin(comparators_of(contrasts))] if len(contrasts) else contrasts
-    if plain.empty:
+def contrast_tables(contrasts: pd.DataFrame, summary: pd.DataFrame) -> Iterator[Table]:
+    """Give the table of contrasts, without those of partial correlations; nothing if none was tested."""
+    shown = contrasts["against"].isin([against.value for against in kinds_of(summary)])
+    plain = contrasts[shown & contrasts["comparator"].isin(comparators_of(summary))]
+    if plain.empty or plain["p"].isna().all():
         return
     columns = [column for column in _CONTRAST_COLUMNS if column.shown(plain)]
     rows = [[column.cell(row) for column in columns] for row in rows_of(plain)]

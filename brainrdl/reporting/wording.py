@@ -169,7 +169,7 @@ def _control_sentence(contrasts: pd.DataFrame, mine: pd.DataFrame, row: Mapping[
 def _category_sentence(contrasts: pd.DataFrame, mine: pd.DataFrame, row: Mapping[str, Any]) -> Iterator[str]:
     for one in rows_of(mine, role=Role.CATEGORY.value, against=row["against"]):
         yield (
-            f"The model “{one['student']}”, which knows only the category of each stimulus, scored "
+            f"The model “{one['student']}”, which predicts each pair from the categories of its stimuli, scored "
             f"{number(one['score'])}{_compared(contrasts, row, one)}."
         )
 
@@ -192,7 +192,7 @@ def _partial_sentence(summary: pd.DataFrame, row: Mapping[str, Any]) -> Iterator
     same = {column: row[column] for column in ("student", "layer", "target")}
     for one in rows_of(summary, comparator=partial, **same)[:1]:
         yield (
-            f"With the category model and any other models held constant, its {label_of(partial)} with "
+            f"With the category models and any other models held constant, the network’s {label_of(partial)} with "
             f"the mean RDM was {_score_of(one)}."
         )
 
@@ -220,7 +220,7 @@ def accuracy_words(run: Run) -> str:
         return ""
     if "inner" in history:
         history = history[history["inner"] == -1]
-    fits = [column for column in ("student", "seed", "fold") if column in history]
+    fits = [column for column in ("student", "seed", "fold", "left_out") if column in history]
     last = history.groupby(fits, sort=False).tail(1) if fits else history.tail(1)
     found = [
         f"{percent(last[column].mean())} on {label} stimuli"
@@ -271,11 +271,12 @@ def _limits_of_sample(run: Run, evaluation: Evaluation) -> Iterator[str]:
 
 
 def _limits_of_design(run: Run, evaluation: Evaluation) -> Iterator[str]:
-    summary, scores = evaluation.summary, evaluation.scores
+    summary, scores, n_subjects = evaluation.summary, evaluation.scores, int(evaluation.summary["n_subjects"].max())
     if scores["seed"].nunique() == 1:
         yield "There is only one seed: the effect of initial weights and batches on the scores was not measured."
     if summary["low"].notna().any():
-        yield "Intervals are about other stimuli and other subjects; networks were not refitted to compute them."
+        others = "stimuli and other subjects" if n_subjects > 1 else "stimuli, for this subject"
+        yield f"Intervals are about other {others}; networks were not refitted to compute them."
     if (summary[["low", "high"]].abs() > 1).any(axis=None):
         yield (
             "Some intervals extend beyond −1 or 1, although no score can: an interval is the score plus or minus a "
@@ -287,7 +288,7 @@ def _limits_of_design(run: Run, evaluation: Evaluation) -> Iterator[str]:
     if not {"folds", "train"} & set(run.settings):
         yield "The settings do not show that these stimuli were held out from fitting; the user must know this."
     yield from (text for role, text in _WITHOUT.items() if role.value not in set(summary["role"]))
-    if len(shown_keys(summary)) * len(comparators_of(summary)) > 1:
+    if summary["low"].notna().any() and len(shown_keys(summary)) * len(comparators_of(summary)) > 1:
         yield (
             "Intervals are not corrected for multiple comparisons; the p-values of the contrasts are, within each "
             "comparator and reference."

@@ -16,6 +16,7 @@ from torch import Tensor
 from brainrdl._core.errors import check_text, check_unique, nearest, quote, refuse
 from brainrdl._core.files import nearest_in_folder
 from brainrdl.dissimilarity.pairs import pair_indices
+from brainrdl.rdms.naming import is_missing
 
 Labels = Mapping[str, object] | Sequence[object] | str | Path
 
@@ -153,10 +154,10 @@ def groups_of(groups: Mapping[str, object] | str | Path | None, names: Sequence[
             f"{nearest(unknown[0], lacking)}; correct the names"
         )
     listed = [name for name in names if name in groups]
-    blank = [name for name in listed if groups[name] is None or not str(groups[name]).strip()]
+    blank = [name for name in listed if is_missing(groups[name])]
     if blank:
         refuse(f"{quote(blank)} have no group in {where}; name it, or leave out stimuli that belong to no group")
-    return {name: str(groups[name]) for name in listed}
+    return {name: str(groups[name]).strip() for name in listed}
 
 
 def group_numbers(names: Sequence[str], groups: Mapping[str, str]) -> list[int]:

@@ -164,8 +164,8 @@ def test_a_table_has_one_target_and_its_own_ceilings() -> None:
     assert ceilings.loc[("V1", "mean"), "ceiling"] > ceilings.loc[("IT", "mean"), "ceiling"] + 0.1
     for target in truth:
         mean, (single, lower, upper) = ceilings.loc[(target, "mean")].iloc[0], ceilings.loc[(target, "subjects")]
-        of_mean = f"corr with the subjects' mean RDM of {target}, a perfect model reaches {mean:.3f}\n"
-        of_subjects = f"corr with single subjects' RDMs of {target}, a perfect model reaches {single:.3f} "
+        of_mean = f"corr with the subjects' mean RDM of {target}, expected of a perfect model: {mean:.3f}\n"
+        of_subjects = f"corr with single subjects' RDMs of {target}, expected of a perfect model: {single:.3f} "
         assert of_mean in out.getvalue()
         assert f"{of_subjects}(noise ceiling {lower:.3f} to {upper:.3f})\n" in out.getvalue()
     assert out.getvalue().count("fitted") == 4

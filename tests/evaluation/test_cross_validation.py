@@ -14,7 +14,7 @@ import torch
 from sklearn.model_selection import PredefinedSplit
 from torch import Tensor, nn
 
-from brainrdl import RDMLoss, RDMTeacher, Readout, Stimuli, Student, rdms, training
+from brainrdl import RDMLoss, RDMTeacher, Readout, Stimuli, Student, rdms, report, training
 from brainrdl._core import files as _files
 from brainrdl._core.errors import BrainrdlError
 from brainrdl.datasets.simulation import simulate_subjects
@@ -122,6 +122,14 @@ class Recorder:
             return image[:1]
 
         return Stimuli.from_arrays(images(), NAMES, labels=LABELS, transform=transform)
+
+
+def test_histories_keep_left_out_subjects_apart_so_that_their_curves_can_be_drawn(tmp_path: Path) -> None:
+    result = quick(subjects="leave-one-out", inner_folds=2, controls=["unfitted"])
+    finals = result.histories[result.histories["inner"] == -1]
+    assert set(finals["left_out"]) == {"s0", "s1", "s2"}
+    assert not finals.duplicated(["student", "seed", "fold", "left_out", "step"]).any()
+    assert report(result, tmp_path / "report.html").exists()
 
 
 @pytest.mark.parametrize("inner_folds", [0, 2])

@@ -146,6 +146,13 @@ def test_numbers_that_are_not_whole_are_refused(options: dict[str, float]) -> No
     pd.testing.assert_frame_equal(seed.summary, plain.summary)
 
 
+def test_a_model_with_unknown_pairs_is_refused() -> None:
+    pairs = np.random.default_rng(0).random(45)
+    pairs[3] = np.nan
+    with pytest.raises(BrainrdlError, match=r"model 'gappy' has 1 unknown \(NaN\) pairs of 45"):
+        evaluate(make_student(), make_teacher(), make_stimuli(), models={"gappy": rdms.from_array(pairs, NAMES)})
+
+
 def test_a_model_of_several_rdms_is_refused() -> None:
     two = rdms.from_array(np.random.default_rng(0).random((2, 45)), NAMES)
     with pytest.raises(BrainrdlError, match="model 'two' should be one RDM, got 2"):

@@ -476,6 +476,50 @@ def test_a_subject_or_region_of_another_target_changes_no_interval() -> None:
         pd.testing.assert_frame_equal(alone, among[among.target == "IT"])
 
 
+def test_folds_that_one_row_has_no_score_in_do_not_count_in_a_contrast() -> None:
+    truth, teacher = simulated(n=12)
+    folds = [teacher.names[:6], teacher.names[6:]]
+    rows = [student(part(truth, teacher.names, chosen), chosen, fold=f) for f, chosen in enumerate(folds)]
+    unknown = torch.full((15,), torch.nan, dtype=torch.float64)
+    gappy = [
+        student(pairs, chosen, "model", role="model", fold=f)
+        for f, (chosen, pairs) in enumerate(zip(folds, (unknown, rows[1].pairs), strict=True))
+    ]
+    contrast = only(score([*rows, *gappy], {"IT": teacher}, ["corr"]).contrasts, against="mean")
+    assert contrast["difference"] == pytest.approx(0, abs=1e-12)  # equal in the fold that both have
+
+
+def test_a_fold_that_no_subject_knows_changes_no_ceiling_and_no_number_of_stimuli() -> None:
+    truth, teacher = simulated(n=12)
+    folds = [teacher.names[:6], teacher.names[6:]]
+    rows = [student(part(truth, teacher.names, chosen), chosen, fold=f) for f, chosen in enumerate(folds)]
+    square = to_square(teacher.pairs)
+    square[:, 6:, 6:] = torch.nan
+    i, j = pair_indices(12)
+    known = replace(teacher, pairs=square[:, i, j])
+    alone, both = (score(given, {"IT": known}, ["corr"]).summary for given in (rows[:1], rows))
+    columns = ["score", "low", "high", "ceiling", "share", "n_folds"]
+    pd.testing.assert_frame_equal(alone[columns], both[columns])
+
+
+def test_differences_by_rounding_are_not_significant() -> None:
+    for comparator in ("corr", "cosine", "corr_cov", "cka", "soft-spearman"):
+        for seed in range(10):
+            truth, teacher = simulated(n=6, n_subjects=1, noise=0.0, seed=seed)
+            rows = [
+                student(factor * truth, teacher.names, label) for factor, label in ((1, "a"), (3.7, "b"), (1 / 7, "c"))
+            ]
+            contrasts = score(rows, {"IT": teacher}, [comparator]).contrasts
+            assert contrasts["p"].tolist() == [1.0] * len(contrasts)
+
+
+def test_a_perfect_student_has_no_interval_wider_than_its_ties_make_it() -> None:
+    truth, teacher = simulated(n=6, n_subjects=1, noise=0.0)
+    for comparator in ("spearman", "rho-a", "tau-a"):
+        row = only(score([student(truth, teacher.names)], {"IT": teacher}, [comparator]).summary, against="mean")
+        assert row["high"] - row["low"] < 1e-6
+
+
 # A subject left out
 
 

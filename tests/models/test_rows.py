@@ -266,3 +266,22 @@ def test_dropout_is_not_random_in_evaluation() -> None:
     net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Dropout(0.5), nn.Flatten())
     NetworkTeacher(net, ["2"]).rdms(Batch(names(6), images(6)))
     Student(net, ["2"], trainable="none").patterns(stimuli(6))
+
+
+class _Positions(nn.Module):
+    """Adds a row of its own to each place of the batch, as positions of a sequence-first network do."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + torch.linspace(0, 1, len(x)).reshape(-1, *[1] * (x.ndim - 1))
+
+
+class _Flipped(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.flip(0)
+
+
+@pytest.mark.parametrize("layer", [_Positions(), _Flipped()])
+def test_a_row_that_depends_on_its_place_in_the_batch_is_refused(layer: nn.Module) -> None:
+    network = nn.Sequential(layer, nn.Flatten())
+    with pytest.raises(BrainrdlError, match=r"layer '1', .* its place change"):
+        Student(network, ["1"])(torch.rand(6, 1, 4, 4))

@@ -271,3 +271,15 @@ def test_a_precision_of_a_run_that_has_no_inverse_is_refused() -> None:
     own = {r: np.ones((N_CHANNELS, N_CHANNELS)) for r in range(N_RUNS)}
     with refused("noise precision of a run cannot be inverted"):
         calc_rdm(noisy(0), "crossnobis", noise=own)
+
+
+def test_a_precision_that_is_not_symmetric_or_finite_is_refused() -> None:
+    data = Dataset(
+        np.random.default_rng(0).normal(size=(8, 3)),
+        obs_descriptors={"stimulus": list("abcd") * 2, "run": [1] * 4 + [2] * 4},
+    )
+    for method in ("euclidean", "crossnobis"):
+        with pytest.raises(BrainrdlError, match="noise= is not symmetric"):
+            calc_rdm(data, method, noise=np.triu(np.full((3, 3), 0.5) + np.eye(3)))
+        with pytest.raises(BrainrdlError, match="noise= holds NaN or Inf"):
+            calc_rdm(data, method, noise=np.array([[1.0, np.nan, 0], [np.nan, 1, 0], [0, 0, 1]]))

@@ -300,7 +300,7 @@ def test_partial_correlations_stand_apart_without_a_ceiling(page: Page, evaluati
     row = row_of(evaluation, student="fitted", comparator="partial spearman")
     assert f"<td>{two(row.score)}</td>" in table
     assert "ceiling" not in table
-    assert f"its partial Spearman correlation with the mean RDM was {two(row.score)}" in page.headline()
+    assert f"the network’s partial Spearman correlation with the mean RDM was {two(row.score)}" in page.headline()
     assert "partial" not in page.table("Against the subjects’ mean RDM")
 
 
@@ -313,7 +313,7 @@ def test_the_headline_tells_what_fitting_the_shuffled_and_the_category_did(page:
     headline = page.headline()
     assert f"Against single subjects’ RDMs, fitting changed the score by {two(gain)} (95% interval" in headline
     assert f"shuffled condition names, scored {two(permuted)}" in headline
-    assert f"which knows only the category of each stimulus, scored {two(category)}" in headline
+    assert f"which predicts each pair from the categories of its stimuli, scored {two(category)}" in headline
     for other in ("permuted", "category"):
         found = tested.loc[other]
         verdict = "the network scored more" if found.p_corrected < 0.05 else "these data do not show a difference"
@@ -380,7 +380,7 @@ def test_more_or_less_than_a_category_model_is_said_as_the_contrast_shows(
 ) -> None:
     models = pd.DataFrame([{"role": "category", "against": "mean", "student": "b", "score": 0.5, "layer": ""}])
     told = " ".join(wording._category_sentence(contrasts("b", "category", difference, p), models, ROW))
-    assert "The model “b”, which knows only the category of each stimulus, scored 0.50" in told
+    assert "The model “b”, which predicts each pair from the categories of its stimuli, scored 0.50" in told
     assert words in told
 
 
@@ -601,7 +601,7 @@ def _is_fitted(run: Evaluation, i: int) -> bool:
 
 def test_methods_cite_what_they_rest_on(page: Page) -> None:
     hrefs = [str(anchor["href"]) for anchor in page.all("a")]
-    for doi in ("10.3389/fncom.2016.00131", "10.1371/journal.pcbi.1003553", "10.7554/eLife.82566"):
+    for doi in ("10.3389/fncom.2016.00131", "10.1371/journal.pcbi.1003553", "10.1093/pan/mpv018"):
         assert f"https://doi.org/{doi}" in hrefs
 
 
