@@ -179,7 +179,7 @@ class BootstrapInference:
 
     A resample is a set of weights: a pair counts as often as the product of its stimuli's counts. Replicates are
     ``(..., 3 * n_bootstrap)``: stimuli and subjects resampled, only subjects, only stimuli. They are conservative:
-    their intervals are 1.4 to 3.4 times too wide (docs/validity.md).
+    their intervals are up to three times too wide (docs/validity.md).
 
     Examples
     --------
