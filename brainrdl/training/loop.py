@@ -201,9 +201,8 @@ def fit(
     if asked["rdm_weight"]:
         learner.check_gradients(shown_stimuli.images(streams[RDM].batches.at(0)[:_FEW]))
     scheduler = make_schedule(asked["schedule"], optim, steps)
-    run = Run(
-        learner, teacher, streams, task, terms, loss, balance, asked, accelerator, accelerator.prepare(optim), scheduler
-    )
+    moved = optim if accelerator.scaler is None else accelerator.prepare(optim)
+    run = Run(learner, teacher, streams, task, terms, loss, balance, asked, accelerator, moved, scheduler)
     state, moving = State(), (learner, optim, scheduler, settings, accelerator.scaler, others)
     shown = progress and accelerator.is_main_process
     with (

@@ -77,7 +77,7 @@ class Run:
     balance: Balance
     options: FitOptions
     accelerator: Accelerator
-    optimizer: AcceleratedOptimizer
+    optimizer: torch.optim.Optimizer | AcceleratedOptimizer
     scheduler: torch.optim.lr_scheduler.LRScheduler
     guard: Guard = field(default_factory=Guard)
 
@@ -137,12 +137,12 @@ class Run:
         total = self.balance(losses, self._weights(step), parameters, step)
         self._watch(total, outputs, targets, batches, step)
         self.optimizer.zero_grad()
-        self.accelerator.backward(total)
+        self._backward(total)
         average_gradients(parameters)
         if self.options["clip"] is not None:
-            self.accelerator.clip_grad_norm_(parameters, self.options["clip"])
+            self._clip(parameters, self.options["clip"])
         self._move(step)
-        if not self.optimizer.step_was_skipped:  # fp16 skips steps until its loss scale fits
+        if not getattr(self.optimizer, "step_was_skipped", False):  # fp16 skips steps until its loss scale fits
             step_schedule(self.scheduler, total)
         state.losses.append(_row(total, *(losses.get(name) for name in (RDM, TASK, *self.terms))))
         state.step += 1
@@ -207,6 +207,19 @@ class Run:
     def check(self) -> None:
         """Refuse a run whose loss was NaN or Inf in a step before."""
         self.guard.check(self.streams[next(iter(self._drawn()))].batches.at)
+
+    def _clip(self, parameters: Sequence[Tensor], norm: float) -> None:
+        if self.accelerator.scaler is None:
+            torch.nn.utils.clip_grad_norm_(parameters, norm)
+        else:
+            self.accelerator.clip_grad_norm_(parameters, norm)  # which undoes the scale of the loss
+
+    def _backward(self, total: Tensor) -> None:
+        # Accelerate looks for optional packages at each call, which takes longer than a small network's pass.
+        if self.accelerator.scaler is None:
+            total.backward()
+        else:
+            self.accelerator.backward(total)
 
     def _move(self, step: int) -> None:
         try:
