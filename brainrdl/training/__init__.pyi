@@ -18,6 +18,7 @@ from .distributed import (
     start_alike as start_alike,
 )
 from .frozen_features import FrozenFeatures as FrozenFeatures
+from .loading import Loader as Loader
 from .looks import (
     check_loss as check_loss,
     look as look,

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from math import ceil
 
 import torch
+from jaxtyping import Int
+from torch import Tensor
 
 from brainrdl._core.constants import MIN_CONDITIONS
 from brainrdl._core.errors import refuse
@@ -65,9 +68,14 @@ class Batches:
         if self.batch_size is None or self.batch_size == len(self.names):
             return self.names
         epoch, position = divmod(step, self.steps_per_epoch)
-        order = torch.randperm(len(self.names), generator=generator(self.seed, epoch))
+        order = _order(len(self.names), self.seed, epoch)
         chosen = order[position * self.batch_size : (position + 1) * self.batch_size]
         return tuple(self.names[i] for i in chosen.tolist())
+
+
+@lru_cache(maxsize=4)  # a new order of a million names takes as long as a step
+def _order(n: int, seed: int, epoch: int) -> Int[Tensor, " n"]:
+    return torch.randperm(n, generator=generator(seed, epoch))
 
 
 def coverage(batches: Batches, n_steps: int) -> float:
