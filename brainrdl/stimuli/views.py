@@ -106,15 +106,15 @@ def _accepts_tensors(transform: object) -> bool:
 @contextmanager
 def _drawing_from(seed: int) -> Iterator[None]:
     """During the block, the global generators of the CPU start from `seed`."""
-    before = torch.get_rng_state(), np.random.get_state(), random.getstate()  # noqa: NPY002 (users draw from it)
+    before = torch.get_rng_state(), np.random.get_state(), random.getstate()
     torch.default_generator.manual_seed(seed)
-    np.random.seed(seed)  # noqa: NPY002
+    np.random.seed(seed)
     random.seed(seed)
     try:
         yield
     finally:
         torch.set_rng_state(before[0])
-        np.random.set_state(before[1])  # noqa: NPY002
+        np.random.set_state(before[1])
         random.setstate(before[2])
 
 

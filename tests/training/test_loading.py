@@ -49,7 +49,7 @@ def batches(shown: Stimuli, workers: int, start: int, end: int = 10, **options: 
 
 
 def draws_from_everything(image: Image.Image) -> torch.Tensor:
-    drawn = torch.rand(1) + np.random.rand() + random.random()  # noqa: NPY002
+    drawn = torch.rand(1) + np.random.rand() + random.random()
     return torch.from_numpy(np.array(image)).permute(2, 0, 1).float() + drawn
 
 
@@ -83,13 +83,13 @@ def test_the_generators_of_the_caller_are_neither_used_nor_moved(folder: Path, w
     first = batches(shown, workers, 0, 2)
     torch.manual_seed(5)
     random.seed(5)
-    np.random.seed(5)  # noqa: NPY002
-    before = torch.get_rng_state(), random.getstate(), np.random.get_state()[1]  # noqa: NPY002
+    np.random.seed(5)
+    before = torch.get_rng_state(), random.getstate(), np.random.get_state()[1]
     second = batches(shown, workers, 0, 2)
     assert all(torch.equal(one.images, other.images) for one, other in zip(first, second, strict=True))
     assert torch.equal(torch.get_rng_state(), before[0])
     assert random.getstate() == before[1]
-    assert np.array_equal(np.random.get_state()[1], before[2])  # noqa: NPY002
+    assert np.array_equal(np.random.get_state()[1], before[2])
 
 
 def test_seeds_steps_and_places_in_a_batch_draw_differently(folder: Path) -> None:
@@ -148,9 +148,13 @@ def test_processes_end_with_the_block_also_after_an_error_and_ctrl_c(folder: Pat
         loading.at(0)
     assert not multiprocessing.active_children()
     with pytest.raises(KeyboardInterrupt), loader(stimuli(folder), 2) as loading:
-        loading.at(0)
-        signal.raise_signal(signal.SIGINT)
+        _interrupt_after(loading.at(0))
     assert not multiprocessing.active_children()
+
+
+def _interrupt_after(batch: Batch) -> None:
+    assert len(multiprocessing.active_children()) == 2
+    signal.raise_signal(signal.SIGINT)
 
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
@@ -172,7 +176,7 @@ def test_a_process_that_is_killed_is_reported_in_words(folder: Path) -> None:
     with (
         loader(stimuli(folder, dies), 1) as loading,
         pytest.raises(
-            BrainrdlError, match="process that loads images was ended .*(killed|exited).*fewer processes with workers="
+            BrainrdlError, match=r"process that loads images was ended .*(killed|exited).*fewer processes with workers="
         ),
     ):
         loading.at(0)
