@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
@@ -19,6 +21,7 @@ from brainrdl.models.student import Student
 from brainrdl.readers.reading import read
 from brainrdl.recipe.schema import TORCHVISION, Recipe, StimuliSection, TeacherSection
 from brainrdl.recipe.spelling import in_recipe
+from brainrdl.stimuli.augmentation import Augmentation
 from brainrdl.stimuli.named_images import Stimuli
 from brainrdl.teachers.controls import control
 from brainrdl.teachers.network_teacher import NetworkTeacher
@@ -90,7 +93,14 @@ def make_stimuli(recipe: Recipe, network: Network | None = None) -> Stimuli:
         stimuli = stimuli.with_labels(section.labels)
     if section.first is not None:
         stimuli = stimuli.select(stimuli.names[: section.first])
+    if section.augmentation is not None:
+        stimuli = stimuli.with_augmentation(_augmentation(section.augmentation))
     return stimuli.cached() if section.cached else stimuli
+
+
+@about(spelling=lambda argument: f"stimuli.augmentation.{argument.name}")
+def _augmentation(changes: Mapping[Any, Any]) -> Augmentation:
+    return Augmentation(**changes)
 
 
 def _from_npz(path: Path) -> Stimuli:

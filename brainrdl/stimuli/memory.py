@@ -39,7 +39,7 @@ class Memory:
         """Return a copy of the images at `positions`, in this order."""
         if self._images is None:
             raise KeyError(positions)
-        return self._images[torch.tensor([self._rows[position] for position in positions])]
+        return self._images.index_select(0, torch.tensor([self._rows[position] for position in positions]))
 
     def add(self, positions: Sequence[int], images: Tensor) -> None:
         """Keep images of the same shape, at positions that are not known yet."""

@@ -47,7 +47,7 @@ from brainrdl.stimuli.image_sources import (
 from brainrdl.stimuli.memory import Memory
 from brainrdl.stimuli.near_duplicates import Seen, fingerprints
 from brainrdl.stimuli.transforms import ImageTransform
-from brainrdl.stimuli.views import View, stack
+from brainrdl.stimuli.views import View, seed_of_draw, stack
 
 _DRAWS = 10  # of one image, to detect random transforms: one that acts half the time is missed once in 512
 
@@ -339,8 +339,7 @@ class Stimuli:
             If `images` would refuse the names, or a name occurs twice.
         """
         asked = self.check_batch(names)
-        view = self.view(augmented)
-        images = self._shown(asked, view, view.seeds(seed, step, len(asked)))
+        images = self._shown(asked, self.view(augmented), seed_of_draw(seed, step))
         return Batch(asked, images, self.numbered_labels(asked), step)
 
     def check_batch(self, names: Iterable[str]) -> tuple[str, ...]:
@@ -363,7 +362,7 @@ class Stimuli:
         """Return the index of the category of each name in `categories`, or None if there are no labels."""
         return None if self._table is None else torch.tensor([self._table.index[name] for name in names])
 
-    def load(self, names: Sequence[str], view: View, seeds: Sequence[int]) -> Tensor:
+    def load(self, names: Sequence[str], view: View, draw: int = 0) -> Tensor:
         """Load images and do the steps of `view` for single images; ``view.together`` does the others.
 
         Parameters
@@ -372,8 +371,8 @@ class Stimuli:
             Images; at least one.
         view : View
             From `view`.
-        seeds : sequence of int
-            One per name, from ``view.seeds``.
+        draw : int
+            From `seed_of_draw`.
 
         Returns
         -------
@@ -384,8 +383,8 @@ class Stimuli:
         BrainrdlError
             As in `images`.
         """
-        if self._memory is None or view.augmentation is not None:
-            return self._load(names, view, seeds)
+        if self._memory is None or view.random_function is not None:
+            return self._load(names, view, view.seeds(draw, len(names)))
         positions = [self._positions[name] for name in names]
         missing = {place: name for place, name in zip(positions, names, strict=True) if place not in self._memory}
         if missing:
@@ -397,15 +396,15 @@ class Stimuli:
 
     def needs_reading(self, view: View) -> bool:
         """Whether a batch needs a loop over images: to read files or items, or to call a function for each image."""
-        kept = self._memory is not None and view.augmentation is None
+        kept = self._memory is not None and view.random_function is None
         return not (kept or (isinstance(self._source, Arrays) and view.batched))
 
     def pixels_only(self) -> Stimuli:
         """Return the same images without labels and without what was found about them, to send to a process."""
         return replace(self, _table=None, _digests={}, seen=Seen(), _memory=None)
 
-    def _shown(self, names: Sequence[str], view: View, seeds: Sequence[int] = ()) -> Tensor:
-        return view.together(self.load(names, view, seeds or [0] * len(names)))
+    def _shown(self, names: Sequence[str], view: View, draw: int = 0) -> Tensor:
+        return view.together(self.load(names, view, draw), draw)
 
     def digests(self, names: Iterable[str] | None = None) -> dict[str, str]:
         """Return the SHA-256 (hex) of the raw images of `names` (default: all): of file bytes, or of pixels.
@@ -452,6 +451,7 @@ class Stimuli:
             refuse(f"transform must be callable or None, got {transform!r}")
         if transform is not None:
             check_range(self._source)
+        View(transform, self.augmentation)
         return replace(self, transform=transform, _memory=None if self._memory is None else Memory())
 
     def with_augmentation(self, augmentation: Callable[..., Any] | None) -> Stimuli:
@@ -462,13 +462,20 @@ class Stimuli:
 
         Parameters
         ----------
-        augmentation : callable or None
-            Called like a transform, in its place; its images should have the same size.
+        augmentation : Augmentation, callable or None
+            An `Augmentation` (random crops, flips, brightness and contrast) changes a whole batch at once, after the
+            images were resized and before they are normalised. A random transform of torchvision's version 2 is called
+            for each image with a tensor (3, h, w), uint8 or float in [0, 1]; any other function as a transform would be
+            (``PIL.Image``, or float tensor). If the result is uint8, it passes through `transform`; a float tensor is
+            the input of the network as it is, so it must be normalised already.
+
+            Torch, NumPy and Python's `random` are seeded for each image by the seed and step of `batch` and the
+            position in the batch.
 
         Raises
         ------
         BrainrdlError
-            As in `with_transform`.
+            As in `with_transform`; or if brightness or contrast should change what a transform of your own returns.
 
         Examples
         --------
@@ -477,7 +484,8 @@ class Stimuli:
         >>> bool(noisy.images().any()), bool(noisy.batch(["a"], augmented=True).images.any())
         (False, True)
         """
-        return replace(self, augmentation=self.with_transform(augmentation).transform)
+        checked = self.with_transform(augmentation).transform
+        return replace(self, augmentation=View(self.transform, checked).augmentation)
 
     def with_labels(self, labels: Labels) -> Stimuli:
         """Set the categories: a mapping of name to category, a CSV table, or one category per image in order.

@@ -62,7 +62,12 @@ class ImageTransform:
 
     def normalise(self, x: Tensor) -> Float[Tensor, "*batch c size size"]:
         """Convert pixels to float, and normalise them."""
-        return _normalise(unit(x), self.mean, self.std) if self.mean else unit(x)
+        values = unit(x)
+        if not self.mean:
+            return values
+        mean, std = _constants(self.mean, x.device), _constants(self.std, x.device)
+        centred = values - mean if values is x else values.sub_(mean)
+        return centred.div_(std)
 
 
 def default_transform(
@@ -152,10 +157,6 @@ def _square(x: Tensor, size: int) -> Tensor:
         return x
     square: Tensor = functional.center_crop(functional.resize(x, [size], antialias=True), [size, size])
     return square
-
-
-def _normalise(x: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
-    return (x - _constants(mean, x.device)).div_(_constants(std, x.device))
 
 
 @cache  # on a GPU, each new constant would wait for the device

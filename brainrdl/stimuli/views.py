@@ -20,51 +20,80 @@ import torch
 from torch import Tensor
 
 from brainrdl._core.errors import refuse
+from brainrdl.stimuli.augmentation import Augmentation
 from brainrdl.stimuli.image_sources import set_channels, to_pil, unit
-from brainrdl.stimuli.transforms import ImageTransform
+from brainrdl.stimuli.transforms import ImageTransform, transform_text
 
 _SEEDS = 2**32  # a torch generator on the CPU and NumPy's global one use 32 bits of a seed
 
 
+def seed_of_draw(seed: int, step: int) -> int:
+    """Return the seed of what is drawn for the batch of `step`.
+
+    Examples
+    --------
+    >>> seed_of_draw(0, 3) == seed_of_draw(0, 3), seed_of_draw(0, 3) == seed_of_draw(3, 0)
+    (True, False)
+    """
+    return int.from_bytes(blake2b(f"{seed} {step}".encode(), digest_size=4).digest(), "big")
+
+
 @dataclass(frozen=True)
 class View:
-    """A transform, with an augmentation before or in place of it.
+    """A transform, and an augmentation that changes its pixels or replaces it.
 
     Parameters
     ----------
     transform : callable or None
         As in `Stimuli`.
-    augmentation : callable or None
-        Its result is the input of the network if it is a float tensor; pixels (uint8) pass through `transform` as well.
+    augmentation : Augmentation, callable or None
+        An `Augmentation` changes pixels after they were resized and before they are normalised. Of another function,
+        the result is the input of the network if it is a float tensor; pixels (uint8) pass through `transform` as well.
+
+    Raises
+    ------
+    BrainrdlError
+        If an `Augmentation` should change the colours of images that a function of the user made.
 
     Examples
     --------
     >>> view = View(ImageTransform(2, mean=(0.5,), std=(0.5,), channels=1), None)
-    >>> view.together(view.each(torch.full((1, 2, 2), 255, dtype=torch.uint8), "a", 0)[None]).flatten().tolist()
+    >>> view.together(view.each(torch.full((1, 2, 2), 255, dtype=torch.uint8), "a", 0)[None], 0).flatten().tolist()
     [1.0, 1.0, 1.0, 1.0]
     """
 
     transform: Callable[..., Any] | None
     augmentation: Callable[..., Any] | None
 
+    def __post_init__(self) -> None:
+        colours = isinstance(self.augmentation, Augmentation) and self.augmentation.changes_colour
+        if colours and _is_own(self.transform):
+            refuse(
+                "brightness and contrast of an Augmentation need pixels from 0 to 1, but the values that "
+                f"{transform_text(self.transform)} returns are not known; use default_transform, or crop and flip only"
+            )
+
+    @property
+    def random_function(self) -> Callable[..., Any] | None:
+        """A function that changes one image at random, if there is one."""
+        return None if isinstance(self.augmentation, Augmentation) else self.augmentation
+
     @property
     def batched(self) -> bool:
         """Whether no step needs a loop over images."""
-        return self.augmentation is None and (self.transform is None or isinstance(self.transform, ImageTransform))
+        return self.random_function is None and not _is_own(self.transform)
 
-    def seeds(self, seed: int, step: int, n: int) -> list[int]:
-        """Return a seed for each position of the batch of `step`; zeros if nothing is drawn."""
-        if self.augmentation is None:
+    def seeds(self, draw: int, n: int) -> list[int]:
+        """Return a seed for each of `n` images; zeros if nothing is drawn image by image."""
+        if self.random_function is None:
             return [0] * n
-        mixed = blake2b(f"{seed} {step}".encode(), digest_size=4).digest()
-        generator = torch.Generator().manual_seed(int.from_bytes(mixed, "big"))
-        return torch.randint(_SEEDS, (n,), generator=generator).tolist()
+        return torch.randint(_SEEDS, (n,), generator=torch.Generator().manual_seed(draw)).tolist()
 
     def each(self, pixels: Tensor, name: str, seed: int) -> Tensor:
-        """Do the steps for one image (c, h, w); or for a batch, if `batched`."""
-        if self.augmentation is not None:
+        """Do the first steps for one image (c, h, w); or for a batch, if `batched`."""
+        if self.random_function is not None:
             with _drawing_from(seed):
-                changed = self.augmentation(_as_asked(self.augmentation, pixels))
+                changed = self.random_function(_as_asked(self.random_function, pixels))
             if not isinstance(changed, Tensor) or changed.dtype != torch.uint8:
                 return _check_transformed(changed, name)
             pixels = changed
@@ -76,15 +105,20 @@ class View:
         image = to_pil(pixels) if pixels.dtype == torch.uint8 else set_channels(unit(pixels), 3)
         return _check_transformed(self.transform(image), name)
 
-    def together(self, images: Tensor) -> Tensor:
-        """Do the steps for a batch (n, c, h, w)."""
-        if self._complete(images):
-            return images
-        return self.transform.normalise(images) if isinstance(self.transform, ImageTransform) else unit(images)
+    def together(self, images: Tensor, draw: int) -> Tensor:
+        """Do the other steps for a batch (n, c, h, w), with the random numbers of `seed_of_draw`."""
+        changed = self.augmentation(images, draw) if isinstance(self.augmentation, Augmentation) else images
+        if self._complete(changed):
+            return changed
+        return self.transform.normalise(changed) if isinstance(self.transform, ImageTransform) else unit(changed)
 
     def _complete(self, images: Tensor) -> bool:
         """Whether float images need no more steps, because a function of the user made them."""
         return images.is_floating_point() and not self.batched
+
+
+def _is_own(transform: Callable[..., Any] | None) -> bool:
+    return transform is not None and not isinstance(transform, ImageTransform)
 
 
 def _as_asked(augmentation: Callable[..., Any], pixels: Tensor) -> Any:

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from brainrdl._core.errors import BrainrdlError, arg, check_whole, refuse
 from brainrdl.stimuli.named_images import Batch, Stimuli
-from brainrdl.stimuli.views import View
+from brainrdl.stimuli.views import View, seed_of_draw
 
 Names = tuple[str, ...]
 
@@ -94,7 +94,7 @@ class Loader:
             loaded = self._images[step, names]
         else:
             names, loaded = self._ahead.at(step)
-        images = self._images.complete(self._moved(loaded))
+        images = self._images.complete(self._moved(loaded), step)
         labels = self._stimuli.numbered_labels(names)
         return Batch(names, images, None if labels is None else self._moved(labels), step)
 
@@ -131,12 +131,13 @@ class _Images:
     def __getitem__(self, asked: tuple[int, Names]) -> Tensor:
         step, names = asked
         self._stimuli.check_batch(names)
-        images = self._stimuli.load(names, self._view, self._view.seeds(self._seed, step, len(names)))
-        return self._view.together(images) if self._whole else images
+        draw = seed_of_draw(self._seed, step)
+        images = self._stimuli.load(names, self._view, draw)
+        return self._view.together(images, draw) if self._whole else images
 
-    def complete(self, images: Tensor) -> Tensor:
+    def complete(self, images: Tensor, step: int) -> Tensor:
         """Do on the device what was left to do."""
-        return images if self._whole else self._view.together(images)
+        return images if self._whole else self._view.together(images, seed_of_draw(self._seed, step))
 
 
 class _Ahead:
