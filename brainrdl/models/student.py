@@ -82,7 +82,7 @@ class Student(nn.Module):
         the same step. Scale and shift are still trained. ``"train"``: batch normalisation behaves as in torch: the
         statistics of a step are those of all its images. ``"task"``: as ``"train"`` for the images of a task, and as
         ``"eval"`` for those of the RDM. By default ``"eval"``, or ``"train"`` for a network that is trained from
-        scratch, that is, whose statistics have never been updated.
+        scratch: all of it is trained, and its statistics have never been updated.
     seed : int
         Seed of random projections.
 
@@ -475,7 +475,7 @@ def _default_batchnorm(model: nn.Module, trainable: str) -> str:
         if isinstance(module, _BatchNorm) and module.num_batches_tracked is not None
     ]
     from_scratch = bool(counts) and not any(int(count) for count in counts)
-    return "train" if from_scratch and trainable not in ("projection", "none") else "eval"
+    return "train" if from_scratch and trainable == "all" else "eval"
 
 
 def _check_trainable(trainable: str, model: nn.Module, readouts: Any) -> None:

@@ -22,6 +22,7 @@ from brainrdl.models.student import Student
 from brainrdl.readers.reading import read
 from brainrdl.recipe.schema import TORCHVISION, Recipe, StimuliSection, TeacherSection
 from brainrdl.recipe.spelling import in_recipe
+from brainrdl.stimuli.augmentation import Augmentation
 from brainrdl.stimuli.named_images import Stimuli
 from brainrdl.teachers.controls import control
 from brainrdl.teachers.network_teacher import NetworkTeacher
@@ -98,7 +99,14 @@ def _images(section: StimuliSection, network: Network) -> Stimuli:
         stimuli = stimuli.with_labels(section.labels)
     if section.first is not None:
         stimuli = stimuli.select(stimuli.names[: section.first])
+    if section.augmentation is not None:
+        stimuli = stimuli.with_augmentation(_augmentation(section.augmentation))
     return stimuli.cached() if section.cached else stimuli
+
+
+@about(spelling=lambda argument: f"stimuli.augmentation.{argument.name}")
+def _augmentation(changes: Mapping[Any, Any]) -> Augmentation:
+    return Augmentation(**changes)
 
 
 def _from_npz(path: Path) -> Stimuli:

@@ -23,8 +23,7 @@ from pydantic import (
 
 from brainrdl._core.options import Names, Option, for_files, members, options_of
 from brainrdl.evaluation.options import EvaluationOptions
-from brainrdl.training.options import TrainingOptions
-from brainrdl.training.task import TaskOptions
+from brainrdl.training.options import TaskOptions, TrainingOptions
 
 
 def _expanded(path: Path) -> Path:
@@ -115,7 +114,12 @@ class StimuliSection(_Section):
     size: int | None = Field(
         None, gt=0, description="Side of the images in pixels; by default the size that the student's network expects."
     )
-    cached: bool = Field(True, description="Keep the transformed images in memory.")
+    cached: bool = Field(True, description="Keep the resized images in memory.")
+    augmentation: dict[Literal["crop", "flip", "brightness", "contrast"], bool | int | float] | None = Field(
+        None,
+        description="Random changes of the images in training steps, for example {crop: 4, flip: true}: crops after "
+        "padding by this number of pixels, flips, and factors of brightness and contrast up to 1 +- a value.",
+    )
 
     @model_validator(mode="after")
     def _one_source(self) -> StimuliSection:

@@ -1,3 +1,7 @@
+from .augmentation import (
+    Augmentation as Augmentation,
+    Draws as Draws,
+)
 from .categories import different_category as different_category
 from .named_images import (
     Batch as Batch,

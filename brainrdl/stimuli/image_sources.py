@@ -36,7 +36,9 @@ _TAIL = 4096
 
 def unit(x: Tensor) -> Tensor:
     """Convert pixels to float32: 8-bit values to [0, 1]; float values are kept."""
-    return x.to(torch.float32).div_(255) if x.dtype == torch.uint8 else x.to(torch.float32)
+    if x.dtype != torch.uint8:
+        return x.to(torch.float32)
+    return x.to(torch.float32, memory_format=torch.contiguous_format).div_(255)
 
 
 def pixels_of(image: PILImage) -> Tensor:
@@ -175,7 +177,11 @@ class Arrays:
         return self.images[position]
 
     def stack(self, positions: Sequence[int]) -> Tensor:
-        return self.images[torch.tensor(positions, device=self.images.device)]
+        chosen = torch.tensor(positions, device=self.images.device)
+        if self.images.is_contiguous():
+            return self.images.index_select(0, chosen)
+        last = self.images.permute(0, 2, 3, 1)  # arrays (n, h, w, c); indexed in their own order, which is fast
+        return last.index_select(0, chosen).permute(0, 3, 1, 2)
 
     def digest(self, position: int) -> str:
         return digest_tensor(self.images[position])

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy.typing as npt
 import torch
@@ -43,12 +43,11 @@ from brainrdl.stimuli.image_sources import (
     in_memory,
     label_reader,
     length_of,
-    set_channels,
-    to_pil,
-    unit,
 )
+from brainrdl.stimuli.memory import Memory
 from brainrdl.stimuli.near_duplicates import Seen, fingerprints
 from brainrdl.stimuli.transforms import ImageTransform
+from brainrdl.stimuli.views import View, seed_of_draw, stack
 
 _DRAWS = 10  # of one image, to detect random transforms: one that acts half the time is missed once in 512
 
@@ -123,7 +122,7 @@ class Stimuli:
     _positions: Mapping[str, int]
     _table: Table | None = None
     _digests: dict[int, str] = field(default_factory=dict)
-    _memory: dict[int, Tensor] | None = None
+    _memory: Memory | None = None
     augmentation: Callable[..., Any] | None = None
     seen: Seen = field(default_factory=Seen)
 
@@ -292,9 +291,7 @@ class Stimuli:
         >>> Stimuli.from_arrays(torch.zeros(3, 1, 2, 2), ["a", "b", "c"]).select(["c", "a"]).names
         ('c', 'a')
         """
-        asked = self._known(names)
-        if not asked:
-            refuse(f"no names were requested of the {len(self)} stimuli of {self._source.where}")
+        asked = self._asked(names)
         check_unique(asked, "the requested names")
         return replace(self, names=asked, _positions={name: self._positions[name] for name in asked})
 
@@ -328,34 +325,86 @@ class Stimuli:
             If a name is unknown, a file is missing or damaged, the transform does not return a tensor (c, h, w), or the
             images differ in size.
         """
-        asked = self.names if names is None else self._known(names)
-        if not asked:
-            refuse(f"no names were requested of the {len(self)} stimuli of {self._source.where}")
-        if self._memory is None:
-            return self._load(asked)
-        missing = tuple(dict.fromkeys(name for name in asked if self._positions[name] not in self._memory))
-        if missing:
-            self._memory.update(zip((self._positions[name] for name in missing), self._load(missing), strict=True))
-        return _stack([self._memory[self._positions[name]] for name in asked], asked)
+        return self._shown(self._asked(self.names if names is None else names), View(self.transform, None))
 
-    def batch(self, names: Iterable[str], step: int = 0, augmented: bool = False) -> Batch:
+    def batch(self, names: Iterable[str], step: int = 0, augmented: bool = False, seed: int = 0) -> Batch:
         """Load the images of `names` with their labels as indices into `categories`, for training step `step`.
 
-        With `augmented`, images are transformed by the augmentation, if there is one.
+        With `augmented`, images are changed by the augmentation, if there is one. Its random numbers follow from
+        `seed`, `step` and the position in the batch alone.
 
         Raises
         ------
         BrainrdlError
             If `images` would refuse the names, or a name occurs twice.
         """
-        asked = self._known(names)
-        check_unique(asked, "the batch")
-        labels = None if self._table is None else torch.tensor([self._table.index[name] for name in asked])
-        shown = self if not augmented or self.augmentation is None else self._augmented()
-        return Batch(asked, shown.images(asked), labels, step)
+        asked = self.check_batch(names)
+        images = self._shown(asked, self.view(augmented), seed_of_draw(seed, step))
+        return Batch(asked, images, self.numbered_labels(asked), step)
 
-    def _augmented(self) -> Stimuli:
-        return replace(self, transform=self.augmentation, augmentation=None, _memory=None)
+    def check_batch(self, names: Iterable[str]) -> tuple[str, ...]:
+        """Return `names` as a tuple if they can be one batch.
+
+        Raises
+        ------
+        BrainrdlError
+            If a name is unknown or occurs twice, or there is none.
+        """
+        asked = self._asked(names)
+        check_unique(asked, "the batch")
+        return asked
+
+    def view(self, augmented: bool) -> View:
+        """Return how stored pixels become images, with or without the augmentation."""
+        return View(self.transform, self.augmentation if augmented else None)
+
+    def numbered_labels(self, names: Sequence[str]) -> Int[Tensor, " n"] | None:
+        """Return the index of the category of each name in `categories`, or None if there are no labels."""
+        return None if self._table is None else torch.tensor([self._table.index[name] for name in names])
+
+    def load(self, names: Sequence[str], view: View, draw: int = 0) -> Tensor:
+        """Load images and do the steps of `view` for single images; ``view.together`` does the others.
+
+        Parameters
+        ----------
+        names : sequence of str
+            Images; at least one.
+        view : View
+            From `view`.
+        draw : int
+            From `seed_of_draw`.
+
+        Returns
+        -------
+        Tensor (n, c, h, w)
+
+        Raises
+        ------
+        BrainrdlError
+            As in `images`.
+        """
+        if self._memory is None or view.random_function is not None:
+            return self._load(names, view, view.seeds(draw, len(names)))
+        positions = [self._positions[name] for name in names]
+        missing = {place: name for place, name in zip(positions, names, strict=True) if place not in self._memory}
+        if missing:
+            images, known = self._load(tuple(missing.values()), view, [0] * len(missing)), self._memory.shape
+            if known not in (None, images.shape[1:]):
+                _refuse_sizes("an image loaded before", known, repr(next(iter(missing.values()))), images.shape[1:])
+            self._memory.add(tuple(missing), images)
+        return self._memory.get(positions)
+
+    def needs_reading(self, view: View) -> bool:
+        """Whether a batch needs a loop over images: to read files or items, or to call a function for each image."""
+        kept = self._memory is not None and view.random_function is None
+        return not (kept or (isinstance(self._source, Arrays) and view.batched))
+
+    def pixels_only(self) -> Stimuli:
+        """Return the same images without labels and without what was found about them, to send to a process."""
+        return replace(self, _table=None, _digests={}, seen=Seen(), _memory=None)
+
+    def _shown(self, names: Sequence[str], view: View, draw: int = 0) -> Tensor:
+        return view.together(self.load(names, view, draw), draw)
 
     def digests(self, names: Iterable[str] | None = None) -> dict[str, str]:
         """Return the SHA-256 (hex) of the raw images of `names` (default: all): of file bytes, or of pixels.
@@ -402,7 +451,8 @@ class Stimuli:
             refuse(f"transform must be callable or None, got {transform!r}")
         if transform is not None:
             check_range(self._source)
-        return replace(self, transform=transform, _memory=None if self._memory is None else {})
+        View(transform, self.augmentation)
+        return replace(self, transform=transform, _memory=None if self._memory is None else Memory())
 
     def with_augmentation(self, augmentation: Callable[..., Any] | None) -> Stimuli:
         """Set another transform for the steps of training, for example one that crops and flips at random.
@@ -412,13 +462,20 @@ class Stimuli:
 
         Parameters
         ----------
-        augmentation : callable or None
-            Called like a transform, in its place; its images should have the same size.
+        augmentation : Augmentation, callable or None
+            An `Augmentation` (random crops, flips, brightness and contrast) changes a whole batch at once, after the
+            images were resized and before they are normalised. A random transform of torchvision's version 2 is called
+            for each image with a tensor (3, h, w), uint8 or float in [0, 1]; any other function as a transform would be
+            (``PIL.Image``, or float tensor). If the result is uint8, it passes through `transform`; a float tensor is
+            the input of the network as it is, so it must be normalised already.
+
+            Torch, NumPy and Python's `random` are seeded for each image by the seed and step of `batch` and the
+            position in the batch.
 
         Raises
         ------
         BrainrdlError
-            As in `with_transform`.
+            As in `with_transform`; or if brightness or contrast should change what a transform of your own returns.
 
         Examples
         --------
@@ -427,7 +484,8 @@ class Stimuli:
         >>> bool(noisy.images().any()), bool(noisy.batch(["a"], augmented=True).images.any())
         (False, True)
         """
-        return replace(self, augmentation=self.with_transform(augmentation).transform)
+        checked = self.with_transform(augmentation).transform
+        return replace(self, augmentation=View(self.transform, checked).augmentation)
 
     def with_labels(self, labels: Labels) -> Stimuli:
         """Set the categories: a mapping of name to category, a CSV table, or one category per image in order.
@@ -483,7 +541,7 @@ class Stimuli:
             If the transform is random, because the cache would repeat the first result.
         """
         self.check_repeatable()
-        return replace(self, _memory={})
+        return replace(self, _memory=Memory())
 
     def check_repeatable(self) -> None:
         """Refuse images that differ each time they are loaded: a cache or a score would depend on a random draw.
@@ -510,7 +568,8 @@ class Stimuli:
         if self._memory is not None or (plain and not isinstance(self._source, Items)):
             return True
         with torch.random.fork_rng(devices=[]):
-            first, *others = (self._load(self.names[:1]) for _ in range(_DRAWS))
+            view = View(self.transform, None)
+            first, *others = (self._load(self.names[:1], view, [0]) for _ in range(_DRAWS))
         return all(first.shape == other.shape and torch.equal(first, other) for other in others)
 
     def _known(self, names: Iterable[str]) -> tuple[str, ...]:
@@ -521,40 +580,36 @@ class Stimuli:
             check_conditions(asked, self._positions, f"the stimuli of {self._source.where}")
         return asked
 
-    def _load(self, names: Sequence[str]) -> Tensor:
-        if isinstance(self._source, Arrays) and (self.transform is None or isinstance(self.transform, ImageTransform)):
-            pixels = self._source.stack([self._positions[name] for name in names])
-            return unit(pixels) if self.transform is None else self.transform(pixels)
-        return _stack([self._image(name) for name in names], names)
+    def _asked(self, names: Iterable[str]) -> tuple[str, ...]:
+        asked = self._known(names)
+        if not asked:
+            refuse(f"no names were requested of the {len(self)} stimuli of {self._source.where}")
+        return asked
 
-    def _image(self, name: str) -> Tensor:
-        pixels = self._source.pixels(self._positions[name])
-        if self.transform is None:
-            return unit(pixels)
-        if isinstance(self.transform, ImageTransform):
-            return self.transform(pixels)
-        image = to_pil(pixels) if pixels.dtype == torch.uint8 else set_channels(unit(pixels), 3)
-        return _check_transformed(self.transform(image), name)
+    def _load(self, names: Sequence[str], view: View, seeds: Sequence[int]) -> Tensor:
+        positions = [self._positions[name] for name in names]
+        if isinstance(self._source, Arrays) and view.batched:
+            return view.each(self._source.stack(positions), names[0], 0)
+        images = [
+            view.each(self._source.pixels(place), name, seed)
+            for place, name, seed in zip(positions, names, seeds, strict=True)
+        ]
+        return _stack(images, names)
 
 
 def _stack(images: Sequence[Tensor], names: Sequence[str]) -> Tensor:
     first = images[0].shape
     for name, image in zip(names, images, strict=True):
         if image.shape != first:
-            refuse(
-                f"images differ in size: {names[0]!r} is {tuple(first)}, {name!r} is {tuple(image.shape)} (c, h, w);"
-                f" give a transform that resizes, for example {arg('size', 224, python='default_transform(224)')}"
-            )
-    return torch.stack(list(images))
+            _refuse_sizes(repr(names[0]), first, repr(name), image.shape)
+    return stack(images)
 
 
-def _check_transformed(image: object, name: str) -> Tensor:
-    if not isinstance(image, Tensor):
-        refuse(f"transform must return a tensor (c, h, w), got {type(image).__name__} for image {name!r}")
-    if image.ndim != 3 or not image.is_floating_point():
-        shape = tuple(image.shape)
-        refuse(f"transform must return a float tensor (c, h, w), got {image.dtype} {shape} for image {name!r}")
-    return image
+def _refuse_sizes(one: str, first: Sequence[int], other: str, second: Sequence[int]) -> NoReturn:
+    refuse(
+        f"images differ in size: {one} is {tuple(first)}, {other} is {tuple(second)} (c, h, w); give a transform that "
+        f"resizes, for example {arg('size', 224, python='default_transform(224)')}"
+    )
 
 
 def _strings(names: Sequence[object]) -> list[str]:

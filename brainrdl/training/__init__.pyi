@@ -42,6 +42,7 @@ from .optimizers import (
 )
 from .options import (
     FitOptions as FitOptions,
+    TaskOptions as TaskOptions,
     TrainingOptions as TrainingOptions,
 )
 from .provenance import (
@@ -71,10 +72,7 @@ from .stimulus_lists import (
     check_sets_apart as check_sets_apart,
     training_names as training_names,
 )
-from .task import (
-    Task as Task,
-    TaskOptions as TaskOptions,
-)
+from .task import Task as Task
 from .terms import (
     Balance as Balance,
     Term as Term,

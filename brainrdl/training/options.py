@@ -1,4 +1,4 @@
-"""The options of `brainrdl.fit`, each defined once: its type, default, help and bounds.
+"""The options of `brainrdl.fit` and of a task, each defined once: its type, default, help and bounds.
 
 To add an option, add a field here. The signature and docstring of `fit` and `cross_validate`, editors' completion, the
 reference, the keys of a recipe and its template, the settings of a run and the report are made from these fields.
@@ -128,3 +128,44 @@ class FitOptions(TrainingOptions, total=False):
         int, Option(0, "Seed of torch's global generator and of every random draw of the fit.", at_least=0, below=2**32)
     ]
     groups: Groups
+
+
+class TaskOptions(TypedDict, total=False):
+    """Options of `Task`, and keys of the section ``task`` of a recipe.
+
+    Examples
+    --------
+    >>> options: TaskOptions = {"weight": 0.5, "label_smoothing": 0.1}
+    """
+
+    weight: Annotated[
+        float | Callable[[int], float],
+        Option(1.0, "Weight of the task's loss in the total loss.", "Or a function ``step -> weight``.", at_least=0),
+    ]
+    loss: Annotated[
+        Literal["cross-entropy", "mse"] | Callable[..., Any],
+        Option(
+            "cross-entropy",
+            "Loss: cross-entropy of logits and labels, or the mean squared error of outputs and values (mse).",
+            "Or a function ``(logits, labels) -> Tensor``.",
+        ),
+    ]
+    batch_size: Annotated[
+        int | None,
+        Option(
+            None,
+            "Number of task images per step; by default 128, or all of them if they are fewer. Without images for the "
+            "task itself, the batch is that of the RDM.",
+            at_least=1,
+        ),
+    ]
+    layer: Annotated[
+        str | None, Option(None, "Module whose output is compared with the labels; by default the network's output.")
+    ]
+    class_weights: Annotated[
+        Mapping[str, float] | None,
+        Option(None, "Weight of each category in the cross-entropy; 1 for categories that are not listed."),
+    ]
+    label_smoothing: Annotated[
+        float, Option(0.0, "Label smoothing of the cross-entropy, from 0 to below 1.", at_least=0, below=1)
+    ]

@@ -257,9 +257,7 @@ def test_task_images_that_are_held_out_or_for_validation_are_refused() -> None:
     pictures = torch.cat([labelled().images(), shown().images(["s03"])])
     task = Stimuli.from_arrays(pictures, [f"t{i}" for i in range(31)], labels=[*LABELS, "0"])
     for kept in ({"held_out": NAMES[:4]}, {"validation": NAMES[:4]}):
-        with pytest.raises(
-            BrainrdlError, match=r"stimuli: 't30' to 's03'; leave them out .*stimuli.drop\(\['t30'\]"
-        ):
+        with pytest.raises(BrainrdlError, match=r"stimuli: 't30' to 's03'; leave them out .*stimuli.drop\(\['t30'\]"):
             fit(student(), teacher(), shown(), task=Task(task), steps=1, **kept, **QUIET)
     fit(student(), teacher(), shown(), task=Task(task), steps=1, held_out=NAMES[4:], train=NAMES[:4], **QUIET)
 
