@@ -1,5 +1,6 @@
 from .callbacks import (
     Callback as Callback,
+    Log as Log,
     called as called,
 )
 from .display import (
@@ -36,9 +37,11 @@ from .loop import fit as fit
 from .optimizers import (
     OPTIMIZERS as OPTIMIZERS,
     SCHEDULES as SCHEDULES,
+    averaged as averaged,
     make_accelerator as make_accelerator,
     make_optimizer as make_optimizer,
     make_schedule as make_schedule,
+    parameter_groups as parameter_groups,
 )
 from .options import (
     FitOptions as FitOptions,

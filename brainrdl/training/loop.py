@@ -38,7 +38,7 @@ from brainrdl.training.distributed import anywhere, n_processes, start_alike
 from brainrdl.training.fingerprint import hash_task, hashes_of, settings_of
 from brainrdl.training.frozen_features import FrozenFeatures
 from brainrdl.training.loading import Loader
-from brainrdl.training.optimizers import make_accelerator, make_optimizer, make_schedule
+from brainrdl.training.optimizers import averaged, make_accelerator, make_optimizer, make_schedule, parameter_groups
 from brainrdl.training.options import FitOptions
 from brainrdl.training.run_folder import FitResult
 from brainrdl.training.sampling import Batches
@@ -189,21 +189,25 @@ def fit(
     learner, shown_stimuli = student, stimuli
     if task is None and not terms and features.serves(student, teacher):
         learner, shown_stimuli = features.of(student, (*train, *validation))
+    if asked["channels_last"]:
+        learner.to(memory_format=torch.channels_last)
     learner.calibrate(shown_stimuli.images(calibration_names(train)))
     balance = Balance(asked["balance"], _weighted(asked, task, terms)).to(accelerator.device)
     others = _modules_of(terms, balance).to(accelerator.device)
-    trained = [*learner.trainable_parameters(), *(p for p in others.parameters() if p.requires_grad)]
+    beside = [parameter for parameter in others.parameters() if parameter.requires_grad]
+    trained = parameter_groups(learner, beside, asked["lr_of"])
     optim = make_optimizer(asked["optimizer"], trained, asked["lr"], asked["weight_decay"])
+    average = None if asked["ema"] is None else averaged(learner, asked["ema"])
     streams = {RDM: _stream(shown_stimuli, names[RDM], asked["batch_size"], MIN_CONDITIONS, asked, accelerator.device)}
     if task is not None and task.stimuli is not None and TASK in names:
         size = task.options["batch_size"] or min(_TASK_BATCH, len(names[TASK][0]))
         streams[TASK] = _stream(task.stimuli, names[TASK], size, 1, asked, accelerator.device)
     if asked["rdm_weight"]:
         learner.check_gradients(shown_stimuli.images(streams[RDM].batches.at(0)[:_FEW]))
-    scheduler = make_schedule(asked["schedule"], optim, steps)
+    scheduler = make_schedule(asked["schedule"], optim, steps, asked["warmup"])
     moved = optim if accelerator.scaler is None else accelerator.prepare(optim)
-    run = Run(learner, teacher, streams, task, terms, loss, balance, asked, accelerator, moved, scheduler)
-    state, moving = State(), (learner, optim, scheduler, settings, accelerator.scaler, others)
+    run = Run(learner, teacher, streams, task, terms, loss, balance, asked, accelerator, moved, scheduler, average)
+    state, moving = State(), (learner, optim, scheduler, settings, accelerator.scaler, _kept(others, average))
     shown = progress and accelerator.is_main_process
     with (
         threads_for(run.flops()),
@@ -244,8 +248,7 @@ def fit(
                         f"{state.step} of {steps} steps are in {str(folder)!r}; continue with resume=True",
                     )
 
-        if state.best is not None:
-            learner.load_state_dict(state.best)
+        learner.load_state_dict(run.evaluated.state_dict() if state.best is None else state.best)
         student.train(mode)
         best_step = state.step if state.best is None else state.best_step
         fitted = FitResult(student, pd.DataFrame(state.history), best_step, settings, facts, folder)
@@ -283,6 +286,11 @@ def _stream(
         stimuli, batches.at, seed=options["seed"], augmented=True, workers=options["workers"], device=device
     )
     return Stream(stimuli, batches, validation, loader)
+
+
+def _kept(others: nn.ModuleDict, average: nn.Module | None) -> nn.Module:
+    """Return what a checkpoint keeps beside the student."""
+    return others if average is None else nn.ModuleList([others, average])
 
 
 def _weighted(options: FitOptions, task: Task | None, terms: Mapping[str, Term]) -> tuple[str, ...]:

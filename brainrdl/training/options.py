@@ -81,6 +81,32 @@ class TrainingOptions(TypedDict, total=False):
             "Or a function ``optimizer -> LRScheduler``; the scheduler advances once per step.",
         ),
     ]
+    warmup: Annotated[
+        int,
+        Option(0, "Number of first steps in which the learning rate rises to that of the schedule.", at_least=0),
+    ]
+    lr_of: Annotated[
+        Mapping[str, float] | None,
+        Option(
+            None,
+            "Learning rate of parameters by name or pattern, for example {layer1.*: 0, layer4.*: 1e-4}; 0 leaves them "
+            "as they are. Names are those of the network's parameters; the first pattern that fits counts.",
+        ),
+    ]
+    ema: Annotated[
+        float | None,
+        Option(
+            None,
+            "Average the weights over the steps with this factor of decay, for example 0.999; the averaged student is "
+            "evaluated and returned. Not averaged by default.",
+            at_least=0,
+            below=1,
+        ),
+    ]
+    channels_last: Annotated[
+        bool,
+        Option(False, "Store images and weights with channels last, which is faster for convolutions on GPUs."),
+    ]
     clip: Annotated[float | None, Option(None, "Clip the gradient to this norm; not clipped by default.", above=0)]
     patience: Annotated[
         int | None,

@@ -6,10 +6,11 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor
+from torch.optim.swa_utils import AveragedModel
 
 from brainrdl._core.errors import refuse
 from brainrdl._core.threads import count_flops
@@ -79,12 +80,18 @@ class Run:
     accelerator: Accelerator
     optimizer: torch.optim.Optimizer | AcceleratedOptimizer
     scheduler: torch.optim.lr_scheduler.LRScheduler
+    average: AveragedModel | None = None
     guard: Guard = field(default_factory=Guard)
 
     @property
     def device(self) -> torch.device:
         """Device of the run."""
         return self.accelerator.device
+
+    @property
+    def evaluated(self) -> Student:
+        """The student that is evaluated and returned: the averaged one, if weights are averaged."""
+        return self.student if self.average is None else cast(Student, self.average.module)
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -144,13 +151,15 @@ class Run:
         self._move(step)
         if not getattr(self.optimizer, "step_was_skipped", False):  # fp16 skips steps until its loss scale fits
             step_schedule(self.scheduler, total)
+            if self.average is not None:
+                self.average.update_parameters(self.student)
         state.losses.append(_row(total, *(losses.get(name) for name in (RDM, TASK, *self.terms))))
         state.step += 1
         state.seconds += time.perf_counter() - started
 
     def _forward(self, batches: Mapping[str, Batch], step: int) -> dict[str, StudentOutput]:
         """Pass the images of all streams through the student, together if they have one shape."""
-        images = {name: own(batch.images) for name, batch in batches.items()}
+        images = {name: self._laid_out(own(batch.images)) for name, batch in batches.items()}
         with self.accelerator.autocast(), own_random_numbers(self.options["seed"], step, self.device):
             if (
                 len({(each.shape[1:], each.dtype) for each in images.values()}) == 1
@@ -163,6 +172,10 @@ class Run:
             else:
                 outputs = {name: self._pass(name, each) for name, each in images.items()}
         return {name: _gathered(output, len(batches[name].names)) for name, output in outputs.items()}
+
+    def _laid_out(self, images: Tensor) -> Tensor:
+        spatial = self.options["channels_last"] and images.ndim == 4
+        return images.contiguous(memory_format=torch.channels_last) if spatial else images
 
     def _pass(self, stream: str, images: Tensor) -> StudentOutput:
         if stream == RDM and self.student.batchnorm == "task":
@@ -241,7 +254,7 @@ class Run:
         state.losses.clear()
         state.history.append(row)
         if any(stream.validation for stream in self.streams.values()):
-            state.remember(self._score(row), self.student)
+            state.remember(self._score(row), self.evaluated)
         return row
 
     def _score(self, row: Mapping[str, float]) -> float:
@@ -265,11 +278,11 @@ class Run:
                 continue
             if name == TASK and self.task is not None:
                 batches = batches_of(stream.stimuli, names, self.device, step)
-                measured |= look_at_task(self.student, self.task, batches, self.categories)
+                measured |= look_at_task(self.evaluated, self.task, batches, self.categories)
             else:
                 batch = to_device(stream.stimuli.batch(names, step), self.device)
                 task = None if TASK in self.streams else self.task
-                measured |= look(self.student, self.teacher, batch, self.loss, task, self.categories)
+                measured |= look(self.evaluated, self.teacher, batch, self.loss, task, self.categories)
         return measured
 
     def latest(self, state: State) -> dict[str, Tensor]:
