@@ -5,5 +5,6 @@ from .rdm_loss import (
     SCALES as SCALES,
     Decay as Decay,
     RDMLoss as RDMLoss,
+    check_rdm_loss as check_rdm_loss,
     differentiable_names as differentiable_names,
 )

@@ -14,9 +14,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from brainrdl._core.errors import check_option, quote, refuse
+from brainrdl._core.errors import arg, check_option, named, quote, refuse
 from brainrdl._core.tensor_checks import check_same_length
 from brainrdl.dissimilarity import measures
+from brainrdl.dissimilarity.registry import DISSIMILARITIES
 from brainrdl.loss.correlation_kernel import KINDS, direction_of, rdm_correlation
 from brainrdl.loss.matching import match_layers, named_targets
 from brainrdl.loss.pair_sampling import random_pairs
@@ -252,6 +253,58 @@ class RDMLoss:
             return None
         direction = direction_of(teacher)
         return None if direction.sum().isnan() else direction
+
+
+def check_rdm_loss(loss: object) -> RDMLoss:
+    """Return the loss to train with: `loss`, or ``RDMLoss()`` for None.
+
+    A subclass of `RDMLoss` that overrides ``terms`` or ``__call__`` is accepted. Other callables are refused, because
+    the scores during and after training need to know which dissimilarity and which pairs of layer and target the loss
+    uses.
+
+    Parameters
+    ----------
+    loss : object
+        What was given as the loss of a fit.
+
+    Returns
+    -------
+    RDMLoss
+
+    Raises
+    ------
+    BrainrdlError
+        If it is not an `RDMLoss`; the message says where a name or another loss belongs.
+
+    Examples
+    --------
+    >>> check_rdm_loss(None) == RDMLoss()
+    True
+    >>> check_rdm_loss("cosine")
+    Traceback (most recent call last):
+    brainrdl.BrainrdlError: loss must be an RDMLoss, got 'cosine'; write loss=RDMLoss(similarity='cosine')
+    """
+    if loss is None:
+        return RDMLoss()
+    if isinstance(loss, RDMLoss):
+        return loss
+    given = loss.__qualname__ if isinstance(loss, type) else repr(loss)
+    refuse(f"{named('loss')} must be an RDMLoss, got {given}; {_where_it_belongs(loss)}")
+
+
+def _where_it_belongs(loss: object) -> str:
+    if loss is RDMLoss:
+        return f"write {arg('loss', python='loss=RDMLoss()')}"
+    for name, known in (("similarity", differentiable_names()), ("dissimilarity", tuple(DISSIMILARITIES))):
+        if isinstance(loss, str) and loss in known:
+            return f"write {arg('loss', python=f'loss=RDMLoss({name}={loss!r})')}"
+    if isinstance(loss, str) or not callable(loss):
+        return f"write {arg('loss', python='loss=RDMLoss(similarity=..., dissimilarity=...)')}"
+    task, terms = arg("task", python="task=Task(loss=...)"), arg("terms", python="terms={name: Term(function)}")
+    return (
+        f"a loss of logits and labels belongs in {task}, and any other function of the student's output in {terms}; "
+        "your own loss between RDMs can be a subclass of RDMLoss"
+    )
 
 
 def differentiable_names() -> tuple[str, ...]:

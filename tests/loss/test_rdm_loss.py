@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import FrozenInstanceError
+from dataclasses import FrozenInstanceError, replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from brainrdl._core.errors import BrainrdlError
 from brainrdl.dissimilarity.measures import correlation
 from brainrdl.loss.matching import match_layers
 from brainrdl.loss.pair_sampling import random_pairs
-from brainrdl.loss.rdm_loss import Decay, RDMLoss, differentiable_names
+from brainrdl.loss.rdm_loss import Decay, RDMLoss, check_rdm_loss, differentiable_names
 from brainrdl.similarity.registry import SIMILARITIES
 
 N, N_PAIRS = 8, 28
@@ -339,3 +340,45 @@ def test_a_constant_teacher_has_no_correlation_and_no_gradient() -> None:
     (gradient,) = torch.autograd.grad(loss, x)
     assert loss.item() == 1.0
     assert not gradient.any()
+
+
+# What is accepted as the loss of a fit
+
+
+class Doubled(RDMLoss):
+    """A user's own loss."""
+
+    def __call__(self, *args: Any, **options: Any) -> Tensor:
+        return 2 * super().__call__(*args, **options)
+
+
+def test_no_loss_is_the_default_loss_and_a_loss_is_kept() -> None:
+    mine = RDMLoss(similarity="cosine")
+    assert check_rdm_loss(None) == RDMLoss()
+    assert check_rdm_loss(mine) is mine
+
+
+def test_a_subclass_is_a_loss_and_keeps_its_class_when_layers_are_matched() -> None:
+    matched = replace(check_rdm_loss(Doubled()), match={"conv": "IT"})
+    x, teacher = patterns(), pairs(N_PAIRS)
+    found = matched({"conv": x}, {"IT": teacher})
+    torch.testing.assert_close(found, 2 * RDMLoss()(x, teacher))
+
+
+@pytest.mark.parametrize(
+    ("loss", "advice"),
+    [
+        ("cosine", r"'cosine'; write loss=RDMLoss\(similarity='cosine'\)"),
+        ("euclidean", r"write loss=RDMLoss\(dissimilarity='euclidean'\)"),
+        ("mse", r"got 'mse'; write loss=RDMLoss\(similarity=\.\.\., dissimilarity="),
+        (RDMLoss, r"got RDMLoss; write loss=RDMLoss\(\)"),
+        (nn.CrossEntropyLoss(), r"got CrossEntropyLoss\(\); a loss of logits and labels belongs in task=Task"),
+        (nn.MSELoss, r"got MSELoss; a loss of logits"),
+        (lambda patterns, rdms, step: 0, r"terms=\{name: Term\(function\)\}; your own .* subclass of RDMLoss"),
+        (False, r"got False; write loss=RDMLoss"),
+        ({"similarity": "corr"}, r"got \{'similarity': 'corr'\}; write"),
+    ],
+)
+def test_another_loss_is_refused_with_the_place_where_it_belongs(loss: object, advice: str) -> None:
+    with pytest.raises(BrainrdlError, match=rf"^loss must be an RDMLoss, .*{advice}"):
+        check_rdm_loss(loss)
