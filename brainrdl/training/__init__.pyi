@@ -18,6 +18,11 @@ from .distributed import (
     start_alike as start_alike,
 )
 from .frozen_features import FrozenFeatures as FrozenFeatures
+from .frozen_network import (
+    FrozenNetwork as FrozenNetwork,
+    FrozenOutput as FrozenOutput,
+    frozen as frozen,
+)
 from .looks import (
     check_loss as check_loss,
     look as look,
@@ -55,4 +60,12 @@ from .sampling import (
 from .stimulus_lists import (
     check_no_leak as check_no_leak,
     training_names as training_names,
+)
+from .transfer_terms import (
+    Hints as Hints,
+    KernelAlignment as KernelAlignment,
+    KnowledgeDistillation as KnowledgeDistillation,
+    ProbabilisticTransfer as ProbabilisticTransfer,
+    RelationalDistillation as RelationalDistillation,
+    SimilarityPreserving as SimilarityPreserving,
 )
