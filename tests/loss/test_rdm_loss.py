@@ -299,10 +299,10 @@ def test_a_weight_of_an_unknown_layer_is_refused() -> None:
 
 def _both_ways(kind: str, x: torch.Tensor, rdms: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     from brainrdl.dissimilarity.registry import DISSIMILARITIES
-    from brainrdl.loss.correlation_kernel import direction_of, rdm_correlation
+    from brainrdl.loss.correlation_kernel import direction_of, rdm_correlations
     from brainrdl.similarity.comparators import corr
 
-    return rdm_correlation(x, direction_of(rdms), kind), corr(DISSIMILARITIES[kind](x), rdms).mean()
+    return rdm_correlations([x], direction_of(rdms), kind)[0], corr(DISSIMILARITIES[kind](x), rdms).mean()
 
 
 @pytest.mark.parametrize("kind", ["euclidean", "correlation", "cosine"])
@@ -340,6 +340,58 @@ def test_a_constant_teacher_has_no_correlation_and_no_gradient() -> None:
     (gradient,) = torch.autograd.grad(loss, x)
     assert loss.item() == 1.0
     assert not gradient.any()
+
+
+@pytest.mark.parametrize("kind", ["euclidean", "correlation", "cosine"])
+def test_layers_that_are_computed_together_have_the_terms_and_gradients_of_each_alone(kind: str) -> None:
+    layers = {"a": patterns(0), "b": patterns(1, n_channels=3), "c": patterns(2), "d": patterns(3, n_channels=40)}
+    teacher = {"V1": pairs(2, N_PAIRS), "IT": pairs(N_PAIRS, seed=2)}
+    match = {"a": "IT", "b": "V1", "c": "IT", "d": "IT"}
+    loss = RDMLoss(kind, match=match, layer_weights={"d": 0.5})
+    alone = {name: RDMLoss(kind)(x, teacher[match[name]]) for name, x in layers.items()}
+    terms = loss.terms(layers, teacher)
+    assert list(terms) == list(layers)
+    torch.testing.assert_close(terms, alone)
+    expected = alone["a"] + alone["b"] + alone["c"] + 0.5 * alone["d"]
+    torch.testing.assert_close(loss(layers, teacher), expected)
+    torch.testing.assert_close(replace(loss, layer_weights=None)(layers, teacher), expected + 0.5 * alone["d"])
+    found = torch.autograd.grad(loss(layers, teacher), list(layers.values()))
+    torch.testing.assert_close(found, torch.autograd.grad(expected, list(layers.values())))
+
+
+def test_a_constant_layer_has_no_influence_on_a_layer_computed_with_it() -> None:
+    x, flat, teacher = patterns(), torch.ones(N, 4, dtype=torch.float64, requires_grad=True), pairs(N_PAIRS)
+    terms = RDMLoss().terms({"a": x, "flat": flat}, teacher)
+    torch.testing.assert_close(terms["a"], RDMLoss()(x, teacher))
+    assert terms["flat"].item() == 1
+    slope = torch.autograd.grad(sum(terms.values()), (x, flat))
+    torch.testing.assert_close(slope, (gradient(RDMLoss(), teacher), torch.zeros_like(flat)))
+
+
+def test_layers_of_another_precision_are_computed_in_the_highest() -> None:
+    x, teacher = patterns(), pairs(N_PAIRS)
+    single = x.detach().float().requires_grad_()
+    terms = RDMLoss().terms({"a": x, "b": single}, teacher)
+    torch.testing.assert_close(terms["b"], terms["a"], rtol=1e-5, atol=0)
+    assert torch.autograd.grad(terms["b"], single)[0].dtype == torch.float32
+
+
+def test_a_teacher_rdm_that_is_changed_in_place_is_read_again() -> None:
+    x, teacher = patterns(), pairs(N_PAIRS)
+    RDMLoss()(x, teacher)
+    teacher.copy_(pairs(N_PAIRS, seed=7))
+    torch.testing.assert_close(RDMLoss()(x, teacher), RDMLoss()(x, pairs(N_PAIRS, seed=7)))
+    teacher[3] = math.nan
+    torch.testing.assert_close(RDMLoss()(x, teacher), RDMLoss()(x, teacher.clone()))
+
+
+@pytest.mark.parametrize("made_in_inference_mode", [False, True])
+def test_a_teacher_rdm_that_was_used_in_inference_mode_can_be_trained_on(made_in_inference_mode: bool) -> None:
+    with torch.inference_mode(made_in_inference_mode):
+        teacher = pairs(N_PAIRS)
+    with torch.inference_mode():
+        RDMLoss()(patterns().detach(), teacher)
+    assert gradient(RDMLoss(), teacher).isfinite().all()
 
 
 # What is accepted as the loss of a fit
