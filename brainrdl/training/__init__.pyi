@@ -24,6 +24,11 @@ from .distributed import (
 )
 from .frozen_features import FrozenFeatures as FrozenFeatures
 from .loading import Loader as Loader
+from .frozen_network import (
+    FrozenNetwork as FrozenNetwork,
+    FrozenOutput as FrozenOutput,
+    frozen as frozen,
+)
 from .looks import (
     Guard as Guard,
     batches_of as batches_of,
@@ -80,4 +85,12 @@ from .terms import (
     Balance as Balance,
     Term as Term,
     check_terms as check_terms,
+)
+from .transfer_terms import (
+    Hints as Hints,
+    KernelAlignment as KernelAlignment,
+    KnowledgeDistillation as KnowledgeDistillation,
+    ProbabilisticTransfer as ProbabilisticTransfer,
+    RelationalDistillation as RelationalDistillation,
+    SimilarityPreserving as SimilarityPreserving,
 )
