@@ -28,7 +28,9 @@ from brainrdl._core.errors import arg, check_option, check_text, nearest, quote,
 from brainrdl.models import layers as features, rows
 from brainrdl.models.gradients import gradient_problems
 from brainrdl.models.hooks import evaluating
+from brainrdl.models.layers import Captured
 from brainrdl.models.readout import Readout, ReadoutHead, check_groups, readouts_of, steps_of
+from brainrdl.models.trained_on import TrainedOn
 
 if TYPE_CHECKING:
     from rsatoolbox.rdm.rdms import RDMs
@@ -90,6 +92,8 @@ class Student(nn.Module):
         Modules whose outputs the layers need.
     match : dict of str to str, or None
         The target of each layer, if `layers` was a mapping.
+    trained_on : TrainedOn or None
+        The images that the weights of a run belong to, once they are loaded: others are refused. None accepts all.
 
     Raises
     ------
@@ -128,6 +132,7 @@ class Student(nn.Module):
         self.trainable = trainable = _default_trainable(model) if trainable is None else trainable
         _check_trainable(trainable, model, readouts.values())
         self.model = model
+        self.trained_on: TrainedOn | None = None
         self.heads = nn.ModuleDict(
             {
                 key_of_layer(layer): ReadoutHead(
@@ -159,11 +164,17 @@ class Student(nn.Module):
         Raises
         ------
         BrainrdlError
-            If a readout standardises or projects but is not calibrated.
+            If a readout standardises or projects but is not calibrated, or the images have another shape than those
+            that the weights of a run were trained on.
         """
-        outputs, answer = features.read_layers(self.model, self.parts, images, steps_of(self.readout_heads()))
+        outputs, answer = self._read(images)
         patterns = {head.layer: head(outputs) for head in self.readout_heads()}
         return StudentOutput(patterns, _logits(answer))
+
+    def _read(self, images: Tensor) -> tuple[Captured, Any]:
+        if self.trained_on is not None:
+            self.trained_on.check_shape(images.shape)
+        return features.read_layers(self.model, self.parts, images, steps_of(self.readout_heads()))
 
     def train(self, mode: bool = True) -> Student:
         """Set training mode, except for a frozen network and for batch normalisation with stored statistics."""
@@ -226,7 +237,7 @@ class Student(nn.Module):
             head.calibrate(torch.cat([pooled[head.layer] for pooled in passes]))
 
     def _pooled(self, images: Tensor, heads: Sequence[ReadoutHead]) -> dict[str, Tensor]:
-        outputs, _ = features.read_layers(self.model, self.parts, images, steps_of(self.readout_heads()))
+        outputs, _ = self._read(images)
         return {head.layer: head.pooled(outputs) for head in heads}
 
     def trainable_parameters(self) -> list[nn.Parameter]:
@@ -317,8 +328,8 @@ class Student(nn.Module):
         Raises
         ------
         BrainrdlError
-            If a name is not in `stimuli`, no name is given, the transform of the stimuli is random, or the student is
-            not calibrated.
+            If a name is not in `stimuli`, no name is given, the transform of the stimuli is random or not that of the
+            run whose weights were loaded, or the student is not calibrated.
 
         Warns
         -----
@@ -331,6 +342,8 @@ class Student(nn.Module):
         if not asked:
             refuse("no conditions were given; give at least one name")
         stimuli.check_repeatable()
+        if self.trained_on is not None:
+            self.trained_on.check_stimuli(stimuli)
         chunks = [asked[start : start + batch_size] for start in range(0, len(asked), batch_size)]
         with evaluating(self):
             passes = [self(stimuli.images(chunk).to(self.device)).patterns for chunk in chunks]

@@ -11,9 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from brainrdl._core.errors import nearest, quote, refuse
+from brainrdl._core.errors import BrainrdlError, nearest, quote, refuse
 from brainrdl._core.files import read_safetensors
 from brainrdl._core.tensor_checks import check_finite
+from brainrdl.models.trained_on import check_network
 
 _SAFE_SUFFIX = ".safetensors"
 
@@ -49,7 +50,8 @@ def load_weights(module: nn.Module, path: str | Path) -> None:
     BrainrdlError
         If the file contains a student with other readouts, which would be lost (see `fitted_student`); if it is
         missing, of another kind, damaged, or contains pickled objects (none of which is run); if names are missing or
-        unexpected or shapes differ (the message quotes them); if a value is not finite.
+        unexpected or shapes differ (the message quotes them); if a value is not finite; if a run trained another
+        network.
 
     Examples
     --------
@@ -59,15 +61,34 @@ def load_weights(module: nn.Module, path: str | Path) -> None:
     """
     path = Path(path)
     state = _without_prefix(_state_dict(_read(path), path))
-    if not set(state) <= set(module.state_dict()) or read_student(path) is not None:
+    found = read_student(path)
+    if not set(state) <= set(module.state_dict()) or found is not None:
         state = _network_of(state, path)
-    load_state(module, state, path)
+    load_state(module, state, path, found[1] if found else None)
 
 
-def load_state(module: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
-    """Load parameters and buffers that were read from `path` into `module`, or refuse them as `load_weights` does."""
+def load_state(
+    module: nn.Module, state: Mapping[str, Tensor], path: Path, told: Mapping[str, Any] | None = None
+) -> None:
+    """Load parameters and buffers that were read from `path` into `module`, or refuse them as `load_weights` does.
+
+    Parameters
+    ----------
+    module : nn.Module
+    state : mapping of str to Tensor
+    path : Path
+        For messages.
+    told : mapping, optional
+        The description of the student whose network it is; the network must be the one that was trained.
+    """
     _check_state(module, state, path)
+    before = {name: value.clone() for name, value in module.state_dict().items()} if told else {}
     module.load_state_dict(state)
+    try:
+        check_network(module, told or {}, f"weight file {str(path)!r}")
+    except BrainrdlError:
+        module.load_state_dict(before)
+        raise
 
 
 def read_student(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import nn
@@ -11,6 +11,7 @@ from torch import nn
 from brainrdl._core import files as _files
 from brainrdl.loss.rdm_loss import RDMLoss
 from brainrdl.models.student import Student
+from brainrdl.models.trained_on import TrainedOn
 from brainrdl.stimuli.named_images import Stimuli
 from brainrdl.stimuli.transforms import transform_text
 from brainrdl.teachers.protocol import Teacher, identity_of, kept_rdms
@@ -27,12 +28,25 @@ def settings_of(
 ) -> dict[str, Any]:
     """Return what identifies a run in addition to its options; it can only be resumed with the same."""
     return {
+        "image_shape": list(stimuli.images(train[:1]).shape[1:]),
         **student_settings(student),
         **source_settings(teacher, stimuli, (*train, *validation)),
         "loss": provenance.describe(loss),
         "train": list(train),
         "validation": list(validation),
     }
+
+
+def images_of(settings: Mapping[str, Any]) -> TrainedOn | None:
+    """Return the images of a run from its settings; None if they do not say.
+
+    Examples
+    --------
+    >>> images_of({"image_shape": [1, 8, 8], "transform": None})
+    TrainedOn(shape=(1, 8, 8), transform=None)
+    """
+    shape = settings.get("image_shape")
+    return None if shape is None else TrainedOn(tuple(shape), settings["transform"])
 
 
 def source_settings(teacher: Teacher | None, stimuli: Stimuli, names: Sequence[str]) -> dict[str, Any]:

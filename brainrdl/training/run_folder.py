@@ -44,8 +44,10 @@ from brainrdl._core.locks import LOCK, locked
 from brainrdl._core.signals import interrupting
 from brainrdl.models.fitted import student_facts
 from brainrdl.models.student import Student
+from brainrdl.models.trained_on import TrainedOn, check_network, stored_images
 from brainrdl.models.weights import STUDENT
 from brainrdl.training.checkpoint import check_same_settings
+from brainrdl.training.fingerprint import images_of
 
 SETTINGS, PROVENANCE, HISTORY = "settings.json", "provenance.json", "history.csv"
 
@@ -389,7 +391,8 @@ def save_fit(fitted: FitResult) -> None:
     if fitted.path is None:
         refuse("this result has no run folder; give `out` to fit")
     write_csv(fitted.path / HISTORY, fitted.history)
-    save_weights(fitted.path / WEIGHTS, fitted.student, fitted.best_step, files=digests_of(fitted.path, [HISTORY]))
+    files, images = digests_of(fitted.path, [HISTORY]), images_of(fitted.settings)
+    save_weights(fitted.path / WEIGHTS, fitted.student, fitted.best_step, files, images)
     (fitted.path / CHECKPOINT).unlink(missing_ok=True)
 
 
@@ -456,7 +459,13 @@ def _check_history(folder: Path, facts: Mapping[str, Any]) -> None:
     check_digests(folder, facts.get("files", {}), advice)
 
 
-def save_weights(path: Path, student: Student, best_step: int = 0, files: Mapping[str, str] | None = None) -> None:
+def save_weights(
+    path: Path,
+    student: Student,
+    best_step: int = 0,
+    files: Mapping[str, str] | None = None,
+    images: TrainedOn | None = None,
+) -> None:
     """Write a student's state as safetensors, atomically.
 
     Parameters
@@ -469,6 +478,8 @@ def save_weights(path: Path, student: Student, best_step: int = 0, files: Mappin
         Number of optimiser steps that led to these weights.
     files : mapping of name to SHA-256, optional
         Checksums of files that belong to these weights.
+    images : TrainedOn, optional
+        The images that the student was trained on; others are refused when the weights are read.
 
     Raises
     ------
@@ -484,7 +495,7 @@ def save_weights(path: Path, student: Student, best_step: int = 0, files: Mappin
     >>> target.exists()
     True
     """
-    facts = {"best_step": best_step, **student_facts(student)} | ({"files": dict(files)} if files else {})
+    facts = {"best_step": best_step, **student_facts(student, images)} | ({"files": dict(files)} if files else {})
     write_safetensors(path, student.state_dict(), facts)
 
 
@@ -530,6 +541,9 @@ def _restore(path: Path, student: Student, tensors: Mapping[str, Tensor], facts:
         student.load_state_dict(tensors)
     except RuntimeError as error:
         refuse(f"{str(path)!r} does not fit this student: {error}")
+    told = facts.get(STUDENT, {})
+    check_network(student.model, told, repr(str(path)))
+    student.trained_on = stored_images(told)
     return int(facts["best_step"])
 
 
