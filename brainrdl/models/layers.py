@@ -103,7 +103,7 @@ def _axes_of(model: nn.Module, images: Tensor) -> dict[str, list[Axes]]:
     known = _AXES.setdefault(model, {})
     shape = tuple(images.shape[1:])
     if shape not in known:
-        probe, _ = rows.probe_images(images)
+        _, probe = rows.probe_images(images)  # images that differ
         with probing(model, probe):
             known[shape] = trace_axes(model, probe)
     return known[shape]

@@ -10,7 +10,7 @@ image stays and the others change. The row of that image must stay as well.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from jaxtyping import Float
@@ -190,6 +190,36 @@ def same_for_all(patterns: Float[Tensor, "n n_channels"]) -> bool:
     """
     change = (patterns - patterns[:1]).detach().abs().amax() if patterns.numel() else torch.zeros(())
     return len(patterns) > 1 and bool(change <= _EQUAL * patterns.detach().abs().amax())
+
+
+def check_finite_rows(patterns: Mapping[str, Float[Tensor, "n n_channels"]], names: Sequence[str]) -> None:
+    """Refuse patterns with NaN or Inf, whose dissimilarities are undefined.
+
+    Parameters
+    ----------
+    patterns : mapping of str to Tensor, shape (n, n_channels)
+        Patterns of each layer.
+    names : sequence of str
+        The n conditions.
+
+    Raises
+    ------
+    BrainrdlError
+        With the layer and the first of the conditions.
+
+    Examples
+    --------
+    >>> check_finite_rows({"fc": torch.tensor([[1.0], [torch.nan]])}, ["a", "b"])
+    Traceback (most recent call last):
+    brainrdl.BrainrdlError: layer 'fc' gives NaN or Inf for condition 'b' (1 of 2 conditions), so its RDM ...
+    """
+    for layer, found in patterns.items():
+        bad = (~torch.isfinite(found)).any(1).nonzero().flatten().tolist()
+        if bad:
+            refuse(
+                f"layer {layer!r} gives NaN or Inf for condition {names[bad[0]]!r} ({len(bad)} of {len(names)} "
+                "conditions), so its RDM is undefined; check the image and the weights, or lower the learning rate"
+            )
 
 
 def warn_if_same(patterns: Mapping[str, Float[Tensor, "n n_channels"]]) -> None:

@@ -29,7 +29,15 @@ from brainrdl.models import layers as features, rows
 from brainrdl.models.gradients import gradient_problems
 from brainrdl.models.hooks import evaluating
 from brainrdl.models.layers import Captured
-from brainrdl.models.readout import Readout, ReadoutHead, check_groups, readouts_of, steps_of
+from brainrdl.models.readout import (
+    Readout,
+    ReadoutHead,
+    check_groups,
+    pack_readouts,
+    readouts_of,
+    steps_of,
+    unpack_readouts,
+)
 from brainrdl.models.trained_on import TrainedOn
 
 if TYPE_CHECKING:
@@ -147,6 +155,21 @@ class Student(nn.Module):
     def readout_heads(self) -> list[ReadoutHead]:
         """List the readouts, one per layer, in the order of the layers."""
         return [head for head in self.heads.values() if isinstance(head, ReadoutHead)]
+
+    def get_extra_state(self) -> Tensor:
+        """Return the readouts for ``state_dict``, so that a file of it cannot be mistaken for the network alone."""
+        return pack_readouts({head.layer: head.readout for head in self.readout_heads()})
+
+    def set_extra_state(self, state: Any) -> None:
+        """Refuse the state of a student that reads other layers, or the same ones in another way."""
+        stored = unpack_readouts(state)
+        own = {head.layer: head.readout for head in self.readout_heads()}
+        differ = sorted(layer for layer in stored | own if stored.get(layer) != own.get(layer))
+        if differ:
+            refuse(
+                f"the state does not fit this student: the readouts of layers {quote(differ)} differ; it was saved "
+                f"with {stored}, and this student has {own}"
+            )
 
     def forward(self, images: Float[Tensor, "n c h w"]) -> StudentOutput:
         """Run the network once and read the patterns of the layers.
@@ -329,7 +352,8 @@ class Student(nn.Module):
         ------
         BrainrdlError
             If a name is not in `stimuli`, no name is given, the transform of the stimuli is random or not that of the
-            run whose weights were loaded, or the student is not calibrated.
+            run whose weights were loaded, a pattern is not finite (layer and condition are named), or the student is
+            not calibrated.
 
         Warns
         -----
@@ -348,6 +372,7 @@ class Student(nn.Module):
         with evaluating(self):
             passes = [self(stimuli.images(chunk).to(self.device)).patterns for chunk in chunks]
         found = {layer: torch.cat([patterns[layer] for patterns in passes]) for layer in self.layers}
+        rows.check_finite_rows(found, asked)
         rows.warn_if_same(found)
         random = features.random_layers(self.model, self.parts)
         if random:
