@@ -10,7 +10,8 @@ Layout::
       weights.safetensors      the fitted student; written at the end of the run, which deletes the checkpoint
 
 None of these files is a pickle. A checkpoint stores numbers as tensors and everything else as JSON in its header. Each
-file has a checksum, which is compared when the file is read; that of the history is stored with the weights.
+file has a checksum, which is compared when the file is read. Those of the history and of the settings are stored with
+the weights, so that files of another run or fold are recognised.
 """
 
 from __future__ import annotations
@@ -391,8 +392,8 @@ def save_fit(fitted: FitResult) -> None:
     if fitted.path is None:
         refuse("this result has no run folder; give `out` to fit")
     write_csv(fitted.path / HISTORY, fitted.history)
-    files, images = digests_of(fitted.path, [HISTORY]), images_of(fitted.settings)
-    save_weights(fitted.path / WEIGHTS, fitted.student, fitted.best_step, files, images)
+    files = digests_of(fitted.path, [name for name in (SETTINGS, HISTORY) if (fitted.path / name).exists()])
+    save_weights(fitted.path / WEIGHTS, fitted.student, fitted.best_step, files, images_of(fitted.settings))
     (fitted.path / CHECKPOINT).unlink(missing_ok=True)
 
 
@@ -415,8 +416,8 @@ def load_fit(folder: Path | str, student: Student, settings: Mapping[str, Any] |
     Raises
     ------
     BrainrdlError
-        If a file is missing or damaged, has changed since it was written, does not fit the student, or the settings
-        differ.
+        If a file is missing or damaged, has changed since it was written, belongs to another run, does not fit the
+        student, or the settings differ.
 
     Examples
     --------
@@ -430,18 +431,18 @@ def load_fit(folder: Path | str, student: Student, settings: Mapping[str, Any] |
         check_same_settings(settings, stored, str(folder / SETTINGS))
     facts = read_json(folder / PROVENANCE)
     tensors, known = read_safetensors(folder / WEIGHTS)
-    _check_history(folder, known)
+    _check_files(folder, known)
     best_step = _restore(folder / WEIGHTS, student, tensors, known)
     return FitResult(student, read_csv(folder / HISTORY), best_step, stored, facts, folder)
 
 
 def read_history(folder: Path) -> pd.DataFrame:
-    """Read the history of a run; that of a finished run must have the checksum that is stored with its weights.
+    """Read the history of a run; that of a finished run must have the checksum that is stored with the run's weights.
 
     Raises
     ------
     BrainrdlError
-        If the history is missing, is not a table, or has changed since it was written.
+        If the history is missing, is not a table, has changed since it was written, or belongs to another run.
 
     Examples
     --------
@@ -450,11 +451,18 @@ def read_history(folder: Path) -> pd.DataFrame:
     brainrdl.BrainrdlError: cannot read 'no/such/run/history.csv': No such file or directory
     """
     if (folder / WEIGHTS).exists():
-        _check_history(folder, read_safetensors(folder / WEIGHTS)[1])
+        _check_files(folder, read_safetensors(folder / WEIGHTS)[1])
     return read_csv(folder / HISTORY)
 
 
-def _check_history(folder: Path, facts: Mapping[str, Any]) -> None:
+def _check_files(folder: Path, facts: Mapping[str, Any]) -> None:
+    own = digests_of(folder, [SETTINGS]) if (folder / SETTINGS).exists() else {}
+    if facts.get("files", {}).get(SETTINGS) != own.get(SETTINGS):
+        refuse(
+            f"{str(folder / WEIGHTS)!r} does not belong to {str(folder / SETTINGS)!r}: it is of a run or fold with "
+            "other settings, or the settings were changed; restore both from a copy, or delete "
+            f"{WEIGHTS!r} and resume the run"
+        )
     advice = f"restore it from a copy, or delete {WEIGHTS!r} and resume the run"
     check_digests(folder, facts.get("files", {}), advice)
 

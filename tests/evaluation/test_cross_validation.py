@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -430,6 +431,35 @@ def test_what_makes_no_new_student_is_refused() -> None:
 
 
 # Choosing the number of steps
+
+
+@pytest.mark.parametrize("files", [("weights.safetensors", "history.csv"), ("weights.safetensors",)])
+def test_files_of_another_fold_in_a_fit_are_refused_when_resumed(tmp_path: Path, files: tuple[str, ...]) -> None:
+    options: dict[str, Any] = {"folds": 2, "controls": [], "steps": 2, "out": tmp_path / "run"}
+    quick(**options)
+    first, second = sorted(path for path in (tmp_path / "run" / "fits").iterdir() if path.is_dir())
+    for name in files:
+        shutil.copy(first / name, second / name)
+    with pytest.raises(
+        BrainrdlError, match=r"weights.safetensors' does not belong to .*settings.json': it is of a run"
+    ):
+        quick(**options, resume=True)
+    with pytest.raises(BrainrdlError, match="does not belong to"):
+        training.run_folder.read_history(second)
+
+
+@pytest.mark.parametrize("of", ["fold", "run"])
+def test_inner_tables_of_another_fold_or_run_are_refused_when_resumed(tmp_path: Path, of: str) -> None:
+    options: dict[str, Any] = {"folds": 2, "controls": [], "steps": 2, "inner_folds": 2}
+    for name, seed in (("run", 0), ("other", 1)):
+        quick(**options, out=tmp_path / name, n_bootstrap=10, lr=0.01 * (1 + seed))
+    fits = tmp_path / "run" / "fits"
+    first, second = (path.with_suffix("") for path in sorted(fits.glob("*-inner.csv")))
+    source = first if of == "fold" else tmp_path / "other" / "fits" / second.name
+    for suffix in (".csv", ".json"):
+        shutil.copy(source.with_suffix(suffix), second.with_suffix(suffix))
+    with pytest.raises(BrainrdlError, match=r"-inner.json' is of another run or fold; delete it, and resume the run"):
+        quick(**options, out=tmp_path / "run", n_bootstrap=10, lr=0.01, resume=True)
 
 
 def test_the_steps_are_those_of_the_best_mean_evaluation_of_the_inner_folds() -> None:
