@@ -12,6 +12,8 @@ The rule, which teachers, the doctor, the command line and figures share:
 
 from __future__ import annotations
 
+import re
+import warnings
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -95,6 +97,11 @@ def groups(
         If a descriptor does not exist or lacks values, the RDMs differ in a descriptor that `target_by` and
         `average_over` do not list, or several RDMs of one subject and target are not to be averaged.
 
+    Warns
+    -----
+    UserWarning
+        If the names of subjects differ only in zeros before a number ("01" and "1").
+
     Examples
     --------
     >>> from brainrdl.rdms import from_array
@@ -110,6 +117,7 @@ def groups(
     for option, keys in (("target_by", asked), ("subject_by", chosen), ("average_over", averaged)):
         check_known(rdms, keys, option, where)
     subjects = _values(rdms, subject_by, where) or (_NO_SUBJECT,) * rdms.n_rdm
+    _warn_of_zeros(subjects, where)
     keys = _target_keys(rdms, asked, subjects, (subject_by, *averaged))
     if target_by is not None and len(keys) > len(asked):
         _refuse_other_targets(keys, len(asked), where)
@@ -139,6 +147,20 @@ def _values(rdms: RDMs, key: str, where: str) -> tuple[str, ...]:
     values = list(rdms.rdm_descriptors.get(key, ()))
     checked_names(values, f"rdm descriptor {key!r} of {where}")
     return tuple(in_words(values))
+
+
+def _warn_of_zeros(subjects: Sequence[str], where: str) -> None:
+    """Warn about subjects whose names differ only in zeros before a number."""
+    same: dict[str, list[str]] = {}
+    for subject in dict.fromkeys(subjects):
+        same.setdefault(re.sub(r"(?<!\d)0+(?=\d)", "", subject), []).append(subject)
+    twins = [twin for names in same.values() if len(names) > 1 for twin in names]
+    if twins:
+        warnings.warn(
+            f"subjects {quote(twins)} of {where} count as different subjects, though their names differ only in zeros; "
+            "if they are the same, give them one name",
+            stacklevel=3,
+        )
 
 
 def in_words(values: Sequence[object]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -159,7 +160,7 @@ def hash_labels(stimuli: Stimuli, names: Sequence[str]) -> dict[str, str]:
 
 
 def hash_teacher(teacher: Teacher | None) -> dict[str, str]:
-    """Digest of all subjects' RDMs, for the hashes of a run; empty for a teacher that does not store RDMs.
+    """Digest of all subjects' names and RDMs, for the hashes of a run; empty for a teacher that does not store RDMs.
 
     Parameters
     ----------
@@ -176,4 +177,5 @@ def hash_teacher(teacher: Teacher | None) -> dict[str, str]:
     {}
     """
     kept = {} if teacher is None else kept_rdms(teacher)
-    return {"teacher": _files.digest({target: rdms.pairs for target, rdms in kept.items()})} if kept else {}
+    named = {json.dumps([target, *rdms.subjects]): rdms.pairs for target, rdms in kept.items()}
+    return {"teacher": _files.digest(named)} if kept else {}

@@ -549,6 +549,16 @@ def test_one_subject_cannot_be_left_out(teacher: Teacher | None, monkeypatch: py
 # Resuming
 
 
+def test_a_resumed_run_must_have_the_same_subjects_for_the_same_rdms(tmp_path: Path) -> None:
+    quick(out=tmp_path, controls=[])
+    swapped = {"subject": ["s1", "s0", "s2"]}
+    with pytest.raises(BrainrdlError, match=r"hashes.teacher"):
+        quick(
+            teacher=RDMTeacher(rdms.from_array(subject_pairs(), NAMES, descriptors=swapped)),
+            out=tmp_path, controls=[], resume=True,
+        )  # fmt: skip
+
+
 @pytest.mark.parametrize("inner_folds", [0, 2])
 def test_a_run_that_was_killed_goes_on_to_the_same_scores(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, inner_folds: int

@@ -46,6 +46,13 @@ def test_another_name_of_a_subject_is_not_a_target(key: str) -> None:
     assert (found.targets, found.subjects) == (("rdm",) * 3, ("s1", "s2", "s3"))
 
 
+@pytest.mark.parametrize(("one", "other"), [("01", "1"), ("sub-01", "sub-1"), ("s007", "s07")])
+def test_subjects_whose_names_differ_in_zeros_are_two_with_a_warning(one: str, other: str) -> None:
+    with pytest.warns(UserWarning, match="count as different subjects, though their names differ only in zeros"):
+        found = groups(stack(subject=[one, other, "s10", "s100"]))
+    assert found.subjects == (one, other, "s10", "s100")
+
+
 def test_names_of_single_rdms_distinguish_nothing_besides_what_they_are_made_of() -> None:
     rows = [(roi, subject, session) for roi in ("V1", "IT") for subject in "ab" for session in "12"]
     described = {"name": [" | ".join(row) for row in rows]}
