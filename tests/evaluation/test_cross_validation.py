@@ -296,6 +296,12 @@ def test_groups_that_are_no_mapping_or_table_are_refused() -> None:
         quick(groups="nothing.csv")
 
 
+def test_groups_as_a_series_give_the_folds_of_a_mapping() -> None:
+    options: dict[str, Any] = {"folds": 2, "controls": []}
+    one, other = (quick(groups=groups, **options) for groups in (PAIRS, pd.Series(PAIRS)))
+    assert same(one.students.dissimilarities, other.students.dissimilarities)
+
+
 def textures(n: int = N) -> Tensor:
     """Images in which nearly equal ones can be recognised."""
     return torch.rand(n, 1, 24, 24, generator=torch.Generator().manual_seed(0))
