@@ -93,8 +93,8 @@ def _in_order(words: Sequence[str], classes: Sequence[str] | None) -> tuple[str,
 def label_table(labels: Labels, names: tuple[str, ...], where: str) -> Table:
     if isinstance(labels, str | Path):
         labels, where = _read_labels(Path(labels), "label", ("category", "label")), f"label table {str(labels)!r}"
-    elif (table := as_mapping(labels, "labels")) and (isinstance(labels, Mapping) or set(table) & set(names)):
-        labels, where = table, "the label table"
+    elif isinstance(labels, Mapping) or set(as_mapping(labels, "labels") or ()) & set(names):
+        labels, where = as_mapping(labels, "labels") or {}, "the label table"
     else:
         labels = _label_mapping(labels, names, where)
     missing = [name for name in names if name not in labels]
