@@ -3,9 +3,9 @@
 The rule, which teachers, the doctor, the command line and figures share:
 
 1. Only the descriptor `subject_by` (``"subject"``) distinguishes subjects.
-2. RDMs that differ in any other descriptor (roi, model, layer, time, session, ...) are different targets, also if no two
-   subjects share a value (one hemisphere or state for each subject). Only what says whose an RDM is does not count: a
-   descriptor that is known as a name or property of subjects (``"name"``, ``"participant"``, ``"sex"``), text that
+2. RDMs that differ in any other descriptor (roi, model, layer, time, session, ...) are different targets, also if no
+   two subjects share a value (one hemisphere or state for each subject). Only what says whose an RDM is does not count:
+   a descriptor that is known as a name or property of subjects (``"name"``, ``"participant"``, ``"sex"``), text that
    contains the name of the subject, and numbers of no known meaning (age, number of channels), each with no value that
    two subjects share.
 3. RDMs of one subject and target are averaged only if they differ in a descriptor of `average_over`.
