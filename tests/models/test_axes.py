@@ -228,6 +228,8 @@ def test_a_class_token_that_is_not_the_first_is_not_guessed(place: int) -> None:
     for pool in ("cls", "patches"):
         with pytest.raises(BrainrdlError, match="which of its 5 tokens are class tokens is not known"):
             Student(Placed(place).eval(), ["mix"], readout=Readout(pool))(x)
+    listed = describe_layers(Placed(place).eval(), (1, 8, 8)).set_index("layer").loc["mix"]
+    assert "cls" not in listed["readouts"]
     with pytest.raises(BrainrdlError, match="class tokens is not known"):
         Student(Placed(place).eval(), ["mix"], readout=Readout("cls"))(x[:1])
 
