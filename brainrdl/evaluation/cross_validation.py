@@ -269,13 +269,14 @@ class _Work:
         out: Path | None,
     ) -> tuple[list[pd.DataFrame], int]:
         stored = out.parent / f"{out.name}-inner.csv" if out else None
-        table = _stored_table(stored) if stored else None
+        run = _files.digest_file(self.folder / run_folder.SETTINGS) if self.folder else ""
+        table = _stored_table(stored, run) if stored else None
         if table is None:
             if stored:
                 self._check_there(stored, _record(stored))
             table = pd.concat(self._inner_histories(split, label, candidate, teacher, options, out), ignore_index=True)
             if stored:
-                _store_table(stored, table)
+                _store_table(stored, table, run)
         if out and not self.read_only:
             for folder in out.parent.glob(f"{out.name}-inner[0-9]*"):  # the table holds all that is needed of them
                 shutil.rmtree(folder, ignore_errors=True)
@@ -356,16 +357,20 @@ def _record(table: Path) -> Path:
     return table.with_suffix(".json")
 
 
-def _store_table(path: Path, table: pd.DataFrame) -> None:
+def _store_table(path: Path, table: pd.DataFrame, run: str) -> None:
     _files.write_csv(path, table)
-    _files.write_json(_record(path), {"files": _files.digests_of(path.parent, [path.name])})
+    _files.write_json(_record(path), {"files": _files.digests_of(path.parent, [path.name]), "run": run})
 
 
-def _stored_table(path: Path) -> pd.DataFrame | None:
+def _stored_table(path: Path, run: str) -> pd.DataFrame | None:
+    """Read the table of a fit; `run` is the digest of the settings of the run."""
     record = _record(path)
     if not path.exists() or not record.exists():
         return None
-    _files.check_digests(path.parent, _files.read_json(record)["files"], "delete it, and resume the run")
+    told = _files.read_json(record)
+    if [*told["files"]] != [path.name] or told.get("run") != run:
+        refuse(f"{str(record)!r} is of another run or fold; delete it, and resume the run")
+    _files.check_digests(path.parent, told["files"], "delete it, and resume the run")
     return _files.read_csv(path)
 
 

@@ -29,7 +29,17 @@ from brainrdl._core.errors import arg, check_option, check_text, nearest, quote,
 from brainrdl.models import layers as features, rows
 from brainrdl.models.gradients import gradient_problems
 from brainrdl.models.hooks import evaluating
-from brainrdl.models.readout import Readout, ReadoutHead, check_groups, readouts_of, steps_of
+from brainrdl.models.layers import Captured
+from brainrdl.models.readout import (
+    Readout,
+    ReadoutHead,
+    check_groups,
+    pack_readouts,
+    readouts_of,
+    steps_of,
+    unpack_readouts,
+)
+from brainrdl.models.trained_on import TrainedOn
 
 if TYPE_CHECKING:
     from rsatoolbox.rdm.rdms import RDMs
@@ -94,6 +104,8 @@ class Student(nn.Module):
         Modules whose outputs the layers need.
     match : dict of str to str, or None
         The target of each layer, if `layers` was a mapping.
+    trained_on : TrainedOn or None
+        The images that the weights of a run belong to, once they are loaded: others are refused. None accepts all.
 
     Raises
     ------
@@ -134,6 +146,7 @@ class Student(nn.Module):
         chosen = _default_batchnorm(model, trainable) if batchnorm is None else batchnorm
         self.batchnorm = check_option(chosen, ("eval", "train", "task"), "batchnorm")
         self.model = model
+        self.trained_on: TrainedOn | None = None
         self.heads = nn.ModuleDict(
             {
                 key_of_layer(layer): ReadoutHead(
@@ -148,6 +161,21 @@ class Student(nn.Module):
     def readout_heads(self) -> list[ReadoutHead]:
         """List the readouts, one per layer, in the order of the layers."""
         return [head for head in self.heads.values() if isinstance(head, ReadoutHead)]
+
+    def get_extra_state(self) -> Tensor:
+        """Return the readouts for ``state_dict``, so that a file of it cannot be mistaken for the network alone."""
+        return pack_readouts({head.layer: head.readout for head in self.readout_heads()})
+
+    def set_extra_state(self, state: Any) -> None:
+        """Refuse the state of a student that reads other layers, or the same ones in another way."""
+        stored = unpack_readouts(state)
+        own = {head.layer: head.readout for head in self.readout_heads()}
+        differ = sorted(layer for layer in stored | own if stored.get(layer) != own.get(layer))
+        if differ:
+            refuse(
+                f"the state does not fit this student: the readouts of layers {quote(differ)} differ; it was saved "
+                f"with {stored}, and this student has {own}"
+            )
 
     def forward(self, images: Float[Tensor, "n c h w"]) -> StudentOutput:
         """Run the network once and read the patterns of the layers.
@@ -165,10 +193,10 @@ class Student(nn.Module):
         Raises
         ------
         BrainrdlError
-            If a readout standardises or projects but is not calibrated.
+            If a readout standardises or projects but is not calibrated, or the images have another shape than those
+            that the weights of a run were trained on.
         """
-        parts = self.parts if self._logits_of is None else tuple(dict.fromkeys([*self.parts, self._logits_of]))
-        outputs, answer = features.read_layers(self.model, parts, images, steps_of(self.readout_heads()))
+        outputs, answer = self._read(images)
         patterns = {head.layer: head(outputs) for head in self.readout_heads()}
         return StudentOutput(patterns, _logits(answer if self._logits_of is None else outputs[self._logits_of]))
 
@@ -214,6 +242,12 @@ class Student(nn.Module):
         finally:
             for module in modules:
                 module.train()
+
+    def _read(self, images: Tensor) -> tuple[Captured, Any]:
+        if self.trained_on is not None:
+            self.trained_on.check_shape(images.shape)
+        parts = self.parts if self._logits_of is None else tuple(dict.fromkeys([*self.parts, self._logits_of]))
+        return features.read_layers(self.model, parts, images, steps_of(self.readout_heads()))
 
     def train(self, mode: bool = True) -> Student:
         """Set training mode, except for a frozen network and for batch normalisation with stored statistics."""
@@ -276,7 +310,7 @@ class Student(nn.Module):
             head.calibrate(torch.cat([pooled[head.layer] for pooled in passes]))
 
     def _pooled(self, images: Tensor, heads: Sequence[ReadoutHead]) -> dict[str, Tensor]:
-        outputs, _ = features.read_layers(self.model, self.parts, images, steps_of(self.readout_heads()))
+        outputs, _ = self._read(images)
         return {head.layer: head.pooled(outputs) for head in heads}
 
     def trainable_parameters(self) -> list[nn.Parameter]:
@@ -367,7 +401,8 @@ class Student(nn.Module):
         Raises
         ------
         BrainrdlError
-            If a name is not in `stimuli`, no name is given, the transform of the stimuli is random, or the student is
+            If a name is not in `stimuli`, no name is given, the transform of the stimuli is random or not that of the
+            run whose weights were loaded, a pattern is not finite (layer and condition are named), or the student is
             not calibrated.
 
         Warns
@@ -381,10 +416,13 @@ class Student(nn.Module):
         if not asked:
             refuse("no conditions were given; give at least one name")
         stimuli.check_repeatable()
+        if self.trained_on is not None:
+            self.trained_on.check_stimuli(stimuli)
         chunks = [asked[start : start + batch_size] for start in range(0, len(asked), batch_size)]
         with evaluating(self):
             passes = [self(stimuli.images(chunk).to(self.device)).patterns for chunk in chunks]
         found = {layer: torch.cat([patterns[layer] for patterns in passes]) for layer in self.layers}
+        rows.check_finite_rows(found, asked)
         rows.warn_if_same(found)
         random = features.random_layers(self.model, self.parts)
         if random:

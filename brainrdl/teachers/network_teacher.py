@@ -126,6 +126,8 @@ class NetworkTeacher:
         self._stimuli = _with_default_transform(stimuli, transform)
         if self._stimuli is not None:
             self._stimuli.check_repeatable()
+            if student.trained_on is not None:
+                student.trained_on.check_stimuli(self._stimuli)
         self._raw: dict[str, str] | None = None
         self._store = _store(cache)
         self._freeze(student)
@@ -408,6 +410,7 @@ def _part_of(student: Student, layers: Sequence[str], readout: Readout | None) -
             refuse(f"the student reads layer {layer!r} with {heads[layer].readout}; leave out pool and step")
     copied = _copied(student)
     part = reader(copied.model, layers)
+    part.trained_on = copied.trained_on
     part.heads = nn.ModuleDict({key_of_layer(layer): copied.heads[key_of_layer(layer)] for layer in layers})
     return part
 

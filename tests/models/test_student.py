@@ -379,3 +379,16 @@ def test_repr_says_what_is_read_and_what_trains() -> None:
     assert "layers=['fc'], trainable='from:block', batchnorm='eval'" in repr(
         Student(network(), ["fc"], trainable="from:block")
     )
+
+
+def test_patterns_that_are_not_finite_are_refused_with_layer_and_condition() -> None:
+    class Broken(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.where(x.flatten(1).mean(1, keepdim=True) > 0.9, torch.nan, x.flatten(1))
+
+    images = torch.rand(4, 1, 3, 3)
+    images[2] = 1
+    student = Student(nn.Sequential(nn.Identity(), Broken()), ["0", "1"])
+    for ask in (student.rdms, student.patterns):
+        with pytest.raises(BrainrdlError, match=r"layer '1' gives NaN or Inf for condition 'c' \(1 of 4 conditions\)"):
+            ask(Stimuli.from_arrays(images, list("abcd")))
