@@ -4,6 +4,7 @@ from .building import (
     make_stimuli as make_stimuli,
     make_student as make_student,
     make_teacher as make_teacher,
+    transform_of as transform_of,
 )
 from .files import (
     check as check,
@@ -11,6 +12,7 @@ from .files import (
     load as load,
     save as save,
 )
+from .final_fit import chosen_steps as chosen_steps
 from .running import (
     evaluate_run as evaluate_run,
     run as run,

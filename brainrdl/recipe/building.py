@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
@@ -79,7 +81,7 @@ def make_stimuli(recipe: Recipe, network: Network | None = None) -> Stimuli:
     brainrdl.BrainrdlError: stimulus folder 'images' does not exist...
     """
     section, network = recipe.stimuli, network or make_network(recipe)
-    transform = network.transform if section.size is None else network.transform_for(section.size)
+    transform = transform_of(recipe, network)
     if section.folder is not None:
         stimuli = Stimuli.from_folder(section.folder, transform, section.labels)
     elif section.arrays is not None:
@@ -91,6 +93,21 @@ def make_stimuli(recipe: Recipe, network: Network | None = None) -> Stimuli:
     if section.first is not None:
         stimuli = stimuli.select(stimuli.names[: section.first])
     return stimuli.cached() if section.cached else stimuli
+
+
+def transform_of(recipe: Recipe, network: Network) -> Callable[..., Any] | None:
+    """Return the transform from an image to what the network of a recipe expects; None if it takes images as they are.
+
+    Examples
+    --------
+    >>> from brainrdl.recipe import check
+    >>> student = {"model": "small_cnn", "layers": ["pool"]}
+    >>> example = {"stimuli": {"folder": "images"}, "teacher": {"rdms": "it.h5"}, "student": student}
+    >>> transform_of(check(example), make_network(check(example)))
+    ImageTransform(size=8, mean=(), std=(), channels=1)
+    """
+    size = recipe.stimuli.size
+    return network.transform if size is None else network.transform_for(size)
 
 
 def _from_npz(path: Path) -> Stimuli:

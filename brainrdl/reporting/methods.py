@@ -257,6 +257,11 @@ def _optimiser(run: Run) -> str:
 def _design_text(run: Run, evaluation: Evaluation) -> str:
     scores, settings, n = evaluation.scores, run.settings, len(names(evaluation.teacher))
     folds, seeds, inner = scores["fold"].nunique(), scores["seed"].nunique(), settings.get("inner_folds")
+    if run.elsewhere is not None:
+        return (
+            f"The network was fitted to {run.elsewhere.get('n_seen')} other stimuli, and scored on all pairs of {n} "
+            "stimuli. No stimulus had the name, the bytes or the group of one that it was fitted to."
+        )
     if folds < 2:
         held_out = " that were specified as held out" if run.was_fitted else ""
         return f"The network was scored on all pairs of {n} stimuli{held_out}."

@@ -45,6 +45,12 @@ class Run:
         return bool({"fit", "train", "folds"} & set(self.settings))
 
     @property
+    def elsewhere(self) -> Mapping[str, Any] | None:
+        """What is known about a score on other stimuli than those of the fit; None for other runs."""
+        found = self.settings.get("elsewhere")
+        return found if isinstance(found, Mapping) else None
+
+    @property
     def dissimilarity(self) -> str:
         """Dissimilarity of the student's RDMs; "" if the settings do not name it."""
         loss = self.fit_options.get("loss")
