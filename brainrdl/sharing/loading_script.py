@@ -118,7 +118,7 @@ def script_of(source: Mapping[str, Any] | None, transform: Callable[..., Any] | 
     >>> print(lines[-2])
     model = torch.export.load(Path(__file__).with_name("model.pt2")).module()
     >>> print(lines[-1])
-    transform = v2.Compose([v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Grayscale(1), v2.Resize([8]), ...
+    transform = v2.Compose([v2.PILToTensor(), v2.Lambda(lambda pixels: pixels / 255), v2.Grayscale(1), v2.Resize([8])...
     """
     standard, others = ["from pathlib import Path"], {"import torch"}
     built = _PROGRAM
@@ -149,18 +149,19 @@ def _transformed(transform: Callable[..., Any] | None, source: Mapping[str, Any]
 
 def _steps(transform: Callable[..., Any] | None) -> list[str] | None:
     """Write a transform as steps of torchvision; None if it is not one that is known."""
-    floats = "v2.ToDtype(torch.float32, scale=True)"
+    floats = ["v2.PILToTensor()", "v2.Lambda(lambda pixels: pixels / 255)"]  # v2.ToDtype rounds in another way
     if transform is None:
-        return ["v2.ToImage()", floats]
+        return floats
     if isinstance(transform, ImageTransform):
         channels = "v2.RGB()" if transform.channels == 3 else "v2.Grayscale(1)"
         square = [f"v2.Resize([{transform.size}])", f"v2.CenterCrop([{transform.size}])"]
-        return ["v2.ToImage()", floats, channels, *square, *_normalised(transform.mean, transform.std)]
+        return [*floats, channels, *square, *_normalised(transform.mean, transform.std)]
     if type(transform).__name__ == "ImageClassification":  # the presets of torchvision
         shown: Any = transform
         resize = f"v2.Resize({shown.resize_size}, v2.InterpolationMode.{shown.interpolation.name})"
         crop = f"v2.CenterCrop({shown.crop_size})"
-        return [resize, crop, "v2.PILToTensor()", floats, *_normalised(shown.mean, shown.std)]
+        pixels = ["v2.PILToTensor()", "v2.ToDtype(torch.float32, scale=True)"]
+        return [resize, crop, *pixels, *_normalised(shown.mean, shown.std)]
     return None
 
 
