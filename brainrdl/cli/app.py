@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 from rich.markup import escape
 
+from brainrdl._core.constants import FINAL
 from brainrdl._core.errors import BrainrdlError, about, refuse
 from brainrdl._core.rows import Against
 from brainrdl.cli import file_commands as files
@@ -149,6 +150,8 @@ def fit(
     else:
         console.print(f"fitted to all stimuli, best step {result.best_step}; no stimuli were held out, so no scores")
     if not as_json:
+        if (folder / FINAL).exists():
+            say_where("final model (fitted to all stimuli, not scored)", folder / FINAL)
         say_where("report", page)
 
 
@@ -236,7 +239,6 @@ def evaluate(
     """
     from brainrdl.recipe.running import evaluate_run
 
-    _check_run(run)
     if out is not None and out.exists() and (not out.is_dir() or any(out.iterdir())):
         refuse(f"--out {str(out)!r} must be a new or empty folder, so that no scores are lost; choose another")
     of_teacher = {
@@ -247,6 +249,7 @@ def evaluate(
     }  # fmt: skip
     if teacher is None:
         files.refuse_options(of_teacher, "some options are for scores on other images, and need --teacher")
+        _check_run(run)
         evaluation = evaluate_run(run, comparators)
     else:
         if stimuli is None:
@@ -267,7 +270,7 @@ def evaluate(
 def _check_run(run: Path) -> None:
     from brainrdl.recipe.files import RECIPE
 
-    if not any((place / RECIPE).is_file() for place in (run, *run.absolute().parents[:2])):
+    if not (run / RECIPE).is_file():
         refuse(f"{str(run)!r} is not a run folder of 'brainrdl fit': it has no file {RECIPE}; give the folder of a run")
 
 

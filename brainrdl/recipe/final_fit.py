@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from brainrdl._core.constants import FINAL
 from brainrdl._core.errors import refuse
 from brainrdl._core.files import read_safetensors
 from brainrdl.models.student import Student
@@ -17,8 +18,6 @@ from brainrdl.stimuli.named_images import Stimuli
 from brainrdl.teachers.protocol import Teacher
 from brainrdl.training.loop import fit
 from brainrdl.training.run_folder import WEIGHTS, FitResult
-
-FINAL = "final"  # folder of the final fit in that of the run
 
 _FOLDS = re.compile(r"fitted-seed\d+-fold\d+(-without-.*)?")  # of the fitted students; not of controls and inner folds
 

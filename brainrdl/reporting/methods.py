@@ -277,6 +277,11 @@ def _design_text(run: Run, evaluation: Evaluation) -> str:
         text += [f"The number of steps was chosen by {inner}-fold cross-validation within each training set."]
     elif share := _validation_share(run):
         text += [f"The number of steps was chosen on {percent(share)} of each training set, not used for fitting."]
+    if run.final is not None:
+        text += [
+            f"Finally, one network was fitted to all stimuli for {run.final['steps']} steps, the median of the steps "
+            "that led to the networks of the folds; it was not scored."
+        ]
     if seeds > 1:
         text += [f"The whole procedure was repeated with {seeds} seeds (folds, initial weights and batches)."]
     return " ".join(text)

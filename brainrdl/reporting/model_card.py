@@ -157,8 +157,7 @@ def _scores(run: Run, of_fit: Run) -> Iterator[str]:
     if run.evaluation is None:
         yield fit_headline(run)
         return
-    n, history = len(of_fit.settings.get("train", ())), of_fit.histories
-    yield _FOLDS.format(n=n, steps=int(history["step"].max()))
+    yield _FOLDS.format(n=len(of_fit.settings["train"]), steps=of_fit.settings["steps"])
     yield from headlines(run, run.evaluation)
     yield from map(_markdown, summary_tables(run.evaluation.summary))
 

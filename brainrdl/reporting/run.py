@@ -31,6 +31,7 @@ class Run:
     settings: Mapping[str, Any] = field(default_factory=dict)
     provenance: Mapping[str, Any] | None = None
     folder: Path | None = None
+    final: Mapping[str, Any] | None = None  # settings of the final fit to all stimuli
 
     @property
     def fit_options(self) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pandas as pd
 
-from brainrdl._core.constants import PARTIAL
+from brainrdl._core.constants import FINAL, PARTIAL
 from brainrdl._core.rows import Against, Role
 from brainrdl.evaluation.held_out import Evaluation
 from brainrdl.reporting.run import SHOWN, Run, comparators_of, kinds_of, rows_of, shown_keys
@@ -251,6 +251,11 @@ def limits_of(run: Run) -> Iterator[str]:
         yield "Nothing was held out, so this page does not show how the network performs on other stimuli."
         yield "A high similarity on training stimuli can be overfitting: a large network also fits shuffled RDMs."
         return
+    if run.final is not None:
+        yield (
+            f"A student was then fitted to all {len(run.final['train'])} stimuli in {run.final['steps']} steps (folder "
+            f"“{FINAL}”). It has no held-out score itself: the scores are those of the students of the folds."
+        )
     for flat in run.settings.get("constant") or ():
         yield f"{flat}: a score of 0 there means that the network collapsed, not that it differs from the teacher."
     yield from _limits_of_sample(run, run.evaluation)

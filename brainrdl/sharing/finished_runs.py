@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from brainrdl._core.constants import FINAL
 from brainrdl._core.errors import BrainrdlError, about, refuse
 from brainrdl._core.files import digest, hash_words, read_json
 from brainrdl.models.fitted import fitted_student
@@ -18,7 +19,6 @@ from brainrdl.models.student import Student
 from brainrdl.models.weights import NETWORK, read_student
 from brainrdl.recipe.building import make_network, make_stimuli, make_student, transform_of
 from brainrdl.recipe.files import RECIPE, load_saved
-from brainrdl.recipe.final_fit import FINAL
 from brainrdl.recipe.schema import Recipe
 from brainrdl.stimuli.named_images import Stimuli
 from brainrdl.stimuli.transforms import transform_text
@@ -141,8 +141,8 @@ def load_run(run: Path | str) -> FinishedRun:
     brainrdl.BrainrdlError: 'no/such/run' is not a run folder of 'brainrdl fit': there is no recipe.yaml ...
     """
     given = Path(run)
-    folder = next((place for place in (given, *given.absolute().parents[:2]) if (place / RECIPE).is_file()), None)
-    if folder is None:
+    folder = given.parent if given.name == FINAL else given.parent.parent if given.parent.name == "fits" else given
+    if not (folder / RECIPE).is_file():
         refuse(
             f"{str(given)!r} is not a run folder of 'brainrdl fit': there is no {RECIPE} in it; a fit that was made in "
             "Python is used in Python, by its FitResult or Student"

@@ -75,7 +75,9 @@ def _fitted(student: Student, stimuli: Stimuli) -> FitResult:
     return FitResult(student, history, best_step=5, settings={"train": list(stimuli.names), "teacher": "IT"})
 
 
-def test_resnet18_gives_the_same_patterns_by_its_constructor_and_as_a_program_for_any_number_of_images(images: Path, tmp_path: Path) -> None:
+def test_resnet18_gives_the_same_patterns_by_its_constructor_and_as_a_program_for_any_number_of_images(
+    images: Path, tmp_path: Path
+) -> None:
     stimuli = Stimuli.from_folder(images, default_transform(32))
     layers = ["bn1", "layer1.0.conv1+layer2", "layer4", "fc"]
     readout = {
@@ -91,7 +93,9 @@ def test_resnet18_gives_the_same_patterns_by_its_constructor_and_as_a_program_fo
     _assert_same(_loaded(tmp_path / "out", images, tmp_path), student.patterns(stimuli))
     program = torch.export.load(tmp_path / "out" / "model.pt2").module()
     for n in (1, 3):
-        found = {layer: pattern.detach().numpy() for layer, pattern in program(stimuli.images(list("abcdef"[:n]))).items()}
+        found = {
+            layer: pattern.detach().numpy() for layer, pattern in program(stimuli.images(list("abcdef"[:n]))).items()
+        }
         _assert_same(found, student.patterns(stimuli, list("abcdef"[:n])))
 
 
@@ -206,7 +210,7 @@ def test_a_folder_in_use_is_refused_and_an_earlier_export_replaced_when_asked(im
         export(fitted, out, stimuli=stimuli)
     export(fitted, out, stimuli=stimuli, licence="cc-by-4.0", overwrite=True)
     assert "license: cc-by-4.0" in (out / "README.md").read_text()
-    with pytest.raises(BrainrdlError, match="holds no config.json, so it is not an earlier export"):
+    with pytest.raises(BrainrdlError, match=r"holds no config\.json, so it is not an earlier export"):
         export(fitted, images, stimuli=stimuli, overwrite=True)
     with pytest.raises(BrainrdlError, match="is a file; choose another folder"):
         export(fitted, images / "a.png", stimuli=stimuli)
