@@ -86,6 +86,11 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     names = [f"{category}_{k}" for category in ("body", "face", "house", "tool") for k in range(1, 6)]
     _write_images(folder / "images", names)
     (folder / "labels.csv").write_text("stimulus,category\n" + "".join(f"{name},{name[:-2]}\n" for name in names))
+    _write_images(folder / "other", others := [f"{category}_{k}" for category in ("lamp", "tree") for k in range(1, 5)], seed=1)
+    seen = Stimuli.from_folder(folder / "other", default_transform(8, "none")).images().flatten(1)
+    simulate_subjects(seen, others, n_subjects=4, n_voxels=40, noise=0.5, roi="IT", seed=1).save(
+        str(folder / "other.h5"), file_type="hdf5"
+    )
     patterns = Stimuli.from_folder(folder / "images", default_transform(8, "none")).images().flatten(1)
     it, v1 = (
         simulate_subjects(patterns[:, half], names, n_subjects=3, n_voxels=40, noise=0.5, roi=roi)
@@ -98,9 +103,9 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def _write_images(folder: Path, names: list[str]) -> None:
+def _write_images(folder: Path, names: list[str], seed: int = 0) -> None:
     folder.mkdir()
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(seed)
     tint = {category: rng.integers(0, 128, (8, 8, 3)) for category in dict.fromkeys(name[:-2] for name in names)}
     for name in names:
         pixels = tint[name[:-2]] + rng.integers(0, 128, (8, 8, 3))
