@@ -5,7 +5,8 @@
 `marks` are the single scores in them. `ceilings` and `partial_correlation` belong to a score; `influence`,
 `uncertainty` and `intervals` give its interval, and `contrasts` test differences. `options`, `folds`, the `plan` of all
 fits, `fresh_students` for each fit, and `jobs` in several processes belong to cross-validation; `baselines` and
-`simple_models` are what scores are compared with. `rsatoolbox_result` converts an evaluation for rsatoolbox.
+`simple_models` are what scores are compared with. `elsewhere` scores a student on other images and subjects.
+`rsatoolbox_result` converts an evaluation for rsatoolbox.
 """
 
 from lazy_loader import attach_stub

@@ -8,6 +8,10 @@ from .comparison import (
     rdm_labels as rdm_labels,
 )
 from .cross_validation import cross_validate as cross_validate
+from .elsewhere import (
+    evaluate_elsewhere as evaluate_elsewhere,
+    seen_images as seen_images,
+)
 from .folds import stimulus_folds as stimulus_folds
 from .held_out import (
     Evaluation as Evaluation,

@@ -88,7 +88,7 @@ def make_stimuli(recipe: Recipe, network: Network | None = None) -> Stimuli:
 
 
 def _images(section: StimuliSection, network: Network) -> Stimuli:
-    transform = network.transform if section.size is None else network.transform_for(section.size)
+    transform = _transform(section, network)
     if section.folder is not None:
         stimuli = Stimuli.from_folder(section.folder, transform, section.labels)
     elif section.arrays is not None:
@@ -107,6 +107,24 @@ def _images(section: StimuliSection, network: Network) -> Stimuli:
 @about(spelling=lambda argument: f"stimuli.augmentation.{argument.name}")
 def _augmentation(changes: Mapping[Any, Any]) -> Augmentation:
     return Augmentation(**changes)
+
+
+def transform_of(recipe: Recipe, network: Network) -> Callable[..., Any] | None:
+    """Return the transform from an image to what the network of a recipe expects; None if it takes images as they are.
+
+    Examples
+    --------
+    >>> from brainrdl.recipe import check
+    >>> student = {"model": "small_cnn", "layers": ["pool"]}
+    >>> example = {"stimuli": {"folder": "images"}, "teacher": {"rdms": "it.h5"}, "student": student}
+    >>> transform_of(check(example), make_network(check(example)))
+    ImageTransform(size=8, mean=(), std=(), channels=1)
+    """
+    return _transform(recipe.stimuli, network)
+
+
+def _transform(section: StimuliSection, network: Network) -> Callable[..., Any] | None:
+    return network.transform if section.size is None else network.transform_for(section.size)
 
 
 def _from_npz(path: Path) -> Stimuli:

@@ -28,6 +28,7 @@ from brainrdl.recipe.building import (
     make_terms,
 )
 from brainrdl.recipe.files import RECIPE, load_saved, save
+from brainrdl.recipe.final_fit import fit_to_all
 from brainrdl.recipe.schema import EvaluationSection, Recipe
 from brainrdl.recipe.spelling import in_recipe
 from brainrdl.stimuli.categories import groups_of
@@ -60,7 +61,8 @@ def run(
     Returns
     -------
     Evaluation or FitResult
-        An evaluation if the recipe holds out stimuli (`folds` or `held_out`), otherwise the fit to all stimuli.
+        An evaluation if the recipe holds out stimuli (`folds` or `held_out`), otherwise the fit to all stimuli. With
+        `final`, there is also a fit to all stimuli in the folder ``final`` of the run.
 
     Raises
     ------
@@ -109,12 +111,15 @@ def _run(recipe: Recipe, out: Path | str, resume: bool, overwrite: bool, progres
         if folds is None:
             seed = section.seeds[0]
             return fit(student, teacher, stimuli, seed=seed, groups=groups, out=folder, resume=True, **options)
-        chosen = section.model_dump(exclude={"folds", "held_out", "groups"})
+        chosen = section.model_dump(exclude={"folds", "held_out", "groups", "final"})
         make = _Students(recipe, student)
-        return cross_validate(
+        evaluation = cross_validate(
             make, teacher, stimuli, folds=folds, groups=groups, out=folder, resume=True,
             facts={"recipe_student": recipe.student.model_dump()}, **chosen, **options,
         )  # fmt: skip
+        if section.final and not run_folder.is_read_only(folder):
+            fit_to_all(make, teacher, stimuli, Path(folder), section.seeds[0], {"groups": groups, **options})
+        return evaluation
 
 
 class _Students:
@@ -167,7 +172,7 @@ def _check_controls(section: EvaluationSection, stimuli: Stimuli) -> None:
 _MAY_CHANGE = {  # when a run is resumed: how it is computed and scored, not what is fitted
     "stimuli": {"cached"},
     "fit": free(FitOptions),
-    "evaluation": free(EvaluationOptions),
+    "evaluation": {*free(EvaluationOptions), "final"},
 }
 
 

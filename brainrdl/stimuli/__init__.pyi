@@ -9,6 +9,7 @@ from .named_images import (
 )
 from .near_duplicates import (
     groups_of_similar as groups_of_similar,
+    similar_between as similar_between,
     similar_images as similar_images,
 )
 from .transforms import (
