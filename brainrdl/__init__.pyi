@@ -28,6 +28,7 @@ from .rdms.estimation import calc_rdm as calc_rdm
 from .readers.reading import read as read
 from .reporting.page import report as report
 from .stimuli.named_images import Stimuli as Stimuli
+from .teachers.feature_teacher import FeatureTeacher as FeatureTeacher
 from .teachers.network_teacher import NetworkTeacher as NetworkTeacher
 from .teachers.rdm_teacher import RDMTeacher as RDMTeacher
 from .training.loop import fit as fit

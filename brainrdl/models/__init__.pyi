@@ -27,9 +27,12 @@ from .networks import (
     known_names as known_names,
 )
 from .pooling import (
-    POOLS as POOLS,
     pool_patterns as pool_patterns,
     possible_pools as possible_pools,
+)
+from .pools import (
+    POOLS as POOLS,
+    check_pool as check_pool,
 )
 from .readout import (
     Readout as Readout,

@@ -21,6 +21,7 @@ from brainrdl.recipe.schema import TORCHVISION, Recipe, StimuliSection, TeacherS
 from brainrdl.recipe.spelling import in_recipe
 from brainrdl.stimuli.named_images import Stimuli
 from brainrdl.teachers.controls import control
+from brainrdl.teachers.feature_teacher import FeatureTeacher
 from brainrdl.teachers.network_teacher import NetworkTeacher
 from brainrdl.teachers.protocol import Teacher
 from brainrdl.teachers.rdm_teacher import RDMTeacher
@@ -155,11 +156,24 @@ def make_teacher(recipe: Recipe, stimuli: Stimuli) -> Teacher:
             found = read(section.rdms, names=section.names, by=section.by, **section.options)
             teacher = RDMTeacher(found, name=section.rdms.stem, combine=section.combine, **keys)  # type: ignore[arg-type]
             teacher = teacher if section.subjects is None else teacher.only_subjects(map(str, section.subjects))
+    elif section.features is not None:
+        teacher = _feature_teacher(section)
     else:
         teacher = _network_teacher(section, stimuli)
     if section.control is None:
         return teacher
     return control(section.control, teacher=teacher, stimuli=stimuli, conditions=stimuli.names)
+
+
+def _feature_teacher(section: TeacherSection) -> FeatureTeacher:
+    return FeatureTeacher(
+        section.features,
+        names=section.names,
+        by=section.by,
+        dissimilarity=section.dissimilarity,
+        pool=section.pool or "flatten",
+        **section.options,
+    )
 
 
 def _network_teacher(section: TeacherSection, stimuli: Stimuli) -> NetworkTeacher:

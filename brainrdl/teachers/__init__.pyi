@@ -3,6 +3,7 @@ from .controls import (
     PermutedTeacher as PermutedTeacher,
     control as control,
 )
+from .feature_teacher import FeatureTeacher as FeatureTeacher
 from .network_teacher import NetworkTeacher as NetworkTeacher
 from .protocol import Teacher as Teacher
 from .rdm_teacher import (

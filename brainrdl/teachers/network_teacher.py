@@ -12,37 +12,21 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from brainrdl._core.errors import arg, check_conditions, check_unique, quote, refuse
+from brainrdl._core.errors import check_conditions, check_unique, quote, refuse
 from brainrdl._core.files import digest_tensor
-from brainrdl._core.tensor_checks import check_finite
-from brainrdl.dissimilarity.measures import correlation, cosine, count_constant, resolve
+from brainrdl.dissimilarity.measures import resolve
 from brainrdl.models.feature_cache import FeatureStore, FolderStore, MemoryStore, digest_network, key_of
 from brainrdl.models.fitted import build_fitted, reader
 from brainrdl.models.layers import random_layers
 from brainrdl.models.readout import Readout, ReadoutHead, asked_readout, check_groups
-from brainrdl.models.rows import same_for_all
 from brainrdl.models.student import Student, key_of_layer
 from brainrdl.stimuli.transforms import transform_text
+from brainrdl.teachers.pattern_rdms import rdm_of
 
 if TYPE_CHECKING:
     from brainrdl.dissimilarity.measures import Dissimilarity
     from brainrdl.stimuli.named_images import Batch, Stimuli
 
-
-def _constant(patterns: Tensor) -> Tensor:
-    # Each pattern twice, as a pair of conditions: count_constant then decides for each pattern by its definition.
-    return count_constant(patterns[:, None].expand(-1, 2, -1)) > 0
-
-
-def _zero(patterns: Tensor) -> Tensor:
-    return (patterns == 0).all(dim=1)
-
-
-# Patterns without a defined distance to others, and how to find them.
-_UNDEFINED: dict[object, tuple[str, Callable[[Tensor], Tensor]]] = {
-    correlation: ("constant", _constant),
-    cosine: ("zero", _zero),
-}
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -216,35 +200,11 @@ class NetworkTeacher:
             are not finite.
         """
         patterns = self.patterns(batch)
-        with torch.no_grad(), torch.autocast(batch.images.device.type, enabled=False):
-            return {layer: self._pairs(layer, pattern, batch.names) for layer, pattern in patterns.items()}
-
-    def _pairs(self, layer: str, patterns: Tensor, names: Sequence[str]) -> Tensor:
-        where = f"layer {layer!r} of teacher {self.name!r}"
-        self._refuse_undefined(patterns, names, where)
-        pairs = self._dissimilarity(patterns)
-        check_finite(pairs, f"dissimilarities at {where}")
-        if same_for_all(patterns):
-            refuse(
-                f"{where} gives the same pattern for all {len(names)} images, so its RDM is undefined; "
-                "choose a layer that depends on the image"
-            )
-        return pairs[None]
-
-    def _refuse_undefined(self, patterns: Tensor, names: Sequence[str], where: str) -> None:
-        """Refuse a pattern without direction: its distance would be NaN or arbitrary."""
-        undefined = _UNDEFINED.get(self._dissimilarity)
-        if undefined is None:
-            return
-        kind, of = undefined
-        flat = of(patterns)
-        if flat.any():
-            condition = names[int(flat.nonzero()[0])]
-            refuse(
-                f"condition {condition!r} has a {kind} pattern at {where} ({int(flat.sum())} of {len(names)} do), so "
-                "its dissimilarities are undefined; drop it, or choose another layer or "
-                f"{arg('dissimilarity', 'euclidean', of='teacher')}"
-            )
+        where = {layer: f"layer {layer!r} of teacher {self.name!r}" for layer in self.targets}
+        return {
+            layer: rdm_of(pattern, batch.names, self._dissimilarity, where[layer], "layer")
+            for layer, pattern in patterns.items()
+        }
 
     def patterns(self, batch: Batch) -> dict[str, Float[Tensor, "n_conditions n_channels"]]:
         """Return the network's patterns of the batch's conditions, from the cache if possible.
