@@ -174,8 +174,10 @@ class TeacherSection(_Section):
     )
     dissimilarity: Measure = Field("correlation", description="Dissimilarity of the RDMs of a network or of features.")
     cache: bool = Field(False, description="Compute the patterns of the teacher network only once and store them.")
-    control: Literal["permuted", "random", "category", "pixels"] | None = Field(
-        None, description="Use a control instead of the teacher."
+    control: Literal["permuted", "permuted_within_class", "random", "spectrum", "category", "pixels"] | None = Field(
+        None,
+        description="Use a control instead of the teacher: its RDMs under shuffled names, or under names shuffled "
+        "within each category; its network with random weights; random RDMs with its spectrum; categories; pixels.",
     )
 
     @field_validator("options")

@@ -2,6 +2,7 @@ from .controls import (
     CONTROLS as CONTROLS,
     PermutedTeacher as PermutedTeacher,
     control as control,
+    same_spectrum as same_spectrum,
 )
 from .feature_teacher import FeatureTeacher as FeatureTeacher
 from .network_teacher import NetworkTeacher as NetworkTeacher
