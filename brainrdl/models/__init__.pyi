@@ -1,8 +1,8 @@
 from .axes import Axes as Axes
 from .feature_cache import (
     FeatureStore as FeatureStore,
-    FolderStore as FolderStore,
     MemoryStore as MemoryStore,
+    ShardStore as ShardStore,
     digest_network as digest_network,
     key_of as key_of,
 )

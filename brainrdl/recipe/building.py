@@ -8,7 +8,7 @@ from zipfile import BadZipFile
 import numpy as np
 from torch import nn
 
-from brainrdl._core.errors import about, check_option, refuse
+from brainrdl._core.errors import about, arg, check_option, refuse
 from brainrdl._core.packed import check_archive
 from brainrdl.loss.rdm_loss import Decay, RDMLoss
 from brainrdl.models.fitted import build_fitted, read_fitted, reader
@@ -182,13 +182,21 @@ def _network_teacher(section: TeacherSection, stimuli: Stimuli) -> NetworkTeache
     network, fitted = build_fitted(name, section.weights)
     shown = stimuli if network.transform is None else stimuli.with_transform(network.transform)
     check_takes(network.module, shown, f"teacher.network {name!r}")
+    same = section.view == "same"
+    if same and repr(shown.transform) != repr(stimuli.transform):
+        refuse(
+            f"{arg('view', 'same')} shows the student's images to the teacher, but the weights of its network {name!r} "
+            f"expect images prepared in another way: {shown.transform!r}; use {arg('view', 'clean')}"
+        )
     readout = asked_readout(section.pool, section.step)
     return NetworkTeacher(
         reader(network.module, section.layers, readout, fitted),
         section.layers,
         dissimilarity=section.dissimilarity,
-        stimuli=shown,
+        stimuli=None if same else shown,
+        view=section.view,
         cache=section.cache,
+        cache_precision=section.cache_precision,
         name=name,
     )
 

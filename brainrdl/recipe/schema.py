@@ -173,7 +173,17 @@ class TeacherSection(_Section):
         None, description="Call of modules of the teacher network that run several times, as in student.step."
     )
     dissimilarity: Measure = Field("correlation", description="Dissimilarity of the RDMs of a network or of features.")
-    cache: bool = Field(False, description="Compute the patterns of the teacher network only once and store them.")
+    cache: bool | DataPath = Field(
+        False,
+        description="Compute the patterns of the teacher network only once, and store them in memory (true) or in a "
+        "folder, which other runs can use.",
+    )
+    view: Literal["same", "clean"] = Field(
+        "clean",
+        description="If the stimuli have an augmentation: show the teacher network the images without it (clean), or "
+        "the images that the student sees (same), which cannot be stored.",
+    )
+    cache_precision: Literal["float32", "float16"] = Field("float32", description="Type of the stored patterns.")
     control: Literal["permuted", "permuted_within_class", "random", "spectrum", "category", "pixels"] | None = Field(
         None,
         description="Use a control instead of the teacher: its RDMs under shuffled names, or under names shuffled "

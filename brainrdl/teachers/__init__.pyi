@@ -6,7 +6,10 @@ from .controls import (
 )
 from .feature_teacher import FeatureTeacher as FeatureTeacher
 from .network_teacher import NetworkTeacher as NetworkTeacher
-from .protocol import Teacher as Teacher
+from .protocol import (
+    VIEWS as VIEWS,
+    Teacher as Teacher,
+)
 from .rdm_teacher import (
     COMBINE as COMBINE,
     RDMTeacher as RDMTeacher,

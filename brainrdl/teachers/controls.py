@@ -28,6 +28,7 @@ from brainrdl.teachers.protocol import (
     rdms_by_subject,
     subjects_of,
     uses_images,
+    view_of,
 )
 from brainrdl.teachers.rdm_teacher import RDMTeacher
 
@@ -82,7 +83,7 @@ class PermutedTeacher:
         self._teacher = teacher
         how = "permuted" if within is None else "permuted within class"
         self.name, self.targets = f"{how} {teacher.name} (seed {seed})", teacher.targets
-        self.uses_images = uses_images(teacher)
+        self.uses_images, self.view = uses_images(teacher), view_of(teacher)
         self.conditions = conditions_of(teacher, conditions)
         check_unique(self.conditions, "the conditions to permute")
         random = np.random.default_rng(seed)

@@ -32,6 +32,8 @@ The other members are optional. A teacher that has them can be used like an `RDM
 11. ``identity(names)``: a dict of what the answers for these names depend on besides the images, the same each time. A
     run is not resumed with a teacher of another identity. [A run is resumed with any teacher of its name and targets.]
 12. ``uses_images``: False means that the batch's images are never used. [True.]
+13. ``view``: which images it is given in training, if the stimuli have an augmentation: ``"same"``, those that the
+    student sees, or ``"clean"``, those without augmentation, whose patterns can be stored. ["same".]
 
 Only the functions of this module below `Teacher` check whether a teacher has an optional member.
 
@@ -64,12 +66,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from brainrdl._core.errors import check_conditions, check_text, refuse
+from brainrdl._core.errors import check_conditions, check_option, check_text, refuse
 from brainrdl.rdms import conversion
 from brainrdl.stimuli.named_images import Batch
 
 if TYPE_CHECKING:
     from rsatoolbox.rdm import RDMs
+
+
+VIEWS = ("same", "clean")
 
 
 @runtime_checkable
@@ -142,6 +147,17 @@ def identity_of(teacher: Teacher, names: Sequence[str]) -> dict[str, Any] | None
 def uses_images(teacher: Teacher) -> bool:
     """Whether a teacher may use the batch's images."""
     return bool(getattr(teacher, "uses_images", True))
+
+
+def view_of(teacher: Teacher) -> str:
+    """Return which images a teacher should be given in training: "same" as the student, or "clean".
+
+    Raises
+    ------
+    BrainrdlError
+        If the teacher says something else.
+    """
+    return check_option(getattr(teacher, "view", "same"), VIEWS, f"view of teacher {teacher.name!r}")
 
 
 class SubjectRDMs(NamedTuple):
