@@ -6,7 +6,7 @@ the trainer, so it can be used in any training loop: ``loss(patterns, teacher_rd
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -18,7 +18,7 @@ from brainrdl._core.errors import check_option, quote, refuse
 from brainrdl._core.tensor_checks import check_same_length
 from brainrdl.dissimilarity import measures
 from brainrdl.loss.correlation_kernel import KINDS, direction_of, rdm_correlation
-from brainrdl.loss.matching import match_layers, named_targets
+from brainrdl.loss.matching import Match, match_layers, named_targets
 from brainrdl.loss.pair_sampling import random_pairs
 from brainrdl.similarity import comparators as _similarity
 from brainrdl.similarity.registry import SIMILARITIES
@@ -80,8 +80,9 @@ class RDMLoss:
     scale : {"mean", "none"}
         For ``form="mse"``: ``"mean"`` first divides each RDM by its mean absolute dissimilarity, so that the units
         cancel; ``"none"`` does not.
-    match : mapping of layer to target, optional
-        Teacher target that each student layer should approach. Default: the target with the name of the layer, or the
+    match : mapping of layer to target, targets, or weights by target, optional
+        Teacher target that each student layer should approach; or several, whose terms are averaged, with their weights
+        if these are given. Default: the target with the name of the layer, or the
         teacher's only target.
     layer_weights : mapping of layer to float, optional
         Weight of the term of each layer (default: 1).
@@ -115,7 +116,7 @@ class RDMLoss:
     similarity: str | Similarity = "corr"
     form: Literal["similarity", "mse"] = "similarity"
     scale: Literal["mean", "none"] = "mean"
-    match: Mapping[str, str] | None = None
+    match: Match | None = None
     layer_weights: Mapping[str, float] | None = None
     schedule: Callable[[int], float] | None = None
     n_pairs: int | None = None
@@ -224,10 +225,16 @@ class RDMLoss:
         layers = named_targets(patterns)
         targets = named_targets(teacher_rdms)
         matched = match_layers(layers, targets, self.match)
-        directions = {target: self._direction(targets[target]) for target in dict.fromkeys(matched.values())}
+        used = dict.fromkeys(target for weights in matched.values() for target in weights)
+        directions = {target: self._direction(targets[target]) for target in used}
         return {
-            layer: self._term(layers[layer], targets[target], directions[target], step)
-            for layer, target in matched.items()
+            layer: _mean_of(
+                [
+                    (self._term(layers[layer], targets[target], directions[target], step), weight)
+                    for target, weight in weights.items()
+                ]
+            )
+            for layer, weights in matched.items()
         }
 
     def _term(self, patterns: Tensor, teacher: Tensor, direction: Tensor | None, step: int) -> Tensor:
@@ -252,6 +259,11 @@ class RDMLoss:
             return None
         direction = direction_of(teacher)
         return None if direction.sum().isnan() else direction
+
+
+def _mean_of(weighted: Sequence[tuple[Tensor, float]]) -> Tensor:
+    (first, weight), *others = weighted
+    return first if not others else torch.stack([weight * first, *(w * term for term, w in others)]).sum()
 
 
 def differentiable_names() -> tuple[str, ...]:

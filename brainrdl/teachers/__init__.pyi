@@ -5,6 +5,7 @@ from .controls import (
     same_spectrum as same_spectrum,
 )
 from .feature_teacher import FeatureTeacher as FeatureTeacher
+from .joint_teacher import JointTeacher as JointTeacher
 from .network_teacher import NetworkTeacher as NetworkTeacher
 from .protocol import (
     VIEWS as VIEWS,

@@ -35,6 +35,8 @@ The other members are optional. A teacher that has them can be used like an `RDM
 13. ``view``: which images it is given in training, if the stimuli have an augmentation: ``"same"``, those that the
     student sees, or ``"clean"``, those without augmentation, whose patterns can be stored. ["same".]
 
+14. ``strata``: a dict of label to conditions, of which each batch should contain several. [Batches are drawn from all.]
+
 Only the functions of this module below `Teacher` check whether a teacher has an optional member.
 
 Your own teacher is a class with the first three members; it needs no base class and no registration.
@@ -59,7 +61,7 @@ Examples
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
@@ -158,6 +160,13 @@ def view_of(teacher: Teacher) -> str:
         If the teacher says something else.
     """
     return check_option(getattr(teacher, "view", "same"), VIEWS, f"view of teacher {teacher.name!r}")
+
+
+def strata_of(teacher: Teacher, names: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """Return the conditions among `names` of each stratum; empty if the teacher has no strata."""
+    strata: Mapping[str, Sequence[str]] = getattr(teacher, "strata", {})
+    asked = frozenset(names)
+    return {label: tuple(name for name in known if name in asked) for label, known in strata.items()}
 
 
 class SubjectRDMs(NamedTuple):

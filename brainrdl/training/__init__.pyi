@@ -56,3 +56,4 @@ from .stimulus_lists import (
     check_no_leak as check_no_leak,
     training_names as training_names,
 )
+from .stratified import StratifiedBatches as StratifiedBatches
