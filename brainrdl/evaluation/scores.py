@@ -6,14 +6,15 @@ it is compared with the subjects' mean RDM. The ceiling of each is the score tha
 
 Pairs count only if both stimuli were held out together. Folds and seeds share stimuli, so what they contribute to an
 interval is averaged for each stimulus and subject (`brainrdl.evaluation.uncertainty`). The scores and intervals of a
-target do not depend on the other targets.
+target do not depend on the other targets. Conditions of which nobody knows a pair (those of another brain) are left out
+for each target.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, get_args
 
 import pandas as pd
@@ -36,6 +37,8 @@ from brainrdl.evaluation.uncertainty import METHODS, FoldRDMs, Inference
 from brainrdl.similarity.registry import SIMILARITIES
 
 _CEILINGS = ("ceiling", "ceiling_lower", "ceiling_upper")
+
+_FEWEST_CONDITIONS = 3
 
 _FEWEST_RESAMPLES = 2  # of each kind, for a variance
 
@@ -86,6 +89,17 @@ class HeldOut:
     fold: int = 0
     left_out: str = ""
 
+    def only(self, known: Collection[str]) -> HeldOut | None:
+        """Leave out conditions that are not in `known`; None if fewer than 3 are left, which have no RDM to score."""
+        kept = torch.tensor([place for place, name in enumerate(self.names) if name in known])
+        if len(kept) == len(self.names):
+            return self
+        if len(kept) < _FEWEST_CONDITIONS:
+            return None
+        i, j = pair_indices(len(kept))
+        pairs = to_square(self.pairs)[kept[i].to(self.pairs.device), kept[j].to(self.pairs.device)]
+        return replace(self, names=tuple(self.names[place] for place in kept.tolist()), pairs=pairs)
+
     def __post_init__(self) -> None:
         object.__setattr__(self, "role", Role(check_option(self.role, [role.value for role in Role], "role")))
 
@@ -116,6 +130,12 @@ class TeacherRDMs:
     subjects: tuple[str, ...]
     pairs: Float[Tensor, "n_subjects n_pairs"]
     measure: str | None = None
+
+    @property
+    def known(self) -> frozenset[str]:
+        """Conditions of which a subject knows a pair; others (of another brain) are no stimuli of this target."""
+        pairs = pair_indices(len(self.names))[:, ~self.pairs.isnan().all(0).cpu()]
+        return frozenset(self.names[place] for place in pairs.unique().tolist())
 
     def of(self, names: Sequence[str]) -> Float[Tensor, "n_subjects n_chosen"]:
         """Return the dissimilarities of `names`, in their order, float64."""
@@ -202,6 +222,8 @@ def score(
     if intervals == "dual-bootstrap" and n_bootstrap < _FEWEST_RESAMPLES:
         refuse(f"{arg('intervals', intervals)} needs at least {_FEWEST_RESAMPLES} resamples, got {n_bootstrap}")
     options = {"n_bootstrap": n_bootstrap, "seed": seed}
+    known = {target: teacher.known for target, teacher in teachers.items()}
+    held_out = [part for one in held_out if (part := one.only(known[one.target])) is not None]
     judged: list[tuple[int, Mark, _Judge]] = []
     with threads_for(_PER_NUMBER * max((len(one.pairs) for one in held_out), default=0)):
         for target, members in _by_target(held_out).items():

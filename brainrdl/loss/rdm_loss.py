@@ -6,7 +6,7 @@ the trainer, so it can be used in any training loop: ``loss(patterns, teacher_rd
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -19,7 +19,7 @@ from brainrdl._core.tensor_checks import check_same_length
 from brainrdl.dissimilarity import measures
 from brainrdl.dissimilarity.registry import DISSIMILARITIES
 from brainrdl.loss.correlation_kernel import KINDS, direction_of, rdm_correlations
-from brainrdl.loss.matching import match_layers, named_targets
+from brainrdl.loss.matching import Match, match_layers, named_targets
 from brainrdl.loss.pair_sampling import random_pairs
 from brainrdl.similarity import comparators as _similarity
 from brainrdl.similarity.registry import SIMILARITIES
@@ -81,8 +81,9 @@ class RDMLoss:
     scale : {"mean", "none"}
         For ``form="mse"``: ``"mean"`` first divides each RDM by its mean absolute dissimilarity, so that the units
         cancel; ``"none"`` does not.
-    match : mapping of layer to target, optional
-        Teacher target that each student layer should approach. Default: the target with the name of the layer, or the
+    match : mapping of layer to target, targets, or weights by target, optional
+        Teacher target that each student layer should approach; or several, whose terms are averaged, with their weights
+        if these are given. Default: the target with the name of the layer, or the
         teacher's only target.
     layer_weights : mapping of layer to float, optional
         Weight of the term of each layer (default: 1).
@@ -116,7 +117,7 @@ class RDMLoss:
     similarity: str | Similarity = "corr"
     form: Literal["similarity", "mse"] = "similarity"
     scale: Literal["mean", "none"] = "mean"
-    match: Mapping[str, str] | None = None
+    match: Match | None = None
     layer_weights: Mapping[str, float] | None = None
     schedule: Callable[[int], float] | None = None
     n_pairs: int | None = None
@@ -237,15 +238,18 @@ class RDMLoss:
         layers, targets = named_targets(patterns), named_targets(teacher_rdms)
         matched = match_layers(layers, targets, self.match)
         parts: list[tuple[list[str], Tensor]] = []
-        for target in dict.fromkeys(matched.values()):
-            names = [layer for layer in matched if matched[layer] == target]
+        for target in dict.fromkeys(target for weights in matched.values() for target in weights):
+            weights = {layer: given[target] for layer, given in matched.items() if target in given}
             direction = self._direction(targets[target])
-            shapes = {tuple(layers[name].shape[:-1]) for name in names}
+            shapes = {tuple(layers[name].shape[:-1]) for name in weights}
             if direction is not None and shapes == {direction.shape[:1]}:
-                together = rdm_correlations([layers[name] for name in names], direction, str(self.dissimilarity))
-                parts.append((names, 1 - together))
+                together = rdm_correlations([layers[name] for name in weights], direction, str(self.dissimilarity))
+                parts.append((list(weights), _weighted(1 - together, list(weights.values()))))
             else:
-                parts += [([name], self._term(layers[name], targets[target], step)[None]) for name in names]
+                parts += [
+                    ([name], _weighted(self._term(layers[name], targets[target], step)[None], [weight]))
+                    for name, weight in weights.items()
+                ]
         return parts
 
     def _term(self, patterns: Tensor, teacher: Tensor, step: int) -> Tensor:
@@ -270,8 +274,17 @@ class RDMLoss:
         return None if direction.sum().isnan() else direction
 
 
+def _weighted(terms: Tensor, weights: Sequence[float]) -> Tensor:
+    return terms if set(weights) == {1.0} else terms * terms.new_tensor(weights)
+
+
 def _by_layer(parts: Iterable[tuple[list[str], Tensor]]) -> dict[str, Tensor]:
-    return {layer: term for layers, terms in parts for layer, term in zip(layers, terms, strict=True)}
+    """Add up the terms of each layer, one for each of its targets."""
+    found: dict[str, Tensor] = {}
+    for layers, terms in parts:
+        for layer, term in zip(layers, terms, strict=True):
+            found[layer] = found[layer] + term if layer in found else term
+    return found
 
 
 def check_rdm_loss(loss: object) -> RDMLoss:

@@ -16,7 +16,7 @@ The default is ``"all"``, or ``"as is"`` with a warning if some parameters of th
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -79,9 +79,9 @@ class Student(nn.Module):
     ----------
     model : nn.Module
         Any network whose input is a batch of images (n, c, h, w). Only its ``requires_grad`` flags are changed.
-    layers : sequence of str, or mapping of str to str
+    layers : sequence of str, or mapping of str to str, list or mapping
         Dotted module names. Several names joined by ``"+"`` make one layer, concatenated after pooling. A mapping gives
-        the teacher's target of each layer.
+        the teacher's target of each layer, or several targets, also with weights, as `RDMLoss.match`.
     readout : Readout or mapping of str to Readout
         How outputs become patterns: one readout for all layers, or one for each (missing layers get the default).
     trainable : str, optional
@@ -125,7 +125,7 @@ class Student(nn.Module):
     def __init__(
         self,
         model: nn.Module,
-        layers: Sequence[str] | Mapping[str, str],
+        layers: Sequence[str] | Mapping[str, Any],
         *,
         readout: Readout | Mapping[str, Readout] = Readout(),  # noqa: B008 (frozen)
         trainable: str | None = None,
@@ -139,7 +139,8 @@ class Student(nn.Module):
         self._logits_of: str | None = None
         self.parts = check_groups(model, layers, "the student's layers")
         self.layers = tuple(layers)
-        check_text([*self.layers, *(self.match or {}).values()], "the student's layers and targets")
+        targets = [target for matched in (self.match or {}).values() for target in _targets_of(matched)]
+        check_text([*self.layers, *targets], "the student's layers and targets")
         readouts = readouts_of(self.layers, readout)
         self.trainable = trainable = _default_trainable(model) if trainable is None else trainable
         _check_trainable(trainable, model, readouts.values())
@@ -491,6 +492,10 @@ def key_of_layer(layer: str) -> str:
     'layer:layer3/0'
     """
     return "layer:" + layer.replace(".", "/")
+
+
+def _targets_of(matched: str | Iterable[str]) -> tuple[str, ...]:
+    return (matched,) if isinstance(matched, str) else tuple(matched)
 
 
 def _default_trainable(model: nn.Module) -> str:

@@ -23,12 +23,12 @@ from .distributed import (
     start_alike as start_alike,
 )
 from .frozen_features import FrozenFeatures as FrozenFeatures
-from .loading import Loader as Loader
 from .frozen_network import (
     FrozenNetwork as FrozenNetwork,
     FrozenOutput as FrozenOutput,
     frozen as frozen,
 )
+from .loading import Loader as Loader
 from .looks import (
     Guard as Guard,
     batches_of as batches_of,
@@ -80,6 +80,7 @@ from .stimulus_lists import (
     check_sets_apart as check_sets_apart,
     training_names as training_names,
 )
+from .stratified import StratifiedBatches as StratifiedBatches
 from .task import Task as Task
 from .terms import (
     Balance as Balance,

@@ -111,12 +111,13 @@ class _PatternTerm(nn.Module):
         """Return the loss of a batch: the sum over the matched layers."""
         theirs = self.network(batch).patterns
         losses = [
-            self.compare(output.patterns[layer], theirs[name], layer)
-            for layer, name in self.matched(output, theirs).items()
+            weight * self.compare(output.patterns[layer], theirs[name], layer)
+            for layer, weights in self.matched(output, theirs).items()
+            for name, weight in weights.items()
         ]
         return torch.stack(losses).sum()
 
-    def matched(self, output: StudentOutput, theirs: Mapping[str, Tensor]) -> dict[str, str]:
+    def matched(self, output: StudentOutput, theirs: Mapping[str, Tensor]) -> dict[str, dict[str, float]]:
         layers = tuple(output.patterns if self.match is None else self.match)
         for layer in layers:
             check_option(layer, output.patterns, "student layer")

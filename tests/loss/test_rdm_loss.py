@@ -195,11 +195,11 @@ def test_a_decay_halves_with_each_half_life() -> None:
 
 
 def test_equal_names_are_matched_by_default() -> None:
-    assert match_layers(["a", "b"], ["b", "c", "a"]) == {"a": "a", "b": "b"}
+    assert match_layers(["a", "b"], ["b", "c", "a"]) == {"a": {"a": 1.0}, "b": {"b": 1.0}}
 
 
 def test_the_teachers_only_target_is_used_for_every_layer() -> None:
-    assert match_layers(["a", "b"], ["IT"]) == {"a": "IT", "b": "IT"}
+    assert match_layers(["a", "b"], ["IT"]) == {"a": {"IT": 1.0}, "b": {"IT": 1.0}}
 
 
 def test_it_can_be_used_in_any_training_loop() -> None:

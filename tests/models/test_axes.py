@@ -243,7 +243,8 @@ def test_a_mean_that_is_zero_but_for_rounding_is_zero() -> None:
 
 def test_ways_to_pool_are_listed_only_if_they_are_possible() -> None:
     assert list(possible_pools((5,), Axes())) == ["flatten"]
-    assert list(possible_pools((4, 6, 6), Axes(1))) == ["flatten", "avgpool"]
+    assert list(possible_pools((4, 6, 6), Axes(1))) == ["flatten", "avgpool", "grid:4"]
+    assert list(possible_pools((8, 4, 4), Axes(1))) == ["flatten", "avgpool"]
     assert list(possible_pools((4, 6, 6), Axes())) == ["flatten", "avgpool_first", "avgpool_last"]
     assert list(possible_pools((9, 6), Axes(2))) == ["flatten", "avgpool", "mean"]
     assert list(possible_pools((9, 6), Axes(2, 0))) == ["flatten", "avgpool", "mean", "patches"]

@@ -70,7 +70,7 @@ def test_a_key_is_in_the_template_with_its_help_what_it_may_be_and_its_default(s
         ("stimuli", "cached", "true or false (default: true)"),
         ("stimuli", "first", "whole number, above 0, or null"),
         ("teacher", "names", "path, list of text, or null"),
-        ("student", "projection", "whole number, square, or null"),
+        ("student", "projection", "whole number, {square, diagonal}, or null"),
         ("student", "layers", "list of text, or mapping of text to text (required)"),
     ],
 )
