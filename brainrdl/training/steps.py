@@ -18,7 +18,7 @@ from brainrdl.loss.rdm_loss import RDMLoss
 from brainrdl.models.hooks import evaluating
 from brainrdl.models.student import Student, StudentOutput
 from brainrdl.stimuli.named_images import Batch, Stimuli
-from brainrdl.teachers.protocol import Teacher
+from brainrdl.teachers.protocol import Teacher, uses_images, view_of
 from brainrdl.training.checkpoint import State
 from brainrdl.training.distributed import (
     agreed,
@@ -33,6 +33,7 @@ from brainrdl.training.looks import Guard, batches_of, check_loss, look, look_at
 from brainrdl.training.optimizers import step_schedule
 from brainrdl.training.options import FitOptions
 from brainrdl.training.sampling import Batches
+from brainrdl.training.stratified import StratifiedBatches
 from brainrdl.training.task import Task
 from brainrdl.training.terms import RDM, TASK, Balance, Term
 
@@ -48,7 +49,7 @@ class Stream:
     Parameters
     ----------
     stimuli : Stimuli
-    batches : Batches
+    batches : Batches or StratifiedBatches
         Names of each step.
     validation : tuple of str
         Names for validation.
@@ -57,7 +58,7 @@ class Stream:
     """
 
     stimuli: Stimuli
-    batches: Batches
+    batches: Batches | StratifiedBatches
     validation: tuple[str, ...]
     loader: Loader
 
@@ -138,7 +139,7 @@ class Run:
             batches[TASK], outputs[TASK] = batches[RDM], outputs[RDM]
         if step == 0:
             check_same_buffers(self.student)
-        targets = self.teacher.rdms(batches[RDM]) if self.teacher and self.options["rdm_weight"] else {}
+        targets = self._targets(batches, step)
         losses = self._losses(batches, outputs, targets, step)
         parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         total = self.balance(losses, self._weights(step), parameters, step)
@@ -156,6 +157,15 @@ class Run:
         state.losses.append(_row(total, *(losses.get(name) for name in (RDM, TASK, *self.terms))))
         state.step += 1
         state.seconds += time.perf_counter() - started
+
+    def _targets(self, batches: Mapping[str, Batch], step: int) -> dict[str, Tensor]:
+        """Ask the teacher for its RDMs of the batch, of the images that it should be given."""
+        if self.teacher is None or not self.options["rdm_weight"]:
+            return {}
+        batch, stimuli = batches[RDM], self.streams[RDM].stimuli
+        if stimuli.augmentation is not None and uses_images(self.teacher) and view_of(self.teacher) == "clean":
+            batch = to_device(stimuli.batch(batch.names, step), self.device)
+        return self.teacher.rdms(batch)
 
     def _forward(self, batches: Mapping[str, Batch], step: int) -> dict[str, StudentOutput]:
         """Pass the images of all streams through the student, together if they have one shape."""

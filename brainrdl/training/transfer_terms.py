@@ -111,17 +111,16 @@ class _PatternTerm(nn.Module):
         """Return the loss of a batch: the sum over the matched layers."""
         theirs = self.network(batch).patterns
         losses = [
-            weight * self.compare(output.patterns[layer], theirs[name], layer)
-            for layer, weights in self.matched(output, theirs).items()
-            for name, weight in weights.items()
+            self.compare(output.patterns[layer], theirs[name], layer)
+            for layer, name in self.matched(output, theirs).items()
         ]
         return torch.stack(losses).sum()
 
-    def matched(self, output: StudentOutput, theirs: Mapping[str, Tensor]) -> dict[str, dict[str, float]]:
+    def matched(self, output: StudentOutput, theirs: Mapping[str, Tensor]) -> dict[str, str]:
         layers = tuple(output.patterns if self.match is None else self.match)
         for layer in layers:
             check_option(layer, output.patterns, "student layer")
-        return match_layers(layers, theirs, self.match)
+        return {layer: next(iter(weights)) for layer, weights in match_layers(layers, theirs, self.match).items()}
 
     def compare(self, ours: Tensor, theirs: Tensor, layer: str) -> Tensor:
         raise NotImplementedError

@@ -206,10 +206,10 @@ class Seen(RDMLoss):
 
     kinds: list[torch.dtype]
 
-    def _term(self, patterns: Tensor, teacher: Tensor, direction: Tensor | None, step: int) -> Tensor:
-        term = super()._term(patterns, teacher, direction, step)
-        kinds.extend([patterns.dtype, term.dtype, torch.get_autocast_dtype("cpu")][:2])
-        return term
+    def __call__(self, patterns: Any, teacher_rdms: Any, step: int = 0) -> Tensor:
+        loss = super().__call__(patterns, teacher_rdms, step)
+        kinds.extend([next(iter(patterns.values())).dtype, loss.dtype])
+        return loss
 
 
 kinds: list[torch.dtype] = []
