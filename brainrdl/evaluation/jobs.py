@@ -2,8 +2,8 @@
 
 The results are the same and in the same order. joblib starts the processes: on this computer by default, elsewhere if
 `joblib.parallel_config` says so. What concerns training is done here: a worker has its share of the cores and its own
-GPU, shows its warnings in the process that started it, ends the step that it computes when the run is asked to stop, and
-if it is killed, its job is done again.
+GPU, shows its warnings in the process that started it, ends its step when the run is asked to stop, and if it is
+killed, its job is done again.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ import torch
 from brainrdl._core.errors import arg, refuse
 from brainrdl._core.signals import Stopped, ask_to_stop, deferred, ignoring
 from brainrdl.training.display import track
+from brainrdl.training.distributed import n_processes
 
 T = TypeVar("T")
 
@@ -92,7 +93,7 @@ def count_workers(n_jobs: int | None, n: int) -> int:
     Raises
     ------
     BrainrdlError
-        If `n_jobs` is 0.
+        If `n_jobs` is 0, or above 1 in one of several processes that train together.
 
     Examples
     --------
@@ -103,7 +104,13 @@ def count_workers(n_jobs: int | None, n: int) -> int:
 
     if n_jobs == 0:
         refuse(f"{arg('n_jobs', 0)} is no number of processes; use 1, 2, ..., or -1 for one per core")
-    return max(1, min(int(effective_n_jobs(n_jobs)), n))
+    found = max(1, min(int(effective_n_jobs(n_jobs)), n))
+    if found > 1 and n_processes() > 1:
+        refuse(
+            f"{arg('n_jobs', found)} would start processes in each of the {n_processes()} processes that train "
+            f"together; leave out {arg('n_jobs')}, or start one process, without torchrun"
+        )
+    return found
 
 
 @dataclass
@@ -125,8 +132,8 @@ class _Workers:
         backend, _ = get_active_backend()
         if getattr(backend, "uses_threads", False):
             refuse(
-                f"joblib is configured to use {type(backend).__name__}, but threads of one process share torch's random "
-                "numbers; use processes, for example parallel_config(backend='loky')"
+                f"joblib is configured to use {type(backend).__name__}, but threads of one process share torch's "
+                "random numbers; use processes, for example parallel_config(backend='loky')"
             )
         n_workers = count_workers(n_jobs, len(jobs))
         local = isinstance(backend, LokyBackend)
@@ -240,7 +247,7 @@ _KEPT: dict[str, Callable[..., Any]] = {}  # of the present call; with it stays 
 
 
 def _place() -> int:
-    """Number of this worker among those that were started."""
+    """Return the number of this worker among those that were started."""
     found = re.search(r"(\d+)$", multiprocessing.current_process().name)
     return int(found[1]) - 1 if found else 0
 

@@ -2,8 +2,9 @@
 
 `loop` is the training loop (`fit`), `options` holds its options. The other modules support it: which stimuli it
 may use (`stimulus_lists`, `sampling`), the optimiser (`optimizers`), evaluations during training (`looks`), the
-progress bar (`display`), several devices (`distributed`), networks that do not change (`frozen_features`), and the run
-folder (`run_folder`, `checkpoint`, `provenance`, `fingerprint`).
+progress bar (`display`), several devices (`distributed`, `batch_statistics`), steps that are larger than the memory
+(`gradient_caching`), networks that do not change (`frozen_features`), and the run folder (`run_folder`, `checkpoint`,
+`provenance`, `fingerprint`).
 """
 
 from lazy_loader import attach_stub

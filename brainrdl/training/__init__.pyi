@@ -1,3 +1,4 @@
+from .batch_statistics import shared_statistics as shared_statistics
 from .display import (
     Show as Show,
     event_writer as event_writer,
@@ -8,16 +9,21 @@ from .distributed import (
     agreed as agreed,
     anywhere as anywhere,
     average_gradients as average_gradients,
-    check_one_process as check_one_process,
     check_same_buffers as check_same_buffers,
+    count_own_rows as count_own_rows,
     gather as gather,
+    is_first as is_first,
+    join as join,
     n_processes as n_processes,
+    opened_by_first as opened_by_first,
     own as own,
     own_random_numbers as own_random_numbers,
     own_rows as own_rows,
     start_alike as start_alike,
+    wait_for_all as wait_for_all,
 )
 from .frozen_features import FrozenFeatures as FrozenFeatures
+from .gradient_caching import cached_backward as cached_backward
 from .looks import (
     check_loss as check_loss,
     look as look,
