@@ -223,7 +223,8 @@ class _Task:
             _KEPT[self.token] = self.work
             self._settle()
         work = _KEPT[self.token]
-        with warnings.catch_warnings(record=True) as told, _heeding(self.stop) if self.stop else nullcontext():
+        heeding = _heeding(self.stop) if self.stop else nullcontext()
+        with _ONE_AT_A_TIME, warnings.catch_warnings(record=True) as told, heeding:
             warnings.simplefilter("default")
             try:
                 if not (self.stop and self.stop.exists()):
@@ -242,6 +243,8 @@ class _Task:
         if self.stop:
             ignoring()  # the process that started this one passes on what it is asked
 
+
+_ONE_AT_A_TIME = threading.Lock()  # a worker of a cluster may have several threads, which share torch's random numbers
 
 _KEPT: dict[str, Callable[..., Any]] = {}  # of the present call; with it stays what it has computed for other jobs
 

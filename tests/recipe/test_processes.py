@@ -71,6 +71,4 @@ def test_a_recipe_with_folds_gives_in_two_processes_the_results_of_one(tmp_path:
 
     refused = in_processes(2, *resumed, "--set", "evaluation.n_jobs=2")
     assert refused.returncode == 1
-    assert "n_jobs=2 would start processes in each of the 2 processes that train together" in refused.stderr.replace(
-        "evaluation.n_jobs", "n_jobs"
-    )
+    assert "evaluation.n_jobs: 2 would start processes in each of the 2 processes that train together" in refused.stderr
