@@ -137,11 +137,14 @@ def fit(
     from brainrdl import report as write_report
     from brainrdl.evaluation.held_out import Evaluation
     from brainrdl.recipe import files as _recipe, running
+    from brainrdl.training.distributed import is_first
 
     folder = out or _RUN_FOLDER / recipe.stem
     asked = _recipe.load(recipe, changes)
     with _resumable(folder):
         result = running.run(asked, folder, resume=resume, overwrite=overwrite, progress=not quiet and not as_json)
+    if not is_first():
+        return
     page = write_report(folder)
     if isinstance(result, Evaluation):
         _print_summary(result, as_json)

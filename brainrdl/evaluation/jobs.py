@@ -2,8 +2,8 @@
 
 The results are the same and in the same order. joblib starts the processes: on this computer by default, elsewhere if
 `joblib.parallel_config` says so. What concerns training is done here: a worker has its share of the cores and its own
-GPU, shows its warnings in the process that started it, ends the step that it computes when the run is asked to stop, and
-if it is killed, its job is done again.
+GPU, shows its warnings in the process that started it, ends its step when the run is asked to stop, and if it is
+killed, its job is done again.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ import torch
 from brainrdl._core.errors import arg, refuse
 from brainrdl._core.signals import Stopped, ask_to_stop, deferred, ignoring
 from brainrdl.training.display import track
+from brainrdl.training.distributed import n_processes
 
 T = TypeVar("T")
 
@@ -92,7 +93,7 @@ def count_workers(n_jobs: int | None, n: int) -> int:
     Raises
     ------
     BrainrdlError
-        If `n_jobs` is 0.
+        If `n_jobs` is 0, or above 1 in one of several processes that train together.
 
     Examples
     --------
@@ -103,7 +104,13 @@ def count_workers(n_jobs: int | None, n: int) -> int:
 
     if n_jobs == 0:
         refuse(f"{arg('n_jobs', 0)} is no number of processes; use 1, 2, ..., or -1 for one per core")
-    return max(1, min(int(effective_n_jobs(n_jobs)), n))
+    found = max(1, min(int(effective_n_jobs(n_jobs)), n))
+    if found > 1 and n_processes() > 1:
+        refuse(
+            f"{arg('n_jobs', found)} would start processes in each of the {n_processes()} processes that train "
+            f"together; leave out {arg('n_jobs')}, or start one process, without torchrun"
+        )
+    return found
 
 
 @dataclass
@@ -125,8 +132,8 @@ class _Workers:
         backend, _ = get_active_backend()
         if getattr(backend, "uses_threads", False):
             refuse(
-                f"joblib is configured to use {type(backend).__name__}, but threads of one process share torch's random "
-                "numbers; use processes, for example parallel_config(backend='loky')"
+                f"joblib is configured to use {type(backend).__name__}, but threads of one process share torch's "
+                "random numbers; use processes, for example parallel_config(backend='loky')"
             )
         n_workers = count_workers(n_jobs, len(jobs))
         local = isinstance(backend, LokyBackend)
@@ -216,7 +223,8 @@ class _Task:
             _KEPT[self.token] = self.work
             self._settle()
         work = _KEPT[self.token]
-        with warnings.catch_warnings(record=True) as told, _heeding(self.stop) if self.stop else nullcontext():
+        heeding = _heeding(self.stop) if self.stop else nullcontext()
+        with _ONE_AT_A_TIME, warnings.catch_warnings(record=True) as told, heeding:
             warnings.simplefilter("default")
             try:
                 if not (self.stop and self.stop.exists()):
@@ -236,11 +244,13 @@ class _Task:
             ignoring()  # the process that started this one passes on what it is asked
 
 
+_ONE_AT_A_TIME = threading.Lock()  # a worker of a cluster may have several threads, which share torch's random numbers
+
 _KEPT: dict[str, Callable[..., Any]] = {}  # of the present call; with it stays what it has computed for other jobs
 
 
 def _place() -> int:
-    """Number of this worker among those that were started."""
+    """Return the number of this worker among those that were started."""
     found = re.search(r"(\d+)$", multiprocessing.current_process().name)
     return int(found[1]) - 1 if found else 0
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,7 @@ from brainrdl.stimuli.categories import groups_of
 from brainrdl.stimuli.named_images import Stimuli
 from brainrdl.teachers.protocol import known_conditions
 from brainrdl.training import checkpoint as _checkpoint, run_folder
-from brainrdl.training.distributed import check_one_process
+from brainrdl.training.distributed import is_first, join, opened_by_first
 from brainrdl.training.loop import fit
 from brainrdl.training.options import FitOptions
 from brainrdl.training.run_folder import FitResult
@@ -46,6 +46,8 @@ def run(
     recipe: Recipe, out: Path | str, *, resume: bool = False, overwrite: bool = False, progress: bool = True
 ) -> Evaluation | FitResult:
     """Run a recipe and write the results to a run folder.
+
+    With several processes (``torchrun``), all of them compute each fit together; the first one writes.
 
     Parameters
     ----------
@@ -67,9 +69,8 @@ def run(
     Raises
     ------
     BrainrdlError
-        As in `fit` and `cross_validate`; also if stimuli and RDM conditions differ, a run is resumed with a recipe that
-        would fit something else, or there are several processes. A run that is refused before it has begun leaves no
-        folder.
+        As in `fit` and `cross_validate`; also if stimuli and RDM conditions differ, or a run is resumed with a recipe
+        that would fit something else. A run that is refused before it has begun leaves no folder.
 
     Examples
     --------
@@ -81,7 +82,7 @@ def run(
     brainrdl.BrainrdlError: stimulus folder 'images' does not exist...
     """
     with about(spelling=in_recipe()):
-        check_one_process("a recipe")
+        join(recipe.fit.device)
         return _run(recipe, out, resume, overwrite, progress)
 
 
@@ -140,7 +141,10 @@ def _opened(recipe: Recipe, out: Path | str, resume: bool, overwrite: bool) -> I
     if isinstance(out, run_folder.OpenFolder):
         yield out
         return
-    with run_folder.opened(out, resume=resume, overwrite=overwrite) as folder, _kept(recipe, folder):
+    with (
+        opened_by_first(out, resume=resume, overwrite=overwrite) as folder,
+        _kept(recipe, folder) if is_first() else nullcontext(),
+    ):
         yield run_folder.OpenFolder(folder)
 
 

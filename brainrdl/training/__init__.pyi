@@ -1,3 +1,7 @@
+from .batch_statistics import (
+    check_shares as check_shares,
+    shared_statistics as shared_statistics,
+)
 from .callbacks import (
     Callback as Callback,
     Log as Log,
@@ -13,14 +17,18 @@ from .distributed import (
     agreed as agreed,
     anywhere as anywhere,
     average_gradients as average_gradients,
-    check_one_process as check_one_process,
     check_same_buffers as check_same_buffers,
+    count_own_rows as count_own_rows,
     gather as gather,
+    is_first as is_first,
+    join as join,
     n_processes as n_processes,
+    opened_by_first as opened_by_first,
     own as own,
     own_random_numbers as own_random_numbers,
     own_rows as own_rows,
     start_alike as start_alike,
+    wait_for_all as wait_for_all,
 )
 from .frozen_features import FrozenFeatures as FrozenFeatures
 from .frozen_network import (
@@ -28,6 +36,7 @@ from .frozen_network import (
     FrozenOutput as FrozenOutput,
     frozen as frozen,
 )
+from .gradient_caching import cached_backward as cached_backward
 from .loading import Loader as Loader
 from .looks import (
     Guard as Guard,

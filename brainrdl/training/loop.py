@@ -34,7 +34,7 @@ from brainrdl.training import checkpoint as _checkpoint, provenance, run_folder
 from brainrdl.training.callbacks import Callback, called
 from brainrdl.training.checkpoint import State
 from brainrdl.training.display import event_writer, progress_bar
-from brainrdl.training.distributed import anywhere, n_processes, start_alike
+from brainrdl.training.distributed import anywhere, start_alike
 from brainrdl.training.fingerprint import hash_task, hashes_of, settings_of
 from brainrdl.training.frozen_features import FrozenFeatures
 from brainrdl.training.loading import Loader
@@ -171,7 +171,6 @@ def fit(
         names |= _names_of_task(task, stimuli, names[RDM], held_out, seed)
 
     accelerator = make_accelerator(asked["device"], asked["mixed_precision"])
-    _check_statistics(student)  # now the number of processes is known
     if out is not None and accelerator.is_main_process:
         run_folder.check_folder(out, resume=resume, overwrite=overwrite)
     student.to(accelerator.device)
@@ -366,18 +365,15 @@ def _check_together(
         refuse("trainable='projection' does not change the network, so a task has no effect; leave task out")
     if student.batchnorm == "task" and (task is None or task.stimuli is None):
         refuse("batchnorm='task' takes its statistics from the images of a task; give a task with its own stimuli")
+    if options["micro_batch"] is not None and options["balance"] == "gradient norms":
+        refuse(
+            f"{arg('balance', 'gradient norms')} needs the gradients of each loss, which {arg('micro_batch')} does not "
+            f"keep; use {arg('balance', 'fixed')}"
+        )
     if student.frozen and options["monitor"] in ("accuracy", "both", "task loss"):
         refuse(
             f"{arg('monitor', options['monitor'])} does not change if the network is frozen; use "
             f"{arg('monitor', 'similarity')}"
-        )
-
-
-def _check_statistics(student: Student) -> None:
-    if student.batchnorm != "eval" and n_processes() > 1:
-        refuse(
-            f"{arg('batchnorm', student.batchnorm)} uses separate statistics in each process; with several processes "
-            f"use {arg('batchnorm', 'eval')}"
         )
 
 

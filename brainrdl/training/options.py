@@ -53,6 +53,16 @@ class TrainingOptions(TypedDict, total=False):
     batch_size: Annotated[
         int | None, Option(None, "Number of conditions per step; all training conditions by default.", at_least=1)
     ]
+    micro_batch: Annotated[
+        int | None,
+        Option(
+            None,
+            "Number of images that pass through the network together. The gradient stays that of the whole batch, in "
+            "the memory of a micro-batch, for the time of one more forward pass. By default all pass together.",
+            at_least=1,
+            fixed=False,
+        ),
+    ]
     workers: Annotated[
         int,
         Option(

@@ -912,16 +912,6 @@ def test_what_cannot_work_is_refused_before_anything_is_fitted(
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.usefixtures("no_fit")
-def test_several_processes_are_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(
-        BrainrdlError, match=r"cross-validation runs in one process, but 2 were started; use several processes"
-    ):
-        quick(out=tmp_path / "run")
-    assert not (tmp_path / "run").exists()
-
-
 @pytest.mark.parametrize("changes", [{"optimizer": "adamm"}, {"steps": 2.5}, {"loss": RDMLoss(match={"1": "IT"})}])
 def test_a_run_whose_first_fit_is_refused_leaves_no_folder(changes: dict[str, Any], tmp_path: Path) -> None:
     with pytest.raises(BrainrdlError):
