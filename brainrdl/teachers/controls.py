@@ -26,6 +26,7 @@ from brainrdl.teachers.protocol import (
     kept_rdms,
     of_subjects,
     rdms_by_subject,
+    strata_of,
     subjects_of,
     uses_images,
     view_of,
@@ -55,7 +56,7 @@ class PermutedTeacher:
         Seed of the shuffling; some names may keep their place by chance.
     within : mapping of name to class, optional
         Shuffle only among the names of each class, so that the dissimilarities within and between classes stay the
-        same as a whole.
+        same as a whole. Names of different strata of a teacher (brains of a `JointTeacher`) are never exchanged.
 
     Raises
     ------
@@ -88,9 +89,14 @@ class PermutedTeacher:
         check_unique(self.conditions, "the conditions to permute")
         random = np.random.default_rng(seed)
         self._asked: dict[str, str] = {}
-        for names in [self.conditions] if within is None else _classes(self.conditions, within):
+        for names in _classes(self.conditions, within, strata_of(teacher, self.conditions)):
             order = random.permutation(len(names))
             self._asked |= {name: names[other] for name, other in zip(names, order, strict=True)}
+
+    @property
+    def strata(self) -> dict[str, tuple[str, ...]]:
+        """Strata of the original teacher, which keep their names; empty if it has none."""
+        return strata_of(self._teacher, self.conditions)
 
     @property
     def subjects(self) -> tuple[str, ...]:
@@ -263,13 +269,18 @@ def _of_targets(kind: str, pairs: Tensor, names: Sequence[str], targets: tuple[s
     )
 
 
-def _classes(names: Sequence[str], within: Mapping[str, str]) -> list[list[str]]:
-    if without := [name for name in names if name not in within]:
+def _classes(
+    names: Sequence[str], within: Mapping[str, str] | None, strata: Mapping[str, Sequence[str]]
+) -> list[list[str]]:
+    """Sort names into those that may be exchanged."""
+    if within is not None and (without := [name for name in names if name not in within]):
         refuse(f"names are permuted within their classes, but {quote(without)} have none")
-    found: dict[str, list[str]] = {}
+    inside = [(label, frozenset(known)) for label, known in strata.items()]
+    found: dict[tuple[str, ...], list[str]] = {}
     for name in names:
-        found.setdefault(within[name], []).append(name)
-    if max(map(len, found.values())) < 2:
+        kind = ("", *(label for label, known in inside if name in known))
+        found.setdefault(kind if within is None else (within[name], *kind), []).append(name)
+    if within is not None and max(map(len, found.values())) < 2:
         refuse(f"names are permuted within their classes, but each of the {len(found)} classes has only one name")
     return list(found.values())
 
@@ -348,7 +359,8 @@ def _rotated(pairs: Tensor, rotation: Tensor, target: str, name: str) -> Tensor:
     inner = rotation @ (-to_square(pairs.double()) / 2) @ rotation.T
     own = inner.diagonal(dim1=-2, dim2=-1)
     i, j = pair_indices(len(rotation))
-    return own[:, i] + own[:, j] - 2 * inner[:, i, j]
+    turned: Tensor = own[:, i] + own[:, j] - 2 * inner[:, i, j]
+    return turned
 
 
 def _labels(stimuli: Stimuli, names: Sequence[str], kind: str) -> dict[str, str]:

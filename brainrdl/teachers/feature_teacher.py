@@ -22,7 +22,8 @@ from brainrdl._core.files import read_csv
 from brainrdl._core.tensor_checks import check_finite
 from brainrdl.dissimilarity.measures import resolve, traits_of
 from brainrdl.models.axes import Axes
-from brainrdl.models.pooling import check_pool, pool_patterns
+from brainrdl.models.pooling import pool_patterns
+from brainrdl.models.pools import check_pool
 from brainrdl.rdms.naming import checked_names
 from brainrdl.readers.condition_names import listed_names
 from brainrdl.teachers.pattern_rdms import rdm_of

@@ -17,6 +17,7 @@ from brainrdl.dissimilarity.pairs import pair_indices, to_square
 from brainrdl.rdms import conversion
 from brainrdl.teachers.protocol import (
     VIEWS,
+    SubjectRDMs,
     Teacher,
     cut_down,
     identity_of,
@@ -215,16 +216,13 @@ class JointTeacher:
         label, _, own = check_option(target, self.targets, f"target of teacher {self.name!r}").partition("/")
         teacher = self._teachers[label]
         position = {name: place for place, name in enumerate(self.conditions)}
-        places = [position[name] for name in self._names[label]]
-        if teacher is None:
-            subjects, pairs, measure, places = ("none",), torch.empty(1, 0), None, []
-        else:
-            subjects, pairs, measure = kept_rdms(teacher)[own]
+        kept = SubjectRDMs(("none",), torch.empty(1, 0)) if teacher is None else kept_rdms(teacher)[own]
+        places = [] if teacher is None else [position[name] for name in self._names[label]]
         return conversion.from_tensor(
-            _spread(pairs.double(), places, len(self.conditions)),
+            _spread(kept.pairs.double(), places, len(self.conditions)),
             self.conditions,
-            measure=measure,
-            descriptors={"subject": [f"{label}/{subject}" for subject in subjects]},
+            measure=kept.measure,
+            descriptors={"subject": [f"{label}/{subject}" for subject in kept.subjects]},
         )
 
     def identity(self, names: Sequence[str]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from brainrdl._core.errors import BrainrdlError
 from brainrdl.models import readout as readout_module
 from brainrdl.models.axes import Axes
 from brainrdl.models.pooling import pool_patterns
+from brainrdl.models.pools import check_pool
 from brainrdl.models.readout import Readout, ReadoutHead, check_groups, readouts_of
 
 
@@ -82,6 +83,10 @@ def test_grids_of_unknown_positions_are_refused(shape: tuple[int, ...], axes: Ax
 def test_an_unknown_pool_is_refused_with_the_nearest() -> None:
     with pytest.raises(BrainrdlError, match="pool 'flaten' is not known; nearest: 'flatten'"):
         Readout(pool="flaten")
+    for wrong in ("grid", "grid:0", "grid:", "grid:4x4", 4):
+        with pytest.raises(BrainrdlError, match=rf"pool {wrong!r} is not known"):
+            check_pool(wrong)  # type: ignore[arg-type]
+    assert check_pool("grid:12") == "grid:12"
     with pytest.raises(BrainrdlError, match="pool 'maxpool' is not known"):
         pool_patterns(torch.rand(2, 3), "maxpool")
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from brainrdl._core.errors import BrainrdlError
 from brainrdl.rdms.conversion import from_array
 from brainrdl.stimuli.named_images import Batch, Stimuli
-from brainrdl.teachers.controls import PermutedTeacher, control
+from brainrdl.teachers.controls import PermutedTeacher, control, same_spectrum
 from brainrdl.teachers.network_teacher import NetworkTeacher
 from brainrdl.teachers.protocol import Teacher
 from brainrdl.teachers.rdm_teacher import RDMTeacher
@@ -125,7 +125,9 @@ def test_spectra_need_all_pairs_and_a_teacher() -> None:
     pairs = np.random.default_rng(0).random(15)
     pairs[3] = np.nan
     with pytest.raises(BrainrdlError, match="needs all pairs, but target 'rdm'"):
-        control("spectrum", teacher=RDMTeacher(from_array(pairs, NAMES)))
+        same_spectrum(RDMTeacher(from_array(pairs, NAMES)))
+    with pytest.raises(BrainrdlError, match="needs at least 3 conditions, got 2"):
+        same_spectrum(people(), NAMES[:2])
     with pytest.raises(BrainrdlError, match="'spectrum' is made from a teacher"):
         control("spectrum")
 

@@ -125,6 +125,14 @@ def test_what_cannot_be_joined_is_refused() -> None:
         both().rdms(batch(("h0", "h1", "x")))
 
 
+def test_permuted_names_stay_in_their_brain() -> None:
+    permuted = control("permuted", teacher=both(), seed=1)
+    before, after = (one.rdms(batch())["human/IT"][0] for one in (both(), permuted))
+    assert torch.equal(before.isnan(), after.isnan())
+    assert not torch.equal(before.nan_to_num(), after.nan_to_num())
+    assert strata_of(permuted, HUMAN) == {"human": HUMAN, "monkey": ()}
+
+
 # Fits and scores
 
 
