@@ -86,7 +86,8 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     names = [f"{category}_{k}" for category in ("body", "face", "house", "tool") for k in range(1, 6)]
     _write_images(folder / "images", names)
     (folder / "labels.csv").write_text("stimulus,category\n" + "".join(f"{name},{name[:-2]}\n" for name in names))
-    _write_images(folder / "other", others := [f"{category}_{k}" for category in ("lamp", "tree") for k in range(1, 5)], seed=1)
+    others = [f"{category}_{k}" for category in ("lamp", "tree") for k in range(1, 5)]
+    _write_images(folder / "other", others, seed=1)
     seen = Stimuli.from_folder(folder / "other", default_transform(8, "none")).images().flatten(1)
     simulate_subjects(seen, others, n_subjects=4, n_voxels=40, noise=0.5, roi="IT", seed=1).save(
         str(folder / "other.h5"), file_type="hdf5"
