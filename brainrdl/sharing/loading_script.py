@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -27,6 +28,7 @@ _PROGRAM = 'model = torch.export.load(Path(__file__).with_name("model.pt2")).mod
 _CALLS = {  # how packages build a network from its name
     "torchvision": 'torchvision.models.get_model(built["name"], weights=None, **built["options"])',
     "timm": 'timm.create_model(built["name"], pretrained=False)',
+    "efficientnet_lite_pytorch": 'efficientnet_lite_pytorch.EfficientNet.from_name(built["name"])',
 }
 
 _V2 = "from torchvision.transforms import v2"
@@ -70,12 +72,14 @@ def _possible(name: str | None) -> list[dict[str, Any]]:
         return []
     if name.startswith("timm/"):
         return [{"package": "timm", "name": name.removeprefix("timm/")}]
+    if name == "efficientnet_lite0":
+        return [{"package": "efficientnet_lite_pytorch", "name": "efficientnet-lite0"}]
     if name not in _of_torchvision():
         return []
     # torchvision builds some networks without their auxiliary classifiers if they are to have pretrained weights
-    options: list[dict[str, bool]] = [{}, {"init_weights": False}, {"init_weights": False, "aux_logits": False}]
-    if name not in ("googlenet", "inception_v3"):
-        options = options[:1]
+    options: list[dict[str, bool]] = [{}]
+    if name in ("googlenet", "inception_v3"):
+        options = [{"init_weights": False}, {"init_weights": False, "aux_logits": False}]
     return [{"package": "torchvision", "name": name, "options": one} for one in options]
 
 
@@ -86,14 +90,14 @@ def _of_torchvision() -> set[str]:
 
 
 def _build(source: Mapping[str, Any]) -> nn.Module:
-    if source["package"] == "timm":
-        import timm
-
-        made: nn.Module = timm.create_model(source["name"], pretrained=False)
-        return made
-    import torchvision
-
-    network: nn.Module = torchvision.models.get_model(source["name"], weights=None, **source["options"])
+    package: Any = importlib.import_module(source["package"])
+    network: nn.Module
+    if source["package"] == "torchvision":
+        network = package.models.get_model(source["name"], weights=None, **source["options"])
+    elif source["package"] == "timm":
+        network = package.create_model(source["name"], pretrained=False)
+    else:
+        network = package.EfficientNet.from_name(source["name"])
     return network
 
 
