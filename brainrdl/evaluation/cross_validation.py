@@ -46,7 +46,7 @@ from brainrdl.evaluation.plan import (
 )
 from brainrdl.evaluation.scores import HeldOut
 from brainrdl.evaluation.simple_models import model_rdms
-from brainrdl.loss.rdm_loss import RDMLoss
+from brainrdl.loss.rdm_loss import RDMLoss, check_rdm_loss
 from brainrdl.models.student import Student
 from brainrdl.stimuli.categories import groups_of
 from brainrdl.stimuli.named_images import Stimuli
@@ -156,7 +156,7 @@ def cross_validate(
     seeds, stratify, inner_folds = asked["seeds"], asked["stratify"], asked["inner_folds"]
     groups = asked["groups"] = groups_of(asked["groups"], stimuli.names)
     controls = asked["controls"] = controls_for(asked["controls"], stimuli)
-    fit_options: dict[str, Any] = {"loss": loss or RDMLoss(), "validation": validation}
+    fit_options: dict[str, Any] = {"loss": check_rdm_loss(loss), "validation": validation}
     fit_options |= {name: value for name, value in {"task": task, "terms": terms}.items() if value}
     fit_options |= {name: value for name, value in options.items() if name not in asked}
     check_candidates(candidates, fit_options, cross_validate)

@@ -11,11 +11,12 @@ import inspect
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from brainrdl._core.errors import arg, check_text, quote, refuse
 from brainrdl._core.files import atomic, digest, digests_of, reason, write_json, write_safetensors
@@ -131,7 +132,7 @@ def export(
     source = _source_of(run, stimuli, network)
     student, images = source.student, source.images
     model, layers = plain_copy(student, images)
-    constructed = network_source(source.network, student.model.state_dict())
+    constructed = network_source(source.network, partial(_gives_the_same, model, layers, images))
     program, problem = _program(model, images)
     if constructed is None and program is None:
         refuse(
@@ -222,6 +223,20 @@ def _close(found: Tensor, expected: Tensor) -> bool:
     return found.shape == expected.shape and bool(
         (found - expected).abs().max() <= _CLOSE * expected.abs().max().clamp(min=torch.finfo(torch.float32).tiny)
     )
+
+
+def _gives_the_same(
+    model: plain_model.Model, layers: dict[str, dict[str, Any]], images: Tensor, network: nn.Module
+) -> bool:
+    """Whether a network that was built anew takes the weights of the model, and gives its patterns."""
+    again = plain_model.Model(network, layers).eval()
+    try:
+        again.load_state_dict(model.state_dict())
+        with torch.no_grad():
+            found, expected = again(images), model(images)
+    except (RuntimeError, AttributeError):  # parameters that differ, or a layer that does not exist
+        return False
+    return all(_close(found[layer], expected[layer]) for layer in layers)
 
 
 def _layer_of(head: ReadoutHead, outputs: Captured) -> dict[str, Any]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -27,20 +29,22 @@ _PROGRAM = 'model = torch.export.load(Path(__file__).with_name("model.pt2")).mod
 _CALLS = {  # how packages build a network from its name
     "torchvision": 'torchvision.models.get_model(built["name"], weights=None, **built["options"])',
     "timm": 'timm.create_model(built["name"], pretrained=False)',
+    "efficientnet_lite_pytorch": 'efficientnet_lite_pytorch.EfficientNet.from_name(built["name"])',
 }
 
 _V2 = "from torchvision.transforms import v2"
 
 
-def network_source(name: str | None, state: Mapping[str, Any]) -> dict[str, Any] | None:
+def network_source(name: str | None, agrees: Callable[[nn.Module], bool]) -> dict[str, Any] | None:
     """Say how a script without brainrdl builds a network; None if it cannot.
 
     Parameters
     ----------
     name : str or None
         Name of the network for `brainrdl.models.build`.
-    state : mapping of str to Tensor
-        State of the network that was fitted, which that of the new one must match.
+    agrees : callable
+        Whether a network that was built takes the fitted weights, and then gives the fitted patterns: options of a
+        constructor can change either.
 
     Returns
     -------
@@ -49,20 +53,12 @@ def network_source(name: str | None, state: Mapping[str, Any]) -> dict[str, Any]
 
     Examples
     --------
-    >>> import torchvision
-    >>> network_source("resnet18", torchvision.models.resnet18().state_dict())
+    >>> network_source("resnet18", lambda network: True)
     {'package': 'torchvision', 'name': 'resnet18', 'options': {}}
-    >>> network_source("small_cnn", {}) is None
+    >>> network_source("small_cnn", lambda network: True) is None
     True
     """
-    for source in _possible(name):
-        try:
-            own = _build(source).state_dict()
-        except (TypeError, ValueError, RuntimeError, ModuleNotFoundError):  # an option that this network does not have
-            continue
-        if {key: value.shape for key, value in own.items()} == {key: value.shape for key, value in state.items()}:
-            return source
-    return None
+    return next((source for source in _possible(name) if agrees(_build(source))), None)
 
 
 def _possible(name: str | None) -> list[dict[str, Any]]:
@@ -70,12 +66,14 @@ def _possible(name: str | None) -> list[dict[str, Any]]:
         return []
     if name.startswith("timm/"):
         return [{"package": "timm", "name": name.removeprefix("timm/")}]
+    if name == "efficientnet_lite0":
+        return [{"package": "efficientnet_lite_pytorch", "name": "efficientnet-lite0"}]
     if name not in _of_torchvision():
         return []
-    # torchvision builds some networks without their auxiliary classifiers if they are to have pretrained weights
-    options: list[dict[str, bool]] = [{}, {"init_weights": False}, {"init_weights": False, "aux_logits": False}]
-    if name not in ("googlenet", "inception_v3"):
-        options = options[:1]
+    options: list[dict[str, bool]] = [{}]
+    if name in ("googlenet", "inception_v3"):  # their pretrained weights change these
+        both = itertools.product((True, False), (False, True))
+        options = [{"init_weights": False, "aux_logits": aux, "transform_input": moved} for aux, moved in both]
     return [{"package": "torchvision", "name": name, "options": one} for one in options]
 
 
@@ -86,14 +84,14 @@ def _of_torchvision() -> set[str]:
 
 
 def _build(source: Mapping[str, Any]) -> nn.Module:
-    if source["package"] == "timm":
-        import timm
-
-        made: nn.Module = timm.create_model(source["name"], pretrained=False)
-        return made
-    import torchvision
-
-    network: nn.Module = torchvision.models.get_model(source["name"], weights=None, **source["options"])
+    package: Any = importlib.import_module(source["package"])
+    network: nn.Module
+    if source["package"] == "torchvision":
+        network = package.models.get_model(source["name"], weights=None, **source["options"])
+    elif source["package"] == "timm":
+        network = package.create_model(source["name"], pretrained=False)
+    else:
+        network = package.EfficientNet.from_name(source["name"])
     return network
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import sys
+import warnings
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
@@ -23,10 +24,11 @@ NAMES = [f"face_{i:02d}" for i in range(10)]
 OTHERS = [f"tool_{i:02d}" for i in range(6)]
 
 
-def _run(*words: object, folder: Path, status: int = 0) -> str:
-    """What `brainrdl WORDS` prints: on stderr if it fails, which must be one line."""
+def _run(*words: object, folder: Path, status: int = 0, warned: str = "") -> str:
+    """What `brainrdl WORDS` prints: on stderr if it fails, which must be one line. A warning must be expected."""
     out, error = io.StringIO(), io.StringIO()
-    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(error):
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(error), warnings.catch_warnings():
+        warnings.simplefilter("always" if warned else "error")
         patch.chdir(folder)
         patch.setattr(sys, "argv", ["brainrdl", *map(str, words)])
         with pytest.raises(SystemExit) as left:
@@ -35,6 +37,7 @@ def _run(*words: object, folder: Path, status: int = 0) -> str:
     if status:
         assert error.getvalue().strip().count("\n") == 0
         return error.getvalue().strip()
+    assert warned in error.getvalue()
     return out.getvalue()
 
 
@@ -133,8 +136,8 @@ def test_evaluate_refuses_images_that_the_run_has_seen(folder: Path) -> None:
     assert "leave them out with --drop-seen" in refused
     grouped = ["evaluate", "runs/it", "--teacher", "other.h5", "--stimuli", "other", "--target", "IT"]
     assert "same group" in _run(*grouped, "--groups", "groups.csv", folder=folder, status=1)
-    with pytest.warns(UserWarning, match=r"1 of the 6 stimuli were left out as not new: \[tool_01 \(same group"):
-        rows = json.loads(_run(*grouped, "--groups", "groups.csv", "--drop-seen", "--json", folder=folder))
+    warned = "1 of the 6 stimuli were left out as not new: [tool_01 (same group as face_00)]"
+    rows = json.loads(_run(*grouped, "--groups", "groups.csv", "--drop-seen", "--json", folder=folder, warned=warned))
     assert {row["n_stimuli"] for row in rows} == {5}
 
 

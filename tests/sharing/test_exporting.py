@@ -127,6 +127,15 @@ def test_the_presets_of_torchvision_are_written_as_steps(images: Path, tmp_path:
     _assert_same(_loaded(tmp_path / "out", images, tmp_path), student.patterns(stimuli))
 
 
+def test_a_changed_network_of_a_known_name_is_not_built_by_its_constructor(images: Path, tmp_path: Path) -> None:
+    network = build("squeezenet1_1").module
+    network.features[1] = nn.Tanh()  # no parameters: only the patterns show it
+    stimuli = Stimuli.from_folder(images, default_transform(64))
+    student = Student(network, ["features.3"], readout=Readout("avgpool"))
+    done = export(_fitted(student, stimuli), tmp_path / "out", stimuli=stimuli, network="squeezenet1_1")
+    assert done.loads_by == "program"
+
+
 class _Twice(nn.Module):
     """A module that runs twice, whose output is a tuple, and a pattern of one number per image."""
 
