@@ -30,7 +30,7 @@ def settings_of(
 ) -> dict[str, Any]:
     """Return what identifies a run in addition to its options; it can only be resumed with the same."""
     return {
-        "image_shape": list(stimuli.images(train[:1]).shape[1:]),
+        "image_shape": list(stimuli.images((*train, *stimuli.names)[:1]).shape[1:]),
         **student_settings(student),
         **source_settings(teacher, stimuli, (*train, *validation)),
         "loss": provenance.describe(loss),
