@@ -29,6 +29,7 @@ from torch import Tensor
 from brainrdl._core.errors import arg, check_conditions, check_text, check_unique, nearest, quote, refuse
 from brainrdl._core.files import nearest_in_folder
 from brainrdl.stimuli.categories import Labels, Table, label_table
+from brainrdl.stimuli.folders import list_images
 from brainrdl.stimuli.image_sources import (
     Arrays,
     Files,
@@ -39,10 +40,10 @@ from brainrdl.stimuli.image_sources import (
     check_files,
     check_pixels,
     check_range,
-    image_paths,
     in_memory,
     label_reader,
     length_of,
+    with_columns,
 )
 from brainrdl.stimuli.memory import Memory
 from brainrdl.stimuli.near_duplicates import Seen, fingerprints
@@ -132,15 +133,19 @@ class Stimuli:
     ) -> Stimuli:
         """Make stimuli from the image files in a folder, named by file name without suffix, in alphabetical order.
 
+        If the folder contains subfolders, each is a category, as for torchvision's ``ImageFolder``: the names are
+        ``"subfolder/file"`` and the labels are the subfolders.
+
         Parameters
         ----------
         path : str or Path
-            Folder without subfolders. Hidden files (".name") and the table given as `labels` are ignored; all other
-            files must be images.
+            Folder of images, or of subfolders of images. Hidden files (".name") and the table given as `labels` are
+            ignored; all other files must be images.
         transform : callable, optional
             Function from an image (RGB ``PIL.Image``) to a float tensor (c, h, w) (default: float RGB in [0, 1]).
         labels : mapping of name to category, str or Path, optional
-            Categories, or the path of a CSV table with the columns ``stimulus`` and ``category``.
+            Categories, or the path of a CSV table with the columns ``stimulus`` and ``category``; by default the
+            subfolders, if there are any.
 
         Returns
         -------
@@ -149,9 +154,10 @@ class Stimuli:
         Raises
         ------
         BrainrdlError
-            If the folder is missing or empty, contains folders, files that are not images, a truncated PNG or JPEG, or
-            two files with the same name (a.png, a.jpg), or if the label table does not fit. Only the header and the
-            last 4 KB of each file are checked here; other damage is refused when the image is loaded.
+            If the folder is missing or empty, contains files and folders, files that are not images, a truncated PNG or
+            JPEG, or two files with the same name (a.png, a.jpg), or if the label table does not fit. Only the header
+            and the last 4 KB of each file are checked here, of about 1,000 files if there are more than 20,000; other
+            damage is refused when the image is loaded.
         """
         folder = Path(path)
         where = f"stimulus folder {str(folder)!r}"
@@ -159,11 +165,13 @@ class Stimuli:
             lost = f"{where} does not exist{nearest_in_folder(folder)}; check the path"
             refuse(lost if not folder.exists() else f"{where} is not a folder")
         table = Path(labels).resolve() if isinstance(labels, str | Path) else None
-        paths = image_paths(folder, table, where)
-        names = [file.stem for file in paths]
-        check_unique(names, where)
-        check_files(paths, where)
-        return cls._of(Files(paths, where), names, labels, transform)
+        found = list_images(folder, table, where)
+        check_unique(found.paths.stems, where)
+        check_files(found.paths, where)
+        stimuli = cls._of(Files(found.paths, where), found.paths.stems, labels, transform)
+        if found.classes is None or labels is not None:
+            return stimuli
+        return replace(stimuli, _table=Table(stimuli.names, lambda: found.numbers, found.classes))
 
     @classmethod
     def from_arrays(
@@ -206,23 +214,31 @@ class Stimuli:
 
     @classmethod
     def from_dataset(
-        cls, torch_dataset: Any, names: Sequence[str] | None = None, classes: Sequence[str] | None = None
+        cls,
+        torch_dataset: Any,
+        names: Sequence[str] | None = None,
+        classes: Sequence[str] | None = None,
+        columns: Sequence[str] | None = None,
     ) -> Stimuli:
-        """Make stimuli from a torch data set of (image, label) items or images; items are loaded when requested.
+        """Make stimuli from a data set of (image, label) items, images or mappings; items are loaded when requested.
 
         A ``TensorDataset``, a torchvision data set with its pixels in ``.data`` (transform None or ``ToTensor``), and a
         ``Subset`` of these are indexed directly, without a loop over images.
 
         Parameters
         ----------
-        torch_dataset : torch.utils.data.Dataset
-            Map-style data set. Labels are read from ``.targets`` or ``.labels`` if it has them, otherwise from the
-            items when labels are first used.
+        torch_dataset : torch.utils.data.Dataset, or datasets.Dataset of HuggingFace
+            Map-style data set. Labels are read from ``.targets``, ``.labels`` or the column of labels if it has them,
+            otherwise from the items when labels are first used. A stream (``IterableDataset``) is refused, because it
+            has no images by name.
         names : sequence of str, optional
             One name per item (default: the position, ``"00000"``, ``"00001"``, ...).
         classes : sequence of str, optional
             Names of the numbered classes, in order (default: ``torch_dataset.classes``, or the numbers). `categories`
             keeps this order, so that label i is logit i of a network trained on the data set.
+        columns : sequence of str, optional
+            Of items that are mappings: the key of the image, and the key of the label if there is one (default:
+            "image" or "img", and "label" or similar).
 
         Returns
         -------
@@ -236,6 +252,8 @@ class Stimuli:
         """
         where = f"data set {type(torch_dataset).__name__}"
         n = length_of(torch_dataset, where)
+        first = torch_dataset[0]
+        torch_dataset = with_columns(torch_dataset, first, columns, where)
         given = [f"{i:05d}" for i in range(n)] if names is None else names
         if len(given) != n:
             refuse(f"{len(given)} names for the {n} items of {where}; give one name per item")
@@ -243,7 +261,7 @@ class Stimuli:
         pixels = in_memory(torch_dataset)
         source = Items(torch_dataset, where) if pixels is None else Arrays(check_pixels(pixels, where), where)
         stimuli = cls._of(source, given, None, None)
-        read = label_reader(torch_dataset)
+        read = label_reader(torch_dataset, first)
         known = classes if classes is not None else attribute_of(torch_dataset, "classes")
         return stimuli if read is None else replace(stimuli, _table=Table(stimuli.names, read, known))
 
@@ -411,6 +429,10 @@ class Stimuli:
 
         The hash of pixels includes their type and shape. Hashes are computed once per image and process. They do not
         depend on the transform, so a cache key also needs its ``repr``.
+
+        In a set of more than 20,000 files, a file is identified by its name, size and time of change; in a data set of
+        more than 20,000 items, an item is identified by its position and the pixels of 64 items: to read all of them
+        would take too long. Of such sets, byte-identical images are not found.
 
         Raises
         ------
