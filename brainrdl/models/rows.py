@@ -17,6 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from brainrdl._core.errors import quote, refuse
+from brainrdl.stimuli.inputs import Images, Inputs
 
 _WAY_OUT = (
     "choose a layer whose output is (images, ...), or put the network into a module that brings the images to the "
@@ -87,17 +88,17 @@ def check_count(layer: str, output: Tensor, n_images: int) -> None:
         refuse(f"layer {layer!r} {problem}, but each image needs one row; {_WAY_OUT}")
 
 
-def probe_images(images: Float[Tensor, "n ..."]) -> tuple[Tensor, Tensor]:
+def probe_images(images: Images) -> tuple[Images, Images]:
     """Return two batches that have one image in common and another number of images than `images`.
 
     Parameters
     ----------
-    images : Tensor, shape (n, ...)
+    images : Tensor, shape (n, ...), or Inputs
         At least one image.
 
     Returns
     -------
-    tuple of Tensor, shape (3, ...), or (4, ...) if n is 3
+    tuple of Tensor, shape (3, ...), or (4, ...) if n is 3, or of Inputs
         The second image of the first batch is the first image of the second batch; the others differ.
 
     Examples
@@ -107,11 +108,23 @@ def probe_images(images: Float[Tensor, "n ..."]) -> tuple[Tensor, Tensor]:
     (torch.Size([4, 1, 4, 4]), True, False)
     """
     n = 4 if len(images) == 3 else 3
-    first = images[[0, len(images) - 1] + [0] * (n - 2)].detach()
     generator = torch.Generator().manual_seed(0)
-    noise = torch.rand(first.shape, generator=generator).to(first)
+    chosen = images[[0, len(images) - 1] + [0] * (n - 2)]
+    if not isinstance(chosen, Inputs):
+        return _probe_pair(chosen, generator)
+    pairs = {name: _probe_pair(tensor, generator) for name, tensor in chosen.tensors.items()}
+    first, second = ({name: pair[k] for name, pair in pairs.items()} for k in (0, 1))
+    return Inputs(first), Inputs(second)
+
+
+def _probe_pair(first: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    first = first.detach()
     low, high = first.amin(), first.amax()
-    second = low + noise * (high - low if high > low else 1)
+    if first.is_floating_point():
+        noise = torch.rand(first.shape, generator=generator).to(first)
+        second = low + noise * (high - low if high > low else 1)
+    else:  # token ids and masks; others may not be known to the network
+        second = torch.randint(int(low), int(high) + 1, first.shape, generator=generator).to(first)
     second[_MOVED] = first[_KEPT]
     return first, second
 

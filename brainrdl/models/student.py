@@ -29,6 +29,7 @@ from brainrdl.models import layers as features, rows
 from brainrdl.models.gradients import gradient_problems
 from brainrdl.models.hooks import evaluating
 from brainrdl.models.readout import Readout, ReadoutHead, check_groups, readouts_of, steps_of
+from brainrdl.stimuli.inputs import Images
 
 if TYPE_CHECKING:
     from rsatoolbox.rdm.rdms import RDMs
@@ -143,13 +144,14 @@ class Student(nn.Module):
         """List the readouts, one per layer, in the order of the layers."""
         return [head for head in self.heads.values() if isinstance(head, ReadoutHead)]
 
-    def forward(self, images: Float[Tensor, "n c h w"]) -> StudentOutput:
+    def forward(self, images: Images) -> StudentOutput:
         """Run the network once and read the patterns of the layers.
 
         Parameters
         ----------
-        images : Tensor, shape (n, c, h, w)
-            Images as the network expects them, on the student's device.
+        images : Tensor, shape (n, c, h, w), or any other batch that the network takes
+            Images as the network expects them, on the student's device; or sounds, clips or texts, as a Tensor (n, ...)
+            or `Inputs`.
 
         Returns
         -------
@@ -191,7 +193,7 @@ class Student(nn.Module):
         """Whether all readouts are calibrated; always True if none standardises or projects."""
         return all(head.calibrated for head in self.readout_heads())
 
-    def calibrate(self, images: Float[Tensor, "n c h w"], batch_size: int = 256) -> None:
+    def calibrate(self, images: Images, batch_size: int = 256) -> None:
         """Set means, standard deviations and projections of the readouts from images of the training stimuli.
 
         This is a forward pass in eval mode without gradient. Means and standard deviations then stay the same while
@@ -221,11 +223,11 @@ class Student(nn.Module):
         if not wanting:
             return
         with evaluating(self):
-            passes = [self._pooled(part.to(self.device), wanting) for part in torch.split(images, batch_size)]
+            passes = [self._pooled(part.to(self.device), wanting) for part in images.split(batch_size)]
         for head in wanting:
             head.calibrate(torch.cat([pooled[head.layer] for pooled in passes]))
 
-    def _pooled(self, images: Tensor, heads: Sequence[ReadoutHead]) -> dict[str, Tensor]:
+    def _pooled(self, images: Images, heads: Sequence[ReadoutHead]) -> dict[str, Tensor]:
         outputs, _ = features.read_layers(self.model, self.parts, images, steps_of(self.readout_heads()))
         return {head.layer: head.pooled(outputs) for head in heads}
 
@@ -250,7 +252,7 @@ class Student(nn.Module):
             refuse(f"the projection of layer {unbuilt[0]!r} is not built yet; call student.calibrate(images) first")
         return [parameter for parameter in self.parameters() if parameter.requires_grad]
 
-    def check_gradients(self, images: Float[Tensor, "n c h w"]) -> None:
+    def check_gradients(self, images: Images) -> None:
         """Refuse layers whose RDM loss could train nothing in the network, from one pass in training mode.
 
         Nothing is changed. A student of which only projections are trained is not checked.

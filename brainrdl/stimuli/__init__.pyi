@@ -3,6 +3,7 @@ from .augmentation import (
     Draws as Draws,
 )
 from .categories import different_category as different_category
+from .inputs import Inputs as Inputs
 from .named_images import (
     Batch as Batch,
     Stimuli as Stimuli,

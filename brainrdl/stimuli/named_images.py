@@ -45,6 +45,7 @@ from brainrdl.stimuli.image_sources import (
     length_of,
     with_columns,
 )
+from brainrdl.stimuli.inputs import Rows, checked_inputs
 from brainrdl.stimuli.memory import Memory
 from brainrdl.stimuli.near_duplicates import Seen, fingerprints
 from brainrdl.stimuli.transforms import ImageTransform
@@ -61,8 +62,8 @@ class Batch:
     ----------
     names : tuple of str
         Condition names, one per image.
-    images : Tensor, shape (n, c, h, w)
-        Images, transformed.
+    images : Tensor, shape (n, c, h, w), or any other batch that the network takes
+        Images, transformed; or, of `Stimuli.from_inputs`, a Tensor (n, ...) or `Inputs`.
     labels : Tensor, shape (n,), int64, or None
         Index of the category of each image in `Stimuli.categories`, or None if there are no labels.
     step : int
@@ -75,7 +76,7 @@ class Batch:
     """
 
     names: tuple[str, ...]
-    images: Float[Tensor, "n c h w"]
+    images: Any
     labels: Int[Tensor, " n"] | None = None
     step: int = 0
 
@@ -213,6 +214,44 @@ class Stimuli:
         return cls._of(Arrays(check_pixels(pixels, "the image array"), where), names, labels, transform)
 
     @classmethod
+    def from_inputs(
+        cls, inputs: npt.NDArray[Any] | Tensor | Mapping[str, Any], names: Sequence[str], labels: Labels | None = None
+    ) -> Stimuli:
+        """Make stimuli from items as the network takes them: sounds, video clips, token ids, or several inputs.
+
+        Parameters
+        ----------
+        inputs : array or Tensor, shape (n, ...), or mapping of str to these
+            For example sounds (n, channels, time), clips (n, channels, frames, height, width) or token ids
+            (n, length). They are not converted, so the type must be that of the network. With a mapping, the network is
+            called with its tensors by keyword, for example ``network(tokens=..., mask=...)``.
+        names : sequence of str
+            n unique names.
+        labels : mapping of name to category, str, Path, or sequence, optional
+            As in `from_arrays`.
+
+        Returns
+        -------
+        Stimuli
+            Without transform and augmentation. Nearly identical items are not searched.
+
+        Raises
+        ------
+        BrainrdlError
+            If inputs are not tensors or arrays of numbers with n rows, a value is not finite, names are not n unique
+            strings, or labels do not fit.
+
+        Examples
+        --------
+        >>> tokens, mask = torch.tensor([[5, 7], [2, 0]]), torch.tensor([[True, True], [True, False]])
+        >>> sentences = Stimuli.from_inputs({"tokens": tokens, "mask": mask}, ["good morning", "hello"])
+        >>> sentences.batch(["hello"]).images.tensors["tokens"]
+        tensor([[2, 0]])
+        """
+        check_unique(_strings(names), "the names given")
+        return cls._of(Rows(checked_inputs(inputs, len(names)), f"{len(names)} items"), names, labels, None)
+
+    @classmethod
     def from_dataset(
         cls,
         torch_dataset: Any,
@@ -284,7 +323,8 @@ class Stimuli:
     def __repr__(self) -> str:
         kinds = "" if self._table is None else f", {len(self.categories)} categories"
         some = ", ".join(map(repr, self.names[:3])) + (", ..." if len(self) > 3 else "")
-        return f"Stimuli({len(self)} images of {self._source.where}{kinds}: {some})"
+        what = "images" if self.has_images else "inputs"
+        return f"Stimuli({len(self)} {what} of {self._source.where}{kinds}: {some})"
 
     @cached_property
     def labels(self) -> dict[str, str] | None:
@@ -329,13 +369,14 @@ class Stimuli:
         left_out = frozenset(self._known(names))
         return self.select(name for name in self.names if name not in left_out)
 
-    def images(self, names: Iterable[str] | None = None) -> Float[Tensor, "n c h w"]:
+    def images(self, names: Iterable[str] | None = None) -> Any:
         """Load the images of `names` (default: all) in the requested order, and transform them.
 
         Returns
         -------
-        Tensor (n, c, h, w)
-            Float32 unless the transform returns another type; in [0, 1] without a transform.
+        Tensor (n, c, h, w), or what the network takes
+            Float32 unless the transform returns another type; in [0, 1] without a transform. Of `from_inputs`, a Tensor
+            (n, ...) or `Inputs`.
 
         Raises
         ------
@@ -380,7 +421,7 @@ class Stimuli:
         """Return the index of the category of each name in `categories`, or None if there are no labels."""
         return None if self._table is None else torch.tensor([self._table.index[name] for name in names])
 
-    def load(self, names: Sequence[str], view: View, draw: int = 0) -> Tensor:
+    def load(self, names: Sequence[str], view: View, draw: int = 0) -> Any:
         """Load images and do the steps of `view` for single images; ``view.together`` does the others.
 
         Parameters
@@ -401,6 +442,8 @@ class Stimuli:
         BrainrdlError
             As in `images`.
         """
+        if isinstance(self._source, Rows):
+            return self._source.stack([self._positions[name] for name in names])
         if self._memory is None or view.random_function is not None:
             return self._load(names, view, view.seeds(draw, len(names)))
         positions = [self._positions[name] for name in names]
@@ -415,14 +458,20 @@ class Stimuli:
     def needs_reading(self, view: View) -> bool:
         """Whether a batch needs a loop over images: to read files or items, or to call a function for each image."""
         kept = self._memory is not None and view.random_function is None
-        return not (kept or (isinstance(self._source, Arrays) and view.batched))
+        return not (kept or isinstance(self._source, Rows) or (isinstance(self._source, Arrays) and view.batched))
 
     def pixels_only(self) -> Stimuli:
         """Return the same images without labels and without what was found about them, to send to a process."""
         return replace(self, _table=None, _digests={}, seen=Seen(), _memory=None)
 
-    def _shown(self, names: Sequence[str], view: View, draw: int = 0) -> Tensor:
-        return view.together(self.load(names, view, draw), draw)
+    def _shown(self, names: Sequence[str], view: View, draw: int = 0) -> Any:
+        loaded = self.load(names, view, draw)
+        return view.together(loaded, draw) if self.has_images else loaded
+
+    @property
+    def has_images(self) -> bool:
+        """Whether the items are images, not other inputs of a network."""
+        return not isinstance(self._source, Rows)
 
     def digests(self, names: Iterable[str] | None = None) -> dict[str, str]:
         """Return the SHA-256 (hex) of the raw images of `names` (default: all): of file bytes, or of pixels.
@@ -472,6 +521,8 @@ class Stimuli:
         if transform is not None and not callable(transform):
             refuse(f"transform must be callable or None, got {transform!r}")
         if transform is not None:
+            if not self.has_images:
+                refuse(f"a transform changes images, but {self._source.where} are not images; change them before")
             check_range(self._source)
         View(transform, self.augmentation)
         return replace(self, transform=transform, _memory=None if self._memory is None else Memory())
