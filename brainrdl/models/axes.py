@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.utils.weak import WeakIdKeyDictionary
 
 from brainrdl.models.hooks import every_call, first_tensor_in
+from brainrdl.stimuli.inputs import Images, run_network
 
 
 class Axes(NamedTuple):
@@ -99,14 +100,14 @@ _CLASS = {"cls_token", "cls_tokens", "class_token", "class_embedding", "cls_embe
 _REGISTERS = {"reg_token", "reg_tokens", "register_tokens", "dist_token", "distillation_token"}
 
 
-def trace_axes(model: nn.Module, images: Tensor) -> dict[str, list[Axes]]:
+def trace_axes(model: nn.Module, images: Images) -> dict[str, list[Axes]]:
     """Find what the dimensions of the output of each module hold, in each of its calls.
 
     Parameters
     ----------
     model : nn.Module
         The network; it runs once, as it is.
-    images : Tensor, shape (n, ...)
+    images : Tensor, shape (n, ...), or Inputs
         Two or more different images, so that the dimension of the images differs from others.
 
     Returns
@@ -123,7 +124,7 @@ def trace_axes(model: nn.Module, images: Tensor) -> dict[str, list[Axes]]:
     """
     trace = _Trace(model)
     with every_call(model, trace.enter, trace.leave):
-        model(images)
+        run_network(model, images)
     first: dict[nn.Module, str] = {}
     for name, module in model.named_modules(remove_duplicate=False):
         calls = trace.found.get(first.setdefault(module, name))

@@ -12,6 +12,7 @@ from brainrdl.models import rows
 from brainrdl.models.axes import Axes, of_call, trace_axes
 from brainrdl.models.hooks import eager, evaluating, first_tensor_in, hooked, probing
 from brainrdl.models.pooling import possible_pools
+from brainrdl.stimuli.inputs import Images
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -120,7 +121,7 @@ def _black_image(model: nn.Module, image_shape: tuple[int, ...]) -> Tensor:
     return torch.zeros(1, *image_shape, device=like.device, dtype=like.dtype)
 
 
-def _run(model: nn.Module, images: Tensor, image_shape: tuple[int, ...]) -> None:
+def _run(model: nn.Module, images: Images, image_shape: tuple[int, ...]) -> None:
     try:
         model(images)
     except (RuntimeError, ValueError, IndexError, TypeError) as error:

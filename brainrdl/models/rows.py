@@ -18,6 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from brainrdl._core.errors import quote, refuse
+from brainrdl.stimuli.inputs import Images, Inputs
 
 _WAY_OUT = (
     "choose a layer whose output is (images, ...), or put the network into a module that brings the images to the "
@@ -102,19 +103,19 @@ def probe_sizes(n_images: int) -> tuple[int, ...]:
     return (other,) if n_images < 2 else (other, min(n_images, _MOST))
 
 
-def probe_images(images: Float[Tensor, "n_images ..."], n: int) -> tuple[Tensor, Tensor]:
+def probe_images(images: Images, n: int) -> tuple[Images, Images]:
     """Return two batches of n images that have one image in common.
 
     Parameters
     ----------
-    images : Tensor, shape (n_images, ...)
+    images : Tensor, shape (n_images, ...), or Inputs
         At least one image.
     n : int
         At least 2.
 
     Returns
     -------
-    tuple of Tensor, shape (n, ...)
+    tuple of Tensor, shape (n, ...), or of Inputs
         The second image of the first batch is the first image of the second batch; the others differ.
 
     Examples
@@ -123,11 +124,23 @@ def probe_images(images: Float[Tensor, "n_images ..."], n: int) -> tuple[Tensor,
     >>> first.shape, torch.equal(first[1], second[0]), torch.equal(first[1], second[1])
     (torch.Size([4, 1, 4, 4]), True, False)
     """
-    first = images[[0, len(images) - 1] + [0] * (n - 2)].detach()
     generator = torch.Generator().manual_seed(0)
-    noise = torch.rand(first.shape, generator=generator).to(first)
+    chosen = images[[0, len(images) - 1] + [0] * (n - 2)]
+    if not isinstance(chosen, Inputs):
+        return _probe_pair(chosen, generator)
+    pairs = {name: _probe_pair(tensor, generator) for name, tensor in chosen.tensors.items()}
+    first, second = ({name: pair[k] for name, pair in pairs.items()} for k in (0, 1))
+    return Inputs(first), Inputs(second)
+
+
+def _probe_pair(first: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    first = first.detach()
     low, high = first.amin(), first.amax()
-    second = low + noise * (high - low if high > low else 1)
+    if first.is_floating_point():
+        noise = torch.rand(first.shape, generator=generator).to(first)
+        second = low + noise * (high - low if high > low else 1)
+    else:  # token ids and masks; others may not be known to the network
+        second = torch.randint(int(low), int(high) + 1, first.shape, generator=generator).to(first)
     second[_MOVED] = first[_KEPT]
     return first, second
 

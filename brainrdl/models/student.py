@@ -40,6 +40,7 @@ from brainrdl.models.readout import (
     unpack_readouts,
 )
 from brainrdl.models.trained_on import TrainedOn
+from brainrdl.stimuli.inputs import Images
 
 if TYPE_CHECKING:
     from rsatoolbox.rdm.rdms import RDMs
@@ -178,13 +179,14 @@ class Student(nn.Module):
                 f"with {stored}, and this student has {own}"
             )
 
-    def forward(self, images: Float[Tensor, "n c h w"]) -> StudentOutput:
+    def forward(self, images: Images) -> StudentOutput:
         """Run the network once and read the patterns of the layers.
 
         Parameters
         ----------
-        images : Tensor, shape (n, c, h, w)
-            Images as the network expects them, on the student's device.
+        images : Tensor, shape (n, c, h, w), or any other batch that the network takes
+            Images as the network expects them, on the student's device; or sounds, clips or texts, as a Tensor (n, ...)
+            or `Inputs`.
 
         Returns
         -------
@@ -244,7 +246,7 @@ class Student(nn.Module):
             for module in modules:
                 module.train()
 
-    def _read(self, images: Tensor) -> tuple[Captured, Any]:
+    def _read(self, images: Images) -> tuple[Captured, Any]:
         if self.trained_on is not None:
             self.trained_on.check_shape(images.shape)
         parts = self.parts if self._logits_of is None else tuple(dict.fromkeys([*self.parts, self._logits_of]))
@@ -276,7 +278,7 @@ class Student(nn.Module):
         """Whether all readouts are calibrated; always True if none standardises or projects."""
         return all(head.calibrated for head in self.readout_heads())
 
-    def calibrate(self, images: Float[Tensor, "n c h w"], batch_size: int = 256) -> None:
+    def calibrate(self, images: Images, batch_size: int = 256) -> None:
         """Set means, standard deviations and projections of the readouts from images of the training stimuli.
 
         This is a forward pass in eval mode without gradient. Means and standard deviations then stay the same while
@@ -306,11 +308,11 @@ class Student(nn.Module):
         if not wanting:
             return
         with evaluating(self):
-            passes = [self._pooled(part.to(self.device), wanting) for part in torch.split(images, batch_size)]
+            passes = [self._pooled(part.to(self.device), wanting) for part in images.split(batch_size)]
         for head in wanting:
             head.calibrate(torch.cat([pooled[head.layer] for pooled in passes]))
 
-    def _pooled(self, images: Tensor, heads: Sequence[ReadoutHead]) -> dict[str, Tensor]:
+    def _pooled(self, images: Images, heads: Sequence[ReadoutHead]) -> dict[str, Tensor]:
         outputs, _ = self._read(images)
         return {head.layer: head.pooled(outputs) for head in heads}
 
@@ -335,7 +337,7 @@ class Student(nn.Module):
             refuse(f"the projection of layer {unbuilt[0]!r} is not built yet; call student.calibrate(images) first")
         return [parameter for parameter in self.parameters() if parameter.requires_grad]
 
-    def check_gradients(self, images: Float[Tensor, "n c h w"]) -> None:
+    def check_gradients(self, images: Images) -> None:
         """Refuse layers whose RDM loss could train nothing in the network, from one pass in training mode.
 
         Nothing is changed. A student of which only projections are trained is not checked.

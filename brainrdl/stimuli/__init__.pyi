@@ -3,6 +3,7 @@ from .augmentation import (
     Draws as Draws,
 )
 from .categories import different_category as different_category
+from .inputs import Inputs as Inputs
 from .joining import join_stimuli as join_stimuli
 from .named_images import (
     Batch as Batch,

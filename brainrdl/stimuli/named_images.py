@@ -29,6 +29,7 @@ from torch import Tensor
 from brainrdl._core.errors import arg, check_conditions, check_text, check_unique, nearest, quote, refuse
 from brainrdl._core.files import nearest_in_folder
 from brainrdl.stimuli.categories import Labels, Table, label_table
+from brainrdl.stimuli.folders import list_images
 from brainrdl.stimuli.image_sources import (
     Arrays,
     Files,
@@ -39,11 +40,12 @@ from brainrdl.stimuli.image_sources import (
     check_files,
     check_pixels,
     check_range,
-    image_paths,
     in_memory,
     label_reader,
     length_of,
+    with_columns,
 )
+from brainrdl.stimuli.inputs import Rows, checked_inputs
 from brainrdl.stimuli.memory import Memory
 from brainrdl.stimuli.near_duplicates import Seen, fingerprints
 from brainrdl.stimuli.transforms import ImageTransform
@@ -60,8 +62,8 @@ class Batch:
     ----------
     names : tuple of str
         Condition names, one per image.
-    images : Tensor, shape (n, c, h, w)
-        Images, transformed.
+    images : Tensor, shape (n, c, h, w), or any other batch that the network takes
+        Images, transformed; or, of `Stimuli.from_inputs`, a Tensor (n, ...) or `Inputs`.
     labels : Tensor, shape (n,), int64, or None
         Index of the category of each image in `Stimuli.categories`, or None if there are no labels.
     step : int
@@ -74,7 +76,7 @@ class Batch:
     """
 
     names: tuple[str, ...]
-    images: Float[Tensor, "n c h w"]
+    images: Any
     labels: Int[Tensor, " n"] | None = None
     step: int = 0
 
@@ -132,15 +134,19 @@ class Stimuli:
     ) -> Stimuli:
         """Make stimuli from the image files in a folder, named by file name without suffix, in alphabetical order.
 
+        If the folder contains subfolders, each is a category, as for torchvision's ``ImageFolder``: the names are
+        ``"subfolder/file"`` and the labels are the subfolders.
+
         Parameters
         ----------
         path : str or Path
-            Folder without subfolders. Hidden files (".name") and the table given as `labels` are ignored; all other
-            files must be images.
+            Folder of images, or of subfolders of images. Hidden files (".name") and the table given as `labels` are
+            ignored; all other files must be images.
         transform : callable, optional
             Function from an image (RGB ``PIL.Image``) to a float tensor (c, h, w) (default: float RGB in [0, 1]).
         labels : mapping of name to category, str or Path, optional
-            Categories, or the path of a CSV table with the columns ``stimulus`` and ``category``.
+            Categories, or the path of a CSV table with the columns ``stimulus`` and ``category``; by default the
+            subfolders, if there are any.
 
         Returns
         -------
@@ -149,9 +155,10 @@ class Stimuli:
         Raises
         ------
         BrainrdlError
-            If the folder is missing or empty, contains folders, files that are not images, a truncated PNG or JPEG, or
-            two files with the same name (a.png, a.jpg), or if the label table does not fit. Only the header and the
-            last 4 KB of each file are checked here; other damage is refused when the image is loaded.
+            If the folder is missing or empty, contains files and folders, files that are not images, a truncated PNG or
+            JPEG, or two files with the same name (a.png, a.jpg), or if the label table does not fit. Only the header
+            and the last 4 KB of each file are checked here, of about 1,000 files if there are more than 20,000; other
+            damage is refused when the image is loaded.
         """
         folder = Path(path)
         where = f"stimulus folder {str(folder)!r}"
@@ -159,11 +166,13 @@ class Stimuli:
             lost = f"{where} does not exist{nearest_in_folder(folder)}; check the path"
             refuse(lost if not folder.exists() else f"{where} is not a folder")
         table = Path(labels).resolve() if isinstance(labels, str | Path) else None
-        paths = image_paths(folder, table, where)
-        names = [file.stem for file in paths]
-        check_unique(names, where)
-        check_files(paths, where)
-        return cls._of(Files(paths, where), names, labels, transform)
+        found = list_images(folder, table, where)
+        check_unique(found.paths.stems, where)
+        check_files(found.paths, where)
+        stimuli = cls._of(Files(found.paths, where), found.paths.stems, labels, transform)
+        if found.classes is None or labels is not None:
+            return stimuli
+        return replace(stimuli, _table=Table(stimuli.names, lambda: found.numbers, found.classes))
 
     @classmethod
     def from_arrays(
@@ -205,24 +214,70 @@ class Stimuli:
         return cls._of(Arrays(check_pixels(pixels, "the image array"), where), names, labels, transform)
 
     @classmethod
-    def from_dataset(
-        cls, torch_dataset: Any, names: Sequence[str] | None = None, classes: Sequence[str] | None = None
+    def from_inputs(
+        cls, inputs: npt.NDArray[Any] | Tensor | Mapping[str, Any], names: Sequence[str], labels: Labels | None = None
     ) -> Stimuli:
-        """Make stimuli from a torch data set of (image, label) items or images; items are loaded when requested.
+        """Make stimuli from items as the network takes them: sounds, video clips, token ids, or several inputs.
+
+        Parameters
+        ----------
+        inputs : array or Tensor, shape (n, ...), or mapping of str to these
+            For example sounds (n, channels, time), clips (n, channels, frames, height, width) or token ids
+            (n, length). They are not converted, so the type must be that of the network. With a mapping, the network is
+            called with its tensors by keyword, for example ``network(tokens=..., mask=...)``.
+        names : sequence of str
+            n unique names.
+        labels : mapping of name to category, str, Path, or sequence, optional
+            As in `from_arrays`.
+
+        Returns
+        -------
+        Stimuli
+            Without transform and augmentation. Nearly identical items are not searched.
+
+        Raises
+        ------
+        BrainrdlError
+            If inputs are not tensors or arrays of numbers with n rows, a value is not finite, names are not n unique
+            strings, or labels do not fit.
+
+        Examples
+        --------
+        >>> tokens, mask = torch.tensor([[5, 7], [2, 0]]), torch.tensor([[True, True], [True, False]])
+        >>> sentences = Stimuli.from_inputs({"tokens": tokens, "mask": mask}, ["good morning", "hello"])
+        >>> sentences.batch(["hello"]).images.tensors["tokens"]
+        tensor([[2, 0]])
+        """
+        check_unique(_strings(names), "the names given")
+        return cls._of(Rows(checked_inputs(inputs, len(names)), f"{len(names)} items"), names, labels, None)
+
+    @classmethod
+    def from_dataset(
+        cls,
+        torch_dataset: Any,
+        names: Sequence[str] | None = None,
+        classes: Sequence[str] | None = None,
+        columns: Sequence[str] | None = None,
+    ) -> Stimuli:
+        """Make stimuli from a data set of (image, label) items, images or mappings; items are loaded when requested.
 
         A ``TensorDataset``, a torchvision data set with its pixels in ``.data`` (transform None or ``ToTensor``), and a
         ``Subset`` of these are indexed directly, without a loop over images.
 
         Parameters
         ----------
-        torch_dataset : torch.utils.data.Dataset
-            Map-style data set. Labels are read from ``.targets`` or ``.labels`` if it has them, otherwise from the
-            items when labels are first used.
+        torch_dataset : torch.utils.data.Dataset, or datasets.Dataset of HuggingFace
+            Map-style data set. Labels are read from ``.targets``, ``.labels`` or the column of labels if it has them,
+            otherwise from the items when labels are first used. A stream (``IterableDataset``) is refused, because it
+            has no images by name.
         names : sequence of str, optional
             One name per item (default: the position, ``"00000"``, ``"00001"``, ...).
         classes : sequence of str, optional
             Names of the numbered classes, in order (default: ``torch_dataset.classes``, or the numbers). `categories`
             keeps this order, so that label i is logit i of a network trained on the data set.
+        columns : sequence of str, optional
+            Of items that are mappings: the key of the image, and the key of the label if there is one (default:
+            "image" or "img", and "label" or similar).
 
         Returns
         -------
@@ -236,6 +291,8 @@ class Stimuli:
         """
         where = f"data set {type(torch_dataset).__name__}"
         n = length_of(torch_dataset, where)
+        first = torch_dataset[0]
+        torch_dataset = with_columns(torch_dataset, first, columns, where)
         given = [f"{i:05d}" for i in range(n)] if names is None else names
         if len(given) != n:
             refuse(f"{len(given)} names for the {n} items of {where}; give one name per item")
@@ -243,7 +300,7 @@ class Stimuli:
         pixels = in_memory(torch_dataset)
         source = Items(torch_dataset, where) if pixels is None else Arrays(check_pixels(pixels, where), where)
         stimuli = cls._of(source, given, None, None)
-        read = label_reader(torch_dataset)
+        read = label_reader(torch_dataset, first)
         known = classes if classes is not None else attribute_of(torch_dataset, "classes")
         return stimuli if read is None else replace(stimuli, _table=Table(stimuli.names, read, known))
 
@@ -266,7 +323,8 @@ class Stimuli:
     def __repr__(self) -> str:
         kinds = "" if self._table is None else f", {len(self.categories)} categories"
         some = ", ".join(map(repr, self.names[:3])) + (", ..." if len(self) > 3 else "")
-        return f"Stimuli({len(self)} images of {self._source.where}{kinds}: {some})"
+        what = "images" if self.has_images else "inputs"
+        return f"Stimuli({len(self)} {what} of {self._source.where}{kinds}: {some})"
 
     @cached_property
     def labels(self) -> dict[str, str] | None:
@@ -311,13 +369,14 @@ class Stimuli:
         left_out = frozenset(self._known(names))
         return self.select(name for name in self.names if name not in left_out)
 
-    def images(self, names: Iterable[str] | None = None) -> Float[Tensor, "n c h w"]:
+    def images(self, names: Iterable[str] | None = None) -> Any:
         """Load the images of `names` (default: all) in the requested order, and transform them.
 
         Returns
         -------
-        Tensor (n, c, h, w)
-            Float32 unless the transform returns another type; in [0, 1] without a transform.
+        Tensor (n, c, h, w), or what the network takes
+            Float32 unless the transform returns another type; in [0, 1] without a transform. Of `from_inputs`, a Tensor
+            (n, ...) or `Inputs`.
 
         Raises
         ------
@@ -362,7 +421,7 @@ class Stimuli:
         """Return the index of the category of each name in `categories`, or None if there are no labels."""
         return None if self._table is None else torch.tensor([self._table.index[name] for name in names])
 
-    def load(self, names: Sequence[str], view: View, draw: int = 0) -> Tensor:
+    def load(self, names: Sequence[str], view: View, draw: int = 0) -> Any:
         """Load images and do the steps of `view` for single images; ``view.together`` does the others.
 
         Parameters
@@ -383,6 +442,8 @@ class Stimuli:
         BrainrdlError
             As in `images`.
         """
+        if isinstance(self._source, Rows):
+            return self._source.stack([self._positions[name] for name in names])
         if self._memory is None or view.random_function is not None:
             return self._load(names, view, view.seeds(draw, len(names)))
         positions = [self._positions[name] for name in names]
@@ -397,20 +458,30 @@ class Stimuli:
     def needs_reading(self, view: View) -> bool:
         """Whether a batch needs a loop over images: to read files or items, or to call a function for each image."""
         kept = self._memory is not None and view.random_function is None
-        return not (kept or (isinstance(self._source, Arrays) and view.batched))
+        return not (kept or isinstance(self._source, Rows) or (isinstance(self._source, Arrays) and view.batched))
 
     def pixels_only(self) -> Stimuli:
         """Return the same images without labels and without what was found about them, to send to a process."""
         return replace(self, _table=None, _digests={}, seen=Seen(), _memory=None)
 
-    def _shown(self, names: Sequence[str], view: View, draw: int = 0) -> Tensor:
-        return view.together(self.load(names, view, draw), draw)
+    def _shown(self, names: Sequence[str], view: View, draw: int = 0) -> Any:
+        loaded = self.load(names, view, draw)
+        return view.together(loaded, draw) if self.has_images else loaded
+
+    @property
+    def has_images(self) -> bool:
+        """Whether the items are images, not other inputs of a network."""
+        return not isinstance(self._source, Rows)
 
     def digests(self, names: Iterable[str] | None = None) -> dict[str, str]:
         """Return the SHA-256 (hex) of the raw images of `names` (default: all): of file bytes, or of pixels.
 
         The hash of pixels includes their type and shape. Hashes are computed once per image and process. They do not
         depend on the transform, so a cache key also needs its ``repr``.
+
+        In a set of more than 20,000 files, a file is identified by its name, size and time of change; in a data set of
+        more than 20,000 items, an item is identified by its position and the pixels of 64 items: to read all of them
+        would take too long. Of such sets, byte-identical images are not found.
 
         Raises
         ------
@@ -450,6 +521,8 @@ class Stimuli:
         if transform is not None and not callable(transform):
             refuse(f"transform must be callable or None, got {transform!r}")
         if transform is not None:
+            if not self.has_images:
+                refuse(f"a transform changes images, but {self._source.where} are not images; change them before")
             check_range(self._source)
         View(transform, self.augmentation)
         return replace(self, transform=transform, _memory=None if self._memory is None else Memory())

@@ -81,7 +81,7 @@ def similar_images(stimuli: Stimuli) -> pd.DataFrame:
     [['cat', 'mirrored cat']]
     """
     columns = ["first", "second", "similarity"]
-    if not 1 < len(stimuli) <= _MOST:
+    if not 1 < len(stimuli) <= _MOST or not stimuli.has_images:
         return pd.DataFrame(columns=columns)
     if stimuli.names not in stimuli.seen.pairs:
         stimuli.seen.pairs[stimuli.names] = _table(stimuli, columns)

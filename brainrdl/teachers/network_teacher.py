@@ -300,7 +300,7 @@ class NetworkTeacher:
             )
         return {layer: pattern.float() for layer, pattern in patterns.items()}
 
-    def _images(self, batch: Batch, part: slice, names: Sequence[str] | None = None) -> Tensor:
+    def _images(self, batch: Batch, part: slice, names: Sequence[str] | None = None) -> Any:
         asked = batch.names[part] if names is None else names
         if self._stimuli is not None:
             return self._stimuli.images(asked)

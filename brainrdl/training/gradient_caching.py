@@ -23,11 +23,12 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from brainrdl._core.errors import arg, check_whole, refuse
 from brainrdl.models.student import Student, StudentOutput
+from brainrdl.stimuli.inputs import Images
 
 
 def cached_backward(
     student: Student,
-    images: Tensor,
+    images: Images,
     loss_of_output: Callable[[StudentOutput], Tensor],
     micro_batch: int,
     backward: Callable[[Tensor], None],
@@ -81,7 +82,7 @@ def cached_backward(
     """
     check_whole(micro_batch, "micro_batch", 1)
     _check_statistics(student)
-    parts = images.split(micro_batch)
+    parts = tuple(images.split(micro_batch))
     with _same_buffers(student):
         passes, states = _first_pass(student, parts, around)
     output = _joined(passes)
@@ -124,7 +125,7 @@ def _same_buffers(student: nn.Module) -> Iterator[None]:
 
 @torch.no_grad()
 def _first_pass(
-    student: Student, parts: tuple[Tensor, ...], around: Callable[[], AbstractContextManager[object]]
+    student: Student, parts: tuple[Images, ...], around: Callable[[], AbstractContextManager[object]]
 ) -> tuple[list[StudentOutput], list[list[Tensor]]]:
     passes, states = [], []
     for part in parts:
@@ -147,8 +148,8 @@ def _leaf(rows: list[Tensor]) -> Tensor:
 
 
 def _gradients(
-    parts: tuple[Tensor, ...], states: list[list[Tensor]], output: StudentOutput
-) -> Iterator[tuple[Tensor, list[Tensor], dict[str, Tensor], Tensor | None]]:
+    parts: tuple[Images, ...], states: list[list[Tensor]], output: StudentOutput
+) -> Iterator[tuple[Images, list[Tensor], dict[str, Tensor], Tensor | None]]:
     """Yield images, random state and gradients of each part; nothing if the loss does not depend on the network."""
     wanted = {layer: rows.grad for layer, rows in output.patterns.items() if rows.grad is not None}
     logits = None if output.logits is None else output.logits.grad

@@ -98,7 +98,7 @@ class Loader:
         labels = self._stimuli.numbered_labels(names)
         return Batch(names, images, None if labels is None else self._moved(labels), step)
 
-    def _moved(self, x: Tensor) -> Tensor:
+    def _moved(self, x: Any) -> Any:
         if self._device.type == "cuda" and x.device.type == "cpu":
             return (x if x.is_pinned() else x.pin_memory()).to(self._device, non_blocking=True)
         return x.to(self._device)
@@ -128,16 +128,19 @@ class _Images:
     def for_process(self) -> _Images:
         return _Images(self._stimuli.pixels_only(), self._view, self._seed, self._whole)
 
-    def __getitem__(self, asked: tuple[int, Names]) -> Tensor:
+    def __getitem__(self, asked: tuple[int, Names]) -> Any:
         step, names = asked
         self._stimuli.check_batch(names)
         draw = seed_of_draw(self._seed, step)
         images = self._stimuli.load(names, self._view, draw)
-        return self._view.together(images, draw) if self._whole else images
+        return self._finished(images, draw) if self._whole else images
 
-    def complete(self, images: Tensor, step: int) -> Tensor:
+    def complete(self, images: Any, step: int) -> Any:
         """Do on the device what was left to do."""
-        return images if self._whole else self._view.together(images, seed_of_draw(self._seed, step))
+        return images if self._whole else self._finished(images, seed_of_draw(self._seed, step))
+
+    def _finished(self, images: Any, draw: int) -> Any:
+        return self._view.together(images, draw) if self._stimuli.has_images else images
 
 
 class _Ahead:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, cast
 
@@ -17,6 +17,7 @@ from brainrdl._core.threads import count_flops
 from brainrdl.loss.rdm_loss import RDMLoss
 from brainrdl.models.hooks import evaluating
 from brainrdl.models.student import Student, StudentOutput
+from brainrdl.stimuli.inputs import Images
 from brainrdl.stimuli.named_images import Batch, Stimuli
 from brainrdl.teachers.protocol import Teacher, uses_images, view_of
 from brainrdl.training.batch_statistics import check_shares, shared_statistics
@@ -186,25 +187,28 @@ class Run:
         )
         return total
 
-    def _outputs(self, images: Mapping[str, Tensor], batches: Mapping[str, Batch]) -> dict[str, StudentOutput]:
+    def _outputs(self, images: Mapping[str, Images], batches: Mapping[str, Batch]) -> dict[str, StudentOutput]:
         """Pass the images of all streams through the student, together if they have one shape."""
         n = sum(len(batch.names) for batch in batches.values())
-        if self.student.batchnorm != "task" and len({(each.shape[1:], each.dtype) for each in images.values()}) == 1:
+        if self.student.batchnorm != "task" and _alike(images.values()):
             check_shares({name: len(batch.names) for name, batch in batches.items()}, self.student)
             with shared_statistics(self.student, n):
                 return _parted(self.student(self._joined(images)), {name: len(each) for name, each in images.items()})
         return {name: self._pass(name, each, len(batches[name].names)) for name, each in images.items()}
 
-    def _joined(self, images: Mapping[str, Tensor]) -> Tensor:
-        shapes = {name: tuple(each.shape[1:]) for name, each in images.items()}
-        if len(set(shapes.values())) > 1:
+    def _joined(self, images: Mapping[str, Images]) -> Images:
+        first, *others = images.values()
+        if not others:
+            return first
+        if not _alike(images.values()):
+            shapes = {name: tuple(each.shape[1:]) for name, each in images.items()}
             refuse(
                 f"{arg('micro_batch', self.options['micro_batch'])} needs images of one shape in all streams, got "
                 f"{shapes}; give RDM and task images one transform"
             )
-        return torch.cat(list(images.values())) if len(images) > 1 else next(iter(images.values()))
+        return torch.cat([each for each in (first, *others) if isinstance(each, Tensor)])
 
-    def _pass(self, stream: str, images: Tensor, n: int) -> StudentOutput:
+    def _pass(self, stream: str, images: Images, n: int) -> StudentOutput:
         stored = stream == RDM and self.student.batchnorm == "task"
         with self.student.stored_statistics() if stored else shared_statistics(self.student, n):
             output: StudentOutput = self.student(images)
@@ -215,9 +219,10 @@ class Run:
         found = {name: _gathered(output, len(batches[name].names)) for name, output in outputs.items()}
         return found if TASK in self.streams else {RDM: found[RDM], TASK: found[RDM]}
 
-    def _laid_out(self, images: Tensor) -> Tensor:
-        spatial = self.options["channels_last"] and images.ndim == 4
-        return images.contiguous(memory_format=torch.channels_last) if spatial else images
+    def _laid_out(self, images: Images) -> Images:
+        if isinstance(images, Tensor) and self.options["channels_last"] and images.ndim == 4:
+            return images.contiguous(memory_format=torch.channels_last)
+        return images
 
     def _targets(self, batches: Mapping[str, Batch], step: int) -> dict[str, Tensor]:
         """Ask the teacher for its RDMs of the batch, of the images that it should be given."""
@@ -331,6 +336,12 @@ class Run:
         """Stop loading images."""
         for stream in self.streams.values():
             stream.loader.close()
+
+
+def _alike(images: Iterable[Images]) -> bool:
+    """Whether images can pass through a network together."""
+    kinds = [(each.shape[1:], each.dtype) if isinstance(each, Tensor) else None for each in images]
+    return len(kinds) == 1 or (None not in kinds and len(set(kinds)) == 1)
 
 
 def _parted(output: StudentOutput, sizes: Mapping[str, int]) -> dict[str, StudentOutput]:

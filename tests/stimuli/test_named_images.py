@@ -146,9 +146,9 @@ def test_a_file_that_is_not_an_image_is_refused_by_name(folder: Path, content: b
         Stimuli.from_folder(folder)
 
 
-def test_a_folder_in_the_folder_is_refused_by_name(folder: Path) -> None:
+def test_files_and_folders_in_one_folder_are_refused_by_name(folder: Path) -> None:
     (folder / "faces").mkdir()
-    with pytest.raises(BrainrdlError, match=r"contains folders \['faces'\]"):
+    with pytest.raises(BrainrdlError, match=r"contains folders \['faces'\] and files \['ann.png'"):
         Stimuli.from_folder(folder)
 
 
