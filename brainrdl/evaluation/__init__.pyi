@@ -15,6 +15,10 @@ from .held_out import (
     evaluate as evaluate,
     teacher_rdms as teacher_rdms,
 )
+from .jobs import (
+    count_workers as count_workers,
+    run_jobs as run_jobs,
+)
 from .options import (
     COMPARATORS as COMPARATORS,
     CONTROLS as CONTROLS,

@@ -26,6 +26,7 @@ from brainrdl._core.rows import Role
 from brainrdl.evaluation.baselines import averaged_rows, baseline_rows, constant_rows
 from brainrdl.evaluation.fresh_students import Maker
 from brainrdl.evaluation.held_out import Evaluation, assemble, student_rdms, teacher_rdms, write_evaluation
+from brainrdl.evaluation.jobs import run_jobs
 from brainrdl.evaluation.options import CrossValidationOptions, EvaluationOptions
 from brainrdl.evaluation.plan import (
     Candidate,
@@ -52,7 +53,6 @@ from brainrdl.stimuli.named_images import Stimuli
 from brainrdl.teachers.controls import PermutedTeacher
 from brainrdl.teachers.protocol import Teacher, check_stored
 from brainrdl.training import checkpoint as _checkpoint, provenance, run_folder
-from brainrdl.training.display import track
 from brainrdl.training.distributed import check_one_process
 from brainrdl.training.fingerprint import hashes_of, source_settings, student_settings
 from brainrdl.training.frozen_features import FrozenFeatures
@@ -183,15 +183,18 @@ def cross_validate(
     with nullcontext() if out is None else run_folder.opened(out, resume=resume, overwrite=overwrite) as folder:
         if folder:
             _store_settings(folder, provenance.describe(fitting), hashes)
-        shared = {"progress": False, "features": FrozenFeatures(stimuli), "groups": groups, **fit_options}
-        work = _Work(teacher, stimuli, tuple(controls), inner_folds, stratify, folder, read_only, shared, made)
-        held_out: list[HeldOut] = []
-        histories: list[pd.DataFrame] = []
-        jobs = [(split, label, candidate) for split in splits for label, candidate in candidates.items()]
-        for split, label, candidate in track(jobs, "cross-validation", progress):
-            found, history = work.run(split, label, candidate)
-            held_out += found
-            histories += history
+        features = FrozenFeatures(stimuli, together=True)  # so that they do not depend on which fit is the first
+        shared = {"progress": False, "features": features, "groups": groups, **fit_options}
+        work = _Work(
+            candidates, teacher, stimuli, tuple(controls), inner_folds, stratify, folder, read_only, shared, made
+        )
+        jobs = [(split, label) for split in splits for label in candidates]
+        done = run_jobs(
+            work.run, jobs, n_jobs=asked["n_jobs"], what="cross-validation", progress=progress,
+            out=None if read_only else folder,
+        )  # fmt: skip
+        held_out = [one for found, _ in done for one in found]
+        histories = [history for _, several in done for history in several]
         targets = tuple(dict.fromkeys(one.target for one in held_out))
         truth = teacher_rdms(teacher, stimuli, stimuli.names, targets)
         held_out += averaged_rows(held_out, ensembles or {})
@@ -216,6 +219,7 @@ def cross_validate(
 class _Work:
     """Fits and scores one candidate on one split."""
 
+    candidates: Mapping[str, Candidate]
     teacher: Teacher
     stimuli: Stimuli
     controls: tuple[str, ...]
@@ -226,7 +230,8 @@ class _Work:
     options: Mapping[str, Any]
     made: Maker
 
-    def run(self, split: Split, label: str, candidate: Candidate) -> tuple[list[HeldOut], list[pd.DataFrame]]:
+    def run(self, split: Split, label: str) -> tuple[list[HeldOut], list[pd.DataFrame]]:
+        candidate = self.candidates[label]
         controls = self.controls if candidate.controls is None else candidate.controls
         teacher = split.cut(self.teacher)
         student, histories = self._fit(split, label, Role.STUDENT, candidate, teacher)
