@@ -2,7 +2,8 @@
 
 `page` writes it (`report`) from its figures (`drawings`), tables (`tables`), sentences (`wording`) and the text and
 references for a methods section (`methods`); `run` holds the run and selects rows of its tables. The layout is in
-``report.html.j2``. A new figure is a function in `drawings`, a new column of the score tables a line in `tables`.
+``report.html.j2``. `index_page` lists the runs of a sweep. A new figure is a function in `drawings`, a new column of
+the score tables a line in `tables`.
 """
 
 from lazy_loader import attach_stub

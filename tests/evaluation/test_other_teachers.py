@@ -19,6 +19,7 @@ from brainrdl.dissimilarity.pairs import pair_indices
 from brainrdl.evaluation.cross_validation import cross_validate
 from brainrdl.evaluation.held_out import Evaluation
 from brainrdl.evaluation.plan import Candidate
+from brainrdl.stimuli.named_images import Batch
 from brainrdl.teachers.controls import PermutedTeacher, control
 
 N, N_TEST = 40, 12
@@ -41,6 +42,15 @@ def of(pairs: Any, **options: Any) -> RDMTeacher:
 
 
 UPPER, LOWER = seen(slice(0, 8)), seen(slice(8, 16))
+
+
+class WithoutSubjects:
+    """A teacher of the three required members only."""
+
+    name, targets = "own", ("rdm",)
+
+    def rdms(self, batch: Batch) -> dict[str, torch.Tensor]:
+        return LOWER.rdms(batch)
 
 
 def make() -> Student:
@@ -88,6 +98,7 @@ def test_a_left_out_subject_is_removed_from_the_other_teacher_if_it_is_there() -
     students = {
         "permuted names": Candidate(make, teacher=PermutedTeacher(UPPER)),
         "categories": Candidate(make, teacher=control("category", teacher=UPPER, stimuli=STIMULI)),
+        "own": Candidate(make, teacher=WithoutSubjects()),
     }
     found = cross_validate(students, UPPER, STIMULI, subjects="leave-one-out", **OPTIONS | {"steps": 2})
     rows = found.scores[found.scores["student"].isin(students)]
@@ -118,9 +129,7 @@ def test_a_run_is_not_resumed_with_another_teacher_of_a_candidate(tmp_path: Path
         ),
     ],
 )
-def test_teachers_that_cannot_be_learned_are_refused_before_any_fit(
-    teacher: Any, message: str, tmp_path: Path
-) -> None:
+def test_teachers_that_cannot_be_learned_are_refused_before_any_fit(teacher: Any, message: str, tmp_path: Path) -> None:
     students = {"first": make, "other": Candidate(make, teacher=teacher)}
     with pytest.raises(BrainrdlError, match=message):
         cross_validate(students, UPPER, STIMULI, out=tmp_path / "run", **OPTIONS)
