@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -127,13 +128,13 @@ def sweep(
             check_option(against, [known.value for known in Against], "against")
         folder = _checked(Path(out), resume, overwrite)
         several = count_workers(n_jobs, len(found)) > 1
-        write_json(folder / SWEEP, {"values": {key: list(listed) for key, listed in values.items()}})
         work = _Work(folder, against, resume, overwrite, progress and not several, several)
         jobs = [(point,) for point in found]
-        if several:
-            tables = run_jobs(work, jobs, n_jobs=n_jobs, what="sweep", progress=progress, out=folder)
-        else:
-            tables = [work(point) for (point,) in jobs]
+        with _begun(folder, values):
+            if several:
+                tables = run_jobs(work, jobs, n_jobs=n_jobs, what="sweep", progress=progress, out=folder)
+            else:
+                tables = [work(point) for (point,) in jobs]
         table = pd.concat(tables, ignore_index=True)
         write_csv(folder / TABLE, table)
         if table["accuracy"].notna().any():
@@ -239,6 +240,22 @@ def _checked(folder: Path, resume: bool, overwrite: bool) -> Path:
                 f"{arg('overwrite', True)}, or choose another"
             )
     return folder
+
+
+@contextmanager
+def _begun(folder: Path, values: Mapping[str, Sequence[Any]]) -> Iterator[None]:
+    """Write what is varied, and delete it if no point has begun when the block ends."""
+    path, ran = folder / SWEEP, folder / POINTS
+    ours = not path.exists()
+    write_json(path, {"values": {key: list(listed) for key, listed in values.items()}})
+    try:
+        yield
+    finally:
+        if ours and not (ran.is_dir() and any(ran.iterdir())):
+            path.unlink()
+            for empty in (ran, folder):
+                with suppress(OSError):
+                    empty.rmdir()
 
 
 @dataclass(frozen=True)

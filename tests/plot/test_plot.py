@@ -742,11 +742,11 @@ SWEPT = pd.DataFrame(
 )
 
 
-def points(ax: Axes) -> list[list[list[float]]]:
+def lines_of(ax: Axes) -> list[list[list[float]]]:
     return [line.get_xydata().tolist() for line in ax.lines]
 
 
-def segments(ax: Axes) -> list[list[list[float]]]:
+def intervals_of(ax: Axes) -> list[list[list[float]]]:
     found = [collection for collection in ax.collections if isinstance(collection, LineCollection)]
     return [np.round(segment, 6).tolist() for collection in found for segment in collection.get_segments()]
 
@@ -754,7 +754,7 @@ def segments(ax: Axes) -> list[list[list[float]]]:
 def test_points_on_the_front_are_connected_and_the_others_hollow(ax: Axes) -> None:
     plot.pareto(SWEPT, ax=ax)
     front, others = ax.lines
-    assert points(ax) == [[[0.3, 0.3], [0.42, 0.15]], [[0.4, 0.1], [0.2, 0.25]]]
+    assert lines_of(ax) == [[[0.3, 0.3], [0.42, 0.15]], [[0.4, 0.1], [0.2, 0.25]]]
     assert (front.get_linestyle(), others.get_linestyle()) == ("-", "None")
     assert (front.get_markerfacecolor(), others.get_markerfacecolor()) == (style.BLUE, "white")
 
@@ -764,8 +764,8 @@ def test_each_point_has_its_values_beside_it_and_its_intervals(ax: Axes) -> None
     assert {text.get_text(): text.xy for text in ax.texts} == {
         "0, a": (0.4, 0.1), "0.1, a": (0.42, 0.15), "1, b": (0.3, 0.3), "10, b": (0.2, 0.25),
     }  # fmt: skip
-    assert segments(ax)[2] == [[0.3, 0.2], [0.3, 0.4]]
-    assert segments(ax)[4 + 2] == [[0.27, 0.3], [0.33, 0.3]]
+    assert intervals_of(ax)[2] == [[0.3, 0.2], [0.3, 0.4]]
+    assert intervals_of(ax)[4 + 2] == [[0.27, 0.3], [0.33, 0.3]]
 
 
 def test_the_trade_off_has_the_ceiling_of_its_score(ax: Axes) -> None:
@@ -782,14 +782,14 @@ def test_the_trade_off_has_the_ceiling_of_its_score(ax: Axes) -> None:
 
 def test_each_group_has_its_own_front_and_colour(ax: Axes) -> None:
     plot.pareto(SWEPT.assign(teacher=["IT", "IT", "permuted", "permuted"]), ax=ax, by="teacher")
-    assert points(ax)[::2] == [[[0.42, 0.15]], [[0.3, 0.3]]]
+    assert lines_of(ax)[::2] == [[[0.42, 0.15]], [[0.3, 0.3]]]
     assert [line.get_label() for line in ax.lines[::2]] == ["IT", "permuted"]
     assert len({line.get_color() for line in ax.lines}) == 2
 
 
 def test_equal_points_are_both_on_the_front(ax: Axes) -> None:
     plot.pareto(pd.DataFrame({"w": [1, 2], "accuracy": [0.5, 0.5], "score": [0.2, 0.2]}), ax=ax)
-    assert points(ax) == [[[0.5, 0.2], [0.5, 0.2]], []]
+    assert lines_of(ax) == [[[0.5, 0.2], [0.5, 0.2]], []]
 
 
 def test_a_trade_off_without_accuracy_is_refused(ax: Axes) -> None:

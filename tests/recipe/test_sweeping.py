@@ -143,6 +143,13 @@ def test_a_sweep_without_held_out_stimuli_or_into_another_folder_is_refused(
             sweep(swept, tmp_path / "mine", **how)
 
 
+def test_a_sweep_whose_first_point_is_refused_leaves_no_folder(content: dict[str, Any], tmp_path: Path) -> None:
+    content["stimuli"]["folder"] = str(tmp_path / "nowhere")
+    with pytest.raises(BrainrdlError, match=r"point fit.rdm_weight_0: .*'.*nowhere' does not exist"):
+        sweep(recipe.check(content), tmp_path / "sweep")
+    assert not (tmp_path / "sweep").exists()
+
+
 def test_a_sweep_without_a_task_has_scores_alone(content: dict[str, Any], tmp_path: Path) -> None:
     content["evaluation"] = {"folds": 2, "controls": []}
     made = recipe.check(content)
