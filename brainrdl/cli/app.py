@@ -158,15 +158,69 @@ def fit(
         say_where("report", page)
 
 
+@app.command(
+    cls=Command,
+    epilog="Examples:\n\nbrainrdl sweep recipe.yaml fit.rdm_weight=0,.1,1,10 --out runs/weights\n\n"
+    "brainrdl sweep recipe.yaml fit.rdm_weight=0,1 student.layers=[conv1],[conv2] --set fit.steps=20\n\n"
+    "brainrdl sweep recipe.yaml fit.rdm_weight=0,.1,1,10,100 --out runs/weights --resume",
+)
+def sweep(
+    recipe: Annotated[Path, typer.Argument(help="YAML recipe with held-out stimuli.")],
+    values: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="SECTION.KEY=VALUE,VALUE,...",
+            help="Values of a key of the recipe; with several keys, all combinations are run.",
+        ),
+    ],
+    changes: Annotated[
+        list[str],
+        typer.Option(
+            "--set", metavar="SECTION.KEY=VALUE", help="Change a key of the recipe; can be given several times."
+        ),
+    ] = [],  # noqa: B006
+    out: Annotated[Path | None, typer.Option("--out", "-o", metavar="FOLDER", help="Folder of the sweep.")] = None,
+    n_jobs: Annotated[
+        int | None, typer.Option("--n-jobs", help="Number of points that run at the same time; -1 for one per core.")
+    ] = None,
+    resume: Resume = False,
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Run a recipe for several values of its keys, and compare task accuracy with the score on held-out stimuli.
+
+    Each point has a run folder; the table and the figure of all points are in the folder of the sweep.
+    """
+    from brainrdl.recipe import files as _recipe, sweeping
+    from brainrdl.reporting.index_page import write_index
+
+    folder = out or _RUN_FOLDER / f"{recipe.stem}_sweep"
+    asked, listed = _recipe.load(recipe, changes), sweeping.parse_values(values)
+    with _resumable(folder, begun=sweeping.SWEEP):
+        table = sweeping.sweep(
+            asked, listed, folder, resume=resume, overwrite=overwrite, progress=not quiet and not as_json, n_jobs=n_jobs
+        )
+    figure, shown = folder / f"{sweeping.FIGURE}.png", sweeping.readable(table, list(listed))
+    page = write_index(folder, shown, table["folder"], figure if table["accuracy"].notna().any() else None)
+    if as_json:
+        print_json(table)
+        return
+    first = table.iloc[0]
+    console.print(f"[bold]{escape(str(first['comparator']))} with {Against(first['against']).label}, held out[/bold]")
+    print_table(shown)
+    say_where("report", page)
+
+
 @contextmanager
-def _resumable(folder: Path) -> Iterator[None]:
-    """Say after Ctrl-C, SIGTERM or SIGHUP how to continue the run in `folder`, if it has begun."""
+def _resumable(folder: Path, begun: str = "settings.json") -> Iterator[None]:
+    """Say after Ctrl-C, SIGTERM or SIGHUP how to continue the run in `folder`, if it has begun: its first file."""
     try:
         yield
     except KeyboardInterrupt as error:
         status = _SIGNALLED + getattr(error, "signum", signal.SIGINT)
         notes = getattr(error, "__notes__", [])  # of a run folder that was put back
-        if notes or not (folder / "settings.json").exists():
+        if notes or not (folder / begun).exists():
             _fail("; ".join(["interrupted", *notes]), status)
         words = [word for word in sys.argv[1:] if word not in ("--resume", "--overwrite")]
         command = shlex.join(["brainrdl", *words, "--resume"])

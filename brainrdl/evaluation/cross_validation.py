@@ -36,11 +36,14 @@ from brainrdl.evaluation.plan import (
     check_inner_sizes,
     check_rows,
     check_slugs,
+    check_targets,
+    check_teachers,
     check_validation,
     controls_for,
     display,
     inner_folds_of,
     named_candidates,
+    settings_of_teachers,
     splits_of,
     subjects_to_leave_out,
 )
@@ -160,6 +163,7 @@ def cross_validate(
     fit_options |= {name: value for name, value in {"task": task, "terms": terms}.items() if value}
     fit_options |= {name: value for name, value in options.items() if name not in asked}
     check_candidates(candidates, fit_options, cross_validate)
+    check_teachers(candidates, stimuli.names)
     check_inner(candidates, inner_folds, fit_options)
     check_rows(candidates, ensembles or {}, models or {})
     model_rdms(models or {}, None, ("",), stimuli.names, seed=0, fold=0)  # refuse wrong models before hours of fitting
@@ -168,7 +172,7 @@ def cross_validate(
         **{name: value for name, value in asked.items() if name not in free(EvaluationOptions)},
         **source_settings(teacher, stimuli, stimuli.names),
         "hashes": {what: digest for what, digest in hashes.items() if stratify or what != "labels"},
-        "students": candidates, "fit": fit_options,
+        "students": candidates, "teachers": settings_of_teachers(candidates, stimuli), "fit": fit_options,
     }  # fmt: skip
     judging = {
         **{name: value for name, value in asked.items() if name in free(EvaluationOptions)},
@@ -181,6 +185,7 @@ def cross_validate(
     check_validation(splits, candidates, fit_options, groups, stimuli)
     made = Maker()
     first = made.first({label: candidate.make for label, candidate in candidates.items()}, seeds[0])
+    check_targets(candidates, first, fit_options)
     fitting["networks"] = {label: student_settings(student) for label, student in first.items()}
     del first
     read_only = run_folder.is_read_only(out)
@@ -237,7 +242,7 @@ class _Work:
     def run(self, split: Split, label: str) -> tuple[list[HeldOut], list[pd.DataFrame]]:
         candidate = self.candidates[label]
         controls = self.controls if candidate.controls is None else candidate.controls
-        teacher = split.cut(self.teacher)
+        teacher = split.cut(self.teacher if candidate.teacher is None else candidate.teacher)
         student, histories = self._fit(split, label, Role.STUDENT, candidate, teacher)
         found = self._held_out(split, label, Role.STUDENT, candidate, student)
         if "unfitted" in controls:

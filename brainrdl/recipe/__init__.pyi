@@ -24,3 +24,7 @@ from .schema import (
     section_of as section_of,
 )
 from .starter import template as template
+from .sweeping import (
+    points as points,
+    sweep as sweep,
+)

@@ -79,7 +79,8 @@ def check_shares(sizes: Mapping[str, int], module: nn.Module) -> None:
     if trained and len(sizes) > 1 and uneven:
         refuse(
             f"batch statistics over two streams and {n_processes()} processes need batches whose sizes are "
-            f"multiples of {n_processes()}, got {uneven}; choose such {arg('batch_size')}s, or use {arg('batchnorm', 'task')}"
+            f"multiples of {n_processes()}, got {uneven}; choose such {arg('batch_size')}s, or use "
+            f"{arg('batchnorm', 'task')}"
         )
 
 
