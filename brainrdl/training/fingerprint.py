@@ -102,11 +102,11 @@ def student_settings(student: Student) -> dict[str, Any]:
         "network": provenance.describe(type(student.model)),
         "n_parameters": sum(parameter.numel() for parameter in student.model.parameters()),
         "network_code": _code_digest(student.model),
-        "initial_weights": _files.digest(student.state_dict()),
         "layers": list(student.layers),
         "readouts": {head.layer: provenance.describe(head.readout) for head in student.readout_heads()},
         "trainable": student.trainable,
         "batchnorm": student.batchnorm,
+        "initial_weights": _files.digest(student.state_dict()),
     }
 
 

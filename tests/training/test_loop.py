@@ -266,12 +266,12 @@ class Watched(Stimuli):
     loaded: set[str] = set()  # noqa: RUF012
     forbidden: frozenset[str] = frozenset()
 
-    def _load(self, names: Iterable[str]) -> Tensor:  # type: ignore[override]
+    def _load(self, names: Iterable[str], *given: Any) -> Tensor:
         asked = tuple(names)
         if self.forbidden & set(asked):
             raise AssertionError(f"loaded {sorted(self.forbidden & set(asked))}")
         self.loaded.update(asked)
-        return super()._load(asked)
+        return super()._load(asked, *given)
 
 
 def test_early_stopping_and_all_else_never_load_a_held_out_image(monkeypatch: pytest.MonkeyPatch) -> None:
