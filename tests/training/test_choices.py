@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from brainrdl import RDMTeacher, Stimuli, Student, fit, rdms
+from brainrdl import RDMTeacher, Stimuli, Student, Task, fit, rdms
 from brainrdl._core.errors import BrainrdlError
 from brainrdl.training.callbacks import Callback, Log
 from brainrdl.training.optimizers import averaged, make_optimizer, make_schedule
@@ -158,3 +158,29 @@ def test_a_history_is_logged(tmp_path: Path) -> None:
 def test_a_logger_that_is_not_there_is_refused() -> None:
     with pytest.raises(BrainrdlError, match="logger 'comet_ml' needs its package"):
         Log("comet_ml")
+
+
+@pytest.mark.parametrize("task", [None, "same images", "other images"])
+def test_micro_batches_give_the_weights_of_whole_batches(task: str | None) -> None:
+    def run(micro_batch: int | None) -> Student:
+        torch.manual_seed(0)
+        made = Student(nn.Sequential(nn.Conv2d(1, 4, 3), nn.Tanh(), nn.Flatten(), nn.Linear(64, 3)), ["2"])
+        shown = stimuli().with_labels([f"{i % 3}" for i in range(8)])
+        pictures = torch.rand(9, 1, 6, 6, generator=torch.Generator().manual_seed(1))
+        others = Stimuli.from_arrays(pictures, [f"t{i}" for i in range(9)], labels=[f"{i % 3}" for i in range(9)])
+        tasks = {None: None, "same images": Task(), "other images": Task(others, batch_size=5)}
+        fit(made, teacher(), shown, task=tasks[task], steps=5, lr=0.01, micro_batch=micro_batch, **QUIET)
+        return made
+
+    whole, parts = run(None), run(3)
+    for a, b in zip(whole.parameters(), parts.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
+
+
+def test_micro_batches_refuse_what_they_cannot_do() -> None:
+    with pytest.raises(BrainrdlError, match="balance='gradient norms' needs the gradients of each loss"):
+        fit(student(), teacher(), stimuli(), steps=1, micro_batch=3, balance="gradient norms", **QUIET)
+    larger = Stimuli.from_arrays(torch.rand(4, 1, 7, 7), list("abcd"), labels=list("0101"))
+    made = Student(nn.Sequential(nn.Conv2d(1, 4, 3), nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(16, 3)), ["2"])
+    with pytest.raises(BrainrdlError, match="micro_batch=3 needs images of one shape in all streams"):
+        fit(made, teacher(), stimuli(), task=Task(larger), steps=1, micro_batch=3, **QUIET)

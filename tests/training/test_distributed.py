@@ -66,17 +66,25 @@ def step_gradients(n: int) -> dict[str, Tensor]:
     return {f"{n}/{name}": value.grad for name, value in model.named_parameters() if value.grad is not None}
 
 
-def fitted(out: Path, seed: int = 0, task_weight: float = 0.0) -> Student:
-    """Fit with an odd number of conditions a step; the student's logits have no task unless `task_weight` says so."""
+CASES = ("rdm", "both", "streams", "micro batch")
+
+
+def fitted(out: Path, case: str, seed: int = 0) -> Student:
+    """Fit to an RDM, with a task on the same images, or with one on other images; by default 5 conditions per step."""
     generator = torch.Generator().manual_seed(2)
     images = torch.rand(len(NAMES), 1, 4, 4, generator=generator)
     stimuli = Stimuli.from_arrays(images, NAMES, labels=[f"{i % 3}" for i in range(len(NAMES))])
     teacher = RDMTeacher(rdms.from_array(np.random.default_rng(0).random((1, 55)), NAMES))
-    student = Student(network(seed), ["1"], readout=Readout(standardise=True, projection=6), batchnorm="eval")
+    others = Stimuli.from_arrays(images.flip(2), [f"t{name}" for name in NAMES], labels=[f"{i % 3}" for i in range(11)])
+    chosen = {
+        "rdm": {}, "both": {"task": Task()}, "micro batch": {"task": Task(), "micro_batch": 2},
+        "streams": {"task": Task(others, batch_size=4), "batch_size": 6},
+    }[case]  # fmt: skip
+    statistics = "train" if case == "streams" else "eval"
+    student = Student(network(seed), ["1"], readout=Readout(standardise=True, projection=6), batchnorm=statistics)
     fit(
-        student, teacher, stimuli, validation=NAMES[:4], steps=12, batch_size=5, lr=1e-2, clip=1.0, evaluate_every=4,
-        task=Task(weight=task_weight) if task_weight else None,
-        patience=9, checkpoint_every=5, device="cpu", progress=False, out=out, resume=True,
+        student, teacher, stimuli, validation=NAMES[:4], steps=12, lr=1e-2, clip=1.0, evaluate_every=4, patience=9,
+        checkpoint_every=5, device="cpu", progress=False, out=out, resume=True, **{"batch_size": 5, **chosen},
     )  # fmt: skip
     return student
 
@@ -134,9 +142,9 @@ def simple_fit(student: Student, teacher: Stops, augmentation: Any = None, **opt
     return student
 
 
-def refusal(student: Student) -> str:
+def refusal(student: Student, **options: Any) -> str:
     try:
-        simple_fit(student, Stops())
+        simple_fit(student, Stops(), **options)
     except BrainrdlError as error:
         return str(error)
     return "not refused"
@@ -167,15 +175,17 @@ def dropout_runs(here: Path) -> list[bool]:
 
 def one_of_two(folder: str) -> None:
     """What each of two processes does; the tests read what it leaves in `folder`."""
-    refused = refusal(student_with(nn.BatchNorm1d(12), batchnorm="train"))  # the first fit of its process
+    digits = Stimuli.from_arrays(torch.rand(5, 1, 4, 4), list("vwxyz"), labels=list("01012"))
+    uneven = {"task": Task(digits, batch_size=3), "batch_size": 6}
+    refused = refusal(student_with(nn.BatchNorm1d(12), batchnorm="train"), **uneven)  # the first fit of its process
     from accelerate.state import PartialState
 
     rank = PartialState(cpu=True).process_index
     here = Path(folder)
     gradients = {key: value for n in N_CONDITIONS for key, value in step_gradients(n).items()}
     save_file(gradients, here / f"gradients{rank}.safetensors")
-    for name, task_weight in (("rdm", 0.0), ("both", 1.0), ("rdm", 0.0)):  # the last finds a finished run
-        student = fitted(here / name, seed=rank, task_weight=task_weight)  # each process starts from other weights
+    for name in (*CASES, "rdm"):  # the last finds a finished run
+        student = fitted(here / name, name, seed=rank)  # each process starts from other weights
         weights = {key: value.contiguous() for key, value in student.state_dict().items()}
         save_file(weights, here / f"{name}{rank}.safetensors")
     facts = {"processes": n_processes(), "rows": own_rows(5), "agreed": agreed(0.25 + rank)}
@@ -209,10 +219,10 @@ def test_two_processes_agree_on_the_firsts_number(folder: Path) -> None:
     assert [json.loads((folder / f"facts{rank}.json").read_text())["agreed"] for rank in (0, 1)] == [0.25, 0.25]
 
 
-def test_batch_statistics_are_refused_in_the_first_fit_of_a_process(folder: Path) -> None:
+def test_batch_statistics_of_two_streams_need_equal_shares(folder: Path) -> None:
     for rank in (0, 1):
         message = json.loads((folder / f"facts{rank}.json").read_text())["batchnorm"]
-        assert message.startswith("batchnorm='train' uses separate statistics in each process")
+        assert message.startswith("batch statistics over two streams and 2 processes need batches whose sizes are")
 
 
 def test_a_buffer_that_depends_on_the_images_of_a_process_is_refused_by_both(folder: Path) -> None:
@@ -249,9 +259,9 @@ def test_the_gradient_over_two_processes_is_that_of_one(folder: Path, n: int, ra
         assert float((found[key] - value).abs().max()) <= 1e-12 * float(value.abs().max()), key
 
 
-@pytest.mark.parametrize("name", ["rdm", "both"])
+@pytest.mark.parametrize("name", CASES)
 def test_a_fit_over_two_processes_gives_the_weights_of_one(folder: Path, tmp_path: Path, name: str) -> None:
-    expected = fitted(tmp_path / "one", task_weight=float(name == "both")).state_dict()
+    expected = fitted(tmp_path / "one", name).state_dict()
     for rank in (0, 1):
         found = load_file(folder / f"{name}{rank}.safetensors")
         assert found.keys() == expected.keys()
