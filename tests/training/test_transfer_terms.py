@@ -317,10 +317,7 @@ def test_a_network_teacher_with_its_own_images_is_asked_by_name() -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (
-            lambda: KnowledgeDistillation("resnet18"),
-            r"got 'resnet18'; build a network by name with brainrdl.models.build",
-        ),
+        (lambda: KnowledgeDistillation("resnet18"), r"got 'resnet18'; build a network by name with brainrdl.models"),
         (lambda: KnowledgeDistillation(Counted(), temperature=0), "temperature must be a finite number above 0"),
         (lambda: RelationalDistillation(Counted(), distance=-1), "distance must be a finite number of at least 0"),
         (lambda: RelationalDistillation(Counted(), distance=0, angle=0), "is always 0"),
