@@ -12,7 +12,8 @@ for each target.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+import warnings
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, get_args
 
@@ -22,12 +23,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from brainrdl._core.constants import GROUP, PARTIAL
-from brainrdl._core.errors import arg, check_option, refuse
+from brainrdl._core.errors import arg, check_option, quote, refuse
 from brainrdl._core.rows import Against, Role
 from brainrdl._core.threads import threads_for
 from brainrdl.dissimilarity.pairs import pair_indices, to_square
 from brainrdl.evaluation.ceilings import Agreement, noise_ceiling
 from brainrdl.evaluation.contrasts import contrasts_of
+from brainrdl.evaluation.intervals import Estimate
 from brainrdl.evaluation.marks import Line, Mark, mean_of
 from brainrdl.evaluation.options import Intervals
 from brainrdl.evaluation.pairwise import Compare, comparison_of
@@ -198,6 +200,11 @@ def score(
     BrainrdlError
         If a comparator or the kind of intervals is unknown, or there are too few resamples.
 
+    Warns
+    -----
+    UserWarning
+        If partial correlations are undefined (NaN), because the models explain an RDM completely.
+
     Examples
     --------
     >>> import torch
@@ -225,6 +232,7 @@ def score(
                 judged += [(place, mark, judge) for place, mark in judge.marks(members, comparator)]
         marks = [(mark, judge) for _, mark, judge in sorted(judged, key=lambda found: found[0])]
         lines = _lines(marks)
+        _warn_of_explained(lines.values(), held_out)
         summary = pd.DataFrame([_summary_row(line, lines) for line in lines.values()])
         return Tables(pd.DataFrame([mark.row for mark, _ in marks]), summary, contrasts_of(lines.values()))
 
@@ -342,7 +350,7 @@ def _lines(judged: Sequence[tuple[Mark, _Judge]]) -> dict[tuple[Any, ...], Line]
 
 def _summary_row(line: Line, lines: Mapping[tuple[Any, ...], Line]) -> dict[str, Any]:
     row = dict(zip(GROUP, line.key, strict=True)) | {"base": line.row["base"], "score": line.whole.value}
-    row["low"], row["high"], _ = line.whole.interval()
+    row["low"], row["high"] = _limits(line.whole)
     row |= _ceilings(line)
     row["share"] = row["score"] / row["ceiling"] if row["ceiling"] >= _MIN_CEILING else float("nan")
     base = lines.get((line.row["base"], Role.UNFITTED.value, *line.key[2:]))
@@ -352,6 +360,31 @@ def _summary_row(line: Line, lines: Mapping[tuple[Any, ...], Line]) -> dict[str,
     units = {f"n_{what}s": {row[what] for row in scored} for what in ("fold", "seed")}
     sizes = {"n_subjects": line.n_subjects, "n_stimuli": line.n_stimuli}
     return row | {name: len(found) for name, found in units.items()} | sizes
+
+
+def _limits(estimate: Estimate) -> tuple[float, float]:
+    """Limits of an interval; none for a score of 0 that nothing would change, which is that of a constant RDM."""
+    low, high, _ = estimate.interval()
+    return (float("nan"), float("nan")) if low == high == 0 else (low, high)
+
+
+def _warn_of_explained(lines: Iterable[Line], held_out: Sequence[HeldOut]) -> None:
+    """Warn of partial correlations that are undefined, though all RDMs of the fold are known."""
+    gaps = {(one.target, one.seed, one.fold) for one in held_out if one.pairs.isnan().any()}
+    told = []
+    for line in lines:
+        rows = [mark.row for mark in line.marks.values() if mark.row["comparator"].startswith(PARTIAL)]
+        rows = [row for row in rows if (row["target"], row["seed"], row["fold"]) not in gaps]
+        undefined = sum(row["score"] != row["score"] for row in rows)
+        if undefined:
+            words = (line.row[column] for column in ("comparator", "student", "layer", "target"))
+            told.append(f"{' / '.join(word for word in words if word)} in {undefined} of {len(rows)} folds")
+    if told:
+        warnings.warn(
+            "partial correlations are undefined (NaN) where the category and other models explain an RDM completely, "
+            f"or it is constant: {quote(told)}; they have no interval and do not count in means over folds",
+            stacklevel=3,
+        )
 
 
 def _ceilings(line: Line) -> dict[str, float]:

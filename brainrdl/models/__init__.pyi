@@ -44,4 +44,5 @@ from .student import (
     Student as Student,
     StudentOutput as StudentOutput,
 )
+from .trained_on import TrainedOn as TrainedOn
 from .weights import load_weights as load_weights

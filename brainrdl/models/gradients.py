@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 
 from brainrdl.models.hooks import eager, first_tensor_in, hooked
 from brainrdl.models.rows import same_for_all
+from brainrdl.stimuli.inputs import Images, run_network
 
 
 def gradient_problems(
     model: nn.Module,
     layers: Sequence[str],
-    images: Float[Tensor, "n ..."],
+    images: Images,
     steps: Mapping[str, Iterable[int]] | None = None,
 ) -> dict[str, str]:
     """Say why a loss on the output of a layer would train nothing in the network, for the layers where this is so.
@@ -26,7 +26,7 @@ def gradient_problems(
         The network, in the mode in which it will be trained. Its buffers and torch's random state are restored.
     layers : sequence of str
         Names as in `layer_names`.
-    images : Tensor, shape (n, ...)
+    images : Tensor, shape (n, ...), or Inputs
         Images for one pass with gradient.
     steps : mapping of str to iterable of int, optional
         Calls of a layer that are read, as in `read_layers`; the last one by default.
@@ -69,7 +69,7 @@ def gradient_problems(
         hooked(model, modules, lambda: None, keep),
         eager(model),
     ):
-        model(images)
+        run_network(model, images)
         for layer, step in asked:
             if outputs[layer] and not problems[layer][step] and _is_flat(outputs[layer][step], model):
                 problems[layer][step] = (

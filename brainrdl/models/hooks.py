@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from brainrdl._core.errors import BrainrdlError
+from brainrdl.stimuli.inputs import Images
 
 
 @contextmanager
@@ -128,7 +129,7 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def probing(model: nn.Module, images: Tensor) -> Iterator[None]:
+def probing(model: nn.Module, images: Images) -> Iterator[None]:
     """Use eval mode, no gradient and full precision for a pass that only tests `model`; keep torch's random state.
 
     Examples
@@ -153,7 +154,7 @@ def _explained(running: Sequence[tuple[int, ...]]) -> Iterator[None]:
     except (RuntimeError, AssertionError, ValueError) as error:
         if not running or isinstance(error, BrainrdlError | torch.OutOfMemoryError) or "CUDA" in str(error):
             raise
-        where = f"images of shape {running[0]}, (n, c, h, w)"
+        where = f"images of shape {running[0]}" + ", (n, c, h, w)" * (len(running[0]) == 4)
         raise BrainrdlError(f"the network cannot process {where}: {error}") from error
 
 

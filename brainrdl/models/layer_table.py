@@ -12,6 +12,7 @@ from brainrdl.models import rows
 from brainrdl.models.axes import Axes, of_call, trace_axes
 from brainrdl.models.hooks import eager, evaluating, first_tensor_in, hooked, probing
 from brainrdl.models.pooling import possible_pools
+from brainrdl.stimuli.inputs import Images
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -59,12 +60,12 @@ def describe_layers(model: nn.Module, image_shape: tuple[int, ...]) -> pd.DataFr
     def keep(layer: str, output: object, n_images: int | None) -> None:
         passes[-1][layer] = [*[_NOTHING] * len(passes[-1][layer]), _seen(output, n_images)]
 
-    first, second = rows.probe_images(_black_image(model, image_shape))
+    first, second = rows.probe_images(_black_image(model, image_shape), 3)
     with evaluating(model), hooked(model, modules, begin, keep), eager(model):
         for images in (first, first, second):
             _run(model, images, image_shape)
-    with probing(model, first):
-        traced = trace_axes(model, first)
+    with probing(model, second):
+        traced = trace_axes(model, second)  # images that differ
     table = []
     for name, module in modules.items():
         one, again, other = ((seen[name] or [_NOTHING])[-1] for seen in passes)
@@ -120,7 +121,7 @@ def _black_image(model: nn.Module, image_shape: tuple[int, ...]) -> Tensor:
     return torch.zeros(1, *image_shape, device=like.device, dtype=like.dtype)
 
 
-def _run(model: nn.Module, images: Tensor, image_shape: tuple[int, ...]) -> None:
+def _run(model: nn.Module, images: Images, image_shape: tuple[int, ...]) -> None:
     try:
         model(images)
     except (RuntimeError, ValueError, IndexError, TypeError) as error:

@@ -142,7 +142,7 @@ def _problem(pool: str, shape: tuple[int, ...], axes: Axes) -> str:
     if pool == "mean":
         return ""
     if axes.prefix is None:
-        return f"how many of its {shape[0]} tokens are class tokens is not known"
+        return f"which of its {shape[0]} tokens are class tokens is not known"
     return "it has no class token" if pool == "cls" and not axes.class_token else ""
 
 

@@ -12,8 +12,9 @@ Steps 3 and 4 depend on the number of channels and on the training stimuli; `Rea
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -388,3 +389,36 @@ def readouts_of(layers: Sequence[str], readout: Readout | Mapping[str, Readout])
     for layer in readout:
         check_option(layer, layers, "readout's layer")
     return {layer: readout.get(layer, Readout()) for layer in layers}
+
+
+def pack_readouts(readouts: Mapping[str, Readout]) -> Tensor:
+    """Write the readout of each layer as a tensor of bytes, for the state of a student.
+
+    Examples
+    --------
+    >>> unpack_readouts(pack_readouts({"fc": Readout("avgpool")}))
+    {'fc': Readout(pool='avgpool', standardise=False, projection=None, step=-1)}
+    """
+    text = json.dumps({layer: asdict(readout) for layer, readout in readouts.items()})
+    return torch.tensor(list(text.encode()), dtype=torch.uint8)
+
+
+def unpack_readouts(packed: object) -> dict[str, Readout]:
+    """Read the readouts that `pack_readouts` wrote.
+
+    Raises
+    ------
+    BrainrdlError
+        If it did not write them.
+
+    Examples
+    --------
+    >>> unpack_readouts(torch.zeros(3))
+    Traceback (most recent call last):
+    brainrdl.BrainrdlError: the readouts in a student's state cannot be read ...
+    """
+    try:
+        text = bytes(packed.tolist()).decode()  # type: ignore[attr-defined]
+        return {str(layer): Readout(**keys) for layer, keys in json.loads(text).items()}
+    except (AttributeError, TypeError, ValueError) as error:
+        refuse(f"the readouts in a student's state cannot be read ({error}); is it damaged?")

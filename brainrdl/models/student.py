@@ -29,7 +29,18 @@ from brainrdl._core.errors import arg, check_option, check_text, nearest, quote,
 from brainrdl.models import layers as features, rows
 from brainrdl.models.gradients import gradient_problems
 from brainrdl.models.hooks import evaluating
-from brainrdl.models.readout import Readout, ReadoutHead, check_groups, readouts_of, steps_of
+from brainrdl.models.layers import Captured
+from brainrdl.models.readout import (
+    Readout,
+    ReadoutHead,
+    check_groups,
+    pack_readouts,
+    readouts_of,
+    steps_of,
+    unpack_readouts,
+)
+from brainrdl.models.trained_on import TrainedOn
+from brainrdl.stimuli.inputs import Images
 
 if TYPE_CHECKING:
     from rsatoolbox.rdm.rdms import RDMs
@@ -82,7 +93,7 @@ class Student(nn.Module):
         the same step. Scale and shift are still trained. ``"train"``: batch normalisation behaves as in torch: the
         statistics of a step are those of all its images. ``"task"``: as ``"train"`` for the images of a task, and as
         ``"eval"`` for those of the RDM. By default ``"eval"``, or ``"train"`` for a network that is trained from
-        scratch, that is, whose statistics have never been updated.
+        scratch: all of it is trained, and its statistics have never been updated.
     seed : int
         Seed of random projections.
 
@@ -94,6 +105,8 @@ class Student(nn.Module):
         Modules whose outputs the layers need.
     match : dict of str to str, or None
         The target of each layer, if `layers` was a mapping.
+    trained_on : TrainedOn or None
+        The images that the weights of a run belong to, once they are loaded: others are refused. None accepts all.
 
     Raises
     ------
@@ -135,6 +148,7 @@ class Student(nn.Module):
         chosen = _default_batchnorm(model, trainable) if batchnorm is None else batchnorm
         self.batchnorm = check_option(chosen, ("eval", "train", "task"), "batchnorm")
         self.model = model
+        self.trained_on: TrainedOn | None = None
         self.heads = nn.ModuleDict(
             {
                 key_of_layer(layer): ReadoutHead(
@@ -150,13 +164,29 @@ class Student(nn.Module):
         """List the readouts, one per layer, in the order of the layers."""
         return [head for head in self.heads.values() if isinstance(head, ReadoutHead)]
 
-    def forward(self, images: Float[Tensor, "n c h w"]) -> StudentOutput:
+    def get_extra_state(self) -> Tensor:
+        """Return the readouts for ``state_dict``, so that a file of it cannot be mistaken for the network alone."""
+        return pack_readouts({head.layer: head.readout for head in self.readout_heads()})
+
+    def set_extra_state(self, state: Any) -> None:
+        """Refuse the state of a student that reads other layers, or the same ones in another way."""
+        stored = unpack_readouts(state)
+        own = {head.layer: head.readout for head in self.readout_heads()}
+        differ = sorted(layer for layer in stored | own if stored.get(layer) != own.get(layer))
+        if differ:
+            refuse(
+                f"the state does not fit this student: the readouts of layers {quote(differ)} differ; it was saved "
+                f"with {stored}, and this student has {own}"
+            )
+
+    def forward(self, images: Images) -> StudentOutput:
         """Run the network once and read the patterns of the layers.
 
         Parameters
         ----------
-        images : Tensor, shape (n, c, h, w)
-            Images as the network expects them, on the student's device.
+        images : Tensor, shape (n, c, h, w), or any other batch that the network takes
+            Images as the network expects them, on the student's device; or sounds, clips or texts, as a Tensor (n, ...)
+            or `Inputs`.
 
         Returns
         -------
@@ -166,10 +196,10 @@ class Student(nn.Module):
         Raises
         ------
         BrainrdlError
-            If a readout standardises or projects but is not calibrated.
+            If a readout standardises or projects but is not calibrated, or the images have another shape than those
+            that the weights of a run were trained on.
         """
-        parts = self.parts if self._logits_of is None else tuple(dict.fromkeys([*self.parts, self._logits_of]))
-        outputs, answer = features.read_layers(self.model, parts, images, steps_of(self.readout_heads()))
+        outputs, answer = self._read(images)
         patterns = {head.layer: head(outputs) for head in self.readout_heads()}
         return StudentOutput(patterns, _logits(answer if self._logits_of is None else outputs[self._logits_of]))
 
@@ -216,6 +246,12 @@ class Student(nn.Module):
             for module in modules:
                 module.train()
 
+    def _read(self, images: Images) -> tuple[Captured, Any]:
+        if self.trained_on is not None:
+            self.trained_on.check_shape(images.shape)
+        parts = self.parts if self._logits_of is None else tuple(dict.fromkeys([*self.parts, self._logits_of]))
+        return features.read_layers(self.model, parts, images, steps_of(self.readout_heads()))
+
     def train(self, mode: bool = True) -> Student:
         """Set training mode, except for a frozen network and for batch normalisation with stored statistics."""
         super().train(mode)
@@ -242,7 +278,7 @@ class Student(nn.Module):
         """Whether all readouts are calibrated; always True if none standardises or projects."""
         return all(head.calibrated for head in self.readout_heads())
 
-    def calibrate(self, images: Float[Tensor, "n c h w"], batch_size: int = 256) -> None:
+    def calibrate(self, images: Images, batch_size: int = 256) -> None:
         """Set means, standard deviations and projections of the readouts from images of the training stimuli.
 
         This is a forward pass in eval mode without gradient. Means and standard deviations then stay the same while
@@ -272,12 +308,12 @@ class Student(nn.Module):
         if not wanting:
             return
         with evaluating(self):
-            passes = [self._pooled(part.to(self.device), wanting) for part in torch.split(images, batch_size)]
+            passes = [self._pooled(part.to(self.device), wanting) for part in images.split(batch_size)]
         for head in wanting:
             head.calibrate(torch.cat([pooled[head.layer] for pooled in passes]))
 
-    def _pooled(self, images: Tensor, heads: Sequence[ReadoutHead]) -> dict[str, Tensor]:
-        outputs, _ = features.read_layers(self.model, self.parts, images, steps_of(self.readout_heads()))
+    def _pooled(self, images: Images, heads: Sequence[ReadoutHead]) -> dict[str, Tensor]:
+        outputs, _ = self._read(images)
         return {head.layer: head.pooled(outputs) for head in heads}
 
     def trainable_parameters(self) -> list[nn.Parameter]:
@@ -301,7 +337,7 @@ class Student(nn.Module):
             refuse(f"the projection of layer {unbuilt[0]!r} is not built yet; call student.calibrate(images) first")
         return [parameter for parameter in self.parameters() if parameter.requires_grad]
 
-    def check_gradients(self, images: Float[Tensor, "n c h w"]) -> None:
+    def check_gradients(self, images: Images) -> None:
         """Refuse layers whose RDM loss could train nothing in the network, from one pass in training mode.
 
         Nothing is changed. A student of which only projections are trained is not checked.
@@ -368,7 +404,8 @@ class Student(nn.Module):
         Raises
         ------
         BrainrdlError
-            If a name is not in `stimuli`, no name is given, the transform of the stimuli is random, or the student is
+            If a name is not in `stimuli`, no name is given, the transform of the stimuli is random or not that of the
+            run whose weights were loaded, a pattern is not finite (layer and condition are named), or the student is
             not calibrated.
 
         Warns
@@ -382,10 +419,13 @@ class Student(nn.Module):
         if not asked:
             refuse("no conditions were given; give at least one name")
         stimuli.check_repeatable()
+        if self.trained_on is not None:
+            self.trained_on.check_stimuli(stimuli)
         chunks = [asked[start : start + batch_size] for start in range(0, len(asked), batch_size)]
         with evaluating(self):
             passes = [self(stimuli.images(chunk).to(self.device)).patterns for chunk in chunks]
         found = {layer: torch.cat([patterns[layer] for patterns in passes]) for layer in self.layers}
+        rows.check_finite_rows(found, asked)
         rows.warn_if_same(found)
         random = features.random_layers(self.model, self.parts)
         if random:
@@ -480,7 +520,7 @@ def _default_batchnorm(model: nn.Module, trainable: str) -> str:
         if isinstance(module, _BatchNorm) and module.num_batches_tracked is not None
     ]
     from_scratch = bool(counts) and not any(int(count) for count in counts)
-    return "train" if from_scratch and trainable not in ("projection", "none") else "eval"
+    return "train" if from_scratch and trainable == "all" else "eval"
 
 
 def _check_trainable(trainable: str, model: nn.Module, readouts: Any) -> None:

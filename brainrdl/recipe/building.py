@@ -22,6 +22,7 @@ from brainrdl.models.student import Student
 from brainrdl.readers.reading import read
 from brainrdl.recipe.schema import TORCHVISION, Recipe, StimuliSection, TeacherSection
 from brainrdl.recipe.spelling import in_recipe
+from brainrdl.stimuli.augmentation import Augmentation
 from brainrdl.stimuli.named_images import Stimuli
 from brainrdl.teachers.controls import control
 from brainrdl.teachers.feature_teacher import FeatureTeacher
@@ -88,7 +89,7 @@ def make_stimuli(recipe: Recipe, network: Network | None = None) -> Stimuli:
 
 
 def _images(section: StimuliSection, network: Network) -> Stimuli:
-    transform = network.transform if section.size is None else network.transform_for(section.size)
+    transform = _transform(section, network)
     if section.folder is not None:
         stimuli = Stimuli.from_folder(section.folder, transform, section.labels)
     elif section.arrays is not None:
@@ -99,7 +100,32 @@ def _images(section: StimuliSection, network: Network) -> Stimuli:
         stimuli = stimuli.with_labels(section.labels)
     if section.first is not None:
         stimuli = stimuli.select(stimuli.names[: section.first])
+    if section.augmentation is not None:
+        stimuli = stimuli.with_augmentation(_augmentation(section.augmentation))
     return stimuli.cached() if section.cached else stimuli
+
+
+@about(spelling=lambda argument: f"stimuli.augmentation.{argument.name}")
+def _augmentation(changes: Mapping[Any, Any]) -> Augmentation:
+    return Augmentation(**changes)
+
+
+def transform_of(recipe: Recipe, network: Network) -> Callable[..., Any] | None:
+    """Return the transform from an image to what the network of a recipe expects; None if it takes images as they are.
+
+    Examples
+    --------
+    >>> from brainrdl.recipe import check
+    >>> student = {"model": "small_cnn", "layers": ["pool"]}
+    >>> example = {"stimuli": {"folder": "images"}, "teacher": {"rdms": "it.h5"}, "student": student}
+    >>> transform_of(check(example), make_network(check(example)))
+    ImageTransform(size=8, mean=(), std=(), channels=1)
+    """
+    return _transform(recipe.stimuli, network)
+
+
+def _transform(section: StimuliSection, network: Network) -> Callable[..., Any] | None:
+    return network.transform if section.size is None else network.transform_for(section.size)
 
 
 def _from_npz(path: Path) -> Stimuli:

@@ -24,8 +24,7 @@ from pydantic import (
 from brainrdl._core.options import Names, Option, for_files, members, options_of
 from brainrdl.evaluation.options import EvaluationOptions
 from brainrdl.models.pools import check_pool
-from brainrdl.training.options import TrainingOptions
-from brainrdl.training.task import TaskOptions
+from brainrdl.training.options import TaskOptions, TrainingOptions
 
 
 def _expanded(path: Path) -> Path:
@@ -116,7 +115,12 @@ class StimuliSection(_Section):
     size: int | None = Field(
         None, gt=0, description="Side of the images in pixels; by default the size that the student's network expects."
     )
-    cached: bool = Field(True, description="Keep the transformed images in memory.")
+    cached: bool = Field(True, description="Keep the resized images in memory.")
+    augmentation: dict[Literal["crop", "flip", "brightness", "contrast"], bool | int | float] | None = Field(
+        None,
+        description="Random changes of the images in training steps, for example {crop: 4, flip: true}: crops after "
+        "padding by this number of pixels, flips, and factors of brightness and contrast up to 1 +- a value.",
+    )
 
     @model_validator(mode="after")
     def _one_source(self) -> StimuliSection:
@@ -326,6 +330,11 @@ class EvaluationSection(_EvaluationKeys):
     held_out: Share | list[str] | None = Field(
         None, description="Names to hold out, or the fraction of the stimuli to hold out, drawn with the first seed."
     )
+    final: bool = Field(
+        False,
+        description="After the scores, also fit one student to all stimuli (first seed, all subjects), for the median "
+        "of the numbers of steps that the folds have chosen: the model to take away. It has no held-out score itself.",
+    )
 
     @field_validator("held_out")
     @classmethod
@@ -346,6 +355,8 @@ class EvaluationSection(_EvaluationKeys):
     def _one_way(self) -> EvaluationSection:
         if self.folds is not None and self.held_out is not None:
             raise ValueError("give folds or held_out, not both")
+        if self.final and self.folds is None and self.held_out is None:
+            raise ValueError("final: true adds a fit to all stimuli, but without folds or held_out the only fit is one")
         return self
 
 
@@ -371,6 +382,15 @@ class Recipe(_Section):
     task: TaskSection | None = None
     fit: FitSection = FitSection()
     evaluation: EvaluationSection = EvaluationSection()
+
+    @model_validator(mode="after")
+    def _one_schedule(self) -> Recipe:
+        if self.evaluation.final and self.fit.validation and self.fit.schedule != "constant":
+            raise ValueError(
+                f"evaluation.final: true fits for as many steps as fit.validation has chosen, and fit.schedule: "
+                f"{self.fit.schedule} depends on that number; use fit.schedule: constant, or a fixed number of steps"
+            )
+        return self
 
     @model_validator(mode="before")
     @classmethod

@@ -1,4 +1,9 @@
+from .augmentation import (
+    Augmentation as Augmentation,
+    Draws as Draws,
+)
 from .categories import different_category as different_category
+from .inputs import Inputs as Inputs
 from .joining import join_stimuli as join_stimuli
 from .named_images import (
     Batch as Batch,
@@ -6,6 +11,7 @@ from .named_images import (
 )
 from .near_duplicates import (
     groups_of_similar as groups_of_similar,
+    similar_between as similar_between,
     similar_images as similar_images,
 )
 from .transforms import (

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -13,8 +14,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from brainrdl._core.errors import about, quote, refuse
-from brainrdl._core.files import digest_file, digest_tensor
+from brainrdl._core.errors import about, arg, check_option, quote, refuse
+from brainrdl._core.files import digest_file, digest_tensor, hash_words
 from brainrdl._core.tensor_checks import check_finite
 
 if TYPE_CHECKING:
@@ -29,14 +30,22 @@ _FORMATS = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP")
 
 _END_MARKER = {"PNG": b"IEND", "JPEG": b"\xff\xd9"}
 
+_IMAGE_COLUMNS, _LABEL_COLUMNS = ("image", "img", "images"), ("label", "labels", "target", "fine_label", "class")
+
 _TAIL = 4096
+
+MANY = 20_000  # images; of more, some are opened when a set is made, and files are identified without reading them
+
+_OPENED, _SAMPLED = 1000, 64
 
 # Pixels
 
 
 def unit(x: Tensor) -> Tensor:
     """Convert pixels to float32: 8-bit values to [0, 1]; float values are kept."""
-    return x.to(torch.float32).div_(255) if x.dtype == torch.uint8 else x.to(torch.float32)
+    if x.dtype != torch.uint8:
+        return x.to(torch.float32)
+    return x.to(torch.float32, memory_format=torch.contiguous_format).div_(255)
 
 
 def pixels_of(image: PILImage) -> Tensor:
@@ -161,9 +170,13 @@ class Files:
 
     def digest(self, position: int) -> str:
         path = self.paths[position]
-        if not path.is_file():
+        try:
+            if len(self.paths) <= MANY:
+                return digest_file(path)
+            known = path.stat()
+        except FileNotFoundError:
             refuse(_gone(path, self.where))
-        return digest_file(path)
+        return hash_words([f"{path.parent.name}/{path.name}", str(known.st_size), str(known.st_mtime_ns)])
 
 
 @dataclass(frozen=True, eq=False)
@@ -175,7 +188,11 @@ class Arrays:
         return self.images[position]
 
     def stack(self, positions: Sequence[int]) -> Tensor:
-        return self.images[torch.tensor(positions, device=self.images.device)]
+        chosen = torch.tensor(positions, device=self.images.device)
+        if self.images.is_contiguous():
+            return self.images.index_select(0, chosen)
+        last = self.images.permute(0, 2, 3, 1)  # arrays (n, h, w, c); indexed in their own order, which is fast
+        return last.index_select(0, chosen).permute(0, 3, 1, 2)
 
     def digest(self, position: int) -> str:
         return digest_tensor(self.images[position])
@@ -200,7 +217,15 @@ class Items:
         return check_pixels(channel_first(image[None], where), where)[0]
 
     def digest(self, position: int) -> str:
+        if len(self.dataset) > MANY:
+            return hash_words([self._sampled, str(position)])
         return digest_tensor(self.pixels(position))
+
+    @cached_property
+    def _sampled(self) -> str:
+        """Digest of 64 items, which identifies a data set of which not all items can be loaded."""
+        n = len(self.dataset)
+        return hash_words([str(n), *(digest_tensor(self.pixels(i)) for i in range(0, n, n // _SAMPLED))])
 
 
 def _checked_pil(image: Any) -> PILImage:
@@ -235,13 +260,17 @@ def _decode(path: Path, where: str) -> PILImage:
 
 
 def check_files(paths: Sequence[Path], where: str) -> None:
-    """Refuse files that are not images (by their header) and truncated PNG or JPEG files (by their last 4 KB)."""
-    formats = [_image_format(path) for path in paths]
-    strangers = [path.name for path, kind in zip(paths, formats, strict=True) if kind is None]
+    """Refuse files that are not images (by their header) and truncated PNG or JPEG files (by their last 4 KB).
+
+    Of more than 20,000 files, about 1,000 that are evenly spread over the list are opened.
+    """
+    opened = paths if len(paths) <= MANY else paths[:: len(paths) // _OPENED]
+    formats = [_image_format(path) for path in opened]
+    strangers = [path.name for path, kind in zip(opened, formats, strict=True) if kind is None]
     if strangers:
         known = ", ".join(_FORMATS)
         refuse(f"{quote(strangers)} in {where} cannot be read as images ({known}); move such files elsewhere")
-    for path, kind in zip(paths, formats, strict=True):
+    for path, kind in zip(opened, formats, strict=True):
         if _END_MARKER.get(str(kind), b"") not in _tail(path):
             _decode(path, where)  # decides, because some programs append kilobytes after the end of the image
 
@@ -264,19 +293,6 @@ def _tail(path: Path) -> bytes:
         return file.read()
 
 
-def image_paths(folder: Path, table: Path | None, where: str) -> list[Path]:
-    visible = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
-    entries = [entry for entry in visible if not entry.is_file() or entry.resolve() != table]
-    folders = [entry.name for entry in entries if entry.is_dir()]
-    if folders:
-        refuse(f"{where} contains folders {quote(folders)}; put all images in one folder, categories in a label table")
-    if not entries:
-        refuse(f"{where} contains no images")
-    if others := [entry.name for entry in entries if not entry.is_file()]:
-        refuse(f"{quote(others)} in {where} are not files but pipes, devices or broken links; move them elsewhere")
-    return entries
-
-
 def check_range(source: Source) -> None:
     if not isinstance(source, Arrays) or not source.images.is_floating_point():
         return
@@ -295,7 +311,11 @@ def length_of(dataset: Any, where: str) -> int:
     try:
         n = len(dataset)
     except TypeError:
-        refuse(f"{where} has no length; stimuli need a map-style data set with __len__ and __getitem__")
+        refuse(
+            f"{where} has no length; stimuli need a map-style data set with __len__ and __getitem__. A stream (an "
+            "IterableDataset, for example of WebDataset) has no images by name, and a run on it could not be resumed "
+            "exactly: unpack it into a folder, or read it with HuggingFace datasets (load_dataset('webdataset', ...))"
+        )
     if n == 0:
         refuse(f"{where} is empty")
     return n
@@ -346,6 +366,62 @@ def _if_items_are(pixels: Tensor | None, dataset: Any) -> Tensor | None:
     return pixels if same else None
 
 
+@dataclass(frozen=True, eq=False)
+class Columns:
+    """Items (image, label) of a data set whose items are mappings, such as those of HuggingFace `datasets`.
+
+    Parameters
+    ----------
+    dataset : map-style data set
+    image, label : str
+        Keys of an item; an empty `label` if there are no labels.
+    """
+
+    dataset: Any
+    image: str
+    label: str
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, position: int) -> tuple[Any, ...]:
+        item = self.dataset[position]
+        return (item[self.image], item[self.label]) if self.label else (item[self.image],)
+
+    @property
+    def targets(self) -> list[Any] | None:
+        """All labels, if they can be read without the images."""
+        table = self.label and hasattr(self.dataset, "column_names")
+        return list(self.dataset[self.label]) if table else None
+
+    @property
+    def classes(self) -> list[str] | None:
+        """Names of the classes, if the column of labels has them."""
+        return getattr((getattr(self.dataset, "features", None) or {}).get(self.label), "names", None)
+
+
+def with_columns(dataset: Any, first: Any, columns: Sequence[str] | None, where: str) -> Any:
+    """Return a data set of (image, label) items: `dataset` itself, or its columns if its items are mappings."""
+    if not isinstance(first, Mapping):
+        if columns is not None:
+            refuse(f"the items of {where} are not mappings (got {type(first).__name__}), so they have no columns")
+        return dataset
+    if columns is None:
+        image = [name for name in _IMAGE_COLUMNS if name in first]
+        label = [name for name in _LABEL_COLUMNS if name in first]
+        if not image:
+            refuse(
+                f"the items of {where} have the keys {quote(first)}, none of which is {quote(_IMAGE_COLUMNS)}; name "
+                f"the images and the labels with {arg('columns', ('pixels', 'class'))}"
+            )
+        return Columns(dataset, image[0], label[0] if label else "")
+    if not 1 <= len(columns) <= 2 or isinstance(columns, str):
+        refuse(f"columns must be the name of the images, or of the images and the labels, got {columns!r}")
+    for name in columns:
+        check_option(name, list(first), "column")
+    return Columns(dataset, columns[0], columns[1] if len(columns) > 1 else "")
+
+
 def attribute_of(dataset: Any, name: str) -> Any:
     from torch.utils.data import Subset
 
@@ -368,11 +444,12 @@ def _targets(dataset: Any) -> list[Any] | None:
     return list(found.tolist() if hasattr(found, "tolist") else found)
 
 
-def label_reader(dataset: Any) -> Callable[[], Sequence[object]] | None:
+def label_reader(dataset: Any, first: Any) -> Callable[[], Sequence[object]] | None:
+    """Return a function that reads all labels, or None if there are none; `first` is the first item."""
     targets = _targets(dataset)
     if targets is not None:
         return lambda: targets
-    first = dataset[0]
-    if not isinstance(first, tuple | list) or len(first) < 2:
+    labelled = dataset.label if isinstance(dataset, Columns) else isinstance(first, tuple | list) and len(first) > 1
+    if not labelled:
         return None
     return lambda: [dataset[i][1] for i in range(len(dataset))]

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy.typing as npt
 import torch
@@ -29,6 +29,7 @@ from torch import Tensor
 from brainrdl._core.errors import arg, check_conditions, check_text, check_unique, nearest, quote, refuse
 from brainrdl._core.files import nearest_in_folder
 from brainrdl.stimuli.categories import Labels, Table, label_table
+from brainrdl.stimuli.folders import list_images
 from brainrdl.stimuli.image_sources import (
     Arrays,
     Files,
@@ -39,16 +40,16 @@ from brainrdl.stimuli.image_sources import (
     check_files,
     check_pixels,
     check_range,
-    image_paths,
     in_memory,
     label_reader,
     length_of,
-    set_channels,
-    to_pil,
-    unit,
+    with_columns,
 )
+from brainrdl.stimuli.inputs import Rows, checked_inputs
+from brainrdl.stimuli.memory import Memory
 from brainrdl.stimuli.near_duplicates import Seen, fingerprints
 from brainrdl.stimuli.transforms import ImageTransform
+from brainrdl.stimuli.views import View, seed_of_draw, stack
 
 _DRAWS = 10  # of one image, to detect random transforms: one that acts half the time is missed once in 512
 
@@ -61,8 +62,8 @@ class Batch:
     ----------
     names : tuple of str
         Condition names, one per image.
-    images : Tensor, shape (n, c, h, w)
-        Images, transformed.
+    images : Tensor, shape (n, c, h, w), or any other batch that the network takes
+        Images, transformed; or, of `Stimuli.from_inputs`, a Tensor (n, ...) or `Inputs`.
     labels : Tensor, shape (n,), int64, or None
         Index of the category of each image in `Stimuli.categories`, or None if there are no labels.
     step : int
@@ -75,7 +76,7 @@ class Batch:
     """
 
     names: tuple[str, ...]
-    images: Float[Tensor, "n c h w"]
+    images: Any
     labels: Int[Tensor, " n"] | None = None
     step: int = 0
 
@@ -123,7 +124,7 @@ class Stimuli:
     _positions: Mapping[str, int]
     _table: Table | None = None
     _digests: dict[int, str] = field(default_factory=dict)
-    _memory: dict[int, Tensor] | None = None
+    _memory: Memory | None = None
     augmentation: Callable[..., Any] | None = None
     seen: Seen = field(default_factory=Seen)
 
@@ -133,15 +134,19 @@ class Stimuli:
     ) -> Stimuli:
         """Make stimuli from the image files in a folder, named by file name without suffix, in alphabetical order.
 
+        If the folder contains subfolders, each is a category, as for torchvision's ``ImageFolder``: the names are
+        ``"subfolder/file"`` and the labels are the subfolders.
+
         Parameters
         ----------
         path : str or Path
-            Folder without subfolders. Hidden files (".name") and the table given as `labels` are ignored; all other
-            files must be images.
+            Folder of images, or of subfolders of images. Hidden files (".name") and the table given as `labels` are
+            ignored; all other files must be images.
         transform : callable, optional
             Function from an image (RGB ``PIL.Image``) to a float tensor (c, h, w) (default: float RGB in [0, 1]).
         labels : mapping of name to category, str or Path, optional
-            Categories, or the path of a CSV table with the columns ``stimulus`` and ``category``.
+            Categories, or the path of a CSV table with the columns ``stimulus`` and ``category``; by default the
+            subfolders, if there are any.
 
         Returns
         -------
@@ -150,9 +155,10 @@ class Stimuli:
         Raises
         ------
         BrainrdlError
-            If the folder is missing or empty, contains folders, files that are not images, a truncated PNG or JPEG, or
-            two files with the same name (a.png, a.jpg), or if the label table does not fit. Only the header and the
-            last 4 KB of each file are checked here; other damage is refused when the image is loaded.
+            If the folder is missing or empty, contains files and folders, files that are not images, a truncated PNG or
+            JPEG, or two files with the same name (a.png, a.jpg), or if the label table does not fit. Only the header
+            and the last 4 KB of each file are checked here, of about 1,000 files if there are more than 20,000; other
+            damage is refused when the image is loaded.
         """
         folder = Path(path)
         where = f"stimulus folder {str(folder)!r}"
@@ -160,11 +166,13 @@ class Stimuli:
             lost = f"{where} does not exist{nearest_in_folder(folder)}; check the path"
             refuse(lost if not folder.exists() else f"{where} is not a folder")
         table = Path(labels).resolve() if isinstance(labels, str | Path) else None
-        paths = image_paths(folder, table, where)
-        names = [file.stem for file in paths]
-        check_unique(names, where)
-        check_files(paths, where)
-        return cls._of(Files(paths, where), names, labels, transform)
+        found = list_images(folder, table, where)
+        check_unique(found.paths.stems, where)
+        check_files(found.paths, where)
+        stimuli = cls._of(Files(found.paths, where), found.paths.stems, labels, transform)
+        if found.classes is None or labels is not None:
+            return stimuli
+        return replace(stimuli, _table=Table(stimuli.names, lambda: found.numbers, found.classes))
 
     @classmethod
     def from_arrays(
@@ -206,24 +214,70 @@ class Stimuli:
         return cls._of(Arrays(check_pixels(pixels, "the image array"), where), names, labels, transform)
 
     @classmethod
-    def from_dataset(
-        cls, torch_dataset: Any, names: Sequence[str] | None = None, classes: Sequence[str] | None = None
+    def from_inputs(
+        cls, inputs: npt.NDArray[Any] | Tensor | Mapping[str, Any], names: Sequence[str], labels: Labels | None = None
     ) -> Stimuli:
-        """Make stimuli from a torch data set of (image, label) items or images; items are loaded when requested.
+        """Make stimuli from items as the network takes them: sounds, video clips, token ids, or several inputs.
+
+        Parameters
+        ----------
+        inputs : array or Tensor, shape (n, ...), or mapping of str to these
+            For example sounds (n, channels, time), clips (n, channels, frames, height, width) or token ids
+            (n, length). They are not converted, so the type must be that of the network. With a mapping, the network is
+            called with its tensors by keyword, for example ``network(tokens=..., mask=...)``.
+        names : sequence of str
+            n unique names.
+        labels : mapping of name to category, str, Path, or sequence, optional
+            As in `from_arrays`.
+
+        Returns
+        -------
+        Stimuli
+            Without transform and augmentation. Nearly identical items are not searched.
+
+        Raises
+        ------
+        BrainrdlError
+            If inputs are not tensors or arrays of numbers with n rows, a value is not finite, names are not n unique
+            strings, or labels do not fit.
+
+        Examples
+        --------
+        >>> tokens, mask = torch.tensor([[5, 7], [2, 0]]), torch.tensor([[True, True], [True, False]])
+        >>> sentences = Stimuli.from_inputs({"tokens": tokens, "mask": mask}, ["good morning", "hello"])
+        >>> sentences.batch(["hello"]).images.tensors["tokens"]
+        tensor([[2, 0]])
+        """
+        check_unique(_strings(names), "the names given")
+        return cls._of(Rows(checked_inputs(inputs, len(names)), f"{len(names)} items"), names, labels, None)
+
+    @classmethod
+    def from_dataset(
+        cls,
+        torch_dataset: Any,
+        names: Sequence[str] | None = None,
+        classes: Sequence[str] | None = None,
+        columns: Sequence[str] | None = None,
+    ) -> Stimuli:
+        """Make stimuli from a data set of (image, label) items, images or mappings; items are loaded when requested.
 
         A ``TensorDataset``, a torchvision data set with its pixels in ``.data`` (transform None or ``ToTensor``), and a
         ``Subset`` of these are indexed directly, without a loop over images.
 
         Parameters
         ----------
-        torch_dataset : torch.utils.data.Dataset
-            Map-style data set. Labels are read from ``.targets`` or ``.labels`` if it has them, otherwise from the
-            items when labels are first used.
+        torch_dataset : torch.utils.data.Dataset, or datasets.Dataset of HuggingFace
+            Map-style data set. Labels are read from ``.targets``, ``.labels`` or the column of labels if it has them,
+            otherwise from the items when labels are first used. A stream (``IterableDataset``) is refused, because it
+            has no images by name.
         names : sequence of str, optional
             One name per item (default: the position, ``"00000"``, ``"00001"``, ...).
         classes : sequence of str, optional
             Names of the numbered classes, in order (default: ``torch_dataset.classes``, or the numbers). `categories`
             keeps this order, so that label i is logit i of a network trained on the data set.
+        columns : sequence of str, optional
+            Of items that are mappings: the key of the image, and the key of the label if there is one (default:
+            "image" or "img", and "label" or similar).
 
         Returns
         -------
@@ -237,6 +291,8 @@ class Stimuli:
         """
         where = f"data set {type(torch_dataset).__name__}"
         n = length_of(torch_dataset, where)
+        first = torch_dataset[0]
+        torch_dataset = with_columns(torch_dataset, first, columns, where)
         given = [f"{i:05d}" for i in range(n)] if names is None else names
         if len(given) != n:
             refuse(f"{len(given)} names for the {n} items of {where}; give one name per item")
@@ -244,7 +300,7 @@ class Stimuli:
         pixels = in_memory(torch_dataset)
         source = Items(torch_dataset, where) if pixels is None else Arrays(check_pixels(pixels, where), where)
         stimuli = cls._of(source, given, None, None)
-        read = label_reader(torch_dataset)
+        read = label_reader(torch_dataset, first)
         known = classes if classes is not None else attribute_of(torch_dataset, "classes")
         return stimuli if read is None else replace(stimuli, _table=Table(stimuli.names, read, known))
 
@@ -267,7 +323,8 @@ class Stimuli:
     def __repr__(self) -> str:
         kinds = "" if self._table is None else f", {len(self.categories)} categories"
         some = ", ".join(map(repr, self.names[:3])) + (", ..." if len(self) > 3 else "")
-        return f"Stimuli({len(self)} images of {self._source.where}{kinds}: {some})"
+        what = "images" if self.has_images else "inputs"
+        return f"Stimuli({len(self)} {what} of {self._source.where}{kinds}: {some})"
 
     @cached_property
     def labels(self) -> dict[str, str] | None:
@@ -292,9 +349,7 @@ class Stimuli:
         >>> Stimuli.from_arrays(torch.zeros(3, 1, 2, 2), ["a", "b", "c"]).select(["c", "a"]).names
         ('c', 'a')
         """
-        asked = self._known(names)
-        if not asked:
-            refuse(f"no names were requested of the {len(self)} stimuli of {self._source.where}")
+        asked = self._asked(names)
         check_unique(asked, "the requested names")
         return replace(self, names=asked, _positions={name: self._positions[name] for name in asked})
 
@@ -314,13 +369,14 @@ class Stimuli:
         left_out = frozenset(self._known(names))
         return self.select(name for name in self.names if name not in left_out)
 
-    def images(self, names: Iterable[str] | None = None) -> Float[Tensor, "n c h w"]:
+    def images(self, names: Iterable[str] | None = None) -> Any:
         """Load the images of `names` (default: all) in the requested order, and transform them.
 
         Returns
         -------
-        Tensor (n, c, h, w)
-            Float32 unless the transform returns another type; in [0, 1] without a transform.
+        Tensor (n, c, h, w), or what the network takes
+            Float32 unless the transform returns another type; in [0, 1] without a transform. Of `from_inputs`, a Tensor
+            (n, ...) or `Inputs`.
 
         Raises
         ------
@@ -328,40 +384,104 @@ class Stimuli:
             If a name is unknown, a file is missing or damaged, the transform does not return a tensor (c, h, w), or the
             images differ in size.
         """
-        asked = self.names if names is None else self._known(names)
-        if not asked:
-            refuse(f"no names were requested of the {len(self)} stimuli of {self._source.where}")
-        if self._memory is None:
-            return self._load(asked)
-        missing = tuple(dict.fromkeys(name for name in asked if self._positions[name] not in self._memory))
-        if missing:
-            self._memory.update(zip((self._positions[name] for name in missing), self._load(missing), strict=True))
-        return _stack([self._memory[self._positions[name]] for name in asked], asked)
+        return self._shown(self._asked(self.names if names is None else names), View(self.transform, None))
 
-    def batch(self, names: Iterable[str], step: int = 0, augmented: bool = False) -> Batch:
+    def batch(self, names: Iterable[str], step: int = 0, augmented: bool = False, seed: int = 0) -> Batch:
         """Load the images of `names` with their labels as indices into `categories`, for training step `step`.
 
-        With `augmented`, images are transformed by the augmentation, if there is one.
+        With `augmented`, images are changed by the augmentation, if there is one. Its random numbers follow from
+        `seed`, `step` and the position in the batch alone.
 
         Raises
         ------
         BrainrdlError
             If `images` would refuse the names, or a name occurs twice.
         """
-        asked = self._known(names)
-        check_unique(asked, "the batch")
-        labels = None if self._table is None else torch.tensor([self._table.index[name] for name in asked])
-        shown = self if not augmented or self.augmentation is None else self._augmented()
-        return Batch(asked, shown.images(asked), labels, step)
+        asked = self.check_batch(names)
+        images = self._shown(asked, self.view(augmented), seed_of_draw(seed, step))
+        return Batch(asked, images, self.numbered_labels(asked), step)
 
-    def _augmented(self) -> Stimuli:
-        return replace(self, transform=self.augmentation, augmentation=None, _memory=None)
+    def check_batch(self, names: Iterable[str]) -> tuple[str, ...]:
+        """Return `names` as a tuple if they can be one batch.
+
+        Raises
+        ------
+        BrainrdlError
+            If a name is unknown or occurs twice, or there is none.
+        """
+        asked = self._asked(names)
+        check_unique(asked, "the batch")
+        return asked
+
+    def view(self, augmented: bool) -> View:
+        """Return how stored pixels become images, with or without the augmentation."""
+        return View(self.transform, self.augmentation if augmented else None)
+
+    def numbered_labels(self, names: Sequence[str]) -> Int[Tensor, " n"] | None:
+        """Return the index of the category of each name in `categories`, or None if there are no labels."""
+        return None if self._table is None else torch.tensor([self._table.index[name] for name in names])
+
+    def load(self, names: Sequence[str], view: View, draw: int = 0) -> Any:
+        """Load images and do the steps of `view` for single images; ``view.together`` does the others.
+
+        Parameters
+        ----------
+        names : sequence of str
+            Images; at least one.
+        view : View
+            From `view`.
+        draw : int
+            From `seed_of_draw`.
+
+        Returns
+        -------
+        Tensor (n, c, h, w)
+
+        Raises
+        ------
+        BrainrdlError
+            As in `images`.
+        """
+        if isinstance(self._source, Rows):
+            return self._source.stack([self._positions[name] for name in names])
+        if self._memory is None or view.random_function is not None:
+            return self._load(names, view, view.seeds(draw, len(names)))
+        positions = [self._positions[name] for name in names]
+        missing = {place: name for place, name in zip(positions, names, strict=True) if place not in self._memory}
+        if missing:
+            images, known = self._load(tuple(missing.values()), view, [0] * len(missing)), self._memory.shape
+            if known not in (None, images.shape[1:]):
+                _refuse_sizes("an image loaded before", known, repr(next(iter(missing.values()))), images.shape[1:])
+            self._memory.add(tuple(missing), images)
+        return self._memory.get(positions)
+
+    def needs_reading(self, view: View) -> bool:
+        """Whether a batch needs a loop over images: to read files or items, or to call a function for each image."""
+        kept = self._memory is not None and view.random_function is None
+        return not (kept or isinstance(self._source, Rows) or (isinstance(self._source, Arrays) and view.batched))
+
+    def pixels_only(self) -> Stimuli:
+        """Return the same images without labels and without what was found about them, to send to a process."""
+        return replace(self, _table=None, _digests={}, seen=Seen(), _memory=None)
+
+    def _shown(self, names: Sequence[str], view: View, draw: int = 0) -> Any:
+        loaded = self.load(names, view, draw)
+        return view.together(loaded, draw) if self.has_images else loaded
+
+    @property
+    def has_images(self) -> bool:
+        """Whether the items are images, not other inputs of a network."""
+        return not isinstance(self._source, Rows)
 
     def digests(self, names: Iterable[str] | None = None) -> dict[str, str]:
         """Return the SHA-256 (hex) of the raw images of `names` (default: all): of file bytes, or of pixels.
 
         The hash of pixels includes their type and shape. Hashes are computed once per image and process. They do not
         depend on the transform, so a cache key also needs its ``repr``.
+
+        In a set of more than 20,000 files, a file is identified by its name, size and time of change; in a data set of
+        more than 20,000 items, an item is identified by its position and the pixels of 64 items: to read all of them
+        would take too long. Of such sets, byte-identical images are not found.
 
         Raises
         ------
@@ -401,8 +521,11 @@ class Stimuli:
         if transform is not None and not callable(transform):
             refuse(f"transform must be callable or None, got {transform!r}")
         if transform is not None:
+            if not self.has_images:
+                refuse(f"a transform changes images, but {self._source.where} are not images; change them before")
             check_range(self._source)
-        return replace(self, transform=transform, _memory=None if self._memory is None else {})
+        View(transform, self.augmentation)
+        return replace(self, transform=transform, _memory=None if self._memory is None else Memory())
 
     def with_augmentation(self, augmentation: Callable[..., Any] | None) -> Stimuli:
         """Set another transform for the steps of training, for example one that crops and flips at random.
@@ -412,13 +535,20 @@ class Stimuli:
 
         Parameters
         ----------
-        augmentation : callable or None
-            Called like a transform, in its place; its images should have the same size.
+        augmentation : Augmentation, callable or None
+            An `Augmentation` (random crops, flips, brightness and contrast) changes a whole batch at once, after the
+            images were resized and before they are normalised. A random transform of torchvision's version 2 is called
+            for each image with a tensor (3, h, w), uint8 or float in [0, 1]; any other function as a transform would be
+            (``PIL.Image``, or float tensor). If the result is uint8, it passes through `transform`; a float tensor is
+            the input of the network as it is, so it must be normalised already.
+
+            Torch, NumPy and Python's `random` are seeded for each image by the seed and step of `batch` and the
+            position in the batch.
 
         Raises
         ------
         BrainrdlError
-            As in `with_transform`.
+            As in `with_transform`; or if brightness or contrast should change what a transform of your own returns.
 
         Examples
         --------
@@ -427,7 +557,8 @@ class Stimuli:
         >>> bool(noisy.images().any()), bool(noisy.batch(["a"], augmented=True).images.any())
         (False, True)
         """
-        return replace(self, augmentation=self.with_transform(augmentation).transform)
+        checked = self.with_transform(augmentation).transform
+        return replace(self, augmentation=View(self.transform, checked).augmentation)
 
     def with_labels(self, labels: Labels) -> Stimuli:
         """Set the categories: a mapping of name to category, a CSV table, or one category per image in order.
@@ -483,7 +614,7 @@ class Stimuli:
             If the transform is random, because the cache would repeat the first result.
         """
         self.check_repeatable()
-        return replace(self, _memory={})
+        return replace(self, _memory=Memory())
 
     def check_repeatable(self) -> None:
         """Refuse images that differ each time they are loaded: a cache or a score would depend on a random draw.
@@ -510,7 +641,8 @@ class Stimuli:
         if self._memory is not None or (plain and not isinstance(self._source, Items)):
             return True
         with torch.random.fork_rng(devices=[]):
-            first, *others = (self._load(self.names[:1]) for _ in range(_DRAWS))
+            view = View(self.transform, None)
+            first, *others = (self._load(self.names[:1], view, [0]) for _ in range(_DRAWS))
         return all(first.shape == other.shape and torch.equal(first, other) for other in others)
 
     def _known(self, names: Iterable[str]) -> tuple[str, ...]:
@@ -521,40 +653,36 @@ class Stimuli:
             check_conditions(asked, self._positions, f"the stimuli of {self._source.where}")
         return asked
 
-    def _load(self, names: Sequence[str]) -> Tensor:
-        if isinstance(self._source, Arrays) and (self.transform is None or isinstance(self.transform, ImageTransform)):
-            pixels = self._source.stack([self._positions[name] for name in names])
-            return unit(pixels) if self.transform is None else self.transform(pixels)
-        return _stack([self._image(name) for name in names], names)
+    def _asked(self, names: Iterable[str]) -> tuple[str, ...]:
+        asked = self._known(names)
+        if not asked:
+            refuse(f"no names were requested of the {len(self)} stimuli of {self._source.where}")
+        return asked
 
-    def _image(self, name: str) -> Tensor:
-        pixels = self._source.pixels(self._positions[name])
-        if self.transform is None:
-            return unit(pixels)
-        if isinstance(self.transform, ImageTransform):
-            return self.transform(pixels)
-        image = to_pil(pixels) if pixels.dtype == torch.uint8 else set_channels(unit(pixels), 3)
-        return _check_transformed(self.transform(image), name)
+    def _load(self, names: Sequence[str], view: View, seeds: Sequence[int]) -> Tensor:
+        positions = [self._positions[name] for name in names]
+        if isinstance(self._source, Arrays) and view.batched:
+            return view.each(self._source.stack(positions), names[0], 0)
+        images = [
+            view.each(self._source.pixels(place), name, seed)
+            for place, name, seed in zip(positions, names, seeds, strict=True)
+        ]
+        return _stack(images, names)
 
 
 def _stack(images: Sequence[Tensor], names: Sequence[str]) -> Tensor:
     first = images[0].shape
     for name, image in zip(names, images, strict=True):
         if image.shape != first:
-            refuse(
-                f"images differ in size: {names[0]!r} is {tuple(first)}, {name!r} is {tuple(image.shape)} (c, h, w);"
-                f" give a transform that resizes, for example {arg('size', 224, python='default_transform(224)')}"
-            )
-    return torch.stack(list(images))
+            _refuse_sizes(repr(names[0]), first, repr(name), image.shape)
+    return stack(images)
 
 
-def _check_transformed(image: object, name: str) -> Tensor:
-    if not isinstance(image, Tensor):
-        refuse(f"transform must return a tensor (c, h, w), got {type(image).__name__} for image {name!r}")
-    if image.ndim != 3 or not image.is_floating_point():
-        shape = tuple(image.shape)
-        refuse(f"transform must return a float tensor (c, h, w), got {image.dtype} {shape} for image {name!r}")
-    return image
+def _refuse_sizes(one: str, first: Sequence[int], other: str, second: Sequence[int]) -> NoReturn:
+    refuse(
+        f"images differ in size: {one} is {tuple(first)}, {other} is {tuple(second)} (c, h, w); give a transform that "
+        f"resizes, for example {arg('size', 224, python='default_transform(224)')}"
+    )
 
 
 def _strings(names: Sequence[object]) -> list[str]:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -50,9 +52,22 @@ class ImageTransform:
 
     def __call__(self, image: PILImage | Tensor) -> Float[Tensor, "*batch c size size"]:
         """Transform an image (PIL, or tensor (c, h, w)) or a batch (n, c, h, w), uint8 or float in [0, 1]."""
-        x = set_channels(unit(image if isinstance(image, Tensor) else pixels_of(image)), self.channels)
-        x = _square(x, self.size)
-        return _normalise(x, self.mean, self.std) if self.mean else x
+        return self.normalise(self.fit_size(image if isinstance(image, Tensor) else pixels_of(image)))
+
+    def fit_size(self, x: Tensor) -> Tensor:
+        """Resize and crop, and set the channels; pixels of the right shape are returned as they are."""
+        if x.shape[-3:] == (self.channels, self.size, self.size):
+            return x
+        return _square(set_channels(unit(x), self.channels), self.size)
+
+    def normalise(self, x: Tensor) -> Float[Tensor, "*batch c size size"]:
+        """Convert pixels to float, and normalise them."""
+        values = unit(x)
+        if not self.mean:
+            return values
+        mean, std = _constants(self.mean, x.device), _constants(self.std, x.device)
+        centred = values - mean if values is x else values.sub_(mean)
+        return centred.div_(std)
 
 
 def default_transform(
@@ -144,5 +159,6 @@ def _square(x: Tensor, size: int) -> Tensor:
     return square
 
 
-def _normalise(x: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
-    return (x - x.new_tensor(mean).view(-1, 1, 1)) / x.new_tensor(std).view(-1, 1, 1)
+@cache  # on a GPU, each new constant would wait for the device
+def _constants(values: tuple[float, ...], device: torch.device) -> Tensor:
+    return torch.tensor(values, dtype=torch.float32, device=device).view(-1, 1, 1)

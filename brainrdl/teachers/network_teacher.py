@@ -123,6 +123,9 @@ class NetworkTeacher:
         self._stimuli = _with_default_transform(stimuli, transform)
         if self._stimuli is not None:
             self._stimuli.check_repeatable()
+            if student.trained_on is not None:
+                student.trained_on.check_stimuli(self._stimuli)
+        self._raw: dict[str, str] | None = None
         self._store = _store(cache, cache_precision)
         self._has_room = False
         self.view = _checked_view(view, self._store is not None, stimuli is not None)
@@ -297,7 +300,7 @@ class NetworkTeacher:
             )
         return {layer: pattern.float() for layer, pattern in patterns.items()}
 
-    def _images(self, batch: Batch, part: slice, names: Sequence[str] | None = None) -> Tensor:
+    def _images(self, batch: Batch, part: slice, names: Sequence[str] | None = None) -> Any:
         asked = batch.names[part] if names is None else names
         if self._stimuli is not None:
             return self._stimuli.images(asked)
@@ -388,6 +391,7 @@ def _part_of(student: Student, layers: Sequence[str], readout: Readout | None) -
             refuse(f"the student reads layer {layer!r} with {heads[layer].readout}; leave out pool and step")
     copied = _copied(student)
     part = reader(copied.model, layers)
+    part.trained_on = copied.trained_on
     part.heads = nn.ModuleDict({key_of_layer(layer): copied.heads[key_of_layer(layer)] for layer in layers})
     return part
 

@@ -318,14 +318,6 @@ def test_refused_recipe_leaves_what_was_in_the_folder(content: dict, tmp_path: P
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["notes.txt"]
 
 
-def test_recipe_is_refused_in_several_processes(content: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    del content["evaluation"]
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(BrainrdlError, match=r"a recipe runs in one process, but 2 were .* only with brainrdl.fit"):
-        running.run(recipe.check(content), tmp_path / "run", progress=False)
-    assert not (tmp_path / "run").exists()
-
-
 def test_stimuli_that_are_not_the_rdms_conditions_are_refused_by_name(content: dict, tmp_path: Path) -> None:
     (tmp_path / "images" / "face_03.png").rename(tmp_path / "images" / "face_30.png")
     content["stimuli"].pop("labels")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from hypothesis import given, settings, strategies as st
@@ -145,9 +146,9 @@ def test_a_file_that_is_not_an_image_is_refused_by_name(folder: Path, content: b
         Stimuli.from_folder(folder)
 
 
-def test_a_folder_in_the_folder_is_refused_by_name(folder: Path) -> None:
+def test_files_and_folders_in_one_folder_are_refused_by_name(folder: Path) -> None:
     (folder / "faces").mkdir()
-    with pytest.raises(BrainrdlError, match=r"contains folders \['faces'\]"):
+    with pytest.raises(BrainrdlError, match=r"contains folders \['faces'\] and files \['ann.png'"):
         Stimuli.from_folder(folder)
 
 
@@ -406,6 +407,14 @@ def test_a_wrong_label_table_is_refused(folder: Path, tmp_path_factory: Any, tex
     table.write_text(text)
     with pytest.raises(BrainrdlError, match=message):
         Stimuli.from_folder(folder).with_labels(table)
+
+
+def test_labels_as_a_series_are_those_of_its_index() -> None:
+    named = pd.Series(["pet", "face", "pet"], index=["c", "a", "b"])
+    by_name = Stimuli.from_arrays(torch.zeros(3, 1, 2, 2), ["a", "b", "c"], labels=named).labels
+    assert by_name == {"a": "face", "b": "pet", "c": "pet"}
+    in_order = pd.Series(["face", "pet", "pet"])
+    assert Stimuli.from_arrays(torch.zeros(3, 1, 2, 2), ["a", "b", "c"], labels=in_order).labels == by_name
 
 
 def test_the_nearest_label_is_one_that_has_no_stimulus() -> None:
