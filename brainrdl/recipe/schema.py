@@ -220,8 +220,9 @@ class StudentSection(_Section):
         description="Pretrained weights: a name of torchvision (DEFAULT selects the best ones), or a file, which may "
         "be weights.safetensors of a run, with its readouts; random weights by default.",
     )
-    layers: list[str] | dict[str, str] = Field(
-        description="Layers to read out, for example [layer3], or the target of each layer, for example {layer1: V1}."
+    layers: list[str] | dict[str, str | dict[str, Number]] = Field(
+        description="Layers to read out, for example [layer3], or the target of each layer, for example {layer1: V1}, "
+        "or several targets with their weights, for example {layer1: {V1: 1, V2: 0.5}}."
     )
     pool: Pool = Field(
         "flatten",

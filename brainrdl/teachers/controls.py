@@ -349,7 +349,8 @@ def _rotation(n: int, seed: int) -> Tensor:
     """Return a random rotation (n, n) of the space of centred vectors, uniformly distributed."""
     drawn, upper = torch.linalg.qr(torch.from_numpy(np.random.default_rng(seed).normal(size=(n - 1, n - 1))))
     centred = torch.linalg.qr(torch.cat([torch.ones(n, 1), torch.eye(n)[:, 1:]], dim=1).double())[0][:, 1:]
-    return centred @ (drawn * upper.diagonal().sign()) @ centred.T  # the signs make it uniform
+    rotation: Tensor = centred @ (drawn * upper.diagonal().sign()) @ centred.T  # the signs make it uniform
+    return rotation
 
 
 def _rotated(pairs: Tensor, rotation: Tensor, target: str, name: str) -> Tensor:

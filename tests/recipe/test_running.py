@@ -600,6 +600,57 @@ def test_a_recipe_fits_to_features(content: dict, tmp_path: Path) -> None:
         building.make_teacher(recipe.check(content), building.make_stimuli(checked))
 
 
+def test_a_layer_of_a_recipe_has_several_targets_with_weights(content: dict, tmp_path: Path) -> None:
+    content["teacher"] = {"network": "small_cnn", "layers": ["conv2", "pool"]}
+    content["student"]["layers"] = {"pool": {"conv2": 1, "pool": 3}}
+    content["evaluation"] = {"folds": 2, "controls": []}
+    result = running.run(recipe.check(content), tmp_path / "run", progress=False)
+    assert set(zip(result.summary["layer"], result.summary["target"], strict=True)) >= {
+        ("pool", "conv2"), ("pool", "pool"),
+    }  # fmt: skip
+    assert building.make_loss(recipe.check(content)).match == {"pool": {"conv2": 1, "pool": 3}}
+    content["student"]["layers"] = {"pool": {"conv2": "much"}}
+    with pytest.raises(BrainrdlError, match=r"student.layers.*should be .*number"):
+        recipe.check(content)
+
+
+def test_patterns_of_a_recipes_teacher_are_stored_in_a_folder(content: dict, tmp_path: Path) -> None:
+    content["teacher"] = {
+        "network": "small_cnn", "layers": ["pool"], "cache": str(tmp_path / "cache"), "cache_precision": "float16",
+    }  # fmt: skip
+    checked = recipe.check(content)
+    stimuli = building.make_stimuli(checked)
+    building.make_teacher(checked, stimuli).rdms(stimuli.batch(stimuli.names))
+    assert sorted(path.suffix for path in (tmp_path / "cache").iterdir()) == [".index", ".rows"]
+
+
+def test_a_recipes_teacher_sees_what_the_student_sees_if_both_expect_the_same(content: dict) -> None:
+    content["teacher"] = {"network": "small_cnn", "layers": ["pool"]}
+    views = []
+    for view in ("clean", "same"):
+        content["teacher"]["view"] = view
+        checked = recipe.check(content)
+        teacher = building.make_teacher(checked, building.make_stimuli(checked))
+        views.append((teacher.view, teacher.uses_images))
+    assert views == [("clean", False), ("same", True)]
+    content["teacher"] = {"network": "lenet", "layers": ["conv1"], "view": "same"}
+    with pytest.raises(BrainrdlError, match=r"teacher.view: same shows the student's images .*use teacher.view: clean"):
+        building.make_teacher(recipe.check(content), building.make_stimuli(checked))
+
+
+@pytest.mark.parametrize("kind", ["permuted_within_class", "spectrum"])
+def test_controls_of_a_recipe_are_fitted_in_the_place_of_the_teacher(content: dict, kind: str) -> None:
+    content["teacher"]["control"] = kind
+    checked = recipe.check(content)
+    stimuli = building.make_stimuli(checked)
+    teacher = building.make_teacher(checked, stimuli)
+    del content["teacher"]["control"]
+    original = building.make_teacher(recipe.check(content), stimuli)
+    assert teacher.targets == original.targets
+    batch = stimuli.batch(stimuli.names)
+    assert not torch.allclose(teacher.rdms(batch)["IT"], original.rdms(batch)["IT"])
+
+
 def test_weights_of_a_run_with_another_readout_are_refused_by_the_keys_to_set(content: dict, tmp_path: Path) -> None:
     del content["evaluation"]
     readout = {"pool": "avgpool", "standardise": True, "projection": 2}

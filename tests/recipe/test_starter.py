@@ -71,7 +71,7 @@ def test_a_key_is_in_the_template_with_its_help_what_it_may_be_and_its_default(s
         ("stimuli", "first", "whole number, above 0, or null"),
         ("teacher", "names", "path, list of text, or null"),
         ("student", "projection", "whole number, {square, diagonal}, or null"),
-        ("student", "layers", "list of text, or mapping of text to text (required)"),
+        ("student", "layers", "list of text, or mapping of text to text, or mapping of text to number (required)"),
     ],
 )
 def test_the_template_says_what_a_key_may_be(section: str, key: str, allowed: str) -> None:
