@@ -145,3 +145,15 @@ def test_detection_and_false_alarm_rates_on_public_images(name: str, most_pairs:
         pairs = {pair[:2] for pair in _similar_pairs(torch.cat([prints, fingerprints(copies)]))}
         found = np.mean([(k, len(pixels) + number) in pairs for number, k in enumerate(chosen)])
         assert found >= least, what
+
+
+def test_images_of_two_sets_are_compared_with_each_other_only() -> None:
+    from brainrdl.stimuli import similar_between
+
+    generator = torch.Generator().manual_seed(0)
+    pixels = torch.rand(6, 1, 40, 40, generator=generator)
+    pixels[1] = pixels[0]  # equal within the first set, which is not asked
+    first = Stimuli.from_arrays(pixels[:4], list("abcd"))
+    second = Stimuli.from_arrays(torch.stack([pixels[4], pixels[2].flip(-1), pixels[5]]), list("aBc"))
+    assert similar_between(first, second)[["first", "second"]].to_numpy().tolist() == [["c", "B"]]
+    assert similar_between(second, first)[["first", "second"]].to_numpy().tolist() == [["B", "c"]]
