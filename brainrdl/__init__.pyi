@@ -32,5 +32,6 @@ from .teachers.network_teacher import NetworkTeacher as NetworkTeacher
 from .teachers.rdm_teacher import RDMTeacher as RDMTeacher
 from .training.loop import fit as fit
 from .training.run_folder import FitResult as FitResult
+from .training.task import Task as Task
 
 __version__: str

@@ -85,7 +85,11 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("inputs")
     names = [f"{category}_{k}" for category in ("body", "face", "house", "tool") for k in range(1, 6)]
     _write_images(folder / "images", names)
-    (folder / "labels.csv").write_text("stimulus,category\n" + "".join(f"{name},{name[:-2]}\n" for name in names))
+    others = [f"{name}_other" for name in names]
+    _write_images(folder / "labelled", others)
+    for table, listed in (("labels.csv", names), ("labelled.csv", others)):
+        rows = "".join(f"{name},{name.split('_')[0]}\n" for name in listed)
+        (folder / table).write_text(f"stimulus,category\n{rows}")
     patterns = Stimuli.from_folder(folder / "images", default_transform(8, "none")).images().flatten(1)
     it, v1 = (
         simulate_subjects(patterns[:, half], names, n_subjects=3, n_voxels=40, noise=0.5, roi=roi)
@@ -100,10 +104,11 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def _write_images(folder: Path, names: list[str]) -> None:
     folder.mkdir()
-    rng = np.random.default_rng(0)
-    tint = {category: rng.integers(0, 128, (8, 8, 3)) for category in dict.fromkeys(name[:-2] for name in names)}
+    rng = np.random.default_rng(len(names[0]) - len("body_1"))
+    categories = dict.fromkeys(name.split("_")[0] for name in names)
+    tint = {category: rng.integers(0, 128, (8, 8, 3)) for category in categories}
     for name in names:
-        pixels = tint[name[:-2]] + rng.integers(0, 128, (8, 8, 3))
+        pixels = tint[name.split("_")[0]] + rng.integers(0, 128, (8, 8, 3))
         Image.fromarray(pixels.astype(np.uint8)).resize((64, 64)).save(folder / f"{name}.png")
 
 

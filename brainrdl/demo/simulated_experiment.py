@@ -20,6 +20,7 @@ from brainrdl.models.student import Student
 from brainrdl.stimuli.named_images import Stimuli
 from brainrdl.teachers.rdm_teacher import RDMTeacher
 from brainrdl.training.loop import fit
+from brainrdl.training.task import Task
 
 PER_DIGIT = 10
 
@@ -53,7 +54,14 @@ def _hidden_patterns(shown: Stimuli, others: Stimuli, seed: int = 0, **options: 
     """Return the patterns for the `shown` stimuli in a network that was trained to classify `others`."""
     torch.manual_seed(seed)
     hidden = Student(build("small_cnn").module, [LAYER])
-    training = {"rdm_weight": 0, "task_weight": 1, "steps": 150, "batch_size": 100, "lr": 3e-3, "evaluate_every": 50}
+    training: dict[str, Any] = {
+        "rdm_weight": 0,
+        "task": Task(),
+        "steps": 150,
+        "batch_size": 100,
+        "lr": 3e-3,
+        "evaluate_every": 50,
+    }
     fit(hidden, None, others, seed=seed, device="cpu", progress=False, **(training | options))
     return hidden.patterns(shown)[LAYER]
 

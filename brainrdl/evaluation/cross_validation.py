@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 import pandas as pd
 import torch
+from torch import Tensor
 
 from brainrdl._core import files as _files
 from brainrdl._core.errors import refuse
@@ -58,6 +59,8 @@ from brainrdl.training.frozen_features import FrozenFeatures
 from brainrdl.training.loop import fit
 from brainrdl.training.options import FitOptions
 from brainrdl.training.stimulus_lists import calibration_names
+from brainrdl.training.task import Task
+from brainrdl.training.terms import Term
 
 if TYPE_CHECKING:
     from rsatoolbox.rdm import RDMs
@@ -71,6 +74,8 @@ def cross_validate(
     *,
     validation: Sequence[str] | float = (),
     loss: RDMLoss | None = None,
+    task: Task | None = None,
+    terms: Mapping[str, Term | Callable[..., Tensor]] | None = None,
     models: Mapping[str, RDMs] | None = None,
     ensembles: Mapping[str, Sequence[str]] | None = None,
     out: Path | str | None = None,
@@ -94,6 +99,9 @@ def cross_validate(
         As in `fit`: names for validation, or the fraction of each training fold to use for it.
     loss : RDMLoss, optional
         As in `fit`.
+    task, terms
+        As in `fit`: every fit learns the task as well. Task images that are byte-identical to held-out stimuli are
+        refused.
     models : mapping of name to RDMs, optional
         Model RDMs to score on the same pairs.
     ensembles : mapping of label to labels, optional
@@ -145,6 +153,7 @@ def cross_validate(
     groups = asked["groups"] = groups_of(asked["groups"], stimuli.names)
     controls = asked["controls"] = controls_for(asked["controls"], stimuli)
     fit_options: dict[str, Any] = {"loss": loss or RDMLoss(), "validation": validation}
+    fit_options |= {name: value for name, value in {"task": task, "terms": terms}.items() if value}
     fit_options |= {name: value for name, value in options.items() if name not in asked}
     check_candidates(candidates, fit_options, cross_validate)
     check_inner(candidates, inner_folds, fit_options)

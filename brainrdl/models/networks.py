@@ -7,10 +7,8 @@ network needs it.
 from __future__ import annotations
 
 import importlib
-import sys
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from pickle import UnpicklingError
@@ -20,6 +18,7 @@ from typing import Any
 from torch import nn
 
 from brainrdl._core.errors import check_option, nearest, refuse
+from brainrdl._core.factories import load_factory
 from brainrdl.models.weights import SUFFIXES, load_weights, pickled
 from brainrdl.stimuli.transforms import ImageTransform, default_transform
 
@@ -293,35 +292,15 @@ def _timm(name: str, weights: str | None) -> Network:
 
 def _factory(name: str, weights: str | None) -> Network:
     _no_weights(name, weights)
-    package, _, attribute = name.partition(":")
-    try:
-        with _current_folder_first():
-            module = importlib.import_module(package)
-    except Exception as error:  # a module is the user's code and may raise anything
-        refuse(f"network {name!r}: {package!r} cannot be imported ({error}); write 'package.module:factory'")
-    factory = getattr(module, attribute, None)
-    if not callable(factory):
-        refuse(f"network {name!r}: {package} has no function {attribute!r}{nearest(attribute, vars(module))}")
+    factory = load_factory(name, "network")
     try:
         built = factory()
     except (Exception, SystemExit) as error:
         refuse(
-            f"network {name!r}: {attribute}() failed ({type(error).__name__}: {error}); name a function that needs no "
-            "arguments and returns an nn.Module or a Network"
+            f"network {name!r}: {factory.__name__}() failed ({type(error).__name__}: {error}); name a function that "
+            "needs no arguments and returns an nn.Module or a Network"
         )
     return _as_network(built, name)
-
-
-@contextmanager
-def _current_folder_first() -> Iterator[None]:
-    """Allow imports from the current folder, as in `python -m` but not in a console script."""
-    here = str(Path.cwd())
-    sys.path.insert(0, here)
-    try:
-        yield
-    finally:
-        with suppress(ValueError):  # the module may have changed the path itself
-            sys.path.remove(here)
 
 
 def _as_network(built: object, name: str) -> Network:

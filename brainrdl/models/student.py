@@ -16,7 +16,8 @@ The default is ``"all"``, or ``"as is"`` with a warning if some parameters of th
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -76,10 +77,13 @@ class Student(nn.Module):
         How outputs become patterns: one readout for all layers, or one for each (missing layers get the default).
     trainable : str, optional
         ``"all"``, ``"as is"``, ``"projection"``, ``"from:LAYER"`` or ``"none"``; see the module's docstring.
-    batchnorm : str
+    batchnorm : str, optional
         ``"eval"``: batch normalisation uses the network's stored statistics, also in ``train()``. RDM batches are
         small and their statistics noisy, and with batch statistics a pattern would depend on the other conditions in
-        the same step. Scale and shift are still trained. ``"train"``: batch normalisation behaves as in torch.
+        the same step. Scale and shift are still trained. ``"train"``: batch normalisation behaves as in torch: the
+        statistics of a step are those of all its images. ``"task"``: as ``"train"`` for the images of a task, and as
+        ``"eval"`` for those of the RDM. By default ``"eval"``, or ``"train"`` for a network that is trained from
+        scratch, that is, whose statistics have never been updated.
     seed : int
         Seed of random projections.
 
@@ -114,20 +118,22 @@ class Student(nn.Module):
         *,
         readout: Readout | Mapping[str, Readout] = Readout(),  # noqa: B008 (frozen)
         trainable: str | None = None,
-        batchnorm: str = "eval",
+        batchnorm: str | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__()
         if isinstance(model, Student):
             refuse("the network is a Student already; give its network, student.model, or use the student as it is")
         self.match = dict(layers) if isinstance(layers, Mapping) else None
-        self.batchnorm = check_option(batchnorm, ("eval", "train"), "batchnorm")
+        self._logits_of: str | None = None
         self.parts = check_groups(model, layers, "the student's layers")
         self.layers = tuple(layers)
         check_text([*self.layers, *(self.match or {}).values()], "the student's layers and targets")
         readouts = readouts_of(self.layers, readout)
         self.trainable = trainable = _default_trainable(model) if trainable is None else trainable
         _check_trainable(trainable, model, readouts.values())
+        chosen = _default_batchnorm(model, trainable) if batchnorm is None else batchnorm
+        self.batchnorm = check_option(chosen, ("eval", "train", "task"), "batchnorm")
         self.model = model
         self.heads = nn.ModuleDict(
             {
@@ -163,9 +169,53 @@ class Student(nn.Module):
         BrainrdlError
             If a readout standardises or projects but is not calibrated.
         """
-        outputs, answer = features.read_layers(self.model, self.parts, images, steps_of(self.readout_heads()))
+        parts = self.parts if self._logits_of is None else tuple(dict.fromkeys([*self.parts, self._logits_of]))
+        outputs, answer = features.read_layers(self.model, parts, images, steps_of(self.readout_heads()))
         patterns = {head.layer: head(outputs) for head in self.readout_heads()}
-        return StudentOutput(patterns, _logits(answer))
+        return StudentOutput(patterns, _logits(answer if self._logits_of is None else outputs[self._logits_of]))
+
+    def read_logits(self, layer: str) -> None:
+        """Take the logits from the output of a module instead of the network's output.
+
+        Parameters
+        ----------
+        layer : str
+            Dotted name of a module whose output is (n, n_classes).
+
+        Raises
+        ------
+        BrainrdlError
+            If there is no such module.
+
+        Examples
+        --------
+        >>> student = Student(nn.Sequential(nn.Flatten(), nn.Linear(16, 4), nn.Linear(4, 2)), ["1"])
+        >>> student.read_logits("1")
+        >>> student(torch.rand(3, 1, 4, 4)).logits.shape
+        torch.Size([3, 4])
+        """
+        check_groups(self.model, [layer], "the layer of the task")
+        self._logits_of = layer
+
+    @contextmanager
+    def stored_statistics(self) -> Iterator[None]:
+        """During the block, batch normalisation uses the stored statistics.
+
+        Examples
+        --------
+        >>> student = Student(nn.Sequential(nn.BatchNorm2d(1)), ["0"], batchnorm="train")
+        >>> with student.stored_statistics():
+        ...     student.model[0].training
+        False
+        """
+        modules = [module for module in self.modules() if isinstance(module, _BatchNorm) and module.training]
+        for module in modules:
+            module.eval()
+        try:
+            yield
+        finally:
+            for module in modules:
+                module.train()
 
     def train(self, mode: bool = True) -> Student:
         """Set training mode, except for a frozen network and for batch normalisation with stored statistics."""
@@ -417,6 +467,17 @@ def _default_trainable(model: nn.Module) -> str:
         stacklevel=3,
     )
     return "as is"
+
+
+def _default_batchnorm(model: nn.Module, trainable: str) -> str:
+    """Choose "train" for a network that is trained from scratch: no stored statistics were ever updated."""
+    counts = [
+        module.num_batches_tracked
+        for module in model.modules()
+        if isinstance(module, _BatchNorm) and module.num_batches_tracked is not None
+    ]
+    from_scratch = bool(counts) and not any(int(count) for count in counts)
+    return "train" if from_scratch and trainable not in ("projection", "none") else "eval"
 
 
 def _check_trainable(trainable: str, model: nn.Module, readouts: Any) -> None:

@@ -3,7 +3,9 @@ from .building import (
     make_network as make_network,
     make_stimuli as make_stimuli,
     make_student as make_student,
+    make_task as make_task,
     make_teacher as make_teacher,
+    make_terms as make_terms,
 )
 from .files import (
     check as check,
@@ -15,5 +17,8 @@ from .running import (
     evaluate_run as evaluate_run,
     run as run,
 )
-from .schema import Recipe as Recipe
+from .schema import (
+    Recipe as Recipe,
+    section_of as section_of,
+)
 from .starter import template as template

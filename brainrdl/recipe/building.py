@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -11,6 +11,7 @@ import numpy as np
 from torch import nn
 
 from brainrdl._core.errors import about, check_option, refuse
+from brainrdl._core.factories import load_factory
 from brainrdl._core.packed import check_archive
 from brainrdl.loss.rdm_loss import Decay, RDMLoss
 from brainrdl.models.fitted import build_fitted, read_fitted, reader
@@ -27,6 +28,8 @@ from brainrdl.teachers.controls import control
 from brainrdl.teachers.network_teacher import NetworkTeacher
 from brainrdl.teachers.protocol import Teacher
 from brainrdl.teachers.rdm_teacher import RDMTeacher
+from brainrdl.training.task import Task
+from brainrdl.training.terms import Term
 
 
 def make_network(recipe: Recipe) -> Network:
@@ -81,7 +84,10 @@ def make_stimuli(recipe: Recipe, network: Network | None = None) -> Stimuli:
     Traceback (most recent call last):
     brainrdl.BrainrdlError: stimulus folder 'images' does not exist...
     """
-    section, network = recipe.stimuli, network or make_network(recipe)
+    return _images(recipe.stimuli, network or make_network(recipe))
+
+
+def _images(section: StimuliSection, network: Network) -> Stimuli:
     transform = network.transform if section.size is None else network.transform_for(section.size)
     if section.folder is not None:
         stimuli = Stimuli.from_folder(section.folder, transform, section.labels)
@@ -125,6 +131,73 @@ def _from_torchvision(section: StimuliSection) -> Stimuli:
         return Stimuli.from_dataset(getattr(datasets, name)(section.root or ".", train=section.train, download=False))
     except (RuntimeError, OSError) as error:
         refuse(f"cannot read {name} in torchvision's layout from stimuli.root {str(section.root)!r}: {error}")
+
+
+@about(spelling=in_recipe("task"))
+def make_task(recipe: Recipe, network: Network | None = None) -> Task | None:
+    """Make the task of a recipe; None if it has none.
+
+    Parameters
+    ----------
+    recipe : Recipe
+    network : Network, optional
+        The student's network, if it is already built.
+
+    Raises
+    ------
+    BrainrdlError
+        If its images are missing or unreadable, or options do not go together.
+
+    Examples
+    --------
+    >>> from brainrdl.recipe import check
+    >>> student = {"model": "small_cnn", "layers": ["pool"]}
+    >>> example = {"stimuli": {"folder": "images"}, "teacher": {"rdms": "it.h5"}, "student": student}
+    >>> make_task(check({**example, "task": {"weight": 0.5}}))
+    Task(the images of the RDM, cross-entropy, weight 0.5)
+    """
+    if recipe.task is None:
+        return None
+    options = recipe.task.model_dump(exclude={"stimuli", "validation"})
+    section = recipe.task.stimuli
+    images = None if section is None else _images(section, network or make_network(recipe))
+    return Task(images, validation=recipe.task.validation, **options)
+
+
+@about(spelling=in_recipe("fit"))
+def make_terms(recipe: Recipe) -> dict[str, Term]:
+    """Make the additional terms of the loss of a recipe, which imports and runs the code of their factories.
+
+    Parameters
+    ----------
+    recipe : Recipe
+
+    Raises
+    ------
+    BrainrdlError
+        If a factory cannot be imported or fails.
+
+    Examples
+    --------
+    >>> from brainrdl.recipe import check
+    >>> student = {"model": "small_cnn", "layers": ["pool"]}
+    >>> example = {"stimuli": {"folder": "images"}, "teacher": {"rdms": "it.h5"}, "student": student}
+    >>> make_terms(check(example))
+    {}
+    """
+    return {
+        name: Term(_made(term.factory, term.options, name), term.weight, term.on)
+        for name, term in recipe.fit.terms.items()
+    }
+
+
+def _made(factory: str, options: Mapping[str, Any], name: str) -> Callable[..., Any]:
+    make = load_factory(factory, f"term {name!r}:")
+    try:
+        made: Callable[..., Any] = make(**options)
+    except TypeError as error:
+        refuse(f"{factory!r} cannot be called with {dict(options)}: {error}; see options of the term {name!r}")
+    return made
 
 
 @about(spelling=in_recipe("teacher"))

@@ -18,7 +18,7 @@ from pydantic import ValidationError
 
 from brainrdl._core import files as _files
 from brainrdl._core.errors import BrainrdlError, about, refuse
-from brainrdl.recipe.schema import Recipe
+from brainrdl.recipe.schema import Recipe, section_of
 
 RECIPE = "recipe.yaml"
 
@@ -246,7 +246,7 @@ def _worded(place: str, faults: Sequence[Mapping[str, Any]]) -> str:
 def _keys_at(place: Sequence[str | int]) -> list[str]:
     model: Any = Recipe
     for part in place:
-        model = model.model_fields[part].annotation
+        model = section_of(model.model_fields[part].annotation)
     return list(model.model_fields)
 
 

@@ -17,7 +17,16 @@ from brainrdl.evaluation.folds import Splitter
 from brainrdl.evaluation.held_out import Evaluation
 from brainrdl.evaluation.options import EvaluationOptions
 from brainrdl.models.student import Student
-from brainrdl.recipe.building import check_takes, make_loss, make_network, make_stimuli, make_student, make_teacher
+from brainrdl.recipe.building import (
+    check_takes,
+    make_loss,
+    make_network,
+    make_stimuli,
+    make_student,
+    make_task,
+    make_teacher,
+    make_terms,
+)
 from brainrdl.recipe.files import RECIPE, load_saved, save
 from brainrdl.recipe.schema import EvaluationSection, Recipe
 from brainrdl.recipe.spelling import in_recipe
@@ -85,7 +94,12 @@ def _run(recipe: Recipe, out: Path | str, resume: bool, overwrite: bool, progres
     stimuli = stimuli.drop(recipe.stimuli.drop)
     student = make_student(recipe, network)
     check_takes(student.model, stimuli, f"student.model {recipe.student.model!r}")
-    options = {"loss": make_loss(recipe), "progress": progress, **recipe.fit.model_dump()}
+    options: dict[str, Any] = {
+        "loss": make_loss(recipe),
+        "task": make_task(recipe, network),
+        "terms": make_terms(recipe),
+    }
+    options |= {"progress": progress, **recipe.fit.model_dump(exclude={"terms"})}
     section = recipe.evaluation
     _check_controls(section, stimuli)
     groups = groups_of(section.groups, stimuli.names)

@@ -24,6 +24,7 @@ from pydantic import (
 from brainrdl._core.options import Names, Option, for_files, members, options_of
 from brainrdl.evaluation.options import EvaluationOptions
 from brainrdl.training.options import TrainingOptions
+from brainrdl.training.task import TaskOptions
 
 
 def _expanded(path: Path) -> Path:
@@ -223,8 +224,11 @@ class StudentSection(_Section):
         description="Part that is trained: all, as is (what the network does not freeze), projection, from:LAYER (this "
         "layer and later ones), or none; by default all, or as is if parts of the network are frozen.",
     )
-    batchnorm: Literal["eval", "train"] = Field(
-        "eval", description="Whether batch normalisation uses its stored statistics or those of each batch."
+    batchnorm: Literal["eval", "train", "task"] | None = Field(
+        None,
+        description="Batch normalisation uses its stored statistics (eval), those of each batch (train), or, for the "
+        "images of the task only, those of each batch (task); by default train for a network that is trained from "
+        "scratch, otherwise eval.",
     )
 
 
@@ -248,6 +252,34 @@ class LossSection(_Section):
     )
 
 
+_TaskKeys: Any = _keys("task", TaskOptions)
+
+
+class TaskSection(_TaskKeys):
+    """A task that is learned together with the RDM."""
+
+    stimuli: StimuliSection | None = Field(
+        None, description="Images of the task, with labels, as in stimuli; by default those of the RDM."
+    )
+    validation: Share | list[str] = Field(
+        default_factory=list,
+        description="Names of task images for validation, or the fraction of them; the RDM's own if the images are the "
+        "same.",
+    )
+
+
+class TermSection(_Section):
+    """A term of the loss, made by a function in a package."""
+
+    factory: str = Field(
+        description="`package.module:factory`, which imports and runs code: run only recipes that you trust. It is "
+        "called with options, and returns a function (output, batch, step) -> loss."
+    )
+    options: dict[str, Any] = Field(default_factory=dict, description="Arguments of the factory.")
+    weight: Number = Field(1.0, ge=0, description="Weight of the term in the total loss.")
+    on: Literal["rdm", "task"] = Field("rdm", description="Batch that the function is given.")
+
+
 _FitKeys: Any = _keys("fit", TrainingOptions)
 
 _EvaluationKeys: Any = _keys("evaluation", EvaluationOptions, optional=("folds",))
@@ -255,6 +287,12 @@ _EvaluationKeys: Any = _keys("evaluation", EvaluationOptions, optional=("folds",
 
 class FitSection(_FitKeys):
     """Options of `brainrdl.fit`."""
+
+    terms: dict[str, TermSection] = Field(
+        default_factory=dict,
+        description="More terms of the loss by name, each with factory, options, weight and on (rdm or task), for "
+        "example {hint: {factory: 'my_package.losses:make_hint', weight: 0.1}}.",
+    )
 
     validation: Share | list[str] = Field(
         default_factory=list,
@@ -313,6 +351,7 @@ class Recipe(_Section):
     teacher: TeacherSection
     student: StudentSection
     loss: LossSection = LossSection()
+    task: TaskSection | None = None
     fit: FitSection = FitSection()
     evaluation: EvaluationSection = EvaluationSection()
 
@@ -322,6 +361,20 @@ class Recipe(_Section):
         if not isinstance(content, Mapping):
             return content
         return {section: keys for section, keys in content.items() if keys is not None}
+
+
+def section_of(annotation: Any) -> type[BaseModel] | None:
+    """Return the section in the annotation of a key, which may be optional; None for a key of another kind.
+
+    Examples
+    --------
+    >>> section_of(TaskSection | None) is TaskSection, section_of(int)
+    (True, None)
+    """
+    for one in members(annotation):
+        if isinstance(one, type) and issubclass(one, BaseModel):
+            return one
+    return None
 
 
 def _exactly_one(section: BaseModel, *keys: str) -> None:

@@ -13,7 +13,7 @@ import yaml
 from pydantic.fields import FieldInfo
 
 from brainrdl._core.options import Names, Option, Spelling, words_for
-from brainrdl.recipe.schema import Recipe
+from brainrdl.recipe.schema import Recipe, section_of
 
 _WIDTH = 100
 
@@ -59,7 +59,7 @@ def template() -> str:
     'resnet18'
     """
     sections = Recipe.model_fields.items()
-    return _HEAD + "".join(f"\n{_section(name, field.annotation)}" for name, field in sections)
+    return _HEAD + "".join(f"\n{_section(name, section_of(field.annotation))}" for name, field in sections)
 
 
 def _section(name: str, section: Any) -> str:

@@ -216,7 +216,7 @@ def fit_headline(run: Run) -> str:
 def accuracy_words(run: Run) -> str:
     """Give the accuracy of the task at the end of training, averaged over final fits; "" if no task was trained."""
     history = run.histories
-    if not run.fit_options.get("task_weight"):
+    if not run.fit_options.get("task"):
         return ""
     if "inner" in history:
         history = history[history["inner"] == -1]

@@ -1,9 +1,10 @@
 """Fitting a student to a teacher: the loop, and what makes a run reproducible.
 
-`loop` is the training loop (`fit`), `options` holds its options. The other modules support it: which stimuli it
-may use (`stimulus_lists`, `sampling`), loading their images (`loading`), the optimiser (`optimizers`), evaluations
-during training (`looks`), the progress bar (`display`), several devices (`distributed`), networks that do not change
-(`frozen_features`), and the run folder (`run_folder`, `checkpoint`, `provenance`, `fingerprint`).
+`loop` is the training loop (`fit`), `steps` what it does at each step, `options` holds its options. What is trained on:
+the RDM's stimuli and images of a `task`, loaded by `loading`; further `terms` of the loss; `callbacks` of your own. The
+other modules support it: which stimuli it may use (`stimulus_lists`, `sampling`), the optimiser (`optimizers`),
+evaluations during training (`looks`), the progress bar (`display`), several devices (`distributed`), networks that do
+not change (`frozen_features`), and the run folder (`run_folder`, `checkpoint`, `provenance`, `fingerprint`).
 """
 
 from lazy_loader import attach_stub

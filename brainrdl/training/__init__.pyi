@@ -1,3 +1,7 @@
+from .callbacks import (
+    Callback as Callback,
+    called as called,
+)
 from .display import (
     Show as Show,
     event_writer as event_writer,
@@ -20,8 +24,12 @@ from .distributed import (
 from .frozen_features import FrozenFeatures as FrozenFeatures
 from .loading import Loader as Loader
 from .looks import (
+    Guard as Guard,
+    batches_of as batches_of,
     check_loss as check_loss,
+    check_patterns as check_patterns,
     look as look,
+    look_at_task as look_at_task,
     to_device as to_device,
 )
 from .loop import fit as fit
@@ -37,6 +45,7 @@ from .options import (
     TrainingOptions as TrainingOptions,
 )
 from .provenance import (
+    Described as Described,
     describe as describe,
     gather_provenance as gather_provenance,
 )
@@ -53,7 +62,21 @@ from .sampling import (
     coverage as coverage,
     split as split,
 )
+from .steps import (
+    Run as Run,
+    Stream as Stream,
+)
 from .stimulus_lists import (
     check_no_leak as check_no_leak,
+    check_sets_apart as check_sets_apart,
     training_names as training_names,
+)
+from .task import (
+    Task as Task,
+    TaskOptions as TaskOptions,
+)
+from .terms import (
+    Balance as Balance,
+    Term as Term,
+    check_terms as check_terms,
 )

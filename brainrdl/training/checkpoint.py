@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from brainrdl._core.errors import refuse
 from brainrdl._core.files import read_safetensors, write_safetensors
@@ -24,7 +24,7 @@ _DATA = {
 
 _SHOWN = 80  # characters of a setting in an error: a list of conditions may be long
 
-_PLAIN_STATE = ("step", "seconds", "losses", "history", "best_step", "best_score", "looks_since_best")
+_PLAIN_STATE = ("step", "seconds", "history", "best_step", "best_score", "looks_since_best", "stopped")
 
 
 @dataclass
@@ -42,12 +42,15 @@ class State:
 
     step: int = 0
     seconds: float = 0.0
-    losses: list[list[float]] = field(default_factory=list)  # total, RDM, task: of each step since the last evaluation
+    losses: list[Tensor] = field(
+        default_factory=list
+    )  # total, RDM, task, terms: of each step since the last evaluation
     history: list[dict[str, Any]] = field(default_factory=list)
     best: dict[str, Tensor] | None = None
     best_step: int = 0
     best_score: float = -float("inf")
     looks_since_best: int = 0
+    stopped: bool = False  # by a callback
 
     def remember(self, score: float, student: Student) -> None:
         """Keep a copy of the student if `score` is the best so far."""
@@ -65,6 +68,7 @@ def save_checkpoint(
     scheduler: torch.optim.lr_scheduler.LRScheduler,
     settings: Mapping[str, Any],
     scaler: torch.amp.GradScaler | None = None,
+    others: nn.Module | None = None,
 ) -> None:
     """Write everything that resuming a run needs to one safetensors file, atomically.
 
@@ -82,6 +86,8 @@ def save_checkpoint(
         Settings of the run; it can only be resumed with the same settings.
     scaler : torch.amp.GradScaler, optional
         Loss scaler of fp16.
+    others : torch.nn.Module, optional
+        Modules that are trained beside the student; parameters that are not trained are not stored.
 
     Examples
     --------
@@ -100,10 +106,12 @@ def save_checkpoint(
         **{f"model/{key}": value for key, value in student.state_dict().items()},
         **{f"best/{key}": value for key, value in (state.best or {}).items()},
         **{f"optimizer/{key}": value for key, value in moments.items()},
+        **{f"others/{key}": value for key, value in _moving(others).items()},
         **_random_states(),
     }
+    losses = torch.stack(state.losses).tolist() if state.losses else []
     facts = {
-        "state": {name: getattr(state, name) for name in _PLAIN_STATE},
+        "state": {name: getattr(state, name) for name in _PLAIN_STATE} | {"losses": losses},
         "groups": groups,
         "scheduler": _plain(scheduler.state_dict()),
         "scaler": scaler.state_dict() if scaler else {},
@@ -119,6 +127,7 @@ def load_checkpoint(
     scheduler: torch.optim.lr_scheduler.LRScheduler,
     settings: Mapping[str, Any],
     scaler: torch.amp.GradScaler | None = None,
+    others: nn.Module | None = None,
 ) -> State:
     """Restore model, optimiser, schedule and random state; return the rest. Parameters as in `save_checkpoint`.
 
@@ -143,8 +152,19 @@ def load_checkpoint(
     scheduler.load_state_dict(scheduler.state_dict() | facts["scheduler"])
     if scaler and facts["scaler"]:
         scaler.load_state_dict(facts["scaler"])
+    for key, value in _moving(others).items():
+        value.copy_(tensors[f"others/{key}"])
     _restore_random_states(tensors)
-    return State(**facts["state"], best=_under("best/", tensors) or None)
+    losses = list(torch.tensor(facts["state"]["losses"], device=student.device))
+    return State(**facts["state"] | {"losses": losses}, best=_under("best/", tensors) or None)
+
+
+def _moving(module: nn.Module | None) -> dict[str, Tensor]:
+    """Parameters that are trained, and buffers of modules that are."""
+    if module is None:
+        return {}
+    trained = {name: value for name, value in module.named_parameters() if value.requires_grad}
+    return {name: value.detach() for name, value in [*trained.items(), *module.named_buffers()]}
 
 
 def _optimizer_parts(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -15,6 +15,7 @@ from brainrdl.stimuli.named_images import Stimuli
 from brainrdl.stimuli.transforms import transform_text
 from brainrdl.teachers.protocol import Teacher, identity_of, kept_rdms
 from brainrdl.training import provenance
+from brainrdl.training.task import Task
 
 
 def settings_of(
@@ -116,6 +117,32 @@ def hashes_of(teacher: Teacher | None, stimuli: Stimuli, names: Sequence[str], l
     """
     hashes = {"stimuli": _files.hash_words(f"{name} {digest}" for name, digest in stimuli.digests(names).items())}
     return hashes | hash_teacher(teacher) | (hash_labels(stimuli, names) if labels else {})
+
+
+def hash_task(task: Task | None, names: tuple[Sequence[str], Sequence[str]] | None) -> dict[str, str]:
+    """Digests of the images of a task and of their labels; empty if the task has no images of its own.
+
+    Parameters
+    ----------
+    task : Task or None
+    names : tuple of names for training and for validation, or None
+
+    Returns
+    -------
+    dict
+        ``{"task_stimuli": SHA-256, "task_labels": SHA-256}``, or empty.
+
+    Examples
+    --------
+    >>> hash_task(None, None)
+    {}
+    """
+    if task is None or task.stimuli is None or names is None:
+        return {}
+    found = hashes_of(None, task.stimuli, (*names[0], *names[1]), labels=True)
+    augmented = task.stimuli.augmentation
+    found |= {"augmentation": transform_text(augmented) or ""} if augmented is not None else {}
+    return {f"task_{what}": digest for what, digest in found.items()}
 
 
 def hash_labels(stimuli: Stimuli, names: Sequence[str]) -> dict[str, str]:

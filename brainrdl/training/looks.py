@@ -1,9 +1,9 @@
-"""Evaluations during training ("looks"): a student on training and validation stimuli, and a check of the loss."""
+"""Evaluations during training ("looks"): a student on training and validation stimuli, and checks of the loss."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -12,11 +12,13 @@ from brainrdl._core.errors import quote, refuse
 from brainrdl.dissimilarity import measures
 from brainrdl.loss.matching import match_layers
 from brainrdl.loss.rdm_loss import RDMLoss
+from brainrdl.models.hooks import evaluating
 from brainrdl.models.rows import warn_if_same
 from brainrdl.models.student import Student
 from brainrdl.similarity import comparators as _similarity
-from brainrdl.stimuli.named_images import Batch
+from brainrdl.stimuli.named_images import Batch, Stimuli
 from brainrdl.teachers.protocol import Teacher
+from brainrdl.training.task import Task
 
 _CHUNK = 256  # images per forward pass of an evaluation: a whole validation set at once could fill the memory
 
@@ -33,8 +35,41 @@ def to_device(batch: Batch, device: torch.device) -> Batch:
     return Batch(batch.names, batch.images.to(device), labels, batch.step)
 
 
+def batches_of(stimuli: Stimuli, names: Sequence[str], device: torch.device, step: int = 0) -> Iterator[Batch]:
+    """Load the stimuli of an evaluation, a part at a time, without augmentation.
+
+    Parameters
+    ----------
+    stimuli : Stimuli
+    names : sequence of str
+    device : torch.device
+    step : int
+        Step of training.
+
+    Yields
+    ------
+    Batch
+        Of at most 256 images.
+
+    Examples
+    --------
+    >>> stimuli = Stimuli.from_arrays(torch.zeros(3, 1, 2, 2), list("abc"))
+    >>> [batch.names for batch in batches_of(stimuli, ["c", "a"], torch.device("cpu"))]
+    [('c', 'a')]
+    """
+    for start in range(0, len(names), _CHUNK):
+        yield to_device(stimuli.batch(names[start : start + _CHUNK], step), device)
+
+
 @torch.no_grad()
-def look(student: Student, teacher: Teacher | None, batch: Batch, loss: RDMLoss) -> dict[str, float]:
+def look(
+    student: Student,
+    teacher: Teacher | None,
+    batch: Batch,
+    loss: RDMLoss,
+    task: Task | None = None,
+    categories: Sequence[str] = (),
+) -> dict[str, float]:
     """Measure a student on a batch, in evaluation mode and full precision.
 
     Parameters
@@ -47,12 +82,17 @@ def look(student: Student, teacher: Teacher | None, batch: Batch, loss: RDMLoss)
         Images and, for the accuracy, labels, on the student's device.
     loss : RDMLoss
         Defines how patterns become RDMs, and which layer is matched with which target.
+    task : Task, optional
+        A task on the same images.
+    categories : sequence of str
+        Categories of the labels, in the order of their numbers.
 
     Returns
     -------
     dict
         similarity (mean Pearson correlation of student and teacher RDMs over layers and the teacher's RDMs; NaN without
-        a teacher), accuracy (NaN without labels or logits), n_constant (patterns without variance, in all layers).
+        a teacher), n_constant (patterns without variance, in all layers), accuracy (NaN without labels or logits) and
+        task_loss (NaN without a task).
 
     Raises
     ------
@@ -63,28 +103,71 @@ def look(student: Student, teacher: Teacher | None, batch: Batch, loss: RDMLoss)
     --------
     >>> student = Student(torch.nn.Sequential(torch.nn.Flatten()), ["0"])
     >>> look(student, None, Batch(tuple("abc"), torch.eye(3).view(3, 1, 3, 1), torch.tensor([0, 1, 0])), RDMLoss())
-    {'similarity': nan, 'accuracy': 0.666..., 'n_constant': 0.0}
+    {'similarity': nan, 'n_constant': 0.0, 'accuracy': 0.666..., 'task_loss': nan}
     """
-    mode = student.training
-    student.eval()
-    patterns, logits = _forward(student, batch.images)
-    student.train(mode)
-    _check_patterns(f"at step {batch.step}", patterns, batch.names)
-    warn_if_same(patterns)
-    n_constant = sum(int(measures.count_constant(pattern)) for pattern in patterns.values())
-    measured = {"similarity": math.nan, "accuracy": math.nan, "n_constant": float(n_constant)}
-    if teacher is not None:
-        measured["similarity"] = _mean_similarity(patterns, teacher.rdms(batch), loss)
-    if logits is not None and batch.labels is not None:
-        measured["accuracy"] = float((logits.argmax(-1) == batch.labels).float().mean())
-    return measured
-
-
-def _forward(student: Student, images: Tensor) -> tuple[dict[str, Tensor], Tensor | None]:
-    passes = [student(part) for part in images.split(_CHUNK)]
+    with evaluating(student):
+        passes = [student(part) for part in batch.images.split(_CHUNK)]
     patterns = {layer: torch.cat([output.patterns[layer] for output in passes]) for layer in student.layers}
     logits = [output.logits for output in passes if output.logits is not None]
-    return patterns, torch.cat(logits) if logits else None
+    check_patterns(f"at step {batch.step}", patterns, batch.names)
+    warn_if_same(patterns)
+    n_constant = sum(int(measures.count_constant(pattern)) for pattern in patterns.values())
+    similarity = math.nan if teacher is None else _mean_similarity(patterns, teacher.rdms(batch), loss)
+    measured = _measured(torch.cat(logits) if logits else None, batch, task, categories)
+    return {"similarity": similarity, "n_constant": float(n_constant), **measured}
+
+
+@torch.no_grad()
+def look_at_task(
+    student: Student, task: Task, batches: Iterable[Batch], categories: Sequence[str] = ()
+) -> dict[str, float]:
+    """Measure a student on a task with its own images, in evaluation mode and full precision.
+
+    Parameters
+    ----------
+    student : Student
+        Network to evaluate; its mode is restored afterwards.
+    task : Task
+        The task.
+    batches : iterable of Batch
+        Images, on the student's device.
+    categories : sequence of str
+        Categories of the labels, in the order of their numbers.
+
+    Returns
+    -------
+    dict
+        accuracy (NaN without labels) and task_loss: means over the images.
+
+    Examples
+    --------
+    >>> student = Student(torch.nn.Sequential(torch.nn.Flatten()), ["0"])
+    >>> stimuli = Stimuli.from_arrays(torch.eye(3).view(3, 1, 3, 1), list("abc"), labels=list("010"))
+    >>> found = look_at_task(student, Task(stimuli), [stimuli.batch(stimuli.names)], stimuli.categories)
+    >>> round(found["accuracy"], 3)
+    0.667
+    """
+    sizes: list[int] = []
+    found: list[dict[str, float]] = []
+    with evaluating(student):
+        for batch in batches:
+            sizes.append(len(batch.names))
+            found.append(_measured(student(batch.images).logits, batch, task, categories))
+    shares = [size / sum(sizes) for size in sizes]
+    return {
+        what: sum(share * one[what] for share, one in zip(shares, found, strict=True))
+        for what in ("accuracy", "task_loss")
+    }
+
+
+def _measured(logits: Tensor | None, batch: Batch, task: Task | None, categories: Sequence[str]) -> dict[str, float]:
+    accuracy = math.nan
+    if logits is not None and batch.labels is not None:
+        accuracy = float(logits.argmax(-1).eq(batch.labels).float().mean())
+    return {
+        "accuracy": accuracy,
+        "task_loss": math.nan if task is None else float(task.loss(logits, batch, categories)),
+    }
 
 
 def _mean_similarity(patterns: Mapping[str, Tensor], teacher_rdms: Mapping[str, Tensor], loss: RDMLoss) -> float:
@@ -131,16 +214,59 @@ def check_loss(
     infinite = [target for target, rdm in teacher_rdms.items() if rdm.isinf().any()]
     if infinite:
         refuse(f"{where}: the teacher's RDMs of targets {quote(infinite)} hold Inf; repair them first")
-    _check_patterns(f"{where}:", patterns, batch.names)
+    check_patterns(f"{where}:", patterns, batch.names)
     refuse(
         f"{where} for conditions {quote(batch.names)}, though the patterns of layers {quote(patterns)} are finite; "
         "lower lr, or set clip"
     )
 
 
-def _check_patterns(where: str, patterns: Mapping[str, Tensor], names: Sequence[str]) -> None:
+def check_patterns(where: str, patterns: Mapping[str, Tensor], names: Sequence[str]) -> None:
+    """Refuse patterns that are NaN or Inf, and name layer and conditions.
+
+    Examples
+    --------
+    >>> check_patterns("at step 3", {"fc": torch.ones(2, 2)}, ["a", "b"])
+    """
     for layer, pattern in patterns.items():
         bad = (~torch.isfinite(pattern)).any(-1).tolist()
         if any(bad):
             listed = quote(name for name, is_bad in zip(names, bad, strict=True) if is_bad)
             refuse(f"{where} patterns of layer {layer!r} are NaN or Inf for conditions {listed}; lower lr, or set clip")
+
+
+class Guard:
+    """Remembers the first step with a loss that is NaN or Inf on the device, so that no step waits for the device.
+
+    Examples
+    --------
+    >>> guard = Guard()
+    >>> guard.see(4, torch.tensor(torch.nan), {"fc": torch.ones(2, 2)})
+    >>> guard.check(lambda step: ("a", "b"))
+    Traceback (most recent call last):
+    brainrdl.BrainrdlError: loss is NaN or Inf at step 4 (conditions ['a', 'b']); lower lr, or set clip
+    """
+
+    def __init__(self) -> None:
+        self._step: Tensor | None = None
+        self._layers: tuple[str, ...] = ()
+        self._bad = torch.zeros(0)
+
+    def see(self, step: int, total: Tensor, patterns: Mapping[str, Tensor]) -> None:
+        """Record a step: its loss, and which layers hold NaN or Inf."""
+        broken = ~torch.isfinite(torch.stack([total.detach(), *(p.detach().float().sum() for p in patterns.values())]))
+        if self._step is None:
+            self._layers = tuple(patterns)
+            self._step, self._bad = torch.full_like(broken[0], -1, dtype=torch.long), torch.zeros_like(broken)
+        first = broken[0] & (self._step < 0)
+        self._step = torch.where(first, step, self._step)
+        self._bad = torch.where(first, broken, self._bad)
+
+    def check(self, names_at: Callable[[int], Sequence[str]]) -> None:
+        """Refuse the run if a step was bad; `names_at` gives the conditions of a step."""
+        step = -1 if self._step is None else int(self._step)
+        if step < 0:
+            return
+        layers = [layer for layer, bad in zip(self._layers, self._bad[1:].tolist(), strict=True) if bad]
+        where = f", patterns of layers {quote(layers)}" if layers else ""
+        refuse(f"loss is NaN or Inf at step {step}{where} (conditions {quote(names_at(step))}); lower lr, or set clip")

@@ -8,59 +8,51 @@ lists the other modules.
 
 from __future__ import annotations
 
-import math
 import signal
-import time
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, closing, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
 import pandas as pd
 import torch
-from torch import Tensor
-from torch.nn import functional
+from torch import Tensor, nn
 
 from brainrdl._core import files as _files
+from brainrdl._core.constants import MIN_CONDITIONS
 from brainrdl._core.errors import arg, check_conditions, refuse
 from brainrdl._core.options import check_known, complete, free, lists_options
 from brainrdl._core.signals import Stopped, deferred
-from brainrdl._core.threads import count_flops, threads_for
+from brainrdl._core.threads import threads_for
 from brainrdl.loss.rdm_loss import RDMLoss
-from brainrdl.models.hooks import evaluating
 from brainrdl.models.student import Student
 from brainrdl.stimuli.categories import groups_of
-from brainrdl.stimuli.named_images import Batch, Stimuli
+from brainrdl.stimuli.named_images import Stimuli
 from brainrdl.teachers.protocol import Teacher, check_stored, cut_down, known_conditions
 from brainrdl.training import checkpoint as _checkpoint, provenance, run_folder
+from brainrdl.training.callbacks import Callback, called
 from brainrdl.training.checkpoint import State
 from brainrdl.training.display import event_writer, progress_bar
-from brainrdl.training.distributed import (
-    agreed,
-    anywhere,
-    average_gradients,
-    check_same_buffers,
-    gather,
-    n_processes,
-    own,
-    own_random_numbers,
-    start_alike,
-)
-from brainrdl.training.fingerprint import hashes_of, settings_of
+from brainrdl.training.distributed import anywhere, n_processes, start_alike
+from brainrdl.training.fingerprint import hash_task, hashes_of, settings_of
 from brainrdl.training.frozen_features import FrozenFeatures
-from brainrdl.training.looks import check_loss, look, to_device
-from brainrdl.training.optimizers import make_accelerator, make_optimizer, make_schedule, step_schedule
+from brainrdl.training.loading import Loader
+from brainrdl.training.optimizers import make_accelerator, make_optimizer, make_schedule
 from brainrdl.training.options import FitOptions
 from brainrdl.training.run_folder import FitResult
 from brainrdl.training.sampling import Batches
-from brainrdl.training.stimulus_lists import calibration_names, training_names
+from brainrdl.training.steps import Run, Stream
+from brainrdl.training.stimulus_lists import calibration_names, check_sets_apart, training_names
+from brainrdl.training.task import Task
+from brainrdl.training.terms import RDM, TASK, Balance, Term, check_terms
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
-    from accelerate.optimizer import AcceleratedOptimizer
 
 _FEW = 4  # images that show whether gradients reach the network
+
+_TASK_BATCH = 128  # task images per step, unless the task says otherwise
 
 
 @lists_options(FitOptions)
@@ -73,6 +65,9 @@ def fit(
     validation: Sequence[str] | float = (),
     held_out: Iterable[str] = (),
     loss: RDMLoss | None = None,
+    task: Task | None = None,
+    terms: Mapping[str, Term | Callable[..., Tensor]] | None = None,
+    callbacks: Sequence[Callback] = (),
     out: Path | str | None = None,
     resume: bool = False,
     overwrite: bool = False,
@@ -80,7 +75,11 @@ def fit(
     features: FrozenFeatures | None = None,
     **options: Unpack[FitOptions],
 ) -> FitResult:
-    """Train `student` in place so that its RDMs approach the teacher's, with or without a classification task.
+    """Train `student` in place so that its RDMs approach the teacher's, alone or together with a task.
+
+    Each step draws one batch of conditions for the RDM and, if the task has images of its own, one batch for the task.
+    Both pass through the student together if their images have one shape, otherwise one after the other. The total loss
+    is ``rdm_weight`` x RDM loss + ``task.weight`` x task loss + the weighted `terms`.
 
     Parameters
     ----------
@@ -100,6 +99,12 @@ def fit(
         or an image of the same group is among the others.
     loss : RDMLoss, optional
         ``RDMLoss()`` by default; a loss without `match` uses that of the student.
+    task : Task, optional
+        A task to learn as well, on the images of the RDM or on images of its own; see `brainrdl.Task`.
+    terms : mapping of name to Term or callable, optional
+        More terms of the loss; see `brainrdl.training.Term`.
+    callbacks : sequence of Callback
+        Objects that are called after steps and evaluations and may stop the run; see `brainrdl.training.Callback`.
     out : path, optional
         Run folder, see `brainrdl.training`; without it nothing is written.
     resume, overwrite : bool
@@ -140,22 +145,28 @@ def fit(
     >>> bool(history.train_similarity.iloc[-1] > history.train_similarity.iloc[0])
     True
     """
-    _check_kinds(student, teacher, stimuli)
+    _check_kinds(student, teacher, stimuli, task)
     check_known(options, fit)
     asked = complete(FitOptions, options)
-    _check_together(student, teacher, asked)
+    terms = check_terms(terms, has_task=task is not None)
+    _check_together(student, teacher, task, terms, asked)
     stimuli.check_repeatable()
     seed, steps, patience = asked["seed"], asked["steps"], asked["patience"]
     groups = asked["groups"] = groups_of(asked["groups"], stimuli.names)
+    held_out = tuple(held_out)
     train, validation = training_names(stimuli, train, validation, held_out, seed, groups)
     _check_known(teacher, (*train, *validation))
     if teacher is not None:
         # Weights of subjects must not depend on held-out or validation conditions.
         teacher = cut_down(teacher, (*train, *validation), weigh_by=train)
-    batches = Batches(train, asked["batch_size"], seed)
     loss, features = loss or RDMLoss(), features or FrozenFeatures(stimuli)
     features.check(stimuli)
     loss = replace(loss, match=student.match) if loss.match is None else loss
+    names = {RDM: (train, validation)}
+    if task is not None:
+        if task.layer is not None:
+            student.read_logits(task.layer)
+        names |= _names_of_task(task, stimuli, names[RDM], held_out, seed)
 
     accelerator = make_accelerator(asked["device"], asked["mixed_precision"])
     _check_statistics(student)  # now the number of processes is known
@@ -163,11 +174,11 @@ def fit(
         run_folder.check_folder(out, resume=resume, overwrite=overwrite)
     student.to(accelerator.device)
     start_alike(student)
-    with_labels = bool(asked["task_weight"]) or asked["monitor"] == "accuracy"
-    hashes = hashes_of(teacher, stimuli, (*train, *validation), with_labels)
+    with_labels = task is not None or asked["monitor"] in ("accuracy", "both")
+    hashes = hashes_of(teacher, stimuli, (*train, *validation), with_labels) | hash_task(task, names.get(TASK))
     settings = provenance.describe({name: value for name, value in asked.items() if name not in free(FitOptions)})
     settings |= settings_of(student, teacher, stimuli, loss, train, validation)
-    settings |= {"hashes": hashes}
+    settings |= {"task": provenance.describe(task), "terms": provenance.describe(terms), "hashes": hashes}
     facts = provenance.gather_provenance(**hashes) | {"device": str(accelerator.device)}
     folder = None if out is None else Path(out)
     if folder and resume and (folder / run_folder.WEIGHTS).exists():
@@ -176,21 +187,27 @@ def fit(
     mode = student.training
     torch.manual_seed(seed)
     learner, shown_stimuli = student, stimuli
-    if not asked["task_weight"] and features.serves(student, teacher):
+    if task is None and not terms and features.serves(student, teacher):
         learner, shown_stimuli = features.of(student, (*train, *validation))
     learner.calibrate(shown_stimuli.images(calibration_names(train)))
-    optim = make_optimizer(asked["optimizer"], learner.trainable_parameters(), asked["lr"], asked["weight_decay"])
+    balance = Balance(asked["balance"], _weighted(asked, task, terms)).to(accelerator.device)
+    others = _modules_of(terms, balance).to(accelerator.device)
+    trained = [*learner.trainable_parameters(), *(p for p in others.parameters() if p.requires_grad)]
+    optim = make_optimizer(asked["optimizer"], trained, asked["lr"], asked["weight_decay"])
+    streams = {RDM: _stream(shown_stimuli, names[RDM], asked["batch_size"], MIN_CONDITIONS, asked, accelerator.device)}
+    if task is not None and task.stimuli is not None and TASK in names:
+        size = task.options["batch_size"] or min(_TASK_BATCH, len(names[TASK][0]))
+        streams[TASK] = _stream(task.stimuli, names[TASK], size, 1, asked, accelerator.device)
     if asked["rdm_weight"]:
-        learner.check_gradients(shown_stimuli.images(batches.at(0)[:_FEW]))
+        learner.check_gradients(shown_stimuli.images(streams[RDM].batches.at(0)[:_FEW]))
     scheduler = make_schedule(asked["schedule"], optim, steps)
-    run = _Run(
-        learner, teacher, shown_stimuli, batches, validation, loss, asked, accelerator, accelerator.prepare(optim),
-        scheduler,
-    )  # fmt: skip
-    state, moving = State(), (learner, optim, scheduler, settings, accelerator.scaler)
+    moved = optim if accelerator.scaler is None else accelerator.prepare(optim)
+    run = Run(learner, teacher, streams, task, terms, loss, balance, asked, accelerator, moved, scheduler)
+    state, moving = State(), (learner, optim, scheduler, settings, accelerator.scaler, others)
     shown = progress and accelerator.is_main_process
     with (
         threads_for(run.flops()),
+        closing(run),
         _opened(out, resume, overwrite, accelerator) as target,
         deferred() if folder else nullcontext(()) as asked_to_stop,
     ):
@@ -207,15 +224,19 @@ def fit(
         learner.train()
         with progress_bar(steps, state.step, shown) as show, event_writer(target) as write:
             while True:
-                if state.step % asked["evaluate_every"] == 0 or state.step == steps:
+                ended = state.step == steps or state.stopped
+                if state.step % asked["evaluate_every"] == 0 or ended:
                     row = run.look(state)
                     show(row)
                     write(row)
-                if state.step == steps or (patience is not None and state.looks_since_best >= patience):
+                    ended = called(callbacks, "on_look", row) or ended
+                if ended or (patience is not None and state.looks_since_best >= patience):
                     break
                 run.step(state)
+                state.stopped = called(callbacks, "on_step", state.step, run.latest(state))
                 stop = bool(folder) and anywhere(bool(asked_to_stop), accelerator.device)
                 if target and (stop or state.step % asked["checkpoint_every"] == 0):
+                    run.check()
                     _checkpoint.save_checkpoint(target / run_folder.CHECKPOINT, state, *moving)
                 if stop:
                     raise Stopped(
@@ -231,7 +252,48 @@ def fit(
         if target:
             run_folder.save_fit(fitted)
     accelerator.wait_for_everyone()  # the folder is complete when `fit` returns on any rank
+    called(callbacks, "on_end", fitted)
     return fitted
+
+
+def _names_of_task(
+    task: Task, stimuli: Stimuli, rdm: tuple[tuple[str, ...], tuple[str, ...]], held_out: tuple[str, ...], seed: int
+) -> dict[str, tuple[tuple[str, ...], tuple[str, ...]]]:
+    """Names of task images for training and validation; none if the task is on the images of the RDM."""
+    if task.stimuli is None or task.stimuli is stimuli:
+        task.check(stimuli, (*rdm[0], *rdm[1]))
+        return {}
+    found = training_names(task.stimuli, None, task.validation, (), seed, minimum=1)
+    task.check(task.stimuli, (*found[0], *found[1]))
+    check_sets_apart(task.stimuli, found[0], stimuli, (*rdm[1], *held_out))
+    return {TASK: found}
+
+
+def _stream(
+    stimuli: Stimuli,
+    names: tuple[tuple[str, ...], tuple[str, ...]],
+    batch_size: int | None,
+    minimum: int,
+    options: FitOptions,
+    device: torch.device,
+) -> Stream:
+    train, validation = names
+    batches = Batches(train, batch_size, options["seed"], minimum)
+    loader = Loader(
+        stimuli, batches.at, seed=options["seed"], augmented=True, workers=options["workers"], device=device
+    )
+    return Stream(stimuli, batches, validation, loader)
+
+
+def _weighted(options: FitOptions, task: Task | None, terms: Mapping[str, Term]) -> tuple[str, ...]:
+    """Names of the terms of the total loss."""
+    return (*([RDM] if options["rdm_weight"] else []), *([TASK] if task else []), *terms)
+
+
+def _modules_of(terms: Mapping[str, Term], balance: Balance) -> nn.ModuleDict:
+    """Modules that are trained beside the student."""
+    own = {f"term {name}".replace(".", " "): term.function for name, term in terms.items()}
+    return nn.ModuleDict({"balance": balance, **{k: f for k, f in own.items() if isinstance(f, nn.Module)}})
 
 
 def _opened(
@@ -243,107 +305,7 @@ def _opened(
     return run_folder.opened(out, resume=resume, overwrite=overwrite)
 
 
-@dataclass
-class _Run:
-    """The parts of one run that change, and its two operations: a training step and an evaluation."""
-
-    student: Student
-    teacher: Teacher | None
-    stimuli: Stimuli
-    batches: Batches
-    validation: tuple[str, ...]
-    loss: RDMLoss
-    options: FitOptions
-    accelerator: Accelerator
-    optimizer: AcceleratedOptimizer
-    scheduler: torch.optim.lr_scheduler.LRScheduler
-
-    def flops(self) -> float:
-        """Estimate the floating-point operations of a forward pass on the CPU; infinity on another device."""
-        if self.accelerator.device.type != "cpu":
-            return math.inf
-        names, channels = self.batches.at(0), 0
-
-        def forward() -> None:
-            nonlocal channels
-            patterns = self.student(self.stimuli.images(names[:1])).patterns
-            channels = sum(rows.shape[1] for rows in patterns.values())
-
-        with evaluating(self.student):
-            count_flops(forward)  # the first pass through a layer tests its rows, which is not part of a step
-            one_image = count_flops(forward)
-        return len(names) * (one_image + 2 * len(names) * channels)
-
-    def step(self, state: State) -> None:
-        """Do one optimiser step."""
-        started = time.perf_counter()
-        batch = self._batch(self.batches.at(state.step), state.step, augmented=True)
-        n = len(batch.names)
-        rdm_weight, task_weight, clip = self.options["rdm_weight"], self.options["task_weight"], self.options["clip"]
-        draws = own_random_numbers(self.options["seed"], state.step, self.accelerator.device)
-        with self.accelerator.autocast(), draws:
-            output = self.student(own(batch.images))
-        if state.step == 0:
-            check_same_buffers(self.student)
-        patterns = {layer: gather(rows, n) for layer, rows in output.patterns.items()}
-        targets = self.teacher.rdms(batch) if self.teacher and rdm_weight else {}
-        rdm_loss = self.loss(patterns, targets, state.step) if rdm_weight else None
-        task_loss = _task_loss(output.logits, batch, len(self.stimuli.categories)) if task_weight else None
-        total = _weighted_sum((rdm_weight, rdm_loss), (task_weight, task_loss))
-        seen = _numbers(total, rdm_loss, task_loss)
-        check_loss(seen[0], patterns, targets, batch)
-        self.optimizer.zero_grad()
-        self.accelerator.backward(total)
-        average_gradients(self.student.parameters())
-        if clip is not None:
-            self.accelerator.clip_grad_norm_(self.student.parameters(), clip)
-        self._move(state.step)
-        if not self.optimizer.step_was_skipped:  # fp16 skips steps until its loss scale fits
-            step_schedule(self.scheduler, seen[0])
-        state.losses.append(seen)
-        state.step += 1
-        state.seconds += time.perf_counter() - started
-
-    def _move(self, step: int) -> None:
-        try:
-            self.optimizer.step()
-        except RuntimeError as error:
-            if "overflow" not in str(error):
-                raise
-            lr = self.scheduler.get_last_lr()[0]
-            refuse(f"lr={lr!r} is too large for the optimiser at step {step}: {error}; lower lr")
-
-    def look(self, state: State) -> dict[str, float]:
-        """Evaluate on the conditions of the next step and of validation, and remember the best student."""
-        losses = dict(zip(("loss", "rdm_loss", "task_loss"), _column_means(state.losses), strict=True))
-        lr = float(self.scheduler.get_last_lr()[0])
-        row = {"step": state.step, **losses, "lr": lr, "seconds": state.seconds}
-        for part, names in (("train", self.batches.at(state.step)), ("validation", self.validation)):
-            row |= {f"{part}_{what}": value for what, value in self._measure(names, state.step).items()}
-        state.losses.clear()
-        state.history.append(row)
-        if self.validation:
-            state.remember(self._score(row), self.student)
-        return row
-
-    def _score(self, row: Mapping[str, float]) -> float:
-        monitor = self.options["monitor"]
-        score = agreed(row[f"validation_{monitor}"], self.accelerator.device)
-        if math.isnan(score):
-            needs = "a teacher" if monitor == "similarity" else "labels of the stimuli and logits"
-            refuse(f"monitor={monitor!r} is NaN on the validation stimuli at step {row['step']}; it needs {needs}")
-        return score
-
-    def _measure(self, names: tuple[str, ...], step: int) -> dict[str, float]:
-        if not names:
-            return {"similarity": math.nan, "accuracy": math.nan, "n_constant": math.nan}
-        return look(self.student, self.teacher, self._batch(names, step), self.loss)
-
-    def _batch(self, names: tuple[str, ...], step: int, augmented: bool = False) -> Batch:
-        return to_device(self.stimuli.batch(names, step, augmented), self.accelerator.device)
-
-
-def _check_kinds(student: object, teacher: object, stimuli: object) -> None:
+def _check_kinds(student: object, teacher: object, stimuli: object, task: object) -> None:
     """Refuse arguments of another kind, which would cause an unclear error later."""
     if not isinstance(student, Student):
         refuse(f"student must be a Student, got {type(student).__name__}; wrap a network: Student(network, [layer])")
@@ -351,30 +313,37 @@ def _check_kinds(student: object, teacher: object, stimuli: object) -> None:
         refuse(f"teacher must have name, targets and rdms, got {teacher!r}; make one of a file: RDMTeacher('it.h5')")
     if not isinstance(stimuli, Stimuli):
         refuse(f"stimuli must be Stimuli, got {type(stimuli).__name__}; for a folder of images: Stimuli.from_folder")
+    if task is not None and not isinstance(task, Task):
+        refuse(f"task must be a Task, got {task!r}; make one: Task(stimuli), or Task() for the images of the RDM")
 
 
-def _check_together(student: Student, teacher: Teacher | None, options: FitOptions) -> None:
+def _check_together(
+    student: Student, teacher: Teacher | None, task: Task | None, terms: Mapping[str, Term], options: FitOptions
+) -> None:
     """Refuse combinations of options that cannot work."""
-    if not options["rdm_weight"] and not options["task_weight"]:
-        refuse("there is nothing to learn: rdm_weight and task_weight are both 0")
+    if not options["rdm_weight"] and task is None and not terms:
+        refuse(f"there is nothing to learn: {arg('rdm_weight', 0)}, and there is no task")
     if teacher is None and options["rdm_weight"]:
         refuse(
             f"there is no teacher for {arg('rdm_weight', options['rdm_weight'])}; give one, or set "
             f"{arg('rdm_weight', 0)}"
         )
-    if student.trainable == "projection" and options["task_weight"]:
-        refuse("trainable='projection' does not change the network, so task_weight has no effect; set it to 0")
-    if student.frozen and options["monitor"] == "accuracy":
+    if student.trainable == "projection" and task is not None:
+        refuse("trainable='projection' does not change the network, so a task has no effect; leave task out")
+    if student.batchnorm == "task" and (task is None or task.stimuli is None):
+        refuse("batchnorm='task' takes its statistics from the images of a task; give a task with its own stimuli")
+    if student.frozen and options["monitor"] in ("accuracy", "both", "task loss"):
         refuse(
-            f"{arg('monitor', 'accuracy')} does not change if the network is frozen; use {arg('monitor', 'similarity')}"
+            f"{arg('monitor', options['monitor'])} does not change if the network is frozen; use "
+            f"{arg('monitor', 'similarity')}"
         )
 
 
 def _check_statistics(student: Student) -> None:
-    if student.batchnorm == "train" and n_processes() > 1:
+    if student.batchnorm != "eval" and n_processes() > 1:
         refuse(
-            f"{arg('batchnorm', 'train')} uses separate statistics in each process; with several processes use "
-            f"{arg('batchnorm', 'eval')}"
+            f"{arg('batchnorm', student.batchnorm)} uses separate statistics in each process; with several processes "
+            f"use {arg('batchnorm', 'eval')}"
         )
 
 
@@ -385,32 +354,3 @@ def _check_known(teacher: Teacher | None, names: Sequence[str]) -> None:
     known = known_conditions(teacher)
     if known is not None:
         check_conditions(names, known, f"teacher {teacher.name!r}")
-
-
-def _task_loss(logits: Tensor | None, batch: Batch, n_categories: int) -> Tensor:
-    if logits is None or batch.labels is None:
-        missing = (
-            "logits from the student (n, n_classes), as a tensor or a field `logits`"
-            if logits is None
-            else "labels of the stimuli"
-        )
-        refuse(f"task_weight asks for a classification task, but there are no {missing}")
-    if logits.shape[1] < n_categories:
-        refuse(
-            f"the student has {logits.shape[1]} logits for {n_categories} categories; give its last layer more outputs"
-        )
-    return functional.cross_entropy(gather(logits, len(batch.names)).float(), batch.labels)
-
-
-def _weighted_sum(*terms: tuple[float, Tensor | None]) -> Tensor:
-    return torch.stack([weight * term for weight, term in terms if term is not None]).sum()
-
-
-def _numbers(*values: Tensor | None) -> list[float]:
-    """Fetch scalars from the device together (waiting for it once); NaN for None."""
-    known = iter(torch.stack([value.detach() for value in values if value is not None]).tolist())
-    return [math.nan if value is None else next(known) for value in values]
-
-
-def _column_means(rows: Sequence[Sequence[float]]) -> list[float]:
-    return torch.tensor(rows, dtype=torch.float64).reshape(-1, 3).mean(0).tolist()

@@ -9,6 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 from torch.nn import Parameter
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, ReduceLROnPlateau
@@ -172,7 +173,7 @@ def make_schedule(schedule: str | Callable[[Optimizer], LRScheduler], optimizer:
     return LambdaLR(optimizer, lambda step: factor(min(step / max(steps, 1), 1.0)))
 
 
-def step_schedule(scheduler: LRScheduler, loss: float) -> None:
+def step_schedule(scheduler: LRScheduler, loss: Tensor | float) -> None:
     """Move a schedule by one step; ``ReduceLROnPlateau`` is given the loss of the step.
 
     Examples
@@ -185,6 +186,6 @@ def step_schedule(scheduler: LRScheduler, loss: float) -> None:
     [0.1]
     """
     if isinstance(scheduler, ReduceLROnPlateau):
-        scheduler.step(loss)
+        scheduler.step(float(loss))
     else:
         scheduler.step()

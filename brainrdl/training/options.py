@@ -41,12 +41,27 @@ class TrainingOptions(TypedDict, total=False):
     """
 
     rdm_weight: Annotated[float, Option(1.0, "Weight of the RDM loss in the total loss.", at_least=0)]
-    task_weight: Annotated[
-        float, Option(0.0, "Weight of the cross-entropy between the student's logits and the labels.", at_least=0)
+    balance: Annotated[
+        Literal["fixed", "uncertainty", "gradient norms"],
+        Option(
+            "fixed",
+            "How the losses of RDM and task are weighted: as given (fixed), by trained uncertainties (Kendall et al. "
+            "2018), or so that the weights are the ratios of the norms of their gradients.",
+        ),
     ]
     steps: Annotated[int, Option(200, "Number of optimiser steps.", at_least=0)]
     batch_size: Annotated[
         int | None, Option(None, "Number of conditions per step; all training conditions by default.", at_least=1)
+    ]
+    workers: Annotated[
+        int,
+        Option(
+            0,
+            "Number of processes that load and transform images ahead of the training steps. The result does not "
+            "depend on it.",
+            at_least=0,
+            fixed=False,
+        ),
     ]
     optimizer: Annotated[
         Literal["adam", "adamw", "sgd", "momentum", "rmsprop"] | Callable[..., Any],
@@ -77,10 +92,11 @@ class TrainingOptions(TypedDict, total=False):
         ),
     ]
     monitor: Annotated[
-        Literal["similarity", "accuracy"],
+        Literal["similarity", "accuracy", "task loss", "both"],
         Option(
             "similarity",
-            "Measure that selects the best evaluation: RDM correlation or task accuracy, on the validation stimuli.",
+            "Measure that selects the best evaluation on the validation stimuli: RDM correlation, task accuracy, the "
+            "lowest loss of the task, or the sum of correlation and accuracy (both).",
         ),
     ]
     evaluate_every: Annotated[int, Option(10, "Number of steps between evaluations.", at_least=1)]

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from functools import partial
 from importlib import metadata
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from torch import Tensor
@@ -58,6 +58,21 @@ def _git_state() -> str:
         return "not a git repository"
 
 
+@runtime_checkable
+class Described(Protocol):
+    """An object that says itself what it is, in a dict.
+
+    Examples
+    --------
+    >>> from brainrdl.training import Term
+    >>> isinstance(Term(abs), Described)
+    True
+    """
+
+    def settings(self) -> dict[str, Any]:
+        """Return what the object is."""
+
+
 def describe(value: Any) -> Any:
     """Convert `value` to JSON types, the same in every process: functions by name, dataclasses by their fields.
 
@@ -67,6 +82,8 @@ def describe(value: Any) -> Any:
     >>> describe({"optimizer": torch.optim.SGD, "lr": 0.1})
     {'optimizer': 'torch.optim.sgd.SGD', 'lr': 0.1}
     """
+    if isinstance(value, Described) and not isinstance(value, type):
+        return {"kind": type(value).__name__} | describe(value.settings())
     if is_dataclass(value) and not isinstance(value, type):
         return {"kind": type(value).__name__} | {f.name: describe(getattr(value, f.name)) for f in fields(value)}
     if isinstance(value, Mapping):

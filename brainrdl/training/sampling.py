@@ -8,8 +8,6 @@ from functools import lru_cache
 from math import ceil
 
 import torch
-from jaxtyping import Int
-from torch import Tensor
 
 from brainrdl._core.constants import MIN_CONDITIONS
 from brainrdl._core.errors import refuse
@@ -30,11 +28,13 @@ class Batches:
         are dropped; they differ between epochs.
     seed : int
         Seed of the order.
+    minimum : int
+        Lowest number of conditions per step: 4 for RDMs, 1 for a task.
 
     Raises
     ------
     BrainrdlError
-        If there are fewer than 4 conditions, or the batch size does not lie between 4 and their number.
+        If there are fewer conditions than `minimum`, or the batch size does not lie between it and their number.
 
     Examples
     --------
@@ -48,13 +48,14 @@ class Batches:
     names: tuple[str, ...]
     batch_size: int | None = None
     seed: int = 0
+    minimum: int = MIN_CONDITIONS
 
     def __post_init__(self) -> None:
-        if len(self.names) < MIN_CONDITIONS:
-            refuse(f"training needs at least {MIN_CONDITIONS} conditions, got {len(self.names)}: {list(self.names)}")
-        if self.batch_size is not None and not MIN_CONDITIONS <= self.batch_size <= len(self.names):
+        if len(self.names) < self.minimum:
+            refuse(f"training needs at least {self.minimum} conditions, got {len(self.names)}: {list(self.names)}")
+        if self.batch_size is not None and not self.minimum <= self.batch_size <= len(self.names):
             refuse(
-                f"batch_size must lie between {MIN_CONDITIONS} and the {len(self.names)} training conditions, "
+                f"batch_size must lie between {self.minimum} and the {len(self.names)} training conditions, "
                 f"got {self.batch_size!r}"
             )
 
@@ -73,8 +74,8 @@ class Batches:
         return tuple(self.names[i] for i in chosen.tolist())
 
 
-@lru_cache(maxsize=4)  # a new order of a million names takes as long as a step
-def _order(n: int, seed: int, epoch: int) -> Int[Tensor, " n"]:
+@lru_cache(maxsize=4)  # the same for all steps of an epoch
+def _order(n: int, seed: int, epoch: int) -> torch.Tensor:
     return torch.randperm(n, generator=generator(seed, epoch))
 
 
@@ -107,7 +108,11 @@ def coverage(batches: Batches, n_steps: int) -> float:
 
 
 def split(
-    names: tuple[str, ...], fraction: float, seed: int, groups: Mapping[str, str] | None = None
+    names: tuple[str, ...],
+    fraction: float,
+    seed: int,
+    groups: Mapping[str, str] | None = None,
+    minimum: int = MIN_CONDITIONS,
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Split names at random into (kept, set aside), each in the given order.
 
@@ -119,6 +124,8 @@ def split(
     seed : int
     groups : mapping of name to group, optional
         Names of one group stay together; groups are set aside until the fraction is reached.
+    minimum : int
+        Lowest number of conditions in each part.
 
     Returns
     -------
@@ -127,7 +134,7 @@ def split(
     Raises
     ------
     BrainrdlError
-        If either part would hold fewer than 4 conditions.
+        If either part would hold fewer than `minimum` conditions.
 
     Examples
     --------
@@ -139,10 +146,10 @@ def split(
     if groups:
         kept, aside = _split_groups(names, n_aside, seed, groups)
         n_aside = len(aside)
-    if min(n_aside, len(names) - n_aside) < MIN_CONDITIONS:
+    if min(n_aside, len(names) - n_aside) < minimum:
         refuse(
             f"a fraction of {fraction!r} of {len(names)} conditions leaves {len(names) - n_aside} and {n_aside}; "
-            f"each part needs at least {MIN_CONDITIONS}"
+            f"each part needs at least {minimum}"
         )
     if groups:
         return kept, aside

@@ -25,6 +25,7 @@ def training_names(
     held_out: Iterable[str] = (),
     seed: int = 0,
     groups: Mapping[str, str] | None = None,
+    minimum: int = MIN_CONDITIONS,
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return the names for training and validation; refuse overlaps among training, validation and held-out names.
 
@@ -34,6 +35,8 @@ def training_names(
         As in `fit`.
     groups : mapping of name to group, optional
         Names of one group must be in one part.
+    minimum : int
+        Lowest number of validation stimuli.
 
     Returns
     -------
@@ -57,13 +60,13 @@ def training_names(
     watched = () if isinstance(validation, int | float) else tuple(validation)
     train = tuple(train) if train is not None else tuple(n for n in stimuli.names if n not in {*held_out, *watched})
     if isinstance(validation, int | float):
-        train, watched = split(train, validation, seed, groups)
+        train, watched = split(train, validation, seed, groups, minimum)
     parts = {"train": train, "validation": watched, "held_out": held_out}
     for part, names in parts.items():
         check_unique(names, f"the {part} list")
         check_conditions(names, stimuli.names, "the stimuli")
-    if watched and len(watched) < MIN_CONDITIONS:
-        refuse(f"validation needs at least {MIN_CONDITIONS} conditions, got {len(watched)}: {quote(watched)}")
+    if watched and len(watched) < minimum:
+        refuse(f"validation needs at least {minimum} conditions, got {len(watched)}: {quote(watched)}")
     check_no_leak(stimuli, parts, groups)
     return train, watched
 
@@ -127,6 +130,44 @@ def check_no_leak(
             if other != part:
                 refuse(f"{name!r} is in {other} and in {part}; the parts must not share stimuli")
     check_partitions(stimuli, [part_of], groups)
+
+
+def check_sets_apart(task: Stimuli, train: Sequence[str], stimuli: Stimuli, kept: Sequence[str]) -> None:
+    """Refuse task images that are byte-identical to stimuli that are kept for validation or testing.
+
+    Parameters
+    ----------
+    task : Stimuli
+        Images of the task.
+    train : sequence of str
+        Names of those that are trained on.
+    stimuli : Stimuli
+        Images of the RDM.
+    kept : sequence of str
+        Names of those that must stay new to the student.
+
+    Raises
+    ------
+    BrainrdlError
+        If an image is in both; the names are listed.
+
+    Examples
+    --------
+    >>> import torch
+    >>> images = Stimuli.from_arrays(torch.zeros(1, 1, 4, 4), ["a"])
+    >>> check_sets_apart(images, ["a"], images, [])
+    """
+    if not kept:
+        return
+    names = {digest: name for name, digest in stimuli.digests(kept).items()}
+    same = [(name, names[digest]) for name, digest in task.digests(train).items() if digest in names]
+    if same:
+        listed = ", ".join(f"{a!r} to {b!r}" for a, b in same[:_LISTED])
+        drop = [a for a, _ in same[:_LISTED]]
+        refuse(
+            f"{len(same)} images of the task are byte-identical to validation or held-out stimuli: {listed}; leave "
+            f"them out of the task with Task(stimuli.drop({drop}))"
+        )
 
 
 def check_partitions(

@@ -27,7 +27,7 @@ from safetensors.torch import save_file
 from scipy.stats import t
 from torch import nn
 
-from brainrdl import NetworkTeacher, RDMLoss, RDMTeacher, Stimuli, Student, datasets, evaluate, fit
+from brainrdl import NetworkTeacher, RDMLoss, RDMTeacher, Stimuli, Student, Task, datasets, evaluate, fit
 from brainrdl.models.networks import build
 from brainrdl.rdms.conversion import from_tensor
 from brainrdl.teachers.controls import control
@@ -41,7 +41,7 @@ COMMON = {
     "batch_size": 100,
     "optimizer": "adam",
     "lr": 0.004,
-    "task_weight": 1.0,
+    "task": Task(),
     "evaluate_every": 500,
 }
 
@@ -69,7 +69,7 @@ def train_teacher(train: Stimuli, out: Path, steps: int) -> Student:
     torch.manual_seed(0)
     network = Student(teacher_network(), LAYERS, batchnorm="train")
     options = {"steps": steps, "batch_size": 128, "lr": 0.002, "schedule": "cosine", "evaluate_every": 200}
-    fitted = fit(network, None, train, rdm_weight=0, task_weight=1, out=out / "teacher", resume=True, **options).student
+    fitted = fit(network, None, train, rdm_weight=0, task=Task(), out=out / "teacher", resume=True, **options).student
     save_file(fitted.model.state_dict(), out / "teacher.safetensors")  # for the recipe
     return fitted
 

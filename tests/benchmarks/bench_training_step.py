@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch.nn.functional import cross_entropy
 
-from brainrdl import RDMLoss, RDMTeacher, Stimuli, Student, fit, rdms
+from brainrdl import RDMLoss, RDMTeacher, Stimuli, Student, Task, fit, rdms
 from brainrdl.dissimilarity.measures import correlation
 from brainrdl.models.networks import build
 from brainrdl.stimuli.named_images import Batch
@@ -114,7 +114,7 @@ def seconds(step: Callable[[], None], steps: int) -> float:
 def fit_seconds(case: Case, precision: str, steps: int, rdm_weight: float) -> float:
     """Time of one step of `fit`, as its history has it."""
     fitted = fit(
-        case.student(), case.teacher() if rdm_weight else None, case.stimuli(), rdm_weight=rdm_weight, task_weight=1.0,
+        case.student(), case.teacher() if rdm_weight else None, case.stimuli(), rdm_weight=rdm_weight, task=Task(),
         steps=steps, evaluate_every=steps, lr=1e-6, device=DEVICE.type, progress=False,
         mixed_precision={"fp32": "no"}.get(precision, precision),
     )  # fmt: skip

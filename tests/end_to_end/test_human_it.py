@@ -99,4 +99,4 @@ def test_recipe_of_the_example_makes_the_same_student_and_teacher(
 
 
 def test_recipe_of_the_mnist_example_is_valid() -> None:
-    assert recipe.load(EXAMPLES / "mnist_distillation.yaml").fit.task_weight == 1.0
+    assert recipe.load(EXAMPLES / "mnist_distillation.yaml").task.weight == 1.0

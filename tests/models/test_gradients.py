@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from brainrdl import NetworkTeacher, RDMTeacher, Readout, Stimuli, Student, fit, rdms
+from brainrdl import NetworkTeacher, RDMTeacher, Readout, Stimuli, Student, Task, fit, rdms
 from brainrdl._core.errors import BrainrdlError
 from brainrdl.models.gradients import gradient_problems
 from brainrdl.stimuli.named_images import Batch
@@ -71,7 +71,7 @@ def test_a_layer_without_a_path_for_the_gradient_is_refused_before_training(
     before = {name: value.clone() for name, value in net.state_dict().items()}
     student = Student(net, ["block.1"], readout=Readout(projection=projection), trainable=trainable)
     with pytest.raises(BrainrdlError, match=f"no gradient passes from layer 'block.1' to the network: .*{reason}"):
-        fitted(student, task_weight=task_weight)
+        fitted(student, task=Task(weight=task_weight) if task_weight else None)
     assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
 
 
@@ -93,7 +93,7 @@ def test_only_the_layers_without_gradient_are_listed() -> None:
 
 def test_a_student_whose_rdms_do_not_count_is_not_checked() -> None:
     student = Student(Net("plain"), ["block.1"], trainable="from:head")
-    fit(student, None, stimuli(), rdm_weight=0, task_weight=1.0, steps=2, device="cpu", progress=False)
+    fit(student, None, stimuli(), rdm_weight=0, task=Task(), steps=2, device="cpu", progress=False)
 
 
 def test_the_check_leaves_statistics_mode_and_random_state() -> None:

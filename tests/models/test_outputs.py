@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from brainrdl import NetworkTeacher, Readout, Stimuli, Student, fit
+from brainrdl import NetworkTeacher, Readout, Stimuli, Student, Task, fit
 from brainrdl._core.errors import BrainrdlError
 from brainrdl.models.layers import read_layers
 from brainrdl.models.networks import build
@@ -131,7 +131,7 @@ class HuggingFaceLike(nn.Module):
 def test_a_field_called_logits_gives_the_logits(make: Any, layer: str) -> None:
     stimuli = Stimuli.from_arrays(torch.rand(4, 3, 64, 64), NAMES[:4], labels=["a", "b"] * 2)
     student = Student(make(), [layer], readout=Readout("avgpool"))
-    options = {"rdm_weight": 0, "task_weight": 1.0, "steps": 1, "device": "cpu", "progress": False}
+    options = {"rdm_weight": 0, "task": Task(), "steps": 1, "device": "cpu", "progress": False}
     assert np.isfinite(fit(student, None, stimuli, **options).history.task_loss.iloc[-1])
 
 
@@ -139,7 +139,7 @@ def test_a_network_without_logits_cannot_learn_a_task() -> None:
     stimuli = Stimuli.from_arrays(images(), NAMES, labels=["a", "b"] * 6)
     student = Student(nn.Sequential(nn.Conv2d(1, 2, 3)), ["0"])
     with pytest.raises(BrainrdlError, match=r"no logits from the student \(n, n_classes\), as a tensor or a field"):
-        fit(student, None, stimuli, rdm_weight=0, task_weight=1.0, steps=1, device="cpu", progress=False)
+        fit(student, None, stimuli, rdm_weight=0, task=Task(), steps=1, device="cpu", progress=False)
 
 
 def test_a_dataclass_gives_its_tensors_and_logits() -> None:

@@ -10,10 +10,10 @@ import pytest
 import yaml
 
 from brainrdl import recipe
-from brainrdl.recipe.schema import Recipe
+from brainrdl.recipe.schema import Recipe, section_of
 
 OFF = re.compile(r"^  #(?=\w+: )", re.MULTILINE)
-SECTIONS = {name: field.annotation for name, field in Recipe.model_fields.items()}
+SECTIONS = {name: section_of(field.annotation) for name, field in Recipe.model_fields.items()}
 KEYS = [(section, key) for section, model in SECTIONS.items() for key in model.model_fields]
 
 

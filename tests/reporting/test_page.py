@@ -386,14 +386,16 @@ def test_more_or_less_than_a_category_model_is_said_as_the_contrast_shows(
 
 def test_a_trained_task_has_its_accuracy_on_the_page(tmp_path: Path) -> None:
     history = pd.DataFrame({"step": [0, 10], "train_similarity": [0.1, 0.4], "train_accuracy": [0.25, 0.9]})
-    run = Run(None, history, settings={"task_weight": 1.0, "steps": 10})
+    run = Run(None, history, settings={"task": {"weight": 1.0}, "steps": 10})
     assert "The accuracy of the classification task at the end was 90% on training stimuli." in wording.fit_headline(
         run
     )
-    assert "accuracy" not in wording.fit_headline(Run(None, history, settings={"task_weight": 0.0, "steps": 10}))
+    assert "accuracy" not in wording.fit_headline(Run(None, history, settings={"task": None, "steps": 10}))
     many = pd.concat([history.assign(student="a", seed=0, fold=fold, inner=-1) for fold in (0, 1)])
     many.loc[many["fold"] == 1, "train_accuracy"] -= 0.1
-    assert "85% on training stimuli" in wording.accuracy_words(Run(None, many, settings={"fit": {"task_weight": 1.0}}))
+    assert "85% on training stimuli" in wording.accuracy_words(
+        Run(None, many, settings={"fit": {"task": {"weight": 1.0}}})
+    )
 
 
 def test_a_network_that_was_not_fitted_is_not_called_fitted() -> None:

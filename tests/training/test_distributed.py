@@ -39,6 +39,7 @@ from brainrdl.training.distributed import (
 )
 from brainrdl.training.loop import fit
 from brainrdl.training.run_folder import WEIGHTS
+from brainrdl.training.task import Task
 
 N_CONDITIONS = (8, 7, 5)  # 2 processes: even shares, and twice a last row that is only padding
 NAMES = tuple(f"s{i}" for i in range(11))
@@ -69,10 +70,11 @@ def fitted(out: Path, seed: int = 0, task_weight: float = 0.0) -> Student:
     images = torch.rand(len(NAMES), 1, 4, 4, generator=generator)
     stimuli = Stimuli.from_arrays(images, NAMES, labels=[f"{i % 3}" for i in range(len(NAMES))])
     teacher = RDMTeacher(rdms.from_array(np.random.default_rng(0).random((1, 55)), NAMES))
-    student = Student(network(seed), ["1"], readout=Readout(standardise=True, projection=6))
+    student = Student(network(seed), ["1"], readout=Readout(standardise=True, projection=6), batchnorm="eval")
     fit(
         student, teacher, stimuli, validation=NAMES[:4], steps=12, batch_size=5, lr=1e-2, clip=1.0, evaluate_every=4,
-        task_weight=task_weight, patience=9, checkpoint_every=5, device="cpu", progress=False, out=out, resume=True,
+        task=Task(weight=task_weight) if task_weight else None,
+        patience=9, checkpoint_every=5, device="cpu", progress=False, out=out, resume=True,
     )  # fmt: skip
     return student
 

@@ -40,6 +40,7 @@ from brainrdl.training import fingerprint as _identity, looks, run_folder
 from brainrdl.training.loop import fit
 from brainrdl.training.run_folder import FitResult
 from brainrdl.training.stimulus_lists import check_no_leak, training_names
+from brainrdl.training.task import Task
 
 NAMES = tuple(f"s{i:02d}" for i in range(20))
 QUIET: dict[str, Any] = {"device": "cpu", "progress": False}
@@ -99,7 +100,7 @@ def test_a_student_finds_the_hidden_representation_behind_an_rdm_and_generalises
 
 
 def test_a_task_beside_the_rdm_loss_learns_the_labels() -> None:
-    fitted = fit(student(), teacher(), stimuli(), task_weight=1.0, rdm_weight=0.5, steps=150, lr=1e-2, **QUIET)
+    fitted = fit(student(), teacher(), stimuli(), task=Task(), rdm_weight=0.5, steps=150, lr=1e-2, **QUIET)
     last = fitted.history.iloc[-1]
     assert last.train_accuracy == 1
     assert last.train_similarity > fitted.history.train_similarity.iloc[0] + 0.2
@@ -107,13 +108,13 @@ def test_a_task_beside_the_rdm_loss_learns_the_labels() -> None:
 
 
 def test_a_task_alone_needs_no_teacher() -> None:
-    history = fit(student(), None, stimuli(), rdm_weight=0, task_weight=1, steps=150, lr=1e-2, **QUIET).history
+    history = fit(student(), None, stimuli(), rdm_weight=0, task=Task(), steps=150, lr=1e-2, **QUIET).history
     assert history.train_accuracy.iloc[-1] == 1
     assert history[["rdm_loss", "train_similarity"]].isna().all(axis=None)
 
 
 def test_a_teacher_that_is_not_followed_is_still_watched() -> None:
-    history = fit(student(), teacher(), stimuli(), rdm_weight=0, task_weight=1, steps=2, **QUIET).history
+    history = fit(student(), teacher(), stimuli(), rdm_weight=0, task=Task(), steps=2, **QUIET).history
     assert history.train_similarity.notna().all()
     assert history.rdm_loss.isna().all()
 
@@ -244,7 +245,7 @@ def test_devices_may_come_one_after_another_in_one_process(precision: str, tmp_p
     for device, kind in (("cuda", precision), ("cpu", "no"), ("auto", precision)):
         fitted = fit(
             student(dropout=0.1), teacher(), stimuli(), steps=12, lr=1e-2, mixed_precision=kind, device=device,
-            progress=False, out=tmp_path / device, checkpoint_every=5, task_weight=1.0,
+            progress=False, out=tmp_path / device, checkpoint_every=5, task=Task(),
         )  # fmt: skip
         assert fitted.history.train_similarity.iloc[-1] > fitted.history.train_similarity.iloc[0]
         assert fitted.student.device.type == ("cpu" if device == "cpu" else "cuda")
@@ -328,7 +329,7 @@ def test_patience_stops_so_many_looks_after_the_best() -> None:
 
 def test_the_task_may_choose_the_best_look() -> None:
     fitted = fit(
-        student(), teacher(), stimuli(), validation=NAMES[:6], monitor="accuracy", task_weight=1.0, steps=20,
+        student(), teacher(), stimuli(), validation=NAMES[:6], monitor="accuracy", task=Task(), steps=20,
         evaluate_every=1, **QUIET,
     )  # fmt: skip
     assert fitted.best_step == fitted.history.set_index("step").validation_accuracy.idxmax()
@@ -434,14 +435,13 @@ def test_what_is_left_over_trains() -> None:
         ({"seed": -1}, "seed must be a whole number, at least 0 and below 4294967296, got -1"),
         ({"seed": 2**32}, "seed must be a whole number, at least 0 and below 4294967296, got 4294967296"),
         ({"rdm_weight": -1.0}, "rdm_weight must be a finite number of at least 0, got -1.0"),
-        ({"task_weight": math.nan}, "task_weight must be a finite number of at least 0, got nan"),
         ({"weight_decay": "0"}, "weight_decay must be a finite number of at least 0, got '0'"),
         ({"lr": 0.0}, "lr must be a finite number above 0, got 0.0"),
         ({"lr": "1e-3"}, "lr must be a finite number above 0, got '1e-3'"),
         ({"lr": math.inf}, "lr must be a finite number above 0, got inf"),
         ({"lr": None}, "lr must be a finite number above 0, got None"),
         ({"clip": -1.0}, "clip must be a finite number above 0, got -1.0"),
-        ({"rdm_weight": 0.0}, "there is nothing to learn: rdm_weight and task_weight are both 0"),
+        ({"rdm_weight": 0.0}, "there is nothing to learn: rdm_weight=0, and there is no task"),
         ({"loss": RDMLoss(match={"2": "IT"})}, r"layer '2' is matched with target 'IT', .* only target is 'rdm'"),
     ],
 )
@@ -452,7 +452,7 @@ def test_what_cannot_be_is_refused(options: dict[str, Any], message: str) -> Non
 
 def test_no_teacher_for_a_weight_is_refused() -> None:
     with pytest.raises(BrainrdlError, match=r"there is no teacher for rdm_weight=1.0; give one, or set rdm_weight=0"):
-        fit(student(), None, stimuli(), task_weight=1.0, **QUIET)
+        fit(student(), None, stimuli(), task=Task(), **QUIET)
 
 
 def test_names_the_teacher_does_not_know_are_refused_before_anything_is_done(tmp_path: Path) -> None:
@@ -486,8 +486,8 @@ def test_images_that_the_network_cannot_take_are_refused_with_their_shape(tmp_pa
 
 def test_a_task_has_nothing_to_train_in_a_network_that_stays_as_it_is() -> None:
     made = student(readout=Readout(projection=4), trainable="projection")
-    with pytest.raises(BrainrdlError, match="change the network, so task_weight has no effect; set it to 0"):
-        fit(made, teacher(), stimuli(), task_weight=1.0, **QUIET)
+    with pytest.raises(BrainrdlError, match="change the network, so a task has no effect; leave task out"):
+        fit(made, teacher(), stimuli(), task=Task(), **QUIET)
 
 
 def test_the_accuracy_of_a_network_that_stays_as_it_is_chooses_no_step() -> None:
@@ -502,27 +502,27 @@ def test_a_student_with_nothing_to_train_is_refused() -> None:
 
 
 def test_a_task_without_labels_is_refused() -> None:
-    with pytest.raises(BrainrdlError, match="asks for a classification task, but there are no labels of the stimuli"):
-        fit(student(), teacher(), stimuli(labels=False), task_weight=1.0, steps=1, **QUIET)
+    with pytest.raises(BrainrdlError, match="the task needs labels of the stimuli; give labels="):
+        fit(student(), teacher(), stimuli(labels=False), task=Task(), steps=1, **QUIET)
 
 
 def test_a_task_without_logits_is_refused() -> None:
     made = Student(nn.Sequential(nn.Conv2d(1, 2, 3)), ["0"])
-    with pytest.raises(BrainrdlError, match="asks for a classification task, but there are no logits from the student"):
-        fit(made, teacher(), stimuli(), task_weight=1.0, steps=1, **QUIET)
+    with pytest.raises(BrainrdlError, match="compares logits with labels, but there are no logits from the student"):
+        fit(made, teacher(), stimuli(), task=Task(), steps=1, **QUIET)
 
 
 def test_more_categories_than_logits_are_refused() -> None:
     many = stimuli().with_labels([f"{i % 5}" for i in range(20)])
     with pytest.raises(BrainrdlError, match="student has 3 logits for 5 categories; give its last layer more outputs"):
-        fit(student(), teacher(), many, task_weight=1.0, steps=1, **QUIET)
+        fit(student(), teacher(), many, task=Task(), steps=1, **QUIET)
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"monitor": "accuracy"}, "monitor='accuracy' is NaN on the validation stimuli at step 0; it needs labels"),
-        ({"rdm_weight": 0, "task_weight": 1}, "monitor='similarity' is NaN .* it needs a teacher"),
+        ({"rdm_weight": 0, "task": Task()}, "monitor='similarity' is NaN .* it needs a teacher"),
     ],
 )
 def test_a_monitor_that_measures_nothing_is_refused(options: dict[str, Any], message: str) -> None:
@@ -658,7 +658,7 @@ def test_a_folder_that_exists_is_refused_and_left_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [{"optimizer": "adamm"}, {"loss": RDMLoss(match={"2": "IT"})}, {"task_weight": 1.0}]
+    "options", [{"optimizer": "adamm"}, {"loss": RDMLoss(match={"2": "IT"})}, {"task": Task(layer="no")}]
 )
 def test_a_run_that_is_refused_leaves_no_folder(tmp_path: Path, options: dict[str, Any]) -> None:
     with pytest.raises(BrainrdlError):
@@ -702,7 +702,7 @@ def long_run(known: Stops, out: Path | None, *, start: int = 0, **options: Any) 
     """40 steps of a student with dropout, in random batches, under everything that has a state to lose."""
     made = student(start, dropout=0.3, readout=Readout(standardise=True, projection=8))
     defaults = {
-        "validation": 0.3, "batch_size": 6, "task_weight": 0.5, "steps": 40, "schedule": "cosine", "patience": 8,
+        "validation": 0.3, "batch_size": 6, "task": Task(weight=0.5), "steps": 40, "schedule": "cosine", "patience": 8,
         "evaluate_every": 4, "checkpoint_every": 10, "lr": 1e-2, "clip": 5.0, "seed": 3,
         "loss": RDMLoss.rdl2016(n_pairs=9, half_life=30), "resume": True,
     }  # fmt: skip
@@ -865,7 +865,7 @@ def test_a_run_on_other_data_of_the_same_name_is_refused(tmp_path: Path) -> None
         fit(student(), teacher(), other, steps=1, out=tmp_path / "run", resume=True, **QUIET)
 
 
-@pytest.mark.parametrize("options", [{"task_weight": 1.0}, {"monitor": "accuracy", "validation": NAMES[:5]}])
+@pytest.mark.parametrize("options", [{"task": Task()}, {"monitor": "accuracy", "validation": NAMES[:5]}])
 def test_a_run_that_used_labels_is_not_resumed_with_others(tmp_path: Path, options: dict[str, Any]) -> None:
     def run(labels: str) -> FitResult:
         shown = Stimuli.from_arrays(pictures(), NAMES, labels=[labels[i % 3] for i in range(20)])

@@ -1,0 +1,310 @@
+"""What a run does: a training step, from the batches of its streams to the optimiser, and an evaluation."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from brainrdl._core.errors import refuse
+from brainrdl._core.threads import count_flops
+from brainrdl.loss.rdm_loss import RDMLoss
+from brainrdl.models.hooks import evaluating
+from brainrdl.models.student import Student, StudentOutput
+from brainrdl.stimuli.inputs import joined
+from brainrdl.stimuli.named_images import Batch, Stimuli
+from brainrdl.teachers.protocol import Teacher
+from brainrdl.training.checkpoint import State
+from brainrdl.training.distributed import (
+    agreed,
+    average_gradients,
+    check_same_buffers,
+    gather,
+    own,
+    own_random_numbers,
+)
+from brainrdl.training.loading import Loader
+from brainrdl.training.looks import Guard, batches_of, check_loss, look, look_at_task, to_device
+from brainrdl.training.optimizers import step_schedule
+from brainrdl.training.options import FitOptions
+from brainrdl.training.sampling import Batches
+from brainrdl.training.task import Task
+from brainrdl.training.terms import RDM, TASK, Balance, Term
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+    from accelerate.optimizer import AcceleratedOptimizer
+
+
+@dataclass
+class Stream:
+    """Images of one kind: those of the RDM, or those of the task.
+
+    Parameters
+    ----------
+    stimuli : Stimuli
+    batches : Batches
+        Names of each step.
+    validation : tuple of str
+        Names for validation.
+    loader : Loader
+        Loads the batch of a step.
+    """
+
+    stimuli: Stimuli
+    batches: Batches
+    validation: tuple[str, ...]
+    loader: Loader
+
+
+@dataclass
+class Run:
+    """The parts of a run that change, and its two operations: a training step and an evaluation.
+
+    `streams` has the stream "rdm" and, if the task has images of its own, the stream "task".
+    """
+
+    student: Student
+    teacher: Teacher | None
+    streams: Mapping[str, Stream]
+    task: Task | None
+    terms: Mapping[str, Term]
+    loss: RDMLoss
+    balance: Balance
+    options: FitOptions
+    accelerator: Accelerator
+    optimizer: torch.optim.Optimizer | AcceleratedOptimizer
+    scheduler: torch.optim.lr_scheduler.LRScheduler
+    guard: Guard = field(default_factory=Guard)
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the run."""
+        return self.accelerator.device
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of the losses of a step."""
+        return ("loss", "rdm_loss", "task_loss", *(f"{name}_loss" for name in self.terms))
+
+    @property
+    def categories(self) -> tuple[str, ...]:
+        """Categories of the task."""
+        return self.streams.get(TASK, self.streams[RDM]).stimuli.categories
+
+    def flops(self) -> float:
+        """Estimate the floating-point operations of a forward pass on the CPU; infinity on another device."""
+        if self.device.type != "cpu":
+            return math.inf
+        stream, channels = self.streams[RDM], 0
+        n = len(stream.batches.at(0))
+
+        def forward() -> None:
+            nonlocal channels
+            patterns = self.student(stream.stimuli.images(stream.batches.at(0)[:1])).patterns
+            channels = sum(rows.shape[1] for rows in patterns.values())
+
+        with evaluating(self.student):
+            count_flops(forward)  # the first pass through a layer tests its rows, which is not part of a step
+            one_image = count_flops(forward)
+        n_images = sum(len(self.streams[name].batches.at(0)) for name in self._drawn())
+        return n_images * one_image + 2 * n * n * channels
+
+    def _drawn(self) -> tuple[str, ...]:
+        """Return the streams of which a step needs images."""
+        if TASK not in self.streams:
+            return (RDM,)
+        needed = self.options["rdm_weight"] or any(term.on == RDM for term in self.terms.values())
+        return (RDM, TASK) if needed else (TASK,)
+
+    def step(self, state: State) -> None:
+        """Do one optimiser step."""
+        started = time.perf_counter()
+        step = state.step
+        batches = {name: self.streams[name].loader.at(step) for name in self._drawn()}
+        outputs = self._forward(batches, step)
+        if TASK not in self.streams:  # the task, if there is one, is on the same images
+            batches[TASK], outputs[TASK] = batches[RDM], outputs[RDM]
+        if step == 0:
+            check_same_buffers(self.student)
+        targets = self.teacher.rdms(batches[RDM]) if self.teacher and self.options["rdm_weight"] else {}
+        losses = self._losses(batches, outputs, targets, step)
+        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+        total = self.balance(losses, self._weights(step), parameters, step)
+        self._watch(total, outputs, targets, batches, step)
+        self.optimizer.zero_grad()
+        self._backward(total)
+        average_gradients(parameters)
+        if self.options["clip"] is not None:
+            self._clip(parameters, self.options["clip"])
+        self._move(step)
+        if not getattr(self.optimizer, "step_was_skipped", False):  # fp16 skips steps until its loss scale fits
+            step_schedule(self.scheduler, total)
+        state.losses.append(_row(total, *(losses.get(name) for name in (RDM, TASK, *self.terms))))
+        state.step += 1
+        state.seconds += time.perf_counter() - started
+
+    def _forward(self, batches: Mapping[str, Batch], step: int) -> dict[str, StudentOutput]:
+        """Pass the images of all streams through the student, together if they have one shape."""
+        images = {name: own(batch.images) for name, batch in batches.items()}
+        with self.accelerator.autocast(), own_random_numbers(self.options["seed"], step, self.device):
+            whole = None if self.student.batchnorm == "task" else joined(list(images.values()))
+            if whole is not None:
+                outputs = _parted(self.student(whole), {name: len(each) for name, each in images.items()})
+            else:
+                outputs = {name: self._pass(name, each) for name, each in images.items()}
+        return {name: _gathered(output, len(batches[name].names)) for name, output in outputs.items()}
+
+    def _pass(self, stream: str, images: Tensor) -> StudentOutput:
+        if stream == RDM and self.student.batchnorm == "task":
+            with self.student.stored_statistics():
+                return self.student(images)
+        return self.student(images)
+
+    def _losses(
+        self,
+        batches: Mapping[str, Batch],
+        outputs: Mapping[str, StudentOutput],
+        targets: Mapping[str, Tensor],
+        step: int,
+    ) -> dict[str, Tensor]:
+        losses = {}
+        if self.options["rdm_weight"]:
+            losses[RDM] = self.loss(outputs[RDM].patterns, targets, step)
+        if self.task is not None:
+            losses[TASK] = self.task.loss(outputs[TASK].logits, batches[TASK], self.categories)
+        return losses | {name: term(outputs[term.on], batches[term.on], step) for name, term in self.terms.items()}
+
+    def _weights(self, step: int) -> dict[str, float]:
+        own_terms = {name: term.weight for name, term in self.terms.items()}
+        task = {} if self.task is None else {TASK: self.task.weight(step)}
+        return {RDM: self.options["rdm_weight"], **task, **own_terms}
+
+    def _watch(
+        self,
+        total: Tensor,
+        outputs: Mapping[str, StudentOutput],
+        targets: Mapping[str, Tensor],
+        batches: Mapping[str, Batch],
+        step: int,
+    ) -> None:
+        """Check the loss: at once on the CPU; on other devices at the next evaluation, so that no step waits."""
+        first = next(iter(self._drawn()))
+        if self.device.type == "cpu":
+            check_loss(total, outputs[first].patterns, targets, batches[first])
+        else:
+            self.guard.see(step, total, outputs[first].patterns)
+
+    def check(self) -> None:
+        """Refuse a run whose loss was NaN or Inf in a step before."""
+        self.guard.check(self.streams[next(iter(self._drawn()))].batches.at)
+
+    def _clip(self, parameters: Sequence[Tensor], norm: float) -> None:
+        if self.accelerator.scaler is None:
+            torch.nn.utils.clip_grad_norm_(parameters, norm)
+        else:
+            self.accelerator.clip_grad_norm_(parameters, norm)  # which undoes the scale of the loss
+
+    def _backward(self, total: Tensor) -> None:
+        # Accelerate looks for optional packages at each call, which takes longer than a small network's pass.
+        if self.accelerator.scaler is None:
+            total.backward()
+        else:
+            self.accelerator.backward(total)
+
+    def _move(self, step: int) -> None:
+        try:
+            self.optimizer.step()
+        except RuntimeError as error:
+            if "overflow" not in str(error):
+                raise
+            lr = self.scheduler.get_last_lr()[0]
+            refuse(f"lr={lr!r} is too large for the optimiser at step {step}: {error}; lower lr")
+
+    def look(self, state: State) -> dict[str, float]:
+        """Evaluate on the conditions of the next step and of validation, and remember the best student."""
+        self.check()
+        losses = dict(zip(self.columns, _column_means(state.losses, len(self.columns)), strict=True))
+        lr = float(self.scheduler.get_last_lr()[0])
+        row = {"step": state.step, **losses, "lr": lr, "seconds": state.seconds}
+        for part in ("train", "validation"):
+            row |= {f"{part}_{what}": value for what, value in self._measure(part, state.step).items()}
+        state.losses.clear()
+        state.history.append(row)
+        if any(stream.validation for stream in self.streams.values()):
+            state.remember(self._score(row), self.student)
+        return row
+
+    def _score(self, row: Mapping[str, float]) -> float:
+        monitor = self.options["monitor"]
+        terms = {
+            "similarity": ("similarity",), "accuracy": ("accuracy",), "both": ("similarity", "accuracy"),
+            "task loss": ("task_loss",),
+        }[monitor]  # fmt: skip
+        found = sum(row[f"validation_{term}"] for term in terms)
+        score = agreed(-found if monitor == "task loss" else found, self.device)
+        if math.isnan(score):
+            needs = {"similarity": "a teacher", "task loss": "a task"}.get(monitor, "labels of the stimuli and logits")
+            refuse(f"monitor={monitor!r} is NaN on the validation stimuli at step {row['step']}; it needs {needs}")
+        return score
+
+    def _measure(self, part: str, step: int) -> dict[str, float]:
+        measured = dict.fromkeys(("similarity", "accuracy", "task_loss", "n_constant"), math.nan)
+        for name, stream in self.streams.items():
+            names = stream.batches.at(step) if part == "train" else stream.validation
+            if not names:
+                continue
+            if name == TASK and self.task is not None:
+                batches = batches_of(stream.stimuli, names, self.device, step)
+                measured |= look_at_task(self.student, self.task, batches, self.categories)
+            else:
+                batch = to_device(stream.stimuli.batch(names, step), self.device)
+                task = None if TASK in self.streams else self.task
+                measured |= look(self.student, self.teacher, batch, self.loss, task, self.categories)
+        return measured
+
+    def latest(self, state: State) -> dict[str, Tensor]:
+        """Return the losses of the last step, on their device."""
+        return dict(zip(self.columns, state.losses[-1], strict=True))
+
+    def close(self) -> None:
+        """Stop loading images."""
+        for stream in self.streams.values():
+            stream.loader.close()
+
+
+def _parted(output: StudentOutput, sizes: Mapping[str, int]) -> dict[str, StudentOutput]:
+    """Divide the output of a joint pass among the streams, in order."""
+    if len(sizes) == 1:
+        return dict.fromkeys(sizes, output)
+    lengths = list(sizes.values())
+    patterns = {layer: rows.split(lengths) for layer, rows in output.patterns.items()}
+    logits = [None] * len(lengths) if output.logits is None else output.logits.split(lengths)
+    return {
+        name: StudentOutput({layer: rows[k] for layer, rows in patterns.items()}, logits[k])
+        for k, name in enumerate(sizes)
+    }
+
+
+def _gathered(output: StudentOutput, n: int) -> StudentOutput:
+    patterns = {layer: gather(rows, n) for layer, rows in output.patterns.items()}
+    return StudentOutput(patterns, None if output.logits is None else gather(output.logits, n))
+
+
+def _row(*losses: Tensor | None) -> Tensor:
+    """Losses of a step, on their device; NaN for None."""
+    device = next(loss.device for loss in losses if loss is not None)
+    missing = torch.full((), math.nan, device=device)
+    return torch.stack([missing if loss is None else loss.detach().float() for loss in losses])
+
+
+def _column_means(rows: Sequence[Tensor], n: int) -> list[float]:
+    if not rows:
+        return [math.nan] * n
+    means: list[float] = torch.stack(list(rows)).double().mean(0).tolist()
+    return means

@@ -1,0 +1,231 @@
+"""A task that a student learns in addition to RDMs: its images, what they should give, and its loss."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypedDict, Unpack
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional
+
+from brainrdl._core.errors import arg, check_conditions, quote, refuse
+from brainrdl._core.options import Option, check_known, complete, lists_options
+
+if TYPE_CHECKING:
+    from brainrdl.stimuli.named_images import Batch, Stimuli
+
+
+class TaskOptions(TypedDict, total=False):
+    """Options of `Task`, and keys of the section ``task`` of a recipe.
+
+    Examples
+    --------
+    >>> options: TaskOptions = {"weight": 0.5, "label_smoothing": 0.1}
+    """
+
+    weight: Annotated[
+        float | Callable[[int], float],
+        Option(1.0, "Weight of the task's loss in the total loss.", "Or a function ``step -> weight``.", at_least=0),
+    ]
+    loss: Annotated[
+        Literal["cross-entropy", "mse"] | Callable[..., Any],
+        Option(
+            "cross-entropy",
+            "Loss: cross-entropy of logits and labels, or the mean squared error of outputs and values (mse).",
+            "Or a function ``(logits, labels) -> Tensor``.",
+        ),
+    ]
+    batch_size: Annotated[
+        int | None,
+        Option(
+            None,
+            "Number of task images per step; by default 128, or all of them if they are fewer. Without images for the "
+            "task itself, the batch is that of the RDM.",
+            at_least=1,
+        ),
+    ]
+    layer: Annotated[
+        str | None, Option(None, "Module whose output is compared with the labels; by default the network's output.")
+    ]
+    class_weights: Annotated[
+        Mapping[str, float] | None,
+        Option(None, "Weight of each category in the cross-entropy; 1 for categories that are not listed."),
+    ]
+    label_smoothing: Annotated[
+        float, Option(0.0, "Label smoothing of the cross-entropy, from 0 to below 1.", at_least=0, below=1)
+    ]
+
+
+class Task:
+    """A task for `fit`: the loss of the student's logits for images with labels, which may be other images.
+
+    Parameters
+    ----------
+    stimuli : Stimuli, optional
+        Images of the task. By default the images are those of the RDM, which must have labels; then each step passes
+        one batch through the network for both losses.
+    values : mapping of name to number or list of numbers, optional
+        Values to predict, for ``loss="mse"`` or a function; by default the labels of the images.
+    validation : sequence of str, or float
+        Names of task images for validation, or the fraction of them; ignored if the images are those of the RDM, whose
+        validation stimuli are used.
+    **options
+        See `brainrdl.training.TaskOptions`.
+
+    Raises
+    ------
+    BrainrdlError
+        If an option is unknown, or options do not go together.
+
+    Examples
+    --------
+    >>> from brainrdl import Stimuli
+    >>> digits = Stimuli.from_arrays(torch.rand(6, 1, 8, 8), list("abcdef"), labels=list("001122"))
+    >>> Task(digits, weight=0.5, label_smoothing=0.1)
+    Task(6 images, 3 categories, cross-entropy, weight 0.5)
+    """
+
+    @lists_options(TaskOptions)
+    def __init__(
+        self,
+        stimuli: Stimuli | None = None,
+        *,
+        values: Mapping[str, float | Sequence[float]] | None = None,
+        validation: Sequence[str] | float = (),
+        **options: Unpack[TaskOptions],
+    ) -> None:
+        check_known(options, Task)
+        self.stimuli, self.validation = stimuli, validation
+        self.options = complete(TaskOptions, options)
+        self.values = None if values is None else _as_rows(values)
+        if self.options["loss"] == "mse" and values is None:
+            refuse(f"{arg('loss', 'mse')} compares outputs with numbers: give {arg('values')}, one entry per image")
+        if self.options["loss"] == "cross-entropy" and values is not None:
+            refuse(f"{arg('values')} are numbers to predict; set {arg('loss', 'mse')}, or give a function")
+
+    def __repr__(self) -> str:
+        shown = "the images of the RDM" if self.stimuli is None else f"{len(self.stimuli)} images"
+        kinds = (
+            [] if self.stimuli is None or self.values is not None else [f"{len(self.stimuli.categories)} categories"]
+        )
+        loss, weight = self.options["loss"], self.options["weight"]
+        return f"Task({', '.join([shown, *kinds, loss if isinstance(loss, str) else 'own loss', f'weight {weight}'])})"
+
+    def with_stimuli(self, stimuli: Stimuli) -> Task:
+        """Return the task with these images, unless it has images of its own."""
+        if self.stimuli is not None:
+            return self
+        return Task(stimuli, values=self.values, validation=self.validation, **self.options)
+
+    @property
+    def layer(self) -> str | None:
+        """Module whose output gives the logits; None for the network's output."""
+        return self.options["layer"]
+
+    def settings(self) -> dict[str, Any]:
+        """Return what the task is, for the settings of a run; its images are described by their hashes."""
+        return {**self.options, "values": self.values, "own_images": self.stimuli is not None}
+
+    def weight(self, step: int) -> float:
+        """Return the weight of the loss at a step."""
+        weight = self.options["weight"]
+        return weight(step) if callable(weight) else weight
+
+    def check(self, stimuli: Stimuli, names: Sequence[str]) -> None:
+        """Refuse a task whose `names` lack what its loss needs.
+
+        Raises
+        ------
+        BrainrdlError
+            If labels or values are missing, or a category of `class_weights` is unknown.
+        """
+        if self.values is not None:
+            check_conditions(names, tuple(self.values), "the values of the task")
+        elif self.options["loss"] == "cross-entropy" and not stimuli.categories:
+            refuse("the task needs labels of the stimuli; give labels= to the stimuli, or use another loss")
+        check_conditions(self.options["class_weights"] or (), stimuli.categories, "the categories of the task")
+
+    def wanted(self, batch: Batch) -> Tensor | None:
+        """Return what the student should give for a batch: labels (n,), or values (n, n_values)."""
+        if self.values is None:
+            return batch.labels
+        return torch.tensor([self.values[name] for name in batch.names], device=batch.images.device)
+
+    def loss(
+        self, logits: Float[Tensor, "n n_classes"] | None, batch: Batch, categories: Sequence[str] = ()
+    ) -> Float[Tensor, ""]:
+        """Return the loss of a batch.
+
+        Parameters
+        ----------
+        logits : Tensor, shape (n, n_classes), or None
+            What the student gave.
+        batch : Batch
+            The images, with labels.
+        categories : sequence of str
+            Categories, in the order of their numbers.
+
+        Returns
+        -------
+        Tensor, scalar
+
+        Raises
+        ------
+        BrainrdlError
+            If there are no logits or labels, or fewer logits than categories.
+        """
+        given, wanted = self.options["loss"], self.wanted(batch)
+        if logits is None or (wanted is None and not callable(given)):
+            missing = (
+                "logits from the student (n, n_classes), as a tensor or a field `logits`"
+                if logits is None
+                else "labels of the stimuli"
+            )
+            refuse(f"the task compares logits with labels, but there are no {missing}")
+        if wanted is None or callable(given):
+            return _scalar(given(logits.float(), wanted))  # type: ignore[operator]
+        if given == "mse":
+            return _squared_error(logits.float(), wanted)
+        if logits.shape[1] < len(categories):
+            refuse(
+                f"the student has {logits.shape[1]} logits for {len(categories)} categories; give its last layer more "
+                "outputs"
+            )
+        weights = self._class_weights(categories, logits)
+        smoothing = self.options["label_smoothing"]
+        return functional.cross_entropy(logits.float(), wanted, weights, label_smoothing=smoothing)
+
+    def _class_weights(self, categories: Sequence[str], logits: Tensor) -> Tensor | None:
+        given = self.options["class_weights"]
+        if given is None:
+            return None
+        known = [float(given.get(category, 1.0)) for category in categories]
+        return torch.tensor(known + [1.0] * (logits.shape[1] - len(known)), device=logits.device)
+
+
+def _as_rows(values: Mapping[str, float | Sequence[float]]) -> dict[str, list[float]]:
+    rows = {
+        str(name): torch.as_tensor(value, dtype=torch.float32).reshape(-1).tolist() for name, value in values.items()
+    }
+    lengths = {name: len(row) for name, row in rows.items()}
+    if len(set(lengths.values())) > 1:
+        refuse(f"the values of the task differ in length: {quote([f'{n}: {size}' for n, size in lengths.items()])}")
+    return rows
+
+
+def _squared_error(outputs: Tensor, values: Tensor) -> Tensor:
+    if outputs.shape != values.shape:
+        refuse(
+            f"the student gives numbers of shape {tuple(outputs.shape)}, and the values of the task have shape "
+            f"{tuple(values.shape)}"
+        )
+    return functional.mse_loss(outputs, values)
+
+
+def _scalar(loss: object) -> Tensor:
+    if not isinstance(loss, Tensor) or loss.ndim:
+        shape = f"a tensor of shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else repr(loss)
+        refuse(f"the loss of the task must be a scalar tensor, got {shape}")
+    return loss

@@ -1,0 +1,168 @@
+"""Terms of the total loss: the RDM loss, the task's loss and a user's own, and how they are weighted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from brainrdl._core.errors import arg, check_number, check_option, refuse
+
+if TYPE_CHECKING:
+    from brainrdl.models.student import StudentOutput
+    from brainrdl.stimuli.named_images import Batch
+
+RDM, TASK = "rdm", "task"
+
+_EVERY = 10  # steps between measurements of gradient norms
+_KEPT = 0.9  # of the weights of before, at each measurement
+
+
+@dataclass(frozen=True)
+class Term:
+    """A term of the loss of your own, for ``fit(terms={"name": Term(function)})``.
+
+    Parameters
+    ----------
+    function : callable
+        ``function(output, batch, step) -> Tensor`` (scalar): `output` is what the student gives for the batch (its
+        patterns by layer, and its logits), `batch` has names, images and labels. A `torch.nn.Module` with parameters is
+        trained together with the student.
+    weight : float
+        Weight of the term in the total loss.
+    on : {"rdm", "task"}
+        Batch that the function is given: that of the RDM, or that of the task.
+
+    Raises
+    ------
+    BrainrdlError
+        If the function cannot be called, or weight or batch are not possible.
+
+    Examples
+    --------
+    >>> def small_logits(output, batch, step):
+    ...     return output.logits.square().mean()
+    >>> Term(small_logits, weight=0.01).on
+    'rdm'
+    """
+
+    function: Callable[[StudentOutput, Batch, int], Tensor]
+    weight: float = 1.0
+    on: Literal["rdm", "task"] = "rdm"
+
+    def __post_init__(self) -> None:
+        if not callable(self.function):
+            refuse(f"a term needs a function (output, batch, step) -> loss, got {self.function!r}")
+        check_number(self.weight, "the weight of a term", at_least=0)
+        check_option(self.on, (RDM, TASK), "batch of a term")
+
+    def settings(self) -> dict[str, Any]:
+        """Return what the term is, for the settings of a run: modules are described by their structure."""
+        module = isinstance(self.function, nn.Module)
+        return {"function": repr(self.function) if module else self.function, "weight": self.weight, "on": self.on}
+
+    def __call__(self, output: StudentOutput, batch: Batch, step: int) -> Float[Tensor, ""]:
+        """Return the loss, which must be a scalar."""
+        loss = self.function(output, batch, step)
+        if not isinstance(loss, Tensor) or loss.ndim:
+            shape = f"a tensor of shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else repr(loss)
+            refuse(f"a term must give a scalar tensor, got {shape} from {self.function!r}")
+        return loss
+
+
+def check_terms(terms: Mapping[str, Term | Callable[..., Tensor]] | None, has_task: bool) -> dict[str, Term]:
+    """Return terms by name; a plain function is a term of weight 1.
+
+    Parameters
+    ----------
+    terms : mapping of name to Term or callable, or None
+    has_task : bool
+        Whether there is a task, whose batches a term may use.
+
+    Returns
+    -------
+    dict
+
+    Raises
+    ------
+    BrainrdlError
+        If a name is taken, or a term uses the batch of a task that does not exist.
+
+    Examples
+    --------
+    >>> check_terms(None, has_task=False)
+    {}
+    """
+    made = {name: term if isinstance(term, Term) else Term(term) for name, term in (terms or {}).items()}
+    for name, term in made.items():
+        if name in (RDM, TASK):
+            refuse(f"{name!r} is the name of a term of fit itself; choose another name")
+        if term.on == TASK and not has_task:
+            refuse(f"term {name!r} uses the batch of the task, and there is no {arg('task')}")
+    return made
+
+
+class Balance(nn.Module):
+    """Weighs the terms of a loss against each other; its state is part of a checkpoint.
+
+    Parameters
+    ----------
+    kind : {"fixed", "uncertainty", "gradient norms"}
+        ``"fixed"``: the weights as they are. ``"uncertainty"``: each term is multiplied by ``exp(-s)`` and ``s`` is
+        added, with ``s`` trained (Kendall et al. 2018, doi 10.1109/CVPR.2018.00781). ``"gradient norms"``: the weights
+        are ratios of the norms of the gradients with respect to the student: all terms are scaled so that the gradient
+        of each has the norm of that of the first, times the ratio of their weights; measured at every tenth step.
+    names : sequence of str
+        Names of the terms.
+
+    Examples
+    --------
+    >>> balance = Balance("fixed", ["rdm", "task"])
+    >>> balance({"rdm": torch.tensor(1.0), "task": torch.tensor(2.0)}, {"rdm": 1.0, "task": 0.5}, [], 0)
+    tensor(2.)
+    """
+
+    factors: Tensor
+    measured: Tensor
+
+    def __init__(self, kind: str, names: Sequence[str]) -> None:
+        super().__init__()
+        self.kind, self.names = kind, tuple(names)
+        if kind == "uncertainty":
+            self.log_variances = nn.Parameter(torch.zeros(len(self.names)))
+        self.register_buffer("factors", torch.ones(len(self.names)))
+        self.register_buffer("measured", torch.tensor(False))
+
+    def forward(
+        self, losses: Mapping[str, Tensor], weights: Mapping[str, float], parameters: Sequence[Tensor], step: int
+    ) -> Float[Tensor, ""]:
+        """Return the total loss."""
+        if self.kind == "gradient norms" and step % _EVERY == 0:
+            self._measure(losses, parameters)
+        total = []
+        for position, name in enumerate(self.names):
+            term = weights[name] * losses[name]
+            if self.kind == "uncertainty":
+                s = self.log_variances[position]
+                term = torch.exp(-s) * term + s
+            elif self.kind == "gradient norms":
+                term = self.factors[position] * term
+            total.append(term)
+        return torch.stack(total).sum()
+
+    def _measure(self, losses: Mapping[str, Tensor], parameters: Sequence[Tensor]) -> None:
+        norms = torch.stack([_gradient_norm(losses[name], parameters) for name in self.names])
+        wanted = torch.where(norms > 0, norms[0] / norms, 1.0)
+        kept = torch.where(self.measured, _KEPT, 0.0)
+        self.factors.copy_(kept * self.factors + (1 - kept) * wanted)
+        self.measured.fill_(True)
+
+
+def _gradient_norm(loss: Tensor, parameters: Sequence[Tensor]) -> Tensor:
+    found = torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)
+    norms = [grad.norm() for grad in found if grad is not None]
+    return torch.stack(norms).norm().detach() if norms else loss.detach() * 0
