@@ -8,8 +8,6 @@ from functools import lru_cache
 from math import ceil
 
 import torch
-from jaxtyping import Int
-from torch import Tensor
 
 from brainrdl._core.constants import MIN_CONDITIONS
 from brainrdl._core.errors import refuse

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, cast
 
@@ -17,7 +17,7 @@ from brainrdl._core.threads import count_flops
 from brainrdl.loss.rdm_loss import RDMLoss
 from brainrdl.models.hooks import evaluating
 from brainrdl.models.student import Student, StudentOutput
-from brainrdl.stimuli.inputs import Images
+from brainrdl.stimuli.inputs import Images, joined
 from brainrdl.stimuli.named_images import Batch, Stimuli
 from brainrdl.teachers.protocol import Teacher, uses_images, view_of
 from brainrdl.training.batch_statistics import check_shares, shared_statistics
@@ -189,24 +189,23 @@ class Run:
 
     def _outputs(self, images: Mapping[str, Images], batches: Mapping[str, Batch]) -> dict[str, StudentOutput]:
         """Pass the images of all streams through the student, together if they have one shape."""
-        n = sum(len(batch.names) for batch in batches.values())
-        if self.student.batchnorm != "task" and _alike(images.values()):
-            check_shares({name: len(batch.names) for name, batch in batches.items()}, self.student)
-            with shared_statistics(self.student, n):
-                return _parted(self.student(self._joined(images)), {name: len(each) for name, each in images.items()})
-        return {name: self._pass(name, each, len(batches[name].names)) for name, each in images.items()}
+        sizes = {name: len(batch.names) for name, batch in batches.items()}
+        whole = None if self.student.batchnorm == "task" else joined(list(images.values()))
+        if whole is None:
+            return {name: self._pass(name, each, sizes[name]) for name, each in images.items()}
+        check_shares(sizes, self.student)
+        with shared_statistics(self.student, sum(sizes.values())):
+            return _parted(self.student(whole), {name: len(each) for name, each in images.items()})
 
     def _joined(self, images: Mapping[str, Images]) -> Images:
-        first, *others = images.values()
-        if not others:
-            return first
-        if not _alike(images.values()):
+        whole = joined(list(images.values()))
+        if whole is None:
             shapes = {name: tuple(each.shape[1:]) for name, each in images.items()}
             refuse(
                 f"{arg('micro_batch', self.options['micro_batch'])} needs images of one shape in all streams, got "
                 f"{shapes}; give RDM and task images one transform"
             )
-        return torch.cat([each for each in (first, *others) if isinstance(each, Tensor)])
+        return whole
 
     def _pass(self, stream: str, images: Images, n: int) -> StudentOutput:
         stored = stream == RDM and self.student.batchnorm == "task"
@@ -336,12 +335,6 @@ class Run:
         """Stop loading images."""
         for stream in self.streams.values():
             stream.loader.close()
-
-
-def _alike(images: Iterable[Images]) -> bool:
-    """Whether images can pass through a network together."""
-    kinds = [(each.shape[1:], each.dtype) if isinstance(each, Tensor) else None for each in images]
-    return len(kinds) == 1 or (None not in kinds and len(set(kinds)) == 1)
 
 
 def _parted(output: StudentOutput, sizes: Mapping[str, int]) -> dict[str, StudentOutput]:

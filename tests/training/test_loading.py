@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 from torchvision.transforms import v2
 
+from brainrdl import RDMTeacher, Student, fit, rdms
 from brainrdl._core.errors import BrainrdlError
 from brainrdl.stimuli.named_images import Batch, Stimuli
 from brainrdl.stimuli.transforms import ImageTransform
@@ -180,6 +181,19 @@ def test_a_process_that_is_killed_is_reported_in_words(folder: Path) -> None:
         ),
     ):
         loading.at(0)
+    assert not multiprocessing.active_children()
+
+
+def test_a_fit_does_not_depend_on_the_number_of_processes_and_ends_them(folder: Path) -> None:
+    shown, students = stimuli(folder), []
+    for workers in (0, 2):
+        torch.manual_seed(0)
+        network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(192, 4))
+        student = Student(network, ["1"])
+        teacher = RDMTeacher(rdms.from_array(np.random.default_rng(0).random((1, 66)), shown.names))
+        fit(student, teacher, shown, batch_size=5, steps=4, workers=workers, device="cpu", progress=False)
+        students.append(network[1].weight)
+    assert torch.equal(*students)
     assert not multiprocessing.active_children()
 
 
