@@ -26,20 +26,25 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 from matplotlib.figure import Figure
 from torch import nn
 
 from brainrdl import RDMTeacher, Stimuli, Student, Task, cross_validate, datasets, plot, report
+from brainrdl._core.files import slug
 from brainrdl.evaluation.held_out import Evaluation
 from brainrdl.evaluation.intervals import holm
 from brainrdl.evaluation.plan import Candidate
+from brainrdl.models.fitted import read_fitted
 from brainrdl.models.networks import Network
-from brainrdl.recipe.sweeping import measure_task
+from brainrdl.stimuli.named_images import Batch
 from brainrdl.stimuli.near_duplicates import similar_images
 from brainrdl.stimuli.transforms import default_transform
 from brainrdl.teachers.controls import CONTROLS, control
 from brainrdl.teachers.network_teacher import NetworkTeacher
 from brainrdl.teachers.protocol import Teacher
+from brainrdl.training.looks import batches_of, look_at_task
+from brainrdl.training.run_folder import WEIGHTS
 
 SIZE, N_CLASSES, LAYER = 32, 100, "hidden"
 BRAIN, TASK_ONLY = "human IT", "task only"
@@ -153,10 +158,8 @@ def run(out: Path, settings: Settings, **options: Any) -> Evaluation:
     """Fit and score all students."""
     stimuli, teacher = brain()
     labelled, test = photographs(settings.n_images, settings.n_test)
-    task = Task(labelled, validation=test, batch_size=64)
-    # With two looks, the student is that of the last step, unless it is worse at the task than an untrained one.
-    fitting = {"steps": settings.steps, "evaluate_every": settings.steps, "monitor": "accuracy"}
-    fitting |= {"batch_size": 32, "lr": 2e-3, "device": "cpu"}
+    task = Task(labelled.drop(test), batch_size=64)
+    fitting = {"steps": settings.steps, "evaluate_every": settings.steps, "batch_size": 32, "lr": 2e-3, "device": "cpu"}
     return cross_validate(
         students(teacher, stimuli, settings), teacher, stimuli, task=task, folds=settings.folds,
         seeds=settings.seeds, comparators=("spearman",), out=out, resume=True, **fitting, **options,
@@ -168,8 +171,10 @@ def table(evaluation: Evaluation, out: Path, settings: Settings) -> pd.DataFrame
     named = {(BRAIN, 0.0): TASK_ONLY} | {(BRAIN, weight): label(BRAIN, weight) for weight in settings.weights}
     for weight in settings.control_weights:
         named |= {(name, weight): student for name, student in controls_of(weight).items() if name != TASK_ONLY}
+    labelled, test = photographs(settings.n_images, settings.n_test)
+    batches = list(batches_of(labelled, test, torch.device("cpu")))
     rows = [
-        {"teacher": name, "weight": weight, **_row(evaluation, out, student)}
+        {"teacher": name, "weight": weight, **accuracy(out, student, batches), **_score(evaluation, student)}
         for (name, weight), student in named.items()
     ]
     return pd.DataFrame(rows)
@@ -181,11 +186,21 @@ def controls_of(weight: float) -> dict[str, str]:
     return {"permuted": f"{label(BRAIN, weight)}, permuted", **others, TASK_ONLY: TASK_ONLY}
 
 
-def _row(evaluation: Evaluation, out: Path, student: str) -> dict[str, Any]:
-    summary, histories = evaluation.summary, evaluation.histories
-    score = summary[(summary["student"] == student) & (summary["against"] == "subjects")].iloc[0]
+def accuracy(out: Path, name: str, batches: Sequence[Batch]) -> dict[str, float]:
+    """Mean and standard deviation of the accuracy on test photographs, over the fits of a student."""
+    found = []
+    for fit in sorted((out / "fits").glob(f"{slug(name)}-seed*")):
+        student = make()
+        read_fitted(str(fit / WEIGHTS)).load(student)
+        found.append(look_at_task(student, Task(), batches)["accuracy"])
+    return {"accuracy": float(np.mean(found)), "accuracy_sd": float(np.std(found, ddof=1)), "n_fits": len(found)}
+
+
+def _score(evaluation: Evaluation, student: str) -> dict[str, Any]:
+    rows = evaluation.summary
+    score = rows[(rows["student"] == student) & (rows["against"] == "subjects")].iloc[0]
     columns = ["comparator", "against", "score", "low", "high", "ceiling", "ceiling_lower", "ceiling_upper"]
-    return {**measure_task(histories[histories["student"] == student], out), **score[columns].to_dict()}
+    return score[columns].to_dict()
 
 
 def contrasts(evaluation: Evaluation, settings: Settings) -> pd.DataFrame:
