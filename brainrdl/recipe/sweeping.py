@@ -335,7 +335,8 @@ def _chosen(history: pd.DataFrame, folder: Path) -> Iterator[pd.Series]:
     """Yield the row of the history whose weights each fit has kept."""
     if history.empty:
         return
-    for (student, seed, fold, left_out), part in history.groupby(["student", "seed", "fold", "left_out"]):
+    for _, part in history.groupby(["student", "seed", "fold", "left_out"]):
+        student, seed, fold, left_out = part[["student", "seed", "fold", "left_out"]].iloc[0]
         split = Split(int(seed), int(fold), (), (), str(left_out))
         stored = read_safetensors(folder / "fits" / split.slug(str(student)) / WEIGHTS)[1]
         yield part[part["step"] == int(stored["best_step"])].iloc[-1]

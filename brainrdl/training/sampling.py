@@ -75,7 +75,7 @@ class Batches:
 
 
 @lru_cache(maxsize=4)  # a new order of a million names takes as long as a step
-def _order(n: int, seed: int, epoch: int) -> Int[Tensor, " n"]:
+def _order(n: int, seed: int, epoch: int) -> torch.Tensor:
     return torch.randperm(n, generator=generator(seed, epoch))
 
 

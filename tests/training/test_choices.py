@@ -56,7 +56,7 @@ def test_the_first_pattern_that_fits_counts() -> None:
     ("lr_of", "message"),
     [
         ({"conv*": 0.1}, r"lr_of: 'conv\*' fits no parameter that is trained"),
-        ({"0.wieght": 0.1}, "nearest: '0.weight'"),
+        ({"0.waight": 0.1}, "nearest: '0.weight'"),
         ({"0.*": -1.0}, r"the learning rate of '0.\*' in lr_of must be a finite number of at least 0, got -1.0"),
     ],
 )
