@@ -349,13 +349,13 @@ def _evaluate_elsewhere(
     kept: Mapping[str, Any],
 ) -> Evaluation:
     from brainrdl import RDMTeacher, Stimuli
-    from brainrdl.evaluation.options import COMPARATORS
     from brainrdl.sharing.other_images import evaluate_run_elsewhere
 
     with about(f"file {str(file)!r}"):
         teacher = RDMTeacher(found, name=file.stem, **how)
     images = Stimuli.from_folder(stimuli, labels=labels)
-    return evaluate_run_elsewhere(run, teacher, images, comparators=comparators or COMPARATORS, **kept)
+    asked: dict[str, Any] = {**kept, "comparators": comparators} if comparators else dict(kept)
+    return evaluate_run_elsewhere(run, teacher, images, **asked)
 
 
 @app.command(

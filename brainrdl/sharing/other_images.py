@@ -11,6 +11,7 @@ from brainrdl._core.options import check_known
 from brainrdl.evaluation.elsewhere import evaluate_elsewhere
 from brainrdl.evaluation.held_out import Evaluation
 from brainrdl.recipe.building import make_loss
+from brainrdl.recipe.schema import Recipe
 from brainrdl.sharing.finished_runs import FinishedRun, load_run
 from brainrdl.stimuli.categories import groups_of
 from brainrdl.stimuli.named_images import Stimuli
@@ -45,6 +46,7 @@ def evaluate_run_elsewhere(
         Groups of `stimuli`, in addition to those of the recipe.
     **options
         As in `brainrdl.evaluation.evaluate_elsewhere`: `drop_seen`, `same_names`, `match`, `comparators`, `models`, ...
+        By default, comparators, intervals and dissimilarity are those of the recipe.
 
     Returns
     -------
@@ -85,5 +87,11 @@ def evaluate_run_elsewhere(
         unfitted=found.unfitted(seen) if control else None,
         groups={**own, **others} or None,
         facts=facts,
-        **{"dissimilarity": make_loss(found.recipe).dissimilarity, **options},
+        **{**_as_in(found.recipe), **options},
     )
+
+
+def _as_in(recipe: Recipe) -> dict[str, Any]:
+    """Return how a recipe scores its students."""
+    scoring = {name: getattr(recipe.evaluation, name) for name in ("comparators", "intervals", "n_bootstrap")}
+    return {"dissimilarity": make_loss(recipe).dissimilarity, **scoring}

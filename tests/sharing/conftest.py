@@ -36,7 +36,13 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "student": {"model": "small_cnn", "layers": {"pool": "IT"}, "standardise": True, "projection": 5},
             "loss": {"dissimilarity": "euclidean"},
             "fit": {"steps": 4, "evaluate_every": 2, "lr": 0.01, "device": "cpu"},
-            "evaluation": {"held_out": NAMES[:4], "final": True, "controls": ["unfitted"], "seeds": [3]},
+            "evaluation": {
+                "held_out": NAMES[:4],
+                "final": True,
+                "controls": ["unfitted"],
+                "seeds": [3],
+                "comparators": ["corr"],
+            },
         }
     )
     recipe.run(made, folder / "run", progress=False)

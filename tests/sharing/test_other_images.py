@@ -29,6 +29,7 @@ def test_the_score_is_that_of_the_students_rdm(world: Path, scored: Evaluation) 
     rows = scored.summary.query("student == 'fitted' and comparator == 'corr' and against == 'mean'")
     assert float(rows["score"].iloc[0]) == pytest.approx(np.corrcoef(own, truth)[0, 1], abs=1e-6)
     assert set(scored.summary["student"]) == {"fitted", "unfitted"}
+    assert set(scored.summary["comparator"]) == {"corr"}  # that of the recipe
     assert scored.summary["gain"].notna().any()
     assert scored.summary["low"].notna().all()
 
