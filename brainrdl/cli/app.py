@@ -193,7 +193,7 @@ def sweep(
             asked, listed, folder, resume=resume, overwrite=overwrite, progress=not quiet and not as_json, n_jobs=n_jobs
         )
     figure, shown = folder / f"{sweeping.FIGURE}.png", sweeping.readable(table, list(listed))
-    page = write_index(folder, shown, table["folder"], figure if table["accuracy"].notna().any() else None)
+    page = write_index(folder, shown, table["folder"].tolist(), figure if table["accuracy"].notna().any() else None)
     if as_json:
         print_json(table)
         return

@@ -335,9 +335,10 @@ def _chosen(history: pd.DataFrame, folder: Path) -> Iterator[pd.Series]:
     """Yield the row of the history whose weights each fit has kept."""
     if history.empty:
         return
-    for (student, seed, fold, left_out), part in history.groupby(["student", "seed", "fold", "left_out"]):
-        split = Split(int(seed), int(fold), (), (), str(left_out))
-        stored = read_safetensors(folder / "fits" / split.slug(str(student)) / WEIGHTS)[1]
+    for _, part in history.groupby(["student", "seed", "fold", "left_out"]):
+        first = part.iloc[0]
+        split = Split(int(first["seed"]), int(first["fold"]), (), (), str(first["left_out"]))
+        stored = read_safetensors(folder / "fits" / split.slug(str(first["student"])) / WEIGHTS)[1]
         yield part[part["step"] == int(stored["best_step"])].iloc[-1]
 
 
