@@ -139,7 +139,7 @@ def _draw_group(
     ax.plot(*points[~best].T, linestyle="none", markerfacecolor="white", label="_others", **drawn)
     for point, row in zip(points, table[list(labels)].itertuples(index=False), strict=True):
         text = plain(", ".join(_value(value) for value in row))
-        ax.annotate(text, point, (5, 4), textcoords="offset points", fontsize=8.5, color=color, zorder=4)
+        ax.annotate(text, (point[0], point[1]), (5, 4), textcoords="offset points", fontsize=8.5, color=color, zorder=4)
 
 
 def on_front(points: np.ndarray) -> np.ndarray:
