@@ -159,9 +159,9 @@ def on_front(points: np.ndarray) -> np.ndarray:
     >>> on_front(np.array([[0.4, 0.1], [0.3, 0.3], [0.1, 0.2]])).tolist()
     [True, True, False]
     """
-    as_good = (points[None] >= points[:, None]).all(-1)
-    better = (points[None] > points[:, None]).any(-1)
-    return ~np.any(as_good & better, axis=1)
+    as_good = np.all(points[None] >= points[:, None], axis=-1)
+    better = np.any(points[None] > points[:, None], axis=-1)
+    return np.asarray(~np.any(as_good & better, axis=1))
 
 
 def _value(value: Any) -> str:

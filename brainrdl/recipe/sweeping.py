@@ -336,9 +336,9 @@ def _chosen(history: pd.DataFrame, folder: Path) -> Iterator[pd.Series]:
     if history.empty:
         return
     for _, part in history.groupby(["student", "seed", "fold", "left_out"]):
-        student, seed, fold, left_out = part[["student", "seed", "fold", "left_out"]].iloc[0]
-        split = Split(int(seed), int(fold), (), (), str(left_out))
-        stored = read_safetensors(folder / "fits" / split.slug(str(student)) / WEIGHTS)[1]
+        first = part.iloc[0]
+        split = Split(int(first["seed"]), int(first["fold"]), (), (), str(first["left_out"]))
+        stored = read_safetensors(folder / "fits" / split.slug(str(first["student"])) / WEIGHTS)[1]
         yield part[part["step"] == int(stored["best_step"])].iloc[-1]
 
 

@@ -24,6 +24,12 @@ class Draws(NamedTuple):
         Whether the image is mirrored.
     brightness, contrast : Tensor (n,), float32
         Factors.
+
+    Examples
+    --------
+    >>> zeros, ones = torch.zeros(2, dtype=torch.int64), torch.ones(2)
+    >>> Draws(zeros, zeros, torch.tensor([True, False]), ones, ones).mirrored.tolist()
+    [True, False]
     """
 
     top: Int[Tensor, " n"]

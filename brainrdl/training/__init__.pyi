@@ -1,11 +1,9 @@
 from .batch_statistics import (
-    check_shares as check_shares,
     shared_statistics as shared_statistics,
 )
 from .callbacks import (
     Callback as Callback,
     Log as Log,
-    called as called,
 )
 from .display import (
     Show as Show,
@@ -18,7 +16,6 @@ from .distributed import (
     anywhere as anywhere,
     average_gradients as average_gradients,
     check_same_buffers as check_same_buffers,
-    count_own_rows as count_own_rows,
     gather as gather,
     is_first as is_first,
     join as join,
@@ -39,12 +36,8 @@ from .frozen_network import (
 from .gradient_caching import cached_backward as cached_backward
 from .loading import Loader as Loader
 from .looks import (
-    Guard as Guard,
-    batches_of as batches_of,
     check_loss as check_loss,
-    check_patterns as check_patterns,
     look as look,
-    look_at_task as look_at_task,
     to_device as to_device,
 )
 from .loop import fit as fit
@@ -55,7 +48,6 @@ from .optimizers import (
     make_accelerator as make_accelerator,
     make_optimizer as make_optimizer,
     make_schedule as make_schedule,
-    parameter_groups as parameter_groups,
 )
 from .options import (
     FitOptions as FitOptions,
@@ -80,13 +72,8 @@ from .sampling import (
     coverage as coverage,
     split as split,
 )
-from .steps import (
-    Run as Run,
-    Stream as Stream,
-)
 from .stimulus_lists import (
     check_no_leak as check_no_leak,
-    check_sets_apart as check_sets_apart,
     training_names as training_names,
 )
 from .stratified import StratifiedBatches as StratifiedBatches
@@ -94,7 +81,6 @@ from .task import Task as Task
 from .terms import (
     Balance as Balance,
     Term as Term,
-    check_terms as check_terms,
 )
 from .transfer_terms import (
     Hints as Hints,
