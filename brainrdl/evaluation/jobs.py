@@ -208,7 +208,7 @@ class _Outcome:
     told: list[warnings.WarningMessage]
 
 
-@dataclass
+@dataclass(eq=False)  # joblib's Dask backend needs a hash
 class _Task:
     """What a worker does for a job."""
 
