@@ -708,3 +708,67 @@ def test_a_run_made_in_python_is_scored_again_in_python(tmp_path: Path) -> None:
     (tmp_path / "evaluation.json").write_text("{}")
     with pytest.raises(BrainrdlError, match="was made in Python, not by a recipe: score it in Python"):
         running.evaluate_run(tmp_path)
+
+
+# A task and other terms
+
+
+def _task_images(tmp_path: Path) -> dict:
+    pixels = np.random.default_rng(1).integers(0, 255, (20, 10, 10), dtype=np.uint8)
+    names = [f"task_{k:02d}" for k in range(20)]
+    np.savez(tmp_path / "task.npz", images=pixels, names=names, labels=["dark", "light"] * 10)
+    return {"arrays": str(tmp_path / "task.npz")}
+
+
+def test_a_recipe_learns_a_task_on_images_of_its_own(content: dict, tmp_path: Path) -> None:
+    content["task"] = {"stimuli": _task_images(tmp_path), "weight": 0.5, "batch_size": 6, "validation": 0.25}
+    result = running.run(recipe.check(content), tmp_path / "run", progress=False)
+    assert isinstance(result, Evaluation)
+    fits = result.histories.query("role == 'student' and step > 0")
+    np.testing.assert_allclose(fits["loss"], fits["rdm_loss"] + 0.5 * fits["task_loss"], rtol=1e-5)
+    assert fits["validation_accuracy"].notna().all()
+
+
+def test_a_task_in_a_recipe_is_on_the_images_of_the_rdm_by_default(content: dict, tmp_path: Path) -> None:
+    content["task"] = {"label_smoothing": 0.1}
+    result = running.run(recipe.check(content), tmp_path / "run", progress=False)
+    assert isinstance(result, Evaluation)
+    assert result.histories["task_loss"].dropna().gt(0).all()
+
+
+@pytest.mark.usefixtures("_own_package")
+def test_a_recipe_has_terms_of_your_own_package(content: dict, tmp_path: Path) -> None:
+    content["fit"]["terms"] = {"small": {"factory": "own_terms:make_small", "options": {"power": 3}, "weight": 0.1}}
+    found = building.make_terms(recipe.check(content))["small"]
+    assert (found.weight, found.on) == (0.1, "rdm")
+    result = running.run(recipe.check(content), tmp_path / "run", progress=False)
+    assert isinstance(result, Evaluation)
+    assert result.histories["small_loss"].dropna().gt(0).all()
+
+
+@pytest.fixture
+def _own_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    (tmp_path / "own_terms.py").write_text(
+        "def make_small(power=2):\n"
+        "    def small(output, batch, step):\n"
+        "        return sum(rows.abs().pow(power).mean() for rows in output.patterns.values())\n"
+        "    return small\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    yield
+    sys.modules.pop("own_terms", None)
+
+
+@pytest.mark.usefixtures("_own_package")
+@pytest.mark.parametrize(
+    ("term", "message"),
+    [
+        ({"factory": "own_terms:make_smal"}, "own_terms has no function 'make_smal'; nearest: 'make_small'"),
+        ({"factory": "no_such_package:make"}, "'no_such_package' cannot be imported"),
+        ({"factory": "own_terms:make_small", "options": {"pow": 1}}, "cannot be called with {'pow': 1}"),
+    ],
+)
+def test_a_term_that_cannot_be_made_is_refused(content: dict, term: dict, message: str) -> None:
+    content["fit"]["terms"] = {"small": term}
+    with pytest.raises(BrainrdlError, match=message):
+        building.make_terms(recipe.check(content))
