@@ -11,6 +11,7 @@ from . import (
     readers as readers,
     recipe as recipe,
     reporting as reporting,
+    sharing as sharing,
     similarity as similarity,
     stimuli as stimuli,
     teachers as teachers,
@@ -27,7 +28,10 @@ from .models.student import Student as Student
 from .rdms.estimation import calc_rdm as calc_rdm
 from .readers.reading import read as read
 from .reporting.page import report as report
+from .sharing.exporting import export as export
 from .stimuli.named_images import Stimuli as Stimuli
+from .teachers.feature_teacher import FeatureTeacher as FeatureTeacher
+from .teachers.joint_teacher import JointTeacher as JointTeacher
 from .teachers.network_teacher import NetworkTeacher as NetworkTeacher
 from .teachers.rdm_teacher import RDMTeacher as RDMTeacher
 from .training.loop import fit as fit

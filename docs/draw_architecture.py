@@ -137,6 +137,7 @@ def _public(room: str) -> set[str]:
 # Where each room is from left to right, so that no arrow crosses a box.
 COLUMNS = {
     "cli": 1.5,
+    "sharing": 0,
     "recipe": 0,
     "demo": 1,
     "reporting": 2,
@@ -159,8 +160,8 @@ COLUMNS = {
 
 
 def draw_rooms(path: Path) -> None:
-    figure, ax = _canvas(8.5, 8)
-    ax.set(xlim=(-1.3, 8.1), ylim=(-0.4, 9.8))
+    figure, ax = _canvas(8.5, 8.8)
+    ax.set(xlim=(-1.3, 8.1), ylim=(-0.4, 10.8))
     places = {room: (1.6 * COLUMNS[room], float(y)) for y, level in enumerate(levels()) for room in level}
     for room, others in needed(imports()).items():
         for other in others:

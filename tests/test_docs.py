@@ -85,11 +85,16 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("inputs")
     names = [f"{category}_{k}" for category in ("body", "face", "house", "tool") for k in range(1, 6)]
     _write_images(folder / "images", names)
-    others = [f"{name}_other" for name in names]
-    _write_images(folder / "labelled", others)
-    for table, listed in (("labels.csv", names), ("labelled.csv", others)):
+    _write_images(folder / "labelled", labelled := [f"{name}_more" for name in names], seed=2)
+    for table, listed in (("labels.csv", names), ("labelled.csv", labelled)):
         rows = "".join(f"{name},{name.split('_')[0]}\n" for name in listed)
         (folder / table).write_text(f"stimulus,category\n{rows}")
+    others = [f"{category}_{k}" for category in ("lamp", "tree") for k in range(1, 5)]
+    _write_images(folder / "other", others, seed=1)
+    seen = Stimuli.from_folder(folder / "other", default_transform(8, "none")).images().flatten(1)
+    simulate_subjects(seen, others, n_subjects=4, n_voxels=40, noise=0.5, roi="IT", seed=1).save(
+        str(folder / "other.h5"), file_type="hdf5"
+    )
     patterns = Stimuli.from_folder(folder / "images", default_transform(8, "none")).images().flatten(1)
     it, v1 = (
         simulate_subjects(patterns[:, half], names, n_subjects=3, n_voxels=40, noise=0.5, roi=roi)
@@ -102,9 +107,9 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def _write_images(folder: Path, names: list[str]) -> None:
+def _write_images(folder: Path, names: list[str], seed: int = 0) -> None:
     folder.mkdir()
-    rng = np.random.default_rng(len(names[0]) - len("body_1"))
+    rng = np.random.default_rng(seed)
     categories = dict.fromkeys(name.split("_")[0] for name in names)
     tint = {category: rng.integers(0, 128, (8, 8, 3)) for category in categories}
     for name in names:

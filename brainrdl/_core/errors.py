@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any, NoReturn
+from unicodedata import normalize
 
 _SHOWN = 5
 
@@ -401,15 +402,18 @@ def check_unique(names: Sequence[str], where: str) -> None:
 
 
 def check_text(names: Iterable[str], where: str) -> None:
-    r"""Refuse names that cannot be written to a file: with the character NUL, or file names in another encoding.
+    r"""Refuse names that cannot be written to a file, and different names that look the same.
 
-    All names that are stored with a result are checked here before anything is fitted: of conditions, categories,
-    subjects, targets, layers, students and models.
+    Names that differ only in white space ("s1" and "s1 "), or in how an accent is encoded, are most likely one name:
+    if they counted as two subjects or conditions, means and ceilings would be wrong. All names that are stored with a
+    result are checked here before anything is fitted: of conditions, categories, subjects, targets, layers, students
+    and models.
 
     Raises
     ------
     BrainrdlError
-        If a name cannot be written as UTF-8, or contains NUL, at which other programs cut it.
+        If a name cannot be written as UTF-8, or contains NUL, at which other programs cut it; if two names differ only
+        in white space or in the encoding of their letters.
 
     Examples
     --------
@@ -424,6 +428,15 @@ def check_text(names: Iterable[str], where: str) -> None:
     ):
         if broken:
             refuse(f"names {quote(broken)} of {where} {reason}; rename them (if they are names of files, the files)")
+    same: dict[str, list[str]] = {}
+    for name in dict.fromkeys(listed):
+        same.setdefault(" ".join(normalize("NFC", name).split()), []).append(name)
+    twins = [twin for names_alike in same.values() if len(names_alike) > 1 for twin in names_alike]
+    if twins:
+        refuse(
+            f"names {quote(twins)} of {where} differ only in white space or in how their letters are encoded; give "
+            "them one name if they are the same, or names that look different"
+        )
 
 
 def check_conditions(asked: Iterable[str], known: Collection[str], where: str) -> None:

@@ -125,9 +125,10 @@ class Option:
         """Return a mapping as a dict, and a path as a Path."""
         if isinstance(value, str | Path):
             return Path(value)
-        if not isinstance(value, Mapping):
+        mapping = as_mapping(value, name)
+        if mapping is None:
             refuse(f"{name} must be a mapping or a path, got {value!r}")
-        return dict(value)
+        return mapping
 
     def _checked_list(self, kind: Any, value: Any, name: str) -> list[Any]:
         listed = value.tolist() if hasattr(value, "tolist") else value
@@ -251,6 +252,35 @@ def for_files(option: Option) -> Option:
     typing.Literal['a', 'b']
     """
     return replace(option, kind=Union[tuple(one for one in members(option.kind) if not _is_code(one))])  # noqa: UP007
+
+
+def as_mapping(value: object, name: str) -> dict[Any, Any] | None:
+    """Return a mapping, or a pandas Series by its index, as a dict; None for anything else.
+
+    Raises
+    ------
+    BrainrdlError
+        If a Series has two values for one name.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> as_mapping(pd.Series(["cat", "dog"], index=["a", "b"]), "groups")
+    {'a': 'cat', 'b': 'dog'}
+    >>> as_mapping(["cat"], "groups") is None
+    True
+    """
+    if isinstance(value, Mapping):
+        return dict(value)
+    if (
+        type(value).__module__.partition(".")[0] != "pandas"
+        or not hasattr(value, "items")
+        or not hasattr(value, "name")
+    ):
+        return None
+    pairs = list(value.items())
+    check_unique([str(key) for key, _ in pairs], f"the index of {name}")
+    return dict(pairs)
 
 
 def complete(kind: type[Kind], given: Mapping[str, Any]) -> Kind:

@@ -2,6 +2,7 @@
 
 SIGTERM and SIGHUP usually end a process at once. While a run folder is open they raise `Stopped`, a KeyboardInterrupt,
 so that what is open is closed; during training they (and Ctrl-C) first wait for the end of the step (`deferred`).
+Workers of another process ignore them (`ignoring`), and stop when that process says so (`ask_to_stop`).
 Signals for which the user has set another action keep it, and so does a process that ignores them (``nohup``).
 """
 
@@ -15,6 +16,9 @@ from types import FrameType
 from typing import Any
 
 _STOPPING = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
+
+
+_noting: list[list[int]] = []  # what the open blocks of `deferred` have noted
 
 
 class Stopped(KeyboardInterrupt):
@@ -76,10 +80,15 @@ def interrupting() -> Iterator[None]:
 
 
 @contextmanager
-def deferred() -> Iterator[Sequence[int]]:
+def deferred(then: Callable[[], object] = lambda: None) -> Iterator[Sequence[int]]:
     """During the block, SIGTERM, SIGHUP and SIGINT are only noted, in the sequence that is returned.
 
     A second signal acts at once, and so does a noted one when the block ends without an error.
+
+    Parameters
+    ----------
+    then : callable, optional
+        Called when a signal is noted.
 
     Examples
     --------
@@ -98,11 +107,48 @@ def deferred() -> Iterator[Sequence[int]]:
         if asked:
             raise Stopped(signum)
         asked.append(signum)
+        then()
 
     with _handled(note, (*_STOPPING, signal.SIGINT)):
-        yield asked
+        _noting.append(asked)
+        try:
+            yield asked
+        finally:
+            _noting.remove(asked)
     if asked:
         signal.raise_signal(asked[0])
+
+
+def ask_to_stop() -> None:
+    """Note SIGTERM in the open blocks of `deferred`, as if it had come; a block that has noted a signal stays as it is.
+
+    Examples
+    --------
+    >>> try:
+    ...     with interrupting(), deferred() as asked:
+    ...         ask_to_stop()
+    ...         ask_to_stop()
+    ...         print(asked == [signal.SIGTERM])
+    ... except KeyboardInterrupt as error:
+    ...     print(error)
+    True
+    stopped by SIGTERM
+    """
+    for asked in _noting:
+        if not asked:
+            asked.append(signal.SIGTERM)
+
+
+def ignoring() -> None:
+    """Ignore SIGTERM, SIGHUP and SIGINT outside blocks of `deferred` from now on, as a worker of another process does.
+
+    Otherwise Ctrl-C, which a terminal sends to all processes, would end a worker that waits for its next job, and with
+    it the work of the others.
+    """
+    default = (signal.SIG_DFL, signal.default_int_handler)
+    for each in (*_STOPPING, signal.SIGINT):
+        if signal.getsignal(each) in default:
+            signal.signal(each, _Handler(lambda signum: None))
 
 
 @contextmanager

@@ -6,6 +6,7 @@ inside the commands, so that ``--help`` and completion answer at once.
 
 from __future__ import annotations
 
+import json
 import shlex
 import signal
 import sys
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 from rich.markup import escape
 
+from brainrdl._core.constants import FINAL
 from brainrdl._core.errors import BrainrdlError, about, refuse
 from brainrdl._core.rows import Against
 from brainrdl.cli import file_commands as files
@@ -45,6 +47,7 @@ from brainrdl.cli.common import (
     print_table,
     read_options,
     save_figure,
+    say,
     say_where,
 )
 from brainrdl.cli.completion import complete, networks
@@ -53,6 +56,7 @@ from brainrdl.cli.spelling import Command
 
 if TYPE_CHECKING:
     import pandas as pd
+    from rsatoolbox.rdm import RDMs
 
     from brainrdl.evaluation.held_out import Evaluation
 app = typer.Typer(
@@ -133,11 +137,14 @@ def fit(
     from brainrdl import report as write_report
     from brainrdl.evaluation.held_out import Evaluation
     from brainrdl.recipe import files as _recipe, running
+    from brainrdl.training.distributed import is_first
 
     folder = out or _RUN_FOLDER / recipe.stem
     asked = _recipe.load(recipe, changes)
     with _resumable(folder):
         result = running.run(asked, folder, resume=resume, overwrite=overwrite, progress=not quiet and not as_json)
+    if not is_first():
+        return
     page = write_report(folder)
     if isinstance(result, Evaluation):
         _print_summary(result, as_json)
@@ -146,28 +153,134 @@ def fit(
     else:
         console.print(f"fitted to all stimuli, best step {result.best_step}; no stimuli were held out, so no scores")
     if not as_json:
+        if (folder / FINAL).exists():
+            say_where("final model (fitted to all stimuli, not scored)", folder / FINAL)
         say_where("report", page)
 
 
+@app.command(
+    cls=Command,
+    epilog="Examples:\n\nbrainrdl sweep recipe.yaml fit.rdm_weight=0,.1,1,10 --out runs/weights\n\n"
+    "brainrdl sweep recipe.yaml fit.rdm_weight=0,1 student.layers=[conv1],[conv2] --set fit.steps=20\n\n"
+    "brainrdl sweep recipe.yaml fit.rdm_weight=0,.1,1,10,100 --out runs/weights --resume",
+)
+def sweep(
+    recipe: Annotated[Path, typer.Argument(help="YAML recipe with held-out stimuli.")],
+    values: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="SECTION.KEY=VALUE,VALUE,...",
+            help="Values of a key of the recipe; with several keys, all combinations are run.",
+        ),
+    ],
+    changes: Annotated[
+        list[str],
+        typer.Option(
+            "--set", metavar="SECTION.KEY=VALUE", help="Change a key of the recipe; can be given several times."
+        ),
+    ] = [],  # noqa: B006
+    out: Annotated[Path | None, typer.Option("--out", "-o", metavar="FOLDER", help="Folder of the sweep.")] = None,
+    n_jobs: Annotated[
+        int | None, typer.Option("--n-jobs", help="Number of points that run at the same time; -1 for one per core.")
+    ] = None,
+    resume: Resume = False,
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Run a recipe for several values of its keys, and compare task accuracy with the score on held-out stimuli.
+
+    Each point has a run folder; the table and the figure of all points are in the folder of the sweep.
+    """
+    from brainrdl.recipe import files as _recipe, sweeping
+    from brainrdl.reporting.index_page import write_index
+
+    folder = out or _RUN_FOLDER / f"{recipe.stem}_sweep"
+    asked, listed = _recipe.load(recipe, changes), sweeping.parse_values(values)
+    with _resumable(folder, begun=sweeping.SWEEP):
+        table = sweeping.sweep(
+            asked, listed, folder, resume=resume, overwrite=overwrite, progress=not quiet and not as_json, n_jobs=n_jobs
+        )
+    figure, shown = folder / f"{sweeping.FIGURE}.png", sweeping.readable(table, list(listed))
+    page = write_index(folder, shown, table["folder"], figure if table["accuracy"].notna().any() else None)
+    if as_json:
+        print_json(table)
+        return
+    first = table.iloc[0]
+    console.print(f"[bold]{escape(str(first['comparator']))} with {Against(first['against']).label}, held out[/bold]")
+    print_table(shown)
+    say_where("report", page)
+
+
 @contextmanager
-def _resumable(folder: Path) -> Iterator[None]:
-    """Say after Ctrl-C, SIGTERM or SIGHUP how to continue the run in `folder`, if it has begun."""
+def _resumable(folder: Path, begun: str = "settings.json") -> Iterator[None]:
+    """Say after Ctrl-C, SIGTERM or SIGHUP how to continue the run in `folder`, if it has begun: its first file."""
     try:
         yield
     except KeyboardInterrupt as error:
         status = _SIGNALLED + getattr(error, "signum", signal.SIGINT)
         notes = getattr(error, "__notes__", [])  # of a run folder that was put back
-        if notes or not (folder / "settings.json").exists():
+        if notes or not (folder / begun).exists():
             _fail("; ".join(["interrupted", *notes]), status)
         words = [word for word in sys.argv[1:] if word not in ("--resume", "--overwrite")]
         command = shlex.join(["brainrdl", *words, "--resume"])
         _fail(f"interrupted; {str(folder)!r} keeps what was done: continue with `{command}`", status)
 
 
-@app.command(cls=Command, epilog="Example: brainrdl evaluate runs/it --comparator tau-a --out runs/it_tau")
+@app.command(
+    cls=Command,
+    epilog="Examples:\n\nbrainrdl evaluate runs/it --comparator tau-a --out runs/it_tau\n\n"
+    "brainrdl evaluate runs/it --teacher other.h5 --stimuli other/ --out runs/it_other",
+)
 def evaluate(
     run: Annotated[Path, typer.Argument(help="Run folder of `brainrdl fit`.")],
     comparators: Comparators = [],  # noqa: B006
+    teacher: Annotated[
+        Path | None,
+        typer.Option("--teacher", metavar="FILE", help="Score against these RDMs, of other images or other subjects."),
+    ] = None,
+    stimuli: Annotated[
+        Path | None, typer.Option("--stimuli", metavar="FOLDER", help="Folder of the images of --teacher.")
+    ] = None,
+    labels: Annotated[
+        Path | None,
+        typer.Option("--labels", metavar="FILE", help="CSV file with columns stimulus and category of these images."),
+    ] = None,
+    groups: Annotated[
+        Path | None,
+        typer.Option(
+            "--groups",
+            metavar="FILE",
+            help="CSV file with columns stimulus and group: images in a group with one that the run was fitted to are "
+            "not new to it.",
+        ),
+    ] = None,
+    drop_seen: Annotated[
+        bool,
+        typer.Option("--drop-seen", help="Leave out images that are not new to the run instead of refusing."),
+    ] = False,
+    same_names: Annotated[
+        bool,
+        typer.Option("--same-names", help="Equal names in --stimuli and in the run are names of different images."),
+    ] = False,
+    allow_missing: Annotated[
+        bool, typer.Option("--allow-missing", help="Score the names that --teacher and --stimuli share.")
+    ] = False,
+    match: Annotated[
+        list[str],
+        typer.Option(
+            "--match",
+            metavar="LAYER=TARGET",
+            help="Compare this layer with this region of --teacher; can be given several times. By default, as in the "
+            "run, or each layer with the only region.",
+        ),
+    ] = [],  # noqa: B006
+    names: Names = None,
+    options: ReadOptions = [],  # noqa: B006
+    targets: Targets = [],  # noqa: B006
+    subjects: Subjects = [],  # noqa: B006
+    subject_by: SubjectBy = "subject",
+    average_over: AverageOver = [],  # noqa: B006
     out: Annotated[
         Path | None,
         typer.Option(
@@ -176,23 +289,109 @@ def evaluate(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Score a finished run again on its held-out stimuli, with the same or other comparators; fits nothing.
+    """Score a finished run again: on its held-out stimuli, or on other images and subjects; fits nothing.
 
-    The run folder is not changed.
+    On other images, the student of the final fit (or of the only fit) is scored, next to the same student before the
+    fit. Images that are not new to it are refused. The run folder is not changed.
     """
-    from brainrdl.recipe.files import RECIPE
     from brainrdl.recipe.running import evaluate_run
 
-    if not (run / RECIPE).is_file():
-        refuse(f"{str(run)!r} is not a run folder of 'brainrdl fit': it has no file {RECIPE}; give the folder of a run")
     if out is not None and out.exists() and (not out.is_dir() or any(out.iterdir())):
         refuse(f"--out {str(out)!r} must be a new or empty folder, so that no scores are lost; choose another")
-    evaluation = evaluate_run(run, comparators)
+    of_teacher = {
+        "--stimuli": stimuli, "--labels": labels, "--groups": groups, "--drop-seen": drop_seen or None,
+        "--same-names": same_names or None, "--allow-missing": allow_missing or None, "--match": match,
+        "--names": names, "--read": options, "--target": targets, "--subject": subjects,
+        "--subject-by": None if subject_by == "subject" else subject_by, "--average-over": average_over,
+    }  # fmt: skip
+    if teacher is None:
+        files.refuse_options(of_teacher, "some options are for scores on other images, and need --teacher")
+        _check_run(run)
+        evaluation = evaluate_run(run, comparators)
+    else:
+        if stimuli is None:
+            refuse(f"--teacher {str(teacher)!r} needs the images of its conditions; give their folder with --stimuli")
+        found = read_rdms(teacher, names, read_options(options), quiet=as_json)
+        (found,) = chosen([found], [teacher], targets, subjects)
+        how: dict[str, Any] = {"subject_by": subject_by, "average_over": average_over}
+        kept: dict[str, Any] = {"drop_seen": drop_seen, "same_names": same_names, "allow_missing": allow_missing}
+        kept |= {"groups": groups, "match": _matched(match)}
+        evaluation = _evaluate_elsewhere(run, teacher, found, how, stimuli, labels, comparators, kept)
     _print_summary(evaluation, as_json)
     if out is not None:
         evaluation.save(out)
         if not as_json:
             say_where("scores", out)
+
+
+def _check_run(run: Path) -> None:
+    from brainrdl.recipe.files import RECIPE
+
+    if not (run / RECIPE).is_file():
+        refuse(f"{str(run)!r} is not a run folder of 'brainrdl fit': it has no file {RECIPE}; give the folder of a run")
+
+
+def _matched(words: Sequence[str]) -> dict[str, str] | None:
+    for word in words:
+        if not all(word.partition("=")):
+            refuse(f"--match expects LAYER=TARGET, got {word!r}")
+    return dict(word.split("=", 1) for word in words) or None
+
+
+def _evaluate_elsewhere(
+    run: Path,
+    file: Path,
+    found: RDMs,
+    how: Mapping[str, Any],
+    stimuli: Path,
+    labels: Path | None,
+    comparators: Sequence[str],
+    kept: Mapping[str, Any],
+) -> Evaluation:
+    from brainrdl import RDMTeacher, Stimuli
+    from brainrdl.evaluation.options import COMPARATORS
+    from brainrdl.sharing.other_images import evaluate_run_elsewhere
+
+    with about(f"file {str(file)!r}"):
+        teacher = RDMTeacher(found, name=file.stem, **how)
+    images = Stimuli.from_folder(stimuli, labels=labels)
+    return evaluate_run_elsewhere(run, teacher, images, comparators=comparators or COMPARATORS, **kept)
+
+
+@app.command(
+    cls=Command,
+    epilog="Examples:\n\nbrainrdl export runs/it --out it_model --licence cc-by-4.0\n\n"
+    "brainrdl export runs/it --out it_model --scores runs/it_other --overwrite",
+)
+def export(
+    run: Annotated[Path, typer.Argument(help="Run folder of `brainrdl fit`, with a final fit or without folds.")],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="FOLDER", help="Folder to write; new or empty.")],
+    licence: Annotated[
+        str,
+        typer.Option(
+            "--licence", metavar="NAME", help="Licence of the model for its card, as the hub names it: mit, ..."
+        ),
+    ] = "unknown",
+    scores: Annotated[
+        Path | None,
+        typer.Option("--scores", metavar="FOLDER", help="Add scores on other images, from `brainrdl evaluate --out`."),
+    ] = None,
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
+) -> None:
+    """Write a fitted model as files that load without brainrdl: weights, plain torch code, a program, a model card."""
+    from brainrdl.sharing.exporting import export as write_export
+
+    done = write_export(run, out, licence=licence, scores=scores, overwrite=overwrite)
+    if as_json:
+        facts = {"folder": str(done.folder), "files": done.files, "loads_by": done.loads_by}
+        typer.echo(json.dumps(facts | {"without_program": done.without_program}, indent=2))
+        return
+    if done.without_program:
+        say(f"no model.pt2: torch.export cannot convert this network ({done.without_program}); the other files load it")
+    if licence == "unknown":
+        say("the card states no licence; set one with --licence before you share the model")
+    say_where("model", done.folder)
 
 
 @app.command(

@@ -181,5 +181,9 @@ def save_figure(figure: Any, path: Path, quiet: bool = False) -> None:
         say_where("figure", path)
 
 
+def say(text: str) -> None:
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
 def say_where(what: str, path: Path) -> None:
     console.print(f"{what}: {escape(str(path))}", soft_wrap=True, highlight=False)

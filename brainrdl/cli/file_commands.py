@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from brainrdl._core.errors import about, quote, refuse
+from brainrdl._core.errors import about, check_option, quote, refuse
 from brainrdl.cli.common import (
     AsJson,
     AverageOver,
@@ -34,7 +34,8 @@ if TYPE_CHECKING:
     from rsatoolbox.rdm import RDMs
 RDM_EXAMPLES = (
     "Examples:\n\nbrainrdl rdm betas.nii.gz --read atlas=atlas.nii.gz --roi IT -d crossnobis --out it.h5\n\n"
-    "brainrdl rdm --model resnet18 --layers layer1 layer4 --stimuli images/ --out resnet18.h5"
+    "brainrdl rdm --model resnet18 --layers layer1 layer4 --stimuli images/ --out resnet18.h5\n\n"
+    "brainrdl rdm --run runs/it --stimuli other/ --out fitted.h5"
 )
 
 DOCTOR_EXAMPLES = (
@@ -52,11 +53,13 @@ _KEYWORDS = {  # of calc_rdm
     "--window": "windows",
 }
 
+_NOT_OF_RUN = ("--weights", "--seed", "--pool", "--step")  # options of a network that a run has fixed
+
 _HDF5, _TABLES = (".h5", ".hdf5"), (".csv", ".tsv")
 
 Sources = Annotated[
     list[str],
-    typer.Argument(help="File, folder, or pattern in quotes ('sub-*/betas.nii.gz'); with --model, more layers."),
+    typer.Argument(help="File, folder, or pattern in quotes ('sub-*/betas.nii.gz'); more layers with --model, --run."),
 ]
 
 Dissimilarity = Annotated[
@@ -157,6 +160,14 @@ def rdm(
             autocompletion=complete(networks),
         ),
     ] = None,
+    run: Annotated[
+        Path | None,
+        typer.Option(
+            "--run",
+            metavar="FOLDER",
+            help="Compute RDMs of the fitted student of this run, with its readouts and its size of images.",
+        ),
+    ] = None,
     weights: Annotated[
         str | None,
         typer.Option(
@@ -188,7 +199,7 @@ def rdm(
     overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
-    """Compute RDMs of measurements, or of a network's layers, and write them to a file to use as a teacher."""
+    """Compute RDMs of measurements, of a network's layers, or of a fitted run, and write them to a file."""
     _check_out(out, overwrite)
     of_file = {
         "--noise-normalisation": noise, "--noise-per": noise_per, "--roi": rois, "--runs": runs,
@@ -197,15 +208,21 @@ def rdm(
     of_network = {
         "--weights": weights, "--seed": seed, "--layers": layers, "--pool": pool, "--step": step, "--stimuli": stimuli,
     }  # fmt: skip
-    if model is not None:
-        _refuse_options(of_file, "--model computes RDMs of a network")
+    if run is not None:
+        refuse_options(
+            {**of_file, **{key: of_network[key] for key in _NOT_OF_RUN}, "--model": model},
+            "--run computes RDMs of a fitted student",
+        )
+        found = _of_run(run, [*layers, *sources], stimuli, dissimilarity)
+    elif model is not None:
+        refuse_options(of_file, "--model computes RDMs of a network")
         shown = [*layers, *sources]
         found = _of_network(model, weights, seed or 0, shown, (pool, step), stimuli, dissimilarity or "correlation")
     else:
-        _refuse_options(of_network, "some options need --model")
+        refuse_options(of_network, "some options need --model or --run")
         words = read_options(options)
         short = {"condition_column": [condition_column] if condition_column else [], "roi": rois}
-        _refuse_options(
+        refuse_options(
             {f"--read {key}": given for key, given in short.items() if key in words}, "an option is given twice"
         )
         words |= {key: given for key, given in short.items() if given}
@@ -335,7 +352,7 @@ def _window(text: str) -> tuple[float, float]:
     return window
 
 
-def _refuse_options(given: Mapping[str, Any], why: str) -> None:
+def refuse_options(given: Mapping[str, Any], why: str) -> None:
     """Refuse options that would have no effect."""
     if useless := [option for option, value in given.items() if value not in (None, [])]:
         refuse(f"{why}; leave out {quote(useless)}")
@@ -359,7 +376,7 @@ def _of_file(source: str, names: Path | None, words: Mapping[str, Sequence[str]]
         by = options.pop("by", "stimulus")
         found: Any = read(source, names=names, by=by, **options)
         if isinstance(found, RDMs):
-            _refuse_options(measured, f"{source!r} contains RDMs already, which are written unchanged")
+            refuse_options(measured, f"{source!r} contains RDMs already, which are written unchanged")
             return found
         return calc_rdm(found, by=by, **{_KEYWORDS[option]: value for option, value in measured.items()})
 
@@ -394,6 +411,31 @@ def _of_network(
         "model": [model] * found.n_rdm,
         "weights": [weights or f"random, seed {seed}"] * found.n_rdm,
     }
+    return found
+
+
+def _of_run(run: Path, layers: Sequence[str], stimuli: Path | None, dissimilarity: str | None) -> RDMs:
+    """Compute RDMs of the student of a run; by default those that were fitted, with the dissimilarity of its loss."""
+    from brainrdl import Stimuli
+    from brainrdl.dissimilarity.measures import traits_of
+    from brainrdl.recipe.building import make_loss
+    from brainrdl.sharing.finished_runs import load_run
+
+    if dissimilarity is not None and traits_of(dissimilarity).cross_validated:
+        refuse(
+            f"--dissimilarity {dissimilarity} is cross-validated over runs, and a network has no runs; choose another"
+        )
+    if stimuli is None:
+        refuse(f"--run {str(run)!r} needs images; give their folder with --stimuli")
+    fitted = load_run(run)
+    for layer in layers:
+        check_option(layer, fitted.student.layers, "--layers: layer of the run")
+    measure = make_loss(fitted.recipe).dissimilarity if dissimilarity is None else dissimilarity
+    found = fitted.student.rdms(Stimuli.from_folder(stimuli, fitted.transform), dissimilarity=measure)
+    chosen = [row for row, layer in enumerate(found.rdm_descriptors["layer"]) if not layers or layer in layers]
+    found = found[chosen]
+    weights = {"model": fitted.recipe.student.model, "weights": str(fitted.fit)}
+    found.rdm_descriptors |= {key: [value] * found.n_rdm for key, value in weights.items()}
     return found
 
 

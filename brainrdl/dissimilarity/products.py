@@ -85,11 +85,11 @@ def all_cosines(x: Tensor, centre: bool) -> tuple[Tensor, Tensor, Tensor]:
     vectors, floor = channel_centred(x) if centre else (x, torch.finfo(x.dtype).tiny)
     gram = matmul(vectors, vectors.mT)
     squares = gram.diagonal(dim1=-2, dim2=-1)
-    inverse = _inverse(squares, floor)
-    return vectors, inverse, gram * inverse.unsqueeze(-1) * inverse.unsqueeze(-2)
+    inverse = inverse_lengths(squares, floor)
+    return vectors, inverse, gram.mul_(inverse.unsqueeze(-1)).mul_(inverse.unsqueeze(-2))
 
 
-def _inverse(squares: Tensor, floor: Tensor | float) -> Tensor:
+def inverse_lengths(squares: Tensor, floor: Tensor | float) -> Tensor:
     """Return inverse lengths; 0 for vectors that are too short."""
     return squares.masked_fill(squares <= floor, torch.inf).rsqrt()
 
@@ -133,7 +133,7 @@ def _pair_products_in_blocks(x: Tensor, y: Tensor | None, scale: float) -> Tenso
 
 def _cosine_distances_in_blocks(x: Tensor, centre: bool) -> Tensor:
     vectors, floor = channel_centred(x) if centre else (x, torch.finfo(x.dtype).tiny)
-    unit = vectors * _inverse(vectors.square().sum(-1), floor).unsqueeze(-1)
+    unit = vectors * inverse_lengths(vectors.square().sum(-1), floor).unsqueeze(-1)
     return _joined(x, lambda rows, columns: _distances(matmul(unit[..., rows, :], unit[..., columns, :].mT)))
 
 

@@ -4,8 +4,9 @@
 `comparison` compares any two sets of RDMs (`compare`). `scores` makes the tables from `pairwise` comparisons, and
 `marks` are the single scores in them. `ceilings` and `partial_correlation` belong to a score; `influence`,
 `uncertainty` and `intervals` give its interval, and `contrasts` test differences. `options`, `folds`, the `plan` of all
-fits, and `fresh_students` for each fit belong to cross-validation; `baselines` and `simple_models` are what scores are
-compared with. `rsatoolbox_result` converts an evaluation for rsatoolbox.
+fits, `fresh_students` for each fit, and `jobs` in several processes belong to cross-validation; `baselines` and
+`simple_models` are what scores are compared with. `elsewhere` scores a student on other images and subjects.
+`rsatoolbox_result` converts an evaluation for rsatoolbox.
 """
 
 from lazy_loader import attach_stub

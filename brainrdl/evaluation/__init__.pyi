@@ -8,12 +8,20 @@ from .comparison import (
     rdm_labels as rdm_labels,
 )
 from .cross_validation import cross_validate as cross_validate
+from .elsewhere import (
+    evaluate_elsewhere as evaluate_elsewhere,
+    seen_images as seen_images,
+)
 from .folds import stimulus_folds as stimulus_folds
 from .held_out import (
     Evaluation as Evaluation,
     assemble as assemble,
     evaluate as evaluate,
     teacher_rdms as teacher_rdms,
+)
+from .jobs import (
+    count_workers as count_workers,
+    run_jobs as run_jobs,
 )
 from .options import (
     COMPARATORS as COMPARATORS,

@@ -26,6 +26,7 @@ from brainrdl._core.rows import Role
 from brainrdl.evaluation.baselines import averaged_rows, baseline_rows, constant_rows
 from brainrdl.evaluation.fresh_students import Maker
 from brainrdl.evaluation.held_out import Evaluation, assemble, student_rdms, teacher_rdms, write_evaluation
+from brainrdl.evaluation.jobs import count_workers, run_jobs
 from brainrdl.evaluation.options import CrossValidationOptions, EvaluationOptions
 from brainrdl.evaluation.plan import (
     Candidate,
@@ -35,25 +36,27 @@ from brainrdl.evaluation.plan import (
     check_inner_sizes,
     check_rows,
     check_slugs,
+    check_targets,
+    check_teachers,
     check_validation,
     controls_for,
     display,
     inner_folds_of,
     named_candidates,
+    settings_of_teachers,
     splits_of,
     subjects_to_leave_out,
 )
 from brainrdl.evaluation.scores import HeldOut
 from brainrdl.evaluation.simple_models import model_rdms
-from brainrdl.loss.rdm_loss import RDMLoss
+from brainrdl.loss.rdm_loss import RDMLoss, check_rdm_loss
 from brainrdl.models.student import Student
 from brainrdl.stimuli.categories import groups_of
 from brainrdl.stimuli.named_images import Stimuli
 from brainrdl.teachers.controls import PermutedTeacher
 from brainrdl.teachers.protocol import Teacher, check_stored
 from brainrdl.training import checkpoint as _checkpoint, provenance, run_folder
-from brainrdl.training.display import track
-from brainrdl.training.distributed import check_one_process
+from brainrdl.training.distributed import agreed, is_first, join, opened_by_first, start_alike, wait_for_all
 from brainrdl.training.fingerprint import hashes_of, source_settings, student_settings
 from brainrdl.training.frozen_features import FrozenFeatures
 from brainrdl.training.loop import fit
@@ -86,6 +89,9 @@ def cross_validate(
     **options: Unpack[CrossValidationOptions],
 ) -> Evaluation:
     """Fit students on training stimuli and score them on pairs of stimuli that were held out together.
+
+    With several processes (``torchrun``), all of them compute each fit together and have the result; the first one
+    writes.
 
     Parameters
     ----------
@@ -127,7 +133,7 @@ def cross_validate(
     BrainrdlError
         As in `fit`; also for stimuli that are not the teacher's conditions, byte-identical images or groups in two
         parts, folds of fewer than 4 conditions, an unknown option, two rows with the same name, students that share
-        weights that training changes, resuming with another design, or several processes.
+        weights that training changes, or resuming with another design.
 
     Examples
     --------
@@ -142,20 +148,22 @@ def cross_validate(
     >>> sorted(result.summary.student.unique())
     ['fitted', 'permuted', 'unfitted']
     """
-    check_one_process("cross-validation")
-    if out is not None:
+    join(options.get("device", "auto"))
+    if out is not None and is_first():
         run_folder.check_folder(out, resume=resume, overwrite=overwrite)
     candidates = named_candidates(students)
     _check_kinds(teacher, stimuli)
     check_stored(teacher)
     asked = complete(EvaluationOptions, options)
+    count_workers(asked["n_jobs"], n=2)  # refuse a wrong number before hours of preparation
     seeds, stratify, inner_folds = asked["seeds"], asked["stratify"], asked["inner_folds"]
     groups = asked["groups"] = groups_of(asked["groups"], stimuli.names)
     controls = asked["controls"] = controls_for(asked["controls"], stimuli)
-    fit_options: dict[str, Any] = {"loss": loss or RDMLoss(), "validation": validation}
+    fit_options: dict[str, Any] = {"loss": check_rdm_loss(loss), "validation": validation}
     fit_options |= {name: value for name, value in {"task": task, "terms": terms}.items() if value}
     fit_options |= {name: value for name, value in options.items() if name not in asked}
     check_candidates(candidates, fit_options, cross_validate)
+    check_teachers(candidates, stimuli.names)
     check_inner(candidates, inner_folds, fit_options)
     check_rows(candidates, ensembles or {}, models or {})
     model_rdms(models or {}, None, ("",), stimuli.names, seed=0, fold=0)  # refuse wrong models before hours of fitting
@@ -164,7 +172,7 @@ def cross_validate(
         **{name: value for name, value in asked.items() if name not in free(EvaluationOptions)},
         **source_settings(teacher, stimuli, stimuli.names),
         "hashes": {what: digest for what, digest in hashes.items() if stratify or what != "labels"},
-        "students": candidates, "fit": fit_options,
+        "students": candidates, "teachers": settings_of_teachers(candidates, stimuli), "fit": fit_options,
     }  # fmt: skip
     judging = {
         **{name: value for name, value in asked.items() if name in free(EvaluationOptions)},
@@ -177,21 +185,25 @@ def cross_validate(
     check_validation(splits, candidates, fit_options, groups, stimuli)
     made = Maker()
     first = made.first({label: candidate.make for label, candidate in candidates.items()}, seeds[0])
+    check_targets(candidates, first, fit_options)
     fitting["networks"] = {label: student_settings(student) for label, student in first.items()}
     del first
     read_only = run_folder.is_read_only(out)
-    with nullcontext() if out is None else run_folder.opened(out, resume=resume, overwrite=overwrite) as folder:
-        if folder:
+    with nullcontext() if out is None else opened_by_first(out, resume=resume, overwrite=overwrite) as folder:
+        if folder and is_first():
             _store_settings(folder, provenance.describe(fitting), hashes)
-        shared = {"progress": False, "features": FrozenFeatures(stimuli), "groups": groups, **fit_options}
-        work = _Work(teacher, stimuli, tuple(controls), inner_folds, stratify, folder, read_only, shared, made)
-        held_out: list[HeldOut] = []
-        histories: list[pd.DataFrame] = []
-        jobs = [(split, label, candidate) for split in splits for label, candidate in candidates.items()]
-        for split, label, candidate in track(jobs, "cross-validation", progress):
-            found, history = work.run(split, label, candidate)
-            held_out += found
-            histories += history
+        features = FrozenFeatures(stimuli, together=True)  # so that they do not depend on which fit is the first
+        shared = {"progress": False, "features": features, "groups": groups, **fit_options}
+        work = _Work(
+            candidates, teacher, stimuli, tuple(controls), inner_folds, stratify, folder, read_only, shared, made
+        )
+        jobs = [(split, label) for split in splits for label in candidates]
+        done = run_jobs(
+            work.run, jobs, n_jobs=asked["n_jobs"], what="cross-validation", progress=progress and is_first(),
+            out=None if read_only else folder,
+        )  # fmt: skip
+        held_out = [one for found, _ in done for one in found]
+        histories = [history for _, several in done for history in several]
         targets = tuple(dict.fromkeys(one.target for one in held_out))
         truth = teacher_rdms(teacher, stimuli, stimuli.names, targets)
         held_out += averaged_rows(held_out, ensembles or {})
@@ -207,7 +219,7 @@ def cross_validate(
             histories=pd.concat(histories, ignore_index=True), labels=stimuli.labels,
             settings=fitting | judging | {"constant": flat} | dict(facts or {}),
         )  # fmt: skip
-        if folder and not read_only:
+        if folder and not read_only and is_first():
             write_evaluation(evaluation, folder)
     return evaluation
 
@@ -216,6 +228,7 @@ def cross_validate(
 class _Work:
     """Fits and scores one candidate on one split."""
 
+    candidates: Mapping[str, Candidate]
     teacher: Teacher
     stimuli: Stimuli
     controls: tuple[str, ...]
@@ -226,9 +239,10 @@ class _Work:
     options: Mapping[str, Any]
     made: Maker
 
-    def run(self, split: Split, label: str, candidate: Candidate) -> tuple[list[HeldOut], list[pd.DataFrame]]:
+    def run(self, split: Split, label: str) -> tuple[list[HeldOut], list[pd.DataFrame]]:
+        candidate = self.candidates[label]
         controls = self.controls if candidate.controls is None else candidate.controls
-        teacher = split.cut(self.teacher)
+        teacher = split.cut(self.teacher if candidate.teacher is None else candidate.teacher)
         student, histories = self._fit(split, label, Role.STUDENT, candidate, teacher)
         found = self._held_out(split, label, Role.STUDENT, candidate, student)
         if "unfitted" in controls:
@@ -269,18 +283,24 @@ class _Work:
         out: Path | None,
     ) -> tuple[list[pd.DataFrame], int]:
         stored = out.parent / f"{out.name}-inner.csv" if out else None
-        table = _stored_table(stored) if stored else None
-        if table is None:
+        run = _files.digest_file(self.folder / run_folder.SETTINGS) if self.folder else ""
+        # The first process decides: it may be ahead, so that it has written the table when another one looks for it.
+        known = bool(agreed(stored is not None and _is_stored(stored)))
+        if stored and known:
+            table = _stored_table(stored, run)
+        else:
             if stored:
                 self._check_there(stored, _record(stored))
             table = pd.concat(self._inner_histories(split, label, candidate, teacher, options, out), ignore_index=True)
-            if stored:
-                _store_table(stored, table)
-        if out and not self.read_only:
+            if stored and is_first():
+                _store_table(stored, table, run)
+        wait_for_all()
+        if out and not self.read_only and is_first():
             for folder in out.parent.glob(f"{out.name}-inner[0-9]*"):  # the table holds all that is needed of them
                 shutil.rmtree(folder, ignore_errors=True)
         curves = table.pivot(index="step", columns="inner", values="validation_similarity").dropna()
-        return [table], int(curves.index[int(curves.mean(axis=1).argmax())])
+        steps = int(curves.index[int(curves.mean(axis=1).argmax())])
+        return [table], int(agreed(steps))
 
     def _check_there(self, *paths: Path) -> None:
         for path in paths:
@@ -311,6 +331,7 @@ class _Work:
 
     def _unfitted(self, split: Split, label: str, candidate: Candidate, device: torch.device) -> Student:
         student = self.made.by(label, candidate.make, split.seed).to(device)
+        start_alike(student)
         shown_first = calibration_names(split.train)
         light, shown = self._light(student, shown_first)
         light.calibrate(shown.images(shown_first))
@@ -356,16 +377,22 @@ def _record(table: Path) -> Path:
     return table.with_suffix(".json")
 
 
-def _store_table(path: Path, table: pd.DataFrame) -> None:
+def _store_table(path: Path, table: pd.DataFrame, run: str) -> None:
     _files.write_csv(path, table)
-    _files.write_json(_record(path), {"files": _files.digests_of(path.parent, [path.name])})
+    _files.write_json(_record(path), {"files": _files.digests_of(path.parent, [path.name]), "run": run})
 
 
-def _stored_table(path: Path) -> pd.DataFrame | None:
+def _is_stored(path: Path) -> bool:
+    return path.exists() and _record(path).exists()
+
+
+def _stored_table(path: Path, run: str) -> pd.DataFrame:
+    """Read the table of a fit; `run` is the digest of the settings of the run."""
     record = _record(path)
-    if not path.exists() or not record.exists():
-        return None
-    _files.check_digests(path.parent, _files.read_json(record)["files"], "delete it, and resume the run")
+    told = _files.read_json(record)
+    if [*told["files"]] != [path.name] or told.get("run") != run:
+        refuse(f"{str(record)!r} is of another run or fold; delete it, and resume the run")
+    _files.check_digests(path.parent, told["files"], "delete it, and resume the run")
     return _files.read_csv(path)
 
 

@@ -24,7 +24,7 @@ def stimulus_folds(
     folds: int | Splitter = 5,
     *,
     labels: Mapping[str, str] | None = None,
-    groups: Mapping[str, str] | str | Path | None = None,
+    groups: Mapping[str, str] | pd.Series | str | Path | None = None,
     seed: int = 0,
     what: str = "folds",
 ) -> pd.DataFrame:
@@ -39,7 +39,7 @@ def stimulus_folds(
         a splitter whose test sets do not overlap and whose training sets contain all other conditions.
     labels : mapping of name to category, optional
         Categories, for stratification.
-    groups : mapping of name to group, str or Path, optional
+    groups : mapping of name to group, pandas.Series, str or Path, optional
         Names of one group (an object, an identity, a video) are held out together; folds have similar sizes, and
         similar shares of the categories, as far as the groups permit. Or the path of a CSV table with the columns
         ``stimulus`` and ``group``. Names that are not listed are groups of one. A splitter is given the numbers of the
@@ -59,7 +59,8 @@ def stimulus_folds(
     BrainrdlError
         If names occur more than once or have no label, the number of folds is not a whole number of at least 2, a fold
         holds out or trains on fewer than 4 conditions, or a splitter holds a condition out twice, trains on a
-        held-out condition, uses only some conditions in a fold, separates a group, or makes no fold.
+        held-out condition, uses only some conditions in a fold, separates a group, makes no fold, or needs groups or
+        labels that were not given.
 
     Examples
     --------
@@ -90,13 +91,18 @@ def stimulus_folds(
 def _parts_of(
     splitter: Splitter, names: Sequence[str], categories: list[str] | None, numbers: list[int] | None
 ) -> list[tuple[Sequence[int], Sequence[int]]]:
-    if numbers is None or len(inspect.signature(splitter.split).parameters) < 3:
-        return list(splitter.split(list(names), categories))
-    with (
-        warnings.catch_warnings()
-    ):  # from those of scikit-learn that ignore groups; whether they separate one is checked
+    takes_groups = len(inspect.signature(splitter.split).parameters) > 2
+    more = () if numbers is None or not takes_groups else (numbers,)
+    # from splitters of scikit-learn that ignore groups; whether they separate one is checked
+    with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The groups parameter is ignored", category=UserWarning)
-        return list(splitter.split(list(names), categories, numbers))  # type: ignore[call-arg]
+        try:
+            return list(splitter.split(list(names), categories, *more))
+        except (TypeError, ValueError) as error:
+            lacks = [] if categories else ["labels of the stimuli"]
+            lacks += [arg("groups", python="groups={name: group}")] if numbers is None and takes_groups else []
+            advice = f"; if it needs {' or '.join(lacks)}, give them" if lacks else ""
+            refuse(f"splitter {splitter!r} cannot split {len(names)} conditions: {error}{advice}")
 
 
 def _check_whole_groups(fold: int, test: Sequence[int], names: Sequence[str], numbers: list[int] | None) -> None:

@@ -24,6 +24,10 @@ class Maker:
         self._used: dict[StorageWeakRef, str] = {}
         self._changed: set[StorageWeakRef] = set()
 
+    def __reduce__(self) -> tuple[type[Maker], tuple[()]]:
+        """Start anew in another process, which shares no memory with this one."""
+        return Maker, ()
+
     def first(self, makes: Mapping[str, Callable[[], Student]], seed: int) -> dict[str, Student]:
         """Make two students of each label, so that shared weights are found before any fit.
 

@@ -29,7 +29,7 @@ from brainrdl.dissimilarity import measures, pairs
 from brainrdl.evaluation.options import COMPARATORS, Intervals
 from brainrdl.evaluation.scores import HeldOut, TeacherRDMs, score
 from brainrdl.evaluation.simple_models import model_rdms
-from brainrdl.loss.matching import match_layers
+from brainrdl.loss.matching import Match, match_layers
 from brainrdl.models.student import Student
 from brainrdl.rdms import conversion
 from brainrdl.rdms.partial import comparable
@@ -270,7 +270,7 @@ def student_rdms(
     stimuli: Stimuli,
     names: tuple[str, ...],
     dissimilarity: str | measures.Dissimilarity,
-    match: Mapping[str, str] | None = None,
+    match: Match | None = None,
 ) -> dict[tuple[str, str], torch.Tensor]:
     """Compute the pairs of each (layer, target) of a student for `names`, float64 on the CPU.
 
@@ -288,7 +288,8 @@ def student_rdms(
     """
     matched = match_layers(student.layers, teacher.targets, match or student.match)
     pairs = conversion.to_tensor(student.rdms(stimuli, names, dissimilarity), dtype=torch.float64)
-    return {(layer, matched[layer]): row for layer, row in zip(student.layers, pairs, strict=True)}
+    rows = zip(student.layers, pairs, strict=True)
+    return {(layer, target): row for layer, row in rows for target in matched[layer]}
 
 
 def teacher_rdms(

@@ -99,6 +99,17 @@ class EvaluationOptions(TypedDict, total=False):
             1000, "Resamples of stimuli and subjects for the dual bootstrap; others need none.", at_least=0, fixed=False
         ),
     ]
+    n_jobs: Annotated[
+        int | None,
+        Option(
+            None,
+            "Number of processes that fit at the same time, each with its share of the cores and its own GPU; -1 for "
+            "one per core. Results are the same. By default 1.",
+            "Or as in ``joblib.parallel_config``, which can also choose a cluster.",
+            at_least=-1,
+            fixed=False,
+        ),
+    ]
 
 
 class CrossValidationOptions(EvaluationOptions, TrainingOptions, total=False):

@@ -36,7 +36,8 @@ def partial(
     Returns
     -------
     Tensor (...)
-        Partial correlation; 0 if the given RDMs explain `a` or `b` completely.
+        Partial correlation; NaN, because it is undefined, if the given RDMs explain `a` or `b` completely or one of
+        them is constant.
 
     Raises
     ------
@@ -69,4 +70,4 @@ def partial(
 
     of_a, of_b = left(a, from_a, a, from_a), left(b, from_b, b, from_b)
     ok = (of_a > _EXPLAINED * dot(weights, a * a)) & (of_b > _EXPLAINED * dot(weights, b * b))
-    return ratio(left(a, from_a, b, from_b), of_a, of_b, ok)
+    return torch.where(ok, ratio(left(a, from_a, b, from_b), of_a, of_b, ok), torch.nan)

@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from brainrdl._core.errors import (
+    about,
     arg,
     check_conditions,
     check_option,
@@ -23,9 +24,11 @@ from brainrdl._core.options import check_known, complete
 from brainrdl._core.rows import Role
 from brainrdl.evaluation.folds import stimulus_folds
 from brainrdl.evaluation.options import CONTROLS, Control, Splitter
+from brainrdl.loss.matching import match_layers
 from brainrdl.models.student import Student
 from brainrdl.stimuli.named_images import Stimuli
-from brainrdl.teachers.protocol import Teacher, cut_down, subjects_of, without_subject
+from brainrdl.teachers.protocol import Teacher, check_stored, cut_down, known_conditions, subjects_of, without_subject
+from brainrdl.training.fingerprint import hash_teacher, source_settings
 from brainrdl.training.loop import fit
 from brainrdl.training.options import FitOptions
 from brainrdl.training.stimulus_lists import check_partitions, training_names
@@ -50,6 +53,9 @@ class Candidate:
         Controls of this candidate, if they differ from those given to `cross_validate`.
     inner_folds : int, optional
         Inner folds of this candidate, if they differ from those given to `cross_validate`.
+    teacher : Teacher, optional
+        Teacher that this candidate is fitted to, if it differs from the one given to `cross_validate`; for example a
+        control. Its scores are still computed with the RDMs of the teacher given to `cross_validate`.
 
     Examples
     --------
@@ -64,6 +70,7 @@ class Candidate:
     options: Mapping[str, Any] = field(default_factory=dict)
     controls: Sequence[str] | None = None
     inner_folds: int | None = None
+    teacher: Teacher | None = None
 
 
 @dataclass(frozen=True)
@@ -77,8 +84,9 @@ class Split:
     left_out: str = ""
 
     def cut(self, teacher: Teacher) -> Teacher:
-        """Return the teacher without the held-out conditions and subject, if it can be reduced."""
-        return cut_down(without_subject(teacher, self.left_out), self.train)
+        """Return the teacher without the held-out conditions and, if it has it, subject, if it can be reduced."""
+        left_out = self.left_out if self.left_out in subjects_of(teacher) else ""
+        return cut_down(without_subject(teacher, left_out), self.train)
 
     def slug(self, label: str) -> str:
         return slug(label, f"seed{self.seed}", f"fold{self.fold}", self.left_out and f"without-{self.left_out}")
@@ -158,6 +166,38 @@ def check_candidates(
                     f"{arg('folds')} instead"
                 )
         complete(FitOptions, options)
+
+
+def check_teachers(candidates: Mapping[str, Candidate], names: Sequence[str]) -> None:
+    """Refuse teachers of candidates that are not teachers, or that do not know all stimuli."""
+    for label, candidate in candidates.items():
+        teacher = candidate.teacher
+        if teacher is None:
+            continue
+        if not isinstance(teacher, Teacher):
+            refuse(f"the teacher of student {label!r} should be a Teacher, got {type(teacher).__name__}")
+        check_stored(teacher)
+        check_conditions(names, known_conditions(teacher) or names, f"teacher {teacher.name!r} of student {label!r}")
+
+
+def check_targets(
+    candidates: Mapping[str, Candidate], students: Mapping[str, Student], fit_options: Mapping[str, Any]
+) -> None:
+    """Refuse teachers of candidates whose targets do not match the layers of their students."""
+    for label, candidate in candidates.items():
+        if candidate.teacher is not None:
+            match = {**fit_options, **candidate.options}["loss"].match or students[label].match
+            with about(f"teacher {candidate.teacher.name!r} of student {label!r}"):
+                match_layers(students[label].layers, candidate.teacher.targets, match)
+
+
+def settings_of_teachers(candidates: Mapping[str, Candidate], stimuli: Stimuli) -> dict[str, Any]:
+    """Return what identifies the teachers of candidates; a run can only be resumed with the same."""
+    own = {label: candidate.teacher for label, candidate in candidates.items() if candidate.teacher is not None}
+    return {
+        label: {**source_settings(teacher, stimuli, stimuli.names), "hashes": hash_teacher(teacher)}
+        for label, teacher in own.items()
+    }
 
 
 def controls_for(controls: Sequence[Control] | None, stimuli: Stimuli) -> list[Control]:

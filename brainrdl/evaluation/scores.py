@@ -6,13 +6,15 @@ it is compared with the subjects' mean RDM. The ceiling of each is the score tha
 
 Pairs count only if both stimuli were held out together. Folds and seeds share stimuli, so what they contribute to an
 interval is averaged for each stimulus and subject (`brainrdl.evaluation.uncertainty`). The scores and intervals of a
-target do not depend on the other targets.
+target do not depend on the other targets. Conditions of which nobody knows a pair (those of another brain) are left out
+for each target.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+import warnings
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, get_args
 
 import pandas as pd
@@ -21,12 +23,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from brainrdl._core.constants import GROUP, PARTIAL
-from brainrdl._core.errors import arg, check_option, refuse
+from brainrdl._core.errors import arg, check_option, quote, refuse
 from brainrdl._core.rows import Against, Role
 from brainrdl._core.threads import threads_for
 from brainrdl.dissimilarity.pairs import pair_indices, to_square
 from brainrdl.evaluation.ceilings import Agreement, noise_ceiling
 from brainrdl.evaluation.contrasts import contrasts_of
+from brainrdl.evaluation.intervals import Estimate
 from brainrdl.evaluation.marks import Line, Mark, mean_of
 from brainrdl.evaluation.options import Intervals
 from brainrdl.evaluation.pairwise import Compare, comparison_of
@@ -34,6 +37,8 @@ from brainrdl.evaluation.uncertainty import METHODS, FoldRDMs, Inference
 from brainrdl.similarity.registry import SIMILARITIES
 
 _CEILINGS = ("ceiling", "ceiling_lower", "ceiling_upper")
+
+_FEWEST_CONDITIONS = 3
 
 _FEWEST_RESAMPLES = 2  # of each kind, for a variance
 
@@ -84,6 +89,17 @@ class HeldOut:
     fold: int = 0
     left_out: str = ""
 
+    def only(self, known: Collection[str]) -> HeldOut | None:
+        """Leave out conditions that are not in `known`; None if fewer than 3 are left, which have no RDM to score."""
+        kept = torch.tensor([place for place, name in enumerate(self.names) if name in known])
+        if len(kept) == len(self.names):
+            return self
+        if len(kept) < _FEWEST_CONDITIONS:
+            return None
+        i, j = pair_indices(len(kept))
+        pairs = to_square(self.pairs)[kept[i].to(self.pairs.device), kept[j].to(self.pairs.device)]
+        return replace(self, names=tuple(self.names[place] for place in kept.tolist()), pairs=pairs)
+
     def __post_init__(self) -> None:
         object.__setattr__(self, "role", Role(check_option(self.role, [role.value for role in Role], "role")))
 
@@ -114,6 +130,12 @@ class TeacherRDMs:
     subjects: tuple[str, ...]
     pairs: Float[Tensor, "n_subjects n_pairs"]
     measure: str | None = None
+
+    @property
+    def known(self) -> frozenset[str]:
+        """Conditions of which a subject knows a pair; others (of another brain) are no stimuli of this target."""
+        pairs = pair_indices(len(self.names))[:, ~self.pairs.isnan().all(0).cpu()]
+        return frozenset(self.names[place] for place in pairs.unique().tolist())
 
     def of(self, names: Sequence[str]) -> Float[Tensor, "n_subjects n_chosen"]:
         """Return the dissimilarities of `names`, in their order, float64."""
@@ -178,6 +200,11 @@ def score(
     BrainrdlError
         If a comparator or the kind of intervals is unknown, or there are too few resamples.
 
+    Warns
+    -----
+    UserWarning
+        If partial correlations are undefined (NaN), because the models explain an RDM completely.
+
     Examples
     --------
     >>> import torch
@@ -195,6 +222,8 @@ def score(
     if intervals == "dual-bootstrap" and n_bootstrap < _FEWEST_RESAMPLES:
         refuse(f"{arg('intervals', intervals)} needs at least {_FEWEST_RESAMPLES} resamples, got {n_bootstrap}")
     options = {"n_bootstrap": n_bootstrap, "seed": seed}
+    known = {target: teacher.known for target, teacher in teachers.items()}
+    held_out = [part for one in held_out if (part := one.only(known[one.target])) is not None]
     judged: list[tuple[int, Mark, _Judge]] = []
     with threads_for(_PER_NUMBER * max((len(one.pairs) for one in held_out), default=0)):
         for target, members in _by_target(held_out).items():
@@ -203,6 +232,7 @@ def score(
                 judged += [(place, mark, judge) for place, mark in judge.marks(members, comparator)]
         marks = [(mark, judge) for _, mark, judge in sorted(judged, key=lambda found: found[0])]
         lines = _lines(marks)
+        _warn_of_explained(lines.values(), held_out)
         summary = pd.DataFrame([_summary_row(line, lines) for line in lines.values()])
         return Tables(pd.DataFrame([mark.row for mark, _ in marks]), summary, contrasts_of(lines.values()))
 
@@ -320,7 +350,7 @@ def _lines(judged: Sequence[tuple[Mark, _Judge]]) -> dict[tuple[Any, ...], Line]
 
 def _summary_row(line: Line, lines: Mapping[tuple[Any, ...], Line]) -> dict[str, Any]:
     row = dict(zip(GROUP, line.key, strict=True)) | {"base": line.row["base"], "score": line.whole.value}
-    row["low"], row["high"], _ = line.whole.interval()
+    row["low"], row["high"] = _limits(line.whole)
     row |= _ceilings(line)
     row["share"] = row["score"] / row["ceiling"] if row["ceiling"] >= _MIN_CEILING else float("nan")
     base = lines.get((line.row["base"], Role.UNFITTED.value, *line.key[2:]))
@@ -330,6 +360,31 @@ def _summary_row(line: Line, lines: Mapping[tuple[Any, ...], Line]) -> dict[str,
     units = {f"n_{what}s": {row[what] for row in scored} for what in ("fold", "seed")}
     sizes = {"n_subjects": line.n_subjects, "n_stimuli": line.n_stimuli}
     return row | {name: len(found) for name, found in units.items()} | sizes
+
+
+def _limits(estimate: Estimate) -> tuple[float, float]:
+    """Limits of an interval; none for a score of 0 that nothing would change, which is that of a constant RDM."""
+    low, high, _ = estimate.interval()
+    return (float("nan"), float("nan")) if low == high == 0 else (low, high)
+
+
+def _warn_of_explained(lines: Iterable[Line], held_out: Sequence[HeldOut]) -> None:
+    """Warn of partial correlations that are undefined, though all RDMs of the fold are known."""
+    gaps = {(one.target, one.seed, one.fold) for one in held_out if one.pairs.isnan().any()}
+    told = []
+    for line in lines:
+        rows = [mark.row for mark in line.marks.values() if mark.row["comparator"].startswith(PARTIAL)]
+        rows = [row for row in rows if (row["target"], row["seed"], row["fold"]) not in gaps]
+        undefined = sum(row["score"] != row["score"] for row in rows)
+        if undefined:
+            words = (line.row[column] for column in ("comparator", "student", "layer", "target"))
+            told.append(f"{' / '.join(word for word in words if word)} in {undefined} of {len(rows)} folds")
+    if told:
+        warnings.warn(
+            "partial correlations are undefined (NaN) where the category and other models explain an RDM completely, "
+            f"or it is constant: {quote(told)}; they have no interval and do not count in means over folds",
+            stacklevel=3,
+        )
 
 
 def _ceilings(line: Line) -> dict[str, float]:

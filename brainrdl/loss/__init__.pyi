@@ -5,5 +5,11 @@ from .rdm_loss import (
     SCALES as SCALES,
     Decay as Decay,
     RDMLoss as RDMLoss,
+    check_rdm_loss as check_rdm_loss,
     differentiable_names as differentiable_names,
+)
+from .transfer_losses import (
+    probabilistic_loss as probabilistic_loss,
+    relational_loss as relational_loss,
+    similarity_preserving_loss as similarity_preserving_loss,
 )

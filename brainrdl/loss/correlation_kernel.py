@@ -1,68 +1,92 @@
 """The Pearson correlation of the default loss in one step, from patterns through their RDM, with its gradient.
 
 For small students, starting many operations costs more than the arithmetic. Here the student's RDM stays a square
-matrix with a diagonal of 0, so pairs need not be gathered or scattered, and the gradient is written out. The result
-equals `corr(dissimilarity(x), teacher)`, which is tested.
+matrix with a diagonal of 0, so pairs need not be gathered or scattered, the layers that are matched with one RDM share
+the operations, and the gradient is written out. The result equals `corr(dissimilarity(x), teacher)`, which is tested.
 """
 
 from __future__ import annotations
 
+from collections.abc import MutableMapping, Sequence
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from brainrdl.dissimilarity.pairs import to_square
-from brainrdl.dissimilarity.products import all_cosines, centred, matmul
+from brainrdl.dissimilarity.products import centred, channel_centred, inverse_lengths, matmul
 from brainrdl.similarity.pair_sums import unit
 
 KINDS = ("euclidean", "correlation", "cosine")
 
+_AT_MOST = 16  # teacher RDMs whose directions are kept
 
-class _RDMCorrelation(torch.autograd.Function):
+# A teacher may answer with the same tensors in each step. Entries go with the tensors.
+_KNOWN: MutableMapping[Tensor, tuple[int, Tensor]] = WeakTensorKeyDictionary()
+
+
+class _RDMCorrelations(torch.autograd.Function):
+    """Correlations of several layers with one RDM, from a stack of square matrices that is changed in place.
+
+    For cosines, the matrices hold similarities: neither the 1 of 1 - cosine nor the sign needs other matrices.
+    """
+
     @staticmethod
-    def forward(ctx: Any, x: Tensor, direction: Tensor, kind: str) -> Tensor:
-        saved: tuple[Tensor, ...]
+    def forward(ctx: Any, direction: Tensor, kind: str, *layers: Tensor) -> Tensor:
+        n = len(direction)
+        inverse = None
+        if kind != "euclidean":
+            layers, floors = zip(*(_vectors(x, kind == "correlation") for x in layers), strict=True)
+        squares = torch.stack([matmul(x, x.mT) for x in layers])
+        diagonal = squares.diagonal(dim1=1, dim2=2)
         if kind == "euclidean":
-            gram = matmul(x, x.mT)
-            own = gram.diagonal()
-            rdm = (own.unsqueeze(1) + own).sub_(gram, alpha=2).fill_diagonal_(0)
-            saved = (x,)
+            own = diagonal.clone()
+            squares.mul_(-2).add_(own.unsqueeze(1)).add_(own.unsqueeze(2))
         else:
-            vectors, inverse, cosines = all_cosines(x, kind == "correlation")
-            rdm = -cosines.fill_diagonal_(0)  # the 1 of 1 - cosine does not change a correlation
-            saved = (vectors, inverse, cosines)
-        n_entries = len(rdm) * (len(rdm) - 1)  # each pair occurs twice
-        mean = rdm.sum() / n_entries
-        rdm = (rdm - mean).fill_diagonal_(0)
-        norm = torch.linalg.vector_norm(rdm)
-        constant = norm <= mean.abs() * (8 * torch.finfo(rdm.dtype).eps * n_entries**0.5)
+            inverse = inverse_lengths(diagonal, torch.stack(floors))
+            squares.mul_(inverse.unsqueeze(1)).mul_(inverse.unsqueeze(2))
+        diagonal.zero_()
+        n_entries = n * (n - 1)  # each pair occurs twice
+        mean = squares.sum((1, 2)) / n_entries
+        squares.sub_(mean[:, None, None])
+        diagonal.zero_()
+        norm = torch.linalg.vector_norm(squares, dim=(1, 2))
+        constant = norm <= mean.abs() * (8 * torch.finfo(squares.dtype).eps * n_entries**0.5)
         norm = norm.masked_fill(constant, torch.inf)
-        r = torch.dot(direction.flatten(), rdm.flatten()) / norm
-        ctx.save_for_backward(rdm, norm, direction, r, *saved)
-        return r
+        r = matmul(squares.flatten(1), direction.flatten()) / norm
+        ctx.save_for_backward(squares, direction, mean, norm, r, inverse, *layers)
+        return r if inverse is None else -r
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-        rdm, norm, direction, r, *saved = ctx.saved_tensors
-        pairs = direction - rdm * (r / norm)
-        scale = gradient * -2 / norm
-        if len(saved) == 1:
-            pairs.diagonal().sub_(pairs.sum(-1))
-            return matmul(pairs, saved[0]) * (2 * scale), None, None
-        vectors, inverse, cosines = saved
-        pairs.diagonal().sub_(torch.linalg.vecdot(pairs, cosines))
-        return matmul(pairs * (inverse * scale).unsqueeze(1) * inverse, vectors), None, None
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        squares, direction, mean, norm, r, inverse, *layers = ctx.saved_tensors
+        slope = torch.addcmul(direction, squares, (r / -norm)[:, None, None])
+        diagonal = slope.diagonal(dim1=1, dim2=2)
+        if inverse is None:
+            diagonal.sub_(slope.sum(-1))
+            slope.mul_((gradient * -4 / norm)[:, None, None])
+        else:
+            # A change of length does not change an angle; cosines are `squares` and the mean that was subtracted.
+            diagonal.sub_(torch.linalg.vecdot(slope, squares).add_(slope.sum(-1) * mean[:, None]))
+            slope.mul_((inverse * (gradient * -2 / norm)[:, None]).unsqueeze(2)).mul_(inverse.unsqueeze(1))
+        return None, None, *(matmul(one, x) for one, x in zip(slope, layers, strict=True))
+
+
+def _vectors(x: Tensor, centre: bool) -> tuple[Tensor, Tensor]:
+    """Return the vectors between which angles are measured, and their squared lengths that are only rounding."""
+    return channel_centred(x) if centre else (x, x.new_full((len(x),), torch.finfo(x.dtype).tiny))
 
 
 def direction_of(teacher: Float[Tensor, "*n_rdms n_pairs"]) -> Float[Tensor, "n_conditions n_conditions"]:
     """Return a square matrix; its product with an RDM, centred and of length 1, is the mean correlation.
 
     The mean of Pearson correlations with several RDMs equals one product with the mean of those RDMs, each centred and
-    of length 1. The part that depends only on the teacher is computed here once, for all layers matched with it.
+    of length 1. The part that depends only on the teacher is computed here once, for all layers matched with it, and
+    again only if the tensor is another one or was changed.
 
     Parameters
     ----------
@@ -74,29 +98,46 @@ def direction_of(teacher: Float[Tensor, "*n_rdms n_pairs"]) -> Float[Tensor, "n_
     Tensor (n_conditions, n_conditions)
         No unit.
     """
+    if teacher.is_inference():  # it has no version
+        return _direction_of(teacher)
+    version, direction = _KNOWN.get(teacher, (-1, None))
+    if direction is None or version != teacher._version:
+        if len(_KNOWN) >= _AT_MOST:
+            _KNOWN.clear()
+        with torch.inference_mode(False):  # a matrix made in that mode could never be saved for a backward pass
+            direction = _direction_of(teacher)
+        _KNOWN[teacher] = teacher._version, direction
+    return direction
+
+
+def _direction_of(teacher: Tensor) -> Tensor:
     teacher = teacher.detach().reshape(-1, teacher.shape[-1])
     teacher = teacher if teacher.dtype in (torch.float32, torch.float64) else teacher.float()
     return to_square(unit(teacher)[0].mean(0)) * 0.5**0.5  # both triangles together have the length of `unit`
 
 
-def rdm_correlation(
-    x: Float[Tensor, "n_conditions n_channels"], direction: Float[Tensor, "n_conditions n_conditions"], kind: str
-) -> Float[Tensor, ""]:
-    """Return the mean Pearson correlation between the RDM of `x` and the teacher's, in [-1, 1]; 0 if one is constant.
+def rdm_correlations(
+    layers: Sequence[Float[Tensor, "n_conditions n_channels"]],
+    direction: Float[Tensor, "n_conditions n_conditions"],
+    kind: str,
+) -> Float[Tensor, " n_layers"]:
+    """Return the mean Pearson correlation of each layer's RDM with the teacher's, in [-1, 1]; 0 if one is constant.
 
     Parameters
     ----------
-    x : Tensor (n_conditions, n_channels)
+    layers : sequence of Tensor (n_conditions, n_channels)
         Patterns of at least 2 conditions, any unit; half precision is computed in float32.
     direction : Tensor (n_conditions, n_conditions)
         The result of `direction_of` for the teacher.
     kind : {"euclidean", "correlation", "cosine"}
-        Dissimilarity of the RDM.
+        Dissimilarity of the RDMs.
 
     Returns
     -------
-    Tensor, scalar
+    Tensor (n_layers,)
     """
-    x = x if x.dtype in (torch.float32, torch.float64) else x.float()
-    r: Tensor = _RDMCorrelation.apply(centred(x) if kind == "euclidean" else x, direction.to(x), kind)
+    dtype = torch.float64 if any(x.dtype == torch.float64 for x in layers) else torch.float32
+    given = (x.to(dtype) for x in layers)
+    shown = [centred(x) for x in given] if kind == "euclidean" else given
+    r: Tensor = _RDMCorrelations.apply(direction.to(layers[0].device, dtype), kind, *shown)
     return r

@@ -6,7 +6,7 @@ the trainer, so it can be used in any training loop: ``loss(patterns, teacher_rd
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,11 +14,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from brainrdl._core.errors import check_option, quote, refuse
+from brainrdl._core.errors import arg, check_option, named, quote, refuse
 from brainrdl._core.tensor_checks import check_same_length
 from brainrdl.dissimilarity import measures
-from brainrdl.loss.correlation_kernel import KINDS, direction_of, rdm_correlation
-from brainrdl.loss.matching import match_layers, named_targets
+from brainrdl.dissimilarity.registry import DISSIMILARITIES
+from brainrdl.loss.correlation_kernel import KINDS, direction_of, rdm_correlations
+from brainrdl.loss.matching import Match, match_layers, named_targets
 from brainrdl.loss.pair_sampling import random_pairs
 from brainrdl.similarity import comparators as _similarity
 from brainrdl.similarity.registry import SIMILARITIES
@@ -80,8 +81,9 @@ class RDMLoss:
     scale : {"mean", "none"}
         For ``form="mse"``: ``"mean"`` first divides each RDM by its mean absolute dissimilarity, so that the units
         cancel; ``"none"`` does not.
-    match : mapping of layer to target, optional
-        Teacher target that each student layer should approach. Default: the target with the name of the layer, or the
+    match : mapping of layer to target, targets, or weights by target, optional
+        Teacher target that each student layer should approach; or several, whose terms are averaged, with their weights
+        if these are given. Default: the target with the name of the layer, or the
         teacher's only target.
     layer_weights : mapping of layer to float, optional
         Weight of the term of each layer (default: 1).
@@ -115,7 +117,7 @@ class RDMLoss:
     similarity: str | Similarity = "corr"
     form: Literal["similarity", "mse"] = "similarity"
     scale: Literal["mean", "none"] = "mean"
-    match: Mapping[str, str] | None = None
+    match: Match | None = None
     layer_weights: Mapping[str, float] | None = None
     schedule: Callable[[int], float] | None = None
     n_pairs: int | None = None
@@ -192,11 +194,15 @@ class RDMLoss:
             If layers and targets cannot be matched, `layer_weights` contains an unknown layer, or the numbers of
             conditions differ.
         """
-        terms = self.terms(patterns, teacher_rdms, step)
-        weights = self.layer_weights or {}
-        for layer in weights:
-            check_option(layer, terms, "layer of layer_weights")
-        total = torch.stack([weights.get(layer, 1.0) * term for layer, term in terms.items()]).sum()
+        parts = self._parts(patterns, teacher_rdms, step)
+        if self.layer_weights:
+            terms = _by_layer(parts)
+            for layer in self.layer_weights:
+                check_option(layer, terms, "layer of layer_weights")
+            total = torch.stack([self.layer_weights.get(layer, 1.0) * term for layer, term in terms.items()]).sum()
+        else:
+            first, *others = (values.sum() for _, values in parts)
+            total = sum(others, first)
         return total if self.schedule is None else total * self.schedule(step)
 
     def terms(
@@ -222,17 +228,31 @@ class RDMLoss:
             If layers and targets cannot be matched or the numbers of conditions differ.
         """
         layers = named_targets(patterns)
-        targets = named_targets(teacher_rdms)
-        matched = match_layers(layers, targets, self.match)
-        directions = {target: self._direction(targets[target]) for target in dict.fromkeys(matched.values())}
-        return {
-            layer: self._term(layers[layer], targets[target], directions[target], step)
-            for layer, target in matched.items()
-        }
+        found = _by_layer(self._parts(layers, teacher_rdms, step))
+        return {layer: found[layer] for layer in layers}
 
-    def _term(self, patterns: Tensor, teacher: Tensor, direction: Tensor | None, step: int) -> Tensor:
-        if direction is not None and patterns.ndim == 2 and len(patterns) == len(direction):
-            return 1 - rdm_correlation(patterns, direction, str(self.dissimilarity))
+    def _parts(
+        self, patterns: Mapping[str, Tensor] | Tensor, teacher_rdms: Mapping[str, Tensor] | Tensor, step: int
+    ) -> list[tuple[list[str], Tensor]]:
+        """Compute the terms of all layers, those of one target together where that is possible."""
+        layers, targets = named_targets(patterns), named_targets(teacher_rdms)
+        matched = match_layers(layers, targets, self.match)
+        parts: list[tuple[list[str], Tensor]] = []
+        for target in dict.fromkeys(target for weights in matched.values() for target in weights):
+            weights = {layer: given[target] for layer, given in matched.items() if target in given}
+            direction = self._direction(targets[target])
+            shapes = {tuple(layers[name].shape[:-1]) for name in weights}
+            if direction is not None and shapes == {direction.shape[:1]}:
+                together = rdm_correlations([layers[name] for name in weights], direction, str(self.dissimilarity))
+                parts.append((list(weights), _weighted(1 - together, list(weights.values()))))
+            else:
+                parts += [
+                    ([name], _weighted(self._term(layers[name], targets[target], step)[None], [weight]))
+                    for name, weight in weights.items()
+                ]
+        return parts
+
+    def _term(self, patterns: Tensor, teacher: Tensor, step: int) -> Tensor:
         student = measures.resolve(self.dissimilarity)(patterns)
         teacher = teacher.to(student)
         check_same_length(student, teacher, "student and teacher RDMs of one batch")
@@ -252,6 +272,71 @@ class RDMLoss:
             return None
         direction = direction_of(teacher)
         return None if direction.sum().isnan() else direction
+
+
+def _weighted(terms: Tensor, weights: Sequence[float]) -> Tensor:
+    return terms if set(weights) == {1.0} else terms * terms.new_tensor(weights)
+
+
+def _by_layer(parts: Iterable[tuple[list[str], Tensor]]) -> dict[str, Tensor]:
+    """Add up the terms of each layer, one for each of its targets."""
+    found: dict[str, Tensor] = {}
+    for layers, terms in parts:
+        for layer, term in zip(layers, terms, strict=True):
+            found[layer] = found[layer] + term if layer in found else term
+    return found
+
+
+def check_rdm_loss(loss: object) -> RDMLoss:
+    """Return the loss to train with: `loss`, or ``RDMLoss()`` for None.
+
+    A subclass of `RDMLoss` that overrides ``terms`` or ``__call__`` is accepted. Other callables are refused, because
+    the scores during and after training need to know which dissimilarity and which pairs of layer and target the loss
+    uses.
+
+    Parameters
+    ----------
+    loss : object
+        What was given as the loss of a fit.
+
+    Returns
+    -------
+    RDMLoss
+
+    Raises
+    ------
+    BrainrdlError
+        If it is not an `RDMLoss`; the message says where a name or another loss belongs.
+
+    Examples
+    --------
+    >>> check_rdm_loss(None) == RDMLoss()
+    True
+    >>> check_rdm_loss("cosine")
+    Traceback (most recent call last):
+    brainrdl.BrainrdlError: loss must be an RDMLoss, got 'cosine'; write loss=RDMLoss(similarity='cosine')
+    """
+    if loss is None:
+        return RDMLoss()
+    if isinstance(loss, RDMLoss):
+        return loss
+    given = loss.__qualname__ if isinstance(loss, type) else repr(loss)
+    refuse(f"{named('loss')} must be an RDMLoss, got {given}; {_where_it_belongs(loss)}")
+
+
+def _where_it_belongs(loss: object) -> str:
+    if loss is RDMLoss:
+        return f"write {arg('loss', python='loss=RDMLoss()')}"
+    for name, known in (("similarity", differentiable_names()), ("dissimilarity", tuple(DISSIMILARITIES))):
+        if isinstance(loss, str) and loss in known:
+            return f"write {arg('loss', python=f'loss=RDMLoss({name}={loss!r})')}"
+    if isinstance(loss, str) or not callable(loss):
+        return f"write {arg('loss', python='loss=RDMLoss(similarity=..., dissimilarity=...)')}"
+    task, terms = arg("task", python="task=Task(loss=...)"), arg("terms", python="terms={name: Term(function)}")
+    return (
+        f"a loss of logits and labels belongs in {task}, and any other function of the student's output in {terms}; "
+        "your own loss between RDMs can be a subclass of RDMLoss"
+    )
 
 
 def differentiable_names() -> tuple[str, ...]:

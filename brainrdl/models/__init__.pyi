@@ -1,8 +1,8 @@
 from .axes import Axes as Axes
 from .feature_cache import (
     FeatureStore as FeatureStore,
-    FolderStore as FolderStore,
     MemoryStore as MemoryStore,
+    ShardStore as ShardStore,
     digest_network as digest_network,
     key_of as key_of,
 )
@@ -27,9 +27,12 @@ from .networks import (
     known_names as known_names,
 )
 from .pooling import (
-    POOLS as POOLS,
     pool_patterns as pool_patterns,
     possible_pools as possible_pools,
+)
+from .pools import (
+    POOLS as POOLS,
+    check_pool as check_pool,
 )
 from .readout import (
     Readout as Readout,
@@ -41,4 +44,5 @@ from .student import (
     Student as Student,
     StudentOutput as StudentOutput,
 )
+from .trained_on import TrainedOn as TrainedOn
 from .weights import load_weights as load_weights

@@ -9,7 +9,8 @@ of the channels is not known.
 
 Class and register tokens are parameters of the network with usual names (``cls_token``, ``class_token``,
 ``reg_token``, ...), which come before the patches. A layer has them if its number of tokens is that of the patches,
-known from the convolution before, plus theirs.
+known from the convolution before, plus theirs. Before attention mixes the tokens, only those of the patches depend on
+the image: this shows whether the class tokens are the first, and if not, which tokens they are is not known.
 """
 
 from __future__ import annotations
@@ -92,6 +93,8 @@ _ON_LAST = (nn.Linear, nn.LayerNorm, nn.RMSNorm)
 # Modules of these packages that return the shape of their input (activations, dropout, gates) keep its dimensions.
 _KEEP_ORDER = ("torch.nn.modules.", "torchvision.", "timm.")
 
+_EQUAL = 1e-6  # relative to the largest value; the epsilon of float32 is 1.2e-7
+
 _CLASS = {"cls_token", "cls_tokens", "class_token", "class_embedding", "cls_embedding", "cls_embed", "class_embed"}
 
 _REGISTERS = {"reg_token", "reg_tokens", "register_tokens", "dist_token", "distillation_token"}
@@ -105,7 +108,7 @@ def trace_axes(model: nn.Module, images: Images) -> dict[str, list[Axes]]:
     model : nn.Module
         The network; it runs once, as it is.
     images : Tensor, shape (n, ...), or Inputs
-        Images; two or more, so that the dimension of the images differs from others.
+        Two or more different images, so that the dimension of the images differs from others.
 
     Returns
     -------
@@ -148,9 +151,20 @@ class _Trace:
         self._calls: list[_Call] = []
         self._begun: list[tuple[int, Tensor | None]] = []
         self._grids: set[int] = set()  # numbers of positions before any class token
+        self._fixed: dict[int, list[int]] = {}  # number of tokens -> those that did not depend on the image at first
 
     def enter(self, given: object) -> None:
-        self._begun.append((len(self._calls), first_tensor_in(given)))
+        found = first_tensor_in(given)
+        self._begun.append((len(self._calls), found))
+        self._note_fixed(found)
+
+    def _note_fixed(self, tokens: Tensor | None) -> None:
+        if tokens is None or tokens.ndim != 3 or tokens.shape[1] in self._fixed:
+            return
+        change = (tokens - tokens[:1]).detach().abs().amax(dim=(0, 2))
+        fixed = (change <= _EQUAL * tokens.detach().abs().amax()).nonzero().flatten().tolist()
+        if 0 < len(fixed) < tokens.shape[1]:
+            self._fixed[tokens.shape[1]] = fixed
 
     def leave(self, name: str, module: nn.Module, output: object) -> None:
         start, given = self._begun.pop()
@@ -216,6 +230,8 @@ class _Trace:
             return Axes(channels)
         n_class, n_others = _extra_tokens(self._model, name)
         n_tokens, extra = output.shape[1], n_class + n_others
+        if extra and self._fixed.get(n_tokens, [*range(extra)]) != [*range(extra)]:
+            return Axes(channels)
         if extra and n_tokens - extra in self._grids:
             return Axes(channels, extra, n_class > 0)
         return Axes(channels, 0 if n_tokens in self._grids or not self._grids else None)

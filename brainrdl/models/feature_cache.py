@@ -1,28 +1,43 @@
 """Stores for the patterns of a frozen network, so that each stimulus passes through the network only once.
 
-The key of a pattern is the SHA-256 of everything that the pattern depends on: the weights and printed structure of the
-network, the layer and pooling, and the stimulus. For the stimulus, this is its raw content and the ``repr`` of the
-transform, or the transformed image itself if different transforms can have that ``repr``. Dissimilarities are not
-stored, because they are cheap to compute and there are many kinds.
+Patterns are stored in groups. A group is what a pattern depends on besides the stimulus: the weights and printed
+structure of the network, the layer and its readout. The key within a group identifies the stimulus: the SHA-256 of its
+raw content and the ``repr`` of the transform, or of the transformed image if different transforms can have that
+``repr``. Dissimilarities are not stored, because they are cheap to compute and there are many kinds.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
-from contextlib import suppress
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
+import numpy as np
+import numpy.typing as npt
+import psutil
+import torch
 from torch import Tensor, nn
 
-from brainrdl._core.errors import BrainrdlError, refuse
-from brainrdl._core.files import digest_tensor, read_safetensors, reason, write_safetensors
+from brainrdl._core.errors import arg, check_option, refuse
+from brainrdl._core.files import digest_tensor, reason
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+PRECISIONS = ("float32", "float16")
+
+# One record per pattern: SHA-256 of the key, SHA-256 of key and pattern, and the first 8 bytes of the SHA-256 of both.
+_RECORD = np.dtype([("key", "V32"), ("sum", "V32"), ("check", "V8")])
 
 
 @runtime_checkable
 class FeatureStore(Protocol):
-    """Anything that stores patterns by key; ``get`` returns None for a key that is not stored.
+    """Anything that stores patterns by group and key.
 
     Examples
     --------
@@ -30,85 +45,258 @@ class FeatureStore(Protocol):
     True
     """
 
-    def get(self, key: str) -> Tensor | None:
-        """Return the pattern stored under `key`, on the CPU, or None."""
+    precision: str
 
-    def put(self, key: str, pattern: Tensor) -> None:
-        """Store `pattern` under `key`."""
+    def get(self, group: str, keys: Sequence[str]) -> dict[str, Tensor]:
+        """Return the stored patterns among `keys`, on the CPU."""
+
+    def put(self, group: str, keys: Sequence[str], patterns: Tensor) -> dict[str, Tensor]:
+        """Store one pattern per key, and return them as they are stored."""
+
+    def check_room(self, n_values: int) -> None:
+        """Refuse to begin if there is no room for this many values."""
 
 
 class MemoryStore:
     """Keep patterns in memory, on the CPU, as long as the object exists.
 
+    Parameters
+    ----------
+    precision : {"float32", "float16"}
+        Type of the stored numbers.
+
+    Raises
+    ------
+    BrainrdlError
+        If `precision` is unknown.
+
     Examples
     --------
-    >>> import torch
     >>> store = MemoryStore()
-    >>> store.put("k", torch.ones(2))
-    >>> store.get("k"), store.get("other")
-    (tensor([1., 1.]), None)
+    >>> _ = store.put("conv1", ["a"], torch.ones(1, 2))
+    >>> store.get("conv1", ["a", "b"])
+    {'a': tensor([1., 1.])}
     """
 
-    def __init__(self) -> None:
-        self._patterns: dict[str, Tensor] = {}
+    def __init__(self, precision: str = "float32") -> None:
+        self.precision = check_option(precision, PRECISIONS, "cache_precision")
+        self._patterns: dict[tuple[str, str], Tensor] = {}
 
-    def get(self, key: str) -> Tensor | None:
-        """Return the pattern stored under `key`, or None."""
-        return self._patterns.get(key)
+    def get(self, group: str, keys: Sequence[str]) -> dict[str, Tensor]:
+        """Return the stored patterns among `keys`."""
+        return {key: self._patterns[group, key] for key in keys if (group, key) in self._patterns}
 
-    def put(self, key: str, pattern: Tensor) -> None:
-        """Store a copy of `pattern` under `key`."""
-        self._patterns[key] = pattern.detach().to("cpu", copy=True)
+    def put(self, group: str, keys: Sequence[str], patterns: Tensor) -> dict[str, Tensor]:
+        """Store a copy of one pattern per key, and return them as they are stored."""
+        rows = dict(zip(keys, rounded(patterns, self.precision).clone(), strict=True))
+        self._patterns |= {(group, key): row for key, row in rows.items()}
+        return rows
+
+    def check_room(self, n_values: int) -> None:
+        """Refuse to begin if `n_values` need more memory than is available."""
+        _check_room(n_values, self.precision, psutil.virtual_memory().available, "the memory of this computer")
 
 
-class FolderStore:
-    """Keep patterns as safetensors files in a folder, which several processes may share.
+class ShardStore:
+    """Keep patterns in a folder, in two files per group, which several processes may share.
 
-    A file is first written under another name and then renamed, so that other processes never see part of a file. Two
-    processes that write the same file write the same content, so no lock is needed. A file that cannot be read, or
-    whose checksum differs (a full disk, an incomplete copy, a fault of the disk), counts as missing and is written
-    again.
+    The file ``.rows`` holds one pattern after another, and is mapped into memory. The file ``.index`` holds, for each
+    of them, its key and checksums. New patterns are added at the end, under a lock, rows first, so that other processes
+    never see part of a pattern. A pattern or record whose checksum differs (a full disk, an incomplete copy, a fault of
+    the disk) counts as missing, and is added again. Each pattern is checked when it is first read.
 
     Parameters
     ----------
     folder : Path or str
         Folder of the files; created if it does not exist.
+    precision : {"float32", "float16"}
+        Type of the stored numbers.
 
     Raises
     ------
     BrainrdlError
-        If the folder cannot be created.
+        If the folder cannot be created, or `precision` is unknown.
 
     Examples
     --------
-    >>> import tempfile, torch
+    >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     FolderStore(folder).put("k", torch.ones(2))
-    ...     FolderStore(folder).get("k")
-    tensor([1., 1.])
+    ...     _ = ShardStore(folder).put("conv1", ["a"], torch.ones(1, 2))
+    ...     ShardStore(folder).get("conv1", ["a", "b"])
+    {'a': tensor([1., 1.])}
     """
 
-    def __init__(self, folder: Path | str) -> None:
-        self.folder = Path(folder)
+    def __init__(self, folder: Path | str, precision: str = "float32") -> None:
+        self.folder, self.precision = Path(folder), check_option(precision, PRECISIONS, "cache_precision")
+        self._shards: dict[str, _Shard] = {}
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except (OSError, ValueError) as error:
             refuse(f"cannot make cache folder {str(folder)!r}: {reason(error)}; choose another")
 
-    def _path(self, key: str) -> Path:
-        # Two levels, because folders with a hundred thousand files are slow to list.
-        return self.folder / key[:2] / f"{key}.safetensors"
+    def __reduce__(self) -> Any:
+        return ShardStore, (self.folder, self.precision)  # a copy for another process opens the files itself
 
-    def get(self, key: str) -> Tensor | None:
-        """Return the pattern stored under `key`, or None if there is no file that is as it was written."""
-        with suppress(BrainrdlError):
-            tensors, facts = read_safetensors(self._path(key))
-            return tensors["pattern"] if facts.get("key") == key else None
-        return None
+    def get(self, group: str, keys: Sequence[str]) -> dict[str, Tensor]:
+        """Return the stored patterns among `keys` that are as they were written."""
+        found: dict[str, Tensor] = {}
+        for path in self.folder.glob(f"{_file_of(group)}-*-{self.precision}.index"):
+            found |= self._shard(path.stem).get([key for key in keys if key not in found])
+        return found
 
-    def put(self, key: str, pattern: Tensor) -> None:
-        """Store `pattern` under `key`; the complete file appears at once."""
-        write_safetensors(self._path(key), {"pattern": pattern.cpu()}, {"key": key}, durable=False)
+    def put(self, group: str, keys: Sequence[str], patterns: Tensor) -> dict[str, Tensor]:
+        """Add one pattern per key, and return them as they are stored.
+
+        Raises
+        ------
+        BrainrdlError
+            If the files cannot be written, there is no room for them, or a value is too large for float16.
+        """
+        rows = rounded(patterns, self.precision)
+        self.check_room(rows.numel())
+        shard = self._shard(f"{_file_of(group)}-{rows.shape[1]}-{self.precision}")
+        try:
+            shard.add(keys, rows.contiguous().numpy())
+        except OSError as error:
+            refuse(f"cannot write into cache folder {str(self.folder)!r}: {reason(error)}")
+        return dict(zip(keys, rows, strict=True))
+
+    def check_room(self, n_values: int) -> None:
+        """Refuse to begin if `n_values` need more space than is free on the disk."""
+        free = shutil.disk_usage(self.folder).free
+        _check_room(n_values, self.precision, free, f"the disk of cache folder {str(self.folder)!r}")
+
+    def _shard(self, name: str) -> _Shard:
+        if name not in self._shards:
+            self._shards[name] = _Shard(self.folder / name, int(name.split("-")[-2]), np.dtype(self.precision))
+        return self._shards[name]
+
+
+class _Shard:
+    """The two files of patterns of one group and size."""
+
+    def __init__(self, path: Path, n_channels: int, dtype: np.dtype[Any]) -> None:
+        self._rows_path, self._index_path = path.with_name(path.name + ".rows"), path.with_name(path.name + ".index")
+        self._n_channels, self._dtype = n_channels, dtype
+        self._places: dict[bytes, int] = {}  # of the last record of each key
+        self._sums: list[bytes] = []
+        self._checked: set[int] = set()
+        self._rows: npt.NDArray[Any] | None = None
+
+    def get(self, keys: Sequence[str]) -> dict[str, Tensor]:
+        hashed = {key: _hashed(key) for key in keys}
+        if any(one not in self._places for one in hashed.values()):
+            self._read_index()
+        places = {key: self._places[one] for key, one in hashed.items() if one in self._places}
+        if not places:
+            return {}
+        rows = self._mapped()
+        whole = {key: place for key, place in places.items() if self._is_whole(rows, place, hashed[key])}
+        values = torch.from_numpy(np.asarray(rows[list(whole.values())]))
+        return dict(zip(whole, values, strict=True))
+
+    def _mapped(self) -> npt.NDArray[Any]:
+        """Map the rows again if there are more; rows that an incomplete copy lacks are left out."""
+        row = self._n_channels * self._dtype.itemsize
+        n = min(len(self._sums), self._rows_path.stat().st_size // row) if self._rows_path.exists() else 0
+        if self._rows is None or len(self._rows) < n:
+            self._rows = np.memmap(self._rows_path, self._dtype, "r", shape=(n, self._n_channels)) if n else None
+        return np.empty((0, self._n_channels), self._dtype) if self._rows is None else self._rows
+
+    def _is_whole(self, rows: npt.NDArray[Any], place: int, key: bytes) -> bool:
+        if place in self._checked:
+            return True
+        if place >= len(rows) or _sum(key, rows[place]) != self._sums[place]:
+            self._places.pop(key)
+            return False
+        self._checked.add(place)
+        return True
+
+    def _read_index(self) -> None:
+        """Read the records that were added since the last time."""
+        try:
+            with self._index_path.open("rb") as file:
+                self._read_new(file)
+        except FileNotFoundError:
+            return
+
+    def _read_new(self, file: Any) -> None:
+        file.seek(len(self._sums) * _RECORD.itemsize)
+        content = file.read()
+        records = np.frombuffer(content, _RECORD, count=len(content) // _RECORD.itemsize)
+        for key, total, check in zip(*(records[name].tolist() for name in ("key", "sum", "check")), strict=True):
+            if hashlib.sha256(key + total).digest()[:8] == check:
+                self._places[key] = len(self._sums)
+            self._sums.append(total)
+
+    def add(self, keys: Sequence[str], rows: npt.NDArray[Any]) -> None:
+        self._index_path.touch()
+        self._rows_path.touch()
+        with self._index_path.open("r+b") as index, _exclusive(index):
+            self._read_new(index)
+            new = {_hashed(key): row for key, row in zip(keys, rows, strict=True) if _hashed(key) not in self._places}
+            sums = {key: _sum(key, row) for key, row in new.items()}
+            with self._rows_path.open("r+b") as file:
+                file.seek(len(self._sums) * self._n_channels * self._dtype.itemsize)
+                file.write(b"".join(row.tobytes() for row in new.values()))
+            records = [key + total + hashlib.sha256(key + total).digest()[:8] for key, total in sums.items()]
+            index.seek(len(self._sums) * _RECORD.itemsize)
+            index.write(b"".join(records))
+
+
+def _file_of(group: str) -> str:
+    return hashlib.sha256(group.encode()).hexdigest()[:32]
+
+
+def _hashed(key: str) -> bytes:
+    return hashlib.sha256(key.encode()).digest()
+
+
+def _sum(key: bytes, row: npt.NDArray[Any]) -> bytes:
+    return hashlib.sha256(key + row.tobytes()).digest()
+
+
+@contextmanager
+def _exclusive(opened: Any) -> Iterator[None]:
+    """Wait for the lock of a file; where there is none, what two processes write at once fails its checksums."""
+    with suppress(OSError):  # some network file systems
+        if fcntl is not None:
+            fcntl.flock(opened, fcntl.LOCK_EX)
+    yield
+    opened.flush()  # before the lock is given back, with the file
+
+
+def rounded(patterns: Tensor, precision: str) -> Tensor:
+    """Return patterns on the CPU, as they are stored.
+
+    Raises
+    ------
+    BrainrdlError
+        If a finite value is too large for the precision.
+
+    Examples
+    --------
+    >>> rounded(torch.tensor([0.1]), "float16").dtype
+    torch.float16
+    """
+    exact = patterns.detach().cpu()
+    stored = exact.to(getattr(torch, precision))
+    if bool((stored.isinf() & exact.isfinite()).any()):
+        refuse(
+            f"patterns with values up to {float(exact[exact.isfinite()].abs().max()):.3g} cannot be stored as "
+            f"{precision} (at most {torch.finfo(stored.dtype).max:.0f}); use {arg('cache_precision', 'float32')}"
+        )
+    return stored
+
+
+def _check_room(n_values: int, precision: str, free: int, where: str) -> None:
+    needed = n_values * np.dtype(precision).itemsize
+    if needed > free:
+        refuse(
+            f"the patterns need {needed / 2**30:.2f} GiB, but {where} has {free / 2**30:.2f} GiB free; choose fewer or "
+            f"smaller layers, {arg('pool', 'avgpool', of='teacher')}, {arg('cache_precision', 'float16')} or another "
+            "folder"
+        )
 
 
 def key_of(parts: Iterable[str]) -> str:

@@ -8,7 +8,7 @@ weights are refused.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +16,23 @@ from torch import Tensor, nn
 
 from brainrdl._core.errors import arg, quote, refuse
 from brainrdl._core.tensor_checks import check_finite
-from brainrdl.models.networks import Network, build
-from brainrdl.models.readout import Readout
+from brainrdl.models.networks import Network, as_trained, build
+from brainrdl.models.readout import Readout, steps_of
 from brainrdl.models.student import Student, key_of_layer
+from brainrdl.models.trained_on import TrainedOn, network_facts, stored_images
 from brainrdl.models.weights import HEADS, NETWORK, STUDENT, load_state, read_student
 
 _KEYS = ("pool", "standardise", "projection", "step")
 
 
-def student_facts(student: Student) -> dict[str, Any]:
-    """Describe a student for its weight file: layers, readouts, and which part is trained.
+def student_facts(student: Student, images: TrainedOn | None = None) -> dict[str, Any]:
+    """Describe a student for its weight file: layers, readouts, which part is trained, images and network.
+
+    Parameters
+    ----------
+    student : Student
+    images : TrainedOn, optional
+        The images that it was trained on.
 
     Examples
     --------
@@ -33,7 +40,11 @@ def student_facts(student: Student) -> dict[str, Any]:
     'all'
     """
     readouts = {head.layer: asdict(head.readout) for head in student.readout_heads()}
-    return {STUDENT: {"readouts": readouts, "trainable": student.trainable}}
+    facts = {"readouts": readouts, "trainable": student.trainable}
+    if images is None:
+        return {STUDENT: facts}
+    network = network_facts(student.model, steps_of(student.readout_heads()), images.shape, student.device)
+    return {STUDENT: facts | {"images": asdict(images), "network": network}}
 
 
 @dataclass(frozen=True)
@@ -50,6 +61,8 @@ class FittedWeights:
         The readout of each layer.
     trainable : str
         Which part was trained, as in `Student`.
+    told : mapping
+        The description of the student in the file, see `student_facts`.
 
     Examples
     --------
@@ -61,6 +74,7 @@ class FittedWeights:
     state: Mapping[str, Tensor]
     readouts: Mapping[str, Readout]
     trainable: str
+    told: Mapping[str, Any] = field(default_factory=dict)
 
     def readout(self, layer: str, given: Readout | None = None, keys: Sequence[str] = _KEYS) -> Readout:
         """Return the readout of a layer as it was trained.
@@ -109,12 +123,15 @@ class FittedWeights:
         Raises
         ------
         BrainrdlError
-            If names or shapes differ from those of `module`, or a value is not finite.
+            If names or shapes differ from those of `module`, a value is not finite, or `module` is another network
+            than the one that was trained.
         """
-        load_state(module, self._part(NETWORK), self.path)
+        load_state(module, self._part(NETWORK), self.path, self.told)
 
     def load(self, student: Student) -> None:
         """Load network and readouts into a student, and keep the means and standard deviations of the run.
+
+        From then on the student refuses images of another shape or transform (`Student.trained_on`).
 
         Raises
         ------
@@ -124,6 +141,7 @@ class FittedWeights:
         for head in student.readout_heads():
             self.readout(head.layer, head.readout)
         self.load_network(student.model)
+        student.trained_on = stored_images(self.told)
         for head in student.readout_heads():
             own = self._part(f"{HEADS}{key_of_layer(head.layer)}.")
             for name, value in own.items():
@@ -159,11 +177,13 @@ def read_fitted(path: Path | str | None) -> FittedWeights | None:
         return None
     state, told = found
     readouts = {layer: Readout(**keys) for layer, keys in told["readouts"].items()}
-    return FittedWeights(Path(path), state, readouts, told["trainable"])
+    return FittedWeights(Path(path), state, readouts, told["trainable"], told)
 
 
 def build_fitted(name: str, weights: str | Path | None = None) -> tuple[Network, FittedWeights | None]:
     """Build a network as `build` does, also from the weights of a fitted run, whose readouts are returned with it.
+
+    Its transform and size are those of the images that the run was trained on.
 
     Examples
     --------
@@ -175,6 +195,7 @@ def build_fitted(name: str, weights: str | Path | None = None) -> tuple[Network,
     network = build(name, None if fitted else weights)
     if fitted is not None:
         fitted.load_network(network.module)
+        network = as_trained(network, fitted.path)
     return network, fitted
 
 

@@ -60,12 +60,12 @@ def describe_layers(model: nn.Module, image_shape: tuple[int, ...]) -> pd.DataFr
     def keep(layer: str, output: object, n_images: int | None) -> None:
         passes[-1][layer] = [*[_NOTHING] * len(passes[-1][layer]), _seen(output, n_images)]
 
-    first, second = rows.probe_images(_black_image(model, image_shape))
+    first, second = rows.probe_images(_black_image(model, image_shape), 3)
     with evaluating(model), hooked(model, modules, begin, keep), eager(model):
         for images in (first, first, second):
             _run(model, images, image_shape)
-    with probing(model, first):
-        traced = trace_axes(model, first)
+    with probing(model, second):
+        traced = trace_axes(model, second)  # images that differ
     table = []
     for name, module in modules.items():
         one, again, other = ((seen[name] or [_NOTHING])[-1] for seen in passes)

@@ -23,8 +23,9 @@ from brainrdl.models.axes import UNKNOWN, Axes, of_call, trace_axes
 from brainrdl.models.hooks import eager, first_tensor_in, hooked, probing, tensors_in
 from brainrdl.stimuli.inputs import Images, run_network
 
-# Calls of layers of each network, with the shape of an image, that passed the probe of `read_layers`.
-_PROBED: WeakKeyDictionary[nn.Module, set[tuple[str, int, tuple[int, ...]]]] = WeakKeyDictionary()
+# Calls of layers of each network, with the shape of an image, that passed the probe of `read_layers`, and with which
+# weights (see `_changes_of`).
+_PROBED: WeakKeyDictionary[nn.Module, dict[tuple[str, int, tuple[int, ...]], int]] = WeakKeyDictionary()
 
 # Layers of each network that give other rows for the same images, see `random_layers`.
 _RANDOM: WeakKeyDictionary[nn.Module, set[str]] = WeakKeyDictionary()
@@ -103,7 +104,7 @@ def _axes_of(model: nn.Module, images: Images) -> dict[str, list[Axes]]:
     known = _AXES.setdefault(model, {})
     shape = tuple(images.shape[1:])
     if shape not in known:
-        probe, _ = rows.probe_images(images)
+        _, probe = rows.probe_images(images, rows.probe_sizes(len(images))[0])  # images that differ
         with probing(model, probe):
             known[shape] = trace_axes(model, probe)
     return known[shape]
@@ -289,9 +290,10 @@ def read_layers(
 
     Notes
     -----
-    The first time that a network, layer and image shape are used, three more passes with three images test that rows
+    The first time that a network, layer and image shape are used, a few more passes with up to 16 images test that rows
     belong to single images and are the same each time (see `random_layers`), in eval mode and without gradient;
-    torch's random state is left as it was.
+    torch's random state is left as it was. A pass without gradient after the weights have changed is tested again,
+    because a layer whose gate starts at 0 may begin to mix images when it is trained.
 
     Examples
     --------
@@ -307,18 +309,25 @@ def read_layers(
     asked = [(layer, step) for layer in outputs for step in steps.get(layer, (-1,))]
     for layer, step in asked:
         outputs.at(layer, step)
-    passed = _PROBED.setdefault(model, set())
-    shape = tuple(images.shape[1:])
-    new = [(layer, step) for layer, step in asked if (layer, step, shape) not in passed]
+    passed = _PROBED.setdefault(model, {})
+    shape, changes = tuple(images.shape[1:]), _changes_of(model)
+    good = {changes} if not torch.is_grad_enabled() else {changes, *passed.values()}
+    new = [(layer, step) for layer, step in asked if passed.get((layer, step, shape)) not in good]
     if new and len(images):
-        _check_rows(model, new, images)
-        passed |= {(layer, step, shape) for layer, step in new}
+        for n in rows.probe_sizes(len(images)):
+            _check_rows(model, new, images, n)
+        passed |= {(layer, step, shape): changes for layer, step in new}
     return outputs, answer
 
 
-def _check_rows(model: nn.Module, calls: Sequence[tuple[str, int]], images: Images) -> None:
+def _changes_of(model: nn.Module) -> int:
+    """Count the changes of a network's parameters, as torch does for its gradients."""
+    return sum(0 if value.is_inference() else value._version for value in model.parameters())
+
+
+def _check_rows(model: nn.Module, calls: Sequence[tuple[str, int]], images: Images, n: int) -> None:
     layers = tuple(dict.fromkeys(layer for layer, _ in calls))
-    first, second = rows.probe_images(images)
+    first, second = rows.probe_images(images, n)
     one, other, again = (_probe(model, layers, shown, seed) for shown, seed in ((first, 0), (second, 0), (first, 1)))
     for layer, step in calls:
         if not all(layer in outputs for outputs in (one, other, again)):

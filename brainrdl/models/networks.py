@@ -7,6 +7,7 @@ network needs it.
 from __future__ import annotations
 
 import importlib
+import warnings
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -19,8 +20,9 @@ from torch import nn
 
 from brainrdl._core.errors import check_option, nearest, refuse
 from brainrdl._core.factories import load_factory
-from brainrdl.models.weights import SUFFIXES, load_weights, pickled
-from brainrdl.stimuli.transforms import ImageTransform, default_transform
+from brainrdl.models.trained_on import TrainedOn, stored_images
+from brainrdl.models.weights import SUFFIXES, load_weights, pickled, read_student
+from brainrdl.stimuli.transforms import ImageTransform, default_transform, transform_text
 
 _REFUSED_SUFFIXES = (".pkl", ".pickle", ".bin", ".ckpt", ".tar", ".npz", ".h5", ".onnx")
 
@@ -94,6 +96,52 @@ class Network:
             "its mean and standard deviation are not known; build the Network with normalise=(mean, std)"
         )
 
+    def showing(self, images: TrainedOn, weights: str | Path) -> Network:
+        """Return this network with the transform of the images that weights were trained on.
+
+        Parameters
+        ----------
+        images : TrainedOn
+        weights : path
+            The file of the weights, for messages.
+
+        Raises
+        ------
+        BrainrdlError
+            If neither `transform` nor `transform_for` of that size is the transform of the training.
+
+        Warns
+        -----
+        UserWarning
+            If the images of the training were given without a transform, so that it is not known whether that of the
+            network prepares them in the same way.
+
+        Examples
+        --------
+        >>> images = TrainedOn((1, 16, 16), "ImageTransform(size=16, mean=(), std=(), channels=1)")
+        >>> build("small_cnn").showing(images, "weights.safetensors").size
+        16
+        """
+        size = images.shape[-1]
+        own = self.transform
+        if transform_text(own) == images.transform:
+            return replace(self, size=size)
+        shown = self.transform_for(size)
+        if images.transform is None:
+            warnings.warn(
+                f"weights {str(weights)!r} were trained on images that were given without a transform; it is not known "
+                f"whether {shown!r}, which is used now, normalises images in the same way",
+                stacklevel=3,
+            )
+        elif transform_text(shown) != images.transform:
+            refuse(
+                f"weights {str(weights)!r} were trained on images of shape {images.shape} transformed by "
+                f"{images.transform!r}, and this network's images are transformed by {transform_text(shown)!r}, for "
+                "which the weights give other patterns; in Python, brainrdl.models.fitted_student reads them with "
+                "stimuli of any transform"
+            )
+        return replace(self, transform=shown, size=size)
+
 
 def known_names() -> tuple[str, ...]:
     """Return the names that `build` accepts, except ``timm/NAME`` and ``package.module:factory``.
@@ -151,7 +199,25 @@ def build(name: str, weights: str | Path | None = None) -> Network:
         return builder(argument, None if weights is None else str(weights))
     network = builder(argument, None)
     load_weights(network.module, weights)
-    return network
+    return as_trained(network, weights)
+
+
+def as_trained(network: Network, weights: str | Path) -> Network:
+    """Return the network with the transform of the run that wrote a weight file; unchanged for other files.
+
+    Raises
+    ------
+    BrainrdlError
+        As `Network.showing`.
+
+    Examples
+    --------
+    >>> as_trained(build("lenet"), "weights.pth").size
+    28
+    """
+    found = read_student(Path(weights))
+    images = None if found is None else stored_images(found[1])
+    return network if images is None else network.showing(images, weights)
 
 
 def _builder(name: str) -> tuple[Callable[[str, str | None], Network], str]:

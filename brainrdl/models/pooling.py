@@ -6,6 +6,9 @@
   not, the layer is refused.
 - ``"avgpool_first"`` and ``"avgpool_last"`` average over all positions, where you know that the channels are the first
   dimension after the images, ``(n, channels, positions...)``, or the last, ``(n, positions..., channels)``.
+- ``"grid:4"`` (or any number) averages in each cell of a grid of 4 cells along each dimension of the positions: 4 x 4
+  cells of images, 4 of time points. A dimension with fewer positions is kept as it is. Cells are those of torch's
+  adaptive average pooling. Of tokens, the patches must form a square; class and register tokens are left out.
 - ``"mean"``, ``"patches"`` and ``"cls"`` are for outputs (n, tokens, channels): the mean over all tokens, the mean over
   the patches without class and register tokens, and the class token alone.
 
@@ -20,13 +23,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from brainrdl._core.errors import arg, check_option, refuse
+from brainrdl._core.errors import arg, refuse
 from brainrdl.models.axes import UNKNOWN, Axes
+from brainrdl.models.pools import EXAMPLE, POOLS, check_pool, n_cells
 
 # In units of the precision of the numbers; instance normalisation in float32 leaves means of up to 4.
 _ROUNDING = 16
-
-POOLS = ("flatten", "avgpool", "avgpool_first", "avgpool_last", "mean", "patches", "cls")
 
 
 def pool_patterns(
@@ -70,7 +72,7 @@ def pool_patterns(
     >>> pool_patterns(torch.ones(2, 197, 64), "patches", Axes(channels=2, prefix=1, class_token=True)).shape
     torch.Size([2, 64])
     """
-    check_option(pool, POOLS, "pool")
+    check_pool(pool)
     if output.is_complex():
         parts = (output.real, output.imag)
         return torch.cat([pool_patterns(part, pool, axes, layer=layer, of=of) for part in parts], dim=1)
@@ -84,8 +86,35 @@ def pool_patterns(
         return output[:, 0]
     if pool == "patches":
         return _mean(output[:, axes.prefix :], [1])
+    cells = n_cells(pool)
+    if cells:
+        return _grid(output, cells, axes)
     channels = _channels(pool, shape, axes)
     return _mean(output, [d for d in range(1, output.ndim) if d != channels])
+
+
+def _grid(output: Tensor, cells: int, axes: Axes) -> Tensor:
+    """Average in each cell, by one product for each dimension: adaptive pooling is not reproducible on GPUs."""
+    if _are_tokens(tuple(output.shape[1:]), axes):
+        patches = output[:, axes.prefix :]
+        side = math.isqrt(patches.shape[1])
+        output, axes = patches.unflatten(1, (side, side)), Axes(3)
+    for d in range(1, output.ndim):
+        if d != axes.channels and output.shape[d] > cells:
+            weights = _cell_weights(output.shape[d], cells).to(output)
+            output = (output.movedim(d, -1) @ weights).movedim(-1, d)
+    return output.flatten(1)
+
+
+def _cell_weights(n: int, cells: int) -> Tensor:
+    """Weights of `n` positions in each cell, which covers positions floor(k n / cells) to ceil((k + 1) n / cells)."""
+    position, cell = torch.arange(n)[:, None], torch.arange(cells)
+    inside = (position >= cell * n // cells) & (position < -(-(cell + 1) * n // cells))
+    return inside / inside.sum(0)
+
+
+def _are_tokens(shape: tuple[int, ...], axes: Axes) -> bool:
+    return len(shape) == 2 and axes.channels == 2
 
 
 def _mean(output: Tensor, dim: list[int]) -> Tensor:
@@ -102,17 +131,35 @@ def _channels(pool: str, shape: tuple[int, ...], axes: Axes) -> int | None:
 
 def _problem(pool: str, shape: tuple[int, ...], axes: Axes) -> str:
     """Say why an output cannot be pooled in this way, or return an empty string."""
-    if pool == "avgpool" and axes.channels is None:
+    if (pool == "avgpool" or n_cells(pool)) and axes.channels is None:
         return "which dimension holds the channels is not known from the types of its modules"
     if pool in ("avgpool", "avgpool_first", "avgpool_last"):
         return ""
+    if n_cells(pool):
+        return _grid_problem(shape, axes)
     if len(shape) != 2 or axes.channels not in (None, 2):
         return "it has no tokens, (tokens, channels)"
     if pool == "mean":
         return ""
     if axes.prefix is None:
-        return f"how many of its {shape[0]} tokens are class tokens is not known"
+        return f"which of its {shape[0]} tokens are class tokens is not known"
     return "it has no class token" if pool == "cls" and not axes.class_token else ""
+
+
+def _grid_sizes(shape: tuple[int, ...], axes: Axes) -> list[int]:
+    """Return the number of positions along each dimension."""
+    if _are_tokens(shape, axes):
+        return [math.isqrt(shape[0] - (axes.prefix or 0))] * 2
+    return [size for d, size in enumerate(shape, 1) if d != axes.channels]
+
+
+def _grid_problem(shape: tuple[int, ...], axes: Axes) -> str:
+    if not _are_tokens(shape, axes):
+        return ""
+    if axes.prefix is None:
+        return f"how many of its {shape[0]} tokens are class tokens is not known"
+    n = shape[0] - axes.prefix
+    return "" if math.isqrt(n) ** 2 == n else f"its {n} patches do not form a square"
 
 
 def possible_pools(shape: tuple[int, ...], axes: Axes) -> dict[str, str]:
@@ -133,14 +180,16 @@ def possible_pools(shape: tuple[int, ...], axes: Axes) -> dict[str, str]:
     Examples
     --------
     >>> possible_pools((768, 7, 7), Axes(channels=1))
-    {'flatten': '37632 units', 'avgpool': 'mean over 7 x 7 positions of 768 channels'}
+    {'flatten': '37632 units', 'avgpool': 'mean over 7 x 7 positions of 768 channels', 'grid:4': 'mean in each ...'}
     >>> possible_pools((197, 64), Axes(channels=2, prefix=1, class_token=True))["patches"]
     'mean over 196 patches of 64 channels'
     """
     units = math.prod(shape)
     if len(shape) < 2:
         return {"flatten": f"{units} units"}
-    possible = [pool for pool in POOLS if pool != "flatten" and not _problem(pool, shape, axes)]
+    coarser = max(_grid_sizes(shape, axes)) > n_cells(EXAMPLE)
+    ways = [*POOLS[1:-1], EXAMPLE] if coarser else POOLS[1:-1]
+    possible = [pool for pool in ways if not _problem(pool, shape, axes)]
     explicit = {"avgpool_first", "avgpool_last"} if "avgpool" in possible else {"mean"}
     kept = [pool for pool in possible if pool not in explicit]
     return {"flatten": f"{units} units"} | {pool: _in_words(pool, shape, axes) for pool in kept}
@@ -149,6 +198,9 @@ def possible_pools(shape: tuple[int, ...], axes: Axes) -> dict[str, str]:
 def _in_words(pool: str, shape: tuple[int, ...], axes: Axes) -> str:
     if pool == "cls":
         return f"class token, {shape[1]} channels"
+    if cells := n_cells(pool):
+        kept = " x ".join(str(min(size, cells)) for size in _grid_sizes(shape, axes))
+        return f"mean in each of {kept} cells, {shape[(axes.channels or 1) - 1]} channels"
     if pool == "patches":
         return f"mean over {shape[0] - (axes.prefix or 0)} patches of {shape[1]} channels"
     channels = (_channels(pool, shape, axes) or 1) - 1

@@ -5,15 +5,16 @@ The steps are always in this order:
 1. pool: `brainrdl.models.pooling` lists the ways.
 2. concatenate: the pooled outputs of a ``"+"``-joined group are concatenated along channels, in the order written.
 3. standardise: subtract the mean of each channel and divide by its standard deviation over the calibration images.
-4. project: apply a learned linear map without bias.
+4. project: apply a learned linear map without bias, or a learned weight for each channel.
 
 Steps 3 and 4 depend on the number of channels and on the training stimuli; `ReadoutHead.calibrate` sets them up.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -23,7 +24,8 @@ from torch import Tensor, nn
 from brainrdl._core.errors import arg, check_option, check_unique, refuse
 from brainrdl.models import layers as features
 from brainrdl.models.axes import UNKNOWN
-from brainrdl.models.pooling import POOLS, pool_patterns
+from brainrdl.models.pooling import pool_patterns
+from brainrdl.models.pools import check_pool
 
 # A square float32 map of this many channels needs 1 GiB, and 3 GiB more for its gradient and the state of Adam.
 _LARGEST_SQUARE = 2**14
@@ -40,10 +42,12 @@ class Readout:
         `brainrdl.models.pooling`.
     standardise : bool
         Subtract the mean of each channel and divide by its standard deviation over the calibration images.
-    projection : int, "square" or None
+    projection : int, "square", "diagonal" or None
         A learned linear map. An int is the number of channels after the map, which starts at random orthonormal rows:
         these keep euclidean dissimilarities (divided by the number of channels) the same on average. ``"square"``
-        keeps the number of channels and starts at the identity. None means no map.
+        keeps the number of channels and starts at the identity. ``"diagonal"`` weights each channel, starting at 1; the
+        weights act by their absolute value, so they cannot be negative, and euclidean dissimilarities become sums over
+        channels with non-negative weights (feature reweighting, Kaniuth & Hebart 2022). None means no map.
     step : int
         Which call of a module that runs several times in one pass (as in recurrent networks): 0 is the first, -1 the
         last.
@@ -51,7 +55,12 @@ class Readout:
     Raises
     ------
     BrainrdlError
-        If `pool` is unknown, `step` is not an int, or `projection` is not a positive int, ``"square"`` or None.
+        If `pool` is unknown, `step` is not an int, or `projection` is not a positive int, ``"square"``, ``"diagonal"``
+        or None.
+
+    References
+    ----------
+    Kaniuth & Hebart (2022), NeuroImage 257:119294, doi 10.1016/j.neuroimage.2022.119294.
 
     Examples
     --------
@@ -68,11 +77,11 @@ class Readout:
     step: int = -1
 
     def __post_init__(self) -> None:
-        check_option(self.pool, POOLS, "pool")
+        check_pool(self.pool)
         wanted = self.projection
         number = isinstance(wanted, int) and not isinstance(wanted, bool) and wanted > 0
-        if not (wanted is None or wanted == "square" or number):
-            refuse(f"projection must be a positive int, 'square' or None, got {wanted!r}")
+        if not (wanted in (None, "square", "diagonal") or number):
+            refuse(f"projection must be a positive int, 'square', 'diagonal' or None, got {wanted!r}")
         if not isinstance(self.step, int) or isinstance(self.step, bool):
             refuse(f"step must be an int, 0 for the first call and -1 for the last, got {self.step!r}")
 
@@ -103,8 +112,8 @@ class ReadoutHead(nn.Module):
     mean, std : Tensor, shape (n_channels,), or None
         Mean and standard deviation of each channel over the calibration images, in the unit of the patterns; None
         before calibration, or without `standardise`.
-    weight : Parameter, shape (n_projected, n_channels), or None
-        The projection; None before calibration, or without `projection`.
+    weight : Parameter, shape (n_projected, n_channels), or (n_channels,) if "diagonal", or None
+        The projection; None before calibration, or without `projection`. See `channel_weights`.
 
     Raises
     ------
@@ -171,7 +180,15 @@ class ReadoutHead(nn.Module):
         self._check(patterns)
         if self.mean is not None and self.std is not None:
             patterns = (patterns - self.mean) / self.std
-        return patterns if self.weight is None else nn.functional.linear(patterns, self.weight)
+        if self.weight is None:
+            return patterns
+        weights = self.channel_weights
+        return nn.functional.linear(patterns, self.weight) if weights is None else patterns * weights
+
+    @property
+    def channel_weights(self) -> Float[Tensor, " n_channels"] | None:
+        """The non-negative weights of a ``"diagonal"`` projection; None for other readouts and before calibration."""
+        return self.weight.abs() if self.readout.projection == "diagonal" and self.weight is not None else None
 
     def _check(self, patterns: Tensor) -> None:
         if not self.calibrated:
@@ -222,6 +239,8 @@ class ReadoutHead(nn.Module):
         if isinstance(self.readout.projection, int):
             generator = torch.Generator().manual_seed(self.seed)
             return nn.init.orthogonal_(torch.empty(self.readout.projection, n_channels), generator=generator)
+        if self.readout.projection == "diagonal":
+            return torch.ones(n_channels)
         if n_channels > _LARGEST_SQUARE:
             refuse(
                 f"layer {self.layer!r} has {n_channels} channels: {arg('projection', 'square')} would need "
@@ -370,3 +389,36 @@ def readouts_of(layers: Sequence[str], readout: Readout | Mapping[str, Readout])
     for layer in readout:
         check_option(layer, layers, "readout's layer")
     return {layer: readout.get(layer, Readout()) for layer in layers}
+
+
+def pack_readouts(readouts: Mapping[str, Readout]) -> Tensor:
+    """Write the readout of each layer as a tensor of bytes, for the state of a student.
+
+    Examples
+    --------
+    >>> unpack_readouts(pack_readouts({"fc": Readout("avgpool")}))
+    {'fc': Readout(pool='avgpool', standardise=False, projection=None, step=-1)}
+    """
+    text = json.dumps({layer: asdict(readout) for layer, readout in readouts.items()})
+    return torch.tensor(list(text.encode()), dtype=torch.uint8)
+
+
+def unpack_readouts(packed: object) -> dict[str, Readout]:
+    """Read the readouts that `pack_readouts` wrote.
+
+    Raises
+    ------
+    BrainrdlError
+        If it did not write them.
+
+    Examples
+    --------
+    >>> unpack_readouts(torch.zeros(3))
+    Traceback (most recent call last):
+    brainrdl.BrainrdlError: the readouts in a student's state cannot be read ...
+    """
+    try:
+        text = bytes(packed.tolist()).decode()  # type: ignore[attr-defined]
+        return {str(layer): Readout(**keys) for layer, keys in json.loads(text).items()}
+    except (AttributeError, TypeError, ValueError) as error:
+        refuse(f"the readouts in a student's state cannot be read ({error}); is it damaged?")

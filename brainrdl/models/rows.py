@@ -4,13 +4,14 @@ A layer may break this rule in two ways. Its first dimension may not be that of 
 and LSTMs, windows or frames as batch), which the number of rows shows unless it happens to equal the number of images.
 Or each row may mix the images of a batch (a transformer with ``batch_first=False`` whose input is (images, tokens,
 channels) attends over images). Both are found with a probe: two passes with another number of images, in which one
-image stays and the others change. The row of that image must stay as well.
+image stays and the others change. The row of that image must stay as well. A second probe has as many images as the
+pass, up to 16, for layers that mix only batches of some sizes.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from jaxtyping import Float
@@ -26,6 +27,8 @@ _WAY_OUT = (
 
 # Where the image that stays is in the probe.
 _KEPT, _MOVED = 1, 0  # places of the image that both batches of a probe have in common
+
+_MOST = 16  # images in a probe
 
 # Relative to the norm of a row. Both passes of a probe have the same shape, so that only true mixing exceeds this.
 _ROUNDING = 1e-4
@@ -88,26 +91,39 @@ def check_count(layer: str, output: Tensor, n_images: int) -> None:
         refuse(f"layer {layer!r} {problem}, but each image needs one row; {_WAY_OUT}")
 
 
-def probe_images(images: Images) -> tuple[Images, Images]:
-    """Return two batches that have one image in common and another number of images than `images`.
+def probe_sizes(n_images: int) -> tuple[int, ...]:
+    """Return the numbers of images of the probes of a pass: another number first, then the same, up to 16.
+
+    Examples
+    --------
+    >>> probe_sizes(1), probe_sizes(3), probe_sizes(8), probe_sizes(256)
+    ((3,), (4, 3), (3, 8), (3, 16))
+    """
+    other = 4 if n_images == 3 else 3
+    return (other,) if n_images < 2 else (other, min(n_images, _MOST))
+
+
+def probe_images(images: Images, n: int) -> tuple[Images, Images]:
+    """Return two batches of n images that have one image in common.
 
     Parameters
     ----------
-    images : Tensor, shape (n, ...), or Inputs
+    images : Tensor, shape (n_images, ...), or Inputs
         At least one image.
+    n : int
+        At least 2.
 
     Returns
     -------
-    tuple of Tensor, shape (3, ...), or (4, ...) if n is 3, or of Inputs
+    tuple of Tensor, shape (n, ...), or of Inputs
         The second image of the first batch is the first image of the second batch; the others differ.
 
     Examples
     --------
-    >>> first, second = probe_images(torch.rand(3, 1, 4, 4))
+    >>> first, second = probe_images(torch.rand(3, 1, 4, 4), 4)
     >>> first.shape, torch.equal(first[1], second[0]), torch.equal(first[1], second[1])
     (torch.Size([4, 1, 4, 4]), True, False)
     """
-    n = 4 if len(images) == 3 else 3
     generator = torch.Generator().manual_seed(0)
     chosen = images[[0, len(images) - 1] + [0] * (n - 2)]
     if not isinstance(chosen, Inputs):
@@ -143,7 +159,7 @@ def mixes_images(first: Tensor, second: Tensor) -> bool:
 
     Examples
     --------
-    >>> first, second = probe_images(torch.rand(5, 1, 4, 4))
+    >>> first, second = probe_images(torch.rand(5, 1, 4, 4), 3)
     >>> mixes_images(first * 2, second * 2), mixes_images(first - first.mean(0), second - second.mean(0))
     (False, True)
     """
@@ -203,6 +219,36 @@ def same_for_all(patterns: Float[Tensor, "n n_channels"]) -> bool:
     """
     change = (patterns - patterns[:1]).detach().abs().amax() if patterns.numel() else torch.zeros(())
     return len(patterns) > 1 and bool(change <= _EQUAL * patterns.detach().abs().amax())
+
+
+def check_finite_rows(patterns: Mapping[str, Float[Tensor, "n n_channels"]], names: Sequence[str]) -> None:
+    """Refuse patterns with NaN or Inf, whose dissimilarities are undefined.
+
+    Parameters
+    ----------
+    patterns : mapping of str to Tensor, shape (n, n_channels)
+        Patterns of each layer.
+    names : sequence of str
+        The n conditions.
+
+    Raises
+    ------
+    BrainrdlError
+        With the layer and the first of the conditions.
+
+    Examples
+    --------
+    >>> check_finite_rows({"fc": torch.tensor([[1.0], [torch.nan]])}, ["a", "b"])
+    Traceback (most recent call last):
+    brainrdl.BrainrdlError: layer 'fc' gives NaN or Inf for condition 'b' (1 of 2 conditions), so its RDM ...
+    """
+    for layer, found in patterns.items():
+        bad = (~torch.isfinite(found)).any(1).nonzero().flatten().tolist()
+        if bad:
+            refuse(
+                f"layer {layer!r} gives NaN or Inf for condition {names[bad[0]]!r} ({len(bad)} of {len(names)} "
+                "conditions), so its RDM is undefined; check the image and the weights, or lower the learning rate"
+            )
 
 
 def warn_if_same(patterns: Mapping[str, Float[Tensor, "n n_channels"]]) -> None:

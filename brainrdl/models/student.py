@@ -16,7 +16,7 @@ The default is ``"all"``, or ``"as is"`` with a warning if some parameters of th
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -29,7 +29,17 @@ from brainrdl._core.errors import arg, check_option, check_text, nearest, quote,
 from brainrdl.models import layers as features, rows
 from brainrdl.models.gradients import gradient_problems
 from brainrdl.models.hooks import evaluating
-from brainrdl.models.readout import Readout, ReadoutHead, check_groups, readouts_of, steps_of
+from brainrdl.models.layers import Captured
+from brainrdl.models.readout import (
+    Readout,
+    ReadoutHead,
+    check_groups,
+    pack_readouts,
+    readouts_of,
+    steps_of,
+    unpack_readouts,
+)
+from brainrdl.models.trained_on import TrainedOn
 from brainrdl.stimuli.inputs import Images
 
 if TYPE_CHECKING:
@@ -70,9 +80,9 @@ class Student(nn.Module):
     ----------
     model : nn.Module
         Any network whose input is a batch of images (n, c, h, w). Only its ``requires_grad`` flags are changed.
-    layers : sequence of str, or mapping of str to str
+    layers : sequence of str, or mapping of str to str, list or mapping
         Dotted module names. Several names joined by ``"+"`` make one layer, concatenated after pooling. A mapping gives
-        the teacher's target of each layer.
+        the teacher's target of each layer, or several targets, also with weights, as `RDMLoss.match`.
     readout : Readout or mapping of str to Readout
         How outputs become patterns: one readout for all layers, or one for each (missing layers get the default).
     trainable : str, optional
@@ -83,7 +93,7 @@ class Student(nn.Module):
         the same step. Scale and shift are still trained. ``"train"``: batch normalisation behaves as in torch: the
         statistics of a step are those of all its images. ``"task"``: as ``"train"`` for the images of a task, and as
         ``"eval"`` for those of the RDM. By default ``"eval"``, or ``"train"`` for a network that is trained from
-        scratch, that is, whose statistics have never been updated.
+        scratch: all of it is trained, and its statistics have never been updated.
     seed : int
         Seed of random projections.
 
@@ -95,6 +105,8 @@ class Student(nn.Module):
         Modules whose outputs the layers need.
     match : dict of str to str, or None
         The target of each layer, if `layers` was a mapping.
+    trained_on : TrainedOn or None
+        The images that the weights of a run belong to, once they are loaded: others are refused. None accepts all.
 
     Raises
     ------
@@ -114,7 +126,7 @@ class Student(nn.Module):
     def __init__(
         self,
         model: nn.Module,
-        layers: Sequence[str] | Mapping[str, str],
+        layers: Sequence[str] | Mapping[str, Any],
         *,
         readout: Readout | Mapping[str, Readout] = Readout(),  # noqa: B008 (frozen)
         trainable: str | None = None,
@@ -128,13 +140,15 @@ class Student(nn.Module):
         self._logits_of: str | None = None
         self.parts = check_groups(model, layers, "the student's layers")
         self.layers = tuple(layers)
-        check_text([*self.layers, *(self.match or {}).values()], "the student's layers and targets")
+        targets = [target for matched in (self.match or {}).values() for target in _targets_of(matched)]
+        check_text([*self.layers, *targets], "the student's layers and targets")
         readouts = readouts_of(self.layers, readout)
         self.trainable = trainable = _default_trainable(model) if trainable is None else trainable
         _check_trainable(trainable, model, readouts.values())
         chosen = _default_batchnorm(model, trainable) if batchnorm is None else batchnorm
         self.batchnorm = check_option(chosen, ("eval", "train", "task"), "batchnorm")
         self.model = model
+        self.trained_on: TrainedOn | None = None
         self.heads = nn.ModuleDict(
             {
                 key_of_layer(layer): ReadoutHead(
@@ -149,6 +163,21 @@ class Student(nn.Module):
     def readout_heads(self) -> list[ReadoutHead]:
         """List the readouts, one per layer, in the order of the layers."""
         return [head for head in self.heads.values() if isinstance(head, ReadoutHead)]
+
+    def get_extra_state(self) -> Tensor:
+        """Return the readouts for ``state_dict``, so that a file of it cannot be mistaken for the network alone."""
+        return pack_readouts({head.layer: head.readout for head in self.readout_heads()})
+
+    def set_extra_state(self, state: Any) -> None:
+        """Refuse the state of a student that reads other layers, or the same ones in another way."""
+        stored = unpack_readouts(state)
+        own = {head.layer: head.readout for head in self.readout_heads()}
+        differ = sorted(layer for layer in stored | own if stored.get(layer) != own.get(layer))
+        if differ:
+            refuse(
+                f"the state does not fit this student: the readouts of layers {quote(differ)} differ; it was saved "
+                f"with {stored}, and this student has {own}"
+            )
 
     def forward(self, images: Images) -> StudentOutput:
         """Run the network once and read the patterns of the layers.
@@ -167,10 +196,10 @@ class Student(nn.Module):
         Raises
         ------
         BrainrdlError
-            If a readout standardises or projects but is not calibrated.
+            If a readout standardises or projects but is not calibrated, or the images have another shape than those
+            that the weights of a run were trained on.
         """
-        parts = self.parts if self._logits_of is None else tuple(dict.fromkeys([*self.parts, self._logits_of]))
-        outputs, answer = features.read_layers(self.model, parts, images, steps_of(self.readout_heads()))
+        outputs, answer = self._read(images)
         patterns = {head.layer: head(outputs) for head in self.readout_heads()}
         return StudentOutput(patterns, _logits(answer if self._logits_of is None else outputs[self._logits_of]))
 
@@ -216,6 +245,12 @@ class Student(nn.Module):
         finally:
             for module in modules:
                 module.train()
+
+    def _read(self, images: Images) -> tuple[Captured, Any]:
+        if self.trained_on is not None:
+            self.trained_on.check_shape(images.shape)
+        parts = self.parts if self._logits_of is None else tuple(dict.fromkeys([*self.parts, self._logits_of]))
+        return features.read_layers(self.model, parts, images, steps_of(self.readout_heads()))
 
     def train(self, mode: bool = True) -> Student:
         """Set training mode, except for a frozen network and for batch normalisation with stored statistics."""
@@ -278,7 +313,7 @@ class Student(nn.Module):
             head.calibrate(torch.cat([pooled[head.layer] for pooled in passes]))
 
     def _pooled(self, images: Images, heads: Sequence[ReadoutHead]) -> dict[str, Tensor]:
-        outputs, _ = features.read_layers(self.model, self.parts, images, steps_of(self.readout_heads()))
+        outputs, _ = self._read(images)
         return {head.layer: head.pooled(outputs) for head in heads}
 
     def trainable_parameters(self) -> list[nn.Parameter]:
@@ -369,7 +404,8 @@ class Student(nn.Module):
         Raises
         ------
         BrainrdlError
-            If a name is not in `stimuli`, no name is given, the transform of the stimuli is random, or the student is
+            If a name is not in `stimuli`, no name is given, the transform of the stimuli is random or not that of the
+            run whose weights were loaded, a pattern is not finite (layer and condition are named), or the student is
             not calibrated.
 
         Warns
@@ -383,10 +419,13 @@ class Student(nn.Module):
         if not asked:
             refuse("no conditions were given; give at least one name")
         stimuli.check_repeatable()
+        if self.trained_on is not None:
+            self.trained_on.check_stimuli(stimuli)
         chunks = [asked[start : start + batch_size] for start in range(0, len(asked), batch_size)]
         with evaluating(self):
             passes = [self(stimuli.images(chunk).to(self.device)).patterns for chunk in chunks]
         found = {layer: torch.cat([patterns[layer] for patterns in passes]) for layer in self.layers}
+        rows.check_finite_rows(found, asked)
         rows.warn_if_same(found)
         random = features.random_layers(self.model, self.parts)
         if random:
@@ -457,6 +496,10 @@ def key_of_layer(layer: str) -> str:
     return "layer:" + layer.replace(".", "/")
 
 
+def _targets_of(matched: str | Iterable[str]) -> tuple[str, ...]:
+    return (matched,) if isinstance(matched, str) else tuple(matched)
+
+
 def _default_trainable(model: nn.Module) -> str:
     frozen = sum(not parameter.requires_grad for parameter in model.parameters())
     if not frozen:
@@ -477,7 +520,7 @@ def _default_batchnorm(model: nn.Module, trainable: str) -> str:
         if isinstance(module, _BatchNorm) and module.num_batches_tracked is not None
     ]
     from_scratch = bool(counts) and not any(int(count) for count in counts)
-    return "train" if from_scratch and trainable not in ("projection", "none") else "eval"
+    return "train" if from_scratch and trainable == "all" else "eval"
 
 
 def _check_trainable(trainable: str, model: nn.Module, readouts: Any) -> None:

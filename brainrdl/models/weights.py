@@ -11,9 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from brainrdl._core.errors import nearest, quote, refuse
+from brainrdl._core.errors import BrainrdlError, nearest, quote, refuse
 from brainrdl._core.files import read_safetensors
 from brainrdl._core.tensor_checks import check_finite
+from brainrdl.models.readout import Readout, unpack_readouts
+from brainrdl.models.trained_on import check_network
 
 _SAFE_SUFFIX = ".safetensors"
 
@@ -24,8 +26,7 @@ SUFFIXES = (_SAFE_SUFFIX, *_TORCH_SUFFIXES)
 # Prefixes of the network and of the readouts in a student's state; key of the file's header that describes a student.
 NETWORK, HEADS, STUDENT = "model.", "heads.", "student"
 
-# A readout that gives the output of the layer as it is.
-_PLAIN = {"pool": "flatten", "standardise": False, "projection": None, "step": -1}
+_READOUTS = "_extra_state"  # torch's name of what `Student.get_extra_state` returns
 
 _WRAPPERS = ("state_dict", "model_state_dict", "model")  # keys under which training scripts keep the weights
 
@@ -49,7 +50,8 @@ def load_weights(module: nn.Module, path: str | Path) -> None:
     BrainrdlError
         If the file contains a student with other readouts, which would be lost (see `fitted_student`); if it is
         missing, of another kind, damaged, or contains pickled objects (none of which is run); if names are missing or
-        unexpected or shapes differ (the message quotes them); if a value is not finite.
+        unexpected or shapes differ (the message quotes them); if a value is not finite; if a run trained another
+        network.
 
     Examples
     --------
@@ -59,15 +61,34 @@ def load_weights(module: nn.Module, path: str | Path) -> None:
     """
     path = Path(path)
     state = _without_prefix(_state_dict(_read(path), path))
-    if not set(state) <= set(module.state_dict()) or read_student(path) is not None:
+    found = read_student(path)
+    if not set(state) <= set(module.state_dict()) or found is not None:
         state = _network_of(state, path)
-    load_state(module, state, path)
+    load_state(module, state, path, found[1] if found else None)
 
 
-def load_state(module: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
-    """Load parameters and buffers that were read from `path` into `module`, or refuse them as `load_weights` does."""
+def load_state(
+    module: nn.Module, state: Mapping[str, Tensor], path: Path, told: Mapping[str, Any] | None = None
+) -> None:
+    """Load parameters and buffers that were read from `path` into `module`, or refuse them as `load_weights` does.
+
+    Parameters
+    ----------
+    module : nn.Module
+    state : mapping of str to Tensor
+    path : Path
+        For messages.
+    told : mapping, optional
+        The description of the student whose network it is; the network must be the one that was trained.
+    """
     _check_state(module, state, path)
+    before = {name: value.clone() for name, value in module.state_dict().items()} if told else {}
     module.load_state_dict(state)
+    try:
+        check_network(module, told or {}, f"weight file {str(path)!r}")
+    except BrainrdlError:
+        module.load_state_dict(before)
+        raise
 
 
 def read_student(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
@@ -143,17 +164,21 @@ def _network_of(state: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
     """Return the network's part of a student's state without readouts to lose; any other state is unchanged."""
     network = {name.removeprefix(NETWORK): value for name, value in state.items() if name.startswith(NETWORK)}
     others = [name for name in state if not name.startswith(NETWORK)]
-    if not network or not all(name.startswith(HEADS) for name in others):
+    if not network or not all(name.startswith((HEADS, _READOUTS)) for name in others):
         return state
-    found = read_student(path)
-    readouts = {} if found is None else found[1]["readouts"]
-    changed = {layer: keys for layer, keys in readouts.items() if keys != _PLAIN}
-    if others or changed:
-        layers = list(changed) or sorted({name.removeprefix(HEADS).rpartition(".")[0] for name in others})
+    if _READOUTS not in state:
         refuse(
-            f"weight file {str(path)!r} contains a fitted student, whose layers {quote(layers)} were read out in their "
-            "own way (pooling, z-scores, projection); the network alone gives other patterns. Read the student with "
-            "brainrdl.models.fitted_student(model, weights), whose attribute `model` is the network"
+            f"names in weight file {str(path)!r} begin with {NETWORK!r}, as those of a student, but how its layers "
+            "were read out (pooling, z-scores, projection) is not in the file, and the network alone gives other "
+            f"patterns. If it is a network, remove {NETWORK!r} from the names"
+        )
+    changed = [layer for layer, readout in unpack_readouts(state[_READOUTS]).items() if readout != Readout()]
+    if changed:
+        refuse(
+            f"weight file {str(path)!r} contains a fitted student, whose layers {quote(changed)} were read out in "
+            "their own way (pooling, z-scores, projection); the network alone gives other patterns. Read the student "
+            "with brainrdl.models.fitted_student(model, weights), whose attribute `model` is the network, from "
+            "weights.safetensors of a run or of brainrdl.training.save_weights"
         )
     return network
 

@@ -11,4 +11,5 @@ from .student_teacher import (
     pairs as pairs,
     rdm_pair as rdm_pair,
 )
+from .trade_offs import pareto as pareto
 from .training_curves import history as history

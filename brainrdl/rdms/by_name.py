@@ -253,7 +253,7 @@ def concat(rdms: Sequence[RDMs], by: str = "stimulus") -> RDMs:
     """
     if not rdms:
         refuse("no RDMs were given to concat; give a list of at least one")
-    everything = tuple(dict.fromkeys(name for other in rdms for name in names(other, by)))
+    everything = tuple(checked_names(dict.fromkeys(name for other in rdms for name in names(other, by)), "the RDMs"))
     _refuse_strangers(rdms, by)
     aligned = [_spread(other, everything, by) for other in rdms]
     shared = _shared_descriptors(aligned)

@@ -7,6 +7,7 @@ everything else, so that the noise is estimated from the same values that are co
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal
@@ -43,6 +44,8 @@ RESIDUALS, RESIDUAL_DOF = "residuals", "residual_dof"
 _ASYMMETRY = 1e-5  # of a precision, relative to its largest value, that float32 arithmetic can leave
 
 _SLACK = 0.01  # as a fraction of the sampling step, for rounded times: those in a file may be float32
+
+_UNEQUAL = 0.01  # of a pattern: smaller effects of unequal whitening are not worth a warning
 
 _REMEDIES = {
     "run": f"; if the file has runs, read them with {read_arg('run_column')}",
@@ -113,6 +116,8 @@ def calc_rdm(
     -----
     UserWarning
         If some pairs of conditions occur together in fewer than two runs; their cross-validated dissimilarity is NaN.
+        If noise differs between runs, and conditions were not measured equally often in each, so that a dissimilarity
+        that is not cross-validated is biased; the message says by how much patterns differ.
 
     Notes
     -----
@@ -133,7 +138,10 @@ def calc_rdm(
     slightly on the numbers of observations, because it uses the logarithm of mean counts. It is 0 for equal rates.
 
     Dissimilarities that are not cross-validated average all observations of a condition. With a noise precision for
-    each run, each observation is first whitened with the root of the precision of its run.
+    each run, each observation is first whitened with the root of the precision of its run. If conditions were then
+    measured in other runs, or not equally often in each, equal patterns become different: the mean of condition i is
+    whitened by ``sum over r of f(i, r) P(r)^(1/2)``, with the share f(i, r) of its observations in run r. A warning
+    says how much this changes patterns at most. Crossnobis has no such bias.
 
     **Order of conditions.** ``rsatoolbox.rdm.calc_rdm`` sorts conditions as text, and ``rsatoolbox.rdm.compare`` pairs
     them by position, without looking at names. Before you compare RDMs there, bring them to one order with
@@ -520,6 +528,7 @@ def _averaged_pairs(
 ) -> Tensor:
     """Compute a dissimilarity of the means of all observations of each condition."""
     if precision is not None and precision.shape[1] > 1:
+        _warn_of_unequal_whitening(precision, names, codes, run_codes)
         measured, precision = _whitened_by_run(measured, precision, run_codes), None
         dissimilarity = "euclidean" if dissimilarity == "mahalanobis" else dissimilarity
     patterns = _averaged(measured, codes)
@@ -528,6 +537,39 @@ def _averaged_pairs(
     if "correlation" in (dissimilarity, getattr(dissimilarity, "__name__", "")):
         _check_constant(patterns, names)
     return pairs
+
+
+def _warn_of_unequal_whitening(
+    precision: Tensor, names: Sequence[str], codes: npt.NDArray[np.int64], run_codes: npt.NDArray[np.int64]
+) -> None:
+    """Warn if conditions are averaged over other runs, whose whitening makes patterns of other sizes.
+
+    The mean of condition i is whitened by the mean of the runs' whitenings, ``sum_r f(i, r) W(r)``, where f is the
+    share of its observations in run r. The difference of two such matrices is that of two patterns that are equal.
+    """
+    shares = torch.zeros(len(names), precision.shape[1], dtype=torch.float64)
+    shares.index_put_((torch.as_tensor(codes), torch.as_tensor(run_codes)), torch.ones((), dtype=torch.float64), True)
+    shares, kind = torch.unique(shares / shares.sum(1, keepdim=True), dim=0, return_inverse=True)
+    if len(shares) < 2:
+        return
+    roots = (
+        precision.sqrt() if precision.ndim == 3 else torch.stack([torch.stack([*map(_root, one)]) for one in precision])
+    )
+    flat = roots.flatten(2)
+    products = shares @ (flat @ flat.mT).mean(0) @ shares.mT
+    squares = products.diagonal()
+    change = (2 * (squares + squares[:, None] - 2 * products).clamp(min=0) / (squares + squares[:, None])).sqrt()
+    largest = float(change.max())
+    if largest > _UNEQUAL:
+        first, second = divmod(int(change.argmax()), len(shares))
+        one, other = (names[k] for k in sorted(int((kind == number).nonzero()[0]) for number in (first, second)))
+        warnings.warn(
+            f"noise differs between runs, and conditions were not measured equally often in each run: if {one!r} and "
+            f"{other!r} had the same pattern in all runs, it would differ by {100 * largest:.0f} % after whitening, "
+            "and this dissimilarity, which is not cross-validated, would be too large. Use crossnobis, one noise= for "
+            "all runs, or only runs with all conditions (no bias arises if responses grow with the noise of runs)",
+            stacklevel=4,
+        )
 
 
 def _whitened_by_run(measured: Tensor, precision: Tensor, run_codes: npt.NDArray[np.int64]) -> Tensor:

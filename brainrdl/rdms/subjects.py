@@ -3,8 +3,11 @@
 The rule, which teachers, the doctor, the command line and figures share:
 
 1. Only the descriptor `subject_by` (``"subject"``) distinguishes subjects.
-2. RDMs that differ in any other descriptor (roi, model, layer, time, session, ...) are different targets. A descriptor
-   that only gives each subject, or each RDM of a subject, another name (``"name"``, ``"participant"``) does not count.
+2. RDMs that differ in any other descriptor (roi, model, layer, time, session, ...) are different targets, also if no
+   two subjects share a value (one hemisphere or state for each subject). Only what says whose an RDM is does not count:
+   a descriptor that is known as a name or property of subjects (``"name"``, ``"participant"``, ``"sex"``), text that
+   contains the name of the subject, and numbers of no known meaning (age, number of channels), each with no value that
+   two subjects share.
 3. RDMs of one subject and target are averaged only if they differ in a descriptor of `average_over`.
 4. If nothing says how RDMs differ, the caller must: ``"index"`` is their number, and may be any of the three. So may
    ``"file"``, the words in which the files of a pattern differ, if no RDM says whose it is.
@@ -12,9 +15,12 @@ The rule, which teachers, the doctor, the command line and figures share:
 
 from __future__ import annotations
 
+import re
+import warnings
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import TYPE_CHECKING, NoReturn
 
 from brainrdl._core.errors import arg, named, nearest, quote, refuse
@@ -28,7 +34,13 @@ _FILE = "file"  # a word of a file's path, which can be a subject, a region, a l
 
 _FIRST = ("roi", "model", "layer", "time")  # what an RDM is of, in the order in which it is named
 
-_ALWAYS = (*_FIRST, "measure", "task")  # these are targets even if no two subjects share a value
+# These are targets whatever their values are, also numbers.
+_ALWAYS = (*_FIRST, "measure", "task", "session", "ses", "run", "hemi", "hemisphere", "space", "state", "condition")
+
+_OF_SUBJECTS = {
+    "name", "file", "filename", "path", "participant", "participant_id", "subject_id", "sub", "id", "uid", "code",
+    "initials", "date", "sex", "gender", "handedness",
+}  # fmt: skip
 
 _NO_ROI, _NO_SUBJECT = "rdm", "0"
 
@@ -95,6 +107,11 @@ def groups(
         If a descriptor does not exist or lacks values, the RDMs differ in a descriptor that `target_by` and
         `average_over` do not list, or several RDMs of one subject and target are not to be averaged.
 
+    Warns
+    -----
+    UserWarning
+        If the names of subjects differ only in zeros before a number ("01" and "1").
+
     Examples
     --------
     >>> from brainrdl.rdms import from_array
@@ -110,6 +127,7 @@ def groups(
     for option, keys in (("target_by", asked), ("subject_by", chosen), ("average_over", averaged)):
         check_known(rdms, keys, option, where)
     subjects = _values(rdms, subject_by, where) or (_NO_SUBJECT,) * rdms.n_rdm
+    _warn_of_zeros(subjects, where)
     keys = _target_keys(rdms, asked, subjects, (subject_by, *averaged))
     if target_by is not None and len(keys) > len(asked):
         _refuse_other_targets(keys, len(asked), where)
@@ -141,6 +159,20 @@ def _values(rdms: RDMs, key: str, where: str) -> tuple[str, ...]:
     return tuple(in_words(values))
 
 
+def _warn_of_zeros(subjects: Sequence[str], where: str) -> None:
+    """Warn about subjects whose names differ only in zeros before a number."""
+    same: dict[str, list[str]] = {}
+    for subject in dict.fromkeys(subjects):
+        same.setdefault(re.sub(r"(?<!\d)0+(?=\d)", "", subject), []).append(subject)
+    twins = [twin for names in same.values() if len(names) > 1 for twin in names]
+    if twins:
+        warnings.warn(
+            f"subjects {quote(twins)} of {where} count as different subjects, though their names differ only in zeros; "
+            "if they are the same, give them one name",
+            stacklevel=3,
+        )
+
+
 def in_words(values: Sequence[object]) -> list[str]:
     """Write values of a descriptor as text; 0.30000000000000004 as 0.3, unless that makes two values equal.
 
@@ -165,7 +197,10 @@ def _target_keys(rdms: RDMs, asked: tuple[str, ...], subjects: Sequence[str], ot
     keys = asked
     for key in (*(key for key in _FIRST if key in held and key not in (*others, *asked)), *rest):
         target = list(zip(*(held[chosen] for chosen in keys), strict=True)) or [()] * rdms.n_rdm
-        if _most(target, held[key]) > 1 and (key in _ALWAYS or not _only_names(target, of_subject, held[key])):
+        only_names = _only_names(target, of_subject, held[key]) and (
+            _of_subjects(key, rdms.rdm_descriptors[key], subjects)
+        )
+        if _most(target, held[key]) > 1 and (key in _ALWAYS or not only_names):
             keys = (*keys, key)
     return keys
 
@@ -174,6 +209,17 @@ def _only_names(target: Sequence[tuple[str, ...]], of_subject: Sequence[tuple[st
     """Say whether each RDM of a target and subject has one value, and no other subject has this value."""
     one_each = _most(list(zip(target, of_subject, strict=True)), values) == 1
     return one_each and _most(list(zip(target, values, strict=True)), [subject for subject, *_ in of_subject]) == 1
+
+
+def _of_subjects(key: str, values: Sequence[object], subjects: Sequence[str]) -> bool:
+    """Say whether a descriptor is a name or property of the subjects, from its key and its values."""
+    if key in _OF_SUBJECTS or all(isinstance(value, Real) for value in values):
+        return True
+    return all(_words(subject) <= _words(str(value)) for subject, value in zip(subjects, values, strict=True))
+
+
+def _words(text: str) -> set[str]:
+    return set(re.split(r"[\W_]+", text.casefold()))
 
 
 def _most(groups: Sequence[object], values: Sequence[str]) -> int:

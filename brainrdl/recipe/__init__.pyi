@@ -6,6 +6,7 @@ from .building import (
     make_task as make_task,
     make_teacher as make_teacher,
     make_terms as make_terms,
+    transform_of as transform_of,
 )
 from .files import (
     check as check,
@@ -13,6 +14,7 @@ from .files import (
     load as load,
     save as save,
 )
+from .final_fit import chosen_steps as chosen_steps
 from .running import (
     evaluate_run as evaluate_run,
     run as run,
@@ -22,3 +24,7 @@ from .schema import (
     section_of as section_of,
 )
 from .starter import template as template
+from .sweeping import (
+    points as points,
+    sweep as sweep,
+)

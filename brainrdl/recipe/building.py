@@ -10,7 +10,7 @@ from zipfile import BadZipFile
 import numpy as np
 from torch import nn
 
-from brainrdl._core.errors import about, check_option, refuse
+from brainrdl._core.errors import about, arg, check_option, refuse
 from brainrdl._core.factories import load_factory
 from brainrdl._core.packed import check_archive
 from brainrdl.loss.rdm_loss import Decay, RDMLoss
@@ -25,6 +25,7 @@ from brainrdl.recipe.spelling import in_recipe
 from brainrdl.stimuli.augmentation import Augmentation
 from brainrdl.stimuli.named_images import Stimuli
 from brainrdl.teachers.controls import control
+from brainrdl.teachers.feature_teacher import FeatureTeacher
 from brainrdl.teachers.network_teacher import NetworkTeacher
 from brainrdl.teachers.protocol import Teacher
 from brainrdl.teachers.rdm_teacher import RDMTeacher
@@ -88,7 +89,7 @@ def make_stimuli(recipe: Recipe, network: Network | None = None) -> Stimuli:
 
 
 def _images(section: StimuliSection, network: Network) -> Stimuli:
-    transform = network.transform if section.size is None else network.transform_for(section.size)
+    transform = _transform(section, network)
     if section.folder is not None:
         stimuli = Stimuli.from_folder(section.folder, transform, section.labels)
     elif section.arrays is not None:
@@ -107,6 +108,24 @@ def _images(section: StimuliSection, network: Network) -> Stimuli:
 @about(spelling=lambda argument: f"stimuli.augmentation.{argument.name}")
 def _augmentation(changes: Mapping[Any, Any]) -> Augmentation:
     return Augmentation(**changes)
+
+
+def transform_of(recipe: Recipe, network: Network) -> Callable[..., Any] | None:
+    """Return the transform from an image to what the network of a recipe expects; None if it takes images as they are.
+
+    Examples
+    --------
+    >>> from brainrdl.recipe import check
+    >>> student = {"model": "small_cnn", "layers": ["pool"]}
+    >>> example = {"stimuli": {"folder": "images"}, "teacher": {"rdms": "it.h5"}, "student": student}
+    >>> transform_of(check(example), make_network(check(example)))
+    ImageTransform(size=8, mean=(), std=(), channels=1)
+    """
+    return _transform(recipe.stimuli, network)
+
+
+def _transform(section: StimuliSection, network: Network) -> Callable[..., Any] | None:
+    return network.transform if section.size is None else network.transform_for(section.size)
 
 
 def _from_npz(path: Path) -> Stimuli:
@@ -238,11 +257,24 @@ def make_teacher(recipe: Recipe, stimuli: Stimuli) -> Teacher:
             found = read(section.rdms, names=section.names, by=section.by, **section.options)
             teacher = RDMTeacher(found, name=section.rdms.stem, combine=section.combine, **keys)  # type: ignore[arg-type]
             teacher = teacher if section.subjects is None else teacher.only_subjects(map(str, section.subjects))
+    elif section.features is not None:
+        teacher = _feature_teacher(section)
     else:
         teacher = _network_teacher(section, stimuli)
     if section.control is None:
         return teacher
     return control(section.control, teacher=teacher, stimuli=stimuli, conditions=stimuli.names)
+
+
+def _feature_teacher(section: TeacherSection) -> FeatureTeacher:
+    return FeatureTeacher(
+        section.features,
+        names=section.names,
+        by=section.by,
+        dissimilarity=section.dissimilarity,
+        pool=section.pool or "flatten",
+        **section.options,
+    )
 
 
 def _network_teacher(section: TeacherSection, stimuli: Stimuli) -> NetworkTeacher:
@@ -251,13 +283,21 @@ def _network_teacher(section: TeacherSection, stimuli: Stimuli) -> NetworkTeache
     network, fitted = build_fitted(name, section.weights)
     shown = stimuli if network.transform is None else stimuli.with_transform(network.transform)
     check_takes(network.module, shown, f"teacher.network {name!r}")
+    same = section.view == "same"
+    if same and repr(shown.transform) != repr(stimuli.transform):
+        refuse(
+            f"{arg('view', 'same')} shows the student's images to the teacher, but the weights of its network {name!r} "
+            f"expect images prepared in another way: {shown.transform!r}; use {arg('view', 'clean')}"
+        )
     readout = asked_readout(section.pool, section.step)
     return NetworkTeacher(
         reader(network.module, section.layers, readout, fitted),
         section.layers,
         dissimilarity=section.dissimilarity,
-        stimuli=shown,
+        stimuli=None if same else shown,
+        view=section.view,
         cache=section.cache,
+        cache_precision=section.cache_precision,
         name=name,
     )
 

@@ -160,15 +160,43 @@ def _apply(content: dict[str, Any], change: str) -> None:
     key, found, value = change.partition("=")
     if not found:
         refuse(f"--set expects section.key=value, got {change!r}")
-    parsed = _parsed(value, f"--set {change!r}: {value!r}")
-    *sections, last = key.strip().split(".")
+    set_key(content, key.strip(), parse_value(value, f"--set {change!r}"), f"--set {change!r}")
+
+
+def parse_value(text: str, what: str) -> Any:
+    """Read a value of a recipe, which is YAML; `what` names it in errors.
+
+    Examples
+    --------
+    >>> parse_value("[0, .1, avgpool]", "--set ...")
+    [0, 0.1, 'avgpool']
+    """
+    return _parsed(text, f"{what}: {text!r}")
+
+
+def set_key(content: dict[str, Any], key: str, value: Any, what: str) -> None:
+    """Set a key ``section.key`` in the content of a recipe; `what` names the change in errors.
+
+    Raises
+    ------
+    BrainrdlError
+        If a part of the key is not a section.
+
+    Examples
+    --------
+    >>> content = {"fit": {"steps": 5}}
+    >>> set_key(content, "fit.lr", 0.1, "--set fit.lr=0.1")
+    >>> content
+    {'fit': {'steps': 5, 'lr': 0.1}}
+    """
+    *sections, last = key.split(".")
     for section in sections:
         if content.get(section) is None:
             content[section] = {}
         content = content[section]
         if not isinstance(content, dict):
-            refuse(f"--set {change!r}: {section!r} is {content!r}, not a section")
-    content[last] = parsed
+            refuse(f"{what}: {section!r} is {content!r}, not a section")
+    content[last] = value
 
 
 def check(content: Mapping[str, Any], where: str = "recipe") -> Recipe:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -28,13 +28,14 @@ from brainrdl.recipe.building import (
     make_terms,
 )
 from brainrdl.recipe.files import RECIPE, load_saved, save
+from brainrdl.recipe.final_fit import fit_to_all
 from brainrdl.recipe.schema import EvaluationSection, Recipe
 from brainrdl.recipe.spelling import in_recipe
 from brainrdl.stimuli.categories import groups_of
 from brainrdl.stimuli.named_images import Stimuli
 from brainrdl.teachers.protocol import known_conditions
 from brainrdl.training import checkpoint as _checkpoint, run_folder
-from brainrdl.training.distributed import check_one_process
+from brainrdl.training.distributed import is_first, join, opened_by_first
 from brainrdl.training.loop import fit
 from brainrdl.training.options import FitOptions
 from brainrdl.training.run_folder import FitResult
@@ -45,6 +46,8 @@ def run(
     recipe: Recipe, out: Path | str, *, resume: bool = False, overwrite: bool = False, progress: bool = True
 ) -> Evaluation | FitResult:
     """Run a recipe and write the results to a run folder.
+
+    With several processes (``torchrun``), all of them compute each fit together; the first one writes.
 
     Parameters
     ----------
@@ -60,14 +63,14 @@ def run(
     Returns
     -------
     Evaluation or FitResult
-        An evaluation if the recipe holds out stimuli (`folds` or `held_out`), otherwise the fit to all stimuli.
+        An evaluation if the recipe holds out stimuli (`folds` or `held_out`), otherwise the fit to all stimuli. With
+        `final`, there is also a fit to all stimuli in the folder ``final`` of the run.
 
     Raises
     ------
     BrainrdlError
-        As in `fit` and `cross_validate`; also if stimuli and RDM conditions differ, a run is resumed with a recipe that
-        would fit something else, or there are several processes. A run that is refused before it has begun leaves no
-        folder.
+        As in `fit` and `cross_validate`; also if stimuli and RDM conditions differ, or a run is resumed with a recipe
+        that would fit something else. A run that is refused before it has begun leaves no folder.
 
     Examples
     --------
@@ -79,7 +82,7 @@ def run(
     brainrdl.BrainrdlError: stimulus folder 'images' does not exist...
     """
     with about(spelling=in_recipe()):
-        check_one_process("a recipe")
+        join(recipe.fit.device)
         return _run(recipe, out, resume, overwrite, progress)
 
 
@@ -109,12 +112,15 @@ def _run(recipe: Recipe, out: Path | str, resume: bool, overwrite: bool, progres
         if folds is None:
             seed = section.seeds[0]
             return fit(student, teacher, stimuli, seed=seed, groups=groups, out=folder, resume=True, **options)
-        chosen = section.model_dump(exclude={"folds", "held_out", "groups"})
+        chosen = section.model_dump(exclude={"folds", "held_out", "groups", "final"})
         make = _Students(recipe, student)
-        return cross_validate(
+        evaluation = cross_validate(
             make, teacher, stimuli, folds=folds, groups=groups, out=folder, resume=True,
             facts={"recipe_student": recipe.student.model_dump()}, **chosen, **options,
         )  # fmt: skip
+        if section.final and not run_folder.is_read_only(folder):
+            fit_to_all(make, teacher, stimuli, Path(folder), section.seeds[0], {"groups": groups, **options})
+        return evaluation
 
 
 class _Students:
@@ -135,7 +141,10 @@ def _opened(recipe: Recipe, out: Path | str, resume: bool, overwrite: bool) -> I
     if isinstance(out, run_folder.OpenFolder):
         yield out
         return
-    with run_folder.opened(out, resume=resume, overwrite=overwrite) as folder, _kept(recipe, folder):
+    with (
+        opened_by_first(out, resume=resume, overwrite=overwrite) as folder,
+        _kept(recipe, folder) if is_first() else nullcontext(),
+    ):
         yield run_folder.OpenFolder(folder)
 
 
@@ -167,7 +176,7 @@ def _check_controls(section: EvaluationSection, stimuli: Stimuli) -> None:
 _MAY_CHANGE = {  # when a run is resumed: how it is computed and scored, not what is fitted
     "stimuli": {"cached"},
     "fit": free(FitOptions),
-    "evaluation": free(EvaluationOptions),
+    "evaluation": {*free(EvaluationOptions), "final"},
 }
 
 

@@ -23,8 +23,8 @@ from pydantic import (
 
 from brainrdl._core.options import Names, Option, for_files, members, options_of
 from brainrdl.evaluation.options import EvaluationOptions
-from brainrdl.training.options import TrainingOptions
-from brainrdl.training.task import TaskOptions
+from brainrdl.models.pools import check_pool
+from brainrdl.training.options import TaskOptions, TrainingOptions
 
 
 def _expanded(path: Path) -> Path:
@@ -50,7 +50,7 @@ Measure = Annotated[str, Names("brainrdl.dissimilarity.registry:DISSIMILARITIES"
 
 Comparator = Annotated[str, Names("brainrdl.similarity.registry:SIMILARITIES")]
 
-Pool = Literal["flatten", "avgpool", "avgpool_first", "avgpool_last", "mean", "patches", "cls"]  # brainrdl.models.POOLS
+Pool = Annotated[str, Names("brainrdl.models.pools:POOLS"), AfterValidator(check_pool)]
 
 TORCHVISION = {  # names of its classes
     "mnist": "MNIST",
@@ -129,9 +129,15 @@ class StimuliSection(_Section):
 
 
 class TeacherSection(_Section):
-    """The source of the teacher's RDMs: a file (rdms) or a network."""
+    """The source of the teacher's RDMs: a file of RDMs (rdms) or of patterns (features), or a network."""
 
     rdms: DataPath | None = Field(None, description="File with RDMs, in any format that `brainrdl.read` reads.")
+    features: DataPath | dict[str, DataPath] | None = Field(
+        None,
+        description="File with one pattern per condition, in any format that `brainrdl.read` reads, or the file of "
+        "each target, for example {V1: v1.npy, IT: it.npy}; RDMs are computed for each batch, so there may be tens of "
+        "thousands of conditions.",
+    )
     names: DataPath | list[str] | None = Field(
         None,
         description="Condition names for a file without them: a list, a text file, or a folder of files with these "
@@ -165,16 +171,28 @@ class TeacherSection(_Section):
     layers: list[str] = Field(default_factory=list, description="Layers of the teacher network; each is a target.")
     pool: Pool | None = Field(
         None,
-        description="How outputs of the teacher network become patterns, as in student.pool; flatten by default, or as "
-        "the run was fitted whose weights are used.",
+        description="How outputs of the teacher network, or features with positions, become patterns, as in "
+        "student.pool; flatten by default, or as the run was fitted whose weights are used.",
     )
     step: int | None = Field(
         None, description="Call of modules of the teacher network that run several times, as in student.step."
     )
-    dissimilarity: Measure = Field("correlation", description="Dissimilarity of the RDMs of the teacher network.")
-    cache: bool = Field(False, description="Compute the patterns of the teacher network only once and store them.")
-    control: Literal["permuted", "random", "category", "pixels"] | None = Field(
-        None, description="Use a control instead of the teacher."
+    dissimilarity: Measure = Field("correlation", description="Dissimilarity of the RDMs of a network or of features.")
+    cache: bool | DataPath = Field(
+        False,
+        description="Compute the patterns of the teacher network only once, and store them in memory (true) or in a "
+        "folder, which other runs can use.",
+    )
+    view: Literal["same", "clean"] = Field(
+        "clean",
+        description="If the stimuli have an augmentation: show the teacher network the images without it (clean), or "
+        "the images that the student sees (same), which cannot be stored.",
+    )
+    cache_precision: Literal["float32", "float16"] = Field("float32", description="Type of the stored patterns.")
+    control: Literal["permuted", "permuted_within_class", "random", "spectrum", "category", "pixels"] | None = Field(
+        None,
+        description="Use a control instead of the teacher: its RDMs under shuffled names, or under names shuffled "
+        "within each category; its network with random weights; random RDMs with its spectrum; categories; pixels.",
     )
 
     @field_validator("options")
@@ -186,7 +204,7 @@ class TeacherSection(_Section):
 
     @model_validator(mode="after")
     def _one_source(self) -> TeacherSection:
-        _exactly_one(self, "rdms", "network")
+        _exactly_one(self, "rdms", "features", "network")
         return self
 
 
@@ -208,16 +226,18 @@ class StudentSection(_Section):
     pool: Pool = Field(
         "flatten",
         description="How outputs become patterns: all units (flatten), the mean over positions (avgpool; avgpool_first "
-        "or avgpool_last if the dimension of the channels is not known), or, of tokens, their mean, the mean over "
-        "patches, or the class token (cls). `brainrdl layers` says what each gives.",
+        "or avgpool_last if the dimension of the channels is not known), the mean in each cell of a grid (grid:4 for "
+        "4 x 4 cells), or, of tokens, their mean, the mean over patches, or the class token (cls). `brainrdl layers` "
+        "says what each gives.",
     )
     step: int = Field(
         -1, description="Call of modules that run several times in one pass: 0 is the first, -1 the last."
     )
     standardise: bool = Field(False, description="Z-score each channel on the training stimuli.")
-    projection: int | Literal["square"] | None = Field(
+    projection: int | Literal["square", "diagonal"] | None = Field(
         None,
-        description="Train a linear map of the patterns to this number of channels, or to the same number (square).",
+        description="Train a linear map of the patterns to this number of channels, or to the same number (square), or "
+        "a non-negative weight for each channel (diagonal).",
     )
     trainable: str | None = Field(
         None,
@@ -309,6 +329,11 @@ class EvaluationSection(_EvaluationKeys):
     held_out: Share | list[str] | None = Field(
         None, description="Names to hold out, or the fraction of the stimuli to hold out, drawn with the first seed."
     )
+    final: bool = Field(
+        False,
+        description="After the scores, also fit one student to all stimuli (first seed, all subjects), for the median "
+        "of the numbers of steps that the folds have chosen: the model to take away. It has no held-out score itself.",
+    )
 
     @field_validator("held_out")
     @classmethod
@@ -329,6 +354,8 @@ class EvaluationSection(_EvaluationKeys):
     def _one_way(self) -> EvaluationSection:
         if self.folds is not None and self.held_out is not None:
             raise ValueError("give folds or held_out, not both")
+        if self.final and self.folds is None and self.held_out is None:
+            raise ValueError("final: true adds a fit to all stimuli, but without folds or held_out the only fit is one")
         return self
 
 
@@ -354,6 +381,15 @@ class Recipe(_Section):
     task: TaskSection | None = None
     fit: FitSection = FitSection()
     evaluation: EvaluationSection = EvaluationSection()
+
+    @model_validator(mode="after")
+    def _one_schedule(self) -> Recipe:
+        if self.evaluation.final and self.fit.validation and self.fit.schedule != "constant":
+            raise ValueError(
+                f"evaluation.final: true fits for as many steps as fit.validation has chosen, and fit.schedule: "
+                f"{self.fit.schedule} depends on that number; use fit.schedule: constant, or a fixed number of steps"
+            )
+        return self
 
     @model_validator(mode="before")
     @classmethod

@@ -10,7 +10,7 @@ import yaml
 
 from brainrdl._core.errors import Argument, Spelling
 from brainrdl.readers.reading import read
-from brainrdl.recipe.schema import Recipe
+from brainrdl.recipe.schema import Recipe, section_of
 
 _OTHER_NAMES = {"match": "student.layers: {layer: target}"}  # arguments with another name in a recipe
 
@@ -45,7 +45,8 @@ def _spelled(section: str, argument: Argument) -> str | None:
 
 
 def _key(argument: Argument, section: str) -> str | None:
-    keys = {name: field.annotation.model_fields for name, field in Recipe.model_fields.items()}  # type: ignore[union-attr]
+    sections = {name: section_of(field.annotation) for name, field in Recipe.model_fields.items()}
+    keys = {name: section.model_fields for name, section in sections.items() if section is not None}
     if argument.of == "read":
         own = argument.name in keys["teacher"] and argument.name in inspect.signature(read).parameters
         return f"teacher.{argument.name}" if own else f"teacher.options.{argument.name}"

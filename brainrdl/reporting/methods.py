@@ -257,6 +257,11 @@ def _optimiser(run: Run) -> str:
 def _design_text(run: Run, evaluation: Evaluation) -> str:
     scores, settings, n = evaluation.scores, run.settings, len(names(evaluation.teacher))
     folds, seeds, inner = scores["fold"].nunique(), scores["seed"].nunique(), settings.get("inner_folds")
+    if run.elsewhere is not None:
+        return (
+            f"The network was fitted to {run.elsewhere.get('n_seen')} other stimuli, and scored on all pairs of {n} "
+            "stimuli. No stimulus had the name, the bytes or the group of one that it was fitted to."
+        )
     if folds < 2:
         held_out = " that were specified as held out" if run.was_fitted else ""
         return f"The network was scored on all pairs of {n} stimuli{held_out}."
@@ -272,6 +277,11 @@ def _design_text(run: Run, evaluation: Evaluation) -> str:
         text += [f"The number of steps was chosen by {inner}-fold cross-validation within each training set."]
     elif share := _validation_share(run):
         text += [f"The number of steps was chosen on {percent(share)} of each training set, not used for fitting."]
+    if run.final is not None:
+        text += [
+            f"Finally, one network was fitted to all stimuli for {run.final['steps']} steps, the median of the steps "
+            "that led to the networks of the folds; it was not scored."
+        ]
     if seeds > 1:
         text += [f"The whole procedure was repeated with {seeds} seeds (folds, initial weights and batches)."]
     return " ".join(text)

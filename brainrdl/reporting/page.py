@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from brainrdl._core.constants import FINAL
 from brainrdl._core.errors import arg, refuse
 from brainrdl._core.files import atomic, read_json
 from brainrdl.evaluation.held_out import Evaluation
@@ -24,7 +25,7 @@ from brainrdl.reporting.run import Run, students_of
 from brainrdl.reporting.tables import Table, cells, contrast_tables, provenance_rows, summary_tables
 from brainrdl.reporting.wording import and_joined, fit_headline, headlines, limits_of
 from brainrdl.training.provenance import describe
-from brainrdl.training.run_folder import HISTORY, PROVENANCE, SETTINGS, FitResult, read_history
+from brainrdl.training.run_folder import HISTORY, PROVENANCE, SETTINGS, WEIGHTS, FitResult, read_history
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -123,7 +124,9 @@ def _read(folder: Path) -> Run:
     if (folder / "evaluation.json").exists():
         evaluation = Evaluation.load(folder)
         settings = (stored or {}) | describe(evaluation.settings)
-        return Run(evaluation, evaluation.histories, settings=settings, provenance=facts, folder=folder)
+        last = folder / FINAL
+        final = read_json(last / SETTINGS) if (last / WEIGHTS).exists() else None
+        return Run(evaluation, evaluation.histories, settings=settings, provenance=facts, folder=folder, final=final)
     if (folder / HISTORY).exists():
         return Run(None, read_history(folder), None, stored or {}, facts, folder)
     refuse(f"{str(folder)!r} is not a folder of a finished run: it has neither evaluation.json nor {HISTORY}")

@@ -31,6 +31,7 @@ class Run:
     settings: Mapping[str, Any] = field(default_factory=dict)
     provenance: Mapping[str, Any] | None = None
     folder: Path | None = None
+    final: Mapping[str, Any] | None = None  # settings of the final fit to all stimuli
 
     @property
     def fit_options(self) -> dict[str, Any]:
@@ -43,6 +44,12 @@ class Run:
     def was_fitted(self) -> bool:
         """Whether the settings say that students were fitted; `evaluate` also scores networks that were not."""
         return bool({"fit", "train", "folds"} & set(self.settings))
+
+    @property
+    def elsewhere(self) -> Mapping[str, Any] | None:
+        """What is known about a score on other stimuli than those of the fit; None for other runs."""
+        found = self.settings.get("elsewhere")
+        return found if isinstance(found, Mapping) else None
 
     @property
     def dissimilarity(self) -> str:

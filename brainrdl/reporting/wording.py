@@ -12,7 +12,7 @@ from typing import Any
 
 import pandas as pd
 
-from brainrdl._core.constants import PARTIAL
+from brainrdl._core.constants import FINAL, PARTIAL
 from brainrdl._core.rows import Against, Role
 from brainrdl.evaluation.held_out import Evaluation
 from brainrdl.reporting.run import SHOWN, Run, comparators_of, kinds_of, rows_of, shown_keys
@@ -85,6 +85,8 @@ def _paragraphs(run: Run, evaluation: Evaluation, key: tuple[str, str, str], *, 
     network = "the fitted network" if run.was_fitted else "the network"
     who = who_of(network if alone else f"“{student}”", layer)
     where = "On held-out stimuli, " if run.was_fitted else ""
+    if run.elsewhere is not None:
+        where = f"On {int(first['n_stimuli'])} stimuli that were not used for the fit, "
     sentence = f"{where}{who} reached a {similarity} of {_score_of(first)} with {_against(first)} of {target}."
     yield f"{sentence[0].upper()}{sentence[1:]} {_ceiling_sentence(first)}"
     for row in others:
@@ -249,6 +251,11 @@ def limits_of(run: Run) -> Iterator[str]:
         yield "Nothing was held out, so this page does not show how the network performs on other stimuli."
         yield "A high similarity on training stimuli can be overfitting: a large network also fits shuffled RDMs."
         return
+    if run.final is not None:
+        yield (
+            f"A student was then fitted to all {len(run.final['train'])} stimuli in {run.final['steps']} steps (folder "
+            f"“{FINAL}”). It has no held-out score itself: the scores are those of the students of the folds."
+        )
     for flat in run.settings.get("constant") or ():
         yield f"{flat}: a score of 0 there means that the network collapsed, not that it differs from the teacher."
     yield from _limits_of_sample(run, run.evaluation)
@@ -266,7 +273,14 @@ def _limits_of_sample(run: Run, evaluation: Evaluation) -> Iterator[str]:
         return
     if n_subjects < _FEW_SUBJECTS:
         yield f"With {n_subjects} subjects, the intervals and the noise ceiling are imprecise."
-    if run.was_fitted and run.settings.get("subjects", "all") == "all":
+    if run.elsewhere is not None:
+        fitted_to = run.settings.get("fitted_to")
+        source = f" (“{fitted_to}”)" if fitted_to else ""
+        yield (
+            f"The network was fitted to {run.elsewhere.get('n_seen')} other stimuli{source}. Whether the subjects here "
+            "are others than those of the fit is for the user to know."
+        )
+    elif run.was_fitted and run.settings.get("subjects", "all") == "all":
         yield "The network was fitted to the RDMs of the same subjects: stimuli were held out, subjects were not."
 
 

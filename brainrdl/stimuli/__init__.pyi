@@ -4,12 +4,14 @@ from .augmentation import (
 )
 from .categories import different_category as different_category
 from .inputs import Inputs as Inputs
+from .joining import join_stimuli as join_stimuli
 from .named_images import (
     Batch as Batch,
     Stimuli as Stimuli,
 )
 from .near_duplicates import (
     groups_of_similar as groups_of_similar,
+    similar_between as similar_between,
     similar_images as similar_images,
 )
 from .transforms import (

@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float
@@ -15,8 +16,12 @@ from torch import Tensor
 
 from brainrdl._core.errors import check_text, check_unique, nearest, quote, refuse
 from brainrdl._core.files import nearest_in_folder
+from brainrdl._core.options import as_mapping
 from brainrdl.dissimilarity.pairs import pair_indices
 from brainrdl.rdms.naming import is_missing
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Labels = Mapping[str, object] | Sequence[object] | str | Path
 
@@ -88,8 +93,8 @@ def _in_order(words: Sequence[str], classes: Sequence[str] | None) -> tuple[str,
 def label_table(labels: Labels, names: tuple[str, ...], where: str) -> Table:
     if isinstance(labels, str | Path):
         labels, where = _read_labels(Path(labels), "label", ("category", "label")), f"label table {str(labels)!r}"
-    elif isinstance(labels, Mapping):
-        where = "the label table"
+    elif isinstance(labels, Mapping) or set(as_mapping(labels, "labels") or ()) & set(names):
+        labels, where = as_mapping(labels, "labels") or {}, "the label table"
     else:
         labels = _label_mapping(labels, names, where)
     missing = [name for name in names if name not in labels]
@@ -114,13 +119,16 @@ def _label_mapping(labels: Sequence[object], names: tuple[str, ...], where: str)
     return dict(zip(names, labels, strict=True))
 
 
-def groups_of(groups: Mapping[str, object] | str | Path | None, names: Sequence[str]) -> dict[str, str] | None:
+def groups_of(
+    groups: Mapping[str, object] | pd.Series | str | Path | None, names: Sequence[str]
+) -> dict[str, str] | None:
     """Return the group of each name that has one, or None if there are no groups.
 
     Parameters
     ----------
-    groups : mapping of name to group, str, Path, or None
-        Groups, or the path of a CSV table with the columns ``stimulus`` and ``group``.
+    groups : mapping of name to group, pandas.Series, str, Path, or None
+        Groups (of a Series, its index has the names), or the path of a CSV table with the columns ``stimulus`` and
+        ``group``.
     names : sequence of str
         Stimuli. Those that are not listed are groups of one.
 
@@ -142,10 +150,13 @@ def groups_of(groups: Mapping[str, object] | str | Path | None, names: Sequence[
     """
     if groups is None:
         return None
-    where = "groups="
-    if not isinstance(groups, Mapping):
+    where, table = "groups=", as_mapping(groups, "groups")
+    if isinstance(groups, str | Path):
         where = f"group table {str(groups)!r}"
-        groups = _read_labels(Path(groups), "group", ("group", "object"))
+        table = _read_labels(Path(groups), "group", ("group", "object"))
+    if table is None:
+        refuse(f"groups must be a mapping or a path, got {groups!r}")
+    groups = table
     lacking = [name for name in names if name not in groups]
     unknown = [str(name) for name in groups if name not in set(names)]
     if lacking and unknown:

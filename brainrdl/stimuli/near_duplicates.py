@@ -96,6 +96,43 @@ def _table(stimuli: Stimuli, columns: list[str]) -> pd.DataFrame:
     return pd.DataFrame([(names[i], names[j], similarity) for i, j, similarity in found], columns=columns)
 
 
+def similar_between(first: Stimuli, second: Stimuli) -> pd.DataFrame:
+    """Find images of one set that are nearly the same as images of another, as `similar_images` does within a set.
+
+    Parameters
+    ----------
+    first, second : Stimuli
+        Two sets, together at most 20,000 images; of more none are found.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns first, second (names) and similarity (correlation, 0.85 to 1), the most similar pair first.
+
+    Raises
+    ------
+    BrainrdlError
+        If an image cannot be read.
+
+    Examples
+    --------
+    >>> from brainrdl.stimuli import Stimuli
+    >>> images = torch.rand(2, 1, 32, 32)
+    >>> first = Stimuli.from_arrays(images, ["a", "b"])
+    >>> found = similar_between(first, Stimuli.from_arrays(images[1:].flip(-1), ["mirrored b"]))
+    >>> found[["first", "second"]].values.tolist()
+    [['b', 'mirrored b']]
+    """
+    columns = ["first", "second", "similarity"]
+    if len(first) + len(second) > _MOST:
+        return pd.DataFrame(columns=columns)
+    prints = torch.cat([first.fingerprints(), second.fingerprints()])
+    kept = prints.flatten(1).any(1).nonzero().flatten().tolist()
+    found = [(kept[i], kept[j], similarity) for i, j, similarity in _similar_pairs(prints[kept])]
+    between = sorted((pair for pair in found if pair[0] < len(first) <= pair[1]), key=lambda pair: -pair[2])
+    return pd.DataFrame([(first.names[i], second.names[j - len(first)], r) for i, j, r in between], columns=columns)
+
+
 def groups_of_similar(stimuli: Stimuli) -> dict[str, str]:
     """Return the group of each image that is nearly the same as another, to use as ``groups=``.
 

@@ -1,7 +1,8 @@
-"""Sources of the RDMs that a student learns: known RDMs, or another network.
+"""Sources of the RDMs that a student learns: known RDMs, given patterns, or another network.
 
-`protocol` states what any teacher must do; `rdm_teacher` holds RDMs known beforehand, `network_teacher` computes them
-from images, and `controls` makes teachers for control fits.
+`protocol` states what any teacher must do; `rdm_teacher` holds RDMs known beforehand, `feature_teacher` computes them
+from given patterns and `network_teacher` from images (`pattern_rdms` is what these two share), `joint_teacher` joins
+several teachers with their own conditions, and `controls` makes teachers for control fits.
 """
 
 from lazy_loader import attach_stub

@@ -1,9 +1,9 @@
-"""Teachers for control fits: shuffled names, a random network, categories, pixels."""
+"""Teachers for control fits: shuffled names, a random network, a random RDM of equal spectrum, categories, pixels."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from brainrdl._core.errors import arg, check_conditions, check_option, check_unique, quote, refuse
+from brainrdl.dissimilarity.pairs import pair_indices, to_square
 from brainrdl.rdms import conversion
 from brainrdl.stimuli.categories import different_category
 from brainrdl.stimuli.named_images import Batch
@@ -24,8 +25,11 @@ from brainrdl.teachers.protocol import (
     identity_of,
     kept_rdms,
     of_subjects,
+    rdms_by_subject,
+    strata_of,
     subjects_of,
     uses_images,
+    view_of,
 )
 from brainrdl.teachers.rdm_teacher import RDMTeacher
 
@@ -34,7 +38,7 @@ if TYPE_CHECKING:
 
     from brainrdl.stimuli.named_images import Stimuli
 
-CONTROLS = ("permuted", "random", "category", "pixels")
+CONTROLS = ("permuted", "permuted_within_class", "random", "spectrum", "category", "pixels")
 
 
 class PermutedTeacher:
@@ -50,12 +54,15 @@ class PermutedTeacher:
         Names to shuffle among themselves, for example the training names; by default all that the teacher knows.
     seed : int
         Seed of the shuffling; some names may keep their place by chance.
+    within : mapping of name to class, optional
+        Shuffle only among the names of each class, so that the dissimilarities within and between classes stay the
+        same as a whole. Names of different strata of a teacher (brains of a `JointTeacher`) are never exchanged.
 
     Raises
     ------
     BrainrdlError
-        If a name occurs more than once or is unknown to the teacher, or the teacher lists no conditions and none are
-        given.
+        If a name occurs more than once or is unknown to the teacher, the teacher lists no conditions and none are
+        given, a name has no class, or each class has a single name.
 
     Examples
     --------
@@ -66,14 +73,30 @@ class PermutedTeacher:
     [1.0, 2.0, 3.0]
     """
 
-    def __init__(self, teacher: Teacher, conditions: Sequence[str] | None = None, *, seed: int = 0) -> None:
+    def __init__(
+        self,
+        teacher: Teacher,
+        conditions: Sequence[str] | None = None,
+        *,
+        seed: int = 0,
+        within: Mapping[str, str] | None = None,
+    ) -> None:
         self._teacher = teacher
-        self.name, self.targets = f"permuted {teacher.name} (seed {seed})", teacher.targets
-        self.uses_images = uses_images(teacher)
+        how = "permuted" if within is None else "permuted within class"
+        self.name, self.targets = f"{how} {teacher.name} (seed {seed})", teacher.targets
+        self.uses_images, self.view = uses_images(teacher), view_of(teacher)
         self.conditions = conditions_of(teacher, conditions)
         check_unique(self.conditions, "the conditions to permute")
-        order = np.random.default_rng(seed).permutation(len(self.conditions))
-        self._asked = {name: self.conditions[other] for name, other in zip(self.conditions, order, strict=True)}
+        random = np.random.default_rng(seed)
+        self._asked: dict[str, str] = {}
+        for names in _classes(self.conditions, within, strata_of(teacher, self.conditions)):
+            order = random.permutation(len(names))
+            self._asked |= {name: names[other] for name, other in zip(names, order, strict=True)}
+
+    @property
+    def strata(self) -> dict[str, tuple[str, ...]]:
+        """Strata of the original teacher, which keep their names; empty if it has none."""
+        return strata_of(self._teacher, self.conditions)
 
     @property
     def subjects(self) -> tuple[str, ...]:
@@ -185,16 +208,19 @@ def control(
     Parameters
     ----------
     kind : str
-        ``"permuted"``: `teacher` with shuffled condition names; ``"random"``: the network of `teacher`, re-initialised;
-        ``"category"``: 0 within, 1 between the categories of `stimuli`; ``"pixels"``: correlation distance of images.
+        ``"permuted"``: `teacher` with shuffled condition names; ``"permuted_within_class"``: shuffled within each
+        category of `stimuli`; ``"random"``: the network of `teacher`, re-initialised; ``"spectrum"``: random RDMs with
+        the spectrum of those of `teacher`, see `same_spectrum`; ``"category"``: 0 within, 1 between the categories of
+        `stimuli`; ``"pixels"``: correlation distance of images.
     teacher : Teacher, optional
-        Needed for ``"permuted"`` and ``"random"``; the other kinds use the names of its targets if it is given.
+        Needed for the first four kinds; the other kinds use the names of its targets if it is given.
     stimuli : Stimuli, optional
-        Needed for ``"category"`` (with labels) and ``"pixels"`` (after their transform).
+        Needed for ``"category"`` and ``"permuted_within_class"`` (with labels), ``"pixels"`` (after their transform)
+        and, if the teacher uses images, ``"spectrum"``.
     conditions : sequence of str, optional
         Names that the control knows; by default all of the teacher or stimuli.
     seed : int
-        Seed of the shuffling and of random weights.
+        Seed of the shuffling, of random weights and of random RDMs.
 
     Returns
     -------
@@ -216,10 +242,12 @@ def control(
     {'category': tensor([[0., 1., 1.]])}
     """
     check_option(kind, CONTROLS, "control")
-    if kind == "permuted":
-        if teacher is None:
-            refuse("control 'permuted' shuffles a teacher's names: give teacher=")
+    if kind in ("permuted", "permuted_within_class", "spectrum") and teacher is None:
+        refuse(f"control {kind!r} is made from a teacher: give teacher=")
+    if kind == "permuted" and teacher is not None:
         return PermutedTeacher(teacher, conditions, seed=seed)
+    if kind == "spectrum" and teacher is not None:
+        return same_spectrum(teacher, conditions, stimuli=stimuli, seed=seed)
     if kind == "random":
         if not isinstance(teacher, NetworkTeacher):
             refuse(f"control 'random' re-initialises a network: give teacher=NetworkTeacher(...), got {teacher!r}")
@@ -228,6 +256,8 @@ def control(
         refuse(f"control {kind!r} is made from the stimuli: give stimuli=")
     names = tuple(stimuli.names if conditions is None else conditions)
     check_conditions(names, stimuli.names, "the stimuli")
+    if kind == "permuted_within_class" and teacher is not None:
+        return PermutedTeacher(teacher, names, seed=seed, within=_labels(stimuli, names, kind))
     pairs = _category_pairs(stimuli, names) if kind == "category" else _pixel_pairs(stimuli, names)
     return _of_targets(kind, pairs, names, (kind,) if teacher is None else tuple(teacher.targets))
 
@@ -239,14 +269,113 @@ def _of_targets(kind: str, pairs: Tensor, names: Sequence[str], targets: tuple[s
     )
 
 
-def _category_pairs(stimuli: Stimuli, names: Sequence[str]) -> Tensor:
+def _classes(
+    names: Sequence[str], within: Mapping[str, str] | None, strata: Mapping[str, Sequence[str]]
+) -> list[list[str]]:
+    """Sort names into those that may be exchanged."""
+    if within is not None and (without := [name for name in names if name not in within]):
+        refuse(f"names are permuted within their classes, but {quote(without)} have none")
+    inside = [(label, frozenset(known)) for label, known in strata.items()]
+    found: dict[tuple[str, ...], list[str]] = {}
+    for name in names:
+        kind = ("", *(label for label, known in inside if name in known))
+        found.setdefault(kind if within is None else (within[name], *kind), []).append(name)
+    if within is not None and max(map(len, found.values())) < 2:
+        refuse(f"names are permuted within their classes, but each of the {len(found)} classes has only one name")
+    return list(found.values())
+
+
+def same_spectrum(
+    teacher: Teacher, conditions: Sequence[str] | None = None, *, stimuli: Stimuli | None = None, seed: int = 0
+) -> RDMTeacher:
+    """Make random RDMs with the spectrum of a teacher's: as many dimensions with the same variances, but other ones.
+
+    The centred matrix of inner products, ``-H D H / 2`` with ``D`` the RDM and ``H`` the centring matrix, is rotated at
+    random, and the dissimilarities are computed from the result. All subjects and targets are rotated in the same way,
+    so how similar their RDMs are to each other stays the same (as the correlation of these matrices).
+
+    Parameters
+    ----------
+    teacher : Teacher
+        The original teacher.
+    conditions : sequence of str, optional
+        Names of the conditions; by default all that the teacher knows. All of them determine each dissimilarity.
+    stimuli : Stimuli, optional
+        Images, for a teacher that uses them.
+    seed : int
+        Seed of the rotation.
+
+    Returns
+    -------
+    RDMTeacher
+        With the subjects and targets of the teacher. Dissimilarities that are not those of points in a Euclidean space
+        (crossnobis) may become negative.
+
+    Raises
+    ------
+    BrainrdlError
+        If names are unknown, pairs are unknown (NaN), there are fewer than 3 conditions, or the teacher needs images
+        and no stimuli are given.
+
+    Examples
+    --------
+    >>> from brainrdl.rdms import from_array
+    >>> teacher = RDMTeacher(from_array([[1.0, 2, 3, 4, 5, 6]], list("abcd")))
+    >>> same_spectrum(teacher).rdms(Batch(("a", "b", "c"), torch.zeros(3, 1, 2, 2), None))["rdm"].shape
+    torch.Size([1, 3])
+    """
+    names = conditions_of(teacher, conditions)
+    if len(names) < 3:
+        refuse(f"control 'spectrum' needs at least 3 conditions, got {len(names)}")
+    if uses_images(teacher) and stimuli is None:
+        refuse(f"teacher {teacher.name!r} uses images: give stimuli= for control 'spectrum'")
+    found = rdms_by_subject(
+        teacher, names, lambda: Batch(names, torch.empty(0), None) if stimuli is None else stimuli.batch(names)
+    )
+    rotation = _rotation(len(names), seed)
+    rows = torch.cat([_rotated(rdms.pairs, rotation, target, teacher.name) for target, rdms in found.items()])
+    described = {
+        "roi": [target for target, rdms in found.items() for _ in rdms.subjects],
+        "subject": [subject for rdms in found.values() for subject in rdms.subjects],
+    }
+    return RDMTeacher(
+        conversion.from_tensor(rows, names, descriptors=described),
+        name=f"random RDMs with the spectrum of {teacher.name} (seed {seed})",
+        combine=getattr(teacher, "combine", "mean"),
+    )
+
+
+def _rotation(n: int, seed: int) -> Tensor:
+    """Return a random rotation (n, n) of the space of centred vectors, uniformly distributed."""
+    drawn, upper = torch.linalg.qr(torch.from_numpy(np.random.default_rng(seed).normal(size=(n - 1, n - 1))))
+    centred = torch.linalg.qr(torch.cat([torch.ones(n, 1), torch.eye(n)[:, 1:]], dim=1).double())[0][:, 1:]
+    return centred @ (drawn * upper.diagonal().sign()) @ centred.T  # the signs make it uniform
+
+
+def _rotated(pairs: Tensor, rotation: Tensor, target: str, name: str) -> Tensor:
+    """Rotate the inner products of RDMs; the rotation also centres them."""
+    if pairs.isnan().any():
+        refuse(f"control 'spectrum' needs all pairs, but target {target!r} of teacher {name!r} has unknown ones (NaN)")
+    inner = rotation @ (-to_square(pairs.double()) / 2) @ rotation.T
+    own = inner.diagonal(dim1=-2, dim2=-1)
+    i, j = pair_indices(len(rotation))
+    turned: Tensor = own[:, i] + own[:, j] - 2 * inner[:, i, j]
+    return turned
+
+
+def _labels(stimuli: Stimuli, names: Sequence[str], kind: str) -> dict[str, str]:
     labels = stimuli.labels
     if labels is None:
         add = arg("labels", python="stimuli.with_labels(...)")
-        refuse(f"control 'category' needs labels and the stimuli have none; add them with {add}")
+        refuse(f"control {kind!r} needs labels and the stimuli have none; add them with {add}")
     without = [name for name in names if name not in labels]
     if without:
-        refuse(f"control 'category' needs a label for every condition; {quote(without)} have none")
+        refuse(f"control {kind!r} needs a label for every condition; {quote(without)} have none")
+    return labels
+
+
+def _category_pairs(stimuli: Stimuli, names: Sequence[str]) -> Tensor:
+    labels = _labels(stimuli, names, "category")
     categories = {labels[name] for name in names}
     if len(categories) in (1, len(names)):
         kinds = f"all of one category, {min(categories)!r}" if len(categories) == 1 else "all of different categories"

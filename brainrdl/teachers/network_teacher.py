@@ -12,37 +12,22 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from brainrdl._core.errors import arg, check_conditions, check_unique, quote, refuse
+from brainrdl._core.errors import arg, check_conditions, check_option, check_unique, quote, refuse
 from brainrdl._core.files import digest_tensor
-from brainrdl._core.tensor_checks import check_finite
-from brainrdl.dissimilarity.measures import correlation, cosine, count_constant, resolve
-from brainrdl.models.feature_cache import FeatureStore, FolderStore, MemoryStore, digest_network, key_of
+from brainrdl.dissimilarity.measures import resolve
+from brainrdl.models.feature_cache import PRECISIONS, FeatureStore, MemoryStore, ShardStore, digest_network, key_of
 from brainrdl.models.fitted import build_fitted, reader
 from brainrdl.models.layers import random_layers
 from brainrdl.models.readout import Readout, ReadoutHead, asked_readout, check_groups
-from brainrdl.models.rows import same_for_all
 from brainrdl.models.student import Student, key_of_layer
 from brainrdl.stimuli.transforms import transform_text
+from brainrdl.teachers.pattern_rdms import rdm_of
+from brainrdl.teachers.protocol import VIEWS
 
 if TYPE_CHECKING:
     from brainrdl.dissimilarity.measures import Dissimilarity
     from brainrdl.stimuli.named_images import Batch, Stimuli
 
-
-def _constant(patterns: Tensor) -> Tensor:
-    # Each pattern twice, as a pair of conditions: count_constant then decides for each pattern by its definition.
-    return count_constant(patterns[:, None].expand(-1, 2, -1)) > 0
-
-
-def _zero(patterns: Tensor) -> Tensor:
-    return (patterns == 0).all(dim=1)
-
-
-# Patterns without a defined distance to others, and how to find them.
-_UNDEFINED: dict[object, tuple[str, Callable[[Tensor], Tensor]]] = {
-    correlation: ("constant", _constant),
-    cosine: ("zero", _zero),
-}
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -77,7 +62,14 @@ class NetworkTeacher:
         Separate images for the teacher, with their own transform, found by the batch's names. Stimuli without a
         transform get that of a named model. By default the batch's images are used unchanged.
     cache : bool or Path
-        Whether to store the patterns of each stimulus: True in memory, a path in a folder of safetensors files.
+        Whether to store the patterns of each stimulus: True in memory, a path in a folder, in two files per layer that
+        several processes may share. If all patterns of separate stimuli are stored, their images are not loaded.
+    cache_precision : {"float32", "float16"}
+        Type of the stored numbers, which the answers use also before they are stored.
+    view : {"same", "clean"}, optional
+        Which images the teacher sees in training, if the stimuli have an augmentation: ``"same"``, those of the
+        student, or ``"clean"``, those without augmentation. By default clean with a cache or separate stimuli, which
+        have no augmentation, else the same.
     name : str, optional
         Name in errors and reports; the model's name by default.
 
@@ -89,12 +81,15 @@ class NetworkTeacher:
         The names it knows; only if it has separate stimuli.
     uses_images : bool
         Whether it uses the batch's images: only without separate stimuli.
+    view : str
+        As the parameter.
 
     Raises
     ------
     BrainrdlError
         If a layer or option is unknown, weights are given for an nn.Module, the readouts of a student or run differ
-        from those asked for, or the transform of `stimuli` is random.
+        from those asked for, the transform of `stimuli` is random, or ``view="same"`` is given with a cache or
+        stimuli.
 
     Examples
     --------
@@ -117,6 +112,8 @@ class NetworkTeacher:
         step: int | None = None,
         stimuli: Stimuli | None = None,
         cache: bool | Path | str = False,
+        cache_precision: str = "float32",
+        view: str | None = None,
         name: str | None = None,
     ) -> None:
         student, transform = _student(model, layers, weights, asked_readout(pool, step))
@@ -126,8 +123,12 @@ class NetworkTeacher:
         self._stimuli = _with_default_transform(stimuli, transform)
         if self._stimuli is not None:
             self._stimuli.check_repeatable()
+            if student.trained_on is not None:
+                student.trained_on.check_stimuli(self._stimuli)
         self._raw: dict[str, str] | None = None
-        self._store = _store(cache)
+        self._store = _store(cache, cache_precision)
+        self._has_room = False
+        self.view = _checked_view(view, self._store is not None, stimuli is not None)
         self._freeze(student)
 
     def __repr__(self) -> str:
@@ -163,7 +164,7 @@ class NetworkTeacher:
         -------
         dict
             Digest of the network, layers and their readouts, dissimilarity; transform and digest of separate
-            stimuli, or None.
+            stimuli, or None; precision of the cache.
 
         Raises
         ------
@@ -173,7 +174,7 @@ class NetworkTeacher:
         Examples
         --------
         >>> sorted(NetworkTeacher(nn.Sequential(nn.Flatten()), ["0"]).identity(["a"]))
-        ['dissimilarity', 'layers', 'network', 'readouts', 'stimuli', 'transform']
+        ['dissimilarity', 'layers', 'network', 'precision', 'readouts', 'stimuli', 'transform']
         """
         own = self._stimuli
         return {
@@ -181,6 +182,7 @@ class NetworkTeacher:
             "layers": list(self.targets),
             "readouts": {layer: _described(head) for layer, head in self._heads.items()},
             "dissimilarity": self._dissimilarity,
+            "precision": "float32" if self._store is None else self._store.precision,
             "transform": None if own is None else transform_text(getattr(own, "transform", None)),
             "stimuli": None if own is None else key_of(own.digests(names).values()),
         }
@@ -216,35 +218,11 @@ class NetworkTeacher:
             are not finite.
         """
         patterns = self.patterns(batch)
-        with torch.no_grad(), torch.autocast(batch.images.device.type, enabled=False):
-            return {layer: self._pairs(layer, pattern, batch.names) for layer, pattern in patterns.items()}
-
-    def _pairs(self, layer: str, patterns: Tensor, names: Sequence[str]) -> Tensor:
-        where = f"layer {layer!r} of teacher {self.name!r}"
-        self._refuse_undefined(patterns, names, where)
-        pairs = self._dissimilarity(patterns)
-        check_finite(pairs, f"dissimilarities at {where}")
-        if same_for_all(patterns):
-            refuse(
-                f"{where} gives the same pattern for all {len(names)} images, so its RDM is undefined; "
-                "choose a layer that depends on the image"
-            )
-        return pairs[None]
-
-    def _refuse_undefined(self, patterns: Tensor, names: Sequence[str], where: str) -> None:
-        """Refuse a pattern without direction: its distance would be NaN or arbitrary."""
-        undefined = _UNDEFINED.get(self._dissimilarity)
-        if undefined is None:
-            return
-        kind, of = undefined
-        flat = of(patterns)
-        if flat.any():
-            condition = names[int(flat.nonzero()[0])]
-            refuse(
-                f"condition {condition!r} has a {kind} pattern at {where} ({int(flat.sum())} of {len(names)} do), so "
-                "its dissimilarities are undefined; drop it, or choose another layer or "
-                f"{arg('dissimilarity', 'euclidean', of='teacher')}"
-            )
+        where = {layer: f"layer {layer!r} of teacher {self.name!r}" for layer in self.targets}
+        return {
+            layer: rdm_of(pattern, batch.names, self._dissimilarity, where[layer], "layer")
+            for layer, pattern in patterns.items()
+        }
 
     def patterns(self, batch: Batch) -> dict[str, Float[Tensor, "n_conditions n_channels"]]:
         """Return the network's patterns of the batch's conditions, from the cache if possible.
@@ -280,19 +258,32 @@ class NetworkTeacher:
             )
 
     def _chunk(self, batch: Batch, part: slice) -> dict[str, Tensor]:
-        names, device = batch.names[part], batch.images.device
+        device = batch.images.device
         if self._store is None:
             return self._forward(self._images(batch, part).to(device))
-        keys = [self._keys(stimulus) for stimulus in self._digests(batch, part)]
-        known = [{layer: self._store.get(key) for layer, key in of.items()} for of in keys]
-        missing = [i for i, patterns in enumerate(known) if any(pattern is None for pattern in patterns.values())]
+        stored = self._stored(self._store, batch, part)
+        return {layer: torch.stack(rows).to(device).float() for layer, rows in stored.items()}
+
+    def _stored(self, store: FeatureStore, batch: Batch, part: slice) -> dict[str, list[Tensor]]:
+        """Return the stored pattern of each stimulus for each layer, and first compute and store the missing ones."""
+        names, keys = batch.names[part], self._keys(batch, part)
+        groups = {layer: key_of([self._digest, layer, self._readouts[layer]]) for layer in self.targets}
+        found = {layer: store.get(group, keys) for layer, group in groups.items()}
+        missing = [i for i, key in enumerate(keys) if any(key not in rows for rows in found.values())]
         if missing:
-            fresh = self._forward(self._images(batch, part, [names[i] for i in missing]).to(device))
-            for row, i in enumerate(missing):
-                for layer in self.targets:
-                    known[i][layer] = fresh[layer][row]
-                    self._store.put(keys[i][layer], fresh[layer][row])
-        return {layer: _stack([patterns[layer] for patterns in known], device) for layer in self.targets}
+            images = self._images(batch, part, [names[i] for i in missing])
+            fresh = self._forward(images.to(batch.images.device))
+            self._check_room(store, fresh, len(batch.names))
+            for layer, group in groups.items():
+                found[layer] |= store.put(group, [keys[i] for i in missing], fresh[layer])
+        return {layer: [rows[key] for key in keys] for layer, rows in found.items()}
+
+    def _check_room(self, store: FeatureStore, fresh: dict[str, Tensor], n_asked: int) -> None:
+        """Refuse patterns that will not fit, before the first ones are stored."""
+        if not self._has_room:
+            n_conditions = n_asked if self._stimuli is None else len(self._stimuli)
+            store.check_room(n_conditions * sum(patterns.shape[1] for patterns in fresh.values()))
+            self._has_room = True
 
     def _forward(self, images: Tensor) -> dict[str, Tensor]:
         """Run the network in float32, also under autocast, on which a teacher's answer must not depend."""
@@ -316,21 +307,13 @@ class NetworkTeacher:
         position = {name: index for index, name in enumerate(batch.names)}
         return batch.images[[position[name] for name in asked]]
 
-    def _digests(self, batch: Batch, part: slice) -> list[str]:
+    def _keys(self, batch: Batch, part: slice) -> list[str]:
         """Identify a stimulus by raw content and transform if the transform's repr is complete, else by the image."""
         transform = repr(getattr(self._stimuli, "transform", None))
         if self._stimuli is None or " at 0x" in transform or "Lambda" in transform:
             return [digest_tensor(image) for image in self._images(batch, part)]
-        raw = self._raw_digests()
+        raw = self._stimuli.digests(batch.names[part])
         return [f"{raw[name]} {transform}" for name in batch.names[part]]
-
-    def _raw_digests(self) -> dict[str, str]:
-        if self._raw is None and self._stimuli is not None:
-            self._raw = self._stimuli.digests()
-        return self._raw or {}
-
-    def _keys(self, stimulus: str) -> dict[str, str]:
-        return {layer: key_of([self._digest, layer, self._readouts[layer], stimulus]) for layer in self.targets}
 
     def reinitialised(self, seed: int = 0) -> NetworkTeacher:
         """Copy this teacher with random weights, as before any training.
@@ -408,6 +391,7 @@ def _part_of(student: Student, layers: Sequence[str], readout: Readout | None) -
             refuse(f"the student reads layer {layer!r} with {heads[layer].readout}; leave out pool and step")
     copied = _copied(student)
     part = reader(copied.model, layers)
+    part.trained_on = copied.trained_on
     part.heads = nn.ModuleDict({key_of_layer(layer): copied.heads[key_of_layer(layer)] for layer in layers})
     return part
 
@@ -435,14 +419,24 @@ def _with_default_transform(stimuli: Stimuli | None, transform: Callable[[Any], 
     return stimuli.with_transform(transform)
 
 
-def _store(cache: bool | Path | str) -> FeatureStore | None:
+def _store(cache: bool | Path | str, precision: str) -> FeatureStore | None:
+    check_option(precision, PRECISIONS, "cache_precision")
     if isinstance(cache, bool):
-        return MemoryStore() if cache else None
-    return FolderStore(cache)
+        return MemoryStore(precision) if cache else None
+    return ShardStore(cache, precision)
 
 
-def _stack(patterns: Sequence[Tensor | None], device: torch.device) -> Tensor:
-    return torch.stack([pattern.to(device) for pattern in patterns if pattern is not None])
+def _checked_view(view: str | None, cached: bool, separate: bool) -> str:
+    if view is None:
+        return "clean" if cached or separate else "same"
+    check_option(view, VIEWS, "view")
+    if view == "same" and (cached or separate):
+        refuse(
+            f"{arg('view', 'same', of='teacher')} shows a teacher the student's images, which an augmentation changes "
+            f"in each step, but {'separate stimuli have' if separate else 'a cache stores'} one image for each name; "
+            f"use {arg('view', 'clean', of='teacher')}"
+        )
+    return view
 
 
 def _reset(module: nn.Module) -> None:

@@ -32,6 +32,10 @@ The other members are optional. A teacher that has them can be used like an `RDM
 11. ``identity(names)``: a dict of what the answers for these names depend on besides the images, the same each time. A
     run is not resumed with a teacher of another identity. [A run is resumed with any teacher of its name and targets.]
 12. ``uses_images``: False means that the batch's images are never used. [True.]
+13. ``view``: which images it is given in training, if the stimuli have an augmentation: ``"same"``, those that the
+    student sees, or ``"clean"``, those without augmentation, whose patterns can be stored. ["same".]
+
+14. ``strata``: a dict of label to conditions, of which each batch should contain several. [Batches are drawn from all.]
 
 Only the functions of this module below `Teacher` check whether a teacher has an optional member.
 
@@ -57,19 +61,22 @@ Examples
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from brainrdl._core.errors import check_conditions, check_text, refuse
+from brainrdl._core.errors import check_conditions, check_option, check_text, refuse
 from brainrdl.rdms import conversion
 from brainrdl.stimuli.named_images import Batch
 
 if TYPE_CHECKING:
     from rsatoolbox.rdm import RDMs
+
+
+VIEWS = ("same", "clean")
 
 
 @runtime_checkable
@@ -142,6 +149,24 @@ def identity_of(teacher: Teacher, names: Sequence[str]) -> dict[str, Any] | None
 def uses_images(teacher: Teacher) -> bool:
     """Whether a teacher may use the batch's images."""
     return bool(getattr(teacher, "uses_images", True))
+
+
+def view_of(teacher: Teacher) -> str:
+    """Return which images a teacher should be given in training: "same" as the student, or "clean".
+
+    Raises
+    ------
+    BrainrdlError
+        If the teacher says something else.
+    """
+    return check_option(getattr(teacher, "view", "same"), VIEWS, f"view of teacher {teacher.name!r}")
+
+
+def strata_of(teacher: Teacher, names: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """Return the conditions among `names` of each stratum; empty if the teacher has no strata."""
+    strata: Mapping[str, Sequence[str]] = getattr(teacher, "strata", {})
+    asked = frozenset(names)
+    return {label: tuple(name for name in known if name in asked) for label, known in strata.items()}
 
 
 class SubjectRDMs(NamedTuple):

@@ -19,6 +19,7 @@ from brainrdl.teachers.protocol import (
     known_conditions,
     of_subjects,
     subjects_of,
+    view_of,
 )
 from brainrdl.testing.file_readers import check_members
 
@@ -52,6 +53,7 @@ def check_teacher(teacher: Teacher, batch: Batch) -> None:
     """
     check_members(teacher, "teacher", ("name", "targets", "rdms"), texts=("name",))
     _check_targets(teacher)
+    view_of(teacher)
     where = f"teacher {teacher.name!r}"
     if len(batch.names) < 4:
         refuse(f"check_teacher needs a batch of at least 4 conditions, got {len(batch.names)}")

@@ -1,5 +1,10 @@
+from .batch_statistics import (
+    check_shares as check_shares,
+    shared_statistics as shared_statistics,
+)
 from .callbacks import (
     Callback as Callback,
+    Log as Log,
     called as called,
 )
 from .display import (
@@ -12,16 +17,26 @@ from .distributed import (
     agreed as agreed,
     anywhere as anywhere,
     average_gradients as average_gradients,
-    check_one_process as check_one_process,
     check_same_buffers as check_same_buffers,
+    count_own_rows as count_own_rows,
     gather as gather,
+    is_first as is_first,
+    join as join,
     n_processes as n_processes,
+    opened_by_first as opened_by_first,
     own as own,
     own_random_numbers as own_random_numbers,
     own_rows as own_rows,
     start_alike as start_alike,
+    wait_for_all as wait_for_all,
 )
 from .frozen_features import FrozenFeatures as FrozenFeatures
+from .frozen_network import (
+    FrozenNetwork as FrozenNetwork,
+    FrozenOutput as FrozenOutput,
+    frozen as frozen,
+)
+from .gradient_caching import cached_backward as cached_backward
 from .loading import Loader as Loader
 from .looks import (
     Guard as Guard,
@@ -36,12 +51,15 @@ from .loop import fit as fit
 from .optimizers import (
     OPTIMIZERS as OPTIMIZERS,
     SCHEDULES as SCHEDULES,
+    averaged as averaged,
     make_accelerator as make_accelerator,
     make_optimizer as make_optimizer,
     make_schedule as make_schedule,
+    parameter_groups as parameter_groups,
 )
 from .options import (
     FitOptions as FitOptions,
+    TaskOptions as TaskOptions,
     TrainingOptions as TrainingOptions,
 )
 from .provenance import (
@@ -71,12 +89,18 @@ from .stimulus_lists import (
     check_sets_apart as check_sets_apart,
     training_names as training_names,
 )
-from .task import (
-    Task as Task,
-    TaskOptions as TaskOptions,
-)
+from .stratified import StratifiedBatches as StratifiedBatches
+from .task import Task as Task
 from .terms import (
     Balance as Balance,
     Term as Term,
     check_terms as check_terms,
+)
+from .transfer_terms import (
+    Hints as Hints,
+    KernelAlignment as KernelAlignment,
+    KnowledgeDistillation as KnowledgeDistillation,
+    ProbabilisticTransfer as ProbabilisticTransfer,
+    RelationalDistillation as RelationalDistillation,
+    SimilarityPreserving as SimilarityPreserving,
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -67,8 +67,8 @@ def event_writer(folder: Path | None) -> Iterator[Show]:
         yield write
 
 
-def track(items: Sequence[T], what: str, shown: bool) -> Iterator[T]:
-    """Iterate over `items` and show a progress bar.
+def track(items: Iterable[T], what: str, shown: bool, n: int | None = None) -> Iterator[T]:
+    """Iterate over `items` and show a progress bar; `n` is their number if they have no length.
 
     Examples
     --------
@@ -77,4 +77,4 @@ def track(items: Sequence[T], what: str, shown: bool) -> Iterator[T]:
     """
     from rich.progress import track as rich_track
 
-    yield from rich_track(items, what, disable=not shown)
+    yield from rich_track(items, what, n, disable=not shown)

@@ -5,8 +5,10 @@ all ranks and keeps the rank's own rows, so that after averaging over ranks the 
 
 In a network's pass over its rows each rank draws different random numbers (dropout), from seed, step and rank. All
 other random numbers (batches, augmentations, subjects, pairs) are the same on every rank. So a fit has the loss and, up
-to rounding, the weights of a fit in one process, unless the network draws random numbers. Buffers that depend on the
-images of one rank are refused.
+to rounding, the weights of a fit in one process, unless the network draws random numbers. Batch normalisation shares
+its statistics (`batch_statistics`). Buffers that depend on the images of one rank are refused.
+
+Decisions that depend on files are those of the first rank, which is also the only one that writes.
 
 `torch.nn.parallel.DistributedDataParallel` cannot be used here: it waits for a gradient of every output of the network,
 and logits have none if no task uses them.
@@ -14,10 +16,13 @@ and logits have none if no task uses them.
 
 from __future__ import annotations
 
+import atexit
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from math import ceil
+from os import PathLike
+from pathlib import Path
 
 import torch
 import torch.distributed as dist
@@ -27,6 +32,7 @@ from torch import Tensor, nn
 from brainrdl._core.errors import refuse
 from brainrdl._core.files import digest_tensor
 from brainrdl.loss.pair_sampling import generator
+from brainrdl.training import run_folder
 
 
 def n_processes() -> int:
@@ -40,26 +46,77 @@ def n_processes() -> int:
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
-def check_one_process(what: str) -> None:
-    """Refuse `what` if several processes were started to train together: all would open the same run folder.
+def join(device: str = "auto") -> None:
+    """Join the processes that ``torchrun`` started, if there are several and this one has not joined them.
+
+    At the end of this process it leaves them.
 
     Parameters
     ----------
-    what : str
-        Name of the operation, for the message.
+    device : str
+        As in `fit`.
 
     Raises
     ------
     BrainrdlError
-        If torch.distributed has more than one process, or ``WORLD_SIZE`` (of ``torchrun``) says so.
+        If the device is not available.
 
     Examples
     --------
-    >>> check_one_process("cross-validation")
+    >>> join("cpu")
     """
-    n = max(n_processes(), int(os.environ.get("WORLD_SIZE") or 1))
-    if n > 1:
-        refuse(f"{what} runs in one process, but {n} were started; use several processes only with brainrdl.fit")
+    if int(os.environ.get("WORLD_SIZE") or 1) == 1 or n_processes() > 1:
+        return
+    from brainrdl.training.optimizers import make_accelerator
+
+    make_accelerator(device)
+    atexit.register(_leave)
+
+
+def _leave() -> None:
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def is_first() -> bool:
+    """Whether this process is the first of those that train together: the one that writes.
+
+    Examples
+    --------
+    >>> is_first()
+    True
+    """
+    return _rank() == 0
+
+
+def wait_for_all() -> None:
+    """Wait until all processes that train together are here.
+
+    Examples
+    --------
+    >>> wait_for_all()
+    """
+    if n_processes() > 1:
+        dist.barrier()
+
+
+@contextmanager
+def opened_by_first(out: PathLike[str] | str, *, resume: bool = False, overwrite: bool = False) -> Iterator[Path]:
+    """Open a run folder as `run_folder.opened` does, but only in the first process; the others wait for it.
+
+    They also wait until it is closed, so that it is complete for all.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with opened_by_first(tempfile.mkdtemp()) as folder:
+    ...     folder.is_dir()
+    True
+    """
+    with run_folder.opened(out, resume=resume, overwrite=overwrite) if is_first() else nullcontext(Path(out)) as folder:
+        wait_for_all()
+        yield folder
+    wait_for_all()
 
 
 def _rank() -> int:
@@ -100,6 +157,18 @@ def own_rows(n: int) -> list[int]:
     size = ceil(n / n_processes())
     start = _rank() * size
     return [min(row, n - 1) for row in range(start, start + size)]
+
+
+def count_own_rows(n: int) -> int:
+    """Return how many of `own_rows` are conditions of this rank, without those that repeat the last one.
+
+    Examples
+    --------
+    >>> count_own_rows(3)
+    3
+    """
+    size = ceil(n / n_processes())
+    return min(size, max(0, n - _rank() * size))
 
 
 def gather(x: Float[Tensor, "n_own ..."], n: int) -> Float[Tensor, "n ..."]:
@@ -164,14 +233,14 @@ def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
         gradient.copy_(part.view_as(gradient))
 
 
-def agreed(value: float, device: torch.device | str = "cpu") -> float:
+def agreed(value: float, device: torch.device | str | None = None) -> float:
     """Return the first rank's value on every rank, so that rounding errors cannot lead to different decisions.
 
     Parameters
     ----------
     value : float
-    device : torch.device or str
-        Device of this rank.
+    device : torch.device or str, optional
+        Device of this rank; by default one on which the processes can communicate.
 
     Returns
     -------
@@ -185,9 +254,13 @@ def agreed(value: float, device: torch.device | str = "cpu") -> float:
     if n_processes() == 1:
         return value
     # every device has float32; the value is only compared with others that were sent like this
-    shared = torch.tensor([value], dtype=torch.float32, device=device)
+    shared = torch.tensor([value], dtype=torch.float32, device=device or _meeting_place())
     dist.broadcast(shared, src=0)
     return float(shared)
+
+
+def _meeting_place() -> str:
+    return "cuda" if dist.get_backend() == "nccl" else "cpu"
 
 
 def anywhere(value: bool, device: torch.device | str = "cpu") -> bool:

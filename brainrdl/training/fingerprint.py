@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import nn
@@ -11,6 +12,7 @@ from torch import nn
 from brainrdl._core import files as _files
 from brainrdl.loss.rdm_loss import RDMLoss
 from brainrdl.models.student import Student
+from brainrdl.models.trained_on import TrainedOn
 from brainrdl.stimuli.named_images import Stimuli
 from brainrdl.stimuli.transforms import transform_text
 from brainrdl.teachers.protocol import Teacher, identity_of, kept_rdms
@@ -28,12 +30,25 @@ def settings_of(
 ) -> dict[str, Any]:
     """Return what identifies a run in addition to its options; it can only be resumed with the same."""
     return {
+        "image_shape": list(stimuli.images((*train, *stimuli.names)[:1]).shape[1:]),
         **student_settings(student),
         **source_settings(teacher, stimuli, (*train, *validation)),
         "loss": provenance.describe(loss),
         "train": list(train),
         "validation": list(validation),
     }
+
+
+def images_of(settings: Mapping[str, Any]) -> TrainedOn | None:
+    """Return the images of a run from its settings; None if they do not say.
+
+    Examples
+    --------
+    >>> images_of({"image_shape": [1, 8, 8], "transform": None})
+    TrainedOn(shape=(1, 8, 8), transform=None)
+    """
+    shape = settings.get("image_shape")
+    return None if shape is None else TrainedOn(tuple(shape), settings["transform"])
 
 
 def source_settings(teacher: Teacher | None, stimuli: Stimuli, names: Sequence[str]) -> dict[str, Any]:
@@ -87,11 +102,11 @@ def student_settings(student: Student) -> dict[str, Any]:
         "network": provenance.describe(type(student.model)),
         "n_parameters": sum(parameter.numel() for parameter in student.model.parameters()),
         "network_code": _code_digest(student.model),
-        "initial_weights": _files.digest(student.state_dict()),
         "layers": list(student.layers),
         "readouts": {head.layer: provenance.describe(head.readout) for head in student.readout_heads()},
         "trainable": student.trainable,
         "batchnorm": student.batchnorm,
+        "initial_weights": _files.digest(student.state_dict()),
     }
 
 
@@ -172,7 +187,7 @@ def hash_labels(stimuli: Stimuli, names: Sequence[str]) -> dict[str, str]:
 
 
 def hash_teacher(teacher: Teacher | None) -> dict[str, str]:
-    """Digest of all subjects' RDMs, for the hashes of a run; empty for a teacher that does not store RDMs.
+    """Digest of all subjects' names and RDMs, for the hashes of a run; empty for a teacher that does not store RDMs.
 
     Parameters
     ----------
@@ -189,4 +204,5 @@ def hash_teacher(teacher: Teacher | None) -> dict[str, str]:
     {}
     """
     kept = {} if teacher is None else kept_rdms(teacher)
-    return {"teacher": _files.digest({target: rdms.pairs for target, rdms in kept.items()})} if kept else {}
+    named = {json.dumps([target, *rdms.subjects]): rdms.pairs for target, rdms in kept.items()}
+    return {"teacher": _files.digest(named)} if kept else {}

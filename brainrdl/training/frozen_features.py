@@ -31,6 +31,9 @@ class FrozenFeatures:
     ----------
     stimuli : Stimuli
         With a deterministic transform.
+    together : bool
+        Compute the outputs of all stimuli when the first one is needed, in batches of the same stimuli each time. The
+        last bits of an output depend on its batch, so with this option they do not depend on what was needed before.
 
     Examples
     --------
@@ -43,8 +46,8 @@ class FrozenFeatures:
     torch.Size([4, 1, 1, 3])
     """
 
-    def __init__(self, stimuli: Stimuli) -> None:
-        self._stimuli = stimuli
+    def __init__(self, stimuli: Stimuli, together: bool = False) -> None:
+        self._stimuli, self._together = stimuli, together
         self._known: dict[tuple[str, ...], dict[str, tuple[Tensor, ...]]] = {}
 
     def serves(self, student: Student, teacher: Teacher | None) -> bool:
@@ -92,6 +95,7 @@ class FrozenFeatures:
         parts, pool = tuple(dict.fromkeys(part for head in heads for part in head.parts)), heads[0].readout.pool
         known = self._known.setdefault((digest_network(student.model), pool, *parts), {})
         missing = [name for name in names if name not in known]
+        missing = list(self._stimuli.names) if missing and self._together else missing
         for chunk in (missing[start : start + _BATCH] for start in range(0, len(missing), _BATCH)):
             known.update(zip(chunk, _outputs(student, self._stimuli.images(chunk), parts, pool), strict=True))
         widths = {part: len(output) for part, output in zip(parts, known[names[0]], strict=True)}

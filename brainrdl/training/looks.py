@@ -175,7 +175,8 @@ def _mean_similarity(patterns: Mapping[str, Tensor], teacher_rdms: Mapping[str, 
     matched = match_layers(patterns, teacher_rdms, loss.match)
     values = [
         _similarity.corr(calc(patterns[layer]).cpu(), teacher_rdms[target].cpu()).mean()
-        for layer, target in matched.items()
+        for layer, targets in matched.items()
+        for target in targets
     ]
     return float(torch.stack(values).mean())
 

@@ -20,30 +20,32 @@ import torch
 from torch import Tensor, nn
 
 from brainrdl._core import files as _files
-from brainrdl._core.constants import MIN_CONDITIONS
 from brainrdl._core.errors import arg, check_conditions, refuse
 from brainrdl._core.options import check_known, complete, free, lists_options
 from brainrdl._core.signals import Stopped, deferred
 from brainrdl._core.threads import threads_for
-from brainrdl.loss.rdm_loss import RDMLoss
+from brainrdl.loss.rdm_loss import RDMLoss, check_rdm_loss
+from brainrdl.models.hooks import evaluating
 from brainrdl.models.student import Student
 from brainrdl.stimuli.categories import groups_of
 from brainrdl.stimuli.named_images import Stimuli
-from brainrdl.teachers.protocol import Teacher, check_stored, cut_down, known_conditions
+from brainrdl.teachers.protocol import Teacher, check_stored, cut_down, known_conditions, strata_of
 from brainrdl.training import checkpoint as _checkpoint, provenance, run_folder
 from brainrdl.training.callbacks import Callback, called
 from brainrdl.training.checkpoint import State
 from brainrdl.training.display import event_writer, progress_bar
-from brainrdl.training.distributed import anywhere, n_processes, start_alike
+from brainrdl.training.distributed import anywhere, start_alike
 from brainrdl.training.fingerprint import hash_task, hashes_of, settings_of
 from brainrdl.training.frozen_features import FrozenFeatures
 from brainrdl.training.loading import Loader
-from brainrdl.training.optimizers import make_accelerator, make_optimizer, make_schedule
+from brainrdl.training.looks import to_device
+from brainrdl.training.optimizers import averaged, make_accelerator, make_optimizer, make_schedule, parameter_groups
 from brainrdl.training.options import FitOptions
 from brainrdl.training.run_folder import FitResult
 from brainrdl.training.sampling import Batches
 from brainrdl.training.steps import Run, Stream
 from brainrdl.training.stimulus_lists import calibration_names, check_sets_apart, training_names
+from brainrdl.training.stratified import StratifiedBatches
 from brainrdl.training.task import Task
 from brainrdl.training.terms import RDM, TASK, Balance, Term, check_terms
 
@@ -159,7 +161,7 @@ def fit(
     if teacher is not None:
         # Weights of subjects must not depend on held-out or validation conditions.
         teacher = cut_down(teacher, (*train, *validation), weigh_by=train)
-    loss, features = loss or RDMLoss(), features or FrozenFeatures(stimuli)
+    loss, features = check_rdm_loss(loss), features or FrozenFeatures(stimuli)
     features.check(stimuli)
     loss = replace(loss, match=student.match) if loss.match is None else loss
     names = {RDM: (train, validation)}
@@ -169,7 +171,6 @@ def fit(
         names |= _names_of_task(task, stimuli, names[RDM], held_out, seed)
 
     accelerator = make_accelerator(asked["device"], asked["mixed_precision"])
-    _check_statistics(student)  # now the number of processes is known
     if out is not None and accelerator.is_main_process:
         run_folder.check_folder(out, resume=resume, overwrite=overwrite)
     student.to(accelerator.device)
@@ -189,21 +190,26 @@ def fit(
     learner, shown_stimuli = student, stimuli
     if task is None and not terms and features.serves(student, teacher):
         learner, shown_stimuli = features.of(student, (*train, *validation))
+    if asked["channels_last"]:
+        learner.to(memory_format=torch.channels_last)
     learner.calibrate(shown_stimuli.images(calibration_names(train)))
+    streams = {RDM: _rdm_stream(teacher, shown_stimuli, names[RDM], asked, accelerator.device)}
+    if task is not None and task.stimuli is not None and TASK in names:
+        batches = Batches(names[TASK][0], task.options["batch_size"] or min(_TASK_BATCH, len(names[TASK][0])), seed, 1)
+        streams[TASK] = _stream(task.stimuli, batches, names[TASK][1], asked, accelerator.device)
+    _prepare(terms, learner, streams)
     balance = Balance(asked["balance"], _weighted(asked, task, terms)).to(accelerator.device)
     others = _modules_of(terms, balance).to(accelerator.device)
-    trained = [*learner.trainable_parameters(), *(p for p in others.parameters() if p.requires_grad)]
+    beside = [parameter for parameter in others.parameters() if parameter.requires_grad]
+    trained = parameter_groups(learner, beside, asked["lr_of"])
     optim = make_optimizer(asked["optimizer"], trained, asked["lr"], asked["weight_decay"])
-    streams = {RDM: _stream(shown_stimuli, names[RDM], asked["batch_size"], MIN_CONDITIONS, asked, accelerator.device)}
-    if task is not None and task.stimuli is not None and TASK in names:
-        size = task.options["batch_size"] or min(_TASK_BATCH, len(names[TASK][0]))
-        streams[TASK] = _stream(task.stimuli, names[TASK], size, 1, asked, accelerator.device)
+    average = None if asked["ema"] is None else averaged(learner, asked["ema"])
     if asked["rdm_weight"]:
         learner.check_gradients(shown_stimuli.images(streams[RDM].batches.at(0)[:_FEW]))
-    scheduler = make_schedule(asked["schedule"], optim, steps)
+    scheduler = make_schedule(asked["schedule"], optim, steps, asked["warmup"])
     moved = optim if accelerator.scaler is None else accelerator.prepare(optim)
-    run = Run(learner, teacher, streams, task, terms, loss, balance, asked, accelerator, moved, scheduler)
-    state, moving = State(), (learner, optim, scheduler, settings, accelerator.scaler, others)
+    run = Run(learner, teacher, streams, task, terms, loss, balance, asked, accelerator, moved, scheduler, average)
+    state, moving = State(), (learner, optim, scheduler, settings, accelerator.scaler, _kept(others, average))
     shown = progress and accelerator.is_main_process
     with (
         threads_for(run.flops()),
@@ -244,8 +250,7 @@ def fit(
                         f"{state.step} of {steps} steps are in {str(folder)!r}; continue with resume=True",
                     )
 
-        if state.best is not None:
-            learner.load_state_dict(state.best)
+        learner.load_state_dict(run.evaluated.state_dict() if state.best is None else state.best)
         student.train(mode)
         best_step = state.step if state.best is None else state.best_step
         fitted = FitResult(student, pd.DataFrame(state.history), best_step, settings, facts, folder)
@@ -269,20 +274,48 @@ def _names_of_task(
     return {TASK: found}
 
 
-def _stream(
+def _rdm_stream(
+    teacher: Teacher | None,
     stimuli: Stimuli,
     names: tuple[tuple[str, ...], tuple[str, ...]],
-    batch_size: int | None,
-    minimum: int,
     options: FitOptions,
     device: torch.device,
 ) -> Stream:
+    """Return the stream of the RDM's images; each batch has conditions of every part of a teacher that has parts."""
     train, validation = names
-    batches = Batches(train, batch_size, options["seed"], minimum)
-    loader = Loader(
-        stimuli, batches.at, seed=options["seed"], augmented=True, workers=options["workers"], device=device
-    )
+    size, seed = options["batch_size"], options["seed"]
+    strata = {} if teacher is None else strata_of(teacher, train)
+    if strata and size is not None and size < len(train):
+        return _stream(stimuli, StratifiedBatches(strata, size, seed), validation, options, device)
+    return _stream(stimuli, Batches(train, size, seed), validation, options, device)
+
+
+def _stream(
+    stimuli: Stimuli,
+    batches: Batches | StratifiedBatches,
+    validation: tuple[str, ...],
+    options: FitOptions,
+    device: torch.device,
+) -> Stream:
+    seed, workers = options["seed"], options["workers"]
+    loader = Loader(stimuli, batches.at, seed=seed, augmented=True, workers=workers, device=device)
     return Stream(stimuli, batches, validation, loader)
+
+
+@torch.no_grad()
+def _prepare(terms: Mapping[str, Term], student: Student, streams: Mapping[str, Stream]) -> None:
+    """Let terms build parameters that depend on the sizes of the patterns."""
+    for term in terms.values():
+        if hasattr(term.function, "prepare"):
+            stream = streams.get(term.on, streams[RDM])
+            batch = to_device(stream.stimuli.batch(stream.batches.at(0)[:_FEW]), student.device)
+            with evaluating(student):
+                term.function.prepare(student(batch.images), batch)
+
+
+def _kept(others: nn.ModuleDict, average: nn.Module | None) -> nn.Module:
+    """Return what a checkpoint keeps beside the student."""
+    return others if average is None else nn.ModuleList([others, average])
 
 
 def _weighted(options: FitOptions, task: Task | None, terms: Mapping[str, Term]) -> tuple[str, ...]:
@@ -332,18 +365,15 @@ def _check_together(
         refuse("trainable='projection' does not change the network, so a task has no effect; leave task out")
     if student.batchnorm == "task" and (task is None or task.stimuli is None):
         refuse("batchnorm='task' takes its statistics from the images of a task; give a task with its own stimuli")
+    if options["micro_batch"] is not None and options["balance"] == "gradient norms":
+        refuse(
+            f"{arg('balance', 'gradient norms')} needs the gradients of each loss, which {arg('micro_batch')} does not "
+            f"keep; use {arg('balance', 'fixed')}"
+        )
     if student.frozen and options["monitor"] in ("accuracy", "both", "task loss"):
         refuse(
             f"{arg('monitor', options['monitor'])} does not change if the network is frozen; use "
             f"{arg('monitor', 'similarity')}"
-        )
-
-
-def _check_statistics(student: Student) -> None:
-    if student.batchnorm != "eval" and n_processes() > 1:
-        refuse(
-            f"{arg('batchnorm', student.batchnorm)} uses separate statistics in each process; with several processes "
-            f"use {arg('batchnorm', 'eval')}"
         )
 
 

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from fnmatch import fnmatchcase
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 from torch.nn import Parameter
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, ReduceLROnPlateau
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from brainrdl._core.errors import check_option, refuse
+from brainrdl._core.errors import arg, check_number, check_option, nearest, refuse
 from brainrdl._core.options import complete
+from brainrdl.models.student import Student
 from brainrdl.training.options import FitOptions
 
 if TYPE_CHECKING:
@@ -85,8 +88,61 @@ def _is_there(device: str) -> bool:
     return device != "mps" or torch.backends.mps.is_available()
 
 
+def parameter_groups(
+    student: Student, others: Iterable[Parameter], lr_of: Mapping[str, float] | None
+) -> list[dict[str, Any]]:
+    """Group the parameters to train by their learning rate, as optimisers of torch accept them.
+
+    Parameters
+    ----------
+    student : Student
+        Its trainable parameters are grouped. Those with a learning rate of 0 are frozen.
+    others : iterable of Parameter
+        More parameters, with the learning rate of the optimiser.
+    lr_of : mapping of pattern to float, or None
+        Learning rates by name of the network's parameters, with ``*`` for any text. The first pattern that fits counts.
+
+    Returns
+    -------
+    list of dict
+        The first group has the learning rate of the optimiser.
+
+    Raises
+    ------
+    BrainrdlError
+        If a learning rate is negative, or a pattern fits no parameter that is trained.
+
+    Examples
+    --------
+    >>> from brainrdl import Student
+    >>> student = Student(torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.Linear(3, 2)), ["1"])
+    >>> [(len(group["params"]), group.get("lr")) for group in parameter_groups(student, [], {"0.*": 0, "1.bias": 0.1})]
+    [(1, None), (1, 0.1)]
+    """
+    names = {id(parameter): name for name, parameter in student.model.named_parameters()}
+    groups: dict[str | None, list[Parameter]] = {None: []}
+    for parameter in student.trainable_parameters():
+        name = names.get(id(parameter), "")
+        fits = next((pattern for pattern in lr_of or () if name and fnmatchcase(name, pattern)), None)
+        groups.setdefault(fits, []).append(parameter)
+    for pattern, lr in (lr_of or {}).items():
+        check_number(lr, f"the learning rate of {pattern!r} in lr_of", at_least=0)
+        if pattern not in groups:
+            known = [name for name, parameter in student.model.named_parameters() if parameter.requires_grad]
+            refuse(f"lr_of: {pattern!r} fits no parameter that is trained{nearest(pattern, known)}")
+        for parameter in groups[pattern] if lr == 0 else ():
+            parameter.requires_grad_(False)
+    rates = {pattern: lr for pattern, lr in (lr_of or {}).items() if lr > 0}
+    first: dict[str, Any] = {"params": [*groups[None], *others]}
+    found = [first, *({"params": groups[pattern], "lr": lr} for pattern, lr in rates.items())]
+    return [group for group in found if group["params"]]
+
+
 def make_optimizer(
-    optimizer: str | Callable[..., Optimizer], parameters: Iterable[Parameter], lr: float, weight_decay: float
+    optimizer: str | Callable[..., Optimizer],
+    parameters: Iterable[Parameter] | Iterable[dict[str, Any]],
+    lr: float,
+    weight_decay: float,
 ) -> Optimizer:
     """Make an optimiser by name or from a function ``(parameters, lr=, weight_decay=) -> Optimizer``.
 
@@ -94,8 +150,8 @@ def make_optimizer(
     ----------
     optimizer : str or callable
         Name in ``OPTIMIZERS``, or a function.
-    parameters : iterable of Parameter
-        Parameters to train.
+    parameters : iterable of Parameter, or of groups
+        Parameters to train; see `parameter_groups`.
     lr, weight_decay : float
         Learning rate (above 0) and weight decay (at least 0).
 
@@ -115,11 +171,11 @@ def make_optimizer(
     'SGD'
     """
     make = OPTIMIZERS[check_option(optimizer, OPTIMIZERS, "optimizer")] if isinstance(optimizer, str) else optimizer
-    parameters = list(parameters)
-    if not parameters:
+    trained: list[Any] = list(parameters)
+    if not trained:
         refuse("the student has no trainable parameters; choose another `trainable` or add a projection")
     try:
-        made = make(parameters, lr=lr, weight_decay=weight_decay)
+        made = make(trained, lr=lr, weight_decay=weight_decay)
     except TypeError as error:
         name = getattr(make, "__name__", repr(make))
         refuse(
@@ -134,7 +190,35 @@ def make_optimizer(
     return made
 
 
-def make_schedule(schedule: str | Callable[[Optimizer], LRScheduler], optimizer: Optimizer, steps: int) -> LRScheduler:
+def averaged(student: Student, decay: float) -> AveragedModel:
+    """Return a copy of a student whose weights follow the exponential moving average of the student's.
+
+    Parameters
+    ----------
+    student : Student
+    decay : float
+        Share of the average that is kept at each update, from 0 to below 1. Statistics of batch normalisation are
+        those of the student.
+
+    Returns
+    -------
+    torch.optim.swa_utils.AveragedModel
+        Call ``update_parameters(student)`` after each step; ``module`` is the averaged student.
+
+    Examples
+    --------
+    >>> from brainrdl import Student
+    >>> student = Student(torch.nn.Sequential(torch.nn.Linear(1, 1)), ["0"])
+    >>> average = averaged(student, 0.9)
+    >>> type(average.module).__name__
+    'Student'
+    """
+    return AveragedModel(student, multi_avg_fn=get_ema_multi_avg_fn(decay))
+
+
+def make_schedule(
+    schedule: str | Callable[[Optimizer], LRScheduler], optimizer: Optimizer, steps: int, warmup: int = 0
+) -> LRScheduler:
     """Make a learning-rate schedule over `steps` by name, or from a function ``optimizer -> LRScheduler``.
 
     Parameters
@@ -145,6 +229,8 @@ def make_schedule(schedule: str | Callable[[Optimizer], LRScheduler], optimizer:
         Optimiser whose learning rate is scheduled.
     steps : int
         Number of optimiser steps of the run.
+    warmup : int
+        Number of first steps in which the learning rate rises linearly to that of the schedule.
 
     Returns
     -------
@@ -162,6 +248,8 @@ def make_schedule(schedule: str | Callable[[Optimizer], LRScheduler], optimizer:
     [0.1]
     """
     if not isinstance(schedule, str):
+        if warmup:
+            refuse(f"{arg('warmup', warmup)} is for schedules by name; let your own schedule begin with small values")
         made = schedule(optimizer)
         if not isinstance(made, LRScheduler):
             refuse(f"schedule must be a function that returns a scheduler of torch, got {type(made).__name__}")
@@ -170,7 +258,11 @@ def make_schedule(schedule: str | Callable[[Optimizer], LRScheduler], optimizer:
             refuse(f"schedule {type(made).__name__} ends after {total} steps, and the fit has {steps}; make it as long")
         return made
     factor = SCHEDULES[check_option(schedule, SCHEDULES, "schedule")]
-    return LambdaLR(optimizer, lambda step: factor(min(step / max(steps, 1), 1.0)))
+
+    def rate(step: int) -> float:
+        return factor(min(step / max(steps, 1), 1.0)) * min((step + 1) / (warmup + 1), 1.0)
+
+    return LambdaLR(optimizer, rate)
 
 
 def step_schedule(scheduler: LRScheduler, loss: Tensor | float) -> None:

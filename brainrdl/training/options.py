@@ -1,4 +1,4 @@
-"""The options of `brainrdl.fit`, each defined once: its type, default, help and bounds.
+"""The options of `brainrdl.fit` and of a task, each defined once: its type, default, help and bounds.
 
 To add an option, add a field here. The signature and docstring of `fit` and `cross_validate`, editors' completion, the
 reference, the keys of a recipe and its template, the settings of a run and the report are made from these fields.
@@ -53,6 +53,16 @@ class TrainingOptions(TypedDict, total=False):
     batch_size: Annotated[
         int | None, Option(None, "Number of conditions per step; all training conditions by default.", at_least=1)
     ]
+    micro_batch: Annotated[
+        int | None,
+        Option(
+            None,
+            "Number of images that pass through the network together. The gradient stays that of the whole batch, in "
+            "the memory of a micro-batch, for the time of one more forward pass. By default all pass together.",
+            at_least=1,
+            fixed=False,
+        ),
+    ]
     workers: Annotated[
         int,
         Option(
@@ -80,6 +90,32 @@ class TrainingOptions(TypedDict, total=False):
             "Schedule of the learning rate by name.",
             "Or a function ``optimizer -> LRScheduler``; the scheduler advances once per step.",
         ),
+    ]
+    warmup: Annotated[
+        int,
+        Option(0, "Number of first steps in which the learning rate rises to that of the schedule.", at_least=0),
+    ]
+    lr_of: Annotated[
+        Mapping[str, float] | None,
+        Option(
+            None,
+            "Learning rate of parameters by name or pattern, for example {layer1.*: 0, layer4.*: 1e-4}; 0 leaves them "
+            "as they are. Names are those of the network's parameters; the first pattern that fits counts.",
+        ),
+    ]
+    ema: Annotated[
+        float | None,
+        Option(
+            None,
+            "Average the weights over the steps with this factor of decay, for example 0.999; the averaged student is "
+            "evaluated and returned. Not averaged by default.",
+            at_least=0,
+            below=1,
+        ),
+    ]
+    channels_last: Annotated[
+        bool,
+        Option(False, "Store images and weights with channels last, which is faster for convolutions on GPUs."),
     ]
     clip: Annotated[float | None, Option(None, "Clip the gradient to this norm; not clipped by default.", above=0)]
     patience: Annotated[
@@ -128,3 +164,44 @@ class FitOptions(TrainingOptions, total=False):
         int, Option(0, "Seed of torch's global generator and of every random draw of the fit.", at_least=0, below=2**32)
     ]
     groups: Groups
+
+
+class TaskOptions(TypedDict, total=False):
+    """Options of `Task`, and keys of the section ``task`` of a recipe.
+
+    Examples
+    --------
+    >>> options: TaskOptions = {"weight": 0.5, "label_smoothing": 0.1}
+    """
+
+    weight: Annotated[
+        float | Callable[[int], float],
+        Option(1.0, "Weight of the task's loss in the total loss.", "Or a function ``step -> weight``.", at_least=0),
+    ]
+    loss: Annotated[
+        Literal["cross-entropy", "mse"] | Callable[..., Any],
+        Option(
+            "cross-entropy",
+            "Loss: cross-entropy of logits and labels, or the mean squared error of outputs and values (mse).",
+            "Or a function ``(logits, labels) -> Tensor``.",
+        ),
+    ]
+    batch_size: Annotated[
+        int | None,
+        Option(
+            None,
+            "Number of task images per step; by default 128, or all of them if they are fewer. Without images for the "
+            "task itself, the batch is that of the RDM.",
+            at_least=1,
+        ),
+    ]
+    layer: Annotated[
+        str | None, Option(None, "Module whose output is compared with the labels; by default the network's output.")
+    ]
+    class_weights: Annotated[
+        Mapping[str, float] | None,
+        Option(None, "Weight of each category in the cross-entropy; 1 for categories that are not listed."),
+    ]
+    label_smoothing: Annotated[
+        float, Option(0.0, "Label smoothing of the cross-entropy, from 0 to below 1.", at_least=0, below=1)
+    ]

@@ -10,7 +10,8 @@ Layout::
       weights.safetensors      the fitted student; written at the end of the run, which deletes the checkpoint
 
 None of these files is a pickle. A checkpoint stores numbers as tensors and everything else as JSON in its header. Each
-file has a checksum, which is compared when the file is read; that of the history is stored with the weights.
+file has a checksum, which is compared when the file is read. Those of the history and of the settings are stored with
+the weights, so that files of another run or fold are recognised.
 """
 
 from __future__ import annotations
@@ -44,8 +45,10 @@ from brainrdl._core.locks import LOCK, locked
 from brainrdl._core.signals import interrupting
 from brainrdl.models.fitted import student_facts
 from brainrdl.models.student import Student
+from brainrdl.models.trained_on import TrainedOn, check_network, stored_images
 from brainrdl.models.weights import STUDENT
 from brainrdl.training.checkpoint import check_same_settings
+from brainrdl.training.fingerprint import images_of
 
 SETTINGS, PROVENANCE, HISTORY = "settings.json", "provenance.json", "history.csv"
 
@@ -389,7 +392,8 @@ def save_fit(fitted: FitResult) -> None:
     if fitted.path is None:
         refuse("this result has no run folder; give `out` to fit")
     write_csv(fitted.path / HISTORY, fitted.history)
-    save_weights(fitted.path / WEIGHTS, fitted.student, fitted.best_step, files=digests_of(fitted.path, [HISTORY]))
+    files = digests_of(fitted.path, [name for name in (SETTINGS, HISTORY) if (fitted.path / name).exists()])
+    save_weights(fitted.path / WEIGHTS, fitted.student, fitted.best_step, files, images_of(fitted.settings))
     (fitted.path / CHECKPOINT).unlink(missing_ok=True)
 
 
@@ -412,8 +416,8 @@ def load_fit(folder: Path | str, student: Student, settings: Mapping[str, Any] |
     Raises
     ------
     BrainrdlError
-        If a file is missing or damaged, has changed since it was written, does not fit the student, or the settings
-        differ.
+        If a file is missing or damaged, has changed since it was written, belongs to another run, does not fit the
+        student, or the settings differ.
 
     Examples
     --------
@@ -427,18 +431,18 @@ def load_fit(folder: Path | str, student: Student, settings: Mapping[str, Any] |
         check_same_settings(settings, stored, str(folder / SETTINGS))
     facts = read_json(folder / PROVENANCE)
     tensors, known = read_safetensors(folder / WEIGHTS)
-    _check_history(folder, known)
+    _check_files(folder, known)
     best_step = _restore(folder / WEIGHTS, student, tensors, known)
     return FitResult(student, read_csv(folder / HISTORY), best_step, stored, facts, folder)
 
 
 def read_history(folder: Path) -> pd.DataFrame:
-    """Read the history of a run; that of a finished run must have the checksum that is stored with its weights.
+    """Read the history of a run; that of a finished run must have the checksum that is stored with the run's weights.
 
     Raises
     ------
     BrainrdlError
-        If the history is missing, is not a table, or has changed since it was written.
+        If the history is missing, is not a table, has changed since it was written, or belongs to another run.
 
     Examples
     --------
@@ -447,16 +451,29 @@ def read_history(folder: Path) -> pd.DataFrame:
     brainrdl.BrainrdlError: cannot read 'no/such/run/history.csv': No such file or directory
     """
     if (folder / WEIGHTS).exists():
-        _check_history(folder, read_safetensors(folder / WEIGHTS)[1])
+        _check_files(folder, read_safetensors(folder / WEIGHTS)[1])
     return read_csv(folder / HISTORY)
 
 
-def _check_history(folder: Path, facts: Mapping[str, Any]) -> None:
+def _check_files(folder: Path, facts: Mapping[str, Any]) -> None:
+    own = digests_of(folder, [SETTINGS]) if (folder / SETTINGS).exists() else {}
+    if facts.get("files", {}).get(SETTINGS) != own.get(SETTINGS):
+        refuse(
+            f"{str(folder / WEIGHTS)!r} does not belong to {str(folder / SETTINGS)!r}: it is of a run or fold with "
+            "other settings, or the settings were changed; restore both from a copy, or delete "
+            f"{WEIGHTS!r} and resume the run"
+        )
     advice = f"restore it from a copy, or delete {WEIGHTS!r} and resume the run"
     check_digests(folder, facts.get("files", {}), advice)
 
 
-def save_weights(path: Path, student: Student, best_step: int = 0, files: Mapping[str, str] | None = None) -> None:
+def save_weights(
+    path: Path,
+    student: Student,
+    best_step: int = 0,
+    files: Mapping[str, str] | None = None,
+    images: TrainedOn | None = None,
+) -> None:
     """Write a student's state as safetensors, atomically.
 
     Parameters
@@ -469,6 +486,8 @@ def save_weights(path: Path, student: Student, best_step: int = 0, files: Mappin
         Number of optimiser steps that led to these weights.
     files : mapping of name to SHA-256, optional
         Checksums of files that belong to these weights.
+    images : TrainedOn, optional
+        The images that the student was trained on; others are refused when the weights are read.
 
     Raises
     ------
@@ -484,7 +503,7 @@ def save_weights(path: Path, student: Student, best_step: int = 0, files: Mappin
     >>> target.exists()
     True
     """
-    facts = {"best_step": best_step, **student_facts(student)} | ({"files": dict(files)} if files else {})
+    facts = {"best_step": best_step, **student_facts(student, images)} | ({"files": dict(files)} if files else {})
     write_safetensors(path, student.state_dict(), facts)
 
 
@@ -530,6 +549,9 @@ def _restore(path: Path, student: Student, tensors: Mapping[str, Tensor], facts:
         student.load_state_dict(tensors)
     except RuntimeError as error:
         refuse(f"{str(path)!r} does not fit this student: {error}")
+    told = facts.get(STUDENT, {})
+    check_network(student.model, told, repr(str(path)))
+    student.trained_on = stored_images(told)
     return int(facts["best_step"])
 
 

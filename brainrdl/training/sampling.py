@@ -8,6 +8,8 @@ from functools import lru_cache
 from math import ceil
 
 import torch
+from jaxtyping import Int
+from torch import Tensor
 
 from brainrdl._core.constants import MIN_CONDITIONS
 from brainrdl._core.errors import refuse
@@ -74,8 +76,8 @@ class Batches:
         return tuple(self.names[i] for i in chosen.tolist())
 
 
-@lru_cache(maxsize=4)  # the same for all steps of an epoch
-def _order(n: int, seed: int, epoch: int) -> torch.Tensor:
+@lru_cache(maxsize=4)  # a new order of a million names takes as long as a step
+def _order(n: int, seed: int, epoch: int) -> Int[Tensor, " n"]:
     return torch.randperm(n, generator=generator(seed, epoch))
 
 

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor
+from torch.optim.swa_utils import AveragedModel
 
-from brainrdl._core.errors import refuse
+from brainrdl._core.errors import arg, refuse
 from brainrdl._core.threads import count_flops
 from brainrdl.loss.rdm_loss import RDMLoss
 from brainrdl.models.hooks import evaluating
 from brainrdl.models.student import Student, StudentOutput
-from brainrdl.stimuli.inputs import joined
+from brainrdl.stimuli.inputs import Images
 from brainrdl.stimuli.named_images import Batch, Stimuli
-from brainrdl.teachers.protocol import Teacher
+from brainrdl.teachers.protocol import Teacher, uses_images, view_of
+from brainrdl.training.batch_statistics import check_shares, shared_statistics
 from brainrdl.training.checkpoint import State
 from brainrdl.training.distributed import (
     agreed,
@@ -28,11 +30,13 @@ from brainrdl.training.distributed import (
     own,
     own_random_numbers,
 )
+from brainrdl.training.gradient_caching import cached_backward
 from brainrdl.training.loading import Loader
 from brainrdl.training.looks import Guard, batches_of, check_loss, look, look_at_task, to_device
 from brainrdl.training.optimizers import step_schedule
 from brainrdl.training.options import FitOptions
 from brainrdl.training.sampling import Batches
+from brainrdl.training.stratified import StratifiedBatches
 from brainrdl.training.task import Task
 from brainrdl.training.terms import RDM, TASK, Balance, Term
 
@@ -48,7 +52,7 @@ class Stream:
     Parameters
     ----------
     stimuli : Stimuli
-    batches : Batches
+    batches : Batches or StratifiedBatches
         Names of each step.
     validation : tuple of str
         Names for validation.
@@ -57,7 +61,7 @@ class Stream:
     """
 
     stimuli: Stimuli
-    batches: Batches
+    batches: Batches | StratifiedBatches
     validation: tuple[str, ...]
     loader: Loader
 
@@ -80,12 +84,19 @@ class Run:
     accelerator: Accelerator
     optimizer: torch.optim.Optimizer | AcceleratedOptimizer
     scheduler: torch.optim.lr_scheduler.LRScheduler
+    average: AveragedModel | None = None
     guard: Guard = field(default_factory=Guard)
+    targets: dict[str, Tensor] = field(default_factory=dict)  # the teacher's RDMs of the last step
 
     @property
     def device(self) -> torch.device:
         """Device of the run."""
         return self.accelerator.device
+
+    @property
+    def evaluated(self) -> Student:
+        """The student that is evaluated and returned: the averaged one, if weights are averaged."""
+        return self.student if self.average is None else cast(Student, self.average.module)
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -127,58 +138,112 @@ class Run:
         started = time.perf_counter()
         step = state.step
         batches = {name: self.streams[name].loader.at(step) for name in self._drawn()}
-        outputs = self._forward(batches, step)
-        if TASK not in self.streams:  # the task, if there is one, is on the same images
-            batches[TASK], outputs[TASK] = batches[RDM], outputs[RDM]
+        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+        losses: dict[str, Tensor] = {}
+
+        def total_of(outputs: Mapping[str, StudentOutput]) -> Tensor:
+            losses.update(self._losses(batches, outputs, step))
+            total = self.balance(losses, self._weights(step), parameters, step)
+            self._watch(total, outputs, batches, step)
+            return total
+
+        self.optimizer.zero_grad()
+        with own_random_numbers(self.options["seed"], step, self.device):
+            total = self._passes(batches, total_of)
         if step == 0:
             check_same_buffers(self.student)
-        targets = self.teacher.rdms(batches[RDM]) if self.teacher and self.options["rdm_weight"] else {}
-        losses = self._losses(batches, outputs, targets, step)
-        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
-        total = self.balance(losses, self._weights(step), parameters, step)
-        self._watch(total, outputs, targets, batches, step)
-        self.optimizer.zero_grad()
-        self._backward(total)
         average_gradients(parameters)
         if self.options["clip"] is not None:
             self._clip(parameters, self.options["clip"])
         self._move(step)
         if not getattr(self.optimizer, "step_was_skipped", False):  # fp16 skips steps until its loss scale fits
             step_schedule(self.scheduler, total)
+            if self.average is not None:
+                self.average.update_parameters(self.student)
         state.losses.append(_row(total, *(losses.get(name) for name in (RDM, TASK, *self.terms))))
         state.step += 1
         state.seconds += time.perf_counter() - started
 
-    def _forward(self, batches: Mapping[str, Batch], step: int) -> dict[str, StudentOutput]:
-        """Pass the images of all streams through the student, together if they have one shape."""
-        images = {name: own(batch.images) for name, batch in batches.items()}
-        with self.accelerator.autocast(), own_random_numbers(self.options["seed"], step, self.device):
-            whole = None if self.student.batchnorm == "task" else joined(list(images.values()))
-            if whole is not None:
-                outputs = _parted(self.student(whole), {name: len(each) for name, each in images.items()})
-            else:
-                outputs = {name: self._pass(name, each) for name, each in images.items()}
-        return {name: _gathered(output, len(batches[name].names)) for name, output in outputs.items()}
+    def _passes(
+        self, batches: Mapping[str, Batch], total_of: Callable[[Mapping[str, StudentOutput]], Tensor]
+    ) -> Tensor:
+        """Compute the total loss of the student's output for all streams, and its gradient."""
+        images = {name: self._laid_out(own(batch.images)) for name, batch in batches.items()}
+        micro_batch = self.options["micro_batch"]
+        if micro_batch is None:
+            with self.accelerator.autocast():
+                outputs = self._outputs(images, batches)
+            total = total_of(self._gathered(outputs, batches))
+            self._backward(total)
+            return total
+        sizes = {name: len(each) for name, each in images.items()}
+        _, total = cached_backward(
+            self.student,
+            self._joined(images),
+            lambda output: total_of(self._gathered(_parted(output, sizes), batches)),
+            micro_batch,
+            self._backward,
+            around=self.accelerator.autocast,
+        )
+        return total
 
-    def _pass(self, stream: str, images: Tensor) -> StudentOutput:
-        if stream == RDM and self.student.batchnorm == "task":
-            with self.student.stored_statistics():
-                return self.student(images)
-        return self.student(images)
+    def _outputs(self, images: Mapping[str, Images], batches: Mapping[str, Batch]) -> dict[str, StudentOutput]:
+        """Pass the images of all streams through the student, together if they have one shape."""
+        n = sum(len(batch.names) for batch in batches.values())
+        if self.student.batchnorm != "task" and _alike(images.values()):
+            check_shares({name: len(batch.names) for name, batch in batches.items()}, self.student)
+            with shared_statistics(self.student, n):
+                return _parted(self.student(self._joined(images)), {name: len(each) for name, each in images.items()})
+        return {name: self._pass(name, each, len(batches[name].names)) for name, each in images.items()}
+
+    def _joined(self, images: Mapping[str, Images]) -> Images:
+        first, *others = images.values()
+        if not others:
+            return first
+        if not _alike(images.values()):
+            shapes = {name: tuple(each.shape[1:]) for name, each in images.items()}
+            refuse(
+                f"{arg('micro_batch', self.options['micro_batch'])} needs images of one shape in all streams, got "
+                f"{shapes}; give RDM and task images one transform"
+            )
+        return torch.cat([each for each in (first, *others) if isinstance(each, Tensor)])
+
+    def _pass(self, stream: str, images: Images, n: int) -> StudentOutput:
+        stored = stream == RDM and self.student.batchnorm == "task"
+        with self.student.stored_statistics() if stored else shared_statistics(self.student, n):
+            output: StudentOutput = self.student(images)
+        return output
+
+    def _gathered(self, outputs: Mapping[str, StudentOutput], batches: Mapping[str, Batch]) -> dict[str, StudentOutput]:
+        """Join the rows of all processes; without images of its own, the task is on those of the RDM."""
+        found = {name: _gathered(output, len(batches[name].names)) for name, output in outputs.items()}
+        return found if TASK in self.streams else {RDM: found[RDM], TASK: found[RDM]}
+
+    def _laid_out(self, images: Images) -> Images:
+        if isinstance(images, Tensor) and self.options["channels_last"] and images.ndim == 4:
+            return images.contiguous(memory_format=torch.channels_last)
+        return images
+
+    def _targets(self, batches: Mapping[str, Batch], step: int) -> dict[str, Tensor]:
+        """Ask the teacher for its RDMs of the batch, of the images that it should be given."""
+        if self.teacher is None or not self.options["rdm_weight"]:
+            return {}
+        batch, stimuli = batches[RDM], self.streams[RDM].stimuli
+        if stimuli.augmentation is not None and uses_images(self.teacher) and view_of(self.teacher) == "clean":
+            batch = to_device(stimuli.batch(batch.names, step), self.device)
+        return self.teacher.rdms(batch)
 
     def _losses(
-        self,
-        batches: Mapping[str, Batch],
-        outputs: Mapping[str, StudentOutput],
-        targets: Mapping[str, Tensor],
-        step: int,
+        self, batches: Mapping[str, Batch], outputs: Mapping[str, StudentOutput], step: int
     ) -> dict[str, Tensor]:
+        shown = {TASK: batches[next(iter(batches))], **batches}
         losses = {}
         if self.options["rdm_weight"]:
-            losses[RDM] = self.loss(outputs[RDM].patterns, targets, step)
+            self.targets = self._targets(batches, step)
+            losses[RDM] = self.loss(outputs[RDM].patterns, self.targets, step)
         if self.task is not None:
-            losses[TASK] = self.task.loss(outputs[TASK].logits, batches[TASK], self.categories)
-        return losses | {name: term(outputs[term.on], batches[term.on], step) for name, term in self.terms.items()}
+            losses[TASK] = self.task.loss(outputs[TASK].logits, shown[TASK], self.categories)
+        return losses | {name: term(outputs[term.on], shown[term.on], step) for name, term in self.terms.items()}
 
     def _weights(self, step: int) -> dict[str, float]:
         own_terms = {name: term.weight for name, term in self.terms.items()}
@@ -186,17 +251,12 @@ class Run:
         return {RDM: self.options["rdm_weight"], **task, **own_terms}
 
     def _watch(
-        self,
-        total: Tensor,
-        outputs: Mapping[str, StudentOutput],
-        targets: Mapping[str, Tensor],
-        batches: Mapping[str, Batch],
-        step: int,
+        self, total: Tensor, outputs: Mapping[str, StudentOutput], batches: Mapping[str, Batch], step: int
     ) -> None:
         """Check the loss: at once on the CPU; on other devices at the next evaluation, so that no step waits."""
         first = next(iter(self._drawn()))
         if self.device.type == "cpu":
-            check_loss(total, outputs[first].patterns, targets, batches[first])
+            check_loss(total, outputs[first].patterns, self.targets, batches[first])
         else:
             self.guard.see(step, total, outputs[first].patterns)
 
@@ -237,7 +297,7 @@ class Run:
         state.losses.clear()
         state.history.append(row)
         if any(stream.validation for stream in self.streams.values()):
-            state.remember(self._score(row), self.student)
+            state.remember(self._score(row), self.evaluated)
         return row
 
     def _score(self, row: Mapping[str, float]) -> float:
@@ -261,11 +321,11 @@ class Run:
                 continue
             if name == TASK and self.task is not None:
                 batches = batches_of(stream.stimuli, names, self.device, step)
-                measured |= look_at_task(self.student, self.task, batches, self.categories)
+                measured |= look_at_task(self.evaluated, self.task, batches, self.categories)
             else:
                 batch = to_device(stream.stimuli.batch(names, step), self.device)
                 task = None if TASK in self.streams else self.task
-                measured |= look(self.student, self.teacher, batch, self.loss, task, self.categories)
+                measured |= look(self.evaluated, self.teacher, batch, self.loss, task, self.categories)
         return measured
 
     def latest(self, state: State) -> dict[str, Tensor]:
@@ -276,6 +336,12 @@ class Run:
         """Stop loading images."""
         for stream in self.streams.values():
             stream.loader.close()
+
+
+def _alike(images: Iterable[Images]) -> bool:
+    """Whether images can pass through a network together."""
+    kinds = [(each.shape[1:], each.dtype) if isinstance(each, Tensor) else None for each in images]
+    return len(kinds) == 1 or (None not in kinds and len(set(kinds)) == 1)
 
 
 def _parted(output: StudentOutput, sizes: Mapping[str, int]) -> dict[str, StudentOutput]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypedDict, Unpack
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Unpack
 
 import torch
 from jaxtyping import Float
@@ -11,51 +11,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from brainrdl._core.errors import arg, check_conditions, quote, refuse
-from brainrdl._core.options import Option, check_known, complete, lists_options
+from brainrdl._core.options import check_known, complete, lists_options
+from brainrdl.training.options import TaskOptions
 
 if TYPE_CHECKING:
     from brainrdl.stimuli.named_images import Batch, Stimuli
-
-
-class TaskOptions(TypedDict, total=False):
-    """Options of `Task`, and keys of the section ``task`` of a recipe.
-
-    Examples
-    --------
-    >>> options: TaskOptions = {"weight": 0.5, "label_smoothing": 0.1}
-    """
-
-    weight: Annotated[
-        float | Callable[[int], float],
-        Option(1.0, "Weight of the task's loss in the total loss.", "Or a function ``step -> weight``.", at_least=0),
-    ]
-    loss: Annotated[
-        Literal["cross-entropy", "mse"] | Callable[..., Any],
-        Option(
-            "cross-entropy",
-            "Loss: cross-entropy of logits and labels, or the mean squared error of outputs and values (mse).",
-            "Or a function ``(logits, labels) -> Tensor``.",
-        ),
-    ]
-    batch_size: Annotated[
-        int | None,
-        Option(
-            None,
-            "Number of task images per step; by default 128, or all of them if they are fewer. Without images for the "
-            "task itself, the batch is that of the RDM.",
-            at_least=1,
-        ),
-    ]
-    layer: Annotated[
-        str | None, Option(None, "Module whose output is compared with the labels; by default the network's output.")
-    ]
-    class_weights: Annotated[
-        Mapping[str, float] | None,
-        Option(None, "Weight of each category in the cross-entropy; 1 for categories that are not listed."),
-    ]
-    label_smoothing: Annotated[
-        float, Option(0.0, "Label smoothing of the cross-entropy, from 0 to below 1.", at_least=0, below=1)
-    ]
 
 
 class Task:

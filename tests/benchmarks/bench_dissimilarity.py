@@ -72,6 +72,14 @@ def bench_large(rounds: int = 7) -> None:
     table("2000 conditions x 10000 channels, float32, forward", interleaved(contenders, rounds), "x @ x.T")
 
 
+def bench_mahalanobis(n_channels: int, rounds: int = 3) -> None:
+    x, root = torch.randn(2000, n_channels), torch.randn(n_channels, n_channels)
+    precision = root @ root.T / n_channels
+    of_precision = dissimilarity.Mahalanobis(precision)
+    contenders = {"x @ P @ x.T": lambda: x @ precision @ x.T, "mahalanobis": lambda: of_precision(x)}
+    table(f"2000 conditions x {n_channels} channels, float32", interleaved(contenders, rounds), "x @ P @ x.T")
+
+
 def bench_rsatoolbox() -> None:
     from rsatoolbox.data import Dataset
     from rsatoolbox.rdm import calc_rdm
@@ -108,6 +116,7 @@ def bench_training(n_conditions: int, n_channels: int, rounds: int, repeats: int
 def main() -> None:
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads")
     bench_large()
+    bench_mahalanobis(4000)
     if "--with-rsatoolbox" in sys.argv:
         bench_rsatoolbox()
     torch.set_num_threads(1)

@@ -102,6 +102,41 @@ def test_fit_leaves_recipe_tables_and_report(run: Path) -> None:
     assert {"recipe.yaml", "settings.json", "scores.csv", "summary.csv", "report.html", "fits"} <= found
 
 
+@pytest.fixture(scope="module")
+def sweep(folder: Path) -> _Done:
+    """A sweep of two points, with a task on images of its own."""
+    pixels = np.random.default_rng(1).integers(0, 255, (12, 10, 10, 1), dtype=np.uint8)
+    names = [f"task_{i}" for i in range(12)]
+    np.savez(folder / "task.npz", images=pixels, names=names, labels=["a", "b"] * 6)
+    task = ["task.stimuli.arrays=task.npz", "task.validation=0.5", "fit.monitor=accuracy", "evaluation.folds=2"]
+    words = [word for change in [*task, "evaluation.controls=[]"] for word in ("--set", change)]
+    return _run(
+        "sweep", "recipe.yaml", "fit.rdm_weight=0,.00001", "--out", "runs/sweep", "--quiet", *words, folder=folder
+    )
+
+
+def test_sweep_prints_its_table_and_links_the_reports_of_its_points(sweep: _Done, folder: Path) -> None:
+    lines = sweep.stdout.splitlines()
+    assert lines[0] == "spearman with single subjects' RDMs, held out"
+    assert lines[1].split("  ")[0] == "fit.rdm_weight"
+    assert [line.split()[0] for line in lines[2:4]] == ["0", "1e-05"]
+    assert lines[-1] == "report: runs/sweep/index.html"
+    page = (folder / "runs" / "sweep" / "index.html").read_text()
+    links = re.findall(r'href="(points/[^"]*)"', page)
+    assert len(links) == 2
+    assert all((folder / "runs" / "sweep" / link).is_file() for link in links)
+    assert '<img src="data:image/png;base64,' in page
+    assert {"table.csv", "pareto.png", "pareto.pdf"} <= {path.name for path in (folder / "runs" / "sweep").iterdir()}
+
+
+def test_sweep_refuses_what_fit_refuses_and_an_unknown_key(sweep: _Done, folder: Path) -> None:
+    again = ("sweep", "recipe.yaml", "fit.rdm_weight=0", "--out", "runs/sweep")
+    assert "resume or overwrite it with --resume or --overwrite" in _refused(*again, folder=folder)
+    unknown = _refused("sweep", "recipe.yaml", "fit.rdm_wait=0,1", "--out", "runs/new", folder=folder)
+    assert "unknown key fit.rdm_wait; nearest: 'rdm_weight'" in unknown
+    assert not (folder / "runs" / "new").exists()
+
+
 def test_fit_refuses_a_run_folder_that_exists_and_resumes_it_when_asked(run: Path, folder: Path) -> None:
     refused = _refused("fit", "recipe.yaml", "--out", "runs/it", folder=folder)
     assert "resume or overwrite it with --resume or --overwrite" in refused
@@ -487,7 +522,7 @@ def test_help_of_every_command_has_an_example(words: tuple[str, ...]) -> None:
 
 def test_every_command_spells_arguments_as_its_own_options() -> None:
     assert {type(command) for _, command in _commands()} == {Command}
-    assert len(_commands()) == 13
+    assert len(_commands()) == 14
 
 
 def test_python_dash_m_brainrdl_is_the_command_line() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -295,6 +296,12 @@ def test_groups_that_are_no_mapping_or_table_are_refused() -> None:
         quick(groups="nothing.csv")
 
 
+def test_groups_as_a_series_give_the_folds_of_a_mapping() -> None:
+    options: dict[str, Any] = {"folds": 2, "controls": []}
+    one, other = (quick(groups=groups, **options) for groups in (PAIRS, pd.Series(PAIRS)))
+    assert same(one.students.dissimilarities, other.students.dissimilarities)
+
+
 def textures(n: int = N) -> Tensor:
     """Images in which nearly equal ones can be recognised."""
     return torch.rand(n, 1, 24, 24, generator=torch.Generator().manual_seed(0))
@@ -432,6 +439,35 @@ def test_what_makes_no_new_student_is_refused() -> None:
 # Choosing the number of steps
 
 
+@pytest.mark.parametrize("files", [("weights.safetensors", "history.csv"), ("weights.safetensors",)])
+def test_files_of_another_fold_in_a_fit_are_refused_when_resumed(tmp_path: Path, files: tuple[str, ...]) -> None:
+    options: dict[str, Any] = {"folds": 2, "controls": [], "steps": 2, "out": tmp_path / "run"}
+    quick(**options)
+    first, second = sorted(path for path in (tmp_path / "run" / "fits").iterdir() if path.is_dir())
+    for name in files:
+        shutil.copy(first / name, second / name)
+    with pytest.raises(
+        BrainrdlError, match=r"weights.safetensors' does not belong to .*settings.json': it is of a run"
+    ):
+        quick(**options, resume=True)
+    with pytest.raises(BrainrdlError, match="does not belong to"):
+        training.run_folder.read_history(second)
+
+
+@pytest.mark.parametrize("of", ["fold", "run"])
+def test_inner_tables_of_another_fold_or_run_are_refused_when_resumed(tmp_path: Path, of: str) -> None:
+    options: dict[str, Any] = {"folds": 2, "controls": [], "steps": 2, "inner_folds": 2}
+    for name, seed in (("run", 0), ("other", 1)):
+        quick(**options, out=tmp_path / name, n_bootstrap=10, lr=0.01 * (1 + seed))
+    fits = tmp_path / "run" / "fits"
+    first, second = (path.with_suffix("") for path in sorted(fits.glob("*-inner.csv")))
+    source = first if of == "fold" else tmp_path / "other" / "fits" / second.name
+    for suffix in (".csv", ".json"):
+        shutil.copy(source.with_suffix(suffix), second.with_suffix(suffix))
+    with pytest.raises(BrainrdlError, match=r"-inner.json' is of another run or fold; delete it, and resume the run"):
+        quick(**options, out=tmp_path / "run", n_bootstrap=10, lr=0.01, resume=True)
+
+
 def test_the_steps_are_those_of_the_best_mean_evaluation_of_the_inner_folds() -> None:
     result = quick(inner_folds=2, steps=6, controls=[])
     histories = result.histories
@@ -517,6 +553,16 @@ def test_one_subject_cannot_be_left_out(teacher: Teacher | None, monkeypatch: py
 
 
 # Resuming
+
+
+def test_a_resumed_run_must_have_the_same_subjects_for_the_same_rdms(tmp_path: Path) -> None:
+    quick(out=tmp_path, controls=[])
+    swapped = {"subject": ["s1", "s0", "s2"]}
+    with pytest.raises(BrainrdlError, match=r"hashes.teacher"):
+        quick(
+            teacher=RDMTeacher(rdms.from_array(subject_pairs(), NAMES, descriptors=swapped)),
+            out=tmp_path, controls=[], resume=True,
+        )  # fmt: skip
 
 
 @pytest.mark.parametrize("inner_folds", [0, 2])
@@ -863,16 +909,6 @@ def test_what_cannot_work_is_refused_before_anything_is_fitted(
 ) -> None:
     with pytest.raises(BrainrdlError, match=message):
         quick(**changes, out=tmp_path / "run")
-    assert not (tmp_path / "run").exists()
-
-
-@pytest.mark.usefixtures("no_fit")
-def test_several_processes_are_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(
-        BrainrdlError, match=r"cross-validation runs in one process, but 2 were started; use several processes"
-    ):
-        quick(out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 

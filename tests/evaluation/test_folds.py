@@ -9,7 +9,16 @@ import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given, settings, strategies as st
-from sklearn.model_selection import GroupKFold, KFold, LeaveOneOut, PredefinedSplit, ShuffleSplit, StratifiedKFold
+from sklearn.model_selection import (
+    GroupKFold,
+    KFold,
+    LeaveOneGroupOut,
+    LeaveOneOut,
+    PredefinedSplit,
+    ShuffleSplit,
+    StratifiedGroupKFold,
+    StratifiedKFold,
+)
 
 from brainrdl._core.errors import BrainrdlError
 from brainrdl.evaluation.folds import Splitter, stimulus_folds
@@ -194,6 +203,29 @@ def test_splitters_for_groups_are_given_them_and_others_are_refused_if_they_sepa
         stimulus_folds(NAMES, KFold(3), groups=OBJECTS)
     with pytest.raises(BrainrdlError, match="of the same group"):
         stimulus_folds(NAMES, Fixed((list(range(6, 24)), list(range(6)))), groups=OBJECTS)
+
+
+def test_groups_as_a_series_are_those_of_its_index() -> None:
+    shuffled = pd.Series(OBJECTS).sample(frac=1, random_state=0)
+    assert held_out(stimulus_folds(NAMES, 3, groups=shuffled)) == held_out(stimulus_folds(NAMES, 3, groups=OBJECTS))
+    with pytest.raises(BrainrdlError, match=r"which are not stimuli"):
+        stimulus_folds(NAMES, 3, groups=pd.Series(list(OBJECTS.values())))
+    with pytest.raises(BrainrdlError, match="the index of groups"):
+        stimulus_folds(NAMES, 3, groups=pd.Series(["a", "b"], index=[NAMES[0]] * 2))
+    with pytest.raises(BrainrdlError, match=r"groups must be a mapping or a path, got \['a'\]"):
+        stimulus_folds(NAMES, 3, groups=["a"])  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("splitter", [GroupKFold(3), LeaveOneGroupOut(), StratifiedGroupKFold(3), StratifiedKFold(3)])
+def test_splitters_that_need_groups_or_labels_are_refused_in_words_without_them(splitter: Any) -> None:
+    with pytest.raises(
+        BrainrdlError, match=r"splitter .* cannot split 24 conditions: .*; if it needs labels of the st"
+    ):
+        stimulus_folds(NAMES, splitter)
+    if isinstance(splitter, StratifiedKFold):
+        return
+    with pytest.raises(BrainrdlError, match=r"cannot split 24 conditions: .*if it needs groups=\{name: group\}, give"):
+        stimulus_folds(NAMES, splitter, labels=LABELS)
 
 
 def test_more_folds_than_groups_and_groups_of_unknown_names_are_refused() -> None:

@@ -485,7 +485,8 @@ def test_folds_that_one_row_has_no_score_in_do_not_count_in_a_contrast() -> None
         student(pairs, chosen, "model", role="model", fold=f)
         for f, (chosen, pairs) in enumerate(zip(folds, (unknown, rows[1].pairs), strict=True))
     ]
-    contrast = only(score([*rows, *gappy], {"IT": teacher}, ["corr"]).contrasts, against="mean")
+    with pytest.warns(UserWarning, match="in 1 of 1 folds"):  # the model explains the student in the other fold
+        contrast = only(score([*rows, *gappy], {"IT": teacher}, ["corr"]).contrasts, against="mean")
     assert contrast["difference"] == pytest.approx(0, abs=1e-12)  # equal in the fold that both have
 
 
@@ -612,11 +613,31 @@ def test_unknown_pairs_are_left_out_of_a_partial_correlation() -> None:
     assert float(partial(holes, b, hollow)) == pytest.approx(float(expected), abs=1e-12)
 
 
-def test_an_rdm_that_the_models_explain_has_a_partial_correlation_of_zero() -> None:
+def test_an_rdm_that_the_models_explain_has_no_partial_correlation() -> None:
     for seed in range(20):  # what is left is rounding, of either sign
         a, b, given = three(seed)
-        assert float(partial((0.1 + seed) * given[0] - 3 * given[1] + 7, b, given, "corr")) == 0
-        assert float(partial(a, torch.ones_like(a), given)) == 0
+        assert partial((0.1 + seed) * given[0] - 3 * given[1] + 7, b, given, "corr").isnan()
+        assert partial(a, torch.ones_like(a), given).isnan()
+
+
+def test_a_student_that_the_models_explain_has_no_partial_score_with_a_note() -> None:
+    truth, teacher = simulated()
+    category = (truth > 10).double()
+    model = student(category, teacher.names, "category", role="category", layer="")
+    with pytest.warns(
+        UserWarning, match=r"undefined \(NaN\) .*: \['partial corr / fitted / layer / IT in 1 of 1 folds'\]"
+    ):
+        _, summary, _ = score([student(3 * category + 1, teacher.names), model], {"IT": teacher}, ["corr"])
+    row = only(summary, comparator="partial corr")
+    assert row[["score", "low", "high"]].isna().all()
+    assert only(summary, comparator="corr", student="fitted", against="mean")["score"] > 0
+
+
+def test_a_constant_student_has_a_score_of_zero_without_an_interval() -> None:
+    truth, teacher = simulated()
+    summary = score([student(torch.full_like(truth, 3), teacher.names)], {"IT": teacher}, ["corr", "spearman"]).summary
+    assert (summary["score"] == 0).all()
+    assert summary[["low", "high"]].isna().all(axis=None)
 
 
 def test_a_model_given_twice_changes_nothing() -> None:

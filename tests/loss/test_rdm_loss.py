@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import FrozenInstanceError
+from dataclasses import FrozenInstanceError, replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from brainrdl._core.errors import BrainrdlError
 from brainrdl.dissimilarity.measures import correlation
 from brainrdl.loss.matching import match_layers
 from brainrdl.loss.pair_sampling import random_pairs
-from brainrdl.loss.rdm_loss import Decay, RDMLoss, differentiable_names
+from brainrdl.loss.rdm_loss import Decay, RDMLoss, check_rdm_loss, differentiable_names
 from brainrdl.similarity.registry import SIMILARITIES
 
 N, N_PAIRS = 8, 28
@@ -194,11 +195,11 @@ def test_a_decay_halves_with_each_half_life() -> None:
 
 
 def test_equal_names_are_matched_by_default() -> None:
-    assert match_layers(["a", "b"], ["b", "c", "a"]) == {"a": "a", "b": "b"}
+    assert match_layers(["a", "b"], ["b", "c", "a"]) == {"a": {"a": 1.0}, "b": {"b": 1.0}}
 
 
 def test_the_teachers_only_target_is_used_for_every_layer() -> None:
-    assert match_layers(["a", "b"], ["IT"]) == {"a": "IT", "b": "IT"}
+    assert match_layers(["a", "b"], ["IT"]) == {"a": {"IT": 1.0}, "b": {"IT": 1.0}}
 
 
 def test_it_can_be_used_in_any_training_loop() -> None:
@@ -298,10 +299,10 @@ def test_a_weight_of_an_unknown_layer_is_refused() -> None:
 
 def _both_ways(kind: str, x: torch.Tensor, rdms: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     from brainrdl.dissimilarity.registry import DISSIMILARITIES
-    from brainrdl.loss.correlation_kernel import direction_of, rdm_correlation
+    from brainrdl.loss.correlation_kernel import direction_of, rdm_correlations
     from brainrdl.similarity.comparators import corr
 
-    return rdm_correlation(x, direction_of(rdms), kind), corr(DISSIMILARITIES[kind](x), rdms).mean()
+    return rdm_correlations([x], direction_of(rdms), kind)[0], corr(DISSIMILARITIES[kind](x), rdms).mean()
 
 
 @pytest.mark.parametrize("kind", ["euclidean", "correlation", "cosine"])
@@ -339,3 +340,97 @@ def test_a_constant_teacher_has_no_correlation_and_no_gradient() -> None:
     (gradient,) = torch.autograd.grad(loss, x)
     assert loss.item() == 1.0
     assert not gradient.any()
+
+
+@pytest.mark.parametrize("kind", ["euclidean", "correlation", "cosine"])
+def test_layers_that_are_computed_together_have_the_terms_and_gradients_of_each_alone(kind: str) -> None:
+    layers = {"a": patterns(0), "b": patterns(1, n_channels=3), "c": patterns(2), "d": patterns(3, n_channels=40)}
+    teacher = {"V1": pairs(2, N_PAIRS), "IT": pairs(N_PAIRS, seed=2)}
+    match = {"a": "IT", "b": "V1", "c": "IT", "d": "IT"}
+    loss = RDMLoss(kind, match=match, layer_weights={"d": 0.5})
+    alone = {name: RDMLoss(kind)(x, teacher[match[name]]) for name, x in layers.items()}
+    terms = loss.terms(layers, teacher)
+    assert list(terms) == list(layers)
+    torch.testing.assert_close(terms, alone)
+    expected = alone["a"] + alone["b"] + alone["c"] + 0.5 * alone["d"]
+    torch.testing.assert_close(loss(layers, teacher), expected)
+    torch.testing.assert_close(replace(loss, layer_weights=None)(layers, teacher), expected + 0.5 * alone["d"])
+    found = torch.autograd.grad(loss(layers, teacher), list(layers.values()))
+    torch.testing.assert_close(found, torch.autograd.grad(expected, list(layers.values())))
+
+
+def test_a_constant_layer_has_no_influence_on_a_layer_computed_with_it() -> None:
+    x, flat, teacher = patterns(), torch.ones(N, 4, dtype=torch.float64, requires_grad=True), pairs(N_PAIRS)
+    terms = RDMLoss().terms({"a": x, "flat": flat}, teacher)
+    torch.testing.assert_close(terms["a"], RDMLoss()(x, teacher))
+    assert terms["flat"].item() == 1
+    slope = torch.autograd.grad(sum(terms.values()), (x, flat))
+    torch.testing.assert_close(slope, (gradient(RDMLoss(), teacher), torch.zeros_like(flat)))
+
+
+def test_layers_of_another_precision_are_computed_in_the_highest() -> None:
+    x, teacher = patterns(), pairs(N_PAIRS)
+    single = x.detach().float().requires_grad_()
+    terms = RDMLoss().terms({"a": x, "b": single}, teacher)
+    torch.testing.assert_close(terms["b"], terms["a"], rtol=1e-5, atol=0)
+    assert torch.autograd.grad(terms["b"], single)[0].dtype == torch.float32
+
+
+def test_a_teacher_rdm_that_is_changed_in_place_is_read_again() -> None:
+    x, teacher = patterns(), pairs(N_PAIRS)
+    RDMLoss()(x, teacher)
+    teacher.copy_(pairs(N_PAIRS, seed=7))
+    torch.testing.assert_close(RDMLoss()(x, teacher), RDMLoss()(x, pairs(N_PAIRS, seed=7)))
+    teacher[3] = math.nan
+    torch.testing.assert_close(RDMLoss()(x, teacher), RDMLoss()(x, teacher.clone()))
+
+
+@pytest.mark.parametrize("made_in_inference_mode", [False, True])
+def test_a_teacher_rdm_that_was_used_in_inference_mode_can_be_trained_on(made_in_inference_mode: bool) -> None:
+    with torch.inference_mode(made_in_inference_mode):
+        teacher = pairs(N_PAIRS)
+    with torch.inference_mode():
+        RDMLoss()(patterns().detach(), teacher)
+    assert gradient(RDMLoss(), teacher).isfinite().all()
+
+
+# What is accepted as the loss of a fit
+
+
+class Doubled(RDMLoss):
+    """A user's own loss."""
+
+    def __call__(self, *args: Any, **options: Any) -> Tensor:
+        return 2 * super().__call__(*args, **options)
+
+
+def test_no_loss_is_the_default_loss_and_a_loss_is_kept() -> None:
+    mine = RDMLoss(similarity="cosine")
+    assert check_rdm_loss(None) == RDMLoss()
+    assert check_rdm_loss(mine) is mine
+
+
+def test_a_subclass_is_a_loss_and_keeps_its_class_when_layers_are_matched() -> None:
+    matched = replace(check_rdm_loss(Doubled()), match={"conv": "IT"})
+    x, teacher = patterns(), pairs(N_PAIRS)
+    found = matched({"conv": x}, {"IT": teacher})
+    torch.testing.assert_close(found, 2 * RDMLoss()(x, teacher))
+
+
+@pytest.mark.parametrize(
+    ("loss", "advice"),
+    [
+        ("cosine", r"'cosine'; write loss=RDMLoss\(similarity='cosine'\)"),
+        ("euclidean", r"write loss=RDMLoss\(dissimilarity='euclidean'\)"),
+        ("mse", r"got 'mse'; write loss=RDMLoss\(similarity=\.\.\., dissimilarity="),
+        (RDMLoss, r"got RDMLoss; write loss=RDMLoss\(\)"),
+        (nn.CrossEntropyLoss(), r"got CrossEntropyLoss\(\); a loss of logits and labels belongs in task=Task"),
+        (nn.MSELoss, r"got MSELoss; a loss of logits"),
+        (lambda patterns, rdms, step: 0, r"terms=\{name: Term\(function\)\}; your own .* subclass of RDMLoss"),
+        (False, r"got False; write loss=RDMLoss"),
+        ({"similarity": "corr"}, r"got \{'similarity': 'corr'\}; write"),
+    ],
+)
+def test_another_loss_is_refused_with_the_place_where_it_belongs(loss: object, advice: str) -> None:
+    with pytest.raises(BrainrdlError, match=rf"^loss must be an RDMLoss, .*{advice}"):
+        check_rdm_loss(loss)

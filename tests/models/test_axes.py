@@ -201,8 +201,37 @@ def test_a_class_token_of_another_name_is_not_averaged_with_the_patches() -> Non
             tokens = self.embed(x).flatten(2).transpose(1, 2)
             return self.mix(torch.cat([self.first.expand(len(x), -1, -1), tokens], dim=1))  # type: ignore[no-any-return]
 
-    with pytest.raises(BrainrdlError, match="how many of its 5 tokens are class tokens is not known"):
+    with pytest.raises(BrainrdlError, match="which of its 5 tokens are class tokens is not known"):
         Student(Own(), ["mix"], readout=Readout("patches"))(images(3, 1, 8, 8))
+
+
+class Placed(nn.Module):
+    """A transformer with its class token at a place among 4 patches."""
+
+    def __init__(self, place: int) -> None:
+        super().__init__()
+        self.cls_token, self.place = nn.Parameter(torch.rand(1, 1, 6)), place
+        self.embed, self.mix = nn.Conv2d(1, 6, 4, 4), nn.TransformerEncoderLayer(6, 2, 8, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        patches = self.embed(x).flatten(2).transpose(1, 2)
+        token = self.cls_token.expand(len(x), -1, -1)
+        tokens = [patches[:, : self.place], token, patches[:, self.place :]]
+        return self.mix(torch.cat(tokens, dim=1))  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("place", [2, 4])
+def test_a_class_token_that_is_not_the_first_is_not_guessed(place: int) -> None:
+    x = images(3, 1, 8, 8)
+    first = Student(Placed(0).eval(), ["mix"], readout=Readout("cls"))
+    torch.testing.assert_close(first(x).patterns["mix"], captured(first.model, "mix", x)[0][:, 0])
+    for pool in ("cls", "patches"):
+        with pytest.raises(BrainrdlError, match="which of its 5 tokens are class tokens is not known"):
+            Student(Placed(place).eval(), ["mix"], readout=Readout(pool))(x)
+    listed = describe_layers(Placed(place).eval(), (1, 8, 8)).set_index("layer").loc["mix"]
+    assert "cls" not in listed["readouts"]
+    with pytest.raises(BrainrdlError, match="class tokens is not known"):
+        Student(Placed(place).eval(), ["mix"], readout=Readout("cls"))(x[:1])
 
 
 def test_a_mean_that_is_zero_but_for_rounding_is_zero() -> None:
@@ -214,7 +243,8 @@ def test_a_mean_that_is_zero_but_for_rounding_is_zero() -> None:
 
 def test_ways_to_pool_are_listed_only_if_they_are_possible() -> None:
     assert list(possible_pools((5,), Axes())) == ["flatten"]
-    assert list(possible_pools((4, 6, 6), Axes(1))) == ["flatten", "avgpool"]
+    assert list(possible_pools((4, 6, 6), Axes(1))) == ["flatten", "avgpool", "grid:4"]
+    assert list(possible_pools((8, 4, 4), Axes(1))) == ["flatten", "avgpool"]
     assert list(possible_pools((4, 6, 6), Axes())) == ["flatten", "avgpool_first", "avgpool_last"]
     assert list(possible_pools((9, 6), Axes(2))) == ["flatten", "avgpool", "mean"]
     assert list(possible_pools((9, 6), Axes(2, 0))) == ["flatten", "avgpool", "mean", "patches"]

@@ -137,6 +137,38 @@ def test_weights_of_a_run_do_not_load_into_a_student_that_reads_in_another_way(t
             run_folder.load_weights(weights, other)
 
 
+def test_the_state_of_a_student_is_not_loaded_as_the_network_alone(tmp_path: Path) -> None:
+    pooled, plain = (Student(network(), ["conv3"], readout=readout) for readout in (Readout("avgpool"), Readout()))
+    for name in ("w.pt", "w.pth"):
+        torch.save(pooled.state_dict(), tmp_path / name)
+        with pytest.raises(
+            BrainrdlError, match=r"contains a fitted student, whose layers \['conv3'\] were read out in"
+        ):
+            build("small_cnn", tmp_path / name)
+    torch.save(plain.state_dict(), tmp_path / "plain.pt")
+    torch.testing.assert_close(
+        dict(build("small_cnn", tmp_path / "plain.pt").module.state_dict()), dict(plain.model.state_dict())
+    )
+    torch.save({f"model.{name}": value for name, value in network().state_dict().items()}, tmp_path / "old.pt")
+    with pytest.raises(
+        BrainrdlError, match=r"begin with 'model\.', as those of a student, but how its layers were read"
+    ):
+        build("small_cnn", tmp_path / "old.pt")
+
+
+def test_the_state_of_a_student_does_not_load_into_one_that_reads_in_another_way() -> None:
+    state = Student(network(), ["conv3"], readout=Readout("avgpool")).state_dict()
+    Student(network(), ["conv3"], readout=Readout("avgpool")).load_state_dict(state)
+    for other in (Student(network(), ["conv3"]), Student(network(), ["conv2"], readout=Readout("avgpool"))):
+        with pytest.raises(
+            BrainrdlError, match=r"the state does not fit this student: the readouts of layers .*'conv3'"
+        ):
+            other.load_state_dict(state)
+    for damaged in (torch.zeros(3), torch.tensor(list(b'{"a": 3}'), dtype=torch.uint8), "text"):
+        with pytest.raises(BrainrdlError, match="the readouts in a student's state cannot be read"):
+            Student(network(), ["conv3"]).load_state_dict(state | {"_extra_state": damaged})
+
+
 def test_a_fitted_teacher_has_no_random_twin_and_a_student_is_not_a_network(tmp_path: Path) -> None:
     student, _ = fitted(tmp_path)
     with pytest.raises(

@@ -10,6 +10,7 @@ from brainrdl._core.errors import BrainrdlError
 from brainrdl.models import readout as readout_module
 from brainrdl.models.axes import Axes
 from brainrdl.models.pooling import pool_patterns
+from brainrdl.models.pools import check_pool
 from brainrdl.models.readout import Readout, ReadoutHead, check_groups, readouts_of
 
 
@@ -38,16 +39,61 @@ def test_avgpool_leaves_vectors_alone() -> None:
     assert torch.equal(pool_patterns(x, "avgpool"), x)
 
 
+@pytest.mark.parametrize("cells", [1, 2, 3, 4])
+def test_grid_cells_are_those_of_adaptive_average_pooling(cells: int) -> None:
+    x = torch.rand(2, 3, 7, 6)
+    expected = nn.functional.adaptive_avg_pool2d(x, cells).flatten(1)
+    torch.testing.assert_close(pool_patterns(x, f"grid:{cells}", Axes(1)), expected)
+    last = pool_patterns(x.movedim(1, -1), f"grid:{cells}", Axes(3)).unflatten(1, (cells, cells, 3))
+    torch.testing.assert_close(last.movedim(-1, 1).flatten(1), expected)
+
+
+def test_grids_pool_time_points_volumes_and_patches() -> None:
+    x = torch.rand(2, 3, 9)
+    torch.testing.assert_close(pool_patterns(x, "grid:4", Axes(1)), nn.functional.adaptive_avg_pool1d(x, 4).flatten(1))
+    volume = torch.rand(2, 3, 5, 6, 7)
+    torch.testing.assert_close(
+        pool_patterns(volume, "grid:2", Axes(1)), nn.functional.adaptive_avg_pool3d(volume, 2).flatten(1)
+    )
+    tokens = torch.rand(2, 1 + 36, 5)
+    maps = tokens[:, 1:].unflatten(1, (6, 6)).movedim(-1, 1)
+    pooled = pool_patterns(tokens, "grid:2", Axes(2, prefix=1)).unflatten(1, (2, 2, 5)).movedim(-1, 1)
+    torch.testing.assert_close(pooled, nn.functional.adaptive_avg_pool2d(maps, 2))
+
+
+def test_a_dimension_with_fewer_positions_than_cells_is_kept() -> None:
+    x = torch.rand(2, 3, 2, 8)
+    assert pool_patterns(x, "grid:4", Axes(1)).shape == (2, 3 * 2 * 4)
+    assert torch.equal(pool_patterns(x, "grid:9", Axes(1)), x.flatten(1))
+
+
+@pytest.mark.parametrize(
+    ("shape", "axes", "problem"),
+    [
+        ((3, 4, 4), Axes(), "which dimension holds the channels is not known"),
+        ((10, 5), Axes(2), "how many of its 10 tokens are class tokens is not known"),
+        ((10, 5), Axes(2, prefix=0), "its 10 patches do not form a square"),
+    ],
+)
+def test_grids_of_unknown_positions_are_refused(shape: tuple[int, ...], axes: Axes, problem: str) -> None:
+    with pytest.raises(BrainrdlError, match=rf"cannot be pooled by 'grid:2': {problem}"):
+        pool_patterns(torch.rand(2, *shape), "grid:2", axes)
+
+
 def test_an_unknown_pool_is_refused_with_the_nearest() -> None:
     with pytest.raises(BrainrdlError, match="pool 'flaten' is not known; nearest: 'flatten'"):
         Readout(pool="flaten")
+    for wrong in ("grid", "grid:0", "grid:", "grid:4x4", 4):
+        with pytest.raises(BrainrdlError, match=rf"pool {wrong!r} is not known"):
+            check_pool(wrong)  # type: ignore[arg-type]
+    assert check_pool("grid:12") == "grid:12"
     with pytest.raises(BrainrdlError, match="pool 'maxpool' is not known"):
         pool_patterns(torch.rand(2, 3), "maxpool")
 
 
 @pytest.mark.parametrize("projection", [0, -1, True, 2.0, "round"])
 def test_a_projection_that_is_not_a_number_of_channels_is_refused(projection: object) -> None:
-    with pytest.raises(BrainrdlError, match="projection must be a positive int, 'square' or None, got"):
+    with pytest.raises(BrainrdlError, match="projection must be a positive int, 'square', 'diagonal' or None, got"):
         Readout(projection=projection)  # type: ignore[arg-type]
 
 
@@ -157,6 +203,54 @@ def test_a_square_projection_too_large_for_memory_is_refused(monkeypatch: pytest
     monkeypatch.setattr(readout_module, "_LARGEST_SQUARE", 3)
     with pytest.raises(BrainrdlError, match="layer 'a' has 4 channels: projection='square' would need"):
         ReadoutHead("a", Readout(projection="square")).calibrate(torch.rand(9, 4))
+
+
+def test_a_diagonal_projection_weights_channels_and_cannot_invert_them() -> None:
+    head = ReadoutHead("a", Readout(projection="diagonal"))
+    x = torch.rand(9, 4)
+    head.calibrate(x)
+    assert torch.equal(head({"a": x}), x)
+    assert head.weight is not None
+    with torch.no_grad():
+        head.weight.copy_(torch.tensor([1.0, -2.0, 0.0, 0.5]))
+    torch.testing.assert_close(head({"a": x}), x * torch.tensor([1.0, 2.0, 0.0, 0.5]))
+    fresh = ReadoutHead("a", Readout(projection="diagonal"))
+    fresh.load_state_dict(head.state_dict())
+    assert torch.equal(fresh({"a": x}), head({"a": x}))
+    with pytest.raises(BrainrdlError, match="calibrated with 4 channels and now gives 5"):
+        head({"a": torch.rand(9, 5)})
+
+
+def test_reweighting_finds_the_channels_that_matter() -> None:
+    """Simulated: 92 conditions and 100 channels, of which 10 make the teacher's RDM; 46 conditions are held out."""
+    from brainrdl import FeatureTeacher, RDMLoss, Stimuli, Student, fit
+
+    generator = torch.Generator().manual_seed(0)
+    channels = torch.randn(92, 100, generator=generator)
+    names = [f"s{i:02d}" for i in range(92)]
+    matter = torch.randperm(100, generator=generator)[:10]
+    teacher = FeatureTeacher(channels[:, matter], names=names, dissimilarity="euclidean")
+    stimuli = Stimuli.from_arrays(channels[:, None, None], names)
+    student = Student(
+        nn.Sequential(nn.Flatten()), ["0"], readout=Readout(projection="diagonal"), trainable="projection"
+    )
+
+    def score(of: Student) -> float:
+        pairs = (of.rdms(stimuli, names[46:], "euclidean").dissimilarities[0], teacher.rdms(held_out)["features"][0])
+        return float(torch.corrcoef(torch.stack([torch.as_tensor(each).float() for each in pairs]))[0, 1])
+
+    held_out = stimuli.batch(names[46:])
+    student.calibrate(stimuli.images(names[:46]))
+    before = score(student)
+    loss = RDMLoss(dissimilarity="euclidean")
+    result = fit(
+        student, teacher, stimuli, train=names[:46], loss=loss, steps=300, lr=0.05, device="cpu", progress=False
+    )
+    weights = result.student.readout_heads()[0].channel_weights
+    assert weights is not None
+    assert set(weights.argsort(descending=True)[:10].tolist()) == set(matter.tolist())
+    assert before < 0.4
+    assert score(result.student) > 0.95
 
 
 def test_a_fresh_head_loads_what_another_calibrated() -> None:

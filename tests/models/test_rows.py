@@ -183,7 +183,7 @@ def test_the_probe_leaves_the_random_state_and_runs_once_per_layer() -> None:
     for layers in (["0"], ["0"], ["0", "1"]):
         read_layers(net, layers, images(5))
     assert torch.equal(torch.get_rng_state(), before)
-    assert seen == [5, 3, 3, 3, 5, 5, 3, 3, 3]
+    assert seen == [5, 3, 3, 3, 5, 5, 5, 5, 5, 3, 3, 3, 5, 5, 5]
 
 
 def test_a_network_for_one_number_of_images_cannot_be_tested_and_is_refused() -> None:
@@ -285,3 +285,59 @@ def test_a_row_that_depends_on_its_place_in_the_batch_is_refused(layer: nn.Modul
     network = nn.Sequential(layer, nn.Flatten())
     with pytest.raises(BrainrdlError, match=r"layer '1', .* its place change"):
         Student(network, ["1"])(torch.rand(6, 1, 4, 4))
+
+
+class Gated(nn.Module):
+    """Adds the mean over the images of a batch through a gate that starts at 0."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.flat, self.gate = nn.Flatten(), nn.Parameter(torch.zeros(1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.flat(x)
+        return x * (1 + self.gate * x.mean(0).roll(1))
+
+
+def gated() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Flatten(), nn.Linear(144, 8), Gated())
+
+
+def test_a_layer_that_training_makes_mix_images_is_refused_by_the_fit_and_the_evaluation() -> None:
+    brain = RDMTeacher(rdms.from_array(np.random.default_rng(0).random((1, 28)), names(8)))
+    student = Student(gated(), ["2"])
+    student.patterns(stimuli(8))
+    with pytest.raises(BrainrdlError, match=r"layer '2', .* gives an image another row when the other images"):
+        fit(student, brain, stimuli(8), steps=5, lr=0.1, evaluate_every=5, device="cpu", progress=False)
+    with pytest.raises(BrainrdlError, match=r"layer '2', .* gives an image another row"):
+        student.patterns(stimuli(8))
+
+
+def test_weights_that_are_loaded_are_tested_again() -> None:
+    student = Student(gated(), ["2"])
+    student.patterns(stimuli(8))
+    student.model.load_state_dict(student.model.state_dict() | {"2.gate": torch.ones(1)})
+    with pytest.raises(BrainrdlError, match="gives an image another row"):
+        student.patterns(stimuli(8))
+
+
+def test_steps_of_training_are_not_tested_again() -> None:
+    network, passes = gated(), []
+    network.register_forward_hook(lambda *_: passes.append(1))
+    student = Student(network, ["2"])
+    for _ in range(3):
+        student(images(8)).patterns["2"].sum().backward()
+        with torch.no_grad():
+            network[1].weight += 0.1
+    assert len(passes) == 2 * 3 + 3  # two probes, three steps
+
+
+@pytest.mark.parametrize("n", [4, 16, 20])
+def test_a_layer_that_mixes_batches_of_some_sizes_is_refused(n: int) -> None:
+    class Groups(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x - x.mean(0) if len(x) % 4 == 0 else x
+
+    with pytest.raises(BrainrdlError, match="gives an image another row"):
+        Student(nn.Sequential(nn.Flatten(), Groups()), ["1"]).patterns(stimuli(n))

@@ -196,7 +196,7 @@ def test_trainable_parameters_are_refused_before_a_projection_is_built() -> None
 
 
 def test_batch_normalisation_keeps_its_statistics_while_training() -> None:
-    student = Student(network(), ["conv1"]).train()
+    student = Student(network(), ["conv1"], batchnorm="eval").train()
     assert student.training
     assert student.model.training
     assert not student.model.norm.training
@@ -206,7 +206,7 @@ def test_batch_normalisation_keeps_its_statistics_while_training() -> None:
 
 
 def test_batch_normalisation_is_in_eval_from_the_start() -> None:
-    student = Student(network(), ["conv1"])
+    student = Student(network(), ["conv1"], batchnorm="eval")
     assert student.training
     assert not student.model.norm.training
     assert not Student(network().eval(), ["conv1"]).training
@@ -222,7 +222,7 @@ def test_batch_normalisation_trains_when_asked() -> None:
 def test_a_pattern_does_not_depend_on_the_other_images_of_the_batch() -> None:
     model = network()
     model.block[1].p = 0.0  # type: ignore[index]
-    student = Student(model, ["block.0"]).train()
+    student = Student(model, ["block.0"], batchnorm="eval").train()
     alone, together = student(images()[:2]).patterns["block.0"], student(images()).patterns["block.0"][:2]
     torch.testing.assert_close(alone, together)
 
@@ -264,7 +264,7 @@ def test_calibrating_in_parts_equals_calibrating_at_once() -> None:
 
 def test_calibrating_uses_no_dropout_no_gradient_and_restores_every_mode() -> None:
     model = network()
-    student = Student(model, ["block"], readout=Readout(standardise=True, projection=3)).train()
+    student = Student(model, ["block"], readout=Readout(standardise=True, projection=3), batchnorm="eval").train()
     model.conv1.eval()
     student.calibrate(images(20))
     # With dropout of 0.5 half of each channel's values would be 0, and the mean half as large.
@@ -379,3 +379,16 @@ def test_repr_says_what_is_read_and_what_trains() -> None:
     assert "layers=['fc'], trainable='from:block', batchnorm='eval'" in repr(
         Student(network(), ["fc"], trainable="from:block")
     )
+
+
+def test_patterns_that_are_not_finite_are_refused_with_layer_and_condition() -> None:
+    class Broken(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.where(x.flatten(1).mean(1, keepdim=True) > 0.9, torch.nan, x.flatten(1))
+
+    images = torch.rand(4, 1, 3, 3)
+    images[2] = 1
+    student = Student(nn.Sequential(nn.Identity(), Broken()), ["0", "1"])
+    for ask in (student.rdms, student.patterns):
+        with pytest.raises(BrainrdlError, match=r"layer '1' gives NaN or Inf for condition 'c' \(1 of 4 conditions\)"):
+            ask(Stimuli.from_arrays(images, list("abcd")))

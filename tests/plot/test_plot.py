@@ -8,7 +8,7 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib.collections import PolyCollection
+from matplotlib.collections import LineCollection, PolyCollection
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.text import Text
@@ -724,6 +724,81 @@ def test_a_comparison_that_was_not_made_is_grey(ax: Axes) -> None:
     assert np.isnan(drawn(ax)[1, 1])
 
 
+# pareto
+
+SWEPT = pd.DataFrame(
+    {
+        "fit.rdm_weight": [0.0, 0.1, 1.0, 10.0],
+        "accuracy": [0.4, 0.42, 0.3, 0.2],
+        "accuracy_sd": [0.01, 0.02, 0.03, 0.04],
+        "score": [0.1, 0.15, 0.3, 0.25],
+        "low": [0.0, 0.05, 0.2, 0.15],
+        "high": [0.2, 0.25, 0.4, 0.35],
+        "ceiling_lower": 0.4,
+        "ceiling_upper": 0.6,
+        "comparator": "spearman",
+        "against": "subjects",
+    }
+)
+
+
+def lines_of(ax: Axes) -> list[list[list[float]]]:
+    return [line.get_xydata().tolist() for line in ax.lines]
+
+
+def intervals_of(ax: Axes) -> list[list[list[float]]]:
+    found = [collection for collection in ax.collections if isinstance(collection, LineCollection)]
+    return [np.round(segment, 6).tolist() for collection in found for segment in collection.get_segments()]
+
+
+def test_points_on_the_front_are_connected_and_the_others_hollow(ax: Axes) -> None:
+    plot.pareto(SWEPT, ax=ax)
+    front, others = ax.lines
+    assert lines_of(ax) == [[[0.3, 0.3], [0.42, 0.15]], [[0.4, 0.1], [0.2, 0.25]]]
+    assert (front.get_linestyle(), others.get_linestyle()) == ("-", "None")
+    assert (front.get_markerfacecolor(), others.get_markerfacecolor()) == (style.BLUE, "white")
+
+
+def test_each_point_has_its_values_beside_it_and_its_intervals(ax: Axes) -> None:
+    plot.pareto(SWEPT.assign(layer=["a", "a", "b", "b"]), ["fit.rdm_weight", "layer"], ax)
+    assert {text.get_text(): text.xy for text in ax.texts} == {
+        "0, a": (0.4, 0.1), "0.1, a": (0.42, 0.15), "1, b": (0.3, 0.3), "10, b": (0.2, 0.25),
+    }  # fmt: skip
+    assert intervals_of(ax)[2] == [[0.3, 0.2], [0.3, 0.4]]
+    assert intervals_of(ax)[4 + 2] == [[0.27, 0.3], [0.33, 0.3]]
+
+
+def test_the_trade_off_has_the_ceiling_of_its_score(ax: Axes) -> None:
+    plot.pareto(SWEPT, ax=ax)
+    (band,) = ax.patches
+    assert (band.get_y(), round(band.get_y() + band.get_height(), 6)) == (0.4, 0.6)
+    assert band.get_label() == "noise ceiling (leave one subject out)"
+    assert ax.get_ylabel() == "Spearman correlation with single subjects' RDMs,\nheld-out stimuli"
+    line = plot.pareto(SWEPT.assign(ceiling_lower=0.6, against="mean"), ax=Figure().subplots()).lines[0]
+    assert (list(line.get_ydata()), line.get_label()) == ([0.6, 0.6], "ceiling for the mean RDM")
+    differ = plot.pareto(SWEPT.assign(ceiling_lower=[0.4, 0.4, 0.4, 0.5]), ax=Figure().subplots())
+    assert not differ.patches
+
+
+def test_each_group_has_its_own_front_and_colour(ax: Axes) -> None:
+    plot.pareto(SWEPT.assign(teacher=["IT", "IT", "permuted", "permuted"]), ax=ax, by="teacher")
+    assert lines_of(ax)[::2] == [[[0.42, 0.15]], [[0.3, 0.3]]]
+    assert [line.get_label() for line in ax.lines[::2]] == ["IT", "permuted"]
+    assert len({line.get_color() for line in ax.lines}) == 2
+
+
+def test_equal_points_are_both_on_the_front(ax: Axes) -> None:
+    plot.pareto(pd.DataFrame({"w": [1, 2], "accuracy": [0.5, 0.5], "score": [0.2, 0.2]}), ax=ax)
+    assert lines_of(ax) == [[[0.5, 0.2], [0.5, 0.2]], []]
+
+
+def test_a_trade_off_without_accuracy_is_refused(ax: Axes) -> None:
+    with pytest.raises(BrainrdlError, match="a task needs validation images to have an accuracy"):
+        plot.pareto(SWEPT.assign(accuracy=np.nan), ax=ax)
+    with pytest.raises(BrainrdlError, match=r"table lacks the columns \['accuracy'\]"):
+        plot.pareto(SWEPT.drop(columns="accuracy"), ax=ax)
+
+
 # Print
 
 
@@ -739,5 +814,6 @@ def test_all_text_is_8_points_or_more_on_new_and_on_given_axes() -> None:
         plot.history(HISTORY, given[1]).figure,
         plot.pairs(rdm, rdm, groups=GROUPS).figure,
         plot.comparison(TABLE).figure,
+        plot.pareto(SWEPT).figure,
     ]
     assert min(size for figure in figures for size in sizes_of_text(figure)) >= 8

@@ -15,7 +15,8 @@ from rsatoolbox.rdm import RDMs, compare
 from scipy.spatial.distance import squareform
 
 import brainrdl
-from brainrdl import BrainrdlError, RDMTeacher, calc_rdm, read
+from brainrdl import BrainrdlError, RDMTeacher, Stimuli, calc_rdm, read
+from brainrdl._core.files import write_rdms
 from brainrdl.rdms.by_name import align, alignment, concat, names, select
 from brainrdl.rdms.conversion import check, from_array, from_tensor, to_table, to_tensor
 
@@ -383,6 +384,47 @@ def test_a_subject_without_a_name_is_refused_by_every_door(missing):
     ]
     for door in doors:
         with refused(r"names of .*'subject'.* missing"):
+            door()
+
+
+TWINS = [("dog", "dog "), ("dog", " dog"), ("my dog", "my  dog"), ("\u00fcber", "u\u0308ber"), ("dog", "dog\t")]
+
+
+@pytest.mark.parametrize("twins", TWINS)
+def test_conditions_whose_names_look_the_same_are_refused_by_every_door(twins):
+    listed = ["cat", *twins, "car"]
+    similar = random_rdms(FOUR)
+    similar.pattern_descriptors["stimulus"] = listed
+    data = Dataset(np.random.default_rng(0).normal(size=(4, 9)), obs_descriptors={"stimulus": listed})
+    first, second = random_rdms(("cat", twins[0], "car")), random_rdms(("cat", twins[1], "car"))
+    for door in (
+        lambda: from_array(np.arange(6.0), listed),
+        lambda: from_tensor(torch.arange(6.0), listed),
+        lambda: names(similar),
+        lambda: concat([similar, similar]),
+        lambda: concat([first, second]),
+        lambda: RDMTeacher(similar),
+        lambda: calc_rdm(data),
+        lambda: brainrdl.compare(similar, similar),
+        lambda: Stimuli.from_arrays(torch.rand(4, 1, 2, 2), listed),
+    ):
+        with refused("differ only in white space or in how their letters are encoded|in different Unicode forms"):
+            door()
+
+
+@pytest.mark.parametrize("twins", TWINS)
+def test_subjects_whose_names_look_the_same_are_refused_by_every_door(twins, tmp_path):
+    similar = random_rdms(FOUR)
+    similar.rdm_descriptors["subject"] = list(twins)
+    write_rdms(tmp_path / "a.h5", similar)
+    one, other = (random_rdms(FOUR, 1, descriptors={"subject": [twin]}) for twin in twins)
+    for door in (
+        lambda: from_array(np.random.rand(2, 6), FOUR, descriptors={"subject": list(twins)}),
+        lambda: RDMTeacher(similar),
+        lambda: concat([one, other]),
+        lambda: read(tmp_path / "a.h5"),
+    ):
+        with refused("differ only in white space or in how their letters are encoded"):
             door()
 
 

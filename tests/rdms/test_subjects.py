@@ -40,10 +40,32 @@ def test_subjects_who_share_no_value_of_a_descriptor_are_not_averaged(key: str) 
     assert found.targets == ("a", "b", "a", "b")
 
 
+@pytest.mark.parametrize("key", ["hemi", "state", "space", "session", "run", "task", "anything"])
+def test_subjects_who_each_have_another_value_of_a_descriptor_are_not_averaged(key: str) -> None:
+    found = groups(stack(subject=["s1", "s2", "s3"], **{key: ["x", "y", "z"]}))
+    assert (found.targets, found.target_by) == (("x", "y", "z"), (key,))
+    assert groups(stack(subject=["s1", "s2", "s3"], session=[1, 2, 3])).target_by == ("session",)
+
+
+@pytest.mark.parametrize(
+    "described", [{"age": [31, 27, 40]}, {"snr": [0.1, 0.2, 0.3]}, {"label": ["s1 | V1", "V1, S2", "sub s3"]}]
+)
+def test_properties_of_subjects_are_not_targets(described: dict[str, list[Any]]) -> None:
+    found = groups(stack(subject=["s1", "s2", "s3"], **described))
+    assert (found.targets, found.subjects) == (("rdm",) * 3, ("s1", "s2", "s3"))
+
+
 @pytest.mark.parametrize("key", ["name", "file", "participant"])
 def test_another_name_of_a_subject_is_not_a_target(key: str) -> None:
     found = groups(stack(subject=["s1", "s2", "s3"], **{key: ["x", "y", "z"]}))
     assert (found.targets, found.subjects) == (("rdm",) * 3, ("s1", "s2", "s3"))
+
+
+@pytest.mark.parametrize(("one", "other"), [("01", "1"), ("sub-01", "sub-1"), ("s007", "s07")])
+def test_subjects_whose_names_differ_in_zeros_are_two_with_a_warning(one: str, other: str) -> None:
+    with pytest.warns(UserWarning, match="count as different subjects, though their names differ only in zeros"):
+        found = groups(stack(subject=[one, other, "s10", "s100"]))
+    assert found.subjects == (one, other, "s10", "s100")
 
 
 def test_names_of_single_rdms_distinguish_nothing_besides_what_they_are_made_of() -> None:

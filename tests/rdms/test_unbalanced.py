@@ -167,6 +167,7 @@ def test_noise_can_be_estimated_in_each_window(dissimilarity: str, method: str) 
         np.testing.assert_allclose(found.dissimilarities[row], expected.dissimilarities[0], rtol=1e-9)
 
 
+@pytest.mark.filterwarnings("ignore:noise differs between runs:UserWarning")  # the design is not balanced
 @pytest.mark.parametrize("method", ["diag", "shrinkage_diag"])
 @pytest.mark.parametrize("dissimilarity", ["crossnobis", "mahalanobis", "correlation"])
 def test_noise_can_be_estimated_in_each_run(dissimilarity: str, method: str) -> None:
@@ -179,6 +180,7 @@ def test_noise_can_be_estimated_in_each_run(dissimilarity: str, method: str) -> 
     np.testing.assert_allclose(found.dissimilarities, expected.dissimilarities, rtol=1e-8)
 
 
+@pytest.mark.filterwarnings("ignore:noise differs between runs:UserWarning")  # the design is not balanced
 def test_observations_are_whitened_with_the_noise_of_their_run() -> None:
     data, scales = noisy(0), np.array([1.0, 10.0, 0.5, 2.0])
     loud = measure(data.measurements * scales[np.array(data.obs_descriptors["run"])][:, None])
@@ -186,6 +188,31 @@ def test_observations_are_whitened_with_the_noise_of_their_run() -> None:
     for dissimilarity, plain in (("euclidean", "euclidean"), ("mahalanobis", "euclidean"), ("correlation",) * 2):
         found = calc_rdm(loud, dissimilarity, noise=own).dissimilarities
         np.testing.assert_allclose(found, calc_rdm(data, plain).dissimilarities, rtol=1e-9)
+
+
+@pytest.mark.parametrize("full", [True, False])
+def test_unequal_whitening_of_equal_patterns_is_warned_about_with_its_size(full: bool) -> None:
+    counts = np.array([[1, 1, 0, 0], [0, 0, 1, 1], [1, 1, 1, 1]])
+    conditions, _ = observed(counts)
+    patterns = np.tile(np.random.default_rng(3).normal(size=N_CHANNELS), (3, 1))
+    patterns[2] *= 3  # a and b are equal
+    data = measure(patterns[conditions], counts)
+    scales = np.array([1.0, 1.0, 0.5, 0.5])  # of the noise; patterns are the same in all runs
+    own = {r: np.eye(N_CHANNELS) / scales[r] ** 2 for r in range(N_RUNS)}
+    if full:
+        mix = np.linalg.qr(np.random.default_rng(4).normal(size=(N_CHANNELS, N_CHANNELS)))[0]
+        own = {r: mix @ each @ mix.T for r, each in own.items()}
+    with pytest.warns(UserWarning, match="'a' and 'b' had the same pattern in all runs, it would differ by 63 %"):
+        found = select(calc_rdm(data, "euclidean", noise=own), ["a", "b"]).dissimilarities[0, 0]
+    # whitening by 1 and by 2: a difference of 1, relative to the root mean square of 1 and 2
+    assert found == pytest.approx(np.square(patterns[0]).mean())
+    assert np.sqrt(found / (2.5 * np.square(patterns[0]).mean())) == pytest.approx(0.63, abs=0.005)
+    everywhere = measure(patterns[observed(np.ones((3, 4), dtype=int))[0]], np.ones((3, 4), dtype=int))
+    whole = select(calc_rdm(everywhere, "euclidean", noise=own), ["a", "b"])
+    assert whole.dissimilarities == pytest.approx(0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        calc_rdm(data, "euclidean", noise={r: np.eye(N_CHANNELS) for r in range(N_RUNS)})
 
 
 def test_univariate_noise_of_a_large_region_needs_no_matrix_of_all_channels() -> None:

@@ -29,7 +29,7 @@ from brainrdl.recipe.spelling import in_recipe
         (
             "student.projection",
             "x",
-            r"student.projection: should be a whole number or 'square', got 'x'",
+            r"student.projection: should be a whole number or 'square' or 'diagonal', got 'x'",
         ),
         ("stimuli.cached", 1, r"stimuli.cached: should be true or false, got 1"),
         ("fit", 3, r"fit: should be a section of keys, got 3"),
@@ -53,7 +53,7 @@ from brainrdl.recipe.spelling import in_recipe
         ("evaluation.stratify", 1, r"evaluation.stratify must be True or False, got 1"),
         ("student.layers", None, r"student.layers"),
         ("teacher.combine", "median", r"teacher.combine: .*'mean'.*got 'median'"),
-        ("teacher.network", "resnet18", r"teacher: give exactly one of rdms, network, got rdms, network"),
+        ("teacher.network", "resnet18", r"teacher: give exactly one of rdms, features, network, got rdms, network"),
         ("evaluation.held_out", 0.2, r"evaluation: give folds or held_out, not both"),
     ],
 )

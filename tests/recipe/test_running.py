@@ -7,7 +7,6 @@ import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import get_args
 
 import numpy as np
 import pandas as pd
@@ -19,9 +18,8 @@ from PIL import Image
 from brainrdl import BrainrdlError, FitResult, RDMLoss, Readout, recipe
 from brainrdl.evaluation.held_out import Evaluation
 from brainrdl.loss.rdm_loss import Decay
-from brainrdl.models.pooling import POOLS
 from brainrdl.recipe import building, running
-from brainrdl.recipe.schema import Pool, Recipe
+from brainrdl.recipe.schema import Recipe
 from brainrdl.stimuli.named_images import Batch
 from brainrdl.stimuli.transforms import ImageTransform
 from brainrdl.teachers.controls import PermutedTeacher
@@ -320,14 +318,6 @@ def test_refused_recipe_leaves_what_was_in_the_folder(content: dict, tmp_path: P
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["notes.txt"]
 
 
-def test_recipe_is_refused_in_several_processes(content: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    del content["evaluation"]
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(BrainrdlError, match=r"a recipe runs in one process, but 2 were .* only with brainrdl.fit"):
-        running.run(recipe.check(content), tmp_path / "run", progress=False)
-    assert not (tmp_path / "run").exists()
-
-
 def test_stimuli_that_are_not_the_rdms_conditions_are_refused_by_name(content: dict, tmp_path: Path) -> None:
     (tmp_path / "images" / "face_03.png").rename(tmp_path / "images" / "face_30.png")
     content["stimuli"].pop("labels")
@@ -586,8 +576,28 @@ def test_keys_of_pooling_and_step_reach_student_and_teacher(content: dict) -> No
     assert patterns["conv2"].shape[1] == 32
 
 
-def test_pools_of_recipes_are_those_of_readouts() -> None:
-    assert get_args(Pool) == POOLS
+def test_pools_of_recipes_are_those_of_readouts(content: dict) -> None:
+    content["student"]["pool"] = "grid:3"
+    assert building.make_student(recipe.check(content)).readout_heads()[0].readout.pool == "grid:3"
+    content["student"]["pool"] = "grid"
+    with pytest.raises(BrainrdlError, match=r"student.pool: pool 'grid' is not known; nearest: 'grid:4'"):
+        recipe.check(content)
+
+
+def test_a_recipe_fits_to_features(content: dict, tmp_path: Path) -> None:
+    from brainrdl.teachers.feature_teacher import FeatureTeacher
+
+    patterns = np.random.default_rng(0).normal(size=(12, 20))
+    np.savez(tmp_path / "it.npz", patterns=patterns, names=NAMES)
+    content["teacher"] = {"features": {"IT": str(tmp_path / "it.npz")}, "dissimilarity": "euclidean"}
+    checked = recipe.check(content)
+    teacher = building.make_teacher(checked, building.make_stimuli(checked))
+    assert isinstance(teacher, FeatureTeacher)
+    found = running.run(checked, tmp_path / "run", progress=False)
+    assert set(found.summary["target"]) == {"IT"}
+    content["teacher"] |= {"features": str(tmp_path / "it.npz"), "names": ["a"]}
+    with pytest.raises(BrainrdlError, match=r"it.npz.*1 names were given"):
+        building.make_teacher(recipe.check(content), building.make_stimuli(checked))
 
 
 def test_weights_of_a_run_with_another_readout_are_refused_by_the_keys_to_set(content: dict, tmp_path: Path) -> None:

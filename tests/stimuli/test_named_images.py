@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from hypothesis import given, settings, strategies as st
@@ -406,6 +407,14 @@ def test_a_wrong_label_table_is_refused(folder: Path, tmp_path_factory: Any, tex
     table.write_text(text)
     with pytest.raises(BrainrdlError, match=message):
         Stimuli.from_folder(folder).with_labels(table)
+
+
+def test_labels_as_a_series_are_those_of_its_index() -> None:
+    named = pd.Series(["pet", "face", "pet"], index=["c", "a", "b"])
+    by_name = Stimuli.from_arrays(torch.zeros(3, 1, 2, 2), ["a", "b", "c"], labels=named).labels
+    assert by_name == {"a": "face", "b": "pet", "c": "pet"}
+    in_order = pd.Series(["face", "pet", "pet"])
+    assert Stimuli.from_arrays(torch.zeros(3, 1, 2, 2), ["a", "b", "c"], labels=in_order).labels == by_name
 
 
 def test_the_nearest_label_is_one_that_has_no_stimulus() -> None:

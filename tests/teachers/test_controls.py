@@ -7,12 +7,13 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
+from scipy.spatial.distance import pdist, squareform
 from torch import Tensor, nn
 
 from brainrdl._core.errors import BrainrdlError
 from brainrdl.rdms.conversion import from_array
 from brainrdl.stimuli.named_images import Batch, Stimuli
-from brainrdl.teachers.controls import PermutedTeacher, control
+from brainrdl.teachers.controls import PermutedTeacher, control, same_spectrum
 from brainrdl.teachers.network_teacher import NetworkTeacher
 from brainrdl.teachers.protocol import Teacher
 from brainrdl.teachers.rdm_teacher import RDMTeacher
@@ -46,6 +47,89 @@ def network(**options: object) -> NetworkTeacher:
 
 
 # Permuted
+
+
+def test_permuting_within_class_keeps_the_dissimilarities_of_each_block() -> None:
+    teacher = brain()
+    permuted = control("permuted_within_class", teacher=teacher, stimuli=stimuli(), seed=3)
+    check_teacher(permuted, batch())
+    before, after = (one.rdms(batch())["V1"][0] for one in (teacher, permuted))
+    assert not torch.equal(before, after)
+    i, j = torch.triu_indices(6, 6, 1)
+    kinds = [tuple(sorted((LABELS[NAMES[a]], LABELS[NAMES[b]]))) for a, b in zip(i, j, strict=True)]
+    for kind in set(kinds):
+        block = torch.tensor([one == kind for one in kinds])
+        assert sorted(before[block].tolist()) == sorted(after[block].tolist())
+    assert permuted.name == "permuted within class brain (seed 3)"
+
+
+def test_classes_that_permute_nothing_are_refused() -> None:
+    with pytest.raises(BrainrdlError, match="each of the 6 classes has only one name"):
+        PermutedTeacher(brain(), within={name: name for name in NAMES})
+    with pytest.raises(BrainrdlError, match=r"\['f'\] have none"):
+        PermutedTeacher(brain(), within=dict.fromkeys("abcde", "x"))
+    with pytest.raises(BrainrdlError, match="'permuted_within_class' needs labels"):
+        control("permuted_within_class", teacher=brain(), stimuli=stimuli(labels=None))
+
+
+# Spectrum
+
+
+def spectrum(pairs: np.ndarray) -> np.ndarray:
+    centring = np.eye(6) - 1 / 6
+    return np.linalg.eigvalsh(-centring @ squareform(pairs) @ centring / 2)
+
+
+def people() -> RDMTeacher:
+    pairs = np.random.default_rng(0).random((6, 15))
+    described = {"roi": ["V1", "IT"] * 3, "subject": ["x", "x", "y", "y", "z", "z"]}
+    return RDMTeacher(from_array(pairs, NAMES, descriptors=described), name="people")
+
+
+def test_random_rdms_have_the_spectrum_of_the_teacher_and_other_dimensions() -> None:
+    teacher, random = people(), control("spectrum", teacher=people(), seed=1)
+    check_teacher(random, batch())
+    assert random.targets == teacher.targets
+    for target in teacher.targets:
+        before, after = (one.subject_rdms(target).dissimilarities for one in (teacher, random))  # type: ignore[attr-defined]
+        for a, b in zip(before, after, strict=True):
+            np.testing.assert_allclose(spectrum(a), spectrum(b), atol=1e-6)
+            assert abs(np.corrcoef(a, b)[0, 1]) < 0.9
+        mean = spectrum(random.rdms(batch())[target][0].double().numpy())
+        np.testing.assert_allclose(mean, spectrum(before.mean(0)), atol=1e-6)
+
+
+def test_euclidean_rdms_stay_euclidean() -> None:
+    points = np.random.default_rng(0).normal(size=(6, 2))
+    pairs = pdist(points, "sqeuclidean")
+    random = control("spectrum", teacher=RDMTeacher(from_array(pairs, NAMES)), seed=1).rdms(batch())["rdm"][0]
+    assert random.min() >= 0
+    np.testing.assert_allclose(spectrum(random.double().numpy())[:-2], 0, atol=1e-5)
+
+
+def test_rotations_follow_the_seed() -> None:
+    first, same, other = (control("spectrum", teacher=people(), seed=seed).rdms(batch())["V1"] for seed in (1, 1, 2))
+    assert torch.equal(first, same)
+    assert not torch.allclose(first, other)
+
+
+def test_a_network_gives_its_spectrum() -> None:
+    random = control("spectrum", teacher=network(), stimuli=stimuli(), conditions=NAMES, seed=1)
+    before = network().rdms(batch())["1"][0].double().numpy()
+    np.testing.assert_allclose(spectrum(random.rdms(batch())["1"][0].double().numpy()), spectrum(before), atol=1e-6)
+    with pytest.raises(BrainrdlError, match="uses images: give stimuli="):
+        control("spectrum", teacher=network(), conditions=NAMES)
+
+
+def test_spectra_need_all_pairs_and_a_teacher() -> None:
+    pairs = np.random.default_rng(0).random(15)
+    pairs[3] = np.nan
+    with pytest.raises(BrainrdlError, match="needs all pairs, but target 'rdm'"):
+        same_spectrum(RDMTeacher(from_array(pairs, NAMES)))
+    with pytest.raises(BrainrdlError, match="needs at least 3 conditions, got 2"):
+        same_spectrum(people(), NAMES[:2])
+    with pytest.raises(BrainrdlError, match="'spectrum' is made from a teacher"):
+        control("spectrum")
 
 
 def test_permuted_teachers_keep_the_contract() -> None:
@@ -142,7 +226,7 @@ def test_controls_from_stimuli_answer_under_the_teachers_targets(kind: str) -> N
 def test_controls_that_lack_something_are_refused() -> None:
     with pytest.raises(BrainrdlError, match="control 'permute' is not known; nearest: 'permuted'"):
         control("permute", teacher=brain())
-    with pytest.raises(BrainrdlError, match="control 'permuted' shuffles a teacher's names: give teacher="):
+    with pytest.raises(BrainrdlError, match="control 'permuted' is made from a teacher: give teacher="):
         control("permuted")
     with pytest.raises(BrainrdlError, match=r"control 'random' re-initialises a network: .* got RDMTeacher\('brain'"):
         control("random", teacher=brain())

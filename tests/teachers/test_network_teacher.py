@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from brainrdl._core.errors import BrainrdlError
 from brainrdl.stimuli.named_images import Batch, Stimuli
 from brainrdl.stimuli.transforms import default_transform
 from brainrdl.teachers.network_teacher import NetworkTeacher
+from brainrdl.teachers.protocol import view_of
 from brainrdl.testing.rdm_teachers import check_teacher
 
 pytestmark = pytest.mark.usefixtures("without_probe")  # the images that a network sees are counted
@@ -288,6 +290,58 @@ def test_transforms_that_print_alike_do_not_share_patterns() -> None:
     first = store.rdms(batch())
     store._stimuli = two
     assert not torch.allclose(store.rdms(batch())["fc"], first["fc"])
+
+
+def test_images_are_not_loaded_if_all_patterns_are_stored(tmp_path: Path) -> None:
+    first = NetworkTeacher(Counted(), ["fc"], cache=tmp_path, stimuli=stimuli()).rdms(batch())
+
+    class Unloaded:
+        transform = None
+        names, digests = NAMES, stimuli().digests
+
+        def check_repeatable(self) -> None:
+            pass
+
+    teacher = NetworkTeacher(Counted(), ["fc"], cache=tmp_path, stimuli=Unloaded())  # type: ignore[arg-type]
+    torch.testing.assert_close(teacher.rdms(batch()), first, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("cache", ["memory", "folder"])
+def test_half_precision_gives_the_same_answer_before_and_after_storing(cache: str, tmp_path: Path) -> None:
+    options = {"cache": True if cache == "memory" else tmp_path, "cache_precision": "float16"}
+    teacher = NetworkTeacher(Counted(), ["fc"], stimuli=stimuli(), **options)  # type: ignore[arg-type]
+    first, again = teacher.rdms(batch()), teacher.rdms(batch())
+    torch.testing.assert_close(again, first, rtol=0, atol=0)
+    exact = NetworkTeacher(Counted(), ["fc"], stimuli=stimuli())
+    torch.testing.assert_close(first, exact.rdms(batch()), rtol=1e-2, atol=1e-3)
+    assert not torch.equal(first["fc"], exact.rdms(batch())["fc"])
+    assert teacher.identity(NAMES) != exact.identity(NAMES)
+
+
+def test_patterns_that_will_not_fit_are_refused_before_any_is_stored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    free = shutil.disk_usage(tmp_path)._replace(free=6 * 8 * 4 - 1)  # of 6 patterns of 8 channels
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: free)
+    teacher = NetworkTeacher(Counted(), ["fc"], cache=tmp_path, stimuli=stimuli())
+    with pytest.raises(BrainrdlError, match=r"the patterns need .* GiB, but the disk of cache folder"):
+        teacher.rdms(batch(("s0", "s1", "s2")))
+    assert list(tmp_path.iterdir()) == []
+
+
+# View
+
+
+def test_the_view_is_clean_where_patterns_are_stored_and_otherwise_free() -> None:
+    assert view_of(NetworkTeacher(Counted(), ["fc"])) == "same"
+    assert view_of(NetworkTeacher(Counted(), ["fc"], view="clean")) == "clean"
+    assert view_of(NetworkTeacher(Counted(), ["fc"], cache=True)) == "clean"
+    assert view_of(NetworkTeacher(Counted(), ["fc"], stimuli=stimuli())) == "clean"
+    for options in ({"cache": True}, {"stimuli": stimuli()}):
+        with pytest.raises(BrainrdlError, match="view='same' shows a teacher the student's images"):
+            NetworkTeacher(Counted(), ["fc"], view="same", **options)  # type: ignore[arg-type]
+    with pytest.raises(BrainrdlError, match="view 'augmented' is not known"):
+        NetworkTeacher(Counted(), ["fc"], view="augmented")
 
 
 # Re-initialised

@@ -184,6 +184,10 @@ class Wordy(RatingsTeacher):
         return "ratings"
 
 
+class Squinting(RatingsTeacher):
+    view = "augmented"
+
+
 class Listless(RatingsTeacher):
     """Answers for more names than it lists."""
 
@@ -208,6 +212,7 @@ class Listless(RatingsTeacher):
         (OtherRDMs, "subject_rdms of .* disagree"),
         (Restless, "a different identity"),
         (Wordy, "must be a dict, got str"),
+        (Squinting, "view of teacher 'ratings' 'augmented' is not known"),
         (Listless, r"\['n00'\] are not in the conditions of teacher 'ratings'"),
     ],
 )

@@ -28,14 +28,16 @@ from brainrdl.training.distributed import (
     agreed,
     anywhere,
     average_gradients,
-    check_one_process,
     check_same_buffers,
     gather,
+    is_first,
+    join,
     n_processes,
     own,
     own_random_numbers,
     own_rows,
     start_alike,
+    wait_for_all,
 )
 from brainrdl.training.loop import fit
 from brainrdl.training.run_folder import WEIGHTS
@@ -273,6 +275,9 @@ def test_one_process_needs_nothing() -> None:
     assert own(x) is x
     assert gather(x, 5) is x
     assert agreed(0.1) == 0.1
+    join("cpu")
+    assert is_first()
+    wait_for_all()
     before = layer.weight.clone()
     start_alike(layer)
     check_same_buffers(nn.BatchNorm1d(2))
@@ -285,24 +290,6 @@ def test_one_process_needs_nothing() -> None:
     assert not anywhere(False)
     assert torch.equal(layer.weight, before)
     assert layer.weight.grad is None
-
-
-@pytest.mark.parametrize("world_size", ["", "1"])
-def test_one_process_may_do_what_needs_one(monkeypatch: pytest.MonkeyPatch, world_size: str) -> None:
-    monkeypatch.setenv("WORLD_SIZE", world_size)
-    check_one_process("this")
-
-
-def test_several_processes_are_refused_what_needs_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("WORLD_SIZE", "4")
-    with pytest.raises(
-        BrainrdlError, match=r"^this runs in one process, but 4 were started; use several .* only with brainrdl.fit"
-    ):
-        check_one_process("this")
-    monkeypatch.delenv("WORLD_SIZE")
-    monkeypatch.setattr("brainrdl.training.distributed.n_processes", lambda: 2)
-    with pytest.raises(BrainrdlError, match="but 2 were started"):
-        check_one_process("this")
 
 
 def test_this_file_is_what_the_two_processes_run() -> None:

@@ -206,10 +206,10 @@ class Seen(RDMLoss):
 
     kinds: list[torch.dtype]
 
-    def _term(self, patterns: Tensor, teacher: Tensor, direction: Tensor | None, step: int) -> Tensor:
-        term = super()._term(patterns, teacher, direction, step)
-        kinds.extend([patterns.dtype, term.dtype, torch.get_autocast_dtype("cpu")][:2])
-        return term
+    def __call__(self, patterns: Any, teacher_rdms: Any, step: int = 0) -> Tensor:
+        loss = super().__call__(patterns, teacher_rdms, step)
+        kinds.extend([next(iter(patterns.values())).dtype, loss.dtype])
+        return loss
 
 
 kinds: list[torch.dtype] = []
@@ -266,12 +266,12 @@ class Watched(Stimuli):
     loaded: set[str] = set()  # noqa: RUF012
     forbidden: frozenset[str] = frozenset()
 
-    def _load(self, names: Iterable[str]) -> Tensor:  # type: ignore[override]
+    def _load(self, names: Iterable[str], *given: Any) -> Tensor:
         asked = tuple(names)
         if self.forbidden & set(asked):
             raise AssertionError(f"loaded {sorted(self.forbidden & set(asked))}")
         self.loaded.update(asked)
-        return super()._load(asked)
+        return super()._load(asked, *given)
 
 
 def test_early_stopping_and_all_else_never_load_a_held_out_image(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,68 @@
+"""The final fit of a recipe: after cross-validation, on all stimuli, for as many steps as the folds chose."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from statistics import median_low
+from typing import Any
+
+import torch
+
+from brainrdl._core.constants import FINAL
+from brainrdl._core.errors import refuse
+from brainrdl._core.files import read_safetensors
+from brainrdl.models.student import Student
+from brainrdl.stimuli.named_images import Stimuli
+from brainrdl.teachers.protocol import Teacher
+from brainrdl.training.loop import fit
+from brainrdl.training.run_folder import WEIGHTS, FitResult
+
+_FOLDS = re.compile(r"fitted-seed\d+-fold\d+(-without-.*)?")  # of the fitted students; not of controls and inner folds
+
+
+def chosen_steps(run: Path | str) -> int:
+    """Return the number of steps of the final fit: the median of those that led to the students of the folds.
+
+    With ``inner_folds`` or ``validation`` each fold of each seed has chosen its number; otherwise all have that of the
+    recipe. Of an even count the lower of the two middle ones is used, so that it is a number that a fold has chosen.
+
+    Parameters
+    ----------
+    run : path
+        Folder of a cross-validation.
+
+    Raises
+    ------
+    BrainrdlError
+        If the folder has no finished fits.
+
+    Examples
+    --------
+    >>> chosen_steps("no/such/run")
+    Traceback (most recent call last):
+    brainrdl.BrainrdlError: there are no finished fits in 'no/such/run/fits', which choose the number of steps
+    """
+    fits = [path.parent.name for path in Path(run, "fits").glob(f"*/{WEIGHTS}")]
+    folds = [name for name in sorted(fits) if _FOLDS.fullmatch(name)]
+    if not folds:
+        refuse(f"there are no finished fits in {str(Path(run, 'fits'))!r}, which choose the number of steps")
+    return median_low(int(read_safetensors(Path(run, "fits", name, WEIGHTS))[1]["best_step"]) for name in folds)
+
+
+def fit_to_all(
+    make: Callable[[], Student], teacher: Teacher, stimuli: Stimuli, run: Path, seed: int, options: Mapping[str, Any]
+) -> FitResult:
+    """Fit a new student to all stimuli, into the folder ``final`` of a cross-validation that is finished.
+
+    Examples
+    --------
+    >>> fit_to_all(None, None, None, Path("no/such/run"), 0, {})
+    Traceback (most recent call last):
+    brainrdl.BrainrdlError: there are no finished fits in 'no/such/run/fits', which choose the number of steps
+    """
+    steps = chosen_steps(run)
+    torch.manual_seed(seed)
+    rest = {name: value for name, value in options.items() if name not in ("validation", "patience", "steps")}
+    return fit(make(), teacher, stimuli, seed=seed, steps=steps, out=run / FINAL, resume=True, **rest)
