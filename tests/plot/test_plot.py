@@ -792,6 +792,11 @@ def test_equal_points_are_both_on_the_front(ax: Axes) -> None:
     assert lines_of(ax) == [[[0.5, 0.2], [0.5, 0.2]], []]
 
 
+def test_a_point_that_is_worse_in_one_measure_and_equal_in_the_other_is_not_on_the_front(ax: Axes) -> None:
+    plot.pareto(pd.DataFrame({"w": [1, 2], "accuracy": [0.5, 0.4], "score": [0.2, 0.2]}), ax=ax)
+    assert lines_of(ax) == [[[0.5, 0.2]], [[0.4, 0.2]]]
+
+
 def test_a_trade_off_without_accuracy_is_refused(ax: Axes) -> None:
     with pytest.raises(BrainrdlError, match="a task needs validation images to have an accuracy"):
         plot.pareto(SWEPT.assign(accuracy=np.nan), ax=ax)
