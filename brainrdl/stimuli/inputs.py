@@ -101,6 +101,28 @@ def run_network(model: nn.Module, images: Images) -> Any:
     return model(**images.tensors) if isinstance(images, Inputs) else model(images)
 
 
+def joined(batches: Sequence[Images]) -> Images | None:
+    """Return one batch of all rows, or None if the shapes or types of the rows differ.
+
+    Examples
+    --------
+    >>> joined([torch.ones(2, 3), torch.ones(1, 3)]).shape, joined([torch.ones(2, 3), torch.ones(2, 4)])
+    (torch.Size([3, 3]), None)
+    """
+    if len(batches) == 1:
+        return batches[0]
+    if len({_kind(batch) for batch in batches}) > 1:
+        return None
+    if isinstance(batches[0], Inputs):
+        return Inputs({name: torch.cat([batch.tensors[name] for batch in batches]) for name in batches[0].tensors})  # type: ignore[union-attr]
+    return torch.cat(list(batches))  # type: ignore[arg-type]
+
+
+def _kind(batch: Images) -> tuple[Any, ...]:
+    tensors = batch.tensors if isinstance(batch, Inputs) else {"": batch}
+    return tuple((name, tensor.shape[1:], tensor.dtype) for name, tensor in tensors.items())
+
+
 @dataclass(frozen=True, eq=False)
 class Rows:
     """A source of items as the network takes them, in memory."""

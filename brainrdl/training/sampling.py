@@ -8,8 +8,6 @@ from functools import lru_cache
 from math import ceil
 
 import torch
-from jaxtyping import Int
-from torch import Tensor
 
 from brainrdl._core.constants import MIN_CONDITIONS
 from brainrdl._core.errors import refuse
@@ -77,11 +75,7 @@ class Batches:
 
 
 @lru_cache(maxsize=4)  # a new order of a million names takes as long as a step
-<<<<<<< HEAD
 def _order(n: int, seed: int, epoch: int) -> torch.Tensor:
-=======
-def _order(n: int, seed: int, epoch: int) -> Int[Tensor, " n"]:
->>>>>>> w/data
     return torch.randperm(n, generator=generator(seed, epoch))
 
 

@@ -17,11 +17,7 @@ from brainrdl._core.threads import count_flops
 from brainrdl.loss.rdm_loss import RDMLoss
 from brainrdl.models.hooks import evaluating
 from brainrdl.models.student import Student, StudentOutput
-<<<<<<< HEAD
 from brainrdl.stimuli.inputs import Images, joined
-=======
-from brainrdl.stimuli.inputs import Images
->>>>>>> w/data
 from brainrdl.stimuli.named_images import Batch, Stimuli
 from brainrdl.teachers.protocol import Teacher, uses_images, view_of
 from brainrdl.training.batch_statistics import check_shares, shared_statistics
@@ -312,7 +308,11 @@ class Run:
         found = sum(row[f"validation_{term}"] for term in terms)
         score = agreed(-found if monitor == "task loss" else found, self.device)
         if math.isnan(score):
-            needs = {"similarity": "a teacher", "task loss": "a task"}.get(monitor, "labels of the stimuli and logits")
+            needs = {
+                "similarity": f"a teacher and {arg('validation')} stimuli of the RDM; with a task, monitor='accuracy' "
+                "uses its validation images",
+                "task loss": "a task with validation images",
+            }.get(monitor, "labels of the validation images and logits")
             refuse(f"monitor={monitor!r} is NaN on the validation stimuli at step {row['step']}; it needs {needs}")
         return score
 

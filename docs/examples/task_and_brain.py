@@ -40,8 +40,7 @@ from brainrdl.models.networks import Network
 from brainrdl.stimuli.named_images import Batch
 from brainrdl.stimuli.near_duplicates import similar_images
 from brainrdl.stimuli.transforms import default_transform
-from brainrdl.teachers.controls import CONTROLS, control
-from brainrdl.teachers.network_teacher import NetworkTeacher
+from brainrdl.teachers.controls import control
 from brainrdl.teachers.protocol import Teacher
 from brainrdl.training.looks import batches_of, look_at_task
 from brainrdl.training.run_folder import WEIGHTS
@@ -130,10 +129,7 @@ def _first(pixels: np.ndarray, labels: np.ndarray, n: int) -> tuple[np.ndarray, 
 
 def other_teachers(teacher: RDMTeacher, stimuli: Stimuli) -> dict[str, Teacher]:
     """The controls that are teachers."""
-    if "spectrum" in CONTROLS:
-        random = control("spectrum", teacher=teacher, stimuli=stimuli)
-    else:
-        random = NetworkTeacher(network(), [LAYER], stimuli=stimuli, name="random network")
+    random = control("spectrum", teacher=teacher, stimuli=stimuli)
     return {"random RDM": random, "categories": control("category", teacher=teacher, stimuli=stimuli)}
 
 

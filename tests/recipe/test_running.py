@@ -722,6 +722,7 @@ def _task_images(tmp_path: Path) -> dict:
 
 def test_a_recipe_learns_a_task_on_images_of_its_own(content: dict, tmp_path: Path) -> None:
     content["task"] = {"stimuli": _task_images(tmp_path), "weight": 0.5, "batch_size": 6, "validation": 0.25}
+    content["fit"]["monitor"] = "accuracy"
     result = running.run(recipe.check(content), tmp_path / "run", progress=False)
     assert isinstance(result, Evaluation)
     fits = result.histories.query("role == 'student' and step > 0")

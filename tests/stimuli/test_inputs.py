@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from brainrdl import RDMTeacher, Student, Task, fit, rdms
 from brainrdl._core.errors import BrainrdlError
-from brainrdl.stimuli.inputs import Inputs, run_network
+from brainrdl.stimuli.inputs import Inputs, joined, run_network
 from brainrdl.stimuli.named_images import Stimuli
 from brainrdl.stimuli.near_duplicates import similar_images
 from brainrdl.training.loading import Loader
@@ -101,6 +101,16 @@ def test_several_inputs_are_cut_copied_and_split_together() -> None:
     assert inputs.to("cpu").device == torch.device("cpu")
     assert not inputs.is_cuda
     assert inputs.shape == (8, ("tokens", (5,)), ("mask", (5,)))
+
+
+def test_batches_of_one_kind_are_joined_and_others_are_not() -> None:
+    one, other = sentences().images(["a", "b"]), sentences().images(["c"])
+    whole = joined([one, other])
+    assert whole is not None
+    assert torch.equal(whole.tensors["mask"], sentences().images(["a", "b", "c"]).tensors["mask"])
+    assert joined([one, Inputs({"tokens": other.tensors["tokens"]})]) is None
+    assert joined([one, other.tensors["tokens"]]) is None
+    assert joined([torch.ones(1, 2), torch.ones(1, 2, dtype=torch.int64)]) is None
 
 
 def test_a_task_may_be_on_other_sentences() -> None:
