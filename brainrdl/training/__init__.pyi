@@ -20,7 +20,6 @@ from .distributed import (
     is_first as is_first,
     join as join,
     n_processes as n_processes,
-    opened_by_first as opened_by_first,
     own as own,
     own_random_numbers as own_random_numbers,
     own_rows as own_rows,
