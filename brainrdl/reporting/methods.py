@@ -199,7 +199,7 @@ def _stimuli_words(evaluation: Evaluation) -> str:
 
 
 def _options(run: Run) -> str:
-    return _listed({key: value for key, value in run.fit_options.items() if key != "loss"})
+    return _listed({key: value for key, value in run.fit_options.items() if key not in ("loss", "task", "terms")})
 
 
 def _listed(options: Mapping[str, Any]) -> str:
@@ -219,7 +219,8 @@ def methods_of(run: Run) -> Iterator[str]:
         yield (
             f"Networks were fitted to representational dissimilarity matrices (RDMs){teacher} by representational "
             f"distance learning (McClure & Kriegeskorte, 2016): {_trained(run.settings.get('trainable'))} changed by "
-            f"{_optimiser(run)} so that the RDM of a layer approached the target RDM.{target}{measure}{settings}"
+            f"{_optimiser(run)} so that the RDM of a layer approached the target RDM.{target}{measure}"
+            f"{_task_text(run)}{settings}"
         )
     else:
         yield f"Networks were compared with representational dissimilarity matrices (RDMs){teacher}.{target}{measure}"
@@ -229,6 +230,27 @@ def methods_of(run: Run) -> Iterator[str]:
         yield _inference_text(run)
         yield _controls_text(run.evaluation.summary)
     yield _software_text(run)
+
+
+_TASKS = {
+    "cross-entropy": "to classify images, with cross-entropy",
+    "mse": "to predict numbers, with the squared error",
+}
+
+
+def _task_text(run: Run) -> str:
+    """Say which task was learned as well, and which other terms the loss had."""
+    task, terms = describe(run.fit_options.get("task")), describe(run.fit_options.get("terms")) or {}
+    text = ""
+    if task:
+        how = _TASKS.get(str(task.get("loss")), f"a task with the loss {task.get('loss')}")
+        smoothed = f" and label smoothing {task['label_smoothing']}" if task.get("label_smoothing") else ""
+        shown = "other images than those of the RDM" if task.get("own_images") else "the images of the RDM"
+        text = f" In the same steps they learned {how}{smoothed} (weight {task.get('weight')}), on {shown}."
+    if terms:
+        listed = and_joined([f"{name} (weight {term.get('weight')})" for name, term in terms.items()])
+        text += f" The loss had further terms: {listed}."
+    return text
 
 
 _TRAINED = {

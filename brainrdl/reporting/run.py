@@ -18,7 +18,7 @@ from brainrdl.training.options import FitOptions
 
 SHOWN = 4  # students in sentences and figures; the tables contain all of them
 
-_FIT = {"loss", *options_of(FitOptions)} - free(FitOptions)
+_FIT = {"loss", "task", "terms", *options_of(FitOptions)} - free(FitOptions)
 
 
 @dataclass(frozen=True)

@@ -170,12 +170,11 @@ class Files:
 
     def digest(self, position: int) -> str:
         path = self.paths[position]
-        try:
-            if len(self.paths) <= MANY:
-                return digest_file(path)
-            known = path.stat()
-        except FileNotFoundError:
+        if not path.exists():
             refuse(_gone(path, self.where))
+        if len(self.paths) <= MANY:
+            return digest_file(path)
+        known = path.stat()
         return hash_words([f"{path.parent.name}/{path.name}", str(known.st_size), str(known.st_mtime_ns)])
 
 

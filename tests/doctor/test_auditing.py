@@ -160,8 +160,9 @@ def test_each_fault_of_a_name_is_found() -> None:
 
 
 def test_spaces_underscores_and_composed_letters_make_near_duplicates() -> None:
-    names = ["my cat", "my_cat", "e\u0301", "é", *NAMES[:4]]
-    assert one(audit(subjects(3, names)), "nearly equal names")["value"] == "['my cat = my_cat', 'e\u0301 = é']"
+    given = subjects(3, NAMES[:8])
+    given.pattern_descriptors["stimulus"] = ["my cat", "my_cat", "e\u0301", "é", *NAMES[:4]]
+    assert one(audit(given), "nearly equal names")["value"] == "['my cat = my_cat', 'e\u0301 = é']"
 
 
 def test_repeated_names_keep_rdms_from_teaching() -> None:

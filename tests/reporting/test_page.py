@@ -398,6 +398,20 @@ def test_a_trained_task_has_its_accuracy_on_the_page(tmp_path: Path) -> None:
     )
 
 
+def test_the_methods_name_the_task_and_further_terms() -> None:
+    from brainrdl import Stimuli, Task
+    from brainrdl.training.terms import Term
+
+    digits = Stimuli.from_arrays(np.zeros((2, 4, 4), np.uint8), ["a", "b"], labels=["0", "1"])
+    settings = {"task": Task(digits, weight=0.5, label_smoothing=0.1), "terms": {"kd": Term(abs, 0.2)}, "steps": 3}
+    told = " ".join(methods.methods_of(Run(None, pd.DataFrame({"step": [0]}), settings=settings)))
+    assert (
+        "In the same steps they learned to classify images, with cross-entropy and label smoothing 0.1 (weight 0.5), "
+        "on other images than those of the RDM. The loss had further terms: kd (weight 0.2)." in told
+    )
+    assert "task" not in told.partition("Settings: ")[2]
+
+
 def test_a_network_that_was_not_fitted_is_not_called_fitted() -> None:
     evaluation = make_evaluation(controls=False, labels=None)
     assert "the fitted network (layer conv) reached" in "".join(
@@ -705,8 +719,8 @@ def test_a_fit_is_reported_with_its_best_step_and_no_claim_of_success(fitted: Ca
 
 def test_a_fit_folder_is_reported_like_its_result(fitted: Callable[[], FitResult], tmp_path: Path) -> None:
     result = fitted()
-    save_fit(result)
     write_json(tmp_path / "settings.json", result.settings)
+    save_fit(result)
     written = Page(report(tmp_path))
     assert "The fit ran for 20 steps." in written.headline()
     assert re.search(r"<dt>Training stimuli</dt><dd>2</dd>", written.html)
