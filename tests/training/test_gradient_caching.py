@@ -31,7 +31,7 @@ LOSSES = {
 def make(*modules: nn.Module, dtype: torch.dtype = torch.float64, **options: Any) -> Student:
     torch.manual_seed(0)
     network = nn.Sequential(nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3), nn.ReLU(), *modules, nn.Flatten(), nn.Linear(12, 4))
-    return Student(network.to(dtype), ["0", "2"], **options).train()
+    return Student(network.to(dtype), ["0", "2"], **{"batchnorm": "eval", **options}).train()
 
 
 def step(dtype: torch.dtype = torch.float64) -> tuple[Tensor, dict[str, Tensor]]:

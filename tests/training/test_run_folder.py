@@ -649,14 +649,14 @@ def test_a_schedule_of_the_users_own_goes_on(tmp_path: Path, schedule: Callable[
 
 def test_a_checkpoint_keeps_what_the_run_has_seen(tmp_path: Path) -> None:
     moving = moved()
-    state = State(step=3, seconds=0.1, losses=[[1 / 3, 0.5, float("nan")]], history=[{"step": 0, "loss": 1 / 7}])
+    state = State(step=3, seconds=0.1, losses=[torch.tensor([1 / 3, 0.5, float("nan")])], history=[{"step": 0, "loss": 1 / 7}])
     state.remember(0.25, moving[0])
     best = {key: value.clone() for key, value in moving[0].state_dict().items()}
     step_once(*moving)
     _checkpoint.save_checkpoint(tmp_path / "c.safetensors", state, *moving, SETTINGS)
     found = _checkpoint.load_checkpoint(tmp_path / "c.safetensors", *moved(1), SETTINGS)
     assert (found.step, found.seconds, found.history, found.best_score) == (3, 0.1, [{"step": 0, "loss": 1 / 7}], 0.25)
-    np.testing.assert_array_equal(found.losses, state.losses)
+    torch.testing.assert_close(torch.stack(found.losses), torch.stack(state.losses), rtol=0, atol=0, equal_nan=True)
     assert found.best is not None
     assert all(torch.equal(found.best[key], value) for key, value in best.items())
 
