@@ -649,7 +649,8 @@ def test_a_schedule_of_the_users_own_goes_on(tmp_path: Path, schedule: Callable[
 
 def test_a_checkpoint_keeps_what_the_run_has_seen(tmp_path: Path) -> None:
     moving = moved()
-    state = State(step=3, seconds=0.1, losses=[torch.tensor([1 / 3, 0.5, float("nan")])], history=[{"step": 0, "loss": 1 / 7}])
+    losses = [torch.tensor([1 / 3, 0.5, float("nan")])]
+    state = State(step=3, seconds=0.1, losses=losses, history=[{"step": 0, "loss": 1 / 7}])
     state.remember(0.25, moving[0])
     best = {key: value.clone() for key, value in moving[0].state_dict().items()}
     step_once(*moving)
