@@ -309,11 +309,13 @@ class Run:
         score = agreed(-found if monitor == "task loss" else found, self.device)
         if math.isnan(score):
             needs = {
-                "similarity": f"a teacher and {arg('validation')} stimuli of the RDM; with a task, monitor='accuracy' "
-                "uses its validation images",
+                "similarity": f"a teacher and {arg('validation')} stimuli of the RDM; {arg('monitor', 'accuracy')} uses "
+                "the validation images of the task",
                 "task loss": "a task with validation images",
             }.get(monitor, "labels of the validation images and logits")
-            refuse(f"monitor={monitor!r} is NaN on the validation stimuli at step {row['step']}; it needs {needs}")
+            refuse(
+                f"{arg('monitor', monitor)} is NaN on the validation stimuli at step {row['step']}; it needs {needs}"
+            )
         return score
 
     def _measure(self, part: str, step: int) -> dict[str, float]:
