@@ -26,8 +26,8 @@ _FOLDS = re.compile(r"fitted-seed\d+-fold\d+(-without-.*)?")  # of the fitted st
 def chosen_steps(run: Path | str) -> int:
     """Return the number of steps of the final fit: the median of those that led to the students of the folds.
 
-    With ``inner_folds`` or ``validation`` each fold of each seed has chosen its number; otherwise all have that of the
-    recipe. Of an even count the lower of the two middle ones is used, so that it is a number that a fold has chosen.
+    With ``inner_folds`` or validation stimuli, each fold of each seed has chosen its number; otherwise all have that of
+    the recipe. For an even count, the lower of the two middle numbers is used, so that a fold has chosen it.
 
     Parameters
     ----------
@@ -68,8 +68,8 @@ def fit_to_all(
     steps = chosen_steps(run)
     if not steps:
         warnings.warn(
-            "the folds have chosen 0 steps (the median of their best steps), so the final student is the one before the "
-            "fit; look at the histories of the folds before you use it",
+            "the folds have chosen 0 steps (the median of their best steps), so the final student is the one before "
+            "the fit; look at the histories of the folds before you use it",
             stacklevel=2,
         )
     torch.manual_seed(seed)

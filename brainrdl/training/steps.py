@@ -309,8 +309,8 @@ class Run:
         score = agreed(-found if monitor == "task loss" else found, self.device)
         if math.isnan(score):
             needs = {
-                "similarity": f"a teacher and {arg('validation')} stimuli of the RDM; {arg('monitor', 'accuracy')} uses "
-                "the validation images of the task",
+                "similarity": f"a teacher and {arg('validation')} stimuli of the RDM; {arg('monitor', 'accuracy')} "
+                "uses the validation images of the task",
                 "task loss": "a task with validation images",
             }.get(monitor, "labels of the validation images and logits")
             refuse(
