@@ -70,7 +70,7 @@ class Stream:
 class Run:
     """The parts of a run that change, and its two operations: a training step and an evaluation.
 
-    `streams` has the stream "rdm" and, if the task has images of its own, the stream "task".
+    `streams` has the stream "rdm" and, if the task is on other images, the stream "task".
     """
 
     student: Student
@@ -214,7 +214,7 @@ class Run:
         return output
 
     def _gathered(self, outputs: Mapping[str, StudentOutput], batches: Mapping[str, Batch]) -> dict[str, StudentOutput]:
-        """Join the rows of all processes; without images of its own, the task is on those of the RDM."""
+        """Join the rows of all processes; a task without images is on those of the RDM."""
         found = {name: _gathered(output, len(batches[name].names)) for name, output in outputs.items()}
         return found if TASK in self.streams else {RDM: found[RDM], TASK: found[RDM]}
 
