@@ -161,7 +161,7 @@ def fit(
 @app.command(
     cls=Command,
     epilog="Examples:\n\nbrainrdl sweep recipe.yaml fit.rdm_weight=0,.1,1,10 --out runs/weights\n\n"
-    "brainrdl sweep recipe.yaml fit.rdm_weight=0,1 student.layers=[conv1],[conv2] --set fit.steps=20\n\n"
+    "brainrdl sweep recipe.yaml fit.rdm_weight=0,1 student.layers=\\[conv1],\\[conv2] --set fit.steps=20\n\n"
     "brainrdl sweep recipe.yaml fit.rdm_weight=0,.1,1,10,100 --out runs/weights --resume",
 )
 def sweep(

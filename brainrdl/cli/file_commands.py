@@ -59,7 +59,9 @@ _HDF5, _TABLES = (".h5", ".hdf5"), (".csv", ".tsv")
 
 Sources = Annotated[
     list[str],
-    typer.Argument(help="File, folder, or pattern in quotes ('sub-*/betas.nii.gz'); more layers with --model, --run."),
+    typer.Argument(
+        help="File, folder, or pattern in quotes ('sub-*/betas.nii.gz'); with --model or --run, further --layers."
+    ),
 ]
 
 Dissimilarity = Annotated[

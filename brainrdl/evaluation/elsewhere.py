@@ -235,7 +235,9 @@ def _new(
 
 
 def _listed(found: pd.DataFrame) -> str:
-    return quote(f"{row[0]} ({row[2]} as {row[1]})" for row in found.itertuples(index=False)).replace("'", "")
+    words = {"byte-identical": "byte-identical to"}
+    rows = found.itertuples(index=False)
+    return quote(f"{row[0]} ({words.get(row[2], f'{row[2]} as')} {row[1]})" for row in rows).replace("'", "")
 
 
 def _match(student: Student, teacher: Teacher, match: Mapping[str, str] | None) -> Mapping[str, str] | None:

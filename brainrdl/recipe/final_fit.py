@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from statistics import median_low
@@ -25,8 +26,8 @@ _FOLDS = re.compile(r"fitted-seed\d+-fold\d+(-without-.*)?")  # of the fitted st
 def chosen_steps(run: Path | str) -> int:
     """Return the number of steps of the final fit: the median of those that led to the students of the folds.
 
-    With ``inner_folds`` or ``validation`` each fold of each seed has chosen its number; otherwise all have that of the
-    recipe. Of an even count the lower of the two middle ones is used, so that it is a number that a fold has chosen.
+    With ``inner_folds`` or validation stimuli, each fold of each seed has chosen its number; otherwise all have that of
+    the recipe. For an even count, the lower of the two middle numbers is used, so that a fold has chosen it.
 
     Parameters
     ----------
@@ -56,6 +57,8 @@ def fit_to_all(
 ) -> FitResult:
     """Fit a new student to all stimuli, into the folder ``final`` of a cross-validation that is finished.
 
+    No images are used for validation, also none of a task, so the result is the student after the last step.
+
     Examples
     --------
     >>> fit_to_all(None, None, None, Path("no/such/run"), 0, {})
@@ -63,6 +66,14 @@ def fit_to_all(
     brainrdl.BrainrdlError: there are no finished fits in 'no/such/run/fits', which choose the number of steps
     """
     steps = chosen_steps(run)
+    if not steps:
+        warnings.warn(
+            "the folds have chosen 0 steps (the median of their best steps), so the final student is the one before "
+            "the fit; look at the histories of the folds before you use it",
+            stacklevel=2,
+        )
     torch.manual_seed(seed)
     rest = {name: value for name, value in options.items() if name not in ("validation", "patience", "steps")}
+    if rest.get("task") is not None:
+        rest["task"] = rest["task"].without_validation()
     return fit(make(), teacher, stimuli, seed=seed, steps=steps, out=run / FINAL, resume=True, **rest)

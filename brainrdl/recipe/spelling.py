@@ -51,7 +51,7 @@ def _key(argument: Argument, section: str) -> str | None:
         own = argument.name in keys["teacher"] and argument.name in inspect.signature(read).parameters
         return f"teacher.{argument.name}" if own else f"teacher.options.{argument.name}"
     found = [name for name in keys if argument.name in keys[name]]
-    for wanted in (argument.of, section):
+    for wanted in (argument.of, section, "fit"):
         if wanted in found:
             return f"{wanted}.{argument.name}"
     return f"{found[0]}.{argument.name}" if len(found) == 1 else _OTHER_NAMES.get(argument.name)

@@ -89,13 +89,13 @@ def sweep(
         Score in the table: with single subjects' RDMs, or with their mean RDM; by default with single subjects, if
         there are several. Other scores are in the run folders.
     resume : bool
-        Continue a sweep; finished fits are not repeated. The grid may have grown.
+        Continue a sweep, also with more values; finished fits are not repeated.
     overwrite : bool
-        Run the points again that exist.
+        Replace points that exist.
     progress : bool
         Show progress bars.
     n_jobs : int, optional
-        Number of points that run at the same time, in processes of their own, as in `cross_validate`; by default 1. The
+        Number of points that run at the same time, each in another process, as in `cross_validate`; by default 1. The
         results are the same.
 
     Returns

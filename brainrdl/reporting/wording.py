@@ -277,8 +277,8 @@ def _limits_of_sample(run: Run, evaluation: Evaluation) -> Iterator[str]:
         fitted_to = run.settings.get("fitted_to")
         source = f" (“{fitted_to}”)" if fitted_to else ""
         yield (
-            f"The network was fitted to {run.elsewhere.get('n_seen')} other stimuli{source}. Whether the subjects here "
-            "are others than those of the fit is for the user to know."
+            f"The network was fitted to {run.elsewhere.get('n_seen')} other stimuli{source}. Whether the subjects "
+            "here are the same as those of the fit was not checked."
         )
     elif run.was_fitted and run.settings.get("subjects", "all") == "all":
         yield "The network was fitted to the RDMs of the same subjects: stimuli were held out, subjects were not."

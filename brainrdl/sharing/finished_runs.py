@@ -144,8 +144,8 @@ def load_run(run: Path | str) -> FinishedRun:
     folder = given.parent if given.name == FINAL else given.parent.parent if given.parent.name == "fits" else given
     if not (folder / RECIPE).is_file():
         refuse(
-            f"{str(given)!r} is not a run folder of 'brainrdl fit': there is no {RECIPE} in it; a fit that was made in "
-            "Python is used in Python, by its FitResult or Student"
+            f"{str(given)!r} is not a run folder of 'brainrdl fit': there is no {RECIPE} in it; a sweep has the runs "
+            "of its points in the folder points, and a fit in Python is used in Python (its FitResult or Student)"
         )
     recipe = load_saved(folder / RECIPE)
     fit = _fit_in(given)

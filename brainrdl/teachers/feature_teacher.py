@@ -1,4 +1,4 @@
-"""FeatureTeacher: RDMs of given patterns (activations, embeddings, responses), computed for each batch."""
+"""FeatureTeacher: RDMs of stored patterns (activations, embeddings, responses), computed for each batch."""
 
 from __future__ import annotations
 
@@ -56,21 +56,21 @@ class _Table:
 
 
 class FeatureTeacher:
-    """RDMs of patterns that are given: activations of a network, embeddings, or one response per condition.
+    """RDMs of stored patterns: activations of a network, embeddings, or one response per condition.
 
-    Each step computes the RDM of the conditions in the batch. There is no matrix of all conditions, and arrays are used
-    where they are (also memory-mapped ones), so tens of thousands of conditions need no memory.
+    Each step computes the RDM of the conditions in the batch. There is no matrix of all pairs, and arrays (also
+    memory-mapped ones) are not copied, so there may be tens of thousands of conditions.
 
     Parameters
     ----------
     features : array, Dataset, path, or mapping of target to these
         Patterns (n, n_channels): an array or tensor (then give `names`), a `Dataset` of rsatoolbox, a list of Datasets
-        that differ in the descriptor ``roi``, or a file that `brainrdl.read` reads as such, or a table (``.csv``,
+        that differ in the descriptor ``roi``, a file that `brainrdl.read` reads as one of these, or a table (``.csv``,
         ``.tsv``) with a header and the names in its first column. A ``.npy`` file is mapped into memory; other files
         are loaded. Arrays with more dimensions, (n, channels, positions...), are pooled.
     names : sequence of str or path, optional
-        Names of the conditions, in the order of the rows, if `features` has none; a list, a text file, or a folder of
-        files with these names. All targets then have these names.
+        Names of the conditions, in the order of the rows, if `features` has none: a list, a text file, or a folder of
+        files with these names. They apply to all targets.
     name : str, optional
         Name in errors and reports; the file's name, or ``"features"``, by default.
     by : str
@@ -87,7 +87,7 @@ class FeatureTeacher:
     targets : tuple of str
         Keys of a mapping, or values of the descriptor ``roi``; ``"features"`` if there is neither.
     conditions : tuple of str
-        The names it knows, in the order of the first target.
+        Names of the conditions, in the order of the first target.
 
     Raises
     ------
@@ -96,7 +96,7 @@ class FeatureTeacher:
 
     Notes
     -----
-    NaN and Inf are refused when they are asked for, because files are not read before.
+    NaN and Inf are refused when a batch contains them, because files are not read before.
 
     Examples
     --------

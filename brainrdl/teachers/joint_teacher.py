@@ -39,11 +39,11 @@ _FEWEST = 3
 
 
 class JointTeacher:
-    """Several teachers as one, for a student that should approach them all, each on the conditions that it knows.
+    """Several teachers as one, each with its own conditions.
 
     For example, human IT of 92 images and the fMRI of other people who saw 118 other images. Targets and subjects are
-    named ``"label/target"`` and ``"label/subject"``. A teacher answers for the pairs of its own conditions; the other
-    pairs are NaN, which losses and scores leave out. Conditions with the same name in two teachers are the same
+    called ``"label/target"`` and ``"label/subject"``. A target has dissimilarities for pairs of its teacher's
+    conditions; other pairs are NaN, which losses and scores leave out. A name that two teachers have is the same
     condition.
 
     Parameters

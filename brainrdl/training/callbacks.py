@@ -1,4 +1,4 @@
-"""Functions of your own that `fit` calls: after steps, after evaluations, and at the end."""
+"""Your functions that `fit` calls after steps, after evaluations, and at the end."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ EVENTS: tuple[Event, ...] = ("on_step", "on_look", "on_end")
 
 
 class Callback:
-    """What `fit` calls; a class of your own needs only the methods that it uses, and no base class.
+    """The methods that `fit` calls. Your class needs only those that it uses, and need not inherit from this one.
 
     A method that returns True ends the run after one more evaluation. With several processes, each calls its own
     callbacks, and all must give the same answer.
@@ -34,13 +34,13 @@ class Callback:
     """
 
     def on_step(self, step: int, losses: Mapping[str, Tensor]) -> bool | None:
-        """Be told that `step` steps are done, with the losses of the last one on the device (reading them waits)."""
+        """After each step: number of steps done, and losses of the last one, on the device (reading them waits)."""
 
     def on_look(self, row: Mapping[str, Any]) -> bool | None:
-        """Be told a new row of the history."""
+        """After each evaluation: the new row of the history."""
 
     def on_end(self, fitted: FitResult) -> None:
-        """Be told the result."""
+        """After the fit: its result."""
 
 
 def called(callbacks: Sequence[object], event: Event, *given: Any) -> bool:

@@ -1,10 +1,10 @@
 """Batches in the order of training steps, loaded ahead of time by other processes.
 
-What a batch holds is a function of the seed, the step and the names of the step alone: it is bit-equal whatever the
-number of processes, and if a run is resumed. Torch's global generator is neither used nor moved.
+A batch depends only on the seed, the step and the names of the step. It is bit-equal with any number of processes, and
+after a run is resumed. Torch's global generator is not used.
 
-Images are loaded in the training process itself if other processes could not help: if the pixels are in memory and all
-steps are done for a batch at once, or if the stimuli keep what they loaded (`Stimuli.cached`). Sending such a batch
+Images are loaded in the training process if other processes would not help: if the pixels are in memory and all changes
+are made for a whole batch, or if the stimuli keep the images that they loaded (`Stimuli.cached`). Sending such a batch
 from another process takes longer than making it.
 """
 
@@ -136,7 +136,7 @@ class _Images:
         return self._finished(images, draw) if self._whole else images
 
     def complete(self, images: Any, step: int) -> Any:
-        """Do on the device what was left to do."""
+        """Finish the images on the device."""
         return images if self._whole else self._finished(images, seed_of_draw(self._seed, step))
 
     def _finished(self, images: Any, draw: int) -> Any:

@@ -362,9 +362,11 @@ def _check_together(
             f"{arg('rdm_weight', 0)}"
         )
     if student.trainable == "projection" and task is not None:
-        refuse("trainable='projection' does not change the network, so a task has no effect; leave task out")
+        refuse(f"{arg('trainable', 'projection')} does not change the network, so a task has no effect; leave task out")
     if student.batchnorm == "task" and (task is None or task.stimuli is None):
-        refuse("batchnorm='task' takes its statistics from the images of a task; give a task with its own stimuli")
+        refuse(
+            f"{arg('batchnorm', 'task')} uses the statistics of the images of a task; give a task with its own stimuli"
+        )
     if options["micro_batch"] is not None and options["balance"] == "gradient norms":
         refuse(
             f"{arg('balance', 'gradient norms')} needs the gradients of each loss, which {arg('micro_batch')} does not "

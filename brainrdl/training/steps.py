@@ -70,7 +70,7 @@ class Stream:
 class Run:
     """The parts of a run that change, and its two operations: a training step and an evaluation.
 
-    `streams` has the stream "rdm" and, if the task has images of its own, the stream "task".
+    `streams` has the stream "rdm" and, if the task is on other images, the stream "task".
     """
 
     student: Student
@@ -214,7 +214,7 @@ class Run:
         return output
 
     def _gathered(self, outputs: Mapping[str, StudentOutput], batches: Mapping[str, Batch]) -> dict[str, StudentOutput]:
-        """Join the rows of all processes; without images of its own, the task is on those of the RDM."""
+        """Join the rows of all processes; a task without images is on those of the RDM."""
         found = {name: _gathered(output, len(batches[name].names)) for name, output in outputs.items()}
         return found if TASK in self.streams else {RDM: found[RDM], TASK: found[RDM]}
 
@@ -309,11 +309,13 @@ class Run:
         score = agreed(-found if monitor == "task loss" else found, self.device)
         if math.isnan(score):
             needs = {
-                "similarity": f"a teacher and {arg('validation')} stimuli of the RDM; with a task, monitor='accuracy' "
-                "uses its validation images",
+                "similarity": f"a teacher and {arg('validation')} stimuli of the RDM; {arg('monitor', 'accuracy')} "
+                "uses the validation images of the task",
                 "task loss": "a task with validation images",
             }.get(monitor, "labels of the validation images and logits")
-            refuse(f"monitor={monitor!r} is NaN on the validation stimuli at step {row['step']}; it needs {needs}")
+            refuse(
+                f"{arg('monitor', monitor)} is NaN on the validation stimuli at step {row['step']}; it needs {needs}"
+            )
         return score
 
     def _measure(self, part: str, step: int) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""A task that a student learns in addition to RDMs: its images, what they should give, and its loss."""
+"""A task that a student learns in addition to RDMs: images, labels or values, and a loss."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Task:
-    """A task for `fit`: the loss of the student's logits for images with labels, which may be other images.
+    """A task for `fit`: images with labels or values, and a loss of the student's logits.
 
     Parameters
     ----------
@@ -74,10 +74,14 @@ class Task:
         return f"Task({', '.join([shown, *kinds, loss if isinstance(loss, str) else 'own loss', f'weight {weight}'])})"
 
     def with_stimuli(self, stimuli: Stimuli) -> Task:
-        """Return the task with these images, unless it has images of its own."""
+        """Return the task with these images, if it has none."""
         if self.stimuli is not None:
             return self
         return Task(stimuli, values=self.values, validation=self.validation, **self.options)
+
+    def without_validation(self) -> Task:
+        """Return the task with all of its images for training."""
+        return Task(self.stimuli, values=self.values, **self.options)
 
     @property
     def layer(self) -> str | None:
@@ -85,7 +89,7 @@ class Task:
         return self.options["layer"]
 
     def settings(self) -> dict[str, Any]:
-        """Return what the task is, for the settings of a run; its images are described by their hashes."""
+        """Return options and values, for the settings of a run, which also have hashes of the images."""
         return {**self.options, "values": self.values, "own_images": self.stimuli is not None}
 
     def weight(self, step: int) -> float:
@@ -108,7 +112,7 @@ class Task:
         check_conditions(self.options["class_weights"] or (), stimuli.categories, "the categories of the task")
 
     def wanted(self, batch: Batch) -> Tensor | None:
-        """Return what the student should give for a batch: labels (n,), or values (n, n_values)."""
+        """Return the targets of a batch: labels (n,), or values (n, n_values)."""
         if self.values is None:
             return batch.labels
         return torch.tensor([self.values[name] for name in batch.names], device=batch.images.device)
@@ -121,7 +125,7 @@ class Task:
         Parameters
         ----------
         logits : Tensor, shape (n, n_classes), or None
-            What the student gave.
+            Output of the student.
         batch : Batch
             The images, with labels.
         categories : sequence of str

@@ -1,4 +1,4 @@
-"""Terms of the total loss: the RDM loss, the task's loss and a user's own, and how they are weighted."""
+"""Terms of the total loss (RDM loss, loss of the task, a user's terms), and how they are weighted."""
 
 from __future__ import annotations
 
@@ -24,23 +24,23 @@ _KEPT = 0.9  # of the weights of before, at each measurement
 
 @dataclass(frozen=True)
 class Term:
-    """A term of the loss of your own, for ``fit(terms={"name": Term(function)})``.
+    """A further term of the total loss, for ``fit(terms={"name": Term(function)})``.
 
     Parameters
     ----------
     function : callable
-        ``function(output, batch, step) -> Tensor`` (scalar): `output` is what the student gives for the batch (its
-        patterns by layer, and its logits), `batch` has names, images and labels. A `torch.nn.Module` with parameters is
-        trained together with the student.
+        ``function(output, batch, step) -> Tensor`` (scalar): `output` has the student's patterns by layer and its
+        logits, `batch` has names, images and labels. A `torch.nn.Module` with parameters is trained together with the
+        student.
     weight : float
         Weight of the term in the total loss.
     on : {"rdm", "task"}
-        Batch that the function is given: that of the RDM, or that of the task.
+        Which batch the function gets: that of the RDM, or that of the task.
 
     Raises
     ------
     BrainrdlError
-        If the function cannot be called, or weight or batch are not possible.
+        If `function` is not callable, the weight is negative or not finite, or `on` is unknown.
 
     Examples
     --------
@@ -61,7 +61,7 @@ class Term:
         check_option(self.on, (RDM, TASK), "batch of a term")
 
     def settings(self) -> dict[str, Any]:
-        """Return what the term is, for the settings of a run: modules are described by their structure."""
+        """Return function, weight and batch, for the settings of a run; a module is described by its structure."""
         module = isinstance(self.function, nn.Module)
         return {"function": repr(self.function) if module else self.function, "weight": self.weight, "on": self.on}
 
@@ -112,10 +112,10 @@ class Balance(nn.Module):
     Parameters
     ----------
     kind : {"fixed", "uncertainty", "gradient norms"}
-        ``"fixed"``: the weights as they are. ``"uncertainty"``: each term is multiplied by ``exp(-s)`` and ``s`` is
-        added, with ``s`` trained (Kendall et al. 2018, doi 10.1109/CVPR.2018.00781). ``"gradient norms"``: the weights
-        are ratios of the norms of the gradients with respect to the student: all terms are scaled so that the gradient
-        of each has the norm of that of the first, times the ratio of their weights; measured at every tenth step.
+        ``"fixed"``: the weights as given. ``"uncertainty"``: each term is multiplied by ``exp(-s)`` and ``s`` is
+        added, with ``s`` trained (Kendall et al. 2018, doi 10.1109/CVPR.2018.00781). ``"gradient norms"``: each term is
+        scaled so that its gradient has the norm of the gradient of the first term before weights are applied. The
+        weights are then the ratios of the norms. Norms are measured every 10 steps and averaged over time.
     names : sequence of str
         Names of the terms.
 

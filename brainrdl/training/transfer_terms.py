@@ -1,4 +1,4 @@
-"""Losses from the distillation of networks, as terms beside the RDM loss.
+"""Losses of network distillation, as further terms of the total loss.
 
 A term is a callable ``(output, batch, step) -> scalar tensor``; `output` is the `StudentOutput` of the batch. It is
 passed to a fit as ``terms={"kd": Term(KnowledgeDistillation(network), weight=0.5)}``, or used in your own loop. Each
@@ -205,7 +205,7 @@ class Hints(_PatternTerm):
 
 
 def _linear(n_in: int, n_out: int, generator: torch.Generator) -> nn.Linear:
-    """Make a map as ``nn.Linear`` starts it, with random numbers of its own."""
+    """Make a map with the first weights of ``nn.Linear``, from a separate random generator."""
     made = nn.utils.skip_init(nn.Linear, n_in, n_out)
     for parameter in made.parameters():
         nn.init.uniform_(parameter, -1 / math.sqrt(n_in), 1 / math.sqrt(n_in), generator=generator)

@@ -129,6 +129,10 @@ def test_sweep_prints_its_table_and_links_the_reports_of_its_points(sweep: _Done
     assert {"table.csv", "pareto.png", "pareto.pdf"} <= {path.name for path in (folder / "runs" / "sweep").iterdir()}
 
 
+def test_help_of_sweep_shows_how_lists_are_written() -> None:
+    assert "student.layers=[conv1],[conv2]" in _run("sweep", "--help").stdout
+
+
 def test_sweep_refuses_what_fit_refuses_and_an_unknown_key(sweep: _Done, folder: Path) -> None:
     again = ("sweep", "recipe.yaml", "fit.rdm_weight=0", "--out", "runs/sweep")
     assert "resume or overwrite it with --resume or --overwrite" in _refused(*again, folder=folder)

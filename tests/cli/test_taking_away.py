@@ -132,7 +132,7 @@ def test_evaluate_matches_layers_with_regions(folder: Path) -> None:
 def test_evaluate_refuses_images_that_the_run_has_seen(folder: Path) -> None:
     words = ["evaluate", "runs/it", "--teacher", "it.h5", "--stimuli", "images"]
     refused = _run(*words, folder=folder, status=1)
-    assert "10 of the 10 stimuli are not new to the student: [face_00 (byte-identical as face_00)" in refused
+    assert "10 of the 10 stimuli are not new to the student: [face_00 (byte-identical to face_00)" in refused
     assert "leave them out with --drop-seen" in refused
     grouped = ["evaluate", "runs/it", "--teacher", "other.h5", "--stimuli", "other", "--target", "IT"]
     assert "same group" in _run(*grouped, "--groups", "groups.csv", folder=folder, status=1)

@@ -155,6 +155,8 @@ def test_set_with_a_value_that_is_not_yaml_is_refused(content: dict, tmp_path: P
         ("", Argument("dissimilarity", "'euclidean'", of="teacher"), "teacher.dissimilarity: euclidean"),
         ("loss", Argument("dissimilarity", advised=False), "loss.dissimilarity"),
         ("", Argument("dissimilarity"), None),  # teacher and loss have one: neither is guessed
+        ("", Argument("batch_size"), "fit.batch_size"),  # the task has one as well: without a section, that of the fit
+        ("task", Argument("batch_size"), "task.batch_size"),
         ("", Argument("match"), "student.layers: {layer: target}"),
         ("", Argument("resume", "True"), None),
     ],

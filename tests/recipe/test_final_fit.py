@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 from brainrdl import BrainrdlError, recipe
-from brainrdl._core.files import read_json, write_safetensors
+from brainrdl._core.files import read_json, read_safetensors, write_safetensors
 from brainrdl.evaluation.held_out import Evaluation
 from brainrdl.recipe import running
 from brainrdl.recipe.final_fit import chosen_steps
@@ -43,6 +45,28 @@ def test_inner_folds_choose_the_steps_of_the_final_fit_to_all_stimuli(content: d
     assert (sorted(stored["train"]), stored["validation"], stored["seed"]) == (NAMES, [], 5)
 
 
+def test_the_final_fit_trains_on_all_images_of_a_task_and_keeps_its_last_step(content: dict, tmp_path: Path) -> None:
+    names = [f"task_{k:02d}" for k in range(20)]
+    pixels = np.random.default_rng(0).integers(0, 255, (20, 10, 10, 1), dtype=np.uint8)
+    np.savez(tmp_path / "task.npz", images=pixels, names=names, labels=["dark", "light"] * 10)
+    content["task"] = {"stimuli": {"arrays": str(tmp_path / "task.npz")}, "validation": 0.25}
+    content["fit"] |= {"steps": 3, "evaluate_every": 1, "monitor": "task loss", "device": "cpu"}
+    content["evaluation"] = {"folds": 2, "controls": [], "final": True}
+    running.run(recipe.check(content), tmp_path / "run", progress=False)
+    final = pd.read_csv(tmp_path / "run" / "final" / "history.csv")
+    assert final["validation_accuracy"].isna().all()
+    assert final["step"].max() == chosen_steps(tmp_path / "run") > 0
+    best = read_safetensors(tmp_path / "run" / "final" / "weights.safetensors")[1]["best_step"]
+    assert int(best) == final["step"].max()
+
+
+def test_a_final_fit_of_no_steps_is_warned_about(content: dict, tmp_path: Path) -> None:
+    content["fit"] |= {"steps": 0}
+    content["evaluation"] = {"folds": 2, "controls": [], "final": True}
+    with pytest.warns(UserWarning, match="the folds have chosen 0 steps"):
+        running.run(recipe.check(content), tmp_path / "run", progress=False)
+
+
 def test_a_final_fit_can_be_added_to_a_finished_run_without_fitting_the_folds_again(
     content: dict, tmp_path: Path
 ) -> None:
@@ -52,7 +76,8 @@ def test_a_final_fit_can_be_added_to_a_finished_run_without_fitting_the_folds_ag
     assert not (tmp_path / "run" / "final").exists()
     folds = {path: path.stat().st_mtime_ns for path in (tmp_path / "run" / "fits").rglob("weights.safetensors")}
     content["evaluation"]["final"] = True
-    running.run(recipe.check(content), tmp_path / "run", resume=True, progress=False)
+    with pytest.warns(UserWarning, match="the folds have chosen 0 steps"):
+        running.run(recipe.check(content), tmp_path / "run", resume=True, progress=False)
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "run" / "fits").rglob("*.safetensors")} == folds
     stored = read_json(tmp_path / "run" / "final" / "settings.json")
     assert (len(stored["train"]), stored["validation"], stored["patience"]) == (12, [], None)

@@ -55,7 +55,7 @@ def test_scores_on_other_images_are_in_the_header_and_in_a_table() -> None:
     assert [one["value"] for one in result["metrics"]] == [round(score, 4) for score in evaluation.summary["score"]]
     assert "## Scores on other images" in card
     assert "On 6 stimuli that were not used for the fit, the fitted network" in card
-    assert "Whether the subjects here are others than those of the fit is for the user to know." in card
+    assert "Whether the subjects here are the same as those of the fit was not checked." in card
 
 
 def test_a_cell_with_a_bar_keeps_the_columns_of_a_table(tmp_path: Path) -> None:

@@ -48,7 +48,7 @@ def test_images_that_the_run_was_fitted_to_are_refused_or_left_out(world: Path, 
     shutil.copy(world / "images" / f"{NAMES[0]}.png", tmp_path / "mixed" / f"{OTHERS[0]}.png")
     images, teacher = Stimuli.from_folder(tmp_path / "mixed"), RDMTeacher(world / "other.h5")
     words = (
-        r"1 of the 8 stimuli are not new to the student: \[tool_00 \(byte-identical as face_00\)\]; .*drop_seen=True"
+        r"1 of the 8 stimuli are not new to the student: \[tool_00 \(byte-identical to face_00\)\]; .*drop_seen=True"
     )
     with pytest.raises(BrainrdlError, match=words):
         evaluate_run_elsewhere(world / "run", teacher, images, control=False)

@@ -149,7 +149,7 @@ def test_a_network_whose_statistics_were_ever_updated_keeps_them() -> None:
 
 
 def test_statistics_of_a_task_need_a_task_with_images() -> None:
-    with pytest.raises(BrainrdlError, match="batchnorm='task' takes its statistics from the images of a task"):
+    with pytest.raises(BrainrdlError, match="batchnorm='task' uses the statistics of the images of a task"):
         fit(student(norm=True, batchnorm="task"), teacher(), shown(), steps=1, **QUIET)
 
 
