@@ -203,13 +203,13 @@ class Student(nn.Module):
         patterns = {head.layer: head(outputs) for head in self.readout_heads()}
         return StudentOutput(patterns, _logits(answer if self._logits_of is None else outputs[self._logits_of]))
 
-    def read_logits(self, layer: str) -> None:
-        """Take the logits from the output of a module instead of the network's output.
+    def read_logits(self, layer: str | None) -> None:
+        """Take the logits from the output of a module instead of the network's output; `fit` with a task sets this.
 
         Parameters
         ----------
-        layer : str
-            Dotted name of a module whose output is (n, n_classes).
+        layer : str or None
+            Dotted name of a module whose output is (n, n_classes); None for the network's output.
 
         Raises
         ------
@@ -223,7 +223,8 @@ class Student(nn.Module):
         >>> student(torch.rand(3, 1, 4, 4)).logits.shape
         torch.Size([3, 4])
         """
-        check_groups(self.model, [layer], "the layer of the task")
+        if layer is not None:
+            check_groups(self.model, [layer], "the layer of the task")
         self._logits_of = layer
 
     @contextmanager

@@ -13,6 +13,7 @@ import torch
 from brainrdl._core.constants import FINAL
 from brainrdl._core.errors import refuse
 from brainrdl._core.files import read_safetensors
+from brainrdl.evaluation.fresh_students import with_new_terms, without_choice
 from brainrdl.models.student import Student
 from brainrdl.stimuli.named_images import Stimuli
 from brainrdl.teachers.protocol import Teacher
@@ -64,5 +65,5 @@ def fit_to_all(
     """
     steps = chosen_steps(run)
     torch.manual_seed(seed)
-    rest = {name: value for name, value in options.items() if name not in ("validation", "patience", "steps")}
+    rest = with_new_terms(without_choice({name: value for name, value in options.items() if name != "steps"}))
     return fit(make(), teacher, stimuli, seed=seed, steps=steps, out=run / FINAL, resume=True, **rest)

@@ -79,6 +79,10 @@ class Task:
             return self
         return Task(stimuli, values=self.values, validation=self.validation, **self.options)
 
+    def without_validation(self) -> Task:
+        """Return the task with all its images for training."""
+        return Task(self.stimuli, values=self.values, **self.options)
+
     @property
     def layer(self) -> str | None:
         """Module whose output gives the logits; None for the network's output."""

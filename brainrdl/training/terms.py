@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from brainrdl._core.errors import arg, check_number, check_option, refuse
+from brainrdl.training.distributed import average
 
 if TYPE_CHECKING:
     from brainrdl.models.student import StudentOutput
@@ -163,6 +164,9 @@ class Balance(nn.Module):
 
 
 def _gradient_norm(loss: Tensor, parameters: Sequence[Tensor]) -> Tensor:
+    if not loss.requires_grad:
+        return loss.detach() * 0
     found = torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)
-    norms = [grad.norm() for grad in found if grad is not None]
+    averaged = average([grad for grad in found if grad is not None])
+    norms = [grad.norm() for grad in averaged]
     return torch.stack(norms).norm().detach() if norms else loss.detach() * 0
