@@ -284,6 +284,8 @@ class Student(nn.Module):
 
         This is a forward pass in eval mode without gradient. Means and standard deviations then stay the same while
         the network is trained. Calibrate before building an optimizer, because this method creates the projections.
+        Statistics of batch normalisation that training will compute, and that no image has updated yet, are first set
+        to those of the images: z-scores of patterns with the initial ones (0 and 1) would not fit those of training.
 
         Parameters
         ----------
@@ -309,9 +311,28 @@ class Student(nn.Module):
         if not wanting:
             return
         with evaluating(self):
+            if self.batchnorm != "eval":
+                self._start_statistics(images.split(batch_size))
             passes = [self._pooled(part.to(self.device), wanting) for part in images.split(batch_size)]
         for head in wanting:
             head.calibrate(torch.cat([pooled[head.layer] for pooled in passes]))
+
+    def _start_statistics(self, parts: Iterable[Images]) -> None:
+        modules = [module for module in self.model.modules() if isinstance(module, _BatchNorm)]
+        new = {
+            module: module.momentum
+            for module in modules
+            if module.num_batches_tracked is not None and not int(module.num_batches_tracked)
+        }
+        for module in new:
+            module.train()
+            module.momentum = None  # the mean over all parts
+        for part in parts if new else ():
+            if len(part) > 1:
+                self._read(part.to(self.device))
+        for module, momentum in new.items():
+            module.eval()
+            module.momentum = momentum
 
     def _pooled(self, images: Images, heads: Sequence[ReadoutHead]) -> dict[str, Tensor]:
         outputs, _ = self._read(images)

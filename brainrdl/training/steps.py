@@ -308,7 +308,12 @@ class Run:
                 "similarity": f"a teacher and {arg('validation')} stimuli of the RDM; with a task, monitor='accuracy' "
                 "uses its validation images",
                 "task loss": "a task with validation images",
-            }.get(monitor, "labels of the validation images and logits")
+            }.get(
+                monitor,
+                "validation images of the task: Task(..., validation=0.2)"
+                if TASK in self.streams
+                else "labels of the validation images and logits",
+            )
             refuse(f"monitor={monitor!r} is NaN on the validation stimuli at step {row['step']}; it needs {needs}")
         return score
 
