@@ -24,7 +24,7 @@ from brainrdl._core.errors import refuse
 from brainrdl._core.options import complete, free, lists_options
 from brainrdl._core.rows import Role
 from brainrdl.evaluation.baselines import averaged_rows, baseline_rows, constant_rows
-from brainrdl.evaluation.fresh_students import Maker
+from brainrdl.evaluation.fresh_students import Maker, with_new_terms, without_choice
 from brainrdl.evaluation.held_out import Evaluation, assemble, student_rdms, teacher_rdms, write_evaluation
 from brainrdl.evaluation.jobs import count_workers, run_jobs
 from brainrdl.evaluation.options import CrossValidationOptions, EvaluationOptions
@@ -61,6 +61,7 @@ from brainrdl.training.fingerprint import hashes_of, source_settings, student_se
 from brainrdl.training.frozen_features import FrozenFeatures
 from brainrdl.training.loop import fit
 from brainrdl.training.options import FitOptions
+from brainrdl.training.steps import monitored
 from brainrdl.training.stimulus_lists import calibration_names
 from brainrdl.training.task import Task
 from brainrdl.training.terms import Term
@@ -264,10 +265,11 @@ class _Work:
         histories: list[pd.DataFrame] = []
         if (self.inner_folds if candidate.inner_folds is None else candidate.inner_folds) > 1:
             histories, options["steps"] = self._choose_steps(split, label, candidate, teacher, options, out)
+            options = without_choice(options)
         if out:
             self._check_there(out / run_folder.WEIGHTS)
         student = self.made.by(label, candidate.make, split.seed)
-        fitted = fit(student, teacher, self.stimuli, train=split.train, out=out, resume=True, **options)
+        fitted = fit(student, teacher, self.stimuli, train=split.train, out=out, resume=True, **with_new_terms(options))
         histories.append(fitted.history.assign(inner=-1))
         columns: dict[str, str | int] = {"student": label, "role": role.value}
         columns |= {"seed": split.seed, "fold": split.fold, "left_out": split.left_out}
@@ -298,7 +300,8 @@ class _Work:
         if out and not self.read_only and is_first():
             for folder in out.parent.glob(f"{out.name}-inner[0-9]*"):  # the table holds all that is needed of them
                 shutil.rmtree(folder, ignore_errors=True)
-        curves = table.pivot(index="step", columns="inner", values="validation_similarity").dropna()
+        scores = table.assign(score=monitored(table, options.get("monitor", "similarity")))
+        curves = scores.pivot(index="step", columns="inner", values="score").dropna()
         steps = int(curves.index[int(curves.mean(axis=1).argmax())])
         return [table], int(agreed(steps))
 
@@ -325,8 +328,9 @@ class _Work:
             student = self.made.by(label, candidate.make, split.seed)
             kept = {"out": out.with_name(f"{out.name}-inner{k}"), "resume": True} if out else {}
             fitted = fit(
-                student, teacher, self.stimuli, **{**options, **kept, "train": train, "validation": validation}
-            )
+                student, teacher, self.stimuli,
+                **{**with_new_terms(options), **kept, "train": train, "validation": validation},
+            )  # fmt: skip
             yield fitted.history.assign(inner=k)
 
     def _unfitted(self, split: Split, label: str, candidate: Candidate, device: torch.device) -> Student:

@@ -1,8 +1,10 @@
-"""New students for each fit; students that share trained weights are refused, to avoid leaks between folds."""
+"""New students and terms for each fit; students that share trained weights are refused: folds must not leak."""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import torch
 from torch import nn
@@ -62,6 +64,31 @@ class Maker:
         return student
 
 
+def with_new_terms(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return options of `fit` with copies of the terms, which training changes if they have parameters.
+
+    Examples
+    --------
+    >>> with_new_terms({"steps": 5})
+    {'steps': 5}
+    """
+    terms = {"terms": copy.deepcopy(options["terms"])} if options.get("terms") else {}
+    return {**options, **terms}
+
+
+def without_choice(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return options of `fit` for a number of steps that is chosen already: no image is kept for validation.
+
+    Examples
+    --------
+    >>> without_choice({"validation": 0.2, "lr": 0.1})
+    {'lr': 0.1}
+    """
+    rest = {name: value for name, value in options.items() if name not in ("validation", "patience")}
+    task = {"task": options["task"].without_validation()} if options.get("task") else {}
+    return {**rest, **task}
+
+
 def _tensors(module: nn.Module) -> Iterator[torch.Tensor]:
     yield from module.parameters()
     yield from module.buffers()
@@ -73,5 +100,5 @@ def _changing(student: Student) -> Iterator[torch.Tensor]:
     for head in student.readout_heads():
         yield from _tensors(head) if head.readout.needs_calibration else ()
     for module in student.model.modules() if not student.frozen else ():
-        if student.batchnorm == "train" or not isinstance(module, _BatchNorm):
+        if student.batchnorm != "eval" or not isinstance(module, _BatchNorm):
             yield from module.buffers(recurse=False)

@@ -203,13 +203,13 @@ class Student(nn.Module):
         patterns = {head.layer: head(outputs) for head in self.readout_heads()}
         return StudentOutput(patterns, _logits(answer if self._logits_of is None else outputs[self._logits_of]))
 
-    def read_logits(self, layer: str) -> None:
-        """Take the logits from the output of a module instead of the network's output.
+    def read_logits(self, layer: str | None) -> None:
+        """Take the logits from the output of a module instead of the network's output; `fit` with a task sets this.
 
         Parameters
         ----------
-        layer : str
-            Dotted name of a module whose output is (n, n_classes).
+        layer : str or None
+            Dotted name of a module whose output is (n, n_classes); None for the network's output.
 
         Raises
         ------
@@ -223,7 +223,8 @@ class Student(nn.Module):
         >>> student(torch.rand(3, 1, 4, 4)).logits.shape
         torch.Size([3, 4])
         """
-        check_groups(self.model, [layer], "the layer of the task")
+        if layer is not None:
+            check_groups(self.model, [layer], "the layer of the task")
         self._logits_of = layer
 
     @contextmanager
@@ -283,6 +284,8 @@ class Student(nn.Module):
 
         This is a forward pass in eval mode without gradient. Means and standard deviations then stay the same while
         the network is trained. Calibrate before building an optimizer, because this method creates the projections.
+        Statistics of batch normalisation that training will compute, and that no image has updated yet, are first set
+        to those of the images: z-scores of patterns with the initial ones (0 and 1) would not fit those of training.
 
         Parameters
         ----------
@@ -308,9 +311,28 @@ class Student(nn.Module):
         if not wanting:
             return
         with evaluating(self):
+            if self.batchnorm != "eval":
+                self._start_statistics(images.split(batch_size))
             passes = [self._pooled(part.to(self.device), wanting) for part in images.split(batch_size)]
         for head in wanting:
             head.calibrate(torch.cat([pooled[head.layer] for pooled in passes]))
+
+    def _start_statistics(self, parts: Iterable[Images]) -> None:
+        modules = [module for module in self.model.modules() if isinstance(module, _BatchNorm)]
+        new = {
+            module: module.momentum
+            for module in modules
+            if module.num_batches_tracked is not None and not int(module.num_batches_tracked)
+        }
+        for module in new:
+            module.train()
+            module.momentum = None  # the mean over all parts
+        for part in parts if new else ():
+            if len(part) > 1:
+                self._read(part.to(self.device))
+        for module, momentum in new.items():
+            module.eval()
+            module.momentum = momentum
 
     def _pooled(self, images: Images, heads: Sequence[ReadoutHead]) -> dict[str, Tensor]:
         outputs, _ = self._read(images)

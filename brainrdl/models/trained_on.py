@@ -38,7 +38,7 @@ class TrainedOn:
     Attributes
     ----------
     shape : tuple of int
-        Shape of one image (channels, height, width).
+        Shape of one image (channels, height, width); of several inputs, the name and shape of each.
     transform : str or None
         The transform in words, see `transform_text`; None if the images were given as the network expects them.
 
@@ -61,7 +61,7 @@ class TrainedOn:
         BrainrdlError
             With both shapes.
         """
-        if tuple(shape[1:]) != self.shape:
+        if _tuples(shape[1:]) != _tuples(self.shape):
             size = arg("size", self.shape[-1], python=f"default_transform({self.shape[-1]})")
             refuse(
                 f"the weights were trained on images of shape {self.shape}, got {tuple(shape[1:])} (channels, height, "
@@ -186,6 +186,11 @@ def check_network(model: nn.Module, told: Mapping[str, Any], where: str) -> None
                 f"that differ by {100 * change:.0f} % from those after the training, for the same images "
                 f"({' and '.join(classes)}). Give the network that was trained (activations, strides and sizes count)"
             )
+
+
+def _tuples(shape: Any) -> Any:
+    """Make tuples of lists, also inside: the shape of several inputs, read from JSON, has lists."""
+    return tuple(map(_tuples, shape)) if isinstance(shape, list | tuple) else shape
 
 
 def _class_of(model: nn.Module) -> str:

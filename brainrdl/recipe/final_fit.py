@@ -14,6 +14,7 @@ import torch
 from brainrdl._core.constants import FINAL
 from brainrdl._core.errors import refuse
 from brainrdl._core.files import read_safetensors
+from brainrdl.evaluation.fresh_students import with_new_terms, without_choice
 from brainrdl.models.student import Student
 from brainrdl.stimuli.named_images import Stimuli
 from brainrdl.teachers.protocol import Teacher
@@ -73,7 +74,5 @@ def fit_to_all(
             stacklevel=2,
         )
     torch.manual_seed(seed)
-    rest = {name: value for name, value in options.items() if name not in ("validation", "patience", "steps")}
-    if rest.get("task") is not None:
-        rest["task"] = rest["task"].without_validation()
+    rest = with_new_terms(without_choice({name: value for name, value in options.items() if name != "steps"}))
     return fit(make(), teacher, stimuli, seed=seed, steps=steps, out=run / FINAL, resume=True, **rest)

@@ -245,6 +245,8 @@ def _layer_of(head: ReadoutHead, outputs: Captured) -> dict[str, Any]:
     known = head.mean if head.mean is not None else head.weight
     sizes: dict[str, Any] = {} if known is None else {"n_channels": known.shape[-1]}
     sizes |= {"standardise": True} if head.mean is not None else {}
+    if head.readout.projection == "diagonal":
+        return {"parts": parts, **sizes, "weighted": True}
     return {"parts": parts, **sizes} | ({} if head.weight is None else {"n_projected": head.weight.shape[0]})
 
 

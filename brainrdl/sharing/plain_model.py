@@ -69,6 +69,8 @@ class Pattern(nn.Module):
         Whether channels are z-scored with the mean and standard deviation of the training stimuli.
     n_projected : int, optional
         Number of channels after the linear projection; None for no projection.
+    weighted : bool
+        Whether each channel is multiplied by a weight (the absolute value of `weight`) instead of a projection.
 
     Examples
     --------
@@ -86,19 +88,24 @@ class Pattern(nn.Module):
         n_channels: int = 0,
         standardise: bool = False,
         n_projected: int | None = None,
+        weighted: bool = False,
     ) -> None:
         super().__init__()
         self.parts = parts
         self.register_buffer("mean", torch.zeros(n_channels) if standardise else None)
         self.register_buffer("std", torch.ones(n_channels) if standardise else None)
-        self.weight = None if n_projected is None else nn.Parameter(torch.zeros(n_projected, n_channels))
+        self.weighted = weighted
+        shape = (n_channels,) if weighted else None if n_projected is None else (n_projected, n_channels)
+        self.weight = None if shape is None else nn.Parameter(torch.zeros(shape))
 
     def forward(self, calls: Mapping[str, list[Tensor]]) -> Tensor:
         """Return the patterns (n, n_channels) from the outputs of modules, by name and call."""
         pattern = torch.cat([pooled(calls[part["module"]][part["step"]], **part) for part in self.parts], dim=1)
         if self.mean is not None and self.std is not None:
             pattern = (pattern - self.mean) / self.std
-        return pattern if self.weight is None else nn.functional.linear(pattern, self.weight)
+        if self.weight is None:
+            return pattern
+        return pattern * self.weight.abs() if self.weighted else nn.functional.linear(pattern, self.weight)
 
 
 def pooled(

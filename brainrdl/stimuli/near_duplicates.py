@@ -49,6 +49,8 @@ class Seen:
     prints: dict[int, Tensor] = field(default_factory=dict)
     pairs: dict[tuple[str, ...], pd.DataFrame] = field(default_factory=dict)
     reported: set[tuple[str, str]] = field(default_factory=set)
+    # pairs with other sets, which are kept, so that their numbers (id) are not used again
+    between: dict[int, tuple[Seen, dict[tuple[tuple[str, ...], ...], pd.DataFrame]]] = field(default_factory=dict)
 
 
 def similar_images(stimuli: Stimuli) -> pd.DataFrame:
@@ -124,8 +126,16 @@ def similar_between(first: Stimuli, second: Stimuli) -> pd.DataFrame:
     [['b', 'mirrored b']]
     """
     columns = ["first", "second", "similarity"]
-    if len(first) + len(second) > _MOST:
+    if len(first) + len(second) > _MOST or not (first.has_images and second.has_images):
         return pd.DataFrame(columns=columns)
+    key = (first.names, second.names)
+    with_second = first.seen.between.setdefault(id(second.seen), (second.seen, {}))[1]
+    if key not in with_second:
+        with_second[key] = _table_between(first, second, columns)
+    return with_second[key].copy()
+
+
+def _table_between(first: Stimuli, second: Stimuli, columns: list[str]) -> pd.DataFrame:
     prints = torch.cat([first.fingerprints(), second.fingerprints()])
     kept = prints.flatten(1).any(1).nonzero().flatten().tolist()
     found = [(kept[i], kept[j], similarity) for i, j, similarity in _similar_pairs(prints[kept])]

@@ -95,8 +95,13 @@ class PermutedTeacher:
 
     @property
     def strata(self) -> dict[str, tuple[str, ...]]:
-        """Strata of the original teacher, which keep their names; empty if it has none."""
-        return strata_of(self._teacher, self.conditions)
+        """Strata of the original teacher; empty if it has none. Names were exchanged within strata only."""
+        strata = strata_of(self._teacher, tuple(self._asked.values()))
+        known = {label: frozenset(names) for label, names in strata.items()}
+        return {
+            label: tuple(name for name in self.conditions if self._asked[name] in names)
+            for label, names in known.items()
+        }
 
     @property
     def subjects(self) -> tuple[str, ...]:

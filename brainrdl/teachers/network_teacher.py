@@ -13,13 +13,14 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from brainrdl._core.errors import arg, check_conditions, check_option, check_unique, quote, refuse
-from brainrdl._core.files import digest_tensor
+from brainrdl._core.files import digest, digest_tensor
 from brainrdl.dissimilarity.measures import resolve
 from brainrdl.models.feature_cache import PRECISIONS, FeatureStore, MemoryStore, ShardStore, digest_network, key_of
 from brainrdl.models.fitted import build_fitted, reader
 from brainrdl.models.layers import random_layers
 from brainrdl.models.readout import Readout, ReadoutHead, asked_readout, check_groups
 from brainrdl.models.student import Student, key_of_layer
+from brainrdl.stimuli.inputs import Images
 from brainrdl.stimuli.transforms import transform_text
 from brainrdl.teachers.pattern_rdms import rdm_of
 from brainrdl.teachers.protocol import VIEWS
@@ -285,12 +286,12 @@ class NetworkTeacher:
             store.check_room(n_conditions * sum(patterns.shape[1] for patterns in fresh.values()))
             self._has_room = True
 
-    def _forward(self, images: Tensor) -> dict[str, Tensor]:
+    def _forward(self, images: Images) -> dict[str, Tensor]:
         """Run the network in float32, also under autocast, on which a teacher's answer must not depend."""
         device = images.device
         student = self._student.to(device)
         with torch.no_grad(), torch.autocast(device.type, enabled=False):
-            patterns = student(images.float()).patterns
+            patterns = student(_full_precision(images)).patterns
         random = random_layers(student.model, student.parts)
         if random:
             refuse(
@@ -311,7 +312,7 @@ class NetworkTeacher:
         """Identify a stimulus by raw content and transform if the transform's repr is complete, else by the image."""
         transform = repr(getattr(self._stimuli, "transform", None))
         if self._stimuli is None or " at 0x" in transform or "Lambda" in transform:
-            return [digest_tensor(image) for image in self._images(batch, part)]
+            return _digests(self._images(batch, part))
         raw = self._stimuli.digests(batch.names[part])
         return [f"{raw[name]} {transform}" for name in batch.names[part]]
 
@@ -355,6 +356,18 @@ class NetworkTeacher:
             student.cpu().model.apply(_reset)
         other._freeze(student)
         return other
+
+
+def _full_precision(images: Images) -> Images:
+    """Return images as float32; token ids stay integers, and several inputs stay as they are."""
+    pixels = isinstance(images, Tensor) and (images.is_floating_point() or images.dtype == torch.uint8)
+    return images.float() if pixels else images
+
+
+def _digests(images: Images) -> list[str]:
+    if isinstance(images, Tensor):
+        return [digest_tensor(image) for image in images]
+    return [digest(images[place : place + 1].tensors) for place in range(len(images))]
 
 
 def _described(head: ReadoutHead) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import atexit
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from math import ceil
 from os import PathLike
@@ -224,13 +224,26 @@ def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
     >>> average_gradients(nn.Linear(2, 2).parameters())
     """
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-    if n_processes() == 1 or not gradients:
-        return
-    flat = torch.cat([gradient.flatten() for gradient in gradients])
+    for gradient, mean in zip(gradients, average(gradients), strict=True):
+        if mean is not gradient:
+            gradient.copy_(mean)
+
+
+def average(tensors: Sequence[Tensor]) -> Sequence[Tensor]:
+    """Return the means of tensors over ranks, in one message; the tensors themselves in a single process.
+
+    Examples
+    --------
+    >>> average([torch.ones(2)])
+    [tensor([1., 1.])]
+    """
+    if n_processes() == 1 or not tensors:
+        return tensors
+    flat = torch.cat([tensor.flatten() for tensor in tensors])
     dist.all_reduce(flat)
     flat /= n_processes()
-    for gradient, part in zip(gradients, flat.split([gradient.numel() for gradient in gradients]), strict=True):
-        gradient.copy_(part.view_as(gradient))
+    parts = flat.split([tensor.numel() for tensor in tensors])
+    return [part.view_as(tensor) for tensor, part in zip(tensors, parts, strict=True)]
 
 
 def agreed(value: float, device: torch.device | str | None = None) -> float:

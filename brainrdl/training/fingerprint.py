@@ -155,8 +155,8 @@ def hash_task(task: Task | None, names: tuple[Sequence[str], Sequence[str]] | No
     if task is None or task.stimuli is None or names is None:
         return {}
     found = hashes_of(None, task.stimuli, (*names[0], *names[1]), labels=True)
-    augmented = task.stimuli.augmentation
-    found |= {"augmentation": transform_text(augmented) or ""} if augmented is not None else {}
+    views = {"transform": task.stimuli.transform, "augmentation": task.stimuli.augmentation}
+    found |= {what: transform_text(view) or "" for what, view in views.items() if view is not None}
     return {f"task_{what}": digest for what, digest in found.items()}
 
 

@@ -6,6 +6,7 @@ All terms that are given the same network share one `FrozenNetwork`, so that the
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
@@ -14,7 +15,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from brainrdl._core.errors import refuse
+from brainrdl.models.feature_cache import digest_network
 from brainrdl.models.hooks import evaluating
+from brainrdl.models.student import Student
+from brainrdl.stimuli.inputs import run_network
+from brainrdl.teachers.protocol import identity_of
 
 if TYPE_CHECKING:
     from brainrdl.stimuli.named_images import Batch
@@ -87,6 +92,16 @@ class FrozenNetwork:
     def __reduce__(self) -> tuple[Callable[[Any], FrozenNetwork], tuple[Any]]:
         return frozen, (self.network,)
 
+    @cached_property
+    def identity(self) -> Any:
+        """What the network is: a digest of its weights and structure, the identity of a teacher, or the function."""
+        if isinstance(self.network, nn.Module):
+            return digest_network(self.network)
+        return identity_of(self.network, ()) if hasattr(self.network, "patterns") else self.network
+
+    def __deepcopy__(self, memo: object) -> FrozenNetwork:
+        return self  # it does not change, so copies of a term share it
+
     def __call__(self, batch: Batch) -> FrozenOutput:
         """Return the network's patterns and logits for a batch; a second call with the same batch costs nothing.
 
@@ -134,7 +149,9 @@ class FrozenNetwork:
         with torch.no_grad(), torch.autocast(batch.images.device.type, enabled=False):
             if isinstance(network, nn.Module):
                 with evaluating(network.to(batch.images.device)):
-                    return _output(network(batch.images), len(batch.names), self)
+                    if isinstance(network, Student):  # which passes on several inputs to its network
+                        return _output(network(batch.images), len(batch.names), self)
+                    return _output(run_network(network, batch.images), len(batch.names), self)
             answer = network.patterns(batch) if hasattr(network, "patterns") else network(batch.images)
             return _output(answer, len(batch.names), self)
 

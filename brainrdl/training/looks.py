@@ -173,12 +173,14 @@ def _measured(logits: Tensor | None, batch: Batch, task: Task | None, categories
 def _mean_similarity(patterns: Mapping[str, Tensor], teacher_rdms: Mapping[str, Tensor], loss: RDMLoss) -> float:
     calc = measures.resolve(loss.dissimilarity)
     matched = match_layers(patterns, teacher_rdms, loss.match)
-    values = [
-        _similarity.corr(calc(patterns[layer]).cpu(), teacher_rdms[target].cpu()).mean()
-        for layer, targets in matched.items()
-        for target in targets
-    ]
-    return float(torch.stack(values).mean())
+    values = []
+    for layer, targets in matched.items():
+        own = calc(patterns[layer]).cpu()
+        for target in targets:
+            rdms = teacher_rdms[target].cpu()
+            known = rdms[~rdms.isnan().all(-1)]  # of some brains of a JointTeacher there may be no pair
+            values += [_similarity.corr(own, known).mean()] if len(known) else []
+    return float(torch.stack(values).mean()) if values else math.nan
 
 
 def check_loss(

@@ -151,7 +151,7 @@ def fit(
     check_known(options, fit)
     asked = complete(FitOptions, options)
     terms = check_terms(terms, has_task=task is not None)
-    _check_together(student, teacher, task, terms, asked)
+    _check_together(student, teacher, stimuli, task, terms, asked)
     stimuli.check_repeatable()
     seed, steps, patience = asked["seed"], asked["steps"], asked["patience"]
     groups = asked["groups"] = groups_of(asked["groups"], stimuli.names)
@@ -166,8 +166,7 @@ def fit(
     loss = replace(loss, match=student.match) if loss.match is None else loss
     names = {RDM: (train, validation)}
     if task is not None:
-        if task.layer is not None:
-            student.read_logits(task.layer)
+        student.read_logits(task.layer)
         names |= _names_of_task(task, stimuli, names[RDM], held_out, seed)
 
     accelerator = make_accelerator(asked["device"], asked["mixed_precision"])
@@ -175,7 +174,7 @@ def fit(
         run_folder.check_folder(out, resume=resume, overwrite=overwrite)
     student.to(accelerator.device)
     start_alike(student)
-    with_labels = task is not None or asked["monitor"] in ("accuracy", "both")
+    with_labels = task is not None or bool(terms) or asked["monitor"] in ("accuracy", "both")
     hashes = hashes_of(teacher, stimuli, (*train, *validation), with_labels) | hash_task(task, names.get(TASK))
     settings = provenance.describe({name: value for name, value in asked.items() if name not in free(FitOptions)})
     settings |= settings_of(student, teacher, stimuli, loss, train, validation)
@@ -201,6 +200,7 @@ def fit(
     balance = Balance(asked["balance"], _weighted(asked, task, terms)).to(accelerator.device)
     others = _modules_of(terms, balance).to(accelerator.device)
     beside = [parameter for parameter in others.parameters() if parameter.requires_grad]
+    was_trained = [parameter for parameter in learner.parameters() if parameter.requires_grad]
     trained = parameter_groups(learner, beside, asked["lr_of"])
     optim = make_optimizer(asked["optimizer"], trained, asked["lr"], asked["weight_decay"])
     average = None if asked["ema"] is None else averaged(learner, asked["ema"])
@@ -252,6 +252,8 @@ def fit(
 
         learner.load_state_dict(run.evaluated.state_dict() if state.best is None else state.best)
         student.train(mode)
+        for parameter in was_trained:  # a learning rate of 0 freezes for this fit only
+            parameter.requires_grad_(True)
         best_step = state.step if state.best is None else state.best_step
         fitted = FitResult(student, pd.DataFrame(state.history), best_step, settings, facts, folder)
         if target:
@@ -268,6 +270,7 @@ def _names_of_task(
     if task.stimuli is None or task.stimuli is stimuli:
         task.check(stimuli, (*rdm[0], *rdm[1]))
         return {}
+    task.stimuli.check_repeatable()
     found = training_names(task.stimuli, None, task.validation, (), seed, minimum=1)
     task.check(task.stimuli, (*found[0], *found[1]))
     check_sets_apart(task.stimuli, found[0], stimuli, (*rdm[1], *held_out))
@@ -351,7 +354,12 @@ def _check_kinds(student: object, teacher: object, stimuli: object, task: object
 
 
 def _check_together(
-    student: Student, teacher: Teacher | None, task: Task | None, terms: Mapping[str, Term], options: FitOptions
+    student: Student,
+    teacher: Teacher | None,
+    stimuli: Stimuli,
+    task: Task | None,
+    terms: Mapping[str, Term],
+    options: FitOptions,
 ) -> None:
     """Refuse combinations of options that cannot work."""
     if not options["rdm_weight"] and task is None and not terms:
@@ -363,7 +371,7 @@ def _check_together(
         )
     if student.trainable == "projection" and task is not None:
         refuse(f"{arg('trainable', 'projection')} does not change the network, so a task has no effect; leave task out")
-    if student.batchnorm == "task" and (task is None or task.stimuli is None):
+    if student.batchnorm == "task" and (task is None or task.stimuli in (None, stimuli)):
         refuse(
             f"{arg('batchnorm', 'task')} uses the statistics of the images of a task; give a task with its own stimuli"
         )

@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor
@@ -139,11 +139,12 @@ class Run:
         step = state.step
         batches = {name: self.streams[name].loader.at(step) for name in self._drawn()}
         parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+        own = self.student.trainable_parameters() if self.balance.kind == "gradient norms" else []
         losses: dict[str, Tensor] = {}
 
         def total_of(outputs: Mapping[str, StudentOutput]) -> Tensor:
             losses.update(self._losses(batches, outputs, step))
-            total = self.balance(losses, self._weights(step), parameters, step)
+            total = self.balance(losses, self._weights(step), own, step)
             self._watch(total, outputs, batches, step)
             return total
 
@@ -301,18 +302,18 @@ class Run:
 
     def _score(self, row: Mapping[str, float]) -> float:
         monitor = self.options["monitor"]
-        terms = {
-            "similarity": ("similarity",), "accuracy": ("accuracy",), "both": ("similarity", "accuracy"),
-            "task loss": ("task_loss",),
-        }[monitor]  # fmt: skip
-        found = sum(row[f"validation_{term}"] for term in terms)
-        score = agreed(-found if monitor == "task loss" else found, self.device)
+        score = agreed(monitored(row, monitor), self.device)
         if math.isnan(score):
             needs = {
                 "similarity": f"a teacher and {arg('validation')} stimuli of the RDM; {arg('monitor', 'accuracy')} "
                 "uses the validation images of the task",
                 "task loss": "a task with validation images",
-            }.get(monitor, "labels of the validation images and logits")
+            }.get(
+                monitor,
+                "validation images of the task: Task(..., validation=0.2)"
+                if TASK in self.streams
+                else "labels of the validation images and logits",
+            )
             refuse(
                 f"{arg('monitor', monitor)} is NaN on the validation stimuli at step {row['step']}; it needs {needs}"
             )
@@ -330,7 +331,9 @@ class Run:
             else:
                 batch = to_device(stream.stimuli.batch(names, step), self.device)
                 task = None if TASK in self.streams else self.task
-                measured |= look(self.evaluated, self.teacher, batch, self.loss, task, self.categories)
+                found = look(self.evaluated, self.teacher, batch, self.loss, task, self.categories)
+                # The logits are for the categories of the task, not for those of these images.
+                measured |= found | ({"accuracy": math.nan} if TASK in self.streams else {})
         return measured
 
     def latest(self, state: State) -> dict[str, Tensor]:
@@ -341,6 +344,26 @@ class Run:
         """Stop loading images."""
         for stream in self.streams.values():
             stream.loader.close()
+
+
+def monitored(row: Any, monitor: str) -> Any:
+    """Return the measure of the validation stimuli that chooses the best step, higher is better.
+
+    Parameters
+    ----------
+    row : mapping of column to float, or DataFrame
+        A row of the history, or a history.
+    monitor : {"similarity", "accuracy", "task loss", "both"}
+
+    Examples
+    --------
+    >>> monitored({"validation_task_loss": 0.5}, "task loss")
+    -0.5
+    """
+    if monitor == "task loss":
+        return -row["validation_task_loss"]
+    similarity, accuracy = (f"validation_{what}" for what in ("similarity", "accuracy"))
+    return row[similarity] + row[accuracy] if monitor == "both" else row[f"validation_{monitor}"]
 
 
 def _parted(output: StudentOutput, sizes: Mapping[str, int]) -> dict[str, StudentOutput]:

@@ -10,7 +10,7 @@ from functools import partial
 from brainrdl._core.constants import MIN_CONDITIONS
 from brainrdl._core.errors import arg, check_conditions, check_unique, quote, refuse
 from brainrdl.stimuli.named_images import Stimuli
-from brainrdl.stimuli.near_duplicates import linked, similar_images
+from brainrdl.stimuli.near_duplicates import linked, similar_between, similar_images
 from brainrdl.training.sampling import split
 
 _LISTED = 100
@@ -133,7 +133,7 @@ def check_no_leak(
 
 
 def check_sets_apart(task: Stimuli, train: Sequence[str], stimuli: Stimuli, kept: Sequence[str]) -> None:
-    """Refuse task images that are byte-identical to stimuli that are kept for validation or testing.
+    """Refuse task images that are byte-identical to stimuli kept for validation or testing; warn of similar ones.
 
     Parameters
     ----------
@@ -151,6 +151,12 @@ def check_sets_apart(task: Stimuli, train: Sequence[str], stimuli: Stimuli, kept
     BrainrdlError
         If an image is in both; the names are listed.
 
+    Warns
+    -----
+    UserWarning
+        If images are nearly the same, for example the same photograph as a file and as an array; see
+        `brainrdl.stimuli.similar_between`, which compares at most 20,000 images.
+
     Examples
     --------
     >>> import torch
@@ -167,6 +173,22 @@ def check_sets_apart(task: Stimuli, train: Sequence[str], stimuli: Stimuli, kept
         refuse(
             f"{len(same)} images of the task are byte-identical to validation or held-out stimuli: {listed}; leave "
             f"them out of the task with Task(stimuli.drop({drop}))"
+        )
+    trained, new = frozenset(train), frozenset(kept)
+    rows = [
+        row
+        for row in similar_between(task, stimuli).itertuples(index=False)  # of all, so that folds share the search
+        if row[0] in trained and row[1] in new and (row[0], row[1]) not in stimuli.seen.reported
+    ]
+    if rows:
+        stimuli.seen.reported.update((row[0], row[1]) for row in rows)
+        listed = ", ".join(f"{a!r} and {b!r} ({r:.2f})" for a, b, r in rows[:_LISTED])
+        more = f", and {len(rows) - _LISTED} more" if len(rows) > _LISTED else ""
+        warnings.warn(
+            f"{len(rows)} images of the task are nearly the same as validation or held-out stimuli (similarity): "
+            f"{listed}{more}. The student is trained on them, so these stimuli are not new to it; leave them out with "
+            f"Task(stimuli.drop({[row[0] for row in rows[:_LISTED]]}))",
+            stacklevel=2,
         )
 
 

@@ -11,12 +11,17 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from brainrdl._core.errors import arg, check_number, check_option, refuse
+from brainrdl._core.files import digest
+from brainrdl.training.distributed import average
+from brainrdl.training.frozen_network import FrozenNetwork
 
 if TYPE_CHECKING:
     from brainrdl.models.student import StudentOutput
     from brainrdl.stimuli.named_images import Batch
 
 RDM, TASK = "rdm", "task"
+
+_MEASURED = ("train_task", "validation_task")  # whose losses are measured at each evaluation
 
 _EVERY = 10  # steps between measurements of gradient norms
 _KEPT = 0.9  # of the weights of before, at each measurement
@@ -61,9 +66,11 @@ class Term:
         check_option(self.on, (RDM, TASK), "batch of a term")
 
     def settings(self) -> dict[str, Any]:
-        """Return function, weight and batch, for the settings of a run; a module is described by its structure."""
+        """Return what the term is, for the settings of a run; a module is described by its structure and what is frozen."""
         module = isinstance(self.function, nn.Module)
-        return {"function": repr(self.function) if module else self.function, "weight": self.weight, "on": self.on}
+        about = {"function": repr(self.function) if module else self.function, "weight": self.weight, "on": self.on}
+        frozen = _frozen_in(self.function)
+        return {**about, "frozen": frozen} if frozen else about
 
     def __call__(self, output: StudentOutput, batch: Batch, step: int) -> Float[Tensor, ""]:
         """Return the loss, which must be a scalar."""
@@ -101,9 +108,25 @@ def check_terms(terms: Mapping[str, Term | Callable[..., Tensor]] | None, has_ta
     for name, term in made.items():
         if name in (RDM, TASK):
             refuse(f"{name!r} is the name of a term of fit itself; choose another name")
+        if name in _MEASURED:
+            refuse(f"{f'{name}_loss'!r} is another column of the history; choose another name than {name!r}")
         if term.on == TASK and not has_task:
             refuse(f"term {name!r} uses the batch of the task, and there is no {arg('task')}")
     return made
+
+
+def _frozen_in(function: object) -> dict[str, Any]:
+    """Describe the frozen networks that a term holds, and digest the parameters that it does not train."""
+    modules = dict(function.named_modules()) if isinstance(function, nn.Module) else {"": function}
+    found: dict[str, Any] = {
+        f"{place} {name}".strip(): value.identity
+        for place, module in modules.items()
+        for name, value in getattr(module, "__dict__", {}).items()
+        if isinstance(value, FrozenNetwork)
+    }
+    parameters = function.named_parameters() if isinstance(function, nn.Module) else ()
+    kept = {name: value for name, value in parameters if not value.requires_grad}
+    return found | ({"parameters": digest(kept)} if kept else {})
 
 
 class Balance(nn.Module):
@@ -163,6 +186,9 @@ class Balance(nn.Module):
 
 
 def _gradient_norm(loss: Tensor, parameters: Sequence[Tensor]) -> Tensor:
+    if not loss.requires_grad:
+        return loss.detach() * 0
     found = torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)
-    norms = [grad.norm() for grad in found if grad is not None]
+    averaged = average([grad for grad in found if grad is not None])
+    norms = [grad.norm() for grad in averaged]
     return torch.stack(norms).norm().detach() if norms else loss.detach() * 0

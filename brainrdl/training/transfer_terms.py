@@ -197,6 +197,10 @@ class Hints(_PatternTerm):
             self.maps.append(_linear(ours.shape[1], theirs[name].shape[1], generator).to(ours.device))
         self.layers = tuple(matched)
 
+    def extra_repr(self) -> str:
+        """Show the options in ``repr``."""
+        return f"{super().extra_repr()}, seed={self.seed}"
+
     def compare(self, ours: Tensor, theirs: Tensor, layer: str) -> Tensor:
         if layer not in self.layers:
             refuse(f"Hints has no map for layer {layer!r}; call prepare(output, batch) before the optimiser is built")
