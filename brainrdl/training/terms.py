@@ -66,7 +66,7 @@ class Term:
         check_option(self.on, (RDM, TASK), "batch of a term")
 
     def settings(self) -> dict[str, Any]:
-        """Return what the term is, for the settings of a run; a module is described by its structure and what is frozen."""
+        """Return what identifies the term, for the settings of a run: of a module its structure and frozen weights."""
         module = isinstance(self.function, nn.Module)
         about = {"function": repr(self.function) if module else self.function, "weight": self.weight, "on": self.on}
         frozen = _frozen_in(self.function)
