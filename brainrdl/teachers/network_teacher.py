@@ -360,8 +360,9 @@ class NetworkTeacher:
 
 def _full_precision(images: Images) -> Images:
     """Return images as float32; token ids stay integers, and several inputs stay as they are."""
-    pixels = isinstance(images, Tensor) and (images.is_floating_point() or images.dtype == torch.uint8)
-    return images.float() if pixels else images
+    if not isinstance(images, Tensor):
+        return images
+    return images.float() if images.is_floating_point() or images.dtype == torch.uint8 else images
 
 
 def _digests(images: Images) -> list[str]:
