@@ -82,11 +82,10 @@ def without_choice(options: Mapping[str, Any]) -> dict[str, Any]:
     Examples
     --------
     >>> without_choice({"validation": 0.2, "lr": 0.1})
-    {'lr': 0.1}
+    {'validation': (), 'lr': 0.1, 'patience': None}
     """
-    rest = {name: value for name, value in options.items() if name not in ("validation", "patience")}
     task = {"task": options["task"].without_validation()} if options.get("task") else {}
-    return {**rest, **task}
+    return {**options, **task, "validation": (), "patience": None}
 
 
 def _tensors(module: nn.Module) -> Iterator[torch.Tensor]:

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from brainrdl._core.errors import refuse
+from brainrdl._core.errors import arg, quote, refuse
 from brainrdl._core.options import check_known
 from brainrdl.evaluation.elsewhere import evaluate_elsewhere
 from brainrdl.evaluation.held_out import Evaluation
-from brainrdl.recipe.building import make_loss
+from brainrdl.recipe.building import make_loss, make_task
 from brainrdl.recipe.schema import Recipe
 from brainrdl.sharing.finished_runs import FinishedRun, load_run
 from brainrdl.stimuli.categories import groups_of
@@ -71,6 +71,7 @@ def evaluate_run_elsewhere(
     conditions = known_conditions(teacher)
     stimuli = stimuli if conditions is None else stimuli.align(conditions, allow_missing)
     stimuli = stimuli.with_transform(found.transform)
+    stimuli = _new_to_the_task(found, stimuli, bool(options.get("drop_seen")))
     seen = found.stimuli()
     own = found.settings.get("groups") or {}
     others = groups_of(groups, (*seen.names, *stimuli.names)) or {}
@@ -89,6 +90,21 @@ def evaluate_run_elsewhere(
         facts=facts,
         **{**_as_in(found.recipe), **options},
     )
+
+
+def _new_to_the_task(run: FinishedRun, stimuli: Stimuli, drop: bool) -> Stimuli:
+    """Refuse or leave out images that are byte-identical to images of the task that the student has learned."""
+    task = make_task(run.recipe, run.network)
+    if task is None or task.stimuli is None:
+        return stimuli
+    learned = frozenset(task.stimuli.digests().values())
+    same = [name for name, digest in stimuli.digests().items() if digest in learned]
+    if same and not drop:
+        refuse(
+            f"{len(same)} images are byte-identical to images of the task that the student was trained on, "
+            f"{quote(same)}, so they are not new to it; leave them out with {arg('drop_seen', True)}"
+        )
+    return stimuli.drop(same) if same else stimuli
 
 
 def _as_in(recipe: Recipe) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
 
 from brainrdl import BrainrdlError, recipe
 from brainrdl._core.files import read_json, read_safetensors, write_safetensors
@@ -111,3 +112,23 @@ def test_a_final_fit_that_cannot_be_is_refused(content: dict, change: dict, mess
 def test_a_run_without_finished_folds_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BrainrdlError, match="there are no finished fits in"):
         chosen_steps(tmp_path)
+
+
+def test_a_final_fit_learns_all_images_of_a_task_that_had_some_for_validation(content: dict, tmp_path: Path) -> None:
+    content["task"] = {"stimuli": dict(content["stimuli"], folder=str(_others(tmp_path))), "validation": 0.5}
+    del content["task"]["stimuli"]["labels"]
+    content["fit"] |= {"validation": 0.5}
+    content["evaluation"] |= {"controls": [], "final": True}
+    running.run(recipe.check(content), tmp_path / "run", progress=False)
+    history = pd.read_csv(tmp_path / "run" / "final" / "history.csv")
+    assert history["validation_task_loss"].isna().all()
+    assert history["train_task_loss"].iloc[-1] > 0
+
+
+def _others(folder: Path) -> Path:
+    random = np.random.default_rng(1)
+    for place in range(8):
+        path = folder / "others" / "ab"[place % 2] / f"image{place}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(random.integers(0, 255, (10, 10), dtype=np.uint8)).save(path)
+    return folder / "others"

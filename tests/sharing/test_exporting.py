@@ -108,6 +108,17 @@ def test_a_network_without_a_known_constructor_loads_as_a_program(images: Path, 
     _assert_same(_loaded(tmp_path / "out", images, tmp_path), student.patterns(stimuli))
 
 
+def test_a_readout_that_weights_its_channels_is_exported(images: Path, tmp_path: Path) -> None:
+    network = build("small_cnn")
+    stimuli = Stimuli.from_folder(images, network.transform)
+    student = Student(network.module, ["conv2"], readout=Readout("grid:2", standardise=True, projection="diagonal"))
+    student.calibrate(stimuli.images())
+    with torch.no_grad():
+        student.readout_heads()[0].weight.uniform_(-2, 2)  # its absolute values count
+    export(_fitted(student, stimuli), tmp_path / "out", stimuli=stimuli, network="small_cnn")
+    _assert_same(_loaded(tmp_path / "out", images, tmp_path), student.patterns(stimuli))
+
+
 def test_timm_networks_load_by_their_constructor_with_class_tokens_and_patches(images: Path, tmp_path: Path) -> None:
     pytest.importorskip("timm")
     network = build("timm/test_vit")

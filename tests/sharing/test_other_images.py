@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from brainrdl import BrainrdlError, RDMTeacher, Stimuli, rdms, report
+from brainrdl import BrainrdlError, RDMTeacher, Stimuli, rdms, recipe, report
 from brainrdl.evaluation.held_out import Evaluation
 from brainrdl.sharing import evaluate_run_elsewhere, load_run
 
@@ -71,3 +72,18 @@ def test_an_unknown_option_gets_the_nearest(world: Path) -> None:
         evaluate_run_elsewhere(world / "run", teacher, images, drop_sen=True)
     with pytest.raises(BrainrdlError, match="give a Teacher and Stimuli to score on, got Stimuli and RDMTeacher"):
         evaluate_run_elsewhere(world / "run", images, teacher)  # type: ignore[arg-type]
+
+
+def test_images_of_the_task_of_a_run_are_not_new_to_its_student(content: dict, tmp_path: Path) -> None:
+    random = np.random.default_rng(3)
+    for place in range(8):
+        path = tmp_path / "task" / "ab"[place % 2] / f"t{place}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(random.integers(0, 255, (20, 20, 3), dtype=np.uint8)).save(path)
+    content["task"] = {"stimuli": {"folder": str(tmp_path / "task")}}
+    del content["evaluation"]
+    recipe.run(recipe.check(content), tmp_path / "run", progress=False)
+    stimuli = Stimuli.from_folder(tmp_path / "task").select([f"{'ab'[place % 2]}/t{place}" for place in range(8)])
+    teacher = RDMTeacher(rdms.from_array(random.random((2, 28)), stimuli.names, descriptors={"subject": ["x", "y"]}))
+    with pytest.raises(BrainrdlError, match="8 images are byte-identical to images of the task"):
+        evaluate_run_elsewhere(tmp_path / "run", teacher, stimuli)
