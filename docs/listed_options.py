@@ -1,4 +1,4 @@
-"""For the reference: a function that accepts ``**options`` is shown with each of them, as `help` shows it."""
+"""For the reference: a function or class that accepts ``**options`` is shown with each of them, as `help` shows it."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ class ListedOptions(griffe.Extension):
     def on_function(self, *, func: griffe.Function, **kwargs: Any) -> None:
         if not any("Unpack" in str(parameter.annotation) for parameter in func.parameters):
             return
-        live = resolve_name(func.path)
-        if func.docstring is not None:
-            func.docstring.value = inspect.getdoc(live) or ""
+        documented = func.parent if func.name == "__init__" and func.parent is not None else func
+        live = resolve_name(documented.path)
+        if documented.docstring is not None:
+            documented.docstring.value = inspect.getdoc(live) or ""
         spelled = [parameter for parameter in func.parameters if "Unpack" not in str(parameter.annotation)]
         known = {parameter.name for parameter in spelled}
         listed = [

@@ -335,7 +335,7 @@ def check_known(names: Iterable[str], *functions: Callable[..., Any]) -> None:
 
 
 def lists_options(kind: type) -> Callable[[Function], Function]:
-    """Decorate a function that accepts ``**options`` of `kind`: its signature and docstring then list each option.
+    """Decorate a function or class that accepts ``**options`` of `kind`: signature and docstring then list each option.
 
     In the docstring they replace the description of ``**options``.
 

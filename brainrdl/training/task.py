@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from brainrdl.stimuli.named_images import Batch, Stimuli
 
 
+@lists_options(TaskOptions)
 class Task:
     """A task for `fit`: images with labels or values, and a loss of the student's logits.
 
@@ -47,7 +48,6 @@ class Task:
     Task(6 images, 3 categories, cross-entropy, weight 0.5)
     """
 
-    @lists_options(TaskOptions)
     def __init__(
         self,
         stimuli: Stimuli | None = None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,12 @@ def equal(a: Student, b: Student) -> bool:
 
 
 # Two streams
+
+
+def test_help_of_a_task_lists_its_options() -> None:
+    assert {"weight", "class_weights"} <= set(inspect.signature(Task).parameters)
+    assert "label_smoothing : float" in (inspect.getdoc(Task) or "")
+    assert "**options" not in (inspect.getdoc(Task) or "")
 
 
 def test_a_student_learns_a_task_on_other_images_together_with_an_rdm() -> None:
