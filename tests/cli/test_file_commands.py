@@ -115,7 +115,7 @@ def test_options_of_a_reader_given_twice_are_a_list_and_numbers_are_numbers(fold
         ),
         (
             ("betas.nii.gz", "--stimuli", "images", "--layers", "pool", "--seed", "0"),
-            "some options need --model; leave out ['--seed', '--layers', '--stimuli']",
+            "some options need --model or --run; leave out ['--seed', '--layers', '--stimuli']",
         ),
         (
             ("--model", "small_cnn", "--layers", "pool", "--stimuli", "images", "--read", "a=b", "--roi", "IT"),
