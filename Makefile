@@ -54,6 +54,7 @@ bench: $(VENV)/.installed-test  ## run each tests/benchmarks/bench_*.py
 
 validity: $(VENV)/.installed-test  ## run the simulations of docs/validity.md again (hours)
 	$(BIN)/python tests/validity/intervals.py --out docs/validity/intervals.csv
+	$(BIN)/python tests/validity/partial_correlations.py --out docs/validity/partial.csv
 	$(BIN)/python tests/validity/dual_bootstrap.py --out docs/validity/dual_bootstrap.csv
 	$(BIN)/python tests/validity/trained_students.py --out docs/validity/trained.csv
 	$(BIN)/python tests/validity/ceilings.py --out docs/validity/ceilings.csv
