@@ -307,8 +307,8 @@ def free(kind: type) -> set[str]:
     Examples
     --------
     >>> from brainrdl.training.options import FitOptions
-    >>> free(FitOptions)
-    {'device'}
+    >>> sorted(free(FitOptions))
+    ['device', 'workers']
     """
     return {name for name, option in options_of(kind).items() if not option.fixed}
 

@@ -60,7 +60,6 @@ class TrainingOptions(TypedDict, total=False):
             "Number of images that pass through the network together. The gradient stays that of the whole batch, in "
             "the memory of a micro-batch, for the time of one more forward pass. By default all pass together.",
             at_least=1,
-            fixed=False,
         ),
     ]
     workers: Annotated[

@@ -114,6 +114,7 @@ def test_a_run_without_finished_folds_is_refused(tmp_path: Path) -> None:
         chosen_steps(tmp_path)
 
 
+@pytest.mark.filterwarnings("ignore:the folds have chosen 0 steps")  # they do for random pixels
 def test_a_final_fit_learns_all_images_of_a_task_that_had_some_for_validation(content: dict, tmp_path: Path) -> None:
     content["task"] = {"stimuli": dict(content["stimuli"], folder=str(_others(tmp_path))), "validation": 0.5}
     del content["task"]["stimuli"]["labels"]
