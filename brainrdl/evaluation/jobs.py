@@ -103,7 +103,7 @@ def count_workers(n_jobs: int | None, n: int) -> int:
     from joblib import effective_n_jobs
 
     if n_jobs == 0:
-        refuse(f"{arg('n_jobs', 0)} is no number of processes; use 1, 2, ..., or -1 for one per core")
+        refuse(f"{arg('n_jobs', 0)} is not a number of processes; use 1, 2, ..., or -1 for one per core")
     found = max(1, min(int(effective_n_jobs(n_jobs)), n))
     if found > 1 and n_processes() > 1:
         refuse(

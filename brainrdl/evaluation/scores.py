@@ -133,7 +133,7 @@ class TeacherRDMs:
 
     @property
     def known(self) -> frozenset[str]:
-        """Conditions of which a subject knows a pair; others (of another brain) are no stimuli of this target."""
+        """Conditions of which a subject knows a pair; those of another brain do not belong to this target."""
         pairs = pair_indices(len(self.names))[:, ~self.pairs.isnan().all(0).cpu()]
         return frozenset(self.names[place] for place in pairs.unique().tolist())
 

@@ -54,7 +54,7 @@ class FeatureStore(Protocol):
         """Store one pattern per key, and return them as they are stored."""
 
     def check_room(self, n_values: int) -> None:
-        """Refuse to begin if there is no room for this many values."""
+        """Refuse to begin if the disk has too little space for this many values."""
 
 
 class MemoryStore:
@@ -150,7 +150,7 @@ class ShardStore:
         Raises
         ------
         BrainrdlError
-            If the files cannot be written, there is no room for them, or a value is too large for float16.
+            If the files cannot be written, the disk has too little space, or a value is too large for float16.
         """
         rows = rounded(patterns, self.precision)
         self.check_room(rows.numel())

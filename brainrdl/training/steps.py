@@ -139,12 +139,12 @@ class Run:
         step = state.step
         batches = {name: self.streams[name].loader.at(step) for name in self._drawn()}
         parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
-        own = self.student.trainable_parameters() if self.balance.kind == "gradient norms" else []
+        shared = self.student.trainable_parameters() if self.balance.kind == "gradient norms" else []
         losses: dict[str, Tensor] = {}
 
         def total_of(outputs: Mapping[str, StudentOutput]) -> Tensor:
             losses.update(self._losses(batches, outputs, step))
-            total = self.balance(losses, self._weights(step), own, step)
+            total = self.balance(losses, self._weights(step), shared, step)
             self._watch(total, outputs, batches, step)
             return total
 

@@ -171,7 +171,7 @@ def test_the_number_of_workers_is_that_of_joblib_and_not_above_the_jobs() -> Non
 
 
 def test_numbers_of_processes_that_cannot_be_and_threads_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(BrainrdlError, match="n_jobs=0 is no number of processes"):
+    with pytest.raises(BrainrdlError, match="n_jobs=0 is not a number of processes"):
         cross_validate(students(), *data(), n_jobs=0, out=tmp_path / "run", **OPTIONS)
     with pytest.raises(BrainrdlError, match="n_jobs must be a whole number, at least -1, got -2"):
         cross_validate(students(), *data(), n_jobs=-2, out=tmp_path / "run", **OPTIONS)
