@@ -27,21 +27,21 @@ from brainrdl._core.threads import threads_for
 from brainrdl.loss.rdm_loss import RDMLoss, check_rdm_loss
 from brainrdl.models.hooks import evaluating
 from brainrdl.models.student import Student
+from brainrdl.runs import checkpoint as _checkpoint, provenance, run_folder
+from brainrdl.runs.checkpoint import State
+from brainrdl.runs.fingerprint import hash_task, hashes_of, settings_of
+from brainrdl.runs.run_folder import FitResult
 from brainrdl.stimuli.categories import groups_of
 from brainrdl.stimuli.named_images import Stimuli
 from brainrdl.teachers.protocol import Teacher, check_stored, cut_down, known_conditions, strata_of
-from brainrdl.training import checkpoint as _checkpoint, provenance, run_folder
 from brainrdl.training.callbacks import Callback, called
-from brainrdl.training.checkpoint import State
 from brainrdl.training.display import event_writer, progress_bar
 from brainrdl.training.distributed import anywhere, start_alike
-from brainrdl.training.fingerprint import hash_task, hashes_of, settings_of
 from brainrdl.training.frozen_features import FrozenFeatures
 from brainrdl.training.loading import Loader
 from brainrdl.training.looks import to_device
 from brainrdl.training.optimizers import averaged, make_accelerator, make_optimizer, make_schedule, parameter_groups
 from brainrdl.training.options import FitOptions
-from brainrdl.training.run_folder import FitResult
 from brainrdl.training.sampling import Batches
 from brainrdl.training.steps import Run, Stream
 from brainrdl.training.stimulus_lists import calibration_names, check_sets_apart, training_names
@@ -108,7 +108,7 @@ def fit(
     callbacks : sequence of Callback
         Objects that are called after steps and evaluations and may stop the run; see `brainrdl.training.Callback`.
     out : path, optional
-        Run folder, see `brainrdl.training`; without it nothing is written.
+        Run folder, see `brainrdl.runs`; without it nothing is written.
     resume, overwrite : bool
         What to do if the run folder exists. With a folder, Ctrl-C, SIGTERM and SIGHUP write a checkpoint at the end of
         the step before they stop the run. The checkpoint stores only torch's random state: if your network or
@@ -175,7 +175,8 @@ def fit(
     student.to(accelerator.device)
     start_alike(student)
     with_labels = task is not None or bool(terms) or asked["monitor"] in ("accuracy", "both")
-    hashes = hashes_of(teacher, stimuli, (*train, *validation), with_labels) | hash_task(task, names.get(TASK))
+    hashes = hashes_of(teacher, stimuli, (*train, *validation), with_labels)
+    hashes |= hash_task(None if task is None else task.stimuli, names.get(TASK))
     settings = provenance.describe({name: value for name, value in asked.items() if name not in free(FitOptions)})
     settings |= settings_of(student, teacher, stimuli, loss, train, validation)
     settings |= {"task": provenance.describe(task), "terms": provenance.describe(terms), "hashes": hashes}

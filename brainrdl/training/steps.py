@@ -17,11 +17,11 @@ from brainrdl._core.threads import count_flops
 from brainrdl.loss.rdm_loss import RDMLoss
 from brainrdl.models.hooks import evaluating
 from brainrdl.models.student import Student, StudentOutput
+from brainrdl.runs.checkpoint import State
 from brainrdl.stimuli.inputs import Images, joined
 from brainrdl.stimuli.named_images import Batch, Stimuli
 from brainrdl.teachers.protocol import Teacher, uses_images, view_of
 from brainrdl.training.batch_statistics import check_shares, shared_statistics
-from brainrdl.training.checkpoint import State
 from brainrdl.training.distributed import (
     agreed,
     average_gradients,

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from brainrdl._core.errors import arg, check_number, check_option, refuse
 from brainrdl._core.files import digest
+from brainrdl.distillation.frozen_network import FrozenNetwork
 from brainrdl.training.distributed import average
-from brainrdl.training.frozen_network import FrozenNetwork
 
 if TYPE_CHECKING:
     from brainrdl.models.student import StudentOutput

@@ -13,11 +13,10 @@ from brainrdl._core import files as _files
 from brainrdl.loss.rdm_loss import RDMLoss
 from brainrdl.models.student import Student
 from brainrdl.models.trained_on import TrainedOn
+from brainrdl.runs import provenance
 from brainrdl.stimuli.named_images import Stimuli
 from brainrdl.stimuli.transforms import transform_text
 from brainrdl.teachers.protocol import Teacher, identity_of, kept_rdms
-from brainrdl.training import provenance
-from brainrdl.training.task import Task
 
 
 def settings_of(
@@ -134,12 +133,13 @@ def hashes_of(teacher: Teacher | None, stimuli: Stimuli, names: Sequence[str], l
     return hashes | hash_teacher(teacher) | (hash_labels(stimuli, names) if labels else {})
 
 
-def hash_task(task: Task | None, names: tuple[Sequence[str], Sequence[str]] | None) -> dict[str, str]:
+def hash_task(stimuli: Stimuli | None, names: tuple[Sequence[str], Sequence[str]] | None) -> dict[str, str]:
     """Digests of the images of a task and of their labels; empty if the task has no images of its own.
 
     Parameters
     ----------
-    task : Task or None
+    stimuli : Stimuli or None
+        The task's own images.
     names : tuple of names for training and for validation, or None
 
     Returns
@@ -152,10 +152,10 @@ def hash_task(task: Task | None, names: tuple[Sequence[str], Sequence[str]] | No
     >>> hash_task(None, None)
     {}
     """
-    if task is None or task.stimuli is None or names is None:
+    if stimuli is None or names is None:
         return {}
-    found = hashes_of(None, task.stimuli, (*names[0], *names[1]), labels=True)
-    views = {"transform": task.stimuli.transform, "augmentation": task.stimuli.augmentation}
+    found = hashes_of(None, stimuli, (*names[0], *names[1]), labels=True)
+    views = {"transform": stimuli.transform, "augmentation": stimuli.augmentation}
     found |= {what: transform_text(view) or "" for what, view in views.items() if view is not None}
     return {f"task_{what}": digest for what, digest in found.items()}
 
