@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import CodeType
 from typing import Any
 
 from torch import nn
@@ -116,12 +117,33 @@ def _code_digest(model: nn.Module) -> str:
     return _files.hash_words([repr(model), *map(_code_of, own)])
 
 
-def _code_of(kind: type) -> str:
+def code_digest(function: Callable[..., Any]) -> str:
+    """Digest of the code of a Python function.
+
+    Examples
+    --------
+    >>> code_digest(lambda x: x + 1) == code_digest(lambda x: x + 2)
+    False
+    """
+    return _files.hash_words([_code_of(function)])
+
+
+def _code_of(of: Callable[..., Any]) -> str:
+    """Return the source of a class or function."""
     try:
-        return inspect.getsource(kind)
+        return inspect.getsource(of)
     except (OSError, TypeError):  # defined at a prompt
-        functions = [value.__code__ for value in vars(kind).values() if inspect.isfunction(value)]
-        return repr([(code.co_name, code.co_code, code.co_names) for code in functions])
+        functions = [of] if inspect.isfunction(of) else [each for each in vars(of).values() if inspect.isfunction(each)]
+        return repr([_facts_of(each.__code__) for each in functions])
+
+
+def _facts_of(code: CodeType) -> list[object]:
+    constants = [_facts_of(each) if isinstance(each, CodeType) else _in_order(each) for each in code.co_consts]
+    return [code.co_name, code.co_code, code.co_names, constants]
+
+
+def _in_order(constant: object) -> object:
+    return sorted(map(repr, constant)) if isinstance(constant, frozenset) else constant
 
 
 def hashes_of(teacher: Teacher | None, stimuli: Stimuli, names: Sequence[str], labels: bool) -> dict[str, str]:

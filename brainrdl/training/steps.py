@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -21,7 +22,7 @@ from brainrdl.runs.checkpoint import State
 from brainrdl.stimuli.inputs import Images, joined
 from brainrdl.stimuli.named_images import Batch, Stimuli
 from brainrdl.teachers.protocol import Teacher, uses_images, view_of
-from brainrdl.training.batch_statistics import check_shares, shared_statistics
+from brainrdl.training.batch_statistics import check_shares, passed_in_turn, shared_statistics
 from brainrdl.training.distributed import (
     agreed,
     average_gradients,
@@ -193,7 +194,10 @@ class Run:
         sizes = {name: len(batch.names) for name, batch in batches.items()}
         whole = None if self.student.batchnorm == "task" else joined(list(images.values()))
         if whole is None:
-            return {name: self._pass(name, each, sizes[name]) for name, each in images.items()}
+            passes = {name: partial(self._pass, name, each, sizes[name]) for name, each in images.items()}
+            if self.student.batchnorm == "task":
+                return {name: run() for name, run in passes.items()}
+            return passed_in_turn(self.student, passes, sizes)
         check_shares(sizes, self.student)
         with shared_statistics(self.student, sum(sizes.values())):
             return _parted(self.student(whole), {name: len(each) for name, each in images.items()})
