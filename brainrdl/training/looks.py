@@ -218,7 +218,7 @@ def check_loss(
     if infinite:
         refuse(f"{where}: the teacher's RDMs of targets {quote(infinite)} hold Inf; repair them first")
     check_patterns(f"{where}:", patterns, batch.names)
-    if teacher_rdms and all(rdm.isnan().all() for rdm in teacher_rdms.values()):
+    if math.isnan(value) and teacher_rdms and all(rdm.isnan().all() for rdm in teacher_rdms.values()):
         refuse(
             f"{where}: the teacher knows no pair of the conditions {quote(batch.names)}; choose a larger "
             f"{arg('batch_size')}, or conditions that were measured together"

@@ -153,7 +153,7 @@ def prepare(planned: Plan, accelerator: Accelerator, settings: dict[str, Any], f
     others = _modules_of(terms, balance).to(accelerator.device)
     beside = [parameter for parameter in others.parameters() if parameter.requires_grad]
     trained = parameter_groups(learner, beside, options["lr_of"])
-    optimizer = make_optimizer(options["optimizer"], trained, options["lr"], options["weight_decay"])
+    optimizer = make_optimizer(options["optimizer"], trained, options["lr"], options["weight_decay"], options["fused"])
     average = None if options["ema"] is None else averaged(learner, options["ema"])
     if options["rdm_weight"]:
         learner.check_gradients(stimuli.images(streams[RDM].batches.at(0)[:_FEW]))

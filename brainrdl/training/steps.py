@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
@@ -34,7 +35,7 @@ from brainrdl.training.distributed import (
 from brainrdl.training.gradient_caching import cached_backward
 from brainrdl.training.loading import Loader
 from brainrdl.training.looks import Guard, batches_of, check_loss, look, look_at_task, to_device
-from brainrdl.training.optimizers import step_schedule
+from brainrdl.training.optimizers import step_schedule, tf32
 from brainrdl.training.options import FitOptions
 from brainrdl.training.sampling import Batches
 from brainrdl.training.stratified import StratifiedBatches
@@ -173,7 +174,7 @@ class Run:
         images = {name: self._laid_out(own(batch.images)) for name, batch in batches.items()}
         micro_batch = self.options["micro_batch"]
         if micro_batch is None:
-            with self.accelerator.autocast():
+            with self._precision():
                 outputs = self._outputs(images, batches)
             total = total_of(self._gathered(outputs, batches))
             self._backward(total)
@@ -185,7 +186,7 @@ class Run:
             lambda output: total_of(self._gathered(_parted(output, sizes), batches)),
             micro_batch,
             self._backward,
-            around=self.accelerator.autocast,
+            around=self._precision,
         )
         return total
 
@@ -274,12 +275,18 @@ class Run:
         else:
             self.accelerator.clip_grad_norm_(parameters, norm)  # which undoes the scale of the loss
 
+    @contextmanager
+    def _precision(self) -> Iterator[None]:
+        with self.accelerator.autocast(), tf32(self.options["tf32"], self.device):
+            yield
+
     def _backward(self, total: Tensor) -> None:
-        # Accelerate looks for optional packages at each call, which takes longer than a small network's pass.
-        if self.accelerator.scaler is None:
-            total.backward()
-        else:
-            self.accelerator.backward(total)
+        with tf32(self.options["tf32"], self.device):
+            # Accelerate looks for optional packages at each call, which takes longer than a small network's pass.
+            if self.accelerator.scaler is None:
+                total.backward()
+            else:
+                self.accelerator.backward(total)
 
     def _move(self, step: int) -> None:
         try:
