@@ -132,7 +132,8 @@ def identify(planned: Plan, device: torch.device) -> tuple[dict[str, Any], dict[
     with_labels = task is not None or bool(planned.terms) or options["monitor"] in ("accuracy", "both")
     hashes = hashes_of(teacher, stimuli, planned.conditions, with_labels)
     hashes |= hash_task(None if task is None else task.stimuli, planned.names.get(TASK))
-    settings = provenance.describe({name: value for name, value in options.items() if name not in free(FitOptions)})
+    without = free(FitOptions)
+    settings = provenance.describe({name: value for name, value in options.items() if name not in without})
     settings |= settings_of(student, teacher, stimuli, planned.loss, *planned.names[RDM])
     settings |= {"task": provenance.describe(task), "terms": provenance.describe(planned.terms), "hashes": hashes}
     return settings, provenance.gather_provenance(**hashes) | {"device": str(device)}
