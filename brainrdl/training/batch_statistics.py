@@ -134,7 +134,7 @@ def passed_in_turn(module: nn.Module, passes: Mapping[str, Callable[[], T]], siz
         for name, value in buffers.items():
             if value is not None:
                 moved = [each[position][name] for each in after]
-                mean = sum(share * each for share, each in zip(shares, moved, strict=True))
+                mean = torch.stack([share * each for share, each in zip(shares, moved, strict=True)]).sum(0)
                 value.copy_(mean if value.is_floating_point() else moved[0])
     return results
 
