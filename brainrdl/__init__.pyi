@@ -5,6 +5,7 @@ from . import (
     distillation as distillation,
     doctor as doctor,
     evaluation as evaluation,
+    inference as inference,
     loss as loss,
     models as models,
     plot as plot,
