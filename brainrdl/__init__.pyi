@@ -11,6 +11,7 @@ from . import (
     readers as readers,
     recipe as recipe,
     reporting as reporting,
+    searchlights as searchlights,
     sharing as sharing,
     similarity as similarity,
     stimuli as stimuli,
@@ -28,6 +29,7 @@ from .models.student import Student as Student
 from .rdms.estimation import calc_rdm as calc_rdm
 from .readers.reading import read as read
 from .reporting.page import report as report
+from .searchlights.searching import searchlight as searchlight
 from .sharing.exporting import export as export
 from .stimuli.named_images import Stimuli as Stimuli
 from .teachers.feature_teacher import FeatureTeacher as FeatureTeacher
