@@ -4,6 +4,7 @@ from . import (
     dissimilarity as dissimilarity,
     doctor as doctor,
     evaluation as evaluation,
+    inference as inference,
     loss as loss,
     models as models,
     plot as plot,

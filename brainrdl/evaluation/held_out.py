@@ -208,7 +208,7 @@ def evaluate(
     models : mapping of name to RDMs, optional
         Model RDMs to score on the same pairs, one RDM each.
     intervals : {"dyadic", "dual-bootstrap", "none"}
-        How 95 % intervals and p-values are computed; see `brainrdl.evaluation.intervals`.
+        How 95 % intervals and p-values are computed; see `brainrdl.inference.intervals`.
     n_bootstrap : int
         Number of resamples of stimuli and subjects for the dual bootstrap, which needs at least 2.
     seed : int

@@ -33,8 +33,8 @@ from torch import nn
 from brainrdl import RDMTeacher, Stimuli, Student, Task, cross_validate, datasets, plot, report
 from brainrdl._core.files import slug
 from brainrdl.evaluation.held_out import Evaluation
-from brainrdl.evaluation.intervals import holm
 from brainrdl.evaluation.plan import Candidate
+from brainrdl.inference.intervals import holm
 from brainrdl.models.fitted import read_fitted
 from brainrdl.models.networks import Network
 from brainrdl.stimuli.named_images import Batch
