@@ -4,3 +4,8 @@ from .ceilings import (
     noise_ceiling as noise_ceiling,
 )
 from .partial_correlation import partial as partial
+from .permutation import (
+    PermutationTest as PermutationTest,
+    mantel_test as mantel_test,
+    sign_flip_test as sign_flip_test,
+)
