@@ -1,3 +1,7 @@
+from .group_maps import (
+    GroupMap as GroupMap,
+    group_test as group_test,
+)
 from .maps import SearchlightMap as SearchlightMap
 from .neighbourhoods import (
     Neighbourhoods as Neighbourhoods,

@@ -12,6 +12,8 @@ from scipy.sparse import coo_array, csr_array
 
 from brainrdl._core.errors import refuse
 
+_STRUCTURE = "AnatomicalStructurePrimary"
+
 
 @dataclass(frozen=True, eq=False)
 class Mesh:
@@ -75,7 +77,8 @@ def read_mesh(given: str | Path | tuple[npt.ArrayLike, npt.ArrayLike] | Any) -> 
     if isinstance(given, str | Path):
         given = _from_file(Path(given))
     if hasattr(given, "agg_data"):
-        structure = str(given.meta.get("AnatomicalStructurePrimary", ""))
+        held = [given.meta, *(array.meta for array in given.darrays)]  # files differ in where they say it
+        structure = next((each[_STRUCTURE] for each in held if each.get(_STRUCTURE)), "")
         given = given.agg_data(("pointset", "triangle"))
     if not isinstance(given, tuple | list) or len(given) != 2:
         refuse(f"a mesh is a file, a GiftiImage or (coordinates, faces), got {type(given).__name__}")

@@ -365,7 +365,11 @@ def refused() -> Iterator[tuple[str, dict[str, Any], str]]:
     yield "unknown", {"dissimilarity": "corelation"}, "nearest: 'correlation'"
     yield "comparator", {"comparator": "pearson"}, "nearest: 'corr'"
     yield "nothing", {"models": None}, "there is nothing to return"
-    yield "columns", {"data": data.measurements[:, :50], "by": NAMES * 4}, r"the data have 50 channels .* but the neighbourhoods have \d+"
+    yield (
+        "columns",
+        {"data": data.measurements[:, :50], "by": NAMES * 4},
+        r"the data have 50 channels .* but the neighbourhoods have \d+",
+    )
     yield "names", {"data": data.measurements, "by": NAMES}, "by= has 6 values, but there are 24 observations"
     yield "descriptor", {"by": "stimuli"}, "no descriptor 'stimuli'; nearest: 'stimulus'"
     yield "jobs", {"n_jobs": 0}, "n_jobs=0 is not a number of workers"
