@@ -167,7 +167,7 @@ def group_test(
     Examples
     --------
     >>> from brainrdl import searchlights
-    >>> near = searchlights.sensor_neighbourhoods(np.eye(4), 2.0)
+    >>> near = searchlights.sensor_neighbourhoods(np.eye(4)[:, :3], 2.0)
     >>> scores = np.random.default_rng(0).normal(size=(8, 4, 1)) + [[0.0], [0.0], [0.0], [3.0]]
     >>> maps = [searchlights.SearchlightMap(near, own, ("animacy",), np.zeros(4)) for own in scores]
     >>> group_test(maps).values["p_fwe"][:, 0] < 0.05

@@ -87,7 +87,7 @@ def main() -> None:
         for method in ("correlation", "euclidean"):
             print(row(
                 f"{method} and model, {len(numbers)} spheres of {len(theirs[0])} voxels, {n_conditions} conditions",
-                lambda: searchlight(  # noqa: B023
+                lambda: searchlight(
                     data, near, {"m": model}, by=names, dissimilarity=method, progress=False  # noqa: B023
                 ).values[:, 0],
                 lambda: peer(method),  # noqa: B023

@@ -31,13 +31,13 @@ def maps(near: Neighbourhoods, scores: np.ndarray) -> list[SearchlightMap]:
 
 def test_the_largest_statistic_and_the_largest_cluster_are_beyond_chance_in_five_of_a_hundred_maps() -> None:
     near, generator = box(), np.random.default_rng(0)
-    n, centres, clusters = 150, 0, 0
+    n, centres, clusters = 100, 0, 0
     for seed in range(n):
-        found = group_test(maps(near, smooth(generator, near, 11)), n_permutations=199, p_threshold=0.01, seed=seed)
+        found = group_test(maps(near, smooth(generator, near, 11)), n_permutations=99, p_threshold=0.01, seed=seed)
         centres += found.values["p_fwe"].min() <= 0.05
         clusters += found.values["p_cluster"].min() <= 0.05
     for count in (centres, clusters):
-        assert 0.005 <= count / n <= 0.10  # binomial, 99.9 % for .05
+        assert 1 <= count <= 13  # 99 % of a binomial distribution with .05 are at most 12
 
 
 def test_an_effect_is_found_where_it_is() -> None:

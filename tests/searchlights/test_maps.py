@@ -76,11 +76,11 @@ def test_a_surface_is_written_as_gifti(tmp_path: Path) -> None:
 
 
 def test_a_surface_over_time_is_written_as_a_source_estimate(tmp_path: Path) -> None:
-    mne = pytest.importorskip("mne")
+    source_estimate = pytest.importorskip("mne.source_estimate")
     found = mapped(over_time(octahedron("CortexRight"), np.arange(7) * 0.01 - 0.02, 0.01))
     written = found.save(tmp_path)
     assert written[0].name == "faces___houses-rh.stc"
-    stc = mne.source_estimate._read_stc(str(written[0]))
+    stc = source_estimate._read_stc(str(written[0]))
     assert stc["tmin"] == pytest.approx(-0.01, abs=1e-6)
     assert stc["tstep"] == pytest.approx(0.01, abs=1e-6)
     assert stc["vertices"].tolist() == list(range(6))
