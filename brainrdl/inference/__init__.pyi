@@ -3,6 +3,10 @@ from .ceilings import (
     ceiling_for_subjects as ceiling_for_subjects,
     noise_ceiling as noise_ceiling,
 )
+from .clusters import (
+    ClusterTest as ClusterTest,
+    cluster_test as cluster_test,
+)
 from .partial_correlation import partial as partial
 from .permutation import (
     PermutationTest as PermutationTest,
