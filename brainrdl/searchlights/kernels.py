@@ -27,7 +27,7 @@ Flags = npt.NDArray[np.bool_]
 
 _GRAM = ("euclidean", "correlation", "cosine", "mahalanobis", "crossnobis")
 
-_FLAT = 1e-12  # spread of a pattern over channels, relative to its mean, that is only rounding; as in `calc_rdm`
+_FLAT = 1e-12  # spread, relative to the size of the values, that is only rounding; as in `calc_rdm`
 
 _BUFFER = 2**19  # numbers that are gathered at a time: 4 MiB stay in the cache
 
@@ -52,6 +52,8 @@ class Kernel:
         The conditions of each run, if some are missing; otherwise empty.
     noise : LocalNoise, optional
         Noise that patterns are whitened with in each sphere.
+    silent : numpy.ndarray of bool (n_channels,), optional
+        Channels in which the noise has no variance (or is not known), which cannot be whitened.
     """
 
     patterns: Values
@@ -61,6 +63,7 @@ class Kernel:
     n_runs: int = 1
     present: tuple[Places, ...] = ()
     noise: LocalNoise | None = None
+    silent: Flags | None = None
 
     def at_once(self, n_channels: int) -> int:
         """Return how many spheres of this size are computed at a time."""
@@ -143,10 +146,11 @@ def kernel_of(measured: Measurements, dissimilarity: str | Dissimilarity, noise:
     if noise is None:
         return kernel
     local = LocalNoise.of(measured, noise)
-    if noise != "diag":
-        return replace(kernel, noise=local)
     scales = local.deviations()
-    return replace(kernel, patterns=kernel.patterns / np.where(scales > 0, scales, np.inf)[:, None])
+    silent = ~(scales > _FLAT * np.abs(measured.values).max(0))
+    if noise != "diag":
+        return replace(kernel, noise=local, silent=silent)
+    return replace(kernel, patterns=kernel.patterns / np.where(silent, np.inf, scales)[:, None], silent=silent)
 
 
 def _in_runs(kernel: Kernel, measured: Measurements) -> Kernel:

@@ -98,7 +98,7 @@ def _towards_diagonal(products: Values, residuals: Values, dof: float) -> Values
     off = np.square(correlations).sum((1, 2)) - np.square(_diagonal(correlations)).sum(1)
     squares = np.square(residuals) / variances[:, :, None]
     products_off = (np.square(squares.sum(1)) - np.square(squares).sum(1)).sum(1) / (n - 1)
-    share = np.clip(n / dof**2 * (products_off - off) / off, 0, 1)
+    share = np.clip(n / dof**2 * (products_off - off) / np.where(off > 0, off, 1), 0, 1)
     found = products * ((1 - share) / dof)[:, None, None]
     _diagonal(found)[:] = variances
     return found

@@ -7,7 +7,7 @@ depend on the number of workers, and each is computed by one thread, so the resu
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -141,6 +141,7 @@ def searchlight(
         scorer, used = scorer_of(models, measured.names, comparator, names_by, common)
     places = None if used == measured.names else place_of(measured.names, used)
     kernel = kernel_of(measured, dissimilarity, noise)
+    measured = _without_silent(measured, kernel)
     _warn_of_missing(kernel, measured, dissimilarity)
     states, jobs = _plan(neighbourhoods, measured, min_channels)
     work = _Work(neighbourhoods, measured.usable, kernel, scorer, places, keep_rdms)
@@ -287,6 +288,14 @@ def _results(
         results = Parallel(n_jobs=n_jobs, return_as="generator")(delayed(work)(job) for job in jobs)
     for found in track_slow(results, "searchlight", len(jobs), progress):
         yield from found
+
+
+def _without_silent(measured: Measurements, kernel: Kernel) -> Measurements:
+    """Leave out channels that cannot be whitened, because their noise has no variance."""
+    if kernel.silent is None or not (lost := int((measured.usable & kernel.silent).sum())):
+        return measured
+    left_out = {**measured.left_out, "no variance of the noise": lost}
+    return replace(measured, usable=measured.usable & ~kernel.silent, left_out=left_out)
 
 
 def _refuse_nothing(states: npt.NDArray[np.int8]) -> None:

@@ -265,6 +265,18 @@ def test_channels_that_are_nan_or_constant_are_left_out_and_counted() -> None:
     np.testing.assert_allclose(found.rdms.dissimilarities[row], expected, atol=1e-12)
 
 
+def test_channels_without_variance_of_the_noise_are_left_out_and_counted() -> None:
+    data, near = measured(), ball()
+    values = np.array(data.measurements)
+    values[:, 60] = np.tile(np.arange(6) / 7, 4)
+    exact = Dataset(values, obs_descriptors=data.obs_descriptors)
+    for noise in ("diag", "shrinkage_diag", "shrinkage_eye"):
+        found = searchlight(exact, near, models(), dissimilarity="mahalanobis", noise=noise)
+        assert found.left_out["channels"] == {"no variance of the noise": 1}
+        assert found.scores["first"].isna().to_numpy().nonzero()[0].tolist() == [60]
+    assert not searchlight(exact, near, models()).left_out["channels"]
+
+
 def test_small_spheres_are_left_out_and_counted() -> None:
     sizes = np.array([len(ball().channels_of(k)) for k in range(int(mask().sum()))])
     found = searchlight(measured(), ball(), models(), min_channels=20)
