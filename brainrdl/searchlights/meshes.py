@@ -50,7 +50,7 @@ class Mesh:
         return csr_array(coo_array((np.concatenate([lengths, lengths]), ends), shape=2 * (self.n_vertices,)))
 
 
-def read_mesh(given: str | Path | tuple[npt.ArrayLike, npt.ArrayLike] | Any) -> Mesh:
+def read_mesh(given: Any) -> Mesh:
     """Read a surface.
 
     Parameters
@@ -105,7 +105,7 @@ def _from_file(path: Path) -> Any:
 
     try:
         if path.suffix == ".gii":
-            return nibabel.load(path)  # type: ignore[attr-defined]
+            return nibabel.load(path)
         return nibabel.freesurfer.read_geometry(str(path))[:2]
     except Exception as error:  # damaged files fail in many ways
         refuse(f"{str(path)!r} cannot be read as a surface: {error}")

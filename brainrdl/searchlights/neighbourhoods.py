@@ -178,12 +178,12 @@ def volume_neighbourhoods(
 
 def _volume(given: Mask, affine: npt.ArrayLike | None, what: str) -> tuple[npt.NDArray[np.bool_], npt.NDArray[Any]]:
     """Return which voxels are not 0, and the affine."""
-    image = given
+    image: Any = given
     if isinstance(given, str | Path):
         import nibabel
 
         try:
-            image = nibabel.load(given)  # type: ignore[attr-defined]
+            image = nibabel.load(given)
         except Exception as error:  # damaged files fail in many ways
             refuse(f"{what}= {str(given)!r} cannot be read as an image: {error}")
     if hasattr(image, "affine"):

@@ -326,7 +326,7 @@ def _zeros(two: Any) -> Any:
 def _rdms(kept: dict[int, Values], states: Any, measured: Measurements, by: str, label: str) -> RDMs:
     centres = np.flatnonzero(states == DONE)
     return joined_rdms(
-        np.stack([kept[centre] for centre in centres]),
+        np.stack([kept[int(centre)] for centre in centres]),
         measure=label,
         rdm_descriptors={"centre": centres.tolist()},
         pattern_descriptors={by: measured.names},

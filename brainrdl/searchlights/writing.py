@@ -116,7 +116,7 @@ def _write_nifti(where: Neighbourhoods, values: Values, path: Path) -> None:
 
     with atomic(path) as part:
         whole = part.with_name(f"{part.stem}.nii.gz")  # nibabel compresses by the whole suffix
-        nibabel.save(image_of(where, values), whole)  # type: ignore[attr-defined]
+        nibabel.save(image_of(where, values), whole)
         whole.replace(part)
 
 
