@@ -43,4 +43,5 @@ def track_slow(items: Iterable[T], what: str, n: int, shown: bool = True) -> Ite
             if shown and not bar.live.is_started and time.monotonic() - started > _AFTER:
                 bar.start()
     finally:
-        bar.stop()
+        if bar.live.is_started:  # otherwise it would write an empty line
+            bar.stop()

@@ -260,4 +260,4 @@ def said(left_out: dict[str, int], what: str) -> Iterable[str]:
     >>> list(said({"NaN in an observation": 2}, "channels"))
     ['2 channels: NaN in an observation']
     """
-    return (f"{n} {what}: {why}" for why, n in left_out.items())
+    return (f"{n} {what if n > 1 else what.removesuffix('s')}: {why}" for why, n in left_out.items())

@@ -69,32 +69,36 @@ def main() -> None:
     words = parser.parse_args()
     print("| searchlight | brainrdl (ms) | rsatoolbox (ms) | rsatoolbox / brainrdl | largest difference |")
     print("|---|---:|---:|---:|---:|")
-    generator = np.random.default_rng(0)
-    for n_conditions, radius in ((8, 3.1), (24, 3.1), (92, 3.1), (92, 4.1)):
-        near, numbers, theirs = spheres(radius, words.spheres)
-        names = [f"{k:03d}" for k in range(n_conditions)]
-        data = generator.normal(size=(n_conditions, SIDE**3))
-        model = rdms.from_array(generator.random(n_conditions * (n_conditions - 1) // 2), names)
-        fixed = ModelFixed("model", model.dissimilarities[0])
-
-        def peer(
-            method: str, data: Any = data, numbers: Any = numbers, theirs: Any = theirs, fixed: Any = fixed
-        ) -> Any:
-            found = get_searchlight_RDMs(data, numbers, theirs, np.arange(len(data)), method, verbose=False)
-            results = evaluate_models_searchlight(found, fixed, eval_fixed, method="corr", n_jobs=1)
-            return [result.evaluations.ravel()[0] for result in results]
-
-        for method in ("correlation", "euclidean"):
-            print(row(
-                f"{method} and model, {len(numbers)} spheres of {len(theirs[0])} voxels, {n_conditions} conditions",
-                lambda: searchlight(
-                    data, near, {"m": model}, by=names, dissimilarity=method, progress=False  # noqa: B023
-                ).values[:, 0],
-                lambda: peer(method),  # noqa: B023
-                words.rounds,
-            ), flush=True)  # fmt: skip
+    for method, n_conditions, radius in (
+        ("correlation", 8, 3.1),
+        ("correlation", 92, 3.1),
+        ("correlation", 92, 4.1),
+        ("euclidean", 92, 3.1),
+    ):
+        print(models(method, n_conditions, radius, words.spheres, words.rounds), flush=True)
     for n_conditions, n_runs, radius in ((8, 12, 3.1), (24, 8, 3.1)):
         print(crossnobis(n_conditions, n_runs, radius, words.spheres, words.rounds), flush=True)
+
+
+def models(method: str, n_conditions: int, radius: float, n_spheres: int, rounds: int) -> str:
+    """RDMs and their comparison with one model."""
+    near, numbers, theirs = spheres(radius, n_spheres)
+    generator = np.random.default_rng(0)
+    names = [f"{k:03d}" for k in range(n_conditions)]
+    data = generator.normal(size=(n_conditions, SIDE**3))
+    model = rdms.from_array(generator.random(n_conditions * (n_conditions - 1) // 2), names)
+    fixed = ModelFixed("model", model.dissimilarities[0])
+
+    def peer() -> list[float]:
+        found = get_searchlight_RDMs(data, numbers, theirs, np.arange(n_conditions), method, verbose=False)
+        results = evaluate_models_searchlight(found, fixed, eval_fixed, method="corr", n_jobs=1)
+        return [float(result.evaluations.ravel()[0]) for result in results]
+
+    def ours() -> np.ndarray:
+        return searchlight(data, near, {"m": model}, by=names, dissimilarity=method, progress=False).values[:, 0]
+
+    title = f"{method} and a model, {len(numbers)} spheres of {len(theirs[0])} voxels, {n_conditions} conditions"
+    return row(title, ours, peer, rounds)
 
 
 def crossnobis(n_conditions: int, n_runs: int, radius: float, n_spheres: int, rounds: int) -> str:

@@ -48,7 +48,7 @@ OPTIONS = ("--mask", "mask.nii.gz", "--radius", "5", "--model", "line.h5", "--mo
 
 def test_a_subject_gets_maps_that_equal_the_python_api(folder: Path) -> None:
     done = _run("searchlight", "sub-1_betas.nii.gz", *OPTIONS, "-d", "crossnobis", "--out", "one", folder=folder)
-    assert "left out: 1 channels: not in the data" in done.stdout
+    assert "left out: 1 channel: not in the data" in done.stdout
     assert "highest peaks" in done.stdout
     near = volume_neighbourhoods(folder / "mask.nii.gz", 5)
     data = read(folder / "sub-1_betas.nii.gz", mask=folder / "mask.nii.gz")

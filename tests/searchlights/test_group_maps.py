@@ -62,7 +62,7 @@ def test_centres_that_a_subject_lacks_are_left_out_and_counted(tmp_path: Path) -
     scores = smooth(np.random.default_rng(2), near, 6)
     scores[3, 100] = np.nan
     found = group_test(maps(near, scores), n_permutations=50)
-    assert found.notes == ["1 centres: without a score in a subject"]
+    assert found.notes == ["1 centre: without a score in a subject"]
     assert np.isnan(found.values["p_fwe"][100, 0])
     assert np.isfinite(found.values["p_fwe"]).sum() == 511
     found.save(tmp_path)
