@@ -34,7 +34,8 @@ def track_slow(items: Iterable[T], what: str, n: int, shown: bool = True) -> Ite
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-    bar = Progress(*columns, console=Console(stderr=True), transient=True, disable=not shown)
+    console = Console(stderr=True)  # a terminal shows the bar while it moves, a log keeps its last state
+    bar = Progress(*columns, console=console, transient=console.is_terminal, disable=not shown)
     task, started = bar.add_task(what, total=n), time.monotonic()
     try:
         for item in items:
