@@ -63,7 +63,7 @@ def to_result(evaluation: Evaluation, comparator: str | None = None, *, target: 
 
     scores = _scores(evaluation.scores, comparator, target)
     shown = list(dict.fromkeys(zip(scores["student"], scores["layer"], strict=True)))
-    table = scores.pivot_table("score", ["student", "layer"], "subject", sort=False)
+    table = scores.pivot_table("score", ["student", "layer"], "subject", sort=False, dropna=False)
     values = np.stack([table.loc[key].to_numpy() for key in shown])
     n_subjects = values.shape[1]
     result = Result(

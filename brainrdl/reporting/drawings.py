@@ -27,9 +27,12 @@ from brainrdl.reporting.wording import counted, number, percent, who_of
 from brainrdl.similarity.comparators import label_of
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from rsatoolbox.rdm import RDMs
 _SPARSE = 0.6
+
+_NARROW = 3.4  # inches, the width of a phone
 
 _TITLE = 28  # characters that fit above a panel
 
@@ -53,13 +56,14 @@ class Section(StrEnum):
 
 @dataclass(frozen=True)
 class Drawing:
-    """A figure with its file name, its section of the page, its alternative text and its caption."""
+    """A figure with its file name, its section of the page, its alternative text, its caption and a form for phones."""
 
     name: str
     section: Section
     figure: Figure
     alt: str
     caption: str
+    narrow: Figure | None = None
 
     def __post_init__(self) -> None:
         check_option(self.section, [section.value for section in Section], "section of the report")
@@ -80,13 +84,19 @@ def _score_drawings(run: Run) -> Iterator[Drawing]:
     n_rows = max(int((table["against"] == against.value).sum()) for against in kinds) + table["target"].nunique()
     figure = _new_figure(9.4 if len(kinds) > 1 else 6.4, 1.4 + 0.27 * n_rows)
     axes = figure.subplots(1, len(kinds), squeeze=False)[0]
-    for ax, against in zip(axes, kinds, strict=True):
-        plot.scores(table, comparator, against.value, ax)
+    _draw_scores(axes, table, comparator, kinds)
     labels = [[tick.get_text() for tick in ax.get_yticklabels()] for ax in axes]
     if len(kinds) > 1 and labels[0] == labels[1]:
         axes[1].set_yticklabels([])
     alt, caption = _scores_alt(table, comparator, kinds), _scores_caption(table, kinds)
-    yield Drawing("scores", Section.SCORES, figure, alt, caption)
+    narrow = _new_figure(_NARROW, (1.4 + 0.27 * n_rows) * len(kinds))
+    _draw_scores(narrow.subplots(len(kinds), squeeze=False)[:, 0], table, comparator, kinds)
+    yield Drawing("scores", Section.SCORES, figure, alt, caption, narrow)
+
+
+def _draw_scores(axes: Sequence[Axes], table: pd.DataFrame, comparator: str, kinds: Sequence[Against]) -> None:
+    for ax, against in zip(axes, kinds, strict=True):
+        plot.scores(table, comparator, against.value, ax)
 
 
 def _scores_alt(table: pd.DataFrame, comparator: str, kinds: Sequence[Against]) -> str:

@@ -93,7 +93,7 @@ def make_evaluation(
     )
     told = SETTINGS | settings
     return assemble(
-        held_out, {target: teacher}, comparators, "dyadic", 20, 0, histories=histories, labels=labels, settings=told
+        held_out, {target: teacher}, comparators, "dyadic", None, 0, histories=histories, labels=labels, settings=told
     )
 
 
