@@ -195,7 +195,8 @@ def score(
     Raises
     ------
     BrainrdlError
-        If a comparator or the kind of intervals is unknown, or there are too few resamples, or some for other intervals.
+        If a comparator or the kind of intervals is unknown, or there are too few resamples, or resamples for other
+        intervals.
 
     Warns
     -----
@@ -392,8 +393,8 @@ def _warn_of_constant(held_out: Sequence[HeldOut], comparators: Sequence[str]) -
     told = [f"{who} in {sum(found)} of {len(found)} folds" for who, found in folds.items() if any(found)]
     if told:
         warnings.warn(
-            f"scores are undefined (NaN) where an RDM of held-out stimuli is constant: {quote(told)}; they do not count "
-            "in means over folds",
+            f"scores are undefined (NaN) where an RDM of held-out stimuli is constant: {quote(told)}; they do not "
+            "count in means over folds",
             stacklevel=3,
         )
 

@@ -1,6 +1,6 @@
 """Comparators over weighted pairs, also if subjects lack some pairs.
 
-A constant RDM has no correlation with another one: its score is undefined, not 0, which would be that of an unrelated RDM.
+A constant RDM has no correlation with another one: its score is undefined. It is not 0, the score of an unrelated RDM.
 """
 
 from __future__ import annotations

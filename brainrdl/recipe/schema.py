@@ -348,8 +348,8 @@ class EvaluationSection(_EvaluationKeys):
     def _resamples_only_for_a_bootstrap(self) -> EvaluationSection:
         if self.n_bootstrap is not None and self.intervals != "dual-bootstrap":
             raise ValueError(
-                f"evaluation.n_bootstrap: {self.n_bootstrap} has no effect with evaluation.intervals: {self.intervals}; "
-                "leave it out, or use evaluation.intervals: dual-bootstrap"
+                f"evaluation.n_bootstrap: {self.n_bootstrap} has no effect with evaluation.intervals: "
+                f"{self.intervals}; leave it out, or use evaluation.intervals: dual-bootstrap"
             )
         return self
 

@@ -27,7 +27,6 @@ from brainrdl.reporting.wording import counted, number, percent, who_of
 from brainrdl.similarity.comparators import label_of
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from rsatoolbox.rdm import RDMs
 _SPARSE = 0.6
@@ -84,19 +83,27 @@ def _score_drawings(run: Run) -> Iterator[Drawing]:
     n_rows = max(int((table["against"] == against.value).sum()) for against in kinds) + table["target"].nunique()
     figure = _new_figure(9.4 if len(kinds) > 1 else 6.4, 1.4 + 0.27 * n_rows)
     axes = figure.subplots(1, len(kinds), squeeze=False)[0]
-    _draw_scores(axes, table, comparator, kinds)
+    for ax, against in zip(axes, kinds, strict=True):
+        plot.scores(table, comparator, against.value, ax)
     labels = [[tick.get_text() for tick in ax.get_yticklabels()] for ax in axes]
     if len(kinds) > 1 and labels[0] == labels[1]:
         axes[1].set_yticklabels([])
     alt, caption = _scores_alt(table, comparator, kinds), _scores_caption(table, kinds)
-    narrow = _new_figure(_NARROW, (1.4 + 0.27 * n_rows) * len(kinds))
-    _draw_scores(narrow.subplots(len(kinds), squeeze=False)[:, 0], table, comparator, kinds)
-    yield Drawing("scores", Section.SCORES, figure, alt, caption, narrow)
+    yield Drawing("scores", Section.SCORES, figure, alt, caption, _narrow_scores(table, comparator, kinds, n_rows))
 
 
-def _draw_scores(axes: Sequence[Axes], table: pd.DataFrame, comparator: str, kinds: Sequence[Against]) -> None:
-    for ax, against in zip(axes, kinds, strict=True):
-        plot.scores(table, comparator, against.value, ax)
+def _narrow_scores(table: pd.DataFrame, comparator: str, kinds: Sequence[Against], n_rows: int) -> Figure:
+    """Draw the scores for a phone: panels below each other, and each name above its point."""
+    figure = _new_figure(_NARROW, (0.6 + 0.4 * n_rows) * len(kinds))
+    for ax, against in zip(figure.subplots(len(kinds), squeeze=False)[:, 0], kinds, strict=True):
+        plot.scores(table, comparator, against.value, ax, legend=False)
+        for y, tick in enumerate(ax.get_yticklabels()):
+            weight, across = tick.get_fontweight(), ax.get_yaxis_transform()
+            ax.text(0.01, y - 0.38, tick.get_text(), transform=across, va="center", fontsize=8, fontweight=weight)
+        ax.set_yticklabels([])
+        ax.xaxis.label.set_fontsize(8)
+        ax.set_ylim(ax.get_ylim()[0], -0.8)
+    return figure
 
 
 def _scores_alt(table: pd.DataFrame, comparator: str, kinds: Sequence[Against]) -> str:

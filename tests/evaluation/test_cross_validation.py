@@ -789,7 +789,7 @@ def test_a_member_that_tells_nothing_apart_adds_nothing_to_an_ensemble() -> None
         result = quick(students, ensembles={"both": ["a", "collapsed"]}, controls=[])
     rows = result.summary.query("against == 'mean' and comparator == 'corr'").set_index("student")["score"]
     assert rows["both"] == pytest.approx(rows["a"])
-    assert math.isnan(rows["collapsed"])
+    assert np.isnan(rows["collapsed"])
 
 
 def test_models_are_paired_by_name() -> None:

@@ -645,8 +645,11 @@ def test_a_constant_student_has_no_score_and_no_contrast(value: float, intervals
     truth, teacher = simulated()
     flat = torch.full_like(truth, value).float()
     flat[0] += 2e-7 * value  # rounding of float32
-    rows = [student(flat, teacher.names), student(truth, teacher.names, "other"),
-            student(truth.flip(0), teacher.names, "unfitted", role="unfitted")]  # fmt: skip
+    rows = [
+        student(flat, teacher.names, base="unfitted"),
+        student(truth, teacher.names, "other", base="unfitted"),
+        student(truth.flip(0), teacher.names, "unfitted", role="unfitted", base="unfitted"),
+    ]
     with pytest.warns(UserWarning, match=r"undefined \(NaN\) .* constant: \['fitted / layer / IT in 1 of 1 folds'\]"):
         _, summary, contrasts = score(rows, {"IT": teacher}, ["corr", "spearman", "corr_cov"], intervals=intervals)
     nothing = summary[summary.student == "fitted"]

@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import intervals
 import population
 
-COMPARATORS, DESIGNS = ("corr", "spearman"), ("folds", "no folds")
+COMPARATORS, STIMULI, DESIGNS = ("corr", "spearman"), (24, 48), ("folds", "no folds")
 
 
 def scores(sample: population.Sample, parts: list[np.ndarray], comparator: str, n_stimuli: int) -> np.ndarray:
@@ -65,7 +65,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     rows: list[dict[str, object]] = []
-    for design in itertools.product(intervals.STIMULI, intervals.SUBJECTS, DESIGNS, intervals.NOISE):
+    for design in itertools.product(STIMULI, intervals.SUBJECTS, DESIGNS, intervals.NOISE):
         rows += cell(*design, arguments.sets)
         arguments.out.parent.mkdir(parents=True, exist_ok=True)
         pd.DataFrame(rows).to_csv(arguments.out, index=False)
