@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from brainrdl._core.constants import MIN_CONDITIONS
-from brainrdl._core.errors import arg, check_text, check_whole, quote, refuse
+from brainrdl._core.errors import arg, check_text, check_unique, check_whole, quote, refuse
 from brainrdl._core.rows import Role
 from brainrdl.dissimilarity import measures
 from brainrdl.evaluation.held_out import Evaluation, assemble, student_rdms, teacher_rdms
@@ -178,6 +178,7 @@ def evaluate_elsewhere(
     judging = {"intervals": intervals, "n_bootstrap": resamples(intervals, n_bootstrap)}
     check_whole(seed, "seed", 0, 2**32)
     check_text(models or (), "the models")
+    check_unique(["fitted", "unfitted", *(models or ()), "category", "category lookup"], "the rows of the evaluation")
     check_stored(teacher)
     stimuli, dropped = _new(stimuli, seen, groups_of(groups, (*seen.names, *stimuli.names)), same_names, drop_seen)
     names = stimuli.names

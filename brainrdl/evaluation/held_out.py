@@ -11,7 +11,7 @@ import pandas as pd
 import torch
 
 from brainrdl._core.constants import MIN_CONDITIONS
-from brainrdl._core.errors import check_text, check_whole, refuse
+from brainrdl._core.errors import check_text, check_unique, check_whole, refuse
 from brainrdl._core.files import (
     check_digests,
     digests_of,
@@ -240,6 +240,7 @@ def evaluate(
     names = tuple(stimuli.names if names is None else names)
     check_stored(teacher)
     check_text(models or (), "the models")
+    check_unique(["student", *(models or ()), "category", "category lookup"], "the rows of the evaluation")
     if len(names) < MIN_CONDITIONS:
         refuse(f"scoring needs at least {MIN_CONDITIONS} conditions, got {len(names)}: {list(names)}")
     found = student_rdms(student, teacher, stimuli, names, dissimilarity)

@@ -23,7 +23,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from brainrdl._core.constants import GROUP, PARTIAL
-from brainrdl._core.errors import check_option, quote
+from brainrdl._core.errors import arg, check_option, quote, refuse
 from brainrdl._core.rows import Against, Role
 from brainrdl._core.threads import threads_for
 from brainrdl.dissimilarity.pairs import pair_indices, to_square
@@ -217,6 +217,8 @@ def score(
     """
     for comparator in comparators:
         check_option(comparator, SIMILARITIES, "comparator")
+    if not comparators:
+        refuse(f"{arg('comparators')} should name at least one similarity, got none")
     options = {"n_bootstrap": resamples(intervals, n_bootstrap) or 0, "seed": seed}
     known = {target: teacher.known for target, teacher in teachers.items()}
     held_out = [part for one in held_out if (part := one.only(known[one.target])) is not None]

@@ -878,6 +878,7 @@ def no_fit(monkeypatch: pytest.MonkeyPatch) -> None:
             {"students": {"fitted": make_student, "unfitted": make_student}},
             r"names \['unfitted'\] occur more than once",
         ),
+        ({"ensembles": {"both": ["fitted", "fitted"]}}, "occur more than once in the students of an ensemble"),
         ({"ensembles": {"fitted": ["fitted"]}}, r"names \['fitted', .*occur more than once in the rows"),
         ({"models": {"category": size_model()}}, r"names \['category'\] occur more than once in the rows"),
         ({"models": {"few": rdms.from_array(np.arange(6.0), NAMES[:4])}}, r"conditions \['n04'"),

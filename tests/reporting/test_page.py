@@ -892,7 +892,9 @@ def test_a_student_without_a_score_is_said_to_have_none(tmp_path: Path) -> None:
     summary = evaluation.summary
     summary.loc[summary["student"] == "fitted", ["score", "low", "high", "share"]] = np.nan
     text = Page(report(evaluation, tmp_path / "page.html")).text
-    assert "On held-out stimuli, the fitted network (layer conv) has no Spearman correlation with the RDMs of IT" in text
+    assert (
+        "On held-out stimuli, the fitted network (layer conv) has no Spearman correlation with the RDMs of IT" in text
+    )
 
 
 def test_the_scores_have_a_figure_for_phones(page: Page) -> None:
