@@ -1,9 +1,9 @@
 """Coverage and width of the intervals of partial correlations, in simulations with a known truth.
 
-Run ``python tests/validity/partial_correlations.py --out docs/validity/partial.csv``; rows that the file already has are
-kept. As in `intervals.py`, with the correlation of a model and the mean RDM that is left when another model is held
-constant, in folds: the score of `better` given `worse`; and, given categories, the gain of `better` over `worse` and its
-difference from `twin`, which is as good. The truth is the mean over the data sets of a cell, and 0 for no gain.
+Run ``python tests/validity/partial_correlations.py --out docs/validity/partial.csv``; rows that the file already has
+are kept. As in `intervals.py`, with the correlation of a model and the mean RDM that is left when another model is held
+constant, in folds: the score of `better` given `worse`; and, given categories, the gain of `better` over `worse` and
+its difference from `twin`, which is as good. The truth is the mean over the data sets of a cell, and 0 for no gain.
 """
 
 from __future__ import annotations
