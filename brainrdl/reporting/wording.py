@@ -98,11 +98,8 @@ def _comparisons(evaluation: Evaluation) -> Iterator[str]:
 
 def _comparison(found: Mapping[str, Any]) -> str:
     """Say which of two students scored more, only as far as the contrast shows it."""
-    one = f"“{found['student']}”", found["layer"]
-    other = f"“{found['other']}”", found["other_layer"]
-    if one[1] == other[1]:
-        one, other = (one[0], ""), (other[0], "")
-    one, other = who_of(*one), who_of(*other)
+    layers = ("", "") if found["layer"] == found["other_layer"] else (found["layer"], found["other_layer"])
+    one, other = (who_of(f"“{found[key]}”", layer) for key, layer in zip(("student", "other"), layers, strict=True))
     if not math.isfinite(found["difference"]):
         return f"{one} and {other} cannot be compared, because in no fold do both have a score."
     if not math.isfinite(found["p_corrected"]):
