@@ -8,7 +8,6 @@ the training stimuli.
 from __future__ import annotations
 
 import shutil
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -27,7 +26,7 @@ from brainrdl.evaluation.baselines import averaged_rows, baseline_rows, constant
 from brainrdl.evaluation.fresh_students import Maker, with_new_terms, without_choice
 from brainrdl.evaluation.held_out import Evaluation, assemble, student_rdms, teacher_rdms, write_evaluation
 from brainrdl.evaluation.jobs import count_workers, run_jobs
-from brainrdl.evaluation.options import CrossValidationOptions, EvaluationOptions
+from brainrdl.evaluation.options import CrossValidationOptions, EvaluationOptions, resamples
 from brainrdl.evaluation.plan import (
     Candidate,
     Split,
@@ -156,6 +155,7 @@ def cross_validate(
     _check_kinds(teacher, stimuli)
     check_stored(teacher)
     asked = complete(EvaluationOptions, options)
+    n_bootstrap = resamples(asked["intervals"], asked["n_bootstrap"])
     count_workers(asked["n_jobs"], n=2)  # refuse a wrong number before hours of preparation
     seeds, stratify, inner_folds = asked["seeds"], asked["stratify"], asked["inner_folds"]
     groups = asked["groups"] = groups_of(asked["groups"], stimuli.names)
@@ -177,7 +177,7 @@ def cross_validate(
     }  # fmt: skip
     judging = {
         **{name: value for name, value in asked.items() if name in free(EvaluationOptions)},
-        "ensembles": ensembles, "models": list(models or {}), "n_stimuli": len(stimuli),
+        "ensembles": ensembles, "models": list(models or {}), "n_stimuli": len(stimuli), "n_bootstrap": n_bootstrap,
     }  # fmt: skip
     left_out = subjects_to_leave_out(teacher, asked["subjects"])
     splits = list(splits_of(stimuli, asked["folds"], seeds, stratify, groups, left_out))
@@ -210,15 +210,10 @@ def cross_validate(
         held_out += averaged_rows(held_out, ensembles or {})
         for split in splits:
             held_out += baseline_rows(split, truth, stimuli, models or {}, "category" in controls)
-        flat = constant_rows(held_out)
-        if flat:
-            warnings.warn(
-                f"{'; '.join(flat)}: a score of 0 there means that the patterns became constant", stacklevel=2
-            )
         evaluation = assemble(
             held_out, truth, asked["comparators"], asked["intervals"], asked["n_bootstrap"], seeds[0],
             histories=pd.concat(histories, ignore_index=True), labels=stimuli.labels,
-            settings=fitting | judging | {"constant": flat} | dict(facts or {}),
+            settings=fitting | judging | {"constant": constant_rows(held_out)} | dict(facts or {}),
         )  # fmt: skip
         if folder and not read_only and is_first():
             write_evaluation(evaluation, folder)

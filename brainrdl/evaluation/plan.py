@@ -282,6 +282,7 @@ def check_rows(
     check_text([*candidates, *ensembles, *models], "the rows of the evaluation")
     for members in ensembles.values():
         check_conditions(members, candidates, "the students of an ensemble")
+        check_unique(members, "the students of an ensemble")
     fitted = [display(label, role) for label in candidates for role in (Role.STUDENT, Role.UNFITTED, Role.PERMUTED)]
     averaged = [display(label, role) for label in ensembles for role in (Role.ENSEMBLE, Role.UNFITTED)]
     check_unique([*fitted, *averaged, *models, "category", "category lookup"], "the rows of the evaluation")

@@ -459,14 +459,14 @@ def test_files_of_another_fold_in_a_fit_are_refused_when_resumed(tmp_path: Path,
 def test_inner_tables_of_another_fold_or_run_are_refused_when_resumed(tmp_path: Path, of: str) -> None:
     options: dict[str, Any] = {"folds": 2, "controls": [], "steps": 2, "inner_folds": 2}
     for name, seed in (("run", 0), ("other", 1)):
-        quick(**options, out=tmp_path / name, n_bootstrap=10, lr=0.01 * (1 + seed))
+        quick(**options, out=tmp_path / name, lr=0.01 * (1 + seed))
     fits = tmp_path / "run" / "fits"
     first, second = (path.with_suffix("") for path in sorted(fits.glob("*-inner.csv")))
     source = first if of == "fold" else tmp_path / "other" / "fits" / second.name
     for suffix in (".csv", ".json"):
         shutil.copy(source.with_suffix(suffix), second.with_suffix(suffix))
     with pytest.raises(BrainrdlError, match=r"-inner.json' is of another run or fold; delete it, and resume the run"):
-        quick(**options, out=tmp_path / "run", n_bootstrap=10, lr=0.01, resume=True)
+        quick(**options, out=tmp_path / "run", lr=0.01, resume=True)
 
 
 def test_the_steps_are_those_of_the_best_mean_evaluation_of_the_inner_folds() -> None:
@@ -786,11 +786,11 @@ def test_a_member_that_tells_nothing_apart_adds_nothing_to_an_ensemble() -> None
             return self.out(self.flat(x) * 0 + self.weight)
 
     students = {"a": make_student, "collapsed": lambda: Student(Collapsed(), ["out"])}
-    with pytest.warns(UserWarning, match="collapsed at layer out gives one pattern"):
+    with pytest.warns(UserWarning, match=r"constant: \['collapsed / out"):
         result = quick(students, ensembles={"both": ["a", "collapsed"]}, controls=[])
     rows = result.summary.query("against == 'mean' and comparator == 'corr'").set_index("student")["score"]
     assert rows["both"] == pytest.approx(rows["a"])
-    assert rows["collapsed"] == 0
+    assert np.isnan(rows["collapsed"])
 
 
 def test_models_are_paired_by_name() -> None:
@@ -879,6 +879,7 @@ def no_fit(monkeypatch: pytest.MonkeyPatch) -> None:
             {"students": {"fitted": make_student, "unfitted": make_student}},
             r"names \['unfitted'\] occur more than once",
         ),
+        ({"ensembles": {"both": ["fitted", "fitted"]}}, "occur more than once in the students of an ensemble"),
         ({"ensembles": {"fitted": ["fitted"]}}, r"names \['fitted', .*occur more than once in the rows"),
         ({"models": {"category": size_model()}}, r"names \['category'\] occur more than once in the rows"),
         ({"models": {"few": rdms.from_array(np.arange(6.0), NAMES[:4])}}, r"conditions \['n04'"),
@@ -895,6 +896,12 @@ def no_fit(monkeypatch: pytest.MonkeyPatch) -> None:
             "fold 1 holds out 3 conditions .*: use fewer inner_folds",
         ),
         ({"n_bootstrap": -1}, "n_bootstrap must be a whole number, at least 0, got -1"),
+        (
+            {"n_bootstrap": 100},
+            "n_bootstrap=100 has no effect with intervals='dyadic'.* leave it out, or use intervals",
+        ),
+        ({"intervals": "none", "n_bootstrap": 1000}, "n_bootstrap=1000 has no effect with intervals='none'"),
+        ({"intervals": "dual-bootstrap", "n_bootstrap": 1}, "'dual-bootstrap' needs at least 2 resamples, got 1"),
         ({"n_bootstrap": "many"}, "n_bootstrap must be a whole number, at least 0, got 'many'"),
         ({"seeds": 3}, r"seeds should be a list, got 3; write \[3\]"),
         ({"comparators": "corr"}, r"comparators should be a list, got 'corr'; write \['corr'\]"),
@@ -1018,7 +1025,10 @@ def test_a_network_that_died_is_told() -> None:
             nn.init.zeros_(parameter)
         return made
 
-    with pytest.warns(UserWarning, match="^fitted at layer 1 gives one pattern for all .* in 1 of 1 folds"):
+    with pytest.warns(
+        UserWarning, match=r"undefined \(NaN\) where an RDM .* constant: \['fitted / 1 / rdm in 1 of 1 folds'\]"
+    ):
         evaluation = quick(dead, steps=0, controls=[])
     assert len(evaluation.settings["constant"]) == 1
+    assert evaluation.summary["score"].isna().all()
     assert quick(controls=[]).settings["constant"] == []
