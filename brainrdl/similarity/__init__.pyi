@@ -10,6 +10,7 @@ from .comparators import (
     soft_spearman as soft_spearman,
     spearman as spearman,
     tau_a as tau_a,
+    tau_b as tau_b,
 )
 from .registry import SIMILARITIES as SIMILARITIES
 from .traits import (

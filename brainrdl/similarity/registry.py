@@ -18,6 +18,7 @@ SIMILARITIES: Registry[Comparator[Any]] = Registry(
         "corr": "corr",
         "spearman": "spearman",
         "tau-a": "tau_a",
+        "tau-b": "tau_b",
         "rho-a": "rho_a",
         "corr_cov": "corr_cov",
         "cosine_cov": "cosine_cov",
