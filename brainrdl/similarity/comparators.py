@@ -21,7 +21,7 @@ from torch import Tensor
 
 from brainrdl._core.constants import PARTIAL
 from brainrdl._core.errors import check_option, refuse
-from brainrdl.similarity.pair_sums import PlainCorrelation, centred, dot, ratio, scaled, weighted_corr, weighted_cosine
+from brainrdl.similarity.pair_sums import PlainCorrelation, centred, cosine_of, dot, ratio, scaled, weighted_corr, weighted_cosine
 from brainrdl.similarity.pooling import as_z_scores, over_root_mean_square
 from brainrdl.similarity.ranks import centred_ranks, concordance, in_blocks, soft_centred_ranks
 from brainrdl.similarity.registry import SIMILARITIES
@@ -103,7 +103,7 @@ def cosine(a: Pairs, b: Pairs, weights: Pairs | None = None) -> Scores:
     >>> cosine(torch.tensor([3.0, 4.0, 0.0]), torch.tensor([4.0, 3.0, 0.0]))
     tensor(0.9600)
     """
-    return weighted_cosine(scaled(a), scaled(b), weights)
+    return cosine_of(a, b) if weights is None else weighted_cosine(scaled(a), scaled(b), weights)
 
 
 @comparator(Traits("Pearson correlation", differentiable=True, poolable=as_z_scores, partial_scale=centred))

@@ -11,9 +11,11 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-_DIRECT = 3  # bits: groups of 8 places are compared directly
+from brainrdl.similarity.sorting import stable_order
 
-_CACHED = 16  # bits: a group of 65536 places fits into the cache of a core, and is finished before the next
+_DIRECT = 5  # bits: places in groups of at most 32 are compared directly
+
+_CACHED = 11  # bits: 2048 such groups fit into the cache of a core, and are finished before the next; 16 bits in all
 
 
 class Concordance(NamedTuple):
@@ -53,14 +55,15 @@ def count_concordance(
     >>> count_concordance(np.array([1.0, 2.0, 9.0]), np.array([0.1, 0.3, 0.2]))
     Concordance(score=1, untied_a=3, untied_b=3)
     """
-    order = a.argsort() if order is None else order
+    order = stable_order(a)[0] if order is None else order
     same_a = _same_as_before(a[order])
-    in_a, in_b = _tied(same_a), _tied(_same_as_before(np.sort(b)))
+    in_a = _tied(same_a)
     if in_a:  # ties of a are not inversions: they are ordered by b
         order = np.lexsort((b, a))
     by_a = b[order]
-    in_both = _tied(same_a & _same_as_before(by_a)) if in_a and in_b else 0
-    discordant = count_inversions(by_a.argsort(kind="stable" if in_b else None))
+    in_both = _tied(same_a & _same_as_before(by_a)) if in_a else 0
+    order_b, ordered_b = stable_order(by_a)
+    in_b, discordant = _tied(_same_as_before(ordered_b)), count_inversions(order_b)
     n_all = len(a) * (len(a) - 1) // 2
     return Concordance(n_all - in_a - in_b + in_both - 2 * discordant, n_all - in_a, n_all - in_b)
 
@@ -86,33 +89,40 @@ def count_inversions(places: npt.NDArray[np.integer]) -> int:
     >>> count_inversions(np.array([2, 0, 1]))
     2
     """
-    n = len(places)
-    n_bits = max((n - 1).bit_length(), _DIRECT)
-    dtype = np.int32 if n_bits < 31 else np.int64
-    places = np.concatenate([places.astype(dtype, copy=False), np.arange(n, 1 << n_bits, dtype=dtype)])
-    found, places = _split(places, n_bits, min(_CACHED, n_bits))
-    for group in places.reshape(-1, 1 << min(_CACHED, n_bits)):
-        within, group = _split(group, min(_CACHED, n_bits), _DIRECT)
-        found += within + _compared(group.reshape(-1, 1 << _DIRECT))
+    n_bits = max((len(places) - 1).bit_length() - _DIRECT, 0)
+    smallest = -(-len(places) >> n_bits)  # places in each of 2 ** n_bits groups
+    padded = np.concatenate([places, np.arange(len(places), smallest << n_bits, dtype=places.dtype)])
+    group, within = np.divmod(padded, smallest)
+    numbers = (group << _DIRECT | within).astype(np.int32 if n_bits + _DIRECT < 32 else np.int64)
+    until = min(_CACHED, n_bits)
+    found, numbers = _split(numbers, smallest, n_bits, until)
+    for part in numbers.astype(np.uint16).reshape(-1, smallest << until):
+        inside, part = _split(part, smallest, until, 0)
+        found += inside + _compared(part.reshape(-1, smallest).T.copy())
     return found
 
 
-def _split(places: npt.NDArray[np.integer], n_bits: int, until: int) -> tuple[int, npt.NDArray[np.integer]]:
-    """Split groups of ``2 ** n_bits`` places into those of ``2 ** until``; count the inversions between their parts.
+def _split(
+    numbers: npt.NDArray[np.integer], smallest: int, n_bits: int, until: int
+) -> tuple[int, npt.NDArray[np.integer]]:
+    """Split each group of ``2 ** n_bits`` smallest groups into parts of ``2 ** until``; count inversions between parts.
 
     A group holds all numbers with the same higher bits, in their original order. Half of them have the next bit: an
     inversion is a 1 before a 0. A 0 at place p of its group with k zeros before it has p - k ones before it.
     """
-    n, found = len(places), 0
+    found = 0
     for bit in reversed(range(until, n_bits)):
-        half = 1 << bit
-        is_one = (places & half) != 0
+        is_one = (numbers & numbers.dtype.type(1 << bit + _DIRECT)) != 0
         zeros = np.flatnonzero(~is_one)
-        found += int((zeros & (2 * half - 1)).sum()) - n // (2 * half) * (half * (half - 1) // 2)
-        places = np.concatenate([places.take(zeros), places.take(np.flatnonzero(is_one))])
-    return found, places
+        half = smallest << bit
+        n_groups = len(numbers) // (2 * half)
+        starts, before = n_groups * (n_groups - 1) * half * half, n_groups * (half * (half - 1) // 2)
+        found += int(zeros.sum()) - starts - before
+        numbers = np.concatenate([numbers.take(zeros), numbers.take(np.flatnonzero(is_one))])
+    return found, numbers
 
 
 def _compared(groups: npt.NDArray[np.integer]) -> int:
-    size = groups.shape[1]
-    return sum(int(np.count_nonzero(groups[:, :-gap] > groups[:, gap:])) for gap in range(1, size))
+    """Count inversions within groups (size, n_groups) by comparing all places directly."""
+    size = len(groups)
+    return sum(int(np.count_nonzero(groups[:-gap] > groups[gap:])) for gap in range(1, size))

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from brainrdl.similarity.inversions import Concordance, count_concordance
 from brainrdl.similarity.pair_sums import centred, dot, mean_of
+from brainrdl.similarity.sorting import stable_order
 
 _SMALL = 32  # places compared directly, by a small matrix product; a power of 2
 
@@ -48,9 +49,7 @@ def sorted_edges(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     if x.device.type != "cpu":
         ordered, order = x.sort(dim=-1)
         return order, torch.searchsorted(ordered, ordered), torch.searchsorted(ordered, ordered, right=True)
-    values = x.numpy()
-    order = torch.from_numpy(values.argsort(-1))
-    ordered = x.gather(-1, order)
+    order, ordered = map(torch.from_numpy, stable_order(x.numpy()))
     places = torch.arange(x.shape[-1]).expand_as(order)
     new = ordered[..., 1:] != ordered[..., :-1]
     if new.all():
@@ -104,7 +103,7 @@ def _counted(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Concordance without weights, of one pair of RDMs after the other; an RDM compared with many is sorted once."""
     batch, n = np.broadcast_shapes(a.shape[:-1], b.shape[:-1]), a.shape[-1]
     values_a, values_b = a.detach().numpy(), b.detach().numpy()
-    orders = np.broadcast_to(values_a.argsort(-1), (*batch, n))
+    orders = np.broadcast_to(stable_order(values_a)[0], (*batch, n))
     values_a, values_b = np.broadcast_to(values_a, (*batch, n)), np.broadcast_to(values_b, (*batch, n))
     found = np.zeros((*batch, len(Concordance._fields)))
     for one in np.ndindex(batch):

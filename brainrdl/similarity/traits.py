@@ -125,8 +125,11 @@ def comparator(traits: Traits) -> Callable[[Callable[P, Tensor]], Comparator[P]]
     def decorate(core: Callable[P, Tensor]) -> Comparator[P]:
         @functools.wraps(core)
         def compare(a: Tensor, b: Tensor, weights: Tensor | None = None, **options: object) -> Tensor:
+            called = cast(Callable[..., Tensor], core)
+            if not torch.is_autocast_enabled(a.device.type):
+                return called(*_prepare(a, b, weights), **options)
             with torch.autocast(a.device.type, enabled=False):
-                return cast(Callable[..., Tensor], core)(*_prepare(a, b, weights), **options)
+                return called(*_prepare(a, b, weights), **options)
 
         vars(compare).update(vars(traits))
         return cast(Comparator[P], compare)
