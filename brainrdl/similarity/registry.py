@@ -23,6 +23,12 @@ SIMILARITIES: Registry[Comparator[Any]] = Registry(
         "corr_cov": "corr_cov",
         "cosine_cov": "cosine_cov",
         "cka": "cka",
+        "cka_unbiased": "brainrdl.similarity.kernels:cka_unbiased",
+        "cka_rbf": "brainrdl.similarity.kernels:cka_rbf",
+        "rv": "brainrdl.similarity.kernels:rv",
+        "bures": "brainrdl.similarity.kernels:bures",
+        "bures_metric": "brainrdl.similarity.kernels:bures_metric",
+        "riemannian": "brainrdl.similarity.kernels:riemannian",
         "soft-spearman": "soft_spearman",
     },
 )
