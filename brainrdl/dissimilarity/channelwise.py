@@ -175,7 +175,12 @@ def pairwise(function: Callable[[Tensor, Tensor], Tensor]) -> Dissimilarity:
         at_once = max(1, _AT_ONCE // max(1, x.numel() // x.shape[-2]))
         with outside_autocast(x):
             blocks = [
-                _block(function, name, x[..., torch.as_tensor(i).to(x.device), :], x[..., torch.as_tensor(j).to(x.device), :])
+                _block(
+                    function,
+                    name,
+                    x[..., torch.as_tensor(i).to(x.device), :],
+                    x[..., torch.as_tensor(j).to(x.device), :],
+                )
                 for _, i, j in pair_blocks(x.shape[-2], at_once)
             ]
         return torch.cat(blocks, -1)

@@ -136,7 +136,9 @@ class RDMLoss:
             )
         measures.resolve(self.dissimilarity)
         if not measures.traits_of(self.dissimilarity).differentiable:
-            refuse(f"dissimilarity {self.dissimilarity!r} has no gradient, so nothing can be trained with it; use another")
+            refuse(
+                f"dissimilarity {self.dissimilarity!r} has no gradient, so nothing can be trained with it; use another"
+            )
         if not _similarity.resolve(self.similarity).differentiable:
             refuse(f"similarity {self.similarity!r} has no gradient; train with one of {quote(differentiable_names())}")
 

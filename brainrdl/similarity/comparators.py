@@ -21,7 +21,16 @@ from torch import Tensor
 
 from brainrdl._core.constants import PARTIAL
 from brainrdl._core.errors import check_option, refuse
-from brainrdl.similarity.pair_sums import PlainCorrelation, centred, cosine_of, dot, ratio, scaled, weighted_corr, weighted_cosine
+from brainrdl.similarity.pair_sums import (
+    PlainCorrelation,
+    centred,
+    cosine_of,
+    dot,
+    ratio,
+    scaled,
+    weighted_corr,
+    weighted_cosine,
+)
 from brainrdl.similarity.pooling import as_z_scores, over_root_mean_square
 from brainrdl.similarity.ranks import centred_ranks, concordance, in_blocks, soft_centred_ranks
 from brainrdl.similarity.registry import SIMILARITIES

@@ -83,9 +83,7 @@ _GOLDEN = (5**0.5 - 1) / 2
         reference=_HARVEY,
     )
 )
-def bures(
-    a: Pairs, b: Pairs, weights: Pairs | None = None, *, condition_weights: Conditions | None = None
-) -> Scores:
+def bures(a: Pairs, b: Pairs, weights: Pairs | None = None, *, condition_weights: Conditions | None = None) -> Scores:
     """Bures similarity of the kernels behind two RDMs of squared Euclidean distances, in [0, 1].
 
     ``tr((A^1/2 B A^1/2)^1/2) / sqrt(tr A tr B)`` for kernels A and B. It is the largest cosine between the patterns
@@ -515,9 +513,7 @@ def _median(x: Tensor, weights: Tensor | None) -> Tensor:
         reference=_ROBERT,
     )
 )
-def rv(
-    a: Pairs, b: Pairs, weights: Pairs | None = None, *, condition_weights: Conditions | None = None
-) -> Scores:
+def rv(a: Pairs, b: Pairs, weights: Pairs | None = None, *, condition_weights: Conditions | None = None) -> Scores:
     """RV coefficient of the patterns behind two RDMs of squared Euclidean distances, in [0, 1]; the same as `cka`.
 
     References

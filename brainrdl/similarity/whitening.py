@@ -12,7 +12,9 @@ from brainrdl._core.errors import refuse
 from brainrdl.dissimilarity.pairs import n_conditions_of, pair_indices, to_square
 from brainrdl.similarity.pair_sums import centred, scaled, weighted_cosine
 
-_OPEN = 1e-3  # a smaller pivot: pairs between two groups leave a difference of their effects open, but not the residuals
+_OPEN = (
+    1e-3  # a smaller pivot: pairs between two groups leave a difference of their effects open, but not the residuals
+)
 
 
 def non_negative(values: Tensor, what: str) -> Tensor:

@@ -7,8 +7,7 @@ import pytest
 import torch
 from rsatoolbox.data import Dataset
 
-from brainrdl import RDMLoss, calc_rdm
-from brainrdl import dissimilarity as d
+from brainrdl import RDMLoss, calc_rdm, dissimilarity as d
 from brainrdl._core.errors import BrainrdlError
 
 BINARY = torch.tensor([[1.0, 0, 1, 0], [1, 1, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]])
@@ -77,7 +76,9 @@ def test_calc_rdm_uses_the_new_names() -> None:
     measured = patterns(3, 5, 12).numpy() + 2 * patterns(5, 12, seed=1).numpy()
     data = dataset(measured.reshape(15, 12), 3)
     for name in ("euclidean_cv", "correlation_cv"):
-        np.testing.assert_allclose(calc_rdm(data, name).dissimilarities[0], d.DISSIMILARITIES[name](torch.tensor(measured)))
+        np.testing.assert_allclose(
+            calc_rdm(data, name).dissimilarities[0], d.DISSIMILARITIES[name](torch.tensor(measured))
+        )
     mean = torch.tensor(measured.mean(0))
     for name in ("cityblock", "chebyshev", "braycurtis", "canberra"):
         np.testing.assert_allclose(calc_rdm(data, name).dissimilarities[0], d.DISSIMILARITIES[name](mean))

@@ -203,7 +203,9 @@ def test_constant_patterns_have_a_procrustes_similarity_of_0_and_a_finite_gradie
 
 
 def test_gradients_of_procrustes_equal_finite_differences() -> None:
-    assert torch.autograd.gradcheck(procrustes, (patterns(N, 4).requires_grad_(), patterns(N, 3, seed=1).requires_grad_()))
+    assert torch.autograd.gradcheck(
+        procrustes, (patterns(N, 4).requires_grad_(), patterns(N, 3, seed=1).requires_grad_())
+    )
 
 
 def test_patterns_of_other_conditions_or_with_nan_are_refused() -> None:
