@@ -1,4 +1,4 @@
-"""Dissimilarities that compare channels one by one, with SciPy's names and values, and your own functions of two patterns.
+"""Dissimilarities that compare channels one by one, with SciPy's names, and your own functions of two patterns.
 
 Ratings, counts of words and binary features of stimuli are often compared in this way. Values are those of
 `scipy.spatial.distance.pdist`: not squared, and not divided by the number of channels except where the definition says.
@@ -62,7 +62,7 @@ def chebyshev(x: Float[Tensor, "*batch n_conditions n_channels"]) -> Float[Tenso
 
 @measure(Traits("Bray-Curtis dissimilarity"))
 def braycurtis(x: Float[Tensor, "*batch n_conditions n_channels"]) -> Float[Tensor, "*batch n_pairs"]:
-    """Return the sum of absolute differences over the sum of absolute sums, in [0, 1] for patterns that are not negative.
+    """Return the sum of absolute differences over the sum of absolute sums, in [0, 1] without negative values.
 
     Two patterns of zeros have dissimilarity 0 (SciPy: NaN). Parameters and Raises as in `cityblock`; no unit.
 
@@ -194,8 +194,8 @@ def _block(function: Callable[[Tensor, Tensor], Tensor], name: str, a: Tensor, b
     if not isinstance(found, Tensor) or found.shape != a.shape[:-1]:
         came = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
         refuse(
-            f"dissimilarity {name!r} must return one number for each pair of patterns, shape {tuple(a.shape[:-1])}, got "
-            f"{came}; reduce the last dimension only, for example with .sum(-1)"
+            f"dissimilarity {name!r} must return one number for each pair of patterns, shape {tuple(a.shape[:-1])}, "
+            f"got {came}; reduce the last dimension only, for example with .sum(-1)"
         )
     return found
 

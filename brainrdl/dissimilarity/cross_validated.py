@@ -114,7 +114,7 @@ def is_reliable(x: Float[Tensor, "*batch n_runs n_conditions n_channels"]) -> Bo
 
 
 def _covariances(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Sums of products of patterns in different runs, averaged over pairs of runs, and which are above 0."""
+    """Average products of patterns in different runs over pairs of runs; also say which variances are above 0."""
     x = checked_patterns(x, RUNS, 3)
     n_runs = x.shape[-3]
     if n_runs < 2:

@@ -91,7 +91,7 @@ def influence(compare: Compare, a: Tensor, b: Tensor, similarity: Comparator[Any
 
 
 def _derivatives(value: Tensor, weights: Tensor, counts: Tensor) -> tuple[Tensor, Tensor | None]:
-    """Derivatives with respect to weights of pairs and counts; 0 for pairs if only whole RDMs can be compared."""
+    """Return derivatives by weights of pairs and by counts; 0 for pairs if only whole RDMs can be compared."""
     if not value.requires_grad:
         return torch.zeros_like(weights), None
     of_pairs, of_counts = torch.autograd.grad(value.sum(), [weights, counts], allow_unused=True)

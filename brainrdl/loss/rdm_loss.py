@@ -99,7 +99,7 @@ class RDMLoss:
     Raises
     ------
     BrainrdlError
-        If a name is unknown, the dissimilarity needs patterns of several runs, or the dissimilarity or similarity has no
+        If a name is unknown, the dissimilarity needs patterns of several runs, or it or the similarity has no
             gradient.
 
     References

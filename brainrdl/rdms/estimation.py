@@ -599,8 +599,8 @@ def _cross_validated(
     is_ratio = "correlation_cv" in (dissimilarity, getattr(dissimilarity, "__name__", ""))
     if is_ratio and not (balanced and (precision is None or precision.shape[1] == 1)):
         refuse(
-            "correlation_cv divides by what is shared by all runs, so it needs all conditions in all runs, and one noise "
-            "precision for all; leave out conditions or runs, or use crossnobis"
+            "correlation_cv divides by what is shared by all runs, so it needs all conditions in all runs, and one "
+            "noise precision for all; leave out conditions or runs, or use crossnobis"
         )
     if precision is None or precision.shape[1] == 1:
         alone = None if precision is None else precision[:, 0]
@@ -682,8 +682,8 @@ def _check_reliable(patterns: Tensor, names: Sequence[str]) -> None:
     if any(unlike):
         found = [name for name, is_unlike in zip(names, unlike, strict=True) if is_unlike]
         refuse(
-            f"the patterns of conditions {quote(found)} do not agree between runs (their covariance is not above 0), so "
-            "they have no cross-validated correlation; leave them out, or use crossnobis"
+            f"the patterns of conditions {quote(found)} do not agree between runs (their covariance is not above 0), "
+            "so they have no cross-validated correlation; leave them out, or use crossnobis"
         )
 
 

@@ -282,7 +282,7 @@ def _tau_b(a: Tensor, b: Tensor, weights: Tensor | None) -> Tensor:
 
 
 def _rounding_of_counts(a: Tensor, weights: Tensor | None) -> Tensor:
-    """What rounding can leave of the sum of untied weights of a constant RDM, which is 0."""
+    """Return what rounding can leave of the sum of untied weights of a constant RDM, which is 0."""
     total = a.new_tensor(a.shape[-1]) if weights is None else weights.sum(-1)
     return 8 * torch.finfo(a.dtype).eps * total**2
 
