@@ -30,6 +30,7 @@ from brainrdl._core.errors import (
     read_arg,
     refuse,
 )
+from brainrdl.dissimilarity.cross_validated import is_reliable
 from brainrdl.dissimilarity.measures import Dissimilarity, crossnobis, mahalanobis, resolve, traits_of
 from brainrdl.rdms.by_name import FEWEST_CONDITIONS, concat_same
 from brainrdl.rdms.conversion import check, from_tensor
@@ -293,7 +294,7 @@ def _calc_one(
     in_runs = traits.cross_validated or (precision is not None and precision.shape[1] > 1)
     fold = _coded(data, runs) if in_runs else (["all"], np.zeros_like(codes))
     if traits.cross_validated:
-        pairs = _cross_validated(measured, len(names), codes, fold, dissimilarity, precision)
+        pairs = _cross_validated(measured, names, codes, fold, dissimilarity, precision)
         report_missing(pairs, names, label)
     else:
         pairs = _averaged_pairs(measured, names, codes, fold[1], dissimilarity, precision)
@@ -582,7 +583,7 @@ def _whitened_by_run(measured: Tensor, precision: Tensor, run_codes: npt.NDArray
 
 def _cross_validated(
     measured: Tensor,
-    n_conditions: int,
+    names: Sequence[str],
     codes: npt.NDArray[np.int64],
     fold: tuple[Sequence[str], npt.NDArray[np.int64]],
     dissimilarity: str | Dissimilarity,
@@ -590,14 +591,23 @@ def _cross_validated(
 ) -> Tensor:
     """Compute a cross-validated dissimilarity of the means of each condition in each run."""
     run_names, run_codes = fold
+    n_conditions = len(names)
     cells, places = np.unique(run_codes * n_conditions + codes, return_inverse=True)
     patterns = _averaged(measured, places)
     _check_finite(patterns, measured)
     balanced = len(cells) == len(run_names) * n_conditions
+    is_ratio = "correlation_cv" in (dissimilarity, getattr(dissimilarity, "__name__", ""))
+    if is_ratio and not (balanced and (precision is None or precision.shape[1] == 1)):
+        refuse(
+            "correlation_cv divides by what is shared by all runs, so it needs all conditions in all runs, and one "
+            "noise precision for all; leave out conditions or runs, or use crossnobis"
+        )
     if precision is None or precision.shape[1] == 1:
         alone = None if precision is None else precision[:, 0]
         if balanced or len(run_names) < 2:
             whole = patterns.unflatten(1, (len(run_names), -1))
+            if is_ratio:
+                _check_reliable(whole if alone is None else _whitened(whole, alone), names)
             return _dissimilarities(whole, dissimilarity, alone)
         patterns = patterns if alone is None else _whitened(patterns, alone)
         covariances = None
@@ -665,6 +675,16 @@ def _root(precision: Tensor) -> Tensor:
     if float(values.min()) < -1e-8 * float(values.max()):
         refuse(f"the noise precision has a negative eigenvalue, {float(values.min()):g}; it must be positive definite")
     return (vectors * values.clamp(min=0).sqrt()) @ vectors.mT
+
+
+def _check_reliable(patterns: Tensor, names: Sequence[str]) -> None:
+    unlike = (~is_reliable(patterns)).flatten(0, -2).any(0).tolist()
+    if any(unlike):
+        found = [name for name, is_unlike in zip(names, unlike, strict=True) if is_unlike]
+        refuse(
+            f"the patterns of conditions {quote(found)} do not agree between runs (their covariance is not above 0), "
+            "so they have no cross-validated correlation; leave them out, or use crossnobis"
+        )
 
 
 def _check_constant(patterns: Tensor, names: Sequence[str]) -> None:
