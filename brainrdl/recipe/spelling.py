@@ -21,7 +21,8 @@ def in_recipe(section: str = "") -> Spelling:
     Parameters
     ----------
     section : str, optional
-        Section to search first, because several sections have, for example, ``layers``.
+        Section to search first, because several sections have, for example, ``layers``; or a part of a section
+        (``teacher.several.human``).
 
     Returns
     -------
@@ -51,9 +52,10 @@ def _key(argument: Argument, section: str) -> str | None:
         own = argument.name in keys["teacher"] and argument.name in inspect.signature(read).parameters
         return f"teacher.{argument.name}" if own else f"teacher.options.{argument.name}"
     found = [name for name in keys if argument.name in keys[name]]
-    for wanted in (argument.of, section, "fit"):
+    within = section.partition(".")[0]  # of teacher.several.human
+    for wanted in (argument.of, within, "fit"):
         if wanted in found:
-            return f"{wanted}.{argument.name}"
+            return f"{section if wanted == within else wanted}.{argument.name}"
     return f"{found[0]}.{argument.name}" if len(found) == 1 else _OTHER_NAMES.get(argument.name)
 
 

@@ -36,6 +36,8 @@ The other members are optional. A teacher that has them can be used like an `RDM
     student sees, or ``"clean"``, those without augmentation, whose patterns can be stored. ["same".]
 
 14. ``strata``: a dict of label to conditions, of which each batch should contain several. [Batches are drawn from all.]
+15. ``digest()``: the SHA-256 of every subject's RDMs, so that a run is only resumed with the same; None if none are
+    stored. [It is computed from all that ``subject_rdms`` gives, in memory.]
 
 Only the functions of this module below `Teacher` check whether a teacher has an optional member.
 
@@ -61,6 +63,7 @@ Examples
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
@@ -69,6 +72,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from brainrdl._core.errors import check_conditions, check_option, check_text, refuse
+from brainrdl._core.files import digest
 from brainrdl.rdms import conversion
 from brainrdl.stimuli.named_images import Batch
 
@@ -144,6 +148,15 @@ def identity_of(teacher: Teacher, names: Sequence[str]) -> dict[str, Any] | None
     """Return what the answers for `names` depend on; None if the teacher has no identity."""
     identity: Callable[[Sequence[str]], dict[str, Any]] | None = getattr(teacher, "identity", None)
     return None if identity is None else identity(names)
+
+
+def digest_of(teacher: Teacher) -> str | None:
+    """Return the SHA-256 of all subjects' names and RDMs; None if a teacher stores none."""
+    own: Callable[[], str | None] | None = getattr(teacher, "digest", None)
+    if own is not None:
+        return own()
+    named = {json.dumps([target, *rdms.subjects]): rdms.pairs for target, rdms in kept_rdms(teacher).items()}
+    return digest(named) if named else None
 
 
 def uses_images(teacher: Teacher) -> bool:
