@@ -210,12 +210,14 @@ def kept_rdms(teacher: Teacher, names: Sequence[str] | None = None) -> dict[str,
 def rdms_by_subject(teacher: Teacher, names: Sequence[str], batch: Callable[[], Batch]) -> dict[str, SubjectRDMs]:
     """Return every subject's RDM of each target for `names`.
 
-    A teacher that does not store its subjects' RDMs is asked about `batch` (of `names`), one subject at a time. The
-    RDMs of a teacher without subjects are numbered and count as subjects.
+    A teacher that does not store its subjects' RDMs is asked about `batch` (of `names`), one subject at a time; one
+    that uses no images is not given any, so that none are loaded. The RDMs of a teacher without subjects are numbered
+    and count as subjects.
     """
     if kept := kept_rdms(teacher, names):
         return kept
-    shown, subjects = batch(), subjects_of(teacher)
+    shown = batch() if uses_images(teacher) else Batch(tuple(names), torch.empty(0), None)
+    subjects = subjects_of(teacher)
     if not subjects:
         answer = teacher.rdms(shown)
         return {target: SubjectRDMs(_numbered(len(rows)), rows.cpu()) for target, rows in answer.items()}
