@@ -272,7 +272,7 @@ def make_teacher(recipe: Recipe, stimuli: Stimuli) -> Teacher:
 def _joint(recipe: Recipe, parts: Mapping[str, TeacherSource], stimuli: Stimuli) -> JointTeacher:
     teachers = {}
     for label, part in parts.items():
-        with about(f"teacher {label!r}", spelling=in_recipe(f"teacher.several.{label}")):
+        with about(spelling=in_recipe(f"teacher.several.{label}")):
             teachers[label] = _teacher(part, _own(recipe, label, stimuli) if part.network else stimuli)
     return JointTeacher(teachers)
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, get_args, get_origin
 
 from pydantic import (
     AfterValidator,
@@ -442,6 +442,18 @@ def section_of(annotation: Any) -> type[BaseModel] | None:
         if isinstance(one, type) and issubclass(one, BaseModel):
             return one
     return None
+
+
+def labelled_section(annotation: Any) -> type[BaseModel] | None:
+    """Return the section of which a key holds several by label; None for a key of another kind.
+
+    Examples
+    --------
+    >>> labelled_section(dict[str, TermSection]) is TermSection, labelled_section(dict[str, int])
+    (True, None)
+    """
+    values = [get_args(one)[1] for one in members(annotation) if get_origin(one) is dict]
+    return section_of(values[0]) if values else None
 
 
 def _exactly_one(section: BaseModel, *keys: str) -> None:

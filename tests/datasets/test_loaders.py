@@ -102,16 +102,19 @@ def test_of_two_that_fetch_a_data_set_at_the_same_time_one_downloads_and_the_oth
     server.gate.clear()
     found: list[bytes] = []
     both = [threading.Thread(target=lambda: found.append(fetch(tmp_path))) for _ in range(2)]
-    with pytest.warns(UserWarning, match="'toy' is being fetched by another process; waiting for it: proc") as told:
+
+    def race() -> None:
         both[0].start()
         while not server.asked:
             time.sleep(0.01)
         both[1].start()
-        while not len(told) and both[1].is_alive():
-            time.sleep(0.01)
+        both[1].join(1)  # it waits
         server.gate.set()
         for one in both:
             one.join()
+
+    with pytest.warns(UserWarning, match="'toy' is being fetched by another process; waiting for it: process"):
+        race()
     assert found == [CONTENT, CONTENT]
     assert len(server.asked) == 1
     assert [path.name for path in (tmp_path / "toy").rglob("*") if path.is_file()] == ["a.bin"]

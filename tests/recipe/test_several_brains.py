@@ -98,10 +98,10 @@ def test_a_part_has_no_parts_and_no_control(content: dict) -> None:
 
 
 def test_a_mistake_in_one_of_the_brains_is_found_by_its_key(content: dict, tmp_path: Path) -> None:
-    np.save(tmp_path / "square.npy", np.ones((4, 4)) - np.eye(4))
+    np.save(tmp_path / "square.npy", 1.0 * np.abs(np.subtract.outer(np.arange(4), np.arange(4))))
     content["teacher"]["several"]["other"] = {"rdms": str(tmp_path / "square.npy")}
     checked = recipe.check(content)
-    with pytest.raises(BrainrdlError, match=r"'other'"):
+    with pytest.raises(BrainrdlError, match=r"teacher\.several\.other\.names"):
         building.make_teacher(checked, building.make_stimuli(checked))
 
 
