@@ -184,7 +184,7 @@ def test_a_file_without_an_address_says_where_to_get_it(known, tmp_path) -> None
 
 def test_a_folder_that_cannot_be_written_is_named(known, tmp_path) -> None:
     (tmp_path / "toy").write_text("a file in the way")
-    with refused("cannot write '.*a.bin': (Not a directory|File exists); choose another folder"):
+    with refused("cannot write '.*toy': (Not a directory|File exists); choose another folder"):
         fetch(tmp_path)
 
 
