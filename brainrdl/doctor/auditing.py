@@ -190,7 +190,7 @@ def audit(
     Notes
     -----
     Triangle inequality and kind are judged from at most 120 conditions, drawn with a fixed seed. Ceilings are
-    those of `brainrdl.evaluation.ceiling_for_mean` and `ceiling_for_subjects`; the bounds of the noise ceiling are
+    those of `brainrdl.inference.ceiling_for_mean` and `ceiling_for_subjects`; the bounds of the noise ceiling are
     those of `noise_ceiling`, which equal rsatoolbox's.
 
     Examples

@@ -20,7 +20,7 @@ from brainrdl.dissimilarity.registry import DISSIMILARITIES
 from brainrdl.doctor import dissimilarity_kinds as kinds
 from brainrdl.doctor.condition_findings import of_conditions, outlying
 from brainrdl.doctor.finding import Finding, percent, where_of
-from brainrdl.evaluation.ceilings import ceiling_for_mean, ceiling_for_subjects, noise_ceiling
+from brainrdl.inference.ceilings import ceiling_for_mean, ceiling_for_subjects, noise_ceiling
 from brainrdl.rdms.partial import comparable
 from brainrdl.rdms.subjects import groups, in_words
 from brainrdl.similarity.comparators import corr

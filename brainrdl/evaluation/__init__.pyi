@@ -1,8 +1,3 @@
-from .ceilings import (
-    ceiling_for_mean as ceiling_for_mean,
-    ceiling_for_subjects as ceiling_for_subjects,
-    noise_ceiling as noise_ceiling,
-)
 from .comparison import (
     compare as compare,
     rdm_labels as rdm_labels,
@@ -30,7 +25,6 @@ from .options import (
     EvaluationOptions as EvaluationOptions,
     Splitter as Splitter,
 )
-from .partial_correlation import partial as partial
 from .plan import Candidate as Candidate
 from .rsatoolbox_result import to_result as to_result
 from .scores import (

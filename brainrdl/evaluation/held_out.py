@@ -33,9 +33,9 @@ from brainrdl.loss.matching import Match, match_layers
 from brainrdl.models.student import Student
 from brainrdl.rdms import conversion
 from brainrdl.rdms.partial import comparable
+from brainrdl.runs.provenance import describe
 from brainrdl.stimuli.named_images import Stimuli
 from brainrdl.teachers.protocol import SubjectRDMs, Teacher, check_stored, rdms_by_subject
-from brainrdl.training.provenance import describe
 
 if TYPE_CHECKING:
     from rsatoolbox.rdm import RDMs
@@ -208,7 +208,7 @@ def evaluate(
     models : mapping of name to RDMs, optional
         Model RDMs to score on the same pairs, one RDM each.
     intervals : {"dyadic", "dual-bootstrap", "none"}
-        How 95 % intervals and p-values are computed; see `brainrdl.evaluation.intervals`.
+        How 95 % intervals and p-values are computed; see `brainrdl.inference.intervals`.
     n_bootstrap : int
         Number of resamples of stimuli and subjects for the dual bootstrap, which needs at least 2.
     seed : int

@@ -2,10 +2,10 @@
 
 Two comparisons are distinguished. *Against subjects*: the RDM is compared with each subject's RDM. *Against the mean*:
 it is compared with the subjects' mean RDM. The ceiling of each is the score that a perfect model is expected to reach
-(`brainrdl.evaluation.ceilings`); if it is near 0, a share of it would be a ratio of noise to noise, and is not given.
+(`brainrdl.inference.ceilings`); if it is near 0, a share of it would be a ratio of noise to noise, and is not given.
 
 Pairs count only if both stimuli were held out together. Folds and seeds share stimuli, so what they contribute to an
-interval is averaged for each stimulus and subject (`brainrdl.evaluation.uncertainty`). The scores and intervals of a
+interval is averaged for each stimulus and subject (`brainrdl.inference.uncertainty`). The scores and intervals of a
 target do not depend on the other targets. Conditions of which nobody knows a pair (those of another brain) are left out
 for each target.
 """
@@ -27,13 +27,13 @@ from brainrdl._core.errors import arg, check_option, quote, refuse
 from brainrdl._core.rows import Against, Role
 from brainrdl._core.threads import threads_for
 from brainrdl.dissimilarity.pairs import pair_indices, to_square
-from brainrdl.evaluation.ceilings import Agreement, noise_ceiling
-from brainrdl.evaluation.contrasts import contrasts_of
-from brainrdl.evaluation.intervals import Estimate
-from brainrdl.evaluation.marks import Line, Mark, mean_of
 from brainrdl.evaluation.options import Intervals
-from brainrdl.evaluation.pairwise import Compare, comparison_of
-from brainrdl.evaluation.uncertainty import METHODS, FoldRDMs, Inference
+from brainrdl.inference.ceilings import Agreement, noise_ceiling
+from brainrdl.inference.contrasts import contrasts_of
+from brainrdl.inference.intervals import Estimate
+from brainrdl.inference.marks import Line, Mark, mean_of
+from brainrdl.inference.pairwise import Compare, comparison_of
+from brainrdl.inference.uncertainty import METHODS, FoldRDMs, Inference
 from brainrdl.similarity.registry import SIMILARITIES
 
 _CEILINGS = ("ceiling", "ceiling_lower", "ceiling_upper")
@@ -155,7 +155,7 @@ class Tables(NamedTuple):
     summary : pandas.DataFrame
         One row per student x layer x target x comparator x against, with intervals and ceilings.
     contrasts : pandas.DataFrame
-        Differences between students, controls and models; see `brainrdl.evaluation.contrasts.contrasts_of`.
+        Differences between students, controls and models; see `brainrdl.inference.contrasts.contrasts_of`.
     """
 
     scores: pd.DataFrame
@@ -184,7 +184,7 @@ def score(
         Names of `brainrdl.similarity.SIMILARITIES`; those with a partial form ("spearman" and "corr") also give a
         partial correlation with the category and other models held constant, if there are any.
     intervals : {"dyadic", "dual-bootstrap", "none"}
-        How intervals and p-values are computed; see `brainrdl.evaluation.intervals`.
+        How intervals and p-values are computed; see `brainrdl.inference.intervals`.
     n_bootstrap : int
         Number of resamples of each of three kinds for the dual bootstrap, which needs at least 2.
     seed : int

@@ -24,7 +24,7 @@ from brainrdl.dissimilarity.measures import crossnobis
 from brainrdl.doctor import dissimilarity_kinds as kinds
 from brainrdl.doctor.auditing import Audit, audit
 from brainrdl.doctor.rdm_findings import with_others
-from brainrdl.evaluation.ceilings import ceiling_for_mean, ceiling_for_subjects
+from brainrdl.inference.ceilings import ceiling_for_mean, ceiling_for_subjects
 
 NAMES = [f"image_{i:02d}" for i in range(20)]
 SEEDS = range(10)

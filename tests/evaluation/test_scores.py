@@ -17,12 +17,12 @@ from torch import Tensor
 from brainrdl._core.errors import BrainrdlError
 from brainrdl._core.rows import Role
 from brainrdl.dissimilarity.pairs import pair_indices, to_square
-from brainrdl.evaluation import pairwise, uncertainty
-from brainrdl.evaluation.ceilings import Agreement, ceiling_for_mean, ceiling_for_subjects, noise_ceiling, one_factor
-from brainrdl.evaluation.intervals import Replicates
-from brainrdl.evaluation.partial_correlation import partial
 from brainrdl.evaluation.scores import HeldOut, TeacherRDMs, score
-from brainrdl.evaluation.uncertainty import BootstrapInference, FoldRDMs
+from brainrdl.inference import pairwise, uncertainty
+from brainrdl.inference.ceilings import Agreement, ceiling_for_mean, ceiling_for_subjects, noise_ceiling, one_factor
+from brainrdl.inference.intervals import Replicates
+from brainrdl.inference.partial_correlation import partial
+from brainrdl.inference.uncertainty import BootstrapInference, FoldRDMs
 
 RSATOOLBOX = ("spearman", "corr", "cosine", "tau-a", "rho-a", "corr_cov", "cosine_cov")
 pytestmark = pytest.mark.filterwarnings("ignore:Noise ceiling for tau based on averaged ranks!:UserWarning")

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from brainrdl.evaluation.ceilings import ceiling_for_mean, ceiling_for_subjects, noise_ceiling
-from brainrdl.evaluation.pairwise import comparison_of
+from brainrdl.inference.ceilings import ceiling_for_mean, ceiling_for_subjects, noise_ceiling
+from brainrdl.inference.pairwise import comparison_of
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "evaluation"))
 from test_ceilings import POPULATIONS, simulated

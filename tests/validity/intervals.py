@@ -19,10 +19,10 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from brainrdl.evaluation.influence import Influence, influence
-from brainrdl.evaluation.intervals import Dyadic
-from brainrdl.evaluation.pairwise import comparison_of
-from brainrdl.evaluation.uncertainty import DyadicInference, _Part
+from brainrdl.inference.influence import Influence, influence
+from brainrdl.inference.intervals import Dyadic
+from brainrdl.inference.pairwise import comparison_of
+from brainrdl.inference.uncertainty import DyadicInference, _Part
 from brainrdl.similarity.registry import SIMILARITIES
 
 sys.path.insert(0, str(Path(__file__).parent))

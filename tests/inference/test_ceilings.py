@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from brainrdl.evaluation.ceilings import ceiling_for_mean, ceiling_for_subjects, noise_ceiling, one_factor
-from brainrdl.evaluation.pairwise import comparison_of
+from brainrdl.inference.ceilings import ceiling_for_mean, ceiling_for_subjects, noise_ceiling, one_factor
+from brainrdl.inference.pairwise import comparison_of
 
 N_STIMULI, N_SETS = 24, 100
 N_PAIRS = N_STIMULI * (N_STIMULI - 1) // 2

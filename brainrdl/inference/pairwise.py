@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from brainrdl.dissimilarity.pairs import pair_indices
-from brainrdl.evaluation.partial_correlation import partial
+from brainrdl.inference.partial_correlation import partial
 from brainrdl.similarity.pair_sums import dot
 from brainrdl.similarity.registry import SIMILARITIES
 

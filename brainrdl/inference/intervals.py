@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
-from brainrdl.evaluation.influence import dyadic
+from brainrdl.inference.influence import dyadic
 
 _CONFIDENCE = 0.95
 
@@ -104,7 +104,7 @@ class Dyadic:
     ----------
     value : float
     pairs : Tensor (n_pairs,)
-        Influence of each pair of all stimuli (see `brainrdl.evaluation.influence`).
+        Influence of each pair of all stimuli (see `brainrdl.inference.influence`).
     conditions : Tensor (n_stimuli,)
     values_without : Tensor (n_subjects,)
         The score if one subject is left out.

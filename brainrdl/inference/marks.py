@@ -10,9 +10,9 @@ from typing import Any
 import pandas as pd
 
 from brainrdl._core.constants import GROUP
-from brainrdl.evaluation.ceilings import Agreement
-from brainrdl.evaluation.intervals import Bare, Estimate
-from brainrdl.evaluation.uncertainty import Inference
+from brainrdl.inference.ceilings import Agreement
+from brainrdl.inference.intervals import Bare, Estimate
+from brainrdl.inference.uncertainty import Inference
 
 Unit = tuple[Any, ...]
 

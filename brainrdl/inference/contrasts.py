@@ -8,8 +8,8 @@ from typing import Any
 import pandas as pd
 
 from brainrdl._core.rows import Role
-from brainrdl.evaluation.intervals import holm
-from brainrdl.evaluation.marks import Line
+from brainrdl.inference.intervals import holm
+from brainrdl.inference.marks import Line
 
 COLUMNS = (
     "student", "other", "layer", "target", "comparator", "against", "difference", "low", "high", "p", "p_corrected",

@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from brainrdl.dissimilarity.pairs import n_conditions_of, to_square
-from brainrdl.evaluation.pairwise import Compare, resampled
+from brainrdl.inference.pairwise import Compare, resampled
 from brainrdl.similarity.traits import Comparator
 
 
@@ -63,7 +63,7 @@ def influence(compare: Compare, a: Tensor, b: Tensor, similarity: Comparator[Any
 
     Examples
     --------
-    >>> from brainrdl.evaluation.pairwise import comparison_of
+    >>> from brainrdl.inference.pairwise import comparison_of
     >>> from brainrdl.similarity.registry import SIMILARITIES
     >>> a, b = torch.rand(2, 15, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     >>> found = influence(comparison_of("corr"), a, b, SIMILARITIES["corr"])

@@ -11,11 +11,11 @@ import torch
 
 from brainrdl._core.rows import Role
 from brainrdl.dissimilarity.pairs import pair_indices
-from brainrdl.evaluation.influence import dyadic, influence
-from brainrdl.evaluation.intervals import Dyadic, holm
-from brainrdl.evaluation.pairwise import comparison_of, resampled
 from brainrdl.evaluation.scores import HeldOut, TeacherRDMs, score
-from brainrdl.evaluation.uncertainty import DyadicInference, FoldRDMs
+from brainrdl.inference.influence import dyadic, influence
+from brainrdl.inference.intervals import Dyadic, holm
+from brainrdl.inference.pairwise import comparison_of, resampled
+from brainrdl.inference.uncertainty import DyadicInference, FoldRDMs
 from brainrdl.similarity.registry import SIMILARITIES
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "validity"))
@@ -129,7 +129,7 @@ def test_what_subjects_and_stimuli_share_is_counted_once() -> None:
 
 
 def test_large_designs_leave_the_interaction_in(monkeypatch: pytest.MonkeyPatch) -> None:
-    from brainrdl.evaluation import uncertainty
+    from brainrdl.inference import uncertainty
 
     sample = population.draw(np.random.default_rng(0), 24, 4)
     names = tuple(str(k) for k in range(24))

@@ -14,9 +14,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from brainrdl.dissimilarity.pairs import pair_indices
-from brainrdl.evaluation.influence import Influence, influence
-from brainrdl.evaluation.intervals import Dyadic, Estimate, Replicates
-from brainrdl.evaluation.pairwise import Compare, resampled
+from brainrdl.inference.influence import Influence, influence
+from brainrdl.inference.intervals import Dyadic, Estimate, Replicates
+from brainrdl.inference.pairwise import Compare, resampled
 from brainrdl.similarity.traits import Comparator
 
 _BLOCK = 2**20  # numbers compared at once, which limits the memory for many resamples and pairs
@@ -65,7 +65,7 @@ class _Part(NamedTuple):
 
 
 class DyadicInference:
-    """Intervals from the influence of stimuli, pairs and subjects; see `brainrdl.evaluation.intervals.Dyadic`.
+    """Intervals from the influence of stimuli, pairs and subjects; see `brainrdl.inference.intervals.Dyadic`.
 
     Examples
     --------
@@ -175,7 +175,7 @@ class _Draws(NamedTuple):
 
 
 class BootstrapInference:
-    """Intervals from rsatoolbox's dual bootstrap; see `brainrdl.evaluation.intervals.Replicates`.
+    """Intervals from rsatoolbox's dual bootstrap; see `brainrdl.inference.intervals.Replicates`.
 
     A resample is a set of weights: a pair counts as often as the product of its stimuli's counts. Replicates are
     ``(..., 3 * n_bootstrap)``: stimuli and subjects resampled, only subjects, only stimuli. They are conservative:

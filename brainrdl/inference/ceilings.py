@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from brainrdl._core.errors import check_option
-from brainrdl.evaluation.pairwise import comparison_of
+from brainrdl.inference.pairwise import comparison_of
 from brainrdl.similarity.registry import SIMILARITIES
 
 NO_CEILING = (float("nan"), float("nan"))
