@@ -206,7 +206,8 @@ class PermutedTeacher:
         position = {name: index for index, name in enumerate(batch.names)}
         here = [position[name] for name in names] if set(names) <= position.keys() else []
         labels = None if batch.labels is None else batch.labels[here]
-        return self._teacher.rdms(replace(batch, names=names, images=batch.images[here], labels=labels))
+        images = batch.images[here] if len(batch.images) else batch.images  # none, if the teacher uses none
+        return self._teacher.rdms(replace(batch, names=names, images=images, labels=labels))
 
 
 def control(
