@@ -24,6 +24,7 @@ from brainrdl._core.constants import FINAL
 from brainrdl._core.errors import BrainrdlError, about, refuse
 from brainrdl._core.rows import Against
 from brainrdl.cli import file_commands as files
+from brainrdl.cli import power_command
 from brainrdl.cli.common import (
     AsJson,
     AverageOver,
@@ -88,6 +89,8 @@ app.command(cls=Command, epilog=files.RDM_EXAMPLES)(files.rdm)
 app.command(cls=Command, epilog=files.DOCTOR_EXAMPLES)(files.doctor)
 
 app.add_typer(files.data, name="data")
+
+app.command(cls=Command, epilog=power_command.EXAMPLES)(power_command.power)
 
 
 @app.callback()

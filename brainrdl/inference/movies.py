@@ -273,9 +273,7 @@ def _movie(movie: RDMs, by: str) -> _Movie:
         )
     grouped = groups(movie, where="the movie")
     if others := [key for key in grouped.target_by if key != "time"]:
-        refuse(
-            f"RDMs of the movie differ in {quote(others)} too; select one of each: movie.subset({others[0]!r}, ...)"
-        )
+        refuse(f"RDMs of the movie differ in {quote(others)} too; select one of each: movie.subset({others[0]!r}, ...)")
     given = np.asarray(movie.rdm_descriptors["time"], dtype=float)
     subjects = tuple(dict.fromkeys(grouped.subjects))
     place = {(subject, time): k for k, (subject, time) in enumerate(zip(grouped.subjects, given, strict=True))}

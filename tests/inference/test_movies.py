@@ -1,4 +1,4 @@
-"""RDM movies: scores by time equal to rsatoolbox, names and subjects in any order, clusters and latencies in seconds."""
+"""RDM movies: scores equal to rsatoolbox at each time, RDMs in any order, clusters and latencies in seconds."""
 
 from __future__ import annotations
 

@@ -88,9 +88,13 @@ def test_predicted_deviations_are_those_of_simulated_studies() -> None:
 
 
 def test_the_smallest_design_has_enough_power() -> None:
-    table = pd.DataFrame({
-        "n_stimuli": [24, 24, 24, 48, 48, 12], "n_subjects": [16, 4, 8, 4, 8, 99], "power": [0.95, 0.5, 0.81, 0.9, 1, 0.1]
-    })  # fmt: skip
+    table = pd.DataFrame(
+        {
+            "n_stimuli": [24, 24, 24, 48, 48, 12],
+            "n_subjects": [16, 4, 8, 4, 8, 99],
+            "power": [0.95, 0.5, 0.81, 0.9, 1, 0.1],
+        }
+    )
     assert smallest_design(table)[["n_stimuli", "n_subjects"]].to_numpy().tolist() == [[24, 8], [48, 4]]
     assert smallest_design(table, 0.9)["n_subjects"].tolist() == [16, 4]
     with pytest.raises(BrainrdlError, match="at_least must be below 1"):
