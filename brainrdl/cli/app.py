@@ -23,8 +23,7 @@ from rich.markup import escape
 from brainrdl._core.constants import FINAL
 from brainrdl._core.errors import BrainrdlError, about, refuse
 from brainrdl._core.rows import Against
-from brainrdl.cli import file_commands as files
-from brainrdl.cli import power_command
+from brainrdl.cli import file_commands as files, power_command
 from brainrdl.cli.common import (
     AsJson,
     AverageOver,

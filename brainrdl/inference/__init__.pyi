@@ -2,6 +2,10 @@ from .bayes_factors import (
     bayes_factor as bayes_factor,
     bayes_factor_of_t as bayes_factor_of_t,
 )
+from .ceiling_tests import (
+    CeilingTest as CeilingTest,
+    ceiling_test as ceiling_test,
+)
 from .ceilings import (
     ceiling_for_mean as ceiling_for_mean,
     ceiling_for_subjects as ceiling_for_subjects,

@@ -62,6 +62,7 @@ def calc_rdm(
     noise: str | npt.ArrayLike | Mapping[str, npt.ArrayLike] | None = None,
     noise_per: Literal["run", "window"] | None = None,
     windows: Sequence[tuple[float, float]] | None = None,
+    window_as: Literal["mean", "samples"] = "mean",
 ) -> RDMs:
     """Compute RDMs from measurements, one for each dataset and time window.
 
@@ -94,6 +95,10 @@ def calc_rdm(
         for each time point). For Poisson dissimilarities, spike counts are summed instead, so that the width of the
         bins does not matter, and rates are refused. The noise is estimated from all windows together, so for windows
         of different lengths use ``noise_per="window"``.
+    window_as : {"mean", "samples"}
+        Average (or sum) over each window, or keep its samples: the pattern of a condition is then that of all channels
+        at all time points of the window, (n_channels * n_samples,), as in MNE-RSA. Windows must then have the same
+        number of samples.
 
     Returns
     -------
@@ -164,7 +169,8 @@ def calc_rdm(
         refuse("no dataset was given to calc_rdm")
     for each in datasets:
         _check_dataset(each, by)
-    found = [_calc_one(each, dissimilarity, by, runs, noise, noise_per, windows) for each in datasets]
+    check_option(window_as, ("mean", "samples"), "window_as")
+    found = [_calc_one(each, dissimilarity, by, runs, noise, noise_per, windows, window_as) for each in datasets]
     return found[0] if len(found) == 1 else concat_same(found, by)
 
 
@@ -279,6 +285,7 @@ def _calc_one(
     noise: str | npt.ArrayLike | Mapping[str, npt.ArrayLike] | None,
     noise_per: str | None,
     windows: Sequence[tuple[float, float]] | None,
+    window_as: str,
 ) -> RDMs:
     names, codes = _coded(data, by)
     if len(names) < FEWEST_CONDITIONS:
@@ -287,7 +294,9 @@ def _calc_one(
     summed = traits.of_counts
     if summed and noise is not None:
         refuse("noise= whitens channels, and whitened counts are not counts: leave it out for Poisson dissimilarities")
-    measured, times = _windowed(data, windows, summed)
+    if window_as == "samples":
+        _check_samples(data, windows, noise)
+    measured, times = _windowed(data, windows, summed, window_as == "samples")
     precision = _noise(data, measured, noise, noise_per, by, runs)
     label = dissimilarity if isinstance(dissimilarity, str) else getattr(dissimilarity, "__name__", repr(dissimilarity))
     in_runs = traits.cross_validated or (precision is not None and precision.shape[1] > 1)
@@ -427,7 +436,7 @@ def _coded(data: DatasetBase, key: str) -> tuple[list[str], npt.NDArray[np.int64
 
 
 def _windowed(
-    data: DatasetBase, windows: Sequence[tuple[float, float]] | None, summed: bool = False
+    data: DatasetBase, windows: Sequence[tuple[float, float]] | None, summed: bool = False, samples: bool = False
 ) -> tuple[Tensor, list[float] | None]:
     """Return measurements (n_windows, n_observations, n_channels) and window centres; one window without time."""
     measured = torch.as_tensor(np.asarray(data.measurements), dtype=torch.float64)
@@ -444,8 +453,22 @@ def _windowed(
     if summed:
         _check_counts(measured)
     parts = [measured[:, :, torch.as_tensor(_inside(times, *window))] for window in checked]
-    put_together = [part.sum(2) if summed else part.mean(2) for part in parts]
+    if samples and len({part.shape[2] for part in parts}) > 1:
+        counts = ", ".join(f"{part.shape[2]} in {window} s" for part, window in zip(parts, checked, strict=True))
+        refuse(f"windows whose samples are kept must have equally many, got {counts}; choose windows of one length")
+    put_together = [part.flatten(1) if samples else part.sum(2) if summed else part.mean(2) for part in parts]
     return torch.stack(put_together), [_centre(start, end) for start, end in checked]
+
+
+def _check_samples(data: DatasetBase, windows: object, noise: object) -> None:
+    """Refuse to keep samples without windows, and residuals, which have the channels of a single sample."""
+    if windows is None:
+        refuse(f"{arg('window_as', 'samples')} keeps the samples of time windows; give {arg('windows')} too")
+    if isinstance(noise, str) and RESIDUALS in data.channel_descriptors:
+        refuse(
+            f"{named('window_as')} 'samples' cannot use the residuals that this dataset has, which are of channels; "
+            f"give {arg('noise')} a precision (n_channels * n_samples, n_channels * n_samples), or leave it out"
+        )
 
 
 def _checked_windows(windows: object) -> list[tuple[float, float]]:

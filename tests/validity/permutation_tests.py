@@ -1,4 +1,4 @@
-"""False positives of permutation tests, in data without an effect: ``python tests/validity/permutation_tests.py --out FILE``.
+"""False positives of permutation tests: ``python tests/validity/permutation_tests.py --out FILE``.
 
 Sign flips and clusters: values of subjects without an effect, with normal or skewed noise, smooth over time. Labels:
 RDMs of stimuli with random patterns, unrelated to the model, but with stimuli that are far from all others in both.
@@ -58,10 +58,10 @@ TESTS = {
     ("sign flips", "skewed"): _flips(True),
     ("clusters, mass", "normal"): _clusters(False, "mass"),
     ("clusters, mass", "skewed"): _clusters(True, "mass"),
-    ("clusters, tfce", "normal"): _clusters(False, "tfce"),
     ("labels, corr", "5 models"): _mantel("corr"),
     ("labels, spearman", "5 models"): _mantel("spearman"),
     ("labels, cosine", "5 models"): _mantel("cosine"),
+    ("clusters, tfce", "normal"): _clusters(False, "tfce"),
 }
 
 
