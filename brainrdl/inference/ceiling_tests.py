@@ -8,7 +8,6 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from brainrdl._core.errors import check_option, named, refuse
@@ -65,7 +64,7 @@ def ceiling_test(
     Raises
     ------
     BrainrdlError
-        If there are fewer than 3 subjects, a pair is unknown, the numbers of pairs differ, or the comparator is unknown.
+        If there are fewer than 3 subjects, a pair is unknown, numbers of pairs differ, or the comparator is unknown.
 
     Notes
     -----
@@ -90,8 +89,8 @@ def ceiling_test(
     shown, of_subjects = (torch.as_tensor(np.asarray(x, dtype=float)).double() for x in (models, rdms))
     if shown.ndim != 2 or of_subjects.ndim != 2 or shown.shape[1] != of_subjects.shape[1]:
         refuse(
-            f"{named('models')} and {named('rdms')} must have shapes (n_models, n_pairs) and (n_subjects, n_pairs), got "
-            f"{tuple(shown.shape)} and {tuple(of_subjects.shape)}"
+            f"{named('models')} and {named('rdms')} must have shapes (n_models, n_pairs) and (n_subjects, n_pairs), "
+            f"got {tuple(shown.shape)} and {tuple(of_subjects.shape)}"
         )
     if len(of_subjects) < 3:
         refuse(f"a test against the noise ceiling needs at least 3 subjects, got {len(of_subjects)}")
