@@ -7,6 +7,7 @@ import numpy.typing as npt
 from jaxtyping import Float
 
 from brainrdl._core.errors import check_number, named, refuse
+from brainrdl.inference.permutation import subject_table
 
 
 def bayes_factor(values: npt.ArrayLike, *, scale: float = 0.5**0.5) -> Float[np.ndarray, "..."] | np.float64:
@@ -42,10 +43,8 @@ def bayes_factor(values: npt.ArrayLike, *, scale: float = 0.5**0.5) -> Float[np.
     Examples
     --------
     >>> float(bayes_factor([0.3, 0.5, 0.2, 0.4, 0.6, 0.3]).round(1))
-    28.1
+    30.8
     """
-    from brainrdl.inference.permutation import subject_table
-
     table, shape = subject_table(values), np.shape(values)[1:]
     check_number(scale, "scale", above=0)
     n = (~np.isnan(table)).sum(0)

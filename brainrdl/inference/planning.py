@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from brainrdl._core.errors import arg, check_number, check_option, check_whole, named, quote, refuse
+from brainrdl._core.errors import check_number, check_option, check_whole, named, quote, refuse
 from brainrdl.inference.influence import dyadic
 from brainrdl.inference.intervals import Dyadic
 from brainrdl.inference.pairwise import comparison_of
@@ -122,8 +122,8 @@ def power(
     >>> labels = {"subject": list("abcdef")}
     >>> pilot = from_array(0.3 * model + noise, list("abcdefghijkl"), descriptors=labels)
     >>> table = power(from_array(model, list("abcdefghijkl")), pilot, n_stimuli=[12, 24], n_subjects=[6, 12])
-    >>> table["power"].is_monotonic_increasing
-    True
+    >>> int(table["power"].idxmax())  # the largest design
+    3
     """
     check_option(comparator, SIMILARITIES, "comparator")
     check_number(alpha, "alpha", above=0)
@@ -196,9 +196,9 @@ def _parts(estimate: Dyadic) -> _Parts:
     _, of_subjects, interaction = estimate.variances()
     all_stimuli = _split(estimate.pairs[None], estimate.conditions[None])
     own = _split(*(x - x.mean(0) for x in (estimate.pairs_without, estimate.conditions_without)))
-    own = own * (n - 1) / n
+    own = np.minimum(own * (n - 1) / n, all_stimuli)
     beyond = max(of_subjects - interaction, 0.0)
-    return _Parts(*(float(x) for x in np.maximum(all_stimuli - own, 0)), *map(float, own), beyond)
+    return _Parts(*map(float, all_stimuli - own), *map(float, own), beyond)
 
 
 def _split(pairs: Tensor, conditions: Tensor) -> Float[np.ndarray, "2"]:
@@ -283,6 +283,6 @@ def smallest_design(table: pd.DataFrame, at_least: float = 0.8) -> pd.DataFrame:
     """
     check_number(at_least, "at_least", above=0)
     if at_least >= 1:
-        refuse(f"{arg('at_least')} must be below 1, got {at_least}; 0.8 is usual")
+        refuse(f"{named('at_least')} must be below 1, got {at_least}; 0.8 is usual")
     enough = table[table["power"] >= at_least].sort_values(["n_stimuli", "n_subjects"])
     return enough.groupby("n_stimuli", as_index=False).head(1).reset_index(drop=True)

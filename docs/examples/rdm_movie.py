@@ -27,7 +27,8 @@ def simulated(seed: int = 0) -> tuple[RDMs, list[TemporalDataset]]:
     """RDMs of two layers, and the measurements of each subject."""
     rng = np.random.default_rng(seed)
     layers = {"early": rng.normal(size=(N_IMAGES, 8)), "late": rng.normal(size=(N_IMAGES, 8))}
-    models = [brainrdl.rdms.from_array(_squared(x), IMAGES, descriptors={"layer": name}) for name, x in layers.items()]
+    distances = np.stack([_squared(patterns) for patterns in layers.values()])
+    models = brainrdl.rdms.from_array(distances, IMAGES, descriptors={"layer": list(layers)})
     strength = {"early": np.exp(-(((TIMES - 0.10) / 0.03) ** 2)), "late": np.exp(-(((TIMES - 0.18) / 0.05) ** 2))}
     subjects = []
     for s in range(N_SUBJECTS):
@@ -38,7 +39,7 @@ def simulated(seed: int = 0) -> tuple[RDMs, list[TemporalDataset]]:
         names = {"stimulus": IMAGES * N_REPEATS, "run": np.repeat(np.arange(N_REPEATS), N_IMAGES)}
         described = {"descriptors": {"subject": f"s{s + 1:02d}"}, "obs_descriptors": names}
         subjects.append(TemporalDataset(trials, time_descriptors={"time": TIMES}, **described))
-    return brainrdl.rdms.concat(models), subjects
+    return models, subjects
 
 
 def _squared(patterns: np.ndarray) -> np.ndarray:

@@ -42,7 +42,7 @@ def test_the_pilots_own_design_has_the_variance_of_its_interval(comparator: str)
     estimate = inference.join(row["effect"], [part[0] for part in parts])
     low, high, _ = estimate.interval()
     assert row["effect"] == pytest.approx(np.mean([float(part[0].found.value[0]) for part in parts]))
-    assert stats.t.ppf(0.975, row["freedom"]) * row["sd"] == pytest.approx((high - low) / 2, rel=0.02)
+    assert stats.t.ppf(0.975, row["freedom"]) * row["sd"] == pytest.approx((high - low) / 2, rel=1e-6)
 
 
 def test_power_is_that_of_a_noncentral_t() -> None:
@@ -76,11 +76,11 @@ def test_conditions_are_paired_by_name_and_draws_by_seed() -> None:
 def test_predicted_deviations_are_those_of_simulated_studies() -> None:
     """Mean prediction of pilots of 24 stimuli for a study of another size, against the spread of such studies."""
     predicted = []
-    for seed in range(12):
+    for seed in range(8):
         better, worse, rdms, _ = pilot(seed)
         predicted.append(power(better, rdms, minus=worse, n_stimuli=[40], n_subjects=[10])["sd"].item() ** 2)
     found = []
-    for seed in range(60):
+    for seed in range(50):
         sample = population.draw(np.random.default_rng(1000 + seed), 40, 10, 2.0)
         scores = [np.corrcoef(model, rdm)[0, 1] for rdm in sample.subjects for model in (sample.better, sample.worse)]
         found.append(np.mean(scores[::2]) - np.mean(scores[1::2]))
@@ -110,7 +110,7 @@ def test_power_refuses() -> None:
         sample.subjects, NAMES, descriptors={"subject": list("abcabc"), "roi": ["V1"] * 3 + ["IT"] * 3}
     )
     for arguments, options, said in (
-        ((better, rdms[:2]), {}, "at least 3 subjects and 8 conditions, got 2 and 24"),
+        ((better, rdms[[0, 1]]), {}, "at least 3 subjects and 8 conditions, got 2 and 24"),
         ((both, rdms), {}, "model must be one RDM, got 2"),
         ((better, rdms), {"minus": both}, "minus must be one RDM"),
         ((holes, rdms), {}, "unknown pairs"),
