@@ -110,8 +110,8 @@ def _pooled(rdms: Tensor, comparator: str) -> Iterator[tuple[list[int], Tensor]]
     comparable, n = SIMILARITIES[comparator].poolable(rdms), len(rdms)
     for left_out in (None, *range(n)):
         kept = [s for s in range(n) if s != left_out]
-        total = comparable[kept].sum(0)
-        yield kept, (total - comparable[kept]) / (len(kept) - 1)
+        # not the sum minus one subject: rounding would break ties of mean ranks
+        yield kept, torch.stack([comparable[[other for other in kept if other != s]].mean(0) for s in kept])
 
 
 def _test(model: Influence, bounds: list[Influence]) -> CeilingTest:

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from jaxtyping import Float
 
 from brainrdl._core.errors import arg, check_number, check_option, named, refuse
-from brainrdl.inference.intervals import t_interval
+from brainrdl.inference.intervals import NO_INTERVAL, t_interval
 
 Kind = Literal["peak", "onset"]
 
@@ -87,8 +87,8 @@ def latency(
     -----
     The interval is over subjects: it says where the latency of other subjects' mean course would be for these stimuli.
     If the course, or the course without one of the subjects, has no positive peak or is never below the fraction, the
-    interval is NaN. A jackknife of peaks has few different values if sampling is coarse; onsets are interpolated. The
-    peak of a noisy mean course is too high, and its onset therefore slightly too late.
+    interval is NaN. It is also NaN if all jackknife latencies are equal, which happens to peaks if sampling is coarse:
+    the error is then less than the sampling, and not known. Onsets are interpolated between samples. The peak of a noisy mean course is too high, and its onset therefore slightly too late.
 
     References
     ----------
@@ -209,4 +209,5 @@ def _jackknifed(curves: Float[np.ndarray, "n_subjects ..."], measure: Callable[[
     n, total = len(curves), curves.sum(0)
     without = np.array([measure((total - one) / (n - 1)) for one in curves])
     value, variance = measure(total / n), (n - 1) / n * float(((without - without.mean()) ** 2).sum())
-    return Latency(value, variance**0.5, *t_interval(value, variance, n - 1))
+    interval = t_interval(value, variance, n - 1) if variance > 0 else NO_INTERVAL
+    return Latency(value, variance**0.5, *interval)

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 COLUMNS = ("n_stimuli", "n_subjects", "effect", "sd", "freedom", "power", "power_error")
 
+_Values = float | npt.NDArray[np.float64]
+
 _DRAWS = 500  # of the variances, for the standard error of the power
 
 
@@ -40,19 +42,19 @@ class _Parts(NamedTuple):
 
     Attributes
     ----------
-    stimuli, pairs : float
+    stimuli, pairs : float, or array of draws
         From stimuli, and from single pairs of stimuli, in all subjects.
-    own_stimuli, own_pairs : float
+    own_stimuli, own_pairs : float, or array of draws
         The same of single subjects (interaction), averaged over subjects.
-    subjects : float
+    subjects : float, or array of draws
         From subjects, beyond the interaction.
     """
 
-    stimuli: float
-    pairs: float
-    own_stimuli: float
-    own_pairs: float
-    subjects: float
+    stimuli: _Values
+    pairs: _Values
+    own_stimuli: _Values
+    own_pairs: _Values
+    subjects: _Values
 
 
 def power(
@@ -198,7 +200,8 @@ def _parts(estimate: Dyadic) -> _Parts:
     own = _split(*(x - x.mean(0) for x in (estimate.pairs_without, estimate.conditions_without)))
     own = np.minimum(own * (n - 1) / n, all_stimuli)
     beyond = max(of_subjects - interaction, 0.0)
-    return _Parts(*map(float, all_stimuli - own), *map(float, own), beyond)
+    (stimuli, pairs), (own_stimuli, own_pairs) = (all_stimuli - own).tolist(), own.tolist()
+    return _Parts(stimuli, pairs, own_stimuli, own_pairs, beyond)
 
 
 def _split(pairs: Tensor, conditions: Tensor) -> Float[np.ndarray, "2"]:
@@ -218,7 +221,7 @@ def _drawn(parts: _Parts, n_stimuli: int, n_subjects: int, rng: np.random.Genera
         parts.own_stimuli * of_subjects,
         parts.own_pairs * of_subjects,
         parts.subjects * of_subjects,
-    )  # type: ignore[arg-type]
+    )
 
 
 def _chi_square(rng: np.random.Generator, freedom: float) -> Float[np.ndarray, " n_draws"]:

@@ -56,6 +56,13 @@ def test_a_difference_has_the_errors_of_both() -> None:
     assert latency_difference(early, early, TIMES)[:2] == (0, 0)
 
 
+def test_equal_jackknife_latencies_have_no_interval() -> None:
+    early, late = (np.exp(-((TIMES - centre) ** 2) / 0.02) * np.ones((5, 1)) for centre in (0.4, 0.6))
+    found = latency_difference(early, late, TIMES, "peak")
+    assert (round(found.value, 12), found.error) == (-0.2, 0.0)
+    assert np.isnan([found.low, found.high, found.p]).all()
+
+
 def test_intervals_of_onsets_cover_the_truth() -> None:
     truth = latency(courses(0.5, 4000, seed=99), TIMES).value
     found = [latency(courses(0.5, 12, noise=0.05, seed=seed), TIMES) for seed in range(300)]
