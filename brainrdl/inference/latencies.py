@@ -88,7 +88,8 @@ def latency(
     The interval is over subjects: it says where the latency of other subjects' mean course would be for these stimuli.
     If the course, or the course without one of the subjects, has no positive peak or is never below the fraction, the
     interval is NaN. It is also NaN if all jackknife latencies are equal, which happens to peaks if sampling is coarse:
-    the error is then less than the sampling, and not known. Onsets are interpolated between samples. The peak of a noisy mean course is too high, and its onset therefore slightly too late.
+    the error is then less than the sampling, and not known. Onsets are interpolated between samples. The peak of a
+    noisy mean course is too high, and its onset therefore slightly too late.
 
     References
     ----------
