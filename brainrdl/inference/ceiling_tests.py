@@ -102,7 +102,7 @@ def ceiling_test(
 
 
 def _influence(a: Tensor, b: Tensor, comparator: str) -> Influence:
-    return influence(comparison_of(comparator), a, b, SIMILARITIES[comparator])
+    return influence(comparison_of(comparator), a.expand_as(b).contiguous(), b.contiguous(), SIMILARITIES[comparator])
 
 
 def _pooled(rdms: Tensor, comparator: str) -> Iterator[tuple[list[int], Tensor]]:
