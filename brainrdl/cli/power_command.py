@@ -75,12 +75,19 @@ def power(
     of_pilot, of_models = (read_options(options, side, "ab") for side in "ab")
     data = read_rdms(pilot, names, of_pilot, quiet=as_json)
     data = chosen([data], [pilot], targets, [])[0]
-    models = [None if path is None else read_rdms(path, names, of_models, quiet=True) for path in (model, minus)]
+    shown = read_rdms(model, names, of_models, quiet=True)
+    other = None if minus is None else read_rdms(minus, names, of_models, quiet=True)
     with about(f"pilot {str(pilot)!r}"):
         table = predicted(
-            models[0], data, n_stimuli=n_stimuli, n_subjects=n_subjects, effect=effect, minus=models[1],
-            comparator=comparator, alpha=alpha,
-        )  # type: ignore[arg-type]  # fmt: skip
+            shown,
+            data,
+            n_stimuli=n_stimuli,
+            n_subjects=n_subjects,
+            effect=effect,
+            minus=other,
+            comparator=comparator,
+            alpha=alpha,
+        )
     print_json(table) if as_json else print_table(table)
     if out is not None:
         from brainrdl import plot

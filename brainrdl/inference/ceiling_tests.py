@@ -86,7 +86,7 @@ def ceiling_test(
     True
     """
     check_option(comparator, SIMILARITIES, "comparator")
-    shown, of_subjects = (torch.as_tensor(np.asarray(x, dtype=float)).double() for x in (models, rdms))
+    shown, of_subjects = (torch.as_tensor(np.ascontiguousarray(x, dtype=float)) for x in (models, rdms))
     if shown.ndim != 2 or of_subjects.ndim != 2 or shown.shape[1] != of_subjects.shape[1]:
         refuse(
             f"{named('models')} and {named('rdms')} must have shapes (n_models, n_pairs) and (n_subjects, n_pairs), "
@@ -102,7 +102,7 @@ def ceiling_test(
 
 
 def _influence(a: Tensor, b: Tensor, comparator: str) -> Influence:
-    return influence(comparison_of(comparator), a.expand_as(b).contiguous(), b.contiguous(), SIMILARITIES[comparator])
+    return influence(comparison_of(comparator), a.expand_as(b).contiguous(), b, SIMILARITIES[comparator])
 
 
 def _pooled(rdms: Tensor, comparator: str) -> Iterator[tuple[list[int], Tensor]]:

@@ -22,19 +22,14 @@ FOUND = Path(__file__).parents[2] / "docs" / "validity" / "intervals.csv"
 
 
 def predictions(seed: int, noise: float, comparator: str, what: str, studies: pd.DataFrame) -> pd.DataFrame:
-    """Predict, from one pilot, the power of each study to find its true effect."""
+    """Predict, from one pilot, the power of all studies to find their true effect."""
     sample = population.draw(np.random.default_rng([seed, int(noise)]), N_STIMULI, N_SUBJECTS, noise)
     names = [str(k) for k in range(N_STIMULI)]
     pilot = from_array(sample.subjects, names, descriptors={"subject": [str(k) for k in range(N_SUBJECTS)]})
     better, worse = (from_array(rdm, names) for rdm in (sample.better, sample.worse))
-    rows = [
-        power(
-            better, pilot, minus=worse if what == "gain" else None, comparator=comparator, effect=study.truth,
-            n_stimuli=[study.n_stimuli], n_subjects=[study.n_subjects],
-        )
-        for study in studies.itertuples()
-    ]  # fmt: skip
-    return pd.concat(rows)[["n_stimuli", "n_subjects", "sd", "power", "power_error"]]
+    sizes = {size: sorted(studies[size].unique()) for size in ("n_stimuli", "n_subjects")}
+    other = worse if what == "gain" else None
+    return power(better, pilot, minus=other, comparator=comparator, effect=studies["truth"].mean(), **sizes)
 
 
 def main() -> None:
