@@ -148,6 +148,7 @@ COLUMNS = {
     "teachers": 2,
     "models": 2,
     "datasets": 3.45,
+    "rdm_models": 0,
     "inference": 1,
     "loss": 0,
     "stimuli": 2,

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Protocol, TypedDict, get_args, runti
 from brainrdl._core.options import Names, Option
 from brainrdl.training.options import Groups, TrainingOptions
 
-Control = Literal["unfitted", "permuted", "category"]
+Control = Literal["unfitted", "reweighted", "permuted", "category"]
 
 CONTROLS: tuple[Control, ...] = get_args(Control)
 
@@ -76,9 +76,10 @@ class EvaluationOptions(TypedDict, total=False):
         Sequence[Control] | None,
         Option(
             None,
-            "Controls for each student: the student before fitting (unfitted); the student fitted in the same way to a "
-            "teacher whose names are shuffled among the training stimuli (permuted); and category models (category), "
-            "which need labels. By default all possible ones; listed ones must be possible.",
+            "Controls for each student: the student before fitting (unfitted), and the same with a non-negative weight "
+            "for each channel (reweighted, feature-reweighted RSA; layers of at most 2,048 channels); the student "
+            "fitted in the same way to a teacher whose names are shuffled among the training stimuli (permuted); and category "
+            "models (category), which need labels. By default all possible ones; listed ones must be possible.",
             may_be_empty=True,
             fixed=False,
         ),

@@ -49,7 +49,7 @@ class Candidate:
         network too, because fits must not share trained weights. A frozen network may be shared.
     options : mapping
         Options of `fit` that differ from those given to `cross_validate`.
-    controls : sequence of {"unfitted", "permuted"}, optional
+    controls : sequence of {"unfitted", "reweighted", "permuted"}, optional
         Controls of this candidate, if they differ from those given to `cross_validate`.
     inner_folds : int, optional
         Inner folds of this candidate, if they differ from those given to `cross_validate`.
@@ -156,7 +156,7 @@ def check_candidates(
     check_known(fit_options, function, fit)
     for label, candidate in candidates.items():
         for name in candidate.controls or ():
-            check_option(name, CONTROLS[:2], f"control of student {label!r}")
+            check_option(name, CONTROLS[:-1], f"control of student {label!r}")
         check_known(candidate.options, fit)
         options = {**fit_options, **candidate.options}
         for name in _OURS:
@@ -282,6 +282,7 @@ def check_rows(
     check_text([*candidates, *ensembles, *models], "the rows of the evaluation")
     for members in ensembles.values():
         check_conditions(members, candidates, "the students of an ensemble")
-    fitted = [display(label, role) for label in candidates for role in (Role.STUDENT, Role.UNFITTED, Role.PERMUTED)]
+    roles = (Role.STUDENT, Role.UNFITTED, Role.REWEIGHTED, Role.PERMUTED)
+    fitted = [display(label, role) for label in candidates for role in roles]
     averaged = [display(label, role) for label in ensembles for role in (Role.ENSEMBLE, Role.UNFITTED)]
     check_unique([*fitted, *averaged, *models, "category", "category lookup"], "the rows of the evaluation")

@@ -1,8 +1,9 @@
 """Models with parameters, fitted to RDMs: weighted sums of RDMs, reweighted channels, shares of explained variance.
 
 `protocol` says what a model is. `combinations` are models made of given RDMs (fixed, selected, weighted, interpolated).
-`reweighting` gives each channel of a layer a weight, from `channel_distances` and `least_squares`. `regression` explains
-RDMs by several model RDMs at once: weights, partial correlations, unique and shared variance. `targets` are the data.
+`reweighting` gives each channel of a layer a weight, from `channel_distances` and `least_squares`. `regression` has the
+weights and partial correlations of several model RDMs at once, and `partitioning` their unique and shared variance.
+`targets` are the data.
 """
 
 from lazy_loader import attach_stub

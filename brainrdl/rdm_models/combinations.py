@@ -68,7 +68,8 @@ class FixedModel:
     Examples
     --------
     >>> from brainrdl.rdms import from_array
-    >>> FixedModel(from_array([1.0, 2.0, 3.0], list("abc"))).fit(torch.rand(1, 1), ["a", "b"]).predict(["b", "c"]).tolist()
+    >>> fixed = FixedModel(from_array([1.0, 2.0, 3.0], list("abc"))).fit(torch.rand(1, 1), ["a", "b"])
+    >>> fixed.predict(["b", "c"]).tolist()
     [3.0]
     """
 

@@ -1,7 +1,7 @@
 """What a model with parameters is: something that is fitted to RDMs and predicts the RDM of other conditions.
 
-- ``fit(rdms, names)`` receives RDMs ``(n_subjects, n_pairs)`` of one target, float64 with NaN for unknown pairs, and the
-  names of the conditions. It returns a fitted model and does not change itself.
+- ``fit(rdms, names)`` receives RDMs ``(n_subjects, n_pairs)`` of one target, float64 with NaN for unknown pairs, and
+  the names of the conditions. It returns a fitted model and does not change itself.
 - ``predict(names)`` of the fitted model returns the dissimilarities of `names`, in their order, float64.
 - ``parameters`` of the fitted model are its numbers by name, for tables.
 """

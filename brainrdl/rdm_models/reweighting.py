@@ -28,9 +28,11 @@ from brainrdl.similarity.registry import SIMILARITIES
 if TYPE_CHECKING:
     from rsatoolbox.rdm import RDMs
 
-PENALTIES = (100.0, 30.0, 10.0, 3.0, 1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001)
+PENALTIES = (100.0, 30.0, 10.0, 3.0, 1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001, 0.0003, 0.0001)
 
 NORMALISED = ("euclidean", "correlation", "cosine")
+
+_FEWEST = 3  # conditions and pairs for a correlation
 
 LARGEST = 8192  # channels, or pairs for signed weights of more channels: a matrix of this size needs 0.5 GiB
 
@@ -173,7 +175,9 @@ class ReweightedModel:
         scores = self._scores(patterns, target, names) if len(self.penalties) > 1 else {}
         best = max(range(len(self.penalties)), key=lambda k: scores[self.penalties[k]]) if scores else 0
         weights, offsets = self._path(patterns, target, self.penalties[: best + 1])
-        return Reweighted(self.patterns, tuple(self.names), weights[-1], float(offsets[-1]), self.penalties[best], scores)
+        return Reweighted(
+            self.patterns, tuple(self.names), weights[-1], float(offsets[-1]), self.penalties[best], scores
+        )
 
     def _scores(self, patterns: Tensor, target: Tensor, names: Sequence[str]) -> dict[float, float]:
         """Mean over inner folds of the correlation between predicted and known dissimilarities, for each penalty."""
@@ -191,12 +195,15 @@ class ReweightedModel:
     def _inner(self, names: Sequence[str]) -> list[list[int]]:
         if not isinstance(self.folds, int):
             place = {name: k for k, name in enumerate(names)}
-            return [[place[name] for name in fold if name in place] for fold in self.folds]
+            parts = [[place[name] for name in fold if name in place] for fold in self.folds]
+            if useful := [part for part in parts if len(part) >= _FEWEST]:
+                return useful
+            refuse(f"no inner fold has {_FEWEST} of the {len(names)} conditions, whose pairs can be scored")
         n_folds = min(self.folds, len(names) // MIN_CONDITIONS)
         if n_folds < 2:
             refuse(
-                f"choosing a penalty needs two inner folds of {MIN_CONDITIONS} conditions, got {len(names)} conditions; "
-                f"give one penalty with {arg('penalties')}"
+                f"choosing a penalty needs two inner folds of {MIN_CONDITIONS} conditions, got {len(names)} "
+                f"conditions; give one penalty with {arg('penalties')}"
             )
         drawn = np.random.default_rng(self.seed).permutation(len(names))
         return [sorted(part.tolist()) for part in np.array_split(drawn, n_folds)]
@@ -204,8 +211,8 @@ class ReweightedModel:
     def _path(self, patterns: Tensor, target: Tensor, penalties: Sequence[float]) -> tuple[Tensor, Tensor]:
         """Weights and offset for each penalty."""
         known = ~target.isnan()
-        if int(known.sum()) < 3:
-            refuse(f"fitting weights of channels needs at least 3 known pairs, got {int(known.sum())}")
+        if int(known.sum()) < _FEWEST:
+            refuse(f"fitting weights of channels needs at least {_FEWEST} known pairs, got {int(known.sum())}")
         distances = ChannelDistances(patterns, known, self.standardise)
         mean = target[known].mean()
         centred = torch.where(known, target - mean, 0.0)

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from rsatoolbox.rdm import RDMs
 
 
-def subjects_of_targets(rdms: RDMs, names: Sequence[str] | None = None) -> dict[str, tuple[tuple[str, ...], Tensor]]:
+def subjects_of_targets(
+    rdms: RDMs, names: Sequence[str] | None = None, average_over: str | Sequence[str] = ()
+) -> dict[str, tuple[tuple[str, ...], Tensor]]:
     """Return the names of the subjects and their RDMs ``(n_subjects, n_pairs)`` of each target.
 
     Parameters
@@ -28,6 +30,8 @@ def subjects_of_targets(rdms: RDMs, names: Sequence[str] | None = None) -> dict[
         Only the rdm descriptor ``"subject"`` distinguishes subjects; what differs otherwise are targets.
     names : sequence of str, optional
         Conditions, in this order; by default all.
+    average_over : str or sequence of str
+        Rdm descriptors over which a subject's RDMs are averaged, for example ``"session"``.
 
     Returns
     -------
@@ -49,7 +53,7 @@ def subjects_of_targets(rdms: RDMs, names: Sequence[str] | None = None) -> dict[
     """
     pairs = to_tensor(rdms, names_of(rdms) if names is None else names, dtype=torch.float64)
     found = {}
-    for target, rows in groups(rdms).rows().items():
+    for target, rows in groups(rdms, average_over=average_over).rows().items():
         of_subjects = torch.stack([pairs[places].nanmean(0) for places in rows.values()])
         found[target] = (tuple(rows), comparable(of_subjects, f"target {target!r}"))
     return found
