@@ -86,8 +86,9 @@ def reweighted_rows(
     for layer, x in patterns.items():
         if x.shape[1] > _MOST_CHANNELS:
             warnings.warn(
-                f"layer {layer!r} of student {label!r} has {x.shape[1]} channels, too many for the reweighted control (at "
-                f"most {_MOST_CHANNELS}), which is left out for this layer; pool it, for example with Readout('avgpool')",
+                f"layer {layer!r} of student {label!r} has {x.shape[1]} channels, too many for the reweighted control "
+                f"(at most {_MOST_CHANNELS}), which is left out for this layer; pool it, for example with "
+                "Readout('avgpool')",
                 stacklevel=2,
             )
             continue

@@ -129,7 +129,7 @@ def cross_validate_models(
     tables = [(seed, stimulus_folds(conditions, folds, labels=labels, groups=grouped, seed=seed)) for seed in seeds]
     parameters: list[dict[str, Any]] = []
     held_out: list[HeldOut] = []
-    for target, known in truth.items():
+    for known in truth.values():
         for split in _splits(tables, conditions, known.subjects, subjects):
             work = _Fold(split, known)
             for name, model in fitters.items():
@@ -138,10 +138,9 @@ def cross_validate_models(
                 parameters += rows
     if not held_out:
         refuse(f"no fold of the targets {quote(truth)} has {_FEWEST_PAIRS} known pairs to fit a model to")
-    settings = {
-        "models": list(models), "folds": folds, "seeds": list(seeds), "subjects": subjects, "comparators": list(comparators),
-        "intervals": intervals, "n_bootstrap": n_bootstrap, "parameters": parameters, "n_stimuli": len(conditions),
-    }  # fmt: skip
+    judging = {"comparators": list(comparators), "intervals": intervals, "n_bootstrap": n_bootstrap}
+    design = {"folds": folds, "seeds": list(seeds), "subjects": subjects, "n_stimuli": len(conditions)}
+    settings = {"models": list(models), **design, **judging, "parameters": parameters}
     return assemble(held_out, truth, comparators, intervals, n_bootstrap, seeds[0], labels=labels, settings=settings)
 
 

@@ -6,9 +6,14 @@ from .combinations import (
     WeightedModel as WeightedModel,
     fit_weights as fit_weights,
 )
+from .partitioning import partition_variance as partition_variance
 from .protocol import (
     FittedModel as FittedModel,
     RDMModel as RDMModel,
+)
+from .regression import (
+    coefficients as coefficients,
+    regress as regress,
 )
 from .reweighting import (
     Reweighted as Reweighted,
