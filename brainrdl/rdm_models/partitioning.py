@@ -75,8 +75,8 @@ def partition_variance(
     -----
     Shared parts are differences of explained variances, and can be negative (suppression). Without `folds`, explained
     variance is never negative, so that an interval of a unique part that is near 0 does not test it; test it by the
-    p-value of the model's ``"semipartial"`` in `regress`. With `folds`, variance is relative to the mean of the held-out
-    pairs, and can be negative.
+    p-value of the model's ``"semipartial"`` in `regress`. With `folds`, variance is relative to the mean of the
+    held-out pairs, and can be negative.
 
     References
     ----------
@@ -92,9 +92,9 @@ def partition_variance(
     >>> table = partition_variance(models, from_array(form + 0.1 * random.random(120), names))
     >>> table[["part", "kind", "value"]].round(2)
               part    kind  value
-    0         form  unique   0.44
+    0         form  unique   0.57
     1         both  unique   0.00
-    2  form & both  shared   0.56
+    2  form & both  shared   0.42
     3        total   total   0.99
     """
     conditions = names_of(rdms) if names is None else tuple(names)
@@ -154,9 +154,7 @@ def _predicted(models: Tensor, data: Tensor, train: Sequence[int], test: Sequenc
     x, y = _pairs(models, train).T, _pairs(data, train)
     known = ~y.isnan()
     if int(known.sum()) <= len(models) + 1:
-        refuse(
-            f"a regression on {len(models)} models needs more than {len(models) + 1} known pairs, got {int(known.sum())}"
-        )
+        refuse(f"a regression on {len(models)} models needs more than {len(models) + 1} known pairs, got {known.sum()}")
     solved = torch.linalg.lstsq(_with_constant(x[known]), y[known, None], driver="gelsd").solution
     return (_with_constant(_pairs(models, test).T) @ solved)[:, 0]
 

@@ -168,7 +168,7 @@ def check_independent(regressors: Float[Tensor, "n_models n_pairs"], names: Sequ
     --------
     >>> check_independent(torch.tensor([[1.0, 2.0, 3.0], [2.0, 4.0, 6.0]], dtype=torch.float64), ["a", "b"])
     Traceback (most recent call last):
-    brainrdl.BrainrdlError: model 'b' is a linear combination of the models before it: leave it out, because its share...
+    brainrdl.BrainrdlError: model 'b' is a linear combination of the models before it: leave it out, because its s...
     """
     centred = regressors - regressors.mean(1, keepdim=True)
     for k, (name, row) in enumerate(zip(names, centred, strict=True)):
@@ -179,8 +179,8 @@ def check_independent(regressors: Float[Tensor, "n_models n_pairs"], names: Sequ
         left = row - before @ torch.linalg.lstsq(before, row[:, None], driver="gelsd").solution[:, 0] if k else row
         if float(left @ left) <= _DEPENDENT * length:
             refuse(
-                f"model {name!r} is a linear combination of the models before it: leave it out, because its share of the "
-                "explained variance is undefined"
+                f"model {name!r} is a linear combination of the models before it: leave it out, because its "
+                "share of the explained variance is undefined"
             )
 
 
