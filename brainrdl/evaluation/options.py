@@ -79,7 +79,7 @@ class EvaluationOptions(TypedDict, total=False):
             "Controls for each student: the student before fitting (unfitted), and the same with a non-negative weight "
             "for each channel (reweighted, feature-reweighted RSA; layers of at most 2,048 channels); the student "
             "fitted in the same way to a teacher whose names are shuffled among the training stimuli (permuted); and "
-            "category models (category), which need labels. By default all possible ones; listed ones must be possible.",
+            "category models (category), which need labels. By default all that are possible; listed ones must be.",
             may_be_empty=True,
             fixed=False,
         ),

@@ -153,8 +153,9 @@ def _predicted(models: Tensor, data: Tensor, train: Sequence[int], test: Sequenc
     """Predict the test pairs by a linear regression with a constant over the known training pairs."""
     x, y = _pairs(models, train).T, _pairs(data, train)
     known = ~y.isnan()
-    if int(known.sum()) <= len(models) + 1:
-        refuse(f"a regression on {len(models)} models needs more than {len(models) + 1} known pairs, got {known.sum()}")
+    n_known, fewest = int(known.sum()), len(models) + 2
+    if n_known < fewest:
+        refuse(f"a regression on {len(models)} models needs at least {fewest} known pairs, got {n_known}")
     solved = torch.linalg.lstsq(_with_constant(x[known]), y[known, None], driver="gelsd").solution
     return (_with_constant(_pairs(models, test).T) @ solved)[:, 0]
 
