@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from brainrdl._core.constants import MIN_CONDITIONS
 from brainrdl._core.errors import arg, check_conditions, check_unique, check_whole, refuse
 from brainrdl.dissimilarity.pairs import pair_indices, to_square
 from brainrdl.inference.intervals import Dyadic
+from brainrdl.inference.pairwise import Compare
 from brainrdl.inference.uncertainty import DyadicInference, FoldRDMs
 from brainrdl.rdm_models.regression import check_independent
 from brainrdl.rdm_models.targets import stacked, subjects_of_targets
@@ -136,28 +138,57 @@ def _explained(
 ) -> Iterator[tuple[_Chosen, Dyadic]]:
     """Yield the variance that each set of models explains, with its influences."""
     inference, square = DyadicInference(names, len(of_subjects)), to_square(of_subjects)
-    n_models = len(regressors)
-    for size in range(1, n_models + 1):
-        for chosen in combinations(range(n_models), size):
+    means = torch.stack([square.nanmean(0), *(_without(square, s) for s in range(len(square)))])
+    for size in range(1, len(regressors) + 1):
+        for chosen in combinations(range(len(regressors)), size):
             parts, values = [], []
             for test in folds:
                 train = [k for k in range(len(names)) if k not in set(test)] or list(test)
-                predicted = _predicted(to_square(regressors[list(chosen)]), square.nanmean(0), train, test)
-                held_out = FoldRDMs(tuple(names[k] for k in test), _pairs(square, test))
-                values.append(float(_share(predicted, held_out.rdms.nanmean(0))))
-                parts += inference.of_mean(held_out, predicted[None], _share, SIMILARITIES["corr"])
+                predicted = _predicted(to_square(regressors[list(chosen)]), means, train, test)
+                held_out, compare = FoldRDMs(tuple(names[k] for k in test), _pairs(square, test)), _share_of(predicted)
+                values.append(float(compare(predicted[:1], held_out.rdms.nanmean(0))))
+                parts += inference.of_mean(held_out, predicted[:1], compare, SIMILARITIES["corr"])
             yield chosen, inference.join(float(np.nanmean(values)), parts)
 
 
-def _predicted(models: Tensor, data: Tensor, train: Sequence[int], test: Sequence[int]) -> Tensor:
-    """Predict the test pairs by a linear regression with a constant over the known training pairs."""
-    x, y = _pairs(models, train).T, _pairs(data, train)
-    known = ~y.isnan()
-    n_known, fewest = int(known.sum()), len(models) + 2
-    if n_known < fewest:
-        refuse(f"a regression on {len(models)} models needs at least {fewest} known pairs, got {n_known}")
-    solved = torch.linalg.lstsq(_with_constant(x[known]), y[known, None], driver="gelsd").solution
-    return (_with_constant(_pairs(models, test).T) @ solved)[:, 0]
+def _without(square: Tensor, subject: int) -> Tensor:
+    """Mean RDM of the other subjects; NaN if there are none."""
+    return torch.cat([square[:subject], square[subject + 1 :]]).nanmean(0)
+
+
+def _predicted(models: Tensor, data: Tensor, train: Sequence[int], test: Sequence[int]) -> Float[Tensor, "n_rdms _"]:
+    """Predict the test pairs of each RDM by a linear regression with a constant over its known training pairs."""
+    x, found = _pairs(models, train).T, []
+    shown = _with_constant(_pairs(models, test).T)
+    for y in _pairs(data, train):
+        known = ~y.isnan()
+        n_known, fewest = int(known.sum()), len(models) + 2
+        if n_known == 0 and found:  # without the only subject
+            found.append(torch.full_like(found[0], torch.nan))
+            continue
+        if n_known < fewest:
+            refuse(f"a regression on {len(models)} models needs at least {fewest} known pairs, got {n_known}")
+        solved = torch.linalg.lstsq(_with_constant(x[known]), y[known, None], driver="gelsd").solution
+        found.append((shown @ solved)[:, 0])
+    return torch.stack(found)
+
+
+def _share_of(predicted: Float[Tensor, "n_rdms n_pairs"]) -> Compare:
+    """Make a comparator: share of the variance that the predictions explain, for the mean RDM and without subjects.
+
+    The regression is fitted again without each subject, because the subjects' RDMs differ in mean and scale.
+    """
+    of_rows = {1: predicted[:1], len(predicted) - 1: predicted[1:], len(predicted): predicted}
+
+    def share(a: Tensor, b: Tensor, weights: Tensor | None = None, conditions: Tensor | None = None) -> Tensor:
+        fitted = of_rows[b.shape[-2]] if b.ndim > 1 else predicted[0]
+        known = ~b.isnan()
+        used = known.double() if weights is None else weights * known
+        y = b.nan_to_num()
+        mean = dot(used, y) / used.sum(-1)
+        return 1 - dot(used, (y - fitted).square()) / dot(used, (y - mean[..., None]).square())
+
+    return share
 
 
 def _with_constant(x: Tensor) -> Tensor:
@@ -168,15 +199,6 @@ def _pairs(square: Tensor, chosen: Sequence[int]) -> Tensor:
     places = torch.tensor(list(chosen))
     i, j = pair_indices(len(places))
     return square[..., places[i], places[j]]
-
-
-def _share(a: Tensor, b: Tensor, weights: Tensor | None = None, conditions: Tensor | None = None) -> Tensor:
-    """Share of the variance of b that the prediction a explains."""
-    known = ~b.isnan()
-    used = known.double() if weights is None else weights * known
-    b = b.nan_to_num()
-    mean = dot(used, b) / used.sum(-1)
-    return 1 - dot(used, (b - a).square()) / dot(used, (b - mean[..., None]).square())
 
 
 def _combined(terms: Iterable[tuple[int, Dyadic]]) -> Dyadic:

@@ -79,10 +79,11 @@ def main() -> None:
     words.out.mkdir(parents=True, exist_ok=True)
     seeds = tuple(range(words.seeds))
     stimuli, teacher = load(words.size)
-    for name, summary in (
-        ("blocks", weigh_blocks(stimuli, seeds)),
-        ("maps", fit_maps(stimuli, teacher, seeds, words.out / "maps")),
+    for name, summarise in (
+        ("blocks", lambda: weigh_blocks(stimuli, seeds)),
+        ("maps", lambda: fit_maps(stimuli, teacher, seeds, words.out / "maps")),
     ):
+        summary = summarise()
         summary.to_csv(words.out / f"{name}.csv", index=False)
         rows = summary[(summary["comparator"] == "spearman") & (summary["against"] == "mean")]
         print(
