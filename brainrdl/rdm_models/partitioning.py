@@ -178,7 +178,7 @@ def _share_of(predicted: Float[Tensor, "n_rdms n_pairs"]) -> Compare:
 
     The regression is fitted again without each subject, because the subjects' RDMs differ in mean and scale.
     """
-    of_rows = {1: predicted[:1], len(predicted) - 1: predicted[1:], len(predicted): predicted}
+    of_rows = {len(predicted) - 1: predicted[1:], 1: predicted[:1], len(predicted): predicted}
 
     def share(a: Tensor, b: Tensor, weights: Tensor | None = None, conditions: Tensor | None = None) -> Tensor:
         fitted = of_rows[b.shape[-2]] if b.ndim > 1 else predicted[0]
