@@ -15,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from brainrdl._core.errors import check_option, refuse
+from brainrdl.inference.pairwise import comparison_of
 from brainrdl.rdm_models.targets import stacked, subjects_of_targets
 from brainrdl.rdms.by_name import names as names_of
 from brainrdl.similarity.registry import SIMILARITIES
@@ -112,7 +113,7 @@ class SelectModel:
 
     def fit(self, rdms: Float[Tensor, "n_subjects n_pairs"], names: Sequence[str]) -> Combination:
         """Choose a model."""
-        found = SIMILARITIES[self.comparator](stacked(self.models, names)[:, None], rdms.double()).nanmean(1)
+        found = comparison_of(self.comparator)(stacked(self.models, names)[:, None], rdms.double()).nanmean(1)
         if found.isnan().all():
             refuse(f"no model can be chosen: the similarity of each of {list(self.models)} to the RDMs is undefined")
         best = int(found.nan_to_num(nan=-torch.inf).argmax())

@@ -83,7 +83,7 @@ def test_whole_weights_of_pairs_count_as_repetitions_and_unknown_pairs_as_absent
 
 
 def test_the_table_has_the_statistics_of_the_mean_rdm_and_the_mean_over_subjects() -> None:
-    table = regress(MODELS, DATA).set_index(["against", "statistic", "model"])
+    table = regress(MODELS, DATA).set_index(["against", "statistic", "model"]).sort_index()
     for statistic, expected in textbook(X, SUBJECTS.mean(0)).items():
         np.testing.assert_allclose(table.loc["mean", statistic]["value"], expected)
     per_subject = [textbook(X, subject)["weight"] for subject in SUBJECTS]
