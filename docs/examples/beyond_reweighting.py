@@ -41,13 +41,13 @@ def student(projection: str) -> Student:
 
 def fit_maps(stimuli: Stimuli, teacher: RDMTeacher, seeds: tuple[int, ...], out: Path) -> pd.DataFrame:
     """Fit both maps with controls; return the contrasts with the reweighted control and the summary."""
-    options = {"optimizer": "momentum", "lr": 0.2, "steps": 30, "evaluate_every": 1}
+    options = {"optimizer": "momentum", "lr": 0.2, "steps": 30, "evaluate_every": 5}
     students = {
         "map": Candidate(lambda: student("square")),
         "weights": Candidate(lambda: student("diagonal"), controls=()),
     }
     result = cross_validate(
-        students, teacher, stimuli, folds=5, seeds=seeds, inner_folds=4, controls=["unfitted", "reweighted"],
+        students, teacher, stimuli, folds=5, seeds=seeds, inner_folds=3, controls=["unfitted", "reweighted"],
         out=out, resume=True, **options,
     )  # fmt: skip
     result.contrasts.to_csv(out / "contrasts.csv", index=False)
