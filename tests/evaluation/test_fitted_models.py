@@ -6,11 +6,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from rsatoolbox.rdm import compare
 
 from brainrdl import rdms as rdms_room
 from brainrdl._core.errors import BrainrdlError
 from brainrdl.dissimilarity.pairs import pair_indices
-from brainrdl.evaluation import Evaluation, compare, cross_validate_models, stimulus_folds
+from brainrdl.evaluation import Evaluation, cross_validate_models, stimulus_folds
 from brainrdl.rdm_models import ReweightedModel, SelectModel, WeightedModel
 
 N = 24
@@ -82,7 +83,7 @@ def test_a_fixed_model_scores_what_its_rdm_scores_on_the_same_pairs() -> None:
     result = cross_validate_models(MODELS, data(), folds=OneFold(), comparators=["spearman"])
     chosen = rdms_room.select(data(), TEST)
     for name, model in MODELS.items():
-        expected = compare(rdms_room.select(model, TEST), chosen, "spearman").to_numpy().mean()
+        expected = compare(rdms_room.select(model, TEST), chosen, method="spearman").mean()
         row = result.summary.query(f"student == '{name}' and against == 'subjects'").iloc[0]
         assert row["score"] == pytest.approx(expected)
 
