@@ -23,7 +23,7 @@ from rich.markup import escape
 from brainrdl._core.constants import FINAL
 from brainrdl._core.errors import BrainrdlError, about, refuse
 from brainrdl._core.rows import Against
-from brainrdl.cli import file_commands as files
+from brainrdl.cli import file_commands as files, searchlight_command
 from brainrdl.cli.common import (
     AsJson,
     AverageOver,
@@ -88,6 +88,8 @@ app.command(cls=Command, epilog=files.RDM_EXAMPLES)(files.rdm)
 app.command(cls=Command, epilog=files.DOCTOR_EXAMPLES)(files.doctor)
 
 app.add_typer(files.data, name="data")
+
+app.command(cls=Command, epilog=searchlight_command.EXAMPLES)(searchlight_command.searchlight)
 
 
 @app.callback()
@@ -568,17 +570,13 @@ def _print_summary(evaluation: Evaluation, as_json: bool) -> None:
 
 
 def _print_contrasts(contrasts: pd.DataFrame) -> None:
-    """Show the contrasts of the first comparator with the mean RDM, or else with subjects."""
-    for against in (Against.MEAN, Against.SUBJECTS):
-        rows = contrasts[contrasts["against"] == against.value]
-        if rows.empty:
-            continue
-        rows = rows[rows["comparator"] == rows["comparator"].iloc[0]]
-        what = f"differences ({rows['comparator'].iloc[0]} with {against.label}), p corrected"
-        console.print(f"[bold]{escape(what)}[/bold]")
-        print_table(_readable(rows, _CONTRAST_COLUMNS))
-        console.print()
-        return
+    """Show the contrasts of each comparator with the mean RDM, or else with subjects."""
+    shown = [against for against in (Against.MEAN, Against.SUBJECTS) if (contrasts["against"] == against.value).any()]
+    for against in shown[:1]:
+        for comparator, rows in contrasts[contrasts["against"] == against.value].groupby("comparator", sort=False):
+            console.print(f"[bold]{escape(f'differences ({comparator} with {against.label}), p corrected')}[/bold]")
+            print_table(_readable(rows, _CONTRAST_COLUMNS))
+            console.print()
 
 
 def _ceiling(row: Mapping[Any, Any]) -> str:

@@ -197,7 +197,8 @@ class Agreement:
     def ceiling_for_subjects(self) -> float:
         """Return the ceiling for single subjects; NaN for one subject, 0 if subjects do not agree."""
         loadings = self._loadings()
-        return float("nan") if loadings is None else self._expected(float(loadings.mean()))
+        known = self.n_shared.any(1)  # not subjects whose RDM is constant, who have no scores
+        return float("nan") if loadings is None else self._expected(float(loadings[known].mean()))
 
     def _expected(self, correlation: float) -> float:
         return float(SIMILARITIES[self.comparator].from_correlation(min(max(correlation, 0.0), 1.0)))
