@@ -98,7 +98,7 @@ def test_conditions_that_do_not_agree_between_runs_have_no_cross_validated_corre
     measured = np.concatenate([patterns(4, 12).numpy()] * 2)
     measured[4] *= -1  # the first condition, in the second run
     assert d.is_reliable(torch.tensor(measured).unflatten(0, (2, 4))).tolist() == [False, True, True, True]
-    with pytest.raises(BrainrdlError, match="patterns of conditions 'c0' do not agree between runs"):
+    with pytest.raises(BrainrdlError, match=r"patterns of conditions \['c0'\] do not agree between runs"):
         calc_rdm(dataset(measured, 2), "correlation_cv")
 
 
