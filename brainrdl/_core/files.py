@@ -39,6 +39,20 @@ _LONGEST, _KEPT = 160, 100  # bytes of a file name; systems allow 255, with endi
 _CHANGED = "has changed since it was written, or its writing was interrupted (its checksum differs)"
 
 
+def check_there(file: Path) -> None:
+    """Refuse a path that is not a file; the message says which file of its folder has the nearest name.
+
+    Raises
+    ------
+    BrainrdlError
+        If there is no such file, or it is a link to one that was not downloaded.
+    """
+    if not file.is_file():
+        lost = f"{str(file)!r} is a link to a file that was not downloaded; fetch it first (git annex get, datalad get)"
+        missing = f"there is no file {str(file)!r}{nearest_in_folder(file)}; check the path"
+        refuse(lost if file.is_symlink() else missing)
+
+
 @contextmanager
 def atomic(path: Path, durable: bool = True) -> Iterator[Path]:
     """Yield a temporary path next to `path`, and move it to `path` if the block succeeds; otherwise delete it.

@@ -20,6 +20,7 @@ from brainrdl.cli.common import (
     SubjectBy,
     check_figure,
     check_new,
+    check_source,
     console,
     print_json,
     print_table,
@@ -278,12 +279,13 @@ def doctor(
     as_json: AsJson = False,
 ) -> None:
     """Check a file before using it as a teacher; the exit status is 1 if it cannot be used."""
-    from brainrdl.doctor.auditing import audit
-    from brainrdl.readers.reading import options_of
-
     if out is not None:
         check_figure(out, overwrite)
     with about(repr(path)):
+        check_source(path)
+        from brainrdl.doctor.auditing import audit
+        from brainrdl.readers.reading import options_of
+
         read = options_of(path, read_options(options))
         how: dict[str, Any] = {"subject_by": subject_by, "average_over": average_over}
         found = audit(path, stimuli=stimuli, names=names, target_by=target_by or None, **how, **read)
@@ -382,12 +384,13 @@ def _only(sources: Sequence[str]) -> str:
 
 def _of_file(source: str, names: Path | None, words: Mapping[str, Sequence[str]], measured: dict[str, Any]) -> RDMs:
     """Compute RDMs of the measurements in a file; RDMs that it contains already are left as they are."""
-    from rsatoolbox.rdm import RDMs
-
-    from brainrdl import calc_rdm, read
-    from brainrdl.readers.reading import options_of
-
     with about(repr(source)):
+        check_source(source)
+        from rsatoolbox.rdm import RDMs
+
+        from brainrdl import calc_rdm, read
+        from brainrdl.readers.reading import options_of
+
         options = options_of(source, words)
         by = options.pop("by", "stimulus")
         found: Any = read(source, names=names, by=by, **options)

@@ -18,13 +18,13 @@ _AT_ONCE = 2**20  # pairs in a block
 _ROUNDING = 4.0  # a spread over channels below this many rounding errors of the mean is only rounding
 
 
-def _outside_autocast(x: Tensor) -> AbstractContextManager[Any]:
+def outside_autocast(x: Tensor) -> AbstractContextManager[Any]:
     kind = x.device.type
     return torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext()
 
 
 def matmul(a: Tensor, b: Tensor) -> Tensor:
-    with _outside_autocast(a):  # autocast would lower the precision of this operation only, forward and backward
+    with outside_autocast(a):  # autocast would lower the precision of this operation only, forward and backward
         return torch.matmul(a, b)
 
 

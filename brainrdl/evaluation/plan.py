@@ -38,11 +38,11 @@ _OURS = ("train", "held_out", "seed", "groups", "out", "resume", "overwrite")  #
 
 _ALONE = "fitted"
 
-_DEFAULT: tuple[Control, ...] = ("unfitted", "permuted", "category")
+_DEFAULT: tuple[Control, ...] = ("unfitted", "reweighted", "permuted", "category")
 
 OF_STUDENTS = tuple(name for name in CONTROLS if name not in MODEL_CONTROLS)
 
-FITTED_CONTROLS = {name: Role(name) for name in OF_STUDENTS if name != "unfitted"}
+FITTED_CONTROLS = {name: Role(name) for name in OF_STUDENTS if name not in ("unfitted", "reweighted")}
 
 
 @dataclass(frozen=True)
@@ -313,6 +313,7 @@ def check_rows(
     check_text([*candidates, *ensembles, *models], "the rows of the evaluation")
     for members in ensembles.values():
         check_conditions(members, candidates, "the students of an ensemble")
+        check_unique(members, "the students of an ensemble")
     fitted = [display(label, role) for label in candidates for role in (Role.STUDENT, *map(Role, OF_STUDENTS))]
     averaged = [display(label, role) for label in ensembles for role in (Role.ENSEMBLE, Role.UNFITTED)]
     check_unique([*fitted, *averaged, *models, "category", "category lookup"], "the rows of the evaluation")

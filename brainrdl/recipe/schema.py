@@ -374,6 +374,15 @@ class EvaluationSection(_EvaluationKeys):
             raise ValueError(f"give names, or a fraction between 0 and 1, or leave it out; got {held_out!r}")
         return held_out
 
+    @model_validator(mode="after")
+    def _resamples_only_for_a_bootstrap(self) -> EvaluationSection:
+        if self.n_bootstrap is not None and self.intervals != "dual-bootstrap":
+            raise ValueError(
+                f"evaluation.n_bootstrap: {self.n_bootstrap} has no effect with evaluation.intervals: "
+                f"{self.intervals}; leave it out, or use evaluation.intervals: dual-bootstrap"
+            )
+        return self
+
     @field_validator("inner_folds")
     @classmethod
     def _none_or_several(cls, inner_folds: int) -> int:
