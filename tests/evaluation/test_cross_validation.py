@@ -187,17 +187,15 @@ def test_only_pairs_held_out_together_are_kept_and_scored() -> None:
 
 def test_the_permuted_teacher_shuffles_training_names_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[tuple[Any, ...]] = []
-    real = module.PermutedTeacher
+    real = plan.control
 
-    def permuted(teacher: Teacher, conditions: tuple[str, ...], *, seed: int) -> Any:
-        made.append((teacher, conditions, seed))
-        return real(teacher, conditions, seed=seed)
+    def watched(kind: str, **options: Any) -> Any:
+        made.append((kind, options["teacher"].conditions, options["conditions"], options["seed"]))
+        return real(kind, **options)
 
-    monkeypatch.setattr(module, "PermutedTeacher", permuted)
+    monkeypatch.setattr(plan, "control", watched)
     quick(seeds=(4,))
-    [(teacher, conditions, seed)] = made
-    assert conditions == teacher.conditions == tuple(NAMES[:-6])
-    assert seed == 4
+    assert set(made) == {("permuted", tuple(NAMES[:-6]), tuple(NAMES[:-6]), 4)}
 
 
 def test_the_look_up_predicts_the_training_mean_of_each_pair_of_categories() -> None:
