@@ -19,6 +19,7 @@ from brainrdl._core.errors import (
     refuse,
 )
 from brainrdl._core.rows import Role
+from brainrdl.evaluation.baselines import constant_rows
 from brainrdl.evaluation.folds import stimulus_folds
 from brainrdl.evaluation.held_out import Evaluation, assemble
 from brainrdl.evaluation.options import COMPARATORS, Intervals, Splitter, resamples
@@ -138,7 +139,8 @@ def cross_validate_models(
         refuse(f"no fold of the targets {quote(truth)} has {_FEWEST_PAIRS} known pairs to fit a model to")
     judging = {"comparators": list(comparators), "intervals": intervals, "n_bootstrap": n_bootstrap}
     design = {"folds": folds, "seeds": list(seeds), "subjects": subjects, "n_stimuli": len(conditions)}
-    settings = {"models": list(models), **design, **judging, "parameters": parameters}
+    settings = {"models": list(models), **design, **judging, "constant": constant_rows(held_out)}
+    settings["parameters"] = parameters
     return assemble(held_out, truth, comparators, intervals, n_bootstrap, seeds[0], labels=labels, settings=settings)
 
 
