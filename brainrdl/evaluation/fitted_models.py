@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
 
@@ -15,14 +15,14 @@ from brainrdl._core.errors import (
     check_option,
     check_text,
     check_unique,
-    check_whole,
     quote,
     refuse,
 )
 from brainrdl._core.rows import Role
+from brainrdl.evaluation.baselines import constant_rows
 from brainrdl.evaluation.folds import stimulus_folds
 from brainrdl.evaluation.held_out import Evaluation, assemble
-from brainrdl.evaluation.options import COMPARATORS, Intervals, Splitter
+from brainrdl.evaluation.options import COMPARATORS, Intervals, Splitter, resamples
 from brainrdl.evaluation.plan import Split
 from brainrdl.evaluation.scores import HeldOut, TeacherRDMs
 from brainrdl.rdm_models.combinations import FixedModel
@@ -50,7 +50,7 @@ def cross_validate_models(
     groups: Mapping[str, str] | pd.Series | str | Path | None = None,
     comparators: Sequence[str] = COMPARATORS,
     intervals: Intervals = "dyadic",
-    n_bootstrap: int = 1000,
+    n_bootstrap: int | None = None,
 ) -> Evaluation:
     """Fit models to training stimuli and score them on pairs of stimuli that were held out together.
 
@@ -82,8 +82,8 @@ def cross_validate_models(
         Names of `brainrdl.similarity.SIMILARITIES`.
     intervals : {"dyadic", "dual-bootstrap", "none"}
         How intervals are computed; see `brainrdl.inference.intervals`.
-    n_bootstrap : int
-        Number of resamples for the dual bootstrap.
+    n_bootstrap : int, optional
+        Number of resamples for the dual bootstrap, 1000 by default; others need none.
 
     Returns
     -------
@@ -116,9 +116,8 @@ def cross_validate_models(
     >>> bool(scores["weighted"] > scores["first"])
     True
     """
-    check_option(intervals, get_args(Intervals), "intervals")
     check_option(subjects, ("all", "leave-one-out"), "subjects")
-    check_whole(n_bootstrap, "n_bootstrap", 0)
+    n_bootstrap = resamples(intervals, n_bootstrap)
     conditions = _conditions(rdms, names)
     fitters = _as_models(models)
     truth = {
@@ -140,7 +139,8 @@ def cross_validate_models(
         refuse(f"no fold of the targets {quote(truth)} has {_FEWEST_PAIRS} known pairs to fit a model to")
     judging = {"comparators": list(comparators), "intervals": intervals, "n_bootstrap": n_bootstrap}
     design = {"folds": folds, "seeds": list(seeds), "subjects": subjects, "n_stimuli": len(conditions)}
-    settings = {"models": list(models), **design, **judging, "parameters": parameters}
+    settings = {"models": list(models), **design, **judging, "constant": constant_rows(held_out)}
+    settings["parameters"] = parameters
     return assemble(held_out, truth, comparators, intervals, n_bootstrap, seeds[0], labels=labels, settings=settings)
 
 

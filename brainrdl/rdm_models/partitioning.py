@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from itertools import combinations
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -204,7 +204,7 @@ def _pairs(square: Tensor, chosen: Sequence[int]) -> Tensor:
 def _combined(terms: Iterable[tuple[int, Dyadic]]) -> Dyadic:
     """Add estimates of the same stimuli and subjects; each is linear in its influences."""
     signs, estimates = zip(*terms, strict=True)
-    sums = {
+    sums: dict[str, Any] = {
         field.name: sum(sign * getattr(one, field.name) for sign, one in zip(signs, estimates, strict=True))
         for field in fields(Dyadic)
         if field.name != "n_stimuli"

@@ -86,9 +86,8 @@ def main() -> None:
         summary = summarise()
         summary.to_csv(words.out / f"{name}.csv", index=False)
         rows = summary[(summary["comparator"] == "spearman") & (summary["against"] == "mean")]
-        print(
-            rows[["student", "score", "low", "high", "ceiling", "gain", "gain_low", "gain_high"]].round(3).to_string()
-        )
+        shown = ["student", "score", "low", "high", "ceiling", "gain", "gain_low", "gain_high"]
+        print(rows.filter(items=shown).round(3).to_string())
 
 
 if __name__ == "__main__":
