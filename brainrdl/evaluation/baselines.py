@@ -13,6 +13,7 @@ from brainrdl.dissimilarity.pairs import pair_indices
 from brainrdl.evaluation.plan import Split, display
 from brainrdl.evaluation.scores import HeldOut, TeacherRDMs
 from brainrdl.evaluation.simple_models import model_rdms
+from brainrdl.inference.pairwise import is_constant
 from brainrdl.stimuli.named_images import Stimuli
 
 if TYPE_CHECKING:
@@ -21,17 +22,16 @@ _CONSTANT = 1e-12  # spread of an RDM that is constant except for rounding
 
 
 def constant_rows(held_out: Sequence[HeldOut]) -> list[str]:
-    """Describe the fitted students with the same pattern for all held-out stimuli, and in how many folds."""
-    fitted = [one for one in held_out if one.role is Role.STUDENT]
-    keys = dict.fromkeys((one.student, one.layer) for one in fitted)
-    found = []
-    for student, layer in keys:
-        spans = [one.pairs.max() - one.pairs.min() for one in fitted if (one.student, one.layer) == (student, layer)]
-        if dead := sum(float(span) == 0 for span in spans):
-            found.append(
-                f"{student} at layer {layer} gives one pattern for all held-out stimuli in {dead} of {len(spans)} folds"
-            )
-    return found
+    """Describe the students and controls with a constant RDM of held-out stimuli, and in how many folds."""
+    folds: dict[str, list[bool]] = {}
+    for one in held_out:
+        who = f"{one.student} at layer {one.layer}" if one.layer else one.student
+        folds.setdefault(who, []).append(bool(is_constant(one.pairs)))
+    return [
+        f"the RDM of {who} is constant in {sum(found)} of {len(found)} folds"
+        for who, found in folds.items()
+        if any(found)
+    ]
 
 
 def averaged_rows(held_out: Sequence[HeldOut], ensembles: Mapping[str, Sequence[str]]) -> list[HeldOut]:

@@ -8,7 +8,6 @@ the training stimuli.
 from __future__ import annotations
 
 import shutil
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -27,11 +26,13 @@ from brainrdl.evaluation.baselines import averaged_rows, baseline_rows, constant
 from brainrdl.evaluation.fresh_students import Maker, with_new_terms, without_choice
 from brainrdl.evaluation.held_out import Evaluation, assemble, student_rdms, teacher_rdms, write_evaluation
 from brainrdl.evaluation.jobs import count_workers, run_jobs
-from brainrdl.evaluation.options import CrossValidationOptions, EvaluationOptions
+from brainrdl.evaluation.options import CrossValidationOptions, EvaluationOptions, resamples
 from brainrdl.evaluation.plan import (
+    FITTED_CONTROLS,
     Candidate,
     Split,
     check_candidates,
+    check_controls,
     check_inner,
     check_inner_sizes,
     check_rows,
@@ -41,6 +42,7 @@ from brainrdl.evaluation.plan import (
     check_validation,
     controls_for,
     display,
+    fitted_control,
     inner_folds_of,
     named_candidates,
     settings_of_teachers,
@@ -55,7 +57,7 @@ from brainrdl.runs import checkpoint as _checkpoint, provenance, run_folder
 from brainrdl.runs.fingerprint import hashes_of, source_settings, student_settings
 from brainrdl.stimuli.categories import groups_of
 from brainrdl.stimuli.named_images import Stimuli
-from brainrdl.teachers.controls import PermutedTeacher
+from brainrdl.teachers.controls import pixel_rdm
 from brainrdl.teachers.protocol import Teacher, check_stored
 from brainrdl.training.distributed import agreed, is_first, join, opened_by_first, start_alike, wait_for_all
 from brainrdl.training.frozen_features import FrozenFeatures
@@ -156,6 +158,7 @@ def cross_validate(
     _check_kinds(teacher, stimuli)
     check_stored(teacher)
     asked = complete(EvaluationOptions, options)
+    n_bootstrap = resamples(asked["intervals"], asked["n_bootstrap"])
     count_workers(asked["n_jobs"], n=2)  # refuse a wrong number before hours of preparation
     seeds, stratify, inner_folds = asked["seeds"], asked["stratify"], asked["inner_folds"]
     groups = asked["groups"] = groups_of(asked["groups"], stimuli.names)
@@ -166,6 +169,7 @@ def cross_validate(
     check_candidates(candidates, fit_options, cross_validate)
     check_teachers(candidates, stimuli.names)
     check_inner(candidates, inner_folds, fit_options)
+    models = _with_pixels(models or {}, stimuli) if "pixels" in controls else models
     check_rows(candidates, ensembles or {}, models or {})
     model_rdms(models or {}, None, ("",), stimuli.names, seed=0, fold=0)  # refuse wrong models before hours of fitting
     hashes = hashes_of(teacher, stimuli, stimuli.names, labels=True)
@@ -177,11 +181,12 @@ def cross_validate(
     }  # fmt: skip
     judging = {
         **{name: value for name, value in asked.items() if name in free(EvaluationOptions)},
-        "ensembles": ensembles, "models": list(models or {}), "n_stimuli": len(stimuli),
+        "ensembles": ensembles, "models": list(models or {}), "n_stimuli": len(stimuli), "n_bootstrap": n_bootstrap,
     }  # fmt: skip
     left_out = subjects_to_leave_out(teacher, asked["subjects"])
     splits = list(splits_of(stimuli, asked["folds"], seeds, stratify, groups, left_out))
     check_slugs(splits, candidates)
+    check_controls(candidates, controls, teacher, stimuli, splits)
     check_inner_sizes(splits, candidates, inner_folds, stimuli.labels if stratify else None, groups, stimuli)
     check_validation(splits, candidates, fit_options, groups, stimuli)
     made = Maker()
@@ -210,15 +215,10 @@ def cross_validate(
         held_out += averaged_rows(held_out, ensembles or {})
         for split in splits:
             held_out += baseline_rows(split, truth, stimuli, models or {}, "category" in controls)
-        flat = constant_rows(held_out)
-        if flat:
-            warnings.warn(
-                f"{'; '.join(flat)}: a score of 0 there means that the patterns became constant", stacklevel=2
-            )
         evaluation = assemble(
             held_out, truth, asked["comparators"], asked["intervals"], asked["n_bootstrap"], seeds[0],
             histories=pd.concat(histories, ignore_index=True), labels=stimuli.labels,
-            settings=fitting | judging | {"constant": flat} | dict(facts or {}),
+            settings=fitting | judging | {"constant": constant_rows(held_out)} | dict(facts or {}),
         )  # fmt: skip
         if folder and not read_only and is_first():
             write_evaluation(evaluation, folder)
@@ -249,10 +249,10 @@ class _Work:
         if "unfitted" in controls:
             before = self._unfitted(split, label, candidate, student.device)
             found += self._held_out(split, label, Role.UNFITTED, candidate, before)
-        if "permuted" in controls:
-            shuffled = PermutedTeacher(teacher, split.train, seed=split.seed)
-            student, more = self._fit(split, label, Role.PERMUTED, candidate, shuffled)
-            found += self._held_out(split, label, Role.PERMUTED, candidate, student)
+        for name in (name for name in controls if name in FITTED_CONTROLS):
+            other, role = fitted_control(name, teacher, self.stimuli, split), FITTED_CONTROLS[name]
+            student, more = self._fit(split, label, role, candidate, other)
+            found += self._held_out(split, label, role, candidate, student)
             histories += more
         return found, histories
 
@@ -364,6 +364,12 @@ class _Work:
             )
             for (layer, target), pairs in found.items()
         ]
+
+
+def _with_pixels(models: Mapping[str, RDMs], stimuli: Stimuli) -> dict[str, RDMs]:
+    if "pixels" in models:
+        refuse("there are a model and a control with the name 'pixels'; rename the model, or leave out the control")
+    return {"pixels": pixel_rdm(stimuli), **models}
 
 
 def _check_kinds(teacher: object, stimuli: object) -> None:

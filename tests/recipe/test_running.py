@@ -147,10 +147,10 @@ def test_a_finished_run_is_scored_again_where_symbolic_links_do_not_exist(
 def test_a_recipe_that_has_changed_since_its_run_is_not_scored(content: dict, tmp_path: Path) -> None:
     running.run(recipe.check(content), tmp_path / "run", progress=False)
     path = tmp_path / "run" / "recipe.yaml"
-    path.write_text(path.read_text().replace("n_bootstrap: 1000", "n_bootstrap: 900"))
+    path.write_text(path.read_text().replace("intervals: dyadic", "intervals: none"))
     with pytest.raises(BrainrdlError, match=r"recipe.yaml' has changed since the run began"):
         running.evaluate_run(tmp_path / "run")
-    assert recipe.load(path).evaluation.n_bootstrap == 900  # as a new recipe
+    assert recipe.load(path).evaluation.intervals == "none"  # as a new recipe
 
 
 @pytest.mark.parametrize("lost", ["fitted-seed0-fold0/weights.safetensors", "fitted-seed0-fold0-inner.csv"])
