@@ -118,7 +118,9 @@ def test_all_orders_of_few_conditions_give_the_exact_p_value(tail: str) -> None:
 
 
 @pytest.mark.parametrize("n", [8, 9])
-@pytest.mark.parametrize("comparator", sorted(set(SIMILARITIES) - {"soft-spearman"}))
+@pytest.mark.parametrize(
+    "comparator", ["corr", "cosine", "spearman", "rho-a", "tau-a", "corr_cov", "cosine_cov", "cka"]
+)
 def test_the_score_and_the_mean_and_spread_of_permutations_are_those_of_the_comparator(n: int, comparator: str) -> None:
     models, data = torch.tensor(rdms(2, n, 3)), torch.tensor(rdms(3, n, 4))
     models[0, :6] = 0.5  # ties
