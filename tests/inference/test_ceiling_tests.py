@@ -20,7 +20,7 @@ import population
 @pytest.mark.parametrize("comparator", ["corr", "cosine", "spearman", "corr_cov"])
 def test_the_value_is_the_score_minus_the_lower_bound(comparator: str) -> None:
     sample = population.draw(np.random.default_rng(0), 12, 5)
-    models, rdms = torch.tensor(np.stack([sample.better, sample.worse])), torch.tensor(sample.subjects)
+    models, rdms = torch.tensor(np.stack([sample.better, sample.worse])), torch.tensor(sample.subjects).contiguous()
     found = ceiling_test(models, rdms, comparator)
     scores = SIMILARITIES[comparator](models[:, None], rdms).mean(1)
     for test, score in zip(found, scores, strict=True):
