@@ -14,6 +14,7 @@ from . import (
     recipe as recipe,
     reporting as reporting,
     runs as runs,
+    searchlights as searchlights,
     sharing as sharing,
     similarity as similarity,
     stimuli as stimuli,
@@ -32,6 +33,7 @@ from .rdms.estimation import calc_rdm as calc_rdm
 from .readers.reading import read as read
 from .reporting.page import report as report
 from .runs.run_folder import FitResult as FitResult
+from .searchlights.searching import searchlight as searchlight
 from .sharing.exporting import export as export
 from .stimuli.named_images import Stimuli as Stimuli
 from .teachers.feature_teacher import FeatureTeacher as FeatureTeacher

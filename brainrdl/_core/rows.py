@@ -25,6 +25,9 @@ class Role(StrEnum):
     ENSEMBLE = "ensemble", "student", True, False
     UNFITTED = "unfitted", "unfitted control", False, False
     PERMUTED = "permuted", "permuted control", False, False
+    PERMUTED_WITHIN_CLASS = "permuted_within_class", "control permuted within categories", False, False
+    RANDOM = "random", "random-network control", False, False
+    SPECTRUM = "spectrum", "control of equal spectrum", False, False
     CATEGORY = "category", "category model", False, True
     MODEL = "model", "model", False, True
 

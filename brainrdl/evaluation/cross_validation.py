@@ -28,9 +28,11 @@ from brainrdl.evaluation.held_out import Evaluation, assemble, student_rdms, tea
 from brainrdl.evaluation.jobs import count_workers, run_jobs
 from brainrdl.evaluation.options import CrossValidationOptions, EvaluationOptions, resamples
 from brainrdl.evaluation.plan import (
+    FITTED_CONTROLS,
     Candidate,
     Split,
     check_candidates,
+    check_controls,
     check_inner,
     check_inner_sizes,
     check_rows,
@@ -40,6 +42,7 @@ from brainrdl.evaluation.plan import (
     check_validation,
     controls_for,
     display,
+    fitted_control,
     inner_folds_of,
     named_candidates,
     settings_of_teachers,
@@ -54,7 +57,7 @@ from brainrdl.runs import checkpoint as _checkpoint, provenance, run_folder
 from brainrdl.runs.fingerprint import hashes_of, source_settings, student_settings
 from brainrdl.stimuli.categories import groups_of
 from brainrdl.stimuli.named_images import Stimuli
-from brainrdl.teachers.controls import PermutedTeacher
+from brainrdl.teachers.controls import pixel_rdm
 from brainrdl.teachers.protocol import Teacher, check_stored
 from brainrdl.training.distributed import agreed, is_first, join, opened_by_first, start_alike, wait_for_all
 from brainrdl.training.frozen_features import FrozenFeatures
@@ -166,6 +169,7 @@ def cross_validate(
     check_candidates(candidates, fit_options, cross_validate)
     check_teachers(candidates, stimuli.names)
     check_inner(candidates, inner_folds, fit_options)
+    models = _with_pixels(models or {}, stimuli) if "pixels" in controls else models
     check_rows(candidates, ensembles or {}, models or {})
     model_rdms(models or {}, None, ("",), stimuli.names, seed=0, fold=0)  # refuse wrong models before hours of fitting
     hashes = hashes_of(teacher, stimuli, stimuli.names, labels=True)
@@ -182,6 +186,7 @@ def cross_validate(
     left_out = subjects_to_leave_out(teacher, asked["subjects"])
     splits = list(splits_of(stimuli, asked["folds"], seeds, stratify, groups, left_out))
     check_slugs(splits, candidates)
+    check_controls(candidates, controls, teacher, stimuli, splits)
     check_inner_sizes(splits, candidates, inner_folds, stimuli.labels if stratify else None, groups, stimuli)
     check_validation(splits, candidates, fit_options, groups, stimuli)
     made = Maker()
@@ -244,10 +249,10 @@ class _Work:
         if "unfitted" in controls:
             before = self._unfitted(split, label, candidate, student.device)
             found += self._held_out(split, label, Role.UNFITTED, candidate, before)
-        if "permuted" in controls:
-            shuffled = PermutedTeacher(teacher, split.train, seed=split.seed)
-            student, more = self._fit(split, label, Role.PERMUTED, candidate, shuffled)
-            found += self._held_out(split, label, Role.PERMUTED, candidate, student)
+        for name in (name for name in controls if name in FITTED_CONTROLS):
+            other, role = fitted_control(name, teacher, self.stimuli, split), FITTED_CONTROLS[name]
+            student, more = self._fit(split, label, role, candidate, other)
+            found += self._held_out(split, label, role, candidate, student)
             histories += more
         return found, histories
 
@@ -359,6 +364,12 @@ class _Work:
             )
             for (layer, target), pairs in found.items()
         ]
+
+
+def _with_pixels(models: Mapping[str, RDMs], stimuli: Stimuli) -> dict[str, RDMs]:
+    if "pixels" in models:
+        refuse("there are a model and a control with the name 'pixels'; rename the model, or leave out the control")
+    return {"pixels": pixel_rdm(stimuli), **models}
 
 
 def _check_kinds(teacher: object, stimuli: object) -> None:

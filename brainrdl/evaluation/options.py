@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal, Protocol, TypedDict, get_args, runtime_checkable
 
+from brainrdl._core.constants import TeacherControl
 from brainrdl._core.errors import arg, check_option, check_whole, refuse
 from brainrdl._core.options import Names, Option
 from brainrdl.training.options import Groups, TrainingOptions
 
-Control = Literal["unfitted", "permuted", "category"]
+Control = Literal["unfitted", TeacherControl]
 
 CONTROLS: tuple[Control, ...] = get_args(Control)
+
+MODEL_CONTROLS: tuple[Control, ...] = ("category", "pixels")  # scored as they are; a student is fitted to the others
 
 Intervals = Literal["dyadic", "dual-bootstrap", "none"]
 
@@ -115,9 +118,11 @@ class EvaluationOptions(TypedDict, total=False):
         Sequence[Control] | None,
         Option(
             None,
-            "Controls for each student: the student before fitting (unfitted); the student fitted in the same way to a "
-            "teacher whose names are shuffled among the training stimuli (permuted); and category models (category), "
-            "which need labels. By default all possible ones; listed ones must be possible.",
+            "Controls for each student: the student before fitting (unfitted); the student fitted in the same way to "
+            "the teacher's RDMs under names shuffled among the training stimuli (permuted) or within their categories "
+            "(permuted_within_class), to random RDMs with the spectrum of the teacher's (spectrum), or to the RDMs of "
+            "the teacher's network with random weights (random); and the RDMs of categories (category) and of pixels "
+            "(pixels). By default unfitted, permuted and, with labels, category; listed ones must be possible.",
             may_be_empty=True,
             fixed=False,
         ),

@@ -4,6 +4,8 @@
 constant. `ceilings` measure how well the subjects agree. `influence` measures how much each pair, condition and subject
 changes a score, `uncertainty` joins the influences of all folds, and `intervals` turns them into intervals and p
 values. `marks` are single scores with their interval and ceiling, and `contrasts` test their differences.
+`permutation` tests flip the signs of subjects or permute the labels of conditions, and `clusters` join neighbours in
+time or space.
 """
 
 from lazy_loader import attach_stub

@@ -46,6 +46,9 @@ MARKS: dict[Role, dict[str, Any]] = {
     Role.ENSEMBLE: _FITTED,
     Role.UNFITTED: {"color": VERMILION, "marker": "D", "markerfacecolor": "white", "markersize": 5.5},
     Role.PERMUTED: {"color": INK, "marker": "v", "markerfacecolor": "white", "markersize": 6},
+    Role.PERMUTED_WITHIN_CLASS: {"color": INK, "marker": "<", "markerfacecolor": "white", "markersize": 6},
+    Role.RANDOM: {"color": INK, "marker": "X", "markerfacecolor": "white", "markersize": 6},
+    Role.SPECTRUM: {"color": INK, "marker": ">", "markerfacecolor": "white", "markersize": 6},
     Role.CATEGORY: {"color": GREEN, "marker": "s", "markerfacecolor": GREEN, "markersize": 5.5},
     Role.MODEL: {"color": PURPLE, "marker": "^", "markerfacecolor": PURPLE, "markersize": 6},
 }

@@ -360,6 +360,10 @@ _COMPARED = {
     Role.UNFITTED: "the same network before fitting",
     Role.PERMUTED: "the same network fitted in the same way to RDMs whose condition names were shuffled among the "
     "training stimuli",
+    Role.PERMUTED_WITHIN_CLASS: "the same network fitted in the same way to RDMs whose condition names were shuffled "
+    "among the training stimuli of each category",
+    Role.RANDOM: "the same network fitted in the same way to the RDMs of the teacher network with random weights",
+    Role.SPECTRUM: "the same network fitted in the same way to random RDMs with the spectrum of the teacher’s",
     Role.CATEGORY: "models based only on the category of each stimulus (same or different category; in "
     "cross-validations also the mean training dissimilarity of each pair of categories)",
     Role.MODEL: "the model RDMs listed in the table",

@@ -28,6 +28,8 @@ from brainrdl.evaluation.plan import Candidate
 from brainrdl.runs import run_folder
 from brainrdl.stimuli.named_images import Batch
 from brainrdl.stimuli.transforms import ImageTransform
+from brainrdl.teachers.controls import control
+from brainrdl.teachers.network_teacher import NetworkTeacher
 from brainrdl.teachers.protocol import Teacher
 from brainrdl.training import stimulus_lists
 
@@ -1012,9 +1014,76 @@ def test_arguments_in_another_order_and_controls_that_cannot_be_are_refused(
 
 def test_controls_are_the_same_from_any_sequence_and_by_default_all_that_apply() -> None:
     with_labels, without = make_stimuli(), make_stimuli(None)
-    for controls in (None, CONTROLS, list(CONTROLS)):
-        assert plan.controls_for(controls, with_labels) == ["unfitted", "permuted", "category"]
+    for controls in (CONTROLS, list(CONTROLS)):
+        assert plan.controls_for(controls, with_labels) == list(CONTROLS)
+    assert plan.controls_for(None, with_labels) == ["unfitted", "permuted", "category"]
     assert plan.controls_for(None, without) == ["unfitted", "permuted"]
+
+
+def test_a_student_is_fitted_to_each_control_of_a_teacher_and_the_pixels_are_scored(tmp_path: Path) -> None:
+    asked = ["permuted_within_class", "spectrum", "pixels"]
+    result = quick(controls=asked, out=tmp_path / "run")
+    rows = result.summary.drop_duplicates("student").set_index("student")["role"]
+    assert dict(rows) == {
+        "fitted": "student",
+        "permuted_within_class": "permuted_within_class",
+        "spectrum": "spectrum",
+        "pixels": "model",
+    }
+    assert set(result.histories["role"]) == {"student", "permuted_within_class", "spectrum"}
+    assert {"permuted_within_class", "spectrum", "pixels"} <= set(result.contrasts["other"])
+    text = report(tmp_path / "run").read_text(encoding="utf-8")
+    assert "shuffled among the training stimuli of each category" in text
+    assert "random RDMs with the spectrum of the teacher’s" in text
+
+
+def test_controls_are_fitted_to_what_the_controls_of_a_teacher_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen, original = {}, module.fit
+
+    def watched(student: Student, teacher: Teacher, *args: Any, **options: Any) -> Any:
+        seen[teacher.name] = teacher
+        return original(student, teacher, *args, **options)
+
+    monkeypatch.setattr(module, "fit", watched)
+    quick(controls=["permuted_within_class", "spectrum"])
+    train = [name for name in NAMES if name not in TEST]
+    asked = make_stimuli().batch(train)
+    truth = make_teacher().select(train)
+    within = control("permuted_within_class", teacher=truth, stimuli=make_stimuli(), conditions=train, seed=0)
+    spectrum = control("spectrum", teacher=truth, conditions=train, seed=0)
+    for expected in (within, spectrum):
+        answer, known = seen[expected.name].rdms(asked), expected.rdms(asked)
+        assert all(torch.equal(answer[target], known[target]) for target in known)
+        assert set(seen[expected.name].conditions) == set(train)
+
+
+def test_a_network_teacher_is_compared_with_itself_before_training() -> None:
+    network = nn.Sequential(nn.Flatten(), nn.Linear(16, 8))
+    teacher = NetworkTeacher(network, ["1"], stimuli=make_stimuli())
+    result = quick(teacher=teacher, controls=["random"])
+    assert "random" in set(result.summary["role"])
+
+
+@pytest.mark.parametrize(
+    ("controls", "labels", "message"),
+    [
+        (["random"], LABELS, r"control 'random' re-initialises a network"),
+        (["permuted_within_class"], None, r"control 'permuted_within_class'.*"),
+        (["permuted_within_class"], {name: name for name in NAMES}, "each of the 10 classes has only one name"),
+    ],
+)
+def test_controls_that_a_teacher_or_stimuli_cannot_have_are_refused_before_any_fit(
+    monkeypatch: pytest.MonkeyPatch, controls: list[str], labels: dict[str, str] | None, message: str
+) -> None:
+    monkeypatch.setattr(module, "fit", None)
+    with pytest.raises(BrainrdlError, match=message):
+        quick(controls=controls, stimuli=make_stimuli(labels))
+
+
+def test_a_model_that_has_the_name_of_a_control_is_refused() -> None:
+    model = rdms.from_array(np.arange(N * (N - 1) // 2), NAMES)
+    with pytest.raises(BrainrdlError, match="a model and a control with the name 'pixels'"):
+        quick(controls=["pixels"], models={"pixels": model})
 
 
 @pytest.mark.filterwarnings("ignore:layers .* give the same pattern for all images:UserWarning")
