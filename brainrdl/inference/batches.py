@@ -18,7 +18,8 @@ from torch import Tensor
 
 from brainrdl._core.rows import Against
 from brainrdl.dissimilarity.pairs import n_conditions_of
-from brainrdl.inference.closed_forms import influences
+from brainrdl.inference.closed_forms import Prepared, influences
+from brainrdl.inference.influence import Influence
 from brainrdl.inference.pairwise import comparison_of
 
 _BLOCK = 2**19  # numbers compared at once
@@ -246,7 +247,7 @@ class _Part:
     """Models compared with the RDMs of one target; influences are kept if they are few, or else computed again."""
 
     def __init__(self, comparator: str, models: Tensor, rdms: Tensor, variances: bool) -> None:
-        self.comparator, self.models, self.rdms = comparator, models, rdms
+        self.comparator, self.rdms = comparator, rdms
         n_models, n_pairs = len(models), rdms.shape[-1]
         self.size = max(1, _BLOCK // (n_models * n_pairs))
         keep = n_models * n_pairs * len(rdms) <= _KEPT
@@ -254,6 +255,7 @@ class _Part:
         if not variances:
             self.values = comparison_of(comparator)(models, rdms[None]).numpy()
             return
+        self.prepared = Prepared(comparator, models), Prepared(comparator, rdms[None])
         values = []
         for found in self._blocks():
             values.append(found.value)
@@ -261,12 +263,11 @@ class _Part:
                 self.kept.append((found.pairs, found.conditions))
         self.values = torch.cat(values, 1).numpy()
 
-    def _blocks(self) -> Iterator[object]:
-        own = self.models.shape[1] > 1
+    def _blocks(self) -> Iterator[Influence]:
+        models, rdms = self.prepared
         for start in range(0, len(self.rdms), self.size):
             stop = start + self.size
-            models = self.models[:, start:stop] if own else self.models
-            yield influences(self.comparator, models, self.rdms[None, start:stop])
+            yield influences(self.comparator, models.block(start, stop), rdms.block(start, stop))
 
     def each(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield the influences of pairs and of conditions, (n_models, ...), for one RDM after the other."""
