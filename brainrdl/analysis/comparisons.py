@@ -70,7 +70,8 @@ class TargetRDMs:
     @classmethod
     def of(cls, teacher: TeacherRDMs, models: Sequence[ModelRDM]) -> TargetRDMs:
         """Leave out conditions of other brains and subjects without any pair; refuse too few conditions."""
-        names = tuple(name for name in teacher.names if name in teacher.known)
+        scored = teacher.known
+        names = tuple(name for name in teacher.names if name in scored)
         if len(names) < MIN_CONDITIONS:
             refuse(
                 f"target {teacher.target!r} has RDMs of {len(names)} of the conditions to compare {quote(names)}; at "
@@ -88,6 +89,16 @@ class TargetRDMs:
         if any(row.ndim == 2 for row in rows):
             rows = [row.expand(len(self.subjects), -1) for row in rows]
         return torch.stack(rows)
+
+    @cached_property
+    def _agreements(self) -> dict[str, Agreement]:
+        return {}
+
+    def agreement(self, comparator: str) -> Agreement:
+        """Return how similar the RDMs of the subjects are; computed once."""
+        if comparator not in self._agreements:
+            self._agreements[comparator] = Agreement.of(self.rdms, comparator)
+        return self._agreements[comparator]
 
     def others(self, comparator: str) -> Float[Tensor, "1 n_subjects n_pairs"]:
         """Mean RDM of the other subjects for each subject: the lower bound of the noise ceiling as a model."""
@@ -198,7 +209,7 @@ class _Scored:
         return self.batch.differences(every, len(self.rows) + every // n_models)
 
     def _ceilings(self, target: TargetRDMs) -> Mapping[str, float]:
-        agreement = Agreement.of(target.rdms, self.comparator)
+        agreement = target.agreement(self.comparator)
         if self.against is Against.MEAN:
             return dict.fromkeys(("ceiling", "ceiling_lower", "ceiling_upper"), agreement.ceiling_for_mean())
         lower, upper = noise_ceiling(target.rdms, self.comparator)

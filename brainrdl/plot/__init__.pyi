@@ -2,6 +2,10 @@ from .images import (
     rdm as rdm,
     rdms as rdms,
 )
+from .rsa_charts import (
+    model_bars as model_bars,
+    model_map as model_map,
+)
 from .score_charts import (
     comparison as comparison,
     scores as scores,
