@@ -74,9 +74,7 @@ def _rows(target: TargetRDMs, comparator: str, groups: Mapping[str, str]) -> lis
         stimuli = dyadic(one.pairs - two.pairs, one.conditions - two.conditions).numpy()
         variance = stimuli + one.beyond + two.beyond
         freedom = variance**2 / (
-            one.beyond**2 / (one.n - 1)
-            + two.beyond**2 / (two.n - 1)
-            + stimuli**2 / max(len(target.names) / 2 - 1, 1)
+            one.beyond**2 / (one.n - 1) + two.beyond**2 / (two.n - 1) + stimuli**2 / max(len(target.names) / 2 - 1, 1)
         )
         difference = t_intervals(one.score - two.score, variance, freedom)
         rows += [

@@ -197,8 +197,8 @@ class _Maker:
             owners = tuple(subjects[row] for row in places) if of_subjects else ()
             if len(places) > max(1, len(set(owners))):
                 refuse(
-                    f"{len(places)} RDMs of model {model!r} differ in no rdm descriptor; give each a descriptor 'model' "
-                    "or 'layer', or 'subject' if each is for one subject"
+                    f"{len(places)} RDMs of model {model!r} differ in no rdm descriptor; give each a descriptor "
+                    "'model' or 'layer', or 'subject' if each is for one subject"
                 )
             found.append(ModelRDM(model, layer, names, pairs[places], owners))
         return found
@@ -223,7 +223,9 @@ def _labels(
     differ = [values for key, values in described.items() if key != _LAYER and len(set(values)) > 1]
     if not differ and _LAYER not in described and n_rdms > 1 and not of_subjects:
         differ = [[str(k) for k in range(1, n_rdms + 1)]]
-    single = name or next(iter(described.get(_MODEL, ())), None) or next(iter(described.get("name", ())), None) or "model"
+    single = (
+        name or next(iter(described.get(_MODEL, ())), None) or next(iter(described.get("name", ())), None) or "model"
+    )
     words = [" ".join(row) for row in zip(*differ, strict=True)] if differ else [""] * n_rdms
     models = [f"{name}: {word}" if name and word else word or single for word in words]
     return list(zip(models, layers, strict=True))

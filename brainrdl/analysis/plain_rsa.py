@@ -69,9 +69,10 @@ def rsa(
     Parameters
     ----------
     models : model, sequence of models, or mapping of name to model
-        Each is one of: rsatoolbox RDMs or a file of RDMs (each RDM is a model; RDMs with a descriptor "layer" are layers
-        of one network; RDMs with a descriptor "subject" are for one subject each); a `Student` or the result of `fit`;
-        the run folder of a fitted network; or the name of a network with its layers, ``"resnet18:layer1,layer4"``.
+        Each is one of: rsatoolbox RDMs or a file of RDMs (each RDM is a model; RDMs with a descriptor "layer" are
+        layers of one network; RDMs with a descriptor "subject" are for one subject each); a `Student` or the result of
+        `fit`; the run folder of a fitted network; or the name of a network with its layers,
+        ``"resnet18:layer1,layer4"``.
     data : RDMs, path, or Teacher
         RDMs to compare with, as for `RDMTeacher`; or any teacher.
     stimuli : Stimuli or path, optional
@@ -107,8 +108,8 @@ def rsa(
     Raises
     ------
     BrainrdlError
-        If conditions differ, fewer than 4 are common, a model RDM has unknown pairs, names are not unique, a network has
-        no images, or an option is unknown.
+        If conditions differ, fewer than 4 are common, a model RDM has unknown pairs, names are not unique, a network
+        has no images, or an option is unknown.
 
     Warns
     -----

@@ -131,4 +131,3 @@ class RSAResult:
         tables = {name: read_table(folder / f"{name}.csv") for name in TABLES}
         rdms = {name: read_rdms(folder / f"{name}.h5") for name in _RDM_FILES}
         return cls(**tables, **rdms, settings=facts["settings"])
-

@@ -92,7 +92,9 @@ class ScoreBatch:
         every = np.arange(len(self.values))
         found = self._estimates(self.values, self.by_subject, every, None)
         constant = (found.low == 0) & (found.high == 0)
-        return found._replace(**{name: np.where(constant, np.nan, getattr(found, name)) for name in ("low", "high", "p")})
+        return found._replace(
+            **{name: np.where(constant, np.nan, getattr(found, name)) for name in ("low", "high", "p")}
+        )
 
     def differences(self, first: Sequence[int] | Int[np.ndarray, " n"], second: Sequence[int]) -> Estimates:
         """Return the differences between rows `first` and rows `second`."""
@@ -117,7 +119,7 @@ class ScoreBatch:
 
 
 def _quadratic(products: np.ndarray, i: Int[np.ndarray, " n"], j: Int[np.ndarray, " n"] | None) -> np.ndarray:
-    """Sums of squares of rows i, or of the differences between rows i and j."""
+    """Return the sums of squares of rows i, or of the differences between rows i and j."""
     own = products[..., i, i]
     if j is None:
         return own
@@ -232,7 +234,10 @@ def _to_compare(models: Tensor, rdms: Tensor, of_mean: bool) -> tuple[Tensor, Te
     means = [rdms.nanmean(0, keepdim=True), *([_without_each(rdms)] if len(rdms) > 1 else [])]
     if models.ndim == 2:
         return models[:, None], torch.cat(means)
-    own = [models.mean(1, keepdim=True), *([(models.sum(1, keepdim=True) - models) / (len(rdms) - 1)] * (len(means) - 1))]
+    own = [
+        models.mean(1, keepdim=True),
+        *([(models.sum(1, keepdim=True) - models) / (len(rdms) - 1)] * (len(means) - 1)),
+    ]
     return torch.cat(own, 1), torch.cat(means)
 
 
@@ -279,7 +284,7 @@ class _Part:
 def _products(
     parts: Sequence[_Part], of_mean: bool, with_interaction: bool
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Sums of products over all rows: of the influences on the score, and of what each subject changes in them."""
+    """Sum products over all rows: of the influences on the score, and of what each subject changes in them."""
     n_first = int(of_mean)  # the first RDM is then the mean RDM, and the others are those without each subject
     whole = next(_rows(parts)) if of_mean else _mean(parts, 0)
     pairs, conditions = (_gram(rows) for rows in whole)

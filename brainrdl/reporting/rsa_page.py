@@ -233,7 +233,13 @@ def _layer_tables(table: pd.DataFrame) -> list[Table]:
         "p": lambda row: p_value(row["p"]),
         "share of the ceiling": lambda row: percent(row["share"]),
     }
-    return [_table(f"Layers chosen on some stimuli and subjects, scored on others ({label_of(rows['comparator'].iloc[0])})", rows, columns)]
+    return [
+        _table(
+            f"Layers chosen on some stimuli and subjects, scored on others ({label_of(rows['comparator'].iloc[0])})",
+            rows,
+            columns,
+        )
+    ]
 
 
 def _contrast_tables(contrasts: pd.DataFrame, summary: pd.DataFrame) -> Iterator[Table]:
@@ -248,7 +254,11 @@ def _contrast_tables(contrasts: pd.DataFrame, summary: pd.DataFrame) -> Iterator
     }
     models, targets = (rows[rows["family"] == family] for family in ("models", "targets"))
     if len(models):
-        columns = {"model": _who, "minus": lambda row: _who(row, "other", "other_layer"), "target": lambda row: row["target"]}
+        columns = {
+            "model": _who,
+            "minus": lambda row: _who(row, "other", "other_layer"),
+            "target": lambda row: row["target"],
+        }
         yield _table("Differences between models", models.sort_values("p", kind="stable"), columns | tested)
     if len(targets):
         columns = {"model": _who, "with": lambda row: row["target"], "minus with": lambda row: row["other_target"]}
@@ -278,17 +288,22 @@ def _headlines(tables: Mapping[str, pd.DataFrame]) -> Iterator[str]:
     rows = _main(tables["summary"])
     for target, own in list(rows.groupby("target", sort=False))[:_MOST_TARGETS]:
         best = own.loc[own["score"].idxmax()] if own["score"].notna().any() else own.iloc[0]
-        share = f", {percent(best['share'])} of what a perfect model is expected to reach" if best["share"] == best["share"] else ""
+        share = (
+            f", {percent(best['share'])} of what a perfect model is expected to reach"
+            if best["share"] == best["share"]
+            else ""
+        )
         interval = span(best["low"], best["high"])
         shown = "" if interval == "–" else f" (95% interval {interval}{_p_words(best['p_corrected'])})"
         most = "The highest score with" if len(own) > 1 else "The score with"
         yield f"{most} {target} is {number(best['score'])}{shown}, of {_who(best)}{share}."
     layers = tables["best_layers"]
     if len(layers):
-        for row in layers[layers["comparator"] == layers["comparator"].iloc[0]].head(_MOST_TARGETS).to_dict("records"):
+        own = layers[layers["comparator"] == layers["comparator"].iloc[0]]
+        for row in own.head(_MOST_TARGETS).to_dict("records"):
             yield (
-                f"Best layer of {row['model']} for {row['target']}: {row['layer']} (chosen in {percent(row['chosen'])} of "
-                f"the choices). Scored on stimuli and subjects that did not choose it: {number(row['score'])} "
+                f"Best layer of {row['model']} for {row['target']}: {row['layer']} (chosen in {percent(row['chosen'])} "
+                f"of the choices). Scored on stimuli and subjects that did not choose it: {number(row['score'])} "
                 f"(95% interval {span(row['low'], row['high'])})."
             )
 
@@ -337,10 +352,12 @@ def _methods(summary: pd.DataFrame, settings: Mapping[str, Any], layers: pd.Data
     comparators = and_joined(_cited(name) for name in dict.fromkeys(summary["comparator"]))
     n_subjects = int(summary["n_subjects"].max())
     subjects = counted(n_subjects, "subject", "subjects")
+    models = counted(len(settings["models"]), "model", "models")
+    targets = counted(summary["target"].nunique(), "target", "targets")
+    stimuli = counted(int(summary["n_stimuli"].max()), "stimulus", "stimuli")
     yield (
-        f"The RDMs of {counted(len(settings['models']), 'model', 'models')} were compared with the RDMs of {subjects} in "
-        f"{counted(summary['target'].nunique(), 'target', 'targets')} ({counted(int(summary['n_stimuli'].max()), 'stimulus', 'stimuli')}), by "
-        f"{comparators}. Conditions were matched by name."
+        f"The RDMs of {models} were compared with the RDMs of {subjects} in {targets} ({stimuli}), by {comparators}. "
+        "Conditions were matched by name."
     )
     if n_subjects > 1:
         yield (
@@ -353,8 +370,8 @@ def _methods(summary: pd.DataFrame, settings: Mapping[str, Any], layers: pd.Data
         yield (
             "Intervals (95%) and p-values of scores and of differences between scores were computed from a "
             "cluster-robust variance over stimuli, in which pairs that share a stimulus are correlated (Aronow et al., "
-            "2015), plus the jackknife variance over subjects, with degrees of freedom by Welch and Satterthwaite. They "
-            "generalise to other stimuli and other subjects. P-values were corrected for their number "
+            "2015), plus the jackknife variance over subjects, with degrees of freedom by Welch and Satterthwaite. "
+            "They generalise to other stimuli and other subjects. P-values were corrected for their number "
             f"{_CORRECTIONS[settings['correction']]}: scores over all models and targets, differences over all pairs "
             "of models within targets, and over all pairs of targets within models."
         )
@@ -362,8 +379,8 @@ def _methods(summary: pd.DataFrame, settings: Mapping[str, Any], layers: pd.Data
         yield (
             f"The best layer of each network was chosen by cross-validation with {int(layers['n_folds'].max())} folds "
             "over stimuli"
-            f"{' and leaving out one subject at a time' if n_subjects > 1 else ''}: the layer with the highest mean score "
-            f"{'with the other subjects ' if n_subjects > 1 else ''}among the other stimuli was scored "
+            f"{' and leaving out one subject at a time' if n_subjects > 1 else ''}: the layer with the highest mean "
+            f"score {'with the other subjects ' if n_subjects > 1 else ''}among the other stimuli was scored "
             f"{'with the left-out subject ' if n_subjects > 1 else ''}among the held-out stimuli."
         )
 
