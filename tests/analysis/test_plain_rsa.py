@@ -191,7 +191,7 @@ def test_networks_files_and_rdms_are_models(tmp_path: Path) -> None:
     ]  # fmt: skip
     expected = rdms.to_tensor(student.rdms(images, NAMES), dtype=torch.float64)
     np.testing.assert_allclose(found.models.dissimilarities[:2], expected)
-    with pytest.raises(BrainrdlError, match="network 'student' needs the images .* give them with stimuli"):
+    with pytest.raises(BrainrdlError, match=r"network 'student' needs the images .* give them with stimuli"):
         rsa(student, data)
 
 
@@ -246,5 +246,5 @@ def test_a_saved_result_is_read_again(tmp_path: Path) -> None:
     assert (tmp_path / "rsa" / "map.png").exists()
     assert repr(again) == "RSAResult(n_stimuli=16, models=['01'], targets=['IT', 'EVC'], comparators=['corr'])"
     (tmp_path / "rsa" / "summary.csv").write_text("model\n")
-    with pytest.raises(BrainrdlError, match="summary.csv"):
+    with pytest.raises(BrainrdlError, match=r"summary.csv"):
         RSAResult.load(tmp_path / "rsa")
