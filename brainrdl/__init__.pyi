@@ -3,6 +3,7 @@ from . import (
     datasets as datasets,
     demo as demo,
     dissimilarity as dissimilarity,
+    distillation as distillation,
     doctor as doctor,
     evaluation as evaluation,
     inference as inference,
@@ -13,6 +14,7 @@ from . import (
     readers as readers,
     recipe as recipe,
     reporting as reporting,
+    runs as runs,
     sharing as sharing,
     similarity as similarity,
     stimuli as stimuli,
@@ -32,6 +34,7 @@ from .models.student import Student as Student
 from .rdms.estimation import calc_rdm as calc_rdm
 from .readers.reading import read as read
 from .reporting.page import report as report
+from .runs.run_folder import FitResult as FitResult
 from .sharing.exporting import export as export
 from .stimuli.named_images import Stimuli as Stimuli
 from .teachers.feature_teacher import FeatureTeacher as FeatureTeacher
@@ -39,7 +42,6 @@ from .teachers.joint_teacher import JointTeacher as JointTeacher
 from .teachers.network_teacher import NetworkTeacher as NetworkTeacher
 from .teachers.rdm_teacher import RDMTeacher as RDMTeacher
 from .training.loop import fit as fit
-from .training.run_folder import FitResult as FitResult
 from .training.task import Task as Task
 
 __version__: str

@@ -102,7 +102,7 @@ STEPS = {
     "dissimilarity": Step(0, 3, "dissimilarity", ("correlation", "euclidean")),
     "loss": Step(1, 3, "loss", ("RDMLoss",)),
     "compare": Step(2, 3, "similarity", ("spearman", "corr")),
-    "fit": Step(0, 4, "training", ("fit", "FitResult")),
+    "fit": Step(0, 4, "training", ("fit", "Task")),
     "evaluate": Step(1, 4, "evaluation", ("cross_validate", "evaluate")),
     "report": Step(2, 4, "reporting", ("report",)),
 }
@@ -139,13 +139,15 @@ COLUMNS = {
     "cli": 1.5,
     "analysis": 1,
     "sharing": 0,
-    "recipe": 0,
-    "demo": 1,
+    "recipe": 1,
+    "demo": 3,
     "reporting": 2,
-    "doctor": 3,
+    "doctor": 4,
     "evaluation": 1,
     "testing": 0,
     "training": 1,
+    "runs": 2,
+    "distillation": 0,
     "teachers": 2,
     "models": 2,
     "datasets": 3.45,
@@ -163,7 +165,7 @@ COLUMNS = {
 
 def draw_rooms(path: Path) -> None:
     figure, ax = _canvas(8.5, 8.8)
-    ax.set(xlim=(-1.3, 8.1), ylim=(-0.4, 10.8))
+    ax.set(xlim=(-1.3, 8.1), ylim=(-0.4, len(levels()) - 0.2))
     places = {room: (1.6 * COLUMNS[room], float(y)) for y, level in enumerate(levels()) for room in level}
     for room, others in needed(imports()).items():
         for other in others:

@@ -21,7 +21,7 @@ from brainrdl._core.files import (
 )
 from brainrdl._core.locks import locked
 from brainrdl.reporting.rsa_page import RSA_FACTS, TABLES, read_table, write_figures, write_rsa_page
-from brainrdl.training.provenance import describe, gather_provenance
+from brainrdl.runs.provenance import describe, gather_provenance
 
 if TYPE_CHECKING:
     from rsatoolbox.rdm import RDMs

@@ -51,13 +51,13 @@ from brainrdl.evaluation.scores import HeldOut
 from brainrdl.evaluation.simple_models import model_rdms
 from brainrdl.loss.rdm_loss import RDMLoss, check_rdm_loss
 from brainrdl.models.student import Student
+from brainrdl.runs import checkpoint as _checkpoint, provenance, run_folder
+from brainrdl.runs.fingerprint import hashes_of, source_settings, student_settings
 from brainrdl.stimuli.categories import groups_of
 from brainrdl.stimuli.named_images import Stimuli
 from brainrdl.teachers.controls import PermutedTeacher
 from brainrdl.teachers.protocol import Teacher, check_stored
-from brainrdl.training import checkpoint as _checkpoint, provenance, run_folder
 from brainrdl.training.distributed import agreed, is_first, join, opened_by_first, start_alike, wait_for_all
-from brainrdl.training.fingerprint import hashes_of, source_settings, student_settings
 from brainrdl.training.frozen_features import FrozenFeatures
 from brainrdl.training.loop import fit
 from brainrdl.training.options import FitOptions

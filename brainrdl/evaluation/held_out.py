@@ -33,9 +33,9 @@ from brainrdl.loss.matching import Match, match_layers
 from brainrdl.models.student import Student
 from brainrdl.rdms import conversion
 from brainrdl.rdms.partial import comparable
+from brainrdl.runs.provenance import describe
 from brainrdl.stimuli.named_images import Stimuli
 from brainrdl.teachers.protocol import SubjectRDMs, Teacher, check_stored, rdms_by_subject
-from brainrdl.training.provenance import describe
 
 if TYPE_CHECKING:
     from rsatoolbox.rdm import RDMs

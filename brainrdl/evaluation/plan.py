@@ -26,9 +26,9 @@ from brainrdl.evaluation.folds import stimulus_folds
 from brainrdl.evaluation.options import CONTROLS, Control, Splitter
 from brainrdl.loss.matching import match_layers
 from brainrdl.models.student import Student
+from brainrdl.runs.fingerprint import hash_teacher, source_settings
 from brainrdl.stimuli.named_images import Stimuli
 from brainrdl.teachers.protocol import Teacher, check_stored, cut_down, known_conditions, subjects_of, without_subject
-from brainrdl.training.fingerprint import hash_teacher, source_settings
 from brainrdl.training.loop import fit
 from brainrdl.training.options import FitOptions
 from brainrdl.training.stimulus_lists import check_partitions, training_names

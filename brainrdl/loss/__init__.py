@@ -1,8 +1,7 @@
 """How far a student's RDMs are from a teacher's, as a loss with a gradient.
 
 `rdm_loss` is the only place where a similarity of RDMs becomes a loss; `matching` pairs layers with targets;
-`correlation_kernel` computes the default loss in one step; `pair_sampling` draws random pairs. `transfer_losses` holds
-losses between the patterns of two networks, from their distillation.
+`correlation_kernel` computes the default loss in one step; `pair_sampling` draws random pairs.
 """
 
 from lazy_loader import attach_stub

@@ -8,8 +8,3 @@ from .rdm_loss import (
     check_rdm_loss as check_rdm_loss,
     differentiable_names as differentiable_names,
 )
-from .transfer_losses import (
-    probabilistic_loss as probabilistic_loss,
-    relational_loss as relational_loss,
-    similarity_preserving_loss as similarity_preserving_loss,
-)

@@ -6,6 +6,7 @@ the trainer, so it can be used in any training loop: ``loss(patterns, teacher_rd
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -67,7 +68,8 @@ class RDMLoss:
 
     Every layer of the student is matched with one target of the teacher. The term of a layer is the mean over the
     teacher's RDMs of that target (subjects). The loss is the sum of the terms, each multiplied by the weight of its
-    layer, times the value of the schedule.
+    layer, times the value of the schedule. RDMs of which no pair is known are left out of the mean; a target without
+    RDMs is left out as well, and the other targets of the layer get its weight.
 
     Parameters
     ----------
@@ -180,7 +182,7 @@ class RDMLoss:
             Student patterns, with gradient, any unit.
         teacher_rdms : Tensor (n_pairs,) or (n_rdms, n_pairs), or mapping of target to such tensors
             Teacher RDMs of the same conditions in the same order, any unit. NaN pairs are left out. NaN patterns give a
-            NaN loss.
+            NaN loss, and so do teacher RDMs without any pair.
         step : int
             Step of training, for the schedule and the random pairs.
 
@@ -194,11 +196,14 @@ class RDMLoss:
             If layers and targets cannot be matched, `layer_weights` contains an unknown layer, or the numbers of
             conditions differ.
         """
-        parts = self._parts(patterns, teacher_rdms, step)
-        if self.layer_weights:
+        layers = named_targets(patterns)
+        for layer in self.layer_weights or ():
+            check_option(layer, layers, "layer of layer_weights")
+        parts = self._parts(layers, teacher_rdms, step)
+        if not parts:
+            total = math.nan * next(iter(layers.values())).sum()
+        elif self.layer_weights:
             terms = _by_layer(parts)
-            for layer in self.layer_weights:
-                check_option(layer, terms, "layer of layer_weights")
             total = torch.stack([self.layer_weights.get(layer, 1.0) * term for layer, term in terms.items()]).sum()
         else:
             first, *others = (values.sum() for _, values in parts)
@@ -211,7 +216,7 @@ class RDMLoss:
         teacher_rdms: Mapping[str, Tensor] | Float[Tensor, "*n_rdms n_pairs"],
         step: int = 0,
     ) -> dict[str, Float[Tensor, ""]]:
-        """Return the unweighted term of each layer.
+        """Return the unweighted term of each layer; NaN if no pair of its targets is known.
 
         Parameters
         ----------
@@ -229,7 +234,7 @@ class RDMLoss:
         """
         layers = named_targets(patterns)
         found = _by_layer(self._parts(layers, teacher_rdms, step))
-        return {layer: found[layer] for layer in layers}
+        return {layer: found.get(layer, rows.new_tensor(math.nan)) for layer, rows in layers.items()}
 
     def _parts(
         self, patterns: Mapping[str, Tensor] | Tensor, teacher_rdms: Mapping[str, Tensor] | Tensor, step: int
@@ -237,20 +242,34 @@ class RDMLoss:
         """Compute the terms of all layers, those of one target together where that is possible."""
         layers, targets = named_targets(patterns), named_targets(teacher_rdms)
         matched = match_layers(layers, targets, self.match)
+        directions, known = self._known(targets, matched)
+        matched = matched if len(known) == len(directions) else {k: _only(known, v) for k, v in matched.items()}
         parts: list[tuple[list[str], Tensor]] = []
-        for target in dict.fromkeys(target for weights in matched.values() for target in weights):
+        for target in known:
             weights = {layer: given[target] for layer, given in matched.items() if target in given}
-            direction = self._direction(targets[target])
+            direction = directions[target]
             shapes = {tuple(layers[name].shape[:-1]) for name in weights}
             if direction is not None and shapes == {direction.shape[:1]}:
                 together = rdm_correlations([layers[name] for name in weights], direction, str(self.dissimilarity))
                 parts.append((list(weights), _weighted(1 - together, list(weights.values()))))
             else:
                 parts += [
-                    ([name], _weighted(self._term(layers[name], targets[target], step)[None], [weight]))
+                    ([name], _weighted(self._term(layers[name], known[target], step)[None], [weight]))
                     for name, weight in weights.items()
                 ]
         return parts
+
+    def _known(
+        self, targets: Mapping[str, Tensor], matched: Mapping[str, Mapping[str, float]]
+    ) -> tuple[dict[str, Tensor | None], dict[str, Tensor]]:
+        """Return the direction of each target in use, if there is one, and the RDMs of the targets with any pair."""
+        used = dict.fromkeys(target for weights in matched.values() for target in weights)
+        directions = {target: self._direction(targets[target]) for target in used}
+        known = {
+            target: targets[target] if direction is not None else _with_pairs(targets[target])
+            for target, direction in directions.items()
+        }
+        return directions, {target: rdms for target, rdms in known.items() if rdms.numel()}
 
     def _term(self, patterns: Tensor, teacher: Tensor, step: int) -> Tensor:
         student = measures.resolve(self.dissimilarity)(patterns)
@@ -258,7 +277,7 @@ class RDMLoss:
         check_same_length(student, teacher, "student and teacher RDMs of one batch")
         if self.n_pairs is not None:
             chosen = random_pairs(student.shape[-1], self.n_pairs, self.seed, step).to(student.device)
-            student, teacher = student[..., chosen], teacher[..., chosen]
+            student, teacher = student[..., chosen], _with_pairs(teacher[..., chosen])
         if self.form == "mse":
             return _squared_error(student, teacher, self.scale)
         # Comparators leave out NaN pairs. That is right for pairs the teacher lacks, but must not hide a student's NaN.
@@ -272,6 +291,19 @@ class RDMLoss:
             return None
         direction = direction_of(teacher)
         return None if direction.sum().isnan() else direction
+
+
+def _with_pairs(teacher: Tensor) -> Tensor:
+    """Leave out RDMs of which no pair is known."""
+    rdms = teacher.reshape(-1, teacher.shape[-1])
+    return rdms[~rdms.isnan().all(-1)]
+
+
+def _only(known: Iterable[str], weights: Mapping[str, float]) -> dict[str, float]:
+    """Return the weights of a layer's targets in `known`, with sum 1."""
+    kept = {target: weight for target, weight in weights.items() if target in known}
+    total = sum(kept.values())
+    return {target: weight / total for target, weight in kept.items()}
 
 
 def _weighted(terms: Tensor, weights: Sequence[float]) -> Tensor:

@@ -178,7 +178,7 @@ def _network_of(state: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
             f"weight file {str(path)!r} contains a fitted student, whose layers {quote(changed)} were read out in "
             "their own way (pooling, z-scores, projection); the network alone gives other patterns. Read the student "
             "with brainrdl.models.fitted_student(model, weights), whose attribute `model` is the network, from "
-            "weights.safetensors of a run or of brainrdl.training.save_weights"
+            "weights.safetensors of a run or of brainrdl.runs.save_weights"
         )
     return network
 

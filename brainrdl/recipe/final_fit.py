@@ -16,10 +16,10 @@ from brainrdl._core.errors import refuse
 from brainrdl._core.files import read_safetensors
 from brainrdl.evaluation.fresh_students import with_new_terms, without_choice
 from brainrdl.models.student import Student
+from brainrdl.runs.run_folder import WEIGHTS, FitResult
 from brainrdl.stimuli.named_images import Stimuli
 from brainrdl.teachers.protocol import Teacher
 from brainrdl.training.loop import fit
-from brainrdl.training.run_folder import WEIGHTS, FitResult
 
 _FOLDS = re.compile(r"fitted-seed\d+-fold\d+(-without-.*)?")  # of the fitted students; not of controls and inner folds
 

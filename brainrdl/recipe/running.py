@@ -31,14 +31,14 @@ from brainrdl.recipe.files import RECIPE, load_saved, save
 from brainrdl.recipe.final_fit import fit_to_all
 from brainrdl.recipe.schema import EvaluationSection, Recipe
 from brainrdl.recipe.spelling import in_recipe
+from brainrdl.runs import checkpoint as _checkpoint, run_folder
+from brainrdl.runs.run_folder import FitResult
 from brainrdl.stimuli.categories import groups_of
 from brainrdl.stimuli.named_images import Stimuli
 from brainrdl.teachers.protocol import known_conditions
-from brainrdl.training import checkpoint as _checkpoint, run_folder
 from brainrdl.training.distributed import is_first, join, opened_by_first
 from brainrdl.training.loop import fit
 from brainrdl.training.options import FitOptions
-from brainrdl.training.run_folder import FitResult
 from brainrdl.training.sampling import split
 
 

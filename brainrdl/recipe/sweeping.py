@@ -30,7 +30,7 @@ from brainrdl.recipe.files import check, parse_value, set_key
 from brainrdl.recipe.running import run
 from brainrdl.recipe.schema import Recipe
 from brainrdl.recipe.spelling import in_recipe
-from brainrdl.training.run_folder import WEIGHTS
+from brainrdl.runs.run_folder import WEIGHTS
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -14,11 +14,11 @@ from brainrdl.evaluation.held_out import Evaluation
 from brainrdl.rdms.by_name import names
 from brainrdl.reporting.run import Run, categories_of, comparators_of, kinds_of, shown_keys
 from brainrdl.reporting.wording import accuracy_words, and_joined, percent
+from brainrdl.runs.provenance import describe, gather_provenance
 from brainrdl.similarity.comparators import label_of
 from brainrdl.similarity.registry import SIMILARITIES
 from brainrdl.similarity.traits import Reference
 from brainrdl.training.options import OPTIMISER_WORDS
-from brainrdl.training.provenance import describe, gather_provenance
 
 NILI = Reference(
     "Nili et al., 2014",

@@ -24,8 +24,8 @@ from brainrdl.reporting.methods import facts_of, methods_of, references_of
 from brainrdl.reporting.run import Run, students_of
 from brainrdl.reporting.tables import Table, cells, contrast_tables, provenance_rows, summary_tables
 from brainrdl.reporting.wording import and_joined, fit_headline, headlines, limits_of
-from brainrdl.training.provenance import describe
-from brainrdl.training.run_folder import HISTORY, PROVENANCE, SETTINGS, WEIGHTS, FitResult, read_history
+from brainrdl.runs.provenance import describe
+from brainrdl.runs.run_folder import HISTORY, PROVENANCE, SETTINGS, WEIGHTS, FitResult, read_history
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

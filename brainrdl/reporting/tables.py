@@ -16,8 +16,8 @@ from brainrdl._core.rows import Against, Role
 from brainrdl.rdms.conversion import to_tensor
 from brainrdl.reporting.run import Run, comparators_of, is_fitted, kinds_of, rows_of
 from brainrdl.reporting.wording import number, p_value, percent, span, who_of
+from brainrdl.runs.provenance import gather_provenance
 from brainrdl.similarity.comparators import label_of
-from brainrdl.training.provenance import gather_provenance
 
 
 @dataclass(frozen=True)

@@ -27,12 +27,12 @@ from brainrdl.models.readout import Readout, ReadoutHead, steps_of
 from brainrdl.models.student import Student
 from brainrdl.recipe.building import make_loss
 from brainrdl.reporting.model_card import card_of
+from brainrdl.runs.run_folder import FitResult
 from brainrdl.sharing import plain_model
 from brainrdl.sharing.finished_runs import FinishedRun, load_run
 from brainrdl.sharing.loading_script import SCRIPT, network_source, script_of
 from brainrdl.stimuli.named_images import Stimuli
 from brainrdl.stimuli.transforms import transform_text
-from brainrdl.training.run_folder import FitResult
 
 CARD, CONFIG, STATE, PROGRAM, CODE = "README.md", "config.json", "model.safetensors", "model.pt2", "plain_model.py"
 

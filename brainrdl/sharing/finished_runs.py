@@ -20,9 +20,9 @@ from brainrdl.models.weights import NETWORK, read_student
 from brainrdl.recipe.building import make_network, make_stimuli, make_student, transform_of
 from brainrdl.recipe.files import RECIPE, load_saved
 from brainrdl.recipe.schema import Recipe
+from brainrdl.runs.run_folder import SETTINGS, WEIGHTS
 from brainrdl.stimuli.named_images import Stimuli
 from brainrdl.stimuli.transforms import transform_text
-from brainrdl.training.run_folder import SETTINGS, WEIGHTS
 from brainrdl.training.stimulus_lists import calibration_names
 
 

@@ -27,11 +27,6 @@ from .distributed import (
     wait_for_all as wait_for_all,
 )
 from .frozen_features import FrozenFeatures as FrozenFeatures
-from .frozen_network import (
-    FrozenNetwork as FrozenNetwork,
-    FrozenOutput as FrozenOutput,
-    frozen as frozen,
-)
 from .gradient_caching import cached_backward as cached_backward
 from .loading import Loader as Loader
 from .looks import (
@@ -53,19 +48,6 @@ from .options import (
     TaskOptions as TaskOptions,
     TrainingOptions as TrainingOptions,
 )
-from .provenance import (
-    Described as Described,
-    describe as describe,
-    gather_provenance as gather_provenance,
-)
-from .run_folder import (
-    FitResult as FitResult,
-    load_fit as load_fit,
-    load_weights as load_weights,
-    open_folder as open_folder,
-    save_fit as save_fit,
-    save_weights as save_weights,
-)
 from .sampling import (
     Batches as Batches,
     coverage as coverage,
@@ -80,12 +62,4 @@ from .task import Task as Task
 from .terms import (
     Balance as Balance,
     Term as Term,
-)
-from .transfer_terms import (
-    Hints as Hints,
-    KernelAlignment as KernelAlignment,
-    KnowledgeDistillation as KnowledgeDistillation,
-    ProbabilisticTransfer as ProbabilisticTransfer,
-    RelationalDistillation as RelationalDistillation,
-    SimilarityPreserving as SimilarityPreserving,
 )

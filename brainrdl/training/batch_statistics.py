@@ -6,9 +6,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
@@ -17,6 +18,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from brainrdl._core.errors import arg, refuse
 from brainrdl.training.distributed import count_own_rows, n_processes, own_rows
+
+T = TypeVar("T")
 
 
 @contextmanager
@@ -82,6 +85,61 @@ def check_shares(sizes: Mapping[str, int], module: nn.Module) -> None:
             f"multiples of {n_processes()}, got {uneven}; choose such {arg('batch_size')}s, or use "
             f"{arg('batchnorm', 'task')}"
         )
+
+
+def passed_in_turn(module: nn.Module, passes: Mapping[str, Callable[[], T]], sizes: Mapping[str, int]) -> dict[str, T]:
+    """Call passes of a network; batch normalisation in training mode updates its running statistics once for all.
+
+    Each pass is normalised by its own statistics. The update is the mean of those of the passes, weighted by their
+    numbers of images, as one pass of all images would weigh them.
+
+    Parameters
+    ----------
+    module : nn.Module
+        Network.
+    passes : mapping of stream to function
+    sizes : mapping of stream to int
+        Number of images of each stream.
+
+    Returns
+    -------
+    dict of stream to result
+
+    Examples
+    --------
+    >>> norm = nn.BatchNorm1d(1)
+    >>> images = {"rdm": torch.full((3, 1), 2.0), "task": torch.full((9, 1), 4.0)}
+    >>> passes = {stream: partial(norm, rows) for stream, rows in images.items()}
+    >>> _ = passed_in_turn(norm, passes, {"rdm": 3, "task": 9})
+    >>> norm.running_mean, int(norm.num_batches_tracked)
+    (tensor([0.3500]), 1)
+    """
+    found = [one for one in module.modules() if isinstance(one, _BatchNorm) and one.training]
+    before = [dict(one._buffers) for one in found]
+    results, after = {}, []
+    try:
+        for stream, run in passes.items():
+            after.append([_copied(one, buffers) for one, buffers in zip(found, before, strict=True)])
+            results[stream] = run()
+    finally:
+        # The buffers of a pass may be needed for its gradient, so they are not changed; the first ones are.
+        for one, buffers in zip(found, before, strict=True):
+            one._buffers.update(buffers)
+    shares = [sizes[stream] / sum(sizes.values()) for stream in passes]
+    for position, buffers in enumerate(before):
+        for name, value in buffers.items():
+            if value is not None:
+                moved = [each[position][name] for each in after]
+                mean = sum(share * each for share, each in zip(shares, moved, strict=True))
+                value.copy_(mean if value.is_floating_point() else moved[0])
+    return results
+
+
+def _copied(module: nn.Module, buffers: Mapping[str, Tensor | None]) -> dict[str, Tensor]:
+    """Give a module copies of buffers, and return them."""
+    own = {name: value.clone() for name, value in buffers.items() if value is not None}
+    module._buffers.update(own)
+    return own
 
 
 class _Sum(torch.autograd.Function):

@@ -32,7 +32,7 @@ from torch import Tensor, nn
 from brainrdl._core.errors import refuse
 from brainrdl._core.files import digest_tensor
 from brainrdl.loss.pair_sampling import generator
-from brainrdl.training import run_folder
+from brainrdl.runs import run_folder
 
 
 def n_processes() -> int:

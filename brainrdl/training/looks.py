@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from brainrdl._core.errors import quote, refuse
+from brainrdl._core.errors import arg, quote, refuse
 from brainrdl.dissimilarity import measures
 from brainrdl.loss.matching import match_layers
 from brainrdl.loss.rdm_loss import RDMLoss
@@ -218,6 +218,11 @@ def check_loss(
     if infinite:
         refuse(f"{where}: the teacher's RDMs of targets {quote(infinite)} hold Inf; repair them first")
     check_patterns(f"{where}:", patterns, batch.names)
+    if math.isnan(value) and teacher_rdms and all(rdm.isnan().all() for rdm in teacher_rdms.values()):
+        refuse(
+            f"{where}: the teacher knows no pair of the conditions {quote(batch.names)}; choose a larger "
+            f"{arg('batch_size')}, or conditions that were measured together"
+        )
     refuse(
         f"{where} for conditions {quote(batch.names)}, though the patterns of layers {quote(patterns)} are finite; "
         "lower lr, or set clip"

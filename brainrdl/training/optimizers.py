@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -143,6 +144,7 @@ def make_optimizer(
     parameters: Iterable[Parameter] | Iterable[dict[str, Any]],
     lr: float,
     weight_decay: float,
+    fused: bool = False,
 ) -> Optimizer:
     """Make an optimiser by name or from a function ``(parameters, lr=, weight_decay=) -> Optimizer``.
 
@@ -154,6 +156,8 @@ def make_optimizer(
         Parameters to train; see `parameter_groups`.
     lr, weight_decay : float
         Learning rate (above 0) and weight decay (at least 0).
+    fused : bool
+        Use torch's fused implementation of an optimiser by name.
 
     Returns
     -------
@@ -162,8 +166,8 @@ def make_optimizer(
     Raises
     ------
     BrainrdlError
-        If the name is unknown, there are no trainable parameters, the function accepts other arguments, or the
-        optimiser needs a closure.
+        If the name is unknown, there are no trainable parameters, the function accepts other arguments, the optimiser
+        needs a closure, or there is no fused implementation.
 
     Examples
     --------
@@ -171,6 +175,7 @@ def make_optimizer(
     'SGD'
     """
     make = OPTIMIZERS[check_option(optimizer, OPTIMIZERS, "optimizer")] if isinstance(optimizer, str) else optimizer
+    make = _fused(optimizer, make) if fused else make
     trained: list[Any] = list(parameters)
     if not trained:
         refuse("the student has no trainable parameters; choose another `trainable` or add a projection")
@@ -188,6 +193,36 @@ def make_optimizer(
             "does not offer; choose another, for example 'adam'"
         )
     return made
+
+
+def _fused(optimizer: str | Callable[..., Optimizer], make: Callable[..., Optimizer]) -> Callable[..., Optimizer]:
+    if not isinstance(optimizer, str) or "fused" not in inspect.signature(make).parameters:
+        refuse(
+            f"{arg('fused', True)} is for the optimisers adam, adamw, sgd and momentum, got {optimizer!r}; leave it "
+            "out, or let your own function make a fused optimiser"
+        )
+    return partial(make, fused=True)
+
+
+@contextmanager
+def tf32(wanted: bool, device: torch.device) -> Iterator[None]:
+    """During the block, multiply matrices in TensorFloat-32 on a GPU, if that is wanted.
+
+    Examples
+    --------
+    >>> with tf32(True, torch.device("cpu")):
+    ...     torch.get_float32_matmul_precision()
+    'highest'
+    """
+    if not wanted or device.type != "cuda":
+        yield
+        return
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 def averaged(student: Student, decay: float) -> AveragedModel:

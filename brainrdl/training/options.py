@@ -148,6 +148,22 @@ class TrainingOptions(TypedDict, total=False):
         Literal["no", "fp16", "bf16"],
         Option("no", "Precision of the network; RDMs are always computed in float32."),
     ]
+    tf32: Annotated[
+        bool,
+        Option(
+            False,
+            "Multiply matrices of the network and of its gradient in TensorFloat-32 on GPUs that have it: faster, with "
+            "about 3 decimal digits. RDMs are computed in float32. On other devices this changes nothing.",
+        ),
+    ]
+    fused: Annotated[
+        bool,
+        Option(
+            False,
+            "Use the optimiser's fused implementation, which updates all weights in one operation: faster for networks "
+            "with many small layers on GPUs. Not for rmsprop or your own optimiser.",
+        ),
+    ]
 
 
 class FitOptions(TrainingOptions, total=False):

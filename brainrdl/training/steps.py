@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -17,11 +19,11 @@ from brainrdl._core.threads import count_flops
 from brainrdl.loss.rdm_loss import RDMLoss
 from brainrdl.models.hooks import evaluating
 from brainrdl.models.student import Student, StudentOutput
+from brainrdl.runs.checkpoint import State
 from brainrdl.stimuli.inputs import Images, joined
 from brainrdl.stimuli.named_images import Batch, Stimuli
 from brainrdl.teachers.protocol import Teacher, uses_images, view_of
-from brainrdl.training.batch_statistics import check_shares, shared_statistics
-from brainrdl.training.checkpoint import State
+from brainrdl.training.batch_statistics import check_shares, passed_in_turn, shared_statistics
 from brainrdl.training.distributed import (
     agreed,
     average_gradients,
@@ -33,7 +35,7 @@ from brainrdl.training.distributed import (
 from brainrdl.training.gradient_caching import cached_backward
 from brainrdl.training.loading import Loader
 from brainrdl.training.looks import Guard, batches_of, check_loss, look, look_at_task, to_device
-from brainrdl.training.optimizers import step_schedule
+from brainrdl.training.optimizers import step_schedule, tf32
 from brainrdl.training.options import FitOptions
 from brainrdl.training.sampling import Batches
 from brainrdl.training.stratified import StratifiedBatches
@@ -172,7 +174,7 @@ class Run:
         images = {name: self._laid_out(own(batch.images)) for name, batch in batches.items()}
         micro_batch = self.options["micro_batch"]
         if micro_batch is None:
-            with self.accelerator.autocast():
+            with self._precision():
                 outputs = self._outputs(images, batches)
             total = total_of(self._gathered(outputs, batches))
             self._backward(total)
@@ -184,7 +186,7 @@ class Run:
             lambda output: total_of(self._gathered(_parted(output, sizes), batches)),
             micro_batch,
             self._backward,
-            around=self.accelerator.autocast,
+            around=self._precision,
         )
         return total
 
@@ -193,7 +195,10 @@ class Run:
         sizes = {name: len(batch.names) for name, batch in batches.items()}
         whole = None if self.student.batchnorm == "task" else joined(list(images.values()))
         if whole is None:
-            return {name: self._pass(name, each, sizes[name]) for name, each in images.items()}
+            passes = {name: partial(self._pass, name, each, sizes[name]) for name, each in images.items()}
+            if self.student.batchnorm == "task":
+                return {name: run() for name, run in passes.items()}
+            return passed_in_turn(self.student, passes, sizes)
         check_shares(sizes, self.student)
         with shared_statistics(self.student, sum(sizes.values())):
             return _parted(self.student(whole), {name: len(each) for name, each in images.items()})
@@ -270,12 +275,18 @@ class Run:
         else:
             self.accelerator.clip_grad_norm_(parameters, norm)  # which undoes the scale of the loss
 
+    @contextmanager
+    def _precision(self) -> Iterator[None]:
+        with self.accelerator.autocast(), tf32(self.options["tf32"], self.device):
+            yield
+
     def _backward(self, total: Tensor) -> None:
-        # Accelerate looks for optional packages at each call, which takes longer than a small network's pass.
-        if self.accelerator.scaler is None:
-            total.backward()
-        else:
-            self.accelerator.backward(total)
+        with tf32(self.options["tf32"], self.device):
+            # Accelerate looks for optional packages at each call, which takes longer than a small network's pass.
+            if self.accelerator.scaler is None:
+                total.backward()
+            else:
+                self.accelerator.backward(total)
 
     def _move(self, step: int) -> None:
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import CellType, FunctionType, MethodType
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -12,8 +13,12 @@ from torch import Tensor, nn
 
 from brainrdl._core.errors import arg, check_number, check_option, refuse
 from brainrdl._core.files import digest
+from brainrdl.distillation.frozen_network import FrozenNetwork
+from brainrdl.models.feature_cache import digest_network
+from brainrdl.runs.fingerprint import code_digest
+from brainrdl.runs.provenance import describe
+from brainrdl.teachers.protocol import uses_images, view_of
 from brainrdl.training.distributed import average
-from brainrdl.training.frozen_network import FrozenNetwork
 
 if TYPE_CHECKING:
     from brainrdl.models.student import StudentOutput
@@ -47,6 +52,12 @@ class Term:
     BrainrdlError
         If `function` is not callable, the weight is negative or not finite, or `on` is unknown.
 
+    Notes
+    -----
+    A run is resumed only with the same terms. Of a function its name, its code and the values that it uses from an
+    enclosing function are compared: numbers, text, tensors, lists of these, networks and functions. Of other values
+    only the class can be compared, and of a function that is not written in Python only the name.
+
     Examples
     --------
     >>> def small_logits(output, batch, step):
@@ -68,7 +79,8 @@ class Term:
     def settings(self) -> dict[str, Any]:
         """Return what identifies the term, for the settings of a run: of a module its structure and frozen weights."""
         module = isinstance(self.function, nn.Module)
-        about = {"function": repr(self.function) if module else self.function, "weight": self.weight, "on": self.on}
+        function = repr(self.function) if module else _identity_of(self.function)
+        about = {"function": function, "weight": self.weight, "on": self.on}
         frozen = _frozen_in(self.function)
         return {**about, "frozen": frozen} if frozen else about
 
@@ -115,15 +127,77 @@ def check_terms(terms: Mapping[str, Term | Callable[..., Tensor]] | None, has_ta
     return made
 
 
-def _frozen_in(function: object) -> dict[str, Any]:
-    """Describe the frozen networks that a term holds, and digest the parameters that it does not train."""
+def frozen_networks(function: object) -> dict[str, FrozenNetwork]:
+    """Return the frozen networks that a term holds, by their place in it.
+
+    Examples
+    --------
+    >>> frozen_networks(abs)
+    {}
+    """
     modules = dict(function.named_modules()) if isinstance(function, nn.Module) else {"": function}
-    found: dict[str, Any] = {
-        f"{place} {name}".strip(): value.identity
+    return {
+        f"{place} {name}".strip(): value
         for place, module in modules.items()
         for name, value in getattr(module, "__dict__", {}).items()
         if isinstance(value, FrozenNetwork)
     }
+
+
+def check_views(terms: Mapping[str, Term], augmented: Mapping[str, bool]) -> None:
+    """Refuse a cached network teacher in a term that gets augmented images: it would store and compare these.
+
+    Parameters
+    ----------
+    terms : mapping of name to Term
+    augmented : mapping of batch ("rdm", "task") to bool
+        Whether its images are augmented.
+
+    Raises
+    ------
+    BrainrdlError
+        If a term's teacher has a cache and no stimuli of its own.
+
+    Examples
+    --------
+    >>> check_views({}, {"rdm": True, "task": True})
+    """
+    for name, term in terms.items():
+        held = frozen_networks(term.function).values() if augmented[term.on] else ()
+        for teacher in (each.network for each in held if hasattr(each.network, "view")):
+            if uses_images(teacher) and view_of(teacher) == "clean":
+                refuse(
+                    f"teacher {teacher.name!r} of term {name!r} sees images without augmentation (it has a cache, or "
+                    f"{arg('view', 'clean')}), but a term gets the augmented images of the step; give it its images: "
+                    "NetworkTeacher(..., stimuli=stimuli.with_augmentation(None)), or leave out the cache"
+                )
+
+
+def _identity_of(function: object, outer: tuple[object, ...] = ()) -> Any:
+    """Describe a function: its name, its code, and the values that it uses from an enclosing function."""
+    if isinstance(function, MethodType):
+        return {"method": _identity_of(function.__func__), "of": describe(function.__self__)}
+    if not isinstance(function, FunctionType) or function in outer:  # a function can call itself
+        return describe(function)
+    names = function.__code__.co_freevars
+    held = {name: _held(cell, (*outer, function)) for name, cell in zip(names, function.__closure__ or (), strict=True)}
+    about = {"function": describe(function), "code": code_digest(function)}
+    return about | ({"holds": held} if held else {})
+
+
+def _held(cell: CellType, outer: tuple[object, ...]) -> Any:
+    try:
+        value = cell.cell_contents
+    except ValueError:  # not assigned yet
+        return None
+    if isinstance(value, nn.Module):
+        return digest_network(value)
+    return value.identity if isinstance(value, FrozenNetwork) else _identity_of(value, outer)
+
+
+def _frozen_in(function: object) -> dict[str, Any]:
+    """Describe the frozen networks that a term holds, and digest the parameters that it does not train."""
+    found: dict[str, Any] = {place: network.identity for place, network in frozen_networks(function).items()}
     parameters = function.named_parameters() if isinstance(function, nn.Module) else ()
     kept = {name: value for name, value in parameters if not value.requires_grad}
     return found | ({"parameters": digest(kept)} if kept else {})

@@ -37,13 +37,13 @@ from brainrdl.evaluation.plan import Candidate
 from brainrdl.inference.intervals import holm
 from brainrdl.models.fitted import read_fitted
 from brainrdl.models.networks import Network
+from brainrdl.runs.run_folder import WEIGHTS
 from brainrdl.stimuli.named_images import Batch
 from brainrdl.stimuli.near_duplicates import similar_images
 from brainrdl.stimuli.transforms import default_transform
 from brainrdl.teachers.controls import control
 from brainrdl.teachers.protocol import Teacher
 from brainrdl.training.looks import batches_of, look_at_task
-from brainrdl.training.run_folder import WEIGHTS
 
 SIZE, N_CLASSES, LAYER = 32, 100, "hidden"
 BRAIN, TASK_ONLY = "human IT", "task only"

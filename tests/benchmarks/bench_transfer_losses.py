@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from brainrdl.loss.transfer_losses import probabilistic_loss, relational_loss, similarity_preserving_loss
+from brainrdl.distillation.transfer_losses import probabilistic_loss, relational_loss, similarity_preserving_loss
 
 SIZES = ((64, 512), (128, 512), (128, 4096))  # images, channels
 ROUNDS = 7

@@ -15,7 +15,7 @@ import torch
 from sklearn.model_selection import PredefinedSplit
 from torch import Tensor, nn
 
-from brainrdl import RDMLoss, RDMTeacher, Readout, Stimuli, Student, rdms, report, training
+from brainrdl import RDMLoss, RDMTeacher, Readout, Stimuli, Student, fit, rdms, report
 from brainrdl._core import files as _files
 from brainrdl._core.errors import BrainrdlError
 from brainrdl.datasets.simulation import simulate_subjects
@@ -25,6 +25,7 @@ from brainrdl.evaluation.cross_validation import cross_validate
 from brainrdl.evaluation.held_out import Evaluation
 from brainrdl.evaluation.options import CONTROLS
 from brainrdl.evaluation.plan import Candidate
+from brainrdl.runs import run_folder
 from brainrdl.stimuli.named_images import Batch
 from brainrdl.stimuli.transforms import ImageTransform
 from brainrdl.teachers.protocol import Teacher
@@ -273,7 +274,7 @@ def test_groups_stay_together_in_folds_inner_folds_and_validation(monkeypatch: p
 
 def test_a_resumed_run_must_have_the_same_groups(tmp_path: Path) -> None:
     quick(folds=2, groups=PAIRS, out=tmp_path / "run")
-    stored = _files.read_json(tmp_path / "run" / training.run_folder.SETTINGS)
+    stored = _files.read_json(tmp_path / "run" / run_folder.SETTINGS)
     assert stored["groups"] == PAIRS
     table = tmp_path / "groups.csv"
     table.write_text("stimulus,group\n" + "\n".join(f"{name},{group}" for name, group in PAIRS.items()))
@@ -451,7 +452,7 @@ def test_files_of_another_fold_in_a_fit_are_refused_when_resumed(tmp_path: Path,
     ):
         quick(**options, resume=True)
     with pytest.raises(BrainrdlError, match="does not belong to"):
-        training.run_folder.read_history(second)
+        run_folder.read_history(second)
 
 
 @pytest.mark.parametrize("of", ["fold", "run"])
@@ -663,7 +664,7 @@ def test_a_run_goes_on_on_another_device(tmp_path: Path) -> None:
 
 
 def test_the_folder_of_a_single_fit_is_no_cross_validation_to_go_on_with(tmp_path: Path) -> None:
-    training.fit(make_student(), make_teacher(), make_stimuli(), steps=1, device="cpu", progress=False, out=tmp_path)
+    fit(make_student(), make_teacher(), make_stimuli(), steps=1, device="cpu", progress=False, out=tmp_path)
     with pytest.raises(BrainrdlError, match=r"settings.json' was written with"):
         quick(out=tmp_path, resume=True)
 

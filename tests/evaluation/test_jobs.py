@@ -27,7 +27,7 @@ from brainrdl.evaluation import jobs
 from brainrdl.evaluation.cross_validation import cross_validate
 from brainrdl.evaluation.held_out import Evaluation
 from brainrdl.evaluation.jobs import count_workers, run_jobs
-from brainrdl.training.run_folder import CHECKPOINT, WEIGHTS
+from brainrdl.runs.run_folder import CHECKPOINT, WEIGHTS
 
 NAMES = [f"n{i:02d}" for i in range(16)]
 OPTIONS: dict[str, Any] = {"folds": 3, "device": "cpu", "progress": False, "evaluate_every": 2}

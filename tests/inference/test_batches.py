@@ -72,7 +72,7 @@ def test_a_batch_has_the_scores_intervals_and_contrasts_of_single_scores(
     found, differences = batch.scores(), batch.differences([0, 0, 1], [1, 2, 2])
     np.testing.assert_allclose(found.value, summary["score"], atol=1e-12)
     np.testing.assert_allclose(np.c_[found.low, found.high], summary[["low", "high"]], atol=1e-12)
-    np.testing.assert_allclose(np.c_[differences[1:]], contrasts[["low", "high", "p"]].T, atol=1e-12)
+    np.testing.assert_allclose(np.c_[differences[1:]], contrasts[["low", "high", "p"]], atol=1e-12)
 
 
 def test_one_rdm_for_all_subjects_is_the_same_as_this_rdm_for_each() -> None:

@@ -132,12 +132,6 @@ def test_pairs_the_teacher_lacks_are_left_out_and_gradients_stay_finite(form: st
 
 
 @pytest.mark.parametrize("form", ["similarity", "mse"])
-def test_a_teacher_with_nan_pairs_only_gives_no_gradient(form: str) -> None:
-    loss = RDMLoss(form=form)  # type: ignore[arg-type]
-    assert gradient(loss, torch.full((N_PAIRS,), torch.nan)).count_nonzero() == 0
-
-
-@pytest.mark.parametrize("form", ["similarity", "mse"])
 @pytest.mark.parametrize("value", [torch.nan, torch.inf])
 def test_a_broken_pattern_is_not_hidden_among_the_pairs_that_are_left_out(form: str, value: float) -> None:
     x = patterns().detach().clone()
@@ -434,3 +428,39 @@ def test_a_subclass_is_a_loss_and_keeps_its_class_when_layers_are_matched() -> N
 def test_another_loss_is_refused_with_the_place_where_it_belongs(loss: object, advice: str) -> None:
     with pytest.raises(BrainrdlError, match=rf"^loss must be an RDMLoss, .*{advice}"):
         check_rdm_loss(loss)
+
+
+# Brains of which no pair is known
+
+
+UNKNOWN = torch.full((1, 15), torch.nan)
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"dissimilarity": "euclidean", "form": "mse"}, {"similarity": "cosine"}, {"n_pairs": 8}]
+)
+def test_a_brain_without_pairs_changes_neither_the_loss_nor_its_gradient(options: dict[str, Any]) -> None:
+    patterns, known = torch.randn(6, 5, requires_grad=True), torch.rand(2, 15)
+    found = []
+    for brains in (known, torch.cat([known, UNKNOWN])):
+        loss = RDMLoss(**options)(patterns, brains)
+        found.append((loss.detach(), *torch.autograd.grad(loss, patterns)))
+    torch.testing.assert_close(*found)
+
+
+def test_the_other_targets_of_a_layer_get_the_weight_of_one_without_pairs() -> None:
+    patterns, known = {"a": torch.randn(6, 5), "b": torch.randn(6, 4)}, torch.rand(2, 15)
+    targets = {"V1": known[:1], "IT": known[1:], "V4": UNKNOWN}
+    match = {"a": {"V1": 1.0, "IT": 3.0, "V4": 4.0}, "b": "V4"}
+    terms = RDMLoss(match=match)(patterns, targets), RDMLoss(match=match).terms(patterns, targets)
+    expected = 0.25 * RDMLoss()(patterns["a"], known[0]) + 0.75 * RDMLoss()(patterns["a"], known[1])
+    torch.testing.assert_close(terms[0], expected)
+    torch.testing.assert_close(terms[1]["a"], expected)
+    assert terms[1]["b"].isnan()
+    torch.testing.assert_close(RDMLoss(match=match, layer_weights={"b": 9.0})(patterns, targets), expected)
+
+
+def test_a_loss_without_any_pair_is_nan() -> None:
+    patterns = torch.randn(6, 5, requires_grad=True)
+    assert RDMLoss()(patterns, UNKNOWN).isnan()
+    assert RDMLoss(schedule=Decay(10.0), form="mse")(patterns, UNKNOWN, step=3).requires_grad

@@ -17,9 +17,9 @@ from brainrdl.cli.app import app
 from brainrdl.models.fitted import build_fitted, fitted_student, read_fitted
 from brainrdl.models.networks import build
 from brainrdl.models.weights import load_weights
+from brainrdl.runs import run_folder
 from brainrdl.stimuli.named_images import Batch
 from brainrdl.stimuli.transforms import default_transform
-from brainrdl.training import run_folder
 
 NAMES = tuple(f"i{k:02d}" for k in range(12))
 

@@ -20,9 +20,9 @@ from brainrdl.cli.app import app
 from brainrdl.models import build, build_fitted, fitted_student
 from brainrdl.models.weights import load_weights
 from brainrdl.recipe import check, make_network, make_stimuli, make_student, make_teacher
+from brainrdl.runs import run_folder
 from brainrdl.stimuli import default_transform
 from brainrdl.stimuli.named_images import Batch
-from brainrdl.training import run_folder
 
 NAMES = tuple(f"i{k:02d}" for k in range(12))
 

@@ -16,7 +16,7 @@ from PIL import Image
 from brainrdl import rdms, recipe
 from brainrdl.evaluation.held_out import Evaluation
 from brainrdl.recipe import running
-from brainrdl.training.run_folder import WEIGHTS
+from brainrdl.runs.run_folder import WEIGHTS
 
 
 def in_processes(n: int, *words: str) -> subprocess.CompletedProcess[str]:

@@ -20,11 +20,11 @@ from brainrdl.evaluation.held_out import Evaluation
 from brainrdl.loss.rdm_loss import Decay
 from brainrdl.recipe import building, running
 from brainrdl.recipe.schema import Recipe
+from brainrdl.runs import run_folder
 from brainrdl.stimuli.named_images import Batch
 from brainrdl.stimuli.transforms import ImageTransform
 from brainrdl.teachers.controls import PermutedTeacher
 from brainrdl.teachers.network_teacher import NetworkTeacher
-from brainrdl.training import run_folder
 
 NAMES = [f"face_{i:02d}" for i in range(12)]
 

@@ -14,7 +14,7 @@ from brainrdl import BrainrdlError, recipe
 from brainrdl._core.signals import Stopped
 from brainrdl.evaluation.held_out import Evaluation
 from brainrdl.recipe import running, sweeping
-from brainrdl.training.run_folder import WEIGHTS
+from brainrdl.runs.run_folder import WEIGHTS
 
 KEY = "fit.rdm_weight"
 

@@ -26,12 +26,12 @@ from brainrdl.evaluation.plan import Candidate
 from brainrdl.evaluation.scores import HeldOut, TeacherRDMs
 from brainrdl.reporting import drawings, methods, page as report_page, tables, wording
 from brainrdl.reporting.run import Run
+from brainrdl.runs.provenance import gather_provenance
+from brainrdl.runs.run_folder import save_fit
 from brainrdl.similarity.pair_sums import centred
 from brainrdl.similarity.registry import SIMILARITIES
 from brainrdl.similarity.traits import Reference, Traits, comparator
 from brainrdl.stimuli.categories import different_category
-from brainrdl.training.provenance import gather_provenance
-from brainrdl.training.run_folder import save_fit
 
 N = 12
 NAMES = tuple(f"image{i:02d}" for i in range(N))

@@ -22,6 +22,7 @@ from brainrdl._core.errors import BrainrdlError
 from brainrdl.loss.rdm_loss import RDMLoss
 from brainrdl.models.readout import Readout
 from brainrdl.models.student import Student
+from brainrdl.runs.run_folder import WEIGHTS
 from brainrdl.stimuli.named_images import Batch, Stimuli
 from brainrdl.teachers.rdm_teacher import RDMTeacher
 from brainrdl.training.distributed import (
@@ -40,7 +41,6 @@ from brainrdl.training.distributed import (
     wait_for_all,
 )
 from brainrdl.training.loop import fit
-from brainrdl.training.run_folder import WEIGHTS
 from brainrdl.training.task import Task
 
 N_CONDITIONS = (8, 7, 5)  # 2 processes: even shares, and twice a last row that is only padding

@@ -140,6 +140,15 @@ def test_a_broken_loss_of_a_teacher_with_inf_names_the_target() -> None:
         check_loss(math.nan, {"fc": torch.ones(6, 3)}, targets, batch())
 
 
+def test_a_teacher_that_knows_no_pair_of_the_batch_is_named() -> None:
+    batch = Batch(tuple("abcd"), torch.zeros(4, 1, 1, 1), step=7)
+    unknown = {"IT": torch.full((1, 6), math.nan)}
+    with pytest.raises(
+        BrainrdlError, match=r"at step 7: the teacher knows no pair of the conditions \['a', .*batch_size"
+    ):
+        check_loss(math.nan, {"fc": torch.ones(4, 2)}, unknown, batch)
+
+
 def test_a_broken_loss_of_finite_patterns_says_so() -> None:
     message = (
         r"loss is inf at step 7 for conditions \['a', .* 1 more\], though the patterns of layers \['fc'\] are finite"

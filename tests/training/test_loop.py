@@ -31,14 +31,15 @@ from brainrdl.datasets.simulation import simulate_subjects
 from brainrdl.loss.rdm_loss import RDMLoss
 from brainrdl.models.readout import Readout
 from brainrdl.models.student import Student
+from brainrdl.runs import fingerprint as _identity, run_folder
+from brainrdl.runs.run_folder import FitResult
 from brainrdl.stimuli.named_images import Batch, Stimuli
 from brainrdl.stimuli.transforms import ImageTransform
 from brainrdl.teachers.controls import PermutedTeacher
 from brainrdl.teachers.network_teacher import NetworkTeacher
 from brainrdl.teachers.rdm_teacher import RDMTeacher
-from brainrdl.training import fingerprint as _identity, looks, run_folder
+from brainrdl.training import looks
 from brainrdl.training.loop import fit
-from brainrdl.training.run_folder import FitResult
 from brainrdl.training.stimulus_lists import check_no_leak, training_names
 from brainrdl.training.task import Task
 

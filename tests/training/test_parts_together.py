@@ -15,10 +15,10 @@ from torch import Tensor, nn
 
 from brainrdl import RDMTeacher, Readout, Stimuli, Student, Task, cross_validate, fit, rdms
 from brainrdl._core.errors import BrainrdlError
+from brainrdl.distillation.transfer_terms import Hints, KnowledgeDistillation
 from brainrdl.stimuli import default_transform
 from brainrdl.teachers import JointTeacher, NetworkTeacher, PermutedTeacher
 from brainrdl.training.terms import Balance, Term, check_terms
-from brainrdl.training.transfer_terms import Hints, KnowledgeDistillation
 
 NAMES = tuple(f"s{i:02d}" for i in range(16))
 QUIET: dict[str, Any] = {"device": "cpu", "progress": False}

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from brainrdl import RDMLoss, RDMTeacher, Stimuli, Student, Task, fit, rdms
 from brainrdl._core.errors import BrainrdlError
+from brainrdl.runs.run_folder import CHECKPOINT
 from brainrdl.training.callbacks import Callback
-from brainrdl.training.run_folder import CHECKPOINT
 from brainrdl.training.sampling import Batches
 from brainrdl.training.terms import Balance, Term, check_terms
 

@@ -63,7 +63,9 @@ def main() -> None:
             for comparator in ("corr", "spearman"):
                 rng = np.random.default_rng(0)
                 p = np.array([p_values(kind, n_stimuli, n, comparator, rng) for _ in range(sets)])
-                print(f"{kind:8s} {n_stimuli} stimuli, {n} subjects, {comparator:8s}: {np.mean(p < 0.05):.3f}", flush=True)
+                print(
+                    f"{kind:8s} {n_stimuli} stimuli, {n} subjects, {comparator:8s}: {np.mean(p < 0.05):.3f}", flush=True
+                )
 
 
 if __name__ == "__main__":

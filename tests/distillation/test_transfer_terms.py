@@ -18,14 +18,9 @@ from torch import Tensor, nn
 
 from brainrdl._core.errors import BrainrdlError
 from brainrdl.dissimilarity.measures import euclidean
-from brainrdl.loss.rdm_loss import RDMLoss
-from brainrdl.loss.transfer_losses import probabilistic_loss, relational_loss, similarity_preserving_loss
-from brainrdl.models.readout import Readout
-from brainrdl.models.student import Student, StudentOutput
-from brainrdl.stimuli.named_images import Batch, Stimuli
-from brainrdl.teachers.network_teacher import NetworkTeacher
-from brainrdl.training.frozen_network import FrozenNetwork, frozen
-from brainrdl.training.transfer_terms import (
+from brainrdl.distillation.frozen_network import FrozenNetwork, frozen
+from brainrdl.distillation.transfer_losses import probabilistic_loss, relational_loss, similarity_preserving_loss
+from brainrdl.distillation.transfer_terms import (
     Hints,
     KernelAlignment,
     KnowledgeDistillation,
@@ -33,6 +28,11 @@ from brainrdl.training.transfer_terms import (
     RelationalDistillation,
     SimilarityPreserving,
 )
+from brainrdl.loss.rdm_loss import RDMLoss
+from brainrdl.models.readout import Readout
+from brainrdl.models.student import Student, StudentOutput
+from brainrdl.stimuli.named_images import Batch, Stimuli
+from brainrdl.teachers.network_teacher import NetworkTeacher
 
 NAMES = tuple("abcdefgh")
 PATTERN_TERMS = (Hints, KernelAlignment, ProbabilisticTransfer, RelationalDistillation, SimilarityPreserving)

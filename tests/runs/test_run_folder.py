@@ -27,9 +27,9 @@ from brainrdl._core.errors import BrainrdlError
 from brainrdl.loss.rdm_loss import Decay, RDMLoss
 from brainrdl.models.readout import Readout
 from brainrdl.models.student import Student
-from brainrdl.training import checkpoint as _checkpoint, provenance, run_folder
-from brainrdl.training.checkpoint import State
-from brainrdl.training.run_folder import FitResult
+from brainrdl.runs import checkpoint as _checkpoint, provenance, run_folder
+from brainrdl.runs.checkpoint import State
+from brainrdl.runs.run_folder import FitResult
 
 SETTINGS = {"lr": 0.1, "train": ["a", "b"], "loss": {"form": "mse", "seed": 0}}
 

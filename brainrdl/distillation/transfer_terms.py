@@ -23,10 +23,10 @@ from torch.nn import functional
 
 from brainrdl._core.errors import check_number, check_option, refuse
 from brainrdl.dissimilarity.measures import euclidean
+from brainrdl.distillation.frozen_network import FrozenNetwork, frozen
+from brainrdl.distillation.transfer_losses import probabilistic_loss, relational_loss, similarity_preserving_loss
 from brainrdl.loss.matching import match_layers
-from brainrdl.loss.transfer_losses import probabilistic_loss, relational_loss, similarity_preserving_loss
 from brainrdl.similarity.comparators import cka
-from brainrdl.training.frozen_network import FrozenNetwork, frozen
 
 if TYPE_CHECKING:
     from brainrdl.models.student import StudentOutput
@@ -217,7 +217,7 @@ def _linear(n_in: int, n_out: int, generator: torch.Generator) -> nn.Linear:
 
 
 class RelationalDistillation(_PatternTerm):
-    """Relational knowledge distillation: `brainrdl.loss.relational_loss`, summed over layers.
+    """Relational knowledge distillation: `brainrdl.distillation.relational_loss`, summed over layers.
 
     Parameters
     ----------
@@ -266,7 +266,7 @@ class RelationalDistillation(_PatternTerm):
 
 
 class SimilarityPreserving(_PatternTerm):
-    """Similarity-preserving distillation: `brainrdl.loss.similarity_preserving_loss`, summed over layers.
+    """Similarity-preserving distillation: `brainrdl.distillation.similarity_preserving_loss`, summed over layers.
 
     Parameters
     ----------
@@ -302,7 +302,7 @@ class SimilarityPreserving(_PatternTerm):
 
 
 class ProbabilisticTransfer(_PatternTerm):
-    """Probabilistic knowledge transfer: `brainrdl.loss.probabilistic_loss`, summed over layers.
+    """Probabilistic knowledge transfer: `brainrdl.distillation.probabilistic_loss`, summed over layers.
 
     Parameters
     ----------

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import CodeType
 from typing import Any
 
 from torch import nn
@@ -13,11 +14,10 @@ from brainrdl._core import files as _files
 from brainrdl.loss.rdm_loss import RDMLoss
 from brainrdl.models.student import Student
 from brainrdl.models.trained_on import TrainedOn
+from brainrdl.runs import provenance
 from brainrdl.stimuli.named_images import Stimuli
 from brainrdl.stimuli.transforms import transform_text
 from brainrdl.teachers.protocol import Teacher, identity_of, kept_rdms
-from brainrdl.training import provenance
-from brainrdl.training.task import Task
 
 
 def settings_of(
@@ -117,12 +117,33 @@ def _code_digest(model: nn.Module) -> str:
     return _files.hash_words([repr(model), *map(_code_of, own)])
 
 
-def _code_of(kind: type) -> str:
+def code_digest(function: Callable[..., Any]) -> str:
+    """Digest of the code of a Python function.
+
+    Examples
+    --------
+    >>> code_digest(lambda x: x + 1) == code_digest(lambda x: x + 2)
+    False
+    """
+    return _files.hash_words([_code_of(function)])
+
+
+def _code_of(of: Callable[..., Any]) -> str:
+    """Return the source of a class or function."""
     try:
-        return inspect.getsource(kind)
+        return inspect.getsource(of)
     except (OSError, TypeError):  # defined at a prompt
-        functions = [value.__code__ for value in vars(kind).values() if inspect.isfunction(value)]
-        return repr([(code.co_name, code.co_code, code.co_names) for code in functions])
+        functions = [of] if inspect.isfunction(of) else [each for each in vars(of).values() if inspect.isfunction(each)]
+        return repr([_facts_of(each.__code__) for each in functions])
+
+
+def _facts_of(code: CodeType) -> list[object]:
+    constants = [_facts_of(each) if isinstance(each, CodeType) else _in_order(each) for each in code.co_consts]
+    return [code.co_name, code.co_code, code.co_names, constants]
+
+
+def _in_order(constant: object) -> object:
+    return sorted(map(repr, constant)) if isinstance(constant, frozenset) else constant
 
 
 def hashes_of(teacher: Teacher | None, stimuli: Stimuli, names: Sequence[str], labels: bool) -> dict[str, str]:
@@ -134,12 +155,13 @@ def hashes_of(teacher: Teacher | None, stimuli: Stimuli, names: Sequence[str], l
     return hashes | hash_teacher(teacher) | (hash_labels(stimuli, names) if labels else {})
 
 
-def hash_task(task: Task | None, names: tuple[Sequence[str], Sequence[str]] | None) -> dict[str, str]:
+def hash_task(stimuli: Stimuli | None, names: tuple[Sequence[str], Sequence[str]] | None) -> dict[str, str]:
     """Digests of the images of a task and of their labels; empty if the task has no images of its own.
 
     Parameters
     ----------
-    task : Task or None
+    stimuli : Stimuli or None
+        The task's own images.
     names : tuple of names for training and for validation, or None
 
     Returns
@@ -152,10 +174,10 @@ def hash_task(task: Task | None, names: tuple[Sequence[str], Sequence[str]] | No
     >>> hash_task(None, None)
     {}
     """
-    if task is None or task.stimuli is None or names is None:
+    if stimuli is None or names is None:
         return {}
-    found = hashes_of(None, task.stimuli, (*names[0], *names[1]), labels=True)
-    views = {"transform": task.stimuli.transform, "augmentation": task.stimuli.augmentation}
+    found = hashes_of(None, stimuli, (*names[0], *names[1]), labels=True)
+    views = {"transform": stimuli.transform, "augmentation": stimuli.augmentation}
     found |= {what: transform_text(view) or "" for what, view in views.items() if view is not None}
     return {f"task_{what}": digest for what, digest in found.items()}
 

@@ -64,9 +64,11 @@ class Described(Protocol):
 
     Examples
     --------
-    >>> from brainrdl.training import Term
-    >>> isinstance(Term(abs), Described)
-    True
+    >>> class Noise:
+    ...     def settings(self):
+    ...         return {"sd": 0.1}
+    >>> isinstance(Noise(), Described), describe(Noise())
+    (True, {'kind': 'Noise', 'sd': 0.1})
     """
 
     def settings(self) -> dict[str, Any]:

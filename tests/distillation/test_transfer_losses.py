@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from brainrdl._core.errors import BrainrdlError
-from brainrdl.loss import transfer_losses
-from brainrdl.loss.transfer_losses import probabilistic_loss, relational_loss, similarity_preserving_loss
+from brainrdl.distillation import transfer_losses
+from brainrdl.distillation.transfer_losses import probabilistic_loss, relational_loss, similarity_preserving_loss
 
 Array = npt.NDArray[np.float64]
 Loss = Callable[[Tensor, Tensor], Tensor]

@@ -47,8 +47,8 @@ from brainrdl.models.fitted import student_facts
 from brainrdl.models.student import Student
 from brainrdl.models.trained_on import TrainedOn, check_network, stored_images
 from brainrdl.models.weights import STUDENT
-from brainrdl.training.checkpoint import check_same_settings
-from brainrdl.training.fingerprint import images_of
+from brainrdl.runs.checkpoint import check_same_settings
+from brainrdl.runs.fingerprint import images_of
 
 SETTINGS, PROVENANCE, HISTORY = "settings.json", "provenance.json", "history.csv"
 
@@ -543,7 +543,7 @@ def load_weights(path: Path, student: Student) -> int:
 
 def _restore(path: Path, student: Student, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> int:
     if "best_step" not in facts:
-        refuse(f"{str(path)!r} does not hold weights of a student; write them with brainrdl.training.save_weights")
+        refuse(f"{str(path)!r} does not hold weights of a student; write them with brainrdl.runs.save_weights")
     _check_readouts(path, facts, student)
     try:
         student.load_state_dict(tensors)
