@@ -55,8 +55,8 @@ def main() -> None:
     torch.set_num_threads(1)
     models, brain = data(92, ["IT"], 12, 5)
     fixed = [ModelFixed(f"m{k}", models[k]) for k in range(5)]
+    few = max(asked.resamples // 20, 10)  # their time is proportional to the number of resamples
     for comparator in asked.comparators:
-        few = max(asked.resamples // 20, 10)  # their time is proportional to the number of resamples
         theirs = seconds(lambda c=comparator: eval_dual_bootstrap(fixed, brain, method=c, N=few), 1)
         theirs *= asked.resamples / few
         ours = seconds(lambda c=comparator: rsa({"net": models}, brain, comparators=c, folds=0), 5)

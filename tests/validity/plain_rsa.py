@@ -1,7 +1,7 @@
 """Type-I errors of plain RSA's tests: ``python tests/validity/plain_rsa.py --sets 300``.
 
-- `ceiling`: the model is the mean RDM of n - 1 other subjects of the same population, so it predicts a subject exactly as
-  well as the mean of the other n - 1 subjects does, the hypothesis of p_ceiling.
+- `ceiling`: the model is the mean RDM of n - 1 other subjects of the same population, so it predicts a subject exactly
+  as well as the mean of the other n - 1 subjects does, the hypothesis of p_ceiling.
 - `layers`: 10 layers that are noise; the best layer, chosen and scored on different data, has a true score of 0.
 - `groups`: two groups of subjects of the same population.
 
