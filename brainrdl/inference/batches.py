@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
@@ -34,6 +35,8 @@ _CANCELLED = 1e-13  # relative to the terms of a difference: a smaller variance 
 
 
 Compared = tuple[Tensor, Tensor]
+
+Array = Float[np.ndarray, "..."]
 
 
 class Estimates(NamedTuple):
@@ -102,7 +105,11 @@ class ScoreBatch:
         return self._estimates(self.values[i] - self.values[j], self.by_subject[i] - self.by_subject[j], i, j)
 
     def _estimates(
-        self, values: Tensor, by_subject: np.ndarray, i: Int[np.ndarray, " n"], j: Int[np.ndarray, " n"] | None
+        self,
+        values: Float[np.ndarray, " n"],
+        by_subject: Float[np.ndarray, "n n_subjects"],
+        i: Int[np.ndarray, " n"],
+        j: Int[np.ndarray, " n"] | None,
     ) -> Estimates:
         stimuli = _dyadic(_quadratic(self.pairs, i, j), _quadratic(self.conditions, i, j))
         n = by_subject.shape[1]
@@ -118,7 +125,7 @@ class ScoreBatch:
         return t_intervals(values, variance, freedom)
 
 
-def _quadratic(products: np.ndarray, i: Int[np.ndarray, " n"], j: Int[np.ndarray, " n"] | None) -> np.ndarray:
+def _quadratic(products: Array, i: Int[np.ndarray, " n"], j: Int[np.ndarray, " n"] | None) -> Array:
     """Return the sums of squares of rows i, or of the differences between rows i and j."""
     own = products[..., i, i]
     if j is None:
@@ -128,7 +135,7 @@ def _quadratic(products: np.ndarray, i: Int[np.ndarray, " n"], j: Int[np.ndarray
     return np.where(found > _CANCELLED * (own + other), found, 0)
 
 
-def _dyadic(pairs: np.ndarray, conditions: np.ndarray) -> np.ndarray:
+def _dyadic(pairs: Array, conditions: Array) -> Array:
     """Variance of a sum of pairs over conditions drawn at random; see `brainrdl.inference.influence.dyadic`."""
     return np.maximum(conditions - pairs, pairs / 2)
 
@@ -281,9 +288,7 @@ class _Part:
             yield from zip(pairs.unbind(1), conditions.unbind(1), strict=True)
 
 
-def _products(
-    parts: Sequence[_Part], of_mean: bool, with_interaction: bool
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _products(parts: Sequence[_Part], of_mean: bool, with_interaction: bool) -> tuple[Array, Array, Array]:
     """Sum products over all rows: of the influences on the score, and of what each subject changes in them."""
     n_first = int(of_mean)  # the first RDM is then the mean RDM, and the others are those without each subject
     whole = next(_rows(parts)) if of_mean else _mean(parts, 0)
@@ -306,12 +311,13 @@ def _rows(parts: Sequence[_Part]) -> Iterator[tuple[Tensor, Tensor]]:
 
 def _mean(parts: Sequence[_Part], skip: int) -> tuple[Tensor, Tensor]:
     """Mean influences over RDMs, without the first `skip`."""
-    sums, count = [0.0, 0.0], 0
-    for s, rows in enumerate(_rows(parts)):
-        if s >= skip:
-            sums, count = [total + row for total, row in zip(sums, rows, strict=True)], count + 1
-    return sums[0] / count, sums[1] / count
+    rows = islice(_rows(parts), skip, None)
+    pairs, conditions = next(rows)
+    count = 1
+    for more_pairs, more_conditions in rows:
+        pairs, conditions, count = pairs + more_pairs, conditions + more_conditions, count + 1
+    return pairs / count, conditions / count
 
 
-def _gram(rows: Tensor) -> np.ndarray:
+def _gram(rows: Tensor) -> Array:
     return (rows @ rows.T).numpy()
