@@ -152,15 +152,19 @@ class _Maker:
         network, _, layers = str(source).partition(":")
         if layers and not path.exists():
             return self._of_network(name or network, network, layers.split(","))
-        if (path / RECIPE).is_file() or path.parent.name == "fits" or (path.parent / RECIPE).is_file():
+        if path.is_dir() and (
+            (path / RECIPE).is_file() or (path.parent / RECIPE).is_file() or path.parent.name == "fits"
+        ):
             return self._of_run(name or path.name, load_run(path))
         with about(f"model {str(source)!r}"):
             return self._of_rdms(name or path.name.partition(".")[0], _read(source, self.by))
 
     def _of_network(self, name: str, network: str, layers: Sequence[str]) -> list[ModelRDM]:
-        torch.manual_seed(0)  # of the weights of a network without trained ones
-        built, fitted = build_fitted(network)
-        return self._of_student(name, reader(built.module, list(layers), None, fitted), built.transform)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)  # of the weights of a network without trained ones
+            built, fitted = build_fitted(network)
+            student = reader(built.module, list(layers), None, fitted)
+        return self._of_student(name, student, built.transform)
 
     def _of_run(self, name: str, run: FinishedRun) -> list[ModelRDM]:
         measure = make_loss(run.recipe).dissimilarity if self.dissimilarity is None else self.dissimilarity

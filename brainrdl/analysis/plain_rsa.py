@@ -90,7 +90,8 @@ def rsa(
         If models, stimuli and data have different conditions, use the common ones, with a warning; by default this is
         an error.
     between_targets : bool, optional
-        Whether to compare the scores of a model with two targets; by default if there are at most 20 targets.
+        Whether to compare the scores of a model with two targets; by default if there are at most 20 targets. Targets
+        with other conditions or subjects are not compared with each other, with a warning if `between_targets` is True.
     intervals : {"dyadic", "none"}
         How 95 % intervals and p-values are computed, see `brainrdl.inference.intervals`; "none" is for many models.
     correction : {"holm", "fdr", "none"}
@@ -114,7 +115,8 @@ def rsa(
     Warns
     -----
     UserWarning
-        If conditions are left out because `allow_missing` is True.
+        If conditions are left out because `allow_missing` is True, or `between_targets` is True and some targets cannot
+        be compared.
 
     Examples
     --------
@@ -147,6 +149,12 @@ def rsa(
     truth = teacher_rdms(teacher, shown, kept, teacher.targets)  # type: ignore[arg-type]
     targets = [TargetRDMs.of(one, cut) for one in truth.values()]
     between = len(targets) <= _FEW_TARGETS if between_targets is None else between_targets
+    if between_targets and len({(one.names, one.subjects) for one in targets}) > 1:
+        warnings.warn(
+            "targets with other conditions or other subjects are not compared with each other: the difference of their "
+            "scores needs the same stimuli and subjects",
+            stacklevel=2,
+        )
     with torch.no_grad(), threads_for(_PER_NUMBER * len(kept) ** 2 / 2):
         tables = compare_all(targets, comparators, between, intervals != "none", correction)
         chosen = best_layers(targets, comparators if folds > 1 else (), folds=folds, seed=seed)
