@@ -1,4 +1,5 @@
 from . import (
+    analysis as analysis,
     datasets as datasets,
     demo as demo,
     dissimilarity as dissimilarity,
@@ -24,6 +25,8 @@ from . import (
     training as training,
 )
 from ._core.errors import BrainrdlError as BrainrdlError
+from .analysis.plain_rsa import rsa as rsa
+from .analysis.rsa_result import RSAResult as RSAResult
 from .evaluation.comparison import compare as compare
 from .evaluation.cross_validation import cross_validate as cross_validate
 from .evaluation.held_out import Evaluation as Evaluation, evaluate as evaluate

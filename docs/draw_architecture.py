@@ -137,6 +137,7 @@ def _public(room: str) -> set[str]:
 # Where each room is from left to right, so that no arrow crosses a box.
 COLUMNS = {
     "cli": 1.5,
+    "analysis": 1,
     "sharing": 0,
     "recipe": 1,
     "demo": 3,

@@ -52,6 +52,7 @@ from brainrdl.cli.common import (
 )
 from brainrdl.cli.completion import complete, networks
 from brainrdl.cli.rdm_files import chosen, grouping, labelled, read_rdms
+from brainrdl.cli.rsa_command import RSA_EXAMPLES, rsa
 from brainrdl.cli.spelling import Command
 
 if TYPE_CHECKING:
@@ -89,6 +90,7 @@ app.command(cls=Command, epilog=files.DOCTOR_EXAMPLES)(files.doctor)
 
 app.add_typer(files.data, name="data")
 
+app.command(cls=Command, epilog=RSA_EXAMPLES)(rsa)
 app.command(cls=Command, epilog=searchlight_command.EXAMPLES)(searchlight_command.searchlight)
 app.command(cls=Command, epilog=power_command.EXAMPLES)(power_command.power)
 
@@ -501,7 +503,7 @@ def _plot_run(run: Path, folder: Path, overwrite: bool) -> None:
 
 @app.command(cls=Command, epilog="Example: brainrdl report runs/it --out supplement.html")
 def report(
-    run: Annotated[Path, typer.Argument(help="Run folder of `brainrdl fit` or `brainrdl demo`.")],
+    run: Annotated[Path, typer.Argument(help="Folder of `brainrdl fit`, `brainrdl demo` or `brainrdl rsa`.")],
     out: Annotated[
         Path | None,
         typer.Option(

@@ -3,6 +3,10 @@ from .images import (
     rdms as rdms,
 )
 from .power_curves import power as power
+from .rsa_charts import (
+    model_bars as model_bars,
+    model_map as model_map,
+)
 from .score_charts import (
     comparison as comparison,
     scores as scores,

@@ -20,6 +20,13 @@ from brainrdl.similarity.registry import SIMILARITIES
 from brainrdl.similarity.traits import Reference
 from brainrdl.training.options import OPTIMISER_WORDS
 
+NILI = Reference(
+    "Nili et al., 2014",
+    "Nili, H., Wingfield, C., Walther, A., Su, L., Marslen-Wilson, W. & Kriegeskorte, N. (2014). A toolbox for "
+    "representational similarity analysis. PLoS Computational Biology 10(4):e1003553.",
+    "10.1371/journal.pcbi.1003553",
+)
+
 _METHOD = (
     Reference(
         "McClure & Kriegeskorte, 2016",
@@ -27,16 +34,11 @@ _METHOD = (
         "Frontiers in Computational Neuroscience 10:131.",
         "10.3389/fncom.2016.00131",
     ),
-    Reference(
-        "Nili et al., 2014",
-        "Nili, H., Wingfield, C., Walther, A., Su, L., Marslen-Wilson, W. & Kriegeskorte, N. (2014). A toolbox for "
-        "representational similarity analysis. PLoS Computational Biology 10(4):e1003553.",
-        "10.1371/journal.pcbi.1003553",
-    ),
+    NILI,
 )
 
 
-_INTERVAL_METHODS = {
+INTERVAL_METHODS = {
     "dyadic": Reference(
         "Aronow et al., 2015",
         "Aronow, P. M., Samii, C. & Assenova, V. A. (2015). Cluster-robust variance estimation for dyadic data. "
@@ -56,7 +58,7 @@ def references_of(run: Run) -> list[Reference]:
     """List what the methods text cites: the method first, then ceilings, intervals and comparators, each once."""
     if run.evaluation is None:
         return list(_METHOD[:1])
-    inference = _INTERVAL_METHODS.get(_intervals(run))
+    inference = INTERVAL_METHODS.get(_intervals(run))
     used = [SIMILARITIES[name].reference for name in comparators_of(run.evaluation.summary) if name in SIMILARITIES]
     return list({reference.doi: reference for reference in (*_METHOD, inference, *used) if reference}.values())
 

@@ -35,12 +35,12 @@ _PIXELS_PER_INCH = 100  # of the page; images have twice as many
 
 
 def report(source: Evaluation | FitResult | Path | str, out: Path | str | None = None) -> Path:
-    """Write one self-contained HTML page about an evaluation or a fit.
+    """Write one self-contained HTML page about an evaluation, a fit, or a saved result of `brainrdl.rsa`.
 
     Parameters
     ----------
     source : Evaluation, FitResult, or path
-        What to report: a result, or the run folder in which it was saved.
+        What to report: a result, or the folder in which it was saved.
     out : path, optional
         File name of the page, or a folder for it; by default ``report.html`` in the run folder.
 
@@ -66,9 +66,13 @@ def report(source: Evaluation | FitResult | Path | str, out: Path | str | None =
     >>> page.name, page.read_text(encoding="utf-8")[:15]
     ('report.html', '<!doctype html>')
     """
+    if isinstance(source, (str, Path)) and (Path(source) / "rsa.json").exists():
+        from brainrdl.reporting.rsa_page import write_rsa_page  # it needs the functions below
+
+        return write_rsa_page(Path(source), out)
     run = _open(source)
     path = _where(run, out)
-    text = _render(_page(run))
+    text = render(_page(run))
     with atomic(path) as part:
         part.write_text(text, encoding="utf-8")
     return path
@@ -149,7 +153,7 @@ def _page(run: Run) -> dict[str, Any]:
         "simulated": bool(run.settings.get("simulated")),
         "cannot": list(limits_of(run)),
         "facts": [fact for fact in facts_of(run) if fact[1]],
-        "figures": {one: [_embed(drawing) for drawing in drawings if drawing.section == one] for one in Section},
+        "figures": {one: [embed(drawing) for drawing in drawings if drawing.section == one] for one in Section},
         "methods": [part for part in methods_of(run) if part],
         "references": references_of(run),
         "provenance": provenance_rows(run),
@@ -177,7 +181,7 @@ def _page_title(run: Run) -> str:
     return f"How close did {and_joined(students) if len(students) > 1 else 'the network'} get to {of}{teacher}?"
 
 
-def _render(page: Mapping[str, Any]) -> str:
+def render(page: Mapping[str, Any]) -> str:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
@@ -190,7 +194,7 @@ def _render(page: Mapping[str, Any]) -> str:
     return environment.get_template("report.html.j2").render(page)
 
 
-def _embed(drawing: Drawing) -> dict[str, Any]:
+def embed(drawing: Drawing) -> dict[str, Any]:
     narrow = _image(drawing.narrow) if drawing.narrow else None
     return {**_image(drawing.figure), "alt": drawing.alt, "caption": drawing.caption, "narrow": narrow}
 

@@ -163,7 +163,7 @@ def provenance_rows(run: Run) -> list[tuple[str, str]]:
     note = ("note", "the run recorded no provenance; the following describes the program that wrote this page")
     recorded = dict(run.provenance or {})
     hashes = {**recorded.pop("hashes", {}), **(run.settings.get("hashes") or {})}
-    rows = _flat(recorded) if run.provenance else [note, *_flat(gather_provenance())]
+    rows = flat(recorded) if run.provenance else [note, *flat(gather_provenance())]
     rows += [(f"hashes: {what} (SHA-256)", str(of)) for what, of in hashes.items()]
     if run.evaluation is not None:
         pairs = to_tensor(run.evaluation.teacher, dtype=torch.float64)
@@ -171,9 +171,9 @@ def provenance_rows(run: Run) -> list[tuple[str, str]]:
     return rows
 
 
-def _flat(content: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+def flat(content: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
     rows: list[tuple[str, str]] = []
     for key, value in content.items():
         name = f"{prefix}{key}"
-        rows += _flat(value, f"{name}: ") if isinstance(value, Mapping) else [(name, str(value))]
+        rows += flat(value, f"{name}: ") if isinstance(value, Mapping) else [(name, str(value))]
     return rows

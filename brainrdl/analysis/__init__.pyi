@@ -1,0 +1,2 @@
+from .plain_rsa import rsa as rsa
+from .rsa_result import RSAResult as RSAResult

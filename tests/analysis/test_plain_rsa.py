@@ -1,0 +1,250 @@
+"""Plain RSA: everything that can be a model, matched by name, scored with every target, saved and read again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from rsatoolbox.inference import eval_fixed
+from rsatoolbox.model import ModelFixed
+from rsatoolbox.rdm import compare
+from scipy.stats import ttest_ind
+
+from brainrdl import BrainrdlError, RSAResult, Stimuli, Student, rdms, rsa
+from brainrdl.analysis.best_layers import best_layers
+from brainrdl.analysis.comparisons import TargetRDMs, compare_all
+from brainrdl.analysis.group_differences import group_differences
+from brainrdl.analysis.model_sources import ModelRDM, model_rdms_of
+from brainrdl.evaluation.scores import TeacherRDMs
+
+NAMES = [f"im{k:02d}" for k in range(16)]
+N_PAIRS = 120
+SUBJECTS = list("abcdef")
+
+
+def brain(seed: int = 0, noise: float = 0.5) -> tuple[Any, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    truth = rng.random(N_PAIRS)
+    values = np.concatenate([truth + noise * rng.random((6, N_PAIRS)), truth + 3 * rng.random((6, N_PAIRS))])
+    return rdms.from_array(values, NAMES, descriptors={"subject": SUBJECTS * 2, "roi": ["IT"] * 6 + ["EVC"] * 6}), truth
+
+
+def layers(truth: np.ndarray, n: int = 3, seed: int = 1) -> Any:
+    noise = np.random.default_rng(seed).random((n, N_PAIRS))
+    values = truth + np.linspace(3, 0.5, n)[:, None] * noise
+    return rdms.from_array(values, NAMES, descriptors={"layer": [f"conv{k}" for k in range(n)]})
+
+
+def test_scores_with_single_subjects_are_those_of_rsatoolbox() -> None:
+    data, truth = brain()
+    net = layers(truth)
+    found = rsa({"net": net}, data, comparators=["corr", "spearman", "tau-a"])
+    for comparator in ("corr", "spearman", "tau-a"):
+        rows = found.scores.query("comparator == @comparator and target == 'IT'")
+        expected = compare(net, data.subset("roi", "IT"), method=comparator)
+        np.testing.assert_allclose(rows["score"].to_numpy().reshape(3, 6), expected, atol=1e-10)
+    theirs = eval_fixed([ModelFixed("one", net[0])], data.subset("roi", "IT"), method="corr")
+    row = found.summary.query("comparator == 'corr' and against == 'subjects' and target == 'IT'").iloc[0]
+    assert row["ceiling_lower"] == pytest.approx(theirs.noise_ceiling[0], abs=1e-10)
+    assert row["ceiling_upper"] == pytest.approx(theirs.noise_ceiling[1], abs=1e-10)
+
+
+def test_conditions_are_matched_by_name() -> None:
+    data, truth = brain()
+    net = layers(truth)
+    shuffled = rdms.select(net, NAMES[::-1])
+    first, second = (rsa({"net": given}, data, comparators="corr") for given in (net, shuffled))
+    pd.testing.assert_frame_equal(first.summary, second.summary)
+
+
+def test_other_conditions_are_refused_or_left_out_with_a_warning() -> None:
+    data, truth = brain()
+    fewer = rdms.select(layers(truth), NAMES[:12])
+    message = r"only in the data .*'im12'.* keep the 12 in common with allow_missing=True"
+    with pytest.raises(BrainrdlError, match=message):
+        rsa({"net": fewer}, data)
+    with pytest.warns(UserWarning, match=r"4 conditions are left out .*'im12'"):
+        found = rsa({"net": fewer}, data, comparators="corr", allow_missing=True)
+    assert set(found.summary["n_stimuli"]) == {12}
+    assert found.settings["left_out"] == NAMES[12:]
+    expected = rsa({"net": fewer}, rdms.select(data, NAMES[:12]), comparators="corr")
+    pd.testing.assert_frame_equal(found.summary, expected.summary)
+    with pytest.raises(BrainrdlError, match="3 conditions in common"):
+        rsa({"net": rdms.select(fewer, NAMES[:3])}, data, allow_missing=True)
+
+
+def test_every_pair_of_models_and_of_targets_is_compared_once() -> None:
+    data, truth = brain()
+    found = rsa({"net": layers(truth), "pixels": rdms.from_array(truth, NAMES)}, data, comparators="corr")
+    sizes = found.contrasts.groupby(["family", "against"]).size()
+    assert sizes.to_dict() == {
+        ("models", "mean"): 12, ("models", "subjects"): 12, ("targets", "mean"): 4, ("targets", "subjects"): 4,
+    }  # fmt: skip
+    summary = found.summary.set_index(["model", "layer", "target", "against"])["score"]
+    for row in found.contrasts.to_dict("records"):
+        first = summary[row["model"], row["layer"], row["target"], row["against"]]
+        second = summary[row["other"], row["other_layer"], row["other_target"], row["against"]]
+        assert row["difference"] == pytest.approx(first - second)
+    within = rsa({"net": layers(truth)}, data, comparators="corr", between_targets=False)
+    assert set(within.contrasts["family"]) == {"models"}
+
+
+def test_the_true_model_is_not_below_the_ceiling_and_a_poor_one_is() -> None:
+    data, truth = brain()
+    noise = np.random.default_rng(5).random(N_PAIRS)
+    models = {"true": rdms.from_array(truth, NAMES), "poor": rdms.from_array(truth + 2 * noise, NAMES)}
+    rows = rsa(models, data.subset("roi", "IT"), comparators="corr").summary.query("against == 'subjects'")
+    p = rows.set_index("model")["p_ceiling"]
+    score = rows.set_index("model")["score"]
+    assert p["poor"] < 0.001
+    assert score["true"] > rows["ceiling_lower"].iloc[0]
+    assert rows.set_index("model")["share"]["true"] == pytest.approx(1, abs=0.05)
+
+
+def test_a_model_with_an_rdm_for_each_subject_is_compared_with_that_subject() -> None:
+    data, _ = brain()
+    it = data.subset("roi", "IT")
+    own = rdms.from_array(it.dissimilarities[::-1].copy(), NAMES, descriptors={"subject": SUBJECTS[::-1]})
+    found = rsa({"own": own}, it, comparators="corr")
+    np.testing.assert_allclose(found.scores["score"], 1)
+    np.testing.assert_allclose(found.summary["score"], 1)
+    with pytest.raises(BrainrdlError, match=r"none for \['a'\] of the data"):
+        rsa({"own": own.subset("subject", SUBJECTS[1:])}, it)
+
+
+def test_a_target_with_one_subject_has_no_ceiling() -> None:
+    data, truth = brain()
+    found = rsa(layers(truth), data.subset("subject", "a"), comparators="corr")
+    assert found.summary[["ceiling", "p_ceiling", "share"]].isna().all(axis=None)
+    assert found.summary["low"].notna().all()
+
+
+def test_the_best_layer_is_scored_on_data_that_did_not_choose_it() -> None:
+    data, truth = brain()
+    found = rsa({"net": layers(truth)}, data, comparators="corr", folds=4)
+    chosen = found.best_layers[["target", "layer", "n_folds"]].values.tolist()
+    assert chosen == [["IT", "conv2", 4], ["EVC", "conv2", 4]]
+    assert found.best_layers["score"].between(found.best_layers["low"], found.best_layers["high"]).all()
+    assert rsa({"net": layers(truth)}, data, comparators="corr", folds=0).best_layers.empty
+
+
+def test_choosing_among_layers_of_noise_is_not_optimistic() -> None:
+    """The highest of 20 scores is above 0 by choice; the score of the chosen layer on other data is 0 on average."""
+    chosen, highest = [], []
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        models = torch.tensor(rng.random((20, N_PAIRS)))
+        subjects = torch.tensor(rng.random(N_PAIRS) + 0.3 * rng.random((4, N_PAIRS)))
+        names = tuple(NAMES)
+        rows = [ModelRDM("net", f"layer{k}", names, one[None]) for k, one in enumerate(models)]
+        target = TargetRDMs.of(TeacherRDMs("IT", names, tuple("abcd"), subjects), rows)
+        chosen.append(best_layers([target], ["corr"], folds=4)["score"].iloc[0])
+        highest.append(compare_all([target], ["corr"], False, False, "holm")[0]["score"].max())
+    error = np.std(chosen, ddof=1) / np.sqrt(len(chosen))
+    assert np.mean(highest) > 0.1
+    assert abs(np.mean(chosen)) < 3 * error
+
+
+def test_groups_of_subjects_are_compared_as_by_welch() -> None:
+    data, truth = brain()
+    it = data.subset("roi", "IT")
+    groups = dict(zip(SUBJECTS, ["old", "old", "old", "young", "young", "young"], strict=True))
+    found = rsa({"net": layers(truth)}, it, comparators="corr", groups=groups)
+    scores = found.scores.pivot_table("score", "layer", "subject", sort=False)
+    expected = scores[list("abc")].mean(axis=1) - scores[list("def")].mean(axis=1)
+    np.testing.assert_allclose(found.groups["difference"], expected)
+    welch = ttest_ind(scores[list("abc")], scores[list("def")], axis=1, equal_var=False)
+    assert (found.groups["p"] > welch.pvalue / 10).all()  # other stimuli would add to the differences
+    with pytest.raises(BrainrdlError, match="at least 2 groups of at least 2 subjects"):
+        rsa({"net": layers(truth)}, it, groups={"a": "old", "b": "young", "c": "young"})
+    with pytest.raises(BrainrdlError, match="groups: subject of target 'IT' 'z'"):
+        rsa({"net": layers(truth)}, it, groups={"z": "old", "b": "young"})
+
+
+def test_groups_with_another_truth_differ() -> None:
+    rng = np.random.default_rng(0)
+    truth, other = rng.random((2, N_PAIRS))
+    subjects = np.concatenate([truth + 0.4 * rng.random((5, N_PAIRS)), other + 0.4 * rng.random((5, N_PAIRS))])
+    names = tuple(map(str, range(10)))
+    teacher = TeacherRDMs("IT", tuple(NAMES), names, torch.tensor(subjects))
+    target = TargetRDMs.of(teacher, [ModelRDM("true", "", tuple(NAMES), torch.tensor(truth)[None])])
+    groups = {name: "first" if int(name) < 5 else "second" for name in names}
+    row = group_differences([target], ["corr"], groups).iloc[0]
+    assert row["low"] > 0.5
+    assert row["p_corrected"] < 0.001
+
+
+def test_networks_files_and_rdms_are_models(tmp_path: Path) -> None:
+    data, truth = brain()
+    images = Stimuli.from_arrays(torch.rand(16, 1, 4, 4, generator=torch.Generator().manual_seed(0)), NAMES)
+    student = Student(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 8)), ["0", "1"], trainable="none")
+    layers(truth).save(str(tmp_path / "net.h5"), file_type="hdf5")
+    unnamed = rdms.from_array(np.stack([truth, truth[::-1]]), NAMES)
+    found = rsa([student, tmp_path / "net.h5", unnamed], data, stimuli=images, comparators="corr", folds=0)
+    labels = list(dict.fromkeys(zip(found.summary["model"], found.summary["layer"], strict=True)))
+    assert labels == [
+        ("student", "0"), ("student", "1"), ("net", "conv0"), ("net", "conv1"), ("net", "conv2"), ("1", ""), ("2", "")
+    ]  # fmt: skip
+    expected = rdms.to_tensor(student.rdms(images, NAMES), dtype=torch.float64)
+    np.testing.assert_allclose(found.models.dissimilarities[:2], expected)
+    with pytest.raises(BrainrdlError, match=r"network 'student' needs the images .* give them with stimuli"):
+        rsa(student, data)
+
+
+def test_a_network_by_name_reads_a_folder_of_images(tmp_path: Path) -> None:
+    from PIL import Image
+
+    for k, name in enumerate(NAMES):
+        pixels = np.random.default_rng(k).integers(0, 255, (28, 28), dtype=np.uint8)
+        Image.fromarray(pixels).convert("RGB").save(tmp_path / f"{name}.png")
+    found = model_rdms_of("small_cnn:conv1,conv2", Stimuli.from_folder(tmp_path), None, NAMES)
+    assert [one.label for one in found] == ["small_cnn, conv1", "small_cnn, conv2"]
+
+
+def test_models_that_cannot_be_scored_are_refused() -> None:
+    data, truth = brain()
+    model = rdms.from_array(truth, NAMES)
+    gap = rdms.from_array(np.where(np.arange(N_PAIRS) == 3, np.nan, truth), NAMES)
+    for models, message in (
+        ([], "no models were given"),
+        ([3.0], "a model is RDMs, a file of RDMs, .* got float"),
+        ({"gap": gap}, "model 'gap' has 1 unknown"),
+        ([model, model], r"several models are called \['model'\]"),
+    ):
+        with pytest.raises(BrainrdlError, match=message):
+            rsa(models, data)
+    for options, message in (
+        ({"comparators": "kendall"}, "comparator 'kendall'"),
+        ({"intervals": "bootstrap"}, "intervals 'bootstrap'"),
+        ({"correction": "bonferroni"}, "correction 'bonferroni'"),
+    ):
+        with pytest.raises(BrainrdlError, match=message):
+            rsa({"model": model}, data, **options)
+
+
+def test_without_intervals_only_the_scores_are_computed() -> None:
+    data, truth = brain()
+    bare, whole = (rsa(layers(truth), data, comparators="corr", intervals=kind) for kind in ("none", "dyadic"))
+    assert bare.summary[["low", "high", "p"]].isna().all(axis=None)
+    np.testing.assert_allclose(bare.summary["score"], whole.summary["score"])
+
+
+def test_a_saved_result_is_read_again(tmp_path: Path) -> None:
+    data, truth = brain()
+    groups = dict(zip(SUBJECTS, ["old", "old", "old", "young", "young", "young"], strict=True))
+    found = rsa({"01": layers(truth)}, data, comparators="corr", groups=groups)
+    page = found.save(tmp_path / "rsa")
+    again = RSAResult.load(tmp_path / "rsa")
+    for name in ("summary", "contrasts", "best_layers", "scores", "groups"):
+        pd.testing.assert_frame_equal(getattr(again, name), getattr(found, name), check_dtype=False)
+    np.testing.assert_allclose(again.models.dissimilarities, found.models.dissimilarities)
+    assert page.name == "report.html"
+    assert (tmp_path / "rsa" / "map.png").exists()
+    assert repr(again) == "RSAResult(n_stimuli=16, models=['01'], targets=['IT', 'EVC'], comparators=['corr'])"
+    (tmp_path / "rsa" / "summary.csv").write_text("model\n")
+    with pytest.raises(BrainrdlError, match=r"summary.csv"):
+        RSAResult.load(tmp_path / "rsa")
