@@ -9,6 +9,7 @@ from . import (
     loss as loss,
     models as models,
     plot as plot,
+    rdm_models as rdm_models,
     rdms as rdms,
     readers as readers,
     recipe as recipe,

@@ -150,6 +150,7 @@ COLUMNS = {
     "teachers": 2,
     "models": 2,
     "datasets": 3.45,
+    "rdm_models": 0.6,
     "searchlights": 4.72,
     "inference": 1,
     "loss": 0,
@@ -164,7 +165,7 @@ COLUMNS = {
 
 
 def draw_rooms(path: Path) -> None:
-    figure, ax = _canvas(8.5, 8.8)
+    figure, ax = _canvas(8.5, 0.8 * len(levels()))
     ax.set(xlim=(-1.3, 8.3), ylim=(-0.4, len(levels()) - 0.2))
     places = {room: (1.6 * COLUMNS[room], float(y)) for y, level in enumerate(levels()) for room in level}
     for room, others in needed(imports()).items():

@@ -23,7 +23,7 @@ from rich.markup import escape
 from brainrdl._core.constants import FINAL
 from brainrdl._core.errors import BrainrdlError, about, refuse
 from brainrdl._core.rows import Against
-from brainrdl.cli import file_commands as files, searchlight_command
+from brainrdl.cli import file_commands as files, power_command, searchlight_command
 from brainrdl.cli.common import (
     AsJson,
     AverageOver,
@@ -90,6 +90,7 @@ app.command(cls=Command, epilog=files.DOCTOR_EXAMPLES)(files.doctor)
 app.add_typer(files.data, name="data")
 
 app.command(cls=Command, epilog=searchlight_command.EXAMPLES)(searchlight_command.searchlight)
+app.command(cls=Command, epilog=power_command.EXAMPLES)(power_command.power)
 
 
 @app.callback()

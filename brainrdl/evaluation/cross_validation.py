@@ -22,7 +22,7 @@ from brainrdl._core import files as _files
 from brainrdl._core.errors import refuse
 from brainrdl._core.options import complete, free, lists_options
 from brainrdl._core.rows import Role
-from brainrdl.evaluation.baselines import averaged_rows, baseline_rows, constant_rows
+from brainrdl.evaluation.baselines import averaged_rows, baseline_rows, constant_rows, reweighted_rows
 from brainrdl.evaluation.fresh_students import Maker, with_new_terms, without_choice
 from brainrdl.evaluation.held_out import Evaluation, assemble, student_rdms, teacher_rdms, write_evaluation
 from brainrdl.evaluation.jobs import count_workers, run_jobs
@@ -51,6 +51,7 @@ from brainrdl.evaluation.plan import (
 )
 from brainrdl.evaluation.scores import HeldOut
 from brainrdl.evaluation.simple_models import model_rdms
+from brainrdl.loss.matching import match_layers
 from brainrdl.loss.rdm_loss import RDMLoss, check_rdm_loss
 from brainrdl.models.student import Student
 from brainrdl.runs import checkpoint as _checkpoint, provenance, run_folder
@@ -149,7 +150,7 @@ def cross_validate(
     ...     return Student(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 8)), ["1"])
     >>> result = cross_validate(make, teacher, stimuli, folds=3, steps=5, device="cpu", progress=False)
     >>> sorted(result.summary.student.unique())
-    ['fitted', 'permuted', 'unfitted']
+    ['fitted', 'permuted', 'reweighted', 'unfitted']
     """
     join(options.get("device", "auto"))
     if out is not None and is_first():
@@ -246,9 +247,12 @@ class _Work:
         teacher = split.cut(self.teacher if candidate.teacher is None else candidate.teacher)
         student, histories = self._fit(split, label, Role.STUDENT, candidate, teacher)
         found = self._held_out(split, label, Role.STUDENT, candidate, student)
-        if "unfitted" in controls:
+        if "unfitted" in controls or "reweighted" in controls:
             before = self._unfitted(split, label, candidate, student.device)
-            found += self._held_out(split, label, Role.UNFITTED, candidate, before)
+            if "unfitted" in controls:
+                found += self._held_out(split, label, Role.UNFITTED, candidate, before)
+            if "reweighted" in controls:
+                found += self._reweighted(split, label, candidate, before, teacher)
         for name in (name for name in controls if name in FITTED_CONTROLS):
             other, role = fitted_control(name, teacher, self.stimuli, split), FITTED_CONTROLS[name]
             student, more = self._fit(split, label, role, candidate, other)
@@ -340,6 +344,20 @@ class _Work:
         light, shown = self._light(student, shown_first)
         light.calibrate(shown.images(shown_first))
         return student
+
+    def _reweighted(
+        self, split: Split, label: str, candidate: Candidate, student: Student, teacher: Teacher
+    ) -> list[HeldOut]:
+        loss = {**self.options, **candidate.options}["loss"]
+        names = (*split.train, *split.test)
+        light, images = self._light(student, names)
+        matched = match_layers(student.layers, self.teacher.targets, loss.match or student.match)
+        wanted = {target for targets in matched.values() for target in targets} & set(teacher.targets)
+        truth = teacher_rdms(teacher, self.stimuli, split.train, sorted(wanted))
+        patterns = light.patterns(images, names)
+        return reweighted_rows(
+            split, label, patterns, names, matched, truth, loss.dissimilarity, self.options["groups"]
+        )
 
     def _light(self, student: Student, names: tuple[str, ...]) -> tuple[Student, Stimuli]:
         features = self.options["features"]

@@ -10,7 +10,7 @@ from brainrdl._core.errors import arg, check_option, check_whole, refuse
 from brainrdl._core.options import Names, Option
 from brainrdl.training.options import Groups, TrainingOptions
 
-Control = Literal["unfitted", TeacherControl]
+Control = Literal["unfitted", "reweighted", TeacherControl]
 
 CONTROLS: tuple[Control, ...] = get_args(Control)
 
@@ -118,11 +118,13 @@ class EvaluationOptions(TypedDict, total=False):
         Sequence[Control] | None,
         Option(
             None,
-            "Controls for each student: the student before fitting (unfitted); the student fitted in the same way to "
-            "the teacher's RDMs under names shuffled among the training stimuli (permuted) or within their categories "
-            "(permuted_within_class), to random RDMs with the spectrum of the teacher's (spectrum), or to the RDMs of "
-            "the teacher's network with random weights (random); and the RDMs of categories (category) and of pixels "
-            "(pixels). By default unfitted, permuted and, with labels, category; listed ones must be possible.",
+            "Controls for each student: the student before fitting (unfitted), and the same with a non-negative weight "
+            "for each channel (reweighted: feature-reweighted RSA, layers of at most 2,048 channels); the student "
+            "fitted in the same way to the teacher's RDMs under names shuffled among the training stimuli (permuted) "
+            "or within their categories (permuted_within_class), to random RDMs with the spectrum of the teacher's "
+            "(spectrum), or to the RDMs of the teacher's network with random weights (random); and the RDMs of "
+            "categories (category) and of pixels (pixels). By default unfitted, reweighted, permuted and, with labels, "
+            "category; listed ones must be possible.",
             may_be_empty=True,
             fixed=False,
         ),

@@ -38,11 +38,11 @@ _OURS = ("train", "held_out", "seed", "groups", "out", "resume", "overwrite")  #
 
 _ALONE = "fitted"
 
-_DEFAULT: tuple[Control, ...] = ("unfitted", "permuted", "category")
+_DEFAULT: tuple[Control, ...] = ("unfitted", "reweighted", "permuted", "category")
 
 OF_STUDENTS = tuple(name for name in CONTROLS if name not in MODEL_CONTROLS)
 
-FITTED_CONTROLS = {name: Role(name) for name in OF_STUDENTS if name != "unfitted"}
+FITTED_CONTROLS = {name: Role(name) for name in OF_STUDENTS if name not in ("unfitted", "reweighted")}
 
 
 @dataclass(frozen=True)

@@ -126,8 +126,8 @@ def sign_flip_test(
     n_as_large = len(maxima) - np.searchsorted(np.sort(maxima), at_least)
     unknown = np.isnan(observed)
     p, p_fwe = (np.where(unknown, np.nan, n / len(signs)) for n in (counts, n_as_large))
-    value = _means(table)
-    return PermutationTest(*(x.reshape(shape) for x in (value, observed, p, p_fwe)), maxima, exact)
+    value, statistic, p, p_fwe = (x.reshape(shape) for x in (_means(table), observed, p, p_fwe))
+    return PermutationTest(value, statistic, p, p_fwe, maxima, exact)
 
 
 def subject_table(values: npt.ArrayLike) -> Float[np.ndarray, "n_subjects n_values"]:
@@ -298,7 +298,7 @@ def mantel_test(
 
 
 def _rdms(rdms: Tensor | npt.ArrayLike, what: str) -> Float[Tensor, "n_rdms n_pairs"]:
-    found = torch.as_tensor(np.asarray(rdms, dtype=float)).double()
+    found = torch.as_tensor(np.array(rdms, dtype=float, order="C"))
     if found.ndim not in (1, 2) or not found.numel():
         refuse(f"{named(what)} must have shape (n_rdms, n_pairs) or (n_pairs,), got {tuple(found.shape)}")
     if found.isinf().any():
@@ -320,9 +320,9 @@ def _tested(null: Float[np.ndarray, "n_models n"], tail: Tail, exact: bool, sing
     standardised = np.where(known, (null - null.mean(1, keepdims=True)) / np.where(known, spread, 1), 0.0)
     scores = _one_sided(tail)(standardised)
     at_least, maxima = _just_below(scores[:, :1]), scores.max(0)
-    p, p_fwe = (scores >= at_least).mean(1), (maxima >= at_least).mean(1)
-    columns = (null[:, 0], standardised[:, 0], p, p_fwe)
-    return PermutationTest(*(x[0] if single else x for x in columns), maxima, exact)
+    columns = null[:, 0], standardised[:, 0], (scores >= at_least).mean(1), (maxima >= at_least).mean(1)
+    value, statistic, p, p_fwe = (x[0] if single else x for x in columns)
+    return PermutationTest(value, statistic, p, p_fwe, maxima, exact)
 
 
 def _random_orders(n: int, n_permutations: int, rng: np.random.Generator) -> Iterator[npt.NDArray[np.int64]]:

@@ -1,8 +1,9 @@
 """Functions that draw on an Axes and return it.
 
 `images` draws RDMs, `student_teacher` the RDMs of a student and a teacher, `score_charts` scores with their ceilings,
-`training_curves` the history of a fit, `trade_offs` two measures of a sweep; `style` has colours and axes. No score is
-computed here: the figures show the tables and RDMs of an `Evaluation`, a `FitResult`, a sweep or `compare`. Classes
+`training_curves` the history of a fit, `trade_offs` two measures of a sweep, `time_charts` scores over time,
+`power_curves` the power of planned studies; `style` has colours and axes. No score is computed here: the figures show
+the tables and RDMs of an `Evaluation`, a `FitResult`, a sweep or `compare`. Classes
 have the colours of Okabe and Ito (and different markers), dissimilarities viridis, and differences PuOr, centred at 0,
 so that colour-blind readers can read the figures and they can be printed in grey. Pairs without a value are grey, a
 colour that no scale contains. Text has 8 pt or more at the size at which a figure is made. Characters that the font

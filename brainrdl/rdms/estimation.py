@@ -71,6 +71,7 @@ def calc_rdm(
     noise: str | npt.ArrayLike | Mapping[str, npt.ArrayLike] | None = None,
     noise_per: Literal["run", "window"] | None = None,
     windows: Sequence[tuple[float, float]] | None = None,
+    window_as: Literal["mean", "samples"] = "mean",
     out: str | Path | None = None,
 ) -> RDMs:
     """Compute RDMs from measurements, one for each dataset and time window.
@@ -104,6 +105,10 @@ def calc_rdm(
         for each time point). For Poisson dissimilarities, spike counts are summed instead, so that the width of the
         bins does not matter, and rates are refused. The noise is estimated from all windows together, so for windows
         of different lengths use ``noise_per="window"``.
+    window_as : {"mean", "samples"}
+        Average (or sum) over each window, or keep its samples: the pattern of a condition is then that of all channels
+        at all time points of the window, (n_channels * n_samples,), as in MNE-RSA. Windows must then have the same
+        number of samples.
     out : path, optional
         HDF5 file to which the RDM is written while it is computed, in single precision, so that its pairs need not fit
         in memory (20,000 conditions make 200 million). The RDMs that are returned stay in this file, as with
@@ -178,9 +183,12 @@ def calc_rdm(
         refuse("no dataset was given to calc_rdm")
     for each in datasets:
         _check_dataset(each, by)
+    check_option(window_as, ("mean", "samples"), "window_as")
+    if window_as == "samples" and windows is None:
+        refuse(f"{arg('window_as', 'samples')} keeps the samples of time windows; give {arg('windows')} too")
     if out is not None:
         return _calc_to_file(datasets, dissimilarity, by, noise, noise_per, windows, Path(out))
-    found = [_calc_one(each, dissimilarity, by, runs, noise, noise_per, windows) for each in datasets]
+    found = [_calc_one(each, dissimilarity, by, runs, noise, noise_per, windows, window_as) for each in datasets]
     return found[0] if len(found) == 1 else concat_same(found, by)
 
 
@@ -295,6 +303,7 @@ def _calc_one(
     noise: str | npt.ArrayLike | Mapping[str, npt.ArrayLike] | None,
     noise_per: str | None,
     windows: Sequence[tuple[float, float]] | None,
+    window_as: str,
 ) -> RDMs:
     names, codes = _coded(data, by)
     _check_enough(names)
@@ -302,7 +311,9 @@ def _calc_one(
     summed = traits.of_counts
     if summed and noise is not None:
         refuse(_NOT_WHITENED)
-    measured, times = _windowed(data, windows, summed)
+    if window_as == "samples":
+        _check_samples(data, noise)
+    measured, times = _windowed(data, windows, summed, window_as == "samples")
     precision = _noise(data, measured, noise, noise_per, by, runs)
     label = dissimilarity if isinstance(dissimilarity, str) else getattr(dissimilarity, "__name__", repr(dissimilarity))
     in_runs = traits.cross_validated or (precision is not None and precision.shape[1] > 1)
@@ -524,7 +535,7 @@ def _coded(data: DatasetBase, key: str) -> tuple[list[str], npt.NDArray[np.int64
 
 
 def _windowed(
-    data: DatasetBase, windows: Sequence[tuple[float, float]] | None, summed: bool = False
+    data: DatasetBase, windows: Sequence[tuple[float, float]] | None, summed: bool = False, samples: bool = False
 ) -> tuple[Tensor, list[float] | None]:
     """Return measurements (n_windows, n_observations, n_channels) and window centres; one window without time."""
     measured = torch.as_tensor(np.asarray(data.measurements), dtype=torch.float64)
@@ -541,8 +552,20 @@ def _windowed(
     if summed:
         _check_counts(measured)
     parts = [measured[:, :, torch.as_tensor(_inside(times, *window))] for window in checked]
-    put_together = [part.sum(2) if summed else part.mean(2) for part in parts]
+    if samples and len({part.shape[2] for part in parts}) > 1:
+        counts = ", ".join(f"{part.shape[2]} in {window} s" for part, window in zip(parts, checked, strict=True))
+        refuse(f"windows whose samples are kept must have equally many, got {counts}; choose windows of one length")
+    put_together = [part.flatten(1) if samples else part.sum(2) if summed else part.mean(2) for part in parts]
     return torch.stack(put_together), [_centre(start, end) for start, end in checked]
+
+
+def _check_samples(data: DatasetBase, noise: object) -> None:
+    """Refuse residuals, which have the channels of a single sample."""
+    if isinstance(noise, str) and RESIDUALS in data.channel_descriptors:
+        refuse(
+            f"{named('window_as')} 'samples' cannot use the residuals that this dataset has, which are of channels; "
+            f"give {arg('noise')} a precision (n_channels * n_samples, n_channels * n_samples), or leave it out"
+        )
 
 
 def _checked_windows(windows: object) -> list[tuple[float, float]]:

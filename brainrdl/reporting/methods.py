@@ -358,6 +358,9 @@ def _inference_text(run: Run) -> str:
 
 _COMPARED = {
     Role.UNFITTED: "the same network before fitting",
+    Role.REWEIGHTED: "the same network before fitting, with a non-negative weight for each channel's squared "
+    "differences, fitted by ridge regression to the training stimuli of each fold, with the penalty chosen in inner "
+    "folds (Kaniuth & Hebart, 2022)",
     Role.PERMUTED: "the same network fitted in the same way to RDMs whose condition names were shuffled among the "
     "training stimuli",
     Role.PERMUTED_WITHIN_CLASS: "the same network fitted in the same way to RDMs whose condition names were shuffled "

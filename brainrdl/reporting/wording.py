@@ -206,12 +206,18 @@ def _gain_sentence(contrasts: pd.DataFrame, row: Mapping[str, Any]) -> Iterator[
         yield f"{changed}{verdict if math.isfinite(found['p_corrected']) else ''}."
 
 
+_CONTROLS = {
+    Role.REWEIGHTED: "The same network before fitting, with a fitted weight for each channel",
+    Role.PERMUTED: "The same network, fitted in the same way to RDMs with shuffled condition names",
+}
+
+
 def _control_sentence(contrasts: pd.DataFrame, mine: pd.DataFrame, row: Mapping[str, Any]) -> Iterator[str]:
-    """Give the score of the permuted control of this student: both have the same unfitted student as base."""
+    """Give the scores of this student's fitted controls: all have the same unfitted student as base."""
     same = {column: row[column] for column in ("against", "layer", "base")}
-    for one in rows_of(mine, role=Role.PERMUTED.value, **same)[:1]:
-        shuffled = "fitted in the same way to RDMs with shuffled condition names"
-        yield f"The same network, {shuffled}, scored {_score_of(one)}{_compared(contrasts, row, one)}."
+    for role, network in _CONTROLS.items():
+        for one in rows_of(mine, role=role.value, **same)[:1]:
+            yield f"{network}, scored {_score_of(one)}{_compared(contrasts, row, one)}."
 
 
 def _category_sentence(contrasts: pd.DataFrame, mine: pd.DataFrame, row: Mapping[str, Any]) -> Iterator[str]:
@@ -284,6 +290,8 @@ _FEW_SUBJECTS = 10
 
 _WITHOUT = {
     Role.UNFITTED: "There is no unfitted control, so this page cannot show what fitting added.",
+    Role.REWEIGHTED: "There is no reweighted control, so this page cannot show whether fitting did more than "
+    "weights of channels would do.",
     Role.PERMUTED: "There is no permuted control, so this page cannot show what fitting to shuffled RDMs would give.",
     Role.CATEGORY: "There is no category model, so this page cannot show whether categories alone explain the score.",
 }

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from rsatoolbox.rdm.rdms import RDMs
 
     from brainrdl.similarity.traits import Similarity
+_ROUNDING = 8 * float(np.finfo(float).eps)  # as in `brainrdl.similarity.pair_sums.centred`
+
 _FEWEST = 4  # conditions; fewer give at most 3 pairs, too few for a correlation of RDMs
 
 
@@ -33,12 +35,24 @@ class Scorer:
 
     def __call__(self, pairs: Values) -> Values:
         """Return the similarity of each RDM (n, n_pairs) to each model, (n, n_models)."""
+        if self.comparator is SIMILARITIES["corr"] and not (np.isnan(pairs.sum()) or self.models.isnan().any()):
+            return _centred(pairs) @ _centred(self.models.numpy()).T
         given = torch.from_numpy(pairs)
         rescale = getattr(self.comparator, "partial_scale", None)
         if rescale is not None and not (given.isnan().any() or self.models.isnan().any()):
             # the comparator is the cosine of rescaled RDMs, so that one matrix product compares all
             return (_unit(rescale(given, None)) @ _unit(rescale(self.models, None)).mT).numpy()
         return self.comparator(given[:, None], self.models[None]).numpy()
+
+
+def _centred(rows: Values) -> Values:
+    """Subtract the mean of each row and divide by its length; rows that are constant up to rounding become 0."""
+    mean = rows.mean(1, keepdims=True)
+    found: Values = rows - mean
+    lengths = np.sqrt(np.einsum("ij,ij->i", found, found))[:, None]
+    rounding = _ROUNDING * np.abs(mean) * rows.shape[1] ** 0.5
+    found /= np.where(lengths > rounding, lengths, np.inf)
+    return found
 
 
 def _unit(x: Tensor) -> Tensor:

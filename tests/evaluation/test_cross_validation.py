@@ -19,12 +19,13 @@ from brainrdl import RDMLoss, RDMTeacher, Readout, Stimuli, Student, fit, rdms, 
 from brainrdl._core import files as _files
 from brainrdl._core.errors import BrainrdlError
 from brainrdl.datasets.simulation import simulate_subjects
-from brainrdl.dissimilarity.pairs import pair_indices, to_square
-from brainrdl.evaluation import cross_validation as module, plan
+from brainrdl.dissimilarity.pairs import pair_indices, to_pairs, to_square
+from brainrdl.evaluation import baselines, cross_validation as module, plan
 from brainrdl.evaluation.cross_validation import cross_validate
 from brainrdl.evaluation.held_out import Evaluation
 from brainrdl.evaluation.options import CONTROLS
 from brainrdl.evaluation.plan import Candidate
+from brainrdl.rdm_models.reweighting import PENALTIES, ReweightedModel
 from brainrdl.runs import run_folder
 from brainrdl.stimuli.named_images import Batch
 from brainrdl.stimuli.transforms import ImageTransform
@@ -161,7 +162,7 @@ def test_what_the_teacher_says_of_held_out_conditions_changes_no_prediction(comb
     one, two = (
         quick(teacher=make_teacher(pairs, combine=combine), inner_folds=inner_folds) for pairs in (shared, other)
     )
-    for student in ("fitted", "unfitted", "permuted", "category", "category lookup"):
+    for student in ("fitted", "unfitted", "reweighted", "permuted", "category", "category lookup"):
         assert same(rdm(one, student=student), rdm(two, student=student))
     pd.testing.assert_frame_equal(one.histories.drop(columns="seconds"), two.histories.drop(columns="seconds"))
     assert not np.allclose(one.scores["score"], two.scores["score"])
@@ -171,7 +172,7 @@ def test_what_the_teacher_says_of_training_conditions_changes_the_predictions() 
     other = subject_pairs()
     other[:, ~is_held_out()] = np.random.default_rng(2).random((3, (~is_held_out()).sum()))
     one, two = quick(), quick(teacher=make_teacher(other))
-    for student in ("fitted", "permuted", "category lookup"):
+    for student in ("fitted", "reweighted", "permuted", "category lookup"):
         assert not same(rdm(one, student=student), rdm(two, student=student))
     assert same(rdm(one, student="unfitted"), rdm(two, student="unfitted"))
 
@@ -186,17 +187,15 @@ def test_only_pairs_held_out_together_are_kept_and_scored() -> None:
 
 def test_the_permuted_teacher_shuffles_training_names_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[tuple[Any, ...]] = []
-    real = module.PermutedTeacher
+    real = plan.control
 
-    def permuted(teacher: Teacher, conditions: tuple[str, ...], *, seed: int) -> Any:
-        made.append((teacher, conditions, seed))
-        return real(teacher, conditions, seed=seed)
+    def watched(kind: str, **options: Any) -> Any:
+        made.append((kind, options["teacher"].conditions, options["conditions"], options["seed"]))
+        return real(kind, **options)
 
-    monkeypatch.setattr(module, "PermutedTeacher", permuted)
+    monkeypatch.setattr(plan, "control", watched)
     quick(seeds=(4,))
-    [(teacher, conditions, seed)] = made
-    assert conditions == teacher.conditions == tuple(NAMES[:-6])
-    assert seed == 4
+    assert set(made) == {("permuted", tuple(NAMES[:-6]), tuple(NAMES[:-6]), 4)}
 
 
 def test_the_look_up_predicts_the_training_mean_of_each_pair_of_categories() -> None:
@@ -536,7 +535,7 @@ def test_a_left_out_subject_never_trains_and_is_scored_against_alone() -> None:
         quick(teacher=make_teacher(pairs), subjects="leave-one-out", models={"size": size_model()})
         for pairs in (subject_pairs(), changed)
     )
-    for student in ("fitted", "permuted", "category lookup"):
+    for student in ("fitted", "reweighted", "permuted", "category lookup"):
         assert same(rdm(one, student=student, left_out="s2"), rdm(two, student=student, left_out="s2"))
         assert not same(rdm(one, student=student, left_out="s0"), rdm(two, student=student, left_out="s0"))
     assert set(one.scores["against"]) == {"subjects"}
@@ -713,6 +712,39 @@ def test_several_students_bring_their_own_options_and_controls() -> None:
     assert same(rdm(result, student="short, unfitted"), rdm(result, student="plain, unfitted"))
     gains = result.summary.dropna(subset="gain")["student"].unique()
     assert set(gains) == {"short", "plain", "plain, permuted"}
+
+
+def test_the_reweighted_control_is_the_reweighting_of_the_unfitted_student_on_the_training_stimuli() -> None:
+    result = quick(lambda: make_student(readout=Readout(standardise=True)), controls=["reweighted"], steps=2)
+    split = plan.Split(0, 0, tuple(NAMES[:-6]), tuple(NAMES[-6:]))
+    torch.manual_seed(0)
+    student = make_student(readout=Readout(standardise=True))
+    student.calibrate(make_stimuli().images(split.train))
+    patterns = student.patterns(make_stimuli(), NAMES)["1"]
+    model = ReweightedModel(
+        patterns, NAMES, "correlation", penalties=PENALTIES[::2], folds=baselines._inner_parts(split, None)
+    )
+    square = to_square(torch.tensor(subject_pairs()))
+    fitted = model.fit(to_pairs(square[:, :-6, :-6]), split.train)
+    found = rdm(result, student="reweighted")
+    np.testing.assert_allclose(found[np.isfinite(found)], fitted.predict(split.test), rtol=1e-5)
+    assert "reweighted" in set(result.contrasts["other"])
+    assert "unfitted" not in set(result.summary["student"])
+
+
+def test_a_layer_with_too_many_channels_has_no_reweighted_control(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(baselines, "_MOST_CHANNELS", 7)
+    with pytest.warns(UserWarning, match="layer '1' of student 'fitted' has 8 channels, too many"):
+        result = quick(controls=["reweighted"])
+    assert set(result.summary["student"]) == {"fitted"}
+
+
+def test_groups_stay_together_in_the_folds_that_choose_a_penalty() -> None:
+    groups = {name: f"object{k // 3}" for k, name in enumerate(NAMES)}
+    parts = baselines._inner_parts(plan.Split(0, 0, tuple(NAMES), ()), groups)
+    assert sorted(name for part in parts for name in part) == sorted(NAMES)
+    for part in parts:
+        assert all(name in part for name in NAMES if groups[name] in {groups[one] for one in part})
 
 
 def test_labels_whose_folders_would_be_one_are_refused(tmp_path: Path) -> None:
@@ -1016,8 +1048,8 @@ def test_controls_are_the_same_from_any_sequence_and_by_default_all_that_apply()
     with_labels, without = make_stimuli(), make_stimuli(None)
     for controls in (CONTROLS, list(CONTROLS)):
         assert plan.controls_for(controls, with_labels) == list(CONTROLS)
-    assert plan.controls_for(None, with_labels) == ["unfitted", "permuted", "category"]
-    assert plan.controls_for(None, without) == ["unfitted", "permuted"]
+    assert plan.controls_for(None, with_labels) == ["unfitted", "reweighted", "permuted", "category"]
+    assert plan.controls_for(None, without) == ["unfitted", "reweighted", "permuted"]
 
 
 def test_a_student_is_fitted_to_each_control_of_a_teacher_and_the_pixels_are_scored(tmp_path: Path) -> None:

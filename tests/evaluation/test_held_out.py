@@ -161,7 +161,7 @@ def test_a_model_with_the_name_of_another_row_is_refused(name: str) -> None:
 
 
 def test_scoring_needs_a_comparator() -> None:
-    with pytest.raises(BrainrdlError, match="comparators should name at least one similarity, got none"):
+    with pytest.raises(BrainrdlError, match="comparators= should name at least one similarity, got none"):
         evaluate(make_student(), make_teacher(), make_stimuli(), comparators=[])
 
 

@@ -158,6 +158,12 @@ def test_a_constant_model_has_a_p_value_of_1() -> None:
         assert mantel_test(np.ones(45), rdms(1, 10), comparator, n_permutations=50).p == 1.0
 
 
+def test_the_layout_of_arrays_in_memory_does_not_matter() -> None:
+    models, data = rdms(2, 10, 9), rdms(3, 10, 10)
+    found = mantel_test(np.asfortranarray(models), np.asfortranarray(data), "spearman", n_permutations=99)
+    np.testing.assert_allclose(found.maxima, mantel_test(models, data, "spearman", n_permutations=99).maxima)
+
+
 def test_unknown_pairs_are_left_out_for_their_subject() -> None:
     model, data = rdms(1, 12, 9)[0], rdms(2, 12, 10)
     data[0, 5] = np.nan

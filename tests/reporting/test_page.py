@@ -458,6 +458,7 @@ def limits(**options: Any) -> str:
         ({}, "There is only one seed"),
         ({}, "were scored: about 15 per fold."),
         ({"controls": False}, "There is no unfitted control"),
+        ({"controls": False}, "There is no reweighted control"),
         ({"controls": False}, "There is no permuted control"),
         ({"controls": False}, "There is no category model"),
         ({"n_subjects": 1}, "There is only one subject"),

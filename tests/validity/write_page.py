@@ -66,7 +66,9 @@ def main() -> None:
     page = (DOCS / "validity.md").read_text(encoding="utf-8")
     found = pd.read_csv(DOCS / "validity" / "intervals.csv")
     tables = {"coverage": coverage(found), "designs": by_design(found), "misses": misses(found)}
-    for name in ("partial", "trained", "dual_bootstrap", "ceilings", "subjects_alone", "twins"):
+    for name in (
+        "partial", "regressions", "trained", "dual_bootstrap", "ceilings", "subjects_alone", "twins", "permutation", "power",
+    ):  # fmt: skip
         path = DOCS / "validity" / f"{name}.csv"
         if path.exists():
             tables[name] = SHAPES.get(name, lambda table: table)(pd.read_csv(path))
