@@ -67,7 +67,8 @@ def main() -> None:
     found = pd.read_csv(DOCS / "validity" / "intervals.csv")
     tables = {"coverage": coverage(found), "designs": by_design(found), "misses": misses(found)}
     for name in (
-        "partial", "regressions", "trained", "dual_bootstrap", "ceilings", "subjects_alone", "twins", "permutation", "power",
+        "partial", "regressions", "trained", "dual_bootstrap", "ceilings", "subjects_alone", "twins",
+        "permutation", "power",
     ):  # fmt: skip
         path = DOCS / "validity" / f"{name}.csv"
         if path.exists():
