@@ -99,7 +99,7 @@ def power(
     pandas.DataFrame
         One row per combination: n_stimuli, n_subjects, effect; sd, the predicted standard deviation of the estimate;
         freedom, the degrees of freedom of its test; power; and power_error, its standard error because the pilot's
-        variances are estimates.
+        variances are estimates (too small for differences of cosines, see docs/validity.md).
 
     Raises
     ------
