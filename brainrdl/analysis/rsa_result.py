@@ -129,5 +129,5 @@ class RSAResult:
         facts = read_json(folder / RSA_FACTS)
         check_digests(folder, facts["files"], "save the result again, or repeat the analysis")
         tables = {name: read_table(folder / f"{name}.csv") for name in TABLES}
-        rdms = {name: read_rdms(folder / f"{name}.h5") for name in _RDM_FILES}
-        return cls(**tables, **rdms, settings=facts["settings"])
+        models, data = (read_rdms(folder / f"{name}.h5") for name in _RDM_FILES)
+        return cls(**tables, models=models, data=data, settings=facts["settings"])

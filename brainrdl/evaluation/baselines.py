@@ -75,7 +75,7 @@ def reweighted_rows(
     label: str,
     patterns: Mapping[str, torch.Tensor],
     names: tuple[str, ...],
-    matched: Mapping[str, Sequence[str]],
+    matched: Mapping[str, Mapping[str, float]],
     truth: Mapping[str, TeacherRDMs],
     dissimilarity: object,
     groups: Mapping[str, str] | None,

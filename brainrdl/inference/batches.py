@@ -99,7 +99,7 @@ class ScoreBatch:
             **{name: np.where(constant, np.nan, getattr(found, name)) for name in ("low", "high", "p")}
         )
 
-    def differences(self, first: Sequence[int] | Int[np.ndarray, " n"], second: Sequence[int]) -> Estimates:
+    def differences(self, first: Sequence[int] | Int[np.ndarray, " n"], second: Sequence[int] | Int[np.ndarray, " n"]) -> Estimates:
         """Return the differences between rows `first` and rows `second`."""
         i, j = np.asarray(first, dtype=int), np.asarray(second, dtype=int)
         return self._estimates(self.values[i] - self.values[j], self.by_subject[i] - self.by_subject[j], i, j)
@@ -200,11 +200,11 @@ def score_batch(comparator: str, compared: Sequence[Compared], against: str, *, 
         whole, values = values.mean(1), values[:, : n_subjects * several]
     factor = (n_subjects - 1) / n_subjects if of_mean else 1 / (n_subjects * max(n_subjects - 1, 1))
     if variances:
-        products = _products(parts, of_mean, several and n_pairs * n_subjects <= _MOST)
+        pairs, conditions, interaction = _products(parts, of_mean, several and n_pairs * n_subjects <= _MOST)
     else:
-        nothing = np.full((len(whole),) * 2, np.nan)
-        products = nothing, nothing, np.zeros((2, 0, *nothing.shape))
-    return ScoreBatch(whole, values, *products, factor, n_conditions_of(n_pairs))
+        pairs = conditions = np.full((len(whole),) * 2, np.nan)
+        interaction = np.zeros((2, 0, *pairs.shape))
+    return ScoreBatch(whole, values, pairs, conditions, interaction, factor, n_conditions_of(n_pairs))
 
 
 def score_batch_of(
@@ -222,12 +222,12 @@ def score_batch_of(
     n = values.shape[1]
     centred = [rows - rows.mean(1, keepdim=True) for rows in (pairs, conditions)]
     interaction = np.stack([torch.einsum("isp,jsp->sij", rows, rows).numpy() for rows in centred])
-    mean = [_gram(rows.mean(1)) for rows in (pairs, conditions)]
     several = n > 1
     return ScoreBatch(
         values.mean(1),
         values[:, : n * several],
-        *mean,
+        _gram(pairs.mean(1)),
+        _gram(conditions.mean(1)),
         interaction[:, : n * several],
         1 / (n * max(n - 1, 1)),
         conditions.shape[-1],

@@ -158,7 +158,8 @@ def _without(square: Tensor, subject: int) -> Tensor:
 
 def _predicted(models: Tensor, data: Tensor, train: Sequence[int], test: Sequence[int]) -> Float[Tensor, "n_rdms _"]:
     """Predict the test pairs of each RDM by a linear regression with a constant over its known training pairs."""
-    x, found = _pairs(models, train).T, []
+    found: list[Tensor] = []
+    x = _pairs(models, train).T
     shown = _with_constant(_pairs(models, test).T)
     for y in _pairs(data, train):
         known = ~y.isnan()

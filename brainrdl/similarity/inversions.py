@@ -6,7 +6,7 @@ two gathers of whole arrays.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -81,7 +81,7 @@ def _tied(same: npt.NDArray[np.bool_]) -> int:
     return int((lengths * (lengths - 1) // 2).sum())
 
 
-def count_inversions(places: npt.NDArray[np.integer]) -> int:
+def count_inversions(places: npt.NDArray[np.integer[Any]]) -> int:
     """Count i < j with places[i] > places[j], for a permutation of 0 ... n - 1.
 
     Examples
@@ -93,18 +93,19 @@ def count_inversions(places: npt.NDArray[np.integer]) -> int:
     smallest = -(-len(places) >> n_bits)  # places in each of 2 ** n_bits groups
     padded = np.concatenate([places, np.arange(len(places), smallest << n_bits, dtype=places.dtype)])
     group, within = np.divmod(padded, smallest)
-    numbers = (group << _DIRECT | within).astype(np.int32 if n_bits + _DIRECT < 32 else np.int64)
+    numbers: npt.NDArray[np.integer[Any]] = group << _DIRECT | within
+    numbers = numbers.astype(np.int32 if n_bits + _DIRECT < 32 else np.int64)
     until = min(_CACHED, n_bits)
     found, numbers = _split(numbers, smallest, n_bits, until)
     for part in numbers.astype(np.uint16).reshape(-1, smallest << until):
-        inside, part = _split(part, smallest, until, 0)
-        found += inside + _compared(part.reshape(-1, smallest).T.copy())
+        inside, ordered = _split(part, smallest, until, 0)
+        found += inside + _compared(ordered.reshape(-1, smallest).T.copy())
     return found
 
 
 def _split(
-    numbers: npt.NDArray[np.integer], smallest: int, n_bits: int, until: int
-) -> tuple[int, npt.NDArray[np.integer]]:
+    numbers: npt.NDArray[np.integer[Any]], smallest: int, n_bits: int, until: int
+) -> tuple[int, npt.NDArray[np.integer[Any]]]:
     """Split each group of ``2 ** n_bits`` smallest groups into parts of ``2 ** until``; count inversions between parts.
 
     A group holds all numbers with the same higher bits, in their original order. Half of them have the next bit: an
@@ -122,7 +123,7 @@ def _split(
     return found, numbers
 
 
-def _compared(groups: npt.NDArray[np.integer]) -> int:
+def _compared(groups: npt.NDArray[np.integer[Any]]) -> int:
     """Count inversions within groups (size, n_groups) by comparing all places directly."""
     size = len(groups)
     return sum(int(np.count_nonzero(groups[:-gap] > groups[gap:])) for gap in range(1, size))

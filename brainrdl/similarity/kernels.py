@@ -246,8 +246,8 @@ def riemannian(
         for kept in counts.unique(dim=0):
             rows, keep = (counts == kept).all(-1), kept > 0
             if keep.sum() > 1:
-                parts = (d[rows][:, keep][:, :, keep] for d in (d_a, d_b))
-                found[rows] = _minus_riemannian(*parts, sigma.to(d_a)[keep][:, keep])
+                part_a, part_b = (d[rows][:, keep][:, :, keep] for d in (d_a, d_b))
+                found[rows] = _minus_riemannian(part_a, part_b, sigma.to(d_a)[keep][:, keep])
         return found.reshape(batch).to(a.dtype)
 
 

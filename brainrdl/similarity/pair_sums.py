@@ -29,7 +29,7 @@ def scale_is_safe(squares: Tensor) -> bool:
         return False
     limits = torch.finfo(squares.dtype)
     low, high = torch.aminmax(squares.detach())
-    return low.item() > limits.tiny**0.5 and high.item() < limits.max**0.5
+    return bool(low.item() > limits.tiny**0.5 and high.item() < limits.max**0.5)
 
 
 def total_of(weights: Tensor) -> Tensor:
