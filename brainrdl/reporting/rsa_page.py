@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pandas as pd
 
@@ -25,7 +25,9 @@ from brainrdl.similarity.registry import SIMILARITIES
 from brainrdl.similarity.traits import Reference
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
 RSA_FACTS = "rsa.json"
 
 TABLES = ("summary", "contrasts", "best_layers", "scores", "groups")
@@ -175,16 +177,20 @@ def _drawings(summary: pd.DataFrame) -> Iterator[Drawing]:
     value = "share" if rows["share"].notna().any() else "score"
     what = "Share of the noise ceiling" if value == "share" else "Score"
     star = "A star marks scores that differ from 0 (corrected p < 0.05)."
-    figure = figure_of(plot.model_map(summary, comparator, against, value=value))
+    figure = _figure_of(plot.model_map(summary, comparator, against, value=value))
     caption = f"{what} of each model with each target: {label_of(comparator)} with {Against(against).label}. {star}"
     yield Drawing("map", Section.SCORES, figure, f"Heat map. {caption}", caption)
     for target in list(dict.fromkeys(rows["target"]))[:_MOST_TARGETS]:
-        figure = figure_of(plot.model_bars(summary, comparator, against, target=target))
+        figure = _figure_of(plot.model_bars(summary, comparator, against, target=target))
         intervals = "Lines are 95% intervals over stimuli and subjects. " if rows["low"].notna().any() else ""
         caption = f"Scores with {target}; the grey band or line is the noise ceiling. {intervals}{star}"
         own = rows[rows["target"] == target].head(12)
         listed = "; ".join(f"{_who(row)} {number(row['score'])}" for row in own.to_dict("records"))
         yield Drawing(slug("bars", target), Section.SCORES, figure, f"Bars. {caption} {listed}.", caption)
+
+
+def _figure_of(ax: Axes) -> Figure:
+    return cast("Figure", ax.figure)
 
 
 def _who(row: Mapping[Any, Any], model: str = "model", layer: str = "layer") -> str:
