@@ -137,9 +137,9 @@ def cross_validate_models(
                 parameters += rows
     if not held_out:
         refuse(f"no fold of the targets {quote(truth)} has {_FEWEST_PAIRS} known pairs to fit a model to")
-    judging = {"comparators": list(comparators), "intervals": intervals, "n_bootstrap": n_bootstrap}
+    judging: dict[str, Any] = {"comparators": list(comparators), "intervals": intervals, "n_bootstrap": n_bootstrap}
     design = {"folds": folds, "seeds": list(seeds), "subjects": subjects, "n_stimuli": len(conditions)}
-    settings = {"models": list(models), **design, **judging, "constant": constant_rows(held_out)}
+    settings: dict[str, Any] = {"models": list(models), **design, **judging, "constant": constant_rows(held_out)}
     settings["parameters"] = parameters
     return assemble(held_out, truth, comparators, intervals, n_bootstrap, seeds[0], labels=labels, settings=settings)
 

@@ -298,8 +298,9 @@ def _contrasts(like: Tensor) -> Tensor:
 
 
 def _whitened_by(factor: Tensor, moment: Tensor) -> Tensor:
-    half = torch.linalg.solve_triangular(factor, moment, upper=False)
-    return torch.linalg.solve_triangular(factor, half.mT, upper=False)
+    half: Tensor = torch.linalg.solve_triangular(factor, moment, upper=False)
+    whitened: Tensor = torch.linalg.solve_triangular(factor, half.mT, upper=False)
+    return whitened
 
 
 def _roots(
@@ -313,7 +314,8 @@ def _roots(
 
 def _fidelity(root_a: Tensor, root_b: Tensor) -> Tensor:
     """Sum of singular values of the product of two roots."""
-    return torch.linalg.svdvals(root_a @ root_b).sum(-1)
+    values: Tensor = torch.linalg.svdvals(root_a @ root_b)
+    return values.sum(-1)
 
 
 def kernel_of(pairs: Pairs, counts: Conditions | None = None) -> Float[Tensor, "*batch n n"]:
@@ -369,7 +371,8 @@ class _RootOfPositivePart(torch.autograd.Function):
         kept = values.where(values > floor, 0)
         roots = kept.sqrt()
         ctx.save_for_backward(values, vectors, roots)
-        return (vectors * roots[..., None, :]) @ vectors.mT
+        root: Tensor = (vectors * roots[..., None, :]) @ vectors.mT
+        return root
 
     @staticmethod
     @once_differentiable
@@ -381,7 +384,8 @@ class _RootOfPositivePart(torch.autograd.Function):
         gap = (values[..., None] - values[..., None, :]).where(either, 1)
         slopes = torch.where(both, 1 / torch.where(both, row + column, 1), torch.where(either, (row - column) / gap, 0))
         gradient = (gradient + gradient.mT) / 2
-        return vectors @ (slopes * (vectors.mT @ gradient @ vectors)) @ vectors.mT
+        found: Tensor = vectors @ (slopes * (vectors.mT @ gradient @ vectors)) @ vectors.mT
+        return found
 
 
 # Sums over pairs
