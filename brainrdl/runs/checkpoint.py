@@ -24,7 +24,7 @@ _DATA = {
 
 _SHOWN = 80  # characters of a setting in an error: a list of conditions may be long
 
-_PLAIN_STATE = ("step", "seconds", "history", "best_step", "best_score", "looks_since_best", "stopped")
+_PLAIN_STATE = ("step", "seconds", "history", "best_step", "best_score", "looks_since_best", "stopped", "places")
 
 
 @dataclass
@@ -51,6 +51,7 @@ class State:
     best_score: float = -float("inf")
     looks_since_best: int = 0
     stopped: bool = False  # by a callback
+    places: dict[str, dict[str, Any]] = field(default_factory=dict)  # in streams of images without names
 
     def remember(self, score: float, student: Student) -> None:
         """Keep a copy of the student if `score` is the best so far."""

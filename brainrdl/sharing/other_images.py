@@ -95,7 +95,7 @@ def evaluate_run_elsewhere(
 def _new_to_the_task(run: FinishedRun, stimuli: Stimuli, drop: bool) -> Stimuli:
     """Refuse or leave out images that are byte-identical to images of the task that the student has learned."""
     task = make_task(run.recipe, run.network)
-    if task is None or task.stimuli is None:
+    if task is None or not isinstance(task.stimuli, Stimuli):  # a recipe has no streams
         return stimuli
     learned = frozenset(task.stimuli.digests().values())
     same = [name for name, digest in stimuli.digests().items() if digest in learned]

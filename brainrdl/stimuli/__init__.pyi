@@ -14,6 +14,7 @@ from .near_duplicates import (
     similar_between as similar_between,
     similar_images as similar_images,
 )
+from .streams import ImageStream as ImageStream
 from .transforms import (
     ImageTransform as ImageTransform,
     default_transform as default_transform,

@@ -36,7 +36,7 @@ class Table:
 
     @cached_property
     def _coded(self) -> tuple[list[str], tuple[str, ...]]:
-        words, categories = _categorise([_plain(label) for label in self.read()], self.classes)
+        words, categories = _categorise([plain_label(label) for label in self.read()], self.classes)
         check_text(categories, "the labels")
         return words, categories
 
@@ -54,7 +54,7 @@ class Table:
         return {name: code[category] for name, category in self.of.items()}
 
 
-def _plain(label: object) -> int | str:
+def plain_label(label: object) -> int | str:
     if isinstance(label, str):
         return str(label)
     try:

@@ -203,17 +203,7 @@ class Items:
     where: str
 
     def pixels(self, position: int) -> Tensor:
-        where = f"image of item {position} of {self.where}"
-        image = _image_of(self.dataset[position])
-        if not hasattr(image, "ndim"):
-            with about(where):
-                return pixels_of(_checked_pil(image))
-        if image.ndim not in (2, 3):
-            refuse(
-                f"{where} must be one image, (h, w), array (h, w, c) or tensor (c, h, w), got shape {_shape(image)}; "
-                "of a video clip, let the data set return one frame"
-            )
-        return check_pixels(channel_first(image[None], where), where)[0]
+        return pixels_of_item(_image_of(self.dataset[position]), f"image of item {position} of {self.where}")
 
     def digest(self, position: int) -> str:
         if len(self.dataset) > MANY:
@@ -225,6 +215,19 @@ class Items:
         """Digest of 64 items, which identifies a data set of which not all items can be loaded."""
         n = len(self.dataset)
         return hash_words([str(n), *(digest_tensor(self.pixels(i)) for i in range(0, n, n // _SAMPLED))])
+
+
+def pixels_of_item(image: Any, where: str) -> Tensor:
+    """Return the pixels (c, h, w) of an image of a data set."""
+    if not hasattr(image, "ndim"):
+        with about(where):
+            return pixels_of(_checked_pil(image))
+    if image.ndim not in (2, 3):
+        refuse(
+            f"{where} must be one image, (h, w), array (h, w, c) or tensor (c, h, w), got shape {_shape(image)}; "
+            "of a video clip, let the data set return one frame"
+        )
+    return check_pixels(channel_first(image[None], where), where)[0]
 
 
 def _checked_pil(image: Any) -> PILImage:
@@ -312,8 +315,9 @@ def length_of(dataset: Any, where: str) -> int:
     except TypeError:
         refuse(
             f"{where} has no length; stimuli need a map-style data set with __len__ and __getitem__. A stream (an "
-            "IterableDataset, for example of WebDataset) has no images by name, and a run on it could not be resumed "
-            "exactly: unpack it into a folder, or read it with HuggingFace datasets (load_dataset('webdataset', ...))"
+            "IterableDataset, for example of WebDataset) has no images by name: use it for a task, "
+            "Task(ImageStream(...)), unpack it into a folder, or read it with HuggingFace datasets "
+            "(load_dataset('webdataset', ...))"
         )
     if n == 0:
         refuse(f"{where} is empty")

@@ -27,7 +27,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from brainrdl._core.errors import arg, check_conditions, check_text, check_unique, nearest, quote, refuse
-from brainrdl._core.files import nearest_in_folder
+from brainrdl._core.files import digest_tensor, nearest_in_folder
 from brainrdl.stimuli.categories import Labels, Table, label_table
 from brainrdl.stimuli.folders import list_images
 from brainrdl.stimuli.image_sources import (
@@ -510,6 +510,22 @@ class Stimuli:
             known.update(zip(missing, found, strict=True))
         return torch.stack([known[place] for place in places])
 
+    def pixel_digests(self, names: Iterable[str]) -> dict[str, str]:
+        """Return the SHA-256 (hex) of the decoded pixels of `names`, also of images that are files.
+
+        Raises
+        ------
+        BrainrdlError
+            If an image cannot be read, or a name is unknown.
+
+        Examples
+        --------
+        >>> stimuli = Stimuli.from_arrays(torch.zeros(2, 1, 4, 4), ["a", "b"])
+        >>> len(set(stimuli.pixel_digests(["a", "b"]).values()))
+        1
+        """
+        return {name: digest_tensor(self._source.pixels(self._positions[name])) for name in self._known(names)}
+
     def with_transform(self, transform: Callable[..., Any] | None) -> Stimuli:
         """Keep the images with another transform (None: only convert to float in [0, 1]).
 
@@ -569,6 +585,25 @@ class Stimuli:
             If a stimulus has no label, a label has no stimulus, or the table cannot be read.
         """
         return replace(self, _table=label_table(labels, self.names, self._source.where))
+
+    def with_classes(self, classes: Sequence[str]) -> Stimuli:
+        """Keep the images with categories in this order, which may include categories without an image.
+
+        Raises
+        ------
+        BrainrdlError
+            If there are no labels; when they are first used, if one is not among the classes.
+
+        Examples
+        --------
+        >>> stimuli = Stimuli.from_arrays(torch.zeros(2, 1, 4, 4), ["a", "b"], labels=["cat", "ant"])
+        >>> stimuli.with_classes(["cat", "bee", "ant"]).batch(["a", "b"]).labels
+        tensor([0, 2])
+        """
+        if self._table is None:
+            refuse(f"the images of {self._source.where} have no labels; give {arg('labels')}")
+        labels = self._table.of
+        return replace(self, _table=Table(tuple(labels), lambda: tuple(labels.values()), tuple(classes)))
 
     def align(self, condition_names: Sequence[str], allow_missing: bool = False) -> Stimuli:
         """Put the stimuli in the order of the conditions of an RDM.
@@ -667,10 +702,11 @@ class Stimuli:
             view.each(self._source.pixels(place), name, seed)
             for place, name, seed in zip(positions, names, seeds, strict=True)
         ]
-        return _stack(images, names)
+        return stacked(images, names)
 
 
-def _stack(images: Sequence[Tensor], names: Sequence[str]) -> Tensor:
+def stacked(images: Sequence[Tensor], names: Sequence[str]) -> Tensor:
+    """Stack images of one size; refuse others by name."""
     first = images[0].shape
     for name, image in zip(names, images, strict=True):
         if image.shape != first:

@@ -92,7 +92,7 @@ class View:
     def each(self, pixels: Tensor, name: str, seed: int) -> Tensor:
         """Do the first steps for one image (c, h, w); or for a batch, if `batched`."""
         if self.random_function is not None:
-            with _drawing_from(seed):
+            with drawing_from(seed):
                 changed = self.random_function(_as_asked(self.random_function, pixels))
             if not isinstance(changed, Tensor) or changed.dtype != torch.uint8:
                 return _check_transformed(changed, name)
@@ -138,7 +138,7 @@ def _accepts_tensors(transform: object) -> bool:
 
 
 @contextmanager
-def _drawing_from(seed: int) -> Iterator[None]:
+def drawing_from(seed: int) -> Iterator[None]:
     """During the block, the global generators of the CPU start from `seed`."""
     before = torch.get_rng_state(), np.random.get_state(), random.getstate()
     torch.default_generator.manual_seed(seed)

@@ -58,6 +58,7 @@ from .stimulus_lists import (
     training_names as training_names,
 )
 from .stratified import StratifiedBatches as StratifiedBatches
+from .streaming import StreamLoader as StreamLoader
 from .task import Task as Task
 from .terms import (
     Balance as Balance,

@@ -301,6 +301,22 @@ def anywhere(value: bool, device: torch.device | str = "cpu") -> bool:
     return bool(shared)
 
 
+def differs(digest: str, device: torch.device | str = "cpu") -> bool:
+    """Whether a SHA-256 (hex) differs between ranks; every rank gets the same answer.
+
+    Examples
+    --------
+    >>> differs("00" * 32)
+    False
+    """
+    if n_processes() == 1:
+        return False
+    own_bytes = torch.tensor(list(bytes.fromhex(digest)), dtype=torch.int32, device=device)
+    first = own_bytes.clone()
+    dist.broadcast(first, src=0)
+    return anywhere(not torch.equal(first, own_bytes), device)
+
+
 @contextmanager
 def own_random_numbers(seed: int, step: int, device: torch.device | str = "cpu") -> Iterator[None]:
     """During the block, torch's global generators follow from seed, step and rank, so that ranks draw differently.

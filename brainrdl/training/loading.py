@@ -94,14 +94,9 @@ class Loader:
             loaded = self._images[step, names]
         else:
             names, loaded = self._ahead.at(step)
-        images = self._images.complete(self._moved(loaded), step)
+        images = self._images.complete(moved(loaded, self._device), step)
         labels = self._stimuli.numbered_labels(names)
-        return Batch(names, images, None if labels is None else self._moved(labels), step)
-
-    def _moved(self, x: Any) -> Any:
-        if self._device.type == "cuda" and x.device.type == "cpu":
-            return (x if x.is_pinned() else x.pin_memory()).to(self._device, non_blocking=True)
-        return x.to(self._device)
+        return Batch(names, images, None if labels is None else moved(labels, self._device), step)
 
     def close(self) -> None:
         """End the loading processes; a later `at` starts them again."""
@@ -117,6 +112,13 @@ class Loader:
     ) -> None:
         """End the loading processes."""
         self.close()
+
+
+def moved(x: Any, device: torch.device) -> Any:
+    """Copy a batch to a device; to a GPU from pinned memory, without waiting."""
+    if device.type == "cuda" and x.device.type == "cpu":
+        return (x if x.is_pinned() else x.pin_memory()).to(device, non_blocking=True)
+    return x.to(device)
 
 
 class _Images:

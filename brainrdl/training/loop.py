@@ -177,6 +177,7 @@ def _start(prepared: Prepared, folder: Path | None, target: Path | None) -> Stat
     state = State()
     if folder and (folder / run_folder.CHECKPOINT).exists():
         state = _checkpoint.load_checkpoint(folder / run_folder.CHECKPOINT, *prepared.moving)
+        prepared.run.resume(state.places)
     # all ranks check for the checkpoint before the first rank writes
     prepared.run.accelerator.wait_for_everyone()
     if target:
@@ -213,6 +214,7 @@ def _train(
             stop = bool(folder) and anywhere(bool(asked_to_stop), run.device)
             if target and (stop or state.step % options["checkpoint_every"] == 0):
                 run.check()
+                state.places = run.places()
                 _checkpoint.save_checkpoint(target / run_folder.CHECKPOINT, state, *prepared.moving)
             if stop:
                 raise Stopped(

@@ -18,6 +18,7 @@ from brainrdl.runs import provenance
 from brainrdl.runs.fingerprint import hash_task, hashes_of, settings_of
 from brainrdl.stimuli.categories import groups_of
 from brainrdl.stimuli.named_images import Stimuli
+from brainrdl.stimuli.streams import ImageStream
 from brainrdl.teachers.protocol import Teacher, check_stored, cut_down, known_conditions, strata_of
 from brainrdl.training.frozen_features import FrozenFeatures
 from brainrdl.training.loading import Loader
@@ -28,6 +29,7 @@ from brainrdl.training.sampling import Batches
 from brainrdl.training.steps import Run, Stream
 from brainrdl.training.stimulus_lists import calibration_names, check_sets_apart, same_images, training_names
 from brainrdl.training.stratified import StratifiedBatches
+from brainrdl.training.streaming import PassingStream, StreamLoader
 from brainrdl.training.task import Task
 from brainrdl.training.terms import RDM, TASK, Balance, Term, check_terms, check_views
 
@@ -48,7 +50,9 @@ class Plan:
     Attributes
     ----------
     names : mapping of stream to names for training and for validation
-        "rdm" and, if the task is on images of its own, "task".
+        "rdm" and, if the task is on images of its own, "task"; images of a stream have no names.
+    held_out : tuple of str
+        Names of stimuli that must stay new to the student.
     """
 
     student: Student
@@ -60,6 +64,7 @@ class Plan:
     features: FrozenFeatures
     options: FitOptions
     names: dict[str, Parts]
+    held_out: tuple[str, ...]
 
     @property
     def conditions(self) -> tuple[str, ...]:
@@ -117,7 +122,7 @@ def plan(
     if task is not None:
         student.read_logits(task.layer)
         names |= _names_of_task(task, stimuli, parts, held_out, seed)
-    return Plan(student, teacher, stimuli, loss, task, checked, features, options, names)
+    return Plan(student, teacher, stimuli, loss, task, checked, features, options, names, held_out)
 
 
 def identify(planned: Plan, device: torch.device) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -131,7 +136,7 @@ def identify(planned: Plan, device: torch.device) -> tuple[dict[str, Any], dict[
     )
     with_labels = task is not None or bool(planned.terms) or options["monitor"] in ("accuracy", "both")
     hashes = hashes_of(teacher, stimuli, planned.conditions, with_labels)
-    hashes |= hash_task(None if task is None else task.stimuli, planned.names.get(TASK))
+    hashes |= hash_task(_named_images(task), planned.names.get(TASK))
     without = free(FitOptions)
     settings = provenance.describe({name: value for name, value in options.items() if name not in without})
     settings |= settings_of(student, teacher, stimuli, planned.loss, *planned.names[RDM])
@@ -144,10 +149,21 @@ def identify(planned: Plan, device: torch.device) -> tuple[dict[str, Any], dict[
     return settings, provenance.gather_provenance(**hashes) | {"device": str(device)}
 
 
-def _sizes(planned: Plan) -> dict[str, int] | None:
-    """Numbers of the task's own images, without those that were dropped."""
+def _named_images(task: Task | None) -> Stimuli | None:
+    """Return the task's own images that have names: of a stream, those for validation."""
+    for images in () if task is None else (task.stimuli, task.validation):
+        if isinstance(images, Stimuli):
+            return images
+    return None
+
+
+def _sizes(planned: Plan) -> dict[str, int | None] | None:
+    """Numbers of the task's own images, without those that were dropped; None for a stream."""
     found = planned.names.get(TASK)
-    return None if found is None else {"train": len(found[0]), "validation": len(found[1])}
+    if found is None:
+        return None
+    stream = planned.task is not None and isinstance(planned.task.stimuli, ImageStream)
+    return {"train": None if stream else len(found[0]), "validation": len(found[1])}
 
 
 def prepare(planned: Plan, accelerator: Accelerator, settings: dict[str, Any], facts: dict[str, Any]) -> Prepared:
@@ -159,7 +175,7 @@ def prepare(planned: Plan, accelerator: Accelerator, settings: dict[str, Any], f
         learner.to(memory_format=torch.channels_last)
     learner.calibrate(stimuli.images(calibration_names(planned.names[RDM][0])))
     streams = _streams(planned, stimuli, accelerator.device)
-    check_views(terms, {on: streams.get(on, streams[RDM]).stimuli.augmentation is not None for on in (RDM, TASK)})
+    check_views(terms, {on: streams.get(on, streams[RDM]).augmented for on in (RDM, TASK)})
     _prepare_terms(terms, learner, streams)
     balance = Balance(options["balance"], _weighted(options, task, terms)).to(accelerator.device)
     others = _modules_of(terms, balance).to(accelerator.device)
@@ -168,7 +184,7 @@ def prepare(planned: Plan, accelerator: Accelerator, settings: dict[str, Any], f
     optimizer = make_optimizer(options["optimizer"], trained, options["lr"], options["weight_decay"], options["fused"])
     average = None if options["ema"] is None else averaged(learner, options["ema"])
     if options["rdm_weight"]:
-        learner.check_gradients(stimuli.images(streams[RDM].batches.at(0)[:_FEW]))
+        learner.check_gradients(stimuli.images(streams[RDM].names(0)[:_FEW]))
     scheduler = make_schedule(options["schedule"], optimizer, options["steps"], options["warmup"])
     scaler = accelerator.scaler
     moved = optimizer if scaler is None else accelerator.prepare(optimizer)
@@ -186,14 +202,36 @@ def _learner(planned: Plan) -> tuple[Student, Stimuli]:
     return student, stimuli
 
 
-def _streams(planned: Plan, stimuli: Stimuli, device: torch.device) -> dict[str, Stream]:
+def _streams(planned: Plan, stimuli: Stimuli, device: torch.device) -> dict[str, Stream | PassingStream]:
     task, names, options = planned.task, planned.names, planned.options
-    streams = {RDM: _rdm_stream(planned.teacher, stimuli, names[RDM], options, device)}
-    if task is not None and task.stimuli is not None and TASK in names:
+    streams: dict[str, Stream | PassingStream] = {
+        RDM: _rdm_stream(planned.teacher, stimuli, names[RDM], options, device)
+    }
+    if task is not None and isinstance(task.stimuli, ImageStream):
+        streams[TASK] = _passing_stream(planned, task, task.stimuli, device)
+    elif task is not None and isinstance(task.stimuli, Stimuli) and TASK in names:
         train, validation = names[TASK]
         size = task.options["batch_size"] or min(_TASK_BATCH, len(train))
         streams[TASK] = _stream(task.stimuli, Batches(train, size, options["seed"], 1), validation, options, device)
     return streams
+
+
+def _passing_stream(planned: Plan, task: Task, stream: ImageStream, device: torch.device) -> PassingStream:
+    held_out = task.check_classes(stream)
+    kept = _pixels_of(
+        planned.stimuli, (*planned.names[RDM][1], *planned.held_out), "the held-out or validation stimulus"
+    )
+    kept |= {} if held_out is None else _pixels_of(held_out, held_out.names, "the task's validation image")
+    size, drop = task.options["batch_size"] or _TASK_BATCH, task.options["overlap"] == "drop"
+    loader = StreamLoader(stream, size, seed=planned.options["seed"], device=device, kept=kept, drop=drop)
+    return PassingStream(stream, loader, size, held_out)
+
+
+def _pixels_of(stimuli: Stimuli, names: Sequence[str], what: str) -> dict[str, str]:
+    """Describe images by the digest of their pixels."""
+    if not stimuli.has_images:
+        return {}
+    return {digest: f"{what} {name!r}" for name, digest in stimuli.pixel_digests(names).items()}
 
 
 def _names_of_task(task: Task, stimuli: Stimuli, rdm: Parts, held_out: tuple[str, ...], seed: int) -> dict[str, Parts]:
@@ -201,8 +239,11 @@ def _names_of_task(task: Task, stimuli: Stimuli, rdm: Parts, held_out: tuple[str
     if task.stimuli is None or task.stimuli is stimuli:
         task.check(stimuli, (*rdm[0], *rdm[1]))
         return {}
+    if isinstance(task.stimuli, ImageStream):
+        watched = task.check_classes(task.stimuli)
+        return {TASK: ((), () if watched is None else watched.names)}
     task.stimuli.check_repeatable()
-    found = training_names(task.stimuli, None, task.validation, (), seed, minimum=1)
+    found = training_names(task.stimuli, None, task.validation, (), seed, minimum=1)  # type: ignore[arg-type]
     if task.options["overlap"] == "drop":
         found = _without_held_out(task.stimuli, found, stimuli, rdm[1], held_out)
     task.check(task.stimuli, (*found[0], *found[1]))
@@ -258,12 +299,12 @@ def _stream(
 
 
 @torch.no_grad()
-def _prepare_terms(terms: Mapping[str, Term], student: Student, streams: Mapping[str, Stream]) -> None:
+def _prepare_terms(terms: Mapping[str, Term], student: Student, streams: Mapping[str, Stream | PassingStream]) -> None:
     """Let terms build parameters that depend on the sizes of the patterns."""
     for term in terms.values():
         if hasattr(term.function, "prepare"):
             stream = streams.get(term.on, streams[RDM])
-            batch = to_device(stream.stimuli.batch(stream.batches.at(0)[:_FEW]), student.device)
+            batch = to_device(stream.few(_FEW), student.device)
             with evaluating(student):
                 term.function.prepare(student(batch.images), batch)
 

@@ -39,6 +39,7 @@ from brainrdl.training.optimizers import step_schedule, tf32
 from brainrdl.training.options import FitOptions
 from brainrdl.training.sampling import Batches
 from brainrdl.training.stratified import StratifiedBatches
+from brainrdl.training.streaming import PassingStream, Place
 from brainrdl.training.task import Task
 from brainrdl.training.terms import RDM, TASK, Balance, Term
 
@@ -67,6 +68,29 @@ class Stream:
     validation: tuple[str, ...]
     loader: Loader
 
+    @property
+    def categories(self) -> tuple[str, ...]:
+        """Categories of the images, in the order of their numbers."""
+        return self.stimuli.categories
+
+    @property
+    def augmented(self) -> bool:
+        """Whether the images of a step are changed at random."""
+        return self.stimuli.augmentation is not None
+
+    def names(self, step: int) -> tuple[str, ...]:
+        """Names of the images of a step."""
+        return self.batches.at(step)
+
+    def few(self, n: int) -> Batch:
+        """Load the first `n` images of the first step, without augmentation."""
+        return self.stimuli.batch(self.batches.at(0)[:n])
+
+    def shown(self, part: str, step: int, device: torch.device) -> Iterator[Batch]:
+        """Load the images of an evaluation at `step`, of training or validation, without augmentation."""
+        names = self.names(step) if part == "train" else self.validation
+        return batches_of(self.stimuli, names, device, step)
+
 
 @dataclass
 class Run:
@@ -77,7 +101,7 @@ class Run:
 
     student: Student
     teacher: Teacher | None
-    streams: Mapping[str, Stream]
+    streams: Mapping[str, Stream | PassingStream]
     task: Task | None
     terms: Mapping[str, Term]
     loss: RDMLoss
@@ -108,13 +132,18 @@ class Run:
     @property
     def categories(self) -> tuple[str, ...]:
         """Categories of the task."""
-        return self.streams.get(TASK, self.streams[RDM]).stimuli.categories
+        return self.streams.get(TASK, self.streams[RDM]).categories
+
+    @property
+    def rdm_stream(self) -> Stream:
+        """Images of the RDM, which have names."""
+        return cast(Stream, self.streams[RDM])
 
     def flops(self) -> float:
         """Estimate the floating-point operations of a forward pass on the CPU; infinity on another device."""
         if self.device.type != "cpu":
             return math.inf
-        stream, channels = self.streams[RDM], 0
+        stream, channels = self.rdm_stream, 0
         n = len(stream.batches.at(0))
 
         def forward() -> None:
@@ -125,7 +154,7 @@ class Run:
         with evaluating(self.student):
             count_flops(forward)  # the first pass through a layer tests its rows, which is not part of a step
             one_image = count_flops(forward)
-        n_images = sum(len(self.streams[name].batches.at(0)) for name in self._drawn())
+        n_images = sum(len(self.streams[name].names(0)) for name in self._drawn())
         return n_images * one_image + 2 * n * n * channels
 
     def _drawn(self) -> tuple[str, ...]:
@@ -233,7 +262,7 @@ class Run:
         """Ask the teacher for its RDMs of the batch, of the images that it should be given."""
         if self.teacher is None or not self.options["rdm_weight"]:
             return {}
-        batch, stimuli = batches[RDM], self.streams[RDM].stimuli
+        batch, stimuli = batches[RDM], self.rdm_stream.stimuli
         if stimuli.augmentation is not None and uses_images(self.teacher) and view_of(self.teacher) == "clean":
             batch = to_device(stimuli.batch(batch.names, step), self.device)
         return self.teacher.rdms(batch)
@@ -267,7 +296,7 @@ class Run:
 
     def check(self) -> None:
         """Refuse a run whose loss was NaN or Inf in a step before."""
-        self.guard.check(self.streams[next(iter(self._drawn()))].batches.at)
+        self.guard.check(self.streams[next(iter(self._drawn()))].names)
 
     def _clip(self, parameters: Sequence[Tensor], norm: float) -> None:
         if self.accelerator.scaler is None:
@@ -321,7 +350,7 @@ class Run:
                 "task loss": "a task with validation images",
             }.get(
                 monitor,
-                "validation images of the task: Task(..., validation=0.2)"
+                "validation images of the task: Task(..., validation=0.2), or of a stream Task(..., validation=stimuli)"
                 if TASK in self.streams
                 else "labels of the validation images and logits",
             )
@@ -333,14 +362,14 @@ class Run:
     def _measure(self, part: str, step: int) -> dict[str, float]:
         measured = dict.fromkeys(("similarity", "accuracy", "task_loss", "n_constant"), math.nan)
         for name, stream in self.streams.items():
-            names = stream.batches.at(step) if part == "train" else stream.validation
+            names = stream.names(step) if part == "train" else stream.validation
             if not names:
                 continue
             if name == TASK and self.task is not None:
-                batches = batches_of(stream.stimuli, names, self.device, step)
+                batches = stream.shown(part, step, self.device)
                 measured |= look_at_task(self.evaluated, self.task, batches, self.categories)
             else:
-                batch = to_device(stream.stimuli.batch(names, step), self.device)
+                batch = to_device(self.rdm_stream.stimuli.batch(names, step), self.device)
                 task = None if TASK in self.streams else self.task
                 found = look(self.evaluated, self.teacher, batch, self.loss, task, self.categories)
                 # The logits are for the categories of the task, not for those of these images.
@@ -350,6 +379,17 @@ class Run:
     def latest(self, state: State) -> dict[str, Tensor]:
         """Return the losses of the last step, on their device."""
         return dict(zip(self.columns, state.losses[-1], strict=True))
+
+    def places(self) -> dict[str, Place]:
+        """Return where the last step was in streams without names, for a checkpoint."""
+        return {name: s.loader.place() for name, s in self.streams.items() if isinstance(s, PassingStream)}
+
+    def resume(self, places: Mapping[str, Place]) -> None:
+        """Read streams without names up to where a checkpoint was written."""
+        for name, place in places.items():
+            stream = self.streams[name]
+            if isinstance(stream, PassingStream):
+                stream.loader.resume(place)
 
     def close(self) -> None:
         """Stop loading images."""

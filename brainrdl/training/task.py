@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Unpack
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Unpack
 
 import torch
 from jaxtyping import Float
@@ -12,10 +12,9 @@ from torch.nn import functional
 
 from brainrdl._core.errors import arg, check_conditions, quote, refuse
 from brainrdl._core.options import check_known, complete, lists_options
+from brainrdl.stimuli.named_images import Batch, Stimuli
+from brainrdl.stimuli.streams import ImageStream
 from brainrdl.training.options import TaskOptions
-
-if TYPE_CHECKING:
-    from brainrdl.stimuli.named_images import Batch, Stimuli
 
 
 @lists_options(TaskOptions)
@@ -24,14 +23,15 @@ class Task:
 
     Parameters
     ----------
-    stimuli : Stimuli, optional
+    stimuli : Stimuli, ImageStream or iterable, optional
         Images of the task. By default the images are those of the RDM, which must have labels; then each step passes
-        one batch through the network for both losses.
+        one batch through the network for both losses. An iterable, for example a ``torch.utils.data.IterableDataset``,
+        is read as an `ImageStream`.
     values : mapping of name to number or list of numbers, optional
         Values to predict, for ``loss="mse"`` or a function; by default the labels of the images.
-    validation : sequence of str, or float
+    validation : sequence of str, float, or Stimuli
         Names of task images for validation, or the fraction of them; ignored if the images are those of the RDM, whose
-        validation stimuli are used.
+        validation stimuli are used. Of a stream: other images, with the transform and the class names of the stream.
     **options
         See `brainrdl.training.TaskOptions`.
 
@@ -50,26 +50,49 @@ class Task:
 
     def __init__(
         self,
-        stimuli: Stimuli | None = None,
+        stimuli: Stimuli | ImageStream | Iterable[Any] | None = None,
         *,
         values: Mapping[str, float | Sequence[float]] | None = None,
-        validation: Sequence[str] | float = (),
+        validation: Sequence[str] | float | Stimuli = (),
         **options: Unpack[TaskOptions],
     ) -> None:
         check_known(options, Task)
-        self.stimuli, self.validation = stimuli, validation
+        named = stimuli is None or isinstance(stimuli, Stimuli | ImageStream)
+        self.stimuli: Stimuli | ImageStream | None = stimuli if named else ImageStream(stimuli)  # type: ignore[assignment, arg-type]
+        self.validation = validation
         self.options = complete(TaskOptions, options)
         self.values = None if values is None else _as_rows(values)
+        self._check_stream()
         if self.options["loss"] == "mse" and values is None:
             refuse(f"{arg('loss', 'mse')} compares outputs with numbers: give {arg('values')}, one entry per image")
         if self.options["loss"] == "cross-entropy" and values is not None:
             refuse(f"{arg('values')} are numbers to predict; set {arg('loss', 'mse')}, or give a function")
 
+    def _check_stream(self) -> None:
+        stream = isinstance(self.stimuli, ImageStream)
+        if stream and (self.values is not None or self.options["loss"] == "mse"):
+            refuse(
+                "the images of a stream have no names, so they cannot be matched with values; give a function "
+                "(logits, labels) as loss, whose labels are whole numbers, or use Stimuli"
+            )
+        if stream and not isinstance(self.validation, Stimuli) and self.validation:
+            refuse(
+                f"{arg('validation', self.validation)}: no part of a stream can be split off, because its images have "
+                "no names and may be endless; give other images: Task(stream, validation=stimuli)"
+            )
+        if not stream and isinstance(self.validation, Stimuli):
+            refuse("the validation of a task with named images is a list of their names, or a fraction; got Stimuli")
+
     def __repr__(self) -> str:
+        if isinstance(self.stimuli, ImageStream):
+            return self._shown(repr(self.stimuli), [])
         shown = "the images of the RDM" if self.stimuli is None else f"{len(self.stimuli)} images"
         kinds = (
             [] if self.stimuli is None or self.values is not None else [f"{len(self.stimuli.categories)} categories"]
         )
+        return self._shown(shown, kinds)
+
+    def _shown(self, shown: str, kinds: Sequence[str]) -> str:
         loss, weight = self.options["loss"], self.options["weight"]
         return f"Task({', '.join([shown, *kinds, loss if isinstance(loss, str) else 'own loss', f'weight {weight}'])})"
 
@@ -90,7 +113,8 @@ class Task:
 
     def settings(self) -> dict[str, Any]:
         """Return options and values, for the settings of a run, which also have hashes of the images."""
-        return {**self.options, "values": self.values, "own_images": self.stimuli is not None}
+        stream = {"stream": self.stimuli.settings()} if isinstance(self.stimuli, ImageStream) else {}
+        return {**self.options, "values": self.values, "own_images": self.stimuli is not None, **stream}
 
     def weight(self, step: int) -> float:
         """Return the weight of the loss at a step."""
@@ -110,6 +134,27 @@ class Task:
         elif self.options["loss"] == "cross-entropy" and not stimuli.categories:
             refuse("the task needs labels of the stimuli; give labels= to the stimuli, or use another loss")
         check_conditions(self.options["class_weights"] or (), stimuli.categories, "the categories of the task")
+
+    def check_classes(self, stream: ImageStream) -> Stimuli | None:
+        """Return the images for validation, with classes numbered as in the stream; None if there are none.
+
+        Raises
+        ------
+        BrainrdlError
+            If classes are not named where names are needed, or a category is unknown.
+        """
+        check_conditions(self.options["class_weights"] or (), stream.categories, "the classes of the stream")
+        if not isinstance(self.validation, Stimuli):
+            return None
+        if self.validation.labels is None:
+            self.check(self.validation, self.validation.names)
+            return self.validation
+        if not stream.categories:
+            refuse(
+                "the labels of the validation images can only be numbered as those of the stream if its classes have "
+                f"names; give {arg('classes')} of the ImageStream"
+            )
+        return self.validation.with_classes(stream.categories)
 
     def wanted(self, batch: Batch) -> Tensor | None:
         """Return the targets of a batch: labels (n,), or values (n, n_values)."""
