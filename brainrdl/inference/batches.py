@@ -33,10 +33,11 @@ _CONFIDENCE, _ROUNDING = 0.95, 1e-9
 
 _CANCELLED = 1e-13  # relative to the terms of a difference: a smaller variance is a rounding error
 
-
 Compared = tuple[Tensor, Tensor]
 
 Array = Float[np.ndarray, "..."]
+
+Places = Sequence[int] | Int[np.ndarray, " n"]
 
 
 class Estimates(NamedTuple):
@@ -99,7 +100,7 @@ class ScoreBatch:
             **{name: np.where(constant, np.nan, getattr(found, name)) for name in ("low", "high", "p")}
         )
 
-    def differences(self, first: Sequence[int] | Int[np.ndarray, " n"], second: Sequence[int]) -> Estimates:
+    def differences(self, first: Places, second: Places) -> Estimates:
         """Return the differences between rows `first` and rows `second`."""
         i, j = np.asarray(first, dtype=int), np.asarray(second, dtype=int)
         return self._estimates(self.values[i] - self.values[j], self.by_subject[i] - self.by_subject[j], i, j)
@@ -222,12 +223,12 @@ def score_batch_of(
     n = values.shape[1]
     centred = [rows - rows.mean(1, keepdim=True) for rows in (pairs, conditions)]
     interaction = np.stack([torch.einsum("isp,jsp->sij", rows, rows).numpy() for rows in centred])
-    mean = [_gram(rows.mean(1)) for rows in (pairs, conditions)]
     several = n > 1
     return ScoreBatch(
         values.mean(1),
         values[:, : n * several],
-        *mean,
+        _gram(pairs.mean(1)),
+        _gram(conditions.mean(1)),
         interaction[:, : n * several],
         1 / (n * max(n - 1, 1)),
         conditions.shape[-1],

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pandas as pd
 
@@ -176,14 +176,16 @@ def _drawings(summary: pd.DataFrame) -> Iterator[Drawing]:
     star = "A star marks scores that differ from 0 (corrected p < 0.05)."
     ax = plot.model_map(summary, comparator, against, value=value)
     caption = f"{what} of each model with each target: {label_of(comparator)} with {Against(against).label}. {star}"
-    yield Drawing("map", Section.SCORES, ax.figure, f"Heat map. {caption}", caption)
+    yield Drawing("map", Section.SCORES, cast("Figure", ax.figure), f"Heat map. {caption}", caption)
     for target in list(dict.fromkeys(rows["target"]))[:_MOST_TARGETS]:
         ax = plot.model_bars(summary, comparator, against, target=target)
         intervals = "Lines are 95% intervals over stimuli and subjects. " if rows["low"].notna().any() else ""
         caption = f"Scores with {target}; the grey band or line is the noise ceiling. {intervals}{star}"
         own = rows[rows["target"] == target].head(12)
         listed = "; ".join(f"{_who(row)} {number(row['score'])}" for row in own.to_dict("records"))
-        yield Drawing(slug("bars", target), Section.SCORES, ax.figure, f"Bars. {caption} {listed}.", caption)
+        yield Drawing(
+            slug("bars", target), Section.SCORES, cast("Figure", ax.figure), f"Bars. {caption} {listed}.", caption
+        )
 
 
 def _who(row: Mapping[Any, Any], model: str = "model", layer: str = "layer") -> str:
@@ -287,7 +289,7 @@ def _group_tables(groups: pd.DataFrame) -> list[Table]:
 def _headlines(tables: Mapping[str, pd.DataFrame]) -> Iterator[str]:
     rows = _main(tables["summary"])
     for target, own in list(rows.groupby("target", sort=False))[:_MOST_TARGETS]:
-        best = own.loc[own["score"].idxmax()] if own["score"].notna().any() else own.iloc[0]
+        best = own.sort_values("score", ascending=False, kind="stable").to_dict("records")[0]
         share = (
             f", {percent(best['share'])} of what a perfect model is expected to reach"
             if best["share"] == best["share"]
