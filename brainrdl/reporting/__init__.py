@@ -4,6 +4,7 @@
 references for a methods section (`methods`); `run` holds the run and selects rows of its tables. The layout is in
 ``report.html.j2``. A new figure is a function in `drawings`, a new column of the score tables a line in `tables`.
 `model_card` writes the card of an exported model in the same words, and `index_page` lists the runs of a sweep.
+`rsa_page` is the page of a plain RSA.
 """
 
 from lazy_loader import attach_stub
