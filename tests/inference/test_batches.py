@@ -104,7 +104,7 @@ def test_intervals_of_many_values_are_those_of_each() -> None:
     variances, freedom = np.array([0.01, 0.2, 0.0, 0.0, 0.1]), np.array([30.0, 0.5, 4.0, np.nan, 3.0])
     found = t_intervals(values, variances, freedom)
     expected = [t_interval(*row) for row in zip(values.tolist(), variances.tolist(), freedom.tolist(), strict=True)]
-    np.testing.assert_allclose(np.c_[found[1:]].T, np.array(expected), rtol=1e-12)
+    np.testing.assert_allclose(np.c_[found[1:]], np.array(expected), rtol=1e-12)
 
 
 def test_p_values_are_corrected_for_the_known_ones_only() -> None:
