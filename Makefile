@@ -58,6 +58,10 @@ validity: $(VENV)/.installed-test  ## run the simulations of docs/validity.md ag
 	$(BIN)/python tests/validity/dual_bootstrap.py --out docs/validity/dual_bootstrap.csv
 	$(BIN)/python tests/validity/trained_students.py --out docs/validity/trained.csv
 	$(BIN)/python tests/validity/ceilings.py --out docs/validity/ceilings.csv
+	$(BIN)/python tests/validity/subjects_alone.py --out docs/validity/subjects_alone.csv
+	$(BIN)/python tests/validity/twins.py --out docs/validity/twins.csv
+	$(BIN)/python tests/validity/permutation_tests.py --out docs/validity/permutation.csv
+	$(BIN)/python tests/validity/power.py --out docs/validity/power.csv
 	$(BIN)/python tests/validity/write_page.py
 
 $(BIN)/python:

@@ -10,11 +10,13 @@ from . import (
     loss as loss,
     models as models,
     plot as plot,
+    rdm_models as rdm_models,
     rdms as rdms,
     readers as readers,
     recipe as recipe,
     reporting as reporting,
     runs as runs,
+    searchlights as searchlights,
     sharing as sharing,
     similarity as similarity,
     stimuli as stimuli,
@@ -35,6 +37,7 @@ from .rdms.estimation import calc_rdm as calc_rdm
 from .readers.reading import read as read
 from .reporting.page import report as report
 from .runs.run_folder import FitResult as FitResult
+from .searchlights.searching import searchlight as searchlight
 from .sharing.exporting import export as export
 from .stimuli.named_images import Stimuli as Stimuli
 from .teachers.feature_teacher import FeatureTeacher as FeatureTeacher

@@ -136,36 +136,38 @@ def _public(room: str) -> set[str]:
 
 # Where each room is from left to right, so that no arrow crosses a box.
 COLUMNS = {
-    "cli": 1.5,
-    "analysis": 1,
-    "sharing": 0,
-    "recipe": 1,
-    "demo": 3,
-    "reporting": 2,
-    "doctor": 4,
-    "evaluation": 1,
-    "testing": 0,
-    "training": 1,
-    "runs": 2,
-    "distillation": 0,
+    "cli": 3.5,
+    "analysis": 1.9,
+    "sharing": 2.3,
+    "reporting": 2.2,
+    "doctor": 4.5,
+    "recipe": 3.2,
+    "demo": 0.7,
+    "evaluation": 0.2,
+    "training": 0.7,
+    "testing": 2.3,
+    "runs": 1.6,
+    "distillation": 0.6,
     "teachers": 2,
-    "models": 2,
-    "datasets": 3.45,
-    "inference": 1,
-    "loss": 0,
-    "stimuli": 2,
-    "readers": 3.2,
-    "plot": 4.5,
-    "similarity": 0,
-    "rdms": 3.2,
-    "dissimilarity": 1.5,
-    "_core": 1.5,
+    "datasets": 3.2,
+    "models": 1.7,
+    "rdm_models": 0,
+    "searchlights": 4.7,
+    "inference": 2.1,
+    "loss": 1,
+    "plot": 4.2,
+    "readers": 3.1,
+    "stimuli": 0,
+    "similarity": 0.8,
+    "rdms": 1.8,
+    "dissimilarity": 1.3,
+    "_core": 1.3,
 }
 
 
 def draw_rooms(path: Path) -> None:
-    figure, ax = _canvas(8.5, 8.8)
-    ax.set(xlim=(-1.3, 8.1), ylim=(-0.4, len(levels()) - 0.2))
+    figure, ax = _canvas(8.5, 0.8 * len(levels()))
+    ax.set(xlim=(-1.3, 8.3), ylim=(-0.4, len(levels()) - 0.2))
     places = {room: (1.6 * COLUMNS[room], float(y)) for y, level in enumerate(levels()) for room in level}
     for room, others in needed(imports()).items():
         for other in others:

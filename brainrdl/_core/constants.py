@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal, get_args
+
 PARTIAL = "partial "
 
 GROUP = ("student", "role", "layer", "target", "comparator", "against")
@@ -9,5 +11,9 @@ GROUP = ("student", "role", "layer", "target", "comparator", "against")
 NOISE = ("diag", "full", "shrinkage_diag", "shrinkage_eye")  # estimates of a noise covariance, in rsatoolbox's names
 
 MIN_CONDITIONS = 4  # fewer give at most 3 pairs, too few for a correlation of RDMs
+
+TeacherControl = Literal["permuted", "permuted_within_class", "random", "spectrum", "category", "pixels"]
+
+TEACHER_CONTROLS: tuple[TeacherControl, ...] = get_args(TeacherControl)
 
 FINAL = "final"  # folder of the final fit, inside that of a cross-validation

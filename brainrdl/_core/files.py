@@ -25,6 +25,8 @@ from safetensors import SafetensorError, safe_open
 from brainrdl._core.errors import nearest, refuse
 
 if TYPE_CHECKING:
+    import h5py
+    import numpy.typing as npt
     import pandas as pd
     from rsatoolbox.rdm import RDMs
     from torch import Tensor
@@ -35,6 +37,20 @@ _CHECKSUM, _FACTS = "sha256", "brainrdl"  # keys in JSON files, and in the heade
 _LONGEST, _KEPT = 160, 100  # bytes of a file name; systems allow 255, with endings
 
 _CHANGED = "has changed since it was written, or its writing was interrupted (its checksum differs)"
+
+
+def check_there(file: Path) -> None:
+    """Refuse a path that is not a file; the message says which file of its folder has the nearest name.
+
+    Raises
+    ------
+    BrainrdlError
+        If there is no such file, or it is a link to one that was not downloaded.
+    """
+    if not file.is_file():
+        lost = f"{str(file)!r} is a link to a file that was not downloaded; fetch it first (git annex get, datalad get)"
+        missing = f"there is no file {str(file)!r}{nearest_in_folder(file)}; check the path"
+        refuse(lost if file.is_symlink() else missing)
 
 
 @contextmanager
@@ -233,6 +249,71 @@ def write_rdms(path: Path, rdms: RDMs) -> None:
         write_dict_hdf5(file.id, content)
     with atomic(path) as part:
         part.write_bytes(whole.getvalue())
+
+
+def write_rdm_in_parts(
+    path: Path, described: Mapping[str, Any], n_pairs: int, parts: Iterable[npt.NDArray[Any]]
+) -> int:
+    """Write one RDM as `write_rdms` does, in single precision, part after part, so that it need not fit in memory.
+
+    Parameters
+    ----------
+    path : Path
+    described : mapping
+        What ``RDMs.to_dict`` gives, without the dissimilarities.
+    n_pairs : int
+        Number of pairs.
+    parts : iterable of ndarray
+        The pairs, in order.
+
+    Returns
+    -------
+    int
+        Number of bytes in the file before the first pair.
+
+    Raises
+    ------
+    BrainrdlError
+        If the disk has no room, or the file cannot be written.
+
+    Examples
+    --------
+    >>> import numpy as np, pathlib, tempfile
+    >>> described = {"descriptors": {}, "rdm_descriptors": {"index": [0]}, "dissimilarity_measure": "euclidean"}
+    >>> described["pattern_descriptors"] = {"stimulus": ["a", "b", "c"]}
+    >>> target = pathlib.Path(tempfile.mkdtemp()) / "rdm.h5"
+    >>> offset = write_rdm_in_parts(target, described, 3, [np.array([1, 2], "f4"), np.array([3], "f4")])
+    >>> read_rdms(target).get_vectors()
+    array([[1., 2., 3.]], dtype=float32)
+    """
+    import h5py
+    from rsatoolbox.io.hdf5 import write_dict_hdf5
+
+    content = {key: _in_unicode(part) if isinstance(part, dict) else part for key, part in described.items()}
+    with atomic(path) as part:
+        with h5py.File(part, "w", libver="latest") as file:
+            write_dict_hdf5(file.id, content)
+            offset = _reserved(file, (1, n_pairs))
+        # not by HDF5, which can crash the process if the disk becomes full while it writes
+        with part.open("r+b") as opened:
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(opened.fileno(), offset, 4 * n_pairs)
+            opened.seek(offset)
+            for each in parts:
+                opened.write(each.astype("<f4", copy=False).data)
+    return offset
+
+
+def _reserved(file: h5py.File, shape: tuple[int, int]) -> int:
+    """Reserve room for the dissimilarities in one piece, and return where it begins."""
+    from h5py import h5d, h5p, h5s, h5t
+
+    how = h5p.create(h5p.DATASET_CREATE)
+    how.set_layout(h5d.CONTIGUOUS)
+    how.set_alloc_time(h5d.ALLOC_TIME_EARLY)
+    how.set_fill_time(h5d.FILL_TIME_NEVER)
+    made = h5d.create(file.id, b"dissimilarities", h5t.IEEE_F32LE, h5s.create_simple(shape), how)
+    return int(made.get_offset())
 
 
 def _in_unicode(descriptors: Mapping[str, Any]) -> dict[str, Any]:

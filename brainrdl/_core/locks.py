@@ -11,6 +11,8 @@ from __future__ import annotations
 import json
 import os
 import socket
+import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
@@ -28,17 +30,21 @@ except ImportError:  # Windows
 
 LOCK = ".lock"
 
+_PAUSE = 0.2  # seconds between two looks at whether a lock is free
+
 _SAME = 5.0  # seconds: the start of a process is computed from the clock, which may have been corrected since
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path, *, waiting: str = "") -> Iterator[None]:
     """Hold the lock of a folder during a block.
 
     Parameters
     ----------
     folder : Path
         An existing folder.
+    waiting : str
+        If another process holds the lock, wait until it ends, with this warning; by default refuse.
 
     Raises
     ------
@@ -56,7 +62,7 @@ def locked(folder: Path) -> Iterator[None]:
     brainrdl.BrainrdlError: folder '...' is in use by process ... on this computer since ...; wait until it has ...
     """
     path = Path(folder) / LOCK
-    opened = _acquire(path)
+    opened = _acquire(path, waiting)
     try:
         yield
     finally:
@@ -66,7 +72,8 @@ def locked(folder: Path) -> Iterator[None]:
         os.close(opened)
 
 
-def _acquire(path: Path) -> int:
+def _acquire(path: Path, waiting: str) -> int:
+    told = False
     while True:
         opened, new = _open(path)
         free = _flock(opened)
@@ -76,7 +83,13 @@ def _acquire(path: Path) -> int:
         holder = _read(opened)
         if free is False or not (_has_ended(holder, free) if holder else free or new):
             os.close(opened)
-            _refuse(path, holder)
+            if not waiting:
+                _refuse(path, holder)
+            if not told:
+                warnings.warn(f"{waiting}: {_who(holder)}{_gone(path, holder)}", stacklevel=5)
+            told = True
+            time.sleep(_PAUSE)
+            continue
         os.ftruncate(opened, 0)
         os.pwrite(opened, json.dumps(_this_process()).encode(), 0)
         return opened
@@ -148,9 +161,21 @@ def _this_process() -> dict[str, Any]:
     return {"host": socket.gethostname(), "pid": pid, "started": _started(pid), "since": since}
 
 
-def _refuse(path: Path, holder: dict[str, Any]) -> NoReturn:
+def _is_here(holder: dict[str, Any]) -> bool:
+    return holder.get("host") == socket.gethostname() or not holder
+
+
+def _who(holder: dict[str, Any]) -> str:
     host, pid, since = (holder.get(key, "unknown") for key in ("host", "pid", "since"))
-    here = host == socket.gethostname() or not holder
-    who = f"process {pid} on {'this computer' if here else f'computer {host!r}'} since {since}"
-    gone = "" if here else f"; if that process has ended, delete {str(path)!r}"
-    refuse(f"folder {str(path.parent)!r} is in use by {who}; wait until it has ended, or choose another folder{gone}")
+    return f"process {pid} on {'this computer' if _is_here(holder) else f'computer {host!r}'} since {since}"
+
+
+def _gone(path: Path, holder: dict[str, Any]) -> str:
+    return "" if _is_here(holder) else f"; if that process has ended, delete {str(path)!r}"
+
+
+def _refuse(path: Path, holder: dict[str, Any]) -> NoReturn:
+    refuse(
+        f"folder {str(path.parent)!r} is in use by {_who(holder)}; wait until it has ended, or choose another folder"
+        f"{_gone(path, holder)}"
+    )

@@ -17,7 +17,7 @@ class Registry(MutableMapping[str, T]):
     module : str
         Module that defines the functions.
     functions : mapping of str to str
-        From the public name to the name of the function in `module`.
+        From the public name to the name of the function in `module`, or to "another.module:function".
 
     Examples
     --------
@@ -38,7 +38,10 @@ class Registry(MutableMapping[str, T]):
 
     def __getitem__(self, name: str) -> T:
         found = self._functions[name]
-        return cast(T, getattr(import_module(self._module), found)) if isinstance(found, str) else found
+        if not isinstance(found, str):
+            return found
+        module, _, function = found.rpartition(":")
+        return cast(T, getattr(import_module(module or self._module), function))
 
     def __setitem__(self, name: str, function: T) -> None:
         self._functions[name] = function

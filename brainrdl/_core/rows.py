@@ -23,8 +23,13 @@ class Role(StrEnum):
 
     STUDENT = "student", "student", True, False
     ENSEMBLE = "ensemble", "student", True, False
+    FITTED = "fitted model", "fitted model", True, False
     UNFITTED = "unfitted", "unfitted control", False, False
+    REWEIGHTED = "reweighted", "reweighted control", False, False
     PERMUTED = "permuted", "permuted control", False, False
+    PERMUTED_WITHIN_CLASS = "permuted_within_class", "control permuted within categories", False, False
+    RANDOM = "random", "random-network control", False, False
+    SPECTRUM = "spectrum", "control of equal spectrum", False, False
     CATEGORY = "category", "category model", False, True
     MODEL = "model", "model", False, True
 

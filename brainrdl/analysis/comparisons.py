@@ -21,7 +21,7 @@ from brainrdl.analysis.model_sources import ModelRDM
 from brainrdl.evaluation.scores import TeacherRDMs
 from brainrdl.inference.batches import Compared, Estimates, ScoreBatch, score_batch
 from brainrdl.inference.ceilings import Agreement, noise_ceiling
-from brainrdl.inference.corrections import corrected
+from brainrdl.inference.corrections import Correction, corrected
 from brainrdl.similarity.registry import SIMILARITIES
 
 MODELS, TARGETS = "models", "targets"  # families of contrasts
@@ -114,7 +114,11 @@ class _Row:
 
 
 def compare_all(
-    targets: Sequence[TargetRDMs], comparators: Sequence[str], between_targets: bool, intervals: bool, correction: str
+    targets: Sequence[TargetRDMs],
+    comparators: Sequence[str],
+    between_targets: bool,
+    intervals: bool,
+    correction: Correction,
 ) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """Return the summary, the contrasts and the scores with single subjects.
 
@@ -158,7 +162,7 @@ def _joined(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
     return pd.concat(filled or list(tables[:1]), ignore_index=True)
 
 
-def _correct(table: pd.DataFrame, family: list[str], correction: str) -> None:
+def _correct(table: pd.DataFrame, family: list[str], correction: Correction) -> None:
     """Correct p for the number of hypotheses of a family in this table."""
     table["p_corrected"] = np.nan
     for _, rows in table.groupby(family, sort=False):

@@ -14,7 +14,7 @@ from brainrdl._core.errors import check_option, quote, refuse
 from brainrdl.analysis.comparisons import TargetRDMs
 from brainrdl.inference.batches import t_intervals
 from brainrdl.inference.closed_forms import influences
-from brainrdl.inference.corrections import corrected
+from brainrdl.inference.corrections import Correction, corrected
 from brainrdl.inference.influence import dyadic
 
 COLUMNS = (
@@ -24,7 +24,10 @@ COLUMNS = (
 
 
 def group_differences(
-    targets: Sequence[TargetRDMs], comparators: Sequence[str], groups: Mapping[str, str], correction: str = "holm"
+    targets: Sequence[TargetRDMs],
+    comparators: Sequence[str],
+    groups: Mapping[str, str],
+    correction: Correction = "holm",
 ) -> pd.DataFrame:
     """Subtract the mean score with the subjects of one group from that with another, for each pair of groups.
 

@@ -21,7 +21,7 @@ from brainrdl.analysis.rsa_result import RSAResult
 from brainrdl.dissimilarity.measures import Dissimilarity
 from brainrdl.evaluation.held_out import teacher_rdms
 from brainrdl.evaluation.options import COMPARATORS
-from brainrdl.inference.corrections import CORRECTIONS
+from brainrdl.inference.corrections import Correction
 from brainrdl.rdms import conversion
 from brainrdl.rdms.by_name import alignment
 from brainrdl.similarity.registry import SIMILARITIES
@@ -31,8 +31,6 @@ from brainrdl.teachers.rdm_teacher import Names, RDMTeacher
 
 if TYPE_CHECKING:
     from rsatoolbox.rdm import RDMs
-
-Correction = Literal["holm", "fdr", "none"]
 
 RSAIntervals = Literal["dyadic", "none"]
 
@@ -94,8 +92,8 @@ def rsa(
         with other conditions or subjects are not compared with each other, with a warning if `between_targets` is True.
     intervals : {"dyadic", "none"}
         How 95 % intervals and p-values are computed, see `brainrdl.inference.intervals`; "none" is for many models.
-    correction : {"holm", "fdr", "none"}
-        How p-values are corrected for their number.
+    correction : {"holm", "fdr", "fdr-dependent", "none"}
+        How p-values are corrected for their number, see `brainrdl.inference.corrected`.
     folds : int
         Number of folds over stimuli for choosing the best layer of a network; 0 chooses none.
     seed : int
@@ -136,7 +134,7 @@ def rsa(
     for comparator in comparators:
         check_option(comparator, SIMILARITIES, "comparator")
     check_option(intervals, get_args(RSAIntervals), "intervals")
-    check_option(correction, CORRECTIONS, "correction")
+    check_option(correction, get_args(Correction), "correction")
     check_whole(folds, "folds", 0)
     check_whole(seed, "seed", 0, 2**32)
     teacher = _teacher(data, by, names, target_by, subject_by, average_over)

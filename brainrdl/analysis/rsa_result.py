@@ -128,6 +128,6 @@ class RSAResult:
         folder = Path(folder)
         facts = read_json(folder / RSA_FACTS)
         check_digests(folder, facts["files"], "save the result again, or repeat the analysis")
-        tables: dict[str, Any] = {name: read_table(folder / f"{name}.csv") for name in TABLES}
-        rdms: dict[str, Any] = {name: read_rdms(folder / f"{name}.h5") for name in _RDM_FILES}
-        return cls(**tables, **rdms, settings=facts["settings"])
+        tables = {name: read_table(folder / f"{name}.csv") for name in TABLES}
+        models, data = (read_rdms(folder / f"{name}.h5") for name in _RDM_FILES)
+        return cls(**tables, models=models, data=data, settings=facts["settings"])

@@ -23,7 +23,7 @@ from rich.markup import escape
 from brainrdl._core.constants import FINAL
 from brainrdl._core.errors import BrainrdlError, about, refuse
 from brainrdl._core.rows import Against
-from brainrdl.cli import file_commands as files
+from brainrdl.cli import file_commands as files, power_command, searchlight_command
 from brainrdl.cli.common import (
     AsJson,
     AverageOver,
@@ -91,6 +91,8 @@ app.command(cls=Command, epilog=files.DOCTOR_EXAMPLES)(files.doctor)
 app.add_typer(files.data, name="data")
 
 app.command(cls=Command, epilog=RSA_EXAMPLES)(rsa)
+app.command(cls=Command, epilog=searchlight_command.EXAMPLES)(searchlight_command.searchlight)
+app.command(cls=Command, epilog=power_command.EXAMPLES)(power_command.power)
 
 
 @app.callback()
@@ -137,13 +139,16 @@ def fit(
     quiet: Quiet = False,
 ) -> None:
     """Fit a network as a recipe describes, score it on held-out stimuli, and write a report into the run folder."""
-    from brainrdl import report as write_report
-    from brainrdl.evaluation.held_out import Evaluation
-    from brainrdl.recipe import files as _recipe, running
-    from brainrdl.training.distributed import is_first
+    from brainrdl.recipe import files as _recipe
 
     folder = out or _RUN_FOLDER / recipe.stem
-    asked = _recipe.load(recipe, changes)
+    asked = _recipe.load(recipe, changes)  # a faulty recipe is refused before torch loads
+
+    from brainrdl import report as write_report
+    from brainrdl.evaluation.held_out import Evaluation
+    from brainrdl.recipe import running
+    from brainrdl.training.distributed import is_first
+
     with _resumable(folder):
         result = running.run(asked, folder, resume=resume, overwrite=overwrite, progress=not quiet and not as_json)
     if not is_first():
@@ -195,11 +200,15 @@ def sweep(
 
     Each point has a run folder; the table and the figure of all points are in the folder of the sweep.
     """
-    from brainrdl.recipe import files as _recipe, sweeping
-    from brainrdl.reporting.index_page import write_index
+    from brainrdl.recipe import files as _recipe
 
     folder = out or _RUN_FOLDER / f"{recipe.stem}_sweep"
-    asked, listed = _recipe.load(recipe, changes), sweeping.parse_values(values)
+    asked = _recipe.load(recipe, changes)
+
+    from brainrdl.recipe import sweeping
+    from brainrdl.reporting.index_page import write_index
+
+    listed = sweeping.parse_values(values)
     with _resumable(folder, begun=sweeping.SWEEP):
         table = sweeping.sweep(
             asked, listed, folder, resume=resume, overwrite=overwrite, progress=not quiet and not as_json, n_jobs=n_jobs
@@ -564,17 +573,13 @@ def _print_summary(evaluation: Evaluation, as_json: bool) -> None:
 
 
 def _print_contrasts(contrasts: pd.DataFrame) -> None:
-    """Show the contrasts of the first comparator with the mean RDM, or else with subjects."""
-    for against in (Against.MEAN, Against.SUBJECTS):
-        rows = contrasts[contrasts["against"] == against.value]
-        if rows.empty:
-            continue
-        rows = rows[rows["comparator"] == rows["comparator"].iloc[0]]
-        what = f"differences ({rows['comparator'].iloc[0]} with {against.label}), p corrected"
-        console.print(f"[bold]{escape(what)}[/bold]")
-        print_table(_readable(rows, _CONTRAST_COLUMNS))
-        console.print()
-        return
+    """Show the contrasts of each comparator with the mean RDM, or else with subjects."""
+    shown = [against for against in (Against.MEAN, Against.SUBJECTS) if (contrasts["against"] == against.value).any()]
+    for against in shown[:1]:
+        for comparator, rows in contrasts[contrasts["against"] == against.value].groupby("comparator", sort=False):
+            console.print(f"[bold]{escape(f'differences ({comparator} with {against.label}), p corrected')}[/bold]")
+            print_table(_readable(rows, _CONTRAST_COLUMNS))
+            console.print()
 
 
 def _ceiling(row: Mapping[Any, Any]) -> str:

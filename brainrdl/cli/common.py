@@ -54,6 +54,8 @@ Names = Annotated[
     ),
 ]
 
+_PATTERN = set("*?[{")  # characters of a pattern of several files
+
 _READ_HELP = (
     "Option of the reader, for example variable=IT_RDMs or tmin=-0.1. Give an option several times to make a list; "
     "the word None means no value; entities=res:2 is a mapping."
@@ -155,6 +157,14 @@ def check_new(paths: Iterable[Path], overwrite: bool) -> None:
     if existing and not overwrite:
         what = repr(existing[0]) if len(existing) == 1 else quote(existing)
         refuse(f"{what} exists already; replace with {arg('overwrite', True)}, or choose another name")
+
+
+def check_source(path: Path | str) -> None:
+    """Refuse a file that does not exist before the seconds in which torch loads; patterns are read later."""
+    from brainrdl._core.files import check_there
+
+    if not _PATTERN & set(str(path)) and not Path(path).is_dir():
+        check_there(Path(path))
 
 
 def check_figure(path: Path, overwrite: bool) -> None:

@@ -20,6 +20,7 @@ from brainrdl.cli.common import (
     SubjectBy,
     check_figure,
     check_new,
+    check_source,
     console,
     print_json,
     print_table,
@@ -51,6 +52,7 @@ _KEYWORDS = {  # of calc_rdm
     "--noise-per": "noise_per",
     "--runs": "runs",
     "--window": "windows",
+    "--stream": "out",
 }
 
 _NOT_OF_RUN = ("--weights", "--seed", "--pool", "--step")  # options of a network that a run has fixed
@@ -198,6 +200,14 @@ def rdm(
     stimuli: Annotated[
         Path | None, typer.Option("--stimuli", metavar="FOLDER", help="Folder of images to show to the network.")
     ] = None,
+    stream: Annotated[
+        bool,
+        typer.Option(
+            "--stream",
+            help="Write the RDM of measurements while it is computed, in single precision, so that it need not fit in "
+            "memory: tens of thousands of conditions.",
+        ),
+    ] = False,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
@@ -206,6 +216,7 @@ def rdm(
     of_file = {
         "--noise-normalisation": noise, "--noise-per": noise_per, "--roi": rois, "--runs": runs,
         "--condition-column": condition_column, "--window": windows, "--names": names, "--read": options,
+        "--stream": stream or None,
     }  # fmt: skip
     of_network = {
         "--weights": weights, "--seed": seed, "--layers": layers, "--pool": pool, "--step": step, "--stimuli": stimuli,
@@ -228,12 +239,16 @@ def rdm(
             {f"--read {key}": given for key, given in short.items() if key in words}, "an option is given twice"
         )
         words |= {key: given for key, given in short.items() if given}
-        measured = {
+        measured: dict[str, Any] = {
             "--dissimilarity": dissimilarity, "--noise-normalisation": noise, "--noise-per": noise_per, "--runs": runs,
             "--window": list(map(_window, windows)),
         }  # fmt: skip
+        if stream and out.suffix.lower() not in _HDF5:
+            refuse(f"--stream writes HDF5 files, and --out {str(out)!r} is not one; choose a name that ends in .h5")
+        measured |= {"--stream": out if stream else None}
         found = _of_file(_only(sources), names, words, {key: value for key, value in measured.items() if value})
-    _write(found, out)
+    if not stream:
+        _write(found, out)
     _tell(found, out, as_json)
 
 
@@ -264,12 +279,13 @@ def doctor(
     as_json: AsJson = False,
 ) -> None:
     """Check a file before using it as a teacher; the exit status is 1 if it cannot be used."""
-    from brainrdl.doctor.auditing import audit
-    from brainrdl.readers.reading import options_of
-
     if out is not None:
         check_figure(out, overwrite)
     with about(repr(path)):
+        check_source(path)
+        from brainrdl.doctor.auditing import audit
+        from brainrdl.readers.reading import options_of
+
         read = options_of(path, read_options(options))
         how: dict[str, Any] = {"subject_by": subject_by, "average_over": average_over}
         found = audit(path, stimuli=stimuli, names=names, target_by=target_by or None, **how, **read)
@@ -368,12 +384,13 @@ def _only(sources: Sequence[str]) -> str:
 
 def _of_file(source: str, names: Path | None, words: Mapping[str, Sequence[str]], measured: dict[str, Any]) -> RDMs:
     """Compute RDMs of the measurements in a file; RDMs that it contains already are left as they are."""
-    from rsatoolbox.rdm import RDMs
-
-    from brainrdl import calc_rdm, read
-    from brainrdl.readers.reading import options_of
-
     with about(repr(source)):
+        check_source(source)
+        from rsatoolbox.rdm import RDMs
+
+        from brainrdl import calc_rdm, read
+        from brainrdl.readers.reading import options_of
+
         options = options_of(source, words)
         by = options.pop("by", "stimulus")
         found: Any = read(source, names=names, by=by, **options)

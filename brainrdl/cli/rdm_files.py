@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from brainrdl._core.errors import about, check_option, quote, refuse
+from brainrdl.cli.common import check_source
 
 if TYPE_CHECKING:
     from rsatoolbox.rdm import RDMs
@@ -17,13 +18,14 @@ _SHOWN = 5  # names
 
 def read_rdms(path: Path, names: Path | None, words: Mapping[str, Sequence[str]], *, quiet: bool = False) -> RDMs:
     """Read RDMs and name their conditions by "stimulus"; `names` are for a file without names."""
-    from rsatoolbox.rdm import RDMs
-
-    from brainrdl import read
-    from brainrdl.rdms import by_name
-    from brainrdl.readers.reading import options_of
-
     with about(f"file {str(path)!r}"):
+        check_source(path)
+        from rsatoolbox.rdm import RDMs
+
+        from brainrdl import read
+        from brainrdl.rdms import by_name
+        from brainrdl.readers.reading import options_of
+
         options = options_of(path, words)
         by = options.get("by", "stimulus")
         found: Any = read(path, **options)

@@ -83,7 +83,8 @@ def rsa(
         ),
     ] = None,
     correction: Annotated[
-        str, typer.Option("--correction", metavar="NAME", help="Correction of p-values: holm, fdr or none.")
+        str,
+        typer.Option("--correction", metavar="NAME", help="Correction of p: holm, fdr, fdr-dependent or none."),
     ] = "holm",
     intervals: Annotated[
         str, typer.Option("--intervals", metavar="NAME", help="Intervals and p-values: dyadic or none.")

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import IO
 
 from brainrdl._core.errors import refuse
+from brainrdl._core.locks import locked
 from brainrdl.datasets.catalogue import DataFile, DataInfo, cache_folder, info
 
 _OFFLINE = "BRAINRDL_DATA"
@@ -40,6 +41,11 @@ def fetch(name: str, folder: Path | str | None = None, *, progress: bool = True)
     Path
         Folder of this data set.
 
+    Warns
+    -----
+    UserWarning
+        If another process fetches the same data set: this one then waits for it, and uses its files.
+
     Raises
     ------
     BrainrdlError
@@ -54,7 +60,15 @@ def fetch(name: str, folder: Path | str | None = None, *, progress: bool = True)
     """
     data = info(name)
     home = (cache_folder() if folder is None else Path(folder)) / name
-    wanted = missing(name, folder)
+    if missing(name, folder):
+        with _writing(home):
+            home.mkdir(parents=True, exist_ok=True)
+        with locked(home, waiting=f"data set {name!r} is being fetched by another process; waiting for it"):
+            _fetch(data, home, missing(name, folder), progress)
+    return home
+
+
+def _fetch(data: DataInfo, home: Path, wanted: list[DataFile], progress: bool) -> None:
     offline = _offline(data, wanted)
     for file in wanted:
         target = home / file.name
@@ -65,7 +79,6 @@ def fetch(name: str, folder: Path | str | None = None, *, progress: bool = True)
                 _download(data, file, target, progress)
             else:
                 _place(found, target)
-    return home
 
 
 def missing(name: str, folder: Path | str | None = None) -> list[DataFile]:

@@ -1,3 +1,17 @@
+from .channelwise import (
+    braycurtis as braycurtis,
+    canberra as canberra,
+    chebyshev as chebyshev,
+    cityblock as cityblock,
+    hamming as hamming,
+    jaccard as jaccard,
+    pairwise as pairwise,
+)
+from .cross_validated import (
+    correlation_cv as correlation_cv,
+    euclidean_cv as euclidean_cv,
+    is_reliable as is_reliable,
+)
 from .measures import (
     Crossnobis as Crossnobis,
     Dissimilarity as Dissimilarity,

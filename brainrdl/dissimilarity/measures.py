@@ -34,7 +34,7 @@ from brainrdl.dissimilarity.pairs import check_n_conditions
 from brainrdl.dissimilarity.products import centred, channel_centred, cosine_distances, matmul, pair_products
 from brainrdl.dissimilarity.registry import DISSIMILARITIES
 
-_RUNS = "(..., n_runs, n_conditions, n_channels)"
+RUNS = "(..., n_runs, n_conditions, n_channels)"
 
 _ASYMMETRY = 1e-4  # relative to the largest entry: inverting a covariance in float32 can leave this much
 
@@ -58,17 +58,21 @@ class Traits:
         Whether its values can be negative.
     of_counts : bool
         Whether its patterns are counts, which are summed over time, not averaged, and cannot be whitened.
+    differentiable : bool
+        Whether it has a useful gradient, so that a loss can use it.
 
     Examples
     --------
-    >>> traits_of(crossnobis)
-    Traits(label='crossnobis distance / channel', cross_validated=True, signed=True, of_counts=False)
+    >>> traits = traits_of(crossnobis)
+    >>> traits.label, traits.cross_validated, traits.signed, traits.of_counts, traits.differentiable
+    ('crossnobis distance / channel', True, True, False, True)
     """
 
     label: str
     cross_validated: bool = False
     signed: bool = False
     of_counts: bool = False
+    differentiable: bool = True
 
 
 @runtime_checkable
@@ -79,6 +83,7 @@ class Measure(Protocol[P]):
     cross_validated: bool
     signed: bool
     of_counts: bool
+    differentiable: bool
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Tensor: ...
 
@@ -105,7 +110,7 @@ def _traits_from(function: Measure[...]) -> Callable[[C], C]:
 
 
 def traits_of(dissimilarity: object) -> Traits:
-    """Return the traits of a dissimilarity, given by name or as a callable; what it does not say is False.
+    """Return the traits of a dissimilarity, given by name or as a callable; what it does not say has its default.
 
     Examples
     --------
@@ -114,7 +119,8 @@ def traits_of(dissimilarity: object) -> Traits:
     """
     known = DISSIMILARITIES.get(dissimilarity) if isinstance(dissimilarity, str) else dissimilarity
     name = dissimilarity if isinstance(dissimilarity, str) else getattr(dissimilarity, "__name__", repr(dissimilarity))
-    held = {key: getattr(known, key) for key in ("cross_validated", "signed", "of_counts") if hasattr(known, key)}
+    keys = ("cross_validated", "signed", "of_counts", "differentiable")
+    held = {key: getattr(known, key) for key in keys if hasattr(known, key)}
     return Traits(getattr(known, "label", name), **held)
 
 
@@ -169,7 +175,7 @@ def euclidean(x: Float[Tensor, "*batch n_conditions n_channels"]) -> Float[Tenso
     >>> euclidean(torch.tensor([[0.0, 0.0], [3.0, 4.0], [0.0, 0.0]]))
     tensor([12.5000,  0.0000, 12.5000])
     """
-    return pair_products(centred(_patterns(x)), None, 1 / x.shape[-1])
+    return pair_products(centred(checked_patterns(x)), None, 1 / x.shape[-1])
 
 
 @measure(Traits("correlation distance (1 - r)"))
@@ -198,7 +204,7 @@ def correlation(x: Float[Tensor, "*batch n_conditions n_channels"]) -> Float[Ten
     >>> correlation(torch.tensor([[1.0, 0.0, 1.0, 0.0], [5.0, 1.0, 5.0, 1.0], [0.0, 1.0, 0.0, 1.0]]))
     tensor([0., 2., 2.])
     """
-    return cosine_distances(_patterns(x), centre=True)
+    return cosine_distances(checked_patterns(x), centre=True)
 
 
 @measure(Traits("cosine distance (1 - cos)"))
@@ -226,7 +232,7 @@ def cosine(x: Float[Tensor, "*batch n_conditions n_channels"]) -> Float[Tensor, 
     >>> cosine(torch.tensor([[1.0, 0.0], [0.0, 2.0], [-3.0, 0.0]]))
     tensor([1., 2., 1.])
     """
-    return cosine_distances(_patterns(x), centre=False)
+    return cosine_distances(checked_patterns(x), centre=False)
 
 
 @measure(Traits("squared Mahalanobis distance / channel"))
@@ -405,7 +411,7 @@ class Mahalanobis:
 
     def __call__(self, x: Float[Tensor, "*batch n_conditions n_channels"], /) -> Float[Tensor, "*batch n_pairs"]:
         """Return the squared Mahalanobis distance divided by the number of channels."""
-        x = centred(_patterns(x))
+        x = centred(checked_patterns(x))
         return pair_products(x, _whitened(x, self.noise_precision), 1 / x.shape[-1])
 
 
@@ -438,7 +444,7 @@ class Crossnobis:
 
     def __call__(self, x: Float[Tensor, "*batch n_runs n_conditions n_channels"], /) -> Float[Tensor, "*batch n_pairs"]:
         """Return the cross-validated squared Mahalanobis distance divided by the number of channels."""
-        x = centred(_patterns(x, _RUNS, 3))
+        x = centred(checked_patterns(x, RUNS, 3))
         others = _other_runs(x, "crossnobis", "mahalanobis")
         if self.noise_precision is not None:
             others = _whitened(others, self.noise_precision)
@@ -477,7 +483,7 @@ class Poisson:
 
     def __call__(self, x: Float[Tensor, "*batch n_conditions n_channels"], /) -> Float[Tensor, "*batch n_pairs"]:
         """Return the symmetrised Kullback-Leibler divergence between Poisson rates over channels."""
-        rates = self.rates(_patterns(x))
+        rates = self.rates(checked_patterns(x))
         return pair_products(centred(rates), centred(rates.log()), 1 / rates.shape[-1])
 
     def rates(self, x: Tensor) -> Tensor:
@@ -515,7 +521,7 @@ class PoissonCV(Poisson):
 
     def __call__(self, x: Float[Tensor, "*batch n_runs n_conditions n_channels"], /) -> Float[Tensor, "*batch n_pairs"]:
         """Return the cross-validated symmetrised Kullback-Leibler divergence between Poisson rates."""
-        x = _patterns(x, _RUNS, 3)
+        x = checked_patterns(x, RUNS, 3)
         others = _other_runs(x, "poisson_cv", "poisson")
         return _run_products(centred(self.rates(x).log()), centred(self.rates(others)))
 
@@ -577,11 +583,12 @@ def count_constant(x: Float[Tensor, "*batch n_conditions n_channels"]) -> Int[Te
     >>> count_constant(torch.tensor([[0.1, 0.1, 0.1], [1.0, 2.0, 3.0]]))
     tensor(1)
     """
-    centred, floor = channel_centred(_patterns(x).detach())
+    centred, floor = channel_centred(checked_patterns(x).detach())
     return (centred.square().sum(-1) <= floor).sum(-1)
 
 
-def _patterns(x: object, expected: str = "(..., n_conditions, n_channels)", at_least: int = 2) -> Tensor:
+def checked_patterns(x: object, expected: str = "(..., n_conditions, n_channels)", at_least: int = 2) -> Tensor:
+    """Return patterns in float32 or float64; refuse what are not patterns of two conditions or more."""
     if not isinstance(x, Tensor):
         refuse(f"patterns must be a torch tensor of shape {expected}, got {type(x).__name__}; use torch.as_tensor")
     check_ndim(x, at_least, "patterns", expected)

@@ -148,8 +148,38 @@ def places_of(chosen: npt.NDArray[np.int64], n: int) -> Iterator[tuple[slice, np
     [(slice(0, 3, None), [2, 4, 0])]
     """
     for part, rows, columns in pair_blocks(len(chosen)):
-        low, high = np.minimum(chosen[rows], chosen[columns]), np.maximum(chosen[rows], chosen[columns])
-        yield part, low * n - low * (low + 1) // 2 + high - low - 1
+        yield part, place_of(chosen[rows], chosen[columns], n)
+
+
+def place_of(one: npt.NDArray[np.int64], other: npt.NDArray[np.int64], n: int) -> npt.NDArray[np.int64]:
+    """Return where the pairs of two conditions, in any order, are among the pairs of all `n`.
+
+    Examples
+    --------
+    >>> place_of(np.array([3, 0]), np.array([2, 1]), 4)
+    array([5, 0])
+    """
+    low, high = np.minimum(one, other), np.maximum(one, other)
+    places: npt.NDArray[np.int64] = low * n - low * (low + 1) // 2 + high - low - 1
+    return places
+
+
+def conditions_at(places: npt.NDArray[np.int64], n: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Return the two conditions of the pairs at `places` among the pairs of all `n`.
+
+    Examples
+    --------
+    >>> conditions_at(np.array([5, 0]), 4)
+    (array([2, 0]), array([3, 1]))
+    """
+
+    def start(rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        return rows * (2 * n - rows - 1) // 2
+
+    rows = ((2 * n - 1 - np.sqrt((2.0 * n - 1) ** 2 - 8.0 * places)) / 2).astype(np.int64)
+    rows -= start(rows) > places  # the root is rounded
+    rows += start(rows + 1) <= places
+    return rows, places - start(rows) + rows + 1
 
 
 # The caches are filled outside inference mode: an index made there could never be saved for a backward pass.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -18,13 +18,13 @@ _AT_ONCE = 2**20  # pairs in a block
 _ROUNDING = 4.0  # a spread over channels below this many rounding errors of the mean is only rounding
 
 
-def _outside_autocast(x: Tensor) -> AbstractContextManager[Any]:
+def outside_autocast(x: Tensor) -> AbstractContextManager[Any]:
     kind = x.device.type
     return torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext()
 
 
 def matmul(a: Tensor, b: Tensor) -> Tensor:
-    with _outside_autocast(a):  # autocast would lower the precision of this operation only, forward and backward
+    with outside_autocast(a):  # autocast would lower the precision of this operation only, forward and backward
         return torch.matmul(a, b)
 
 
@@ -100,14 +100,14 @@ def _distances(cosines: Tensor) -> Tensor:
 
 def pair_products(x: Tensor, y: Tensor | None, scale: float) -> Tensor:
     if _in_blocks(x, y):
-        return _pair_products_in_blocks(x, y, scale)
+        return _joined(x, pair_product_blocks(x, y, scale))
     pairs: Tensor = _PairProducts.apply(x, y, scale)
     return pairs
 
 
 def cosine_distances(x: Tensor, centre: bool) -> Tensor:
     if _in_blocks(x, None):
-        return _cosine_distances_in_blocks(x, centre)
+        return _joined(x, cosine_distance_blocks(x, centre))
     pairs: Tensor = _CosineDistances.apply(x, centre)
     return pairs
 
@@ -117,7 +117,16 @@ def _in_blocks(x: Tensor, y: Tensor | None) -> bool:
     return x.shape[-2] > _LARGE and not needs_gradient
 
 
-def _pair_products_in_blocks(x: Tensor, y: Tensor | None, scale: float) -> Tensor:
+def _joined(x: Tensor, parts: Iterator[tuple[slice, Tensor]]) -> Tensor:
+    n = x.shape[-2]
+    pairs = x.new_empty(*x.shape[:-2], n * (n - 1) // 2)
+    for part, found in parts:
+        pairs[..., part] = found
+    return pairs
+
+
+def pair_product_blocks(x: Tensor, y: Tensor | None, scale: float) -> Iterator[tuple[slice, Tensor]]:
+    """Yield the result of `pair_products` in blocks of pairs, without gradient."""
     own = (x * (x if y is None else y)).sum(-1)
 
     def block(rows: slice, columns: slice) -> Tensor:
@@ -128,25 +137,24 @@ def _pair_products_in_blocks(x: Tensor, y: Tensor | None, scale: float) -> Tenso
         both.sub_(matmul(x[..., rows, :], y[..., columns, :].mT))
         return both.sub_(matmul(y[..., rows, :], x[..., columns, :].mT)).mul_(scale)
 
-    return _joined(x, block)
+    return _blocks(x, block)
 
 
-def _cosine_distances_in_blocks(x: Tensor, centre: bool) -> Tensor:
+def cosine_distance_blocks(x: Tensor, centre: bool) -> Iterator[tuple[slice, Tensor]]:
+    """Yield the result of `cosine_distances` in blocks of pairs, without gradient."""
     vectors, floor = channel_centred(x) if centre else (x, torch.finfo(x.dtype).tiny)
     unit = vectors * inverse_lengths(vectors.square().sum(-1), floor).unsqueeze(-1)
-    return _joined(x, lambda rows, columns: _distances(matmul(unit[..., rows, :], unit[..., columns, :].mT)))
+    return _blocks(x, lambda rows, columns: _distances(matmul(unit[..., rows, :], unit[..., columns, :].mT)))
 
 
-def _joined(x: Tensor, block: Callable[[slice, slice], Tensor]) -> Tensor:
-    """Fill the pairs from blocks of the upper triangle: a few rows, and the columns from the first of these rows on."""
+def _blocks(x: Tensor, block: Callable[[slice, slice], Tensor]) -> Iterator[tuple[slice, Tensor]]:
+    """Yield pairs in blocks of the upper triangle: a few rows, and the columns from the first of these rows on."""
     n = x.shape[-2]
-    pairs = x.new_empty(*x.shape[:-2], n * (n - 1) // 2)
     for part, i, j in pair_blocks(n, _AT_ONCE):
         first = int(i[0])
         within = torch.from_numpy((i - first) * (n - first) + j - first).to(x.device)
         found = block(slice(first, int(i[-1]) + 1), slice(first, None))
-        pairs[..., part] = found.flatten(-2).index_select(-1, within)
-    return pairs
+        yield part, found.flatten(-2).index_select(-1, within)
 
 
 def channel_centred(x: Tensor) -> tuple[Tensor, Tensor]:

@@ -35,6 +35,7 @@ from brainrdl.rdms.subjects import check_known
 from brainrdl.readers.condition_names import number_key
 from brainrdl.readers.reading import read, reader_of
 from brainrdl.stimuli.named_images import Stimuli
+from brainrdl.stimuli.near_duplicates import similar_images
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -404,6 +405,22 @@ def _stimuli(stimuli: str | Path | Stimuli | None, conditions: Sequence[str] | N
     if met.only_stimuli:
         yield Finding("Stimuli", "note", "images without condition", "", quote(met.only_stimuli), "they are not used")
     yield _copies(images)
+    yield from _near_copies(images)
+
+
+def _near_copies(images: Stimuli) -> Iterator[Finding]:
+    """Report images that are nearly the same, without those that are byte-identical."""
+    digests = images.digests()
+    found = similar_images(images)
+    pairs = [
+        f"{first} ~ {second} ({similarity:.3f})"
+        for first, second, similarity in zip(found["first"], found["second"], found["similarity"], strict=True)
+        if digests[first] != digests[second]
+    ]
+    if pairs:
+        shown = f"{', '.join(pairs[:_SHOWN])}{', ...' if len(pairs) > _SHOWN else ''}"
+        advice = "keep each pair in one fold: brainrdl.stimuli.groups_of_similar gives groups for evaluation.groups"
+        yield Finding("Stimuli", "warning", "nearly the same images", f"{len(pairs)} pairs", shown, advice)
 
 
 def _copies(images: Stimuli) -> Finding:

@@ -7,6 +7,7 @@ from .elsewhere import (
     evaluate_elsewhere as evaluate_elsewhere,
     seen_images as seen_images,
 )
+from .fitted_models import cross_validate_models as cross_validate_models
 from .folds import stimulus_folds as stimulus_folds
 from .held_out import (
     Evaluation as Evaluation,

@@ -8,7 +8,6 @@ the training stimuli.
 from __future__ import annotations
 
 import shutil
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -23,15 +22,17 @@ from brainrdl._core import files as _files
 from brainrdl._core.errors import refuse
 from brainrdl._core.options import complete, free, lists_options
 from brainrdl._core.rows import Role
-from brainrdl.evaluation.baselines import averaged_rows, baseline_rows, constant_rows
+from brainrdl.evaluation.baselines import averaged_rows, baseline_rows, constant_rows, reweighted_rows
 from brainrdl.evaluation.fresh_students import Maker, with_new_terms, without_choice
 from brainrdl.evaluation.held_out import Evaluation, assemble, student_rdms, teacher_rdms, write_evaluation
 from brainrdl.evaluation.jobs import count_workers, run_jobs
-from brainrdl.evaluation.options import CrossValidationOptions, EvaluationOptions
+from brainrdl.evaluation.options import CrossValidationOptions, EvaluationOptions, resamples
 from brainrdl.evaluation.plan import (
+    FITTED_CONTROLS,
     Candidate,
     Split,
     check_candidates,
+    check_controls,
     check_inner,
     check_inner_sizes,
     check_rows,
@@ -41,6 +42,7 @@ from brainrdl.evaluation.plan import (
     check_validation,
     controls_for,
     display,
+    fitted_control,
     inner_folds_of,
     named_candidates,
     settings_of_teachers,
@@ -49,13 +51,14 @@ from brainrdl.evaluation.plan import (
 )
 from brainrdl.evaluation.scores import HeldOut
 from brainrdl.evaluation.simple_models import model_rdms
+from brainrdl.loss.matching import match_layers
 from brainrdl.loss.rdm_loss import RDMLoss, check_rdm_loss
 from brainrdl.models.student import Student
 from brainrdl.runs import checkpoint as _checkpoint, provenance, run_folder
 from brainrdl.runs.fingerprint import hashes_of, source_settings, student_settings
 from brainrdl.stimuli.categories import groups_of
 from brainrdl.stimuli.named_images import Stimuli
-from brainrdl.teachers.controls import PermutedTeacher
+from brainrdl.teachers.controls import pixel_rdm
 from brainrdl.teachers.protocol import Teacher, check_stored
 from brainrdl.training.distributed import agreed, is_first, join, opened_by_first, start_alike, wait_for_all
 from brainrdl.training.frozen_features import FrozenFeatures
@@ -147,7 +150,7 @@ def cross_validate(
     ...     return Student(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 8)), ["1"])
     >>> result = cross_validate(make, teacher, stimuli, folds=3, steps=5, device="cpu", progress=False)
     >>> sorted(result.summary.student.unique())
-    ['fitted', 'permuted', 'unfitted']
+    ['fitted', 'permuted', 'reweighted', 'unfitted']
     """
     join(options.get("device", "auto"))
     if out is not None and is_first():
@@ -156,6 +159,7 @@ def cross_validate(
     _check_kinds(teacher, stimuli)
     check_stored(teacher)
     asked = complete(EvaluationOptions, options)
+    n_bootstrap = resamples(asked["intervals"], asked["n_bootstrap"])
     count_workers(asked["n_jobs"], n=2)  # refuse a wrong number before hours of preparation
     seeds, stratify, inner_folds = asked["seeds"], asked["stratify"], asked["inner_folds"]
     groups = asked["groups"] = groups_of(asked["groups"], stimuli.names)
@@ -166,6 +170,7 @@ def cross_validate(
     check_candidates(candidates, fit_options, cross_validate)
     check_teachers(candidates, stimuli.names)
     check_inner(candidates, inner_folds, fit_options)
+    models = _with_pixels(models or {}, stimuli) if "pixels" in controls else models
     check_rows(candidates, ensembles or {}, models or {})
     model_rdms(models or {}, None, ("",), stimuli.names, seed=0, fold=0)  # refuse wrong models before hours of fitting
     hashes = hashes_of(teacher, stimuli, stimuli.names, labels=True)
@@ -177,11 +182,12 @@ def cross_validate(
     }  # fmt: skip
     judging = {
         **{name: value for name, value in asked.items() if name in free(EvaluationOptions)},
-        "ensembles": ensembles, "models": list(models or {}), "n_stimuli": len(stimuli),
+        "ensembles": ensembles, "models": list(models or {}), "n_stimuli": len(stimuli), "n_bootstrap": n_bootstrap,
     }  # fmt: skip
     left_out = subjects_to_leave_out(teacher, asked["subjects"])
     splits = list(splits_of(stimuli, asked["folds"], seeds, stratify, groups, left_out))
     check_slugs(splits, candidates)
+    check_controls(candidates, controls, teacher, stimuli, splits)
     check_inner_sizes(splits, candidates, inner_folds, stimuli.labels if stratify else None, groups, stimuli)
     check_validation(splits, candidates, fit_options, groups, stimuli)
     made = Maker()
@@ -210,15 +216,10 @@ def cross_validate(
         held_out += averaged_rows(held_out, ensembles or {})
         for split in splits:
             held_out += baseline_rows(split, truth, stimuli, models or {}, "category" in controls)
-        flat = constant_rows(held_out)
-        if flat:
-            warnings.warn(
-                f"{'; '.join(flat)}: a score of 0 there means that the patterns became constant", stacklevel=2
-            )
         evaluation = assemble(
             held_out, truth, asked["comparators"], asked["intervals"], asked["n_bootstrap"], seeds[0],
             histories=pd.concat(histories, ignore_index=True), labels=stimuli.labels,
-            settings=fitting | judging | {"constant": flat} | dict(facts or {}),
+            settings=fitting | judging | {"constant": constant_rows(held_out)} | dict(facts or {}),
         )  # fmt: skip
         if folder and not read_only and is_first():
             write_evaluation(evaluation, folder)
@@ -246,13 +247,16 @@ class _Work:
         teacher = split.cut(self.teacher if candidate.teacher is None else candidate.teacher)
         student, histories = self._fit(split, label, Role.STUDENT, candidate, teacher)
         found = self._held_out(split, label, Role.STUDENT, candidate, student)
-        if "unfitted" in controls:
+        if "unfitted" in controls or "reweighted" in controls:
             before = self._unfitted(split, label, candidate, student.device)
-            found += self._held_out(split, label, Role.UNFITTED, candidate, before)
-        if "permuted" in controls:
-            shuffled = PermutedTeacher(teacher, split.train, seed=split.seed)
-            student, more = self._fit(split, label, Role.PERMUTED, candidate, shuffled)
-            found += self._held_out(split, label, Role.PERMUTED, candidate, student)
+            if "unfitted" in controls:
+                found += self._held_out(split, label, Role.UNFITTED, candidate, before)
+            if "reweighted" in controls:
+                found += self._reweighted(split, label, candidate, before, teacher)
+        for name in (name for name in controls if name in FITTED_CONTROLS):
+            other, role = fitted_control(name, teacher, self.stimuli, split), FITTED_CONTROLS[name]
+            student, more = self._fit(split, label, role, candidate, other)
+            found += self._held_out(split, label, role, candidate, student)
             histories += more
         return found, histories
 
@@ -341,6 +345,20 @@ class _Work:
         light.calibrate(shown.images(shown_first))
         return student
 
+    def _reweighted(
+        self, split: Split, label: str, candidate: Candidate, student: Student, teacher: Teacher
+    ) -> list[HeldOut]:
+        loss = {**self.options, **candidate.options}["loss"]
+        names = (*split.train, *split.test)
+        light, images = self._light(student, names)
+        matched = match_layers(student.layers, self.teacher.targets, loss.match or student.match)
+        wanted = {target for targets in matched.values() for target in targets} & set(teacher.targets)
+        truth = teacher_rdms(teacher, self.stimuli, split.train, sorted(wanted))
+        patterns = light.patterns(images, names)
+        return reweighted_rows(
+            split, label, patterns, names, matched, truth, loss.dissimilarity, self.options["groups"]
+        )
+
     def _light(self, student: Student, names: tuple[str, ...]) -> tuple[Student, Stimuli]:
         features = self.options["features"]
         return features.of(student, names) if features.serves(student, None) else (student, self.stimuli)
@@ -364,6 +382,12 @@ class _Work:
             )
             for (layer, target), pairs in found.items()
         ]
+
+
+def _with_pixels(models: Mapping[str, RDMs], stimuli: Stimuli) -> dict[str, RDMs]:
+    if "pixels" in models:
+        refuse("there are a model and a control with the name 'pixels'; rename the model, or leave out the control")
+    return {"pixels": pixel_rdm(stimuli), **models}
 
 
 def _check_kinds(teacher: object, stimuli: object) -> None:

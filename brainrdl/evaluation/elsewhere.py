@@ -9,16 +9,16 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from brainrdl._core.constants import MIN_CONDITIONS
-from brainrdl._core.errors import arg, check_option, check_text, check_whole, quote, refuse
+from brainrdl._core.errors import arg, check_text, check_unique, check_whole, quote, refuse
 from brainrdl._core.rows import Role
 from brainrdl.dissimilarity import measures
 from brainrdl.evaluation.held_out import Evaluation, assemble, student_rdms, teacher_rdms
-from brainrdl.evaluation.options import COMPARATORS, Intervals
+from brainrdl.evaluation.options import COMPARATORS, Intervals, resamples
 from brainrdl.evaluation.scores import HeldOut
 from brainrdl.evaluation.simple_models import model_rdms
 from brainrdl.models.student import Student
@@ -115,7 +115,7 @@ def evaluate_elsewhere(
     dissimilarity: str | measures.Dissimilarity = "correlation",
     models: Mapping[str, RDMs] | None = None,
     intervals: Intervals = "dyadic",
-    n_bootstrap: int = 1000,
+    n_bootstrap: int | None = None,
     seed: int = 0,
     facts: Mapping[str, Any] | None = None,
 ) -> Evaluation:
@@ -175,10 +175,10 @@ def evaluate_elsewhere(
     >>> result.settings["elsewhere"]["n_seen"], list(result.summary["student"].unique())
     (6, ['fitted'])
     """
-    check_option(intervals, get_args(Intervals), "intervals")
-    check_whole(n_bootstrap, "n_bootstrap", 0)
+    judging = {"intervals": intervals, "n_bootstrap": resamples(intervals, n_bootstrap)}
     check_whole(seed, "seed", 0, 2**32)
     check_text(models or (), "the models")
+    check_unique(["fitted", "unfitted", *(models or ()), "category", "category lookup"], "the rows of the evaluation")
     check_stored(teacher)
     stimuli, dropped = _new(stimuli, seen, groups_of(groups, (*seen.names, *stimuli.names)), same_names, drop_seen)
     names = stimuli.names
@@ -193,8 +193,8 @@ def evaluate_elsewhere(
     targets = tuple(dict.fromkeys(one.target for one in held_out))
     held_out += model_rdms(models or {}, stimuli.labels, targets, names, seed=0, fold=0)
     settings = {
-        "teacher": teacher.name, "held_out": list(names), "comparators": list(comparators), "intervals": intervals,
-        "n_bootstrap": n_bootstrap, "elsewhere": {"n_seen": len(seen), "dropped": dropped}, **(facts or {}),
+        "teacher": teacher.name, "held_out": list(names), "comparators": list(comparators), **judging,
+        "elsewhere": {"n_seen": len(seen), "dropped": dropped}, **(facts or {}),
     }  # fmt: skip
     truth = teacher_rdms(teacher, stimuli, names, targets)
     return assemble(

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import torch
 
 from brainrdl._core.constants import MIN_CONDITIONS
-from brainrdl._core.errors import check_option, check_text, check_whole, refuse
+from brainrdl._core.errors import check_text, check_unique, check_whole, refuse
 from brainrdl._core.files import (
     check_digests,
     digests_of,
@@ -26,7 +26,7 @@ from brainrdl._core.files import (
 from brainrdl._core.locks import locked
 from brainrdl._core.rows import Role
 from brainrdl.dissimilarity import measures, pairs
-from brainrdl.evaluation.options import COMPARATORS, Intervals
+from brainrdl.evaluation.options import COMPARATORS, Intervals, resamples
 from brainrdl.evaluation.scores import HeldOut, TeacherRDMs, score
 from brainrdl.evaluation.simple_models import model_rdms
 from brainrdl.loss.matching import Match, match_layers
@@ -185,7 +185,7 @@ def evaluate(
     dissimilarity: str | measures.Dissimilarity = "correlation",
     models: Mapping[str, RDMs] | None = None,
     intervals: Intervals = "dyadic",
-    n_bootstrap: int = 1000,
+    n_bootstrap: int | None = None,
     seed: int = 0,
 ) -> Evaluation:
     """Score a student on conditions it was not fitted to.
@@ -209,8 +209,9 @@ def evaluate(
         Model RDMs to score on the same pairs, one RDM each.
     intervals : {"dyadic", "dual-bootstrap", "none"}
         How 95 % intervals and p-values are computed; see `brainrdl.inference.intervals`.
-    n_bootstrap : int
-        Number of resamples of stimuli and subjects for the dual bootstrap, which needs at least 2.
+    n_bootstrap : int, optional
+        Number of resamples of stimuli and subjects for the dual bootstrap, at least 2; by default 1000. Other intervals
+        need none, and refuse a number.
     seed : int
         Seed of the resampling.
 
@@ -234,12 +235,12 @@ def evaluate(
     >>> sorted(result.summary.against.unique())
     ['mean', 'subjects']
     """
-    check_option(intervals, get_args(Intervals), "intervals")
-    check_whole(n_bootstrap, "n_bootstrap", 0)
+    judging = {"intervals": intervals, "n_bootstrap": resamples(intervals, n_bootstrap)}
     check_whole(seed, "seed", 0, 2**32)
     names = tuple(stimuli.names if names is None else names)
     check_stored(teacher)
     check_text(models or (), "the models")
+    check_unique(["student", *(models or ()), "category", "category lookup"], "the rows of the evaluation")
     if len(names) < MIN_CONDITIONS:
         refuse(f"scoring needs at least {MIN_CONDITIONS} conditions, got {len(names)}: {list(names)}")
     found = student_rdms(student, teacher, stimuli, names, dissimilarity)
@@ -249,7 +250,6 @@ def evaluate(
     ]
     targets = tuple(dict.fromkeys(target for _, target in found))
     held_out += model_rdms(models or {}, stimuli.labels, targets, names, seed=0, fold=0)
-    judging = {"intervals": intervals, "n_bootstrap": n_bootstrap}
     settings = {"held_out": list(names), "comparators": list(comparators), **judging}
     truth = teacher_rdms(teacher, stimuli, names, targets)
     return assemble(
@@ -320,7 +320,7 @@ def assemble(
     truth: Mapping[str, TeacherRDMs],
     comparators: Sequence[str],
     intervals: Intervals,
-    n_bootstrap: int,
+    n_bootstrap: int | None,
     seed: int,
     **parts: Any,
 ) -> Evaluation:
@@ -330,7 +330,7 @@ def assemble(
     --------
     >>> truth = TeacherRDMs("IT", tuple("abcd"), ("s1",), torch.tensor([[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]]))
     >>> row = HeldOut(student="fitted", role=Role.STUDENT, target="IT", names=tuple("abcd"), pairs=truth.pairs[0])
-    >>> assemble([row], {"IT": truth}, ["corr"], "dyadic", 0, 0).summary["score"].round(6).tolist()
+    >>> assemble([row], {"IT": truth}, ["corr"], "dyadic", None, 0).summary["score"].round(6).tolist()
     [1.0, 1.0]
     """
     tables = score(held_out, truth, comparators, intervals=intervals, n_bootstrap=n_bootstrap, seed=seed)

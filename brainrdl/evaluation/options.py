@@ -5,16 +5,58 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal, Protocol, TypedDict, get_args, runtime_checkable
 
+from brainrdl._core.constants import TeacherControl
+from brainrdl._core.errors import arg, check_option, check_whole, refuse
 from brainrdl._core.options import Names, Option
 from brainrdl.training.options import Groups, TrainingOptions
 
-Control = Literal["unfitted", "permuted", "category"]
+Control = Literal["unfitted", "reweighted", TeacherControl]
 
 CONTROLS: tuple[Control, ...] = get_args(Control)
+
+MODEL_CONTROLS: tuple[Control, ...] = ("category", "pixels")  # scored as they are; a student is fitted to the others
 
 Intervals = Literal["dyadic", "dual-bootstrap", "none"]
 
 COMPARATORS = ("spearman", "corr")
+
+_RESAMPLES, _FEWEST_RESAMPLES = 1000, 2  # by default, and of each kind for a variance
+
+
+def resamples(intervals: str, n_bootstrap: int | None) -> int | None:
+    """Return the number of resamples, 1000 by default; None if these intervals need none.
+
+    Parameters
+    ----------
+    intervals : {"dyadic", "dual-bootstrap", "none"}
+    n_bootstrap : int or None
+
+    Returns
+    -------
+    int or None
+
+    Raises
+    ------
+    BrainrdlError
+        If the intervals are unknown, or a number is given that is not whole, below 2, or would have no effect.
+
+    Examples
+    --------
+    >>> resamples("dual-bootstrap", None), resamples("dyadic", None)
+    (1000, None)
+    """
+    bootstrapped = check_option(intervals, get_args(Intervals), "intervals") == "dual-bootstrap"
+    if n_bootstrap is None:
+        return _RESAMPLES if bootstrapped else None
+    check_whole(n_bootstrap, "n_bootstrap", 0)
+    if not bootstrapped:
+        refuse(
+            f"{arg('n_bootstrap', n_bootstrap)} has no effect with {arg('intervals', intervals)}, which resamples "
+            f"nothing; leave it out, or use {arg('intervals', 'dual-bootstrap')}"
+        )
+    if n_bootstrap < _FEWEST_RESAMPLES:
+        refuse(f"{arg('intervals', intervals)} needs at least {_FEWEST_RESAMPLES} resamples, got {n_bootstrap}")
+    return n_bootstrap
 
 
 @runtime_checkable
@@ -76,9 +118,13 @@ class EvaluationOptions(TypedDict, total=False):
         Sequence[Control] | None,
         Option(
             None,
-            "Controls for each student: the student before fitting (unfitted); the student fitted in the same way to a "
-            "teacher whose names are shuffled among the training stimuli (permuted); and category models (category), "
-            "which need labels. By default all possible ones; listed ones must be possible.",
+            "Controls for each student: the student before fitting (unfitted), and the same with a non-negative weight "
+            "for each channel (reweighted: feature-reweighted RSA, layers of at most 2,048 channels); the student "
+            "fitted in the same way to the teacher's RDMs under names shuffled among the training stimuli (permuted) "
+            "or within their categories (permuted_within_class), to random RDMs with the spectrum of the teacher's "
+            "(spectrum), or to the RDMs of the teacher's network with random weights (random); and the RDMs of "
+            "categories (category) and of pixels (pixels). By default unfitted, reweighted, permuted and, with labels, "
+            "category; listed ones must be possible.",
             may_be_empty=True,
             fixed=False,
         ),
@@ -94,9 +140,13 @@ class EvaluationOptions(TypedDict, total=False):
         ),
     ]
     n_bootstrap: Annotated[
-        int,
+        int | None,
         Option(
-            1000, "Resamples of stimuli and subjects for the dual bootstrap; others need none.", at_least=0, fixed=False
+            None,
+            "Resamples of stimuli and subjects for the dual bootstrap, by default 1000; refused with other intervals, "
+            "which need none.",
+            at_least=0,
+            fixed=False,
         ),
     ]
     n_jobs: Annotated[

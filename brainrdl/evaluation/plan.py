@@ -23,11 +23,12 @@ from brainrdl._core.files import slug
 from brainrdl._core.options import check_known, complete
 from brainrdl._core.rows import Role
 from brainrdl.evaluation.folds import stimulus_folds
-from brainrdl.evaluation.options import CONTROLS, Control, Splitter
+from brainrdl.evaluation.options import CONTROLS, MODEL_CONTROLS, Control, Splitter
 from brainrdl.loss.matching import match_layers
 from brainrdl.models.student import Student
 from brainrdl.runs.fingerprint import hash_teacher, source_settings
 from brainrdl.stimuli.named_images import Stimuli
+from brainrdl.teachers.controls import control
 from brainrdl.teachers.protocol import Teacher, check_stored, cut_down, known_conditions, subjects_of, without_subject
 from brainrdl.training.loop import fit
 from brainrdl.training.options import FitOptions
@@ -36,6 +37,12 @@ from brainrdl.training.stimulus_lists import check_partitions, training_names
 _OURS = ("train", "held_out", "seed", "groups", "out", "resume", "overwrite")  # set for each fold
 
 _ALONE = "fitted"
+
+_DEFAULT: tuple[Control, ...] = ("unfitted", "reweighted", "permuted", "category")
+
+OF_STUDENTS = tuple(name for name in CONTROLS if name not in MODEL_CONTROLS)
+
+FITTED_CONTROLS = {name: Role(name) for name in OF_STUDENTS if name not in ("unfitted", "reweighted")}
 
 
 @dataclass(frozen=True)
@@ -49,8 +56,9 @@ class Candidate:
         network too, because fits must not share trained weights. A frozen network may be shared.
     options : mapping
         Options of `fit` that differ from those given to `cross_validate`.
-    controls : sequence of {"unfitted", "permuted"}, optional
-        Controls of this candidate, if they differ from those given to `cross_validate`.
+    controls : sequence of str, optional
+        Controls of this candidate, if they differ from those given to `cross_validate`; without "category" and
+        "pixels", which do not depend on the student.
     inner_folds : int, optional
         Inner folds of this candidate, if they differ from those given to `cross_validate`.
     teacher : Teacher, optional
@@ -156,7 +164,7 @@ def check_candidates(
     check_known(fit_options, function, fit)
     for label, candidate in candidates.items():
         for name in candidate.controls or ():
-            check_option(name, CONTROLS[:2], f"control of student {label!r}")
+            check_option(name, OF_STUDENTS, f"control of student {label!r}")
         check_known(candidate.options, fit)
         options = {**fit_options, **candidate.options}
         for name in _OURS:
@@ -200,11 +208,34 @@ def settings_of_teachers(candidates: Mapping[str, Candidate], stimuli: Stimuli) 
     }
 
 
+def fitted_control(name: str, teacher: Teacher, stimuli: Stimuli, split: Split) -> Teacher:
+    """Return the teacher that a control is fitted to; it knows the training stimuli of the split only."""
+    with about(f"control {name!r}", spelling=lambda argument: argument.name):
+        return control(name, teacher=teacher, stimuli=stimuli, conditions=split.train, seed=split.seed)
+
+
+def check_controls(
+    candidates: Mapping[str, Candidate],
+    controls: Sequence[str],
+    teacher: Teacher,
+    stimuli: Stimuli,
+    splits: Sequence[Split],
+) -> None:
+    """Refuse, before any fit, controls that cannot be made."""
+    for candidate in candidates.values():
+        source = teacher if candidate.teacher is None else candidate.teacher
+        for name in controls if candidate.controls is None else candidate.controls:
+            # a random RDM or network that can be made for one split can be made for others
+            for split in splits if name == "permuted_within_class" else splits[:1]:
+                if name in FITTED_CONTROLS:
+                    fitted_control(name, split.cut(source), stimuli, split)
+
+
 def controls_for(controls: Sequence[Control] | None, stimuli: Stimuli) -> list[Control]:
     """Return the requested controls, which must be possible, or else all possible ones."""
     categories = set((stimuli.labels or {}).values())
     if controls is None:
-        return [name for name in CONTROLS if name != "category" or len(categories) > 1]
+        return [name for name in _DEFAULT if name != "category" or len(categories) > 1]
     if "category" in controls and len(categories) < 2:
         refuse(
             "control 'category' needs labels of two or more categories, which the stimuli lack; add labels, or leave it"
@@ -271,7 +302,7 @@ def inner_folds_of(
 
 def check_slugs(splits: Sequence[Split], labels: Iterable[str]) -> None:
     """Refuse fits that would share a folder: the second one would be mistaken for the finished first one."""
-    rows = [display(label, role) for label in labels for role in (Role.STUDENT, Role.PERMUTED)]
+    rows = [display(label, role) for label in labels for role in (Role.STUDENT, *FITTED_CONTROLS.values())]
     check_unique([split.slug(row) for split in splits for row in rows], "the folders of the fits")
 
 
@@ -282,6 +313,7 @@ def check_rows(
     check_text([*candidates, *ensembles, *models], "the rows of the evaluation")
     for members in ensembles.values():
         check_conditions(members, candidates, "the students of an ensemble")
-    fitted = [display(label, role) for label in candidates for role in (Role.STUDENT, Role.UNFITTED, Role.PERMUTED)]
+        check_unique(members, "the students of an ensemble")
+    fitted = [display(label, role) for label in candidates for role in (Role.STUDENT, *map(Role, OF_STUDENTS))]
     averaged = [display(label, role) for label in ensembles for role in (Role.ENSEMBLE, Role.UNFITTED)]
     check_unique([*fitted, *averaged, *models, "category", "category lookup"], "the rows of the evaluation")

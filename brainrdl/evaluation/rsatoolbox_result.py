@@ -21,9 +21,9 @@ def to_result(evaluation: Evaluation, comparator: str | None = None, *, target: 
     """Convert held-out scores against single subjects to rsatoolbox's ``Result``.
 
     Its variances, and so its tests and error bars, are those of `rsatoolbox.inference.eval_fixed`, over subjects only.
-    They are about other subjects with the same stimuli: read as statements about new stimuli, such tests rejected 13 to
-    41 % of true null hypotheses in a pilot simulation. The intervals of `Evaluation.summary` and the tests of
-    `Evaluation.contrasts` are over subjects and stimuli, and therefore wider.
+    They are about other subjects with the same stimuli: read as statements about new stimuli, such tests rejected 4 to
+    56 % of true null hypotheses in a simulation (docs/validity.md). The intervals of `Evaluation.summary` and the tests
+    of `Evaluation.contrasts` are over subjects and stimuli, and therefore wider.
 
     Parameters
     ----------
@@ -63,7 +63,7 @@ def to_result(evaluation: Evaluation, comparator: str | None = None, *, target: 
 
     scores = _scores(evaluation.scores, comparator, target)
     shown = list(dict.fromkeys(zip(scores["student"], scores["layer"], strict=True)))
-    table = scores.pivot_table("score", ["student", "layer"], "subject", sort=False)
+    table = scores.pivot_table("score", ["student", "layer"], "subject", sort=False, dropna=False)
     values = np.stack([table.loc[key].to_numpy() for key in shown])
     n_subjects = values.shape[1]
     result = Result(

@@ -15,7 +15,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple, get_args
+from typing import Any, NamedTuple
 
 import pandas as pd
 import torch
@@ -27,20 +27,17 @@ from brainrdl._core.errors import arg, check_option, quote, refuse
 from brainrdl._core.rows import Against, Role
 from brainrdl._core.threads import threads_for
 from brainrdl.dissimilarity.pairs import pair_indices, to_square
-from brainrdl.evaluation.options import Intervals
+from brainrdl.evaluation.options import Intervals, resamples
 from brainrdl.inference.ceilings import Agreement, noise_ceiling
 from brainrdl.inference.contrasts import contrasts_of
-from brainrdl.inference.intervals import Estimate
 from brainrdl.inference.marks import Line, Mark, mean_of
-from brainrdl.inference.pairwise import Compare, comparison_of
+from brainrdl.inference.pairwise import Compare, comparison_of, is_constant
 from brainrdl.inference.uncertainty import METHODS, FoldRDMs, Inference
 from brainrdl.similarity.registry import SIMILARITIES
 
 _CEILINGS = ("ceiling", "ceiling_lower", "ceiling_upper")
 
 _FEWEST_CONDITIONS = 3
-
-_FEWEST_RESAMPLES = 2  # of each kind, for a variance
 
 _MIN_CEILING = 0.05  # no share of a lower ceiling is given
 
@@ -169,7 +166,7 @@ def score(
     comparators: Sequence[str],
     *,
     intervals: Intervals = "dyadic",
-    n_bootstrap: int = 1000,
+    n_bootstrap: int | None = None,
     seed: int = 0,
 ) -> Tables:
     """Score held-out RDMs fold by fold, summarise them with intervals, and test differences between them.
@@ -185,8 +182,8 @@ def score(
         partial correlation with the category and other models held constant, if there are any.
     intervals : {"dyadic", "dual-bootstrap", "none"}
         How intervals and p-values are computed; see `brainrdl.inference.intervals`.
-    n_bootstrap : int
-        Number of resamples of each of three kinds for the dual bootstrap, which needs at least 2.
+    n_bootstrap : int, optional
+        Number of resamples of each of three kinds for the dual bootstrap, at least 2; by default 1000.
     seed : int
         Seed of the resampling.
 
@@ -198,12 +195,14 @@ def score(
     Raises
     ------
     BrainrdlError
-        If a comparator or the kind of intervals is unknown, or there are too few resamples.
+        If a comparator or the kind of intervals is unknown, or there are too few resamples, or resamples for other
+        intervals.
 
     Warns
     -----
     UserWarning
-        If partial correlations are undefined (NaN), because the models explain an RDM completely.
+        If partial correlations are undefined (NaN), because the models explain an RDM completely, or a student, control
+        or model has a constant RDM, and therefore no score.
 
     Examples
     --------
@@ -218,10 +217,9 @@ def score(
     """
     for comparator in comparators:
         check_option(comparator, SIMILARITIES, "comparator")
-    check_option(intervals, get_args(Intervals), "intervals")
-    if intervals == "dual-bootstrap" and n_bootstrap < _FEWEST_RESAMPLES:
-        refuse(f"{arg('intervals', intervals)} needs at least {_FEWEST_RESAMPLES} resamples, got {n_bootstrap}")
-    options = {"n_bootstrap": n_bootstrap, "seed": seed}
+    if not comparators:
+        refuse(f"{arg('comparators')} should name at least one similarity, got none")
+    options = {"n_bootstrap": resamples(intervals, n_bootstrap) or 0, "seed": seed}
     known = {target: teacher.known for target, teacher in teachers.items()}
     held_out = [part for one in held_out if (part := one.only(known[one.target])) is not None]
     judged: list[tuple[int, Mark, _Judge]] = []
@@ -233,6 +231,7 @@ def score(
         marks = [(mark, judge) for _, mark, judge in sorted(judged, key=lambda found: found[0])]
         lines = _lines(marks)
         _warn_of_explained(lines.values(), held_out)
+        _warn_of_constant(held_out, comparators)
         summary = pd.DataFrame([_summary_row(line, lines) for line in lines.values()])
         return Tables(pd.DataFrame([mark.row for mark, _ in marks]), summary, contrasts_of(lines.values()))
 
@@ -331,7 +330,12 @@ class _Fold:
 
 
 def _stack(members: _Members) -> Tensor:
-    return torch.stack([one.pairs.double().cpu() for _, one in members])
+    return torch.stack([_flattened(one.pairs).double().cpu() for _, one in members])
+
+
+def _flattened(pairs: Tensor) -> Tensor:
+    """Make an RDM that is constant up to the rounding of its own type exactly constant."""
+    return torch.where(pairs.isnan(), pairs, pairs.nanmean()) if is_constant(pairs) else pairs
 
 
 def _lines(judged: Sequence[tuple[Mark, _Judge]]) -> dict[tuple[Any, ...], Line]:
@@ -350,7 +354,7 @@ def _lines(judged: Sequence[tuple[Mark, _Judge]]) -> dict[tuple[Any, ...], Line]
 
 def _summary_row(line: Line, lines: Mapping[tuple[Any, ...], Line]) -> dict[str, Any]:
     row = dict(zip(GROUP, line.key, strict=True)) | {"base": line.row["base"], "score": line.whole.value}
-    row["low"], row["high"] = _limits(line.whole)
+    row["low"], row["high"], _ = line.whole.interval()
     row |= _ceilings(line)
     row["share"] = row["score"] / row["ceiling"] if row["ceiling"] >= _MIN_CEILING else float("nan")
     base = lines.get((line.row["base"], Role.UNFITTED.value, *line.key[2:]))
@@ -360,12 +364,6 @@ def _summary_row(line: Line, lines: Mapping[tuple[Any, ...], Line]) -> dict[str,
     units = {f"n_{what}s": {row[what] for row in scored} for what in ("fold", "seed")}
     sizes = {"n_subjects": line.n_subjects, "n_stimuli": line.n_stimuli}
     return row | {name: len(found) for name, found in units.items()} | sizes
-
-
-def _limits(estimate: Estimate) -> tuple[float, float]:
-    """Limits of an interval; none for a score of 0 that nothing would change, which is that of a constant RDM."""
-    low, high, _ = estimate.interval()
-    return (float("nan"), float("nan")) if low == high == 0 else (low, high)
 
 
 def _warn_of_explained(lines: Iterable[Line], held_out: Sequence[HeldOut]) -> None:
@@ -383,6 +381,22 @@ def _warn_of_explained(lines: Iterable[Line], held_out: Sequence[HeldOut]) -> No
         warnings.warn(
             "partial correlations are undefined (NaN) where the category and other models explain an RDM completely, "
             f"or it is constant: {quote(told)}; they have no interval and do not count in means over folds",
+            stacklevel=3,
+        )
+
+
+def _warn_of_constant(held_out: Sequence[HeldOut], comparators: Sequence[str]) -> None:
+    """Warn of RDMs that are constant in some folds, for which every comparator that subtracts means is undefined."""
+    centred = any(SIMILARITIES[comparator].centred for comparator in comparators)
+    folds: dict[str, list[bool]] = {}
+    for one in held_out:
+        who = " / ".join(word for word in (one.student, one.layer, one.target) if word)
+        folds.setdefault(who, []).append(bool(is_constant(one.pairs, centred)))
+    told = [f"{who} in {sum(found)} of {len(found)} folds" for who, found in folds.items() if any(found)]
+    if told:
+        warnings.warn(
+            f"scores are undefined (NaN) where an RDM of held-out stimuli is constant: {quote(told)}; they do not "
+            "count in means over folds",
             stacklevel=3,
         )
 

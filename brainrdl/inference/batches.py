@@ -201,11 +201,11 @@ def score_batch(comparator: str, compared: Sequence[Compared], against: str, *, 
         whole, values = values.mean(1), values[:, : n_subjects * several]
     factor = (n_subjects - 1) / n_subjects if of_mean else 1 / (n_subjects * max(n_subjects - 1, 1))
     if variances:
-        products = _products(parts, of_mean, several and n_pairs * n_subjects <= _MOST)
+        pairs, conditions, interaction = _products(parts, of_mean, several and n_pairs * n_subjects <= _MOST)
     else:
-        nothing = np.full((len(whole),) * 2, np.nan)
-        products = nothing, nothing, np.zeros((2, 0, *nothing.shape))
-    return ScoreBatch(whole, values, *products, factor, n_conditions_of(n_pairs))
+        pairs = conditions = np.full((len(whole),) * 2, np.nan)
+        interaction = np.zeros((2, 0, *pairs.shape))
+    return ScoreBatch(whole, values, pairs, conditions, interaction, factor, n_conditions_of(n_pairs))
 
 
 def score_batch_of(

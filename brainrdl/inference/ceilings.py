@@ -154,12 +154,14 @@ class Agreement:
         check_option(comparator, SIMILARITIES, "comparator")
         similarity, rdms = SIMILARITIES[comparator], rdms.double()
         between = comparison_of(comparator)(rdms[:, None], rdms[None])
+        if similarity.as_correlation is None:
+            between = torch.full_like(between, torch.nan)
         known = (~rdms.isnan()).double()
         n_shared = torch.where(between.isnan(), 0, known @ known.T).fill_diagonal_(0)
         shares, n_pairs = known / known.sum(0).clamp(min=1), known.any(0).sum().clamp(min=1)
         offset = rdms.nanmean(1, keepdim=True) if similarity.centred else 0
         scales = (rdms - offset).square().nanmean(1).sqrt()
-        as_correlation = np.vectorize(similarity.as_correlation, otypes=[float])
+        as_correlation = np.vectorize(similarity.as_correlation or float, otypes=[float])
         return cls(
             comparator,
             as_correlation(between.nan_to_num().numpy()),
@@ -180,7 +182,7 @@ class Agreement:
         return cls(parts[0].comparator, between, n_shared, scales.nan_to_num().numpy(), known, both_known)
 
     def ceiling_for_mean(self) -> float:
-        """Return the ceiling for the mean RDM; NaN for one subject, 0 if subjects do not agree."""
+        """Return the ceiling for the mean RDM; NaN for one subject or a comparator without one, 0 without agreement."""
         if (loadings := self._loadings()) is None:
             return float("nan")
         signal, between = loadings * self.scales, np.outer(loadings, loadings)
@@ -195,7 +197,8 @@ class Agreement:
     def ceiling_for_subjects(self) -> float:
         """Return the ceiling for single subjects; NaN for one subject, 0 if subjects do not agree."""
         loadings = self._loadings()
-        return float("nan") if loadings is None else self._expected(float(loadings.mean()))
+        known = self.n_shared.any(1)  # not subjects whose RDM is constant, who have no scores
+        return float("nan") if loadings is None else self._expected(float(loadings[known].mean()))
 
     def _expected(self, correlation: float) -> float:
         return float(SIMILARITIES[self.comparator].from_correlation(min(max(correlation, 0.0), 1.0)))

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from brainrdl._core.rows import Role
-from brainrdl.inference.intervals import holm
+from brainrdl.inference.intervals import Bare, holm
 from brainrdl.inference.marks import Line
 
 COLUMNS = (
@@ -31,9 +31,9 @@ def contrasts_of(lines: Iterable[Line]) -> pd.DataFrame:
     -------
     pandas.DataFrame
         Columns student, other, layer (of the student), target, comparator, against; difference, its 95 % interval (low,
-        high) and p, from the folds that both were scored in; p_corrected by Holm's method for the number of contrasts
-        with the same comparator and reference (`against`) in this table, over all students, layers and targets; and
-        role, other_role, other_layer.
+        high) and p, from the folds that both were scored in, NaN if there are none; p_corrected by Holm's method for
+        the number of contrasts with the same comparator and reference (`against`) in this table, over all students,
+        layers and targets; and role, other_role, other_layer.
 
     Examples
     --------
@@ -41,7 +41,7 @@ def contrasts_of(lines: Iterable[Line]) -> pd.DataFrame:
     ['student', 'other', 'layer']
     """
     rows = [_contrast(one, other) for one, other in _to_compare(list(lines))]
-    table = pd.DataFrame([row for row in rows if row], columns=list(COLUMNS))
+    table = pd.DataFrame(rows, columns=list(COLUMNS))
     for _, family in table.groupby(_FAMILY):
         table.loc[family.index, "p_corrected"] = holm(family["p"].tolist())
     return table
@@ -62,10 +62,8 @@ def _comparable(one: Line, other: Line, later: bool) -> bool:
     return role.model or all(one.row[column] == other.row[column] for column in ("base", "layer"))
 
 
-def _contrast(one: Line, other: Line) -> dict[str, Any] | None:
-    found = one.minus(other)
-    if found is None:
-        return None
+def _contrast(one: Line, other: Line) -> dict[str, Any]:
+    found = one.minus(other) or Bare(float("nan"))
     low, high, p = found.interval()
     shared = {column: one.row[column] for column in ("student", "layer", "target", "comparator", "against", "role")}
     others = {"other": other.row["student"], "other_role": other.row["role"], "other_layer": other.row["layer"]}

@@ -76,7 +76,7 @@ def influence(compare: Compare, a: Tensor, b: Tensor, similarity: Comparator[Any
     counts = a.new_ones(*a.shape[:-1], m).requires_grad_()
     with torch.enable_grad():
         value = compare(a, b, weights, counts)
-        of_pairs, of_counts = torch.autograd.grad(value.sum(), [weights, counts], allow_unused=True)
+        of_pairs, of_counts = _derivatives(value, weights, counts)
     n_pairs = a.shape[-1]
     scale = (m / (m - 2)) ** (0.5 if similarity.ranks else 1) * (n_pairs / (n_pairs - 2)) ** 0.5
     if not similarity.whitened:  # counts of tau-a and rho-a are ties too, which moves all derivatives by a constant
@@ -88,6 +88,14 @@ def influence(compare: Compare, a: Tensor, b: Tensor, similarity: Comparator[Any
     else:
         conditions = _left_out_one(compare, a, b, value.detach(), m)
     return Influence(value.detach(), pairs, conditions)
+
+
+def _derivatives(value: Tensor, weights: Tensor, counts: Tensor) -> tuple[Tensor, Tensor | None]:
+    """Return derivatives by weights of pairs and by counts; 0 for pairs if only whole RDMs can be compared."""
+    if not value.requires_grad:
+        return torch.zeros_like(weights), None
+    of_pairs, of_counts = torch.autograd.grad(value.sum(), [weights, counts], allow_unused=True)
+    return torch.zeros_like(weights) if of_pairs is None else of_pairs, of_counts
 
 
 def _left_out_one(compare: Compare, a: Tensor, b: Tensor, value: Tensor, m: int) -> Tensor:

@@ -1,11 +1,14 @@
-"""Comparators over weighted pairs, also if subjects lack some pairs."""
+"""Comparators over weighted pairs, also if subjects lack some pairs.
+
+A constant RDM has no correlation with another one: its score is undefined. It is not 0, the score of an unrelated RDM.
+"""
 
 from __future__ import annotations
 
 from typing import Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from brainrdl.dissimilarity.pairs import pair_indices
@@ -15,10 +18,15 @@ from brainrdl.similarity.registry import SIMILARITIES
 
 _MIN_PAIRS = 3  # two stimuli give one pair, three give three; rsatoolbox drops resamples of fewer as well
 
+_ROUNDING = 8  # times the precision of the type, as in `brainrdl.similarity.pair_sums`
+
 
 @runtime_checkable
 class Compare(Protocol):
-    """Similarity of RDMs with weights of pairs and, where it matters, of conditions; NaN if too few pairs are left."""
+    """Similarity of RDMs with weights of pairs and, where it matters, of conditions.
+
+    NaN, because it is undefined, if too few pairs are left or an RDM is constant (for cosines and CKA, 0 everywhere).
+    """
 
     def __call__(
         self, a: Tensor, b: Tensor, weights: Tensor | None = None, conditions: Tensor | None = None
@@ -38,9 +46,28 @@ def comparison_of(comparator: str, given: Tensor | None = None) -> Compare:
             value = similarity(a, b, weights)
         known = ~(a.isnan() | b.isnan())
         n_left = known.sum(-1) if weights is None else dot(known.double(), (weights > 0).double())
-        return torch.where(n_left < _MIN_PAIRS, torch.nan, value)
+        undefined = (n_left < _MIN_PAIRS) | is_constant(a, similarity.centred) | is_constant(b, similarity.centred)
+        return torch.where(undefined, torch.nan, value)
 
     return compare
+
+
+def is_constant(pairs: Float[Tensor, "*batch n_pairs"], centred: bool = True) -> Bool[Tensor, "*batch"]:
+    """Say which RDMs distinguish nothing: all known pairs are equal up to rounding, or 0 if `centred` is false.
+
+    Examples
+    --------
+    >>> rdms = torch.tensor([[1.0, 1.0, torch.nan], [0.0, 0.0, 0.0], [1.0, 2.0, 3.0]])
+    >>> is_constant(rdms).tolist(), is_constant(rdms, centred=False).tolist()
+    ([True, True, False], [False, True, False])
+    """
+    known, pairs = ~pairs.isnan(), pairs.detach()
+    largest = pairs.abs().nan_to_num().amax(-1)
+    if not centred:
+        return known.any(-1) & (largest == 0)
+    highest = torch.where(known, pairs, -torch.inf).amax(-1)
+    lowest = torch.where(known, pairs, torch.inf).amin(-1)
+    return known.any(-1) & (highest - lowest <= _ROUNDING * torch.finfo(pairs.dtype).eps * largest)
 
 
 def resampled(compare: Compare, a: Tensor, b: Tensor, counts: Float[Tensor, "n_draws n_conditions"] | None) -> Tensor:

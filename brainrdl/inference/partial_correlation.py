@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from brainrdl._core.errors import check_option
-from brainrdl.similarity.pair_sums import dot, ratio
+from brainrdl.similarity.pair_sums import dot, ratio, squares_of
 from brainrdl.similarity.registry import SIMILARITIES
 
 _EXPLAINED = 1e-10  # of an RDM's variance: a smaller residual is a rounding error
@@ -55,6 +55,8 @@ def partial(
     scales = {name: similarity.partial_scale for name, similarity in SIMILARITIES.items() if similarity.partial_scale}
     scale = scales[check_option(comparator, scales, "comparator of a partial correlation")]
     a, b, given = a.double(), b.double(), given.double()
+    if weights is None and not bool((a.sum() + b.sum() + given.sum()).isnan()):
+        return _unweighted(scale(a, None), scale(b, None), scale(given, None))
     weights = torch.ones(a.shape[-1], dtype=torch.float64) if weights is None else weights.double()
     unknown = a.isnan() | b.isnan() | given.isnan().any(0)
     if unknown.any():
@@ -70,4 +72,17 @@ def partial(
 
     of_a, of_b = left(a, from_a, a, from_a), left(b, from_b, b, from_b)
     ok = (of_a > _EXPLAINED * dot(weights, a * a)) & (of_b > _EXPLAINED * dot(weights, b * b))
+    return torch.where(ok, ratio(left(a, from_a, b, from_b), of_a, of_b, ok), torch.nan)
+
+
+def _unweighted(a: Tensor, b: Tensor, models: Tensor) -> Tensor:
+    """Partial correlation of centred RDMs without weights: the same sums, without copies of the models."""
+    inverse = torch.linalg.pinv(models @ models.mT, hermitian=True)
+    from_a, from_b = (x @ models.mT for x in (a, b))
+
+    def left(x: Tensor, from_x: Tensor, y: Tensor, from_y: Tensor) -> Tensor:
+        return dot(x, y) - dot(from_x @ inverse, from_y)
+
+    of_a, of_b = squares_of(a) - dot(from_a @ inverse, from_a), squares_of(b) - dot(from_b @ inverse, from_b)
+    ok = (of_a > _EXPLAINED * squares_of(a)) & (of_b > _EXPLAINED * squares_of(b))
     return torch.where(ok, ratio(left(a, from_a, b, from_b), of_a, of_b, ok), torch.nan)

@@ -99,7 +99,8 @@ class RDMLoss:
     Raises
     ------
     BrainrdlError
-        If a name is unknown, the dissimilarity needs patterns of several runs, or the similarity has no gradient.
+        If a name is unknown, the dissimilarity needs patterns of several runs, or it or the similarity has no
+            gradient.
 
     References
     ----------
@@ -134,6 +135,10 @@ class RDMLoss:
                 "'euclidean'"
             )
         measures.resolve(self.dissimilarity)
+        if not measures.traits_of(self.dissimilarity).differentiable:
+            refuse(
+                f"dissimilarity {self.dissimilarity!r} has no gradient, so nothing can be trained with it; use another"
+            )
         if not _similarity.resolve(self.similarity).differentiable:
             refuse(f"similarity {self.similarity!r} has no gradient; train with one of {quote(differentiable_names())}")
 

@@ -309,8 +309,10 @@ def read_layers(
     asked = [(layer, step) for layer in outputs for step in steps.get(layer, (-1,))]
     for layer, step in asked:
         outputs.at(layer, step)
-    passed = _PROBED.setdefault(model, {})
-    shape, changes = tuple(images.shape[1:]), _changes_of(model)
+    passed, shape = _PROBED.setdefault(model, {}), tuple(images.shape[1:])
+    if torch.is_grad_enabled() and all((*call, shape) in passed for call in asked):
+        return outputs, answer
+    changes = _changes_of(model)
     good = {changes} if not torch.is_grad_enabled() else {changes, *passed.values()}
     new = [(layer, step) for layer, step in asked if passed.get((layer, step, shape)) not in good]
     if new and len(images):

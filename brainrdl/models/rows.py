@@ -33,6 +33,9 @@ _MOST = 16  # images in a probe
 # Relative to the norm of a row. Both passes of a probe have the same shape, so that only true mixing exceeds this.
 _ROUNDING = 1e-4
 
+# Relative to the largest value of a unit over the images of a probe: small units are tested beside large ones.
+_ROUNDING_OF_UNIT = 1e-3
+
 # Relative to the largest value. The epsilon of float32 is 1.2e-7.
 _EQUAL = 1e-6
 
@@ -163,21 +166,41 @@ def mixes_images(first: Tensor, second: Tensor) -> bool:
     >>> mixes_images(first * 2, second * 2), mixes_images(first - first.mean(0), second - second.mean(0))
     (False, True)
     """
-    return differ(first[_KEPT], second[_MOVED])
+    sizes = _unit_sizes(first).maximum(_unit_sizes(second)) if first.shape == second.shape else _unit_sizes(first)
+    return _changed(first[_KEPT], second[_MOVED], sizes)
 
 
 def differ(one: Tensor, other: Tensor) -> bool:
-    """Say whether two outputs differ by more than rounding.
+    """Say whether two outputs for the same images differ by more than rounding, as a whole or in one unit.
+
+    Parameters
+    ----------
+    one, other : Tensor, shape (n, ...)
+
+    Returns
+    -------
+    bool
 
     Examples
     --------
-    >>> differ(torch.ones(3), torch.ones(3) + 1e-7), differ(torch.ones(3), torch.zeros(3))
+    >>> rows = torch.tensor([[1e6, 1.0], [2e6, 2.0]])
+    >>> differ(rows, rows * (1 + 1e-7)), differ(rows, torch.tensor([[1e6, 2.0], [2e6, 1.0]]))
     (False, True)
     """
+    return _changed(one, other, _unit_sizes(one))
+
+
+def _unit_sizes(output: Tensor) -> Tensor:
+    """Largest absolute value of each unit over the images."""
+    return output.abs().nan_to_num().amax(0)
+
+
+def _changed(one: Tensor, other: Tensor, sizes: Tensor) -> bool:
     if one.shape != other.shape:
         return True
-    change = (one - other).abs().nan_to_num().double().norm()
-    return bool(change > _ROUNDING * one.abs().nan_to_num().double().norm())
+    change = (one - other).abs().nan_to_num()
+    as_a_whole = change.double().norm() > _ROUNDING * one.abs().nan_to_num().double().norm()
+    return bool(as_a_whole or (change > _ROUNDING_OF_UNIT * sizes).any())
 
 
 def refuse_mixing(layer: str, output: Tensor) -> None:

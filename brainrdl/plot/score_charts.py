@@ -44,8 +44,13 @@ _FITTED: dict[str, Any] = {"color": BLUE, "marker": "o", "markerfacecolor": BLUE
 MARKS: dict[Role, dict[str, Any]] = {
     Role.STUDENT: _FITTED,
     Role.ENSEMBLE: _FITTED,
+    Role.FITTED: {"color": BLUE, "marker": "p", "markerfacecolor": BLUE, "markersize": 7},
     Role.UNFITTED: {"color": VERMILION, "marker": "D", "markerfacecolor": "white", "markersize": 5.5},
+    Role.REWEIGHTED: {"color": VERMILION, "marker": "P", "markerfacecolor": "white", "markersize": 6},
     Role.PERMUTED: {"color": INK, "marker": "v", "markerfacecolor": "white", "markersize": 6},
+    Role.PERMUTED_WITHIN_CLASS: {"color": INK, "marker": "<", "markerfacecolor": "white", "markersize": 6},
+    Role.RANDOM: {"color": INK, "marker": "X", "markerfacecolor": "white", "markersize": 6},
+    Role.SPECTRUM: {"color": INK, "marker": ">", "markerfacecolor": "white", "markersize": 6},
     Role.CATEGORY: {"color": GREEN, "marker": "s", "markerfacecolor": GREEN, "markersize": 5.5},
     Role.MODEL: {"color": PURPLE, "marker": "^", "markerfacecolor": PURPLE, "markersize": 6},
 }

@@ -10,6 +10,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -30,9 +31,13 @@ from brainrdl._core.errors import (
     read_arg,
     refuse,
 )
+from brainrdl._core.files import write_rdm_in_parts
+from brainrdl.dissimilarity.blockwise import IN_BLOCKS, dissimilarity_blocks
+from brainrdl.dissimilarity.cross_validated import is_reliable
 from brainrdl.dissimilarity.measures import Dissimilarity, crossnobis, mahalanobis, resolve, traits_of
-from brainrdl.rdms.by_name import FEWEST_CONDITIONS, concat_same
+from brainrdl.rdms.by_name import FEWEST_CONDITIONS, concat_same, joined_rdms
 from brainrdl.rdms.conversion import check, from_tensor
+from brainrdl.rdms.mapped import MappedFile
 from brainrdl.rdms.naming import checked_names
 from brainrdl.rdms.run_pairs import mean_over_run_pairs, report_missing
 
@@ -46,6 +51,10 @@ _ASYMMETRY = 1e-5  # of a precision, relative to its largest value, that float32
 _SLACK = 0.01  # as a fraction of the sampling step, for rounded times: those in a file may be float32
 
 _UNEQUAL = 0.01  # of a pattern: smaller effects of unequal whitening are not worth a warning
+
+_NOT_WHITENED = "noise= whitens channels, and whitened counts are not counts: leave it out for Poisson dissimilarities"
+
+_NEEDS_NOISE = f"dissimilarity 'mahalanobis' needs {arg('noise')}, a method or a noise precision; or use 'euclidean'"
 
 _REMEDIES = {
     "run": f"; if the file has runs, read them with {read_arg('run_column')}",
@@ -62,6 +71,8 @@ def calc_rdm(
     noise: str | npt.ArrayLike | Mapping[str, npt.ArrayLike] | None = None,
     noise_per: Literal["run", "window"] | None = None,
     windows: Sequence[tuple[float, float]] | None = None,
+    window_as: Literal["mean", "samples"] = "mean",
+    out: str | Path | None = None,
 ) -> RDMs:
     """Compute RDMs from measurements, one for each dataset and time window.
 
@@ -94,6 +105,14 @@ def calc_rdm(
         for each time point). For Poisson dissimilarities, spike counts are summed instead, so that the width of the
         bins does not matter, and rates are refused. The noise is estimated from all windows together, so for windows
         of different lengths use ``noise_per="window"``.
+    window_as : {"mean", "samples"}
+        Average (or sum) over each window, or keep its samples: the pattern of a condition is then that of all channels
+        at all time points of the window, (n_channels * n_samples,), as in MNE-RSA. Windows must then have the same
+        number of samples.
+    out : path, optional
+        HDF5 file to which the RDM is written while it is computed, in single precision, so that its pairs need not fit
+        in memory (20,000 conditions make 200 million). The RDMs that are returned stay in this file, as with
+        ``read(out, memory_map=True)``. For one dataset without time, and a dissimilarity that is not cross-validated.
 
     Returns
     -------
@@ -164,7 +183,12 @@ def calc_rdm(
         refuse("no dataset was given to calc_rdm")
     for each in datasets:
         _check_dataset(each, by)
-    found = [_calc_one(each, dissimilarity, by, runs, noise, noise_per, windows) for each in datasets]
+    check_option(window_as, ("mean", "samples"), "window_as")
+    if window_as == "samples" and windows is None:
+        refuse(f"{arg('window_as', 'samples')} keeps the samples of time windows; give {arg('windows')} too")
+    if out is not None:
+        return _calc_to_file(datasets, dissimilarity, by, noise, noise_per, windows, Path(out))
+    found = [_calc_one(each, dissimilarity, by, runs, noise, noise_per, windows, window_as) for each in datasets]
     return found[0] if len(found) == 1 else concat_same(found, by)
 
 
@@ -279,21 +303,23 @@ def _calc_one(
     noise: str | npt.ArrayLike | Mapping[str, npt.ArrayLike] | None,
     noise_per: str | None,
     windows: Sequence[tuple[float, float]] | None,
+    window_as: str,
 ) -> RDMs:
     names, codes = _coded(data, by)
-    if len(names) < FEWEST_CONDITIONS:
-        refuse(f"there are {len(names)} conditions, {quote(names)}; an RDM needs at least {FEWEST_CONDITIONS}")
+    _check_enough(names)
     traits = traits_of(dissimilarity)
     summed = traits.of_counts
     if summed and noise is not None:
-        refuse("noise= whitens channels, and whitened counts are not counts: leave it out for Poisson dissimilarities")
-    measured, times = _windowed(data, windows, summed)
+        refuse(_NOT_WHITENED)
+    if window_as == "samples":
+        _check_samples(data, noise)
+    measured, times = _windowed(data, windows, summed, window_as == "samples")
     precision = _noise(data, measured, noise, noise_per, by, runs)
     label = dissimilarity if isinstance(dissimilarity, str) else getattr(dissimilarity, "__name__", repr(dissimilarity))
     in_runs = traits.cross_validated or (precision is not None and precision.shape[1] > 1)
     fold = _coded(data, runs) if in_runs else (["all"], np.zeros_like(codes))
     if traits.cross_validated:
-        pairs = _cross_validated(measured, len(names), codes, fold, dissimilarity, precision)
+        pairs = _cross_validated(measured, names, codes, fold, dissimilarity, precision)
         report_missing(pairs, names, label)
     else:
         pairs = _averaged_pairs(measured, names, codes, fold[1], dissimilarity, precision)
@@ -304,6 +330,88 @@ def _calc_one(
     rdms.pattern_descriptors.update(_of_conditions(data, by, codes))
     check(rdms, f"the {label} RDM of {len(names)} conditions and {measured.shape[-1]} channels")
     return rdms
+
+
+def _check_enough(names: Sequence[str]) -> None:
+    if len(names) < FEWEST_CONDITIONS:
+        refuse(f"there are {len(names)} conditions, {quote(names)}; an RDM needs at least {FEWEST_CONDITIONS}")
+
+
+def _calc_to_file(
+    datasets: Sequence[DatasetBase],
+    dissimilarity: str | Dissimilarity,
+    by: str,
+    noise: str | npt.ArrayLike | Mapping[str, npt.ArrayLike] | None,
+    noise_per: str | None,
+    windows: object,
+    out: Path,
+) -> RDMs:
+    """Write the RDM of one dataset while it is computed."""
+    data = datasets[0]
+    _check_can_be_written(datasets, dissimilarity, noise, noise_per, windows)
+    measure = str(dissimilarity)
+    names, codes = _coded(data, by)
+    _check_enough(names)
+    patterns, precision = _patterns(data, names, codes, measure, noise, by)
+    columns = {by: names, **_of_conditions(data, by, codes)}
+    described = {
+        "descriptors": {},
+        "rdm_descriptors": {key: [value] for key, value in data.descriptors.items() if _describes(key, value)},
+        "pattern_descriptors": {key: np.array(values) if key != by else values for key, values in columns.items()},
+        "dissimilarity_measure": measure,
+    }
+    del data, datasets
+    n_pairs = len(names) * (len(names) - 1) // 2
+    parts = (found.numpy() for _, found in dissimilarity_blocks(patterns, measure, precision))
+    offset = write_rdm_in_parts(out, described, n_pairs, parts)
+    values = MappedFile(str(out.resolve()), offset, "<f4", (1, n_pairs)).values()
+    rdms = joined_rdms(
+        values,
+        measure=measure,
+        rdm_descriptors=described["rdm_descriptors"],  # type: ignore[arg-type]
+        pattern_descriptors=columns,
+    )
+    check(rdms, f"the {measure} RDM in {str(out)!r}")
+    return rdms
+
+
+def _check_can_be_written(
+    datasets: Sequence[DatasetBase], dissimilarity: object, noise: object, noise_per: object, windows: object
+) -> None:
+    """Refuse what cannot be written while it is computed."""
+    instead = f"leave out {arg('out')}, and save the RDMs that are returned"
+    if len(datasets) > 1 or np.ndim(datasets[0].measurements) != 2 or windows is not None:
+        refuse(f"{arg('out')} is for one dataset without time; {instead}")
+    if dissimilarity not in IN_BLOCKS:
+        refuse(f"{arg('out')} is for the dissimilarities {quote(IN_BLOCKS)}, got {dissimilarity!r}; {instead}")
+    if isinstance(noise, Mapping) or noise_per is not None:
+        refuse(f"{arg('out')} needs one noise precision for all data, not one for each run; {instead}")
+
+
+def _patterns(
+    data: DatasetBase,
+    names: Sequence[str],
+    codes: npt.NDArray[np.int64],
+    measure: str,
+    noise: str | npt.ArrayLike | Mapping[str, npt.ArrayLike] | None,
+    by: str,
+) -> tuple[Tensor, Tensor | None]:
+    """Return the mean pattern of each condition, whitened, and the precision if the measure needs it as a matrix."""
+    if measure == "poisson" and noise is not None:
+        refuse(_NOT_WHITENED)
+    if measure == "mahalanobis" and noise is None:
+        refuse(_NEEDS_NOISE)
+    measured, _ = _windowed(data, None)
+    precision = _noise(data, measured, noise, None, by, "run")
+    patterns = _averaged(measured, codes)
+    _check_finite(patterns, measured)
+    if measure == "correlation":
+        _check_constant(patterns, names)
+    if precision is None:
+        return patterns[0], None
+    if measure == "mahalanobis" and precision.ndim == 4:
+        return patterns[0], precision[0, 0]
+    return _whitened(patterns, precision[:, 0])[0], None
 
 
 def _describes(key: str, value: Any) -> bool:
@@ -427,7 +535,7 @@ def _coded(data: DatasetBase, key: str) -> tuple[list[str], npt.NDArray[np.int64
 
 
 def _windowed(
-    data: DatasetBase, windows: Sequence[tuple[float, float]] | None, summed: bool = False
+    data: DatasetBase, windows: Sequence[tuple[float, float]] | None, summed: bool = False, samples: bool = False
 ) -> tuple[Tensor, list[float] | None]:
     """Return measurements (n_windows, n_observations, n_channels) and window centres; one window without time."""
     measured = torch.as_tensor(np.asarray(data.measurements), dtype=torch.float64)
@@ -444,8 +552,20 @@ def _windowed(
     if summed:
         _check_counts(measured)
     parts = [measured[:, :, torch.as_tensor(_inside(times, *window))] for window in checked]
-    put_together = [part.sum(2) if summed else part.mean(2) for part in parts]
+    if samples and len({part.shape[2] for part in parts}) > 1:
+        counts = ", ".join(f"{part.shape[2]} in {window} s" for part, window in zip(parts, checked, strict=True))
+        refuse(f"windows whose samples are kept must have equally many, got {counts}; choose windows of one length")
+    put_together = [part.flatten(1) if samples else part.sum(2) if summed else part.mean(2) for part in parts]
     return torch.stack(put_together), [_centre(start, end) for start, end in checked]
+
+
+def _check_samples(data: DatasetBase, noise: object) -> None:
+    """Refuse residuals, which have the channels of a single sample."""
+    if isinstance(noise, str) and RESIDUALS in data.channel_descriptors:
+        refuse(
+            f"{named('window_as')} 'samples' cannot use the residuals that this dataset has, which are of channels; "
+            f"give {arg('noise')} a precision (n_channels * n_samples, n_channels * n_samples), or leave it out"
+        )
 
 
 def _checked_windows(windows: object) -> list[tuple[float, float]]:
@@ -511,7 +631,7 @@ def _averaged(measured: Tensor, codes: npt.NDArray[np.int64]) -> Tensor:
     """Average over the observations of each code, (..., n_codes, n_channels)."""
     counts = np.bincount(codes)
     if len(counts) == len(codes):
-        return measured[:, torch.as_tensor(codes.argsort())]
+        return measured if (np.diff(codes) > 0).all() else measured[:, torch.as_tensor(codes.argsort())]
     # a sparse product, because torch's index_add_ is many times slower when threads share cores
     members = csr_array((np.ones(len(codes)), (codes, np.arange(len(codes)))))
     sums = [torch.as_tensor(members @ each) for each in measured.numpy()]
@@ -582,7 +702,7 @@ def _whitened_by_run(measured: Tensor, precision: Tensor, run_codes: npt.NDArray
 
 def _cross_validated(
     measured: Tensor,
-    n_conditions: int,
+    names: Sequence[str],
     codes: npt.NDArray[np.int64],
     fold: tuple[Sequence[str], npt.NDArray[np.int64]],
     dissimilarity: str | Dissimilarity,
@@ -590,14 +710,23 @@ def _cross_validated(
 ) -> Tensor:
     """Compute a cross-validated dissimilarity of the means of each condition in each run."""
     run_names, run_codes = fold
+    n_conditions = len(names)
     cells, places = np.unique(run_codes * n_conditions + codes, return_inverse=True)
     patterns = _averaged(measured, places)
     _check_finite(patterns, measured)
     balanced = len(cells) == len(run_names) * n_conditions
+    is_ratio = "correlation_cv" in (dissimilarity, getattr(dissimilarity, "__name__", ""))
+    if is_ratio and not (balanced and (precision is None or precision.shape[1] == 1)):
+        refuse(
+            "correlation_cv divides by what is shared by all runs, so it needs all conditions in all runs, and one "
+            "noise precision for all; leave out conditions or runs, or use crossnobis"
+        )
     if precision is None or precision.shape[1] == 1:
         alone = None if precision is None else precision[:, 0]
         if balanced or len(run_names) < 2:
             whole = patterns.unflatten(1, (len(run_names), -1))
+            if is_ratio:
+                _check_reliable(whole if alone is None else _whitened(whole, alone), names)
             return _dissimilarities(whole, dissimilarity, alone)
         patterns = patterns if alone is None else _whitened(patterns, alone)
         covariances = None
@@ -639,7 +768,7 @@ def _dissimilarities(patterns: Tensor, dissimilarity: str | Dissimilarity, preci
 
 def _of_window(patterns: Tensor, dissimilarity: str | Dissimilarity, precision: Tensor | None) -> Tensor:
     if dissimilarity == "mahalanobis" and precision is None:
-        refuse(f"dissimilarity 'mahalanobis' needs {arg('noise')}, a method or a noise precision; or use 'euclidean'")
+        refuse(_NEEDS_NOISE)
     if precision is None:
         return resolve(dissimilarity)(patterns)
     if precision.ndim == 2 and dissimilarity == "mahalanobis":
@@ -665,6 +794,16 @@ def _root(precision: Tensor) -> Tensor:
     if float(values.min()) < -1e-8 * float(values.max()):
         refuse(f"the noise precision has a negative eigenvalue, {float(values.min()):g}; it must be positive definite")
     return (vectors * values.clamp(min=0).sqrt()) @ vectors.mT
+
+
+def _check_reliable(patterns: Tensor, names: Sequence[str]) -> None:
+    unlike = (~is_reliable(patterns)).flatten(0, -2).any(0).tolist()
+    if any(unlike):
+        found = [name for name, is_unlike in zip(names, unlike, strict=True) if is_unlike]
+        refuse(
+            f"the patterns of conditions {quote(found)} do not agree between runs (their covariance is not above 0), "
+            "so they have no cross-validated correlation; leave them out, or use crossnobis"
+        )
 
 
 def _check_constant(patterns: Tensor, names: Sequence[str]) -> None:

@@ -19,7 +19,7 @@ def is_missing(name: Any) -> bool:
     [' ', 'nan', None]
     """
     text = str(name)
-    blank = not any(letter.isprintable() and not letter.isspace() for letter in text)
+    blank = not text.isalnum() and not any(letter.isprintable() and not letter.isspace() for letter in text)
     return name is None or blank or text.strip().lower() in _MISSING
 
 

@@ -8,19 +8,48 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
+from typing import Protocol, runtime_checkable
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from brainrdl._core.errors import refuse
+from brainrdl._core.errors import arg, refuse
 
 _MOST_ROUNDS, _SAME = 10_000, 1e-20  # rounds, and squared change of an estimate of unit length
 
 _AT_ONCE = 2**17  # pairs: RDMs of thousands of conditions are not copied whole
 
 
-def blocks(rows: Sequence[Tensor] | Tensor) -> Iterator[tuple[slice, Tensor]]:
+@runtime_checkable
+class Later(Protocol):
+    """Pairs that are not in memory, of which those of some conditions can be chosen."""
+
+    shape: torch.Size
+
+    def __getitem__(self, places: slice | Tensor, /) -> Tensor: ...
+
+    def of(self, positions: npt.NDArray[np.int64]) -> Later:
+        """Return the pairs of some conditions, by position, in that order."""
+
+
+class Pairs(Protocol):
+    """The pairs of one RDM, (n_pairs,): a tensor, or an object that reads or computes them when it is indexed."""
+
+    shape: torch.Size
+
+    def __getitem__(self, places: slice | Tensor, /) -> Tensor: ...
+
+
+class Mask(Protocol):
+    """Which pairs are used: True or False for each pair of a slice."""
+
+    def __getitem__(self, places: slice, /) -> Tensor: ...
+
+
+def blocks(rows: Sequence[Pairs] | Tensor) -> Iterator[tuple[slice, Tensor]]:
     """Yield the RDMs block by block of their pairs, (n_rdms, n_pairs of the block).
 
     Examples
@@ -34,7 +63,7 @@ def blocks(rows: Sequence[Tensor] | Tensor) -> Iterator[tuple[slice, Tensor]]:
         yield part, rows[:, part] if isinstance(rows, Tensor) else torch.stack([row[part] for row in rows])
 
 
-def has_gaps(rows: Float[Tensor, "n_rdms n_pairs"] | Sequence[Tensor]) -> bool:
+def has_gaps(rows: Float[Tensor, "n_rdms n_pairs"] | Sequence[Pairs]) -> bool:
     """Say whether some RDMs know pairs that others do not.
 
     Examples
@@ -91,9 +120,9 @@ def comparable(
 
 
 def factors(
-    rows: Float[Tensor, "n_rdms n_pairs"] | Sequence[Tensor],
+    rows: Float[Tensor, "n_rdms n_pairs"] | Sequence[Pairs],
     where: str = "the RDMs",
-    on: Bool[Tensor, " n_pairs"] | None = None,
+    on: Bool[Tensor, " n_pairs"] | Mask | None = None,
 ) -> Float[Tensor, " n_rdms"] | None:
     """Return the factors of `comparable`, in float64; None if all RDMs know the same pairs.
 
@@ -104,6 +133,11 @@ def factors(
     """
     if len(rows) < 2 or not has_gaps(rows):
         return None
+    if not isinstance(rows[0], Tensor):
+        refuse(
+            f"{where}: these RDMs know different pairs (NaN), and to make their scales equal, all pairs are needed in "
+            f"memory; read the file without memory_map, or use {arg('combine', 'all')} or {arg('combine', 'sample')}"
+        )
     shared = torch.zeros(len(rows), len(rows), dtype=torch.float64)
     lengths = torch.zeros(len(rows), dtype=torch.float64)
     for block in chosen_blocks(rows, on):
@@ -126,13 +160,15 @@ def factors(
     return found * lengths.norm() / (lengths * found).norm()
 
 
-def chosen_blocks(rows: Sequence[Tensor] | Tensor, on: Tensor | None) -> Iterator[Tensor]:
+def chosen_blocks(rows: Sequence[Pairs] | Tensor, on: Tensor | Mask | None) -> Iterator[Tensor]:
     """Yield the blocks in float64, NaN in the pairs that are not `on`."""
     for part, block in blocks(rows):
         yield block.double() if on is None else block.double().masked_fill(~on[part], torch.nan)
 
 
-def _point_to_mean(estimate: Tensor, rows: Sequence[Tensor] | Tensor, on: Tensor | None, weights: Tensor) -> float:
+def _point_to_mean(
+    estimate: Tensor, rows: Sequence[Pairs] | Tensor, on: Tensor | Mask | None, weights: Tensor
+) -> float:
     """Set `estimate` to the mean of the rows times weights, divided by its length; return its squared change."""
     means = torch.empty_like(estimate)
     for (part, _), block in zip(blocks([estimate]), chosen_blocks(rows, on), strict=True):
@@ -143,9 +179,7 @@ def _point_to_mean(estimate: Tensor, rows: Sequence[Tensor] | Tensor, on: Tensor
     return change
 
 
-def mean_rdm(
-    rows: Float[Tensor, "n_rdms n_pairs"] | Sequence[Tensor], where: str = "the RDMs"
-) -> Float[Tensor, " n_pairs"]:
+def mean_rdm(rows: Float[Tensor, "n_rdms n_pairs"] | Sequence[Pairs], where: str = "the RDMs") -> Pairs:
     """Average RDMs over the pairs that each knows, on one scale if they know different pairs (see `comparable`).
 
     Examples
@@ -160,25 +194,62 @@ def mean_rdm(
 
 
 def weighted_mean(
-    rows: Float[Tensor, "n_rdms n_pairs"] | Sequence[Tensor],
+    rows: Float[Tensor, "n_rdms n_pairs"] | Sequence[Pairs],
     weights: Float[Tensor, " n_rdms"],
     scales: Float[Tensor, " n_rdms"] | None = None,
-) -> Float[Tensor, " n_pairs"]:
+) -> Pairs:
     """Average RDMs, times `scales`, over the pairs that each knows; NaN where none with a weight knows the pair.
+
+    The mean of RDMs that are not tensors is not a tensor either: it is computed for the pairs that are asked for.
 
     Examples
     --------
     >>> weighted_mean([torch.tensor([1.0, 2.0]), torch.tensor([3.0, torch.nan])], torch.tensor([3.0, 1.0]))
     tensor([1.5000, 2.0000])
     """
+    if not isinstance(rows[0], Tensor):
+        return LaterMean(tuple(rows), weights, scales)
     mean, weights = torch.empty_like(rows[0]), weights.double()
+    each = weights if scales is None else weights * scales
     for part, block in blocks(rows):
-        each = weights if scales is None else weights * scales
-        totals = weights.sum()
-        if _some_unknown(block):
-            totals = weights @ (~block.isnan()).double()
-        mean[part] = each @ block.double().nan_to_num() / totals
+        mean[part] = _mean_of_block(block.double(), each, weights)
     return mean
+
+
+def _mean_of_block(block: Tensor, each: Tensor, weights: Tensor) -> Tensor:
+    """Average row after row: the last bit of a matrix product depends on how many pairs are computed together."""
+    unknown = _some_unknown(block)
+    total = torch.zeros_like(block[0])
+    known = torch.zeros_like(total if unknown else weights[0])
+    for row, factor, weight in zip(block, each, weights, strict=True):
+        total += factor * (row.nan_to_num() if unknown else row)
+        known += weight * ~row.isnan() if unknown else weight
+    return total / known
+
+
+class LaterMean:
+    """The mean of RDMs that are not in memory, for the pairs that are asked for; see `weighted_mean`.
+
+    Examples
+    --------
+    >>> later = LaterMean([torch.tensor([1.0, 2.0]), torch.tensor([3.0, 4.0])], torch.ones(2))
+    >>> later[1:]
+    tensor([3.])
+    """
+
+    def __init__(self, rows: Sequence[Pairs], weights: Tensor, scales: Tensor | None = None) -> None:
+        self._rows, self._weights, self._scales = rows, weights, scales
+        self.shape = rows[0].shape
+
+    def __getitem__(self, places: slice | Tensor) -> Tensor:
+        found = weighted_mean([row[places] for row in self._rows], self._weights, self._scales)
+        return found[:]
+
+    def of(self, positions: npt.NDArray[np.int64]) -> LaterMean:
+        """Return the mean for some conditions, by position, in that order."""
+        return LaterMean(
+            [row.of(positions) for row in self._rows if isinstance(row, Later)], self._weights, self._scales
+        )
 
 
 def _refuse_islands(share: Tensor, where: str) -> None:

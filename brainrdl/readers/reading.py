@@ -37,7 +37,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from brainrdl._core.errors import BrainrdlError, about, check_option, check_unique, quote, read_arg, refuse
-from brainrdl._core.files import nearest_in_folder
+from brainrdl._core.files import check_there
 from brainrdl._core.packed import check_archive
 from brainrdl.rdms.by_name import names as names_of
 from brainrdl.rdms.conversion import check
@@ -351,10 +351,7 @@ def _existing(file: Path) -> Path:
     """Refuse a path that does not exist, and pickles for all readers."""
     if file.is_dir():
         return file
-    if not file.is_file():
-        lost = f"{str(file)!r} is a link to a file that was not downloaded; fetch it first (git annex get, datalad get)"
-        missing = f"there is no file {str(file)!r}{nearest_in_folder(file)}; check the path"
-        refuse(lost if file.is_symlink() else missing)
+    check_there(file)
     with file.open("rb") as opened:
         start = opened.read(2)
     if start in (b"PK", b"") and file.suffix.lower() in _TORCH:

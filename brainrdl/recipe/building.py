@@ -20,12 +20,14 @@ from brainrdl.models.networks import Network
 from brainrdl.models.readout import Readout, asked_readout
 from brainrdl.models.student import Student
 from brainrdl.readers.reading import read
-from brainrdl.recipe.schema import TORCHVISION, Recipe, StimuliSection, TeacherSection
+from brainrdl.recipe.schema import TORCHVISION, Recipe, StimuliSection, StimuliSource, TeacherSource
 from brainrdl.recipe.spelling import in_recipe
 from brainrdl.stimuli.augmentation import Augmentation
+from brainrdl.stimuli.joining import join_stimuli
 from brainrdl.stimuli.named_images import Stimuli
 from brainrdl.teachers.controls import control
 from brainrdl.teachers.feature_teacher import FeatureTeacher
+from brainrdl.teachers.joint_teacher import JointTeacher
 from brainrdl.teachers.network_teacher import NetworkTeacher
 from brainrdl.teachers.protocol import Teacher
 from brainrdl.teachers.rdm_teacher import RDMTeacher
@@ -90,6 +92,21 @@ def make_stimuli(recipe: Recipe, network: Network | None = None) -> Stimuli:
 
 def _images(section: StimuliSection, network: Network) -> Stimuli:
     transform = _transform(section, network)
+    if section.several is None:
+        stimuli = _source(section, transform)
+    else:
+        stimuli = join_stimuli(*(_labelled(label, part, transform) for label, part in section.several.items()))
+    if section.augmentation is not None:
+        stimuli = stimuli.with_augmentation(_augmentation(section.augmentation))
+    return stimuli.cached() if section.cached else stimuli
+
+
+def _labelled(label: str, section: StimuliSource, transform: Callable[..., Any] | None) -> Stimuli:
+    with about(spelling=in_recipe(f"stimuli.several.{label}")):
+        return _source(section, transform)
+
+
+def _source(section: StimuliSource, transform: Callable[..., Any] | None) -> Stimuli:
     if section.folder is not None:
         stimuli = Stimuli.from_folder(section.folder, transform, section.labels)
     elif section.arrays is not None:
@@ -98,11 +115,7 @@ def _images(section: StimuliSection, network: Network) -> Stimuli:
         stimuli = _from_torchvision(section).with_transform(transform)
     if section.labels is not None and section.folder is None:
         stimuli = stimuli.with_labels(section.labels)
-    if section.first is not None:
-        stimuli = stimuli.select(stimuli.names[: section.first])
-    if section.augmentation is not None:
-        stimuli = stimuli.with_augmentation(_augmentation(section.augmentation))
-    return stimuli.cached() if section.cached else stimuli
+    return stimuli if section.first is None else stimuli.select(stimuli.names[: section.first])
 
 
 @about(spelling=lambda argument: f"stimuli.augmentation.{argument.name}")
@@ -142,7 +155,7 @@ def _from_npz(path: Path) -> Stimuli:
     return Stimuli.from_arrays(content["images"], [str(name) for name in content["names"]], labels=labels)
 
 
-def _from_torchvision(section: StimuliSection) -> Stimuli:
+def _from_torchvision(section: StimuliSource) -> Stimuli:
     from torchvision import datasets
 
     name = TORCHVISION[check_option(str(section.dataset), TORCHVISION, "stimuli.dataset")]
@@ -250,6 +263,27 @@ def make_teacher(recipe: Recipe, stimuli: Stimuli) -> Teacher:
     ('pool',)
     """
     section = recipe.teacher
+    teacher = _teacher(section, stimuli) if section.several is None else _joint(recipe, section.several, stimuli)
+    if section.control is None:
+        return teacher
+    return control(section.control, teacher=teacher, stimuli=stimuli, conditions=stimuli.names)
+
+
+def _joint(recipe: Recipe, parts: Mapping[str, TeacherSource], stimuli: Stimuli) -> JointTeacher:
+    teachers = {}
+    for label, part in parts.items():
+        with about(spelling=in_recipe(f"teacher.several.{label}")):
+            teachers[label] = _teacher(part, _own(recipe, label, stimuli) if part.network else stimuli)
+    return JointTeacher(teachers)
+
+
+def _own(recipe: Recipe, label: str, stimuli: Stimuli) -> Stimuli:
+    """Choose the images of a network with the same label."""
+    parts = recipe.stimuli.several or {}
+    return stimuli if label not in parts else stimuli.select(_labelled(label, parts[label], None).names)
+
+
+def _teacher(section: TeacherSource, stimuli: Stimuli) -> Teacher:
     teacher: Teacher
     if section.rdms is not None:
         keys = {key: getattr(section, key) for key in ("by", "target_by", "subject_by", "average_over")}
@@ -261,12 +295,10 @@ def make_teacher(recipe: Recipe, stimuli: Stimuli) -> Teacher:
         teacher = _feature_teacher(section)
     else:
         teacher = _network_teacher(section, stimuli)
-    if section.control is None:
-        return teacher
-    return control(section.control, teacher=teacher, stimuli=stimuli, conditions=stimuli.names)
+    return teacher
 
 
-def _feature_teacher(section: TeacherSection) -> FeatureTeacher:
+def _feature_teacher(section: TeacherSource) -> FeatureTeacher:
     return FeatureTeacher(
         section.features,
         names=section.names,
@@ -277,7 +309,7 @@ def _feature_teacher(section: TeacherSection) -> FeatureTeacher:
     )
 
 
-def _network_teacher(section: TeacherSection, stimuli: Stimuli) -> NetworkTeacher:
+def _network_teacher(section: TeacherSource, stimuli: Stimuli) -> NetworkTeacher:
     """Return the images as the weights of the teacher's network expect them, not those of the student's."""
     name = str(section.network)
     network, fitted = build_fitted(name, section.weights)

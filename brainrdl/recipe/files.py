@@ -18,7 +18,7 @@ from pydantic import ValidationError
 
 from brainrdl._core import files as _files
 from brainrdl._core.errors import BrainrdlError, about, refuse
-from brainrdl.recipe.schema import Recipe, section_of
+from brainrdl.recipe.schema import Recipe, labelled_section, section_of
 
 RECIPE = "recipe.yaml"
 
@@ -273,8 +273,13 @@ def _worded(place: str, faults: Sequence[Mapping[str, Any]]) -> str:
 
 def _keys_at(place: Sequence[str | int]) -> list[str]:
     model: Any = Recipe
-    for part in place:
-        model = section_of(model.model_fields[part].annotation)
+    parts = iter(place)
+    for part in parts:
+        kind = model.model_fields[part].annotation
+        model = section_of(kind)
+        if model is None:  # sections by label
+            model = labelled_section(kind)
+            next(parts, None)
     return list(model.model_fields)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal, get_args, get_origin
 
 from pydantic import (
     AfterValidator,
@@ -21,6 +21,7 @@ from pydantic import (
     model_validator,
 )
 
+from brainrdl._core.constants import TeacherControl
 from brainrdl._core.options import Names, Option, for_files, members, options_of
 from brainrdl.evaluation.options import EvaluationOptions
 from brainrdl.models.pools import check_pool
@@ -88,8 +89,10 @@ def _checked(option: Option, place: str, value: Any) -> Any:
     return _expanded(found) if isinstance(found, Path) else found
 
 
-class StimuliSection(_Section):
-    """The images: a folder, an .npz file with images and names, or a torchvision data set on disk."""
+class StimuliSource(_Section):
+    """Images of one brain: a folder, an .npz file with images and names, or a torchvision data set on disk."""
+
+    sources: ClassVar[tuple[str, ...]] = ("folder", "arrays", "dataset")
 
     folder: DataPath | None = Field(None, description="Folder with one image per condition, named by the file's stem.")
     arrays: DataPath | None = Field(None, description="NumPy file (.npz) with images, names and, optionally, labels.")
@@ -104,6 +107,23 @@ class StimuliSection(_Section):
     labels: DataPath | None = Field(
         None,
         description="CSV file with columns stimulus and category, for stratified folds, category models and tasks.",
+    )
+
+    @model_validator(mode="after")
+    def _one_source(self) -> StimuliSource:
+        _exactly_one(self, *self.sources)
+        return self
+
+
+class StimuliSection(StimuliSource):
+    """The images: a folder, an .npz file, a torchvision data set on disk, or several of these."""
+
+    sources: ClassVar[tuple[str, ...]] = (*StimuliSource.sources, "several")
+
+    several: dict[str, StimuliSource] | None = Field(
+        None,
+        description="Several sets of images by label, for example those of several brains (teacher.several), each with "
+        "the keys above; a name in two sets must be the same image.",
     )
     allow_missing: bool = Field(
         False,
@@ -122,14 +142,11 @@ class StimuliSection(_Section):
         "padding by this number of pixels, flips, and factors of brightness and contrast up to 1 +- a value.",
     )
 
-    @model_validator(mode="after")
-    def _one_source(self) -> StimuliSection:
-        _exactly_one(self, "folder", "arrays", "dataset")
-        return self
 
+class TeacherSource(_Section):
+    """The RDMs of one brain: a file of RDMs (rdms) or of patterns (features), or a network."""
 
-class TeacherSection(_Section):
-    """The source of the teacher's RDMs: a file of RDMs (rdms) or of patterns (features), or a network."""
+    sources: ClassVar[tuple[str, ...]] = ("rdms", "features", "network")
 
     rdms: DataPath | None = Field(None, description="File with RDMs, in any format that `brainrdl.read` reads.")
     features: DataPath | dict[str, DataPath] | None = Field(
@@ -189,11 +206,6 @@ class TeacherSection(_Section):
         "the images that the student sees (same), which cannot be stored.",
     )
     cache_precision: Literal["float32", "float16"] = Field("float32", description="Type of the stored patterns.")
-    control: Literal["permuted", "permuted_within_class", "random", "spectrum", "category", "pixels"] | None = Field(
-        None,
-        description="Use a control instead of the teacher: its RDMs under shuffled names, or under names shuffled "
-        "within each category; its network with random weights; random RDMs with its spectrum; categories; pixels.",
-    )
 
     @field_validator("options")
     @classmethod
@@ -203,9 +215,27 @@ class TeacherSection(_Section):
         return options
 
     @model_validator(mode="after")
-    def _one_source(self) -> TeacherSection:
-        _exactly_one(self, "rdms", "features", "network")
+    def _one_source(self) -> TeacherSource:
+        _exactly_one(self, *self.sources)
         return self
+
+
+class TeacherSection(TeacherSource):
+    """The source of the teacher's RDMs: a file of RDMs (rdms) or of patterns (features), a network, or several."""
+
+    sources: ClassVar[tuple[str, ...]] = (*TeacherSource.sources, "several")
+
+    several: dict[str, TeacherSource] | None = Field(
+        None,
+        description="Several teachers by label, each with the keys above and RDMs of its own conditions, for example "
+        "{human: {rdms: it92.h5}, other: {rdms: it118.h5}}. Their targets are called label/target (human/IT); "
+        "student.layers gives them layers and weights. Their images are those of stimuli.several.",
+    )
+    control: TeacherControl | None = Field(
+        None,
+        description="Use a control instead of the teacher: its RDMs under shuffled names, or under names shuffled "
+        "within each category; its network with random weights; random RDMs with its spectrum; categories; pixels.",
+    )
 
 
 class StudentSection(_Section):
@@ -344,6 +374,15 @@ class EvaluationSection(_EvaluationKeys):
             raise ValueError(f"give names, or a fraction between 0 and 1, or leave it out; got {held_out!r}")
         return held_out
 
+    @model_validator(mode="after")
+    def _resamples_only_for_a_bootstrap(self) -> EvaluationSection:
+        if self.n_bootstrap is not None and self.intervals != "dual-bootstrap":
+            raise ValueError(
+                f"evaluation.n_bootstrap: {self.n_bootstrap} has no effect with evaluation.intervals: "
+                f"{self.intervals}; leave it out, or use evaluation.intervals: dual-bootstrap"
+            )
+        return self
+
     @field_validator("inner_folds")
     @classmethod
     def _none_or_several(cls, inner_folds: int) -> int:
@@ -412,6 +451,18 @@ def section_of(annotation: Any) -> type[BaseModel] | None:
         if isinstance(one, type) and issubclass(one, BaseModel):
             return one
     return None
+
+
+def labelled_section(annotation: Any) -> type[BaseModel] | None:
+    """Return the section of which a key holds several by label; None for a key of another kind.
+
+    Examples
+    --------
+    >>> labelled_section(dict[str, TermSection]) is TermSection, labelled_section(dict[str, int])
+    (True, None)
+    """
+    values = [get_args(one)[1] for one in members(annotation) if get_origin(one) is dict]
+    return section_of(values[0]) if values else None
 
 
 def _exactly_one(section: BaseModel, *keys: str) -> None:

@@ -21,7 +21,8 @@ def in_recipe(section: str = "") -> Spelling:
     Parameters
     ----------
     section : str, optional
-        Section to search first, because several sections have, for example, ``layers``.
+        Section to search first, because several sections have, for example, ``layers``; or a part of a section
+        (``teacher.several.human``).
 
     Returns
     -------
@@ -47,13 +48,15 @@ def _spelled(section: str, argument: Argument) -> str | None:
 def _key(argument: Argument, section: str) -> str | None:
     sections = {name: section_of(field.annotation) for name, field in Recipe.model_fields.items()}
     keys = {name: section.model_fields for name, section in sections.items() if section is not None}
+    within = section.partition(".")[0]  # of teacher.several.human
     if argument.of == "read":
         own = argument.name in keys["teacher"] and argument.name in inspect.signature(read).parameters
-        return f"teacher.{argument.name}" if own else f"teacher.options.{argument.name}"
+        place = section if within == "teacher" else "teacher"
+        return f"{place}.{argument.name}" if own else f"{place}.options.{argument.name}"
     found = [name for name in keys if argument.name in keys[name]]
-    for wanted in (argument.of, section, "fit"):
+    for wanted in (argument.of, within, "fit"):
         if wanted in found:
-            return f"{wanted}.{argument.name}"
+            return f"{section if wanted == within else wanted}.{argument.name}"
     return f"{found[0]}.{argument.name}" if len(found) == 1 else _OTHER_NAMES.get(argument.name)
 
 

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from rsatoolbox.rdm import RDMs
 _SPARSE = 0.6
 
+_NARROW = 3.4  # inches, the width of a phone
+
 _TITLE = 28  # characters that fit above a panel
 
 
@@ -53,13 +55,14 @@ class Section(StrEnum):
 
 @dataclass(frozen=True)
 class Drawing:
-    """A figure with its file name, its section of the page, its alternative text and its caption."""
+    """A figure with its file name, its section of the page, its alternative text, its caption and a form for phones."""
 
     name: str
     section: Section
     figure: Figure
     alt: str
     caption: str
+    narrow: Figure | None = None
 
     def __post_init__(self) -> None:
         check_option(self.section, [section.value for section in Section], "section of the report")
@@ -86,7 +89,21 @@ def _score_drawings(run: Run) -> Iterator[Drawing]:
     if len(kinds) > 1 and labels[0] == labels[1]:
         axes[1].set_yticklabels([])
     alt, caption = _scores_alt(table, comparator, kinds), _scores_caption(table, kinds)
-    yield Drawing("scores", Section.SCORES, figure, alt, caption)
+    yield Drawing("scores", Section.SCORES, figure, alt, caption, _narrow_scores(table, comparator, kinds, n_rows))
+
+
+def _narrow_scores(table: pd.DataFrame, comparator: str, kinds: Sequence[Against], n_rows: int) -> Figure:
+    """Draw the scores for a phone: panels below each other, and each name above its point."""
+    figure = _new_figure(_NARROW, (0.6 + 0.4 * n_rows) * len(kinds))
+    for ax, against in zip(figure.subplots(len(kinds), squeeze=False)[:, 0], kinds, strict=True):
+        plot.scores(table, comparator, against.value, ax, legend=False)
+        for y, tick in enumerate(ax.get_yticklabels()):
+            weight, across = tick.get_fontweight(), ax.get_yaxis_transform()
+            ax.text(0.01, y - 0.38, tick.get_text(), transform=across, va="center", fontsize=8, fontweight=weight)
+        ax.set_yticklabels([])
+        ax.xaxis.label.set_fontsize(8)
+        ax.set_ylim(ax.get_ylim()[0], -0.8)
+    return figure
 
 
 def _scores_alt(table: pd.DataFrame, comparator: str, kinds: Sequence[Against]) -> str:

@@ -360,8 +360,15 @@ def _inference_text(run: Run) -> str:
 
 _COMPARED = {
     Role.UNFITTED: "the same network before fitting",
+    Role.REWEIGHTED: "the same network before fitting, with a non-negative weight for each channel's squared "
+    "differences, fitted by ridge regression to the training stimuli of each fold, with the penalty chosen in inner "
+    "folds (Kaniuth & Hebart, 2022)",
     Role.PERMUTED: "the same network fitted in the same way to RDMs whose condition names were shuffled among the "
     "training stimuli",
+    Role.PERMUTED_WITHIN_CLASS: "the same network fitted in the same way to RDMs whose condition names were shuffled "
+    "among the training stimuli of each category",
+    Role.RANDOM: "the same network fitted in the same way to the RDMs of the teacher network with random weights",
+    Role.SPECTRUM: "the same network fitted in the same way to random RDMs with the spectrum of the teacher’s",
     Role.CATEGORY: "models based only on the category of each stimulus (same or different category; in "
     "cross-validations also the mean training dissimilarity of each pair of categories)",
     Role.MODEL: "the model RDMs listed in the table",

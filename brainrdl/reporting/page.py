@@ -195,8 +195,13 @@ def render(page: Mapping[str, Any]) -> str:
 
 
 def embed(drawing: Drawing) -> dict[str, Any]:
+    narrow = _image(drawing.narrow) if drawing.narrow else None
+    return {**_image(drawing.figure), "alt": drawing.alt, "caption": drawing.caption, "narrow": narrow}
+
+
+def _image(figure: Figure) -> dict[str, Any]:
     buffer = io.BytesIO()
-    drawing.figure.savefig(buffer, format="png", dpi=2 * _PIXELS_PER_INCH, metadata={"Software": None})
+    figure.savefig(buffer, format="png", dpi=2 * _PIXELS_PER_INCH, metadata={"Software": None})
     source = "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
-    width, height = (round(inches * _PIXELS_PER_INCH) for inches in drawing.figure.get_size_inches())
-    return {"src": source, "width": width, "height": height, "alt": drawing.alt, "caption": drawing.caption}
+    width, height = (round(inches * _PIXELS_PER_INCH) for inches in figure.get_size_inches())
+    return {"src": source, "width": width, "height": height}

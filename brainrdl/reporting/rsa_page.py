@@ -25,7 +25,9 @@ from brainrdl.similarity.registry import SIMILARITIES
 from brainrdl.similarity.traits import Reference
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
 RSA_FACTS = "rsa.json"
 
 TABLES = ("summary", "contrasts", "best_layers", "scores", "groups")
@@ -51,6 +53,7 @@ _BENJAMINI = Reference(
 _CORRECTIONS = {
     "holm": "by Holm's method",
     "fdr": "by the false discovery rate (Benjamini & Hochberg, 1995)",
+    "fdr-dependent": "by the false discovery rate for dependent tests (Benjamini & Yekutieli, 2001)",
     "none": "not at all",
 }
 
@@ -174,18 +177,20 @@ def _drawings(summary: pd.DataFrame) -> Iterator[Drawing]:
     value = "share" if rows["share"].notna().any() else "score"
     what = "Share of the noise ceiling" if value == "share" else "Score"
     star = "A star marks scores that differ from 0 (corrected p < 0.05)."
-    ax = plot.model_map(summary, comparator, against, value=value)
+    figure = _figure_of(plot.model_map(summary, comparator, against, value=value))
     caption = f"{what} of each model with each target: {label_of(comparator)} with {Against(against).label}. {star}"
-    yield Drawing("map", Section.SCORES, cast("Figure", ax.figure), f"Heat map. {caption}", caption)
+    yield Drawing("map", Section.SCORES, figure, f"Heat map. {caption}", caption)
     for target in list(dict.fromkeys(rows["target"]))[:_MOST_TARGETS]:
-        ax = plot.model_bars(summary, comparator, against, target=target)
+        figure = _figure_of(plot.model_bars(summary, comparator, against, target=target))
         intervals = "Lines are 95% intervals over stimuli and subjects. " if rows["low"].notna().any() else ""
         caption = f"Scores with {target}; the grey band or line is the noise ceiling. {intervals}{star}"
         own = rows[rows["target"] == target].head(12)
         listed = "; ".join(f"{_who(row)} {number(row['score'])}" for row in own.to_dict("records"))
-        yield Drawing(
-            slug("bars", target), Section.SCORES, cast("Figure", ax.figure), f"Bars. {caption} {listed}.", caption
-        )
+        yield Drawing(slug("bars", target), Section.SCORES, figure, f"Bars. {caption} {listed}.", caption)
+
+
+def _figure_of(ax: Axes) -> Figure:
+    return cast("Figure", ax.figure)
 
 
 def _who(row: Mapping[Any, Any], model: str = "model", layer: str = "layer") -> str:
@@ -289,7 +294,8 @@ def _group_tables(groups: pd.DataFrame) -> list[Table]:
 def _headlines(tables: Mapping[str, pd.DataFrame]) -> Iterator[str]:
     rows = _main(tables["summary"])
     for target, own in list(rows.groupby("target", sort=False))[:_MOST_TARGETS]:
-        best = own.sort_values("score", ascending=False, kind="stable").to_dict("records")[0]
+        ordered = own.sort_values("score", ascending=False, na_position="last", kind="stable")
+        best = ordered.to_dict("records")[0]
         share = (
             f", {percent(best['share'])} of what a perfect model is expected to reach"
             if best["share"] == best["share"]

@@ -20,6 +20,10 @@ from brainrdl.similarity.comparators import label_of
 
 _ALPHA = 0.05
 
+_COMPARED = 6  # differences between students that are written out
+
+_FITTED = [role.value for role in Role if role.fitted]
+
 # Words and numbers
 
 
@@ -66,10 +70,44 @@ def who_of(student: str, layer: str) -> str:
 def headlines(run: Run, evaluation: Evaluation) -> Iterator[str]:
     """Give short paragraphs on each of the first students, and the number of the others."""
     keys = shown_keys(evaluation.summary)
+    yield from _comparisons(evaluation)
     for key in keys[:SHOWN]:
         yield from _paragraphs(run, evaluation, key, alone=len(keys) == 1)
     if len(keys) > SHOWN:
         yield f"The tables below show {len(keys) - SHOWN} more combinations of student and layer."
+
+
+def _comparisons(evaluation: Evaluation) -> Iterator[str]:
+    """Compare students with each other, on each target; nothing for one student."""
+    summary, tested = evaluation.summary, evaluation.contrasts
+    between = tested["role"].isin(_FITTED) & tested["other_role"].isin(_FITTED)
+    first = (tested["comparator"] == comparators_of(summary)[0]) & (tested["against"] == kinds_of(summary)[0].value)
+    for target, rows in tested[between & first].groupby("target", sort=False):
+        found = rows_of(rows)
+        similarity = label_of(found[0]["comparator"]).replace("'", "’")
+        subjects = {"n_subjects": summary["n_subjects"].max(), "against": found[0]["against"]}
+        text = [
+            f"Students were compared on the same held-out pairs ({similarity} with {_against(subjects)} of {target})."
+        ]
+        text += [_comparison(row) for row in found[:_COMPARED]]
+        if len(found) > _COMPARED:
+            real = sum(_is_real(row) for row in found)
+            text += [f"Of all {len(found)} differences between students, {real} have a corrected p below {_ALPHA:g}."]
+        yield " ".join(text)
+
+
+def _comparison(found: Mapping[str, Any]) -> str:
+    """Say which of two students scored more, only as far as the contrast shows it."""
+    layers = ("", "") if found["layer"] == found["other_layer"] else (found["layer"], found["other_layer"])
+    one, other = (who_of(f"“{found[key]}”", layer) for key, layer in zip(("student", "other"), layers, strict=True))
+    if not math.isfinite(found["difference"]):
+        return f"{one} and {other} cannot be compared, because in no fold do both have a score."
+    if not math.isfinite(found["p_corrected"]):
+        return f"The score of {one} minus that of {other} is {_difference(found)}."
+    if not _is_real(found):
+        return f"These data do not show a difference between {one} and {other}: {_difference(found)}."
+    more = "more" if found["difference"] > 0 else "less"
+    return f"{one} scored {more} than {other}, with a difference of {_difference(found)}."
 
 
 def _paragraphs(run: Run, evaluation: Evaluation, key: tuple[str, str, str], *, alone: bool) -> Iterator[str]:
@@ -80,13 +118,21 @@ def _paragraphs(run: Run, evaluation: Evaluation, key: tuple[str, str, str], *, 
     mine = summary[(summary["target"] == target) & (summary["comparator"] == comparator)]
     own = {"student": student, "layer": layer}
     kinds = kinds_of(summary)
-    first, *others = [row for against in kinds for row in rows_of(mine, **own, against=against.value)]
+    rows = [row for against in kinds for row in rows_of(mine, **own, against=against.value)]
     similarity = label_of(comparator).replace("'", "’")
     network = "the fitted network" if run.was_fitted else "the network"
     who = who_of(network if alone else f"“{student}”", layer)
     where = "On held-out stimuli, " if run.was_fitted else ""
     if run.elsewhere is not None:
-        where = f"On {int(first['n_stimuli'])} stimuli that were not used for the fit, "
+        where = f"On {int(rows[0]['n_stimuli'])} stimuli that were not used for the fit, "
+    known = [row for row in rows if math.isfinite(row["score"])]
+    if not known:
+        sentence = (
+            f"{where}{who} has no {similarity} with the RDMs of {target}: in each fold, its RDM is constant or unknown."
+        )
+        yield f"{sentence[0].upper()}{sentence[1:]}"
+        return
+    first, *others = known
     sentence = f"{where}{who} reached a {similarity} of {_score_of(first)} with {_against(first)} of {target}."
     yield f"{sentence[0].upper()}{sentence[1:]} {_ceiling_sentence(first)}"
     for row in others:
@@ -129,7 +175,7 @@ def _tested(contrasts: pd.DataFrame, row: Mapping[str, Any], other: Mapping[str,
         return None
     same = {column: row[column] for column in ("student", "layer", "target", "comparator", "against")}
     found = rows_of(contrasts, **same, other=other["student"], other_role=other["role"], other_layer=other["layer"])
-    return found[0] if found else None
+    return found[0] if found and math.isfinite(found[0]["difference"]) else None
 
 
 def p_value(p: float) -> str:
@@ -160,12 +206,18 @@ def _gain_sentence(contrasts: pd.DataFrame, row: Mapping[str, Any]) -> Iterator[
         yield f"{changed}{verdict if math.isfinite(found['p_corrected']) else ''}."
 
 
+_CONTROLS = {
+    Role.REWEIGHTED: "The same network before fitting, with a fitted weight for each channel",
+    Role.PERMUTED: "The same network, fitted in the same way to RDMs with shuffled condition names",
+}
+
+
 def _control_sentence(contrasts: pd.DataFrame, mine: pd.DataFrame, row: Mapping[str, Any]) -> Iterator[str]:
-    """Give the score of the permuted control of this student: both have the same unfitted student as base."""
+    """Give the scores of this student's fitted controls: all have the same unfitted student as base."""
     same = {column: row[column] for column in ("against", "layer", "base")}
-    for one in rows_of(mine, role=Role.PERMUTED.value, **same)[:1]:
-        shuffled = "fitted in the same way to RDMs with shuffled condition names"
-        yield f"The same network, {shuffled}, scored {_score_of(one)}{_compared(contrasts, row, one)}."
+    for role, network in _CONTROLS.items():
+        for one in rows_of(mine, role=role.value, **same)[:1]:
+            yield f"{network}, scored {_score_of(one)}{_compared(contrasts, row, one)}."
 
 
 def _category_sentence(contrasts: pd.DataFrame, mine: pd.DataFrame, row: Mapping[str, Any]) -> Iterator[str]:
@@ -238,6 +290,8 @@ _FEW_SUBJECTS = 10
 
 _WITHOUT = {
     Role.UNFITTED: "There is no unfitted control, so this page cannot show what fitting added.",
+    Role.REWEIGHTED: "There is no reweighted control, so this page cannot show whether fitting did more than "
+    "weights of channels would do.",
     Role.PERMUTED: "There is no permuted control, so this page cannot show what fitting to shuffled RDMs would give.",
     Role.CATEGORY: "There is no category model, so this page cannot show whether categories alone explain the score.",
 }
@@ -257,7 +311,7 @@ def limits_of(run: Run) -> Iterator[str]:
             f"“{FINAL}”). It has no held-out score itself: the scores are those of the students of the folds."
         )
     for flat in run.settings.get("constant") or ():
-        yield f"{flat}: a score of 0 there means that the network collapsed, not that it differs from the teacher."
+        yield f"{flat[0].upper()}{flat[1:]}, which then have no score and do not count in means over folds."
     yield from _limits_of_sample(run, run.evaluation)
     yield from _limits_of_design(run, run.evaluation)
     yield "Similar RDMs do not imply similar mechanisms: many different representations have the same distances."

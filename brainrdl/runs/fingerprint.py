@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import json
 from collections.abc import Callable, Mapping, Sequence
 from types import CodeType
 from typing import Any
@@ -17,7 +16,7 @@ from brainrdl.models.trained_on import TrainedOn
 from brainrdl.runs import provenance
 from brainrdl.stimuli.named_images import Stimuli
 from brainrdl.stimuli.transforms import transform_text
-from brainrdl.teachers.protocol import Teacher, identity_of, kept_rdms
+from brainrdl.teachers.protocol import Teacher, digest_of, identity_of
 
 
 def settings_of(
@@ -225,6 +224,5 @@ def hash_teacher(teacher: Teacher | None) -> dict[str, str]:
     >>> hash_teacher(None)
     {}
     """
-    kept = {} if teacher is None else kept_rdms(teacher)
-    named = {json.dumps([target, *rdms.subjects]): rdms.pairs for target, rdms in kept.items()}
-    return {"teacher": _files.digest(named)} if kept else {}
+    found = None if teacher is None else digest_of(teacher)
+    return {} if found is None else {"teacher": found}

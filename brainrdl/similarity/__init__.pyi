@@ -10,8 +10,21 @@ from .comparators import (
     soft_spearman as soft_spearman,
     spearman as spearman,
     tau_a as tau_a,
+    tau_b as tau_b,
+)
+from .kernels import (
+    bures as bures,
+    bures_metric as bures_metric,
+    cka_rbf as cka_rbf,
+    cka_unbiased as cka_unbiased,
+    riemannian as riemannian,
+    rv as rv,
 )
 from .registry import SIMILARITIES as SIMILARITIES
+from .shapes import (
+    procrustes as procrustes,
+    shape_distance as shape_distance,
+)
 from .traits import (
     Reference as Reference,
     Similarity as Similarity,

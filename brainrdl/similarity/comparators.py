@@ -21,7 +21,16 @@ from torch import Tensor
 
 from brainrdl._core.constants import PARTIAL
 from brainrdl._core.errors import check_option, refuse
-from brainrdl.similarity.pair_sums import PlainCorrelation, centred, dot, scaled, weighted_corr, weighted_cosine
+from brainrdl.similarity.pair_sums import (
+    PlainCorrelation,
+    centred,
+    cosine_of,
+    dot,
+    ratio,
+    scaled,
+    weighted_corr,
+    weighted_cosine,
+)
 from brainrdl.similarity.pooling import as_z_scores, over_root_mean_square
 from brainrdl.similarity.ranks import centred_ranks, concordance, in_blocks, soft_centred_ranks
 from brainrdl.similarity.registry import SIMILARITIES
@@ -37,6 +46,12 @@ _NILI = Reference(
     "Nili, H., Wingfield, C., Walther, A., Su, L., Marslen-Wilson, W. & Kriegeskorte, N. (2014). A toolbox for "
     "representational similarity analysis. PLoS Computational Biology 10(4):e1003553.",
     "10.1371/journal.pcbi.1003553",
+)
+
+_KENDALL = Reference(
+    "Kendall, 1945",
+    "Kendall, M. G. (1945). The treatment of ties in ranking problems. Biometrika 33(3):239-251.",
+    "10.1093/biomet/33.3.239",
 )
 
 _SCHUETT = Reference(
@@ -97,7 +112,7 @@ def cosine(a: Pairs, b: Pairs, weights: Pairs | None = None) -> Scores:
     >>> cosine(torch.tensor([3.0, 4.0, 0.0]), torch.tensor([4.0, 3.0, 0.0]))
     tensor(0.9600)
     """
-    return weighted_cosine(scaled(a), scaled(b), weights)
+    return cosine_of(a, b) if weights is None else weighted_cosine(scaled(a), scaled(b), weights)
 
 
 @comparator(Traits("Pearson correlation", differentiable=True, poolable=as_z_scores, partial_scale=centred))
@@ -229,8 +244,47 @@ def tau_a(a: Pairs, b: Pairs, weights: Pairs | None = None) -> Scores:
 
 def _tau_a(a: Tensor, b: Tensor, weights: Tensor | None) -> Tensor:
     total = _counts_total(a, weights, "tau-a")
-    weights = a.new_ones(a.shape[-1]) if weights is None else weights
-    return _per_count(concordance(a, b, weights), total * (total - 1) / 2, total)
+    return _per_count(concordance(a, b, weights)[0], total * (total - 1) / 2, total)
+
+
+@comparator(
+    Traits(
+        "Kendall's tau-b",
+        differentiable=False,
+        ranks=True,
+        as_correlation=lambda tau: sin(pi / 2 * tau),
+        from_correlation=lambda r: 2 / pi * asin(r),
+        reference=_KENDALL,
+    )
+)
+def tau_b(a: Pairs, b: Pairs, weights: Pairs | None = None) -> Scores:
+    """Kendall's tau-b of two RDMs, in [-1, 1]: tau-a divided by its largest possible value given the ties.
+
+    It is ``scipy.stats.kendalltau`` and rsatoolbox's "kendall". A model RDM with many ties, such as that of a category,
+    is rewarded for them: use `tau_a` to compare models (Nili et al., 2014). Parameters as in `cosine`.
+
+    References
+    ----------
+    Kendall 1945, Biometrika 33:239-251, doi 10.1093/biomet/33.3.239
+
+    Examples
+    --------
+    >>> tau_b(torch.tensor([1.0, 1.0, 9.0]), torch.tensor([0.1, 0.2, 0.3]))
+    tensor(0.8165)
+    """
+    return in_blocks(_tau_b, a, b, weights)
+
+
+def _tau_b(a: Tensor, b: Tensor, weights: Tensor | None) -> Tensor:
+    score, untied_a, untied_b = concordance(a, b, weights)
+    largest = _rounding_of_counts(a, weights)
+    return ratio(score, untied_a, untied_b, (untied_a > largest) & (untied_b > largest))
+
+
+def _rounding_of_counts(a: Tensor, weights: Tensor | None) -> Tensor:
+    """Return what rounding can leave of the sum of untied weights of a constant RDM, which is 0."""
+    total = a.new_tensor(a.shape[-1]) if weights is None else weights.sum(-1)
+    return 8 * torch.finfo(a.dtype).eps * total**2
 
 
 # A Spearman correlation with a gradient

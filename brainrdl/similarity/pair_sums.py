@@ -11,8 +11,25 @@ from torch.autograd.function import once_differentiable
 
 def dot(x: Tensor, y: Tensor) -> Tensor:
     """Sum of products over pairs; einsum multiplies broadcast operands as matrices and never expands them in memory."""
+    if y.ndim == 1 and x.ndim > 1:
+        return torch.mv(x.flatten(0, -2), y).view(x.shape[:-1])
     sums: Tensor = torch.linalg.vecdot(x, y) if x.shape == y.shape else torch.einsum("...p,...p->...", x, y)
     return sums
+
+
+def squares_of(x: Tensor) -> Tensor:
+    """Sum of squares over pairs, without a copy of `x`."""
+    norm: Tensor = torch.linalg.vector_norm(x, dim=-1)
+    return norm * norm
+
+
+def scale_is_safe(squares: Tensor) -> bool:
+    """Whether sums of squares are so far from 0 and infinity that no scaling is needed; asked only on a processor."""
+    if squares.device.type != "cpu" or not squares.numel():
+        return False
+    limits = torch.finfo(squares.dtype)
+    low, high = torch.aminmax(squares.detach())
+    return bool(low.item() > limits.tiny**0.5 and high.item() < limits.max**0.5)
 
 
 def total_of(weights: Tensor) -> Tensor:
@@ -50,10 +67,18 @@ def ratio(xy: Tensor, xx: Tensor, yy: Tensor, ok: Tensor) -> Tensor:
     return torch.where(ok, xy, 0) / root
 
 
+def cosine_of(x: Tensor, y: Tensor) -> Tensor:
+    """Cosine of two vectors in any unit, without weights."""
+    xx, yy = squares_of(x), squares_of(y)
+    if scale_is_safe(xx) and scale_is_safe(yy):
+        return dot(x, y) / (xx.sqrt() * yy.sqrt())
+    return weighted_cosine(scaled(x), scaled(y), None)
+
+
 def weighted_cosine(x: Tensor, y: Tensor, weights: Tensor | None) -> Tensor:
     """Cosine of two vectors of pairs, both scaled to magnitudes near 1 (see `scaled`); 0 if either is 0."""
     if weights is None:
-        xx, yy, xy = dot(x, x), dot(y, y), dot(x, y)
+        xx, yy, xy = squares_of(x), squares_of(y), dot(x, y)
     else:
         xx, yy, xy = dot(weights, x * x), dot(weights, y * y), dot(weights, x * y)
     return ratio(xy, xx, yy, (xx > 0) & (yy > 0))
@@ -86,8 +111,12 @@ def unit(x: Tensor) -> tuple[Tensor, Tensor]:
     """Centre x and scale it to length 1; also return its length before (infinite, for a gradient of 0, if constant)."""
     mean = x.mean(-1, keepdim=True)
     x = x - mean
+    rounding = 8 * torch.finfo(x.dtype).eps * mean.abs()
+    norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+    if scale_is_safe(norm * norm) and not (norm <= rounding * x.shape[-1] ** 0.5).any():
+        return x.div_(norm), norm
     largest = torch.linalg.vector_norm(x, ord=torch.inf, dim=-1, keepdim=True)
-    constant = largest <= 8 * torch.finfo(x.dtype).eps * mean.abs()
+    constant = largest <= rounding
     x = x / largest.masked_fill(constant, torch.inf)  # near 1, because squares of 1e-26 (MEG) would be 0
     norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
     return x / norm.masked_fill(constant, torch.inf), (norm * largest).masked_fill(constant, torch.inf)

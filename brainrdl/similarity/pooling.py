@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from brainrdl.dissimilarity.pairs import n_conditions_of, to_square
 from brainrdl.similarity.ranks import centred_ranks
 
 RDMStack = Float[Tensor, "n_rdms n_pairs"]
@@ -43,3 +44,45 @@ def over_root_mean_square(rdms: RDMStack) -> RDMStack:
     tensor([[ 1.,  1., -1., nan]])
     """
     return rdms / rdms.square().nanmean(-1, keepdim=True).sqrt()
+
+
+def over_mean(rdms: RDMStack) -> RDMStack:
+    """Divide each RDM by the magnitude of its mean, to which the trace of its kernel is proportional.
+
+    Examples
+    --------
+    >>> over_mean(torch.tensor([[1.0, 3.0, float("nan")]]))
+    tensor([[0.5000, 1.5000,    nan]])
+    """
+    mean = rdms.nanmean(-1, keepdim=True).abs()
+    return rdms / torch.where(mean > 0, mean, 1)
+
+
+def unchanged(rdms: RDMStack) -> RDMStack:
+    """Return RDMs as they are, for comparators to which the unit matters.
+
+    Examples
+    --------
+    >>> unchanged(torch.tensor([[1.0, 3.0]]))
+    tensor([[1., 3.]])
+    """
+    return rdms
+
+
+def as_residuals(rdms: RDMStack) -> RDMStack:
+    """Divide each RDM by the root mean square that remains without the effects of conditions, for unbiased CKA.
+
+    Unknown pairs are left as they are, and their RDM is divided by its standard deviation.
+
+    Examples
+    --------
+    >>> as_residuals(torch.tensor([[1.0, 3.0, 2.0, 2.0, 5.0, 1.0]])).isfinite().all()
+    tensor(True)
+    """
+    n = n_conditions_of(rdms.shape[-1])
+    if n < 4 or rdms.isnan().any():
+        return as_z_scores(rdms)
+    sums = to_square(rdms).sum(-1)
+    effects = (sums - sums.sum(-1, keepdim=True) / (2 * n - 2)) / (n - 2)
+    i, j = torch.triu_indices(n, n, 1)
+    return rdms / (rdms - effects[..., i] - effects[..., j]).square().mean(-1, keepdim=True).sqrt()

@@ -58,12 +58,15 @@ class Traits:
         Whether adding a constant to all dissimilarities leaves the value unchanged.
     whitened : bool
         Whether it accepts ``condition_weights``, which a bootstrap over conditions must then pass.
+    single_pairs : bool
+        Whether single pairs can be left out and weighted; otherwise only conditions can.
     poolable : callable
         Rescales RDMs ``(n_rdms, n_pairs)`` so that their mean is the RDM most similar to all of them.
     partial_scale : callable, optional
         Rescales ``(rdm, weights)`` for a partial correlation; None if there is no partial form.
     as_correlation, from_correlation : callable
-        Convert a value to a Pearson correlation between Gaussian variables and back, for noise ceilings.
+        Convert a value to a Pearson correlation between Gaussian variables and back, for noise ceilings. If
+        `as_correlation` is None, a model of correlations does not fit, and there is no such ceiling.
     reference : Reference, optional
         What a methods section should cite.
 
@@ -78,9 +81,10 @@ class Traits:
     ranks: bool = False
     centred: bool = True
     whitened: bool = False
+    single_pairs: bool = True
     poolable: Callable[[Tensor], Tensor] = as_ranks
     partial_scale: Callable[[Tensor, Tensor | None], Tensor] | None = None
-    as_correlation: Callable[[float], float] = float
+    as_correlation: Callable[[float], float] | None = float
     from_correlation: Callable[[float], float] = float
     reference: Reference | None = None
 
@@ -94,9 +98,10 @@ class Comparator(Protocol[P]):
     ranks: bool
     centred: bool
     whitened: bool
+    single_pairs: bool
     poolable: Callable[[Tensor], Tensor]
     partial_scale: Callable[[Tensor, Tensor | None], Tensor] | None
-    as_correlation: Callable[[float], float]
+    as_correlation: Callable[[float], float] | None
     from_correlation: Callable[[float], float]
     reference: Reference | None
 
@@ -125,8 +130,11 @@ def comparator(traits: Traits) -> Callable[[Callable[P, Tensor]], Comparator[P]]
     def decorate(core: Callable[P, Tensor]) -> Comparator[P]:
         @functools.wraps(core)
         def compare(a: Tensor, b: Tensor, weights: Tensor | None = None, **options: object) -> Tensor:
+            called = cast(Callable[..., Tensor], core)
+            if not torch.is_autocast_enabled(a.device.type):
+                return called(*_prepare(a, b, weights), **options)
             with torch.autocast(a.device.type, enabled=False):
-                return cast(Callable[..., Tensor], core)(*_prepare(a, b, weights), **options)
+                return called(*_prepare(a, b, weights), **options)
 
         vars(compare).update(vars(traits))
         return cast(Comparator[P], compare)

@@ -10,7 +10,11 @@ from torch import Tensor
 
 from brainrdl._core.errors import refuse
 from brainrdl.dissimilarity.pairs import n_conditions_of, pair_indices, to_square
-from brainrdl.similarity.pair_sums import scaled, weighted_cosine
+from brainrdl.similarity.pair_sums import centred, scaled, weighted_cosine
+
+_OPEN = (
+    1e-3  # a smaller pivot: pairs between two groups leave a difference of their effects open, but not the residuals
+)
 
 
 def non_negative(values: Tensor, what: str) -> Tensor:
@@ -45,6 +49,22 @@ def whitened_cosine(
     return weighted_cosine(_residuals(a, effects(a), spread), _residuals(b, effects(b), spread), counts)
 
 
+def off_diagonal_cosine(a: Tensor, b: Tensor, weights: Tensor | None) -> Tensor:
+    """Cosine of two RDMs without condition effects, of pairs only; see `brainrdl.similarity.cka_unbiased`."""
+    n = n_conditions_of(a.shape[-1])
+    i, j = pair_indices(n, a.device)
+    weights = torch.ones(a.shape[-1]).to(a) if weights is None else weights
+    effects = _effects_solver(weights, torch.zeros(n).to(a))
+
+    def residuals(d: Tensor) -> Tensor:
+        d = centred(d, weights)
+        found = effects(d)
+        left = (d - found.index_select(-1, i) - found.index_select(-1, j)) * (weights > 0)
+        return scaled(left, 64 * n * torch.finfo(d.dtype).eps)  # what rounding leaves of a sum of condition effects
+
+    return weighted_cosine(residuals(a), residuals(b), weights)
+
+
 def _residuals(d: Tensor, effects: Tensor, spread: Tensor) -> Tensor:
     """Residuals of the pairs, then of the diagonal (d_ii = 0) over sqrt(2): a pair counts twice, the diagonal once."""
     i, j = pair_indices(spread.shape[-1], d.device)
@@ -64,7 +84,12 @@ def _effects_solver(weights: Tensor, diagonal: Tensor) -> Callable[[Tensor], Ten
     totals = square.sum(-1) + 2 * diagonal
     # the effect of a condition without any pairs is 0
     matrix = square + torch.diag_embed(torch.where(totals > 0, totals, 1))
-    inverse = torch.cholesky_inverse(torch.linalg.cholesky(matrix))
+    factor, failed = torch.linalg.cholesky_ex(matrix)
+    pivots = factor.detach().diagonal(dim1=-2, dim2=-1)
+    if not diagonal.any() and bool((failed > 0).any() or (pivots.amin(-1) < _OPEN * pivots.amax(-1)).any()):
+        inverse = torch.linalg.pinv(matrix, hermitian=True)
+    else:
+        inverse = torch.cholesky_inverse(factor)
 
     def effects(d: Tensor) -> Tensor:
         solved: Tensor = torch.einsum("...ij,...j->...i", inverse, to_square(weights * d).sum(-1))

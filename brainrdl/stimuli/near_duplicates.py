@@ -53,14 +53,17 @@ class Seen:
     between: dict[int, tuple[Seen, dict[tuple[tuple[str, ...], ...], pd.DataFrame]]] = field(default_factory=dict)
 
 
-def similar_images(stimuli: Stimuli) -> pd.DataFrame:
+def similar_images(stimuli: Stimuli, *, at_most: int = _MOST) -> pd.DataFrame:
     """Find pairs of images that are nearly the same: mirrored, compressed, resized, shifted or brighter copies.
 
     Parameters
     ----------
     stimuli : Stimuli
-        Images, at most 20,000, of at least 16 pixels; of more or smaller ones none are found. The images as they are
-        stored are compared, without their transform.
+        Images of at least 16 pixels; of smaller ones none are found. The images as they are stored are compared,
+        without their transform.
+    at_most : int
+        Number of images above which none are found. Time grows with the square of the number, and about 20 KB of
+        memory are needed per image.
 
     Returns
     -------
@@ -83,7 +86,7 @@ def similar_images(stimuli: Stimuli) -> pd.DataFrame:
     [['cat', 'mirrored cat']]
     """
     columns = ["first", "second", "similarity"]
-    if not 1 < len(stimuli) <= _MOST or not stimuli.has_images:
+    if not 1 < len(stimuli) <= at_most or not stimuli.has_images:
         return pd.DataFrame(columns=columns)
     if stimuli.names not in stimuli.seen.pairs:
         stimuli.seen.pairs[stimuli.names] = _table(stimuli, columns)
@@ -143,12 +146,13 @@ def _table_between(first: Stimuli, second: Stimuli, columns: list[str]) -> pd.Da
     return pd.DataFrame([(first.names[i], second.names[j - len(first)], r) for i, j, r in between], columns=columns)
 
 
-def groups_of_similar(stimuli: Stimuli) -> dict[str, str]:
+def groups_of_similar(stimuli: Stimuli, *, at_most: int = _MOST) -> dict[str, str]:
     """Return the group of each image that is nearly the same as another, to use as ``groups=``.
 
     Parameters
     ----------
     stimuli : Stimuli
+    at_most : int
         As in `similar_images`.
 
     Returns
@@ -164,7 +168,7 @@ def groups_of_similar(stimuli: Stimuli) -> dict[str, str]:
     >>> groups_of_similar(Stimuli.from_arrays(images, ["cat", "dog", "mirrored cat"]))
     {'cat': 'cat', 'mirrored cat': 'cat'}
     """
-    found = similar_images(stimuli)
+    found = similar_images(stimuli, at_most=at_most)
     return linked(zip(found["first"], found["second"], strict=True), stimuli.names)
 
 
@@ -235,7 +239,8 @@ def _similar_pairs(prints: Float[Tensor, "n 32 32"]) -> list[tuple[int, int, flo
     if n < 2:
         return []
     amplitudes = _amplitudes(prints)
-    near = torch.cat([_nearest(amplitudes, start) for start in range(0, n, _CHUNK)])
+    rows = max(1, _CHUNK * _MOST // max(n, _MOST))
+    near = torch.cat([_nearest(amplitudes, start, rows) for start in range(0, n, rows)])
     first, second = torch.arange(n).repeat_interleave(near.shape[1]), near.flatten()
     parts = zip(first.split(_CHUNK), second.split(_CHUNK), strict=True)
     distances = torch.cat([1 - _shifted(prints[i], prints[j]) for i, j in parts])
@@ -250,9 +255,9 @@ def _similar_pairs(prints: Float[Tensor, "n 32 32"]) -> list[tuple[int, int, flo
     return [(i, j, similarity) for (i, j), similarity in found.items()]
 
 
-def _nearest(amplitudes: Float[Tensor, "n n_frequencies"], start: int) -> Int[Tensor, "n_rows n_neighbours"]:
+def _nearest(amplitudes: Float[Tensor, "n n_frequencies"], start: int, rows: int) -> Int[Tensor, "n_rows n_neighbours"]:
     """Return the positions of the nearest neighbours of some images, without themselves."""
-    near = amplitudes[start : start + _CHUNK] @ amplitudes.mT
+    near = amplitudes[start : start + rows] @ amplitudes.mT
     near[torch.arange(len(near)), torch.arange(start, start + len(near))] = -torch.inf
     return near.topk(min(_NEIGHBOURS, len(amplitudes) - 1), dim=1).indices
 

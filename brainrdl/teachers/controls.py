@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from brainrdl._core.constants import TEACHER_CONTROLS
 from brainrdl._core.errors import arg, check_conditions, check_option, check_unique, quote, refuse
+from brainrdl._core.files import hash_words
 from brainrdl.dissimilarity.pairs import pair_indices, to_square
 from brainrdl.rdms import conversion
 from brainrdl.stimuli.categories import different_category
@@ -22,6 +25,7 @@ from brainrdl.teachers.protocol import (
     Teacher,
     conditions_of,
     cut_down,
+    digest_of,
     identity_of,
     kept_rdms,
     of_subjects,
@@ -38,7 +42,7 @@ if TYPE_CHECKING:
 
     from brainrdl.stimuli.named_images import Stimuli
 
-CONTROLS = ("permuted", "permuted_within_class", "random", "spectrum", "category", "pixels")
+CONTROLS = TEACHER_CONTROLS
 
 
 class PermutedTeacher:
@@ -181,6 +185,11 @@ class PermutedTeacher:
         asked = [self._asked[name] for name in names]
         return {"asked": asked, "teacher": identity_of(self._teacher, asked)}
 
+    def digest(self) -> str | None:
+        """Return the SHA-256 of the teacher's RDMs and of the names that they have here; None if it stores none."""
+        own = digest_of(self._teacher)
+        return None if own is None else hash_words([own, json.dumps(self._asked)])
+
     def rdms(self, batch: Batch) -> dict[str, Float[Tensor, "n_rdms n_pairs"]]:
         """Return the teacher's RDMs of the original names under the batch's names.
 
@@ -197,7 +206,8 @@ class PermutedTeacher:
         position = {name: index for index, name in enumerate(batch.names)}
         here = [position[name] for name in names] if set(names) <= position.keys() else []
         labels = None if batch.labels is None else batch.labels[here]
-        return self._teacher.rdms(replace(batch, names=names, images=batch.images[here], labels=labels))
+        images = batch.images[here] if len(batch.images) else batch.images  # none, if the teacher uses none
+        return self._teacher.rdms(replace(batch, names=names, images=images, labels=labels))
 
 
 def control(
@@ -390,6 +400,23 @@ def _category_pairs(stimuli: Stimuli, names: Sequence[str]) -> Tensor:
             f"{kinds}; choose other conditions or labels"
         )
     return different_category(names, labels).float()
+
+
+def pixel_rdm(stimuli: Stimuli) -> RDMs:
+    """Return the correlation distances of the pixels of images, after their transform.
+
+    Raises
+    ------
+    BrainrdlError
+        If an image is constant.
+
+    Examples
+    --------
+    >>> from brainrdl.stimuli import Stimuli
+    >>> pixel_rdm(Stimuli.from_arrays(np.eye(3).reshape(3, 3, 1), list("abc"))).n_cond
+    3
+    """
+    return conversion.from_tensor(_pixel_pairs(stimuli, stimuli.names), stimuli.names, measure="correlation")
 
 
 def _pixel_pairs(stimuli: Stimuli, names: Sequence[str]) -> Tensor:

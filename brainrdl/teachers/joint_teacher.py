@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from brainrdl._core.errors import check_conditions, check_option, check_unique, nearest, quote, refuse
+from brainrdl._core.files import hash_words
 from brainrdl.dissimilarity.pairs import pair_indices, to_square
 from brainrdl.rdms import conversion
 from brainrdl.teachers.protocol import (
@@ -20,6 +21,7 @@ from brainrdl.teachers.protocol import (
     SubjectRDMs,
     Teacher,
     cut_down,
+    digest_of,
     identity_of,
     kept_rdms,
     known_conditions,
@@ -224,6 +226,11 @@ class JointTeacher:
             measure=kept.measure,
             descriptors={"subject": [f"{label}/{subject}" for subject in kept.subjects]},
         )
+
+    def digest(self) -> str | None:
+        """Return the SHA-256 of the RDMs of all teachers; None if none stores them."""
+        each = {label: digest_of(teacher) for label, teacher in self._teachers.items() if teacher is not None}
+        return hash_words(f"{label} {own}" for label, own in each.items()) if any(each.values()) else None
 
     def identity(self, names: Sequence[str]) -> dict[str, Any]:
         """Return what the answers for `names` depend on: the identity of each teacher for those that it knows."""

@@ -36,6 +36,8 @@ The other members are optional. A teacher that has them can be used like an `RDM
     student sees, or ``"clean"``, those without augmentation, whose patterns can be stored. ["same".]
 
 14. ``strata``: a dict of label to conditions, of which each batch should contain several. [Batches are drawn from all.]
+15. ``digest()``: the SHA-256 of every subject's RDMs, so that a run is only resumed with the same; None if none are
+    stored. [It is computed from all that ``subject_rdms`` gives, in memory.]
 
 Only the functions of this module below `Teacher` check whether a teacher has an optional member.
 
@@ -61,6 +63,7 @@ Examples
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
@@ -69,6 +72,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from brainrdl._core.errors import check_conditions, check_option, check_text, refuse
+from brainrdl._core.files import digest
 from brainrdl.rdms import conversion
 from brainrdl.stimuli.named_images import Batch
 
@@ -146,6 +150,15 @@ def identity_of(teacher: Teacher, names: Sequence[str]) -> dict[str, Any] | None
     return None if identity is None else identity(names)
 
 
+def digest_of(teacher: Teacher) -> str | None:
+    """Return the SHA-256 of all subjects' names and RDMs; None if a teacher stores none."""
+    own: Callable[[], str | None] | None = getattr(teacher, "digest", None)
+    if own is not None:
+        return own()
+    named = {json.dumps([target, *rdms.subjects]): rdms.pairs for target, rdms in kept_rdms(teacher).items()}
+    return digest(named) if named else None
+
+
 def uses_images(teacher: Teacher) -> bool:
     """Whether a teacher may use the batch's images."""
     return bool(getattr(teacher, "uses_images", True))
@@ -197,12 +210,14 @@ def kept_rdms(teacher: Teacher, names: Sequence[str] | None = None) -> dict[str,
 def rdms_by_subject(teacher: Teacher, names: Sequence[str], batch: Callable[[], Batch]) -> dict[str, SubjectRDMs]:
     """Return every subject's RDM of each target for `names`.
 
-    A teacher that does not store its subjects' RDMs is asked about `batch` (of `names`), one subject at a time. The
-    RDMs of a teacher without subjects are numbered and count as subjects.
+    A teacher that does not store its subjects' RDMs is asked about `batch` (of `names`), one subject at a time; one
+    that uses no images is not given any, so that none are loaded. The RDMs of a teacher without subjects are numbered
+    and count as subjects.
     """
     if kept := kept_rdms(teacher, names):
         return kept
-    shown, subjects = batch(), subjects_of(teacher)
+    shown = batch() if uses_images(teacher) else Batch(tuple(names), torch.empty(0), None)
+    subjects = subjects_of(teacher)
     if not subjects:
         answer = teacher.rdms(shown)
         return {target: SubjectRDMs(_numbered(len(rows)), rows.cpu()) for target, rows in answer.items()}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import hashlib
+import json
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,9 +16,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from brainrdl._core.errors import arg, check_conditions, check_option, check_unique, nearest, quote, refuse
+from brainrdl._core.files import hash_words
 from brainrdl.dissimilarity.pairs import pair_blocks, places_of
 from brainrdl.rdms import by_name, conversion
-from brainrdl.rdms.partial import chosen_blocks, factors, mean_rdm, weighted_mean
+from brainrdl.rdms.mapped import InDouble, MappedPairs, PairsOf, rows_of
+from brainrdl.rdms.partial import Later, Mask, Pairs, blocks, chosen_blocks, factors, mean_rdm, weighted_mean
 from brainrdl.rdms.subjects import Groups, groups
 
 if TYPE_CHECKING:
@@ -115,11 +119,11 @@ class RDMTeacher:
             given, target_by=target_by, subject_by=subject_by, average_over=average_over, where=f"teacher {self.name!r}"
         )
         self._described = _described(given, found)
-        self._hold(conditions, _by_subject(_shared_memory(given.dissimilarities), found))
+        self._hold(conditions, _by_subject(_rows_of(given), found))
 
-    def _hold(self, conditions: tuple[str, ...], subjects: dict[str, dict[str, Tensor]]) -> None:
+    def _hold(self, conditions: tuple[str, ...], subjects: dict[str, dict[str, Pairs]]) -> None:
         """Set the data, {target: {subject: pairs}}, and delete what was prepared from other data."""
-        self._answers: dict[str, list[Tensor]] = {}
+        self._answers: dict[str, list[Pairs]] = {}
         for target, rows in subjects.items():
             where = f"target {target!r} of teacher {self.name!r}"
             for subject, pairs in rows.items():
@@ -128,7 +132,7 @@ class RDMTeacher:
             each = self.combine in ("sample", "all")
             answers = rows if each else {"mean": mean_rdm(list(rows.values()), where)}
             if each or self.combine == "mean":
-                self._answers[target] = list(rows.values()) if each else [answers["mean"].float()]
+                self._answers[target] = list(rows.values()) if each else [_in_single(answers["mean"])]
             for whose, pairs in answers.items():
                 _refuse_too_little(pairs, f"the RDM of subject {whose!r}" if each else "the mean RDM", where)
         self.conditions = conditions
@@ -178,7 +182,7 @@ class RDMTeacher:
         parts = found.split([len(rows) for rows in answers])
         return {target: part.to(device) for target, part in zip(self.targets, parts, strict=True)}
 
-    def _chosen(self, rows: Sequence[Tensor], names: tuple[str, ...], dtype: torch.dtype) -> Tensor:
+    def _chosen(self, rows: Sequence[Pairs], names: tuple[str, ...], dtype: torch.dtype) -> Tensor:
         """Return the pairs of some conditions in their order, (n_rows, n_pairs)."""
         positions = np.array([self._positions[name] for name in names])
         found = torch.empty(len(rows), len(names) * (len(names) - 1) // 2, dtype=dtype)
@@ -188,12 +192,12 @@ class RDMTeacher:
                 pairs[part] = row[index]
         return found
 
-    def _answer(self, target: str) -> list[Tensor]:
+    def _answer(self, target: str) -> list[Pairs]:
         if target not in self._answers:
-            self._answers[target] = [self._mean(target).float()]
+            self._answers[target] = [_in_single(self._mean(target))]
         return self._answers[target]
 
-    def _mean(self, target: str) -> Tensor:
+    def _mean(self, target: str) -> Pairs:
         rows = list(self._rows[target].values())
         weighing = self._weighing()
         scales = factors(rows, f"target {target!r} of teacher {self.name!r}", weighing)
@@ -208,12 +212,14 @@ class RDMTeacher:
                 )
         return weighted_mean(rows, weights, scales)
 
-    def _weighing(self) -> Tensor | None:
+    def _weighing(self) -> Tensor | Mask | None:
         """Mask of the pairs that determine the weights of subjects; None if all do."""
         weighed = set(self._weigh_by)
         known = np.array([name in weighed for name in self.conditions])
         if known.all():
             return None
+        if self._is_mapped():
+            return PairsOf(known)
         parts = [known[rows] & known[columns] for _, rows, columns in pair_blocks(len(known))]
         return torch.from_numpy(np.concatenate(parts))
 
@@ -262,13 +268,18 @@ class RDMTeacher:
         check_unique(asked, f"the conditions asked of teacher {self.name!r}")
         weighing = asked if weigh_by is None else tuple(weigh_by)
         check_conditions(weighing, asked, f"the conditions kept of teacher {self.name!r}")
-        kept = {
-            target: dict(zip(rows, self._chosen(list(rows.values()), asked, torch.float64), strict=True))
-            for target, rows in self._rows.items()
-        }
-        other = self._copy(asked, kept)
+        other = self._copy(asked, {target: self._cut(rows, asked) for target, rows in self._rows.items()})
         other._weigh_by = weighing
         return other
+
+    def _cut(self, rows: dict[str, Pairs], names: tuple[str, ...]) -> dict[str, Pairs]:
+        if not self._is_mapped():
+            return dict(zip(rows, self._chosen(list(rows.values()), names, torch.float64), strict=True))
+        positions = np.array([self._positions[name] for name in names], dtype=np.int64)
+        return {subject: InDouble(row.of(positions)) for subject, row in rows.items() if isinstance(row, Later)}
+
+    def _is_mapped(self) -> bool:
+        return not isinstance(next(iter(next(iter(self._rows.values())).values())), Tensor)
 
     def only_subjects(self, subjects: Iterable[str]) -> RDMTeacher:
         """Keep some subjects, for example those not held out, in the order given.
@@ -294,7 +305,7 @@ class RDMTeacher:
                 refuse(f"none of the subjects {quote(asked)} has an RDM of target {target!r} in teacher {self.name!r}")
         return self._copy(self.conditions, kept)
 
-    def _copy(self, conditions: tuple[str, ...], rows: dict[str, dict[str, Tensor]]) -> RDMTeacher:
+    def _copy(self, conditions: tuple[str, ...], rows: dict[str, dict[str, Pairs]]) -> RDMTeacher:
         other = copy.copy(self)
         other._hold(conditions, rows)
         return other
@@ -310,7 +321,20 @@ class RDMTeacher:
         rows = self._rows[self._target(target)]
         described = {key: [value] * len(rows) for key, value in self._described[target].items()}
         descriptors = {self.subject_by: list(rows), **described}
-        return self._as_rdms(torch.stack(list(rows.values())), descriptors)
+        return self._as_rdms(torch.stack([row[:] for row in rows.values()]), descriptors)
+
+    def digest(self) -> str:
+        """Return the SHA-256 of the names of all subjects and of their RDMs, which are read block by block.
+
+        Examples
+        --------
+        >>> from brainrdl.rdms import from_array
+        >>> both = (RDMTeacher(from_array([[1.0, 2, values]], list("abc"))) for values in (3, 4))
+        >>> len({teacher.digest() for teacher in both})
+        2
+        """
+        each = {json.dumps([target, *rows]): _digest_rows(list(rows.values())) for target, rows in self._rows.items()}
+        return hash_words(f"{name} {each[name]}" for name in sorted(each))
 
     def combined(self, target: str) -> RDMs:
         """Return the mean RDM of a target over subjects, weighted if ``combine="reliability"``.
@@ -323,7 +347,7 @@ class RDMTeacher:
             If `target` is unknown.
         """
         return self._as_rdms(
-            self._mean(self._target(target))[None], {key: [value] for key, value in self._described[target].items()}
+            self._mean(self._target(target))[:][None], {key: [value] for key, value in self._described[target].items()}
         )
 
     def _target(self, target: str) -> str:
@@ -359,13 +383,24 @@ def _checked_type(found: object, where: str) -> RDMs:
     return found
 
 
+def _rows_of(rdms: RDMs) -> Sequence[Pairs] | Tensor:
+    values = rdms.dissimilarities
+    if isinstance(values, MappedPairs) and hasattr(values, "source"):
+        return rows_of(values, rdms.n_cond)
+    return _shared_memory(values)
+
+
+def _in_single(pairs: Pairs) -> Pairs:
+    return pairs.float() if isinstance(pairs, Tensor) else pairs
+
+
 def _shared_memory(values: npt.NDArray[Any]) -> Tensor:
     """Return RDMs as a tensor in the same memory, if torch can use it."""
     usable = values.dtype in (np.float32, np.float64) and values.dtype.isnative and values.flags.writeable
     return torch.from_numpy(np.ascontiguousarray(values) if usable else np.array(values, dtype=np.float64))
 
 
-def _by_subject(values: Tensor, found: Groups) -> dict[str, dict[str, Tensor]]:
+def _by_subject(values: Sequence[Pairs] | Tensor, found: Groups) -> dict[str, dict[str, Pairs]]:
     """Sort RDMs into {target: {subject: pairs}}, several RDMs of one subject averaged."""
     return {
         target: {
@@ -387,31 +422,42 @@ def _described(rdms: RDMs, found: Groups) -> dict[str, dict[str, Any]]:
     }
 
 
-def _refuse_only_nan(pairs: Tensor, subject: str, where: str) -> None:
-    if bool(pairs.isnan().all()):
+def _digest_rows(rows: Sequence[Pairs]) -> str:
+    """SHA-256 of RDMs in double precision, as `digest_tensor` computes it of all of them together."""
+    total = hashlib.sha256(f"{torch.float64} {(len(rows), *rows[0].shape)}".encode())
+    for row in rows:
+        for _, block in blocks([row]):
+            total.update(block.double().numpy().data)
+    return total.hexdigest()
+
+
+def _refuse_only_nan(pairs: Pairs, subject: str, where: str) -> None:
+    if all(bool(block.isnan().all()) for _, block in blocks([pairs])):
         refuse(
             f"subject {subject!r} has only NaN at {where} for these conditions; leave the subject out with "
             f"{arg('subjects', of='teacher', python='only_subjects(...)')}, or choose other conditions"
         )
 
 
-def _refuse_too_little(pairs: Tensor, what: str, where: str) -> None:
+def _refuse_too_little(pairs: Pairs, what: str, where: str) -> None:
     """Refuse an RDM with which every student correlates equally: the loss would be constant, which is easily missed."""
-    n_known = len(pairs) - int(pairs.isnan().sum())
+    n_known, low, high = 0, float("inf"), float("-inf")
+    for _, block in blocks([pairs]):
+        known = block[~block.isnan()].float()  # the precision of the answers
+        if len(known):
+            n_known += len(known)
+            low, high = min(low, float(known.min())), max(high, float(known.max()))
+        if n_known > 1 and low < high:
+            return
     if n_known < 2:
         refuse(
-            f"{what} at {where} has {n_known} of the {len(pairs)} pairs of these conditions, but at least 2 "
+            f"{what} at {where} has {n_known} of the {pairs.shape[0]} pairs of these conditions, but at least 2 "
             "are needed; choose other conditions"
         )
-    # in the precision of the answers, and without copies
-    low, high = (np.float32(extreme.reduce(pairs.numpy())) for extreme in (np.fmin, np.fmax))
-    if low == high:
-        refuse(
-            f"{what} at {where} is constant for these conditions: every known pair is {low:g}; choose other conditions"
-        )
+    refuse(f"{what} at {where} is constant for these conditions: every known pair is {low:g}; choose other conditions")
 
 
-def _reliabilities(rows: Sequence[Tensor], scales: Tensor | None, on: Tensor | None) -> Tensor:
+def _reliabilities(rows: Sequence[Pairs], scales: Tensor | None, on: Tensor | Mask | None) -> Tensor:
     """Pearson correlation of each row with the mean of the others, over pairs both know; 0 if negative."""
     n, own, others, product, own_square, others_square = torch.zeros(6, len(rows), dtype=torch.float64)
     for a, b, known in _with_others(rows, scales, on):
@@ -428,7 +474,7 @@ def _reliabilities(rows: Sequence[Tensor], scales: Tensor | None, on: Tensor | N
 
 
 def _with_others(
-    rows: Sequence[Tensor], scales: Tensor | None, on: Tensor | None
+    rows: Sequence[Pairs], scales: Tensor | None, on: Tensor | Mask | None
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """Yield, in blocks, each row, the mean of the others, and the pairs that both know; 0 in those that they do not."""
     for block in chosen_blocks(rows, on):

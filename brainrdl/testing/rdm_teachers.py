@@ -14,6 +14,7 @@ from brainrdl.dissimilarity.pairs import pair_indices, to_square
 from brainrdl.teachers.protocol import (
     can_be_cut_down,
     cut_down,
+    digest_of,
     identity_of,
     kept_rdms,
     known_conditions,
@@ -75,6 +76,7 @@ def check_teacher(teacher: Teacher, batch: Batch) -> None:
     # With one subject: with several, the weights may depend on the kept names.
     _check_select(of_subjects(teacher, subjects[:1]) if subjects else teacher, batch, where)
     _same(answer, teacher.rdms(batch), f"{where} answers differently after `select`", exact=True)
+    _check_digest(teacher, where)
 
 
 def _check_conditions(teacher: Teacher, batch: Batch, where: str) -> None:
@@ -90,6 +92,12 @@ def _check_identity(teacher: Teacher, batch: Batch, where: str) -> None:
         refuse(f"identity(names) of {where} must be a dict, got {type(first).__name__}")
     if repr(first) != repr(second):
         refuse(f"{where} has a different identity when asked again: {first!r}, then {second!r}")
+
+
+def _check_digest(teacher: Teacher, where: str) -> None:
+    digests = [digest_of(teacher) for _ in range(2)]
+    if not all(one is None or isinstance(one, str) for one in digests) or digests[0] != digests[1]:
+        refuse(f"digest() of {where} must be a text, the same each time, or None, got {digests[0]!r}, {digests[1]!r}")
 
 
 def _check_subjects(teacher: Teacher, batch: Batch, where: str) -> list[str]:

@@ -48,13 +48,16 @@ def shared_statistics(module: nn.Module, n: int) -> Iterator[None]:
     ...     network(torch.rand(5, 4)).shape
     torch.Size([5, 3])
     """
+    if n_processes() == 1:
+        yield
+        return
     found = [one for one in module.modules() if isinstance(one, _BatchNorm) and one.training]
-    for one in found if n_processes() > 1 else ():
+    for one in found:
         one.forward = partial(_normalise, one, n)  # type: ignore[method-assign]
     try:
         yield
     finally:
-        for one in found if n_processes() > 1 else ():
+        for one in found:
             del one.forward
 
 
@@ -77,9 +80,10 @@ def check_shares(sizes: Mapping[str, int], module: nn.Module) -> None:
     --------
     >>> check_shares({"rdm": 5, "task": 7}, nn.BatchNorm1d(3))
     """
-    trained = any(isinstance(one, _BatchNorm) and one.training for one in module.modules())
     uneven = {stream: n for stream, n in sizes.items() if n % n_processes()}
-    if trained and len(sizes) > 1 and uneven:
+    if len(sizes) < 2 or not uneven:
+        return
+    if any(isinstance(one, _BatchNorm) and one.training for one in module.modules()):
         refuse(
             f"batch statistics over two streams and {n_processes()} processes need batches whose sizes are "
             f"multiples of {n_processes()}, got {uneven}; choose such {arg('batch_size')}s, or use "
@@ -130,7 +134,7 @@ def passed_in_turn(module: nn.Module, passes: Mapping[str, Callable[[], T]], siz
         for name, value in buffers.items():
             if value is not None:
                 moved = [each[position][name] for each in after]
-                mean = sum(share * each for share, each in zip(shares, moved, strict=True))
+                mean = torch.stack([share * each for share, each in zip(shares, moved, strict=True)]).sum(0)
                 value.copy_(mean if value.is_floating_point() else moved[0])
     return results
 

@@ -220,3 +220,11 @@ class TaskOptions(TypedDict, total=False):
     label_smoothing: Annotated[
         float, Option(0.0, "Label smoothing of the cross-entropy, from 0 to below 1.", at_least=0, below=1)
     ]
+    overlap: Annotated[
+        Literal["refuse", "drop"],
+        Option(
+            "refuse",
+            "Task images that are byte-identical to validation or held-out stimuli of the RDM: refuse the fit, or drop "
+            "these images from the task. In a cross-validation each fold drops those that it holds out.",
+        ),
+    ]

@@ -26,7 +26,7 @@ from brainrdl.training.optimizers import averaged, make_optimizer, make_schedule
 from brainrdl.training.options import FitOptions
 from brainrdl.training.sampling import Batches
 from brainrdl.training.steps import Run, Stream
-from brainrdl.training.stimulus_lists import calibration_names, check_sets_apart, training_names
+from brainrdl.training.stimulus_lists import calibration_names, check_sets_apart, same_images, training_names
 from brainrdl.training.stratified import StratifiedBatches
 from brainrdl.training.task import Task
 from brainrdl.training.terms import RDM, TASK, Balance, Term, check_terms, check_views
@@ -132,10 +132,22 @@ def identify(planned: Plan, device: torch.device) -> tuple[dict[str, Any], dict[
     with_labels = task is not None or bool(planned.terms) or options["monitor"] in ("accuracy", "both")
     hashes = hashes_of(teacher, stimuli, planned.conditions, with_labels)
     hashes |= hash_task(None if task is None else task.stimuli, planned.names.get(TASK))
-    settings = provenance.describe({name: value for name, value in options.items() if name not in free(FitOptions)})
+    without = free(FitOptions)
+    settings = provenance.describe({name: value for name, value in options.items() if name not in without})
     settings |= settings_of(student, teacher, stimuli, planned.loss, *planned.names[RDM])
-    settings |= {"task": provenance.describe(task), "terms": provenance.describe(planned.terms), "hashes": hashes}
+    settings |= {
+        "task": provenance.describe(task),
+        "task_images": _sizes(planned),
+        "terms": provenance.describe(planned.terms),
+        "hashes": hashes,
+    }
     return settings, provenance.gather_provenance(**hashes) | {"device": str(device)}
+
+
+def _sizes(planned: Plan) -> dict[str, int] | None:
+    """Numbers of the task's own images, without those that were dropped."""
+    found = planned.names.get(TASK)
+    return None if found is None else {"train": len(found[0]), "validation": len(found[1])}
 
 
 def prepare(planned: Plan, accelerator: Accelerator, settings: dict[str, Any], facts: dict[str, Any]) -> Prepared:
@@ -191,9 +203,30 @@ def _names_of_task(task: Task, stimuli: Stimuli, rdm: Parts, held_out: tuple[str
         return {}
     task.stimuli.check_repeatable()
     found = training_names(task.stimuli, None, task.validation, (), seed, minimum=1)
+    if task.options["overlap"] == "drop":
+        found = _without_held_out(task.stimuli, found, stimuli, rdm[1], held_out)
     task.check(task.stimuli, (*found[0], *found[1]))
     check_sets_apart(task.stimuli, found[0], stimuli, (*rdm[1], *held_out))
     return {TASK: found}
+
+
+def _without_held_out(
+    task: Stimuli, parts: Parts, stimuli: Stimuli, validation: tuple[str, ...], held_out: tuple[str, ...]
+) -> Parts:
+    """Drop task images that are held out of the RDM, and from those for training also its validation stimuli."""
+    dropped = [
+        same_images(task, names, stimuli, kept)
+        for names, kept in zip(parts, ((*validation, *held_out), held_out), strict=True)
+    ]
+    train, chosen = (
+        tuple(name for name in names if name not in same) for names, same in zip(parts, dropped, strict=True)
+    )
+    if not train:
+        refuse(
+            f"all {len(parts[0])} images of the task are validation or held-out stimuli of the RDM, so that none is "
+            "left; give the task more images"
+        )
+    return train, chosen
 
 
 def _rdm_stream(

@@ -132,6 +132,37 @@ def check_no_leak(
     check_partitions(stimuli, [part_of], groups)
 
 
+def same_images(task: Stimuli, names: Sequence[str], stimuli: Stimuli, kept: Sequence[str]) -> dict[str, str]:
+    """Find images of a task that are byte-identical to stimuli that must stay new to the student.
+
+    Parameters
+    ----------
+    task : Stimuli
+        Images of the task.
+    names : sequence of str
+        Names of the task's images to look for.
+    stimuli : Stimuli
+        Images of the RDM.
+    kept : sequence of str
+        Names of those that must stay new.
+
+    Returns
+    -------
+    dict of name in `names` to name in `kept`
+
+    Examples
+    --------
+    >>> import torch
+    >>> images = Stimuli.from_arrays(torch.rand(2, 1, 4, 4), ["a", "b"])
+    >>> same_images(images.drop("b"), ["a"], images, ["a", "b"])
+    {'a': 'a'}
+    """
+    if not names or not kept:
+        return {}
+    known = {digest: name for name, digest in stimuli.digests(kept).items()}
+    return {name: known[digest] for name, digest in task.digests(names).items() if digest in known}
+
+
 def check_sets_apart(task: Stimuli, train: Sequence[str], stimuli: Stimuli, kept: Sequence[str]) -> None:
     """Refuse task images that are byte-identical to stimuli kept for validation or testing; warn of similar ones.
 
@@ -165,14 +196,13 @@ def check_sets_apart(task: Stimuli, train: Sequence[str], stimuli: Stimuli, kept
     """
     if not kept:
         return
-    names = {digest: name for name, digest in stimuli.digests(kept).items()}
-    same = [(name, names[digest]) for name, digest in task.digests(train).items() if digest in names]
+    same = list(same_images(task, train, stimuli, kept).items())
     if same:
         listed = ", ".join(f"{a!r} to {b!r}" for a, b in same[:_LISTED])
         drop = [a for a, _ in same[:_LISTED]]
         refuse(
             f"{len(same)} images of the task are byte-identical to validation or held-out stimuli: {listed}; leave "
-            f"them out of the task with Task(stimuli.drop({drop}))"
+            f"them out of the task with Task(stimuli.drop({drop})), or in each fit with {arg('overlap', 'drop')}"
         )
     trained, new = frozenset(train), frozenset(kept)
     rows = [

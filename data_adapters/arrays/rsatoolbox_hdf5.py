@@ -29,7 +29,8 @@ import numpy as np
 
 from brainrdl._core.errors import check_unique, quote, refuse
 from brainrdl.rdms.by_name import concat
-from data_adapters._shared.hdf5 import check_links, opened
+from brainrdl.rdms.mapped import MappedFile
+from data_adapters._shared.hdf5 import array, check_links, opened
 from data_adapters._shared.measurements import condition_names
 
 if TYPE_CHECKING:
@@ -75,13 +76,17 @@ class RsatoolboxHDF5:
         except Exception:  # HDF5 fails in many ways on damaged files
             return True
 
-    def read(self, path: Path) -> Dataset | RDMs:
+    def read(self, path: Path, *, memory_map: bool = False) -> Dataset | RDMs:
         """Read the file with rsatoolbox's loading functions.
 
         Parameters
         ----------
         path : Path
             The file.
+        memory_map : bool
+            Leave the dissimilarities of RDMs in the file, from which an `RDMTeacher` reads the pairs of each batch, so
+            that they need no memory. They must be stored in one piece, as `RDMs.save` does. Do not change the file
+            while it is used.
 
         Returns
         -------
@@ -93,14 +98,17 @@ class RsatoolboxHDF5:
         Raises
         ------
         BrainrdlError
-            If the file is empty or does not contain RDMs, a Dataset or a Result, or if the models of a Result have no
-            RDMs, or RDMs of different conditions.
+            If the file is empty or does not contain RDMs, a Dataset or a Result, if the models of a Result have no
+            RDMs, or RDMs of different conditions, or if `memory_map` is set and the file does not contain RDMs stored
+            in one piece.
         """
         from rsatoolbox.data.dataset import load_dataset
         from rsatoolbox.rdm.rdms import load_rdm
 
         with opened(path) as file:
             check_links(file)
+            if memory_map:
+                return _mapped(file, path)
         keys = _keys(path)
         # file_type is given, so that rsatoolbox never opens a file as a pickle because of its name
         if "dissimilarities" in keys:
@@ -120,6 +128,26 @@ class RsatoolboxHDF5:
 def _plain(value: Any) -> Any:
     """Convert an array without axes to a number: rsatoolbox loads numbers so, and its calc_rdm refuses them."""
     return value.item() if isinstance(value, np.ndarray) and not value.ndim else value
+
+
+def _mapped(file: h5py.File, path: Path) -> RDMs:
+    """Read everything but the dissimilarities, which stay in the file."""
+    from rsatoolbox.io import hdf5
+    from rsatoolbox.rdm.rdms import rdms_from_dict
+
+    if "dissimilarities" not in file:
+        refuse(f"only RDMs can stay in their file; it holds {quote(sorted(file))}, so leave out memory_map")
+    held = array(file, "dissimilarities")
+    if held.chunks is not None or held.id.get_offset() is None or held.dtype.kind not in "iuf" or held.ndim != 2:
+        refuse(
+            f"the dissimilarities ({held.dtype} of shape {held.shape}) are not numbers (n_rdms, n_pairs) stored in one "
+            "piece without compression, so they cannot stay in the file; leave out memory_map, or write the file again "
+            "with rsatoolbox's RDMs.save"
+        )
+    source = MappedFile(str(path.resolve()), held.id.get_offset(), held.dtype.str, held.shape)
+    groups = {key: hdf5._read_group(part) for key, part in file.items() if isinstance(part, h5py.Group)}
+    measure = file.attrs.get("dissimilarity_measure")
+    return _tidy(rdms_from_dict(groups | {"dissimilarities": source.values(), "dissimilarity_measure": measure}))
 
 
 def _tidy(rdms: RDMs) -> RDMs:

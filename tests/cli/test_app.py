@@ -526,7 +526,7 @@ def test_help_of_every_command_has_an_example(words: tuple[str, ...]) -> None:
 
 def test_every_command_spells_arguments_as_its_own_options() -> None:
     assert {type(command) for _, command in _commands()} == {Command}
-    assert len(_commands()) == 15
+    assert len(_commands()) == 16
 
 
 def test_python_dash_m_brainrdl_is_the_command_line() -> None:
@@ -586,3 +586,38 @@ def test_help_loads_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+WITHOUT_TORCH = [
+    ["--help"],
+    ["--version"],
+    ["recipe", "--template"],
+    ["recipe", "--help"],
+    ["recipe", "no.yaml"],
+    ["fit", "--help"],
+    ["fit", "no.yaml"],
+    ["sweep", "no.yaml", "fit.steps=1,2"],
+    ["data", "list"],
+    ["data", "--help"],
+    ["layers"],
+    ["no-such-command"],
+    ["rdm", "no.csv", "--out", "no.h5"],
+    ["rdm", "no.csv", "--out", "no.png"],
+    ["doctor", "no.csv"],
+    ["compare", "no.csv", "no.csv"],
+    ["compare", "no.csv", "no.csv", "--read", "word"],
+    ["plot", "no.csv"],
+]
+
+
+def test_commands_that_compute_nothing_do_not_load_torch(tmp_path: Path) -> None:
+    code = (
+        "import json, sys\nfrom brainrdl.cli.app import main\n"
+        "for words in json.loads(sys.argv[1]):\n    sys.argv = ['brainrdl', *words]\n    try: main()\n"
+        "    except SystemExit: pass\n"
+        "    if 'torch' in sys.modules: sys.exit(' '.join(words) + ' loads torch')"
+    )
+    words = [sys.executable, "-c", code, json.dumps(WITHOUT_TORCH)]
+    done = subprocess.run(words, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr[-500:]
+    assert done.stderr.count("there is no file 'no.csv'") == 4

@@ -8,6 +8,7 @@ import io
 import sys
 import tarfile
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -42,6 +43,7 @@ class Handler(BaseHTTPRequestHandler):
             return
         asked = self.headers.get("Range")
         server.asked.append(asked)
+        server.gate.wait(60)
         start = int(asked.removeprefix("bytes=").rstrip("-")) if asked and server.ranges else 0
         self.send_response(206 if start else 200)
         self.send_header("Content-Length", str(len(content) - start))
@@ -56,6 +58,8 @@ class Handler(BaseHTTPRequestHandler):
 def server():
     served = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     served.files, served.asked, served.breaks, served.ranges = {"a.bin": CONTENT}, [], 0, True
+    served.gate = threading.Event()  # answers wait until it is set
+    served.gate.set()
     thread = threading.Thread(target=served.serve_forever, args=(0.01,), daemon=True)
     thread.start()
     yield served
@@ -92,6 +96,28 @@ def test_a_file_is_downloaded_once(known, server, tmp_path) -> None:
     assert fetch(tmp_path) == CONTENT
     assert len(server.asked) == 1
     assert [path.name for path in (tmp_path / "toy" / "sub").iterdir()] == ["a.bin"]
+
+
+def test_of_two_that_fetch_a_data_set_at_the_same_time_one_downloads_and_the_other_waits(known, server, tmp_path):
+    server.gate.clear()
+    found: list[bytes] = []
+    both = [threading.Thread(target=lambda: found.append(fetch(tmp_path))) for _ in range(2)]
+
+    def race() -> None:
+        both[0].start()
+        while not server.asked:
+            time.sleep(0.01)
+        both[1].start()
+        both[1].join(1)  # it waits
+        server.gate.set()
+        for one in both:
+            one.join()
+
+    with pytest.warns(UserWarning, match="'toy' is being fetched by another process; waiting for it: process"):
+        race()
+    assert found == [CONTENT, CONTENT]
+    assert len(server.asked) == 1
+    assert [path.name for path in (tmp_path / "toy").rglob("*") if path.is_file()] == ["a.bin"]
 
 
 @pytest.mark.parametrize("ranges", [True, False])
@@ -158,7 +184,7 @@ def test_a_file_without_an_address_says_where_to_get_it(known, tmp_path) -> None
 
 def test_a_folder_that_cannot_be_written_is_named(known, tmp_path) -> None:
     (tmp_path / "toy").write_text("a file in the way")
-    with refused("cannot write '.*a.bin': (Not a directory|File exists); choose another folder"):
+    with refused("cannot write '.*toy': (Not a directory|File exists); choose another folder"):
         fetch(tmp_path)
 
 

@@ -631,6 +631,21 @@ def test_missing_extra_and_identical_images_are_found(images: Path) -> None:
     assert found.can_teach
 
 
+def test_images_that_are_nearly_the_same_are_found(images: Path) -> None:
+    rng = np.random.default_rng(0)
+    pixels = {name: rng.integers(0, 255, (24, 24, 3), np.uint8) for name in NAMES}
+    pixels["image_04"] = pixels["image_09"][:, ::-1]
+    pixels["image_02"] = pixels["image_11"]  # identical, which is another finding
+    for name in NAMES:
+        Image.fromarray(pixels[name]).save(images / f"{name}.png")
+    found = audit(subjects(), stimuli=images)
+    assert one(found, "nearly the same images")["value"].startswith("image_04 ~ image_09 (")
+    assert "image_11" not in one(found, "nearly the same images")["value"]
+    assert "nearly the same images" not in levels(
+        audit(subjects(), stimuli=Stimuli.from_folder(images).select(NAMES[:8]))
+    )
+
+
 def test_images_of_something_else_cannot_be_taught_on(images: Path) -> None:
     found = audit(subjects(3, [f"x{i}" for i in range(8)]), stimuli=images)
     assert not found.can_teach

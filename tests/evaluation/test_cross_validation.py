@@ -19,15 +19,18 @@ from brainrdl import RDMLoss, RDMTeacher, Readout, Stimuli, Student, fit, rdms, 
 from brainrdl._core import files as _files
 from brainrdl._core.errors import BrainrdlError
 from brainrdl.datasets.simulation import simulate_subjects
-from brainrdl.dissimilarity.pairs import pair_indices, to_square
-from brainrdl.evaluation import cross_validation as module, plan
+from brainrdl.dissimilarity.pairs import pair_indices, to_pairs, to_square
+from brainrdl.evaluation import baselines, cross_validation as module, plan
 from brainrdl.evaluation.cross_validation import cross_validate
 from brainrdl.evaluation.held_out import Evaluation
 from brainrdl.evaluation.options import CONTROLS
 from brainrdl.evaluation.plan import Candidate
+from brainrdl.rdm_models.reweighting import PENALTIES, ReweightedModel
 from brainrdl.runs import run_folder
 from brainrdl.stimuli.named_images import Batch
 from brainrdl.stimuli.transforms import ImageTransform
+from brainrdl.teachers.controls import control
+from brainrdl.teachers.network_teacher import NetworkTeacher
 from brainrdl.teachers.protocol import Teacher
 from brainrdl.training import stimulus_lists
 
@@ -159,7 +162,7 @@ def test_what_the_teacher_says_of_held_out_conditions_changes_no_prediction(comb
     one, two = (
         quick(teacher=make_teacher(pairs, combine=combine), inner_folds=inner_folds) for pairs in (shared, other)
     )
-    for student in ("fitted", "unfitted", "permuted", "category", "category lookup"):
+    for student in ("fitted", "unfitted", "reweighted", "permuted", "category", "category lookup"):
         assert same(rdm(one, student=student), rdm(two, student=student))
     pd.testing.assert_frame_equal(one.histories.drop(columns="seconds"), two.histories.drop(columns="seconds"))
     assert not np.allclose(one.scores["score"], two.scores["score"])
@@ -169,7 +172,7 @@ def test_what_the_teacher_says_of_training_conditions_changes_the_predictions() 
     other = subject_pairs()
     other[:, ~is_held_out()] = np.random.default_rng(2).random((3, (~is_held_out()).sum()))
     one, two = quick(), quick(teacher=make_teacher(other))
-    for student in ("fitted", "permuted", "category lookup"):
+    for student in ("fitted", "reweighted", "permuted", "category lookup"):
         assert not same(rdm(one, student=student), rdm(two, student=student))
     assert same(rdm(one, student="unfitted"), rdm(two, student="unfitted"))
 
@@ -184,17 +187,15 @@ def test_only_pairs_held_out_together_are_kept_and_scored() -> None:
 
 def test_the_permuted_teacher_shuffles_training_names_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[tuple[Any, ...]] = []
-    real = module.PermutedTeacher
+    real = plan.control
 
-    def permuted(teacher: Teacher, conditions: tuple[str, ...], *, seed: int) -> Any:
-        made.append((teacher, conditions, seed))
-        return real(teacher, conditions, seed=seed)
+    def watched(kind: str, **options: Any) -> Any:
+        made.append((kind, options["teacher"].conditions, options["conditions"], options["seed"]))
+        return real(kind, **options)
 
-    monkeypatch.setattr(module, "PermutedTeacher", permuted)
+    monkeypatch.setattr(plan, "control", watched)
     quick(seeds=(4,))
-    [(teacher, conditions, seed)] = made
-    assert conditions == teacher.conditions == tuple(NAMES[:-6])
-    assert seed == 4
+    assert set(made) == {("permuted", tuple(NAMES[:-6]), tuple(NAMES[:-6]), 4)}
 
 
 def test_the_look_up_predicts_the_training_mean_of_each_pair_of_categories() -> None:
@@ -414,8 +415,8 @@ def test_a_network_that_stays_as_it_is_may_be_shared() -> None:
         copied.load_state_dict(shared.state_dict())
         return Student(copied, ["1"], readout=Readout(projection=4, standardise=True), trainable="projection")
 
-    one = quick({"a": make, "b": partial(make, "2")}, folds=2, seeds=(0, 1))
-    two = quick({"a": fresh}, folds=2, seeds=(0, 1))
+    one = quick({"a": make, "b": partial(make, "2")}, folds=2, seeds=(0, 1), controls=())
+    two = quick({"a": fresh}, folds=2, seeds=(0, 1), controls=())
     for seed in (0, 1):
         assert same(rdm(one, student="a", seed=seed), rdm(two, student="a", seed=seed))  # type: ignore[arg-type]
 
@@ -459,14 +460,14 @@ def test_files_of_another_fold_in_a_fit_are_refused_when_resumed(tmp_path: Path,
 def test_inner_tables_of_another_fold_or_run_are_refused_when_resumed(tmp_path: Path, of: str) -> None:
     options: dict[str, Any] = {"folds": 2, "controls": [], "steps": 2, "inner_folds": 2}
     for name, seed in (("run", 0), ("other", 1)):
-        quick(**options, out=tmp_path / name, n_bootstrap=10, lr=0.01 * (1 + seed))
+        quick(**options, out=tmp_path / name, lr=0.01 * (1 + seed))
     fits = tmp_path / "run" / "fits"
     first, second = (path.with_suffix("") for path in sorted(fits.glob("*-inner.csv")))
     source = first if of == "fold" else tmp_path / "other" / "fits" / second.name
     for suffix in (".csv", ".json"):
         shutil.copy(source.with_suffix(suffix), second.with_suffix(suffix))
     with pytest.raises(BrainrdlError, match=r"-inner.json' is of another run or fold; delete it, and resume the run"):
-        quick(**options, out=tmp_path / "run", n_bootstrap=10, lr=0.01, resume=True)
+        quick(**options, out=tmp_path / "run", lr=0.01, resume=True)
 
 
 def test_the_steps_are_those_of_the_best_mean_evaluation_of_the_inner_folds() -> None:
@@ -534,7 +535,7 @@ def test_a_left_out_subject_never_trains_and_is_scored_against_alone() -> None:
         quick(teacher=make_teacher(pairs), subjects="leave-one-out", models={"size": size_model()})
         for pairs in (subject_pairs(), changed)
     )
-    for student in ("fitted", "permuted", "category lookup"):
+    for student in ("fitted", "reweighted", "permuted", "category lookup"):
         assert same(rdm(one, student=student, left_out="s2"), rdm(two, student=student, left_out="s2"))
         assert not same(rdm(one, student=student, left_out="s0"), rdm(two, student=student, left_out="s0"))
     assert set(one.scores["against"]) == {"subjects"}
@@ -713,6 +714,39 @@ def test_several_students_bring_their_own_options_and_controls() -> None:
     assert set(gains) == {"short", "plain", "plain, permuted"}
 
 
+def test_the_reweighted_control_is_the_reweighting_of_the_unfitted_student_on_the_training_stimuli() -> None:
+    result = quick(lambda: make_student(readout=Readout(standardise=True)), controls=["reweighted"], steps=2)
+    split = plan.Split(0, 0, tuple(NAMES[:-6]), tuple(NAMES[-6:]))
+    torch.manual_seed(0)
+    student = make_student(readout=Readout(standardise=True))
+    student.calibrate(make_stimuli().images(split.train))
+    patterns = student.patterns(make_stimuli(), NAMES)["1"]
+    model = ReweightedModel(
+        patterns, NAMES, "correlation", penalties=PENALTIES[::2], folds=baselines._inner_parts(split, None)
+    )
+    square = to_square(torch.tensor(subject_pairs()))
+    fitted = model.fit(to_pairs(square[:, :-6, :-6]), split.train)
+    found = rdm(result, student="reweighted")
+    np.testing.assert_allclose(found[np.isfinite(found)], fitted.predict(split.test), rtol=1e-5)
+    assert "reweighted" in set(result.contrasts["other"])
+    assert "unfitted" not in set(result.summary["student"])
+
+
+def test_a_layer_with_too_many_channels_has_no_reweighted_control(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(baselines, "_MOST_CHANNELS", 7)
+    with pytest.warns(UserWarning, match="layer '1' of student 'fitted' has 8 channels, too many"):
+        result = quick(controls=["reweighted"])
+    assert set(result.summary["student"]) == {"fitted"}
+
+
+def test_groups_stay_together_in_the_folds_that_choose_a_penalty() -> None:
+    groups = {name: f"object{k // 3}" for k, name in enumerate(NAMES)}
+    parts = baselines._inner_parts(plan.Split(0, 0, tuple(NAMES), ()), groups)
+    assert sorted(name for part in parts for name in part) == sorted(NAMES)
+    for part in parts:
+        assert all(name in part for name in NAMES if groups[name] in {groups[one] for one in part})
+
+
 def test_labels_whose_folders_would_be_one_are_refused(tmp_path: Path) -> None:
     with pytest.raises(BrainrdlError, match=r"names \['conv_1-seed0-fold0', .*occur more than once in the folders of"):
         quick({"conv 1": make_student, "conv_1": make_student}, out=tmp_path / "run")
@@ -786,11 +820,11 @@ def test_a_member_that_tells_nothing_apart_adds_nothing_to_an_ensemble() -> None
             return self.out(self.flat(x) * 0 + self.weight)
 
     students = {"a": make_student, "collapsed": lambda: Student(Collapsed(), ["out"])}
-    with pytest.warns(UserWarning, match="collapsed at layer out gives one pattern"):
+    with pytest.warns(UserWarning, match=r"constant: \['collapsed / out"):
         result = quick(students, ensembles={"both": ["a", "collapsed"]}, controls=[])
     rows = result.summary.query("against == 'mean' and comparator == 'corr'").set_index("student")["score"]
     assert rows["both"] == pytest.approx(rows["a"])
-    assert rows["collapsed"] == 0
+    assert np.isnan(rows["collapsed"])
 
 
 def test_models_are_paired_by_name() -> None:
@@ -879,6 +913,7 @@ def no_fit(monkeypatch: pytest.MonkeyPatch) -> None:
             {"students": {"fitted": make_student, "unfitted": make_student}},
             r"names \['unfitted'\] occur more than once",
         ),
+        ({"ensembles": {"both": ["fitted", "fitted"]}}, "occur more than once in the students of an ensemble"),
         ({"ensembles": {"fitted": ["fitted"]}}, r"names \['fitted', .*occur more than once in the rows"),
         ({"models": {"category": size_model()}}, r"names \['category'\] occur more than once in the rows"),
         ({"models": {"few": rdms.from_array(np.arange(6.0), NAMES[:4])}}, r"conditions \['n04'"),
@@ -895,6 +930,12 @@ def no_fit(monkeypatch: pytest.MonkeyPatch) -> None:
             "fold 1 holds out 3 conditions .*: use fewer inner_folds",
         ),
         ({"n_bootstrap": -1}, "n_bootstrap must be a whole number, at least 0, got -1"),
+        (
+            {"n_bootstrap": 100},
+            "n_bootstrap=100 has no effect with intervals='dyadic'.* leave it out, or use intervals",
+        ),
+        ({"intervals": "none", "n_bootstrap": 1000}, "n_bootstrap=1000 has no effect with intervals='none'"),
+        ({"intervals": "dual-bootstrap", "n_bootstrap": 1}, "'dual-bootstrap' needs at least 2 resamples, got 1"),
         ({"n_bootstrap": "many"}, "n_bootstrap must be a whole number, at least 0, got 'many'"),
         ({"seeds": 3}, r"seeds should be a list, got 3; write \[3\]"),
         ({"comparators": "corr"}, r"comparators should be a list, got 'corr'; write \['corr'\]"),
@@ -1005,9 +1046,76 @@ def test_arguments_in_another_order_and_controls_that_cannot_be_are_refused(
 
 def test_controls_are_the_same_from_any_sequence_and_by_default_all_that_apply() -> None:
     with_labels, without = make_stimuli(), make_stimuli(None)
-    for controls in (None, CONTROLS, list(CONTROLS)):
-        assert plan.controls_for(controls, with_labels) == ["unfitted", "permuted", "category"]
-    assert plan.controls_for(None, without) == ["unfitted", "permuted"]
+    for controls in (CONTROLS, list(CONTROLS)):
+        assert plan.controls_for(controls, with_labels) == list(CONTROLS)
+    assert plan.controls_for(None, with_labels) == ["unfitted", "reweighted", "permuted", "category"]
+    assert plan.controls_for(None, without) == ["unfitted", "reweighted", "permuted"]
+
+
+def test_a_student_is_fitted_to_each_control_of_a_teacher_and_the_pixels_are_scored(tmp_path: Path) -> None:
+    asked = ["permuted_within_class", "spectrum", "pixels"]
+    result = quick(controls=asked, out=tmp_path / "run")
+    rows = result.summary.drop_duplicates("student").set_index("student")["role"]
+    assert dict(rows) == {
+        "fitted": "student",
+        "permuted_within_class": "permuted_within_class",
+        "spectrum": "spectrum",
+        "pixels": "model",
+    }
+    assert set(result.histories["role"]) == {"student", "permuted_within_class", "spectrum"}
+    assert {"permuted_within_class", "spectrum", "pixels"} <= set(result.contrasts["other"])
+    text = report(tmp_path / "run").read_text(encoding="utf-8")
+    assert "shuffled among the training stimuli of each category" in text
+    assert "random RDMs with the spectrum of the teacher’s" in text
+
+
+def test_controls_are_fitted_to_what_the_controls_of_a_teacher_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen, original = {}, module.fit
+
+    def watched(student: Student, teacher: Teacher, *args: Any, **options: Any) -> Any:
+        seen[teacher.name] = teacher
+        return original(student, teacher, *args, **options)
+
+    monkeypatch.setattr(module, "fit", watched)
+    quick(controls=["permuted_within_class", "spectrum"])
+    train = [name for name in NAMES if name not in TEST]
+    asked = make_stimuli().batch(train)
+    truth = make_teacher().select(train)
+    within = control("permuted_within_class", teacher=truth, stimuli=make_stimuli(), conditions=train, seed=0)
+    spectrum = control("spectrum", teacher=truth, conditions=train, seed=0)
+    for expected in (within, spectrum):
+        answer, known = seen[expected.name].rdms(asked), expected.rdms(asked)
+        assert all(torch.equal(answer[target], known[target]) for target in known)
+        assert set(seen[expected.name].conditions) == set(train)
+
+
+def test_a_network_teacher_is_compared_with_itself_before_training() -> None:
+    network = nn.Sequential(nn.Flatten(), nn.Linear(16, 8))
+    teacher = NetworkTeacher(network, ["1"], stimuli=make_stimuli())
+    result = quick(teacher=teacher, controls=["random"])
+    assert "random" in set(result.summary["role"])
+
+
+@pytest.mark.parametrize(
+    ("controls", "labels", "message"),
+    [
+        (["random"], LABELS, r"control 'random' re-initialises a network"),
+        (["permuted_within_class"], None, r"control 'permuted_within_class'.*"),
+        (["permuted_within_class"], {name: name for name in NAMES}, "each of the 10 classes has only one name"),
+    ],
+)
+def test_controls_that_a_teacher_or_stimuli_cannot_have_are_refused_before_any_fit(
+    monkeypatch: pytest.MonkeyPatch, controls: list[str], labels: dict[str, str] | None, message: str
+) -> None:
+    monkeypatch.setattr(module, "fit", None)
+    with pytest.raises(BrainrdlError, match=message):
+        quick(controls=controls, stimuli=make_stimuli(labels))
+
+
+def test_a_model_that_has_the_name_of_a_control_is_refused() -> None:
+    model = rdms.from_array(np.arange(N * (N - 1) // 2), NAMES)
+    with pytest.raises(BrainrdlError, match="a model and a control with the name 'pixels'"):
+        quick(controls=["pixels"], models={"pixels": model})
 
 
 @pytest.mark.filterwarnings("ignore:layers .* give the same pattern for all images:UserWarning")
@@ -1018,7 +1126,10 @@ def test_a_network_that_died_is_told() -> None:
             nn.init.zeros_(parameter)
         return made
 
-    with pytest.warns(UserWarning, match="^fitted at layer 1 gives one pattern for all .* in 1 of 1 folds"):
+    with pytest.warns(
+        UserWarning, match=r"undefined \(NaN\) where an RDM .* constant: \['fitted / 1 / rdm in 1 of 1 folds'\]"
+    ):
         evaluation = quick(dead, steps=0, controls=[])
     assert len(evaluation.settings["constant"]) == 1
+    assert evaluation.summary["score"].isna().all()
     assert quick(controls=[]).settings["constant"] == []

@@ -153,6 +153,18 @@ def test_a_model_with_unknown_pairs_is_refused() -> None:
         evaluate(make_student(), make_teacher(), make_stimuli(), models={"gappy": rdms.from_array(pairs, NAMES)})
 
 
+@pytest.mark.parametrize("name", ["student", "category"])
+def test_a_model_with_the_name_of_another_row_is_refused(name: str) -> None:
+    model = rdms.from_array(np.random.default_rng(0).random(45), NAMES)
+    with pytest.raises(BrainrdlError, match=rf"\['{name}'\] occur more than once in the rows of the evaluation"):
+        evaluate(make_student(), make_teacher(), make_stimuli(), models={name: model})
+
+
+def test_scoring_needs_a_comparator() -> None:
+    with pytest.raises(BrainrdlError, match="comparators= should name at least one similarity, got none"):
+        evaluate(make_student(), make_teacher(), make_stimuli(), comparators=[])
+
+
 def test_a_model_of_several_rdms_is_refused() -> None:
     two = rdms.from_array(np.random.default_rng(0).random((2, 45)), NAMES)
     with pytest.raises(BrainrdlError, match="model 'two' should be one RDM, got 2"):

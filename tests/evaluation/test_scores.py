@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 
 import numpy as np
@@ -17,6 +18,7 @@ from torch import Tensor
 from brainrdl._core.errors import BrainrdlError
 from brainrdl._core.rows import Role
 from brainrdl.dissimilarity.pairs import pair_indices, to_square
+from brainrdl.evaluation.options import Intervals
 from brainrdl.evaluation.scores import HeldOut, TeacherRDMs, score
 from brainrdl.inference import pairwise, uncertainty
 from brainrdl.inference.ceilings import Agreement, ceiling_for_mean, ceiling_for_subjects, noise_ceiling, one_factor
@@ -324,7 +326,10 @@ def test_a_bootstrap_needs_resamples_and_other_intervals_need_none() -> None:
     rows = [student(truth, teacher.names)]
     with pytest.raises(BrainrdlError, match=r"intervals='dual-bootstrap' needs at least 2 resamples, got 1"):
         score(rows, {"IT": teacher}, ["corr"], intervals="dual-bootstrap", n_bootstrap=1)
-    assert score(rows, {"IT": teacher}, ["corr"], n_bootstrap=0).summary["low"].notna().all()
+    assert score(rows, {"IT": teacher}, ["corr"]).summary["low"].notna().all()
+    for intervals in ("dyadic", "none"):
+        with pytest.raises(BrainrdlError, match=f"n_bootstrap=1000 has no effect with intervals='{intervals}'"):
+            score(rows, {"IT": teacher}, ["corr"], intervals=intervals, n_bootstrap=1000)
 
 
 def test_intervals_can_be_left_out() -> None:
@@ -470,7 +475,8 @@ def test_a_subject_or_region_of_another_target_changes_no_interval() -> None:
     rows = [student(truth, teacher.names)]
     more = [*rows, replace(student(other.pairs[0], other.names), target="V1")]
     for intervals in ("dyadic", "dual-bootstrap"):
-        options = {"comparators": ["corr"], "intervals": intervals, "n_bootstrap": 30}
+        options = {"comparators": ["corr"], "intervals": intervals}
+        options |= {"n_bootstrap": 30} if intervals == "dual-bootstrap" else {}
         alone = score(rows, {"IT": teacher}, **options).summary
         among = score(more, {"IT": teacher, "V1": other}, **options).summary
         pd.testing.assert_frame_equal(alone, among[among.target == "IT"])
@@ -633,11 +639,66 @@ def test_a_student_that_the_models_explain_has_no_partial_score_with_a_note() ->
     assert only(summary, comparator="corr", student="fitted", against="mean")["score"] > 0
 
 
-def test_a_constant_student_has_a_score_of_zero_without_an_interval() -> None:
+@pytest.mark.parametrize("intervals", ["dyadic", "dual-bootstrap", "none"])
+@pytest.mark.parametrize("value", [3.0, 0.1, 0.0])
+def test_a_constant_student_has_no_score_and_no_contrast(value: float, intervals: Intervals) -> None:
     truth, teacher = simulated()
-    summary = score([student(torch.full_like(truth, 3), teacher.names)], {"IT": teacher}, ["corr", "spearman"]).summary
-    assert (summary["score"] == 0).all()
-    assert summary[["low", "high"]].isna().all(axis=None)
+    flat = torch.full_like(truth, value).float()
+    flat[0] += 2e-7 * value  # rounding of float32
+    rows = [
+        student(flat, teacher.names, base="unfitted"),
+        student(truth, teacher.names, "other", base="unfitted"),
+        student(truth.flip(0), teacher.names, "unfitted", role="unfitted", base="unfitted"),
+    ]
+    with pytest.warns(UserWarning, match=r"undefined \(NaN\) .* constant: \['fitted / layer / IT in 1 of 1 folds'\]"):
+        _, summary, contrasts = score(rows, {"IT": teacher}, ["corr", "spearman", "corr_cov"], intervals=intervals)
+    nothing = summary[summary.student == "fitted"]
+    assert nothing[["score", "low", "high", "share", "gain"]].isna().all(axis=None)
+    assert summary.loc[summary.student != "fitted", "score"].notna().all()
+    undefined = contrasts[(contrasts.student == "fitted") | (contrasts.other == "fitted")]
+    assert len(undefined) == 2 * len(nothing)
+    assert undefined[["difference", "low", "high", "p", "p_corrected"]].isna().all(axis=None)
+    assert contrasts.loc[contrasts.student == "other", "difference"].notna().all()
+
+
+def test_a_constant_rdm_has_a_cosine_unless_it_is_zero() -> None:
+    truth, teacher = simulated()
+    for value, known in ((1.0, True), (0.0, False)):
+        rows = [student(torch.full_like(truth, value), teacher.names)]
+        with nullcontext() if known else pytest.warns(UserWarning, match="constant"):
+            found = score(rows, {"IT": teacher}, ["cosine"]).summary["score"]
+        assert found.notna().all() == known
+
+
+def test_a_fold_in_which_a_student_is_constant_counts_neither_in_its_mean_nor_in_its_contrasts() -> None:
+    truth, teacher = simulated(n=12)
+    folds = [teacher.names[:6], teacher.names[6:]]
+    rows = [
+        student(part(pairs, teacher.names, chosen), chosen, label, fold=f)
+        for label, pairs in (("fitted", truth), ("other", truth.flip(0)))
+        for f, chosen in enumerate(folds)
+    ]
+    rows[1] = replace(rows[1], pairs=torch.ones_like(rows[1].pairs))
+    with pytest.warns(UserWarning, match="'fitted / layer / IT in 1 of 2 folds'"):
+        scores, summary, contrasts = score(rows, {"IT": teacher}, ["corr"])
+    mean = scores[scores.against == "mean"].set_index(["student", "fold"])["score"]
+    one = only(summary, student="fitted", against="mean")
+    assert one["score"] == pytest.approx(mean["fitted", 0])
+    assert one["n_folds"] == 1
+    difference = contrasts[contrasts.against == "mean"]["difference"].item()
+    assert difference == pytest.approx(mean["fitted", 0] - mean["other", 0])
+
+
+def test_a_subject_whose_rdm_is_constant_has_no_score_and_does_not_lower_the_ceiling() -> None:
+    truth, teacher = simulated()
+    flat = torch.cat([teacher.pairs, torch.ones_like(teacher.pairs[:1])])
+    more = replace(teacher, subjects=(*teacher.subjects, "flat"), pairs=flat)
+    scores, summary, _ = score([student(truth, teacher.names)], {"IT": more}, ["corr"])
+    assert scores.loc[scores.subject == "flat", "score"].isna().all()
+    before = score([student(truth, teacher.names)], {"IT": teacher}, ["corr"]).summary
+    for column in ("score", "ceiling"):
+        found, expected = (only(table, against="subjects")[column] for table in (summary, before))
+        assert found == pytest.approx(expected)
 
 
 def test_a_model_given_twice_changes_nothing() -> None:

@@ -5,16 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from scipy.stats import false_discovery_control
 
-from brainrdl import BrainrdlError
 from brainrdl._core.rows import Role
 from brainrdl.evaluation.scores import HeldOut, TeacherRDMs, score
 from brainrdl.inference.batches import score_batch, score_batch_of, t_intervals
 from brainrdl.inference.closed_forms import Prepared, influences
-from brainrdl.inference.corrections import corrected
 from brainrdl.inference.influence import influence
-from brainrdl.inference.intervals import holm, t_interval
+from brainrdl.inference.intervals import t_interval
 from brainrdl.inference.pairwise import comparison_of
 from brainrdl.similarity.registry import SIMILARITIES
 
@@ -105,13 +102,3 @@ def test_intervals_of_many_values_are_those_of_each() -> None:
     found = t_intervals(values, variances, freedom)
     expected = [t_interval(*row) for row in zip(values.tolist(), variances.tolist(), freedom.tolist(), strict=True)]
     np.testing.assert_allclose(np.c_[found[1:]], np.array(expected), rtol=1e-12)
-
-
-def test_p_values_are_corrected_for_the_known_ones_only() -> None:
-    p = [0.01, 0.04, 0.03, 0.5]
-    assert corrected(p, "fdr") == pytest.approx(false_discovery_control(p).tolist())
-    assert corrected([p[0], float("nan"), *p[1:]], "fdr")[2:] == pytest.approx(false_discovery_control(p)[1:].tolist())
-    assert corrected(p) == holm(p)
-    assert corrected(p, "none") == p
-    with pytest.raises(BrainrdlError, match="correction 'bonferroni'"):
-        corrected(p, "bonferroni")

@@ -9,7 +9,7 @@ from hypothesis import given, settings, strategies as st
 from brainrdl import dissimilarity as d
 
 seeds, sizes = st.integers(0, 2**31), st.integers(2, 8)
-PLAIN = [d.euclidean, d.correlation, d.cosine, d.poisson]
+PLAIN = [d.euclidean, d.correlation, d.cosine, d.poisson, d.cityblock, d.chebyshev, d.braycurtis, d.canberra]
 
 
 def patterns(seed: int, *shape: int) -> torch.Tensor:
@@ -64,6 +64,8 @@ def test_a_cross_validated_dissimilarity_of_identical_runs_is_the_plain_one(seed
     x = patterns(seed, n, c)
     close(d.crossnobis(x.expand(n_runs, n, c)), d.euclidean(x))
     close(d.poisson_cv(x.abs().expand(n_runs, n, c)), d.poisson(x.abs()))
+    close(d.euclidean_cv(x.expand(n_runs, n, c)), d.euclidean(x))
+    close(d.correlation_cv(x.expand(n_runs, n, c)), d.correlation(x))
 
 
 @given(seed=seeds, n=sizes)

@@ -9,10 +9,10 @@ from torch import Tensor
 
 from brainrdl.similarity.registry import SIMILARITIES
 
-NAMES = list(SIMILARITIES)
-WHITENED = ["corr_cov", "cosine_cov", "cka"]
-RANKED = ["spearman", "rho-a", "tau-a"]
-COUNTABLE = [name for name in NAMES if name not in WHITENED]
+NAMES = [name for name, similarity in SIMILARITIES.items() if similarity.single_pairs]
+WHITENED = ["corr_cov", "cosine_cov", "cka", "cka_rbf", "rv"]
+RANKED = ["spearman", "rho-a", "tau-a", "tau-b"]
+COUNTABLE = [name for name in NAMES if name not in {*WHITENED, "cka_unbiased"}]
 N_CONDITIONS, N_PAIRS = 6, 15
 CLOSE = {"rtol": 0, "atol": 1e-9}
 
@@ -80,7 +80,7 @@ def test_scale_does_not_matter(name: str, a: Tensor, b: Tensor, factor: float) -
     torch.testing.assert_close(SIMILARITIES[name](factor * a, b), SIMILARITIES[name](a, b), **CLOSE)
 
 
-@pytest.mark.parametrize("name", ["corr", "corr_cov", "soft-spearman", *RANKED])
+@pytest.mark.parametrize("name", ["corr", "corr_cov", "cka_unbiased", "soft-spearman", *RANKED])
 @laws
 @given(a=rdms, b=rdms, offset=st.integers(-100, 100))
 def test_offset_does_not_matter(name: str, a: Tensor, b: Tensor, offset: int) -> None:

@@ -341,3 +341,34 @@ def test_a_layer_that_mixes_batches_of_some_sizes_is_refused(n: int) -> None:
 
     with pytest.raises(BrainrdlError, match="gives an image another row"):
         Student(nn.Sequential(nn.Flatten(), Groups()), ["1"]).patterns(stimuli(n))
+
+
+class BesideLargeUnits(nn.Module):
+    """Large sound units, and small ones that `change` computes."""
+
+    def __init__(self, change: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.change = change
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([1e8 * x, self.change(x)], 1)
+
+
+@pytest.mark.parametrize("door", ["student", "teacher", "teacher with cache"])
+def test_small_units_that_mix_images_beside_large_units_are_refused(door: str) -> None:
+    network = nn.Sequential(nn.Flatten(), BesideLargeUnits(lambda x: x - x.mean(0)))
+    with pytest.raises(BrainrdlError, match="gives an image another row"):
+        DOORS[door](network, "1", 8)
+
+
+def test_small_units_that_belong_to_one_image_are_kept_beside_large_units() -> None:
+    torch.manual_seed(0)
+    small = nn.Sequential(nn.Linear(144, 5), nn.Softmax(1), nn.Linear(5, 2))
+    network = nn.Sequential(nn.Flatten(), BesideLargeUnits(lambda x: 1e-6 * small(x).relu()))
+    assert read_layers(network, ["1"], images(8))[0]["1"].shape == (8, 146)
+
+
+def test_small_units_that_are_drawn_at_random_are_found_beside_large_units() -> None:
+    network = nn.Sequential(nn.Flatten(), BesideLargeUnits(torch.rand_like))
+    with pytest.raises(BrainrdlError, match="other patterns"):
+        NetworkTeacher(network, ["1"]).rdms(Batch(names(4), images(4)))

@@ -109,3 +109,39 @@ def test_pair_order_equals_that_of_rsatoolbox_and_triu_indices():
     square = calc_rdm(Dataset(patterns((5, 8)))).get_matrices()[0]
     np.testing.assert_allclose(dissimilarity.to_square(dissimilarity.euclidean(torch.tensor(patterns((5, 8))))), square)
     assert torch.equal(dissimilarity.pair_indices(5), torch.triu_indices(5, 5, 1))
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("name", ["cityblock", "chebyshev", "braycurtis", "canberra", "hamming"])
+def test_channelwise_dissimilarities_equal_scipy(shape, name):
+    x = patterns(shape)
+    x[0, 0] = x[1, 0] = 0.0
+    for values in (x, x - 2, np.round(x)):
+        assert_equal(dissimilarity.DISSIMILARITIES[name](torch.tensor(values)), np.nan_to_num(pdist(values, name)))
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_jaccard_equals_scipy(shape):
+    x = (patterns(shape) > 2).astype(float)
+    assert_equal(dissimilarity.jaccard(torch.tensor(x)), pdist(x, "jaccard"))
+
+
+@pytest.mark.parametrize("shape", [(2, 2, 3), (3, 7, 5), (5, 30, 40)])
+def test_cross_validated_euclidean_equals_crossnobis_of_rsatoolbox_without_noise(shape):
+    assert_equal(dissimilarity.euclidean_cv(torch.tensor(patterns(shape))), crossnobis_oracle(patterns(shape), None))
+
+
+@pytest.mark.parametrize("shape", [(2, 4, 30), (5, 12, 40)])
+def test_cross_validated_correlation_equals_sums_over_pairs_of_runs(shape):
+    """Covariances and variances across runs (Walther et al. 2016), written as loops."""
+    x = patterns(shape) * 0.3 + patterns(shape, 1)[:1]
+    centred = x - x.mean(-1, keepdims=True)
+    n_runs, n = shape[:2]
+    covariance = np.zeros((n, n))
+    for r in range(n_runs):
+        for s in range(n_runs):
+            if r != s:
+                covariance += centred[r] @ centred[s].T
+    lengths = np.sqrt(np.diag(covariance))
+    expected = 1 - (covariance / lengths / lengths[:, None])[np.triu_indices(n, 1)]
+    assert_equal(dissimilarity.correlation_cv(torch.tensor(x)), expected)

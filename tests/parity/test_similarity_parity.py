@@ -14,9 +14,10 @@ from torch import Tensor
 
 from brainrdl.dissimilarity.measures import euclidean
 from brainrdl.similarity.comparators import cka, corr_cov, cosine_cov
+from brainrdl.similarity.kernels import cka_rbf, cka_unbiased, kernel_of
 from brainrdl.similarity.registry import SIMILARITIES
 
-ORACLES = ["cosine", "corr", "spearman", "tau-a", "rho-a", "corr_cov", "cosine_cov"]
+ORACLES = ["cosine", "corr", "spearman", "tau-a", "tau-b", "rho-a", "corr_cov", "cosine_cov"]
 WHITENED = ["corr_cov", "cosine_cov"]
 N_CONDITIONS, N_PAIRS = 12, 66
 TOLERANCE = {"rtol": 0, "atol": 1e-10}
@@ -154,6 +155,69 @@ def test_cka_of_repeated_conditions_equals_squared_condition_weights() -> None:
     found = cka(euclidean(x), euclidean(y), counts[i] * counts[j], condition_weights=counts**2)
     expected = linear_cka(x.repeat_interleave(counts, 0), y.repeat_interleave(counts, 0))
     torch.testing.assert_close(found, expected, **TOLERANCE)
+
+
+def euclidean_rdms(n_rdms: int, seed: int, n_channels: int = 20) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return euclidean(torch.randn(n_rdms, N_CONDITIONS, n_channels, dtype=torch.float64, generator=generator))
+
+
+@pytest.mark.parametrize(("name", "sign"), [("bures", 1), ("bures_metric", -1)])
+def test_bures_equals_rsatoolbox(name: str, sign: int) -> None:
+    # rsatoolbox takes the root of eigenvalues that are 0 up to rounding: 1e-17 becomes 3e-9
+    a, b = euclidean_rdms(4, 1), euclidean_rdms(3, 2)
+    torch.testing.assert_close(ours(a, b, name), sign * oracle(a, b, name), rtol=0, atol=1e-7)
+
+
+@pytest.mark.parametrize("name", ["bures", "bures_metric"])
+def test_bures_equals_the_singular_values_of_rsatoolbox(name: str) -> None:
+    from importlib import import_module
+
+    theirs = import_module("rsatoolbox.rdm.compare")
+    a, b = euclidean_rdms(4, 1), euclidean_rdms(3, 2)
+    second = theirs._bures_similarity_second_way if name == "bures" else theirs._sq_bures_metric_second_way
+    sign = 1 if name == "bures" else -1
+    expected = [[sign * second(*(kernel_of(z).numpy() for z in (x, y))) for y in b] for x in a]
+    torch.testing.assert_close(ours(a, b, name), torch.tensor(expected, dtype=torch.float64), **TOLERANCE)
+
+
+@pytest.mark.parametrize("sigma_k", [None, covariance()])
+def test_riemannian_finds_at_least_the_optimum_of_rsatoolbox(sigma_k: Tensor | None) -> None:
+    a, b = euclidean_rdms(3, 1), euclidean_rdms(2, 2)
+    found = ours(a, b, "riemannian", **({} if sigma_k is None else {"sigma_k": sigma_k}))
+    expected = oracle(a, b, "neg_riem_dist", sigma_k)
+    assert (found >= expected - 1e-9).all()
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-4)
+
+
+def hsic(k: Tensor, m: Tensor) -> Tensor:
+    """Unbiased HSIC of Song et al. 2012, up to a factor."""
+    n = len(k)
+    k, m = (x - torch.diag(x.diagonal()) for x in (k, m))
+    return (k @ m).trace() + k.sum() * m.sum() / ((n - 1) * (n - 2)) - 2 * (k.sum(0) @ m.sum(1)) / (n - 2)
+
+
+def test_unbiased_cka_equals_that_of_kernels_of_patterns() -> None:
+    x, y = torch.randn(9, 30, dtype=torch.float64) + 1, torch.randn(9, 5, dtype=torch.float64) + 3
+    k, m = x @ x.T, y @ y.T
+    expected = hsic(k, m) / (hsic(k, k) * hsic(m, m)).sqrt()
+    torch.testing.assert_close(cka_unbiased(euclidean(x), euclidean(y)), expected, **TOLERANCE)
+
+
+@pytest.mark.parametrize("bandwidth", [0.2, 0.4, 0.8])
+def test_rbf_cka_equals_that_of_kernels_of_patterns(bandwidth: float) -> None:
+    x, y = torch.randn(8, 30, dtype=torch.float64), torch.randn(8, 5, dtype=torch.float64)
+
+    def kernel(z: Tensor) -> Tensor:
+        distances = torch.cdist(z, z, compute_mode="donot_use_mm_for_euclid_dist")
+        squares = distances.square()
+        i, j = torch.triu_indices(8, 8, 1)
+        centring = torch.eye(8, dtype=torch.float64) - 1 / 8
+        return centring @ torch.exp(-squares / (2 * bandwidth**2 * float(np.median(squares[i, j])))) @ centring
+
+    k, m = kernel(x), kernel(y)
+    expected = (k * m).sum() / (k.norm() * m.norm())
+    torch.testing.assert_close(cka_rbf(euclidean(x), euclidean(y), bandwidth=bandwidth), expected, **TOLERANCE)
 
 
 def test_whitening_changes_a_correlation() -> None:

@@ -440,3 +440,35 @@ def test_datasets_with_different_conditions_are_refused() -> None:
     other = data.subset_obs("stimulus", NAMES[:4])
     with refused(r"do not have the same conditions: only in the first \['chair'\]"):
         calc_rdm([data, other])
+
+
+# Windows that keep their samples
+
+
+def test_a_window_can_keep_its_samples_as_channels() -> None:
+    from scipy.spatial.distance import pdist
+
+    values = np.random.default_rng(3).normal(size=(5, 4, 12))
+    times = {"time": np.arange(12) / 100}
+    data = TemporalDataset(values, obs_descriptors={"stimulus": list("abcde")}, time_descriptors=times)
+    found = calc_rdm(data, "correlation", windows=[(0.02, 0.04), (0.05, 0.07)], window_as="samples")
+    for row, first in zip(found.dissimilarities, (2, 5), strict=True):
+        np.testing.assert_allclose(row, pdist(values[:, :, first : first + 3].reshape(5, -1), "correlation"))
+    assert found.rdm_descriptors["time"] == [0.03, 0.06]
+    averaged = calc_rdm(data, "correlation", windows=[(0.02, 0.04), (0.05, 0.07)])
+    assert not np.allclose(found.dissimilarities, averaged.dissimilarities)
+
+
+def test_windows_that_keep_their_samples_refuse() -> None:
+    values = np.random.default_rng(3).normal(size=(10, 4, 12))
+    names, times = {"stimulus": list("abcde") * 2}, {"time": np.arange(12) / 100}
+    data = TemporalDataset(values, obs_descriptors=names, time_descriptors=times)
+    with pytest.raises(BrainrdlError, match="give windows= too"):
+        calc_rdm(data, window_as="samples")
+    with pytest.raises(BrainrdlError, match=r"equally many, got 3 in \(0.02, 0.04\) s, 2 in \(0.05, 0.06\) s"):
+        calc_rdm(data, windows=[(0.02, 0.04), (0.05, 0.06)], window_as="samples")
+    with pytest.raises(BrainrdlError, match="window_as 'all' is not known"):
+        calc_rdm(data, windows=[(0.02, 0.04)], window_as="all")
+    data.channel_descriptors["residuals"] = np.zeros((4, 30))
+    with pytest.raises(BrainrdlError, match="cannot use the residuals"):
+        calc_rdm(data, windows=[(0.02, 0.04)], window_as="samples", noise="diag")

@@ -53,7 +53,11 @@ from brainrdl.recipe.spelling import in_recipe
         ("evaluation.stratify", 1, r"evaluation.stratify must be True or False, got 1"),
         ("student.layers", None, r"student.layers"),
         ("teacher.combine", "median", r"teacher.combine: .*'mean'.*got 'median'"),
-        ("teacher.network", "resnet18", r"teacher: give exactly one of rdms, features, network, got rdms, network"),
+        (
+            "teacher.network",
+            "resnet18",
+            r"teacher: give exactly one of rdms, features, network, several, got rdms, network",
+        ),
         ("evaluation.held_out", 0.2, r"evaluation: give folds or held_out, not both"),
     ],
 )

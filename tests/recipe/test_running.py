@@ -28,11 +28,13 @@ from brainrdl.teachers.network_teacher import NetworkTeacher
 
 NAMES = [f"face_{i:02d}" for i in range(12)]
 
+ROWS = {"fitted", "unfitted", "reweighted", "permuted", "category", "category lookup"}
+
 
 def test_recipe_with_folds_cross_validates_and_keeps_itself_in_the_run_folder(content: dict, tmp_path: Path) -> None:
     result = running.run(recipe.check(content), tmp_path / "run", progress=False)
     assert isinstance(result, Evaluation)
-    assert set(result.summary["student"]) == {"fitted", "unfitted", "permuted", "category", "category lookup"}
+    assert set(result.summary["student"]) == ROWS
     assert recipe.load(tmp_path / "run" / "recipe.yaml") == recipe.check(content)
     assert (tmp_path / "run" / "summary.csv").exists()
 
@@ -45,7 +47,7 @@ def test_recipe_runs_the_same_twice(content: dict, tmp_path: Path) -> None:
 def test_recipe_with_held_out_names_scores_those_alone(content: dict, tmp_path: Path) -> None:
     content["evaluation"] = {"held_out": NAMES[:5], "seeds": [0, 1]}
     result = running.run(recipe.check(content), tmp_path / "run", progress=False)
-    assert set(result.summary["student"]) == {"fitted", "unfitted", "permuted", "category", "category lookup"}
+    assert set(result.summary["student"]) == ROWS
     assert result.scores["n_conditions"].eq(5).all()
     for fitted in (tmp_path / "run" / "fits").glob("*/settings.json"):
         assert set(yaml.safe_load(fitted.read_text())["train"]) == set(NAMES[5:])
@@ -147,10 +149,10 @@ def test_a_finished_run_is_scored_again_where_symbolic_links_do_not_exist(
 def test_a_recipe_that_has_changed_since_its_run_is_not_scored(content: dict, tmp_path: Path) -> None:
     running.run(recipe.check(content), tmp_path / "run", progress=False)
     path = tmp_path / "run" / "recipe.yaml"
-    path.write_text(path.read_text().replace("n_bootstrap: 1000", "n_bootstrap: 900"))
+    path.write_text(path.read_text().replace("intervals: dyadic", "intervals: none"))
     with pytest.raises(BrainrdlError, match=r"recipe.yaml' has changed since the run began"):
         running.evaluate_run(tmp_path / "run")
-    assert recipe.load(path).evaluation.n_bootstrap == 900  # as a new recipe
+    assert recipe.load(path).evaluation.intervals == "none"  # as a new recipe
 
 
 @pytest.mark.parametrize("lost", ["fitted-seed0-fold0/weights.safetensors", "fitted-seed0-fold0-inner.csv"])
@@ -546,7 +548,7 @@ def test_category_control_is_refused_only_where_asked_for_without_categories(
     made = recipe.check(content)
     assert recipe.check(yaml.safe_load(recipe.dump(made))) == made  # what is written out is still no request
     result = running.run(made, tmp_path / "run", progress=False)
-    assert {"fitted", "unfitted", "permuted"} <= set(result.summary["student"])
+    assert {"fitted", "unfitted", "reweighted", "permuted"} <= set(result.summary["student"])
 
 
 @pytest.mark.parametrize("readout", [{}, {"standardise": True, "projection": 2, "trainable": "projection"}])

@@ -65,7 +65,7 @@ def test_a_key_is_in_the_template_with_its_help_what_it_may_be_and_its_default(s
         ("fit", "clip", "number, above 0, or null (default: null)"),
         ("evaluation", "folds", "whole number, at least 2, or null (default: null)"),
         ("evaluation", "comparators", "list of {cosine, corr, spearman, tau-a,"),
-        ("evaluation", "controls", "list of {unfitted, permuted, category}, or null"),
+        ("evaluation", "controls", "list of {unfitted, reweighted, permuted, permuted_within_class,"),
         ("loss", "dissimilarity", "{euclidean, correlation, cosine,"),
         ("stimuli", "cached", "true or false (default: true)"),
         ("stimuli", "first", "whole number, above 0, or null"),

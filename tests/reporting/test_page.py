@@ -93,7 +93,7 @@ def make_evaluation(
     )
     told = SETTINGS | settings
     return assemble(
-        held_out, {target: teacher}, comparators, "dyadic", 20, 0, histories=histories, labels=labels, settings=told
+        held_out, {target: teacher}, comparators, "dyadic", None, 0, histories=histories, labels=labels, settings=told
     )
 
 
@@ -458,6 +458,7 @@ def limits(**options: Any) -> str:
         ({}, "There is only one seed"),
         ({}, "were scored: about 15 per fold."),
         ({"controls": False}, "There is no unfitted control"),
+        ({"controls": False}, "There is no reweighted control"),
         ({"controls": False}, "There is no permuted control"),
         ({"controls": False}, "There is no category model"),
         ({"n_subjects": 1}, "There is only one subject"),
@@ -867,3 +868,37 @@ def test_the_facts_tell_the_networks_and_students_of_one_kind_together() -> None
     assert methods._networks({"networks": {"a": one}, "recipe_student": asked}).startswith(
         "resnet18, 1,068 parameters, weights 'DEFAULT';"
     )
+
+
+def test_several_students_are_compared_first_and_only_as_far_as_the_contrast_shows_it(tmp_path: Path) -> None:
+    evaluation = make_evaluation(students=("first", "second", "third"))
+    contrasts = evaluation.contrasts
+    between = (contrasts["other_role"] == "student") & (contrasts["against"] == "subjects")
+    both = between & (contrasts["other"] == "second")
+    contrasts.loc[both, ["difference", "low", "high", "p_corrected"]] = [0.2, 0.1, 0.3, 0.01]
+    contrasts.loc[between & (contrasts["student"] == "second"), ["difference", "p_corrected"]] = np.nan
+    page = Page(report(evaluation, tmp_path / "page.html"))
+    first = page.headline().split("</p>")[0]
+    assert "“first” scored more than “second”, with a difference of 0.20 (95% interval 0.10 to 0.30" in first
+    assert "These data do not show a difference between “first” and “third”" in first
+    assert "“second” and “third” cannot be compared, because in no fold do both have a score." in first
+
+
+def test_one_student_is_not_compared_with_others(page: Page) -> None:
+    assert "Students were compared" not in page.text
+
+
+def test_a_student_without_a_score_is_said_to_have_none(tmp_path: Path) -> None:
+    evaluation = make_evaluation(seeds=(0,))
+    summary = evaluation.summary
+    summary.loc[summary["student"] == "fitted", ["score", "low", "high", "share"]] = np.nan
+    text = Page(report(evaluation, tmp_path / "page.html")).text
+    assert (
+        "On held-out stimuli, the fitted network (layer conv) has no Spearman correlation with the RDMs of IT" in text
+    )
+
+
+def test_the_scores_have_a_figure_for_phones(page: Page) -> None:
+    (narrow,) = [source for source in page.all("source") if source.get("media")]
+    assert int(narrow["width"] or 0) <= 390 - 48  # without the margins of the page
+    assert (narrow["srcset"] or "").startswith("data:image/png;base64,")

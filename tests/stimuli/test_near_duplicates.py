@@ -157,3 +157,12 @@ def test_images_of_two_sets_are_compared_with_each_other_only() -> None:
     second = Stimuli.from_arrays(torch.stack([pixels[4], pixels[2].flip(-1), pixels[5]]), list("aBc"))
     assert similar_between(first, second)[["first", "second"]].to_numpy().tolist() == [["c", "B"]]
     assert similar_between(second, first)[["first", "second"]].to_numpy().tolist() == [["B", "c"]]
+
+
+def test_sets_above_a_number_of_images_are_only_searched_if_asked_for() -> None:
+    images = torch.rand(12, 1, 24, 24)
+    images[7] = images[2].flip(-1)
+    stimuli = Stimuli.from_arrays(images, [f"i{k}" for k in range(12)])
+    assert similar_images(stimuli, at_most=11).empty
+    assert groups_of_similar(stimuli, at_most=11) == {}
+    assert groups_of_similar(stimuli, at_most=12) == {"i2": "i2", "i7": "i2"}

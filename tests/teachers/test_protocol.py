@@ -184,6 +184,12 @@ class Wordy(RatingsTeacher):
         return "ratings"
 
 
+class Drifting(RatingsTeacher):
+    def digest(self) -> str:
+        self._asked = getattr(self, "_asked", 0) + 1
+        return f"{self._asked:064x}"
+
+
 class Squinting(RatingsTeacher):
     view = "augmented"
 
@@ -212,6 +218,7 @@ class Listless(RatingsTeacher):
         (OtherRDMs, "subject_rdms of .* disagree"),
         (Restless, "a different identity"),
         (Wordy, "must be a dict, got str"),
+        (Drifting, r"digest\(\) of teacher 'ratings' must be a text, the same each time"),
         (Squinting, "view of teacher 'ratings' 'augmented' is not known"),
         (Listless, r"\['n00'\] are not in the conditions of teacher 'ratings'"),
     ],
@@ -222,6 +229,18 @@ def test_a_broken_optional_member_is_caught(broken: type[RatingsTeacher], messag
 
 
 # Who asks
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_no_image_is_loaded_for_a_teacher_that_uses_none(wrapped: bool) -> None:
+    teacher = RatingsTeacher(ratings())
+    asked = PermutedTeacher(teacher) if wrapped else teacher
+    names = batch().names
+    found = rdms_by_subject(asked, names, lambda: pytest.fail("the images were loaded"))
+    assert found["size"].subjects == teacher.subjects
+    for subject, pairs in zip(teacher.subjects, found["size"].pairs, strict=True):
+        expected = asked.only_subjects([subject]).rdms(batch())["size"][0]
+        assert torch.equal(pairs, expected)
 
 
 class Quiet:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pickle
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -458,3 +461,21 @@ def test_conditions_to_weigh_by_must_be_kept() -> None:
     teacher = RDMTeacher(from_array(np.arange(1.0, 7.0), list("abcd")), combine="reliability")
     with pytest.raises(BrainrdlError, match=r"conditions \['d'\] are not in the conditions kept of teacher 'RDMs'"):
         teacher.select("abc", weigh_by="abd")
+
+
+USE_COPY = """
+import pickle, sys, torch
+from brainrdl.runs.fingerprint import hash_teacher
+from brainrdl.stimuli import Batch
+teacher = pickle.loads(bytes.fromhex(sys.argv[1])).select(["cat", "dog", "face"])
+teacher.rdms(Batch(("dog", "cat"), torch.zeros(2, 1, 2, 2)))
+assert hash_teacher(teacher)
+assert "rsatoolbox" not in sys.modules
+"""
+
+
+def test_a_copy_in_a_worker_teaches_without_loading_rsatoolbox() -> None:
+    """It takes as long to load as torch, in each process."""
+    copied = pickle.dumps(RDMTeacher(brain())).hex()
+    done = subprocess.run([sys.executable, "-c", USE_COPY, copied], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

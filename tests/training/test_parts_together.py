@@ -198,7 +198,7 @@ def test_ratios_of_gradients_concern_the_student_and_not_the_parameters_of_a_ter
             super()._measure(losses, parameters)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("brainrdl.training.loop.Balance", Watch)
+        patch.setattr("brainrdl.training.preparation.Balance", Watch)
         made = student()
         fit(made, teacher(), shown(), terms={"h": Hints(nn.Flatten())}, balance="gradient norms", **SHORT)
     assert seen == [len(list(made.parameters()))]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from brainrdl import NetworkTeacher, RDMTeacher, Stimuli, Student, Task, fit, rdms
+from brainrdl import NetworkTeacher, RDMTeacher, Stimuli, Student, Task, cross_validate, fit, rdms
 from brainrdl._core.errors import BrainrdlError
 from brainrdl.distillation import KnowledgeDistillation
 from brainrdl.models.student import StudentOutput
@@ -205,3 +206,50 @@ def test_tf32_changes_nothing_on_the_cpu_and_leaves_no_trace() -> None:
         fit(one, teacher(), shown(), steps=3, tf32=asked, **QUIET)
     assert all(torch.equal(a, b) for a, b in zip(*(one.parameters() for one in made), strict=True))
     assert torch.get_float32_matmul_precision() == "highest"
+
+
+# A task on images that the RDM holds out
+
+
+def stimuli_and_part(n: int = 12) -> tuple[Stimuli, Stimuli]:
+    """The stimuli of the RDM, and the same images under other names, with labels."""
+    whole = Stimuli.from_arrays(pictures(), NAMES)
+    return whole, Stimuli.from_arrays(pictures()[:n], [f"t{i:02d}" for i in range(n)], labels=LABELS[:n])
+
+
+def images_of_steps(made: Student) -> list[Tensor]:
+    seen: list[Tensor] = []
+    made.model.register_forward_pre_hook(lambda module, given: seen.append(given[0]) if module.training else None)
+    return seen
+
+
+def test_images_that_the_rdm_holds_out_are_dropped_from_the_task() -> None:
+    whole, part = stimuli_and_part()
+    made = student(batchnorm="train")
+    seen = images_of_steps(made)
+    fitted = fit(
+        made, teacher(), whole, validation=NAMES[:4], held_out=NAMES[4:6],
+        task=Task(part, overlap="drop", validation=["t00", "t04", "t11"]), steps=2, **QUIET,
+    )  # fmt: skip
+    assert fitted.settings["task_images"] == {"train": 5, "validation": 2}  # t06 to t10; t00 and t11
+    kept = pictures()[:6].flatten(1)
+    assert not any((images.flatten(1)[:, None] == kept).all(-1).any() for images in seen)
+
+
+def test_a_fit_refuses_them_unless_it_is_asked_to_drop_them() -> None:
+    whole, part = stimuli_and_part()
+    with pytest.raises(BrainrdlError, match=r"4 images of the task are byte-identical .* overlap='drop'"):
+        fit(student(), teacher(), whole, held_out=NAMES[:4], task=Task(part), steps=1, **QUIET)
+    few = Task(stimuli_and_part(4)[1], overlap="drop")
+    with pytest.raises(BrainrdlError, match="all 4 images of the task are validation or held-out"):
+        fit(student(), teacher(), whole, held_out=NAMES[:4], task=few, steps=1, **QUIET)
+
+
+def test_each_fold_of_a_cross_validation_drops_what_it_holds_out(tmp_path: Path) -> None:
+    whole, part = stimuli_and_part()
+    cross_validate(
+        student, teacher(), whole, task=Task(part, overlap="drop"), folds=3, steps=1, controls=(),
+        intervals="none", out=tmp_path / "run", device="cpu", progress=False,
+    )  # fmt: skip
+    sizes = [json.loads(path.read_text())["task_images"] for path in (tmp_path / "run/fits").glob("*/settings.json")]
+    assert sizes == 3 * [{"train": 8, "validation": 0}]

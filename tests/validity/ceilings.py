@@ -12,7 +12,7 @@ import pandas as pd
 from brainrdl.inference.ceilings import ceiling_for_mean, ceiling_for_subjects, noise_ceiling
 from brainrdl.inference.pairwise import comparison_of
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "evaluation"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "inference"))
 from test_ceilings import POPULATIONS, simulated
 
 

@@ -109,6 +109,11 @@ def _summaries(table: pd.DataFrame) -> Iterator[dict[str, object]]:
         }  # fmt: skip
 
 
+def has(done: pd.DataFrame, design: dict[str, object]) -> bool:
+    """Say whether a table has rows of this design."""
+    return len(done) > 0 and bool((done[list(design)] == pd.Series(design)).all(axis=1).any())
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="CSV file to write")
@@ -118,7 +123,7 @@ def main() -> None:
     done = pd.read_csv(arguments.out) if arguments.out.exists() else pd.DataFrame()
     for n, s, design, noise in itertools.product(STIMULI, SUBJECTS, DESIGNS, NOISE):
         keys = {"n_stimuli": n, "n_subjects": s, "design": design, "noise": noise}
-        if len(done) and (done[list(keys)] == pd.Series(keys)).all(axis=1).any():
+        if has(done, keys):
             continue
         done = pd.concat([done, cell(n, s, design, noise, arguments.sets)], ignore_index=True)
         arguments.out.parent.mkdir(parents=True, exist_ok=True)

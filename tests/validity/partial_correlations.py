@@ -1,8 +1,9 @@
 """Coverage and width of the intervals of partial correlations, in simulations with a known truth.
 
-Run ``python tests/validity/partial_correlations.py --out docs/validity/partial.csv``. As in `intervals.py`, with the
-correlation of a model and the mean RDM that is left when a second model is held constant, in folds. The models share
-irrelevant features, so the truth is the mean over the data sets of a cell.
+Run ``python tests/validity/partial_correlations.py --out docs/validity/partial.csv``; rows that the file already has
+are kept. As in `intervals.py`, with the correlation of a model and the mean RDM that is left when another model is held
+constant, in folds: the score of `better` given `worse`; and, given categories, the gain of `better` over `worse` and
+its difference from `twin`, which is as good. The truth is the mean over the data sets of a cell, and 0 for no gain.
 """
 
 from __future__ import annotations
@@ -28,22 +29,25 @@ sys.path.insert(0, str(Path(__file__).parent))
 import intervals
 import population
 
+_CELL = ["n_stimuli", "n_subjects", "noise", "comparator", "against", "what"]
+
 COMPARATORS, STIMULI, SUBJECTS, NOISE = ("corr", "spearman"), (24, 48), (4, 8, 12), (1.0, 2.0)
 
 
-def estimate(
-    model: Tensor, given: Tensor, subjects: Tensor, parts: list[np.ndarray], comparator: str, n_stimuli: int
-) -> Dyadic:
-    """Estimate the partial correlation of a model ``(n_pairs,)`` with the mean RDM."""
+def estimates(
+    models: Tensor, given: Tensor, subjects: Tensor, parts: list[np.ndarray], comparator: str, n_stimuli: int
+) -> list[Dyadic]:
+    """Estimate the partial correlations of models ``(n_models, n_pairs)`` with the mean RDM."""
     inference, similarity = DyadicInference([str(k) for k in range(n_stimuli)], len(subjects)), SIMILARITIES[comparator]
-    found: list[_Part] = []
+    found: list[list[_Part]] = [[] for _ in models]
     for part in parts:
         place = inference._places(tuple(str(k) for k in part))
         seen, compare = subjects[:, place[1]], comparison_of(comparator, given[None, place[1]])
         means = torch.cat([seen.mean(0, keepdim=True), (seen.sum(0, keepdim=True) - seen) / (len(seen) - 1)])
-        one = influence(compare, model[place[1]].expand_as(means), means, similarity)
-        found.append(_Part(*place, -1, Influence(*one)))
-    return intervals._joined(inference, found)
+        together = influence(compare, models[:, None, place[1]], means, similarity)
+        for own, one in zip(found, zip(*together, strict=True), strict=True):
+            own.append(_Part(*place, -1, Influence(*one)))
+    return [intervals._joined(inference, own) for own in found]
 
 
 def cell(n_stimuli: int, n_subjects: int, noise: float, n_sets: int) -> pd.DataFrame:
@@ -53,10 +57,13 @@ def cell(n_stimuli: int, n_subjects: int, noise: float, n_sets: int) -> pd.DataF
         rng = np.random.default_rng([first, k])
         sample = population.draw(rng, n_stimuli, n_subjects, noise)
         parts = intervals.folds(rng, n_stimuli, "folds")
-        model, given = torch.tensor(sample.better), torch.tensor(sample.worse)
+        models = torch.tensor(np.stack([sample.better, sample.worse, sample.twin]))
+        subjects, category = torch.tensor(sample.subjects), torch.tensor(sample.category)
         for comparator in COMPARATORS:
-            found = estimate(model, given, torch.tensor(sample.subjects), parts, comparator, n_stimuli)
-            rows.append((comparator, "mean", "score", found.value, *found.interval()))
+            (score,) = estimates(models[:1], models[1], subjects, parts, comparator, n_stimuli)
+            better, worse, twin = estimates(models, category, subjects, parts, comparator, n_stimuli)
+            for what, one in (("score", score), ("gain", better.minus(worse)), ("no gain", better.minus(twin))):
+                rows.append((comparator, "mean", what, one.value, *one.interval()))
     table = pd.DataFrame(rows, columns=["comparator", "against", "what", "value", "low", "high", "p"])
     design = {"n_stimuli": n_stimuli, "n_subjects": n_subjects, "noise": noise, "n_sets": n_sets}
     return pd.DataFrame([design | row for row in intervals._summaries(table)])
@@ -68,9 +75,12 @@ def main() -> None:
     parser.add_argument("--sets", type=int, default=300, help="data sets per cell")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    done = pd.DataFrame()
+    done = pd.read_csv(arguments.out) if arguments.out.exists() else pd.DataFrame()
     for n, s, noise in itertools.product(STIMULI, SUBJECTS, NOISE):
-        done = pd.concat([done, cell(n, s, noise, arguments.sets)], ignore_index=True)
+        if intervals.has(done, {"n_stimuli": n, "n_subjects": s, "noise": noise, "what": "gain"}):
+            continue
+        done = pd.concat([done, cell(n, s, noise, arguments.sets)]).drop_duplicates(_CELL, keep="last")
+        done = done.sort_values(_CELL[:3], kind="stable")
         done.to_csv(arguments.out, index=False)
         print(f"{n} stimuli, {s} subjects, noise {noise:g}", file=sys.stderr, flush=True)
 

@@ -29,16 +29,20 @@ class Sample:
     subjects : array (n_subjects, n_pairs)
     better, worse, twin : array (n_pairs,)
         RDMs of three models: `better` and `twin` are exchangeable, `worse` resembles the subjects less.
+    category : array (n_pairs,)
+        1 for two stimuli of different categories, otherwise 0.
     """
 
     subjects: np.ndarray
     better: np.ndarray
     worse: np.ndarray
     twin: np.ndarray
+    category: np.ndarray
 
 
 def draw(rng: np.random.Generator, n_stimuli: int, n_subjects: int, noise: float = 1.0) -> Sample:
-    latent = _CENTRES[rng.integers(N_CATEGORIES, size=n_stimuli)] + rng.normal(size=(n_stimuli, N_LATENT))
+    categories = rng.integers(N_CATEGORIES, size=n_stimuli)
+    latent = _CENTRES[categories] + rng.normal(size=(n_stimuli, N_LATENT))
     irrelevant = rng.normal(size=(2, n_stimuli, N_IRRELEVANT))
     geometry = _SHARED + 0.4 * rng.normal(size=(n_subjects, N_LATENT, N_LATENT))
     channels = rng.normal(size=(n_subjects, N_LATENT, N_CHANNELS)) / np.sqrt(N_LATENT)
@@ -47,7 +51,8 @@ def draw(rng: np.random.Generator, n_stimuli: int, n_subjects: int, noise: float
     shared = latent @ _SHARED
     better, twin = (_squared_euclidean(np.concatenate([shared, 1.1 * extra], 1)) for extra in irrelevant)
     worse = _squared_euclidean(np.concatenate([latent, 2.0 * irrelevant[0]], 1))
-    return Sample(correlation_distance(measured), better, worse, twin)
+    i, j = np.triu_indices(n_stimuli, 1)
+    return Sample(correlation_distance(measured), better, worse, twin, (categories[i] != categories[j]).astype(float))
 
 
 def folds_of(rng: np.random.Generator, n_stimuli: int, n_folds: int) -> list[np.ndarray]:

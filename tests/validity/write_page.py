@@ -43,6 +43,17 @@ def misses(table: pd.DataFrame) -> pd.DataFrame:
     return out[[*CELL, "coverage", "width"]]
 
 
+def side_by_side(table: pd.DataFrame) -> pd.DataFrame:
+    """Rejected true nulls, with a column for each comparator and noise."""
+    index = ["n_stimuli", "n_subjects", "design"]
+    wide = table.pivot_table("rejected", index, ["comparator", "noise"], sort=False)
+    wide.columns = [f"{comparator}, noise {noise:g}" for comparator, noise in wide.columns]
+    return wide.reset_index()
+
+
+SHAPES = {"subjects_alone": side_by_side}
+
+
 def markdown(table: pd.DataFrame) -> str:
     lines = [list(map(str, table.columns)), ["---"] * len(table.columns)]
     lines += [
@@ -55,10 +66,13 @@ def main() -> None:
     page = (DOCS / "validity.md").read_text(encoding="utf-8")
     found = pd.read_csv(DOCS / "validity" / "intervals.csv")
     tables = {"coverage": coverage(found), "designs": by_design(found), "misses": misses(found)}
-    for name in ("partial", "trained", "dual_bootstrap", "ceilings"):
+    for name in (
+        "partial", "regressions", "trained", "dual_bootstrap", "ceilings", "subjects_alone", "twins", "permutation",
+        "power",
+    ):  # fmt: skip
         path = DOCS / "validity" / f"{name}.csv"
         if path.exists():
-            tables[name] = pd.read_csv(path)
+            tables[name] = SHAPES.get(name, lambda table: table)(pd.read_csv(path))
     for name, table in tables.items():
         inserted = f"<!-- {name} -->\n{markdown(table)}\n<!-- end -->"
         page = re.sub(rf"<!-- {name} -->.*?<!-- end -->", lambda _, text=inserted: text, page, flags=re.S)

@@ -1,0 +1,21 @@
+"""The differences between students on the command line."""
+
+from __future__ import annotations
+
+import pandas as pd
+import pytest
+
+from brainrdl.cli.app import _print_contrasts
+
+
+def test_the_differences_of_each_comparator_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    row = {
+        "student": "fitted", "other": "unfitted", "layer": "1", "other_layer": "1", "target": "IT", "against": "mean",
+        "difference": 0.25, "low": 0.1, "high": 0.4, "p": 0.01, "p_corrected": 0.02,
+    }  # fmt: skip
+    names = ("spearman", "corr", "partial corr")
+    _print_contrasts(pd.DataFrame([row | {"comparator": name} for name in names]))
+    shown = capsys.readouterr().out
+    titles = [line.split("(")[1].split(" with ")[0] for line in shown.splitlines() if line.startswith("differences")]
+    assert titles == list(names)
+    assert shown.count("0.10 to 0.40") == 3

@@ -1,0 +1,56 @@
+"""Tests against the noise ceiling: the value by its definition, coverage in a simulation, refusals."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from brainrdl import BrainrdlError
+from brainrdl.inference import CeilingTest, ceiling_test, noise_ceiling
+from brainrdl.similarity import SIMILARITIES
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "validity"))
+import population
+
+
+@pytest.mark.parametrize("comparator", ["corr", "cosine", "spearman", "corr_cov"])
+def test_the_value_is_the_score_minus_the_lower_bound(comparator: str) -> None:
+    sample = population.draw(np.random.default_rng(0), 12, 5)
+    models, rdms = torch.tensor(np.stack([sample.better, sample.worse])), torch.tensor(sample.subjects).contiguous()
+    found = ceiling_test(models, rdms, comparator)
+    scores = SIMILARITIES[comparator](models[:, None], rdms).mean(1)
+    for test, score in zip(found, scores, strict=True):
+        assert isinstance(test, CeilingTest)
+        assert test.value == pytest.approx(float(score) - noise_ceiling(rdms, comparator)[0])
+        assert test.low < test.value < test.high
+
+
+def test_intervals_cover_the_mean_difference() -> None:
+    found = [
+        ceiling_test(sample.worse[None], sample.subjects)[0]
+        for sample in (population.draw(np.random.default_rng(seed), 20, 6) for seed in range(80))
+    ]
+    truth = np.mean([test.value for test in found])
+    covered = np.mean([test.low <= truth <= test.high for test in found])
+    half, spread = np.mean([test.high - test.low for test in found]) / 2, np.std([test.value for test in found])
+    assert covered >= 0.87
+    assert half / (1.96 * spread) < 1.6
+
+
+@pytest.mark.parametrize(
+    ("models", "rdms", "comparator", "said"),
+    [
+        (np.ones((1, 6)), np.ones((2, 6)), "corr", "at least 3 subjects"),
+        (np.ones((1, 6)), np.ones((3, 10)), "corr", "must have shapes"),
+        (np.ones(6), np.ones((3, 6)), "corr", "must have shapes"),
+        (np.full((1, 6), np.nan), np.ones((3, 6)), "corr", "known pairs"),
+        (np.ones((1, 6)), np.ones((3, 6)), "pearson", "comparator 'pearson'"),
+    ],
+)
+def test_ceiling_tests_refuse(models: np.ndarray, rdms: np.ndarray, comparator: str, said: str) -> None:
+    with pytest.raises(BrainrdlError, match=said):
+        ceiling_test(models, rdms, comparator)
