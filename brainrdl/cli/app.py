@@ -430,8 +430,6 @@ def compare(
     as_json: AsJson = False,
 ) -> None:
     """Compare two RDM files, pairing conditions by name: prints a table, and draws a figure with --out."""
-    from brainrdl import compare as compare_rdms
-
     if out is not None:
         check_figure(out, overwrite)
     paths = (a, b)
@@ -440,6 +438,9 @@ def compare(
     titles = [path.name if a.name != b.name else str(path) for path in paths]
     kept = zip(chosen(found, paths, targets, subjects), titles, strict=True)
     hows = grouping(found, mean, subject_by, average_over)
+
+    from brainrdl import compare as compare_rdms
+
     first, second = (labelled(rdms, title, mean, how) for (rdms, title), how in zip(kept, hows, strict=True))
     with about(f"files {str(a)!r} and {str(b)!r}"):
         table = compare_rdms(first, second, comparators, common=common)

@@ -298,7 +298,8 @@ def mantel_test(
 
 
 def _rdms(rdms: Tensor | npt.ArrayLike, what: str) -> Float[Tensor, "n_rdms n_pairs"]:
-    found = torch.as_tensor(np.array(rdms, dtype=float, order="C"))
+    given = rdms.detach().cpu().numpy() if isinstance(rdms, Tensor) else rdms
+    found = torch.as_tensor(np.array(given, dtype=float, order="C"))
     if found.ndim not in (1, 2) or not found.numel():
         refuse(f"{named(what)} must have shape (n_rdms, n_pairs) or (n_pairs,), got {tuple(found.shape)}")
     if found.isinf().any():

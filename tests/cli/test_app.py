@@ -191,7 +191,7 @@ def test_a_table_has_one_target_and_its_own_ceilings() -> None:
         )
         for target in truth
     ]
-    evaluation = assemble(rows, truth, ["corr"], "none", 0, 0)
+    evaluation = assemble(rows, truth, ["corr"], "none", None, 0)
     out = io.StringIO()
     with pytest.MonkeyPatch.context() as patch:
         console = Console(file=out, width=200)
@@ -526,7 +526,7 @@ def test_help_of_every_command_has_an_example(words: tuple[str, ...]) -> None:
 
 def test_every_command_spells_arguments_as_its_own_options() -> None:
     assert {type(command) for _, command in _commands()} == {Command}
-    assert len(_commands()) == 16
+    assert len(_commands()) == 18
 
 
 def test_python_dash_m_brainrdl_is_the_command_line() -> None:

@@ -178,7 +178,7 @@ def test_unknown_pairs_are_left_out_for_their_subject() -> None:
 @pytest.mark.parametrize(
     ("models", "data", "options", "said"),
     [
-        (rdms(1, 8), rdms(1, 9), {}, "28 pairs, rdms 36"),
+        (rdms(1, 8), rdms(1, 9), {}, "28 pairs, but rdms have 36"),
         (rdms(1, 2), rdms(1, 2), {}, "at least 3 conditions"),
         (np.full((1, 28), np.inf), rdms(1, 8), {}, "models must be finite"),
         (rdms(1, 8)[None], rdms(1, 8), {}, "models must have shape"),
