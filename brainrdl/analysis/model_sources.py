@@ -45,7 +45,8 @@ class ModelRDM:
     pairs : Tensor (n_rdms, n_pairs)
         Dissimilarities, float64.
     subjects : tuple of str
-        Subject of each RDM; empty if it is one RDM for all subjects.
+        Subject of each RDM; empty if it is one RDM for all subjects. One RDM of a subject who is not among those of
+        the data is a model for all of them, too.
 
     Examples
     --------
@@ -72,14 +73,19 @@ class ModelRDM:
         rdms = conversion.from_tensor(self.pairs, self.names)
         return replace(self, names=tuple(names), pairs=conversion.to_tensor(rdms, names, dtype=torch.float64))
 
+    def _owned(self, subjects: Sequence[str]) -> bool:
+        """Whether RDMs are for one subject each, not one RDM of somebody else as a model for everybody."""
+        return len(self.subjects) > 1 or self.subjects[0] in subjects
+
     def for_subjects(self, subjects: Sequence[str]) -> Float[Tensor, "*n_subjects n_pairs"]:
         """Return the RDM ``(n_pairs,)`` for all subjects, or the RDMs ``(n_subjects, n_pairs)`` of these."""
-        if not self.subjects:
+        if not self.subjects or not self._owned(subjects):
             return self.pairs[0]
         if missing := [subject for subject in subjects if subject not in self.subjects]:
             refuse(
-                f"model {self.label!r} has an RDM for each subject, but none for {quote(missing)} of the data (it has "
-                f"{quote(self.subjects)}); add them, or delete the rdm descriptor 'subject' from a model for everybody"
+                f"model {self.label!r} has RDMs of single subjects {quote(self.subjects)}, but none "
+                f"for {quote(missing)} of the data; add them, or delete the rdm descriptor 'subject' from a model for "
+                "everybody"
             )
         return self.pairs[[self.subjects.index(subject) for subject in subjects]]
 
@@ -198,7 +204,7 @@ class _Maker:
             rows.setdefault(key, []).append(row)
         found = []
         for (model, layer), places in rows.items():
-            owners = tuple(subjects[row] for row in places) if of_subjects else ()
+            owners = tuple(subjects[row] for row in places) if all(subjects) else ()
             if len(places) > max(1, len(set(owners))):
                 refuse(
                     f"{len(places)} RDMs of model {model!r} differ in no rdm descriptor; give each a descriptor "

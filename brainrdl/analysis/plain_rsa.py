@@ -22,6 +22,7 @@ from brainrdl.dissimilarity.measures import Dissimilarity
 from brainrdl.evaluation.held_out import teacher_rdms
 from brainrdl.evaluation.options import COMPARATORS
 from brainrdl.inference.corrections import Correction
+from brainrdl.inference.pairwise import is_constant
 from brainrdl.rdms import conversion
 from brainrdl.rdms.by_name import alignment
 from brainrdl.similarity.registry import SIMILARITIES
@@ -107,8 +108,8 @@ def rsa(
     Raises
     ------
     BrainrdlError
-        If conditions differ, fewer than 4 are common, a model RDM has unknown pairs, names are not unique, a network
-        has no images, or an option is unknown.
+        If conditions differ, fewer than 4 are common, a model RDM is constant or has unknown pairs, names are not
+        unique, a network has no images, or an option is unknown.
 
     Warns
     -----
@@ -130,7 +131,7 @@ def rsa(
     >>> bool(result.contrasts.difference.iloc[0] > 0)
     True
     """
-    comparators = (comparators,) if isinstance(comparators, str) else tuple(comparators)
+    comparators = (comparators,) if isinstance(comparators, str) else tuple(dict.fromkeys(comparators))
     for comparator in comparators:
         check_option(comparator, SIMILARITIES, "comparator")
     check_option(intervals, get_args(RSAIntervals), "intervals")
@@ -222,6 +223,11 @@ def _checked(model: ModelRDM) -> ModelRDM:
         refuse(
             f"model {model.label!r} has {unknown} unknown (NaN) pairs among the conditions to compare; all models are "
             "compared on the same pairs, so leave out the model, or these conditions"
+        )
+    if is_constant(model.pairs).any():
+        refuse(
+            f"model {model.label!r} has the same dissimilarity for all pairs of the conditions to compare, so it has "
+            "no correlation with anything; leave it out"
         )
     if not model.pairs.isfinite().all():
         refuse(f"model {model.label!r} has infinite dissimilarities; correct them")

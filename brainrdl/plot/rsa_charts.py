@@ -90,7 +90,7 @@ def model_map(
     places = [rows.index(label) for label in labels], [columns.index(str(target)) for target in table["target"]]
     values[places], marked[places] = table[value].to_numpy(float), table["p_corrected"].to_numpy(float) < _ALPHA
     with styled():
-        ax = axes_for(ax, (2.8 + 0.62 * len(columns), 1.3 + 0.36 * len(rows)))
+        ax = axes_for(ax, (2.9 + 0.62 * len(columns), max(1.3 + 0.36 * len(rows), 2.9)))
         low, high = min(float(np.nanmin(values, initial=0.0)), 0.0), max(float(np.nanmax(values, initial=0.0)), 0.01)
         draw_image(ax, values, "viridis", low, high)
         ax.set_aspect("auto")
@@ -102,7 +102,7 @@ def model_map(
                 colour = "black" if number > low + 0.6 * (high - low) else "white"
                 star = "*" if marked[row, column] else ""
                 ax.text(column, row, f"{number:.2f}{star}", ha="center", va="center", color=colour, fontsize=8)
-        what = f"{_VALUES[value]}, " if value == "share" else ""
+        what = f"{_VALUES[value]}\n" if value == "share" else ""
         draw_colorbar(ax, f"{what}{label_of(comparator)}\nwith {Against(against).label}")
     return ax
 
