@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
 Source = Any  # RDMs, a path, "network:layer,layer", a Student, a FitResult or a FinishedRun
 
+_RANDOM = "random"
+_WITHOUT_WEIGHTS = ("lenet", "small_cnn")  # and factories, which load their own
+
 _SUBJECT, _LAYER, _MODEL = "subject", "layer", "model"
 
 
@@ -96,6 +99,7 @@ def model_rdms_of(
     dissimilarity: str | Dissimilarity | None,
     names: Sequence[str],
     *,
+    weights: str | Path | None = None,
     by: str = "stimulus",
     allow_missing: bool = False,
 ) -> list[ModelRDM]:
@@ -108,7 +112,7 @@ def model_rdms_of(
     >>> [model.label for model in model_rdms_of({"size": size}, None, None, list("abc"))]
     ['size']
     """
-    make = _Maker(stimuli, dissimilarity, tuple(names), by, allow_missing)
+    make = _Maker(stimuli, dissimilarity, tuple(names), weights, by, allow_missing)
     found = [one for name, source in _listed(models) for one in make.of(name, source)]
     if not found:
         refuse("no models were given; give RDMs, files of RDMs, networks with layers, or run folders")
@@ -134,6 +138,7 @@ class _Maker:
     stimuli: Stimuli | Path | str | None
     dissimilarity: str | Dissimilarity | None
     names: tuple[str, ...]
+    weights: str | Path | None
     by: str
     allow_missing: bool
 
@@ -155,8 +160,8 @@ class _Maker:
 
     def _of_path(self, name: str | None, source: Path | str) -> list[ModelRDM]:
         path = Path(source)
-        network, _, layers = str(source).partition(":")
-        if layers and not path.exists():
+        network, colon, layers = str(source).rpartition(":")  # a factory, package.module:name, has one, too
+        if colon and not path.exists():
             return self._of_network(name or network, network, layers.split(","))
         if path.is_dir() and (
             (path / RECIPE).is_file() or (path.parent / RECIPE).is_file() or path.parent.name == "fits"
@@ -167,10 +172,19 @@ class _Maker:
 
     def _of_network(self, name: str, network: str, layers: Sequence[str]) -> list[ModelRDM]:
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)  # of the weights of a network without trained ones
-            built, fitted = build_fitted(network)
+            torch.manual_seed(0)  # of random weights
+            built, fitted = build_fitted(network, self._weights_of(network))
             student = reader(built.module, list(layers), None, fitted)
         return self._of_student(name, student, built.transform)
+
+    def _weights_of(self, network: str) -> str | Path | None:
+        """Weights to build a network with; random ones only if they are asked for, or it has no others."""
+        if self.weights is None and network not in _WITHOUT_WEIGHTS and ":" not in network:
+            refuse(
+                f"network {network!r} needs {arg('weights')}: 'DEFAULT' for trained weights, 'random', or a file of "
+                "weights"
+            )
+        return None if self.weights == _RANDOM else self.weights
 
     def _of_run(self, name: str, run: FinishedRun) -> list[ModelRDM]:
         measure = make_loss(run.recipe).dissimilarity if self.dissimilarity is None else self.dissimilarity

@@ -45,6 +45,7 @@ def rsa(
     data: RDMs | Path | str | Teacher,
     *,
     stimuli: Stimuli | Path | str | None = None,
+    weights: str | Path | None = None,
     comparators: str | Sequence[str] = COMPARATORS,
     dissimilarity: str | Dissimilarity | None = None,
     by: str = "stimulus",
@@ -76,6 +77,9 @@ def rsa(
         RDMs to compare with, as for `RDMTeacher`; or any teacher.
     stimuli : Stimuli or path, optional
         Images of the conditions, or their folder; needed for networks.
+    weights : str or path, optional
+        Weights of networks that are given by name: ``"DEFAULT"`` (trained), a name or a file, as for
+        `brainrdl.models.build`, or ``"random"``. Needed for networks that have trained weights.
     comparators : str or sequence of str
         Names of `brainrdl.similarity.SIMILARITIES`.
     dissimilarity : str or callable, optional
@@ -109,7 +113,7 @@ def rsa(
     ------
     BrainrdlError
         If conditions differ, fewer than 4 are common, a model RDM is constant or has unknown pairs, names are not
-        unique, a network has no images, or an option is unknown.
+        unique, a network has no images or weights, or an option is unknown.
 
     Warns
     -----
@@ -141,7 +145,7 @@ def rsa(
     teacher = _teacher(data, by, names, target_by, subject_by, average_over)
     shown = stimuli if isinstance(stimuli, Stimuli) or stimuli is None else Stimuli.from_folder(stimuli)
     conditions = _conditions(teacher, shown)
-    found = model_rdms_of(models, shown, dissimilarity, conditions, by=by, allow_missing=allow_missing)
+    found = model_rdms_of(models, shown, dissimilarity, conditions, weights=weights, by=by, allow_missing=allow_missing)
     check_text([one.label for one in found], "the models")
     kept = _common(conditions, found, allow_missing)
     cut = [_checked(one.of(kept)) for one in found]
@@ -160,9 +164,10 @@ def rsa(
         compared = group_differences(targets, comparators if groups else (), groups or {}, correction)
     settings = {
         "data": teacher.name, "models": [one.label for one in cut], "targets": [one.target for one in targets],
-        "comparators": list(comparators), "dissimilarity": dissimilarity, "intervals": intervals,
-        "correction": correction, "between_targets": between, "folds": folds, "seed": seed, "groups": groups or {},
-        "conditions": list(kept), "left_out": _left_out(conditions, found, kept),
+        "comparators": list(comparators), "weights": None if weights is None else str(weights),
+        "dissimilarity": dissimilarity, "intervals": intervals, "correction": correction,
+        "between_targets": between, "folds": folds, "seed": seed, "groups": groups or {}, "conditions": list(kept),
+        "left_out": _left_out(conditions, found, kept),
     }  # fmt: skip
     summary, contrasts, scores = tables
     return RSAResult(summary, contrasts, chosen, scores, _models(cut), _data(truth, kept), compared, settings)

@@ -251,6 +251,27 @@ def test_a_network_by_name_reads_a_folder_of_images(tmp_path: Path) -> None:
     assert [one.label for one in found] == ["small_cnn, conv1", "small_cnn, conv2"]
 
 
+def test_a_network_with_trained_weights_is_not_compared_with_random_ones_by_mistake() -> None:
+    stimuli = Stimuli.from_arrays(torch.rand(16, 3, 32, 32, generator=torch.Generator().manual_seed(0)), NAMES)
+    with pytest.raises(
+        BrainrdlError, match=r"network 'resnet18' needs weights: 'DEFAULT' for trained weights, 'random'"
+    ):
+        model_rdms_of("resnet18:layer1", stimuli, None, NAMES)
+    random = model_rdms_of("resnet18:layer1", stimuli, None, NAMES, weights="random")
+    assert [one.label for one in random] == ["resnet18, layer1"]
+
+
+def test_a_network_of_a_function_is_a_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "my_networks.py").write_text(
+        "from torch.nn import Flatten, Linear, Sequential\n\n\n"
+        "def flat():\n    return Sequential(Flatten(), Linear(3 * 224**2, 4))\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    images = torch.rand(16, 3, 224, 224, generator=torch.Generator().manual_seed(0))
+    found = model_rdms_of("my_networks:flat:0,1", Stimuli.from_arrays(images, NAMES), None, NAMES)
+    assert [one.label for one in found] == ["my_networks:flat, 0", "my_networks:flat, 1"]
+
+
 def test_models_that_cannot_be_scored_are_refused() -> None:
     data, truth = brain()
     model = rdms.from_array(truth, NAMES)
