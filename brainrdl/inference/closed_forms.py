@@ -96,7 +96,7 @@ def influences(comparator: str, a: Tensor | Prepared, b: Tensor | Prepared) -> I
 def _centred_changes(value: Tensor, without: Tensor) -> Tensor:
     """Change of the similarity when each condition is left out, minus the mean change."""
     changes = value[..., None] - without
-    return changes - changes.mean(-1, keepdim=True)
+    return (changes - changes.mean(-1, keepdim=True)).nan_to_num()
 
 
 # Forms: `prepare` computes what depends on one RDM. `join` returns values, derivatives by the weights of pairs, and
