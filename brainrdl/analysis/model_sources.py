@@ -181,8 +181,8 @@ class _Maker:
         """Weights to build a network with; random ones only if they are asked for, or it has no others."""
         if self.weights is None and network not in _WITHOUT_WEIGHTS and ":" not in network:
             refuse(
-                f"it is not said which weights network {network!r} has; give {arg('weights', 'DEFAULT')} for trained ones, "
-                f"{arg('weights', 'random')}, or a file of weights"
+                f"it is not said which weights network {network!r} has; give {arg('weights', 'DEFAULT')} for trained "
+                f"ones, {arg('weights', 'random')}, or a file of weights"
             )
         return None if self.weights == _RANDOM else self.weights
 
