@@ -51,7 +51,8 @@ def best_layers(
     -------
     pandas.DataFrame
         One row per network, target and comparator: the layer that was chosen most often, and how often; the score on
-        held-out stimuli and subjects with its 95 % interval, p and ceiling; numbers of folds, stimuli and subjects.
+        held-out stimuli and subjects with its 95 % interval, p and ceiling; numbers of folds with a score, stimuli and
+        subjects. A fold has no score if the RDM of the chosen layer is constant among its stimuli.
 
     Examples
     --------
@@ -76,7 +77,7 @@ def _row(target: TargetRDMs, places: list[int], comparator: str, folds: int, see
     models, rdms, n = target.stacked[places], target.rdms, len(target.names)
     models = models[:, None] if models.ndim == 2 else models
     parts = _folds(n, min(folds, n // MIN_CONDITIONS), seed)
-    values = np.zeros((len(parts), len(rdms)))
+    values = torch.zeros(len(parts), len(rdms), dtype=torch.float64)
     pairs = torch.zeros(len(rdms), rdms.shape[1], dtype=torch.float64)
     conditions = torch.zeros(len(rdms), n, dtype=torch.float64)
     chosen: list[int] = []
@@ -88,11 +89,16 @@ def _row(target: TargetRDMs, places: list[int], comparator: str, folds: int, see
         own = _cut(rdms, held_out)
         found = influences(comparator, _cut(models, held_out), own[None])
         values[k] = found.value[best, each]
-        pairs.index_add_(1, _places(held_out, n), found.pairs[best, each] / len(parts))
-        conditions[:, held_out] += found.conditions[best, each] / len(parts)
+        undefined = values[k].isnan()[:, None]  # few stimuli may have a constant RDM
+        pairs.index_add_(1, _places(held_out, n), found.pairs[best, each].masked_fill(undefined, 0))
+        conditions[:, held_out] += found.conditions[best, each].masked_fill(undefined, 0)
         chosen += best.tolist()
         agreements.append(Agreement.of(own, comparator))
-    score = score_batch_of(np.nanmean(values, 0)[None], pairs[None], conditions[None]).scores()
+    scored = values[~values.isnan().all(1)]
+    n_scored = (~scored.isnan()).sum(0)[:, None]
+    score = score_batch_of(
+        scored.nanmean(0)[None].numpy(), (pairs / n_scored)[None], (conditions / n_scored)[None]
+    ).scores()
     layers = [target.models[places[k]].layer for k in chosen]
     often = max(dict.fromkeys(layers), key=layers.count)
     ceiling = Agreement.average(agreements).ceiling_for_subjects()
@@ -100,7 +106,7 @@ def _row(target: TargetRDMs, places: list[int], comparator: str, folds: int, see
         "model": target.models[places[0]].model, "target": target.target, "comparator": comparator, "layer": often,
         "chosen": layers.count(often) / len(layers), "score": score.value[0], "low": score.low[0],
         "high": score.high[0], "p": score.p[0], "ceiling": ceiling,
-        "share": score.value[0] / ceiling if ceiling >= _MIN_CEILING else float("nan"), "n_folds": len(parts),
+        "share": score.value[0] / ceiling if ceiling >= _MIN_CEILING else float("nan"), "n_folds": len(scored),
         "n_stimuli": n, "n_subjects": len(rdms),
     }  # fmt: skip
 
@@ -112,10 +118,13 @@ def _folds(n: int, folds: int, seed: int) -> list[Int[np.ndarray, " n_fold"]]:
 
 def _best(comparator: str, models: Tensor, rdms: Tensor) -> Tensor:
     """For each subject, the model with the highest mean score with the other subjects; with one subject, with this."""
-    values = comparison_of(comparator)(models, rdms).nan_to_num()
+    values = comparison_of(comparator)(models, rdms)
+    undefined = values.isnan() & ~values.isnan().all(0)  # of a constant model, not of a subject without a score
+    values = values.nan_to_num()
     if values.shape[1] > 1:
         values = values.sum(1, keepdim=True) - values
-    return values.argmax(0)
+        undefined = undefined.sum(1, keepdim=True) > undefined.long()
+    return values.masked_fill(undefined, -torch.inf).argmax(0)
 
 
 def _cut(pairs: Tensor, kept: Int[np.ndarray, " n_kept"]) -> Tensor:

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
 Source = Any  # RDMs, a path, "network:layer,layer", a Student, a FitResult or a FinishedRun
 
+_RANDOM = "random"
+_WITHOUT_WEIGHTS = ("lenet", "small_cnn")  # and factories, which load their own
+
 _SUBJECT, _LAYER, _MODEL = "subject", "layer", "model"
 
 
@@ -45,7 +48,8 @@ class ModelRDM:
     pairs : Tensor (n_rdms, n_pairs)
         Dissimilarities, float64.
     subjects : tuple of str
-        Subject of each RDM; empty if it is one RDM for all subjects.
+        Subject of each RDM; empty if it is one RDM for all subjects. One RDM of a subject who is not among those of
+        the data is a model for all of them, too.
 
     Examples
     --------
@@ -72,14 +76,19 @@ class ModelRDM:
         rdms = conversion.from_tensor(self.pairs, self.names)
         return replace(self, names=tuple(names), pairs=conversion.to_tensor(rdms, names, dtype=torch.float64))
 
+    def _owned(self, subjects: Sequence[str]) -> bool:
+        """Whether RDMs are for one subject each, not one RDM of somebody else as a model for everybody."""
+        return len(self.subjects) > 1 or self.subjects[0] in subjects
+
     def for_subjects(self, subjects: Sequence[str]) -> Float[Tensor, "*n_subjects n_pairs"]:
         """Return the RDM ``(n_pairs,)`` for all subjects, or the RDMs ``(n_subjects, n_pairs)`` of these."""
-        if not self.subjects:
+        if not self.subjects or not self._owned(subjects):
             return self.pairs[0]
         if missing := [subject for subject in subjects if subject not in self.subjects]:
             refuse(
-                f"model {self.label!r} has an RDM for each subject, but none for {quote(missing)} of the data (it has "
-                f"{quote(self.subjects)}); add them, or delete the rdm descriptor 'subject' from a model for everybody"
+                f"model {self.label!r} has RDMs of single subjects {quote(self.subjects)}, but none "
+                f"for {quote(missing)} of the data; add them, or delete the rdm descriptor 'subject' from a model for "
+                "everybody"
             )
         return self.pairs[[self.subjects.index(subject) for subject in subjects]]
 
@@ -90,6 +99,7 @@ def model_rdms_of(
     dissimilarity: str | Dissimilarity | None,
     names: Sequence[str],
     *,
+    weights: str | Path | None = None,
     by: str = "stimulus",
     allow_missing: bool = False,
 ) -> list[ModelRDM]:
@@ -102,7 +112,7 @@ def model_rdms_of(
     >>> [model.label for model in model_rdms_of({"size": size}, None, None, list("abc"))]
     ['size']
     """
-    make = _Maker(stimuli, dissimilarity, tuple(names), by, allow_missing)
+    make = _Maker(stimuli, dissimilarity, tuple(names), weights, by, allow_missing)
     found = [one for name, source in _listed(models) for one in make.of(name, source)]
     if not found:
         refuse("no models were given; give RDMs, files of RDMs, networks with layers, or run folders")
@@ -128,6 +138,7 @@ class _Maker:
     stimuli: Stimuli | Path | str | None
     dissimilarity: str | Dissimilarity | None
     names: tuple[str, ...]
+    weights: str | Path | None
     by: str
     allow_missing: bool
 
@@ -149,8 +160,8 @@ class _Maker:
 
     def _of_path(self, name: str | None, source: Path | str) -> list[ModelRDM]:
         path = Path(source)
-        network, _, layers = str(source).partition(":")
-        if layers and not path.exists():
+        network, colon, layers = str(source).rpartition(":")  # a factory, package.module:name, has one, too
+        if colon and not path.exists():
             return self._of_network(name or network, network, layers.split(","))
         if path.is_dir() and (
             (path / RECIPE).is_file() or (path.parent / RECIPE).is_file() or path.parent.name == "fits"
@@ -161,10 +172,19 @@ class _Maker:
 
     def _of_network(self, name: str, network: str, layers: Sequence[str]) -> list[ModelRDM]:
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)  # of the weights of a network without trained ones
-            built, fitted = build_fitted(network)
+            torch.manual_seed(0)  # of random weights
+            built, fitted = build_fitted(network, self._weights_of(network))
             student = reader(built.module, list(layers), None, fitted)
         return self._of_student(name, student, built.transform)
+
+    def _weights_of(self, network: str) -> str | Path | None:
+        """Weights to build a network with; random ones only if they are asked for, or it has no others."""
+        if self.weights is None and network not in _WITHOUT_WEIGHTS and ":" not in network:
+            refuse(
+                f"it is not said which weights network {network!r} has; give {arg('weights', 'DEFAULT')} for trained "
+                f"ones, {arg('weights', 'random')}, or a file of weights"
+            )
+        return None if self.weights == _RANDOM else self.weights
 
     def _of_run(self, name: str, run: FinishedRun) -> list[ModelRDM]:
         measure = make_loss(run.recipe).dissimilarity if self.dissimilarity is None else self.dissimilarity
@@ -198,7 +218,7 @@ class _Maker:
             rows.setdefault(key, []).append(row)
         found = []
         for (model, layer), places in rows.items():
-            owners = tuple(subjects[row] for row in places) if of_subjects else ()
+            owners = tuple(subjects[row] for row in places) if all(subjects) else ()
             if len(places) > max(1, len(set(owners))):
                 refuse(
                     f"{len(places)} RDMs of model {model!r} differ in no rdm descriptor; give each a descriptor "

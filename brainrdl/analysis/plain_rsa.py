@@ -22,6 +22,7 @@ from brainrdl.dissimilarity.measures import Dissimilarity
 from brainrdl.evaluation.held_out import teacher_rdms
 from brainrdl.evaluation.options import COMPARATORS
 from brainrdl.inference.corrections import Correction
+from brainrdl.inference.pairwise import is_constant
 from brainrdl.rdms import conversion
 from brainrdl.rdms.by_name import alignment
 from brainrdl.similarity.registry import SIMILARITIES
@@ -44,6 +45,7 @@ def rsa(
     data: RDMs | Path | str | Teacher,
     *,
     stimuli: Stimuli | Path | str | None = None,
+    weights: str | Path | None = None,
     comparators: str | Sequence[str] = COMPARATORS,
     dissimilarity: str | Dissimilarity | None = None,
     by: str = "stimulus",
@@ -75,6 +77,9 @@ def rsa(
         RDMs to compare with, as for `RDMTeacher`; or any teacher.
     stimuli : Stimuli or path, optional
         Images of the conditions, or their folder; needed for networks.
+    weights : str or path, optional
+        Weights of networks that are given by name: ``"DEFAULT"`` (trained), a name or a file, as for
+        `brainrdl.models.build`, or ``"random"``. Needed for networks that have trained weights.
     comparators : str or sequence of str
         Names of `brainrdl.similarity.SIMILARITIES`.
     dissimilarity : str or callable, optional
@@ -107,8 +112,8 @@ def rsa(
     Raises
     ------
     BrainrdlError
-        If conditions differ, fewer than 4 are common, a model RDM has unknown pairs, names are not unique, a network
-        has no images, or an option is unknown.
+        If conditions differ, fewer than 4 are common, a model RDM is constant or has unknown pairs, names are not
+        unique, a network has no images or weights, or an option is unknown.
 
     Warns
     -----
@@ -130,7 +135,7 @@ def rsa(
     >>> bool(result.contrasts.difference.iloc[0] > 0)
     True
     """
-    comparators = (comparators,) if isinstance(comparators, str) else tuple(comparators)
+    comparators = (comparators,) if isinstance(comparators, str) else tuple(dict.fromkeys(comparators))
     for comparator in comparators:
         check_option(comparator, SIMILARITIES, "comparator")
     check_option(intervals, get_args(RSAIntervals), "intervals")
@@ -140,7 +145,7 @@ def rsa(
     teacher = _teacher(data, by, names, target_by, subject_by, average_over)
     shown = stimuli if isinstance(stimuli, Stimuli) or stimuli is None else Stimuli.from_folder(stimuli)
     conditions = _conditions(teacher, shown)
-    found = model_rdms_of(models, shown, dissimilarity, conditions, by=by, allow_missing=allow_missing)
+    found = model_rdms_of(models, shown, dissimilarity, conditions, weights=weights, by=by, allow_missing=allow_missing)
     check_text([one.label for one in found], "the models")
     kept = _common(conditions, found, allow_missing)
     cut = [_checked(one.of(kept)) for one in found]
@@ -159,9 +164,10 @@ def rsa(
         compared = group_differences(targets, comparators if groups else (), groups or {}, correction)
     settings = {
         "data": teacher.name, "models": [one.label for one in cut], "targets": [one.target for one in targets],
-        "comparators": list(comparators), "dissimilarity": dissimilarity, "intervals": intervals,
-        "correction": correction, "between_targets": between, "folds": folds, "seed": seed, "groups": groups or {},
-        "conditions": list(kept), "left_out": _left_out(conditions, found, kept),
+        "comparators": list(comparators), "weights": None if weights is None else str(weights),
+        "dissimilarity": dissimilarity, "intervals": intervals, "correction": correction,
+        "between_targets": between, "folds": folds, "seed": seed, "groups": groups or {}, "conditions": list(kept),
+        "left_out": _left_out(conditions, found, kept),
     }  # fmt: skip
     summary, contrasts, scores = tables
     return RSAResult(summary, contrasts, chosen, scores, _models(cut), _data(truth, kept), compared, settings)
@@ -222,6 +228,11 @@ def _checked(model: ModelRDM) -> ModelRDM:
         refuse(
             f"model {model.label!r} has {unknown} unknown (NaN) pairs among the conditions to compare; all models are "
             "compared on the same pairs, so leave out the model, or these conditions"
+        )
+    if is_constant(model.pairs).any():
+        refuse(
+            f"model {model.label!r} has the same dissimilarity for all pairs of the conditions to compare, so it has "
+            "no correlation with anything; leave it out"
         )
     if not model.pairs.isfinite().all():
         refuse(f"model {model.label!r} has infinite dissimilarities; correct them")

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from brainrdl.analysis.rsa_result import RSAResult
 RSA_EXAMPLES = (
     "Examples:\n\nbrainrdl rsa pixels.h5 categories.h5 --data it.h5 --out runs/rsa\n\n"
-    "brainrdl rsa resnet18:layer1,layer2,layer3,layer4 --data it.h5 --stimuli images/ --out runs/rsa\n\n"
+    "brainrdl rsa resnet18:layer1,layer2,layer3 --weights DEFAULT --data it.h5 --stimuli images/ --out runs/rsa\n\n"
     "brainrdl rsa runs/it gist.h5 --data other_subjects.h5 --stimuli images/ -c corr --json"
 )
 
@@ -56,6 +56,14 @@ def rsa(
     ] = None,
     stimuli: Annotated[
         Path | None, typer.Option("--stimuli", metavar="FOLDER", help="Folder of images; needed for networks.")
+    ] = None,
+    weights: Annotated[
+        str | None,
+        typer.Option(
+            "--weights",
+            metavar="WEIGHTS",
+            help="Weights of networks: DEFAULT (trained), a name, a file, or random.",
+        ),
     ] = None,
     comparators: Comparators = [],  # noqa: B006
     dissimilarity: Annotated[
@@ -121,6 +129,7 @@ def rsa(
         models,
         teacher,
         stimuli=stimuli,
+        weights=weights,
         dissimilarity=dissimilarity,
         groups=None if groups is None else _groups(groups),
         allow_missing=allow_missing,

@@ -92,13 +92,8 @@ class ScoreBatch:
     n_stimuli: int
 
     def scores(self) -> Estimates:
-        """Return the score of each row with its interval; NaN for a constant RDM."""
-        every = np.arange(len(self.values))
-        found = self._estimates(self.values, self.by_subject, every, None)
-        constant = (found.low == 0) & (found.high == 0)
-        return found._replace(
-            **{name: np.where(constant, np.nan, getattr(found, name)) for name in ("low", "high", "p")}
-        )
+        """Return the score of each row with its interval; NaN if an RDM is constant."""
+        return self._estimates(self.values, self.by_subject, np.arange(len(self.values)), None)
 
     def differences(self, first: Places, second: Places) -> Estimates:
         """Return the differences between rows `first` and rows `second`."""

@@ -63,6 +63,7 @@ def influences(comparator: str, a: Tensor | Prepared, b: Tensor | Prepared) -> I
     Returns
     -------
     Influence
+        The value is NaN if an RDM is constant (for cosines and CKA, 0 everywhere).
 
     Notes
     -----

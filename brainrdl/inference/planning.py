@@ -20,7 +20,7 @@ from torch import Tensor
 from brainrdl._core.errors import check_number, check_option, check_whole, named, quote, refuse
 from brainrdl.inference.influence import dyadic
 from brainrdl.inference.intervals import Dyadic
-from brainrdl.inference.pairwise import comparison_of
+from brainrdl.inference.pairwise import comparison_of, is_constant
 from brainrdl.inference.uncertainty import DyadicInference, FoldRDMs
 from brainrdl.rdms.by_name import align, names
 from brainrdl.rdms.conversion import to_tensor
@@ -166,6 +166,8 @@ def _pilot(pilot: RDMs, by: str) -> FoldRDMs:
         refuse(f"a pilot needs at least 3 subjects and 8 conditions, got {len(rdms)} and {len(conditions)}")
     if rdms.isnan().any():
         refuse(f"the pilot has {int(rdms.isnan().sum())} unknown pairs (NaN); select conditions that all subjects have")
+    if is_constant(rdms).any():
+        refuse("a subject of the pilot has the same dissimilarity for all pairs; leave out this subject")
     return FoldRDMs(conditions, rdms)
 
 
@@ -178,6 +180,8 @@ def _one(rdm: RDMs, pilot: RDMs, by: str, what: str) -> Float[Tensor, "1 n_pairs
             f"{named(what)} has unknown pairs (NaN); select conditions whose dissimilarities are known, here and in "
             "the pilot"
         )
+    if is_constant(found).any():
+        refuse(f"{named(what)} has the same dissimilarity for all pairs, so it has no correlation with anything")
     return found
 
 

@@ -102,7 +102,7 @@ def model_map(
                 colour = "black" if number > low + 0.6 * (high - low) else "white"
                 star = "*" if marked[row, column] else ""
                 ax.text(column, row, f"{number:.2f}{star}", ha="center", va="center", color=colour, fontsize=8)
-        what = f"{_VALUES[value]}, " if value == "share" else ""
+        what = f"{_VALUES[value]}\n" if value == "share" else ""
         draw_colorbar(ax, f"{what}{label_of(comparator)}\nwith {Against(against).label}")
     return ax
 

@@ -346,14 +346,25 @@ def _facts(summary: pd.DataFrame, settings: Mapping[str, Any]) -> list[tuple[str
     facts = [
         ("Data", str(settings.get("data") or "")),
         ("Targets", and_joined(dict.fromkeys(summary["target"]), most=12)),
-        ("Models", and_joined(settings.get("models", []), most=12)),
-        ("Stimuli", str(int(summary["n_stimuli"].max()))),
-        ("Subjects", str(int(summary["n_subjects"].max()))),
+        ("Models", and_joined(_models(summary), most=12)),
+        ("Stimuli", _numbers(summary["n_stimuli"])),
+        ("Subjects", _numbers(summary["n_subjects"])),
         ("Comparators", and_joined(label_of(name) for name in dict.fromkeys(summary["comparator"]))),
         ("Dissimilarity", str(settings.get("dissimilarity") or "")),
         ("Correction of p", _CORRECTIONS[settings["correction"]]),
     ]
     return [fact for fact in facts if fact[1]]
+
+
+def _models(summary: pd.DataFrame) -> Iterator[str]:
+    for model, rows in summary.groupby("model", sort=False):
+        layers = [layer for layer in dict.fromkeys(rows["layer"]) if layer]
+        yield f"{model} ({'layers' if len(layers) > 1 else 'layer'} {', '.join(layers)})" if layers else str(model)
+
+
+def _numbers(column: pd.Series[int]) -> str:
+    low, high = int(column.min()), int(column.max())
+    return str(high) if low == high else f"{low} to {high}"
 
 
 def _methods(summary: pd.DataFrame, settings: Mapping[str, Any], layers: pd.DataFrame) -> Iterator[str]:

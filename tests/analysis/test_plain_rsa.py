@@ -11,7 +11,7 @@ import pytest
 import torch
 from rsatoolbox.inference import eval_fixed
 from rsatoolbox.model import ModelFixed
-from rsatoolbox.rdm import compare
+from rsatoolbox.rdm import RDMs, compare
 from scipy.stats import ttest_ind
 
 from brainrdl import BrainrdlError, RSAResult, Stimuli, Student, rdms, rsa
@@ -132,6 +132,52 @@ def test_the_best_layer_is_scored_on_data_that_did_not_choose_it() -> None:
     assert rsa({"net": layers(truth)}, data, comparators="corr", folds=0).best_layers.empty
 
 
+def test_a_fold_in_which_the_chosen_layer_is_constant_has_no_score() -> None:
+    """Two stimuli differ from all others: in a fold with neither of them, the layer has no correlation."""
+    odd = np.zeros(16)
+    odd[:2] = 1
+    binary = np.abs(np.subtract.outer(odd, odd))[np.triu_indices(16, 1)]
+    random = np.random.default_rng(0)
+    data = rdms.from_array(binary + 1e-6 * random.random((3, N_PAIRS)), NAMES, descriptors={"subject": list("abc")})
+    net = rdms.from_array(np.stack([binary, random.random(N_PAIRS)]), NAMES, descriptors={"layer": ["odd", "noise"]})
+    row = rsa({"net": net}, data, comparators="corr", folds=4).best_layers.iloc[0]
+    assert row["layer"] == "odd"
+    assert row["score"] == pytest.approx(1, abs=1e-4)
+    assert row["n_folds"] < 4
+
+
+def test_a_constant_layer_is_never_the_best() -> None:
+    """Its score is undefined, also where the scores of all other layers are negative."""
+    data, truth = brain()
+    pairs = torch.tensor(np.stack([np.ones(N_PAIRS), -truth]))
+    rows = [ModelRDM("net", layer, tuple(NAMES), one[None]) for layer, one in zip(["dead", "live"], pairs, strict=True)]
+    it = torch.tensor(data.subset("roi", "IT").dissimilarities)
+    target = TargetRDMs.of(TeacherRDMs("IT", tuple(NAMES), tuple(SUBJECTS), it), rows)
+    assert best_layers([target], ["corr"])["layer"].tolist() == ["live"]
+    summary = compare_all([target], ["corr"], False, True, "holm")[0].set_index("layer")
+    assert summary.loc["dead", ["score", "low", "high", "p", "p_ceiling"]].isna().all(axis=None)
+
+
+def test_the_rdm_of_one_subject_of_the_data_is_not_a_model_for_the_others() -> None:
+    """Its mean score would contain the correlation of this subject with itself."""
+    data, _ = brain()
+    it = data.subset("roi", "IT")
+    own = it.subset("subject", "a").subset("roi", "IT")
+    with pytest.raises(BrainrdlError, match=r"RDMs of single subjects \['a'\], but none for \['b', .* of the data"):
+        rsa({"own": own}, it)
+    monkey = rdms.from_array(own.dissimilarities.copy(), NAMES, descriptors={"subject": ["monkey"]})
+    expected = compare(own, it, method="corr")[0]
+    np.testing.assert_allclose(rsa({"it": monkey}, it, comparators="corr").scores["score"], expected, atol=1e-10)
+    assert rsa({"own": own}, own, comparators="corr").summary["score"].tolist() == pytest.approx([1, 1])
+
+
+def test_a_comparator_that_is_given_twice_counts_once() -> None:
+    data, truth = brain()
+    net = layers(truth)
+    once, twice = (rsa({"net": net}, data, comparators=given) for given in (["corr"], ["corr", "corr"]))
+    pd.testing.assert_frame_equal(once.summary, twice.summary)
+
+
 def test_choosing_among_layers_of_noise_is_not_optimistic() -> None:
     """The highest of 20 scores is above 0 by choice; the score of the chosen layer on other data is 0 on average."""
     chosen, highest = [], []
@@ -205,6 +251,25 @@ def test_a_network_by_name_reads_a_folder_of_images(tmp_path: Path) -> None:
     assert [one.label for one in found] == ["small_cnn, conv1", "small_cnn, conv2"]
 
 
+def test_a_network_with_trained_weights_is_not_compared_with_random_ones_by_mistake() -> None:
+    stimuli = Stimuli.from_arrays(torch.rand(16, 3, 32, 32, generator=torch.Generator().manual_seed(0)), NAMES)
+    with pytest.raises(BrainrdlError, match=r"network 'resnet18' has; give weights='DEFAULT' for trained ones"):
+        model_rdms_of("resnet18:layer1", stimuli, None, NAMES)
+    random = model_rdms_of("resnet18:layer1", stimuli, None, NAMES, weights="random")
+    assert [one.label for one in random] == ["resnet18, layer1"]
+
+
+def test_a_network_of_a_function_is_a_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "my_networks.py").write_text(
+        "from torch.nn import Flatten, Linear, Sequential\n\n\n"
+        "def flat():\n    return Sequential(Flatten(), Linear(3 * 224**2, 4))\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    images = torch.rand(16, 3, 224, 224, generator=torch.Generator().manual_seed(0))
+    found = model_rdms_of("my_networks:flat:0,1", Stimuli.from_arrays(images, NAMES), None, NAMES)
+    assert [one.label for one in found] == ["my_networks:flat, 0", "my_networks:flat, 1"]
+
+
 def test_models_that_cannot_be_scored_are_refused() -> None:
     data, truth = brain()
     model = rdms.from_array(truth, NAMES)
@@ -213,6 +278,7 @@ def test_models_that_cannot_be_scored_are_refused() -> None:
         ([], "no models were given"),
         ([3.0], "a model is RDMs, a file of RDMs, .* got float"),
         ({"gap": gap}, "model 'gap' has 1 unknown"),
+        ({"same": RDMs(np.ones((1, N_PAIRS)), pattern_descriptors={"stimulus": NAMES})}, "model 'same' has the same"),
         ([model, model], r"several models are called \['model'\]"),
     ):
         with pytest.raises(BrainrdlError, match=message):

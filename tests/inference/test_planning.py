@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from rsatoolbox.rdm import RDMs
 from scipy import stats
 
 from brainrdl import BrainrdlError
@@ -106,6 +107,7 @@ def test_power_refuses() -> None:
     design = {"n_stimuli": [24], "n_subjects": [8]}
     both = from_array(np.stack([sample.better, sample.worse]), NAMES)
     holes = from_array(np.where(np.arange(276) == 3, np.nan, sample.better), NAMES)
+    same = RDMs(np.ones((1, 276)), pattern_descriptors={"stimulus": list(NAMES)})
     regions = from_array(
         sample.subjects, NAMES, descriptors={"subject": list("abcabc"), "roi": ["V1"] * 3 + ["IT"] * 3}
     )
@@ -115,6 +117,7 @@ def test_power_refuses() -> None:
         ((better, rdms), {"minus": both}, "minus must be one RDM"),
         ((holes, rdms), {}, "unknown pairs"),
         ((better, regions), {}, "several"),
+        ((same, rdms), {}, "model has the same dissimilarity for all pairs"),
         ((select(better, NAMES[:20]), rdms), {}, "image 20"),
         ((better, rdms), {"n_stimuli": [4]}, "n_stimuli must be a whole number, at least 8"),
         ((better, rdms), {"n_subjects": [1]}, "n_subjects must be a whole number, at least 2"),
