@@ -75,7 +75,9 @@ class PatternMemory:
         patterns : mapping of layer to Tensor, shape (n, n_channels)
             Patterns of the present step, with gradient.
         """
-        return {layer: torch.cat([rows, self.patterns[layer]]) if self.names else rows for layer, rows in patterns.items()}
+        return {
+            layer: torch.cat([rows, self.patterns[layer]]) if self.names else rows for layer, rows in patterns.items()
+        }
 
     def compared(self, rdms: Mapping[str, Float[Tensor, "n_rdms n_pairs"]]) -> dict[str, Tensor]:
         """Return a teacher's RDMs of a batch and the memory with NaN for pairs of two remembered conditions.
@@ -104,7 +106,9 @@ class PatternMemory:
             Largest number of conditions in the memory.
         """
         older, new = self.without(names), {layer: rows.detach().clone() for layer, rows in patterns.items()}
-        joined = {layer: torch.cat([older.patterns[layer], rows]) if older.names else rows for layer, rows in new.items()}
+        joined = {
+            layer: torch.cat([older.patterns[layer], rows]) if older.names else rows for layer, rows in new.items()
+        }
         known = (*older.names, *names)
         return PatternMemory(known, joined)._at(range(max(len(known) - size, 0), len(known)))
 
@@ -156,8 +160,8 @@ def check_memory(
     single_pairs = getattr(_similarity.resolve(loss.similarity), "single_pairs", True)
     if loss.form == "similarity" and not single_pairs:
         refuse(
-            f"{memory} leaves out pairs of two remembered conditions, but {arg('similarity', loss.similarity)} compares "
-            f"whole RDMs; use {arg('similarity', 'corr')}, or leave out {arg('memory')}"
+            f"{memory} leaves out pairs of two remembered conditions, but {arg('similarity', loss.similarity)} "
+            f"compares whole RDMs; use {arg('similarity', 'corr')}, or leave out {arg('memory')}"
         )
     if loss.n_pairs is not None:
         refuse(

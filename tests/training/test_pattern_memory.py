@@ -118,7 +118,14 @@ def test_only_pairs_with_a_condition_of_the_batch_count(loss: RDMLoss) -> None:
     counted = torch.triu_indices(15, 15, 1)[0] < len(now)
     pairs = resolve(loss.dissimilarity)(torch.cat([patterns, patterns_of(then)["a"]]))
     similarity = comparators.resolve(loss.similarity)
-    if loss.similarity in ("cka", "cka_unbiased", "cka_rbf", "rv", "corr_cov", "cosine_cov"):  # which need complete RDMs, with a weight for each pair
+    if loss.similarity in (
+        "cka",
+        "cka_unbiased",
+        "cka_rbf",
+        "rv",
+        "corr_cov",
+        "cosine_cov",
+    ):  # which need complete RDMs, with a weight for each pair
         expected = 1 - similarity(pairs, teacher, counted.float()).mean()
     elif loss.form == "similarity":
         expected = 1 - similarity(pairs[counted], teacher[..., counted]).mean()
@@ -222,7 +229,7 @@ def test_a_network_teacher_is_shown_the_remembered_images() -> None:
     other = student()
     loss = RDMLoss(match={"0": "1", "4": "1"})
     fit(made, teacher, stimuli(), loss=loss, memory=9, batch_size=6, steps=6, lr=1e-2, **QUIET)
-    loss = RDMLoss(match={layer: stored.targets[0] for layer in ("0", "4")})
+    loss = RDMLoss(match=dict.fromkeys(("0", "4"), stored.targets[0]))
     fit(other, stored, stimuli(), loss=loss, memory=9, batch_size=6, steps=6, lr=1e-2, **QUIET)
     torch.testing.assert_close(made.model[4].weight, other.model[4].weight, rtol=1e-3, atol=1e-4)
 
