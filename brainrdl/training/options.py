@@ -67,8 +67,8 @@ class TrainingOptions(TypedDict, total=False):
         Option(
             0,
             "Number of conditions of earlier steps whose patterns are compared with those of the batch, without "
-            "gradient: more pairs per step, for the time of the RDM loss only. The gradient is an approximation of "
-            "that of a larger batch; micro_batch gives the exact one.",
+            "gradient: more pairs per step, for the time of the RDM loss only. The gradient only approximates that of "
+            "a larger batch and can be worse than without; micro_batch gives the exact one.",
             at_least=0,
         ),
     ]

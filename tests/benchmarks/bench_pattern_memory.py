@@ -90,6 +90,26 @@ def looks(seed: int, size: int, lr: float) -> Iterator[tuple[float, float]]:
         optimizer.step()
 
 
+def outcome(seed: int, size: int, lr: float = 1e-3) -> list[float]:
+    """Return the RDM correlation of all conditions after 80 and 160 steps with a memory."""
+    images, square = setting(seed)
+    student = Student(network(seed), ["5"]).train()
+    optimizer = torch.optim.Adam(student.trainable_parameters(), lr)
+    batches, memory, found = Batches(NAMES, BATCH, seed), PatternMemory(), []
+    for step in range(160):
+        names, others = batches.at(step), memory.without(batches.at(step))
+        places = [NAMES.index(name) for name in (*names, *others.names)]
+        patterns = student(images[places[:BATCH]]).patterns
+        optimizer.zero_grad()
+        LOSS(others.added_to(patterns), others.compared({"rdm": rdm_of(square, places)})).backward()
+        optimizer.step()
+        memory = memory.after(names, patterns, size) if size else memory
+        if step in (79, 159):
+            with torch.no_grad():
+                found.append(1 - float(LOSS(student(images).patterns, {"rdm": rdm_of(square, range(N))})))
+    return found
+
+
 def main() -> None:
     started = time.process_time()
     print("| memory | " + " | ".join(f"lr {lr:g}: step | mean" for lr in RATES) + " |")
@@ -100,6 +120,10 @@ def main() -> None:
             found = np.array([row for seed in range(SEEDS) for row in looks(seed, size, lr)])
             cells += [f"{value:.2f}" for value in found.mean(0)]
         print(f"| {size} | " + " | ".join(cells) + " |", flush=True)
+    print("| memory | correlation after 80 steps | after 160 |\n|---:|---:|---:|")
+    for size in MEMORIES:
+        early, late = np.mean([outcome(seed, size) for seed in range(SEEDS)], axis=0)
+        print(f"| {size} | {early:.2f} | {late:.2f} |", flush=True)
     print(f"{time.process_time() - started:.0f} s of processor time")
 
 
