@@ -1,7 +1,7 @@
 """The command line: each command calls one function of the Python API, prints the result, and says where it is.
 
-`app` defines the commands, `file_commands` those about files and data sets, `searchlight_command` the searchlight, and
-`power_command` the one that plans a study. `rdm_files` reads RDMs for them, `common` has the options, tables and
-figures that they share, `spelling` says how messages spell an option, and `completion` what the shell completes.
-Everything heavy is imported inside a command, when it is needed.
+`app` defines the commands, `file_commands` those about files and data sets, `rsa_command` plain RSA,
+`searchlight_command` the searchlight, and `power_command` the one that plans a study. `rdm_files` reads RDMs for them,
+`common` has the options, tables and figures that they share, `spelling` says how messages spell an option, and
+`completion` what the shell completes. Everything heavy is imported inside a command, when it is needed.
 """

@@ -57,7 +57,10 @@ def chebyshev(x: Float[Tensor, "*batch n_conditions n_channels"]) -> Float[Tenso
     >>> chebyshev(torch.tensor([[0.0, 0.0], [3.0, 4.0], [0.0, 1.0]]))
     tensor([4., 1., 3.])
     """
-    return to_pairs(_minkowski(checked_patterns(x), torch.inf))
+    x = checked_patterns(x)
+    unknown = x.isnan().any(-1)  # torch.cdist leaves out unknown channels
+    distances = _minkowski(x, torch.inf)
+    return to_pairs(distances.masked_fill(unknown.unsqueeze(-1) | unknown.unsqueeze(-2), torch.nan))
 
 
 @measure(Traits("Bray-Curtis dissimilarity"))

@@ -33,12 +33,11 @@ _CONFIDENCE, _ROUNDING = 0.95, 1e-9
 
 _CANCELLED = 1e-13  # relative to the terms of a difference: a smaller variance is a rounding error
 
-
 Compared = tuple[Tensor, Tensor]
 
-Places = Sequence[int] | Int[np.ndarray, " n"]
-
 Array = Float[np.ndarray, "..."]
+
+Places = Sequence[int] | Int[np.ndarray, " n"]
 
 
 class Estimates(NamedTuple):
@@ -101,9 +100,7 @@ class ScoreBatch:
             **{name: np.where(constant, np.nan, getattr(found, name)) for name in ("low", "high", "p")}
         )
 
-    def differences(
-        self, first: Sequence[int] | Int[np.ndarray, " n"], second: Sequence[int] | Int[np.ndarray, " n"]
-    ) -> Estimates:
+    def differences(self, first: Places, second: Places) -> Estimates:
         """Return the differences between rows `first` and rows `second`."""
         i, j = np.asarray(first, dtype=int), np.asarray(second, dtype=int)
         return self._estimates(self.values[i] - self.values[j], self.by_subject[i] - self.by_subject[j], i, j)

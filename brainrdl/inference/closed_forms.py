@@ -16,7 +16,7 @@ from torch import Tensor
 
 from brainrdl.dissimilarity.pairs import n_conditions_of, pair_indices, to_square
 from brainrdl.inference.influence import Influence, influence
-from brainrdl.inference.pairwise import comparison_of
+from brainrdl.inference.pairwise import comparison_of, is_constant
 from brainrdl.similarity.pair_sums import scaled, unit
 from brainrdl.similarity.ranks import cumulative, take
 from brainrdl.similarity.registry import SIMILARITIES
@@ -37,6 +37,7 @@ class Prepared:
         form = _FORMS.get(comparator)
         self.comparator, self.rdms = comparator, rdms
         self.parts = form.prepare(rdms) if form and not torch.isnan(rdms.sum()) else None
+        self.constant = is_constant(rdms, SIMILARITIES[comparator].centred)
 
     def block(self, start: int, stop: int) -> Prepared:
         """Return the RDMs `start` to `stop` of the second dimension; all of them if there is only one for all."""
@@ -44,6 +45,7 @@ class Prepared:
             return self
         cut = object.__new__(Prepared)
         cut.comparator, cut.rdms = self.comparator, self.rdms[:, start:stop]
+        cut.constant = self.constant[:, start:stop]
         cut.parts = None if self.parts is None else tuple(part[:, start:stop] for part in self.parts)
         return cut
 
@@ -81,6 +83,7 @@ def influences(comparator: str, a: Tensor | Prepared, b: Tensor | Prepared) -> I
     if a.parts is None or b.parts is None:
         return influence(comparison_of(comparator), a.rdms, b.rdms, similarity)
     value, pairs, conditions = _FORMS[comparator].join(a.parts, b.parts)
+    value = torch.where(a.constant | b.constant, torch.nan, value)
     m, n_pairs = n_conditions_of(a.rdms.shape[-1]), a.rdms.shape[-1]
     scale = (m / (m - 2)) ** (0.5 if similarity.ranks else 1) * (n_pairs / (n_pairs - 2)) ** 0.5
     pairs = pairs.mul_(scale)
@@ -92,7 +95,7 @@ def influences(comparator: str, a: Tensor | Prepared, b: Tensor | Prepared) -> I
 def _centred_changes(value: Tensor, without: Tensor) -> Tensor:
     """Change of the similarity when each condition is left out, minus the mean change."""
     changes = value[..., None] - without
-    return changes - changes.mean(-1, keepdim=True)
+    return (changes - changes.mean(-1, keepdim=True)).nan_to_num()
 
 
 # Forms: `prepare` computes what depends on one RDM. `join` returns values, derivatives by the weights of pairs, and

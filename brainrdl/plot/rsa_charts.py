@@ -90,7 +90,7 @@ def model_map(
     places = [rows.index(label) for label in labels], [columns.index(str(target)) for target in table["target"]]
     values[places], marked[places] = table[value].to_numpy(float), table["p_corrected"].to_numpy(float) < _ALPHA
     with styled():
-        ax = axes_for(ax, (2.8 + 0.62 * len(columns), 1.3 + 0.36 * len(rows)))
+        ax = axes_for(ax, (3.2 + 0.62 * len(columns), max(2.4, 1.5 + 0.36 * len(rows))))
         low, high = min(float(np.nanmin(values, initial=0.0)), 0.0), max(float(np.nanmax(values, initial=0.0)), 0.01)
         draw_image(ax, values, "viridis", low, high)
         ax.set_aspect("auto")
@@ -141,8 +141,8 @@ def model_bars(
     >>> row = {"model": "net", "layer": "", "target": "IT", "comparator": "corr", "against": "mean", "score": 0.2,
     ...        "low": 0.1, "high": 0.3, "p_corrected": 0.01, "ceiling_lower": 0.4, "ceiling_upper": 0.5}
     >>> ax = plot.model_bars(pd.DataFrame([row]), ax=Figure().subplots())
-    >>> [float(bar.get_width()) for bar in ax.patches], [label.get_text() for label in ax.get_yticklabels()]
-    ([0.2], ['net *'])
+    >>> float(ax.containers[0][0].get_width()), [label.get_text() for label in ax.get_yticklabels()]
+    (0.2, ['net *'])
     """
     table, comparator, against = _chosen(summary, comparator, against, (*_COLUMNS, "ceiling_lower", "ceiling_upper"))
     target = one_of(table, "target", target)
@@ -150,7 +150,7 @@ def model_bars(
     scores, low, high = (table[column].to_numpy(float) for column in ("score", "low", "high"))
     stars = np.where(table["p_corrected"].to_numpy(float) < _ALPHA, " *", "")
     with styled():
-        ax = axes_for(ax, (5.6, 1.1 + 0.3 * len(table)))
+        ax = axes_for(ax, (5.6, max(2.2, 1.4 + 0.3 * len(table))))
         places = np.arange(len(table))
         _draw_ceiling(ax, table, Against(against).legend)
         ax.barh(places, scores, color=BLUE, height=0.62, zorder=2)

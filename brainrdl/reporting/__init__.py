@@ -3,7 +3,8 @@
 `page` writes it (`report`) from its figures (`drawings`), tables (`tables`), sentences (`wording`) and the text and
 references for a methods section (`methods`); `run` holds the run and selects rows of its tables. The layout is in
 ``report.html.j2``. A new figure is a function in `drawings`, a new column of the score tables a line in `tables`.
-`model_card` writes the card of an exported model in the same words, and `index_page` lists the runs of a sweep.
+`model_card` writes the card of an exported model in the same words, `index_page` lists the runs of a sweep, and
+`rsa_page` is the page of a plain RSA.
 """
 
 from lazy_loader import attach_stub

@@ -415,8 +415,8 @@ def test_a_network_that_stays_as_it_is_may_be_shared() -> None:
         copied.load_state_dict(shared.state_dict())
         return Student(copied, ["1"], readout=Readout(projection=4, standardise=True), trainable="projection")
 
-    one = quick({"a": make, "b": partial(make, "2")}, folds=2, seeds=(0, 1))
-    two = quick({"a": fresh}, folds=2, seeds=(0, 1))
+    one = quick({"a": make, "b": partial(make, "2")}, folds=2, seeds=(0, 1), controls=())
+    two = quick({"a": fresh}, folds=2, seeds=(0, 1), controls=())
     for seed in (0, 1):
         assert same(rdm(one, student="a", seed=seed), rdm(two, student="a", seed=seed))  # type: ignore[arg-type]
 
