@@ -96,7 +96,8 @@ def _allowed(field: FieldInfo) -> str:
 
 
 def _comment(text: str, margin: str = "  # ") -> list[str]:
-    return textwrap.wrap(" ".join(text.split()), _WIDTH, initial_indent=margin, subsequent_indent=margin)
+    layout = {"initial_indent": margin, "subsequent_indent": margin}
+    return textwrap.wrap(" ".join(text.split()), _WIDTH, break_on_hyphens=False, **layout)
 
 
 def _yaml(value: Any) -> str:

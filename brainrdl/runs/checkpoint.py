@@ -24,7 +24,9 @@ _DATA = {
 
 _SHOWN = 80  # characters of a setting in an error: a list of conditions may be long
 
-_PLAIN_STATE = ("step", "seconds", "history", "best_step", "best_score", "looks_since_best", "stopped", "places")
+_PLAIN_STATE = (
+    "step", "seconds", "history", "best_step", "best_score", "looks_since_best", "stopped", "places", "remembered",
+)  # fmt: skip
 
 
 @dataclass
@@ -52,6 +54,8 @@ class State:
     looks_since_best: int = 0
     stopped: bool = False  # by a callback
     places: dict[str, dict[str, Any]] = field(default_factory=dict)  # in streams of images without names
+    remembered: tuple[str, ...] = ()  # conditions of earlier steps that the RDM loss uses
+    memory: dict[str, Tensor] = field(default_factory=dict)  # their patterns by layer
 
     def remember(self, score: float, student: Student) -> None:
         """Keep a copy of the student if `score` is the best so far."""
@@ -108,6 +112,7 @@ def save_checkpoint(
         **{f"best/{key}": value for key, value in (state.best or {}).items()},
         **{f"optimizer/{key}": value for key, value in moments.items()},
         **{f"others/{key}": value for key, value in _moving(others).items()},
+        **{f"memory/{layer}": rows for layer, rows in state.memory.items()},
         **_random_states(),
     }
     losses = torch.stack(state.losses).tolist() if state.losses else []
@@ -157,7 +162,9 @@ def load_checkpoint(
         value.copy_(tensors[f"others/{key}"])
     _restore_random_states(tensors)
     losses = list(torch.tensor(facts["state"]["losses"], device=student.device))
-    return State(**facts["state"] | {"losses": losses}, best=_under("best/", tensors) or None)
+    memory = {layer: rows.to(student.device) for layer, rows in _under("memory/", tensors).items()}
+    lists = {"losses": losses, "remembered": tuple(facts["state"]["remembered"])}
+    return State(**facts["state"] | lists, best=_under("best/", tensors) or None, memory=memory)
 
 
 def _moving(module: nn.Module | None) -> dict[str, Tensor]:

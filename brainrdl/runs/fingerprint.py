@@ -130,7 +130,8 @@ def code_digest(function: Callable[..., Any]) -> str:
 def _code_of(of: Callable[..., Any]) -> str:
     """Return the source of a class or function."""
     try:
-        return inspect.getsource(of)
+        facts = repr(_facts_of(of.__code__)) if getattr(of, "__name__", "") == "<lambda>" else ""
+        return inspect.getsource(of) + facts  # a line may hold several lambdas
     except (OSError, TypeError):  # defined at a prompt
         functions = [of] if inspect.isfunction(of) else [each for each in vars(of).values() if inspect.isfunction(each)]
         return repr([_facts_of(each.__code__) for each in functions])

@@ -5,8 +5,8 @@
 the RDM's stimuli and images of a `task`, loaded by `loading` or read from a stream by `streaming`; further `terms` of
 the loss; `callbacks` of your own. The other modules support it: which stimuli it may use (`stimulus_lists`, `sampling`,
 `stratified`), the optimiser (`optimizers`), evaluations during training (`looks`), the progress bar (`display`),
-several devices (`distributed`, `batch_statistics`), steps that are larger than the memory (`gradient_caching`), and
-networks that do not change (`frozen_features`).
+several devices (`distributed`, `batch_statistics`), steps that are larger than the memory (`gradient_caching`) or than
+the batch (`pattern_memory`), and networks that do not change (`frozen_features`).
 """
 
 from lazy_loader import attach_stub

@@ -48,6 +48,7 @@ from .options import (
     TaskOptions as TaskOptions,
     TrainingOptions as TrainingOptions,
 )
+from .pattern_memory import PatternMemory as PatternMemory
 from .sampling import (
     Batches as Batches,
     coverage as coverage,

@@ -62,6 +62,16 @@ class TrainingOptions(TypedDict, total=False):
             at_least=1,
         ),
     ]
+    memory: Annotated[
+        int,
+        Option(
+            0,
+            "Number of conditions of earlier steps whose patterns are compared with those of the batch, without "
+            "gradient: more pairs per step, for the time of the RDM loss only. The gradient only approximates that of "
+            "a larger batch and can be worse than without; micro_batch gives the exact one.",
+            at_least=0,
+        ),
+    ]
     workers: Annotated[
         int,
         Option(

@@ -25,6 +25,7 @@ from brainrdl.training.loading import Loader
 from brainrdl.training.looks import to_device
 from brainrdl.training.optimizers import averaged, make_optimizer, make_schedule, parameter_groups
 from brainrdl.training.options import FitOptions
+from brainrdl.training.pattern_memory import check_memory
 from brainrdl.training.sampling import Batches
 from brainrdl.training.steps import Run, Stream
 from brainrdl.training.stimulus_lists import calibration_names, check_sets_apart, same_images, training_names
@@ -118,6 +119,8 @@ def plan(
     loss, features = check_rdm_loss(loss), features or FrozenFeatures(stimuli)
     features.check(stimuli)
     loss = replace(loss, match=student.match) if loss.match is None else loss
+    if options["memory"]:
+        check_memory(options, loss, teacher, stimuli, len(parts[0]))
     names = {RDM: parts}
     if task is not None:
         student.read_logits(task.layer)

@@ -37,6 +37,7 @@ from brainrdl.training.loading import Loader
 from brainrdl.training.looks import Guard, batches_of, check_loss, look, look_at_task, to_device
 from brainrdl.training.optimizers import step_schedule, tf32
 from brainrdl.training.options import FitOptions
+from brainrdl.training.pattern_memory import PatternMemory
 from brainrdl.training.sampling import Batches
 from brainrdl.training.stratified import StratifiedBatches
 from brainrdl.training.streaming import PassingStream, Place
@@ -174,7 +175,7 @@ class Run:
         losses: dict[str, Tensor] = {}
 
         def total_of(outputs: Mapping[str, StudentOutput]) -> Tensor:
-            losses.update(self._losses(batches, outputs, step))
+            losses.update(self._losses(batches, outputs, state))
             total = self.balance(losses, self._weights(step), shared, step)
             self._watch(total, outputs, batches, step)
             return total
@@ -258,26 +259,40 @@ class Run:
             return images.contiguous(memory_format=torch.channels_last)
         return images
 
-    def _targets(self, batches: Mapping[str, Batch], step: int) -> dict[str, Tensor]:
-        """Ask the teacher for its RDMs of the batch, of the images that it should be given."""
-        if self.teacher is None or not self.options["rdm_weight"]:
+    def _rdm_loss(self, batch: Batch, patterns: Mapping[str, Tensor], state: State) -> Tensor:
+        """Compare the patterns of the batch, and of the conditions of earlier steps that are remembered."""
+        memory = PatternMemory(state.remembered, state.memory)
+        others = memory.without(batch.names)
+        self.targets = others.compared(self._targets(batch, others.names, state.step))
+        loss = self.loss(others.added_to(patterns), self.targets, state.step)
+        if self.options["memory"]:
+            memory = memory.after(batch.names, patterns, self.options["memory"])
+            state.remembered, state.memory = memory.names, dict(memory.patterns)
+        return loss
+
+    def _targets(self, batch: Batch, remembered: tuple[str, ...], step: int) -> dict[str, Tensor]:
+        """Ask the teacher for its RDMs of the batch and the remembered conditions, of the images it should be given."""
+        if self.teacher is None:
             return {}
-        batch, stimuli = batches[RDM], self.rdm_stream.stimuli
+        stimuli, names = self.rdm_stream.stimuli, (*batch.names, *remembered)
+        if remembered:
+            if uses_images(self.teacher):
+                return self.teacher.rdms(to_device(stimuli.batch(names, step), self.device))
+            return self.teacher.rdms(Batch(names, torch.empty(0, device=self.device), None, step))
         if stimuli.augmentation is not None and uses_images(self.teacher) and view_of(self.teacher) == "clean":
             batch = to_device(stimuli.batch(batch.names, step), self.device)
         return self.teacher.rdms(batch)
 
     def _losses(
-        self, batches: Mapping[str, Batch], outputs: Mapping[str, StudentOutput], step: int
+        self, batches: Mapping[str, Batch], outputs: Mapping[str, StudentOutput], state: State
     ) -> dict[str, Tensor]:
         shown = {TASK: batches[next(iter(batches))], **batches}
         losses = {}
         if self.options["rdm_weight"]:
-            self.targets = self._targets(batches, step)
-            losses[RDM] = self.loss(outputs[RDM].patterns, self.targets, step)
+            losses[RDM] = self._rdm_loss(batches[RDM], outputs[RDM].patterns, state)
         if self.task is not None:
             losses[TASK] = self.task.loss(outputs[TASK].logits, shown[TASK], self.categories)
-        return losses | {name: term(outputs[term.on], shown[term.on], step) for name, term in self.terms.items()}
+        return losses | {name: term(outputs[term.on], shown[term.on], state.step) for name, term in self.terms.items()}
 
     def _weights(self, step: int) -> dict[str, float]:
         own_terms = {name: term.weight for name, term in self.terms.items()}

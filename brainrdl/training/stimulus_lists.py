@@ -154,7 +154,7 @@ def same_images(task: Stimuli, names: Sequence[str], stimuli: Stimuli, kept: Seq
     --------
     >>> import torch
     >>> images = Stimuli.from_arrays(torch.rand(2, 1, 4, 4), ["a", "b"])
-    >>> same_images(images.drop("b"), ["a"], images, ["a", "b"])
+    >>> same_images(images.drop(["b"]), ["a"], images, ["a", "b"])
     {'a': 'a'}
     """
     if not names or not kept:

@@ -186,7 +186,7 @@ def test_held_out_rdms_are_gathered_by_name_and_unknown_between_folds() -> None:
         )
         for fold, names in enumerate(folds)
     ]
-    result = assemble(rows, {"IT": truth}, ["corr"], "none", 0, 0)
+    result = assemble(rows, {"IT": truth}, ["corr"], "none", None, 0)
     together = {frozenset(pair) for names in folds for pair in combinations(names, 2)}
     known = torch.tensor([frozenset(pair) in together for pair in combinations(NAMES, 2)])
     expected = torch.where(known, pairs, torch.nan)

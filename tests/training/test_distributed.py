@@ -66,7 +66,7 @@ def step_gradients(n: int) -> dict[str, Tensor]:
     return {f"{n}/{name}": value.grad for name, value in model.named_parameters() if value.grad is not None}
 
 
-CASES = ("rdm", "both", "streams", "micro batch")
+CASES = ("rdm", "both", "streams", "micro batch", "memory")
 
 
 def fitted(out: Path, case: str, seed: int = 0) -> Student:
@@ -78,7 +78,7 @@ def fitted(out: Path, case: str, seed: int = 0) -> Student:
     others = Stimuli.from_arrays(images.flip(2), [f"t{name}" for name in NAMES], labels=[f"{i % 3}" for i in range(11)])
     chosen = {
         "rdm": {}, "both": {"task": Task()}, "micro batch": {"task": Task(), "micro_batch": 2},
-        "streams": {"task": Task(others, batch_size=4), "batch_size": 6},
+        "streams": {"task": Task(others, batch_size=4), "batch_size": 6}, "memory": {"memory": 3},
     }[case]  # fmt: skip
     statistics = "train" if case == "streams" else "eval"
     student = Student(network(seed), ["1"], readout=Readout(standardise=True, projection=6), batchnorm=statistics)
