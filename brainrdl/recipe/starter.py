@@ -96,8 +96,8 @@ def _allowed(field: FieldInfo) -> str:
 
 
 def _comment(text: str, margin: str = "  # ") -> list[str]:
-    layout = {"initial_indent": margin, "subsequent_indent": margin}
-    return textwrap.wrap(" ".join(text.split()), _WIDTH, break_on_hyphens=False, **layout)
+    words = " ".join(text.split())
+    return textwrap.wrap(words, _WIDTH, initial_indent=margin, subsequent_indent=margin, break_on_hyphens=False)
 
 
 def _yaml(value: Any) -> str:
