@@ -218,7 +218,7 @@ def _summary_table(rows: pd.DataFrame) -> Table:
             "score": lambda row: number(row["score"], 3),
             "95% interval": lambda row: span(row["low"], row["high"]),
             "corrected p": lambda row: p_value(row["p_corrected"]),
-            "p below ceiling": lambda row: p_value(row["p_ceiling"]),
+            "p of lower bound": lambda row: p_value(row["p_ceiling"]),
             "perfect model": lambda row: number(row["ceiling"]),
             "noise ceiling": lambda row: span(row["ceiling_lower"], row["ceiling_upper"]),
             "share": lambda row: percent(row["share"]),
@@ -390,7 +390,8 @@ def _methods(summary: pd.DataFrame, settings: Mapping[str, Any], layers: pd.Data
             "Intervals (95%) and p-values of scores and of differences between scores were computed from a "
             "cluster-robust variance over stimuli, in which pairs that share a stimulus are correlated (Aronow et al., "
             "2015), plus the jackknife variance over subjects, with degrees of freedom by Welch and Satterthwaite. "
-            "They generalise to other stimuli and other subjects. P-values were corrected for their number "
+            "They generalise to other stimuli and other subjects. The p-value of the lower bound is that of the difference "
+            "between a score and the lower bound of the noise ceiling, in either direction. P-values were corrected for their number "
             f"{_CORRECTIONS[settings['correction']]}: scores over all models and targets, differences over all pairs "
             "of models within targets, and over all pairs of targets within models."
         )
