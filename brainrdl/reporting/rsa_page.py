@@ -390,8 +390,9 @@ def _methods(summary: pd.DataFrame, settings: Mapping[str, Any], layers: pd.Data
             "Intervals (95%) and p-values of scores and of differences between scores were computed from a "
             "cluster-robust variance over stimuli, in which pairs that share a stimulus are correlated (Aronow et al., "
             "2015), plus the jackknife variance over subjects, with degrees of freedom by Welch and Satterthwaite. "
-            "They generalise to other stimuli and other subjects. The p-value of the lower bound is that of the difference "
-            "between a score and the lower bound of the noise ceiling, in either direction. P-values were corrected for their number "
+            "They generalise to other stimuli and other subjects. The p-value of the lower bound is that of the "
+            "difference between a score and the lower bound of the noise ceiling, in either direction. P-values were "
+            "corrected for their number "
             f"{_CORRECTIONS[settings['correction']]}: scores over all models and targets, differences over all pairs "
             "of models within targets, and over all pairs of targets within models."
         )
