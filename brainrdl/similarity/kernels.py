@@ -488,7 +488,9 @@ def cka_rbf(
 
 
 def _rbf_distances(d: Tensor, weights: Tensor | None, bandwidth: float) -> Tensor:
-    """Half the squared distances in the space of the kernel."""
+    """Half the squared distances in the space of the kernel; 0 for pairs without weight, which could overflow."""
+    if weights is not None:
+        d = torch.where(weights > 0, d, 0)
     median = _median(d.abs(), weights)
     return 1 - torch.exp(-d / (2 * bandwidth**2 * torch.where(median > 0, median, 1)))
 

@@ -266,3 +266,9 @@ def test_the_order_of_numbers_is_that_of_a_stable_argsort() -> None:
 def test_every_comparator_of_kernels_is_found_by_name() -> None:
     for compare in (bures, bures_metric, riemannian, cka_rbf, cka_unbiased, rv):
         assert SIMILARITIES[compare.__name__] is compare
+
+
+def test_a_large_negative_distance_without_weight_does_not_reach_the_rbf_kernel() -> None:
+    a = torch.tensor([1.0, 2.0, 3.0, 2.5, 1.5, -2000.0], dtype=torch.float64)
+    weights = torch.tensor([1.0, 1, 1, 1, 1, 0], dtype=torch.float64)
+    assert SIMILARITIES["cka_rbf"](a, a, weights).item() == pytest.approx(1)
