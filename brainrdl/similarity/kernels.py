@@ -469,7 +469,8 @@ def cka_rbf(
 
     Notes
     -----
-    The median is that of the weighted pairs. Intervals do not contain its own uncertainty.
+    The median is that of the weighted pairs. Intervals do not contain its own uncertainty. If an estimated squared
+    distance is so far below 0 that the kernel overflows, the similarity is NaN.
 
     References
     ----------
@@ -484,7 +485,8 @@ def cka_rbf(
     if not bandwidth > 0:
         refuse(f"bandwidth of cka_rbf must be > 0, got {bandwidth}")
     a, b = (_rbf_distances(scaled(d), weights, bandwidth) for d in (a, b))
-    return whitened_cosine(a, b, weights, None, condition_weights)
+    overflown = a.isinf().any(-1) | b.isinf().any(-1)  # far below 0, which no squared distance is
+    return whitened_cosine(a, b, weights, None, condition_weights).masked_fill(overflown, torch.nan)
 
 
 def _rbf_distances(d: Tensor, weights: Tensor | None, bandwidth: float) -> Tensor:

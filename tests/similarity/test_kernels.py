@@ -272,3 +272,8 @@ def test_a_large_negative_distance_without_weight_does_not_reach_the_rbf_kernel(
     a = torch.tensor([1.0, 2.0, 3.0, 2.5, 1.5, -2000.0], dtype=torch.float64)
     weights = torch.tensor([1.0, 1, 1, 1, 1, 0], dtype=torch.float64)
     assert SIMILARITIES["cka_rbf"](a, a, weights).item() == pytest.approx(1)
+
+
+def test_a_distance_far_below_zero_makes_the_rbf_kernel_unknown() -> None:
+    a = torch.tensor([0.01, 0.02, 0.01, 0.02, 0.01, -20.0], dtype=torch.float64)
+    assert SIMILARITIES["cka_rbf"](a, a).isnan()
