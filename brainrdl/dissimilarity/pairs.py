@@ -134,8 +134,12 @@ def pair_blocks(n: int, at_most: int = 2**20) -> Iterator[tuple[slice, npt.NDArr
     while first < n - 1:
         last = max(first + 1, int(np.searchsorted(starts, starts[first] + at_most, "right")) - 1)
         rows = np.repeat(np.arange(first, last), np.diff(starts[first : last + 1]))
-        columns = np.arange(starts[first], starts[last]) - starts[rows] + rows + 1
+        columns = np.arange(starts[first], starts[last])
+        columns -= starts[rows]
+        columns += rows
+        columns += 1
         yield slice(int(starts[first]), int(starts[last])), rows, columns
+        del rows, columns  # before the next ones are made
         first = last
 
 

@@ -151,10 +151,16 @@ def _blocks(x: Tensor, block: Callable[[slice, slice], Tensor]) -> Iterator[tupl
     """Yield pairs in blocks of the upper triangle: a few rows, and the columns from the first of these rows on."""
     n = x.shape[-2]
     for part, i, j in pair_blocks(n, _AT_ONCE):
-        first = int(i[0])
-        within = torch.from_numpy((i - first) * (n - first) + j - first).to(x.device)
-        found = block(slice(first, int(i[-1]) + 1), slice(first, None))
-        yield part, found.flatten(-2).index_select(-1, within)
+        first, last = int(i[0]), int(i[-1])
+        places = (i - first) * (n - first)
+        places += j
+        places -= first
+        del i, j  # indices need more memory than dissimilarities
+        found = block(slice(first, last + 1), slice(first, None)).flatten(-2)
+        found = found.index_select(-1, torch.from_numpy(places).to(x.device))
+        del places
+        yield part, found
+        del found
 
 
 def channel_centred(x: Tensor) -> tuple[Tensor, Tensor]:
