@@ -92,9 +92,13 @@ class RSAResult:
         Raises
         ------
         BrainrdlError
-            If the folder cannot be written, or another process writes into it.
+            If the folder cannot be written, holds something other than a plain RSA, or another process writes into it.
         """
         folder = Path(folder)
+        if folder.is_dir() and any(folder.iterdir()) and not (folder / RSA_FACTS).is_file():
+            refuse(
+                f"folder {str(folder)!r} holds files that are not of a plain RSA, which would be lost; choose another"
+            )
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:

@@ -152,6 +152,9 @@ def _groups(path: Path) -> dict[str, str]:
     table = read_csv(path, dtype=str)
     if not {"subject", "group"} <= set(table.columns):
         refuse(f"--groups {str(path)!r} needs the columns subject and group; it has {list(table.columns)}")
+    table = table.drop_duplicates(["subject", "group"])
+    if len(twice := table["subject"][table["subject"].duplicated()]):
+        refuse(f"--groups {str(path)!r} gives subject {twice.iloc[0]!r} several groups; give each subject one")
     return dict(zip(table["subject"], table["group"], strict=True))
 
 

@@ -51,3 +51,15 @@ def test_the_command_writes_a_folder_with_a_report(files: Path) -> None:
     groups.write_text("name,group\na,old\n")
     with pytest.raises(BrainrdlError, match="needs the columns subject and group"):
         run(files / "net.h5", "--data", files / "it.h5", "--groups", groups)
+    groups.write_text("subject,group\na,old\na,young\nb,old\nc,young\n")
+    with pytest.raises(BrainrdlError, match="gives subject 'a' several groups"):
+        run(files / "net.h5", "--data", files / "it.h5", "--groups", groups)
+
+
+def test_files_of_something_else_are_not_overwritten(files: Path) -> None:
+    other = files / "fit"
+    other.mkdir()
+    (other / "report.html").write_text("of a fit")
+    with pytest.raises(BrainrdlError, match="files that are not of a plain RSA"):
+        run(files / "net.h5", "--data", files / "it.h5", "--out", other, "--overwrite")
+    assert (other / "report.html").read_text() == "of a fit"
