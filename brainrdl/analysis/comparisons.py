@@ -22,6 +22,7 @@ from brainrdl.evaluation.scores import TeacherRDMs
 from brainrdl.inference.batches import Compared, Estimates, ScoreBatch, score_batch
 from brainrdl.inference.ceilings import Agreement, noise_ceiling
 from brainrdl.inference.corrections import Correction, corrected
+from brainrdl.inference.pairwise import is_constant
 from brainrdl.similarity.registry import SIMILARITIES
 
 MODELS, TARGETS = "models", "targets"  # families of contrasts
@@ -80,6 +81,12 @@ class TargetRDMs:
         rdms = teacher.of(names)
         known = ~rdms.isnan().all(1)
         subjects = tuple(subject for subject, some in zip(teacher.subjects, known.tolist(), strict=True) if some)
+        flat = [name for name, same in zip(subjects, is_constant(rdms[known]).tolist(), strict=True) if same]
+        if flat:
+            refuse(
+                f"subjects {quote(flat)} of target {teacher.target!r} have the same dissimilarity for all pairs of the "
+                "conditions to compare; leave them out, or compare other conditions"
+            )
         return cls(teacher.target, names, subjects, rdms[known], [model.of(names) for model in models])
 
     @cached_property

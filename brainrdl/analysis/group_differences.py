@@ -41,7 +41,7 @@ def group_differences(
         Names of `brainrdl.similarity.SIMILARITIES`.
     groups : mapping of subject to group
         At least two groups with two subjects each.
-    correction : {"holm", "fdr", "none"}
+    correction : {"holm", "fdr", "fdr-dependent", "none"}
         Correction of p over all rows with the same comparator.
 
     Returns

@@ -149,10 +149,10 @@ def rsa(
 def _groups(path: Path) -> dict[str, str]:
     from brainrdl._core.files import read_csv
 
-    table = read_csv(path, dtype=str)
+    table = read_csv(path, dtype=str, keep_default_na=False)
     if not {"subject", "group"} <= set(table.columns):
         refuse(f"--groups {str(path)!r} needs the columns subject and group; it has {list(table.columns)}")
-    table = table.drop_duplicates(["subject", "group"])
+    table = table[table["group"].str.strip() != ""].drop_duplicates(["subject", "group"])
     if len(twice := table["subject"][table["subject"].duplicated()]):
         refuse(f"--groups {str(path)!r} gives subject {twice.iloc[0]!r} several groups; give each subject one")
     return dict(zip(table["subject"], table["group"], strict=True))

@@ -26,6 +26,8 @@ Method = Literal["mass", "tfce"]
 
 _BLOCK = 2**21  # numbers computed at once, which limits the memory
 
+_NO_SPREAD = 1e6  # a larger t is a spread of rounding errors only
+
 _STEP = 0.1  # of t, of the sum over thresholds in threshold-free cluster enhancement
 
 _EXTENT, _HEIGHT = 0.5, 2.0  # its exponents, of Smith & Nichols (2009)
@@ -145,6 +147,11 @@ def cluster_test(
     threshold = float("nan") if method == "tfce" else _threshold(p_threshold, t_threshold, tail, len(table))
     graph = _Graph(_edges(shape, adjacency), tail)
     t = t_values(signs[:1], table)
+    if same := int((np.abs(t) > _NO_SPREAD).sum()):
+        refuse(
+            f"{same} of {t.size} values are the same in all subjects (such as a similarity of a subject with itself), "
+            "so they have no t-value; set them to NaN, or subtract the value of no effect"
+        )
     maxima = np.full(len(signs), 0.0)
     for rows, found in _in_blocks(signs, table):
         maxima[rows] = graph.largest(found, threshold) if method == "mass" else np.abs(graph.enhanced(found)).max(1)

@@ -219,6 +219,12 @@ def score_movie(
     check_option(comparator, SIMILARITIES, "comparator")
     models, movie = align(models, movie, by)
     labels, shown = _labels(models), to_tensor(models, dtype=torch.float64)
+    for label, unknown in zip(labels, shown.isnan().sum(-1).tolist(), strict=True):
+        if unknown:
+            refuse(
+                f"model {label!r} has {unknown} unknown (NaN) pairs; all models are compared on the same pairs, so "
+                "leave out the model, or these conditions"
+            )
     found = _movie(movie, by)
     compare, similarity = comparison_of(comparator), SIMILARITIES[comparator]
     scores = np.full((len(labels), len(found.subjects), len(found.times)), np.nan)

@@ -45,6 +45,8 @@ def comparison_of(comparator: str, given: Tensor | None = None) -> Compare:
         else:
             value = similarity(a, b, weights)
         known = ~(a.isnan() | b.isnan())
+        if not known.all():  # an RDM may be constant among the pairs that both know
+            a, b = (torch.where(known, x, torch.nan) for x in (a, b))
         n_left = known.sum(-1) if weights is None else dot(known.double(), (weights > 0).double())
         undefined = (n_left < _MIN_PAIRS) | is_constant(a, similarity.centred) | is_constant(b, similarity.centred)
         return torch.where(undefined, torch.nan, value)

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from brainrdl._core.errors import check_option, check_whole, named, refuse
 from brainrdl.dissimilarity.pairs import n_conditions_of, to_square
-from brainrdl.inference.pairwise import comparison_of
+from brainrdl.inference.pairwise import comparison_of, is_constant
 from brainrdl.similarity.pair_sums import centred
 from brainrdl.similarity.ranks import centred_ranks
 from brainrdl.similarity.registry import SIMILARITIES
@@ -156,7 +156,7 @@ def flips(
 ) -> tuple[Int8[np.ndarray, "n_permutations n_subjects"], bool]:
     """Return signs of subjects, the observed ones (all 1) first, and whether they are all that there are.
 
-    In a two-sided test, a flip and its opposite are the same, so the first subject keeps its sign if all are made.
+    In a two-sided test, a flip and its opposite are the same, so the last subject keeps its sign if all are made.
 
     Raises
     ------
@@ -285,6 +285,12 @@ def mantel_test(
         refuse(
             f"{named('models')} have {a.shape[1]} pairs, but {named('rdms')} have {b.shape[1]}; select the same ones"
         )
+    for x, what in ((a, "models"), (b, "rdms")):
+        if flat := is_constant(x, SIMILARITIES[comparator].centred).nonzero().flatten().tolist():
+            refuse(
+                f"RDMs {flat} of {named(what)} (counted from 0) have the same dissimilarity for all pairs, so their "
+                f"{comparator!r} is undefined; leave them out"
+            )
     n, rng = _n_to_permute(a.shape[1]), np.random.default_rng(seed)
     exact = n < 13 and math.factorial(n) <= n_permutations + 1
     product = _PRODUCTS.get(comparator) if not (a.isnan().any() or b.isnan().any()) else None

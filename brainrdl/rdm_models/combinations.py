@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from brainrdl._core.errors import check_option, refuse
-from brainrdl.inference.pairwise import comparison_of
+from brainrdl.inference.pairwise import comparison_of, is_constant
 from brainrdl.rdm_models.targets import stacked, subjects_of_targets
 from brainrdl.rdms.by_name import names as names_of
 from brainrdl.similarity.registry import SIMILARITIES
@@ -274,7 +274,9 @@ def _regression(
         refuse("no pair of the RDMs is known, so there is nothing to fit a model to")
     regressors, target = stacked(models, names)[:, known], pooled[known]
     if similarity.centred:
-        regressors, target = regressors - regressors.mean(1, keepdim=True), target - target.mean()
+        flat = is_constant(regressors)[:, None]  # what is left of them would be rounding errors
+        regressors = (regressors - regressors.mean(1, keepdim=True)).masked_fill(flat, 0)
+        target = target - target.mean()
     return regressors, target
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from brainrdl._core.errors import check_option, refuse
 from brainrdl._core.rows import Against
 from brainrdl.inference.intervals import Estimate, holm
-from brainrdl.inference.pairwise import Compare
+from brainrdl.inference.pairwise import Compare, is_constant
 from brainrdl.inference.uncertainty import DyadicInference, FoldRDMs
 from brainrdl.rdm_models.targets import stacked, subjects_of_targets
 from brainrdl.rdms.by_name import names as names_of
@@ -97,7 +97,11 @@ def regress(
     conditions = names_of(rdms) if names is None else tuple(names)
     regressors, rows = stacked(models, conditions), []
     check_independent(regressors, list(models))
+    scale = SIMILARITIES[comparator].partial_scale
     for target, (_, of_subjects) in subjects_of_targets(rdms, conditions, average_over).items():
+        for known in (~of_subjects.isnan()).unique(dim=0):  # ranks, and fewer pairs, may be dependent
+            used = regressors[:, known]
+            check_independent(scale(used, None) if scale else used, list(models))
         fold = FoldRDMs(conditions, of_subjects)
         for against in Against.MEAN, Against.SUBJECTS:
             for k, model in enumerate(models):
@@ -158,7 +162,9 @@ def coefficients(
     semipartial = weight / inverse.diagonal(dim1=-2, dim2=-1).sqrt()
     unexplained = 1 - (weight * correlations).sum(-1, keepdim=True)
     partial = semipartial / (unexplained.clamp(min=0) + semipartial.square()).clamp(min=_TINY).sqrt()
-    return {"weight": weight, "semipartial": semipartial, "partial": partial}
+    undefined = is_constant(torch.where(used > 0, data, torch.nan))[..., None]
+    computed = {"weight": weight, "semipartial": semipartial, "partial": partial}
+    return {name: values.masked_fill(undefined, torch.nan) for name, values in computed.items()}
 
 
 def check_independent(regressors: Float[Tensor, "n_models n_pairs"], names: Sequence[str]) -> None:

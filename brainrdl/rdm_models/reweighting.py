@@ -19,7 +19,7 @@ from torch import Tensor
 from brainrdl._core.constants import MIN_CONDITIONS
 from brainrdl._core.errors import arg, check_conditions, check_number, check_option, check_unique, check_whole, refuse
 from brainrdl.dissimilarity.pairs import to_pairs, to_square
-from brainrdl.dissimilarity.products import pair_products
+from brainrdl.dissimilarity.products import channel_centred, pair_products
 from brainrdl.rdm_models.channel_distances import ChannelDistances
 from brainrdl.rdm_models.least_squares import nonnegative_ridge, ridge
 from brainrdl.rdm_models.targets import subjects_of_targets
@@ -291,7 +291,8 @@ def reweight(
 
 def _normalised(patterns: Tensor, dissimilarity: str) -> Tensor:
     if dissimilarity == "correlation":
-        patterns = patterns - patterns.mean(1, keepdim=True)
+        patterns, floor = channel_centred(patterns)
+        patterns = patterns * (patterns.square().sum(-1) > floor)[:, None]  # a constant pattern has no direction
     if dissimilarity == "euclidean":
         return patterns
     return patterns / patterns.norm(dim=1, keepdim=True).clamp(min=torch.finfo(patterns.dtype).tiny)

@@ -50,6 +50,13 @@ _BENJAMINI = Reference(
     "10.1111/j.2517-6161.1995.tb02031.x",
 )
 
+_YEKUTIELI = Reference(
+    "Benjamini & Yekutieli, 2001",
+    "Benjamini, Y. & Yekutieli, D. (2001). The control of the false discovery rate in multiple testing under "
+    "dependency. Annals of Statistics, 29, 1165-1188.",
+    "10.1214/aos/1013699998",
+)
+
 _CORRECTIONS = {
     "holm": "by Holm's method",
     "fdr": "by the false discovery rate (Benjamini & Hochberg, 1995)",
@@ -180,13 +187,13 @@ def _drawings(summary: pd.DataFrame) -> Iterator[Drawing]:
     figure = _figure_of(plot.model_map(summary, comparator, against, value=value))
     caption = f"{what} of each model with each target: {label_of(comparator)} with {Against(against).label}. {star}"
     yield Drawing("map", Section.SCORES, figure, f"Heat map. {caption}", caption)
-    for target in list(dict.fromkeys(rows["target"]))[:_MOST_TARGETS]:
+    for place, target in enumerate(list(dict.fromkeys(rows["target"]))[:_MOST_TARGETS], 1):
         figure = _figure_of(plot.model_bars(summary, comparator, against, target=target))
         intervals = "Lines are 95% intervals over stimuli and subjects. " if rows["low"].notna().any() else ""
         caption = f"Scores with {target}; the grey band or line is the noise ceiling. {intervals}{star}"
         own = rows[rows["target"] == target].head(12)
         listed = "; ".join(f"{_who(row)} {number(row['score'])}" for row in own.to_dict("records"))
-        yield Drawing(slug("bars", target), Section.SCORES, figure, f"Bars. {caption} {listed}.", caption)
+        yield Drawing(slug("bars", str(place), target), Section.SCORES, figure, f"Bars. {caption} {listed}.", caption)
 
 
 def _figure_of(ax: Axes) -> Figure:
@@ -413,6 +420,6 @@ def _cited(name: str) -> str:
 
 def _references(summary: pd.DataFrame, settings: Mapping[str, Any]) -> list[Reference]:
     used = [SIMILARITIES[name].reference for name in dict.fromkeys(summary["comparator"])]
-    fdr = _BENJAMINI if settings["correction"] == "fdr" else None
+    fdr = {"fdr": _BENJAMINI, "fdr-dependent": _YEKUTIELI}.get(settings["correction"])
     dyadic = INTERVAL_METHODS["dyadic"] if summary["low"].notna().any() else None
     return list({one.doi: one for one in (NILI, dyadic, fdr, *used) if one}.values())

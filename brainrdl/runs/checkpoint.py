@@ -19,6 +19,7 @@ _DATA = {
     "hashes.stimuli": "the images",
     "hashes.teacher": "the teacher's RDMs",
     "hashes.labels": "the stimuli's labels",
+    "hashes.task_stream": "the first images of the task's stream",
     "network_code": "the network's modules, or their code,",
 }
 

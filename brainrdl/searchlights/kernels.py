@@ -16,6 +16,7 @@ import numpy.typing as npt
 import torch
 
 from brainrdl._core.errors import arg, quote, refuse
+from brainrdl.dissimilarity.cross_validated import correlation_cv, is_reliable
 from brainrdl.dissimilarity.measures import Dissimilarity, resolve, traits_of
 from brainrdl.rdms.run_pairs import mean_over_run_pairs
 from brainrdl.searchlights.local_noise import LocalNoise, whitened
@@ -80,7 +81,18 @@ class Kernel:
             patterns, singular = whitened(patterns, self.noise.covariances(channels), symmetric)
         if self.name:
             return *_BY_NAME[self.name](patterns, self.n_runs), singular
-        return self._by_function(patterns), np.zeros(len(channels), bool), singular
+        return self._by_function(patterns), self._without_correlation(patterns), singular
+
+    def _without_correlation(self, patterns: Values) -> Flags:
+        """Find spheres with a condition that has no cross-validated correlation, which `calc_rdm` refuses."""
+        if self.function is not correlation_cv:
+            return np.zeros(len(patterns), bool)
+        if self.present:
+            refuse(
+                "correlation_cv needs each condition equally often in each run; use 'crossnobis', or drop conditions"
+            )
+        found: Flags = (~is_reliable(torch.from_numpy(patterns).mT.unflatten(1, (self.n_runs, -1)))).any(-1).numpy()
+        return found
 
     def _by_function(self, patterns: Values) -> Values:
         given = torch.from_numpy(patterns).mT
@@ -135,7 +147,10 @@ def kernel_of(measured: Measurements, dissimilarity: str | Dissimilarity, noise:
     if dissimilarity == "mahalanobis" and noise is None:
         refuse(f"dissimilarity 'mahalanobis' needs {arg('noise')}, for example 'shrinkage_eye'; or use 'euclidean'")
     function = resolve("euclidean" if dissimilarity == "mahalanobis" else dissimilarity)
-    name = dissimilarity if isinstance(dissimilarity, str) and dissimilarity in _GRAM else ""
+    if isinstance(dissimilarity, str):
+        name = dissimilarity if dissimilarity in _GRAM else ""
+    else:
+        name = next((one for one in ("euclidean", "correlation", "cosine") if function is resolve(one)), "")
     n = len(measured.names)
     kernel = Kernel(mean_of_each(measured.values, measured.codes, n), n, name, function)
     if traits.cross_validated:

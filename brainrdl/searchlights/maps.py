@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from brainrdl._core.errors import arg, check_option, check_whole, refuse
+from brainrdl._core.errors import arg, check_option, check_whole, quote, refuse
 from brainrdl.searchlights.measurements import said
 from brainrdl.searchlights.neighbourhoods import Neighbourhoods
 
@@ -185,4 +185,13 @@ def same_centres(maps: Sequence[SearchlightMap]) -> Neighbourhoods:
                 f"map {number} has the models {other.models}, map 0 has {first.models}; give all the same "
                 f"{arg('models')}"
             )
+        for key in ("dissimilarity", "comparator", "noise"):
+            if first.settings.get(key) != other.settings.get(key):
+                refuse(
+                    f"map {number} has {key} {other.settings.get(key)!r}, map 0 has {first.settings.get(key)!r}; "
+                    "compute all maps in the same way"
+                )
+    subjects = [str(one.settings["subject"]) for one in maps if one.settings.get("subject")]
+    if twice := sorted({one for one in subjects if subjects.count(one) > 1}):
+        refuse(f"subjects {quote(twice)} have several maps, but count once; average the maps of a subject first")
     return first.neighbourhoods

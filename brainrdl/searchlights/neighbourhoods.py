@@ -417,6 +417,8 @@ def sensor_neighbourhoods(
     """
     import pandas as pd
 
+    if positions is None and radius is not None:
+        refuse(f"{arg('radius', radius)} needs the positions of the sensors; leave it out with {arg('adjacency')}")
     near = _adjacent(adjacency) if positions is None else _close(positions, radius, adjacency)
     n = near.shape[0]
     listed = [str(name) for name in (range(n) if names is None else names)]

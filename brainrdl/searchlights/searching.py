@@ -32,7 +32,7 @@ DONE, UNUSABLE, SMALL, FLAT, SINGULAR, CONSTANT, EMPTY = range(7)
 REASONS = {
     UNUSABLE: "the channel of the centre cannot be used",
     SMALL: "too few channels",
-    FLAT: "a condition has the same value in all channels, so it has no correlation",
+    FLAT: "a condition has the same value in all channels, or does not agree between runs, so it has no correlation",
     SINGULAR: "the noise covariance cannot be inverted",
     CONSTANT: "all dissimilarities are equal",
     EMPTY: "no dissimilarity is known",
@@ -204,12 +204,12 @@ class _Work:
         near = _used(self.where, self.usable, centres)
         channels = near[near >= 0].reshape(len(centres), -1)
         pairs, flat, singular = self.kernel(channels)
-        states = _states(pairs, flat, singular)
+        compared = pairs if self.places is None else pairs[:, self.places]
+        states = _states(compared, flat, singular)
         bad = states != DONE
         pairs[bad] = np.nan
         scores = np.empty((len(centres), 0))
         if self.scorer is not None:
-            compared = pairs if self.places is None else pairs[:, self.places]
             scores = np.full((len(centres), len(self.scorer.labels)), np.nan)
             if not bad.all():
                 scores[~bad] = self.scorer(compared[~bad])

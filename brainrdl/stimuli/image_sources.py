@@ -48,6 +48,12 @@ def unit(x: Tensor) -> Tensor:
     return x.to(torch.float32, memory_format=torch.contiguous_format).div_(255)
 
 
+def as_bytes(pixels: Tensor) -> Tensor:
+    """Return floats in [0, 1] as the bytes that they were, so that one photograph has one digest; others unchanged."""
+    inside = pixels.is_floating_point() and bool(pixels.numel()) and pixels.min() >= 0 and pixels.max() <= 1
+    return (pixels * 255).round().to(torch.uint8) if inside else pixels
+
+
 def pixels_of(image: PILImage) -> Tensor:
     """Return 8-bit pixels (c, h, w) of a PIL image: one channel if it is grey, otherwise RGB."""
     eight_bit = image if image.mode == "L" and not image.has_transparency_data else _rgb(image)

@@ -35,6 +35,7 @@ from brainrdl.stimuli.image_sources import (
     Files,
     Items,
     Source,
+    as_bytes,
     attribute_of,
     channel_first,
     check_files,
@@ -511,7 +512,7 @@ class Stimuli:
         return torch.stack([known[place] for place in places])
 
     def pixel_digests(self, names: Iterable[str]) -> dict[str, str]:
-        """Return the SHA-256 (hex) of the decoded pixels of `names`, also of images that are files.
+        """Return the SHA-256 (hex) of the decoded pixels of `names`, as `as_bytes`, also of images that are files.
 
         Raises
         ------
@@ -524,7 +525,9 @@ class Stimuli:
         >>> len(set(stimuli.pixel_digests(["a", "b"]).values()))
         1
         """
-        return {name: digest_tensor(self._source.pixels(self._positions[name])) for name in self._known(names)}
+        return {
+            name: digest_tensor(as_bytes(self._source.pixels(self._positions[name]))) for name in self._known(names)
+        }
 
     def with_transform(self, transform: Callable[..., Any] | None) -> Stimuli:
         """Keep the images with another transform (None: only convert to float in [0, 1]).

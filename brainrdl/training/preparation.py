@@ -139,7 +139,7 @@ def identify(planned: Plan, device: torch.device) -> tuple[dict[str, Any], dict[
     )
     with_labels = task is not None or bool(planned.terms) or options["monitor"] in ("accuracy", "both")
     hashes = hashes_of(teacher, stimuli, planned.conditions, with_labels)
-    hashes |= hash_task(_named_images(task), planned.names.get(TASK))
+    hashes |= hash_task(_named_images(task), planned.names.get(TASK)) | _hash_stream(planned, device)
     without = free(FitOptions)
     settings = provenance.describe({name: value for name, value in options.items() if name not in without})
     settings |= settings_of(student, teacher, stimuli, planned.loss, *planned.names[RDM])
@@ -150,6 +150,14 @@ def identify(planned: Plan, device: torch.device) -> tuple[dict[str, Any], dict[
         "hashes": hashes,
     }
     return settings, provenance.gather_provenance(**hashes) | {"device": str(device)}
+
+
+def _hash_stream(planned: Plan, device: torch.device) -> dict[str, str]:
+    """Digest of the first images of a stream; a checkpoint has that of its last batch."""
+    task = planned.task
+    if task is None or not isinstance(task.stimuli, ImageStream):
+        return {}
+    return {"task_stream": _passing_stream(planned, task, task.stimuli, device).loader.first_digest()}
 
 
 def _named_images(task: Task | None) -> Stimuli | None:
@@ -244,6 +252,8 @@ def _names_of_task(task: Task, stimuli: Stimuli, rdm: Parts, held_out: tuple[str
         return {}
     if isinstance(task.stimuli, ImageStream):
         watched = task.check_classes(task.stimuli)
+        if watched is not None:
+            check_sets_apart(watched, watched.names, stimuli, held_out)
         return {TASK: ((), () if watched is None else watched.names)}
     task.stimuli.check_repeatable()
     found = training_names(task.stimuli, None, task.validation, (), seed, minimum=1)  # type: ignore[arg-type]
@@ -251,6 +261,7 @@ def _names_of_task(task: Task, stimuli: Stimuli, rdm: Parts, held_out: tuple[str
         found = _without_held_out(task.stimuli, found, stimuli, rdm[1], held_out)
     task.check(task.stimuli, (*found[0], *found[1]))
     check_sets_apart(task.stimuli, found[0], stimuli, (*rdm[1], *held_out))
+    check_sets_apart(task.stimuli, found[1], stimuli, held_out)
     return {TASK: found}
 
 
@@ -269,6 +280,11 @@ def _without_held_out(
         refuse(
             f"all {len(parts[0])} images of the task are validation or held-out stimuli of the RDM, so that none is "
             "left; give the task more images"
+        )
+    if parts[1] and not chosen:
+        refuse(
+            f"all {len(parts[1])} validation images of the task are held-out stimuli of the RDM, so that none is left; "
+            "give the task other images for validation"
         )
     return train, chosen
 

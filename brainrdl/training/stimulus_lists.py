@@ -216,7 +216,8 @@ def check_sets_apart(task: Stimuli, train: Sequence[str], stimuli: Stimuli, kept
         more = f", and {len(rows) - _LISTED} more" if len(rows) > _LISTED else ""
         warnings.warn(
             f"{len(rows)} images of the task are nearly the same as validation or held-out stimuli (similarity): "
-            f"{listed}{more}. The student is trained on them, so these stimuli are not new to it; leave them out with "
+            f"{listed}{more}. The student is trained on them or chosen by them, so these stimuli are not new "
+            "to it; leave them out with "
             f"Task(stimuli.drop({[row[0] for row in rows[:_LISTED]]}))",
             stacklevel=2,
         )

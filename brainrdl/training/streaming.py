@@ -18,6 +18,7 @@ from torch import Tensor
 from brainrdl._core.errors import arg, refuse
 from brainrdl._core.files import digest_tensor, hash_words
 from brainrdl.loss.pair_sampling import generator
+from brainrdl.stimuli.image_sources import as_bytes
 from brainrdl.stimuli.named_images import Batch, Stimuli, stacked
 from brainrdl.stimuli.streams import ImageStream, Item
 from brainrdl.stimuli.views import drawing_from, seed_of_draw
@@ -172,7 +173,7 @@ class StreamLoader:
     def _new(self, epoch: int) -> Iterator[Item]:
         """Yield the items that are not images that must stay new to the student."""
         for item in self._stream.items(epoch):
-            same = self._kept.get(digest_tensor(item.pixels)) if self._kept else None
+            same = self._kept.get(digest_tensor(as_bytes(item.pixels))) if self._kept else None
             if same is None:
                 yield item
             elif not self._drop:
@@ -180,6 +181,11 @@ class StreamLoader:
                     f"item {item.position} of {self._stream.where} has the pixels of {same}, which must stay new to "
                     f"the student; leave it out of the stream, or set {arg('overlap', 'drop')} of the task"
                 )
+
+    def first_digest(self) -> str:
+        """Return the digest of as many items as a batch has, from the start of the stream, to identify it."""
+        with drawing_from(seed_of_draw(self._seed, 0)):
+            return _Read(0, 0, list(islice(self._stream.items(0), self._size))).digest()
 
     def place(self) -> Place:
         """Return the place of the last batch, for a checkpoint."""

@@ -181,15 +181,20 @@ def _identity_of(function: object, outer: tuple[object, ...] = ()) -> Any:
         return describe(function)
     names = function.__code__.co_freevars
     held = {name: _held(cell, (*outer, function)) for name, cell in zip(names, function.__closure__ or (), strict=True)}
+    defaults = [*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()]
+    given = [_held_value(value, (*outer, function)) for value in defaults]
     about = {"function": describe(function), "code": code_digest(function)}
-    return about | ({"holds": held} if held else {})
+    return about | ({"holds": held} if held else {}) | ({"defaults": given} if given else {})
 
 
 def _held(cell: CellType, outer: tuple[object, ...]) -> Any:
     try:
-        value = cell.cell_contents
+        return _held_value(cell.cell_contents, outer)
     except ValueError:  # not assigned yet
         return None
+
+
+def _held_value(value: object, outer: tuple[object, ...]) -> Any:
     if isinstance(value, nn.Module):
         return digest_network(value)
     return value.identity if isinstance(value, FrozenNetwork) else _identity_of(value, outer)

@@ -113,3 +113,10 @@ def test_the_lower_bound_is_below_what_a_perfect_model_scores() -> None:
         truth, rdms = simulated([2.0] * 4, [1.0] * 4, None, seed)
         shares.append(float(comparison_of("corr")(truth, rdms).mean()) / noise_ceiling(rdms, "corr")[0])
     assert np.mean(shares) > 1.2
+
+
+@pytest.mark.parametrize("comparator", ["corr", "spearman", "tau-a", "rho-a"])
+def test_an_rdm_that_is_constant_among_the_shared_pairs_has_no_score(comparator: str) -> None:
+    a = torch.tensor([0.5] * 6 + [1, 2, 3, 4]).double()
+    b = torch.tensor([1.0, 2, 3, 5, 4, 6] + [torch.nan] * 4).double()
+    assert comparison_of(comparator)(a, b).isnan()

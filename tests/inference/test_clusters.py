@@ -128,3 +128,11 @@ def test_cluster_tests_refuse(options: dict, said: str) -> None:
 def test_one_of_twenty_tests_without_an_effect_finds_a_cluster() -> None:
     found = [cluster_test(smooth((15,), 7, seed)).p.min() <= 0.05 for seed in range(200)]
     assert 0.01 < np.mean(found) < 0.09
+
+
+@pytest.mark.parametrize("method", ["mass", "tfce"])
+def test_a_value_that_is_the_same_in_all_subjects_has_no_t(method: str) -> None:
+    values = np.random.default_rng(0).random((10, 6))
+    values[:, 2] = 1
+    with pytest.raises(BrainrdlError, match="1 of 6 values are the same in all subjects"):
+        cluster_test(values, method=method)  # type: ignore[arg-type]

@@ -167,3 +167,12 @@ def test_models_are_named_by_the_first_descriptor_that_differs() -> None:
     named.rdm_descriptors["name"] = ["same", "same"]
     assert score_movie(named, movie_of(values), intervals=False).models == ("early", "late")
     assert len(to_tensor(named)) == 2
+
+
+def test_a_model_with_unknown_pairs_is_refused() -> None:
+    rng = np.random.default_rng(0)
+    labels = {"time": [0.0, 0.1] * 3, "subject": [f"s{k // 2}" for k in range(6)]}
+    movie = from_array(rng.random((6, 28)), list("abcdefgh"), descriptors=labels)
+    model = from_array(np.where(np.arange(28) < 15, np.nan, rng.random(28)), list("abcdefgh"))
+    with pytest.raises(BrainrdlError, match="has 15 unknown"):
+        score_movie(model, movie)

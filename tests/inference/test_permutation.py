@@ -202,3 +202,11 @@ def test_p_values_under_the_null_hypothesis_are_uniform() -> None:
 
 def test_the_result_can_be_unpacked() -> None:
     assert PermutationTest._fields == ("value", "statistic", "p", "p_fwe", "maxima", "exact")
+
+
+@pytest.mark.parametrize("n_permutations", [1000, 45_000])
+def test_a_constant_rdm_has_no_permutation_test(n_permutations: int) -> None:
+    data = rdms(4, 8)
+    data[1] = 0.3
+    with pytest.raises(BrainrdlError, match=r"RDMs \[1\] of rdms .* have the same dissimilarity for all pairs"):
+        mantel_test(rdms(1, 8, 5), data, n_permutations=n_permutations)

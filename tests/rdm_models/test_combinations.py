@@ -142,3 +142,10 @@ def test_weights_are_fitted_to_each_target() -> None:
 def test_what_cannot_be_fitted_is_refused(make, message: str) -> None:
     with pytest.raises(BrainrdlError, match=message):
         make()
+
+
+def test_a_model_that_is_constant_up_to_rounding_gets_no_weight() -> None:
+    real, names = np.random.default_rng(0).random(28), list("abcdefgh")
+    models = {"real": real, "constant": np.where(np.arange(28) % 2, 0.3, 0.1 + 0.2)}
+    table = fit_weights({name: from_array(x, names) for name, x in models.items()}, from_array(real + 0.1, names))
+    assert table.set_index("model")["weight"].tolist() == pytest.approx([1, 0])

@@ -129,3 +129,19 @@ def test_the_order_of_conditions_does_not_matter() -> None:
 def test_what_cannot_be_regressed_is_refused(models, options, message: str) -> None:
     with pytest.raises(BrainrdlError, match=message):
         regress(models, DATA, **options)
+
+
+def test_models_that_are_dependent_as_ranks_are_refused_by_name() -> None:
+    rng = np.random.default_rng(0)
+    a, names = rng.random(28), list("abcdefgh")
+    models = {"a": from_array(a, names), "exp": from_array(np.exp(a), names)}
+    with pytest.raises(BrainrdlError, match="model 'exp' is a linear combination"):
+        regress(
+            models, from_array(rng.random((3, 28)), names, descriptors={"subject": list("xyz")}), comparator="spearman"
+        )
+
+
+def test_a_constant_subject_has_no_coefficients() -> None:
+    models = torch.rand(2, 10, generator=torch.Generator().manual_seed(0)).double()
+    found = coefficients(models, torch.stack([models.sum(0), torch.full((10,), 0.3).double()]))
+    assert all(values[1].isnan().all() and values[0].isfinite().all() for values in found.values())

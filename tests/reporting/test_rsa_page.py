@@ -46,7 +46,7 @@ def test_report_opens_the_folder_of_an_rsa(folder: Path, tmp_path: Path) -> None
 
 
 def test_figures_are_written_as_png_and_pdf(folder: Path) -> None:
-    assert list(rsa_figures(read_table(folder / "summary.csv"))) == ["map", "bars-IT", "bars-EVC"]
+    assert list(rsa_figures(read_table(folder / "summary.csv"))) == ["map", "bars-1-IT", "bars-2-EVC"]
     (folder / "map.pdf").unlink()
     write_figures(folder)
     assert {path.name for path in folder.glob("*.pdf")} == {"map.pdf", "bars-IT.pdf", "bars-EVC.pdf"}

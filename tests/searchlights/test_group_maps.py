@@ -85,3 +85,12 @@ def test_maps_that_differ_are_refused() -> None:
         group_test([*maps(near, scores[:1]), named])
     with pytest.raises(BrainrdlError, match="no centre has a score in all subjects"):
         group_test(maps(near, np.where(np.arange(512) % 3 == np.arange(3)[:, None], np.nan, scores)))
+    session = [
+        SearchlightMap(near, one.scores, one.models, one.states, settings={"subject": "s1"})
+        for one in maps(near, scores)
+    ]
+    with pytest.raises(BrainrdlError, match="have several maps, but count once"):
+        group_test(session)
+    spearman = SearchlightMap(near, scores[1][:, None], ("faces",), np.zeros(512), settings={"comparator": "spearman"})
+    with pytest.raises(BrainrdlError, match="map 1 has comparator 'spearman', map 0 has None"):
+        group_test([*maps(near, scores[:1]), spearman])

@@ -154,6 +154,16 @@ def test_a_run_is_not_resumed_with_a_function_that_holds_another_value(values: t
         again(tmp_path / "run", times(values[1]), resume=True)
 
 
+def test_the_default_values_of_a_function_identify_a_term() -> None:
+    def term(factor: float) -> Term:
+        def scaled(output: StudentOutput, batch: Batch, step: int, factor: float = factor) -> Tensor:
+            return factor * output.patterns["3"].mean()
+
+        return Term(scaled)
+
+    assert term(1.0).settings() == term(1.0).settings() != term(2.0).settings()
+
+
 def test_a_run_is_not_resumed_with_another_function_of_the_same_name(tmp_path: Path) -> None:
     again(tmp_path / "run", lambda output, batch, step: output.patterns["3"].mean())
     with pytest.raises(BrainrdlError, match=r"terms\.size\.function\.code"):

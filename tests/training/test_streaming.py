@@ -256,13 +256,16 @@ def test_a_resumed_run_on_a_stream_is_bit_equal(buffer: int, last: int, tmp_path
     fit(whole, teacher(), shown(), task=Task(streams[0], batch_size=7), steps=17, **QUIET)
     assert equal(interrupted(tmp_path / "run", streams[1], streams[2], last), whole)
     # An epoch has 4 steps, and the checkpoint is of the step before the last one: earlier epochs are not read again.
-    assert streams[2].dataset.started == 5 - (last - 2) // 4  # type: ignore[attr-defined]
+    # The first images are read once more, to identify the stream.
+    assert streams[2].dataset.started == 1 + 5 - (last - 2) // 4  # type: ignore[attr-defined]
 
 
 def test_a_stream_that_gives_other_items_cannot_be_resumed(tmp_path: Path) -> None:
-    # 9 steps of 7 images were done: step 8 had items 0 to 6 of the third epoch
-    with pytest.raises(BrainrdlError, match=r"other items than in the run to resume: those of step 8 \(batch 0 of ep"):
-        interrupted(tmp_path / "one", ImageStream(Passing(), buffer=1), ImageStream(Passing(changed=3), buffer=1))
+    # 10 steps of 7 images were done: step 9 had items 7 to 13 of the third epoch
+    with pytest.raises(BrainrdlError, match=r"other items than in the run to resume: those of step 9 \(batch 1 of ep"):
+        interrupted(tmp_path / "one", ImageStream(Passing(), buffer=1), ImageStream(Passing(changed=8), buffer=1), 11)
+    with pytest.raises(BrainrdlError, match="the first images of the task's stream"):
+        interrupted(tmp_path / "first", ImageStream(Passing(), buffer=1), ImageStream(Passing(changed=3), buffer=1))
     with pytest.raises(BrainrdlError, match="buffer"):
         interrupted(tmp_path / "two", ImageStream(Passing(), buffer=1), ImageStream(Passing(), buffer=2))
 
@@ -296,6 +299,32 @@ def test_images_that_must_stay_new_are_found_in_files_and_dropped_when_asked(tmp
     fit(Student(network, ["1"]), known, stimuli, task=Task(rows, batch_size=11, overlap="drop"), **fitted)
     with pytest.raises(BrainrdlError, match="gave 11 items"):
         fit(Student(network, ["1"]), known, stimuli, task=Task(rows, batch_size=12, overlap="drop"), **fitted)
+
+
+def test_a_finished_run_on_a_stream_is_not_returned_for_another_stream(tmp_path: Path) -> None:
+    options: dict[str, Any] = {"steps": 2, "out": tmp_path / "run", "resume": True, **QUIET}
+    fit(student(), teacher(), shown(), task=Task(Passing(), batch_size=7), **options)
+    with pytest.raises(BrainrdlError, match="the first images of the task's stream"):
+        fit(student(), teacher(), shown(), task=Task(Passing(changed=3), batch_size=7), **options)
+
+
+def test_bytes_and_the_floats_made_of_them_are_the_same_held_out_image() -> None:
+    pixels = torch.randint(256, (12, 1, 6, 6), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    stimuli, rows = Stimuli.from_arrays(pixels, NAMES), [(pixels[3].float() / 255, 0)] * 5
+    with pytest.raises(BrainrdlError, match=r"has the pixels of .* 's03'"):
+        fit(student(), teacher(), stimuli, task=Task(rows, batch_size=5), steps=1, held_out=["s03"], **QUIET)
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_held_out_images_do_not_validate_the_task(stream: bool) -> None:
+    watched = Stimuli.from_arrays(shown().images(NAMES[:2]), ["a", "b"], labels=["0", "1"])
+    pictures, names = torch.cat([images(9, 5), shown().images(NAMES[:2])]), [*map(str, range(9)), "a", "b"]
+    named = Stimuli.from_arrays(pictures, names, labels=["0", "1", "2"] * 3 + ["0", "1"])
+    task = Task(named, validation=["a", "b"], batch_size=5)
+    if stream:
+        task = Task(ImageStream(Passing(), classes=["0", "1", "2"]), validation=watched, batch_size=5)
+    with pytest.raises(BrainrdlError, match="byte-identical to validation or held-out stimuli: 'a' to 's00'"):
+        fit(student(), teacher(), shown(), task=task, steps=1, held_out=list(NAMES[:2]), **QUIET)
 
 
 def test_an_image_of_the_tasks_validation_is_refused_in_the_stream() -> None:
