@@ -8,13 +8,15 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from brainrdl._core.errors import check_option, named, refuse
 from brainrdl.dissimilarity.pairs import n_conditions_of
-from brainrdl.inference.influence import Influence, influence
+from brainrdl.inference.closed_forms import influences
+from brainrdl.inference.influence import Influence
 from brainrdl.inference.intervals import Dyadic, Interval
-from brainrdl.inference.pairwise import comparison_of
+from brainrdl.similarity.pooling import means_of_others
 from brainrdl.similarity.registry import SIMILARITIES
 
 
@@ -52,7 +54,7 @@ def ceiling_test(
     models : array (n_models, n_pairs)
         RDMs of models.
     rdms : array (n_subjects, n_pairs)
-        One RDM per subject, at least 3, with the conditions in the same order.
+        One RDM per subject, at least 3, with the conditions in the same order; NaN for an unknown pair.
     comparator : str
         Name of one of `brainrdl.similarity.SIMILARITIES`.
 
@@ -64,14 +66,17 @@ def ceiling_test(
     Raises
     ------
     BrainrdlError
-        If there are fewer than 3 subjects, a pair is unknown, numbers of pairs differ, or the comparator is unknown.
+        If there are fewer than 3 subjects, a model has unknown pairs, numbers of pairs differ, or the comparator is
+        unknown.
 
     Notes
     -----
     The bound is the mean similarity of each subject with the mean of the others (`noise_ceiling`). It is a model that
     was made from subjects, so it is left out and made again for each jackknife value over subjects; stimuli count with
     their influence on the difference, so that what the model and the bound have in common cancels. A model that does
-    not differ from the lower bound can still be below a perfect model, because few subjects give a low bound.
+    not differ from the lower bound can still be below a perfect model, because few subjects give a low bound. To treat
+    the bound as a model that does not depend on the other subjects rejected more true null hypotheses in a simulation
+    (docs/validity.md).
 
     References
     ----------
@@ -94,24 +99,52 @@ def ceiling_test(
         )
     if len(of_subjects) < 3:
         refuse(f"a test against the noise ceiling needs at least 3 subjects, got {len(of_subjects)}")
-    if not (shown.isfinite().all() and of_subjects.isfinite().all()):
-        refuse("a test against the noise ceiling needs known pairs; select conditions that all subjects have")
-    own = [_influence(model, of_subjects, comparator) for model in shown]
-    bounds = [_influence(others, of_subjects[kept], comparator) for kept, others in _pooled(of_subjects, comparator)]
-    return [_test(model, bounds) for model in own]
+    if shown.isnan().any() or shown.isinf().any() or of_subjects.isinf().any():
+        refuse("a test against the noise ceiling needs finite model RDMs; NaN is for unknown pairs of subjects only")
+    return lower_bound_tests(shown, of_subjects, comparator)
 
 
-def _influence(a: Tensor, b: Tensor, comparator: str) -> Influence:
-    return influence(comparison_of(comparator), a.expand_as(b).contiguous(), b, SIMILARITIES[comparator])
+def lower_bound_tests(
+    models: Float[Tensor, "n_models *n_subjects n_pairs"], rdms: Float[Tensor, "n_subjects n_pairs"], comparator: str
+) -> list[CeilingTest]:
+    """Test models against the lower bound of the noise ceiling, as `ceiling_test`, which checks what it is given.
+
+    Parameters
+    ----------
+    models : Tensor (n_models, n_pairs) or (n_models, n_subjects, n_pairs)
+        One RDM for all subjects, or one for each, float64.
+    rdms : Tensor (n_subjects, n_pairs)
+        At least 3, float64; NaN for an unknown pair.
+    comparator : str
+
+    Returns
+    -------
+    list of CeilingTest
+        NaN for a model that is constant.
+
+    Examples
+    --------
+    >>> rdms = torch.rand(5, 15, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    >>> [test.value < 0 for test in lower_bound_tests(rdms[:1], rdms[1:], "corr")]
+    [False]
+    """
+    bounds = [_mean_of(_influences(comparator, *pooled)) for pooled in _pooled(rdms, comparator)]
+    return [_test(_influences(comparator, model, rdms), bounds) for model in models]
 
 
-def _pooled(rdms: Tensor, comparator: str) -> Iterator[tuple[list[int], Tensor]]:
-    """For all subjects, and without each: those who are left, and for each of them the mean of the others."""
-    comparable, n = SIMILARITIES[comparator].poolable(rdms), len(rdms)
-    for left_out in (None, *range(n)):
-        kept = [s for s in range(n) if s != left_out]
-        # not the sum minus one subject: rounding would break ties of mean ranks
-        yield kept, torch.stack([comparable[[other for other in kept if other != s]].mean(0) for s in kept])
+def _influences(comparator: str, a: Tensor, b: Tensor) -> Influence:
+    return influences(comparator, a.expand_as(b).contiguous(), b)
+
+
+def _mean_of(found: Influence) -> Influence:
+    return Influence(*(part.mean(0) for part in found))
+
+
+def _pooled(rdms: Tensor, comparator: str) -> Iterator[tuple[Tensor, Tensor]]:
+    """For all subjects, and without each: the mean of the others for each who is left, and those who are left."""
+    for left_out in (None, *range(len(rdms))):
+        kept = rdms[[s for s in range(len(rdms)) if s != left_out]]
+        yield means_of_others(kept, SIMILARITIES[comparator].poolable), kept
 
 
 def _test(model: Influence, bounds: list[Influence]) -> CeilingTest:
@@ -119,7 +152,7 @@ def _test(model: Influence, bounds: list[Influence]) -> CeilingTest:
     n = len(model.value)
     kept = [[s for s in range(n) if s != left_out] for left_out in (None, *range(n))]
     value, pairs, conditions = (
-        torch.stack([of_model[who].mean(0) - bound.mean(0) for who, bound in zip(kept, of_bounds, strict=True)])
+        torch.stack([of_model[who].mean(0) - bound for who, bound in zip(kept, of_bounds, strict=True)])
         for of_model, of_bounds in zip(model, zip(*bounds, strict=True), strict=True)
     )
     n_stimuli = n_conditions_of(pairs.shape[-1])

@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from brainrdl.dissimilarity.pairs import n_conditions_of, pair_indices, to_square
-from brainrdl.inference.influence import Influence, influence
+from brainrdl.inference.influence import Influence, influence, scale_for_few
 from brainrdl.inference.pairwise import comparison_of, is_constant
 from brainrdl.similarity.pair_sums import scaled, unit
 from brainrdl.similarity.ranks import cumulative, take
@@ -85,8 +85,7 @@ def influences(comparator: str, a: Tensor | Prepared, b: Tensor | Prepared) -> I
         return influence(comparison_of(comparator), a.rdms, b.rdms, similarity)
     value, pairs, conditions = _FORMS[comparator].join(a.parts, b.parts)
     value = torch.where(a.constant | b.constant, torch.nan, value)
-    m, n_pairs = n_conditions_of(a.rdms.shape[-1]), a.rdms.shape[-1]
-    scale = (m / (m - 2)) ** (0.5 if similarity.ranks else 1) * (n_pairs / (n_pairs - 2)) ** 0.5
+    scale = scale_for_few(n_conditions_of(a.rdms.shape[-1]), similarity.ranks)
     pairs = pairs.mul_(scale)
     if not similarity.centred:
         return Influence(value, pairs, _centred_changes(value, conditions))

@@ -19,6 +19,7 @@ from brainrdl.inference.influence import Influence, influence
 from brainrdl.inference.intervals import Dyadic, Estimate, Replicates
 from brainrdl.inference.pairwise import Compare
 from brainrdl.inference.resamples import resample_subjects
+from brainrdl.similarity.pooling import means_of_others
 from brainrdl.similarity.traits import Comparator
 
 _MOST = 2**25  # influences of pairs without each subject, for one score; beyond, their interaction is not subtracted
@@ -81,7 +82,7 @@ class DyadicInference:
 
     def of_mean(self, fold: FoldRDMs, students: Tensor, compare: Compare, similarity: Comparator[Any]) -> list[_Part]:
         """Return influences on the score against the mean RDM, and against each mean without one subject."""
-        mean, without = fold.rdms.nanmean(0, keepdim=True), _means_without(fold.rdms)
+        mean, without = fold.rdms.nanmean(0, keepdim=True), means_of_others(fold.rdms)
         if self.with_interaction:
             found = influence(compare, students[:, None], torch.cat([mean, without]), similarity)
         else:
@@ -158,13 +159,6 @@ class DyadicInference:
 def _n_scored(parts: Sequence[_Part]) -> int:
     """Count the stimuli with a score."""
     return len(torch.cat([part.stimuli for part in parts]).unique()) if parts else 0
-
-
-def _means_without(rdms: Tensor) -> Tensor:
-    """Mean RDM of the other subjects, for each subject; NaN if no other knows the pair."""
-    known = ~rdms.isnan()
-    values, counts = rdms.nan_to_num(), known.sum(0)
-    return (values.sum(0) - values) / (counts - known.long())
 
 
 class _Draws(NamedTuple):

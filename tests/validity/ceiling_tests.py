@@ -83,10 +83,8 @@ def cell(draw: str, n_stimuli: int, n: int, comparator: str, n_sets: int) -> lis
     for (what, name), results in found.items():
         value, p = np.array(results).T
         below, above = ((p < 0.05) & (value < 0)).mean(), ((p < 0.05) & (value > 0)).mean()
-        rows.append(
-            design
-            | {"model": what, "lower bound": name, "found below": round(below, 3), "found above": round(above, 3)}
-        )
+        shares = {"found below": round(below, 3), "found above": round(above, 3)}
+        rows.append(of_cell | {"model": what, "lower bound": name} | shares)
     return rows
 
 
