@@ -170,8 +170,8 @@ def rsa(
         "data": teacher.name, "models": [one.label for one in cut], "targets": [one.target for one in targets],
         "comparators": list(comparators), "weights": None if weights is None else str(weights),
         "dissimilarity": dissimilarity, "intervals": intervals, "n_bootstrap": how.n_bootstrap or None,
-        "correction": correction, "between_targets": between, "folds": folds, "seed": seed, "groups": groups or {}, "conditions": list(kept),
-        "left_out": _left_out(conditions, found, kept),
+        "correction": correction, "between_targets": between, "folds": folds, "seed": seed, "groups": groups or {},
+        "conditions": list(kept), "left_out": _left_out(conditions, found, kept),
     }  # fmt: skip
     summary, contrasts, scores = tables
     return RSAResult(summary, contrasts, chosen, scores, _models(cut), _data(truth, kept), compared, settings)
