@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -13,11 +12,14 @@ from torch import Tensor
 
 from brainrdl._core.errors import check_option, named, refuse
 from brainrdl.dissimilarity.pairs import n_conditions_of
-from brainrdl.inference.closed_forms import influences
+from brainrdl.inference.closed_forms import Prepared, has_closed_form, influences
 from brainrdl.inference.influence import Influence
 from brainrdl.inference.intervals import Dyadic, Interval
-from brainrdl.similarity.pooling import means_of_others
+from brainrdl.inference.pairwise import comparison_of
+from brainrdl.similarity.pooling import means_of_others, pooled_once
 from brainrdl.similarity.registry import SIMILARITIES
+
+_MOST = 2**25  # influences of pairs; beyond, the interaction of stimuli and subjects is not subtracted
 
 
 class CeilingTest(NamedTuple):
@@ -74,9 +76,12 @@ def ceiling_test(
     The bound is the mean similarity of each subject with the mean of the others (`noise_ceiling`). It is a model that
     was made from subjects, so it is left out and made again for each jackknife value over subjects; stimuli count with
     their influence on the difference, so that what the model and the bound have in common cancels. A model that does
-    not differ from the lower bound can still be below a perfect model, because few subjects give a low bound. To treat
-    the bound as a model that does not depend on the other subjects rejected more true null hypotheses in a simulation
-    (docs/validity.md).
+    not differ from the lower bound can still be below a perfect model, because few subjects give a low bound.
+
+    A test that treats the bound as a model which does not depend on the other subjects rejected more true null
+    hypotheses in a simulation (docs/validity.md). Without influences in closed form (tau-a and others, unknown pairs),
+    and with very many subjects, the interaction of stimuli and subjects is not subtracted from their variances, which
+    makes the interval wider.
 
     References
     ----------
@@ -128,34 +133,53 @@ def lower_bound_tests(
     >>> [test.value < 0 for test in lower_bound_tests(rdms[:1], rdms[1:], "corr")]
     [False]
     """
-    bounds = [_mean_of(_influences(comparator, *pooled)) for pooled in _pooled(rdms, comparator)]
-    return [_test(_influences(comparator, model, rdms), bounds) for model in models]
+    bounds = _Bounds.of(rdms, comparator)
+    return [_test(_influences(comparator, model.expand_as(rdms), bounds.subjects), bounds) for model in models]
 
 
-def _influences(comparator: str, a: Tensor, b: Tensor) -> Influence:
-    return influences(comparator, a.expand_as(b).contiguous(), b)
+def _influences(comparator: str, models: Tensor, subjects: Prepared) -> Influence:
+    found = influences(comparator, models.contiguous()[None], subjects)
+    return Influence(*(part[0] for part in found))
 
 
-def _mean_of(found: Influence) -> Influence:
-    return Influence(*(part.mean(0) for part in found))
+class _Bounds(NamedTuple):
+    """Lower bounds of all subjects, and without each subject."""
+
+    subjects: Prepared
+    all_subjects: Influence  # mean over subjects
+    values: Tensor  # (n_subjects,)
+    pairs: Tensor  # (n_subjects, n_pairs), or (0, n_pairs) if the interaction is not subtracted
+    conditions: Tensor
+
+    @classmethod
+    def of(cls, rdms: Tensor, comparator: str) -> _Bounds:
+        n, subjects = len(rdms), Prepared(comparator, rdms[None])
+        rows, pool = pooled_once(rdms, SIMILARITIES[comparator].poolable)
+        everybody = _influences(comparator, means_of_others(rows, pool), subjects)
+        with_interaction = has_closed_form(comparator, rdms) and n * rdms.numel() <= _MOST
+        found = []
+        for left_out in range(n):
+            kept = torch.tensor([s for s in range(n) if s != left_out])
+            others = torch.zeros_like(rdms).index_copy_(0, kept, means_of_others(rows[kept], pool))
+            if with_interaction:
+                of_all = _influences(comparator, others, subjects)
+            else:
+                of_all = Influence(comparison_of(comparator)(others, rdms), rdms[:, :0], rdms[:, :0])
+            found.append(Influence(*(part[kept].mean(0) for part in of_all)))
+        values, pairs, conditions = (torch.stack(column) for column in zip(*found, strict=True))
+        if not with_interaction:
+            pairs, conditions = everybody.pairs[:0], everybody.conditions[:0]
+        return cls(subjects, Influence(*(part.mean(0) for part in everybody)), values, pairs, conditions)
 
 
-def _pooled(rdms: Tensor, comparator: str) -> Iterator[tuple[Tensor, Tensor]]:
-    """For all subjects, and without each: the mean of the others for each who is left, and those who are left."""
-    for left_out in (None, *range(len(rdms))):
-        kept = rdms[[s for s in range(len(rdms)) if s != left_out]]
-        yield means_of_others(kept, SIMILARITIES[comparator].poolable), kept
-
-
-def _test(model: Influence, bounds: list[Influence]) -> CeilingTest:
+def _test(model: Influence, bounds: _Bounds) -> CeilingTest:
     """Differences of all subjects together, and without each subject."""
+    value, pairs, conditions = (part.mean(0) - bound for part, bound in zip(model, bounds.all_subjects, strict=True))
     n = len(model.value)
-    kept = [[s for s in range(n) if s != left_out] for left_out in (None, *range(n))]
-    value, pairs, conditions = (
-        torch.stack([of_model[who].mean(0) - bound for who, bound in zip(kept, of_bounds, strict=True)])
-        for of_model, of_bounds in zip(model, zip(*bounds, strict=True), strict=True)
+    values_without, pairs_without, conditions_without = (
+        (part.sum(0) - part[: len(bound)]) / (n - 1) - bound for part, bound in zip(model, bounds[2:], strict=True)
     )
     n_stimuli = n_conditions_of(pairs.shape[-1])
-    found = Dyadic(float(value[0]), pairs[0], conditions[0], value[1:], pairs[1:], conditions[1:], n_stimuli)
+    found = Dyadic(float(value), pairs, conditions, values_without, pairs_without, conditions_without, n_stimuli)
     interval: Interval = found.interval()
     return CeilingTest(found.value, *interval)

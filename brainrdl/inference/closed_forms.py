@@ -50,6 +50,17 @@ class Prepared:
         return cut
 
 
+def has_closed_form(comparator: str, rdms: Float[Tensor, "*batch n_pairs"]) -> bool:
+    """Say whether the influences on this similarity with these RDMs are fast.
+
+    Examples
+    --------
+    >>> has_closed_form("corr", torch.rand(2, 15)), has_closed_form("tau-a", torch.rand(2, 15))
+    (True, False)
+    """
+    return comparator in _FORMS and not bool(torch.isnan(rdms.sum()))
+
+
 def influences(comparator: str, a: Tensor | Prepared, b: Tensor | Prepared) -> Influence:
     """Compute similarities with their influences, as `brainrdl.inference.influence.influence` but faster.
 

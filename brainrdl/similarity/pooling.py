@@ -124,8 +124,25 @@ def means_of_others(rdms: RDMStack, pool: Callable[[RDMStack], RDMStack] = uncha
             [3., 4.],
             [2., 3.]])
     """
-    others = [torch.cat([rdms[:s], rdms[s + 1 :]]) for s in range(len(rdms))]
-    return torch.stack([pool(rest).nanmean(0) for rest in others])
+    rdms, pool = pooled_once(rdms, pool)
+    others = (torch.cat([rdms[:s], rdms[s + 1 :]]) for s in range(len(rdms)))
+    if rdms.isnan().any():
+        return torch.stack([pool(rest).nanmean(0) for rest in others])
+    return torch.stack([rest.mean(0) for rest in others])
+
+
+def pooled_once(
+    rdms: RDMStack, pool: Callable[[RDMStack], RDMStack]
+) -> tuple[RDMStack, Callable[[RDMStack], RDMStack]]:
+    """Rescale RDMs before any of them are left out, if each is rescaled by itself; return what remains to be done.
+
+    Examples
+    --------
+    >>> rows, pool = pooled_once(torch.tensor([[1.0, 4.0, 1.0], [3.0, 2.0, 4.0]]), as_ranks)
+    >>> rows[0].tolist(), pool is unchanged
+    ([-1.0, 2.0, -1.0], True)
+    """
+    return (rdms, pool) if _has_gaps(rdms) else (pool(rdms), unchanged)
 
 
 def _root_mean_square(rdms: RDMStack) -> Tensor:

@@ -23,6 +23,7 @@ from brainrdl.analysis.model_sources import ModelRDM, model_rdms_of
 from brainrdl.evaluation.held_out import teacher_rdms
 from brainrdl.evaluation.scores import TeacherRDMs
 from brainrdl.inference import ceiling_test
+from brainrdl.reporting import rsa_page
 
 NAMES = [f"im{k:02d}" for k in range(16)]
 N_PAIRS = 120
@@ -320,13 +321,14 @@ def test_a_bootstrap_gives_wider_intervals_of_the_same_scores_and_differences() 
     pd.testing.assert_frame_equal(again.summary, found.summary)
 
 
-def test_the_page_of_a_bootstrap_says_that_it_is_conservative(tmp_path: Path) -> None:
+def test_the_methods_text_says_that_a_bootstrap_is_conservative() -> None:
     data, truth = brain()
     found = rsa(layers(truth), data, comparators="corr", intervals="dual-bootstrap", n_bootstrap=20, folds=0)
-    text = " ".join(found.save(tmp_path / "rsa").read_text().split())
+    text = " ".join(rsa_page._methods(found.summary, found.settings, found.best_layers))
     assert "20 resamples of the dual bootstrap" in text
     assert "conservative" in text
-    assert "10.7554/eLife.82566" in text
+    cited = [reference.doi for reference in rsa_page._references(found.summary, found.settings)]
+    assert "10.7554/eLife.82566" in cited
 
 
 def test_p_ceiling_is_that_of_the_ceiling_test() -> None:

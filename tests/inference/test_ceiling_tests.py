@@ -33,9 +33,10 @@ def test_closed_forms_and_unknown_pairs_give_the_same_test() -> None:
     sample = population.draw(np.random.default_rng(0), 12, 5)
     rdms = torch.tensor(sample.subjects).contiguous()
     whole = ceiling_test(sample.worse[None], rdms, "spearman")[0]
-    rdms[2, 5] = torch.nan  # from now on, influences are differentiated automatically
+    rdms[2, 5] = torch.nan  # from now on, influences are differentiated automatically, and the interval is wider
     nearly = ceiling_test(sample.worse[None], rdms, "spearman")[0]
-    assert nearly == pytest.approx(whole, abs=0.02)
+    assert nearly.value == pytest.approx(whole.value, abs=0.02)
+    assert 1 <= (nearly.high - nearly.low) / (whole.high - whole.low) < 1.3
     lower = noise_ceiling(rdms, "spearman")[0]
     score = SIMILARITIES["spearman"](torch.tensor(sample.worse), rdms).mean()
     assert nearly.value == pytest.approx(float(score) - lower)

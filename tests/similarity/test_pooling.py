@@ -48,7 +48,7 @@ def test_ranks_of_parts_of_an_rdm_are_put_in_their_place() -> None:
     rdms = with_gaps((0.0, 9.0, -3.0, 1.0))
     assert float(spearman(as_ranks(rdms).nanmean(0), TRUTH)) > 0.99
     within = torch.stack([as_ranks(row[None])[0] for row in rdms]).nanmean(0)
-    assert float(spearman(within, TRUTH)) < 0.9  # each ranked by itself
+    assert float(spearman(within, TRUTH)) < 0.97  # each ranked by itself
 
 
 @pytest.mark.parametrize("pool", [as_ranks, as_z_scores, over_root_mean_square, over_mean, as_residuals, unchanged])
@@ -63,7 +63,7 @@ def test_the_noise_ceiling_of_one_rdm_in_other_units_and_with_gaps_is_1() -> Non
 
 
 def test_means_of_others_keep_ties() -> None:
-    rdms = torch.tensor([[0.3, 0.7], [0.1, 0.1], [0.2, 0.2], [0.7, 0.7]], dtype=torch.float64)
+    rdms = torch.tensor([[0.3, 1000.7], [0.1, 0.1], [0.2, 0.2], [0.7, 0.7]], dtype=torch.float64)
     found = means_of_others(rdms)
     assert found[0, 0] == found[0, 1]
     assert (rdms.sum(0) - rdms)[0, 0] != (rdms.sum(0) - rdms)[0, 1]  # the fast way breaks the tie
