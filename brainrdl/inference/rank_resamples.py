@@ -134,8 +134,8 @@ class _Order(NamedTuple):
         group_of = np.append(places_a // size, n_groups)[groups_b]
         signs_b[group_of[:, :, None] == group_of[:, None]] = 0
         cells = places_a // size * n_groups + places_b // size
-        found = (groups_a, groups_b, signs_a, signs_b, cells)
-        return cls(*map(torch.from_numpy, found), ties=_ties(a, b))  # type: ignore[call-arg]
+        order_a, order_b, of_a, of_b, of_pairs = map(torch.from_numpy, (groups_a, groups_b, signs_a, signs_b, cells))
+        return cls(order_a, order_b, of_a, of_b, of_pairs, _ties(a, b))
 
     def score(self, weights: Float[Tensor, "n_pairs n_draws"]) -> Float[Tensor, " n_draws"]:
         """Weights of concordant pairs of pairs minus those of discordant ones, for each column of weights."""
