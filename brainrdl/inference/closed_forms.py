@@ -20,6 +20,7 @@ from brainrdl.inference.pairwise import comparison_of, is_constant
 from brainrdl.similarity.pair_sums import scaled, unit
 from brainrdl.similarity.ranks import cumulative, take
 from brainrdl.similarity.registry import SIMILARITIES
+from brainrdl.similarity.sorting import stable_order
 
 _NOTHING_LEFT = 1e-12  # of an RDM's sum of squares; what is left without a condition is then a rounding error
 
@@ -167,7 +168,7 @@ def _cosine_left(xy: Tensor, xx: Tensor, yy: Tensor) -> Tensor:
 
 def _prepare_ranks(rdms: Tensor) -> _Parts:
     """Centred ranks; order; places of the first and behind the last equal value; and own derivatives over squares."""
-    ordered, order = rdms.sort(-1)
+    order, ordered = map(torch.from_numpy, stable_order(rdms.numpy()))
     places = torch.arange(rdms.shape[-1]).expand_as(order)
     first, behind = places, places + 1
     new = ordered[..., 1:] > ordered[..., :-1]
