@@ -1,3 +1,4 @@
+from .arrangement import condition_order as condition_order
 from .images import (
     rdm as rdm,
     rdms as rdms,

@@ -11,7 +11,9 @@ from jaxtyping import Bool, Float
 
 from brainrdl._core.errors import check_option, refuse
 from brainrdl.dissimilarity.measures import label_of
-from brainrdl.plot.images import Layout, label_panels, layout_of, limits_of
+from brainrdl.plot.arrangement import Layout, layout_of, limits_of, ranks
+from brainrdl.plot.images import RANK
+from brainrdl.plot.margins import Margins, label_panels, margins_of, settle
 from brainrdl.plot.style import (
     BLUE,
     PANEL_TITLE,
@@ -31,9 +33,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from rsatoolbox.rdm import RDMs
-DENSE = 2000
 
-_RANK = "rank of dissimilarity (0-1)"
+    from brainrdl.plot.thumbnails import Images
+DENSE = 2000
 
 
 def rdm_pair(
@@ -46,6 +48,10 @@ def rdm_pair(
     by: str = "stimulus",
     titles: tuple[str, str] = ("student", "teacher"),
     figure: Figure | None = None,
+    order: str | Sequence[str] | None = None,
+    folds: Mapping[str, Any] | None = None,
+    images: Images | None = None,
+    labels: str | None = None,
 ) -> Figure:
     """Draw the RDMs of a student and a teacher side by side on the same scale, and their difference.
 
@@ -71,6 +77,8 @@ def rdm_pair(
         Titles of the two RDMs.
     figure : Figure, optional
         Where to draw; a new figure by default.
+    order, folds, images, labels
+        As in `rdm`. The teacher's RDM is clustered, so that a student with missing pairs can have this order.
 
     Returns
     -------
@@ -80,8 +88,13 @@ def rdm_pair(
     Raises
     ------
     BrainrdlError
-        If the names differ, a stack has several RDMs, an option is unknown, a condition has no category, or the
-        measures differ with ``scale="raw"``.
+        If the names differ, a stack has several RDMs, an option is unknown, a condition has no category, fold or image,
+        ``cells="groups"`` has other margins than categories, or the measures differ with ``scale="raw"``.
+
+    See Also
+    --------
+    rdm_folds : Only the pairs that were held out together, one panel per fold.
+    pair_table : The table of these pairs.
 
     Examples
     --------
@@ -98,24 +111,29 @@ def rdm_pair(
     check_option(scale, ("rank", "raw"), "scale")
     check_option(cells, ("pairs", "groups"), "cells")
     student, teacher = _one_each(student, teacher, by)
-    layout = layout_of(names(student, by), groups)
     squares = _scaled_squares(student, teacher, scale)
     if cells == "groups":
-        squares, layout = _per_group(squares, layout)
+        if any(given is not None for given in (order, folds, images, labels)):
+            refuse('cells="groups" draws categories, so order, folds, images and labels of conditions have no place')
+        squares, layout = _per_group(squares, layout_of(names(student, by), groups))
     else:
+        layout = layout_of(names(student, by), groups, order, folds, teacher.get_matrices()[0])
         squares = [layout.arrange(square) for square in squares]
-    unit = _RANK if scale == "rank" else _measure_of_both(student, teacher)
+    margins = margins_of(layout, images, labels)
+    unit = RANK if scale == "rank" else _measure_of_both(student, teacher)
     limits = (0.0, 1.0) if (scale, cells) == ("rank", "pairs") else limits_of(squares, diagonal=cells == "groups")
     with styled():
         figure = figure or new_figure((9.4, 3.2))
-        _three_panels(figure, squares, layout, titles, unit, limits)
+        _three_panels(figure, squares, margins, titles, unit, limits)
+        if margins.pictures:
+            settle(figure)
     return figure
 
 
 def _three_panels(
     figure: Figure,
     squares: Sequence[Float[np.ndarray, "n n"]],
-    layout: Layout,
+    margins: Margins,
     titles: tuple[str, str],
     unit: str,
     limits: tuple[float, float],
@@ -129,9 +147,9 @@ def _three_panels(
     for ax, square, title, look in zip(axes, [*squares, difference], [*titles, of_difference], looks, strict=True):
         draw_image(ax, square, *look)
         set_title(ax, title, PANEL_TITLE)
-    label_panels(axes, layout, columns=3)
+    label_panels(axes, margins, columns=3)
     draw_colorbar(axes[1], unit)
-    draw_colorbar(axes[2], unit.replace(_RANK, "difference of ranks"))
+    draw_colorbar(axes[2], unit.replace(RANK, "difference of ranks"))
 
 
 def _measure_of_both(student: RDMs, teacher: RDMs) -> str:
@@ -149,17 +167,7 @@ def _scaled_squares(student: RDMs, teacher: RDMs, scale: str) -> list[Float[np.n
 
     *both, shared = _shared_pairs(student, teacher)
     both = [np.where(shared, pairs, np.nan) for pairs in both]
-    return [squareform(_ranks(pairs) if scale == "rank" else pairs, checks=False) for pairs in both]
-
-
-def _ranks(pairs: Float[np.ndarray, " n_pairs"]) -> Float[np.ndarray, " n_pairs"]:
-    """Midranks of the finite entries, from 0 (smallest) to 1 (largest); NaN stays NaN."""
-    from scipy.stats import rankdata
-
-    finite = np.isfinite(pairs)
-    ranks = np.full(pairs.shape, np.nan)
-    ranks[finite] = (rankdata(pairs[finite]) - 1) / max(int(finite.sum()) - 1, 1)
-    return ranks
+    return [squareform(ranks(pairs) if scale == "rank" else pairs, checks=False) for pairs in both]
 
 
 def _per_group(
@@ -246,8 +254,8 @@ def pairs(
 
 def _within(layout: Layout) -> Bool[np.ndarray, " n_pairs"]:
     """Whether both conditions of a pair belong to the same category, in the order of the RDM (not of the drawing)."""
-    of = np.empty(len(layout.names), dtype=int)
-    of[layout.order] = np.repeat(range(len(layout.runs)), [stop - start for _, start, stop in layout.runs])
+    of = np.empty(len(layout.names), dtype=object)
+    of[layout.order] = layout.groups
     rows, columns = np.triu_indices(len(of), 1)
     return of[rows] == of[columns]
 
