@@ -43,9 +43,9 @@ def map_table(
         ones are kept. "t-sne" (of scikit-learn) and "umap" (of the package umap-learn, if it is installed) keep
         neighbours together; large distances have no meaning.
     align_to : RDMs, optional
-        One RDM of the same conditions, for example the teacher's: each map is moved, rotated, reflected and scaled so
-        that its points come as close as possible to the map of this RDM (Procrustes). By default maps are aligned to
-        that of the first RDM, whose axes are its principal axes.
+        One RDM of the same conditions, for example the teacher's: each map is moved, rotated and reflected so that its
+        points come as close as possible to the map of this RDM, after scaling to its size (Procrustes). By default maps
+        are aligned to that of the first RDM, whose axes are its principal axes.
     by : str
         Pattern descriptor that names the conditions.
     seed : int
@@ -56,9 +56,9 @@ def map_table(
     DataFrame
         One row per RDM and condition. Columns: rdm (number in the stack), condition, x, y; and the same for all
         conditions of an RDM: stress (Kruskal's stress 1 after the best scaling: 0 for a perfect map), variance (squared
-        correlation of dissimilarities with distances on the map; squared distances for "classical") and misfit (sum of
-        squared differences to the points of the aligned map, as a share of their variance: 0 for the same map, NaN for
-        the map that others are aligned to).
+        correlation of dissimilarities with distances on the map; squared distances for "classical") and misfit (the
+        share of the variance of the points of `align_to` that remains with the best scale: 0 for the same map, 1 for an
+        unrelated one; NaN for the map that others are aligned to).
 
     Raises
     ------
@@ -111,8 +111,8 @@ def _map_of(square: Square, conditions: tuple[str, ...], method: str, seed: int)
         refuse(f'method="{method}" needs all pairs, but {missing} are NaN; use method="mds", or complete RDMs')
     if method in ("t-sne", "umap") and (square[known] < 0).any():
         refuse(
-            f'method="{method}" needs dissimilarities of at least 0, got {square[known].min():.3g}; use method="mds" or '
-            '"classical", which allow the negative values of cross-validated dissimilarities'
+            f'method="{method}" needs dissimilarities of at least 0, got {square[known].min():.3g}; use method="mds" '
+            'or "classical", which allow the negative values of cross-validated dissimilarities'
         )
     points = oriented(
         {"mds": _mds, "classical": _classical, "t-sne": _tsne, "umap": _umap}[method](square, known, seed)
@@ -180,14 +180,14 @@ def _check_determined(points: Points, known: Bool[np.ndarray, "n n"], conditions
     stiffness = -np.einsum("ijk,ijl,ij->ikjl", toward, toward, known.astype(float))
     for i in range(n):
         stiffness[i, :, i, :] = -stiffness[i].sum(1)
-    values, vectors = np.linalg.eigh(stiffness.reshape(2 * n, 2 * n))
+    values = np.linalg.eigvalsh(stiffness.reshape(2 * n, 2 * n))
     if values[3] > 1e-9 * values[-1]:  # three are 0 in any case: two shifts and a rotation
         return
-    fewest = np.argsort(known.sum(1), kind="stable")[:3]
+    fewest, n_missing = np.argsort(known.sum(1), kind="stable")[:3], int(np.triu(~known, 1).sum())
     refuse(
-        f"the known pairs do not determine a map: {int(np.triu(~known, 1).sum())} of {n * (n - 1) // 2} are NaN (fewest "
-        f"are known of {quote(conditions[i] for i in fewest)}), so that some conditions could be anywhere; use a "
-        "complete RDM, or the conditions of one fold"
+        f"the known pairs do not determine a map: {n_missing} of {n * (n - 1) // 2} are NaN (fewest are known of "
+        f"{quote(conditions[i] for i in fewest)}), so that some conditions could be anywhere; use a complete RDM, or "
+        "the conditions of one fold"
     )
 
 
@@ -223,7 +223,10 @@ def oriented(points: Points) -> Points:
 
 
 def aligned(points: Points, reference: Points) -> tuple[Points, float]:
-    """Move, rotate, reflect and scale points to a reference; also return what remains, as a share of its variance.
+    """Move, rotate and reflect points to a reference, scaled to its size; also return the misfit.
+
+    The misfit is what would remain with the best scale, as a share of the reference's variance. This scale is not used
+    for the points, because it draws maps that differ much towards the centre.
 
     Examples
     --------
@@ -234,6 +237,6 @@ def aligned(points: Points, reference: Points) -> tuple[Points, float]:
     """
     ours, theirs = points - points.mean(0), reference - reference.mean(0)
     u, values, vt = np.linalg.svd(ours.T @ theirs)
-    scale = values.sum() / max(np.square(ours).sum(), _TINY)
-    moved = scale * ours @ u @ vt
-    return moved + reference.mean(0), float(np.square(moved - theirs).sum() / max(np.square(theirs).sum(), _TINY))
+    sizes = max(np.linalg.norm(ours), _TINY), max(np.linalg.norm(theirs), _TINY)
+    turned = sizes[1] / sizes[0] * ours @ u @ vt
+    return turned + reference.mean(0), float(max(0.0, 1 - (values.sum() / sizes[0] / sizes[1]) ** 2))

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 LABELS = ("names", "groups", "count")
 
 # In points: height of a line of small text, mean width of its letters, and the space needed around an image.
-_LINE, _LETTER, _MARGIN = 8.7, 4.3, 34.0
+LINE, LETTER, _MARGIN = 8.7, 4.3, 34.0
 
 _SMALLEST, _DEEPEST, _MOST_LANES = 8.0, 0.3, 5  # side of a thumbnail in points, and its share of the image's side
 
@@ -41,6 +41,14 @@ class Margins:
     layout: Layout
     labels: str | None = None
     pictures: Sequence[Picture] = ()
+
+    def part(self, start: int, stop: int) -> Margins:
+        """Margins of some neighbours, without text."""
+        layout, kept = self.layout, slice(start, stop)
+        inside = replace(
+            layout, names=layout.names[kept], order=layout.order[kept], groups=layout.groups[kept], folds=()
+        )
+        return Margins(inside, "count", self.pictures[kept])
 
 
 def margins_of(layout: Layout, images: Images | None = None, labels: str | None = None) -> Margins:
@@ -58,29 +66,37 @@ def label_panels(axes: Sequence[Axes], margins: Margins, columns: int) -> None:
         first, last = position % columns == 0, position + columns >= len(axes)
         explained = _label(ax, margins, rows=first, columns=last)
     if explained:
-        handles, figure = _handles(margins.layout), axes[0].figure
+        explain_panels(axes[0].figure, margins)
+
+
+def explain_panels(figure: Figure | SubFigure, margins: Margins) -> None:
+    """Put a legend of the categories below all panels."""
+    handles = _handles(margins.layout)
+    if handles:
         ncols = _columns_of(handles, 72 * figure.bbox.width / figure.dpi)
         figure.legend(handles=handles, loc="outside lower left", ncols=ncols, **_LEGEND)
 
 
-def label_conditions(ax: Axes, margins: Margins) -> None:
+def label_conditions(ax: Axes, margins: Margins, *, explained: bool = True) -> None:
     """Label one image by category, fold, name or picture, and count the conditions if labels do not fit."""
-    if _label(ax, margins, rows=True, columns=True):
+    if _label(ax, margins, rows=True, columns=True) and explained:
         explain_below(ax, _handles(margins.layout))
 
 
 def explain_below(ax: Axes, handles: Sequence[Artist]) -> None:
-    """Put a legend below an axes, its margins and its label."""
-    edges = {edge: ax.spines[edge].get_position() for edge in ("left", "bottom")}
-    x, y = (edge[1] if edge[0] == "axes" else 0.0 for edge in edges.values())
-    below = ax.transAxes + ScaledTranslation(0, -20 / 72, ax.figure.dpi_scale_trans)
-    space = _Space.of(ax)
+    """Put a legend below an axes, its margins and the labels that it has by now."""
+    places = [ax.spines[edge].get_position() for edge in ("left", "bottom")]
+    x, y = (place[1] if place[0] == "axes" else 0.0 for place in places)
+    box, scale, space = ax.xaxis.get_tightbbox(), 72 / ax.figure.dpi, _Space.of(ax)
+    start = ax.transAxes.transform((0, y))[1]
+    labels = 0.0 if box is None else max(0.0, start - box.y0) * scale
+    below = ax.transAxes + ScaledTranslation(0, -(labels + 6) / 72, ax.figure.dpi_scale_trans)
     ncols = _columns_of(handles, space.width / space.ncols)
     ax.legend(handles=handles, loc="upper left", bbox_to_anchor=(x, y), bbox_transform=below, ncols=ncols, **_LEGEND)
 
 
 def _columns_of(handles: Sequence[Artist], width: float) -> int:
-    widest = max(len(str(handle.get_label())) for handle in handles) * _LETTER + 24
+    widest = max(len(str(handle.get_label())) for handle in handles) * LETTER + 24
     return max(1, min(len(handles), int(width / widest)))
 
 
@@ -144,7 +160,7 @@ class _Text:
     def _fitting(cls, runs: Sequence[Run], space: _Space, n: int, *, of_groups: bool = False) -> _Text:
         """Write all labels if no two of them overlap."""
         side = space.side(0, 0)
-        for_words = side / 2 if of_groups else min(side / 2, side - _LINE * len(runs))
+        for_words = side / 2 if of_groups else min(side / 2, side - LINE * len(runs))
         return cls._in_words(runs, space, n, for_words, of_groups=of_groups)
 
     @classmethod
@@ -162,11 +178,11 @@ class _Text:
     ) -> _Text:
         if not runs:
             return cls()
-        words = shown([label for label, *_ in runs], longest=max(9, min(28, int(for_words / _LETTER))))
-        longest = _LETTER * max(map(len, words))
+        words = shown([label for label, *_ in runs], longest=max(9, min(28, int(for_words / LETTER))))
+        longest = LETTER * max(map(len, words))
         middles = np.array([(start + stop) / 2 for _, start, stop in runs])
         apart = space.side(longest, 0 if of_groups else longest) / n * float(np.diff(middles).min(initial=n))
-        return cls(runs, words, apart < _LINE * 2**0.5, of_groups) if apart >= _LINE else cls()
+        return cls(runs, words, apart < LINE * 2**0.5, of_groups) if apart >= LINE else cls()
 
     def notes(self, layout: Layout, has_bars: bool) -> list[str]:
         """Say what is not named."""

@@ -136,6 +136,12 @@ def draw_image(ax: Axes, square: Float[np.ndarray, "n n"], cmap: str, vmin: floa
     ax.spines[:].set_visible(False)
 
 
+def readable_on(ax: Axes, value: float) -> str:
+    """Black or white, whichever has more contrast with the colour of `value` (relative luminance, WCAG 2)."""
+    red, green, blue, _ = ax.images[0].to_rgba(np.array(value))
+    return "white" if 0.2126 * red**2.2 + 0.7152 * green**2.2 + 0.0722 * blue**2.2 < 0.18 else "black"
+
+
 def draw_colorbar(ax: Axes, label: str, of: mpl.cm.ScalarMappable | None = None, **options: Any) -> None:
     """Draw a colour scale of the same height as its axes."""
     bar = ax.figure.colorbar(of or ax.images[0], cax=ax.inset_axes((1.035, 0.0, 0.045, 1.0)), **options)
