@@ -1,4 +1,7 @@
-from .arrangement import condition_order as condition_order
+from .arrangement import (
+    condition_order as condition_order,
+    folds_of as folds_of,
+)
 from .condition_maps import (
     displacement_map as displacement_map,
     rdm_map as rdm_map,

@@ -190,6 +190,50 @@ def condition_order(
     return table
 
 
+def folds_of(rdms: RDMs, *, by: str = "stimulus") -> dict[str, int]:
+    """Find the folds of a held-out RDM: conditions were held out together if their pair is known.
+
+    Parameters
+    ----------
+    rdms : RDMs
+        One RDM, for example of a student in `brainrdl.Evaluation.students` with one seed; NaN for pairs that were not
+        held out together.
+    by : str
+        Pattern descriptor that names the conditions.
+
+    Returns
+    -------
+    dict of str to int
+        Fold of each condition, numbered in order of first appearance from 0, for the `folds` of `rdm`.
+
+    Raises
+    ------
+    BrainrdlError
+        If there are several RDMs, a pair within a fold is unknown (as in the mean over seeds, whose folds differ), or
+        a condition has no known pair.
+
+    Examples
+    --------
+    >>> from brainrdl import plot
+    >>> from brainrdl.rdms import from_array
+    >>> nan = float("nan")
+    >>> plot.folds_of(from_array([nan, 0.3, nan, nan, 0.2, nan], list("abcd")))
+    {'a': 0, 'b': 1, 'c': 0, 'd': 1}
+    """
+    from scipy.sparse.csgraph import connected_components
+
+    if rdms.n_rdm != 1:
+        refuse(f"expected one RDM, got {rdms.n_rdm} RDMs with folds of their own; choose one, for example rdms[0]")
+    known = np.isfinite(rdms.get_matrices()[0]) | np.eye(rdms.n_cond, dtype=bool)
+    n_folds, numbers = connected_components(known)
+    if (known.sum(1) != np.bincount(numbers)[numbers]).any() or n_folds == rdms.n_cond:
+        refuse(
+            "the known pairs are not those of separate folds: some pairs within a fold are unknown, or folds overlap; "
+            "use the RDM of one student and one seed, or give the folds yourself"
+        )
+    return dict(zip(names(rdms, by), map(int, numbers), strict=True))
+
+
 def layout_of_rdms(
     rdms: RDMs,
     groups: Mapping[str, str] | None,

@@ -258,7 +258,7 @@ def _draw(ax: Axes, look: _Look, points: Points, others: Sequence[Points] = ()) 
     share = 0.45 if others else 0.75
     size = float(np.clip(share * side / len(points) ** 0.5, *_SIZES)) if look.pictures else 6.0
     longest = LETTER * max(map(len, shown(look.names))) if look.named else 0.0
-    edges = size / 2 + 2 + np.array([min(longest, 0.2 * side), LINE if look.named else 0.0])
+    edges = size / 2 + 2 + np.array([min(longest, 0.1 * side), LINE if look.named else 0.0])
     unit = float(((high - low) / np.maximum(side - 2 * edges, 1.0)).max())  # of the map, per point on paper
     low, high = low - edges * unit, high + edges * unit
     ax.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]), xticks=[], yticks=[])

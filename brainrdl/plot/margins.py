@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure, SubFigure
 LABELS = ("names", "groups", "count")
 
+NAMES_OR_GROUPS = "names or groups"  # all names if they fit, else groups
+
 # In points: height of a line of small text, mean width of its letters, and the space needed around an image.
 LINE, LETTER, _MARGIN = 8.7, 4.3, 34.0
 
@@ -101,10 +103,14 @@ def _columns_of(handles: Sequence[Artist], width: float) -> int:
 
 
 def settle(figure: Figure | SubFigure) -> None:
-    """Lay out once more: thumbnails are as deep as an image is large, which the first layout does not know."""
+    """Lay out before drawing: thumbnails are as deep as an image is large, which the first layout does not know.
+
+    Afterwards, the size of each axes on paper is known.
+    """
     root = figure.figure
     if root is not None and (engine := root.get_layout_engine()) is not None:
-        engine.execute(root)
+        for _ in range(2):
+            engine.execute(root)
 
 
 def _label(ax: Axes, margins: Margins, *, rows: bool, columns: bool) -> bool:
@@ -152,6 +158,8 @@ class _Text:
             return cls()
         if margins.labels == "names":
             return cls._thinned(singles, space)
+        if margins.labels == NAMES_OR_GROUPS and (found := cls._fitting(singles, space, len(singles))).runs:
+            return found
         if layout.blocks or margins.labels == "groups":
             return cls._fitting(layout.blocks, space, len(layout.names), of_groups=not layout.folds)
         return cls() if margins.pictures or layout.groups else cls._fitting(singles, space, len(singles))
@@ -217,7 +225,7 @@ class _Shelf:
         return cls(n, 1, _DEEPEST / 2, _DEEPEST / 2)
 
     def notes(self) -> list[str]:
-        return [f"every {_nth(self.step)} image is shown"] if self.step > 1 else []
+        return [f"every {_nth(self.step)} image"] if self.step > 1 else []
 
 
 def _hang(ax: Axes, pictures: Sequence[Picture], shelf: _Shelf, start: float, outside: float, *, on_left: bool) -> None:

@@ -10,7 +10,7 @@ import pandas as pd
 
 from brainrdl._core.errors import quote, refuse
 from brainrdl.plot.arrangement import layout_of
-from brainrdl.plot.margins import Margins, label_conditions
+from brainrdl.plot.margins import NAMES_OR_GROUPS, Margins, label_conditions, settle
 from brainrdl.plot.style import (
     axes_for,
     check_columns,
@@ -26,7 +26,7 @@ from brainrdl.similarity.comparators import label_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-_WRITTEN = 26.0  # points: side of a cell, before space is given to labels, from which its value is written in it
+_WRITTEN = 18.0  # points: side of a cell from which its value is written in it
 
 
 def similarity_matrix(
@@ -135,15 +135,16 @@ def rdm_of_rdms(
         draw_image(ax, apart, "PuOr" if signed else "viridis", low, high)
         set_title(ax, title)
         label_conditions(ax, margins)
-        _write_values(ax, apart)
         draw_colorbar(ax, unit)
+        settle(ax.figure)
+        _write_values(ax, apart)
     return ax
 
 
 def _write_values(ax: Axes, values: np.ndarray) -> None:
     """Write the similarities in their cells, if the cells are large enough for small text."""
-    cell = 72 / ax.figure.dpi * ax.get_window_extent().height / len(values)
-    if cell < _WRITTEN:
+    box = ax.get_window_extent()
+    if 72 / ax.figure.dpi * min(box.width, box.height) / len(values) < _WRITTEN:
         return
     for (row, column), value in np.ndenumerate(values):
         if np.isfinite(value):
@@ -166,8 +167,7 @@ def _matrix(
     square = _filled(table, names)
     layout = layout_of(names, groups, order, square=1 - square)
     ordered = pd.DataFrame(layout.arrange(square), list(layout.names), list(layout.names))
-    singles = "names" if not layout.blocks else None
-    return ordered, Margins(layout, singles), label_of(comparator)
+    return ordered, Margins(layout, NAMES_OR_GROUPS), label_of(comparator)
 
 
 def _filled(table: pd.DataFrame, names: Sequence[str]) -> np.ndarray:

@@ -25,6 +25,7 @@ from brainrdl.plot.style import (
     explain,
     extent_of,
     new_figure,
+    plain,
     set_title,
     shown,
     styled,
@@ -260,10 +261,11 @@ def _draw_folds(
             draw_image(ax, square[start:stop, start:stop], *look)
             label_conditions(ax, part, explained=False)
             set_title(ax, label if row == 0 else None, PANEL_TITLE)
-            ax.set_xlabel("")
+            notes = [line for line in ax.get_xlabel().splitlines() if line.startswith("every")]
+            ax.set_xlabel(notes[0] if notes and (row, column) == (2, 0) else "")
             if column == 0:
                 ax.set_ylabel("\n".join(shown([titles[row]] if row < 2 else ["difference"])))
-    draw_colorbar(axes[1, -1], unit)
+    draw_colorbar(axes[1, -1], unit.replace(RANK, "rank of\ndissimilarity"))
     draw_colorbar(axes[2, -1], unit.replace(RANK, "difference\nof ranks"))
     explain_panels(figure, margins)
     if margins.pictures:
@@ -316,6 +318,7 @@ def pairs(
     *,
     by: str = "stimulus",
     scale: str = "raw",
+    titles: tuple[str, str] = ("student", "teacher"),
 ) -> Axes:
     """Draw the student's dissimilarity against the teacher's, with one point per pair of conditions.
 
@@ -334,6 +337,8 @@ def pairs(
         Pattern descriptor that names the conditions.
     scale : {"raw", "rank"}
         "raw": dissimilarities. "rank": their midranks among the common pairs, 0 to 1, with a line of equal ranks.
+    titles : pair of str
+        Names of the two RDMs on the axes.
 
     Returns
     -------
@@ -376,7 +381,7 @@ def pairs(
         if scale == "rank":
             ax.axline((0, 0), slope=1, color=QUIET, linewidth=0.8, linestyle=(0, (4, 3)), zorder=3)
         units = [RANK if scale == "rank" else label_of(rdms.dissimilarity_measure) for rdms in (teacher, student)]
-        ax.set(xlabel=f"teacher: {units[0]}", ylabel=f"student: {units[1]}")
+        ax.set(xlabel=f"{plain(titles[1])}: {units[0]}", ylabel=f"{plain(titles[0])}: {units[1]}")
         set_title(ax, f"{int(shared.sum())} pairs" + (f", {int((~shared).sum())} left out" if not shared.all() else ""))
     return ax
 
