@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Float
@@ -73,14 +74,12 @@ def influence_of_conditions(
     if len(conditions) < 4:
         refuse(f"without one of {len(conditions)} conditions, too few pairs are left to compare; at least 4 are needed")
     ours, theirs = (to_tensor(rdms, by=by, dtype=torch.float64) for rdms in (student, teacher))
-    table = pd.DataFrame({"condition": conditions})
-    scores = _without_each(ours, theirs, comparator, len(conditions))
-    agreements = _without_each(_others(theirs, comparator), theirs, comparator, len(conditions))
-    for prefix, total, without in (("", *scores), ("agreement", *agreements)):
-        table[prefix or "score"] = total
-        table["_".join(filter(None, (prefix, "without")))] = without
-        table["_".join(filter(None, (prefix, "change")))] = total - without
-    return table
+    score, without = _without_each(ours, theirs, comparator, len(conditions))
+    agreement, agreements = _without_each(_others(theirs, comparator), theirs, comparator, len(conditions))
+    return pd.DataFrame(
+        {"condition": conditions, "score": score, "without": without, "change": score - without}
+        | {"agreement": agreement, "agreement_without": agreements, "agreement_change": agreement - agreements}
+    )
 
 
 def _others(rdms: Float[Tensor, "n_subjects n_pairs"], comparator: str) -> Float[Tensor, "n_subjects n_pairs"]:
@@ -91,7 +90,7 @@ def _others(rdms: Float[Tensor, "n_subjects n_pairs"], comparator: str) -> Float
     return torch.stack([torch.cat([pooled[:s], pooled[s + 1 :]]).nanmean(0) for s in range(len(rdms))])
 
 
-def _without_each(a: Tensor, b: Tensor, comparator: str, n: int) -> tuple[float, Float[Tensor, " n"]]:
+def _without_each(a: Tensor, b: Tensor, comparator: str, n: int) -> tuple[float, Float[np.ndarray, " n"]]:
     """Mean similarity over subjects with all conditions, and without each one."""
     compare = comparison_of(comparator)
     a, b = torch.broadcast_tensors(a, b)

@@ -176,7 +176,7 @@ def displacement_map(
         arrows = _points(after) - _points(start)
         ax.quiver(*_points(start).T, *arrows.T, color=look.arrows, angles="xy", scale_units="xy", scale=1, **_ARROW)
         if first is not None:
-            ax.scatter(*_points(goal).T, marker="x", s=14, linewidths=0.9, color=look.colours, zorder=1.5)
+            ax.scatter(goal["x"], goal["y"], marker="x", s=14, linewidths=0.9, color=look.colours, zorder=1.5)
         ax.set_xlabel(f"{_NAMES[method]}: {_misfit_of(first, after)}\n{_what_arrows_are(first is not None)}{left_out}")
         _explain(ax, look)
         set_title(ax, title)
@@ -281,7 +281,16 @@ def _draw_markers(ax: Axes, look: _Look, points: Points) -> None:
     for group in look.palette or [None]:
         inside = np.array([other == group for other in look.groups]) if group else np.ones(len(points), dtype=bool)
         marker, colour = (look.markers[group], look.palette[group]) if group else ("o", look.colours[0])
-        ax.scatter(*points[inside].T, s=20, marker=marker, color=colour, edgecolors="white", linewidths=0.4, zorder=2)
+        ax.scatter(
+            points[inside, 0],
+            points[inside, 1],
+            s=20,
+            marker=marker,
+            color=colour,
+            edgecolors="white",
+            linewidths=0.4,
+            zorder=2,
+        )
 
 
 def _draw_pictures(ax: Axes, look: _Look, points: Points, size: float) -> None:

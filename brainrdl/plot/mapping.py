@@ -237,6 +237,6 @@ def aligned(points: Points, reference: Points) -> tuple[Points, float]:
     """
     ours, theirs = points - points.mean(0), reference - reference.mean(0)
     u, values, vt = np.linalg.svd(ours.T @ theirs)
-    sizes = max(np.linalg.norm(ours), _TINY), max(np.linalg.norm(theirs), _TINY)
+    sizes = [max(float(np.linalg.norm(each)), _TINY) for each in (ours, theirs)]
     turned = sizes[1] / sizes[0] * ours @ u @ vt
     return turned + reference.mean(0), float(max(0.0, 1 - (values.sum() / sizes[0] / sizes[1]) ** 2))

@@ -153,7 +153,9 @@ def worst_pairs(
 
 def _label_pairs(ax: Axes, table: pd.DataFrame, images: Images | None) -> None:
     if images is None:
-        words = [f"{a} \u2013 {b}" for a, b in zip(shown(table["a"], 14), shown(table["b"], 14), strict=True)]
+        words = [
+            f"{a} \u2013 {b}" for a, b in zip(*(shown(table[side].tolist(), 14) for side in ("a", "b")), strict=True)
+        ]
         ax.set_yticks(range(len(table)), words, family=mpl.rcParams["font.family"])
         return
     ax.set_yticks(range(len(table)), [""] * len(table))
