@@ -4,6 +4,7 @@
 constant. `ceilings` measure how well the subjects agree. `influence` measures how much each pair, condition and subject
 changes a score, `uncertainty` joins the influences of all folds, and `intervals` turns them into intervals and p
 values. `marks` are single scores with their interval and ceiling, and `contrasts` test their differences.
+`condition_influence` leaves out one condition at a time, for the score and for the agreement of subjects.
 `closed_forms` are the influences of many models and subjects at once, and `batches` the intervals of all their scores
 and differences. `permutation` tests flip the signs of subjects or permute the labels of conditions, and `clusters` join
 neighbours in time or space. `movies` scores RDMs over time, and `latencies` measures onsets and peaks. `bayes_factors`
