@@ -72,7 +72,7 @@ def _families() -> list[str]:
 
 def colours_of(groups: Mapping[str, str] | None) -> dict[str, str]:
     """Colour of each category in the order of the mapping, so that it is the same in all figures; repeated after 8."""
-    labels = dict.fromkeys(str(label) for label in (groups or {}).values())
+    labels = {} if groups is None else dict.fromkeys(str(label) for label in map(groups.__getitem__, groups.keys()))
     return {label: GROUP_COLOURS[i % len(GROUP_COLOURS)] for i, label in enumerate(labels)}
 
 
