@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from rsatoolbox.rdm import RDMs
 METHODS = ("mds", "classical", "t-sne", "umap")
 
-_ROUNDS, _SETTLED = 1000, 1e-7  # of majorisation; it stops when the loss decreases less than this share
+_ROUNDS, _SETTLED = 1000, 1e-6  # of majorisation; it stops when the loss decreases less than this share
 
 _TINY = 1e-12
 
@@ -132,7 +132,10 @@ def _fit(dissimilarities: np.ndarray, distances: np.ndarray) -> dict[str, float]
 
 
 def _distances(points: Points) -> Square:
-    return np.linalg.norm(points[:, None] - points[None], axis=-1)
+    from scipy.spatial.distance import cdist
+
+    distances: Square = cdist(points, points)
+    return distances
 
 
 def _principal(squared: Square) -> Points:
@@ -156,15 +159,19 @@ def _mds(square: Square, known: Bool[np.ndarray, "n n"], seed: int) -> Points:
     filled = np.where(known | np.eye(len(square), dtype=bool), square, square[known].mean())
     points = _principal(np.sign(filled) * filled**2)
     points = points + 1e-3 * np.abs(points).max() * np.random.default_rng(0).standard_normal(points.shape)
+    pulled, pushed = np.maximum(given, 0.0), np.maximum(-given, 0.0)
+    inverse = np.linalg.inv(_laplacian(known.astype(float)) + 1 / len(points))
     loss = np.inf
     for _ in range(_ROUNDS):
         distances = np.maximum(_distances(points), _TINY)
         before, loss = loss, float(np.square(given - distances)[known].sum())
         if before - loss <= _SETTLED * loss:
             break
-        weights = known * (1 + np.maximum(-given, 0.0) / distances)
-        pulls = np.maximum(given, 0.0) / distances
-        points = np.linalg.solve(_laplacian(weights) + 1 / len(points), _laplacian(pulls) @ points)
+        pulls = pulled / distances
+        target = pulls.sum(1)[:, None] * points - pulls @ points
+        if pushed.any():
+            inverse = np.linalg.inv(_laplacian(known + pushed / distances) + 1 / len(points))
+        points = inverse @ target
     return points
 
 
