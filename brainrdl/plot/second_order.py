@@ -123,7 +123,7 @@ def rdm_of_rdms(
     ...                       "similarity": [0.8, 0.2, 0.5]})
     >>> ax = plot.rdm_of_rdms(table, Figure().subplots(), order="cluster")
     >>> [label.get_text() for label in ax.get_yticklabels()]
-    ['V1', 'V2', 'IT']
+    ['IT', 'V2', 'V1']
     """
     matrix, margins, unit = _matrix(table, comparator, groups, order)
     values = matrix.to_numpy()

@@ -150,10 +150,12 @@ def test_a_map_that_is_only_turned_and_scaled_has_no_misfit() -> None:
     np.testing.assert_allclose(points(table), goal.loc[table["condition"], ["x", "y"]], atol=0.02)
 
 
-def test_the_misfit_is_that_of_scipy() -> None:
+def test_alignment_and_misfit_are_those_of_scipy() -> None:
     goal, table = plot.map_table(noisy(1)), plot.map_table(noisy(2), align_to=noisy(1))
-    expected = procrustes(points(goal), points(plot.map_table(noisy(2))))[2]
+    _, moved, expected = procrustes(points(goal), points(plot.map_table(noisy(2))))
     assert table["misfit"].iloc[0] == pytest.approx(expected)
+    centred = points(table) - points(table).mean(0)
+    np.testing.assert_allclose(centred / np.linalg.norm(centred), moved / np.linalg.norm(moved), atol=1e-9)
     sizes = [np.linalg.norm(points(each) - points(each).mean(0)) for each in (goal, table)]
     assert sizes[0] == pytest.approx(sizes[1])
 
