@@ -15,6 +15,7 @@ from brainrdl.cli.common import (
     Overwrite,
     Quiet,
     ReadOptions,
+    check_files,
     check_new,
     print_json,
     print_table,
@@ -117,11 +118,12 @@ def searchlight(
     as_json: AsJson = False,
 ) -> None:
     """Compare the RDM around every place of a brain with model RDMs, and write maps and a table of peaks."""
+    if not overwrite and out.is_dir() and any(out.iterdir()):
+        check_new([out], overwrite)
+    check_files(*sources, *models, mask, surface, centres)
     from brainrdl import searchlight as search
     from brainrdl.searchlights.group_maps import group_test
 
-    if not overwrite and out.is_dir() and any(out.iterdir()):
-        check_new([out], overwrite)
     where = _neighbourhoods(mask, surface, centres, radius)
     words = read_options(options) | ({"condition_column": [condition_column]} if condition_column else {})
     rdms = _models(models)
