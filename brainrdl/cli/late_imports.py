@@ -47,9 +47,7 @@ class LateFinder:
     """Find the modules `LATE`, to be loaded when they are first used."""
 
     @staticmethod
-    def find_spec(
-        name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
-    ) -> ModuleSpec | None:
+    def find_spec(name: str, path: Sequence[str] | None = None, target: ModuleType | None = None) -> ModuleSpec | None:
         """Find a module as Python does, if it is one of `LATE`."""
         spec = PathFinder.find_spec(name, path, target) if name in LATE else None
         if spec is not None and spec.loader is not None:

@@ -16,6 +16,7 @@ _LARGE = 2048  # conditions from which the Gram matrix is computed in blocks, if
 
 _AT_ONCE = 2**20  # pairs in a block
 
+
 def outside_autocast(x: Tensor) -> AbstractContextManager[Any]:
     kind = x.device.type
     return torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext()

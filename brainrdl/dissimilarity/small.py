@@ -15,7 +15,7 @@ from torch import Tensor
 
 ROUNDING = 4.0  # a spread over channels below this many rounding errors of the mean is only rounding
 
-_SMALL = 2**14  # numbers
+_SMALL = 2**14  # numbers in all patterns
 
 Values = npt.NDArray[Any]
 
@@ -41,7 +41,7 @@ def small_squared_distances(x: Values) -> Values:
 
 
 def small_cosine_distances(x: Values, centre: bool) -> Values:
-    """Return ``1 - cos(x_i, x_j)`` of patterns (..., n_conditions, n_channels), centred across channels where `centre` is true."""
+    """Return ``1 - cos(x_i, x_j)`` of patterns (..., n_conditions, n_channels), centred across channels if asked to."""
     limits = _limits(x.dtype)
     floor: Any = limits.tiny
     with np.errstate(all="ignore"):

@@ -65,10 +65,7 @@ def partial(
     >>> partial(a, b, z, "corr")
     tensor(0.5000, dtype=torch.float64)
     """
-    scale = getattr(SIMILARITIES.get(comparator), "partial_scale", None)
-    if scale is None:
-        known = [name for name, similarity in SIMILARITIES.items() if similarity.partial_scale]
-        check_option(comparator, known, "comparator of a partial correlation")
+    scale = _scale_of(comparator)
     if weights is None and a.ndim == b.ndim == 1 and not any(x.requires_grad for x in (a, b, given)):
         alone = _of_one_pair(a, b, given, None if comparator == "corr" else scale)
         if alone is not None:
@@ -94,6 +91,13 @@ def partial(
     return torch.where(ok, ratio(left(a, from_a, b, from_b), of_a, of_b, ok), torch.nan)
 
 
+def _scale_of(comparator: str) -> Scale:
+    if comparator in SIMILARITIES and (scale := SIMILARITIES[comparator].partial_scale):
+        return scale
+    known = {name: similarity.partial_scale for name, similarity in SIMILARITIES.items() if similarity.partial_scale}
+    return known[check_option(comparator, known, "comparator of a partial correlation")]
+
+
 def _unweighted(a: Tensor, b: Tensor, models: Tensor) -> Tensor:
     """Partial correlation of centred RDMs without weights: the same sums, without copies of the models."""
     inverse = torch.linalg.pinv(models @ models.mT, hermitian=True)
@@ -108,7 +112,7 @@ def _unweighted(a: Tensor, b: Tensor, models: Tensor) -> Tensor:
 
 
 def _of_one_pair(a: Tensor, b: Tensor, given: Tensor, scale: Scale | None) -> float | None:
-    """Partial correlation of two RDMs, from one matrix of products; None if one is constant, has NaN, or is of extreme size.
+    """Correlate two RDMs given others, from one matrix of products; None if one is constant or extreme, or has NaN.
 
     The many small operations of torch would need most of the time.
     """

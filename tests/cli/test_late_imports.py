@@ -74,6 +74,6 @@ def test_what_is_loaded_late_works_when_it_is_used() -> None:
 
 
 def test_only_the_command_line_loads_modules_late() -> None:
-    code = "import brainrdl.cli.app, sys; print([str(finder) for finder in sys.meta_path if 'late' in str(finder).lower()])"
+    code = "import brainrdl.cli.app, sys; print([finder for finder in sys.meta_path if 'Late' in str(finder)])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
