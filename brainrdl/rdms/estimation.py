@@ -100,7 +100,7 @@ def calc_rdm(
         with its symmetric root.
     noise_per : {"run", "window"}, optional
         Estimate the noise in each run (from the deviations of observations from the mean of their condition in that
-        run), or in each time window (or time point), instead of in all data.
+        run), or in each time window (or time point), instead of in all data. Not from residuals that a reader has kept.
     windows : sequence of (start, end), optional
         Time windows in seconds, both ends included, over which measurements with time are averaged (default: an RDM
         for each time point). For Poisson dissimilarities, spike counts are summed instead, so that the width of the
@@ -485,6 +485,11 @@ def _precision_of_windows(data: DatasetBase, measured: Tensor, method: str, by: 
     if np.ndim(data.measurements) == 2:
         refuse(
             f"{arg('noise_per', 'window')} needs measurements with time; these have shape {np.shape(data.measurements)}"
+        )
+    if RESIDUALS in data.channel_descriptors:
+        refuse(
+            f"{arg('noise_per', 'window')} cannot use the residuals that this dataset has, which are of no window; give "
+            f"{arg('noise')} precisions (n_windows, n_channels, n_channels), or leave {arg('noise_per')} out"
         )
     return torch.stack([_precision(data, window[None], method, by) for window in measured])[:, None]
 
