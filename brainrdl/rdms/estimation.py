@@ -488,8 +488,8 @@ def _precision_of_windows(data: DatasetBase, measured: Tensor, method: str, by: 
         )
     if RESIDUALS in data.channel_descriptors:
         refuse(
-            f"{arg('noise_per', 'window')} cannot use the residuals that this dataset has, which are of no window; give "
-            f"{arg('noise')} precisions (n_windows, n_channels, n_channels), or leave {arg('noise_per')} out"
+            f"{arg('noise_per', 'window')} cannot use the residuals that this dataset has, which are of no window; "
+            f"give {arg('noise')} precisions (n_windows, n_channels, n_channels), or leave {arg('noise_per')} out"
         )
     return torch.stack([_precision(data, window[None], method, by) for window in measured])[:, None]
 

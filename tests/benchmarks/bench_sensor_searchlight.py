@@ -35,7 +35,9 @@ def row(n_conditions: int, n_times: int, reach: int, dissimilarity: str, compara
     positions = generator.normal(size=(N_SENSORS, 3))
     positions /= np.linalg.norm(positions, axis=1, keepdims=True)
     distances = np.linalg.norm(positions[:, None] - positions, axis=-1)
-    radius = float(np.sort(distances, axis=1)[:, 8].max()) * 1.001  # at least 8 neighbours, none of them just at the radius
+    radius = (
+        float(np.sort(distances, axis=1)[:, 8].max()) * 1.001
+    )  # at least 8 neighbours, none of them just at the radius
     data = generator.normal(size=(n_conditions, N_SENSORS, n_times))
     names = [f"image {k}" for k in range(n_conditions)]
     pairs = generator.random(n_conditions * (n_conditions - 1) // 2)
@@ -58,9 +60,7 @@ def row(n_conditions: int, n_times: int, reach: int, dissimilarity: str, compara
     a, b = found[0][0][1], found[0][1][1]
     largest = float(np.abs(a - b.reshape(a.shape)).max())
     title = f"{dissimilarity}, {comparator}, {n_conditions} conditions, {a.size} patches of {2 * reach + 1} samples"
-    return (
-        f"| {title} | {statistics.median(mine):.0f} | {statistics.median(other):.0f} | {ratio:.1f} | {largest:.0e} |"
-    )
+    return f"| {title} | {statistics.median(mine):.0f} | {statistics.median(other):.0f} | {ratio:.1f} | {largest:.0e} |"
 
 
 def main() -> None:

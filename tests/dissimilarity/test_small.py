@@ -61,7 +61,9 @@ def test_a_large_offset_leaves_few_patterns_exact_in_single_precision() -> None:
 
 
 @both
-def test_patterns_of_a_network_keep_their_gradient_but_need_none_without_it(function: Callable[[Tensor], Tensor]) -> None:
+def test_patterns_of_a_network_keep_their_gradient_but_need_none_without_it(
+    function: Callable[[Tensor], Tensor],
+) -> None:
     x = patterns(5, 7).requires_grad_()
     assert function(x).requires_grad
     with torch.no_grad():
