@@ -1,6 +1,7 @@
 """Dissimilarities of few patterns, by NumPy: for them, each operation of torch needs longer than its arithmetic.
 
-The formulas are those of `brainrdl.dissimilarity.products`, for patterns on a processor that need no gradient.
+The formulas are those of `brainrdl.dissimilarity.products`, for patterns on a processor that need no gradient. Patterns
+in single precision, such as those of networks, are left to torch, so that scoring gives the same bits as training.
 """
 
 from __future__ import annotations
@@ -17,13 +18,15 @@ ROUNDING = 4.0  # a spread over channels below this many rounding errors of the 
 
 _SMALL = 2**14  # numbers in all patterns
 
-Values = npt.NDArray[Any]
+_EPS, _TINY = float(np.finfo(float).eps), float(np.finfo(float).tiny)
+
+Values = npt.NDArray[np.float64]
 
 
 def is_small(x: Tensor) -> bool:
     """Say whether NumPy computes the dissimilarities of these patterns faster, and without losing a gradient."""
-    needs_gradient = x.requires_grad and torch.is_grad_enabled()
-    return type(x) is Tensor and x.numel() <= _SMALL and not needs_gradient and x.device.type == "cpu"
+    small = type(x) is Tensor and x.dtype == torch.float64 and x.numel() <= _SMALL
+    return small and x.device.type == "cpu" and not (x.requires_grad and torch.is_grad_enabled())
 
 
 def small_squared_distances(x: Values) -> Values:
@@ -42,13 +45,12 @@ def small_squared_distances(x: Values) -> Values:
 
 def small_cosine_distances(x: Values, centre: bool) -> Values:
     """Return ``1 - cos(x_i, x_j)`` of patterns (..., n_conditions, n_channels), centred across channels if asked to."""
-    limits = _limits(x.dtype)
-    floor: Any = limits.tiny
+    floor: Any = _TINY
     with np.errstate(all="ignore"):
         if centre:
             mean = np.add.reduce(x, axis=-1, keepdims=True) / x.shape[-1]
             x = x - mean
-            floor = np.maximum(np.square(mean[..., 0] * (ROUNDING * limits.eps * x.shape[-1] ** 0.5)), limits.tiny)
+            floor = np.maximum(np.square(mean[..., 0] * (ROUNDING * _EPS * x.shape[-1] ** 0.5)), _TINY)
         gram = x @ x.swapaxes(-2, -1)
         squares = np.diagonal(gram, axis1=-2, axis2=-1)
         inverse = 1 / np.sqrt(np.where(squares <= floor, np.inf, squares))
@@ -69,8 +71,3 @@ def _places(n: int) -> npt.NDArray[np.int64]:
     first, second = np.triu_indices(n, 1)
     places: npt.NDArray[np.int64] = first * n + second
     return places
-
-
-@lru_cache(maxsize=2)
-def _limits(dtype: np.dtype[Any]) -> np.finfo[Any]:
-    return np.finfo(dtype)
