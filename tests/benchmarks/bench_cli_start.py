@@ -28,7 +28,7 @@ COMMANDS = [
     "evaluate missing",
     "report missing",
     "rsa a.csv --data missing.csv",
-    "searchlight missing.nii --model a.csv --radius 8 --out maps",
+    "searchlight missing.nii --mask mask.nii --model a.csv --radius 8 --out maps",
     "doctor a.csv",
     "compare a.csv b.csv",
     "plot a.csv --overwrite",

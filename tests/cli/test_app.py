@@ -609,7 +609,7 @@ WITHOUT_TORCH = [
     ["plot", "no.csv"],
     ["rsa", "model.h5", "--data", "no.csv", "--out", "no"],
     ["power", "no.csv", "no.csv", "--n-stimuli", "10", "--n-subjects", "10"],
-    ["searchlight", "no.csv", "--model", "no.csv", "--radius", "5", "--out", "no"],
+    ["searchlight", "no.csv", "--mask", "no.nii", "--model", "no.csv", "--radius", "5", "--out", "no"],
     ["evaluate", "no"],
     ["evaluate", "no", "--teacher", "no.csv"],
     ["report", "no"],
