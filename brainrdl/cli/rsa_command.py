@@ -20,6 +20,7 @@ from brainrdl.cli.common import (
     SubjectBy,
     Subjects,
     Targets,
+    check_files,
     console,
     print_json,
     print_table,
@@ -125,6 +126,7 @@ def rsa(
     """
     if out is not None and out.exists() and not overwrite and (not out.is_dir() or any(out.iterdir())):
         refuse(f"--out {str(out)!r} must be a new or empty folder; choose another, or add --overwrite")
+    check_files(data, groups)
     from brainrdl.analysis.plain_rsa import rsa as compare
     from brainrdl.teachers.rdm_teacher import RDMTeacher
 
