@@ -245,16 +245,18 @@ class Balance(nn.Module):
         """Return the total loss."""
         if self.kind == "gradient norms" and step % _EVERY == 0:
             self._measure(losses, parameters)
-        total = []
-        for position, name in enumerate(self.names):
-            term = weights[name] * losses[name]
-            if self.kind == "uncertainty":
-                s = self.log_variances[position]
-                term = torch.exp(-s) * term + s
-            elif self.kind == "gradient norms":
-                term = self.factors[position] * term
-            total.append(term)
-        return torch.stack(total).sum()
+        first, *others = (self._weighed(name, losses[name], weights[name]) for name in self.names)
+        return sum(others, first)
+
+    def _weighed(self, name: str, loss: Tensor, weight: float) -> Tensor:
+        term = loss if weight == 1 else weight * loss
+        if self.kind == "fixed":
+            return term
+        position = self.names.index(name)
+        if self.kind == "gradient norms":
+            return self.factors[position] * term
+        s = self.log_variances[position]
+        return torch.exp(-s) * term + s
 
     def _measure(self, losses: Mapping[str, Tensor], parameters: Sequence[Tensor]) -> None:
         norms = torch.stack([_gradient_norm(losses[name], parameters) for name in self.names])
