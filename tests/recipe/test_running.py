@@ -774,7 +774,7 @@ def test_a_recipe_learns_a_task_on_a_stream_of_your_own_package(content: dict, t
         ({"stream": {"factory": "own_data:make_shards"}}, "cannot be called with {}: .* see options of task.stream"),
         (
             {"stream": {"factory": "own_data:make_shards", "options": {"n": 9}}, "validation": 0.2},
-            "cannot be split off",
+            "can be split off",
         ),
         ({"stream": {"factory": "own_data:make_shards"}, "stimuli": {"folder": "x"}}, "stimuli or stream, not both"),
     ],
