@@ -432,8 +432,8 @@ def _stored_table(path: Path, run: str) -> pd.DataFrame:
 def _code_of(stimuli: Stimuli, fit_options: Mapping[str, Any], candidates: Mapping[str, Candidate]) -> dict[str, Any]:
     """Describe the user's functions, on which the tables of inner folds depend as well."""
     task, terms, loss = (fit_options.get(name) for name in ("task", "terms", "loss"))
-    plain = {name: term for name, term in (terms or {}).items() if not isinstance(term, Term)}
-    shared = code_of_run(stimuli, loss, task, fit_options | {f"term {name}": term for name, term in plain.items()})
+    plain = {f"term {name}": term for name, term in (terms or {}).items() if not isinstance(term, Term)}
+    shared = code_of_run(stimuli, loss, task, {**fit_options, **plain})
     own = {label: identify_callables(candidate.options) for label, candidate in candidates.items()}
     return shared | {label: found for label, found in own.items() if found}
 

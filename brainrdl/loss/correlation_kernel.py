@@ -127,9 +127,10 @@ def _direction_of(teacher: Tensor) -> Tensor | None:
 
 def _direction_of_one(pairs: npt.NDArray[Any]) -> Tensor | None:
     """Compute the same in NumPy, which starts an operation several times faster; None if this is not accurate."""
-    mean = float(pairs.sum()) / len(pairs)
-    difference = pairs - pairs.dtype.type(mean)
-    length = float(difference.dot(difference)) ** 0.5
+    with np.errstate(all="ignore"):  # of infinite values
+        mean = float(pairs.sum()) / len(pairs)
+        difference = pairs - pairs.dtype.type(mean)
+        length = float(difference.dot(difference)) ** 0.5
     limits = np.finfo(pairs.dtype)
     rounding = 8 * limits.eps * abs(mean) * len(pairs) ** 0.5
     if not max(rounding, limits.tiny**0.25) < length < limits.max**0.25:
