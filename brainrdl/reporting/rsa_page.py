@@ -104,7 +104,7 @@ def rsa_figures(summary: pd.DataFrame) -> dict[str, Figure]:
     >>> row = {"model": "net", "layer": "", "target": "IT", "comparator": "corr", "against": "subjects", "score": 0.2,
     ...        "low": 0.1, "high": 0.3, "p_corrected": 0.01, "ceiling_lower": 0.4, "ceiling_upper": 0.5, "share": 0.4}
     >>> list(rsa_figures(pd.DataFrame([row])))
-    ['map', 'bars-IT']
+    ['map', 'bars-1-IT']
     """
     return {drawing.name: drawing.figure for drawing in _drawings(summary)}
 
