@@ -231,7 +231,7 @@ def methods_of(run: Run) -> Iterator[str]:
         yield _score_text(run.evaluation.summary)
         yield _inference_text(run)
         yield _controls_text(run.evaluation.summary)
-    yield _software_text(run)
+    yield software_text(run.provenance or gather_provenance())
 
 
 _TASKS = {
@@ -380,7 +380,9 @@ def _controls_text(summary: pd.DataFrame) -> str:
     return f"For comparison, the following were scored on the same pairs: {'; '.join(present)}." if present else ""
 
 
-def _software_text(run: Run) -> str:
-    known = dict((run.provenance or gather_provenance()).get("versions", {}))
-    used = [f"{name} {known[name]}" for name in ("brainrdl", "torch", "rsatoolbox") if name in known]
-    return f"Software: {and_joined(used)}." if used else ""
+def software_text(provenance: Mapping[str, Any]) -> str:
+    """Name the versions of the packages that made a result."""
+    known = provenance.get("versions", {})
+    used = [f"{name} {version}" for name, version in known.items() if version != "not installed"]
+    python = f" Python {provenance['python']}." if provenance.get("python") else ""
+    return f"Software: {and_joined(used)}.{python}" if used else ""

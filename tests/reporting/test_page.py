@@ -325,7 +325,7 @@ def test_the_headline_tells_what_fitting_the_shuffled_and_the_category_did(page:
 def sentence(**changes: Any) -> str:
     row = {"against": "subjects", "score": 0.3, "ceiling": 0.4, "ceiling_lower": 0.3, "ceiling_upper": 0.6}
     row |= {"share": 0.75} | changes
-    return wording._ceiling_sentence(row)
+    return wording.ceiling_sentence(row)
 
 
 @pytest.mark.parametrize(
