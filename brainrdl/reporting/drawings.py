@@ -20,7 +20,7 @@ from brainrdl._core.errors import check_option, quote, refuse
 from brainrdl._core.files import slug
 from brainrdl._core.rows import Against
 from brainrdl.evaluation.held_out import Evaluation
-from brainrdl.plot.images import layout_of
+from brainrdl.plot.images import label_conditions, layout_of
 from brainrdl.plot.style import draw_colorbar, draw_image, extent_of, set_title, styled
 from brainrdl.plot.training_curves import CURVES
 from brainrdl.rdms.by_name import names
@@ -223,6 +223,7 @@ def _narrow_pair(both: tuple[RDMs, RDMs], groups: Mapping[str, str] | None, titl
         square = layout.arrange(_square(ranks[0] - ranks[1]))
         draw_image(axes[2], square, "PuOr", -extent_of(square), extent_of(square))
         set_title(axes[2], "difference, first - second", _TITLE)
+        label_conditions(axes[2], layout)
         draw_colorbar(axes[2], "difference of ranks")
     return figure
 

@@ -43,7 +43,7 @@ _WORDS = (
 
 _ALPHA = 0.05
 
-_MOST_ROWS = 60  # of a table on the page; the CSV files have all
+_MOST_ROWS = 20  # of a table of differences on the page; the CSV files have all
 
 _MOST_TARGETS = 6  # with bars; the map shows all
 
