@@ -12,6 +12,7 @@ from brainrdl._core.rows import Against, Role
 from brainrdl.dissimilarity.measures import label_of as measure_label
 from brainrdl.evaluation.held_out import Evaluation
 from brainrdl.rdms.by_name import names
+from brainrdl.reporting.fit_details import details_of
 from brainrdl.reporting.run import Run, categories_of, comparators_of, kinds_of, shown_keys
 from brainrdl.reporting.wording import accuracy_words, and_joined, percent
 from brainrdl.runs.provenance import describe, gather_provenance
@@ -54,13 +55,22 @@ INTERVAL_METHODS = {
 }
 
 
+_KANIUTH = Reference(
+    "Kaniuth & Hebart, 2022",
+    "Kaniuth, P. & Hebart, M. N. (2022). Feature-reweighted representational similarity analysis: A method for "
+    "improving the fit between computational models, brains, and behavior. NeuroImage 257:119294.",
+    "10.1016/j.neuroimage.2022.119294",
+)
+
+
 def references_of(run: Run) -> list[Reference]:
     """List what the methods text cites: the method first, then ceilings, intervals and comparators, each once."""
     if run.evaluation is None:
         return list(_METHOD[:1])
     inference = INTERVAL_METHODS.get(_intervals(run))
+    reweighted = _KANIUTH if Role.REWEIGHTED.value in set(run.evaluation.summary["role"]) else None
     used = [SIMILARITIES[name].reference for name in comparators_of(run.evaluation.summary) if name in SIMILARITIES]
-    return list({reference.doi: reference for reference in (*_METHOD, inference, *used) if reference}.values())
+    return list({reference.doi: reference for reference in (*_METHOD, inference, reweighted, *used) if reference}.values())
 
 
 # Facts
@@ -226,6 +236,7 @@ def methods_of(run: Run) -> Iterator[str]:
         )
     else:
         yield f"Networks were compared with representational dissimilarity matrices (RDMs){teacher}.{target}{measure}"
+    yield from details_of(run)
     if run.evaluation is not None:
         yield _design_text(run, run.evaluation)
         yield _score_text(run.evaluation.summary)
@@ -273,7 +284,7 @@ def _optimiser(run: Run) -> str:
     """Name the optimiser if it is the same for all students."""
     students = run.settings.get("students")
     made = describe(students).values() if isinstance(students, Mapping) else [{"options": {}}]
-    shared = run.fit_options.get("optimizer")
+    shared = run.fit_options.get("optimizer", run.recorded.get("optimizer"))
     used = {str(describe(one["options"].get("optimizer", shared))) for one in made}
     return OPTIMISER_WORDS.get("".join(used), "gradient-based optimisation")
 

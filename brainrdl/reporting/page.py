@@ -170,7 +170,11 @@ def _open(source: Any) -> Run:
         return Run(source, source.histories, settings=describe(source.settings))
     if isinstance(source, FitResult):
         settings = describe(source.settings)
-        return Run(None, source.history, source.best_step, settings, source.provenance, source.path)
+        device = source.provenance.get("device")
+        devices = (str(device),) if device else ()
+        return Run(
+            None, source.history, source.best_step, settings, source.provenance, source.path, devices=devices
+        )  # fmt: skip
     refuse(
         "a report needs an Evaluation, a FitResult or a run folder, an RSAResult, TimeCourses, or several of them; got "
         f"{type(source).__name__}"
@@ -185,15 +189,30 @@ def _read(folder: Path) -> Run:
         settings = (stored or {}) | describe(evaluation.settings)
         last = folder / FINAL
         final = read_json(last / SETTINGS) if (last / WEIGHTS).exists() else None
-        return Run(evaluation, evaluation.histories, settings=settings, provenance=facts, folder=folder, final=final)
+        recorded, devices = _recorded(folder)
+        return Run(
+            evaluation, evaluation.histories, settings=settings, provenance=facts, folder=folder, final=final,
+            recorded=recorded, devices=devices,
+        )  # fmt: skip
     if (folder / HISTORY).exists():
-        return Run(None, read_history(folder), None, stored or {}, facts, folder)
+        device = (facts or {}).get("device")
+        return Run(None, read_history(folder), None, stored or {}, facts, folder, devices=(device,) if device else ())
     inside = [path.parent.name for path in sorted(folder.glob("*/evaluation.json"))] if folder.is_dir() else []
     hint = f"; there are runs in it, {quote(inside)}: give these" if inside else ""
     refuse(
         f"{str(folder)!r} is not a folder of a finished run: it has neither evaluation.json nor {HISTORY}, nor the "
         f"{RSA_FACTS} of a plain RSA{hint}"
     )
+
+
+def _recorded(folder: Path) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Options that the fits of a cross-validation share, and the devices they used."""
+    fits = [path.parent for path in sorted(folder.glob(f"fits/*/{WEIGHTS}"))]
+    options = [read_json(fit / SETTINGS) for fit in fits if (fit / SETTINGS).exists()]
+    devices = [read_json(fit / PROVENANCE).get("device") for fit in fits if (fit / PROVENANCE).exists()]
+    first = options[0] if options else {}
+    shared = {key: value for key, value in first.items() if all(one.get(key) == value for one in options)}
+    return shared, tuple(dict.fromkeys(str(device) for device in devices if device))
 
 
 def _where(folder: Path | None, out: Path | str | None) -> Path:
