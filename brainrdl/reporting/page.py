@@ -7,7 +7,7 @@ leave-one-subject-out noise ceiling, a score against the mean RDM with the ceili
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -84,37 +84,37 @@ def report(
     ('report.html', True)
     """
     images = Stimuli.from_folder(stimuli) if isinstance(stimuli, (str, Path)) else stimuli
-    if isinstance(source, Mapping) or (isinstance(source, Sequence) and not isinstance(source, str)):
-        named = source if isinstance(source, Mapping) else dict(_named(source))
-        page, folder = _several(named, title), None
+    opened = {name: open_source(one) for name, one in _listed(source)}
+    (first, *others) = opened.values()
+    folder = None if others or isinstance(first, TimeCourses) else first.folder
+    path = _where(folder, out)
+    return write_page(page_of_several(opened, title) if others else _page(first, title), path, images, progress=progress)
+
+
+def _listed(source: Source | Sequence[Source] | Mapping[str, Source]) -> Iterator[tuple[str, Source]]:
+    if isinstance(source, Mapping):
+        yield from source.items()
+    elif isinstance(source, Sequence) and not isinstance(source, str):
+        yield from _named(source)
     else:
-        page, folder = _one(source, title)
-    return write_page(page, _where(folder, out), images, progress=progress)
-
-
-def _several(sources: Mapping[str, Source], title: str | None) -> Page:
-    opened = {name: open_source(one) for name, one in sources.items()}
-    if len(opened) == 1:
-        return _one(*sources.values(), title)[0]
-    return page_of_several(opened, title)
+        yield "", source
 
 
 def _named(sources: Sequence[Source]) -> Iterator[tuple[str, Source]]:
     """Name folders by the parts of their paths in which they differ, other sources by their number."""
     paths = [Path(one).resolve() if isinstance(one, (str, Path)) else None for one in sources]
     check_unique([str(path) for path in paths if path], "the folders to report")
+    if not paths:
+        refuse("there is nothing to report; give at least one result or folder")
     short = [path.name if path else f"run {k}" for k, path in enumerate(paths, 1)]
     for one, path, name in zip(sources, paths, short, strict=True):
         yield (str(Path(*path.parts[-2:])) if path and short.count(name) > 1 else name), one
 
 
-def _one(source: Source, title: str | None) -> tuple[Page, Path | None]:
-    opened = open_source(source)
-    if isinstance(opened, Run):
-        return page_of(opened, title), opened.folder
+def _page(opened: Run | RSA | TimeCourses, title: str | None) -> Page:
     if isinstance(opened, TimeCourses):
-        return page_of_movie(opened, title), None
-    return page_of_rsa(opened, title), opened.folder
+        return page_of_movie(opened, title)
+    return page_of(opened, title) if isinstance(opened, Run) else page_of_rsa(opened, title)
 
 
 def open_source(source: Source) -> Run | RSA | TimeCourses:
@@ -225,9 +225,9 @@ def _where(folder: Path | None, out: Path | str | None) -> Path:
 # The page of a run
 
 
-def page_of(run: Run, title: str | None = None) -> Page:
-    """Compose the page of an evaluation or a fit."""
-    drawings = list(drawings_of(run))
+def page_of(run: Run, title: str | None = None, drawings: Iterable[Drawing] | None = None) -> Page:
+    """Compose the page of an evaluation or a fit, with other drawings if they are given."""
+    drawings = list(drawings_of(run) if drawings is None else drawings)
     shared: dict[str, Any] = {
         **titled(title, _page_title(run)),
         "methods": [part for part in methods_of(run) if part],

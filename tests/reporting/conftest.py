@@ -1,4 +1,4 @@
-"""A headless Chromium, driven over a pipe with its DevTools protocol: no driver and no package is needed."""
+"""A headless Chromium for the tests of pages, driven over a pipe with its DevTools protocol, which needs no package."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome", "headless_shell")
 
@@ -30,6 +32,7 @@ class Browser:
     def __init__(self, write: Callable[[bytes], Any], read: Callable[[], bytes]) -> None:
         self._write, self._read = write, read
         self._last, self._waiting = 0, b""
+        self._whole = {"Browser.setDownloadBehavior"}  # what concerns the browser, not the tab
         self._session: str | None = None
         self.events: list[dict[str, Any]] = []
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
@@ -40,7 +43,7 @@ class Browser:
     def call(self, method: str, **parameters: Any) -> dict[str, Any]:
         self._last += 1
         message: dict[str, Any] = {"id": self._last, "method": method, "params": parameters}
-        if self._session:
+        if self._session and method not in self._whole:
             message["sessionId"] = self._session
         self._write(json.dumps(message).encode() + b"\0")
         while (answer := self._next()).get("id") != self._last:
@@ -78,7 +81,8 @@ class Browser:
     def press(self, key: str) -> None:
         """Press a key, as a reader does."""
         named = {"key": key, "code": key, "windowsVirtualKeyCode": _KEYS[key]}
-        self.call("Input.dispatchKeyEvent", type="rawKeyDown", **named, **({"text": "\r"} if key == "Enter" else {}))
+        typed = {"type": "keyDown", "text": "\r"} if key == "Enter" else {"type": "rawKeyDown"}
+        self.call("Input.dispatchKeyEvent", **named, **typed)
         self.call("Input.dispatchKeyEvent", type="keyUp", **named)
 
     def point(self, x: float, y: float) -> None:
@@ -100,6 +104,25 @@ class Browser:
             if method == "Network.requestWillBeSent" and not told["request"]["url"].startswith(("file:", "data:")):
                 listed.append(told["request"]["url"])
         return listed
+
+    def click(self, query: str) -> None:
+        """Click on the first element of a query."""
+        self.run(f"document.querySelector({json.dumps(query)}).scrollIntoView()")
+        x, y = self.run(
+            f"(() => {{ const box = document.querySelector({json.dumps(query)}).getBoundingClientRect();"
+            " return [box.x + box.width / 2, box.y + box.height / 2]; })()"
+        )
+        for kind in ("mousePressed", "mouseReleased"):
+            self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
+
+    def download(self, query: str, folder: Path) -> None:
+        """Click on a link, and wait until its file is in the folder."""
+        self.call(
+            "Browser.setDownloadBehavior", behavior="allow", downloadPath=str(folder), eventsEnabled=True
+        )  # fmt: skip
+        self.click(query)
+        while not any(event.get("params", {}).get("state") == "completed" for event in self.events):
+            self.events.append(self._next())
 
     def screenshot(self, path: Path) -> None:
         """Save an image of the whole page."""
@@ -123,12 +146,19 @@ def _pipe() -> tuple[int, int]:
     return high[0], high[1]
 
 
-@contextmanager
+@pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
-    """Start a browser, and end it."""
+    """A browser with one tab; skips where none is installed."""
     program = found()
     if program is None:
-        raise RuntimeError(f"none of {NAMES} is installed")
+        pytest.skip(f"no browser to open the pages in: none of {NAMES} is installed")
+    with started(program) as one:
+        yield one
+
+
+@contextmanager
+def started(program: str) -> Iterator[Browser]:
+    """Start a browser, and end it."""
     to_browser, from_browser = _pipe(), _pipe()
 
     def as_expected() -> None:
