@@ -103,7 +103,7 @@ def _drawings(movie: _Movie) -> Iterator[Drawing]:
     ceiling = " The grey band is the noise ceiling." if courses.summary["ceiling_low"].notna().any() else ""
     bands = " Coloured bands are 95% intervals over stimuli and subjects." if _has_intervals(courses) else ""
     caption = f"{label} of each model with the RDMs at each time, mean over subjects.{bands}{ceiling}{bars}"
-    peaks = "; ".join(f"{row.model} {number(row.score)} at {row.time:g} s" for row in _peaks(courses).itertuples())
+    peaks = "; ".join(f"{row.model} {number(row.score)} at {_seconds(row.time)} s" for row in _peaks(courses).itertuples())
     alt = f"Line plot. {caption} Highest scores: {peaks}."
     yield Drawing("courses", Section.SCORES, figure, alt, caption, narrow)
 
@@ -122,7 +122,7 @@ def _peak_table(courses: TimeCourses) -> Iterator[Table]:
     columns = ["model", "time of the highest score (s)", "score", "95% interval", "perfect model", "noise ceiling"]
     shown = [
         [
-            row["model"], f"{row['time']:g}", number(row["score"], 3), span(row["low"], row["high"]),
+            row["model"], _seconds(row["time"]), number(row["score"], 3), span(row["low"], row["high"]),
             number(row["ceiling"]), span(row["ceiling_low"], row["ceiling_high"]),
         ]
         for row in rows.to_dict("records")
@@ -147,8 +147,8 @@ def _cluster_table(movie: _Movie) -> Iterator[Table]:
     columns = ["model", "compared with", "direction", "from (s)", "to (s)", "times", "sum of t", "p"]
     shown = [
         [
-            row["model"], row["other"] or "0", "above" if row["sign"] > 0 else "below", f"{row['start']:g}",
-            f"{row['end']:g}", str(row["size"]), number(row["mass"], 1), p_value(row["p"]),
+            row["model"], row["other"] or "0", "above" if row["sign"] > 0 else "below", _seconds(row["start"]),
+            _seconds(row["end"]), str(row["size"]), number(row["mass"], 1), p_value(row["p"]),
         ]
         for row in rows.to_dict("records")
     ]  # fmt: skip
@@ -167,7 +167,7 @@ def _answer(movie: _Movie) -> Iterator[str]:
     for peak in _peaks(movie.courses).head(_MOST_MODELS).to_dict("records"):
         interval = span(peak["low"], peak["high"])
         shown = "" if interval == "–" else f" (95% interval {interval})"
-        text = f"The highest score of {peak['model']} is {number(peak['score'])}{shown}, at {peak['time']:g} s."
+        text = f"The highest score of {peak['model']} is {number(peak['score'])}{shown}, at {_seconds(peak['time'])} s."
         if test := movie.against_zero.get(peak["model"]):
             text += f" {_spans(test.clusters, 'Its score was', 'from 0')}"
         yield text
@@ -181,11 +181,15 @@ def _spans(clusters: pd.DataFrame, who: str, nothing: str, than: str = "0") -> s
     if real.empty:
         return f"These data do not show a difference {nothing} at any time."
     parts = [
-        f"{'above' if row['sign'] > 0 else 'below'} {than} in a cluster from {row['start']:g} to {row['end']:g} s "
+        f"{'above' if row['sign'] > 0 else 'below'} {than} in a cluster from {_seconds(row['start'])} to {_seconds(row['end'])} s "
         f"(p {_equals(row['p'])})"
         for row in real.to_dict("records")
     ]
     return f"{who} {and_joined(parts)}."
+
+
+def _seconds(time: float) -> str:
+    return f"{time:g}".replace("-", "−")
 
 
 def _equals(p: float) -> str:
@@ -196,7 +200,7 @@ def _facts(courses: TimeCourses) -> list[tuple[str, str]]:
     times = courses.times
     return [
         ("Models", and_joined(courses.models, most=12)),
-        ("Times", f"{len(times)}, from {times[0]:g} to {times[-1]:g} s"),
+        ("Times", f"{len(times)}, from {_seconds(times[0])} to {_seconds(times[-1])} s"),
         ("Subjects", str(len(courses.subjects))),
         ("Comparator", label_of(courses.comparator)),
     ]
@@ -221,7 +225,7 @@ def _methods(movie: _Movie) -> str:
     if movie.has_subjects:
         text += ["The noise ceiling was computed by leaving out one subject at a time (Nili et al., 2014)."]
     if tests := [*movie.against_zero.values(), *movie.between.values()]:
-        flips = "all flips" if tests[0].exact else f"{len(tests[0].maxima)} random flips"
+        flips = "all flips" if tests[0].exact else f"{len(tests[0].maxima) - 1} random flips"
         text += [
             "Times were tested over subjects by clusters (Maris & Oostenveld, 2007): neighbouring times with an "
             f"uncorrected p below 0.05 (two-sided) formed a cluster, whose sum of t was compared with its maximum in "

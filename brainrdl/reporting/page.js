@@ -209,7 +209,7 @@
       show({ panel, row: within(at.row + down), column: within(at.column + right) });
     });
     matchMedia("(max-width: 40rem)").addEventListener("change", hide);
-    const hint = add(picture, "p", "", { className: "hint save" });
+    const hint = add(picture, "p", "", { className: "hint" });
     hint.textContent = "Point at a cell to read a pair, or press Tab and use the arrow keys.";
   }
 })();

@@ -323,6 +323,9 @@ def _narrow_rdms(rdms: RDMs, titles: Sequence[str]) -> Figure:
 
 
 def _figure_of(ax: Axes) -> Figure:
+    import matplotlib.pyplot as plt
+
+    plt.close(cast("Figure", ax.figure))  # pyplot would keep it; it can still be drawn and saved
     return cast("Figure", ax.figure)
 
 

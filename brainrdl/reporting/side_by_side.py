@@ -278,7 +278,8 @@ def _difference_block(runs: Sequence[_One]) -> Iterator[Block]:
     if rows:
         columns = ["setting", *(one.name for one in runs)]
         data = pd.DataFrame(rows, columns=columns)
-        yield Block("What differs", tables=[Table("Settings that differ", columns, rows, 0, data=data, file="settings.csv")])
+        table = Table("Settings that differ", columns, rows, 0, data=data, file="settings.csv")
+        yield Block("What differs", folded=[table])
 
 
 def _short(value: str | None) -> str:
