@@ -63,7 +63,7 @@ def _key(reference: Reference) -> str:
 def _entry(key: str, reference: Reference) -> str:
     found = _ENTRY.match(reference.entry)
     if found is None:
-        return _written("misc", key, {"title": reference.entry, "doi": reference.doi})
+        return _written("misc", key, {"title": _escaped(reference.entry), "doi": reference.doi})
     source = _SOURCE.match(found["source"])
     fields: dict[str, str | None] = {
         "author": _authors(found["authors"]), "title": f"{{{_escaped(found['title'])}}}", "year": found["year"],
@@ -77,7 +77,7 @@ def _entry(key: str, reference: Reference) -> str:
 
 def _authors(text: str) -> str:
     """Separate authors with "and": they are written as "Last, F. M., Last, F. & Last, F."."""
-    people = re.split(r"(?<=\.),? (?:& )?(?=[^\W\d_][^,]*, )", text)
+    people = re.split(r"(?<=\.)(?:, (?:& )?| & )(?=[^\W\d_][^,]*, )", text)
     return _escaped(" and ".join(person.strip(" ,&") for person in people))
 
 

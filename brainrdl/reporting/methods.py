@@ -70,7 +70,9 @@ def references_of(run: Run) -> list[Reference]:
     inference = INTERVAL_METHODS.get(_intervals(run))
     reweighted = _KANIUTH if Role.REWEIGHTED.value in set(run.evaluation.summary["role"]) else None
     used = [SIMILARITIES[name].reference for name in comparators_of(run.evaluation.summary) if name in SIMILARITIES]
-    return list({reference.doi: reference for reference in (*_METHOD, inference, reweighted, *used) if reference}.values())
+    return list(
+        {reference.doi: reference for reference in (*_METHOD, inference, reweighted, *used) if reference}.values()
+    )
 
 
 # Facts

@@ -97,13 +97,17 @@ def page_of_movie(courses: TimeCourses, title: str | None = None) -> Page:
 def _drawings(movie: _Movie) -> Iterator[Drawing]:
     courses, figure, narrow = movie.courses, new_figure(7.4, 4.2), new_figure(NARROW, 4.2)
     label = label_of(courses.comparator)
+    clusters = {model: test for model, test in movie.against_zero.items() if len(test.clusters)}
     for one in (figure, narrow):
-        plot.time_course(courses, one.subplots(), clusters=movie.against_zero, label=label)
-    bars = " Bars below the curves mark clusters of times that differ from 0." if movie.against_zero else ""
+        plot.time_course(courses, one.subplots(), clusters=clusters, label=label)
+    real = any((test.clusters["p"] < _ALPHA).any() for test in clusters.values())
+    bars = " Bars below the curves mark clusters of times that differ from 0." if real else ""
     ceiling = " The grey band is the noise ceiling." if courses.summary["ceiling_low"].notna().any() else ""
     bands = " Coloured bands are 95% intervals over stimuli and subjects." if _has_intervals(courses) else ""
     caption = f"{label} of each model with the RDMs at each time, mean over subjects.{bands}{ceiling}{bars}"
-    peaks = "; ".join(f"{row.model} {number(row.score)} at {_seconds(row.time)} s" for row in _peaks(courses).itertuples())
+    peaks = "; ".join(
+        f"{row.model} {number(row.score)} at {_seconds(row.time)} s" for row in _peaks(courses).itertuples()
+    )
     alt = f"Line plot. {caption} Highest scores: {peaks}."
     yield Drawing("courses", Section.SCORES, figure, alt, caption, narrow)
 
@@ -264,4 +268,3 @@ def _limits(movie: _Movie) -> Iterator[str]:
     yield "The highest score over time is too high on average, because it was chosen."
     if len(movie.courses.models) > _MOST_MODELS:
         yield f"Only the first {_MOST_MODELS} models were tested."
-

@@ -88,7 +88,9 @@ def report(
     (first, *others) = opened.values()
     folder = None if others or isinstance(first, TimeCourses) else first.folder
     path = _where(folder, out)
-    return write_page(page_of_several(opened, title) if others else _page(first, title), path, images, progress=progress)
+    return write_page(
+        page_of_several(opened, title) if others else _page(first, title), path, images, progress=progress
+    )
 
 
 def _listed(source: Source | Sequence[Source] | Mapping[str, Source]) -> Iterator[tuple[str, Source]]:

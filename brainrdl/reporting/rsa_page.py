@@ -19,7 +19,7 @@ from brainrdl.rdms.by_name import names
 from brainrdl.reporting.drawings import NARROW, Drawing, Section, new_figure
 from brainrdl.reporting.frame import PAGE, Block, Page, titled, write_page
 from brainrdl.reporting.hover import Hover, Panel
-from brainrdl.reporting.methods import INTERVAL_METHODS, NILI, software_text
+from brainrdl.reporting.methods import INTERVAL_METHODS, NILI
 from brainrdl.reporting.tables import Table, flat, long_table
 from brainrdl.reporting.wording import and_joined, counted, number, p_value, percent, span
 from brainrdl.runs.provenance import describe, gather_provenance
@@ -405,10 +405,14 @@ def _contrast_tables(contrasts: pd.DataFrame, summary: pd.DataFrame) -> Iterator
             "minus": lambda row: _who(row, "other", "other_layer"),
             "target": lambda row: row["target"],
         }
-        yield _table("Differences between models", models.sort_values("p", kind="stable"), columns | tested, "models.csv")
+        yield _table(
+            "Differences between models", models.sort_values("p", kind="stable"), columns | tested, "models.csv"
+        )
     if len(targets):
         columns = {"model": _who, "with": lambda row: row["target"], "minus with": lambda row: row["other_target"]}
-        yield _table("Differences between targets", targets.sort_values("p", kind="stable"), columns | tested, "targets.csv")
+        yield _table(
+            "Differences between targets", targets.sort_values("p", kind="stable"), columns | tested, "targets.csv"
+        )
 
 
 def _group_tables(groups: pd.DataFrame) -> list[Table]:

@@ -182,7 +182,9 @@ def _methods(one: _One) -> Iterator[str]:
 
 
 def _references(runs: Sequence[_One]) -> list[Reference]:
-    found = [references_of(one.source) if isinstance(one.source, Run) else references_of_rsa(one.source) for one in runs]
+    found = [
+        references_of(one.source) if isinstance(one.source, Run) else references_of_rsa(one.source) for one in runs
+    ]
     return list({reference.doi: reference for references in found for reference in references}.values())
 
 
@@ -268,7 +270,9 @@ def _rdm_block(runs: Sequence[_One]) -> Iterator[Block]:
 
 def _difference_block(runs: Sequence[_One]) -> Iterator[Block]:
     """List the settings in which runs differ; the fingerprints of their data are in the provenance."""
-    flattened = [dict(flat({k: v for k, v in one.settings.items() if k not in ("conditions", "labels")})) for one in runs]
+    flattened = [
+        dict(flat({k: v for k, v in one.settings.items() if k not in ("conditions", "labels")})) for one in runs
+    ]
     keys = dict.fromkeys(key for settings in flattened for key in settings)
     rows = [
         [key, *(_short(settings.get(key)) for settings in flattened)]
@@ -285,4 +289,3 @@ def _difference_block(runs: Sequence[_One]) -> Iterator[Block]:
 def _short(value: str | None) -> str:
     text = "–" if value is None else value
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
-

@@ -20,7 +20,6 @@ from brainrdl.reporting.wording import number, p_value, percent, span, who_of
 from brainrdl.runs.provenance import gather_provenance
 from brainrdl.similarity.comparators import label_of
 
-
 SHOWN_ROWS = 500  # of long tables; the download has all
 
 _LARGEST = 1_000_000  # characters of a download

@@ -18,7 +18,16 @@ import pytest
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome", "headless_shell")
 
-_KEYS = {"Tab": 9, "Enter": 13, "Escape": 27, "PageDown": 34, "ArrowLeft": 37, "ArrowUp": 38, "ArrowRight": 39, "ArrowDown": 40}
+_KEYS = {
+    "Tab": 9,
+    "Enter": 13,
+    "Escape": 27,
+    "PageDown": 34,
+    "ArrowLeft": 37,
+    "ArrowUp": 38,
+    "ArrowRight": 39,
+    "ArrowDown": 40,
+}
 
 
 def found() -> str | None:
@@ -175,7 +184,10 @@ def started(program: str) -> Iterator[Browser]:
         os.close(to_browser[0])
         os.close(from_browser[1])
         try:
-            with os.fdopen(to_browser[1], "wb", buffering=0) as out, os.fdopen(from_browser[0], "rb", buffering=0) as back:
+            with (
+                os.fdopen(to_browser[1], "wb", buffering=0) as out,
+                os.fdopen(from_browser[0], "rb", buffering=0) as back,
+            ):
                 yield Browser(out.write, lambda: back.read(65536))
         finally:
             process.terminate()

@@ -199,7 +199,9 @@ def test_an_evaluation_without_a_folder_needs_a_place(evaluation: Evaluation) ->
 
 
 def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(BrainrdlError, match=r"finished run: it has neither evaluation\.json nor history\.csv, nor the rsa\.json"):
+    with pytest.raises(
+        BrainrdlError, match=r"finished run: it has neither evaluation\.json nor history\.csv, nor the rsa\.json"
+    ):
         report(tmp_path)
 
 
@@ -225,7 +227,9 @@ def test_nothing_is_loaded_from_elsewhere(page: Page) -> None:
     assert all(str(image["src"]).startswith("data:image/png;base64,") for image in page.all("img"))
     assert not re.search(r"url\(|@import", page.html.split("<style>")[1].split("</style>")[0])
     hrefs = [str(anchor["href"]) for anchor in page.all("a")]
-    assert all(href.startswith(("https://doi.org/10.", "data:text/csv", "data:application/x-bib", "#")) for href in hrefs)
+    assert all(
+        href.startswith(("https://doi.org/10.", "data:text/csv", "data:application/x-bib", "#")) for href in hrefs
+    )
     policy = next(meta for meta in page.all("meta") if meta.get("http-equiv"))
     script = page.html.rsplit("<script>")[1].split("</script>")[0]
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()

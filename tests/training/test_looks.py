@@ -17,12 +17,12 @@ from scipy.stats import pearsonr
 from torch import Tensor, nn
 
 from brainrdl import rdms
+from brainrdl._core import progress
 from brainrdl._core.errors import BrainrdlError
 from brainrdl.loss.rdm_loss import RDMLoss
 from brainrdl.models.student import Student
 from brainrdl.stimuli.named_images import Batch
 from brainrdl.teachers.rdm_teacher import RDMTeacher
-from brainrdl._core import progress
 from brainrdl.training import display, looks
 from brainrdl.training.display import event_writer, progress_bar, track
 from brainrdl.training.looks import check_loss, look, to_device
