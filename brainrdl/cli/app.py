@@ -528,8 +528,8 @@ def report(
         typer.Option(
             "--stimuli",
             metavar="FOLDER",
-            help="Show small images of the conditions next to values of RDMs. They become part of the page: check their "
-            "licence before you share it.",
+            help="Show small images of the conditions next to values of RDMs. They become part of the page: check "
+            "their licence before you share it.",
         ),
     ] = None,
     overwrite: Overwrite = False,

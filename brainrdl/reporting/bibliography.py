@@ -32,11 +32,11 @@ def bibtex(references: Sequence[Reference], versions: Mapping[str, str] | None =
     Examples
     --------
     >>> from brainrdl.similarity.traits import Reference
-    >>> doe = Reference("Doe, 2031", "Doe, J. (2031). Agreement of RDMs. Journal of RDMs 3(2):1-9.", "10.1000/agreement")
+    >>> doe = Reference("Doe, 2031", "Doe, J. (2031). Agreement. Journal of RDMs 3(2):1-9.", "10.1000/agreement")
     >>> print(bibtex([doe], {"brainrdl": "1.0"}).split("@")[1].strip())
     article{doe2031,
       author = {Doe, J.},
-      title = {{Agreement of RDMs}},
+      title = {{Agreement}},
       year = {2031},
       journal = {Journal of RDMs},
       volume = {3},

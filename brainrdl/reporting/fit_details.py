@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from brainrdl._core.rows import Role
@@ -69,8 +70,8 @@ def _network(network: Mapping[str, Any], asked: Any) -> str:
     name = str(asked.get("model") or str(network["network"]).rpartition(".")[2])
     weights = f"weights “{asked['weights']}”, " if asked.get("weights") else ""
     text = [
-        f"The network was {name} ({network['n_parameters']:,} parameters; {weights}SHA-256 of its weights before fitting "
-        f"{str(network['initial_weights'])[:_SHORT]})."
+        f"The network was {name} ({network['n_parameters']:,} parameters; {weights}SHA-256 of its weights before "
+        f"fitting {str(network['initial_weights'])[:_SHORT]})."
     ]
     text += [f"Patterns of layer {layer} were {_readout(how)}." for layer, how in network.get("readouts", {}).items()]
     trained, norm = str(network.get("trainable")), str(network.get("batchnorm"))
@@ -147,11 +148,12 @@ def _steps(run: Run) -> Iterator[str]:
         elif chosen:
             middle = f"{pd.Series(steps).median():g}"
             single = f"; by seed and fold: {', '.join(map(str, steps))}" if len(steps) <= _LISTED else ""
-            yield f"The chosen numbers of steps of “{student}” were {min(steps)} to {max(steps)} (median {middle}{single})."
+            range_ = f"{min(steps)} to {max(steps)} (median {middle}{single})"
+            yield f"The chosen numbers of steps of “{student}” were {range_}."
 
 
 def _steps_of_students(histories: pd.DataFrame) -> dict[str, list[int]]:
-    """Number of steps that led to the weights of each final fit of each student."""
+    """Return the number of steps that led to the weights of each final fit of each student."""
     if histories.empty or not {"student", "role", "inner"} <= set(histories):
         return {}
     final = histories[(histories["inner"] == -1) & (histories["role"] == Role.STUDENT.value)]
@@ -163,9 +165,8 @@ def _steps_of_students(histories: pd.DataFrame) -> dict[str, list[int]]:
 
 
 def _best_step(fit: pd.DataFrame) -> int:
-    measured = fit.get("validation_similarity", pd.Series(dtype=float))
-    row = measured.idxmax() if measured.notna().any() else fit["step"].idxmax()
-    return int(fit.loc[row, "step"])
+    steps, measured = fit["step"].to_numpy(int), fit.get("validation_similarity", pd.Series(dtype=float))
+    return int(steps[np.nanargmax(measured.to_numpy(float))] if measured.notna().any() else steps.max())
 
 
 # Computing and data

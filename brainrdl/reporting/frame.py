@@ -53,7 +53,8 @@ class Page:
 
     Attributes
     ----------
-    title : str
+    question : str
+        What the page answers.
     answer : sequence of str
         The result in words, one paragraph each.
     blocks : sequence of Block
@@ -68,13 +69,13 @@ class Page:
     settings : mapping of heading to JSON
         Folded away.
     versions : mapping of package to version
-    question : str
-        What the page answers, if it is not the title.
+    title : str, optional
+        By default the question.
     simulated : bool
         Whether to announce simulated data.
     """
 
-    title: str
+    question: str
     answer: Sequence[str]
     blocks: Sequence[Block]
     methods: Sequence[str]
@@ -84,7 +85,7 @@ class Page:
     provenance: Sequence[tuple[str, str]] = ()
     settings: Mapping[str, str] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
-    question: str = ""
+    title: str | None = None
     simulated: bool = False
 
 
@@ -96,12 +97,20 @@ def write_page(page: Page, path: Path, stimuli: Stimuli | None = None, *, progre
     return path
 
 
-def titled(title: str | None, question: str) -> dict[str, str]:
-    """Return title and question of a page: the question is the title, unless the user gave one."""
-    return {"title": title, "question": question} if title else {"title": question}
-
-
 def render(page: Page, stimuli: Stimuli | None = None, *, progress: bool = True) -> str:
+    from markupsafe import Markup
+
+    store = Store(stimuli)
+    blocks = _embedded(page.blocks, store, progress)
+    entries = bibtex(page.references, page.versions)
+    return filled(
+        "page.html.j2", page=page, blocks=blocks, matrices=Markup(store.text()), bibtex=entries,
+        bibtex_file=base64.b64encode(entries.encode()).decode(), date=datetime.now(UTC).date().isoformat(),
+    )  # fmt: skip
+
+
+def filled(template: str, **content: Any) -> str:
+    """Fill a template of the room, with the style and the script of all pages."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
     from markupsafe import Markup
 
@@ -112,15 +121,10 @@ def render(page: Page, stimuli: Stimuli | None = None, *, progress: bool = True)
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    store, script = Store(stimuli), _own("page.js")
-    blocks = _embedded(page.blocks, store, progress)
-    entries = bibtex(page.references, page.versions)
-    return environment.get_template("page.html.j2").render(
-        page=page, blocks=blocks, matrices=Markup(store.text()), script=Markup(script), style=Markup(_own("page.css")),
-        script_digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-        bibtex=entries, bibtex_file=base64.b64encode(entries.encode()).decode(),
-        date=datetime.now(UTC).date().isoformat(),
-    )  # fmt: skip
+    script = _own("page.js")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    own = {"script": Markup(script), "style": Markup(_own("page.css")), "script_digest": digest}
+    return environment.get_template(template).render(**own, **content)
 
 
 @cache

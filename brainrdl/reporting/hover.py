@@ -69,7 +69,8 @@ class Store:
     Examples
     --------
     >>> store = Store()
-    >>> store.add(Hover(("a", "b", "c"), {"IT": np.array([0.0, 1.0, np.nan])}, [Panel((0, 1, 2), ("IT",))]), [[0, 0, 1, 1]])
+    >>> one = Hover(("a", "b", "c"), {"IT": np.array([0.0, 1.0, np.nan])}, [Panel((0, 1, 2), ("IT",))])
+    >>> store.add(one, [[0, 0, 1, 1]])
     0
     >>> json.loads(store.text())["names"]
     [['a', 'b', 'c']]

@@ -13,7 +13,7 @@ from brainrdl import plot
 from brainrdl.inference.clusters import ClusterTest
 from brainrdl.inference.movies import TimeCourses
 from brainrdl.reporting.drawings import NARROW, Drawing, Section, new_figure
-from brainrdl.reporting.frame import Block, Page, titled
+from brainrdl.reporting.frame import Block, Page
 from brainrdl.reporting.methods import INTERVAL_METHODS, NILI, software_text
 from brainrdl.reporting.tables import Table, flat, long_table
 from brainrdl.reporting.wording import and_joined, counted, number, p_value, span
@@ -28,8 +28,8 @@ _MOST_MODELS = 6  # whose clusters are computed and written out
 
 _MARIS = Reference(
     "Maris & Oostenveld, 2007",
-    "Maris, E. & Oostenveld, R. (2007). Nonparametric statistical testing of EEG- and MEG-data. Journal of Neuroscience "
-    "Methods 164:177-190.",
+    "Maris, E. & Oostenveld, R. (2007). Nonparametric statistical testing of EEG- and MEG-data. Journal of "
+    "Neuroscience Methods 164:177-190.",
     "10.1016/j.jneumeth.2007.03.024",
 )
 
@@ -77,7 +77,8 @@ def page_of_movie(courses: TimeCourses, title: str | None = None) -> Page:
     movie, provenance = _Movie(courses), gather_provenance()
     models = f"the {counted(len(courses.models), 'model', 'models')}"
     return Page(
-        **titled(title, f"When are {models} similar to the data?"),
+        title=title,
+        question=f"When are {models} similar to the data?",
         answer=list(_answer(movie)),
         blocks=[
             Block(
@@ -105,9 +106,8 @@ def _drawings(movie: _Movie) -> Iterator[Drawing]:
     ceiling = " The grey band is the noise ceiling." if courses.summary["ceiling_low"].notna().any() else ""
     bands = " Coloured bands are 95% intervals over stimuli and subjects." if _has_intervals(courses) else ""
     caption = f"{label} of each model with the RDMs at each time, mean over subjects.{bands}{ceiling}{bars}"
-    peaks = "; ".join(
-        f"{row.model} {number(row.score)} at {_seconds(row.time)} s" for row in _peaks(courses).itertuples()
-    )
+    rows = _peaks(courses).to_dict("records")
+    peaks = "; ".join(f"{row['model']} {number(row['score'])} at {_seconds(row['time'])} s" for row in rows)
     alt = f"Line plot. {caption} Highest scores: {peaks}."
     yield Drawing("courses", Section.SCORES, figure, alt, caption, narrow)
 
@@ -185,8 +185,8 @@ def _spans(clusters: pd.DataFrame, who: str, nothing: str, than: str = "0") -> s
     if real.empty:
         return f"These data do not show a difference {nothing} at any time."
     parts = [
-        f"{'above' if row['sign'] > 0 else 'below'} {than} in a cluster from {_seconds(row['start'])} to {_seconds(row['end'])} s "
-        f"(p {_equals(row['p'])})"
+        f"{'above' if row['sign'] > 0 else 'below'} {than} in a cluster from {_seconds(row['start'])} to "
+        f"{_seconds(row['end'])} s (p {_equals(row['p'])})"
         for row in real.to_dict("records")
     ]
     return f"{who} {and_joined(parts)}."
@@ -222,8 +222,8 @@ def _methods(movie: _Movie) -> str:
     ]
     if _has_intervals(courses):
         text += [
-            "Intervals (95%) at each time were computed from a cluster-robust variance over stimuli, in which pairs that "
-            "share a stimulus are correlated (Aronow et al., 2015), plus the jackknife variance over subjects, with "
+            "Intervals (95%) at each time were computed from a cluster-robust variance over stimuli, in which pairs "
+            "that share a stimulus are correlated (Aronow et al., 2015), plus the jackknife variance over subjects, with "
             "degrees of freedom by Welch and Satterthwaite."
         ]
     if movie.has_subjects:

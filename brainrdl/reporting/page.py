@@ -17,7 +17,7 @@ from brainrdl._core.files import read_json
 from brainrdl.evaluation.held_out import Evaluation
 from brainrdl.inference.movies import TimeCourses
 from brainrdl.reporting.drawings import Drawing, Section, drawings_of
-from brainrdl.reporting.frame import PAGE, Block, Page, titled, write_page
+from brainrdl.reporting.frame import PAGE, Block, Page, write_page
 from brainrdl.reporting.methods import facts_of, methods_of, references_of
 from brainrdl.reporting.movie_page import movie_drawings, page_of_movie
 from brainrdl.reporting.rsa_page import RSA, RSA_FACTS, RSATables, page_of_rsa, rsa_drawings
@@ -231,7 +231,8 @@ def page_of(run: Run, title: str | None = None, drawings: Iterable[Drawing] | No
     """Compose the page of an evaluation or a fit, with other drawings if they are given."""
     drawings = list(drawings_of(run) if drawings is None else drawings)
     shared: dict[str, Any] = {
-        **titled(title, _page_title(run)),
+        "title": title,
+        "question": _page_title(run),
         "methods": [part for part in methods_of(run) if part],
         "references": references_of(run),
         "caveats": list(limits_of(run)),

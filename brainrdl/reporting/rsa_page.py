@@ -17,7 +17,7 @@ from brainrdl._core.rows import Against
 from brainrdl.dissimilarity.measures import label_of as measure_label
 from brainrdl.rdms.by_name import names
 from brainrdl.reporting.drawings import NARROW, Drawing, Section, new_figure
-from brainrdl.reporting.frame import PAGE, Block, Page, titled, write_page
+from brainrdl.reporting.frame import PAGE, Block, Page, write_page
 from brainrdl.reporting.hover import Hover, Panel
 from brainrdl.reporting.methods import INTERVAL_METHODS, NILI
 from brainrdl.reporting.tables import Table, flat, long_table
@@ -179,7 +179,8 @@ def page_of_rsa(rsa: RSA, title: str | None = None) -> Page:
     """Compose the page of a plain RSA."""
     summary, settings, tables = rsa.summary, rsa.settings, rsa.tables
     return Page(
-        **titled(title, f"How similar are the models to {and_joined(dict.fromkeys(summary['target']))}?"),
+        title=title,
+        question=f"How similar are the models to {and_joined(dict.fromkeys(summary['target']))}?",
         answer=list(_headlines(tables)),
         blocks=list(_blocks(rsa)),
         methods=list(methods_of_rsa(rsa)),
@@ -261,7 +262,7 @@ def _narrow_bars(summary: pd.DataFrame, comparator: str, against: str, target: s
 
 
 def _times(rows: pd.DataFrame) -> dict[str, float]:
-    """Times of the targets in seconds, if these are the times of a movie; empty otherwise."""
+    """Return the times of the targets in seconds, if these are the times of a movie; empty otherwise."""
     targets = list(dict.fromkeys(rows["target"]))
     try:
         times = {target: float(target) for target in targets}

@@ -23,7 +23,7 @@ from brainrdl.inference.movies import TimeCourses
 from brainrdl.rdms.by_name import names
 from brainrdl.rdms.conversion import to_tensor
 from brainrdl.reporting.drawings import NARROW, Drawing, Section, drawings_of_student, name_above, new_figure
-from brainrdl.reporting.frame import Block, Page, titled
+from brainrdl.reporting.frame import Block, Page
 from brainrdl.reporting.methods import methods_of, references_of
 from brainrdl.reporting.rsa_page import RSA, limits_of_rsa, methods_of_rsa, references_of_rsa
 from brainrdl.reporting.run import Run, comparators_of, is_fitted, kinds_of, shown_keys
@@ -99,7 +99,8 @@ def page_of_several(sources: Mapping[str, Run | RSA | TimeCourses], title: str |
     table = pd.concat([one.summary for one in runs], ignore_index=True)
     comparator, against = _shared(runs)
     return Page(
-        **titled(title, f"How do {and_joined(sources)} compare?"),
+        title=title,
+        question=f"How do {and_joined(sources)} compare?",
         answer=list(_answer(runs, comparator, against)),
         blocks=[
             Block(
@@ -149,7 +150,7 @@ def _answer(runs: Sequence[_One], comparator: str, against: Against) -> Iterator
     yield f"Scores are {similarity} with {against.label.replace(chr(39), '’')}."
     for one in runs:
         rows = _of(one.shown, comparator, against).sort_values("score", ascending=False, kind="stable")
-        known = rows[rows["score"].notna()].to_dict("records")
+        known: list[dict[Any, Any]] = rows[rows["score"].notna()].to_dict("records")
         shown = known[:_MOST_SENTENCES]
         sentences = [
             f"{who_of(row['student'], row['layer'])} reached {scored(row['score'], row['low'], row['high'])} with "
@@ -164,16 +165,16 @@ def _answer(runs: Sequence[_One], comparator: str, against: Against) -> Iterator
 def _same_data(runs: Sequence[_One]) -> str:
     """Say which scores can be compared, and that no test compares them."""
     untested = (
-        "The runs were scored separately, so no difference between them was tested here. To test it, fit the students in "
-        "one cross-validation, or compare the models in one RSA."
+        "The runs were scored separately, so no difference between them was tested here. To test it, fit the students "
+        "in one cross-validation, or compare the models in one RSA."
     )
     targets = [target for target in runs[0].digests if all(target in one.digests for one in runs)]
     same = [target for target in targets if len({one.digests[target] for one in runs}) == 1]
     if same:
         return f"All runs were scored with the same RDMs of {and_joined(same)} for the same stimuli. {untested}"
     return (
-        "The runs were scored with different RDMs or different stimuli. Their scores are not on the same scale: compare "
-        f"the shares of their ceilings, if at all. {untested}"
+        "The runs were scored with different RDMs or different stimuli. Their scores are not on the same scale: "
+        f"compare the shares of their ceilings, if at all. {untested}"
     )
 
 

@@ -42,7 +42,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rows = [[name, cell] for name, cell in zip(SCORES["model"], CELLS, strict=True)]
     table = Table("Scores", ["model", "score"], rows, 0, data=SCORES, file="scores.csv")
     content = Page(
-        title="A page", answer=["Yes."], blocks=[Block("Part", [drawing], [table], [table])], methods=["Done."],
+        question="A page", answer=["Yes."], blocks=[Block("Part", [drawing], [table], [table])], methods=["Done."],
         references=[NILI], caveats=["Much."],
     )  # fmt: skip
     stimuli = Stimuli.from_arrays(torch.rand(5, 3, 60, 30), list(NAMES))

@@ -206,7 +206,7 @@ def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
 
 
 def test_anything_else_is_refused() -> None:
-    with pytest.raises(BrainrdlError, match="needs an Evaluation, .* or several of them; got DataFrame"):
+    with pytest.raises(BrainrdlError, match=r"needs an Evaluation, .* or several of them; got DataFrame"):
         report(pd.DataFrame())  # type: ignore[arg-type]
 
 

@@ -76,7 +76,7 @@ def test_an_rsa_is_shown_next_to_a_run(runs: dict[str, Run], tmp_path: Path) -> 
 
 def test_runs_without_a_common_score_are_refused(runs: dict[str, Run]) -> None:
     other = report_page._open(evaluated(0, comparators=("cosine",)))
-    with pytest.raises(BrainrdlError, match="no kind of score in common .*'other' has cosine with"):
+    with pytest.raises(BrainrdlError, match=r"no kind of score in common .*'other' has cosine with"):
         page_of_several({**runs, "other": other})
     fit = Run(None, pd.DataFrame({"step": [0]}))
     with pytest.raises(BrainrdlError, match="'fit' is a fit without held-out scores"):
