@@ -232,7 +232,7 @@ def _methods(movie: _Movie) -> str:
         flips = "all flips" if tests[0].exact else f"{len(tests[0].maxima) - 1} random flips"
         text += [
             "Times were tested over subjects by clusters (Maris & Oostenveld, 2007): neighbouring times with an "
-            f"uncorrected p below 0.05 (two-sided) formed a cluster, whose sum of t was compared with its maximum in "
+            "uncorrected p below 0.05 (two-sided) formed a cluster, whose sum of t was compared with its maximum in "
             f"{flips} of the subjects' signs."
         ]
     return " ".join(text)
