@@ -223,8 +223,8 @@ def _methods(movie: _Movie) -> str:
     if _has_intervals(courses):
         text += [
             "Intervals (95%) at each time were computed from a cluster-robust variance over stimuli, in which pairs "
-            "that share a stimulus are correlated (Aronow et al., 2015), plus the jackknife variance over subjects, with "
-            "degrees of freedom by Welch and Satterthwaite."
+            "that share a stimulus are correlated (Aronow et al., 2015), plus the jackknife variance over subjects, "
+            "with degrees of freedom by Welch and Satterthwaite."
         ]
     if movie.has_subjects:
         text += ["The noise ceiling was computed by leaving out one subject at a time (Nili et al., 2014)."]
