@@ -505,25 +505,51 @@ def _plot_run(run: Path, folder: Path, overwrite: bool) -> None:
         save_figure(figure, path)
 
 
-@app.command(cls=Command, epilog="Example: brainrdl report runs/it --out supplement.html")
+@app.command(
+    cls=Command,
+    epilog="Examples:\n\nbrainrdl report runs/it --out supplement.html --title 'A model of IT'\n\n"
+    "brainrdl report runs/it runs/v1 runs/rsa --out compared.html\n\n"
+    "brainrdl report runs/it --stimuli images/ --out with_images.html",
+)
 def report(
-    run: Annotated[Path, typer.Argument(help="Folder of `brainrdl fit`, `brainrdl demo` or `brainrdl rsa`.")],
+    runs: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="FOLDER...",
+            help="Folder of `brainrdl fit`, `evaluate`, `rsa` or `demo`; several are shown side by side.",
+        ),
+    ],
     out: Annotated[
         Path | None,
         typer.Option(
             "--out", "-o", metavar="FILE", help="HTML file to write; by default the run's own report is updated."
         ),
     ] = None,
+    title: Annotated[str | None, typer.Option("--title", metavar="TEXT", help="Title of the page.")] = None,
+    stimuli: Annotated[
+        Path | None,
+        typer.Option(
+            "--stimuli",
+            metavar="FOLDER",
+            help="Show small images of the conditions next to values of RDMs. They become part of the page: check "
+            "their licence before you share it.",
+        ),
+    ] = None,
     overwrite: Overwrite = False,
+    quiet: Quiet = False,
 ) -> None:
-    """Write a self-contained HTML page about a run."""
+    """Write a self-contained HTML page about one or several runs, evaluations or plain RSAs."""
+    if out is None and len(runs) > 1:
+        refuse("a page about several runs needs a file; give one with --out, for example --out compared.html")
     if out is not None:
         check_new([out], overwrite)
-    if not run.is_dir():
-        refuse(f"there is no folder {str(run)!r}; give the folder of a run")
+    for run in runs:
+        if not run.is_dir():
+            refuse(f"there is no folder {str(run)!r}; give the folder of a run")
     from brainrdl import report as write_report
 
-    say_where("report", write_report(run, out))
+    source = runs[0] if len(runs) == 1 else runs
+    say_where("report", write_report(source, out, title=title, stimuli=stimuli, progress=not quiet))
 
 
 @app.command(cls=Command, epilog="Example: brainrdl layers resnet18")

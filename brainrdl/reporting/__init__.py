@@ -1,10 +1,15 @@
-"""One self-contained HTML page about a run: what was found, how, and what it cannot show.
+"""One self-contained HTML page about a run, a plain RSA, a movie or several runs: what was found, how, and its limits.
 
-`page` writes it (`report`) from its figures (`drawings`), tables (`tables`), sentences (`wording`) and the text and
-references for a methods section (`methods`); `run` holds the run and selects rows of its tables. The layout is in
-``report.html.j2``. A new figure is a function in `drawings`, a new column of the score tables a line in `tables`.
-`model_card` writes the card of an exported model in the same words, `index_page` lists the runs of a sweep, and
-`rsa_page` is the page of a plain RSA.
+`page` writes it (`report`): it recognises what is reported, and composes the page of an evaluation or a fit.
+`rsa_page`, `movie_page` and `side_by_side` compose those of a plain RSA, of an RDM movie and of several runs. Every
+page has the same parts (`frame`): the answer, figures, tables, methods and caveats, in the layout of ``page.html.j2``
+and ``parts.html.j2``, with the style ``page.css`` and the script ``page.js``.
+
+The parts of an evaluation are its figures (`drawings`), tables (`tables`), sentences (`wording`), and the text and
+references for a methods section (`methods`, with `fit_details` on network, optimisation and data); `run` holds the run
+and selects rows of its tables. `hover` stores the values of RDMs that a reader can point at, and `bibliography` writes
+BibTeX. A new figure is a function in `drawings`, a new column of the score tables a line in `tables`. `model_card`
+writes the card of an exported model in the same words, and `index_page` lists the runs of a sweep.
 """
 
 from lazy_loader import attach_stub

@@ -6,32 +6,37 @@ A new figure is a function ``(run) -> drawings`` with a line in `DRAWINGS`; it s
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 import torch
+from jaxtyping import Float
 
 from brainrdl import plot
 from brainrdl._core.errors import check_option, quote, refuse
 from brainrdl._core.files import slug
 from brainrdl._core.rows import Against
 from brainrdl.evaluation.held_out import Evaluation
+from brainrdl.plot.images import label_conditions, layout_of
+from brainrdl.plot.style import draw_colorbar, draw_image, extent_of, set_title, styled
 from brainrdl.plot.training_curves import CURVES
 from brainrdl.rdms.by_name import names
 from brainrdl.rdms.conversion import from_tensor, to_tensor
+from brainrdl.reporting.hover import Hover, Panel
 from brainrdl.reporting.run import SHOWN, Run, categories_of, comparators_of, kinds_of, rows_of, shown_keys, students_of
 from brainrdl.reporting.wording import counted, number, percent, who_of
 from brainrdl.similarity.comparators import label_of
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from rsatoolbox.rdm import RDMs
 _SPARSE = 0.6
 
-_NARROW = 3.4  # inches, the width of a phone
+NARROW = 3.4  # inches, the width of a phone
 
 _TITLE = 28  # characters that fit above a panel
 
@@ -55,7 +60,10 @@ class Section(StrEnum):
 
 @dataclass(frozen=True)
 class Drawing:
-    """A figure with its file name, its section of the page, its alternative text, its caption and a form for phones."""
+    """A figure with its file name, its section of the page, its alternative text and its caption.
+
+    `narrow` is a form for phones; `hover` has the values of the cells of RDMs, for the figure and its form for phones.
+    """
 
     name: str
     section: Section
@@ -63,6 +71,7 @@ class Drawing:
     alt: str
     caption: str
     narrow: Figure | None = None
+    hover: Hover | None = None
 
     def __post_init__(self) -> None:
         check_option(self.section, [section.value for section in Section], "section of the report")
@@ -81,7 +90,7 @@ def _score_drawings(run: Run) -> Iterator[Drawing]:
     table = summary[summary["comparator"] == comparator]
     kinds = kinds_of(table)
     n_rows = max(int((table["against"] == against.value).sum()) for against in kinds) + table["target"].nunique()
-    figure = _new_figure(9.4 if len(kinds) > 1 else 6.4, 1.4 + 0.27 * n_rows)
+    figure = new_figure(9.4 if len(kinds) > 1 else 6.4, 1.4 + 0.27 * n_rows)
     axes = figure.subplots(1, len(kinds), squeeze=False)[0]
     for ax, against in zip(axes, kinds, strict=True):
         plot.scores(table, comparator, against.value, ax)
@@ -94,16 +103,20 @@ def _score_drawings(run: Run) -> Iterator[Drawing]:
 
 def _narrow_scores(table: pd.DataFrame, comparator: str, kinds: Sequence[Against], n_rows: int) -> Figure:
     """Draw the scores for a phone: panels below each other, and each name above its point."""
-    figure = _new_figure(_NARROW, (0.6 + 0.4 * n_rows) * len(kinds))
+    figure = new_figure(NARROW, (0.6 + 0.4 * n_rows) * len(kinds))
     for ax, against in zip(figure.subplots(len(kinds), squeeze=False)[:, 0], kinds, strict=True):
-        plot.scores(table, comparator, against.value, ax, legend=False)
-        for y, tick in enumerate(ax.get_yticklabels()):
-            weight, across = tick.get_fontweight(), ax.get_yaxis_transform()
-            ax.text(0.01, y - 0.38, tick.get_text(), transform=across, va="center", fontsize=8, fontweight=weight)
-        ax.set_yticklabels([])
-        ax.xaxis.label.set_fontsize(8)
-        ax.set_ylim(ax.get_ylim()[0], -0.8)
+        name_above(plot.scores(table, comparator, against.value, ax, legend=False))
     return figure
+
+
+def name_above(ax: Axes) -> None:
+    """Write the name of each row above it, which leaves the width of a phone to the values."""
+    for y, tick in enumerate(ax.get_yticklabels()):
+        weight, across = tick.get_fontweight(), ax.get_yaxis_transform()
+        ax.text(0.01, y - 0.38, tick.get_text(), transform=across, va="center", fontsize=8, fontweight=weight)
+    ax.set_yticklabels([])
+    ax.xaxis.label.set_fontsize(8)
+    ax.set_ylim(ax.get_ylim()[0], -0.8)
 
 
 def _scores_alt(table: pd.DataFrame, comparator: str, kinds: Sequence[Against]) -> str:
@@ -140,10 +153,10 @@ def _scores_caption(table: pd.DataFrame, kinds: Sequence[Against]) -> str:
 def _rdm_drawings(run: Run) -> Iterator[Drawing]:
     if run.evaluation is not None:
         for key in shown_keys(run.evaluation.summary)[:SHOWN]:
-            yield from _drawings_of_student(run, run.evaluation, key)
+            yield from drawings_of_student(run, run.evaluation, key)
 
 
-def _drawings_of_student(run: Run, evaluation: Evaluation, key: tuple[str, str, str]) -> Iterator[Drawing]:
+def drawings_of_student(run: Run, evaluation: Evaluation, key: tuple[str, str, str]) -> Iterator[Drawing]:
     wanted = dict(zip(("student", "layer", "target"), key, strict=True))
     who, target, groups = who_of(*key[:2]), key[2], categories_of(evaluation)
     student = _average(evaluation.students, wanted, run.dissimilarity)
@@ -156,14 +169,18 @@ def _drawings_of_student(run: Run, evaluation: Evaluation, key: tuple[str, str, 
     shown = f"held-out RDM of {who}{seeds}; RDM of {target}, mean over subjects; and their difference"
     grey = f"Grey: pairs that were never held out together ({percent(1 - known)})."
     share = "All pairs were held out together." if known == 1 else grey
-    yield _pair_drawing("rdms", key, both, groups, f"Ranks of dissimilarities: {shown}. {share}")
+    yield replace(
+        _pair_drawing("rdms", key, both, groups, f"Ranks of dissimilarities: {shown}. {share}"),
+        narrow=_narrow_pair(both, groups, (key[0], target)),
+        hover=_hover_of_pair(both, groups, f"student, {who}", f"teacher, {target}"),
+    )
     if known < _SPARSE and groups:
         means = (
             f"Ranks of dissimilarities, averaged over the stimulus pairs of each pair of categories: {shown}. "
             "Numbers of stimuli are in brackets."
         )
         yield _pair_drawing("categories", key, both, groups, means, cells="groups")
-    figure = _new_figure(4.6, 4.1)
+    figure = new_figure(4.6, 4.1)
     plot.pairs(*both, figure.subplots(), groups)
     caption = f"Dissimilarity of each held-out pair in {who} and in {target}."
     yield Drawing(f"pairs-{slug(*key)}", Section.PAIRS, figure, f"Scatter plot. {caption}", caption)
@@ -179,9 +196,54 @@ def _pair_drawing(
 ) -> Drawing:
     both_words = ", ".join(word for word in key[:2] if word)
     who = both_words if len(both_words) <= _TITLE else key[0]  # the caption names the layer in any case
-    figure = _new_figure(9.4, 3.2)
+    figure = new_figure(9.4, 3.2)
     plot.rdm_pair(*both, groups, cells=cells, titles=(who, key[2]), figure=figure)
     return Drawing(f"{name}-{slug(*key)}", Section.RDMS, figure, f"Three matrices. {caption}", caption)
+
+
+def _hover_of_pair(both: tuple[RDMs, RDMs], groups: Mapping[str, str] | None, *labels: str) -> Hover:
+    """Give both dissimilarities of a pair in each of the three panels."""
+    conditions = names(both[0])
+    order = tuple(layout_of(conditions, groups).order.tolist())
+    matrices = {label: rdm.get_vectors()[0] for label, rdm in zip(labels, both, strict=True)}
+    return Hover(conditions, matrices, [Panel(order, labels)] * 3, ranked=True)
+
+
+def _narrow_pair(both: tuple[RDMs, RDMs], groups: Mapping[str, str] | None, titles: tuple[str, str]) -> Figure:
+    """Draw the ranks of both RDMs and their difference below each other."""
+    ranks = _shared_ranks(*both)
+    layout = layout_of(names(both[0]), groups)
+    figure = new_figure(NARROW, 8.4)
+    axes = figure.subplots(3, 1)
+    for ax, pairs, title in zip(axes, ranks, titles, strict=False):
+        one = from_tensor(torch.as_tensor(pairs)[None], names(both[0]))
+        plot.rdm(one, ax, groups, 0.0, 1.0, title=title, colorbar=False)
+    draw_colorbar(axes[0], "rank of dissimilarity (0-1)")
+    with styled():
+        square = layout.arrange(_square(ranks[0] - ranks[1]))
+        draw_image(axes[2], square, "PuOr", -extent_of(square), extent_of(square))
+        set_title(axes[2], "difference, first - second", _TITLE)
+        label_conditions(axes[2], layout)
+        draw_colorbar(axes[2], "difference of ranks")
+    return figure
+
+
+def _square(pairs: Float[np.ndarray, " n_pairs"]) -> Float[np.ndarray, "n n"]:
+    from scipy.spatial.distance import squareform
+
+    return np.asarray(squareform(pairs, checks=False))
+
+
+def _shared_ranks(student: RDMs, teacher: RDMs) -> list[Float[np.ndarray, " n_pairs"]]:
+    """Midranks from 0 to 1 among the pairs that both RDMs have; NaN elsewhere."""
+    from scipy.stats import rankdata
+
+    pairs = [rdm.get_vectors()[0].astype(float) for rdm in (student, teacher)]
+    shared = np.isfinite(pairs[0]) & np.isfinite(pairs[1])
+    ranks = [np.full(len(shared), np.nan) for _ in pairs]
+    for found, values in zip(ranks, pairs, strict=True):
+        found[shared] = (rankdata(values[shared]) - 1) / max(int(shared.sum()) - 1, 1)
+    return ranks
 
 
 def _average(rdms: RDMs, wanted: Mapping[str, str], measure: str = "") -> RDMs:
@@ -203,15 +265,17 @@ def _training_drawings(run: Run) -> Iterator[Drawing]:
         curves = [column for column in CURVES if column in own and own[column].notna().any()]
         if not curves or own["step"].nunique() < 2:
             continue  # nothing was trained, or the similarity was not measured during training
-        figure, label = _new_figure(7.4, 4.0), "RDM correlation (Pearson)"
-        plot.history(own, figure.subplots(), student=student, best_step=run.best_step, similarity=label)
+        figure, label = new_figure(7.4, 4.0), "RDM correlation (Pearson)"
+        narrow = new_figure(NARROW, 4.4)
+        for one, words in ((figure, label), (narrow, "RDM correlation")):
+            plot.history(own, one.subplots(), student=student, best_step=run.best_step, similarity=words)
         who = f" of {student}" if student and len(known) > 1 else ""
         caption = (
             f"Training{who}: RDM correlation (mean over layers) and loss (mean over the steps between two "
             f"evaluations).{_marks(own, curves)}"
         )
         name = slug("training", student or "")
-        yield Drawing(name, Section.TRAINING, figure, f"Line plot. {caption}", caption)
+        yield Drawing(name, Section.TRAINING, figure, f"Line plot. {caption}", caption, narrow)
 
 
 def _marks(history: pd.DataFrame, curves: Sequence[str]) -> str:
@@ -224,7 +288,7 @@ def _marks(history: pd.DataFrame, curves: Sequence[str]) -> str:
 DRAWINGS: tuple[Callable[[Run], Iterator[Drawing]], ...] = (_score_drawings, _rdm_drawings, _training_drawings)
 
 
-def _new_figure(width: float, height: float) -> Figure:
+def new_figure(width: float, height: float) -> Figure:
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), layout="compressed")

@@ -5,15 +5,14 @@ from __future__ import annotations
 import base64
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from brainrdl._core.files import atomic
+from brainrdl.reporting.frame import filled
 from brainrdl.reporting.page import report
+from brainrdl.reporting.tables import Table
 
-if TYPE_CHECKING:
-    from jinja2 import Template
 INDEX = "index.html"
 
 
@@ -51,22 +50,12 @@ def write_index(
     """
     folder = Path(folder)
     links = {run: report(folder / run).relative_to(folder).as_posix() for run in dict.fromkeys(map(str, runs))}
-    shown = {
-        "columns": list(table.columns),
-        "rows": [
-            (links[str(run)], ["" if value != value else str(value) for value in row])
-            for run, row in zip(runs, table.itertuples(index=False), strict=True)
-        ],
-        "figure": None if figure is None else base64.b64encode(figure.read_bytes()).decode(),
-    }
+    rows = [
+        [*("" if value != value else str(value) for value in row), "report"] for row in table.itertuples(index=False)
+    ]
+    listed = Table("Points", [*table.columns, "report"], rows, links=[links[str(run)] for run in runs])
+    image = None if figure is None else base64.b64encode(figure.read_bytes()).decode()
     path = folder / INDEX
     with atomic(path) as part:
-        part.write_text(_template().render(shown), encoding="utf-8")
+        part.write_text(filled("index.html.j2", table=listed, figure=image), encoding="utf-8")
     return path
-
-
-def _template() -> Template:
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    loader = PackageLoader("brainrdl.reporting", "")
-    return Environment(loader=loader, autoescape=True, undefined=StrictUndefined).get_template("index.html.j2")

@@ -12,6 +12,7 @@ from brainrdl._core.rows import Against, Role
 from brainrdl.dissimilarity.measures import label_of as measure_label
 from brainrdl.evaluation.held_out import Evaluation
 from brainrdl.rdms.by_name import names
+from brainrdl.reporting.fit_details import details_of
 from brainrdl.reporting.run import Run, categories_of, comparators_of, kinds_of, shown_keys
 from brainrdl.reporting.wording import accuracy_words, and_joined, percent
 from brainrdl.runs.provenance import describe, gather_provenance
@@ -54,13 +55,24 @@ INTERVAL_METHODS = {
 }
 
 
+_KANIUTH = Reference(
+    "Kaniuth & Hebart, 2022",
+    "Kaniuth, P. & Hebart, M. N. (2022). Feature-reweighted representational similarity analysis: A method for "
+    "improving the fit between computational models, brains, and behavior. NeuroImage 257:119294.",
+    "10.1016/j.neuroimage.2022.119294",
+)
+
+
 def references_of(run: Run) -> list[Reference]:
     """List what the methods text cites: the method first, then ceilings, intervals and comparators, each once."""
     if run.evaluation is None:
         return list(_METHOD[:1])
     inference = INTERVAL_METHODS.get(_intervals(run))
+    reweighted = _KANIUTH if Role.REWEIGHTED.value in set(run.evaluation.summary["role"]) else None
     used = [SIMILARITIES[name].reference for name in comparators_of(run.evaluation.summary) if name in SIMILARITIES]
-    return list({reference.doi: reference for reference in (*_METHOD, inference, *used) if reference}.values())
+    return list(
+        {reference.doi: reference for reference in (*_METHOD, inference, reweighted, *used) if reference}.values()
+    )
 
 
 # Facts
@@ -226,12 +238,13 @@ def methods_of(run: Run) -> Iterator[str]:
         )
     else:
         yield f"Networks were compared with representational dissimilarity matrices (RDMs){teacher}.{target}{measure}"
+    yield from details_of(run)
     if run.evaluation is not None:
         yield _design_text(run, run.evaluation)
         yield _score_text(run.evaluation.summary)
         yield _inference_text(run)
         yield _controls_text(run.evaluation.summary)
-    yield _software_text(run)
+    yield software_text(run.provenance or gather_provenance())
 
 
 _TASKS = {
@@ -273,7 +286,7 @@ def _optimiser(run: Run) -> str:
     """Name the optimiser if it is the same for all students."""
     students = run.settings.get("students")
     made = describe(students).values() if isinstance(students, Mapping) else [{"options": {}}]
-    shared = run.fit_options.get("optimizer")
+    shared = run.fit_options.get("optimizer", run.recorded.get("optimizer"))
     used = {str(describe(one["options"].get("optimizer", shared))) for one in made}
     return OPTIMISER_WORDS.get("".join(used), "gradient-based optimisation")
 
@@ -380,7 +393,9 @@ def _controls_text(summary: pd.DataFrame) -> str:
     return f"For comparison, the following were scored on the same pairs: {'; '.join(present)}." if present else ""
 
 
-def _software_text(run: Run) -> str:
-    known = dict((run.provenance or gather_provenance()).get("versions", {}))
-    used = [f"{name} {known[name]}" for name in ("brainrdl", "torch", "rsatoolbox") if name in known]
-    return f"Software: {and_joined(used)}." if used else ""
+def software_text(provenance: Mapping[str, Any]) -> str:
+    """Name the versions of the packages that made a result."""
+    known = provenance.get("versions", {})
+    used = [f"{name} {version}" for name, version in known.items() if version != "not installed"]
+    python = f" Python {provenance['python']}." if provenance.get("python") else ""
+    return f"Software: {and_joined(used)}.{python}" if used else ""

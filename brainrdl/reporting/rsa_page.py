@@ -1,25 +1,28 @@
-"""The page and the figures of a plain RSA, from the files in its folder."""
+"""The page and the figures of a plain RSA, from its tables and RDMs, in memory or in a folder."""
 
 from __future__ import annotations
 
-import base64
 import json
-from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime
-from enum import StrEnum
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
 
+import numpy as np
 import pandas as pd
 
 from brainrdl import plot
-from brainrdl._core.files import atomic, read_csv, read_json, slug
+from brainrdl._core.files import atomic, read_csv, read_json, read_rdms, slug
 from brainrdl._core.rows import Against
-from brainrdl.reporting.drawings import Drawing, Section
+from brainrdl.dissimilarity.measures import label_of as measure_label
+from brainrdl.rdms.by_name import names
+from brainrdl.reporting.drawings import NARROW, Drawing, Section, new_figure
+from brainrdl.reporting.frame import PAGE, Block, Page, write_page
+from brainrdl.reporting.hover import Hover, Panel
 from brainrdl.reporting.methods import INTERVAL_METHODS, NILI
-from brainrdl.reporting.page import PAGE, embed, render
-from brainrdl.reporting.tables import Table, flat
+from brainrdl.reporting.tables import Table, flat, long_table
 from brainrdl.reporting.wording import and_joined, counted, number, p_value, percent, span
+from brainrdl.runs.provenance import describe, gather_provenance
 from brainrdl.similarity.comparators import label_of
 from brainrdl.similarity.registry import SIMILARITIES
 from brainrdl.similarity.traits import Reference
@@ -27,6 +30,7 @@ from brainrdl.similarity.traits import Reference
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from rsatoolbox.rdm import RDMs
 
 RSA_FACTS = "rsa.json"
 
@@ -39,9 +43,15 @@ _WORDS = (
 
 _ALPHA = 0.05
 
-_MOST_ROWS = 60  # of a table on the page; the CSV files have all
+_MOST_ROWS = 20  # of a table of differences on the page; the CSV files have all
 
 _MOST_TARGETS = 6  # with bars; the map shows all
+
+_MOST_COLUMNS = 40  # of the map
+
+_MOST_RDMS = 9  # that are drawn; more would be too small to read
+
+_MODEL_KEYS = ("model", "layer", "subject")
 
 _BENJAMINI = Reference(
     "Benjamini & Hochberg, 1995",
@@ -65,19 +75,49 @@ _CORRECTIONS = {
 }
 
 
-class _Part(StrEnum):
-    """A part of the page, with its heading; the value is the style of its figures."""
+@runtime_checkable
+class RSATables(Protocol):
+    """What the page needs of an `RSAResult`."""
 
-    heading: str
+    summary: pd.DataFrame
+    contrasts: pd.DataFrame
+    best_layers: pd.DataFrame
+    scores: pd.DataFrame
+    groups: pd.DataFrame
+    models: RDMs
+    data: RDMs
+    settings: dict[str, Any]
 
-    SCORES = "scores", "Models and targets"
-    LAYERS = "layers", "The best layer of each network"
-    CONTRASTS = "contrasts", "Differences"
 
-    def __new__(cls, value: str, heading: str = "") -> _Part:
-        part = str.__new__(cls, value)
-        part._value_, part.heading = value, heading
-        return part
+@dataclass(frozen=True, eq=False)
+class RSA:
+    """A plain RSA: its tables by name, settings, RDMs, and what is known of its origin."""
+
+    tables: Mapping[str, pd.DataFrame]
+    settings: Mapping[str, Any]
+    provenance: Mapping[str, Any]
+    rdms: Mapping[str, RDMs] = field(default_factory=dict)
+    files: Mapping[str, str] = field(default_factory=dict)
+    folder: Path | None = None
+
+    @classmethod
+    def read(cls, folder: Path) -> RSA:
+        """Read the folder of a plain RSA."""
+        facts = read_json(folder / RSA_FACTS)
+        tables = {name: read_table(folder / f"{name}.csv") for name in TABLES}
+        rdms = {name: read_rdms(folder / f"{name}.h5") for name in ("data", "models")}
+        return cls(tables, facts["settings"], facts["provenance"], rdms, facts["files"], folder)
+
+    @classmethod
+    def of(cls, result: RSATables) -> RSA:
+        """Use a result in memory; what made it is the program that writes the page."""
+        tables = {name: getattr(result, name) for name in TABLES}
+        rdms = {"data": result.data, "models": result.models}
+        return cls(tables, describe(result.settings), gather_provenance(), rdms)
+
+    @property
+    def summary(self) -> pd.DataFrame:
+        return self.tables["summary"]
 
 
 def read_table(path: Path) -> pd.DataFrame:
@@ -128,44 +168,50 @@ def write_rsa_page(folder: Path, out: Path | str | None = None) -> Path:
 
     Examples
     --------
-    >>> write_rsa_page.__name__  # used by `report` and RSAResult.save
+    >>> write_rsa_page.__name__  # used by RSAResult.save
     'write_rsa_page'
     """
     path = folder if out is None else Path(out)
-    path = path / PAGE if path.is_dir() else path
-    text = render(_page({name: read_table(folder / f"{name}.csv") for name in TABLES}, read_json(folder / RSA_FACTS)))
-    with atomic(path) as part:
-        part.write_text(text, encoding="utf-8")
-    return path
+    return write_page(page_of_rsa(RSA.read(folder)), path / PAGE if path.is_dir() else path)
 
 
-def _page(tables: Mapping[str, pd.DataFrame], facts: Mapping[str, Any]) -> dict[str, Any]:
-    summary, settings = tables["summary"], facts["settings"]
-    drawings = list(_drawings(summary))
-    figures: dict[_Part, list[Any]] = {_Part.SCORES: [embed(drawing) for drawing in drawings]}
-    shown = {_Part.SCORES: [_summary_table(_main(summary))]}
-    for part, listed in (
-        (_Part.LAYERS, _layer_tables(tables["best_layers"])),
-        (_Part.CONTRASTS, [*_contrast_tables(tables["contrasts"], summary), *_group_tables(tables["groups"])]),
-    ):
-        if listed:
-            figures[part], shown[part] = [{}], listed
-    return {
-        "title": f"How similar are the models to {and_joined(dict.fromkeys(summary['target']))}?",
-        "simulated": False,
-        "headline": list(_headlines(tables)),
-        "cannot": list(_limits(tables, settings)),
-        "facts": _facts(summary, settings),
-        "figures": {part: [one for one in listed if one] or [{}] for part, listed in figures.items()},
-        "tables": shown,
-        "methods": list(_methods(summary, settings, tables["best_layers"])),
-        "references": _references(summary, settings),
-        "provenance": flat(facts["provenance"]),
-        "settings": json.dumps(settings, indent=2, ensure_ascii=False),
-        "date": datetime.now(UTC).date().isoformat(),
-        "scores": None,
-        "csv": base64.b64encode(tables["scores"].to_csv(index=False).encode()).decode(),
-    }
+def page_of_rsa(rsa: RSA, title: str | None = None) -> Page:
+    """Compose the page of a plain RSA."""
+    summary, settings, tables = rsa.summary, rsa.settings, rsa.tables
+    return Page(
+        title=title,
+        question=f"How similar are the models to {and_joined(dict.fromkeys(summary['target']))}?",
+        answer=list(_headlines(tables)),
+        blocks=list(_blocks(rsa)),
+        methods=list(methods_of_rsa(rsa)),
+        references=references_of_rsa(rsa),
+        caveats=list(limits_of_rsa(rsa)),
+        facts=_facts(summary, settings),
+        provenance=[
+            *flat(rsa.provenance), *((f"file: {name} (SHA-256)", digest) for name, digest in rsa.files.items())
+        ],
+        settings={"All settings": json.dumps(settings, indent=2, ensure_ascii=False)},
+        versions=rsa.provenance.get("versions", {}),
+    )  # fmt: skip
+
+
+def _blocks(rsa: RSA) -> Iterator[Block]:
+    tables, scores = rsa.tables, rsa.tables["scores"]
+    of_subjects = [long_table("Scores of each subject", scores, "scores.csv")] if len(scores) else []
+    drawings = list(_drawings(rsa.summary))
+    yield Block("Models and targets", drawings, [_summary_table(_main(rsa.summary))], of_subjects)
+    if layers := _layer_tables(tables["best_layers"]):
+        yield Block("The best layer of each network", tables=layers)
+    differences = [*_contrast_tables(tables["contrasts"], rsa.summary), *_group_tables(tables["groups"])]
+    if differences:
+        yield Block("Differences", tables=differences)
+    if rsa.rdms:
+        yield Block("The RDMs", list(_rdm_drawings(rsa.rdms)))
+
+
+def rsa_drawings(rsa: RSA) -> Iterator[Drawing]:
+    yield from _drawings(rsa.summary)
+    yield from _rdm_drawings(rsa.rdms)
 
 
 def _main(table: pd.DataFrame) -> pd.DataFrame:
@@ -184,19 +230,103 @@ def _drawings(summary: pd.DataFrame) -> Iterator[Drawing]:
     value = "share" if rows["share"].notna().any() else "score"
     what = "Share of the noise ceiling" if value == "share" else "Score"
     star = "A star marks scores that differ from 0 (corrected p < 0.05)."
-    figure = _figure_of(plot.model_map(summary, comparator, against, value=value))
     caption = f"{what} of each model with each target: {label_of(comparator)} with {Against(against).label}. {star}"
-    yield Drawing("map", Section.SCORES, figure, f"Heat map. {caption}", caption)
-    for place, target in enumerate(list(dict.fromkeys(rows["target"]))[:_MOST_TARGETS], 1):
+    if times := _times(rows):
+        yield _course_drawing(rows, times)
+    if rows["target"].nunique() <= _MOST_COLUMNS:
+        figure = _figure_of(plot.model_map(summary, comparator, against, value=value))
+        yield Drawing("map", Section.SCORES, figure, f"Heat map. {caption}", caption)
+    for place, target in enumerate([] if times else list(dict.fromkeys(rows["target"]))[:_MOST_TARGETS], 1):
+        own = rows[rows["target"] == target]
         figure = _figure_of(plot.model_bars(summary, comparator, against, target=target))
+        narrow = _narrow_bars(summary, comparator, against, target, len(own))
         intervals = "Lines are 95% intervals over stimuli and subjects. " if rows["low"].notna().any() else ""
         caption = f"Scores with {target}; the grey band or line is the noise ceiling. {intervals}{star}"
-        own = rows[rows["target"] == target].head(12)
-        listed = "; ".join(f"{_who(row)} {number(row['score'])}" for row in own.to_dict("records"))
-        yield Drawing(slug("bars", str(place), target), Section.SCORES, figure, f"Bars. {caption} {listed}.", caption)
+        listed = "; ".join(f"{_who(row)} {number(row['score'])}" for row in own.head(12).to_dict("records"))
+        name = slug("bars", str(place), target)
+        yield Drawing(name, Section.SCORES, figure, f"Bars. {caption} {listed}.", caption, narrow)
+
+
+def _narrow_bars(summary: pd.DataFrame, comparator: str, against: str, target: str, n_rows: int) -> Figure:
+    """Draw the bars for a phone, with each name above its bar."""
+    figure = new_figure(NARROW, 1.3 + 0.42 * n_rows)
+    ax = plot.model_bars(summary, comparator, against, figure.subplots(), target=target)
+    for y, tick in enumerate(ax.get_yticklabels()):
+        ax.text(0.01, y - 0.48, tick.get_text(), transform=ax.get_yaxis_transform(), va="center", fontsize=8)
+    for bar in (bar for container in ax.containers for bar in container):
+        bar.set(height=0.4, y=bar.get_y() + 0.11)
+    ax.set_yticklabels([])
+    ax.set_ylim(ax.get_ylim()[0], -0.8)
+    ax.xaxis.label.set_fontsize(8)
+    return figure
+
+
+def _times(rows: pd.DataFrame) -> dict[str, float]:
+    """Return the times of the targets in seconds, if these are the times of a movie; empty otherwise."""
+    targets = list(dict.fromkeys(rows["target"]))
+    try:
+        times = {target: float(target) for target in targets}
+    except ValueError:
+        return {}
+    return times if len(set(times.values())) > _MOST_TARGETS else {}
+
+
+def _course_drawing(rows: pd.DataFrame, times: Mapping[str, float]) -> Drawing:
+    courses = pd.DataFrame(
+        {
+            "model": [_who(row) for row in rows.to_dict("records")], "time": rows["target"].map(times).to_numpy(),
+            **{column: rows[column].to_numpy() for column in ("score", "low", "high")},
+            "ceiling_low": rows["ceiling_lower"].to_numpy(), "ceiling_high": rows["ceiling_upper"].to_numpy(),
+        }
+    ).sort_values("time", kind="stable")  # fmt: skip
+    label = label_of(rows["comparator"].iloc[0])
+    figure, narrow = new_figure(7.4, 4.0), new_figure(NARROW, 3.6)
+    for one in (figure, narrow):
+        plot.time_course(courses, one.subplots(), label=label)
+    caption = (
+        f"{label} of each model with the data at each time (in the unit of the data). Bands are 95% intervals over "
+        "stimuli and subjects at each time; the grey band is the noise ceiling."
+    )
+    return Drawing("courses", Section.SCORES, figure, f"Line plot. {caption}", caption, narrow)
+
+
+def _rdm_drawings(rdms: Mapping[str, RDMs]) -> Iterator[Drawing]:
+    """Draw the mean RDMs of the targets and the RDMs of the models, the first ones of many."""
+    for name, what, keys in (("data", "targets, mean over subjects", ("target",)), ("models", "models", _MODEL_KEYS)):
+        if name not in rdms:
+            continue
+        n = min(rdms[name].n_rdm, _MOST_RDMS)
+        shown, conditions = rdms[name][list(range(n))], names(rdms[name])
+        described = [shown.rdm_descriptors[key] for key in keys if key in shown.rdm_descriptors]
+        titles = [", ".join(str(word) for word in words if word) for words in zip(*described, strict=True)]
+        labels = [f"{k + 1}. {title}" for k, title in enumerate(titles)] if len(set(titles)) < n else titles
+        order, square = tuple(range(len(conditions))), [rdm.get_vectors()[0].astype(float) for rdm in shown]
+        hover = Hover(conditions, dict(zip(labels, square, strict=True)), [Panel(order, (one,)) for one in labels])
+        more = f" (the first {n} of {rdms[name].n_rdm})" if n < rdms[name].n_rdm else ""
+        caption = f"RDMs of the {what}{more}: {measure_label(shown.dissimilarity_measure)}."
+        columns = min(n, max(2, round(1.3 * n**0.5)))  # those of the figure
+        figure = plot.rdms(shown, titles=titles, figure=new_figure(0.9 + 2.4 * columns, 0.5 + 2.4 * -(-n // columns)))
+        narrow = _narrow_rdms(shown, titles)
+        yield Drawing(f"rdms-{name}", Section.RDMS, figure, f"Matrices. {caption}", caption, narrow, hover)
+
+
+def _narrow_rdms(rdms: RDMs, titles: Sequence[str]) -> Figure:
+    """Draw RDMs for a phone, two next to each other, with the colours of the large figure."""
+    figure, known = new_figure(NARROW, 0.2 + 1.9 * -(-len(titles) // 2)), np.asarray(rdms.get_vectors(), dtype=float)
+    axes = figure.subplots(-(-len(titles) // 2), 2, squeeze=False).ravel()
+    for ax in axes[len(titles) :]:
+        ax.remove()
+    for k, (ax, title) in enumerate(zip(axes, titles, strict=False)):
+        low, high = float(np.nanmin(known)), float(np.nanmax(known))
+        plot.rdm(rdms, ax, None, low, high, k, title, colorbar=False)
+        ax.title.set_fontsize(8)
+    return figure
 
 
 def _figure_of(ax: Axes) -> Figure:
+    import matplotlib.pyplot as plt
+
+    plt.close(cast("Figure", ax.figure))  # pyplot would keep it; it can still be drawn and saved
     return cast("Figure", ax.figure)
 
 
@@ -207,11 +337,12 @@ def _who(row: Mapping[Any, Any], model: str = "model", layer: str = "layer") -> 
 # Tables
 
 
-def _table(caption: str, rows: pd.DataFrame, columns: Mapping[str, Any]) -> Table:
+def _table(caption: str, rows: pd.DataFrame, columns: Mapping[str, Any], file: str) -> Table:
     records = rows.head(_MOST_ROWS).to_dict("records")
     if len(rows) > _MOST_ROWS:
         caption += f" (the first {_MOST_ROWS} of {len(rows)} rows; the CSV file has all)"
-    return Table(caption, list(columns), [[cell(row) for cell in columns.values()] for row in records], named_by=0)
+    shown = [[cell(row) for cell in columns.values()] for row in records]
+    return Table(caption, list(columns), shown, named_by=0, data=rows, file=file)
 
 
 def _summary_table(rows: pd.DataFrame) -> Table:
@@ -230,6 +361,7 @@ def _summary_table(rows: pd.DataFrame) -> Table:
             "noise ceiling": lambda row: span(row["ceiling_lower"], row["ceiling_upper"]),
             "share": lambda row: percent(row["share"]),
         },
+        "summary.csv",
     )
 
 
@@ -252,6 +384,7 @@ def _layer_tables(table: pd.DataFrame) -> list[Table]:
             f"Layers chosen on some stimuli and subjects, scored on others ({label_of(rows['comparator'].iloc[0])})",
             rows,
             columns,
+            "best_layers.csv",
         )
     ]
 
@@ -273,10 +406,14 @@ def _contrast_tables(contrasts: pd.DataFrame, summary: pd.DataFrame) -> Iterator
             "minus": lambda row: _who(row, "other", "other_layer"),
             "target": lambda row: row["target"],
         }
-        yield _table("Differences between models", models.sort_values("p", kind="stable"), columns | tested)
+        yield _table(
+            "Differences between models", models.sort_values("p", kind="stable"), columns | tested, "models.csv"
+        )
     if len(targets):
         columns = {"model": _who, "with": lambda row: row["target"], "minus with": lambda row: row["other_target"]}
-        yield _table("Differences between targets", targets.sort_values("p", kind="stable"), columns | tested)
+        yield _table(
+            "Differences between targets", targets.sort_values("p", kind="stable"), columns | tested, "targets.csv"
+        )
 
 
 def _group_tables(groups: pd.DataFrame) -> list[Table]:
@@ -292,7 +429,7 @@ def _group_tables(groups: pd.DataFrame) -> list[Table]:
         "95% interval": lambda row: span(row["low"], row["high"]),
         "corrected p": lambda row: p_value(row["p_corrected"]),
     }
-    return [_table("Differences between groups of subjects", rows, columns)]
+    return [_table("Differences between groups of subjects", rows, columns, "groups.csv")]
 
 
 # Words
@@ -327,8 +464,9 @@ def _p_words(p: float) -> str:
     return "" if p != p else f", corrected p {p_value(p) if p < 0.001 else '= ' + p_value(p)}"
 
 
-def _limits(tables: Mapping[str, pd.DataFrame], settings: Mapping[str, Any]) -> Iterator[str]:
-    summary = tables["summary"]
+def limits_of_rsa(rsa: RSA) -> Iterator[str]:
+    """Say what the page of a plain RSA cannot show."""
+    summary, settings = rsa.summary, rsa.settings
     yield (
         "A high score means that a model predicts which stimuli are similar in the brain. It does not show that the "
         "model computes in the same way."
@@ -384,7 +522,9 @@ _INTERVALS = {
 }
 
 
-def _methods(summary: pd.DataFrame, settings: Mapping[str, Any], layers: pd.DataFrame) -> Iterator[str]:
+def methods_of_rsa(rsa: RSA) -> Iterator[str]:
+    """Write the methods text of a plain RSA."""
+    summary, settings, layers = rsa.summary, rsa.settings, rsa.tables["best_layers"]
     comparators = and_joined(_cited(name) for name in dict.fromkeys(summary["comparator"]))
     n_subjects = int(summary["n_subjects"].max())
     subjects = counted(n_subjects, "subject", "subjects")
@@ -426,7 +566,9 @@ def _cited(name: str) -> str:
     return f"{label_of(name)} ({reference.cited})" if reference else label_of(name)
 
 
-def _references(summary: pd.DataFrame, settings: Mapping[str, Any]) -> list[Reference]:
+def references_of_rsa(rsa: RSA) -> list[Reference]:
+    """List what the methods text of a plain RSA cites."""
+    summary, settings = rsa.summary, rsa.settings
     used = [SIMILARITIES[name].reference for name in dict.fromkeys(summary["comparator"])]
     fdr = {"fdr": _BENJAMINI, "fdr-dependent": _YEKUTIELI}.get(settings["correction"])
     intervals = INTERVAL_METHODS[settings["intervals"]] if summary["low"].notna().any() else None

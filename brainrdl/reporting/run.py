@@ -32,6 +32,8 @@ class Run:
     provenance: Mapping[str, Any] | None = None
     folder: Path | None = None
     final: Mapping[str, Any] | None = None  # settings of the final fit to all stimuli
+    recorded: Mapping[str, Any] = field(default_factory=dict)  # options that all fits of a cross-validation recorded
+    devices: tuple[str, ...] = ()
 
     @property
     def fit_options(self) -> dict[str, Any]:

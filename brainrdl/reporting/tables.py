@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +20,10 @@ from brainrdl.reporting.wording import number, p_value, percent, span, who_of
 from brainrdl.runs.provenance import gather_provenance
 from brainrdl.similarity.comparators import label_of
 
+SHOWN_ROWS = 500  # of long tables; the download has all
+
+_LARGEST = 1_000_000  # characters of a download
+
 
 @dataclass(frozen=True)
 class Table:
@@ -35,6 +40,12 @@ class Table:
         Number of the column whose cells are the headings of the rows.
     marked : collection of int
         Numbers of the rows to highlight: the fitted students.
+    data : DataFrame, optional
+        The same rows with all digits, for download.
+    file : str
+        File name of the download.
+    links : sequence of str
+        Link of the last cell of each row; none by default.
     """
 
     caption: str
@@ -42,6 +53,19 @@ class Table:
     rows: Sequence[Sequence[str]]
     named_by: int | None = None
     marked: frozenset[int] = field(default=frozenset())
+    data: pd.DataFrame | None = None
+    file: str = "table.csv"
+    links: Sequence[str] = ()
+
+    @property
+    def n_rows(self) -> int:
+        return len(self.rows) if self.data is None else len(self.data)
+
+    @property
+    def csv(self) -> str:
+        """The download as base64; "" if there is none, or it would make the page too large."""
+        text = "" if self.data is None else self.data.to_csv(index=False)
+        return base64.b64encode(text.encode()).decode() if len(text) <= _LARGEST else ""
 
 
 Row = Mapping[str, Any]
@@ -132,7 +156,27 @@ def contrast_tables(contrasts: pd.DataFrame, summary: pd.DataFrame) -> Iterator[
     rows = [[column.cell(row) for column in columns] for row in rows_of(plain)]
     headings = [column.heading for column in columns]
     caption = "Contrasts: score of the student minus that of the other (p corrected by Holm’s method)"
-    yield Table(caption, headings, rows, headings.index(_STUDENT))
+    yield Table(caption, headings, rows, headings.index(_STUDENT), data=plain, file="contrasts.csv")
+
+
+_MEASURED = ("score", "ceiling", "ceiling_lower", "ceiling_upper", "n_conditions", "n_pairs")
+
+_REPEATED = ("seed", "fold", "left_out", "base", "against", *_MEASURED)
+
+
+def subject_table(scores: pd.DataFrame) -> Iterator[Table]:
+    """Give the mean score of each subject over folds and seeds; nothing if there are no scores of subjects."""
+    rows = scores[scores["against"] == Against.SUBJECTS.value]
+    if rows["subject"].nunique() < 2:
+        return
+    keys = [column for column in rows if column not in _REPEATED]
+    means = rows.groupby(keys, sort=False, dropna=False)["score"].mean().reset_index()
+    yield long_table("Scores of each subject, mean over folds and seeds", means, "subjects.csv")
+
+
+def long_table(caption: str, table: pd.DataFrame, file: str) -> Table:
+    """Show the first rows of a long table; the download has all of them."""
+    return Table(caption, *cells(table.head(SHOWN_ROWS)), data=table, file=file)
 
 
 def _caption(against: Against) -> str:
@@ -149,7 +193,11 @@ def _table(caption: str, summary: pd.DataFrame) -> Iterator[Table]:
     headings = [column.heading for column in columns]
     fitted = frozenset(k for k, record in enumerate(records) if Role(record["role"]).fitted)
     rows = [[column.cell(record) for column in columns] for record in records]
-    yield Table(caption, headings, rows, headings.index(_STUDENT), fitted)
+    data = pd.DataFrame(records)[list(summary.columns)]
+    against = "_".join(dict.fromkeys(str(record["against"]) for record in records))
+    partial = "" if comparators_of(summary) else "_partial"
+    file = f"scores_{against}{partial}.csv"
+    yield Table(caption, headings, rows, headings.index(_STUDENT), fitted, data, file)
 
 
 def cells(table: pd.DataFrame) -> tuple[list[str], list[list[str]]]:

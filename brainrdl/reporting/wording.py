@@ -44,7 +44,7 @@ def span(low: Any, high: Any) -> str:
     return f"{number(low)} to {number(high)}" if known else "–"
 
 
-def _scored(score: Any, low: Any, high: Any) -> str:
+def scored(score: Any, low: Any, high: Any) -> str:
     interval = span(low, high)
     return f"{number(score)} ({'no interval' if interval == '–' else f'95% interval {interval}'})"
 
@@ -134,9 +134,9 @@ def _paragraphs(run: Run, evaluation: Evaluation, key: tuple[str, str, str], *, 
         return
     first, *others = known
     sentence = f"{where}{who} reached a {similarity} of {_score_of(first)} with {_against(first)} of {target}."
-    yield f"{sentence[0].upper()}{sentence[1:]} {_ceiling_sentence(first)}"
+    yield f"{sentence[0].upper()}{sentence[1:]} {ceiling_sentence(first)}"
     for row in others:
-        yield f"With {_against(row)} it reached {_score_of(row)}. {_ceiling_sentence(row)}"
+        yield f"With {_against(row)} it reached {_score_of(row)}. {ceiling_sentence(row)}"
     tested = evaluation.contrasts
     yield from _joined(_gain_sentence(tested, first), _control_sentence(tested, mine, first))
     yield from _joined(_category_sentence(tested, mine, first), _partial_sentence(summary, first))
@@ -149,14 +149,14 @@ def _joined(*sentences: Iterator[str]) -> Iterator[str]:
 
 
 def _score_of(row: Mapping[str, Any]) -> str:
-    return _scored(row["score"], row["low"], row["high"])
+    return scored(row["score"], row["low"], row["high"])
 
 
 def _against(row: Mapping[str, Any]) -> str:
     return (Against(row["against"]).label if row["n_subjects"] > 1 else "the RDM").replace("'", "’")
 
 
-def _ceiling_sentence(row: Mapping[str, Any]) -> str:
+def ceiling_sentence(row: Mapping[str, Any]) -> str:
     ceiling, low, high, share = (float(row[key]) for key in ("ceiling", "ceiling_lower", "ceiling_upper", "share"))
     if not math.isfinite(ceiling):
         return "There is no noise ceiling to compare this score with, because it requires at least two subjects."

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sized
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, runtime_checkable
+
+from brainrdl._core.progress import slow_progress, track_slow
 
 T = TypeVar("T")
 
@@ -29,16 +30,11 @@ def progress_bar(steps: int, done: int, shown: bool) -> Iterator[Show]:
     >>> with progress_bar(10, 0, shown=False) as show:
     ...     show({"step": 10, "train_similarity": 0.5, "validation_similarity": float("nan")})
     """
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    seen = TextColumn("RDM correlation: train {task.fields[train]:.3f}, validation {task.fields[validation]:.3f}")
-    columns = (TextColumn("fit"), BarColumn(), MofNCompleteColumn(), seen, TimeRemainingColumn())
-    with Progress(*columns, disable=not shown, transient=True) as bar:
-        task = bar.add_task("fit", total=steps, completed=done, train=math.nan, validation=math.nan)
+    with slow_progress("fit", steps, shown, done) as advance:
 
         def show(row: Mapping[str, Any]) -> None:
-            similarities = {part: row[f"{part}_similarity"] for part in ("train", "validation")}
-            bar.update(task, completed=row["step"], **similarities)
+            seen = ", ".join(f"{part} {row[f'{part}_similarity']:.3f}" for part in ("train", "validation"))
+            advance(int(row["step"]), f"RDM correlation: {seen}")
 
         yield show
 
@@ -75,6 +71,5 @@ def track(items: Iterable[T], what: str, shown: bool, n: int | None = None) -> I
     >>> list(track([1, 2], "counting", shown=False))
     [1, 2]
     """
-    from rich.progress import track as rich_track
-
-    yield from rich_track(items, what, n, disable=not shown)
+    listed = items if isinstance(items, Sized) else ()
+    yield from track_slow(items, what, len(listed) if n is None else n, shown)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
+
 import pytest
+from rich.console import Console
 
 from brainrdl._core import progress
 
@@ -32,3 +35,28 @@ def test_work_that_is_left_early_ends_the_bar(
         if number == 2:
             break
     assert "searchlight" in capsys.readouterr().err
+
+
+def test_a_log_gets_lines_with_the_time_left(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = iter([0.0, 1.0, 3.0, 4.0, 14.0, 100.0])
+    monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))
+    with progress.slow_progress("fit", 20, done=10) as advance:
+        for done, more in ((11, ""), (12, "train 0.5"), (13, ""), (14, ""), (20, "")):
+            advance(done, more)
+    assert capsys.readouterr().err.splitlines() == [
+        "fit: 12 of 20, train 0.5, about 12 s left",  # 2 in 3 s; a line only after 2 s, and then every 10 s
+        "fit: 14 of 20, about 21 s left",
+        "fit: 20 of 20, done",
+    ]
+
+
+def test_a_terminal_gets_a_bar_and_no_second_one_inside_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    written = io.StringIO()
+    monkeypatch.setattr(progress, "_AFTER", 0.0)
+    monkeypatch.setattr("rich.console.Console", lambda **_: Console(file=written, force_terminal=True, width=100))
+    for _ in progress.track_slow(range(2), "folds", 2):
+        assert list(progress.track_slow(range(3), "images", 3)) == [0, 1, 2]
+    assert "folds" in written.getvalue()
+    assert "2/2" in written.getvalue()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import io
+import json
 import re
 import struct
 from collections.abc import Callable, Iterator
@@ -25,6 +27,7 @@ from brainrdl.evaluation.held_out import assemble
 from brainrdl.evaluation.plan import Candidate
 from brainrdl.evaluation.scores import HeldOut, TeacherRDMs
 from brainrdl.reporting import drawings, methods, page as report_page, tables, wording
+from brainrdl.reporting.frame import render
 from brainrdl.reporting.run import Run
 from brainrdl.runs.provenance import gather_provenance
 from brainrdl.runs.run_folder import save_fit
@@ -105,11 +108,11 @@ def evaluation() -> Evaluation:
 class Page(HTMLParser):
     """Everything a test asks of a page: its text, its links and sources, its images and tables."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, page: Path | str) -> None:
         super().__init__()
         self.tags: list[tuple[str, dict[str, str | None]]] = []
         self.words: list[str] = []
-        self.html = path.read_text(encoding="utf-8")
+        self.html = page if isinstance(page, str) else page.read_text(encoding="utf-8")
         self.feed(self.html)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
@@ -139,8 +142,13 @@ def page(evaluation: Evaluation, tmp_path_factory: pytest.TempPathFactory) -> Pa
     return Page(report(evaluation, tmp_path_factory.mktemp("page") / "report.html"))
 
 
-def page_of(tmp_path: Path, **options: Any) -> Page:
-    return Page(report(make_evaluation(**options), tmp_path / "page.html"))
+def words_of(source: Any, title: str | None = None) -> Page:
+    """Return the page without its figures, which take most of the time."""
+    return Page(render(report_page.page_of(report_page._open(source), title, drawings=())))
+
+
+def page_of(**options: Any) -> Page:
+    return words_of(make_evaluation(**options))
 
 
 def row_of(evaluation: Evaluation, **wanted: str) -> pd.Series:
@@ -154,15 +162,16 @@ def row_of(evaluation: Evaluation, **wanted: str) -> pd.Series:
 
 
 def test_the_page_goes_where_it_is_told(evaluation: Evaluation, tmp_path: Path) -> None:
-    assert report(evaluation, tmp_path / "new" / "page.html") == tmp_path / "new" / "page.html"
-    assert report(evaluation, tmp_path) == tmp_path / "report.html"
+    run = report_page._open(evaluation)
+    assert report_page._where(run.folder, tmp_path / "new" / "page.html") == tmp_path / "new" / "page.html"
+    assert report_page._where(run.folder, tmp_path) == tmp_path / "report.html"
 
 
 def test_a_saved_run_gets_its_page_in_its_folder(evaluation: Evaluation, tmp_path: Path) -> None:
     evaluation.save(tmp_path)
     write_json(tmp_path / "provenance.json", {"git": "abc123", "versions": {"brainrdl": "9.9"}})
-    written = Page(report(tmp_path))
-    assert written.headline() == Page(report(evaluation, tmp_path / "direct.html")).headline()
+    written = words_of(tmp_path)
+    assert written.headline() == words_of(evaluation).headline()
     assert "abc123" in written.text
     assert "Software: brainrdl 9.9." in written.text
 
@@ -170,6 +179,7 @@ def test_a_saved_run_gets_its_page_in_its_folder(evaluation: Evaluation, tmp_pat
 def test_a_page_is_written_whole_or_not_at_all(
     evaluation: Evaluation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(drawings, "DRAWINGS", ())
     out = tmp_path / "report.html"
     out.write_text("the last one", encoding="utf-8")
 
@@ -189,12 +199,14 @@ def test_an_evaluation_without_a_folder_needs_a_place(evaluation: Evaluation) ->
 
 
 def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(BrainrdlError, match=r"finished run: it has neither evaluation\.json nor history\.csv"):
+    with pytest.raises(
+        BrainrdlError, match=r"finished run: it has neither evaluation\.json nor history\.csv, nor the rsa\.json"
+    ):
         report(tmp_path)
 
 
 def test_anything_else_is_refused() -> None:
-    with pytest.raises(BrainrdlError, match="needs an Evaluation, a FitResult or a run folder, got DataFrame"):
+    with pytest.raises(BrainrdlError, match=r"needs an Evaluation, .* or several of them; got DataFrame"):
         report(pd.DataFrame())  # type: ignore[arg-type]
 
 
@@ -209,15 +221,20 @@ def test_an_evaluation_that_lost_an_rdm_is_refused(tmp_path: Path) -> None:
 
 
 def test_nothing_is_loaded_from_elsewhere(page: Page) -> None:
-    assert not page.all("script")
+    assert [script.get("type") for script in page.all("script")] == ["application/json", None]
     assert not page.all("link")
     assert not page.all("iframe")
     assert all(str(image["src"]).startswith("data:image/png;base64,") for image in page.all("img"))
-    assert not re.search(r"url\(|@import", page.html)
+    assert not re.search(r"url\(|@import", page.html.split("<style>")[1].split("</style>")[0])
     hrefs = [str(anchor["href"]) for anchor in page.all("a")]
-    assert all(href.startswith(("https://doi.org/10.", "data:text/csv")) for href in hrefs)
+    assert all(
+        href.startswith(("https://doi.org/10.", "data:text/csv", "data:application/x-bib", "#")) for href in hrefs
+    )
     policy = next(meta for meta in page.all("meta") if meta.get("http-equiv"))
-    assert str(policy["content"]).startswith("default-src 'none'; img-src data:")
+    script = page.html.rsplit("<script>")[1].split("</script>")[0]
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    rules = f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
+    assert policy["content"] == rules  # no other script can run, and nothing is loaded
 
 
 def test_every_image_has_an_alternative_text_and_twice_the_pixels(page: Page) -> None:
@@ -240,8 +257,13 @@ NASTY = "<script>alert(1)</script>"
 
 def test_names_are_text_never_markup(tmp_path: Path) -> None:
     labels = {name: NASTY if i % 2 else 'b"&$x$' for i, name in enumerate(NAMES)}
-    written = page_of(tmp_path, labels=labels, students=(NASTY,), target="<b>IT</b>", teacher="<i>t</i>")
-    assert not written.all("script")
+    evaluation = make_evaluation(labels=labels, students=(NASTY,), target="<b>IT</b>", teacher="<i>t</i>")
+    written = Page(report(evaluation, tmp_path / "page.html", title="<u>mine</u>"))
+    assert not written.all("u")
+    assert json.loads(written.html.split('id="matrices">')[1].split("</script>")[0])["matrices"][0]["label"].endswith(
+        f"{NASTY} (layer conv)"
+    )
+    assert len(written.all("script")) == 2  # the values of RDMs, and the script of the page
     assert not written.all("i")
     assert not written.all("b")
     assert NASTY in written.text
@@ -325,7 +347,7 @@ def test_the_headline_tells_what_fitting_the_shuffled_and_the_category_did(page:
 def sentence(**changes: Any) -> str:
     row = {"against": "subjects", "score": 0.3, "ceiling": 0.4, "ceiling_lower": 0.3, "ceiling_upper": 0.6}
     row |= {"share": 0.75} | changes
-    return wording._ceiling_sentence(row)
+    return wording.ceiling_sentence(row)
 
 
 @pytest.mark.parametrize(
@@ -439,7 +461,7 @@ def test_one_rdm_without_subjects_gives_one_table() -> None:
 
 
 def test_simulated_data_are_announced_in_a_banner_and_only_they(page: Page, tmp_path: Path) -> None:
-    simulated = page_of(tmp_path, simulated=True)
+    simulated = page_of(simulated=True)
     assert 'class="banner"' in simulated.html
     assert "Nothing here is evidence about a brain." in simulated.text
     assert 'class="banner"' not in page.html
@@ -505,12 +527,12 @@ def test_a_list_of_held_out_stimuli_is_taken_on_trust(evaluation: Evaluation) ->
 
 
 def test_one_subject_has_no_ceiling(tmp_path: Path) -> None:
-    assert "There is no noise ceiling to compare this score with" in page_of(tmp_path, n_subjects=1).headline()
+    assert "There is no noise ceiling to compare this score with" in page_of(n_subjects=1).headline()
 
 
 def test_subjects_held_out_one_at_a_time_have_no_score_against_the_mean(tmp_path: Path) -> None:
     left_out = ("s0", "s1", "s2", "s3")
-    written = page_of(tmp_path, subjects="leave-one-out", left_out=left_out)
+    written = page_of(subjects="leave-one-out", left_out=left_out)
     assert "mean RDM it reached" not in written.headline()
     assert "Against the subjects’ mean RDM" not in written.text
     assert "4, one held out at a time" in written.text
@@ -551,7 +573,7 @@ def test_facts_say_what_chose_the_steps_and_what_was_fitted_to(
 
 
 def test_hashes_of_what_was_fitted_to_are_in_the_provenance(tmp_path: Path) -> None:
-    text = page_of(tmp_path, hashes={"stimuli": "ab12", "teacher": "cd34"}).text
+    text = page_of(hashes={"stimuli": "ab12", "teacher": "cd34"}).text
     assert "hashes: stimuli (SHA-256) ab12" in text
     assert "hashes: teacher (SHA-256) cd34" in text
 
@@ -561,13 +583,13 @@ def test_stimuli_are_counted_by_category(page: Page) -> None:
 
 
 def test_stimuli_without_categories_are_counted(tmp_path: Path) -> None:
-    written = page_of(tmp_path, labels=None)
+    written = page_of(labels=None)
     assert re.search(r"<dt>Stimuli</dt><dd>12</dd>", written.html)
 
 
 def test_many_students_are_told_in_the_order_of_the_table_and_the_rest_is_counted(tmp_path: Path) -> None:
     students = ("zebra", "b", "a", "d", "c", "e")
-    written = page_of(tmp_path, students=students, controls=False)
+    written = page_of(students=students, controls=False)
     told = re.findall(r"“(\w+)” \(layer conv\)", written.headline())
     assert told == ["zebra", "b", "a", "d"]
     assert "show 2 more combinations of student and layer" in written.headline()
@@ -592,7 +614,7 @@ def test_the_title_quotes_the_teacher_and_names_several_targets(
 
 def test_several_students_have_their_own_controls(tmp_path: Path) -> None:
     run = make_evaluation(students=("small", "large"))
-    headline = Page(report(run, tmp_path)).headline()
+    headline = words_of(run).headline()
     for student in ("small", "large"):
         score = row_of(run, student=f"{student}, permuted", comparator="spearman", against="subjects")["score"]
         assert f"shuffled condition names, scored {two(score)}" in headline
@@ -790,7 +812,7 @@ def test_a_new_drawing_is_one_function_in_the_list(
     def draw(run: Run) -> Iterator[drawings.Drawing]:
         yield drawings.Drawing("mine", drawings.Section.TRAINING, Figure((2, 2)), "alt", "a caption of mine")
 
-    monkeypatch.setattr(drawings, "DRAWINGS", (*drawings.DRAWINGS, draw))
+    monkeypatch.setattr(drawings, "DRAWINGS", (draw,))
     training = Page(report(evaluation, tmp_path / "page.html")).html.split("<h2>Training</h2>")[1].split("<h2>")[0]
     assert "a caption of mine" in training
     assert "mine" in reporting.figures(evaluation)
@@ -827,7 +849,7 @@ def test_a_new_comparator_appears_in_scores_figures_tables_and_methods(
         run.summary.loc[run.summary["comparator"] == "agreement", ["low", "ceiling_lower"]].to_numpy()
     ).all()
     assert plot.scores(run, ax=Figure().subplots()).get_xlabel() == "mean agreement with the subjects' mean RDM"
-    written = Page(report(run, tmp_path / "page.html"))
+    written = words_of(run)
     assert "<td>mean agreement</td>" in written.table("Against the subjects’ mean RDM")
     assert "reached a mean agreement of" in written.headline()
     assert "RDMs were compared by mean agreement (Doe, 2031)." in written.text
@@ -877,7 +899,7 @@ def test_several_students_are_compared_first_and_only_as_far_as_the_contrast_sho
     both = between & (contrasts["other"] == "second")
     contrasts.loc[both, ["difference", "low", "high", "p_corrected"]] = [0.2, 0.1, 0.3, 0.01]
     contrasts.loc[between & (contrasts["student"] == "second"), ["difference", "p_corrected"]] = np.nan
-    page = Page(report(evaluation, tmp_path / "page.html"))
+    page = words_of(evaluation)
     first = page.headline().split("</p>")[0]
     assert "“first” scored more than “second”, with a difference of 0.20 (95% interval 0.10 to 0.30" in first
     assert "These data do not show a difference between “first” and “third”" in first
@@ -892,13 +914,15 @@ def test_a_student_without_a_score_is_said_to_have_none(tmp_path: Path) -> None:
     evaluation = make_evaluation(seeds=(0,))
     summary = evaluation.summary
     summary.loc[summary["student"] == "fitted", ["score", "low", "high", "share"]] = np.nan
-    text = Page(report(evaluation, tmp_path / "page.html")).text
+    text = words_of(evaluation).text
     assert (
         "On held-out stimuli, the fitted network (layer conv) has no Spearman correlation with the RDMs of IT" in text
     )
 
 
-def test_the_scores_have_a_figure_for_phones(page: Page) -> None:
-    (narrow,) = [source for source in page.all("source") if source.get("media")]
-    assert int(narrow["width"] or 0) <= 390 - 48  # without the margins of the page
-    assert (narrow["srcset"] or "").startswith("data:image/png;base64,")
+def test_wide_figures_have_a_form_for_phones(page: Page) -> None:
+    narrow = [source for source in page.all("source") if source.get("media")]
+    assert len(narrow) == 3  # scores, RDMs and training; the other figures are small or can be scrolled
+    for source in narrow:
+        assert int(source["width"] or 0) <= 390 - 32  # without the margins of the page
+        assert (source["srcset"] or "").startswith("data:image/png;base64,")

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import re
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
-from brainrdl import rdms, report, rsa
-from brainrdl.reporting.rsa_page import read_table, rsa_figures, write_figures, write_rsa_page
+from brainrdl import RSAResult, rdms, report, reporting, rsa
+from brainrdl.reporting.hover import Store
+from brainrdl.reporting.rsa_page import RSA, page_of_rsa, read_table, rsa_drawings, rsa_figures, write_figures
 
 NAMES = [f"im{k:02d}" for k in range(12)]
 
@@ -36,17 +40,43 @@ def test_the_page_names_the_best_score_of_each_target(folder: Path) -> None:
     assert "Best layer of net for IT" in text
     assert "Benjamini" in text
     assert "Differences between groups of subjects" in text
-    assert not re.search(r'(src|href)="(?!data:|https://doi\.org/)', text)
+    assert not re.search(r'(src|href)="(?!data:|https://doi\.org/|#)', text)
+    assert "file: data.h5 (SHA-256)" in text
 
 
 def test_report_opens_the_folder_of_an_rsa(folder: Path, tmp_path: Path) -> None:
     page = report(folder, tmp_path / "page.html")
     assert page.read_text(encoding="utf-8") == (folder / "report.html").read_text(encoding="utf-8")
-    assert write_rsa_page(folder) == folder / "report.html"
+
+
+def test_a_result_in_memory_has_the_answers_of_its_folder(folder: Path) -> None:
+    saved, here = (page_of_rsa(rsa, "Mine") for rsa in (RSA.read(folder), RSA.of(RSAResult.load(folder))))
+    assert (saved.answer, saved.methods, saved.caveats) == (here.answer, here.methods, here.caveats)
+    assert (here.title, here.question) == ("Mine", "How similar are the models to IT and EVC?")
+
+
+def test_the_values_of_the_rdms_are_those_of_the_files(folder: Path) -> None:
+    (data, _) = [drawing for drawing in rsa_drawings(RSA.read(folder)) if drawing.hover]
+    store, (it, _) = Store(), data.hover.matrices.values()
+    store.add(data.hover, [[0, 0, 1, 1]] * 2)
+    (first, _) = json.loads(store.text())["matrices"]
+    codes = np.frombuffer(base64.b64decode(first["pairs"]), "<u2")
+    read = first["low"] + codes / 65534 * (first["high"] - first["low"])
+    np.testing.assert_allclose(read, it, atol=(it.max() - it.min()) / 131068 * 1.0001)
+    np.testing.assert_allclose(it, RSAResult.load(folder).data.get_vectors()[0])
+
+
+def test_times_as_targets_are_drawn_as_courses(folder: Path) -> None:
+    summary = read_table(folder / "summary.csv").query("target == 'IT'")
+    movie = pd.concat([summary.assign(target=str(k / 10)) for k in range(8)])
+    drawing = next(rsa_drawings(RSA({"summary": movie}, {}, {})))
+    assert drawing.name == "courses"
+    assert drawing.figure.axes[0].lines[0].get_xdata().tolist() == [k / 10 for k in range(8)]
 
 
 def test_figures_are_written_as_png_and_pdf(folder: Path) -> None:
     assert list(rsa_figures(read_table(folder / "summary.csv"))) == ["map", "bars-1-IT", "bars-2-EVC"]
+    assert list(reporting.figures(folder)) == ["map", "bars-1-IT", "bars-2-EVC", "rdms-data", "rdms-models"]
     (folder / "map.pdf").unlink()
     write_figures(folder)
     assert {path.name for path in folder.glob("*.pdf")} == {"map.pdf", "bars-1-IT.pdf", "bars-2-EVC.pdf"}
