@@ -16,6 +16,10 @@ from .student_teacher import (
     pairs as pairs,
     rdm_pair as rdm_pair,
 )
+from .subject_charts import (
+    fold_scores as fold_scores,
+    subject_scores as subject_scores,
+)
 from .time_charts import (
     time_by_time as time_by_time,
     time_course as time_course,

@@ -21,6 +21,7 @@ from brainrdl.plot.style import (
     draw_colorbar,
     explain,
     extent_of,
+    in_legend,
     plain,
     rule,
     styled,
@@ -116,7 +117,7 @@ def _draw_ceiling(ax: Axes, rows: pd.DataFrame) -> None:
 def _draw_model(ax: Axes, rows: pd.DataFrame, model: str, colour: str, line: str) -> None:
     if {"low", "high"} <= set(rows) and rows["low"].notna().any():
         ax.fill_between(rows["time"], rows["low"], rows["high"], color=colour, alpha=0.2, linewidth=0)
-    ax.plot(rows["time"], rows["score"], color=colour, linestyle=line, linewidth=1.6, label=plain(model))
+    ax.plot(rows["time"], rows["score"], color=colour, linestyle=line, linewidth=1.6, label=in_legend(model))
 
 
 def _draw_clusters(ax: Axes, models: Sequence[str], clusters: Mapping[str, Any], alpha: float) -> None:

@@ -613,10 +613,16 @@ def test_inner_folds_are_averaged_to_the_curve_that_steps_were_chosen_by(ax: Axe
     inner = [
         HISTORY.assign(inner=k, validation_similarity=curve) for k, curve in enumerate(([0, 1, 0, 0], [0, 0, 2, 1]))
     ]
-    outer = HISTORY.assign(inner=-1, train_similarity=9.0, validation_similarity=np.nan)
-    plot.history(pd.concat([*inner, outer]), ax)
+    plot.history(pd.concat(inner), ax)
     assert line(ax, "validation stimuli") == [(0, 0), (10, 0.5), (20, 1), (30, 0.5)]
     assert line(ax, "best step") == [(20, 1)]
+
+
+def test_the_mark_is_at_the_number_of_steps_of_the_final_fit(ax: Axes) -> None:
+    inner = [HISTORY.assign(inner=k, validation_similarity=[0, 1, 2, 3]) for k in range(2)]
+    outer = HISTORY[:2].assign(inner=-1, train_similarity=9.0, validation_similarity=np.nan)
+    plot.history(pd.concat([*inner, outer]), ax)
+    assert line(ax, "best step") == [(10, 1)]
 
 
 def test_the_fitted_student_is_drawn_unless_another_is_asked_for(ax: Axes) -> None:
