@@ -1,8 +1,14 @@
+from .brain_maps import (
+    brain_slices as brain_slices,
+    brain_surface as brain_surface,
+    glass_brain as glass_brain,
+)
 from .images import (
     rdm as rdm,
     rdms as rdms,
 )
 from .power_curves import power as power
+from .rdm_films import rdm_film as rdm_film
 from .rsa_charts import (
     model_bars as model_bars,
     model_map as model_map,
@@ -21,6 +27,7 @@ from .subject_charts import (
     subject_scores as subject_scores,
 )
 from .time_charts import (
+    time_by_model as time_by_model,
     time_by_time as time_by_time,
     time_course as time_course,
 )
