@@ -36,8 +36,9 @@ Click on a picture to see the code that draws it. The pictures are drawn by `doc
 {thumbnails}
 """
 
-_THUMBNAIL = """<a href="#{name}" style="display: block; font-size: .65rem; line-height: 1.3"><img src="{picture}" alt=""
-style="display: block; width: 100%; height: 9rem; object-fit: contain; background: white"> {title}</a>"""
+_THUMBNAIL = """<a href="#{name}" style="display: block; font-size: .65rem; line-height: 1.3">
+<img src="{picture}" alt="" style="display: block; width: 100%; height: 9rem; object-fit: contain; background: white">
+{title}</a>"""
 
 _GRID = """
 <h2>{section}</h2>

@@ -370,9 +370,7 @@ def _mesh(mesh: Any, side: str, n_vertices: int) -> tuple[Any, Any]:
     if mesh is not None:
         return mesh, None
     if n_vertices != _FSAVERAGE5:
-        refuse(
-            f"the map has {n_vertices} vertices, fsaverage5 has {_FSAVERAGE5}; give the surface with {arg('mesh')}"
-        )
+        refuse(f"the map has {n_vertices} vertices, fsaverage5 has {_FSAVERAGE5}; give the surface with {arg('mesh')}")
     brain = _nilearn("a cortical surface").datasets.fetch_surf_fsaverage("fsaverage5")
     return brain[f"infl_{side}"], brain[f"sulc_{side}"]
 

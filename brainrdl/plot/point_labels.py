@@ -36,9 +36,7 @@ class _Box(NamedTuple):
         return float((np.clip(wide, 0, None) * np.clip(high, 0, None)).sum())
 
 
-def label_points(
-    ax: Axes, points: npt.NDArray[np.float64], texts: Sequence[str], colours: Sequence[str]
-) -> None:
+def label_points(ax: Axes, points: npt.NDArray[np.float64], texts: Sequence[str], colours: Sequence[str]) -> None:
     """Write texts next to points, where they cover neither a point nor another text; connect those further away.
 
     Parameters
@@ -64,7 +62,8 @@ def label_points(
         line: dict[str, Any] = {"arrowstyle": "-", "color": colour, "linewidth": 0.5, "shrinkA": 0, "shrinkB": 3}
         ax.annotate(
             text, (float(point[0]), float(point[1])), (box.left - x, box.bottom - y), textcoords="offset points",
-            fontsize=_SIZE, color=colour, zorder=4, arrowprops=line if distance > _DISTANCES[0] else None, path_effects=halo,
+            fontsize=_SIZE, color=colour, zorder=4, path_effects=halo,
+            arrowprops=line if distance > _DISTANCES[0] else None,
         )  # fmt: skip
 
 

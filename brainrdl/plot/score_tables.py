@@ -46,7 +46,11 @@ def as_models(table: pd.DataFrame) -> pd.DataFrame:
     """
     if "model" not in table and "student" in table:
         table = table.rename(columns={"student": "model"})
-    layers = {column: table[column].astype(object).where(table[column].notna(), "") for column in ("layer", "other_layer") if column in table}
+    layers = {
+        column: table[column].astype(object).where(table[column].notna(), "")
+        for column in ("layer", "other_layer")
+        if column in table
+    }
     return table.assign(**layers)
 
 

@@ -170,7 +170,9 @@ def label_up(ax: Axes, text: str) -> None:
     spec, figure = ax.get_subplotspec(), ax.figure
     height = ax.get_window_extent().height if spec is None else figure.bbox.height / spec.get_gridspec().nrows
     share = 0.75 if width_of(ax) > 320 else 0.55
-    lines = [fill(line, max(16, int(72 * share * height / figure.dpi / (1.08 * _LETTER)))) for line in text.splitlines()]
+    lines = [
+        fill(line, max(16, int(72 * share * height / figure.dpi / (1.08 * _LETTER)))) for line in text.splitlines()
+    ]
     ax.set_ylabel("\n".join(lines))
 
 

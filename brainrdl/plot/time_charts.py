@@ -211,7 +211,8 @@ def time_by_model(
     --------
     >>> from brainrdl import plot
     >>> from matplotlib.figure import Figure
-    >>> table = pd.DataFrame({"model": ["conv1"] * 2 + ["conv2"] * 2, "time": [0.0, 0.1] * 2, "score": [0, 0.2, 0.1, 0]})
+    >>> table = pd.DataFrame({"model": ["conv1", "conv1", "conv2", "conv2"], "time": [0.0, 0.1] * 2,
+    ...                       "score": [0, 0.2, 0.1, 0]})
     >>> ax = plot.time_by_model(table, Figure().subplots())
     >>> ax.collections[0].get_array().tolist()
     [[0.0, 0.2], [0.1, 0.0]]
@@ -240,7 +241,9 @@ def time_by_model(
             for start, end in _spans(clusters, model, alpha):
                 _outline(ax, row, start, end, at)
         for model, (onset, *_) in _onsets_of(onsets, chosen).items():
-            ax.plot([onset], [chosen.index(model)], "D", color=INK, markerfacecolor="white", markersize=5, label="_onset")
+            ax.plot(
+                [onset], [chosen.index(model)], "D", color=INK, markerfacecolor="white", markersize=5, label="_onset"
+            )
         ax.axvline(0, color=QUIET, linewidth=0.8, linestyle=":")
         ax.set_xlabel("time (s)")
         draw_colorbar(ax, label, mesh)

@@ -9,7 +9,19 @@ import pandas as pd
 
 from brainrdl._core.errors import check_option, quote, refuse
 from brainrdl._core.rows import Role
-from brainrdl.plot.style import BLUE, GREEN, PURPLE, QUIET, VERMILION, axes_for, check_columns, explain, rule, styled, table_of
+from brainrdl.plot.style import (
+    BLUE,
+    GREEN,
+    PURPLE,
+    QUIET,
+    VERMILION,
+    axes_for,
+    check_columns,
+    explain,
+    rule,
+    styled,
+    table_of,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -69,7 +81,8 @@ def history(
     history : DataFrame, FitResult or Evaluation
         `FitResult.history` or `Evaluation.histories`, or the result itself: columns step, and any of train_similarity,
         validation_similarity, loss, rdm_loss, task_loss, train_accuracy, validation_accuracy; the columns student,
-        role, seed, fold and inner (-1: no inner fold) identify runs. Similarities are NaN at steps without an evaluation. A loss is the mean over the steps since the previous
+        role, seed, fold and inner (-1: no inner fold) identify runs. Similarities are NaN
+        at steps without an evaluation. A loss is the mean over the steps since the previous
         evaluation and is drawn as a horizontal line over those steps.
     ax : Axes, optional
         Where to draw the similarities; a new figure by default. The accuracy of a task and the losses are drawn in the
@@ -186,7 +199,9 @@ def _draw_curve(
         ax.plot(parts[0]["step"], parts[0][column], linewidth=2, label=label, **style)
         return
     for part in parts:
-        ax.plot(part["step"], part[column], linewidth=0.8, alpha=0.35, label=f"_one {label}", **style | {"linestyle": "-"})
+        ax.plot(
+            part["step"], part[column], linewidth=0.8, alpha=0.35, label=f"_one {label}", **style | {"linestyle": "-"}
+        )
     mean = _mean_over(pd.concat(parts), len(parts))[column]
     ax.plot(mean.index, mean, linewidth=2.4, label=f"{label} (mean, {len(parts)} runs)", **style)
 
@@ -229,9 +244,7 @@ def _dress_history(ax: Axes, similarity: str) -> None:
     explain(ax)
 
 
-def _draw_strips(
-    ax: Axes, runs: Sequence[pd.DataFrame], accuracies: Sequence[str], losses: Sequence[str]
-) -> None:
+def _draw_strips(ax: Axes, runs: Sequence[pd.DataFrame], accuracies: Sequence[str], losses: Sequence[str]) -> None:
     """Draw the accuracy of the task and the losses below the similarities."""
     strips = _strips_below(ax, bool(accuracies) + bool(losses))
     if accuracies:
@@ -246,7 +259,14 @@ def _draw_strips(
         strips[-1].set_ylabel("loss")
     if len(losses) > 1:
         handles = [line for line in strips[-1].lines if not str(line.get_label()).startswith("_")]
-        strips[-1].legend(handles, [_LOSSES[column][0] for column in losses], loc="lower left", bbox_to_anchor=(0, 0.95), frameon=False, ncols=2)
+        strips[-1].legend(
+            handles,
+            [_LOSSES[column][0] for column in losses],
+            loc="lower left",
+            bbox_to_anchor=(0, 0.95),
+            frameon=False,
+            ncols=2,
+        )
     for above, strip in zip([ax, *strips], strips, strict=False):
         rule(strip, "y")
         strip.set_xlabel("step")

@@ -16,7 +16,10 @@ def time_courses(layers: int = 2, subjects: int = 8) -> TimeCourses:
     peaks = np.linspace(0.1, 0.18 if layers < 3 else 0.24, layers)
     strength = np.exp(-(((times[:, None] - peaks) / 0.045) ** 2))
     rows = strength @ models + 0.35 * rng.normal(size=(subjects, len(times), 190))
-    described = {"time": np.tile(times, subjects).tolist(), "subject": np.repeat(np.arange(subjects), len(times)).tolist()}
+    described = {
+        "time": np.tile(times, subjects).tolist(),
+        "subject": np.repeat(np.arange(subjects), len(times)).tolist(),
+    }
     movie = brainrdl.rdms.from_array(rows.reshape(-1, 190), names, descriptors=described)
     return score_movie(_named(models, names), movie)
 

@@ -45,8 +45,9 @@ def test_each_slice_has_the_values_at_its_coordinate(axis: str) -> None:
 
 
 def test_left_is_left_however_the_file_is_stored() -> None:
-    turned = nibabel.Nifti1Image(volume().get_fdata()[::-1], np.diag([-2.0, 2, 3, 1]) + np.eye(4)[:, [3]] @ [[0, 0, 0, 6]])
-    turned.affine[0, 3] = 6.0
+    affine = np.diag([-2.0, 2.0, 3.0, 1.0])
+    affine[0, 3] = 6.0
+    turned = nibabel.Nifti1Image(volume().get_fdata()[::-1], affine)
     plain, other = (shown(plot.brain_slices(image, figure=Figure())) for image in (volume(), turned))
     np.testing.assert_array_equal(plain, other)
 
@@ -84,7 +85,16 @@ def test_an_outline_runs_between_cells_inside_and_outside() -> None:
     mask = np.array([[False, True, True], [False, False, True]])
     corners = {tuple(point) for edge in outline_of(mask).tolist() for point in edge}
     assert len(outline_of(mask)) == 8
-    assert corners == {(0.5, -0.5), (1.5, -0.5), (2.5, -0.5), (0.5, 0.5), (1.5, 0.5), (2.5, 0.5), (1.5, 1.5), (2.5, 1.5)}
+    assert corners == {
+        (0.5, -0.5),
+        (1.5, -0.5),
+        (2.5, -0.5),
+        (0.5, 0.5),
+        (1.5, 0.5),
+        (2.5, 0.5),
+        (1.5, 1.5),
+        (2.5, 1.5),
+    }
 
 
 @pytest.fixture(scope="module")
@@ -131,7 +141,7 @@ def test_a_background_lies_under_the_map_and_must_be_on_its_grid() -> None:
 
 
 def test_what_is_not_a_map_of_a_volume_is_refused(group: searchlights.GroupMap) -> None:
-    with pytest.raises(BrainrdlError, match="expected a map of a volume: .* got list"):
+    with pytest.raises(BrainrdlError, match=r"expected a map of a volume: .* got list"):
         plot.brain_slices([1])
     with pytest.raises(BrainrdlError, match="all voxels are NaN"):
         plot.brain_slices(nibabel.Nifti1Image(np.full((2, 2, 2), np.nan), SIZES))
@@ -145,7 +155,7 @@ def test_what_is_not_a_map_of_a_volume_is_refused(group: searchlights.GroupMap) 
         plot.brain_slices(group, significant="mean")
     with pytest.raises(BrainrdlError, match="axis 'w'"):
         plot.brain_slices(volume(), axis="w")  # type: ignore[arg-type]
-    with pytest.raises(BrainrdlError, match="the map has 100 vertices, fsaverage5 has 10242; give the surface with mesh="):
+    with pytest.raises(BrainrdlError, match="has 100 vertices, fsaverage5 has 10242; give the surface with mesh="):
         plot.brain_surface(np.zeros(100))
     with pytest.raises(BrainrdlError, match="views 'below'"):
         plot.brain_surface(np.zeros(100), views=["below"])  # type: ignore[list-item]

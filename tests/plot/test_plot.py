@@ -832,7 +832,9 @@ def test_a_point_that_is_worse_in_one_measure_and_equal_in_the_other_is_not_on_t
 
 
 def test_labels_of_points_cover_neither_each_other_nor_a_point() -> None:
-    close = pd.DataFrame({"w": [1, 1, 1, 10], "accuracy": [0.500, 0.502, 0.504, 0.3], "score": [0.2, 0.203, 0.198, 0.1]})
+    close = pd.DataFrame(
+        {"w": [1, 1, 1, 10], "accuracy": [0.500, 0.502, 0.504, 0.3], "score": [0.2, 0.203, 0.198, 0.1]}
+    )
     figure = Figure(figsize=(3.35, 3.0), layout="compressed")
     ax = plot.pareto(close.assign(control=list("abcd")), ax=figure.subplots(), by="control")
     figure.draw_without_rendering()

@@ -198,7 +198,9 @@ def test_dots_are_drawn_instead_of_bars() -> None:
 
 
 def test_a_score_that_is_missing_has_a_row_without_a_bar() -> None:
-    table = rows(2).assign(score=[0.1, np.nan], low=[0, np.nan], high=[0.2, np.nan], ceiling_lower=0.0, ceiling_upper=0.0)
+    table = rows(2).assign(
+        score=[0.1, np.nan], low=[0, np.nan], high=[0.2, np.nan], ceiling_lower=0.0, ceiling_upper=0.0
+    )
     ax = plot.model_bars(table, ax=Figure().subplots())
     assert [label.get_text() for label in ax.get_yticklabels()] == ["a", "b"]
     assert len(ax.collections[0].get_segments()) == 1

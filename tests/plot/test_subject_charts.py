@@ -108,7 +108,7 @@ def test_models_can_be_chosen_and_too_many_are_refused() -> None:
     ax = plot.fold_scores(SCORES, ax=Figure().subplots(), models=["unfitted"])
     assert list(points(ax)) == [" _conv"]
     many = pd.concat([SCORES.assign(student=f"net {k}") for k in range(13)])
-    with pytest.raises(BrainrdlError, match="13 models and layers .* at most 12; choose some with models="):
+    with pytest.raises(BrainrdlError, match=r"13 models and layers .* at most 12; choose some with models="):
         plot.fold_scores(many)
     with pytest.raises(BrainrdlError, match="models 'unfited' is not known; nearest: 'unfitted'"):
         plot.subject_scores(SCORES, models=["unfited"])

@@ -19,7 +19,9 @@ OPTIONS = {"steps": 4, "evaluate_every": 2, "device": "cpu", "progress": False, 
 
 def made() -> tuple[Student, Stimuli]:
     torch.manual_seed(0)
-    net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 16), torch.nn.Dropout(0.5), torch.nn.Linear(16, 8))
+    net = torch.nn.Sequential(
+        torch.nn.Flatten(), torch.nn.Linear(64, 16), torch.nn.Dropout(0.5), torch.nn.Linear(16, 8)
+    )
     return Student(net, ["1", "3"]), Stimuli.from_arrays(torch.rand(8, 1, 8, 8), NAMES)
 
 
