@@ -145,9 +145,9 @@ def explain(ax: Axes, height: float = 1.0) -> None:
     """Put the legend above the axes, where it hides nothing: two columns, or one if the axes is narrow."""
     widest = 32 + _LETTER * max(map(len, ax.get_legend_handles_labels()[1]), default=0)
     room = room_beside_names(ax)
-    side, at = ("lower left", 0) if widest < room else ("lower right", 1)  # to the right, it extends above the names
+    at: int = widest >= room  # at the right end, it extends above the names of rows
     legend = ax.legend(
-        loc=side,
+        loc="lower right" if at else "lower left",
         bbox_to_anchor=(at, height),
         ncols=2 if 2 * widest < room else 1,
         frameon=False,
