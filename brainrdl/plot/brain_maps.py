@@ -414,7 +414,7 @@ class _Plane:
     place: int
     affine: Values
 
-    def of(self, volume: Values) -> Values:
+    def of(self, volume: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Return the slice as rows from the bottom."""
         return np.asarray(np.take(volume, self.place, self.across).T)
 
@@ -453,8 +453,8 @@ def _draw_slice(
     ax.spines[:].set_visible(False)
 
 
-def outline_of(mask: npt.NDArray[np.bool_]) -> Values:
-    """Return the edges between cells inside and outside of a mask, as lines ``(n_edges, 2, 2)`` of x and y.
+def outline_of(mask: npt.NDArray[np.bool_]) -> list[list[list[float]]]:
+    """Return the edges between cells inside and outside of a mask, as lines of two points (x, y).
 
     Examples
     --------
@@ -466,7 +466,8 @@ def outline_of(mask: npt.NDArray[np.bool_]) -> Values:
     upright = np.stack([np.stack([columns - 0.5] * 2, 1), np.stack([rows - 1.5, rows - 0.5], 1)], 2)
     rows, columns = np.nonzero(padded[1:] != padded[:-1])
     level = np.stack([np.stack([columns - 1.5, columns - 0.5], 1), np.stack([rows - 0.5] * 2, 1)], 2)
-    return np.concatenate([upright, level]).astype(float)
+    edges: list[list[list[float]]] = np.concatenate([upright, level]).astype(float).tolist()
+    return edges
 
 
 def _mark_sides(ax: Axes, across: int) -> None:

@@ -90,7 +90,8 @@ def _columns_of(better: npt.NDArray[np.intp], worse: npt.NDArray[np.intp]) -> li
 
 def _beside(ax: Axes) -> Transform:
     """Horizontal: points to the right of the axes; vertical: its rows."""
-    right = Affine2D().scale(1 / 72) + ax.figure.dpi_scale_trans + ScaledTranslation(1, 0, ax.transAxes)
+    end = ScaledTranslation(1, 0, ax.transAxes)  # type: ignore[arg-type]  # it needs no affine transform
+    right = Affine2D().scale(1 / 72) + ax.figure.dpi_scale_trans + end
     return blended_transform_factory(right, ax.transData)
 
 

@@ -227,11 +227,11 @@ def _draw_subjects(ax: Axes, table: pd.DataFrame, scores: pd.DataFrame) -> None:
     """Draw a point per subject, each at the same height in all rows."""
     subjects = list(dict.fromkeys(scores["subject"]))
     heights = np.linspace(-0.27, 0.27, len(subjects)) if len(subjects) > 1 else np.zeros(1)
-    means = scores.groupby(["model", "layer", "subject"], sort=False)["score"].mean()
-    rows = list(zip(table["model"], table["layer"], strict=True))
+    means = scores.groupby(["model", "layer", "subject"], sort=False)["score"].mean().reset_index()
+    rows = _keys(table, "model", "layer")
     found = [
-        (float(score), rows.index((model, layer)) + heights[subjects.index(subject)])
-        for (model, layer, subject), score in means.items()
+        (score, rows.index((model, layer)) + heights[subjects.index(subject)])
+        for model, layer, subject, score in means.itertuples(index=False, name=None)
         if (model, layer) in rows and np.isfinite(score)
     ]
     if found:
@@ -240,19 +240,22 @@ def _draw_subjects(ax: Axes, table: pd.DataFrame, scores: pd.DataFrame) -> None:
 
 
 def _draw_differences(ax: Axes, table: pd.DataFrame, contrasts: pd.DataFrame, differences: Differences) -> None:
-    rows = list(zip(table["model"], table["layer"], strict=True))
-    others = zip(contrasts["other"].astype(str), contrasts["other_layer"], strict=True)
-    contrasts = contrasts.assign(one=list(zip(contrasts["model"], contrasts["layer"], strict=True)), two=list(others))
-    clear = contrasts[(contrasts["p_corrected"] < ALPHA) & contrasts["one"].isin(rows) & contrasts["two"].isin(rows)]
-    if clear.empty:
+    rows = _keys(table, "model", "layer")
+    ends = _keys(contrasts, "model", "layer"), _keys(contrasts, "other", "other_layer")
+    first, second = (np.array([rows.index(key) if key in rows else -1 for key in keys], dtype=int) for keys in ends)
+    difference, p = (contrasts[column].to_numpy(float) for column in ("difference", "p_corrected"))
+    clear = (p < ALPHA) & (first >= 0) & (second >= 0)
+    if not clear.any():
         return
-    first, second = (np.array([rows.index(name) for name in clear[column]]) for column in ("one", "two"))
-    positive = clear["difference"].to_numpy(float) > 0
-    better, worse = np.where(positive, first, second), np.where(positive, second, first)
+    better, worse = np.where(difference > 0, (first, second), (second, first))[:, clear]
     if differences == "brackets" or (differences == "auto" and fit_as_brackets(ax, better, worse)):
-        draw_brackets(ax, better, worse, clear["p_corrected"].tolist())
+        draw_brackets(ax, better, worse, p[clear].tolist())
     else:
         draw_arrows(ax, better, worse)
+
+
+def _keys(table: pd.DataFrame, model: str, layer: str) -> list[tuple[str, str]]:
+    return [(str(one), str(part)) for one, part in zip(table[model], table[layer], strict=True)]
 
 
 def _draw_ceiling(ax: Axes, table: pd.DataFrame, label: str) -> None:

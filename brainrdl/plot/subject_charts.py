@@ -155,11 +155,11 @@ def fold_scores(
     table = table.assign(row=_fold_names(table))
     folds = list(dict.fromkeys(table["row"]))
     means = _means(table, folds)
-    bounds = [table.groupby("row")[column].mean().reindex(folds).to_numpy(float) for column in needed[2:]]
+    bounds = [table.groupby("row")[column].mean().reindex(folds).tolist() for column in needed[2:]]
     with styled():
         ax = axes_for(ax, (5.6, 1.6 + 0.3 * len(folds)))
-        _draw_band(ax, *(np.append(bound, _mean(bound)) for bound in bounds),
-                   Against(against).legend)  # fmt: skip
+        low, high = ([*bound, _mean(bound)] for bound in bounds)
+        _draw_band(ax, low, high, Against(against).legend)
         _draw_models(ax, {name: [*values, _mean(values)] for name, values in means.items()})
         _dress(ax, [*folds, "mean"], f"{label_of(comparator)} with {Against(against).label}: {plain(target)}")
     return ax

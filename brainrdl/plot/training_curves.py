@@ -211,7 +211,7 @@ def _mark_best(ax: Axes, runs: Sequence[pd.DataFrame], curve: str, best_step: in
     for run in runs:
         step = _chosen_step(run, monitor) if best_step is None else best_step
         at = run[(run["step"] == step) & run[curve].notna()]
-        if at.empty:
+        if step is None or at.empty:
             continue
         style: dict[str, Any] = {
             "color": CURVES[curve][1],

@@ -95,5 +95,5 @@ class RecordRDMs(Callback):
         """
         if not self._rows:
             refuse("no RDM was recorded: give this callback to fit, in callbacks=[...]")
-        described = {"step": self._steps, "layer": [self._layer] * len(self._steps)}
+        described: dict[str, list[Any]] = {"step": self._steps, "layer": [self._layer] * len(self._steps)}
         return from_array(np.stack(self._rows), self._names, measure=self._measure, descriptors=described)

@@ -83,7 +83,7 @@ def test_voxels_without_a_value_are_empty_and_the_border_is_drawn() -> None:
 
 def test_an_outline_runs_between_cells_inside_and_outside() -> None:
     mask = np.array([[False, True, True], [False, False, True]])
-    corners = {tuple(point) for edge in outline_of(mask).tolist() for point in edge}
+    corners = {tuple(point) for edge in outline_of(mask) for point in edge}
     assert len(outline_of(mask)) == 8
     assert corners == {
         (0.5, -0.5),
