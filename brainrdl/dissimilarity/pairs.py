@@ -129,17 +129,30 @@ def pair_blocks(n: int, at_most: int = 2**20) -> Iterator[tuple[slice, npt.NDArr
     >>> [(part, rows.tolist(), columns.tolist()) for part, rows, columns in pair_blocks(4, at_most=3)]
     [(slice(0, 3, None), [0, 0, 0], [1, 2, 3]), (slice(3, 6, None), [1, 1, 2], [2, 3, 3])]
     """
+    for part, first, last in row_blocks(n, at_most):
+        lengths = np.arange(n - 1 - first, n - 1 - last, -1)
+        rows = np.repeat(np.arange(first, last), lengths)
+        columns = np.arange(part.stop - part.start)
+        columns -= np.repeat(np.cumsum(lengths) - lengths, lengths)
+        columns += rows
+        columns += 1
+        yield part, rows, columns
+        del rows, columns  # before the next ones are made
+
+
+def row_blocks(n: int, at_most: int) -> Iterator[tuple[slice, int, int]]:
+    """Yield blocks of whole rows of the upper triangle: where its pairs are among all, its first row, and the next one.
+
+    Examples
+    --------
+    >>> list(row_blocks(4, at_most=3))
+    [(slice(0, 3, None), 0, 1), (slice(3, 6, None), 1, 3)]
+    """
     starts = np.concatenate([[0], np.cumsum(np.arange(n - 1, 0, -1))])
     first = 0
     while first < n - 1:
         last = max(first + 1, int(np.searchsorted(starts, starts[first] + at_most, "right")) - 1)
-        rows = np.repeat(np.arange(first, last), np.diff(starts[first : last + 1]))
-        columns = np.arange(starts[first], starts[last])
-        columns -= starts[rows]
-        columns += rows
-        columns += 1
-        yield slice(int(starts[first]), int(starts[last])), rows, columns
-        del rows, columns  # before the next ones are made
+        yield slice(int(starts[first]), int(starts[last])), first, last
         first = last
 
 

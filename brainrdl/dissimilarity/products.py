@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from brainrdl.dissimilarity.pairs import pair_blocks, to_pairs, to_square
+from brainrdl.dissimilarity.pairs import row_blocks, to_pairs, to_square
 
 _LARGE = 2048  # conditions from which the Gram matrix is computed in blocks, if no gradient needs it
 
@@ -149,18 +149,13 @@ def cosine_distance_blocks(x: Tensor, centre: bool) -> Iterator[tuple[slice, Ten
 
 def _blocks(x: Tensor, block: Callable[[slice, slice], Tensor]) -> Iterator[tuple[slice, Tensor]]:
     """Yield pairs in blocks of the upper triangle: a few rows, and the columns from the first of these rows on."""
-    n = x.shape[-2]
-    for part, i, j in pair_blocks(n, _AT_ONCE):
-        first, last = int(i[0]), int(i[-1])
-        places = (i - first) * (n - first)
-        places += j
-        places -= first
-        del i, j  # indices need more memory than dissimilarities
-        found = block(slice(first, last + 1), slice(first, None)).flatten(-2)
-        found = found.index_select(-1, torch.from_numpy(places).to(x.device))
-        del places
-        yield part, found
+    for part, first, last in row_blocks(x.shape[-2], _AT_ONCE):
+        found = block(slice(first, last), slice(first, None))
+        # Rows are cut and joined without an index: indices need more memory than dissimilarities.
+        pairs = torch.cat([found[..., row, row + 1 :] for row in range(last - first)], dim=-1)
         del found
+        yield part, pairs
+        del pairs
 
 
 def channel_centred(x: Tensor) -> tuple[Tensor, Tensor]:

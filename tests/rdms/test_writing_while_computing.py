@@ -100,9 +100,9 @@ def dataset(n):
     names = [f"c{k}" for k in range(n)]
     return rsatoolbox.data.Dataset(np.random.default_rng(0).random((n, 16)), obs_descriptors={"stimulus": names})
 
-given = dataset(9000)
+given = dataset(13_000)
 calc_rdm(dataset(2500), out=sys.argv[1] + "/small.h5")
-resource.setrlimit(resource.RLIMIT_DATA, (int(data() + 60e6),) * 2)
+resource.setrlimit(resource.RLIMIT_DATA, (int(data() + 120e6),) * 2)
 calc_rdm(given, out=sys.argv[1] + "/large.h5" if sys.argv[2] == "written" else None)
 """
 
@@ -113,6 +113,6 @@ def test_the_pairs_need_no_memory(tmp_path: Path, how: str) -> None:
     done = subprocess.run([sys.executable, "-c", PEAK, str(tmp_path), how], capture_output=True, text=True)
     if how == "written":
         assert done.returncode == 0, done.stderr
-        assert (tmp_path / "large.h5").stat().st_size > 2.5 * 60e6
+        assert (tmp_path / "large.h5").stat().st_size > 2.5 * 120e6
     else:
         assert done.returncode != 0, "the limit of memory limits nothing"
