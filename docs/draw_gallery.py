@@ -54,7 +54,6 @@ _ENTRY = """
 
 {text}
 
-<!-- not run: tests/plot/test_gallery.py runs it -->
 ```python
 {code}```
 """
