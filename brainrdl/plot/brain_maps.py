@@ -209,7 +209,7 @@ def brain_surface(
     >>> from brainrdl import plot
     >>> plot.brain_surface(np.zeros(100), hemisphere="both")
     Traceback (most recent call last):
-    brainrdl.BrainrdlError: hemisphere 'both' is not known; choose one of ['left', 'right']
+    brainrdl.BrainrdlError: hemisphere 'both' is not known...
     """
     if hemisphere is not None:
         check_option(hemisphere, ("left", "right"), "hemisphere")

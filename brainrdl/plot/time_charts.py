@@ -119,7 +119,7 @@ def time_course(
 
 
 def _look(k: int) -> tuple[str, str]:
-    return _COLOURS[k % len(_COLOURS)], _LINES[k // len(_COLOURS) % len(_LINES)]
+    return _COLOURS[k % len(_COLOURS)], _LINES[(k + k // len(_COLOURS)) % len(_LINES)]
 
 
 def _draw_ceiling(ax: Axes, rows: pd.DataFrame) -> None:
