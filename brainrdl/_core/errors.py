@@ -14,7 +14,7 @@ import ast
 import difflib
 import math
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
 from numbers import Integral, Real
@@ -393,8 +393,8 @@ def check_unique(names: Sequence[str], where: str) -> None:
     BrainrdlError
         If a name occurs more than once.
     """
-    duplicates = [name for name, count in Counter(names).items() if count > 1]
-    if duplicates:
+    if len(set(names)) < len(names):
+        duplicates = [name for name, count in Counter(names).items() if count > 1]
         refuse(
             f"names {quote(duplicates)} occur more than once in {where}; names must be unique: rename or remove the "
             "duplicates"
@@ -453,8 +453,9 @@ def check_conditions(asked: Iterable[str], known: Collection[str], where: str) -
     Traceback (most recent call last):
     brainrdl.BrainrdlError: conditions ['face_07'] are not in teacher 'V1' (1 conditions); nearest: 'face_70'
     """
-    asked, members = tuple(asked), frozenset(known)
-    missing = [name for name in asked if name not in members]
-    if missing:
+    # this runs in each training step: the names of a large set are not copied
+    asked, members = tuple(asked), known if isinstance(known, Mapping | Set) else frozenset(known)
+    if not all(map(members.__contains__, asked)):
+        missing = [name for name in asked if name not in members]
         close = nearest(missing[0], [name for name in known if name not in asked])
         refuse(f"conditions {quote(missing)} are not in {where} ({len(members)} conditions){close}")

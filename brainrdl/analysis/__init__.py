@@ -2,7 +2,8 @@
 
 `plain_rsa` is the whole analysis in one call. `model_sources` makes RDMs of everything that can be a model,
 `comparisons` scores them, `best_layers` chooses a layer of each network by cross-validation, and `rsa_result` holds the
-tables and writes them into a folder. `group_differences` compares groups of subjects.
+tables and writes them into a folder; `toolbox_results` converts them to those of rsatoolbox and back.
+`group_differences` compares groups of subjects.
 """
 
 from lazy_loader import attach_stub

@@ -15,7 +15,7 @@ from brainrdl._core.constants import MIN_CONDITIONS
 from brainrdl.analysis.comparisons import TargetRDMs
 from brainrdl.dissimilarity.pairs import pair_indices, to_square
 from brainrdl.inference.batches import score_batch_of
-from brainrdl.inference.ceilings import Agreement
+from brainrdl.inference.ceilings import Agreement, share_of_ceiling
 from brainrdl.inference.closed_forms import influences
 from brainrdl.inference.pairwise import comparison_of
 
@@ -23,8 +23,6 @@ COLUMNS = (
     "model", "target", "comparator", "layer", "chosen", "score", "low", "high", "p", "ceiling", "share", "n_folds",
     "n_stimuli", "n_subjects",
 )  # fmt: skip
-
-_MIN_CEILING = 0.05
 
 
 def best_layers(
@@ -106,7 +104,7 @@ def _row(target: TargetRDMs, places: list[int], comparator: str, folds: int, see
         "model": target.models[places[0]].model, "target": target.target, "comparator": comparator, "layer": often,
         "chosen": layers.count(often) / len(layers), "score": score.value[0], "low": score.low[0],
         "high": score.high[0], "p": score.p[0], "ceiling": ceiling,
-        "share": score.value[0] / ceiling if ceiling >= _MIN_CEILING else float("nan"), "n_folds": len(scored),
+        "share": float(share_of_ceiling(score.value[0], ceiling)), "n_folds": len(scored),
         "n_stimuli": n, "n_subjects": len(rdms),
     }  # fmt: skip
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -19,15 +19,16 @@ from brainrdl._core.errors import quote, refuse
 from brainrdl._core.rows import Against
 from brainrdl.analysis.model_sources import ModelRDM
 from brainrdl.evaluation.scores import TeacherRDMs
-from brainrdl.inference.batches import Compared, Estimates, ScoreBatch, score_batch
-from brainrdl.inference.ceilings import Agreement, noise_ceiling
+from brainrdl.inference.batches import Compared, ScoreBatch, score_batch
+from brainrdl.inference.bootstraps import BootstrapBatch, Drawn, bootstrap_batch
+from brainrdl.inference.ceiling_tests import lower_bound_tests
+from brainrdl.inference.ceilings import Agreement, noise_ceiling, share_of_ceiling
 from brainrdl.inference.corrections import Correction, corrected
 from brainrdl.inference.pairwise import is_constant
-from brainrdl.similarity.registry import SIMILARITIES
 
 MODELS, TARGETS = "models", "targets"  # families of contrasts
 
-_MIN_CEILING = 0.05  # no share of a lower ceiling is given, as in `brainrdl.evaluation.scores`
+_FEWEST_BOUNDED = 3  # subjects, for a test against the lower bound of the noise ceiling
 
 SUMMARY = (
     "model", "layer", "target", "comparator", "against", "score", "low", "high", "p", "p_corrected", "p_ceiling",
@@ -107,11 +108,25 @@ class TargetRDMs:
             self._agreements[comparator] = Agreement.of(self.rdms, comparator)
         return self._agreements[comparator]
 
-    def others(self, comparator: str) -> Float[Tensor, "1 n_subjects n_pairs"]:
-        """Mean RDM of the other subjects for each subject: the lower bound of the noise ceiling as a model."""
-        rdms = SIMILARITIES[comparator].poolable(self.rdms)
-        known = ~rdms.isnan()
-        return ((rdms.nan_to_num().sum(0) - rdms.nan_to_num()) / (known.sum(0) - known.long()))[None]
+
+class Sampling(NamedTuple):
+    """How intervals and p-values are computed.
+
+    Attributes
+    ----------
+    intervals : {"dyadic", "dual-bootstrap", "none"}
+    n_bootstrap, seed : int
+        Number of resamples of a bootstrap, and their seed.
+
+    Examples
+    --------
+    >>> Sampling().intervals
+    'dyadic'
+    """
+
+    intervals: str = "dyadic"
+    n_bootstrap: int = 0
+    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -124,7 +139,7 @@ def compare_all(
     targets: Sequence[TargetRDMs],
     comparators: Sequence[str],
     between_targets: bool,
-    intervals: bool,
+    how: Sampling,
     correction: Correction,
 ) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """Return the summary, the contrasts and the scores with single subjects.
@@ -134,7 +149,7 @@ def compare_all(
     >>> rdms = torch.rand(5, 15, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     >>> models = [ModelRDM(name, "", tuple("abcdef"), rdms[[k]]) for k, name in enumerate("xy")]
     >>> teacher = TeacherRDMs("IT", tuple("abcdef"), ("s1", "s2", "s3"), rdms[2:])
-    >>> [len(table) for table in compare_all([TargetRDMs.of(teacher, models)], ["corr"], False, True, "holm")]
+    >>> [len(table) for table in compare_all([TargetRDMs.of(teacher, models)], ["corr"], False, Sampling(), "holm")]
     [4, 2, 6]
     """
     summary: list[pd.DataFrame] = []
@@ -143,7 +158,7 @@ def compare_all(
     for comparator in comparators:
         for scope in _scopes(targets, between_targets):
             for against in (Against.SUBJECTS, Against.MEAN):
-                scored = _Scored.of(scope, comparator, against, intervals)
+                scored = _Scored.of(scope, comparator, against, how)
                 summary.append(scored.summary())
                 contrasts.append(scored.contrasts(between_targets))
                 if against is Against.SUBJECTS:
@@ -183,16 +198,20 @@ class _Scored:
     targets: Sequence[TargetRDMs]
     comparator: str
     against: Against
-    batch: ScoreBatch
-    bounded: bool  # whether the last rows are the lower bounds of the noise ceiling, one per target
+    batch: ScoreBatch | BootstrapBatch
+    bounded: bool  # whether the models are compared with the lower bound of the noise ceiling
 
     @classmethod
-    def of(cls, targets: Sequence[TargetRDMs], comparator: str, against: Against, intervals: bool) -> _Scored:
-        bounded = against is Against.SUBJECTS and len(targets[0].subjects) > 1
+    def of(cls, targets: Sequence[TargetRDMs], comparator: str, against: Against, how: Sampling) -> _Scored:
         compared: list[Compared] = [(target.stacked, target.rdms) for target in targets]
-        if bounded:
-            compared += [(target.others(comparator), target.rdms) for target in targets]
-        batch = score_batch(comparator, compared, against, variances=intervals)
+        n_conditions, n_subjects = len(targets[0].names), len(targets[0].subjects)
+        batch: ScoreBatch | BootstrapBatch
+        if how.intervals == "dual-bootstrap":
+            drawn = Drawn.of(n_conditions, n_subjects, how.n_bootstrap, how.seed)
+            batch = bootstrap_batch(comparator, compared, against, drawn)
+        else:
+            batch = score_batch(comparator, compared, against, variances=how.intervals != "none")
+        bounded = against is Against.SUBJECTS and n_subjects >= _FEWEST_BOUNDED and how.intervals != "none"
         return cls(targets, comparator, against, batch, bounded)
 
     @cached_property
@@ -200,24 +219,21 @@ class _Scored:
         return [_Row(model, target) for target in self.targets for model in target.models]
 
     def summary(self) -> pd.DataFrame:
-        found, n = self.batch.scores(), len(self.rows)
         table = self._names(self.rows)
-        table["score"], table["low"], table["high"], table["p"] = (column[:n] for column in found)
-        table["p_ceiling"] = self._below_ceiling().p if self.bounded else np.nan
+        table["score"], table["low"], table["high"], table["p"] = self.batch.scores()
+        table["p_ceiling"] = self._p_ceiling() if self.bounded else np.nan
         ceilings = [self._ceilings(target) for target in self.targets]
         for column in ceilings[0]:
             table[column] = np.repeat([each[column] for each in ceilings], [len(t.models) for t in self.targets])
-        with np.errstate(divide="ignore", invalid="ignore"):
-            table["share"] = np.where(table["ceiling"] >= _MIN_CEILING, table["score"] / table["ceiling"], np.nan)
+        table["share"] = share_of_ceiling(table["score"].to_numpy(), table["ceiling"].to_numpy())
         return table.assign(
             n_stimuli=[len(row.target.names) for row in self.rows],
             n_subjects=[len(row.target.subjects) for row in self.rows],
         )
 
-    def _below_ceiling(self) -> Estimates:
-        n_models = len(self.rows) // len(self.targets)
-        every = np.arange(len(self.rows))
-        return self.batch.differences(every, len(self.rows) + every // n_models)
+    def _p_ceiling(self) -> list[float]:
+        tests = [lower_bound_tests(target.stacked, target.rdms, self.comparator) for target in self.targets]
+        return [test.p for of_target in tests for test in of_target]
 
     def _ceilings(self, target: TargetRDMs) -> Mapping[str, float]:
         agreement = target.agreement(self.comparator)
@@ -228,7 +244,7 @@ class _Scored:
 
     def scores(self) -> pd.DataFrame:
         subjects, n = self.targets[0].subjects, len(self.rows)
-        values = self.batch.by_subject[:n] if len(subjects) > 1 else self.batch.values[:n, None]
+        values = self.batch.by_subject if len(subjects) > 1 else self.batch.values[:, None]
         table = self._names([row for row in self.rows for _ in subjects])
         return table.assign(subject=list(subjects) * n, score=values.ravel())
 

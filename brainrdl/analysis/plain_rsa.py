@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import torch
 from torch import Tensor
@@ -14,13 +14,13 @@ from brainrdl._core.constants import MIN_CONDITIONS
 from brainrdl._core.errors import arg, check_option, check_text, check_whole, nearest, quote, refuse
 from brainrdl._core.threads import threads_for
 from brainrdl.analysis.best_layers import best_layers
-from brainrdl.analysis.comparisons import TargetRDMs, compare_all
+from brainrdl.analysis.comparisons import Sampling, TargetRDMs, compare_all
 from brainrdl.analysis.group_differences import group_differences
 from brainrdl.analysis.model_sources import ModelRDM, Source, model_rdms_of
 from brainrdl.analysis.rsa_result import RSAResult
 from brainrdl.dissimilarity.measures import Dissimilarity
 from brainrdl.evaluation.held_out import teacher_rdms
-from brainrdl.evaluation.options import COMPARATORS
+from brainrdl.evaluation.options import COMPARATORS, Intervals, resamples
 from brainrdl.inference.corrections import Correction
 from brainrdl.inference.pairwise import is_constant
 from brainrdl.rdms import conversion
@@ -32,8 +32,6 @@ from brainrdl.teachers.rdm_teacher import Names, RDMTeacher
 
 if TYPE_CHECKING:
     from rsatoolbox.rdm import RDMs
-
-RSAIntervals = Literal["dyadic", "none"]
 
 _FEW_TARGETS = 20  # are compared with each other by default
 
@@ -56,7 +54,8 @@ def rsa(
     groups: Mapping[str, str] | None = None,
     allow_missing: bool = False,
     between_targets: bool | None = None,
-    intervals: RSAIntervals = "dyadic",
+    intervals: Intervals = "dyadic",
+    n_bootstrap: int | None = None,
     correction: Correction = "holm",
     folds: int = 5,
     seed: int = 0,
@@ -95,14 +94,19 @@ def rsa(
     between_targets : bool, optional
         Whether to compare the scores of a model with two targets; by default if there are at most 20 targets. Targets
         with other conditions or subjects are not compared with each other, with a warning if `between_targets` is True.
-    intervals : {"dyadic", "none"}
-        How 95 % intervals and p-values are computed, see `brainrdl.inference.intervals`; "none" is for many models.
+    intervals : {"dyadic", "dual-bootstrap", "none"}
+        How 95 % intervals and p-values are computed, see `brainrdl.inference.intervals`: calibrated ones from the
+        influence of stimuli, pairs and subjects; those of rsatoolbox's dual bootstrap, which are conservative, up to
+        three times too wide; or none, for many models. The test against the noise ceiling (``p_ceiling``) and the best
+        layers have the calibrated ones in both cases.
+    n_bootstrap : int, optional
+        Number of resamples for the dual bootstrap, 1000 by default; others need none.
     correction : {"holm", "fdr", "fdr-dependent", "none"}
         How p-values are corrected for their number, see `brainrdl.inference.corrected`.
     folds : int
         Number of folds over stimuli for choosing the best layer of a network; 0 chooses none.
     seed : int
-        Seed of the folds.
+        Seed of the folds, and of the resamples.
 
     Returns
     -------
@@ -138,7 +142,7 @@ def rsa(
     comparators = (comparators,) if isinstance(comparators, str) else tuple(dict.fromkeys(comparators))
     for comparator in comparators:
         check_option(comparator, SIMILARITIES, "comparator")
-    check_option(intervals, get_args(RSAIntervals), "intervals")
+    how = Sampling(intervals, resamples(intervals, n_bootstrap) or 0, seed)
     check_option(correction, get_args(Correction), "correction")
     check_whole(folds, "folds", 0)
     check_whole(seed, "seed", 0, 2**32)
@@ -159,15 +163,15 @@ def rsa(
             stacklevel=2,
         )
     with torch.no_grad(), threads_for(_PER_NUMBER * len(kept) ** 2 / 2):
-        tables = compare_all(targets, comparators, between, intervals != "none", correction)
+        tables = compare_all(targets, comparators, between, how, correction)
         chosen = best_layers(targets, comparators if folds > 1 else (), folds=folds, seed=seed)
         compared = group_differences(targets, comparators if groups else (), groups or {}, correction)
     settings = {
         "data": teacher.name, "models": [one.label for one in cut], "targets": [one.target for one in targets],
         "comparators": list(comparators), "weights": None if weights is None else str(weights),
-        "dissimilarity": dissimilarity, "intervals": intervals, "correction": correction,
-        "between_targets": between, "folds": folds, "seed": seed, "groups": groups or {}, "conditions": list(kept),
-        "left_out": _left_out(conditions, found, kept),
+        "dissimilarity": dissimilarity, "intervals": intervals, "n_bootstrap": how.n_bootstrap or None,
+        "correction": correction, "between_targets": between, "folds": folds, "seed": seed, "groups": groups or {},
+        "conditions": list(kept), "left_out": _left_out(conditions, found, kept),
     }  # fmt: skip
     summary, contrasts, scores = tables
     return RSAResult(summary, contrasts, chosen, scores, _models(cut), _data(truth, kept), compared, settings)

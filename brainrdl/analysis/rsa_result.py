@@ -20,10 +20,12 @@ from brainrdl._core.files import (
     write_rdms,
 )
 from brainrdl._core.locks import locked
+from brainrdl.analysis.toolbox_results import result_of
 from brainrdl.reporting.rsa_page import RSA_FACTS, TABLES, read_table, write_figures, write_rsa_page
 from brainrdl.runs.provenance import describe, gather_provenance
 
 if TYPE_CHECKING:
+    from rsatoolbox.inference.result import Result
     from rsatoolbox.rdm import RDMs
 
 _RDM_FILES = ("models", "data")
@@ -39,8 +41,9 @@ class RSAResult:
         One row per model x layer x target x comparator x against ("subjects" or "mean"): score, 95 % interval (low,
         high), p (of a true score of 0) and p_corrected (over all rows with the same comparator and reference),
         p_ceiling (of a model that predicts a subject as well as the mean of the other subjects does, the lower bound of
-        the noise ceiling), ceiling (the score that a perfect model is expected to reach), ceiling_lower and
-        ceiling_upper (bounds of the noise ceiling), share of the ceiling (NaN if it is near 0), n_stimuli, n_subjects.
+        the noise ceiling, see `brainrdl.inference.ceiling_test`; NaN for fewer than 3 subjects), ceiling (the score
+        that a perfect model is expected to reach), ceiling_lower and ceiling_upper (bounds of the noise ceiling), share
+        of the ceiling (NaN if it is near 0), n_stimuli, n_subjects.
     contrasts : pandas.DataFrame
         Differences between scores with their 95 % interval and p. Family "models": two models (model, layer; other,
         other_layer) with the same target; family "targets": the same model with two targets (target; other_target).
@@ -80,6 +83,47 @@ class RSAResult:
             f"{column}s={list(dict.fromkeys(self.summary[column]))}" for column in ("model", "target", "comparator")
         ]
         return f"RSAResult({', '.join([f'n_stimuli={self.data.n_cond}', *shown])})"
+
+    def to_result(self, comparator: str | None = None, *, target: str | None = None) -> Result:
+        """Convert scores with single subjects to rsatoolbox's ``Result``: for its plots, its tests, and its files.
+
+        Parameters
+        ----------
+        comparator : str, optional
+            One of the scored comparators; the first one by default.
+        target : str, optional
+            Name of the target, if there are several.
+
+        Returns
+        -------
+        rsatoolbox.inference.Result
+            The same as of `rsatoolbox.inference.eval_fixed` with these models; evaluations (1, n_models, n_subjects).
+            A model with an RDM for each subject has the mean of them. `brainrdl.analysis.scores_of_result` turns it
+            into a table again.
+
+        Raises
+        ------
+        BrainrdlError
+            If the comparator or target is unknown, or there are several targets and none is chosen.
+
+        Notes
+        -----
+        Its variances, and so its tests and error bars, are over subjects only, about other subjects with the same
+        stimuli. Read as statements about new stimuli, such tests rejected 4 to 56 % of true null hypotheses in a
+        simulation (docs/validity.md). The intervals of `summary` and `contrasts` are over subjects and stimuli.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from brainrdl import rdms, rsa
+        >>> names, rng = list("abcdefgh"), np.random.default_rng(0)
+        >>> brain = rdms.from_array(rng.random((5, 28)), names, descriptors={"subject": list("12345")})
+        >>> found = rsa({"size": rdms.from_array(rng.random(28), names)}, brain, comparators="corr")
+        >>> result = found.to_result()
+        >>> result.evaluations.shape, result.method
+        ((1, 1, 5), 'corr')
+        """
+        return result_of(self, comparator, target)
 
     def save(self, folder: Path | str) -> Path:
         """Write tables as CSV, RDMs as rsatoolbox HDF5, settings as JSON, figures as PNG, and an HTML page.

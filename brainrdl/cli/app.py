@@ -40,6 +40,7 @@ from brainrdl.cli.common import (
     Subjects,
     Targets,
     check_figure,
+    check_files,
     check_new,
     console,
     is_figure,
@@ -51,6 +52,7 @@ from brainrdl.cli.common import (
     say_where,
 )
 from brainrdl.cli.completion import complete, networks
+from brainrdl.cli.late_imports import load_late
 from brainrdl.cli.rdm_files import chosen, grouping, labelled, read_rdms
 from brainrdl.cli.rsa_command import RSA_EXAMPLES, rsa
 from brainrdl.cli.spelling import Command
@@ -306,8 +308,6 @@ def evaluate(
     On other images, the student of the final fit (or of the only fit) is scored, next to the same student before the
     fit. Images that are not new to it are refused. The run folder is not changed.
     """
-    from brainrdl.recipe.running import evaluate_run
-
     if out is not None and out.exists() and (not out.is_dir() or any(out.iterdir())):
         refuse(f"--out {str(out)!r} must be a new or empty folder, so that no scores are lost; choose another")
     of_teacher = {
@@ -319,6 +319,8 @@ def evaluate(
     if teacher is None:
         files.refuse_options(of_teacher, "some options are for scores on other images, and need --teacher")
         _check_run(run)
+        from brainrdl.recipe.running import evaluate_run
+
         evaluation = evaluate_run(run, comparators)
     else:
         if stimuli is None:
@@ -434,6 +436,7 @@ def compare(
         check_figure(out, overwrite)
     paths = (a, b)
     sides = [read_options(options, side, "ab") for side in "ab"]
+    check_files(*paths)
     found = [read_rdms(path, names, read, quiet=as_json) for path, read in zip(paths, sides, strict=True)]
     titles = [path.name if a.name != b.name else str(path) for path in paths]
     kept = zip(chosen(found, paths, targets, subjects), titles, strict=True)
@@ -514,10 +517,12 @@ def report(
     overwrite: Overwrite = False,
 ) -> None:
     """Write a self-contained HTML page about a run."""
-    from brainrdl import report as write_report
-
     if out is not None:
         check_new([out], overwrite)
+    if not run.is_dir():
+        refuse(f"there is no folder {str(run)!r}; give the folder of a run")
+    from brainrdl import report as write_report
+
     say_where("report", write_report(run, out))
 
 
@@ -651,6 +656,7 @@ def main() -> None:
     >>> main.__name__  # the console script ``brainrdl``
     'main'
     """
+    load_late()
     arguments = [word for word in sys.argv[1:] if word != "--debug"]
     warnings.showwarning = lambda message, *_: typer.echo(f"brainrdl: {message}", err=True)
     try:

@@ -167,6 +167,16 @@ def check_source(path: Path | str) -> None:
         check_there(Path(path))
 
 
+def check_files(*paths: Path | str | None) -> None:
+    """Refuse files that do not exist before torch loads; None is a file that was not given."""
+    from brainrdl._core.errors import about
+
+    for path in paths:
+        with about(f"file {str(path)!r}"):
+            if path is not None:
+                check_source(path)
+
+
 def check_figure(path: Path, overwrite: bool) -> None:
     """Refuse a file that is not an image, or that exists, before any work."""
     if not is_figure(path) or path.is_dir():

@@ -14,6 +14,7 @@ from brainrdl.cli.common import (
     Overwrite,
     ReadOptionsOfTwo,
     Targets,
+    check_files,
     check_new,
     print_json,
     print_table,
@@ -70,6 +71,7 @@ def power(
     """Predict from a pilot how many stimuli and subjects find a score, or a difference between two models."""
     if out is not None:
         check_new([out / _TABLE, out / _FIGURE], overwrite)
+    check_files(pilot, model, minus)
     from brainrdl.inference.planning import power as predicted
 
     of_pilot, of_models = (read_options(options, side, "ab") for side in "ab")

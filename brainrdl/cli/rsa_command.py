@@ -20,6 +20,7 @@ from brainrdl.cli.common import (
     SubjectBy,
     Subjects,
     Targets,
+    check_files,
     console,
     print_json,
     print_table,
@@ -95,12 +96,21 @@ def rsa(
         typer.Option("--correction", metavar="NAME", help="Correction of p: holm, fdr, fdr-dependent or none."),
     ] = "holm",
     intervals: Annotated[
-        str, typer.Option("--intervals", metavar="NAME", help="Intervals and p-values: dyadic or none.")
+        str,
+        typer.Option(
+            "--intervals",
+            metavar="NAME",
+            help="Intervals and p-values: dyadic (calibrated), dual-bootstrap (rsatoolbox's, conservative) or none.",
+        ),
     ] = "dyadic",
+    n_bootstrap: Annotated[
+        int | None,
+        typer.Option("--n-bootstrap", metavar="N", help="Resamples of the dual bootstrap; 1000 by default."),
+    ] = None,
     folds: Annotated[
         int, typer.Option("--folds", help="Folds over stimuli to choose the best layer of a network; 0 for none.")
     ] = 5,
-    seed: Annotated[int, typer.Option("--seed", help="Seed of the folds.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", help="Seed of the folds and of the resamples.")] = 0,
     names: Names = None,
     options: ReadOptions = [],  # noqa: B006
     targets: Targets = [],  # noqa: B006
@@ -116,6 +126,7 @@ def rsa(
     """
     if out is not None and out.exists() and not overwrite and (not out.is_dir() or any(out.iterdir())):
         refuse(f"--out {str(out)!r} must be a new or empty folder; choose another, or add --overwrite")
+    check_files(data, groups)
     from brainrdl.analysis.plain_rsa import rsa as compare
     from brainrdl.teachers.rdm_teacher import RDMTeacher
 
@@ -124,7 +135,8 @@ def rsa(
     with about(f"file {str(data)!r}"):
         teacher = RDMTeacher(found, name=data.stem, subject_by=subject_by, average_over=average_over)
     how: dict[str, Any] = {"comparators": comparators} if comparators else {}
-    how |= {"correction": correction, "intervals": intervals, "folds": folds, "seed": seed}
+    how |= {"correction": correction, "intervals": intervals, "n_bootstrap": n_bootstrap}
+    how |= {"folds": folds, "seed": seed}
     result = compare(
         models,
         teacher,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,6 +16,7 @@ from brainrdl.cli.common import (
     Overwrite,
     Quiet,
     ReadOptions,
+    check_files,
     check_new,
     print_json,
     print_table,
@@ -117,11 +119,15 @@ def searchlight(
     as_json: AsJson = False,
 ) -> None:
     """Compare the RDM around every place of a brain with model RDMs, and write maps and a table of peaks."""
+    if not overwrite and out.is_dir() and any(out.iterdir()):
+        check_new([out], overwrite)
+    if duplicates := [source for source, count in Counter(sources).items() if count > 1]:
+        refuse(f"{quote(duplicates)} are given more than once; give one file or folder per subject")
+    _check_places(mask, surface, centres)
+    check_files(*sources, *models, mask, surface, centres)
     from brainrdl import searchlight as search
     from brainrdl.searchlights.group_maps import group_test
 
-    if not overwrite and out.is_dir() and any(out.iterdir()):
-        check_new([out], overwrite)
     where = _neighbourhoods(mask, surface, centres, radius)
     words = read_options(options) | ({"condition_column": [condition_column]} if condition_column else {})
     rdms = _models(models)
@@ -150,15 +156,18 @@ def searchlight(
     print_json(table) if as_json else _tell(table, out, len(maps))
 
 
+def _check_places(mask: Path | None, surface: Path | None, centres: Path | None) -> None:
+    if (mask is None) == (surface is None):
+        refuse("say where the channels are: --mask FILE for voxels, or --surface FILE for vertices")
+    if centres is not None and surface is not None:
+        refuse("--centres is for volumes; leave it out with --surface")
+
+
 def _neighbourhoods(mask: Path | None, surface: Path | None, centres: Path | None, radius: float) -> Neighbourhoods:
     from brainrdl.searchlights.neighbourhoods import surface_neighbourhoods, volume_neighbourhoods
 
-    if (mask is None) == (surface is None):
-        refuse("say where the channels are: --mask FILE for voxels, or --surface FILE for vertices")
     if surface is None:
         return volume_neighbourhoods(mask, radius, centres=centres)
-    if centres is not None:
-        refuse("--centres is for volumes; leave it out with --surface")
     return surface_neighbourhoods(surface, radius=radius)
 
 
@@ -188,12 +197,10 @@ def _measurements(source: str, mask: Path | None, names: Path | None, words: Map
 
 
 def _labels(sources: Sequence[str], maps: Sequence[SearchlightMap]) -> list[str]:
-    """Name subjects as their data sets do, otherwise by what differs between the paths."""
+    """Name subjects as their data sets do, otherwise by number."""
     subjects = [str(found.settings.get("subject", "")) for found in maps]
     if all(subjects) and len(set(subjects)) == len(subjects):
         return [f"sub-{subject}" for subject in subjects]
-    if len(set(sources)) < len(sources):
-        refuse(f"a file is given twice among {quote(sources)}; give one file per subject")
     return [f"subject-{number:02d}" for number in range(1, len(sources) + 1)]
 
 

@@ -31,7 +31,14 @@ from torch import Tensor
 from brainrdl._core.errors import check_option, refuse
 from brainrdl._core.tensor_checks import check_finite, check_ndim
 from brainrdl.dissimilarity.pairs import check_n_conditions
-from brainrdl.dissimilarity.products import centred, channel_centred, cosine_distances, matmul, pair_products
+from brainrdl.dissimilarity.products import (
+    centred,
+    channel_centred,
+    cosine_distances,
+    matmul,
+    pair_products,
+    squared_distances,
+)
 from brainrdl.dissimilarity.registry import DISSIMILARITIES
 
 RUNS = "(..., n_runs, n_conditions, n_channels)"
@@ -175,7 +182,7 @@ def euclidean(x: Float[Tensor, "*batch n_conditions n_channels"]) -> Float[Tenso
     >>> euclidean(torch.tensor([[0.0, 0.0], [3.0, 4.0], [0.0, 0.0]]))
     tensor([12.5000,  0.0000, 12.5000])
     """
-    return pair_products(centred(checked_patterns(x)), None, 1 / x.shape[-1])
+    return squared_distances(checked_patterns(x))
 
 
 @measure(Traits("correlation distance (1 - r)"))

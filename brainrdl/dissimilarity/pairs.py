@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +15,8 @@ from torch import Tensor
 
 from brainrdl._core.errors import refuse
 from brainrdl._core.tensor_checks import check_ndim
+
+_FEW = 512  # conditions of which the indices of all pairs are kept: 2 MB
 
 
 def pair_indices(n: int, device: torch.device | str | None = None) -> Int[Tensor, "2 n_pairs"]:
@@ -104,6 +107,32 @@ def to_square(pairs: Float[Tensor, "*batch n_pairs"]) -> Float[Tensor, "*batch n
     return padded.index_select(-1, _square_index(n, pairs.device)).view(*pairs.shape[:-1], n, n)
 
 
+def square_of(pairs: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Do the same as `to_square` for one array (n_pairs,).
+
+    Examples
+    --------
+    >>> square_of(np.array([1.0, 2.0, 3.0])).tolist()
+    [[0.0, 1.0, 2.0], [1.0, 0.0, 3.0], [2.0, 3.0, 0.0]]
+    """
+    n = n_conditions_of(len(pairs))
+    padded = np.zeros(len(pairs) + 1, pairs.dtype)
+    padded[:-1] = pairs
+    return padded.take(_square_index(n, torch.device("cpu")).numpy()).reshape(n, n)
+
+
+def pairs_of(squares: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return the pairs (n_rdms, n_pairs) of square matrices (n_rdms, n, n).
+
+    Examples
+    --------
+    >>> pairs_of(square_of(np.array([1.0, 2.0, 3.0]))[None]).tolist()
+    [[1.0, 2.0, 3.0]]
+    """
+    index = _flat_index(squares.shape[-1], torch.device("cpu")).numpy()
+    return squares.reshape(len(squares), -1).take(index, 1)
+
+
 def to_pairs(square: Tensor) -> Tensor:
     n = square.shape[-1]
     return square.flatten(-2).index_select(-1, _flat_index(n, square.device))
@@ -164,8 +193,14 @@ def places_of(chosen: npt.NDArray[np.int64], n: int) -> Iterator[tuple[slice, np
     >>> [(part, places.tolist()) for part, places in places_of(np.array([3, 0, 1]), 4)]
     [(slice(0, 3, None), [2, 4, 0])]
     """
-    for part, rows, columns in pair_blocks(len(chosen)):
+    blocks = _few_pairs(len(chosen)) if len(chosen) <= _FEW else pair_blocks(len(chosen))
+    for part, rows, columns in blocks:
         yield part, place_of(chosen[rows], chosen[columns], n)
+
+
+@lru_cache(maxsize=4)
+def _few_pairs(n: int) -> list[tuple[slice, npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
+    return list(pair_blocks(n))
 
 
 def place_of(one: npt.NDArray[np.int64], other: npt.NDArray[np.int64], n: int) -> npt.NDArray[np.int64]:
@@ -176,9 +211,16 @@ def place_of(one: npt.NDArray[np.int64], other: npt.NDArray[np.int64], n: int) -
     >>> place_of(np.array([3, 0]), np.array([2, 1]), 4)
     array([5, 0])
     """
-    low, high = np.minimum(one, other), np.maximum(one, other)
-    places: npt.NDArray[np.int64] = low * n - low * (low + 1) // 2 + high - low - 1
+    places: npt.NDArray[np.int64] = _before_rows(n)[np.minimum(one, other)]
+    places += np.maximum(one, other)
     return places
+
+
+@lru_cache(maxsize=4)
+def _before_rows(n: int) -> npt.NDArray[np.int64]:
+    """Return what to add to a pair's column for its place: the number of pairs in rows before, minus row + 1."""
+    rows = np.arange(n)
+    return rows * n - rows * (rows + 1) // 2 - rows - 1
 
 
 def conditions_at(places: npt.NDArray[np.int64], n: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:

@@ -10,12 +10,11 @@ import torch
 from torch import Tensor
 
 from brainrdl.dissimilarity.pairs import row_blocks, to_pairs, to_square
+from brainrdl.dissimilarity.small import ROUNDING, is_small, small_cosine_distances, small_squared_distances
 
 _LARGE = 2048  # conditions from which the Gram matrix is computed in blocks, if no gradient needs it
 
 _AT_ONCE = 2**20  # pairs in a block
-
-_ROUNDING = 4.0  # a spread over channels below this many rounding errors of the mean is only rounding
 
 
 def outside_autocast(x: Tensor) -> AbstractContextManager[Any]:
@@ -105,7 +104,16 @@ def pair_products(x: Tensor, y: Tensor | None, scale: float) -> Tensor:
     return pairs
 
 
+def squared_distances(x: Tensor) -> Tensor:
+    """Return squared Euclidean distances divided by the number of channels."""
+    if is_small(x):
+        return torch.from_numpy(small_squared_distances(x.detach().numpy()))
+    return pair_products(centred(x), None, 1 / x.shape[-1])
+
+
 def cosine_distances(x: Tensor, centre: bool) -> Tensor:
+    if is_small(x):
+        return torch.from_numpy(small_cosine_distances(x.detach().numpy(), centre))
     if _in_blocks(x, None):
         return _joined(x, cosine_distance_blocks(x, centre))
     pairs: Tensor = _CosineDistances.apply(x, centre)
@@ -162,5 +170,5 @@ def channel_centred(x: Tensor) -> tuple[Tensor, Tensor]:
     """Subtract the mean of each pattern; also return the squared norm below which the rest is rounding of that mean."""
     mean = x.mean(-1, keepdim=True)
     limits = torch.finfo(x.dtype)
-    floor = mean.detach().squeeze(-1).mul(_ROUNDING * limits.eps * x.shape[-1] ** 0.5).square_().clamp_min_(limits.tiny)
+    floor = mean.detach().squeeze(-1).mul(ROUNDING * limits.eps * x.shape[-1] ** 0.5).square_().clamp_min_(limits.tiny)
     return x - mean, floor

@@ -55,6 +55,7 @@ from brainrdl.loss.matching import match_layers
 from brainrdl.loss.rdm_loss import RDMLoss, check_rdm_loss
 from brainrdl.models.student import Student
 from brainrdl.runs import checkpoint as _checkpoint, provenance, run_folder
+from brainrdl.runs.callables import identify_callables
 from brainrdl.runs.fingerprint import hashes_of, source_settings, student_settings
 from brainrdl.stimuli.categories import groups_of
 from brainrdl.stimuli.named_images import Stimuli
@@ -64,6 +65,7 @@ from brainrdl.training.distributed import agreed, is_first, join, opened_by_firs
 from brainrdl.training.frozen_features import FrozenFeatures
 from brainrdl.training.loop import fit
 from brainrdl.training.options import FitOptions
+from brainrdl.training.preparation import code_of_run, hashes_of_task
 from brainrdl.training.steps import monitored
 from brainrdl.training.stimulus_lists import calibration_names
 from brainrdl.training.task import Task
@@ -177,9 +179,12 @@ def cross_validate(
     fitting = {
         **{name: value for name, value in asked.items() if name not in free(EvaluationOptions)},
         **source_settings(teacher, stimuli, stimuli.names),
-        "hashes": {what: digest for what, digest in hashes.items() if stratify or what != "labels"},
+        "hashes": {what: digest for what, digest in hashes.items() if stratify or what != "labels"}
+        | hashes_of_task(task),
         "students": candidates, "teachers": settings_of_teachers(candidates, stimuli), "fit": fit_options,
     }  # fmt: skip
+    code = _code_of(stimuli, fit_options, candidates)
+    fitting |= {"code": code} if code else {}
     judging = {
         **{name: value for name, value in asked.items() if name in free(EvaluationOptions)},
         "ensembles": ensembles, "models": list(models or {}), "n_stimuli": len(stimuli), "n_bootstrap": n_bootstrap,
@@ -422,6 +427,15 @@ def _stored_table(path: Path, run: str) -> pd.DataFrame:
         refuse(f"{str(record)!r} is of another run or fold; delete it, and resume the run")
     _files.check_digests(path.parent, told["files"], "delete it, and resume the run")
     return _files.read_csv(path)
+
+
+def _code_of(stimuli: Stimuli, fit_options: Mapping[str, Any], candidates: Mapping[str, Candidate]) -> dict[str, Any]:
+    """Describe the user's functions, on which the tables of inner folds depend as well."""
+    task, terms, loss = (fit_options.get(name) for name in ("task", "terms", "loss"))
+    plain = {f"term {name}": term for name, term in (terms or {}).items() if not isinstance(term, Term)}
+    shared = code_of_run(stimuli, loss, task, {**fit_options, **plain})
+    own = {label: identify_callables(candidate.options) for label, candidate in candidates.items()}
+    return shared | {label: found for label, found in own.items() if found}
 
 
 def _store_settings(folder: Path, settings: Mapping[str, Any], hashes: Mapping[str, str]) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+from jaxtyping import Float
 
 from brainrdl._core.errors import arg, check_option, quote, refuse
 
@@ -59,24 +61,50 @@ def to_result(evaluation: Evaluation, comparator: str | None = None, *, target: 
     >>> result.evaluations.shape, result.method
     ((1, 1, 3), 'corr')
     """
-    from rsatoolbox.inference.result import Result
-
     scores = _scores(evaluation.scores, comparator, target)
     shown = list(dict.fromkeys(zip(scores["student"], scores["layer"], strict=True)))
     table = scores.pivot_table("score", ["student", "layer"], "subject", sort=False, dropna=False)
     values = np.stack([table.loc[key].to_numpy() for key in shown])
-    n_subjects = values.shape[1]
-    result = Result(
+    lower, upper = scores[["ceiling_lower", "ceiling_upper"]].mean()
+    return result_of_scores(
         [_model(evaluation.students, student, layer, scores["target"].iloc[0]) for student, layer in shown],
-        values[None],
-        method=scores["comparator"].iloc[0],
+        values,
+        scores["comparator"].iloc[0],
+        (lower, upper),
+        evaluation.teacher.n_cond,
+    )
+
+
+def result_of_scores(
+    models: Sequence[Model],
+    scores: Float[np.ndarray, "n_models n_subjects"],
+    comparator: str,
+    noise_ceiling: tuple[float, float],
+    n_conditions: int,
+) -> Result:
+    """Make a `Result` as `rsatoolbox.inference.eval_fixed` does, with variances over subjects only.
+
+    Examples
+    --------
+    >>> from rsatoolbox.model import ModelFixed
+    >>> scores = np.array([[0.1, 0.2, 0.3]])
+    >>> result_of_scores([ModelFixed("size", np.arange(6.0))], scores, "corr", (0.2, 0.4), 4).get_means()
+    array([0.2])
+    """
+    from rsatoolbox.inference.result import Result
+
+    n_subjects = scores.shape[1]
+    result = Result(
+        models,
+        scores[None],
+        method=comparator,
         cv_method="fixed",
-        noise_ceiling=scores[["ceiling_lower", "ceiling_upper"]].mean().to_numpy(),
-        variances=np.cov(values, ddof=0) / n_subjects if n_subjects > 1 else None,
+        noise_ceiling=np.array(noise_ceiling),
+        variances=np.cov(scores, ddof=0) / n_subjects if n_subjects > 1 else None,
         dof=n_subjects - 1,
         n_rdm=n_subjects,
     )
-    result.n_pattern = evaluation.teacher.n_cond  # after its variances are computed, as in eval_fixed
+    result.n_pattern = n_conditions  # after its variances are computed, as in eval_fixed
     return result
 
 

@@ -28,7 +28,7 @@ from brainrdl._core.rows import Against, Role
 from brainrdl._core.threads import threads_for
 from brainrdl.dissimilarity.pairs import pair_indices, to_square
 from brainrdl.evaluation.options import Intervals, resamples
-from brainrdl.inference.ceilings import Agreement, noise_ceiling
+from brainrdl.inference.ceilings import Agreement, noise_ceiling, share_of_ceiling
 from brainrdl.inference.contrasts import contrasts_of
 from brainrdl.inference.marks import Line, Mark, mean_of
 from brainrdl.inference.pairwise import Compare, comparison_of, is_constant
@@ -38,8 +38,6 @@ from brainrdl.similarity.registry import SIMILARITIES
 _CEILINGS = ("ceiling", "ceiling_lower", "ceiling_upper")
 
 _FEWEST_CONDITIONS = 3
-
-_MIN_CEILING = 0.05  # no share of a lower ceiling is given
 
 _PER_NUMBER = 100  # floating-point operations for each pair that is compared: ranks, products, sums
 
@@ -356,7 +354,7 @@ def _summary_row(line: Line, lines: Mapping[tuple[Any, ...], Line]) -> dict[str,
     row = dict(zip(GROUP, line.key, strict=True)) | {"base": line.row["base"], "score": line.whole.value}
     row["low"], row["high"], _ = line.whole.interval()
     row |= _ceilings(line)
-    row["share"] = row["score"] / row["ceiling"] if row["ceiling"] >= _MIN_CEILING else float("nan")
+    row["share"] = float(share_of_ceiling(row["score"], row["ceiling"]))
     base = lines.get((line.row["base"], Role.UNFITTED.value, *line.key[2:]))
     if base is not None and base is not line and (gain := line.minus(base)):
         row |= dict(zip(("gain", "gain_low", "gain_high"), (gain.value, *gain.interval()[:2]), strict=True))

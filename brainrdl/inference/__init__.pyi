@@ -15,6 +15,7 @@ from .clusters import (
     ClusterTest as ClusterTest,
     cluster_test as cluster_test,
 )
+from .condition_influence import influence_of_conditions as influence_of_conditions
 from .corrections import corrected as corrected
 from .latencies import (
     Latency as Latency,

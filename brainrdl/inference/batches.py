@@ -22,6 +22,7 @@ from brainrdl.dissimilarity.pairs import n_conditions_of
 from brainrdl.inference.closed_forms import Prepared, influences
 from brainrdl.inference.influence import Influence
 from brainrdl.inference.pairwise import comparison_of
+from brainrdl.similarity.pooling import means_of_others
 
 _BLOCK = 2**19  # numbers compared at once
 
@@ -234,21 +235,16 @@ def _to_compare(models: Tensor, rdms: Tensor, of_mean: bool) -> tuple[Tensor, Te
     """Model RDMs (n_models, 1 or n, n_pairs) and those that they are compared with (n, n_pairs)."""
     if not of_mean:
         return models[:, None] if models.ndim == 2 else models, rdms
-    means = [rdms.nanmean(0, keepdim=True), *([_without_each(rdms)] if len(rdms) > 1 else [])]
+    means = _means_with_and_without(rdms)
     if models.ndim == 2:
-        return models[:, None], torch.cat(means)
-    own = [
-        models.mean(1, keepdim=True),
-        *([(models.sum(1, keepdim=True) - models) / (len(rdms) - 1)] * (len(means) - 1)),
-    ]
-    return torch.cat(own, 1), torch.cat(means)
+        return models[:, None], means
+    return torch.stack([_means_with_and_without(model) for model in models]), means
 
 
-def _without_each(rdms: Tensor) -> Tensor:
-    """Mean RDM of the other subjects, for each subject; NaN if no other knows the pair."""
-    known = ~rdms.isnan()
-    values, counts = rdms.nan_to_num(), known.sum(0)
-    return (values.sum(0) - values) / (counts - known.long())
+def _means_with_and_without(rdms: Tensor) -> Tensor:
+    """Mean RDM of all subjects, and of the other subjects for each."""
+    mean = rdms.nanmean(0, keepdim=True)
+    return torch.cat([mean, means_of_others(rdms)]) if len(rdms) > 1 else mean
 
 
 class _Part:

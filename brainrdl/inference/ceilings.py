@@ -17,9 +17,12 @@ from torch import Tensor
 
 from brainrdl._core.errors import check_option
 from brainrdl.inference.pairwise import comparison_of
+from brainrdl.similarity.pooling import means_of_others
 from brainrdl.similarity.registry import SIMILARITIES
 
 NO_CEILING = (float("nan"), float("nan"))
+
+_MIN_CEILING = 0.05  # no share of a lower ceiling is given
 
 _WEIGHTS = ("known", "both_known")
 
@@ -63,9 +66,9 @@ def noise_ceiling(rdms: Float[Tensor, "n_subjects n_pairs"], comparator: str) ->
     if len(rdms) < 2:
         return NO_CEILING
     rdms = rdms.double()
-    comparable, compare = SIMILARITIES[comparator].poolable(rdms), comparison_of(comparator)
-    others = torch.stack([torch.cat([comparable[:s], comparable[s + 1 :]]).nanmean(0) for s in range(len(rdms))])
-    return float(compare(others, rdms).nanmean()), float(compare(comparable.nanmean(0), rdms).nanmean())
+    pool, compare = SIMILARITIES[comparator].poolable, comparison_of(comparator)
+    others, everybody = means_of_others(rdms, pool), pool(rdms).nanmean(0)
+    return float(compare(others, rdms).nanmean()), float(compare(everybody, rdms).nanmean())
 
 
 def ceiling_for_mean(rdms: Float[Tensor, "n_subjects n_pairs"], comparator: str = "corr") -> float:
@@ -116,6 +119,20 @@ def ceiling_for_subjects(rdms: Float[Tensor, "n_subjects n_pairs"], comparator: 
     True
     """
     return Agreement.of(rdms, comparator).ceiling_for_subjects()
+
+
+def share_of_ceiling(
+    scores: float | Float[np.ndarray, "*batch"], ceilings: float | Float[np.ndarray, "*batch"]
+) -> Float[np.ndarray, "*batch"]:
+    """Divide scores by their ceilings; NaN for a ceiling below .05, which a share would only blow up.
+
+    Examples
+    --------
+    >>> share_of_ceiling(np.array([0.3, 0.3]), np.array([0.6, 0.01])).tolist()
+    [0.5, nan]
+    """
+    enough = np.asarray(ceilings) >= _MIN_CEILING
+    return np.where(enough, scores / np.where(enough, ceilings, 1), np.nan)
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,11 +15,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from brainrdl.dissimilarity.pairs import n_conditions_of, pair_indices, to_square
-from brainrdl.inference.influence import Influence, influence
+from brainrdl.inference.influence import Influence, influence, scale_for_few
 from brainrdl.inference.pairwise import comparison_of, is_constant
 from brainrdl.similarity.pair_sums import scaled, unit
 from brainrdl.similarity.ranks import cumulative, take
 from brainrdl.similarity.registry import SIMILARITIES
+from brainrdl.similarity.sorting import stable_order
 
 _NOTHING_LEFT = 1e-12  # of an RDM's sum of squares; what is left without a condition is then a rounding error
 
@@ -48,6 +49,17 @@ class Prepared:
         cut.constant = self.constant[:, start:stop]
         cut.parts = None if self.parts is None else tuple(part[:, start:stop] for part in self.parts)
         return cut
+
+
+def has_closed_form(comparator: str, rdms: Float[Tensor, "*batch n_pairs"]) -> bool:
+    """Say whether the influences on this similarity with these RDMs are fast.
+
+    Examples
+    --------
+    >>> has_closed_form("corr", torch.rand(2, 15)), has_closed_form("tau-a", torch.rand(2, 15))
+    (True, False)
+    """
+    return comparator in _FORMS and not bool(torch.isnan(rdms.sum()))
 
 
 def influences(comparator: str, a: Tensor | Prepared, b: Tensor | Prepared) -> Influence:
@@ -85,8 +97,7 @@ def influences(comparator: str, a: Tensor | Prepared, b: Tensor | Prepared) -> I
         return influence(comparison_of(comparator), a.rdms, b.rdms, similarity)
     value, pairs, conditions = _FORMS[comparator].join(a.parts, b.parts)
     value = torch.where(a.constant | b.constant, torch.nan, value)
-    m, n_pairs = n_conditions_of(a.rdms.shape[-1]), a.rdms.shape[-1]
-    scale = (m / (m - 2)) ** (0.5 if similarity.ranks else 1) * (n_pairs / (n_pairs - 2)) ** 0.5
+    scale = scale_for_few(n_conditions_of(a.rdms.shape[-1]), similarity.ranks)
     pairs = pairs.mul_(scale)
     if not similarity.centred:
         return Influence(value, pairs, _centred_changes(value, conditions))
@@ -157,7 +168,7 @@ def _cosine_left(xy: Tensor, xx: Tensor, yy: Tensor) -> Tensor:
 
 def _prepare_ranks(rdms: Tensor) -> _Parts:
     """Centred ranks; order; places of the first and behind the last equal value; and own derivatives over squares."""
-    ordered, order = rdms.sort(-1)
+    order, ordered = map(torch.from_numpy, stable_order(rdms.numpy()))
     places = torch.arange(rdms.shape[-1]).expand_as(order)
     first, behind = places, places + 1
     new = ordered[..., 1:] > ordered[..., :-1]

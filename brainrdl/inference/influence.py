@@ -37,6 +37,18 @@ class Influence(NamedTuple):
     conditions: Float[Tensor, "*batch n_conditions"]
 
 
+def scale_for_few(n_conditions: int, ranks: bool) -> float:
+    """Return the factor of influences that makes a variance right for few conditions; see `influence`.
+
+    Examples
+    --------
+    >>> round(scale_for_few(12, ranks=False), 3), round(scale_for_few(12, ranks=True), 3)
+    (1.219, 1.112)
+    """
+    n_pairs = n_conditions * (n_conditions - 1) / 2
+    return float((n_conditions / (n_conditions - 2)) ** (0.5 if ranks else 1) * (n_pairs / (n_pairs - 2)) ** 0.5)
+
+
 def influence(compare: Compare, a: Tensor, b: Tensor, similarity: Comparator[Any]) -> Influence:
     """Compute similarities with their influences, scaled for a variance that is right for few conditions.
 
@@ -77,8 +89,7 @@ def influence(compare: Compare, a: Tensor, b: Tensor, similarity: Comparator[Any
     with torch.enable_grad():
         value = compare(a, b, weights, counts)
         of_pairs, of_counts = _derivatives(value, weights, counts)
-    n_pairs = a.shape[-1]
-    scale = (m / (m - 2)) ** (0.5 if similarity.ranks else 1) * (n_pairs / (n_pairs - 2)) ** 0.5
+    scale = scale_for_few(m, similarity.ranks)
     if not similarity.whitened:  # counts of tau-a and rho-a are ties too, which moves all derivatives by a constant
         known = ~(a.isnan() | b.isnan())
         of_pairs = (of_pairs - of_pairs.sum(-1, keepdim=True) / known.sum(-1, keepdim=True).clamp(min=1)) * known

@@ -27,6 +27,7 @@ from brainrdl.inference.uncertainty import DyadicInference, FoldRDMs
 from brainrdl.rdms.by_name import align, names
 from brainrdl.rdms.conversion import to_tensor
 from brainrdl.rdms.subjects import groups
+from brainrdl.similarity.pooling import means_of_others
 from brainrdl.similarity.registry import SIMILARITIES
 
 if TYPE_CHECKING:
@@ -355,10 +356,10 @@ def cross_temporal(
         refuse(f"{named('subjects')} 'between' needs at least 2 subjects; use {arg('subjects', 'within')} for one")
     n_times, n_subjects, _ = found.rdms.shape
     similarities = np.empty((n_subjects, n_times, n_times))
-    comparable = torch.stack([SIMILARITIES[comparator].poolable(rdms) for rdms in found.rdms])
+    others = found.rdms
+    if subjects == "between":
+        others = torch.stack([means_of_others(rdms, SIMILARITIES[comparator].poolable) for rdms in found.rdms])
     for s in range(n_subjects):
-        own = found.rdms[:, s]
-        rest = [k for k in range(n_subjects) if k != s]
-        other = own if subjects == "within" else comparable[:, rest].nanmean(1)
+        own, other = found.rdms[:, s], others[:, s]
         similarities[s] = torch.stack([compare(rdm, other) for rdm in own]).numpy()
     return CrossTemporal(found.times, found.subjects, similarities)

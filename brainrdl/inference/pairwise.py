@@ -5,6 +5,7 @@ A constant RDM has no correlation with another one: its score is undefined. It i
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -33,13 +34,31 @@ class Compare(Protocol):
     ) -> Tensor: ...
 
 
-def comparison_of(comparator: str, given: Tensor | None = None) -> Compare:
-    """Make a comparator from its name, or a partial correlation if RDMs are given."""
-    similarity = SIMILARITIES[comparator]
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """A comparator by its name, or its partial correlation if RDMs are given; it is a `Compare`.
 
-    def compare(a: Tensor, b: Tensor, weights: Tensor | None = None, conditions: Tensor | None = None) -> Tensor:
-        if given is not None:
-            value = partial(a, b, given, comparator, weights)
+    Attributes
+    ----------
+    comparator : str
+        Name of one of `brainrdl.similarity.SIMILARITIES`.
+    given : Tensor (n_rdms, n_pairs), optional
+        RDMs to hold constant.
+
+    Examples
+    --------
+    >>> Comparison("corr")(torch.tensor([1.0, 2.0, 3.0]), torch.tensor([7.0, 9.0, 8.0]))
+    tensor(0.5000)
+    """
+
+    comparator: str
+    given: Tensor | None = None
+
+    def __call__(self, a: Tensor, b: Tensor, weights: Tensor | None = None, conditions: Tensor | None = None) -> Tensor:
+        """Compare RDMs; see `Compare`."""
+        similarity = SIMILARITIES[self.comparator]
+        if self.given is not None:
+            value = partial(a, b, self.given, self.comparator, weights)
         elif similarity.whitened and conditions is not None:
             value = similarity(a, b, weights, condition_weights=conditions)
         else:
@@ -51,7 +70,10 @@ def comparison_of(comparator: str, given: Tensor | None = None) -> Compare:
         undefined = (n_left < _MIN_PAIRS) | is_constant(a, similarity.centred) | is_constant(b, similarity.centred)
         return torch.where(undefined, torch.nan, value)
 
-    return compare
+
+def comparison_of(comparator: str, given: Tensor | None = None) -> Comparison:
+    """Make a comparator from its name, or a partial correlation if RDMs are given."""
+    return Comparison(comparator, given)
 
 
 def is_constant(pairs: Float[Tensor, "*batch n_pairs"], centred: bool = True) -> Bool[Tensor, "*batch"]:

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -10,7 +15,15 @@ from brainrdl._core.errors import check_option
 from brainrdl.similarity.pair_sums import dot, ratio, squares_of
 from brainrdl.similarity.registry import SIMILARITIES
 
+Scale = Callable[[Tensor, Tensor | None], Tensor]
+
 _EXPLAINED = 1e-10  # of an RDM's variance: a smaller residual is a rounding error
+
+_DEPENDENT = 1e-13  # of the variance of a given RDM: if the others leave less of it, it adds nothing to them
+
+_ROUNDING = 8 * float(np.finfo(float).eps)  # as in `brainrdl.similarity.pair_sums.centred`
+
+_SAFE = (1e-150, 1e150)  # sums of squares whose products neither vanish nor overflow
 
 
 def partial(
@@ -52,8 +65,11 @@ def partial(
     >>> partial(a, b, z, "corr")
     tensor(0.5000, dtype=torch.float64)
     """
-    scales = {name: similarity.partial_scale for name, similarity in SIMILARITIES.items() if similarity.partial_scale}
-    scale = scales[check_option(comparator, scales, "comparator of a partial correlation")]
+    scale = _scale_of(comparator)
+    if weights is None and a.ndim == b.ndim == 1 and not any(x.requires_grad for x in (a, b, given)):
+        alone = _of_one_pair(a, b, given, None if comparator == "corr" else scale)
+        if alone is not None:
+            return torch.tensor(alone, dtype=torch.float64, device=a.device)
     a, b, given = a.double(), b.double(), given.double()
     if weights is None and not bool((a.sum() + b.sum() + given.sum()).isnan()):
         return _unweighted(scale(a, None), scale(b, None), scale(given, None))
@@ -75,6 +91,13 @@ def partial(
     return torch.where(ok, ratio(left(a, from_a, b, from_b), of_a, of_b, ok), torch.nan)
 
 
+def _scale_of(comparator: str) -> Scale:
+    if comparator in SIMILARITIES and (scale := SIMILARITIES[comparator].partial_scale):
+        return scale
+    known = {name: similarity.partial_scale for name, similarity in SIMILARITIES.items() if similarity.partial_scale}
+    return known[check_option(comparator, known, "comparator of a partial correlation")]
+
+
 def _unweighted(a: Tensor, b: Tensor, models: Tensor) -> Tensor:
     """Partial correlation of centred RDMs without weights: the same sums, without copies of the models."""
     inverse = torch.linalg.pinv(models @ models.mT, hermitian=True)
@@ -86,3 +109,38 @@ def _unweighted(a: Tensor, b: Tensor, models: Tensor) -> Tensor:
     of_a, of_b = squares_of(a) - dot(from_a @ inverse, from_a), squares_of(b) - dot(from_b @ inverse, from_b)
     ok = (of_a > _EXPLAINED * squares_of(a)) & (of_b > _EXPLAINED * squares_of(b))
     return torch.where(ok, ratio(left(a, from_a, b, from_b), of_a, of_b, ok), torch.nan)
+
+
+def _of_one_pair(a: Tensor, b: Tensor, given: Tensor, scale: Scale | None) -> float | None:
+    """Correlate two RDMs given others, from one matrix of products; None if one is constant or extreme, or has NaN.
+
+    The many small operations of torch would need most of the time.
+    """
+    rows = np.concatenate([np.asarray(x.cpu(), dtype=np.float64).reshape(-1, x.shape[-1]) for x in (a, b, given)])
+    means = rows.mean(1, keepdims=True)
+    if not np.isfinite(means).all():
+        return None
+    if scale is None:
+        rows -= means
+    else:
+        rows, means = scale(torch.from_numpy(rows), None).numpy(), np.zeros_like(means)
+    products = rows @ rows.T
+    own = products.diagonal().tolist()
+    least = ((_ROUNDING * mean) ** 2 * rows.shape[1] for mean in means[:, 0].tolist())
+    if min(own) < _SAFE[0] or max(own) > _SAFE[1] or any(map(float.__le__, own, least)):
+        return None
+    (of_a, shared), (_, of_b) = _without_given(products)[:2, :2].tolist()
+    ok = of_a > _EXPLAINED * own[0] and of_b > _EXPLAINED * own[1]
+    return shared / math.sqrt(of_a) / math.sqrt(of_b) if ok else math.nan
+
+
+def _without_given(products: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Remove the given RDMs, third and later, from products of all, beginning with what the others explain least."""
+    own = products.diagonal()[2:]
+    for _ in range(2, len(products)):
+        spare = products.diagonal()[2:] / own
+        k = 2 + int(spare.argmax())
+        if spare[k - 2] <= _DEPENDENT:
+            break
+        products = products - np.outer(products[k], products[k] / products[k, k])
+    return products

@@ -285,13 +285,13 @@ def mantel_test(
         refuse(
             f"{named('models')} have {a.shape[1]} pairs, but {named('rdms')} have {b.shape[1]}; select the same ones"
         )
+    n, rng = _n_to_permute(a.shape[1]), np.random.default_rng(seed)
     for x, what in ((a, "models"), (b, "rdms")):
         if flat := is_constant(x, SIMILARITIES[comparator].centred).nonzero().flatten().tolist():
             refuse(
                 f"RDMs {flat} of {named(what)} (counted from 0) have the same dissimilarity for all pairs, so their "
                 f"{comparator!r} is undefined; leave them out"
             )
-    n, rng = _n_to_permute(a.shape[1]), np.random.default_rng(seed)
     exact = n < 13 and math.factorial(n) <= n_permutations + 1
     product = _PRODUCTS.get(comparator) if not (a.isnan().any() or b.isnan().any()) else None
     if exact or product is None:

@@ -18,7 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from brainrdl._core.errors import check_number, check_option, check_whole, named, quote, refuse
-from brainrdl.inference.influence import dyadic
+from brainrdl.inference.influence import dyadic, scale_for_few
 from brainrdl.inference.intervals import Dyadic
 from brainrdl.inference.pairwise import comparison_of, is_constant
 from brainrdl.inference.uncertainty import DyadicInference, FoldRDMs
@@ -236,7 +236,7 @@ def _design(
     parts: _Parts, n_stimuli: int, n_subjects: int, m: int, k: int, ranks: bool
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Return the standard deviation and degrees of freedom of the test with m stimuli and k subjects."""
-    few = (_few(m, ranks) / _few(n_stimuli, ranks)) ** 2
+    few = (scale_for_few(m, ranks) / scale_for_few(n_stimuli, ranks)) ** 2
     by_stimuli, by_pairs = few * n_stimuli / m, few * n_stimuli * (n_stimuli - 1) / (m * (m - 1))
     by_subjects = n_subjects / k
     shared = parts.stimuli * by_stimuli + parts.pairs * by_pairs
@@ -246,11 +246,6 @@ def _design(
     variance = np.maximum(of_stimuli + beyond, np.finfo(float).tiny)
     freedom = variance**2 / (beyond**2 / (k - 1) + of_stimuli**2 / max(m / 2 - 1, 1))
     return np.sqrt(variance), np.maximum(freedom, 1.0)
-
-
-def _few(n: int, ranks: bool) -> float:
-    n_pairs = n * (n - 1) / 2
-    return float((n / (n - 2)) ** (0.5 if ranks else 1) * (n_pairs / (n_pairs - 2)) ** 0.5)
 
 
 def _power(effect: float, sd: np.ndarray, freedom: np.ndarray, alpha: float) -> np.ndarray:

@@ -6,7 +6,7 @@ is made for each target, so that a target's intervals do not depend on the other
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
@@ -14,12 +14,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from brainrdl.dissimilarity.pairs import pair_indices
+from brainrdl.inference.bootstraps import Drawn, mean_replicates
 from brainrdl.inference.influence import Influence, influence
 from brainrdl.inference.intervals import Dyadic, Estimate, Replicates
-from brainrdl.inference.pairwise import Compare, resampled
+from brainrdl.inference.pairwise import Compare
+from brainrdl.inference.resamples import resample_subjects
+from brainrdl.similarity.pooling import means_of_others
 from brainrdl.similarity.traits import Comparator
-
-_BLOCK = 2**20  # numbers compared at once, which limits the memory for many resamples and pairs
 
 _MOST = 2**25  # influences of pairs without each subject, for one score; beyond, their interaction is not subtracted
 
@@ -81,7 +82,7 @@ class DyadicInference:
 
     def of_mean(self, fold: FoldRDMs, students: Tensor, compare: Compare, similarity: Comparator[Any]) -> list[_Part]:
         """Return influences on the score against the mean RDM, and against each mean without one subject."""
-        mean, without = fold.rdms.nanmean(0, keepdim=True), _means_without(fold.rdms)
+        mean, without = fold.rdms.nanmean(0, keepdim=True), means_of_others(fold.rdms)
         if self.with_interaction:
             found = influence(compare, students[:, None], torch.cat([mean, without]), similarity)
         else:
@@ -160,13 +161,6 @@ def _n_scored(parts: Sequence[_Part]) -> int:
     return len(torch.cat([part.stimuli for part in parts]).unique()) if parts else 0
 
 
-def _means_without(rdms: Tensor) -> Tensor:
-    """Mean RDM of the other subjects, for each subject; NaN if no other knows the pair."""
-    known = ~rdms.isnan()
-    values, counts = rdms.nan_to_num(), known.sum(0)
-    return (values.sum(0) - values) / (counts - known.long())
-
-
 class _Draws(NamedTuple):
     """Replicates of a score, and how often each of them drew its subject."""
 
@@ -188,39 +182,27 @@ class BootstrapInference:
     """
 
     def __init__(self, names: Sequence[str], n_subjects: int, n_bootstrap: int = 1000, seed: int = 0) -> None:
-        generator = torch.Generator().manual_seed(int(seed))
-        self.stimuli = dict(zip(names, _counts(len(names), n_bootstrap, generator).T, strict=True))
-        self.subjects = _counts(n_subjects, n_bootstrap, generator)
+        drawn = Drawn.of(len(names), n_subjects, n_bootstrap, seed)
+        self.stimuli, self.subjects = dict(zip(names, drawn.conditions.T, strict=True)), drawn.subjects
 
     def of_mean(self, fold: FoldRDMs, students: Tensor, compare: Compare, similarity: Comparator[Any]) -> list[_Draws]:
         """Return replicates of the score against the mean RDM."""
-        blocks, mean = [], fold.rdms.nanmean(0)
-        for stimuli, subjects in self._blocks(fold, students):
-            known = (~fold.rdms.isnan()).double()
-            means = (subjects @ fold.rdms.nan_to_num()) / (subjects @ known)  # NaN if no subject knows the pair
-            kinds = (means, stimuli), (means, None), (mean, stimuli)
-            blocks.append(torch.stack([resampled(compare, students[:, None], b, counts) for b, counts in kinds], 1))
-        return [_Draws(row, torch.ones_like(row)) for row in torch.cat(blocks, -1).flatten(1)]
+        replicates = mean_replicates(compare, students, fold.rdms, self._drawn(fold))
+        return [_Draws(row, torch.ones_like(row)) for row in replicates.flatten(1)]
 
     def of_subjects(
         self, fold: FoldRDMs, students: Tensor, subjects: Sequence[int], compare: Compare, similarity: Comparator[Any]
     ) -> list[list[_Draws]]:
         """Return replicates of the scores against each subject."""
-        return [self._of_subject(fold, students, s, compare) for s in subjects]
+        rdms = fold.rdms[list(subjects)]
+        changed = resample_subjects(compare, students, rdms, self._drawn(fold).conditions)
+        observed = compare(students[:, None], rdms)[..., None].expand_as(changed)
+        replicates = torch.cat([changed, observed, changed], -1)
+        weights = [torch.cat([drawn, drawn, torch.ones_like(drawn)]) for drawn in self.subjects.T[list(subjects)]]
+        return [[_Draws(row, weights[k]) for row in replicates[:, k]] for k in range(len(weights))]
 
-    def _of_subject(self, fold: FoldRDMs, students: Tensor, s: int, compare: Compare) -> list[_Draws]:
-        parts = [
-            resampled(compare, students[:, None], fold.rdms[s], stimuli) for stimuli, _ in self._blocks(fold, students)
-        ]
-        drawn, changed = self.subjects[:, s], torch.cat(parts, -1)
-        observed = compare(students, fold.rdms[s])[:, None].expand_as(changed)
-        weights = torch.cat([drawn, drawn, torch.ones_like(drawn)])
-        return [_Draws(row, weights) for row in torch.cat([changed, observed, changed], -1)]
-
-    def _blocks(self, fold: FoldRDMs, students: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        size = max(1, _BLOCK // students.numel())
-        stimuli = torch.stack([self.stimuli[name] for name in fold.names], -1)
-        yield from zip(stimuli.split(size), self.subjects.split(size), strict=True)
+    def _drawn(self, fold: FoldRDMs) -> Drawn:
+        return Drawn(torch.stack([self.stimuli[name] for name in fold.names], -1), self.subjects)
 
     def join(self, value: float, parts: Sequence[_Draws]) -> Replicates:
         """Average replicates over folds, seeds and the subjects that each replicate drew."""
@@ -228,11 +210,6 @@ class BootstrapInference:
         weights = weights * ~values.isnan()
         draws = (values.nan_to_num() * weights).sum(0) / weights.sum(0)
         return Replicates(value, draws, self.subjects.shape[1], len(self.stimuli))
-
-
-def _counts(n: int, n_bootstrap: int, generator: torch.Generator) -> Float[Tensor, "n_bootstrap n"]:
-    drawn = torch.randint(n, (n_bootstrap, n), generator=generator)
-    return torch.stack([(drawn == k).sum(1) for k in range(n)], -1).double()
 
 
 METHODS: Mapping[str, type[DyadicInference] | type[BootstrapInference]] = {

@@ -55,15 +55,22 @@ def hooked(
     def read(layer: str, output: object) -> None:
         keep(layer, output, running[0][0] if running and running[0] else None)
 
-    with ExitStack() as handles, _explained(running):
-        handles.enter_context(model.register_forward_pre_hook(start, with_kwargs=True))
-        handles.enter_context(model.register_forward_hook(lambda *_: running.clear()))
+    handles = []
+    try:
+        handles.append(model.register_forward_pre_hook(start, with_kwargs=True))
+        handles.append(model.register_forward_hook(lambda *_: running.clear()))
         for name, module in modules.items():
             # The default argument binds the name now. Returning None keeps the output of the module.
-            handles.enter_context(
-                module.register_forward_hook(lambda _module, _args, output, name=name: read(name, output))
-            )
+            handles.append(module.register_forward_hook(lambda _module, _args, output, name=name: read(name, output)))
         yield
+    except (RuntimeError, AssertionError, ValueError) as error:
+        explained = explained_by_shape(error, running[0]) if running else None
+        if explained is None:
+            raise
+        raise explained from error
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 @contextmanager
@@ -103,7 +110,8 @@ def eager(model: nn.Module) -> AbstractContextManager[Any]:
     >>> with eager(nn.Linear(2, 3)):
     ...     pass
     """
-    compiled = any(hasattr(module, "_orig_mod") or module._compiled_call_impl for module in model.modules())
+    # in each pass: hasattr of a module takes longer than this search
+    compiled = any("_orig_mod" in module._modules or module._compiled_call_impl for module in model.modules())
     return torch.compiler.set_stance("force_eager") if compiled else nullcontext()
 
 
@@ -146,16 +154,18 @@ def probing(model: nn.Module, images: Images) -> Iterator[None]:
         yield
 
 
-@contextmanager
-def _explained(running: Sequence[tuple[int, ...]]) -> Iterator[None]:
-    """Add the shape of the images to an error in the network's forward pass; other errors are not changed."""
-    try:
-        yield
-    except (RuntimeError, AssertionError, ValueError) as error:
-        if not running or isinstance(error, BrainrdlError | torch.OutOfMemoryError) or "CUDA" in str(error):
-            raise
-        where = f"images of shape {running[0]}" + ", (n, c, h, w)" * (len(running[0]) == 4)
-        raise BrainrdlError(f"the network cannot process {where}: {error}") from error
+def explained_by_shape(error: Exception, shape: Sequence[object]) -> BrainrdlError | None:
+    """Add the shape of the images to an error in a network's forward pass; None for errors with other causes.
+
+    Examples
+    --------
+    >>> str(explained_by_shape(RuntimeError("size mismatch"), (2, 1)))
+    'the network cannot process images of shape (2, 1): size mismatch'
+    """
+    if isinstance(error, BrainrdlError | torch.OutOfMemoryError) or "CUDA" in str(error):
+        return None
+    where = f"images of shape {tuple(shape)}" + ", (n, c, h, w)" * (len(shape) == 4)
+    return BrainrdlError(f"the network cannot process {where}: {error}")
 
 
 def tensors_in(output: object) -> Iterator[Tensor]:

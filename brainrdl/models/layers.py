@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakSet
 
 import torch
 from torch import Tensor, nn
@@ -20,12 +20,15 @@ from torch import Tensor, nn
 from brainrdl._core.errors import BrainrdlError, arg, check_unique, nearest, quote, refuse
 from brainrdl.models import rows
 from brainrdl.models.axes import UNKNOWN, Axes, of_call, trace_axes
-from brainrdl.models.hooks import eager, first_tensor_in, hooked, probing, tensors_in
+from brainrdl.models.hooks import eager, explained_by_shape, first_tensor_in, hooked, probing, tensors_in
 from brainrdl.stimuli.inputs import Images, run_network
 
 # Calls of layers of each network, with the shape of an image, that passed the probe of `read_layers`, and with which
 # weights (see `_changes_of`).
 _PROBED: WeakKeyDictionary[nn.Module, dict[tuple[str, int, tuple[int, ...]], int]] = WeakKeyDictionary()
+
+# Networks of which all parameters have a shape: none waits for a first pass.
+_WITH_SHAPES: WeakSet[nn.Module] = WeakSet()
 
 # Layers of each network that give other rows for the same images, see `random_layers`.
 _RANDOM: WeakKeyDictionary[nn.Module, set[str]] = WeakKeyDictionary()
@@ -55,6 +58,14 @@ class Captured(dict[str, Tensor]):
         super().__init__(outputs or {})
         self._calls: dict[str, list[Tensor]] = {}
         self._passed: tuple[nn.Module, Images] | None = None
+
+    def _keep(self, layer: str, output: object, n_images: int | None, every_call: bool) -> None:
+        found = _first_tensor(output, layer)
+        if n_images is not None:
+            rows.check_count(layer, found, n_images)
+        self[layer] = found.clone()
+        if every_call:
+            self._calls.setdefault(layer, []).append(self[layer])
 
     def __missing__(self, layer: str) -> Tensor:
         ran = f"those that did: {quote(self)}" if self else "none did"
@@ -170,19 +181,31 @@ def check_layers(model: nn.Module, layers: Sequence[str]) -> None:
 
 def _check_kind(model: nn.Module, layers: Sequence[str]) -> None:
     """Refuse networks whose layers torch cannot show: scripted, traced, and lazy ones before their first pass."""
-    scripted = [name for name, module in model.named_modules() if isinstance(module, torch.jit.ScriptModule)]
-    hidden = [layer for layer in layers for name in scripted if not name or layer.startswith(f"{name}.")]
+    hidden = [layer for layer in layers if _is_scripted(model, layer)]
     if hidden:
         refuse(
             f"layers {quote(hidden)} are inside a scripted or traced network (torch.jit), which does not show the "
             "outputs of its layers; give the network from which it was made"
         )
+    if model in _WITH_SHAPES:
+        return
     lazy = [name for name, value in model.named_parameters() if nn.parameter.is_lazy(value)]
     if lazy:
         refuse(
             f"parameters {quote(lazy)} have no shape yet, because the network has lazy modules; run it once on an "
             "image, model(image), before it is used"
         )
+    _WITH_SHAPES.add(model)
+
+
+def _is_scripted(model: nn.Module, layer: str) -> bool:
+    """Whether a layer is inside a scripted module, from the modules around it: this runs in every forward pass."""
+    around: object = model
+    for name in layer.split("."):
+        if isinstance(around, torch.jit.ScriptModule):
+            return True
+        around = getattr(around, name, None)
+    return False
 
 
 def _is_module(model: nn.Module, layer: str) -> bool:
@@ -235,12 +258,7 @@ def capture(model: nn.Module, layers: Iterable[str], every_call: bool = False) -
     torch.Size([2, 3])
     """
     names = layers if isinstance(layers, str) else tuple(layers)
-    check_layers(model, names)
-    if isinstance(model, nn.DataParallel):
-        refuse(
-            "nn.DataParallel runs copies of the model, which overwrite each other's outputs; use "
-            "DistributedDataParallel"
-        )
+    _check_readable(model, names)
     captured = Captured()
 
     def begin() -> None:
@@ -248,15 +266,41 @@ def capture(model: nn.Module, layers: Iterable[str], every_call: bool = False) -
         captured._calls.clear()
 
     def keep(layer: str, output: object, n_images: int | None) -> None:
-        found = _first_tensor(output, layer)
-        if n_images is not None:
-            rows.check_count(layer, found, n_images)
-        captured[layer] = found.clone()
-        if every_call:
-            captured._calls.setdefault(layer, []).append(captured[layer])
+        captured._keep(layer, output, n_images, every_call)
 
     with hooked(model, {name: model.get_submodule(name) for name in names}, begin, keep):
         yield captured
+
+
+def _check_readable(model: nn.Module, layers: Sequence[str]) -> None:
+    check_layers(model, layers)
+    if isinstance(model, nn.DataParallel):
+        refuse(
+            "nn.DataParallel runs copies of the model, which overwrite each other's outputs; use "
+            "DistributedDataParallel"
+        )
+
+
+def _one_pass(model: nn.Module, layers: Sequence[str], images: Images, every_call: bool) -> tuple[Captured, Any]:
+    """Capture the outputs of one pass of known images, for which the network itself needs no hooks: see `capture`."""
+    _check_readable(model, layers)
+    captured, n_images, handles = Captured(), len(images), []
+    try:
+        for name in layers:
+
+            def keep(_module: nn.Module, _args: object, output: object, name: str = name) -> None:
+                captured._keep(name, output, n_images, every_call)
+
+            handles.append(model.get_submodule(name).register_forward_hook(keep))
+        return captured, run_network(model, images)
+    except (RuntimeError, AssertionError, ValueError) as error:
+        explained = explained_by_shape(error, images.shape)
+        if explained is None:
+            raise
+        raise explained from error
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def read_layers(
@@ -303,8 +347,8 @@ def read_layers(
     """
     steps = steps or {}
     every_call = any(step != -1 for asked in steps.values() for step in asked)
-    with capture(model, layers, every_call) as outputs, eager(model):
-        answer = run_network(model, images)
+    with eager(model):
+        outputs, answer = _one_pass(model, layers, images, every_call)
     outputs._passed = (model, images)
     asked = [(layer, step) for layer in outputs for step in steps.get(layer, (-1,))]
     for layer, step in asked:

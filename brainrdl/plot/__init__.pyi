@@ -1,11 +1,25 @@
+from .arrangement import (
+    condition_order as condition_order,
+    folds_of as folds_of,
+)
 from .brain_maps import (
     brain_slices as brain_slices,
     brain_surface as brain_surface,
     glass_brain as glass_brain,
 )
+from .condition_maps import (
+    displacement_map as displacement_map,
+    rdm_map as rdm_map,
+)
 from .images import (
     rdm as rdm,
     rdms as rdms,
+)
+from .influence_charts import condition_influence as condition_influence
+from .mapping import map_table as map_table
+from .misfits import (
+    pair_table as pair_table,
+    worst_pairs as worst_pairs,
 )
 from .power_curves import power as power
 from .rdm_films import rdm_film as rdm_film
@@ -17,9 +31,14 @@ from .score_charts import (
     comparison as comparison,
     scores as scores,
 )
+from .second_order import (
+    rdm_of_rdms as rdm_of_rdms,
+    similarity_matrix as similarity_matrix,
+)
 from .student_teacher import (
     DENSE as DENSE,
     pairs as pairs,
+    rdm_folds as rdm_folds,
     rdm_pair as rdm_pair,
 )
 from .subject_charts import (

@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import matplotlib as mpl
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
-from brainrdl._core.errors import check_conditions, refuse
+from brainrdl._core.errors import check_option, refuse
 from brainrdl.dissimilarity.measures import label_of
+from brainrdl.plot.arrangement import Layout, layout_of, layout_of_rdms, limits_of, ranks
+from brainrdl.plot.margins import label_conditions, label_panels, margins_of, settle
 from brainrdl.plot.style import (
-    INK,
     PANEL_TITLE,
     axes_for,
     draw_colorbar,
     draw_image,
-    name_columns,
     new_figure,
     set_title,
-    shown,
     styled,
 )
 from brainrdl.rdms.by_name import names
@@ -30,10 +27,11 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from rsatoolbox.rdm import RDMs
+
+    from brainrdl.plot.thumbnails import Images
 _MOST_PANELS = 64
 
-# In points: height of a line of small text, mean width of its letters, and the space needed around an image.
-_LINE, _LETTER, _MARGIN = 8.7, 4.3, 34.0
+RANK = "rank of dissimilarity (0-1)"
 
 _TITLED_BY = ("student", "subject", "session", "roi", "target", "layer")
 
@@ -49,8 +47,16 @@ def rdm(
     *,
     by: str = "stimulus",
     colorbar: bool = True,
+    scale: str = "raw",
+    order: str | Sequence[str] | None = None,
+    folds: Mapping[str, Any] | None = None,
+    images: Images | None = None,
+    labels: str | None = None,
 ) -> Axes:
-    """Draw one RDM as an image of dissimilarities, with conditions grouped by category.
+    """Draw one RDM as an image of dissimilarities, with names, categories or pictures of conditions on its margins.
+
+    Text has the same size in large and small figures. Names or categories that would overlap are not written: the
+    figure then says how many conditions there are. Pictures are put in several rows if there are many conditions.
 
     Parameters
     ----------
@@ -59,8 +65,9 @@ def rdm(
     ax : Axes, optional
         Where to draw; a new figure by default.
     groups : mapping of condition name to category, optional
-        Sort conditions by category (categories in order of first appearance); each category has one label and a
-        bracket.
+        Coloured bars show the categories. By default conditions are sorted by category (categories in order of first
+        appearance), and each category has one label. In another order, a legend explains the colours, which are the
+        same in all figures with the same mapping; only the number of more than 8 categories is given.
     vmin, vmax : float, optional
         Limits of the colour scale, in units of the dissimilarity; by default the range of the data.
     index : int
@@ -71,6 +78,21 @@ def rdm(
         Pattern descriptor that names the conditions.
     colorbar : bool
         Whether to add the colour scale with the name and unit of the dissimilarity.
+    scale : {"raw", "rank"}
+        "raw": the dissimilarities. "rank": their midranks, scaled to 0 (smallest) to 1 (largest), also called
+        percentiles.
+    order : {"stored", "groups", "folds", "cluster"} or sequence of str, optional
+        Order of conditions: as stored, by category, by fold (then by category), by similarity (leaves of an
+        average-linkage tree in optimal order, for complete RDMs), or all names in a given order. By default by fold or
+        category, if they are given.
+    folds : mapping of condition name to fold, optional
+        Fold in which each condition was held out. Pairs held out together then are blocks on the diagonal.
+    images : path, mapping or Stimuli, optional
+        Pictures for the margins: a folder with one image file per condition, a mapping of condition name to path, array
+        (h, w[, 3 or 4]), tensor (c, h, w) or ``PIL.Image``, or `brainrdl.stimuli.Stimuli`.
+    labels : {"names", "groups", "count"}, optional
+        Text on the margins. "names": names of conditions, or of every second, third, ... if they would overlap. By
+        default categories, or else names if they fit and there are no pictures.
 
     Returns
     -------
@@ -80,7 +102,17 @@ def rdm(
     Raises
     ------
     BrainrdlError
-        If there is no RDM `index`, or a condition has no category in `groups`.
+        If there is no RDM `index`; a condition has no category, fold or image; an option is unknown; an image cannot be
+        read; a given order lacks a condition; or an RDM with NaN is to be clustered.
+
+    See Also
+    --------
+    condition_order : The table of the conditions in this order.
+
+    References
+    ----------
+    Bar-Joseph et al. (2001), Bioinformatics 17(suppl. 1):S22-S29, doi 10.1093/bioinformatics/17.suppl_1.S22, for the
+    optimal order of leaves.
 
     Examples
     --------
@@ -97,17 +129,31 @@ def rdm(
         refuse(f"expected rsatoolbox RDMs, got {type(rdms).__name__}; see brainrdl.read and brainrdl.rdms.from_array")
     if not -rdms.n_rdm <= index < rdms.n_rdm:
         refuse(f"RDM {index} does not exist: there are {rdms.n_rdm} RDMs (0 to {rdms.n_rdm - 1})")
-    layout = layout_of(names(rdms, by), groups)
-    square = layout.arrange(rdms.get_matrices()[index])
+    check_option(scale, ("raw", "rank"), "scale")
+    layout = layout_of(names(rdms, by), groups, order, folds, rdms.get_matrices()[index])
+    margins = margins_of(layout, images, labels)
+    square = _scaled(rdms.get_matrices()[index], layout, scale)
     low, high = limits_of([square])
     with styled():
         ax = axes_for(ax, (4.4, 3.8))
         draw_image(ax, square, "viridis", low if vmin is None else vmin, high if vmax is None else vmax)
         set_title(ax, title)
-        label_conditions(ax, layout)
+        label_conditions(ax, margins)
         if colorbar:
-            draw_colorbar(ax, label_of(rdms.dissimilarity_measure))
+            draw_colorbar(ax, _unit(rdms, scale))
+        if margins.pictures:
+            settle(ax.figure)
     return ax
+
+
+def _scaled(square: Float[np.ndarray, "n n"], layout: Layout, scale: str) -> Float[np.ndarray, "n n"]:
+    from scipy.spatial.distance import squareform
+
+    return layout.arrange(square if scale == "raw" else squareform(ranks(squareform(square, checks=False))))
+
+
+def _unit(rdms: RDMs, scale: str) -> str:
+    return label_of(rdms.dissimilarity_measure) if scale == "raw" else RANK
 
 
 def rdms(
@@ -117,6 +163,11 @@ def rdms(
     by: str = "stimulus",
     titles: Sequence[str] | None = None,
     figure: Figure | None = None,
+    scale: str = "raw",
+    order: str | Sequence[str] | None = None,
+    folds: Mapping[str, Any] | None = None,
+    images: Images | None = None,
+    labels: str | None = None,
 ) -> Figure:
     """Draw all RDMs of a stack on the same scale, for example one RDM per subject.
 
@@ -132,6 +183,8 @@ def rdms(
         One title per RDM; by default from the rdm descriptors, for example subjects and regions.
     figure : Figure, optional
         Where to draw; a new figure by default.
+    scale, order, folds, images, labels
+        As in `rdm`. Ranks are those within each RDM; the mean RDM is clustered, so that all panels have one order.
 
     Returns
     -------
@@ -141,8 +194,8 @@ def rdms(
     Raises
     ------
     BrainrdlError
-        If there are more than 64 RDMs, the number of titles differs from the number of RDMs, or a condition has no
-        category in `groups`.
+        If there are more than 64 RDMs, the number of titles differs from the number of RDMs, or `rdm` would refuse the
+        other arguments.
 
     Examples
     --------
@@ -163,8 +216,10 @@ def rdms(
     titles = _titles(rdms) if titles is None else titles
     if len(titles) != rdms.n_rdm:
         refuse(f"got {len(titles)} titles for {rdms.n_rdm} RDMs; give one title per RDM")
-    layout = layout_of(names(rdms, by), groups)
-    squares = [layout.arrange(square) for square in rdms.get_matrices()]
+    check_option(scale, ("raw", "rank"), "scale")
+    layout = layout_of_rdms(rdms, groups, order, folds, by)
+    margins = margins_of(layout, images, labels)
+    squares = [_scaled(square, layout, scale) for square in rdms.get_matrices()]
     columns = min(rdms.n_rdm, max(2, round(1.3 * rdms.n_rdm**0.5)))
     rows = -(-rdms.n_rdm // columns)
     low, high = limits_of(squares)
@@ -177,8 +232,10 @@ def rdms(
         for ax, square, title in zip(panels, squares, titles, strict=True):
             draw_image(ax, square, "viridis", low, high)
             set_title(ax, title, PANEL_TITLE)
-        label_panels(panels, layout, columns)
-        draw_colorbar(axes[columns - 1], label_of(rdms.dissimilarity_measure))
+        label_panels(panels, margins, columns)
+        draw_colorbar(axes[columns - 1], _unit(rdms, scale))
+        if margins.pictures:
+            settle(figure)
     return figure
 
 
@@ -196,86 +253,3 @@ def _titles(rdms: RDMs) -> list[str]:
 
 def _session(value: str) -> str:
     return f"session {value}" if value.isdigit() else value
-
-
-# Shared by the figures of one RDM and of two RDMs
-
-
-@dataclass(frozen=True)
-class Layout:
-    """Order in which conditions are drawn, and the categories in this order as runs ``(label, start, stop)``."""
-
-    names: tuple[str, ...]
-    order: Int[np.ndarray, " n"]
-    runs: tuple[tuple[str, int, int], ...] = ()
-
-    def arrange(self, square: Float[np.ndarray, "n n"]) -> Float[np.ndarray, "n n"]:
-        return square[np.ix_(self.order, self.order)]
-
-
-def layout_of(conditions: Sequence[str], groups: Mapping[str, str] | None) -> Layout:
-    if groups is None:
-        return Layout(tuple(conditions), np.arange(len(conditions)))
-    check_conditions(conditions, groups.keys(), "groups (name -> category)")
-    of = [groups[name] for name in conditions]
-    labels = list(dict.fromkeys(of))
-    order = np.argsort([labels.index(label) for label in of], kind="stable")
-    stops = np.cumsum([of.count(label) for label in labels]).tolist()
-    runs = tuple(zip(labels, [0, *stops[:-1]], stops, strict=True))
-    return Layout(tuple(conditions[i] for i in order), order, runs)
-
-
-def limits_of(squares: Sequence[Float[np.ndarray, "n n"]], *, diagonal: bool = False) -> tuple[float, float]:
-    """Range of the values, without the zeros of the diagonal, which would only stretch the scale."""
-    shown = [square[np.isfinite(square) & (diagonal | ~np.eye(len(square), dtype=bool))] for square in squares]
-    values = np.concatenate(shown)
-    return (float(values.min()), float(values.max())) if values.size else (0.0, 1.0)
-
-
-def label_panels(axes: Sequence[Axes], layout: Layout, columns: int) -> None:
-    """Label a grid of panels with the same conditions on the left and at the bottom."""
-    for position, ax in enumerate(axes):
-        label_conditions(ax, layout, rows=position % columns == 0, columns=position + columns >= len(axes))
-
-
-def label_conditions(ax: Axes, layout: Layout, *, rows: bool = True, columns: bool = True) -> None:
-    """Label categories with brackets, or conditions by name; if the labels do not fit, give their number."""
-    runs = layout.runs or [(name, i, i + 1) for i, name in enumerate(layout.names)]
-    ticks, labels = [(start + stop - 1) / 2 for _, start, stop in runs], [label for label, *_ in runs]
-    side = _side_of(ax)
-    for_words = min(side / 2, side - _LINE * len(labels))  # not more than the image, along which the labels are placed
-    words = shown(labels, longest=max(9, min(28, int(for_words / _LETTER))))
-    room = side - _LETTER * max(map(len, words))
-    if len(words) * _LINE > room:
-        ax.set_xlabel(f"{len(layout.names)} conditions" + f" in {len(words)} categories" * bool(layout.runs))
-        return
-    if layout.runs:
-        _brackets(ax, layout.runs)
-    name_columns(ax, ticks, words if columns else [""] * len(words), upright=len(words) * _LINE > room / 2**0.5)
-    ax.set_yticks(ticks, words if rows else [""] * len(words), family=mpl.rcParams["font.family"])
-    ax.tick_params(length=0, pad=7 if layout.runs else 2)
-
-
-def _side_of(ax: Axes) -> float:
-    """Side of a square image in points without title and colour scale, before space is given to labels."""
-    box, spec = ax.get_window_extent(), ax.get_subplotspec()
-    width, height = box.width, box.height
-    if spec is not None:  # a share of the figure, because the layout is not known before drawing
-        width, height = (
-            ax.figure.bbox.width / spec.get_gridspec().ncols,
-            ax.figure.bbox.height / spec.get_gridspec().nrows,
-        )
-    return float(72 * min(width, height) / ax.figure.dpi) - _MARGIN
-
-
-def _brackets(ax: Axes, runs: Sequence[tuple[str, int, int]]) -> None:
-    """Draw a line to the left of and below each run of conditions, and thin white lines between the blocks."""
-    gap = min(0.25, 0.006 * runs[-1][2])
-    for _, start, stop in runs:
-        ends = [start - 0.5 + gap, stop - 0.5 - gap]
-        style: dict[str, Any] = {"color": INK, "linewidth": 1.4, "clip_on": False, "solid_capstyle": "butt"}
-        ax.plot([-0.025, -0.025], ends, transform=ax.get_yaxis_transform(), **style)
-        ax.plot(ends, [-0.025, -0.025], transform=ax.get_xaxis_transform(), **style)
-    for _, start, _ in runs[1:]:
-        ax.axhline(start - 0.5, color="white", linewidth=0.6)
-        ax.axvline(start - 0.5, color="white", linewidth=0.6)

@@ -9,12 +9,15 @@ import matplotlib as mpl
 import numpy as np
 from jaxtyping import Bool, Float
 
-from brainrdl._core.errors import check_option, refuse
+from brainrdl._core.errors import check_option, quote, refuse
 from brainrdl.dissimilarity.measures import label_of
-from brainrdl.plot.images import Layout, label_panels, layout_of, limits_of
+from brainrdl.plot.arrangement import Layout, layout_of, limits_of, ranks
+from brainrdl.plot.images import RANK
+from brainrdl.plot.margins import Margins, explain_panels, label_conditions, label_panels, margins_of, settle
 from brainrdl.plot.style import (
     BLUE,
     PANEL_TITLE,
+    QUIET,
     VERMILION,
     axes_for,
     draw_colorbar,
@@ -22,7 +25,9 @@ from brainrdl.plot.style import (
     explain,
     extent_of,
     new_figure,
+    plain,
     set_title,
+    shown,
     styled,
 )
 from brainrdl.rdms.by_name import align, names
@@ -31,9 +36,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from rsatoolbox.rdm import RDMs
-DENSE = 2000
 
-_RANK = "rank of dissimilarity (0-1)"
+    from brainrdl.plot.thumbnails import Images
+DENSE = 2000
 
 
 def rdm_pair(
@@ -46,6 +51,10 @@ def rdm_pair(
     by: str = "stimulus",
     titles: tuple[str, str] = ("student", "teacher"),
     figure: Figure | None = None,
+    order: str | Sequence[str] | None = None,
+    folds: Mapping[str, Any] | None = None,
+    images: Images | None = None,
+    labels: str | None = None,
 ) -> Figure:
     """Draw the RDMs of a student and a teacher side by side on the same scale, and their difference.
 
@@ -71,6 +80,8 @@ def rdm_pair(
         Titles of the two RDMs.
     figure : Figure, optional
         Where to draw; a new figure by default.
+    order, folds, images, labels
+        As in `rdm`. The teacher's RDM is clustered, so that a student with missing pairs can have this order.
 
     Returns
     -------
@@ -80,8 +91,13 @@ def rdm_pair(
     Raises
     ------
     BrainrdlError
-        If the names differ, a stack has several RDMs, an option is unknown, a condition has no category, or the
-        measures differ with ``scale="raw"``.
+        If the names differ, a stack has several RDMs, an option is unknown, a condition has no category, fold or image,
+        ``cells="groups"`` has other margins than categories, or the measures differ with ``scale="raw"``.
+
+    See Also
+    --------
+    rdm_folds : Only the pairs that were held out together, one panel per fold.
+    pair_table : The table of these pairs.
 
     Examples
     --------
@@ -97,25 +113,30 @@ def rdm_pair(
     """
     check_option(scale, ("rank", "raw"), "scale")
     check_option(cells, ("pairs", "groups"), "cells")
-    student, teacher = _one_each(student, teacher, by)
-    layout = layout_of(names(student, by), groups)
+    student, teacher = one_each(student, teacher, by)
     squares = _scaled_squares(student, teacher, scale)
     if cells == "groups":
-        squares, layout = _per_group(squares, layout)
+        if any(given is not None for given in (order, folds, images, labels)):
+            refuse('cells="groups" draws categories, so order, folds, images and labels of conditions have no place')
+        squares, layout = _per_group(squares, layout_of(names(student, by), groups))
     else:
+        layout = layout_of(names(student, by), groups, order, folds, teacher.get_matrices()[0])
         squares = [layout.arrange(square) for square in squares]
-    unit = _RANK if scale == "rank" else _measure_of_both(student, teacher)
+    margins = margins_of(layout, images, labels)
+    unit = RANK if scale == "rank" else _measure_of_both(student, teacher)
     limits = (0.0, 1.0) if (scale, cells) == ("rank", "pairs") else limits_of(squares, diagonal=cells == "groups")
     with styled():
         figure = figure or new_figure((9.4, 3.2))
-        _three_panels(figure, squares, layout, titles, unit, limits)
+        _three_panels(figure, squares, margins, titles, unit, limits)
+        if margins.pictures:
+            settle(figure)
     return figure
 
 
 def _three_panels(
     figure: Figure,
     squares: Sequence[Float[np.ndarray, "n n"]],
-    layout: Layout,
+    margins: Margins,
     titles: tuple[str, str],
     unit: str,
     limits: tuple[float, float],
@@ -129,9 +150,126 @@ def _three_panels(
     for ax, square, title, look in zip(axes, [*squares, difference], [*titles, of_difference], looks, strict=True):
         draw_image(ax, square, *look)
         set_title(ax, title, PANEL_TITLE)
-    label_panels(axes, layout, columns=3)
+    label_panels(axes, margins, columns=3)
     draw_colorbar(axes[1], unit)
-    draw_colorbar(axes[2], unit.replace(_RANK, "difference of ranks"))
+    draw_colorbar(axes[2], unit.replace(RANK, "difference of ranks"))
+
+
+def rdm_folds(
+    student: RDMs,
+    teacher: RDMs,
+    folds: Mapping[str, Any],
+    groups: Mapping[str, str] | None = None,
+    *,
+    scale: str = "rank",
+    by: str = "stimulus",
+    titles: tuple[str, str] = ("student", "teacher"),
+    images: Images | None = None,
+    figure: Figure | None = None,
+) -> Figure:
+    """Draw the pairs that were held out together: one column per fold with student, teacher and difference.
+
+    In a cross-validation with k folds, about 1 / k of the pairs are held out together. A full RDM would be empty
+    elsewhere; here, pairs between folds are not drawn.
+
+    Parameters
+    ----------
+    student, teacher : RDMs
+        One RDM each, with the same conditions in any order. Pairs within a fold that one of them lacks are grey.
+    folds : mapping of condition name to fold
+        Fold in which each condition was held out: at most 12 folds, each with at least 2 conditions.
+    groups : mapping of condition name to category, optional
+        Sort the conditions of each fold by category, and show the categories as coloured bars.
+    scale : {"rank", "raw"}
+        As in `rdm_pair`; ranks are those among all pairs within folds.
+    by : str
+        Pattern descriptor that names the conditions.
+    titles : pair of str
+        Names of the two RDMs, beside the rows.
+    images : path, mapping or Stimuli, optional
+        Pictures for the margins, as in `rdm`.
+    figure : Figure, optional
+        Where to draw; a new figure by default.
+
+    Returns
+    -------
+    Figure
+        With image axes in three rows (student, teacher, student - teacher), one column per fold.
+
+    Raises
+    ------
+    BrainrdlError
+        If the names differ, a stack has several RDMs, an option is unknown, a condition has no fold, category or image,
+        there are more than 12 folds or fewer than 2, a fold has one condition, or the measures differ with
+        ``scale="raw"``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from brainrdl import plot
+    >>> from brainrdl.rdms import from_array
+    >>> from matplotlib.figure import Figure
+    >>> teacher = from_array(np.array([0.1, 0.9, 0.8, 0.7, 0.6, 0.5]), list("abcd"))
+    >>> figure = plot.rdm_folds(teacher, teacher, {"a": 0, "b": 1, "c": 0, "d": 1}, figure=Figure())
+    >>> [ax.get_title(loc="left") for ax in figure.axes[:2]], figure.axes[0].images[0].get_array().shape
+    (['fold 0', 'fold 1'], (2, 2))
+    """
+    check_option(scale, ("rank", "raw"), "scale")
+    student, teacher = one_each(student, teacher, by)
+    layout = layout_of(names(student, by), groups, "folds", folds)
+    sizes = [stop - start for _, start, stop in layout.blocks]
+    if not 2 <= len(sizes) <= _MOST_FOLDS or min(sizes) < 2:
+        refuse(f"expected 2 to {_MOST_FOLDS} folds of at least 2 conditions, got folds of {quote(sizes)}")
+    within = [_only_within(rdms, folds, by) for rdms in (student, teacher)]
+    squares = [layout.arrange(square) for square in _scaled_squares(within[0], within[1], scale)]
+    unit = RANK if scale == "rank" else _measure_of_both(student, teacher)
+    limits = (0.0, 1.0) if scale == "rank" else limits_of(squares)
+    with styled():
+        figure = figure or new_figure((1.4 + 1.15 * len(sizes), 4.2))
+        _draw_folds(figure, squares, margins_of(layout, images), titles, unit, limits)
+    return figure
+
+
+_MOST_FOLDS = 12
+
+
+def _only_within(rdms: RDMs, folds: Mapping[str, Any], by: str) -> RDMs:
+    """Set pairs between folds to NaN."""
+    of = np.array([str(folds[name]) for name in names(rdms, by)], dtype=object)
+    i, j = np.triu_indices(len(of), 1)
+    kept = rdms.copy()
+    kept.dissimilarities = np.where(of[i] == of[j], np.asarray(rdms.get_vectors(), dtype=float), np.nan)
+    return kept
+
+
+def _draw_folds(
+    figure: Figure,
+    squares: Sequence[Float[np.ndarray, "n n"]],
+    margins: Margins,
+    titles: tuple[str, str],
+    unit: str,
+    limits: tuple[float, float],
+) -> None:
+    blocks = margins.layout.blocks
+    rows = [*squares, squares[0] - squares[1]]
+    extent = extent_of(rows[2])
+    looks = [("viridis", *limits), ("viridis", *limits), ("PuOr", -extent, extent)]
+    axes = figure.subplots(3, len(blocks), squeeze=False)
+    for column, (label, start, stop) in enumerate(blocks):
+        part = margins.part(start, stop)
+        for row, (ax, square, look) in enumerate(zip(axes[:, column], rows, looks, strict=True)):
+            draw_image(ax, square[start:stop, start:stop], *look)
+            label_conditions(ax, part, explained=False)
+            set_title(ax, label if row == 0 else None, PANEL_TITLE)
+            notes = [line for line in ax.get_xlabel().splitlines() if line.startswith("every")]
+            ax.set_xlabel(notes[0] if notes and (row, column) == (2, 0) else "")
+            if column == 0:
+                ax.set_ylabel("\n".join(shown([titles[row]] if row < 2 else ["difference"])))
+    draw_colorbar(axes[1, -1], unit.replace(RANK, "rank of\ndissimilarity"))
+    draw_colorbar(axes[2, -1], unit.replace(RANK, "difference\nof ranks"))
+    explain_panels(figure, margins)
+    if margins.pictures:
+        settle(figure)
 
 
 def _measure_of_both(student: RDMs, teacher: RDMs) -> str:
@@ -147,19 +285,7 @@ def _measure_of_both(student: RDMs, teacher: RDMs) -> str:
 def _scaled_squares(student: RDMs, teacher: RDMs, scale: str) -> list[Float[np.ndarray, "n n"]]:
     from scipy.spatial.distance import squareform
 
-    *both, shared = _shared_pairs(student, teacher)
-    both = [np.where(shared, pairs, np.nan) for pairs in both]
-    return [squareform(_ranks(pairs) if scale == "rank" else pairs, checks=False) for pairs in both]
-
-
-def _ranks(pairs: Float[np.ndarray, " n_pairs"]) -> Float[np.ndarray, " n_pairs"]:
-    """Midranks of the finite entries, from 0 (smallest) to 1 (largest); NaN stays NaN."""
-    from scipy.stats import rankdata
-
-    finite = np.isfinite(pairs)
-    ranks = np.full(pairs.shape, np.nan)
-    ranks[finite] = (rankdata(pairs[finite]) - 1) / max(int(finite.sum()) - 1, 1)
-    return ranks
+    return [squareform(pairs) for pairs in ranked_pairs(student, teacher)[scale == "rank"]]
 
 
 def _per_group(
@@ -191,6 +317,8 @@ def pairs(
     groups: Mapping[str, str] | None = None,
     *,
     by: str = "stimulus",
+    scale: str = "raw",
+    titles: tuple[str, str] = ("student", "teacher"),
 ) -> Axes:
     """Draw the student's dissimilarity against the teacher's, with one point per pair of conditions.
 
@@ -207,6 +335,10 @@ def pairs(
         Colour pairs by whether both conditions belong to the same category.
     by : str
         Pattern descriptor that names the conditions.
+    scale : {"raw", "rank"}
+        "raw": dissimilarities. "rank": their midranks among the common pairs, 0 to 1, with a line of equal ranks.
+    titles : pair of str
+        Names of the two RDMs on the axes.
 
     Returns
     -------
@@ -216,7 +348,13 @@ def pairs(
     Raises
     ------
     BrainrdlError
-        If the names differ, a stack has several RDMs, there is no common pair, or a condition has no category.
+        If the names differ, a stack has several RDMs, there is no common pair, a condition has no category, or the
+        scale is unknown.
+
+    See Also
+    --------
+    pair_table : The table of these pairs.
+    worst_pairs : The pairs that fit worst, with their pictures.
 
     Examples
     --------
@@ -230,24 +368,28 @@ def pairs(
     >>> ax.collections[0].get_offsets().tolist()
     [[0.1, 0.2], [0.8, 0.7]]
     """
-    student, teacher = _one_each(student, teacher, by)
+    check_option(scale, ("raw", "rank"), "scale")
+    student, teacher = one_each(student, teacher, by)
     layout = layout_of(names(student, by), groups)
-    y, x, shared = _shared_pairs(student, teacher)
+    y, x = ranked_pairs(student, teacher)[scale == "rank"]
+    shared = np.isfinite(x)
     within = None if groups is None else _within(layout)[shared]
     with styled():
         ax = axes_for(ax, (4.6, 4.0))
         draw = _draw_density if shared.sum() > DENSE else _draw_scatter
         draw(ax, x[shared], y[shared], within)
-        ax.set_xlabel(f"teacher: {label_of(teacher.dissimilarity_measure)}")
-        ax.set_ylabel(f"student: {label_of(student.dissimilarity_measure)}")
+        if scale == "rank":
+            ax.axline((0, 0), slope=1, color=QUIET, linewidth=0.8, linestyle=(0, (4, 3)), zorder=3)
+        units = [RANK if scale == "rank" else label_of(rdms.dissimilarity_measure) for rdms in (teacher, student)]
+        ax.set(xlabel=f"{plain(titles[1])}: {units[0]}", ylabel=f"{plain(titles[0])}: {units[1]}")
         set_title(ax, f"{int(shared.sum())} pairs" + (f", {int((~shared).sum())} left out" if not shared.all() else ""))
     return ax
 
 
 def _within(layout: Layout) -> Bool[np.ndarray, " n_pairs"]:
     """Whether both conditions of a pair belong to the same category, in the order of the RDM (not of the drawing)."""
-    of = np.empty(len(layout.names), dtype=int)
-    of[layout.order] = np.repeat(range(len(layout.runs)), [stop - start for _, start, stop in layout.runs])
+    of = np.empty(len(layout.names), dtype=object)
+    of[layout.order] = layout.groups
     rows, columns = np.triu_indices(len(of), 1)
     return of[rows] == of[columns]
 
@@ -278,14 +420,23 @@ def _draw_density(ax: Axes, x: np.ndarray, y: np.ndarray, within: np.ndarray | N
 # Pairs of two RDMs
 
 
-def _one_each(student: RDMs, teacher: RDMs, by: str) -> tuple[RDMs, RDMs]:
+def ranked_pairs(
+    student: RDMs, teacher: RDMs
+) -> tuple[list[Float[np.ndarray, " n_pairs"]], list[Float[np.ndarray, " n_pairs"]]]:
+    """Return dissimilarities and ranks of both RDMs, NaN for pairs that one of them lacks."""
+    *both, shared = shared_pairs(student, teacher)
+    values = [np.where(shared, pairs, np.nan) for pairs in both]
+    return values, [ranks(pairs) for pairs in values]
+
+
+def one_each(student: RDMs, teacher: RDMs, by: str) -> tuple[RDMs, RDMs]:
     for role, rdms in (("student", student), ("teacher", teacher)):
         if rdms.n_rdm != 1:
             refuse(f"the {role} must be one RDM, got {rdms.n_rdm} RDMs; choose one, for example {role}[0]")
     return align(student, teacher, by=by)
 
 
-def _shared_pairs(
+def shared_pairs(
     student: RDMs, teacher: RDMs
 ) -> tuple[Float[np.ndarray, " n_pairs"], Float[np.ndarray, " n_pairs"], Bool[np.ndarray, " n_pairs"]]:
     """Return the dissimilarities of both RDMs, and which pairs are known in both."""

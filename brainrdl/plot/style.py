@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import cache
 from textwrap import fill
@@ -22,6 +22,12 @@ if TYPE_CHECKING:
 BLUE, GREEN, VERMILION, PURPLE = "#0072B2", "#009E73", "#D55E00", "#CC79A7"  # Okabe and Ito
 
 INK, QUIET, FAINT, MISSING = "#222222", "#666666", "#E6E6E6", "#D0D0D0"
+
+# Categories: the medium-contrast scheme of Paul Tol (SRON/EPS/TN/09-002), dark and light in turn so that neighbours
+# differ in grey print too, and two greys.
+GROUP_COLOURS = ("#004488", "#EECC66", "#994455", "#6699CC", "#997700", "#EE99AA", "#222222", "#999999")
+
+GROUP_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 
 _STYLE: dict[Any, Any] = {
     "font.size": 9,
@@ -62,6 +68,15 @@ def _families() -> list[str]:
     """List the user's fonts and the installed fallbacks: matplotlib warns about fonts that are not installed."""
     installed, own = set(font_manager.get_font_names()), mpl.rcParams["font.family"]
     return [*own, *(name for name in _FALLBACKS if name in installed and name not in own)]
+
+
+# Categories
+
+
+def colours_of(groups: Mapping[str, str] | None) -> dict[str, str]:
+    """Colour of each category in the order of the mapping, so that it is the same in all figures; repeated after 8."""
+    labels = {} if groups is None else dict.fromkeys(str(label) for label in map(groups.__getitem__, groups.keys()))
+    return {label: GROUP_COLOURS[i % len(GROUP_COLOURS)] for i, label in enumerate(labels)}
 
 
 # Axes

@@ -7,6 +7,7 @@ everything else, so that the noise is estimated from the same values that are co
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
@@ -99,7 +100,7 @@ def calc_rdm(
         with its symmetric root.
     noise_per : {"run", "window"}, optional
         Estimate the noise in each run (from the deviations of observations from the mean of their condition in that
-        run), or in each time window (or time point), instead of in all data.
+        run), or in each time window (or time point), instead of in all data. Not from residuals that a reader has kept.
     windows : sequence of (start, end), optional
         Time windows in seconds, both ends included, over which measurements with time are averaged (default: an RDM
         for each time point). For Poisson dissimilarities, spike counts are summed instead, so that the width of the
@@ -183,6 +184,8 @@ def calc_rdm(
         refuse("no dataset was given to calc_rdm")
     for each in datasets:
         _check_dataset(each, by)
+    if not isinstance(by, str):
+        refuse(f"{named('by')} must be the name of an observation descriptor, got {_shown(by)}")
     check_option(window_as, ("mean", "samples"), "window_as")
     if window_as == "samples" and windows is None:
         refuse(f"{arg('window_as', 'samples')} keeps the samples of time windows; give {arg('windows')} too")
@@ -192,15 +195,19 @@ def calc_rdm(
     return found[0] if len(found) == 1 else concat_same(found, by)
 
 
-def _check_dataset(data: object, by: str) -> None:
+def _shown(given: object) -> str:
+    return quote(given) if isinstance(given, list | tuple | np.ndarray) else repr(given)
+
+
+def _check_dataset(data: object, by: object) -> None:
     from rsatoolbox.data.base import DatasetBase
 
     if not isinstance(data, DatasetBase):
         shape = f" of shape {data.shape}" if isinstance(data, np.ndarray) else ""
         refuse(
             f"calc_rdm needs rsatoolbox's Dataset or TemporalDataset, got {type(data).__name__}{shape}; an array "
-            f"(n_observations, n_channels) becomes one with rsatoolbox.data.Dataset(array, obs_descriptors={{{by!r}: "
-            "names})"
+            "(n_observations, n_channels) becomes one with rsatoolbox.data.Dataset(array, obs_descriptors="
+            f"{{{(by if isinstance(by, str) else 'stimulus')!r}: names}}), where names are those of the conditions"
         )
 
 
@@ -422,12 +429,12 @@ def _describes(key: str, value: Any) -> bool:
 
 def _of_conditions(data: DatasetBase, by: str, codes: npt.NDArray[np.int64]) -> dict[str, list[Any]]:
     """Return the observation descriptors that have one value in all observations of each condition."""
-    first = np.unique(codes, return_index=True)[1]
+    others = {key: list(values) for key, values in data.obs_descriptors.items() if key not in (by, "index")}
     found: dict[str, list[Any]] = {}
-    for key, values in data.obs_descriptors.items():
-        listed = list(values)
+    first = np.unique(codes, return_index=True)[1] if others else ()
+    for key, listed in others.items():
         kept = [listed[k] for k in first]
-        if key not in (by, "index") and all(_equal(kept[c], value) for c, value in zip(codes, listed, strict=True)):
+        if all(_equal(kept[c], value) for c, value in zip(codes, listed, strict=True)):
             found[key] = kept
     return found
 
@@ -478,6 +485,11 @@ def _precision_of_windows(data: DatasetBase, measured: Tensor, method: str, by: 
     if np.ndim(data.measurements) == 2:
         refuse(
             f"{arg('noise_per', 'window')} needs measurements with time; these have shape {np.shape(data.measurements)}"
+        )
+    if RESIDUALS in data.channel_descriptors:
+        refuse(
+            f"{arg('noise_per', 'window')} cannot use the residuals that this dataset has, which are of no window; "
+            f"give {arg('noise')} precisions (n_windows, n_channels, n_channels), or leave {arg('noise_per')} out"
         )
     return torch.stack([_precision(data, window[None], method, by) for window in measured])[:, None]
 
@@ -754,7 +766,7 @@ def _inverted(matrices: Tensor) -> Tensor:
 
 
 def _check_finite(patterns: Tensor, measured: Tensor) -> None:
-    if not bool(patterns.sum().isfinite()):  # averages keep NaN and Inf, and are fewer than the measurements
+    if not math.isfinite(patterns.sum().item()):  # averages keep NaN and Inf, and are fewer than the measurements
         _refuse_not_finite(measured)
 
 
@@ -807,8 +819,9 @@ def _check_reliable(patterns: Tensor, names: Sequence[str]) -> None:
 
 
 def _check_constant(patterns: Tensor, names: Sequence[str]) -> None:
-    spread = patterns.amax(-1) - patterns.amin(-1)
-    flat = (spread <= 1e-12 * patterns.abs().amax(-1)).flatten(0, -2).any(0)
-    if bool(flat.any()):
+    values = patterns.numpy()
+    high, low = values.max(-1), values.min(-1)
+    flat = (high - low <= 1e-12 * np.maximum(np.abs(high), np.abs(low))).reshape(-1, len(names)).any(0)
+    if flat.any():
         constant = [name for name, is_flat in zip(names, flat.tolist(), strict=True) if is_flat]
         refuse(f"conditions {quote(constant)} have the same value in all channels, so they have no correlation")

@@ -23,6 +23,24 @@ def is_missing(name: Any) -> bool:
     return name is None or blank or text.strip().lower() in _MISSING
 
 
+def _plain(names: list[Any]) -> bool:
+    """Say whether all names are surely good: ASCII words with single spaces, beginning with a letter or a digit.
+
+    Most names are, and the checks of each name would need most of the time of a small RDM.
+    """
+    if not all(type(name) is str and name[:1].isalnum() for name in names):
+        return False
+    lines = "\n".join(names) + "\n"
+    return (
+        lines.isascii()
+        and lines.count("\n") == max(len(names), 1)
+        and lines.replace("\n", "").isprintable()
+        and "  " not in lines
+        and " \n" not in lines
+        and _MISSING.isdisjoint(lines.lower().split("\n"))
+    )
+
+
 def checked_names(values: Iterable[Any], where: str) -> list[str]:
     """Return names as text, and refuse missing ones (see `is_missing`).
 
@@ -52,6 +70,8 @@ def checked_names(values: Iterable[Any], where: str) -> list[str]:
     brainrdl.BrainrdlError: 1 of 2 names of the conditions is missing: [nan], the first at position 1 (counted from ...
     """
     listed = list(values)
+    if _plain(listed):
+        return listed
     lacking = [k for k, value in enumerate(listed) if is_missing(value)]
     if lacking:
         refuse(

@@ -20,11 +20,12 @@ from brainrdl.models.networks import Network
 from brainrdl.models.readout import Readout, asked_readout
 from brainrdl.models.student import Student
 from brainrdl.readers.reading import read
-from brainrdl.recipe.schema import TORCHVISION, Recipe, StimuliSection, StimuliSource, TeacherSource
+from brainrdl.recipe.schema import TORCHVISION, Recipe, StimuliSection, StimuliSource, StreamSection, TeacherSource
 from brainrdl.recipe.spelling import in_recipe
 from brainrdl.stimuli.augmentation import Augmentation
 from brainrdl.stimuli.joining import join_stimuli
 from brainrdl.stimuli.named_images import Stimuli
+from brainrdl.stimuli.streams import ImageStream
 from brainrdl.teachers.controls import control
 from brainrdl.teachers.feature_teacher import FeatureTeacher
 from brainrdl.teachers.joint_teacher import JointTeacher
@@ -190,10 +191,27 @@ def make_task(recipe: Recipe, network: Network | None = None) -> Task | None:
     """
     if recipe.task is None:
         return None
-    options = recipe.task.model_dump(exclude={"stimuli", "validation"})
-    section = recipe.task.stimuli
-    images = None if section is None else _images(section, network or make_network(recipe))
-    return Task(images, validation=recipe.task.validation, **options)
+    section = recipe.task
+    options = section.model_dump(exclude={"stimuli", "stream", "validation"})
+    if section.stream is not None:
+        network = network or make_network(recipe)
+        watched = None if section.stream.validation is None else _images(section.stream.validation, network)
+        return Task(_stream(section.stream, network), validation=watched or section.validation, **options)
+    images = None if section.stimuli is None else _images(section.stimuli, network or make_network(recipe))
+    return Task(images, validation=section.validation, **options)
+
+
+@about(spelling=in_recipe("task.stream"))
+def _stream(section: StreamSection, network: Network) -> ImageStream:
+    changes = section.augmentation
+    return ImageStream(
+        _called(section.factory, section.options, "stream", "task.stream"),
+        section.classes,
+        section.columns,
+        section.buffer,
+        network.transform if section.size is None else network.transform_for(section.size),
+        None if changes is None else _augmentation(changes),
+    )
 
 
 @about(spelling=in_recipe("fit"))
@@ -218,18 +236,17 @@ def make_terms(recipe: Recipe) -> dict[str, Term]:
     {}
     """
     return {
-        name: Term(_made(term.factory, term.options, name), term.weight, term.on)
+        name: Term(_called(term.factory, term.options, f"term {name!r}:", f"the term {name!r}"), term.weight, term.on)
         for name, term in recipe.fit.terms.items()
     }
 
 
-def _made(factory: str, options: Mapping[str, Any], name: str) -> Callable[..., Any]:
-    make = load_factory(factory, f"term {name!r}:")
+def _called(factory: str, options: Mapping[str, Any], what: str, where: str) -> Any:
+    make = load_factory(factory, what)
     try:
-        made: Callable[..., Any] = make(**options)
+        return make(**options)
     except TypeError as error:
-        refuse(f"{factory!r} cannot be called with {dict(options)}: {error}; see options of the term {name!r}")
-    return made
+        refuse(f"{factory!r} cannot be called with {dict(options)}: {error}; see options of {where}")
 
 
 @about(spelling=in_recipe("teacher"))

@@ -89,6 +89,9 @@ def _checked(option: Option, place: str, value: Any) -> Any:
     return _expanded(found) if isinstance(found, Path) else found
 
 
+Changes = dict[Literal["crop", "flip", "brightness", "contrast"], bool | int | float] | None
+
+
 class StimuliSource(_Section):
     """Images of one brain: a folder, an .npz file with images and names, or a torchvision data set on disk."""
 
@@ -136,7 +139,7 @@ class StimuliSection(StimuliSource):
         None, gt=0, description="Side of the images in pixels; by default the size that the student's network expects."
     )
     cached: bool = Field(True, description="Keep the resized images in memory.")
-    augmentation: dict[Literal["crop", "flip", "brightness", "contrast"], bool | int | float] | None = Field(
+    augmentation: Changes = Field(
         None,
         description="Random changes of the images in training steps, for example {crop: 4, flip: true}: crops after "
         "padding by this number of pixels, flips, and factors of brightness and contrast up to 1 +- a value.",
@@ -303,6 +306,33 @@ class LossSection(_Section):
     )
 
 
+class StreamSection(_Section):
+    """Images of a task without names, for example a WebDataset, made by a function in a package."""
+
+    factory: str = Field(
+        description="`package.module:factory`, which imports and runs code: run only recipes that you trust. It is "
+        "called with options, and returns an iterable of (image, label) that starts again with each iter()."
+    )
+    options: dict[str, Any] = Field(default_factory=dict, description="Arguments of the factory.")
+    classes: list[str] | None = Field(
+        None, description="Names of the classes, in the order of the logits; by default those of the iterable."
+    )
+    columns: list[str] | None = Field(
+        None, description="Of items that are mappings: the key of the image, and that of the label if there is one."
+    )
+    buffer: int = Field(
+        1000, ge=1, description="Number of images in memory from which the next one is drawn; 1 keeps the order."
+    )
+    size: int | None = Field(
+        None, gt=0, description="Side of the images in pixels; by default the size that the student's network expects."
+    )
+    augmentation: Changes = Field(None, description="Random changes of the images in steps, as in stimuli.")
+    validation: StimuliSection | None = Field(
+        None,
+        description="Other images for validation, with labels, as in stimuli; no part of a stream can be split off.",
+    )
+
+
 _TaskKeys: Any = _keys("task", TaskOptions)
 
 
@@ -312,11 +342,20 @@ class TaskSection(_TaskKeys):
     stimuli: StimuliSection | None = Field(
         None, description="Images of the task, with labels, as in stimuli; by default those of the RDM."
     )
+    stream: StreamSection | None = Field(
+        None, description="Instead of stimuli: images without names that a function of a package gives one by one."
+    )
     validation: Share | list[str] = Field(
         default_factory=list,
         description="Names of task images for validation, or the fraction of them; the RDM's own if the images are the "
         "same.",
     )
+
+    @model_validator(mode="after")
+    def _one_source(self) -> TaskSection:
+        if self.stimuli is not None and self.stream is not None:
+            raise ValueError("give stimuli or stream, not both")
+        return self
 
 
 class TermSection(_Section):

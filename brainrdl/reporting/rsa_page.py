@@ -104,7 +104,7 @@ def rsa_figures(summary: pd.DataFrame) -> dict[str, Figure]:
     >>> row = {"model": "net", "layer": "", "target": "IT", "comparator": "corr", "against": "subjects", "score": 0.2,
     ...        "low": 0.1, "high": 0.3, "p_corrected": 0.01, "ceiling_lower": 0.4, "ceiling_upper": 0.5, "share": 0.4}
     >>> list(rsa_figures(pd.DataFrame([row])))
-    ['map', 'bars-IT']
+    ['map', 'bars-1-IT']
     """
     return {drawing.name: drawing.figure for drawing in _drawings(summary)}
 
@@ -374,6 +374,16 @@ def _numbers(column: pd.Series[int]) -> str:
     return str(high) if low == high else f"{low} to {high}"
 
 
+_INTERVALS = {
+    "dyadic": "Intervals (95%) and p-values of scores and of differences between scores were computed from a "
+    "cluster-robust variance over stimuli, in which pairs that share a stimulus are correlated (Aronow et al., 2015), "
+    "plus the jackknife variance over subjects, with degrees of freedom by Welch and Satterthwaite.",
+    "dual-bootstrap": "Intervals (95%) and p-values of scores and of differences between scores were computed from {n} "
+    "resamples of the dual bootstrap over stimuli and subjects (Schütt et al., 2023) with a t distribution; they are "
+    "conservative.",
+}
+
+
 def _methods(summary: pd.DataFrame, settings: Mapping[str, Any], layers: pd.DataFrame) -> Iterator[str]:
     comparators = and_joined(_cited(name) for name in dict.fromkeys(summary["comparator"]))
     n_subjects = int(summary["n_subjects"].max())
@@ -394,9 +404,7 @@ def _methods(summary: pd.DataFrame, settings: Mapping[str, Any], layers: pd.Data
         )
     if summary["low"].notna().any():
         yield (
-            "Intervals (95%) and p-values of scores and of differences between scores were computed from a "
-            "cluster-robust variance over stimuli, in which pairs that share a stimulus are correlated (Aronow et al., "
-            "2015), plus the jackknife variance over subjects, with degrees of freedom by Welch and Satterthwaite. "
+            f"{_INTERVALS[settings['intervals']].format(n=settings.get('n_bootstrap'))} "
             "They generalise to other stimuli and other subjects. The p-value of the lower bound is that of the "
             "difference between a score and the lower bound of the noise ceiling, in either direction. P-values were "
             "corrected for their number "
@@ -421,5 +429,5 @@ def _cited(name: str) -> str:
 def _references(summary: pd.DataFrame, settings: Mapping[str, Any]) -> list[Reference]:
     used = [SIMILARITIES[name].reference for name in dict.fromkeys(summary["comparator"])]
     fdr = {"fdr": _BENJAMINI, "fdr-dependent": _YEKUTIELI}.get(settings["correction"])
-    dyadic = INTERVAL_METHODS["dyadic"] if summary["low"].notna().any() else None
-    return list({one.doi: one for one in (NILI, dyadic, fdr, *used) if one}.values())
+    intervals = INTERVAL_METHODS[settings["intervals"]] if summary["low"].notna().any() else None
+    return list({one.doi: one for one in (NILI, intervals, fdr, *used) if one}.values())

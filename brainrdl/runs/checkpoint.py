@@ -21,6 +21,7 @@ _DATA = {
     "hashes.labels": "the stimuli's labels",
     "hashes.task_stream": "the first images of the task's stream",
     "network_code": "the network's modules, or their code,",
+    ".code": "the functions of the run, or their code,",
 }
 
 _SHOWN = 80  # characters of a setting in an error: a list of conditions may be long

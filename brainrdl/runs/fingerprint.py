@@ -113,7 +113,7 @@ def _code_digest(model: nn.Module) -> str:
     """Digest of what a network computes with its weights: its modules, and the code of those that are not torch's."""
     kinds = {provenance.describe(type(module)): type(module) for module in model.modules()}
     own = [kind for name, kind in sorted(kinds.items()) if not name.startswith("torch.")]
-    return _files.hash_words([repr(model), *map(_code_of, own)])
+    return _files.hash_words([repr(model), *map(code_of, own)])
 
 
 def code_digest(function: Callable[..., Any]) -> str:
@@ -124,11 +124,17 @@ def code_digest(function: Callable[..., Any]) -> str:
     >>> code_digest(lambda x: x + 1) == code_digest(lambda x: x + 2)
     False
     """
-    return _files.hash_words([_code_of(function)])
+    return _files.hash_words([code_of(function)])
 
 
-def _code_of(of: Callable[..., Any]) -> str:
-    """Return the source of a class or function."""
+def code_of(of: Callable[..., Any]) -> str:
+    """Return the source of a class or function.
+
+    Examples
+    --------
+    >>> code_of(provenance.describe).splitlines()[0]
+    'def describe(value: Any) -> Any:'
+    """
     try:
         facts = repr(_facts_of(of.__code__)) if getattr(of, "__name__", "") == "<lambda>" else ""
         return inspect.getsource(of) + facts  # a line may hold several lambdas

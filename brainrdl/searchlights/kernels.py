@@ -87,10 +87,6 @@ class Kernel:
         """Find spheres with a condition that has no cross-validated correlation, which `calc_rdm` refuses."""
         if self.function is not correlation_cv:
             return np.zeros(len(patterns), bool)
-        if self.present:
-            refuse(
-                "correlation_cv needs each condition equally often in each run; use 'crossnobis', or drop conditions"
-            )
         found: Flags = (~is_reliable(torch.from_numpy(patterns).mT.unflatten(1, (self.n_runs, -1)))).any(-1).numpy()
         return found
 
@@ -154,7 +150,7 @@ def kernel_of(measured: Measurements, dissimilarity: str | Dissimilarity, noise:
     n = len(measured.names)
     kernel = Kernel(mean_of_each(measured.values, measured.codes, n), n, name, function)
     if traits.cross_validated:
-        kernel = _in_runs(kernel, measured)
+        kernel = _in_runs(kernel, measured, traits.label)
     if kernel.name in ("euclidean", "mahalanobis", "crossnobis"):  # an offset of all conditions changes no difference
         in_runs = kernel.patterns.reshape(len(kernel.patterns), kernel.n_runs, -1)
         kernel = replace(kernel, patterns=(in_runs - in_runs.mean(2, keepdims=True)).reshape(kernel.patterns.shape))
@@ -168,19 +164,32 @@ def kernel_of(measured: Measurements, dissimilarity: str | Dissimilarity, noise:
     return replace(kernel, patterns=kernel.patterns / np.where(silent, np.inf, scales)[:, None], silent=silent)
 
 
-def _in_runs(kernel: Kernel, measured: Measurements) -> Kernel:
+def _in_runs(kernel: Kernel, measured: Measurements, label: str) -> Kernel:
     """Average in each run; if conditions are missing from runs, pairs of runs are compared."""
     if measured.run_codes is None or measured.run_names is None:
-        refuse(f"this dissimilarity is cross-validated over runs; say with {arg('runs')} which observation is of which")
+        refuse(
+            f"{label} is cross-validated over runs, and the observations have no {measured.runs}; give {arg('runs')} "
+            "the descriptor that names the run of each observation, or the run of each observation"
+        )
     n, n_runs = kernel.n_conditions, len(measured.run_names)
     if n_runs < 2:
-        refuse(f"this dissimilarity is cross-validated over runs, and there is only {quote(measured.run_names)}")
+        refuse(
+            f"{label} is cross-validated over runs, and all observations are of run {measured.run_names[0]!r}; give "
+            f"{arg('runs')} a descriptor with several values, or use a dissimilarity that is not cross-validated"
+        )
     cells, codes = np.unique(measured.run_codes * n + measured.codes, return_inverse=True)
     patterns = mean_of_each(measured.values, codes, len(cells))
     if len(cells) == n * n_runs:
         return replace(kernel, patterns=patterns, n_runs=n_runs)
     run_of, condition_of = np.divmod(cells, n)
     present = tuple(condition_of[run_of == run] for run in range(n_runs))
+    if kernel.function is correlation_cv:
+        run = next(number for number, part in enumerate(present) if len(part) < n)
+        lacking = [measured.names[k] for k in range(n) if k not in present[run]]
+        refuse(
+            f"correlation_cv divides by what is shared by all runs, so it needs all conditions in all runs, and run "
+            f"{measured.run_names[run]!r} lacks {quote(lacking)}; leave out conditions or runs, or use 'crossnobis'"
+        )
     return replace(kernel, patterns=patterns, name="", present=present)
 
 

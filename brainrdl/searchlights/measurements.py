@@ -51,6 +51,8 @@ class Measurements:
         How many channels are not used, and why.
     descriptors : dict
         What describes the dataset, for example its subject.
+    runs : str
+        Says in messages where the runs were sought.
     """
 
     values: Values
@@ -63,6 +65,7 @@ class Measurements:
     dof: float | None
     left_out: dict[str, int]
     descriptors: dict[str, Any]
+    runs: str = ""
 
 
 def measurements_of(
@@ -122,6 +125,7 @@ def measurements_of(
         values, varies, names, codes, run_names, run_codes, residuals, dof,
         {why: n for why, n in counts.items() if n},
         {key: value for key, value in described.items() if key in ("subject", "session", "task")},
+        _sought(runs, observed),
     )  # fmt: skip
 
 
@@ -225,6 +229,14 @@ def _coded(given: str | Sequence[str], observed: dict[str, Any], n: int, what: s
     names = list(dict.fromkeys(values))
     number = {name: index for index, name in enumerate(names)}
     return names, np.array([number[value] for value in values])
+
+
+def _sought(runs: str | Sequence[str], observed: dict[str, Any]) -> str:
+    """Say which descriptor was to name the runs, and which others there are."""
+    if not isinstance(runs, str):
+        return arg("runs")
+    known = [key for key in observed if key != "index"]
+    return f"descriptor {runs!r}" + (f"{nearest(runs, known)} (they have {quote(known)})" if known else "")
 
 
 def _residuals(

@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 import numpy as np
 import numpy.typing as npt
 from scipy.sparse import coo_array, csr_array
 
-from brainrdl._core.errors import arg, check_number, check_unique, check_whole, quote, refuse
+from brainrdl._core.errors import arg, check_number, check_unique, check_whole, named, quote, refuse
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -185,7 +185,7 @@ def _volume(given: Mask, affine: npt.ArrayLike | None, what: str) -> tuple[npt.N
         try:
             image = nibabel.load(given)
         except Exception as error:  # damaged files fail in many ways
-            refuse(f"{what}= {str(given)!r} cannot be read as an image: {error}")
+            refuse(f"{named(what)} {str(given)!r} cannot be read as an image: {error}")
     if hasattr(image, "affine"):
         if affine is not None:
             refuse(f"the {what} is an image and has its own affine; leave out {arg('affine')}")
@@ -318,7 +318,7 @@ def surface_neighbourhoods(
     own = _chosen(centres, surface.n_vertices)
     near = _within(surface, float(radius), own) if radius is not None else _rings(surface, rings, own)
     if near.nnz == len(own):
-        refuse(f"radius {radius!r} mm reaches no other vertex: edges are {surface.edge_length():.3g} mm long")
+        _refuse_alone(surface, radius)
     return Neighbourhoods(
         "surface",
         pd.DataFrame({"vertex": own, **dict(zip("xyz", surface.coordinates[own].T, strict=True))}),
@@ -329,6 +329,19 @@ def surface_neighbourhoods(
         _between(surface.edges, own, surface.n_vertices),
         None,
         {"n_vertices": surface.n_vertices, "structure": surface.structure},
+    )
+
+
+def _refuse_alone(surface: Mesh, radius: float | None) -> NoReturn:
+    """Refuse patches of single vertices."""
+    if radius is None:
+        refuse(
+            "the centres have no neighbours: no edge of the mesh begins at them; give other centres, or another mesh"
+        )
+    length = surface.edge_length()
+    refuse(
+        f"radius {radius:g} mm reaches no other vertex: edges are {length:.3g} mm long; choose a larger "
+        f"{arg('radius')}, or {arg('rings', 1)}"
     )
 
 
@@ -426,7 +439,8 @@ def sensor_neighbourhoods(
         refuse(f"there are {n} sensors, but {len(listed)} names {quote(listed)}")
     check_unique(listed, "the sensors")
     if near.nnz == n:
-        refuse("no sensor has a neighbour; choose a larger radius")
+        remedy = f"choose a larger {arg('radius')}" if adjacency is None else f"correct {arg('adjacency')}"
+        refuse(f"no sensor has a neighbour; {remedy}")
     rows, columns = near.nonzero()
     above = rows < columns
     labels = {} if names is None else {"channel": np.array(listed, dtype=object)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from brainrdl.recipe.schema import Recipe
 from brainrdl.sharing.finished_runs import FinishedRun, load_run
 from brainrdl.stimuli.categories import groups_of
 from brainrdl.stimuli.named_images import Stimuli
+from brainrdl.stimuli.streams import ImageStream
 from brainrdl.teachers.protocol import Teacher, known_conditions
 
 
@@ -95,7 +97,13 @@ def evaluate_run_elsewhere(
 def _new_to_the_task(run: FinishedRun, stimuli: Stimuli, drop: bool) -> Stimuli:
     """Refuse or leave out images that are byte-identical to images of the task that the student has learned."""
     task = make_task(run.recipe, run.network)
-    if task is None or not isinstance(task.stimuli, Stimuli):  # a recipe has no streams
+    if task is not None and isinstance(task.stimuli, ImageStream):
+        warnings.warn(
+            f"the student was also trained on {task.stimuli.where}, whose images are not known, so it was not checked "
+            "whether these images were among them",
+            stacklevel=2,
+        )
+    if task is None or not isinstance(task.stimuli, Stimuli):
         return stimuli
     learned = frozenset(task.stimuli.digests().values())
     same = [name for name, digest in stimuli.digests().items() if digest in learned]

@@ -447,9 +447,9 @@ class Stimuli:
             return self._source.stack([self._positions[name] for name in names])
         if self._memory is None or view.random_function is not None:
             return self._load(names, view, view.seeds(draw, len(names)))
-        positions = [self._positions[name] for name in names]
-        missing = {place: name for place, name in zip(positions, names, strict=True) if place not in self._memory}
-        if missing:
+        positions = list(map(self._positions.__getitem__, names))
+        if not self._memory.has(positions):
+            missing = {place: name for place, name in zip(positions, names, strict=True) if place not in self._memory}
             images, known = self._load(tuple(missing.values()), view, [0] * len(missing)), self._memory.shape
             if known not in (None, images.shape[1:]):
                 _refuse_sizes("an image loaded before", known, repr(next(iter(missing.values()))), images.shape[1:])
@@ -687,7 +687,7 @@ class Stimuli:
         if isinstance(names, str):
             refuse(f"names must be a list of names, got the single string {names!r}; write [{names!r}]")
         asked = tuple(names)
-        if any(name not in self._positions for name in asked):
+        if not all(map(self._positions.__contains__, asked)):
             check_conditions(asked, self._positions, f"the stimuli of {self._source.where}")
         return asked
 

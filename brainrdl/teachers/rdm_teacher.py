@@ -17,7 +17,7 @@ from torch import Tensor
 
 from brainrdl._core.errors import arg, check_conditions, check_option, check_unique, nearest, quote, refuse
 from brainrdl._core.files import hash_words
-from brainrdl.dissimilarity.pairs import pair_blocks, places_of
+from brainrdl.dissimilarity.pairs import pair_blocks, pairs_of, places_of, to_square
 from brainrdl.rdms import by_name, conversion
 from brainrdl.rdms.mapped import InDouble, MappedPairs, PairsOf, rows_of
 from brainrdl.rdms.partial import Later, Mask, Pairs, blocks, chosen_blocks, factors, mean_rdm, weighted_mean
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 Names = Sequence[str] | str | Path
 
 COMBINE = ("mean", "reliability", "sample", "all")
+
+_SQUARES = 2**22  # numbers in the square matrices that are kept if RDMs are small: 16 MB
 
 
 class RDMTeacher:
@@ -140,6 +142,7 @@ class RDMTeacher:
         self.subjects = tuple(dict.fromkeys(subject for rows in subjects.values() for subject in rows))
         self._rows = subjects
         self._positions = {condition: position for position, condition in enumerate(conditions)}
+        self._squares: npt.NDArray[np.float32] | None = None
         self._last: tuple[tuple[str, ...], torch.device, dict[str, Tensor]] | None = None
 
     def __repr__(self) -> str:
@@ -177,19 +180,31 @@ class RDMTeacher:
     def _look_up(self, names: tuple[str, ...], device: torch.device) -> dict[str, Tensor]:
         check_conditions(names, self._positions, f"teacher {self.name!r}")
         check_unique(names, f"the conditions asked of teacher {self.name!r}")
-        answers = [self._answer(target) for target in self.targets]
-        found = self._chosen([row for rows in answers for row in rows], names, torch.float32)
-        parts = found.split([len(rows) for rows in answers])
-        return {target: part.to(device) for target, part in zip(self.targets, parts, strict=True)}
+        answers = {target: self._answer(target) for target in self.targets}
+        every = [row for rows in answers.values() for row in rows]
+        if len(every) * len(self.conditions) ** 2 <= _SQUARES and not self._is_mapped():
+            found = self._from_squares(every, names)
+        else:
+            found = self._chosen(every, names, torch.float32)
+        parts = found.split([len(rows) for rows in answers.values()]) if len(answers) > 1 else (found,)
+        return {target: part.to(device) for target, part in zip(answers, parts, strict=True)}
+
+    def _from_squares(self, rows: Sequence[Pairs], names: tuple[str, ...]) -> Tensor:
+        """Do the same as `_chosen` for few conditions, faster."""
+        if self._squares is None:
+            self._squares = to_square(torch.stack([row.float() for row in rows if isinstance(row, Tensor)])).numpy()
+        positions = np.array(list(map(self._positions.__getitem__, names)))
+        return torch.from_numpy(pairs_of(self._squares.take(positions, 1).take(positions, 2)))
 
     def _chosen(self, rows: Sequence[Pairs], names: tuple[str, ...], dtype: torch.dtype) -> Tensor:
         """Return the pairs of some conditions in their order, (n_rows, n_pairs)."""
-        positions = np.array([self._positions[name] for name in names])
+        positions = np.array(list(map(self._positions.__getitem__, names)))
         found = torch.empty(len(rows), len(names) * (len(names) - 1) // 2, dtype=dtype)
         for part, places in places_of(positions, len(self.conditions)):
             index = torch.from_numpy(places)
-            for pairs, row in zip(found, rows, strict=True):
-                pairs[part] = row[index]
+            for k, row in enumerate(rows):
+                # faster than row[index], which RDMs in a file need
+                found[k, part] = row.index_select(0, index) if isinstance(row, Tensor) else row[index]
         return found
 
     def _answer(self, target: str) -> list[Pairs]:

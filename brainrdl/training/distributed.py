@@ -223,6 +223,8 @@ def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
     --------
     >>> average_gradients(nn.Linear(2, 2).parameters())
     """
+    if n_processes() == 1:
+        return
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
     for gradient, mean in zip(gradients, average(gradients), strict=True):
         if mean is not gradient:

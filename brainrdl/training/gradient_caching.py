@@ -34,6 +34,7 @@ def cached_backward(
     backward: Callable[[Tensor], None],
     *,
     around: Callable[[], AbstractContextManager[object]] = nullcontext,
+    around_backward: Callable[[], AbstractContextManager[object]] = nullcontext,
 ) -> tuple[StudentOutput, Tensor]:
     """Add the gradient of a loss over all images to the student's parameters, in the memory of a micro-batch.
 
@@ -54,7 +55,9 @@ def cached_backward(
         Function that computes gradients from the loss, once: ``torch.Tensor.backward`` or ``accelerator.backward``.
         What it scales the loss by also scales the gradient.
     around : callable, optional
-        Context of each pass of the network, for example ``accelerator.autocast``; the loss is computed outside.
+        Context of each forward pass of the network, for example ``accelerator.autocast``; the loss is computed outside.
+    around_backward : callable, optional
+        Context of each backward pass of the network.
 
     Returns
     -------
@@ -94,7 +97,8 @@ def cached_backward(
         with around():
             again = student(part)
         tensors, gradients = _with_gradient(again, patterns, logits)
-        torch.autograd.backward(tensors, gradients)
+        with around_backward():
+            torch.autograd.backward(tensors, gradients)
     _set_random_state(at_the_end, images.device)
     kept = {layer: rows.detach() for layer, rows in output.patterns.items()}
     return StudentOutput(kept, None if output.logits is None else output.logits.detach()), loss.detach()

@@ -133,13 +133,17 @@ class _Images:
     def __getitem__(self, asked: tuple[int, Names]) -> Any:
         step, names = asked
         self._stimuli.check_batch(names)
-        draw = seed_of_draw(self._seed, step)
+        draw = self._draw(step)
         images = self._stimuli.load(names, self._view, draw)
         return self._finished(images, draw) if self._whole else images
 
     def complete(self, images: Any, step: int) -> Any:
         """Finish the images on the device."""
-        return images if self._whole else self._finished(images, seed_of_draw(self._seed, step))
+        return images if self._whole else self._finished(images, self._draw(step))
+
+    def _draw(self, step: int) -> int:
+        """Return the seed of what is drawn for a step; 0 if nothing is drawn."""
+        return 0 if self._view.augmentation is None else seed_of_draw(self._seed, step)
 
     def _finished(self, images: Any, draw: int) -> Any:
         return self._view.together(images, draw) if self._stimuli.has_images else images

@@ -210,7 +210,7 @@ def _train(
             if ended or (patience is not None and state.looks_since_best >= patience):
                 return
             run.step(state)
-            state.stopped = called(callbacks, "on_step", state.step, run.latest(state))
+            state.stopped = bool(callbacks) and called(callbacks, "on_step", state.step, run.latest(state))
             stop = bool(folder) and anywhere(bool(asked_to_stop), run.device)
             if target and (stop or state.step % options["checkpoint_every"] == 0):
                 run.check()

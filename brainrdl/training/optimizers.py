@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from fnmatch import fnmatchcase
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -204,9 +204,11 @@ def _fused(optimizer: str | Callable[..., Optimizer], make: Callable[..., Optimi
     return partial(make, fused=True)
 
 
-@contextmanager
-def tf32(wanted: bool, device: torch.device) -> Iterator[None]:
-    """During the block, multiply matrices in TensorFloat-32 on a GPU, if that is wanted.
+def tf32(wanted: bool, device: torch.device) -> AbstractContextManager[None]:
+    """During the block, compute matrix products and convolutions in TensorFloat-32 on a GPU, if that is wanted.
+
+    If it is not wanted, torch's settings stay as they are. By default torch uses TensorFloat-32 for convolutions, and
+    not for matrix products.
 
     Examples
     --------
@@ -214,15 +216,19 @@ def tf32(wanted: bool, device: torch.device) -> Iterator[None]:
     ...     torch.get_float32_matmul_precision()
     'highest'
     """
-    if not wanted or device.type != "cuda":
-        yield
-        return
-    before = torch.get_float32_matmul_precision()
+    return _in_tf32() if wanted and device.type == "cuda" else nullcontext()
+
+
+@contextmanager
+def _in_tf32() -> Iterator[None]:
+    products, convolutions = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
     torch.set_float32_matmul_precision("high")
+    torch.backends.cudnn.allow_tf32 = True
     try:
         yield
     finally:
-        torch.set_float32_matmul_precision(before)
+        torch.set_float32_matmul_precision(products)
+        torch.backends.cudnn.allow_tf32 = convolutions
 
 
 def averaged(student: Student, decay: float) -> AveragedModel:

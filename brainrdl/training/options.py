@@ -162,8 +162,9 @@ class TrainingOptions(TypedDict, total=False):
         bool,
         Option(
             False,
-            "Multiply matrices of the network and of its gradient in TensorFloat-32 on GPUs that have it: faster, with "
-            "about 3 decimal digits. RDMs are computed in float32. On other devices this changes nothing.",
+            "Compute matrix products and convolutions of the network and of its gradient in TensorFloat-32 on GPUs "
+            "that have it: faster, with about 3 decimal digits. RDMs are computed in float32. By default torch's "
+            "settings are kept: TensorFloat-32 in convolutions only. On other devices this changes nothing.",
         ),
     ]
     fused: Annotated[

@@ -15,6 +15,7 @@ from brainrdl.loss.rdm_loss import RDMLoss, check_rdm_loss
 from brainrdl.models.hooks import evaluating
 from brainrdl.models.student import Student
 from brainrdl.runs import provenance
+from brainrdl.runs.callables import identify_callables, identify_loss
 from brainrdl.runs.fingerprint import hash_task, hashes_of, settings_of
 from brainrdl.stimuli.categories import groups_of
 from brainrdl.stimuli.named_images import Stimuli
@@ -149,7 +150,56 @@ def identify(planned: Plan, device: torch.device) -> tuple[dict[str, Any], dict[
         "terms": provenance.describe(planned.terms),
         "hashes": hashes,
     }
+    code = code_of_run(stimuli, planned.loss, task, options)
+    settings |= {"code": code} if code else {}
     return settings, provenance.gather_provenance(**hashes) | {"device": str(device)}
+
+
+def code_of_run(
+    stimuli: Stimuli, loss: RDMLoss | None, task: Task | None, options: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Describe the user's functions and objects in a run, of which other settings have only the names.
+
+    Parameters
+    ----------
+    stimuli : Stimuli
+    loss : RDMLoss or None
+    task : Task or None
+    options : mapping
+        Options of `fit`; others than functions are left out.
+
+    Returns
+    -------
+    dict
+        Empty if there are none. Terms of the loss describe themselves.
+
+    Examples
+    --------
+    >>> code_of_run(Stimuli.from_arrays(torch.zeros(1, 1, 2, 2), ["a"]), None, None, {"optimizer": "adam"})
+    {}
+    """
+    of_task = {} if task is None else {f"task {name}": value for name, value in task.options.items()}
+    sources = {"": stimuli, "task ": None if task is None else task.stimuli}
+    views = {
+        f"{whose}{what}": getattr(source, what)
+        for whose, source in sources.items()
+        if source is not None
+        for what in ("transform", "augmentation")
+    }
+    of_loss = {} if loss is None else identify_loss(loss)
+    return identify_callables({**options, **of_task, **views}) | ({"loss": of_loss} if of_loss else {})
+
+
+def hashes_of_task(task: Task | None) -> dict[str, str]:
+    """Digests of all images of a task that have names, and of their labels; empty if there are none.
+
+    Examples
+    --------
+    >>> hashes_of_task(None)
+    {}
+    """
+    images = _named_images(task)
+    return hash_task(images, None if images is None else (images.names, ()))
 
 
 def _hash_stream(planned: Plan, device: torch.device) -> dict[str, str]:

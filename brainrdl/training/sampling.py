@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from math import ceil
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
 from brainrdl._core.constants import MIN_CONDITIONS
@@ -71,12 +73,13 @@ class Batches:
         epoch, position = divmod(step, self.steps_per_epoch)
         order = _order(len(self.names), self.seed, epoch)
         chosen = order[position * self.batch_size : (position + 1) * self.batch_size]
-        return tuple(self.names[i] for i in chosen.tolist())
+        return tuple(map(self.names.__getitem__, chosen.tolist()))
 
 
 @lru_cache(maxsize=4)  # a new order of a million names takes as long as a step
-def _order(n: int, seed: int, epoch: int) -> torch.Tensor:
-    return torch.randperm(n, generator=generator(seed, epoch))
+def _order(n: int, seed: int, epoch: int) -> npt.NDArray[np.int64]:
+    order: npt.NDArray[np.int64] = torch.randperm(n, generator=generator(seed, epoch)).numpy()
+    return order
 
 
 def coverage(batches: Batches, n_steps: int) -> float:

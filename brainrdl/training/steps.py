@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -217,6 +217,7 @@ class Run:
             micro_batch,
             self._backward,
             around=self._precision,
+            around_backward=self._products,
         )
         return total
 
@@ -261,14 +262,15 @@ class Run:
 
     def _rdm_loss(self, batch: Batch, patterns: Mapping[str, Tensor], state: State) -> Tensor:
         """Compare the patterns of the batch, and of the conditions of earlier steps that are remembered."""
+        if not self.options["memory"]:
+            self.targets = self._targets(batch, (), state.step)
+            return self.loss(patterns, self.targets, state.step)
         memory = PatternMemory(state.remembered, state.memory)
         others = memory.without(batch.names)
         self.targets = others.compared(self._targets(batch, others.names, state.step))
-        loss = self.loss(others.added_to(patterns), self.targets, state.step)
-        if self.options["memory"]:
-            memory = memory.after(batch.names, patterns, self.options["memory"])
-            state.remembered, state.memory = memory.names, dict(memory.patterns)
-        return loss
+        memory = memory.after(batch.names, patterns, self.options["memory"])
+        state.remembered, state.memory = memory.names, dict(memory.patterns)
+        return self.loss(others.added_to(patterns), self.targets, state.step)
 
     def _targets(self, batch: Batch, remembered: tuple[str, ...], step: int) -> dict[str, Tensor]:
         """Ask the teacher for its RDMs of the batch and the remembered conditions, of the images it should be given."""
@@ -319,13 +321,21 @@ class Run:
         else:
             self.accelerator.clip_grad_norm_(parameters, norm)  # which undoes the scale of the loss
 
+    def _precision(self) -> AbstractContextManager[object]:
+        """Return the context of a forward pass of the network."""
+        return self._reduced() if self.options["tf32"] or self.options["mixed_precision"] != "no" else nullcontext()
+
     @contextmanager
-    def _precision(self) -> Iterator[None]:
-        with self.accelerator.autocast(), tf32(self.options["tf32"], self.device):
+    def _reduced(self) -> Iterator[None]:
+        with self.accelerator.autocast(), self._products():
             yield
 
+    def _products(self) -> AbstractContextManager[None]:
+        """Return the context of a backward pass of the network."""
+        return tf32(self.options["tf32"], self.device)
+
     def _backward(self, total: Tensor) -> None:
-        with tf32(self.options["tf32"], self.device):
+        with self._products():
             # Accelerate looks for optional packages at each call, which takes longer than a small network's pass.
             if self.accelerator.scaler is None:
                 total.backward()
@@ -452,9 +462,13 @@ def _gathered(output: StudentOutput, n: int) -> StudentOutput:
 
 def _row(*losses: Tensor | None) -> Tensor:
     """Losses of a step, on their device; NaN for None."""
-    device = next(loss.device for loss in losses if loss is not None)
-    missing = torch.full((), math.nan, device=device)
+    missing = _missing(next(loss.device for loss in losses if loss is not None))
     return torch.stack([missing if loss is None else loss.detach().float() for loss in losses])
+
+
+@cache
+def _missing(device: torch.device) -> Tensor:
+    return torch.full((), math.nan, device=device)
 
 
 def _column_means(rows: Sequence[Tensor], n: int) -> list[float]:

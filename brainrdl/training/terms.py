@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from types import CellType, FunctionType, MethodType
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -14,9 +13,7 @@ from torch import Tensor, nn
 from brainrdl._core.errors import arg, check_number, check_option, refuse
 from brainrdl._core.files import digest
 from brainrdl.distillation.frozen_network import FrozenNetwork
-from brainrdl.models.feature_cache import digest_network
-from brainrdl.runs.fingerprint import code_digest
-from brainrdl.runs.provenance import describe
+from brainrdl.runs.callables import identify_callable, identify_module
 from brainrdl.teachers.protocol import uses_images, view_of
 from brainrdl.training.distributed import average
 
@@ -54,9 +51,11 @@ class Term:
 
     Notes
     -----
-    A run is resumed only with the same terms. Of a function its name, its code and the values that it uses from an
-    enclosing function are compared: numbers, text, tensors, lists of these, networks and functions. Of other values
-    only the class can be compared, and of a function that is not written in Python only the name.
+    A run is resumed only with the same terms. Of a function its name, its code, its defaults and the values that it
+    uses from an enclosing function are compared: numbers, text, tensors, lists of these, networks, functions and
+    objects. Of a module or another object, its code and its public attributes are compared: one that counts or
+    remembers something should do so in an attribute whose name begins with an underscore. Functions that a term calls
+    by their global name are not compared, and of a function that is not written in Python only the name is.
 
     Examples
     --------
@@ -78,8 +77,8 @@ class Term:
 
     def settings(self) -> dict[str, Any]:
         """Return what identifies the term, for the settings of a run: of a module its structure and frozen weights."""
-        module = isinstance(self.function, nn.Module)
-        function = repr(self.function) if module else _identity_of(self.function)
+        own = self.function
+        function = identify_module(own) if isinstance(own, nn.Module) else identify_callable(own)
         about = {"function": function, "weight": self.weight, "on": self.on}
         frozen = _frozen_in(self.function)
         return {**about, "frozen": frozen} if frozen else about
@@ -173,33 +172,6 @@ def check_views(terms: Mapping[str, Term], augmented: Mapping[str, bool]) -> Non
                 )
 
 
-def _identity_of(function: object, outer: tuple[object, ...] = ()) -> Any:
-    """Describe a function: its name, its code, and the values that it uses from an enclosing function."""
-    if isinstance(function, MethodType):
-        return {"method": _identity_of(function.__func__), "of": describe(function.__self__)}
-    if not isinstance(function, FunctionType) or function in outer:  # a function can call itself
-        return describe(function)
-    names = function.__code__.co_freevars
-    held = {name: _held(cell, (*outer, function)) for name, cell in zip(names, function.__closure__ or (), strict=True)}
-    defaults = [*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()]
-    given = [_held_value(value, (*outer, function)) for value in defaults]
-    about = {"function": describe(function), "code": code_digest(function)}
-    return about | ({"holds": held} if held else {}) | ({"defaults": given} if given else {})
-
-
-def _held(cell: CellType, outer: tuple[object, ...]) -> Any:
-    try:
-        return _held_value(cell.cell_contents, outer)
-    except ValueError:  # not assigned yet
-        return None
-
-
-def _held_value(value: object, outer: tuple[object, ...]) -> Any:
-    if isinstance(value, nn.Module):
-        return digest_network(value)
-    return value.identity if isinstance(value, FrozenNetwork) else _identity_of(value, outer)
-
-
 def _frozen_in(function: object) -> dict[str, Any]:
     """Describe the frozen networks that a term holds, and digest the parameters that it does not train."""
     found: dict[str, Any] = {place: network.identity for place, network in frozen_networks(function).items()}
@@ -245,16 +217,18 @@ class Balance(nn.Module):
         """Return the total loss."""
         if self.kind == "gradient norms" and step % _EVERY == 0:
             self._measure(losses, parameters)
-        total = []
-        for position, name in enumerate(self.names):
-            term = weights[name] * losses[name]
-            if self.kind == "uncertainty":
-                s = self.log_variances[position]
-                term = torch.exp(-s) * term + s
-            elif self.kind == "gradient norms":
-                term = self.factors[position] * term
-            total.append(term)
-        return torch.stack(total).sum()
+        first, *others = (self._weighed(name, losses[name], weights[name]) for name in self.names)
+        return sum(others, first)
+
+    def _weighed(self, name: str, loss: Tensor, weight: float) -> Tensor:
+        term = loss if weight == 1 else weight * loss
+        if self.kind == "fixed":
+            return term
+        position = self.names.index(name)
+        if self.kind == "gradient norms":
+            return self.factors[position] * term
+        s = self.log_variances[position]
+        return torch.exp(-s) * term + s
 
     def _measure(self, losses: Mapping[str, Tensor], parameters: Sequence[Tensor]) -> None:
         norms = torch.stack([_gradient_norm(losses[name], parameters) for name in self.names])

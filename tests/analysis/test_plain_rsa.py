@@ -14,12 +14,16 @@ from rsatoolbox.model import ModelFixed
 from rsatoolbox.rdm import RDMs, compare
 from scipy.stats import ttest_ind
 
-from brainrdl import BrainrdlError, RSAResult, Stimuli, Student, rdms, rsa
+from brainrdl import BrainrdlError, RDMTeacher, RSAResult, Stimuli, Student, rdms, rsa
+from brainrdl.analysis import scores_of_result
 from brainrdl.analysis.best_layers import best_layers
-from brainrdl.analysis.comparisons import TargetRDMs, compare_all
+from brainrdl.analysis.comparisons import Sampling, TargetRDMs, compare_all
 from brainrdl.analysis.group_differences import group_differences
 from brainrdl.analysis.model_sources import ModelRDM, model_rdms_of
+from brainrdl.evaluation.held_out import teacher_rdms
 from brainrdl.evaluation.scores import TeacherRDMs
+from brainrdl.inference import ceiling_test
+from brainrdl.reporting import rsa_page
 
 NAMES = [f"im{k:02d}" for k in range(16)]
 N_PAIRS = 120
@@ -154,7 +158,7 @@ def test_a_constant_layer_is_never_the_best() -> None:
     it = torch.tensor(data.subset("roi", "IT").dissimilarities)
     target = TargetRDMs.of(TeacherRDMs("IT", tuple(NAMES), tuple(SUBJECTS), it), rows)
     assert best_layers([target], ["corr"])["layer"].tolist() == ["live"]
-    summary = compare_all([target], ["corr"], False, True, "holm")[0].set_index("layer")
+    summary = compare_all([target], ["corr"], False, Sampling(), "holm")[0].set_index("layer")
     assert summary.loc["dead", ["score", "low", "high", "p", "p_ceiling"]].isna().all(axis=None)
 
 
@@ -189,7 +193,7 @@ def test_choosing_among_layers_of_noise_is_not_optimistic() -> None:
         rows = [ModelRDM("net", f"layer{k}", names, one[None]) for k, one in enumerate(models)]
         target = TargetRDMs.of(TeacherRDMs("IT", names, tuple("abcd"), subjects), rows)
         chosen.append(best_layers([target], ["corr"], folds=4)["score"].iloc[0])
-        highest.append(compare_all([target], ["corr"], False, False, "holm")[0]["score"].max())
+        highest.append(compare_all([target], ["corr"], False, Sampling("none"), "holm")[0]["score"].max())
     error = np.std(chosen, ddof=1) / np.sqrt(len(chosen))
     assert np.mean(highest) > 0.1
     assert abs(np.mean(chosen)) < 3 * error
@@ -286,6 +290,8 @@ def test_models_that_cannot_be_scored_are_refused() -> None:
     for options, message in (
         ({"comparators": "kendall"}, "comparator 'kendall'"),
         ({"intervals": "bootstrap"}, "intervals 'bootstrap'"),
+        ({"n_bootstrap": 100}, "n_bootstrap=100 has no effect with intervals='dyadic'"),
+        ({"intervals": "dual-bootstrap", "n_bootstrap": 1}, "at least 2 resamples"),
         ({"correction": "bonferroni"}, "correction 'bonferroni'"),
     ):
         with pytest.raises(BrainrdlError, match=message):
@@ -297,6 +303,79 @@ def test_without_intervals_only_the_scores_are_computed() -> None:
     bare, whole = (rsa(layers(truth), data, comparators="corr", intervals=kind) for kind in ("none", "dyadic"))
     assert bare.summary[["low", "high", "p"]].isna().all(axis=None)
     np.testing.assert_allclose(bare.summary["score"], whole.summary["score"])
+
+
+def test_a_bootstrap_gives_wider_intervals_of_the_same_scores_and_differences() -> None:
+    data, truth = brain()
+    models, both = layers(truth), {"comparators": ["corr", "spearman"], "folds": 0}
+    found = rsa(models, data, intervals="dual-bootstrap", n_bootstrap=200, **both)
+    usual = rsa(models, data, **both)
+    for name, value in (("summary", "score"), ("contrasts", "difference")):
+        table, other = getattr(found, name), getattr(usual, name)
+        np.testing.assert_allclose(table[value], other[value], atol=1e-12)
+        width, usual_width = table["high"] - table["low"], other["high"] - other["low"]
+        assert (width / usual_width).median() > 1.05
+    pd.testing.assert_series_equal(found.summary["p_ceiling"], usual.summary["p_ceiling"])
+    assert found.settings["n_bootstrap"] == 200
+    again = rsa(models, data, intervals="dual-bootstrap", n_bootstrap=200, **both)
+    pd.testing.assert_frame_equal(again.summary, found.summary)
+
+
+def test_the_methods_text_says_that_a_bootstrap_is_conservative() -> None:
+    data, truth = brain()
+    found = rsa(layers(truth), data, comparators="corr", intervals="dual-bootstrap", n_bootstrap=20, folds=0)
+    text = " ".join(rsa_page._methods(found.summary, found.settings, found.best_layers))
+    assert "20 resamples of the dual bootstrap" in text
+    assert "conservative" in text
+    cited = [reference.doi for reference in rsa_page._references(found.summary, found.settings)]
+    assert "10.7554/eLife.82566" in cited
+
+
+def test_p_ceiling_is_that_of_the_ceiling_test() -> None:
+    data, truth = brain()
+    data.dissimilarities[0, :9] = np.nan
+    noisy = truth + np.random.default_rng(5).random((2, N_PAIRS))
+    rows = rsa(layers(truth), data, comparators=["corr", "spearman"]).summary.query("against == 'subjects'")
+    for (target, comparator), of_target in rows.groupby(["target", "comparator"]):
+        it = data.subset("roi", target)
+        teacher = teacher_rdms(RDMTeacher(it), None, tuple(NAMES), (target,))[target]
+        expected = ceiling_test(layers(truth).dissimilarities, teacher.pairs.double(), comparator)
+        assert of_target["p_ceiling"].tolist() == pytest.approx([test.p for test in expected])
+        difference = of_target["score"] - of_target["ceiling_lower"]
+        assert difference.tolist() == pytest.approx([test.value for test in expected])
+    assert (
+        rsa({"noisy": rdms.from_array(noisy[0], NAMES)}, data.subset("subject", ["a", "b"]))
+        .summary["p_ceiling"]
+        .isna()
+        .all()
+    )  # the bound of one other subject cannot be made again without this subject
+
+
+def test_a_result_of_rsatoolbox_has_the_scores_and_gives_them_back() -> None:
+    data, truth = brain()
+    models = layers(truth)
+    found = rsa({"net": models}, data, comparators=["corr", "spearman"], folds=0)
+    it = data.subset("roi", "IT")
+    result = found.to_result("spearman", target="IT")
+    expected = eval_fixed([ModelFixed(str(k), models[k]) for k in range(3)], it, method="spearman")
+    np.testing.assert_allclose(result.evaluations, expected.evaluations)
+    np.testing.assert_allclose(result.get_sem(), expected.get_sem())
+    np.testing.assert_allclose(result.test_pairwise(), expected.test_pairwise())
+    np.testing.assert_allclose(result.get_noise_ceil().squeeze(), expected.get_noise_ceil().squeeze())
+    assert [model.name for model in result.models] == [f"net, conv{k}" for k in range(3)]
+    rows = found.scores.query("comparator == 'spearman' and target == 'IT'").reset_index(drop=True)
+    again = scores_of_result(result, target="IT", subjects=SUBJECTS)
+    pd.testing.assert_frame_equal(again, rows, check_dtype=False)
+    assert scores_of_result(expected)["model"].tolist() == [name for name in "012" for _ in SUBJECTS]
+    with pytest.raises(BrainrdlError, match=r"targets \['IT', 'EVC'\]; choose one"):
+        found.to_result()
+    with pytest.raises(BrainrdlError, match="comparator 'cosine'"):
+        found.to_result("cosine", target="IT")
+    with pytest.raises(BrainrdlError, match="the 6 subjects of the result"):
+        scores_of_result(result, subjects=["a"])
+    result.cv_method = "bootstrap"
+    with pytest.raises(BrainrdlError, match="the result is of 'bootstrap'"):
+        scores_of_result(result)
 
 
 def test_a_saved_result_is_read_again(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ import numpy as np
 import scipy.stats
 import torch
 from rsatoolbox.data import Dataset
-from rsatoolbox.rdm import RDMs, compare
+from rsatoolbox.rdm import RDMs, calc_rdm as rsatoolbox_rdm, compare
 
 from brainrdl import calc_rdm, dissimilarity
 from brainrdl.inference.partial_correlation import partial
@@ -65,6 +65,19 @@ def large(generator: np.random.Generator) -> Iterator[Row]:
     )
 
 
+def small(generator: np.random.Generator) -> Iterator[Row]:
+    observed = {"stimulus": [f"image {k}" for k in range(20)]}
+    measured = Dataset(generator.normal(size=(20, 50)), obs_descriptors=observed)
+    for name in ("correlation", "euclidean"):
+        yield (
+            f"calc_rdm of a Dataset, {name}, 20 x 50",
+            "rsatoolbox",
+            lambda name=name: calc_rdm(measured, name),
+            lambda name=name: rsatoolbox_rdm(measured, name, descriptor="stimulus"),
+            20,
+        )
+
+
 def with_mne_rsa(generator: np.random.Generator) -> Iterator[Row]:
     from mne_rsa import compute_rdm, rsa
 
@@ -99,7 +112,7 @@ def main() -> None:
     torch.set_num_threads(asked.threads)
     warnings.simplefilter("ignore")
     generator = np.random.default_rng(0)
-    rows = [*comparators(generator), *large(generator)]
+    rows = [*comparators(generator), *large(generator), *small(generator)]
     rows += with_mne_rsa(generator) if find_spec("mne_rsa") else []
     print(f"{asked.threads} threads\n\n| call | brainrdl (ms) | peer (ms) | ratio | peer |\n|---|---:|---:|---:|---|")
     for title, peer, ours, theirs, repeats in rows:

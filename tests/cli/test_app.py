@@ -607,6 +607,12 @@ WITHOUT_TORCH = [
     ["compare", "no.csv", "no.csv"],
     ["compare", "no.csv", "no.csv", "--read", "word"],
     ["plot", "no.csv"],
+    ["rsa", "model.h5", "--data", "no.csv", "--out", "no"],
+    ["power", "no.csv", "no.csv", "--n-stimuli", "10", "--n-subjects", "10"],
+    ["searchlight", "no.csv", "--mask", "no.nii", "--model", "no.csv", "--radius", "5", "--out", "no"],
+    ["evaluate", "no"],
+    ["evaluate", "no", "--teacher", "no.csv"],
+    ["report", "no"],
 ]
 
 
@@ -620,4 +626,4 @@ def test_commands_that_compute_nothing_do_not_load_torch(tmp_path: Path) -> None
     words = [sys.executable, "-c", code, json.dumps(WITHOUT_TORCH)]
     done = subprocess.run(words, capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr[-500:]
-    assert done.stderr.count("there is no file 'no.csv'") == 4
+    assert done.stderr.count("there is no file 'no.csv'") == 7

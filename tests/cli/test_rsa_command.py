@@ -38,6 +38,11 @@ def test_the_command_gives_the_numbers_of_the_function(files: Path) -> None:
     printed = json.loads(run(files / "net.h5", "--data", files / "it.h5", "-c", "corr", "--json"))
     expected = rsa(files / "net.h5", files / "it.h5", comparators="corr").summary
     assert [row["score"] for row in printed] == pytest.approx(expected["score"].tolist())
+    options = ("--intervals", "dual-bootstrap", "--n-bootstrap", 20, "--folds", 0)
+    printed = json.loads(run(files / "net.h5", "--data", files / "it.h5", "-c", "corr", "--json", *options))
+    how = {"intervals": "dual-bootstrap", "n_bootstrap": 20, "folds": 0}
+    expected = rsa(files / "net.h5", files / "it.h5", comparators="corr", **how).summary
+    assert [row["high"] for row in printed] == pytest.approx(expected["high"].tolist())
 
 
 def test_the_command_writes_a_folder_with_a_report(files: Path) -> None:

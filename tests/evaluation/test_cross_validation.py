@@ -15,7 +15,7 @@ import torch
 from sklearn.model_selection import PredefinedSplit
 from torch import Tensor, nn
 
-from brainrdl import RDMLoss, RDMTeacher, Readout, Stimuli, Student, fit, rdms, report
+from brainrdl import RDMLoss, RDMTeacher, Readout, Stimuli, Student, Task, fit, rdms, report
 from brainrdl._core import files as _files
 from brainrdl._core.errors import BrainrdlError
 from brainrdl.datasets.simulation import simulate_subjects
@@ -468,6 +468,23 @@ def test_inner_tables_of_another_fold_or_run_are_refused_when_resumed(tmp_path: 
         shutil.copy(source.with_suffix(suffix), second.with_suffix(suffix))
     with pytest.raises(BrainrdlError, match=r"-inner.json' is of another run or fold; delete it, and resume the run"):
         quick(**options, out=tmp_path / "run", lr=0.01, resume=True)
+
+
+def test_a_run_with_inner_folds_is_not_resumed_with_other_images_or_another_loss_of_the_task(tmp_path: Path) -> None:
+    def run(seed: int, factor: float, resume: bool = True) -> None:
+        pixels = torch.rand(8, 1, 4, 4, generator=torch.Generator().manual_seed(seed))
+        own = Stimuli.from_arrays(pixels, [f"t{k}" for k in range(8)], labels=list("aabbaabb"))
+        task = Task(own, loss=lambda logits, labels: factor * logits.square().mean())
+        quick(**options, task=task, out=tmp_path / "run", resume=resume)
+
+    options: dict[str, Any] = {"controls": [], "steps": 2, "inner_folds": 2}
+    run(0, 1.0, resume=False)
+    shutil.rmtree(next(path for path in (tmp_path / "run" / "fits").iterdir() if path.is_dir()))  # not finished yet
+    with pytest.raises(BrainrdlError, match=r"hashes.task_stimuli"):
+        run(1, 1.0)
+    with pytest.raises(BrainrdlError, match=r"the functions of the run, or their code,|code\.task loss"):
+        run(0, 2.0)
+    run(0, 1.0)
 
 
 def test_the_steps_are_those_of_the_best_mean_evaluation_of_the_inner_folds() -> None:

@@ -20,7 +20,7 @@ from brainrdl._core.rows import Role
 from brainrdl.dissimilarity.pairs import pair_indices, to_square
 from brainrdl.evaluation.options import Intervals
 from brainrdl.evaluation.scores import HeldOut, TeacherRDMs, score
-from brainrdl.inference import pairwise, uncertainty
+from brainrdl.inference import bootstraps, pairwise, resamples
 from brainrdl.inference.ceilings import Agreement, ceiling_for_mean, ceiling_for_subjects, noise_ceiling, one_factor
 from brainrdl.inference.intervals import Replicates
 from brainrdl.inference.partial_correlation import partial
@@ -277,7 +277,7 @@ def test_a_resample_by_weights_is_the_explicit_one_of_rsatoolbox(comparator: str
 
 
 def test_counts_are_those_of_drawing_with_replacement() -> None:
-    counts = uncertainty._counts(10, 4000, torch.Generator().manual_seed(0)).T
+    counts = bootstraps._counts(10, 4000, torch.Generator().manual_seed(0)).T
     assert counts.sum(0).unique().tolist() == [10]
     assert counts.mean(1).tolist() == pytest.approx([1] * 10, abs=0.1)
     assert counts.var(1).tolist() == pytest.approx([0.9] * 10, abs=0.1)  # binomial: 10 draws with chance 1/10
@@ -288,7 +288,7 @@ def test_the_size_of_the_blocks_does_not_matter(monkeypatch: pytest.MonkeyPatch)
     model = student((truth > 10).double(), teacher.names, "category", role="category")
     rows = [student(truth, teacher.names), student(truth**2, teacher.names, "other"), model]
     whole = score(rows, {"IT": teacher}, ["spearman", "corr"], intervals="dual-bootstrap", n_bootstrap=30)
-    monkeypatch.setattr(uncertainty, "_BLOCK", 500)
+    monkeypatch.setattr(resamples, "_BLOCK", 500)
     for first, second in zip(
         whole,
         score(rows, {"IT": teacher}, ["spearman", "corr"], intervals="dual-bootstrap", n_bootstrap=30),

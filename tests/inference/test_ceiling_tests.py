@@ -29,6 +29,19 @@ def test_the_value_is_the_score_minus_the_lower_bound(comparator: str) -> None:
         assert test.low < test.value < test.high
 
 
+def test_closed_forms_and_unknown_pairs_give_the_same_test() -> None:
+    sample = population.draw(np.random.default_rng(0), 12, 5)
+    rdms = torch.tensor(sample.subjects).contiguous()
+    whole = ceiling_test(sample.worse[None], rdms, "spearman")[0]
+    rdms[2, 5] = torch.nan  # from now on, influences are differentiated automatically, and the interval is wider
+    nearly = ceiling_test(sample.worse[None], rdms, "spearman")[0]
+    assert nearly.value == pytest.approx(whole.value, abs=0.02)
+    assert 1 <= (nearly.high - nearly.low) / (whole.high - whole.low) < 1.3
+    lower = noise_ceiling(rdms, "spearman")[0]
+    score = SIMILARITIES["spearman"](torch.tensor(sample.worse), rdms).mean()
+    assert nearly.value == pytest.approx(float(score) - lower)
+
+
 def test_intervals_cover_the_mean_difference() -> None:
     found = [
         ceiling_test(sample.worse[None], sample.subjects)[0]
@@ -47,7 +60,8 @@ def test_intervals_cover_the_mean_difference() -> None:
         (np.ones((1, 6)), np.ones((2, 6)), "corr", "at least 3 subjects"),
         (np.ones((1, 6)), np.ones((3, 10)), "corr", "must have shapes"),
         (np.ones(6), np.ones((3, 6)), "corr", "must have shapes"),
-        (np.full((1, 6), np.nan), np.ones((3, 6)), "corr", "known pairs"),
+        (np.full((1, 6), np.nan), np.ones((3, 6)), "corr", "finite model RDMs"),
+        (np.ones((1, 6)), np.full((3, 6), np.inf), "corr", "finite model RDMs"),
         (np.ones((1, 6)), np.ones((3, 6)), "pearson", "comparator 'pearson'"),
     ],
 )

@@ -52,6 +52,21 @@ def test_the_selected_model_is_that_of_rsatoolbox() -> None:
 
 
 @pytest.mark.parametrize("comparator", ["corr", "cosine"])
+def test_subjects_with_the_same_rdm_in_other_units_and_with_gaps_are_fitted_exactly(comparator: str) -> None:
+    """A subject who knows only large dissimilarities is not shifted to the mean of those who know all."""
+    ordered = np.argsort(PARTS[0])
+    of_subjects = PARTS[0] * np.array([[1.0], [3.0], [0.2], [7.0]])
+    of_subjects[1, ordered[:22]] = np.nan
+    of_subjects[2, ordered[-20:]] = np.nan
+    of_subjects[3, RANDOM.permutation(45)[:15]] = np.nan
+    fitted = WeightedModel(MODELS, comparator).fit(torch.tensor(of_subjects), NAMES)
+    np.testing.assert_allclose(list(fitted.parameters.values()), [1, 0, 0, 0], atol=1e-6)
+    data = from_array(of_subjects, NAMES, descriptors={"subject": list("abcd")})
+    table = fit_weights({"layer0": MODELS["layer0"], "layer1": MODELS["layer1"]}, data, comparator=comparator)
+    assert table["score"].tolist() == pytest.approx([1, 1], abs=1e-6)
+
+
+@pytest.mark.parametrize("comparator", ["corr", "cosine"])
 @pytest.mark.parametrize("share", [0.3, 0.0, 0.9])
 def test_the_interpolated_point_is_that_of_rsatoolbox(comparator: str, share: float) -> None:
     between = (1 - share) * PARTS[1] + share * PARTS[2] + 0.2 * RANDOM.random((3, 45))

@@ -395,6 +395,13 @@ def test_an_array_is_refused_with_the_dataset_it_should_be(wrap) -> None:
         calc_rdm(wrap(np.zeros((4, 5))), by="item")
 
 
+def test_names_instead_of_a_descriptor_are_refused() -> None:
+    with refused(r"rsatoolbox.data.Dataset\(array, obs_descriptors=\{'stimulus': names\}\), where names are"):
+        calc_rdm(np.zeros((4, 5)), by=list("abcd"))
+    with refused(r"by must be the name of an observation descriptor, got \['a', 'b', 'c', 'd', 'e', and 1 more\]"):
+        calc_rdm(dataset(), by=list("abcdef"))
+
+
 def test_what_is_neither_dataset_nor_array_is_refused_by_its_type() -> None:
     with refused("got str; an array"):
         calc_rdm(["it.h5"])

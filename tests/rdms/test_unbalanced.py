@@ -167,6 +167,26 @@ def test_noise_can_be_estimated_in_each_window(dissimilarity: str, method: str) 
         np.testing.assert_allclose(found.dissimilarities[row], expected.dissimilarities[0], rtol=1e-9)
 
 
+@pytest.mark.parametrize("window_as", ["mean", "samples"])
+@pytest.mark.parametrize("dissimilarity", ["crossnobis", "mahalanobis"])
+def test_noise_of_a_window_is_that_of_the_values_that_are_compared(dissimilarity: str, window_as: str) -> None:
+    data = timed()
+    windows = [(0.1, 0.2), (0.2, 0.3)]
+    how = {"noise": "shrinkage_diag", "window_as": window_as}
+    found = calc_rdm(data, dissimilarity, windows=windows, noise_per="window", **how)
+    alone = [calc_rdm(data, dissimilarity, windows=[window], **how).dissimilarities[0] for window in windows]
+    np.testing.assert_allclose(found.dissimilarities, alone, rtol=1e-9)
+    together = calc_rdm(data, dissimilarity, windows=windows, **how)
+    assert np.abs(together.dissimilarities / found.dissimilarities - 1).max() > 0.05
+
+
+def test_residuals_of_all_times_are_not_the_noise_of_a_window() -> None:
+    data = timed()
+    data.channel_descriptors["residuals"] = np.random.default_rng(0).normal(size=(N_CHANNELS, 40))
+    with refused(r"noise_per='window' cannot use the residuals that this dataset has, which are of no window"):
+        calc_rdm(data, "crossnobis", noise="diag", noise_per="window")
+
+
 @pytest.mark.filterwarnings("ignore:noise differs between runs:UserWarning")  # the design is not balanced
 @pytest.mark.parametrize("method", ["diag", "shrinkage_diag"])
 @pytest.mark.parametrize("dissimilarity", ["crossnobis", "mahalanobis", "correlation"])

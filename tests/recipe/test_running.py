@@ -22,6 +22,7 @@ from brainrdl.recipe import building, running
 from brainrdl.recipe.schema import Recipe
 from brainrdl.runs import run_folder
 from brainrdl.stimuli.named_images import Batch
+from brainrdl.stimuli.streams import ImageStream
 from brainrdl.stimuli.transforms import ImageTransform
 from brainrdl.teachers.controls import PermutedTeacher
 from brainrdl.teachers.network_teacher import NetworkTeacher
@@ -730,6 +731,58 @@ def test_a_recipe_learns_a_task_on_images_of_its_own(content: dict, tmp_path: Pa
     fits = result.histories.query("role == 'student' and step > 0")
     np.testing.assert_allclose(fits["loss"], fits["rdm_loss"] + 0.5 * fits["task_loss"], rtol=1e-5)
     assert fits["validation_accuracy"].notna().all()
+
+
+@pytest.fixture
+def _own_stream(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    (tmp_path / "own_data.py").write_text(
+        "import torch\n"
+        "class Shards:\n"
+        "    def __init__(self, n): self.n = n\n"
+        "    def __iter__(self):\n"
+        "        for k in range(self.n):\n"
+        "            yield torch.full((1, 12, 12), k / self.n), ('dark', 'light')[k % 2]\n"
+        "make_shards = Shards\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    yield
+    sys.modules.pop("own_data", None)
+
+
+@pytest.mark.usefixtures("_own_stream")
+def test_a_recipe_learns_a_task_on_a_stream_of_your_own_package(content: dict, tmp_path: Path) -> None:
+    stream = {"factory": "own_data:make_shards", "options": {"n": 20}, "classes": ["dark", "light"], "buffer": 4}
+    content["task"] = {"stream": {**stream, "validation": _task_images(tmp_path)}, "batch_size": 6}
+    content["evaluation"] = {}
+    content["fit"] |= {"steps": 2, "evaluate_every": 1, "monitor": "accuracy"}
+    made = building.make_task(recipe.check(content))
+    assert isinstance(made.stimuli, ImageStream)
+    assert made.stimuli.buffer == 4
+    found = running.run(recipe.check(content), tmp_path / "run", progress=False)
+    assert found.history["validation_accuracy"].notna().all()
+    assert found.history["task_loss"].dropna().gt(0).all()
+
+
+@pytest.mark.usefixtures("_own_stream")
+@pytest.mark.parametrize(
+    ("task", "message"),
+    [
+        (
+            {"stream": {"factory": "own_data:make_shard"}},
+            "own_data has no function 'make_shard'; nearest: 'make_shards'",
+        ),
+        ({"stream": {"factory": "own_data:make_shards"}}, "cannot be called with {}: .* see options of task.stream"),
+        (
+            {"stream": {"factory": "own_data:make_shards", "options": {"n": 9}}, "validation": 0.2},
+            "can be split off",
+        ),
+        ({"stream": {"factory": "own_data:make_shards"}, "stimuli": {"folder": "x"}}, "stimuli or stream, not both"),
+    ],
+)
+def test_a_stream_that_cannot_be_made_is_refused(content: dict, task: dict, message: str) -> None:
+    content["task"] = task
+    with pytest.raises(BrainrdlError, match=message):
+        building.make_task(recipe.check(content))
 
 
 def test_a_task_in_a_recipe_is_on_the_images_of_the_rdm_by_default(content: dict, tmp_path: Path) -> None:

@@ -49,4 +49,4 @@ def test_figures_are_written_as_png_and_pdf(folder: Path) -> None:
     assert list(rsa_figures(read_table(folder / "summary.csv"))) == ["map", "bars-1-IT", "bars-2-EVC"]
     (folder / "map.pdf").unlink()
     write_figures(folder)
-    assert {path.name for path in folder.glob("*.pdf")} == {"map.pdf", "bars-IT.pdf", "bars-EVC.pdf"}
+    assert {path.name for path in folder.glob("*.pdf")} == {"map.pdf", "bars-1-IT.pdf", "bars-2-EVC.pdf"}

@@ -21,6 +21,7 @@ from rsatoolbox.util.searchlight import (
 )
 
 from brainrdl import BrainrdlError, calc_rdm, rdms, searchlight
+from brainrdl.dissimilarity.cross_validated import is_reliable
 from brainrdl.rdms import from_array, select
 from brainrdl.searchlights import (
     Neighbourhoods,
@@ -28,6 +29,7 @@ from brainrdl.searchlights import (
     sensor_neighbourhoods,
     volume_neighbourhoods,
 )
+from brainrdl.searchlights.searching import DONE, SMALL
 from brainrdl.similarity import SIMILARITIES
 
 NAMES = [f"image {k}" for k in (3, 1, 2, 0, 5, 4)]
@@ -372,7 +374,17 @@ def refused() -> Iterator[tuple[str, dict[str, Any], str]]:
     data = measured()
     other = from_array(np.arange(15.0), [f"other {k}" for k in range(6)])
     yield "conditions", {"models": {"m": other}}, r"model 'm' and the data do not have the same conditions.*common=True"
-    yield "runs", {"dissimilarity": "crossnobis", "runs": "session"}, "cross-validated over runs; say with runs="
+    yield (
+        "runs",
+        {"dissimilarity": "crossnobis", "runs": "runs"},
+        r"^crossnobis distance .* is cross-validated over runs, and the observations have no descriptor 'runs'; "
+        r"nearest: 'run' \(they have \['stimulus', 'run'\]\); give runs=",
+    )
+    yield (
+        "a single run",
+        {"dissimilarity": "correlation_cv", "runs": ["1"] * 24},
+        "is cross-validated over runs, and all observations are of run '1'; give runs= a descriptor with several",
+    )
     yield "noise", {"dissimilarity": "mahalanobis"}, "'mahalanobis' needs noise="
     yield "unknown", {"dissimilarity": "corelation"}, "nearest: 'correlation'"
     yield "comparator", {"comparator": "pearson"}, "nearest: 'corr'"
@@ -409,6 +421,36 @@ def test_common_conditions_are_compared_if_asked_for() -> None:
 def test_a_dissimilarity_of_another_shape_is_refused() -> None:
     with pytest.raises(BrainrdlError, match=r"the dissimilarity gave shape .* expected"):
         searchlight(measured(), ball(), models(), dissimilarity=lambda x: x.sum(-1))
+
+
+def test_a_cross_validated_correlation_names_what_is_missing_from_runs() -> None:
+    data = measured()
+    kept = [k for k, name in enumerate(data.obs_descriptors["stimulus"]) if name != NAMES[2] or k >= len(NAMES)]
+    fewer = Dataset(
+        data.measurements[kept],
+        obs_descriptors={key: np.array(data.obs_descriptors[key])[kept] for key in ("stimulus", "run")},
+        channel_descriptors=data.channel_descriptors,
+    )
+    expected = rf"run '{data.obs_descriptors['run'][0]}' lacks \['{NAMES[2]}'\]; leave out conditions or runs"
+    with pytest.raises(BrainrdlError, match=expected):
+        searchlight(fewer, ball(), models(), dissimilarity="correlation_cv")
+
+
+def test_spheres_of_noise_have_no_cross_validated_correlation() -> None:
+    data, near = measured(), ball()
+    noise = np.random.default_rng(0).normal(size=data.measurements.shape)
+    values = np.where(np.arange(near.n_channels) < near.n_channels // 2, 5 * data.measurements, 0) + noise
+    found = searchlight(
+        Dataset(values, obs_descriptors=data.obs_descriptors), near, models(), dissimilarity="correlation_cv"
+    )
+    in_runs = torch.tensor(values.reshape(4, len(NAMES), -1))
+    reliable = [bool(is_reliable(in_runs[..., near.channels_of(k)]).all()) for k in range(len(near.centres))]
+    large = found.states != SMALL
+    assert 10 < sum(reliable) < len(reliable) - 10
+    assert ((found.states == DONE) == (reliable & large)).all()
+    assert np.isnan(found.values[found.states != DONE]).all()
+    (reason,) = (why for why in found.left_out["centres"] if "does not agree between runs" in why)
+    assert found.left_out["centres"][reason] == sum(~np.array(reliable) & large)
 
 
 def test_noise_needs_repeated_conditions() -> None:

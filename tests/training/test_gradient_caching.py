@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import nullcontext
+from functools import partial
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from brainrdl._core.errors import BrainrdlError
 from brainrdl.loss.rdm_loss import RDMLoss, differentiable_names
 from brainrdl.models.student import Student, StudentOutput
 from brainrdl.training.gradient_caching import cached_backward
+from brainrdl.training.optimizers import tf32
 
 N = 22
 
@@ -147,3 +149,26 @@ def test_what_would_differ_between_the_two_passes_is_refused() -> None:
         assert not gradients(student)
     with pytest.raises(BrainrdlError, match="micro_batch must be a whole number, at least 1, got 0"):
         cached_backward(make(), images, loss_of, 0, torch.Tensor.backward, around=nullcontext)
+
+
+@pytest.mark.skipif(not hasattr(torch.backends, "cudnn"), reason="torch was built without cuDNN")
+def test_both_passes_and_their_gradients_are_computed_in_the_precision_that_was_asked_for() -> None:
+    images, teacher = step()
+    student, seen = make(), []
+
+    def read(_module: Any, *_given: Any) -> None:
+        seen.append((torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32))
+
+    student.model[1].register_forward_hook(read)
+    student.model[1].register_full_backward_hook(read)
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        around = partial(tf32, True, torch.device("cuda"))  # the flags need no GPU
+        loss_of = loss_with(RDMLoss(), teacher)
+        cached_backward(student, images, loss_of, 5, torch.Tensor.backward, around=around, around_backward=around)
+        after = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    finally:
+        torch.backends.cudnn.allow_tf32 = True
+    assert len(seen) >= 3 * 5  # forward twice, and backward, for each of 5 parts
+    assert set(seen) == {("high", True)}
+    assert after == ("highest", False)

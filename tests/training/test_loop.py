@@ -1026,9 +1026,9 @@ def test_a_network_defined_at_a_prompt_is_known_by_its_compiled_code(monkeypatch
         raise OSError
 
     monkeypatch.setattr(inspect, "getsource", no_source)
-    before = _identity._code_of(Own)
+    before = _identity.code_of(Own)
     monkeypatch.setattr(Own, "forward", lambda self, x: self.linear(x).tanh())
-    assert _identity._code_of(Own) != before
+    assert _identity.code_of(Own) != before
 
 
 def test_a_small_network_is_fitted_with_one_thread_and_the_threads_are_restored() -> None:

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from brainrdl.analysis.best_layers import best_layers
-from brainrdl.analysis.comparisons import TargetRDMs, compare_all
+from brainrdl.analysis.comparisons import Sampling, TargetRDMs, compare_all
 from brainrdl.analysis.group_differences import group_differences
 from brainrdl.analysis.model_sources import ModelRDM
 from brainrdl.evaluation.scores import TeacherRDMs
@@ -41,7 +41,7 @@ def p_values(kind: str, n_stimuli: int, n: int, comparator: str, rng: np.random.
     if kind == "ceiling":
         everybody = rdms_of(n_stimuli, 2 * n - 1, 1.0, rng)
         target = target_of(everybody[:n], everybody[n:].mean(0)[None], n_stimuli)
-        table = compare_all([target], [comparator], False, True, "none")[0]
+        table = compare_all([target], [comparator], False, Sampling(), "none")[0]
         return float(table.query("against == 'subjects'")["p_ceiling"].iloc[0])
     if kind == "layers":
         models = np.concatenate([rdms_of(n_stimuli, 1, 0.0, rng) for _ in range(10)])

@@ -51,7 +51,19 @@ def side_by_side(table: pd.DataFrame) -> pd.DataFrame:
     return wide.reset_index()
 
 
-SHAPES = {"subjects_alone": side_by_side}
+def both_directions(table: pd.DataFrame) -> pd.DataFrame:
+    """Rejected data sets, with a column for each test; in both directions, and below the bound for the true model."""
+    index = ["population", "stimuli", "subjects", "comparator"]
+    at_the_bound, true = (table[table["model"] == model] for model in ("at the bound", "true model"))
+    either = at_the_bound.assign(rejected=at_the_bound["found below"] + at_the_bound["found above"])
+    wide = either.pivot_table("rejected", index, "lower bound", sort=False)
+    below = true.pivot_table("found below", index, "lower bound", sort=False)
+    wide.columns = [f"at the bound, {test}" for test in wide.columns]
+    below.columns = [f"true model found below, {test}" for test in below.columns]
+    return wide.join(below).reset_index()
+
+
+SHAPES = {"subjects_alone": side_by_side, "ceiling_tests": both_directions}
 
 
 def markdown(table: pd.DataFrame) -> str:
@@ -68,7 +80,7 @@ def main() -> None:
     tables = {"coverage": coverage(found), "designs": by_design(found), "misses": misses(found)}
     for name in (
         "partial", "regressions", "trained", "dual_bootstrap", "ceilings", "subjects_alone", "twins", "permutation",
-        "power",
+        "power", "ceiling_tests",
     ):  # fmt: skip
         path = DOCS / "validity" / f"{name}.csv"
         if path.exists():

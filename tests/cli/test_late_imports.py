@@ -1,0 +1,79 @@
+"""Which libraries a command loads: import time is tested by names of modules, not by a clock."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from brainrdl import rdms
+
+CONDITIONS = [f"image {k}" for k in range(6)]
+
+LOADED = """
+import json, sys
+from brainrdl.cli.app import main
+words, watched = json.loads(sys.argv[1])
+sys.argv = ['brainrdl', *words]
+try:
+    main()
+except SystemExit as end:
+    assert not end.code, end.code
+print(json.dumps([name for name in watched if name in sys.modules]))
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("late")
+    for seed, name in enumerate("ab"):
+        found = rdms.from_array(np.random.default_rng(seed).random(15), CONDITIONS)
+        rdms.to_table(found).to_csv(made / f"{name}.csv", index=False)
+    return made
+
+
+def loaded(words: list[str], watched: list[str], folder: Path) -> list[str]:
+    asked = json.dumps([words, watched])
+    done = subprocess.run([sys.executable, "-c", LOADED, asked], capture_output=True, text=True, cwd=folder)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return list(json.loads(done.stdout.splitlines()[-1]))
+
+
+@pytest.mark.parametrize("words", [["compare", "a.csv", "b.csv"], ["doctor", "a.csv"]], ids=lambda words: words[0])
+def test_a_command_that_draws_nothing_loads_no_figures(words: list[str], folder: Path) -> None:
+    heavy = ["matplotlib", "sklearn", "skimage", "networkx.algorithms", "torchvision", "accelerate"]
+    assert loaded(words, ["torch", "rsatoolbox", *heavy], folder) == ["torch", "rsatoolbox"]
+
+
+USED = """
+from brainrdl.cli.late_imports import load_late
+load_late(), load_late()
+import inspect, sys
+import rsatoolbox
+assert 'matplotlib' not in sys.modules
+assert rsatoolbox.vis.__file__.endswith('__init__.py') and inspect.getmodule(rsatoolbox.rdm.calc_rdm)
+assert 'matplotlib' not in sys.modules
+shown = rsatoolbox.vis.show_rdm
+from rsatoolbox.vis.rdm_plot import show_rdm
+assert shown is show_rdm and 'matplotlib' in sys.modules
+try:
+    rsatoolbox.vis.no_such_name
+except AttributeError as error:
+    print(error)
+"""
+
+
+def test_what_is_loaded_late_works_when_it_is_used() -> None:
+    done = subprocess.run([sys.executable, "-c", USED], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "module 'rsatoolbox.vis' has no attribute 'no_such_name'\n"
+
+
+def test_only_the_command_line_loads_modules_late() -> None:
+    code = "import brainrdl.cli.app, sys; print([finder for finder in sys.meta_path if 'Late' in str(finder)])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
