@@ -31,7 +31,8 @@ from brainrdl.stimuli.transforms import default_transform
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 ALL_PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
-PAGES = [page for page in ALL_PAGES if DOCS / "decisions" not in page.parents]
+GALLERY = DOCS / "gallery.md"  # made by docs/draw_gallery.py; tests/plot/test_gallery.py runs its code
+PAGES = [page for page in ALL_PAGES if DOCS / "decisions" not in page.parents and page != GALLERY]
 _FENCE = re.compile(r"^(?P<indent> *)(?P<ticks>```+)(?P<language>\w*)")
 _COMMENT = re.compile(r"<!-- (?P<what>not run|file): *(?P<told>.*?) *-->")
 _LINK = re.compile(r"\]\((?P<target>[^)\s]+)\)")

@@ -4,8 +4,10 @@
 `student_teacher` the RDMs of a student and a teacher, `misfits` the pairs that differ most, `influence_charts` the
 conditions that matter most, `second_order` similarities between RDMs, and `condition_maps` conditions as points in the
 plane, placed by `mapping`. `score_charts` draws scores with their ceilings, `rsa_charts` scores of models with several
-targets, `training_curves` the history of a fit, `trade_offs` two measures of a sweep, `time_charts` scores over time,
-`power_curves` the power of planned studies; `style` has colours and axes. No score is computed here: the figures show
+targets, `subject_charts` scores by subject and by fold, `training_curves` the history of a fit, `rdm_films` a student's
+RDM during training, `trade_offs` two measures of a sweep, `time_charts` scores over time, `brain_maps` maps of
+searchlights, `power_curves` the power of planned studies. They share `style` (colours and axes), `score_tables` (rows
+of tables), `pair_marks` (brackets and arrows) and `point_labels`. No score is computed here: the figures show
 the tables and RDMs of an `Evaluation`, an `RSAResult`, a `FitResult`, a sweep or `compare`. Classes have the colours of
 Okabe and Ito (and different markers), categories of conditions those of Tol, which also differ in grey, dissimilarities
 viridis, and differences PuOr, centred at 0, so that colour-blind readers can read the figures and they can be printed

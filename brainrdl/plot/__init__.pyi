@@ -2,6 +2,11 @@ from .arrangement import (
     condition_order as condition_order,
     folds_of as folds_of,
 )
+from .brain_maps import (
+    brain_slices as brain_slices,
+    brain_surface as brain_surface,
+    glass_brain as glass_brain,
+)
 from .condition_maps import (
     displacement_map as displacement_map,
     rdm_map as rdm_map,
@@ -17,6 +22,7 @@ from .misfits import (
     worst_pairs as worst_pairs,
 )
 from .power_curves import power as power
+from .rdm_films import rdm_film as rdm_film
 from .rsa_charts import (
     model_bars as model_bars,
     model_map as model_map,
@@ -35,7 +41,12 @@ from .student_teacher import (
     rdm_folds as rdm_folds,
     rdm_pair as rdm_pair,
 )
+from .subject_charts import (
+    fold_scores as fold_scores,
+    subject_scores as subject_scores,
+)
 from .time_charts import (
+    time_by_model as time_by_model,
     time_by_time as time_by_time,
     time_course as time_course,
 )

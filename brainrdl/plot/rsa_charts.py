@@ -1,41 +1,49 @@
-"""Figures of a plain RSA: a map of models and targets, and bars with the noise ceiling."""
+"""Figures of models (or students, layers) and targets: a map, and bars or dots with differences and noise ceiling."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
-from brainrdl._core.errors import check_option, refuse
+from brainrdl._core.errors import check_option
 from brainrdl._core.rows import Against
+from brainrdl.plot.pair_marks import draw_arrows, draw_brackets, fit_as_brackets
+from brainrdl.plot.score_tables import ALPHA, chosen, labels_of, matching, of_result, significant
 from brainrdl.plot.style import (
     BLUE,
     INK,
     QUIET,
     axes_for,
-    check_columns,
     draw_colorbar,
     draw_image,
     explain,
+    label_across,
     name_columns,
     name_rows,
+    note,
     one_of,
     plain,
+    readable_on,
+    room_beside_names,
     rule,
     shown,
     styled,
-    table_of,
 )
 from brainrdl.similarity.comparators import label_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-_COLUMNS = ("model", "layer", "target", "comparator", "against", "score", "low", "high", "p_corrected")
 
-_ALPHA = 0.05
+Kind = Literal["bars", "dots"]
+
+Differences = Literal["auto", "brackets", "arrows", "none"]
 
 _VALUES = {"share": "share of the ceiling", "score": "score"}
+
+_CELL, _SCALE = 27.0, 70.0  # points that a number with a star, and a colour scale with its label, need
 
 
 def model_map(
@@ -50,8 +58,8 @@ def model_map(
 
     Parameters
     ----------
-    summary : DataFrame or RSAResult
-        A result of `brainrdl.rsa` or its `summary`.
+    summary : DataFrame, RSAResult or Evaluation
+        A result of `brainrdl.rsa` or of `brainrdl.cross_validate`, or its `summary`.
     comparator : str, optional
         Which comparator to draw; by default the first in the table.
     against : {"subjects", "mean"}, optional
@@ -64,8 +72,9 @@ def model_map(
     Returns
     -------
     Axes
-        One row per model and layer, one column per target. Each cell has its value, and a star if the score differs
-        from 0 (corrected p below 0.05). Grey cells have no value: the ceiling is near 0.
+        One row per model and layer, one column per target. Each cell has its value (if there is space), and a star if
+        the score differs from 0 (p_corrected below 0.05, where the table has it). Grey cells have no value: there is no
+        ceiling, or it is near 0.
 
     Raises
     ------
@@ -83,12 +92,12 @@ def model_map(
     ['0.25*', '0.50*']
     """
     check_option(value, tuple(_VALUES), "value")
-    table, comparator, against = _chosen(summary, comparator, against, (*_COLUMNS, value))
-    labels = _labels(table)
+    table, comparator, against = chosen(summary, comparator, against, (value,))
+    labels = labels_of(table)
     rows, columns = (list(dict.fromkeys(column)) for column in (labels, table["target"].astype(str)))
     values, marked = np.full((len(rows), len(columns)), np.nan), np.zeros((len(rows), len(columns)), dtype=bool)
     places = [rows.index(label) for label in labels], [columns.index(str(target)) for target in table["target"]]
-    values[places], marked[places] = table[value].to_numpy(float), table["p_corrected"].to_numpy(float) < _ALPHA
+    values[places], marked[places] = table[value].to_numpy(float), significant(table)
     with styled():
         ax = axes_for(ax, (3.2 + 0.62 * len(columns), max(2.4, 1.5 + 0.36 * len(rows))))
         low, high = min(float(np.nanmin(values, initial=0.0)), 0.0), max(float(np.nanmax(values, initial=0.0)), 0.01)
@@ -97,14 +106,22 @@ def model_map(
         ax.tick_params(length=0)
         name_rows(ax, rows)
         name_columns(ax, range(len(columns)), shown(columns))
-        for (row, column), number in np.ndenumerate(values):
-            if np.isfinite(number):
-                colour = "black" if number > low + 0.6 * (high - low) else "white"
-                star = "*" if marked[row, column] else ""
-                ax.text(column, row, f"{number:.2f}{star}", ha="center", va="center", color=colour, fontsize=8)
+        _write_cells(ax, values, marked)
         what = f"{_VALUES[value]}\n" if value == "share" else ""
         draw_colorbar(ax, f"{what}{label_of(comparator)}\nwith {Against(against).label}")
+        if marked.any():
+            note(ax, "* corrected p < 0.05")
     return ax
+
+
+def _write_cells(ax: Axes, values: npt.NDArray[np.float64], marked: npt.NDArray[np.bool_]) -> None:
+    numbers = (room_beside_names(ax) - _SCALE) / values.shape[1] >= _CELL
+    for (row, column), number in np.ndenumerate(values):
+        star = "*" if marked[row, column] else ""
+        if np.isfinite(number) and (numbers or star):
+            text = f"{number:.2f}{star}" if numbers else star
+            colour = readable_on(ax, number)
+            ax.text(column, row, text, ha="center", va="center", color=colour, fontsize=8)
 
 
 def model_bars(
@@ -114,25 +131,45 @@ def model_bars(
     ax: Axes | None = None,
     *,
     target: str | None = None,
+    scores: pd.DataFrame | None = None,
+    contrasts: pd.DataFrame | None = None,
+    kind: Kind = "bars",
+    differences: Differences = "auto",
 ) -> Axes:
-    """Draw the scores of models with one target as bars with 95 % intervals, with the noise ceiling.
+    """Draw the scores of models with one target, their 95 % intervals, the noise ceiling, and which models differ.
 
     Parameters
     ----------
-    summary, comparator, against, ax
+    summary : DataFrame, RSAResult or Evaluation
+        As in `model_map`. A result also brings its `scores` and `contrasts`.
+    comparator, against, ax
         As in `model_map`.
     target : str, optional
         Which target to draw; by default the first in the table.
+    scores : DataFrame, optional
+        Scores with single subjects, drawn as points: columns model, layer, target, comparator, subject, score. Several
+        scores of a subject (folds, seeds) are averaged. Points are drawn only with ``against="subjects"``, because the
+        score with the mean RDM has no values of single subjects.
+    contrasts : DataFrame, optional
+        Differences between models: columns model, layer, other, other_layer, target, comparator, against, difference,
+        p_corrected (and family, of which "models" is used).
+    kind : {"bars", "dots"}
+        Bars from 0, or dots.
+    differences : {"auto", "brackets", "arrows", "none"}
+        How to mark pairs of models that differ (corrected p below 0.05), to the right of the axes. Brackets have stars.
+        Arrows are a column for each model that is better than others: a dot at its row, a tick at those of the others.
+        By default brackets, if they fit.
 
     Returns
     -------
     Axes
-        One bar per model and layer, from the top; a star means that the score differs from 0 (corrected p below 0.05).
+        One row per model and layer, from the top; a star at its name means that the score differs from 0 (corrected p
+        below 0.05).
 
     Raises
     ------
     BrainrdlError
-        As in `model_map`.
+        As in `model_map`, and if `scores` or `contrasts` lacks a column.
 
     Examples
     --------
@@ -144,26 +181,81 @@ def model_bars(
     >>> float(ax.containers[0][0].get_width()), [label.get_text() for label in ax.get_yticklabels()]
     (0.2, ['net *'])
     """
-    table, comparator, against = _chosen(summary, comparator, against, (*_COLUMNS, "ceiling_lower", "ceiling_upper"))
+    check_option(kind, get_args(Kind), "kind")
+    check_option(differences, get_args(Differences), "differences")
+    table, comparator, against = chosen(summary, comparator, against, ("low", "high", "ceiling_lower", "ceiling_upper"))
     target = one_of(table, "target", target)
-    table = table[table["target"].astype(str) == target]
-    scores, low, high = (table[column].to_numpy(float) for column in ("score", "low", "high"))
-    stars = np.where(table["p_corrected"].to_numpy(float) < _ALPHA, " *", "")
+    table = table[table["target"].astype(str) == target].reset_index(drop=True)
+    wanted = {"target": target, "comparator": comparator, "against": against}
+    scores = of_result(summary, "scores") if scores is None else scores
+    contrasts = of_result(summary, "contrasts") if contrasts is None else contrasts
     with styled():
         ax = axes_for(ax, (5.6, max(2.2, 1.4 + 0.3 * len(table))))
-        places = np.arange(len(table))
         _draw_ceiling(ax, table, Against(against).legend)
-        ax.barh(places, scores, color=BLUE, height=0.62, zorder=2)
-        known = np.isfinite(low) & np.isfinite(high)
-        ax.hlines(places[known], low[known], high[known], color=INK, linewidth=1.4, zorder=3)
-        name_rows(ax, [f"{label}{star}" for label, star in zip(_labels(table), stars, strict=True)])
+        _draw_scores(ax, table, kind)
+        if scores is not None and against == Against.SUBJECTS:
+            _draw_subjects(ax, table, matching(scores, wanted, "scores", ("subject", "score")))
+        stars = np.where(significant(table), " *", "")
+        name_rows(ax, [f"{label}{star}" for label, star in zip(labels_of(table), stars, strict=True)])
         ax.set_ylim(len(table) - 0.4, -0.6)
         ax.axvline(0, color=QUIET, linewidth=0.8)
         rule(ax, "x")
-        ax.set_xlabel(f"{label_of(comparator)} with {Against(against).label}: {plain(target)}")
+        label_across(ax, f"{label_of(comparator)} with {Against(against).label}: {plain(target)}")
+        if contrasts is not None and len(contrasts) and differences != "none":
+            _draw_differences(ax, table, matching(contrasts, wanted, "contrasts", _CONTRASTED), differences)
         if ax.get_legend_handles_labels()[1]:
             explain(ax)
     return ax
+
+
+_CONTRASTED = ("other", "other_layer", "difference", "p_corrected")
+
+
+def _draw_scores(ax: Axes, table: pd.DataFrame, kind: Kind) -> None:
+    places = np.arange(len(table))
+    score, low, high = (table[column].to_numpy(float) for column in ("score", "low", "high"))
+    if kind == "bars":
+        ax.barh(places, score, color=BLUE, height=0.62, zorder=2)
+    known = np.isfinite(low) & np.isfinite(high)
+    colour = INK if kind == "bars" else BLUE
+    ax.hlines(places[known], low[known], high[known], color=colour, linewidth=1.8, zorder=4)
+    if kind == "dots":
+        ax.plot(score, places, "o", color=BLUE, markersize=6.5, zorder=5, label="_scores")
+
+
+def _draw_subjects(ax: Axes, table: pd.DataFrame, scores: pd.DataFrame) -> None:
+    """Draw a point per subject, each at the same height in all rows."""
+    subjects = list(dict.fromkeys(scores["subject"]))
+    heights = np.linspace(-0.27, 0.27, len(subjects)) if len(subjects) > 1 else np.zeros(1)
+    means = scores.groupby(["model", "layer", "subject"], sort=False)["score"].mean().reset_index()
+    rows = _keys(table, "model", "layer")
+    found = [
+        (score, rows.index((model, layer)) + heights[subjects.index(subject)])
+        for model, layer, subject, score in means.itertuples(index=False, name=None)
+        if (model, layer) in rows and np.isfinite(score)
+    ]
+    if found:
+        style: dict[str, Any] = {"markersize": 2.8, "markerfacecolor": "white", "markeredgewidth": 0.7}
+        ax.plot(*np.transpose(found), "o", color=INK, zorder=3, label="single subjects", **style)
+
+
+def _draw_differences(ax: Axes, table: pd.DataFrame, contrasts: pd.DataFrame, differences: Differences) -> None:
+    rows = _keys(table, "model", "layer")
+    ends = _keys(contrasts, "model", "layer"), _keys(contrasts, "other", "other_layer")
+    first, second = (np.array([rows.index(key) if key in rows else -1 for key in keys], dtype=int) for keys in ends)
+    difference, p = (contrasts[column].to_numpy(float) for column in ("difference", "p_corrected"))
+    clear = (p < ALPHA) & (first >= 0) & (second >= 0)
+    if not clear.any():
+        return
+    better, worse = np.where(difference > 0, (first, second), (second, first))[:, clear]
+    if differences == "brackets" or (differences == "auto" and fit_as_brackets(ax, better, worse)):
+        draw_brackets(ax, better, worse, p[clear].tolist())
+    else:
+        draw_arrows(ax, better, worse)
+
+
+def _keys(table: pd.DataFrame, model: str, layer: str) -> list[tuple[str, str]]:
+    return [(str(one), str(part)) for one, part in zip(table[model], table[layer], strict=True)]
 
 
 def _draw_ceiling(ax: Axes, table: pd.DataFrame, label: str) -> None:
@@ -174,24 +266,3 @@ def _draw_ceiling(ax: Axes, table: pd.DataFrame, label: str) -> None:
         ax.axvspan(low, high, color="#BDBDBD", alpha=0.55, linewidth=0, zorder=0, label=label, gid="ceiling")
     else:
         ax.axvline(low, color="#767676", linewidth=1.2, zorder=0.5, label=label)
-
-
-def _chosen(
-    summary: Any, comparator: str | None, against: str | None, columns: tuple[str, ...]
-) -> tuple[pd.DataFrame, str, str]:
-    table = table_of(summary, "summary")
-    check_columns(table, columns, "summary")
-    comparator, against = one_of(table, "comparator", comparator), one_of(table, "against", against)
-    found = table[(table["comparator"] == comparator) & (table["against"] == against)]
-    if found.empty:
-        refuse(f"the table has no score with comparator {comparator!r} against {against!r}")
-    return found, comparator, against
-
-
-def _labels(table: pd.DataFrame) -> list[str]:
-    """Name rows by model and layer; by layer only if all rows are of one network."""
-    one = table["model"].nunique() == 1
-    return [
-        str(layer) if layer and one else f"{model}, {layer}" if layer else str(model)
-        for model, layer in zip(table["model"], table["layer"], strict=True)
-    ]

@@ -24,10 +24,12 @@ from brainrdl.plot.style import (
     draw_image,
     explain,
     extent_of,
+    label_across,
     name_columns,
     name_rows,
     one_of,
     plain,
+    readable_on,
     rule,
     shown,
     styled,
@@ -212,7 +214,7 @@ def _dress_scores(ax: Axes, rows: Sequence[_Row], label: str) -> None:
         tick.set_fontweight("bold" if row.values is None else "normal")
     ax.set_ylim(len(rows) - 0.4, -0.6)
     rule(ax, "x")
-    ax.set_xlabel(label)
+    label_across(ax, label)
 
 
 # Comparison
@@ -283,7 +285,7 @@ def _bars(ax: Axes, grid: pd.DataFrame, label: str) -> Axes:
     ax.invert_yaxis()
     ax.axvline(0, color=QUIET, linewidth=0.8)
     ax.margins(x=0.12)
-    ax.set_xlabel(f"{label}: {plain(str(other))}" if grid.size > 1 else label)
+    label_across(ax, f"{label}: {plain(str(other))}" if grid.size > 1 else label)
     return ax
 
 
@@ -297,12 +299,6 @@ def _heatmap(ax: Axes, grid: pd.DataFrame, label: str) -> Axes:
     ax.tick_params(length=0)
     for (row, column), value in np.ndenumerate(values):
         if np.isfinite(value):
-            ax.text(column, row, f"{value:.2f}", ha="center", va="center", color=_readable(ax, value))
+            ax.text(column, row, f"{value:.2f}", ha="center", va="center", color=readable_on(ax, value))
     draw_colorbar(ax, label)
     return ax
-
-
-def _readable(ax: Axes, value: float) -> str:
-    """Black or white, whichever has more contrast with the colour of `value` (relative luminance, WCAG 2)."""
-    red, green, blue, _ = ax.images[0].to_rgba(np.array(value))
-    return "white" if 0.2126 * red**2.2 + 0.7152 * green**2.2 + 0.0722 * blue**2.2 < 0.18 else "black"

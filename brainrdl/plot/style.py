@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import cache
+from textwrap import fill
 from typing import TYPE_CHECKING, Any, Literal
 
 import matplotlib as mpl
@@ -48,6 +49,8 @@ _STYLE: dict[Any, Any] = {
 }
 
 PANEL_TITLE = 28
+
+_LETTER = 4.6  # mean width of a letter, in points
 
 # Fonts with many characters, for those that the user's own font lacks.
 _FALLBACKS = (
@@ -154,10 +157,62 @@ def draw_colorbar(ax: Axes, label: str, of: mpl.cm.ScalarMappable | None = None,
 
 
 def explain(ax: Axes, height: float = 1.0) -> None:
-    """Put the legend above the axes, where it hides nothing."""
-    ax.legend(
-        loc="lower left", bbox_to_anchor=(0, height), ncols=2, frameon=False, handletextpad=0.5, columnspacing=1.4
+    """Put the legend above the axes, where it hides nothing: two columns, or one if the axes is narrow."""
+    widest = 32 + _LETTER * max(map(len, ax.get_legend_handles_labels()[1]), default=0)
+    room = room_beside_names(ax)
+    at: int = widest >= room  # at the right end, it extends above the names of rows
+    legend = ax.legend(
+        loc="lower right" if at else "lower left",
+        bbox_to_anchor=(at, height),
+        ncols=2 if 2 * widest < room else 1,
+        frameon=False,
+        handletextpad=0.5,
+        columnspacing=1.4,
+        borderaxespad=0.2,
     )
+    for text in legend.get_texts():
+        text.set_text(fill(text.get_text(), max(24, int((0.8 * width_of(ax) - 32) / _LETTER))))
+
+
+def label_across(ax: Axes, text: str) -> None:
+    """Label the horizontal axis, on several lines if the axes is narrow."""
+    room = room_beside_names(ax)
+    ax.set_xlabel(fill(text, max(16, int(room / (1.08 * _LETTER)))))
+
+
+def label_up(ax: Axes, text: str) -> None:
+    """Label the vertical axis, on several lines if the axes is low, or narrow with a legend on top."""
+    spec, figure = ax.get_subplotspec(), ax.figure
+    height = ax.get_window_extent().height if spec is None else figure.bbox.height / spec.get_gridspec().nrows
+    share = 0.75 if width_of(ax) > 320 else 0.55
+    lines = [
+        fill(line, max(16, int(72 * share * height / figure.dpi / (1.08 * _LETTER)))) for line in text.splitlines()
+    ]
+    ax.set_ylabel("\n".join(lines))
+
+
+def note(ax: Axes, text: str) -> None:
+    """Write an explanation of marks above the right end of an axes; its title is on the left."""
+    ax.set_title(text, loc="right", fontsize=_STYLE["legend.fontsize"])
+
+
+def room_beside_names(ax: Axes) -> float:
+    """Width in points that names of rows leave to an axes."""
+    return width_of(ax) - _LETTER * _longest(ax) - 16
+
+
+def width_of(ax: Axes) -> float:
+    """Width in points of the part of the figure for an axes with its labels."""
+    spec, figure = ax.get_subplotspec(), ax.get_figure(root=False)
+    if spec is None or figure is None:
+        return float(72 * ax.get_window_extent().width / ax.figure.dpi)
+    ratios = np.array(spec.get_gridspec().get_width_ratios(), dtype=float)
+    share = ratios[spec.colspan.start : spec.colspan.stop].sum() / ratios.sum()
+    return float(72 * figure.bbox.width * share / figure.dpi)
+
+
+def _longest(ax: Axes) -> int:
+    return max((len(line) for tick in ax.get_yticklabels() for line in tick.get_text().splitlines()), default=0)
 
 
 def set_title(ax: Axes, title: str | None, longest: int = 60) -> None:
@@ -170,6 +225,11 @@ def plain(text: str, longest: int = 28) -> str:
     half = (longest - 1) // 2
     cut = text if len(text) <= longest else f"{text[:half]}\u2026{text[-half:]}"
     return "".join(letter if _drawable(letter) else "?" for letter in cut).replace("$", r"\$")
+
+
+def in_legend(text: str) -> str:
+    """Prepare a name for a legend, which leaves out names that begin with "_", as those of some layers do."""
+    return f" {plain(text)}" if text.startswith("_") else plain(text)
 
 
 def shown(labels: Sequence[str], longest: int = 28) -> list[str]:

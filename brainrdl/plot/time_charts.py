@@ -1,4 +1,4 @@
-"""Figures of scores over time, and of the similarity of each two times."""
+"""Figures of scores over time, of models by times, and of the similarity of each two times."""
 
 from __future__ import annotations
 
@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from matplotlib.lines import Line2D
 
 from brainrdl._core.errors import check_option, refuse
 from brainrdl.plot.style import (
     BLUE,
     GREEN,
+    INK,
+    MISSING,
     PURPLE,
     QUIET,
     VERMILION,
@@ -21,6 +24,10 @@ from brainrdl.plot.style import (
     draw_colorbar,
     explain,
     extent_of,
+    in_legend,
+    label_up,
+    name_rows,
+    note,
     plain,
     rule,
     styled,
@@ -43,8 +50,9 @@ def time_course(
     clusters: Mapping[str, Any] | None = None,
     alpha: float = 0.05,
     label: str = "RDM similarity",
+    onsets: pd.DataFrame | None = None,
 ) -> Axes:
-    """Draw scores over time with their intervals, the noise ceiling, and bars below where clusters are significant.
+    """Draw scores over time with intervals, noise ceiling and onsets, and bars below where clusters are significant.
 
     Parameters
     ----------
@@ -62,6 +70,9 @@ def time_course(
         Level of the clusters.
     label : str
         Label of the vertical axis.
+    onsets : DataFrame, optional
+        Result of ``courses.latencies()``: columns model, latency, low, high (and other: differences are left out). Each
+        is drawn as a diamond on the line of its model, with its interval.
 
     Returns
     -------
@@ -96,14 +107,19 @@ def time_course(
         for k, model in enumerate(chosen):
             _draw_model(ax, table[table["model"] == model], model, *_look(k))
         ax.axhline(0, color=QUIET, linewidth=0.8)
+        marks = _onsets_of(onsets, chosen)
+        for model, (at, low, high) in marks.items():
+            _draw_onset(ax, table[table["model"] == model], (at, low, high), _look(chosen.index(model))[0])
         _draw_clusters(ax, chosen, clusters or {}, alpha)
-        ax.set(xlabel="time (s)", ylabel=plain(label, 60))
+        _explain_marks(ax, bool(clusters), bool(marks), alpha)
+        ax.set_xlabel("time (s)")
+        label_up(ax, plain(label, 60))
         explain(ax)
     return ax
 
 
 def _look(k: int) -> tuple[str, str]:
-    return _COLOURS[k % len(_COLOURS)], _LINES[k // len(_COLOURS) % len(_LINES)]
+    return _COLOURS[k % len(_COLOURS)], _LINES[(k + k // len(_COLOURS)) % len(_LINES)]
 
 
 def _draw_ceiling(ax: Axes, rows: pd.DataFrame) -> None:
@@ -116,7 +132,34 @@ def _draw_ceiling(ax: Axes, rows: pd.DataFrame) -> None:
 def _draw_model(ax: Axes, rows: pd.DataFrame, model: str, colour: str, line: str) -> None:
     if {"low", "high"} <= set(rows) and rows["low"].notna().any():
         ax.fill_between(rows["time"], rows["low"], rows["high"], color=colour, alpha=0.2, linewidth=0)
-    ax.plot(rows["time"], rows["score"], color=colour, linestyle=line, linewidth=1.6, label=plain(model))
+    ax.plot(rows["time"], rows["score"], color=colour, linestyle=line, linewidth=1.6, label=in_legend(model))
+
+
+def _onsets_of(onsets: pd.DataFrame | None, models: Sequence[str]) -> dict[str, tuple[float, float, float]]:
+    """Return latency and interval of each of the models that has one."""
+    if onsets is None:
+        return {}
+    check_columns(onsets, ("model", "latency", "low", "high"), "table of onsets")
+    single = onsets[onsets["other"].isna()] if "other" in onsets else onsets
+    rows = single.loc[single["latency"].notna(), ["model", "latency", "low", "high"]].itertuples(index=False)
+    return {str(model): (float(at), float(low), float(high)) for model, at, low, high in rows if model in models}
+
+
+def _draw_onset(ax: Axes, rows: pd.DataFrame, onset: tuple[float, float, float], colour: str) -> None:
+    at, low, high = onset
+    height = float(np.interp(at, rows["time"], rows["score"]))
+    if np.isfinite(low) and np.isfinite(high):
+        ax.hlines(height, low, high, color=INK, linewidth=1.4, zorder=4)
+    style: dict[str, Any] = {"color": INK, "markerfacecolor": colour, "markersize": 5.5, "linestyle": "none"}
+    ax.plot([at], [height], marker="D", zorder=5, label="_onset", **style)
+
+
+def _explain_marks(ax: Axes, clusters: bool, onsets: bool, alpha: float) -> None:
+    if clusters:
+        ax.add_line(Line2D([], [], color=QUIET, linewidth=3, label=f"clusters with p < {alpha:g}"))
+    if onsets:
+        style: dict[str, Any] = {"linestyle": "none", "color": INK, "markerfacecolor": "white", "markersize": 5.5}
+        ax.add_line(Line2D([], [], marker="D", label="onset with 95 % interval", **style))
 
 
 def _draw_clusters(ax: Axes, models: Sequence[str], clusters: Mapping[str, Any], alpha: float) -> None:
@@ -125,14 +168,108 @@ def _draw_clusters(ax: Axes, models: Sequence[str], clusters: Mapping[str, Any],
     step = 0.05 * (high - low)
     rows = [model for model in models if model in clusters]
     for place, model in enumerate(rows):
-        table = table_of(clusters[model], "clusters", "clusters")
-        check_columns(table, ("start", "end", "p"), "clusters")
         colour, _ = _look(list(models).index(model))
-        for start, end in table.loc[table["p"] < alpha, ["start", "end"]].to_numpy():
+        for start, end in _spans(clusters, model, alpha):
             y = low - (place + 0.5) * step
             ax.plot([start, end], [y, y], color=colour, linewidth=3, solid_capstyle="butt", label="_clusters")
     if rows:
         ax.set_ylim(low - (len(rows) + 0.5) * step, high)
+
+
+def time_by_model(
+    courses: Any,
+    ax: Axes | None = None,
+    *,
+    models: Sequence[str] | None = None,
+    clusters: Mapping[str, Any] | None = None,
+    alpha: float = 0.05,
+    label: str = "RDM similarity",
+    onsets: pd.DataFrame | None = None,
+) -> Axes:
+    """Draw scores of models (layers) over time as a map, with outlines around significant clusters.
+
+    Parameters
+    ----------
+    courses : TimeCourses or DataFrame
+        As in `time_course`; all models have the same times.
+    ax, models, clusters, alpha, onsets
+        As in `time_course`.
+    label : str
+        Label of the colour scale.
+
+    Returns
+    -------
+    Axes
+        One row per model, from the top; the colours are centred at 0. A diamond is an onset.
+
+    Raises
+    ------
+    BrainrdlError
+        If the table lacks a column, a model is unknown, or models have other times.
+
+    Examples
+    --------
+    >>> from brainrdl import plot
+    >>> from matplotlib.figure import Figure
+    >>> table = pd.DataFrame({"model": ["conv1", "conv1", "conv2", "conv2"], "time": [0.0, 0.1] * 2,
+    ...                       "score": [0, 0.2, 0.1, 0]})
+    >>> ax = plot.time_by_model(table, Figure().subplots())
+    >>> ax.collections[0].get_array().tolist()
+    [[0.0, 0.2], [0.1, 0.0]]
+    """
+    table = table_of(courses, "summary", "time courses")
+    check_columns(table, ("model", "time", "score"), "time courses")
+    known = list(dict.fromkeys(table["model"]))
+    chosen = [check_option(model, known, "model") for model in (models or known)]
+    for model in clusters or {}:
+        check_option(model, chosen, "clusters")
+    wide = table.pivot(index="model", columns="time", values="score").loc[chosen]
+    at = wide.columns.to_numpy(float)
+    if len(table) != len(known) * len(at):
+        refuse("the models have different times; choose models with the same times")
+    edge = extent_of(wide.to_numpy(float))
+    with styled():
+        ax = axes_for(ax, (6.0, 1.4 + 0.32 * len(chosen)))
+        image = np.ma.masked_invalid(wide.to_numpy(float))
+        mesh = ax.pcolormesh(
+            at, np.arange(len(chosen)), image, cmap="PuOr_r", vmin=-edge, vmax=edge, shading="nearest", rasterized=True
+        )
+        ax.set_facecolor(MISSING)
+        name_rows(ax, chosen)
+        ax.set_ylim(len(chosen) - 0.5, -0.5)
+        for row, model in enumerate(chosen):
+            for start, end in _spans(clusters, model, alpha):
+                _outline(ax, row, start, end, at)
+        for model, (onset, *_) in _onsets_of(onsets, chosen).items():
+            ax.plot(
+                [onset], [chosen.index(model)], "D", color=INK, markerfacecolor="white", markersize=5, label="_onset"
+            )
+        ax.axvline(0, color=QUIET, linewidth=0.8, linestyle=":")
+        ax.set_xlabel("time (s)")
+        draw_colorbar(ax, label, mesh)
+        if clusters:
+            note(ax, f"outlines: clusters with p < {alpha:g}")
+    return ax
+
+
+def _spans(clusters: Mapping[str, Any] | None, model: str, alpha: float) -> list[list[float]]:
+    """Return start and end of the significant clusters of a model."""
+    if not clusters or model not in clusters:
+        return []
+    table = table_of(clusters[model], "clusters", "clusters")
+    if table.empty:
+        return []
+    check_columns(table, ("start", "end", "p"), "clusters")
+    spans: list[list[float]] = table.loc[table["p"] < alpha, ["start", "end"]].to_numpy(float).tolist()
+    return spans
+
+
+def _outline(ax: Axes, row: int, start: float, end: float, times: npt.NDArray[np.float64]) -> None:
+    """Draw a line around the cells of a row between two times, which are middles of cells."""
+    edges = np.concatenate([times[:1], (times[1:] + times[:-1]) / 2, times[-1:]])
+    left, right = edges[np.searchsorted(times, start)], edges[np.searchsorted(times, end) + 1]
+    xs, ys = [left, right, right, left, left], np.array([-0.46, -0.46, 0.46, 0.46, -0.46]) + row
+    ax.plot(xs, ys, color="black", linewidth=1.2, label="_clusters")
 
 
 def time_by_time(

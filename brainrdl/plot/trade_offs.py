@@ -10,6 +10,7 @@ import pandas as pd
 
 from brainrdl._core.errors import refuse
 from brainrdl._core.rows import Against
+from brainrdl.plot.point_labels import label_points
 from brainrdl.plot.style import (
     BLUE,
     GREEN,
@@ -20,6 +21,8 @@ from brainrdl.plot.style import (
     axes_for,
     check_columns,
     explain,
+    in_legend,
+    label_up,
     plain,
     rule,
     styled,
@@ -94,9 +97,10 @@ def pareto(
         groups = [("", table)] if by is None else [(str(name), part) for name, part in table.groupby(by, sort=False)]
         has_ceiling = _draw_ceiling(ax, table)
         for k, (name, part) in enumerate(groups):
-            _draw_group(ax, part, name, labels, (x, y), _STYLES[k % len(_STYLES)])
+            _draw_group(ax, part, name, (x, y), _STYLES[k % len(_STYLES)])
+        _write_labels(ax, groups, labels, (x, y))
         ax.set_xlabel("task accuracy" if x == "accuracy" else plain(x))
-        ax.set_ylabel(_measure(table) if y == "score" else plain(y))
+        label_up(ax, _measure(table) if y == "score" else plain(y))
         rule(ax, "y")
         if legend and (has_ceiling or by):
             explain(ax)
@@ -121,7 +125,6 @@ def _draw_group(
     ax: Axes,
     table: pd.DataFrame,
     name: str,
-    labels: Sequence[str],
     axes: tuple[str, str],
     style: tuple[str, str],
 ) -> None:
@@ -135,11 +138,17 @@ def _draw_group(
     best = on_front(points)
     front = points[best][np.argsort(points[best, 0], kind="stable")]
     drawn: dict[str, Any] = {"color": color, "marker": marker, "markersize": 6.5, "markeredgewidth": 1.4, "zorder": 3}
-    ax.plot(*front.T, linewidth=1.2, label=plain(name) if name else "_front", **drawn)
+    ax.plot(*front.T, linewidth=1.2, label=in_legend(name) if name else "_front", **drawn)
     ax.plot(*points[~best].T, linestyle="none", markerfacecolor="white", label="_others", **drawn)
-    for point, row in zip(points, table[list(labels)].itertuples(index=False), strict=True):
-        text = plain(", ".join(_value(value) for value in row))
-        ax.annotate(text, (point[0], point[1]), (5, 4), textcoords="offset points", fontsize=8.5, color=color, zorder=4)
+
+
+def _write_labels(
+    ax: Axes, groups: Sequence[tuple[str, pd.DataFrame]], labels: Sequence[str], axes: tuple[str, str]
+) -> None:
+    colours = [_STYLES[k % len(_STYLES)][0] for k, (_, part) in enumerate(groups) for _ in range(len(part))]
+    table = pd.concat([part for _, part in groups])
+    texts = [", ".join(map(_value, row)) for row in table[list(labels)].itertuples(index=False)]
+    label_points(ax, table[list(axes)].to_numpy(dtype=float), texts, colours)
 
 
 def on_front(points: np.ndarray) -> np.ndarray:

@@ -49,6 +49,7 @@ from .options import (
     TrainingOptions as TrainingOptions,
 )
 from .pattern_memory import PatternMemory as PatternMemory
+from .recorded_rdms import RecordRDMs as RecordRDMs
 from .sampling import (
     Batches as Batches,
     coverage as coverage,

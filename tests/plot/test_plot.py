@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
@@ -613,10 +614,43 @@ def test_inner_folds_are_averaged_to_the_curve_that_steps_were_chosen_by(ax: Axe
     inner = [
         HISTORY.assign(inner=k, validation_similarity=curve) for k, curve in enumerate(([0, 1, 0, 0], [0, 0, 2, 1]))
     ]
-    outer = HISTORY.assign(inner=-1, train_similarity=9.0, validation_similarity=np.nan)
-    plot.history(pd.concat([*inner, outer]), ax)
+    plot.history(pd.concat(inner), ax)
     assert line(ax, "validation stimuli") == [(0, 0), (10, 0.5), (20, 1), (30, 0.5)]
     assert line(ax, "best step") == [(20, 1)]
+
+
+def test_the_mark_is_at_the_number_of_steps_of_the_final_fit(ax: Axes) -> None:
+    inner = [HISTORY.assign(inner=k, validation_similarity=[0, 1, 2, 3]) for k in range(2)]
+    outer = HISTORY[:2].assign(inner=-1, train_similarity=9.0, validation_similarity=np.nan)
+    plot.history(pd.concat([*inner, outer]), ax)
+    assert line(ax, "best step") == [(10, 1)]
+
+
+def test_a_result_says_which_step_was_kept_and_by_which_measure(ax: Axes) -> None:
+    plot.history(SimpleNamespace(history=HISTORY, best_step=30), ax)
+    assert line(ax, "best step") == [(30, 0.2)]
+    table = HISTORY.assign(validation_accuracy=[0.1, 0.2, np.nan, 0.5], validation_task_loss=[0.3, 0.8, np.nan, 0.9])
+    for monitor, step in (("accuracy", 30), ("task loss", 0), ("both", 30), ("similarity", 10)):
+        result = SimpleNamespace(histories=table, settings={"fit": {"monitor": monitor}})
+        assert line(plot.history(result, Figure().subplots()), "best step")[0][0] == step
+
+
+TASK = HISTORY.assign(
+    rdm_loss=[np.nan, 0.5, 0.3, 0.2], task_loss=[np.nan, 0.1, 0.1, 0.1], train_accuracy=[0.1, 0.2, 0.3, 0.4],
+    validation_accuracy=[0.1, 0.2, np.nan, 0.3],
+)  # fmt: skip
+
+
+def test_a_task_has_its_accuracy_and_its_own_loss_below(ax: Axes) -> None:
+    plot.history(TASK, ax)
+    _, accuracy, loss = ax.figure.axes
+    assert line(accuracy, "validation images") == [(0, 0.1), (10, 0.2), (30, 0.3)]
+    assert line(loss, "RDM loss") == [(0, 0.5), (10, 0.5), (20, 0.3), (30, 0.2)]
+    assert line(loss, "task loss")[-1] == (30, 0.1)
+    assert [text.get_text() for text in loss.get_legend().get_texts()] == ["RDM loss", "task loss"]
+    accuracies_without_a_task = HISTORY.assign(train_accuracy=0.1)
+    assert len(plot.history(accuracies_without_a_task, Figure().subplots()).figure.axes) == 2
+    assert len(plot.history(TASK, Figure().subplots(), task=False, loss=False).figure.axes) == 1
 
 
 def test_the_fitted_student_is_drawn_unless_another_is_asked_for(ax: Axes) -> None:
@@ -795,6 +829,20 @@ def test_equal_points_are_both_on_the_front(ax: Axes) -> None:
 def test_a_point_that_is_worse_in_one_measure_and_equal_in_the_other_is_not_on_the_front(ax: Axes) -> None:
     plot.pareto(pd.DataFrame({"w": [1, 2], "accuracy": [0.5, 0.4], "score": [0.2, 0.2]}), ax=ax)
     assert lines_of(ax) == [[[0.5, 0.2]], [[0.4, 0.2]]]
+
+
+def test_labels_of_points_cover_neither_each_other_nor_a_point() -> None:
+    close = pd.DataFrame(
+        {"w": [1, 1, 1, 10], "accuracy": [0.500, 0.502, 0.504, 0.3], "score": [0.2, 0.203, 0.198, 0.1]}
+    )
+    figure = Figure(figsize=(3.35, 3.0), layout="compressed")
+    ax = plot.pareto(close.assign(control=list("abcd")), ax=figure.subplots(), by="control")
+    figure.draw_without_rendering()
+    boxes = [text.get_window_extent() for text in ax.texts]
+    assert len(boxes) == 4
+    assert not any(one.overlaps(other) for k, one in enumerate(boxes) for other in boxes[:k])
+    spots = ax.transData.transform(close[["accuracy", "score"]])
+    assert not any(box.contains(*spot) for box in boxes for spot in spots)
 
 
 def test_a_trade_off_without_accuracy_is_refused(ax: Axes) -> None:

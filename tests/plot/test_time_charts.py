@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib.collections import PolyCollection
+from matplotlib.collections import LineCollection, PolyCollection
 from matplotlib.figure import Figure
 
 from brainrdl import BrainrdlError, plot
@@ -63,6 +63,51 @@ def test_power_is_a_line_for_each_number_of_stimuli() -> None:
     assert [container.get_label() for container in ax.containers] == ["24 stimuli", "48 stimuli"]
     line, _, _ = ax.containers[0]
     assert (line.get_xdata().tolist(), line.get_ydata().tolist()) == ([8, 16], [0.6, 0.9])
+
+
+ONSETS = pd.DataFrame(
+    {
+        "model": ["early", "late", "early"],
+        "other": [None, None, "late"],
+        "latency": [0.05, np.nan, -0.1],
+        "low": [0.02, np.nan, -0.2],
+        "high": [0.08, np.nan, 0.0],
+    }
+)
+
+
+def test_onsets_are_diamonds_on_their_lines_and_differences_are_not_drawn() -> None:
+    ax = plot.time_course(SUMMARY, Figure().subplots(), onsets=ONSETS)
+    marks = [line.get_xydata().tolist() for line in ax.lines if line.get_label() == "_onset"]
+    assert marks == [[[0.05, pytest.approx(0.15)]]]
+    interval = next(one for one in ax.collections if isinstance(one, LineCollection))
+    assert interval.get_segments()[0][:, 0].tolist() == [0.02, 0.08]
+    assert "onset with 95 % interval" in ax.get_legend_handles_labels()[1]
+
+
+def test_a_map_has_a_row_per_model_with_outlines_of_clusters_and_onsets() -> None:
+    ax = plot.time_by_model(SUMMARY, Figure().subplots(), clusters={"late": FOUND}, onsets=ONSETS)
+    assert ax.collections[0].get_array().tolist() == [[0.0, 0.3, 0.1], [0.0, 0.1, 0.4]]
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["early", "late"]
+    assert ax.get_ylim() == (1.5, -0.5)
+    outline = next(line for line in ax.lines if line.get_label() == "_clusters")
+    assert (outline.get_xdata().min(), outline.get_xdata().max()) == pytest.approx((0.05, 0.2))
+    assert (outline.get_ydata().min(), outline.get_ydata().max()) == pytest.approx((0.54, 1.46))
+    assert [line.get_xydata().tolist() for line in ax.lines if line.get_label() == "_onset"] == [[[0.05, 0]]]
+
+
+def test_a_map_of_chosen_models_has_gaps_where_scores_are_missing() -> None:
+    table = SUMMARY.assign(score=[0.0, 0.3, 0.1, np.nan, 0.1, 0.4])
+    image = plot.time_by_model(table, Figure().subplots(), models=["late"]).collections[0].get_array()
+    assert np.ma.getmaskarray(image).tolist() == [[True, False, False]]
+    assert plot.time_by_model(table, Figure().subplots()).collections[0].get_clim() == (-0.4, 0.4)
+
+
+def test_a_map_of_models_with_other_times_is_refused() -> None:
+    with pytest.raises(BrainrdlError, match="the models have different times"):
+        plot.time_by_model(SUMMARY.assign(time=[0.0, 0.1, 0.2, 0.0, 0.1, 0.3]))
+    with pytest.raises(BrainrdlError, match=r"table of onsets lacks the columns \['latency'\]"):
+        plot.time_by_model(SUMMARY, Figure().subplots(), onsets=ONSETS.drop(columns="latency"))
 
 
 def test_figures_of_time_and_power_refuse() -> None:
