@@ -223,7 +223,7 @@ def _narrow_pair(both: tuple[RDMs, RDMs], groups: Mapping[str, str] | None, titl
         square = layout.arrange(_square(ranks[0] - ranks[1]))
         draw_image(axes[2], square, "PuOr", -extent_of(square), extent_of(square))
         set_title(axes[2], "difference, first - second", _TITLE)
-        label_conditions(axes[2], layout)
+        label_conditions(axes[2], Margins(layout))
         draw_colorbar(axes[2], "difference of ranks")
     return figure
 
