@@ -20,7 +20,8 @@ from brainrdl._core.errors import check_option, quote, refuse
 from brainrdl._core.files import slug
 from brainrdl._core.rows import Against
 from brainrdl.evaluation.held_out import Evaluation
-from brainrdl.plot.images import label_conditions, layout_of
+from brainrdl.plot.images import layout_of
+from brainrdl.plot.margins import Margins, label_conditions
 from brainrdl.plot.style import draw_colorbar, draw_image, extent_of, set_title, styled
 from brainrdl.plot.training_curves import CURVES
 from brainrdl.rdms.by_name import names
