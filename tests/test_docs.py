@@ -33,6 +33,10 @@ DOCS = ROOT / "docs"
 ALL_PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
 GALLERY = DOCS / "gallery.md"  # made by docs/draw_gallery.py; tests/plot/test_gallery.py runs its code
 PAGES = [page for page in ALL_PAGES if DOCS / "decisions" not in page.parents and page != GALLERY]
+_LONG = {  # pages whose blocks train for more than a few seconds
+    *("concepts/held_out.md", "how_to/audio_and_video.md", "how_to/fit_several_regions.md", "how_to/plain_rsa.md"),
+    *("how_to/take_the_model_away.md", "how_to/with_a_task.md"),
+}
 _FENCE = re.compile(r"^(?P<indent> *)(?P<ticks>```+)(?P<language>\w*)")
 _COMMENT = re.compile(r"<!-- (?P<what>not run|file): *(?P<told>.*?) *-->")
 _LINK = re.compile(r"\]\((?P<target>[^)\s]+)\)")
@@ -165,7 +169,11 @@ def _run_bash(block: Block, monkeypatch: pytest.MonkeyPatch) -> None:
         assert not ended.value.code, line
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if _runs(page)], ids=_id)
+def _marked(page: Path) -> Any:
+    return pytest.param(page, marks=pytest.mark.slow if _id(page).removeprefix("docs/") in _LONG else ())
+
+
+@pytest.mark.parametrize("page", [_marked(page) for page in PAGES if _runs(page)], ids=_id)
 def test_the_blocks_of_a_page_run_in_order(page: Path, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     namespace: dict[str, Any] = {"__name__": "__main__"}
     for block in _blocks(page.read_text(encoding="utf-8")):

@@ -42,6 +42,7 @@ def same(found: Any, expected: Any) -> bool:
     return json.dumps(found) == json.dumps(expected)  # NaN is not equal to itself
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("write", "read"), [(write_json, files.read_json), (write_safetensors, files.read_safetensors)]
 )

@@ -182,6 +182,7 @@ def test_a_comparator_that_is_given_twice_counts_once() -> None:
     pd.testing.assert_frame_equal(once.summary, twice.summary)
 
 
+@pytest.mark.slow
 def test_choosing_among_layers_of_noise_is_not_optimistic() -> None:
     """The highest of 20 scores is above 0 by choice; the score of the chosen layer on other data is 0 on average."""
     chosen, highest = [], []
@@ -378,6 +379,7 @@ def test_a_result_of_rsatoolbox_has_the_scores_and_gives_them_back() -> None:
         scores_of_result(result)
 
 
+@pytest.mark.slow
 def test_a_saved_result_is_read_again(tmp_path: Path) -> None:
     data, truth = brain()
     groups = dict(zip(SUBJECTS, ["old", "old", "old", "young", "young", "young"], strict=True))

@@ -115,6 +115,7 @@ def sweep(folder: Path) -> _Done:
     )
 
 
+@pytest.mark.slow
 def test_sweep_prints_its_table_and_links_the_reports_of_its_points(sweep: _Done, folder: Path) -> None:
     lines = sweep.stdout.splitlines()
     assert lines[0] == "spearman with single subjects' RDMs, held out"
@@ -141,6 +142,7 @@ def test_sweep_refuses_what_fit_refuses_and_an_unknown_key(sweep: _Done, folder:
     assert not (folder / "runs" / "new").exists()
 
 
+@pytest.mark.slow
 def test_fit_refuses_a_run_folder_that_exists_and_resumes_it_when_asked(run: Path, folder: Path) -> None:
     refused = _refused("fit", "recipe.yaml", "--out", "runs/it", folder=folder)
     assert "resume or overwrite it with --resume or --overwrite" in refused
@@ -210,6 +212,7 @@ def test_a_table_has_one_target_and_its_own_ceilings() -> None:
     assert out.getvalue().count("fitted") == 4
 
 
+@pytest.mark.slow
 def test_plot_and_report_write_files(run: Path, folder: Path) -> None:
     _run("plot", "runs/it", "--out", "figures", folder=folder)
     _run("report", "runs/it", "--out", "page.html", folder=folder)
@@ -228,6 +231,7 @@ def test_compare_pairs_conditions_by_name(folder: Path) -> None:
     assert (folder / "compare.png").exists()
 
 
+@pytest.mark.slow
 def test_names_go_only_to_the_file_that_holds_none(folder: Path) -> None:
     rdms.select(rdms.from_array(np.arange(66.0), NAMES), NAMES[:8]).save(str(folder / "few.h5"), file_type="hdf5")
     words = ("few.h5", "it.npy", "--names", "images", "--common", "-c", "corr", "--json")

@@ -183,6 +183,7 @@ def test_rdm_refuses_what_it_cannot_do(folder: Path, words: tuple[str, ...], mes
     assert not (folder / "refused.h5").exists()
 
 
+@pytest.mark.slow
 def test_doctor_prints_draws_and_passes_a_sound_file(folder: Path) -> None:
     done = _run("doctor", "it.h5", "--stimuli", "images", "--out", "it.png", folder=folder)
     assert "it.h5" in done.stdout

@@ -45,6 +45,7 @@ def test_the_command_gives_the_numbers_of_the_function(files: Path) -> None:
     assert [row["high"] for row in printed] == pytest.approx(expected["high"].tolist())
 
 
+@pytest.mark.slow
 def test_the_command_writes_a_folder_with_a_report(files: Path) -> None:
     out, groups = files / "rsa", files / "groups.csv"
     text = run(files / "net.h5", "--data", files / "it.h5", "--out", out, "--groups", groups, "--target", "IT")

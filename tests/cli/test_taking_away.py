@@ -75,6 +75,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_fit_says_where_the_final_model_is_and_the_page_that_it_has_no_score(folder: Path) -> None:
     page = (folder / "runs" / "it" / "report.html").read_text(encoding="utf-8")
     assert "A student was then fitted to all 10 stimuli in 2 steps" in page
@@ -85,6 +86,7 @@ def test_fit_says_where_the_final_model_is_and_the_page_that_it_has_no_score(fol
     assert "final model (fitted to all stimuli, not scored): runs/it/final" in said
 
 
+@pytest.mark.slow
 def test_export_writes_a_folder_that_can_be_shared(folder: Path) -> None:
     said = _run("export", "runs/it", "--out", "model", folder=folder)
     assert "the card states no licence; set one with --licence before you share the model" in said

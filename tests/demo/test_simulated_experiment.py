@@ -28,6 +28,7 @@ def test_digits_are_named_and_labelled_by_what_they_show() -> None:
     assert 0 <= float(images.min()) < float(images.max()) <= 1
 
 
+@pytest.mark.slow
 def test_the_hidden_network_knows_digits() -> None:
     shown, others = demo.digits()
     patterns = simulated_experiment._hidden_patterns(shown, others)

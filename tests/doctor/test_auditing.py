@@ -797,6 +797,7 @@ def titles(found: Audit) -> list[str]:
     return [ax.get_title(loc="left") for ax in figure.axes if ax.get_title(loc="left")]
 
 
+@pytest.mark.slow
 def test_the_figure_of_rdms_shows_subjects_values_map_and_agreement() -> None:
     found = audit(subjects(7))
     assert titles(found) == [
@@ -820,6 +821,7 @@ def titled(found: Audit, title: str) -> Any:
     return next(ax for ax in figure.axes if ax.get_title(loc="left") == title)
 
 
+@pytest.mark.slow
 def test_the_figure_of_several_regions_shows_the_mean_and_the_map_of_each() -> None:
     v1, it = subjects(2, roi="V1", seed=1), subjects(3)
     both = rdms.concat([v1, it])
@@ -851,6 +853,7 @@ def test_many_rdms_are_correlated_target_by_target_whatever_their_order() -> Non
     assert [line.get_ydata()[0] for line in ax.lines if line.get_ydata()[0] == line.get_ydata()[1]] == [14.5]
 
 
+@pytest.mark.slow
 def test_a_long_movie_is_drawn_from_its_first_to_its_last_time_with_some_times_named() -> None:
     found = audit(movie(1, [k / 100 for k in range(30)]))
     assert titles(found)[:5] == ["0.0 s", "0.07 s", "0.14 s", "0.22 s", "0.29 s"]
@@ -903,6 +906,7 @@ def test_the_figure_of_measurements_shows_counts_and_repeats() -> None:
     assert titles(nameless) == ["measurements, 1st to 99th percentile"]
 
 
+@pytest.mark.slow
 def test_every_region_of_measurements_is_drawn_under_its_name() -> None:
     it = measured(noise=2)
     it.descriptors["roi"] = "IT"
@@ -924,6 +928,7 @@ def test_equal_counts_are_drawn_from_0() -> None:
     assert image.get_clim() == (0, 1)
 
 
+@pytest.mark.slow
 def test_only_the_last_panel_of_a_row_has_a_scale_with_words() -> None:
     for found in (audit([measured(), measured()]), audit(movie(2, [0.05, 0.15]))):
         figure = found.figure()
@@ -961,6 +966,7 @@ def test_algonauts_fmri_is_recognised(algonauts92: Path) -> None:
     assert one(found, "agreement")["value"].startswith("each subject with the mean of the others: r = 0.45")
 
 
+@pytest.mark.slow
 def test_models_of_categories_and_judgements_are_recognised(kriegeskorte92: Path) -> None:
     found = audit(kriegeskorte92 / "92_modelRDMs.mat")
     told = found.findings.query("what == 'dissimilarity'")

@@ -73,6 +73,7 @@ def test_scores_stand_beside_their_own_ceiling(evaluation: Evaluation) -> None:
     assert ceilings.first()["subjects"] < 0.5 < 0.7 < ceilings.first()["mean"]
 
 
+@pytest.mark.slow
 def test_report_of_the_run_is_one_page(evaluation: Evaluation, tmp_path: Path) -> None:
     page = report(evaluation, tmp_path / "report.html").read_text()
     assert "human IT" in page

@@ -24,6 +24,7 @@ def example() -> ModuleType:
     return module
 
 
+@pytest.mark.slow
 def test_a_run_on_half_of_the_92_images_is_scored_on_the_other_half_and_other_subjects(
     example: ModuleType, data_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

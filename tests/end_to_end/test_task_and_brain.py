@@ -41,6 +41,7 @@ def run(example: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> tuple[
     return settings, example.run(out, settings, progress=False), out
 
 
+@pytest.mark.slow
 def test_the_table_has_every_teacher_and_weight_with_accuracy_score_and_ceiling(
     example: ModuleType, run: tuple[object, Evaluation, Path]
 ) -> None:

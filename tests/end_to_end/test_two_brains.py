@@ -73,6 +73,7 @@ def test_batches_of_both_brains_hold_enough_of_each(
         assert known == {"human/hIT": 17 * 16 // 2, "photos/EVC": 7 * 6 // 2, "photos/IT": 7 * 6 // 2}
 
 
+@pytest.mark.slow
 def test_a_student_of_two_brains_is_scored_on_the_held_out_stimuli_of_each(
     brains: tuple[JointTeacher, Stimuli, dict[str, RDMTeacher]],
 ) -> None:

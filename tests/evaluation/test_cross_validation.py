@@ -129,6 +129,7 @@ class Recorder:
         return Stimuli.from_arrays(images(), NAMES, labels=LABELS, transform=transform)
 
 
+@pytest.mark.slow
 def test_histories_keep_left_out_subjects_apart_so_that_their_curves_can_be_drawn(tmp_path: Path) -> None:
     result = quick(subjects="leave-one-out", inner_folds=2, controls=["unfitted"])
     finals = result.histories[result.histories["inner"] == -1]
@@ -252,6 +253,7 @@ def test_all_byte_identical_pairs_of_all_seeds_are_listed_with_the_command_that_
 PAIRS = {name: f"pair{i // 2}" for i, name in enumerate(NAMES)}
 
 
+@pytest.mark.slow
 def test_groups_stay_together_in_folds_inner_folds_and_validation(monkeypatch: pytest.MonkeyPatch) -> None:
     parts: list[list[set[str]]] = []
     real = module.fit
@@ -284,6 +286,7 @@ def test_a_resumed_run_must_have_the_same_groups(tmp_path: Path) -> None:
         quick(folds=2, groups={**PAIRS, NAMES[0]: "pair1"}, out=tmp_path / "run", resume=True)
 
 
+@pytest.mark.slow
 def test_byte_identical_images_of_one_group_are_not_refused() -> None:
     pixels = images()
     pixels[1] = pixels[0]
@@ -319,6 +322,7 @@ def flat_student() -> Student:
     return Student(nn.Sequential(nn.Flatten(), nn.Linear(576, 8)), ["1"])
 
 
+@pytest.mark.slow
 def test_nearly_identical_images_in_different_folds_are_listed_once_with_the_groups_that_keep_them_together() -> None:
     stimuli, options = twins(), {"folds": 4, "seeds": range(3), "inner_folds": 2, "controls": []}
     words = r"2 pairs of images .* nearly the same \(similarity\): 'n00' and 'n01' \(1.00\), 'n05' and 'n15'"
@@ -456,6 +460,7 @@ def test_files_of_another_fold_in_a_fit_are_refused_when_resumed(tmp_path: Path,
         run_folder.read_history(second)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("of", ["fold", "run"])
 def test_inner_tables_of_another_fold_or_run_are_refused_when_resumed(tmp_path: Path, of: str) -> None:
     options: dict[str, Any] = {"folds": 2, "controls": [], "steps": 2, "inner_folds": 2}
@@ -584,6 +589,7 @@ def test_a_resumed_run_must_have_the_same_subjects_for_the_same_rdms(tmp_path: P
         )  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("inner_folds", [0, 2])
 def test_a_run_that_was_killed_goes_on_to_the_same_scores(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, inner_folds: int
@@ -801,6 +807,7 @@ def test_the_loss_says_how_patterns_become_rdms() -> None:
     assert found[np.isfinite(found)] == pytest.approx(expected.numpy(), abs=1e-6)
 
 
+@pytest.mark.slow
 def test_each_seed_has_its_own_folds_and_weights() -> None:
     result = quick(folds=3, seeds=(0, 1), controls=["unfitted"])
     by_seed = [np.isfinite(rdm(result, student="fitted", seed=seed)) for seed in (0, 1)]  # type: ignore[arg-type]
@@ -1018,6 +1025,7 @@ def recovered() -> Evaluation:
     )  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("comparator", ["spearman", "corr"])
 @pytest.mark.parametrize("against", ["mean", "subjects"])
 def test_what_subjects_share_is_found_and_a_permuted_teacher_finds_nothing(
@@ -1069,6 +1077,7 @@ def test_controls_are_the_same_from_any_sequence_and_by_default_all_that_apply()
     assert plan.controls_for(None, without) == ["unfitted", "reweighted", "permuted"]
 
 
+@pytest.mark.slow
 def test_a_student_is_fitted_to_each_control_of_a_teacher_and_the_pixels_are_scored(tmp_path: Path) -> None:
     asked = ["permuted_within_class", "spectrum", "pixels"]
     result = quick(controls=asked, out=tmp_path / "run")

@@ -387,6 +387,7 @@ def test_the_variance_is_the_small_sample_formula_of_the_paper() -> None:
     assert low == -high
 
 
+@pytest.mark.slow
 def test_the_interval_of_one_fold_is_that_of_rsatoolboxs_dual_bootstrap() -> None:
     from rsatoolbox.inference import eval_dual_bootstrap
     from rsatoolbox.model import ModelFixed
@@ -509,6 +510,7 @@ def test_a_fold_that_no_subject_knows_changes_no_ceiling_and_no_number_of_stimul
     pd.testing.assert_frame_equal(alone[columns], both[columns])
 
 
+@pytest.mark.slow
 def test_differences_by_rounding_are_not_significant() -> None:
     for comparator in ("corr", "cosine", "corr_cov", "cka", "soft-spearman"):
         for seed in range(10):

@@ -42,6 +42,7 @@ def test_closed_forms_and_unknown_pairs_give_the_same_test() -> None:
     assert nearly.value == pytest.approx(float(score) - lower)
 
 
+@pytest.mark.slow
 def test_intervals_cover_the_mean_difference() -> None:
     found = [
         ceiling_test(sample.worse[None], sample.subjects)[0]

@@ -53,6 +53,7 @@ def simulated(
     return torch.tensor(truth), torch.tensor(mask(rng, rdms) if mask else rdms)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("comparator", ["corr", "spearman"])
 @pytest.mark.parametrize("name", POPULATIONS)
 def test_the_true_model_reaches_its_ceiling(name: str, comparator: str) -> None:

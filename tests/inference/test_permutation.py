@@ -192,6 +192,7 @@ def test_label_permutations_refuse(models: np.ndarray, data: np.ndarray, options
         mantel_test(models, data, **options)
 
 
+@pytest.mark.slow
 def test_p_values_under_the_null_hypothesis_are_uniform() -> None:
     rng = np.random.default_rng(11)
     flipped = [sign_flip_test(rng.standard_t(4, size=10)).p for _ in range(400)]

@@ -53,6 +53,7 @@ class Spectrum(nn.Module):
         return self.tokens(self.act(self.conv(x)).transpose(1, 2))  # type: ignore[no-any-return]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("make", "layer", "shape", "dims"),
     [

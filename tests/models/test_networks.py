@@ -59,6 +59,7 @@ def test_small_cnn_takes_images_of_any_size(size: int) -> None:
     assert network.module(torch.zeros(2, 1, size, size)).shape == (2, 10)
 
 
+@pytest.mark.slow
 def test_small_cnn_learns_the_digits() -> None:
     from sklearn.datasets import load_digits
 

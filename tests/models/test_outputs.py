@@ -125,6 +125,7 @@ class HuggingFaceLike(nn.Module):
         return {"hidden_states": hidden, "logits": self.classifier(hidden)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("make", "layer"), [(lambda: build("googlenet").module, "inception3a"), (HuggingFaceLike, "body")]
 )

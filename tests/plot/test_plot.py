@@ -855,6 +855,7 @@ def test_a_trade_off_without_accuracy_is_refused(ax: Axes) -> None:
 # Print
 
 
+@pytest.mark.slow
 def test_all_text_is_8_points_or_more_on_new_and_on_given_axes() -> None:
     rdm = random_rdm(measure="correlation")
     given = [Figure(layout="constrained").subplots() for _ in range(2)]

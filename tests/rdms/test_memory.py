@@ -57,6 +57,7 @@ def test_a_teacher_needs_at_most_twice_the_float32_size_of_its_rdms(combine: str
     assert ratio <= 2
 
 
+@pytest.mark.slow
 def test_an_rdm_needs_at_most_two_and_a_half_times_its_size_to_be_computed() -> None:
     ratio = peak_of(
         "n = 6000",

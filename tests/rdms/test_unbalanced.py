@@ -62,6 +62,7 @@ def within_error(found: np.ndarray, expected: np.ndarray) -> bool:
 # Unbiased, by simulation with known truth
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", [None, "per run"])
 def test_crossnobis_of_an_unbalanced_design_with_offsets_of_runs_is_unbiased(precision: str | None) -> None:
     generator = np.random.default_rng(0)

@@ -119,6 +119,7 @@ def test_a_reader_that_cannot_be_loaded_is_left_out_with_a_warning(install, rdm_
         assert read(rdm_file).n_cond == 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("file", "hiding"), [("data_adapters/__init__.py", "folder '.*data_adapters'"), ("data_adapters.py", "file '.*py'")]
 )
@@ -130,6 +131,7 @@ def test_a_script_learns_what_hides_the_readers(rdm_file, file, hiding):
     assert "Warning" not in done.stderr
 
 
+@pytest.mark.slow
 def test_a_folder_of_data_beside_a_script_hides_no_readers(rdm_file):
     (rdm_file.parent / "data_adapters").mkdir()
     assert read_in_a_script(rdm_file).stdout.strip() == "[[1.0, 2.0, 3.0]]"

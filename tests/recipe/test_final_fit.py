@@ -34,6 +34,7 @@ def test_the_steps_are_the_lower_median_of_the_fitted_students(tmp_path: Path) -
     assert chosen_steps(tmp_path) == 12
 
 
+@pytest.mark.slow
 def test_inner_folds_choose_the_steps_of_the_final_fit_to_all_stimuli(content: dict, tmp_path: Path) -> None:
     content["fit"] |= {"lr": 0.05, "evaluate_every": 1}
     content["evaluation"] = {"folds": 3, "inner_folds": 2, "controls": [], "seeds": [5, 6], "final": True}
@@ -68,6 +69,7 @@ def test_a_final_fit_of_no_steps_is_warned_about(content: dict, tmp_path: Path) 
         running.run(recipe.check(content), tmp_path / "run", progress=False)
 
 
+@pytest.mark.slow
 def test_a_final_fit_can_be_added_to_a_finished_run_without_fitting_the_folds_again(
     content: dict, tmp_path: Path
 ) -> None:

@@ -63,6 +63,7 @@ def test_recipe_with_a_held_out_share_draws_it_by_the_seed(content: dict, tmp_pa
 PAIRS = {name: f"person {k // 2}" for k, name in enumerate(NAMES)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("table", [False, True])
 @pytest.mark.parametrize("how", [{"folds": 3, "inner_folds": 2}, {"folds": 3}, {"held_out": 0.4}])
 def test_groups_of_a_recipe_stay_together(content: dict, tmp_path: Path, how: dict, table: bool) -> None:
@@ -83,6 +84,7 @@ def test_groups_of_a_recipe_stay_together(content: dict, tmp_path: Path, how: di
     running.run(recipe.check(content), tmp_path / "run", resume=True, progress=False)
 
 
+@pytest.mark.slow
 def test_identical_images_are_refused_with_the_keys_that_drop_them_or_keep_them_together(
     content: dict, tmp_path: Path
 ) -> None:
@@ -108,6 +110,7 @@ def test_recipe_that_holds_nothing_out_fits_to_all(content: dict, tmp_path: Path
         running.evaluate_run(tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_finished_run_is_scored_with_other_comparators_without_a_new_fit(content: dict, tmp_path: Path) -> None:
     running.run(recipe.check(content), tmp_path / "run", progress=False)
     weights = sorted((tmp_path / "run").rglob("weights.safetensors"))
@@ -118,6 +121,7 @@ def test_finished_run_is_scored_with_other_comparators_without_a_new_fit(content
     assert [path.stat().st_mtime_ns for path in weights] == before
 
 
+@pytest.mark.slow
 def test_scoring_a_finished_run_again_writes_nothing_into_it(content: dict, tmp_path: Path) -> None:
     running.run(recipe.check(content), tmp_path / "run", progress=False)
     before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
@@ -134,6 +138,7 @@ def test_refusal_to_score_a_run_again_names_the_run(content: dict, tmp_path: Pat
         running.evaluate_run(tmp_path / "run", ["tau-a"])
 
 
+@pytest.mark.slow
 def test_a_finished_run_is_scored_again_where_symbolic_links_do_not_exist(
     content: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -168,6 +173,7 @@ def test_a_run_that_lost_a_fit_is_not_fitted_when_it_is_scored_again(content: di
     assert sorted((tmp_path / "run").rglob("*")) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("holds_out", [True, False])
 def test_a_run_folder_is_opened_once(
     content: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, holds_out: bool
@@ -265,6 +271,7 @@ def test_provenance_of_a_run_holds_the_digests_of_its_data(content: dict, tmp_pa
     assert all(len(digest) == 64 for digest in facts["hashes"].values())
 
 
+@pytest.mark.slow
 def test_existing_run_folder_is_refused_without_resume_or_overwrite(content: dict, tmp_path: Path) -> None:
     made = recipe.check(content)
     running.run(made, tmp_path / "run", progress=False)
@@ -686,6 +693,7 @@ def test_a_fitted_run_teaches_with_its_readout(content: dict, tmp_path: Path) ->
         building.make_teacher(recipe.check(content), stimuli)
 
 
+@pytest.mark.slow
 def test_weights_that_saw_the_held_out_stimuli_are_refused(content: dict, tmp_path: Path) -> None:
     running.run(recipe.check(content), tmp_path / "run", progress=False)
     weights = next((tmp_path / "run").rglob("weights.safetensors"))
@@ -697,6 +705,7 @@ def test_weights_that_saw_the_held_out_stimuli_are_refused(content: dict, tmp_pa
     running.run(recipe.check(content), tmp_path / "all", progress=False)
 
 
+@pytest.mark.slow
 def test_a_refusal_with_overwrite_leaves_the_old_run(content: dict, tmp_path: Path) -> None:
     running.run(recipe.check(content), tmp_path / "run", progress=False)
     before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
@@ -723,6 +732,7 @@ def _task_images(tmp_path: Path) -> dict:
     return {"arrays": str(tmp_path / "task.npz")}
 
 
+@pytest.mark.slow
 def test_a_recipe_learns_a_task_on_images_of_its_own(content: dict, tmp_path: Path) -> None:
     content["task"] = {"stimuli": _task_images(tmp_path), "weight": 0.5, "batch_size": 6, "validation": 0.25}
     content["fit"]["monitor"] = "accuracy"
@@ -792,6 +802,7 @@ def test_a_task_in_a_recipe_is_on_the_images_of_the_rdm_by_default(content: dict
     assert result.histories["task_loss"].dropna().gt(0).all()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_own_package")
 def test_a_recipe_has_terms_of_your_own_package(content: dict, tmp_path: Path) -> None:
     content["fit"]["terms"] = {"small": {"factory": "own_terms:make_small", "options": {"power": 3}, "weight": 0.1}}

@@ -41,6 +41,7 @@ def stored(out: Path) -> dict[Path, int]:
     return {path: path.stat().st_mtime_ns for path in out.rglob(WEIGHTS)}
 
 
+@pytest.mark.slow
 def test_each_point_is_the_run_of_its_recipe_and_a_row_of_the_table(swept: recipe.Recipe, tmp_path: Path) -> None:
     table = sweep(swept, tmp_path / "sweep")
     assert table[KEY].tolist() == [0, 1]
@@ -68,6 +69,7 @@ def test_accuracy_is_that_of_the_chosen_steps_over_folds(swept: recipe.Recipe, t
     assert row["task_loss"] == pytest.approx(best["validation_task_loss"].mean())
 
 
+@pytest.mark.slow
 def test_an_interrupted_sweep_is_resumed_without_repeating_a_fit_and_may_grow(
     swept: recipe.Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -97,6 +99,7 @@ def test_an_interrupted_sweep_is_resumed_without_repeating_a_fit_and_may_grow(
     assert not before.items() & stored(out).items()
 
 
+@pytest.mark.slow
 def test_points_in_several_processes_give_the_same_numbers(swept: recipe.Recipe, tmp_path: Path) -> None:
     one, two = (sweep(swept, tmp_path / str(n), n_jobs=n) for n in (1, 2))
     pd.testing.assert_frame_equal(one, two, check_exact=True)

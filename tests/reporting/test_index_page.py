@@ -20,6 +20,7 @@ def runs(content: dict, tmp_path: Path) -> list[str]:
     return ["one", "two"]
 
 
+@pytest.mark.slow
 def test_the_page_links_each_row_with_the_report_of_its_run(runs: list[str], tmp_path: Path) -> None:
     table = pd.DataFrame({"fit.lr": [0.1, 0.2], "note": ["<b>", None]})
     page = write_index(tmp_path / "all", table, runs).read_text()

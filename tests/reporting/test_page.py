@@ -161,6 +161,7 @@ def row_of(evaluation: Evaluation, **wanted: str) -> pd.Series:
 # Where it goes
 
 
+@pytest.mark.slow
 def test_the_page_goes_where_it_is_told(evaluation: Evaluation, tmp_path: Path) -> None:
     run = report_page._open(evaluation)
     assert report_page._where(run.folder, tmp_path / "new" / "page.html") == tmp_path / "new" / "page.html"
@@ -176,6 +177,7 @@ def test_a_saved_run_gets_its_page_in_its_folder(evaluation: Evaluation, tmp_pat
     assert "Software: brainrdl 9.9." in written.text
 
 
+@pytest.mark.slow
 def test_a_page_is_written_whole_or_not_at_all(
     evaluation: Evaluation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -220,6 +222,7 @@ def test_an_evaluation_that_lost_an_rdm_is_refused(tmp_path: Path) -> None:
 # It stands alone
 
 
+@pytest.mark.slow
 def test_nothing_is_loaded_from_elsewhere(page: Page) -> None:
     assert [script.get("type") for script in page.all("script")] == ["application/json", None]
     assert not page.all("link")
@@ -460,6 +463,7 @@ def test_one_rdm_without_subjects_gives_one_table() -> None:
 # What it cannot show
 
 
+@pytest.mark.slow
 def test_simulated_data_are_announced_in_a_banner_and_only_they(page: Page, tmp_path: Path) -> None:
     simulated = page_of(simulated=True)
     assert 'class="banner"' in simulated.html
@@ -526,10 +530,12 @@ def test_a_list_of_held_out_stimuli_is_taken_on_trust(evaluation: Evaluation) ->
 # Kinds of runs
 
 
+@pytest.mark.slow
 def test_one_subject_has_no_ceiling(tmp_path: Path) -> None:
     assert "There is no noise ceiling to compare this score with" in page_of(n_subjects=1).headline()
 
 
+@pytest.mark.slow
 def test_subjects_held_out_one_at_a_time_have_no_score_against_the_mean(tmp_path: Path) -> None:
     left_out = ("s0", "s1", "s2", "s3")
     written = page_of(subjects="leave-one-out", left_out=left_out)
@@ -572,6 +578,7 @@ def test_facts_say_what_chose_the_steps_and_what_was_fitted_to(
     assert bool(told) == bool(words)
 
 
+@pytest.mark.slow
 def test_hashes_of_what_was_fitted_to_are_in_the_provenance(tmp_path: Path) -> None:
     text = page_of(hashes={"stimuli": "ab12", "teacher": "cd34"}).text
     assert "hashes: stimuli (SHA-256) ab12" in text
@@ -582,11 +589,13 @@ def test_stimuli_are_counted_by_category(page: Page) -> None:
     assert "12 in 2 categories: vehicle (6) and animal (6)" in page.text
 
 
+@pytest.mark.slow
 def test_stimuli_without_categories_are_counted(tmp_path: Path) -> None:
     written = page_of(labels=None)
     assert re.search(r"<dt>Stimuli</dt><dd>12</dd>", written.html)
 
 
+@pytest.mark.slow
 def test_many_students_are_told_in_the_order_of_the_table_and_the_rest_is_counted(tmp_path: Path) -> None:
     students = ("zebra", "b", "a", "d", "c", "e")
     written = page_of(students=students, controls=False)
@@ -612,6 +621,7 @@ def test_the_title_quotes_the_teacher_and_names_several_targets(
     assert report_page._page_title(report_page._open(run)) == asked
 
 
+@pytest.mark.slow
 def test_several_students_have_their_own_controls(tmp_path: Path) -> None:
     run = make_evaluation(students=("small", "large"))
     headline = words_of(run).headline()
@@ -758,6 +768,7 @@ def test_a_history_without_similarities_has_no_figure(fitted: Callable[[], FitRe
 # Figures
 
 
+@pytest.mark.slow
 def test_figures_have_names_fit_for_files(tmp_path: Path) -> None:
     found = reporting.figures(make_evaluation(students=("a/b: c",), controls=False))
     assert list(found) == [
@@ -806,6 +817,7 @@ def test_a_drawing_of_an_unknown_section_is_refused() -> None:
         drawings.Drawing("mine", "score", Figure(), "alt", "caption")  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_a_new_drawing_is_one_function_in_the_list(
     evaluation: Evaluation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -832,6 +844,7 @@ def test_the_rows_of_fitted_students_are_highlighted_by_their_role(page: Page, e
     assert page.table("Against single subjects’ RDMs").count('class="fitted"') == 2
 
 
+@pytest.mark.slow
 def test_a_new_comparator_appears_in_scores_figures_tables_and_methods(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -892,6 +905,7 @@ def test_the_facts_tell_the_networks_and_students_of_one_kind_together() -> None
     )
 
 
+@pytest.mark.slow
 def test_several_students_are_compared_first_and_only_as_far_as_the_contrast_shows_it(tmp_path: Path) -> None:
     evaluation = make_evaluation(students=("first", "second", "third"))
     contrasts = evaluation.contrasts
@@ -910,6 +924,7 @@ def test_one_student_is_not_compared_with_others(page: Page) -> None:
     assert "Students were compared" not in page.text
 
 
+@pytest.mark.slow
 def test_a_student_without_a_score_is_said_to_have_none(tmp_path: Path) -> None:
     evaluation = make_evaluation(seeds=(0,))
     summary = evaluation.summary

@@ -31,6 +31,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_the_page_names_the_best_score_of_each_target(folder: Path) -> None:
     text = (folder / "report.html").read_text(encoding="utf-8")
     summary = read_table(folder / "summary.csv").query("comparator == 'spearman' and against == 'subjects'")

@@ -75,6 +75,7 @@ def _fitted(student: Student, stimuli: Stimuli) -> FitResult:
     return FitResult(student, history, best_step=5, settings={"train": list(stimuli.names), "teacher": "IT"})
 
 
+@pytest.mark.slow
 def test_resnet18_gives_the_same_patterns_by_its_constructor_and_as_a_program_for_any_number_of_images(
     images: Path, tmp_path: Path
 ) -> None:
@@ -99,6 +100,7 @@ def test_resnet18_gives_the_same_patterns_by_its_constructor_and_as_a_program_fo
         _assert_same(found, student.patterns(stimuli, list("abcdef"[:n])))
 
 
+@pytest.mark.slow
 def test_a_network_without_a_known_constructor_loads_as_a_program(images: Path, tmp_path: Path) -> None:
     network = build("small_cnn")
     stimuli = Stimuli.from_folder(images, network.transform)
@@ -108,6 +110,7 @@ def test_a_network_without_a_known_constructor_loads_as_a_program(images: Path, 
     _assert_same(_loaded(tmp_path / "out", images, tmp_path), student.patterns(stimuli))
 
 
+@pytest.mark.slow
 def test_a_readout_that_weights_its_channels_is_exported(images: Path, tmp_path: Path) -> None:
     network = build("small_cnn")
     stimuli = Stimuli.from_folder(images, network.transform)
@@ -119,6 +122,7 @@ def test_a_readout_that_weights_its_channels_is_exported(images: Path, tmp_path:
     _assert_same(_loaded(tmp_path / "out", images, tmp_path), student.patterns(stimuli))
 
 
+@pytest.mark.slow
 def test_timm_networks_load_by_their_constructor_with_class_tokens_and_patches(images: Path, tmp_path: Path) -> None:
     pytest.importorskip("timm")
     network = build("timm/test_vit")
@@ -130,6 +134,7 @@ def test_timm_networks_load_by_their_constructor_with_class_tokens_and_patches(i
     _assert_same(_loaded(tmp_path / "out", images, tmp_path), student.patterns(stimuli))
 
 
+@pytest.mark.slow
 def test_the_presets_of_torchvision_are_written_as_steps(images: Path, tmp_path: Path) -> None:
     network = build("squeezenet1_1")
     stimuli = Stimuli.from_folder(images, network.transform)
@@ -182,6 +187,7 @@ class _Branching(nn.Module):
         return y if float(y.sum().detach()) > 0 else -y  # depends on values, which a program cannot
 
 
+@pytest.mark.slow
 def test_a_network_that_torch_cannot_convert_is_exported_without_a_program_or_refused(
     images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

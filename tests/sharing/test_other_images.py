@@ -35,6 +35,7 @@ def test_the_score_is_that_of_the_students_rdm(world: Path, scored: Evaluation) 
     assert scored.summary["low"].notna().all()
 
 
+@pytest.mark.slow
 def test_the_page_says_that_the_images_were_not_used_for_the_fit(scored: Evaluation, tmp_path: Path) -> None:
     scored.save(tmp_path / "scores")
     page = report(tmp_path / "scores").read_text(encoding="utf-8")

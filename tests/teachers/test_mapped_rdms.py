@@ -62,6 +62,7 @@ def same(a: dict, b: dict) -> bool:
     return a.keys() == b.keys() and all(torch.equal(a[key].nan_to_num(-1), b[key].nan_to_num(-1)) for key in a)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("combine", COMBINE)
 def test_answers_are_those_of_the_same_rdms_in_memory_to_the_last_bit(file: Path, combine: str) -> None:
     held, mapped = both(file, combine)
@@ -182,6 +183,7 @@ print(rdms.dissimilarities.nbytes)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems do not limit the memory of data")
 @pytest.mark.parametrize("how", ["mapped", "in memory"])
 def test_an_rdm_that_is_four_times_larger_than_the_memory_can_teach(tmp_path: Path, how: str) -> None:

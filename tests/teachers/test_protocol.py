@@ -300,6 +300,7 @@ def cross_validated(teacher: Teacher, **options: Any) -> pd.DataFrame:
     return cross_validate(make_student, teacher, stimuli(), **options).scores
 
 
+@pytest.mark.slow
 def test_a_hand_written_teacher_is_held_out_by_subject_and_condition() -> None:
     other_subject, other_conditions = ratings(), ratings()
     other_subject["s2"] = ratings(seed=5)["s2"]

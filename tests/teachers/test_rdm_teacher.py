@@ -474,6 +474,7 @@ assert "rsatoolbox" not in sys.modules
 """
 
 
+@pytest.mark.slow
 def test_a_copy_in_a_worker_teaches_without_loading_rsatoolbox() -> None:
     """It takes as long to load as torch, in each process."""
     copied = pickle.dumps(RDMTeacher(brain())).hex()

@@ -209,6 +209,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made
 
 
+@pytest.mark.slow
 def test_two_processes_share_the_rows_and_pad_with_the_last(folder: Path) -> None:
     facts = [json.loads((folder / f"facts{rank}.json").read_text()) for rank in (0, 1)]
     assert [fact["processes"] for fact in facts] == [2, 2]

@@ -405,6 +405,7 @@ torch.distributed.barrier()
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("divided", [False, True])
 def test_two_processes_train_on_a_stream_as_one_does(divided: bool, tmp_path: Path) -> None:
     out, script = tmp_path / "weights.pt", tmp_path / "script.py"

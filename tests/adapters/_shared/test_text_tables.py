@@ -148,6 +148,7 @@ def test_a_cell_that_is_not_a_number_is_refused_with_its_place(tmp_path):
         read_numbers(write(tmp_path / "motion.txt", "x x\n1 2\n"))
 
 
+@pytest.mark.slow
 @settings(
     max_examples=100, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )

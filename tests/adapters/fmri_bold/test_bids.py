@@ -678,6 +678,7 @@ def test_the_same_folder_gives_the_same_data_and_is_left_as_it_was(root):
 # Damage
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     place=st.integers(0, 5),

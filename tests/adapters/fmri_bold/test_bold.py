@@ -98,6 +98,7 @@ def labelled(haxby):
     )
 
 
+@pytest.mark.slow
 def test_haxby_labelled_by_volume_gives_a_beta_for_each_category_and_run(labelled):
     assert labelled.measurements.shape == (96, 530)
     assert labelled.channel_descriptors["residuals"].shape == (530, 1452)
@@ -109,6 +110,7 @@ def test_haxby_labelled_by_volume_gives_a_beta_for_each_category_and_run(labelle
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_haxby_in_one_file_per_run_with_events_gives_the_same_betas(haxby, labelled):
     runs = read(
         haxby / "openfmri" / "sub001" / "BOLD", reader=READER, runs="*/bold_1slice.nii.gz", events="bold_events.tsv",
@@ -139,6 +141,7 @@ def test_haxby_categories_are_identified_from_odd_to_even_runs_as_the_example_sa
     assert example.permutation_p(labelled) < 0.003
 
 
+@pytest.mark.slow
 def test_haxby_distances_are_above_zero_but_do_not_agree_between_halves_of_the_runs(labelled, example):
     distances = example.crossnobis(labelled).dissimilarities
     assert (distances > 0).all()
