@@ -44,9 +44,10 @@ def influence_of_conditions(
     -------
     DataFrame
         One row per condition, in the order of the student. Columns: condition; score (mean similarity of the student
-        with the subjects, all conditions), without (the same without this condition), change (score - without: positive
-        if the condition raises the score); agreement, agreement_without and agreement_change, the same for the mean
-        similarity of each subject with the pooled others (lower noise ceiling; NaN for one subject).
+        with the subjects, all conditions), without (the same without this condition), change (mean of the difference
+        within subjects: positive if the condition raises the score; score - without if all subjects have both);
+        agreement, agreement_without and agreement_change, the same for the mean similarity of each subject with the
+        pooled others (lower noise ceiling; NaN for one subject); comparator.
 
     Raises
     ------
@@ -74,11 +75,12 @@ def influence_of_conditions(
     if len(conditions) < 4:
         refuse(f"without one of {len(conditions)} conditions, too few pairs are left to compare; at least 4 are needed")
     ours, theirs = (to_tensor(rdms, by=by, dtype=torch.float64) for rdms in (student, teacher))
-    score, without = _without_each(ours, theirs, comparator, len(conditions))
-    agreement, agreements = _without_each(_others(theirs, comparator), theirs, comparator, len(conditions))
+    score, without, change = _without_each(ours, theirs, comparator, len(conditions))
+    agreement, agreements, changes = _without_each(_others(theirs, comparator), theirs, comparator, len(conditions))
     return pd.DataFrame(
-        {"condition": conditions, "score": score, "without": without, "change": score - without}
-        | {"agreement": agreement, "agreement_without": agreements, "agreement_change": agreement - agreements}
+        {"condition": conditions, "score": score, "without": without, "change": change}
+        | {"agreement": agreement, "agreement_without": agreements, "agreement_change": changes}
+        | {"comparator": comparator}
     )
 
 
@@ -90,10 +92,14 @@ def _others(rdms: Float[Tensor, "n_subjects n_pairs"], comparator: str) -> Float
     return torch.stack([torch.cat([pooled[:s], pooled[s + 1 :]]).nanmean(0) for s in range(len(rdms))])
 
 
-def _without_each(a: Tensor, b: Tensor, comparator: str, n: int) -> tuple[float, Float[np.ndarray, " n"]]:
-    """Mean similarity over subjects with all conditions, and without each one."""
+def _without_each(
+    a: Tensor, b: Tensor, comparator: str, n: int
+) -> tuple[float, Float[np.ndarray, " n"], Float[np.ndarray, " n"]]:
+    """Mean similarity over subjects with all conditions, without each one, and mean difference within subjects."""
     compare = comparison_of(comparator)
     a, b = torch.broadcast_tensors(a, b)
     counts = 1 - torch.eye(n, dtype=torch.float64)
     without = torch.stack([resampled(compare, x, y, counts) for x, y in zip(a, b, strict=True)])
-    return float(compare(a, b).nanmean()), without.nanmean(0).numpy()
+    score = compare(a, b)
+    change = (score[:, None] - without).nanmean(0)
+    return float(score.nanmean()), without.nanmean(0).numpy(), change.numpy()

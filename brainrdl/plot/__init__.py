@@ -10,7 +10,7 @@ searchlights, `power_curves` the power of planned studies. They share `style` (c
 of tables), `pair_marks` (brackets and arrows) and `point_labels`. No score is computed here: the figures show
 the tables and RDMs of an `Evaluation`, an `RSAResult`, a `FitResult`, a sweep or `compare`. Classes have the colours of
 Okabe and Ito (and different markers), categories of conditions those of Tol, which also differ in grey, dissimilarities
-viridis, and differences PuOr, centred at 0, so that colour-blind readers can read the figures and they can be printed
+viridis, and differences PuOr_r, centred at 0, so that colour-blind readers can read the figures and they can be printed
 in grey. Pairs without a value are grey, a colour that no scale contains. Text has 8 pt or more at the size at which a
 figure is made, and labels that would overlap are thinned, left out or counted. Characters that the font
 lacks come from other installed fonts; a name with characters that no font has is replaced by its number (``no. 3``).

@@ -204,7 +204,9 @@ def folds_of(rdms: RDMs, *, by: str = "stimulus") -> dict[str, int]:
     Returns
     -------
     dict of str to int
-        Fold of each condition, numbered in order of first appearance from 0, for the `folds` of `rdm`.
+        Fold of each condition, for the `folds` of `rdm`, numbered from 0 in order of first appearance: an RDM does not
+        say which of its folds has which number in the tables of an `Evaluation`. Those are the numbers of
+        `brainrdl.evaluation.stimulus_folds` with the options of the evaluation.
 
     Raises
     ------

@@ -12,7 +12,7 @@ from matplotlib.collections import LineCollection
 from matplotlib.colors import Normalize
 
 from brainrdl._core.errors import arg, check_option, check_whole, refuse
-from brainrdl.plot.style import QUIET, extent_of, new_figure, plain, styled, width_of
+from brainrdl.plot.style import DIVERGING, QUIET, extent_of, new_figure, plain, styled, width_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 Axis = Literal["x", "y", "z"]
 
-_COLOURS, _ALPHA, _FAINT = "PuOr_r", 0.05, 0.35
+_ALPHA, _FAINT = 0.05, 0.35
 
 _FSAVERAGE5 = 10242  # vertices of a hemisphere
 
@@ -54,7 +54,7 @@ def brain_slices(
     model : str, optional
         Which model of a result to draw; by default the first.
     quantity : {"mean", "t", "p", "p_fwe", "p_cluster"}, optional
-        What to draw of a `GroupMap`; "t" by default.
+        What to draw of a `GroupMap`; "t" by default. Of p-values, -log10 is drawn.
     significant : str, nibabel image or array of bool (x, y, z), optional
         Voxels to outline; the others are pale. For a `GroupMap` the name of a p-value, of which those below 0.05 are
         outlined ("p_fwe" by default); otherwise an image or an array that is not 0 there.
@@ -160,7 +160,7 @@ def glass_brain(
         figure = figure or new_figure((7.0, 2.2))
         figure.set_layout_engine("none")  # nilearn places its axes
         plotting.plot_glass_brain(
-            image, figure=figure, display_mode="lyrz", cmap=_COLOURS, plot_abs=False, vmin=-edge, vmax=edge,
+            image, figure=figure, display_mode="lyrz", cmap=DIVERGING, plot_abs=False, vmin=-edge, vmax=edge,
             threshold=1e-9, colorbar=False, axes=(0.0, 0.0, 0.8, 1.0),
         )  # fmt: skip
         place = figure.add_axes((0.83, 0.15, 0.018, 0.7))
@@ -224,7 +224,7 @@ def brain_surface(
         panels = [(*part, view) for part in parts for view in (views if part[0] == "left" else views[::-1])]
         for ax, (side, values, surface, sulci, view) in zip(axes, panels, strict=True):
             plotting.plot_surf_stat_map(
-                surface, values, hemi=side, view=view, bg_map=sulci, axes=ax, figure=figure, cmap=_COLOURS, vmin=-edge,
+                surface, values, hemi=side, view=view, bg_map=sulci, axes=ax, figure=figure, cmap=DIVERGING, vmin=-edge,
                 vmax=edge, colorbar=False, threshold=None, bg_on_data=False,
             )  # fmt: skip
             ax.set_title(f"{side}, {view}", fontsize=8)
@@ -252,7 +252,7 @@ def _volume_of(found: Any, model: str | None, quantity: str | None, significant:
         image, label = found, "value"
     elif hasattr(found, "image") and hasattr(found, "models"):
         model, quantity, significant = _chosen(found, model, quantity, significant)
-        image = found.image(model, quantity) if quantity else found.image(model)
+        image = _drawn_image(found.image(model, quantity), quantity) if quantity else found.image(model)
         label = _label(found, model, quantity)
         if isinstance(significant, str):
             p_values = np.asarray(found.image(model, significant).dataobj, dtype=float)
@@ -278,10 +278,23 @@ def _chosen(found: Any, model: str | None, quantity: str | None, significant: An
     return model, quantity, "p_fwe" if significant is None else significant
 
 
+def _drawn_values(values: Values, quantity: str | None) -> Values:
+    """Return -log10 of p-values, so that the smallest have the strongest colours; other quantities as they are."""
+    return -np.log10(np.maximum(values, np.finfo(float).tiny)) if (quantity or "").startswith("p") else values
+
+
+def _drawn_image(image: Any, quantity: str) -> Any:
+    import nibabel
+
+    return nibabel.Nifti1Image(_drawn_values(np.asarray(image.dataobj, dtype=float), quantity), image.affine)
+
+
 def _label(found: Any, model: str, quantity: str | None) -> str:
-    word = _WORDS.get(quantity or "score", quantity or "")
+    word = _WORDS.get(quantity or "score", f"\N{MINUS SIGN}log10 {quantity}")
     measure = found.settings.get("comparator")
-    return f"{word} ({measure})\nmodel: {model}" if measure and word != "t over subjects" else f"{word}\nmodel: {model}"
+    return (
+        f"{word} ({measure})\nmodel: {model}" if measure and quantity in (None, "mean") else f"{word}\nmodel: {model}"
+    )
 
 
 def _checked(image: Any, inside: Values | None, label: str) -> _Volume:
@@ -338,8 +351,11 @@ def _surfaces(
     sampled = []
     for side in ("left", "right"):
         pial, shape, sulci = (nilearn.datasets.fetch_surf_fsaverage("fsaverage5")[f"{key}_{side}"] for key in _MESHES)
-        values, share = (nilearn.surface.vol_to_surf(_like(drawn, one), pial) for one in _sampled(drawn))
-        sampled.append((side, np.where(share > 0.5, values, np.nan), shape, sulci))
+        known = np.isfinite(drawn.values).astype(float)
+        parts = (*_sampled(drawn), known)
+        values, share, of = (nilearn.surface.vol_to_surf(_like(drawn, one), pial) for one in parts)
+        # Voxels without a value count as 0 in `values`; divided by the share of the others, they do not count.
+        sampled.append((side, np.where(share > 0.5, values / np.maximum(of, 1e-6), np.nan), shape, sulci))
     return sampled, drawn.label.replace("outlines", "shown")
 
 
@@ -355,11 +371,17 @@ def _vertices(found: Any, model: str | None, quantity: str | None, significant: 
         refuse("the map has several times; choose one, and give its values (n_vertices,) as an array")
     model, quantity, significant = _chosen(found, model, quantity, significant)
     column = found.models.index(model)
-    own = (found.values[quantity] if quantity else found.values)[:, column].astype(float)
+    own = _drawn_values((found.values[quantity] if quantity else found.values)[:, column].astype(float), quantity)
     label = _label(found, model, quantity)
     if isinstance(significant, str):
         own = np.where(found.values[significant][:, column] < _ALPHA, own, np.nan)
         label += f"\nshown: {significant} < 0.05"
+    elif significant is not None:
+        inside = np.asarray(significant) != 0
+        if inside.shape != (where.space["n_vertices"],):
+            expected = f"one value for each of the {where.space['n_vertices']} vertices"
+            refuse(f"{arg('significant')} must have {expected}, got the shape {inside.shape}")
+        own = np.where(inside[where.centres["vertex"].to_numpy()], own, np.nan)
     values = np.full(where.space["n_vertices"], np.nan)
     values[where.centres["vertex"].to_numpy()] = own
     side = "right" if "Right" in str(where.space.get("structure")) else "left"
@@ -393,7 +415,8 @@ def _places(values: Values, inside: npt.NDArray[np.bool_] | None, across: int, n
     counts = np.isfinite(values).sum(others)
     known = np.flatnonzero(counts > 0.1 * counts.max())
     places = known[np.unique(np.linspace(0, len(known) - 1, min(n, len(known))).round().astype(int))]
-    sizes = np.abs(values) if inside is None or not inside.any() else np.where(inside, np.abs(values), np.nan)
+    marked = np.isfinite(values) if inside is None else inside & np.isfinite(values)
+    sizes = np.where(marked, np.abs(values), np.nan) if marked.any() else np.abs(values)
     peak = int(np.unravel_index(np.nanargmax(sizes), sizes.shape)[across])
     places[np.abs(places - peak).argmin()] = peak
     return np.unique(places)
@@ -444,7 +467,7 @@ def _draw_slice(
         ax.imshow(np.ma.masked_equal(plane.of(anatomy), 0), cmap="gray", **style)
     shown = plane.of(values)
     clear = np.ones(shown.shape) if inside is None else np.where(plane.of(inside), 1.0, _FAINT)
-    ax.imshow(np.ma.masked_invalid(shown), cmap=_COLOURS, vmin=-edge, vmax=edge, alpha=clear, **style)
+    ax.imshow(np.ma.masked_invalid(shown), cmap=DIVERGING, vmin=-edge, vmax=edge, alpha=clear, **style)
     ax.add_collection(LineCollection(outline_of(np.isfinite(shown)), colors=QUIET, linewidths=0.4, label="_brain"))
     if inside is not None:
         edges = outline_of(plane.of(inside))
@@ -474,7 +497,7 @@ def _mark_sides(ax: Axes, across: int) -> None:
     if across == 0:
         return
     for x, side, ha in ((0.0, "L", "left"), (1.0, "R", "right")):
-        ax.text(x, 0.0, side, transform=ax.transAxes, fontsize=8, color=QUIET, ha=ha, va="top")
+        ax.text(x, 0.0, side, transform=ax.transAxes, fontsize=8, color=QUIET, ha=ha, va="bottom")
 
 
 def _scale(figure: Figure, axes: list[Axes], edge: float, label: str) -> None:
@@ -485,7 +508,7 @@ def _scale(figure: Figure, axes: list[Axes], edge: float, label: str) -> None:
 def _colours(edge: float) -> Any:
     from matplotlib.cm import ScalarMappable
 
-    return ScalarMappable(Normalize(-edge, edge), _COLOURS)
+    return ScalarMappable(Normalize(-edge, edge), DIVERGING)
 
 
 def _dress_scale(bar: Any, label: str) -> None:

@@ -15,6 +15,7 @@ from brainrdl.plot.mapping import Points, map_table
 from brainrdl.plot.margins import LETTER, LINE, explain_below
 from brainrdl.plot.style import GROUP_MARKERS, INK, axes_for, colours_of, set_title, shown, styled
 from brainrdl.plot.thumbnails import Images, thumbnails
+from brainrdl.rdms.by_name import align
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -163,6 +164,8 @@ def displacement_map(
     for role, rdms in (("student", student), ("teacher", teacher), ("student before fitting", before)):
         if rdms is not None and rdms.n_rdm != 1:
             refuse(f"the {role} must be one RDM, got {rdms.n_rdm} RDMs; choose one with rdms[0], or average them")
+    # A map depends on the order of its conditions (random starts, axes of symmetric RDMs), so all have the teacher's.
+    student, before = (None if rdms is None else align(teacher, rdms, by=by)[1] for rdms in (student, before))
     goal = map_table(teacher, method, by=by, seed=seed)
     after, first = (
         None if rdms is None else _ordered(map_table(rdms, method, align_to=teacher, by=by, seed=seed), goal)
@@ -216,7 +219,9 @@ class _Look:
             check_conditions(conditions, groups.keys(), "groups (name -> category)")
         palette = colours_of(groups)
         self.names, self.groups = list(conditions), [str(groups[name]) for name in conditions] if groups else []
-        self.markers = dict(zip(palette, GROUP_MARKERS * (1 + len(palette) // len(GROUP_MARKERS)), strict=False))
+        self.markers = {
+            group: GROUP_MARKERS[(i + i // len(GROUP_MARKERS)) % len(GROUP_MARKERS)] for i, group in enumerate(palette)
+        }  # after all colours, each with another marker
         self.palette = {group: colour for group, colour in palette.items() if group in self.groups}
         self.colours = [palette[group] for group in self.groups] or ["#0072B2"] * len(conditions)
         self.arrows = self.colours if groups else [INK] * len(conditions)
@@ -234,15 +239,15 @@ class _Look:
         return look
 
     def handles(self, frames: bool) -> list[Artist]:
+        named = zip(self.palette.items(), shown(list(self.palette)), strict=True)
         if frames:
             return [
-                Patch(facecolor="white", edgecolor=colour, linewidth=1.5, label=shown([group])[0])
-                for group, colour in self.palette.items()
+                Patch(facecolor="white", edgecolor=colour, linewidth=1.5, label=word) for (_, colour), word in named
             ]
         style: dict[str, Any] = {"linestyle": "none", "markersize": 5}
         return [
-            Line2D([], [], color=colour, marker=self.markers[group], label=shown([group])[0], **style)
-            for group, colour in self.palette.items()
+            Line2D([], [], color=colour, marker=self.markers[group], label=word, **style)
+            for (group, colour), word in named
         ]
 
 

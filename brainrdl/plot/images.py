@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import matplotlib as mpl
 import numpy as np
 from jaxtyping import Float
 
@@ -19,6 +20,7 @@ from brainrdl.plot.style import (
     draw_image,
     new_figure,
     set_title,
+    shown,
     styled,
 )
 from brainrdl.rdms.by_name import names
@@ -229,9 +231,9 @@ def rdms(
         for ax in axes[rdms.n_rdm :]:
             ax.remove()
         panels = list(axes[: rdms.n_rdm])
-        for ax, square, title in zip(panels, squares, titles, strict=True):
+        for ax, square, title in zip(panels, squares, shown(titles, PANEL_TITLE), strict=True):
             draw_image(ax, square, "viridis", low, high)
-            set_title(ax, title, PANEL_TITLE)
+            ax.set_title(title, loc="left", family=mpl.rcParams["font.family"])
         label_panels(panels, margins, columns)
         draw_colorbar(axes[columns - 1], _unit(rdms, scale))
         if margins.pictures:

@@ -12,6 +12,7 @@ from brainrdl._core.errors import check_whole, refuse
 from brainrdl.plot.misfits import hang_beside
 from brainrdl.plot.style import BLUE, QUIET, VERMILION, axes_for, check_columns, plain, rule, shown, styled
 from brainrdl.plot.thumbnails import Images, thumbnails
+from brainrdl.similarity.comparators import label_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -30,7 +31,8 @@ def condition_influence(
     Parameters
     ----------
     table : DataFrame
-        Columns condition, change and agreement_change, from `brainrdl.inference.influence_of_conditions`.
+        Columns condition, change and agreement_change, and comparator, if known, from
+        `brainrdl.inference.influence_of_conditions`.
     ax : Axes, optional
         Where to draw; a new figure by default.
     n : int
@@ -78,7 +80,7 @@ def condition_influence(
         ax.hlines(y, 0, rows["change"], color=VERMILION, linewidth=1.4, zorder=1)
         ax.plot(rows["change"], y, marker="^", color=VERMILION, label="score", **mark)
         ax.axvline(0, color=QUIET, linewidth=0.8, zorder=0.5)
-        ax.set(ylim=(len(rows) - 0.45, -0.55), xlabel="change by this condition")
+        ax.set(ylim=(len(rows) - 0.45, -0.55), xlabel=_changes(table))
         ax.locator_params(axis="x", nbins=4)
         rule(ax, "x")
         ax.spines["left"].set_visible(False)
@@ -93,3 +95,9 @@ def condition_influence(
         if title:
             ax.set_title(plain(title, 60), loc="left", pad=24, family=mpl.rcParams["font.family"])
     return ax
+
+
+def _changes(table: pd.DataFrame) -> str:
+    """Say what changes, of which comparator."""
+    known = table["comparator"].unique() if "comparator" in table else []
+    return f"change of the {label_of(known[0])}\nby this condition" if len(known) == 1 else "change by this condition"

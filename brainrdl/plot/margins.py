@@ -305,7 +305,10 @@ _LEGEND: dict[str, Any] = {
 
 def _handles(layout: Layout) -> list[Patch]:
     used = set(layout.groups)
-    return [Patch(color=colour, label=shown([group])[0]) for group, colour in layout.colours.items() if group in used]
+    colours = {group: colour for group, colour in layout.colours.items() if group in used}
+    return [
+        Patch(color=colour, label=word) for colour, word in zip(colours.values(), shown(list(colours)), strict=True)
+    ]
 
 
 @dataclass(frozen=True)

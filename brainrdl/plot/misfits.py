@@ -12,7 +12,7 @@ import pandas as pd
 from brainrdl._core.errors import check_conditions, check_whole
 from brainrdl.plot.images import RANK
 from brainrdl.plot.student_teacher import one_each, ranked_pairs
-from brainrdl.plot.style import BLUE, QUIET, VERMILION, axes_for, plain, rule, shown, styled
+from brainrdl.plot.style import BLUE, QUIET, VERMILION, axes_for, in_legend, plain, rule, shown, styled
 from brainrdl.plot.thumbnails import Images, Picture, thumbnails
 from brainrdl.rdms.by_name import names
 
@@ -136,8 +136,8 @@ def worst_pairs(
         rows = np.arange(len(table))
         ax.hlines(rows, table["teacher_rank"], table["student_rank"], color=QUIET, linewidth=1.4, zorder=1)
         mark: dict[str, Any] = {"linestyle": "none", "markersize": 6.5, "zorder": 2}
-        ax.plot(table["teacher_rank"], rows, marker="o", color=BLUE, label=shown(titles)[1], **mark)
-        ax.plot(table["student_rank"], rows, marker="^", color=VERMILION, label=shown(titles)[0], **mark)
+        ax.plot(table["teacher_rank"], rows, marker="o", color=BLUE, label=in_legend(titles)[1], **mark)
+        ax.plot(table["student_rank"], rows, marker="^", color=VERMILION, label=in_legend(titles)[0], **mark)
         ax.set(xlim=(-0.04, 1.04), ylim=(len(table) - 0.45, -0.55), xlabel=RANK)
         rule(ax, "x")
         ax.spines["left"].set_visible(False)

@@ -189,7 +189,10 @@ def _curve_of(history: pd.DataFrame | None) -> pd.DataFrame | None:
     known = [column for column in _CURVES if column in history and history[column].notna().any()]
     if not known:
         refuse(f"the history has none of the columns {list(_CURVES)}; leave it out")
-    return history.loc[history[known[0]].notna(), ["step", known[0]]]
+    curve = history.loc[history[known[0]].notna(), ["step", known[0]]]
+    if not curve["step"].is_monotonic_increasing or curve["step"].duplicated().any():
+        refuse("the history has several runs (folds, seeds, students); select the rows of the one that was recorded")
+    return curve
 
 
 def _draw_curve(ax: Axes, curve: pd.DataFrame) -> Any:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from matplotlib.lines import Line2D
 
 from brainrdl._core.errors import check_option
 from brainrdl._core.rows import Against
@@ -41,7 +42,7 @@ Kind = Literal["bars", "dots"]
 
 Differences = Literal["auto", "brackets", "arrows", "none"]
 
-_VALUES = {"share": "share of the ceiling", "score": "score"}
+_VALUES = ("share", "score")
 
 _CELL, _SCALE = 27.0, 70.0  # points that a number with a star, and a colour scale with its label, need
 
@@ -91,7 +92,7 @@ def model_map(
     >>> [text.get_text() for text in plot.model_map(table, ax=Figure().subplots()).texts]
     ['0.25*', '0.50*']
     """
-    check_option(value, tuple(_VALUES), "value")
+    check_option(value, _VALUES, "value")
     table, comparator, against = chosen(summary, comparator, against, (value,))
     labels = labels_of(table)
     rows, columns = (list(dict.fromkeys(column)) for column in (labels, table["target"].astype(str)))
@@ -107,8 +108,8 @@ def model_map(
         name_rows(ax, rows)
         name_columns(ax, range(len(columns)), shown(columns))
         _write_cells(ax, values, marked)
-        what = f"{_VALUES[value]}\n" if value == "share" else ""
-        draw_colorbar(ax, f"{what}{label_of(comparator)}\nwith {Against(against).label}")
+        measure = f"{label_of(comparator)}\nwith {Against(against).label}"
+        draw_colorbar(ax, f"share of the noise ceiling\n({measure})" if value == "share" else measure)
         if marked.any():
             note(ax, "* corrected p < 0.05")
     return ax
@@ -203,6 +204,8 @@ def model_bars(
         label_across(ax, f"{label_of(comparator)} with {Against(against).label}: {plain(target)}")
         if contrasts is not None and len(contrasts) and differences != "none":
             _draw_differences(ax, table, matching(contrasts, wanted, "contrasts", _CONTRASTED), differences)
+        if significant(table).any():
+            ax.add_line(Line2D([], [], linestyle="none", label="* at a name: differs from 0, corrected p < 0.05"))
         if ax.get_legend_handles_labels()[1]:
             explain(ax)
     return ax
@@ -230,9 +233,9 @@ def _draw_subjects(ax: Axes, table: pd.DataFrame, scores: pd.DataFrame) -> None:
     means = scores.groupby(["model", "layer", "subject"], sort=False)["score"].mean().reset_index()
     rows = _keys(table, "model", "layer")
     found = [
-        (score, rows.index((model, layer)) + heights[subjects.index(subject)])
-        for model, layer, subject, score in means.itertuples(index=False, name=None)
-        if (model, layer) in rows and np.isfinite(score)
+        (score, rows.index(key) + heights[subjects.index(subject)])
+        for key, subject, score in zip(_keys(means, "model", "layer"), means["subject"], means["score"], strict=True)
+        if key in rows and np.isfinite(score)
     ]
     if found:
         style: dict[str, Any] = {"markersize": 2.8, "markerfacecolor": "white", "markeredgewidth": 0.7}
@@ -259,9 +262,10 @@ def _keys(table: pd.DataFrame, model: str, layer: str) -> list[tuple[str, str]]:
 
 
 def _draw_ceiling(ax: Axes, table: pd.DataFrame, label: str) -> None:
-    low, high = (float(table[column].iloc[0]) for column in ("ceiling_lower", "ceiling_upper"))
-    if not (np.isfinite(low) and np.isfinite(high)):
+    known = table[["ceiling_lower", "ceiling_upper"]].astype(float).dropna()
+    if known.empty:
         return
+    low, high = (float(bound) for bound in known.iloc[0])
     if high > low:
         ax.axvspan(low, high, color="#BDBDBD", alpha=0.55, linewidth=0, zorder=0, label=label, gid="ceiling")
     else:

@@ -13,6 +13,7 @@ from brainrdl._core.errors import check_option, refuse
 from brainrdl._core.rows import Against, Role
 from brainrdl.plot.style import (
     BLUE,
+    DIVERGING,
     GREEN,
     INK,
     PURPLE,
@@ -241,7 +242,8 @@ def comparison(table: pd.DataFrame, comparator: str | None = None, ax: Axes | No
     Raises
     ------
     BrainrdlError
-        If the table is empty or lacks a column, or `comparator` is not in it.
+        If the table is empty, lacks a column or has two similarities of the same pair of names, or `comparator` is not
+        in it.
 
     Examples
     --------
@@ -272,6 +274,13 @@ def _grid(table: pd.DataFrame, comparator: str | None) -> pd.DataFrame:
         columns = table["comparator"].map(label_of)
     else:
         rows, columns = table["a"].astype(str), table["b"].astype(str)
+    repeated = pd.DataFrame({"row": rows, "column": columns}).duplicated()
+    if repeated.any():
+        first = table[repeated.to_numpy()].iloc[0]
+        refuse(
+            f"the comparison table has several similarities of {str(first['a'])!r} and {str(first['b'])!r} with "
+            f"comparator {first['comparator']!r}; give each RDM another name"
+        )
     grid = pd.DataFrame({"row": rows, "column": columns, "similarity": table["similarity"]})
     wide = grid.pivot_table(index="row", columns="column", values="similarity", sort=False, dropna=False)
     return wide.loc[list(dict.fromkeys(rows)), list(dict.fromkeys(columns))]
@@ -293,7 +302,7 @@ def _heatmap(ax: Axes, grid: pd.DataFrame, label: str) -> Axes:
     values = grid.to_numpy(dtype=float)
     signed = bool(np.nanmin(values, initial=0.0) < 0)
     extent = extent_of(values)
-    draw_image(ax, values, "PuOr" if signed else "viridis", -extent if signed else 0.0, extent)
+    draw_image(ax, values, DIVERGING if signed else "viridis", -extent if signed else 0.0, extent)
     name_columns(ax, range(values.shape[1]), shown([str(name) for name in grid.columns]))
     name_rows(ax, [str(name) for name in grid.index])
     ax.tick_params(length=0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ from brainrdl._core.errors import quote, refuse
 from brainrdl.plot.arrangement import layout_of
 from brainrdl.plot.margins import NAMES_OR_GROUPS, Margins, label_conditions, settle
 from brainrdl.plot.style import (
+    DIVERGING,
     axes_for,
     check_columns,
     draw_colorbar,
@@ -132,7 +134,7 @@ def rdm_of_rdms(
     low, high = (-extent_of(apart), extent_of(apart)) if signed else (0.0, extent_of(apart))
     with styled():
         ax = axes_for(ax, (1.9 + 0.42 * min(len(values), 10), 1.5 + 0.4 * min(len(values), 10)))
-        draw_image(ax, apart, "PuOr" if signed else "viridis", low, high)
+        draw_image(ax, apart, DIVERGING if signed else "viridis", low, high)
         set_title(ax, title)
         label_conditions(ax, margins)
         draw_colorbar(ax, unit)
@@ -148,7 +150,7 @@ def _write_values(ax: Axes, values: np.ndarray) -> None:
         return
     for (row, column), value in np.ndenumerate(values):
         if np.isfinite(value):
-            words = f"{value:.2f}".replace("0.", ".", 1)
+            words = re.sub(r"^(-?)0\.", r"\1.", f"{value:.2f}").replace("-", "\N{MINUS SIGN}")
             ax.text(column, row, words, ha="center", va="center", fontsize=8.5, color=readable_on(ax, value))
 
 

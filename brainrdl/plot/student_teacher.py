@@ -16,6 +16,7 @@ from brainrdl.plot.images import RANK
 from brainrdl.plot.margins import Margins, explain_panels, label_conditions, label_panels, margins_of, settle
 from brainrdl.plot.style import (
     BLUE,
+    DIVERGING,
     PANEL_TITLE,
     QUIET,
     VERMILION,
@@ -145,7 +146,7 @@ def _three_panels(
     extent = extent_of(difference)
     words = f"{titles[0]} - {titles[1]}"
     of_difference = words if len(words) <= PANEL_TITLE else "difference, left - middle"
-    looks = [("viridis", *limits), ("viridis", *limits), ("PuOr", -extent, extent)]
+    looks = [("viridis", *limits), ("viridis", *limits), (DIVERGING, -extent, extent)]
     axes = figure.subplots(1, 3)
     for ax, square, title, look in zip(axes, [*squares, difference], [*titles, of_difference], looks, strict=True):
         draw_image(ax, square, *look)
@@ -253,7 +254,7 @@ def _draw_folds(
     blocks = margins.layout.blocks
     rows = [*squares, squares[0] - squares[1]]
     extent = extent_of(rows[2])
-    looks = [("viridis", *limits), ("viridis", *limits), ("PuOr", -extent, extent)]
+    looks = [("viridis", *limits), ("viridis", *limits), (DIVERGING, -extent, extent)]
     axes = figure.subplots(3, len(blocks), squeeze=False)
     for column, (label, start, stop) in enumerate(blocks):
         part = margins.part(start, stop)

@@ -29,6 +29,8 @@ GROUP_COLOURS = ("#004488", "#EECC66", "#994455", "#6699CC", "#997700", "#EE99AA
 
 GROUP_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 
+DIVERGING = "PuOr_r"  # of values around 0: orange is positive
+
 _STYLE: dict[Any, Any] = {
     "font.size": 9,
     "axes.titlesize": 10,
@@ -227,14 +229,25 @@ def plain(text: str, longest: int = 28) -> str:
     return "".join(letter if _drawable(letter) else "?" for letter in cut).replace("$", r"\$")
 
 
-def in_legend(text: str) -> str:
-    """Prepare a name for a legend, which leaves out names that begin with "_", as those of some layers do."""
-    return f" {plain(text)}" if text.startswith("_") else plain(text)
+def in_legend(labels: Sequence[str]) -> list[str]:
+    """Prepare names for a legend, which leaves out names that begin with "_", as those of some layers do."""
+    return [f" {word}" if word.startswith("_") else word for word in shown(labels)]
 
 
 def shown(labels: Sequence[str], longest: int = 28) -> list[str]:
-    """Prepare labels with `plain`; a label with characters in no font is replaced by its number in the list."""
-    return [plain(text, longest) if _drawable(text) else f"no. {i}" for i, text in enumerate(labels, start=1)]
+    """Prepare labels with `plain`; a label with characters in no font is replaced by its number in the list.
+
+    Different labels that are the same when shortened begin with their number.
+    """
+    found = [plain(text, longest) if _drawable(text) else f"no. {i}" for i, text in enumerate(labels, start=1)]
+    texts: dict[str, set[str]] = {}
+    for word, text in zip(found, labels, strict=True):
+        texts.setdefault(word, set()).add(text)
+    place = {text: i for i, text in enumerate(dict.fromkeys(labels), start=1)}
+    return [
+        word if len(texts[word]) == 1 else f"{place[text]}. {plain(text, max(5, longest - 4))}"
+        for word, text in zip(found, labels, strict=True)
+    ]
 
 
 def _drawable(text: str) -> bool:

@@ -96,6 +96,7 @@ def subject_scores(
         _draw_band(ax, [low] * (len(subjects) + 1), [high] * (len(subjects) + 1), Against.SUBJECTS.legend)
         _draw_models(ax, {name: [*values, _mean(values)] for name, values in means.items()})
         _dress(ax, [*subjects, "mean"], f"{label_of(comparator)} with {Against.SUBJECTS.label}: {plain(target)}")
+        ax.set_ylabel("subject")
     return ax
 
 
@@ -130,8 +131,8 @@ def fold_scores(
     Returns
     -------
     Axes
-        One row per fold (and left-out subject), and the mean over folds in the last row. One line (points) per student
-        and layer with its name as label.
+        One row per fold (and left-out subject), with its number in the table, and the mean over folds in the last row.
+        One line (points) per student and layer with its name as label.
 
     Raises
     ------
@@ -147,7 +148,7 @@ def fold_scores(
     ...                       "ceiling_lower": 0.5, "ceiling_upper": 0.6})
     >>> ax = plot.fold_scores(table, ax=Figure().subplots())
     >>> [label.get_text() for label in ax.get_yticklabels()]
-    ['fold 1', 'fold 2', 'mean']
+    ['fold 0', 'fold 1', 'mean']
     """
     needed = ("against", "fold", "ceiling_lower", "ceiling_upper")
     table, comparator, target = _rows(scores, comparator, against, target, models, needed)
@@ -221,7 +222,7 @@ def _ceiling(table: pd.DataFrame) -> tuple[float, float]:
 
 
 def _fold_names(table: pd.DataFrame) -> pd.Series[str]:
-    names = "fold " + (table["fold"].astype(int) + 1).astype(str)
+    names = "fold " + table["fold"].astype(int).astype(str)
     if "left_out" in table and table["left_out"].nunique() > 1:
         names = names + ", without " + table["left_out"].astype(str)
     return names
@@ -247,11 +248,12 @@ def _draw_band(ax: Axes, low: Sequence[float], high: Sequence[float], label: str
 def _draw_models(ax: Axes, means: dict[str, list[float]]) -> None:
     """Draw the points of each model a bit above or below the middle of a row, so that they do not hide each other."""
     shifts = np.linspace(-0.22, 0.22, len(means)) if len(means) > 1 else [0.0]
-    for k, ((name, values), shift) in enumerate(zip(means.items(), shifts, strict=True)):
+    names = in_legend(list(means))
+    for k, (name, values, shift) in enumerate(zip(names, means.values(), shifts, strict=True)):
         colour, marker = _LOOKS[k % len(_LOOKS)]
         face = colour if k < len(_LOOKS) else "white"
         style: dict[str, Any] = {"markersize": 4.6, "markerfacecolor": face, "markeredgewidth": 1.1}
-        ax.plot(values, np.arange(len(values)) + shift, marker, color=colour, zorder=3, label=in_legend(name), **style)
+        ax.plot(values, np.arange(len(values)) + shift, marker, color=colour, zorder=3, label=name, **style)
 
 
 def _dress(ax: Axes, rows: Sequence[str], label: str) -> None:

@@ -13,6 +13,7 @@ from matplotlib.lines import Line2D
 from brainrdl._core.errors import check_option, refuse
 from brainrdl.plot.style import (
     BLUE,
+    DIVERGING,
     GREEN,
     INK,
     MISSING,
@@ -33,6 +34,7 @@ from brainrdl.plot.style import (
     styled,
     table_of,
 )
+from brainrdl.similarity.comparators import label_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -49,7 +51,7 @@ def time_course(
     models: Sequence[str] | None = None,
     clusters: Mapping[str, Any] | None = None,
     alpha: float = 0.05,
-    label: str = "RDM similarity",
+    label: str | None = None,
     onsets: pd.DataFrame | None = None,
 ) -> Axes:
     """Draw scores over time with intervals, noise ceiling and onsets, and bars below where clusters are significant.
@@ -68,8 +70,8 @@ def time_course(
         for each cluster with p below `alpha`.
     alpha : float
         Level of the clusters.
-    label : str
-        Label of the vertical axis.
+    label : str, optional
+        Label of the vertical axis; by default the comparator of a result, or "RDM similarity" of a table.
     onsets : DataFrame, optional
         Result of ``courses.latencies()``: columns model, latency, low, high (and other: differences are left out). Each
         is drawn as a diamond on the line of its model, with its interval.
@@ -104,18 +106,23 @@ def time_course(
         ax = axes_for(ax, (6.0, 3.4))
         rule(ax, "y")
         _draw_ceiling(ax, table[table["model"] == chosen[0]])
-        for k, model in enumerate(chosen):
-            _draw_model(ax, table[table["model"] == model], model, *_look(k))
+        for k, (model, name) in enumerate(zip(chosen, in_legend(chosen), strict=True)):
+            _draw_model(ax, table[table["model"] == model], name, *_look(k))
         ax.axhline(0, color=QUIET, linewidth=0.8)
         marks = _onsets_of(onsets, chosen)
         for model, (at, low, high) in marks.items():
             _draw_onset(ax, table[table["model"] == model], (at, low, high), _look(chosen.index(model))[0])
-        _draw_clusters(ax, chosen, clusters or {}, alpha)
+        _draw_clusters(ax, chosen, clusters or {}, alpha, np.unique(table["time"].to_numpy(float)))
         _explain_marks(ax, bool(clusters), bool(marks), alpha)
         ax.set_xlabel("time (s)")
-        label_up(ax, plain(label, 60))
+        label_up(ax, plain(label or _measure(courses), 60))
         explain(ax)
     return ax
+
+
+def _measure(courses: Any) -> str:
+    comparator = getattr(courses, "comparator", None)
+    return label_of(comparator) if isinstance(comparator, str) else "RDM similarity"
 
 
 def _look(k: int) -> tuple[str, str]:
@@ -129,10 +136,10 @@ def _draw_ceiling(ax: Axes, rows: pd.DataFrame) -> None:
         )
 
 
-def _draw_model(ax: Axes, rows: pd.DataFrame, model: str, colour: str, line: str) -> None:
+def _draw_model(ax: Axes, rows: pd.DataFrame, name: str, colour: str, line: str) -> None:
     if {"low", "high"} <= set(rows) and rows["low"].notna().any():
         ax.fill_between(rows["time"], rows["low"], rows["high"], color=colour, alpha=0.2, linewidth=0)
-    ax.plot(rows["time"], rows["score"], color=colour, linestyle=line, linewidth=1.6, label=in_legend(model))
+    ax.plot(rows["time"], rows["score"], color=colour, linestyle=line, linewidth=1.6, label=name)
 
 
 def _onsets_of(onsets: pd.DataFrame | None, models: Sequence[str]) -> dict[str, tuple[float, float, float]]:
@@ -162,8 +169,10 @@ def _explain_marks(ax: Axes, clusters: bool, onsets: bool, alpha: float) -> None
         ax.add_line(Line2D([], [], marker="D", label="onset with 95 % interval", **style))
 
 
-def _draw_clusters(ax: Axes, models: Sequence[str], clusters: Mapping[str, Any], alpha: float) -> None:
-    """Draw one row of bars per model below the scores."""
+def _draw_clusters(
+    ax: Axes, models: Sequence[str], clusters: Mapping[str, Any], alpha: float, times: npt.NDArray[np.float64]
+) -> None:
+    """Draw one row of bars per model below the scores; a cluster of one time is as wide as a step."""
     low, high = ax.get_ylim()
     step = 0.05 * (high - low)
     rows = [model for model in models if model in clusters]
@@ -171,7 +180,8 @@ def _draw_clusters(ax: Axes, models: Sequence[str], clusters: Mapping[str, Any],
         colour, _ = _look(list(models).index(model))
         for start, end in _spans(clusters, model, alpha):
             y = low - (place + 0.5) * step
-            ax.plot([start, end], [y, y], color=colour, linewidth=3, solid_capstyle="butt", label="_clusters")
+            left, right = _cells_of(times, start, end) if start == end else (start, end)
+            ax.plot([left, right], [y, y], color=colour, linewidth=3, solid_capstyle="butt", label="_clusters")
     if rows:
         ax.set_ylim(low - (len(rows) + 0.5) * step, high)
 
@@ -183,7 +193,7 @@ def time_by_model(
     models: Sequence[str] | None = None,
     clusters: Mapping[str, Any] | None = None,
     alpha: float = 0.05,
-    label: str = "RDM similarity",
+    label: str | None = None,
     onsets: pd.DataFrame | None = None,
 ) -> Axes:
     """Draw scores of models (layers) over time as a map, with outlines around significant clusters.
@@ -194,8 +204,8 @@ def time_by_model(
         As in `time_course`; all models have the same times.
     ax, models, clusters, alpha, onsets
         As in `time_course`.
-    label : str
-        Label of the colour scale.
+    label : str, optional
+        Label of the colour scale, as in `time_course`.
 
     Returns
     -------
@@ -232,7 +242,7 @@ def time_by_model(
         ax = axes_for(ax, (6.0, 1.4 + 0.32 * len(chosen)))
         image = np.ma.masked_invalid(wide.to_numpy(float))
         mesh = ax.pcolormesh(
-            at, np.arange(len(chosen)), image, cmap="PuOr_r", vmin=-edge, vmax=edge, shading="nearest", rasterized=True
+            at, np.arange(len(chosen)), image, cmap=DIVERGING, vmin=-edge, vmax=edge, shading="nearest", rasterized=True
         )
         ax.set_facecolor(MISSING)
         name_rows(ax, chosen)
@@ -246,7 +256,7 @@ def time_by_model(
             )
         ax.axvline(0, color=QUIET, linewidth=0.8, linestyle=":")
         ax.set_xlabel("time (s)")
-        draw_colorbar(ax, label, mesh)
+        draw_colorbar(ax, label or _measure(courses), mesh)
         if clusters:
             note(ax, f"outlines: clusters with p < {alpha:g}")
     return ax
@@ -264,10 +274,17 @@ def _spans(clusters: Mapping[str, Any] | None, model: str, alpha: float) -> list
     return spans
 
 
+def _cells_of(times: npt.NDArray[np.float64], start: float, end: float) -> tuple[float, float]:
+    """Return the outer edges of the cells of two times, which are their middles (as those of pcolormesh)."""
+    steps = np.diff(times) / 2 if len(times) > 1 else np.array([0.5])
+    edges = np.concatenate([[times[0] - steps[0]], times[:-1] + steps[: len(times) - 1], [times[-1] + steps[-1]]])
+    first, last = (int(np.abs(times - at).argmin()) for at in (start, end))
+    return float(edges[first]), float(edges[last + 1])
+
+
 def _outline(ax: Axes, row: int, start: float, end: float, times: npt.NDArray[np.float64]) -> None:
     """Draw a line around the cells of a row between two times, which are middles of cells."""
-    edges = np.concatenate([times[:1], (times[1:] + times[:-1]) / 2, times[-1:]])
-    left, right = edges[np.searchsorted(times, start)], edges[np.searchsorted(times, end) + 1]
+    left, right = _cells_of(times, start, end)
     xs, ys = [left, right, right, left, left], np.array([-0.46, -0.46, 0.46, 0.46, -0.46]) + row
     ax.plot(xs, ys, color="black", linewidth=1.2, label="_clusters")
 
@@ -319,7 +336,7 @@ def time_by_time(
     with styled():
         ax = axes_for(ax, (4.2, 3.6))
         mesh = ax.pcolormesh(
-            at, at, np.ma.masked_invalid(image), cmap="PuOr_r", vmin=-edge, vmax=edge, shading="nearest"
+            at, at, np.ma.masked_invalid(image), cmap=DIVERGING, vmin=-edge, vmax=edge, shading="nearest"
         )
         if mask is not None and mask.any() and not mask.all():
             ax.contour(at, at, mask.astype(float), levels=[0.5], colors="black", linewidths=1)

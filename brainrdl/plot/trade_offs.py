@@ -96,8 +96,9 @@ def pareto(
         ax = axes_for(ax, (5.6, 4.2))
         groups = [("", table)] if by is None else [(str(name), part) for name, part in table.groupby(by, sort=False)]
         has_ceiling = _draw_ceiling(ax, table)
-        for k, (name, part) in enumerate(groups):
-            _draw_group(ax, part, name, (x, y), _STYLES[k % len(_STYLES)])
+        shown_names = in_legend([name for name, _ in groups])
+        for k, (name, (_, part)) in enumerate(zip(shown_names, groups, strict=True)):
+            _draw_group(ax, part, name, (x, y), _look(k))
         _write_labels(ax, groups, labels, (x, y))
         ax.set_xlabel("task accuracy" if x == "accuracy" else plain(x))
         label_up(ax, _measure(table) if y == "score" else plain(y))
@@ -105,6 +106,12 @@ def pareto(
         if legend and (has_ceiling or by):
             explain(ax)
     return ax
+
+
+def _look(k: int) -> tuple[str, str]:
+    """Return colour and marker of a group: after all colours, each with another marker."""
+    n = len(_STYLES)
+    return _STYLES[k % n][0], _STYLES[(k + k // n) % n][1]
 
 
 def _draw_ceiling(ax: Axes, table: pd.DataFrame) -> bool:
@@ -138,14 +145,14 @@ def _draw_group(
     best = on_front(points)
     front = points[best][np.argsort(points[best, 0], kind="stable")]
     drawn: dict[str, Any] = {"color": color, "marker": marker, "markersize": 6.5, "markeredgewidth": 1.4, "zorder": 3}
-    ax.plot(*front.T, linewidth=1.2, label=in_legend(name) if name else "_front", **drawn)
+    ax.plot(*front.T, linewidth=1.2, label=name if name else "_front", **drawn)
     ax.plot(*points[~best].T, linestyle="none", markerfacecolor="white", label="_others", **drawn)
 
 
 def _write_labels(
     ax: Axes, groups: Sequence[tuple[str, pd.DataFrame]], labels: Sequence[str], axes: tuple[str, str]
 ) -> None:
-    colours = [_STYLES[k % len(_STYLES)][0] for k, (_, part) in enumerate(groups) for _ in range(len(part))]
+    colours = [_look(k)[0] for k, (_, part) in enumerate(groups) for _ in range(len(part))]
     table = pd.concat([part for _, part in groups])
     texts = [", ".join(map(_value, row)) for row in table[list(labels)].itertuples(index=False)]
     label_points(ax, table[list(axes)].to_numpy(dtype=float), texts, colours)

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 
+from brainrdl.plot.arrangement import ranks
 from brainrdl.stimuli.named_images import Stimuli
 
 if TYPE_CHECKING:
@@ -88,6 +89,7 @@ class Store:
         numbers = {label: self._matrix(label, pairs) for label, pairs in hover.matrices.items()}
         panels = [
             {"order": _place(self._orders, panel.order), "shows": [numbers[label] for label in panel.shows]}
+            | {"ranks": self._ranks([hover.matrices[label] for label in panel.shows]) if hover.ranked else []}
             for panel in hover.panels
         ]
         both = {
@@ -96,7 +98,7 @@ class Store:
             if boxes
         }
         names = _place(self._names, hover.names)
-        self._figures.append({"names": names, "ranked": hover.ranked, "narrow": [], **both})
+        self._figures.append({"names": names, "narrow": [], **both})
         return len(self._figures) - 1
 
     def _matrix(self, label: str, pairs: Float[np.ndarray, " n_pairs"]) -> int:
@@ -104,6 +106,11 @@ class Store:
         if key not in self._matrices:
             self._matrices[key] = {"label": label, **packed(pairs)}
         return list(self._matrices).index(key)
+
+    def _ranks(self, shown: Sequence[Float[np.ndarray, " n_pairs"]]) -> list[int]:
+        """Store ranks over the pairs that all matrices of a panel contain: of rounded values, they would be wrong."""
+        known = np.isfinite(np.stack(shown)).all(0)
+        return [self._matrix("", ranks(np.where(known, pairs, np.nan))) for pairs in shown]
 
     def text(self) -> str:
         """Return everything as JSON that can be written between tags; "" if there are no figures."""

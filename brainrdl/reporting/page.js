@@ -91,29 +91,17 @@
     }
     return decoded.get(k);
   };
-  const ranked = new Map();
-  const ranksOf = (k, shows) => {
-    const key = `${k} of ${shows}`;
-    if (!ranked.has(key)) {
-      const sets = shows.map(valuesOf);
-      const values = valuesOf(k);
-      const order = [...values.keys()].filter((p) => sets.every((set) => !Number.isNaN(set[p])));
-      order.sort((a, b) => values[a] - values[b]);
-      const ranks = new Float64Array(values.length).fill(NaN);
-      for (let from = 0; from < order.length; ) {
-        let to = from;
-        while (to + 1 < order.length && values[order[to + 1]] === values[order[from]]) to += 1;
-        for (let p = from; p <= to; p += 1) ranks[order[p]] = (from + to) / 2 / Math.max(order.length - 1, 1);
-        from = to + 1;
-      }
-      ranked.set(key, ranks);
-    }
-    return ranked.get(key);
+  const written = (value, { low, high }) => {
+    if (Number.isNaN(value)) return "unknown";
+    const step = (high - low) / (MISSING - 1);
+    const size = Math.max(Math.abs(low), Math.abs(high));
+    const digits = step > 0 ? Math.floor(-Math.log10(step)) - 1 : 3;
+    const exact = step > 0 && value ? Math.floor(Math.log10(Math.abs(value) / step)) : 4;
+    const words = size > 0 && (size < 1e-3 || digits < 0)
+      ? value.toExponential(Math.max(1, Math.min(6, exact)) - 1)
+      : value.toFixed(Math.min(6, digits));
+    return words.replace(/^-(?=0(?:\.0*)?$)/, "").replaceAll("-", "\u2212");
   };
-  const decimalsOf = ({ low, high }) =>
-    high > low ? Math.min(6, Math.max(0, Math.floor(-Math.log10((high - low) / (MISSING - 1))) - 1)) : 3;
-  const written = (value, digits) =>
-    Number.isNaN(value) ? "unknown" : value.toFixed(digits).replace(/^-(?=0(?:\.0*)?$)/, "").replace("-", "\u2212");
 
   const readings = (figure, panel, i, j) => {
     const names = data.names[figure.names];
@@ -121,18 +109,18 @@
     const [a, b] = i < j ? [i, j] : [j, i];
     if (i === j) return [names[i], "the same condition"];
     const pair = a * n - (a * (a + 1)) / 2 + (b - a - 1);
-    const lines = panel.shows.map((k) => {
+    const lines = panel.shows.map((k, m) => {
       const value = valuesOf(k)[pair];
-      const rank = figure.ranked ? ranksOf(k, panel.shows)[pair] : NaN;
-      const words = Number.isNaN(rank) ? "" : ` (rank ${written(rank, 2)})`;
-      return `${data.matrices[k].label}: ${written(value, decimalsOf(data.matrices[k]))}${words}`;
+      const rank = panel.ranks.length ? valuesOf(panel.ranks[m])[pair] : NaN;
+      const words = Number.isNaN(rank) ? "" : ` (rank ${rank.toFixed(2)})`;
+      return `${data.matrices[k].label}: ${written(value, data.matrices[k])}${words}`;
     });
     return [`${names[i]} \u2013 ${names[j]}`, ...lines];
   };
   const thumbnails = (parent, names) => {
     const { src, columns, size, places } = data.thumbnails;
     const row = add(parent, "div", "", { className: "thumbnails" });
-    for (const name of names.filter((one) => one in places)) {
+    for (const name of names.filter((one) => Object.hasOwn(places, one))) {
       const place = places[name];
       const image = add(row, "div", "", { className: "thumbnail" });
       Object.assign(image.style, {

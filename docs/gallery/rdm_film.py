@@ -31,9 +31,11 @@ def draw() -> Figure:
     found, names = record.rdms, rdms.names(record.rdms)
     figure = plt.figure(figsize=(7.1, 2.9), layout="compressed")
     panels = figure.subplots(1, 2)
+    both = found.dissimilarities[[0, -1]]
+    limits = float(both.min()), float(both.max())
     for ax, k in zip(panels, (0, found.n_rdm - 1), strict=True):
         one = rdms.from_array(found.dissimilarities[k], names, measure="correlation")
-        plot.rdm(one, ax, given["groups"], title=f"step {found.rdm_descriptors['step'][k]}")
+        plot.rdm(one, ax, given["groups"], *limits, title=f"step {found.rdm_descriptors['step'][k]}")
     return figure
 
 

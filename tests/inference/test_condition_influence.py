@@ -70,3 +70,14 @@ def test_too_few_conditions_and_stacks_are_refused() -> None:
         influence_of_conditions(TEACHER, TEACHER)
     with pytest.raises(BrainrdlError, match="comparator 'spearmen' is not known"):
         influence_of_conditions(STUDENT, TEACHER, "spearmen")
+
+
+def test_a_change_compares_the_same_subjects() -> None:
+    gaps = ROWS.copy()
+    rows, columns = np.triu_indices(8, 1)
+    gaps[2, (rows != 0) & (columns != 0)] = np.nan  # of subject 1 only pairs with condition 0 are known
+    table = influence_of_conditions(STUDENT, from_array(gaps[1:3], NAMES, condensed=True))
+    alone = influence_of_conditions(STUDENT, from_array(ROWS[1], NAMES))
+    assert table["without"].iloc[0] == pytest.approx(alone["without"].iloc[0])
+    assert table["change"].iloc[0] == pytest.approx(alone["change"].iloc[0])
+    assert table["comparator"].unique().tolist() == ["spearman"]

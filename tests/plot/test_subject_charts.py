@@ -54,7 +54,7 @@ def test_scores_of_subjects_are_means_over_folds_with_their_mean_in_the_last_row
 
 def test_scores_of_folds_are_means_over_subjects_with_the_ceiling_of_each_fold() -> None:
     ax = plot.fold_scores(SCORES, "corr", "subjects", Figure().subplots())
-    assert names(ax) == ["fold 1", "fold 2", "mean"]
+    assert names(ax) == ["fold 0", "fold 1", "mean"]
     assert points(ax) == {"fitted": [0.22, 0.32, 0.27], "unfitted": [0.12, 0.22, 0.17]}
     assert bands(ax) == [[0.6, 0.8], [0.7, 0.9], [0.65, 0.85]]
 
