@@ -165,7 +165,8 @@ def displacement_map(
         if rdms is not None and rdms.n_rdm != 1:
             refuse(f"the {role} must be one RDM, got {rdms.n_rdm} RDMs; choose one with rdms[0], or average them")
     # A map depends on the order of its conditions (random starts, axes of symmetric RDMs), so all have the teacher's.
-    student, before = (None if rdms is None else align(teacher, rdms, by=by)[1] for rdms in (student, before))
+    student = align(teacher, student, by=by)[1]
+    before = None if before is None else align(teacher, before, by=by)[1]
     goal = map_table(teacher, method, by=by, seed=seed)
     after, first = (
         None if rdms is None else _ordered(map_table(rdms, method, align_to=teacher, by=by, seed=seed), goal)

@@ -99,5 +99,5 @@ def condition_influence(
 
 def _changes(table: pd.DataFrame) -> str:
     """Say what changes, of which comparator."""
-    known = table["comparator"].unique() if "comparator" in table else []
+    known = list(table["comparator"].unique()) if "comparator" in table else []
     return f"change of the {label_of(known[0])}\nby this condition" if len(known) == 1 else "change by this condition"

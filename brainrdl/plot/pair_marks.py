@@ -46,7 +46,9 @@ def draw_brackets(ax: Axes, better: npt.NDArray[np.intp], worse: npt.NDArray[np.
             x + 0.5, (top + bottom) / 2, stars_of(value), transform=_beside(ax), rotation=90, va="center", ha="left",
             fontsize=8, color=INK, gid="stars", clip_on=False,
         )  # fmt: skip
-    _explain(ax, f"corrected p: {', '.join(f'{stars} < {level:g}' for level, stars in reversed(_LEVELS))}")
+    space = "\N{NO-BREAK SPACE}"
+    levels = [f"{stars}{space}<{space}{level:g}" for level, stars in reversed(_LEVELS)]
+    _explain(ax, f"corrected p: {', '.join(levels)}")
 
 
 def draw_arrows(ax: Axes, better: npt.NDArray[np.intp], worse: npt.NDArray[np.intp]) -> None:

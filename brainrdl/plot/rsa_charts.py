@@ -205,7 +205,7 @@ def model_bars(
         if contrasts is not None and len(contrasts) and differences != "none":
             _draw_differences(ax, table, matching(contrasts, wanted, "contrasts", _CONTRASTED), differences)
         if significant(table).any():
-            ax.add_line(Line2D([], [], linestyle="none", label="* at a name: differs from 0, corrected p < 0.05"))
+            ax.add_line(Line2D([], [], linestyle="none", label="* at a name: corrected p < 0.05"))
         if ax.get_legend_handles_labels()[1]:
             explain(ax)
     return ax

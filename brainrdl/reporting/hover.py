@@ -101,16 +101,20 @@ class Store:
         self._figures.append({"names": names, "narrow": [], **both})
         return len(self._figures) - 1
 
-    def _matrix(self, label: str, pairs: Float[np.ndarray, " n_pairs"]) -> int:
+    def _matrix(
+        self, label: str, pairs: Float[np.ndarray, " n_pairs"], limits: tuple[float, float] | None = None
+    ) -> int:
         key = (label, pairs.tobytes())
         if key not in self._matrices:
-            self._matrices[key] = {"label": label, **packed(pairs)}
+            self._matrices[key] = {"label": label, **packed(pairs, limits)}
         return list(self._matrices).index(key)
 
     def _ranks(self, shown: Sequence[Float[np.ndarray, " n_pairs"]]) -> list[int]:
         """Store ranks over the pairs that all matrices of a panel contain: of rounded values, they would be wrong."""
         known = np.isfinite(np.stack(shown)).all(0)
-        return [self._matrix("", ranks(np.where(known, pairs, np.nan))) for pairs in shown]
+        steps = 2 * max(int(known.sum()) - 1, 1)  # midranks are whole or half: up to 32,768 pairs they are exact
+        high = max(1.0, (MISSING - 1) / steps)
+        return [self._matrix("", ranks(np.where(known, pairs, np.nan)), (0.0, high)) for pairs in shown]
 
     def text(self) -> str:
         """Return everything as JSON that can be written between tags; "" if there are no figures."""
@@ -130,8 +134,8 @@ def _place(known: list[Any], one: Any) -> int:
     return known.index(one)
 
 
-def packed(pairs: Float[np.ndarray, " n_pairs"]) -> dict[str, Any]:
-    """Store dissimilarities with 16 bits each, little-endian, as base64.
+def packed(pairs: Float[np.ndarray, " n_pairs"], limits: tuple[float, float] | None = None) -> dict[str, Any]:
+    """Store dissimilarities with 16 bits each, little-endian, as base64; by default between their own limits.
 
     Examples
     --------
@@ -139,7 +143,8 @@ def packed(pairs: Float[np.ndarray, " n_pairs"]) -> dict[str, Any]:
     {'low': 0.0, 'high': 1.0, 'pairs': 'AAD+////'}
     """
     known = np.isfinite(pairs)
-    low, high = (float(pairs[known].min()), float(pairs[known].max())) if known.any() else (0.0, 1.0)
+    own = (float(pairs[known].min()), float(pairs[known].max())) if known.any() else (0.0, 1.0)
+    low, high = limits or own
     codes: Int[np.ndarray, " n_pairs"] = np.full(pairs.shape, MISSING, dtype="<u2")
     codes[known] = np.rint((pairs[known] - low) / ((high - low) or 1.0) * (MISSING - 1))
     return {"low": low, "high": high, "pairs": base64.b64encode(codes.tobytes()).decode()}

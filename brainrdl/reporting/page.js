@@ -112,7 +112,7 @@
     const lines = panel.shows.map((k, m) => {
       const value = valuesOf(k)[pair];
       const rank = panel.ranks.length ? valuesOf(panel.ranks[m])[pair] : NaN;
-      const words = Number.isNaN(rank) ? "" : ` (rank ${rank.toFixed(2)})`;
+      const words = Number.isNaN(rank) ? "" : ` (rank ${(rank + 1e-9).toFixed(2)})`;
       return `${data.matrices[k].label}: ${written(value, data.matrices[k])}${words}`;
     });
     return [`${names[i]} \u2013 ${names[j]}`, ...lines];
