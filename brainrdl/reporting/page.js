@@ -98,9 +98,9 @@
     const digits = step > 0 ? Math.floor(-Math.log10(step)) - 1 : 3;
     const exact = step > 0 && value ? Math.floor(Math.log10(Math.abs(value) / step)) : 4;
     const words = size > 0 && (size < 1e-3 || digits < 0)
-      ? value.toExponential(Math.max(1, Math.min(6, exact)) - 1)
+      ? value && value.toExponential(Math.max(1, Math.min(6, exact)) - 1)
       : value.toFixed(Math.min(6, digits));
-    return words.replace(/^-(?=0(?:\.0*)?$)/, "").replaceAll("-", "\u2212");
+    return String(words).replace(/^-(?=0(?:\.0*)?$)/, "").replaceAll("-", "\u2212");
   };
 
   const readings = (figure, panel, i, j) => {
