@@ -101,7 +101,7 @@ def test_layers_whose_names_begin_with_an_underscore_are_in_the_legend() -> None
 def test_left_out_subjects_have_rows_of_their_own() -> None:
     table = pd.concat([SCORES.assign(left_out=name) for name in ("s8", "s9")])
     ax = plot.fold_scores(table, against="mean", ax=Figure().subplots())
-    assert names(ax) == ["fold 1, without s8", "fold 2, without s8", "fold 1, without s9", "fold 2, without s9", "mean"]
+    assert names(ax) == ["fold 0, without s8", "fold 1, without s8", "fold 0, without s9", "fold 1, without s9", "mean"]
 
 
 def test_models_can_be_chosen_and_too_many_are_refused() -> None:

@@ -91,7 +91,7 @@ def test_a_map_has_a_row_per_model_with_outlines_of_clusters_and_onsets() -> Non
     assert [label.get_text() for label in ax.get_yticklabels()] == ["early", "late"]
     assert ax.get_ylim() == (1.5, -0.5)
     outline = next(line for line in ax.lines if line.get_label() == "_clusters")
-    assert (outline.get_xdata().min(), outline.get_xdata().max()) == pytest.approx((0.05, 0.2))
+    assert (outline.get_xdata().min(), outline.get_xdata().max()) == pytest.approx((0.05, 0.25))
     assert (outline.get_ydata().min(), outline.get_ydata().max()) == pytest.approx((0.54, 1.46))
     assert [line.get_xydata().tolist() for line in ax.lines if line.get_label() == "_onset"] == [[[0.05, 0]]]
 
