@@ -13,7 +13,7 @@ from torch import Tensor
 
 from brainrdl._core.constants import MIN_CONDITIONS
 from brainrdl.analysis.comparisons import TargetRDMs
-from brainrdl.dissimilarity.pairs import pair_indices, to_square
+from brainrdl.dissimilarity.pairs import n_conditions_of, pair_indices
 from brainrdl.inference.batches import score_batch_of
 from brainrdl.inference.ceilings import Agreement, share_of_ceiling
 from brainrdl.inference.closed_forms import influences
@@ -126,8 +126,7 @@ def _best(comparator: str, models: Tensor, rdms: Tensor) -> Tensor:
 
 
 def _cut(pairs: Tensor, kept: Int[np.ndarray, " n_kept"]) -> Tensor:
-    i, j = torch.from_numpy(kept)[pair_indices(len(kept))]
-    return to_square(pairs)[..., i, j]
+    return pairs.index_select(-1, _places(kept, n_conditions_of(pairs.shape[-1])))
 
 
 def _places(kept: Int[np.ndarray, " n_kept"], n: int) -> Tensor:
