@@ -31,6 +31,7 @@ from brainrdl.reporting.hover import Hover, Panel
 from brainrdl.reporting.run import SHOWN, Run, categories_of, comparators_of, kinds_of, rows_of, shown_keys, students_of
 from brainrdl.reporting.wording import counted, number, percent, who_of
 from brainrdl.similarity.comparators import label_of
+from brainrdl.stimuli.named_images import Stimuli
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -173,7 +174,7 @@ def drawings_of_student(run: Run, evaluation: Evaluation, key: tuple[str, str, s
     shown = f"held-out RDM of {who}{mean}; RDM of {target}, mean over subjects; and their difference"
     of_seed = wanted | {"seed": str(seeds[0])}
     first = (_average(evaluation.students, of_seed, run.dissimilarity), teacher)
-    if (folds := _folds_of(first[0])) is not None:
+    if known < _SPARSE and (folds := _folds_of(first[0])) is not None:
         mean = f" of seed {seeds[0]} (the first of {len(seeds)})" if len(seeds) > 1 else ""
         yield _fold_drawing(key, first, groups, folds, f"{who}{mean}")
     else:
@@ -194,8 +195,9 @@ def drawings_of_student(run: Run, evaluation: Evaluation, key: tuple[str, str, s
     plot.pairs(*both, figure.subplots(), groups)
     caption = f"Dissimilarity of each held-out pair in {who} and in {target}."
     yield Drawing(f"pairs-{slug(*key)}", Section.PAIRS, figure, f"Scatter plot. {caption}", caption)
-    if run.stimuli is not None and set(names(both[0])) <= set(run.stimuli.names):
-        yield from _drawings_with_images(run, evaluation, key, both)
+    stimuli = run.stimuli
+    if stimuli is not None and stimuli.has_images and set(names(both[0])) <= set(stimuli.names):
+        yield from _drawings_with_images(stimuli, evaluation, key, both)
 
 
 def _folds_of(student: RDMs) -> dict[str, str] | None:
@@ -217,7 +219,7 @@ def _fold_drawing(
 ) -> Drawing:
     """Draw the pairs within each fold, with the dissimilarities of both RDMs for the pointer."""
     n, target = len(set(folds.values())), key[2]
-    wide, narrow = new_figure(min(9.4, 2.4 + 1.75 * n), 5.6), new_figure(NARROW, 1.0 + 1.05 * n)
+    wide, narrow = new_figure(min(9.4, 2.4 + 1.75 * n), 5.6), new_figure(NARROW, 1.2 + 0.86 * n)
     for figure, rows in ((wide, "rdms"), (narrow, "folds")):
         plot.rdm_folds(*both, folds, groups, titles=(key[0], target), figure=figure, rows=rows)
     layout = layout_of(names(both[0]), groups, "folds", folds)
@@ -235,7 +237,7 @@ def _fold_drawing(
 
 
 def _drawings_with_images(
-    run: Run, evaluation: Evaluation, key: tuple[str, str, str], both: tuple[RDMs, RDMs]
+    stimuli: Stimuli, evaluation: Evaluation, key: tuple[str, str, str], both: tuple[RDMs, RDMs]
 ) -> Iterator[Drawing]:
     """Draw the pairs that fit worst with their images; with all pairs known, also how fitting moved the images."""
     who, target, conditions = who_of(*key[:2]), key[2], names(both[0])
@@ -243,7 +245,7 @@ def _drawings_with_images(
     if len(conditions) <= _MOST_MAPPED and _can_be_mapped(*both, before):
         figure, narrow = new_figure(6.6, 6.8), new_figure(NARROW, 3.9)
         for one in (figure, narrow):
-            plot.displacement_map(*both, one.subplots(), categories_of(evaluation), before=before, images=run.stimuli)
+            plot.displacement_map(*both, one.subplots(), categories_of(evaluation), before=before, images=stimuli)
         caption = (
             f"How fitting moved the stimuli: multidimensional scaling of the held-out RDM of {who}, before (images) "
             f"and after fitting (points of the arrows). Crosses are the RDM of {target}, mean over subjects. Both maps "
@@ -252,7 +254,7 @@ def _drawings_with_images(
         yield Drawing(f"map-{slug(*key)}", Section.RDMS, figure, f"Map. {caption}", caption, narrow)
     figure, narrow = new_figure(4.6, 4.1), new_figure(NARROW, 3.6)
     for one in (figure, narrow):
-        plot.worst_pairs(*both, one.subplots(), images=run.stimuli, titles=(key[0], target))
+        plot.worst_pairs(*both, one.subplots(), images=stimuli, titles=(key[0], target))
     listed = plot.pair_table(*both).head(8)
     pairs = "; ".join(f"{a} and {b}" for a, b in zip(listed["a"], listed["b"], strict=True))
     caption = (

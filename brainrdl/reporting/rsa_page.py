@@ -233,7 +233,7 @@ def _drawings(tables: Mapping[str, pd.DataFrame]) -> Iterator[Drawing]:
     what = "Share of the noise ceiling" if value == "share" else "Score"
     star = "A star marks scores that differ from 0 (corrected p < 0.05)."
     caption = f"{what} of each model with each target: {label_of(comparator)} with {Against(against).label}. {star}"
-    more = {name: tables[name] for name in ("scores", "contrasts") if len(tables.get(name, ()))}
+    more: dict[str, Any] = {name: tables[name] for name in ("scores", "contrasts") if len(tables.get(name, ()))}
     if times := _times(rows):
         yield _course_drawing(rows, times)
     if rows["target"].nunique() <= _MOST_COLUMNS:
@@ -252,7 +252,7 @@ def _drawings(tables: Mapping[str, pd.DataFrame]) -> Iterator[Drawing]:
 
 
 def _narrow_bars(
-    summary: pd.DataFrame, comparator: str, against: str, target: str, n_rows: int, more: Mapping[str, pd.DataFrame]
+    summary: pd.DataFrame, comparator: str, against: str, target: str, n_rows: int, more: Mapping[str, Any]
 ) -> Figure:
     """Draw the bars for a phone, with each name above its bar."""
     figure = new_figure(NARROW, 1.3 + 0.42 * n_rows)
@@ -270,18 +270,12 @@ def _narrow_bars(
     return figure
 
 
-_MARKS = {
-    "bracket": "Brackets join models whose scores differ (stars: corrected p). ",
-    "better": "To the right, a model with a dot is better than the models with a tick (corrected p < 0.05). ",
-}
-
-
 def _marks_of(figure: Figure) -> str:
     """Explain the points and marks that a figure of bars has."""
     lines = figure.axes[0].lines
     points = "Points are single subjects. " if any(line.get_label() == "single subjects" for line in lines) else ""
-    drawn = {line.get_gid() for line in lines}
-    return points + "".join(words for mark, words in _MARKS.items() if mark in drawn)
+    differ = any(line.get_gid() in ("bracket", "better") for line in lines)
+    return points + ("Marks on the right show which scores differ (corrected p < 0.05). " if differ else "")
 
 
 def _times(rows: pd.DataFrame) -> dict[str, float]:
