@@ -134,6 +134,7 @@ def test_help_of_sweep_shows_how_lists_are_written() -> None:
     assert "student.layers=[conv1],[conv2]" in _run("sweep", "--help").stdout
 
 
+@pytest.mark.slow
 def test_sweep_refuses_what_fit_refuses_and_an_unknown_key(sweep: _Done, folder: Path) -> None:
     again = ("sweep", "recipe.yaml", "fit.rdm_weight=0", "--out", "runs/sweep")
     assert "resume or overwrite it with --resume or --overwrite" in _refused(*again, folder=folder)

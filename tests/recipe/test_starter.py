@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from functools import cache
 
 import pytest
 import yaml
@@ -17,21 +18,31 @@ SECTIONS = {name: section_of(field.annotation) for name, field in Recipe.model_f
 KEYS = [(section, key) for section, model in SECTIONS.items() for key in model.model_fields]
 
 
+@cache
+def template() -> str:
+    return recipe.template()
+
+
+@cache
+def content() -> dict:
+    return yaml.safe_load(template())
+
+
+@cache
 def switched_on() -> dict:
-    return yaml.safe_load(OFF.sub("  ", recipe.template()))
+    return yaml.safe_load(OFF.sub("  ", template()))
 
 
 def explained(section: str, key: str) -> str:
     """Give the comment above a key of the template."""
-    (text,) = re.findall(rf"^{section}:\n((?:  .*\n|\n)+)", recipe.template(), re.MULTILINE)
+    (text,) = re.findall(rf"^{section}:\n((?:  .*\n|\n)+)", template(), re.MULTILINE)
     (comment,) = re.findall(rf"\n\n((?:  # .*\n)+)  #?{key}: ", "\n" + text)
     return " ".join(re.sub(r"^  # *", "", comment, flags=re.MULTILINE).split())
 
 
 def test_the_template_is_a_recipe_with_every_section_that_survives_being_written_out() -> None:
-    content = yaml.safe_load(recipe.template())
-    assert set(content) == set(SECTIONS)
-    made = recipe.check(content)
+    assert set(content()) == set(SECTIONS)
+    made = recipe.check(content())
     assert recipe.check(yaml.safe_load(recipe.dump(made))) == made
 
 
@@ -39,7 +50,7 @@ def test_switching_every_key_of_the_template_on_changes_nothing() -> None:
     assert {(section, key) for section, keys in switched_on().items() for key in keys} == set(KEYS)
     optional = {name for name, field in Recipe.model_fields.items() if field.default is None}
     on = {section: keys for section, keys in switched_on().items() if section not in optional}
-    assert recipe.check(on) == recipe.check(yaml.safe_load(recipe.template()))
+    assert recipe.check(on) == recipe.check(content())
     assert recipe.check(switched_on())
 
 
@@ -54,7 +65,7 @@ def test_a_key_is_in_the_template_with_its_help_what_it_may_be_and_its_default(s
         return
     value = field.get_default(call_default_factory=True)
     assert yaml.safe_load(default.removeprefix("default: ").removesuffix(")")) == value
-    if key not in (yaml.safe_load(recipe.template())[section] or {}):
+    if key not in (content()[section] or {}):
         assert switched_on()[section][key] == value
 
 
