@@ -326,10 +326,11 @@ def test_a_bootstrap_gives_wider_intervals_of_the_same_scores_and_differences() 
 def test_the_methods_text_says_that_a_bootstrap_is_conservative() -> None:
     data, truth = brain()
     found = rsa(layers(truth), data, comparators="corr", intervals="dual-bootstrap", n_bootstrap=20, folds=0)
-    text = " ".join(rsa_page._methods(found.summary, found.settings, found.best_layers))
+    page = rsa_page.RSA.of(found)
+    text = " ".join(rsa_page.methods_of_rsa(page))
     assert "20 resamples of the dual bootstrap" in text
     assert "conservative" in text
-    cited = [reference.doi for reference in rsa_page._references(found.summary, found.settings)]
+    cited = [reference.doi for reference in rsa_page.references_of_rsa(page)]
     assert "10.7554/eLife.82566" in cited
 
 
