@@ -57,7 +57,7 @@ def partial(
     Raises
     ------
     BrainrdlError
-        If the comparator has no partial form, or `given` is a single row.
+        If the comparator has no partial form, or `given` is no matrix.
 
     Examples
     --------
@@ -68,9 +68,9 @@ def partial(
     tensor(0.5000, dtype=torch.float64)
     """
     scale = _scale_of(comparator)
-    if given.ndim < 2:
-        refuse(f"given should be (n_given, n_pairs), got a tensor {tuple(given.shape)}; write given[None] for one RDM")
-    if weights is None and a.ndim == b.ndim == given.ndim - 1 == 1 and not any(x.requires_grad for x in (a, b, given)):
+    if given.ndim != 2:
+        refuse(f"given should be (n_given, n_pairs), got a tensor {tuple(given.shape)}; one RDM is given[None]")
+    if weights is None and a.ndim == b.ndim == 1 and not any(x.requires_grad for x in (a, b, given)):
         alone = _of_one_pair(a, b, given, None if comparator == "corr" else scale)
         if alone is not None:
             return torch.tensor(alone, dtype=torch.float64, device=a.device)

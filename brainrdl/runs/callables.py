@@ -42,6 +42,8 @@ _TEXT = (
     Decimal, Fraction, UUID, np.longdouble, np.clongdouble, np.complexfloating, np.datetime64, np.timedelta64,
 )  # fmt: skip
 
+_BUILT_IN = (BuiltinMethodType, MethodWrapperType)
+
 _CONTAINERS = (Mapping, list, tuple, deque, set, frozenset)
 
 _OF_EACH_MODULE = frozenset(vars(nn.Module()))
@@ -122,9 +124,7 @@ def _used(value: object, seen: _Seen) -> Any:
         return _function(value, seen)
     if isinstance(value, MethodType):
         return {"method": identify_callable(value.__func__, seen), "of": identify_callable(value.__self__, seen)}
-    if isinstance(value, BuiltinMethodType | MethodWrapperType) and not isinstance(
-        value.__self__, ModuleType | NoneType
-    ):
+    if isinstance(value, _BUILT_IN) and not isinstance(value.__self__, ModuleType | NoneType):
         return {"method": describe(value), "of": identify_callable(value.__self__, seen)}
     if isinstance(value, partial):
         parts = {"func": value.func, "args": value.args, "keywords": value.keywords}
