@@ -176,9 +176,12 @@ def identify(planned: Plan, device: torch.device) -> tuple[dict[str, Any], dict[
     if settled is None:
         terms, code = provenance.describe(planned.terms), code_of_run(stimuli, planned.loss, task, options)
     else:
-        terms, code = {name: {"weight": term.weight, "on": term.on} for name, term in planned.terms.items()}, settled
+        terms, code = (
+            {name: {"weight": term.weight, "on": term.on} for name, term in planned.terms.items()},
+            dict(settled),
+        )
     settings["terms"] = terms
-    settings |= {"code": dict(code)} if code else {}
+    settings |= {"code": code} if code else {}
     return settings, provenance.gather_provenance(**hashes) | {"device": str(device)}
 
 

@@ -43,8 +43,8 @@ class RecordRDMs(Callback):
     Notes
     -----
     The RDM is that of the present weights, not of their average (`FitOptions`: average), and of a single process. The
-    fit does not change: the student is in evaluation mode, and no random number is drawn. RDMs are only in memory: a run
-    that is resumed records from there on, and one that is finished already records none.
+    fit does not change: the student is in evaluation mode, and no random number is drawn. RDMs are only in memory: a
+    run that is resumed records from there on, and one that is finished already records none.
 
     Examples
     --------

@@ -497,7 +497,7 @@ class Remembers:
     """A dissimilarity that keeps the pairs of each number of conditions in a public attribute."""
 
     def __init__(self, factor: float = 1.0) -> None:
-        self.factor, self.cache = factor, {}
+        self.factor, self.cache = factor, dict[int, Any]()
 
     def __call__(self, x: Tensor) -> Tensor:
         i, j = self.cache.setdefault(x.shape[-2], pair_indices(x.shape[-2]))
@@ -512,7 +512,7 @@ class RemembersInAField(Remembers):
 
 @pytest.mark.parametrize("kind", [Remembers, RemembersInAField])
 def test_a_dissimilarity_may_remember_something_from_one_fit_to_the_next(kind: Any, tmp_path: Path) -> None:
-    def run(factor: float = 1.0, resume: bool = True) -> Evaluation:
+    def run(factor: float = 2.0, resume: bool = True) -> Evaluation:
         student = Candidate(make_student, {"loss": RDMLoss(dissimilarity=kind(factor))})
         options: dict[str, Any] = {"folds": 2, "controls": [], "steps": 2, "inner_folds": 2, "out": tmp_path / "run"}
         return quick({"a": student}, loss=RDMLoss(dissimilarity=kind()), **options, resume=resume)
@@ -521,8 +521,8 @@ def test_a_dissimilarity_may_remember_something_from_one_fit_to_the_next(kind: A
     last = sorted(path for path in (tmp_path / "run" / "fits").iterdir() if path.is_dir())[-1]
     shutil.rmtree(last)  # the last fit was not finished yet
     pd.testing.assert_frame_equal(run().scores, whole.scores)
-    with pytest.raises(BrainrdlError, match=r"code.a.loss.dissimilarity.*factor"):
-        run(2.0)
+    with pytest.raises(BrainrdlError, match=r"code.a.loss.dissimilarity.*holds.factor=2.0, now"):
+        run(3.0)
 
 
 def test_the_steps_are_those_of_the_best_mean_evaluation_of_the_inner_folds() -> None:

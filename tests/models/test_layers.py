@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from brainrdl._core.errors import BrainrdlError
 from brainrdl.models.layer_table import describe_layers
-from brainrdl.models.layers import capture, check_layers, layer_names
+from brainrdl.models.layers import capture, check_layers, layer_names, read_layers
 from brainrdl.stimuli.inputs import Inputs
 
 
