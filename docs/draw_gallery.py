@@ -33,9 +33,9 @@ SECTIONS = {
 _HEAD = """# Gallery
 
 Click on a picture to see the code that draws it. The pictures are drawn by `docs/draw_gallery.py`.
-Data are real (human and monkey IT, the 92 images of [Kriegeskorte et al., 2008](https://doi.org/10.1016/j.neuron.2008.10.043),
-and the subjects of [Cichy et al., 2014](https://doi.org/10.1038/nn.3635)), except for maps of the brain and scores over time,
-which are simulated.
+Data are real (human and monkey IT, the 92 images of [Kriegeskorte et al.,
+2008](https://doi.org/10.1016/j.neuron.2008.10.043), and the subjects of [Cichy et al.,
+2014](https://doi.org/10.1038/nn.3635)), except for maps of the brain and scores over time, which are simulated.
 {thumbnails}
 """
 

@@ -12,8 +12,9 @@ from jaxtyping import Int
 from torch import Tensor
 
 from brainrdl._core.constants import MIN_CONDITIONS
+from brainrdl._core.progress import track_slow
 from brainrdl.analysis.comparisons import TargetRDMs
-from brainrdl.dissimilarity.pairs import pair_indices, to_square
+from brainrdl.dissimilarity.pairs import n_conditions_of, pair_indices
 from brainrdl.inference.batches import score_batch_of
 from brainrdl.inference.ceilings import Agreement, share_of_ceiling
 from brainrdl.inference.closed_forms import influences
@@ -26,7 +27,12 @@ COLUMNS = (
 
 
 def best_layers(
-    targets: Sequence[TargetRDMs], comparators: Sequence[str], *, folds: int = 5, seed: int = 0
+    targets: Sequence[TargetRDMs],
+    comparators: Sequence[str],
+    *,
+    folds: int = 5,
+    seed: int = 0,
+    progress: bool = False,
 ) -> pd.DataFrame:
     """Choose the best layer of each network for each target by cross-validation, and score it on other data.
 
@@ -44,6 +50,8 @@ def best_layers(
         Number of folds over stimuli; fewer if a fold would have fewer than 4 stimuli.
     seed : int
         Seed of the assignment of stimuli to folds.
+    progress : bool
+        Show progress and the time left on stderr if it takes longer than two seconds.
 
     Returns
     -------
@@ -57,13 +65,14 @@ def best_layers(
     >>> best_layers([], ["corr"]).empty
     True
     """
-    rows = [
-        _row(target, [target.models.index(one) for one in target.models if one.model == model], comparator, folds, seed)
+    asked = [
+        (target, [place for place, one in enumerate(target.models) if one.model == model], comparator)
         for comparator in comparators
         for target in targets
         for model in dict.fromkeys(one.model for one in target.models)
         if _is_network(target, model) and len(target.names) >= 2 * MIN_CONDITIONS
     ]
+    rows = [_row(*one, folds, seed) for one in track_slow(asked, "best layers", len(asked), progress)]
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
@@ -126,8 +135,7 @@ def _best(comparator: str, models: Tensor, rdms: Tensor) -> Tensor:
 
 
 def _cut(pairs: Tensor, kept: Int[np.ndarray, " n_kept"]) -> Tensor:
-    i, j = torch.from_numpy(kept)[pair_indices(len(kept))]
-    return to_square(pairs)[..., i, j]
+    return pairs.index_select(-1, _places(kept, n_conditions_of(pairs.shape[-1])))
 
 
 def _places(kept: Int[np.ndarray, " n_kept"], n: int) -> Tensor:

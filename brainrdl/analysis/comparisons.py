@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import combinations
+from itertools import combinations, product
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,6 +16,7 @@ from torch import Tensor
 
 from brainrdl._core.constants import MIN_CONDITIONS
 from brainrdl._core.errors import quote, refuse
+from brainrdl._core.progress import track_slow
 from brainrdl._core.rows import Against
 from brainrdl.analysis.model_sources import ModelRDM
 from brainrdl.evaluation.scores import TeacherRDMs
@@ -141,6 +142,7 @@ def compare_all(
     between_targets: bool,
     how: Sampling,
     correction: Correction,
+    progress: bool = False,
 ) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """Return the summary, the contrasts and the scores with single subjects.
 
@@ -155,14 +157,13 @@ def compare_all(
     summary: list[pd.DataFrame] = []
     contrasts: list[pd.DataFrame] = []
     scores: list[pd.DataFrame] = []
-    for comparator in comparators:
-        for scope in _scopes(targets, between_targets):
-            for against in (Against.SUBJECTS, Against.MEAN):
-                scored = _Scored.of(scope, comparator, against, how)
-                summary.append(scored.summary())
-                contrasts.append(scored.contrasts(between_targets))
-                if against is Against.SUBJECTS:
-                    scores.append(scored.scores())
+    parts = list(product(comparators, _scopes(targets, between_targets), (Against.SUBJECTS, Against.MEAN)))
+    for comparator, scope, against in track_slow(parts, "comparisons", len(parts), progress):
+        scored = _Scored.of(scope, comparator, against, how)
+        summary.append(scored.summary())
+        contrasts.append(scored.contrasts(between_targets))
+        if against is Against.SUBJECTS:
+            scores.append(scored.scores())
     whole, pairs = (_joined(tables) for tables in (summary, contrasts))
     _correct(whole, ["comparator", "against"], correction)
     _correct(pairs, ["family", "comparator", "against"], correction)

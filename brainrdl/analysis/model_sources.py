@@ -102,6 +102,7 @@ def model_rdms_of(
     weights: str | Path | None = None,
     by: str = "stimulus",
     allow_missing: bool = False,
+    progress: bool = False,
 ) -> list[ModelRDM]:
     """Make the RDMs of all models; those of networks are computed for the stimuli with these `names`.
 
@@ -112,7 +113,7 @@ def model_rdms_of(
     >>> [model.label for model in model_rdms_of({"size": size}, None, None, list("abc"))]
     ['size']
     """
-    make = _Maker(stimuli, dissimilarity, tuple(names), weights, by, allow_missing)
+    make = _Maker(stimuli, dissimilarity, tuple(names), weights, by, allow_missing, progress)
     found = [one for name, source in _listed(models) for one in make.of(name, source)]
     if not found:
         refuse("no models were given; give RDMs, files of RDMs, networks with layers, or run folders")
@@ -141,6 +142,7 @@ class _Maker:
     weights: str | Path | None
     by: str
     allow_missing: bool
+    progress: bool
 
     def of(self, name: str | None, source: Source) -> list[ModelRDM]:
         if isinstance(source, (str, Path)):
@@ -200,7 +202,7 @@ class _Maker:
         shown = shown if transform is None else shown.with_transform(transform)
         shown = shown.align(self.names, self.allow_missing)
         with torch.no_grad():
-            found = student.rdms(shown, dissimilarity=measure)
+            found = student.rdms(shown, dissimilarity=measure, progress=self.progress)
         pairs = conversion.to_tensor(found, dtype=torch.float64)
         return [
             ModelRDM(name, str(layer), shown.names, row[None]) for layer, row in zip(student.layers, pairs, strict=True)

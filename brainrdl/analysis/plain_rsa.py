@@ -59,6 +59,7 @@ def rsa(
     correction: Correction = "holm",
     folds: int = 5,
     seed: int = 0,
+    progress: bool = True,
 ) -> RSAResult:
     """Compare models with the RDMs of brains (or of behaviour, or of other networks), without fitting anything.
 
@@ -107,6 +108,8 @@ def rsa(
         Number of folds over stimuli for choosing the best layer of a network; 0 chooses none.
     seed : int
         Seed of the folds, and of the resamples.
+    progress : bool
+        Show progress and the time left on stderr if it takes longer than two seconds.
 
     Returns
     -------
@@ -149,7 +152,9 @@ def rsa(
     teacher = _teacher(data, by, names, target_by, subject_by, average_over)
     shown = stimuli if isinstance(stimuli, Stimuli) or stimuli is None else Stimuli.from_folder(stimuli)
     conditions = _conditions(teacher, shown)
-    found = model_rdms_of(models, shown, dissimilarity, conditions, weights=weights, by=by, allow_missing=allow_missing)
+    found = model_rdms_of(
+        models, shown, dissimilarity, conditions, weights=weights, by=by, allow_missing=allow_missing, progress=progress
+    )
     check_text([one.label for one in found], "the models")
     kept = _common(conditions, found, allow_missing)
     cut = [_checked(one.of(kept)) for one in found]
@@ -163,8 +168,9 @@ def rsa(
             stacklevel=2,
         )
     with torch.no_grad(), threads_for(_PER_NUMBER * len(kept) ** 2 / 2):
-        tables = compare_all(targets, comparators, between, how, correction)
-        chosen = best_layers(targets, comparators if folds > 1 else (), folds=folds, seed=seed)
+        tables = compare_all(targets, comparators, between, how, correction, progress)
+        used = comparators if folds > 1 else ()
+        chosen = best_layers(targets, used, folds=folds, seed=seed, progress=progress)
         compared = group_differences(targets, comparators if groups else (), groups or {}, correction)
     settings = {
         "data": teacher.name, "models": [one.label for one in cut], "targets": [one.target for one in targets],

@@ -302,6 +302,7 @@ def evaluate(
         ),
     ] = None,
     as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """Score a finished run again: on its held-out stimuli, or on other images and subjects; fits nothing.
 
@@ -316,12 +317,13 @@ def evaluate(
         "--names": names, "--read": options, "--target": targets, "--subject": subjects,
         "--subject-by": None if subject_by == "subject" else subject_by, "--average-over": average_over,
     }  # fmt: skip
+    shown = not quiet and not as_json
     if teacher is None:
         files.refuse_options(of_teacher, "some options are for scores on other images, and need --teacher")
         _check_run(run)
         from brainrdl.recipe.running import evaluate_run
 
-        evaluation = evaluate_run(run, comparators)
+        evaluation = evaluate_run(run, comparators, progress=shown)
     else:
         if stimuli is None:
             refuse(f"--teacher {str(teacher)!r} needs the images of its conditions; give their folder with --stimuli")
@@ -329,7 +331,7 @@ def evaluate(
         (found,) = chosen([found], [teacher], targets, subjects)
         how: dict[str, Any] = {"subject_by": subject_by, "average_over": average_over}
         kept: dict[str, Any] = {"drop_seen": drop_seen, "same_names": same_names, "allow_missing": allow_missing}
-        kept |= {"groups": groups, "match": _matched(match)}
+        kept |= {"groups": groups, "match": _matched(match), "progress": shown}
         evaluation = _evaluate_elsewhere(run, teacher, found, how, stimuli, labels, comparators, kept)
     _print_summary(evaluation, as_json)
     if out is not None:

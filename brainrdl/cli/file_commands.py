@@ -210,6 +210,7 @@ def rdm(
     ] = False,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """Compute RDMs of measurements, of a network's layers, or of a fitted run, and write them to a file."""
     _check_out(out, overwrite)
@@ -221,16 +222,17 @@ def rdm(
     of_network = {
         "--weights": weights, "--seed": seed, "--layers": layers, "--pool": pool, "--step": step, "--stimuli": stimuli,
     }  # fmt: skip
+    shown = not quiet and not as_json
     if run is not None:
         refuse_options(
             {**of_file, **{key: of_network[key] for key in _NOT_OF_RUN}, "--model": model},
             "--run computes RDMs of a fitted student",
         )
-        found = _of_run(run, [*layers, *sources], stimuli, dissimilarity)
+        found = _of_run(run, [*layers, *sources], stimuli, dissimilarity, shown)
     elif model is not None:
         refuse_options(of_file, "--model computes RDMs of a network")
-        shown = [*layers, *sources]
-        found = _of_network(model, weights, seed or 0, shown, (pool, step), stimuli, dissimilarity or "correlation")
+        how = (pool, step), stimuli, dissimilarity or "correlation", shown
+        found = _of_network(model, weights, seed or 0, [*layers, *sources], *how)
     else:
         refuse_options(of_network, "some options need --model or --run")
         words = read_options(options)
@@ -246,7 +248,8 @@ def rdm(
         if stream and out.suffix.lower() not in _HDF5:
             refuse(f"--stream writes HDF5 files, and --out {str(out)!r} is not one; choose a name that ends in .h5")
         measured |= {"--stream": out if stream else None}
-        found = _of_file(_only(sources), names, words, {key: value for key, value in measured.items() if value})
+        measured = {key: value for key, value in measured.items() if value}
+        found = _of_file(_only(sources), names, words, measured, shown)
     if not stream:
         _write(found, out)
     _tell(found, out, as_json)
@@ -382,7 +385,9 @@ def _only(sources: Sequence[str]) -> str:
     return sources[0]
 
 
-def _of_file(source: str, names: Path | None, words: Mapping[str, Sequence[str]], measured: dict[str, Any]) -> RDMs:
+def _of_file(
+    source: str, names: Path | None, words: Mapping[str, Sequence[str]], measured: dict[str, Any], progress: bool
+) -> RDMs:
     """Compute RDMs of the measurements in a file; RDMs that it contains already are left as they are."""
     with about(repr(source)):
         check_source(source)
@@ -397,7 +402,8 @@ def _of_file(source: str, names: Path | None, words: Mapping[str, Sequence[str]]
         if isinstance(found, RDMs):
             refuse_options(measured, f"{source!r} contains RDMs already, which are written unchanged")
             return found
-        return calc_rdm(found, by=by, **{_KEYWORDS[option]: value for option, value in measured.items()})
+        how: dict[str, Any] = {_KEYWORDS[option]: value for option, value in measured.items()}
+        return calc_rdm(found, by=by, progress=progress, **how)
 
 
 def _of_network(
@@ -408,6 +414,7 @@ def _of_network(
     how: tuple[str | None, int | None],
     stimuli: Path | None,
     dissimilarity: str,
+    progress: bool,
 ) -> RDMs:
     import torch
 
@@ -425,7 +432,7 @@ def _of_network(
     torch.manual_seed(seed)
     network, fitted = build_fitted(model, weights)
     student = reader(network.module, list(layers), asked_readout(*how), fitted)
-    found = student.rdms(Stimuli.from_folder(stimuli, network.transform), dissimilarity=dissimilarity)
+    found = student.rdms(Stimuli.from_folder(stimuli, network.transform), None, dissimilarity, progress)
     found.rdm_descriptors |= {
         "model": [model] * found.n_rdm,
         "weights": [weights or f"random, seed {seed}"] * found.n_rdm,
@@ -433,7 +440,7 @@ def _of_network(
     return found
 
 
-def _of_run(run: Path, layers: Sequence[str], stimuli: Path | None, dissimilarity: str | None) -> RDMs:
+def _of_run(run: Path, layers: Sequence[str], stimuli: Path | None, dissimilarity: str | None, progress: bool) -> RDMs:
     """Compute RDMs of the student of a run; by default those that were fitted, with the dissimilarity of its loss."""
     from brainrdl import Stimuli
     from brainrdl.dissimilarity.measures import traits_of
@@ -450,7 +457,7 @@ def _of_run(run: Path, layers: Sequence[str], stimuli: Path | None, dissimilarit
     for layer in layers:
         check_option(layer, fitted.student.layers, "--layers: layer of the run")
     measure = make_loss(fitted.recipe).dissimilarity if dissimilarity is None else dissimilarity
-    found = fitted.student.rdms(Stimuli.from_folder(stimuli, fitted.transform), dissimilarity=measure)
+    found = fitted.student.rdms(Stimuli.from_folder(stimuli, fitted.transform), None, measure, progress)
     chosen = [row for row, layer in enumerate(found.rdm_descriptors["layer"]) if not layers or layer in layers]
     found = found[chosen]
     weights = {"model": fitted.recipe.student.model, "weights": str(fitted.fit)}

@@ -16,6 +16,7 @@ from brainrdl.cli.common import (
     Comparators,
     Names,
     Overwrite,
+    Quiet,
     ReadOptions,
     SubjectBy,
     Subjects,
@@ -119,6 +120,7 @@ def rsa(
     average_over: AverageOver = [],  # noqa: B006
     overwrite: Overwrite = False,
     as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """Compare models with brain RDMs: scores with intervals and noise ceilings, differences, and the best layers.
 
@@ -136,7 +138,7 @@ def rsa(
         teacher = RDMTeacher(found, name=data.stem, subject_by=subject_by, average_over=average_over)
     how: dict[str, Any] = {"comparators": comparators} if comparators else {}
     how |= {"correction": correction, "intervals": intervals, "n_bootstrap": n_bootstrap}
-    how |= {"folds": folds, "seed": seed}
+    how |= {"folds": folds, "seed": seed, "progress": not quiet and not as_json}
     result = compare(
         models,
         teacher,

@@ -234,6 +234,7 @@ def cross_validate(
             held_out, truth, asked["comparators"], asked["intervals"], asked["n_bootstrap"], seeds[0],
             histories=pd.concat(histories, ignore_index=True), labels=stimuli.labels,
             settings=fitting | judging | {"constant": constant_rows(held_out)} | dict(facts or {}),
+            progress=progress and is_first(),
         )  # fmt: skip
         if folder and not read_only and is_first():
             write_evaluation(evaluation, folder)

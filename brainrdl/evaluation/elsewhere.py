@@ -118,6 +118,7 @@ def evaluate_elsewhere(
     n_bootstrap: int | None = None,
     seed: int = 0,
     facts: Mapping[str, Any] | None = None,
+    progress: bool = True,
 ) -> Evaluation:
     """Score a fitted student on images that it was not fitted to, against RDMs of any subjects.
 
@@ -143,7 +144,7 @@ def evaluate_elsewhere(
         Equal names in `stimuli` and `seen` are names of different images.
     drop_seen : bool
         Leave out the stimuli that the student has seen, instead of refusing them.
-    comparators, dissimilarity, models, intervals, n_bootstrap, seed
+    comparators, dissimilarity, models, intervals, n_bootstrap, seed, progress
         As in `evaluate`.
     facts : mapping, optional
         Additional settings for the report.
@@ -185,7 +186,8 @@ def evaluate_elsewhere(
     matched = _match(student, teacher, match)
     held_out: list[HeldOut] = []
     for label, role, scored in (("fitted", Role.STUDENT, student), ("unfitted", Role.UNFITTED, unfitted)):
-        found = {} if scored is None else student_rdms(scored, teacher, stimuli, names, dissimilarity, matched)
+        given = (teacher, stimuli, names, dissimilarity, matched, progress)
+        found = {} if scored is None else student_rdms(scored, *given)
         held_out += [
             HeldOut(student=label, role=role, base="unfitted", layer=layer, target=target, names=names, pairs=pairs)
             for (layer, target), pairs in found.items()
@@ -198,8 +200,9 @@ def evaluate_elsewhere(
     }  # fmt: skip
     truth = teacher_rdms(teacher, stimuli, names, targets)
     return assemble(
-        held_out, truth, comparators, intervals, n_bootstrap, seed, labels=stimuli.labels, settings=settings
-    )
+        held_out, truth, comparators, intervals, n_bootstrap, seed, labels=stimuli.labels, settings=settings,
+        progress=progress,
+    )  # fmt: skip
 
 
 def _new(

@@ -187,6 +187,7 @@ def evaluate(
     intervals: Intervals = "dyadic",
     n_bootstrap: int | None = None,
     seed: int = 0,
+    progress: bool = True,
 ) -> Evaluation:
     """Score a student on conditions it was not fitted to.
 
@@ -214,6 +215,8 @@ def evaluate(
         need none, and refuse a number.
     seed : int
         Seed of the resampling.
+    progress : bool
+        Show progress and the time left on stderr if it takes longer than two seconds.
 
     Returns
     -------
@@ -243,7 +246,7 @@ def evaluate(
     check_unique(["student", *(models or ()), "category", "category lookup"], "the rows of the evaluation")
     if len(names) < MIN_CONDITIONS:
         refuse(f"scoring needs at least {MIN_CONDITIONS} conditions, got {len(names)}: {list(names)}")
-    found = student_rdms(student, teacher, stimuli, names, dissimilarity)
+    found = student_rdms(student, teacher, stimuli, names, dissimilarity, progress=progress)
     held_out = [
         HeldOut(student="student", role=Role.STUDENT, layer=layer, target=target, names=names, pairs=pairs)
         for (layer, target), pairs in found.items()
@@ -261,6 +264,7 @@ def evaluate(
         seed,
         labels=stimuli.select(names).labels,
         settings=settings,
+        progress=progress,
     )
 
 
@@ -271,6 +275,7 @@ def student_rdms(
     names: tuple[str, ...],
     dissimilarity: str | measures.Dissimilarity,
     match: Match | None = None,
+    progress: bool = False,
 ) -> dict[tuple[str, str], torch.Tensor]:
     """Compute the pairs of each (layer, target) of a student for `names`, float64 on the CPU.
 
@@ -287,7 +292,7 @@ def student_rdms(
     {('0', 'rdm'): [1.5, 1.5, 1.5]}
     """
     matched = match_layers(student.layers, teacher.targets, match or student.match)
-    pairs = conversion.to_tensor(student.rdms(stimuli, names, dissimilarity), dtype=torch.float64)
+    pairs = conversion.to_tensor(student.rdms(stimuli, names, dissimilarity, progress), dtype=torch.float64)
     rows = zip(student.layers, pairs, strict=True)
     return {(layer, target): row for layer, row in rows for target in matched[layer]}
 
@@ -322,6 +327,8 @@ def assemble(
     intervals: Intervals,
     n_bootstrap: int | None,
     seed: int,
+    *,
+    progress: bool = False,
     **parts: Any,
 ) -> Evaluation:
     """Score held-out RDMs and collect them, by name, in an `Evaluation`.
@@ -333,7 +340,9 @@ def assemble(
     >>> assemble([row], {"IT": truth}, ["corr"], "dyadic", None, 0).summary["score"].round(6).tolist()
     [1.0, 1.0]
     """
-    tables = score(held_out, truth, comparators, intervals=intervals, n_bootstrap=n_bootstrap, seed=seed)
+    tables = score(
+        held_out, truth, comparators, intervals=intervals, n_bootstrap=n_bootstrap, seed=seed, progress=progress
+    )
     names = next(iter(truth.values())).names
     means = torch.stack([teacher.pairs.double().nanmean(0) for teacher in truth.values()])
     measures = {one.measure for one in truth.values()}

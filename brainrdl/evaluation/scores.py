@@ -24,6 +24,7 @@ from torch import Tensor
 
 from brainrdl._core.constants import GROUP, PARTIAL
 from brainrdl._core.errors import arg, check_option, quote, refuse
+from brainrdl._core.progress import track_slow
 from brainrdl._core.rows import Against, Role
 from brainrdl._core.threads import threads_for
 from brainrdl.dissimilarity.pairs import pair_indices, to_square
@@ -166,6 +167,7 @@ def score(
     intervals: Intervals = "dyadic",
     n_bootstrap: int | None = None,
     seed: int = 0,
+    progress: bool = False,
 ) -> Tables:
     """Score held-out RDMs fold by fold, summarise them with intervals, and test differences between them.
 
@@ -184,6 +186,8 @@ def score(
         Number of resamples of each of three kinds for the dual bootstrap, at least 2; by default 1000.
     seed : int
         Seed of the resampling.
+    progress : bool
+        Show progress and the time left on stderr if it takes longer than two seconds.
 
     Returns
     -------
@@ -222,10 +226,15 @@ def score(
     held_out = [part for one in held_out if (part := one.only(known[one.target])) is not None]
     judged: list[tuple[int, Mark, _Judge]] = []
     with threads_for(_PER_NUMBER * max((len(one.pairs) for one in held_out), default=0)):
-        for target, members in _by_target(held_out).items():
-            judge = _Judge.of(teachers[target], members, intervals, options)
-            for comparator in comparators:
-                judged += [(place, mark, judge) for place, mark in judge.marks(members, comparator)]
+        parts = [
+            (judge, where, together, comparator)
+            for target, members in _by_target(held_out).items()
+            for judge in (_Judge.of(teachers[target], members, intervals, options),)
+            for comparator in comparators
+            for where, together in _by_fold(members).items()
+        ]
+        for judge, where, together, comparator in track_slow(parts, "scores", len(parts), progress):
+            judged += [(place, mark, judge) for place, mark in judge.marks(where, together, comparator)]
         marks = [(mark, judge) for _, mark, judge in sorted(judged, key=lambda found: found[0])]
         lines = _lines(marks)
         _warn_of_explained(lines.values(), held_out)
@@ -244,6 +253,16 @@ def _by_target(held_out: Sequence[HeldOut]) -> dict[str, list[tuple[int, HeldOut
     return groups
 
 
+_Where = tuple[tuple[str, ...], str]  # the conditions of a fold, and the subject that was left out
+
+
+def _by_fold(members: _Members) -> dict[_Where, list[tuple[int, HeldOut]]]:
+    folds: dict[_Where, list[tuple[int, HeldOut]]] = {}
+    for place, one in members:
+        folds.setdefault((one.names, one.left_out), []).append((place, one))
+    return folds
+
+
 @dataclass(frozen=True)
 class _Judge:
     """Scores RDMs against those of one target."""
@@ -259,13 +278,10 @@ class _Judge:
         inference = method(stimuli, len(teacher.subjects), **options) if method else None
         return cls(teacher, inference, stimuli)
 
-    def marks(self, members: _Members, comparator: str) -> Iterator[tuple[int, Mark]]:
-        """Score members fold by fold: subjects' RDMs are cut down and compared with each other once per fold."""
-        folds: dict[tuple[tuple[str, ...], str], list[tuple[int, HeldOut]]] = {}
-        for place, one in members:
-            folds.setdefault((one.names, one.left_out), []).append((place, one))
-        for (names, left_out), together in folds.items():
-            yield from _Fold(self, FoldRDMs(names, self.teacher.of(names)), left_out).judge(together, comparator)
+    def marks(self, where: _Where, together: _Members, comparator: str) -> Iterator[tuple[int, Mark]]:
+        """Score the members of a fold: subjects' RDMs are cut down and compared with each other once per fold."""
+        names, left_out = where
+        return _Fold(self, FoldRDMs(names, self.teacher.of(names)), left_out).judge(together, comparator)
 
 
 @dataclass(frozen=True)

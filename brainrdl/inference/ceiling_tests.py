@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -134,7 +135,8 @@ def lower_bound_tests(
     [False]
     """
     bounds = _Bounds.of(rdms, comparator)
-    return [_test(_influences(comparator, model.expand_as(rdms), bounds.subjects), bounds) for model in models]
+    own = models[:, None] if models.ndim == 2 else models
+    return [_test(_influences(comparator, model, bounds.subjects), bounds) for model in own]
 
 
 def _influences(comparator: str, models: Tensor, subjects: Prepared) -> Influence:
@@ -157,19 +159,49 @@ class _Bounds(NamedTuple):
         rows, pool = pooled_once(rdms, SIMILARITIES[comparator].poolable)
         everybody = _influences(comparator, means_of_others(rows, pool), subjects)
         with_interaction = has_closed_form(comparator, rdms) and n * rdms.numel() <= _MOST
-        found = []
-        for left_out in range(n):
-            kept = torch.tensor([s for s in range(n) if s != left_out])
-            others = torch.zeros_like(rdms).index_copy_(0, kept, means_of_others(rows[kept], pool))
-            if with_interaction:
-                of_all = _influences(comparator, others, subjects)
-            else:
-                of_all = Influence(comparison_of(comparator)(others, rdms), rdms[:, :0], rdms[:, :0])
-            found.append(Influence(*(part[kept].mean(0) for part in of_all)))
-        values, pairs, conditions = (torch.stack(column) for column in zip(*found, strict=True))
-        if not with_interaction:
-            pairs, conditions = everybody.pairs[:0], everybody.conditions[:0]
-        return cls(subjects, Influence(*(part.mean(0) for part in everybody)), values, pairs, conditions)
+        sums = [torch.zeros_like(part) for part in (everybody if with_interaction else everybody[:1])]
+        for one in range(n - 1):
+            means = _means_without_two(rows, pool, one)
+            found = _compared_twice(comparator, means, subjects, one, with_interaction)
+            for total, of_later, of_one in zip(sums, *found, strict=True):
+                total[one] += of_later.sum(0)
+                total[one + 1 :] += of_one
+        without = [total / (n - 1) for total in sums] + [part[:0] for part in everybody[len(sums) :]]
+        return cls(subjects, Influence(*(part.mean(0) for part in everybody)), *without)
+
+
+def _means_without_two(rows: Tensor, pool: Callable[[Tensor], Tensor], one: int) -> Tensor:
+    """Mean RDM of the others, without subject `one` and each later subject in turn.
+
+    It is the bound of the second subject if the first is left out, and of the first if the second is.
+    """
+    if rows.isnan().any():
+        rest = torch.cat([rows[:one], rows[one + 1 :]])
+        others = (torch.cat([rest[:s], rest[s + 1 :]]) for s in range(one, len(rest)))
+        return torch.stack([pool(few).nanmean(0) for few in others])
+    later = rows[one + 1 :]
+    # sums of the others alone, as in `means_of_others`, so that pairs that are equal in all of them are tied
+    between, behind = _sums_before(later), _sums_before(later.flip(0)).flip(0)
+    return (rows[:one].sum(0) + between + behind) / (len(rows) - 2)
+
+
+def _sums_before(rows: Tensor) -> Tensor:
+    """Sum of the rows before each row."""
+    return torch.cat([torch.zeros_like(rows[:1]), rows[:-1].cumsum(0)])
+
+
+def _compared_twice(
+    comparator: str, means: Tensor, subjects: Prepared, one: int, with_interaction: bool
+) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
+    """Compare means without two subjects with the later one of them, and with subject `one`."""
+    n = len(means) + one + 1
+    if not with_interaction:
+        compare, rdms = comparison_of(comparator), subjects.rdms[0]
+        return [compare(means, rdms[one + 1 :])], [compare(means, rdms[one])]
+    prepared = Prepared(comparator, means[None])
+    blocks = subjects.block(one + 1, n), subjects.block(one, one + 1)
+    later, first = ([part[0] for part in influences(comparator, prepared, block)] for block in blocks)
+    return later, first
 
 
 def _test(model: Influence, bounds: _Bounds) -> CeilingTest:

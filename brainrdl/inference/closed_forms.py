@@ -8,8 +8,11 @@ each pair of RDMs. Other comparators, and RDMs with unknown pairs, are different
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -101,7 +104,25 @@ def influences(comparator: str, a: Tensor | Prepared, b: Tensor | Prepared) -> I
     pairs = pairs.mul_(scale)
     if not similarity.centred:
         return Influence(value, pairs, _centred_changes(value, conditions))
-    return Influence(value, pairs, to_square(pairs).sum(-1) + scale * conditions)
+    return Influence(value, pairs, _sums_by_condition(pairs) + scale * conditions)
+
+
+def _sums_by_condition(pairs: Tensor) -> Tensor:
+    """Sum the pairs of each condition, without the square matrix: the larger conditions of a pair are consecutive."""
+    first, order, second = _places_by_condition(n_conditions_of(pairs.shape[-1]))
+    values = pairs.numpy()
+    sums = np.zeros((*values.shape[:-1], len(first) + 1))
+    sums[..., :-1] = np.add.reduceat(values, first, -1)
+    sums[..., 1:] += np.add.reduceat(values.take(order, -1), second, -1)
+    return torch.from_numpy(sums)
+
+
+@lru_cache(maxsize=8)
+def _places_by_condition(n: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Where the pairs with each first condition start, pairs in the order of the second, and where these start."""
+    i, j = (side.numpy() for side in pair_indices(n))
+    order = j.argsort(kind="stable")
+    return np.searchsorted(i, np.arange(n - 1)), order, np.searchsorted(j[order], np.arange(1, n))
 
 
 def _centred_changes(value: Tensor, without: Tensor) -> Tensor:

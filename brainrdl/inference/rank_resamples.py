@@ -30,6 +30,8 @@ MOST_PAIRS = 2**16  # of concordance; with more, the matrices of signs need too 
 
 _IN_CACHE = 2**17  # numbers at once, which then stay in the cache
 
+_AT_ONCE = 2**24  # ranks at once, with very many RDMs
+
 _TABLE = 2**20  # weights at once for concordance
 
 _KEPT = 2**25  # weights of pairs in memory
@@ -73,7 +75,7 @@ def _rank_sums(a: Rows, b: Rows, counts: Counts) -> Iterator[tuple[Tensor, Tenso
     places = torch.empty_like(order).scatter_(-1, order, torch.arange(n_pairs).expand_as(order))
     untied = (last - first == 1).all(-1).tolist()
     i, j = pair_indices(counts.shape[-1])
-    for block in counts.split(max(1, _IN_CACHE // n_pairs)):
+    for block in counts.split(max(1, min(_IN_CACHE // n_pairs, _AT_ONCE // rdms.numel()))):
         weights = take(block, i) * take(block, j)
         total = weights.sum(-1)
         ranks = weights.new_empty(len(block), len(rdms), n_pairs)

@@ -26,6 +26,10 @@ _BLOCK = 2**20  # numbers compared at once
 
 _IN_CACHE = 2**18  # weights at once, which then stay in the cache for the matrix product
 
+_AT_ONCE = 2**24  # numbers at once in memory, with very many RDMs or pairs
+
+_MOST_SUBJECTS = 32  # whose products are summed for each two of them; with more, mean RDMs are faster
+
 _FEWEST = 3  # different conditions, which are 3 different pairs, as in `brainrdl.inference.pairwise`
 
 _TINY = 2.0**-1000  # keeps a quotient finite
@@ -98,8 +102,12 @@ def resample_means(
     >>> torch.allclose(found[0, 1], comparison_of("corr")(rdms[0], rdms[1]))
     True
     """
-    if _is_plain(compare, a, b) and compare.comparator in _BY_SUMS:
+    if not _is_plain(compare, a, b):
+        return _means_directly(compare, a, b, drawn, counts)
+    if compare.comparator in _BY_SUMS and len(b) <= _MOST_SUBJECTS:
         return _means_by_sums(compare, a, b, drawn, counts)
+    if SIMILARITIES[compare.comparator].ranks and counts is not None:
+        return _means_of_drawn_pairs(compare, a, b, drawn, counts)
     return _means_directly(compare, a, b, drawn, counts)
 
 
@@ -108,8 +116,13 @@ def _is_plain(compare: Compare, a: Tensor, b: Tensor) -> TypeGuard[Comparison]:
 
 
 def _subjects_directly(compare: Compare, a: Tensor, b: Tensor, counts: Tensor) -> Tensor:
+    rows = b.split(max(1, _AT_ONCE // max(a.numel(), 1)))
     size = max(1, _BLOCK // max(len(a) * b.numel(), 1))
-    return torch.cat([resampled(compare, a[:, None, None], b[:, None], part) for part in counts.split(size)], -1)
+    blocks = [
+        torch.cat([resampled(compare, a[:, None, None], some[:, None], part) for some in rows], 1)
+        for part in counts.split(size)
+    ]
+    return torch.cat(blocks, -1)
 
 
 def _means_directly(compare: Compare, a: Tensor, b: Tensor, drawn: Tensor, counts: Tensor | None) -> Tensor:
@@ -120,6 +133,24 @@ def _means_directly(compare: Compare, a: Tensor, b: Tensor, drawn: Tensor, count
         means = (drawn[some] @ values) / (drawn[some] @ known)  # NaN if no subject knows the pair
         found.append(resampled(compare, a[:, None], means, None if counts is None else counts[some]))
     return torch.cat(found, 1)
+
+
+def _means_of_drawn_pairs(compare: Comparison, a: Tensor, b: Tensor, drawn: Tensor, counts: Tensor) -> Tensor:
+    """Compare ranks of the pairs that were drawn, about 40 % of all, in blocks with equal numbers of conditions."""
+    n, n_drawn = counts.shape[-1], (counts > 0).sum(-1)
+    found = a.new_full((len(a), len(drawn)), torch.nan)
+    for m in n_drawn[n_drawn >= _FEWEST].unique().tolist():
+        i, j = pair_indices(m)
+        for some in (n_drawn == m).nonzero()[:, 0].split(max(1, _BLOCK // (len(a) * len(i)))):
+            kept = (counts[some] > 0).nonzero()[:, 1].view(-1, m)
+            first, second = kept[:, i], kept[:, j]
+            places = first * n - first * (first + 1) // 2 + second - first - 1
+            weights = counts[some].gather(1, first) * counts[some].gather(1, second)
+            means = (drawn[some] @ b) / drawn[some].sum(1, keepdim=True)
+            values = SIMILARITIES[compare.comparator](a[:, places], means.gather(1, places), weights)
+            flat = is_constant(a)[:, None] | is_constant(means)
+            found[:, some] = torch.where(flat, torch.nan, values)
+    return found
 
 
 def _defined(compare: Comparison, a: Tensor, b: Tensor, counts: Tensor, values: Tensor) -> Tensor:
@@ -253,7 +284,7 @@ def _weighted_sums(a: Tensor, b: Tensor, first: Tensor, second: Tensor, columns:
     lengths = [1, n_a, n_b, n_a, len(first), n_a * n_b]
     sums = a.new_zeros(sum(lengths), n_draws)
     i, j = pair_indices(len(columns))
-    step = max(1, _IN_CACHE // n_draws)
+    step = max(1, min(_IN_CACHE // n_draws, _AT_ONCE // sum(lengths)))
     for part in (slice(start, start + step) for start in range(0, a.shape[-1], step)):
         x, y = a[:, part], b[:, part]
         products = x * x, y[first] * y[second], (x[:, None] * y).flatten(0, 1)

@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from brainrdl._core.errors import arg, check_option, check_text, nearest, quote, refuse
+from brainrdl._core.progress import track_slow
 from brainrdl.models import layers as features, rows
 from brainrdl.models.gradients import gradient_problems
 from brainrdl.models.hooks import evaluating
@@ -404,6 +405,7 @@ class Student(nn.Module):
         names: Sequence[str] | None = None,
         batch_size: int = 256,
         device: torch.device | str | None = None,
+        progress: bool = False,
     ) -> dict[str, Float[Tensor, "n_conditions n_channels"]]:
         """Compute the patterns of named stimuli, in eval mode without gradient; the mode is restored afterwards.
 
@@ -417,6 +419,8 @@ class Student(nn.Module):
             Number of images in each forward pass.
         device : torch.device or str, optional
             Device to compute on (default: the student's present device). The student is moved there and stays there.
+        progress : bool
+            Show progress and the time left on stderr if it takes longer than two seconds.
 
         Returns
         -------
@@ -445,7 +449,8 @@ class Student(nn.Module):
             self.trained_on.check_stimuli(stimuli)
         chunks = [asked[start : start + batch_size] for start in range(0, len(asked), batch_size)]
         with evaluating(self):
-            passes = [self(stimuli.images(chunk).to(self.device)).patterns for chunk in chunks]
+            shown = track_slow(chunks, "patterns", len(chunks), progress)
+            passes = [self(stimuli.images(chunk).to(self.device)).patterns for chunk in shown]
         found = {layer: torch.cat([patterns[layer] for patterns in passes]) for layer in self.layers}
         rows.check_finite_rows(found, asked)
         rows.warn_if_same(found)
@@ -463,6 +468,7 @@ class Student(nn.Module):
         stimuli: Stimuli,
         names: Sequence[str] | None = None,
         dissimilarity: str | Dissimilarity = "correlation",
+        progress: bool = False,
     ) -> RDMs:
         """Compute the student's RDMs of named stimuli, one per layer, as rsatoolbox's `RDMs`.
 
@@ -475,6 +481,8 @@ class Student(nn.Module):
         dissimilarity : str or callable
             A name in `brainrdl.dissimilarity.DISSIMILARITIES`, or a function
             ``(..., n_conditions, n_channels) -> (..., n_pairs)``.
+        progress : bool
+            As in `patterns`.
 
         Returns
         -------
@@ -491,7 +499,8 @@ class Student(nn.Module):
 
         measure = resolve(dissimilarity)
         asked = tuple(stimuli.names if names is None else names)
-        pairs = torch.stack([measure(patterns).cpu() for patterns in self.patterns(stimuli, asked).values()])
+        found = self.patterns(stimuli, asked, progress=progress)
+        pairs = torch.stack([measure(patterns).cpu() for patterns in found.values()])
         label = dissimilarity if isinstance(dissimilarity, str) else getattr(measure, "__name__", repr(measure))
         return from_tensor(pairs, asked, measure=label, descriptors={"layer": list(self.layers)})
 

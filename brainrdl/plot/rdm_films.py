@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
-from scipy.stats import rankdata
 
 from brainrdl._core.errors import check_conditions, check_number, check_whole, refuse
 from brainrdl._core.files import atomic
+from brainrdl.plot.arrangement import ranks
 from brainrdl.plot.images import rdm
 from brainrdl.plot.style import INK, VERMILION, check_columns, draw_colorbar, rule, styled
 from brainrdl.rdms.by_name import align, names, select
@@ -141,7 +140,7 @@ class _Film:
         conditions = names(student, by)
         shown = {"groups": groups, "vmin": 0.0, "vmax": 1.0, "by": by, "colorbar": False}
         for ax, values, title in ((left, self.student[0], self._titled(0)), (right, self.teacher, titles[1])):
-            rdm(from_array(ranks_of(values), conditions, by=by), ax, title=title, **shown)  # type: ignore[arg-type]
+            rdm(from_array(ranks(values), conditions, by=by), ax, title=title, **shown)  # type: ignore[arg-type]
         draw_colorbar(right, "rank of dissimilarity (0-1)")
         for axis in (left.xaxis, right.xaxis, right.yaxis):  # the rows of the student name all
             axis.set_ticks([])
@@ -158,8 +157,8 @@ class _Film:
 
         known = np.isfinite(self.student[k]) & np.isfinite(self.teacher)
         for ax, values in ((self.left, self.student[k]), (self.right, self.teacher)):
-            ranks = ranks_of(np.where(known, values, np.nan))
-            ax.images[0].set_data(np.ma.masked_invalid(squareform(ranks, checks=False)))
+            drawn = squareform(ranks(np.where(known, values, np.nan)), checks=False)
+            ax.images[0].set_data(np.ma.masked_invalid(drawn))
         self.left.set_title(self._titled(k), loc="left")
         if self.dot is not None and self.curve is not None:
             at = float(np.interp(self.steps[k], self.curve["step"], self.curve.iloc[:, 1]))
@@ -199,20 +198,6 @@ def _draw_curve(ax: Axes, curve: pd.DataFrame) -> Any:
     ax.set(xlabel="step", ylabel=f"similarity\n({curve.columns[1].split('_')[0]})")
     ax.spines[["top", "right"]].set_visible(False)
     return dot
-
-
-def ranks_of(pairs: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Midranks of the finite entries, from 0 (smallest) to 1 (largest); NaN stays NaN.
-
-    Examples
-    --------
-    >>> ranks_of(np.array([0.3, np.nan, 0.1, 0.2])).tolist()
-    [1.0, nan, 0.0, 0.5]
-    """
-    known = np.isfinite(pairs)
-    ranks = np.full(pairs.shape, np.nan)
-    ranks[known] = (rankdata(pairs[known]) - 1) / max(int(known.sum()) - 1, 1)
-    return ranks
 
 
 def _write(frames: Sequence[Image], path: Path, seconds: float) -> Path:

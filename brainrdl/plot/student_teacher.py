@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from brainrdl.plot.thumbnails import Images
 DENSE = 2000
 
+MOST_FOLDS = 12  # that can be drawn next to each other
+
 
 def rdm_pair(
     student: RDMs,
@@ -166,6 +168,7 @@ def rdm_folds(
     titles: tuple[str, str] = ("student", "teacher"),
     images: Images | None = None,
     figure: Figure | None = None,
+    rows: str = "rdms",
 ) -> Figure:
     """Draw the pairs that were held out together: one column per fold with student, teacher and difference.
 
@@ -190,11 +193,13 @@ def rdm_folds(
         Pictures for the margins, as in `rdm`.
     figure : Figure, optional
         Where to draw; a new figure by default.
+    rows : {"rdms", "folds"}
+        "rdms": three rows and one column per fold. "folds": one row per fold and three columns, for a narrow page.
 
     Returns
     -------
     Figure
-        With image axes in three rows (student, teacher, student - teacher), one column per fold.
+        With image axes of the student in each fold, then of the teacher, then of student - teacher.
 
     Raises
     ------
@@ -215,22 +220,21 @@ def rdm_folds(
     (['fold 0', 'fold 1'], (2, 2))
     """
     check_option(scale, ("rank", "raw"), "scale")
+    check_option(rows, ("rdms", "folds"), "rows")
     student, teacher = one_each(student, teacher, by)
     layout = layout_of(names(student, by), groups, "folds", folds)
     sizes = [stop - start for _, start, stop in layout.blocks]
-    if not 2 <= len(sizes) <= _MOST_FOLDS or min(sizes) < 2:
-        refuse(f"expected 2 to {_MOST_FOLDS} folds of at least 2 conditions, got folds of {quote(sizes)}")
+    if not 2 <= len(sizes) <= MOST_FOLDS or min(sizes) < 2:
+        refuse(f"expected 2 to {MOST_FOLDS} folds of at least 2 conditions, got folds of {quote(sizes)}")
     within = [_only_within(rdms, folds, by) for rdms in (student, teacher)]
     squares = [layout.arrange(square) for square in _scaled_squares(within[0], within[1], scale)]
     unit = RANK if scale == "rank" else _measure_of_both(student, teacher)
     limits = (0.0, 1.0) if scale == "rank" else limits_of(squares)
     with styled():
-        figure = figure or new_figure((1.4 + 1.15 * len(sizes), 4.2))
-        _draw_folds(figure, squares, margins_of(layout, images), titles, unit, limits)
+        upright = rows == "folds"
+        figure = figure or new_figure((4.8, 0.7 + 1.15 * len(sizes)) if upright else (1.4 + 1.15 * len(sizes), 4.2))
+        _draw_folds(figure, squares, margins_of(layout, images), titles, unit, limits, upright)
     return figure
-
-
-_MOST_FOLDS = 12
 
 
 def _only_within(rdms: RDMs, folds: Mapping[str, Any], by: str) -> RDMs:
@@ -249,27 +253,41 @@ def _draw_folds(
     titles: tuple[str, str],
     unit: str,
     limits: tuple[float, float],
+    upright: bool,
 ) -> None:
-    blocks = margins.layout.blocks
-    rows = [*squares, squares[0] - squares[1]]
-    extent = extent_of(rows[2])
+    squares = [*squares, squares[0] - squares[1]]
+    blocks, extent = margins.layout.blocks, extent_of(squares[2])
     looks = [("viridis", *limits), ("viridis", *limits), ("PuOr", -extent, extent)]
-    axes = figure.subplots(3, len(blocks), squeeze=False)
-    for column, (label, start, stop) in enumerate(blocks):
-        part = margins.part(start, stop)
-        for row, (ax, square, look) in enumerate(zip(axes[:, column], rows, looks, strict=True)):
+    axes = _panels_of_folds(figure, len(blocks), upright)
+    for of_rdm, square, look in zip(axes, squares, looks, strict=True):
+        for ax, (_, start, stop) in zip(of_rdm, blocks, strict=True):
             draw_image(ax, square[start:stop, start:stop], *look)
-            label_conditions(ax, part, explained=False)
-            set_title(ax, label if row == 0 else None, PANEL_TITLE)
+            label_conditions(ax, margins.part(start, stop), explained=False)
             notes = [line for line in ax.get_xlabel().splitlines() if line.startswith("every")]
-            ax.set_xlabel(notes[0] if notes and (row, column) == (2, 0) else "")
-            if column == 0:
-                ax.set_ylabel("\n".join(shown([titles[row]] if row < 2 else ["difference"])))
-    draw_colorbar(axes[1, -1], unit.replace(RANK, "rank of\ndissimilarity"))
-    draw_colorbar(axes[2, -1], unit.replace(RANK, "difference\nof ranks"))
+            ax.set_xlabel(notes[0] if notes and ax is axes[2][0] else "")
+    heads, sides = list(axes[0]), [of_rdm[0] for of_rdm in axes]
+    if upright:
+        heads, sides = sides, heads
+    words = [label for label, *_ in blocks], [*titles, "difference"]
+    for ax, title in zip(heads, words[upright], strict=True):
+        set_title(ax, title, PANEL_TITLE)
+    for ax, side in zip(sides, words[not upright], strict=True):
+        ax.set_ylabel("\n".join(shown([side])))
+    beside = axes[2][:2] if upright else [axes[1][-1], axes[2][-1]]
+    draw_colorbar(beside[0], unit.replace(RANK, "rank of\ndissimilarity"), axes[1][0].images[0])
+    draw_colorbar(beside[1], unit.replace(RANK, "difference\nof ranks"), axes[2][0].images[0])
     explain_panels(figure, margins)
     if margins.pictures:
         settle(figure)
+
+
+def _panels_of_folds(figure: Figure, n_folds: int, upright: bool) -> list[list[Axes]]:
+    """Make axes for three RDMs of each fold, in the same order in both arrangements."""
+    grid = figure.add_gridspec(*((n_folds, 3) if upright else (3, n_folds)))
+    return [
+        [figure.add_subplot(grid[(fold, rdm) if upright else (rdm, fold)]) for fold in range(n_folds)]
+        for rdm in range(3)
+    ]
 
 
 def _measure_of_both(student: RDMs, teacher: RDMs) -> str:

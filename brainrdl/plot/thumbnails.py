@@ -29,7 +29,8 @@ Picture = npt.NDArray[np.uint8]
 class ImageSet(Protocol):
     """Images by name, as `brainrdl.stimuli.Stimuli`."""
 
-    names: tuple[str, ...]
+    @property
+    def names(self) -> tuple[str, ...]: ...
 
     def with_transform(self, transform: None) -> ImageSet: ...
 

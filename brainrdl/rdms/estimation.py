@@ -33,6 +33,7 @@ from brainrdl._core.errors import (
     refuse,
 )
 from brainrdl._core.files import write_rdm_in_parts
+from brainrdl._core.progress import track_slow
 from brainrdl.dissimilarity.blockwise import IN_BLOCKS, dissimilarity_blocks
 from brainrdl.dissimilarity.cross_validated import is_reliable
 from brainrdl.dissimilarity.measures import Dissimilarity, crossnobis, mahalanobis, resolve, traits_of
@@ -74,6 +75,7 @@ def calc_rdm(
     windows: Sequence[tuple[float, float]] | None = None,
     window_as: Literal["mean", "samples"] = "mean",
     out: str | Path | None = None,
+    progress: bool = True,
 ) -> RDMs:
     """Compute RDMs from measurements, one for each dataset and time window.
 
@@ -114,6 +116,8 @@ def calc_rdm(
         HDF5 file to which the RDM is written while it is computed, in single precision, so that its pairs need not fit
         in memory (20,000 conditions make 200 million). The RDMs that are returned stay in this file, as with
         ``read(out, memory_map=True)``. For one dataset without time, and a dissimilarity that is not cross-validated.
+    progress : bool
+        Show progress and the time left on stderr if several datasets need longer than two seconds.
 
     Returns
     -------
@@ -191,7 +195,8 @@ def calc_rdm(
         refuse(f"{arg('window_as', 'samples')} keeps the samples of time windows; give {arg('windows')} too")
     if out is not None:
         return _calc_to_file(datasets, dissimilarity, by, noise, noise_per, windows, Path(out))
-    found = [_calc_one(each, dissimilarity, by, runs, noise, noise_per, windows, window_as) for each in datasets]
+    how = (dissimilarity, by, runs, noise, noise_per, windows, window_as)
+    found = [_calc_one(each, *how) for each in track_slow(datasets, "RDMs", len(datasets), progress)]
     return found[0] if len(found) == 1 else concat_same(found, by)
 
 

@@ -217,7 +217,7 @@ def _one_fold(section: EvaluationSection, stimuli: Stimuli, groups: Mapping[str,
     return PredefinedSplit([0 if name in names else -1 for name in stimuli.names])
 
 
-def evaluate_run(folder: Path | str, comparators: Sequence[str] = ()) -> Evaluation:
+def evaluate_run(folder: Path | str, comparators: Sequence[str] = (), *, progress: bool = True) -> Evaluation:
     """Score a finished run again, with the same or other comparators; fitted students are loaded, not fitted again.
 
     Nothing is written; use `Evaluation.save` to save the result.
@@ -228,6 +228,8 @@ def evaluate_run(folder: Path | str, comparators: Sequence[str] = ()) -> Evaluat
         Run folder of a finished run.
     comparators : sequence of str
         Names of `brainrdl.similarity.SIMILARITIES`; those of the run by default.
+    progress : bool
+        Show progress and the time left on stderr if it takes longer than two seconds.
 
     Returns
     -------
@@ -259,4 +261,4 @@ def evaluate_run(folder: Path | str, comparators: Sequence[str] = ()) -> Evaluat
     if comparators:
         recipe = recipe.model_copy(update={"evaluation": section.model_copy(update={"comparators": list(comparators)})})
     read: Any = run_folder.OpenFolder(folder, read_only=True)
-    return run(recipe, read, resume=True, progress=False)  # type: ignore[return-value]
+    return run(recipe, read, resume=True, progress=progress)  # type: ignore[return-value]

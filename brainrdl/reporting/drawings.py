@@ -8,20 +8,21 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from string import ascii_uppercase
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Float
 
 from brainrdl import plot
-from brainrdl._core.errors import check_option, quote, refuse
+from brainrdl._core.errors import BrainrdlError, check_option, quote, refuse
 from brainrdl._core.files import slug
-from brainrdl._core.rows import Against
+from brainrdl._core.rows import Against, Role
 from brainrdl.evaluation.held_out import Evaluation
-from brainrdl.plot.images import layout_of
+from brainrdl.plot.arrangement import layout_of
 from brainrdl.plot.margins import Margins, label_conditions
+from brainrdl.plot.student_teacher import MOST_FOLDS, ranked_pairs
 from brainrdl.plot.style import draw_colorbar, draw_image, extent_of, set_title, styled
 from brainrdl.plot.training_curves import CURVES
 from brainrdl.rdms.by_name import names
@@ -30,6 +31,7 @@ from brainrdl.reporting.hover import Hover, Panel
 from brainrdl.reporting.run import SHOWN, Run, categories_of, comparators_of, kinds_of, rows_of, shown_keys, students_of
 from brainrdl.reporting.wording import counted, number, percent, who_of
 from brainrdl.similarity.comparators import label_of
+from brainrdl.stimuli.named_images import Stimuli
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -40,6 +42,8 @@ _SPARSE = 0.6
 NARROW = 3.4  # inches, the width of a phone
 
 _TITLE = 28  # characters that fit above a panel
+
+_MOST_MAPPED = 120  # conditions on a map with images; more would hide each other
 
 
 class Section(StrEnum):
@@ -160,21 +164,27 @@ def _rdm_drawings(run: Run) -> Iterator[Drawing]:
 def drawings_of_student(run: Run, evaluation: Evaluation, key: tuple[str, str, str]) -> Iterator[Drawing]:
     wanted = dict(zip(("student", "layer", "target"), key, strict=True))
     who, target, groups = who_of(*key[:2]), key[2], categories_of(evaluation)
-    student = _average(evaluation.students, wanted, run.dissimilarity)
-    both = (student, _average(evaluation.teacher, {"target": target}))
+    teacher = _average(evaluation.teacher, {"target": target})
+    both = (_average(evaluation.students, wanted, run.dissimilarity), teacher)
     known = float(np.isfinite(both[0].get_vectors() + both[1].get_vectors()).mean())
     if not known:
         return
-    n_seeds = evaluation.scores["seed"].nunique()
-    seeds = f", mean over {n_seeds} seeds" if n_seeds > 1 else ""
-    shown = f"held-out RDM of {who}{seeds}; RDM of {target}, mean over subjects; and their difference"
-    grey = f"Grey: pairs that were never held out together ({percent(1 - known)})."
-    share = "All pairs were held out together." if known == 1 else grey
-    yield replace(
-        _pair_drawing("rdms", key, both, groups, f"Ranks of dissimilarities: {shown}. {share}"),
-        narrow=_narrow_pair(both, groups, (key[0], target)),
-        hover=_hover_of_pair(both, groups, f"student, {who}", f"teacher, {target}"),
-    )
+    seeds = list(dict.fromkeys(evaluation.scores["seed"]))
+    mean = f", mean over {len(seeds)} seeds" if len(seeds) > 1 else ""
+    shown = f"held-out RDM of {who}{mean}; RDM of {target}, mean over subjects; and their difference"
+    of_seed = wanted | {"seed": str(seeds[0])}
+    first = (_average(evaluation.students, of_seed, run.dissimilarity), teacher)
+    if known < _SPARSE and (folds := _folds_of(first[0])) is not None:
+        mean = f" of seed {seeds[0]} (the first of {len(seeds)})" if len(seeds) > 1 else ""
+        yield _fold_drawing(key, first, groups, folds, f"{who}{mean}")
+    else:
+        grey = f"Grey: pairs that were never held out together ({percent(1 - known)})."
+        share = "All pairs were held out together." if known == 1 else grey
+        yield replace(
+            _pair_drawing("rdms", key, both, groups, f"Ranks of dissimilarities: {shown}. {share}"),
+            narrow=_narrow_pair(both, groups, (key[0], target)),
+            hover=_hover_of_pair(both, groups, f"student, {who}", f"teacher, {target}"),
+        )
     if known < _SPARSE and groups:
         means = (
             f"Ranks of dissimilarities, averaged over the stimulus pairs of each pair of categories: {shown}. "
@@ -185,6 +195,86 @@ def drawings_of_student(run: Run, evaluation: Evaluation, key: tuple[str, str, s
     plot.pairs(*both, figure.subplots(), groups)
     caption = f"Dissimilarity of each held-out pair in {who} and in {target}."
     yield Drawing(f"pairs-{slug(*key)}", Section.PAIRS, figure, f"Scatter plot. {caption}", caption)
+    stimuli = run.stimuli
+    if stimuli is not None and stimuli.has_images and set(names(both[0])) <= set(stimuli.names):
+        yield from _drawings_with_images(stimuli, evaluation, key, both)
+
+
+def _folds_of(student: RDMs) -> dict[str, str] | None:
+    """Return the folds of a held-out RDM that can be drawn one by one; None if there are none, or too many."""
+    try:
+        folds = plot.folds_of(student)
+    except BrainrdlError:  # the pairs are those of overlapping folds
+        return None
+    n = len(set(folds.values()))
+    return {name: ascii_uppercase[fold] for name, fold in folds.items()} if 2 <= n <= MOST_FOLDS else None
+
+
+def _fold_drawing(
+    key: tuple[str, str, str],
+    both: tuple[RDMs, RDMs],
+    groups: Mapping[str, str] | None,
+    folds: Mapping[str, str],
+    who: str,
+) -> Drawing:
+    """Draw the pairs within each fold, with the dissimilarities of both RDMs for the pointer."""
+    n, target = len(set(folds.values())), key[2]
+    wide, narrow = new_figure(min(9.4, 2.4 + 1.75 * n), 5.6), new_figure(NARROW, 1.2 + 0.86 * n)
+    for figure, rows in ((wide, "rdms"), (narrow, "folds")):
+        plot.rdm_folds(*both, folds, groups, titles=(key[0], target), figure=figure, rows=rows)
+    layout = layout_of(names(both[0]), groups, "folds", folds)
+    labels = (f"student, {who}", f"teacher, {target}")
+    panels = [Panel(tuple(layout.order[start:stop].tolist()), labels) for _, start, stop in layout.blocks]
+    matrices = {label: rdm.get_vectors()[0] for label, rdm in zip(labels, both, strict=True)}
+    caption = (
+        f"Ranks of dissimilarities of the pairs that were held out together, fold by fold: RDM of {who}; RDM of "
+        f"{target}, mean over subjects; and their difference. Pairs of stimuli from two folds have no held-out value. "
+        "Letters name the folds by their first stimulus."
+    )
+    alt = f"Three matrices for each of {n} folds. {caption}"
+    hover = Hover(names(both[0]), matrices, panels * 3, ranked=True)
+    return Drawing(f"rdms-{slug(*key)}", Section.RDMS, wide, alt, caption, narrow, hover)
+
+
+def _drawings_with_images(
+    stimuli: Stimuli, evaluation: Evaluation, key: tuple[str, str, str], both: tuple[RDMs, RDMs]
+) -> Iterator[Drawing]:
+    """Draw the pairs that fit worst with their images; with all pairs known, also how fitting moved the images."""
+    who, target, conditions = who_of(*key[:2]), key[2], names(both[0])
+    before = _unfitted(evaluation, key)
+    if len(conditions) <= _MOST_MAPPED and _can_be_mapped(*both, before):
+        figure, narrow = new_figure(6.6, 6.8), new_figure(NARROW, 3.9)
+        for one in (figure, narrow):
+            plot.displacement_map(*both, one.subplots(), categories_of(evaluation), before=before, images=stimuli)
+        caption = (
+            f"How fitting moved the stimuli: multidimensional scaling of the held-out RDM of {who}, before (images) "
+            f"and after fitting (points of the arrows). Crosses are the RDM of {target}, mean over subjects. Both maps "
+            "were moved, rotated, reflected and scaled to fit the crosses."
+        )
+        yield Drawing(f"map-{slug(*key)}", Section.RDMS, figure, f"Map. {caption}", caption, narrow)
+    figure, narrow = new_figure(4.6, 4.1), new_figure(NARROW, 3.6)
+    for one in (figure, narrow):
+        plot.worst_pairs(*both, one.subplots(), images=stimuli, titles=(key[0], target))
+    listed = plot.pair_table(*both).head(8)
+    pairs = "; ".join(f"{a} and {b}" for a, b in zip(listed["a"], listed["b"], strict=True))
+    caption = (
+        f"The held-out pairs with the largest difference of ranks between {who} and {target}, mean over subjects, the "
+        "largest at the top."
+    )
+    yield Drawing(f"worst-{slug(*key)}", Section.PAIRS, figure, f"Dot plot. {caption} {pairs}.", caption, narrow)
+
+
+def _unfitted(evaluation: Evaluation, key: tuple[str, str, str]) -> RDMs | None:
+    """Return the RDM of a student before it was fitted; None if there is none."""
+    known = pd.DataFrame({what: evaluation.students.rdm_descriptors[what] for what in ("student", "base", "role")})
+    base = known["base"][known["student"] == key[0]].iloc[0]
+    is_known = ((known["student"] == base) & (known["role"] == Role.UNFITTED.value)).any()
+    return _average(evaluation.students, {"student": base, "layer": key[1], "target": key[2]}) if is_known else None
+
+
+def _can_be_mapped(*rdms: RDMs | None) -> bool:
+    pairs = [np.empty(0) if one is None else one.get_vectors()[0] for one in rdms]
+    return all(one.size and np.isfinite(one).all() and np.ptp(one) > 0 for one in pairs)
 
 
 def _pair_drawing(
@@ -212,7 +302,9 @@ def _hover_of_pair(both: tuple[RDMs, RDMs], groups: Mapping[str, str] | None, *l
 
 def _narrow_pair(both: tuple[RDMs, RDMs], groups: Mapping[str, str] | None, titles: tuple[str, str]) -> Figure:
     """Draw the ranks of both RDMs and their difference below each other."""
-    ranks = _shared_ranks(*both)
+    from scipy.spatial.distance import squareform
+
+    ranks = ranked_pairs(*both)[1]
     layout = layout_of(names(both[0]), groups)
     figure = new_figure(NARROW, 8.4)
     axes = figure.subplots(3, 1)
@@ -221,30 +313,12 @@ def _narrow_pair(both: tuple[RDMs, RDMs], groups: Mapping[str, str] | None, titl
         plot.rdm(one, ax, groups, 0.0, 1.0, title=title, colorbar=False)
     draw_colorbar(axes[0], "rank of dissimilarity (0-1)")
     with styled():
-        square = layout.arrange(_square(ranks[0] - ranks[1]))
+        square = layout.arrange(squareform(ranks[0] - ranks[1], checks=False))
         draw_image(axes[2], square, "PuOr", -extent_of(square), extent_of(square))
         set_title(axes[2], "difference, first - second", _TITLE)
         label_conditions(axes[2], Margins(layout))
         draw_colorbar(axes[2], "difference of ranks")
     return figure
-
-
-def _square(pairs: Float[np.ndarray, " n_pairs"]) -> Float[np.ndarray, "n n"]:
-    from scipy.spatial.distance import squareform
-
-    return np.asarray(squareform(pairs, checks=False))
-
-
-def _shared_ranks(student: RDMs, teacher: RDMs) -> list[Float[np.ndarray, " n_pairs"]]:
-    """Midranks from 0 to 1 among the pairs that both RDMs have; NaN elsewhere."""
-    from scipy.stats import rankdata
-
-    pairs = [rdm.get_vectors()[0].astype(float) for rdm in (student, teacher)]
-    shared = np.isfinite(pairs[0]) & np.isfinite(pairs[1])
-    ranks = [np.full(len(shared), np.nan) for _ in pairs]
-    for found, values in zip(ranks, pairs, strict=True):
-        found[shared] = (rankdata(values[shared]) - 1) / max(int(shared.sum()) - 1, 1)
-    return ranks
 
 
 def _average(rdms: RDMs, wanted: Mapping[str, str], measure: str = "") -> RDMs:
@@ -269,7 +343,7 @@ def _training_drawings(run: Run) -> Iterator[Drawing]:
         figure, label = new_figure(7.4, 4.0), "RDM correlation (Pearson)"
         narrow = new_figure(NARROW, 4.4)
         for one, words in ((figure, label), (narrow, "RDM correlation")):
-            plot.history(own, one.subplots(), student=student, best_step=run.best_step, similarity=words)
+            plot.history(run, one.subplots(), student=student, best_step=run.best_step, similarity=words)  # type: ignore[arg-type]
         who = f" of {student}" if student and len(known) > 1 else ""
         caption = (
             f"Training{who}: RDM correlation (mean over layers) and loss (mean over the steps between two "

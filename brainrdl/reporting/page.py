@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,8 +57,9 @@ def report(
     title : str, optional
         Title of the page; by default the question that it answers.
     stimuli : Stimuli or path, optional
-        Images of the conditions, or their folder, to show small next to the values of RDMs. The images become part of
-        the page: make sure that their licence lets you share it.
+        Images of the conditions, or their folder, to show small next to the values of RDMs; for a run also on a map of
+        how fitting moved them (if all pairs were held out together), and for the pairs that fit worst. The images
+        become part of the page: make sure that their licence lets you share it.
     progress : bool
         Show progress and the time left on stderr if it takes longer than two seconds.
 
@@ -89,7 +91,7 @@ def report(
     folder = None if others or isinstance(first, TimeCourses) else first.folder
     path = _where(folder, out)
     return write_page(
-        page_of_several(opened, title) if others else _page(first, title), path, images, progress=progress
+        page_of_several(opened, title) if others else _page(first, title, images), path, images, progress=progress
     )
 
 
@@ -113,10 +115,10 @@ def _named(sources: Sequence[Source]) -> Iterator[tuple[str, Source]]:
         yield (str(Path(*path.parts[-2:])) if path and short.count(name) > 1 else name), one
 
 
-def _page(opened: Run | RSA | TimeCourses, title: str | None) -> Page:
+def _page(opened: Run | RSA | TimeCourses, title: str | None, stimuli: Stimuli | None) -> Page:
     if isinstance(opened, TimeCourses):
         return page_of_movie(opened, title)
-    return page_of(opened, title) if isinstance(opened, Run) else page_of_rsa(opened, title)
+    return page_of(replace(opened, stimuli=stimuli), title) if isinstance(opened, Run) else page_of_rsa(opened, title)
 
 
 def open_source(source: Source) -> Run | RSA | TimeCourses:

@@ -136,17 +136,17 @@ def read_table(path: Path) -> pd.DataFrame:
     return read_csv(path, dtype=words, keep_default_na=False, na_values=unknown)
 
 
-def rsa_figures(summary: pd.DataFrame) -> dict[str, Figure]:
+def rsa_figures(tables: Mapping[str, pd.DataFrame]) -> dict[str, Figure]:
     """Draw the map of models and targets, and the bars of each target (of the first 6).
 
     Examples
     --------
     >>> row = {"model": "net", "layer": "", "target": "IT", "comparator": "corr", "against": "subjects", "score": 0.2,
     ...        "low": 0.1, "high": 0.3, "p_corrected": 0.01, "ceiling_lower": 0.4, "ceiling_upper": 0.5, "share": 0.4}
-    >>> list(rsa_figures(pd.DataFrame([row])))
+    >>> list(rsa_figures({"summary": pd.DataFrame([row])}))
     ['map', 'bars-1-IT']
     """
-    return {drawing.name: drawing.figure for drawing in _drawings(summary)}
+    return {drawing.name: drawing.figure for drawing in _drawings(tables)}
 
 
 def write_figures(folder: Path) -> None:
@@ -157,7 +157,8 @@ def write_figures(folder: Path) -> None:
     >>> write_figures.__name__  # used by RSAResult.save
     'write_figures'
     """
-    for name, figure in rsa_figures(read_table(folder / "summary.csv")).items():
+    tables = {name: read_table(folder / f"{name}.csv") for name in ("summary", "contrasts", "scores")}
+    for name, figure in rsa_figures(tables).items():
         for suffix in ("png", "pdf"):
             with atomic(folder / f"{name}.{suffix}") as part:
                 figure.savefig(part, dpi=200)
@@ -198,7 +199,7 @@ def page_of_rsa(rsa: RSA, title: str | None = None) -> Page:
 def _blocks(rsa: RSA) -> Iterator[Block]:
     tables, scores = rsa.tables, rsa.tables["scores"]
     of_subjects = [long_table("Scores of each subject", scores, "scores.csv")] if len(scores) else []
-    drawings = list(_drawings(rsa.summary))
+    drawings = list(_drawings(tables))
     yield Block("Models and targets", drawings, [_summary_table(_main(rsa.summary))], of_subjects)
     if layers := _layer_tables(tables["best_layers"]):
         yield Block("The best layer of each network", tables=layers)
@@ -210,7 +211,7 @@ def _blocks(rsa: RSA) -> Iterator[Block]:
 
 
 def rsa_drawings(rsa: RSA) -> Iterator[Drawing]:
-    yield from _drawings(rsa.summary)
+    yield from _drawings(rsa.tables)
     yield from _rdm_drawings(rsa.rdms)
 
 
@@ -224,13 +225,15 @@ def _main(table: pd.DataFrame) -> pd.DataFrame:
 # Figures
 
 
-def _drawings(summary: pd.DataFrame) -> Iterator[Drawing]:
+def _drawings(tables: Mapping[str, pd.DataFrame]) -> Iterator[Drawing]:
+    summary = tables["summary"]
     rows = _main(summary)
     comparator, against = rows["comparator"].iloc[0], rows["against"].iloc[0]
     value = "share" if rows["share"].notna().any() else "score"
     what = "Share of the noise ceiling" if value == "share" else "Score"
     star = "A star marks scores that differ from 0 (corrected p < 0.05)."
     caption = f"{what} of each model with each target: {label_of(comparator)} with {Against(against).label}. {star}"
+    more: dict[str, Any] = {name: tables[name] for name in ("scores", "contrasts") if len(tables.get(name, ()))}
     if times := _times(rows):
         yield _course_drawing(rows, times)
     if rows["target"].nunique() <= _MOST_COLUMNS:
@@ -238,27 +241,41 @@ def _drawings(summary: pd.DataFrame) -> Iterator[Drawing]:
         yield Drawing("map", Section.SCORES, figure, f"Heat map. {caption}", caption)
     for place, target in enumerate([] if times else list(dict.fromkeys(rows["target"]))[:_MOST_TARGETS], 1):
         own = rows[rows["target"] == target]
-        figure = _figure_of(plot.model_bars(summary, comparator, against, target=target))
-        narrow = _narrow_bars(summary, comparator, against, target, len(own))
+        figure = _figure_of(plot.model_bars(summary, comparator, against, target=target, **more))
+        narrow = _narrow_bars(summary, comparator, against, target, len(own), more)
         intervals = "Lines are 95% intervals over stimuli and subjects. " if rows["low"].notna().any() else ""
-        caption = f"Scores with {target}; the grey band or line is the noise ceiling. {intervals}{star}"
+        marks = _marks_of(figure)
+        caption = f"Scores with {target}; the grey band or line is the noise ceiling. {intervals}{marks}{star}"
         listed = "; ".join(f"{_who(row)} {number(row['score'])}" for row in own.head(12).to_dict("records"))
         name = slug("bars", str(place), target)
         yield Drawing(name, Section.SCORES, figure, f"Bars. {caption} {listed}.", caption, narrow)
 
 
-def _narrow_bars(summary: pd.DataFrame, comparator: str, against: str, target: str, n_rows: int) -> Figure:
+def _narrow_bars(
+    summary: pd.DataFrame, comparator: str, against: str, target: str, n_rows: int, more: Mapping[str, Any]
+) -> Figure:
     """Draw the bars for a phone, with each name above its bar."""
     figure = new_figure(NARROW, 1.3 + 0.42 * n_rows)
-    ax = plot.model_bars(summary, comparator, against, figure.subplots(), target=target)
+    ax = plot.model_bars(summary, comparator, against, figure.subplots(), target=target, **more)
     for y, tick in enumerate(ax.get_yticklabels()):
         ax.text(0.01, y - 0.48, tick.get_text(), transform=ax.get_yaxis_transform(), va="center", fontsize=8)
     for bar in (bar for container in ax.containers for bar in container):
         bar.set(height=0.4, y=bar.get_y() + 0.11)
+    for points in (line for line in ax.lines if line.get_label() == "single subjects"):
+        rows = np.round(np.asarray(points.get_ydata(), dtype=float))
+        points.set_ydata(rows + 0.65 * (points.get_ydata() - rows))
     ax.set_yticklabels([])
     ax.set_ylim(ax.get_ylim()[0], -0.8)
     ax.xaxis.label.set_fontsize(8)
     return figure
+
+
+def _marks_of(figure: Figure) -> str:
+    """Explain the points and marks that a figure of bars has."""
+    lines = figure.axes[0].lines
+    points = "Points are single subjects. " if any(line.get_label() == "single subjects" for line in lines) else ""
+    differ = any(line.get_gid() in ("bracket", "better") for line in lines)
+    return points + ("Marks on the right show which scores differ (corrected p < 0.05). " if differ else "")
 
 
 def _times(rows: pd.DataFrame) -> dict[str, float]:

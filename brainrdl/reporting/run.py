@@ -14,6 +14,7 @@ from brainrdl._core.options import free, options_of
 from brainrdl._core.rows import Against, Role
 from brainrdl.evaluation.held_out import Evaluation
 from brainrdl.rdms.by_name import names
+from brainrdl.stimuli.named_images import Stimuli
 from brainrdl.training.options import FitOptions
 
 SHOWN = 4  # students in sentences and figures; the tables contain all of them
@@ -34,6 +35,7 @@ class Run:
     final: Mapping[str, Any] | None = None  # settings of the final fit to all stimuli
     recorded: Mapping[str, Any] = field(default_factory=dict)  # options that all fits of a cross-validation recorded
     devices: tuple[str, ...] = ()
+    stimuli: Stimuli | None = None  # whose images may become part of the page
 
     @property
     def fit_options(self) -> dict[str, Any]:

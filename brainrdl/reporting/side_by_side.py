@@ -262,7 +262,7 @@ def _rdm_block(runs: Sequence[_One]) -> Iterator[Block]:
     for one in runs:
         if isinstance(one.source, Run) and one.source.evaluation is not None:
             (key, *_) = shown_keys(one.source.evaluation.summary)
-            (drawing, *_) = [*drawings_of_student(one.source, one.source.evaluation, key), None]
+            drawing = next(drawings_of_student(one.source, one.source.evaluation, key), None)
             if drawing is not None:
                 drawings.append(replace(drawing, caption=f"{one.name}: {drawing.caption}"))
     if drawings:

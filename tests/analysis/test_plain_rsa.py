@@ -15,6 +15,7 @@ from rsatoolbox.rdm import RDMs, compare
 from scipy.stats import ttest_ind
 
 from brainrdl import BrainrdlError, RDMTeacher, RSAResult, Stimuli, Student, rdms, rsa
+from brainrdl._core import progress
 from brainrdl.analysis import scores_of_result
 from brainrdl.analysis.best_layers import best_layers
 from brainrdl.analysis.comparisons import Sampling, TargetRDMs, compare_all
@@ -325,10 +326,11 @@ def test_a_bootstrap_gives_wider_intervals_of_the_same_scores_and_differences() 
 def test_the_methods_text_says_that_a_bootstrap_is_conservative() -> None:
     data, truth = brain()
     found = rsa(layers(truth), data, comparators="corr", intervals="dual-bootstrap", n_bootstrap=20, folds=0)
-    text = " ".join(rsa_page._methods(found.summary, found.settings, found.best_layers))
+    page = rsa_page.RSA.of(found)
+    text = " ".join(rsa_page.methods_of_rsa(page))
     assert "20 resamples of the dual bootstrap" in text
     assert "conservative" in text
-    cited = [reference.doi for reference in rsa_page._references(found.summary, found.settings)]
+    cited = [reference.doi for reference in rsa_page.references_of_rsa(page)]
     assert "10.7554/eLife.82566" in cited
 
 
@@ -395,3 +397,18 @@ def test_a_saved_result_is_read_again(tmp_path: Path) -> None:
     (tmp_path / "rsa" / "summary.csv").write_text("model\n")
     with pytest.raises(BrainrdlError, match=r"summary.csv"):
         RSAResult.load(tmp_path / "rsa")
+
+
+def test_slow_comparisons_show_progress_on_stderr(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "_AFTER", -1.0)
+    data, truth = brain()
+    options: dict[str, Any] = {"comparators": "corr", "intervals": "none", "folds": 2}
+    rsa({"net": layers(truth)}, data, **options)
+    shown = capsys.readouterr()
+    assert "comparisons" in shown.err
+    assert "best layers" in shown.err
+    assert shown.out == ""
+    rsa({"net": layers(truth)}, data, progress=False, **options)
+    assert capsys.readouterr().err == ""

@@ -19,7 +19,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from bench_rsa import data
 from rsatoolbox.inference import eval_dual_bootstrap
 from rsatoolbox.inference.bootstrap import bootstrap_sample
 from rsatoolbox.model import ModelFixed
@@ -55,6 +54,8 @@ def main() -> None:
     asked = parser.parse_args()
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
+    from bench_rsa import data  # found only if this file is run as a script
+
     models, brain = data(92, ["IT"], 12, 5)
     fixed = [ModelFixed(f"m{k}", models[k]) for k in range(5)]
     shown, subjects = (torch.tensor(rdms.dissimilarities) for rdms in (models, brain))

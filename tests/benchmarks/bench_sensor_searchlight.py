@@ -13,7 +13,6 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from mne_rsa import rsa_array, searchlight as patches_of
 
 from brainrdl import rdms, searchlight
 from brainrdl.searchlights import over_time, sensor_neighbourhoods
@@ -31,6 +30,8 @@ def seconds(function: Callable[[], np.ndarray]) -> tuple[float, np.ndarray]:
 
 def row(n_conditions: int, n_times: int, reach: int, dissimilarity: str, comparator: str, rounds: int) -> str:
     """`reach` is the temporal radius in samples."""
+    from mne_rsa import rsa_array, searchlight as patches_of
+
     generator = np.random.default_rng(0)
     positions = generator.normal(size=(N_SENSORS, 3))
     positions /= np.linalg.norm(positions, axis=1, keepdims=True)

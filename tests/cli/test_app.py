@@ -224,6 +224,31 @@ def test_plot_and_report_write_files(run: Path, folder: Path) -> None:
         assert drawn.size[0] > 200
 
 
+@pytest.mark.slow
+def test_report_has_a_title_and_images_and_opens_several_folders(run: Path, folder: Path) -> None:
+    _run("evaluate", "runs/it", "-c", "corr", "--out", "runs/again", "--quiet", folder=folder)
+    _run("report", "runs/it", "--title", "A & B", "--stimuli", "images", "--out", "images.html", folder=folder)
+    page = (folder / "images.html").read_text(encoding="utf-8")
+    assert "<h1>A &amp; B</h1>" in page
+    assert '"thumbnails":{"src":"data:image/jpeg;base64,' in page
+    assert "pairs with the largest difference of ranks" in page
+    _run("report", "runs/again", "--out", "again.html", "--quiet", folder=folder)
+    assert "Pearson correlation" in (folder / "again.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.slow
+def test_report_shows_a_run_and_an_rsa_side_by_side(run: Path, folder: Path) -> None:
+    rdms.from_array(np.random.default_rng(2).random(66), NAMES).save(str(folder / "gist.h5"), file_type="hdf5")
+    _run("rsa", "gist.h5", "--data", "it.h5", "-c", "corr", "--out", "runs/rsa", "--quiet", folder=folder)
+    assert "needs a file; give one with --out" in _refused("report", "runs/it", "runs/rsa", folder=folder)
+    _run("report", "runs/it", "runs/rsa", "--out", "both.html", folder=folder)
+    page = (folder / "both.html").read_text(encoding="utf-8")
+    assert "gist" in page
+    assert "fitted" in page
+    _run("report", "runs/rsa", "--title", "Two models", "--out", "rsa.html", folder=folder)
+    assert "<h1>Two models</h1>" in (folder / "rsa.html").read_text(encoding="utf-8")
+
+
 def test_compare_pairs_conditions_by_name(folder: Path) -> None:
     words = ("compare", "it.h5", "it.npy", "--names", "images", "-c", "corr", "--json", "--out", "compare.png")
     rows = json.loads(_run(*words, folder=folder).stdout)

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from brainrdl import RDMTeacher, Stimuli, Student, rdms
+from brainrdl._core import progress
 from brainrdl._core.errors import BrainrdlError
 from brainrdl._core.rows import Role
 from brainrdl.dissimilarity.measures import correlation
@@ -343,3 +344,17 @@ def test_rdms_are_called_by_their_descriptors_or_a_number() -> None:
     assert rdm_labels(described) == ["s1 V1", "s2"]
     named = rdms.from_array(pairs, NAMES, descriptors={"name": ["first", "second"], "roi": ["V1", "V2"]})
     assert rdm_labels(named) == ["first", "second"]
+
+
+def test_a_slow_evaluation_shows_progress_on_stderr(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "_AFTER", -1.0)
+    given = make_student(), make_teacher(), make_stimuli()
+    evaluate(*given, comparators=["corr"], intervals="none")
+    shown = capsys.readouterr()
+    assert "patterns" in shown.err
+    assert "scores" in shown.err
+    assert shown.out == ""
+    evaluate(*given, comparators=["corr"], intervals="none", progress=False)
+    assert capsys.readouterr().err == ""

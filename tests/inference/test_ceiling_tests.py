@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from brainrdl import BrainrdlError
-from brainrdl.inference import CeilingTest, ceiling_test, noise_ceiling
+from brainrdl.inference import CeilingTest, ceiling_test, ceiling_tests, noise_ceiling
 from brainrdl.similarity import SIMILARITIES
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "validity"))
@@ -40,6 +40,16 @@ def test_closed_forms_and_unknown_pairs_give_the_same_test() -> None:
     lower = noise_ceiling(rdms, "spearman")[0]
     score = SIMILARITIES["spearman"](torch.tensor(sample.worse), rdms).mean()
     assert nearly.value == pytest.approx(float(score) - lower)
+
+
+@pytest.mark.parametrize("n_subjects", [3, 5])
+@pytest.mark.parametrize("comparator", ["corr", "cosine", "spearman", "tau-a"])
+def test_the_bound_without_a_subject_is_that_of_the_others(comparator: str, n_subjects: int) -> None:
+    rdms = torch.tensor(population.draw(np.random.default_rng(0), 8, n_subjects).subjects).contiguous()
+    for given in (rdms, rdms.round(decimals=1), rdms.masked_fill(torch.eye(*rdms.shape).bool(), torch.nan)):
+        found = ceiling_tests._Bounds.of(given, comparator).values
+        for s, bound in enumerate(found.tolist()):
+            assert bound == pytest.approx(noise_ceiling(torch.cat([given[:s], given[s + 1 :]]), comparator)[0])
 
 
 @pytest.mark.slow

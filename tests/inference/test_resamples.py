@@ -162,6 +162,29 @@ def test_the_size_of_blocks_changes_nothing(
     torch.testing.assert_close(again, whole, rtol=0, atol=1e-12, equal_nan=True)
 
 
+@pytest.mark.parametrize("comparator", ["corr", "spearman"])
+def test_many_subjects_are_resampled_as_few(comparator: str, models: torch.Tensor) -> None:
+    many = rdms(resamples._MOST_SUBJECTS + 1, 2)
+    drawn = Drawn.of(N_CONDITIONS, len(many), 10, seed=0)
+    compare = comparison_of(comparator)
+    found = resample_means(compare, models, many, drawn.subjects, drawn.conditions)
+    for k, (counts, who) in enumerate(zip(drawn.conditions, drawn.subjects, strict=True)):
+        torch.testing.assert_close(found[:, k], resampled(compare, models, who @ many / who.sum(), counts))
+
+
+@pytest.mark.parametrize("comparator", ["cosine", "spearman"])
+def test_blocks_of_very_many_numbers_change_nothing(
+    comparator: str, models: torch.Tensor, subjects: torch.Tensor, drawn: Drawn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gaps = subjects.masked_fill(torch.eye(*subjects.shape).bool(), torch.nan)
+    compare = comparison_of(comparator)
+    before = [resample_subjects(compare, models, some, drawn.conditions) for some in (subjects, gaps)]
+    monkeypatch.setattr(resamples, "_AT_ONCE", 1)
+    monkeypatch.setattr(rank_resamples, "_AT_ONCE", 1)
+    for some, expected in zip((subjects, gaps), before, strict=True):
+        torch.testing.assert_close(resample_subjects(compare, models, some, drawn.conditions), expected, equal_nan=True)
+
+
 def test_concordance_of_large_counts_is_exact() -> None:
     a, b, counts = rdms(1, 6, 12), rdms(1, 7, 12), torch.full((1, 12), 40.0, dtype=torch.float64)
     counts[0, :3] = 300.0

@@ -101,4 +101,6 @@ def test_an_rdm_without_ties_is_most_like_itself(name: str, a: Tensor, weights: 
     a = (a.abs() if name == "cka_rbf" else a) + torch.arange(N_PAIRS) * 1e-3  # its kernel needs distances
     untied = weights.clamp(max=1) if name in {"rho-a", "tau-a"} else weights
     score = SIMILARITIES[name](a, a, untied)
-    assert abs(score - 1) < 1e-9 or untied.count_nonzero() <= 1
+    # effects of 6 conditions can explain 6 pairs or fewer completely, and nothing is left to compare
+    too_few = N_CONDITIONS if name == "cka_unbiased" else 1
+    assert abs(score - 1) < 1e-9 or untied.count_nonzero() <= too_few

@@ -9,6 +9,7 @@ from rsatoolbox.data.noise import prec_from_measurements, prec_from_residuals
 from rsatoolbox.rdm import calc_rdm as rsatoolbox_rdm, calc_rdm_movie
 
 from brainrdl import BrainrdlError, calc_rdm
+from brainrdl._core import progress
 from brainrdl.dissimilarity.measures import Crossnobis, Poisson, PoissonCV, poisson
 from brainrdl.rdms.by_name import select
 from brainrdl.rdms.estimation import NOISE, noise_precision
@@ -479,3 +480,13 @@ def test_windows_that_keep_their_samples_refuse() -> None:
     data.channel_descriptors["residuals"] = np.zeros((4, 30))
     with pytest.raises(BrainrdlError, match="cannot use the residuals"):
         calc_rdm(data, windows=[(0.02, 0.04)], window_as="samples", noise="diag")
+
+
+def test_rdms_of_many_datasets_show_progress_on_stderr(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "_AFTER", -1.0)
+    calc_rdm([dataset(), dataset()])
+    assert "RDMs" in capsys.readouterr().err
+    calc_rdm([dataset(), dataset()], progress=False)
+    assert capsys.readouterr().err == ""

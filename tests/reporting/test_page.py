@@ -19,8 +19,10 @@ import pandas as pd
 import pytest
 import torch
 from matplotlib.figure import Figure
+from scipy.spatial.distance import squareform
+from scipy.stats import rankdata
 
-from brainrdl import BrainrdlError, Evaluation, FitResult, Student, plot, report, reporting
+from brainrdl import BrainrdlError, Evaluation, FitResult, Stimuli, Student, plot, report, reporting
 from brainrdl._core.files import write_csv, write_json
 from brainrdl._core.rows import Role
 from brainrdl.evaluation.held_out import assemble
@@ -941,3 +943,67 @@ def test_wide_figures_have_a_form_for_phones(page: Page) -> None:
     for source in narrow:
         assert int(source["width"] or 0) <= 390 - 32  # without the margins of the page
         assert (source["srcset"] or "").startswith("data:image/png;base64,")
+
+
+# Held-out pairs
+
+
+def test_held_out_pairs_are_drawn_fold_by_fold_and_read_in_the_drawn_order(evaluation: Evaluation) -> None:
+    drawing = next(one for one in drawings.drawings_of(report_page._open(evaluation)) if one.name.startswith("rdms-"))
+    assert drawing.hover is not None
+    assert [ax.get_title(loc="left") for ax in drawing.figure.axes[:2]] == ["fold A", "fold B"]
+    known = dict(zip(drawing.hover.matrices, plot_ranks(drawing.hover.matrices.values()), strict=True))
+    for figure in (drawing.figure, drawing.narrow):
+        images = [ax.images[0].get_array() for ax in figure.axes if ax.images]
+        assert len(images) == len(drawing.hover.panels) == 6
+        for panel, image, label in zip(
+            drawing.hover.panels[:4], images, [*known][:1] * 2 + [*known][1:] * 2, strict=False
+        ):
+            expected = squareform(known[label], checks=False)[np.ix_(panel.order, panel.order)]
+            np.testing.assert_allclose(np.ma.filled(image, np.nan), expected)
+
+
+def plot_ranks(matrices: Any) -> list[Any]:
+    """Ranks from 0 to 1 among the pairs that all matrices have."""
+    pairs = np.stack(list(matrices)).astype(float)
+    shared = np.isfinite(pairs).all(0)
+    ranks = np.full(pairs.shape, np.nan)
+    ranks[:, shared] = (rankdata(pairs[:, shared], axis=1) - 1) / (shared.sum() - 1)
+    return list(ranks)
+
+
+def test_with_images_the_worst_pairs_are_shown_and_a_map_only_if_all_pairs_are_known() -> None:
+    folds, whole = (replace(report_page._open(run), stimuli=IMAGES) for run in (make_evaluation(), whole_evaluation()))
+    of_folds, of_whole = ([one.name for one in drawings.drawings_of(run)] for run in (folds, whole))
+    assert [name for name in of_folds if name.startswith(("map", "worst"))] == ["worst-fitted-conv-IT"]
+    assert [name for name in of_whole if name.startswith(("map", "worst"))] == [
+        "map-fitted-conv-IT",
+        "worst-fitted-conv-IT",
+    ]
+    few = replace(whole, stimuli=IMAGES.select(NAMES[:5]))
+    assert not [one for one in drawings.drawings_of(few) if one.name.startswith(("map", "worst"))]
+
+
+IMAGES = Stimuli.from_arrays(torch.rand(N, 3, 8, 8, generator=torch.Generator().manual_seed(0)), list(NAMES))
+
+
+def whole_evaluation() -> Evaluation:
+    """An evaluation in which all pairs were held out together."""
+    random = np.random.default_rng(0)
+    pairs = torch.tensor(random.random((3, N * (N - 1) // 2)))
+    where = {"target": "IT", "layer": "conv", "names": NAMES, "base": "unfitted"}
+    rows = [
+        HeldOut(student="fitted", role=Role.STUDENT, pairs=pairs[0], **where),
+        HeldOut(student="unfitted", role=Role.UNFITTED, pairs=pairs[1], **where),
+    ]
+    truth = {"IT": TeacherRDMs("IT", NAMES, ("s0",), pairs[2:])}
+    return assemble(rows, truth, ("corr",), "none", None, 0, settings={"held_out": list(NAMES)})
+
+
+def test_the_chosen_steps_of_training_curves_are_those_of_the_monitor() -> None:
+    run = make_evaluation(fit={"monitor": "accuracy", "steps": 60})
+    run.histories["validation_similarity"] = run.histories["step"] / 60
+    run.histories["validation_accuracy"] = 1 - (run.histories["step"] - 30).abs() / 60
+    figure = next(one for one in drawings.drawings_of(report_page._open(run)) if one.name == "training-fitted").figure
+    circles = [line.get_xdata()[0] for line in figure.axes[0].lines if str(line.get_label()).endswith("best step")]
+    assert circles == [30, 30]

@@ -76,7 +76,7 @@ def test_times_as_targets_are_drawn_as_courses(folder: Path) -> None:
 
 
 def test_figures_are_written_as_png_and_pdf(folder: Path) -> None:
-    assert list(rsa_figures(read_table(folder / "summary.csv"))) == ["map", "bars-1-IT", "bars-2-EVC"]
+    assert list(rsa_figures({"summary": read_table(folder / "summary.csv")})) == ["map", "bars-1-IT", "bars-2-EVC"]
     assert list(reporting.figures(folder)) == ["map", "bars-1-IT", "bars-2-EVC", "rdms-data", "rdms-models"]
     (folder / "map.pdf").unlink()
     write_figures(folder)
