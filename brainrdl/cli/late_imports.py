@@ -9,6 +9,7 @@ Only a process of the command line does this: a program that imports brainrdl ke
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Sequence
 from importlib.abc import Loader
 from importlib.machinery import ModuleSpec, PathFinder
@@ -16,6 +17,8 @@ from types import ModuleType
 from typing import Any
 
 LATE = frozenset({"rsatoolbox.vis", "networkx"})
+
+_LOADING = threading.RLock()
 
 
 class _LateModule(ModuleType):
@@ -25,11 +28,20 @@ class _LateModule(ModuleType):
     """
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("__") or self.__spec__ is None or not isinstance(self.__spec__.loader, _LateLoader):
-            raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
-        self.__spec__.loader = self.__loader__ = self.__spec__.loader.usual
-        self.__spec__.loader.exec_module(self)
-        return getattr(self, name)
+        asked_of_all = name.startswith("__") and name not in ("__all__", "__version__")
+        found = {} if asked_of_all or self.__spec__ is None else self._loaded(self.__spec__)
+        if name in found:
+            return found[name]
+        if "__getattr__" in found:
+            return found["__getattr__"](name)
+        raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
+
+    def _loaded(self, spec: ModuleSpec) -> dict[str, Any]:
+        with _LOADING:  # another thread must not see half of the names
+            if isinstance(spec.loader, _LateLoader):
+                spec.loader = self.__loader__ = spec.loader.usual
+                spec.loader.exec_module(self)
+        return vars(self)
 
 
 class _LateLoader(Loader):

@@ -55,7 +55,6 @@ from brainrdl.loss.matching import match_layers
 from brainrdl.loss.rdm_loss import RDMLoss, check_rdm_loss
 from brainrdl.models.student import Student
 from brainrdl.runs import checkpoint as _checkpoint, provenance, run_folder
-from brainrdl.runs.callables import identify_callables
 from brainrdl.runs.fingerprint import hashes_of, source_settings, student_settings
 from brainrdl.stimuli.categories import groups_of
 from brainrdl.stimuli.named_images import Stimuli
@@ -65,7 +64,7 @@ from brainrdl.training.distributed import agreed, is_first, join, opened_by_firs
 from brainrdl.training.frozen_features import FrozenFeatures
 from brainrdl.training.loop import fit
 from brainrdl.training.options import FitOptions
-from brainrdl.training.preparation import code_of_run, hashes_of_task
+from brainrdl.training.preparation import code_of_run, hashes_of_task, settled_code
 from brainrdl.training.steps import monitored
 from brainrdl.training.stimulus_lists import calibration_names
 from brainrdl.training.task import Task
@@ -172,6 +171,7 @@ def cross_validate(
     check_candidates(candidates, fit_options, cross_validate)
     check_teachers(candidates, stimuli.names)
     check_inner(candidates, inner_folds, fit_options)
+    code = _code_of(stimuli, fit_options, candidates)  # before any of these functions is used
     models = _with_pixels(models or {}, stimuli) if "pixels" in controls else models
     check_rows(candidates, ensembles or {}, models or {})
     model_rdms(models or {}, None, ("",), stimuli.names, seed=0, fold=0)  # refuse wrong models before hours of fitting
@@ -183,7 +183,6 @@ def cross_validate(
         | hashes_of_task(task),
         "students": candidates, "teachers": settings_of_teachers(candidates, stimuli), "fit": fit_options,
     }  # fmt: skip
-    code = _code_of(stimuli, fit_options, candidates)
     fitting |= {"code": code} if code else {}
     judging = {
         **{name: value for name, value in asked.items() if name in free(EvaluationOptions)},
@@ -207,7 +206,17 @@ def cross_validate(
         features = FrozenFeatures(stimuli, together=True)  # so that they do not depend on which fit is the first
         shared = {"progress": False, "features": features, "groups": groups, **fit_options}
         work = _Work(
-            candidates, teacher, stimuli, tuple(controls), inner_folds, stratify, folder, read_only, shared, made
+            candidates,
+            teacher,
+            stimuli,
+            tuple(controls),
+            inner_folds,
+            stratify,
+            folder,
+            read_only,
+            shared,
+            code,
+            made,
         )
         jobs = [(split, label) for split in splits for label in candidates]
         done = run_jobs(
@@ -245,6 +254,7 @@ class _Work:
     folder: Path | None
     read_only: bool  # finished fits are read from the folder; nothing is fitted or written
     options: Mapping[str, Any]
+    code: Mapping[str, Any]  # the user's functions, described before any fit
     made: Maker
 
     def run(self, split: Split, label: str) -> tuple[list[HeldOut], list[pd.DataFrame]]:
@@ -279,7 +289,10 @@ class _Work:
         if out:
             self._check_there(out / run_folder.WEIGHTS)
         student = self.made.by(label, candidate.make, split.seed)
-        fitted = fit(student, teacher, self.stimuli, train=split.train, out=out, resume=True, **with_new_terms(options))
+        with settled_code(self.code):
+            fitted = fit(
+                student, teacher, self.stimuli, train=split.train, out=out, resume=True, **with_new_terms(options)
+            )
         histories.append(fitted.history.assign(inner=-1))
         columns: dict[str, str | int] = {"student": label, "role": role.value}
         columns |= {"seed": split.seed, "fold": split.fold, "left_out": split.left_out}
@@ -337,10 +350,11 @@ class _Work:
             train = tuple(name for name in split.train if name not in set(validation))
             student = self.made.by(label, candidate.make, split.seed)
             kept = {"out": out.with_name(f"{out.name}-inner{k}"), "resume": True} if out else {}
-            fitted = fit(
-                student, teacher, self.stimuli,
-                **{**with_new_terms(options), **kept, "train": train, "validation": validation},
-            )  # fmt: skip
+            with settled_code(self.code):
+                fitted = fit(
+                    student, teacher, self.stimuli,
+                    **{**with_new_terms(options), **kept, "train": train, "validation": validation},
+                )  # fmt: skip
             yield fitted.history.assign(inner=k)
 
     def _unfitted(self, split: Split, label: str, candidate: Candidate, device: torch.device) -> Student:
@@ -431,12 +445,18 @@ def _stored_table(path: Path, run: str) -> pd.DataFrame:
 
 
 def _code_of(stimuli: Stimuli, fit_options: Mapping[str, Any], candidates: Mapping[str, Candidate]) -> dict[str, Any]:
-    """Describe the user's functions, on which the tables of inner folds depend as well."""
-    task, terms, loss = (fit_options.get(name) for name in ("task", "terms", "loss"))
+    """Describe the user's functions, on which all fits and the tables of inner folds depend."""
+    shared = _code_in(stimuli, fit_options)
+    own = {label: _code_in(stimuli, candidate.options).items() for label, candidate in candidates.items()}
+    differing = {label: {name: code for name, code in each if shared.get(name) != code} for label, each in own.items()}
+    return shared | {label: code for label, code in differing.items() if code}
+
+
+def _code_in(stimuli: Stimuli, options: Mapping[str, Any]) -> dict[str, Any]:
+    task, terms, loss = (options.get(name) for name in ("task", "terms", "loss"))
     plain = {f"term {name}": term for name, term in (terms or {}).items() if not isinstance(term, Term)}
-    shared = code_of_run(stimuli, loss, task, {**fit_options, **plain})
-    own = {label: identify_callables(candidate.options) for label, candidate in candidates.items()}
-    return shared | {label: found for label, found in own.items() if found}
+    rest = {name: value for name, value in options.items() if name not in ("task", "terms", "loss")}
+    return code_of_run(stimuli, loss, task, rest | plain)
 
 
 def _store_settings(folder: Path, settings: Mapping[str, Any], hashes: Mapping[str, str]) -> None:

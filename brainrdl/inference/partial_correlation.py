@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from brainrdl._core.errors import check_option
+from brainrdl._core.errors import check_option, refuse
 from brainrdl.similarity.pair_sums import dot, ratio, squares_of
 from brainrdl.similarity.registry import SIMILARITIES
 
@@ -19,7 +19,9 @@ Scale = Callable[[Tensor, Tensor | None], Tensor]
 
 _EXPLAINED = 1e-10  # of an RDM's variance: a smaller residual is a rounding error
 
-_DEPENDENT = 1e-13  # of the variance of a given RDM: if the others leave less of it, it adds nothing to them
+_DEPENDENT = 1e-15  # of the variance of a given RDM: if the others leave less of it, it adds nothing to them
+
+_UNSURE = 1e-12  # if they leave less than this, the pseudo-inverse decides, as for RDMs with weights
 
 _ROUNDING = 8 * float(np.finfo(float).eps)  # as in `brainrdl.similarity.pair_sums.centred`
 
@@ -55,7 +57,7 @@ def partial(
     Raises
     ------
     BrainrdlError
-        If the comparator has no partial form.
+        If the comparator has no partial form, or `given` is no matrix.
 
     Examples
     --------
@@ -66,6 +68,8 @@ def partial(
     tensor(0.5000, dtype=torch.float64)
     """
     scale = _scale_of(comparator)
+    if given.ndim != 2:
+        refuse(f"given should be (n_given, n_pairs), got a tensor {tuple(given.shape)}; one RDM is given[None]")
     if weights is None and a.ndim == b.ndim == 1 and not any(x.requires_grad for x in (a, b, given)):
         alone = _of_one_pair(a, b, given, None if comparator == "corr" else scale)
         if alone is not None:
@@ -112,11 +116,13 @@ def _unweighted(a: Tensor, b: Tensor, models: Tensor) -> Tensor:
 
 
 def _of_one_pair(a: Tensor, b: Tensor, given: Tensor, scale: Scale | None) -> float | None:
-    """Correlate two RDMs given others, from one matrix of products; None if one is constant or extreme, or has NaN.
+    """Correlate two RDMs given others, from one matrix of products; None where that is not exact enough.
+
+    That is if one is constant or extreme or has NaN, or if the given RDMs are nearly dependent.
 
     The many small operations of torch would need most of the time.
     """
-    rows = np.concatenate([np.asarray(x.cpu(), dtype=np.float64).reshape(-1, x.shape[-1]) for x in (a, b, given)])
+    rows = np.concatenate([x.double().cpu().numpy().reshape(-1, x.shape[-1]) for x in (a, b, given)])
     means = rows.mean(1, keepdims=True)
     if not np.isfinite(means).all():
         return None
@@ -129,18 +135,26 @@ def _of_one_pair(a: Tensor, b: Tensor, given: Tensor, scale: Scale | None) -> fl
     least = ((_ROUNDING * mean) ** 2 * rows.shape[1] for mean in means[:, 0].tolist())
     if min(own) < _SAFE[0] or max(own) > _SAFE[1] or any(map(float.__le__, own, least)):
         return None
-    (of_a, shared), (_, of_b) = _without_given(products)[:2, :2].tolist()
+    left = _without_given(products)
+    if left is None:
+        return None
+    (of_a, shared), (_, of_b) = left[:2, :2].tolist()
     ok = of_a > _EXPLAINED * own[0] and of_b > _EXPLAINED * own[1]
     return shared / math.sqrt(of_a) / math.sqrt(of_b) if ok else math.nan
 
 
-def _without_given(products: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Remove the given RDMs, third and later, from products of all, beginning with what the others explain least."""
+def _without_given(products: npt.NDArray[np.float64]) -> npt.NDArray[np.float64] | None:
+    """Remove the given RDMs, third and later, from products of all, beginning with what the others explain least.
+
+    None if it is unsure whether one of them follows from the others.
+    """
     own = products.diagonal()[2:]
     for _ in range(2, len(products)):
         spare = products.diagonal()[2:] / own
         k = 2 + int(spare.argmax())
         if spare[k - 2] <= _DEPENDENT:
             break
+        if spare[k - 2] < _UNSURE:
+            return None
         products = products - np.outer(products[k], products[k] / products[k, k])
     return products

@@ -102,6 +102,12 @@ class RDMLoss:
         If a name is unknown, the dissimilarity needs patterns of several runs, or it or the similarity has no
             gradient.
 
+    Notes
+    -----
+    A run is resumed only with the same functions: their code and the values they use, and of an object its public
+    attributes. Attributes whose names begin with an underscore are not compared: keep there what an object counts or
+    remembers.
+
     References
     ----------
     McClure & Kriegeskorte (2016), Front. Comput. Neurosci. 10:131, doi 10.3389/fncom.2016.00131.

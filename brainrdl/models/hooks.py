@@ -164,7 +164,7 @@ def explained_by_shape(error: Exception, shape: Sequence[object]) -> BrainrdlErr
     """
     if isinstance(error, BrainrdlError | torch.OutOfMemoryError) or "CUDA" in str(error):
         return None
-    where = f"images of shape {tuple(shape)}" + ", (n, c, h, w)" * (len(shape) == 4)
+    where = f"images of shape {tuple(shape)}" + ", (n, c, h, w)" * (len(shape) == 4 and isinstance(shape[-1], int))
     return BrainrdlError(f"the network cannot process {where}: {error}")
 
 

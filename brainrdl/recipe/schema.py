@@ -355,6 +355,8 @@ class TaskSection(_TaskKeys):
     def _one_source(self) -> TaskSection:
         if self.stimuli is not None and self.stream is not None:
             raise ValueError("give stimuli or stream, not both")
+        if self.stream is not None and self.stream.validation is not None and self.validation:
+            raise ValueError("give task.stream.validation (other images) or task.validation, not both")
         return self
 
 

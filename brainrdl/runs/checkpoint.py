@@ -26,6 +26,11 @@ _DATA = {
 
 _SHOWN = 80  # characters of a setting in an error: a list of conditions may be long
 
+_ATTRIBUTES = (
+    "if a function or an object changes this as it is used, keep it in an attribute whose name begins with an "
+    "underscore, which is not compared; "
+)
+
 _PLAIN_STATE = (
     "step", "seconds", "history", "best_step", "best_score", "looks_since_best", "stopped", "places", "remembered",
 )  # fmt: skip
@@ -237,12 +242,12 @@ def check_same_settings(asked: Mapping[str, Any], stored: Mapping[str, Any], whe
     """
     then, now = _flat(stored), _flat(json.loads(json.dumps(asked, default=str)))
     for key in [*then, *now]:
-        if now.get(key) != then.get(key):
+        if now.get(key) != then.get(key) and json.dumps(now.get(key)) != json.dumps(then.get(key)):  # NaN equals NaN
             written = f"{where!r} was written with {key}={_brief(then.get(key))}, now {key}={_brief(now.get(key))}"
             data = next((what for end, what in _DATA.items() if key.endswith(end)), None)
             if data:
                 refuse(f"{data} have changed since the run began: {written}; restore them, or start another run")
-            hint = _same_path(then.get(key), now.get(key))
+            hint = _same_path(then.get(key), now.get(key)) + (_ATTRIBUTES if ".holds." in key else "")
             refuse(f"{written}; {hint}resume with the settings of the run, or start another")
 
 

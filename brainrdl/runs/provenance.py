@@ -86,7 +86,7 @@ def describe(value: Any) -> Any:
     """
     if isinstance(value, Described) and not isinstance(value, type):
         return {"kind": type(value).__name__} | describe(value.settings())
-    if is_dataclass(value) and not isinstance(value, type):
+    if is_dataclass(value) and not isinstance(value, type) and not _can_remember(value):
         return {"kind": type(value).__name__} | {f.name: describe(getattr(value, f.name)) for f in fields(value)}
     if isinstance(value, Mapping):
         return {str(key): describe(item) for key, item in value.items()}
@@ -101,4 +101,10 @@ def describe(value: Any) -> Any:
     if isinstance(value, (str, int, float, bool, type(None))):
         return value
     named = value if hasattr(value, "__qualname__") else type(value)
-    return f"{named.__module__}.{named.__qualname__}"
+    where = getattr(named, "__module__", None) or type(named).__module__  # methods of C types have none
+    return f"{where}.{named.__qualname__}"
+
+
+def _can_remember(value: Any) -> bool:
+    """Whether a function that is a dataclass can change as it is used; `brainrdl.runs.callables` describes it."""
+    return callable(value) and not value.__dataclass_params__.frozen

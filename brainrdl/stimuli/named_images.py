@@ -532,6 +532,9 @@ class Stimuli:
     def with_transform(self, transform: Callable[..., Any] | None) -> Stimuli:
         """Keep the images with another transform (None: only convert to float in [0, 1]).
 
+        A run is resumed only with the same transform and augmentation: their code and, of an object, its public
+        attributes. Attributes whose names begin with an underscore are not compared.
+
         Raises
         ------
         BrainrdlError

@@ -104,7 +104,9 @@ def fit(
         Stored outputs of frozen networks. If only the read-outs of a student are trained, its network's outputs are
         computed once per stimulus; several fits to the same stimuli can share them.
     **options
-        See `brainrdl.training.FitOptions`.
+        See `brainrdl.training.FitOptions`. Of functions and objects among them (also in `loss`, `task` and the
+        transforms of `stimuli`), the code, the values they use and the public attributes must be the same to resume a
+        run; attributes whose names begin with an underscore are not compared.
 
     Returns
     -------

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +41,8 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 Parts = tuple[tuple[str, ...], tuple[str, ...]]  # names for training and for validation
+
+_SETTLED: ContextVar[Mapping[str, Any] | None] = ContextVar("settled", default=None)
 
 _FEW = 4  # images that show whether gradients reach the network
 
@@ -129,6 +133,25 @@ def plan(
     return Plan(student, teacher, stimuli, loss, task, checked, features, options, names, held_out)
 
 
+@contextmanager
+def settled_code(code: Mapping[str, Any]) -> Iterator[None]:
+    """Let fits store this description of the user's functions instead of their own.
+
+    It was made before any fit of a run. The fits of a run use the same functions, which may remember something in a
+    public attribute: then a later fit would find others than the same fit in a run that is resumed.
+
+    Examples
+    --------
+    >>> with settled_code({}):
+    ...     pass
+    """
+    token = _SETTLED.set(code)
+    try:
+        yield
+    finally:
+        _SETTLED.reset(token)
+
+
 def identify(planned: Plan, device: torch.device) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the settings of a run, which identify it, and its provenance."""
     student, teacher, stimuli, task, options = (
@@ -147,10 +170,17 @@ def identify(planned: Plan, device: torch.device) -> tuple[dict[str, Any], dict[
     settings |= {
         "task": provenance.describe(task),
         "task_images": _sizes(planned),
-        "terms": provenance.describe(planned.terms),
         "hashes": hashes,
     }
-    code = code_of_run(stimuli, planned.loss, task, options)
+    settled = _SETTLED.get()
+    if settled is None:
+        terms, code = provenance.describe(planned.terms), code_of_run(stimuli, planned.loss, task, options)
+    else:
+        terms, code = (
+            {name: {"weight": term.weight, "on": term.on} for name, term in planned.terms.items()},
+            dict(settled),
+        )
+    settings["terms"] = terms
     settings |= {"code": code} if code else {}
     return settings, provenance.gather_provenance(**hashes) | {"device": str(device)}
 

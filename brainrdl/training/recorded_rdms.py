@@ -43,7 +43,8 @@ class RecordRDMs(Callback):
     Notes
     -----
     The RDM is that of the present weights, not of their average (`FitOptions`: average), and of a single process. The
-    fit does not change: the student is in evaluation mode, and no random number is drawn.
+    fit does not change: the student is in evaluation mode, and no random number is drawn. RDMs are only in memory: a
+    run that is resumed records from there on, and one that is finished already records none.
 
     Examples
     --------
@@ -94,6 +95,9 @@ class RecordRDMs(Callback):
             If there was no evaluation yet.
         """
         if not self._rows:
-            refuse("no RDM was recorded: give this callback to fit, in callbacks=[...]")
+            refuse(
+                "no RDM was recorded: give this callback to fit, in callbacks=[...]; a run that is resumed records "
+                "only the evaluations that follow, so one that is finished records none"
+            )
         described: dict[str, list[Any]] = {"step": self._steps, "layer": [self._layer] * len(self._steps)}
         return from_array(np.stack(self._rows), self._names, measure=self._measure, descriptors=described)

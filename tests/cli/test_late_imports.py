@@ -77,3 +77,38 @@ def test_only_the_command_line_loads_modules_late() -> None:
     code = "import brainrdl.cli.app, sys; print([finder for finder in sys.meta_path if 'Late' in str(finder)])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+IN_THREADS = """
+import sys, threading, types
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from brainrdl.cli import late_imports
+late_imports.LATE = frozenset({'slow_one', 'whole'})
+late_imports.load_late()
+import slow_one, whole
+seen = []
+threads = [threading.Thread(target=lambda: seen.append(slow_one.last)) for _ in range(4)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+assert seen == [1] * 4, seen
+assert slow_one.__version__ == '3' and slow_one.made_up == 'made_up'
+from whole import *
+assert first == 5
+"""
+
+
+def test_what_is_loaded_late_is_complete_for_each_thread_and_has_its_version_and_list_of_names(tmp_path: Path) -> None:
+    slow = "import time\n__version__ = '3'\ntime.sleep(0.2)\nlast = 1\ndef __getattr__(name):\n"
+    refusal = "    if name != 'made_up': raise AttributeError(name)\n    return name\n"
+    (tmp_path / "slow_one.py").write_text(slow + refusal)
+    (tmp_path / "whole.py").write_text("__all__ = ['first']\nfirst = 5\n")
+    done = subprocess.run([sys.executable, "-c", IN_THREADS, str(tmp_path)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    version = (
+        "from brainrdl.cli.late_imports import load_late; load_late(); import networkx; print(networkx.__version__)"
+    )
+    done = subprocess.run([sys.executable, "-c", version], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -490,6 +491,38 @@ def test_a_run_with_inner_folds_is_not_resumed_with_other_images_or_another_loss
     with pytest.raises(BrainrdlError, match=r"the functions of the run, or their code,|code\.task loss"):
         run(0, 2.0)
     run(0, 1.0)
+
+
+class Remembers:
+    """A dissimilarity that keeps the pairs of each number of conditions in a public attribute."""
+
+    def __init__(self, factor: float = 1.0) -> None:
+        self.factor, self.cache = factor, dict[int, Any]()
+
+    def __call__(self, x: Tensor) -> Tensor:
+        i, j = self.cache.setdefault(x.shape[-2], pair_indices(x.shape[-2]))
+        return (x[..., i, :] - x[..., j, :]).square().mean(-1) * self.factor
+
+
+@dataclass
+class RemembersInAField(Remembers):
+    factor: float = 1.0
+    cache: dict[int, Any] = field(default_factory=dict)
+
+
+@pytest.mark.parametrize("kind", [Remembers, RemembersInAField])
+def test_a_dissimilarity_may_remember_something_from_one_fit_to_the_next(kind: Any, tmp_path: Path) -> None:
+    def run(factor: float = 2.0, resume: bool = True) -> Evaluation:
+        student = Candidate(make_student, {"loss": RDMLoss(dissimilarity=kind(factor))})
+        options: dict[str, Any] = {"folds": 2, "controls": [], "steps": 2, "inner_folds": 2, "out": tmp_path / "run"}
+        return quick({"a": student}, loss=RDMLoss(dissimilarity=kind()), **options, resume=resume)
+
+    whole = run(resume=False)
+    last = sorted(path for path in (tmp_path / "run" / "fits").iterdir() if path.is_dir())[-1]
+    shutil.rmtree(last)  # the last fit was not finished yet
+    pd.testing.assert_frame_equal(run().scores, whole.scores)
+    with pytest.raises(BrainrdlError, match=r"code.a.loss.dissimilarity.*holds.factor=2.0, now"):
+        run(3.0)
 
 
 def test_the_steps_are_those_of_the_best_mean_evaluation_of_the_inner_folds() -> None:

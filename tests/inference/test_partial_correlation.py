@@ -8,6 +8,7 @@ import torch
 from scipy.stats import rankdata
 from torch import Tensor
 
+from brainrdl import BrainrdlError
 from brainrdl.inference.partial_correlation import partial
 
 
@@ -63,3 +64,27 @@ def test_a_constant_rdm_has_no_partial_correlation(comparator: str) -> None:
 def test_the_gradient_of_a_partial_correlation_is_that_of_the_formula() -> None:
     a, b, given = rdms(11)
     assert torch.autograd.gradcheck(lambda x: partial(x, b, given, "corr"), a.requires_grad_())
+
+
+@pytest.mark.parametrize("e", [1e-6, 3e-7, 1e-7])
+def test_nearly_dependent_given_rdms_give_the_same_alone_and_with_weights(e: float) -> None:
+    generator = torch.Generator().manual_seed(0)
+    a, b, *given = torch.rand(4, 28, generator=generator, dtype=torch.float64)
+    near = torch.stack([given[0], given[0] + e * given[1]])
+    weighted = partial(a, b, near, "corr", torch.ones(28))
+    assert partial(a, b, near, "corr").item() == pytest.approx(weighted.item(), abs=2e-3)
+    assert weighted.item() == pytest.approx(of_residuals(a, b, torch.stack(given), "corr"), abs=2e-3)
+
+
+def test_rdms_may_have_few_digits() -> None:
+    a, b, given = (each.bfloat16() for each in rdms(12))
+    expected = partial(a.double(), b.double(), given.double(), "corr")
+    assert partial(a, b, given, "corr").item() == pytest.approx(expected.item(), abs=1e-12)
+
+
+def test_given_rdms_are_rows_of_a_matrix() -> None:
+    a, b, given = rdms(13)
+    for weights in (None, torch.ones_like(a)):
+        for wrong in (given[0], given[None]):
+            with pytest.raises(BrainrdlError, match=r"given should be \(n_given, n_pairs\), got a tensor \("):
+                partial(a, b, wrong, "corr", weights)

@@ -13,7 +13,8 @@ from torch.nn import functional
 
 from brainrdl._core.errors import BrainrdlError
 from brainrdl.models.layer_table import describe_layers
-from brainrdl.models.layers import capture, check_layers, layer_names
+from brainrdl.models.layers import capture, check_layers, layer_names, read_layers
+from brainrdl.stimuli.inputs import Inputs
 
 
 def hooks(model: nn.Module) -> int:
@@ -256,6 +257,21 @@ def test_images_that_a_network_cannot_process_are_refused_with_their_shape() -> 
     model = small()
     with pytest.raises(BrainrdlError, match=message), capture(model, ["0"]):
         model(torch.zeros(1, 7, 4, 4))
+
+
+def test_three_tensors_that_a_network_cannot_process_are_not_called_an_image() -> None:
+    class Tokens(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(3, 2)
+
+        def forward(self, tokens: torch.Tensor, mask: torch.Tensor, kind: torch.Tensor) -> torch.Tensor:
+            return torch.as_tensor(self.layer(tokens))
+
+    three = {name: torch.ones(2, 7) for name in ("tokens", "mask", "kind")}
+    with pytest.raises(BrainrdlError, match="cannot process images of shape") as refused:
+        read_layers(Tokens(), ["layer"], Inputs(three))
+    assert "(n, c, h, w)" not in str(refused.value)
 
 
 def test_an_error_that_is_not_the_networks_stays_as_it_is() -> None:

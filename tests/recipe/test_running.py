@@ -787,6 +787,13 @@ def test_a_recipe_learns_a_task_on_a_stream_of_your_own_package(content: dict, t
             "can be split off",
         ),
         ({"stream": {"factory": "own_data:make_shards"}, "stimuli": {"folder": "x"}}, "stimuli or stream, not both"),
+        (
+            {
+                "stream": {"factory": "own_data:make_shards", "validation": {"folder": "x"}, "options": {"n": 9}},
+                "validation": 0.2,
+            },
+            r"give task.stream.validation \(other images\) or task.validation, not both",
+        ),
     ],
 )
 def test_a_stream_that_cannot_be_made_is_refused(content: dict, task: dict, message: str) -> None:

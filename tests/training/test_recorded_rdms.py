@@ -55,5 +55,5 @@ def test_an_unknown_layer_and_rdms_before_the_fit_are_refused() -> None:
     student, stimuli = made()
     with pytest.raises(BrainrdlError, match="layer '2' is not known"):
         RecordRDMs(student, stimuli, layer="2")
-    with pytest.raises(BrainrdlError, match="no RDM was recorded"):
+    with pytest.raises(BrainrdlError, match=r"no RDM was recorded: .* one that is finished records none"):
         RecordRDMs(student, stimuli).rdms  # noqa: B018
