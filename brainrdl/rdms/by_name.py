@@ -117,7 +117,8 @@ def names(rdms: RDMs, by: str = "stimulus") -> tuple[str, ...]:
     Raises
     ------
     BrainrdlError
-        If the RDMs have no descriptor `by` (the message lists their descriptors), or a name is missing or occurs twice.
+        If these are not RDMs, they have no descriptor `by` (the message lists their descriptors), or a name is missing
+        or occurs twice.
 
     Examples
     --------
@@ -125,7 +126,12 @@ def names(rdms: RDMs, by: str = "stimulus") -> tuple[str, ...]:
     >>> names(from_array([0.1, 0.2, 0.3], ["cat", "dog", "car"]))
     ('cat', 'dog', 'car')
     """
-    known = rdms.pattern_descriptors
+    known = getattr(rdms, "pattern_descriptors", None)
+    if known is None:
+        refuse(
+            f"expected rsatoolbox RDMs, got {str(rdms)[:60]!r} ({type(rdms).__name__}); read a file with brainrdl.read, or "
+            "make RDMs with brainrdl.rdms.from_array or brainrdl.rdms.concat"
+        )
     if by not in known:
         refuse(
             f"RDMs have no pattern descriptor {by!r} that names their conditions (they have: {', '.join(known)})"

@@ -645,3 +645,11 @@ def test_what_is_not_in_common_cannot_be_kept() -> None:
     a, b = (from_array([0.1, 0.2, 0.3], list(listed)) for listed in ("abc", "xyz"))
     with pytest.raises(BrainrdlError, match=r"only in the second \['x', 'y', 'z'\]; rename them$"):
         align(a, b)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"), [("it.h5", "'it.h5' \\(str\\)"), ({"a": 1}, "\\(dict\\)"), (np.eye(3), "\\(ndarray\\)")]
+)
+def test_what_is_not_rdms_is_refused(given: object, said: str) -> None:
+    with pytest.raises(BrainrdlError, match=f"expected rsatoolbox RDMs, got .*{said}; read a file with brainrdl.read"):
+        names(given)
