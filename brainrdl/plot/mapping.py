@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -214,9 +215,10 @@ def _umap(square: Square, known: Bool[np.ndarray, "n n"], seed: int) -> Points:
     except ImportError:
         refuse('method="umap" needs the package umap-learn: pip install umap-learn, or use method="t-sne"')
     neighbours = min(15, len(square) - 1)
-    found: Any = UMAP(metric="precomputed", n_neighbors=neighbours, random_state=seed).fit_transform(
-        np.where(known, square, 0.0)
-    )
+    with warnings.catch_warnings():  # of its number of jobs, and of the inverse that distances do not have
+        warnings.filterwarnings("ignore", category=UserWarning, module="umap")
+        mapped: Any = UMAP(metric="precomputed", n_neighbors=neighbours, random_state=seed, n_jobs=1)
+        found = mapped.fit_transform(np.where(known, square, 0.0))
     return np.asarray(found, dtype=float)
 
 

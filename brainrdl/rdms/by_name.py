@@ -129,8 +129,8 @@ def names(rdms: RDMs, by: str = "stimulus") -> tuple[str, ...]:
     known = getattr(rdms, "pattern_descriptors", None)
     if known is None:
         refuse(
-            f"expected rsatoolbox RDMs, got {str(rdms)[:60]!r} ({type(rdms).__name__}); read a file with brainrdl.read, or "
-            "make RDMs with brainrdl.rdms.from_array or brainrdl.rdms.concat"
+            f"expected rsatoolbox RDMs, got {str(rdms)[:60]!r} ({type(rdms).__name__}); read a file with brainrdl.read "
+            "or make RDMs with brainrdl.rdms.from_array or brainrdl.rdms.concat"
         )
     if by not in known:
         refuse(
