@@ -227,11 +227,13 @@ def folds_of(rdms: RDMs, *, by: str = "stimulus") -> dict[str, int]:
     if rdms.n_rdm != 1:
         refuse(f"expected one RDM, got {rdms.n_rdm} RDMs with folds of their own; choose one, for example rdms[0]")
     known = np.isfinite(rdms.get_matrices()[0]) | np.eye(rdms.n_cond, dtype=bool)
-    n_folds, numbers = connected_components(known)
-    if (known.sum(1) != np.bincount(numbers)[numbers]).any() or n_folds == rdms.n_cond:
+    _, numbers = connected_components(known)
+    sizes = np.bincount(numbers)
+    if (known.sum(1) != sizes[numbers]).any() or sizes.min() < 2:
         refuse(
-            "the known pairs are not those of separate folds: some pairs within a fold are unknown, or folds overlap; "
-            "use the RDM of one student and one seed, or give the folds yourself"
+            "the known pairs are not those of separate folds: some pairs within a fold are unknown, folds overlap, or "
+            "a condition was never held out with another; use the RDM of one student and one seed, or give the folds "
+            "yourself"
         )
     return dict(zip(names(rdms, by), map(int, numbers), strict=True))
 

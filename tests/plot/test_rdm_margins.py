@@ -172,6 +172,13 @@ def test_overlapping_folds_are_not_guessed() -> None:
         plot.folds_of(from_array(np.arange(20.0).reshape(2, 10), NAMES))
 
 
+def test_conditions_that_were_never_held_out_have_no_fold() -> None:
+    known = np.full((5, 5), np.nan)
+    known[:3, :3] = np.arange(9).reshape(3, 3)
+    with pytest.raises(BrainrdlError, match="a condition was never held out with another"):
+        plot.folds_of(from_array(known[np.triu_indices(5, 1)], list("abcde")))
+
+
 def test_each_fold_is_a_column_of_panels_with_ranks_among_held_out_pairs() -> None:
     student, teacher = held_out(), rdm(seed=1)
     panels = plot.rdm_folds(student, teacher, FOLDS, GROUPS, images=pictures_of(student), figure=Figure()).axes
