@@ -56,7 +56,7 @@ def influence_of_conditions(
 
     Notes
     -----
-    Changes describe these stimuli. They are no test: among many conditions, some change the score by chance.
+    Changes describe these stimuli. They are not a test: among many conditions, some change the score by chance.
 
     Examples
     --------

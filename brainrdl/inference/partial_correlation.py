@@ -57,7 +57,7 @@ def partial(
     Raises
     ------
     BrainrdlError
-        If the comparator has no partial form, or `given` is no matrix.
+        If the comparator has no partial form, or `given` is not a matrix.
 
     Examples
     --------
