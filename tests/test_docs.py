@@ -28,8 +28,9 @@ GALLERY = DOCS / "gallery.md"  # made by docs/draw_gallery.py; tests/plot/test_g
 PAGES = [page for page in ALL_PAGES if DOCS / "decisions" not in page.parents and page != GALLERY]
 _LONG = {  # pages whose blocks train for more than a few seconds
     *("concepts/held_out.md", "how_to/audio_and_video.md", "how_to/fit_several_regions.md", "how_to/plain_rsa.md"),
-    *("how_to/take_the_model_away.md", "how_to/with_a_task.md"),
+    *("how_to/take_the_model_away.md", "how_to/with_a_task.md", "quickstart.md"),
 }
+_REAL_DATA = {"quickstart.md"}
 _FENCE = re.compile(r"^(?P<indent> *)(?P<ticks>```+)(?P<language>\w*)")
 _COMMENT = re.compile(r"<!-- (?P<what>not run|file): *(?P<told>.*?) *-->")
 _LINK = re.compile(r"\]\((?P<target>[^)\s]+)\)")
@@ -102,7 +103,9 @@ def _run_bash(block: Block, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _marked(page: Path) -> Any:
-    return pytest.param(page, marks=pytest.mark.slow if _id(page).removeprefix("docs/") in _LONG else ())
+    name = _id(page).removeprefix("docs/")
+    long = [pytest.mark.slow] if name in _LONG else []
+    return pytest.param(page, marks=[*long, pytest.mark.usefixtures("data_folder")] if name in _REAL_DATA else long)
 
 
 @pytest.mark.parametrize("page", [_marked(page) for page in PAGES if _runs(page)], ids=_id)
@@ -122,6 +125,13 @@ def test_few_blocks_are_not_run_and_each_says_why() -> None:
     elsewhere = [line for line in left_out if not line.startswith("docs/examples/")]  # whose scripts take minutes
     assert len(elsewhere) <= 30, elsewhere  # downloads, clusters, data that are not ours to hand on
     assert sum(_is_run(block) for _, block in blocks) > 2 * len(left_out)
+
+
+def test_the_readme_names_the_version_of_the_package() -> None:
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert f"Version {version} " in readme
+    assert f"version = {{{version}}}" in readme
 
 
 def test_the_description_on_a_package_index_has_no_link_into_the_repository() -> None:
