@@ -27,7 +27,7 @@ import pandas as pd
 import torch
 from nilearn.glm.first_level import spm_hrf
 
-from brainrdl import RDMTeacher, Student, Task, calc_rdm, compare, cross_validate, fit, plot, rdms, read
+from brainrdl import RDMTeacher, Student, Task, calc_rdm, compare, cross_validate, fit, plot, read
 from brainrdl.demo import digits
 from brainrdl.models import build
 
@@ -95,8 +95,8 @@ for dataset in data:
 
 # %%
 measured = calc_rdm(data, "crossnobis", noise="shrinkage_eye")
-figure = plt.figure(figsize=(7.1, 2.4), layout="compressed")
-plot.rdms(rdms.concat([measured.subset("subject", s) for s in ("01", "02", "03")]), images.labels, figure=figure)
+figure, ax = plt.subplots(figsize=(4.6, 3.8), layout="compressed")
+plot.rdm(measured.mean(), ax, images.labels, images=images, title="mean of the subjects")
 
 # %% [markdown]
 # ## Fit
