@@ -19,7 +19,7 @@ from pathlib import Path
 from urllib.parse import unquote, urldefrag, urlparse
 
 _MARKUP = re.compile(
-    r"`|:(?:func|class|meth|mod|ref|doc|math|attr):|\*\*|>>> |\.\. \w+::|^!!! |\w::(?=\s|$)|\]\(|<!--|:::|\{\{|\[\w[^\]]*\]\[",
+    r"`|:(?:func|class|meth|mod|ref|doc|math|attr):|(?<!\d)\*\*|>>> |\.\. \w+::|^!!! |\w::(?=\s|$)|\]\(|<!--|:::|\{\{|\[\w[^\]]*\]\[",
     re.MULTILINE,
 )
 _LEFT_OUT = frozenset({"pre", "code", "script", "style", "svg", "math"})
