@@ -1,4 +1,4 @@
-"""Draw the pictures of docs/concepts: ``python docs/draw_concepts.py [NAME ...]`` writes docs/figures/concepts/NAME.png.
+"""Draw the pictures of docs/concepts: ``python docs/draw_concepts.py [NAME ...]`` writes figures/concepts/NAME.png.
 
 Every RDM, score and ceiling in them is computed by brainrdl from the data that are simulated below.
 """
@@ -132,7 +132,9 @@ def held_out() -> Figure:
     every = np.where(fold[:, None] == fold[None], 2, 1)
     figure, axes = plt.subplots(1, 2, figsize=(6.0, 3.3))
     colours = ListedColormap([BLUE, "0.88", ORANGE])
-    for ax, cells, title in zip(axes, (first, every), ("Fold 1 is held out", "Scored in one of four folds"), strict=True):
+    for ax, cells, title in zip(
+        axes, (first, every), ("Fold 1 is held out", "Scored in one of four folds"), strict=True
+    ):
         values = np.ma.masked_where(np.eye(20, dtype=bool), cells)
         ax.imshow(values, cmap=colours, vmin=0, vmax=2)
         ax.set_xticks(np.arange(20) - 0.5, minor=True)
@@ -164,7 +166,11 @@ def ceiling() -> Figure:
     z_scored = (truth - truth.mean(0)) / truth.std(0)
     partly = z_scored + 1.0 * torch.randn(truth.shape, generator=torch.Generator().manual_seed(1))
     other = torch.randn(truth.shape, generator=torch.Generator().manual_seed(2))
-    models = {"the true RDM": _rdm(z_scored, names), "partly right": _rdm(partly, names), "unrelated": _rdm(other, names)}
+    models = {
+        "the true RDM": _rdm(z_scored, names),
+        "partly right": _rdm(partly, names),
+        "unrelated": _rdm(other, names),
+    }
     result = rsa(models, measured, comparators="corr")
     figure, axes = plt.subplots(1, 2, figsize=(6.4, 3.0), layout="compressed")
     for ax, against in zip(axes, ("subjects", "mean"), strict=True):

@@ -43,8 +43,8 @@ ORDER = (
 
 _OVERVIEW = """# Worked examples
 
-Each example is a script that was run from beginning to end; its page shows the code and what it printed and drew. It can
-be downloaded as a script or as a notebook. They need no files of yours: data are simulated or come from
+Each example is a script that was run from beginning to end. Its page shows the code and what it printed and drew, and
+it can be downloaded as a script or as a notebook. No files are needed: data are simulated or come from
 `brainrdl.datasets`. Single figures with their code are in the [gallery](../gallery.md).
 
 <div style="display: grid; grid-template-columns: repeat(auto-fill, minmax(12rem, 1fr)); gap: 1.2rem">
@@ -53,7 +53,8 @@ be downloaded as a script or as a notebook. They need no files of yours: data ar
 """
 
 _CELL = """<a href="{name}/" style="display: block; font-size: .7rem; line-height: 1.35">
-<img src="figures/{picture}" alt="" style="display: block; width: 100%; height: 9rem; object-fit: contain; background: white">
+<img src="figures/{picture}" alt="" class="plain"
+style="display: block; width: 100%; height: 9rem; object-fit: contain; background: white">
 <strong>{title}</strong><br>{summary}</a>"""
 
 _DOWNLOADS = """

@@ -96,7 +96,7 @@ def test_a_notebook_has_the_cells_of_its_script_and_no_link_to_another_page(name
 
 @pytest.mark.parametrize("script", ["x = 1\n", "# %%\nx = 1\n# %% [raw]\n", "# %% [markdown]\n# # Title\nx = 1\n"])
 def test_a_script_with_a_cell_that_cannot_be_read_is_refused(script: str) -> None:
-    with pytest.raises(ValueError, match="cell|begins with #"):
+    with pytest.raises(ValueError, match=r"cell|begins with #"):
         TUTORIALS.cells(script)
 
 

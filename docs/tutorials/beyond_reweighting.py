@@ -104,8 +104,8 @@ contrasts[["student", "other", "difference", "low", "high", "p_corrected"]].roun
 
 # %% [markdown]
 # Choosing or weighting blocks does not help here, because the blocks differ little. A non-negative weight for each
-# channel gains much of what the map gains, without any training. The difference between the map and `reweighted` is what
-# the map found beyond weights of single channels.
+# channel gains much of what the map gains, without any training. The difference between the map and `reweighted` is
+# what the map found beyond weights of single channels.
 #
 # ## What this does not show
 #

@@ -95,8 +95,6 @@ for dataset in data:
 
 # %%
 measured = calc_rdm(data, "crossnobis", noise="shrinkage_eye")
-figure, ax = plt.subplots(figsize=(4.6, 3.8), layout="compressed")
-plot.rdm(measured.mean(), ax, images.labels, images=images, title="mean of the subjects")
 
 # %% [markdown]
 # ## Fit

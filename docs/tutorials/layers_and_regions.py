@@ -73,9 +73,9 @@ result.best_layers.round(3)
 # ## What this shows, and what it does not
 #
 # - The last block is closer to IT than to EVC.
-# - Block 12 has the highest score with both regions. Its score with IT is higher, but IT can also be predicted better: as
-#   a share of the ceiling, its two scores are nearly equal. So these scores do not show that it is closer to IT. Shares
-#   are not compared by a test.
+# - Block 12 has the highest score of all layers with both regions. Its score with IT is higher, but IT can also be
+#   predicted better: as a share of the ceiling, its two scores are nearly equal. So these scores do not show that it is
+#   closer to IT. Shares are not compared by a test.
 # - Pixels score as high as any layer with EVC.
 # - Early blocks do not resemble EVC here. Their RDMs compare responses at each place of the image, and the objects have
 #   different outlines; a readout that averages over space may give other results.

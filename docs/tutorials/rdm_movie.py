@@ -83,8 +83,8 @@ courses.clusters("late", "early").clusters[["sign", "start", "end", "p"]].round(
 # %% [markdown]
 # ## Onsets
 #
-# The onset is the time at which a course reaches half of its peak, in the mean over subjects, with a jackknife interval.
-# The simulated subjects differ less than real ones, so their intervals are narrow.
+# The onset is the time at which a course reaches half of its peak, in the mean over subjects, with a jackknife
+# interval. The simulated subjects differ less than real ones, so their intervals are narrow.
 
 # %%
 onsets = courses.latencies("onset", window=(0.0, 0.3))
