@@ -170,6 +170,7 @@ def _run(cell: Cell, namespace: dict[str, Any]) -> Output:
     last = tree.body.pop() if tree.body and isinstance(tree.body[-1], ast.Expr) else None
     printed, value = io.StringIO(), None
     with contextlib.redirect_stdout(printed), warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("default")
         exec(compile(tree, "cell", "exec"), namespace)
         if last:
             value = eval(compile(ast.Expression(last.value), "cell", "eval"), namespace)
