@@ -131,8 +131,8 @@ def reader(name: str) -> str:
     return (
         f"What is recognised: {_linked(made.layout)}.\n\n"
         f'`brainrdl.read(path)` uses the reader `{name}` for these files; `brainrdl.read(path, reader="{name}")` also '
-        "for files with other names. [Options](#options) are keyword arguments of `read`. On the command line an option is "
-        "`--read KEY=VALUE`, in a recipe a key of `teacher.options`.\n\n"
+        "for files with other names. [Options](#options) are keyword arguments of `read`. On the command line, write "
+        "`--read KEY=VALUE`; in a recipe, a key of `teacher.options`.\n\n"
         f"## What is read\n\n::: {module}\n    options:\n      members: []\n\n"
         f"## Options\n\n::: {method}\n    options:\n      show_root_full_path: false\n      heading_level: 3\n"
         "      show_source: false\n"
