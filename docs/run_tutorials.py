@@ -52,10 +52,10 @@ it can be downloaded as a script or as a notebook. No files are needed: data are
 </div>
 """
 
-_CELL = """<a href="{name}/" style="display: block; font-size: .7rem; line-height: 1.35">
+_CELL = """<div style="font-size: .7rem; line-height: 1.35"><a href="{name}/">
 <img src="figures/{picture}" alt="" class="plain"
 style="display: block; width: 100%; height: 9rem; object-fit: contain; background: white">
-<strong>{title}</strong><br>{summary}</a>"""
+<strong>{title}</strong></a><br>{summary}</div>"""
 
 _DOWNLOADS = """
 Download: [script]({name}.py){{ download }} · [notebook]({name}.ipynb){{ download }}
