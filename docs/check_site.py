@@ -1,8 +1,8 @@
 """Check the built site: markup that is shown as text, links inside the site, and, when asked, links to other sites.
 
-    python docs/check_site.py site                the first two; part of `make docs`
-    python docs/check_site.py site --external     also request every other address once; needs a network connection
-    python docs/check_site.py site --list         print the addresses instead
+python docs/check_site.py site                the first two; part of `make docs`
+python docs/check_site.py site --external     also request every other address once; needs a network connection
+python docs/check_site.py site --list         print the addresses instead
 """
 
 from __future__ import annotations
@@ -19,11 +19,14 @@ from pathlib import Path
 from urllib.parse import unquote, urldefrag, urlparse
 
 _MARKUP = re.compile(
-    r"`|:(?:func|class|meth|mod|ref|doc|math|attr):|(?<!\d)\*\*|>>> |\.\. \w+::|^!!! |\w::(?=\s|$)|\]\(|<!--|:::|\{\{|\[\w[^\]]*\]\[",
+    r"`|:(?:func|class|meth|mod|ref|doc|math|attr):|(?<!\d)\*\*|>>> |\.\. \w+::|^!!! |\w::(?=\s|$)|\]\(|<!--|:::|\{\{"
+    r"|\[\w[^\]]*\]\[",
     re.MULTILINE,
 )
 _LEFT_OUT = frozenset({"pre", "code", "script", "style", "svg", "math"})
-_VOID = frozenset({"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "track", "wbr"})
+_VOID = frozenset(
+    {"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "track", "wbr"}
+)
 _BLOCKS = frozenset({"p", "li", "td", "th", "h1", "h2", "h3", "h4", "h5", "dd", "dt", "figcaption", "summary"})
 
 
@@ -84,9 +87,8 @@ def broken(name: Path, pages: dict[Path, Page], root: Path) -> Iterator[str]:
         target, anchor = urldefrag(link)
         path = (name.parent / unquote(target)).resolve() if target else name
         path = path / "index.html" if path.is_dir() else path
-        if not path.is_relative_to(root) or not path.exists():
-            yield link
-        elif anchor and path in pages and unquote(anchor) not in pages[path].anchors:
+        no_file = not path.is_relative_to(root) or not path.exists()
+        if no_file or (anchor and path in pages and unquote(anchor) not in pages[path].anchors):
             yield link
 
 
@@ -115,13 +117,20 @@ def main() -> int:
         print(f"no pages in {root}")
         return 1
     found = [f"{name.relative_to(root)}: markup: {leak}" for name, page in pages.items() for leak in leaks(page)]
-    found += [f"{name.relative_to(root)}: no such target: {link}" for name in pages for link in broken(name, pages, root)]
-    addresses = sorted({urldefrag(link)[0] for page in pages.values() for link in page.links if link.startswith("http")})
+    found += [
+        f"{name.relative_to(root)}: no such target: {link}" for name in pages for link in broken(name, pages, root)
+    ]
+    addresses = sorted(
+        {urldefrag(link)[0] for page in pages.values() for link in page.links if link.startswith("http")}
+    )
     if asked.list:
         print("\n".join(addresses))
     if asked.external:
         found += [f"{address}: {wrong}" for address in addresses if (wrong := reply(address))]
-    print("\n".join(found) or f"{len(pages)} pages, {len(addresses)} addresses of other sites: nothing is wrong", file=sys.stderr)
+    print(
+        "\n".join(found) or f"{len(pages)} pages, {len(addresses)} addresses of other sites: nothing is wrong",
+        file=sys.stderr,
+    )
     return int(bool(found))
 
 

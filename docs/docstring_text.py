@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ ROOT = Path(__file__).parents[1]
 
 _MENTION = re.compile(r"(?<![`\[])`(?P<name>(?:brainrdl\.)?(?:\w+\.)?\w+)`(?![`\]])")
 _CLASS = re.compile(r"[A-Z]\w*[a-z]\w*")
+_ROW = re.compile(r"^ *(?=\S)(?:(?!  ).)+ {2,}(?=\S)")
+_PLAIN = re.compile(r"[*_|]")  # what Markdown would use
 
 
 class DocstringText(griffe.Extension):
@@ -24,12 +27,63 @@ class DocstringText(griffe.Extension):
 
 
 def as_markdown(text: str) -> str:
-    """Replace ``::`` before a block by a colon, and link names of brainrdl, except in blocks and examples."""
+    """Replace ``::`` before a block by a colon, make a table of a block of two columns, and link names of brainrdl.
+
+    Examples
+    --------
+    >>> print(as_markdown("Layout::\\n\\n    a.nii   maps\\n    b.tsv   their table,\\n            one row per map"))
+    Layout:
+    <BLANKLINE>
+    |  |  |
+    | --- | --- |
+    | `a.nii` | maps |
+    | `b.tsv` | their table, one row per map |
+    <BLANKLINE>
+    """
+    text = re.sub(r"::\n\n((?: {4}.*\n?)+)", _block, text)
     return "\n".join(line if _is_code(line) else _prose(line) for line in text.split("\n"))
 
 
+def _block(found: re.Match[str]) -> str:
+    rows = _rows(textwrap.dedent(found[1]).splitlines())
+    if sum(not says for _, says in rows) >= len(rows) / 3:  # lines of a file, with a few notes
+        return f":\n\n{found[1]}"
+    cells = (f"| {_indented(name)} | {_PLAIN.sub(_escaped, says)} |" for name, says in rows)
+    return "\n".join([":", "", "|  |  |", "| --- | --- |", *cells, ""])
+
+
+def _rows(lines: list[str]) -> list[tuple[str, str]]:
+    """Read a block in two columns, the second with all its lines at one place; nothing if it is another block."""
+    places = {found.end() for line in lines if (found := _ROW.match(line))}
+    if len(places) != 1:
+        return []
+    (place,) = places
+    rows: list[tuple[str, str]] = []
+    for line in lines:
+        name, says = line[:place].rstrip(), line[place:].strip()
+        if line[place - 2 : place].strip():
+            return []
+        if name:
+            rows.append((name, says))
+        elif not rows:
+            return []
+        else:
+            rows[-1] = (rows[-1][0], f"{rows[-1][1]} {says}")
+    return rows
+
+
+def _indented(name: str) -> str:
+    """Keep the indentation of what is inside a folder or group."""
+    inner = name.lstrip()
+    return "&emsp;" * ((len(name) - len(inner)) // 2) + f"`{inner}`"
+
+
+def _escaped(found: re.Match[str]) -> str:
+    return f"\\{found[0]}"
+
+
 def _is_code(line: str) -> bool:
-    return line.startswith("    ") and "`" not in line or line.lstrip().startswith((">>>", "..."))
+    return (line.startswith("    ") and "`" not in line) or line.lstrip().startswith((">>>", "..."))
 
 
 def _prose(line: str) -> str:

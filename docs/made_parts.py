@@ -18,9 +18,7 @@ from pkgutil import resolve_name
 from types import MappingProxyType
 from typing import Any
 
-import griffe
 import typer
-from mkdocs.plugins import event_priority
 
 ROOT = Path(__file__).parents[1]
 
@@ -58,7 +56,6 @@ _MARK = re.compile(r"^<!-- made: (?P<part>[\w-]+)(?: (?P<word>\S+))? -->$", re.M
 _EXAMPLE = re.compile(r"brainrdl (?:(?!brainrdl ).)+", re.DOTALL)
 
 
-@event_priority(100)  # before mkdocstrings reads its options
 def on_config(config: Any) -> Any:
     """Set the address of the repository, once pyproject.toml has one, and the inventories, if they are asked for."""
     address = _project().get("urls", {}).get("Repository")
@@ -70,6 +67,9 @@ def on_config(config: Any) -> Any:
         handlers = config["plugins"]["mkdocstrings"].config["handlers"]
         handlers["python"]["inventories"] = INVENTORIES if inventories == "all" else inventories.split(",")
     return config
+
+
+on_config.mkdocs_priority = 100  # type: ignore[attr-defined]  # before mkdocstrings reads its options
 
 
 def on_page_markdown(markdown: str, **kwargs: Any) -> str:
@@ -88,8 +88,8 @@ def _first_sentence(text: str | None) -> str:
 
 def _cell(text: str) -> str:
     """Write a text in a cell of a table: on one line, without marks that Markdown would use, except for code."""
-    parts = re.split(r"(`[^`]*`)", " ".join(text.split()).replace("``", "`").replace("|", "\\|"))
-    return "".join(part if part.startswith("`") else re.sub(r"([*_])", r"\\\1", part) for part in parts)
+    parts = re.split(r"(`[^`]*`)", " ".join(text.split()).replace("``", "`"))
+    return "".join(part if part.startswith("`") else re.sub(r"([*_|])", r"\\\1", part) for part in parts)
 
 
 def readers() -> dict[str, tuple[str, Any]]:
@@ -117,7 +117,11 @@ def _family(family: str, heading: str) -> Iterator[str]:
 
 def _linked(layout: str) -> str:
     """Write file endings and options as code."""
-    return re.sub(r"(?<![\w`/])(?<!\w\()(\.[a-z]\w*(?:\.\w+)*|\w+=(?:'[^']*'|\w+)?)(?![\w`/])", r"`\1`", html.escape(layout, False))
+    return re.sub(
+        r"(?<![\w`/])(?<!\w\()(\.[a-z]\w*(?:\.\w+)*|\w+=(?:'[^']*'|\w+)?)(?![\w`/])",
+        r"`\1`",
+        html.escape(layout, False),
+    )
 
 
 def reader(name: str) -> str:
@@ -126,9 +130,9 @@ def reader(name: str) -> str:
     method = f"{module}.{type(made).__name__}.read"
     return (
         f"What is recognised: {_linked(made.layout)}.\n\n"
-        f"`brainrdl.read(path)` uses the reader `{name}` for these files; `brainrdl.read(path, reader=\"{name}\")` also for "
-        "files with other names. [Options](#options) are keyword arguments of `read`. On the command line an option is "
-        "`--read KEY=VALUE`, in a recipe a key of `teacher.options`.\n\n"
+        f'`brainrdl.read(path)` uses the reader `{name}` for these files; `brainrdl.read(path, reader="{name}")` also '
+        "for files with other names. [Options](#options) are keyword arguments of `read`. On the command line, write "
+        "`--read KEY=VALUE`; in a recipe, a key of `teacher.options`.\n\n"
         f"## What is read\n\n::: {module}\n    options:\n      members: []\n\n"
         f"## Options\n\n::: {method}\n    options:\n      show_root_full_path: false\n      heading_level: 3\n"
         "      show_source: false\n"
@@ -159,11 +163,17 @@ def _public(room: str) -> list[tuple[str, str]]:
     stub = ROOT / f"brainrdl/{room}/__init__.pyi"
     text = stub.read_text(encoding="utf-8") if stub.exists() else ""
     entries = re.findall(r"^from \.(\w+) import (\([^)]*\)|.*)$", text, re.MULTILINE)
-    return [(name, f"brainrdl.{room}.{module}.{name}") for module, names in entries for name in re.findall(r"\bas (\w+)", names)]
+    return [
+        (name, f"brainrdl.{room}.{module}.{name}")
+        for module, names in entries
+        for name in re.findall(r"\bas (\w+)", names)
+    ]
 
 
 def a_to_z() -> str:
     """List every public name, by letter."""
+    import griffe
+
     names = sorted((entry for room in ROOMS for entry in _public(room)), key=_alphabetical)
     package = griffe.load("brainrdl", search_paths=[str(ROOT)])
     letters = dict.fromkeys(name[0].upper() for name, _ in names)
@@ -196,13 +206,16 @@ def _section(name: str, section: Any) -> Iterator[str]:
     yield from (f"\n## {name}\n", _first_sentence(section.__doc__) + "\n")
     yield from ("| key | what it does | values | default |", "| --- | --- | --- | --- |")
     for key, field in section.model_fields.items():
-        yield f"| <a id=\"{name}.{key}\"></a>`{key}` | {_cell(str(field.description))} | {_cell(_values(field))} | {_default(field)} |"
+        says, values = _cell(str(field.description)), _cell(_values(field))
+        yield f'| <a id="{name}.{key}"></a>`{key}` | {says} | {values} | {_default(field)} |'
 
 
 def _values(field: Any) -> str:
     from brainrdl.recipe.starter import allowed
 
-    return re.sub(r"\{([^}]*)\}", lambda found: ", ".join(f"`{one.strip()}`" for one in found[1].split(",")), allowed(field))
+    return re.sub(
+        r"\{([^}]*)\}", lambda found: ", ".join(f"`{one.strip()}`" for one in found[1].split(",")), allowed(field)
+    )
 
 
 def _default(field: Any) -> str:

@@ -30,9 +30,9 @@ _NOT_RUN = {DOCS / "decisions", TUTORIALS}
 PAGES = [page for page in ALL_PAGES if not _NOT_RUN & set(page.parents) and page != GALLERY]
 _LONG = {  # pages whose blocks train for more than a few seconds
     *("concepts/held_out.md", "how_to/audio_and_video.md", "how_to/fit_several_regions.md", "how_to/plain_rsa.md"),
-    *("how_to/take_the_model_away.md", "how_to/with_a_task.md", "quickstart.md"),
+    *("how_to/report.md", "how_to/take_the_model_away.md", "how_to/with_a_task.md", "quickstart.md"),
 }
-_REAL_DATA = {"quickstart.md"}
+_REAL_DATA = {DOCS / "quickstart.md"}
 _FENCE = re.compile(r"^(?P<indent> *)(?P<ticks>```+)(?P<language>\w*)")
 _COMMENT = re.compile(r"<!-- (?P<what>not run|file): *(?P<told>.*?) *-->")
 _LINK = re.compile(r"\]\((?P<target>[^)\s]+)\)")
@@ -105,13 +105,15 @@ def _run_bash(block: Block, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _marked(page: Path) -> Any:
-    name = _id(page).removeprefix("docs/")
-    long = [pytest.mark.slow] if name in _LONG else []
-    return pytest.param(page, marks=[*long, pytest.mark.usefixtures("data_folder")] if name in _REAL_DATA else long)
+    return pytest.param(page, marks=pytest.mark.slow if _id(page).removeprefix("docs/") in _LONG else ())
 
 
 @pytest.mark.parametrize("page", [_marked(page) for page in PAGES if _runs(page)], ids=_id)
-def test_the_blocks_of_a_page_run_in_order(page: Path, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_blocks_of_a_page_run_in_order(
+    page: Path, here: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    if page in _REAL_DATA:
+        request.getfixturevalue("data_folder")
     namespace: dict[str, Any] = {"__name__": "__main__"}
     for block in _blocks(page.read_text(encoding="utf-8")):
         if block.what == "file":
@@ -168,9 +170,11 @@ def _entries(nav: Any) -> list[str]:
     return [entry for part in (nav.values() if isinstance(nav, dict) else nav) for entry in _entries(part)]
 
 
-def test_a_page_with_a_broken_block_is_noticed(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_page_with_a_broken_block_is_noticed(
+    here: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
     page = here / "page.md"
     page.write_text("# A page\n\n```python\nx = 1\n```\n\n```python\ny = x + z\n```\n")
     with pytest.raises(NameError, match="'z'") as caught:
-        test_the_blocks_of_a_page_run_in_order(page, here, monkeypatch)
+        test_the_blocks_of_a_page_run_in_order(page, here, monkeypatch, request)
     assert (caught.traceback[-1].path, caught.traceback[-1].lineno + 1) == (page, 8)

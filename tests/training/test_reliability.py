@@ -40,7 +40,8 @@ from brainrdl.evaluation.cross_validation import cross_validate
 from brainrdl.evaluation.held_out import Evaluation
 from brainrdl.models.readout import Readout
 from brainrdl.models.student import Student
-from brainrdl.runs.run_folder import CHECKPOINT, FitResult
+from brainrdl.runs.finished_fits import FitResult
+from brainrdl.runs.run_folder import CHECKPOINT
 from brainrdl.stimuli.named_images import Stimuli
 from brainrdl.teachers.network_teacher import NetworkTeacher
 from brainrdl.teachers.rdm_teacher import RDMTeacher
@@ -453,7 +454,7 @@ def main() -> None:
     asked = parser.parse_args()
     for name in asked.only:
         table, n = TABLES[name]
-        print(f"\n## {name}\n\n| case | tried | what came of it | wrong |\n|---|---|---|---|", flush=True)
+        print(f"\n## {name}\n\n| case | tried | result | wrong |\n|---|---|---|---|", flush=True)
         for row, counts in table(max(1, round(n * asked.times))):
             wrong = {what: count for what, count in counts.items() if what.startswith("wrong")}
             good = ", ".join(f"{what}: {count}" for what, count in counts.most_common() if what not in wrong)
