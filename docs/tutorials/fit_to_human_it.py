@@ -2,7 +2,7 @@
 # # Fit a network to human IT
 #
 # A linear map of a pretrained network is fitted to the RDM of human inferior temporal cortex, and scored on images that
-# were held out, beside the controls and the noise ceiling.
+# were held out, with its controls and the noise ceiling.
 #
 # The data are RDMs of 4 subjects who saw 92 images of objects
 # ([Kriegeskorte et al., 2008](https://doi.org/10.1016/j.neuron.2008.10.043)). `datasets.load` downloads them once
@@ -82,7 +82,7 @@ plot.scores(evaluation, "spearman", "mean", ax)
 # %% [markdown]
 # `fitted` is the student. `unfitted` is the same network before the fit, `reweighted` has a weight for each channel,
 # `permuted` was fitted to shuffled names, and `category lookup` knows only the category of each image. A score must be
-# read beside these rows and the ceiling, which is the score expected of a perfect model
+# compared with these rows and the ceiling, which is the score expected of a perfect model
 # ([held-out scores](../concepts/held_out.md), [the noise ceiling](../concepts/noise_ceiling.md)).
 #
 # ## Is the student better than its controls?
