@@ -33,7 +33,6 @@ ORDER = (
     "fit_to_human_it",
     "layers_and_regions",
     "beyond_reweighting",
-    "task_and_brain",
     "distil_a_network",
     "from_bold_to_a_student",
     "searchlight",

@@ -18,7 +18,6 @@ REDUCED: dict[str, dict[str, Any]] = {  # parameters with which an example runs 
     "fit_to_human_it": {"SIZE": 32, "STEPS": 2, "FOLDS": 3},
     "layers_and_regions": {"SIZE": 32},
     "beyond_reweighting": {"SIZE": 32, "STEPS": 2, "FOLDS": 3},
-    "task_and_brain": {"HIDDEN_STEPS": 2, "STEPS": 2, "SEEDS": (0,), "WEIGHTS": (0, 1)},
     "distil_a_network": {"TEACHER_STEPS": 2, "STEPS": 2, "SEEDS": (0,)},
     "from_bold_to_a_student": {"N_SUBJECTS": 3, "N_RUNS": 2, "STEPS": 2, "SEEDS": (0,)},
     "searchlight": {"N_SUBJECTS": 5, "SHAPE": (9, 10, 7)},
