@@ -25,7 +25,9 @@ ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 ALL_PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
 GALLERY = DOCS / "gallery.md"  # made by docs/draw_gallery.py; tests/plot/test_gallery.py runs its code
-PAGES = [page for page in ALL_PAGES if DOCS / "decisions" not in page.parents and page != GALLERY]
+TUTORIALS = DOCS / "tutorials"  # made by docs/run_tutorials.py; tests/test_tutorials.py runs the scripts
+_NOT_RUN = {DOCS / "decisions", TUTORIALS}
+PAGES = [page for page in ALL_PAGES if not _NOT_RUN & set(page.parents) and page != GALLERY]
 _LONG = {  # pages whose blocks train for more than a few seconds
     *("concepts/held_out.md", "how_to/audio_and_video.md", "how_to/fit_several_regions.md", "how_to/plain_rsa.md"),
     *("how_to/report.md", "how_to/take_the_model_away.md", "how_to/with_a_task.md", "quickstart.md"),
@@ -124,7 +126,8 @@ def test_few_blocks_are_not_run_and_each_says_why() -> None:
     blocks = [(page, block) for page in PAGES for block in _blocks(page.read_text(encoding="utf-8"))]
     left_out = [f"{_id(page)}:{block.line} {block.told}" for page, block in blocks if block.what == "not run"]
     assert not [line for line in left_out if line.endswith(" ")]
-    elsewhere = [line for line in left_out if not line.startswith("docs/examples/")]  # whose scripts take minutes
+    others = ("docs/examples/", "docs/how_to/coming_from_other_tools.md")  # long scripts; code of other tools
+    elsewhere = [line for line in left_out if not line.startswith(others)]
     assert len(elsewhere) <= 30, elsewhere  # downloads, clusters, data that are not ours to hand on
     assert sum(_is_run(block) for _, block in blocks) > 2 * len(left_out)
 
@@ -151,6 +154,7 @@ def test_the_description_on_a_package_index_has_no_link_into_the_repository() ->
 def test_relative_links_lead_to_files(page: Path) -> None:
     targets = [match["target"] for match in _LINK.finditer(_without_code(page.read_text(encoding="utf-8")))]
     paths = [target.partition("#")[0] for target in targets if not re.match(r"[a-z]+:|#", target)]
+    paths = [re.sub(r"\.ipynb$", ".py", path) for path in paths]  # notebooks are made from scripts, with the site
     missing = [path for path in paths if not (page.parent / path).exists()]
     assert not missing
 

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
     from brainrdl.plot.thumbnails import Images
 DENSE = 2000
+"""Number of pairs above which `pairs` draws their density instead of points."""
 
 MOST_FOLDS = 12  # that can be drawn next to each other
 
