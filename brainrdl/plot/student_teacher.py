@@ -13,7 +13,7 @@ from brainrdl._core.errors import check_option, quote, refuse
 from brainrdl.dissimilarity.measures import label_of
 from brainrdl.plot.arrangement import Layout, layout_of, limits_of, ranks
 from brainrdl.plot.images import RANK
-from brainrdl.plot.margins import Margins, explain_panels, label_conditions, label_panels, margins_of, settle
+from brainrdl.plot.margins import Margins, explain_panels, label_panels, margins_of, mark_conditions, settle
 from brainrdl.plot.style import (
     BLUE,
     DIVERGING,
@@ -260,15 +260,13 @@ def _draw_folds(
     blocks, extent = margins.layout.blocks, extent_of(squares[2])
     looks = [("viridis", *limits), ("viridis", *limits), (DIVERGING, -extent, extent)]
     axes = _panels_of_folds(figure, len(blocks), upright)
-    for of_rdm, square, look in zip(axes, squares, looks, strict=True):
-        for ax, (_, start, stop) in zip(of_rdm, blocks, strict=True):
-            draw_image(ax, square[start:stop, start:stop], *look)
-            label_conditions(ax, margins.part(start, stop), explained=False)
-            notes = [line for line in ax.get_xlabel().splitlines() if line.startswith("every")]
-            ax.set_xlabel(notes[0] if notes and ax is axes[2][0] else "")
     heads, sides = list(axes[0]), [of_rdm[0] for of_rdm in axes]
     if upright:
         heads, sides = sides, heads
+    for of_rdm, square, look in zip(axes, squares, looks, strict=True):
+        for ax, (_, start, stop) in zip(of_rdm, blocks, strict=True):
+            draw_image(ax, square[start:stop, start:stop], *look)
+            mark_conditions(ax, margins.part(start, stop), rows=ax in sides, columns=ax is axes[2][0])
     words = [label for label, *_ in blocks], [*titles, "difference"]
     for ax, title in zip(heads, words[upright], strict=True):
         set_title(ax, title, PANEL_TITLE)

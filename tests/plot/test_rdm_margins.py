@@ -203,12 +203,13 @@ def test_folds_of_one_condition_and_too_many_folds_are_refused() -> None:
 def test_a_category_has_one_colour_in_every_order() -> None:
     def colours(**options: Any) -> dict[str, set[str]]:
         ax = plot.rdm(rdm(), figure().subplots(), GROUPS, **options)
-        bars = [line for line in ax.lines if line.get_clip_on() is False and line.get_linewidth() > 2]
+        bars = [found for found in ax.collections if str(found.get_label()).startswith("bars")]
         table = plot.condition_order(rdm(), GROUPS, **options)["group"]
         found: dict[str, set[str]] = {}
         for bar in bars:
-            along = bar.get_ydata() if max(bar.get_xdata()) < 0 else bar.get_xdata()
-            found.setdefault(table[round(float(np.mean(along)) - 0.01)], set()).add(to_hex(bar.get_color()).upper())
+            for segment, colour in zip(bar.get_segments(), bar.get_colors(), strict=True):
+                along = segment[:, int(bar.get_label() == "bars of rows")].mean()
+                found.setdefault(table[round(float(along) - 0.01)], set()).add(to_hex(colour).upper())
         return found
 
     expected = {"animal": {GROUP_COLOURS[0]}, "vehicle": {GROUP_COLOURS[1]}}
@@ -227,7 +228,7 @@ def test_more_categories_than_colours_are_only_counted() -> None:
     groups = {name: f"kind {i % 9}" for i, name in enumerate(many.pattern_descriptors["stimulus"])}
     ax = plot.rdm(many, figure().subplots(), groups, order="stored")
     assert ax.get_xlabel() == "27 conditions in 9 categories"
-    assert not ax.lines
+    assert not ax.collections
 
 
 def test_labels_by_category_need_categories() -> None:
