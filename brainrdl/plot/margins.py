@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import matplotlib as mpl
 import numpy as np
 from matplotlib.collections import LineCollection
-from matplotlib.patches import Patch
+from matplotlib.patches import Patch, Rectangle
 from matplotlib.transforms import ScaledTranslation
 
 from brainrdl._core.errors import arg, check_option, refuse
@@ -90,13 +90,17 @@ def label_conditions(ax: Axes, margins: Margins) -> None:
         explain_below(ax, _handles(margins.layout))
 
 
-def mark_conditions(ax: Axes, margins: Margins, *, rows: bool, columns: bool) -> None:
-    """Draw bars and pictures beside the image of a part of the conditions; say at an edge which pictures are left out."""
+def mark_conditions(ax: Axes, margins: Margins, *, rows: bool, columns: bool) -> bool:
+    """Draw bars and pictures beside a part of the conditions; say whether a legend must explain the bars.
+
+    The corner panel says which pictures are left out.
+    """
     for axis, needed in ((ax.yaxis, rows), (ax.xaxis, columns)):
         axis.set_visible(needed)  # to move, measure and draw empty ones takes most of the time of a figure of folds
-    _label(ax, margins, rows=True, columns=True)
+    explained = _label(ax, margins, rows=True, columns=True)
     notes = [line for line in ax.get_xlabel().splitlines() if line.startswith("every")]
     ax.set_xlabel(notes[0] if notes and rows and columns else "")
+    return explained
 
 
 def explain_below(ax: Axes, handles: Sequence[Artist]) -> None:
@@ -138,6 +142,8 @@ def _label(ax: Axes, margins: Margins, *, rows: bool, columns: bool) -> bool:
     outside = 1.8 * at if has_bars else 0.0
     if has_bars:
         _bars(ax, layout, at)
+        look: dict[str, Any] = {"fill": False, "edgecolor": "none", "clip_on": False, "transform": ax.transAxes}
+        ax.add_patch(Rectangle((-outside, -outside), outside, outside, **look))  # the layout does not measure the bars
     _separate(ax, layout.blocks if text.runs or has_bars or layout.folds else [])
     if shelf:
         start, outside = outside, max(outside, shelf.side / 2)

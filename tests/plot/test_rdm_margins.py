@@ -163,6 +163,13 @@ def test_folds_are_found_from_the_known_pairs() -> None:
     assert plot.folds_of(held_out()) == {"cat": 0, "car": 1, "dog": 0, "van": 1, "cow": 1}
 
 
+def test_folds_have_the_numbers_that_an_evaluation_stored_for_their_seed() -> None:
+    student = held_out()
+    student.rdm_descriptors["seed"] = [3]
+    student.pattern_descriptors |= {"fold of seed 3": [1, 0, 1, 0, 0], "fold of seed 4": [0, 1, 0, 1, 1]}
+    assert plot.folds_of(student) == {"cat": 1, "car": 0, "dog": 1, "van": 0, "cow": 0}
+
+
 def test_overlapping_folds_are_not_guessed() -> None:
     student = held_out()
     student.dissimilarities[0, 0] = 0.5  # cat and car, of two folds
@@ -221,6 +228,14 @@ def test_a_legend_explains_categories_that_are_not_together() -> None:
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["animal", "vehicle"]
     assert ax.get_xlabel() == "5 conditions"
     assert plot.rdm(rdm(), figure().subplots(), GROUPS).get_legend() is None
+
+
+def test_folds_of_more_categories_than_colours_have_no_legend_of_repeated_colours() -> None:
+    many = rdm(27)
+    conditions = list(many.pattern_descriptors["stimulus"])
+    groups, folds = ({name: i % k for i, name in enumerate(conditions)} for k in (9, 3))
+    drawn = plot.rdm_folds(many, many, folds, {name: f"kind {k}" for name, k in groups.items()}, figure=figure())
+    assert not drawn.legends
 
 
 def test_more_categories_than_colours_are_only_counted() -> None:
