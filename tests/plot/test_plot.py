@@ -79,7 +79,8 @@ def test_brackets_span_their_categories(ax: Axes) -> None:
     plot.rdm(random_rdm(), ax, GROUPS)
     (bars,) = (found for found in ax.collections if found.get_label() == "bars of rows")
     beside = [segment[:, 1].tolist() for segment in bars.get_segments()]
-    assert not bars.get_clip_on() and max(x for segment in bars.get_segments() for x in segment[:, 0]) < 0
+    assert not bars.get_clip_on()
+    assert max(x for segment in bars.get_segments() for x in segment[:, 0]) < 0
     assert beside == [pytest.approx([-0.5, 2.5], abs=0.05), pytest.approx([2.5, 4.5], abs=0.05)]
     assert beside[0][1] < 2.5 < beside[1][0]
 
