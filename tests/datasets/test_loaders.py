@@ -95,7 +95,7 @@ def test_a_slow_download_shows_its_megabytes_on_stderr(server, known, tmp_path, 
     monkeypatch.setattr(download, "_MEGABYTE", 1)
     datasets.fetch("toy", tmp_path)
     shown = capsys.readouterr()
-    assert f"{len(CONTENT)} of {len(CONTENT)}, done" in shown.err
+    assert f"a.bin, MB: 65536 of {len(CONTENT)}, about" in shown.err
     assert shown.out == ""
 
 

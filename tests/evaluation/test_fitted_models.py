@@ -8,8 +8,8 @@ import pytest
 import torch
 from rsatoolbox.rdm import compare
 
-from brainrdl._core import progress
 from brainrdl import rdms as rdms_room
+from brainrdl._core import progress
 from brainrdl._core.errors import BrainrdlError
 from brainrdl.dissimilarity.pairs import pair_indices
 from brainrdl.evaluation import Evaluation, cross_validate_models, stimulus_folds
