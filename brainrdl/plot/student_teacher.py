@@ -282,9 +282,9 @@ def _draw_folds(
     for ax, side in zip(sides, words[not upright], strict=True):
         ax.set_ylabel("\n".join(shown([side])))
     if upright:
-        for ax, words in ((axes[0][-1], unit.replace(RANK, "rank")), (axes[2][-1], unit.replace(RANK, "difference"))):
-            ends = {"ticks": ax.images[0].get_clim(), "format": "%.2g"}
-            draw_colorbar(ax, words, box=(0, -0.3, 1, 0.07), orientation="horizontal", **ends)
+        for ax, short in ((axes[0][-1], "rank"), (axes[2][-1], "difference")):
+            ends: dict[str, Any] = {"ticks": ax.images[0].get_clim(), "format": "%.2g"}
+            draw_colorbar(ax, unit.replace(RANK, short), box=(0, -0.3, 1, 0.07), orientation="horizontal", **ends)
     else:
         draw_colorbar(axes[1][-1], unit.replace(RANK, "rank of\ndissimilarity"))
         draw_colorbar(axes[2][-1], unit.replace(RANK, "difference\nof ranks"))

@@ -213,8 +213,10 @@ def _folds_of(student: RDMs) -> dict[str, str] | None:
     except BrainrdlError:  # the pairs are those of overlapping folds
         return None
     n = len(set(folds.values()))
-    named = str if stored_folds(student) else ascii_uppercase.__getitem__
-    return {name: named(fold) for name, fold in folds.items()} if 2 <= n <= MOST_FOLDS else None
+    if not 2 <= n <= MOST_FOLDS:
+        return None
+    numbered = stored_folds(student) is not None
+    return {name: str(fold) if numbered else ascii_uppercase[fold] for name, fold in folds.items()}
 
 
 def _fold_drawing(
