@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from functools import cache, lru_cache, partial
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from torch import nn
 from brainrdl import FeatureTeacher, NetworkTeacher, Stimuli, Student, Task, datasets, fit
 from brainrdl.models import build
 from docs.experiments.measures import Exam, error_rate
+from docs.experiments.networks import mnist_cnn
 from docs.experiments.protocol import METHODS, Experiment, Problem, Setting, main
 
 WORK = Path("runs/experiments")  # the trained teacher and its patterns
@@ -26,16 +26,6 @@ TRAINING = {"lr": (0.004, 0.001, 0.01), "weight_decay": (1e-3, 1e-4, 1e-1)}
 FIT = {"batch_size": 100, "optimizer": "adamw", "schedule": "cosine", "channels_last": True, "device": "cpu"}
 
 
-def teacher_network() -> nn.Module:
-    """Two convolution stages of 32 and 64 channels and a hidden layer."""
-    return nn.Sequential(
-        OrderedDict(
-            conv1=nn.Sequential(nn.Conv2d(1, 32, 3, padding=1), nn.BatchNorm2d(32), nn.ReLU(), nn.MaxPool2d(2)),
-            conv2=nn.Sequential(nn.Conv2d(32, 64, 3, padding=1), nn.BatchNorm2d(64), nn.ReLU(), nn.MaxPool2d(2)),
-            fc1=nn.Sequential(nn.Flatten(), nn.Linear(64 * 49, 128), nn.ReLU(), nn.Dropout(0.5)),
-            logits=nn.Linear(128, 10),
-        )
-    )
 
 
 @cache
@@ -47,12 +37,12 @@ def digits(train: bool) -> Stimuli:
 @cache
 def teacher(steps: int = 3000) -> nn.Module:
     """Teacher trained on all training digits; it is trained once and stored."""
-    network, path = teacher_network(), WORK / f"mnist_teacher_{steps}.safetensors"
+    network, path = mnist_cnn(), WORK / f"mnist_teacher_{steps}.safetensors"
     if path.exists():
         network.load_state_dict(load_file(path))
         return network
     torch.manual_seed(0)
-    student = Student(teacher_network(), list(STAGES), batchnorm="train")
+    student = Student(mnist_cnn(), list(STAGES), batchnorm="train")
     options = {"steps": steps, "batch_size": 128, "lr": 0.002, "schedule": "cosine", "evaluate_every": steps}
     network = fit(student, None, digits(True), rdm_weight=0, task=Task(), channels_last=True, **options).student.model
     network.to(memory_format=torch.contiguous_format)
@@ -108,7 +98,7 @@ def problem(n_labels: int, steps: int, n_unlabelled: int, seed: int) -> Problem:
 
 def _random_patterns(seed: int, shown: Stimuli) -> dict[str, np.ndarray]:
     torch.manual_seed(seed)
-    return patterns_of(teacher_network(), shown)
+    return patterns_of(mnist_cnn(), shown)
 
 
 @cache

@@ -302,7 +302,7 @@ def _streams(problem: Problem, uses_rdm_images: bool) -> tuple[Stimuli, Stimuli 
     """Images of the RDM, and those of the task if they differ."""
     if problem.unlabelled is None or not uses_rdm_images:
         return problem.labelled, None
-    both = join_stimuli([problem.labelled, problem.unlabelled]).with_augmentation(problem.labelled.augmentation)
+    both = join_stimuli(problem.labelled, problem.unlabelled).with_augmentation(problem.labelled.augmentation)
     return both, problem.labelled
 
 
