@@ -26,6 +26,7 @@ from brainrdl.stimuli import Augmentation
 from docs.experiments.measures import Exam
 from docs.experiments.networks import small_resnet
 from docs.experiments.protocol import METHODS, Experiment, Problem, Setting, main
+from docs.experiments.statistics import Contrast
 
 WORK = Path("runs/experiments")
 STAGES = {"block1": "block10", "block2": "last"}
@@ -251,10 +252,20 @@ def setting(name: str, epochs: int, width: int, tuning_epochs: int, trials: int,
 EXPERIMENT = Experiment(
     "cifar100",
     (
-        setting("narrow student, 30 epochs", 30, 16, tuning_epochs=15, trials=4),
+        setting("narrow student, 30 epochs", 30, 16, tuning_epochs=10, trials=4),
         setting("60 epochs", 60, 24, tuning_epochs=30, trials=8),
     ),
 )
+
+RDL = "RDL, several stages"
+CONTRASTS = [
+    Contrast(name, first, second)
+    for name in (one.name for one in EXPERIMENT.settings)
+    for first, second in (
+        (RDL, "cross-entropy"), ("RDL + KD", "KD"), (RDL, "KD"), ("permuted within class", "cross-entropy"),
+        (RDL, "label RDM"),
+    )
+]  # fmt: skip
 
 if __name__ == "__main__":
     main(EXPERIMENT)
