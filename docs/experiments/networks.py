@@ -131,3 +131,83 @@ def mnist_cnn() -> nn.Module:
             logits=nn.Linear(128, 10),
         )
     )
+
+
+# Networks without convolutions over neighbouring pixels, for digits
+
+
+class _Tokens(nn.Module):
+    """Patches of 4 x 4 pixels as tokens: (n, 1, 28, 28) -> (n, 49, width), with a learned position."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.embed = nn.Conv2d(1, width, 4, 4)
+        self.position = nn.Parameter(0.02 * torch.randn(1, 49, width))
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.embed(images).flatten(2).mT + self.position
+
+
+class _Pooled(nn.Module):
+    """Mean of the normalised tokens."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return self.norm(tokens).mean(1)
+
+
+def _mlp(width: int, hidden: int) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width))
+
+
+class _MixerBlock(nn.Module):
+    """Block of an MLP-Mixer (Tolstikhin et al. 2021): tokens are mixed, then channels."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.tokens, self.channels = _mlp(49, 64), _mlp(width, 2 * width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.tokens(self.norm1(x).mT).mT
+        return x + self.channels(self.norm2(x))
+
+
+class _AttentionBlock(nn.Module):
+    """Block of a vision transformer (Dosovitskiy et al. 2021): attention, then channels."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.attention = nn.MultiheadAttention(width, heads, batch_first=True)
+        self.channels = _mlp(width, 2 * width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        rows = self.norm1(x)
+        x = x + self.attention(rows, rows, rows, need_weights=False)[0]
+        return x + self.channels(self.norm2(x))
+
+
+def _of_tokens(width: int, blocks: list[nn.Module]) -> nn.Module:
+    named = {f"block{number}": block for number, block in enumerate(blocks, start=1)}
+    return nn.Sequential(
+        OrderedDict(tokens=_Tokens(width), **named, pooled=_Pooled(width), logits=nn.Linear(width, 10))
+    )
+
+
+def mnist_mixer() -> nn.Module:
+    """MLP-Mixer with 2 blocks of 32 channels for digits."""
+    return _of_tokens(32, [_MixerBlock(32) for _ in range(2)])
+
+
+def mnist_vit() -> nn.Module:
+    """Vision transformer with 2 blocks of 32 channels for digits."""
+    return _of_tokens(32, [_AttentionBlock(32, 4) for _ in range(2)])
+
+
+def mnist_vit_teacher() -> nn.Module:
+    """Vision transformer with 4 blocks of 64 channels for digits."""
+    return _of_tokens(64, [_AttentionBlock(64, 4) for _ in range(4)])

@@ -130,6 +130,8 @@ class Method:
         Use the chosen settings of this method, instead of a search.
     last_only : bool
         Read only the last stage of the student.
+    labelled_only : bool
+        Leave out images without labels, because the method needs labels.
     """
 
     name: str
@@ -137,6 +139,12 @@ class Method:
     space: Mapping[str, tuple[float, float, float]] = field(default_factory=dict)
     settings_of: str | None = None
     last_only: bool = False
+    labelled_only: bool = False
+
+    def seen(self, problem: Problem) -> Problem:
+        """Return the part of the problem that the method uses."""
+        part = problem.last() if self.last_only else problem
+        return replace(part, unlabelled=None) if self.labelled_only else part
 
 
 def _cross_entropy(problem: Problem, seed: int) -> dict[str, Any]:
@@ -250,9 +258,9 @@ METHODS = {
         Method("RDL", _rdl, WEIGHT, last_only=True),
         Method(SEVERAL, _rdl, WEIGHT),
         Method("RDL + KD", _rdl_kd, WEIGHT | KD),
-        Method("label RDM", _with(_labels), WEIGHT),
+        Method("label RDM", _with(_labels), WEIGHT, labelled_only=True),
         Method("permuted teacher", _with(_permuted), settings_of=SEVERAL),
-        Method("permuted within class", _with(_permuted_within), settings_of=SEVERAL),
+        Method("permuted within class", _with(_permuted_within), settings_of=SEVERAL, labelled_only=True),
         Method("random network", _with(_random_network), settings_of=SEVERAL),
         Method("teacher's spectrum", _with(_spectrum), settings_of=SEVERAL),
     )
@@ -276,7 +284,7 @@ def learn(problem: Problem, method: str, options: Mapping[str, float], seed: int
         Of the initial weights, batches and the control teachers.
     """
     own = {name: value for name, value in options.items() if name not in TRAINING}
-    whole, problem = problem, problem.last() if METHODS[method].last_only else problem
+    whole, problem = problem, METHODS[method].seen(problem)
     added = METHODS[method].make(problem, seed, **own)
     task = added.pop("task", {})
     training = {name: value for name, value in options.items() if name in TRAINING}
