@@ -1,6 +1,6 @@
 """Experiment 3: teacher and student of different architectures, on MNIST with 1,000 labels.
 
-    python -m docs.experiments.architectures --jobs 2
+python -m docs.experiments.architectures --jobs 2
 """
 
 from __future__ import annotations

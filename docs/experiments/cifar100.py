@@ -10,7 +10,6 @@ images (5 folds).
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Sequence
 from functools import cache, partial
 from pathlib import Path
@@ -25,7 +24,7 @@ from brainrdl.models import build
 from brainrdl.stimuli import Augmentation
 from docs.experiments.measures import Exam
 from docs.experiments.networks import small_resnet
-from docs.experiments.protocol import METHODS, Experiment, Problem, Setting, main
+from docs.experiments.protocol import METHODS, RESULTS, Experiment, Problem, Setting, main, teachers
 from docs.experiments.statistics import Contrast
 
 WORK = Path("runs/experiments")
@@ -113,7 +112,9 @@ def patterns(part: str, kind: str = "imagenet") -> dict[str, np.ndarray]:
                 teacher(_large(pixels[start : start + 100]))
         teacher.eval()
         found = [teacher(_large(part)).patterns for part in pixels.split(100)]
-    stored = {target: torch.cat([one[layer] for one in found]).half().numpy() for layer, target in teacher.match.items()}
+    stored = {
+        target: torch.cat([one[layer] for one in found]).half().numpy() for layer, target in teacher.match.items()
+    }
     path.parent.mkdir(parents=True, exist_ok=True)
     np.savez(path, **stored)
     return stored
@@ -162,7 +163,7 @@ def probed(tuning: bool) -> np.ndarray:
     path = WORK / f"cifar100_probe_{'tuning' if tuning else 'final'}.npy"
     if path.exists():
         return np.load(path)
-    places, validation = split() if tuning else (without_duplicates(), split()[1])
+    places = split()[0] if tuning else without_duplicates()
     rows, labels = patterns("train")["last"], arrays()["y_train"]
     penalty = _penalty()
     logits = apply(probe(rows[places], labels[places], penalty), rows)
@@ -170,8 +171,8 @@ def probed(tuning: bool) -> np.ndarray:
     for fold in range(5):
         others = probe(rows[places[folds != fold]], labels[places[folds != fold]], penalty)
         logits[places[folds == fold]] = apply(others, rows[places[folds == fold]])
-    correct = (logits[places].argmax(1) == labels[places]).mean()
-    print(f"probe, images of other folds: {correct:.1%} correct", file=sys.stderr)
+    wrong = float((logits[places].argmax(1) != labels[places]).mean())
+    teachers(RESULTS).add({"teacher": path.stem, "error": wrong})
     path.parent.mkdir(parents=True, exist_ok=True)
     np.save(path, logits)
     return logits

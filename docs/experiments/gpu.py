@@ -1,6 +1,6 @@
 """Experiment 5: full CIFAR-100 at the usual sizes, as recipes for one GPU (``docs/experiments/recipes``).
 
-    python -m docs.experiments.gpu docs.experiments.gpu:resnet20 runs/gpu/resnet20    # test error of a run
+python -m docs.experiments.gpu docs.experiments.gpu:resnet20 runs/gpu/resnet20    # test error of a run
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Experiment 1: MNIST with few labels, a LeNet-size student and a larger CNN as teacher.
 
-    python -m docs.experiments.mnist --jobs 2
+python -m docs.experiments.mnist --jobs 2
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from brainrdl import FeatureTeacher, NetworkTeacher, Stimuli, Student, Task, dat
 from brainrdl.models import build
 from docs.experiments.measures import Exam, error_rate
 from docs.experiments.networks import mnist_cnn
-from docs.experiments.protocol import METHODS, Experiment, Problem, Setting, main
+from docs.experiments.protocol import METHODS, RESULTS, Experiment, Problem, Setting, main, teachers
 from docs.experiments.statistics import Contrast
 
 WORK = Path("runs/experiments")  # the trained teachers
@@ -80,15 +80,10 @@ def teacher(make: Callable[[], nn.Module], steps: int) -> nn.Module:
         fit(student, None, digits(True), rdm_weight=0, task=Task(), **options)
         path.parent.mkdir(parents=True, exist_ok=True)
         save_file(network.state_dict(), path)
+        teachers(RESULTS).add({"teacher": path.stem, "error": error_rate(student, digits(False))[0]})
     network = make()
     network.load_state_dict(load_file(path))
     return network
-
-
-def teacher_error(design: Design) -> float:
-    """Test error of the teacher."""
-    network = teacher(design.teacher, design.teacher_steps)
-    return error_rate(Student(network, design.layers[-1:]), digits(False))[0]
 
 
 def patterns_of(network: nn.Module, layers: Sequence[str], stimuli: Stimuli) -> dict[str, np.ndarray]:
@@ -164,9 +159,7 @@ FIRST = ("cross-entropy", "RDL, several stages", "KD", "RDL + KD", "label RDM", 
 ORDER = (*FIRST, *(name for name in METHODS if name not in FIRST))
 
 
-def setting(
-    name: str, design: Design, seeds: int = 10, trials: int = 4, methods: Sequence[str] = ORDER
-) -> Setting:
+def setting(name: str, design: Design, seeds: int = 10, trials: int = 4, methods: Sequence[str] = ORDER) -> Setting:
     """A setting of the experiment."""
     return Setting(
         name, partial(problem, design), partial(tuning, design), partial(exam, design), seeds, trials, TRAINING, methods

@@ -244,15 +244,11 @@ METHODS = {
         Method("label smoothing", _smoothing, {"smoothing": (0.1, 0.05, 0.3)}),
         Method("KD", _kd, KD),
         Method("hints", _term(lambda p: Hints(p.standardised(), p.stages)), {"weight": (1.0, 0.1, 10.0)}),
-        Method(
-            "RKD", _term(lambda p: RelationalDistillation(p.features(), p.stages)), {"weight": (25.0, 1.0, 100.0)}
-        ),
+        Method("RKD", _term(lambda p: RelationalDistillation(p.features(), p.stages)), {"weight": (25.0, 1.0, 100.0)}),
         Method(
             "SP", _term(lambda p: SimilarityPreserving(p.features(), p.stages)), {"weight": (3000.0, 100.0, 10000.0)}
         ),
-        Method(
-            "PKT", _term(lambda p: ProbabilisticTransfer(p.features(), p.stages)), {"weight": (3e4, 1e3, 3e5)}
-        ),
+        Method("PKT", _term(lambda p: ProbabilisticTransfer(p.features(), p.stages)), {"weight": (3e4, 1e3, 3e5)}),
         Method("CKA", _term(lambda p: KernelAlignment(p.features(), p.stages)), {"weight": (1.0, 0.3, 10.0)}),
         Method("RDL as in 2016", _rdl_2016, {"weight": (1e-4, 1e-6, 1e-2)}),
         Method("RDL", _rdl, WEIGHT, last_only=True),
@@ -391,6 +387,11 @@ def trials_of(experiment: str, folder: Path = RESULTS) -> Results:
     )
 
 
+def teachers(folder: Path = RESULTS) -> Results:
+    """Test errors of the teachers and probes."""
+    return Results(folder / "teachers.csv", ("teacher", "error"), ("teacher",))
+
+
 def chosen(experiment: str, setting: Setting, method: str, folder: Path) -> dict[str, float] | None:
     """Settings of the trial with the fewest errors (then the lowest NLL); None if trials are missing."""
     name = METHODS[method].settings_of or method
@@ -436,7 +437,7 @@ def run_final(experiment: str, setting: Setting, method: str, seed: int, folder:
 
 def missing(experiment: Experiment, setting: Setting, methods: Sequence[str], seeds: int, folder: Path) -> list[tuple]:
     """List what is to be done in a setting, in order: trials, then seeds of all methods in turn."""
-    tried, done = trials_of(experiment.name, folder).keys(), results_of(experiment.name, folder).keys()
+    tried, done = trials_of(experiment.name, folder).keys(), results_of(experiment.name, folder).done()
     tuned = dict.fromkeys(METHODS[method].settings_of or method for method in methods)
     trials = [
         (run_trial, setting, method, number)

@@ -60,8 +60,8 @@ def compare(rows: pd.DataFrame, contrasts: Sequence[Contrast]) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        One row per contrast: n (common seeds), difference, low and high (95 % t interval over seeds), p_seeds, p_images,
-        and both after Holm's correction over all planned contrasts that have rows.
+        One row per contrast: n (common seeds), difference, low and high (95 % t interval over seeds), p_seeds,
+        p_images, and both after Holm's correction over all planned contrasts that have rows.
     """
     table = pd.DataFrame([_compared(rows, contrast) for contrast in contrasts])
     for kind in ("seeds", "images"):

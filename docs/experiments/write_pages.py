@@ -1,4 +1,4 @@
-"""Write tables and figures of the experiments' pages from their CSV files: ``python -m docs.experiments.write_pages``."""
+"""Write tables and figures of the pages from the CSV files: ``python -m docs.experiments.write_pages``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pandas as pd
 
 from brainrdl.plot.style import BLUE, INK, label_across, name_rows, rule, styled
 from docs.experiments import architectures, cifar100, mnist
-from docs.experiments.protocol import METHODS, RESULTS, Experiment, Setting, results_of, trials_of
+from docs.experiments.protocol import METHODS, RESULTS, Experiment, Setting, results_of, teachers, trials_of
 from docs.experiments.statistics import Contrast, compare, summary
 
 PAGES = Path(__file__).parent
@@ -143,11 +143,18 @@ def parts(experiment: Experiment, planned: Sequence[Contrast], folder: Path) -> 
     return found
 
 
+def values(folder: Path) -> dict[str, str]:
+    """Single numbers in the text: errors of the teachers, in percent."""
+    rows = teachers(folder).rows()
+    return {f"value {name}": f"{100 * error:.2f} %" for name, error in zip(rows["teacher"], rows["error"], strict=True)}
+
+
 def write(page: Path, found: dict[str, str]) -> None:
     """Replace the marked parts of a page."""
     text = page.read_text(encoding="utf-8")
     for name, part in found.items():
-        replaced = f"<!-- {name} -->\n\n{part}\n\n<!-- end -->"
+        between = "" if name.startswith("value ") else "\n\n"  # in the middle of a sentence, or a block
+        replaced = f"<!-- {name} -->{between}{part}{between}<!-- end -->"
         text = re.sub(rf"<!-- {re.escape(name)} -->.*?<!-- end -->", lambda _, new=replaced: new, text, flags=re.S)
     page.write_text(text, encoding="utf-8")
 
@@ -156,9 +163,14 @@ def main() -> None:
     """Write all pages."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the CSV files")
-    folder = parser.parse_args().results
+    parser.add_argument("--show", type=Path, help="print the errors of this CSV file instead")
+    asked = parser.parse_args()
+    if asked.show is not None:
+        print((100 * summary(pd.read_csv(asked.show))[["mean", "sd"]]).round(2).to_string())
+        return
+    folder = asked.results
     for module in (mnist, cifar100, architectures):
-        found = parts(module.EXPERIMENT, module.CONTRASTS, folder)
+        found = parts(module.EXPERIMENT, module.CONTRASTS, folder) | values(folder)
         write(PAGES / f"{module.EXPERIMENT.name}.md", found)
 
 

@@ -1,0 +1,19 @@
+"""The main finding of experiment 1 in a few minutes: fewer digits, steps and seeds, and no tuning.
+
+python -m docs.experiments.small
+"""
+
+from __future__ import annotations
+
+from docs.experiments.mnist import Design, setting
+from docs.experiments.protocol import Experiment, main
+
+METHODS = ("cross-entropy", "RDL, several stages", "KD", "permuted within class")
+
+EXPERIMENT = Experiment(
+    "small",
+    (setting("500 labels", Design(500, steps=200, teacher_steps=300), seeds=3, trials=1, methods=METHODS),),
+)
+
+if __name__ == "__main__":
+    main(EXPERIMENT)
