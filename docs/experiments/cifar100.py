@@ -9,6 +9,7 @@ images (5 folds).
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Sequence
 from functools import cache, partial
@@ -19,7 +20,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from brainrdl import FeatureTeacher, Readout, Stimuli, Student
+from brainrdl import FeatureTeacher, Readout, Stimuli, Student, datasets
 from brainrdl.models import build
 from brainrdl.stimuli import Augmentation
 from docs.experiments.measures import Exam
@@ -28,6 +29,7 @@ from docs.experiments.protocol import METHODS, RESULTS, Experiment, Problem, Set
 from docs.experiments.statistics import Contrast
 
 WORK = Path("runs/experiments")
+SUBSET = Path(__file__).parent / "cifar100_subset.npz"  # digests of the images
 STAGES = {"block1": "block10", "block2": "last"}
 READOUT = {"block1": Readout("grid:4"), "block2": Readout("avgpool")}
 SIZE = 128  # pixels of the teacher's images
@@ -46,10 +48,30 @@ FIT = {
 
 @cache
 def arrays() -> dict[str, np.ndarray]:
-    """Images and labels of the subset: x_train, y_train, x_test, y_test."""
-    folder = Path(os.environ.get("BRAINRDL_DATA", WORK))
-    with np.load(folder / "cifar100_mini.npz") as file:
+    """Images and labels of the subset: x_train, y_train, x_test, y_test.
+
+    They are read from ``cifar100_mini.npz`` in the folder BRAINRDL_DATA, or found in the whole data set by the digests
+    of their pixels.
+    """
+    stored = Path(os.environ.get("BRAINRDL_DATA", WORK)) / "cifar100_mini.npz"
+    if not stored.exists():
+        return _found("train") | _found("test")
+    with np.load(stored) as file:
         return {name: file[name] for name in ("x_train", "y_train", "x_test", "y_test")}
+
+
+def _found(part: str) -> dict[str, np.ndarray]:
+    whole = datasets.load("cifar100", train=part == "train").stimuli
+    pixels = (whole.images().permute(0, 2, 3, 1) * 255).round().byte().numpy()
+    labels = whole.batch(whole.names).labels.numpy()
+    places = {digest(image): place for place, image in enumerate(pixels)}
+    chosen = [places[one] for one in np.load(SUBSET)[part].tolist()]
+    return {f"x_{part}": pixels[chosen], f"y_{part}": labels[chosen]}
+
+
+def digest(image: np.ndarray) -> int:
+    """First 8 bytes of the SHA-256 of an image's pixels (32, 32, 3)."""
+    return int.from_bytes(hashlib.sha256(image.tobytes()).digest()[:8], "big")
 
 
 @cache

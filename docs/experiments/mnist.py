@@ -24,8 +24,8 @@ from docs.experiments.statistics import Contrast
 
 WORK = Path("runs/experiments")  # the trained teachers
 N_TUNING = 2000  # validation images of the trials
-TRAINING = {"lr": (0.004, 0.001, 0.01), "weight_decay": (1e-3, 1e-4, 1e-1)}
-FIT = {"batch_size": 100, "optimizer": "adamw", "schedule": "cosine", "channels_last": True, "device": "cpu"}
+TRAINING = {"lr": (0.004, 0.002, 0.012), "weight_decay": (1e-3, 1e-4, 1e-1)}
+FIT = {"batch_size": 50, "optimizer": "adamw", "schedule": "cosine", "channels_last": True, "device": "cpu"}
 
 
 def lenet() -> nn.Module:
@@ -42,14 +42,14 @@ class Design:
     n_labels, n_unlabelled : int
         Numbers of labelled digits, and of further digits without labels.
     steps, teacher_steps : int
-        Training steps of the students (batches of 100), and of the teacher (batches of 128 of all 60,000 digits).
+        Training steps of the students (batches of 50), and of the teacher (batches of 128 of all 60,000 digits).
     student, teacher : callable
         Make the networks.
     stages : sequence of (student's layer, teacher's layer)
     """
 
     n_labels: int
-    steps: int = 600
+    steps: int = 1200
     n_unlabelled: int = 0
     teacher_steps: int = 3000
     student: Callable[[], nn.Module] = lenet
@@ -173,7 +173,7 @@ EXPERIMENT = Experiment(
         setting("1,000 labels, 9,000 unlabelled", Design(1000, n_unlabelled=9000)),
         setting("100 labels", Design(100)),
         setting("5,000 labels", Design(5000)),
-        setting("60,000 labels", Design(60000, steps=3000), seeds=5),
+        setting("60,000 labels", Design(60000, steps=6000), seeds=5),
     ),
 )
 

@@ -234,7 +234,7 @@ def _spectrum(problem: Problem, seed: int) -> Teacher:
     return replace(problem, patterns=drawn).features()
 
 
-WEIGHT = {"weight": (5.0, 1.0, 15.0)}
+WEIGHT = {"weight": (5.0, 2.0, 20.0)}
 KD = {"kd_weight": (1.0, 0.3, 5.0), "temperature": (4.0, 2.0, 8.0)}
 SEVERAL = "RDL, several stages"
 METHODS = {
@@ -437,7 +437,7 @@ def run_final(experiment: str, setting: Setting, method: str, seed: int, folder:
 
 def missing(experiment: Experiment, setting: Setting, methods: Sequence[str], seeds: int, folder: Path) -> list[tuple]:
     """List what is to be done in a setting, in order: trials, then seeds of all methods in turn."""
-    tried, done = trials_of(experiment.name, folder).keys(), results_of(experiment.name, folder).done()
+    tried, done = trials_of(experiment.name, folder).done(), results_of(experiment.name, folder).done()
     tuned = dict.fromkeys(METHODS[method].settings_of or method for method in methods)
     trials = [
         (run_trial, setting, method, number)

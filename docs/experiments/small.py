@@ -12,7 +12,7 @@ METHODS = ("cross-entropy", "RDL, several stages", "KD", "permuted within class"
 
 EXPERIMENT = Experiment(
     "small",
-    (setting("500 labels", Design(500, steps=200, teacher_steps=300), seeds=3, trials=1, methods=METHODS),),
+    (setting("500 labels", Design(500, steps=300, teacher_steps=300), seeds=3, trials=1, methods=METHODS),),
 )
 
 if __name__ == "__main__":
