@@ -10,9 +10,9 @@ from pathlib import Path
 
 from torch import nn
 
-from brainrdl import Student, datasets
+from brainrdl import datasets
 from brainrdl.distillation import KnowledgeDistillation
-from brainrdl.models import Network, build
+from brainrdl.models import Network, build, fitted_student
 from brainrdl.stimuli import default_transform
 from docs.experiments import networks
 from docs.experiments.measures import error_rate
@@ -44,7 +44,7 @@ def wrn_40_2() -> Network:
 
 def knowledge_distillation(network: str, weights: str, temperature: float = 4.0) -> KnowledgeDistillation:
     """Make the term of knowledge distillation, for a recipe."""
-    return KnowledgeDistillation(build(network, weights).module, temperature)
+    return KnowledgeDistillation(fitted_student(build(network).module, weights), temperature)
 
 
 def main() -> None:
@@ -54,9 +54,10 @@ def main() -> None:
     parser.add_argument("run", type=Path, help="run folder")
     parser.add_argument("--data", type=Path, help="folder of all data sets")
     asked = parser.parse_args()
-    network = build(asked.network, asked.run / "weights.safetensors")
+    network = build(asked.network)
+    student = fitted_student(network.module, asked.run / "weights.safetensors")
     test = datasets.load("cifar100", asked.data, train=False).stimuli.with_transform(network.transform)
-    error, nll = error_rate(Student(network.module, ["head"], trainable="none"), test)
+    error, nll = error_rate(student, test)
     print(f"test error {error:.2%}, NLL {nll:.3f}, {len(test):,} images")
 
 

@@ -41,6 +41,8 @@ class Design:
     ----------
     n_labels, n_unlabelled : int
         Numbers of labelled digits, and of further digits without labels.
+    wrong_labels : float
+        Proportion of labelled digits with the label of another class.
     steps, teacher_steps : int
         Training steps of the students (batches of 50), and of the teacher (batches of 128 of all 60,000 digits).
     student, teacher : callable
@@ -51,6 +53,7 @@ class Design:
     n_labels: int
     steps: int = 1200
     n_unlabelled: int = 0
+    wrong_labels: float = 0.0
     teacher_steps: int = 3000
     student: Callable[[], nn.Module] = lenet
     teacher: Callable[[], nn.Module] = mnist_cnn
@@ -120,7 +123,7 @@ def _problem(design: Design, seed: int, labelled: Stimuli, others: Sequence[str]
     shown = labelled if unlabelled is None else digits(True).select(labelled.names + unlabelled.names)
     found = patterns_of(teacher(design.teacher, design.teacher_steps), design.layers, shown)
     return Problem(
-        labelled,
+        _with_wrong_labels(labelled, design.wrong_labels, seed) if design.wrong_labels else labelled,
         design.student,
         dict(design.stages),
         found,
@@ -131,6 +134,14 @@ def _problem(design: Design, seed: int, labelled: Stimuli, others: Sequence[str]
         unlabelled=unlabelled,
         random_patterns=partial(_random_patterns, design, seed, shown),
     )
+
+
+def _with_wrong_labels(labelled: Stimuli, proportion: float, seed: int) -> Stimuli:
+    """Give the first digits, which are in random order, the label of another class."""
+    random, labels = np.random.default_rng(seed), dict(labelled.labels or {})
+    for name in labelled.names[: round(proportion * len(labelled))]:
+        labels[name] = random.choice([other for other in labelled.categories if other != labels[name]])
+    return labelled.with_labels(labels)
 
 
 def _random_patterns(design: Design, seed: int, shown: Stimuli) -> dict[str, np.ndarray]:
@@ -173,6 +184,7 @@ EXPERIMENT = Experiment(
         setting("1,000 labels, 9,000 unlabelled", Design(1000, n_unlabelled=9000)),
         setting("100 labels", Design(100)),
         setting("5,000 labels", Design(5000)),
+        setting("1,000 labels, 20 % wrong", Design(1000, wrong_labels=0.2), methods=FIRST),
         setting("60,000 labels", Design(60000, steps=6000), seeds=5),
     ),
 )
