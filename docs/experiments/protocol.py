@@ -176,6 +176,11 @@ def _rdl(problem: Problem, seed: int, weight: float) -> dict[str, Any]:
     return {"teacher": problem.features(), "rdm_weight": weight, "loss": loss}
 
 
+def _rdl_whitened(problem: Problem, seed: int, weight: float) -> dict[str, Any]:
+    made = _rdl(problem, seed, weight)
+    return made | {"loss": replace(made["loss"], similarity="corr_cov")}
+
+
 def _rdl_2016(problem: Problem, seed: int, weight: float) -> dict[str, Any]:
     loss = RDMLoss.rdl2016(half_life=problem.fit["steps"] / 4, match=problem.stages)
     squared = replace(problem, dissimilarity="euclidean")
@@ -253,6 +258,7 @@ METHODS = {
         Method("RDL as in 2016", _rdl_2016, {"weight": (1e-4, 1e-6, 1e-2)}),
         Method("RDL", _rdl, WEIGHT, last_only=True),
         Method(SEVERAL, _rdl, WEIGHT),
+        Method("RDL, whitened", _rdl_whitened, WEIGHT),
         Method("RDL + KD", _rdl_kd, WEIGHT | KD),
         Method("label RDM", _with(_labels), WEIGHT, labelled_only=True),
         Method("permuted teacher", _with(_permuted), settings_of=SEVERAL),
