@@ -131,6 +131,7 @@ def parts(experiment: Experiment, planned: Sequence[Contrast], folder: Path) -> 
             found |= {f"{kind} {number}": "No rows yet." for kind in ("errors", "contrasts", "others", "figure")}
             found[f"chosen {number}"] = markdown(chosen_settings(trials, setting)) if len(trials) else "No trials yet."
             continue
+        found |= _means(here, f"value {experiment.name} {number}")
         name = f"{experiment.name}_{number}.png"
         draw(here, setting, PAGES / "figures" / name)
         found |= {
@@ -141,6 +142,13 @@ def parts(experiment: Experiment, planned: Sequence[Contrast], folder: Path) -> 
             f"figure {number}": f"![Test error by method, {setting.name}](figures/{name})",
         }
     return found
+
+
+def _means(rows: pd.DataFrame, prefix: str) -> dict[str, str]:
+    """Mean error of each method, and the smallest number of seeds, for sentences."""
+    table = summary(rows)
+    means = {f"{prefix} {method}": f"{100 * mean:.1f} %" for method, mean in table["mean"].items()}
+    return means | {f"{prefix} seeds": str(table["n"].min())}
 
 
 def values(folder: Path) -> dict[str, str]:
@@ -169,9 +177,12 @@ def main() -> None:
         print((100 * summary(pd.read_csv(asked.show))[["mean", "sd"]]).round(2).to_string())
         return
     folder = asked.results
+    every = values(folder)
     for module in (mnist, cifar100, architectures):
         found = parts(module.EXPERIMENT, module.CONTRASTS, folder) | values(folder)
         write(PAGES / f"{module.EXPERIMENT.name}.md", found)
+        every |= {name: text for name, text in found.items() if name.startswith("value ")}
+    write(PAGES.parents[1] / "README.md", every)
 
 
 if __name__ == "__main__":
