@@ -65,13 +65,13 @@ validity: $(VENV)/.installed-test  ## run the simulations of docs/validity.md ag
 	$(BIN)/python tests/validity/write_page.py
 
 experiments: $(VENV)/.installed-test  ## do what is missing of the experiments in docs/experiments (many hours, can be stopped at any time)
-	$(BIN)/python -m docs.experiments.mnist
-	$(BIN)/python -m docs.experiments.cifar100
-	$(BIN)/python -m docs.experiments.architectures
+	$(BIN)/python -m docs.experiments.run mnist
+	$(BIN)/python -m docs.experiments.run cifar100
+	$(BIN)/python -m docs.experiments.run architectures
 	$(BIN)/python -m docs.experiments.write_pages
 
 experiments-small: $(VENV)/.installed-test  ## the main finding of the experiments in a few minutes
-	$(BIN)/python -m docs.experiments.small --out runs/experiments/small
+	$(BIN)/python -m docs.experiments.run small --out runs/experiments/small
 	$(BIN)/python -m docs.experiments.write_pages --show runs/experiments/small/small.csv
 
 $(BIN)/python:

@@ -1,13 +1,13 @@
 """Experiment 3: teacher and student of different architectures, on MNIST with 1,000 labels.
 
-python -m docs.experiments.architectures --jobs 2
+python -m docs.experiments.run architectures --jobs 2
 """
 
 from __future__ import annotations
 
 from docs.experiments.mnist import FIRST, Design, setting
 from docs.experiments.networks import mnist_mixer, mnist_vit, mnist_vit_teacher
-from docs.experiments.protocol import Experiment, main
+from docs.experiments.protocol import Experiment
 from docs.experiments.statistics import Contrast
 
 FROM_CNN = (("block1", "conv1"), ("block2", "conv2"), ("pooled", "fc1"), ("logits", "logits"))
@@ -31,6 +31,3 @@ CONTRASTS = [
     for one in EXPERIMENT.settings
     for first, second in ((RDL, "cross-entropy"), (RDL, "label RDM"), (RDL, "KD"), ("RDL + KD", "KD"))
 ]
-
-if __name__ == "__main__":
-    main(EXPERIMENT)

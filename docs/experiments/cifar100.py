@@ -1,6 +1,6 @@
 """Experiment 2: 5,000 labelled images of CIFAR-100, and a teacher that was trained on ImageNet.
 
-    python -m docs.experiments.cifar100 --jobs 2
+    python -m docs.experiments.run cifar100 --jobs 2
 
 The teacher has other classes, so its logits say nothing about those of CIFAR-100. Knowledge distillation uses a linear
 probe of its last layer instead, fitted to the labels. The logits of an image come from a probe that was fitted to other
@@ -25,7 +25,7 @@ from brainrdl.models import build
 from brainrdl.stimuli import Augmentation
 from docs.experiments.measures import Exam
 from docs.experiments.networks import small_resnet
-from docs.experiments.protocol import METHODS, RESULTS, Experiment, Problem, Setting, main, teachers
+from docs.experiments.protocol import METHODS, RESULTS, Experiment, Problem, Setting, teachers
 from docs.experiments.statistics import Contrast
 
 WORK = Path("runs/experiments")
@@ -289,6 +289,3 @@ CONTRASTS = [
         (RDL, "label RDM"),
     )
 ]  # fmt: skip
-
-if __name__ == "__main__":
-    main(EXPERIMENT)

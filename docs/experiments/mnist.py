@@ -1,6 +1,6 @@
 """Experiment 1: MNIST with few labels, a LeNet-size student and a larger CNN as teacher.
 
-python -m docs.experiments.mnist --jobs 2
+python -m docs.experiments.run mnist --jobs 2
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from brainrdl import FeatureTeacher, NetworkTeacher, Stimuli, Student, Task, dat
 from brainrdl.models import build
 from docs.experiments.measures import Exam, error_rate
 from docs.experiments.networks import mnist_cnn
-from docs.experiments.protocol import METHODS, RESULTS, Experiment, Problem, Setting, main, teachers
+from docs.experiments.protocol import METHODS, RESULTS, Experiment, Problem, Setting, teachers
 from docs.experiments.statistics import Contrast
 
 WORK = Path("runs/experiments")  # the trained teachers
@@ -206,6 +206,3 @@ CONTRASTS = [
     )
     if {first, second} <= set(one.methods)
 ]  # fmt: skip
-
-if __name__ == "__main__":
-    main(EXPERIMENT)

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -129,6 +130,16 @@ def test_an_experiment_is_resumed_without_computing_rows_again(
     control = rows[rows["method"] == "permuted teacher"]["options"].tolist()
     assert [json.loads(text) for text in control] == [json.loads(best)] * 2
     assert "6/" not in capsys.readouterr().err.splitlines()[0]
+
+
+@pytest.mark.slow
+def test_rows_do_not_depend_on_the_number_of_processes(experiment: Experiment, tmp_path: Path) -> None:
+    for jobs in ("1", "2"):
+        main(experiment, ["--out", str(tmp_path / jobs), "--jobs", jobs])
+    one, two = (results_of("small", tmp_path / jobs).rows().sort_values(["method", "seed"]) for jobs in ("1", "2"))
+    pd.testing.assert_frame_equal(
+        one.drop(columns="cpu_seconds").reset_index(drop=True), two.drop(columns="cpu_seconds").reset_index(drop=True)
+    )
 
 
 def test_a_final_run_without_its_trials_is_refused(experiment: Experiment, tmp_path: Path) -> None:
