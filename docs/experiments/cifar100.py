@@ -275,7 +275,7 @@ def setting(name: str, epochs: int, width: int, tuning_epochs: int, trials: int,
 EXPERIMENT = Experiment(
     "cifar100",
     (
-        setting("narrow student, 20 epochs", 20, 16, tuning_epochs=8, trials=3),
+        setting("narrow student, 30 epochs", 30, 16, tuning_epochs=8, trials=3),
         setting("60 epochs", 60, 24, tuning_epochs=30, trials=8),
     ),
 )
