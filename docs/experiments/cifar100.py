@@ -39,7 +39,6 @@ BATCH = 128
 TRAINING = {"lr": (0.1, 0.03, 0.2), "weight_decay": (1e-3, 3e-4, 4e-3)}
 FIT = {
     "batch_size": BATCH, "optimizer": "momentum", "schedule": "cosine", "warmup": 40, "channels_last": True,
-    "device": "cpu",
 }  # fmt: skip
 
 
