@@ -1,0 +1,236 @@
+"""A brain beside a task: a small network learns CIFAR-100 and human IT together, with the weight of the brain varied.
+
+The network is trained on 5,000 labelled photographs of CIFAR-100 and on the human IT RDM of the training objects of a
+fold (Kriegeskorte et al. 2008, doi 10.1016/j.neuron.2008.10.043; 4 subjects, 2 sessions each, averaged). Each of five
+seeds holds out another fifth of the 92 objects, so that each object is held out once. Accuracy is that of other
+photographs: as they are, with noise, with a part hidden, and changed in the direction that increases the loss (FGSM).
+
+    python docs/experiments/brain_beside_task.py            # fit what is missing, score, draw, and write the page
+    python docs/experiments/brain_beside_task.py --page     # only draw and write the page from the tables
+
+Photographs are read from cifar100_mini.npz in the folder BRAINRDL_DATA if it is there; otherwise CIFAR-100 (169 MB) is
+downloaded.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from rdm_rows import Rows, as_text
+from torch import Tensor, nn
+from torch.nn import functional
+
+from brainrdl import RDMTeacher, Readout, Stimuli, Student, Task, datasets, fit
+from brainrdl.evaluation import stimulus_folds
+from brainrdl.stimuli import Augmentation, default_transform, similar_images
+from brainrdl.teachers import Teacher, control
+
+HERE = Path(__file__).parent
+SIZE, N_CLASSES, LAYER = 32, 100, "second"
+BRAIN, TASK_ONLY = "human IT", "task only"
+CONTROLS = {
+    "permuted": "permuted",
+    "permuted within category": "permuted_within_class",
+    "random RDM": "spectrum",
+    "categories": "category",
+}
+WEIGHTS, CONTROL_WEIGHTS = (0.1, 1.0, 10.0, 100.0), (0.1, 1.0, 10.0)
+SEEDS = range(5)
+N_IMAGES, N_TEST = 5000, 2000
+TRAINING = {
+    "steps": 585, "batch_size": 32, "optimizer": "momentum", "lr": 0.1, "weight_decay": 1e-3, "schedule": "cosine",
+    "warmup": 40, "clip": 5.0, "channels_last": True, "device": "cpu", "progress": False,
+}  # fmt: skip
+KEYS = ("teacher", "weight", "seed")
+
+
+class Block(nn.Module):
+    """Two convolutions and a shortcut; half the size."""
+
+    def __init__(self, n_in: int, n_out: int) -> None:
+        super().__init__()
+        self.first, self.second = convolution(n_in, n_out, 3, 2), convolution(n_out, n_out, 3, 1)
+        self.shortcut = convolution(n_in, n_out, 1, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Add the convolved and the reduced input."""
+        return functional.relu(self.second(functional.relu(self.first(x))) + self.shortcut(x))
+
+
+def convolution(n_in: int, n_out: int, size: int, stride: int) -> nn.Sequential:
+    """Convolution and batch normalisation."""
+    return nn.Sequential(nn.Conv2d(n_in, n_out, size, stride, size // 2, bias=False), nn.BatchNorm2d(n_out))
+
+
+class Network(nn.Module):
+    """A residual network of 0.17 million weights."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.first, self.second = convolution(3, 24, 3, 2), Block(24, 48), Block(48, 96)
+        self.logits = nn.Linear(96, N_CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits of images in the range 0 to 1."""
+        stem = functional.relu(self.stem((x - 0.5) / 0.25))
+        return self.logits(self.second(self.first(stem)).mean((2, 3)))
+
+
+def make() -> Student:
+    """A new student; its generator was seeded before."""
+    return Student(Network(), [LAYER], readout=Readout("avgpool"), batchnorm="task")
+
+
+@cache
+def brain() -> tuple[Stimuli, RDMTeacher]:
+    """The 92 images at 32 pixels with six categories, and human IT."""
+    data = datasets.load("kriegeskorte92")
+    teacher = RDMTeacher(data.rdms.subset("roi", "hIT"), name=BRAIN, average_over="session")
+    shown = data.stimuli.with_transform(default_transform(SIZE, "none")).align(teacher.conditions)
+    small = Stimuli.from_arrays(shown.images().clamp(0, 1).mul(255).round().byte(), shown.names, labels=shown.labels)
+    return small.with_augmentation(Augmentation(crop=4, flip=True)), teacher
+
+
+@cache
+def photographs() -> tuple[Stimuli, Stimuli]:
+    """Photographs of 100 classes for training and for testing, the latter without copies of any other."""
+    pixels, labels = zip(*(first(*part(train), n) for train, n in ((True, N_IMAGES), (False, N_TEST))), strict=True)
+    names = [f"{kind}_{k:04d}" for kind, found in zip(("train", "test"), labels, strict=True) for k in range(len(found))]
+    every = Stimuli.from_arrays(np.concatenate(pixels), names, labels=list(np.concatenate(labels)))
+    copies = set(similar_images(every)[["first", "second"]].to_numpy().ravel())
+    train = every.select([name for name in names if name.startswith("train")])
+    test = every.select([name for name in names if name.startswith("test") and name not in copies])
+    return train.with_augmentation(Augmentation(crop=4, flip=True)), test
+
+
+def part(train: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Pixels (n, 32, 32, 3) and class names."""
+    path, which = Path(os.environ.get("BRAINRDL_DATA", ""), "cifar100_mini.npz"), "train" if train else "test"
+    if path.is_file():
+        with np.load(path, allow_pickle=False) as file:
+            return file[f"x_{which}"], file["classes"][file[f"y_{which}"]]
+    stimuli = datasets.load("cifar100", train=train).stimuli
+    pixels = stimuli.images().mul(255).round().byte().permute(0, 2, 3, 1).numpy()
+    return pixels, np.array([stimuli.labels[name] for name in stimuli.names])
+
+
+def first(pixels: np.ndarray, labels: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
+    """The first images of each class, `n` in all."""
+    order = np.argsort(pd.Series(labels).groupby(labels).cumcount().to_numpy(), kind="stable")[:n]
+    return pixels[order], labels[order]
+
+
+def rows() -> Rows:
+    """One row per fit."""
+    return Rows(HERE / "brain_beside_task.csv", KEYS)
+
+
+def plan() -> Iterator[tuple[str, float]]:
+    """Teachers and weights, the most important first."""
+    yield TASK_ONLY, 0.0
+    yield from ((BRAIN, weight) for weight in WEIGHTS)
+    yield from ((name, weight) for weight in CONTROL_WEIGHTS for name in CONTROLS)
+
+
+def run(seeds: range = SEEDS) -> None:
+    """Fit what is missing, seed by seed."""
+    stored = rows()
+    for seed in seeds:
+        for name, weight in plan():
+            if not stored.has(teacher=name, weight=weight, seed=seed):
+                stored.add({"teacher": name, "weight": weight, "seed": seed} | fit_one(name, weight, seed))
+
+
+def split(seed: int) -> tuple[list[str], list[str]]:
+    """Training and test objects of a seed: each seed holds out another fold."""
+    stimuli, _ = brain()
+    table = stimulus_folds(stimuli.names, len(SEEDS), labels=stimuli.labels, seed=0)
+    test = list(table.loc[table["fold"] == seed, "stimulus"])
+    return [name for name in stimuli.names if name not in set(test)], test
+
+
+def teacher_of(name: str, train: list[str], seed: int) -> Teacher:
+    """Human IT of the training objects, or a control made from it."""
+    stimuli, human = brain()
+    known = human.select(train)
+    kind = CONTROLS.get(name)
+    return known if kind is None else control(kind, teacher=known, stimuli=stimuli, conditions=train, seed=seed)
+
+
+def fit_one(name: str, weight: float, seed: int) -> dict[str, object]:
+    """Fit one student; its accuracies and held-out RDM."""
+    (stimuli, _), (labelled, test_images) = brain(), photographs()
+    train, test = split(seed)
+    started = time.process_time()
+    torch.manual_seed(seed)
+    fitted = fit(
+        make(), teacher_of(name, train, seed), stimuli, train=train, held_out=test, rdm_weight=weight,
+        task=Task(labelled, batch_size=128), seed=seed, evaluate_every=TRAINING["steps"], **TRAINING,
+    )  # fmt: skip
+    seconds = round(time.process_time() - started, 1)
+    found = accuracies(fitted.student.model.eval(), test_images)
+    rdm = torch.as_tensor(fitted.student.rdms(stimuli, test).dissimilarities[0])
+    return {**found, "n_test": len(test_images), "seconds": seconds, "pairs": as_text(rdm)}
+
+
+def accuracies(network: nn.Module, images: Stimuli) -> dict[str, float]:
+    """Accuracy and loss of the photographs, and accuracy of changed ones; changes are the same for each network."""
+    pixels, names = images.images(), images.names
+    labels = images.numbered_labels(names)
+    random = torch.Generator().manual_seed(0)
+    changes: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {
+        "accuracy": lambda x, y: x,
+        "noise": lambda x, y: (x + 0.1 * torch.randn(x.shape, generator=random)).clamp(0, 1),
+        "occlusion": lambda x, y: occluded(x, random),
+        "fgsm": lambda x, y: attacked(network, x, y),
+    }
+    found: dict[str, float] = {}
+    for kind, change in changes.items():
+        logits = torch.cat([_logits(network, change(x, y)) for x, y in zip(pixels.split(250), labels.split(250), strict=True)])
+        found[kind] = round(float((logits.argmax(1) == labels).float().mean()), 5)
+        if kind == "accuracy":
+            found["nll"] = round(float(functional.cross_entropy(logits, labels)), 4)
+    return found
+
+
+@torch.no_grad()
+def _logits(network: nn.Module, images: Tensor) -> Tensor:
+    return network(images)
+
+
+def occluded(images: Tensor, random: torch.Generator, size: int = 12) -> Tensor:
+    """Hide a square at a random place by grey."""
+    corners = torch.randint(0, images.shape[-1] - size + 1, (2, len(images)), generator=random)
+    inside = [(torch.arange(images.shape[-1]) - corner[:, None]) for corner in corners]
+    rows_hidden, columns_hidden = ((0 <= place) & (place < size) for place in inside)
+    return images.masked_fill((rows_hidden[:, :, None] & columns_hidden[:, None])[:, None], 0.5)
+
+
+def attacked(network: nn.Module, images: Tensor, labels: Tensor, size: float = 1 / 255) -> Tensor:
+    """Move each pixel by `size` in the direction that increases the loss (Goodfellow et al. 2015)."""
+    images = images.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(functional.cross_entropy(network(images), labels), images)
+    return (images + size * gradient.sign()).clamp(0, 1).detach()
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--page", action="store_true", help="fit nothing")
+    parser.add_argument("--only-fit", action="store_true", help="write no page")
+    parser.add_argument("--seed", type=int, help="only this seed")
+    words = parser.parse_args()
+    if not words.page:
+        run(SEEDS if words.seed is None else range(words.seed, words.seed + 1))
+
+
+if __name__ == "__main__":
+    main()
