@@ -5,8 +5,8 @@ fold (Kriegeskorte et al. 2008, doi 10.1016/j.neuron.2008.10.043; 4 subjects, 2 
 seeds holds out another fifth of the 92 objects, so that each object is held out once. Accuracy is that of other
 photographs: as they are, with noise, with a part hidden, and changed in the direction that increases the loss (FGSM).
 
-    python docs/experiments/brain_beside_task.py            # fit what is missing, score, draw, and write the page
-    python docs/experiments/brain_beside_task.py --page     # only draw and write the page from the tables
+    python -m docs.experiments.brain_beside_task            # fit what is missing, score, draw, and write the page
+    python -m docs.experiments.brain_beside_task --page     # only draw and write the page from the tables
 
 Photographs are read from cifar100_mini.npz in the folder BRAINRDL_DATA if it is there; otherwise CIFAR-100 (169 MB) is
 downloaded.
@@ -17,14 +17,13 @@ from __future__ import annotations
 import argparse
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
-from rdm_rows import Rows, as_text
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -32,8 +31,10 @@ from brainrdl import RDMTeacher, Readout, Stimuli, Student, Task, datasets, fit
 from brainrdl.evaluation import stimulus_folds
 from brainrdl.stimuli import Augmentation, default_transform, similar_images
 from brainrdl.teachers import Teacher, control
+from docs.experiments.brains import RESULTS, as_text
+from docs.experiments.measures import MEASURES, Exam, measure
+from docs.experiments.results import Results
 
-HERE = Path(__file__).parent
 SIZE, N_CLASSES, LAYER = 32, 100, "second"
 BRAIN, TASK_ONLY = "human IT", "task only"
 CONTROLS = {
@@ -49,7 +50,8 @@ TRAINING = {
     "steps": 585, "batch_size": 32, "optimizer": "momentum", "lr": 0.1, "weight_decay": 1e-3, "schedule": "cosine",
     "warmup": 40, "clip": 5.0, "channels_last": True, "device": "cpu", "progress": False,
 }  # fmt: skip
-KEYS = ("teacher", "weight", "seed")
+KEY = ("teacher", "weight", "seed")
+COLUMNS = (*KEY, *(name for name in MEASURES if not name.startswith("rdm_")), "seconds", "pairs")
 
 
 class Block(nn.Module):
@@ -103,7 +105,9 @@ def brain() -> tuple[Stimuli, RDMTeacher]:
 def photographs() -> tuple[Stimuli, Stimuli]:
     """Photographs of 100 classes for training and for testing, the latter without copies of any other."""
     pixels, labels = zip(*(first(*part(train), n) for train, n in ((True, N_IMAGES), (False, N_TEST))), strict=True)
-    names = [f"{kind}_{k:04d}" for kind, found in zip(("train", "test"), labels, strict=True) for k in range(len(found))]
+    names = [
+        f"{kind}_{k:04d}" for kind, found in zip(("train", "test"), labels, strict=True) for k in range(len(found))
+    ]
     every = Stimuli.from_arrays(np.concatenate(pixels), names, labels=list(np.concatenate(labels)))
     copies = set(similar_images(every)[["first", "second"]].to_numpy().ravel())
     train = every.select([name for name in names if name.startswith("train")])
@@ -128,9 +132,9 @@ def first(pixels: np.ndarray, labels: np.ndarray, n: int) -> tuple[np.ndarray, n
     return pixels[order], labels[order]
 
 
-def rows() -> Rows:
-    """One row per fit."""
-    return Rows(HERE / "brain_beside_task.csv", KEYS)
+def stored() -> Results:
+    """One row per fit: measures of the task, and the held-out RDM."""
+    return Results(RESULTS / "brain_beside_task.csv", COLUMNS, KEY)
 
 
 def plan() -> Iterator[tuple[str, float]]:
@@ -142,11 +146,12 @@ def plan() -> Iterator[tuple[str, float]]:
 
 def run(seeds: range = SEEDS) -> None:
     """Fit what is missing, seed by seed."""
-    stored = rows()
+    table = stored()
+    done = table.keys()
     for seed in seeds:
         for name, weight in plan():
-            if not stored.has(teacher=name, weight=weight, seed=seed):
-                stored.add({"teacher": name, "weight": weight, "seed": seed} | fit_one(name, weight, seed))
+            if (name, f"{weight:g}", str(seed)) not in {(one, f"{float(w):g}", k) for one, w, k in done}:
+                table.add({"teacher": name, "weight": weight, "seed": seed} | fit_one(name, weight, seed))
 
 
 def split(seed: int) -> tuple[list[str], list[str]]:
@@ -176,49 +181,9 @@ def fit_one(name: str, weight: float, seed: int) -> dict[str, object]:
         task=Task(labelled, batch_size=128), seed=seed, evaluate_every=TRAINING["steps"], **TRAINING,
     )  # fmt: skip
     seconds = round(time.process_time() - started, 1)
-    found = accuracies(fitted.student.model.eval(), test_images)
     rdm = torch.as_tensor(fitted.student.rdms(stimuli, test).dissimilarities[0])
-    return {**found, "n_test": len(test_images), "seconds": seconds, "pairs": as_text(rdm)}
-
-
-def accuracies(network: nn.Module, images: Stimuli) -> dict[str, float]:
-    """Accuracy and loss of the photographs, and accuracy of changed ones; changes are the same for each network."""
-    pixels, names = images.images(), images.names
-    labels = images.numbered_labels(names)
-    random = torch.Generator().manual_seed(0)
-    changes: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {
-        "accuracy": lambda x, y: x,
-        "noise": lambda x, y: (x + 0.1 * torch.randn(x.shape, generator=random)).clamp(0, 1),
-        "occlusion": lambda x, y: occluded(x, random),
-        "fgsm": lambda x, y: attacked(network, x, y),
-    }
-    found: dict[str, float] = {}
-    for kind, change in changes.items():
-        logits = torch.cat([_logits(network, change(x, y)) for x, y in zip(pixels.split(250), labels.split(250), strict=True)])
-        found[kind] = round(float((logits.argmax(1) == labels).float().mean()), 5)
-        if kind == "accuracy":
-            found["nll"] = round(float(functional.cross_entropy(logits, labels)), 4)
-    return found
-
-
-@torch.no_grad()
-def _logits(network: nn.Module, images: Tensor) -> Tensor:
-    return network(images)
-
-
-def occluded(images: Tensor, random: torch.Generator, size: int = 12) -> Tensor:
-    """Hide a square at a random place by grey."""
-    corners = torch.randint(0, images.shape[-1] - size + 1, (2, len(images)), generator=random)
-    inside = [(torch.arange(images.shape[-1]) - corner[:, None]) for corner in corners]
-    rows_hidden, columns_hidden = ((0 <= place) & (place < size) for place in inside)
-    return images.masked_fill((rows_hidden[:, :, None] & columns_hidden[:, None])[:, None], 0.5)
-
-
-def attacked(network: nn.Module, images: Tensor, labels: Tensor, size: float = 1 / 255) -> Tensor:
-    """Move each pixel by `size` in the direction that increases the loss (Goodfellow et al. 2015)."""
-    images = images.clone().requires_grad_()
-    (gradient,) = torch.autograd.grad(functional.cross_entropy(network(images), labels), images)
-    return (images + size * gradient.sign()).clamp(0, 1).detach()
+    exam = Exam(test_images, None, {}, noise=0.1, fgsm=1 / 255)
+    return {**measure(fitted.student, exam), "seconds": seconds, "pairs": as_text(rdm)}
 
 
 def main() -> None:

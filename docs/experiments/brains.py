@@ -31,6 +31,7 @@ from brainrdl.stimuli import default_transform
 from brainrdl.teachers import Teacher
 
 RUNS = Path("runs/experiments")
+RESULTS = Path(__file__).parent / "results"
 BLOCKS = "+".join(f"_blocks.{block}" for block in range(11, 16))
 SIZE = 224
 STEPS = {"optimizer": "momentum", "lr": 0.2, "evaluate_every": 3, "device": "cpu", "progress": False}
@@ -172,3 +173,13 @@ def looked_up(truth: TeacherRDMs, labels: Mapping[str, str], train: Sequence[str
     known = pairs.assign(mean=mean.numpy()).groupby(["one", "other"])["mean"].mean().to_dict()
     found = [known.get(tuple(sorted(pair)), float(mean.mean())) for pair in combinations(map(labels.get, test), 2)]
     return torch.tensor(found, dtype=torch.float64)
+
+
+def as_text(pairs: Tensor) -> str:
+    """Dissimilarities with four decimals, for a table; those of correlation distances are between 0 and 2."""
+    return " ".join(f"{value:.4f}" for value in pairs.tolist())
+
+
+def from_text(text: str) -> Tensor:
+    """Read what `as_text` wrote."""
+    return torch.tensor([float(value) for value in text.split()], dtype=torch.float64)

@@ -4,44 +4,51 @@ A linear map of EfficientNet-Lite0's blocks is fitted to human IT (see brains.py
 some of the subjects, and scored on objects that were held out, with subjects that it was fitted to and with others.
 Smaller sets of objects are parts of larger ones, with the categories in the same shares.
 
-    python docs/experiments/learning_curves.py            # fit what is missing, score, draw, and write the page
-    python docs/experiments/learning_curves.py --page     # only draw and write the page from the tables
+    python -m docs.experiments.learning_curves            # fit what is missing, score, draw, and write the page
+    python -m docs.experiments.learning_curves --page     # only draw and write the page from the tables
 """
 
 from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from brains import (
+
+from brainrdl.evaluation import HeldOut, score
+from docs.experiments.brains import (
     HUMAN_IT,
     IT,
     RUNS,
     STUDIES,
     Brain,
     all_studies,
+    as_text,
     brain,
     fit_map,
+    from_text,
     looked_up,
     pairs_of,
     reweighted,
     splits,
     unfitted_map,
 )
-from rdm_rows import Rows, as_text
+from docs.experiments.results import Results
+from docs.experiments.scoring import save
 
 SEEDS = range(5)
 N_STIMULI = (12, 24, 36, 48, 99)  # 99: all training objects, 73 or 74
 N_SUBJECTS = {HUMAN_IT: (1, 2, 3), IT: (1, 2, 4, 8)}
-KEYS = ("fitted_to", "n_stimuli", "n_subjects", "role", "shown", "seed", "fold")
+COLUMNS = ("fitted_to", "n_stimuli", "n_subjects", "seed", "fold", "role", "shown", "steps", "seconds", "pairs")
+KEY = ("fitted_to", "n_stimuli", "n_subjects", "role", "shown", "seed", "fold")
 
 
-def rows() -> Rows:
-    """Held-out RDMs of all fits."""
-    return Rows(RUNS / "learning_curves_rdms.csv", KEYS)
+def stored() -> Results:
+    """Held-out RDMs of all fits; they are not committed, because they are large and quickly made again."""
+    return Results(RUNS / "learning_curves_rdms.csv", COLUMNS, KEY)
 
 
 def run(seeds: range = SEEDS) -> None:
@@ -70,11 +77,14 @@ def drawn(source: Brain, n: int, seed: int, fold: int) -> list[str]:
     return [source.teacher.subjects[k] for k in sorted(order[:n])]
 
 
-def _predict(source: Brain, train: Sequence[str], test: Sequence[str], n: int, n_subjects: int, seed: int, fold: int) -> None:
+def _predict(
+    source: Brain, train: Sequence[str], test: Sequence[str], n: int, n_subjects: int, seed: int, fold: int
+) -> None:
     """Fit to some objects and subjects, and store what is predicted for the images of both studies."""
-    stored = rows()
+    table = stored()
     keys = {"fitted_to": source.name, "n_stimuli": n, "n_subjects": n_subjects, "seed": seed, "fold": fold}
-    if stored.has(role="category", shown=[*all_studies()][-1], **keys):
+    last = {"role": "category", "shown": [*all_studies()][-1]}
+    if tuple(str((keys | last)[what]) for what in KEY) in table.keys():
         return
     started = time.process_time()
     before = unfitted_map(source.features, train)
@@ -89,7 +99,57 @@ def _predict(source: Brain, train: Sequence[str], test: Sequence[str], n: int, n
             "category": looked_up(source.truth, source.features.labels or {}, train, test),
         }
         for role, pairs in found.items():
-            stored.add(keys | {"role": role, "shown": study, "steps": steps, "seconds": seconds, "pairs": as_text(pairs)})
+            table.add(
+                keys | {"role": role, "shown": study, "steps": steps, "seconds": seconds, "pairs": as_text(pairs)}
+            )
+
+
+# Scores
+
+
+def held_out(rows: pd.DataFrame, target: str, left_out: bool) -> list[HeldOut]:
+    """Stored RDMs for the images that the subjects of a target saw; with subjects that were not fitted, if asked."""
+    test_of = {(seed, fold): test for seed in SEEDS for fold, _, test in splits(brain(HUMAN_IT).features, seed)}
+    found = []
+    for row in rows[rows["shown"] == STUDIES[target]].to_dict("records"):
+        source, n = brain(row["fitted_to"]), row["n_subjects"]
+        known = drawn(source, n, row["seed"], row["fold"]) if left_out else []
+        whom = [subject for subject in source.teacher.subjects if subject not in known] if left_out else [""]
+        name = name_of(row)
+        found += [
+            HeldOut(
+                student=name, role=row["role"], target=target, base=name_of(row | {"role": "unfitted"}),
+                names=test_of[row["seed"], row["fold"]], pairs=from_text(row["pairs"]), seed=row["seed"],
+                fold=row["fold"], left_out=subject,
+            )
+            for subject in whom
+        ]  # fmt: skip
+    return found
+
+
+def name_of(row: Mapping[str, Any]) -> str:
+    """Name of a row of the tables."""
+    return f"{row['fitted_to']}, {row['n_stimuli']} objects, {row['n_subjects']} subjects, {row['role']}"
+
+
+def score_all() -> None:
+    """Score what is stored, and write the tables."""
+    rows, parts, differences = stored().rows(), [], []
+    for source in (HUMAN_IT, IT):
+        own = rows[rows["fitted_to"] == source]
+        for target in (HUMAN_IT, IT):
+            for few_subjects in (False, True):
+                chosen = own[(own["n_subjects"] > 0) == few_subjects]
+                others = few_subjects and source == target
+                found = score(held_out(chosen, target, others), {target: brain(target).truth}, ["spearman"])
+                wanted = {"fitted_to": source, "scored_on": target, "curve": "subjects" if few_subjects else "objects"}
+                parts.append(found.summary[found.summary["comparator"] == "spearman"].assign(**wanted))
+                differences.append(found.contrasts[found.contrasts["comparator"] == "spearman"].assign(**wanted))
+    table = pd.concat(parts, ignore_index=True)
+    numbers = table["student"].str.extract(r", (?P<n_objects>\d+) objects, (?P<n_fitted>\d+) subjects").astype(int)
+    save("learning_curves", table.join(numbers))
+    every = pd.concat(differences, ignore_index=True)
+    save("learning_curves_contrasts", every[every["other_role"].isin(["unfitted", "reweighted", "category"])])
 
 
 def main() -> None:
@@ -101,6 +161,8 @@ def main() -> None:
     words = parser.parse_args()
     if not words.page:
         run(SEEDS if words.seed is None else range(words.seed, words.seed + 1))
+    if not words.page and not words.only_fit:
+        score_all()
 
 
 if __name__ == "__main__":

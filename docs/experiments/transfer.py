@@ -4,8 +4,8 @@ A linear map of EfficientNet-Lite0's blocks is fitted to human IT of 4 subjects,
 subjects (see brains.py), and scored on all four, always with objects that it was not fitted to. It sees the images that
 the subjects saw: for the fit those of the fitted study, for the score those of the scored study.
 
-    python docs/experiments/transfer.py            # fit what is missing, score, draw, and write the page
-    python docs/experiments/transfer.py --page     # only draw and write the page from the tables
+    python -m docs.experiments.transfer            # fit what is missing, score, draw, and write the page
+    python -m docs.experiments.transfer --page     # only draw and write the page from the tables
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from brains import (
+from brainrdl.evaluation import HeldOut, score
+from brainrdl.teachers import control
+from docs.experiments.brains import (
     EVC,
     HUMAN_IT,
     IT,
@@ -24,38 +26,41 @@ from brains import (
     STUDIES,
     Brain,
     all_studies,
+    as_text,
     brain,
     fit_map,
+    from_text,
     looked_up,
     pairs_of,
     reweighted,
     splits,
     unfitted_map,
 )
-from rdm_rows import Rows, as_text
-
-from brainrdl.teachers import control
+from docs.experiments.results import Results
+from docs.experiments.scoring import planned, save
 
 REGIONS = (HUMAN_IT, MONKEY_IT, IT, EVC)
 PERMUTED = (HUMAN_IT, IT)  # regions with a permuted control
 SEEDS = range(5)
-KEYS = ("fitted_to", "role", "scored_on", "seed", "fold")
+COLUMNS = ("fitted_to", "seed", "fold", "role", "scored_on", "steps", "seconds", "pairs")
+KEY = ("fitted_to", "role", "scored_on", "seed", "fold")
 
 
-def rows() -> Rows:
-    """Held-out RDMs of all fits."""
-    return Rows(RUNS / "transfer_rdms.csv", KEYS)
+def stored() -> Results:
+    """Held-out RDMs of all fits; they are not committed, because they are large and quickly made again."""
+    return Results(RUNS / "transfer_rdms.csv", COLUMNS, KEY)
 
 
 def run(seeds: range = SEEDS) -> None:
     """Fit and predict what is missing, seed by seed."""
-    stored, regions = rows(), [brain(name) for name in REGIONS]
+    table, regions = stored(), [brain(name) for name in REGIONS]
+    done = table.keys()
     for seed in seeds:
         for source in regions:
             for fold, train, test in splits(source.features, seed):
-                if not stored.has(fitted_to=source.name, role="category", scored_on=REGIONS[-1], seed=seed, fold=fold):
+                if (source.name, "category", REGIONS[-1], str(seed), str(fold)) not in done:
                     for row in predicted(source, regions, seed, train, test):
-                        stored.add({"fitted_to": source.name, "seed": seed, "fold": fold} | row)
+                        table.add({"fitted_to": source.name, "seed": seed, "fold": fold} | row)
 
 
 def predicted(
@@ -82,7 +87,59 @@ def predicted(
             found["permuted"] = pairs_of(shuffled, shown, test)
         for target in (target for target in regions if STUDIES[target.name] == study):
             for role, pairs in found.items():
-                yield {"role": role, "scored_on": target.name, "steps": steps, "seconds": seconds, "pairs": as_text(pairs)}
+                yield {
+                    "role": role,
+                    "scored_on": target.name,
+                    "steps": steps,
+                    "seconds": seconds,
+                    "pairs": as_text(pairs),
+                }
+
+
+# Scores
+
+
+def student(source: str, role: str) -> str:
+    """Name of a row of the tables."""
+    words = {"student": "fitted to", "category": "categories of"}
+    return f"{words[role]} {source}" if role in words else f"fitted to {source}, {role}"
+
+
+def held_out() -> list[HeldOut]:
+    """All stored RDMs."""
+    names = {(seed, fold): test for seed in SEEDS for fold, _, test in splits(brain(HUMAN_IT).features, seed)}
+    return [
+        HeldOut(
+            student=student(row["fitted_to"], row["role"]), role=row["role"], target=row["scored_on"],
+            base=student(row["fitted_to"], "unfitted"), names=names[row["seed"], row["fold"]],
+            pairs=from_text(row["pairs"]), seed=row["seed"], fold=row["fold"],
+        )
+        for row in stored().rows().to_dict("records")
+    ]  # fmt: skip
+
+
+def score_all() -> None:
+    """Score what is stored, and write the tables."""
+    found = score(held_out(), {name: brain(name).truth for name in REGIONS}, ["spearman"])
+    save("transfer_summary", found.summary[found.summary["comparator"] == "spearman"])
+    wanted = found.contrasts[(found.contrasts["against"] == "mean") & (found.contrasts["comparator"] == "spearman")]
+    save("transfer_contrasts", planned(wanted, contrasts()))
+    fits = found.scores[(found.scores["against"] == "mean") & (found.scores["comparator"] == "spearman")]
+    save("transfer", fits[["student", "role", "target", "seed", "fold", "score", "n_conditions"]])
+
+
+def contrasts() -> dict[tuple[str, str, str], str]:
+    """The planned contrasts and their families."""
+    fitted = {name: student(name, "student") for name in REGIONS}
+    others = [(source, target) for source in REGIONS for target in REGIONS if source != target]
+    families: dict[tuple[str, str, str], str] = {}
+    for role in ("unfitted", "category", "reweighted"):
+        families |= {(fitted[one], student(one, role), target): f"minus {role}" for one, target in others}
+    families |= {
+        (fitted[own], fitted[other], own): "own region minus other"
+        for own, other in ((IT, EVC), (EVC, IT), (HUMAN_IT, EVC))
+    }
+    return families
 
 
 def main() -> None:
@@ -94,6 +151,8 @@ def main() -> None:
     words = parser.parse_args()
     if not words.page:
         run(SEEDS if words.seed is None else range(words.seed, words.seed + 1))
+    if not words.page and not words.only_fit:
+        score_all()
 
 
 if __name__ == "__main__":
