@@ -83,8 +83,8 @@ def _predict(
     """Fit to some objects and subjects, and store what is predicted for the images of both studies."""
     table = stored()
     keys = {"fitted_to": source.name, "n_stimuli": n, "n_subjects": n_subjects, "seed": seed, "fold": fold}
-    last = {"role": "category", "shown": [*all_studies()][-1]}
-    if tuple(str((keys | last)[what]) for what in KEY) in table.keys():
+    last, done = {"role": "category", "shown": [*all_studies()][-1]}, table.keys()
+    if tuple(str((keys | last)[what]) for what in KEY) in done:
         return
     started = time.process_time()
     before = unfitted_map(source.features, train)
