@@ -1,8 +1,8 @@
 """Brain data of two studies that showed the same 92 objects, and maps that are fitted to them.
 
 Kriegeskorte et al. (2008, doi 10.1016/j.neuron.2008.10.043): human IT of 4 subjects (2 sessions each) and monkey IT,
-the objects on grey. Cichy et al. (2014, doi 10.1038/nn.3635): IT and EVC of 15 other subjects, the same objects on white.
-The objects have the same names in both, so that an object which is held out is held out in both.
+the objects on grey. Cichy et al. (2014, doi 10.1038/nn.3635): IT and EVC of 15 other subjects, the same objects on
+white. The objects have the same names in both, so that an object which is held out is held out in both.
 
 The student is a linear map of the outputs of blocks 11 to 15 of EfficientNet-Lite0 (ImageNet weights from its package,
 extra `demo`), averaged over space and z-scored with the training images. The network is frozen, so its outputs are
