@@ -17,11 +17,14 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 
+from brainrdl import plot
 from brainrdl.evaluation import HeldOut, score
 from docs.experiments.brains import (
     HUMAN_IT,
     IT,
+    N_FOLDS,
     RUNS,
     STUDIES,
     Brain,
@@ -37,7 +40,7 @@ from docs.experiments.brains import (
     unfitted_map,
 )
 from docs.experiments.results import Results
-from docs.experiments.scoring import save
+from docs.experiments.scoring import draw, interval, load, markdown, missing, percent, save, write
 
 SEEDS = range(5)
 N_STIMULI = (12, 24, 36, 48, 99)  # 99: all training objects, 73 or 74
@@ -132,24 +135,194 @@ def name_of(row: Mapping[str, Any]) -> str:
     return f"{row['fitted_to']}, {row['n_stimuli']} objects, {row['n_subjects']} subjects, {row['role']}"
 
 
+def complete(rows: pd.DataFrame) -> pd.DataFrame:
+    """Keep the folds in which all points of a curve are known, so that all points have the same folds."""
+    n_points = {name: len(N_STIMULI) + len(N_SUBJECTS[name]) for name in N_SUBJECTS}
+    last = rows[(rows["role"] == "category") & (rows["shown"] == [*all_studies()][-1])]
+    found = last.groupby(["fitted_to", "seed", "fold"]).size().reset_index(name="n")
+    whole = found[found["n"] == found["fitted_to"].map(n_points)]
+    return rows.merge(whole.drop(columns="n"), on=["fitted_to", "seed", "fold"])
+
+
 def score_all() -> None:
     """Score what is stored, and write the tables."""
-    rows, parts, differences = stored().rows(), [], []
+    rows, parts, differences = complete(stored().rows()), [], []
     for source in (HUMAN_IT, IT):
         own = rows[rows["fitted_to"] == source]
         for target in (HUMAN_IT, IT):
             for few_subjects in (False, True):
                 chosen = own[(own["n_subjects"] > 0) == few_subjects]
+                if chosen.empty:
+                    continue
                 others = few_subjects and source == target
                 found = score(held_out(chosen, target, others), {target: brain(target).truth}, ["spearman"])
                 wanted = {"fitted_to": source, "scored_on": target, "curve": "subjects" if few_subjects else "objects"}
                 parts.append(found.summary[found.summary["comparator"] == "spearman"].assign(**wanted))
                 differences.append(found.contrasts[found.contrasts["comparator"] == "spearman"].assign(**wanted))
-    table = pd.concat(parts, ignore_index=True)
+    table = pd.concat(parts, ignore_index=True).assign(n_fits=lambda found: found["n_folds"] * found["n_seeds"])
     numbers = table["student"].str.extract(r", (?P<n_objects>\d+) objects, (?P<n_fitted>\d+) subjects").astype(int)
     save("learning_curves", table.join(numbers))
     every = pd.concat(differences, ignore_index=True)
     save("learning_curves_contrasts", every[every["other_role"].isin(["unfitted", "reweighted", "category"])])
+
+
+# Page
+
+ROLES = {"student": "fitted map", "reweighted": "reweighted", "category": "categories", "unfitted": "unfitted"}
+ALL_OBJECTS = 74  # training objects of a fold: 73 or 74
+
+
+def page() -> None:
+    """Draw the figures, and write the page from the tables."""
+    table = load("learning_curves")
+    table = table.assign(model=table["role"].map(ROLES), objects=table["n_objects"].clip(upper=ALL_OBJECTS))
+    draw("learning_curves_objects", figure(curve_of(table, "objects"), "objects"))
+    draw("learning_curves_subjects", figure(curve_of(table, "subjects"), "n_fitted"))
+    n_seeds = int(table["n_seeds"].max())
+    n_fits, n_planned = (
+        int(table.loc[table["role"] == "student"].drop_duplicates(COUNTED)["n_fits"].sum()),
+        planned_fits(),
+    )
+    text = PAGE.format(
+        n_seeds=n_seeds, fits=missing(n_fits, n_planned),
+        objects=markdown(by_objects(table)), subjects=markdown(by_subjects(table)),
+        **sentences(table),
+    )  # fmt: skip
+    write("learning_curves", text)
+
+
+COUNTED = ["fitted_to", "curve", "n_objects", "n_fitted"]
+
+
+def planned_fits() -> int:
+    """Number of fits of the plan."""
+    return len(SEEDS) * N_FOLDS * sum(len(N_STIMULI) + len(n) for n in N_SUBJECTS.values())
+
+
+def curve_of(table: pd.DataFrame, curve: str) -> pd.DataFrame:
+    """Rows of a curve, against the mean RDM, or single subjects if other subjects of the same study are scored."""
+    others = (curve == "subjects") & (table["fitted_to"] == table["scored_on"])
+    against = others.map({True: "subjects", False: "mean"})
+    return table[(table["curve"] == curve) & (table["against"] == against)]
+
+
+def figure(table: pd.DataFrame, x: str) -> Figure:
+    """A panel for each region fitted and each region scored."""
+    drawn = Figure(figsize=(10, 7), layout="constrained")
+    panels = [(source, target) for source in (HUMAN_IT, IT) for target in (HUMAN_IT, IT)]
+    for ax, (source, target) in zip(drawn.subplots(2, 2).flat, panels, strict=True):
+        rows = table[(table["fitted_to"] == source) & (table["scored_on"] == target)]
+        # ceilings of the same subjects and folds differ by rounding only
+        plot.learning_curve(
+            rows.assign(ceiling=rows["ceiling"].round(3)), x, "model", ax, legend=ax.get_subplotspec().is_first_col()
+        )
+        ax.set_xlabel("objects fitted" if x == "objects" else "subjects fitted")
+        other = x == "n_fitted" and source == target
+        ax.set_title(f"{source} → {'others of the same study' if other else target}", loc="right", fontsize=9)
+    return drawn
+
+
+def by_objects(table: pd.DataFrame) -> pd.DataFrame:
+    """Scores of the fitted map, and of the models beside it, by number of objects."""
+    rows = curve_of(table, "objects")
+    wide = rows.assign(shown=[interval(row) for _, row in rows.iterrows()])
+    wide = wide.pivot_table("shown", ["fitted_to", "scored_on", "model"], "objects", aggfunc="first", sort=False)
+    return wide.rename(columns=lambda n: f"{n} objects").reset_index().rename(columns=WORDS)
+
+
+def by_subjects(table: pd.DataFrame) -> pd.DataFrame:
+    """Scores of the fitted map by number of subjects, and of the categories."""
+    rows = curve_of(table, "subjects")
+    rows = rows[rows["role"].isin(["student", "category"])]
+    wide = rows.assign(shown=[interval(row) for _, row in rows.iterrows()])
+    wide = wide.pivot_table("shown", ["fitted_to", "scored_on", "model"], "n_fitted", aggfunc="first", sort=False)
+    return wide.fillna("").rename(columns=lambda n: f"{n} fitted").reset_index().rename(columns=WORDS)
+
+
+WORDS = {"fitted_to": "fitted to", "scored_on": "scored with"}
+
+
+def sentences(table: pd.DataFrame) -> dict[str, str]:
+    """Numbers in the text: scores with few and with all objects and subjects."""
+    objects, subjects = curve_of(table, "objects"), curve_of(table, "subjects")
+
+    def at(rows: pd.DataFrame, source: str, target: str, column: str, n: int, role: str = "student") -> pd.Series:
+        keys = (rows["fitted_to"] == source) & (rows["scored_on"] == target) & (rows[column] == n)
+        return rows[keys & (rows["role"] == role)].iloc[0]
+
+    few, half, most = N_STIMULI[0], 36, ALL_OBJECTS
+    first, last = N_SUBJECTS[IT][0], N_SUBJECTS[IT][-1]
+    found = {"few": str(few), "half": str(half), "most": str(most), "last": str(last)}
+    for label, n in (("few", few), ("half", half), ("most", most)):
+        found[f"human_{label}"] = interval(at(objects, HUMAN_IT, HUMAN_IT, "objects", n))
+        found[f"across_{label}"] = interval(at(objects, HUMAN_IT, IT, "objects", n))
+        found[f"reweighted_{label}"] = interval(at(objects, HUMAN_IT, HUMAN_IT, "objects", n, "reweighted"))
+        found[f"category_{label}"] = interval(at(objects, HUMAN_IT, HUMAN_IT, "objects", n, "category"))
+    for label, n in (("first", first), ("last", last)):
+        row = at(subjects, IT, IT, "n_fitted", n)
+        found[f"subjects_{label}"], found[f"share_{label}"] = interval(row), percent(row["share"])
+        found[f"other_{label}"] = interval(at(subjects, IT, HUMAN_IT, "n_fitted", n))
+    return found
+
+
+PAGE = """
+# How much brain data does a fit need?
+
+**Question.** A study can measure more stimuli or more subjects. Which of them improves a fit, and is there more to
+gain than the 92 objects and 4 or 15 subjects of these studies?
+
+**Data and student** are those of [the experiment on transfer](transfer.md): human IT of 4 subjects (Kriegeskorte et
+al. 2008) and of 15 others (Cichy et al. 2014), and a linear map of the channels of a pretrained network, whose
+number of steps is chosen by inner folds of the objects that it is fitted to.
+
+**Objects.** The map is fitted to {few} to {most} of the training objects of a fold. Smaller sets are parts of the
+larger ones, with the categories in the same shares. **Subjects.** The map is fitted to all training objects, and to
+the mean RDM of some of the subjects, drawn anew for each fold. It is scored with the other subjects of the same
+study (each one alone), and with the subjects of the other study (their mean RDM). Beside the map:
+feature-reweighted RSA, the mean dissimilarities of pairs of categories, and the network before the fit, each from
+the same objects and subjects.
+
+**Scores.** Spearman correlation for pairs of objects that were held out together, the same five folds for all
+points of a curve. Intervals of 95 % are over objects and subjects. {n_seeds} of 5 seeds of the folds. {fits} Curves
+are described, not tested: points of one curve share their objects and subjects, so that intervals of single points
+say little about differences between them.
+
+## Results
+
+![Held-out scores by the number of objects fitted](../figures/learning_curves_objects.png)
+
+*Left of the arrow: the region that was fitted; right: the region scored with, always with held-out objects.*
+
+{objects}
+
+![Held-out scores by the number of subjects fitted](../figures/learning_curves_subjects.png)
+
+{subjects}
+
+- **Objects.** Fitted to {few} objects of the 4 subjects, the map scores {human_few} with the same subjects; with
+  {half} {human_half}; with all {most} {human_most}. With the 15 others, the scores are {across_few}, {across_half}
+  and {across_most}. Reweighting scores {reweighted_few}, {reweighted_half} and {reweighted_most} with the 4
+  subjects, and the categories {category_few}, {category_half} and {category_most}.
+- **Subjects.** Fitted to one of the 15 subjects, the map scores {subjects_first} with single others of them
+  ({share_first} of the ceiling), and fitted to {last} {subjects_last} ({share_last}). With the mean RDM of the 4
+  subjects of the other study the scores are {other_first} and {other_last}.
+
+## What this does not show
+
+- Objects are of six categories. A set of other objects, or of other categories, may need more or fewer.
+- The number of steps is chosen from the objects that are fitted, which is noisy for {few} objects.
+- What a curve would do beyond its right end cannot be read from it.
+
+## Run it
+
+<!-- not run: takes about an hour -->
+```bash
+python -m docs.experiments.learning_curves
+```
+
+It continues where it stopped, scores, draws, and writes this page. `--page` only writes the page. Table:
+`docs/experiments/results/learning_curves.csv`.
+"""
 
 
 def main() -> None:
@@ -163,6 +336,8 @@ def main() -> None:
         run(SEEDS if words.seed is None else range(words.seed, words.seed + 1))
     if not words.page and not words.only_fit:
         score_all()
+    if not words.only_fit:
+        page()
 
 
 if __name__ == "__main__":

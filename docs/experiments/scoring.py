@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -81,9 +83,22 @@ def missing(found: int, planned_: int, what: str = "fits") -> str:
     return f"**{planned_ - found} of the {planned_} {what} of the plan are missing**; the command below adds them."
 
 
-def write(name: str, text: str) -> None:
-    """Write a page."""
-    (HERE / f"{name}.md").write_text(text.strip() + "\n", encoding="utf-8")
+def write(name: str, text: str, folder: Path = HERE) -> None:
+    """Write a page; paragraphs and list items are wrapped."""
+    blocks = re.split(r"(^```.*?^```$)", text.strip(), flags=re.MULTILINE | re.DOTALL)
+    wrapped = [block if block.startswith("```") else _wrapped(block) for block in blocks]
+    (folder / f"{name}.md").write_text("".join(wrapped) + "\n", encoding="utf-8")
+
+
+def _wrapped(text: str) -> str:
+    paragraphs = re.split(r"(\n{2,}|\n(?=- ))", text)
+    return "".join(one if one[:1] in ("|", "#", "!", "<", "\n", "") else _filled(one) for one in paragraphs)
+
+
+def _filled(paragraph: str) -> str:
+    indent = "  " if paragraph.startswith("- ") else ""
+    options = {"break_long_words": False, "break_on_hyphens": False, "subsequent_indent": indent}
+    return textwrap.fill(" ".join(paragraph.split()), 120, **options)
 
 
 def save(name: str, table: pd.DataFrame) -> None:
