@@ -1,8 +1,8 @@
 """What it would take to find the differences that were observed: numbers of objects and subjects.
 
 A map is fitted to human IT of 4 subjects for every second object, with everything that it is compared with, and
-predicts the RDM of the others; then the other way round. The RDMs of 15 other subjects for these objects are the pilot of
-`brainrdl.inference.power`.
+predicts the RDM of the others; then the other way round. The RDMs of 15 other subjects for these objects are the pilot
+of `brainrdl.inference.power`.
 
     python -m docs.experiments.power            # fit, compute the power, and write the page
     python -m docs.experiments.power --page     # only write the page from the table

@@ -86,11 +86,12 @@ def missing(found: int, planned_: int, what: str = "fits") -> str:
 def write(name: str, text: str, folder: Path = HERE) -> None:
     """Write a page; paragraphs and list items are wrapped."""
     blocks = re.split(r"(^```.*?^```$)", text.strip(), flags=re.MULTILINE | re.DOTALL)
-    wrapped = [block if block.startswith("```") else _wrapped(block) for block in blocks]
-    (folder / f"{name}.md").write_text("".join(wrapped) + "\n", encoding="utf-8")
+    parts = [block if block.startswith("```") else wrapped(block) for block in blocks]
+    (folder / f"{name}.md").write_text("".join(parts) + "\n", encoding="utf-8")
 
 
-def _wrapped(text: str) -> str:
+def wrapped(text: str) -> str:
+    """Text with paragraphs and list items of at most 120 columns."""
     paragraphs = re.split(r"(\n{2,}|\n(?=- ))", text)
     return "".join(one if one[:1] in ("|", "#", "!", "<", "\n", "") else _filled(one) for one in paragraphs)
 
