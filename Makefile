@@ -13,7 +13,7 @@ LOWEST := .venv-lowest
 LOWEST_PYTHON ?= python3.11
 LOWEST_TESTS ?= $(addprefix tests/,_core adapters cli datasets models plot rdms readers recipe reporting)
 
-.PHONY: help install demo test test-lowest shapes format check docs bench validity
+.PHONY: help install demo test test-lowest shapes format check docs bench validity experiments experiments-small
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 
@@ -63,6 +63,16 @@ validity: $(VENV)/.installed-test  ## run the simulations of docs/validity.md ag
 	$(BIN)/python tests/validity/permutation_tests.py --out docs/validity/permutation.csv
 	$(BIN)/python tests/validity/power.py --out docs/validity/power.csv
 	$(BIN)/python tests/validity/write_page.py
+
+experiments: $(VENV)/.installed-test  ## do what is missing of the experiments in docs/experiments (many hours, can be stopped at any time)
+	$(BIN)/python -m docs.experiments.run mnist
+	$(BIN)/python -m docs.experiments.run cifar100
+	$(BIN)/python -m docs.experiments.run architectures
+	$(BIN)/python -m docs.experiments.write_pages
+
+experiments-small: $(VENV)/.installed-test  ## the main finding of the experiments in a few minutes
+	$(BIN)/python -m docs.experiments.run small --out runs/experiments/small
+	$(BIN)/python -m docs.experiments.write_pages --show runs/experiments/small/small.csv
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(v < (3, 11) and f"brainrdl needs Python 3.11 or newer, {sys.executable} is {v[0]}.{v[1]}: name another, for example make PYTHON=python3.12")'

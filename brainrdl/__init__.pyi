@@ -36,7 +36,7 @@ from .models.student import Student as Student
 from .rdms.estimation import calc_rdm as calc_rdm
 from .readers.reading import read as read
 from .reporting.page import report as report
-from .runs.run_folder import FitResult as FitResult
+from .runs.finished_fits import FitResult as FitResult
 from .searchlights.searching import searchlight as searchlight
 from .sharing.exporting import export as export
 from .stimuli.named_images import Stimuli as Stimuli

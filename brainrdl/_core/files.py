@@ -373,6 +373,10 @@ def digest_tensor(tensor: Tensor) -> str:
     """
     import torch
 
+    if tensor.layout is not torch.strided:
+        entries = tensor.detach().to_sparse_coo().coalesce()
+        parts = map(digest_tensor, (entries.indices(), entries.values()))
+        return hash_words([str(tensor.layout), str(tuple(tensor.shape)), *parts])
     array = tensor.detach().cpu().contiguous()
     total = hashlib.sha256(f"{array.dtype} {tuple(array.shape)}".encode())
     # A uint8 view, because NumPy has no bfloat16.

@@ -20,7 +20,7 @@ from brainrdl.rdms.by_name import names as names_of
 from brainrdl.rdms.subjects import groups, in_words
 from brainrdl.recipe.building import make_loss
 from brainrdl.recipe.files import RECIPE
-from brainrdl.runs.run_folder import FitResult
+from brainrdl.runs.finished_fits import FitResult
 from brainrdl.sharing.finished_runs import FinishedRun, load_run
 from brainrdl.stimuli.named_images import Stimuli
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
-import numpy as np
 import pandas as pd
 
-from brainrdl._core.errors import arg, check_option, quote, refuse
+from brainrdl._core.errors import arg, quote, refuse
 from brainrdl.analysis.comparisons import SCORES
-from brainrdl.evaluation.rsatoolbox_result import result_of_scores
+from brainrdl.evaluation.rsatoolbox_result import of_one_target, result_of_table
 from brainrdl.rdms import conversion
 from brainrdl.rdms.by_name import names as names_of
 
@@ -23,22 +23,11 @@ if TYPE_CHECKING:
 
 def result_of(found: RSAResult, comparator: str | None, target: str | None) -> Result:
     """Make a `Result` of the scores with single subjects; see `RSAResult.to_result`."""
-    comparators, targets = (list(dict.fromkeys(found.scores[column])) for column in ("comparator", "target"))
-    comparator = check_option(comparator or comparators[0], comparators, "comparator")
-    if target is None and len(targets) > 1:
-        refuse(f"the analysis has the targets {quote(targets)}; choose one with {arg('target')}")
-    target = check_option(target or targets[0], targets, "target")
-    rows = found.scores[(found.scores["comparator"] == comparator) & (found.scores["target"] == target)]
-    shown = list(dict.fromkeys(zip(rows["model"], rows["layer"], strict=True)))
-    table = rows.pivot_table("score", ["model", "layer"], "subject", sort=False, dropna=False)
+    rows = of_one_target(found.scores, comparator, target, "analysis")
+    comparator, target = rows[["comparator", "target"]].iloc[0]
     bounds = found.summary.query("against == 'subjects' and comparator == @comparator and target == @target").iloc[0]
-    return result_of_scores(
-        [_model(found, *key) for key in shown],
-        np.stack([table.loc[key].to_numpy() for key in shown]),
-        comparator,
-        (bounds["ceiling_lower"], bounds["ceiling_upper"]),
-        int(bounds["n_stimuli"]),
-    )
+    ceiling = (bounds["ceiling_lower"], bounds["ceiling_upper"])
+    return result_of_table(rows, partial(_model, found), ceiling, int(bounds["n_stimuli"]))
 
 
 def _model(found: RSAResult, model: str, layer: str) -> ModelFixed:
@@ -79,6 +68,7 @@ def scores_of_result(result: Result, *, target: str = "", subjects: Sequence[str
 
     Examples
     --------
+    >>> import numpy as np
     >>> from rsatoolbox.inference import eval_fixed
     >>> from rsatoolbox.model import ModelFixed
     >>> from rsatoolbox.rdm import RDMs

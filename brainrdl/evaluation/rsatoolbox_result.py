@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
-from jaxtyping import Float
 
 from brainrdl._core.errors import arg, check_option, quote, refuse
 
@@ -61,43 +60,77 @@ def to_result(evaluation: Evaluation, comparator: str | None = None, *, target: 
     >>> result.evaluations.shape, result.method
     ((1, 1, 3), 'corr')
     """
-    scores = _scores(evaluation.scores, comparator, target)
-    shown = list(dict.fromkeys(zip(scores["student"], scores["layer"], strict=True)))
-    table = scores.pivot_table("score", ["student", "layer"], "subject", sort=False, dropna=False)
-    values = np.stack([table.loc[key].to_numpy() for key in shown])
+    found = evaluation.scores[evaluation.scores["against"] == "subjects"]
+    if found.empty:
+        refuse("the evaluation has no scores against subjects, which rsatoolbox's Result needs")
+    scores = of_one_target(found, comparator, target, "evaluation")
     lower, upper = scores[["ceiling_lower", "ceiling_upper"]].mean()
-    return result_of_scores(
-        [_model(evaluation.students, student, layer, scores["target"].iloc[0]) for student, layer in shown],
-        values,
-        scores["comparator"].iloc[0],
-        (lower, upper),
-        evaluation.teacher.n_cond,
+
+    def model(student: str, layer: str) -> Model:
+        return _model(evaluation.students, student, layer, scores["target"].iloc[0])
+
+    return result_of_table(
+        scores.rename(columns={"student": "model"}), model, (lower, upper), evaluation.teacher.n_cond
     )
 
 
-def result_of_scores(
-    models: Sequence[Model],
-    scores: Float[np.ndarray, "n_models n_subjects"],
-    comparator: str,
+def of_one_target(scores: pd.DataFrame, comparator: str | None, target: str | None, what: str) -> pd.DataFrame:
+    """Select the scores of one comparator and target, which must be chosen if there are several targets.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> scores = pd.DataFrame({"comparator": ["corr", "cosine"], "target": "IT", "score": [0.2, 0.3]})
+    >>> of_one_target(scores, "cosine", None, "analysis")["score"].tolist()
+    [0.3]
+    """
+    comparators, targets = (list(dict.fromkeys(scores[column])) for column in ("comparator", "target"))
+    comparator = check_option(comparator or comparators[0], comparators, "comparator")
+    if target is None and len(targets) > 1:
+        refuse(f"the {what} has the targets {quote(targets)}; choose one with {arg('target')}")
+    target = check_option(target or targets[0], targets, "target")
+    return scores[(scores["comparator"] == comparator) & (scores["target"] == target)]
+
+
+def result_of_table(
+    table: pd.DataFrame,
+    model_of: Callable[[str, str], Model],
     noise_ceiling: tuple[float, float],
     n_conditions: int,
 ) -> Result:
     """Make a `Result` as `rsatoolbox.inference.eval_fixed` does, with variances over subjects only.
 
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        Scores of one comparator and target: model, layer, comparator, subject, score; several rows of one subject are
+        averaged.
+    model_of : callable
+        ``model_of(model, layer)`` makes the model.
+    noise_ceiling : tuple of float
+        Lower and upper bound.
+    n_conditions : int
+        Number of conditions of the RDMs.
+
     Examples
     --------
+    >>> import pandas as pd
     >>> from rsatoolbox.model import ModelFixed
-    >>> scores = np.array([[0.1, 0.2, 0.3]])
-    >>> result_of_scores([ModelFixed("size", np.arange(6.0))], scores, "corr", (0.2, 0.4), 4).get_means()
+    >>> columns = {"model": "size", "layer": "", "comparator": "corr"}
+    >>> table = pd.DataFrame({**columns, "subject": list("abc"), "score": [0.1, 0.2, 0.3]})
+    >>> result_of_table(table, lambda model, layer: ModelFixed(model, np.arange(6.0)), (0.2, 0.4), 4).get_means()
     array([0.2])
     """
     from rsatoolbox.inference.result import Result
 
+    shown = list(dict.fromkeys(zip(table["model"], table["layer"], strict=True)))
+    by_subject = table.pivot_table("score", ["model", "layer"], "subject", sort=False, dropna=False)
+    scores = np.stack([by_subject.loc[key].to_numpy() for key in shown])
     n_subjects = scores.shape[1]
     result = Result(
-        models,
+        [model_of(*key) for key in shown],
         scores[None],
-        method=comparator,
+        method=table["comparator"].iloc[0],
         cv_method="fixed",
         noise_ceiling=np.array(noise_ceiling),
         variances=np.cov(scores, ddof=0) / n_subjects if n_subjects > 1 else None,
@@ -106,19 +139,6 @@ def result_of_scores(
     )
     result.n_pattern = n_conditions  # after its variances are computed, as in eval_fixed
     return result
-
-
-def _scores(scores: pd.DataFrame, comparator: str | None, target: str | None) -> pd.DataFrame:
-    """Keep the scores against subjects of one comparator and target."""
-    found = scores[scores["against"] == "subjects"]
-    if found.empty:
-        refuse("the evaluation has no scores against subjects, which rsatoolbox's Result needs")
-    comparator = check_option(comparator or found["comparator"].iloc[0], found["comparator"].unique(), "comparator")
-    targets = list(found["target"].unique())
-    if target is None and len(targets) > 1:
-        refuse(f"the evaluation has the targets {quote(targets)}; choose one with {arg('target')}")
-    target = check_option(target or targets[0], targets, "target")
-    return found[(found["comparator"] == comparator) & (found["target"] == target)]
 
 
 def _model(students: RDMs, student: str, layer: str, target: str) -> Model:

@@ -16,7 +16,8 @@ from brainrdl._core.errors import refuse
 from brainrdl._core.files import read_safetensors
 from brainrdl.evaluation.fresh_students import with_new_terms, without_choice
 from brainrdl.models.student import Student
-from brainrdl.runs.run_folder import WEIGHTS, FitResult
+from brainrdl.runs.finished_fits import FitResult
+from brainrdl.runs.run_folder import WEIGHTS
 from brainrdl.stimuli.named_images import Stimuli
 from brainrdl.teachers.protocol import Teacher
 from brainrdl.training.loop import fit

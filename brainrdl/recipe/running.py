@@ -32,7 +32,7 @@ from brainrdl.recipe.final_fit import fit_to_all
 from brainrdl.recipe.schema import EvaluationSection, Recipe
 from brainrdl.recipe.spelling import in_recipe
 from brainrdl.runs import checkpoint as _checkpoint, run_folder
-from brainrdl.runs.run_folder import FitResult
+from brainrdl.runs.finished_fits import FitResult
 from brainrdl.stimuli.categories import groups_of
 from brainrdl.stimuli.named_images import Stimuli
 from brainrdl.teachers.protocol import known_conditions

@@ -85,6 +85,7 @@ def _keys(section: str, options: type, optional: Sequence[str] = ()) -> Any:
 
 
 def _checked(option: Option, place: str, value: Any) -> Any:
+    value = "no" if value is False and "no" in get_args(option.kind) else value  # YAML 1.1 reads no as false
     found = option.check(_number(value) if float in members(option.kind) else value, place)
     return _expanded(found) if isinstance(found, Path) else found
 

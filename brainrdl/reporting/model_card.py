@@ -19,7 +19,7 @@ from brainrdl.reporting.page import _open
 from brainrdl.reporting.run import Run, comparators_of, is_fitted, kinds_of, rows_of
 from brainrdl.reporting.tables import Table, provenance_rows, summary_tables
 from brainrdl.reporting.wording import and_joined, fit_headline, headlines, limits_of, number, span
-from brainrdl.runs.run_folder import FitResult
+from brainrdl.runs.finished_fits import FitResult
 from brainrdl.similarity.comparators import label_of
 
 _TAGS = ("brainrdl", "neuroscience", "representational-similarity-analysis", "representational-distance-learning")

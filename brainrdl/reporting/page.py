@@ -26,8 +26,9 @@ from brainrdl.reporting.run import Run, students_of
 from brainrdl.reporting.side_by_side import page_of_several
 from brainrdl.reporting.tables import contrast_tables, long_table, provenance_rows, subject_table, summary_tables
 from brainrdl.reporting.wording import and_joined, fit_headline, headlines, limits_of
+from brainrdl.runs.finished_fits import FitResult, read_history
 from brainrdl.runs.provenance import describe, gather_provenance
-from brainrdl.runs.run_folder import HISTORY, PROVENANCE, SETTINGS, WEIGHTS, FitResult, read_history
+from brainrdl.runs.run_folder import HISTORY, PROVENANCE, SETTINGS, WEIGHTS
 from brainrdl.stimuli.named_images import Stimuli
 
 if TYPE_CHECKING:

@@ -27,7 +27,7 @@ from brainrdl.models.readout import Readout, ReadoutHead, steps_of
 from brainrdl.models.student import Student
 from brainrdl.recipe.building import make_loss
 from brainrdl.reporting.model_card import card_of
-from brainrdl.runs.run_folder import FitResult
+from brainrdl.runs.finished_fits import FitResult
 from brainrdl.sharing import plain_model
 from brainrdl.sharing.finished_runs import FinishedRun, load_run
 from brainrdl.sharing.loading_script import SCRIPT, network_source, script_of

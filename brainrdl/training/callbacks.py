@@ -11,7 +11,7 @@ from torch import Tensor
 from brainrdl._core.errors import check_option, refuse
 
 if TYPE_CHECKING:
-    from brainrdl.runs.run_folder import FitResult
+    from brainrdl.runs.finished_fits import FitResult
 
 Event = Literal["on_step", "on_look", "on_end"]
 

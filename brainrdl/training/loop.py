@@ -23,9 +23,9 @@ from brainrdl._core.signals import Stopped, deferred
 from brainrdl._core.threads import threads_for
 from brainrdl.loss.rdm_loss import RDMLoss
 from brainrdl.models.student import Student
-from brainrdl.runs import checkpoint as _checkpoint, run_folder
+from brainrdl.runs import checkpoint as _checkpoint, finished_fits, run_folder
 from brainrdl.runs.checkpoint import State
-from brainrdl.runs.run_folder import FitResult
+from brainrdl.runs.finished_fits import FitResult
 from brainrdl.stimuli.named_images import Stimuli
 from brainrdl.teachers.protocol import Teacher
 from brainrdl.training.callbacks import Callback, called
@@ -146,7 +146,7 @@ def fit(
     start_alike(student)
     settings, facts = identify(planned, accelerator.device)
     if folder and resume and (folder / run_folder.WEIGHTS).exists():
-        fitted = run_folder.load_fit(folder, student, settings)
+        fitted = finished_fits.load_fit(folder, student, settings)
         called(callbacks, "on_end", fitted)
         return fitted
 
@@ -161,14 +161,14 @@ def fit(
         ):
             accelerator.wait_for_everyone()  # until the folder is ready
             if folder and (folder / run_folder.WEIGHTS).exists():  # finished by another process before the lock
-                fitted = run_folder.load_fit(folder, student, settings)
+                fitted = finished_fits.load_fit(folder, student, settings)
             else:
                 state = _start(prepared, folder, target)
                 shown = progress and accelerator.is_main_process
                 _train(prepared, state, callbacks, folder, target, asked_to_stop, shown)
                 fitted = _finish(prepared, student, state, folder)
                 if target:
-                    run_folder.save_fit(fitted)
+                    finished_fits.save_fit(fitted)
     accelerator.wait_for_everyone()  # the folder is complete when `fit` returns on any rank
     called(callbacks, "on_end", fitted)
     return fitted

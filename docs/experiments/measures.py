@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from docs.experiments.results import pack
 from torch import Tensor
 from torch.nn import functional
 
 from brainrdl import FeatureTeacher, Stimuli, Student
 from brainrdl.dissimilarity import resolve
 from brainrdl.similarity import corr
+from docs.experiments.results import pack
 
 N_BINS = 15  # of confidence, as in Guo et al. (2017), doi 10.48550/arXiv.1706.04599
 N_RDM = 500  # test images whose RDMs are compared

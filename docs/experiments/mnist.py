@@ -1,11 +1,12 @@
 """Experiment 1: MNIST with few labels, a LeNet-size student and a larger CNN as teacher.
 
-    python -m docs.experiments.mnist --jobs 2
+python -m docs.experiments.run mnist --jobs 2
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import cache, lru_cache, partial
 from pathlib import Path
 
@@ -17,25 +18,51 @@ from torch import nn
 from brainrdl import FeatureTeacher, NetworkTeacher, Stimuli, Student, Task, datasets, fit
 from brainrdl.models import build
 from docs.experiments.measures import Exam, error_rate
-from docs.experiments.protocol import METHODS, Experiment, Problem, Setting, main
+from docs.experiments.networks import mnist_cnn
+from docs.experiments.protocol import METHODS, RESULTS, Experiment, Problem, Setting, teachers
+from docs.experiments.statistics import Contrast
 
-WORK = Path("runs/experiments")  # the trained teacher and its patterns
-STAGES = {"conv2": "conv2", "fc1": "fc1", "logits": "logits"}
-N_TUNING = 2000
-TRAINING = {"lr": (0.004, 0.001, 0.01), "weight_decay": (1e-3, 1e-4, 1e-1)}
-FIT = {"batch_size": 100, "optimizer": "adamw", "schedule": "cosine", "channels_last": True, "device": "cpu"}
+WORK = Path("runs/experiments")  # the trained teachers
+N_TUNING = 2000  # validation images of the trials
+TRAINING = {"lr": (0.004, 0.002, 0.012), "weight_decay": (1e-3, 1e-4, 1e-1)}
+FIT = {"batch_size": 50, "optimizer": "adamw", "schedule": "cosine", "channels_last": True, "device": "cpu"}
 
 
-def teacher_network() -> nn.Module:
-    """Two convolution stages of 32 and 64 channels and a hidden layer."""
-    return nn.Sequential(
-        OrderedDict(
-            conv1=nn.Sequential(nn.Conv2d(1, 32, 3, padding=1), nn.BatchNorm2d(32), nn.ReLU(), nn.MaxPool2d(2)),
-            conv2=nn.Sequential(nn.Conv2d(32, 64, 3, padding=1), nn.BatchNorm2d(64), nn.ReLU(), nn.MaxPool2d(2)),
-            fc1=nn.Sequential(nn.Flatten(), nn.Linear(64 * 49, 128), nn.ReLU(), nn.Dropout(0.5)),
-            logits=nn.Linear(128, 10),
-        )
-    )
+def lenet() -> nn.Module:
+    """LeNet-5's sizes with ReLU and max pooling; 61,706 parameters."""
+    return build("lenet").module
+
+
+@dataclass(frozen=True)
+class Design:
+    """What differs between settings.
+
+    Parameters
+    ----------
+    n_labels, n_unlabelled : int
+        Numbers of labelled digits, and of further digits without labels.
+    wrong_labels : float
+        Proportion of labelled digits with the label of another class.
+    steps, teacher_steps : int
+        Training steps of the students (batches of 50), and of the teacher (batches of 128 of all 60,000 digits).
+    student, teacher : callable
+        Make the networks.
+    stages : sequence of (student's layer, teacher's layer)
+    """
+
+    n_labels: int
+    steps: int = 1200
+    n_unlabelled: int = 0
+    wrong_labels: float = 0.0
+    teacher_steps: int = 3000
+    student: Callable[[], nn.Module] = lenet
+    teacher: Callable[[], nn.Module] = mnist_cnn
+    stages: Sequence[tuple[str, str]] = (("conv2", "conv2"), ("fc1", "fc1"), ("logits", "logits"))
+
+    @property
+    def layers(self) -> list[str]:
+        """Layers of the teacher."""
+        return [layer for _, layer in self.stages]
 
 
 @cache
@@ -45,30 +72,30 @@ def digits(train: bool) -> Stimuli:
 
 
 @cache
-def teacher(steps: int = 3000) -> nn.Module:
+def teacher(make: Callable[[], nn.Module], steps: int) -> nn.Module:
     """Teacher trained on all training digits; it is trained once and stored."""
-    network, path = teacher_network(), WORK / f"mnist_teacher_{steps}.safetensors"
-    if path.exists():
-        network.load_state_dict(load_file(path))
-        return network
-    torch.manual_seed(0)
-    student = Student(teacher_network(), list(STAGES), batchnorm="train")
-    options = {"steps": steps, "batch_size": 128, "lr": 0.002, "schedule": "cosine", "evaluate_every": steps}
-    network = fit(student, None, digits(True), rdm_weight=0, task=Task(), channels_last=True, **options).student.model
-    network.to(memory_format=torch.contiguous_format)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    save_file({name: value.contiguous() for name, value in network.state_dict().items()}, path)
-    print(f"teacher: test error {error_rate(student, digits(False))[0]:.2%}")
+    path = WORK / f"{make.__name__}_{steps}.safetensors"
+    if not path.exists():
+        torch.manual_seed(0)
+        network = make()
+        student = Student(network, [list(dict(network.named_children()))[-1]], batchnorm="train")
+        options = {"steps": steps, "batch_size": 128, "lr": 0.002, "schedule": "cosine", "evaluate_every": steps}
+        fit(student, None, digits(True), rdm_weight=0, task=Task(), **options)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file(network.state_dict(), path)
+        teachers(RESULTS).add({"teacher": path.stem, "error": error_rate(student, digits(False))[0]})
+    network = make()
+    network.load_state_dict(load_file(path))
     return network
 
 
-def patterns_of(network: nn.Module, stimuli: Stimuli) -> dict[str, np.ndarray]:
-    """Patterns of all layers of the teacher, in half precision."""
-    source = NetworkTeacher(network, list(STAGES), name="CNN teacher")
+def patterns_of(network: nn.Module, layers: Sequence[str], stimuli: Stimuli) -> dict[str, np.ndarray]:
+    """Patterns of a network's layers, in half precision."""
+    source = NetworkTeacher(network, list(layers), name="teacher")
     parts = [
         source.patterns(stimuli.batch(stimuli.names[start : start + 500])) for start in range(0, len(stimuli), 500)
     ]
-    return {layer: torch.cat([part[layer] for part in parts]).half().numpy() for layer in STAGES}
+    return {layer: torch.cat([part[layer] for part in parts]).half().numpy() for layer in layers}
 
 
 def drawn(n_labels: int, seed: int) -> tuple[Stimuli, tuple[str, ...]]:
@@ -77,78 +104,105 @@ def drawn(n_labels: int, seed: int) -> tuple[Stimuli, tuple[str, ...]]:
     order = torch.randperm(len(train), generator=torch.Generator().manual_seed(seed)).tolist()
     shuffled = [train.names[i] for i in order]
     labels = train.labels or {}
-    chosen = {name for digit in train.categories for name in _first(shuffled, labels, digit, n_labels // 10)}
+    if n_labels == len(train):
+        return train, ()
+    of = {digit: [name for name in shuffled if labels[name] == digit][: n_labels // 10] for digit in train.categories}
+    chosen = {name for names in of.values() for name in names}
     return train.select(name for name in shuffled if name in chosen), tuple(n for n in shuffled if n not in chosen)
 
 
-def _first(names: list[str], labels: dict[str, str], digit: str, n: int) -> list[str]:
-    return [name for name in names if labels[name] == digit][:n]
-
-
 @lru_cache(maxsize=2)
-def problem(n_labels: int, steps: int, n_unlabelled: int, seed: int) -> Problem:
-    """1,000 labelled digits, for example, and the teacher's patterns of them."""
-    labelled, others = drawn(n_labels, seed)
-    unlabelled = digits(True).select(others[-n_unlabelled:]) if n_unlabelled else None
+def problem(design: Design, seed: int) -> Problem:
+    """Labelled digits of a seed, and the teacher's patterns of all digits in use."""
+    labelled, others = drawn(design.n_labels, seed)
+    return _problem(design, seed, labelled, others)
+
+
+def _problem(design: Design, seed: int, labelled: Stimuli, others: Sequence[str]) -> Problem:
+    unlabelled = digits(True).select(others[-design.n_unlabelled :]) if design.n_unlabelled else None
     shown = labelled if unlabelled is None else digits(True).select(labelled.names + unlabelled.names)
-    found = patterns_of(teacher(), shown)
+    found = patterns_of(teacher(design.teacher, design.teacher_steps), design.layers, shown)
     return Problem(
-        labelled,
-        lambda: build("lenet").module,
-        STAGES,
+        _with_wrong_labels(labelled, design.wrong_labels, seed) if design.wrong_labels else labelled,
+        design.student,
+        dict(design.stages),
         found,
         shown.names,
-        found["logits"],
+        found[design.layers[-1]],
         dissimilarity="euclidean",
-        fit=FIT | {"steps": steps},
+        fit=FIT | {"steps": design.steps},
         unlabelled=unlabelled,
-        random_patterns=lambda: _random_patterns(seed, shown),
+        random_patterns=partial(_random_patterns, design, seed, shown),
     )
 
 
-def _random_patterns(seed: int, shown: Stimuli) -> dict[str, np.ndarray]:
+def _with_wrong_labels(labelled: Stimuli, proportion: float, seed: int) -> Stimuli:
+    """Give the first digits, which are in random order, the label of another class."""
+    random, labels = np.random.default_rng(seed), dict(labelled.labels or {})
+    for name in labelled.names[: round(proportion * len(labelled))]:
+        labels[name] = random.choice([other for other in labelled.categories if other != labels[name]])
+    return labelled.with_labels(labels)
+
+
+def _random_patterns(design: Design, seed: int, shown: Stimuli) -> dict[str, np.ndarray]:
     torch.manual_seed(seed)
-    return patterns_of(teacher_network(), shown)
+    return patterns_of(design.teacher(), design.layers, shown)
 
 
-@cache
-def tuning(n_labels: int, steps: int, n_unlabelled: int) -> tuple[Problem, Stimuli]:
+@lru_cache(maxsize=1)
+def tuning(design: Design) -> tuple[Problem, Stimuli]:
     """Digits of a further seed, and others for validation."""
-    _, others = drawn(n_labels, 1000)
-    return problem(n_labels, steps, n_unlabelled, 1000), digits(True).select(others[:N_TUNING])
+    labelled, others = drawn(min(design.n_labels, len(digits(True)) - N_TUNING), 1000)
+    return _problem(design, 1000, labelled, others[N_TUNING:]), digits(True).select(others[:N_TUNING])
 
 
 @cache
-def exam() -> Exam:
+def exam(design: Design) -> Exam:
     """All test digits."""
     test = digits(False)
     few = test.select(test.names[:500])
-    features = FeatureTeacher(patterns_of(teacher(), few), names=few.names, dissimilarity="euclidean")
-    return Exam(test, features, STAGES, noise=0.3, fgsm=0.1)
+    rows = patterns_of(teacher(design.teacher, design.teacher_steps), design.layers, few)
+    features = FeatureTeacher(rows, names=few.names, dissimilarity="euclidean")
+    return Exam(test, features, dict(design.stages), noise=0.3, fgsm=0.1)
 
 
-def setting(name: str, n_labels: int, steps: int, n_unlabelled: int = 0, seeds: int = 10, trials: int = 4) -> Setting:
-    """A setting of the experiment."""
-    made = partial(problem, n_labels, steps, n_unlabelled)
-    return Setting(
-        name, made, partial(tuning, n_labels, steps, n_unlabelled), exam, seeds, trials, TRAINING, ORDER
-    )
-
-
-FIRST = (
-    "cross-entropy", "RDL, several stages", "KD", "RDL + KD", "label RDM", "permuted within class",
-)  # fmt: skip
+FIRST = ("cross-entropy", "RDL, several stages", "KD", "RDL + KD", "label RDM", "permuted within class")
 ORDER = (*FIRST, *(name for name in METHODS if name not in FIRST))
+
+
+def setting(
+    name: str,
+    design: Design,
+    seeds: int = 10,
+    trials: int = 4,
+    methods: Sequence[str] = ORDER,
+    tuned_as: str | None = None,
+) -> Setting:
+    """A setting of the experiment."""
+    made = partial(problem, design), partial(tuning, design), partial(exam, design)
+    return Setting(name, *made, seeds, trials, TRAINING, methods, tuned_as)
+
+
+BASE = "1,000 labels"
 EXPERIMENT = Experiment(
     "mnist",
     (
-        setting("1,000 labels", 1000, 1000),
-        setting("1,000 labels, 9,000 unlabelled", 1000, 1000, 9000),
-        setting("100 labels", 100, 1000),
-        setting("5,000 labels", 5000, 1000),
-        setting("60,000 labels", 60000, 3000, seeds=5),
+        setting(BASE, Design(1000)),
+        setting("1,000 labels, 9,000 unlabelled", Design(1000, n_unlabelled=9000), methods=FIRST[:4], tuned_as=BASE),
+        setting("100 labels", Design(100), methods=FIRST, tuned_as=BASE),
+        setting("5,000 labels", Design(5000), methods=FIRST, tuned_as=BASE),
+        setting("1,000 labels, 20 % wrong", Design(1000, wrong_labels=0.2), methods=FIRST, tuned_as=BASE),
+        setting("60,000 labels", Design(60000, steps=6000), seeds=5, methods=FIRST, tuned_as=BASE),
     ),
 )
 
-if __name__ == "__main__":
-    main(EXPERIMENT)
+RDL = "RDL, several stages"
+CONTRASTS = [
+    Contrast(one.name, first, second)
+    for one in EXPERIMENT.settings
+    for first, second in (
+        (RDL, "cross-entropy"), (RDL, "label RDM"), (RDL, "KD"), ("RDL + KD", RDL), ("RDL + KD", "KD"),
+        ("permuted within class", "cross-entropy"),
+    )
+    if {first, second} <= set(one.methods)
+]  # fmt: skip

@@ -130,6 +130,8 @@ class Method:
         Use the chosen settings of this method, instead of a search.
     last_only : bool
         Read only the last stage of the student.
+    labelled_only : bool
+        Leave out images without labels, because the method needs labels.
     """
 
     name: str
@@ -137,6 +139,12 @@ class Method:
     space: Mapping[str, tuple[float, float, float]] = field(default_factory=dict)
     settings_of: str | None = None
     last_only: bool = False
+    labelled_only: bool = False
+
+    def seen(self, problem: Problem) -> Problem:
+        """Return the part of the problem that the method uses."""
+        part = problem.last() if self.last_only else problem
+        return replace(part, unlabelled=None) if self.labelled_only else part
 
 
 def _cross_entropy(problem: Problem, seed: int) -> dict[str, Any]:
@@ -166,6 +174,11 @@ def _kd(problem: Problem, seed: int, kd_weight: float, temperature: float) -> di
 def _rdl(problem: Problem, seed: int, weight: float) -> dict[str, Any]:
     loss = RDMLoss(dissimilarity=problem.dissimilarity, match=problem.stages)
     return {"teacher": problem.features(), "rdm_weight": weight, "loss": loss}
+
+
+def _rdl_whitened(problem: Problem, seed: int, weight: float) -> dict[str, Any]:
+    made = _rdl(problem, seed, weight)
+    return made | {"loss": replace(made["loss"], similarity="corr_cov")}
 
 
 def _rdl_2016(problem: Problem, seed: int, weight: float) -> dict[str, Any]:
@@ -226,7 +239,7 @@ def _spectrum(problem: Problem, seed: int) -> Teacher:
     return replace(problem, patterns=drawn).features()
 
 
-WEIGHT = {"weight": (5.0, 1.0, 15.0)}
+WEIGHT = {"weight": (5.0, 2.0, 20.0)}
 KD = {"kd_weight": (1.0, 0.3, 5.0), "temperature": (4.0, 2.0, 8.0)}
 SEVERAL = "RDL, several stages"
 METHODS = {
@@ -236,23 +249,20 @@ METHODS = {
         Method("label smoothing", _smoothing, {"smoothing": (0.1, 0.05, 0.3)}),
         Method("KD", _kd, KD),
         Method("hints", _term(lambda p: Hints(p.standardised(), p.stages)), {"weight": (1.0, 0.1, 10.0)}),
-        Method(
-            "RKD", _term(lambda p: RelationalDistillation(p.features(), p.stages)), {"weight": (25.0, 1.0, 100.0)}
-        ),
+        Method("RKD", _term(lambda p: RelationalDistillation(p.features(), p.stages)), {"weight": (25.0, 1.0, 100.0)}),
         Method(
             "SP", _term(lambda p: SimilarityPreserving(p.features(), p.stages)), {"weight": (3000.0, 100.0, 10000.0)}
         ),
-        Method(
-            "PKT", _term(lambda p: ProbabilisticTransfer(p.features(), p.stages)), {"weight": (3e4, 1e3, 3e5)}
-        ),
+        Method("PKT", _term(lambda p: ProbabilisticTransfer(p.features(), p.stages)), {"weight": (3e4, 1e3, 3e5)}),
         Method("CKA", _term(lambda p: KernelAlignment(p.features(), p.stages)), {"weight": (1.0, 0.3, 10.0)}),
         Method("RDL as in 2016", _rdl_2016, {"weight": (1e-4, 1e-6, 1e-2)}),
         Method("RDL", _rdl, WEIGHT, last_only=True),
         Method(SEVERAL, _rdl, WEIGHT),
+        Method("RDL, whitened", _rdl_whitened, WEIGHT),
         Method("RDL + KD", _rdl_kd, WEIGHT | KD),
-        Method("label RDM", _with(_labels), WEIGHT),
+        Method("label RDM", _with(_labels), WEIGHT, labelled_only=True),
         Method("permuted teacher", _with(_permuted), settings_of=SEVERAL),
-        Method("permuted within class", _with(_permuted_within), settings_of=SEVERAL),
+        Method("permuted within class", _with(_permuted_within), settings_of=SEVERAL, labelled_only=True),
         Method("random network", _with(_random_network), settings_of=SEVERAL),
         Method("teacher's spectrum", _with(_spectrum), settings_of=SEVERAL),
     )
@@ -276,7 +286,7 @@ def learn(problem: Problem, method: str, options: Mapping[str, float], seed: int
         Of the initial weights, batches and the control teachers.
     """
     own = {name: value for name, value in options.items() if name not in TRAINING}
-    whole, problem = problem, problem.last() if METHODS[method].last_only else problem
+    whole, problem = problem, METHODS[method].seen(problem)
     added = METHODS[method].make(problem, seed, **own)
     task = added.pop("task", {})
     training = {name: value for name, value in options.items() if name in TRAINING}
@@ -302,7 +312,7 @@ def _streams(problem: Problem, uses_rdm_images: bool) -> tuple[Stimuli, Stimuli 
     """Images of the RDM, and those of the task if they differ."""
     if problem.unlabelled is None or not uses_rdm_images:
         return problem.labelled, None
-    both = join_stimuli([problem.labelled, problem.unlabelled]).with_augmentation(problem.labelled.augmentation)
+    both = join_stimuli(problem.labelled, problem.unlabelled).with_augmentation(problem.labelled.augmentation)
     return both, problem.labelled
 
 
@@ -383,6 +393,11 @@ def trials_of(experiment: str, folder: Path = RESULTS) -> Results:
     )
 
 
+def teachers(folder: Path = RESULTS) -> Results:
+    """Test errors of the teachers and probes."""
+    return Results(folder / "teachers.csv", ("teacher", "error"), ("teacher",))
+
+
 def chosen(experiment: str, setting: Setting, method: str, folder: Path) -> dict[str, float] | None:
     """Settings of the trial with the fewest errors (then the lowest NLL); None if trials are missing."""
     name = METHODS[method].settings_of or method
@@ -428,7 +443,7 @@ def run_final(experiment: str, setting: Setting, method: str, seed: int, folder:
 
 def missing(experiment: Experiment, setting: Setting, methods: Sequence[str], seeds: int, folder: Path) -> list[tuple]:
     """List what is to be done in a setting, in order: trials, then seeds of all methods in turn."""
-    tried, done = trials_of(experiment.name, folder).keys(), results_of(experiment.name, folder).keys()
+    tried, done = trials_of(experiment.name, folder).done(), results_of(experiment.name, folder).done()
     tuned = dict.fromkeys(METHODS[method].settings_of or method for method in methods)
     trials = [
         (run_trial, setting, method, number)

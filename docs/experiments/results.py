@@ -54,7 +54,7 @@ class Results:
         table = pd.DataFrame(whole, columns=lines[0]).apply(_numbers)
         return table.drop_duplicates(list(self.key)).reset_index(drop=True)
 
-    def keys(self) -> set[tuple[str, ...]]:
+    def done(self) -> set[tuple[str, ...]]:
         """Return the keys of all rows, as text."""
         return {tuple(map(str, key)) for key in self.rows()[list(self.key)].itertuples(index=False)}
 

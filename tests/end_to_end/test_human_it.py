@@ -97,7 +97,3 @@ def test_recipe_of_the_example_makes_the_same_student_and_teacher(
     batch = stimuli.batch(stimuli.names)
     own, its = (source.rdms(batch)["hIT"] for source in (building.make_teacher(made, read), teacher))
     torch.testing.assert_close(own, its)
-
-
-def test_recipe_of_the_mnist_example_is_valid() -> None:
-    assert recipe.load(EXAMPLES / "mnist_distillation.yaml").task.weight == 1.0

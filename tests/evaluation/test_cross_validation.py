@@ -27,7 +27,7 @@ from brainrdl.evaluation.held_out import Evaluation
 from brainrdl.evaluation.options import CONTROLS
 from brainrdl.evaluation.plan import Candidate
 from brainrdl.rdm_models.reweighting import PENALTIES, ReweightedModel
-from brainrdl.runs import run_folder
+from brainrdl.runs import finished_fits, run_folder
 from brainrdl.stimuli.named_images import Batch
 from brainrdl.stimuli.transforms import ImageTransform
 from brainrdl.teachers.controls import control
@@ -458,7 +458,7 @@ def test_files_of_another_fold_in_a_fit_are_refused_when_resumed(tmp_path: Path,
     ):
         quick(**options, resume=True)
     with pytest.raises(BrainrdlError, match="does not belong to"):
-        run_folder.read_history(second)
+        finished_fits.read_history(second)
 
 
 @pytest.mark.slow

@@ -40,7 +40,7 @@ from scipy.spatial.distance import squareform
 import brainrdl
 from brainrdl import BrainrdlError, Evaluation, RDMTeacher, Stimuli, Student, rdms, read, recipe
 from brainrdl.cli import app
-from brainrdl.runs.run_folder import load_fit
+from brainrdl.runs.finished_fits import load_fit
 
 NAMES = ["cat", "dog", "car", "tree", "bus"]
 SQUARE = np.abs(np.subtract.outer(*[np.array([1.0, 2, 4, 8, 16])] * 2)) + 0.25 * (1 - np.eye(5))

@@ -17,7 +17,7 @@ from brainrdl.cli.app import app
 from brainrdl.models.fitted import build_fitted, fitted_student, read_fitted
 from brainrdl.models.networks import build
 from brainrdl.models.weights import load_weights
-from brainrdl.runs import run_folder
+from brainrdl.runs import finished_fits, run_folder
 from brainrdl.stimuli.named_images import Batch
 from brainrdl.stimuli.transforms import default_transform
 
@@ -134,7 +134,7 @@ def test_weights_of_a_run_do_not_load_into_a_student_that_reads_in_another_way(t
     _, weights = fitted(tmp_path, Readout("avgpool"), trainable="all")
     for other in (Student(network(), ["conv3"]), Student(network(), ["conv2"], readout=Readout("avgpool"))):
         with pytest.raises(BrainrdlError, match=r"does not fit this student: the readouts of layers .*'conv3'"):
-            run_folder.load_weights(weights, other)
+            finished_fits.load_weights(weights, other)
 
 
 def test_the_state_of_a_student_is_not_loaded_as_the_network_alone(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from brainrdl.cli.app import app
 from brainrdl.models import build, build_fitted, fitted_student
 from brainrdl.models.weights import load_weights
 from brainrdl.recipe import check, make_network, make_stimuli, make_student, make_teacher
-from brainrdl.runs import run_folder
+from brainrdl.runs import finished_fits, run_folder
 from brainrdl.stimuli import default_transform
 from brainrdl.stimuli.named_images import Batch
 
@@ -105,7 +105,7 @@ def test_a_loaded_student_refuses_images_of_another_size_or_normalisation(tmp_pa
 def test_a_run_that_is_loaded_knows_its_images(tmp_path: Path) -> None:
     _, weights = fitted(tmp_path, stimuli())
     student = Student(build("small_cnn").module, ["conv3"], readout=Readout("avgpool"))
-    loaded = run_folder.load_fit(weights.parent, student).student
+    loaded = finished_fits.load_fit(weights.parent, student).student
     with pytest.raises(BrainrdlError, match=r"trained on images of shape \(1, 16, 16\), got \(1, 8, 8\)"):
         loaded.patterns(stimuli(None, 8))
 
@@ -190,8 +190,8 @@ def test_another_network_with_the_same_parameters_is_refused(tmp_path: Path) -> 
     for load in (
         lambda: fitted_student(other, weights),
         lambda: load_weights(other, weights),
-        lambda: run_folder.load_weights(weights, Student(other, ["out"], trainable="all")),
-        lambda: run_folder.load_fit(weights.parent, Student(other, ["out"], trainable="all")),
+        lambda: finished_fits.load_weights(weights, Student(other, ["out"], trainable="all")),
+        lambda: finished_fits.load_fit(weights.parent, Student(other, ["out"], trainable="all")),
     ):
         other.load_state_dict(before)
         with pytest.raises(BrainrdlError, match=r"was trained in another network: .* layer 'out' .* differ by \d+ %"):

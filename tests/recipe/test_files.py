@@ -127,6 +127,10 @@ def test_empty_section_takes_the_defaults_and_may_be_filled(content: dict, tmp_p
     assert recipe.load(path, ["fit.steps=3"]).fit.steps == 3
 
 
+def test_the_word_no_may_be_written_without_quotes(content: dict) -> None:
+    assert recipe.check(content | yaml.safe_load("fit: {mixed_precision: no}")).fit.mixed_precision == "no"
+
+
 def test_number_may_be_written_without_a_point(content: dict) -> None:
     assert recipe.check(content | yaml.safe_load("fit: {lr: 1e-4, weight_decay: 0}")).fit.lr == 1e-4
 

@@ -31,8 +31,8 @@ from brainrdl.evaluation.scores import HeldOut, TeacherRDMs
 from brainrdl.reporting import drawings, methods, page as report_page, tables, wording
 from brainrdl.reporting.frame import render
 from brainrdl.reporting.run import Run
+from brainrdl.runs.finished_fits import save_fit
 from brainrdl.runs.provenance import gather_provenance
-from brainrdl.runs.run_folder import save_fit
 from brainrdl.similarity.pair_sums import centred
 from brainrdl.similarity.registry import SIMILARITIES
 from brainrdl.similarity.traits import Reference, Traits, comparator

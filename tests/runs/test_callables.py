@@ -266,3 +266,15 @@ def test_a_run_is_not_resumed_with_another_function(options: Any, tmp_path: Path
     run(1)
     with pytest.raises(BrainrdlError, match=r"(was written with|changed since the run began)"):
         run(2)
+
+
+@pytest.mark.filterwarnings("ignore:Sparse CSR tensor support is in beta state:UserWarning")
+@pytest.mark.parametrize("layout", [torch.sparse_coo, torch.sparse_csr])
+def test_sparse_tensors_are_described_by_their_entries(layout: torch.layout) -> None:
+    def holding(values: torch.Tensor) -> Any:
+        return identify_callable(partial(len, values.to_sparse(layout=layout)))
+
+    other = torch.eye(3)
+    other[0, 0] = 2
+    assert holding(torch.eye(3)) == holding(torch.eye(3)) != holding(other)
+    assert holding(torch.eye(3)) != holding(torch.eye(4)[:3])

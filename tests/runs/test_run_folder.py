@@ -27,9 +27,9 @@ from brainrdl._core.errors import BrainrdlError
 from brainrdl.loss.rdm_loss import Decay, RDMLoss
 from brainrdl.models.readout import Readout
 from brainrdl.models.student import Student
-from brainrdl.runs import checkpoint as _checkpoint, provenance, run_folder
+from brainrdl.runs import checkpoint as _checkpoint, finished_fits, provenance, run_folder
 from brainrdl.runs.checkpoint import State
-from brainrdl.runs.run_folder import FitResult
+from brainrdl.runs.finished_fits import FitResult
 
 SETTINGS = {"lr": 0.1, "train": ["a", "b"], "loss": {"form": "mse", "seed": 0}}
 
@@ -105,7 +105,7 @@ def test_an_atomic_file_leaves_the_umask_of_other_threads_alone(
 
 
 def test_weights_have_the_permissions_of_any_other_file(tmp_path: Path) -> None:
-    run_folder.save_weights(tmp_path / "a.safetensors", student())
+    finished_fits.save_weights(tmp_path / "a.safetensors", student())
     (tmp_path / "b.txt").write_text("b")
     assert (tmp_path / "a.safetensors").stat().st_mode == (tmp_path / "b.txt").stat().st_mode
 
@@ -128,7 +128,7 @@ def full_disk() -> Iterator[None]:
         lambda path: _files.write_json(path, {"long": "word" * 1000}),
         lambda path: _files.write_csv(path, pd.DataFrame({"a": range(9999)})),
         lambda path: _files.write_rdms(path, rdms.from_array(np.arange(2016.0), [f"n{i}" for i in range(64)])),
-        lambda path: run_folder.save_weights(path, Student(nn.Sequential(nn.Linear(99, 9)), ["0"])),
+        lambda path: finished_fits.save_weights(path, Student(nn.Sequential(nn.Linear(99, 9)), ["0"])),
     ],
 )
 def test_a_file_that_cannot_be_written_is_named_with_the_reason(tmp_path: Path, write: Callable[[Path], None]) -> None:
@@ -538,8 +538,8 @@ def test_settings_that_went_through_json_are_the_same() -> None:
 
 def test_weights_come_back_into_a_student_that_is_not_calibrated(tmp_path: Path) -> None:
     given, fresh = calibrated(), student(seed=1)
-    run_folder.save_weights(tmp_path / "w.safetensors", given, best_step=12)
-    assert run_folder.load_weights(tmp_path / "w.safetensors", fresh) == 12
+    finished_fits.save_weights(tmp_path / "w.safetensors", given, best_step=12)
+    assert finished_fits.load_weights(tmp_path / "w.safetensors", fresh) == 12
     assert same(given, fresh)
 
 
@@ -550,32 +550,32 @@ def test_tied_weights_are_saved(tmp_path: Path) -> None:
         return Student(model, ["1"])
 
     given, fresh = tied(), tied()
-    run_folder.save_weights(tmp_path / "w.safetensors", given)
-    run_folder.load_weights(tmp_path / "w.safetensors", fresh)
+    finished_fits.save_weights(tmp_path / "w.safetensors", given)
+    finished_fits.load_weights(tmp_path / "w.safetensors", fresh)
     assert same(given, fresh)
 
 
 def test_weights_of_another_student_are_refused(tmp_path: Path) -> None:
-    run_folder.save_weights(tmp_path / "w.safetensors", Student(nn.Sequential(nn.Linear(4, 3)), ["0"]))
+    finished_fits.save_weights(tmp_path / "w.safetensors", Student(nn.Sequential(nn.Linear(4, 3)), ["0"]))
     with pytest.raises(BrainrdlError, match=r"w.safetensors' does not fit this student: the readouts of layers"):
-        run_folder.load_weights(tmp_path / "w.safetensors", student())
+        finished_fits.load_weights(tmp_path / "w.safetensors", student())
 
 
 def test_pickled_weights_are_refused_and_not_unpickled(tmp_path: Path) -> None:
     torch.save(student().state_dict(), tmp_path / "w.safetensors")
     with pytest.raises(BrainrdlError, match=r"damaged or not safetensors .* pickled files are refused"):
-        run_folder.load_weights(tmp_path / "w.safetensors", student())
+        finished_fits.load_weights(tmp_path / "w.safetensors", student())
 
 
 def test_a_file_that_is_not_of_a_student_is_refused(tmp_path: Path) -> None:
     save_file(student().state_dict(), tmp_path / "w.safetensors")
     with pytest.raises(BrainrdlError, match=r"w.safetensors' does not hold weights of a student"):
-        run_folder.load_weights(tmp_path / "w.safetensors", student())
+        finished_fits.load_weights(tmp_path / "w.safetensors", student())
 
 
 def test_weights_that_are_not_there_are_refused(tmp_path: Path) -> None:
     with pytest.raises(BrainrdlError, match=r"there is no file '.*w.safetensors'"):
-        run_folder.load_weights(tmp_path / "w.safetensors", student())
+        finished_fits.load_weights(tmp_path / "w.safetensors", student())
 
 
 def test_a_finished_run_comes_back(tmp_path: Path) -> None:
@@ -584,22 +584,22 @@ def test_a_finished_run_comes_back(tmp_path: Path) -> None:
     (tmp_path / run_folder.CHECKPOINT).write_text("no longer needed")
     _files.write_json(tmp_path / run_folder.SETTINGS, given.settings)
     _files.write_json(tmp_path / run_folder.PROVENANCE, given.provenance)
-    run_folder.save_fit(given)
-    found = run_folder.load_fit(tmp_path, student(seed=1), SETTINGS)
+    finished_fits.save_fit(given)
+    found = finished_fits.load_fit(tmp_path, student(seed=1), SETTINGS)
     assert same(found.student, given.student)
     pd.testing.assert_frame_equal(found.history, history)
     assert (found.best_step, found.settings, found.provenance) == (10, SETTINGS, {"hashes": {}})
     assert not (tmp_path / run_folder.CHECKPOINT).exists()
     with pytest.raises(BrainrdlError, match=r"settings.json' was written with lr=0.1, now lr=0.3"):
-        run_folder.load_fit(tmp_path, student(), SETTINGS | {"lr": 0.3})
+        finished_fits.load_fit(tmp_path, student(), SETTINGS | {"lr": 0.3})
     (tmp_path / run_folder.HISTORY).write_text("")
     with pytest.raises(BrainrdlError, match=r"history.csv' has changed since it was written"):
-        run_folder.load_fit(tmp_path, student(), SETTINGS)
+        finished_fits.load_fit(tmp_path, student(), SETTINGS)
 
 
 def test_a_result_without_folder_cannot_be_saved() -> None:
     with pytest.raises(BrainrdlError, match="this result has no run folder; give `out` to fit"):
-        run_folder.save_fit(FitResult(student(), pd.DataFrame(), 0))
+        finished_fits.save_fit(FitResult(student(), pd.DataFrame(), 0))
 
 
 # Checkpoints

@@ -31,8 +31,8 @@ from brainrdl.datasets.simulation import simulate_subjects
 from brainrdl.loss.rdm_loss import RDMLoss
 from brainrdl.models.readout import Readout
 from brainrdl.models.student import Student
-from brainrdl.runs import fingerprint as _identity, run_folder
-from brainrdl.runs.run_folder import FitResult
+from brainrdl.runs import fingerprint as _identity, finished_fits, run_folder
+from brainrdl.runs.finished_fits import FitResult
 from brainrdl.stimuli.named_images import Batch, Stimuli
 from brainrdl.stimuli.transforms import ImageTransform
 from brainrdl.teachers.controls import PermutedTeacher
@@ -616,7 +616,7 @@ def test_a_run_folder_holds_settings_history_weights_provenance_and_events(tmp_p
     assert facts["device"] == "cpu"
     assert facts["hashes"].keys() == {"stimuli", "teacher"}
     fresh = student(seed=9)
-    run_folder.load_weights(tmp_path / "run" / run_folder.WEIGHTS, fresh)
+    finished_fits.load_weights(tmp_path / "run" / run_folder.WEIGHTS, fresh)
     assert equal(weights(fresh), weights(fitted.student))
 
 
@@ -628,7 +628,7 @@ def test_a_result_is_printed_in_a_line_without_the_names_of_its_stimuli(tmp_path
         f"FitResult(layers={layers}, best_step=2, n_train={len(NAMES)}, train_similarity={similarity:.3f}, "
         f"path={folder!r})"
     )
-    assert repr(run_folder.FitResult(student(), pd.DataFrame(), 0)) == f"FitResult(layers={layers}, best_step=0)"
+    assert repr(finished_fits.FitResult(student(), pd.DataFrame(), 0)) == f"FitResult(layers={layers}, best_step=0)"
 
 
 def test_hashes_tell_data_apart() -> None:

@@ -14,7 +14,7 @@ from brainrdl import NetworkTeacher, RDMLoss, RDMTeacher, Readout, Stimuli, Stud
 from brainrdl._core.errors import BrainrdlError
 from brainrdl.dissimilarity.measures import resolve
 from brainrdl.loss.rdm_loss import differentiable_names
-from brainrdl.runs.run_folder import FitResult
+from brainrdl.runs.finished_fits import FitResult
 from brainrdl.similarity import comparators
 from brainrdl.stimuli import Augmentation
 from brainrdl.stimuli.named_images import Batch

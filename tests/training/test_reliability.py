@@ -40,7 +40,8 @@ from brainrdl.evaluation.cross_validation import cross_validate
 from brainrdl.evaluation.held_out import Evaluation
 from brainrdl.models.readout import Readout
 from brainrdl.models.student import Student
-from brainrdl.runs.run_folder import CHECKPOINT, FitResult
+from brainrdl.runs.finished_fits import FitResult
+from brainrdl.runs.run_folder import CHECKPOINT
 from brainrdl.stimuli.named_images import Stimuli
 from brainrdl.teachers.network_teacher import NetworkTeacher
 from brainrdl.teachers.rdm_teacher import RDMTeacher

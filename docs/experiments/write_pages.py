@@ -1,0 +1,189 @@
+"""Write tables and figures of the pages from the CSV files: ``python -m docs.experiments.write_pages``."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+
+from brainrdl.plot.style import BLUE, INK, label_across, name_rows, rule, styled
+from docs.experiments import architectures, cifar100, mnist
+from docs.experiments.protocol import METHODS, RESULTS, Experiment, Setting, results_of, teachers, trials_of
+from docs.experiments.statistics import Contrast, compare, summary
+
+PAGES = Path(__file__).parent
+SECOND = {
+    "nll": "NLL", "ece": "ECE", "noise": "noise", "occlusion": "occlusion", "blur": "blur", "contrast": "contrast",
+    "pixelate": "pixelate", "fgsm": "FGSM", "rdm_early": "RDM r, first stage", "rdm_late": "RDM r, last stage",
+}  # fmt: skip
+PERCENT = ("ece", "noise", "occlusion", "blur", "contrast", "pixelate", "fgsm")
+
+
+def errors(rows: pd.DataFrame, setting: Setting) -> pd.DataFrame:
+    """Error of each method in percent; a method without rows is shown as missing."""
+    found = summary(rows)
+    return pd.DataFrame([_error_row(method, found, rows, setting) for method in setting.methods])
+
+
+def _error_row(method: str, found: pd.DataFrame, rows: pd.DataFrame, setting: Setting) -> dict[str, str]:
+    if method not in found.index:
+        return {"method": method, "test error, %": "missing", "sd": "", "seeds": f"0 of {setting.seeds}", "cost": ""}
+    mean, sd, n = found.loc[method]
+    seconds = rows.groupby("method")["cpu_seconds"].median()
+    cost = seconds[method] / seconds["cross-entropy"] if "cross-entropy" in seconds else np.nan
+    return {
+        "method": method, "test error, %": f"{100 * mean:.2f}", "sd": "" if n < 2 else f"{100 * sd:.2f}",
+        "seeds": f"{int(n)} of {setting.seeds}", "cost": "" if np.isnan(cost) else f"{cost:.2f}",
+    }  # fmt: skip
+
+
+def others(rows: pd.DataFrame, setting: Setting) -> pd.DataFrame:
+    """Means of the other measures."""
+    means = rows.groupby("method", sort=False)[list(SECOND)].mean()
+    shown = [
+        {"method": method, **{label: _measure(means.loc[method, name], name) for name, label in SECOND.items()}}
+        for method in setting.methods
+        if method in means.index
+    ]
+    return pd.DataFrame(shown, columns=["method", *SECOND.values()])
+
+
+def _measure(value: float, name: str) -> str:
+    return f"{100 * value:.1f}" if name in PERCENT else f"{value:.2f}"
+
+
+def contrasts(rows: pd.DataFrame, planned: Sequence[Contrast], setting: str) -> pd.DataFrame:
+    """The planned contrasts of a setting, corrected over those of all settings."""
+    table = compare(rows, planned)
+    return pd.DataFrame([_contrast_row(row) for row in table[table["setting"] == setting].to_dict("records")])
+
+
+def _contrast_row(row: dict) -> dict[str, str]:
+    named = {"contrast": f"{row['first']} - {row['second']}", "seeds": str(row["n"])}
+    if np.isnan(row["difference"]):
+        return named | {"difference, points": "missing", "95 % interval": "", "p, seeds": "", "p, images": ""}
+    return named | {
+        "difference, points": f"{100 * row['difference']:+.2f}",
+        "95 % interval": f"{100 * row['low']:+.2f} to {100 * row['high']:+.2f}",
+        "p, seeds": f"{_p(row['p_seeds'])} ({_p(row['holm_seeds'])})",
+        "p, images": f"{_p(row['p_images'])} ({_p(row['holm_images'])})",
+    }
+
+
+def _p(value: float) -> str:
+    return "< .001" if value < 0.001 else f"{value:.3f}".lstrip("0")
+
+
+def chosen_settings(trials: pd.DataFrame, setting: Setting) -> pd.DataFrame:
+    """The settings with the fewest validation errors, of methods with all trials."""
+    name = setting.tuned_as or setting.name
+    rows = trials[(trials["setting"] == name) & (trials["trial"] < setting.trials)]
+    found = []
+    for method in setting.methods:
+        own = rows[rows["method"] == method].sort_values(["error", "nll"])
+        if len(own):
+            best = own.iloc[0]
+            found.append({
+                "method": method, "trials": f"{len(own)} of {setting.trials}", "chosen": f"`{best['options']}`",
+                "validation error, %": f"{100 * best['error']:.1f}", "range": f"{100 * own['error'].min():.1f} to "
+                f"{100 * own['error'].max():.1f}",
+            })  # fmt: skip
+    return pd.DataFrame(found, columns=["method", "trials", "chosen", "validation error, %", "range"])
+
+
+def draw(rows: pd.DataFrame, setting: Setting, path: Path) -> None:
+    """Test error by method; dots are seeds, bars are means."""
+    shown = [method for method in setting.methods if method in set(rows["method"])]
+    with styled():
+        figure, ax = plt.subplots(figsize=(6.4, 1.0 + 0.27 * len(shown)), layout="constrained")
+        for y, method in enumerate(shown):
+            here = 100 * rows.loc[rows["method"] == method, "error"]
+            control = METHODS[method].settings_of is not None or method == "label RDM"
+            ax.plot(here, [y] * len(here), "o", color=INK if control else BLUE, alpha=0.5, markersize=4.5)
+            ax.vlines(here.mean(), y - 0.32, y + 0.32, color=INK, linewidth=1.8)
+        name_rows(ax, shown)
+        ax.set_ylim(len(shown) - 0.4, -0.6)
+        rule(ax, "x")
+        label_across(ax, f"test error (%), {setting.name}")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path, dpi=160)
+        plt.close(figure)
+
+
+def markdown(table: pd.DataFrame) -> str:
+    """Write a table for a page."""
+    lines = [list(map(str, table.columns)), ["---"] * len(table.columns), *table.astype(str).to_numpy().tolist()]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def parts(experiment: Experiment, planned: Sequence[Contrast], folder: Path) -> dict[str, str]:
+    """Text of each marked part of an experiment's page; figures are written on the way."""
+    rows, trials = results_of(experiment.name, folder).rows(), trials_of(experiment.name, folder).rows()
+    found = {}
+    for number, setting in enumerate(experiment.settings, start=1):
+        here = rows[rows["setting"] == setting.name]
+        if here.empty:
+            found |= {f"{kind} {number}": "No rows yet." for kind in ("errors", "contrasts", "others", "figure")}
+            found[f"chosen {number}"] = markdown(chosen_settings(trials, setting)) if len(trials) else "No trials yet."
+            continue
+        found |= _means(here, f"value {experiment.name} {number}")
+        name = f"{experiment.name}_{number}.png"
+        draw(here, setting, PAGES / "figures" / name)
+        found |= {
+            f"errors {number}": markdown(errors(here, setting)),
+            f"contrasts {number}": markdown(contrasts(rows, planned, setting.name)),
+            f"others {number}": markdown(others(here, setting)),
+            f"chosen {number}": markdown(chosen_settings(trials, setting)),
+            f"figure {number}": f"![Test error by method, {setting.name}](figures/{name})",
+        }
+    return found
+
+
+def _means(rows: pd.DataFrame, prefix: str) -> dict[str, str]:
+    """Mean error of each method, and the smallest number of seeds, for sentences."""
+    table = summary(rows)
+    means = {f"{prefix} {method}": f"{100 * mean:.1f} %" for method, mean in table["mean"].items()}
+    return means | {f"{prefix} seeds": str(table["n"].min())}
+
+
+def values(folder: Path) -> dict[str, str]:
+    """Single numbers in the text: errors of the teachers, in percent."""
+    rows = teachers(folder).rows()
+    return {f"value {name}": f"{100 * error:.2f} %" for name, error in zip(rows["teacher"], rows["error"], strict=True)}
+
+
+def write(page: Path, found: dict[str, str]) -> None:
+    """Replace the marked parts of a page."""
+    text = page.read_text(encoding="utf-8")
+    for name, part in found.items():
+        between = "" if name.startswith("value ") else "\n\n"  # in the middle of a sentence, or a block
+        replaced = f"<!-- {name} -->{between}{part}{between}<!-- end -->"
+        text = re.sub(rf"<!-- {re.escape(name)} -->.*?<!-- end -->", lambda _, new=replaced: new, text, flags=re.S)
+    page.write_text(text, encoding="utf-8")
+
+
+def main() -> None:
+    """Write all pages."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the CSV files")
+    parser.add_argument("--show", type=Path, help="print the errors of this CSV file instead")
+    asked = parser.parse_args()
+    if asked.show is not None:
+        print((100 * summary(pd.read_csv(asked.show))[["mean", "sd"]]).round(2).to_string())
+        return
+    folder = asked.results
+    every = values(folder)
+    for module in (mnist, cifar100, architectures):
+        found = parts(module.EXPERIMENT, module.CONTRASTS, folder) | values(folder)
+        write(PAGES / f"{module.EXPERIMENT.name}.md", found)
+        every |= {name: text for name, text in found.items() if name.startswith("value ")}
+    write(PAGES.parents[1] / "README.md", every)
+
+
+if __name__ == "__main__":
+    main()

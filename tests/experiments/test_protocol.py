@@ -1,0 +1,147 @@
+"""The protocol of the experiments: every method is a fit, with equal trials, and rows are computed once."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from brainrdl import FeatureTeacher
+from docs.experiments import protocol
+from docs.experiments.measures import MEASURES, Exam
+from docs.experiments.protocol import METHODS, Experiment, Problem, Setting, learn, main, results_of, trial, trials_of
+from docs.experiments.results import unpack
+from tests.experiments.conftest import images
+
+TRAINING = {"lr": (0.01, 0.001, 0.1), "weight_decay": (1e-3, 1e-4, 1e-2)}
+
+
+def first(method: str) -> dict[str, float]:
+    """Settings of the first trial of a method, or of the method whose settings it uses."""
+    return trial(METHODS[METHODS[method].settings_of or method], TRAINING, 0)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("unlabelled", [False, True])
+def test_every_method_changes_the_student_and_two_runs_agree(method: str, unlabelled: bool, problem: Problem) -> None:
+    problem = problem if unlabelled else replace(problem, unlabelled=None)
+    student, seconds = learn(problem, method, first(method), seed=3)
+    again, _ = learn(problem, method, first(method), seed=3)
+    torch.manual_seed(3)
+    start = problem.network()
+    assert seconds > 0
+    assert student.layers == ("0", "1")
+    assert all(torch.equal(a, b) for a, b in zip(student.parameters(), again.parameters(), strict=True))
+    assert not any(torch.equal(a, b) for a, b in zip(student.model.parameters(), start.parameters(), strict=True))
+
+
+def weights(problem: Problem, method: str) -> torch.Tensor:
+    student, _ = learn(problem, method, first(method), seed=3)
+    return torch.cat([parameter.detach().flatten() for parameter in student.parameters()])
+
+
+def test_methods_differ_from_each_other(problem: Problem) -> None:
+    found = {method: weights(problem, method) for method in METHODS}
+    same = [(a, b) for a in METHODS for b in METHODS if a < b and torch.equal(found[a], found[b])]
+    assert not same
+
+
+def test_cross_entropy_sees_no_image_without_label(problem: Problem) -> None:
+    without = replace(problem, unlabelled=None)
+    assert torch.equal(weights(problem, "cross-entropy"), weights(without, "cross-entropy"))
+    assert not torch.equal(weights(problem, "KD"), weights(without, "KD"))
+
+
+def test_a_control_within_class_keeps_the_class_of_each_image(problem: Problem) -> None:
+    teacher = METHODS["permuted within class"].make(problem, 0, weight=1.0)["teacher"]
+    labels = problem.labelled.labels or {}
+    asked = {name: teacher.identity([name])["asked"][0] for name in problem.labelled.names}
+    assert all(labels[name] == labels[other] for name, other in asked.items())
+    assert any(name != other for name, other in asked.items())
+
+
+def test_a_label_rdm_separates_classes(problem: Problem) -> None:
+    teacher = METHODS["label RDM"].make(problem, 0, weight=1.0)["teacher"]
+    names = problem.labelled.names[:4]  # classes 0, 1, 2, 0
+    pairs = teacher.rdms(problem.labelled.batch(names))["late"][0]
+    assert (pairs / pairs.max()).tolist() == [1, 1, 0, 1, 1, 1]
+
+
+def test_random_patterns_have_the_spectrum_of_the_teacher() -> None:
+    many = np.random.default_rng(1).normal(size=(3000, 4)) * [5, 2, 1, 0.2]
+    names = [str(number) for number in range(3000)]
+    some = images(3, 0)
+    made = Problem(some, lambda: None, {"0": "late"}, {"late": many}, names, many)
+    teacher = METHODS["teacher's spectrum"].make(made, 0, weight=1.0)["teacher"]
+    batch = replace(some.batch(some.names), names=tuple(names), images=torch.zeros(3000, 1))
+    values = np.linalg.svd(teacher.patterns(batch)["late"].numpy(), compute_uv=False) / np.sqrt(3000)
+    assert values == pytest.approx([5, 2, 1, 0.2], rel=0.06)
+
+
+def test_trials_of_all_methods_share_learning_rates() -> None:
+    for number in range(4):
+        tried = {name: trial(method, TRAINING, number) for name, method in METHODS.items()}
+        assert len({(one["lr"], one["weight_decay"]) for one in tried.values()}) == 1
+    assert trial(METHODS["KD"], TRAINING, 1) != trial(METHODS["KD"], TRAINING, 2)
+    assert 0.001 <= trial(METHODS["KD"], TRAINING, 3)["lr"] <= 0.1
+
+
+@pytest.fixture
+def experiment(problem: Problem) -> Experiment:
+    test = images(15, 9)
+    rows = {
+        "early": np.random.default_rng(2).normal(size=(15, 10)),
+        "late": np.random.default_rng(3).normal(size=(15, 5)),
+    }
+    exam = Exam(test, FeatureTeacher(rows, names=test.names), problem.stages, noise=0.1, fgsm=0.05, n_robustness=9)
+    return Experiment("small", (
+        Setting("one", lambda seed: problem, lambda: (problem, images(12, 5)), lambda: exam, 2, 2, TRAINING,
+                ("cross-entropy", "RDL, several stages", "permuted teacher")),
+    ))  # fmt: skip
+
+
+def test_an_experiment_is_resumed_without_computing_rows_again(
+    experiment: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    done = []
+
+    def counted(problem, method, options, seed):
+        done.append((method, seed))
+        return learn(problem, method, options, seed)
+
+    monkeypatch.setattr(protocol, "learn", counted)
+    main(experiment, ["--out", str(tmp_path), "--seeds", "1", "--only", "cross-entropy"])
+    assert done == [("cross-entropy", 1000)] * 2 + [("cross-entropy", 0)]
+    main(experiment, ["--out", str(tmp_path)])
+    assert len(done) == 3 + 2 + 5
+    main(experiment, ["--out", str(tmp_path)])
+    assert len(done) == 10
+    rows, trials = results_of("small", tmp_path).rows(), trials_of("small", tmp_path).rows()
+    assert len(rows) == 6
+    assert len(trials) == 4
+    assert rows[list(MEASURES[:-1])].notna().all(axis=None)
+    assert [1 - unpack(text).mean() for text in rows["correct"]] == pytest.approx(rows["error"].tolist(), abs=1e-6)
+    best = trials[trials["method"] == "RDL, several stages"].sort_values(["error", "nll"]).iloc[0]["options"]
+    control = rows[rows["method"] == "permuted teacher"]["options"].tolist()
+    assert [json.loads(text) for text in control] == [json.loads(best)] * 2
+    assert "6/" not in capsys.readouterr().err.splitlines()[0]
+
+
+@pytest.mark.slow
+def test_rows_do_not_depend_on_the_number_of_processes(experiment: Experiment, tmp_path: Path) -> None:
+    for jobs in ("1", "2"):
+        main(experiment, ["--out", str(tmp_path / jobs), "--jobs", jobs])
+    one, two = (results_of("small", tmp_path / jobs).rows().sort_values(["method", "seed"]) for jobs in ("1", "2"))
+    pd.testing.assert_frame_equal(
+        one.drop(columns="cpu_seconds").reset_index(drop=True), two.drop(columns="cpu_seconds").reset_index(drop=True)
+    )
+
+
+def test_a_final_run_without_its_trials_is_refused(experiment: Experiment, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="trials of 'cross-entropy' are missing"):
+        protocol.run_final("small", experiment.settings[0], "cross-entropy", 0, tmp_path)
