@@ -46,6 +46,7 @@ SEEDS = range(5)
 N_STIMULI = (12, 24, 36, 48, 99)  # 99: all training objects, 73 or 74
 N_SUBJECTS = {HUMAN_IT: (1, 2, 3), IT: (1, 2, 4, 8)}
 COLUMNS = ("fitted_to", "n_stimuli", "n_subjects", "seed", "fold", "role", "shown", "steps", "seconds", "pairs")
+LAST = [*dict.fromkeys(STUDIES.values())][-1]  # the study that is predicted last
 KEY = ("fitted_to", "n_stimuli", "n_subjects", "role", "shown", "seed", "fold")
 
 
@@ -86,7 +87,7 @@ def _predict(
     """Fit to some objects and subjects, and store what is predicted for the images of both studies."""
     table = stored()
     keys = {"fitted_to": source.name, "n_stimuli": n, "n_subjects": n_subjects, "seed": seed, "fold": fold}
-    last, done = {"role": "category", "shown": [*all_studies()][-1]}, table.keys()
+    last, done = {"role": "category", "shown": LAST}, table.keys()
     if tuple(str((keys | last)[what]) for what in KEY) in done:
         return
     started = time.process_time()
@@ -138,7 +139,7 @@ def name_of(row: Mapping[str, Any]) -> str:
 def complete(rows: pd.DataFrame) -> pd.DataFrame:
     """Keep the folds in which all points of a curve are known, so that all points have the same folds."""
     n_points = {name: len(N_STIMULI) + len(N_SUBJECTS[name]) for name in N_SUBJECTS}
-    last = rows[(rows["role"] == "category") & (rows["shown"] == [*all_studies()][-1])]
+    last = rows[(rows["role"] == "category") & (rows["shown"] == LAST)]
     found = last.groupby(["fitted_to", "seed", "fold"]).size().reset_index(name="n")
     whole = found[found["n"] == found["fitted_to"].map(n_points)]
     return rows.merge(whole.drop(columns="n"), on=["fitted_to", "seed", "fold"])

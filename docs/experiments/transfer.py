@@ -119,8 +119,18 @@ def held_out() -> list[HeldOut]:
             base=student(row["fitted_to"], "unfitted"), names=names[row["seed"], row["fold"]],
             pairs=from_text(row["pairs"]), seed=row["seed"], fold=row["fold"],
         )
-        for row in stored().rows().to_dict("records")
+        for row in complete(stored().rows()).to_dict("records")
     ]  # fmt: skip
+
+
+def complete(rows: pd.DataFrame) -> pd.DataFrame:
+    """Keep the seeds of which all fits are there, so that all rows of a table have the same folds."""
+    n_fits = (
+        rows[rows["role"] == "student"]
+        .groupby("seed")[["fitted_to", "fold"]]
+        .apply(lambda own: len(own.drop_duplicates()))
+    )
+    return rows[rows["seed"].isin(n_fits.index[n_fits >= len(REGIONS) * N_FOLDS])]
 
 
 def score_all() -> None:
@@ -264,7 +274,7 @@ those of the fitted study, for the score those of the scored study.
 
 **Scores.** Spearman correlation with the subjects' mean RDM, for pairs of objects that were held out together: five
 folds, stratified by six categories. Intervals of 95 % are over objects and subjects (monkey IT: over objects only,
-and no ceiling). {n_seeds} of 5 seeds of the folds. {fits}
+and no ceiling). {n_seeds} of 5 seeds of the folds; only complete seeds are shown. {fits}
 
 **Planned contrasts.** For each of the twelve pairs of different regions: fitted minus *unfitted* (the z-scored
 channels before the fit), minus *categories* (the mean dissimilarity of the two categories among the training
