@@ -222,6 +222,8 @@ def complete() -> pd.DataFrame:
 def score_all() -> None:
     """Score the held-out RDMs, compare accuracies over seeds, and write the tables."""
     rows, (stimuli, human) = complete(), brain()
+    if rows.empty:
+        return
     truth = teacher_rdms(human, stimuli, stimuli.names, human.targets)
     held_out = [
         HeldOut(
@@ -308,26 +310,33 @@ N_PLANNED, SUBJECTS_PLANNED = (92, 184, 368, 736), (4, 8, 16, 32)
 
 def page() -> None:
     """Draw the figure, and write the page from the tables."""
+    seeds = 0 if complete().empty else complete()["seed"].nunique()
+    done = missing(len(stored().rows()), len([*plan()]) * len(SEEDS))
+    results = results_part() if seeds else "## Results\n\nNo seed is complete yet."
+    words = {"seeds": seeds, "fits": done, "steps": TRAINING["steps"], "most": f"{max(WEIGHTS):g}"}
+    write("brain_beside_task", PAGE.format(**words, results=results.strip()))
+
+
+def results_part() -> str:
+    """Figure, tables and findings."""
     table, compared = load("brain_beside_task_summary"), load("brain_beside_task_contrasts")
-    seeds = int(table["n_seeds"].max())
     drawn = Figure(figsize=(7.2, 4.6), layout="compressed")
     plot.pareto(table, "weight", drawn.subplots(), by="teacher")
     draw("brain_beside_task", drawn)
-    by_name = table.set_index("student")
     needed = load("brain_beside_task_power").set_index(["student", "other", "n_stimuli", "n_subjects"])
-    brain_scores = compared[compared["family"] == "score"].set_index(["student", "other"])
-    accuracy = compared[compared["family"] == "accuracy"].set_index(["student", "other"])
-    one, alone = label(BRAIN, CONTROL_WEIGHTS[-1]), TASK_ONLY
-    text = PAGE.format(
-        seeds=seeds, fits=missing(len(stored().rows()), len([*plan()]) * len(SEEDS)), steps=TRAINING["steps"],
-        table=markdown(shown(table)), scores=markdown(differences(brain_scores)),
-        accuracies=markdown(differences(accuracy)),
-        noise=markdown(differences(compared[compared["family"] == "accuracy, noise"].set_index(["student", "other"]))),
-        power=markdown(power_table(needed)), ceiling=number(by_name.loc[one, "ceiling"]),
-        alone=number(by_name.loc[alone, "accuracy"], 3), alone_score=interval(by_name.loc[alone]),
-        findings=findings(by_name, brain_scores, accuracy), most=f"{max(WEIGHTS):g}",
-    )  # fmt: skip
-    write("brain_beside_task", text)
+    families = {kind: rows.set_index(["student", "other"]) for kind, rows in compared.groupby("family")}
+    by_name = table.set_index("student")
+    return RESULTS_PART.format(
+        table=markdown(shown(table)),
+        scores=markdown(differences(families["score"])),
+        accuracies=markdown(differences(families["accuracy"])),
+        noise=markdown(differences(families["accuracy, noise"])),
+        power=markdown(power_table(needed)),
+        ceiling=number(by_name["ceiling"].iloc[0]),
+        alone=number(by_name.loc[TASK_ONLY, "accuracy"], 3),
+        alone_score=interval(by_name.loc[TASK_ONLY]),
+        findings=findings(by_name, families["score"], families["accuracy"]),
+    )
 
 
 def findings(table: pd.DataFrame, scores: pd.DataFrame, accuracy: pd.DataFrame) -> str:
@@ -389,45 +398,16 @@ def power_table(needed: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-PAGE = """
-# A brain beside a task
-
-**Question.** A small network learns to classify photographs. Does it help, or harm, to pull its RDM of 92 other
-images towards that of human IT at the same time? And does it learn about the brain what controls do not?
-
-**Data.** *Task*: 5,000 photographs of CIFAR-100 (50 of each class; Krizhevsky 2009) for training, and 1,972 others
-for testing (2,000 without those that look nearly the same as another photograph). *Brain*: human IT RDMs of 92
-images, 4 subjects x 2 sessions (Kriegeskorte et al. 2008), averaged over sessions and then over subjects. All
-images have 32 x 32 pixels, are moved by up to 4 pixels and mirrored at random in training.
-
-**Student.** A residual network of 0.08 million weights. Each of {steps} steps (SGD with momentum .9, learning rate
-.1 with a cosine schedule, weight decay .001) uses 64 photographs for the cross-entropy, and 32 of the training
-images of the brain for the RDM loss (1 - Pearson correlation) of the last stage, averaged over space. Batch
-normalisation uses the photographs of the step; images of the brain pass with the stored statistics. These settings
-were fixed beforehand and not tuned. The weight of the RDM loss is .1, 1 or {most}.
-
-**Controls**, with weights .1 and 1, so also with the weight of the highest accuracy in [the first version of this
-experiment](../examples/task_and_brain.md): names of the RDM *permuted* among the training images; *permuted within
-category* (six categories); a *random RDM* with the spectrum of human IT; an RDM of the *categories*; and the *task
-only*.
-
-**Scores.** Each seed holds out another fifth of the 92 images, so that after five seeds each image was held out
-once. Score: Spearman correlation with single subjects, for pairs of images that were held out together, with 95 %
-intervals over images and subjects; a perfect model is expected to reach {ceiling}. Accuracy: that of the test
-photographs (chance .01); with noise (sd .1), a covered square (12 x 12), blur, lower contrast, and after one FGSM
-step of 1/255, for 1,000 of them. The number of steps is fixed, so nothing is chosen on test photographs or held-out
-images. Complete seeds: {seeds} of 5; only these are shown. {fits}
-
-**Planned contrasts.** Human IT with weights .1 and 1 minus each control and minus the task only: 10 contrasts of
-the scores (over images and subjects), 10 of the accuracies and 10 of the accuracies with noise (paired t-tests over
-seeds, which share the photographs), each family corrected by Holm's method.
-
+RESULTS_PART = """
 ## Results
 
 ![Accuracy and score on held-out images for each teacher and weight](../figures/brain_beside_task.png)
 
 *Points are labelled with the weight of the RDM loss. Vertical lines: 95 % intervals; horizontal lines: standard
 deviations over seeds.*
+
+A perfect model is expected to reach a score of {ceiling}. The task alone has an accuracy of {alone},
+and a score of {alone_score}.
 
 {table}
 
@@ -452,12 +432,48 @@ folds (`brainrdl.inference.power`). The prediction extrapolates from folds of 18
 rough.
 
 {power}
+"""
+
+PAGE = """
+# A brain beside a task
+
+**Question.** A small network learns to classify photographs. Does it help, or harm, to pull its RDM of 92 other
+images towards that of human IT at the same time? And does it learn about the brain what controls do not?
+
+**Data.** *Task*: 5,000 photographs of CIFAR-100 (50 of each class; Krizhevsky 2009) for training, and 1,972 others
+for testing (2,000 without those that look nearly the same as another photograph). *Brain*: human IT RDMs of 92
+images, 4 subjects x 2 sessions (Kriegeskorte et al. 2008), averaged over sessions and then over subjects. All
+images have 32 x 32 pixels, are moved by up to 4 pixels and mirrored at random in training.
+
+**Student.** A residual network of 0.08 million weights. Each of {steps} steps (SGD with momentum .9, learning rate
+.1 with a cosine schedule, weight decay .001) uses 64 photographs for the cross-entropy, and 32 of the training
+images of the brain for the RDM loss (1 - Pearson correlation) of the last stage, averaged over space. Batch
+normalisation uses the photographs of the step; images of the brain pass with the stored statistics. These settings
+were fixed beforehand and not tuned. The weight of the RDM loss is .1, 1 or {most}.
+
+**Controls**, with weights .1 and 1, so also with the weight of the highest accuracy in [the first version of this
+experiment](../examples/task_and_brain.md): names of the RDM *permuted* among the training images; *permuted within
+category* (six categories); a *random RDM* with the spectrum of human IT; an RDM of the *categories*; and the *task
+only*.
+
+**Scores.** Each seed holds out another fifth of the 92 images, so that after five seeds each image was held out
+once. Score: Spearman correlation with single subjects, for pairs of images that were held out together, with 95 %
+intervals over images and subjects. Accuracy: that of the test
+photographs (chance .01); with noise (sd .1), a covered square (12 x 12), blur, lower contrast, and after one FGSM
+step of 1/255, for 1,000 of them. The number of steps is fixed, so nothing is chosen on test photographs or held-out
+images. Complete seeds: {seeds} of 5; only these are shown. {fits}
+
+**Planned contrasts.** Human IT with weights .1 and 1 minus each control and minus the task only: 10 contrasts of
+the scores (over images and subjects), 10 of the accuracies and 10 of the accuracies with noise (paired t-tests over
+seeds, which share the photographs), each family corrected by Holm's method.
+
+{results}
 
 ## What this does not show
 
-- The network is small and trained for few passes over the photographs; the task alone reaches {alone}. Longer
+- The network is small and trained for few passes over the photographs. Longer
   training, larger networks and pretrained ones were not tried.
-- 73 images of the brain, at 32 x 32 pixels, are few. The task only already scores {alone_score}.
+- 73 images of the brain, at 32 x 32 pixels, are few.
 - Weights between those shown, and other layers, were not tried. The learning rate was not tuned for each weight.
 - Tests over seeds say whether a difference holds for other initial weights and batches, not for other photographs.
 
