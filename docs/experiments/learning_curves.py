@@ -329,11 +329,12 @@ It continues where it stopped, scores, draws, and writes this page. `--page` onl
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--page", action="store_true", help="fit nothing")
+    parser.add_argument("--page", action="store_true", help="fit and score nothing")
+    parser.add_argument("--score", action="store_true", help="fit nothing, score what is stored")
     parser.add_argument("--only-fit", action="store_true", help="write no page")
     parser.add_argument("--seed", type=int, help="only this seed")
     words = parser.parse_args()
-    if not words.page:
+    if not (words.page or words.score):
         run(SEEDS if words.seed is None else range(words.seed, words.seed + 1))
     if not words.page and not words.only_fit:
         score_all()
