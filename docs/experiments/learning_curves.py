@@ -213,13 +213,11 @@ def figure(table: pd.DataFrame, x: str) -> Figure:
     panels = [(source, target) for source in (HUMAN_IT, IT) for target in (HUMAN_IT, IT)]
     for ax, (source, target) in zip(drawn.subplots(2, 2).flat, panels, strict=True):
         rows = table[(table["fitted_to"] == source) & (table["scored_on"] == target)]
-        # ceilings of the same subjects and folds differ by rounding only
-        plot.learning_curve(
-            rows.assign(ceiling=rows["ceiling"].round(3)), x, "model", ax, legend=ax.get_subplotspec().is_first_col()
-        )
-        ax.set_xlabel("objects fitted" if x == "objects" else "subjects fitted")
-        other = x == "n_fitted" and source == target
-        ax.set_title(f"{source} → {'others of the same study' if other else target}", loc="right", fontsize=9)
+        rows = rows.assign(ceiling=rows["ceiling"].round(3))  # of the same folds: they differ by rounding only
+        plot.learning_curve(rows, x, "model", ax, legend=(source, target) == panels[0])
+        others = x == "n_fitted" and source == target
+        what = "objects" if x == "objects" else "subjects"
+        ax.set_xlabel(f"{what} of {source} fitted,\nscored with {'the other subjects' if others else target}")
     return drawn
 
 
@@ -292,7 +290,8 @@ say little about differences between them.
 
 ![Held-out scores by the number of objects fitted](../figures/learning_curves_objects.png)
 
-*Left of the arrow: the region that was fitted; right: the region scored with, always with held-out objects.*
+*The label of each horizontal axis says which region was fitted and which one was scored with, always with held-out
+objects. Bars are 95 % intervals.*
 
 {objects}
 
@@ -312,6 +311,8 @@ say little about differences between them.
 
 - Objects are of six categories. A set of other objects, or of other categories, may need more or fewer.
 - The number of steps is chosen from the objects that are fitted, which is noisy for {few} objects.
+- The number of other subjects to score with becomes smaller as more are fitted, and other ones are left in each fold.
+  The score of the unfitted network shows how much of a curve is due to that.
 - What a curve would do beyond its right end cannot be read from it.
 
 ## Run it
