@@ -82,8 +82,8 @@ def transfer_table() -> pd.DataFrame:
 def verdict(row: pd.Series) -> str:
     """Whether a difference is significant, in words."""
     if row["p_corrected"] >= 0.05:
-        return "not significantly different from"
-    return "higher than" if row["difference"] > 0 else "lower than"
+        return "is not significantly different from"
+    return "scores higher than" if row["difference"] > 0 else "scores lower than"
 
 
 PAGE = """
@@ -150,15 +150,14 @@ Differences on the same pairs, with the mean RDM:
 - **Fitting a projection increases the score** by {projection_unfitted}. The permuted control scores {permuted},
   lower than the unfitted network ({unfitted}), so the increase is due to the information in this RDM and not to
   fitting alone.
-- **Beyond reweighting**: the projection is {projection_reweighted_words} weights of single channels
+- **Beyond reweighting**: the projection {projection_reweighted_words} weights of single channels
   ({projection_reweighted}).
-- **The models**: the projection is {projection_animacy_words} animacy ({projection_animacy}), and
+- **The models**: the projection {projection_animacy_words} animacy ({projection_animacy}), and
   {projection_lookup_words} the category lookup ({projection_lookup}).
-- **Training all weights** increases the score by {all_unfitted}. The projection is {projection_all_words} all
+- **Training all weights** increases the score by {all_unfitted}. The projection {projection_all_words} all
   weights ({projection_all}).
-- **The average of both students scores best**, {best}, {best_share} of the ceiling. It is
-  {average_projection_words} the projection ({average_projection}), {average_lookup_words} the category lookup
-  ({average_lookup}), and {average_animacy_words} animacy ({average_animacy}). The aim of .70 was {stretch}.
+- **The average of both students** scores {best}, {best_share} of the ceiling. It {average_projection_words} the
+  projection ({average_projection}), {average_lookup_words} the category lookup ({average_lookup}), and {average_animacy_words} animacy ({average_animacy}). The aim of .70 was {stretch}.
 
 ![Held-out RDM of the projection, human IT, and their difference](../figures/human_it_rdms.png)
 ![The same, averaged over pairs of categories](../figures/human_it_categories.png)
@@ -204,7 +203,7 @@ SUMMARY = """
 a network whose weights were all trained. Before fitting, the readout reaches {unfitted} (difference
 {projection_unfitted}), fitted to RDMs with shuffled names {permuted}, and with weights of single channels
 ([feature-reweighted RSA](docs/how_to/beyond_reweighting.md)) {reweighted} (difference {projection_reweighted}). It
-is {projection_animacy_words} a model of animacy ({animacy_score}; difference {projection_animacy}), and
+{projection_animacy_words} a model of animacy ({animacy_score}; difference {projection_animacy}), and
 {projection_lookup_words} a model that knows the categories and their mean dissimilarities ({lookup}; difference
 {projection_lookup}). Intervals are over images and subjects; in [simulations](docs/validity.md) they cover the
 truth in about 94 % of data sets.
