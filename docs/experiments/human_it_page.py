@@ -157,7 +157,8 @@ Differences on the same pairs, with the mean RDM:
 - **Training all weights** increases the score by {all_unfitted}. The projection {projection_all_words} all
   weights ({projection_all}).
 - **The average of both students** scores {best}, {best_share} of the ceiling. It {average_projection_words} the
-  projection ({average_projection}), {average_lookup_words} the category lookup ({average_lookup}), and {average_animacy_words} animacy ({average_animacy}). The aim of .70 was {stretch}.
+  projection ({average_projection}), {average_lookup_words} the category lookup ({average_lookup}),
+  and {average_animacy_words} animacy ({average_animacy}). The aim of .70 was {stretch}.
 
 ![Held-out RDM of the projection, human IT, and their difference](../figures/human_it_rdms.png)
 ![The same, averaged over pairs of categories](../figures/human_it_categories.png)
