@@ -35,7 +35,7 @@ def tables() -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     partial = summary[summary["comparator"] == "partial spearman"].set_index("student")
     wanted = contrasts[(contrasts["comparator"] == "spearman") & (contrasts["against"] == "mean")]
     found = planned(wanted, {(one, other, "hIT"): "planned" for one, other in CONTRASTS})
-    return mean, single.join(partial[["score", "low", "high"]], rsuffix="_partial"), found
+    return mean, single.join(partial[["score", "low", "high"]].add_suffix("_partial")), found
 
 
 def score_table(mean: pd.DataFrame, single: pd.DataFrame) -> pd.DataFrame:
