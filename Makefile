@@ -81,6 +81,11 @@ experiments: $(VENV)/.installed-test  ## do what is missing of the experiments i
 	$(BIN)/python -m docs.experiments.run cifar100
 	$(BIN)/python -m docs.experiments.run architectures
 	$(BIN)/python -m docs.experiments.write_pages
+	$(BIN)/python -m docs.experiments.transfer
+	$(BIN)/python -m docs.experiments.learning_curves
+	$(BIN)/python -m docs.experiments.power
+	$(BIN)/python -m docs.experiments.brain_beside_task
+	$(BIN)/python -m docs.experiments.human_it_page
 
 experiments-small: $(VENV)/.installed-test  ## the main finding of the experiments in a few minutes
 	$(BIN)/python -m docs.experiments.run small --out runs/experiments/small

@@ -253,7 +253,7 @@ def _power(effect: float, sd: np.ndarray, freedom: np.ndarray, alpha: float) -> 
 
     critical, shift = t.isf(alpha / 2, freedom), abs(effect) / sd
     far = shift > critical + 30  # where the distribution's sum does not converge, and the power is 1
-    found = nct.sf(critical, freedom, np.where(far, 0, shift)) + nct.cdf(-critical, freedom, np.where(far, 0, shift))
+    found = nct.sf(critical, freedom, np.where(far, 0, shift)) + nct.sf(critical, freedom, -np.where(far, 0, shift))
     return np.asarray(np.where(far, 1.0, np.clip(found, 0, 1)))
 
 

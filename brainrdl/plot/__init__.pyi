@@ -16,6 +16,7 @@ from .images import (
     rdms as rdms,
 )
 from .influence_charts import condition_influence as condition_influence
+from .learning_curves import learning_curve as learning_curve
 from .mapping import map_table as map_table
 from .misfits import (
     pair_table as pair_table,

@@ -3,7 +3,9 @@
 Human IT is the mean of 4 subjects x 2 sessions (Kriegeskorte et al. 2008, doi 10.1016/j.neuron.2008.10.043). The
 student is EfficientNet-Lite0 (ImageNet weights from its package, extra `demo`), read out at blocks 11 to 15. Five folds
 of the images, stratified by six categories, three fold seeds; the number of steps comes from inner folds (projection)
-or from a validation part of each training fold (all weights). Nothing is chosen on held-out images.
+or from a validation part of each training fold (all weights). A third student is the average of the RDMs of both, with
+equal weights. Nothing is chosen on held-out images. Tables are written to docs/experiments/results, and
+docs/experiments/human_it_page.py writes the page from them.
 
     python docs/examples/human_it.py --out runs/human_it
 
@@ -14,6 +16,8 @@ student as a recipe, after `--prepare`: docs/examples/human_it.yaml.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -22,14 +26,15 @@ import pandas as pd
 import torch
 
 from brainrdl import RDMTeacher, Readout, Stimuli, Student, cross_validate, datasets, plot, report
-from brainrdl.evaluation.held_out import Evaluation
-from brainrdl.evaluation.plan import Candidate
-from brainrdl.models.networks import build
-from brainrdl.rdms.conversion import from_tensor
+from brainrdl.dissimilarity import pair_indices, to_square
+from brainrdl.evaluation import Candidate, Evaluation, HeldOut, score, stimulus_folds, teacher_rdms
+from brainrdl.models import build
+from brainrdl.rdms import from_tensor, names as names_of, to_tensor
 from brainrdl.reporting.page import figures
-from brainrdl.stimuli.categories import different_category
-from brainrdl.stimuli.transforms import default_transform
+from brainrdl.stimuli import default_transform, different_category
 
+RESULTS = Path(__file__).parents[1] / "experiments" / "results"
+FOLDS = 5
 BLOCKS = "+".join(f"_blocks.{block}" for block in range(11, 16))
 
 
@@ -85,8 +90,8 @@ def fit_projection(out: Path, size: int, seeds: tuple[int, ...]) -> Evaluation:
         "untrained network": Candidate(untrained, {"steps": 0}, controls=(), inner_folds=0),
     }
     return cross_validate(
-        students, teacher, stimuli, folds=5, seeds=seeds, inner_folds=4, models=animacy(stimuli),
-        out=out / "projection", resume=True, **steps,
+        students, teacher, stimuli, folds=FOLDS, seeds=seeds, inner_folds=4, models=animacy(stimuli),
+        controls=("unfitted", "reweighted", "permuted", "category"), out=out / "projection", resume=True, **steps,
     )  # fmt: skip
 
 
@@ -95,23 +100,51 @@ def fit_all_weights(out: Path, size: int, seeds: tuple[int, ...]) -> Evaluation:
     stimuli, teacher = load(size)
     steps = {"lr": 3e-4, "steps": 24, "evaluate_every": 4, "validation": 0.2, "patience": 3}
     return cross_validate(
-        {"all weights": all_weights}, teacher, stimuli, folds=5, seeds=seeds, controls=("unfitted", "category"),
+        {"all weights": all_weights}, teacher, stimuli, folds=FOLDS, seeds=seeds, controls=("unfitted", "category"),
         models=animacy(stimuli), out=out / "all_weights", resume=True, **steps,
     )  # fmt: skip
 
 
-def table(summary: pd.DataFrame) -> pd.DataFrame:
-    """One row per student or model: Spearman correlations with 95 % intervals, and gains over the unfitted student."""
-    parts = []
-    for title, comparator, against in (
-        ("mean RDM", "spearman", "mean"),
-        ("single subjects", "spearman", "subjects"),
-        ("mean RDM given models", "partial spearman", "mean"),
-    ):
-        rows = summary[(summary["comparator"] == comparator) & (summary["against"] == against)].set_index("student")
-        shown = rows[["score", "low", "high", "gain", "gain_low", "gain_high"]]
-        parts.append(pd.concat({title: shown.dropna(axis=1, how="all")}, axis=1))
-    return pd.concat(parts, axis=1)
+def held_out(evaluation: Evaluation) -> list[HeldOut]:
+    """Held-out RDMs of all students, controls and models, one per fold."""
+    names, labels = names_of(evaluation.students), evaluation.labels
+    described = pd.DataFrame(evaluation.students.rdm_descriptors)
+    found = []
+    for row in described.to_dict("records"):
+        square = to_square(to_tensor(evaluation.students.subset("index", row["index"]), names)[0])
+        table = stimulus_folds(names, FOLDS, labels=labels, seed=int(row["seed"]))
+        for fold, part in table.groupby("fold"):
+            test = tuple(part["stimulus"])
+            places = torch.tensor([names.index(name) for name in test])
+            i, j = pair_indices(len(test))
+            words = {key: str(row[key]) for key in ("student", "role", "base", "target")}
+            pairs = square[places[i], places[j]]
+            found.append(HeldOut(names=test, pairs=pairs, seed=int(row["seed"]), fold=int(str(fold)), **words))
+    return found
+
+
+def averages(rows: Sequence[HeldOut], members: Sequence[str] = ("projection", "all weights")) -> list[HeldOut]:
+    """Mean of the members' z-scored RDMs in each fold, fitted and unfitted, with equal weights."""
+    known = {(row.student, row.seed, row.fold): row for row in rows}
+    found = []
+    for ending, role in (("", "ensemble"), (", unfitted", "unfitted")):
+        for (student, seed, fold), row in known.items():
+            if student == members[0] + ending:
+                both = torch.stack([known[member + ending, seed, fold].pairs for member in members])
+                scaled = (both - both.mean(1, keepdim=True)) / both.std(1, keepdim=True)
+                named = {"student": f"average{ending}", "role": role, "base": "average, unfitted"}
+                found.append(replace(row, pairs=scaled.mean(0), **named))
+    return found
+
+
+def score_together(parts: Sequence[Evaluation], size: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Summary and contrasts of all students, on the same pairs."""
+    stimuli, teacher = load(size)
+    rows = {(row.student, row.seed, row.fold): row for part in parts for row in held_out(part)}  # both have the models
+    every = [*rows.values()]
+    truth = teacher_rdms(teacher, stimuli, stimuli.names, teacher.targets)
+    found = score([*every, *averages(every)], truth, ("spearman", "corr"))
+    return found.summary, found.contrasts
 
 
 def draw(summary: pd.DataFrame, evaluation: Evaluation, folder: Path) -> None:
@@ -133,21 +166,17 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=128, help="pixels for fitting all weights")
     parser.add_argument("--seeds", type=int, default=3, help="number of times that folds are drawn")
     parser.add_argument("--prepare", action="store_true", help="only write the files that human_it.yaml reads")
-    parser.add_argument("--projection-only", action="store_true")
     words = parser.parse_args()
     if words.prepare:
         prepare(words.out / "data")
         return
     seeds = tuple(range(words.seeds))
-    parts = [fit_projection(words.out, words.projection_size, seeds)]
+    parts = [fit_projection(words.out, words.projection_size, seeds), fit_all_weights(words.out, words.size, seeds)]
     print(report(parts[0], words.out / "projection.html"))
-    if not words.projection_only:
-        parts.append(fit_all_weights(words.out, words.size, seeds))
-    summary = pd.concat([part.summary for part in parts], ignore_index=True)
-    summary = summary.drop_duplicates(["student", "comparator", "against"])  # both contain the category models
-    summary.to_csv(words.out / "summary.csv", index=False)
+    summary, contrasts = score_together(parts, words.size)
+    summary.to_csv(RESULTS / "human_it.csv", index=False, float_format="%.5g")
+    contrasts.to_csv(RESULTS / "human_it_contrasts.csv", index=False, float_format="%.5g")
     draw(summary, parts[0], words.out / "figures")
-    print(table(summary).round(3).to_string())
 
 
 if __name__ == "__main__":

@@ -115,4 +115,4 @@ axes[0].invert_yaxis()
 # - Weights, learning rate and number of steps are the same for all conditions and were not tuned. Another choice may
 #   change the order.
 # - Seeds differ in the initial weights and batches, not in the 50 labelled digits.
-# - [MNIST distillation](../examples/mnist_distillation.md) compares RDMs with a tuned training on labels alone.
+# - [MNIST with few labels](../experiments/mnist.md) compares RDMs with other methods, each with the same tuning.

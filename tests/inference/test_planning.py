@@ -66,6 +66,15 @@ def test_power_grows_with_stimuli_subjects_and_effect_and_is_alpha_without_an_ef
     assert power(better, rdms, effect=1.0, n_stimuli=[500], n_subjects=[50])["power"].item() == 1.0
 
 
+def test_the_power_to_find_a_large_effect_is_known_and_near_1() -> None:
+    better, _, rdms, _ = pilot()
+    sd = power(better, rdms, n_stimuli=[24], n_subjects=[6])["sd"].iloc[0]
+    for deviations in (12.0, 16.0, 20.0, 30.0, 60.0):  # scipy's distribution function is NaN for some of them
+        row = power(better, rdms, effect=deviations * sd, n_stimuli=[24, 96], n_subjects=[6])
+        assert (row["power"] > 0.999).all()
+        assert (row["power_error"] < 0.01).all()
+
+
 def test_conditions_are_paired_by_name_and_draws_by_seed() -> None:
     better, _, rdms, _ = pilot()
     design = {"n_stimuli": [20], "n_subjects": [5], "effect": 0.05}

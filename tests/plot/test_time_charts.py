@@ -110,6 +110,26 @@ def test_a_map_of_models_with_other_times_is_refused() -> None:
         plot.time_by_model(SUMMARY, Figure().subplots(), onsets=ONSETS.drop(columns="latency"))
 
 
+def test_a_learning_curve_is_a_line_for_each_student_with_its_intervals() -> None:
+    table = pd.DataFrame({
+        "n_stimuli": [48, 24, 24], "student": ["map", "map", "category"], "score": [0.5, 0.3, 0.4],
+        "low": [0.4, 0.1, 0.3], "high": [0.6, 0.5, 0.5], "ceiling": 0.8,
+    })  # fmt: skip
+    ax = plot.learning_curve(table, "n_stimuli", ax=Figure().subplots())
+    first, second, ceiling = ax.lines
+    assert first.get_ydata().tolist() == [0.3, 0.5]  # in the order of n_stimuli
+    assert second.get_ydata().tolist() == [0.4]
+    assert ceiling.get_ydata() == [0.8, 0.8]
+    intervals = [segment[:, 1].tolist() for segment in ax.collections[0].get_segments()]
+    assert intervals == [[0.1, 0.5], [0.4, 0.6]]
+    assert abs(first.get_xdata()[0] - second.get_xdata()[0]) > 0  # intervals do not cover each other
+
+
+def test_a_ceiling_that_differs_between_points_is_not_drawn() -> None:
+    table = pd.DataFrame({"n": [1, 2], "student": "map", "score": 0.3, "low": 0.1, "high": 0.5, "ceiling": [0.7, 0.8]})
+    assert len(plot.learning_curve(table, "n", ax=Figure().subplots()).lines) == 1
+
+
 def test_figures_of_time_and_power_refuse() -> None:
     with pytest.raises(BrainrdlError, match="lacks the columns"):
         plot.time_course(SUMMARY.drop(columns="score"))
@@ -119,5 +139,7 @@ def test_figures_of_time_and_power_refuse() -> None:
         plot.time_course(SUMMARY, clusters={"middle": FOUND})
     with pytest.raises(BrainrdlError, match=r"must be \(3, 3\)"):
         plot.time_by_time([0, 1, 2], np.ones((2, 2)))
+    with pytest.raises(BrainrdlError, match="table lacks the columns"):
+        plot.learning_curve(SUMMARY, "n_stimuli")
     with pytest.raises(BrainrdlError, match="power lacks the columns"):
         plot.power(SUMMARY)
