@@ -34,6 +34,7 @@ ORDER = (
     "layers_and_regions",
     "beyond_reweighting",
     "distil_a_network",
+    "task_and_brain",
     "from_bold_to_a_student",
     "searchlight",
     "rdm_movie",
