@@ -191,6 +191,8 @@ numbers of images and subjects: [learning curves](../experiments/learning_curves
   pilot analysis from inner-fold scores of all training folds. Together, these folds contain all 92 images, so this
   choice is not independent of them. The average was tried in the pilot as well (.67). The choice of the number of
   steps is independent.
+- The fits are those of an earlier version of this page. The reweighted control and the average were added later, on the
+  same folds.
 - Training all weights at 128 pixels is not the best possible analysis. Larger images and nested folds take hours on
   two cores. The permuted control was run for the projection only.
 - Fit and test use the same subjects, with different images. `cross_validate(subjects="leave-one-out")` holds out

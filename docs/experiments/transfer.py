@@ -311,11 +311,11 @@ Own region minus another one:
 - **A fit to IT carries over to IT of other people, other images and another study.** The map that was fitted to 4
   subjects scores {four_to_fifteen} with the 15 others, which is {gain_four_to_fifteen}, more than the unfitted
   network. In the other direction the gain is {gain_fifteen_to_four}.
-- **It carries over between species.** The fit to monkey IT gains {gain_monkey_to_four} with the 4 humans. The fit
-  to the 15 humans gains {gain_fifteen_to_monkey} with monkey IT, and the fit to the 4 humans {gain_four_to_monkey}.
+- **It carries over between species.** The fit to monkey IT gains {gain_monkey_to_four}, with the 4 humans. The fit
+  to the 15 humans gains {gain_fifteen_to_monkey}, with monkey IT, and the fit to the 4 humans {gain_four_to_monkey}.
 - **Categories explain much of what carries over between humans.** The mean dissimilarities of pairs of categories,
-  learned from the 4 subjects, predict the 15 others as well as the fitted map does (map minus categories
-  {categories_four_to_fifteen}). With monkey IT the map of the 15 humans predicts more than their categories
+  learned from the 4 subjects, predict the 15 others, and no difference from the fitted map was found (map minus
+  categories {categories_four_to_fifteen}). With monkey IT the map of the 15 humans predicts more than their categories
   ({categories_fifteen_to_monkey}).
 - **A trained map carries over better than weights of single channels** (4 to 15 humans:
   {reweighted_four_to_fifteen}).
