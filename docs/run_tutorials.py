@@ -44,8 +44,9 @@ ORDER = (
 _OVERVIEW = """# Worked examples
 
 Each example is a script that was run from beginning to end. Its page shows the code and what it printed and drew, and
-it can be downloaded as a script or as a notebook. No files are needed: data are simulated or come from
-`brainrdl.datasets`. Single figures with their code are in the [gallery](../gallery.md).
+it can be downloaded as a script or as a notebook. All but one need no files: data are simulated or are downloaded by
+`brainrdl.datasets`. *Layers and regions* needs two files that you [download by hand](../how_to/data_sets.md). Single
+figures with their code are in the [gallery](../gallery.md).
 
 <div style="display: grid; grid-template-columns: repeat(auto-fill, minmax(12rem, 1fr)); gap: 1.2rem">
 {cells}

