@@ -69,7 +69,7 @@ def learning_curve(
         if "ceiling" in table and table["ceiling"].round(6).nunique(dropna=False) == 1:
             ax.axhline(table["ceiling"].iloc[0], color=QUIET, linewidth=1.2, label="expected of a perfect model")
         ax.set(xlabel=plain(x.replace("_", " ")), ylabel="held-out score")
-        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+        ax.xaxis.set_major_locator(MaxNLocator("auto", integer=True, steps=(1, 2, 5, 10)))
         if legend:
             explain(ax)
     return ax

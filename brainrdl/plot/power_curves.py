@@ -57,6 +57,6 @@ def power(table: pd.DataFrame, ax: Axes | None = None, *, at_least: float | None
         if at_least is not None:
             ax.axhline(at_least, color=QUIET, linewidth=0.8, linestyle="--")
         ax.set(xlabel="subjects", ylabel="power", ylim=(0, 1.02))
-        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+        ax.xaxis.set_major_locator(MaxNLocator("auto", integer=True, steps=(1, 2, 5, 10)))
         explain(ax)
     return ax
