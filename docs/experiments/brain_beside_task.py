@@ -165,7 +165,7 @@ def plan() -> Iterator[tuple[str, float]]:
 def run(seeds: range = SEEDS) -> None:
     """Fit what is missing, seed by seed."""
     table = stored()
-    done = table.keys()
+    done = table.done()
     for seed in seeds:
         for name, weight in plan():
             if (name, f"{weight:g}", str(seed)) not in {(one, f"{float(w):g}", k) for one, w, k in done}:
