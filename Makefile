@@ -1,15 +1,25 @@
 # Every target sets up what it needs in .venv, on a machine with Python 3.11 or newer, pip and make.
 # A set-up runs again only when pyproject.toml has changed. Another Python: make PYTHON=python3.12 test
 
-PYTHON ?= python3
+# On Windows, make needs the shell and the tools of Git for Windows (sh, sed, touch, expand): start it from Git Bash.
 VENV := .venv
-BIN := $(VENV)/bin
+LOWEST := .venv-lowest
+CITATION := .venv-citation
+ifeq ($(OS),Windows_NT)
+PYTHON ?= python
+SCRIPTS := Scripts
+EXE := .exe
+else
+PYTHON ?= python3
+SCRIPTS := bin
+EXE :=
+endif
+BIN := $(VENV)/$(SCRIPTS)
 BENCHMARKS := $(sort $(wildcard tests/benchmarks/bench_*.py))
 PYTEST_ARGS ?=
 # One worker a core, a file's tests together: they share what its fixtures made.
 WORKERS := -n auto --maxprocesses 8 --dist loadfile
 # The oldest versions have wheels for the oldest Python.
-LOWEST := .venv-lowest
 LOWEST_PYTHON ?= python3.11
 LOWEST_TESTS ?= $(addprefix tests/,_core adapters cli datasets models plot rdms readers recipe reporting)
 
@@ -30,7 +40,7 @@ test: $(VENV)/.installed-test  ## run the default tests; more with PYTEST_ARGS='
 
 # Old libraries warn about one another, so that warnings are no errors here.
 test-lowest: $(LOWEST)/.installed  ## run the tests next to other libraries with the oldest versions that pyproject.toml allows
-	$(LOWEST)/bin/python -m pytest -W default $(WORKERS) $(LOWEST_TESTS) $(PYTEST_ARGS)
+	$(LOWEST)/$(SCRIPTS)/python -m pytest -W default $(WORKERS) $(LOWEST_TESTS) $(PYTEST_ARGS)
 
 shapes: $(VENV)/.installed-test  ## run the default tests with the shape of every tensor checked
 	$(BIN)/python -m pytest --jaxtyping-packages=brainrdl,conftest.typed $(WORKERS) $(PYTEST_ARGS)
@@ -39,15 +49,17 @@ format: $(VENV)/.installed-dev  ## format the code and mend what can be mended
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-check: $(VENV)/.installed-dev  ## lint, types, layers, spelling
+check: $(VENV)/.installed-dev $(CITATION)/.installed  ## lint, types, layers, spelling, the citation file
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/codespell
+	$(CITATION)/$(SCRIPTS)/cffconvert --validate
 
-docs: $(VENV)/.installed-docs  ## build the site into site/, a warning is an error
+docs: $(VENV)/.installed-docs  ## build the site into site/ and check it, a warning is an error
 	$(BIN)/mkdocs build --strict
+	$(BIN)/python docs/check_site.py site
 
 bench: $(VENV)/.installed-test  ## run each tests/benchmarks/bench_*.py
 	@set -e; for script in $(BENCHMARKS); do echo "== $$script"; $(BIN)/python "$$script"; done
@@ -79,17 +91,23 @@ experiments-small: $(VENV)/.installed-test  ## the main finding of the experimen
 	$(BIN)/python -m docs.experiments.run small --out runs/experiments/small
 	$(BIN)/python -m docs.experiments.write_pages --show runs/experiments/small/small.csv
 
-$(BIN)/python:
+$(BIN)/python$(EXE):
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(v < (3, 11) and f"brainrdl needs Python 3.11 or newer, {sys.executable} is {v[0]}.{v[1]}: name another, for example make PYTHON=python3.12")'
 	$(PYTHON) -m venv $(VENV)
 
 # The stamp is written last, so an interrupted installation is repeated.
-$(VENV)/.installed-%: pyproject.toml | $(BIN)/python
+$(VENV)/.installed-%: pyproject.toml | $(BIN)/python$(EXE)
 	$(BIN)/python -m pip install --quiet --editable '.[$*]'
 	@touch $@
 
 $(LOWEST)/.installed: pyproject.toml
 	$(LOWEST_PYTHON) -m venv --clear $(LOWEST)
-	$(LOWEST)/bin/python -m pip install --quiet uv
-	$(LOWEST)/bin/uv pip install --quiet --python $(LOWEST)/bin/python --resolution lowest-direct --editable '.[test]'
+	$(LOWEST)/$(SCRIPTS)/python -m pip install --quiet uv
+	$(LOWEST)/$(SCRIPTS)/uv pip install --quiet --python $(LOWEST)/$(SCRIPTS)/python --resolution lowest-direct --editable '.[test]'
+	@touch $@
+
+# cffconvert needs an older jsonschema than other packages.
+$(CITATION)/.installed: | $(BIN)/python$(EXE)
+	$(BIN)/python -m venv --clear $(CITATION)
+	$(CITATION)/$(SCRIPTS)/python -m pip install --quiet cffconvert==2.0.0
 	@touch $@

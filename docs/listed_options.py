@@ -1,4 +1,4 @@
-"""For the reference: a function or class that accepts ``**options`` is shown with each of them, as `help` shows it."""
+"""For the reference: a function, class or reader that accepts ``**options`` is shown with each, as `help` shows it."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ class ListedOptions(griffe.Extension):
     """Take the options' parameters and text from the function itself: griffe reads the source, where they are one."""
 
     def on_function(self, *, func: griffe.Function, **kwargs: Any) -> None:
-        if not any("Unpack" in str(parameter.annotation) for parameter in func.parameters):
+        shared = any("options_from" in str(decorator.value) for decorator in func.decorators)
+        if not shared and not any("Unpack" in str(parameter.annotation) for parameter in func.parameters):
             return
         documented = func.parent if func.name == "__init__" and func.parent is not None else func
         live = resolve_name(documented.path)
         if documented.docstring is not None:
             documented.docstring.value = inspect.getdoc(live) or ""
-        spelled = [parameter for parameter in func.parameters if "Unpack" not in str(parameter.annotation)]
+        spelled = [each for each in func.parameters if each.kind is not griffe.ParameterKind.var_keyword]
         known = {parameter.name for parameter in spelled}
         listed = [
             griffe.Parameter(

@@ -17,3 +17,5 @@ TeacherControl = Literal["permuted", "permuted_within_class", "random", "spectru
 TEACHER_CONTROLS: tuple[TeacherControl, ...] = get_args(TeacherControl)
 
 FINAL = "final"  # folder of the final fit, inside that of a cross-validation
+
+FOLD = "fold of seed "  # pattern descriptor of held-out RDMs, followed by their seed: the fold of each condition

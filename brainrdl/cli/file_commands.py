@@ -44,7 +44,7 @@ DOCTOR_EXAMPLES = (
     "brainrdl doctor fmri.mat --read variable=IT_RDMs --names images/"
 )
 
-DATA_EXAMPLES = "Examples:\n\nbrainrdl data list\n\nbrainrdl data fetch kriegeskorte92"
+DATA_EXAMPLES = "Examples:\n\nbrainrdl data list\n\nbrainrdl data fetch kriegeskorte92\n\nbrainrdl data example"
 
 _KEYWORDS = {  # of calc_rdm
     "--dissimilarity": "dissimilarity",
@@ -120,7 +120,7 @@ Folder = Annotated[
 ]
 
 data = typer.Typer(
-    help="Public data sets: list them, describe one, download one.",
+    help="Public data sets: list them, describe one, download one. Example files: write them.",
     epilog=DATA_EXAMPLES,
     no_args_is_help=True,
 )
@@ -354,6 +354,20 @@ def fetch(name: DataSet, folder: Folder = None, quiet: Quiet = False) -> None:
     if wanted and not quiet:
         console.print(f"{name}: {size / 1e6:.1f} MB; licence: {found.licence}", markup=False, highlight=False)
     say_where(name, download.fetch(name, folder, progress=not quiet))
+
+
+@data.command("example", cls=Command, epilog="Example: brainrdl data example first_steps")
+def example(
+    folder: Annotated[Path, typer.Argument(help="Where to write them; made if it does not exist.")] = Path(),
+) -> None:
+    """Write the example files that the documentation uses: pictures, RDMs in several formats, fMRI maps.
+
+    All of them are made up. Files that exist already are left as they are.
+    """
+    from brainrdl.datasets.example_files import write_example_files
+
+    written = write_example_files(folder)
+    say_where(f"{len(written)} new example files and folders", folder.resolve())
 
 
 def _check_out(out: Path, overwrite: bool) -> None:

@@ -48,7 +48,7 @@ def _own(option: Any, argument: Argument) -> str:
     if option.is_flag or not argument.advised:
         return called
     if not argument.given:
-        return f"{called} {option.metavar or option.type.name.upper()}"
+        return f"{called} {option.metavar or option.name.upper()}"
     return " ".join(f"{called} {shlex.quote(word)}" for word in _words(argument.value))
 
 

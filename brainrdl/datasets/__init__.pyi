@@ -10,6 +10,7 @@ from .download import (
     kept as kept,
     missing as missing,
 )
+from .example_files import write_example_files as write_example_files
 from .loaders import (
     NamedData as NamedData,
     load as load,

@@ -15,11 +15,14 @@ from typing import IO
 
 from brainrdl._core.errors import refuse
 from brainrdl._core.locks import locked
+from brainrdl._core.progress import slow_progress
 from brainrdl.datasets.catalogue import DataFile, DataInfo, cache_folder, info
 
 _OFFLINE = "BRAINRDL_DATA"
 
 _CHUNK = 1 << 16
+
+_MEGABYTE = 1_000_000
 
 _TIMEOUT = 30  # seconds without data
 
@@ -34,7 +37,7 @@ def fetch(name: str, folder: Path | str | None = None, *, progress: bool = True)
     folder : path, optional
         Folder of all data sets (default: `cache_folder`).
     progress : bool
-        Show a progress bar while downloading.
+        Show progress and the time left on stderr if it takes longer than two seconds.
 
     Returns
     -------
@@ -250,18 +253,19 @@ def _instead(data: DataInfo, file: DataFile) -> str:
 def _stream(url: str, output: str, _pooch: object, *, kept: Path, size: int, progress: bool) -> None:
     """Download to `output` through `kept`, which stays after an interruption, so that the next attempt resumes."""
     import requests
-    from rich.progress import Progress
 
     done = kept.stat().st_size if kept.exists() else 0
     headers = {"Range": f"bytes={done}-"} if 0 < done < size else {}
     with requests.get(url, stream=True, timeout=_TIMEOUT, headers=headers) as answer:
         answer.raise_for_status()
         goes_on = answer.status_code == requests.codes.partial_content
-        with kept.open("ab" if goes_on else "wb") as stream, Progress(disable=not progress) as bar:
-            task = bar.add_task(f"{kept.stem} ({size / 1e6:.1f} MB)", total=size, completed=done if goes_on else 0)
+        done = done if goes_on else 0
+        shown = slow_progress(f"{kept.stem}, MB", -(-size // _MEGABYTE), progress, done // _MEGABYTE)
+        with kept.open("ab" if goes_on else "wb") as stream, shown as advance:
             for chunk in answer.iter_content(_CHUNK):
                 stream.write(chunk)
-                bar.advance(task, len(chunk))
+                done += len(chunk)
+                advance(done // _MEGABYTE, "")
     kept.replace(output)
 
 

@@ -31,3 +31,4 @@ DISSIMILARITIES: Registry[Callable[..., Tensor]] = Registry(
         "hamming": "brainrdl.dissimilarity.channelwise:hamming",
     },
 )
+"""The dissimilarities by name."""

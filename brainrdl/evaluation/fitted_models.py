@@ -18,6 +18,7 @@ from brainrdl._core.errors import (
     quote,
     refuse,
 )
+from brainrdl._core.progress import track_slow
 from brainrdl._core.rows import Role
 from brainrdl.evaluation.baselines import constant_rows
 from brainrdl.evaluation.folds import stimulus_folds
@@ -51,6 +52,7 @@ def cross_validate_models(
     comparators: Sequence[str] = COMPARATORS,
     intervals: Intervals = "dyadic",
     n_bootstrap: int | None = None,
+    progress: bool = True,
 ) -> Evaluation:
     """Fit models to training stimuli and score them on pairs of stimuli that were held out together.
 
@@ -84,6 +86,8 @@ def cross_validate_models(
         How intervals are computed; see `brainrdl.inference.intervals`.
     n_bootstrap : int, optional
         Number of resamples for the dual bootstrap, 1000 by default; others need none.
+    progress : bool
+        Show progress and the time left on stderr if it takes longer than two seconds.
 
     Returns
     -------
@@ -128,20 +132,24 @@ def cross_validate_models(
     tables = [(seed, stimulus_folds(conditions, folds, labels=labels, groups=grouped, seed=seed)) for seed in seeds]
     parameters: list[dict[str, Any]] = []
     held_out: list[HeldOut] = []
-    for known in truth.values():
-        for split in _splits(tables, conditions, known.subjects, subjects):
-            work = _Fold(split, known)
-            for name, model in fitters.items():
-                found, rows = work.fitted(name, model)
-                held_out += found
-                parameters += rows
+    jobs = [
+        (_Fold(split, known), name, model)
+        for known in truth.values()
+        for split in _splits(tables, conditions, known.subjects, subjects)
+        for name, model in fitters.items()
+    ]
+    for work, name, model in track_slow(jobs, "models", len(jobs), progress):
+        found, rows = work.fitted(name, model)
+        held_out += found
+        parameters += rows
     if not held_out:
         refuse(f"no fold of the targets {quote(truth)} has {_FEWEST_PAIRS} known pairs to fit a model to")
     judging: dict[str, Any] = {"comparators": list(comparators), "intervals": intervals, "n_bootstrap": n_bootstrap}
     design = {"folds": folds, "seeds": list(seeds), "subjects": subjects, "n_stimuli": len(conditions)}
     settings: dict[str, Any] = {"models": list(models), **design, **judging, "constant": constant_rows(held_out)}
     settings["parameters"] = parameters
-    return assemble(held_out, truth, comparators, intervals, n_bootstrap, seeds[0], labels=labels, settings=settings)
+    parts: dict[str, Any] = {"labels": labels, "settings": settings, "progress": progress}
+    return assemble(held_out, truth, comparators, intervals, n_bootstrap, seeds[0], **parts)
 
 
 def _conditions(rdms: RDMs, names: Sequence[str] | None) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import torch
 
-from brainrdl._core.constants import MIN_CONDITIONS
+from brainrdl._core.constants import FOLD, MIN_CONDITIONS
 from brainrdl._core.errors import check_text, check_unique, check_whole, refuse
 from brainrdl._core.files import (
     check_digests,
@@ -75,7 +75,8 @@ class Evaluation:
         Mean RDM of each target; rdm descriptor "target".
     students : rsatoolbox.rdm.RDMs
         Held-out RDMs, NaN if a pair was not held out together; rdm descriptors student, role, base, layer, target,
-        seed, left_out.
+        seed, left_out. Pattern descriptors "fold of seed 0" and so on: the fold of each condition as in `scores`, -1
+        for those that were never held out. A seed whose folds share conditions has none.
     histories : pandas.DataFrame
         Training histories; columns student, role, seed, fold and left_out in addition to those of `FitResult.history`.
     labels : mapping of name to category, optional
@@ -367,4 +368,19 @@ def _gathered(held_out: Sequence[HeldOut], names: tuple[str, ...]) -> RDMs:
     rows_of_pairs = torch.stack([square[i, j] for square in squares.values()])
     described = {what: [key[k] for key in squares] for k, what in enumerate(_SAME_RDM)}
     described["role"] = [role.value for role in described["role"]]
-    return conversion.from_tensor(rows_of_pairs, names, descriptors=described)
+    found = conversion.from_tensor(rows_of_pairs, names, descriptors=described)
+    found.pattern_descriptors |= {f"{FOLD}{seed}": folds for seed, folds in _folds(held_out, names).items()}
+    return found
+
+
+def _folds(held_out: Sequence[HeldOut], names: tuple[str, ...]) -> dict[int, list[int]]:
+    """Return the fold of each condition for each seed of which no two folds share a condition."""
+    of: dict[int, dict[str, set[int]]] = {}
+    for one in held_out:
+        for name in one.names:
+            of.setdefault(one.seed, {}).setdefault(name, set()).add(one.fold)
+    return {
+        seed: [min(folds.get(name, {-1})) for name in names]
+        for seed, folds in of.items()
+        if all(len(found) == 1 for found in folds.values())
+    }

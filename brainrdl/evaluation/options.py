@@ -13,12 +13,14 @@ from brainrdl.training.options import Groups, TrainingOptions
 Control = Literal["unfitted", "reweighted", TeacherControl]
 
 CONTROLS: tuple[Control, ...] = get_args(Control)
+"""All controls of an evaluation."""
 
 MODEL_CONTROLS: tuple[Control, ...] = ("category", "pixels")  # scored as they are; a student is fitted to the others
 
 Intervals = Literal["dyadic", "dual-bootstrap", "none"]
 
 COMPARATORS = ("spearman", "corr")
+"""The comparators of scores by default."""
 
 _RESAMPLES, _FEWEST_RESAMPLES = 1000, 2  # by default, and of each kind for a variance
 

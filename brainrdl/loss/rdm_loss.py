@@ -27,8 +27,10 @@ from brainrdl.similarity.registry import SIMILARITIES
 from brainrdl.similarity.traits import Similarity
 
 FORMS = ("similarity", "mse")
+"""The forms of an `RDMLoss`."""
 
 SCALES = ("none", "mean")
+"""How an `RDMLoss` can scale RDMs before the mean squared error."""
 
 
 @dataclass(frozen=True)

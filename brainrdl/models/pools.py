@@ -7,6 +7,7 @@ import re
 from brainrdl._core.errors import check_option
 
 POOLS = ("flatten", "avgpool", "avgpool_first", "avgpool_last", "mean", "patches", "cls", "grid:N")
+"""How outputs of a layer can become patterns."""
 
 EXAMPLE = "grid:4"  # of "grid:N", in lists of ways
 

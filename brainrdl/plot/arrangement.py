@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
 
+from brainrdl._core.constants import FOLD
 from brainrdl._core.errors import arg, check_conditions, check_option, check_unique, quote, refuse
 from brainrdl.plot.style import colours_of
 from brainrdl.rdms.by_name import names
@@ -204,9 +205,9 @@ def folds_of(rdms: RDMs, *, by: str = "stimulus") -> dict[str, int]:
     Returns
     -------
     dict of str to int
-        Fold of each condition, for the `folds` of `rdm`, numbered from 0 in order of first appearance: an RDM does not
-        say which of its folds has which number in the tables of an `Evaluation`. Those are the numbers of
-        `brainrdl.evaluation.stimulus_folds` with the options of the evaluation.
+        Fold of each condition, for the `folds` of `rdm`. An RDM of `brainrdl.Evaluation.students` says which number
+        each fold has in the tables of the evaluation. Without this, folds are numbered from 0 in order of first
+        appearance.
 
     Raises
     ------
@@ -235,7 +236,14 @@ def folds_of(rdms: RDMs, *, by: str = "stimulus") -> dict[str, int]:
             "a condition was never held out with another; use the RDM of one student and one seed, or give the folds "
             "yourself"
         )
-    return dict(zip(names(rdms, by), map(int, numbers), strict=True))
+    return dict(zip(names(rdms, by), stored_folds(rdms) or map(int, numbers), strict=True))
+
+
+def stored_folds(rdms: RDMs) -> list[int] | None:
+    """Return the fold of each condition that an evaluation stored for the seed of one RDM; None if it did not."""
+    (seed,) = rdms.rdm_descriptors.get("seed", [None])
+    folds = rdms.pattern_descriptors.get(f"{FOLD}{seed}")
+    return None if folds is None else [int(fold) for fold in folds]
 
 
 def layout_of_rdms(

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
 import numpy as np
-from matplotlib.patches import Patch
+from matplotlib.collections import LineCollection
+from matplotlib.patches import Patch, Rectangle
 from matplotlib.transforms import ScaledTranslation
 
 from brainrdl._core.errors import arg, check_option, refuse
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
     from matplotlib.artist import Artist
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure, SubFigure
+    from matplotlib.transforms import Transform
+
+Segment = list[tuple[float, float]]
+
 LABELS = ("names", "groups", "count")
 
 NAMES_OR_GROUPS = "names or groups"  # all names if they fit, else groups
@@ -79,10 +84,23 @@ def explain_panels(figure: Figure | SubFigure, margins: Margins) -> None:
         figure.legend(handles=handles, loc="outside lower left", ncols=ncols, **_LEGEND)
 
 
-def label_conditions(ax: Axes, margins: Margins, *, explained: bool = True) -> None:
+def label_conditions(ax: Axes, margins: Margins) -> None:
     """Label one image by category, fold, name or picture, and count the conditions if labels do not fit."""
-    if _label(ax, margins, rows=True, columns=True) and explained:
+    if _label(ax, margins, rows=True, columns=True):
         explain_below(ax, _handles(margins.layout))
+
+
+def mark_conditions(ax: Axes, margins: Margins, *, rows: bool, columns: bool) -> bool:
+    """Draw bars and pictures beside a part of the conditions; say whether a legend must explain the bars.
+
+    The corner panel says which pictures are left out.
+    """
+    for axis, needed in ((ax.yaxis, rows), (ax.xaxis, columns)):
+        axis.set_visible(needed)  # to move, measure and draw empty ones takes most of the time of a figure of folds
+    explained = _label(ax, margins, rows=True, columns=True)
+    notes = [line for line in ax.get_xlabel().splitlines() if line.startswith("every")]
+    ax.set_xlabel(notes[0] if notes and rows and columns else "")
+    return explained
 
 
 def explain_below(ax: Axes, handles: Sequence[Artist]) -> None:
@@ -124,6 +142,8 @@ def _label(ax: Axes, margins: Margins, *, rows: bool, columns: bool) -> bool:
     outside = 1.8 * at if has_bars else 0.0
     if has_bars:
         _bars(ax, layout, at)
+        look: dict[str, Any] = {"fill": False, "edgecolor": "none", "clip_on": False, "transform": ax.transAxes}
+        ax.add_patch(Rectangle((-outside, -outside), outside, outside, **look))  # the layout does not measure the bars
     _separate(ax, layout.blocks if text.runs or has_bars or layout.folds else [])
     if shelf:
         start, outside = outside, max(outside, shelf.side / 2)
@@ -261,31 +281,38 @@ def _hang(ax: Axes, pictures: Sequence[Picture], shelf: _Shelf, start: float, ou
 def _bars(ax: Axes, layout: Layout, at: float) -> None:
     """Draw a coloured bar to the left of and below each run of conditions of one category."""
     gap = min(0.25, 0.006 * len(layout.names)) if layout.blocks else 0.0
-    for group, start, stop in layout.runs:
-        ends = [start - 0.5 + gap, stop - 0.5 - gap]
-        style: dict[str, Any] = {
-            "color": layout.colours[group],
-            "linewidth": _BAR,
-            "clip_on": False,
-            "solid_capstyle": "butt",
-        }
-        ax.plot([-at, -at], ends, transform=ax.get_yaxis_transform(), **style)
-        ax.plot(ends, [-at, -at], transform=ax.get_xaxis_transform(), **style)
+    ends = [(start - 0.5 + gap, stop - 0.5 - gap) for _, start, stop in layout.runs]
+    look: dict[str, Any] = {
+        "colors": [layout.colours[group] for group, *_ in layout.runs],
+        "linewidth": _BAR,
+        "clip_on": False,
+        "capstyle": "butt",
+    }
+    _lines(ax, [[(-at, a), (-at, b)] for a, b in ends], ax.get_yaxis_transform(), label="bars of rows", **look)
+    _lines(ax, [[(a, -at), (b, -at)] for a, b in ends], ax.get_xaxis_transform(), label="bars of columns", **look)
 
 
 def _separate(ax: Axes, blocks: Sequence[Run]) -> None:
     """Draw thin white lines between blocks."""
-    for _, start, _ in blocks[1:]:
-        ax.axhline(start - 0.5, color="white", linewidth=0.6)
-        ax.axvline(start - 0.5, color="white", linewidth=0.6)
+    places = [start - 0.5 for _, start, _ in blocks[1:]]
+    look: dict[str, Any] = {"colors": "white", "linewidth": 0.6}
+    _lines(ax, [[(0, at), (1, at)] for at in places], ax.get_yaxis_transform(), **look)
+    _lines(ax, [[(at, 0), (at, 1)] for at in places], ax.get_xaxis_transform(), **look)
+
+
+def _lines(ax: Axes, segments: Sequence[Segment], transform: Transform, **look: Any) -> None:
+    """Draw many lines as one object, of which the layout is measured once."""
+    if segments:
+        ax.add_collection(LineCollection(segments, transform=transform, **look), autolim=False)
 
 
 def _write(ax: Axes, text: _Text, outside: float, *, rows: bool, columns: bool) -> None:
     """Write the labels beyond what is already on the margins."""
-    if outside:
-        ax.spines[["left", "bottom"]].set_visible(True)  # ticks follow their spine
-        for edge in ("left", "bottom"):
-            ax.spines[edge].set(position=("axes", -outside), color="none")
+    for edge, axis in (("left", ax.yaxis), ("bottom", ax.xaxis)):
+        if outside and axis.get_visible():  # ticks and labels follow their spine
+            ax.spines[edge].set(visible=True, position=("axes", -outside), color="none")
+    if not text.runs:
+        return
     ticks = [(start + stop - 1) / 2 for _, start, stop in text.runs]
     words, nothing = list(text.words), [""] * len(ticks)
     name_columns(ax, ticks, words if columns else nothing, upright=text.upright)

@@ -9,11 +9,11 @@ import matplotlib as mpl
 import numpy as np
 from jaxtyping import Bool, Float
 
-from brainrdl._core.errors import check_option, quote, refuse
+from brainrdl._core.errors import arg, check_option, quote, refuse
 from brainrdl.dissimilarity.measures import label_of
 from brainrdl.plot.arrangement import Layout, layout_of, limits_of, ranks
 from brainrdl.plot.images import RANK
-from brainrdl.plot.margins import Margins, explain_panels, label_conditions, label_panels, margins_of, settle
+from brainrdl.plot.margins import Margins, explain_panels, label_panels, margins_of, mark_conditions, settle
 from brainrdl.plot.style import (
     BLUE,
     DIVERGING,
@@ -39,7 +39,9 @@ if TYPE_CHECKING:
     from rsatoolbox.rdm import RDMs
 
     from brainrdl.plot.thumbnails import Images
+
 DENSE = 2000
+"""Number of pairs above which `pairs` draws their density instead of points."""
 
 MOST_FOLDS = 12  # that can be drawn next to each other
 
@@ -58,6 +60,7 @@ def rdm_pair(
     folds: Mapping[str, Any] | None = None,
     images: Images | None = None,
     labels: str | None = None,
+    columns: int = 3,
 ) -> Figure:
     """Draw the RDMs of a student and a teacher side by side on the same scale, and their difference.
 
@@ -85,6 +88,8 @@ def rdm_pair(
         Where to draw; a new figure by default.
     order, folds, images, labels
         As in `rdm`. The teacher's RDM is clustered, so that a student with missing pairs can have this order.
+    columns : {3, 1}
+        3: panels next to each other. 1: below each other, for a narrow page.
 
     Returns
     -------
@@ -116,6 +121,8 @@ def rdm_pair(
     """
     check_option(scale, ("rank", "raw"), "scale")
     check_option(cells, ("pairs", "groups"), "cells")
+    if columns not in (1, 3):
+        refuse(f"{arg('columns')} must be 3 (panels next to each other) or 1 (below each other), got {columns!r}")
     student, teacher = one_each(student, teacher, by)
     squares = _scaled_squares(student, teacher, scale)
     if cells == "groups":
@@ -129,8 +136,8 @@ def rdm_pair(
     unit = RANK if scale == "rank" else _measure_of_both(student, teacher)
     limits = (0.0, 1.0) if (scale, cells) == ("rank", "pairs") else limits_of(squares, diagonal=cells == "groups")
     with styled():
-        figure = figure or new_figure((9.4, 3.2))
-        _three_panels(figure, squares, margins, titles, unit, limits)
+        figure = figure or new_figure((9.4, 3.2) if columns == 3 else (3.4, 8.4))
+        _three_panels(figure, squares, margins, titles, unit, limits, columns)
         if margins.pictures:
             settle(figure)
     return figure
@@ -143,17 +150,19 @@ def _three_panels(
     titles: tuple[str, str],
     unit: str,
     limits: tuple[float, float],
+    columns: int,
 ) -> None:
     difference = squares[0] - squares[1]
     extent = extent_of(difference)
     words = f"{titles[0]} - {titles[1]}"
-    of_difference = words if len(words) <= PANEL_TITLE else "difference, left - middle"
+    places = "left - middle" if columns == 3 else "first - second"
+    of_difference = words if len(words) <= PANEL_TITLE else f"difference, {places}"
     looks = [("viridis", *limits), ("viridis", *limits), (DIVERGING, -extent, extent)]
-    axes = figure.subplots(1, 3)
+    axes = figure.subplots(3 // columns, columns)
     for ax, square, title, look in zip(axes, [*squares, difference], [*titles, of_difference], looks, strict=True):
         draw_image(ax, square, *look)
         set_title(ax, title, PANEL_TITLE)
-    label_panels(axes, margins, columns=3)
+    label_panels(axes, margins, columns)
     draw_colorbar(axes[1], unit)
     draw_colorbar(axes[2], unit.replace(RANK, "difference of ranks"))
 
@@ -260,24 +269,28 @@ def _draw_folds(
     blocks, extent = margins.layout.blocks, extent_of(squares[2])
     looks = [("viridis", *limits), ("viridis", *limits), (DIVERGING, -extent, extent)]
     axes = _panels_of_folds(figure, len(blocks), upright)
+    heads, sides = list(axes[0]), [of_rdm[0] for of_rdm in axes]
+    corner = axes[2][0]
+    if upright:
+        heads, sides, corner = sides, heads, axes[0][-1]
     for of_rdm, square, look in zip(axes, squares, looks, strict=True):
         for ax, (_, start, stop) in zip(of_rdm, blocks, strict=True):
             draw_image(ax, square[start:stop, start:stop], *look)
-            label_conditions(ax, margins.part(start, stop), explained=False)
-            notes = [line for line in ax.get_xlabel().splitlines() if line.startswith("every")]
-            ax.set_xlabel(notes[0] if notes and ax is axes[2][0] else "")
-    heads, sides = list(axes[0]), [of_rdm[0] for of_rdm in axes]
-    if upright:
-        heads, sides = sides, heads
+            explained = mark_conditions(ax, margins.part(start, stop), rows=ax in sides, columns=ax is corner)
     words = [label for label, *_ in blocks], [*titles, "difference"]
     for ax, title in zip(heads, words[upright], strict=True):
         set_title(ax, title, PANEL_TITLE)
     for ax, side in zip(sides, words[not upright], strict=True):
         ax.set_ylabel("\n".join(shown([side])))
-    beside = axes[2][:2] if upright else [axes[1][-1], axes[2][-1]]
-    draw_colorbar(beside[0], unit.replace(RANK, "rank of\ndissimilarity"), axes[1][0].images[0])
-    draw_colorbar(beside[1], unit.replace(RANK, "difference\nof ranks"), axes[2][0].images[0])
-    explain_panels(figure, margins)
+    if upright:
+        for ax, short in ((axes[0][-1], "rank"), (axes[2][-1], "difference")):
+            ends: dict[str, Any] = {"ticks": ax.images[0].get_clim(), "format": "%.2g"}
+            draw_colorbar(ax, unit.replace(RANK, short), box=(0, -0.3, 1, 0.07), orientation="horizontal", **ends)
+    else:
+        draw_colorbar(axes[1][-1], unit.replace(RANK, "rank of\ndissimilarity"))
+        draw_colorbar(axes[2][-1], unit.replace(RANK, "difference\nof ranks"))
+    if explained:
+        explain_panels(figure, margins)
     if margins.pictures:
         settle(figure)
 

@@ -147,9 +147,15 @@ def readable_on(ax: Axes, value: float) -> str:
     return "white" if 0.2126 * red**2.2 + 0.7152 * green**2.2 + 0.0722 * blue**2.2 < 0.18 else "black"
 
 
-def draw_colorbar(ax: Axes, label: str, of: mpl.cm.ScalarMappable | None = None, **options: Any) -> None:
-    """Draw a colour scale of the same height as its axes."""
-    bar = ax.figure.colorbar(of or ax.images[0], cax=ax.inset_axes((1.035, 0.0, 0.045, 1.0)), **options)
+def draw_colorbar(
+    ax: Axes,
+    label: str,
+    of: mpl.cm.ScalarMappable | None = None,
+    box: tuple[float, float, float, float] = (1.035, 0.0, 0.045, 1.0),
+    **options: Any,
+) -> None:
+    """Draw a colour scale in a box, as shares of the axes; by default beside it, of the same height."""
+    bar = ax.figure.colorbar(of or ax.images[0], cax=ax.inset_axes(box), **options)
     bar.set_label("\n".join(plain(line, 60) for line in label.splitlines()))
     bar.outline.set_visible(False)
     bar.ax.tick_params(length=2)

@@ -3,7 +3,7 @@
 `by_name` selects, aligns and joins rsatoolbox RDMs. `conversion` converts tensors and arrays to RDMs, and RDMs to
 tensors and tables. `estimation` computes RDMs from measured patterns (`calc_rdm`), and `run_pairs` those of designs in
 which not every condition occurs in every run. `mapped` leaves RDMs in their file. `subjects` groups RDMs into targets
-and subjects, `partial` averages RDMs that know different pairs, and `naming` refuses missing names. Conditions are
+and subjects, `partial` averages RDMs with different missing pairs, and `naming` refuses missing names. Conditions are
 paired by name.
 """
 

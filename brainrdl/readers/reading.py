@@ -60,6 +60,7 @@ if TYPE_CHECKING:
     from rsatoolbox.data.base import DatasetBase
     from rsatoolbox.rdm.rdms import RDMs
 GROUP = "brainrdl.readers"
+"""The entry-point group in which packages list their readers."""
 
 _PICKLES = frozenset({".pkl", ".pickle", ".joblib", ".dill", ".pt", ".pth", ".th", ".ckpt"})
 

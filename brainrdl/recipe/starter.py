@@ -70,16 +70,16 @@ def _section(name: str, section: Any) -> str:
 
 
 def _key(key: str, field: FieldInfo, given: Mapping[str, Any]) -> Iterator[str]:
-    default = "required" if field.is_required() else f"default: {_yaml(field.get_default(call_default_factory=True))}"
+    default = "required" if field.is_required() else f"default: {as_yaml(field.get_default(call_default_factory=True))}"
     yield from _comment(str(field.description).replace("``", "`"))
-    yield from _comment(f"{_allowed(field)} ({default})", "  #   ")
+    yield from _comment(f"{allowed(field)} ({default})", "  #   ")
     if key in given:
-        yield f"  {key}: {_yaml(given[key])}"
+        yield f"  {key}: {as_yaml(given[key])}"
     else:
-        yield f"  #{key}: {_yaml(field.get_default(call_default_factory=True))}"
+        yield f"  #{key}: {as_yaml(field.get_default(call_default_factory=True))}"
 
 
-def _allowed(field: FieldInfo) -> str:
+def allowed(field: FieldInfo) -> str:
     """Describe the allowed values of a key in words."""
     for mark in field.metadata:
         if isinstance(mark, Option):
@@ -100,5 +100,6 @@ def _comment(text: str, margin: str = "  # ") -> list[str]:
     return textwrap.wrap(words, _WIDTH, initial_indent=margin, subsequent_indent=margin, break_on_hyphens=False)
 
 
-def _yaml(value: Any) -> str:
+def as_yaml(value: Any) -> str:
+    """Write a value on one line of YAML."""
     return yaml.safe_dump(value, default_flow_style=True, width=10_000).removesuffix("...\n").strip()

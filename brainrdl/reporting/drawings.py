@@ -20,10 +20,8 @@ from brainrdl._core.errors import BrainrdlError, check_option, quote, refuse
 from brainrdl._core.files import slug
 from brainrdl._core.rows import Against, Role
 from brainrdl.evaluation.held_out import Evaluation
-from brainrdl.plot.arrangement import layout_of
-from brainrdl.plot.margins import Margins, label_conditions
-from brainrdl.plot.student_teacher import MOST_FOLDS, ranked_pairs
-from brainrdl.plot.style import DIVERGING, draw_colorbar, draw_image, extent_of, set_title, styled
+from brainrdl.plot.arrangement import layout_of, stored_folds
+from brainrdl.plot.student_teacher import MOST_FOLDS
 from brainrdl.plot.training_curves import CURVES
 from brainrdl.rdms.by_name import names
 from brainrdl.rdms.conversion import from_tensor, to_tensor
@@ -172,19 +170,16 @@ def drawings_of_student(run: Run, evaluation: Evaluation, key: tuple[str, str, s
     seeds = list(dict.fromkeys(evaluation.scores["seed"]))
     mean = f", mean over {len(seeds)} seeds" if len(seeds) > 1 else ""
     shown = f"held-out RDM of {who}{mean}; RDM of {target}, mean over subjects; and their difference"
-    of_seed = wanted | {"seed": str(seeds[0])}
-    first = (_average(evaluation.students, of_seed, run.dissimilarity), teacher)
+    first = (_of_seed(evaluation, wanted, seeds[0], run.dissimilarity), teacher)
     if known < _SPARSE and (folds := _folds_of(first[0])) is not None:
         mean = f" of seed {seeds[0]} (the first of {len(seeds)})" if len(seeds) > 1 else ""
         yield _fold_drawing(key, first, groups, folds, f"{who}{mean}")
     else:
         grey = f"Grey: pairs that were never held out together ({percent(1 - known)})."
         share = "All pairs were held out together." if known == 1 else grey
-        yield replace(
-            _pair_drawing("rdms", key, both, groups, f"Ranks of dissimilarities: {shown}. {share}"),
-            narrow=_narrow_pair(both, groups, (key[0], target)),
-            hover=_hover_of_pair(both, groups, f"student, {who}", f"teacher, {target}"),
-        )
+        hover = _hover_of_pair(both, groups, f"student, {who}", f"teacher, {target}")
+        words = f"Ranks of dissimilarities: {shown}. {share}"
+        yield replace(_pair_drawing("rdms", key, both, groups, words), hover=hover)
     if known < _SPARSE and groups:
         means = (
             f"Ranks of dissimilarities, averaged over the stimulus pairs of each pair of categories: {shown}. "
@@ -200,14 +195,28 @@ def drawings_of_student(run: Run, evaluation: Evaluation, key: tuple[str, str, s
         yield from _drawings_with_images(stimuli, evaluation, key, both)
 
 
+def _of_seed(evaluation: Evaluation, wanted: Mapping[str, str], seed: int, measure: str) -> RDMs:
+    """Average over left-out subjects; keep what says which conditions are in which fold."""
+    found = _average(evaluation.students, {**wanted, "seed": str(seed)}, measure)
+    found.rdm_descriptors["seed"] = [seed]
+    found.pattern_descriptors |= evaluation.students.pattern_descriptors
+    return found
+
+
 def _folds_of(student: RDMs) -> dict[str, str] | None:
-    """Return the folds of a held-out RDM that can be drawn one by one; None if there are none, or too many."""
+    """Return the folds of a held-out RDM that can be drawn one by one; None if there are none, or too many.
+
+    Their names are numbers as in the tables, or letters if these are not known.
+    """
     try:
         folds = plot.folds_of(student)
     except BrainrdlError:  # the pairs are those of overlapping folds
         return None
     n = len(set(folds.values()))
-    return {name: ascii_uppercase[fold] for name, fold in folds.items()} if 2 <= n <= MOST_FOLDS else None
+    if not 2 <= n <= MOST_FOLDS:
+        return None
+    numbered = stored_folds(student) is not None
+    return {name: str(fold) if numbered else ascii_uppercase[fold] for name, fold in folds.items()}
 
 
 def _fold_drawing(
@@ -219,7 +228,7 @@ def _fold_drawing(
 ) -> Drawing:
     """Draw the pairs within each fold, with the dissimilarities of both RDMs for the pointer."""
     n, target = len(set(folds.values())), key[2]
-    wide, narrow = new_figure(min(9.4, 2.4 + 1.75 * n), 5.6), new_figure(NARROW, 1.2 + 0.86 * n)
+    wide, narrow = new_figure(min(9.4, 2.4 + 1.75 * n), 5.6), new_figure(NARROW, 1.3 + 1.05 * n)
     for figure, rows in ((wide, "rdms"), (narrow, "folds")):
         plot.rdm_folds(*both, folds, groups, titles=(key[0], target), figure=figure, rows=rows)
     layout = layout_of(names(both[0]), groups, "folds", folds)
@@ -228,8 +237,8 @@ def _fold_drawing(
     matrices = {label: rdm.get_vectors()[0] for label, rdm in zip(labels, both, strict=True)}
     caption = (
         f"Ranks of dissimilarities of the pairs that were held out together, fold by fold: RDM of {who}; RDM of "
-        f"{target}, mean over subjects; and their difference. Pairs of stimuli from two folds have no held-out value. "
-        "Letters name the folds by their first stimulus."
+        f"{target}, mean over subjects; and their difference. Pairs of stimuli from two folds have no held-out value."
+        f"{'' if stored_folds(both[0]) else ' Letters name the folds by their first stimulus.'}"
     )
     alt = f"Three matrices for each of {n} folds. {caption}"
     hover = Hover(names(both[0]), matrices, panels * 3, ranked=True)
@@ -287,9 +296,10 @@ def _pair_drawing(
 ) -> Drawing:
     both_words = ", ".join(word for word in key[:2] if word)
     who = both_words if len(both_words) <= _TITLE else key[0]  # the caption names the layer in any case
-    figure = new_figure(9.4, 3.2)
+    figure, narrow = new_figure(9.4, 3.2), new_figure(NARROW, 8.4)
     plot.rdm_pair(*both, groups, cells=cells, titles=(who, key[2]), figure=figure)
-    return Drawing(f"{name}-{slug(*key)}", Section.RDMS, figure, f"Three matrices. {caption}", caption)
+    plot.rdm_pair(*both, groups, cells=cells, titles=(key[0], key[2]), figure=narrow, columns=1)
+    return Drawing(f"{name}-{slug(*key)}", Section.RDMS, figure, f"Three matrices. {caption}", caption, narrow)
 
 
 def _hover_of_pair(both: tuple[RDMs, RDMs], groups: Mapping[str, str] | None, *labels: str) -> Hover:
@@ -298,27 +308,6 @@ def _hover_of_pair(both: tuple[RDMs, RDMs], groups: Mapping[str, str] | None, *l
     order = tuple(layout_of(conditions, groups).order.tolist())
     matrices = {label: rdm.get_vectors()[0] for label, rdm in zip(labels, both, strict=True)}
     return Hover(conditions, matrices, [Panel(order, labels)] * 3, ranked=True)
-
-
-def _narrow_pair(both: tuple[RDMs, RDMs], groups: Mapping[str, str] | None, titles: tuple[str, str]) -> Figure:
-    """Draw the ranks of both RDMs and their difference below each other."""
-    from scipy.spatial.distance import squareform
-
-    ranks = ranked_pairs(*both)[1]
-    layout = layout_of(names(both[0]), groups)
-    figure = new_figure(NARROW, 8.4)
-    axes = figure.subplots(3, 1)
-    for ax, pairs, title in zip(axes, ranks, titles, strict=False):
-        one = from_tensor(torch.as_tensor(pairs)[None], names(both[0]))
-        plot.rdm(one, ax, groups, 0.0, 1.0, title=title, colorbar=False)
-    draw_colorbar(axes[0], "rank of dissimilarity (0-1)")
-    with styled():
-        square = layout.arrange(squareform(ranks[0] - ranks[1], checks=False))
-        draw_image(axes[2], square, DIVERGING, -extent_of(square), extent_of(square))
-        set_title(axes[2], "difference, first - second", _TITLE)
-        label_conditions(axes[2], Margins(layout))
-        draw_colorbar(axes[2], "difference of ranks")
-    return figure
 
 
 def _average(rdms: RDMs, wanted: Mapping[str, str], measure: str = "") -> RDMs:

@@ -87,9 +87,13 @@ class Store:
     def add(self, hover: Hover, wide: Sequence[Sequence[float]], narrow: Sequence[Sequence[float]] = ()) -> int:
         """Add the matrices of a figure, whose images have these boxes; return the number of the figure."""
         numbers = {label: self._matrix(label, pairs) for label, pairs in hover.matrices.items()}
+        ranked = {
+            shows: self._ranks([hover.matrices[label] for label in shows]) if hover.ranked else []
+            for shows in dict.fromkeys(panel.shows for panel in hover.panels)
+        }
         panels = [
             {"order": _place(self._orders, panel.order), "shows": [numbers[label] for label in panel.shows]}
-            | {"ranks": self._ranks([hover.matrices[label] for label in panel.shows]) if hover.ranked else []}
+            | {"ranks": ranked[panel.shows]}
             for panel in hover.panels
         ]
         both = {

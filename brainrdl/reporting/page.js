@@ -132,12 +132,13 @@
 
   for (const picture of all("[data-rdm]")) {
     const figure = data.figures[Number(picture.dataset.rdm)];
-    const image = picture.querySelector("img");
+    const [large, small] = all("img", picture);
     const isNarrow = () => figure.narrow.length > 0 && matchMedia("(max-width: 40rem)").matches;
+    const shownImage = () => (isNarrow() ? small : large);
     const panels = () => (isNarrow() ? figure.narrow : figure.wide);
     const cells = add(picture, "div", "", { className: "cells", tabIndex: 0 });
     cells.setAttribute("role", "application");
-    cells.setAttribute("aria-label", `${image.alt} Arrow keys read single pairs, Page Down the next matrix.`);
+    cells.setAttribute("aria-label", `${large.alt} Arrow keys read single pairs, Page Down the next matrix.`);
     const cell = add(picture, "div", "", { className: "cell" });
     const reading = add(picture, "div", "", { className: "reading" });
     reading.setAttribute("role", "status");
@@ -149,7 +150,7 @@
       const panel = panels()[place.panel];
       const order = data.orders[panel.order];
       const [x, y, width, height] = panel.box;
-      const [wide, high] = [image.clientWidth, image.clientHeight];
+      const { clientWidth: wide, clientHeight: high } = shownImage();
       const step = [(width * wide) / order.length, (height * high) / order.length];
       const corner = [x * wide + place.column * step[0], y * high + place.row * step[1]];
       Object.assign(cell.style, {
@@ -167,7 +168,7 @@
       Object.assign(reading.style, { left: `${Math.max(0, left)}px`, top: `${corner[1] + step[1] + 14}px` });
     };
     const under = (event) => {
-      const box = image.getBoundingClientRect();
+      const box = shownImage().getBoundingClientRect();
       const [x, y] = [(event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height];
       const inside = ({ box: [left, top, width, height] }) =>
         x >= left && x < left + width && y >= top && y < top + height;

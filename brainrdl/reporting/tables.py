@@ -109,8 +109,8 @@ def _gain(row: Row) -> str:
 _STUDENT = "student"
 
 COLUMNS = (
-    Column("comparator", lambda row: label_of(str(row["comparator"]))),
     Column(_STUDENT, lambda row: str(row["student"])),
+    Column("comparator", lambda row: label_of(str(row["comparator"]))),
     Column("role", lambda row: Role(row["role"]).label),
     Column("layer", lambda row: str(row["layer"]), _differs("layer")),
     Column("target", lambda row: str(row["target"]), _differs("target")),
@@ -134,11 +134,11 @@ def summary_tables(summary: pd.DataFrame) -> Iterator[Table]:
 
 
 _CONTRAST_COLUMNS = (
+    Column(_STUDENT, lambda row: who_of(str(row["student"]), str(row["layer"]))),
+    Column("compared with", lambda row: who_of(str(row["other"]), str(row["other_layer"]))),
     Column("comparator", lambda row: label_of(str(row["comparator"]))),
     Column("against", lambda row: Against(row["against"]).label.replace("'", "’"), _several("against")),
     Column("target", lambda row: str(row["target"]), _several("target")),
-    Column(_STUDENT, lambda row: who_of(str(row["student"]), str(row["layer"]))),
-    Column("compared with", lambda row: who_of(str(row["other"]), str(row["other_layer"]))),
     Column("difference", lambda row: number(row["difference"])),
     Column("95% interval", lambda row: span(row["low"], row["high"])),
     Column("p", lambda row: p_value(row["p"])),

@@ -32,3 +32,4 @@ SIMILARITIES: Registry[Comparator[Any]] = Registry(
         "soft-spearman": "soft_spearman",
     },
 )
+"""The comparators by name."""

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from brainrdl.stimuli.named_images import Stimuli
 
 CONTROLS = TEACHER_CONTROLS
+"""The kinds of control teachers that `control` makes."""
 
 
 class PermutedTeacher:

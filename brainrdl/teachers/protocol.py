@@ -81,6 +81,7 @@ if TYPE_CHECKING:
 
 
 VIEWS = ("same", "clean")
+"""Which images a teacher network can see if they are augmented."""
 
 
 @runtime_checkable

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 Names = Sequence[str] | str | Path
 
 COMBINE = ("mean", "reliability", "sample", "all")
+"""How an `RDMTeacher` can combine subjects."""
 
 _SQUARES = 2**22  # numbers in the square matrices that are kept if RDMs are small: 16 MB
 

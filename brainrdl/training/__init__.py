@@ -1,7 +1,7 @@
 """Fitting a student to a teacher: the loop, and what it needs.
 
 `loop` is the training loop (`fit`), `preparation` makes a run of its arguments, `steps` is what it does at each step,
-`options` holds its options. What is trained on:
+`options` holds its options. The data are
 the RDM's stimuli and images of a `task`, loaded by `loading` or read from a stream by `streaming`; further `terms` of
 the loss; `callbacks` of your own, and one that keeps RDMs (`recorded_rdms`). The other modules support it: which
 stimuli it may use (`stimulus_lists`, `sampling`, `stratified`), the optimiser (`optimizers`), evaluations during

@@ -34,12 +34,14 @@ OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
     "momentum": partial(torch.optim.SGD, momentum=0.9),
     "rmsprop": torch.optim.RMSprop,
 }
+"""The optimisers by name."""
 
 SCHEDULES: dict[str, Callable[[float], float]] = {  # fraction of the run that is done -> factor on the learning rate
     "constant": lambda done: 1.0,
     "cosine": lambda done: 0.5 * (1 + math.cos(math.pi * done)),
     "linear": lambda done: 1 - done,
 }
+"""The schedules of the learning rate by name."""
 
 
 def make_accelerator(device: str = "auto", mixed_precision: str = "no") -> Accelerator:

@@ -9,9 +9,9 @@ Layout on disk::
                        roi             n_rdms names of the regions, or one for all (optional); in the same way layer,
                                        model, session, time, task, measure, and all other arrays of text
 
-Net2Brain's RDMs have this layout, with the names ``stimuli_name`` and ``layer_name``. RDMs of a stack without such
-names belong to nobody yet: ``axes="subject,conditions,conditions"`` says that they are subjects,
-``axes="time,conditions,conditions"`` that they are points in time, whose values are in the array ``time`` (or
+Net2Brain's RDMs have this layout, with the names ``stimuli_name`` and ``layer_name``. Without such names,
+the file does not say what the RDMs of a stack are. ``axes="subject,conditions,conditions"`` says that they are
+subjects, ``axes="time,conditions,conditions"`` that they are points in time, whose values are in the array ``time`` (or
 ``times``), or ``axis_variables={"time": "t"}``. Condensed RDMs have the axis ``pairs`` instead:
 ``axes="subject,pairs"``.
 

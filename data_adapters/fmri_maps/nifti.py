@@ -74,7 +74,7 @@ _NOT_OURS = re.compile(
 
 
 class Nifti:
-    """Reads maps of fMRI as measurements, one Dataset a region.
+    """Reads maps of fMRI as measurements, one Dataset per region.
 
     Examples
     --------

@@ -65,7 +65,7 @@ _BLOCK = 2**22  # bytes of a CIFTI file that are in memory at a time
 
 
 class Surfaces:
-    """Reads maps on the cortex as measurements, one Dataset a region.
+    """Reads maps on the cortex as measurements, one Dataset per region.
 
     Examples
     --------

@@ -7,7 +7,7 @@ Layout on disk, as it is downloaded::
     nsddata/freesurfer/subj01/label/prf-visualrois.mgz.ctab         their names, lines like "1 V1v" (or in fsaverage/)
     nsddata/experiments/nsd/nsd_expdesign.mat                       masterordering (1, 30000), subjectim (8, 10000)
 
-Betas are int16, 300 times percent signal change, 750 trials a session. The array ``betas`` of an .hdf5 file is
+Betas are int16, 300 times percent signal change, 750 trials per session. The array ``betas`` of an .hdf5 file is
 (x, y, z, trial) in MATLAB's order and (trial, z, y, x) in HDF5's, in chunks of one voxel; only the rows that hold a
 region's voxels are read. A .nii.gz file must be decompressed from its beginning to its end, one volume at a time.
 

@@ -39,7 +39,6 @@ BATCH = 128
 TRAINING = {"lr": (0.1, 0.03, 0.2), "weight_decay": (1e-3, 3e-4, 4e-3)}
 FIT = {
     "batch_size": BATCH, "optimizer": "momentum", "schedule": "cosine", "warmup": 40, "channels_last": True,
-    "device": "cpu",
 }  # fmt: skip
 
 
@@ -275,7 +274,7 @@ def setting(name: str, epochs: int, width: int, tuning_epochs: int, trials: int,
 EXPERIMENT = Experiment(
     "cifar100",
     (
-        setting("narrow student, 20 epochs", 20, 16, tuning_epochs=8, trials=3),
+        setting("narrow student, 30 epochs", 30, 16, tuning_epochs=8, trials=3),
         setting("60 epochs", 60, 24, tuning_epochs=30, trials=8),
     ),
 )

@@ -25,7 +25,7 @@ from docs.experiments.statistics import Contrast
 WORK = Path("runs/experiments")  # the trained teachers
 N_TUNING = 2000  # validation images of the trials
 TRAINING = {"lr": (0.004, 0.002, 0.012), "weight_decay": (1e-3, 1e-4, 1e-1)}
-FIT = {"batch_size": 50, "optimizer": "adamw", "schedule": "cosine", "channels_last": True, "device": "cpu"}
+FIT = {"batch_size": 50, "optimizer": "adamw", "schedule": "cosine", "channels_last": True}
 
 
 def lenet() -> nn.Module:

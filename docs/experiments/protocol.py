@@ -305,7 +305,7 @@ def learn(problem: Problem, method: str, options: Mapping[str, float], seed: int
         **{**problem.fit, **training, **added},
     )
     seconds = time.process_time() - started
-    return whole.student(student.model), seconds
+    return whole.student(student.model.cpu()), seconds  # measured on the CPU
 
 
 def _streams(problem: Problem, uses_rdm_images: bool) -> tuple[Stimuli, Stimuli | None]:

@@ -131,7 +131,7 @@ def parts(experiment: Experiment, planned: Sequence[Contrast], folder: Path) -> 
             found |= {f"{kind} {number}": "No rows yet." for kind in ("errors", "contrasts", "others", "figure")}
             found[f"chosen {number}"] = markdown(chosen_settings(trials, setting)) if len(trials) else "No trials yet."
             continue
-        found |= _means(here, f"value {experiment.name} {number}")
+        found |= _means(here, setting, f"value {experiment.name} {number}")
         name = f"{experiment.name}_{number}.png"
         draw(here, setting, PAGES / "figures" / name)
         found |= {
@@ -144,9 +144,9 @@ def parts(experiment: Experiment, planned: Sequence[Contrast], folder: Path) -> 
     return found
 
 
-def _means(rows: pd.DataFrame, prefix: str) -> dict[str, str]:
-    """Mean error of each method, and the smallest number of seeds, for sentences."""
-    table = summary(rows)
+def _means(rows: pd.DataFrame, setting: Setting, prefix: str) -> dict[str, str]:
+    """Mean error of the first methods, and their smallest number of seeds, for sentences."""
+    table = summary(rows[rows["method"].isin(setting.methods[:6])])
     means = {f"{prefix} {method}": f"{100 * mean:.1f} %" for method, mean in table["mean"].items()}
     return means | {f"{prefix} seeds": str(table["n"].min())}
 

@@ -1,4 +1,4 @@
-"""Count what the readers' tests give each reader, and what comes of it: the numbers in docs/formats.md.
+"""Count what the readers' tests give each reader, and what comes of it: docs/developers/readers_tested.md.
 
 Run it as ``python tests/adapters/count_cases.py``: it runs the tests of this folder once and prints a Markdown table. A
 fuzz case is an input that hypothesis made; a refusal is counted by the line of code that raised it.

@@ -30,7 +30,7 @@ from brainrdl._core.constants import NOISE
 from brainrdl._core.rows import Role
 from brainrdl._core.signals import Stopped
 from brainrdl.cli import app, common, completion
-from brainrdl.cli.spelling import Command
+from brainrdl.cli.spelling import READER, Command
 from brainrdl.dissimilarity.registry import DISSIMILARITIES
 from brainrdl.evaluation.held_out import assemble
 from brainrdl.evaluation.scores import HeldOut, TeacherRDMs
@@ -657,3 +657,20 @@ def test_commands_that_compute_nothing_do_not_load_torch(tmp_path: Path) -> None
     done = subprocess.run(words, capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr[-500:]
     assert done.stderr.count("there is no file 'no.csv'") == 7
+
+
+def test_every_option_can_be_advised_in_a_message() -> None:
+    commands = [
+        command for command in typer.main.get_command(app.app).commands.values() if isinstance(command, Command)
+    ]
+    options = [(command, option) for command in commands for option in command.params if option.opts[0].startswith("-")]
+    spelled = [command.spelled(errors.Argument(str(option.name), of=_owner(option))) for command, option in options]
+    assert [
+        option.name for (_, option), said in zip(options, spelled, strict=True) if not str(said).startswith("-")
+    ] == []
+    rsa = next(command for command in commands if command.name == "rsa")
+    assert rsa.spelled(errors.Argument("folds")) == "--folds FOLDS"
+
+
+def _owner(option: Any) -> str:
+    return "read" if option.rich_help_panel == READER else ""

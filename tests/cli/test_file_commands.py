@@ -209,6 +209,12 @@ def test_data_lists_describes_and_fetches(tmp_path: Path, data_folder: Path) -> 
     assert (tmp_path / "kriegeskorte92" / "92_brainRDMs.mat").is_file()
 
 
+def test_data_example_writes_files_that_other_commands_read(tmp_path: Path) -> None:
+    assert "20 new example files and folders" in _run("data", "example", folder=tmp_path).stdout
+    assert "0 new example files" in _run("data", "example", tmp_path).stdout
+    assert json.loads(_run("doctor", "it.h5", "--json", folder=tmp_path).stdout)["can_teach"] is True
+
+
 def test_data_refuses_an_unknown_name() -> None:
     assert "nearest: 'mnist'" in _refused("data", "info", "mnits")
 

@@ -18,7 +18,8 @@ from scipy.optimize import linear_sum_assignment
 from scipy.stats import spearmanr
 
 from brainrdl import BrainrdlError, datasets
-from brainrdl.datasets import catalogue, loaders
+from brainrdl._core import progress
+from brainrdl.datasets import catalogue, download, loaders
 from brainrdl.datasets.catalogue import DataFile, DataInfo
 
 CONTENT = bytes(range(256)) * 5000
@@ -87,6 +88,15 @@ def fetch(tmp_path) -> bytes:
 
 
 # Fetching
+
+
+def test_a_slow_download_shows_its_megabytes_on_stderr(server, known, tmp_path, capsys, monkeypatch) -> None:
+    monkeypatch.setattr(progress, "_AFTER", -1.0)
+    monkeypatch.setattr(download, "_MEGABYTE", 1)
+    datasets.fetch("toy", tmp_path)
+    shown = capsys.readouterr()
+    assert f"a.bin, MB: 65536 of {len(CONTENT)}, about" in shown.err
+    assert shown.out == ""
 
 
 def test_a_file_is_downloaded_once(known, server, tmp_path) -> None:

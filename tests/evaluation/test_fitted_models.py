@@ -9,6 +9,7 @@ import torch
 from rsatoolbox.rdm import compare
 
 from brainrdl import rdms as rdms_room
+from brainrdl._core import progress
 from brainrdl._core.errors import BrainrdlError
 from brainrdl.dissimilarity.pairs import pair_indices
 from brainrdl.evaluation import Evaluation, cross_validate_models, stimulus_folds
@@ -108,6 +109,18 @@ def test_the_result_can_be_saved_and_read(tmp_path) -> None:
     result = cross_validate_models(MODELS, data(), folds=OneFold())
     again = Evaluation.load(result.save(tmp_path / "models"))
     pd.testing.assert_frame_equal(again.summary, result.summary, check_dtype=False)
+
+
+def test_slow_fits_of_models_show_progress_on_stderr(capsys, monkeypatch) -> None:
+    monkeypatch.setattr(progress, "_AFTER", -1.0)
+    asked = {"layer0": MODELS["layer0"]}, data()
+    cross_validate_models(*asked, folds=OneFold(), intervals="none")
+    shown = capsys.readouterr()
+    assert "models: 1 of 1, done" in shown.err
+    assert "scores" in shown.err
+    assert shown.out == ""
+    cross_validate_models(*asked, folds=OneFold(), intervals="none", progress=False)
+    assert capsys.readouterr().err == ""
 
 
 def test_folds_are_those_of_the_same_seed_in_other_evaluations() -> None:

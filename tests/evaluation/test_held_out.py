@@ -192,6 +192,17 @@ def test_held_out_rdms_are_gathered_by_name_and_unknown_between_folds() -> None:
     known = torch.tensor([frozenset(pair) in together for pair in combinations(NAMES, 2)])
     expected = torch.where(known, pairs, torch.nan)
     assert np.array_equal(result.students.dissimilarities[0], expected, equal_nan=True)
+    assert result.students.pattern_descriptors["fold of seed 0"] == [0, 1, 1, 1, 0, -1, -1, 0, 1, 0]
+
+
+def test_folds_that_share_conditions_have_no_numbers() -> None:
+    pairs = torch.rand(45, dtype=torch.float64)
+    truth = TeacherRDMs("IT", tuple(NAMES), ("s0",), pairs[None])
+    rows = [
+        HeldOut(student="a", role=Role.STUDENT, target="IT", fold=fold, names=names, pairs=truth.of(names)[0])
+        for fold, names in enumerate((tuple(NAMES[:5]), tuple(NAMES[4:])))
+    ]
+    assert "fold of seed 0" not in assemble(rows, {"IT": truth}, ["corr"], "none", None, 0).students.pattern_descriptors
 
 
 # Saving and loading
@@ -222,6 +233,7 @@ def test_an_evaluation_comes_back_from_disk_as_it_was(saved: tuple[Evaluation, P
         assert rdms.names(before) == rdms.names(after)
         described = {key: list(values) for key, values in before.rdm_descriptors.items()}
         assert {key: list(after.rdm_descriptors[key]) for key in described} == described
+    assert list(again.students.pattern_descriptors["fold of seed 0"]) == [0] * len(NAMES)
     assert (again.labels, again.settings) == (result.labels, result.settings)
     assert again.scores["subject"].unique().tolist() == ["", "NA", "01"]
 

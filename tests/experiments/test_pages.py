@@ -45,6 +45,12 @@ def test_only_marked_parts_of_a_page_change(folder: Path) -> None:
     assert page.read_text() == expected
 
 
+def test_no_line_begins_with_a_number_from_a_file() -> None:  # its comment would end the paragraph
+    pages = [*Path(write_pages.__file__).parent.glob("*.md"), Path(write_pages.__file__).parents[2] / "README.md"]
+    lines = [line for page in pages for line in page.read_text(encoding="utf-8").splitlines()]
+    assert not [line for line in lines if line.lstrip().startswith("<!-- value ")]
+
+
 @pytest.mark.parametrize("module", MODULES, ids=lambda module: module.EXPERIMENT.name)
 def test_a_page_has_a_part_for_the_errors_of_each_setting(module: object) -> None:
     text = (Path(write_pages.__file__).parent / f"{module.EXPERIMENT.name}.md").read_text(encoding="utf-8")

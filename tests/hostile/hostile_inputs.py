@@ -395,7 +395,7 @@ def main() -> None:
             write_folders(folder)
         for name, (door, _) in PLAIN.items():
             door(folder / name)  # an undamaged file is read
-        print("| door | tried | read | refused | wrong |\n|---|---:|---:|---:|---:|")
+        print("| function: input | tried | read | refused | wrong |\n|---|---:|---:|---:|---:|")
         for name in given.doors:
             found = tried(name, folder, given.n)
             wrong = {key: count for key, count in found.items() if key.startswith("wrong")}

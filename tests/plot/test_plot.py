@@ -77,7 +77,10 @@ def test_conditions_are_sorted_by_category_and_each_category_is_labelled_once(ax
 
 def test_brackets_span_their_categories(ax: Axes) -> None:
     plot.rdm(random_rdm(), ax, GROUPS)
-    beside = [list(line.get_ydata()) for line in ax.lines if max(line.get_xdata()) < 0 and not line.get_clip_on()]
+    (bars,) = (found for found in ax.collections if found.get_label() == "bars of rows")
+    beside = [segment[:, 1].tolist() for segment in bars.get_segments()]
+    assert not bars.get_clip_on()
+    assert max(x for segment in bars.get_segments() for x in segment[:, 0]) < 0
     assert beside == [pytest.approx([-0.5, 2.5], abs=0.05), pytest.approx([2.5, 4.5], abs=0.05)]
     assert beside[0][1] < 2.5 < beside[1][0]
 
@@ -129,7 +132,7 @@ def test_many_conditions_are_counted_instead_of_named(ax: Axes) -> None:
 def test_many_categories_are_counted_instead_of_named(ax: Axes) -> None:
     plot.rdm(random_rdm(n=80), ax, {f"c{i:03d}": f"category {i // 2}" for i in range(80)})
     assert ax.get_xlabel() == "80 conditions in 40 categories"
-    assert not ax.lines
+    assert not ax.collections
 
 
 def test_a_name_with_dollars_is_no_mathematics(ax: Axes) -> None:

@@ -163,6 +163,13 @@ def test_folds_are_found_from_the_known_pairs() -> None:
     assert plot.folds_of(held_out()) == {"cat": 0, "car": 1, "dog": 0, "van": 1, "cow": 1}
 
 
+def test_folds_have_the_numbers_that_an_evaluation_stored_for_their_seed() -> None:
+    student = held_out()
+    student.rdm_descriptors["seed"] = [3]
+    student.pattern_descriptors |= {"fold of seed 3": [1, 0, 1, 0, 0], "fold of seed 4": [0, 1, 0, 1, 1]}
+    assert plot.folds_of(student) == {"cat": 1, "car": 0, "dog": 1, "van": 0, "cow": 0}
+
+
 def test_overlapping_folds_are_not_guessed() -> None:
     student = held_out()
     student.dissimilarities[0, 0] = 0.5  # cat and car, of two folds
@@ -203,12 +210,13 @@ def test_folds_of_one_condition_and_too_many_folds_are_refused() -> None:
 def test_a_category_has_one_colour_in_every_order() -> None:
     def colours(**options: Any) -> dict[str, set[str]]:
         ax = plot.rdm(rdm(), figure().subplots(), GROUPS, **options)
-        bars = [line for line in ax.lines if line.get_clip_on() is False and line.get_linewidth() > 2]
+        bars = [found for found in ax.collections if str(found.get_label()).startswith("bars")]
         table = plot.condition_order(rdm(), GROUPS, **options)["group"]
         found: dict[str, set[str]] = {}
         for bar in bars:
-            along = bar.get_ydata() if max(bar.get_xdata()) < 0 else bar.get_xdata()
-            found.setdefault(table[round(float(np.mean(along)) - 0.01)], set()).add(to_hex(bar.get_color()).upper())
+            for segment, colour in zip(bar.get_segments(), bar.get_colors(), strict=True):
+                along = segment[:, int(bar.get_label() == "bars of rows")].mean()
+                found.setdefault(table[round(float(along) - 0.01)], set()).add(to_hex(colour).upper())
         return found
 
     expected = {"animal": {GROUP_COLOURS[0]}, "vehicle": {GROUP_COLOURS[1]}}
@@ -222,12 +230,20 @@ def test_a_legend_explains_categories_that_are_not_together() -> None:
     assert plot.rdm(rdm(), figure().subplots(), GROUPS).get_legend() is None
 
 
+def test_folds_of_more_categories_than_colours_have_no_legend_of_repeated_colours() -> None:
+    many = rdm(27)
+    conditions = list(many.pattern_descriptors["stimulus"])
+    groups, folds = ({name: i % k for i, name in enumerate(conditions)} for k in (9, 3))
+    drawn = plot.rdm_folds(many, many, folds, {name: f"kind {k}" for name, k in groups.items()}, figure=figure())
+    assert not drawn.legends
+
+
 def test_more_categories_than_colours_are_only_counted() -> None:
     many = rdm(27)
     groups = {name: f"kind {i % 9}" for i, name in enumerate(many.pattern_descriptors["stimulus"])}
     ax = plot.rdm(many, figure().subplots(), groups, order="stored")
     assert ax.get_xlabel() == "27 conditions in 9 categories"
-    assert not ax.lines
+    assert not ax.collections
 
 
 def test_labels_by_category_need_categories() -> None:

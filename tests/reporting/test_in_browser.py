@@ -56,7 +56,8 @@ def cell(browser: Any, panel: int, row: int, column: int, form: str = "wide") ->
           const data = JSON.parse(document.getElementById("matrices").textContent);
           const [left, top, width, height] = data.figures[0]["{form}"][{panel}].box;
           document.querySelector("[data-rdm]").scrollIntoView();
-          const box = document.querySelector("[data-rdm] img").getBoundingClientRect();
+          const shown = [...document.querySelectorAll("[data-rdm] img")].find((one) => one.clientWidth > 0);
+          const box = shown.getBoundingClientRect();
           return [box.x + box.width * (left + width * ({column} + 0.5) / 5),
                   box.y + box.height * (top + height * ({row} + 0.5) / 5)];
         }})()"""
@@ -130,6 +131,19 @@ def test_a_table_and_the_references_are_saved_with_all_digits(browser: Any, page
     entries = browser.run("document.querySelector('a[download=\"references.bib\"]').href").split(",")[1]
     assert "@article{nili2014," in base64.b64decode(entries).decode()
     assert browser.run("document.querySelector('pre.bibtex').textContent") == base64.b64decode(entries).decode()
+
+
+SIZES = "[...document.querySelectorAll('figure img')].filter((one) => one.clientWidth).map((one) => one.width)"
+
+
+@pytest.mark.parametrize(("width", "on_screen"), [(1280, 600), (390, 340)])
+def test_paper_has_the_large_figures_whatever_the_window(browser: Any, page: Path, width: int, on_screen: int) -> None:
+    browser.open(page, width)
+    assert browser.run(SIZES) == [on_screen]
+    browser.call("Emulation.setEmulatedMedia", media="print")
+    assert browser.run("getComputedStyle(document.querySelector('img.small')).display") == "none"
+    assert browser.run("getComputedStyle(document.querySelector('img.large')).display") == "block"
+    browser.call("Emulation.setEmulatedMedia", media="")
 
 
 def test_colours_follow_the_reader_and_the_switch_and_paper_is_white(browser: Any, page: Path) -> None:

@@ -938,11 +938,11 @@ def test_a_student_without_a_score_is_said_to_have_none(tmp_path: Path) -> None:
 
 
 def test_wide_figures_have_a_form_for_phones(page: Page) -> None:
-    narrow = [source for source in page.all("source") if source.get("media")]
-    assert len(narrow) == 3  # scores, RDMs and training; the other figures are small or can be scrolled
-    for source in narrow:
-        assert int(source["width"] or 0) <= 390 - 32  # without the margins of the page
-        assert (source["srcset"] or "").startswith("data:image/png;base64,")
+    narrow = [image for image in page.all("img") if image.get("class") == "small"]
+    assert len(narrow) == 4  # scores, RDMs, categories and training; the others are small
+    for image in narrow:
+        assert int(image["width"] or 0) <= 390 - 32  # without the margins of the page
+        assert (image["src"] or "").startswith("data:image/png;base64,")
 
 
 # Held-out pairs
@@ -951,7 +951,7 @@ def test_wide_figures_have_a_form_for_phones(page: Page) -> None:
 def test_held_out_pairs_are_drawn_fold_by_fold_and_read_in_the_drawn_order(evaluation: Evaluation) -> None:
     drawing = next(one for one in drawings.drawings_of(report_page._open(evaluation)) if one.name.startswith("rdms-"))
     assert drawing.hover is not None
-    assert [ax.get_title(loc="left") for ax in drawing.figure.axes[:2]] == ["fold A", "fold B"]
+    assert [ax.get_title(loc="left") for ax in drawing.figure.axes[:2]] == ["fold 0", "fold 1"]
     known = dict(zip(drawing.hover.matrices, plot_ranks(drawing.hover.matrices.values()), strict=True))
     for figure in (drawing.figure, drawing.narrow):
         images = [ax.images[0].get_array() for ax in figure.axes if ax.images]

@@ -454,7 +454,7 @@ def main() -> None:
     asked = parser.parse_args()
     for name in asked.only:
         table, n = TABLES[name]
-        print(f"\n## {name}\n\n| case | tried | what came of it | wrong |\n|---|---|---|---|", flush=True)
+        print(f"\n## {name}\n\n| case | tried | result | wrong |\n|---|---|---|---|", flush=True)
         for row, counts in table(max(1, round(n * asked.times))):
             wrong = {what: count for what, count in counts.items() if what.startswith("wrong")}
             good = ", ".join(f"{what}: {count}" for what, count in counts.most_common() if what not in wrong)
