@@ -167,7 +167,8 @@ Differences on the same pairs, with the mean RDM:
 ## Other subjects, another species
 
 Projections that were fitted in the same way were also scored with held-out objects and the RDMs of 15 other
-subjects, who saw these objects on another background, and with monkey IT ([transfer](../experiments/transfer.md), which chooses the number
+subjects, who saw these objects on another background, and with monkey IT ([transfer](../experiments/transfer.md),
+which chooses the number
 of steps by three inner folds of at most 24 steps):
 
 {transfer}
