@@ -4,27 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from brainrdl.plot.style import (
-    BLUE,
-    GREEN,
-    INK,
-    PURPLE,
-    QUIET,
-    VERMILION,
-    axes_for,
-    check_columns,
-    explain,
-    in_legend,
-    plain,
-    rule,
-    styled,
-)
+from matplotlib.ticker import MaxNLocator
+
+from brainrdl.plot.style import LINE_LOOKS, QUIET, axes_for, check_columns, explain, in_legend, plain, rule, styled
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
-
-_LOOKS = [(c, m) for m in "osD^" for c in (BLUE, VERMILION, GREEN, PURPLE, INK)]
 
 _APART = 0.012  # of the axis, between the lines, so that their intervals do not cover each other
 
@@ -76,13 +62,14 @@ def learning_curve(
         labels = in_legend([name for name, _ in groups])
         step = _APART * float(table[x].max() - table[x].min())
         for k, (label, (_, rows)) in enumerate(zip(labels, groups, strict=True)):
-            colour, marker = _LOOKS[k % len(_LOOKS)]
+            colour, marker = LINE_LOOKS[k % len(LINE_LOOKS)]
             places = rows[x] + step * (k - (len(groups) - 1) / 2)
             ax.vlines(places, rows["low"], rows["high"], color=colour, linewidth=1.1, alpha=0.7)
             ax.plot(places, rows["score"], color=colour, marker=marker, markersize=5, linewidth=1.4, label=label)
         if "ceiling" in table and table["ceiling"].round(6).nunique(dropna=False) == 1:
             ax.axhline(table["ceiling"].iloc[0], color=QUIET, linewidth=1.2, label="expected of a perfect model")
         ax.set(xlabel=plain(x.replace("_", " ")), ylabel="held-out score")
+        ax.xaxis.set_major_locator(MaxNLocator("auto", integer=True, steps=(1, 2, 5, 10)))
         if legend:
             explain(ax)
     return ax

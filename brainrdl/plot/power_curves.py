@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from itertools import cycle
 from typing import TYPE_CHECKING
 
-from brainrdl.plot.style import BLUE, GREEN, PURPLE, QUIET, VERMILION, axes_for, check_columns, explain, rule, styled
+from matplotlib.ticker import MaxNLocator
+
+from brainrdl.plot.style import LINE_LOOKS, QUIET, axes_for, check_columns, explain, rule, styled
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
-
-_LOOKS = [(c, m) for m in "os^D" for c in (BLUE, VERMILION, GREEN, PURPLE)]
 
 
 def power(table: pd.DataFrame, ax: Axes | None = None, *, at_least: float | None = 0.8) -> Axes:
@@ -47,7 +48,7 @@ def power(table: pd.DataFrame, ax: Axes | None = None, *, at_least: float | None
     with styled():
         ax = axes_for(ax, (5.0, 3.4))
         rule(ax, "y")
-        for (n_stimuli, rows), (colour, marker) in zip(table.groupby("n_stimuli"), _LOOKS * len(table), strict=False):
+        for (n_stimuli, rows), (colour, marker) in zip(table.groupby("n_stimuli"), cycle(LINE_LOOKS), strict=False):
             rows = rows.sort_values("n_subjects")
             ax.errorbar(
                 rows["n_subjects"], rows["power"], yerr=rows["power_error"], color=colour, marker=marker, markersize=4,
@@ -56,5 +57,6 @@ def power(table: pd.DataFrame, ax: Axes | None = None, *, at_least: float | None
         if at_least is not None:
             ax.axhline(at_least, color=QUIET, linewidth=0.8, linestyle="--")
         ax.set(xlabel="subjects", ylabel="power", ylim=(0, 1.02))
+        ax.xaxis.set_major_locator(MaxNLocator("auto", integer=True, steps=(1, 2, 5, 10)))
         explain(ax)
     return ax

@@ -29,6 +29,9 @@ GROUP_COLOURS = ("#004488", "#EECC66", "#994455", "#6699CC", "#997700", "#EE99AA
 
 GROUP_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 
+# Lines: colour and marker both change from one to the next, because these colours are equal in grey print.
+LINE_LOOKS = [((BLUE, VERMILION, GREEN, PURPLE, INK)[k % 5], GROUP_MARKERS[k % 8]) for k in range(40)]
+
 DIVERGING = "PuOr_r"  # of values around 0: orange is positive
 
 _STYLE: dict[Any, Any] = {

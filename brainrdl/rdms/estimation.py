@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -33,7 +33,7 @@ from brainrdl._core.errors import (
     refuse,
 )
 from brainrdl._core.files import write_rdm_in_parts
-from brainrdl._core.progress import track_slow
+from brainrdl._core.progress import slow_progress, track_slow
 from brainrdl.dissimilarity.blockwise import IN_BLOCKS, dissimilarity_blocks
 from brainrdl.dissimilarity.cross_validated import is_reliable
 from brainrdl.dissimilarity.measures import Dissimilarity, crossnobis, mahalanobis, resolve, traits_of
@@ -117,7 +117,8 @@ def calc_rdm(
         in memory (20,000 conditions make 200 million). The RDMs that are returned stay in this file, as with
         ``read(out, memory_map=True)``. For one dataset without time, and a dissimilarity that is not cross-validated.
     progress : bool
-        Show progress and the time left on stderr if several datasets need longer than two seconds.
+        Show progress and the time left on stderr if several datasets, or the pairs that are written to `out`, need
+        longer than two seconds.
 
     Returns
     -------
@@ -194,7 +195,7 @@ def calc_rdm(
     if window_as == "samples" and windows is None:
         refuse(f"{arg('window_as', 'samples')} keeps the samples of time windows; give {arg('windows')} too")
     if out is not None:
-        return _calc_to_file(datasets, dissimilarity, by, noise, noise_per, windows, Path(out))
+        return _calc_to_file(datasets, dissimilarity, by, noise, noise_per, windows, Path(out), progress)
     how = (dissimilarity, by, runs, noise, noise_per, windows, window_as)
     found = [_calc_one(each, *how) for each in track_slow(datasets, "RDMs", len(datasets), progress)]
     return found[0] if len(found) == 1 else concat_same(found, by)
@@ -357,6 +358,7 @@ def _calc_to_file(
     noise_per: str | None,
     windows: object,
     out: Path,
+    progress: bool,
 ) -> RDMs:
     """Write the RDM of one dataset while it is computed."""
     data = datasets[0]
@@ -374,8 +376,8 @@ def _calc_to_file(
     }
     del data, datasets
     n_pairs = len(names) * (len(names) - 1) // 2
-    parts = (found.numpy() for _, found in dissimilarity_blocks(patterns, measure, precision))
-    offset = write_rdm_in_parts(out, described, n_pairs, parts)
+    blocks = dissimilarity_blocks(patterns, measure, precision)
+    offset = write_rdm_in_parts(out, described, n_pairs, _tracked(blocks, n_pairs, progress))
     values = MappedFile(str(out.resolve()), offset, "<f4", (1, n_pairs)).values()
     rdms = joined_rdms(
         values,
@@ -385,6 +387,16 @@ def _calc_to_file(
     )
     check(rdms, f"the {measure} RDM in {str(out)!r}")
     return rdms
+
+
+def _tracked(
+    blocks: Iterator[tuple[slice, Tensor]], n_pairs: int, progress: bool
+) -> Iterator[npt.NDArray[np.floating]]:
+    """Yield blocks of pairs as arrays, and show progress after each."""
+    with slow_progress("pairs of conditions", n_pairs, progress) as advance:
+        for part, found in blocks:
+            yield found.numpy()
+            advance(part.stop, "")
 
 
 def _check_can_be_written(

@@ -165,7 +165,7 @@ def plan() -> Iterator[tuple[str, float]]:
 def run(seeds: range = SEEDS) -> None:
     """Fit what is missing, seed by seed."""
     table = stored()
-    done = table.keys()
+    done = table.done()
     for seed in seeds:
         for name, weight in plan():
             if (name, f"{weight:g}", str(seed)) not in {(one, f"{float(w):g}", k) for one, w, k in done}:
@@ -346,6 +346,9 @@ def findings(table: pd.DataFrame, scores: pd.DataFrame, accuracy: pd.DataFrame) 
         for weight in CONTROL_WEIGHTS:
             one = label(BRAIN, weight)
             parts = [(other, rows.loc[(one, other)]) for name, other in contrasts() if name == one]
+            if all(row["p"] != row["p"] for _, row in parts):
+                found.append(f"- The {what} of {one} could not be tested: a test over seeds needs at least 2.")
+                continue
             clear = [f"{other} ({interval(row, 'difference')})" for other, row in parts if row["p_corrected"] < 0.05]
             other_rows = [other for other, row in parts if not row["p_corrected"] < 0.05]
             words = (
@@ -356,6 +359,8 @@ def findings(table: pd.DataFrame, scores: pd.DataFrame, accuracy: pd.DataFrame) 
             rest = f", but not significantly from that of {'; '.join(other_rows)}" if clear and other_rows else ""
             found.append(f"- The {what} of {one} {words}{rest}.")
     best = table["accuracy"].idxmax()
+    if table["n_seeds"].max() < len(SEEDS):
+        found.append("- With so few seeds, only large differences could be found.")
     found.append(f"- The highest accuracy ({number(table.loc[best, 'accuracy'], 3)}) is that of *{best}*.")
     return "\n".join(found)
 

@@ -166,8 +166,9 @@ Differences on the same pairs, with the mean RDM:
 
 ## Other subjects, another species
 
-The projections of the folds were also scored with held-out objects and the RDMs of 15 other subjects, who saw these
-objects on another background, and with monkey IT ([transfer](../experiments/transfer.md), which chooses the number
+Projections that were fitted in the same way were also scored with held-out objects and the RDMs of 15 other
+subjects, who saw these objects on another background, and with monkey IT ([transfer](../experiments/transfer.md),
+which chooses the number
 of steps by three inner folds of at most 24 steps):
 
 {transfer}
@@ -204,18 +205,19 @@ SUMMARY = """
 4 subjects. On held-out images it reaches a Spearman correlation of {projection} with the mean RDM
 ({projection_share} of what a perfect model is expected to reach), and {best} when its RDM is averaged with that of
 a network whose weights were all trained. Before fitting, the readout reaches {unfitted} (difference
-{projection_unfitted}), fitted to RDMs with shuffled names {permuted}, and with weights of single channels
-([feature-reweighted RSA](docs/how_to/beyond_reweighting.md)) {reweighted} (difference {projection_reweighted}). It
-{projection_animacy_words} a model of animacy ({animacy_score}; difference {projection_animacy}), and
-{projection_lookup_words} a model that knows the categories and their mean dissimilarities ({lookup}; difference
-{projection_lookup}). Intervals are over images and subjects; in [simulations](docs/validity.md) they cover the
-truth in about 94 % of data sets.
+{projection_unfitted}). Fitted to RDMs with shuffled names, it reaches {permuted}. With weights of single channels
+([feature-reweighted RSA](docs/how_to/beyond_reweighting.md)), it reaches {reweighted} (difference
+{projection_reweighted}). The readout {projection_animacy_words} a model of animacy ({animacy_score}; difference
+{projection_animacy}), and {projection_lookup_words} a model that knows the categories and their mean
+dissimilarities ({lookup}; difference {projection_lookup}). P-values are corrected for all planned contrasts.
+Intervals are over images and subjects and not corrected; in [simulations](docs/validity.md) they cover the truth in
+93 to 95 % of data sets.
 
 **[Other brains](docs/experiments/transfer.md).** The readout that was fitted to 4 subjects also predicts IT of 15
 other subjects for other objects ({carried_score}; gain over the unfitted network {carried}), and a fit to these 15
-predicts the 4 (gain {back}). A fit to monkey IT predicts human IT (gain {species}). [How much data a fit
-needs](docs/experiments/learning_curves.md), [a brain beside a task](docs/experiments/brain_beside_task.md), and
-[what it would take](docs/experiments/power.md) to find smaller differences.
+predicts the 4 (gain {back}). A fit to monkey IT predicts human IT (gain {species}). See also [how much data a fit
+needs](docs/experiments/learning_curves.md), [what it would take](docs/experiments/power.md) to find smaller
+differences, and [a brain beside a task](docs/experiments/brain_beside_task.md), which is not finished.
 """
 
 

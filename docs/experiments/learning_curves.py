@@ -87,7 +87,7 @@ def _predict(
     """Fit to some objects and subjects, and store what is predicted for the images of both studies."""
     table = stored()
     keys = {"fitted_to": source.name, "n_stimuli": n, "n_subjects": n_subjects, "seed": seed, "fold": fold}
-    last, done = {"role": "category", "shown": LAST}, table.keys()
+    last, done = {"role": "category", "shown": LAST}, table.done()
     if tuple(str((keys | last)[what]) for what in KEY) in done:
         return
     started = time.process_time()
@@ -312,7 +312,8 @@ objects. Bars are 95 % intervals.*
 - Objects are of six categories. A set of other objects, or of other categories, may need more or fewer.
 - The number of steps is chosen from the objects that are fitted, which is noisy for {few} objects.
 - The number of other subjects to score with becomes smaller as more are fitted, and other ones are left in each fold.
-  The score of the unfitted network shows how much of a curve is due to that.
+- With the other study, the unfitted network is z-scored with the images of the fitted study, whose background
+  differs. A part of the difference from it is due to that.
 - What a curve would do beyond its right end cannot be read from it.
 
 ## Run it

@@ -61,7 +61,7 @@ def measure(student: Student, exam: Exam) -> dict[str, Any]:
     student.eval()
     images, labels = exam.stimuli.images(exam.stimuli.names), exam.stimuli.batch(exam.stimuli.names).labels
     logits = logits_of(student, images)
-    correct = logits.argmax(1) == labels
+    correct = torch.eq(logits.argmax(1), labels)
     few, their_labels = images[: exam.n_robustness], labels[: exam.n_robustness]
     changed = {name: logits_of(student, change(few, exam)) for name, change in CHANGES.items()}
     changed["fgsm"] = logits_of(student, adversarial(student, few, their_labels, exam.fgsm))
@@ -69,7 +69,7 @@ def measure(student: Student, exam: Exam) -> dict[str, Any]:
         "error": 1 - float(correct.float().mean()),
         "nll": float(functional.cross_entropy(logits, labels)),
         "ece": calibration_error(logits, labels),
-        **{name: float((found.argmax(1) != their_labels).float().mean()) for name, found in changed.items()},
+        **{name: float(torch.ne(found.argmax(1), their_labels).float().mean()) for name, found in changed.items()},
         **rdm_correlations(student, exam),
         "correct": pack(correct.numpy()),
     }
@@ -86,7 +86,7 @@ def error_rate(student: Student, stimuli: Stimuli) -> tuple[float, float]:
     student.eval()
     batch = stimuli.batch(stimuli.names)
     logits = logits_of(student, batch.images)
-    return float((logits.argmax(1) != batch.labels).float().mean()), float(
+    return float(torch.ne(logits.argmax(1), batch.labels).float().mean()), float(
         functional.cross_entropy(logits, batch.labels)
     )
 

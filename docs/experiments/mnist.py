@@ -5,6 +5,7 @@ python -m docs.experiments.run mnist --jobs 2
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache, partial
@@ -82,8 +83,11 @@ def teacher(make: Callable[[], nn.Module], steps: int) -> nn.Module:
         options = {"steps": steps, "batch_size": 128, "lr": 0.002, "schedule": "cosine", "evaluate_every": steps}
         fit(student, None, digits(True), rdm_weight=0, task=Task(), **options)
         path.parent.mkdir(parents=True, exist_ok=True)
-        save_file(network.state_dict(), path)
-        teachers(RESULTS).add({"teacher": path.stem, "error": error_rate(student, digits(False))[0]})
+        part = path.with_suffix(f".{os.getpid()}")  # several processes may train it at the same time
+        save_file(network.state_dict(), part)
+        part.replace(path)
+        if steps == Design.teacher_steps:  # not those of tests and of the small version
+            teachers(RESULTS).add({"teacher": path.stem, "error": error_rate(student, digits(False))[0]})
     network = make()
     network.load_state_dict(load_file(path))
     return network
@@ -145,7 +149,7 @@ def _with_wrong_labels(labelled: Stimuli, proportion: float, seed: int) -> Stimu
 
 
 def _random_patterns(design: Design, seed: int, shown: Stimuli) -> dict[str, np.ndarray]:
-    torch.manual_seed(seed)
+    torch.manual_seed(10_000 + seed)  # not the weights from which the teacher was trained
     return patterns_of(design.teacher(), design.layers, shown)
 
 

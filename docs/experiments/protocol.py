@@ -28,7 +28,7 @@ import torch
 from joblib import Parallel, delayed
 from torch import nn
 
-from brainrdl import FeatureTeacher, RDMLoss, Readout, Stimuli, Student, Task, fit
+from brainrdl import BrainrdlError, FeatureTeacher, RDMLoss, Readout, Stimuli, Student, Task, fit
 from brainrdl.distillation import (
     Hints,
     KernelAlignment,
@@ -406,7 +406,10 @@ def chosen(experiment: str, setting: Setting, method: str, folder: Path) -> dict
     rows = rows[rows["trial"] < setting.trials]
     if len(rows) < setting.trials:
         return None
-    return json.loads(rows.sort_values(["error", "nll"]).iloc[0]["options"])
+    best = rows.sort_values(["error", "nll"]).iloc[0]
+    if best["error"] == 1:
+        raise ValueError(f"all trials of {name!r} failed in {setting.name!r}; give it other settings")
+    return json.loads(best["options"])
 
 
 def run_trial(experiment: str, setting: Setting, method: str, number: int, folder: Path) -> None:
@@ -416,8 +419,8 @@ def run_trial(experiment: str, setting: Setting, method: str, number: int, folde
     try:
         student, seconds = learn(problem, method, options, seed=1000)
         error, nll = error_rate(student, validation)
-    except Exception as problem_found:  # a loss that became infinite is a result of the trial
-        if "finite" not in str(problem_found) and "NaN" not in str(problem_found):
+    except BrainrdlError as refused:  # a loss that became infinite is a result of the trial
+        if "finite" not in str(refused) and "NaN" not in str(refused):
             raise
         error, nll, seconds = 1.0, math.inf, math.nan
     trials_of(experiment, folder).add({
@@ -442,7 +445,14 @@ def run_final(experiment: str, setting: Setting, method: str, seed: int, folder:
 
 
 def missing(experiment: Experiment, setting: Setting, methods: Sequence[str], seeds: int, folder: Path) -> list[tuple]:
-    """List what is to be done in a setting, in order: trials, then seeds of all methods in turn."""
+    """List what is to be done in a setting, in order: trials, then seeds of all methods in turn.
+
+    Raises
+    ------
+    ValueError
+        If rows of the setting were made with other settings than those that its trials choose.
+    """
+    check_rows(experiment.name, setting, methods, folder)
     tried, done = trials_of(experiment.name, folder).done(), results_of(experiment.name, folder).done()
     tuned = dict.fromkeys(METHODS[method].settings_of or method for method in methods)
     trials = [
@@ -460,6 +470,20 @@ def missing(experiment: Experiment, setting: Setting, methods: Sequence[str], se
     return trials + finals
 
 
+def check_rows(experiment: str, setting: Setting, methods: Sequence[str], folder: Path) -> None:
+    """Refuse final rows whose settings are not the chosen ones, so that no table mixes the two."""
+    rows = results_of(experiment, folder).rows()
+    rows = rows[rows["setting"] == setting.name]
+    for method in methods:
+        stored = set(rows.loc[rows["method"] == method, "options"])
+        expected = chosen(experiment, setting, method, folder) if stored else None
+        if expected is not None and stored != {json.dumps(expected)}:
+            raise ValueError(
+                f"rows of {method!r} in {setting.name!r} have the settings {sorted(stored)}, but the trials choose "
+                f"{expected}; delete these rows from {folder / (experiment + '.csv')} to make them again"
+            )
+
+
 def main(experiment: Experiment, words: Sequence[str] | None = None) -> None:
     """Do what is missing of an experiment; rows that exist are not computed again."""
     parser = argparse.ArgumentParser(description=f"Experiment {experiment.name}: does what is missing and stores it.")
@@ -469,6 +493,8 @@ def main(experiment: Experiment, words: Sequence[str] | None = None) -> None:
     parser.add_argument("--seeds", type=int, help="number of final seeds (default: as in the protocol)")
     parser.add_argument("--jobs", type=int, default=1, help="number of processes")
     asked = parser.parse_args(words)
+    results_of(experiment.name, asked.out).create()
+    trials_of(experiment.name, asked.out).create()
     for setting in experiment.settings:
         if asked.setting and setting.name not in asked.setting:
             continue

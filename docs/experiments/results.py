@@ -8,6 +8,7 @@ import io
 import os
 import zlib
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -58,16 +59,21 @@ class Results:
         """Return the keys of all rows, as text."""
         return {tuple(map(str, key)) for key in self.rows()[list(self.key)].itertuples(index=False)}
 
+    def create(self) -> None:
+        """Make the file with its header, if it does not exist; before several processes add rows to it."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with suppress(FileExistsError), self.path.open("x", newline="", encoding="utf-8") as file:
+            csv.writer(file, lineterminator="\n").writerow(self.columns)
+
     def add(self, row: Mapping[str, Any]) -> None:
         """Append a row; columns that it lacks stay empty."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.create()
         text = io.StringIO()
-        writer = csv.DictWriter(text, self.columns, lineterminator="\n")
-        if not self.path.exists():
-            writer.writeheader()
-        elif not self.path.read_bytes().endswith(b"\n"):
+        if not self.path.read_bytes().endswith(b"\n"):
             text.write("\n")
-        writer.writerow({name: _shown(value) for name, value in row.items()})
+        csv.DictWriter(text, self.columns, lineterminator="\n").writerow(
+            {name: _shown(value) for name, value in row.items()}
+        )
         place = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
         try:
             os.write(place, text.getvalue().encode())
@@ -76,7 +82,9 @@ class Results:
 
 
 def _shown(value: Any) -> Any:
-    return f"{value:.6g}" if isinstance(value, float) else value
+    if isinstance(value, float):
+        return "" if value != value else f"{value:.6g}"
+    return value
 
 
 def _numbers(column: pd.Series) -> pd.Series:

@@ -13,7 +13,6 @@ HIDDEN_STEPS, STEPS, SEEDS, WEIGHTS = 150, 200, (0,), (0, 0.3, 3)
 
 # %%
 import matplotlib.pyplot as plt
-import pandas as pd
 import torch
 
 from brainrdl import RDMTeacher, Student, Task, cross_validate, fit, plot

@@ -556,7 +556,7 @@ def test_help_of_every_command_has_an_example(words: tuple[str, ...]) -> None:
 
 def test_every_command_spells_arguments_as_its_own_options() -> None:
     assert {type(command) for _, command in _commands()} == {Command}
-    assert len(_commands()) == 18
+    assert len(_commands()) == 19
 
 
 def test_python_dash_m_brainrdl_is_the_command_line() -> None:

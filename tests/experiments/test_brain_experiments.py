@@ -62,7 +62,9 @@ def test_pairs_are_predicted_by_the_mean_of_their_categories() -> None:
     pairs = torch.tensor(square[np.triu_indices(4, 1)])[None]
     truth = TeacherRDMs("IT", ("a1", "a2", "b1", "b2"), ("s",), pairs)
     found = looked_up(truth, labels, ["b2", "a1", "a2", "b1"], ["b3", "a3", "c"])
-    assert found.tolist() == pytest.approx([6.5, *[float(pairs.mean())] * 2])  # no object of category c was seen
+    assert [float(pair) for pair in found] == pytest.approx(
+        [6.5, *[float(pairs.mean())] * 2]
+    )  # no object of category c was seen
 
 
 def test_each_control_has_the_weights_of_its_contrasts() -> None:

@@ -17,7 +17,7 @@ MODULES = (mnist, cifar100, architectures)
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     setting = mnist.EXPERIMENT.settings[0]
-    table = rows({"cross-entropy": [0.05, 0.06], "RDL, several stages": [0.03, 0.035]})
+    table = rows({"cross-entropy": [0.05, 0.06, 0.055], "RDL, several stages": [0.03, 0.035, 0.0325]})
     for row in table.to_dict("records"):
         row |= {"experiment": "mnist", "setting": setting.name, "nll": 0.1, "cpu_seconds": 10.0}
         results_of("mnist", tmp_path).add(row)
@@ -28,9 +28,9 @@ def folder(tmp_path: Path) -> Path:
 def test_tables_show_numbers_of_seeds_and_missing_methods(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(write_pages, "PAGES", folder)
     found = write_pages.parts(mnist.EXPERIMENT, mnist.CONTRASTS, folder)
-    assert "| cross-entropy | 5.50 | 0.71 | 2 of 10 | 1.00 |" in found["errors 1"]
+    assert "| cross-entropy | 5.50 | 0.50 | 3 of 10 | 1.00 |" in found["errors 1"]
     assert "| KD | missing |  | 0 of 10 |  |" in found["errors 1"]
-    assert "| RDL, several stages - cross-entropy | 2 | -2.25 |" in found["contrasts 1"]
+    assert "| RDL, several stages - cross-entropy | 3 | -2.25 |" in found["contrasts 1"]
     assert "| RDL + KD - KD | 0 | missing |" in found["contrasts 1"]
     assert found["errors 2"] == "No rows yet."
     assert (folder / "figures" / "mnist_1.png").exists()

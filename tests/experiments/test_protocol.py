@@ -145,3 +145,22 @@ def test_rows_do_not_depend_on_the_number_of_processes(experiment: Experiment, t
 def test_a_final_run_without_its_trials_is_refused(experiment: Experiment, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="trials of 'cross-entropy' are missing"):
         protocol.run_final("small", experiment.settings[0], "cross-entropy", 0, tmp_path)
+
+
+def test_rows_made_with_other_settings_are_refused(experiment: Experiment, tmp_path: Path) -> None:
+    words = ["--out", str(tmp_path), "--seeds", "1", "--only", "cross-entropy"]
+    main(experiment, words)
+    table = results_of("small", tmp_path)
+    changed = table.rows().assign(options='{"lr": 1.0, "weight_decay": 0.0}')
+    changed.to_csv(table.path, index=False)
+    with pytest.raises(ValueError, match="rows of 'cross-entropy' in 'one' have the settings"):
+        main(experiment, words)
+
+
+def test_a_method_whose_trials_all_failed_has_no_settings(experiment: Experiment, tmp_path: Path) -> None:
+    trials = trials_of("small", tmp_path)
+    for number in range(2):
+        named = {"experiment": "small", "setting": "one", "method": "cross-entropy", "trial": number}
+        trials.add({**named, "error": 1.0, "nll": float("inf"), "cpu_seconds": float("nan"), "options": "{}"})
+    with pytest.raises(ValueError, match="all trials of 'cross-entropy' failed"):
+        protocol.chosen("small", experiment.settings[0], "cross-entropy", tmp_path)

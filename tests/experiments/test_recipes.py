@@ -18,9 +18,7 @@ def test_a_recipe_names_networks_that_exist_and_layers_that_they_have(path: Path
     found = recipe.load(path)
     for name, layers in ((found.student.model, found.student.layers), (found.teacher.network, found.teacher.layers)):
         network = build(name)
-        images = torch.zeros(
-            1, network.channels, 28 if path.stem == "mnist" else 32, 28 if path.stem == "mnist" else 32
-        )
+        images = torch.zeros((1, 1, 28, 28) if path.stem == "mnist" else (1, 3, 32, 32))
         output = Student(network.module.eval(), list(layers), trainable="none")(images)
         assert output.logits.shape == (1, 10 if path.stem == "mnist" else 100)
 

@@ -65,6 +65,20 @@ def test_power_is_a_line_for_each_number_of_stimuli() -> None:
     assert (line.get_xdata().tolist(), line.get_ydata().tolist()) == ([8, 16], [0.6, 0.9])
 
 
+def test_lines_differ_in_grey_and_numbers_of_subjects_are_whole() -> None:
+    groups = [str(k) for k in range(12)]
+    table = pd.DataFrame({"n": [1, 3] * 12, "group": sorted(groups * 2), "score": 0.3, "low": 0.2, "high": 0.4})
+    ax = plot.learning_curve(table, "n", "group", Figure().subplots())
+    markers = [line.get_marker() for line in ax.lines]
+    assert all(len(set(markers[k : k + 8])) == 8 for k in (0, 4))
+    assert len({(line.get_color(), line.get_marker()) for line in ax.lines}) == 12
+    powers = pd.DataFrame({"n_stimuli": [24, 24, 48], "n_subjects": [2, 3, 2], "power": 0.5, "power_error": 0.1})
+    other = plot.power(powers, Figure().subplots())
+    assert len({container[0].get_marker() for container in other.containers}) == 2
+    for axes in (ax, other):
+        assert (axes.get_xticks() % 1 == 0).all()
+
+
 ONSETS = pd.DataFrame(
     {
         "model": ["early", "late", "early"],

@@ -13,6 +13,7 @@ from rsatoolbox.data import Dataset, TemporalDataset
 from rsatoolbox.rdm import load_rdm
 
 from brainrdl import BrainrdlError, RDMTeacher, calc_rdm, read
+from brainrdl._core import progress
 from brainrdl.dissimilarity.blockwise import IN_BLOCKS, dissimilarity_blocks
 from brainrdl.dissimilarity.measures import DISSIMILARITIES, Mahalanobis
 
@@ -62,6 +63,21 @@ def test_blocks_are_those_of_the_dissimilarity(name: str) -> None:
 def test_an_rdm_teaches_from_the_file_that_was_just_written(tmp_path: Path) -> None:
     teacher = RDMTeacher(calc_rdm(data(), out=tmp_path / "a.h5"))
     assert (teacher.targets, teacher.subjects, len(teacher.conditions)) == (("IT",), ("s1",), N)
+
+
+def test_progress_counts_the_pairs_that_are_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(progress, "_AFTER", 0.0)
+    monkeypatch.setattr(progress, "_BETWEEN", 0.0)
+    calc_rdm(data(), out=tmp_path / "a.h5")
+    n_pairs, lines = N * (N - 1) // 2, capsys.readouterr().err.splitlines()
+    done = [int(line.removeprefix("pairs of conditions: ").split(" of ")[0]) for line in lines]
+    assert len(done) > 1
+    assert done == sorted(done)
+    assert lines[-1] == f"pairs of conditions: {n_pairs} of {n_pairs}, done"
+    calc_rdm(data(), out=tmp_path / "b.h5", progress=False)
+    assert capsys.readouterr().err == ""
 
 
 def test_what_cannot_be_written_while_it_is_computed_is_refused(tmp_path: Path) -> None:
