@@ -19,6 +19,7 @@ REDUCED: dict[str, dict[str, Any]] = {  # parameters with which an example runs 
     "layers_and_regions": {"SIZE": 32},
     "beyond_reweighting": {"SIZE": 32, "STEPS": 2, "FOLDS": 3},
     "distil_a_network": {"TEACHER_STEPS": 2, "STEPS": 2, "SEEDS": (0,)},
+    "task_and_brain": {"HIDDEN_STEPS": 2, "STEPS": 2, "WEIGHTS": (0, 0.3)},
     "from_bold_to_a_student": {"N_SUBJECTS": 3, "N_RUNS": 2, "STEPS": 2, "SEEDS": (0,)},
     "searchlight": {"N_SUBJECTS": 5, "SHAPE": (9, 10, 7)},
     "rdm_movie": {"N_SUBJECTS": 6, "N_IMAGES": 8, "N_SENSORS": 10, "N_REPEATS": 2},
