@@ -10,7 +10,6 @@ Smaller sets of objects are parts of larger ones, with the categories in the sam
 
 from __future__ import annotations
 
-import argparse
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -40,7 +39,7 @@ from docs.experiments.brains import (
     unfitted_map,
 )
 from docs.experiments.results import Results
-from docs.experiments.scoring import draw, interval, load, markdown, missing, percent, save, write
+from docs.experiments.scoring import command, draw, interval, load, markdown, missing, percent, save, write
 
 SEEDS = range(5)
 N_STIMULI = (12, 24, 36, 48, 99)  # 99: all training objects, 73 or 74
@@ -328,21 +327,5 @@ It continues where it stopped, scores, draws, and writes this page. `--page` onl
 """
 
 
-def main() -> None:
-    """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--page", action="store_true", help="fit and score nothing")
-    parser.add_argument("--score", action="store_true", help="fit nothing, score what is stored")
-    parser.add_argument("--only-fit", action="store_true", help="write no page")
-    parser.add_argument("--seed", type=int, help="only this seed")
-    words = parser.parse_args()
-    if not (words.page or words.score):
-        run(SEEDS if words.seed is None else range(words.seed, words.seed + 1))
-    if not words.page and not words.only_fit:
-        score_all()
-    if not words.only_fit:
-        page()
-
-
 if __name__ == "__main__":
-    main()
+    command(__doc__, SEEDS, run, score_all, page)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import argparse
 import re
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -121,3 +122,25 @@ def draw(name: str, figure: Figure) -> None:
 def seeds_of(table: Results) -> Sequence[int]:
     """Seeds with rows."""
     return sorted(set(map(int, table.rows()["seed"])))
+
+
+def command(
+    doc: str | None,
+    seeds: range,
+    run: Callable[[range], None],
+    score_all: Callable[[], None],
+    page: Callable[[], None],
+) -> None:
+    """Command line of an experiment: fit what is missing, score, and write the page."""
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--page", action="store_true", help="fit and score nothing")
+    parser.add_argument("--score", action="store_true", help="fit nothing, score what is stored")
+    parser.add_argument("--only-fit", action="store_true", help="write no page")
+    parser.add_argument("--seed", type=int, help="only this seed")
+    words = parser.parse_args()
+    if not (words.page or words.score):
+        run(seeds if words.seed is None else range(words.seed, words.seed + 1))
+    if not words.page and not words.only_fit:
+        score_all()
+    if not words.only_fit:
+        page()

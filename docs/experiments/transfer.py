@@ -10,7 +10,6 @@ the subjects saw: for the fit those of the fitted study, for the score those of 
 
 from __future__ import annotations
 
-import argparse
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -42,7 +41,19 @@ from docs.experiments.brains import (
     unfitted_map,
 )
 from docs.experiments.results import Results
-from docs.experiments.scoring import draw, interval, load, markdown, missing, number, p_value, planned, save, write
+from docs.experiments.scoring import (
+    command,
+    draw,
+    interval,
+    load,
+    markdown,
+    missing,
+    number,
+    p_value,
+    planned,
+    save,
+    write,
+)
 
 REGIONS = (HUMAN_IT, MONKEY_IT, IT, EVC)
 PERMUTED = (HUMAN_IT, IT)  # regions with a permuted control
@@ -360,21 +371,5 @@ It continues where it stopped, scores, draws, and writes this page. `--page` onl
 """
 
 
-def main() -> None:
-    """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--page", action="store_true", help="fit and score nothing")
-    parser.add_argument("--score", action="store_true", help="fit nothing, score what is stored")
-    parser.add_argument("--only-fit", action="store_true", help="write no page")
-    parser.add_argument("--seed", type=int, help="only this seed")
-    words = parser.parse_args()
-    if not (words.page or words.score):
-        run(SEEDS if words.seed is None else range(words.seed, words.seed + 1))
-    if not words.page and not words.only_fit:
-        score_all()
-    if not words.only_fit:
-        page()
-
-
 if __name__ == "__main__":
-    main()
+    command(__doc__, SEEDS, run, score_all, page)

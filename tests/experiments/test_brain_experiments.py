@@ -111,3 +111,13 @@ def test_figures_have_a_panel_for_each_region() -> None:
     drawn = transfer.figure(summary[summary["against"] == "mean"].assign(layer=""))
     assert isinstance(drawn, Figure)
     assert [ax.get_title(loc="left") for ax in drawn.axes] == [f"scored with {name}" for name in transfer.REGIONS]
+
+
+def test_the_unfitted_network_is_z_scored_with_images_of_the_study_that_it_is_scored_on() -> None:
+    kept = {"role": "unfitted", "scored_on": transfer.IT, "seed": 0, "fold": 1}
+    rows = pd.DataFrame([
+        {"fitted_to": transfer.HUMAN_IT, "pairs": "other background", **kept},
+        {"fitted_to": transfer.IT, "pairs": "own", **kept},
+        {"fitted_to": transfer.HUMAN_IT, "pairs": "map", **kept, "role": "student"},
+    ])  # fmt: skip
+    assert transfer.with_own_images(rows)["pairs"].tolist() == ["own", "own", "map"]
