@@ -46,7 +46,8 @@ def write_example_files(folder: Path | str = ".") -> list[Path]:
     regions.h5                     RDMs of V1 and IT, 3 subjects each
     measured.h5                    the RDMs of it.h5 as many files have them: names in ``conds``, no subjects
     it.npy, v1.npy, names.txt      square RDMs (3, 20, 20) without names, and the names
-    it.npz, it.mat, it.csv         the RDMs of it.h5 as a NumPy archive and a MATLAB file; a table of the first
+    it.npz, it.mat, it.csv         the RDMs of it.h5 as a NumPy archive and a MATLAB file; a table of the first.
+                                   In it.mat, IT_RDMs is (20, 20, 3); pictures and people are cell arrays of names
     pairs.csv                      the RDMs of it.h5 as a long table, one row per pair and subject
     betas.nii.gz, betas.tsv        maps of 20 conditions in 4 runs, and a table with condition and run of each
     atlas.nii.gz, atlas.tsv        regions V1 and IT of these maps
@@ -166,7 +167,7 @@ def _rdm_files() -> _Writers:
         "v1.npy": lambda path: np.save(path, v1.get_matrices()),
         "names.txt": lambda path: path.write_text("\n".join(_NAMES) + "\n", encoding="utf-8"),
         "it.npz": lambda path: np.savez(path, rdms=squares, names=_NAMES, subjects=SUBJECTS, roi="IT"),
-        "it.mat": lambda path: savemat(path, {"IT_RDMs": squares}),
+        "it.mat": lambda path: savemat(path, _matlab(squares)),
         "it.csv": lambda path: _write_rows(
             path, ",", ["", *_NAMES], [(name, *row) for name, row in zip(_NAMES, squares[0], strict=True)]
         ),
@@ -175,6 +176,12 @@ def _rdm_files() -> _Writers:
             path, simulate_subjects(_patterns(_OTHERS, seed=1), _OTHERS, n_subjects=4, n_voxels=40, noise=0.5, seed=1)
         ),
     }
+
+
+def _matlab(squares: np.ndarray) -> dict[str, np.ndarray]:
+    """Return MATLAB variables: a stack of RDMs, and cell arrays with the files of the pictures and the subjects."""
+    files, people = (np.array([cell], object) for cell in ([f"{name}.png" for name in _NAMES], SUBJECTS))
+    return {"IT_RDMs": squares.transpose(1, 2, 0), "pictures": files, "people": people}
 
 
 def _maps() -> _Writers:

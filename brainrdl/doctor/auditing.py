@@ -383,10 +383,14 @@ def _order(names: Sequence[str]) -> Finding:
 
 
 def _stimuli(stimuli: str | Path | Stimuli | None, conditions: Sequence[str] | None) -> Iterator[Finding]:
-    if stimuli is None or conditions is None:
+    if stimuli is None:
         return
     try:
         images = stimuli if isinstance(stimuli, Stimuli) else Stimuli.from_folder(stimuli)
+        if conditions is None:
+            advice = "give the conditions the names of their images"
+            yield Finding("Stimuli", "warning", "match", f"{len(images)} images", "conditions have no names", advice)
+            return
         met = alignment(images.names, conditions)
     except BrainrdlError as error:
         yield Finding("Stimuli", "warning", "refused", "", error.marked, "correct it: training would be refused", True)

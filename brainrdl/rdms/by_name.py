@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from brainrdl._core.errors import arg, check_conditions, check_unique, nearest, quote, read_arg, refuse
 from brainrdl.dissimilarity.pairs import places_of
-from brainrdl.rdms.naming import checked_names
+from brainrdl.rdms.naming import checked_names, without_suffixes
 
 if TYPE_CHECKING:
     from rsatoolbox.rdm.rdms import RDMs
@@ -382,7 +382,9 @@ def _refuse_difference(met: Alignment, may_keep: bool = True) -> None:
 
 
 def _forms_differ(first: Sequence[str], second: Sequence[str]) -> str:
-    """Report names that look the same but differ in Unicode form, as in files from a Mac, and how to correct them."""
+    """Report names that differ in file suffixes, or only in Unicode form, as in files from a Mac, and a correction."""
+    if set(first) & set(without_suffixes(second)):
+        return "; the names of the RDMs end in file suffixes, which names of stimuli do not have: remove them"
     composed = {unicodedata.normalize("NFC", name): name for name in first}
     same = [composed[form] for name in second if (form := unicodedata.normalize("NFC", name)) in composed]
     if not same:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from brainrdl._core.errors import check_text, quote, refuse
 
 _MISSING = frozenset({"nan", "n/a", "nat", "<na>"})  # as NumPy, pandas and BIDS write it; not the text "None"
+
+_IMAGE = re.compile(r"(?P<stem>.+)\.(bmp|gif|jpeg|jpg|png|tif|tiff|webp)", re.IGNORECASE | re.DOTALL)
 
 
 def is_missing(name: Any) -> bool:
@@ -82,3 +85,18 @@ def checked_names(values: Iterable[Any], where: str) -> list[str]:
     words = [str(value) for value in listed]
     check_text(words, where)
     return words
+
+
+def without_suffixes(names: Sequence[Any]) -> Sequence[Any]:
+    """Name images as `brainrdl.Stimuli.from_folder` does, if all names are those of files that stay distinct.
+
+    Examples
+    --------
+    >>> without_suffixes(["face 1.jpg", "v1.5.PNG"])
+    ['face 1', 'v1.5']
+    >>> without_suffixes(["face 1.jpg", "house"]), without_suffixes(["a.jpg", "a.png"])
+    (['face 1.jpg', 'house'], ['a.jpg', 'a.png'])
+    """
+    matches = [_IMAGE.fullmatch(str(name)) for name in names]
+    stems = [match["stem"] for match in matches if match]
+    return stems if len(stems) == len(names) and len(set(stems)) == len(set(map(str, names))) else names

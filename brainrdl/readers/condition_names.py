@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from brainrdl._core.errors import nearest, quote, read_arg, refuse
-from brainrdl.rdms.naming import is_missing
+from brainrdl.rdms.naming import is_missing, without_suffixes
 
 _SHOWN = frozenset({"image", "audio", "video"})
 
@@ -18,6 +18,8 @@ _SEPARATORS = {".csv": ",", ".tsv": "\t"}
 
 def add_names(descriptors: dict[str, Any], count: int, names: Sequence[str] | str | Path | None, by: str) -> None:
     """Store `names` as descriptor `by`, unless the file itself has other names there."""
+    if by in descriptors:
+        descriptors[by] = without_suffixes(descriptors[by])
     if names is None:
         known = [key for key in descriptors if key != "index"]
         if by != "stimulus" and by not in known:
@@ -26,7 +28,7 @@ def add_names(descriptors: dict[str, Any], count: int, names: Sequence[str] | st
                 f"{read_arg('by')}"
             )
         return
-    listed = listed_names(names)
+    listed = without_suffixes(listed_names(names))
     if len(listed) != count:
         refuse(f"{len(listed)} names were given ({quote(listed)}) for {count} conditions; give one per condition")
     held = [str(name) for name in descriptors.get(by, listed)]
@@ -59,6 +61,11 @@ def listed_names(names: Sequence[str] | str | Path) -> list[str]:
         lines = [line.strip() for line in place.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
     except UnicodeDecodeError:
         refuse(f"names file {str(names)!r} is not UTF-8 text; save it as UTF-8")
+    if any("\0" in line for line in lines):
+        refuse(
+            f"names file {str(names)!r} is not a text file; write one name per line (in MATLAB: "
+            "writelines(string(names), 'names.txt'))"
+        )
     separator = _SEPARATORS.get(place.suffix.lower())
     if separator and any(separator in line for line in lines):
         refuse(

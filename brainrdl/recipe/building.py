@@ -306,7 +306,8 @@ def _teacher(section: TeacherSource, stimuli: Stimuli) -> Teacher:
         keys = {key: getattr(section, key) for key in ("by", "target_by", "subject_by", "average_over")}
         with about(f"file {str(section.rdms)!r}"):
             found = read(section.rdms, names=section.names, by=section.by, **section.options)
-            teacher = RDMTeacher(found, name=section.rdms.stem, combine=section.combine, **keys)  # type: ignore[arg-type]
+            name = section.name or section.rdms.stem
+            teacher = RDMTeacher(found, name=name, combine=section.combine, **keys)  # type: ignore[arg-type]
             teacher = teacher if section.subjects is None else teacher.only_subjects(map(str, section.subjects))
     elif section.features is not None:
         teacher = _feature_teacher(section)
@@ -319,6 +320,7 @@ def _feature_teacher(section: TeacherSource) -> FeatureTeacher:
     return FeatureTeacher(
         section.features,
         names=section.names,
+        name=section.name,
         by=section.by,
         dissimilarity=section.dissimilarity,
         pool=section.pool or "flatten",
@@ -347,7 +349,7 @@ def _network_teacher(section: TeacherSource, stimuli: Stimuli) -> NetworkTeacher
         view=section.view,
         cache=section.cache,
         cache_precision=section.cache_precision,
-        name=name,
+        name=section.name or name,
     )
 
 

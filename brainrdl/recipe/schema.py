@@ -159,6 +159,11 @@ class TeacherSource(_Section):
         "each target, for example {V1: v1.npy, IT: it.npy}; RDMs are computed for each batch, so there may be tens of "
         "thousands of conditions.",
     )
+    name: str | None = Field(
+        None,
+        description="Name of the teacher in figures and reports, for example human IT; by default that of the file or "
+        "network.",
+    )
     names: DataPath | list[str] | None = Field(
         None,
         description="Condition names for a file without them: a list, a text file, or a folder of files with these "

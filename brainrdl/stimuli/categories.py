@@ -18,7 +18,7 @@ from brainrdl._core.errors import check_text, check_unique, nearest, quote, refu
 from brainrdl._core.files import nearest_in_folder
 from brainrdl._core.options import as_mapping
 from brainrdl.dissimilarity.pairs import pair_indices
-from brainrdl.rdms.naming import is_missing
+from brainrdl.rdms.naming import is_missing, without_suffixes
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -97,6 +97,8 @@ def label_table(labels: Labels, names: tuple[str, ...], where: str) -> Table:
         labels, where = as_mapping(labels, "labels") or {}, "the label table"
     else:
         labels = _label_mapping(labels, names, where)
+    if not labels.keys() & set(names):  # listed by their files
+        labels = dict(zip(without_suffixes(list(labels)), labels.values(), strict=True))
     missing = [name for name in names if name not in labels]
     if missing:
         close = nearest(missing[0], [str(name) for name in labels if name not in names])

@@ -49,10 +49,17 @@ class ScipyFile:
     @cached_property
     def shapes(self) -> Shapes:
         """List the variables without loading them: the shape of numbers, the class of anything else."""
+        return {key: tuple(map(int, shape)) if kind in _NUMBERS else kind for key, shape, kind in self._listed}
+
+    @cached_property
+    def _listed(self) -> list[tuple[str, tuple[int, ...], str]]:
         from scipy.io import whosmat
 
-        listed = whosmat(str(self.path))
-        return {key: tuple(map(int, shape)) if kind in _NUMBERS else kind for key, shape, kind in listed}
+        return whosmat(str(self.path))
+
+    def sizes(self, key: str) -> tuple[int, ...]:
+        """Give the sizes of the axes of a variable of any class, without loading it."""
+        return next(tuple(shape) for name, shape, _ in self._listed if name == key)
 
     def shape(self, place: str) -> tuple[int, ...] | str:
         """Give the shape or class of a variable, or of a field, ``"variable.field"``."""
@@ -123,6 +130,11 @@ class Hdf5File:
         """List the variables without loading them: the shape of numbers, the class of anything else."""
         with h5py.File(self.path, "r") as file:
             return {key: _shape_of(item) for key, item in _hdf5.items(file).items() if not key.startswith("#")}
+
+    def sizes(self, key: str) -> tuple[int, ...]:
+        """Give the sizes of the axes of a variable of any class, without loading it."""
+        with h5py.File(self.path, "r") as file:
+            return tuple(getattr(_hdf5.items(file)[key], "shape", ()))[::-1]
 
     def shape(self, place: str) -> tuple[int, ...] | str:
         """Give the shape or class of a variable, or of a field, ``"variable.field"``."""

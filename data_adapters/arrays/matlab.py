@@ -26,7 +26,8 @@ Condensed pairs may also be in another order (``order="lower"``) or include the 
 of a square may be empty (0 or NaN).
 
 Names of the conditions are in another variable, given by ``names_variable=``: a cell array of texts, a char matrix,
-numbers, or a field of a struct or struct array (``"stimuli.name"``). With ``patterns=True`` the variable holds patterns
+numbers, or a field of a struct or struct array (``"stimuli.name"``). Without it, each variable with one text for each
+condition becomes a pattern descriptor with the name of the variable, which ``by=`` can choose. With ``patterns=True`` the variable holds patterns
 (n_conditions, n_channels) instead of RDMs; with runs, ``axes="conditions,channels,run"``, in any order; of volumes,
 such as GLMsingle's ``modelmd``, ``axes="x,y,z,conditions"``, without the voxels that are constant or not finite.
 Condensed RDMs need ``patterns=False`` if they could also be patterns: because they are called patterns, features, betas
@@ -74,6 +75,8 @@ _MORE_AXES = "axes='conditions,conditions,roi,subject'"
 _RDM = ("RDM", "rdm")  # the field of a struct
 
 _AFFIX = re.compile(r"^rdms?_|_rdms?$", re.IGNORECASE)
+
+_NO_REGION = frozenset({"all", "average", "avg", "brain", "data", "group", "mean", "subj", "subject", "subjects"})
 
 
 class Matlab:
@@ -277,7 +280,19 @@ def _rdms(file: MatFile, variable: str | None, how: _How, columns: Mapping[str, 
         [_read(key, records[key], how, several=len(keys) > 1) for key in keys], keys, columns.get("stimulus")
     )
     _add_category(rdms.pattern_descriptors, columns, rdms.n_cond)
+    rdms.pattern_descriptors = _texts(file, rdms.n_cond) | rdms.pattern_descriptors
     return rdms
+
+
+def _texts(file: MatFile, count: int) -> dict[str, list[str]]:
+    """Give the variables with one text for each condition: only the user knows which of them names the conditions."""
+    possible = [key for key, shape in file.shapes.items() if shape in {"cell", "char"} and count in file.sizes(key)]
+    found = {key: file.load(key, ()) for key in possible}
+    return {
+        key: list(value)
+        for key, value in found.items()
+        if isinstance(value, list) and len(value) == count and all(isinstance(text, str) for text in value)
+    }
 
 
 def _check_no_patterns(key: str, records: Records, names: Sequence[str] | None) -> None:
@@ -482,10 +497,11 @@ def _split(labels: dict[str, list[str]]) -> dict[str, list[str]]:
 
 
 def _region(key: str, n_rdms: int, several: bool) -> dict[str, list[str]]:
-    """Use the name of the variable as the region if that name includes RDM, or if there are several variables."""
+    """Use what the name of a variable says besides RDM as the region; if there are several variables, their names."""
     name = key.rpartition(".")[2]
     roi = _AFFIX.sub("", name)
-    return {"roi": [roi] * n_rdms} if several or roi != name else {}
+    says = roi != name and roi.lower() not in _NO_REGION
+    return {"roi": [roi] * n_rdms} if several or says else {}
 
 
 def _joined(

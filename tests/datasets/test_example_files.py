@@ -45,6 +45,19 @@ def test_all_formats_hold_the_same_rdms(folder: Path, name: str, options: dict[s
     np.testing.assert_allclose(found.dissimilarities, expected)
 
 
+def test_the_matlab_file_names_its_pictures_and_subjects(folder: Path) -> None:
+    found = read(
+        folder / "it.mat",
+        names_variable="pictures",
+        axes="conditions,conditions,subject",
+        axis_variables={"subject": "people"},
+    )
+    expected = read(folder / "it.h5")
+    assert rdms.names(found) == rdms.names(expected)
+    assert found.rdm_descriptors["subject"] == expected.rdm_descriptors["subject"]
+    np.testing.assert_allclose(found.dissimilarities, expected.dissimilarities)
+
+
 def test_the_maps_of_a_region_have_its_rdm(folder: Path) -> None:
     v1, it = read(folder / "betas.nii.gz", atlas=folder / "atlas.nii.gz")
     measured = calc_rdm([v1, it], "crossnobis")

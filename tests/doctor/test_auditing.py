@@ -652,6 +652,14 @@ def test_images_of_something_else_cannot_be_taught_on(images: Path) -> None:
     assert one(found, "match")["advice"] == "too few to train on"
 
 
+def test_images_are_counted_where_conditions_have_no_names(images: Path) -> None:
+    given = subjects()
+    del given.pattern_descriptors["stimulus"]
+    finding = one(audit(given, stimuli=images), "match")
+    assert (finding["where"], finding["value"]) == ("20 images", "conditions have no names")
+    assert finding["advice"] == "give the conditions the names of their images"
+
+
 def test_a_refused_folder_of_images_is_a_finding(tmp_path: Path) -> None:
     assert "does not exist" in one(audit(subjects(), stimuli=tmp_path / "none"), "refused")["value"]
 

@@ -287,6 +287,26 @@ def test_only_images_name_conditions(rdm_file, tmp_path):
     assert names_of(read(rdm_file, names=folder)) == ("car", "cat", "dog")
 
 
+def test_names_of_image_files_lose_their_suffix_as_those_of_stimuli(rdm_file, tmp_path):
+    (tmp_path / "files.txt").write_text("1 cat.jpg\n2 dog v1.5.PNG\n10 car.jpg\n")
+    for given in (tmp_path / "files.txt", ["1 cat.jpg", "2 dog v1.5.PNG", "10 car.jpg"]):
+        assert names(read(rdm_file, names=given)) == ("1 cat", "2 dog v1.5", "10 car")
+    from_array(SQUARE, ["cat.png", "dog.png", "car.png"]).save(str(tmp_path / "rdm.h5"), file_type="hdf5")
+    assert names(read(tmp_path / "rdm.h5")) == ("cat", "dog", "car")
+    assert names(read(tmp_path / "rdm.h5", names=["cat.png", "dog.png", "car.png"])) == ("cat", "dog", "car")
+
+
+def test_suffixes_that_distinguish_names_or_that_only_some_have_are_kept(rdm_file):
+    assert names(read(rdm_file, names=["cat.png", "cat.jpg", "car.jpg"])) == ("cat.png", "cat.jpg", "car.jpg")
+    assert names(read(rdm_file, names=["cat.png", "dog", "car.jpg"])) == ("cat.png", "dog", "car.jpg")
+
+
+def test_a_file_that_is_not_text_is_refused_as_a_list_of_names(rdm_file, tmp_path):
+    (tmp_path / "names.mat").write_bytes(b"MATLAB 5.0 MAT-file\0\0cat\n\0dog\n\0car\n")
+    with refused(r"names.mat' is not a text file; write one name per line \(in MATLAB: writelines"):
+        read(rdm_file, names=tmp_path / "names.mat")
+
+
 def test_a_table_is_refused_as_a_list_of_names(rdm_file, tmp_path):
     (tmp_path / "names.csv").write_text("index,name\n0,cat\n1,dog\n")
     with refused(r"names file '.*names.csv' is a table \('index,name'\); names= needs one name per line"):

@@ -474,6 +474,20 @@ def test_the_nearest_name_is_one_that_has_no_partner() -> None:
         digits(12).align([*digits(11).names, "n1x"])  # n1 and n10 are as near, but have their conditions
 
 
+def test_align_says_that_the_names_of_rdms_end_in_file_suffixes() -> None:
+    with pytest.raises(BrainrdlError, match="names of the RDMs end in file suffixes, which names of stimuli do not"):
+        digits(3).align(["n0.png", "n1.png", "n2.png"])
+
+
+def test_a_table_of_labels_can_list_the_files_of_the_images(tmp_path: Path) -> None:
+    table = tmp_path / "labels.csv"
+    table.write_text("stimulus,category\nb.png,x\na.jpg,y\nc.png,x\n")
+    images = torch.zeros(3, 1, 2, 2)
+    assert Stimuli.from_arrays(images, ["a", "b", "c"], labels=table).labels == {"a": "y", "b": "x", "c": "x"}
+    kept = Stimuli.from_arrays(images, ["a.jpg", "b.png", "c.png"], labels=table)
+    assert kept.labels == {"a.jpg": "y", "b.png": "x", "c.png": "x"}
+
+
 def test_align_says_that_names_differ_only_in_unicode_form() -> None:
     names = ["café", "n1", "n2"]
     stimuli = Stimuli.from_arrays(digits(3).images(), [unicodedata.normalize("NFD", name) for name in names])

@@ -517,6 +517,32 @@ def test_a_cell_array_of_texts_names_the_conditions(mat, stack, kind):
 
 
 @pytest.mark.parametrize("kind", [0, 1], ids=["v5", "v7.3"])
+def test_variables_with_a_text_for_each_condition_are_descriptors_to_choose_from(mat, stack, kind):
+    texts = {"stimNames": ("cat.jpg", "dog.jpg", "car.jpg", "tree.jpg"), "kinds": ("a", "a", "b", "c")}
+    path = mat(data=stack, people=("s1", "s2"), **texts)[kind]
+    rdms = read(path)
+    assert {"stimNames", "kinds", "index"} == set(rdms.pattern_descriptors)
+    assert rdms.pattern_descriptors["kinds"] == ["a", "a", "b", "c"]
+    with refused("no pattern descriptor 'stimulus'.*they have: (stimNames, kinds|kinds, stimNames), index"):
+        names(rdms)
+    assert names(read(path, by="stimNames"), by="stimNames") == ("cat", "dog", "car", "tree")
+    assert names(read(path, names_variable="stimNames")) == ("cat", "dog", "car", "tree")
+
+
+@pytest.mark.parametrize("kind", [0, 1], ids=["v5", "v7.3"])
+def test_cells_of_numbers_and_a_variable_called_stimulus_do_not_replace_the_names_asked_for(mat, stack, kind):
+    path = mat(data=stack, stimulus=("d", "c", "b", "a"), labels=("cat", "dog", "car", "tree"), cell=(1.0, 2.0, 3.0, 4.0))
+    rdms = read(path[kind], variable="data", names_variable="labels")
+    assert names(rdms) == ("cat", "dog", "car", "tree")
+    assert "cell" not in rdms.pattern_descriptors
+
+
+@pytest.mark.parametrize(("name", "region"), [("rdm_all", None), ("RDMs_group", None), ("hIT_RDMs", "hIT")])
+def test_a_variable_whose_name_says_no_region_gives_none(save, stack, name, region):
+    assert read(save(**{name: stack})).rdm_descriptors.get("roi") == (region and [region] * len(stack))
+
+
+@pytest.mark.parametrize("kind", [0, 1], ids=["v5", "v7.3"])
 def test_names_in_another_order_move_with_their_values(mat, stack, kind):
     order = [2, 0, 3, 1]
     path = mat(data=stack[:, order][:, :, order], labels=("car", "cat", "tree", "dog"))[kind]
