@@ -27,11 +27,11 @@ of a square may be empty (0 or NaN).
 
 Names of the conditions are in another variable, given by ``names_variable=``: a cell array of texts, a char matrix,
 numbers, or a field of a struct or struct array (``"stimuli.name"``). Without it, each variable with one text for each
-condition becomes a pattern descriptor with the name of the variable, which ``by=`` can choose. With ``patterns=True`` the variable holds patterns
-(n_conditions, n_channels) instead of RDMs; with runs, ``axes="conditions,channels,run"``, in any order; of volumes,
-such as GLMsingle's ``modelmd``, ``axes="x,y,z,conditions"``, without the voxels that are constant or not finite.
-Condensed RDMs need ``patterns=False`` if they could also be patterns: because they are called patterns, features, betas
-or activations, or because there are as many of them as conditions.
+condition becomes a pattern descriptor with the name of the variable, which ``by=`` can choose. With ``patterns=True``
+the variable holds patterns (n_conditions, n_channels) instead of RDMs; with runs, ``axes="conditions,channels,run"``,
+in any order; of volumes, such as GLMsingle's ``modelmd``, ``axes="x,y,z,conditions"``, without the voxels that are
+constant or not finite. Condensed RDMs need ``patterns=False`` if they could also be patterns: because they are called
+patterns, features, betas or activations, or because there are as many of them as conditions.
 """
 
 from __future__ import annotations

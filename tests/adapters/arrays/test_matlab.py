@@ -531,7 +531,9 @@ def test_variables_with_a_text_for_each_condition_are_descriptors_to_choose_from
 
 @pytest.mark.parametrize("kind", [0, 1], ids=["v5", "v7.3"])
 def test_cells_of_numbers_and_a_variable_called_stimulus_do_not_replace_the_names_asked_for(mat, stack, kind):
-    path = mat(data=stack, stimulus=("d", "c", "b", "a"), labels=("cat", "dog", "car", "tree"), cell=(1.0, 2.0, 3.0, 4.0))
+    path = mat(
+        data=stack, stimulus=("d", "c", "b", "a"), labels=("cat", "dog", "car", "tree"), cell=(1.0, 2.0, 3.0, 4.0)
+    )
     rdms = read(path[kind], variable="data", names_variable="labels")
     assert names(rdms) == ("cat", "dog", "car", "tree")
     assert "cell" not in rdms.pattern_descriptors
