@@ -66,26 +66,61 @@ def nonnegative_ridge(
     [[0.5, 0.0], [1.0, 0.0]]
     """
     limit = _SETTLED * float(products.abs().max())
-    active, solved = products > limit, []
-    for penalty in penalties:
-        solved.append(torch.zeros_like(products))
-        fewest, left = len(products) + 1, _ATTEMPTS
-        while True:
-            places = active.nonzero()[:, 0]
-            found = _solution(gram[places][:, places], products[places], float(penalty))
-            gradient = products - gram[:, places] @ found
-            wrong = torch.where(active, False, gradient > limit).index_put((places,), found < 0)
-            n_wrong = int(wrong.sum())
-            if not n_wrong:
-                break
-            fewest, left = (n_wrong, _ATTEMPTS) if n_wrong < fewest else (fewest, left - 1)
-            if left < 0:  # exchanging all at once may go round in circles; the last one alone cannot
-                wrong[: int(wrong.nonzero()[-1])] = False
-            active = active ^ wrong
-        solved[-1][places] = found
-    return torch.stack(solved)
+    start, solved = products > limit, [torch.zeros_like(products)]
+    for penalty in map(float, penalties):
+        found = _exchanged(gram, products, penalty, start, limit)
+        solved.append(_one_by_one(gram, products, penalty, solved[-1], limit) if found is None else found)
+        start = solved[-1] > 0
+    return torch.stack(solved[1:])
 
 
-def _solution(gram: Tensor, products: Tensor, penalty: float) -> Tensor:
-    factor = torch.linalg.cholesky(gram + penalty * torch.eye(len(gram)).to(gram))
-    return torch.cholesky_solve(products[:, None], factor)[:, 0]
+def _exchanged(gram: Tensor, products: Tensor, penalty: float, active: Tensor, limit: float) -> Tensor | None:
+    """Exchange all wrong regressors at once until none is wrong; None if that goes round in circles."""
+    fewest, left = len(products) + 1, _ATTEMPTS
+    while left >= 0:
+        found = _solution(gram, products, penalty, active)
+        gradient = products - gram @ found
+        wrong = torch.where(active, found < 0, gradient > limit)
+        n_wrong = int(wrong.sum())
+        if not n_wrong:
+            return found
+        fewest, left = (n_wrong, _ATTEMPTS) if n_wrong < fewest else (fewest, left - 1)
+        active = active ^ wrong
+    return None
+
+
+def _one_by_one(gram: Tensor, products: Tensor, penalty: float, weights: Tensor, limit: float) -> Tensor:
+    """Add the regressor with the largest gradient, one at a time, to a solution that is not negative.
+
+    The error becomes smaller with each step, so this cannot go round in circles (Lawson & Hanson 1974, chapter 23).
+    """
+    active, settled = weights > 0, torch.zeros_like(weights, dtype=torch.bool)
+    while True:
+        weights, active = _inside(gram, products, penalty, weights, active)
+        gradient = torch.where(active | settled, 0.0, products - gram @ weights)
+        place = gradient.argmax()
+        if gradient[place] <= limit:
+            return weights
+        active[place] = True
+        settled[place] = bool(_solution(gram, products, penalty, active)[place] <= 0)  # a rounding error
+        active = active & ~settled
+
+
+def _inside(gram: Tensor, products: Tensor, penalty: float, weights: Tensor, active: Tensor) -> tuple[Tensor, Tensor]:
+    """Go from `weights` towards the solution of the active regressors; one that would become negative is left out."""
+    while True:
+        found = _solution(gram, products, penalty, active)
+        below = active & (found <= 0)
+        if not below.any():
+            return found, active
+        share = torch.where(below, weights / (weights - found), torch.inf)
+        active = active & (share > share.min())
+        weights = torch.where(active, weights + share.min() * (found - weights), 0.0)
+
+
+def _solution(gram: Tensor, products: Tensor, penalty: float, active: Tensor) -> Tensor:
+    """Return the weights of the active regressors, and 0 for the others."""
+    places = active.nonzero()[:, 0]
+    factor = torch.linalg.cholesky(gram[places][:, places] + penalty * torch.eye(len(places)).to(gram))
+    found = torch.cholesky_solve(products[places, None], factor)[:, 0]
+    return torch.zeros_like(products).index_put((places,), found)

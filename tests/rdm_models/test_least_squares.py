@@ -8,6 +8,7 @@ import torch
 from scipy.optimize import nnls
 from sklearn.linear_model import Ridge
 
+from brainrdl.rdm_models import least_squares
 from brainrdl.rdm_models.least_squares import nonnegative_ridge, ridge
 
 PENALTIES = (3.0, 0.1, 0.001)
@@ -45,6 +46,21 @@ def test_block_pivoting_gives_the_non_negative_solution_of_each_penalty(shape: t
         padded = np.concatenate([x, penalty**0.5 * np.eye(x.shape[1])])
         expected = nnls(padded, np.concatenate([y, np.zeros(x.shape[1])]))[0]
         np.testing.assert_allclose(coefficients, expected, rtol=0, atol=1e-9 * max(expected.max(), 1))
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("shape", [(60, 20), (20, 50)])
+def test_where_block_pivoting_goes_round_in_circles_the_solution_is_the_same(
+    shape: tuple[int, int], seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x, y = regression(*shape, seed)
+    x = np.concatenate([x, x[:, :4]], axis=1)  # with the same regressors twice
+    given = torch.tensor(x.T @ x), torch.tensor(x.T @ y), PENALTIES
+    expected = nonnegative_ridge(*given)
+    monkeypatch.setattr(least_squares, "_ATTEMPTS", -1)
+    found = nonnegative_ridge(*given)
+    assert (found >= 0).all()
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-8 * float(expected.max()))
 
 
 def test_nothing_is_above_zero_if_all_products_are_negative() -> None:

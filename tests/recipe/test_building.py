@@ -24,7 +24,7 @@ def test_the_transform_has_the_size_of_the_recipe_or_of_the_network(content: dic
 @pytest.mark.parametrize("kind", ["rdms", "features", "network"])
 def test_a_teacher_has_the_name_that_the_recipe_gives_it(content: dict, tmp_path: Path, kind: str) -> None:
     names = make_stimuli(recipe.check(content)).names
-    np.savez(tmp_path / "patterns.npz", patterns=np.eye(len(names)), names=names)
+    np.savez(tmp_path / "patterns.npz", patterns=np.eye(len(names), 20), names=names)
     source = {
         "rdms": ({"rdms": content["teacher"]["rdms"]}, Path(content["teacher"]["rdms"]).stem),
         "features": ({"features": str(tmp_path / "patterns.npz")}, "patterns"),
