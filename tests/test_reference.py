@@ -64,6 +64,11 @@ def test_docstrings_are_shown_as_markdown() -> None:
     assert as_markdown(">>> '::'") == ">>> '::'"
 
 
+def test_the_first_page_shows_the_version_of_the_package(parts: ModuleType) -> None:
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
+    assert f"Version {version}" in parts.on_page_markdown((DOCS / "index.md").read_text(encoding="utf-8"))
+
+
 def test_every_reader_has_a_page(parts: ModuleType) -> None:
     declared = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["entry-points"]
     pages = {page.stem: page for page in (DOCS / "reference/formats").glob("*.md") if page.stem != "index"}
