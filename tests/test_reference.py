@@ -52,7 +52,7 @@ def test_the_reference_shows_the_names_in_the_stub_and_no_others() -> None:
 def test_classes_of_rsatoolbox_have_the_names_of_its_site() -> None:
     griffe = pytest.importorskip("griffe", reason="griffe is not installed (make docs installs it)")
     extensions = griffe.load_extensions(str(DOCS / "public_names.py"))
-    module = griffe.load("", search_paths=[str(ROOT)], extensions=extensions)
+    module = griffe.load("brainrdl.evaluation.comparison", search_paths=[str(ROOT)], extensions=extensions)
     assert module["RDMs"].target_path == "rsatoolbox.rdm.rdms.RDMs"
 
 
