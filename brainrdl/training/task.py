@@ -42,8 +42,8 @@ class Task:
 
     Notes
     -----
-    With the default loss, the output of the network has shape (n, n_classes). Logit i belongs to ``categories[i]`` of the
-    images: in alphabetical order, or in the order of the classes of a torch data set.
+    With the default loss, the output of the network has shape (n, n_classes). Logit i belongs to ``categories[i]`` of
+    the images: in alphabetical order, or in the order of the classes of a torch data set.
 
     With ``overlap="drop"``, each fold of a cross-validation drops the task images that it holds out, so folds differ in
     their task images; the settings of each fit say how many there are (``task_images``). Task images for validation are
