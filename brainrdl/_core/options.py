@@ -17,6 +17,7 @@ import types
 from collections import abc
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
@@ -226,6 +227,7 @@ def members(kind: Any) -> tuple[Any, ...]:
     return tuple(one for part in get_args(kind) for one in members(part)) if get_origin(kind) in _UNIONS else (kind,)
 
 
+@cache
 def options_of(kind: type) -> dict[str, Option]:
     """Return the options of a TypedDict, by name.
 
