@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import inspect
 import os
 import random
@@ -39,6 +40,12 @@ def _no_figure_stays_open() -> Iterator[None]:
     yield
     if "matplotlib.pyplot" in sys.modules:
         sys.modules["matplotlib.pyplot"].close("all")
+
+
+def pytest_collection_finish() -> None:
+    """Let the garbage collector leave out what was imported: it would look through millions of objects again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 def typed(function: Callable[..., Any]) -> Callable[..., Any]:
