@@ -312,7 +312,7 @@ def find_readers() -> dict[str, Reader]:
 def _declared() -> Iterable[Any]:
     """List the entry points of readers.
 
-    A search reads a file of each installed distribution, so it is repeated only if a folder of Python's path has changed.
+    A search reads a file of each installed distribution. It is repeated only if a folder of Python's path has changed.
     """
     return _search(tuple((place, _time_of_change(place)) for place in sys.path))
 

@@ -583,7 +583,7 @@ def _precious(path: Path) -> Path:
 
 
 @pytest.mark.usefixtures("run")
-@pytest.mark.parametrize(("words", "name"), WRITES, ids=" ".join)
+@pytest.mark.parametrize(("words", "name"), WRITES, ids=[" ".join(words) for words, _ in WRITES])
 def test_a_command_that_writes_a_file_keeps_an_existing_one(words: tuple[str, ...], name: str, folder: Path) -> None:
     path = _precious(folder / name)
     refused = _refused(*words, folder=folder)

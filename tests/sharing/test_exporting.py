@@ -269,10 +269,10 @@ def _header(card: Path) -> dict:
 def test_a_recipe_that_ends_in_a_final_fit_is_exported_with_its_card(world: Path, tmp_path: Path) -> None:
     evaluation = Evaluation.load(world / "run")
     done = export(world / "run", tmp_path / "model", licence="mit")
+    assert set(done.files) == {path.name for path in (tmp_path / "model").iterdir()}
     run = load_run(world / "run")
     stimuli = Stimuli.from_folder(world / "images", run.transform)
     _assert_same(_loaded(tmp_path / "model", world / "images", tmp_path), run.student.patterns(stimuli))
-    assert set(done.files) == {path.name for path in (tmp_path / "model").iterdir()}
     config = json.loads((tmp_path / "model" / "config.json").read_text())
     assert config["targets"] == {"pool": "IT"}
     assert config["images"] == {"channels": 1, "height": 8, "width": 8}
