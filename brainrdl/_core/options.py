@@ -227,7 +227,6 @@ def members(kind: Any) -> tuple[Any, ...]:
     return tuple(one for part in get_args(kind) for one in members(part)) if get_origin(kind) in _UNIONS else (kind,)
 
 
-@cache
 def options_of(kind: type) -> dict[str, Option]:
     """Return the options of a TypedDict, by name.
 
@@ -237,6 +236,11 @@ def options_of(kind: type) -> dict[str, Option]:
     >>> options_of(FitOptions)["steps"].default
     200
     """
+    return dict(_options_of(kind))
+
+
+@cache
+def _options_of(kind: type) -> dict[str, Option]:
     found = {}
     for name, hint in get_type_hints(kind, include_extras=True).items():
         allowed, *marks = get_args(hint)
