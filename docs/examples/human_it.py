@@ -153,7 +153,7 @@ def score_together(parts: Sequence[Evaluation], size: int) -> tuple[pd.DataFrame
 def draw(summary: pd.DataFrame, evaluation: Evaluation, folder: Path) -> None:
     """Scores of all students, and three figures of the projection's report."""
     folder.mkdir(parents=True, exist_ok=True)
-    scores, axes = plt.subplots(1, 2, figsize=(9.4, 4.2), layout="compressed")
+    scores, axes = plt.subplots(1, 2, figsize=(10.0, 4.2), layout="compressed")
     for ax, against in zip(axes, ("subjects", "mean"), strict=True):
         plot.scores(summary.assign(layer=""), "spearman", against, ax)
     axes[1].set_yticklabels([])
