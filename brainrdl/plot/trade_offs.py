@@ -57,7 +57,8 @@ def pareto(
         comparator, at most 1), `label` and, if known, low and high (95 % interval of the score), accuracy_sd (standard
         deviation over fits), ceiling_lower and ceiling_upper, comparator and against.
     label : str or sequence of str, optional
-        Columns whose values are written next to the points, and whose names below the axes; by default the first column.
+        Columns whose values are written next to the points, and whose names are written below the axes; by default the
+        first column.
     ax : Axes, optional
         Where to draw; a new figure by default.
     x, y : str

@@ -8,7 +8,7 @@ equal weights. Nothing is chosen on held-out images. Tables are written to docs/
 docs/experiments/human_it_page.py writes the page from them.
 
     python docs/examples/human_it.py --out runs/human_it --figures docs/figures
-    python docs/examples/human_it.py --out runs/human_it --figures docs/figures --draw   # only the figures, of these fits
+    python docs/examples/human_it.py --out runs/human_it --figures docs/figures --draw   # only the figures
 
 The data (5 MB) are those of `brainrdl data fetch kriegeskorte92` and are downloaded if they are not there. The same
 student as a recipe, after `--prepare`: docs/examples/human_it.yaml.
@@ -158,7 +158,9 @@ def draw(summary: pd.DataFrame, evaluation: Evaluation, folder: Path) -> None:
         plot.scores(summary.assign(layer=""), "spearman", against, ax)
     axes[1].set_yticklabels([])
     of_report = figures(evaluation)
-    drawn = {name: next(of_report[key] for key in of_report if key.startswith(start)) for name, start in FIGURES.items()}
+    drawn = {
+        name: next(of_report[key] for key in of_report if key.startswith(start)) for name, start in FIGURES.items()
+    }
     for name, figure in {"human_it": scores, **drawn}.items():
         figure.savefig(folder / f"{name}.png", dpi=160, bbox_inches="tight")
 
@@ -171,7 +173,9 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=128, help="pixels for fitting all weights")
     parser.add_argument("--seeds", type=int, default=3, help="number of times that folds are drawn")
     parser.add_argument("--figures", type=Path, help="folder of the figures (default: in OUT)")
-    parser.add_argument("--draw", action="store_true", help="only draw the figures, from the fits in OUT and the tables")
+    parser.add_argument(
+        "--draw", action="store_true", help="only draw the figures, from the fits in OUT and the tables"
+    )
     parser.add_argument("--prepare", action="store_true", help="only write the files that human_it.yaml reads")
     words = parser.parse_args()
     if words.prepare:
