@@ -103,8 +103,8 @@ def _places(
     chosen: dict[int, tuple[_Box, float]] = {}
     for k in [*range(len(texts))] * 2:
         others = np.array([*spots, *(box for i, (box, _) in chosen.items() if i != k)])
-        size = _LETTER * len(texts[k]), _HEIGHT
-        found = [_place(*at[k], size, direction, r) for r in _DISTANCES for direction in _DIRECTIONS]
+        spot, size = (float(at[k, 0]), float(at[k, 1])), (_LETTER * len(texts[k]), _HEIGHT)
+        found = [_place(*spot, size, direction, r) for r in _DISTANCES for direction in _DIRECTIONS]
         costs = [
             box.overlap(others) + _outside(box, edges) + _FAR * r + _LINE * box.length_of(lines) for box, r in found
         ]

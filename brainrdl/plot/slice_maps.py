@@ -174,9 +174,9 @@ def _draw_slice(
     ax.imshow(np.ma.masked_invalid(shown), cmap=DIVERGING, vmin=-edge, vmax=edge, alpha=clear, **style)
     ax.add_collection(LineCollection(outline_of(np.isfinite(shown)), colors=QUIET, linewidths=0.4, label="_brain"))
     if inside is not None:
-        for label, part, style in (("_significant", shown >= 0, "solid"), ("_negative", shown < 0, (0, (0.6, 0.9)))):
+        for label, part, dashes in (("_significant", shown >= 0, "solid"), ("_negative", shown < 0, (0, (0.6, 0.9)))):
             edges = outline_of(plane.of(inside) & part)
-            ax.add_collection(LineCollection(edges, colors="black", linewidths=1.1, linestyles=style, label=label))
+            ax.add_collection(LineCollection(edges, colors="black", linewidths=1.1, linestyles=dashes, label=label))
     ax.set(xticks=[], yticks=[])
     ax.spines[:].set_visible(False)
 
