@@ -174,7 +174,7 @@ def draw_rooms(path: Path) -> None:
             (x, y), (x_below, y_below) = places[room], places[other]
             _arrow(ax, (x, y - 0.22), (x_below, y_below + 0.24), GREY)
     for room, place in places.items():
-        _box(ax, place, room, (), width=1.24, height=0.44)
+        _box(ax, place, room, (), width=1.36, height=0.46)
     for y in range(len(levels())):
         ax.text(-1.0, y, f"{y}", ha="right", va="center", fontsize=10, color=GREY)
     ax.text(-1.0, len(levels()) - 0.35, "level", ha="right", va="center", fontsize=10, color=GREY)

@@ -58,12 +58,19 @@ def _box(figure: Figure, x: float, y: float, width: float, height: float, text: 
     figure.text(x, y, text, ha="center", va="center", fontsize=8.5)
 
 
+def _frame(ax: Axes, corner: tuple[float, float], width: float) -> None:
+    """Draw an orange frame, white inside and outside, so that it can be seen in grey."""
+    for colour, linewidth in (("white", 4.5), (ORANGE, 2)):
+        style = {"edgecolor": colour, "linewidth": linewidth, "fill": False, "clip_on": False, "zorder": 5}
+        ax.add_patch(Rectangle(corner, width, 1, **style))
+
+
 def rdm() -> Figure:
     """Patterns of two conditions give one cell of the RDM."""
     patterns = _patterns(3)
     found = _rdm(patterns)
-    figure = plt.figure(figsize=(6.0, 2.7))
-    left, right = figure.add_axes((0.11, 0.2, 0.4, 0.62)), figure.add_axes((0.65, 0.2, 0.279, 0.62))
+    figure = plt.figure(figsize=(6.0, 2.8))
+    left, right = figure.add_axes((0.11, 0.22, 0.4, 0.6)), figure.add_axes((0.65, 0.22, 0.279, 0.6))
     left.imshow(patterns, cmap="Greys", aspect="auto")
     left.set_yticks(range(6), NAMES, fontsize=8)
     left.set_xticks([])
@@ -74,8 +81,8 @@ def rdm() -> Figure:
     right.set_yticks(range(6), [])
     right.set_title("RDM", fontsize=9)
     for row in (0, 3):
-        left.add_patch(Rectangle((-0.5, row - 0.5), 14, 1, fill=False, edgecolor=ORANGE, linewidth=2, clip_on=False))
-    right.add_patch(Rectangle((2.5, -0.5), 1, 1, fill=False, edgecolor=ORANGE, linewidth=2, clip_on=False))
+        _frame(left, (-0.5, row - 0.5), 14)
+    _frame(right, (2.5, -0.5), 1)
     value = found.get_matrices()[0, 0, 3]
     text = f"1 - correlation of two rows = {value:.2f}"
     figure.text(0.565, 0.97, text, color=ORANGE, fontsize=8.5, ha="center", va="top")
@@ -192,7 +199,7 @@ def crossnobis_and_euclidean() -> Figure:
             runs = patterns + noise * torch.randn(n_repeats, 4, 2, n_channels, generator=generator)
             rows["euclidean"].append(euclidean(runs.mean(1)).mean().item())
             rows["crossnobis"].append(crossnobis(runs).mean().item())
-        ax.axhline(distance, color=GREY, linestyle="--", linewidth=1, label="true distance")
+        ax.axhline(distance, color="black", linestyle=(0, (4, 3)), linewidth=1, label="true distance", zorder=3)
         ax.plot(noises, rows["euclidean"], color=ORANGE, marker="o", markersize=3.5, label="euclidean (squared)")
         ax.plot(noises, rows["crossnobis"], color=BLUE, marker="s", markersize=3.5, label="crossnobis")
         ax.set_title("Equal patterns" if not distance else "Different patterns", fontsize=9)

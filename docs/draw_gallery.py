@@ -19,6 +19,8 @@ GALLERY = Path(__file__).parent / "gallery"
 
 PAGE = GALLERY.with_suffix(".md")
 
+DPI, PHONE = 170, 3.6  # of pictures; inches that are legible on a phone
+
 # Sections of the page, with the words of which one is in the name of each of their entries
 SECTIONS = {
     "RDMs": ("rdm",),
@@ -53,7 +55,7 @@ _GRID = """
 _ENTRY = """
 ## {title} {{ #{name} }}
 
-![{title}](gallery/{picture})
+![{title}](gallery/{picture}){wide}
 
 {text}
 
@@ -97,6 +99,14 @@ def title_of(path: Path) -> str:
     return (ast.get_docstring(_tree(path)) or "").splitlines()[0].rstrip(".")
 
 
+def _wide(path: Path) -> str:
+    """Mark a picture that is wider than a phone: stylesheets/extra.css lets it scroll there."""
+    from PIL import Image
+
+    with Image.open(path.parent / picture_of(path)) as picture:
+        return "{ .wide }" if picture.width > PHONE * DPI else ""
+
+
 def _text_of(path: Path) -> str:
     draw = next(part for part in _tree(path).body if isinstance(part, ast.FunctionDef) and part.name == "draw")
     return ast.get_docstring(draw) or ""
@@ -119,10 +129,11 @@ def page() -> str:
         grids += [_GRID.format(section=section, cells="\n".join(cells))] if cells else []
     shown = [
         _ENTRY.format(
-            title=title_of(path), name=path.stem, picture=picture_of(path), text=_text_of(path), code=_code_of(path)
+            title=title_of(path), name=path.stem, picture=picture_of(path), wide=_wide(path), text=_text_of(path),
+            code=_code_of(path),
         )
         for path in files
-    ]
+    ]  # fmt: skip
     return _HEAD.format(thumbnails="".join(grids)) + "".join(shown)
 
 
@@ -135,7 +146,7 @@ def draw(path: Path) -> None:
     import matplotlib.pyplot as plt
 
     module = load(path)
-    module.draw().savefig(path.with_suffix(".png"), dpi=170)
+    module.draw().savefig(path.with_suffix(".png"), dpi=DPI, bbox_inches="tight", pad_inches=0.05)
     plt.close("all")
     if hasattr(module, "film"):
         module.film(path.with_suffix(".gif"))

@@ -290,6 +290,11 @@ def _file_of_root(name: str, up: str) -> str:
     return (ROOT / name).read_text(encoding="utf-8").partition("\n")[2].replace("](docs/", f"]({up}")
 
 
+def version() -> str:
+    """Say which version the pages describe."""
+    return f"*Version {_project()['version']}* · [changelog](changelog.md) · {_project()['license']} licence"
+
+
 PARTS = MappingProxyType(
     {
         "a-to-z": a_to_z,
@@ -300,5 +305,6 @@ PARTS = MappingProxyType(
         "reader": reader,
         "recipe-keys": recipe_keys,
         "rooms": rooms,
+        "version": version,
     }
 )

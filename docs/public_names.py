@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any
 
 import griffe
@@ -20,3 +21,17 @@ class PublicNames(griffe.Extension):
         public = set(re.findall(r"\bas (\w+)", entry[1])) if entry else set()
         for name, member in mod.members.items():
             member.public = name in public
+
+
+class DefiningModules(griffe.Extension):
+    """Name classes of other packages by the module that defines them, as the lists of names of their sites do."""
+
+    def on_module(self, *, mod: griffe.Module, **kwargs: Any) -> None:
+        for member in mod.members.values():
+            if member.is_alias and member.target_path.startswith("rsatoolbox."):
+                member.target_path = _where_defined(member.target_path)
+
+
+def _where_defined(path: str) -> str:
+    found = resolve_name(path)
+    return f"{found.__module__}.{found.__qualname__}" if isinstance(found, type) else path

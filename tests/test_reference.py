@@ -49,6 +49,13 @@ def test_the_reference_shows_the_names_in_the_stub_and_no_others() -> None:
     assert "known_sets" in catalogue.members
 
 
+def test_classes_of_rsatoolbox_have_the_names_of_its_site() -> None:
+    griffe = pytest.importorskip("griffe", reason="griffe is not installed (make docs installs it)")
+    extensions = griffe.load_extensions(str(DOCS / "public_names.py"))
+    module = griffe.load("brainrdl.evaluation.comparison", search_paths=[str(ROOT)], extensions=extensions)
+    assert module["RDMs"].target_path == "rsatoolbox.rdm.rdms.RDMs"
+
+
 def test_docstrings_are_shown_as_markdown() -> None:
     pytest.importorskip("griffe", reason="griffe is not installed (make docs installs it)")
     as_markdown = _script("docstring_text").as_markdown
@@ -62,6 +69,11 @@ def test_docstrings_are_shown_as_markdown() -> None:
         "An [`RDMTeacher`][brainrdl.teachers.rdm_teacher.RDMTeacher], a `name`."
     )
     assert as_markdown(">>> '::'") == ">>> '::'"
+
+
+def test_the_first_page_shows_the_version_of_the_package(parts: ModuleType) -> None:
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
+    assert f"Version {version}" in parts.on_page_markdown((DOCS / "index.md").read_text(encoding="utf-8"))
 
 
 def test_every_reader_has_a_page(parts: ModuleType) -> None:

@@ -17,6 +17,7 @@ import types
 from collections import abc
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
@@ -235,6 +236,11 @@ def options_of(kind: type) -> dict[str, Option]:
     >>> options_of(FitOptions)["steps"].default
     200
     """
+    return dict(_options_of(kind))
+
+
+@cache
+def _options_of(kind: type) -> dict[str, Option]:
     found = {}
     for name, hint in get_type_hints(kind, include_extras=True).items():
         allowed, *marks = get_args(hint)

@@ -193,7 +193,8 @@ def triangle_violations(square: _Square) -> float:
     square = square[np.ix_(kept, kept)]
     i, j, k = _triples(len(square))
     sides = np.stack([square[i, j], square[i, k], square[j, k]])
-    sides = sides[:, ~np.isnan(sides).any(0)]
+    missing = np.isnan(sides).any(0)
+    sides = sides[:, ~missing] if missing.any() else sides
     if not sides.size:
         return float("nan")
     excess = 2 * sides.max(0) - sides.sum(0)

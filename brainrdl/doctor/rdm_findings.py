@@ -253,21 +253,28 @@ def _order_of_pairs(rdms: RDMs) -> Iterator[Finding]:
     few = [square for square, _ in zip(squares(rdms), range(_ENOUGH), strict=False)]
     if any((square < 0).any() or np.isnan(square).any() for square in few):
         return
+    roots: dict[str, Any] = {"the values": np.asarray, "their square roots": np.sqrt}
+    as_read = {what: _mean_violations(few, root) for what, root in roots.items()}
+    suspicious = [what for what, share in as_read.items() if share > _CLEAR]
+    if not suspicious:
+        return
     triangles = {"upper": np.triu_indices(rdms.n_cond, 1), "lower": np.tril_indices(rdms.n_cond, -1)}
     for order, other in (("lower", "upper"), ("upper", "lower")):
         moved = [_moved(square, triangles[other], triangles[order]) for square in few]
-        for what, root in (("the values", np.asarray), ("their square roots", np.sqrt)):
-            as_read, instead = (
-                np.mean([kinds.triangle_violations(root(each)) for each in held]) for held in (few, moved)
-            )
-            if as_read > _CLEAR and instead <= as_read / _FEWER:
+        for what in suspicious:
+            instead = _mean_violations(moved, roots[what])
+            if instead <= as_read[what] / _FEWER:
                 value = (
-                    f"{what} violate the triangle inequality in {percent(float(as_read))} of triples, but in "
-                    f"{percent(float(instead))} if the pairs are in the order of the {order} triangle"
+                    f"{what} violate the triangle inequality in {percent(as_read[what])} of triples, but in "
+                    f"{percent(instead)} if the pairs are in the order of the {order} triangle"
                 )
                 advice = f"if the file holds condensed pairs, compare with {read_arg('order', order)}"
                 yield Finding("Kind", "warning", "order of pairs", "mean over RDMs", value, advice)
                 return
+
+
+def _mean_violations(held: Sequence[npt.NDArray[Any]], root: Any) -> float:
+    return float(np.mean([kinds.triangle_violations(root(square)) for square in held]))
 
 
 def _moved(square: npt.NDArray[Any], held: Any, stored: Any) -> npt.NDArray[Any]:

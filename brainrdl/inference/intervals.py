@@ -64,15 +64,15 @@ def t_interval(value: float, variance: float, freedom: float) -> Interval:
     >>> round(low, 3), round(high, 3), round(p, 3)
     (-0.004, 0.404, 0.055)
     """
-    from scipy.stats import t
+    from scipy.special import stdtr, stdtrit
 
     if not (np.isfinite(value) and np.isfinite(variance)):
         return NO_INTERVAL
     error, freedom = variance**0.5, max(freedom, 1.0)
     if error < _ROUNDING:
         return Interval(value, value, float(abs(value) < _ROUNDING))
-    half = float(t.ppf((1 + _CONFIDENCE) / 2, freedom)) * error
-    return Interval(value - half, value + half, float(2 * t.sf(abs(value) / error, freedom)))
+    half = float(stdtrit(freedom, (1 + _CONFIDENCE) / 2)) * error
+    return Interval(value - half, value + half, float(2 * stdtr(freedom, -abs(value) / error)))
 
 
 @dataclass(frozen=True)

@@ -2,14 +2,13 @@ from .arrangement import (
     condition_order as condition_order,
     folds_of as folds_of,
 )
-from .brain_maps import (
-    brain_slices as brain_slices,
-    brain_surface as brain_surface,
-    glass_brain as glass_brain,
-)
 from .condition_maps import (
     displacement_map as displacement_map,
     rdm_map as rdm_map,
+)
+from .cortex_maps import (
+    brain_surface as brain_surface,
+    glass_brain as glass_brain,
 )
 from .images import (
     rdm as rdm,
@@ -36,6 +35,7 @@ from .second_order import (
     rdm_of_rdms as rdm_of_rdms,
     similarity_matrix as similarity_matrix,
 )
+from .slice_maps import brain_slices as brain_slices
 from .student_teacher import (
     DENSE as DENSE,
     pairs as pairs,

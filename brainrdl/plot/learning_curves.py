@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from matplotlib.ticker import MaxNLocator
@@ -58,18 +59,21 @@ def learning_curve(
     with styled():
         ax = axes_for(ax, (5.0, 3.4))
         rule(ax, "y")
-        groups = [(str(name), rows.sort_values(x)) for name, rows in table.groupby(by, sort=False)]
-        labels = in_legend([name for name, _ in groups])
-        step = _APART * float(table[x].max() - table[x].min())
-        for k, (label, (_, rows)) in enumerate(zip(labels, groups, strict=True)):
-            colour, marker = LINE_LOOKS[k % len(LINE_LOOKS)]
-            places = rows[x] + step * (k - (len(groups) - 1) / 2)
-            ax.vlines(places, rows["low"], rows["high"], color=colour, linewidth=1.1, alpha=0.7)
-            ax.plot(places, rows["score"], color=colour, marker=marker, markersize=5, linewidth=1.4, label=label)
+        groups = {str(name): rows.sort_values(x) for name, rows in table.groupby(by, sort=False)}
+        draw_lines(ax, groups, x, "score", step=_APART * float(table[x].max() - table[x].min()))
         if "ceiling" in table and table["ceiling"].round(6).nunique(dropna=False) == 1:
             ax.axhline(table["ceiling"].iloc[0], color=QUIET, linewidth=1.2, label="expected of a perfect model")
         ax.set(xlabel=plain(x.replace("_", " ")), ylabel="held-out score")
-        ax.xaxis.set_major_locator(MaxNLocator("auto", integer=True, steps=(1, 2, 5, 10)))
         if legend:
             explain(ax)
     return ax
+
+
+def draw_lines(ax: Axes, groups: Mapping[str, pd.DataFrame], x: str, y: str, step: float = 0.0) -> None:
+    """Draw a line for each group over whole numbers, with vertical lines from low to high, shifted by `step`."""
+    for k, (label, rows) in enumerate(zip(in_legend(list(groups)), groups.values(), strict=True)):
+        colour, marker = LINE_LOOKS[k % len(LINE_LOOKS)]
+        places = rows[x] + step * (k - (len(groups) - 1) / 2)
+        ax.vlines(places, rows["low"], rows["high"], color=colour, linewidth=1.1, alpha=0.7)
+        ax.plot(places, rows[y], color=colour, marker=marker, markersize=5, linewidth=1.4, label=label)
+    ax.xaxis.set_major_locator(MaxNLocator("auto", integer=True, steps=(1, 2, 5, 10)))

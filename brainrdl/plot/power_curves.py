@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from itertools import cycle
 from typing import TYPE_CHECKING
 
-from matplotlib.ticker import MaxNLocator
-
-from brainrdl.plot.style import LINE_LOOKS, QUIET, axes_for, check_columns, explain, rule, styled
+from brainrdl.plot.learning_curves import draw_lines
+from brainrdl.plot.style import QUIET, axes_for, check_columns, explain, rule, styled
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -48,15 +46,13 @@ def power(table: pd.DataFrame, ax: Axes | None = None, *, at_least: float | None
     with styled():
         ax = axes_for(ax, (5.0, 3.4))
         rule(ax, "y")
-        for (n_stimuli, rows), (colour, marker) in zip(table.groupby("n_stimuli"), cycle(LINE_LOOKS), strict=False):
-            rows = rows.sort_values("n_subjects")
-            ax.errorbar(
-                rows["n_subjects"], rows["power"], yerr=rows["power_error"], color=colour, marker=marker, markersize=4,
-                linewidth=1.4, elinewidth=0.8, label=f"{n_stimuli} stimuli",
-            )  # fmt: skip
+        ends = {"low": table["power"] - table["power_error"], "high": table["power"] + table["power_error"]}
+        groups = {
+            f"{n} stimuli": rows for n, rows in table.assign(**ends).sort_values("n_subjects").groupby("n_stimuli")
+        }
+        draw_lines(ax, groups, "n_subjects", "power")
         if at_least is not None:
             ax.axhline(at_least, color=QUIET, linewidth=0.8, linestyle="--")
         ax.set(xlabel="subjects", ylabel="power", ylim=(0, 1.02))
-        ax.xaxis.set_major_locator(MaxNLocator("auto", integer=True, steps=(1, 2, 5, 10)))
         explain(ax)
     return ax

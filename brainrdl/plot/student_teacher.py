@@ -27,6 +27,7 @@ from brainrdl.plot.style import (
     extent_of,
     new_figure,
     plain,
+    readable_on,
     set_title,
     shown,
     styled,
@@ -42,6 +43,8 @@ if TYPE_CHECKING:
 
 DENSE = 2000
 """Number of pairs above which `pairs` draws their density instead of points."""
+
+_SIGNED = 12  # conditions or categories up to which cells are large enough for signs
 
 MOST_FOLDS = 12  # that can be drawn next to each other
 
@@ -94,7 +97,8 @@ def rdm_pair(
     Returns
     -------
     Figure
-        With three image axes (student, teacher, student - teacher) and two colour scales.
+        With three image axes (student, teacher, student - teacher) and two colour scales. Up to 12 conditions or
+        categories, the cells of the difference have signs, which the colours do not show in grey print.
 
     Raises
     ------
@@ -162,9 +166,19 @@ def _three_panels(
     for ax, square, title, look in zip(axes, [*squares, difference], [*titles, of_difference], looks, strict=True):
         draw_image(ax, square, *look)
         set_title(ax, title, PANEL_TITLE)
+    if len(difference) <= _SIGNED:
+        _write_signs(axes[2], difference)
     label_panels(axes, margins, columns)
     draw_colorbar(axes[1], unit)
     draw_colorbar(axes[2], unit.replace(RANK, "difference of ranks"))
+
+
+def _write_signs(ax: Axes, difference: Float[np.ndarray, "n n"]) -> None:
+    """Write the sign of each difference in its cell: in grey, both signs have the same shades."""
+    for row, column in np.argwhere(np.nan_to_num(difference) != 0):
+        value = float(difference[row, column])
+        sign = "+" if value > 0 else "\N{MINUS SIGN}"
+        ax.text(column, row, sign, ha="center", va="center", fontsize=9, color=readable_on(ax, value))
 
 
 def rdm_folds(

@@ -88,14 +88,12 @@ def subject_scores(
     """
     summary = of_result(scores, "summary")
     table, comparator, target = _rows(scores, comparator, Against.SUBJECTS.value, target, models, ("subject",))
-    subjects = list(dict.fromkeys(table["subject"].astype(str)))
-    means = _means(table.assign(row=table["subject"].astype(str)), [*subjects])
+    table = table.assign(row=table["subject"].astype(str))
+    subjects = list(dict.fromkeys(table["row"]))
+    bounds = _ceiling(table if summary is None else _of(as_models(summary), comparator, "subjects", target))
     with styled():
         ax = axes_for(ax, (5.6, 1.6 + 0.26 * len(subjects)))
-        low, high = _ceiling(table if summary is None else _of(as_models(summary), comparator, "subjects", target))
-        _draw_band(ax, [low] * (len(subjects) + 1), [high] * (len(subjects) + 1), Against.SUBJECTS.legend)
-        _draw_models(ax, {name: [*values, _mean(values)] for name, values in means.items()})
-        _dress(ax, [*subjects, "mean"], f"{label_of(comparator)} with {Against.SUBJECTS.label}: {plain(target)}")
+        _draw(ax, table, subjects, [[bound] * len(subjects) for bound in bounds], comparator, Against.SUBJECTS, target)
         ax.set_ylabel("subject")
     return ax
 
@@ -152,17 +150,12 @@ def fold_scores(
     """
     needed = ("against", "fold", "ceiling_lower", "ceiling_upper")
     table, comparator, target = _rows(scores, comparator, against, target, models, needed)
-    against = str(table["against"].iloc[0])
     table = table.assign(row=_fold_names(table))
     folds = list(dict.fromkeys(table["row"]))
-    means = _means(table, folds)
     bounds = [table.groupby("row")[column].mean().reindex(folds).tolist() for column in needed[2:]]
     with styled():
         ax = axes_for(ax, (5.6, 1.6 + 0.3 * len(folds)))
-        low, high = ([*bound, _mean(bound)] for bound in bounds)
-        _draw_band(ax, low, high, Against(against).legend)
-        _draw_models(ax, {name: [*values, _mean(values)] for name, values in means.items()})
-        _dress(ax, [*folds, "mean"], f"{label_of(comparator)} with {Against(against).label}: {plain(target)}")
+        _draw(ax, table, folds, bounds, comparator, Against(table["against"].iloc[0]), target)
     return ax
 
 
@@ -229,6 +222,22 @@ def _fold_names(table: pd.DataFrame) -> pd.Series[str]:
 
 
 # Drawing
+
+
+def _draw(
+    ax: Axes,
+    table: pd.DataFrame,
+    rows: Sequence[str],
+    bounds: Sequence[Sequence[float]],
+    comparator: str,
+    against: Against,
+    target: str,
+) -> None:
+    """Draw the scores and the ceiling of each row, and their means in a last row."""
+    low, high = ([*bound, _mean(bound)] for bound in bounds)
+    _draw_band(ax, low, high, against.legend)
+    _draw_models(ax, {name: [*values, _mean(values)] for name, values in _means(table, rows).items()})
+    _dress(ax, [*rows, "mean"], f"{label_of(comparator)} with {against.label}: {plain(target)}")
 
 
 def _draw_band(ax: Axes, low: Sequence[float], high: Sequence[float], label: str) -> None:

@@ -96,12 +96,7 @@ def time_course(
     >>> [line.get_xdata().tolist() for line in ax.lines if line.get_label() == "layer 1"]
     [[0.0, 0.1, 0.2]]
     """
-    table = table_of(courses, "summary", "time courses")
-    check_columns(table, ("model", "time", "score"), "time courses")
-    known = list(dict.fromkeys(table["model"]))
-    chosen = [check_option(model, known, "model") for model in (models or known)]
-    for model in clusters or {}:
-        check_option(model, chosen, "clusters")
+    table, chosen = _chosen(courses, models, clusters)
     with styled():
         ax = axes_for(ax, (6.0, 3.4))
         rule(ax, "y")
@@ -118,6 +113,19 @@ def time_course(
         label_up(ax, plain(label or _measure(courses), 60))
         explain(ax)
     return ax
+
+
+def _chosen(
+    courses: Any, models: Sequence[str] | None, clusters: Mapping[str, Any] | None
+) -> tuple[pd.DataFrame, list[str]]:
+    """Return the table of scores and the models to draw."""
+    table = table_of(courses, "summary", "time courses")
+    check_columns(table, ("model", "time", "score"), "time courses")
+    known = list(dict.fromkeys(table["model"]))
+    chosen = [check_option(model, known, "model") for model in (models or known)]
+    for model in clusters or {}:
+        check_option(model, chosen, "clusters")
+    return table, chosen
 
 
 def _measure(courses: Any) -> str:
@@ -227,15 +235,10 @@ def time_by_model(
     >>> ax.collections[0].get_array().tolist()
     [[0.0, 0.2], [0.1, 0.0]]
     """
-    table = table_of(courses, "summary", "time courses")
-    check_columns(table, ("model", "time", "score"), "time courses")
-    known = list(dict.fromkeys(table["model"]))
-    chosen = [check_option(model, known, "model") for model in (models or known)]
-    for model in clusters or {}:
-        check_option(model, chosen, "clusters")
+    table, chosen = _chosen(courses, models, clusters)
     wide = table.pivot(index="model", columns="time", values="score").loc[chosen]
     at = wide.columns.to_numpy(float)
-    if len(table) != len(known) * len(at):
+    if len(table) != table["model"].nunique() * len(at):
         refuse("the models have different times; choose models with the same times")
     edge = extent_of(wide.to_numpy(float))
     with styled():

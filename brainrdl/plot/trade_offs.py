@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from brainrdl._core.errors import refuse
@@ -56,7 +57,8 @@ def pareto(
         comparator, at most 1), `label` and, if known, low and high (95 % interval of the score), accuracy_sd (standard
         deviation over fits), ceiling_lower and ceiling_upper, comparator and against.
     label : str or sequence of str, optional
-        Columns whose values are written next to the points; by default the first column.
+        Columns whose values are written next to the points, and whose names are written below the axes; by default the
+        first column.
     ax : Axes, optional
         Where to draw; a new figure by default.
     x, y : str
@@ -97,14 +99,17 @@ def pareto(
         groups = [("", table)] if by is None else [(str(name), part) for name, part in table.groupby(by, sort=False)]
         has_ceiling = _draw_ceiling(ax, table)
         shown_names = in_legend([name for name, _ in groups])
-        for k, (name, (_, part)) in enumerate(zip(shown_names, groups, strict=True)):
+        lines = [
             _draw_group(ax, part, name, (x, y), _look(k))
-        _write_labels(ax, groups, labels, (x, y))
-        ax.set_xlabel("task accuracy" if x == "accuracy" else plain(x))
+            for k, (name, (_, part)) in enumerate(zip(shown_names, groups, strict=True))
+        ]
+        of_points = plain(", ".join(labels), 60)
+        ax.set_xlabel(f"{'task accuracy' if x == 'accuracy' else plain(x)}\nlabels: {of_points}")
         label_up(ax, _measure(table) if y == "score" else plain(y))
         rule(ax, "y")
         if legend and (has_ceiling or by):
             explain(ax)
+        _write_labels(ax, groups, labels, (x, y), np.concatenate(lines))
     return ax
 
 
@@ -134,28 +139,38 @@ def _draw_group(
     name: str,
     axes: tuple[str, str],
     style: tuple[str, str],
-) -> None:
+) -> npt.NDArray[np.float64]:
+    """Draw a group, and return both ends of each of its lines."""
     (x, y), (color, marker) = axes, style
     points = table[[x, y]].to_numpy(dtype=float)
+    best = on_front(points)
+    front = points[best][np.argsort(points[best, 0], kind="stable")]
+    lines = [np.stack([front[:-1], front[1:]], 1)]
     if {"low", "high"} <= set(table) and y == "score":
-        ax.vlines(points[:, 0], table["low"], table["high"], color=color, linewidth=1.6, alpha=0.7, zorder=2)
+        low, high = table[["low", "high"]].to_numpy(dtype=float).T
+        ax.vlines(points[:, 0], low, high, color=color, linewidth=1.6, alpha=0.7, zorder=2)
+        lines.append(np.stack([np.stack([points[:, 0], end], 1) for end in (low, high)], 1))
     if f"{x}_sd" in table:
         sd = table[f"{x}_sd"].to_numpy(dtype=float)
         ax.hlines(points[:, 1], points[:, 0] - sd, points[:, 0] + sd, color=color, linewidth=0.8, alpha=0.7, zorder=2)
-    best = on_front(points)
-    front = points[best][np.argsort(points[best, 0], kind="stable")]
+        lines.append(np.stack([points - sd[:, None] * [1, 0], points + sd[:, None] * [1, 0]], 1))
     drawn: dict[str, Any] = {"color": color, "marker": marker, "markersize": 6.5, "markeredgewidth": 1.4, "zorder": 3}
     ax.plot(*front.T, linewidth=1.2, label=name if name else "_front", **drawn)
     ax.plot(*points[~best].T, linestyle="none", markerfacecolor="white", label="_others", **drawn)
+    return np.concatenate(lines)
 
 
 def _write_labels(
-    ax: Axes, groups: Sequence[tuple[str, pd.DataFrame]], labels: Sequence[str], axes: tuple[str, str]
+    ax: Axes,
+    groups: Sequence[tuple[str, pd.DataFrame]],
+    labels: Sequence[str],
+    axes: tuple[str, str],
+    lines: npt.NDArray[np.float64],
 ) -> None:
     colours = [_look(k)[0] for k, (_, part) in enumerate(groups) for _ in range(len(part))]
     table = pd.concat([part for _, part in groups])
     texts = [", ".join(map(_value, row)) for row in table[list(labels)].itertuples(index=False)]
-    label_points(ax, table[list(axes)].to_numpy(dtype=float), texts, colours)
+    label_points(ax, table[list(axes)].to_numpy(dtype=float), texts, colours, lines)
 
 
 def on_front(points: np.ndarray) -> np.ndarray:

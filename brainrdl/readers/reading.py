@@ -29,8 +29,9 @@ from __future__ import annotations
 import re
 import sys
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from importlib.machinery import ModuleSpec, PathFinder
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -302,10 +303,30 @@ def find_readers() -> dict[str, Reader]:
     >>> {"csv", "matlab", "nifti", "numpy", "rsatoolbox"} <= find_readers().keys()
     True
     """
-    found = {point.value: _loaded(point) for point in entry_points(group=GROUP)}
+    found = {point.value: _loaded(point) for point in _declared()}
     readers = sorted((reader for reader in found.values() if reader is not None), key=lambda reader: reader.name)
     check_unique([reader.name for reader in readers], f"the entry points {GROUP!r} ({', '.join(found)})")
     return {reader.name: reader for reader in readers}
+
+
+def _declared() -> Iterable[Any]:
+    """List the entry points of readers.
+
+    A search reads a file of each installed distribution. It is repeated only if a folder of Python's path has changed.
+    """
+    return _search(tuple((place, _time_of_change(place)) for place in sys.path))
+
+
+@lru_cache(maxsize=1)
+def _search(_places: tuple[tuple[str, int], ...]) -> tuple[Any, ...]:
+    return tuple(entry_points(group=GROUP))
+
+
+def _time_of_change(place: str) -> int:
+    try:
+        return Path(place).stat().st_mtime_ns
+    except OSError:
+        return 0
 
 
 def _loaded(point: Any) -> Reader | None:

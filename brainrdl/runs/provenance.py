@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
-from functools import partial
+from functools import cache, partial
 from importlib import metadata
 from typing import Any, Protocol, runtime_checkable
 
@@ -40,6 +40,7 @@ def gather_provenance(**hashes: str) -> dict[str, Any]:
     }
 
 
+@cache
 def _version(package: str) -> str:
     try:
         return metadata.version(package)
@@ -48,14 +49,15 @@ def _version(package: str) -> str:
 
 
 def _git_state() -> str:
-    def ask(*words: str) -> str:
-        answer = subprocess.run(["git", *words], capture_output=True, text=True, check=True, timeout=10)
-        return answer.stdout.strip()
-
+    asked = ["git", "status", "--porcelain=v2", "--branch", "--no-ahead-behind"]
     try:
-        return ask("rev-parse", "HEAD") + (" with changes" if ask("status", "--porcelain") else "")
+        answer = subprocess.run(asked, capture_output=True, text=True, check=True, timeout=10).stdout.splitlines()
     except (OSError, subprocess.SubprocessError):
         return "not a git repository"
+    heads = [line.removeprefix("# branch.oid ") for line in answer if line.startswith("# branch.oid ")]
+    if heads in ([], ["(initial)"]):
+        return "not a git repository"
+    return heads[0] + (" with changes" if any(not line.startswith("#") for line in answer) else "")
 
 
 @runtime_checkable

@@ -40,6 +40,15 @@ class Task:
     BrainrdlError
         If an option is unknown, or options do not go together.
 
+    Notes
+    -----
+    With the default loss, the output of the network has shape (n, n_classes). Logit i belongs to ``categories[i]`` of
+    the images: in alphabetical order, or in the order of the classes of a torch data set.
+
+    With ``overlap="drop"``, each fold of a cross-validation drops the task images that it holds out, so folds differ in
+    their task images; the settings of each fit say how many there are (``task_images``). Task images for validation are
+    dropped only if the RDM holds them out for testing. A warning lists nearly identical images.
+
     Examples
     --------
     >>> from brainrdl import Stimuli

@@ -7,7 +7,8 @@ or from a validation part of each training fold (all weights). A third student i
 equal weights. Nothing is chosen on held-out images. Tables are written to docs/experiments/results, and
 docs/experiments/human_it_page.py writes the page from them.
 
-    python docs/examples/human_it.py --out runs/human_it
+    python docs/examples/human_it.py --out runs/human_it --figures docs/figures
+    python docs/examples/human_it.py --out runs/human_it --figures docs/figures --draw   # only the figures
 
 The data (5 MB) are those of `brainrdl data fetch kriegeskorte92` and are downloaded if they are not there. The same
 student as a recipe, after `--prepare`: docs/examples/human_it.yaml.
@@ -35,6 +36,8 @@ from brainrdl.stimuli import default_transform, different_category
 
 RESULTS = Path(__file__).parents[1] / "experiments" / "results"
 FOLDS = 5
+FIGURES = {"human_it_rdms": "rdms-projection", "human_it_categories": "categories-projection",
+           "human_it_training": "training-projection"}  # fmt: skip
 BLOCKS = "+".join(f"_blocks.{block}" for block in range(11, 16))
 
 
@@ -148,14 +151,18 @@ def score_together(parts: Sequence[Evaluation], size: int) -> tuple[pd.DataFrame
 
 
 def draw(summary: pd.DataFrame, evaluation: Evaluation, folder: Path) -> None:
-    """Scores of all students, and the figures of the projection's report."""
+    """Scores of all students, and three figures of the projection's report."""
     folder.mkdir(parents=True, exist_ok=True)
-    scores, axes = plt.subplots(1, 2, figsize=(10, 4.2), layout="constrained")
+    scores, axes = plt.subplots(1, 2, figsize=(10.0, 4.2), layout="compressed")
     for ax, against in zip(axes, ("subjects", "mean"), strict=True):
         plot.scores(summary.assign(layer=""), "spearman", against, ax)
     axes[1].set_yticklabels([])
-    for name, figure in {"students": scores, **figures(evaluation)}.items():
-        figure.savefig(folder / f"{name}.png", dpi=200, bbox_inches="tight")
+    of_report = figures(evaluation)
+    drawn = {
+        name: next(of_report[key] for key in of_report if key.startswith(start)) for name, start in FIGURES.items()
+    }
+    for name, figure in {"human_it": scores, **drawn}.items():
+        figure.savefig(folder / f"{name}.png", dpi=160, bbox_inches="tight")
 
 
 def main() -> None:
@@ -165,10 +172,18 @@ def main() -> None:
     parser.add_argument("--projection-size", type=int, default=224, help="pixels for fitting the projection")
     parser.add_argument("--size", type=int, default=128, help="pixels for fitting all weights")
     parser.add_argument("--seeds", type=int, default=3, help="number of times that folds are drawn")
+    parser.add_argument("--figures", type=Path, help="folder of the figures (default: in OUT)")
+    parser.add_argument(
+        "--draw", action="store_true", help="only draw the figures, from the fits in OUT and the tables"
+    )
     parser.add_argument("--prepare", action="store_true", help="only write the files that human_it.yaml reads")
     words = parser.parse_args()
     if words.prepare:
         prepare(words.out / "data")
+        return
+    folder = words.figures or words.out / "figures"
+    if words.draw:
+        draw(pd.read_csv(RESULTS / "human_it.csv"), Evaluation.load(words.out / "projection"), folder)
         return
     seeds = tuple(range(words.seeds))
     parts = [fit_projection(words.out, words.projection_size, seeds), fit_all_weights(words.out, words.size, seeds)]
@@ -176,7 +191,7 @@ def main() -> None:
     summary, contrasts = score_together(parts, words.size)
     summary.to_csv(RESULTS / "human_it.csv", index=False, float_format="%.5g")
     contrasts.to_csv(RESULTS / "human_it_contrasts.csv", index=False, float_format="%.5g")
-    draw(summary, parts[0], words.out / "figures")
+    draw(summary, parts[0], folder)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ BOLD -> a first-level model of each run (docs/examples/haxby.py) -> around each 
 categories over twelve runs with the noise covariance of that disc -> similarity to model RDMs, tested by permuting the
 categories, with the largest score of all discs.
 
-    python docs/examples/searchlight_haxby.py --out runs/searchlight_haxby
+    python docs/examples/searchlight_haxby.py --out runs/searchlight_haxby --figures docs/figures
 
 Needs the extra `fmri`.
 """
@@ -18,11 +18,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import matplotlib.pyplot as plt
+import nibabel
 import numpy as np
 import pandas as pd
 from haxby import load_slice
 
-from brainrdl import calc_rdm, datasets, searchlight
+from brainrdl import calc_rdm, datasets, plot, searchlight
 from brainrdl.rdms import from_array
 from brainrdl.searchlights import volume_neighbourhoods
 
@@ -112,28 +113,33 @@ def check_disc(data: Any, found: SearchlightMap, centre: int) -> float:
 
 
 def draw(found: SearchlightMap, file: Path) -> None:
-    """The mean distance and the score of each model, in the orientation of the file."""
-    maps = {"mean crossnobis distance": distance_map(found)} | {f"model “{m}”": found.scores[m] for m in MODELS}
-    figure, axes = plt.subplots(1, len(maps), figsize=(3.6 * len(maps), 2.3), layout="constrained")
-    voxels, (n_i, n_j, _) = found.neighbourhoods.centres, found.neighbourhoods.space["shape"]
-    for ax, (title, values) in zip(axes, maps.items(), strict=True):
-        plane = np.full((n_i, n_j), np.nan)
-        plane[voxels["i"], voxels["j"]] = values
-        limit = float(np.nanmax(np.abs(values)))
-        image = ax.imshow(plane.T, cmap="RdBu_r", origin="lower", vmin=-limit, vmax=limit, aspect=3.75 / 3.1)
-        label = "distance / channel" if "distance" in title else "correlation of RDMs"
-        figure.colorbar(image, ax=ax, shrink=0.8, label=label)
-        ax.set(title=title, xticks=[], yticks=[], facecolor="0.85")
+    """The mean distance and the score of each model."""
+    figure = plt.figure(figsize=(8.4, 2.2), layout="compressed")
+    panels = figure.subfigures(1, 1 + len(MODELS))
+    plot.brain_slices(image_of(found, distance_map(found)), figure=panels[0])
+    panels[0].axes[-1].set_ylabel("mean crossnobis\ndistance / channel")
+    for panel, model in zip(panels[1:], MODELS, strict=True):
+        plot.brain_slices(found, model, figure=panel)
     file.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(file, dpi=200)
+    figure.savefig(file, dpi=160, bbox_inches="tight")
     plt.close(figure)
+
+
+def image_of(found: SearchlightMap, values: np.ndarray) -> nibabel.Nifti1Image:
+    """The values of the discs as an image, NaN elsewhere."""
+    image = found.image(next(iter(MODELS)))
+    volume = np.full(image.shape, np.nan)
+    volume[tuple(found.neighbourhoods.centres[axis] for axis in "ijk")] = values
+    return nibabel.Nifti1Image(volume, image.affine)
 
 
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("runs/searchlight_haxby"))
-    out = parser.parse_args().out
+    parser.add_argument("--figures", type=Path, help="folder of the figure (default: in OUT)")
+    words = parser.parse_args()
+    out = words.out
     folder = datasets.fetch("haxby2001")
     data = load_slice(folder)
     near = volume_neighbourhoods(folder / "mask.nii.gz", RADIUS)
@@ -166,7 +172,7 @@ def main() -> None:
         )
     print(pd.DataFrame(rows).round(3).to_string(index=False))
     found.save(out, overwrite=True)
-    draw(found, out / "figures" / "searchlight_haxby.png")
+    draw(found, (words.figures or out / "figures") / "searchlight_haxby.png")
 
 
 if __name__ == "__main__":

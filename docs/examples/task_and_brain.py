@@ -220,7 +220,8 @@ def _turned(row: Mapping[Any, Any], wanted: Mapping[tuple[str, str], int]) -> di
 def draw(rows: pd.DataFrame, path: Path) -> None:
     """Accuracy against score, one line per teacher."""
     figure = Figure(figsize=(6.6, 4.8), layout="compressed")
-    plot.pareto(rows, "weight", figure.subplots(), by="teacher")
+    named = rows.assign(teacher=rows["teacher"].mask(rows["weight"] == 0, TASK_ONLY))
+    plot.pareto(named, "weight", figure.subplots(), by="teacher")
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=200, bbox_inches="tight")
 
@@ -248,11 +249,16 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="try it: few images and steps, one seed and weight")
     parser.add_argument("--steps", type=int, default=Settings.steps)
     parser.add_argument("--figure", type=Path, help="file of the figure; by default in OUT")
+    parser.add_argument("--draw", action="store_true", help="only draw the figure, from the table in OUT")
     parser.add_argument("--n-jobs", type=int, default=1, help="number of fits at the same time")
     parser.add_argument("--prepare", action="store_true", help="only write the files that task_and_brain.yaml reads")
     words = parser.parse_args()
     if words.prepare:
         prepare(words.out / "data")
+        return
+    figure = words.figure or words.out / "task_and_brain.png"
+    if words.draw:
+        draw(pd.read_csv(words.out / "table.csv"), figure)
         return
     settings = QUICK if words.quick else Settings(steps=words.steps)
     out = words.out / ("quick" if words.quick else "full")
@@ -260,7 +266,7 @@ def main() -> None:
     rows, planned = table(evaluation, out, settings), contrasts(evaluation, settings)
     rows.to_csv(words.out / "table.csv", index=False)
     planned.to_csv(words.out / "contrasts.csv", index=False)
-    draw(rows, words.figure or words.out / "task_and_brain.png")
+    draw(rows, figure)
     print(rows.round(3).to_string(), planned.round(4).to_string(), report(out), sep="\n\n")
 
 

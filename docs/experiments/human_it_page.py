@@ -121,7 +121,7 @@ controls and the two best models, and the students minus each other. Nothing is 
 
 <!-- not run: takes minutes -->
 ```bash
-python docs/examples/human_it.py --out runs/human_it
+python docs/examples/human_it.py --out runs/human_it --figures docs/figures
 python -m docs.experiments.human_it_page
 ```
 

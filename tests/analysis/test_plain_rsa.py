@@ -259,10 +259,12 @@ def test_a_network_by_name_reads_a_folder_of_images(tmp_path: Path) -> None:
 
 def test_a_network_with_trained_weights_is_not_compared_with_random_ones_by_mistake() -> None:
     stimuli = Stimuli.from_arrays(torch.rand(16, 3, 32, 32, generator=torch.Generator().manual_seed(0)), NAMES)
-    with pytest.raises(BrainrdlError, match=r"network 'resnet18' has; give weights='DEFAULT' for trained ones"):
-        model_rdms_of("resnet18:layer1", stimuli, None, NAMES)
-    random = model_rdms_of("resnet18:layer1", stimuli, None, NAMES, weights="random")
-    assert [one.label for one in random] == ["resnet18, layer1"]
+    with pytest.raises(
+        BrainrdlError, match=r"network 'mobilenet_v3_small' has; give weights='DEFAULT' for trained ones"
+    ):
+        model_rdms_of("mobilenet_v3_small:features.0", stimuli, None, NAMES)
+    random = model_rdms_of("mobilenet_v3_small:features.0", stimuli, None, NAMES, weights="random")
+    assert [one.label for one in random] == ["mobilenet_v3_small, features.0"]
 
 
 def test_a_network_of_a_function_is_a_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

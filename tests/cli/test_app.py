@@ -566,28 +566,41 @@ def test_python_dash_m_brainrdl_is_the_command_line() -> None:
     assert (done.returncode, done.stderr.startswith("brainrdl: Missing argument")) == (2, True)
 
 
-def _existing(run: Path, folder: Path) -> dict[tuple[str, ...], Path]:
-    return {
-        ("plot", "it.h5", "--out", "there.png"): folder / "there.png",
-        ("compare", "it.h5", "it.h5", "--out", "there.png"): folder / "there.png",
-        ("doctor", "it.h5", "--out", "there.png"): folder / "there.png",
-        ("rdm", "it.h5", "--out", "there.csv"): folder / "there.csv",
-        ("report", "runs/it", "--out", "there.html"): folder / "there.html",
-        ("plot", "runs/it", "--out", "there"): folder / "there" / "scores.png",
-    }
+WRITES = [
+    (("plot", "it.h5", "--out", "there.png"), "there.png"),
+    (("compare", "it.h5", "it.h5", "--out", "there.png"), "there.png"),
+    (("doctor", "it.h5", "--out", "there.png"), "there.png"),
+    (("rdm", "it.h5", "--out", "there.csv"), "there.csv"),
+    (("report", "runs/it", "--out", "there.html"), "there.html"),
+    (("plot", "runs/it", "--out", "there"), "there/scores.png"),
+]
 
 
-def test_every_command_that_writes_a_file_keeps_an_existing_one_unless_told_to_overwrite(
-    run: Path, folder: Path
-) -> None:
-    for words, path in _existing(run, folder).items():
-        path.parent.mkdir(exist_ok=True)
-        path.write_text("precious")
-        refused = _refused(*words, folder=folder)
-        assert f"{path.name}' exists already; replace with --overwrite, or choose another name" in refused, words
-        assert path.read_text() == "precious"
-        _run(*words, "--overwrite", folder=folder)
-        assert b"precious" not in path.read_bytes()
+def _precious(path: Path) -> Path:
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("precious")
+    return path
+
+
+@pytest.mark.usefixtures("run")
+@pytest.mark.parametrize(("words", "name"), WRITES, ids=[" ".join(words) for words, _ in WRITES])
+def test_a_command_that_writes_a_file_keeps_an_existing_one(words: tuple[str, ...], name: str, folder: Path) -> None:
+    path = _precious(folder / name)
+    refused = _refused(*words, folder=folder)
+    assert f"{path.name}' exists already; replace with --overwrite, or choose another name" in refused
+    assert path.read_text() == "precious"
+
+
+@pytest.mark.usefixtures("run")
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [pytest.param(*case, marks=pytest.mark.slow if "runs/it" in case[0] else ()) for case in WRITES],
+    ids=[" ".join(words) for words, _ in WRITES],
+)
+def test_a_command_that_is_told_to_overwrite_a_file_does(words: tuple[str, ...], name: str, folder: Path) -> None:
+    path = _precious(folder / name)
+    _run(*words, "--overwrite", folder=folder)
+    assert b"precious" not in path.read_bytes()
 
 
 def _printed(console: Console, table: pd.DataFrame) -> str:

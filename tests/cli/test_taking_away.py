@@ -15,9 +15,10 @@ import pytest
 import yaml
 from PIL import Image
 
-from brainrdl import Stimuli, rdms
+from brainrdl import Stimuli, rdms, recipe
 from brainrdl._core.files import read_rdms
 from brainrdl.cli import app
+from brainrdl.recipe.running import run
 from brainrdl.sharing import load_run
 
 NAMES = [f"face_{i:02d}" for i in range(10)]
@@ -70,20 +71,24 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "evaluation": {"held_out": NAMES[:4], "controls": []},
     }
     (folder / "recipe.yaml").write_text(yaml.safe_dump(content))
-    _run("fit", "recipe.yaml", "--out", "runs/folds", "--quiet", folder=folder)
-    _run("fit", "recipe.yaml", "--out", "runs/it", "--quiet", "--set", "evaluation.final=true", folder=folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        run(recipe.check(content), Path("runs/folds"), progress=False)
+        content["evaluation"] |= {"final": True}
+        run(recipe.check(content), Path("runs/it"), progress=False)
     return folder
 
 
 @pytest.mark.slow
 def test_fit_says_where_the_final_model_is_and_the_page_that_it_has_no_score(folder: Path) -> None:
+    said = _run("fit", "recipe.yaml", "--out", "runs/it", "--resume", "--set", "evaluation.final=true", folder=folder)
+    assert "final model (fitted to all stimuli, not scored): runs/it/final" in said
     page = (folder / "runs" / "it" / "report.html").read_text(encoding="utf-8")
     assert "A student was then fitted to all 10 stimuli in 2 steps" in page
     assert "It has no held-out score itself" in page
+    _run("fit", "recipe.yaml", "--out", "runs/folds", "--resume", folder=folder)
     other = (folder / "runs" / "folds" / "report.html").read_text(encoding="utf-8")
     assert "fitted to all" not in other
-    said = _run("fit", "recipe.yaml", "--out", "runs/it", "--resume", "--set", "evaluation.final=true", folder=folder)
-    assert "final model (fitted to all stimuli, not scored): runs/it/final" in said
 
 
 @pytest.mark.slow

@@ -38,6 +38,7 @@ def test_the_hidden_network_knows_digits() -> None:
     assert float((nearest == digit).float().mean()) > 0.8
 
 
+@pytest.mark.slow  # the example of `demo.run` is the quick one
 def test_a_tiny_run_says_that_its_subjects_are_simulated_and_comes_back_from_disk(tmp_path: Path) -> None:
     options = {"folds": 2, "steps": 2, "controls": ["unfitted", "category"]}
     result = demo.run(tmp_path / "run", seeds=(0,), progress=False, **options)

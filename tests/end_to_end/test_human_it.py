@@ -54,19 +54,23 @@ def _score(evaluation: Evaluation, student: str, comparator: str = "spearman") -
     return float(row["score"].iloc[0])
 
 
+@pytest.mark.slow
 def test_fitting_to_human_it_helps_on_held_out_images(evaluation: Evaluation) -> None:
     assert _score(evaluation, "fitted") > _score(evaluation, "unfitted") + 0.1
 
 
+@pytest.mark.slow
 def test_fitted_network_knows_more_than_categories(evaluation: Evaluation) -> None:
     assert _score(evaluation, "fitted", "partial spearman") > 0.1
 
 
+@pytest.mark.slow
 def test_category_structure_of_human_it_is_what_the_paper_reports(evaluation: Evaluation) -> None:
     assert 0.5 < _score(evaluation, "animacy") < 0.7
     assert _score(evaluation, "category lookup") > _score(evaluation, "category")
 
 
+@pytest.mark.slow
 def test_scores_stand_beside_their_own_ceiling(evaluation: Evaluation) -> None:
     ceilings = evaluation.summary[evaluation.summary["comparator"] == "spearman"].groupby("against")["ceiling_lower"]
     assert ceilings.nunique().eq(1).all()

@@ -58,6 +58,7 @@ def test_the_table_has_every_teacher_and_weight_with_accuracy_score_and_ceiling(
     assert (out / "figure.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_contrasts_are_those_of_human_it_with_its_controls(
     example: ModuleType, run: tuple[object, Evaluation, Path]
 ) -> None:

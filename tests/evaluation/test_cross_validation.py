@@ -180,7 +180,7 @@ def test_what_the_teacher_says_of_training_conditions_changes_the_predictions() 
 
 
 def test_only_pairs_held_out_together_are_kept_and_scored() -> None:
-    result = quick(folds=3, seeds=(0,), stratify=False)
+    result = quick(folds=3, seeds=(0,), stratify=False, controls=[])
     pairs = rdm(result, student="fitted")
     sizes = result.scores.drop_duplicates("fold")["n_conditions"]
     assert np.isfinite(pairs).sum() == (sizes * (sizes - 1) // 2).sum()
@@ -246,7 +246,7 @@ def test_all_byte_identical_pairs_of_all_seeds_are_listed_with_the_command_that_
     )
     with pytest.raises(BrainrdlError, match=words):
         quick(stimuli=stimuli, folds=4, seeds=range(6))
-    assert len(quick(stimuli=stimuli.drop(["n03", "n04", "n15"]), folds=3).summary)
+    assert len(quick(stimuli=stimuli.drop(["n03", "n04", "n15"]), folds=3, controls=[]).summary)
 
 
 # Groups
@@ -277,14 +277,15 @@ def test_groups_stay_together_in_folds_inner_folds_and_validation(monkeypatch: p
 
 
 def test_a_resumed_run_must_have_the_same_groups(tmp_path: Path) -> None:
-    quick(folds=2, groups=PAIRS, out=tmp_path / "run")
+    options: dict[str, Any] = {"folds": 2, "controls": [], "out": tmp_path / "run"}
+    quick(groups=PAIRS, **options)
     stored = _files.read_json(tmp_path / "run" / run_folder.SETTINGS)
     assert stored["groups"] == PAIRS
     table = tmp_path / "groups.csv"
     table.write_text("stimulus,group\n" + "\n".join(f"{name},{group}" for name, group in PAIRS.items()))
-    assert len(quick(folds=2, groups=table, out=tmp_path / "run", resume=True).summary)
+    assert len(quick(groups=table, **options, resume=True).summary)
     with pytest.raises(BrainrdlError, match="groups"):
-        quick(folds=2, groups={**PAIRS, NAMES[0]: "pair1"}, out=tmp_path / "run", resume=True)
+        quick(groups={**PAIRS, NAMES[0]: "pair1"}, **options, resume=True)
 
 
 @pytest.mark.slow
@@ -659,7 +660,7 @@ def test_a_run_that_was_killed_goes_on_to_the_same_scores(
 
 
 def test_a_run_is_not_resumed_with_another_design_or_other_data(tmp_path: Path) -> None:
-    quick(out=tmp_path)
+    quick(out=tmp_path, controls=[])
     for changes, key in [
         ({"steps": 4}, "fit.steps=3, now fit.steps=4"),
         ({"seeds": (1,)}, r"seeds=\[0\], now seeds=\[1\]"),
@@ -671,7 +672,7 @@ def test_a_run_is_not_resumed_with_another_design_or_other_data(tmp_path: Path) 
         ({"teacher": make_teacher(combine="all")}, "teacher_identity.combine='mean', now teacher_identity.combine="),
     ]:
         with pytest.raises(BrainrdlError, match=rf"settings.json' was written with {key}"):
-            quick(out=tmp_path, resume=True, **changes)
+            quick(out=tmp_path, controls=[], resume=True, **changes)
 
 
 def test_a_run_is_not_resumed_with_another_network_of_the_same_shapes(tmp_path: Path) -> None:
@@ -686,11 +687,12 @@ def test_a_run_is_not_resumed_with_another_network_of_the_same_shapes(tmp_path: 
 
 def test_folds_that_follow_labels_are_not_resumed_with_other_labels(tmp_path: Path) -> None:
     other = make_stimuli({name: "ab"[i % 2] for i, name in enumerate(NAMES)})
-    quick(out=tmp_path / "a")
+    options: dict[str, Any] = {"controls": ["category"]}
+    quick(out=tmp_path / "a", **options)
     with pytest.raises(BrainrdlError, match=r"^the stimuli's labels have changed since the run began"):
-        quick(out=tmp_path / "a", stimuli=other, resume=True)
-    quick(out=tmp_path / "b", stratify=False)
-    assert quick(out=tmp_path / "b", stratify=False, stimuli=other, resume=True).labels == other.labels
+        quick(out=tmp_path / "a", stimuli=other, resume=True, **options)
+    quick(out=tmp_path / "b", stratify=False, **options)
+    assert quick(out=tmp_path / "b", stratify=False, stimuli=other, resume=True, **options).labels == other.labels
 
 
 def test_names_in_any_script_survive_a_run_and_its_resumption(tmp_path: Path) -> None:
@@ -702,6 +704,7 @@ def test_names_in_any_script_survive_a_run_and_its_resumption(tmp_path: Path) ->
         "stimuli": Stimuli.from_arrays(images(), names, labels=["é" if i % 2 else "ü" for i in range(N)]),
         "students": lambda: Student(nn.Sequential(nn.Flatten(), nn.Linear(16, 8)), {"1": "aire é"}),
         "subjects": "leave-one-out",
+        "controls": ["category"],
         "out": tmp_path / "Ergebnis ä",
     }
     first = quick(**options)
@@ -714,9 +717,9 @@ def test_names_in_any_script_survive_a_run_and_its_resumption(tmp_path: Path) ->
 
 def test_a_run_goes_on_on_another_device(tmp_path: Path) -> None:
     made = Candidate(make_student, {"device": "cpu", "progress": False})
-    first = quick({"a": made}, out=tmp_path)
+    first = quick({"a": made}, out=tmp_path, controls=[])
     other = Candidate(make_student, {"device": "auto", "progress": True})
-    again = quick({"a": other}, out=tmp_path, device="auto", resume=True)
+    again = quick({"a": other}, out=tmp_path, controls=[], device="auto", resume=True)
     pd.testing.assert_frame_equal(again.scores, first.scores)
 
 
@@ -740,10 +743,10 @@ def test_a_finished_run_may_be_judged_anew(tmp_path: Path) -> None:
 
 
 def test_an_existing_run_is_neither_touched_nor_lost_unasked(tmp_path: Path) -> None:
-    quick(out=tmp_path)
+    quick(out=tmp_path, controls=[])
     with pytest.raises(BrainrdlError, match="exists and is not empty; resume or overwrite it"):
-        quick(out=tmp_path)
-    assert quick(out=tmp_path, overwrite=True, steps=1).settings["fit"]["steps"] == 1
+        quick(out=tmp_path, controls=[])
+    assert quick(out=tmp_path, controls=[], overwrite=True, steps=1).settings["fit"]["steps"] == 1
 
 
 # Students, seeds and rows
@@ -893,25 +896,23 @@ def test_models_are_paired_by_name() -> None:
 
 
 def test_facts_go_into_the_settings(tmp_path: Path) -> None:
-    quick(out=tmp_path, facts={"simulated": True})
+    quick(out=tmp_path, facts={"simulated": True}, controls=[])
     assert Evaluation.load(tmp_path).settings["simulated"] is True
 
 
 @pytest.mark.parametrize("stratify", [True, False])
 def test_the_provenance_of_a_run_holds_the_digests_of_its_data(tmp_path: Path, stratify: bool) -> None:
-    quick(out=tmp_path / "run", stratify=stratify)
-    quick(
-        out=tmp_path / "other",
-        stratify=stratify,
-        stimuli=make_stimuli({name: "ab"[i % 2] for i, name in enumerate(NAMES)}),
-    )
+    options: dict[str, Any] = {"stratify": stratify, "controls": ["category"]}
+    quick(out=tmp_path / "run", **options)
+    other_labels = make_stimuli({name: "ab"[i % 2] for i, name in enumerate(NAMES)})
+    quick(out=tmp_path / "other", stimuli=other_labels, **options)
     hashes, other = (_files.read_json(tmp_path / run / "provenance.json")["hashes"] for run in ("run", "other"))
     assert hashes.keys() == {"stimuli", "teacher", "labels"}
     assert {what for what in hashes if hashes[what] != other[what]} == {"labels"}
 
 
 def test_a_fit_to_all_stimuli_has_the_hashes_of_the_cross_validation(tmp_path: Path) -> None:
-    quick(out=tmp_path / "run")
+    quick(out=tmp_path / "run", controls=[])
     hashes = _files.read_json(tmp_path / "run" / "provenance.json")["hashes"]
     fitted = module.fit(make_student(), make_teacher(), make_stimuli(), steps=0, device="cpu", progress=False)
     assert {what: hashes[what] for what in ("stimuli", "teacher")} == fitted.provenance["hashes"]

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -26,11 +29,25 @@ def first(method: str) -> dict[str, float]:
     return trial(METHODS[METHODS[method].settings_of or method], TRAINING, 0)
 
 
+@pytest.fixture(scope="module")
+def learned(problem: Problem) -> Callable[..., tuple[Any, float]]:
+    """What `learn` returns for a method with its first settings, computed once."""
+
+    @cache
+    def of(method: str, unlabelled: bool = True) -> tuple[Any, float]:
+        asked = problem if unlabelled else replace(problem, unlabelled=None)
+        return learn(asked, method, first(method), seed=3)
+
+    return of
+
+
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("unlabelled", [False, True])
-def test_every_method_changes_the_student_and_two_runs_agree(method: str, unlabelled: bool, problem: Problem) -> None:
+def test_every_method_changes_the_student_and_two_runs_agree(
+    method: str, unlabelled: bool, problem: Problem, learned: Callable[..., tuple[Any, float]]
+) -> None:
     problem = problem if unlabelled else replace(problem, unlabelled=None)
-    student, seconds = learn(problem, method, first(method), seed=3)
+    student, seconds = learned(method, unlabelled)
     again, _ = learn(problem, method, first(method), seed=3)
     torch.manual_seed(3)
     start = problem.network()
@@ -40,21 +57,25 @@ def test_every_method_changes_the_student_and_two_runs_agree(method: str, unlabe
     assert not any(torch.equal(a, b) for a, b in zip(student.model.parameters(), start.parameters(), strict=True))
 
 
-def weights(problem: Problem, method: str) -> torch.Tensor:
-    student, _ = learn(problem, method, first(method), seed=3)
+@pytest.fixture
+def weights(learned: Callable[..., tuple[Any, float]]) -> Callable[..., torch.Tensor]:
+    """All weights of a student of `learned`, in one row."""
+    return lambda method, unlabelled=True: flat(learned(method, unlabelled)[0])
+
+
+def flat(student: Any) -> torch.Tensor:
     return torch.cat([parameter.detach().flatten() for parameter in student.parameters()])
 
 
-def test_methods_differ_from_each_other(problem: Problem) -> None:
-    found = {method: weights(problem, method) for method in METHODS}
+def test_methods_differ_from_each_other(weights: Callable[..., torch.Tensor]) -> None:
+    found = {method: weights(method) for method in METHODS}
     same = [(a, b) for a in METHODS for b in METHODS if a < b and torch.equal(found[a], found[b])]
     assert not same
 
 
-def test_cross_entropy_sees_no_image_without_label(problem: Problem) -> None:
-    without = replace(problem, unlabelled=None)
-    assert torch.equal(weights(problem, "cross-entropy"), weights(without, "cross-entropy"))
-    assert not torch.equal(weights(problem, "KD"), weights(without, "KD"))
+def test_cross_entropy_sees_no_image_without_label(weights: Callable[..., torch.Tensor]) -> None:
+    assert torch.equal(weights("cross-entropy"), weights("cross-entropy", unlabelled=False))
+    assert not torch.equal(weights("KD"), weights("KD", unlabelled=False))
 
 
 def test_a_control_within_class_keeps_the_class_of_each_image(problem: Problem) -> None:

@@ -11,7 +11,7 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
 from brainrdl import BrainrdlError, plot, searchlights
-from brainrdl.plot.brain_maps import outline_of
+from brainrdl.plot.slice_maps import outline_of
 
 SIZES = np.diag([2.0, 2.0, 3.0, 1.0])
 
@@ -69,6 +69,19 @@ def test_significant_voxels_are_outlined_and_the_others_pale() -> None:
     alpha = figure.axes[0].images[-1].get_alpha()
     assert (alpha == 1).sum() == 2
     assert alpha.min() < 0.5
+
+
+def test_outlines_of_negative_voxels_are_dotted_because_their_grey_is_that_of_positive_ones() -> None:
+    values = np.ones((3, 1, 1))
+    values[2] = -1
+    figure = plot.brain_slices(
+        nibabel.Nifti1Image(values, np.eye(4)), significant=np.array([1, 0, 1]).reshape(3, 1, 1), figure=Figure()
+    )
+    assert (segments(figure, 0, "_significant"), segments(figure, 0, "_negative")) == (4, 4)
+    styles = {one.get_label(): one.get_linestyle()[0][1] for one in figure.axes[0].collections}
+    assert styles["_significant"] is None
+    assert styles["_negative"] is not None
+    assert figure.axes[-1].get_ylabel().endswith("dotted: below 0")
 
 
 def test_voxels_without_a_value_are_empty_and_the_border_is_drawn() -> None:
@@ -189,3 +202,21 @@ def test_values_of_a_surface_are_drawn_on_the_mesh_that_is_given() -> None:
     figure = plot.brain_surface(np.array([1.0, -3, 2, 0]), mesh=(corners, faces), hemisphere="right", figure=Figure())
     assert [ax.get_title() for ax in figure.axes[:2]] == ["right, medial", "right, lateral"]
     assert figure.axes[-1].get_ylim() == (-3, 3)
+
+
+@pytest.mark.slow
+def test_a_black_line_separates_coloured_vertices_from_sulci_which_are_paler_than_they_are() -> None:
+    nilearn = pytest.importorskip("nilearn")
+    from nilearn import surface
+
+    coordinates, faces = surface.load_surf_mesh(nilearn.datasets.fetch_surf_fsaverage("fsaverage5")["infl_left"])
+    values = np.full(len(coordinates), np.nan)
+    values[coordinates[:, 1] > 40] = 8.0
+    figure = plot.brain_surface(values, views=("lateral",), figure=Figure())
+    drawn = figure.axes[0].collections[0].get_facecolor()[:, :3]  # in another order than the faces
+    n_inside = np.isfinite(values)[faces].sum(axis=1)
+    line, grey = (drawn == 0).all(axis=1), np.ptp(drawn, axis=1) == 0
+    assert line.sum() == np.isin(n_inside, [1, 2]).sum()
+    assert (~grey).sum() == (n_inside == 3).sum()
+    assert drawn[grey & ~line].min() > 0.65
+    assert (drawn[~grey] @ [0.299, 0.587, 0.114]).max() < 0.5

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.quiver import Quiver
 
 from brainrdl import BrainrdlError, plot
-from brainrdl.plot import brain_maps
+from brainrdl.plot import cortex_maps
 from brainrdl.plot.style import in_legend, shown
 from brainrdl.rdms import from_array
 from brainrdl.rdms.by_name import select
@@ -223,12 +223,12 @@ def surface(**values: Any) -> Any:
 
 def test_vertices_that_are_not_significant_are_left_out_of_maps_of_a_surface() -> None:
     one, mask = surface(values=np.arange(10.0)[:, None]), np.arange(10) < 3
-    _, values, _ = brain_maps._vertices(one, None, None, mask)
+    _, values, _ = cortex_maps._vertices(one, None, None, mask)
     assert np.isfinite(values).tolist() == mask.tolist()
     with pytest.raises(BrainrdlError, match="each of the 10 vertices"):
-        brain_maps._vertices(one, None, None, mask[:4])
+        cortex_maps._vertices(one, None, None, mask[:4])
     p = surface(values={"t": np.arange(10.0)[:, None], "p_fwe": np.full((10, 1), 0.01)})
-    assert brain_maps._vertices(p, None, "p_fwe", None)[1] == pytest.approx(np.full(10, 2.0))
+    assert cortex_maps._vertices(p, None, "p_fwe", None)[1] == pytest.approx(np.full(10, 2.0))
 
 
 @pytest.mark.slow  # nilearn
@@ -236,7 +236,7 @@ def test_a_map_of_ones_is_one_at_its_edges_on_the_surface() -> None:
     datasets = pytest.importorskip("nilearn.datasets")
     mask = datasets.load_mni152_brain_mask(resolution=8)
     image = nibabel.Nifti1Image(np.where(np.asarray(mask.dataobj) > 0, 1.0, np.nan), mask.affine)
-    parts, _ = brain_maps._surfaces(image, None, None, None, None, None)
+    parts, _ = cortex_maps._surfaces(image, None, None, None, None, None)
     assert all(np.nanmin(values) == pytest.approx(1, abs=1e-5) for _, values, *_ in parts)
 
 

@@ -848,6 +848,18 @@ def test_labels_of_points_cover_neither_each_other_nor_a_point() -> None:
     assert not any(box.contains(*spot) for box in boxes for spot in spots)
 
 
+def test_the_label_of_a_point_covers_no_line_of_another_front() -> None:
+    table = pd.DataFrame({"w": ["one", "two", "ten"], "accuracy": [0.3, 0.2, 0.5], "score": [0.2, 0.2022, 0.197]})
+    figure = Figure(figsize=(5.0, 4.0), layout="compressed")
+    ax = plot.pareto(table.assign(group=["a", "b", "b"]), "w", figure.subplots(), by="group")
+    figure.draw_without_rendering()
+    of_b = next(line.get_xydata() for line in ax.lines if line.get_label() == "b")
+    spots = ax.transData.transform(np.linspace(*of_b, 500))
+    (box,) = (text.get_window_extent() for text in ax.texts if text.get_text() == "one")
+    assert not any(box.contains(*spot) for spot in spots)
+    assert ax.get_xlabel() == "task accuracy\nlabels: w"
+
+
 def test_a_trade_off_without_accuracy_is_refused(ax: Axes) -> None:
     with pytest.raises(BrainrdlError, match="a task needs validation images to have an accuracy"):
         plot.pareto(SWEPT.assign(accuracy=np.nan), ax=ax)

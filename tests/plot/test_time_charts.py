@@ -60,9 +60,11 @@ def test_power_is_a_line_for_each_number_of_stimuli() -> None:
         "n_stimuli": [24, 24, 48], "n_subjects": [16, 8, 8], "power": [0.9, 0.6, 0.7], "power_error": 0.1
     })  # fmt: skip
     ax = plot.power(table, Figure().subplots())
-    assert [container.get_label() for container in ax.containers] == ["24 stimuli", "48 stimuli"]
-    line, _, _ = ax.containers[0]
+    line, other, _ = ax.lines
+    assert (line.get_label(), other.get_label()) == ("24 stimuli", "48 stimuli")
     assert (line.get_xdata().tolist(), line.get_ydata().tolist()) == ([8, 16], [0.6, 0.9])
+    errors = [segment.tolist() for segment in ax.collections[0].get_segments()]
+    np.testing.assert_allclose(errors, [[[8, 0.5], [8, 0.7]], [[16, 0.8], [16, 1.0]]])
 
 
 def test_lines_differ_in_grey_and_numbers_of_subjects_are_whole() -> None:
@@ -74,7 +76,7 @@ def test_lines_differ_in_grey_and_numbers_of_subjects_are_whole() -> None:
     assert len({(line.get_color(), line.get_marker()) for line in ax.lines}) == 12
     powers = pd.DataFrame({"n_stimuli": [24, 24, 48], "n_subjects": [2, 3, 2], "power": 0.5, "power_error": 0.1})
     other = plot.power(powers, Figure().subplots())
-    assert len({container[0].get_marker() for container in other.containers}) == 2
+    assert len({line.get_marker() for line in other.lines[:2]}) == 2
     for axes in (ax, other):
         assert (axes.get_xticks() % 1 == 0).all()
 

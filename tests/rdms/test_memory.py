@@ -20,7 +20,7 @@ from brainrdl.stimuli import Batch
 def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
-n, n_subjects = 3000, 8
+n, n_subjects = 1500, 8
 names = [f"c{k}" for k in range(n)]
 rng = np.random.default_rng(0)
 """

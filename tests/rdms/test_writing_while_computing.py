@@ -124,7 +124,7 @@ calc_rdm(given, out=sys.argv[1] + "/large.h5" if sys.argv[2] == "written" else N
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems do not limit the memory of data")
-@pytest.mark.parametrize("how", ["written", "in memory"])
+@pytest.mark.parametrize("how", ["written", pytest.param("in memory", marks=pytest.mark.slow)])
 def test_the_pairs_need_no_memory(tmp_path: Path, how: str) -> None:
     done = subprocess.run([sys.executable, "-c", PEAK, str(tmp_path), how], capture_output=True, text=True)
     if how == "written":

@@ -67,7 +67,7 @@ def install(monkeypatch):
 
         points = [SimpleNamespace(value=key, load=lambda value=value: load(value)) for key, value in readers.items()]
         ours = [SimpleNamespace(value=key, load=lambda reader=reader: reader) for key, reader in find_readers().items()]
-        monkeypatch.setattr(reading, "entry_points", lambda group: ours + points)
+        monkeypatch.setattr(reading, "_declared", lambda: ours + points)
 
     return add
 
@@ -79,6 +79,26 @@ def test_our_readers_are_found_like_those_of_others(rdm_file):
     assert {"csv", "matlab", "numpy", "rsatoolbox"} <= set(find_readers())
     assert all(isinstance(reader, Reader) for reader in find_readers().values())
     assert read(rdm_file).dissimilarities.tolist() == [[1, 2, 3]]
+
+
+def test_a_reader_that_is_installed_while_python_runs_is_found_and_nothing_is_searched_twice(tmp_path, monkeypatch):
+    searched, search = [], reading.entry_points
+    monkeypatch.setattr(reading, "entry_points", lambda group: searched.append(group) or search(group=group))
+    monkeypatch.syspath_prepend(tmp_path)
+    assert "late" not in find_readers()
+    before = len(searched)
+    assert find_readers() == find_readers()
+    assert len(searched) == before == 1
+    (tmp_path / "late_reader.py").write_text(
+        "class Late:\n    name, layout = 'late', ''\n    def sniff(self, path): return False\n"
+        "    def read(self, path): raise NotImplementedError\nREADER = Late()\n"
+    )
+    (tmp_path / "late-1.dist-info").mkdir()
+    (tmp_path / "late-1.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: late\nVersion: 1\n")
+    declared = "[brainrdl.readers]\nlate = late_reader:READER\n"
+    (tmp_path / "late-1.dist-info" / "entry_points.txt").write_text(declared)
+    assert "late" in find_readers()
+    assert len(searched) == 2
 
 
 def test_a_third_party_reader_reads(install, third_file):

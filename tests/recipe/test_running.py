@@ -30,6 +30,7 @@ from brainrdl.teachers.network_teacher import NetworkTeacher
 NAMES = [f"face_{i:02d}" for i in range(12)]
 
 ROWS = {"fitted", "unfitted", "reweighted", "permuted", "category", "category lookup"}
+ONE_FIT = {"held_out": NAMES[:4], "controls": []}  # for tests of something else than folds and controls
 
 
 def test_recipe_with_folds_cross_validates_and_keeps_itself_in_the_run_folder(content: dict, tmp_path: Path) -> None:
@@ -41,6 +42,7 @@ def test_recipe_with_folds_cross_validates_and_keeps_itself_in_the_run_folder(co
 
 
 def test_recipe_runs_the_same_twice(content: dict, tmp_path: Path) -> None:
+    content["evaluation"] = {"held_out": NAMES[:4]}
     first, second = (running.run(recipe.check(content), tmp_path / run, progress=False) for run in ("a", "b"))
     pd.testing.assert_frame_equal(first.scores, second.scores)
 
@@ -132,6 +134,7 @@ def test_scoring_a_finished_run_again_writes_nothing_into_it(content: dict, tmp_
 
 
 def test_refusal_to_score_a_run_again_names_the_run(content: dict, tmp_path: Path) -> None:
+    content["evaluation"] = ONE_FIT
     running.run(recipe.check(content), tmp_path / "run", progress=False)
     Image.fromarray(np.zeros((10, 10), dtype=np.uint8)).save(tmp_path / "images" / f"{NAMES[0]}.png")
     with pytest.raises(BrainrdlError, match=rf"'{tmp_path}/run/settings.json' was written with"):
@@ -153,6 +156,7 @@ def test_a_finished_run_is_scored_again_where_symbolic_links_do_not_exist(
 
 
 def test_a_recipe_that_has_changed_since_its_run_is_not_scored(content: dict, tmp_path: Path) -> None:
+    content["evaluation"] = ONE_FIT
     running.run(recipe.check(content), tmp_path / "run", progress=False)
     path = tmp_path / "run" / "recipe.yaml"
     path.write_text(path.read_text().replace("intervals: dyadic", "intervals: none"))
@@ -265,6 +269,7 @@ def test_networks_of_one_factory_that_share_weights_are_still_refused(
 
 
 def test_provenance_of_a_run_holds_the_digests_of_its_data(content: dict, tmp_path: Path) -> None:
+    content["evaluation"] = {"held_out": NAMES[:4]}
     running.run(recipe.check(content), tmp_path / "run", progress=False)
     facts = yaml.safe_load((tmp_path / "run" / "provenance.json").read_text())
     assert facts["hashes"].keys() == {"stimuli", "teacher", "labels"}
@@ -308,8 +313,9 @@ def test_wrong_name_is_refused_before_anything_is_fitted(
     assert not left.exists() or {"settings.json", "provenance.json"} < {path.name for path in left.iterdir()}
 
 
-@pytest.mark.parametrize("evaluation", [{"folds": 3, "comparators": ["corrr"]}, {}])
+@pytest.mark.parametrize("evaluation", [{**ONE_FIT, "comparators": ["corrr"]}, {}])
 def test_recipe_that_was_refused_runs_when_corrected(content: dict, tmp_path: Path, evaluation: dict) -> None:
+    content["evaluation"] = ONE_FIT
     wrong = content | {"evaluation": evaluation}
     if not evaluation:
         wrong = wrong | {"fit": content["fit"] | {"batch_size": 3}}  # refused by fit, not by cross_validate
@@ -414,7 +420,7 @@ def test_run_is_not_resumed_with_another_recipe_nor_its_recipe_replaced(
     content: dict, tmp_path: Path, section: str, key: str, value: object, message: str
 ) -> None:
     content["student"]["layers"] = {"conv2": "IT"}
-    content["evaluation"]["controls"] = []
+    content["evaluation"] = ONE_FIT
     first = recipe.check(content)
     running.run(first, tmp_path / "run", progress=False)
     content[section][key] = value
@@ -424,6 +430,7 @@ def test_run_is_not_resumed_with_another_recipe_nor_its_recipe_replaced(
 
 
 def test_recipe_of_a_run_that_never_began_may_be_mended_and_resumed(content: dict, tmp_path: Path) -> None:
+    content["evaluation"] = ONE_FIT
     (tmp_path / "run").mkdir()
     recipe.save(recipe.check(content | {"evaluation": {"folds": 4}}), tmp_path / "run" / "recipe.yaml")
     running.run(recipe.check(content), tmp_path / "run", resume=True, progress=False)
@@ -431,7 +438,7 @@ def test_recipe_of_a_run_that_never_began_may_be_mended_and_resumed(content: dic
 
 
 def test_other_comparators_do_not_become_the_runs_own(content: dict, tmp_path: Path) -> None:
-    content["evaluation"]["controls"] = []
+    content["evaluation"] = ONE_FIT
     running.run(recipe.check(content), tmp_path / "run", progress=False)
     running.evaluate_run(tmp_path / "run", ["tau-a"])
     again = running.evaluate_run(tmp_path / "run")
@@ -547,7 +554,7 @@ def test_category_control_is_refused_only_where_asked_for_without_categories(
     if labels:
         pd.DataFrame({"stimulus": NAMES, "category": labels}).to_csv(tmp_path / "one.csv", index=False)
         content["stimuli"]["labels"] = str(tmp_path / "one.csv")
-    content["evaluation"]["controls"] = ["category"]
+    content["evaluation"] = {"held_out": NAMES[:4], "controls": ["category"]}
     told = r"\['one'\]" if labels else "no labels"
     with pytest.raises(BrainrdlError, match=rf"controls has 'category', which needs .* they have {told}; set"):
         running.run(recipe.check(content), tmp_path / "run", progress=False)
@@ -600,6 +607,7 @@ def test_a_recipe_fits_to_features(content: dict, tmp_path: Path) -> None:
     patterns = np.random.default_rng(0).normal(size=(12, 20))
     np.savez(tmp_path / "it.npz", patterns=patterns, names=NAMES)
     content["teacher"] = {"features": {"IT": str(tmp_path / "it.npz")}, "dissimilarity": "euclidean"}
+    content["evaluation"] = ONE_FIT
     checked = recipe.check(content)
     teacher = building.make_teacher(checked, building.make_stimuli(checked))
     assert isinstance(teacher, FeatureTeacher)
@@ -804,6 +812,7 @@ def test_a_stream_that_cannot_be_made_is_refused(content: dict, task: dict, mess
 
 def test_a_task_in_a_recipe_is_on_the_images_of_the_rdm_by_default(content: dict, tmp_path: Path) -> None:
     content["task"] = {"label_smoothing": 0.1}
+    content["evaluation"] = ONE_FIT
     result = running.run(recipe.check(content), tmp_path / "run", progress=False)
     assert isinstance(result, Evaluation)
     assert result.histories["task_loss"].dropna().gt(0).all()

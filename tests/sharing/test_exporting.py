@@ -16,7 +16,7 @@ import yaml
 from PIL import Image
 from torch import Tensor, nn
 
-from brainrdl import BrainrdlError, FitResult, Readout, Stimuli, Student, recipe
+from brainrdl import BrainrdlError, FitResult, Readout, Stimuli, Student
 from brainrdl.evaluation.held_out import Evaluation
 from brainrdl.models import build
 from brainrdl.sharing import export, load_run, plain_copy
@@ -266,16 +266,13 @@ def _header(card: Path) -> dict:
     return yaml.safe_load(card.read_text(encoding="utf-8").split("---\n")[1])
 
 
-def test_a_recipe_that_ends_in_a_final_fit_is_exported_with_its_card(content: dict, tmp_path: Path) -> None:
-    content["student"] |= {"standardise": True, "projection": 5}
-    content["evaluation"] |= {"final": True, "controls": ["unfitted"]}
-    evaluation = recipe.run(recipe.check(content), tmp_path / "run", progress=False)
-    assert isinstance(evaluation, Evaluation)
-    done = export(tmp_path / "run", tmp_path / "model", licence="mit")
-    run = load_run(tmp_path / "run")
-    stimuli = Stimuli.from_folder(tmp_path / "images", run.transform)
-    _assert_same(_loaded(tmp_path / "model", tmp_path / "images", tmp_path), run.student.patterns(stimuli))
+def test_a_recipe_that_ends_in_a_final_fit_is_exported_with_its_card(world: Path, tmp_path: Path) -> None:
+    evaluation = Evaluation.load(world / "run")
+    done = export(world / "run", tmp_path / "model", licence="mit")
     assert set(done.files) == {path.name for path in (tmp_path / "model").iterdir()}
+    run = load_run(world / "run")
+    stimuli = Stimuli.from_folder(world / "images", run.transform)
+    _assert_same(_loaded(tmp_path / "model", world / "images", tmp_path), run.student.patterns(stimuli))
     config = json.loads((tmp_path / "model" / "config.json").read_text())
     assert config["targets"] == {"pool": "IT"}
     assert config["images"] == {"channels": 1, "height": 8, "width": 8}

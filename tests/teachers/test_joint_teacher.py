@@ -136,6 +136,7 @@ def test_permuted_names_stay_in_their_brain() -> None:
 # Fits and scores
 
 
+@pytest.mark.slow
 def test_a_student_approaches_two_brains() -> None:
     loss = RDMLoss(match={"1": "human/IT", "2": "monkey/IT"})
     result = fit(student(), both(), stimuli(), loss=loss, **(QUICK | {"steps": 150, "lr": 0.02}))

@@ -738,10 +738,17 @@ def test_a_run_whose_process_was_killed_goes_on_bit_for_bit(tmp_path: Path) -> N
     assert not (tmp_path / "run" / run_folder.CHECKPOINT).exists()
 
 
-@pytest.mark.parametrize("patience", [None, 2])
+@pytest.fixture(scope="module", params=[None, 2])
+def whole_run(request: pytest.FixtureRequest) -> tuple[int | None, FitResult]:
+    """A patience, and a run that nothing interrupts."""
+    return request.param, long_run(Stops(), None, patience=request.param)
+
+
 @pytest.mark.parametrize("steps", [(3,), (12,), (25, 37)])
-def test_a_run_that_failed_goes_on_bit_for_bit(tmp_path: Path, steps: tuple[int, ...], patience: int | None) -> None:
-    straight = long_run(Stops(), None, patience=patience)
+def test_a_run_that_failed_goes_on_bit_for_bit(
+    tmp_path: Path, steps: tuple[int, ...], whole_run: tuple[int | None, FitResult]
+) -> None:
+    patience, straight = whole_run
     assert patience is None or straight.history.step.iloc[-1] < 40, "patience has nothing to do"
     for step in steps:
         if step <= straight.history.step.iloc[-1]:

@@ -73,7 +73,7 @@ print(json.dumps({
 def seen(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What a copy of the package shows of an option that one line was added for."""
     folder = tmp_path_factory.mktemp("copy")
-    shutil.copytree(ROOT / "brainrdl", folder / "brainrdl", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(ROOT / "brainrdl", folder / "brainrdl")  # with the bytecode, to compile one module only
     source = folder / "brainrdl/training/options.py"
     text = source.read_text()
     assert text.count(FIRST) == 1

@@ -102,7 +102,8 @@ def expected() -> dict[str, Tensor]:
     return all_steps()
 
 
-@pytest.mark.parametrize("n_processes", [2, pytest.param(4, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("n_processes", [2, 4])
 def test_gradients_and_statistics_are_those_of_one_process(
     n_processes: int, expected: dict[str, Tensor], tmp_path: Path
 ) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import tracemalloc
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -59,9 +61,15 @@ def write(made, path, compress=True, **options):
     return path
 
 
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    return write(assembly(), tmp_path_factory.mktemp("netcdf") / "assy_test.nc")
+
+
 @pytest.fixture
-def file(tmp_path):
-    return write(assembly(), tmp_path / "assy_test.nc")
+def file(written, tmp_path):
+    """A file that a test may change."""
+    return Path(shutil.copy(written, tmp_path))
 
 
 def one_region(path):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 import tracemalloc
 from datetime import UTC, datetime
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -86,9 +88,15 @@ def by_hand(unit, begin, end, starts=STARTS):
     return [sum(start + begin <= spike < start + end for spike in spikes) for start in starts]
 
 
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    return write(tmp_path_factory.mktemp("nwb") / "sub-m1_ecephys.nwb")
+
+
 @pytest.fixture
-def file(tmp_path):
-    return write(tmp_path / "sub-m1_ecephys.nwb")
+def file(written, tmp_path):
+    """A file that a test may change."""
+    return Path(shutil.copy(written, tmp_path))
 
 
 # -- counts

@@ -271,7 +271,7 @@ def test_an_event_whose_volumes_are_all_removed_by_confounds_is_refused():
         fit_run(bold, late(120), 2.0, confounds=spikes)
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (1, 2))])
 @pytest.mark.parametrize(
     ("gap", "duration", "per", "t_r", "n_volumes"),
     [

@@ -1140,6 +1140,7 @@ def packed_zeros(path, shape, n):
     return path
 
 
+@pytest.mark.slow
 def test_one_region_of_a_masked_file_that_packs_well_needs_little_memory(tmp_path):
     path = packed_zeros(tmp_path / "x.nii.gz", (128, 128, 64), 560)
     assert 100 * path.stat().st_size < 2**29 < 560 * 2**20
