@@ -21,7 +21,9 @@ from brainrdl._core.files import (
 )
 from brainrdl._core.locks import locked
 from brainrdl.analysis.toolbox_results import result_of
-from brainrdl.reporting.rsa_page import RSA_FACTS, TABLES, read_table, write_figures, write_rsa_page
+from brainrdl.reporting.rsa_figures import write_figures
+from brainrdl.reporting.rsa_page import write_rsa_page
+from brainrdl.reporting.rsa_source import RSA_FACTS, TABLES, read_table
 from brainrdl.runs.provenance import describe, gather_provenance
 
 if TYPE_CHECKING:

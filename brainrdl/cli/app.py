@@ -622,10 +622,6 @@ def _ceiling(row: Mapping[Any, Any]) -> str:
     return f"expected of a perfect model: {row['ceiling']:.3f}{bounds}"
 
 
-def _p_value(p: float) -> str:
-    return "" if p != p else "< 0.001" if p < 0.001 else f"{p:.3f}"
-
-
 def _interval(low: float, high: float) -> str:
     return "" if low != low else f"{low:.2f} to {high:.2f}"
 
@@ -665,7 +661,7 @@ _CONTRAST_COLUMNS = (
     _Column("its layer", lambda row: row["other_layer"], _has_layers),
     _Column("difference", lambda row: row["difference"]),
     _Column("95 % interval", lambda row: _interval(row["low"], row["high"])),
-    _Column("corrected p", lambda row: _p_value(row["p_corrected"])),
+    _Column("corrected p", lambda row: row["p_corrected"]),
 )
 
 

@@ -347,7 +347,9 @@ def _hang(place: _Place, pictures: Sequence[Picture], shelf: _Shelf, start: floa
         if on_left
         else (0, -outside - shelf.depth, 1, outside + shelf.depth)
     )
-    margin = place.ax.inset_axes(box, transform=place.scaled(True, True), label="images of rows" if on_left else "images of columns")
+    margin = place.ax.inset_axes(
+        box, transform=place.scaled(True, True), label="images of rows" if on_left else "images of columns"
+    )
     margin.set_axis_off()
     unit = shelf.side
     for k, i in enumerate(range(0, n, shelf.step)):
@@ -380,7 +382,9 @@ def _bars(place: _Place, layout: Layout, at: float) -> None:
         "capstyle": "butt",
     }
     _lines(place.ax, [[(-at, a), (-at, b)] for a, b in ends], place.scaled(True, False), label="bars of rows", **look)
-    _lines(place.ax, [[(a, -at), (b, -at)] for a, b in ends], place.scaled(False, True), label="bars of columns", **look)
+    _lines(
+        place.ax, [[(a, -at), (b, -at)] for a, b in ends], place.scaled(False, True), label="bars of columns", **look
+    )
 
 
 def _separate(ax: Axes, blocks: Sequence[Run]) -> None:

@@ -280,7 +280,7 @@ def _draw_folds(
             ax.set_ylabel("\n".join(shown([title])))
     for word, (left, top), n in zip(shown([label for label, *_ in folds]), blocks.corners, blocks.sizes, strict=True):
         _name_fold(axes[0], word, *((-0.5 - blocks.outside, top + n / 2) if upright else (left - 0.5, -0.5)), upright)
-    axes[0 if upright else 2].set_xlabel("".join(blocks.notes))
+    axes[1 if upright else 2].set_xlabel("".join(blocks.notes))
     share = max(blocks.sizes) / blocks.ends[upright]
     if upright:
         below = share * (0.22 + blocks.marks[-1].outside)
@@ -289,9 +289,9 @@ def _draw_folds(
             box = (0, -below, 1, 0.07 * share)
             draw_colorbar(ax, unit.replace(RANK, short), box=box, orientation="horizontal", **ends)
     else:
-        box = (1 + 0.035 * share, 0, 0.045 * share, 1)
-        draw_colorbar(axes[1], unit.replace(RANK, "rank of\ndissimilarity"), box=box)
-        draw_colorbar(axes[2], unit.replace(RANK, "difference\nof ranks"), box=box)
+        beside = (1 + 0.035 * share, 0, 0.045 * share, 1)
+        draw_colorbar(axes[1], unit.replace(RANK, "rank of\ndissimilarity"), box=beside)
+        draw_colorbar(axes[2], unit.replace(RANK, "difference\nof ranks"), box=beside)
     if blocks.has_legend:
         explain_panels(figure, margins)
     if margins.pictures:

@@ -208,9 +208,7 @@ def test_matrices_of_folds_do_not_overlap_and_have_cells_of_one_size(rows: str) 
         assert (second[0] > first[1]) if rows == "rdms" else (second[3] > first[2])
         bars = [bar for bar in ax.collections if bar.get_label() == "bars of rows"]
         for bar, (left, _, bottom, top) in zip(bars, (first, second), strict=True):
-            ends = ax.transData.inverted().transform(
-                [bar.get_transform().transform(segment) for segment in bar.get_segments()][0]
-            )
+            ends = ax.transData.inverted().transform(bar.get_transform().transform(bar.get_segments()[0]))
             assert (ends[:, 0] < left).all()
             assert ((ends[:, 1] > top) & (ends[:, 1] < bottom)).all()
 
