@@ -13,6 +13,7 @@ from brainrdl import plot
 from brainrdl._core.files import atomic, slug
 from brainrdl._core.rows import Against
 from brainrdl.dissimilarity.measures import label_of as measure_label
+from brainrdl.plot.style import plain
 from brainrdl.rdms.by_name import names
 from brainrdl.reporting.drawings import NARROW, Drawing, Section, new_figure
 from brainrdl.reporting.hover import Hover, Panel
@@ -30,6 +31,8 @@ _MOST_TARGETS = 6  # with bars; the map shows all
 _MOST_COLUMNS = 40  # of the map
 
 _MOST_RDMS = 9  # that are drawn; more would be too small to read
+
+_NARROW_TITLE = 19  # characters above a panel for phones
 
 _MODEL_KEYS = ("model", "layer", "subject")
 
@@ -177,7 +180,7 @@ def _narrow_rdms(rdms: RDMs, titles: Sequence[str]) -> Figure:
         ax.remove()
     for k, (ax, title) in enumerate(zip(axes, titles, strict=False)):
         low, high = float(np.nanmin(known)), float(np.nanmax(known))
-        plot.rdm(rdms, ax, None, low, high, k, title, colorbar=False)
+        plot.rdm(rdms, ax, None, low, high, k, plain(title, _NARROW_TITLE), colorbar=False)
         ax.title.set_fontsize(8)
     return figure
 
