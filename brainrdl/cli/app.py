@@ -647,9 +647,9 @@ _COLUMNS = (
     _Column("student", lambda row: row["student"]),
     _Column("layer", lambda row: row["layer"], _has_layers),
     _Column("score", lambda row: row["score"]),
-    _Column("95 % interval", lambda row: _interval(row["low"], row["high"])),
+    _Column("95% interval", lambda row: _interval(row["low"], row["high"])),
     _Column("gain", lambda row: row["gain"], _has_gain),
-    _Column("95 % interval of gain", lambda row: _interval(row["gain_low"], row["gain_high"]), _has_gain),
+    _Column("95% interval of gain", lambda row: _interval(row["gain_low"], row["gain_high"]), _has_gain),
 )
 
 
@@ -660,7 +660,7 @@ _CONTRAST_COLUMNS = (
     _Column("minus", lambda row: row["other"]),
     _Column("its layer", lambda row: row["other_layer"], _has_layers),
     _Column("difference", lambda row: row["difference"]),
-    _Column("95 % interval", lambda row: _interval(row["low"], row["high"])),
+    _Column("95% interval", lambda row: _interval(row["low"], row["high"])),
     _Column("corrected p", lambda row: row["p_corrected"]),
 )
 
