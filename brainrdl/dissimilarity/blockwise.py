@@ -8,8 +8,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from brainrdl._core.errors import check_option
+from brainrdl._core.progress import slow_progress
 from brainrdl.dissimilarity.measures import Poisson
-from brainrdl.dissimilarity.products import centred, cosine_distance_blocks, matmul, pair_product_blocks
+from brainrdl.dissimilarity.products import centred, cosine_distance_blocks, joined, matmul, pair_product_blocks
 
 IN_BLOCKS = ("euclidean", "correlation", "cosine", "mahalanobis", "poisson")
 
@@ -55,3 +56,23 @@ def dissimilarity_blocks(
         return pair_product_blocks(centred(rates), centred(rates.log()), scale)
     shown = centred(x)
     return pair_product_blocks(shown, None if noise_precision is None else matmul(shown, noise_precision), scale)
+
+
+def with_progress(
+    blocks: Iterator[tuple[slice, Tensor]], n_pairs: int, shown: bool = True
+) -> Iterator[tuple[slice, Tensor]]:
+    """Yield blocks of pairs, and show progress after each."""
+    with slow_progress("pairs of conditions", n_pairs, shown) as advance:
+        for part, found in blocks:
+            yield part, found
+            advance(part.stop, "")
+
+
+def in_blocks(
+    x: Float[Tensor, "n_conditions n_channels"],
+    dissimilarity: str,
+    noise_precision: Float[Tensor, "n_channels n_channels"] | None = None,
+) -> Float[Tensor, " n_pairs"]:
+    """Return what `dissimilarity_blocks` yields, put together, with progress; without gradient."""
+    n_pairs = len(x) * (len(x) - 1) // 2
+    return joined(x, with_progress(dissimilarity_blocks(x, dissimilarity, noise_precision), n_pairs))

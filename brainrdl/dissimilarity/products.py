@@ -99,7 +99,7 @@ def _distances(cosines: Tensor) -> Tensor:
 
 def pair_products(x: Tensor, y: Tensor | None, scale: float) -> Tensor:
     if _in_blocks(x, y):
-        return _joined(x, pair_product_blocks(x, y, scale))
+        return joined(x, pair_product_blocks(x, y, scale))
     pairs: Tensor = _PairProducts.apply(x, y, scale)
     return pairs
 
@@ -115,7 +115,7 @@ def cosine_distances(x: Tensor, centre: bool) -> Tensor:
     if is_small(x):
         return torch.from_numpy(small_cosine_distances(x.detach().numpy(), centre))
     if _in_blocks(x, None):
-        return _joined(x, cosine_distance_blocks(x, centre))
+        return joined(x, cosine_distance_blocks(x, centre))
     pairs: Tensor = _CosineDistances.apply(x, centre)
     return pairs
 
@@ -125,7 +125,8 @@ def _in_blocks(x: Tensor, y: Tensor | None) -> bool:
     return x.shape[-2] > _LARGE and not needs_gradient
 
 
-def _joined(x: Tensor, parts: Iterator[tuple[slice, Tensor]]) -> Tensor:
+def joined(x: Tensor, parts: Iterator[tuple[slice, Tensor]]) -> Tensor:
+    """Put the blocks of all pairs of patterns together."""
     n = x.shape[-2]
     pairs = x.new_empty(*x.shape[:-2], n * (n - 1) // 2)
     for part, found in parts:

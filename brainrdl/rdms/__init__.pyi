@@ -15,6 +15,8 @@ from .conversion import (
 )
 from .estimation import (
     calc_rdm as calc_rdm,
+)
+from .noise import (
     noise_precision as noise_precision,
 )
 from .subjects import (

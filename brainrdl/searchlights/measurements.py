@@ -26,7 +26,7 @@ Values = npt.NDArray[np.float64]
 
 Codes = npt.NDArray[np.int64]
 
-_RESIDUALS, _RESIDUAL_DOF = "residuals", "residual_dof"  # as in `brainrdl.rdms.estimation`
+_RESIDUALS, _RESIDUAL_DOF = "residuals", "residual_dof"  # as in `brainrdl.rdms.noise`
 
 
 @dataclass(frozen=True, eq=False)

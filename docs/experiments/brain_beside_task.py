@@ -14,11 +14,9 @@ downloaded.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -35,6 +33,7 @@ from brainrdl.rdms import from_array
 from brainrdl.stimuli import Augmentation, default_transform, similar_images
 from brainrdl.teachers import Teacher, control
 from docs.experiments.brains import RESULTS, as_text, from_text
+from docs.experiments.cifar100 import arrays
 from docs.experiments.measures import MEASURES, Exam, measure
 from docs.experiments.results import Results
 from docs.experiments.scoring import (
@@ -63,7 +62,6 @@ CONTROLS = {
 }
 WEIGHTS, CONTROL_WEIGHTS = (0.1, 1.0, 10.0), (0.1, 1.0)
 SEEDS = range(5)
-N_IMAGES, N_TEST = 5000, 2000
 TRAINING = {
     "steps": 500, "batch_size": 32, "optimizer": "momentum", "lr": 0.1, "weight_decay": 1e-3, "schedule": "cosine",
     "warmup": 40, "clip": 5.0, "channels_last": True, "device": "cpu", "progress": False,
@@ -122,32 +120,22 @@ def brain() -> tuple[Stimuli, RDMTeacher]:
 @cache
 def photographs() -> tuple[Stimuli, Stimuli]:
     """Photographs of 100 classes for training and for testing, the latter without copies of any other."""
-    pixels, labels = zip(*(first(*part(train), n) for train, n in ((True, N_IMAGES), (False, N_TEST))), strict=True)
-    names = [
-        f"{kind}_{k:04d}" for kind, found in zip(("train", "test"), labels, strict=True) for k in range(len(found))
-    ]
-    every = Stimuli.from_arrays(np.concatenate(pixels), names, labels=list(np.concatenate(labels)))
+    found, pixels, labels, names = arrays(), [], [], []
+    for kind in ("train", "test"):
+        order = turns(found[f"y_{kind}"])
+        pixels.append(found[f"x_{kind}"][order])
+        labels += [f"{label:02d}" for label in found[f"y_{kind}"][order]]
+        names += [f"{kind}_{place:04d}" for place in range(len(order))]
+    every = Stimuli.from_arrays(np.concatenate(pixels), names, labels=labels)
     copies = set(similar_images(every)[["first", "second"]].to_numpy().ravel())
     train = every.select([name for name in names if name.startswith("train")])
     test = every.select([name for name in names if name.startswith("test") and name not in copies])
     return train.with_augmentation(Augmentation(crop=4, flip=True)), test
 
 
-def part(train: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Pixels (n, 32, 32, 3) and class names."""
-    path, which = Path(os.environ.get("BRAINRDL_DATA", ""), "cifar100_mini.npz"), "train" if train else "test"
-    if path.is_file():
-        with np.load(path, allow_pickle=False) as file:
-            return file[f"x_{which}"], file["classes"][file[f"y_{which}"]]
-    stimuli = datasets.load("cifar100", train=train).stimuli
-    pixels = stimuli.images().mul(255).round().byte().permute(0, 2, 3, 1).numpy()
-    return pixels, np.array([stimuli.labels[name] for name in stimuli.names])
-
-
-def first(pixels: np.ndarray, labels: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
-    """The first images of each class, `n` in all."""
-    order = np.argsort(pd.Series(labels).groupby(labels).cumcount().to_numpy(), kind="stable")[:n]
-    return pixels[order], labels[order]
+def turns(labels: np.ndarray) -> np.ndarray:
+    """Order in which the classes take turns."""
+    return np.argsort(pd.Series(labels).groupby(labels).cumcount().to_numpy(), kind="stable")
 
 
 def stored() -> Results:

@@ -263,19 +263,22 @@ FIRST = ("cross-entropy", "RDL, several stages", "KD", "RDL + KD", "permuted wit
 ORDER = (*FIRST, *(name for name in METHODS if name not in FIRST))
 
 
-def setting(name: str, epochs: int, width: int, tuning_epochs: int, trials: int, seeds: int = 5) -> Setting:
-    """A setting of the experiment."""
+def setting(name: str, epochs: int, width: int, tuning_epochs: int = 30, tuned_as: str | None = None) -> Setting:
+    """A setting of the experiment; three trials per method, or the settings that were chosen in another one."""
+    design = {**FIT, "epochs": epochs, "width": width, "tuning_epochs": tuning_epochs, "size": SIZE}
     return Setting(
-        name, partial(problem, epochs, width), partial(tuning, tuning_epochs, width), exam, seeds, trials, TRAINING,
-        ORDER,
+        name, partial(problem, epochs, width), partial(tuning, tuning_epochs, width), exam, 5, 3, TRAINING, ORDER,
+        tuned_as, design,
     )  # fmt: skip
 
 
+NARROW = "narrow student, 30 epochs"
 EXPERIMENT = Experiment(
     "cifar100",
     (
-        setting("narrow student, 30 epochs", 30, 16, tuning_epochs=8, trials=3),
-        setting("60 epochs", 60, 24, tuning_epochs=30, trials=8),
+        setting(NARROW, 30, 16),
+        setting("narrow student, 60 epochs", 60, 16, tuned_as=NARROW),
+        setting("wider student, 60 epochs", 60, 24, tuned_as=NARROW),
     ),
 )
 

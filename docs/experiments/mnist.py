@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache, partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -64,6 +65,11 @@ class Design:
     def layers(self) -> list[str]:
         """Layers of the teacher."""
         return [layer for _, layer in self.stages]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return all fields, functions by their names."""
+        fields = vars(self) | {"stages": [list(stage) for stage in self.stages]}
+        return {name: getattr(value, "__name__", value) for name, value in fields.items()}
 
 
 @cache
@@ -184,7 +190,7 @@ def setting(
 ) -> Setting:
     """A setting of the experiment."""
     made = partial(problem, design), partial(tuning, design), partial(exam, design)
-    return Setting(name, *made, seeds, trials, TRAINING, methods, tuned_as)
+    return Setting(name, *made, seeds, trials, TRAINING, methods, tuned_as, {**FIT, **design.as_dict()})
 
 
 BASE = "1,000 labels"

@@ -13,6 +13,7 @@ the same learning rates and weight decays, on images that are neither training n
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import math
 import random
@@ -46,6 +47,7 @@ from docs.experiments.results import Results
 RESULTS = Path(__file__).parent / "results"
 KEY = ("experiment", "setting", "method", "seed")
 TRIAL_KEY = ("experiment", "setting", "method", "trial")
+DESIGN = "design"  # column with the digest of all that a setting shares
 
 
 @dataclass(frozen=True)
@@ -302,7 +304,7 @@ def learn(problem: Problem, method: str, options: Mapping[str, float], seed: int
         seed=seed,
         progress=False,
         evaluate_every=problem.fit["steps"],
-        **{**problem.fit, **training, **added},
+        **{"device": "cpu", **problem.fit, **training, **added},
     )
     seconds = time.process_time() - started
     return whole.student(student.model.cpu()), seconds  # measured on the CPU
@@ -359,6 +361,8 @@ class Setting:
         Names in `METHODS`, the most important ones first.
     tuned_as : str, optional
         Use the settings that were chosen in the setting with this name.
+    design : mapping
+        What its rows share, such as networks, numbers of images and steps. Rows of another design are refused.
     """
 
     name: str
@@ -370,6 +374,12 @@ class Setting:
     training: Mapping[str, tuple[float, float, float]]
     methods: Sequence[str] = tuple(METHODS)
     tuned_as: str | None = None
+    design: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def digest(self) -> str:
+        """Eight characters that differ between designs; the first is a letter, so that no table reads a number."""
+        return "d" + hashlib.sha256(json.dumps(self.design, sort_keys=True).encode()).hexdigest()[:7]
 
 
 @dataclass(frozen=True)
@@ -382,14 +392,14 @@ class Experiment:
 
 def results_of(experiment: str, folder: Path = RESULTS) -> Results:
     """Final rows of an experiment."""
-    columns = (*KEY, *MEASURES[:-1], "cpu_seconds", "options", "correct")
+    columns = (*KEY, DESIGN, *MEASURES[:-1], "cpu_seconds", "options", "correct")
     return Results(folder / f"{experiment}.csv", columns, KEY)
 
 
 def trials_of(experiment: str, folder: Path = RESULTS) -> Results:
     """Tuning trials of an experiment."""
     return Results(
-        folder / f"{experiment}_tuning.csv", (*TRIAL_KEY, "error", "nll", "cpu_seconds", "options"), TRIAL_KEY
+        folder / f"{experiment}_tuning.csv", (*TRIAL_KEY, DESIGN, "error", "nll", "cpu_seconds", "options"), TRIAL_KEY
     )
 
 
@@ -424,8 +434,8 @@ def run_trial(experiment: str, setting: Setting, method: str, number: int, folde
             raise
         error, nll, seconds = 1.0, math.inf, math.nan
     trials_of(experiment, folder).add({
-        "experiment": experiment, "setting": setting.name, "method": method, "trial": number, "error": error,
-        "nll": nll, "cpu_seconds": seconds, "options": json.dumps(options),
+        "experiment": experiment, "setting": setting.name, "method": method, "trial": number,
+        DESIGN: setting.digest, "error": error, "nll": nll, "cpu_seconds": seconds, "options": json.dumps(options),
     })  # fmt: skip
 
 
@@ -437,7 +447,8 @@ def run_final(experiment: str, setting: Setting, method: str, seed: int, folder:
     student, seconds = learn(setting.problem(seed), method, options, seed)
     results_of(experiment, folder).add({
         "experiment": experiment, "setting": setting.name, "method": method, "seed": seed,
-        **measure(student, setting.exam()), "cpu_seconds": seconds, "options": json.dumps(options),
+        DESIGN: setting.digest, **measure(student, setting.exam()), "cpu_seconds": seconds,
+        "options": json.dumps(options),
     })  # fmt: skip
 
 
@@ -445,14 +456,7 @@ def run_final(experiment: str, setting: Setting, method: str, seed: int, folder:
 
 
 def missing(experiment: Experiment, setting: Setting, methods: Sequence[str], seeds: int, folder: Path) -> list[tuple]:
-    """List what is to be done in a setting, in order: trials, then seeds of all methods in turn.
-
-    Raises
-    ------
-    ValueError
-        If rows of the setting were made with other settings than those that its trials choose.
-    """
-    check_rows(experiment.name, setting, methods, folder)
+    """List what is to be done in a setting, in order: trials, then seeds of all methods in turn."""
     tried, done = trials_of(experiment.name, folder).done(), results_of(experiment.name, folder).done()
     tuned = dict.fromkeys(METHODS[method].settings_of or method for method in methods)
     trials = [
@@ -470,17 +474,29 @@ def missing(experiment: Experiment, setting: Setting, methods: Sequence[str], se
     return trials + finals
 
 
-def check_rows(experiment: str, setting: Setting, methods: Sequence[str], folder: Path) -> None:
-    """Refuse final rows whose settings are not the chosen ones, so that no table mixes the two."""
-    rows = results_of(experiment, folder).rows()
-    rows = rows[rows["setting"] == setting.name]
-    for method in methods:
-        stored = set(rows.loc[rows["method"] == method, "options"])
-        expected = chosen(experiment, setting, method, folder) if stored else None
-        if expected is not None and stored != {json.dumps(expected)}:
+def check_rows(experiment: str, setting: Setting, folder: Path) -> None:
+    """Refuse rows of another design, and final rows whose settings are not the chosen ones.
+
+    Raises
+    ------
+    ValueError
+        If there are such rows.
+    """
+    for table in (trials_of(experiment, folder), results_of(experiment, folder)):
+        rows = table.rows()
+        rows = rows[rows["setting"] == setting.name]
+        others = set(rows[DESIGN].astype(str)) - {setting.digest}
+        if others:
             raise ValueError(
-                f"rows of {method!r} in {setting.name!r} have the settings {sorted(stored)}, but the trials choose "
-                f"{expected}; delete these rows from {folder / (experiment + '.csv')} to make them again"
+                f"rows of {setting.name!r} in {table.path} have the design {sorted(others)}, but the code now has "
+                f"{setting.digest!r}, {dict(setting.design)}; delete these rows to make them again"
+            )
+    for method, stored in rows.groupby("method")["options"]:
+        expected = chosen(experiment, setting, str(method), folder)
+        if expected is not None and set(stored) != {json.dumps(expected)}:
+            raise ValueError(
+                f"rows of {method!r} in {setting.name!r} have the settings {sorted(set(stored))}, but the trials "
+                f"choose {expected}; delete these rows from {table.path} to make them again"
             )
 
 
@@ -501,6 +517,8 @@ def main(experiment: Experiment, words: Sequence[str] | None = None) -> None:
         methods = [name for name in setting.methods if not asked.only or name in asked.only]
         todo = missing(experiment, setting, methods, asked.seeds or setting.seeds, asked.out)
         for kind in (run_trial, run_final):
+            for one in experiment.settings:  # trials of one may have chosen the settings of another
+                check_rows(experiment.name, one, asked.out)
             _do(experiment.name, [one for one in todo if one[0] is kind], asked.jobs, asked.out)
 
 

@@ -151,11 +151,12 @@ def parts(experiment: Experiment, planned: Sequence[Contrast], folder: Path) -> 
 
 
 def _means(rows: pd.DataFrame, setting: Setting, prefix: str) -> dict[str, str]:
-    """Mean error of the first methods over the seeds that all of them have, and the number of these seeds."""
-    rows = rows[rows["method"].isin(setting.methods[:6])]
-    common = set.intersection(*(set(own["seed"]) for _, own in rows.groupby("method")))
-    table = summary(rows[rows["seed"].isin(common)])
+    """Mean error of the first methods over the seeds that all of them have, and of the others over their own."""
+    first = rows[rows["method"].isin(setting.methods[:6])]
+    common = set.intersection(*(set(own["seed"]) for _, own in first.groupby("method")))
+    table = summary(rows[~rows["method"].isin(setting.methods[:6]) | rows["seed"].isin(common)])
     means = {f"{prefix} {method}": f"{100 * mean:.1f} %" for method, mean in table["mean"].items()}
+    means |= {f"{prefix} seeds {method}": _n_seeds(n) for method, n in table["n"].items()}
     by_seed = rows.pivot(index="seed", columns="method", values="error")
     for method, errors_of in by_seed.items():
         means[f"{prefix} median {method}"] = f"{100 * errors_of.median():.1f} %"
@@ -164,7 +165,11 @@ def _means(rows: pd.DataFrame, setting: Setting, prefix: str) -> dict[str, str]:
             both = by_seed[[method, other]].dropna()
             n_lower = int((both[method] < both[other]).sum())
             means[f"{prefix} lower {method} / {other}"] = f"{n_lower} of {len(both)}"
-    return means | {f"{prefix} seeds": "1 seed" if len(common) == 1 else f"{len(common)} seeds"}
+    return means | {f"{prefix} seeds": _n_seeds(len(common))}
+
+
+def _n_seeds(n: int) -> str:
+    return "1 seed" if n == 1 else f"{n} seeds"
 
 
 def values(folder: Path) -> dict[str, str]:

@@ -157,6 +157,34 @@ def test_rows_made_with_other_settings_are_refused(experiment: Experiment, tmp_p
         main(experiment, words)
 
 
+def test_rows_of_another_design_are_refused(experiment: Experiment, tmp_path: Path) -> None:
+    words = ["--out", str(tmp_path), "--seeds", "1", "--only", "cross-entropy"]
+    main(experiment, words)
+    longer = replace(experiment, settings=[replace(experiment.settings[0], design={"steps": 7})])
+    with pytest.raises(ValueError, match=r"'one' in .*small_tuning.csv have the design .*'steps': 7"):
+        main(longer, words)
+    trials_of("small", tmp_path).path.unlink()
+    with pytest.raises(ValueError, match=r"'one' in .*small.csv have the design"):
+        main(longer, words)
+
+
+def test_settings_chosen_by_later_trials_refuse_the_rows_of_earlier_ones(
+    experiment: Experiment, tmp_path: Path
+) -> None:
+    table, trials = results_of("small", tmp_path), trials_of("small", tmp_path)
+    named = {
+        "experiment": "small",
+        "setting": "one",
+        "method": "cross-entropy",
+        "design": experiment.settings[0].digest,
+    }
+    table.add({**named, "seed": 1, "options": '{"lr": 9.0, "weight_decay": 9.0}'})
+    with pytest.raises(ValueError, match="but the trials"):
+        main(experiment, ["--out", str(tmp_path), "--seeds", "1", "--only", "cross-entropy"])
+    assert len(trials.rows()) == 2
+    assert len(table.rows()) == 1
+
+
 def test_a_method_whose_trials_all_failed_has_no_settings(experiment: Experiment, tmp_path: Path) -> None:
     trials = trials_of("small", tmp_path)
     for number in range(2):

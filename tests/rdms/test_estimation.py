@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from rsatoolbox.data import Dataset, TemporalDataset
@@ -10,9 +12,11 @@ from rsatoolbox.rdm import calc_rdm as rsatoolbox_rdm, calc_rdm_movie
 
 from brainrdl import BrainrdlError, calc_rdm
 from brainrdl._core import progress
+from brainrdl._core.constants import NOISE
 from brainrdl.dissimilarity.measures import Crossnobis, Poisson, PoissonCV, poisson
+from brainrdl.rdms import condition_pairs
 from brainrdl.rdms.by_name import select
-from brainrdl.rdms.estimation import NOISE, noise_precision
+from brainrdl.rdms.noise import noise_precision
 
 NAMES = ["house", "face", "cat", "shoe", "chair"]
 N_RUNS, N_CHANNELS = 4, 7
@@ -480,6 +484,25 @@ def test_windows_that_keep_their_samples_refuse() -> None:
     data.channel_descriptors["residuals"] = np.zeros((4, 30))
     with pytest.raises(BrainrdlError, match="cannot use the residuals"):
         calc_rdm(data, windows=[(0.02, 0.04)], window_as="samples", noise="diag")
+
+
+@pytest.mark.parametrize(
+    ("measure", "noise"), [("correlation", None), ("euclidean", "diag"), ("mahalanobis", np.eye(4)), ("cosine", None)]
+)
+def test_the_pairs_of_a_large_dataset_show_progress_and_are_those_of_a_small_one(
+    measure: str, noise: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = np.random.default_rng(0).normal(size=(60, 4))
+    data = Dataset(rows, obs_descriptors={"stimulus": [f"s{k}" for k in range(30)] * 2})
+    whole = calc_rdm(data, measure, noise=noise)
+    monkeypatch.setattr(progress, "_AFTER", -1.0)
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(condition_pairs, "_MANY", 30)
+    in_blocks = calc_rdm(data, measure, noise=noise)
+    assert "pairs of conditions: 435 of 435" in capsys.readouterr().err
+    np.testing.assert_allclose(in_blocks.dissimilarities, whole.dissimilarities, atol=1e-12)
+    calc_rdm(data, measure, noise=noise, progress=False)
+    assert capsys.readouterr().err == ""
 
 
 def test_rdms_of_many_datasets_show_progress_on_stderr(

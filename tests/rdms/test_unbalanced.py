@@ -16,7 +16,7 @@ from scipy.stats import poisson as poisson_distribution
 from brainrdl import BrainrdlError, RDMTeacher, calc_rdm
 from brainrdl.dissimilarity.measures import Crossnobis
 from brainrdl.rdms.by_name import select
-from brainrdl.rdms.estimation import noise_precision
+from brainrdl.rdms.noise import noise_precision
 
 NAMES = list("abcde")
 N_RUNS, N_CHANNELS = 4, 6

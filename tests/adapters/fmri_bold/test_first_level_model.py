@@ -16,7 +16,7 @@ from scipy.stats import gamma
 
 from brainrdl import BrainrdlError, calc_rdm, read
 from brainrdl.rdms.by_name import select
-from brainrdl.rdms.estimation import noise_precision
+from brainrdl.rdms.noise import noise_precision
 from data_adapters.fmri_bold.first_level_model import Model, Run, fit_run, to_dataset
 
 T_R, N_VOLUMES = 2.0, 120
