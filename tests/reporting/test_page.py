@@ -398,7 +398,7 @@ def test_a_change_is_called_one_only_if_the_corrected_contrast_shows_it(
     ("difference", "p", "words"),
     [
         (-0.2, 0.01, "the network scored less, with a difference of −0.20"),
-        (0.2, 0.0001, "the network scored more, with a difference of 0.20 (95% interval 0.10 to 0.30, corrected p < 0"),
+        (0.2, 0.0001, "the network scored more, with a difference of 0.20 (95% interval 0.10 to 0.30, corrected p < ."),
         (0.05, 0.4, "these data do not show a difference from it: 0.05"),
     ],
 )
@@ -879,6 +879,11 @@ def test_a_new_comparator_appears_in_scores_figures_tables_and_methods(
 )
 def test_numbers_are_written_with_a_true_minus_and_no_minus_zero(value: float | None, text: str) -> None:
     assert wording.number(value) == text
+
+
+def test_p_values_in_long_tables_are_written_as_everywhere() -> None:
+    table = pd.DataFrame({"p": [0.0, 0.5], "score": [0.0, 0.5]})
+    assert tables.cells(table) == (["p", "score"], [["< .001", "0.000"], [".500", "0.500"]])
 
 
 @pytest.mark.parametrize(("words", "text"), [([], ""), (["a"], "a"), (["a", "b"], "a and b"), ("abc", "a, b and c")])
