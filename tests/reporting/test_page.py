@@ -956,10 +956,10 @@ def test_wide_figures_have_a_form_for_phones(page: Page) -> None:
 def test_held_out_pairs_are_drawn_fold_by_fold_and_read_in_the_drawn_order(evaluation: Evaluation) -> None:
     drawing = next(one for one in drawings.drawings_of(report_page._open(evaluation)) if one.name.startswith("rdms-"))
     assert drawing.hover is not None
-    assert [ax.get_title(loc="left") for ax in drawing.figure.axes[:2]] == ["fold 0", "fold 1"]
+    assert [text.get_text() for text in drawing.figure.axes[0].texts] == ["fold 0", "fold 1"]
     known = dict(zip(drawing.hover.matrices, plot_ranks(drawing.hover.matrices.values()), strict=True))
     for figure in (drawing.figure, drawing.narrow):
-        images = [ax.images[0].get_array() for ax in figure.axes if ax.images]
+        images = [image.get_array() for ax in figure.axes for image in ax.images]
         assert len(images) == len(drawing.hover.panels) == 6
         for panel, image, label in zip(
             drawing.hover.panels[:4], images, [*known][:1] * 2 + [*known][1:] * 2, strict=False
