@@ -43,7 +43,7 @@ def _remark(ax: object, table: pd.DataFrame) -> None:
     for name, text in REMARKS.items():
         ax.text(1.02, rows.index(name), text, va="center", fontsize=9.5)
     fitted = table.loc[table["student"] == "fitted"].iloc[0]
-    ax.annotate("7  95 % interval", (fitted["low"], rows.index("fitted")), (0.02, rows.index("fitted")), va="center",
+    ax.annotate("7  95% interval", (fitted["low"], rows.index("fitted")), (0.02, rows.index("fitted")), va="center",
                 fontsize=9.5, arrowprops={"arrowstyle": "-", "lw": 0.8})  # fmt: skip
     ax.text(
         ceiling, -0.75, f"2  noise ceiling {ceiling:.2f}".replace("0.", "."), ha="center", va="bottom", fontsize=9.5

@@ -57,7 +57,7 @@ def best_layers(
     -------
     pandas.DataFrame
         One row per network, target and comparator: the layer that was chosen most often, and how often; the score on
-        held-out stimuli and subjects with its 95 % interval, p and ceiling; numbers of folds with a score, stimuli and
+        held-out stimuli and subjects with its 95% interval, p and ceiling; numbers of folds with a score, stimuli and
         subjects. A fold has no score if the RDM of the chosen layer is constant among its stimuli.
 
     Examples

@@ -96,7 +96,7 @@ def rsa(
         Whether to compare the scores of a model with two targets; by default if there are at most 20 targets. Targets
         with other conditions or subjects are not compared with each other, with a warning if `between_targets` is True.
     intervals : {"dyadic", "dual-bootstrap", "none"}
-        How 95 % intervals and p-values are computed, see `brainrdl.inference.intervals`: calibrated ones from the
+        How 95% intervals and p-values are computed, see `brainrdl.inference.intervals`: calibrated ones from the
         influence of stimuli, pairs and subjects; those of rsatoolbox's dual bootstrap, which are conservative, up to
         three times too wide; or none, for many models. The test against the noise ceiling (``p_ceiling``) and the best
         layers have the calibrated ones in both cases.

@@ -21,7 +21,9 @@ from brainrdl._core.files import (
 )
 from brainrdl._core.locks import locked
 from brainrdl.analysis.toolbox_results import result_of
-from brainrdl.reporting.rsa_page import RSA_FACTS, TABLES, read_table, write_figures, write_rsa_page
+from brainrdl.reporting.rsa_figures import write_figures
+from brainrdl.reporting.rsa_page import write_rsa_page
+from brainrdl.reporting.rsa_source import RSA_FACTS, TABLES, read_table
 from brainrdl.runs.provenance import describe, gather_provenance
 
 if TYPE_CHECKING:
@@ -38,14 +40,14 @@ class RSAResult:
     Attributes
     ----------
     summary : pandas.DataFrame
-        One row per model x layer x target x comparator x against ("subjects" or "mean"): score, 95 % interval (low,
+        One row per model x layer x target x comparator x against ("subjects" or "mean"): score, 95% interval (low,
         high), p (of a true score of 0) and p_corrected (over all rows with the same comparator and reference),
         p_ceiling (of a model that predicts a subject as well as the mean of the other subjects does, the lower bound of
         the noise ceiling, see `brainrdl.inference.ceiling_test`; NaN for fewer than 3 subjects), ceiling (the score
         that a perfect model is expected to reach), ceiling_lower and ceiling_upper (bounds of the noise ceiling), share
         of the ceiling (NaN if it is near 0), n_stimuli, n_subjects.
     contrasts : pandas.DataFrame
-        Differences between scores with their 95 % interval and p. Family "models": two models (model, layer; other,
+        Differences between scores with their 95% interval and p. Family "models": two models (model, layer; other,
         other_layer) with the same target; family "targets": the same model with two targets (target; other_target).
         p_corrected is for the contrasts of the same family, comparator and reference.
     best_layers : pandas.DataFrame

@@ -622,10 +622,6 @@ def _ceiling(row: Mapping[Any, Any]) -> str:
     return f"expected of a perfect model: {row['ceiling']:.3f}{bounds}"
 
 
-def _p_value(p: float) -> str:
-    return "" if p != p else "< 0.001" if p < 0.001 else f"{p:.3f}"
-
-
 def _interval(low: float, high: float) -> str:
     return "" if low != low else f"{low:.2f} to {high:.2f}"
 
@@ -651,9 +647,9 @@ _COLUMNS = (
     _Column("student", lambda row: row["student"]),
     _Column("layer", lambda row: row["layer"], _has_layers),
     _Column("score", lambda row: row["score"]),
-    _Column("95 % interval", lambda row: _interval(row["low"], row["high"])),
+    _Column("95% interval", lambda row: _interval(row["low"], row["high"])),
     _Column("gain", lambda row: row["gain"], _has_gain),
-    _Column("95 % interval of gain", lambda row: _interval(row["gain_low"], row["gain_high"]), _has_gain),
+    _Column("95% interval of gain", lambda row: _interval(row["gain_low"], row["gain_high"]), _has_gain),
 )
 
 
@@ -664,8 +660,8 @@ _CONTRAST_COLUMNS = (
     _Column("minus", lambda row: row["other"]),
     _Column("its layer", lambda row: row["other_layer"], _has_layers),
     _Column("difference", lambda row: row["difference"]),
-    _Column("95 % interval", lambda row: _interval(row["low"], row["high"])),
-    _Column("corrected p", lambda row: _p_value(row["p_corrected"])),
+    _Column("95% interval", lambda row: _interval(row["low"], row["high"])),
+    _Column("corrected p", lambda row: row["p_corrected"]),
 )
 
 

@@ -13,6 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from brainrdl._core.errors import refuse
+from brainrdl._core.p_values import is_p, p_value
 from brainrdl.cli.completion import comparators, complete
 from brainrdl.cli.spelling import READER
 
@@ -138,15 +139,17 @@ def print_table(table: pd.DataFrame) -> None:
     for column in table.columns:
         shown.add_column(escape(str(column)), overflow="fold")
     for row in table.itertuples(index=False):
-        shown.add_row(*[escape(_cell(value)) for value in row])
+        shown.add_row(*[escape(_cell(*cell)) for cell in zip(table.columns, row, strict=True)])
     printer = console if console.is_terminal else Console(file=console.file, width=_WIDEST)
     printer.print(shown)
 
 
-def _cell(value: object) -> str:
-    if isinstance(value, float):
-        return "" if value != value else f"{value:.3f}"
-    return str(value)
+def _cell(column: object, value: object) -> str:
+    if not isinstance(value, float):
+        return str(value)
+    if is_p(column):
+        return p_value(value, missing="")
+    return "" if value != value else f"{value:.3f}"
 
 
 def check_new(paths: Iterable[Path], overwrite: bool) -> None:

@@ -64,7 +64,7 @@ class Evaluation:
         One row per student x layer x target x comparator x against ("mean" or "subjects") x subject x seed x fold:
         score, ceiling_lower, ceiling_upper, n_conditions, n_pairs.
     summary : pandas.DataFrame
-        One row per student x layer x target x comparator x against: score, 95 % interval (low, high), ceiling (the
+        One row per student x layer x target x comparator x against: score, 95% interval (low, high), ceiling (the
         score that a perfect model is expected to reach), bounds of the noise ceiling (ceiling_lower, ceiling_upper),
         share of the ceiling (NaN if it is near 0), gain over the unfitted student (column base) with its interval.
     contrasts : pandas.DataFrame
@@ -210,7 +210,7 @@ def evaluate(
     models : mapping of name to RDMs, optional
         Model RDMs to score on the same pairs, one RDM each.
     intervals : {"dyadic", "dual-bootstrap", "none"}
-        How 95 % intervals and p-values are computed; see `brainrdl.inference.intervals`.
+        How 95% intervals and p-values are computed; see `brainrdl.inference.intervals`.
     n_bootstrap : int, optional
         Number of resamples of stimuli and subjects for the dual bootstrap, at least 2; by default 1000. Other intervals
         need none, and refuse a number.

@@ -135,7 +135,7 @@ class EvaluationOptions(TypedDict, total=False):
         Intervals,
         Option(
             "dyadic",
-            "How 95 % intervals and p-values over stimuli and subjects are computed: from the influence of stimuli, "
+            "How 95% intervals and p-values over stimuli and subjects are computed: from the influence of stimuli, "
             "pairs and subjects (dyadic); by rsatoolbox's dual bootstrap, which is conservative, up to three times too "
             "wide (dual-bootstrap); or not at all (none).",
             fixed=False,

@@ -42,7 +42,7 @@ Places = Sequence[int] | Int[np.ndarray, " n"]
 
 
 class Estimates(NamedTuple):
-    """Scores or differences, with 95 % intervals and p-values (of the hypothesis that the true value is 0).
+    """Scores or differences, with 95% intervals and p-values (of the hypothesis that the true value is 0).
 
     Examples
     --------

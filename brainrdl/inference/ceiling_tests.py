@@ -31,7 +31,7 @@ class CeilingTest(NamedTuple):
     value : float
         Mean score with single subjects, minus the lower bound; negative if the model is below.
     low, high : float
-        Limits of the 95 % interval over stimuli and subjects.
+        Limits of the 95% interval over stimuli and subjects.
     p : float
         Two-sided p-value of no difference.
 

@@ -30,7 +30,7 @@ def contrasts_of(lines: Iterable[Line]) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        Columns student, other, layer (of the student), target, comparator, against; difference, its 95 % interval (low,
+        Columns student, other, layer (of the student), target, comparator, against; difference, its 95% interval (low,
         high) and p, from the folds that both were scored in, NaN if there are none; p_corrected by Holm's method for
         the number of contrasts with the same comparator and reference (`against`) in this table, over all students,
         layers and targets; and role, other_role, other_layer.

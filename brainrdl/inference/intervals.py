@@ -1,4 +1,4 @@
-"""95 % intervals and p-values of scores and of differences between scores, over stimuli and subjects.
+"""95% intervals and p-values of scores and of differences between scores, over stimuli and subjects.
 
 Two kinds: `Dyadic`, from the influence of stimuli, pairs and subjects, is calibrated (docs/validity.md); `Replicates`,
 rsatoolbox's dual bootstrap, is too wide, and is there for comparison. Both are averaged over folds and seeds, which
@@ -24,7 +24,7 @@ _ROUNDING = 1e-9  # smaller errors and differences of scores are rounding
 
 
 class Interval(NamedTuple):
-    """Limits of a 95 % interval, and the p-value of the hypothesis that the true value is 0.
+    """Limits of a 95% interval, and the p-value of the hypothesis that the true value is 0.
 
     Examples
     --------
@@ -52,7 +52,7 @@ class Estimate(Protocol):
         """Return the difference between two estimates of the same kind, from the same stimuli and subjects."""
 
     def interval(self) -> Interval:
-        """Return the 95 % interval and the p-value."""
+        """Return the 95% interval and the p-value."""
 
 
 def t_interval(value: float, variance: float, freedom: float) -> Interval:
@@ -166,7 +166,7 @@ class Dyadic:
         return stimuli, subjects, shrunken * float(dyadic(pairs, conditions).sum())
 
     def interval(self) -> Interval:
-        """Return the 95 % interval and the p-value."""
+        """Return the 95% interval and the p-value."""
         stimuli, subjects, both = self.variances()
         beyond = max(subjects - both, 0.0)
         variance, n = stimuli + beyond, len(self.values_without)
@@ -212,7 +212,7 @@ class Replicates:
         return Replicates(self.value - other.value, self.draws - other.draws, self.n_subjects, self.n_stimuli)
 
     def interval(self) -> Interval:
-        """Return the 95 % interval and the p-value; NaN with fewer than 2 replicates of a kind that are not NaN."""
+        """Return the 95% interval and the p-value; NaN with fewer than 2 replicates of a kind that are not NaN."""
         kinds = self.draws.reshape(3, -1).numpy()
         variance = float(dual_bootstrap_variances(kinds, self.n_subjects, self.n_stimuli))
         return t_interval(self.value, variance, bootstrap_freedom(self.n_subjects, self.n_stimuli))

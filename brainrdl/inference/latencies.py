@@ -20,7 +20,7 @@ Kind = Literal["peak", "onset"]
 
 
 class Latency(NamedTuple):
-    """A latency, or a difference between latencies, with its 95 % interval over subjects.
+    """A latency, or a difference between latencies, with its 95% interval over subjects.
 
     Attributes
     ----------
@@ -29,7 +29,7 @@ class Latency(NamedTuple):
     error : float
         Jackknife standard error.
     low, high : float
-        Limits of the 95 % interval, with n_subjects - 1 degrees of freedom.
+        Limits of the 95% interval, with n_subjects - 1 degrees of freedom.
     p : float
         p-value of the hypothesis that a difference is 0; NaN for a single latency.
 

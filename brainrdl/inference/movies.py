@@ -64,7 +64,7 @@ class TimeCourses:
     estimates : list of lists of Dyadic
         For each model and time, the mean score with what its interval needs; scores only without intervals.
     summary : pandas.DataFrame
-        One row per model and time: mean score over subjects, its 95 % interval over stimuli and subjects (low, high)
+        One row per model and time: mean score over subjects, its 95% interval over stimuli and subjects (low, high)
         and p against 0; the score that a perfect model is expected to reach (ceiling), and the lower and upper bounds
         of the noise ceiling (ceiling_low, ceiling_high); n_subjects. p is not corrected for the number of times; see
         `clusters`.
@@ -104,7 +104,7 @@ class TimeCourses:
         return np.asarray(self.scores[self.models.index(check_option(model, self.models, "model"))])
 
     def difference(self, model: str, other: str) -> pd.DataFrame:
-        """Return the difference between two models at each time, with its 95 % interval over stimuli and subjects.
+        """Return the difference between two models at each time, with its 95% interval over stimuli and subjects.
 
         Raises
         ------

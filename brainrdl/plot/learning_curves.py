@@ -24,7 +24,7 @@ def learning_curve(
     Parameters
     ----------
     table : DataFrame
-        One row per point: columns `x`, `by`, score, low and high (95 % interval of the score; NaN is not drawn) and, if
+        One row per point: columns `x`, `by`, score, low and high (95% interval of the score; NaN is not drawn) and, if
         known, ceiling: the score that a perfect model is expected to reach, drawn if it is the same for all points.
     x : str
         Column with the number of stimuli or subjects.

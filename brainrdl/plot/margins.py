@@ -14,7 +14,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.collections import LineCollection
 from matplotlib.patches import Patch, Rectangle
-from matplotlib.transforms import ScaledTranslation
+from matplotlib.transforms import Affine2D, ScaledTranslation
 
 from brainrdl._core.errors import arg, check_option, refuse
 from brainrdl.plot.arrangement import Layout, Run
@@ -39,6 +39,8 @@ LINE, LETTER, _MARGIN = 8.7, 4.3, 34.0
 _SMALLEST, _DEEPEST, _MOST_LANES = 8.0, 0.3, 5  # side of a thumbnail in points, and its share of the image's side
 
 _BAR = 4.0  # width of a bar in points
+
+_BETWEEN = 8.0  # points between two blocks
 
 
 @dataclass(frozen=True)
@@ -90,17 +92,64 @@ def label_conditions(ax: Axes, margins: Margins) -> None:
         explain_below(ax, _handles(margins.layout))
 
 
-def mark_conditions(ax: Axes, margins: Margins, *, rows: bool, columns: bool) -> bool:
-    """Draw bars and pictures beside a part of the conditions; say whether a legend must explain the bars.
+@dataclass(frozen=True)
+class Blocks:
+    """Matrices of parts of the conditions in one axes, next to or below each other; `corners` are (left, top).
 
-    The corner panel says which pictures are left out.
+    One axes for all of them is drawn in a fraction of the time of one axes for each.
     """
-    for axis, needed in ((ax.yaxis, rows), (ax.xaxis, columns)):
-        axis.set_visible(needed)  # to move, measure and draw empty ones takes most of the time of a figure of folds
-    explained = _label(ax, margins, rows=True, columns=True)
-    notes = [line for line in ax.get_xlabel().splitlines() if line.startswith("every")]
-    ax.set_xlabel(notes[0] if notes and rows and columns else "")
-    return explained
+
+    parts: Sequence[Margins]
+    marks: Sequence[_Marks]
+    corners: Sequence[tuple[float, float]]
+
+    @classmethod
+    def of(cls, margins: Margins, figure: Figure | SubFigure, n_rows: int, *, upright: bool) -> Blocks:
+        """Arrange the blocks of a layout; `n_rows` matrices of each share the figure."""
+        blocks, scale = margins.layout.blocks, 72 / figure.dpi
+        grid = (n_rows, len(blocks)) if upright else (len(blocks), n_rows)
+        space = _Space(figure.bbox.width * scale, figure.bbox.height * scale, *grid)
+        parts = [margins.part(start, stop) for _, start, stop in blocks]
+        marks = [_Marks.of(part, space) for part in parts]
+        largest = max(len(part.layout.names) for part in parts)
+        gap = largest * (max(mark.outside for mark in marks) + _BETWEEN / space.side(0, 0))
+        starts = [start + k * gap for k, (_, start, _) in enumerate(blocks)]
+        return cls(parts, marks, [(0.0, start) if upright else (start, 0.0) for start in starts])
+
+    @property
+    def sizes(self) -> list[int]:
+        return [len(part.layout.names) for part in self.parts]
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        """Width and height of all, in conditions."""
+        (left, top), largest = self.corners[-1], max(self.sizes)
+        return max(left + self.sizes[-1], largest), max(top + self.sizes[-1], largest)
+
+    @property
+    def outside(self) -> float:
+        """Depth of the marks, in conditions."""
+        return max(n * mark.outside for n, mark in zip(self.sizes, self.marks, strict=True))
+
+    def mark(self, ax: Axes) -> None:
+        """Draw the bars and pictures of all blocks, and make room for what is written beyond them."""
+        for part, mark, (left, top) in zip(self.parts, self.marks, self.corners, strict=True):
+            mark.draw(_Place(ax, len(part.layout.names), left, top), part, [True, False])
+        width, height = self.ends
+        ax.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
+        if self.outside:
+            for edge, at in (("left", -0.5 - self.outside), ("bottom", height - 0.5 + self.outside)):
+                ax.spines[edge].set(visible=True, position=("data", at), color="none")
+
+    @property
+    def has_legend(self) -> bool:
+        return any(mark.has_bars for mark in self.marks)
+
+    @property
+    def notes(self) -> list[str]:
+        """Say which pictures are left out."""
+        first = self.marks[0].shelf
+        return first.notes() if first else []
 
 
 def explain_below(ax: Axes, handles: Sequence[Artist]) -> None:
@@ -133,27 +182,69 @@ def settle(figure: Figure | SubFigure) -> None:
 
 def _label(ax: Axes, margins: Margins, *, rows: bool, columns: bool) -> bool:
     """Label the rows, the columns or both, and say whether a legend must explain the colours."""
-    layout, n = margins.layout, len(margins.layout.names)
-    space = _Space.of(ax)
-    shelf = _Shelf.of(n, space) if margins.pictures else None
+    layout, space = margins.layout, _Space.of(ax)
+    shelf = _Shelf.of(len(layout.names), space) if margins.pictures else None
     text = _Text.of(margins, replace(space, depth=shelf.depth if shelf else 0.0))
-    has_bars = bool(layout.groups) and (len(layout.colours) <= len(GROUP_COLOURS) or text.of_groups)
-    at = 0.9 * _BAR / space.side(0, 0)
-    outside = 1.8 * at if has_bars else 0.0
-    if has_bars:
-        _bars(ax, layout, at)
-        look: dict[str, Any] = {"fill": False, "edgecolor": "none", "clip_on": False, "transform": ax.transAxes}
-        ax.add_patch(Rectangle((-outside, -outside), outside, outside, **look))  # the layout does not measure the bars
-    _separate(ax, layout.blocks if text.runs or has_bars or layout.folds else [])
-    if shelf:
-        start, outside = outside, max(outside, shelf.side / 2)
-        for on_left in [True] * rows + [False] * columns:
-            _hang(ax, margins.pictures, shelf, start, outside, on_left=on_left)
-        outside += shelf.depth
-    _write(ax, text, outside, rows=rows, columns=columns and (not text.of_groups or not has_bars))
+    marks = _Marks.of(margins, space, named=text.of_groups)
+    _separate(ax, layout.blocks if text.runs or marks.has_bars or layout.folds else [])
+    marks.draw(_Place(ax, len(layout.names)), margins, [True] * rows + [False] * columns)
+    _write(ax, text, marks.outside, rows=rows, columns=columns and (not text.of_groups or not marks.has_bars))
     if columns:
-        ax.set_xlabel("\n".join(text.notes(layout, has_bars) + ([] if not (shelf and rows) else shelf.notes())))
-    return has_bars and not text.of_groups
+        ax.set_xlabel("\n".join(text.notes(layout, marks.has_bars) + ([] if not (shelf and rows) else shelf.notes())))
+    return marks.has_bars and not text.of_groups
+
+
+@dataclass(frozen=True)
+class _Place:
+    """A matrix of `n` conditions in an axes; its first cell is at (left, top) in data coordinates."""
+
+    ax: Axes
+    n: int
+    left: float = 0.0
+    top: float = 0.0
+
+    def scaled(self, x: bool, y: bool) -> Transform:
+        """Transform positions of conditions, or shares of the side (x from the left, y from the bottom)."""
+        across = (self.n, self.left - 0.5) if x else (1, self.left)
+        down = (-self.n, self.top + self.n - 0.5) if y else (1, self.top)
+        return Affine2D().scale(across[0], down[0]).translate(across[1], down[1]) + self.ax.transData
+
+
+@dataclass(frozen=True)
+class _Marks:
+    """Bars and pictures beside a matrix; `at` is the middle of the bars, as a fraction of the matrix's side."""
+
+    has_bars: bool
+    at: float
+    shelf: _Shelf | None
+
+    @classmethod
+    def of(cls, margins: Margins, space: _Space, *, named: bool = False) -> _Marks:
+        """Draw bars if each category has its own colour, or its name."""
+        layout = margins.layout
+        has_bars = bool(layout.groups) and (len(layout.colours) <= len(GROUP_COLOURS) or named)
+        shelf = _Shelf.of(len(layout.names), space) if margins.pictures else None
+        return cls(has_bars, 0.9 * _BAR / space.side(0, 0), shelf)
+
+    @property
+    def of_bars(self) -> float:
+        return 1.8 * self.at if self.has_bars else 0.0
+
+    @property
+    def outside(self) -> float:
+        """Depth of all marks."""
+        return max(self.of_bars, self.shelf.side / 2) + self.shelf.depth if self.shelf else self.of_bars
+
+    def draw(self, place: _Place, margins: Margins, on_left: Sequence[bool]) -> None:
+        if self.has_bars:
+            _bars(place, margins.layout, self.at)
+            look: dict[str, Any] = {"fill": False, "edgecolor": "none", "clip_on": False}
+            corner, depth = (-self.of_bars, -self.of_bars), self.of_bars
+            box = Rectangle(corner, depth, depth, transform=place.scaled(True, True), **look)
+            place.ax.add_artist(box)  # the layout does not measure the bars
+        if self.shelf:
+            for left in on_left:
+                _hang(place, margins.pictures, self.shelf, self.of_bars, on_left=left)
 
 
 def _nth(number: int) -> str:
@@ -248,15 +339,17 @@ class _Shelf:
         return [f"every {_nth(self.step)} image"] if self.step > 1 else []
 
 
-def _hang(ax: Axes, pictures: Sequence[Picture], shelf: _Shelf, start: float, outside: float, *, on_left: bool) -> None:
+def _hang(place: _Place, pictures: Sequence[Picture], shelf: _Shelf, start: float, *, on_left: bool) -> None:
     """Draw thumbnails to the left of the image or below it; a line connects each one with its condition."""
-    n = len(pictures)
+    n, outside = len(pictures), max(start, shelf.side / 2)
     box = (
         (-outside - shelf.depth, 0, outside + shelf.depth, 1)
         if on_left
         else (0, -outside - shelf.depth, 1, outside + shelf.depth)
     )
-    margin = ax.inset_axes(box, label="images of rows" if on_left else "images of columns")
+    margin = place.ax.inset_axes(
+        box, transform=place.scaled(True, True), label="images of rows" if on_left else "images of columns"
+    )
     margin.set_axis_off()
     unit = shelf.side
     for k, i in enumerate(range(0, n, shelf.step)):
@@ -278,7 +371,7 @@ def _hang(ax: Axes, pictures: Sequence[Picture], shelf: _Shelf, start: float, ou
     margin.set(xlim=(box[0], box[0] + box[2]), ylim=(box[1], box[1] + box[3]))
 
 
-def _bars(ax: Axes, layout: Layout, at: float) -> None:
+def _bars(place: _Place, layout: Layout, at: float) -> None:
     """Draw a coloured bar to the left of and below each run of conditions of one category."""
     gap = min(0.25, 0.006 * len(layout.names)) if layout.blocks else 0.0
     ends = [(start - 0.5 + gap, stop - 0.5 - gap) for _, start, stop in layout.runs]
@@ -288,8 +381,10 @@ def _bars(ax: Axes, layout: Layout, at: float) -> None:
         "clip_on": False,
         "capstyle": "butt",
     }
-    _lines(ax, [[(-at, a), (-at, b)] for a, b in ends], ax.get_yaxis_transform(), label="bars of rows", **look)
-    _lines(ax, [[(a, -at), (b, -at)] for a, b in ends], ax.get_xaxis_transform(), label="bars of columns", **look)
+    _lines(place.ax, [[(-at, a), (-at, b)] for a, b in ends], place.scaled(True, False), label="bars of rows", **look)
+    _lines(
+        place.ax, [[(a, -at), (b, -at)] for a, b in ends], place.scaled(False, True), label="bars of columns", **look
+    )
 
 
 def _separate(ax: Axes, blocks: Sequence[Run]) -> None:
@@ -314,9 +409,10 @@ def _write(ax: Axes, text: _Text, outside: float, *, rows: bool, columns: bool) 
     if not text.runs:
         return
     ticks = [(start + stop - 1) / 2 for _, start, stop in text.runs]
-    words, nothing = list(text.words), [""] * len(ticks)
-    name_columns(ax, ticks, words if columns else nothing, upright=text.upright)
-    ax.set_yticks(ticks, words if rows else nothing, family=mpl.rcParams["font.family"])
+    if columns:
+        name_columns(ax, ticks, text.words, upright=text.upright)
+    if rows:
+        ax.set_yticks(ticks, list(text.words), family=mpl.rcParams["font.family"])
     ax.tick_params(length=0, pad=2)
 
 

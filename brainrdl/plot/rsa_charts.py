@@ -137,7 +137,7 @@ def model_bars(
     kind: Kind = "bars",
     differences: Differences = "auto",
 ) -> Axes:
-    """Draw the scores of models with one target, their 95 % intervals, the noise ceiling, and which models differ.
+    """Draw the scores of models with one target, their 95% intervals, the noise ceiling, and which models differ.
 
     Parameters
     ----------

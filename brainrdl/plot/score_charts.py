@@ -75,7 +75,7 @@ def scores(
     target: str | None = None,
     legend: bool = True,
 ) -> Axes:
-    """Draw the score of each student with its 95 % interval, and the ceiling that belongs to that score.
+    """Draw the score of each student with its 95% interval, and the ceiling that belongs to that score.
 
     Scores against single subjects are shown with the leave-one-subject-out noise ceiling (a band), scores against the
     mean RDM with the ceiling for the mean RDM (a line). The two kinds of score are never drawn on the same axes.

@@ -13,7 +13,7 @@ from brainrdl._core.errors import arg, check_option, quote, refuse
 from brainrdl.dissimilarity.measures import label_of
 from brainrdl.plot.arrangement import Layout, layout_of, limits_of, ranks
 from brainrdl.plot.images import RANK
-from brainrdl.plot.margins import Margins, explain_panels, label_panels, margins_of, mark_conditions, settle
+from brainrdl.plot.margins import Blocks, Margins, explain_panels, label_panels, margins_of, settle
 from brainrdl.plot.style import (
     BLUE,
     DIVERGING,
@@ -223,7 +223,7 @@ def rdm_folds(
     Returns
     -------
     Figure
-        With image axes of the student in each fold, then of the teacher, then of student - teacher.
+        With three image axes (student, teacher, student - teacher), each of which has one image per fold.
 
     Raises
     ------
@@ -240,8 +240,8 @@ def rdm_folds(
     >>> from matplotlib.figure import Figure
     >>> teacher = from_array(np.array([0.1, 0.9, 0.8, 0.7, 0.6, 0.5]), list("abcd"))
     >>> figure = plot.rdm_folds(teacher, teacher, {"a": 0, "b": 1, "c": 0, "d": 1}, figure=Figure())
-    >>> [ax.get_title(loc="left") for ax in figure.axes[:2]], figure.axes[0].images[0].get_array().shape
-    (['fold 0', 'fold 1'], (2, 2))
+    >>> [text.get_text() for text in figure.axes[0].texts], [image.get_array().shape for image in figure.axes[0].images]
+    (['fold 0', 'fold 1'], [(2, 2), (2, 2)])
     """
     check_option(scale, ("rank", "raw"), "scale")
     check_option(rows, ("rdms", "folds"), "rows")
@@ -280,42 +280,44 @@ def _draw_folds(
     upright: bool,
 ) -> None:
     squares = [*squares, squares[0] - squares[1]]
-    blocks, extent = margins.layout.blocks, extent_of(squares[2])
+    folds, extent = margins.layout.blocks, extent_of(squares[2])
     looks = [("viridis", *limits), ("viridis", *limits), (DIVERGING, -extent, extent)]
-    axes = _panels_of_folds(figure, len(blocks), upright)
-    heads, sides = list(axes[0]), [of_rdm[0] for of_rdm in axes]
-    corner = axes[2][0]
+    axes = list(figure.subplots(*((1, 3) if upright else (3, 1))))
+    blocks = Blocks.of(margins, figure, 3, upright=upright)
+    for ax, square, look, title in zip(axes, squares, looks, [*titles, "difference"], strict=True):
+        for (_, start, stop), corner in zip(folds, blocks.corners, strict=True):
+            draw_image(ax, square[start:stop, start:stop], *look, corner=corner)
+        blocks.mark(ax)
+        if upright:
+            set_title(ax, title, PANEL_TITLE)
+        else:
+            ax.set_ylabel("\n".join(shown([title])))
+    for word, (left, top), n in zip(shown([label for label, *_ in folds]), blocks.corners, blocks.sizes, strict=True):
+        _name_fold(axes[0], word, *((-0.5 - blocks.outside, top + n / 2) if upright else (left - 0.5, -0.5)), upright)
+    axes[1 if upright else 2].set_xlabel("".join(blocks.notes))
+    share = max(blocks.sizes) / blocks.ends[upright]
     if upright:
-        heads, sides, corner = sides, heads, axes[0][-1]
-    for of_rdm, square, look in zip(axes, squares, looks, strict=True):
-        for ax, (_, start, stop) in zip(of_rdm, blocks, strict=True):
-            draw_image(ax, square[start:stop, start:stop], *look)
-            explained = mark_conditions(ax, margins.part(start, stop), rows=ax in sides, columns=ax is corner)
-    words = [label for label, *_ in blocks], [*titles, "difference"]
-    for ax, title in zip(heads, words[upright], strict=True):
-        set_title(ax, title, PANEL_TITLE)
-    for ax, side in zip(sides, words[not upright], strict=True):
-        ax.set_ylabel("\n".join(shown([side])))
-    if upright:
-        for ax, short in ((axes[0][-1], "rank"), (axes[2][-1], "difference")):
+        below = share * (0.22 + blocks.marks[-1].outside)
+        for ax, short in ((axes[0], "rank"), (axes[2], "difference")):
             ends: dict[str, Any] = {"ticks": ax.images[0].get_clim(), "format": "%.2g"}
-            draw_colorbar(ax, unit.replace(RANK, short), box=(0, -0.3, 1, 0.07), orientation="horizontal", **ends)
+            box = (0, -below, 1, 0.07 * share)
+            draw_colorbar(ax, unit.replace(RANK, short), box=box, orientation="horizontal", **ends)
     else:
-        draw_colorbar(axes[1][-1], unit.replace(RANK, "rank of\ndissimilarity"))
-        draw_colorbar(axes[2][-1], unit.replace(RANK, "difference\nof ranks"))
-    if explained:
+        beside = (1 + 0.035 * share, 0, 0.045 * share, 1)
+        draw_colorbar(axes[1], unit.replace(RANK, "rank of\ndissimilarity"), box=beside)
+        draw_colorbar(axes[2], unit.replace(RANK, "difference\nof ranks"), box=beside)
+    if blocks.has_legend:
         explain_panels(figure, margins)
     if margins.pictures:
         settle(figure)
 
 
-def _panels_of_folds(figure: Figure, n_folds: int, upright: bool) -> list[list[Axes]]:
-    """Make axes for three RDMs of each fold, in the same order in both arrangements."""
-    grid = figure.add_gridspec(*((n_folds, 3) if upright else (3, n_folds)))
-    return [
-        [figure.add_subplot(grid[(fold, rdm) if upright else (rdm, fold)]) for fold in range(n_folds)]
-        for rdm in range(3)
-    ]
+def _name_fold(ax: Axes, word: str, x: float, y: float, upright: bool) -> None:
+    """Write the name of a fold above its matrix, or to the left of it."""
+    look: dict[str, Any] = {"rotation": 90, "ha": "right", "va": "center"} if upright else {"va": "bottom"}
+    size = mpl.rcParams["axes.labelsize" if upright else "axes.titlesize"]
+    away = (-4, 0) if upright else (0, 4)
+    ax.annotate(word, (x, y), away, textcoords="offset points", fontsize=size, annotation_clip=False, **look)
 
 
 def _measure_of_both(student: RDMs, teacher: RDMs) -> str:

@@ -132,13 +132,23 @@ def extent_of(values: Float[np.ndarray, "*shape"]) -> float:
     return float(np.nanmax(np.abs(values), initial=0.0)) or 1.0
 
 
-def draw_image(ax: Axes, square: Float[np.ndarray, "n n"], cmap: str, vmin: float | None, vmax: float | None) -> None:
+def draw_image(
+    ax: Axes,
+    values: Float[np.ndarray, "rows columns"],
+    cmap: str,
+    vmin: float | None,
+    vmax: float | None,
+    corner: tuple[float, float] = (0.0, 0.0),
+) -> None:
+    """Draw a matrix whose first cell is at this corner (left, top)."""
+    (left, top), (n_rows, n_columns) = corner, values.shape
     ax.imshow(
-        np.ma.masked_invalid(square),
+        np.ma.masked_invalid(values),
         cmap=mpl.colormaps[cmap].with_extremes(bad=MISSING),
         vmin=vmin,
         vmax=vmax,
         interpolation="nearest",
+        extent=(left - 0.5, left + n_columns - 0.5, top + n_rows - 0.5, top - 0.5),
     )
     ax.set(xticks=[], yticks=[])
     ax.spines[:].set_visible(False)

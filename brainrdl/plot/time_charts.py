@@ -174,7 +174,7 @@ def _explain_marks(ax: Axes, clusters: bool, onsets: bool, alpha: float) -> None
         ax.add_line(Line2D([], [], color=QUIET, linewidth=3, label=f"clusters with p < {alpha:g}"))
     if onsets:
         style: dict[str, Any] = {"linestyle": "none", "color": INK, "markerfacecolor": "white", "markersize": 5.5}
-        ax.add_line(Line2D([], [], marker="D", label="onset with 95 % interval", **style))
+        ax.add_line(Line2D([], [], marker="D", label="onset with 95% interval", **style))
 
 
 def _draw_clusters(

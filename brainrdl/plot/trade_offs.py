@@ -54,7 +54,7 @@ def pareto(
     ----------
     table : DataFrame
         One row per point, as made by `brainrdl.recipe.sweep`: columns `x` (accuracy, 0 to 1), `y` (score of the RDM
-        comparator, at most 1), `label` and, if known, low and high (95 % interval of the score), accuracy_sd (standard
+        comparator, at most 1), `label` and, if known, low and high (95% interval of the score), accuracy_sd (standard
         deviation over fits), ceiling_lower and ceiling_upper, comparator and against.
     label : str or sequence of str, optional
         Columns whose values are written next to the points, and whose names are written below the axes; by default the

@@ -64,7 +64,7 @@ def partition_variance(
     -------
     pandas.DataFrame
         One row per target x part: the names of the models that share it (joined by " & "), kind ("unique", "shared", or
-        "total" of all models), value (share of the variance) and 95 % interval over stimuli and subjects (low, high).
+        "total" of all models), value (share of the variance) and 95% interval over stimuli and subjects (low, high).
         The parts add up to the total.
 
     Raises

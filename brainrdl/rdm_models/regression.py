@@ -61,7 +61,7 @@ def regress(
         One row per target x against ("mean" RDM of the subjects, or mean over "subjects") x model x statistic. The
         statistics are ``"weight"`` (of z-scored RDMs), ``"semipartial"`` (correlation of the data with what the other
         models leave of this model; its square is the unique variance) and ``"partial"`` (the same with what they leave
-        of the data). Columns value, 95 % interval over stimuli and subjects (low, high), p, and p_corrected by Holm's
+        of the data). Columns value, 95% interval over stimuli and subjects (low, high), p, and p_corrected by Holm's
         method over the models and targets with the same statistic and reference.
 
     Raises

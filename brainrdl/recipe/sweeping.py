@@ -103,7 +103,7 @@ def sweep(
     DataFrame
         One row per point (and layer and target, if there are several): the values; accuracy and task_loss of the task's
         validation images at the chosen step, mean over folds and seeds, with standard deviations (accuracy_sd,
-        task_loss_sd) and their number (n_fits); score of the first comparator with its 95 % interval (low, high) and
+        task_loss_sd) and their number (n_fits); score of the first comparator with its 95% interval (low, high) and
         ceilings, as in `Evaluation.summary`; and the folder of the point. Accuracies are NaN without validation images.
 
     Raises
@@ -357,7 +357,7 @@ def readable(table: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
     >>> row = {"fit.lr": 1e-4, "layer": "conv", "target": "IT", "accuracy": 0.5, "accuracy_sd": 0.1, "score": 0.3,
     ...        "low": 0.1, "high": 0.5, "ceiling": 0.6}
     >>> readable(pd.DataFrame([row]), ["fit.lr"]).to_dict("records")
-    [{'fit.lr': '0.0001', 'accuracy': '0.500 ± 0.100', 'score': '0.300', '95 % interval': '0.10 to 0.50',
+    [{'fit.lr': '0.0001', 'accuracy': '0.500 ± 0.100', 'score': '0.300', '95% interval': '0.10 to 0.50',
       'ceiling': '0.600'}]
     """
     parts = [*keys, *(column for column in ("layer", "target") if table[column].nunique() > 1)]
@@ -366,7 +366,7 @@ def readable(table: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
     if table["accuracy"].notna().any():
         shown["accuracy"] = [f"{row['accuracy']:.3f}" + _plus_minus(row["accuracy_sd"]) for row in rows]
     shown["score"] = [f"{row['score']:.3f}" for row in rows]
-    shown["95 % interval"] = [_interval(row["low"], row["high"]) for row in rows]
+    shown["95% interval"] = [_interval(row["low"], row["high"]) for row in rows]
     shown["ceiling"] = [f"{row['ceiling']:.3f}" for row in rows]
     return shown
 

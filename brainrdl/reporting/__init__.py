@@ -1,9 +1,10 @@
 """One self-contained HTML page about a run, a plain RSA, a movie or several runs: what was found, how, and its limits.
 
 `page` writes it (`report`): it recognises what is reported, and composes the page of an evaluation or a fit.
-`rsa_page`, `movie_page` and `side_by_side` compose those of a plain RSA, of an RDM movie and of several runs. Every
-page has the same parts (`frame`): the answer, figures, tables, methods and caveats, in the layout of ``page.html.j2``
-and ``parts.html.j2``, with the style ``page.css`` and the script ``page.js``.
+`rsa_page`, `movie_page` and `side_by_side` compose those of a plain RSA, of an RDM movie and of several runs. The parts
+of a plain RSA (`rsa_source`) are in `rsa_figures`, `rsa_tables`, `rsa_wording` and `rsa_methods`. Every page has the
+same parts (`frame`): the answer, figures, tables, methods and caveats, in the layout of ``page.html.j2`` and
+``parts.html.j2``, with the style ``page.css`` and the script ``page.js``.
 
 The parts of an evaluation are its figures (`drawings`), tables (`tables`), sentences (`wording`), and the text and
 references for a methods section (`methods`, with `fit_details` on network, optimisation and data); `run` holds the run

@@ -296,7 +296,7 @@ def _pair_drawing(
 ) -> Drawing:
     both_words = ", ".join(word for word in key[:2] if word)
     who = both_words if len(both_words) <= _TITLE else key[0]  # the caption names the layer in any case
-    figure, narrow = new_figure(9.4, 3.2), new_figure(NARROW, 8.4)
+    figure, narrow = new_figure(9.4, 3.2), new_figure(NARROW, 6.6 if groups and cells == "pairs" else 8.4)
     plot.rdm_pair(*both, groups, cells=cells, titles=(who, key[2]), figure=figure)
     plot.rdm_pair(*both, groups, cells=cells, titles=(key[0], key[2]), figure=narrow, columns=1)
     return Drawing(f"{name}-{slug(*key)}", Section.RDMS, figure, f"Three matrices. {caption}", caption, narrow)

@@ -160,7 +160,7 @@ def _image(figure: Figure) -> dict[str, Any]:
     canvas.draw()
     picture = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB").resize((2 * width, 2 * height))
     if any(ax.images for ax in figure.axes):
-        picture = picture.quantize(256, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+        picture = picture.quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
     picture.save(buffer, "PNG", compress_level=6)
     source = "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
     return {"src": source, "width": width, "height": height}

@@ -21,7 +21,9 @@ from brainrdl.plot.arrangement import ranks
 from brainrdl.stimuli.named_images import Stimuli
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.image import AxesImage
 
 MISSING = 65535  # of 16 bits
 
@@ -60,8 +62,14 @@ class Hover:
 
 def boxes_of(figure: Figure) -> list[list[float]]:
     """Return left, top, width and height of each image of a figure that was drawn, as shares of the figure."""
-    places = [ax.get_position() for ax in figure.axes if ax.images]
-    return [[round(float(v), 5) for v in (box.x0, 1 - box.y1, box.width, box.height)] for box in places]
+    return [_box(ax, image) for ax in figure.axes for image in ax.images]
+
+
+def _box(ax: Axes, image: AxesImage) -> list[float]:
+    left, right, bottom, top = image.get_extent()
+    to_figure = ax.transData - ax.figure.transFigure
+    (x0, y0), (x1, y1) = to_figure.transform([(left, bottom), (right, top)])
+    return [round(float(v), 5) for v in (x0, 1 - y1, x1 - x0, y1 - y0)]
 
 
 class Store:

@@ -10,13 +10,14 @@ from itertools import combinations
 import pandas as pd
 
 from brainrdl import plot
+from brainrdl._core.p_values import p_equals, p_value
 from brainrdl.inference.clusters import ClusterTest
 from brainrdl.inference.movies import TimeCourses
 from brainrdl.reporting.drawings import NARROW, Drawing, Section, new_figure
 from brainrdl.reporting.frame import Block, Page
 from brainrdl.reporting.methods import INTERVAL_METHODS, NILI, software_text
 from brainrdl.reporting.tables import Table, flat, long_table
-from brainrdl.reporting.wording import and_joined, counted, number, p_value, span
+from brainrdl.reporting.wording import and_joined, counted, number, span
 from brainrdl.runs.provenance import gather_provenance
 from brainrdl.similarity.comparators import label_of
 from brainrdl.similarity.registry import SIMILARITIES
@@ -186,7 +187,7 @@ def _spans(clusters: pd.DataFrame, who: str, nothing: str, than: str = "0") -> s
         return f"These data do not show a difference {nothing} at any time."
     parts = [
         f"{'above' if row['sign'] > 0 else 'below'} {than} in a cluster from {_seconds(row['start'])} to "
-        f"{_seconds(row['end'])} s (p {_equals(row['p'])})"
+        f"{_seconds(row['end'])} s (p {p_equals(row['p'])})"
         for row in real.to_dict("records")
     ]
     return f"{who} {and_joined(parts)}."
@@ -194,10 +195,6 @@ def _spans(clusters: pd.DataFrame, who: str, nothing: str, than: str = "0") -> s
 
 def _seconds(time: float) -> str:
     return f"{time:g}".replace("-", "−")
-
-
-def _equals(p: float) -> str:
-    return p_value(p) if p < 0.001 else f"= {p_value(p)}"
 
 
 def _facts(courses: TimeCourses) -> list[tuple[str, str]]:

@@ -22,7 +22,7 @@
 
   // Tables that are sorted by a column; rows without a value are last in both directions.
 
-  const NUMBER = /^(<\s*)?(-?\d+(?:\.\d+)?(?:e[+-]?\d+)?)(?:%|\s.*)?$/;
+  const NUMBER = /^(<\s*)?(-?(?:\d+(?:\.\d+)?|\.\d+)(?:e[+-]?\d+)?)(?:%|\s.*)?$/;
   const numberOf = (text) => {
     const found = NUMBER.exec(text.replaceAll("\u2212", "-"));
     return found ? Number(found[2]) - (found[1] ? 1e-12 : 0) : NaN;

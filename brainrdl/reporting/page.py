@@ -21,7 +21,9 @@ from brainrdl.reporting.drawings import Drawing, Section, drawings_of
 from brainrdl.reporting.frame import PAGE, Block, Page, write_page
 from brainrdl.reporting.methods import facts_of, methods_of, references_of
 from brainrdl.reporting.movie_page import movie_drawings, page_of_movie
-from brainrdl.reporting.rsa_page import RSA, RSA_FACTS, RSATables, page_of_rsa, rsa_drawings
+from brainrdl.reporting.rsa_figures import rsa_drawings
+from brainrdl.reporting.rsa_page import page_of_rsa
+from brainrdl.reporting.rsa_source import RSA, RSA_FACTS, RSATables
 from brainrdl.reporting.run import Run, students_of
 from brainrdl.reporting.side_by_side import page_of_several
 from brainrdl.reporting.tables import contrast_tables, long_table, provenance_rows, subject_table, summary_tables

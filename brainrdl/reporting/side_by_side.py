@@ -25,7 +25,9 @@ from brainrdl.rdms.conversion import to_tensor
 from brainrdl.reporting.drawings import NARROW, Drawing, Section, drawings_of_student, name_above, new_figure
 from brainrdl.reporting.frame import Block, Page
 from brainrdl.reporting.methods import methods_of, references_of
-from brainrdl.reporting.rsa_page import RSA, limits_of_rsa, methods_of_rsa, references_of_rsa
+from brainrdl.reporting.rsa_methods import methods_of_rsa, references_of_rsa
+from brainrdl.reporting.rsa_source import RSA
+from brainrdl.reporting.rsa_wording import limits_of_rsa
 from brainrdl.reporting.run import Run, comparators_of, is_fitted, kinds_of, shown_keys
 from brainrdl.reporting.tables import Table, flat, long_table, provenance_rows
 from brainrdl.reporting.wording import and_joined, ceiling_sentence, limits_of, number, percent, scored, span, who_of

@@ -13,10 +13,11 @@ import pandas as pd
 import torch
 
 from brainrdl._core.files import digest
+from brainrdl._core.p_values import is_p, p_value
 from brainrdl._core.rows import Against, Role
 from brainrdl.rdms.conversion import to_tensor
 from brainrdl.reporting.run import Run, comparators_of, is_fitted, kinds_of, rows_of
-from brainrdl.reporting.wording import number, p_value, percent, span, who_of
+from brainrdl.reporting.wording import number, percent, span, who_of
 from brainrdl.runs.provenance import gather_provenance
 from brainrdl.similarity.comparators import label_of
 
@@ -201,10 +202,16 @@ def _table(caption: str, summary: pd.DataFrame) -> Iterator[Table]:
 
 
 def cells(table: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
-    def show(value: object) -> str:
-        return number(value, 3) if isinstance(value, float) else str(value)
+    """Give the headings and the cells of a table as text; p-values as everywhere, other numbers with three digits."""
 
-    return [str(column) for column in table.columns], [[show(v) for v in row] for row in table.itertuples(index=False)]
+    def show(column: object, value: object) -> str:
+        if not isinstance(value, float):
+            return str(value)
+        return p_value(value) if is_p(column) else number(value, 3)
+
+    columns = list(table.columns)
+    rows = [[show(*cell) for cell in zip(columns, row, strict=True)] for row in table.itertuples(index=False)]
+    return [str(column) for column in columns], rows
 
 
 def provenance_rows(run: Run) -> list[tuple[str, str]]:

@@ -13,6 +13,7 @@ from typing import Any
 import pandas as pd
 
 from brainrdl._core.constants import FINAL, PARTIAL
+from brainrdl._core.p_values import p_equals
 from brainrdl._core.rows import Against, Role
 from brainrdl.evaluation.held_out import Evaluation
 from brainrdl.reporting.run import SHOWN, Run, comparators_of, kinds_of, rows_of, shown_keys
@@ -178,15 +179,9 @@ def _tested(contrasts: pd.DataFrame, row: Mapping[str, Any], other: Mapping[str,
     return found[0] if found and math.isfinite(found[0]["difference"]) else None
 
 
-def p_value(p: float) -> str:
-    """Format a p-value; a dash for a missing one."""
-    return "< 0.001" if p < 0.001 else number(p, 3)
-
-
 def _difference(found: Mapping[str, Any]) -> str:
     known = math.isfinite(found["p_corrected"])
-    p = p_value(found["p_corrected"])
-    tested = f"95% interval {span(found['low'], found['high'])}, corrected p {p if p.startswith('<') else f'= {p}'}"
+    tested = f"95% interval {span(found['low'], found['high'])}, corrected p {p_equals(found['p_corrected'])}"
     return f"{number(found['difference'])} ({tested if known else 'not tested'})"
 
 

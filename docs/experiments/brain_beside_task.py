@@ -396,7 +396,7 @@ RESULTS_PART = """
 
 ![Accuracy and score on held-out images for each teacher and weight](../figures/brain_beside_task.png)
 
-*Points are labelled with the weight of the RDM loss. Vertical lines: 95 % intervals; horizontal lines: standard
+*Points are labelled with the weight of the RDM loss. Vertical lines: 95% intervals; horizontal lines: standard
 deviations over seeds.*
 
 A perfect model is expected to reach a score of {ceiling}. The task alone has an accuracy of {alone},
@@ -450,7 +450,7 @@ category* (six categories); a *random RDM* with the spectrum of human IT; an RDM
 only*.
 
 **Scores.** Each seed holds out another fifth of the 92 images, so that after five seeds each image was held out
-once. Score: Spearman correlation with single subjects, for pairs of images that were held out together, with 95 %
+once. Score: Spearman correlation with single subjects, for pairs of images that were held out together, with 95%
 intervals over images and subjects. Accuracy: that of the test
 photographs (chance .01); with noise (sd .1), a covered square (12 x 12), blur, lower contrast, and after one FGSM
 step of 1/255, for 1,000 of them. The number of steps is fixed, so nothing is chosen on test photographs or held-out

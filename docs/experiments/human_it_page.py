@@ -134,9 +134,9 @@ available as a recipe, [human_it.yaml](human_it.yaml).
 ![Scores of students, controls and models](../figures/human_it.png)
 
 *Left: mean correlation with single subjects, with the leave-one-subject-out noise ceiling. Right: correlation with
-the subjects' mean RDM, with the ceiling for the mean RDM. Bars are 95 % intervals over images and subjects.*
+the subjects' mean RDM, with the ceiling for the mean RDM. Bars are 95% intervals over images and subjects.*
 
-Spearman correlations on held-out images, mean over 5 folds x {n_seeds} seeds, with 95 % intervals over images and
+Spearman correlations on held-out images, mean over 5 folds x {n_seeds} seeds, with 95% intervals over images and
 subjects (n = 92 and 4). The last column is the partial correlation with the mean RDM given the category models. A
 perfect model is expected to reach {ceiling} with the mean RDM, and {single} with single subjects (bounds of the
 noise ceiling: {lower} to {upper}).

@@ -290,7 +290,7 @@ say little about differences between them.
 ![Held-out scores by the number of objects fitted](../figures/learning_curves_objects.png)
 
 *The label of each horizontal axis says which region was fitted and which one was scored with, always with held-out
-objects. Bars are 95 % intervals.*
+objects. Bars are 95% intervals.*
 
 {objects}
 

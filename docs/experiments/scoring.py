@@ -55,7 +55,7 @@ def number(value: float, digits: int = 2) -> str:
 
 
 def interval(row: Mapping[str, float], value: str = "score") -> str:
-    """A number with its 95 % interval."""
+    """A number with its 95% interval."""
     return f"{number(row[value])} ({number(row['low'])} to {number(row['high'])})"
 
 

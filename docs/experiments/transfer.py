@@ -315,7 +315,7 @@ the results had been seen; it makes the gains smaller.
 
 *Each panel: one region to score with. Circles are fits to each region, the diamond is the network before the fit,
 and the square the categories of that region; the vertical line is what a perfect model is expected to reach. Bars
-are 95 % intervals.*
+are 95% intervals.*
 
 {scores}
 

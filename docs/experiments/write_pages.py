@@ -67,10 +67,10 @@ def contrasts(rows: pd.DataFrame, planned: Sequence[Contrast], setting: str) -> 
 def _contrast_row(row: dict) -> dict[str, str]:
     named = {"contrast": f"{row['first']} - {row['second']}", "seeds": str(row["n"])}
     if np.isnan(row["difference"]):
-        return named | {"difference, points": "missing", "95 % interval": "", "p, seeds": "", "p, images": ""}
+        return named | {"difference, points": "missing", "95% interval": "", "p, seeds": "", "p, images": ""}
     return named | {
         "difference, points": f"{100 * row['difference']:+.2f}",
-        "95 % interval": f"{100 * row['low']:+.2f} to {100 * row['high']:+.2f}",
+        "95% interval": f"{100 * row['low']:+.2f} to {100 * row['high']:+.2f}",
         "p, seeds": f"{_p(row['p_seeds'])} ({_p(row['holm_seeds'])})",
         "p, images": f"{_p(row['p_images'])} ({_p(row['holm_images'])})",
     }

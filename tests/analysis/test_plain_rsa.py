@@ -24,7 +24,7 @@ from brainrdl.analysis.model_sources import ModelRDM, model_rdms_of
 from brainrdl.evaluation.held_out import teacher_rdms
 from brainrdl.evaluation.scores import TeacherRDMs
 from brainrdl.inference import ceiling_test
-from brainrdl.reporting import rsa_page
+from brainrdl.reporting import rsa_methods, rsa_source
 
 NAMES = [f"im{k:02d}" for k in range(16)]
 N_PAIRS = 120
@@ -328,11 +328,11 @@ def test_a_bootstrap_gives_wider_intervals_of_the_same_scores_and_differences() 
 def test_the_methods_text_says_that_a_bootstrap_is_conservative() -> None:
     data, truth = brain()
     found = rsa(layers(truth), data, comparators="corr", intervals="dual-bootstrap", n_bootstrap=20, folds=0)
-    page = rsa_page.RSA.of(found)
-    text = " ".join(rsa_page.methods_of_rsa(page))
+    page = rsa_source.RSA.of(found)
+    text = " ".join(rsa_methods.methods_of_rsa(page))
     assert "20 resamples of the dual bootstrap" in text
     assert "conservative" in text
-    cited = [reference.doi for reference in rsa_page.references_of_rsa(page)]
+    cited = [reference.doi for reference in rsa_methods.references_of_rsa(page)]
     assert "10.7554/eLife.82566" in cited
 
 

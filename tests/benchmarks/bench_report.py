@@ -26,7 +26,7 @@ def simulated(n: int, folds: int) -> Evaluation:
     subjects = truth + 0.5 * torch.rand(4, len(truth), generator=generator)
     rows = [
         HeldOut(
-            student=label, role=role, base="unfitted", layer="conv", target="IT", names=names,
+            student=label, role=role, base="unfitted", layer="conv", target="IT", names=names, fold=fold,
             pairs=truth + noise * torch.rand(len(truth), generator=generator),
         ).only(names[fold::folds])
         for label, role, noise in (("fitted", Role.STUDENT, 0.3), ("unfitted", Role.UNFITTED, 2.0))

@@ -2,7 +2,7 @@
 
     python tests/benchmarks/bench_rsa.py [--resamples 1000]
 
-Processor time, because other processes may use the machine. Scores and 95 % intervals of 5 models, 92 conditions, 12
+Processor time, because other processes may use the machine. Scores and 95% intervals of 5 models, 92 conditions, 12
 subjects; then 7 layers x 2 regions x 15 subjects, 118 conditions, with both default comparators, contrasts and best
 layers.
 """

@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 
 from brainrdl.cli.app import _print_contrasts
+from brainrdl.cli.common import print_table
 
 
 def test_the_differences_of_each_comparator_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
@@ -19,3 +20,9 @@ def test_the_differences_of_each_comparator_are_shown(capsys: pytest.CaptureFixt
     titles = [line.split("(")[1].split(" with ")[0] for line in shown.splitlines() if line.startswith("differences")]
     assert titles == list(names)
     assert shown.count("0.10 to 0.40") == 3
+
+
+def test_a_p_value_is_never_printed_as_0(capsys: pytest.CaptureFixture[str]) -> None:
+    print_table(pd.DataFrame({"p_corrected": [0.0, 0.0314, float("nan")], "score": [0.0, 0.0314, 1.0]}))
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()[1:]]
+    assert rows == [["<", ".001", "0.000"], [".031", "0.031"], ["1.000"]]

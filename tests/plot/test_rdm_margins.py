@@ -186,17 +186,31 @@ def test_conditions_that_were_never_held_out_have_no_fold() -> None:
         plot.folds_of(from_array(known[np.triu_indices(5, 1)], list("abcde")))
 
 
-def test_each_fold_is_a_column_of_panels_with_ranks_among_held_out_pairs() -> None:
+def test_each_fold_has_a_matrix_with_ranks_among_held_out_pairs() -> None:
     student, teacher = held_out(), rdm(seed=1)
     panels = plot.rdm_folds(student, teacher, FOLDS, GROUPS, images=pictures_of(student), figure=Figure()).axes
-    shapes = [drawn(ax).shape for ax in panels]
-    assert shapes == [(3, 3), (2, 2)] * 3
-    assert [ax.get_title(loc="left") for ax in panels[:2]] == ["fold 2", "fold 10"]
-    values = [
-        np.concatenate([drawn(ax)[np.triu_indices(len(drawn(ax)), 1)] for ax in panels[k : k + 2]]) for k in (0, 2)
-    ]
-    assert np.sort(values[1]).tolist() == pytest.approx([0, 1 / 3, 2 / 3, 1])  # 4 pairs are within folds
-    np.testing.assert_allclose(drawn(panels[4]), drawn(panels[0]) - drawn(panels[2]))
+    matrices = [[np.asarray(image.get_array()) for image in ax.images] for ax in panels]
+    assert [[one.shape for one in of_rdm] for of_rdm in matrices] == [[(3, 3), (2, 2)]] * 3
+    assert [text.get_text() for text in panels[0].texts] == ["fold 2", "fold 10"]
+    ranks = np.concatenate([one[np.triu_indices(len(one), 1)] for one in matrices[1]])
+    assert np.sort(ranks).tolist() == pytest.approx([0, 1 / 3, 2 / 3, 1])  # 4 pairs are within folds
+    for difference, of_student, of_teacher in zip(matrices[2], *matrices[:2], strict=True):
+        np.testing.assert_allclose(difference, of_student - of_teacher)
+
+
+@pytest.mark.parametrize("rows", ["rdms", "folds"])
+def test_matrices_of_folds_do_not_overlap_and_have_cells_of_one_size(rows: str) -> None:
+    student = held_out()
+    drawn = plot.rdm_folds(student, rdm(seed=1), FOLDS, GROUPS, images=pictures_of(student), figure=figure(), rows=rows)
+    for ax in drawn.axes:
+        first, second = (image.get_extent() for image in ax.images)  # left, right, bottom, top
+        assert [abs(one[1] - one[0]) for one in (first, second)] == [3, 2]
+        assert (second[0] > first[1]) if rows == "rdms" else (second[3] > first[2])
+        bars = [bar for bar in ax.collections if bar.get_label() == "bars of rows"]
+        for bar, (left, _, bottom, top) in zip(bars, (first, second), strict=True):
+            ends = ax.transData.inverted().transform(bar.get_transform().transform(bar.get_segments()[0]))
+            assert (ends[:, 0] < left).all()
+            assert ((ends[:, 1] > top) & (ends[:, 1] < bottom)).all()
 
 
 def test_folds_of_one_condition_and_too_many_folds_are_refused() -> None:

@@ -98,7 +98,7 @@ def test_onsets_are_diamonds_on_their_lines_and_differences_are_not_drawn() -> N
     assert marks == [[[0.05, pytest.approx(0.15)]]]
     interval = next(one for one in ax.collections if isinstance(one, LineCollection))
     assert interval.get_segments()[0][:, 0].tolist() == [0.02, 0.08]
-    assert "onset with 95 % interval" in ax.get_legend_handles_labels()[1]
+    assert "onset with 95% interval" in ax.get_legend_handles_labels()[1]
 
 
 def test_a_map_has_a_row_per_model_with_outlines_of_clusters_and_onsets() -> None:

@@ -22,8 +22,8 @@ from brainrdl.reporting.tables import Table
 NAMES = ("cat", "dog", "<b>car</b>", "tree", "house")
 ORDER = (2, 0, 4, 1, 3)  # in which the figure shows them
 PAIRS = np.array([0.5, 1.25, np.nan, 0.75, 2.0, -0.5, 1.0, 0.25, 1.5, 0.0])
-SCORES = pd.DataFrame({"model": ["a", "b", "c", "d"], "score": [0.5, -1.0, np.nan, 0.04]})
-CELLS = ["0.50 (0.4 to 0.6)", "−1.00", "–", "< 0.050"]
+SCORES = pd.DataFrame({"model": ["a", "b", "c", "d"], "score": [0.5, -1.0, np.nan, 0.0004]})
+CELLS = ["0.50 (0.4 to 0.6)", "−1.00", "–", "< .001"]
 
 
 def drawn(width: float) -> Figure:

@@ -13,7 +13,9 @@ import pytest
 
 from brainrdl import RSAResult, rdms, report, reporting, rsa
 from brainrdl.reporting.hover import Store
-from brainrdl.reporting.rsa_page import RSA, page_of_rsa, read_table, rsa_drawings, rsa_figures, write_figures
+from brainrdl.reporting.rsa_figures import rsa_drawings, rsa_figures, write_figures
+from brainrdl.reporting.rsa_page import page_of_rsa
+from brainrdl.reporting.rsa_source import RSA, read_table
 
 NAMES = [f"im{k:02d}" for k in range(12)]
 
