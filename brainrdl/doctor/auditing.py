@@ -30,7 +30,7 @@ from brainrdl.doctor.measurement_findings import dataset_names, of_dataset
 from brainrdl.doctor.rdm_findings import of_rdms
 from brainrdl.rdms.by_name import alignment
 from brainrdl.rdms.conversion import check
-from brainrdl.rdms.naming import is_missing
+from brainrdl.rdms.naming import files_of, is_missing
 from brainrdl.rdms.subjects import check_known
 from brainrdl.readers.condition_names import number_key
 from brainrdl.readers.reading import read, reader_of
@@ -330,7 +330,7 @@ def _names(names: Sequence[str] | None, data: RDMs | list[DatasetBase], by: str)
         yield Finding("Names", "note", "letters beyond ASCII", f"{len(other)} of {len(names)} names", quote(other))
     suffixed = [name for name in names if name.lower().endswith(_IMAGES)]
     if suffixed:
-        advice = "names from a folder of stimuli have no suffix: remove it here too"
+        advice = "names from a folder of stimuli have no suffix; stimuli.align() and recipes match them if all have one"
         yield Finding(
             "Names", "note", "file suffixes", f"{len(suffixed)} of {len(names)} names", quote(suffixed), advice
         )
@@ -391,7 +391,8 @@ def _stimuli(stimuli: str | Path | Stimuli | None, conditions: Sequence[str] | N
             advice = "give the conditions the names of their images"
             yield Finding("Stimuli", "warning", "match", f"{len(images)} images", "conditions have no names", advice)
             return
-        met = alignment(images.names, conditions)
+        files = files_of(images.names, conditions)
+        met = alignment([files.get(name, name) for name in images.names], conditions)
     except BrainrdlError as error:
         yield Finding("Stimuli", "warning", "refused", "", error.marked, "correct it: training would be refused", True)
         return

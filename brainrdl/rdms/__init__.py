@@ -5,7 +5,7 @@ tensors and tables. `estimation` computes RDMs from measured patterns (`calc_rdm
 observations of each condition, `noise` estimates noise precisions and whitens, `condition_pairs` computes the
 dissimilarities, and `run_pairs` those of designs in which not every condition occurs in every run. `mapped` leaves RDMs
 in their file. `subjects` groups RDMs into targets and subjects, `partial` averages RDMs with different missing pairs,
-and `naming` refuses missing names. Conditions are paired by name.
+and `naming` refuses missing names, and finds names of image files. Conditions are paired by name.
 """
 
 from lazy_loader import attach_stub

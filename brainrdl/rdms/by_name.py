@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from brainrdl._core.errors import arg, check_conditions, check_unique, nearest, quote, read_arg, refuse
 from brainrdl.dissimilarity.pairs import places_of
-from brainrdl.rdms.naming import checked_names, without_suffixes
+from brainrdl.rdms.naming import checked_names, files_of
 
 if TYPE_CHECKING:
     from rsatoolbox.rdm.rdms import RDMs
@@ -382,9 +382,9 @@ def _refuse_difference(met: Alignment, may_keep: bool = True) -> None:
 
 
 def _forms_differ(first: Sequence[str], second: Sequence[str]) -> str:
-    """Report names that differ in file suffixes, or only in Unicode form, as in files from a Mac, and a correction."""
-    if set(first) & set(without_suffixes(second)):
-        return "; the names of the RDMs end in file suffixes, which names of stimuli do not have: remove them"
+    """Report names that differ only in file suffixes, or in Unicode form, as in files from a Mac, and a correction."""
+    if files_of(first, second) or files_of(second, first):
+        return "; the names of one side end in file suffixes, and the others do not: remove them"
     composed = {unicodedata.normalize("NFC", name): name for name in first}
     same = [composed[form] for name in second if (form := unicodedata.normalize("NFC", name)) in composed]
     if not same:

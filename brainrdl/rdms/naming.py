@@ -87,6 +87,25 @@ def checked_names(values: Iterable[Any], where: str) -> list[str]:
     return words
 
 
+def files_of(names: Sequence[str], conditions: Sequence[Any]) -> dict[str, str]:
+    """Find the conditions that are named by the image files of stimuli, by the name of the stimulus.
+
+    Empty if a condition has the name of a stimulus.
+
+    Examples
+    --------
+    >>> files_of(["face", "house"], ["house.png", "face.png"])
+    {'house': 'house.png', 'face': 'face.png'}
+    >>> files_of(["face", "house.png"], ["house.png", "face.png"])
+    {}
+    """
+    known = set(names)
+    if known.intersection(conditions):
+        return {}
+    stems = zip(without_suffixes(conditions), conditions, strict=True)
+    return {stem: condition for stem, condition in stems if stem in known}
+
+
 def without_suffixes(names: Sequence[Any]) -> Sequence[Any]:
     """Name images as `brainrdl.Stimuli.from_folder` does, if all names are those of files that stay distinct.
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from brainrdl._core.errors import nearest, quote, read_arg, refuse
-from brainrdl.rdms.naming import is_missing, without_suffixes
+from brainrdl.rdms.naming import is_missing
 
 _SHOWN = frozenset({"image", "audio", "video"})
 
@@ -18,8 +18,6 @@ _SEPARATORS = {".csv": ",", ".tsv": "\t"}
 
 def add_names(descriptors: dict[str, Any], count: int, names: Sequence[str] | str | Path | None, by: str) -> None:
     """Store `names` as descriptor `by`, unless the file itself has other names there."""
-    if by in descriptors:
-        descriptors[by] = without_suffixes(descriptors[by])
     if names is None:
         known = [key for key in descriptors if key != "index"]
         if by != "stimulus" and by not in known:
@@ -28,7 +26,7 @@ def add_names(descriptors: dict[str, Any], count: int, names: Sequence[str] | st
                 f"{read_arg('by')}"
             )
         return
-    listed = without_suffixes(listed_names(names))
+    listed = listed_names(names)
     if len(listed) != count:
         refuse(f"{len(listed)} names were given ({quote(listed)}) for {count} conditions; give one per condition")
     held = [str(name) for name in descriptors.get(by, listed)]

@@ -280,18 +280,22 @@ def make_teacher(recipe: Recipe, stimuli: Stimuli) -> Teacher:
     ('pool',)
     """
     section = recipe.teacher
-    teacher = _teacher(section, stimuli) if section.several is None else _joint(recipe, section.several, stimuli)
+    teacher = (
+        _teacher(section, stimuli)
+        if section.several is None
+        else _joint(recipe, section.several, stimuli, section.name)
+    )
     if section.control is None:
         return teacher
     return control(section.control, teacher=teacher, stimuli=stimuli, conditions=stimuli.names)
 
 
-def _joint(recipe: Recipe, parts: Mapping[str, TeacherSource], stimuli: Stimuli) -> JointTeacher:
+def _joint(recipe: Recipe, parts: Mapping[str, TeacherSource], stimuli: Stimuli, name: str | None) -> JointTeacher:
     teachers = {}
     for label, part in parts.items():
         with about(spelling=in_recipe(f"teacher.several.{label}")):
             teachers[label] = _teacher(part, _own(recipe, label, stimuli) if part.network else stimuli)
-    return JointTeacher(teachers)
+    return JointTeacher(teachers, name=name)
 
 
 def _own(recipe: Recipe, label: str, stimuli: Stimuli) -> Stimuli:

@@ -161,8 +161,9 @@ class TeacherSource(_Section):
     )
     name: str | None = Field(
         None,
+        min_length=1,
         description="Name of the teacher in figures and reports, for example human IT; by default that of the file or "
-        "network.",
+        "network. A run is resumed only with the same name.",
     )
     names: DataPath | list[str] | None = Field(
         None,

@@ -49,15 +49,14 @@ def _version(package: str) -> str:
 
 
 def _git_state() -> str:
-    asked = ["git", "status", "--porcelain=v2", "--branch", "--no-ahead-behind"]
+    def ask(*words: str) -> str:
+        answer = subprocess.run(["git", *words], capture_output=True, text=True, check=True, timeout=10)
+        return answer.stdout.strip()
+
     try:
-        answer = subprocess.run(asked, capture_output=True, text=True, check=True, timeout=10).stdout.splitlines()
+        return ask("rev-parse", "HEAD") + (" with changes" if ask("status", "--porcelain") else "")
     except (OSError, subprocess.SubprocessError):
         return "not a git repository"
-    heads = [line.removeprefix("# branch.oid ") for line in answer if line.startswith("# branch.oid ")]
-    if heads in ([], ["(initial)"]):
-        return "not a git repository"
-    return heads[0] + (" with changes" if any(not line.startswith("#") for line in answer) else "")
 
 
 @runtime_checkable

@@ -28,6 +28,7 @@ from torch import Tensor
 
 from brainrdl._core.errors import arg, check_conditions, check_text, check_unique, nearest, quote, refuse
 from brainrdl._core.files import digest_tensor, nearest_in_folder
+from brainrdl.rdms.naming import files_of
 from brainrdl.stimuli.categories import Labels, Table, label_table
 from brainrdl.stimuli.folders import list_images
 from brainrdl.stimuli.image_sources import (
@@ -614,6 +615,9 @@ class Stimuli:
     def align(self, condition_names: Sequence[str], allow_missing: bool = False) -> Stimuli:
         """Put the stimuli in the order of the conditions of an RDM.
 
+        Conditions may have the names of the image files with their endings (``face.png`` for the stimulus ``face``),
+        if all of them have one. The stimuli then get these names.
+
         Parameters
         ----------
         condition_names : sequence of str
@@ -626,10 +630,21 @@ class Stimuli:
         BrainrdlError
             If the sets of names differ (unless `allow_missing`) or have no name in common; the message gives missing
             and nearest names.
+
+        Examples
+        --------
+        >>> stimuli = Stimuli.from_arrays(torch.zeros(3, 1, 2, 2), ["ann", "bob", "cat"])
+        >>> stimuli.align(["cat", "ann", "bob"]).names
+        ('cat', 'ann', 'bob')
+        >>> stimuli.align(["cat.png", "ann.png", "bob.png"]).names
+        ('cat.png', 'ann.png', 'bob.png')
         """
         from brainrdl.rdms.by_name import alignment
 
         conditions = tuple(condition_names)
+        files = files_of(self.names, conditions)
+        if files:
+            return self._renamed(files).align(conditions, allow_missing)
         found = alignment(self.names, conditions)
         if (found.only_stimuli or found.only_rdms) and not allow_missing:
             close = nearest(found.only_rdms[0], found.only_stimuli) if found.only_rdms else ""
@@ -640,6 +655,14 @@ class Stimuli:
         if not found.common:
             refuse(f"stimuli and RDM conditions have no name in common: {found}")
         return self.select(name for name in conditions if name in self)
+
+    def _renamed(self, new: Mapping[str, str]) -> Stimuli:
+        """Give stimuli other names."""
+        names = tuple(new.get(name, name) for name in self.names)
+        positions = {new.get(name, name): self._positions[name] for name in self.names}
+        labels = self.labels
+        table = None if labels is None else Table(names, lambda: tuple(labels.values()), self.categories)
+        return replace(self, names=names, _positions=positions, _table=table, seen=Seen())
 
     @property
     def deterministic(self) -> bool:

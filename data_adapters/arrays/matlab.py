@@ -38,6 +38,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -45,7 +46,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from brainrdl._core.errors import check_option, quote, read_arg, refuse
+from brainrdl._core.errors import BrainrdlError, check_option, quote, read_arg, refuse
 from brainrdl.rdms.conversion import from_tensor
 from brainrdl.readers.options import options_from
 from data_adapters._shared.arrays import (
@@ -285,9 +286,16 @@ def _rdms(file: MatFile, variable: str | None, how: _How, columns: Mapping[str, 
 
 
 def _texts(file: MatFile, count: int) -> dict[str, list[str]]:
-    """Give the variables with one text for each condition: only the user knows which of them names the conditions."""
-    possible = [key for key, shape in file.shapes.items() if shape in {"cell", "char"} and count in file.sizes(key)]
-    found = {key: file.load(key, ()) for key in possible}
+    """Give the variables with one text for each condition: only the user knows which of them names the conditions.
+
+    One that is called "stimulus" would do so without being asked for.
+    """
+    texts = {key for key, shape in file.shapes.items() if shape in {"cell", "char"} and key != "stimulus"}
+    found: dict[str, Any] = {}
+    for key in sorted(texts):
+        with suppress(BrainrdlError):  # nobody asked for this variable
+            if count in file.sizes(key):
+                found[key] = file.load(key, ())
     return {
         key: list(value)
         for key, value in found.items()

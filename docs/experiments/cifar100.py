@@ -121,7 +121,7 @@ def patterns(part: str, kind: str = "imagenet") -> dict[str, np.ndarray]:
 
     `kind` is "imagenet", or "random": random weights, and batch normalisation with the statistics of the images.
     """
-    path = WORK / f"cifar100_{kind}_{part}.npz"
+    path = WORK / f"cifar100_{kind}_{part}_{SIZE}.npz"
     if path.exists():
         with np.load(path) as file:
             return {name: file[name] for name in file}
@@ -181,7 +181,8 @@ def apply(linear: nn.Module, rows: np.ndarray) -> np.ndarray:
 @cache
 def probed(tuning: bool) -> np.ndarray:
     """Logits of all training images; those of images in training come from probes that were fitted to others."""
-    path = WORK / f"cifar100_probe_{'tuning' if tuning else 'final'}.npy"
+    name = f"cifar100_probe_{'tuning' if tuning else 'final'}"
+    path = WORK / f"{name}_{SIZE}.npy"
     if path.exists():
         return np.load(path)
     places = split()[0] if tuning else without_duplicates()
@@ -193,7 +194,7 @@ def probed(tuning: bool) -> np.ndarray:
         others = probe(rows[places[folds != fold]], labels[places[folds != fold]], penalty)
         logits[places[folds == fold]] = apply(others, rows[places[folds == fold]])
     wrong = float((logits[places].argmax(1) != labels[places]).mean())
-    teachers(RESULTS).add({"teacher": path.stem, "error": wrong})
+    teachers(RESULTS).add({"teacher": name, "error": wrong})
     path.parent.mkdir(parents=True, exist_ok=True)
     np.save(path, logits)
     return logits

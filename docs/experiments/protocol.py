@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from joblib import Parallel, delayed
 from torch import nn
@@ -475,29 +476,43 @@ def missing(experiment: Experiment, setting: Setting, methods: Sequence[str], se
 
 
 def check_rows(experiment: str, setting: Setting, folder: Path) -> None:
-    """Refuse rows of another design, and final rows whose settings are not the chosen ones.
+    """Refuse rows of another design, trials that are not the planned ones, and final rows not of the chosen settings.
 
     Raises
     ------
     ValueError
         If there are such rows.
     """
-    for table in (trials_of(experiment, folder), results_of(experiment, folder)):
-        rows = table.rows()
-        rows = rows[rows["setting"] == setting.name]
-        others = set(rows[DESIGN].astype(str)) - {setting.digest}
-        if others:
+    trials, finals = (
+        _of_design(table, setting) for table in (trials_of(experiment, folder), results_of(experiment, folder))
+    )
+    for row in trials.to_dict("records"):
+        planned = trial(METHODS[row["method"]], setting.training, row["trial"])
+        if json.loads(row["options"]) != planned:
             raise ValueError(
-                f"rows of {setting.name!r} in {table.path} have the design {sorted(others)}, but the code now has "
-                f"{setting.digest!r}, {dict(setting.design)}; delete these rows to make them again"
+                f"trial {row['trial']} of {row['method']!r} in {setting.name!r} has the settings {row['options']}, but "
+                f"the code now plans {planned}; delete the trials of this method to make them again"
             )
-    for method, stored in rows.groupby("method")["options"]:
+    for method, stored in finals.groupby("method")["options"]:
         expected = chosen(experiment, setting, str(method), folder)
         if expected is not None and set(stored) != {json.dumps(expected)}:
             raise ValueError(
                 f"rows of {method!r} in {setting.name!r} have the settings {sorted(set(stored))}, but the trials "
-                f"choose {expected}; delete these rows from {table.path} to make them again"
+                f"choose {expected}; delete these rows to make them again"
             )
+
+
+def _of_design(table: Results, setting: Setting) -> pd.DataFrame:
+    """Rows of a setting; rows of another design are refused."""
+    rows = table.rows()
+    rows = rows[rows["setting"] == setting.name]
+    others = set(rows[DESIGN].astype(str)) - {setting.digest}
+    if others:
+        raise ValueError(
+            f"rows of {setting.name!r} in {table.path} have the design {sorted(others)}, but the code now has "
+            f"{setting.digest!r}, {dict(setting.design)}; delete these rows to make them again"
+        )
+    return rows
 
 
 def main(experiment: Experiment, words: Sequence[str] | None = None) -> None:

@@ -189,6 +189,14 @@ def test_rows_of_another_design_are_refused(experiment: Experiment, tmp_path: Pa
         main(longer, words)
 
 
+def test_trials_with_other_settings_than_planned_are_refused(experiment: Experiment, tmp_path: Path) -> None:
+    words = ["--out", str(tmp_path), "--seeds", "1", "--only", "cross-entropy"]
+    main(experiment, words)
+    faster = replace(experiment.settings[0], training={**TRAINING, "lr": (0.5, 0.4, 0.6)})
+    with pytest.raises(ValueError, match="trial 0 of 'cross-entropy' in 'one' has the settings"):
+        main(replace(experiment, settings=[faster]), words)
+
+
 def test_settings_chosen_by_later_trials_refuse_the_rows_of_earlier_ones(
     experiment: Experiment, tmp_path: Path
 ) -> None:

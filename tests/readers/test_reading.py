@@ -307,18 +307,19 @@ def test_only_images_name_conditions(rdm_file, tmp_path):
     assert names_of(read(rdm_file, names=folder)) == ("car", "cat", "dog")
 
 
-def test_names_of_image_files_lose_their_suffix_as_those_of_stimuli(rdm_file, tmp_path):
-    (tmp_path / "files.txt").write_text("1 cat.jpg\n2 dog v1.5.PNG\n10 car.jpg\n")
-    for given in (tmp_path / "files.txt", ["1 cat.jpg", "2 dog v1.5.PNG", "10 car.jpg"]):
-        assert names(read(rdm_file, names=given)) == ("1 cat", "2 dog v1.5", "10 car")
+def test_names_stay_as_the_file_and_the_user_write_them(rdm_file, tmp_path):
+    given = ["1 cat.jpg", "2 dog v1.5.PNG", "10 car.jpg"]
+    assert names(read(rdm_file, names=given)) == tuple(given)
     from_array(SQUARE, ["cat.png", "dog.png", "car.png"]).save(str(tmp_path / "rdm.h5"), file_type="hdf5")
-    assert names(read(tmp_path / "rdm.h5")) == ("cat", "dog", "car")
-    assert names(read(tmp_path / "rdm.h5", names=["cat.png", "dog.png", "car.png"])) == ("cat", "dog", "car")
+    assert names(read(tmp_path / "rdm.h5")) == ("cat.png", "dog.png", "car.png")
 
 
-def test_suffixes_that_distinguish_names_or_that_only_some_have_are_kept(rdm_file):
-    assert names(read(rdm_file, names=["cat.png", "cat.jpg", "car.jpg"])) == ("cat.png", "cat.jpg", "car.jpg")
-    assert names(read(rdm_file, names=["cat.png", "dog", "car.jpg"])) == ("cat.png", "dog", "car.jpg")
+def test_runs_of_which_only_some_name_all_conditions_by_files_have_the_same_conditions(tmp_path):
+    for run, listed in ((1, ["face.jpg", "house.jpg", "car.jpg"]), (2, ["face.jpg", "house.jpg", "car.jpg", "blank"])):
+        np.save(tmp_path / f"sub-01_run-{run}.npy", np.eye(4)[: len(listed)])
+        (tmp_path / f"names_run-{run}.txt").write_text("\n".join(listed))
+    (found,) = read(tmp_path / "sub-01_run-*.npy", names=str(tmp_path / "names_run-{run}.txt"), patterns=True)
+    assert sorted(set(found.obs_descriptors["stimulus"])) == ["blank", "car.jpg", "face.jpg", "house.jpg"]
 
 
 def test_a_file_that_is_not_text_is_refused_as_a_list_of_names(rdm_file, tmp_path):

@@ -35,3 +35,10 @@ def test_a_teacher_has_the_name_that_the_recipe_gives_it(content: dict, tmp_path
         content["teacher"]["name"] = name
         asked = recipe.check(content)
         assert make_teacher(asked, make_stimuli(asked)).name == (name or default)
+
+
+def test_joint_teachers_have_the_name_that_the_recipe_gives_them(content: dict) -> None:
+    rdms = content["teacher"]["rdms"]
+    content["teacher"] = {"several": {"a": {"rdms": rdms}, "b": {"rdms": rdms}}, "name": "human IT"}
+    asked = recipe.check(content)
+    assert make_teacher(asked, make_stimuli(asked)).name == "human IT"

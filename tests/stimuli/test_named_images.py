@@ -474,9 +474,24 @@ def test_the_nearest_name_is_one_that_has_no_partner() -> None:
         digits(12).align([*digits(11).names, "n1x"])  # n1 and n10 are as near, but have their conditions
 
 
-def test_align_says_that_the_names_of_rdms_end_in_file_suffixes() -> None:
-    with pytest.raises(BrainrdlError, match="names of the RDMs end in file suffixes, which names of stimuli do not"):
-        digits(3).align(["n0.png", "n1.png", "n2.png"])
+def test_stimuli_take_the_names_of_conditions_that_are_their_files() -> None:
+    plain = Stimuli.from_arrays(torch.arange(12.0).reshape(3, 1, 2, 2) / 12, ["a", "b", "c"], labels=["y", "x", "x"])
+    files = plain.align(["c.jpg", "a.PNG", "b.png"])
+    assert files.names == ("c.jpg", "a.PNG", "b.png")
+    assert files.labels == {"c.jpg": "x", "a.PNG": "y", "b.png": "x"}
+    assert files.categories == plain.categories
+    torch.testing.assert_close(files.images(), plain.images(["c", "a", "b"]))
+    assert plain.align(["c.jpg", "a.png"], allow_missing=True).names == ("c.jpg", "a.png")
+    assert plain.names == ("a", "b", "c")
+
+
+def test_stimuli_whose_own_names_have_suffixes_keep_them() -> None:
+    kept = Stimuli.from_arrays(torch.zeros(2, 1, 2, 2), ["a.png", "b.png"])
+    assert kept.align(["b.png", "a.png"]).names == ("b.png", "a.png")
+    with pytest.raises(BrainrdlError, match="the names of one side end in file suffixes"):
+        kept.align(["a", "b"])
+    with pytest.raises(BrainrdlError, match="do not match"):
+        Stimuli.from_arrays(torch.zeros(2, 1, 2, 2), ["a", "b"]).align(["a.png", "b"])
 
 
 def test_a_table_of_labels_can_list_the_files_of_the_images(tmp_path: Path) -> None:

@@ -525,8 +525,15 @@ def test_variables_with_a_text_for_each_condition_are_descriptors_to_choose_from
     assert rdms.pattern_descriptors["kinds"] == ["a", "a", "b", "c"]
     with refused("no pattern descriptor 'stimulus'.*they have: (stimNames, kinds|kinds, stimNames), index"):
         names(rdms)
-    assert names(read(path, by="stimNames"), by="stimNames") == ("cat", "dog", "car", "tree")
-    assert names(read(path, names_variable="stimNames")) == ("cat", "dog", "car", "tree")
+    assert names(read(path, by="stimNames"), by="stimNames") == ("cat.jpg", "dog.jpg", "car.jpg", "tree.jpg")
+    assert names(read(path, names_variable="stimNames")) == ("cat.jpg", "dog.jpg", "car.jpg", "tree.jpg")
+
+
+@pytest.mark.parametrize("kind", [0, 1], ids=["v5", "v7.3"])
+def test_a_variable_called_stimulus_names_conditions_only_if_asked_for(mat, stack, kind):
+    path = mat(data=stack, stimulus=("a", "a", "b", "b"))[kind]
+    assert set(read(path).pattern_descriptors) == {"index"}
+    assert names(read(path, names=["cat", "dog", "car", "tree"])) == ("cat", "dog", "car", "tree")
 
 
 @pytest.mark.parametrize("kind", [0, 1], ids=["v5", "v7.3"])
