@@ -203,11 +203,13 @@ def _zero(rdms: RDMs, rows: Sequence[str], names: Sequence[str], found: Sequence
 
 # Kind
 
+_OF_SIGNED = "do not clamp negative values to 0 or compute the root"
+
 _ADVICE = {
     kinds.RANKS: ("note", "the distances are lost; compare by ranks, for example with 'spearman'"),
     kinds.SIMILARITY: ("warning", "convert it to dissimilarities first, for correlations 1 - value"),
     kinds.Z_SCORED: ("note", "suitable for correlations; the mean squared error and 'cosine' need the original scale"),
-    kinds.SIGNED: ("note", "do not clamp negative values to 0 or compute the root"),
+    kinds.SIGNED: ("note", f"if so, {_OF_SIGNED}"),
     kinds.UNKNOWN: ("note", "find out how it was made: judged, noisy, averaged over missing pairs, or cross-validated"),
     kinds.EITHER: ("note", "find out how it was made"),
     kinds.COMMON: ("note", "find out how it was made"),
@@ -226,7 +228,7 @@ def _kinds(rows: Sequence[str], found: Sequence[kinds.Kind], measure: str | None
     names = list(dict.fromkeys(kind.name for kind in found))
     if traits_of(measure).signed and _LIKE_SIGNED.issuperset(names):
         value = f"{measure}, as the file says; the values agree with this"
-        yield Finding("Kind", "ok", "dissimilarity", where_of(rows, rows, "RDMs"), value, _ADVICE[kinds.SIGNED][1])
+        yield Finding("Kind", "ok", "dissimilarity", where_of(rows, rows, "RDMs"), value, _OF_SIGNED)
         return
     for name in names:
         of_kind = [row for row, kind in zip(rows, found, strict=True) if kind.name == name]

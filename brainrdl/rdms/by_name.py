@@ -387,8 +387,8 @@ def _forms_differ(first: Sequence[str], second: Sequence[str]) -> str:
         return "; the names of the RDMs end in file suffixes, which names of stimuli do not have: remove them"
     if set(first) & set(without_suffixes([name.replace("\\", "/").rpartition("/")[2] for name in second])):
         return (
-            "; the names of the RDMs are paths, as in a column stim_file, and those of the stimuli have no folder and no "
-            "file suffix: shorten the names of the RDMs with pathlib.PurePath(name).stem"
+            "; the names of the RDMs are paths, as in a column stim_file, and those of the stimuli have no folder and "
+            "no suffix: shorten the names of the RDMs with pathlib.PurePath(name).stem"
         )
     composed = {unicodedata.normalize("NFC", name): name for name in first}
     same = [composed[form] for name in second if (form := unicodedata.normalize("NFC", name)) in composed]
