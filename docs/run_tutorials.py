@@ -48,6 +48,10 @@ it can be downloaded as a script or as a notebook. All but one need no files: da
 `brainrdl.datasets`. *Layers and regions* needs two files that you [download by hand](../how_to/data_sets.md). Single
 figures with their code are in the [gallery](../gallery.md).
 
+Open the notebook in JupyterLab (`pip install jupyterlab`), or the script in an editor that runs cells (`# %%`), such as
+VS Code or Spyder: these show the tables and figures after each cell. `python NAME.py` runs everything, but shows only
+what is printed.
+
 <div style="display: grid; grid-template-columns: repeat(auto-fill, minmax(12rem, 1fr)); gap: 1.2rem">
 {cells}
 </div>
@@ -59,7 +63,7 @@ style="display: block; width: 100%; height: 9rem; object-fit: contain; backgroun
 <strong>{title}</strong></a><br>{summary}</div>"""
 
 _DOWNLOADS = """
-Download: [script]({name}.py){{ download }} · [notebook]({name}.ipynb){{ download }}
+Download: [script]({name}.py){{ download }} · [notebook]({name}.ipynb){{ download }} · [how to run them](index.md)
 """
 
 _MARK = re.compile(r"^# %%(?: (?P<kind>\[markdown\]))?(?: tags=(?P<tags>\[.*\]))?$")

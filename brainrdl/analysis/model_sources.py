@@ -50,6 +50,8 @@ class ModelRDM:
     subjects : tuple of str
         Subject of each RDM; empty if it is one RDM for all subjects. One RDM of a subject who is not among those of
         the data is a model for all of them, too.
+    measure : str, optional
+        The dissimilarity, if it is known.
 
     Examples
     --------
@@ -63,6 +65,7 @@ class ModelRDM:
     names: tuple[str, ...]
     pairs: Float[Tensor, "n_rdms n_pairs"]
     subjects: tuple[str, ...] = ()
+    measure: str | None = None
 
     @property
     def label(self) -> str:
@@ -205,7 +208,8 @@ class _Maker:
             found = student.rdms(shown, dissimilarity=measure, progress=self.progress)
         pairs = conversion.to_tensor(found, dtype=torch.float64)
         return [
-            ModelRDM(name, str(layer), shown.names, row[None]) for layer, row in zip(student.layers, pairs, strict=True)
+            ModelRDM(name, str(layer), shown.names, row[None], measure=found.dissimilarity_measure)
+            for layer, row in zip(student.layers, pairs, strict=True)
         ]
 
     def _of_rdms(self, name: str | None, rdms: RDMs) -> list[ModelRDM]:
@@ -226,7 +230,7 @@ class _Maker:
                     f"{len(places)} RDMs of model {model!r} differ in no rdm descriptor; give each a descriptor "
                     "'model' or 'layer', or 'subject' if each is for one subject"
                 )
-            found.append(ModelRDM(model, layer, names, pairs[places], owners))
+            found.append(ModelRDM(model, layer, names, pairs[places], owners, rdms.dissimilarity_measure))
         return found
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -256,7 +256,8 @@ def _models(models: Sequence[ModelRDM]) -> RDMs:
     }
     if any(one.subjects for one in models):
         described["subject"] = [subject for one in models for subject in one.subjects or ("",)]
-    return conversion.from_tensor(_cat(models), models[0].names, descriptors=described)
+    measure = _shared([one.measure for one in models])
+    return conversion.from_tensor(_cat(models), models[0].names, measure=measure, descriptors=described)
 
 
 def _cat(models: Sequence[ModelRDM]) -> Tensor:
@@ -265,6 +266,11 @@ def _cat(models: Sequence[ModelRDM]) -> Tensor:
 
 def _data(truth: Mapping[str, Any], names: Sequence[str]) -> RDMs:
     means = torch.stack([teacher.pairs.double().nanmean(0) for teacher in truth.values()])
-    measures = {one.measure for one in truth.values()}
-    measure = measures.pop() if len(measures) == 1 else None
+    measure = _shared([one.measure for one in truth.values()])
     return conversion.from_tensor(means, names, measure=measure, descriptors={"target": list(truth)})
+
+
+def _shared(measures: Iterable[str | None]) -> str | None:
+    """Return the measure that all RDMs have, or None if they differ."""
+    known = set(measures)
+    return known.pop() if len(known) == 1 else None

@@ -75,7 +75,7 @@ def of_rdms(rdms: RDMs, by: str, how: Mapping[str, Any]) -> Iterator[Finding]:
     yield from _missing(rdms, rows, names)
     yield from _equally_far(rdms, rows, names)
     yield from _zero(rdms, rows, names, found)
-    yield from _kinds(rows, found)
+    yield from _kinds(rows, found, rdms.dissimilarity_measure)
     yield _triangle(rdms)
     yield from _order_of_pairs(rdms)
     yield _identical(rdms, rows)
@@ -203,11 +203,13 @@ def _zero(rdms: RDMs, rows: Sequence[str], names: Sequence[str], found: Sequence
 
 # Kind
 
+_OF_SIGNED = "do not clamp negative values to 0 or compute the root"
+
 _ADVICE = {
     kinds.RANKS: ("note", "the distances are lost; compare by ranks, for example with 'spearman'"),
     kinds.SIMILARITY: ("warning", "convert it to dissimilarities first, for correlations 1 - value"),
     kinds.Z_SCORED: ("note", "suitable for correlations; the mean squared error and 'cosine' need the original scale"),
-    kinds.SIGNED: ("note", "if so, do not clamp negative values to 0 or compute the root"),
+    kinds.SIGNED: ("note", f"if so, {_OF_SIGNED}"),
     kinds.UNKNOWN: ("note", "find out how it was made: judged, noisy, averaged over missing pairs, or cross-validated"),
     kinds.EITHER: ("note", "find out how it was made"),
     kinds.COMMON: ("note", "find out how it was made"),
@@ -218,8 +220,16 @@ _ADVICE = {
 }
 
 
-def _kinds(rows: Sequence[str], found: Sequence[kinds.Kind]) -> Iterator[Finding]:
+# What cross-validated distances can look like: noise decides whether any is negative
+_LIKE_SIGNED = frozenset({kinds.SIGNED, kinds.SQUARED, kinds.PLAIN, kinds.EITHER, kinds.COMMON, kinds.UNKNOWN})
+
+
+def _kinds(rows: Sequence[str], found: Sequence[kinds.Kind], measure: str | None) -> Iterator[Finding]:
     names = list(dict.fromkeys(kind.name for kind in found))
+    if traits_of(measure).signed and _LIKE_SIGNED.issuperset(names):
+        value = f"{measure}, as the file says; the values agree with this"
+        yield Finding("Kind", "ok", "dissimilarity", where_of(rows, rows, "RDMs"), value, _OF_SIGNED)
+        return
     for name in names:
         of_kind = [row for row, kind in zip(rows, found, strict=True) if kind.name == name]
         example = next(kind.evidence for kind in found if kind.name == name)

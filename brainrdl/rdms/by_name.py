@@ -382,9 +382,12 @@ def _refuse_difference(met: Alignment, may_keep: bool = True) -> None:
 
 
 def _forms_differ(first: Sequence[str], second: Sequence[str]) -> str:
-    """Report names that differ only in file suffixes, or in Unicode form, as in files from a Mac, and a correction."""
+    """Report names that differ as those of files and stimuli, or only in Unicode form, and a correction."""
     if files_of(first, second) or files_of(second, first):
-        return "; the names of one side end in file suffixes, and the others do not: remove them"
+        return (
+            "; the names of one side are those of image files, with their folders or endings: shorten them with "
+            "pathlib.PurePath(name).stem"
+        )
     composed = {unicodedata.normalize("NFC", name): name for name in first}
     same = [composed[form] for name in second if (form := unicodedata.normalize("NFC", name)) in composed]
     if not same:

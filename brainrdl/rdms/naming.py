@@ -90,20 +90,25 @@ def checked_names(values: Iterable[Any], where: str) -> list[str]:
 def files_of(names: Sequence[str], conditions: Sequence[Any]) -> dict[str, str]:
     """Find the conditions that are named by the image files of stimuli, by the name of the stimulus.
 
-    Empty if a condition has the name of a stimulus.
+    Empty if a condition has the name of a stimulus, not all are named by image files, or two files have one name.
 
     Examples
     --------
     >>> files_of(["face", "house"], ["house.png", "face.png"])
     {'house': 'house.png', 'face': 'face.png'}
+    >>> files_of(["face", "house"], ["stimuli/house.png", "stimuli/face.png"])  # as in a column stim_file
+    {'house': 'stimuli/house.png', 'face': 'stimuli/face.png'}
     >>> files_of(["face", "house.png"], ["house.png", "face.png"])
     {}
     """
     known = set(names)
     if known.intersection(conditions):
         return {}
-    stems = zip(without_suffixes(conditions), conditions, strict=True)
-    return {stem: condition for stem, condition in stems if stem in known}
+    files = [str(condition).replace("\\", "/").rpartition("/")[2] for condition in conditions]
+    stems = without_suffixes(files)
+    if stems is files or len(set(stems)) < len(set(conditions)):
+        return {}
+    return {stem: condition for stem, condition in zip(stems, conditions, strict=True) if stem in known}
 
 
 def without_suffixes(names: Sequence[Any]) -> Sequence[Any]:

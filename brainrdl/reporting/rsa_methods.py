@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from brainrdl.dissimilarity.measures import label_of as measure_label
 from brainrdl.reporting.methods import INTERVAL_METHODS, NILI
 from brainrdl.reporting.rsa_source import RSA
 from brainrdl.reporting.wording import and_joined, counted
@@ -82,7 +83,7 @@ def methods_of_rsa(rsa: RSA) -> Iterator[str]:
     stimuli = counted(int(summary["n_stimuli"].max()), "stimulus", "stimuli")
     yield (
         f"The RDMs of {models} were compared with the RDMs of {subjects} in {targets} ({stimuli}), by {comparators}. "
-        "Conditions were matched by name."
+        f"Conditions were matched by name.{_measures(rsa)}"
     )
     if n_subjects > 1:
         yield (
@@ -108,6 +109,14 @@ def methods_of_rsa(rsa: RSA) -> Iterator[str]:
             f"score {'with the other subjects ' if n_subjects > 1 else ''}among the other stimuli was scored "
             f"{'with the left-out subject ' if n_subjects > 1 else ''}among the held-out stimuli."
         )
+
+
+def _measures(rsa: RSA) -> str:
+    """Name the dissimilarities of the data and of the models, as far as they are known."""
+    found = {what: rsa.rdms[what].dissimilarity_measure for what in ("data", "models") if what in rsa.rdms}
+    known = [f"the RDMs of the {what} contain {measure_label(name)}" for what, name in found.items() if name]
+    text = " and ".join(known)
+    return f" {text[0].upper()}{text[1:]}." if text else ""
 
 
 def _cited(name: str) -> str:

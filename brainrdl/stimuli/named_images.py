@@ -615,8 +615,8 @@ class Stimuli:
     def align(self, condition_names: Sequence[str], allow_missing: bool = False) -> Stimuli:
         """Put the stimuli in the order of the conditions of an RDM.
 
-        Conditions may have the names of the image files with their endings (``face.png`` for the stimulus ``face``),
-        if all of them have one. The stimuli then get these names.
+        Conditions may have the names of the image files (``stimuli/face.png`` for the stimulus ``face``), if all of
+        them do and no two files have the same name. The stimuli then get these names.
 
         Parameters
         ----------

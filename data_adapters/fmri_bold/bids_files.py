@@ -203,6 +203,7 @@ def _the_only(files: list[Path], entities: Sequence[str]) -> list[Path]:
     for entity in entities:
         if len(values := values_of(files, entity)) > 1:
             more = ", or list several to read them as runs" if entity in _ACQUIRED else ""
+            more = ", or read the folders sub-* for a list of all subjects" if entity == "sub" else more
             refuse(f"there are series of {entity} {quote(values)}; choose one with {_option(entity)}{more}")
     return files
 

@@ -355,6 +355,26 @@ def test_a_kind_is_worded_as_likely_and_gives_its_evidence() -> None:
     assert one(found, "mixed kinds")["level"] == "note"
 
 
+def test_crossnobis_rdms_with_and_without_negative_values_are_one_kind() -> None:
+    squares = pdist(patterns(0, n=20), "sqeuclidean")
+    values = torch.tensor(np.stack([squares, squares - 1.001 * squares.min()]))
+    found, other = (
+        audit(rdms.from_tensor(values, NAMES, measure=measure, descriptors={"subject": ["1", "2"]}))
+        for measure in ("crossnobis", None)
+    )
+    row = one(found, "dissimilarity")
+    assert (row["level"], row["where"]) == ("ok", "all 2 RDMs")
+    assert row["value"].startswith("crossnobis, as the file says")
+    assert "mixed kinds" not in levels(found)
+    assert "mixed kinds" in levels(other)
+
+
+def test_ranks_of_crossnobis_distances_are_still_found() -> None:
+    ranks = rdms.from_array(rankdata(pdist(patterns(0, n=20))), NAMES)
+    ranks.dissimilarity_measure = "crossnobis"
+    assert one(audit(ranks), "dissimilarity")["value"].startswith("likely ranks")
+
+
 @pytest.mark.parametrize("n", [3, 4, 8])
 def test_small_rdms_are_not_over_interpreted(n: int) -> None:
     values = np.random.default_rng(0).uniform(0.5, 1, n * (n - 1) // 2)

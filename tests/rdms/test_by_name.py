@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from itertools import combinations
+from pathlib import PurePath
 
 import numpy as np
 import pytest
@@ -245,6 +246,13 @@ def test_names_that_differ_only_in_unicode_form_are_reported_with_a_remedy_that_
         align(random_rdms(first), random_rdms(second))
     assert re.search(message, str(alignment(first, second)))
     assert not alignment(first, [unicodedata.normalize(form, name) for name in second]).only_rdms
+
+
+def test_conditions_named_by_paths_are_reported_with_a_remedy_that_works():
+    stimuli, paths = ("face1", "house1", "tool1"), ("stimuli/face1.png", "stimuli/house1.png", "stimuli/tool1.jpg")
+    assert "are those of image files" in str(alignment(stimuli, paths))
+    assert not alignment(stimuli, [PurePath(name).stem for name in paths]).only_rdms
+    assert "image files" not in str(alignment(stimuli, ("a/x.png", "b/y.png", "c/z.png")))
 
 
 def test_names_that_differ_in_letters_are_not_said_to_differ_in_unicode_form():

@@ -47,6 +47,19 @@ def test_the_page_names_the_best_score_of_each_target(folder: Path) -> None:
     assert "file: data.h5 (SHA-256)" in text
 
 
+def test_the_methods_name_the_dissimilarities_of_the_data_and_of_the_models() -> None:
+    rng = np.random.default_rng(0)
+    data, net, other = (rdms.from_array(rng.random(66), NAMES) for _ in range(3))
+    data.dissimilarity_measure, net.dissimilarity_measure = "crossnobis", "correlation"
+    known = page_of_rsa(RSA.of(rsa({"net": net}, data, folds=0)), "").methods
+    assert "The RDMs of the data contain crossnobis distance / channel and the RDMs of the models contain " in str(
+        known
+    )
+    mixed = page_of_rsa(RSA.of(rsa({"net": net, "other": other}, data, folds=0)), "").methods
+    assert "crossnobis distance / channel." in str(mixed)
+    assert "RDMs of the models contain" not in str(mixed)  # they differ
+
+
 def test_report_opens_the_folder_of_an_rsa(folder: Path, tmp_path: Path) -> None:
     page = report(folder, tmp_path / "page.html")
     assert page.read_text(encoding="utf-8") == (folder / "report.html").read_text(encoding="utf-8")

@@ -482,13 +482,19 @@ def test_stimuli_take_the_names_of_conditions_that_are_their_files() -> None:
     assert files.categories == plain.categories
     torch.testing.assert_close(files.images(), plain.images(["c", "a", "b"]))
     assert plain.align(["c.jpg", "a.png"], allow_missing=True).names == ("c.jpg", "a.png")
+    assert plain.align(["x/c.jpg", "x/a.png", "y/b.png"]).names == ("x/c.jpg", "x/a.png", "y/b.png")
     assert plain.names == ("a", "b", "c")
+
+
+def test_two_files_of_one_name_are_not_matched() -> None:
+    with pytest.raises(BrainrdlError, match="do not match"):
+        Stimuli.from_arrays(torch.zeros(2, 1, 2, 2), ["a", "b"]).align(["x/a.png", "y/a.png", "y/b.png"])
 
 
 def test_stimuli_whose_own_names_have_suffixes_keep_them() -> None:
     kept = Stimuli.from_arrays(torch.zeros(2, 1, 2, 2), ["a.png", "b.png"])
     assert kept.align(["b.png", "a.png"]).names == ("b.png", "a.png")
-    with pytest.raises(BrainrdlError, match="the names of one side end in file suffixes"):
+    with pytest.raises(BrainrdlError, match="names of one side are those of image files"):
         kept.align(["a", "b"])
     with pytest.raises(BrainrdlError, match="do not match"):
         Stimuli.from_arrays(torch.zeros(2, 1, 2, 2), ["a", "b"]).align(["a.png", "b"])

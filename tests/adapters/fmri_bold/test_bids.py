@@ -435,7 +435,9 @@ def test_two_subjects_are_refused_and_listed(root, patterns):
     write_run(root, derivatives(root), patterns, subject="02")
     refused(r"there are series of sub \['01', '02'\]; choose one with subject=", root, space="T1w")
     refused(r"no series has the sub '10'; nearest: .*'01'; there are \['01', '02'\]", root, subject="10")
-    refused(r"there are series of sub \['01', '02'\]; choose one with subject=", root)  # before space=
+    every = r"choose one with subject=, or read the folders sub-\* for a list of all subjects"
+    refused(rf"there are series of sub \['01', '02'\]; {every}", root)  # before space=
+    assert [data.descriptors["subject"] for data in read(f"{root}/sub-*", space="T1w")] == ["01", "02"]
 
 
 def test_an_unknown_run_or_session_is_refused(sound):
