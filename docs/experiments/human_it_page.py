@@ -217,7 +217,8 @@ Intervals are over images and subjects and not corrected; in [simulations](docs/
 other subjects for other objects ({carried_score}; gain over the unfitted network {carried}), and a fit to these 15
 predicts the 4 (gain {back}). A fit to monkey IT predicts human IT (gain {species}). See also [how much data a fit
 needs](docs/experiments/learning_curves.md), [what it would take](docs/experiments/power.md) to find smaller
-differences, and [a brain beside a task](docs/experiments/brain_beside_task.md), which is not finished.
+differences, and [a brain beside a task](docs/experiments/brain_beside_task.md), which found no
+advantage of human IT over its controls.
 """
 
 
