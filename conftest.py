@@ -22,7 +22,7 @@ sys.dont_write_bytecode = False
 def _few_threads() -> None:
     import torch
 
-    several = "PYTEST_XDIST_WORKER" in os.environ  # one process a core
+    several = "PYTEST_XDIST_WORKER" in os.environ  # one process per core
     torch.set_num_threads(1 if several else min(2, torch.get_num_threads()))
 
 
