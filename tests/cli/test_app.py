@@ -29,7 +29,7 @@ from brainrdl._core import errors
 from brainrdl._core.constants import NOISE
 from brainrdl._core.rows import Role
 from brainrdl._core.signals import Stopped
-from brainrdl.cli import app, common, completion
+from brainrdl.cli import app, common, completion, summary_tables
 from brainrdl.cli.spelling import READER, Command
 from brainrdl.dissimilarity.registry import DISSIMILARITIES
 from brainrdl.evaluation.held_out import assemble
@@ -198,9 +198,9 @@ def test_a_table_has_one_target_and_its_own_ceilings() -> None:
     out = io.StringIO()
     with pytest.MonkeyPatch.context() as patch:
         console = Console(file=out, width=200)
-        patch.setattr(app, "console", console)
+        patch.setattr(summary_tables, "console", console)
         patch.setattr(common, "console", console)
-        app._print_summary(evaluation, as_json=False)
+        summary_tables.print_summary(evaluation, as_json=False)
     columns = ["ceiling", "ceiling_lower", "ceiling_upper"]
     ceilings = evaluation.summary.set_index(["target", "against"])[columns]
     assert ceilings.loc[("V1", "mean"), "ceiling"] > ceilings.loc[("IT", "mean"), "ceiling"] + 0.1
