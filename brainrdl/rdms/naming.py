@@ -6,11 +6,13 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from brainrdl._core.constants import IMAGE_SUFFIXES
 from brainrdl._core.errors import check_text, quote, refuse
 
 _MISSING = frozenset({"nan", "n/a", "nat", "<na>"})  # as NumPy, pandas and BIDS write it; not the text "None"
 
-_IMAGE = re.compile(r"(?P<stem>.+)\.(bmp|gif|jpeg|jpg|png|tif|tiff|webp)", re.IGNORECASE | re.DOTALL)
+_ENDINGS = "|".join(map(re.escape, IMAGE_SUFFIXES))
+_IMAGE = re.compile(rf"(?P<stem>.+)({_ENDINGS})", re.IGNORECASE | re.DOTALL)
 
 
 def is_missing(name: Any) -> bool:
