@@ -102,6 +102,19 @@ def test_fit_leaves_recipe_tables_and_report(run: Path) -> None:
     assert {"recipe.yaml", "settings.json", "scores.csv", "summary.csv", "report.html", "fits"} <= found
 
 
+def test_commands_find_the_images_of_conditions_that_are_named_by_files(run: Path, folder: Path) -> None:
+    files = [f"stimuli/{name}.png" for name in NAMES]
+    brain = rdms.from_array(np.random.default_rng(0).random((3, 66)), files, descriptors={"subject": ["a", "b", "c"]})
+    brain.save(str(folder / "files.h5"), file_type="hdf5", overwrite=True)
+    data, images = ("--data", "files.h5"), ("--stimuli", "images")
+    assert "12 conditions in common" in _run("doctor", "files.h5", *images, folder=folder).stdout
+    compared = _run("rsa", "small_cnn:pool", *data, *images, "--folds", 0, "--json", "--quiet", folder=folder)
+    assert {row["model"] for row in json.loads(compared.stdout)} == {"small_cnn"}
+    one_fit = next((run / "fits").iterdir())
+    found = _refused("evaluate", one_fit, "--teacher", "files.h5", *images, folder=folder)
+    assert re.search(r"stimuli/(face_\d\d)\.png \(byte-identical to \1\)", found), found
+
+
 @pytest.fixture(scope="module")
 def sweep(folder: Path) -> _Done:
     """A sweep of two points, with a task on images of its own."""
