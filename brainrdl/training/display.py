@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sized
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -23,7 +24,7 @@ class Show(Protocol):
 
 @contextmanager
 def progress_bar(steps: int, done: int, shown: bool) -> Iterator[Show]:
-    """Show a bar with the live RDM correlations of training and validation stimuli.
+    """Show a bar with the live RDM correlations of training and validation stimuli, as far as they are known.
 
     Examples
     --------
@@ -33,8 +34,9 @@ def progress_bar(steps: int, done: int, shown: bool) -> Iterator[Show]:
     with slow_progress("fit", steps, shown, done) as advance:
 
         def show(row: Mapping[str, Any]) -> None:
-            seen = ", ".join(f"{part} {row[f'{part}_similarity']:.3f}" for part in ("train", "validation"))
-            advance(int(row["step"]), f"RDM correlation: {seen}")
+            both = {part: row[f"{part}_similarity"] for part in ("train", "validation")}
+            known = ", ".join(f"{part} {value:.3f}" for part, value in both.items() if not math.isnan(value))
+            advance(int(row["step"]), f"RDM correlation: {known}" if known else "")
 
         yield show
 

@@ -169,11 +169,19 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
     return written
 
 
-def test_the_bar_shows_both_correlations(terminal: io.StringIO) -> None:
+@pytest.mark.parametrize(
+    ("train", "validation", "shown"),
+    [(0.25, 0.5, "train 0.250, validation 0.500"), (0.25, math.nan, "train 0.250 "), (math.nan, math.nan, "")],
+)
+def test_the_bar_shows_the_correlations_that_are_known(
+    train: float, validation: float, shown: str, terminal: io.StringIO
+) -> None:
     with progress_bar(10, 0, shown=True) as show:
-        show(ROW)
+        show(ROW | {"train_similarity": train, "validation_similarity": validation})
         assert isinstance(show, display.Show)
-    assert "train 0.250, validation nan" in re.sub(r"\x1b\[[0-9;]*m", "", terminal.getvalue())
+    written = re.sub(r"\x1b\[[0-9;]*m", "", terminal.getvalue())
+    assert shown in written
+    assert ("RDM correlation" in written, "nan" in written) == (bool(shown), False)
 
 
 def test_a_bar_that_is_not_wanted_writes_nothing(capsys: pytest.CaptureFixture[str]) -> None:
