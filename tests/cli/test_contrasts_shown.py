@@ -5,8 +5,8 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
-from brainrdl.cli.summary_tables import print_contrasts
 from brainrdl.cli.common import print_table
+from brainrdl.cli.summary_tables import print_contrasts
 
 
 def test_the_differences_of_each_comparator_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
