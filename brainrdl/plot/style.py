@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 from matplotlib import font_manager
+from matplotlib.colors import Colormap, LinearSegmentedColormap
 
 from brainrdl._core.errors import check_option, quote, refuse
 
@@ -32,7 +33,15 @@ GROUP_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 # Lines: colour and marker both change from one to the next, because these colours are equal in grey print.
 LINE_LOOKS = [((BLUE, VERMILION, GREEN, PURPLE, INK)[k % 5], GROUP_MARKERS[k % 8]) for k in range(40)]
 
-DIVERGING = "PuOr_r"  # of values around 0: orange is positive
+# Values around 0: negative is dark and blue, 0 is grey, positive is light and yellow. The lightness rises from end to
+# end (L* 18 to 91), so the sign can be read in grey print: docs/decisions/0013-colours-of-differences.md.
+DIVERGING = LinearSegmentedColormap.from_list(
+    "differences",
+    [
+        "#042176", "#063180", "#104087", "#204e8b", "#325c8e", "#45688f", "#5b758e", "#72808c", "#898989",
+        "#9f9085", "#b29880", "#c3a17b", "#d2aa74", "#dfb56f", "#ebc16a", "#f6d167", "#ffe56e",
+    ],
+)  # fmt: skip
 
 _STYLE: dict[Any, Any] = {
     "font.size": 9,
@@ -135,7 +144,7 @@ def extent_of(values: Float[np.ndarray, "*shape"]) -> float:
 def draw_image(
     ax: Axes,
     values: Float[np.ndarray, "rows columns"],
-    cmap: str,
+    cmap: str | Colormap,
     vmin: float | None,
     vmax: float | None,
     corner: tuple[float, float] = (0.0, 0.0),
@@ -144,7 +153,7 @@ def draw_image(
     (left, top), (n_rows, n_columns) = corner, values.shape
     ax.imshow(
         np.ma.masked_invalid(values),
-        cmap=mpl.colormaps[cmap].with_extremes(bad=MISSING),
+        cmap=mpl.colormaps.get_cmap(cmap).with_extremes(bad=MISSING),
         vmin=vmin,
         vmax=vmax,
         interpolation="nearest",

@@ -175,7 +175,7 @@ def drawings_of_student(run: Run, evaluation: Evaluation, key: tuple[str, str, s
         mean = f" of seed {seeds[0]} (the first of {len(seeds)})" if len(seeds) > 1 else ""
         yield _fold_drawing(key, first, groups, folds, f"{who}{mean}")
     else:
-        grey = f"Grey: pairs that were never held out together ({percent(1 - known)})."
+        grey = f"Light grey: pairs that were never held out together ({percent(1 - known)})."
         share = "All pairs were held out together." if known == 1 else grey
         hover = _hover_of_pair(both, groups, f"student, {who}", f"teacher, {target}")
         words = f"Ranks of dissimilarities: {shown}. {share}"
