@@ -34,12 +34,12 @@ GROUP_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 LINE_LOOKS = [((BLUE, VERMILION, GREEN, PURPLE, INK)[k % 5], GROUP_MARKERS[k % 8]) for k in range(40)]
 
 # Values around 0: negative is dark and blue, 0 is grey, positive is light and yellow. The lightness rises from end to
-# end (L* 18 to 91), so the sign can be read in grey print: docs/decisions/0013-colours-of-differences.md.
+# end (L* 16 to 85), so the sign can be read in grey print: docs/decisions/0013-colours-of-differences.md.
 DIVERGING = LinearSegmentedColormap.from_list(
     "differences",
     [
-        "#042176", "#063180", "#104087", "#204e8b", "#325c8e", "#45688f", "#5b758e", "#72808c", "#898989",
-        "#9f9085", "#b29880", "#c3a17b", "#d2aa74", "#dfb56f", "#ebc16a", "#f6d167", "#ffe56e",
+        "#041f71", "#052f7a", "#0f3d80", "#1e4a85", "#2f5887", "#426488", "#577088", "#6d7a86", "#838383",
+        "#9a897d", "#ae8f76", "#bf956d", "#cf9d64", "#dca55b", "#e9af50", "#f4bb46", "#ffcd44",
     ],
 )  # fmt: skip
 
