@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float
@@ -18,6 +18,9 @@ from torch import Tensor
 
 from brainrdl.inference.influence import dyadic
 from brainrdl.similarity.registry import SIMILARITIES
+
+if TYPE_CHECKING:
+    from brainrdl.inference.batches import Estimates
 
 _CONFIDENCE = 0.95
 
@@ -38,19 +41,7 @@ class Interval(NamedTuple):
     p: float
 
 
-class _Limited(Protocol):
-    """An `Interval`, or the intervals of many scores as arrays."""
-
-    @property
-    def low(self) -> Any: ...
-
-    @property
-    def high(self) -> Any: ...
-
-    def _replace(self, **changes: Any) -> Any: ...
-
-
-Limits = TypeVar("Limits", bound=_Limited)
+Limits = TypeVar("Limits", Interval, "Estimates")
 
 NO_INTERVAL = Interval(float("nan"), float("nan"), float("nan"))
 
@@ -99,8 +90,7 @@ def cut(found: Limits, lowest: float, highest: float) -> Limits:
     [0.6, 1.0, 0.001]
     """
     low, high = (np.clip(end, lowest, highest) for end in (found.low, found.high))
-    changed: Limits = found._replace(low=low, high=high)
-    return changed
+    return found._replace(low=low, high=high)
 
 
 def of_score(found: Limits, comparator: str) -> Limits:

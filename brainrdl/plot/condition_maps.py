@@ -332,7 +332,7 @@ def _draw_markers(ax: Axes, look: _Look, points: Points, chosen: npt.NDArray[np.
         inside = chosen & (np.array([other == group for other in look.groups]) if group else True)
         if inside.any():
             ax.scatter(
-                *points[inside].T, s=20, marker=look.markers[group] if group else "o", color=colours[inside],
+                points[inside, 0], points[inside, 1], s=20, marker=look.markers[group] if group else "o", color=colours[inside],
                 edgecolors="white", linewidths=0.4, zorder=2,
             )  # fmt: skip
 
