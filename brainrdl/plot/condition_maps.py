@@ -331,9 +331,10 @@ def _draw_markers(ax: Axes, look: _Look, points: Points, chosen: npt.NDArray[np.
     for group in look.palette or [None]:
         inside = chosen & (np.array([other == group for other in look.groups]) if group else True)
         if inside.any():
+            marker = look.markers[group] if group else "o"
             ax.scatter(
-                points[inside, 0], points[inside, 1], s=20, marker=look.markers[group] if group else "o", color=colours[inside],
-                edgecolors="white", linewidths=0.4, zorder=2,
+                points[inside, 0], points[inside, 1], s=20, marker=marker, color=colours[inside], edgecolors="white",
+                linewidths=0.4, zorder=2,
             )  # fmt: skip
 
 
