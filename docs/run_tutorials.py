@@ -66,6 +66,8 @@ _DOWNLOADS = """
 Download: [script]({name}.py){{ download }} · [notebook]({name}.ipynb){{ download }} · [how to run them](index.md)
 """
 
+_NARROW = 6  # inches; on a phone, wider figures scroll sideways
+
 _MARK = re.compile(r"^# %%(?: (?P<kind>\[markdown\]))?(?: tags=(?P<tags>\[.*\]))?$")
 _LINK = re.compile(r"\[([^\]]+)\]\((?![a-z]+:|#)[^)]*\)")
 
@@ -208,7 +210,8 @@ def execute(name: str) -> str:
                     n_figures += 1
                     file = f"{name}_{n_figures}{'_thumbnail' if 'thumbnail' in cell.tags else ''}.png"
                     figure.savefig(folder / file, dpi=140, facecolor="white")
-                    parts.append(f"![Figure {n_figures} of the example](figures/{file})\n")
+                    wide = "{ .wide }" if figure.get_figwidth() > _NARROW else ""
+                    parts.append(f"![Figure {n_figures} of the example](figures/{file}){wide}\n")
                 plt.close("all")
         finally:
             os.chdir(home)

@@ -96,7 +96,11 @@ def pareto(
         refuse(f"no row of the table has both {x!r} and {y!r}; a task needs validation images to have an accuracy")
     with styled():
         ax = axes_for(ax, (5.6, 4.2))
-        groups = [("", table)] if by is None else [(str(name), part) for name, part in table.groupby(by, sort=False)]
+        groups = (
+            [("", table)]
+            if by is None
+            else [(str(name), part) for name, part in table.groupby(by, sort=False, dropna=False)]
+        )
         has_ceiling = _draw_ceiling(ax, table)
         shown_names = in_legend([name for name, _ in groups])
         lines = [

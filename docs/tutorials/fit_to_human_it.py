@@ -70,7 +70,6 @@ evaluation = cross_validate(
     steps=STEPS,
     evaluate_every=2,
     comparators=["spearman"],
-    progress=False,
 )
 summary = evaluation.summary.query("comparator == 'spearman' and against == 'mean'")
 summary[["student", "score", "low", "high", "ceiling", "share"]].round(2)
