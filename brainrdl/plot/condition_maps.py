@@ -305,7 +305,7 @@ def _draw(ax: Axes, look: _Look, points: Points, others: Sequence[Points] = ()) 
     side = 0.85 * 72 / ax.figure.dpi * min(box.width, box.height)
     everything = np.concatenate([points, *others])
     low, high = everything.min(0), everything.max(0)
-    share = 0.45 if others else 0.75
+    share = 0.34 if others else 0.75
     size = float(np.clip(share * side / look.strong.sum() ** 0.5, *_SIZES)) if look.pictures else 6.0
     longest = LETTER * max(map(len, shown(look.names))) if look.named else 0.0
     edges = size / 2 + 2 + np.array([min(longest, 0.1 * side), LINE if look.named else 0.0])
@@ -331,9 +331,10 @@ def _draw_markers(ax: Axes, look: _Look, points: Points, chosen: npt.NDArray[np.
     for group in look.palette or [None]:
         inside = chosen & (np.array([other == group for other in look.groups]) if group else True)
         if inside.any():
+            marker = look.markers[group] if group else "o"
             ax.scatter(
-                points[inside, 0], points[inside, 1], s=20, marker=look.markers[group] if group else "o", color=colours[inside],
-                edgecolors="white", linewidths=0.4, zorder=2,
+                points[inside, 0], points[inside, 1], s=20, marker=marker, color=colours[inside], edgecolors="white",
+                linewidths=0.4, zorder=2,
             )  # fmt: skip
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import matplotlib as mpl
 import numpy as np
 from jaxtyping import Bool, Float
+from matplotlib.colors import Colormap
 
 from brainrdl._core.errors import arg, check_option, quote, refuse
 from brainrdl.dissimilarity.measures import label_of
@@ -43,6 +44,8 @@ if TYPE_CHECKING:
 
 DENSE = 2000
 """Number of pairs above which `pairs` draws their density instead of points."""
+
+_Look = tuple[str | Colormap, float, float]  # colours, and the values at their ends
 
 _SIGNED = 12  # conditions or categories up to which cells are large enough for signs
 
@@ -161,7 +164,7 @@ def _three_panels(
     words = f"{titles[0]} - {titles[1]}"
     places = "left - middle" if columns == 3 else "first - second"
     of_difference = words if len(words) <= PANEL_TITLE else f"difference, {places}"
-    looks = [("viridis", *limits), ("viridis", *limits), (DIVERGING, -extent, extent)]
+    looks: list[_Look] = [("viridis", *limits), ("viridis", *limits), (DIVERGING, -extent, extent)]
     axes = figure.subplots(3 // columns, columns)
     for ax, square, title, look in zip(axes, [*squares, difference], [*titles, of_difference], looks, strict=True):
         draw_image(ax, square, *look)
@@ -281,7 +284,7 @@ def _draw_folds(
 ) -> None:
     squares = [*squares, squares[0] - squares[1]]
     folds, extent = margins.layout.blocks, extent_of(squares[2])
-    looks = [("viridis", *limits), ("viridis", *limits), (DIVERGING, -extent, extent)]
+    looks: list[_Look] = [("viridis", *limits), ("viridis", *limits), (DIVERGING, -extent, extent)]
     axes = list(figure.subplots(*((1, 3) if upright else (3, 1))))
     blocks = Blocks.of(margins, figure, 3, upright=upright)
     for ax, square, look, title in zip(axes, squares, looks, [*titles, "difference"], strict=True):

@@ -185,11 +185,12 @@ def _draw_clusters(
     step = 0.05 * (high - low)
     rows = [model for model in models if model in clusters]
     for place, model in enumerate(rows):
-        colour, _ = _look(list(models).index(model))
+        colour, line = _look(list(models).index(model))
         for start, end in _spans(clusters, model, alpha):
             y = low - (place + 0.5) * step
             left, right = _cells_of(times, start, end) if start == end else (start, end)
-            ax.plot([left, right], [y, y], color=colour, linewidth=3, solid_capstyle="butt", label="_clusters")
+            style: dict[str, Any] = {"color": colour, "linestyle": line, "linewidth": 3, "solid_capstyle": "butt"}
+            ax.plot([left, right], [y, y], label="_clusters", **style)
     if rows:
         ax.set_ylim(low - (len(rows) + 0.5) * step, high)
 

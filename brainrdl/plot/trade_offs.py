@@ -111,7 +111,7 @@ def pareto(
         ax.set_xlabel(f"{'task accuracy' if x == 'accuracy' else plain(x)}\nlabels: {of_points}")
         label_up(ax, _measure(table) if y == "score" else plain(y))
         rule(ax, "y")
-        has_others = any(len(line.get_xydata()) for line in ax.lines if line.get_label() == "_others")
+        has_others = any(np.size(line.get_xdata()) for line in ax.lines if line.get_label() == "_others")
         if has_others:
             _explain_hollow(ax)
         if legend and (has_ceiling or by or has_others):

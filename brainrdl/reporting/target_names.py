@@ -44,7 +44,8 @@ def named_evaluation(evaluation: Evaluation) -> Evaluation:
     """Name the target "rdm" of the tables and RDMs."""
     if _NAMELESS not in set(evaluation.summary.get("target", ())):
         return evaluation
-    tables = {name: named_table(getattr(evaluation, name)) for name in ("scores", "summary", "contrasts", "histories")}
     return replace(
-        evaluation, teacher=named_rdms(evaluation.teacher), students=named_rdms(evaluation.students), **tables
-    )
+        evaluation, scores=named_table(evaluation.scores), summary=named_table(evaluation.summary),
+        contrasts=named_table(evaluation.contrasts), teacher=named_rdms(evaluation.teacher),
+        students=named_rdms(evaluation.students),
+    )  # fmt: skip

@@ -62,7 +62,8 @@ def test_the_methods_name_the_dissimilarities_of_the_data_and_of_the_models() ->
 
 def test_a_target_without_a_region_is_called_the_data() -> None:
     random = np.random.default_rng(0)
-    data, net = (rdms.from_array(random.random((n, 66)), NAMES) for n in (3, 1))
+    data = rdms.from_array(random.random((3, 66)), NAMES, descriptors={"subject": list("abc")})
+    net = rdms.from_array(random.random(66), NAMES)
     opened = RSA.of(rsa({"net": net}, data, folds=0))
     assert set(opened.summary["target"]) == {"the data"}
     assert opened.rdms["data"].rdm_descriptors["target"] == ["the data"] * opened.rdms["data"].n_rdm
