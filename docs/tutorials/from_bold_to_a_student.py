@@ -130,9 +130,9 @@ for name, other in (("measured", measured.mean()), ("student", final.rdms(images
     print(f"{name}: {compare(truth, other, ['corr'])['similarity'].item():.2f}")
 
 # %% [markdown]
-# Both are .96. The first means that, with these subjects and runs, noise changed the measured RDM little. The second means
+# Both are 0.96. The first means that, with these subjects and runs, noise changed the measured RDM little. The second means
 # that the student came as close to the true RDM as the measurement did. It saw all of these images, so its number is not a
-# score on held-out images; that is .78, in the table above.
+# score on held-out images; that is 0.78, in the table above.
 #
 # ## Before you do this with real data
 #

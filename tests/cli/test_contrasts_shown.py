@@ -25,4 +25,4 @@ def test_the_differences_of_each_comparator_are_shown(capsys: pytest.CaptureFixt
 def test_a_p_value_is_never_printed_as_0(capsys: pytest.CaptureFixture[str]) -> None:
     print_table(pd.DataFrame({"p_corrected": [0.0, 0.0314, float("nan")], "score": [0.0, 0.0314, 1.0]}))
     rows = [line.split() for line in capsys.readouterr().out.splitlines()[1:]]
-    assert rows == [["<", ".001", "0.000"], [".031", "0.031"], ["1.000"]]
+    assert rows == [["<", "0.001", "0.000"], ["0.031", "0.031"], ["1.000"]]
