@@ -173,8 +173,8 @@ def thumbnails(stimuli: Stimuli | None, names: Sequence[str]) -> dict[str, Any] 
     known = [name for name in names if name in stimuli]
     if not known:
         refuse(
-            f"none of the {len(stimuli)} stimuli {quote(stimuli.names)} is among the conditions {quote(names)}; give the "
-            f"images of the conditions with {arg('stimuli')}"
+            f"none of the {len(stimuli)} stimuli {quote(stimuli.names)} is among the conditions {quote(names)}; give "
+            f"the images of the conditions with {arg('stimuli')}"
         )
     sheet = Image.new("RGB", (_COLUMNS * _SIZE, -(-len(known) // _COLUMNS) * _SIZE), "white")
     images = stimuli.with_transform(None)
