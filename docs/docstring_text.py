@@ -15,6 +15,10 @@ ROOT = Path(__file__).parents[1]
 _MENTION = re.compile(r"(?<![`\[])`(?P<name>(?:brainrdl\.)?(?:\w+\.)?\w+)`(?![`\]])")
 _CLASS = re.compile(r"[A-Z]\w*[a-z]\w*")
 _ROW = re.compile(r"^ *(?=\S)(?:(?!  ).)+ {2,}(?=\S)")
+_SECTION = re.compile(r"^(?:Other )?Parameters\n-+\n(?:.|\n)*?(?=^\w[\w ]*\n-{3,}\n|\Z)", re.MULTILINE)
+_TOGETHER = re.compile(
+    r"^(?P<names>\*{0,2}\w+(?:, \*{0,2}\w+)+)(?P<type> : .*)?\n(?P<text>(?:(?: {4}.*)?(?:\n|\Z))+)", re.MULTILINE
+)
 _PLAIN = re.compile(r"[*_|]")  # what Markdown would use
 
 
@@ -23,7 +27,34 @@ class DocstringText(griffe.Extension):
 
     def on_object(self, *, obj: griffe.Object, **kwargs: Any) -> None:
         if obj.docstring is not None:
-            obj.docstring.value = as_markdown(obj.docstring.value)
+            obj.docstring.value = as_markdown(one_by_one(obj.docstring.value))
+
+
+def one_by_one(text: str) -> str:
+    """Repeat the text of parameters that are described together: griffe gives all of them the default of the first.
+
+    Examples
+    --------
+    >>> print(one_by_one("Parameters\\n----------\\nlow, high : float\\n    Limits.\\n\\nReturns\\n-------\\nint\\n"))
+    Parameters
+    ----------
+    low : float
+        Limits.
+    high : float
+        Limits.
+    <BLANKLINE>
+    Returns
+    -------
+    int
+    <BLANKLINE>
+    """
+    return _SECTION.sub(lambda section: _TOGETHER.sub(_repeated, section[0]), text)
+
+
+def _repeated(found: re.Match[str]) -> str:
+    text = found["text"].rstrip("\n")
+    entries = [f"{name}{found['type'] or ''}\n{text}" for name in found["names"].split(", ")]
+    return "\n".join(entries) + found["text"][len(text) :]
 
 
 def as_markdown(text: str) -> str:

@@ -71,6 +71,17 @@ def test_docstrings_are_shown_as_markdown() -> None:
     assert as_markdown(">>> '::'") == ">>> '::'"
 
 
+def test_parameters_that_are_described_together_keep_their_own_defaults() -> None:
+    griffe = pytest.importorskip("griffe", reason="griffe is not installed (make docs installs it)")
+    extensions = griffe.load_extensions(str(DOCS / "docstring_text.py"))
+    module = griffe.load(
+        "brainrdl.analysis.plain_rsa", search_paths=[str(ROOT)], extensions=extensions, docstring_parser="numpy"
+    )
+    sections = {section.kind.value: section.value for section in module["rsa"].docstring.parsed}
+    shown = {one.name: str(one.default) for one in sections["parameters"]}
+    assert (shown["by"], shown["names"], shown["average_over"]) == ("'stimulus'", "None", "()")
+
+
 def test_the_first_page_shows_the_version_of_the_package(parts: ModuleType) -> None:
     version = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
     assert f"Version {version}" in parts.on_page_markdown((DOCS / "index.md").read_text(encoding="utf-8"))

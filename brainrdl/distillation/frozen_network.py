@@ -54,7 +54,7 @@ class FrozenNetwork:
 
     Parameters
     ----------
-    network : nn.Module, callable, or an object with ``patterns(batch)``
+    network : nn.Module, callable, or object with a method patterns
         - ``network(images)`` returns a tensor (n, ...), a mapping of names to such tensors, or an object with the
           fields ``patterns`` or ``logits``. A `Student` reads layers of any network:
           ``Student(network, ["layer3"], trainable="none")``.

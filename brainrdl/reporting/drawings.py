@@ -191,7 +191,7 @@ def drawings_of_student(run: Run, evaluation: Evaluation, key: tuple[str, str, s
     plot.pairs(*both, figure.subplots(), groups)
     caption = f"Dissimilarity of each held-out pair in {who} and in {target}."
     yield Drawing(f"pairs-{slug(*key)}", Section.PAIRS, figure, f"Scatter plot. {caption}", caption)
-    stimuli = run.stimuli
+    stimuli = None if run.stimuli is None else run.stimuli.named_as(names(both[0]))
     if stimuli is not None and stimuli.has_images and set(names(both[0])) <= set(stimuli.names):
         yield from _drawings_with_images(stimuli, evaluation, key, both)
 

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 
+from brainrdl._core.errors import arg, quote, refuse
 from brainrdl.plot.arrangement import ranks
 from brainrdl.stimuli.named_images import Stimuli
 
@@ -168,7 +169,13 @@ def thumbnails(stimuli: Stimuli | None, names: Sequence[str]) -> dict[str, Any] 
         return None
     from PIL import Image
 
+    stimuli = stimuli.named_as(names)
     known = [name for name in names if name in stimuli]
+    if not known:
+        refuse(
+            f"none of the {len(stimuli)} stimuli {quote(stimuli.names)} is among the conditions {quote(names)}; give "
+            f"the images of the conditions with {arg('stimuli')}"
+        )
     sheet = Image.new("RGB", (_COLUMNS * _SIZE, -(-len(known) // _COLUMNS) * _SIZE), "white")
     images = stimuli.with_transform(None)
     for place, name in enumerate(known):

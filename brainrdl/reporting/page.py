@@ -74,7 +74,8 @@ def report(
     Raises
     ------
     BrainrdlError
-        If the source is of another type, a folder has no finished run, or there is neither a run folder nor `out`.
+        If the source is of another type, a folder has no finished run, or there is neither a run folder nor `out`; if
+        none of the images is that of a condition.
 
     Examples
     --------

@@ -642,9 +642,9 @@ class Stimuli:
         from brainrdl.rdms.by_name import alignment
 
         conditions = tuple(condition_names)
-        files = files_of(self.names, conditions)
-        if files:
-            return self._renamed(files).align(conditions, allow_missing)
+        named = self.named_as(conditions)
+        if named is not self:
+            return named.align(conditions, allow_missing)
         found = alignment(self.names, conditions)
         if (found.only_stimuli or found.only_rdms) and not allow_missing:
             close = nearest(found.only_rdms[0], found.only_stimuli) if found.only_rdms else ""
@@ -655,6 +655,27 @@ class Stimuli:
         if not found.common:
             refuse(f"stimuli and RDM conditions have no name in common: {found}")
         return self.select(name for name in conditions if name in self)
+
+    def named_as(self, conditions: Sequence[str]) -> Stimuli:
+        """Give stimuli the names of the conditions that are named by their image files, as in `align`.
+
+        Parameters
+        ----------
+        conditions : sequence of str
+            Names of the conditions of an RDM.
+
+        Returns
+        -------
+        Stimuli
+            In the same order; unchanged if a condition has the name of a stimulus, or not all are image files.
+
+        Examples
+        --------
+        >>> Stimuli.from_arrays(torch.zeros(2, 1, 2, 2), ["ann", "bob"]).named_as(["cat.png", "bob.png"]).names
+        ('ann', 'bob.png')
+        """
+        files = files_of(self.names, conditions)
+        return self._renamed(files) if files else self
 
     def _renamed(self, new: Mapping[str, str]) -> Stimuli:
         """Give stimuli other names."""

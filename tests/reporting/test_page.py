@@ -28,7 +28,7 @@ from brainrdl._core.rows import Role
 from brainrdl.evaluation.held_out import assemble
 from brainrdl.evaluation.plan import Candidate
 from brainrdl.evaluation.scores import HeldOut, TeacherRDMs
-from brainrdl.reporting import drawings, methods, page as report_page, tables, wording
+from brainrdl.reporting import drawings, hover, methods, page as report_page, tables, wording
 from brainrdl.reporting.frame import render
 from brainrdl.reporting.run import Run
 from brainrdl.runs.finished_fits import save_fit
@@ -987,6 +987,15 @@ def test_with_images_the_worst_pairs_are_shown_and_a_map_only_if_all_pairs_are_k
     ]
     few = replace(whole, stimuli=IMAGES.select(NAMES[:5]))
     assert not [one for one in drawings.drawings_of(few) if one.name.startswith(("map", "worst"))]
+
+
+def test_images_are_those_of_conditions_that_are_named_by_their_files() -> None:
+    files = [f"stimuli/{name}.png" for name in NAMES]
+    found = hover.thumbnails(IMAGES, files)
+    assert found is not None
+    assert list(found["places"]) == files
+    with pytest.raises(BrainrdlError, match=r"none of the \d+ stimuli .* is among the conditions \['other'\]"):
+        hover.thumbnails(IMAGES, ["other"])
 
 
 IMAGES = Stimuli.from_arrays(torch.rand(N, 3, 8, 8, generator=torch.Generator().manual_seed(0)), list(NAMES))

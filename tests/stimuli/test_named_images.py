@@ -484,6 +484,8 @@ def test_stimuli_take_the_names_of_conditions_that_are_their_files() -> None:
     assert plain.align(["c.jpg", "a.png"], allow_missing=True).names == ("c.jpg", "a.png")
     assert plain.align(["x/c.jpg", "x/a.png", "y/b.png"]).names == ("x/c.jpg", "x/a.png", "y/b.png")
     assert plain.names == ("a", "b", "c")
+    assert plain.named_as(["c.jpg", "d.png"]).names == ("a", "b", "c.jpg")
+    assert plain.named_as(["a", "c.jpg"]) is plain
 
 
 def test_groups_and_labels_may_list_images_by_name_or_by_file() -> None:
