@@ -594,7 +594,7 @@ def test_a_command_that_writes_a_file_keeps_an_existing_one(words: tuple[str, ..
 @pytest.mark.usefixtures("run")
 @pytest.mark.parametrize(
     ("words", "name"),
-    [pytest.param(*case, marks=pytest.mark.slow if "runs/it" in case[0] else ()) for case in WRITES],
+    [pytest.param(*case, marks=pytest.mark.slow if {"runs/it", "doctor"} & set(case[0]) else ()) for case in WRITES],
     ids=[" ".join(words) for words, _ in WRITES],
 )
 def test_a_command_that_is_told_to_overwrite_a_file_does(words: tuple[str, ...], name: str, folder: Path) -> None:

@@ -131,6 +131,7 @@ def example():
     return module
 
 
+@pytest.mark.slow
 def test_haxby_categories_are_identified_from_odd_to_even_runs_as_the_example_says(labelled, example):
     found = example.identification(labelled)
     assert found["same category"].round(2).to_dict() == pytest.approx(

@@ -277,7 +277,7 @@ def test_an_event_whose_volumes_are_all_removed_by_confounds_is_refused():
     [
         ((2, 6), 1, "condition", 2.0, 200),
         ((3, 6), 1, "trial", 2.0, 200),
-        ((2, 2.5), 0.5, "trial", 1.0, 300),
+        ((2, 2.5), 0.5, "trial", 1.0, 150),
         ((24, 32), 16, "condition", 2.0, 200),
         ((4, 4), 3, "trial", 1.6, 188),
     ],
