@@ -166,7 +166,10 @@ def test_a_recipe_that_has_changed_since_its_run_is_not_scored(content: dict, tm
     assert recipe.load(path).evaluation.intervals == "none"  # as a new recipe
 
 
-@pytest.mark.parametrize("lost", ["fitted-seed0-fold0/weights.safetensors", "fitted-seed0-fold0-inner.csv"])
+@pytest.mark.parametrize(
+    "lost",
+    ["fitted-seed0-fold0/weights.safetensors", pytest.param("fitted-seed0-fold0-inner.csv", marks=pytest.mark.slow)],
+)
 def test_a_run_that_lost_a_fit_is_not_fitted_when_it_is_scored_again(content: dict, tmp_path: Path, lost: str) -> None:
     content["evaluation"] = {"held_out": NAMES[:4], "inner_folds": 2, "controls": ["unfitted"]}
     content["stimuli"].pop("labels")
@@ -547,7 +550,7 @@ def test_stimuli_and_conditions_in_common_and_some_subjects_may_be_asked_for(con
     assert result.teacher.n_cond == 8
 
 
-@pytest.mark.parametrize("labels", [None, "one"])
+@pytest.mark.parametrize("labels", [pytest.param(None, marks=pytest.mark.slow), "one"])
 def test_category_control_is_refused_only_where_asked_for_without_categories(
     content: dict, tmp_path: Path, labels: str | None
 ) -> None:

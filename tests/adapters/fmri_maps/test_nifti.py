@@ -1112,6 +1112,7 @@ def test_a_huge_shape_in_a_small_file_is_refused_before_memory_is_allocated(tmp_
         take(tmp_path / f"x{suffix}")
 
 
+@pytest.mark.slow
 def test_zeros_compressed_a_thousand_times_are_refused(tmp_path):
     image = nib.Nifti1Image(np.zeros((1, 1, 1), np.uint8), AFFINE)
     header = image.header
