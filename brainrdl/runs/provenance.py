@@ -17,6 +17,7 @@ from torch import Tensor
 from brainrdl._core.files import digest
 
 _PACKAGES = ("brainrdl", "torch", "torchvision", "rsatoolbox", "numpy", "accelerate")
+_PLAIN = (str, int, float, bool, type(None))
 _COMMIT = "# branch.oid "  # before the commit, in the answer of git
 
 
@@ -88,6 +89,8 @@ def describe(value: Any) -> Any:
     >>> describe({"optimizer": torch.optim.SGD, "lr": 0.1})
     {'optimizer': 'torch.optim.sgd.SGD', 'lr': 0.1}
     """
+    if type(value) in _PLAIN:  # most values, and the test for a protocol is slow
+        return value
     if isinstance(value, Described) and not isinstance(value, type):
         return {"kind": type(value).__name__} | describe(value.settings())
     if is_dataclass(value) and not isinstance(value, type) and not _can_remember(value):
