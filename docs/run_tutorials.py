@@ -66,6 +66,8 @@ _DOWNLOADS = """
 Download: [script]({name}.py){{ download }} · [notebook]({name}.ipynb){{ download }} · [how to run them](index.md)
 """
 
+_NARROW = 6  # inches; on a phone, wider figures scroll sideways
+
 _MARK = re.compile(r"^# %%(?: (?P<kind>\[markdown\]))?(?: tags=(?P<tags>\[.*\]))?$")
 _LINK = re.compile(r"\[([^\]]+)\]\((?![a-z]+:|#)[^)]*\)")
 
@@ -208,7 +210,8 @@ def execute(name: str) -> str:
                     n_figures += 1
                     file = f"{name}_{n_figures}{'_thumbnail' if 'thumbnail' in cell.tags else ''}.png"
                     figure.savefig(folder / file, dpi=140, facecolor="white")
-                    parts.append(f"![Figure {n_figures} of the example](figures/{file})\n")
+                    wide = "{ .wide }" if figure.get_figwidth() > _NARROW else ""
+                    parts.append(f"![Figure {n_figures} of the example](figures/{file}){wide}\n")
                 plt.close("all")
         finally:
             os.chdir(home)
@@ -236,8 +239,10 @@ def _is_drawn(value: Any) -> bool:
 def _shown(value: Any) -> str:
     import pandas as pd
 
+    from brainrdl.inference.p_values import is_p
+
     if isinstance(value, pd.DataFrame):
-        small = {column: _small_p for column in value.columns if str(column).startswith("p")}
+        small = {column: _small_p for column in value.columns if is_p(column)}
         numbered = value.index.name is None and pd.api.types.is_integer_dtype(value.index)
         table = value.to_html(border=0, na_rep="", justify="left", index=not numbered, formatters=small)
         return '<div style="overflow-x: auto" markdown="0">\n' + table.replace(' class="dataframe"', "") + "\n</div>\n"
@@ -245,10 +250,12 @@ def _shown(value: Any) -> str:
 
 
 def _small_p(value: Any) -> str:
-    """Write a p-value with three places, and 0 as what it was before it was rounded."""
+    """Write the p-values of a column; other values as they are."""
     if not isinstance(value, float):
         return str(value)
-    return "< .001" if value < 0.001 else f"{value:.3f}"
+    from brainrdl.inference import format_p
+
+    return format_p(value, missing="")
 
 
 def picture_of(name: str) -> str:

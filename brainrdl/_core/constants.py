@@ -10,6 +10,8 @@ GROUP = ("student", "role", "layer", "target", "comparator", "against")
 
 NOISE = ("diag", "full", "shrinkage_diag", "shrinkage_eye")  # estimates of a noise covariance, in rsatoolbox's names
 
+IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")  # in lower case
+
 MIN_CONDITIONS = 4  # fewer give at most 3 pairs, too few for a correlation of RDMs
 
 TeacherControl = Literal["permuted", "permuted_within_class", "random", "spectrum", "category", "pixels"]

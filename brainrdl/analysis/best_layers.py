@@ -18,6 +18,7 @@ from brainrdl.dissimilarity.pairs import n_conditions_of, pair_indices
 from brainrdl.inference.batches import score_batch_of
 from brainrdl.inference.ceilings import Agreement, share_of_ceiling
 from brainrdl.inference.closed_forms import influences
+from brainrdl.inference.intervals import of_score
 from brainrdl.inference.pairwise import comparison_of
 
 COLUMNS = (
@@ -103,9 +104,8 @@ def _row(target: TargetRDMs, places: list[int], comparator: str, folds: int, see
         agreements.append(Agreement.of(own, comparator))
     scored = values[~values.isnan().all(1)]
     n_scored = (~scored.isnan()).sum(0)[:, None]
-    score = score_batch_of(
-        scored.nanmean(0)[None].numpy(), (pairs / n_scored)[None], (conditions / n_scored)[None]
-    ).scores()
+    batch = score_batch_of(scored.nanmean(0)[None].numpy(), (pairs / n_scored)[None], (conditions / n_scored)[None])
+    score = of_score(batch.scores(), comparator)
     layers = [target.models[places[k]].layer for k in chosen]
     often = max(dict.fromkeys(layers), key=layers.count)
     ceiling = Agreement.average(agreements).ceiling_for_subjects()

@@ -25,6 +25,7 @@ from brainrdl.inference.bootstraps import BootstrapBatch, Drawn, bootstrap_batch
 from brainrdl.inference.ceiling_tests import lower_bound_tests
 from brainrdl.inference.ceilings import Agreement, noise_ceiling, share_of_ceiling
 from brainrdl.inference.corrections import Correction, corrected
+from brainrdl.inference.intervals import of_score
 from brainrdl.inference.pairwise import is_constant
 
 MODELS, TARGETS = "models", "targets"  # families of contrasts
@@ -221,7 +222,7 @@ class _Scored:
 
     def summary(self) -> pd.DataFrame:
         table = self._names(self.rows)
-        table["score"], table["low"], table["high"], table["p"] = self.batch.scores()
+        table["score"], table["low"], table["high"], table["p"] = of_score(self.batch.scores(), self.comparator)
         table["p_ceiling"] = self._p_ceiling() if self.bounded else np.nan
         ceilings = [self._ceilings(target) for target in self.targets]
         for column in ceilings[0]:

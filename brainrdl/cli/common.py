@@ -13,9 +13,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from brainrdl._core.errors import refuse
-from brainrdl._core.p_values import is_p, p_value
 from brainrdl.cli.completion import comparators, complete
 from brainrdl.cli.spelling import READER
+from brainrdl.inference.p_values import format_p, is_p
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -148,7 +148,7 @@ def _cell(column: object, value: object) -> str:
     if not isinstance(value, float):
         return str(value)
     if is_p(column):
-        return p_value(value, missing="")
+        return format_p(value, missing="")
     return "" if value != value else f"{value:.3f}"
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from brainrdl._core.constants import IMAGE_SUFFIXES
 from brainrdl._core.errors import (
     BrainrdlError,
     Spelling,
@@ -44,8 +45,6 @@ if TYPE_CHECKING:
 _MOST_TARGETS = 8  # if there are more, similar findings share one line of text
 
 _COLUMNS = ["level", "what", "where", "value", "advice"]
-
-_IMAGES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 
 _MIN_CONDITIONS = 3
 
@@ -328,7 +327,7 @@ def _names(names: Sequence[str] | None, data: RDMs | list[DatasetBase], by: str)
     other = [name for name in names if not name.isascii()]
     if other:
         yield Finding("Names", "note", "letters beyond ASCII", f"{len(other)} of {len(names)} names", quote(other))
-    suffixed = [name for name in names if name.lower().endswith(_IMAGES)]
+    suffixed = [name for name in names if name.lower().endswith(IMAGE_SUFFIXES)]
     if suffixed:
         advice = "names from a folder of stimuli have no suffix; stimuli.align() and recipes match them if all have one"
         yield Finding(

@@ -31,6 +31,7 @@ from brainrdl.dissimilarity.pairs import pair_indices, to_square
 from brainrdl.evaluation.options import Intervals, resamples
 from brainrdl.inference.ceilings import Agreement, noise_ceiling, share_of_ceiling
 from brainrdl.inference.contrasts import contrasts_of
+from brainrdl.inference.intervals import of_score
 from brainrdl.inference.marks import Line, Mark, mean_of
 from brainrdl.inference.pairwise import Compare, comparison_of, is_constant
 from brainrdl.inference.uncertainty import METHODS, FoldRDMs, Inference
@@ -368,7 +369,7 @@ def _lines(judged: Sequence[tuple[Mark, _Judge]]) -> dict[tuple[Any, ...], Line]
 
 def _summary_row(line: Line, lines: Mapping[tuple[Any, ...], Line]) -> dict[str, Any]:
     row = dict(zip(GROUP, line.key, strict=True)) | {"base": line.row["base"], "score": line.whole.value}
-    row["low"], row["high"], _ = line.whole.interval()
+    row["low"], row["high"], _ = of_score(line.whole.interval(), row["comparator"])
     row |= _ceilings(line)
     row["share"] = float(share_of_ceiling(row["score"], row["ceiling"]))
     base = lines.get((line.row["base"], Role.UNFITTED.value, *line.key[2:]))

@@ -9,8 +9,9 @@ them into replicates and intervals of many scores. `marks` are single scores wit
 the intervals of all their scores and differences. `permutation` tests flip the signs of subjects or permute the labels
 of conditions, and `clusters` join neighbours in time or space. `movies` scores RDMs over time, and `latencies` measures
 onsets and peaks. `condition_influence` leaves out one condition at a time, for the score and for the agreement of
-subjects. `bayes_factors` measure the evidence for no difference, `corrections` are for many p-values, `ceiling_tests`
-compare a model with the noise ceiling, and `planning` predicts the power of a study from a pilot.
+subjects. `bayes_factors` measure the evidence for no difference, `corrections` are for many p-values, `p_values` writes
+them as text, `ceiling_tests` compare a model with the noise ceiling, and `planning` predicts the power of a study from
+a pilot.
 """
 
 from lazy_loader import attach_stub

@@ -28,6 +28,7 @@ from .movies import (
     cross_temporal as cross_temporal,
     score_movie as score_movie,
 )
+from .p_values import format_p as format_p
 from .partial_correlation import partial as partial
 from .permutation import (
     PermutationTest as PermutationTest,

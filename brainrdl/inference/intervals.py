@@ -10,13 +10,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
 from brainrdl.inference.influence import dyadic
+from brainrdl.similarity.registry import SIMILARITIES
+
+if TYPE_CHECKING:
+    from brainrdl.inference.batches import Estimates
 
 _CONFIDENCE = 0.95
 
@@ -36,6 +40,8 @@ class Interval(NamedTuple):
     high: float
     p: float
 
+
+Limits = TypeVar("Limits", Interval, "Estimates")
 
 NO_INTERVAL = Interval(float("nan"), float("nan"), float("nan"))
 
@@ -73,6 +79,32 @@ def t_interval(value: float, variance: float, freedom: float) -> Interval:
         return Interval(value, value, float(abs(value) < _ROUNDING))
     half = float(stdtrit(freedom, (1 + _CONFIDENCE) / 2)) * error
     return Interval(value - half, value + half, float(2 * stdtr(freedom, -abs(value) / error)))
+
+
+def cut(found: Limits, lowest: float, highest: float) -> Limits:
+    """Cut intervals at the limits that a statistic cannot pass; this leaves their coverage as it is.
+
+    Examples
+    --------
+    >>> [float(value) for value in cut(Interval(0.6, 1.1, 0.001), -1, 1)]
+    [0.6, 1.0, 0.001]
+    """
+    low, high = (np.clip(end, lowest, highest) for end in (found.low, found.high))
+    return found._replace(low=low, high=high)
+
+
+def of_score(found: Limits, comparator: str) -> Limits:
+    """Cut intervals of scores at 1, the score of equal RDMs, and those of correlations also at -1.
+
+    The limits of t-intervals are symmetric around the score, so they can pass 1 if there are few stimuli or subjects.
+
+    Examples
+    --------
+    >>> [float(of_score(Interval(-1.2, 1.1, 0.5), name).low) for name in ("corr", "riemannian")]
+    [-1.0, -1.2]
+    """
+    known = SIMILARITIES.get(comparator.removeprefix("partial "))
+    return cut(found, -np.inf if known is not None and known.as_correlation is None else -1.0, 1.0)
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from torch import Tensor
 from brainrdl._core.errors import arg, check_option, named, quote, refuse
 from brainrdl.inference.ceilings import Agreement, noise_ceiling
 from brainrdl.inference.clusters import ClusterTest, cluster_test
-from brainrdl.inference.intervals import Bare, Dyadic
+from brainrdl.inference.intervals import Bare, Dyadic, of_score
 from brainrdl.inference.latencies import Kind, latency, latency_difference
 from brainrdl.inference.pairwise import Compare, comparison_of
 from brainrdl.inference.uncertainty import DyadicInference, FoldRDMs
@@ -238,10 +238,9 @@ def score_movie(
             scores[k, :, t] = values
             estimates[k].append(estimate)
         ceilings = Agreement.of(rdms, comparator).ceiling_for_subjects(), *noise_ceiling(rdms, comparator)
-        rows += [
-            (k, t, label, found.times[t], estimates[k][t].value, *estimates[k][t].interval(), *ceilings, len(rdms))
-            for k, label in enumerate(labels)
-        ]
+        for k, label in enumerate(labels):
+            interval = of_score(estimates[k][t].interval(), comparator)
+            rows.append((k, t, label, found.times[t], estimates[k][t].value, *interval, *ceilings, len(rdms)))
     summary = pd.DataFrame([row[2:] for row in sorted(rows, key=lambda row: row[:2])], columns=list(SUMMARY))
     return TimeCourses(comparator, labels, found.subjects, found.times, scores, estimates, summary)
 

@@ -11,12 +11,12 @@ data, `power_curves` the power of planned studies. They share `style` (colours a
 tables), `pair_marks` (brackets and arrows) and `point_labels`. No score is computed here: the figures show the tables
 and RDMs of an `Evaluation`, an `RSAResult`, a `FitResult`, a sweep or `compare`. Classes have the colours of Okabe and
 Ito (and different markers), categories of conditions those of Tol, which also differ in grey, dissimilarities viridis,
-and differences PuOr_r, centred at 0, so that colour-blind readers can read the figures and they can be printed in grey,
-except for the sign of a difference: cells of small figures show it as + or −, and outlines of significant voxels are
-dotted where a map is negative. Pairs without a value are grey, a colour that no scale contains. Text has 8 pt or more
-at the size at which a figure is made, and labels that would overlap are thinned, left out or counted. Characters that
-the font lacks come from other installed fonts; a name with characters that no font has is replaced by its number (``no.
-3``).
+and values around 0 `DIVERGING` of `style`, from dark blue over grey to light yellow, so that colour-blind readers can
+read the figures and they can be printed in grey. Signs of differences are also written in the cells of small figures,
+and outlines of significant voxels are dotted where a map is negative. Pairs without a value are light grey, a colour
+that no scale contains. Text has 8 pt or more at the size at which a figure is made, and labels that would overlap are
+thinned, left out or counted. Characters that the font lacks come from other installed fonts; a name with characters
+that no font has is replaced by its number (``no. 3``).
 """
 
 from lazy_loader import attach_stub

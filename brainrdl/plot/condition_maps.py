@@ -6,11 +6,13 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
+from matplotlib.colors import to_rgba
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 
-from brainrdl._core.errors import check_conditions, check_option, refuse
+from brainrdl._core.errors import check_conditions, check_option, check_whole, refuse
 from brainrdl.plot.mapping import Points, map_table
 from brainrdl.plot.margins import LETTER, LINE, explain_below
 from brainrdl.plot.style import GROUP_MARKERS, INK, axes_for, colours_of, set_title, shown, styled
@@ -115,6 +117,7 @@ def displacement_map(
     by: str = "stimulus",
     seed: int = 0,
     title: str | None = None,
+    highlight: int | None = None,
 ) -> Axes:
     """Draw how the conditions of a student are displaced from those of its teacher, or how fitting moved them.
 
@@ -134,17 +137,20 @@ def displacement_map(
         and crosses show the teacher. By default, arrows go from the teacher to the student.
     method, images, labels, by, seed, title
         As in `rdm_map`. Points, pictures and names are where the arrows begin.
+    highlight : int, optional
+        How many conditions are drawn in full colour with their picture or name: those with the longest arrows. The
+        others are faint. By default all of up to 24 conditions, and 12 of more.
 
     Returns
     -------
     Axes
-        With one point or picture and one arrow per condition.
+        With one point or picture and one arrow per condition. If some are faint, the label says how many are not.
 
     Raises
     ------
     BrainrdlError
-        If one of the RDMs is a stack, conditions differ, a condition has no category or image, or `map_table` refuses
-        an RDM.
+        If one of the RDMs is a stack, conditions differ, a condition has no category or image, `highlight` is not at
+        least 1, or `map_table` refuses an RDM.
 
     See Also
     --------
@@ -161,6 +167,8 @@ def displacement_map(
     >>> ax.get_xlabel().splitlines()[0]
     'MDS: misfit to the teacher 0.00'
     """
+    if highlight is not None:
+        check_whole(highlight, "highlight", 1)
     for role, rdms in (("student", student), ("teacher", teacher), ("student before fitting", before)):
         if rdms is not None and rdms.n_rdm != 1:
             refuse(f"the {role} must be one RDM, got {rdms.n_rdm} RDMs; choose one with rdms[0], or average them")
@@ -176,18 +184,45 @@ def displacement_map(
     with styled():
         ax = axes_for(ax, (4.2, 4.6))
         look = _Look.of(start, groups, images, labels)
+        look.strong = _longest(_points(after) - _points(start), highlight)
         left_out = _draw(ax, look, _points(start), others=[_points(goal), _points(after)])
-        arrows = _points(after) - _points(start)
-        ax.quiver(*_points(start).T, *arrows.T, color=look.arrows, angles="xy", scale_units="xy", scale=1, **_ARROW)
+        _draw_arrows(ax, look, _points(start), _points(after))
         if first is not None:
-            ax.scatter(goal["x"], goal["y"], marker="x", s=14, linewidths=0.9, color=look.colours, zorder=1.5)
-        ax.set_xlabel(f"{_NAMES[method]}: {_misfit_of(first, after)}\n{_what_arrows_are(first is not None)}{left_out}")
+            ax.scatter(
+                goal["x"], goal["y"], marker="x", s=14, linewidths=0.9, color=look.faded(look.colours), zorder=1.5
+            )
+        lines = [f"{_NAMES[method]}: {_misfit_of(first, after)}", _what_arrows_are(first is not None)]
+        ax.set_xlabel("\n".join([*lines, *look.words()]) + left_out)
         _explain(ax, look)
         set_title(ax, title)
     return ax
 
 
-_ARROW: dict[str, Any] = {"units": "inches", "width": 0.9 / 72, "headwidth": 5.0, "headlength": 6.0, "zorder": 4}
+_ARROW: dict[str, Any] = {
+    "units": "inches", "width": 0.9 / 72, "headwidth": 5.0, "headlength": 6.0, "angles": "xy", "scale_units": "xy",
+    "scale": 1,
+}  # fmt: skip
+
+MOST_STRONG, USUAL_STRONG = 24, 12  # conditions that are all in full colour; how many of more are
+
+_FAINT = 0.3  # opacity of the others
+
+
+def _longest(arrows: Points, highlight: int | None) -> npt.NDArray[np.bool_]:
+    """Say which arrows are drawn in full colour."""
+    n = highlight or (len(arrows) if len(arrows) <= MOST_STRONG else USUAL_STRONG)
+    strong = np.zeros(len(arrows), dtype=bool)
+    strong[np.argsort(-np.linalg.norm(arrows, axis=1), kind="stable")[:n]] = True
+    return strong
+
+
+def _draw_arrows(ax: Axes, look: _Look, start: Points, end: Points) -> None:
+    """Draw the faint arrows behind the points and pictures, and the others in front of them."""
+    colours = np.array(look.faded(look.arrows))
+    for chosen, zorder in ((~look.strong, 1.4), (look.strong, 4)):
+        if chosen.any():
+            moved = end[chosen] - start[chosen]
+            ax.quiver(*start[chosen].T, *moved.T, color=colours[chosen], zorder=zorder, **_ARROW)
 
 
 def _ordered(table: pd.DataFrame, like: pd.DataFrame) -> pd.DataFrame:
@@ -228,6 +263,7 @@ class _Look:
         self.arrows = self.colours if groups else [INK] * len(conditions)
         self.pictures = [] if images is None else thumbnails(images, self.names, longest=96)
         self.named = False
+        self.strong = np.ones(len(self.names), dtype=bool)
 
     @classmethod
     def of(
@@ -238,6 +274,14 @@ class _Look:
         look = cls(table["condition"].tolist(), groups, images)
         look.named = labels == "names" or (labels is None and images is None and len(table) <= _MOST_NAMES)
         return look
+
+    def faded(self, colours: Sequence[str]) -> list[tuple[float, float, float, float]]:
+        """Make the colours of the conditions that are not strong transparent."""
+        return [to_rgba(colour, 1.0 if strong else _FAINT) for colour, strong in zip(colours, self.strong, strict=True)]
+
+    def words(self) -> list[str]:
+        n = int(self.strong.sum())
+        return [] if n == len(self.names) else [f"in full colour: the {n} longest of {len(self.names)} arrows"]
 
     def handles(self, frames: bool) -> list[Artist]:
         named = zip(self.palette.items(), shown(list(self.palette)), strict=True)
@@ -262,7 +306,7 @@ def _draw(ax: Axes, look: _Look, points: Points, others: Sequence[Points] = ()) 
     everything = np.concatenate([points, *others])
     low, high = everything.min(0), everything.max(0)
     share = 0.45 if others else 0.75
-    size = float(np.clip(share * side / len(points) ** 0.5, *_SIZES)) if look.pictures else 6.0
+    size = float(np.clip(share * side / look.strong.sum() ** 0.5, *_SIZES)) if look.pictures else 6.0
     longest = LETTER * max(map(len, shown(look.names))) if look.named else 0.0
     edges = size / 2 + 2 + np.array([min(longest, 0.1 * side), LINE if look.named else 0.0])
     unit = float(((high - low) / np.maximum(side - 2 * edges, 1.0)).max())  # of the map, per point on paper
@@ -270,11 +314,10 @@ def _draw(ax: Axes, look: _Look, points: Points, others: Sequence[Points] = ()) 
     ax.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]), xticks=[], yticks=[])
     ax.set_aspect("equal")
     ax.spines[:].set_visible(False)
+    _draw_markers(ax, look, points, ~look.strong if look.pictures else np.ones(len(points), dtype=bool))
     if look.pictures:
         _draw_pictures(ax, look, points, size * unit)
-    else:
-        _draw_markers(ax, look, points)
-    left_out = _write_names(ax, look.names, points, size, unit) if look.named else 0
+    left_out = _write_names(ax, look, points, size, unit) if look.named else 0
     return f"\n{left_out} names do not fit" if left_out else ""
 
 
@@ -283,25 +326,21 @@ def _explain(ax: Axes, look: _Look) -> None:
         explain_below(ax, look.handles(bool(look.pictures)))
 
 
-def _draw_markers(ax: Axes, look: _Look, points: Points) -> None:
+def _draw_markers(ax: Axes, look: _Look, points: Points, chosen: npt.NDArray[np.bool_]) -> None:
+    colours = np.array(look.faded(look.colours))
     for group in look.palette or [None]:
-        inside = np.array([other == group for other in look.groups]) if group else np.ones(len(points), dtype=bool)
-        marker, colour = (look.markers[group], look.palette[group]) if group else ("o", look.colours[0])
-        ax.scatter(
-            points[inside, 0],
-            points[inside, 1],
-            s=20,
-            marker=marker,
-            color=colour,
-            edgecolors="white",
-            linewidths=0.4,
-            zorder=2,
-        )
+        inside = chosen & (np.array([other == group for other in look.groups]) if group else True)
+        if inside.any():
+            ax.scatter(
+                points[inside, 0], points[inside, 1], s=20, marker=look.markers[group] if group else "o", color=colours[inside],
+                edgecolors="white", linewidths=0.4, zorder=2,
+            )  # fmt: skip
 
 
 def _draw_pictures(ax: Axes, look: _Look, points: Points, size: float) -> None:
     limits = ax.axis()
-    for k, ((x, y), picture, colour) in enumerate(zip(points, look.pictures, look.colours, strict=True)):
+    for k in np.flatnonzero(look.strong):
+        (x, y), picture, colour = points[k], look.pictures[k], look.colours[k]
         above = 2 + k / len(points)  # a frame is hidden by the next picture
         height, width = size / 2 * np.array(picture.shape[:2]) / max(picture.shape[:2])
         box = (x - width, x + width, y - height, y + height)
@@ -312,11 +351,13 @@ def _draw_pictures(ax: Axes, look: _Look, points: Points, size: float) -> None:
     ax.axis(limits)
 
 
-def _write_names(ax: Axes, names: Sequence[str], points: Points, size: float, unit: float) -> int:
+def _write_names(ax: Axes, look: _Look, points: Points, size: float, unit: float) -> int:
     """Write names around their points; leave out, and count, those that would cover another name or a point."""
     taken = [(x - size / 2 * unit, x + size / 2 * unit, y - size / 2 * unit, y + size / 2 * unit) for x, y in points]
     left, right, bottom, top = ax.axis()
-    for k, (name, (x, y)) in enumerate(zip(shown(names), points, strict=True)):
+    names = shown(look.names)
+    for k in np.flatnonzero(look.strong):
+        name, (x, y) = names[k], points[k]
         width, height, away = LETTER * 1.15 * len(name) * unit, LINE * unit, (size / 2 + 1) * unit
         places = [(x + away, y - height / 2), (x - away - width, y - height / 2)]
         places += [(b, y + away) for b in (x - width / 2, x, x - width)]
@@ -328,7 +369,7 @@ def _write_names(ax: Axes, names: Sequence[str], points: Points, size: float, un
                 ax.text(a, b + height / 2, name, va="center", fontsize=8.5, color=INK, zorder=5)
                 taken.append(box)
                 break
-    return len(points) * 2 - len(taken)
+    return len(points) + int(look.strong.sum()) - len(taken)
 
 
 def _overlap(a: Sequence[float], b: Sequence[float]) -> bool:

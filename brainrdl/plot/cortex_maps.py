@@ -80,10 +80,11 @@ def glass_brain(
     with styled():
         figure = figure or new_figure((7.0, 2.2))
         figure.set_layout_engine("none")  # nilearn places its axes
-        plotting.plot_glass_brain(
+        brain = plotting.plot_glass_brain(
             image, figure=figure, display_mode="lyrz", cmap=DIVERGING, plot_abs=False, vmin=-edge, vmax=edge,
             threshold=1e-9, colorbar=False, axes=(0.0, 0.0, 0.8, 1.0),
         )  # fmt: skip
+        brain.add_contours(_like(drawn, shown), levels=[0.5], colors="black", linewidths=0.7)
         place = figure.add_axes((0.83, 0.15, 0.018, 0.7))
         dress_scale(figure.colorbar(colours(edge), cax=place), drawn.label.replace("outlines", "shown"))
     return figure

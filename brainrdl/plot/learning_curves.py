@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from matplotlib.ticker import MaxNLocator
@@ -59,7 +59,7 @@ def learning_curve(
     with styled():
         ax = axes_for(ax, (5.0, 3.4))
         rule(ax, "y")
-        groups = {str(name): rows.sort_values(x) for name, rows in table.groupby(by, sort=False)}
+        groups = [(str(name), rows.sort_values(x)) for name, rows in table.groupby(by, sort=False, dropna=False)]
         draw_lines(ax, groups, x, "score", step=_APART * float(table[x].max() - table[x].min()))
         if "ceiling" in table and table["ceiling"].round(6).nunique(dropna=False) == 1:
             ax.axhline(table["ceiling"].iloc[0], color=QUIET, linewidth=1.2, label="expected of a perfect model")
@@ -69,9 +69,10 @@ def learning_curve(
     return ax
 
 
-def draw_lines(ax: Axes, groups: Mapping[str, pd.DataFrame], x: str, y: str, step: float = 0.0) -> None:
+def draw_lines(ax: Axes, groups: Sequence[tuple[str, pd.DataFrame]], x: str, y: str, step: float = 0.0) -> None:
     """Draw a line for each group over whole numbers, with vertical lines from low to high, shifted by `step`."""
-    for k, (label, rows) in enumerate(zip(in_legend(list(groups)), groups.values(), strict=True)):
+    labels = in_legend([label for label, _ in groups])
+    for k, (label, (_, rows)) in enumerate(zip(labels, groups, strict=True)):
         colour, marker = LINE_LOOKS[k % len(LINE_LOOKS)]
         places = rows[x] + step * (k - (len(groups) - 1) / 2)
         ax.vlines(places, rows["low"], rows["high"], color=colour, linewidth=1.1, alpha=0.7)

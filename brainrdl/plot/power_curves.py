@@ -47,9 +47,8 @@ def power(table: pd.DataFrame, ax: Axes | None = None, *, at_least: float | None
         ax = axes_for(ax, (5.0, 3.4))
         rule(ax, "y")
         ends = {"low": table["power"] - table["power_error"], "high": table["power"] + table["power_error"]}
-        groups = {
-            f"{n} stimuli": rows for n, rows in table.assign(**ends).sort_values("n_subjects").groupby("n_stimuli")
-        }
+        rows = table.assign(**ends).sort_values("n_subjects")
+        groups = [(f"{n} stimuli", part) for n, part in rows.groupby("n_stimuli")]
         draw_lines(ax, groups, "n_subjects", "power")
         if at_least is not None:
             ax.axhline(at_least, color=QUIET, linewidth=0.8, linestyle="--")

@@ -221,15 +221,15 @@ def _draw_scores(ax: Axes, table: pd.DataFrame, kind: Kind) -> None:
         ax.barh(places, score, color=BLUE, height=0.62, zorder=2)
     known = np.isfinite(low) & np.isfinite(high)
     colour = INK if kind == "bars" else BLUE
-    ax.hlines(places[known], low[known], high[known], color=colour, linewidth=1.8, zorder=4)
+    ax.hlines(places[known], low[known], high[known], color=colour, linewidth=1.8, zorder=3)
     if kind == "dots":
         ax.plot(score, places, "o", color=BLUE, markersize=6.5, zorder=5, label="_scores")
 
 
 def _draw_subjects(ax: Axes, table: pd.DataFrame, scores: pd.DataFrame) -> None:
-    """Draw a point per subject, each at the same height in all rows."""
+    """Draw a point per subject, each at the same height in all rows, above or below the line of the interval."""
     subjects = list(dict.fromkeys(scores["subject"]))
-    heights = np.linspace(-0.27, 0.27, len(subjects)) if len(subjects) > 1 else np.zeros(1)
+    heights = _beside_line(len(subjects))
     means = scores.groupby(["model", "layer", "subject"], sort=False)["score"].mean().reset_index()
     rows = _keys(table, "model", "layer")
     found = [
@@ -239,7 +239,19 @@ def _draw_subjects(ax: Axes, table: pd.DataFrame, scores: pd.DataFrame) -> None:
     ]
     if found:
         style: dict[str, Any] = {"markersize": 2.8, "markerfacecolor": "white", "markeredgewidth": 0.7}
-        ax.plot(*np.transpose(found), "o", color=INK, zorder=3, label="single subjects", **style)
+        ax.plot(*np.transpose(found), "o", color=INK, zorder=4, label="single subjects", **style)
+
+
+def _beside_line(n: int) -> npt.NDArray[np.float64]:
+    """Heights in a row for n points, from the top, without the middle.
+
+    Examples
+    --------
+    >>> _beside_line(4).round(2).tolist()
+    [-0.27, -0.12, 0.12, 0.27]
+    """
+    above = (n + 1) // 2
+    return np.concatenate([np.linspace(-0.27, -0.12, above), np.linspace(0.27, 0.12, n - above)[::-1]])
 
 
 def _draw_differences(ax: Axes, table: pd.DataFrame, contrasts: pd.DataFrame, differences: Differences) -> None:

@@ -65,7 +65,7 @@ def brain_slices(
     -------
     Figure
         One axes per slice with one image (after that of the background). Outlines are solid where the map is positive
-        and dotted where it is negative, because both have the same grey in print. Left is left. The coordinates of
+        and dotted where it is negative. Left is left. The coordinates of
         slices are in mm, those of an oblique volume at its middle.
 
     Raises

@@ -98,7 +98,7 @@ def rdm_pair(
     -------
     Figure
         With three image axes (student, teacher, student - teacher) and two colour scales. Up to 12 conditions or
-        categories, the cells of the difference have signs, which the colours do not show in grey print.
+        categories, the cells of the difference also have signs.
 
     Raises
     ------
@@ -174,7 +174,7 @@ def _three_panels(
 
 
 def _write_signs(ax: Axes, difference: Float[np.ndarray, "n n"]) -> None:
-    """Write the sign of each difference in its cell: in grey, both signs have the same shades."""
+    """Write the sign of each difference in its cell, because shades near 0 are hard to tell from grey."""
     for row, column in np.argwhere(np.nan_to_num(difference) != 0):
         value = float(difference[row, column])
         sign = "+" if value > 0 else "\N{MINUS SIGN}"

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 from matplotlib import font_manager
+from matplotlib.colors import Colormap, LinearSegmentedColormap
 
 from brainrdl._core.errors import check_option, quote, refuse
 
@@ -32,7 +33,15 @@ GROUP_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 # Lines: colour and marker both change from one to the next, because these colours are equal in grey print.
 LINE_LOOKS = [((BLUE, VERMILION, GREEN, PURPLE, INK)[k % 5], GROUP_MARKERS[k % 8]) for k in range(40)]
 
-DIVERGING = "PuOr_r"  # of values around 0: orange is positive
+# Values around 0: negative is dark and blue, 0 is grey, positive is light and yellow. The lightness rises from end to
+# end (L* 16 to 85), so the sign can be read in grey print: docs/decisions/0013-colours-of-differences.md.
+DIVERGING = LinearSegmentedColormap.from_list(
+    "differences",
+    [
+        "#041f71", "#052f7a", "#0f3d80", "#1e4a85", "#2f5887", "#426488", "#577088", "#6d7a86", "#838383",
+        "#9a897d", "#ae8f76", "#bf956d", "#cf9d64", "#dca55b", "#e9af50", "#f4bb46", "#ffcd44",
+    ],
+)  # fmt: skip
 
 _STYLE: dict[Any, Any] = {
     "font.size": 9,
@@ -135,7 +144,7 @@ def extent_of(values: Float[np.ndarray, "*shape"]) -> float:
 def draw_image(
     ax: Axes,
     values: Float[np.ndarray, "rows columns"],
-    cmap: str,
+    cmap: str | Colormap,
     vmin: float | None,
     vmax: float | None,
     corner: tuple[float, float] = (0.0, 0.0),
@@ -144,7 +153,7 @@ def draw_image(
     (left, top), (n_rows, n_columns) = corner, values.shape
     ax.imshow(
         np.ma.masked_invalid(values),
-        cmap=mpl.colormaps[cmap].with_extremes(bad=MISSING),
+        cmap=mpl.colormaps.get_cmap(cmap).with_extremes(bad=MISSING),
         vmin=vmin,
         vmax=vmax,
         interpolation="nearest",

@@ -13,12 +13,11 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
+from brainrdl._core.constants import IMAGE_SUFFIXES
 from brainrdl._core.errors import about, check_conditions, check_unique, refuse
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PILImage
-_SUFFIXES = (".png", ".jpg", ".jpeg", ".gif", ".bmp", ".tif", ".tiff", ".webp")
-
 # Pillow may start programs for other formats (EPS: Ghostscript).
 _FORMATS = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP")
 
@@ -82,7 +81,7 @@ def _files_of(folder: Path) -> dict[str, Path]:
     """Image files of a folder and its subfolders, by path without suffix."""
     if not folder.is_dir():
         refuse(f"images: the folder {str(folder)!r} does not exist; give the folder of the stimulus images")
-    found = sorted(path for path in [*folder.glob("*"), *folder.glob("*/*")] if path.suffix.lower() in _SUFFIXES)
+    found = sorted(path for path in [*folder.glob("*"), *folder.glob("*/*")] if path.suffix.lower() in IMAGE_SUFFIXES)
     stems = [path.relative_to(folder).with_suffix("").as_posix() for path in found]
     check_unique(stems, f"the folder {str(folder)!r}")
     return dict(zip(stems, found, strict=True))

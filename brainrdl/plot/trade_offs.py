@@ -48,7 +48,7 @@ def pareto(
     """Draw two measures of each point of a sweep against each other, and connect the points on the Pareto front.
 
     A point is on the front if no other point of its group is at least as good in both measures and better in one.
-    Points on the front are filled.
+    Points on the front are filled, the others hollow.
 
     Parameters
     ----------
@@ -66,7 +66,7 @@ def pareto(
     by : str, optional
         Column of groups, for example different teachers, each with its colour and its front; by default one group.
     legend : bool
-        Whether to add a legend above the axes, if there is more than one group or a noise ceiling.
+        Whether to add a legend above the axes, if there is more than one group, a noise ceiling or a hollow point.
 
     Returns
     -------
@@ -96,7 +96,11 @@ def pareto(
         refuse(f"no row of the table has both {x!r} and {y!r}; a task needs validation images to have an accuracy")
     with styled():
         ax = axes_for(ax, (5.6, 4.2))
-        groups = [("", table)] if by is None else [(str(name), part) for name, part in table.groupby(by, sort=False)]
+        groups = (
+            [("", table)]
+            if by is None
+            else [(str(name), part) for name, part in table.groupby(by, sort=False, dropna=False)]
+        )
         has_ceiling = _draw_ceiling(ax, table)
         shown_names = in_legend([name for name, _ in groups])
         lines = [
@@ -107,10 +111,18 @@ def pareto(
         ax.set_xlabel(f"{'task accuracy' if x == 'accuracy' else plain(x)}\nlabels: {of_points}")
         label_up(ax, _measure(table) if y == "score" else plain(y))
         rule(ax, "y")
-        if legend and (has_ceiling or by):
+        has_others = any(len(line.get_xydata()) for line in ax.lines if line.get_label() == "_others")
+        if has_others:
+            _explain_hollow(ax)
+        if legend and (has_ceiling or by or has_others):
             explain(ax)
         _write_labels(ax, groups, labels, (x, y), np.concatenate(lines))
     return ax
+
+
+def _explain_hollow(ax: Axes) -> None:
+    label = "another point is at least as good in both"
+    ax.scatter([], [], s=42, facecolor="white", edgecolor=QUIET, linewidth=1.4, label=label)
 
 
 def _look(k: int) -> tuple[str, str]:

@@ -16,7 +16,7 @@ from torch import Tensor
 from brainrdl._core.constants import MIN_CONDITIONS
 from brainrdl._core.errors import arg, check_conditions, check_unique, check_whole, refuse
 from brainrdl.dissimilarity.pairs import pair_indices, to_square
-from brainrdl.inference.intervals import Dyadic
+from brainrdl.inference.intervals import Dyadic, cut
 from brainrdl.inference.pairwise import Compare
 from brainrdl.inference.uncertainty import DyadicInference, FoldRDMs
 from brainrdl.rdm_models.regression import check_independent
@@ -109,7 +109,7 @@ def partition_variance(
         explained = dict(_explained(regressors, of_subjects, conditions, parts_of_names))
         for label, kind, terms in _parts(list(models)):
             found = _combined((sign, explained[chosen]) for sign, chosen in terms)
-            low, high, _ = found.interval()
+            low, high, _ = cut(found.interval(), -np.inf, 1.0)
             rows.append({"target": target, "part": label, "kind": kind, "value": found.value, "low": low, "high": high})
     return pd.DataFrame(rows)
 

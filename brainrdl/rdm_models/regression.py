@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Float
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from brainrdl._core.errors import check_option, refuse
 from brainrdl._core.rows import Against
-from brainrdl.inference.intervals import Estimate, holm
+from brainrdl.inference.intervals import Estimate, cut, holm
 from brainrdl.inference.pairwise import Compare, is_constant
 from brainrdl.inference.uncertainty import DyadicInference, FoldRDMs
 from brainrdl.rdm_models.targets import stacked, subjects_of_targets
@@ -107,7 +108,8 @@ def regress(
             for k, model in enumerate(models):
                 for statistic in STATISTICS:
                     found = _estimate(regressors, k, fold, against, statistic, comparator)
-                    low, high, p = found.interval()
+                    limit = np.inf if statistic == "weight" else 1.0  # the others are correlations
+                    low, high, p = cut(found.interval(), -limit, limit)
                     where = {"target": target, "against": against.value, "model": model, "statistic": statistic}
                     rows.append(where | {"value": found.value, "low": low, "high": high, "p": p})
     table = pd.DataFrame(rows).assign(p_corrected=float("nan"))

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, TypeVar
 
+from brainrdl._core.constants import IMAGE_SUFFIXES
 from brainrdl._core.errors import check_text, quote, refuse
+
+Value = TypeVar("Value")
 
 _MISSING = frozenset({"nan", "n/a", "nat", "<na>"})  # as NumPy, pandas and BIDS write it; not the text "None"
 
-_IMAGE = re.compile(r"(?P<stem>.+)\.(bmp|gif|jpeg|jpg|png|tif|tiff|webp)", re.IGNORECASE | re.DOTALL)
+_ENDINGS = "|".join(map(re.escape, IMAGE_SUFFIXES))
+_IMAGE = re.compile(rf"(?P<stem>.+)({_ENDINGS})", re.IGNORECASE | re.DOTALL)
 
 
 def is_missing(name: Any) -> bool:
@@ -98,17 +102,41 @@ def files_of(names: Sequence[str], conditions: Sequence[Any]) -> dict[str, str]:
     {'house': 'house.png', 'face': 'face.png'}
     >>> files_of(["face", "house"], ["stimuli/house.png", "stimuli/face.png"])  # as in a column stim_file
     {'house': 'stimuli/house.png', 'face': 'stimuli/face.png'}
+    >>> files_of(["old/face", "new/face"], ["stimuli/old/face.png", "stimuli/new/face.png"])  # images in subfolders
+    {'old/face': 'stimuli/old/face.png', 'new/face': 'stimuli/new/face.png'}
     >>> files_of(["face", "house.png"], ["house.png", "face.png"])
     {}
     """
     known = set(names)
     if known.intersection(conditions):
         return {}
-    files = [str(condition).replace("\\", "/").rpartition("/")[2] for condition in conditions]
-    stems = without_suffixes(files)
-    if stems is files or len(set(stems)) < len(set(conditions)):
-        return {}
-    return {stem: condition for stem, condition in zip(stems, conditions, strict=True) if stem in known}
+    paths = [str(condition).replace("\\", "/").split("/") for condition in conditions]
+    for n_folders in range(max(map(len, paths), default=0)):  # that the conditions have and the stimuli have not
+        files = ["/".join(path[min(n_folders, len(path) - 1) :]) for path in paths]
+        stems = without_suffixes(files)
+        distinct = stems is not files and len(set(stems)) == len(set(conditions))
+        if distinct and known.intersection(stems):
+            return {stem: condition for stem, condition in zip(stems, conditions, strict=True) if stem in known}
+    return {}
+
+
+def named_as(table: Mapping[str, Value], names: Sequence[str]) -> Mapping[str, Value]:
+    """Rename the rows of a table to the names of stimuli, if one of both has the names of image files.
+
+    Examples
+    --------
+    >>> named_as({"face": 1, "house": 2}, ["stimuli/house.png", "stimuli/face.png"])
+    {'stimuli/face.png': 1, 'stimuli/house.png': 2}
+    >>> named_as({"stimuli/face.png": 1, "stimuli/house.png": 2}, ["house", "face"])
+    {'face': 1, 'house': 2}
+    >>> named_as({"a": 1}, ["face"])
+    {'a': 1}
+    """
+    if not table.keys().isdisjoint(names):
+        return table
+    listed = list(table)
+    new = files_of(listed, names) or {file: name for name, file in files_of(names, listed).items()}
+    return {new.get(name, name): value for name, value in table.items()}
 
 
 def without_suffixes(names: Sequence[Any]) -> Sequence[Any]:

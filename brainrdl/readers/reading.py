@@ -40,6 +40,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 from brainrdl._core.errors import BrainrdlError, about, check_option, check_unique, quote, read_arg, refuse
 from brainrdl._core.files import check_there
 from brainrdl._core.packed import check_archive
+from brainrdl._core.progress import track_slow
 from brainrdl.rdms.by_name import names as names_of
 from brainrdl.rdms.conversion import check
 from brainrdl.rdms.naming import checked_names
@@ -216,7 +217,10 @@ def _read_pattern(
             f"their order; give one for each run, with {{run}} in its path"
         )
     later = bool(runs) and names is not None and _filled(names, origins[0]) == names
-    found = [_read_one(origin, None if later else names, by, reader, options, named=not later) for origin in origins]
+    found = [
+        _read_one(origin, None if later else names, by, reader, options, named=not later)
+        for origin in track_slow(origins, "files", len(origins))
+    ]
     if later:
         _name_all([data for data in found if isinstance(data, RDMs)], names, by)
     data = joined(found, origins, str(pattern), by)

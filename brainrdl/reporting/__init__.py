@@ -8,9 +8,10 @@ same parts (`frame`): the answer, figures, tables, methods and caveats, in the l
 
 The parts of an evaluation are its figures (`drawings`), tables (`tables`), sentences (`wording`), and the text and
 references for a methods section (`methods`, with `fit_details` on network, optimisation and data); `run` holds the run
-and selects rows of its tables. `hover` stores the values of RDMs that a reader can point at, and `bibliography` writes
-BibTeX. A new figure is a function in `drawings`, a new column of the score tables a line in `tables`. `model_card`
-writes the card of an exported model in the same words, and `index_page` lists the runs of a sweep.
+and selects rows of its tables, and `target_names` names a target without a region. `hover` stores the values of RDMs
+that a reader can point at, and `bibliography` writes BibTeX. A new figure is a function in `drawings`, a new column of
+the score tables a line in `tables`. `model_card` writes the card of an exported model in the same words, and
+`index_page` lists the runs of a sweep.
 """
 
 from lazy_loader import attach_stub

@@ -21,6 +21,7 @@ from brainrdl._core.files import slug
 from brainrdl._core.rows import Against, Role
 from brainrdl.evaluation.held_out import Evaluation
 from brainrdl.plot.arrangement import layout_of, stored_folds
+from brainrdl.plot.condition_maps import MOST_STRONG, USUAL_STRONG
 from brainrdl.plot.student_teacher import MOST_FOLDS
 from brainrdl.plot.training_curves import CURVES
 from brainrdl.rdms.by_name import names
@@ -175,7 +176,7 @@ def drawings_of_student(run: Run, evaluation: Evaluation, key: tuple[str, str, s
         mean = f" of seed {seeds[0]} (the first of {len(seeds)})" if len(seeds) > 1 else ""
         yield _fold_drawing(key, first, groups, folds, f"{who}{mean}")
     else:
-        grey = f"Grey: pairs that were never held out together ({percent(1 - known)})."
+        grey = f"Light grey: pairs that were never held out together ({percent(1 - known)})."
         share = "All pairs were held out together." if known == 1 else grey
         hover = _hover_of_pair(both, groups, f"student, {who}", f"teacher, {target}")
         words = f"Ranks of dissimilarities: {shown}. {share}"
@@ -258,7 +259,7 @@ def _drawings_with_images(
         caption = (
             f"How fitting moved the stimuli: multidimensional scaling of the held-out RDM of {who}, before (images) "
             f"and after fitting (points of the arrows). Crosses are the RDM of {target}, mean over subjects. Both maps "
-            "were moved, rotated, reflected and scaled to fit the crosses."
+            f"were moved, rotated, reflected and scaled to fit the crosses.{_what_is_faint(len(conditions))}"
         )
         yield Drawing(f"map-{slug(*key)}", Section.RDMS, figure, f"Map. {caption}", caption, narrow)
     figure, narrow = new_figure(4.6, 4.1), new_figure(NARROW, 3.6)
@@ -271,6 +272,13 @@ def _drawings_with_images(
         "largest at the top."
     )
     yield Drawing(f"worst-{slug(*key)}", Section.PAIRS, figure, f"Dot plot. {caption} {pairs}.", caption, narrow)
+
+
+def _what_is_faint(n_conditions: int) -> str:
+    shown = (
+        f" Images and arrows in full colour are those of the {USUAL_STRONG} stimuli that moved most; others are faint."
+    )
+    return shown if n_conditions > MOST_STRONG else ""
 
 
 def _unfitted(evaluation: Evaluation, key: tuple[str, str, str]) -> RDMs | None:

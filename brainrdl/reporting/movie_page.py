@@ -10,9 +10,9 @@ from itertools import combinations
 import pandas as pd
 
 from brainrdl import plot
-from brainrdl._core.p_values import p_equals, p_value
 from brainrdl.inference.clusters import ClusterTest
 from brainrdl.inference.movies import TimeCourses
+from brainrdl.inference.p_values import format_p, p_equals
 from brainrdl.reporting.drawings import NARROW, Drawing, Section, new_figure
 from brainrdl.reporting.frame import Block, Page
 from brainrdl.reporting.methods import INTERVAL_METHODS, NILI, software_text
@@ -153,7 +153,7 @@ def _cluster_table(movie: _Movie) -> Iterator[Table]:
     shown = [
         [
             row["model"], row["other"] or "0", "above" if row["sign"] > 0 else "below", _seconds(row["start"]),
-            _seconds(row["end"]), str(row["size"]), number(row["mass"], 1), p_value(row["p"]),
+            _seconds(row["end"]), str(row["size"]), number(row["mass"], 1), format_p(row["p"]),
         ]
         for row in rows.to_dict("records")
     ]  # fmt: skip

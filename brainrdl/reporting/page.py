@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from brainrdl._core.constants import FINAL
 from brainrdl._core.errors import arg, check_unique, quote, refuse
 from brainrdl._core.files import read_json
+from brainrdl._core.garbage import short_collections
 from brainrdl.evaluation.held_out import Evaluation
 from brainrdl.inference.movies import TimeCourses
 from brainrdl.reporting.drawings import Drawing, Section, drawings_of
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 Source = Evaluation | FitResult | TimeCourses | RSATables | Path | str
 
 
+@short_collections()
 def report(
     source: Source | Sequence[Source] | Mapping[str, Source],
     out: Path | str | None = None,

@@ -11,6 +11,7 @@ import pandas as pd
 
 from brainrdl._core.files import read_csv, read_json, read_rdms
 from brainrdl._core.rows import Against
+from brainrdl.reporting.target_names import named_rdms, named_table
 from brainrdl.runs.provenance import describe, gather_provenance
 
 if TYPE_CHECKING:
@@ -50,6 +51,10 @@ class RSA:
     rdms: Mapping[str, RDMs] = field(default_factory=dict)
     files: Mapping[str, str] = field(default_factory=dict)
     folder: Path | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "tables", {name: named_table(table) for name, table in self.tables.items()})
+        object.__setattr__(self, "rdms", {name: named_rdms(rdms) for name, rdms in self.rdms.items()})
 
     @classmethod
     def read(cls, folder: Path) -> RSA:

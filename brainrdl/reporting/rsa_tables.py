@@ -7,8 +7,8 @@ from typing import Any
 
 import pandas as pd
 
-from brainrdl._core.p_values import p_value
 from brainrdl._core.rows import Against
+from brainrdl.inference.p_values import format_p
 from brainrdl.reporting.rsa_source import main_rows, row_name
 from brainrdl.reporting.tables import Table
 from brainrdl.reporting.wording import number, percent, span
@@ -35,8 +35,8 @@ def summary_table(rows: pd.DataFrame) -> Table:
             "target": lambda row: row["target"],
             "score": lambda row: number(row["score"], 3),
             "95% interval": lambda row: span(row["low"], row["high"]),
-            "corrected p": lambda row: p_value(row["p_corrected"]),
-            "p of lower bound": lambda row: p_value(row["p_ceiling"]),
+            "corrected p": lambda row: format_p(row["p_corrected"]),
+            "p of lower bound": lambda row: format_p(row["p_ceiling"]),
             "perfect model": lambda row: number(row["ceiling"]),
             "noise ceiling": lambda row: span(row["ceiling_lower"], row["ceiling_upper"]),
             "share": lambda row: percent(row["share"]),
@@ -56,7 +56,7 @@ def layer_tables(table: pd.DataFrame) -> list[Table]:
         "chosen in": lambda row: percent(row["chosen"]),
         "score on other data": lambda row: number(row["score"], 3),
         "95% interval": lambda row: span(row["low"], row["high"]),
-        "p": lambda row: p_value(row["p"]),
+        "p": lambda row: format_p(row["p"]),
         "share of the ceiling": lambda row: percent(row["share"]),
     }
     return [
@@ -77,7 +77,7 @@ def contrast_tables(contrasts: pd.DataFrame, summary: pd.DataFrame) -> Iterator[
     tested = {
         "difference": lambda row: number(row["difference"], 3),
         "95% interval": lambda row: span(row["low"], row["high"]),
-        "corrected p": lambda row: p_value(row["p_corrected"]),
+        "corrected p": lambda row: format_p(row["p_corrected"]),
     }
     models, targets = (rows[rows["family"] == family] for family in ("models", "targets"))
     if len(models):
@@ -107,6 +107,6 @@ def group_tables(groups: pd.DataFrame) -> list[Table]:
         "minus": lambda row: f"{row['other_group']} ({row['other_n']}): {number(row['other_score'], 3)}",
         "difference": lambda row: number(row["difference"], 3),
         "95% interval": lambda row: span(row["low"], row["high"]),
-        "corrected p": lambda row: p_value(row["p_corrected"]),
+        "corrected p": lambda row: format_p(row["p_corrected"]),
     }
     return [_table("Differences between groups of subjects", rows, columns, "groups.csv")]

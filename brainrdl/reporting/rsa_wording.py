@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 
 import pandas as pd
 
-from brainrdl._core.p_values import p_equals
+from brainrdl.inference.p_values import p_equals
 from brainrdl.reporting.rsa_source import RSA, main_rows, row_name
 from brainrdl.reporting.wording import and_joined, number, percent, span
 

@@ -14,6 +14,7 @@ from brainrdl._core.options import free, options_of
 from brainrdl._core.rows import Against, Role
 from brainrdl.evaluation.held_out import Evaluation
 from brainrdl.rdms.by_name import names
+from brainrdl.reporting.target_names import named_evaluation
 from brainrdl.stimuli.named_images import Stimuli
 from brainrdl.training.options import FitOptions
 
@@ -36,6 +37,10 @@ class Run:
     recorded: Mapping[str, Any] = field(default_factory=dict)  # options that all fits of a cross-validation recorded
     devices: tuple[str, ...] = ()
     stimuli: Stimuli | None = None  # whose images may become part of the page
+
+    def __post_init__(self) -> None:
+        if self.evaluation is not None:
+            object.__setattr__(self, "evaluation", named_evaluation(self.evaluation))
 
     @property
     def fit_options(self) -> dict[str, Any]:

@@ -13,8 +13,8 @@ import pandas as pd
 import torch
 
 from brainrdl._core.files import digest
-from brainrdl._core.p_values import is_p, p_value
 from brainrdl._core.rows import Against, Role
+from brainrdl.inference.p_values import format_p, is_p
 from brainrdl.rdms.conversion import to_tensor
 from brainrdl.reporting.run import Run, comparators_of, is_fitted, kinds_of, rows_of
 from brainrdl.reporting.wording import number, percent, span, who_of
@@ -142,8 +142,8 @@ _CONTRAST_COLUMNS = (
     Column("target", lambda row: str(row["target"]), _several("target")),
     Column("difference", lambda row: number(row["difference"])),
     Column("95% interval", lambda row: span(row["low"], row["high"])),
-    Column("p", lambda row: p_value(row["p"])),
-    Column("corrected p", lambda row: p_value(row["p_corrected"])),
+    Column("p", lambda row: format_p(row["p"])),
+    Column("corrected p", lambda row: format_p(row["p_corrected"])),
 )
 
 
@@ -207,7 +207,7 @@ def cells(table: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
     def show(column: object, value: object) -> str:
         if not isinstance(value, float):
             return str(value)
-        return p_value(value) if is_p(column) else number(value, 3)
+        return format_p(value) if is_p(column) else number(value, 3)
 
     columns = list(table.columns)
     rows = [[show(*cell) for cell in zip(columns, row, strict=True)] for row in table.itertuples(index=False)]

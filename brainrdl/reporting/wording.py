@@ -13,9 +13,9 @@ from typing import Any
 import pandas as pd
 
 from brainrdl._core.constants import FINAL, PARTIAL
-from brainrdl._core.p_values import p_equals
 from brainrdl._core.rows import Against, Role
 from brainrdl.evaluation.held_out import Evaluation
+from brainrdl.inference.p_values import p_equals
 from brainrdl.reporting.run import SHOWN, Run, comparators_of, kinds_of, rows_of, shown_keys
 from brainrdl.similarity.comparators import label_of
 

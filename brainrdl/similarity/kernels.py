@@ -50,10 +50,10 @@ _KORNBLITH = Reference(
 )
 
 _SONG = Reference(
-    "Song et al., 2012",
-    "Song, L., Smola, A., Gretton, A., Bedo, J. & Borgwardt, K. (2012). Feature selection via dependence "
-    "maximization. Journal of Machine Learning Research 13:1393-1434.",
-    "10.5555/2503308.2343691",
+    "Song et al., 2007",
+    "Song, L., Smola, A., Gretton, A., Borgwardt, K. & Bedo, J. (2007). Supervised feature selection via dependence "
+    "estimation. International Conference on Machine Learning.",
+    "10.48550/arXiv.0704.2668",
 )
 
 _ROBERT = Reference(
@@ -418,7 +418,8 @@ def cka_unbiased(a: Pairs, b: Pairs, weights: Pairs | None = None) -> Scores:
 
     References
     ----------
-    Song et al. 2012, JMLR 13:1393-1434; Szekely & Rizzo 2014, Annals of Statistics 42:2382-2412, doi 10.1214/14-AOS1255
+    Song et al. 2007, doi 10.48550/arXiv.0704.2668; Szekely & Rizzo 2014, Annals of Statistics 42:2382-2412,
+    doi 10.1214/14-AOS1255
 
     Examples
     --------

@@ -18,7 +18,7 @@ from brainrdl._core.errors import check_text, check_unique, nearest, quote, refu
 from brainrdl._core.files import nearest_in_folder
 from brainrdl._core.options import as_mapping
 from brainrdl.dissimilarity.pairs import pair_indices
-from brainrdl.rdms.naming import is_missing, without_suffixes
+from brainrdl.rdms.naming import is_missing, named_as
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -97,8 +97,7 @@ def label_table(labels: Labels, names: tuple[str, ...], where: str) -> Table:
         labels, where = as_mapping(labels, "labels") or {}, "the label table"
     else:
         labels = _label_mapping(labels, names, where)
-    if not labels.keys() & set(names):  # listed by their files
-        labels = dict(zip(without_suffixes(list(labels)), labels.values(), strict=True))
+    labels = named_as(labels, names)
     missing = [name for name in names if name not in labels]
     if missing:
         close = nearest(missing[0], [str(name) for name in labels if name not in names])
@@ -132,7 +131,8 @@ def groups_of(
         Groups (of a Series, its index has the names), or the path of a CSV table with the columns ``stimulus`` and
         ``group``.
     names : sequence of str
-        Stimuli. Those that are not listed are groups of one.
+        Stimuli. Those that are not listed are groups of one. If these are the names of image files
+        (``stimuli/face.png``), the groups may list them without folder and ending (``face``), or the reverse.
 
     Returns
     -------
@@ -158,7 +158,7 @@ def groups_of(
         table = _read_labels(Path(groups), "group", ("group", "object"))
     if table is None:
         refuse(f"groups must be a mapping or a path, got {groups!r}")
-    groups = table
+    groups = named_as(table, names)
     lacking = [name for name in names if name not in groups]
     unknown = [str(name) for name in groups if name not in set(names)]
     if lacking and unknown:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sized
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -23,7 +24,7 @@ class Show(Protocol):
 
 @contextmanager
 def progress_bar(steps: int, done: int, shown: bool) -> Iterator[Show]:
-    """Show a bar with the live RDM correlations of training and validation stimuli.
+    """Show a bar with the live RDM correlations and accuracies of training and validation stimuli, or the loss.
 
     Examples
     --------
@@ -33,10 +34,22 @@ def progress_bar(steps: int, done: int, shown: bool) -> Iterator[Show]:
     with slow_progress("fit", steps, shown, done) as advance:
 
         def show(row: Mapping[str, Any]) -> None:
-            seen = ", ".join(f"{part} {row[f'{part}_similarity']:.3f}" for part in ("train", "validation"))
-            advance(int(row["step"]), f"RDM correlation: {seen}")
+            advance(int(row["step"]), _measured(row))
 
         yield show
+
+
+def _measured(row: Mapping[str, Any]) -> str:
+    """Write the measures of a row that are known."""
+    found = []
+    for name, what in (("RDM correlation", "similarity"), ("accuracy", "accuracy")):
+        known = [
+            f"{part} {value:.3f}"
+            for part in ("train", "validation")
+            if not math.isnan(value := row.get(f"{part}_{what}", math.nan))
+        ]
+        found += [f"{name}: {', '.join(known)}"] if known else []
+    return "; ".join(found) or f"loss {row['loss']:.3f}"
 
 
 @contextmanager

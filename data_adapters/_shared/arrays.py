@@ -17,6 +17,7 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 from numpy.lib import format as npy_format
 
+from brainrdl._core.constants import IMAGE_SUFFIXES
 from brainrdl._core.errors import check_option, check_unique, read_arg, refuse
 from brainrdl._core.packed import check_unpacked
 from brainrdl.rdms.conversion import from_array
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
 _MOST_PACKED = 1032
 
 _SPACE = frozenset("xyzijk")  # names of the axes of a volume
-
-_IMAGES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".gif", ".webp", ".eps"})
 
 LABELS = ("subject", "roi", "session", "layer", "time", "name", "model", "weights", "measure", "task", "run")
 
@@ -170,7 +169,7 @@ def text(item: Any) -> str:
 def stem(name: str) -> str:
     """Name a stimulus by its image file as `brainrdl.Stimuli.from_folder` does: without folders and suffix."""
     path = PurePosixPath(name.strip().replace("\\", "/"))
-    return path.stem if path.suffix.lower() in _IMAGES else path.name
+    return path.stem if path.suffix.lower() in (*IMAGE_SUFFIXES, ".eps") else path.name
 
 
 def named_axes(axes: str | None) -> list[str] | None:

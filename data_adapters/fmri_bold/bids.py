@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from brainrdl._core.errors import quote, read_arg, refuse
+from brainrdl._core.progress import track_slow
 from brainrdl.readers.options import options_from
 from data_adapters.fmri_bold.bids_files import (
     OWN_OPTIONS,
@@ -164,7 +165,8 @@ class Bids:
         model = shared.model(starts.pop())
 
         def pieces() -> Iterator[tuple[str, Piece]]:
-            for name, file, events in zip(run_names(found, several), found, shown, strict=True):
+            runs = zip(run_names(found, several), found, shown, strict=True)
+            for name, file, events in track_slow(runs, "runs of BOLD", len(found)):
                 seconds = _repetition_time(file, root, shared.t_r)
                 extra = None if confounds is None else read_confounds(file, confounds)
                 yield name, Piece(read_voxels(file, regions), events, seconds, extra)

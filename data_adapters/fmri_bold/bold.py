@@ -29,6 +29,7 @@ import numpy as np
 import pandas as pd
 
 from brainrdl._core.errors import check_unique, quote, read_arg, refuse
+from brainrdl._core.progress import track_slow
 from brainrdl.readers.entities import runs_in_words, value_of
 from brainrdl.readers.options import options_from
 from data_adapters._shared.text_tables import blaming, read_numbers
@@ -157,7 +158,8 @@ class Bold:
             shown = events_of_runs(tables, shared.condition_column, shared.baseline)
 
         def pieces() -> Iterator[tuple[str, Piece]]:
-            for place, (name, file) in enumerate(zip(names, files, strict=True)):
+            runs = enumerate(zip(names, files, strict=True))
+            for place, (name, file) in track_slow(runs, "runs of BOLD", len(files)):
                 bold, seconds = read_voxels(file, regions), repetition_time(file, shared.t_r)
                 extra = _confounds(extras[place])
                 if table is None:

@@ -28,7 +28,7 @@ from torch.nn import functional
 
 from brainrdl import RDMTeacher, Readout, Stimuli, Student, Task, datasets, fit, plot
 from brainrdl.evaluation import HeldOut, score, stimulus_folds, teacher_rdms
-from brainrdl.inference import corrected, power
+from brainrdl.inference import corrected, format_p, power
 from brainrdl.rdms import from_array
 from brainrdl.stimuli import Augmentation, default_transform, similar_images
 from brainrdl.teachers import Teacher, control
@@ -45,7 +45,6 @@ from docs.experiments.scoring import (
     markdown,
     missing,
     number,
-    p_value,
     percent,
     planned,
     save,
@@ -376,7 +375,7 @@ def differences(rows: pd.DataFrame) -> pd.DataFrame:
         "": [one for one, _ in rows.index],
         "minus": [other for _, other in rows.index],
         "difference": [interval(row, "difference") for _, row in rows.iterrows()],
-        "corrected p": [p_value(p) for p in rows["p_corrected"]],
+        "corrected p": [format_p(p) for p in rows["p_corrected"]],
     })  # fmt: skip
 
 
@@ -438,13 +437,13 @@ for testing (2,000 without those that look nearly the same as another photograph
 images, 4 subjects x 2 sessions (Kriegeskorte et al. 2008), averaged over sessions and then over subjects. All
 images have 32 x 32 pixels, are moved by up to 4 pixels and mirrored at random in training.
 
-**Student.** A residual network of 0.08 million weights. Each of {steps} steps (SGD with momentum .9, learning rate
-.1 with a cosine schedule, weight decay .001) uses 64 photographs for the cross-entropy, and 32 of the training
+**Student.** A residual network of 0.08 million weights. Each of {steps} steps (SGD with momentum 0.9, learning rate
+0.1 with a cosine schedule, weight decay 0.001) uses 64 photographs for the cross-entropy, and 32 of the training
 images of the brain for the RDM loss (1 - Pearson correlation) of the last stage, averaged over space. Batch
 normalisation uses the photographs of the step; images of the brain pass with the stored statistics. These settings
-were fixed beforehand and not tuned. The weight of the RDM loss is .1, 1 or {most}.
+were fixed beforehand and not tuned. The weight of the RDM loss is 0.1, 1 or {most}.
 
-**Controls**, with weights .1 and 1, so also with the weight of the highest accuracy in [the first version of this
+**Controls**, with weights 0.1 and 1, so also with the weight of the highest accuracy in [the first version of this
 experiment](../examples/task_and_brain.md): names of the RDM *permuted* among the training images; *permuted within
 category* (six categories); a *random RDM* with the spectrum of human IT; an RDM of the *categories*; and the *task
 only*.
@@ -452,11 +451,11 @@ only*.
 **Scores.** Each seed holds out another fifth of the 92 images, so that after five seeds each image was held out
 once. Score: Spearman correlation with single subjects, for pairs of images that were held out together, with 95%
 intervals over images and subjects. Accuracy: that of the test
-photographs (chance .01); with noise (sd .1), a covered square (12 x 12), blur, lower contrast, and after one FGSM
+photographs (chance 0.01); with noise (sd 0.1), a covered square (12 x 12), blur, lower contrast, and after one FGSM
 step of 1/255, for 1,000 of them. The number of steps is fixed, so nothing is chosen on test photographs or held-out
 images. Complete seeds: {seeds} of 5; only these are shown. {fits}
 
-**Planned contrasts.** Human IT with weights .1 and 1 minus each control and minus the task only: 10 contrasts of
+**Planned contrasts.** Human IT with weights 0.1 and 1 minus each control and minus the task only: 10 contrasts of
 the scores (over images and subjects), 10 of the accuracies and 10 of the accuracies with noise (paired t-tests over
 seeds, which share the photographs), each family corrected by Holm's method.
 

@@ -9,9 +9,10 @@ import re
 
 import pandas as pd
 
+from brainrdl.inference.p_values import format_p, p_equals
 from docs.experiments.brains import HUMAN_IT, IT, MONKEY_IT
-from docs.experiments.scoring import HERE, interval, load, markdown, number, p_value, percent, planned, wrapped, write
-from docs.experiments.transfer import p_text, student
+from docs.experiments.scoring import HERE, interval, load, markdown, number, percent, planned, wrapped, write
+from docs.experiments.transfer import student
 
 README = HERE.parents[1] / "README.md"
 START, END = "<!-- written by docs/experiments/human_it_page.py -->", "<!-- end -->"
@@ -58,7 +59,7 @@ def contrast_table(found: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame({
         "": found["student"], "minus": found["other"],
         "difference": [interval(row, "difference") for _, row in found.iterrows()],
-        "corrected p": [p_value(p) for p in found["p_corrected"]],
+        "corrected p": [format_p(p) for p in found["p_corrected"]],
     })  # fmt: skip
 
 
@@ -74,7 +75,7 @@ def transfer_table() -> pd.DataFrame:
         rows.append({
             "scored with": target, "fitted": interval(row), "share of ceiling": percent(row["share"]),
             "unfitted": interval(scores.loc[(student(HUMAN_IT, "unfitted"), target)]),
-            "gain": interval(gain, "difference"), "corrected p": p_value(gain["p_corrected"]),
+            "gain": interval(gain, "difference"), "corrected p": format_p(gain["p_corrected"]),
         })  # fmt: skip
     return pd.DataFrame(rows)
 
@@ -158,7 +159,7 @@ Differences on the same pairs, with the mean RDM:
   weights ({projection_all}).
 - **The average of both students** scores {best}, {best_share} of the ceiling. It {average_projection_words} the
   projection ({average_projection}), {average_lookup_words} the category lookup ({average_lookup}),
-  and {average_animacy_words} animacy ({average_animacy}). The aim of .70 was {stretch}.
+  and {average_animacy_words} animacy ({average_animacy}). The aim of 0.70 was {stretch}.
 
 ![Held-out RDM of the projection, human IT, and their difference](../figures/human_it_rdms.png)
 ![The same, averaged over pairs of categories](../figures/human_it_categories.png)
@@ -190,7 +191,7 @@ numbers of images and subjects: [learning curves](../experiments/learning_curves
   for the mean RDM.
 - Blocks, optimiser and learning rate were fixed before any score on this page was computed. They were chosen in a
   pilot analysis from inner-fold scores of all training folds. Together, these folds contain all 92 images, so this
-  choice is not independent of them. The average was tried in the pilot as well (.67). The choice of the number of
+  choice is not independent of them. The average was tried in the pilot as well (0.67). The choice of the number of
   steps is independent.
 - The fits are those of an earlier version of this page. The reweighted control and the average were added later, on the
   same folds.
@@ -229,7 +230,7 @@ def main() -> None:
 
     def minus(one: str, other: str) -> str:
         row = by_pair.loc[(one, other)]
-        return f"{interval(row, 'difference')}, p {p_text(row['p_corrected'])}"
+        return f"{interval(row, 'difference')}, p {p_equals(row['p_corrected'])}"
 
     words = {
         "scores": markdown(score_table(mean, single)), "contrasts": markdown(contrast_table(found)),

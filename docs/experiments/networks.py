@@ -203,11 +203,6 @@ def mnist_mixer() -> nn.Module:
     return _of_tokens(32, [_MixerBlock(32) for _ in range(2)])
 
 
-def mnist_vit() -> nn.Module:
-    """Vision transformer with 2 blocks of 32 channels for digits."""
-    return _of_tokens(32, [_AttentionBlock(32, 4) for _ in range(2)])
-
-
 def mnist_vit_teacher() -> nn.Module:
     """Vision transformer with 4 blocks of 64 channels for digits."""
     return _of_tokens(64, [_AttentionBlock(64, 4) for _ in range(4)])

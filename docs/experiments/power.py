@@ -71,7 +71,7 @@ def page() -> None:
 
 
 def needed(table: pd.DataFrame) -> pd.DataFrame:
-    """Smallest number of subjects with a power of .8, for each number of objects."""
+    """Smallest number of subjects with a power of 0.8, for each number of objects."""
     rows = []
     for (role, true), own in table.groupby(["other", "true"], sort=False):
         enough = smallest_design(own).set_index("n_stimuli")["n_subjects"].to_dict()
@@ -103,15 +103,15 @@ et al. 2014). The same objects and subjects are used to fit what it is compared 
 feature-reweighted RSA, and mean dissimilarities of pairs of categories. Then fitted and predicted objects change
 places. From the RDMs of the 15 subjects, `brainrdl.inference.power` estimates the variance of each difference
 (Spearman correlation with single subjects) over objects and subjects, and predicts the power of larger and smaller
-studies for a true difference of the observed size, and for one of .05. Numbers are means over both halves.
+studies for a true difference of the observed size, and for one of 0.05. Numbers are means over both halves.
 
 ## Results
 
-Smallest number of subjects with a power of .8 at a level of .05, without a correction for several tests:
+Smallest number of subjects with a power of 0.8 at a level of 0.05, without a correction for several tests:
 
 {table}
 
-![Power of studies of several sizes, for three differences of .05](../figures/power.png)
+![Power of studies of several sizes, for three differences of 0.05](../figures/power.png)
 
 *Bars are standard errors of the power, because the variances of the pilot are estimates.*
 

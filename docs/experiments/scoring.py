@@ -46,24 +46,14 @@ def planned(contrasts: pd.DataFrame, pairs: Mapping[tuple[str, str, str], str]) 
 
 
 def number(value: float, digits: int = 2) -> str:
-    """A number below 1 without its zero, as in the journals of the field; a dash if unknown."""
-    if value != value:
-        return "–"
-    text = f"{abs(value):.{digits}f}"
-    shown = text[1:] if text.startswith("0.") else text
-    return f"-{shown}" if value < 0 and float(text) else shown
+    """A number as text; 0 has no sign, and an unknown number is a dash."""
+    text = f"{value:.{digits}f}"
+    return "–" if value != value else text if float(text) else text.lstrip("-")
 
 
 def interval(row: Mapping[str, float], value: str = "score") -> str:
     """A number with its 95% interval."""
     return f"{number(row[value])} ({number(row['low'])} to {number(row['high'])})"
-
-
-def p_value(p: float) -> str:
-    """A p-value with two or three digits."""
-    if p != p:
-        return "–"
-    return "< .001" if p < 0.001 else number(p, 3 if p < 0.1 else 2) if p < 0.995 else "1"
 
 
 def percent(share: float) -> str:

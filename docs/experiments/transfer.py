@@ -19,6 +19,7 @@ from matplotlib.figure import Figure
 
 from brainrdl import plot
 from brainrdl.evaluation import HeldOut, score
+from brainrdl.inference.p_values import format_p, p_equals
 from brainrdl.teachers import control
 from docs.experiments.brains import (
     EVC,
@@ -49,7 +50,6 @@ from docs.experiments.scoring import (
     markdown,
     missing,
     number,
-    p_value,
     planned,
     save,
     write,
@@ -196,7 +196,7 @@ def page() -> None:
 
     def gain(source: str, target: str, family: str = "minus unfitted") -> str:
         row = between.loc[(family, student(source, "student"), target)]
-        return f"{interval(row, 'difference')}, p {p_text(row['p_corrected'])}"
+        return f"{interval(row, 'difference')}, p {p_equals(row['p_corrected'])}"
 
     text = PAGE.format(
         scores=markdown(score_table(scores)),
@@ -256,7 +256,7 @@ def contrast_table(between: pd.DataFrame, family: str) -> pd.DataFrame:
         cells = {}
         for target in REGIONS:
             row = None if source == target else between.loc[(family, student(source, "student"), target)]
-            cells[target] = "" if row is None else f"{interval(row, 'difference')}, p {p_text(row['p_corrected'])}"
+            cells[target] = "" if row is None else f"{interval(row, 'difference')}, p {p_equals(row['p_corrected'])}"
         rows.append({"": f"fitted to {source}", **cells})
     return pd.DataFrame(rows)
 
@@ -268,14 +268,8 @@ def specific_table(between: pd.DataFrame) -> pd.DataFrame:
         "scored with": rows["target"],
         "difference": rows["student"] + " minus " + rows["other"],
         "": [interval(row, "difference") for _, row in rows.iterrows()],
-        "corrected p": [p_value(p) for p in rows["p_corrected"]],
+        "corrected p": [format_p(p) for p in rows["p_corrected"]],
     })  # fmt: skip
-
-
-def p_text(p: float) -> str:
-    """A p-value after the letter p."""
-    shown = p_value(p)
-    return shown if shown.startswith("<") else f"= {shown}"
 
 
 PAGE = """
@@ -292,7 +286,7 @@ objects that the network was not fitted to, on whatever background.
 
 **Student.** The channels of blocks 11 to 15 of EfficientNet-Lite0 (ImageNet weights), averaged over space, z-scored
 with the training images and mapped linearly. The map starts at the identity and is trained with 1 - Pearson
-correlation of the RDMs as the loss (SGD with momentum, learning rate .2). The number of steps is chosen by three
+correlation of the RDMs as the loss (SGD with momentum, learning rate 0.2). The number of steps is chosen by three
 inner folds of the training objects, at most 24. The network sees the images that the subjects saw: for the fit
 those of the fitted study, for the score those of the scored study.
 

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.ticker import LogLocator, NullLocator
 
+from brainrdl.inference import format_p
 from brainrdl.plot.style import BLUE, INK, label_across, name_rows, rule, styled
 from docs.experiments import architectures, cifar100, mnist
 from docs.experiments.protocol import METHODS, RESULTS, Experiment, Setting, results_of, teachers, trials_of
@@ -71,13 +72,9 @@ def _contrast_row(row: dict) -> dict[str, str]:
     return named | {
         "difference, points": f"{100 * row['difference']:+.2f}",
         "95% interval": f"{100 * row['low']:+.2f} to {100 * row['high']:+.2f}",
-        "p, seeds": f"{_p(row['p_seeds'])} ({_p(row['holm_seeds'])})",
-        "p, images": f"{_p(row['p_images'])} ({_p(row['holm_images'])})",
+        "p, seeds": f"{format_p(row['p_seeds'])} ({format_p(row['holm_seeds'])})",
+        "p, images": f"{format_p(row['p_images'])} ({format_p(row['holm_images'])})",
     }
-
-
-def _p(value: float) -> str:
-    return "< .001" if value < 0.001 else f"{value:.3f}".lstrip("0")
 
 
 def chosen_settings(trials: pd.DataFrame, setting: Setting) -> pd.DataFrame:

@@ -18,7 +18,7 @@ def draw() -> Figure:
     data = datasets.load("kriegeskorte92")
     teacher = RDMTeacher(data.rdms.subset("roi", "hIT"), average_over="session")
     images = data.stimuli.with_transform(default_transform(12))
-    options = {"steps": 30, "optimizer": "adam", "lr": 0.003, "progress": False, "device": "cpu"}
+    options = {"steps": 30, "optimizer": "adam", "lr": 0.003, "device": "cpu"}
     result = cross_validate({"linear map": linear}, teacher, images, folds=4, comparators=["spearman"], **options)
     figure = plt.figure(figsize=(3.35, 3.2), layout="compressed")
     plot.fold_scores(result, "spearman", "subjects", figure.subplots())

@@ -26,7 +26,7 @@ def draw() -> Figure:
     student = projection()
     student.calibrate(stimuli.images(train))
     before = student.rdms(stimuli, held_out)
-    fit(student, teacher, stimuli, train=train, steps=12, optimizer="momentum", lr=0.2, progress=False)
+    fit(student, teacher, stimuli, train=train, steps=12, optimizer="momentum", lr=0.2)
     after = student.rdms(stimuli, held_out)
     goal = select(human.mean(), held_out)
     figure = plt.figure(figsize=(7.1, 4.6), layout="compressed")

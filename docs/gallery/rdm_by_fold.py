@@ -20,7 +20,7 @@ def draw() -> Figure:
     data = datasets.load("kriegeskorte92")
     teacher = RDMTeacher(data.rdms.subset("roi", "hIT"), name="human IT", average_over="session")
     stimuli = data.stimuli.with_transform(default_transform(112, (127 / 255, 128 / 255))).cached()
-    options = {"optimizer": "momentum", "lr": 0.2, "steps": 12, "progress": False}
+    options = {"optimizer": "momentum", "lr": 0.2, "steps": 12}
     result = cross_validate({"student": projection}, teacher, stimuli, folds=5, seeds=(0,), controls=(), **options)
     student = result.students.subset("student", "student")
     figure = plt.figure(figsize=(7.1, 4.3), layout="compressed")

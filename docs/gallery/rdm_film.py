@@ -21,7 +21,7 @@ def recorded() -> tuple[RecordRDMs, dict]:
     student = Student(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 12 * 12, 32)), ["1"])
     record = RecordRDMs(student, images)
     options = {"steps": 60, "evaluate_every": 3, "optimizer": "adam", "lr": 0.003, "device": "cpu"}
-    fitted = fit(student, teacher, images, validation=0.25, callbacks=[record], progress=False, **options)
+    fitted = fit(student, teacher, images, validation=0.25, callbacks=[record], **options)
     return record, {"teacher": human.mean(), "groups": data.stimuli.labels, "history": fitted.history}
 
 

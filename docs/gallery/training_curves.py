@@ -20,7 +20,7 @@ def draw() -> Figure:
         torch.manual_seed(fold)
         student = Student(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 12 * 12, 32)), ["1"])
         options = {"steps": 60, "evaluate_every": 4, "optimizer": "adam", "lr": 0.003, "device": "cpu"}
-        fitted = fit(student, teacher, images, validation=images.names[fold::4], progress=False, **options)
+        fitted = fit(student, teacher, images, validation=images.names[fold::4], **options)
         histories.append(fitted.history.assign(fold=fold))
     figure = plt.figure(figsize=(3.35, 3.4), layout="compressed")
     plot.history(pd.concat(histories), figure.subplots(), similarity="RDM correlation")

@@ -85,7 +85,6 @@ fitted = cross_validate(
     steps=STEPS,
     evaluate_every=5,
     comparators=["spearman"],
-    progress=False,
 )
 fitted.summary.query("comparator == 'spearman' and against == 'mean'")[
     ["student", "score", "low", "high", "ceiling"]

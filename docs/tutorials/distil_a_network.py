@@ -57,7 +57,7 @@ def convolutions(*channels):
     )
 
 
-options = {"batch_size": 100, "lr": 0.003, "device": "cpu", "progress": False, "evaluate_every": 100}
+options = {"batch_size": 100, "lr": 0.003, "device": "cpu", "evaluate_every": 100}
 torch.manual_seed(0)
 large = Student(convolutions(32, 64), ["1", "2"])
 fit(large, None, many, rdm_weight=0, task=Task(), steps=TEACHER_STEPS, **options)

@@ -70,7 +70,6 @@ evaluation = cross_validate(
     steps=STEPS,
     evaluate_every=2,
     comparators=["spearman"],
-    progress=False,
 )
 summary = evaluation.summary.query("comparator == 'spearman' and against == 'mean'")
 summary[["student", "score", "low", "high", "ceiling", "share"]].round(2)
@@ -107,7 +106,7 @@ plot.rdm_folds(student, evaluation.teacher, folds, stimuli.labels, titles=("stud
 # ## What this does not show
 #
 # - Four subjects are few, so the intervals of scores are wide.
-# - The difference from `category lookup` is just significant here (p = .044), and not in [the longer
+# - The difference from `category lookup` is just significant here (p = 0.044), and not in [the longer
 #   analysis](../examples/human_it.md) with three seeds and more contrasts. Do not rely on it.
 # - The folds were drawn once. With `seeds=(0, 1, 2)` the result depends less on them.
 # - Fit and test use the same subjects with different images. `subjects="leave-one-out"` holds out both.

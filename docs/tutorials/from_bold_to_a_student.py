@@ -35,7 +35,7 @@ images, others = digits(per_digit=4)
 torch.manual_seed(0)
 hidden = Student(build("small_cnn").module, ["pool"])
 training = {"rdm_weight": 0, "task": Task(), "steps": 150, "batch_size": 100, "lr": 0.003, "evaluate_every": 50}
-fit(hidden, None, others, device="cpu", progress=False, **training)
+fit(hidden, None, others, device="cpu", **training)
 units = hidden.patterns(images)["pool"].double().numpy()
 units = (units - units.mean(0)) / (units.std(0) + 1e-9)
 
@@ -108,9 +108,7 @@ def make():
 
 
 teacher = RDMTeacher(measured, name="simulated subjects")
-evaluation = cross_validate(
-    make, teacher, images, folds=4, seeds=SEEDS, steps=STEPS, lr=0.003, device="cpu", progress=False
-)
+evaluation = cross_validate(make, teacher, images, folds=4, seeds=SEEDS, steps=STEPS, lr=0.003, device="cpu")
 shown = evaluation.summary.query("comparator == 'corr' and against == 'mean'")
 shown[["student", "score", "low", "high", "ceiling", "share"]].round(2)
 
@@ -127,14 +125,14 @@ plot.scores(evaluation, "corr", "mean", ax)
 # %%
 truth = hidden.rdms(images, dissimilarity="euclidean")
 torch.manual_seed(0)
-final = fit(make(), teacher, images, steps=STEPS, lr=0.003, device="cpu", progress=False).student
+final = fit(make(), teacher, images, steps=STEPS, lr=0.003, device="cpu").student
 for name, other in (("measured", measured.mean()), ("student", final.rdms(images))):
     print(f"{name}: {compare(truth, other, ['corr'])['similarity'].item():.2f}")
 
 # %% [markdown]
-# Both are .96. The first means that, with these subjects and runs, noise changed the measured RDM little. The second means
+# Both are 0.96. The first means that, with these subjects and runs, noise changed the measured RDM little. The second means
 # that the student came as close to the true RDM as the measurement did. It saw all of these images, so its number is not a
-# score on held-out images; that is .78, in the table above.
+# score on held-out images; that is 0.78, in the table above.
 #
 # ## Before you do this with real data
 #

@@ -32,7 +32,7 @@ from brainrdl.models import build
 shown, others = digits(per_digit=8)
 torch.manual_seed(0)
 hidden = Student(build("small_cnn").module, ["pool"])
-options = {"lr": 0.003, "device": "cpu", "progress": False}
+options = {"lr": 0.003, "device": "cpu"}
 fit(hidden, None, others, rdm_weight=0, task=Task(), steps=HIDDEN_STEPS, batch_size=100, evaluate_every=50, **options)
 
 images = {"A": shown.select(shown.names[::2]), "B": shown.select(shown.names[1::2])}
@@ -69,7 +69,6 @@ scores = evaluate_elsewhere(
     images["A"],
     unfitted=unfitted,
     comparators=["spearman"],
-    progress=False,
 )
 shown_rows = scores.summary.query("comparator == 'spearman' and against == 'mean'")
 shown_rows[["student", "score", "low", "high", "ceiling", "share"]].round(2)

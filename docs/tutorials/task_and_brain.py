@@ -25,7 +25,7 @@ from brainrdl.teachers import control
 shown, others = digits(per_digit=4)  # 40 images with RDMs, and others with labels
 torch.manual_seed(0)
 hidden = Student(build("small_cnn").module, ["pool"])
-options = {"batch_size": 100, "lr": 0.003, "device": "cpu", "progress": False}
+options = {"batch_size": 100, "lr": 0.003, "device": "cpu"}
 fit(hidden, None, others, rdm_weight=0, task=Task(), steps=HIDDEN_STEPS, evaluate_every=50, **options)
 subjects = simulate_subjects(hidden.patterns(shown)["pool"], shown.names, n_subjects=8, n_voxels=50, noise=1.0)
 teacher = RDMTeacher(subjects, name="simulated IT")
@@ -66,7 +66,6 @@ evaluation = cross_validate(
     monitor="task loss",
     lr=0.003,
     device="cpu",
-    progress=False,
 )
 
 # %% [markdown]

@@ -201,6 +201,22 @@ def test_choosing_among_layers_of_noise_is_not_optimistic() -> None:
     assert abs(np.mean(chosen)) < 3 * error
 
 
+def test_intervals_of_scores_end_at_1(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With few stimuli, symmetric intervals of high scores would pass 1, the score of a perfect model."""
+    generator = torch.Generator().manual_seed(0)
+    truth = torch.rand(66, generator=generator, dtype=torch.float64)
+    noise = torch.rand(4, 66, generator=generator, dtype=torch.float64)
+    rows = [ModelRDM("net", f"layer {k}", tuple(NAMES[:12]), truth[None] + k * noise[3:]) for k in (1, 2)]
+    teacher = TeacherRDMs("IT", tuple(NAMES[:12]), ("a", "b", "c"), truth + 0.4 * noise[:3])
+    targets = [TargetRDMs.of(teacher, rows)]
+    kinds = {"dyadic": Sampling(), "bootstrap": Sampling("dual-bootstrap", 50)}
+    tables = {name: compare_all(targets, ["corr"], False, how, "holm")[0] for name, how in kinds.items()}
+    tables["best"] = best_layers(targets, ["corr"], folds=3)
+    assert max(table["high"].max() for table in tables.values()) == 1
+    monkeypatch.setattr("brainrdl.inference.intervals.cut", lambda found, lowest, highest: found)
+    assert compare_all(targets, ["corr"], False, kinds["bootstrap"], "holm")[0]["high"].max() > 1
+
+
 def test_groups_of_subjects_are_compared_as_by_welch() -> None:
     data, truth = brain()
     it = data.subset("roi", "IT")

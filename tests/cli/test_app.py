@@ -28,7 +28,7 @@ from brainrdl._core import errors
 from brainrdl._core.constants import NOISE
 from brainrdl._core.rows import Role
 from brainrdl._core.signals import Stopped
-from brainrdl.cli import app, common, completion
+from brainrdl.cli import app, common, completion, summary_tables
 from brainrdl.cli.spelling import READER, Command
 from brainrdl.dissimilarity.registry import DISSIMILARITIES
 from brainrdl.evaluation.held_out import assemble
@@ -99,6 +99,19 @@ def run(folder: Path) -> Path:
 def test_fit_leaves_recipe_tables_and_report(run: Path) -> None:
     found = {path.name for path in run.iterdir()}
     assert {"recipe.yaml", "settings.json", "scores.csv", "summary.csv", "report.html", "fits"} <= found
+
+
+def test_commands_find_the_images_of_conditions_that_are_named_by_files(run: Path, folder: Path) -> None:
+    files = [f"stimuli/{name}.png" for name in NAMES]
+    brain = rdms.from_array(np.random.default_rng(0).random((3, 66)), files, descriptors={"subject": ["a", "b", "c"]})
+    brain.save(str(folder / "files.h5"), file_type="hdf5", overwrite=True)
+    data, images = ("--data", "files.h5"), ("--stimuli", "images")
+    assert "12 conditions in common" in _run("doctor", "files.h5", *images, folder=folder).stdout
+    compared = _run("rsa", "small_cnn:pool", *data, *images, "--folds", 0, "--json", "--quiet", folder=folder)
+    assert {row["model"] for row in json.loads(compared.stdout)} == {"small_cnn"}
+    one_fit = next((run / "fits").iterdir())
+    found = _refused("evaluate", one_fit, "--teacher", "files.h5", *images, folder=folder)
+    assert re.search(r"stimuli/(face_\d\d)\.png \(byte-identical to \1\)", found), found
 
 
 @pytest.fixture(scope="module")
@@ -197,9 +210,9 @@ def test_a_table_has_one_target_and_its_own_ceilings() -> None:
     out = io.StringIO()
     with pytest.MonkeyPatch.context() as patch:
         console = Console(file=out, width=200)
-        patch.setattr(app, "console", console)
+        patch.setattr(summary_tables, "console", console)
         patch.setattr(common, "console", console)
-        app._print_summary(evaluation, as_json=False)
+        summary_tables.print_summary(evaluation, as_json=False)
     columns = ["ceiling", "ceiling_lower", "ceiling_upper"]
     ceilings = evaluation.summary.set_index(["target", "against"])[columns]
     assert ceilings.loc[("V1", "mean"), "ceiling"] > ceilings.loc[("IT", "mean"), "ceiling"] + 0.1

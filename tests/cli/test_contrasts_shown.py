@@ -5,8 +5,8 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
-from brainrdl.cli.app import _print_contrasts
 from brainrdl.cli.common import print_table
+from brainrdl.cli.summary_tables import print_contrasts
 
 
 def test_the_differences_of_each_comparator_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
@@ -15,7 +15,7 @@ def test_the_differences_of_each_comparator_are_shown(capsys: pytest.CaptureFixt
         "difference": 0.25, "low": 0.1, "high": 0.4, "p": 0.01, "p_corrected": 0.02,
     }  # fmt: skip
     names = ("spearman", "corr", "partial corr")
-    _print_contrasts(pd.DataFrame([row | {"comparator": name} for name in names]))
+    print_contrasts(pd.DataFrame([row | {"comparator": name} for name in names]))
     shown = capsys.readouterr().out
     titles = [line.split("(")[1].split(" with ")[0] for line in shown.splitlines() if line.startswith("differences")]
     assert titles == list(names)
@@ -25,4 +25,4 @@ def test_the_differences_of_each_comparator_are_shown(capsys: pytest.CaptureFixt
 def test_a_p_value_is_never_printed_as_0(capsys: pytest.CaptureFixture[str]) -> None:
     print_table(pd.DataFrame({"p_corrected": [0.0, 0.0314, float("nan")], "score": [0.0, 0.0314, 1.0]}))
     rows = [line.split() for line in capsys.readouterr().out.splitlines()[1:]]
-    assert rows == [["<", ".001", "0.000"], [".031", "0.031"], ["1.000"]]
+    assert rows == [["<", "0.001", "0.000"], ["0.031", "0.031"], ["1.000"]]

@@ -68,6 +68,15 @@ def test_images_that_look_the_same_are_a_warning_and_can_be_left_out(teacher: RD
     assert (kept.teacher.n_cond, left.teacher.n_cond) == (6, 5)
 
 
+@pytest.mark.parametrize("of_run", [["a", "x"], ["old/a.png", "old/x.png"]])
+def test_the_name_of_an_image_file_is_that_of_its_image(of_run: list[str]) -> None:
+    files = "." in of_run[0]
+    stimuli = _images(["a", "b"] if files else ["new/a.png", "new/b.png"], 1)
+    found = seen_images(stimuli, _images(of_run, 0))
+    assert found.to_numpy().tolist() == [[stimuli.names[0], of_run[0], "same name"]]
+    assert seen_images(stimuli, _images(of_run, 0), same_names=True).empty
+
+
 def test_equal_names_are_refused_unless_they_name_other_images(teacher: RDMTeacher) -> None:
     stimuli, seen = _images(NAMES, 1), _images(list("abCDEF"), 0)
     with pytest.raises(

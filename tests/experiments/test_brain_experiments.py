@@ -13,19 +13,18 @@ from matplotlib.figure import Figure
 from brainrdl.evaluation import TeacherRDMs
 from docs.experiments import brain_beside_task, learning_curves, power, scoring, transfer
 from docs.experiments.brains import as_text, from_text, looked_up
-from docs.experiments.scoring import interval, missing, number, p_value, planned, wrapped
+from docs.experiments.scoring import interval, missing, number, planned, wrapped
 
 
 @pytest.mark.parametrize(
-    ("value", "text"), [(0.254, ".25"), (-0.126, "-.13"), (-0.001, ".00"), (1.2, "1.20"), (math.nan, "–")]
+    ("value", "text"), [(0.254, "0.25"), (-0.126, "-0.13"), (-0.001, "0.00"), (1.2, "1.20"), (math.nan, "–")]
 )
-def test_numbers_are_written_without_a_leading_zero(value: float, text: str) -> None:
+def test_numbers_have_a_leading_zero_and_0_has_no_sign(value: float, text: str) -> None:
     assert number(value) == text
 
 
-def test_p_values_have_two_or_three_digits() -> None:
-    assert [p_value(p) for p in (0.0004, 0.012, 0.34, 0.999)] == ["< .001", ".012", ".34", "1"]
-    assert interval({"score": 0.5, "low": 0.25, "high": 0.75}) == ".50 (.25 to .75)"
+def test_an_interval_follows_its_number_in_brackets() -> None:
+    assert interval({"score": 0.5, "low": 0.25, "high": 0.75}) == "0.50 (0.25 to 0.75)"
 
 
 def test_missing_fits_are_counted() -> None:

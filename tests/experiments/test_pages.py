@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from docs.experiments import architectures, cifar100, mnist, write_pages
-from docs.experiments.protocol import results_of, teachers
+from docs.experiments.protocol import RESULTS, check_rows, chosen, results_of, teachers
 from tests.experiments.test_statistics import rows
 
 MODULES = (mnist, cifar100, architectures)
@@ -62,8 +62,12 @@ def test_a_page_has_a_part_for_the_errors_of_each_setting(module: object) -> Non
 
 @pytest.mark.parametrize("module", MODULES, ids=lambda module: module.EXPERIMENT.name)
 def test_the_committed_rows_fit_the_protocol(module: object) -> None:
-    found = results_of(module.EXPERIMENT.name).rows()
+    experiment = module.EXPERIMENT.name
+    found = results_of(experiment).rows()
     settings = {setting.name: setting for setting in module.EXPERIMENT.settings}
-    for row in found.to_dict("records"):
-        assert row["method"] in settings[row["setting"]].methods
-        assert 0 <= row["error"] <= 1
+    assert found["error"].between(0, 1).all()
+    for (name, method), _ in found.groupby(["setting", "method"]):
+        assert method in settings[name].methods
+        assert chosen(experiment, settings[name], method, RESULTS) is not None
+    for setting in settings.values():
+        check_rows(experiment, setting, RESULTS)

@@ -13,7 +13,7 @@ from brainrdl._core.rows import Role
 from brainrdl.dissimilarity.pairs import pair_indices
 from brainrdl.evaluation.scores import HeldOut, TeacherRDMs, score
 from brainrdl.inference.influence import dyadic, influence
-from brainrdl.inference.intervals import Dyadic, holm
+from brainrdl.inference.intervals import Dyadic, Interval, holm, of_score
 from brainrdl.inference.pairwise import comparison_of, resampled
 from brainrdl.inference.uncertainty import DyadicInference, FoldRDMs
 from brainrdl.similarity.registry import SIMILARITIES
@@ -34,6 +34,15 @@ def scale_of(comparator: str) -> float:
 def two_rdms(seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
     a, noise = torch.rand(2, N_PAIRS, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     return a + 0.5, a + noise
+
+
+@pytest.mark.parametrize(
+    ("comparator", "lowest"), [("corr", -1), ("tau-a", -1), ("partial corr", -1), ("riemannian", -1.5)]
+)
+def test_an_interval_of_a_score_is_cut_at_what_is_possible(comparator: str, lowest: float) -> None:
+    assert of_score(Interval(-1.5, 1.01, 0.2), comparator) == (lowest, 1, 0.2)
+    assert of_score(Interval(-0.5, 0.9, 0.2), comparator) == (-0.5, 0.9, 0.2)
+    assert np.isnan(of_score(Interval(np.nan, np.nan, np.nan), comparator).low)
 
 
 # the median in cka_rbf jumps with a weight, and the others have no weights of single pairs

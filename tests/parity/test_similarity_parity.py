@@ -191,7 +191,7 @@ def test_riemannian_finds_at_least_the_optimum_of_rsatoolbox(sigma_k: Tensor | N
 
 
 def hsic(k: Tensor, m: Tensor) -> Tensor:
-    """Unbiased HSIC of Song et al. 2012, up to a factor."""
+    """Unbiased HSIC of Song et al. 2007, up to a factor."""
     n = len(k)
     k, m = (x - torch.diag(x.diagonal()) for x in (k, m))
     return (k @ m).trace() + k.sum() * m.sum() / ((n - 1) * (n - 2)) - 2 * (k.sum(0) @ m.sum(1)) / (n - 2)

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure
+from matplotlib.quiver import Quiver
 from matplotlib.text import Text
 from scipy.optimize import minimize
 from scipy.spatial import procrustes
@@ -228,6 +229,23 @@ def test_arrows_of_fitting_go_from_before_to_after_with_the_teacher_as_crosses()
     np.testing.assert_allclose(crosses.get_offsets(), points(plot.map_table(teacher)))
     misfits = " before, ".join(f"{table['misfit'].iloc[0]:.2f}" for table in tables)
     assert ax.get_xlabel().splitlines()[0] == f"MDS: misfit to the teacher {misfits} after"
+
+
+def test_of_many_conditions_only_the_longest_arrows_are_in_full_colour() -> None:
+    names = [f"c{k:02}" for k in range(30)]
+    first, last = np.random.default_rng(0).normal(size=(2, 30, 2))
+    student, teacher = from_array(pdist(first), names), from_array(pdist(first + 0.3 * last), names)
+    pictures = {name: np.zeros((4, 4, 3), dtype=np.uint8) for name in names}
+    ax = plot.displacement_map(student, teacher, Figure().subplots(), images=pictures)
+    faint, strong = (one for one in ax.collections if isinstance(one, Quiver))
+    assert (len(faint.X), len(strong.X), len(ax.images)) == (18, 12, 12)
+    assert np.hypot(strong.U, strong.V).min() > np.hypot(faint.U, faint.V).max()
+    assert faint.get_facecolor()[:, 3].max() < 0.5 < strong.get_facecolor()[:, 3].min()
+    assert ax.get_xlabel().splitlines()[-1] == "in full colour: the 12 longest of 30 arrows"
+    few = plot.displacement_map(student, teacher, Figure().subplots(), labels="names", highlight=3)
+    assert len(few.texts) == 3
+    with pytest.raises(BrainrdlError, match="highlight"):
+        plot.displacement_map(student, teacher, highlight=0)
 
 
 def test_a_map_of_a_stack_or_of_an_rdm_that_is_not_there_is_refused() -> None:

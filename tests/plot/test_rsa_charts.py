@@ -178,6 +178,15 @@ def test_each_subject_is_a_point_at_the_same_height_in_all_rows() -> None:
     assert subject_points(plot.model_bars(rows(2), ax=Figure().subplots(), scores=twice))[0] == [0.2, -0.27]
 
 
+@pytest.mark.parametrize("n_subjects", [1, 3, 15])
+def test_points_of_subjects_are_beside_the_line_of_the_interval(n_subjects: int) -> None:
+    names = [f"s{k}" for k in range(n_subjects)]
+    scores = pd.DataFrame({"model": "a", "layer": "", "target": "IT", "comparator": "corr", "subject": names})
+    points = subject_points(plot.model_bars(rows(1), ax=Figure().subplots(), scores=scores.assign(score=0.2)))
+    assert len(points) == n_subjects
+    assert min(abs(y) for _, y in points) > 0.1
+
+
 def test_the_mean_rdm_has_no_points_of_subjects() -> None:
     assert not subject_points(plot.model_bars(rows(2, against="mean"), ax=Figure().subplots(), scores=SUBJECTS))
 

@@ -141,6 +141,12 @@ def test_a_learning_curve_is_a_line_for_each_student_with_its_intervals() -> Non
     assert abs(first.get_xdata()[0] - second.get_xdata()[0]) > 0  # intervals do not cover each other
 
 
+def test_a_learning_curve_has_a_line_for_every_group_even_if_names_print_alike() -> None:
+    table = pd.DataFrame({"n": 1, "by": [1, "1", None], "score": [0.1, 0.2, 0.3], "low": 0.0, "high": 0.5})
+    lines = plot.learning_curve(table, "n", "by", ax=Figure().subplots()).lines
+    assert sorted(line.get_ydata()[0] for line in lines) == [0.1, 0.2, 0.3]
+
+
 def test_a_ceiling_that_differs_between_points_is_not_drawn() -> None:
     table = pd.DataFrame({"n": [1, 2], "student": "map", "score": 0.3, "low": 0.1, "high": 0.5, "ceiling": [0.7, 0.8]})
     assert len(plot.learning_curve(table, "n", ax=Figure().subplots()).lines) == 1

@@ -14,6 +14,7 @@ import torch
 from rsatoolbox.data import Dataset
 
 from brainrdl import BrainrdlError, read
+from brainrdl._core import progress
 from brainrdl.rdms import names as names_of
 from brainrdl.rdms.by_name import names
 from brainrdl.rdms.conversion import from_array, to_table
@@ -496,6 +497,14 @@ def test_the_files_of_a_pattern_are_read_in_order_with_what_their_paths_say(tmp_
     found = read(tmp_path / pattern, names=["cat", "dog", "car"])
     assert list(found.rdm_descriptors[key]) == values
     np.testing.assert_array_equal(found.dissimilarities, [[2, 4, 6], [1, 2, 3]])  # the last file was written first
+
+
+def test_reading_many_files_shows_progress_if_it_takes_long(tmp_path, monkeypatch, capsys):
+    rdm_files(tmp_path, "sub-1.npy", "sub-2.npy")
+    monkeypatch.setattr(progress, "_AFTER", 0.0)
+    read(tmp_path / "sub-*.npy", names=["cat", "dog", "car"])
+    shown = capsys.readouterr()
+    assert (shown.out, shown.err.splitlines()[0][:13]) == ("", "files: 1 of 2")
 
 
 def test_a_pattern_that_matches_one_file_gives_that_file_with_its_subject(tmp_path):

@@ -892,7 +892,7 @@ def test_numbers_are_written_with_a_true_minus_and_no_minus_zero(value: float | 
 
 def test_p_values_in_long_tables_are_written_as_everywhere() -> None:
     table = pd.DataFrame({"p": [0.0, 0.5], "score": [0.0, 0.5]})
-    assert tables.cells(table) == (["p", "score"], [["< .001", "0.000"], [".500", "0.500"]])
+    assert tables.cells(table) == (["p", "score"], [["< 0.001", "0.000"], ["0.500", "0.500"]])
 
 
 @pytest.mark.parametrize(("words", "text"), [([], ""), (["a"], "a"), (["a", "b"], "a and b"), ("abc", "a, b and c")])

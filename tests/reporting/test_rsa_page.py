@@ -60,6 +60,15 @@ def test_the_methods_name_the_dissimilarities_of_the_data_and_of_the_models() ->
     assert "RDMs of the models contain" not in str(mixed)  # they differ
 
 
+def test_a_target_without_a_region_is_called_the_data() -> None:
+    random = np.random.default_rng(0)
+    data, net = (rdms.from_array(random.random((n, 66)), NAMES) for n in (3, 1))
+    opened = RSA.of(rsa({"net": net}, data, folds=0))
+    assert set(opened.summary["target"]) == {"the data"}
+    assert opened.rdms["data"].rdm_descriptors["target"] == ["the data"] * opened.rdms["data"].n_rdm
+    assert any("with the data is" in sentence for sentence in page_of_rsa(opened, "").answer)
+
+
 def test_report_opens_the_folder_of_an_rsa(folder: Path, tmp_path: Path) -> None:
     page = report(folder, tmp_path / "page.html")
     assert page.read_text(encoding="utf-8") == (folder / "report.html").read_text(encoding="utf-8")

@@ -116,9 +116,9 @@ def courses() -> TimeCourses:
 def test_a_movie_says_when_a_model_differs_as_the_clusters_do(courses: TimeCourses, tmp_path: Path) -> None:
     page = page_of_movie(courses)
     early, late, between = page.answer
-    assert "Its score was above 0 in a cluster from 0.2 to 0.3 s (p = .008)." in early
+    assert "Its score was above 0 in a cluster from 0.2 to 0.3 s (p = 0.008)." in early
     assert "These data do not show a difference from 0 at any time." in late
-    assert between == "The score of early was above that of late in a cluster from 0.2 to 0.3 s (p = .008)."
+    assert between == "The score of early was above that of late in a cluster from 0.2 to 0.3 s (p = 0.008)."
     assert "all flips of the subjects' signs" in page.methods[0]
     assert any("when an effect began" in limit for limit in page.caveats)
     written = report(courses, tmp_path / "movie.html", title="Mine").read_text(encoding="utf-8")

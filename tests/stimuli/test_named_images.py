@@ -19,7 +19,7 @@ from torch.utils.data import Dataset, Subset, TensorDataset
 
 from brainrdl._core.errors import BrainrdlError
 from brainrdl._core.files import digest_tensor
-from brainrdl.stimuli.categories import different_category
+from brainrdl.stimuli.categories import different_category, groups_of
 from brainrdl.stimuli.named_images import Stimuli
 from brainrdl.stimuli.transforms import default_transform
 
@@ -484,6 +484,24 @@ def test_stimuli_take_the_names_of_conditions_that_are_their_files() -> None:
     assert plain.align(["c.jpg", "a.png"], allow_missing=True).names == ("c.jpg", "a.png")
     assert plain.align(["x/c.jpg", "x/a.png", "y/b.png"]).names == ("x/c.jpg", "x/a.png", "y/b.png")
     assert plain.names == ("a", "b", "c")
+
+
+def test_groups_and_labels_may_list_images_by_name_or_by_file() -> None:
+    names, files = ["b", "a"], ["stimuli/b.png", "stimuli/a.png"]
+    table = dict(zip(names, "xy", strict=True))
+    of_files = dict(zip(files, "xy", strict=True))
+    assert groups_of(table, files) == groups_of(of_files, files) == of_files
+    assert groups_of(of_files, names) == groups_of({"b.png": "x", "a.png": "y"}, names) == table
+    assert Stimuli.from_arrays(torch.zeros(2, 1, 2, 2), names, labels=of_files).labels == table
+    with pytest.raises(BrainrdlError, match=r"groups of \['c'\], which are not stimuli"):
+        groups_of({"b": "x", "c": "y"}, files)
+
+
+def test_stimuli_in_subfolders_take_the_names_of_paths_that_end_in_theirs() -> None:
+    stimuli = Stimuli.from_arrays(torch.zeros(2, 1, 2, 2), ["old/face", "new/face"])
+    files = ("stimuli/new/face.png", "stimuli/old/face.png")
+    assert stimuli.align(files).names == files
+    assert stimuli.align(["new/face.png", "old/face.png"]).names == ("new/face.png", "old/face.png")
 
 
 def test_two_files_of_one_name_are_not_matched() -> None:

@@ -169,11 +169,28 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
     return written
 
 
-def test_the_bar_shows_both_correlations(terminal: io.StringIO) -> None:
+TASK_ONLY = {"train_similarity": math.nan, "train_accuracy": 0.75, "validation_accuracy": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("changed", "shown"),
+    [
+        ({}, "RDM correlation: train 0.250"),
+        ({"validation_similarity": 0.125}, "RDM correlation: train 0.250, validation 0.125"),
+        ({"validation_accuracy": 0.5}, "RDM correlation: train 0.250; accuracy: validation 0.500"),
+        (TASK_ONLY, "accuracy: train 0.750, validation 0.500"),
+        ({"train_similarity": math.nan}, "loss 0.500"),
+    ],
+)
+def test_the_bar_shows_the_measures_that_are_known(
+    changed: dict[str, float], shown: str, terminal: io.StringIO
+) -> None:
     with progress_bar(10, 0, shown=True) as show:
-        show(ROW)
+        show(ROW | changed)
         assert isinstance(show, display.Show)
-    assert "train 0.250, validation nan" in re.sub(r"\x1b\[[0-9;]*m", "", terminal.getvalue())
+    text = re.sub(r"\x1b\[[0-9;]*m", "", terminal.getvalue())
+    assert shown in text
+    assert "nan" not in text
 
 
 def test_a_bar_that_is_not_wanted_writes_nothing(capsys: pytest.CaptureFixture[str]) -> None:

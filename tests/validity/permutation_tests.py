@@ -75,7 +75,7 @@ def main() -> None:
         p = np.array([run(np.random.default_rng([k, len(rows)])) for k in range(arguments.sets)])
         single = "-" if np.isnan(p[:, 0]).any() else f"{(p[:, 0] <= 0.05).mean():.3f}"
         rows.append((test, data, arguments.sets, single, f"{(p[:, 1] <= 0.05).mean():.3f}"))
-        columns = ["test", "data", "data sets", "one test, p <= .05", "any of the family, corrected p <= .05"]
+        columns = ["test", "data", "data sets", "one test, p <= 0.05", "any of the family, corrected p <= 0.05"]
         pd.DataFrame(rows, columns=columns).to_csv(arguments.out, index=False)
 
 

@@ -48,7 +48,7 @@ def cell(n_stimuli: int, n_subjects: int, comparator: str, n_sets: int) -> pd.Da
             "n_stimuli": n_stimuli, "n_subjects": n_subjects, "n_sets": n_sets, "comparator": comparator,
             "against": against, "statistic": statistic, "model": model, "truth": round(truth, 3), "sd": round(sd, 3),
             "coverage": round(float(found["low"].le(truth).mul(found["high"].ge(truth)).mean()), 3),
-            "width": round(half / (1.96 * sd), 2), "p < .05": round(float(found["p"].lt(0.05).mean()), 3),
+            "width": round(half / (1.96 * sd), 2), "p < 0.05": round(float(found["p"].lt(0.05).mean()), 3),
         })  # fmt: skip
     return pd.DataFrame(rows)
 

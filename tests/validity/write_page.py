@@ -19,7 +19,7 @@ def coverage(table: pd.DataFrame) -> pd.DataFrame:
             "": what, "comparator": comparator, "cells": len(cells), "mean coverage": f"{cells['coverage'].mean():.3f}",
             "lowest": f"{cells['coverage'].min():.2f}", "highest": f"{cells['coverage'].max():.2f}",
             "mean width": f"{cells['width'].mean():.2f}", "widest": f"{cells['width'].max():.2f}",
-            "p < .05": f"{cells['rejected'].mean():.3f}" if what == "no gain" else f"{cells['rejected'].mean():.2f}",
+            "p < 0.05": f"{cells['rejected'].mean():.3f}" if what == "no gain" else f"{cells['rejected'].mean():.2f}",
         })  # fmt: skip
     return pd.DataFrame(rows).sort_values("", kind="stable")
 
@@ -32,7 +32,7 @@ def by_design(table: pd.DataFrame) -> pd.DataFrame:
         [cells[c] for c in ("n_stimuli", "n_subjects", "design")], sort=False
     )
     shown = pd.DataFrame(
-        {"half-width": half.mean().round(3), "gain found (p < .05)": grouped["rejected"].mean().round(2)}
+        {"half-width": half.mean().round(3), "gain found (p < 0.05)": grouped["rejected"].mean().round(2)}
     )
     return shown.reset_index().rename(columns={"n_stimuli": "stimuli", "n_subjects": "subjects"})
 

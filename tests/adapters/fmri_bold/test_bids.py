@@ -13,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
 from brainrdl import BrainrdlError, read
+from brainrdl._core import progress
 from brainrdl.doctor import audit
 from brainrdl.testing.file_readers import check_reader
 from data_adapters.fmri_bold.bids import READER
@@ -121,6 +122,12 @@ def test_known_patterns_are_recovered_from_preprocessed_series(sound, patterns):
     assert list(data.obs_descriptors["run"]) == ["1"] * 3 + ["2"] * 3
     told = {key: data.descriptors[key] for key in ("subject", "task", "space", "residual_dof")}
     assert told == {"subject": "01", "task": "objects", "space": "T1w", "residual_dof": 2 * (120 - 3 - 6 - 4)}
+
+
+def test_progress_is_shown_for_the_runs_if_they_take_long(sound, monkeypatch, capsys):
+    monkeypatch.setattr(progress, "_AFTER", 0.0)
+    read(sound, reader=READER, subject="01", task="objects", space="T1w")
+    assert capsys.readouterr().err.startswith("runs of BOLD: 1 of 2")
 
 
 def test_without_removing_motion_the_patterns_are_not_recovered(sound, patterns):

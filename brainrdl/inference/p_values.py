@@ -5,17 +5,30 @@ from __future__ import annotations
 SMALLEST = 0.001
 
 
-def p_value(p: float, missing: str = "–") -> str:
-    """Write a p-value with three digits and no zero before the point; no p-value is 0.
+def format_p(p: float, missing: str = "–") -> str:
+    """Write a p-value with three decimal places, as reports, printed tables and our pages do; no p-value is 0.
+
+    Parameters
+    ----------
+    p
+        A p-value, 0 to 1, or NaN.
+    missing
+        The text for NaN.
+
+    Returns
+    -------
+    str
+        For example ``0.030``, or ``< 0.001`` for smaller values.
 
     Examples
     --------
-    >>> [p_value(p) for p in (0.0, 0.0012, 0.03, 1.0, float("nan"))]
-    ['< .001', '.001', '.030', '1.000', '–']
+    >>> from brainrdl.inference import format_p
+    >>> [format_p(p) for p in (0.0, 0.0012, 0.03, 1.0, float("nan"))]
+    ['< 0.001', '0.001', '0.030', '1.000', '–']
     """
     if p != p:
         return missing
-    return f"< {SMALLEST:.3f}".replace("0.", ".") if p < SMALLEST else f"{p:.3f}".removeprefix("0")
+    return f"< {SMALLEST:.3f}" if p < SMALLEST else f"{p:.3f}"
 
 
 def p_equals(p: float) -> str:
@@ -24,9 +37,9 @@ def p_equals(p: float) -> str:
     Examples
     --------
     >>> [f"p {p_equals(p)}" for p in (0.0, 0.03)]
-    ['p < .001', 'p = .030']
+    ['p < 0.001', 'p = 0.030']
     """
-    return p_value(p) if p < SMALLEST else f"= {p_value(p)}"
+    return format_p(p) if p < SMALLEST else f"= {format_p(p)}"
 
 
 def is_p(column: object) -> bool:
