@@ -32,7 +32,9 @@ _LONG = {  # pages whose blocks train for more than a few seconds
     *("concepts/held_out.md", "how_to/audio_and_video.md", "how_to/beyond_reweighting.md", "how_to/cluster.md"),
     *("how_to/fit_several_regions.md", "how_to/from_frrsa.md", "how_to/from_net2brain.md", "how_to/my_own_teacher.md"),
     *("how_to/plain_rsa.md", "how_to/report.md", "how_to/take_the_model_away.md", "how_to/task_weights.md"),
-    *("how_to/matlab.md", "how_to/raw_fmri.md", "how_to/with_a_task.md", "quickstart.md"),
+    *("choosing/layer.md", "concepts/noise_ceiling.md", "how_to/doctor.md", "how_to/my_own_rdm.md"),
+    *("reading/fooling_yourself.md", "how_to/matlab.md", "how_to/raw_fmri.md", "how_to/with_a_task.md"),
+    "quickstart.md",
 }
 _REAL_DATA = {DOCS / "quickstart.md"}
 _FENCE = re.compile(r"^(?P<indent> *)(?P<ticks>```+)(?P<language>\w*)")

@@ -47,7 +47,9 @@ def threads_for(flops: float) -> Iterator[int]:
 
 
 def count_flops(work: Callable[[], object]) -> float:
-    """Count the floating-point operations of matrix products and convolutions in `work`, which is run once.
+    """Count the floating-point operations of matrix products and convolutions in `work`, which is run twice.
+
+    The first run is not counted: the first pass through a layer also tests its rows.
 
     Neither gradients nor torch's random state change. Infinity for work that cannot be counted (scripted or compiled
     networks), which then keeps all threads.
@@ -60,8 +62,10 @@ def count_flops(work: Callable[[], object]) -> float:
     from torch.utils.flop_counter import FlopCounterMode
 
     try:
-        with FlopCounterMode(display=False) as counter, torch.no_grad(), torch.random.fork_rng(devices=[]):
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
             work()
+            with FlopCounterMode(display=False) as counter:
+                work()
     except Exception:  # forward may fail only when it is traced; if it fails always, training reports it
         return float("inf")
     return counter.get_total_flops()

@@ -12,6 +12,7 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from brainrdl._core.errors import refuse
+from brainrdl._core.random_numbers import seed_all
 from brainrdl.models.student import Student
 
 
@@ -45,7 +46,7 @@ class Maker:
         return self._new(label, make, seed) if kept is None else kept
 
     def _new(self, label: str, make: Callable[[], Student], seed: int) -> Student:
-        torch.manual_seed(seed)
+        seed_all(seed)
         student = make()
         if not isinstance(student, Student):
             refuse(f"the function that makes student {label!r} should return a Student, got {type(student).__name__}")

@@ -374,7 +374,8 @@ def _changes_of(model: nn.Module) -> int:
 def _check_rows(model: nn.Module, calls: Sequence[tuple[str, int]], images: Images, n: int) -> None:
     layers = tuple(dict.fromkeys(layer for layer, _ in calls))
     first, second = rows.probe_images(images, n)
-    one, other, again = (_probe(model, layers, shown, seed) for shown, seed in ((first, 0), (second, 0), (first, 1)))
+    with probing(model, images):
+        one, other, again = (_probe(model, layers, *shown) for shown in ((first, 0), (second, 0), (first, 1)))
     for layer, step in calls:
         if not all(layer in outputs for outputs in (one, other, again)):
             continue
@@ -416,20 +417,19 @@ def random_layers(model: nn.Module, layers: Iterable[str]) -> list[str]:
 
 
 def _probe(model: nn.Module, layers: Sequence[str], images: Images, seed: int) -> Captured:
-    with probing(model, images):
-        torch.default_generator.manual_seed(seed)
-        if images.is_cuda:
-            torch.cuda.manual_seed(seed)
-        try:
-            with capture(model, layers, every_call=True) as outputs:
-                run_network(model, images)
-        except BrainrdlError as error:
-            if "cannot process" not in str(error):
-                raise
-            refuse(
-                f"whether each row of layers {quote(layers)} belongs to one image cannot be tested with "
-                f"{len(images)} images: {error}; use a network that takes any number of images"
-            )
+    torch.default_generator.manual_seed(seed)
+    if images.is_cuda:
+        torch.cuda.manual_seed(seed)
+    try:
+        with capture(model, layers, every_call=True) as outputs:
+            run_network(model, images)
+    except BrainrdlError as error:
+        if "cannot process" not in str(error):
+            raise
+        refuse(
+            f"whether each row of layers {quote(layers)} belongs to one image cannot be tested with "
+            f"{len(images)} images: {error}; use a network that takes any number of images"
+        )
     return outputs
 
 

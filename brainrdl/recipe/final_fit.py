@@ -9,11 +9,10 @@ from pathlib import Path
 from statistics import median_low
 from typing import Any
 
-import torch
-
 from brainrdl._core.constants import FINAL
 from brainrdl._core.errors import refuse
 from brainrdl._core.files import read_safetensors
+from brainrdl._core.random_numbers import seed_all
 from brainrdl.evaluation.fresh_students import with_new_terms, without_choice
 from brainrdl.models.student import Student
 from brainrdl.runs.finished_fits import FitResult
@@ -74,6 +73,6 @@ def fit_to_all(
             "the fit; look at the histories of the folds before you use it",
             stacklevel=2,
         )
-    torch.manual_seed(seed)
+    seed_all(seed)
     rest = with_new_terms(without_choice({name: value for name, value in options.items() if name != "steps"}))
     return fit(make(), teacher, stimuli, seed=seed, steps=steps, out=run / FINAL, resume=True, **rest)

@@ -7,11 +7,10 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from brainrdl._core import files as _files
 from brainrdl._core.errors import about, check_conditions, quote, refuse
 from brainrdl._core.options import free
+from brainrdl._core.random_numbers import seed_all
 from brainrdl.evaluation.cross_validation import cross_validate
 from brainrdl.evaluation.folds import Splitter
 from brainrdl.evaluation.held_out import Evaluation
@@ -87,7 +86,7 @@ def run(
 
 
 def _run(recipe: Recipe, out: Path | str, resume: bool, overwrite: bool, progress: bool) -> Evaluation | FitResult:
-    torch.manual_seed(recipe.evaluation.seeds[0])
+    seed_all(recipe.evaluation.seeds[0])
     network = make_network(recipe)
     stimuli = make_stimuli(recipe, network)
     teacher = make_teacher(recipe, stimuli)

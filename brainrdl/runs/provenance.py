@@ -17,6 +17,8 @@ from torch import Tensor
 from brainrdl._core.files import digest
 
 _PACKAGES = ("brainrdl", "torch", "torchvision", "rsatoolbox", "numpy", "accelerate")
+_PLAIN = (str, int, float, bool, type(None))
+_COMMIT = "# branch.oid "  # before the commit, in the answer of git
 
 
 def gather_provenance(**hashes: str) -> dict[str, Any]:
@@ -49,14 +51,16 @@ def _version(package: str) -> str:
 
 
 def _git_state() -> str:
-    def ask(*words: str) -> str:
-        answer = subprocess.run(["git", *words], capture_output=True, text=True, check=True, timeout=10)
-        return answer.stdout.strip()
-
+    """Return the commit of the folder, and whether files differ from it; one process for both, since each fit asks."""
+    words = ["git", "status", "--porcelain=v2", "--branch"]
     try:
-        return ask("rev-parse", "HEAD") + (" with changes" if ask("status", "--porcelain") else "")
+        answer = subprocess.run(words, capture_output=True, text=True, check=True, timeout=10).stdout.splitlines()
     except (OSError, subprocess.SubprocessError):
         return "not a git repository"
+    commit = next(line.removeprefix(_COMMIT) for line in answer if line.startswith(_COMMIT))
+    if commit == "(initial)":
+        return "not a git repository"
+    return commit + (" with changes" if any(not line.startswith("#") for line in answer) else "")
 
 
 @runtime_checkable
@@ -85,6 +89,8 @@ def describe(value: Any) -> Any:
     >>> describe({"optimizer": torch.optim.SGD, "lr": 0.1})
     {'optimizer': 'torch.optim.sgd.SGD', 'lr': 0.1}
     """
+    if type(value) in _PLAIN:  # most values, and the test for a protocol is slow
+        return value
     if isinstance(value, Described) and not isinstance(value, type):
         return {"kind": type(value).__name__} | describe(value.settings())
     if is_dataclass(value) and not isinstance(value, type) and not _can_remember(value):

@@ -31,6 +31,7 @@ from torch import Tensor, nn
 
 from brainrdl._core.errors import refuse
 from brainrdl._core.files import digest_tensor
+from brainrdl._core.random_numbers import seed_all
 from brainrdl.loss.pair_sampling import generator
 from brainrdl.runs import run_folder
 
@@ -342,7 +343,7 @@ def own_random_numbers(seed: int, step: int, device: torch.device | str = "cpu")
         return
     device = torch.device(device)
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        torch.manual_seed(generator(seed, step, _rank()).initial_seed())
+        seed_all(generator(seed, step, _rank()).initial_seed())
         yield
 
 

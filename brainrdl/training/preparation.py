@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from brainrdl._core.errors import arg, check_conditions, refuse
 from brainrdl._core.options import free
+from brainrdl._core.random_numbers import seed_all
 from brainrdl.loss.rdm_loss import RDMLoss, check_rdm_loss
 from brainrdl.models.hooks import evaluating
 from brainrdl.models.student import Student
@@ -260,7 +261,7 @@ def _sizes(planned: Plan) -> dict[str, int | None] | None:
 def prepare(planned: Plan, accelerator: Accelerator, settings: dict[str, Any], facts: dict[str, Any]) -> Prepared:
     """Calibrate the student and build what a step needs: streams of images, optimiser, schedule."""
     teacher, task, terms, options = planned.teacher, planned.task, planned.terms, planned.options
-    torch.manual_seed(options["seed"])
+    seed_all(options["seed"])
     learner, stimuli = _learner(planned)
     if options["channels_last"]:
         learner.to(memory_format=torch.channels_last)

@@ -153,7 +153,6 @@ class Run:
             channels = sum(rows.shape[1] for rows in patterns.values())
 
         with evaluating(self.student):
-            count_flops(forward)  # the first pass through a layer tests its rows, which is not part of a step
             one_image = count_flops(forward)
         n_images = sum(len(self.streams[name].names(0)) for name in self._drawn())
         return n_images * one_image + 2 * n * n * channels

@@ -56,7 +56,7 @@ FILES = {
 LINES = {"ratings.csv", "trials.txt", "named.csv"}
 
 FUZZ = settings(
-    max_examples=30, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=15, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 
 

@@ -325,6 +325,7 @@ def test_without_intervals_only_the_scores_are_computed() -> None:
     np.testing.assert_allclose(bare.summary["score"], whole.summary["score"])
 
 
+@pytest.mark.slow
 def test_a_bootstrap_gives_wider_intervals_of_the_same_scores_and_differences() -> None:
     data, truth = brain()
     models, both = layers(truth), {"comparators": ["corr", "spearman"], "folds": 0}

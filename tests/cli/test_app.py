@@ -18,7 +18,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-import typer
 import yaml
 from PIL import Image
 from rich.console import Console
@@ -552,7 +551,7 @@ def test_debug_lets_the_failure_through(monkeypatch: pytest.MonkeyPatch) -> None
 
 def _commands(group: Any = None, before: tuple[str, ...] = ()) -> list[tuple[tuple[str, ...], Any]]:
     """Every command with its words, those of groups among them."""
-    group = group or typer.main.get_command(app.app)
+    group = group or app._group()
     found = []
     for name, command in group.commands.items():
         words = (*before, name)
@@ -607,7 +606,10 @@ def test_a_command_that_writes_a_file_keeps_an_existing_one(words: tuple[str, ..
 @pytest.mark.usefixtures("run")
 @pytest.mark.parametrize(
     ("words", "name"),
-    [pytest.param(*case, marks=pytest.mark.slow if "runs/it" in case[0] else ()) for case in WRITES],
+    [
+        pytest.param(*case, marks=pytest.mark.slow if {"runs/it", "doctor", "plot"} & set(case[0]) else ())
+        for case in WRITES
+    ],
     ids=[" ".join(words) for words, _ in WRITES],
 )
 def test_a_command_that_is_told_to_overwrite_a_file_does(words: tuple[str, ...], name: str, folder: Path) -> None:
@@ -686,9 +688,7 @@ def test_commands_that_compute_nothing_do_not_load_torch(tmp_path: Path) -> None
 
 
 def test_every_option_can_be_advised_in_a_message() -> None:
-    commands = [
-        command for command in typer.main.get_command(app.app).commands.values() if isinstance(command, Command)
-    ]
+    commands = [command for command in app._group().commands.values() if isinstance(command, Command)]
     options = [(command, option) for command in commands for option in command.params if option.opts[0].startswith("-")]
     spelled = [command.spelled(errors.Argument(str(option.name), of=_owner(option))) for command, option in options]
     assert [

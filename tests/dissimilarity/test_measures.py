@@ -118,7 +118,7 @@ def test_the_gradient_of_a_batch_is_that_of_each_member(name):
 
 
 @every
-@pytest.mark.parametrize("n", [2, 5])
+@pytest.mark.parametrize("n", [2, 4])
 def test_gradients_equal_finite_differences(name, n):
     x = patterns(name, n, batch=(2,)).requires_grad_()
     assert torch.autograd.gradcheck(CALLABLES[name], (x,), eps=1e-6, atol=1e-7, rtol=1e-5)
@@ -126,7 +126,7 @@ def test_gradients_equal_finite_differences(name, n):
 
 @pytest.mark.parametrize("name", [name for name in CALLABLES if name not in ONCE])
 def test_second_gradients_equal_finite_differences(name):
-    x = patterns(name, 4).requires_grad_()
+    x = patterns(name, 3).requires_grad_()
     assert torch.autograd.gradgradcheck(CALLABLES[name], (x,), eps=1e-6, atol=1e-6)
 
 

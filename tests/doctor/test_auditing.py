@@ -820,9 +820,7 @@ def test_series_and_several_regions_are_checked() -> None:
 
 
 def titles(found: Audit) -> list[str]:
-    figure = found.figure()
-    figure.draw_without_rendering()
-    return [ax.get_title(loc="left") for ax in figure.axes if ax.get_title(loc="left")]
+    return [ax.get_title(loc="left") for ax in found.figure().axes if ax.get_title(loc="left")]
 
 
 @pytest.mark.slow
@@ -890,7 +888,9 @@ def test_a_long_movie_is_drawn_from_its_first_to_its_last_time_with_some_times_n
     assert found.figure().subfigs[0].get_suptitle() == "dissimilarity, 5 of 30"
 
 
-@pytest.mark.parametrize(("key", "words"), [("time", ["0.1 s", "0.2 s"]), ("layer", ["0.1", "0.2"])])
+@pytest.mark.parametrize(
+    ("key", "words"), [("time", ["0.1 s", "0.2 s"]), pytest.param("layer", ["0.1", "0.2"], marks=pytest.mark.slow)]
+)
 def test_rdms_are_labelled_by_the_time_or_layer_in_which_they_differ(key: str, words: list[str]) -> None:
     given = rdms.from_array(subjects(2).dissimilarities, NAMES, descriptors={key: [0.1, 0.2]})
     ax = titled(audit(given), "RDMs with each other")
@@ -910,6 +910,7 @@ def test_the_map_of_points_on_a_plane_is_that_plane() -> None:
     np.testing.assert_allclose(pdist(np.asarray(mapped.collections[0].get_offsets())), pdist(points))
 
 
+@pytest.mark.slow
 def test_figures_of_problems_can_be_drawn() -> None:
     def lose(squares: Any) -> None:
         squares[:, 4, :] = squares[:, :, 4] = np.nan
@@ -917,6 +918,7 @@ def test_figures_of_problems_can_be_drawn() -> None:
 
     found = audit(edited(subjects(3), lose))
     assert "map of the mean of 3 RDMs, 19 of 20 conditions" in titles(found)
+    found.figure().draw_without_rendering()
     nameless = subjects(1)
     del nameless.pattern_descriptors["stimulus"]
     assert "RDMs with each other: nothing to compare" in titles(audit(nameless))
@@ -985,6 +987,7 @@ def test_human_it_is_recognised(kriegeskorte92: Path, algonauts92: Path) -> None
     assert "warning" not in set(found.findings["level"])
 
 
+@pytest.mark.slow
 def test_algonauts_fmri_is_recognised(algonauts92: Path) -> None:
     found = audit(algonauts92 / "target_fmri.mat", variable="IT_RDMs", axes="subject,conditions,conditions")
     assert not found.can_teach  # the file names no conditions

@@ -57,8 +57,9 @@ def test_the_influence_of_a_condition_is_the_agreement_without_its_pairs(gaps):
     assert means[5] == pytest.approx(np.nanmean(np.nanmean(scaled[:, (i == 5) | (j == 5)].numpy(), axis=1)), rel=1e-10)
 
 
-@pytest.mark.parametrize("gaps", [0.0, 0.1])
-@pytest.mark.parametrize("artefacts", [(3,), (3, 7)])
+@pytest.mark.parametrize(
+    ("gaps", "artefacts"), [(0.0, (3,)), (0.0, (3, 7)), (0.1, (3, 7)), pytest.param(0.1, (3,), marks=pytest.mark.slow)]
+)
 def test_conditions_that_carry_the_agreement_are_named_before_subjects_are_called_outliers(artefacts, gaps):
     given = subjects(artefacts, clean=(4, 5), gaps=gaps)
     assert np.flatnonzero(outlying(rows_of(given), N)).tolist() == list(artefacts)

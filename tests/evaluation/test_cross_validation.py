@@ -41,7 +41,7 @@ LABELS = {name: "abc"[i % 3] for i, name in enumerate(NAMES)}
 TEST = NAMES[-6:]
 ONE_FOLD = PredefinedSplit([-1] * (N - 6) + [0] * 6)
 QUICK: dict[str, Any] = {
-    "steps": 3,
+    "steps": 2,
     "lr": 0.05,
     "device": "cpu",
     "progress": False,
@@ -156,7 +156,9 @@ def test_a_fit_neither_loads_held_out_images_nor_asks_the_teacher_about_them(
     assert result.scores["n_conditions"].unique().tolist() == [6]
 
 
-@pytest.mark.parametrize(("combine", "inner_folds"), [("mean", 0), ("mean", 2), ("reliability", 0)])
+@pytest.mark.parametrize(
+    ("combine", "inner_folds"), [pytest.param("mean", 0, marks=pytest.mark.slow), ("mean", 2), ("reliability", 0)]
+)
 def test_what_the_teacher_says_of_held_out_conditions_changes_no_prediction(combine: str, inner_folds: int) -> None:
     """Not the students' RDMs, nor their histories and chosen steps, nor the look-up; the scores change."""
     shared, other = subject_pairs() + subject_pairs()[:1], subject_pairs() + subject_pairs()[:1]
@@ -421,8 +423,8 @@ def test_a_network_that_stays_as_it_is_may_be_shared() -> None:
         copied.load_state_dict(shared.state_dict())
         return Student(copied, ["1"], readout=Readout(projection=4, standardise=True), trainable="projection")
 
-    one = quick({"a": make, "b": partial(make, "2")}, folds=2, seeds=(0, 1), controls=())
-    two = quick({"a": fresh}, folds=2, seeds=(0, 1), controls=())
+    one = quick({"a": make, "b": partial(make, "2")}, seeds=(0, 1), controls=())
+    two = quick({"a": fresh}, seeds=(0, 1), controls=())
     for seed in (0, 1):
         assert same(rdm(one, student="a", seed=seed), rdm(two, student="a", seed=seed))  # type: ignore[arg-type]
 
@@ -515,7 +517,7 @@ class RemembersInAField(Remembers):
 def test_a_dissimilarity_may_remember_something_from_one_fit_to_the_next(kind: Any, tmp_path: Path) -> None:
     def run(factor: float = 2.0, resume: bool = True) -> Evaluation:
         student = Candidate(make_student, {"loss": RDMLoss(dissimilarity=kind(factor))})
-        options: dict[str, Any] = {"folds": 2, "controls": [], "steps": 2, "inner_folds": 2, "out": tmp_path / "run"}
+        options: dict[str, Any] = {"controls": [], "inner_folds": 2, "out": tmp_path / "run"}
         return quick({"a": student}, loss=RDMLoss(dissimilarity=kind()), **options, resume=resume)
 
     whole = run(resume=False)
@@ -662,7 +664,7 @@ def test_a_run_that_was_killed_goes_on_to_the_same_scores(
 def test_a_run_is_not_resumed_with_another_design_or_other_data(tmp_path: Path) -> None:
     quick(out=tmp_path, controls=[])
     for changes, key in [
-        ({"steps": 4}, "fit.steps=3, now fit.steps=4"),
+        ({"steps": 4}, "fit.steps=2, now fit.steps=4"),
         ({"seeds": (1,)}, r"seeds=\[0\], now seeds=\[1\]"),
         ({"inner_folds": 2}, "inner_folds=0, now inner_folds=2"),
         ({"subjects": "leave-one-out"}, "subjects='all', now subjects='leave-one-out'"),
@@ -767,7 +769,7 @@ def test_several_students_bring_their_own_options_and_controls() -> None:
         "short", "short, unfitted", "long", "plain", "plain, unfitted", "plain, permuted",
     }  # fmt: skip
     last = result.histories.groupby("student")["step"].max().to_dict()
-    assert last == {"short": 1, "long": 5, "plain": 3, "plain, permuted": 3}
+    assert last == {"short": 1, "long": 5, "plain": 2, "plain, permuted": 2}
     assert same(rdm(result, student="short, unfitted"), rdm(result, student="plain, unfitted"))
     gains = result.summary.dropna(subset="gain")["student"].unique()
     assert set(gains) == {"short", "plain", "plain, permuted"}
@@ -1027,8 +1029,8 @@ def test_a_run_that_is_refused_after_fits_keeps_them(tmp_path: Path) -> None:
 
 
 def test_seeds_may_be_numpys(tmp_path: Path) -> None:
-    one = quick(folds=2, seeds=np.arange(2), controls=[], out=tmp_path)
-    pd.testing.assert_frame_equal(one.scores, quick(folds=2, seeds=(0, 1), controls=[]).scores)
+    one = quick(seeds=np.arange(2), controls=[], out=tmp_path)
+    pd.testing.assert_frame_equal(one.scores, quick(seeds=(0, 1), controls=[]).scores)
 
 
 def test_stimuli_that_are_not_the_teachers_are_refused() -> None:
@@ -1040,8 +1042,7 @@ def test_stimuli_that_are_not_the_teachers_are_refused() -> None:
 # Recovery
 
 
-@pytest.fixture(scope="module")
-def recovered() -> Evaluation:
+def recovery(**options: Any) -> Evaluation:
     """Subjects see three hidden directions of the images; a linear student is to find them."""
     generator = torch.Generator().manual_seed(3)
     n = 48
@@ -1054,9 +1055,14 @@ def recovered() -> Evaluation:
         return Student(nn.Sequential(nn.Flatten(), nn.Linear(25, 12)), {"1": "IT"})
 
     return cross_validate(
-        make, RDMTeacher(brains), Stimuli.from_arrays(pixels, names), folds=4, steps=150, lr=0.02,
-        device="cpu", progress=False, evaluate_every=50,
+        make, RDMTeacher(brains), Stimuli.from_arrays(pixels, names), lr=0.02,
+        device="cpu", progress=False, evaluate_every=50, **options,
     )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def recovered() -> Evaluation:
+    return recovery(folds=4, steps=150)
 
 
 @pytest.mark.slow
@@ -1074,10 +1080,11 @@ def test_what_subjects_share_is_found_and_a_permuted_teacher_finds_nothing(
     assert score["fitted"] < rows.loc["fitted", "ceiling_upper"] + 0.03
 
 
-def test_held_out_scores_are_below_those_of_training(recovered: Evaluation) -> None:
-    last = recovered.histories.query("student == 'fitted'").groupby("fold")["train_similarity"].last().mean()
-    row = recovered.summary.query("student == 'fitted' and comparator == 'corr' and against == 'mean'").iloc[0]
-    assert row["score"] < last
+def test_a_fit_finds_part_of_what_subjects_share_and_held_out_scores_are_below_those_of_training() -> None:
+    found = recovery(folds=2, steps=50, controls=["unfitted"])
+    last = found.histories.query("student == 'fitted'").groupby("fold")["train_similarity"].last().mean()
+    rows = found.summary.query("comparator == 'corr' and against == 'mean'").set_index("student")
+    assert rows.loc["unfitted", "score"] + 0.1 < rows.loc["fitted", "score"] < last
 
 
 @pytest.mark.parametrize(

@@ -143,6 +143,9 @@ def test_fewer_than_four_conditions_are_refused(names: list[str]) -> None:
 def test_numbers_that_are_not_whole_are_refused(options: dict[str, float]) -> None:
     with pytest.raises(BrainrdlError, match=rf"{next(iter(options))} must be a whole number, at least 0"):
         evaluate(make_student(), make_teacher(), make_stimuli(), **options)  # type: ignore[arg-type]
+
+
+def test_a_seed_may_be_numpys() -> None:
     seed, plain = (evaluate(make_student(), make_teacher(), make_stimuli(), seed=s) for s in (np.int64(3), 3))  # type: ignore[arg-type]
     pd.testing.assert_frame_equal(seed.summary, plain.summary)
 

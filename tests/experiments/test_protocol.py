@@ -42,7 +42,7 @@ def learned(problem: Problem) -> Callable[..., tuple[Any, float]]:
 
 
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("unlabelled", [False, True])
+@pytest.mark.parametrize("unlabelled", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_every_method_changes_the_student_and_two_runs_agree(
     method: str, unlabelled: bool, problem: Problem, learned: Callable[..., tuple[Any, float]]
 ) -> None:

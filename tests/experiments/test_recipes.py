@@ -13,7 +13,14 @@ from brainrdl.models import build
 RECIPES = sorted((Path(__file__).parents[2] / "docs" / "experiments" / "recipes").glob("*.yaml"))
 
 
-@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+_LONG = ("resnet56", "wrn_40_2")  # large networks, like others of their kind
+
+
+@pytest.mark.parametrize(
+    "path",
+    [pytest.param(path, marks=pytest.mark.slow if path.stem in _LONG else ()) for path in RECIPES],
+    ids=lambda path: path.stem,
+)
 def test_a_recipe_names_networks_that_exist_and_layers_that_they_have(path: Path) -> None:
     found = recipe.load(path)
     for name, layers in ((found.student.model, found.student.layers), (found.teacher.network, found.teacher.layers)):

@@ -38,7 +38,7 @@ def test_a_sound_file_is_read_as_by_the_library_of_its_format(folder, name):
 
 @pytest.mark.parametrize("name", hostile.DOORS)
 def test_a_door_reads_rightly_or_refuses_what_is_damaged(folder, name):
-    assert not wrong(hostile.tried(name, folder, 12))
+    assert not wrong(hostile.tried(name, folder, 6))
 
 
 @pytest.mark.slow

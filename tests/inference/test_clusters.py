@@ -125,6 +125,7 @@ def test_cluster_tests_refuse(options: dict, said: str) -> None:
         cluster_test(smooth((12,)), **options)
 
 
+@pytest.mark.slow
 def test_one_of_twenty_tests_without_an_effect_finds_a_cluster() -> None:
     found = [cluster_test(smooth((15,), 7, seed)).p.min() <= 0.05 for seed in range(200)]
     assert 0.01 < np.mean(found) < 0.09

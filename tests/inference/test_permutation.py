@@ -131,7 +131,7 @@ def test_the_score_and_the_mean_and_spread_of_permutations_are_those_of_the_comp
     assert mean == pytest.approx(null.mean(), abs=0.35 * null.std())
 
 
-@pytest.mark.parametrize("n", [20, 21])
+@pytest.mark.parametrize("n", [20, pytest.param(21, marks=pytest.mark.slow)])
 def test_permutations_by_cycles_have_the_quantiles_of_random_permutations(n: int) -> None:
     model, data = rdms(1, n, 5)[0], rdms(1, n, 6)[0]
     i, j = np.triu_indices(n, 1)

@@ -132,7 +132,7 @@ def test_a_constant_rdm_has_no_score_in_any_resample(comparator: str, drawn: Dra
     assert resample_means(comparison_of(comparator), a, b, drawn.subjects[:, :3] + 1, None)[0].isnan().all()
 
 
-@pytest.mark.parametrize("comparator", ["corr", "spearman", "tau-b"])
+@pytest.mark.parametrize("comparator", ["corr", "spearman", pytest.param("tau-b", marks=pytest.mark.slow)])
 def test_unknown_pairs_and_other_comparators_are_compared_directly(
     comparator: str, models: torch.Tensor, subjects: torch.Tensor, drawn: Drawn, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -20,7 +20,7 @@ CLOSE = {"rtol": 0, "atol": 1e-9}
 drawn = st.binary(min_size=N_PAIRS, max_size=N_PAIRS).map(list)
 rdms = drawn.map(lambda numbers: ((torch.tensor(numbers) + 6) % 16 - 6).double() / 2)
 counts = drawn.map(lambda numbers: torch.tensor(numbers) % 4)
-laws = settings(max_examples=40, deadline=None)
+laws = settings(max_examples=15, deadline=None)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, strategies as st
+from hypothesis import given, settings, strategies as st
 from scipy.spatial.distance import pdist
 from scipy.stats import pearsonr
 from torch import Tensor, nn
@@ -22,6 +22,7 @@ from brainrdl.loss.rdm_loss import Decay, RDMLoss, check_rdm_loss, differentiabl
 from brainrdl.similarity.registry import SIMILARITIES
 
 N, N_PAIRS = 8, 28
+few = settings(max_examples=25, deadline=None)
 
 
 def patterns(seed: int = 0, n: int = N, n_channels: int = 12) -> Tensor:
@@ -105,6 +106,7 @@ def test_several_teacher_rdms_are_averaged(form: str) -> None:
     torch.testing.assert_close(loss(x, teacher), singly)
 
 
+@few
 @given(st.permutations(range(N)), st.sampled_from(["similarity", "mse"]))
 def test_the_order_of_the_conditions_does_not_matter(order: list[int], form: str) -> None:
     loss, x, other = RDMLoss(form=form), patterns(), patterns(seed=9)  # type: ignore[arg-type]

@@ -43,7 +43,7 @@ def legend(ax: Any) -> list[str]:
 # Conditions by name
 
 
-@pytest.mark.parametrize("method", ["mds", "classical", "t-sne"])
+@pytest.mark.parametrize("method", ["mds", "classical", pytest.param("t-sne", marks=pytest.mark.slow)])
 def test_the_same_rdm_in_another_order_is_not_displaced(method: str) -> None:
     i, j = np.triu_indices(12, 1)
     teacher = from_array(np.where(i // 4 == j // 4, 0.5, 1.0), NAMES)  # symmetric: its map is not unique

@@ -143,7 +143,12 @@ def test_a_name_with_dollars_is_no_mathematics(ax: Axes) -> None:
 
 
 @pytest.mark.parametrize(
-    ("n", "form"), [(16, "stimulus_{:02d}"), (16, "c{}"), (9, "a rather long name {}"), (24, "{}")]
+    ("n", "form"),
+    [
+        (16, "stimulus_{:02d}"),
+        (9, "a rather long name {}"),
+        *(pytest.param(*case, marks=pytest.mark.slow) for case in [(16, "c{}"), (24, "{}")]),
+    ],
 )
 def test_names_in_a_figure_of_three_panels_do_not_overlap(n: int, form: str) -> None:
     rdm = one(np.arange(n * (n - 1) / 2), [form.format(i) for i in range(n)])

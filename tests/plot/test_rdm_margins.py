@@ -283,7 +283,7 @@ def test_each_condition_has_its_picture_in_the_order_drawn() -> None:
     assert (right - left) / (top - bottom) == pytest.approx(4 / 6)
 
 
-@pytest.mark.parametrize("n", [92, 118, 500])
+@pytest.mark.parametrize("n", [92, *(pytest.param(n, marks=pytest.mark.slow) for n in (118, 500))])
 def test_many_pictures_keep_their_size_and_do_not_overlap(n: int) -> None:
     big = rdm(n)
     ax = plot.rdm(big, figure().subplots(), images=pictures_of(big))
@@ -310,7 +310,10 @@ def test_only_outer_panels_of_a_figure_have_pictures() -> None:
     assert plot.rdms(one, images=pictures_of(one), figure=figure()).axes[0].child_axes
 
 
-@pytest.mark.parametrize(("n", "width"), [(92, 3.35), (118, 3.35), (118, 7.1), (500, 3.35)])
+@pytest.mark.parametrize(
+    ("n", "width"),
+    [(92, 3.35), (118, 3.35), *(pytest.param(*case, marks=pytest.mark.slow) for case in [(118, 7.1), (500, 3.35)])],
+)
 def test_names_are_thinned_until_none_overlap(n: int, width: float) -> None:
     ax = plot.rdm(rdm(n), figure(width, width).subplots(), labels="names")
     ax.figure.draw_without_rendering()

@@ -10,7 +10,7 @@ from pathlib import PurePath
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, strategies as st
+from hypothesis import given, settings, strategies as st
 from rsatoolbox.data import Dataset
 from rsatoolbox.rdm import RDMs, compare
 from scipy.spatial.distance import squareform
@@ -34,6 +34,9 @@ def refused(words):
     return pytest.raises(BrainrdlError, match=words)
 
 
+few = settings(max_examples=25, deadline=None)
+
+
 @st.composite
 def selections(draw):
     """Up to 8 conditions, a seed for their RDMs, a selection of the conditions, and a selection of the selection."""
@@ -51,6 +54,7 @@ def unpacked(case):
 # -- laws
 
 
+@few
 @given(selections())
 def test_select_keeps_each_pair_of_names_its_dissimilarity(case):
     rdms, chosen, _ = unpacked(case)
@@ -60,18 +64,21 @@ def test_select_keeps_each_pair_of_names_its_dissimilarity(case):
         np.testing.assert_array_equal(after[:, i, j], before[:, place[a], place[b]])
 
 
+@few
 @given(selections())
 def test_select_keeps_the_requested_order(case):
     rdms, chosen, _ = unpacked(case)
     assert names(select(rdms, chosen)) == tuple(chosen)
 
 
+@few
 @given(selections())
 def test_selecting_twice_is_selecting_once(case):
     rdms, first, second = unpacked(case)
     assert select(select(rdms, first), second) == select(rdms, second)
 
 
+@few
 @given(selections())
 def test_selecting_does_not_depend_on_the_stored_order(case):
     rdms, shuffled, chosen = unpacked(case)
@@ -81,6 +88,7 @@ def test_selecting_does_not_depend_on_the_stored_order(case):
     )
 
 
+@few
 @given(selections())
 def test_tensor_order_is_that_of_rsatoolbox_reordered(case):
     rdms, chosen, _ = unpacked(case)
@@ -90,6 +98,7 @@ def test_tensor_order_is_that_of_rsatoolbox_reordered(case):
     np.testing.assert_array_equal(to_tensor(rdms, chosen, dtype=torch.float64).numpy(), theirs.get_vectors())
 
 
+@few
 @given(st.integers(3, 9))
 def test_tensor_order_is_the_row_major_upper_triangle(n):
     square = np.arange(n * n, dtype=float).reshape(n, n)
@@ -100,6 +109,7 @@ def test_tensor_order_is_the_row_major_upper_triangle(n):
     np.testing.assert_array_equal(pairs[0], squareform(square))
 
 
+@few
 @given(selections())
 def test_a_reordered_rdm_compared_through_align_scores_one(case):
     rdms, _, _ = unpacked(case)
@@ -115,6 +125,7 @@ def test_without_align_the_same_rdm_reordered_does_not_score_one():
     assert compare(*align(rdms, shuffled), method="corr")[0, 0] == pytest.approx(1)
 
 
+@few
 @given(selections())
 def test_tensors_go_in_and_come_out_unchanged(case):
     rdms, _, _ = unpacked(case)

@@ -97,8 +97,9 @@ def test_the_doctor_warns_about_unequal_scales_with_gaps() -> None:
 
 
 @pytest.mark.parametrize("combine", ["mean", "reliability"])
-@pytest.mark.parametrize("joined", [partial(), partial(spread=0.0)])
-def test_blocks_of_pairs_do_not_change_a_combined_rdm(combine: str, joined: RDMs, monkeypatch) -> None:
+@pytest.mark.parametrize("spread", [pytest.param(0.8, marks=pytest.mark.slow), 0.0])
+def test_blocks_of_pairs_do_not_change_a_combined_rdm(combine: str, spread: float, monkeypatch) -> None:
+    joined = partial(spread)
     whole = RDMTeacher(joined, combine=combine).select(NAMES[3:], weigh_by=NAMES[5:]).combined("rdm")
     monkeypatch.setattr("brainrdl.rdms.partial._AT_ONCE", 7)
     parts = RDMTeacher(joined, combine=combine).select(NAMES[3:], weigh_by=NAMES[5:]).combined("rdm")

@@ -85,6 +85,7 @@ def test_crossnobis_of_an_unbalanced_design_with_offsets_of_runs_is_unbiased(pre
     assert within_error(np.array(found), np.array(expected))
 
 
+@pytest.mark.slow
 def test_poisson_cv_of_a_design_with_missing_conditions_has_its_expected_value() -> None:
     counts = (COUNTS > 0).astype(int)
     generator = np.random.default_rng(0)

@@ -87,7 +87,7 @@ def test_a_final_fit_can_be_added_to_a_finished_run_without_fitting_the_folds_ag
 
 
 def test_scoring_again_fits_nothing(content: dict, tmp_path: Path) -> None:
-    content["evaluation"] |= {"controls": [], "final": True}
+    content["evaluation"] = {"held_out": NAMES[:4], "controls": [], "final": True}
     running.run(recipe.check(content), tmp_path / "run", progress=False)
     weights = tmp_path / "run" / "final" / "weights.safetensors"
     weights.unlink()

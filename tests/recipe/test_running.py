@@ -34,6 +34,7 @@ ONE_FIT = {"held_out": NAMES[:4], "controls": []}  # for tests of something else
 
 
 def test_recipe_with_folds_cross_validates_and_keeps_itself_in_the_run_folder(content: dict, tmp_path: Path) -> None:
+    content["evaluation"]["folds"] = 2
     result = running.run(recipe.check(content), tmp_path / "run", progress=False)
     assert isinstance(result, Evaluation)
     assert set(result.summary["student"]) == ROWS
@@ -42,15 +43,14 @@ def test_recipe_with_folds_cross_validates_and_keeps_itself_in_the_run_folder(co
 
 
 def test_recipe_runs_the_same_twice(content: dict, tmp_path: Path) -> None:
-    content["evaluation"] = {"held_out": NAMES[:4]}
+    content["evaluation"] = {"held_out": NAMES[:4], "controls": ["permuted"]}
     first, second = (running.run(recipe.check(content), tmp_path / run, progress=False) for run in ("a", "b"))
     pd.testing.assert_frame_equal(first.scores, second.scores)
 
 
 def test_recipe_with_held_out_names_scores_those_alone(content: dict, tmp_path: Path) -> None:
-    content["evaluation"] = {"held_out": NAMES[:5], "seeds": [0, 1]}
+    content["evaluation"] = {"held_out": NAMES[:5], "seeds": [0, 1], "controls": []}
     result = running.run(recipe.check(content), tmp_path / "run", progress=False)
-    assert set(result.summary["student"]) == ROWS
     assert result.scores["n_conditions"].eq(5).all()
     for fitted in (tmp_path / "run" / "fits").glob("*/settings.json"):
         assert set(yaml.safe_load(fitted.read_text())["train"]) == set(NAMES[5:])
@@ -59,6 +59,7 @@ def test_recipe_with_held_out_names_scores_those_alone(content: dict, tmp_path: 
 def test_recipe_with_a_held_out_share_draws_it_by_the_seed(content: dict, tmp_path: Path) -> None:
     content["evaluation"] = {"held_out": 0.4, "seeds": [3]}
     result = running.run(recipe.check(content), tmp_path / "run", progress=False)
+    assert set(result.summary["student"]) == ROWS
     assert result.scores["n_conditions"].eq(5).all()
 
 
@@ -165,7 +166,10 @@ def test_a_recipe_that_has_changed_since_its_run_is_not_scored(content: dict, tm
     assert recipe.load(path).evaluation.intervals == "none"  # as a new recipe
 
 
-@pytest.mark.parametrize("lost", ["fitted-seed0-fold0/weights.safetensors", "fitted-seed0-fold0-inner.csv"])
+@pytest.mark.parametrize(
+    "lost",
+    ["fitted-seed0-fold0/weights.safetensors", pytest.param("fitted-seed0-fold0-inner.csv", marks=pytest.mark.slow)],
+)
 def test_a_run_that_lost_a_fit_is_not_fitted_when_it_is_scored_again(content: dict, tmp_path: Path, lost: str) -> None:
     content["evaluation"] = {"held_out": NAMES[:4], "inner_folds": 2, "controls": ["unfitted"]}
     content["stimuli"].pop("labels")
@@ -228,12 +232,12 @@ def counted(content: dict, **evaluation: object) -> Recipe:
 def test_a_network_is_built_once_per_row_and_once_more_to_detect_sharing(
     content: dict, tmp_path: Path, built: list[int]
 ) -> None:
-    made = counted(content, folds=3)
+    made = counted(content, folds=2)
     running.run(made, tmp_path / "run", progress=False)
-    assert len(built) == 3 * len(["fitted", "unfitted", "permuted"]) + 1
+    assert len(built) == 2 * len(["fitted", "unfitted", "permuted"]) + 1
     built.clear()
     running.evaluate_run(tmp_path / "run")
-    assert len(built) == 10
+    assert len(built) == 7
 
 
 def test_a_network_that_is_built_already_serves_stimuli_and_student(content: dict, built: list[int]) -> None:
@@ -546,7 +550,7 @@ def test_stimuli_and_conditions_in_common_and_some_subjects_may_be_asked_for(con
     assert result.teacher.n_cond == 8
 
 
-@pytest.mark.parametrize("labels", [None, "one"])
+@pytest.mark.parametrize("labels", [pytest.param(None, marks=pytest.mark.slow), "one"])
 def test_category_control_is_refused_only_where_asked_for_without_categories(
     content: dict, tmp_path: Path, labels: str | None
 ) -> None:

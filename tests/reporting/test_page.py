@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import base64
+import copy
 import hashlib
+import inspect
 import io
 import json
 import re
 import struct
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import cache
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -51,8 +54,16 @@ SETTINGS = {
 }
 
 
-def make_evaluation(
-    labels: dict[str, str] | None = LABELS,
+def make_evaluation(labels: dict[str, str] | None = LABELS, **options: Any) -> Evaluation:
+    """Score the RDMs of made-up students once for each design; the rest of the options are settings."""
+    design = {name: options.pop(name) for name in inspect.signature(_scored).parameters if name in options}
+    scored = copy.deepcopy(_scored(None if labels is None else tuple(labels.items()), **design))
+    return replace(scored, settings=SETTINGS | options)
+
+
+@cache
+def _scored(
+    labelled: tuple[tuple[str, str], ...] | None,
     students: tuple[str, ...] = ("fitted",),
     controls: bool = True,
     n_subjects: int = 4,
@@ -60,8 +71,8 @@ def make_evaluation(
     seeds: tuple[int, ...] = (0,),
     target: str = "IT",
     comparators: tuple[str, ...] = ("spearman", "corr"),
-    **settings: Any,
 ) -> Evaluation:
+    labels = None if labelled is None else dict(labelled)
     generator = torch.Generator().manual_seed(0)
     truth = torch.rand(N * (N - 1) // 2, generator=generator)
     noise = torch.rand(n_subjects, len(truth), generator=generator)
@@ -96,10 +107,7 @@ def make_evaluation(
             for step in (0, 30, 60)
         ]
     )
-    told = SETTINGS | settings
-    return assemble(
-        held_out, {target: teacher}, comparators, "dyadic", None, 0, histories=histories, labels=labels, settings=told
-    )
+    return assemble(held_out, {target: teacher}, comparators, "dyadic", None, 0, histories=histories, labels=labels)
 
 
 @pytest.fixture(scope="module")
@@ -260,10 +268,11 @@ def test_the_alternative_text_of_the_scores_holds_the_scores(page: Page, evaluat
 NASTY = "<script>alert(1)</script>"
 
 
-def test_names_are_text_never_markup(tmp_path: Path) -> None:
+def test_names_are_text_never_markup() -> None:
     labels = {name: NASTY if i % 2 else 'b"&$x$' for i, name in enumerate(NAMES)}
     evaluation = make_evaluation(labels=labels, students=(NASTY,), target="<b>IT</b>", teacher="<i>t</i>")
-    written = Page(report(evaluation, tmp_path / "page.html", title="<u>mine</u>"))
+    first = next(one for one in drawings.DRAWINGS[1](report_page._open(evaluation)) if one.hover)
+    written = Page(render(report_page.page_of(report_page._open(evaluation), "<u>mine</u>", drawings=[first])))
     assert not written.all("u")
     assert json.loads(written.html.split('id="matrices">')[1].split("</script>")[0])["matrices"][0]["label"].endswith(
         f"{NASTY} (layer conv)"
@@ -798,7 +807,7 @@ def test_the_scores_say_how_many_stimuli_subjects_folds_and_seeds_they_are_of(ev
 def test_a_student_that_was_not_trained_has_no_training_figure() -> None:
     run = make_evaluation(students=("fitted", "random"))
     run.histories = run.histories[(run.histories["student"] == "fitted") | (run.histories["step"] == 0)]
-    assert [name for name in reporting.figures(run) if "training" in name] == ["training-fitted"]
+    assert [drawing.name for drawing in drawings.DRAWINGS[-1](report_page._open(run))] == ["training-fitted"]
 
 
 def test_captions_say_what_is_a_mean_and_what_a_mark() -> None:
@@ -807,7 +816,7 @@ def test_captions_say_what_is_a_mean_and_what_a_mark() -> None:
     assert "held-out RDM of fitted (layer conv), mean over 2 seeds; RDM of IT, mean over" in told["rdms-fitted-conv-IT"]
     assert told["training-fitted"].endswith("between two evaluations). Thin lines are single runs.")
     run.histories["validation_similarity"] = 0.5
-    *_, last = drawings.drawings_of(report_page._open(run))
+    (last,) = drawings.DRAWINGS[-1](report_page._open(run))
     assert last.caption.endswith("Circles mark the best step of a run.")
 
 
@@ -979,14 +988,15 @@ def plot_ranks(matrices: Any) -> list[Any]:
 
 def test_with_images_the_worst_pairs_are_shown_and_a_map_only_if_all_pairs_are_known() -> None:
     folds, whole = (replace(report_page._open(run), stimuli=IMAGES) for run in (make_evaluation(), whole_evaluation()))
-    of_folds, of_whole = ([one.name for one in drawings.drawings_of(run)] for run in (folds, whole))
+    _, draw, _ = drawings.DRAWINGS  # the scores, the RDMs and the training
+    of_folds, of_whole = ([one.name for one in draw(run)] for run in (folds, whole))
     assert [name for name in of_folds if name.startswith(("map", "worst"))] == ["worst-fitted-conv-IT"]
     assert [name for name in of_whole if name.startswith(("map", "worst"))] == [
         "map-fitted-conv-IT",
         "worst-fitted-conv-IT",
     ]
     few = replace(whole, stimuli=IMAGES.select(NAMES[:5]))
-    assert not [one for one in drawings.drawings_of(few) if one.name.startswith(("map", "worst"))]
+    assert not [one for one in draw(few) if one.name.startswith(("map", "worst"))]
 
 
 def test_images_are_those_of_conditions_that_are_named_by_their_files() -> None:
@@ -1018,6 +1028,6 @@ def test_the_chosen_steps_of_training_curves_are_those_of_the_monitor() -> None:
     run = make_evaluation(fit={"monitor": "accuracy", "steps": 60})
     run.histories["validation_similarity"] = run.histories["step"] / 60
     run.histories["validation_accuracy"] = 1 - (run.histories["step"] - 30).abs() / 60
-    figure = next(one for one in drawings.drawings_of(report_page._open(run)) if one.name == "training-fitted").figure
+    figure = next(one for one in drawings.DRAWINGS[-1](report_page._open(run)) if one.name == "training-fitted").figure
     circles = [line.get_xdata()[0] for line in figure.axes[0].lines if str(line.get_label()).endswith("best step")]
     assert circles == [30, 30]

@@ -50,8 +50,9 @@ def test_each_run_has_its_score_and_no_difference_is_claimed(runs: dict[str, Run
 
 def test_runs_with_other_rdms_are_said_to_be_on_other_scales(runs: dict[str, Run]) -> None:
     other = report_page._open(evaluated(0, shift=0.1))
-    assert "different RDMs or different stimuli" in page_of_several({**runs, "other": other}).answer[-1]
-    figure = page_of_several({**runs, "other": other}).blocks[0].figures[0].figure
+    page = page_of_several({**runs, "other": other})
+    assert "different RDMs or different stimuli" in page.answer[-1]
+    figure = page.blocks[0].figures[0].figure
     labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
     assert "rdm (other)" in labels  # each has its own ceiling
 

@@ -29,6 +29,7 @@ def maps(near: Neighbourhoods, scores: np.ndarray) -> list[SearchlightMap]:
     return [SearchlightMap(near, own[:, None], ("faces",), np.zeros(len(own))) for own in scores]
 
 
+@pytest.mark.slow
 def test_the_largest_statistic_and_the_largest_cluster_are_beyond_chance_in_five_of_a_hundred_maps() -> None:
     near, generator = box(), np.random.default_rng(0)
     n, centres, clusters = 100, 0, 0

@@ -590,6 +590,14 @@ def test_normalisation_centres_and_scales() -> None:
     torch.testing.assert_close(per_channel[2], (x[2] - 0.3) / 4)
 
 
+def test_the_repr_of_the_default_transform_shows_its_values_and_no_address() -> None:
+    shown = repr(default_transform(224, (0.5, 0.25)))
+    assert shown == repr(default_transform(224, (0.5, 0.25)))
+    assert "0x" not in shown
+    assert all(value in shown for value in ("224", "0.5", "0.25"))
+
+
+@pytest.mark.slow
 def test_the_repr_of_the_default_transform_is_the_same_in_every_process() -> None:
     code = "from brainrdl.stimuli import default_transform as t; print(repr(t(224, (0.5, 0.25))))"
     other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import runpy
+import socket
 import subprocess
 import sys
 from contextlib import suppress
@@ -196,15 +198,38 @@ def one_of_two(folder: str) -> None:
     torch.distributed.destroy_process_group()  # a process that just exits may be aborted while the other still listens
 
 
+def started(rank: int, folder: str, port: int) -> None:
+    """Begin as a process that `torchrun` has started."""
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    one_of_two(folder)
+
+
+def two_processes(folder: str) -> None:
+    """Fork both after the imports, which take longer than the work; test_parity_of_processes.py uses torchrun."""
+    import accelerate.state  # noqa: F401
+    import torch._dynamo.convert_frame  # noqa: F401
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    context = multiprocessing.get_context("fork")
+    both = [context.Process(target=started, args=(rank, folder, port)) for rank in (0, 1)]
+    for one in both:
+        one.start()
+    for one in both:
+        one.join()
+    sys.exit(max(abs(one.exitcode or 0) for one in both))
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    if not hasattr(os, "fork"):
+        pytest.skip("this system does not fork processes")
     made = tmp_path_factory.mktemp("two")
-    code = f"import runpy; runpy.run_path({__file__!r})['one_of_two']({str(made)!r})"
-    command = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--no-python", sys.executable]
+    code = f"import runpy; runpy.run_path({__file__!r})['two_processes']({str(made)!r})"
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [sys.executable, *command, "-c", code], capture_output=True, text=True, timeout=300, env=environment
-    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300, env=environment)
     assert done.returncode == 0, done.stderr
     return made
 

@@ -738,7 +738,7 @@ def test_a_run_whose_process_was_killed_goes_on_bit_for_bit(tmp_path: Path) -> N
     assert not (tmp_path / "run" / run_folder.CHECKPOINT).exists()
 
 
-@pytest.fixture(scope="module", params=[None, 2])
+@pytest.fixture(scope="module", params=[None, pytest.param(2, marks=pytest.mark.slow)])
 def whole_run(request: pytest.FixtureRequest) -> tuple[int | None, FitResult]:
     """A patience, and a run that nothing interrupts."""
     return request.param, long_run(Stops(), None, patience=request.param)
@@ -768,7 +768,7 @@ class Asks(Stops):
         return self.teacher.rdms(batch)
 
 
-@pytest.mark.parametrize("kill", [True, False])
+@pytest.mark.parametrize("kill", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_a_run_that_is_asked_to_stop_ends_its_step_and_loses_none(tmp_path: Path, kill: bool) -> None:
     name = "SIGTERM" if kill else "SIGINT"
     before = signal.getsignal(signal.SIGTERM)

@@ -15,8 +15,10 @@ from typing import Any
 import pytest
 
 import brainrdl
+from brainrdl import recipe
 from brainrdl._core.options import PYTHON, options_of
 from brainrdl.evaluation.options import CrossValidationOptions
+from brainrdl.recipe.schema import FitSection
 from brainrdl.training.optimizers import OPTIMIZERS, SCHEDULES
 from brainrdl.training.options import OPTIMISER_WORDS, FitOptions, TrainingOptions
 
@@ -85,6 +87,7 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return json.loads(done.stdout)
 
 
+@pytest.mark.slow
 def test_a_new_option_is_in_help_and_signature(seen: dict[str, Any]) -> None:
     for text in (seen["help"], seen["help of cross_validate"]):
         assert "dummy: int = 7" in text
@@ -92,22 +95,26 @@ def test_a_new_option_is_in_help_and_signature(seen: dict[str, Any]) -> None:
     assert seen["default"] == 7
 
 
+@pytest.mark.slow
 def test_a_new_option_is_in_settings_and_report(seen: dict[str, Any]) -> None:
     assert (seen["settings"], seen["settings by default"]) == (5, 7)
     assert "dummy 5" in seen["facts"].split(", ")
 
 
+@pytest.mark.slow
 def test_a_new_option_is_in_recipes_and_their_template(seen: dict[str, Any]) -> None:
     assert seen["recipe"] == 5
     assert "\n  dummy: 7\n" in seen["dump"]
     assert "  # An option to test with.\n  #   whole number, at least 3 (default: 7)\n  #dummy: 7\n" in seen["template"]
 
 
+@pytest.mark.slow
 def test_a_new_option_is_checked_with_the_same_words_in_python_and_recipes(seen: dict[str, Any]) -> None:
     assert seen["refused"] == "dummy must be a whole number, at least 3, got 1"
     assert seen["refused in a recipe"] == "recipe: fit.dummy must be a whole number, at least 3, got 1"
 
 
+@pytest.mark.slow
 def test_a_new_option_is_in_the_reference(seen: dict[str, Any]) -> None:
     if seen["reference"] is None:
         pytest.skip("griffe is not installed (make docs installs it)")
@@ -127,6 +134,14 @@ def test_at_most_fifteen_parameters_are_spelled_out_and_all_are_listed(function:
         assert f"\n{name} : " in inspect.getdoc(function)
         assert option.help.split(".")[0].split()[-1] in inspect.getdoc(function)
     assert "**options" not in inspect.getdoc(function)
+
+
+def test_every_option_of_a_fit_is_in_recipes_and_their_template_with_its_help_and_default() -> None:
+    template, section = recipe.template(), FitSection.model_fields
+    for name, option in options_of(TrainingOptions).items():
+        assert section[name].get_default() == option.default
+        assert re.search(rf"^  #?{name}: ", template, re.MULTILINE)
+        assert option.help.split()[0] in template
 
 
 def test_options_load_nothing_heavy() -> None:

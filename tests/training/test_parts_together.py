@@ -143,14 +143,16 @@ def test_each_fold_trains_its_own_copy_of_a_term() -> None:
     assert copy.deepcopy(copied)["kd"].network is copied["kd"].network  # large, and does not change
 
 
-def test_inner_folds_with_task_images_for_validation_choose_by_the_monitor_and_finish() -> None:
+@pytest.mark.parametrize(
+    ("monitor", "sign"), [pytest.param("similarity", 1, marks=pytest.mark.slow), ("task loss", -1)]
+)
+def test_inner_folds_with_task_images_for_validation_choose_by_the_monitor_and_finish(monitor: str, sign: int) -> None:
     options = {"folds": 2, "seeds": [0], "controls": [], "inner_folds": 2, "lr": 0.01, **SHORT}
     task = Task(labelled(), validation=0.4)
-    for monitor, column, sign in (("similarity", "similarity", 1), ("task loss", "task_loss", -1)):
-        found = cross_validate(student, teacher(), shown(), task=task, monitor=monitor, **options).histories
-        for _, fold in found.groupby("fold"):
-            curves = fold.query("inner >= 0").groupby("step")[f"validation_{column}"].mean()
-            assert fold.query("inner == -1")["step"].max() == (sign * curves).idxmax()
+    found = cross_validate(student, teacher(), shown(), task=task, monitor=monitor, **options).histories
+    for _, fold in found.groupby("fold"):
+        curves = fold.query("inner >= 0").groupby("step")[f"validation_{monitor.replace(' ', '_')}"].mean()
+        assert fold.query("inner == -1")["step"].max() == (sign * curves).idxmax()
 
 
 # Resuming

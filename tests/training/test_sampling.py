@@ -6,12 +6,13 @@ from itertools import combinations
 
 import pytest
 import torch
-from hypothesis import given, strategies as st
+from hypothesis import given, settings, strategies as st
 
 from brainrdl._core.errors import BrainrdlError
 from brainrdl.loss.pair_sampling import random_pairs
 from brainrdl.training.sampling import Batches, coverage, split
 
+few = settings(max_examples=25, deadline=None)
 sizes = st.integers(4, 30).flatmap(lambda n: st.tuples(st.just(n), st.integers(4, n)))
 
 
@@ -19,6 +20,7 @@ def names(n: int) -> tuple[str, ...]:
     return tuple(f"s{i:02d}" for i in range(n))
 
 
+@few
 @given(sizes, st.integers(0, 5), st.integers(0, 3))
 def test_no_name_comes_twice_in_an_epoch_and_all_but_a_remainder_come(
     size: tuple[int, int], seed: int, epoch: int
@@ -31,6 +33,7 @@ def test_no_name_comes_twice_in_an_epoch_and_all_but_a_remainder_come(
     assert set(drawn) <= set(names(n))
 
 
+@few
 @given(sizes, st.integers(0, 100), st.integers(0, 10**9))
 def test_a_batch_is_a_function_of_seed_and_step(size: tuple[int, int], step: int, seed: int) -> None:
     n, batch_size = size
@@ -107,6 +110,7 @@ def test_coverage_is_the_share_of_pairs_that_met() -> None:
     assert coverage(batches, 60) == 1
 
 
+@few
 @given(st.integers(8, 40), st.floats(0.3, 0.5), st.integers(0, 5))
 def test_a_split_keeps_order_and_loses_nothing(n: int, fraction: float, seed: int) -> None:
     if n * fraction < 4:

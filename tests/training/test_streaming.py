@@ -249,7 +249,9 @@ def interrupted(out: Path, stream: ImageStream, resumed: ImageStream, last: int 
     return made
 
 
-@pytest.mark.parametrize(("buffer", "last"), [(1, 5), (8, 9), (1000, 10)])
+@pytest.mark.parametrize(
+    ("buffer", "last"), [(8, 9), *(pytest.param(*case, marks=pytest.mark.slow) for case in [(1, 5), (1000, 10)])]
+)
 def test_a_resumed_run_on_a_stream_is_bit_equal(buffer: int, last: int, tmp_path: Path) -> None:
     streams = [ImageStream(Passing(), buffer=buffer, augmentation=Augmentation(crop=1)) for _ in range(3)]
     whole = student()

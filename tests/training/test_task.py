@@ -357,7 +357,7 @@ def test_weights_may_be_ratios_of_gradient_norms() -> None:
     np.testing.assert_allclose(x.grad, [expected, expected], rtol=1e-6)
 
 
-@pytest.mark.parametrize("kind", ["uncertainty", "gradient norms"])
+@pytest.mark.parametrize("kind", [pytest.param("uncertainty", marks=pytest.mark.slow), "gradient norms"])
 def test_a_run_with_all_parts_goes_on_bit_for_bit(tmp_path: Path, kind: str) -> None:
     def run(out: Path, steps: tuple[int, ...]) -> Student:
         for step in steps:

@@ -289,7 +289,7 @@ def test_the_reader_keeps_the_contract(file):
 # -- damaged files
 
 FUZZ = settings(
-    max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=25, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 FULL = {"condition_column": "stimulus", "run_column": "block", **OPTIONS}
 

@@ -507,7 +507,7 @@ def test_a_known_rdm_at_one_time_window_is_recovered(tmp_path):
 # -- damaged files
 
 FUZZ = settings(
-    max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=25, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 
 

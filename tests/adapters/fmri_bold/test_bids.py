@@ -183,7 +183,10 @@ def test_the_doctor_calls_raw_series_raw(root):
         assert value.startswith("raw")
 
 
-@pytest.mark.parametrize("layout", ["fmriprep-20.2.7/fmriprep", "cpac/output/pipeline_cpac-default", "."])
+@pytest.mark.parametrize(
+    "layout",
+    ["fmriprep-20.2.7/fmriprep", "cpac/output/pipeline_cpac-default", pytest.param(".", marks=pytest.mark.slow)],
+)
 def test_derivatives_in_deeper_folders_are_found(root, patterns, layout):
     """fMRIPrep's legacy layout, C-PAC's, and derivatives without a folder of their own."""
     moved = shutil.move(root / "derivatives" / "fmriprep", root / "elsewhere")
@@ -688,7 +691,7 @@ def test_the_same_folder_gives_the_same_data_and_is_left_as_it_was(root):
 
 
 @pytest.mark.slow
-@settings(max_examples=40, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=20, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     place=st.integers(0, 5),
     cut=st.floats(0, 1, exclude_max=True),

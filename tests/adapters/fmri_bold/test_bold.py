@@ -131,6 +131,7 @@ def example():
     return module
 
 
+@pytest.mark.slow
 def test_haxby_categories_are_identified_from_odd_to_even_runs_as_the_example_says(labelled, example):
     found = example.identification(labelled)
     assert found["same category"].round(2).to_dict() == pytest.approx(
@@ -594,7 +595,7 @@ def test_a_series_cut_off_is_refused(one, damaged, kind, part):
     assert result_of(file, events="events.tsv") is None
 
 
-@pytest.mark.parametrize("kind", ["gz", "nii"])
+@pytest.mark.parametrize("kind", [pytest.param("gz", marks=pytest.mark.slow), "nii"])
 @FUZZ
 @given(flips=st.lists(st.tuples(st.integers(0, 400), st.integers(0, 7)), min_size=1, max_size=6))
 def test_a_series_with_flipped_bits_in_its_header_gives_data_or_a_refusal(one, damaged, kind, flips):

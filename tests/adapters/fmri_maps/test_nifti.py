@@ -1112,6 +1112,7 @@ def test_a_huge_shape_in_a_small_file_is_refused_before_memory_is_allocated(tmp_
         take(tmp_path / f"x{suffix}")
 
 
+@pytest.mark.slow
 def test_zeros_compressed_a_thousand_times_are_refused(tmp_path):
     image = nib.Nifti1Image(np.zeros((1, 1, 1), np.uint8), AFFINE)
     header = image.header
@@ -1207,7 +1208,7 @@ def test_the_reader_keeps_the_contract(betas, tmp_path, array, atlas):
 
 
 FUZZ = settings(
-    max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=25, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 FLIPS = st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 7)), min_size=1, max_size=8)
 

@@ -255,11 +255,16 @@ def outcome(root):
     return None
 
 
+@pytest.fixture
+def whole(root):
+    return load(root, roi="V1v")
+
+
 @pytest.mark.parametrize("file", [f"{BETAS}/betas_session01.hdf5", f"{ROIS}/prf-visualrois.nii.gz", DESIGN])
 @FUZZ
 @given(part=st.floats(0, 1, exclude_max=True), bit=st.integers(-1, 7))
-def test_a_damaged_file_gives_data_or_a_refusal(root, file, part, bit):
-    whole, sound = load(root, roi="V1v"), (root / file).read_bytes()
+def test_a_damaged_file_gives_data_or_a_refusal(root, whole, file, part, bit):
+    sound = (root / file).read_bytes()
     damaged = bytearray(sound) if bit >= 0 else sound[: int(part * len(sound))]
     if bit >= 0:
         damaged[int(part * len(sound))] ^= 1 << bit

@@ -217,11 +217,16 @@ def outcome(folder):
     return None
 
 
+@pytest.fixture
+def whole(folder):
+    return load(folder, roi="V1")
+
+
 @pytest.mark.parametrize("file", [RESPONSES, STIMULI, VOXELS])
 @FUZZ
 @given(part=st.floats(0, 1, exclude_max=True), bit=st.integers(-1, 7))
-def test_a_damaged_file_gives_data_or_a_refusal(folder, file, part, bit):
-    whole, sound = load(folder, roi="V1"), (folder / file).read_bytes()
+def test_a_damaged_file_gives_data_or_a_refusal(folder, whole, file, part, bit):
+    sound = (folder / file).read_bytes()
     damaged = bytearray(sound) if bit >= 0 else sound[: int(part * len(sound))]
     if bit >= 0:
         damaged[int(part * len(sound))] ^= 1 << bit
