@@ -215,12 +215,24 @@ Intervals are over images and subjects and not corrected; in [simulations](docs/
 93 to 95 % of data sets.
 
 **[Other brains](docs/experiments/transfer.md).** The readout that was fitted to 4 subjects also predicts IT of 15
-other subjects for other objects ({carried_score}; gain over the unfitted network {carried}), and a fit to these 15
-predicts the 4 (gain {back}). A fit to monkey IT predicts human IT (gain {species}). See also [how much data a fit
+other subjects for other objects ({carried_score}; gain over the unfitted network {carried}). The gain of a fit to these
+15 with the 4 is {back}. A fit to monkey IT predicts human IT of the 4 (gain {species}). See also [how much data a fit
 needs](docs/experiments/learning_curves.md), [what it would take](docs/experiments/power.md) to find smaller
 differences, and [a brain beside a task](docs/experiments/brain_beside_task.md), which found no
 advantage of human IT over its controls.
 """
+
+
+def gain(fitted_to: str, target: str) -> str:
+    """What a fit to one region gains over the unfitted network with another, with its p-value."""
+    gains = load("transfer_contrasts").set_index(["family", "student", "target"])
+    row = gains.loc[("minus unfitted", student(fitted_to, "student"), target)]
+    return with_p(row)
+
+
+def with_p(row: pd.Series) -> str:
+    """A difference with its interval and corrected p-value."""
+    return f"{interval(row, 'difference')}, p {p_equals(row['p_corrected'])}"
 
 
 def main() -> None:
@@ -230,7 +242,7 @@ def main() -> None:
 
     def minus(one: str, other: str) -> str:
         row = by_pair.loc[(one, other)]
-        return f"{interval(row, 'difference')}, p {p_equals(row['p_corrected'])}"
+        return with_p(row)
 
     words = {
         "scores": markdown(score_table(mean, single)), "contrasts": markdown(contrast_table(found)),
@@ -266,12 +278,9 @@ def main() -> None:
     write("human_it", PAGE.format(**words), HERE.parent / "examples")
     text = README.read_text(encoding="utf-8")
     place = re.compile(f"{re.escape(START)}.*?{re.escape(END)}", re.DOTALL)
-    carried = transfer_table().set_index("scored with")
-    gains = load("transfer_contrasts").set_index(["family", "student", "target"])
     words |= {
-        "carried": carried.loc[IT, "gain"], "carried_score": carried.loc[IT, "fitted"],
-        "back": interval(gains.loc[("minus unfitted", student(IT, "student"), HUMAN_IT)], "difference"),
-        "species": interval(gains.loc[("minus unfitted", student(MONKEY_IT, "student"), HUMAN_IT)], "difference"),
+        "carried_score": transfer_table().set_index("scored with").loc[IT, "fitted"],
+        "carried": gain(HUMAN_IT, IT), "back": gain(IT, HUMAN_IT), "species": gain(MONKEY_IT, HUMAN_IT),
     }  # fmt: skip
     summary = wrapped(SUMMARY.format(**words).strip())
     README.write_text(place.sub(lambda _: f"{START}\n{summary}\n{END}", text), encoding="utf-8")
