@@ -11,7 +11,7 @@ from brainrdl.evaluation.scores import HeldOut, TeacherRDMs, score
 from brainrdl.inference.batches import score_batch, score_batch_of, t_intervals
 from brainrdl.inference.closed_forms import Prepared, influences
 from brainrdl.inference.influence import influence
-from brainrdl.inference.intervals import t_interval
+from brainrdl.inference.intervals import of_score, t_interval
 from brainrdl.inference.pairwise import comparison_of
 from brainrdl.similarity.registry import SIMILARITIES
 
@@ -69,7 +69,7 @@ def test_a_batch_has_the_scores_intervals_and_contrasts_of_single_scores(
     for against in ("mean", "subjects"):
         summary, contrasts = (table[table["against"] == against] for table in (tables.summary, tables.contrasts))
         batch = score_batch(comparator, [(models, subjects)], against)
-        found, differences = batch.scores(), batch.differences([0, 0, 1], [1, 2, 2])
+        found, differences = of_score(batch.scores(), comparator), batch.differences([0, 0, 1], [1, 2, 2])
         np.testing.assert_allclose(found.value, summary["score"], atol=1e-12)
         np.testing.assert_allclose(np.c_[found.low, found.high], summary[["low", "high"]], atol=1e-12)
         np.testing.assert_allclose(np.c_[differences[1:]], contrasts[["low", "high", "p"]], atol=1e-12)

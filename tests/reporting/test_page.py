@@ -407,7 +407,11 @@ def test_a_change_is_called_one_only_if_the_corrected_contrast_shows_it(
     ("difference", "p", "words"),
     [
         (-0.2, 0.01, "the network scored less, with a difference of −0.20"),
-        (0.2, 0.0001, "the network scored more, with a difference of 0.20 (95% interval 0.10 to 0.30, corrected p < ."),
+        (
+            0.2,
+            0.0001,
+            "the network scored more, with a difference of 0.20 (95% interval 0.10 to 0.30, corrected p < 0.0",
+        ),
         (0.05, 0.4, "these data do not show a difference from it: 0.05"),
     ],
 )
