@@ -205,7 +205,7 @@ def test_values_of_a_surface_are_drawn_on_the_mesh_that_is_given() -> None:
 
 
 @pytest.mark.slow
-def test_a_black_line_separates_coloured_vertices_from_sulci_which_are_paler_than_they_are() -> None:
+def test_a_black_line_separates_coloured_vertices_from_the_pale_cortex() -> None:
     nilearn = pytest.importorskip("nilearn")
     from nilearn import surface
 
@@ -219,4 +219,4 @@ def test_a_black_line_separates_coloured_vertices_from_sulci_which_are_paler_tha
     assert line.sum() == np.isin(n_inside, [1, 2]).sum()
     assert (~grey).sum() == (n_inside == 3).sum()
     assert drawn[grey & ~line].min() > 0.65
-    assert (drawn[~grey] @ [0.299, 0.587, 0.114]).max() < 0.5
+    assert np.ptp(drawn[~grey], axis=1).min() > 0.5  # in grey print only the line separates light values from the cortex
