@@ -206,10 +206,10 @@ def test_values_of_a_surface_are_drawn_on_the_mesh_that_is_given() -> None:
 
 @pytest.mark.slow
 def test_a_black_line_separates_coloured_vertices_from_the_pale_cortex() -> None:
-    nilearn = pytest.importorskip("nilearn")
-    from nilearn import surface
+    pytest.importorskip("nilearn")
+    from nilearn import datasets, surface
 
-    coordinates, faces = surface.load_surf_mesh(nilearn.datasets.fetch_surf_fsaverage("fsaverage5")["infl_left"])
+    coordinates, faces = surface.load_surf_mesh(datasets.fetch_surf_fsaverage("fsaverage5")["infl_left"])
     values = np.full(len(coordinates), np.nan)
     values[coordinates[:, 1] > 40] = 8.0
     figure = plot.brain_surface(values, views=("lateral",), figure=Figure())
@@ -219,4 +219,4 @@ def test_a_black_line_separates_coloured_vertices_from_the_pale_cortex() -> None
     assert line.sum() == np.isin(n_inside, [1, 2]).sum()
     assert (~grey).sum() == (n_inside == 3).sum()
     assert drawn[grey & ~line].min() > 0.65
-    assert np.ptp(drawn[~grey], axis=1).min() > 0.5  # in grey print only the line separates light values from the cortex
+    assert np.ptp(drawn[~grey], axis=1).min() > 0.4  # clear colours; in grey print, light values have only the line
