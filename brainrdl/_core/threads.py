@@ -51,7 +51,7 @@ def count_flops(work: Callable[[], object]) -> float:
 
     The first run is not counted: the first pass through a layer also tests its rows.
 
-    Neither gradients nor torch's random state change. Infinity for work that cannot be counted (scripted or compiled
+    Neither gradients nor torch's random state change. Infinity for work that cannot be counted (scripted
     networks), which then keeps all threads.
 
     Examples

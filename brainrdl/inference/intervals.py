@@ -94,9 +94,10 @@ def cut(found: Limits, lowest: float, highest: float) -> Limits:
 
 
 def of_score(found: Limits, comparator: str) -> Limits:
-    """Cut intervals of scores at 1, the score of equal RDMs, and those of correlations also at -1.
+    """Cut intervals of scores at the limits of the comparator, such as -1 and 1 for a correlation.
 
-    The limits of t-intervals are symmetric around the score, so they can pass 1 if there are few stimuli or subjects.
+    The ends of t-intervals are symmetric around the score, so they can pass these limits if there are few stimuli or
+    subjects. A comparator without stated limits, as in `brainrdl.similarity.Traits`, has none here.
 
     Examples
     --------
@@ -104,7 +105,7 @@ def of_score(found: Limits, comparator: str) -> Limits:
     [-1.0, -1.2]
     """
     known = SIMILARITIES.get(comparator.removeprefix("partial "))
-    return cut(found, -np.inf if known is not None and known.as_correlation is None else -1.0, 1.0)
+    return found if known is None else cut(found, *known.limits)
 
 
 @dataclass(frozen=True)

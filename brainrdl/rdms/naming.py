@@ -104,6 +104,8 @@ def files_of(names: Sequence[str], conditions: Sequence[Any]) -> dict[str, str]:
     {'house': 'stimuli/house.png', 'face': 'stimuli/face.png'}
     >>> files_of(["old/face", "new/face"], ["stimuli/old/face.png", "stimuli/new/face.png"])  # images in subfolders
     {'old/face': 'stimuli/old/face.png', 'new/face': 'stimuli/new/face.png'}
+    >>> files_of(["face", "house"], ["set/face.png", "set/more/house.png"])  # at different depths
+    {'face': 'set/face.png', 'house': 'set/more/house.png'}
     >>> files_of(["face", "house.png"], ["house.png", "face.png"])
     {}
     """
@@ -111,13 +113,19 @@ def files_of(names: Sequence[str], conditions: Sequence[Any]) -> dict[str, str]:
     if known.intersection(conditions):
         return {}
     paths = [str(condition).replace("\\", "/").split("/") for condition in conditions]
-    for n_folders in range(max(map(len, paths), default=0)):  # that the conditions have and the stimuli have not
-        files = ["/".join(path[min(n_folders, len(path) - 1) :]) for path in paths]
-        stems = without_suffixes(files)
-        distinct = stems is not files and len(set(stems)) == len(set(conditions))
-        if distinct and known.intersection(stems):
-            return {stem: condition for stem, condition in zip(stems, conditions, strict=True) if stem in known}
-    return {}
+    found = [
+        _stems(["/".join(path[min(n_folders, len(path) - 1) :]) for path in paths], conditions, known)
+        for n_folders in range(max(map(len, paths), default=0))  # that the conditions have and the stimuli have not
+    ]
+    return max(found, key=len, default={})  # of equally many, those with the most folders
+
+
+def _stems(files: list[str], conditions: Sequence[Any], known: set[str]) -> dict[str, str]:
+    """Conditions by the names of files without their ending, as far as they are known; none if files share a name."""
+    stems = without_suffixes(files)
+    if stems is files or len(set(stems)) < len(set(conditions)):
+        return {}
+    return {stem: condition for stem, condition in zip(stems, conditions, strict=True) if stem in known}
 
 
 def named_as(table: Mapping[str, Value], names: Sequence[str]) -> Mapping[str, Value]:

@@ -340,10 +340,10 @@ def _limits_of_design(run: Run, evaluation: Evaluation) -> Iterator[str]:
     if summary["low"].notna().any():
         others = "stimuli and other subjects" if n_subjects > 1 else "stimuli, for this subject"
         yield f"Intervals are about other {others}; networks were not refitted to compute them."
-    if (summary[["low", "high"]].abs() > 1).any(axis=None):
+    if (summary[["low", "high"]].abs() == 1).any(axis=None):
         yield (
-            "Some intervals extend beyond −1 or 1, although no score can: an interval is the score plus or minus a "
-            "multiple of its error, and such a wide interval means that there are too few data for this score."
+            "Some intervals end at −1 or 1, which no score can pass. Such a wide interval means that there are too few "
+            "data for this score."
         )
     if scores["fold"].nunique() > 1:
         pairs = int(scores["n_pairs"].median())

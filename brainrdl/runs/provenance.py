@@ -52,7 +52,7 @@ def _version(package: str) -> str:
 
 def _git_state() -> str:
     """Return the commit of the folder, and whether files differ from it; one process for both, since each fit asks."""
-    words = ["git", "status", "--porcelain=v2", "--branch"]
+    words = ["git", "status", "--porcelain=v2", "--branch", "--no-ahead-behind"]
     try:
         answer = subprocess.run(words, capture_output=True, text=True, check=True, timeout=10).stdout.splitlines()
     except (OSError, subprocess.SubprocessError):

@@ -86,7 +86,9 @@ _QIN = Reference(
 # Cosine and correlation
 
 
-@comparator(Traits("cosine similarity", differentiable=True, centred=False, poolable=over_root_mean_square))
+@comparator(
+    Traits("cosine similarity", limits=(-1.0, 1.0), differentiable=True, centred=False, poolable=over_root_mean_square)
+)
 def cosine(a: Pairs, b: Pairs, weights: Pairs | None = None) -> Scores:
     """Cosine of the angle between two RDMs, in [-1, 1], for ratio-scale dissimilarities such as crossnobis.
 
@@ -115,7 +117,9 @@ def cosine(a: Pairs, b: Pairs, weights: Pairs | None = None) -> Scores:
     return cosine_of(a, b) if weights is None else weighted_cosine(scaled(a), scaled(b), weights)
 
 
-@comparator(Traits("Pearson correlation", differentiable=True, poolable=as_z_scores, partial_scale=centred))
+@comparator(
+    Traits("Pearson correlation", limits=(-1.0, 1.0), differentiable=True, poolable=as_z_scores, partial_scale=centred)
+)
 def corr(a: Pairs, b: Pairs, weights: Pairs | None = None) -> Scores:
     """Pearson correlation of two RDMs, in [-1, 1]; offset and scale have no effect. Parameters as in `cosine`.
 
@@ -154,6 +158,7 @@ def _rho_of_pearson(r: float) -> float:
 @comparator(
     Traits(
         "Spearman correlation",
+        limits=(-1.0, 1.0),
         differentiable=False,
         ranks=True,
         partial_scale=centred_ranks,
@@ -179,6 +184,7 @@ def _rank_corr(a: Tensor, b: Tensor, weights: Tensor | None) -> Tensor:
 @comparator(
     Traits(
         "Spearman's rho-a",
+        limits=(-1.0, 1.0),
         differentiable=False,
         ranks=True,
         as_correlation=_pearson_of_rho,
@@ -218,6 +224,7 @@ def _per_count(value: Tensor, normaliser: Tensor, total: Tensor) -> Tensor:
 @comparator(
     Traits(
         "Kendall's tau-a",
+        limits=(-1.0, 1.0),
         differentiable=False,
         ranks=True,
         as_correlation=lambda tau: sin(pi / 2 * tau),  # of Gaussian variables (Greiner 1909)
@@ -250,6 +257,7 @@ def _tau_a(a: Tensor, b: Tensor, weights: Tensor | None) -> Tensor:
 @comparator(
     Traits(
         "Kendall's tau-b",
+        limits=(-1.0, 1.0),
         differentiable=False,
         ranks=True,
         as_correlation=lambda tau: sin(pi / 2 * tau),
@@ -290,7 +298,7 @@ def _rounding_of_counts(a: Tensor, weights: Tensor | None) -> Tensor:
 # A Spearman correlation with a gradient
 
 
-@comparator(Traits("soft Spearman correlation", differentiable=True, ranks=True, reference=_QIN))
+@comparator(Traits("soft Spearman correlation", limits=(-1.0, 1.0), differentiable=True, ranks=True, reference=_QIN))
 def soft_spearman(a: Pairs, b: Pairs, weights: Pairs | None = None, *, temperature: float = 0.2) -> Scores:
     """Differentiable Spearman correlation, in [-1, 1]: the correlation of soft ranks.
 
@@ -340,6 +348,7 @@ def soft_spearman(a: Pairs, b: Pairs, weights: Pairs | None = None, *, temperatu
 @comparator(
     Traits(
         "whitened cosine similarity",
+        limits=(-1.0, 1.0),
         differentiable=True,
         centred=False,
         whitened=True,
@@ -403,6 +412,7 @@ def cosine_cov(
 @comparator(
     Traits(
         "whitened Pearson correlation",
+        limits=(-1.0, 1.0),
         differentiable=True,
         whitened=True,
         poolable=as_z_scores,
@@ -432,6 +442,7 @@ def corr_cov(
 @comparator(
     Traits(
         "centred kernel alignment",
+        limits=(-1.0, 1.0),
         differentiable=True,
         centred=False,
         whitened=True,

@@ -7,6 +7,7 @@ or counted several times, but not a single pair. `cka_unbiased`, `cka_rbf` and `
 
 from __future__ import annotations
 
+from math import inf
 from typing import Any, cast
 
 import torch
@@ -74,6 +75,7 @@ _GOLDEN = (5**0.5 - 1) / 2
 @comparator(
     Traits(
         "Bures similarity",
+        limits=(0.0, 1.0),
         differentiable=True,
         centred=False,
         whitened=True,
@@ -135,6 +137,7 @@ def bures(a: Pairs, b: Pairs, weights: Pairs | None = None, *, condition_weights
 @comparator(
     Traits(
         "minus squared Bures distance",
+        limits=(-inf, 0.0),
         differentiable=True,
         centred=False,
         whitened=True,
@@ -169,6 +172,7 @@ def bures_metric(
 @comparator(
     Traits(
         "minus Riemannian distance",
+        limits=(-inf, 0.0),
         differentiable=False,
         centred=False,
         whitened=True,
@@ -391,7 +395,7 @@ class _RootOfPositivePart(torch.autograd.Function):
 # Sums over pairs
 
 
-@comparator(Traits("unbiased CKA", differentiable=True, poolable=as_residuals, reference=_SONG))
+@comparator(Traits("unbiased CKA", limits=(-1.0, 1.0), differentiable=True, poolable=as_residuals, reference=_SONG))
 def cka_unbiased(a: Pairs, b: Pairs, weights: Pairs | None = None) -> Scores:
     """Linear centred kernel alignment with the unbiased estimate of HSIC, in [-1, 1].
 
@@ -433,6 +437,7 @@ def cka_unbiased(a: Pairs, b: Pairs, weights: Pairs | None = None) -> Scores:
 @comparator(
     Traits(
         "CKA with an RBF kernel",
+        limits=(0.0, 1.0),
         differentiable=True,
         centred=False,
         whitened=True,
@@ -515,6 +520,7 @@ def _median(x: Tensor, weights: Tensor | None) -> Tensor:
 @comparator(
     Traits(
         "RV coefficient",
+        limits=(-1.0, 1.0),
         differentiable=True,
         centred=False,
         whitened=True,

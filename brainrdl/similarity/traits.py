@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import inf
 from typing import NamedTuple, ParamSpec, Protocol, cast, runtime_checkable
 
 import torch
@@ -67,6 +68,8 @@ class Traits:
     as_correlation, from_correlation : callable
         Convert a value to a Pearson correlation between Gaussian variables and back, for noise ceilings. If
         `as_correlation` is None, a model of correlations does not fit, and there is no such ceiling.
+    limits : (float, float)
+        The lowest and the highest value of the comparator. Intervals of scores end there; by default they are not cut.
     reference : Reference, optional
         What a methods section should cite.
 
@@ -86,6 +89,7 @@ class Traits:
     partial_scale: Callable[[Tensor, Tensor | None], Tensor] | None = None
     as_correlation: Callable[[float], float] | None = float
     from_correlation: Callable[[float], float] = float
+    limits: tuple[float, float] = (-inf, inf)
     reference: Reference | None = None
 
 
@@ -103,6 +107,7 @@ class Comparator(Protocol[P]):
     partial_scale: Callable[[Tensor, Tensor | None], Tensor] | None
     as_correlation: Callable[[float], float] | None
     from_correlation: Callable[[float], float]
+    limits: tuple[float, float]
     reference: Reference | None
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Tensor: ...

@@ -37,12 +37,25 @@ def two_rdms(seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 @pytest.mark.parametrize(
-    ("comparator", "lowest"), [("corr", -1), ("tau-a", -1), ("partial corr", -1), ("riemannian", -1.5)]
+    ("comparator", "limits"),
+    [
+        *(("corr", (-1, 1)), ("tau-a", (-1, 1)), ("partial corr", (-1, 1)), ("cka_rbf", (0, 1)), ("bures", (0, 1))),
+        *(("riemannian", (-1.5, 0)), ("bures_metric", (-1.5, 0)), ("unknown", (-1.5, 1.01))),
+    ],
 )
-def test_an_interval_of_a_score_is_cut_at_what_is_possible(comparator: str, lowest: float) -> None:
-    assert of_score(Interval(-1.5, 1.01, 0.2), comparator) == (lowest, 1, 0.2)
-    assert of_score(Interval(-0.5, 0.9, 0.2), comparator) == (-0.5, 0.9, 0.2)
+def test_an_interval_of_a_score_is_cut_at_what_is_possible(comparator: str, limits: tuple[float, float]) -> None:
+    assert of_score(Interval(-1.5, 1.01, 0.2), comparator) == (*limits, 0.2)
+    assert of_score(Interval(0, 0, 0.2), comparator) == (0, 0, 0.2)
     assert np.isnan(of_score(Interval(np.nan, np.nan, np.nan), comparator).low)
+
+
+def test_every_comparator_states_limits_that_rdms_do_not_pass() -> None:
+    points = torch.randn(40, 8, 9, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    a, b = torch.stack([torch.pdist(one) ** 2 for one in points]).chunk(2)
+    for name, compare in SIMILARITIES.items():
+        values = torch.cat([compare(a, b), compare(a, a), compare(a, b.flip(0))])
+        assert np.isfinite(compare.limits).any(), name
+        assert compare.limits[0] - 1e-9 <= values.min() <= values.max() <= compare.limits[1] + 1e-9, name
 
 
 # the median in cka_rbf jumps with a weight, and the others have no weights of single pairs

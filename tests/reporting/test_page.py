@@ -524,15 +524,15 @@ def test_the_page_does_not_warn_of_what_was_taken_care_of(options: dict[str, Any
 
 
 @pytest.mark.parametrize(
-    ("low", "high", "told"), [(-1, 1, False), (-1.01, 0.5, True), (0.2, 1.01, True), (np.nan, np.nan, False)]
+    ("low", "high", "told"), [(-0.99, 0.99, False), (-1, 0.5, True), (0.2, 1, True), (np.nan, np.nan, False)]
 )
-def test_intervals_that_reach_beyond_what_a_score_can_be_are_explained(
+def test_intervals_that_end_at_the_limit_of_a_score_are_explained(
     evaluation: Evaluation, low: float, high: float, told: bool
 ) -> None:
     summary = evaluation.summary.assign(low=0.1, high=0.4, gain_high=1.5)
     summary.loc[summary.index[3], ["low", "high"]] = low, high
     said = " ".join(wording.limits_of(report_page._open(replace(evaluation, summary=summary))))
-    assert ("Some intervals extend beyond −1 or 1, although no score can" in said) == told
+    assert ("Some intervals end at −1 or 1, which no score can pass" in said) == told
 
 
 def test_a_list_of_held_out_stimuli_is_taken_on_trust(evaluation: Evaluation) -> None:
