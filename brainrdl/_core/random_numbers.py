@@ -8,8 +8,8 @@ import torch
 def seed_all(seed: int) -> None:
     """Seed torch's generators of all devices.
 
-    Where there is no accelerator, ``torch.manual_seed`` formats the call stack of the caller for each kind of device,
-    which takes longer than a step of a small network. Only the generator of the CPU is seeded then.
+    Where there is no accelerator, only the generator of the CPU is seeded: ``torch.manual_seed`` would also record its
+    caller for each kind of device, which takes longer than a step of a small network.
 
     Parameters
     ----------
