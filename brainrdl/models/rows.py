@@ -36,6 +36,10 @@ _ROUNDING = 1e-4
 # Relative to the largest value of a unit over the images of a probe: small units are tested beside large ones.
 _ROUNDING_OF_UNIT = 1e-3
 
+# Sums that nearly cancel leave units that are small beside the others, and their rounding errors may be larger than that.
+# Changes below the first share of a row's largest value count only if they exceed the second share of their unit.
+_SMALL, _ROUNDING_OF_SMALL = 1e-5, 0.05
+
 # Relative to the largest value. The epsilon of float32 is 1.2e-7.
 _EQUAL = 1e-6
 
@@ -198,9 +202,11 @@ def _unit_sizes(output: Tensor) -> Tensor:
 def _changed(one: Tensor, other: Tensor, sizes: Tensor) -> bool:
     if one.shape != other.shape:
         return True
-    change = (one - other).abs().nan_to_num()
-    as_a_whole = change.double().norm() > _ROUNDING * one.abs().nan_to_num().double().norm()
-    return bool(as_a_whole or (change > _ROUNDING_OF_UNIT * sizes).any())
+    change, row = (one - other).abs().nan_to_num(), one.abs().nan_to_num()
+    if change.double().norm() > _ROUNDING * row.double().norm():
+        return True
+    large = change > _SMALL * row.amax() if row.numel() else change > 0
+    return bool((change > sizes * torch.where(large, _ROUNDING_OF_UNIT, _ROUNDING_OF_SMALL)).any())
 
 
 def refuse_mixing(layer: str, output: Tensor) -> None:

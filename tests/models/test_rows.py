@@ -368,6 +368,26 @@ def test_small_units_that_belong_to_one_image_are_kept_beside_large_units() -> N
     assert read_layers(network, ["1"], images(8))[0]["1"].shape == (8, 146)
 
 
+class Cancelling(nn.Module):
+    """A large unit, and one that is the small rest of a sum; like rounding, the rest depends on the place of an image."""
+
+    def __init__(self, share: float) -> None:
+        super().__init__()
+        self.share = share
+
+    def forward(self, x: Tensor) -> Tensor:
+        rest = 1e-3 * x.flatten(1)[:, :1]
+        places = torch.arange(len(x)).remainder(2)[:, None]
+        return torch.cat([5 + x.flatten(1)[:, :1], rest * (1 + self.share * places)], 1)
+
+
+def test_rounding_of_units_that_nearly_cancel_is_not_taken_for_mixing() -> None:
+    # EfficientNet-Lite0 has units of 1e-3 beside 5, after sums over 1,280 channels, which change by 0.1 %.
+    assert read_layers(nn.Sequential(Cancelling(0.02)), ("0",), images(6))[0]["0"].shape == (6, 2)
+    with pytest.raises(BrainrdlError, match="gives an image another row when"):
+        read_layers(nn.Sequential(Cancelling(0.2)), ("0",), images(6))
+
+
 def test_small_units_that_are_drawn_at_random_are_found_beside_large_units() -> None:
     network = nn.Sequential(nn.Flatten(), BesideLargeUnits(torch.rand_like))
     with pytest.raises(BrainrdlError, match="other patterns"):
