@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,13 +27,17 @@ from brainrdl.models import build
 from brainrdl.stimuli import Augmentation
 from docs.experiments.measures import Exam
 from docs.experiments.networks import small_resnet
-from docs.experiments.protocol import METHODS, RESULTS, Experiment, Problem, Setting, teachers
+from docs.experiments.protocol import METHODS, RESULTS, WEIGHTED, Experiment, Problem, Setting, teachers
 from docs.experiments.statistics import Contrast
 
 WORK = Path("runs/experiments")
 SUBSET = Path(__file__).parent / "cifar100_subset.npz"  # digests of the images
+LAYERS = {"_blocks.4": "block4", "_blocks.10": "block10", "_avg_pooling": "last"}  # of the teacher
 STAGES = {"block1": "block10", "block2": "last"}
-READOUT = {"block1": Readout("grid:4"), "block2": Readout("avgpool")}
+MORE_STAGES = {"stem": "block4", **STAGES}
+CELLS, MEAN = Readout("grid:4"), Readout("avgpool")
+READOUT = {"stem": CELLS, "block1": CELLS, "block2": MEAN}
+AUGMENTATION = Augmentation(crop=4, flip=True)
 SIZE = 128  # pixels of the teacher's images
 N_VALIDATION = 1000
 PENALTIES = (3e-4, 1e-3, 3e-3, 1e-2)
@@ -47,25 +53,27 @@ FIT = {
 
 @cache
 def arrays() -> dict[str, np.ndarray]:
-    """Images and labels of the subset: x_train, y_train, x_test, y_test.
+    """Images and labels: x_train, y_train, x_test, y_test of the subset, and x_unlabelled from CIFAR-10.
 
-    They are read from ``cifar100_mini.npz`` in the folder BRAINRDL_DATA, or found in the whole data set by the digests
-    of their pixels.
+    They are read from the folder BRAINRDL_DATA, or found in the whole data sets by the digests of their pixels.
     """
-    stored = Path(os.environ.get("BRAINRDL_DATA", WORK)) / "cifar100_mini.npz"
-    if not stored.exists():
-        return _found("train") | _found("test")
-    with np.load(stored) as file:
-        return {name: file[name] for name in ("x_train", "y_train", "x_test", "y_test")}
+    folder = Path(os.environ.get("BRAINRDL_DATA", WORK))
+    if not (folder / "cifar100_mini.npz").exists():
+        return _found("train") | _found("test") | _found("unlabelled")
+    with np.load(folder / "cifar100_mini.npz") as file, np.load(folder / "cifar10_test2000.npz") as other:
+        subset = {name: file[name] for name in ("x_train", "y_train", "x_test", "y_test")}
+        return subset | {"x_unlabelled": other["x_test"]}
 
 
 def _found(part: str) -> dict[str, np.ndarray]:
-    whole = datasets.load("cifar100", train=part == "train").stimuli
+    name = "cifar10" if part == "unlabelled" else "cifar100"
+    whole = datasets.load(name, train=part == "train").stimuli
     pixels = (whole.images().permute(0, 2, 3, 1) * 255).round().byte().numpy()
     labels = whole.batch(whole.names).labels.numpy()
     places = {digest(image): place for place, image in enumerate(pixels)}
     chosen = [places[one] for one in np.load(SUBSET)[part].tolist()]
-    return {f"x_{part}": pixels[chosen], f"y_{part}": labels[chosen]}
+    found = {f"x_{part}": pixels[chosen], f"y_{part}": labels[chosen]}
+    return {name: rows for name, rows in found.items() if name != "y_unlabelled"}
 
 
 def digest(image: np.ndarray) -> int:
@@ -88,11 +96,12 @@ def without_duplicates() -> np.ndarray:
 
 @cache
 def images(part: str) -> Stimuli:
-    """Training or test images, named "train 17" and so on; in [0, 1]."""
+    """Training, test or unlabelled images, named "train 17" and so on; in [0, 1]."""
     found = arrays()
     pixels = torch.from_numpy(found[f"x_{part}"]).permute(0, 3, 1, 2).contiguous()
     names = [f"{part} {place}" for place in range(len(pixels))]
-    return Stimuli.from_arrays(pixels, names, labels=[f"{label:02d}" for label in found[f"y_{part}"]])
+    labels = [f"{label:02d}" for label in found[f"y_{part}"]] if f"y_{part}" in found else None
+    return Stimuli.from_arrays(pixels, names, labels=labels)
 
 
 @cache
@@ -110,9 +119,8 @@ def split() -> tuple[np.ndarray, np.ndarray]:
 def _network(kind: str, seed: int = 0) -> Student:
     torch.manual_seed(seed)
     module = build("efficientnet_lite0", "DEFAULT" if kind == "imagenet" else None).module
-    layers = {"_blocks.10": "block10", "_avg_pooling": "last"}
-    readout = {"_blocks.10": Readout("grid:4"), "_avg_pooling": Readout("avgpool")}
-    return Student(module, layers, readout=readout, trainable="none", batchnorm="train")
+    readout = {layer: MEAN if target == "last" else CELLS for layer, target in LAYERS.items()}
+    return Student(module, LAYERS, readout=readout, trainable="none", batchnorm="train")
 
 
 @cache
@@ -121,7 +129,7 @@ def patterns(part: str, kind: str = "imagenet") -> dict[str, np.ndarray]:
 
     `kind` is "imagenet", or "random": random weights, and batch normalisation with the statistics of the images.
     """
-    path = WORK / f"cifar100_{kind}_{part}_{SIZE}.npz"
+    path = WORK / f"cifar100_{kind}_{part}_{SIZE}_{'_'.join(LAYERS.values())}.npz"
     if path.exists():
         with np.load(path) as file:
             return {name: file[name] for name in file}
@@ -179,22 +187,22 @@ def apply(linear: nn.Module, rows: np.ndarray) -> np.ndarray:
 
 
 @cache
-def probed(tuning: bool) -> np.ndarray:
-    """Logits of all training images; those of images in training come from probes that were fitted to others."""
+def probed(tuning: bool, part: str = "train") -> np.ndarray:
+    """Logits of all images of a part; those of images in training come from probes that were fitted to others."""
     name = f"cifar100_probe_{'tuning' if tuning else 'final'}"
-    path = WORK / f"{name}_{SIZE}.npy"
+    path = WORK / f"{name}_{part}_{SIZE}.npy"
     if path.exists():
         return np.load(path)
     places = split()[0] if tuning else without_duplicates()
-    rows, labels = patterns("train")["last"], arrays()["y_train"]
-    penalty = _penalty()
-    logits = apply(probe(rows[places], labels[places], penalty), rows)
-    folds = np.random.default_rng(1).permutation(len(places)) % 5
-    for fold in range(5):
-        others = probe(rows[places[folds != fold]], labels[places[folds != fold]], penalty)
-        logits[places[folds == fold]] = apply(others, rows[places[folds == fold]])
-    wrong = float((logits[places].argmax(1) != labels[places]).mean())
-    teachers(RESULTS).add({"teacher": name, "error": wrong})
+    rows, labels, penalty = patterns("train")["last"], arrays()["y_train"], _penalty()
+    logits = apply(probe(rows[places], labels[places], penalty), patterns(part)["last"])
+    if part == "train":
+        folds = np.random.default_rng(1).permutation(len(places)) % 5
+        for fold in range(5):
+            others = probe(rows[places[folds != fold]], labels[places[folds != fold]], penalty)
+            logits[places[folds == fold]] = apply(others, rows[places[folds == fold]])
+        wrong = float((logits[places].argmax(1) != labels[places]).mean())
+        teachers(RESULTS).add({"teacher": name, "error": wrong})
     path.parent.mkdir(parents=True, exist_ok=True)
     np.save(path, logits)
     return logits
@@ -216,79 +224,134 @@ def _penalty() -> float:
 # Problems
 
 
-def _problem(places: Sequence[int], epochs: int, width: int, tuning: bool) -> Problem:
-    train = images("train")
+@dataclass(frozen=True)
+class Design:
+    """What differs between settings.
+
+    Parameters
+    ----------
+    epochs, tuning_epochs : int
+        Length of the training of the final students, and of those of the trials.
+    width : int
+        Channels of the student's first convolution.
+    more_stages : bool
+        Compare the student's first convolution with an early block of the teacher, too.
+    unlabelled : bool
+        Give 2,000 images of CIFAR-10 without labels to all methods that can use them.
+    """
+
+    epochs: int
+    width: int
+    tuning_epochs: int = 30
+    more_stages: bool = False
+    unlabelled: bool = False
+
+    @property
+    def stages(self) -> dict[str, str]:
+        """Layers of the student and the teacher's targets for them."""
+        return MORE_STAGES if self.more_stages else STAGES
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the fields and what all settings share; fields that are not used are left out."""
+        fields = {"epochs": self.epochs, "width": self.width, "tuning_epochs": self.tuning_epochs, "size": SIZE}
+        used = {name: True for name in ("more_stages", "unlabelled") if getattr(self, name)}
+        return FIT | fields | used
+
+
+def _problem(design: Design, places: Sequence[int], epochs: int, tuning: bool) -> Problem:
+    train, stages = images("train"), design.stages
     labelled = train.select([train.names[place] for place in places])
+    parts = ("train", "unlabelled") if design.unlabelled else ("train",)
     return Problem(
-        labelled.with_augmentation(Augmentation(crop=4, flip=True)),
-        partial(small_resnet, width),
-        STAGES,
-        patterns("train"),
-        train.names,
-        probed(tuning),
-        READOUT,
+        labelled.with_augmentation(AUGMENTATION),
+        partial(small_resnet, design.width),
+        stages,
+        _rows(stages, parts, "imagenet"),
+        [name for part in parts for name in images(part).names],
+        np.concatenate([probed(tuning, part) for part in parts]),
+        {layer: READOUT[layer] for layer in stages},
         fit=FIT | {"steps": epochs * (len(places) // BATCH)},
-        random_patterns=partial(patterns, "train", "random"),
+        unlabelled=images("unlabelled").with_augmentation(AUGMENTATION) if design.unlabelled else None,
+        random_patterns=partial(_rows, stages, parts, "random"),
     )
 
 
+def _rows(stages: Mapping[str, str], parts: Sequence[str], kind: str) -> dict[str, np.ndarray]:
+    return {target: np.concatenate([patterns(part, kind)[target] for part in parts]) for target in stages.values()}
+
+
 @cache
-def _final(epochs: int, width: int) -> Problem:
-    return _problem(without_duplicates(), epochs, width, tuning=False)
+def _final(design: Design) -> Problem:
+    return _problem(design, without_duplicates(), design.epochs, tuning=False)
 
 
-def problem(epochs: int, width: int, seed: int) -> Problem:
+def problem(design: Design, seed: int) -> Problem:
     """All training images without duplicates; seeds differ in weights, batches and augmentation."""
-    return _final(epochs, width)
+    return _final(design)
 
 
 @cache
-def tuning(epochs: int, width: int) -> tuple[Problem, Stimuli]:
+def tuning(design: Design) -> tuple[Problem, Stimuli]:
     """Four fifths of the training images, and the others for validation."""
     train, validation = split()
     names = images("train").names
     return (
-        _problem(train, epochs, width, tuning=True),
+        _problem(design, train, design.tuning_epochs, tuning=True),
         images("train").select([names[place] for place in validation]),
     )
 
 
 @cache
-def exam() -> Exam:
+def exam(design: Design) -> Exam:
     """All test images."""
-    test = images("test")
-    return Exam(test, FeatureTeacher(dict(patterns("test")), names=test.names), STAGES, noise=0.08, fgsm=2 / 255)
+    test, stages = images("test"), design.stages
+    features = FeatureTeacher(_rows(stages, ("test",), "imagenet"), names=test.names)
+    return Exam(test, features, stages, noise=0.08, fgsm=2 / 255)
 
 
 FIRST = ("cross-entropy", "RDL, several stages", "KD", "RDL + KD", "permuted within class", "label RDM")
-ORDER = (*FIRST, *(name for name in METHODS if name not in FIRST))
+ORDER = (*FIRST, *(name for name in METHODS if name not in (*FIRST, WEIGHTED)))
 
 
-def setting(name: str, epochs: int, width: int, tuning_epochs: int = 30, tuned_as: str | None = None) -> Setting:
-    """A setting of the experiment; three trials per method, or the settings that were chosen in another one."""
-    design = {**FIT, "epochs": epochs, "width": width, "tuning_epochs": tuning_epochs, "size": SIZE}
-    return Setting(
-        name, partial(problem, epochs, width), partial(tuning, tuning_epochs, width), exam, 5, 3, TRAINING, ORDER,
-        tuned_as, design,
-    )  # fmt: skip
+def setting(
+    name: str,
+    design: Design,
+    methods: Sequence[str] = FIRST,
+    trials: int = 3,
+    seeds: int = 5,
+    tuned_as: str | None = None,
+) -> Setting:
+    """A setting of the experiment, with its own trials or the settings that were chosen in another one."""
+    made = partial(problem, design), partial(tuning, design), partial(exam, design)
+    return Setting(name, *made, seeds, trials, TRAINING, methods, tuned_as, design.as_dict())
 
 
 NARROW = "narrow student, 30 epochs"
+TUNED = "wider student, own trials"
 EXPERIMENT = Experiment(
     "cifar100",
     (
-        setting(NARROW, 30, 16),
-        setting("narrow student, 60 epochs", 60, 16, tuned_as=NARROW),
-        setting("wider student, 60 epochs", 60, 24, tuned_as=NARROW),
+        setting(NARROW, Design(30, 16), ORDER),
+        setting("narrow student, 60 epochs", Design(60, 16), tuned_as=NARROW),
+        setting("wider student, 60 epochs", Design(60, 24), tuned_as=NARROW),
+        setting(TUNED, Design(60, 24, tuning_epochs=60), FIRST[:4], trials=4),
+        setting(
+            "wider student, three stages", Design(60, 24, tuning_epochs=60, more_stages=True), (WEIGHTED,), trials=4
+        ),
+        setting(
+            "wider student, 2,000 unlabelled", Design(60, 24, tuning_epochs=60, unlabelled=True), FIRST[:4], seeds=3,
+            tuned_as=TUNED,
+        ),
     ),
-)
+)  # fmt: skip
 
 RDL = "RDL, several stages"
 CONTRASTS = [
-    Contrast(name, first, second)
-    for name in (one.name for one in EXPERIMENT.settings)
+    Contrast(one.name, first, second)
+    for one in EXPERIMENT.settings
     for first, second in (
         (RDL, "cross-entropy"), ("RDL + KD", "KD"), (RDL, "KD"), ("permuted within class", "cross-entropy"),
         (RDL, "label RDM"),
     )
+    if {first, second} <= set(one.methods)
 ]  # fmt: skip

@@ -21,7 +21,7 @@ from brainrdl import FeatureTeacher, NetworkTeacher, Stimuli, Student, Task, dat
 from brainrdl.models import build
 from docs.experiments.measures import Exam, error_rate
 from docs.experiments.networks import mnist_cnn
-from docs.experiments.protocol import METHODS, RESULTS, Experiment, Problem, Setting, teachers
+from docs.experiments.protocol import METHODS, RESULTS, WEIGHTED, Experiment, Problem, Setting, teachers
 from docs.experiments.statistics import Contrast
 
 WORK = Path("runs/experiments")  # the trained teachers
@@ -177,7 +177,7 @@ def exam(design: Design) -> Exam:
 
 
 FIRST = ("cross-entropy", "RDL, several stages", "KD", "RDL + KD", "label RDM", "permuted within class")
-ORDER = (*FIRST, *(name for name in METHODS if name not in FIRST))
+ORDER = (*FIRST, *(name for name in METHODS if name not in (*FIRST, WEIGHTED)))
 
 
 def setting(

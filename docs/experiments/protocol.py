@@ -184,6 +184,12 @@ def _rdl_whitened(problem: Problem, seed: int, weight: float) -> dict[str, Any]:
     return made | {"loss": replace(made["loss"], similarity="corr_cov")}
 
 
+def _rdl_weighted(problem: Problem, seed: int, early: float, late: float) -> dict[str, Any]:
+    made, last = _rdl(problem, seed, 1.0), list(problem.stages)[-1]
+    weights = {layer: late if layer == last else early for layer in problem.stages}
+    return made | {"loss": replace(made["loss"], layer_weights=weights)}
+
+
 def _rdl_2016(problem: Problem, seed: int, weight: float) -> dict[str, Any]:
     loss = RDMLoss.rdl2016(half_life=problem.fit["steps"] / 4, match=problem.stages)
     squared = replace(problem, dissimilarity="euclidean")
@@ -244,7 +250,7 @@ def _spectrum(problem: Problem, seed: int) -> Teacher:
 
 WEIGHT = {"weight": (5.0, 2.0, 20.0)}
 KD = {"kd_weight": (1.0, 0.3, 5.0), "temperature": (4.0, 2.0, 8.0)}
-SEVERAL = "RDL, several stages"
+SEVERAL, WEIGHTED = "RDL, several stages", "RDL, weighted stages"
 METHODS = {
     method.name: method
     for method in (
@@ -262,6 +268,7 @@ METHODS = {
         Method("RDL", _rdl, WEIGHT, last_only=True),
         Method(SEVERAL, _rdl, WEIGHT),
         Method("RDL, whitened", _rdl_whitened, WEIGHT),
+        Method(WEIGHTED, _rdl_weighted, {"early": (5.0, 2.0, 20.0), "late": (5.0, 1.0, 20.0)}),
         Method("RDL + KD", _rdl_kd, WEIGHT | KD),
         Method("label RDM", _with(_labels), WEIGHT, labelled_only=True),
         Method("permuted teacher", _with(_permuted), settings_of=SEVERAL),
@@ -315,8 +322,7 @@ def _streams(problem: Problem, uses_rdm_images: bool) -> tuple[Stimuli, Stimuli 
     """Images of the RDM, and those of the task if they differ."""
     if problem.unlabelled is None or not uses_rdm_images:
         return problem.labelled, None
-    both = join_stimuli(problem.labelled, problem.unlabelled).with_augmentation(problem.labelled.augmentation)
-    return both, problem.labelled
+    return join_stimuli(problem.labelled, problem.unlabelled), problem.labelled
 
 
 # Tuning

@@ -66,8 +66,10 @@ class Results:
             csv.writer(file, lineterminator="\n").writerow(self.columns)
 
     def add(self, row: Mapping[str, Any]) -> None:
-        """Append a row; columns that it lacks stay empty."""
+        """Append a row, unless there is one with its key; columns that it lacks stay empty."""
         self.create()
+        if tuple(str(_shown(row[name])) for name in self.key) in self.done():
+            return
         text = io.StringIO()
         if not self.path.read_bytes().endswith(b"\n"):
             text.write("\n")

@@ -32,8 +32,12 @@ def test_the_last_line_of_a_run_that_was_killed_is_left_out(results: Results) ->
     assert results.rows()["error"].tolist()[-1] == 0.5
 
 
-def test_the_first_of_two_rows_with_one_key_counts(results: Results) -> None:
+def test_the_first_of_two_rows_with_one_key_counts_and_the_second_is_not_written(results: Results) -> None:
+    before = results.path.read_bytes()
     results.add({"method": "a, with a comma", "seed": 0, "error": 0.75})
+    assert results.path.read_bytes() == before
+    with results.path.open("a") as file:  # from another process
+        file.write('"a, with a comma",0,0.75\n')
     assert results.rows()["error"].tolist() == [0.25]
 
 
