@@ -268,7 +268,7 @@ METHODS = {
         Method("RDL", _rdl, WEIGHT, last_only=True),
         Method(SEVERAL, _rdl, WEIGHT),
         Method("RDL, whitened", _rdl_whitened, WEIGHT),
-        Method(WEIGHTED, _rdl_weighted, {"early": (5.0, 2.0, 20.0), "late": (5.0, 1.0, 20.0)}),
+        Method(WEIGHTED, _rdl_weighted, {"early": (5.0, 2.0, 20.0), "late": (2.0, 1.0, 20.0)}),
         Method("RDL + KD", _rdl_kd, WEIGHT | KD),
         Method("label RDM", _with(_labels), WEIGHT, labelled_only=True),
         Method("permuted teacher", _with(_permuted), settings_of=SEVERAL),
