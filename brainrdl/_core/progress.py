@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -14,6 +15,25 @@ Advance = Callable[[int, str], None]  # number of items done so far, and what el
 _AFTER = 2.0  # seconds, after which a user wonders
 
 _BETWEEN = 10.0  # seconds between two lines of a log
+
+_SILENT = ContextVar("silent", default=False)
+
+
+@contextmanager
+def silenced(silent: bool = True) -> Iterator[None]:
+    """Show no progress inside, also where no option says so, as while files are read; False changes nothing.
+
+    Examples
+    --------
+    >>> with silenced():
+    ...     list(track_slow([1, 2], "counting", 2))
+    [1, 2]
+    """
+    before = _SILENT.set(silent or _SILENT.get())
+    try:
+        yield
+    finally:
+        _SILENT.reset(before)
 
 
 @contextmanager
@@ -30,7 +50,7 @@ def slow_progress(what: str, n: int, shown: bool = True, done: int = 0) -> Itera
     n : int
         Number of items.
     shown : bool
-        False shows nothing.
+        False shows nothing; neither does True inside `silenced`.
     done : int
         Number of items that were done before.
 
@@ -42,7 +62,7 @@ def slow_progress(what: str, n: int, shown: bool = True, done: int = 0) -> Itera
     from rich.console import Console
 
     console = Console(stderr=True)
-    if not shown:
+    if not shown or _SILENT.get():
         yield lambda done, more: None
     elif console.is_terminal:
         with _bar(console, what, n, done) as advance:

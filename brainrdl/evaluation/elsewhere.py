@@ -22,7 +22,7 @@ from brainrdl.evaluation.options import COMPARATORS, Intervals, resamples
 from brainrdl.evaluation.scores import HeldOut
 from brainrdl.evaluation.simple_models import model_rdms
 from brainrdl.models.student import Student
-from brainrdl.rdms.naming import files_of
+from brainrdl.rdms.naming import files_of, image_files
 from brainrdl.stimuli.categories import groups_of
 from brainrdl.stimuli.named_images import Stimuli
 from brainrdl.stimuli.near_duplicates import similar_between
@@ -89,8 +89,10 @@ def _identical(stimuli: Stimuli, seen: Stimuli) -> Iterator[tuple[str, str, str]
 
 def _of_one_name(stimuli: Stimuli, seen: Stimuli) -> Iterator[tuple[str, str, str]]:
     yield from ((name, name, "same name") for name in stimuli.names if name in seen)
-    yield from ((file, name, "same name") for name, file in files_of(seen.names, stimuli.names).items())
-    yield from ((name, file, "same name") for name, file in files_of(stimuli.names, seen.names).items())
+    new = [name for name in stimuli.names if name not in seen]
+    old = [name for name in seen.names if name not in stimuli]
+    yield from ((file, name, "same name") for name, file in files_of(old, image_files(new)).items())
+    yield from ((name, file, "same name") for name, file in files_of(new, image_files(old)).items())
 
 
 def _of_one_group(stimuli: Stimuli, seen: Stimuli, groups: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:

@@ -36,7 +36,7 @@ _ROUNDING = 1e-4
 # Relative to the largest value of a unit over the images of a probe: small units are tested beside large ones.
 _ROUNDING_OF_UNIT = 1e-3
 
-# Sums that nearly cancel leave units that are small beside the others, and their rounding errors may be larger than that.
+# Sums that nearly cancel leave units that are small beside the others, and their rounding may be larger than that.
 # Changes below the first share of a row's largest value count only if they exceed the second share of their unit.
 _SMALL, _ROUNDING_OF_SMALL = 1e-5, 0.05
 

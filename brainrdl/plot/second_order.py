@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -28,7 +27,7 @@ from brainrdl.similarity.comparators import label_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-_WRITTEN = 18.0  # points: side of a cell from which its value is written in it
+_WRITTEN = 22.0  # points: side of a cell from which its value is written in it
 
 
 def similarity_matrix(
@@ -150,7 +149,7 @@ def _write_values(ax: Axes, values: np.ndarray) -> None:
         return
     for (row, column), value in np.ndenumerate(values):
         if np.isfinite(value):
-            words = re.sub(r"^(-?)0\.", r"\1.", f"{value:.2f}").replace("-", "\N{MINUS SIGN}")
+            words = f"{value:.2f}".replace("-", "\N{MINUS SIGN}")
             ax.text(column, row, words, ha="center", va="center", fontsize=8.5, color=readable_on(ax, value))
 
 

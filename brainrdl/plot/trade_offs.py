@@ -113,15 +113,15 @@ def pareto(
         rule(ax, "y")
         has_others = any(np.size(line.get_xdata()) for line in ax.lines if line.get_label() == "_others")
         if has_others:
-            _explain_hollow(ax)
+            _explain_hollow(ax, "another point of its group" if by else "another point")
         if legend and (has_ceiling or by or has_others):
             explain(ax)
         _write_labels(ax, groups, labels, (x, y), np.concatenate(lines))
     return ax
 
 
-def _explain_hollow(ax: Axes) -> None:
-    label = "another point is at least as good in both"
+def _explain_hollow(ax: Axes, which: str) -> None:
+    label = f"{which} is at least as good in both"
     ax.scatter([], [], s=42, facecolor="white", edgecolor=QUIET, linewidth=1.4, label=label)
 
 

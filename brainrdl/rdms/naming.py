@@ -91,6 +91,17 @@ def checked_names(values: Iterable[Any], where: str) -> list[str]:
     return words
 
 
+def image_files(names: Iterable[str]) -> list[str]:
+    """Return the names that end like those of image files.
+
+    Examples
+    --------
+    >>> image_files(["face.png", "house", "v1.5"])
+    ['face.png']
+    """
+    return [name for name in names if _IMAGE.fullmatch(name)]
+
+
 def files_of(names: Sequence[str], conditions: Sequence[Any]) -> dict[str, str]:
     """Find the conditions that are named by the image files of stimuli, by the name of the stimulus.
 

@@ -10,6 +10,7 @@ from typing import Any
 from brainrdl._core import files as _files
 from brainrdl._core.errors import about, check_conditions, quote, refuse
 from brainrdl._core.options import free
+from brainrdl._core.progress import silenced
 from brainrdl._core.random_numbers import seed_all
 from brainrdl.evaluation.cross_validation import cross_validate
 from brainrdl.evaluation.folds import Splitter
@@ -80,7 +81,7 @@ def run(
     Traceback (most recent call last):
     brainrdl.BrainrdlError: stimulus folder 'images' does not exist...
     """
-    with about(spelling=in_recipe()):
+    with about(spelling=in_recipe()), silenced(not progress):
         join(recipe.fit.device)
         return _run(recipe, out, resume, overwrite, progress)
 

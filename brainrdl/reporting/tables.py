@@ -17,6 +17,7 @@ from brainrdl._core.rows import Against, Role
 from brainrdl.inference.p_values import format_p, is_p
 from brainrdl.rdms.conversion import to_tensor
 from brainrdl.reporting.run import Run, comparators_of, is_fitted, kinds_of, rows_of
+from brainrdl.reporting.target_names import stored_table
 from brainrdl.reporting.wording import number, percent, span, who_of
 from brainrdl.runs.provenance import gather_provenance
 from brainrdl.similarity.comparators import label_of
@@ -65,7 +66,7 @@ class Table:
     @property
     def csv(self) -> str:
         """The download as base64; "" if there is none, or it would make the page too large."""
-        text = "" if self.data is None else self.data.to_csv(index=False)
+        text = "" if self.data is None else stored_table(self.data).to_csv(index=False)
         return base64.b64encode(text.encode()).decode() if len(text) <= _LARGEST else ""
 
 

@@ -13,20 +13,36 @@ from brainrdl.evaluation.held_out import Evaluation
 if TYPE_CHECKING:
     from rsatoolbox.rdm import RDMs
 
-_NAMELESS, _SHOWN = "rdm", "the data"
+# The space is one that no name of a user has, so that downloads have the name of summary.csv again.
+_NAMELESS, _SHOWN = "rdm", "the\N{NO-BREAK SPACE}data"
 
 _COLUMNS = ("target", "other_target")
 
 
 def named_table(table: pd.DataFrame) -> pd.DataFrame:
-    """Name the target "rdm" of a table.
+    r"""Name the target "rdm" of a table.
 
     Examples
     --------
     >>> named_table(pd.DataFrame({"target": ["rdm", "IT"], "student": "rdm"}))["target"].tolist()
-    ['the data', 'IT']
+    ['the\xa0data', 'IT']
     """
-    return table.replace({column: {_NAMELESS: _SHOWN} for column in _COLUMNS if column in table})
+    return _replaced(table, _NAMELESS, _SHOWN)
+
+
+def stored_table(table: pd.DataFrame) -> pd.DataFrame:
+    """Give the target "rdm" of a table that `named_table` made its name in the tables of a run.
+
+    Examples
+    --------
+    >>> stored_table(named_table(pd.DataFrame({"target": ["rdm", "IT"]})))["target"].tolist()
+    ['rdm', 'IT']
+    """
+    return _replaced(table, _SHOWN, _NAMELESS)
+
+
+def _replaced(table: pd.DataFrame, name: str, by: str) -> pd.DataFrame:
+    return table.replace({column: {name: by} for column in _COLUMNS if column in table})
 
 
 def named_rdms(rdms: RDMs) -> RDMs:

@@ -55,6 +55,8 @@ def _git_state() -> str:
     words = ["git", "status", "--porcelain=v2", "--branch", "--no-ahead-behind"]
     try:
         answer = subprocess.run(words, capture_output=True, text=True, check=True, timeout=10).stdout.splitlines()
+    except subprocess.TimeoutExpired:
+        return "unknown, because git took longer than 10 seconds"
     except (OSError, subprocess.SubprocessError):
         return "not a git repository"
     commit = next(line.removeprefix(_COMMIT) for line in answer if line.startswith(_COMMIT))
@@ -105,7 +107,7 @@ def describe(value: Any) -> Any:
         return {"kind": "partial"} | {key: describe(getattr(value, key)) for key in ("func", "args", "keywords")}
     if isinstance(value, np.generic):
         return value.item()
-    if isinstance(value, (str, int, float, bool, type(None))):
+    if isinstance(value, _PLAIN):  # of a subclass
         return value
     named = value if hasattr(value, "__qualname__") else type(value)
     where = getattr(named, "__module__", None) or type(named).__module__  # methods of C types have none

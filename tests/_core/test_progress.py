@@ -27,6 +27,17 @@ def test_slow_work_shows_progress_on_stderr_only(
     assert capsys.readouterr() == ("", "")
 
 
+def test_silence_holds_for_all_work_inside_and_ends(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "_AFTER", 0.0)
+    with progress.silenced(), progress.silenced(False):
+        assert list(progress.track_slow(range(3), "files", 3)) == [0, 1, 2]
+    assert capsys.readouterr().err == ""
+    assert list(progress.track_slow(range(3), "files", 3)) == [0, 1, 2]
+    assert "files" in capsys.readouterr().err
+
+
 def test_work_that_is_left_early_ends_the_bar(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -14,8 +14,11 @@ import pytest
 from PIL import Image
 from rsatoolbox.data import Dataset
 from rsatoolbox.rdm.rdms import load_rdm
+from typer.testing import CliRunner
 
 from brainrdl import RDMTeacher, calc_rdm, datasets, rdms, read
+from brainrdl._core import progress
+from brainrdl.cli.app import app
 from tests.cli.test_app import _refused, _run
 
 NAMES = ["cat", "dog", "car", "bus"]
@@ -52,6 +55,18 @@ def test_rdm_writes_what_the_python_api_computes(folder: Path) -> None:
     found = load_rdm(str(folder / "a.h5"), file_type="hdf5")
     np.testing.assert_allclose(found.dissimilarities, expected.dissimilarities)
     assert RDMTeacher(folder / "a.h5").targets == ("V1", "IT")
+
+
+@pytest.mark.parametrize("quiet", [False, True])
+def test_quiet_hides_the_progress_of_reading(quiet: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "_AFTER", 0.0)
+    for number in (1, 2):
+        np.save(tmp_path / f"sub-{number}.npy", np.random.default_rng(number).random((1, 6)))
+    (tmp_path / "names.txt").write_text("\n".join(NAMES))
+    words = ["rdm", str(tmp_path / "sub-*.npy"), "--names", str(tmp_path / "names.txt"), "-o", str(tmp_path / "all.h5")]
+    done = CliRunner().invoke(app, words + ["--quiet"] * quiet)
+    assert done.exit_code == 0, done.output
+    assert ("files: 1 of 2" in done.stderr) == (not quiet)
 
 
 def test_rdm_takes_regions_columns_and_noise_normalisation(folder: Path) -> None:

@@ -77,6 +77,14 @@ def test_the_name_of_an_image_file_is_that_of_its_image(of_run: list[str]) -> No
     assert seen_images(stimuli, _images(of_run, 0), same_names=True).empty
 
 
+@pytest.mark.parametrize("turned", [False, True])
+def test_names_of_image_files_are_found_among_other_names(turned: bool) -> None:
+    mixed, plain = _images(["c", "a.png", "new/b.png", "e"], 1), _images(["a", "b", "c", "d"], 0)
+    found = seen_images(plain, mixed) if turned else seen_images(mixed, plain)
+    pairs = [["c", "c"], ["a.png", "a"], ["new/b.png", "b"]]
+    assert found[["stimulus", "seen"]].to_numpy().tolist() == [pair[::-1] if turned else pair for pair in pairs]
+
+
 def test_equal_names_are_refused_unless_they_name_other_images(teacher: RDMTeacher) -> None:
     stimuli, seen = _images(NAMES, 1), _images(list("abCDEF"), 0)
     with pytest.raises(

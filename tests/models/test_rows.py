@@ -369,7 +369,7 @@ def test_small_units_that_belong_to_one_image_are_kept_beside_large_units() -> N
 
 
 class Cancelling(nn.Module):
-    """A large unit, and one that is the small rest of a sum; like rounding, the rest depends on the place of an image."""
+    """A large unit, and the small rest of a sum; like rounding, the rest depends on the place of an image."""
 
     def __init__(self, share: float) -> None:
         super().__init__()

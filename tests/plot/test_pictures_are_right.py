@@ -153,7 +153,7 @@ def test_the_ceiling_is_that_of_the_first_row_that_has_one() -> None:
 def test_similarities_below_minus_one_keep_their_digits() -> None:
     table = pd.DataFrame({"a": ["x", "x", "y"], "b": ["y", "z", "z"], "comparator": "bures_metric"})
     ax = plot.rdm_of_rdms(table.assign(similarity=[-10.25, -0.25, 0.5]), axes())
-    assert {text.get_text() for text in ax.texts} == {"−10.25", "−.25", ".50"}
+    assert {text.get_text() for text in ax.texts} == {"−10.25", "−0.25", "0.50"}
 
 
 def test_a_comparison_with_two_similarities_of_the_same_names_is_refused() -> None:

@@ -799,7 +799,12 @@ def test_points_on_the_front_are_connected_and_the_others_hollow(ax: Axes) -> No
     assert lines_of(ax) == [[[0.3, 0.3], [0.42, 0.15]], [[0.4, 0.1], [0.2, 0.25]]]
     assert (front.get_linestyle(), others.get_linestyle()) == ("-", "None")
     assert (front.get_markerfacecolor(), others.get_markerfacecolor()) == (style.BLUE, "white")
-    assert ax.get_legend().get_texts()[-1].get_text() == "another point is at least as good in both"
+    plot.pareto(SWEPT, ax=ax)  # another table on the same axes
+    assert [text.get_text() for text in ax.get_legend().get_texts()][1:] == [
+        "another point is at least as good in both"
+    ]
+    plot.pareto(SWEPT.assign(teacher="IT"), by="teacher", ax=ax)
+    assert ax.get_legend().get_texts()[-1].get_text() == "another point of its group is at least as good in both"
 
 
 def test_each_point_has_its_values_beside_it_and_its_intervals(ax: Axes) -> None:

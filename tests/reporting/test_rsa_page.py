@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
 import re
 from pathlib import Path
@@ -60,14 +61,18 @@ def test_the_methods_name_the_dissimilarities_of_the_data_and_of_the_models() ->
     assert "RDMs of the models contain" not in str(mixed)  # they differ
 
 
-def test_a_target_without_a_region_is_called_the_data() -> None:
+def test_a_target_without_a_region_is_called_the_data_and_keeps_its_name_in_downloads() -> None:
     random = np.random.default_rng(0)
     data = rdms.from_array(random.random((3, 66)), NAMES, descriptors={"subject": list("abc")})
     net = rdms.from_array(random.random(66), NAMES)
     opened = RSA.of(rsa({"net": net}, data, folds=0))
-    assert set(opened.summary["target"]) == {"the data"}
-    assert opened.rdms["data"].rdm_descriptors["target"] == ["the data"] * opened.rdms["data"].n_rdm
-    assert any("with the data is" in sentence for sentence in page_of_rsa(opened, "").answer)
+    assert set(opened.summary["target"]) == {"the\xa0data"}
+    assert opened.rdms["data"].rdm_descriptors["target"] == ["the\xa0data"] * opened.rdms["data"].n_rdm
+    page = page_of_rsa(opened, "")
+    assert any("with the\xa0data is" in sentence for sentence in page.answer)
+    files = [base64.b64decode(table.csv).decode() for block in page.blocks for table in block.tables if table.csv]
+    downloads = [pd.read_csv(io.StringIO(text)) for text in files]
+    assert {name for table in downloads if "target" in table for name in table["target"]} == {"rdm"}
 
 
 def test_report_opens_the_folder_of_an_rsa(folder: Path, tmp_path: Path) -> None:

@@ -40,7 +40,7 @@ def test_each_run_has_its_score_and_no_difference_is_claimed(runs: dict[str, Run
         row = run.evaluation.summary.query("comparator == 'spearman' and against == 'subjects'").iloc[0]
         assert text.startswith(f"{name}: student (layer 1) reached {row.score:.2f}".replace("-", "−"))
     last = page.answer[-1]
-    assert last.startswith("All runs were scored with the same RDMs of the data for the same stimuli.")
+    assert last.startswith("All runs were scored with the same RDMs of the\xa0data for the same stimuli.")
     assert "no difference between them was tested" in last
     assert "more than" not in " ".join(page.answer)
     table = page.blocks[0].tables[0]
@@ -54,7 +54,7 @@ def test_runs_with_other_rdms_are_said_to_be_on_other_scales(runs: dict[str, Run
     assert "different RDMs or different stimuli" in page.answer[-1]
     figure = page.blocks[0].figures[0].figure
     labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
-    assert "the data (other)" in labels  # each has its own ceiling
+    assert "the\xa0data (other)" in labels  # each has its own ceiling
 
 
 def test_settings_that_differ_are_listed(runs: dict[str, Run]) -> None:
