@@ -27,7 +27,7 @@ from brainrdl.similarity.comparators import label_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-_WRITTEN = 22.0  # points: side of a cell from which its value is written in it
+_WRITTEN = 28.0  # points: side of a cell from which its value is written in it
 
 
 def similarity_matrix(
