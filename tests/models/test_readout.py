@@ -40,8 +40,9 @@ def test_avgpool_leaves_vectors_alone() -> None:
 
 
 @pytest.mark.parametrize("cells", [1, 2, 3, 4])
-def test_grid_cells_are_those_of_adaptive_average_pooling(cells: int) -> None:
-    x = torch.rand(2, 3, 7, 6)
+@pytest.mark.parametrize("size", [(7, 6), (12, 24)])  # cells of different, and of equal sizes
+def test_grid_cells_are_those_of_adaptive_average_pooling(cells: int, size: tuple[int, int]) -> None:
+    x = torch.rand(2, 3, *size)
     expected = nn.functional.adaptive_avg_pool2d(x, cells).flatten(1)
     torch.testing.assert_close(pool_patterns(x, f"grid:{cells}", Axes(1)), expected)
     last = pool_patterns(x.movedim(1, -1), f"grid:{cells}", Axes(3)).unflatten(1, (cells, cells, 3))
@@ -65,6 +66,8 @@ def test_a_dimension_with_fewer_positions_than_cells_is_kept() -> None:
     x = torch.rand(2, 3, 2, 8)
     assert pool_patterns(x, "grid:4", Axes(1)).shape == (2, 3 * 2 * 4)
     assert torch.equal(pool_patterns(x, "grid:9", Axes(1)), x.flatten(1))
+    pairs = x.unflatten(3, (4, 2)).mean(4).flatten(1)
+    torch.testing.assert_close(pool_patterns(x, "grid:4", Axes(1)), pairs)
 
 
 @pytest.mark.parametrize(
