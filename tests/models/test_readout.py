@@ -62,6 +62,12 @@ def test_grids_pool_time_points_volumes_and_patches() -> None:
     torch.testing.assert_close(pooled, nn.functional.adaptive_avg_pool2d(maps, 2))
 
 
+@pytest.mark.parametrize("pool", ["avgpool", "grid:2", "grid:3"])
+def test_whole_numbers_are_averaged_as_numbers(pool: str) -> None:
+    x = torch.arange(150).view(2, 3, 5, 5)
+    torch.testing.assert_close(pool_patterns(x, pool, Axes(1)), pool_patterns(x.float(), pool, Axes(1)))
+
+
 def test_a_dimension_with_fewer_positions_than_cells_is_kept() -> None:
     x = torch.rand(2, 3, 2, 8)
     assert pool_patterns(x, "grid:4", Axes(1)).shape == (2, 3 * 2 * 4)
