@@ -80,6 +80,9 @@ experiments: $(VENV)/.installed-test  ## do what is missing of the experiments i
 	$(BIN)/python -m docs.experiments.run mnist
 	$(BIN)/python -m docs.experiments.run cifar100
 	$(BIN)/python -m docs.experiments.run architectures
+	$(BIN)/python -m docs.experiments.run mnist --costs --setting "1,000 labels" --setting "1,000 labels, 9,000 unlabelled"
+	$(BIN)/python -m docs.experiments.run cifar100 --costs --setting "narrow student, 30 epochs"
+	$(BIN)/python -m docs.experiments.run architectures --costs
 	$(BIN)/python -m docs.experiments.write_pages
 	$(BIN)/python -m docs.experiments.transfer
 	$(BIN)/python -m docs.experiments.learning_curves

@@ -410,6 +410,12 @@ def trials_of(experiment: str, folder: Path = RESULTS) -> Results:
     )
 
 
+def costs_of(experiment: str, folder: Path = RESULTS) -> Results:
+    """Processor times of short runs; those of a setting were measured in turn on one machine."""
+    columns = ("experiment", "setting", "method", DESIGN, "steps", "cpu_seconds")
+    return Results(folder / f"{experiment}_costs.csv", columns, columns[:3])
+
+
 def teachers(folder: Path = RESULTS) -> Results:
     """Test errors of the teachers and probes."""
     return Results(folder / "teachers.csv", ("teacher", "error"), ("teacher",))
@@ -459,6 +465,29 @@ def run_final(experiment: str, setting: Setting, method: str, seed: int, folder:
     })  # fmt: skip
 
 
+def run_costs(experiment: str, setting: Setting, folder: Path, rounds: int = 3) -> None:
+    """Measure short runs of all methods in turn, and store the shortest of each; all again if one is missing.
+
+    Processor times of the final rows cannot be compared: they are of different hours and machines.
+    """
+    table = costs_of(experiment, folder)
+    if {(experiment, setting.name, method) for method in setting.methods} <= table.done():
+        return
+    problem = setting.problem(0)
+    steps = max(problem.fit["steps"] // 10, 1)
+    short, shortest = replace(problem, fit={**problem.fit, "steps": steps}), dict.fromkeys(setting.methods, math.inf)
+    for _ in range(rounds):
+        for method in setting.methods:
+            options = trial(METHODS[METHODS[method].settings_of or method], setting.training, 0)
+            shortest[method] = min(shortest[method], learn(short, method, options, seed=0)[1])
+    table.remove({"experiment": experiment, "setting": setting.name})
+    for method, seconds in shortest.items():
+        table.add({
+            "experiment": experiment, "setting": setting.name, "method": method, DESIGN: setting.digest,
+            "steps": steps, "cpu_seconds": seconds,
+        })  # fmt: skip
+
+
 # Command line
 
 
@@ -489,9 +518,8 @@ def check_rows(experiment: str, setting: Setting, folder: Path) -> None:
     ValueError
         If there are such rows.
     """
-    trials, finals = (
-        _of_design(table, setting) for table in (trials_of(experiment, folder), results_of(experiment, folder))
-    )
+    tables = trials_of(experiment, folder), results_of(experiment, folder), costs_of(experiment, folder)
+    trials, finals, _ = (_of_design(table, setting) for table in tables)
     for row in trials.to_dict("records"):
         planned = trial(METHODS[row["method"]], setting.training, row["trial"])
         if json.loads(row["options"]) != planned:
@@ -529,11 +557,16 @@ def main(experiment: Experiment, words: Sequence[str] | None = None) -> None:
     parser.add_argument("--only", action="append", metavar="METHOD", help="only this method; may be repeated")
     parser.add_argument("--seeds", type=int, help="number of final seeds (default: as in the protocol)")
     parser.add_argument("--jobs", type=int, default=1, help="number of processes")
+    parser.add_argument("--costs", action="store_true", help="measure the costs of all methods instead")
     asked = parser.parse_args(words)
     results_of(experiment.name, asked.out).create()
     trials_of(experiment.name, asked.out).create()
     for setting in experiment.settings:
         if asked.setting and setting.name not in asked.setting:
+            continue
+        if asked.costs:
+            torch.set_num_threads(1)
+            run_costs(experiment.name, setting, asked.out)
             continue
         methods = [name for name in setting.methods if not asked.only or name in asked.only]
         todo = missing(experiment, setting, methods, asked.seeds or setting.seeds, asked.out)

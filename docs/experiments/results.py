@@ -82,6 +82,13 @@ class Results:
         finally:
             os.close(place)
 
+    def remove(self, values: Mapping[str, str]) -> None:
+        """Remove the rows that have these values."""
+        if self.path.exists():
+            rows = self.rows()
+            kept = rows[(rows[list(values)] != pd.Series(values)).any(axis=1)]
+            kept.to_csv(self.path, index=False, lineterminator="\n")
+
 
 def _shown(value: Any) -> Any:
     if isinstance(value, float):

@@ -15,7 +15,7 @@ from matplotlib.ticker import LogLocator, NullLocator
 from brainrdl.inference import format_p
 from brainrdl.plot.style import BLUE, INK, label_across, name_rows, rule, styled
 from docs.experiments import architectures, cifar100, mnist
-from docs.experiments.protocol import METHODS, RESULTS, Experiment, Setting, results_of, teachers, trials_of
+from docs.experiments.protocol import METHODS, RESULTS, Experiment, Setting, costs_of, results_of, teachers, trials_of
 from docs.experiments.statistics import Contrast, compare, summary
 
 PAGES = Path(__file__).parent
@@ -26,21 +26,23 @@ SECOND = {
 PERCENT = ("ece", "noise", "occlusion", "blur", "contrast", "pixelate", "fgsm")
 
 
-def errors(rows: pd.DataFrame, setting: Setting) -> pd.DataFrame:
-    """Error of each method in percent; a method without rows is shown as missing."""
+def errors(rows: pd.DataFrame, setting: Setting, costs: pd.DataFrame) -> pd.DataFrame:
+    """Error of each method in percent, and its cost if it was measured; a method without rows is shown as missing."""
     found = summary(rows)
-    return pd.DataFrame([_error_row(method, found, rows, setting) for method in setting.methods])
+    table = pd.DataFrame([_error_row(method, found, setting) for method in setting.methods])
+    seconds = costs[costs["setting"] == setting.name].set_index("method")["cpu_seconds"]
+    if "cross-entropy" in seconds:
+        table["cost"] = [f"{seconds[method] / seconds['cross-entropy']:.2f}" for method in setting.methods]
+    return table
 
 
-def _error_row(method: str, found: pd.DataFrame, rows: pd.DataFrame, setting: Setting) -> dict[str, str]:
+def _error_row(method: str, found: pd.DataFrame, setting: Setting) -> dict[str, str]:
     if method not in found.index:
-        return {"method": method, "test error, %": "missing", "sd": "", "seeds": f"0 of {setting.seeds}", "cost": ""}
+        return {"method": method, "test error, %": "missing", "sd": "", "seeds": f"0 of {setting.seeds}"}
     mean, sd, n = found.loc[method]
-    seconds = rows.groupby("method")["cpu_seconds"].median()
-    cost = seconds[method] / seconds["cross-entropy"] if "cross-entropy" in seconds else np.nan
     return {
         "method": method, "test error, %": f"{100 * mean:.2f}", "sd": "" if n < 2 else f"{100 * sd:.2f}",
-        "seeds": f"{int(n)} of {setting.seeds}", "cost": "" if np.isnan(cost) else f"{cost:.2f}",
+        "seeds": f"{int(n)} of {setting.seeds}",
     }  # fmt: skip
 
 
@@ -126,7 +128,7 @@ def markdown(table: pd.DataFrame) -> str:
 
 def parts(experiment: Experiment, planned: Sequence[Contrast], folder: Path) -> dict[str, str]:
     """Text of each marked part of an experiment's page; figures are written on the way."""
-    rows, trials = results_of(experiment.name, folder).rows(), trials_of(experiment.name, folder).rows()
+    rows, trials, costs = (of(experiment.name, folder).rows() for of in (results_of, trials_of, costs_of))
     found = {}
     for number, setting in enumerate(experiment.settings, start=1):
         here = rows[rows["setting"] == setting.name]
@@ -138,7 +140,7 @@ def parts(experiment: Experiment, planned: Sequence[Contrast], folder: Path) -> 
         name = f"{experiment.name}_{number}.png"
         draw(here, setting, PAGES / "figures" / name)
         found |= {
-            f"errors {number}": markdown(errors(here, setting)),
+            f"errors {number}": markdown(errors(here, setting, costs)),
             f"contrasts {number}": markdown(contrasts(rows, planned, setting.name)),
             f"others {number}": markdown(others(here, setting)),
             f"chosen {number}": markdown(chosen_settings(trials, setting)),

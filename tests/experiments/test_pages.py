@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from docs.experiments import architectures, cifar100, mnist, write_pages
-from docs.experiments.protocol import RESULTS, check_rows, chosen, results_of, teachers
+from docs.experiments.protocol import RESULTS, check_rows, chosen, costs_of, results_of, teachers
 from tests.experiments.test_statistics import rows
 
 MODULES = (mnist, cifar100, architectures)
@@ -28,12 +28,21 @@ def folder(tmp_path: Path) -> Path:
 def test_tables_show_numbers_of_seeds_and_missing_methods(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(write_pages, "PAGES", folder)
     found = write_pages.parts(mnist.EXPERIMENT, mnist.CONTRASTS, folder)
-    assert "| cross-entropy | 5.50 | 0.50 | 3 of 10 | 1.00 |" in found["errors 1"]
-    assert "| KD | missing |  | 0 of 10 |  |" in found["errors 1"]
+    assert "| cross-entropy | 5.50 | 0.50 | 3 of 10 |" in found["errors 1"]
+    assert "| KD | missing |  | 0 of 10 |" in found["errors 1"]
     assert "| RDL, several stages - cross-entropy | 3 | -2.25 |" in found["contrasts 1"]
     assert "| RDL + KD - KD | 0 | missing |" in found["contrasts 1"]
     assert found["errors 2"] == "No rows yet."
     assert (folder / "figures" / "mnist_1.png").exists()
+
+
+def test_costs_are_relative_to_cross_entropy(folder: Path) -> None:
+    setting = mnist.EXPERIMENT.settings[0]
+    for number, method in enumerate(setting.methods, start=2):
+        named = {"experiment": "mnist", "setting": setting.name, "method": method, "cpu_seconds": number / 4}
+        costs_of("mnist", folder).add(named)
+    table = write_pages.errors(results_of("mnist", folder).rows(), setting, costs_of("mnist", folder).rows())
+    assert table["cost"].tolist()[:3] == ["1.00", "1.50", "2.00"]
 
 
 def test_only_marked_parts_of_a_page_change(folder: Path) -> None:

@@ -17,7 +17,18 @@ import torch
 from brainrdl import FeatureTeacher
 from docs.experiments import protocol
 from docs.experiments.measures import MEASURES, Exam
-from docs.experiments.protocol import METHODS, Experiment, Problem, Setting, learn, main, results_of, trial, trials_of
+from docs.experiments.protocol import (
+    METHODS,
+    Experiment,
+    Problem,
+    Setting,
+    costs_of,
+    learn,
+    main,
+    results_of,
+    trial,
+    trials_of,
+)
 from docs.experiments.results import unpack
 from tests.experiments.conftest import images
 
@@ -151,6 +162,24 @@ def test_an_experiment_is_resumed_without_computing_rows_again(
     control = rows[rows["method"] == "permuted teacher"]["options"].tolist()
     assert [json.loads(text) for text in control] == [json.loads(best)] * 2
     assert "6/" not in capsys.readouterr().err.splitlines()[0]
+
+
+def test_costs_are_the_shortest_of_runs_in_turn_and_measured_together(
+    experiment: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, seconds = [], iter([3.0, 5.0, 4.0, 2.0, 9.0, 9.0, 8.0, 1.0, 9.0] + [7.0] * 9)
+    monkeypatch.setattr(protocol, "learn", lambda problem, method, *_, **__: (asked.append(method), next(seconds)))
+    words = ["--out", str(tmp_path), "--costs"]
+    main(experiment, words)
+    main(experiment, words)
+    methods, table = list(experiment.settings[0].methods), costs_of("small", tmp_path)
+    assert asked == methods * 3
+    assert dict(zip(table.rows()["method"], table.rows()["cpu_seconds"], strict=True)) == dict(
+        zip(methods, [2.0, 1.0, 4.0], strict=True)
+    )
+    table.remove({"experiment": "small", "method": methods[0]})
+    main(experiment, words)  # all again, so that they are of one machine
+    assert table.rows()["cpu_seconds"].tolist() == [7.0] * 3
 
 
 @pytest.mark.slow
