@@ -316,8 +316,8 @@ def results_part() -> str:
     return RESULTS_PART.format(
         table=markdown(shown(table)),
         scores=markdown(differences(families["score"])),
-        accuracies=markdown(differences(families["accuracy"])),
-        noise=markdown(differences(families["accuracy, noise"])),
+        accuracies=markdown(differences(families["accuracy"], 3)),
+        noise=markdown(differences(families["accuracy, noise"], 3)),
         power=markdown(power_table(needed)),
         ceiling=number(by_name["ceiling"].iloc[0]),
         alone=number(by_name.loc[TASK_ONLY, "accuracy"], 3),
@@ -329,22 +329,23 @@ def results_part() -> str:
 def findings(table: pd.DataFrame, scores: pd.DataFrame, accuracy: pd.DataFrame) -> str:
     """Sentences on the planned contrasts, with their numbers."""
     found = []
-    for rows, what in ((scores, "score on held-out images"), (accuracy, "accuracy")):
+    for rows, what, digits in ((scores, "score on held-out images", 2), (accuracy, "accuracy", 3)):
         for weight in CONTROL_WEIGHTS:
             one = label(BRAIN, weight)
             parts = [(other, rows.loc[(one, other)]) for name, other in contrasts() if name == one]
             if all(row["p"] != row["p"] for _, row in parts):
-                found.append(f"- The {what} of {one} could not be tested: a test over seeds needs at least 2.")
+                found.append(f"- *{one}*: the {what} could not be tested; a test over seeds needs at least 2.")
                 continue
-            clear = [f"{other} ({interval(row, 'difference')})" for other, row in parts if row["p_corrected"] < 0.05]
+            shown = {other: interval(row, "difference", digits) for other, row in parts if row["p_corrected"] < 0.05}
+            clear = [f"{other} by {by}" for other, by in shown.items()]
             other_rows = [other for other, row in parts if not row["p_corrected"] < 0.05]
             words = (
                 f"differs from that of {'; '.join(clear)}"
                 if clear
-                else "does not differ significantly from any control"
+                else "does not differ significantly from that of any control"
             )
             rest = f", but not significantly from that of {'; '.join(other_rows)}" if clear and other_rows else ""
-            found.append(f"- The {what} of {one} {words}{rest}.")
+            found.append(f"- *{one}*: the {what} {words}{rest}.")
     best = table["accuracy"].idxmax()
     if table["n_seeds"].max() < len(SEEDS):
         found.append("- With so few seeds, only large differences could be found.")
@@ -369,12 +370,12 @@ def shown(table: pd.DataFrame) -> pd.DataFrame:
     })  # fmt: skip
 
 
-def differences(rows: pd.DataFrame) -> pd.DataFrame:
+def differences(rows: pd.DataFrame, digits: int = 2) -> pd.DataFrame:
     """Planned contrasts of one family."""
     return pd.DataFrame({
         "": [one for one, _ in rows.index],
         "minus": [other for _, other in rows.index],
-        "difference": [interval(row, "difference") for _, row in rows.iterrows()],
+        "difference": [interval(row, "difference", digits) for _, row in rows.iterrows()],
         "corrected p": [format_p(p) for p in rows["p_corrected"]],
     })  # fmt: skip
 

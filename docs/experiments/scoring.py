@@ -51,9 +51,10 @@ def number(value: float, digits: int = 2) -> str:
     return "–" if value != value else text if float(text) else text.lstrip("-")
 
 
-def interval(row: Mapping[str, float], value: str = "score") -> str:
+def interval(row: Mapping[str, float], value: str = "score", digits: int = 2) -> str:
     """A number with its 95% interval."""
-    return f"{number(row[value])} ({number(row['low'])} to {number(row['high'])})"
+    middle, low, high = (number(row[name], digits) for name in (value, "low", "high"))
+    return f"{middle} ({low} to {high})"
 
 
 def percent(share: float) -> str:
