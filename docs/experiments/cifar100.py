@@ -26,8 +26,9 @@ from brainrdl import FeatureTeacher, Readout, Stimuli, Student, datasets
 from brainrdl.models import build
 from brainrdl.stimuli import Augmentation
 from docs.experiments.measures import Exam
+from docs.experiments.methods import METHODS, WEIGHTED, Problem
 from docs.experiments.networks import small_resnet
-from docs.experiments.protocol import METHODS, RESULTS, WEIGHTED, Experiment, Problem, Setting, teachers
+from docs.experiments.protocol import RESULTS, Experiment, Setting, teachers
 from docs.experiments.statistics import Contrast
 
 WORK = Path("runs/experiments")

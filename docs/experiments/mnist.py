@@ -20,8 +20,9 @@ from torch import nn
 from brainrdl import FeatureTeacher, NetworkTeacher, Stimuli, Student, Task, datasets, fit
 from brainrdl.models import build
 from docs.experiments.measures import Exam, error_rate
+from docs.experiments.methods import METHODS, WEIGHTED, Problem
 from docs.experiments.networks import mnist_cnn
-from docs.experiments.protocol import METHODS, RESULTS, WEIGHTED, Experiment, Problem, Setting, teachers
+from docs.experiments.protocol import RESULTS, Experiment, Setting, teachers
 from docs.experiments.statistics import Contrast
 
 WORK = Path("runs/experiments")  # the trained teachers

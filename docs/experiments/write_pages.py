@@ -15,7 +15,9 @@ from matplotlib.ticker import LogLocator, NullLocator
 from brainrdl.inference import format_p
 from brainrdl.plot.style import BLUE, INK, label_across, name_rows, rule, styled
 from docs.experiments import architectures, cifar100, mnist
-from docs.experiments.protocol import METHODS, RESULTS, Experiment, Setting, costs_of, results_of, teachers, trials_of
+from docs.experiments.methods import METHODS
+from docs.experiments.protocol import RESULTS, Experiment, Setting, costs_of, results_of, teachers, trials_of
+from docs.experiments.scoring import markdown
 from docs.experiments.statistics import Contrast, compare, summary
 
 PAGES = Path(__file__).parent
@@ -118,12 +120,6 @@ def draw(rows: pd.DataFrame, setting: Setting, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path, dpi=160)
         plt.close(figure)
-
-
-def markdown(table: pd.DataFrame) -> str:
-    """Write a table for a page."""
-    lines = [list(map(str, table.columns)), ["---"] * len(table.columns), *table.astype(str).to_numpy().tolist()]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def parts(experiment: Experiment, planned: Sequence[Contrast], folder: Path) -> dict[str, str]:

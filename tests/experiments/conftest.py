@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from brainrdl import Readout, Stimuli
-from docs.experiments.protocol import Problem
+from docs.experiments.methods import Problem
 
 
 def network() -> nn.Module:

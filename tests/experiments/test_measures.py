@@ -13,7 +13,7 @@ from torch.nn import functional
 from brainrdl import FeatureTeacher, NetworkTeacher
 from docs.experiments import cifar100
 from docs.experiments.measures import CHANGES, Exam, adversarial, calibration_error, logits_of, measure
-from docs.experiments.protocol import Problem
+from docs.experiments.methods import Problem
 from tests.experiments.conftest import images
 
 

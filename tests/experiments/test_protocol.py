@@ -17,18 +17,8 @@ import torch
 from brainrdl import FeatureTeacher
 from docs.experiments import protocol
 from docs.experiments.measures import MEASURES, Exam
-from docs.experiments.protocol import (
-    METHODS,
-    Experiment,
-    Problem,
-    Setting,
-    costs_of,
-    learn,
-    main,
-    results_of,
-    trial,
-    trials_of,
-)
+from docs.experiments.methods import METHODS, Problem, learn
+from docs.experiments.protocol import Experiment, Setting, costs_of, main, results_of, trial, trials_of
 from docs.experiments.results import unpack
 from tests.experiments.conftest import images
 
