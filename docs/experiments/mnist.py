@@ -5,6 +5,7 @@ python -m docs.experiments.run mnist --jobs 2
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -25,7 +26,8 @@ from docs.experiments.networks import mnist_cnn
 from docs.experiments.protocol import RESULTS, Experiment, Setting, teachers
 from docs.experiments.statistics import Contrast
 
-WORK = Path("runs/experiments")  # the trained teachers
+WORK = Path("runs/experiments")  # teachers of tests and of the small version
+TEACHERS = Path(__file__).parent / "teachers"  # those of the results: another training run would be another teacher
 N_TUNING = 2000  # validation images of the trials
 TRAINING = {"lr": (0.004, 0.002, 0.012), "weight_decay": (1e-3, 1e-4, 1e-1)}
 FIT = {"batch_size": 50, "optimizer": "adamw", "schedule": "cosine", "channels_last": True}
@@ -68,9 +70,12 @@ class Design:
         return [layer for _, layer in self.stages]
 
     def as_dict(self) -> dict[str, Any]:
-        """Return all fields, functions by their names."""
+        """Return all fields, functions by their names, and the digest of the teacher's weights (not of tests)."""
         fields = vars(self) | {"stages": [list(stage) for stage in self.stages]}
-        return {name: getattr(value, "__name__", value) for name, value in fields.items()}
+        weights = weights_of(self.teacher, self.teacher_steps)
+        stored = weights.parent == TEACHERS and weights.exists()
+        known = {"weights": hashlib.sha256(weights.read_bytes()).hexdigest()[:16]} if stored else {}
+        return {name: getattr(value, "__name__", value) for name, value in fields.items()} | known
 
 
 @cache
@@ -82,7 +87,7 @@ def digits(train: bool) -> Stimuli:
 @cache
 def teacher(make: Callable[[], nn.Module], steps: int) -> nn.Module:
     """Teacher trained on all training digits; it is trained once and stored."""
-    path = WORK / f"{make.__name__}_{steps}.safetensors"
+    path = weights_of(make, steps)
     if not path.exists():
         torch.manual_seed(0)
         network = make()
@@ -93,11 +98,16 @@ def teacher(make: Callable[[], nn.Module], steps: int) -> nn.Module:
         part = path.with_suffix(f".{os.getpid()}")  # several processes may train it at the same time
         save_file(network.state_dict(), part)
         part.replace(path)
-        if steps == Design.teacher_steps:  # not those of tests and of the small version
+        if path.parent == TEACHERS:
             teachers(RESULTS).add({"teacher": path.stem, "error": error_rate(student, digits(False))[0]})
     network = make()
     network.load_state_dict(load_file(path))
     return network
+
+
+def weights_of(make: Callable[[], nn.Module], steps: int) -> Path:
+    """File of a teacher's weights."""
+    return (TEACHERS if steps == Design.teacher_steps else WORK) / f"{make.__name__}_{steps}.safetensors"
 
 
 def patterns_of(network: nn.Module, layers: Sequence[str], stimuli: Stimuli) -> dict[str, np.ndarray]:
@@ -185,7 +195,7 @@ def setting(
     name: str,
     design: Design,
     seeds: int = 10,
-    trials: int = 4,
+    trials: int = 8,
     methods: Sequence[str] = ORDER,
     tuned_as: str | None = None,
 ) -> Setting:
