@@ -26,7 +26,7 @@ from brainrdl import FeatureTeacher, Readout, Stimuli, Student, datasets
 from brainrdl.models import build
 from brainrdl.stimuli import Augmentation
 from docs.experiments.measures import Exam
-from docs.experiments.methods import METHODS, WEIGHTED, Problem
+from docs.experiments.methods import METHODS, RDL, WEIGHTED, Problem
 from docs.experiments.networks import small_resnet
 from docs.experiments.protocol import RESULTS, Experiment, Setting, teachers
 from docs.experiments.statistics import Contrast
@@ -253,10 +253,10 @@ class Design:
         return MORE_STAGES if self.more_stages else STAGES
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the fields and what all settings share; fields that are not used are left out."""
-        fields = {"epochs": self.epochs, "width": self.width, "tuning_epochs": self.tuning_epochs, "size": SIZE}
-        used = {name: True for name in ("more_stages", "unlabelled") if getattr(self, name)}
-        return FIT | fields | used
+        """Return the fields and what all settings share."""
+        readout = {layer: READOUT[layer].pool for layer in self.stages}
+        shared = {"size": SIZE, "stages": self.stages, "readout": readout, "augmentation": repr(AUGMENTATION)}
+        return FIT | vars(self) | shared
 
 
 def _problem(design: Design, places: Sequence[int], epochs: int, tuning: bool) -> Problem:
@@ -310,7 +310,7 @@ def exam(design: Design) -> Exam:
     return Exam(test, features, stages, noise=0.08, fgsm=2 / 255)
 
 
-FIRST = ("cross-entropy", "RDL, several stages", "KD", "RDL + KD", "permuted within class", "label RDM")
+FIRST = ("cross-entropy", RDL, "KD", "RDL + KD", "permuted within class", "label RDM")
 ORDER = (*FIRST, *(name for name in METHODS if name not in (*FIRST, WEIGHTED)))
 
 
@@ -337,7 +337,7 @@ EXPERIMENT = Experiment(
         setting("wider student, 60 epochs", Design(60, 24), tuned_as=NARROW),
         setting(TUNED, Design(60, 24, tuning_epochs=60), FIRST[:4], trials=4),
         setting(
-            "wider student, three stages", Design(60, 24, tuning_epochs=60, more_stages=True), (WEIGHTED,), trials=4
+            "wider student, three stages", Design(60, 24, tuning_epochs=60, more_stages=True), (RDL, WEIGHTED), trials=4
         ),
         setting(
             "wider student, 2,000 unlabelled", Design(60, 24, tuning_epochs=60, unlabelled=True), FIRST[1:4], seeds=3,
@@ -346,13 +346,12 @@ EXPERIMENT = Experiment(
     ),
 )  # fmt: skip
 
-RDL = "RDL, several stages"
 CONTRASTS = [
     Contrast(one.name, first, second)
     for one in EXPERIMENT.settings
     for first, second in (
         (RDL, "cross-entropy"), ("RDL + KD", "KD"), (RDL, "KD"), ("permuted within class", "cross-entropy"),
-        (RDL, "label RDM"),
+        (RDL, "label RDM"), (WEIGHTED, RDL),
     )
     if {first, second} <= set(one.methods)
 ]  # fmt: skip

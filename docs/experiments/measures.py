@@ -75,6 +75,12 @@ def measure(student: Student, exam: Exam) -> dict[str, Any]:
     }
 
 
+def guesses(exam: Exam) -> dict[str, Any]:
+    """Measure a student that always answers the first class."""
+    correct = torch.eq(exam.stimuli.batch(exam.stimuli.names).labels, 0)
+    return {"error": 1 - float(correct.float().mean()), "correct": pack(correct.numpy())}
+
+
 def logits_of(student: Student, images: Tensor) -> Tensor:
     """Logits of images in eval mode."""
     with torch.no_grad():

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -20,7 +21,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from brainrdl import FeatureTeacher, RDMLoss, Readout, Stimuli, Student, Task, fit
+from brainrdl import BrainrdlError, FeatureTeacher, RDMLoss, Readout, Stimuli, Student, Task, fit
 from brainrdl.distillation import (
     Hints,
     KernelAlignment,
@@ -237,7 +238,7 @@ def _spectrum(problem: Problem, seed: int) -> Teacher:
 # of others; SP and RDL as in 2016 have wider ones, because their scale depends on the patterns.
 WEIGHT = {"weight": (5.0, 0.5, 50.0)}
 KD = {"kd_weight": (1.0, 0.1, 10.0), "temperature": (4.0, 2.0, 8.0)}
-SEVERAL, WEIGHTED = "RDL, several stages", "RDL, weighted stages"
+RDL, WEIGHTED = "RDL, several stages", "RDL, weighted stages"
 METHODS = {
     method.name: method
     for method in (
@@ -253,20 +254,24 @@ METHODS = {
         Method("CKA", _term(lambda p: KernelAlignment(p.features(), p.stages)), {"weight": (1.0, 0.1, 10.0)}),
         Method("RDL as in 2016", _rdl_2016, {"weight": (1e-4, 1e-6, 1e-2)}),
         Method("RDL", _rdl, WEIGHT, last_only=True),
-        Method(SEVERAL, _rdl, WEIGHT),
+        Method(RDL, _rdl, WEIGHT),
         Method("RDL, whitened", _rdl_whitened, WEIGHT),
         Method(WEIGHTED, _rdl_weighted, {"early": (5.0, 0.5, 50.0), "late": (2.0, 0.2, 20.0)}),
         Method("RDL + KD", _rdl_kd, WEIGHT | KD),
         Method("label RDM", _with(_labels), WEIGHT, labelled_only=True),
-        Method("permuted teacher", _with(_permuted), settings_of=SEVERAL),
-        Method("permuted within class", _with(_permuted_within), settings_of=SEVERAL, labelled_only=True),
-        Method("random network", _with(_random_network), settings_of=SEVERAL),
-        Method("teacher's spectrum", _with(_spectrum), settings_of=SEVERAL),
+        Method("permuted teacher", _with(_permuted), settings_of=RDL),
+        Method("permuted within class", _with(_permuted_within), settings_of=RDL, labelled_only=True),
+        Method("random network", _with(_random_network), settings_of=RDL),
+        Method("teacher's spectrum", _with(_spectrum), settings_of=RDL),
     )
 }
 
 
 # Fits
+
+
+class DivergedError(Exception):
+    """The loss or the weights became infinite in training, which is a result of the method."""
 
 
 def learn(problem: Problem, method: str, options: Mapping[str, float], seed: int) -> tuple[Student, float]:
@@ -281,6 +286,11 @@ def learn(problem: Problem, method: str, options: Mapping[str, float], seed: int
         Learning rate, weight decay, and the method's own settings.
     seed : int
         Of the initial weights, batches and the control teachers.
+
+    Raises
+    ------
+    DivergedError
+        If training diverges.
     """
     own = {name: value for name, value in options.items() if name not in TRAINING}
     whole, problem = problem, METHODS[method].seen(problem)
@@ -291,18 +301,29 @@ def learn(problem: Problem, method: str, options: Mapping[str, float], seed: int
     torch.manual_seed(seed)
     student = problem.student(problem.network())
     started = time.process_time()
-    fit(
-        student,
-        added.pop("teacher"),
-        images,
-        task=Task(labelled, batch_size=problem.fit["batch_size"], **task) if labelled else Task(**task),
-        seed=seed,
-        progress=False,
-        evaluate_every=problem.fit["steps"],
-        **{"device": "cpu", **problem.fit, **training, **added},
-    )
+    with _divergence():
+        fit(
+            student,
+            added.pop("teacher"),
+            images,
+            task=Task(labelled, batch_size=problem.fit["batch_size"], **task) if labelled else Task(**task),
+            seed=seed,
+            progress=False,
+            evaluate_every=problem.fit["steps"],
+            **{"device": "cpu", **problem.fit, **training, **added},
+        )
     seconds = time.process_time() - started
     return whole.student(student.model.cpu()), seconds  # measured on the CPU
+
+
+@contextmanager
+def _divergence() -> Iterator[None]:
+    try:
+        yield
+    except BrainrdlError as refused:
+        if "lower lr" not in str(refused):  # the advice of every such message
+            raise
+        raise DivergedError(str(refused)) from refused
 
 
 def _streams(problem: Problem, uses_rdm_images: bool) -> tuple[Stimuli, Stimuli | None]:

@@ -21,7 +21,7 @@ from torch import nn
 from brainrdl import FeatureTeacher, NetworkTeacher, Stimuli, Student, Task, datasets, fit
 from brainrdl.models import build
 from docs.experiments.measures import Exam, error_rate
-from docs.experiments.methods import METHODS, WEIGHTED, Problem
+from docs.experiments.methods import METHODS, RDL, WEIGHTED, Problem
 from docs.experiments.networks import mnist_cnn
 from docs.experiments.protocol import RESULTS, Experiment, Setting, teachers
 from docs.experiments.statistics import Contrast
@@ -187,7 +187,7 @@ def exam(design: Design) -> Exam:
     return Exam(test, features, dict(design.stages), noise=0.3, fgsm=0.1)
 
 
-FIRST = ("cross-entropy", "RDL, several stages", "KD", "RDL + KD", "label RDM", "permuted within class")
+FIRST = ("cross-entropy", RDL, "KD", "RDL + KD", "label RDM", "permuted within class")
 ORDER = (*FIRST, *(name for name in METHODS if name not in (*FIRST, WEIGHTED)))
 
 
@@ -217,13 +217,12 @@ EXPERIMENT = Experiment(
     ),
 )
 
-RDL = "RDL, several stages"
 CONTRASTS = [
     Contrast(one.name, first, second)
     for one in EXPERIMENT.settings
     for first, second in (
         (RDL, "cross-entropy"), (RDL, "label RDM"), (RDL, "KD"), ("RDL + KD", RDL), ("RDL + KD", "KD"),
-        ("permuted within class", "cross-entropy"),
+        (RDL, "label smoothing"), ("permuted within class", "cross-entropy"),
     )
     if {first, second} <= set(one.methods)
 ]  # fmt: skip

@@ -48,7 +48,7 @@ def _head(width: int, n_classes: int) -> nn.Sequential:
 
 
 def small_resnet(width: int = 24, n_classes: int = 100) -> nn.Module:
-    """Two residual blocks after a convolution of stride 2; 172,540 parameters with width 24, 79,348 with width 16.
+    """Two residual blocks after a convolution of stride 2; 172,540 parameters with width 24, 79,220 with width 16.
 
     Layers of interest: ``block1`` (2 x width channels, 8 x 8 positions for 32 pixels), ``block2`` (4 x width, 4 x 4).
     """

@@ -25,9 +25,9 @@ import pandas as pd
 import torch
 from joblib import Parallel, delayed
 
-from brainrdl import BrainrdlError, Stimuli
-from docs.experiments.measures import MEASURES, Exam, error_rate, measure
-from docs.experiments.methods import METHODS, Method, Problem, learn
+from brainrdl import Stimuli
+from docs.experiments.measures import MEASURES, Exam, error_rate, guesses, measure
+from docs.experiments.methods import METHODS, DivergedError, Method, Problem, learn
 from docs.experiments.results import Results
 
 RESULTS = Path(__file__).parent / "results"
@@ -151,9 +151,7 @@ def run_trial(experiment: str, setting: Setting, method: str, number: int, folde
     try:
         student, seconds = learn(problem, method, options, seed=1000)
         error, nll = error_rate(student, validation)
-    except BrainrdlError as refused:  # a loss that became infinite is a result of the trial
-        if "finite" not in str(refused) and "NaN" not in str(refused):
-            raise
+    except DivergedError:
         error, nll, seconds = 1.0, math.inf, math.nan
     trials_of(experiment, folder).add({
         "experiment": experiment, "setting": setting.name, "method": method, "trial": number,
@@ -162,14 +160,21 @@ def run_trial(experiment: str, setting: Setting, method: str, number: int, folde
 
 
 def run_final(experiment: str, setting: Setting, method: str, seed: int, folder: Path) -> None:
-    """Train one student with the chosen settings, measure it on the test images, and store the row."""
+    """Train one student with the chosen settings, measure it on the test images, and store the row.
+
+    A student whose training diverges counts as one that always answers the first class; its other measures are empty.
+    """
     options = chosen(experiment, setting, method, folder)
     if options is None:
         raise ValueError(f"the trials of {METHODS[method].settings_of or method!r} are missing")
-    student, seconds = learn(setting.problem(seed), method, options, seed)
+    try:
+        student, seconds = learn(setting.problem(seed), method, options, seed)
+        found = measure(student, setting.exam())
+    except DivergedError:
+        found, seconds = guesses(setting.exam()), math.nan
     results_of(experiment, folder).add({
         "experiment": experiment, "setting": setting.name, "method": method, "seed": seed,
-        DESIGN: setting.digest, **measure(student, setting.exam()), "cpu_seconds": seconds,
+        DESIGN: setting.digest, **found, "cpu_seconds": seconds,
         "options": json.dumps(options),
     })  # fmt: skip
 
@@ -189,12 +194,9 @@ def run_costs(experiment: str, setting: Setting, folder: Path, rounds: int = 3) 
         for method in setting.methods:
             options = trial(METHODS[METHODS[method].settings_of or method], setting.training, 0)
             shortest[method] = min(shortest[method], learn(short, method, options, seed=0)[1])
-    table.remove({"experiment": experiment, "setting": setting.name})
-    for method, seconds in shortest.items():
-        table.add({
-            "experiment": experiment, "setting": setting.name, "method": method, DESIGN: setting.digest,
-            "steps": steps, "cpu_seconds": seconds,
-        })  # fmt: skip
+    named = {"experiment": experiment, "setting": setting.name}
+    shared = named | {DESIGN: setting.digest, "steps": steps}
+    table.replace(named, [{**shared, "method": name, "cpu_seconds": seconds} for name, seconds in shortest.items()])
 
 
 # Command line
@@ -275,6 +277,7 @@ def main(experiment: Experiment, words: Sequence[str] | None = None) -> None:
             continue
         if asked.costs:
             torch.set_num_threads(1)
+            check_rows(experiment.name, setting, asked.out)
             run_costs(experiment.name, setting, asked.out)
             continue
         methods = [name for name in setting.methods if not asked.only or name in asked.only]

@@ -21,7 +21,7 @@ class Results:
     """Rows of a CSV file by key; a row that exists is never computed or written again.
 
     Each row is written with a single call, so several processes can add rows to one file. The last line of a run that
-    was killed may be incomplete. It is left out when rows are read, and the next row begins on a new line.
+    was killed may be incomplete. It is left out when rows are read, and the next row takes its place.
 
     Parameters
     ----------
@@ -70,9 +70,10 @@ class Results:
         self.create()
         if tuple(str(_shown(row[name])) for name in self.key) in self.done():
             return
+        written = self.path.read_bytes()
+        if not written.endswith(b"\n"):
+            os.truncate(self.path, written.rfind(b"\n") + 1)
         text = io.StringIO()
-        if not self.path.read_bytes().endswith(b"\n"):
-            text.write("\n")
         csv.DictWriter(text, self.columns, lineterminator="\n").writerow(
             {name: _shown(value) for name, value in row.items()}
         )
@@ -82,12 +83,16 @@ class Results:
         finally:
             os.close(place)
 
-    def remove(self, values: Mapping[str, str]) -> None:
-        """Remove the rows that have these values."""
-        if self.path.exists():
-            rows = self.rows()
-            kept = rows[(rows[list(values)] != pd.Series(values)).any(axis=1)]
-            kept.to_csv(self.path, index=False, lineterminator="\n")
+    def replace(self, values: Mapping[str, str], rows: Sequence[Mapping[str, Any]]) -> None:
+        """Write rows in place of all that have these values."""
+        self.create()
+        old = self.rows()
+        kept = old[(old[list(values)] != pd.Series(values)).any(axis=1)].to_dict("records")
+        text = io.StringIO()
+        writer = csv.DictWriter(text, self.columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows({name: _shown(value) for name, value in row.items()} for row in (*kept, *rows))
+        self.path.write_text(text.getvalue(), encoding="utf-8")
 
 
 def _shown(value: Any) -> Any:

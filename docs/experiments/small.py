@@ -7,10 +7,11 @@ python -m docs.experiments.run small
 
 from __future__ import annotations
 
+from docs.experiments.methods import RDL
 from docs.experiments.mnist import Design, setting
 from docs.experiments.protocol import Experiment
 
-METHODS = ("cross-entropy", "RDL, several stages", "KD", "permuted within class")
+METHODS = ("cross-entropy", RDL, "KD", "permuted within class")
 
 EXPERIMENT = Experiment(
     "small",

@@ -25,26 +25,29 @@ SECOND = {
     "nll": "NLL", "ece": "ECE", "noise": "noise", "occlusion": "occlusion", "blur": "blur", "contrast": "contrast",
     "pixelate": "pixelate", "fgsm": "FGSM", "rdm_early": "RDM r, first stage", "rdm_late": "RDM r, last stage",
 }  # fmt: skip
+N_MAIN = 6  # the first methods of a setting, whose means are over the same seeds
 PERCENT = ("ece", "noise", "occlusion", "blur", "contrast", "pixelate", "fgsm")
 
 
 def errors(rows: pd.DataFrame, setting: Setting, costs: pd.DataFrame) -> pd.DataFrame:
     """Error of each method in percent, and its cost if it was measured; a method without rows is shown as missing."""
     found = summary(rows)
-    table = pd.DataFrame([_error_row(method, found, setting) for method in setting.methods])
+    failed = rows["nll"].isna().groupby(rows["method"]).sum()
+    table = pd.DataFrame([_error_row(method, found, failed, setting) for method in setting.methods])
     seconds = costs[costs["setting"] == setting.name].set_index("method")["cpu_seconds"]
     if "cross-entropy" in seconds:
         table["cost"] = [f"{seconds[method] / seconds['cross-entropy']:.2f}" for method in setting.methods]
     return table
 
 
-def _error_row(method: str, found: pd.DataFrame, setting: Setting) -> dict[str, str]:
+def _error_row(method: str, found: pd.DataFrame, failed: pd.Series, setting: Setting) -> dict[str, str]:
     if method not in found.index:
         return {"method": method, "test error, %": "missing", "sd": "", "seeds": f"0 of {setting.seeds}"}
     mean, sd, n = found.loc[method]
+    note = f" ({failed[method]} diverged)" if failed[method] else ""
     return {
         "method": method, "test error, %": f"{100 * mean:.2f}", "sd": "" if n < 2 else f"{100 * sd:.2f}",
-        "seeds": f"{int(n)} of {setting.seeds}",
+        "seeds": f"{int(n)} of {setting.seeds}{note}",
     }  # fmt: skip
 
 
@@ -147,9 +150,10 @@ def parts(experiment: Experiment, planned: Sequence[Contrast], folder: Path) -> 
 
 def _means(rows: pd.DataFrame, setting: Setting, prefix: str) -> dict[str, str]:
     """Mean error of the first methods over the seeds that all of them have, and of the others over their own."""
-    first = rows[rows["method"].isin(setting.methods[:6])]
+    main = setting.methods[:N_MAIN]
+    first = rows[rows["method"].isin(main)]
     common = set.intersection(*(set(own["seed"]) for _, own in first.groupby("method")))
-    table = summary(rows[~rows["method"].isin(setting.methods[:6]) | rows["seed"].isin(common)])
+    table = summary(rows[~rows["method"].isin(main) | rows["seed"].isin(common)])
     means = {f"{prefix} {method}": f"{100 * mean:.1f} %" for method, mean in table["mean"].items()}
     means |= {f"{prefix} seeds {method}": _n_seeds(n) for method, n in table["n"].items()}
     by_seed = rows.pivot(index="seed", columns="method", values="error")

@@ -66,7 +66,7 @@ def test_a_page_has_a_part_for_the_errors_of_each_setting(module: object) -> Non
     numbers = {int(number) for number in re.findall(r"<!-- errors (\d+) -->", text)}
     assert numbers == set(range(1, len(module.EXPERIMENT.settings) + 1))
     planned = {contrast.setting for contrast in module.CONTRASTS}
-    assert planned == {setting.name for setting in module.EXPERIMENT.settings if len(setting.methods) > 1}
+    assert planned == {setting.name for setting in module.EXPERIMENT.settings}
 
 
 @pytest.mark.parametrize("module", MODULES, ids=lambda module: module.EXPERIMENT.name)

@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 import torch
 
-from brainrdl import FeatureTeacher
+from brainrdl import BrainrdlError, FeatureTeacher
 from docs.experiments import protocol
 from docs.experiments.measures import MEASURES, Exam
 from docs.experiments.methods import METHODS, Problem, learn
@@ -154,6 +154,25 @@ def test_an_experiment_is_resumed_without_computing_rows_again(
     assert "6/" not in capsys.readouterr().err.splitlines()[0]
 
 
+def test_training_that_diverges_is_a_result_and_other_errors_are_not(
+    experiment: Experiment, problem: Problem, tmp_path: Path
+) -> None:
+    setting = replace(experiment.settings[0], trials=1, seeds=1, methods=("cross-entropy",))
+    steep = replace(setting, training={"lr": (1e30, 1e30, 1e30), "weight_decay": (0.0, 0.1, 1.0)})
+    protocol.run_trial("small", steep, "cross-entropy", 0, tmp_path)
+    assert trials_of("small", tmp_path).rows()["error"].tolist() == [1]
+    trials_of("small", tmp_path).replace({"method": "cross-entropy"}, [])
+    row = {"experiment": "small", "setting": "one", "method": "cross-entropy", "trial": 0, "error": 0.5, "nll": 1.0}
+    trials_of("small", tmp_path).add(row | {"options": json.dumps({"lr": 1e30, "weight_decay": 0.0})})
+    protocol.run_final("small", steep, "cross-entropy", 0, tmp_path)
+    (found,) = results_of("small", tmp_path).rows().to_dict("records")
+    assert (found["error"], unpack(found["correct"]).mean()) == (pytest.approx(2 / 3), pytest.approx(1 / 3))
+    assert np.isnan(found["nll"])
+    broken = replace(problem, patterns={name: rows * np.nan for name, rows in problem.patterns.items()})
+    with pytest.raises(BrainrdlError, match="NaN"):
+        learn(broken, "RDL", first("RDL"), seed=0)
+
+
 def test_costs_are_the_shortest_of_runs_in_turn_and_measured_together(
     experiment: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -167,7 +186,7 @@ def test_costs_are_the_shortest_of_runs_in_turn_and_measured_together(
     assert dict(zip(table.rows()["method"], table.rows()["cpu_seconds"], strict=True)) == dict(
         zip(methods, [2.0, 1.0, 4.0], strict=True)
     )
-    table.remove({"experiment": "small", "method": methods[0]})
+    table.replace({"method": methods[0]}, [])
     main(experiment, words)  # all again, so that they are of one machine
     assert table.rows()["cpu_seconds"].tolist() == [7.0] * 3
 

@@ -28,7 +28,7 @@ def test_the_last_line_of_a_run_that_was_killed_is_left_out(results: Results) ->
         file.write("b,1,0.1")  # of 0.125
     assert results.done() == {("a, with a comma", "0")}
     results.add({"method": "c", "seed": 2, "error": 0.5})
-    assert ("c", "2") in results.done()
+    assert results.done() == {("a, with a comma", "0"), ("c", "2")}
     assert results.rows()["error"].tolist()[-1] == 0.5
 
 
@@ -39,6 +39,13 @@ def test_the_first_of_two_rows_with_one_key_counts_and_the_second_is_not_written
     with results.path.open("a") as file:  # from another process
         file.write('"a, with a comma",0,0.75\n')
     assert results.rows()["error"].tolist() == [0.25]
+
+
+def test_rows_are_replaced_together(results: Results) -> None:
+    results.add({"method": "b", "seed": 1, "error": 0.125})
+    results.replace({"method": "b"}, [{"method": "b", "seed": 2, "error": 0.75}, {"method": "b", "seed": 3}])
+    assert results.done() == {("a, with a comma", "0"), ("b", "2"), ("b", "3")}
+    assert results.rows()["error"].tolist() == pytest.approx([0.25, 0.75, np.nan], nan_ok=True)
 
 
 def test_a_file_with_other_columns_is_refused(results: Results) -> None:
