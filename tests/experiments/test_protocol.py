@@ -151,7 +151,9 @@ def test_an_experiment_is_resumed_without_computing_rows_again(
     best = trials[trials["method"] == "RDL, several stages"].sort_values(["error", "nll"]).iloc[0]["options"]
     control = rows[rows["method"] == "permuted teacher"]["options"].tolist()
     assert [json.loads(text) for text in control] == [json.loads(best)] * 2
-    assert "6/" not in capsys.readouterr().err.splitlines()[0]
+    said = capsys.readouterr().err.splitlines()
+    assert said[0].startswith("1/2, ")
+    assert said[-1] == "5/5, 0 min left: one, permuted teacher, seed 1"
 
 
 def test_training_that_diverges_is_a_result_and_other_errors_are_not(
