@@ -154,17 +154,28 @@ def _means(rows: pd.DataFrame, setting: Setting, prefix: str) -> dict[str, str]:
     first = rows[rows["method"].isin(main)]
     common = set.intersection(*(set(own["seed"]) for _, own in first.groupby("method")))
     table = summary(rows[~rows["method"].isin(main) | rows["seed"].isin(common)])
-    means = {f"{prefix} {method}": f"{100 * mean:.1f} %" for method, mean in table["mean"].items()}
+    means = {f"{prefix} {method}": percent(mean) for method, mean in table["mean"].items()}
     means |= {f"{prefix} seeds {method}": _n_seeds(n) for method, n in table["n"].items()}
     by_seed = rows.pivot(index="seed", columns="method", values="error")
     for method, errors_of in by_seed.items():
-        means[f"{prefix} median {method}"] = f"{100 * errors_of.median():.1f} %"
-        means[f"{prefix} highest {method}"] = f"{100 * errors_of.max():.1f} %"
+        means[f"{prefix} median {method}"] = percent(errors_of.median())
+        means[f"{prefix} highest {method}"] = percent(errors_of.max())
         for other in by_seed.columns.drop(method):
             both = by_seed[[method, other]].dropna()
             n_lower = int((both[method] < both[other]).sum())
             means[f"{prefix} lower {method} / {other}"] = f"{n_lower} of {len(both)}"
     return means | {f"{prefix} seeds": _n_seeds(len(common))}
+
+
+def percent(error: float) -> str:
+    """An error in percent; small errors with two decimals.
+
+    Examples
+    --------
+    >>> percent(0.0184), percent(0.1834)
+    ('1.84 %', '18.3 %')
+    """
+    return f"{100 * error:.{2 if error < 0.1 else 1}f} %"
 
 
 def _n_seeds(n: int) -> str:
