@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
+from brainrdl import Student
 from docs.experiments import cifar100, mnist
+from docs.experiments.measures import error_rate
+from docs.experiments.networks import mnist_cnn, mnist_vit_teacher
+from docs.experiments.protocol import teachers
 
 STAGES = ("block10", "last")
 DESIGN = mnist.Design(100, n_unlabelled=20, teacher_steps=3000)
@@ -119,3 +124,12 @@ def test_the_logits_of_a_training_image_come_from_a_probe_that_was_not_fitted_to
     cifar100.probed.cache_clear()
     assert len(fitted) == 6  # one for images that are not in training, five for the folds
     assert all(float(place) not in fitted[int(used[place])] for place in cifar100.without_duplicates())
+
+
+@pytest.mark.usefixtures("with_mnist")
+@pytest.mark.parametrize("make", [mnist_cnn, pytest.param(mnist_vit_teacher, marks=pytest.mark.slow)])
+def test_the_stored_weights_of_a_teacher_have_the_error_of_the_page(make: Callable[[], nn.Module]) -> None:
+    network = mnist.teacher(make, 3000)
+    student = Student(network, [list(dict(network.named_children()))[-1]])
+    errors = teachers().rows().set_index("teacher")["error"]
+    assert error_rate(student, mnist.digits(False))[0] == pytest.approx(errors[f"{make.__name__}_3000"], abs=2e-4)
