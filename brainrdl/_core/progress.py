@@ -21,7 +21,7 @@ _SILENT = ContextVar("silent", default=False)
 
 @contextmanager
 def silenced(silent: bool = True) -> Iterator[None]:
-    """Show no progress inside, also where no option says so, as while files are read; False changes nothing.
+    """Show no progress of work that begins inside, in this thread, also if no option says so; False changes nothing.
 
     Examples
     --------

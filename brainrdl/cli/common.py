@@ -13,7 +13,6 @@ from rich.markup import escape
 from rich.table import Table
 
 from brainrdl._core.errors import refuse
-from brainrdl._core.progress import silenced
 from brainrdl.cli.completion import comparators, complete
 from brainrdl.cli.spelling import READER
 from brainrdl.inference.p_values import format_p, is_p
@@ -43,13 +42,7 @@ Resume = Annotated[bool, typer.Option("--resume", help="Continue an interrupted 
 
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the output if it exists.")]
 
-
-def _silence(context: typer.Context, quiet: bool) -> bool:
-    context.with_resource(silenced(quiet))  # until the command ends
-    return quiet
-
-
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", callback=_silence, help="Show no progress bars.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress bars.")]
 
 Names = Annotated[
     Path | None,

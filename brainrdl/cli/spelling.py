@@ -9,6 +9,7 @@ from typing import Any
 from typer.core import TyperCommand
 
 from brainrdl._core.errors import Argument, about
+from brainrdl._core.progress import silenced
 
 READER = "Options of the file's reader"  # the part of a help page, and the options that stand for those of `read`
 
@@ -16,11 +17,12 @@ _READ = "--read"
 
 
 class Command(TyperCommand):
-    """A command whose refusals spell arguments as its own options."""
+    """A command whose refusals spell arguments as its own options; --quiet and --json hide all progress."""
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command."""
-        with about(spelling=self.spelled):
+        silent = bool(ctx.params.get("quiet") or ctx.params.get("as_json"))
+        with about(spelling=self.spelled), silenced(silent):
             return super().invoke(ctx)
 
     def spelled(self, argument: Argument) -> str | None:

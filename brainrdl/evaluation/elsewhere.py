@@ -22,7 +22,7 @@ from brainrdl.evaluation.options import COMPARATORS, Intervals, resamples
 from brainrdl.evaluation.scores import HeldOut
 from brainrdl.evaluation.simple_models import model_rdms
 from brainrdl.models.student import Student
-from brainrdl.rdms.naming import files_of, image_files
+from brainrdl.rdms.naming import stem_of
 from brainrdl.stimuli.categories import groups_of
 from brainrdl.stimuli.named_images import Stimuli
 from brainrdl.stimuli.near_duplicates import similar_between
@@ -89,10 +89,20 @@ def _identical(stimuli: Stimuli, seen: Stimuli) -> Iterator[tuple[str, str, str]
 
 def _of_one_name(stimuli: Stimuli, seen: Stimuli) -> Iterator[tuple[str, str, str]]:
     yield from ((name, name, "same name") for name in stimuli.names if name in seen)
-    new = [name for name in stimuli.names if name not in seen]
-    old = [name for name in seen.names if name not in stimuli]
-    yield from ((file, name, "same name") for name, file in files_of(old, image_files(new)).items())
-    yield from ((name, file, "same name") for name, file in files_of(new, image_files(old)).items())
+    pairs = {**dict.fromkeys(_ending(stimuli.names, seen.names))}
+    pairs |= dict.fromkeys((new, old) for old, new in _ending(seen.names, stimuli.names))
+    yield from ((new, old, "same name") for new, old in pairs if new != old)
+
+
+def _ending(files: Sequence[str], names: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Pairs of an image file and a name with which its path ends, both without the ending of an image file."""
+    named: dict[str, list[str]] = {}
+    for name in names:
+        named.setdefault(stem_of(name) or name.replace("\\", "/"), []).append(name)
+    for file in files:
+        path = (stem_of(file) or "").split("/")
+        for n_folders in range(len(path)):
+            yield from ((file, name) for name in named.get("/".join(path[n_folders:]), ()))
 
 
 def _of_one_group(stimuli: Stimuli, seen: Stimuli, groups: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:

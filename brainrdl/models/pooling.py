@@ -104,10 +104,11 @@ def _grid(output: Tensor, cells: int, axes: Axes) -> Tensor:
         patches = output[:, axes.prefix :]
         side = math.isqrt(patches.shape[1])
         output, axes = patches.unflatten(1, (side, side)), Axes(3)
-    if output.ndim == 4 and axes.channels in (1, 3):
+    if output.ndim == 4 and axes.channels in (1, 3) and output.numel():
         maps = output.movedim(axes.channels, 1)
-        if all(n <= cells or n % cells == 0 for n in maps.shape[2:]):
-            equal = avg_pool2d(maps, [max(n // cells, 1) for n in maps.shape[2:]])
+        sizes = maps.shape[2:]
+        if max(sizes) > cells and all(n <= cells or n % cells == 0 for n in sizes):
+            equal = avg_pool2d(maps, [max(n // cells, 1) for n in sizes])
             return equal.movedim(1, axes.channels).flatten(1)
     for d in range(1, output.ndim):
         if d != axes.channels and output.shape[d] > cells:

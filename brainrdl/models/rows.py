@@ -37,7 +37,7 @@ _ROUNDING = 1e-4
 _ROUNDING_OF_UNIT = 1e-3
 
 # Sums that nearly cancel leave units that are small beside the others, and their rounding may be larger than that.
-# Changes below the first share of a row's largest value count only if they exceed the second share of their unit.
+# Changes below the first share of the median unit count only if they exceed the second share of their own unit.
 _SMALL, _ROUNDING_OF_SMALL = 1e-5, 0.05
 
 # Relative to the largest value. The epsilon of float32 is 1.2e-7.
@@ -205,8 +205,9 @@ def _changed(one: Tensor, other: Tensor, sizes: Tensor) -> bool:
     change, row = (one - other).abs().nan_to_num(), one.abs().nan_to_num()
     if change.double().norm() > _ROUNDING * row.double().norm():
         return True
-    large = change > _SMALL * row.amax() if row.numel() else change > 0
-    return bool((change > sizes * torch.where(large, _ROUNDING_OF_UNIT, _ROUNDING_OF_SMALL)).any())
+    usual = sizes[sizes > 0].median() if sizes.any() else 0.0
+    share = torch.where(change > _SMALL * usual, _ROUNDING_OF_UNIT, _ROUNDING_OF_SMALL)
+    return bool((change > share * sizes).any())
 
 
 def refuse_mixing(layer: str, output: Tensor) -> None:

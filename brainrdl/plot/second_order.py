@@ -27,7 +27,10 @@ from brainrdl.similarity.comparators import label_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-_WRITTEN = 28.0  # points: side of a cell from which its value is written in it
+
+_WRITTEN = 16.0  # points: side of a cell from which its value may be written in it
+_TEXT = 8.5  # points: size of the values
+_SHARE = 0.9  # of a cell that the widest value may fill
 
 
 def similarity_matrix(
@@ -143,14 +146,21 @@ def rdm_of_rdms(
 
 
 def _write_values(ax: Axes, values: np.ndarray) -> None:
-    """Write the similarities in their cells, if the cells are large enough for small text."""
+    """Write the similarities in their cells, if the widest fits."""
+    from matplotlib.textpath import TextPath
+
     box = ax.get_window_extent()
-    if 72 / ax.figure.dpi * min(box.width, box.height) / len(values) < _WRITTEN:
+    side = 72 / ax.figure.dpi * min(box.width, box.height) / len(values)
+    if side < _WRITTEN:
         return
-    for (row, column), value in np.ndenumerate(values):
-        if np.isfinite(value):
-            words = f"{value:.2f}".replace("-", "\N{MINUS SIGN}")
-            ax.text(column, row, words, ha="center", va="center", fontsize=8.5, color=readable_on(ax, value))
+    known = {place: value for place, value in np.ndenumerate(values) if np.isfinite(value)}
+    texts = {place: f"{value:.2f}".replace("-", "\N{MINUS SIGN}") for place, value in known.items()}
+    widths = (TextPath((0, 0), text, size=_TEXT).get_extents().width for text in set(texts.values()))
+    if max(widths, default=0.0) > _SHARE * side:
+        return
+    for (row, column), text in texts.items():
+        colour = readable_on(ax, known[row, column])
+        ax.text(column, row, text, ha="center", va="center", fontsize=_TEXT, color=colour)
 
 
 def _matrix(

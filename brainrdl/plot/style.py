@@ -187,19 +187,11 @@ def draw_colorbar(
 
 
 def explain(ax: Axes, height: float = 1.0) -> None:
-    """Put the legend above the axes, where it hides nothing: two columns, or one if the axes is narrow.
-
-    What has the same label, as after two calls for the same axes, is one line of the legend.
-    """
-    handles, labels = ax.get_legend_handles_labels()
-    first = dict(zip(reversed(labels), reversed(handles), strict=True))
-    lines = {label: first[label] for label in labels}
-    widest = 32 + _LETTER * max(map(len, labels), default=0)
+    """Put the legend above the axes, where it hides nothing: two columns, or one if the axes is narrow."""
+    widest = 32 + _LETTER * max(map(len, ax.get_legend_handles_labels()[1]), default=0)
     room = room_beside_names(ax)
     at: int = widest >= room  # at the right end, it extends above the names of rows
     legend = ax.legend(
-        list(lines.values()),
-        list(lines),
         loc="lower right" if at else "lower left",
         bbox_to_anchor=(at, height),
         ncols=2 if 2 * widest < room else 1,

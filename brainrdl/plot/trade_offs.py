@@ -122,7 +122,12 @@ def pareto(
 
 def _explain_hollow(ax: Axes, which: str) -> None:
     label = f"{which} is at least as good in both"
-    ax.scatter([], [], s=42, facecolor="white", edgecolor=QUIET, linewidth=1.4, label=label)
+    ax.scatter([], [], s=42, facecolor="white", edgecolor=QUIET, linewidth=1.4, label=_once(ax, label))
+
+
+def _once(ax: Axes, label: str) -> str:
+    """Label what an earlier call for the same axes has drawn in the same way, too."""
+    return "_again" if label in ax.get_legend_handles_labels()[1] else label
 
 
 def _look(k: int) -> tuple[str, str]:
@@ -139,9 +144,9 @@ def _draw_ceiling(ax: Axes, table: pd.DataFrame) -> bool:
     low, high = (float(values[0]) for values in bounds)
     legend = Against(table["against"].iloc[0]).legend if "against" in table else "noise ceiling"
     if low < high:
-        ax.axhspan(low, high, color="#BDBDBD", alpha=0.55, linewidth=0, zorder=0, label=legend)
+        ax.axhspan(low, high, color="#BDBDBD", alpha=0.55, linewidth=0, zorder=0, label=_once(ax, legend))
     else:
-        ax.axhline(low, color="#767676", linewidth=1.2, zorder=0.5, label=legend)
+        ax.axhline(low, color="#767676", linewidth=1.2, zorder=0.5, label=_once(ax, legend))
     return True
 
 

@@ -91,15 +91,16 @@ def checked_names(values: Iterable[Any], where: str) -> list[str]:
     return words
 
 
-def image_files(names: Iterable[str]) -> list[str]:
-    """Return the names that end like those of image files.
+def stem_of(name: str) -> str | None:
+    r"""Return the path of an image file without its ending, with ``/`` between folders; None for other names.
 
     Examples
     --------
-    >>> image_files(["face.png", "house", "v1.5"])
-    ['face.png']
+    >>> stem_of("set\\face.png"), stem_of("v1.5")
+    ('set/face', None)
     """
-    return [name for name in names if _IMAGE.fullmatch(name)]
+    match = _IMAGE.fullmatch(name)
+    return match["stem"].replace("\\", "/") if match else None
 
 
 def files_of(names: Sequence[str], conditions: Sequence[Any]) -> dict[str, str]:

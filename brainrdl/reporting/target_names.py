@@ -13,7 +13,7 @@ from brainrdl.evaluation.held_out import Evaluation
 if TYPE_CHECKING:
     from rsatoolbox.rdm import RDMs
 
-# The space is one that no name of a user has, so that downloads have the name of summary.csv again.
+# The space is one that names of users hardly have, so that downloads have the name of summary.csv again.
 _NAMELESS, _SHOWN = "rdm", "the\N{NO-BREAK SPACE}data"
 
 _COLUMNS = ("target", "other_target")

@@ -57,16 +57,19 @@ def test_rdm_writes_what_the_python_api_computes(folder: Path) -> None:
     assert RDMTeacher(folder / "a.h5").targets == ("V1", "IT")
 
 
-@pytest.mark.parametrize("quiet", [False, True])
-def test_quiet_hides_the_progress_of_reading(quiet: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("option", ["", "--quiet", "--json"])
+def test_some_options_hide_the_progress_of_reading(
+    option: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(progress, "_AFTER", 0.0)
     for number in (1, 2):
         np.save(tmp_path / f"sub-{number}.npy", np.random.default_rng(number).random((1, 6)))
     (tmp_path / "names.txt").write_text("\n".join(NAMES))
     words = ["rdm", str(tmp_path / "sub-*.npy"), "--names", str(tmp_path / "names.txt"), "-o", str(tmp_path / "all.h5")]
-    done = CliRunner().invoke(app, words + ["--quiet"] * quiet)
-    assert done.exit_code == 0, done.output
-    assert ("files: 1 of 2" in done.stderr) == (not quiet)
+    wrong = CliRunner().invoke(app, ["rdm", "--quiet", "--no-such-option"])
+    done = CliRunner().invoke(app, [*words, option] if option else words)
+    assert (wrong.exit_code, done.exit_code) == (2, 0), done.output
+    assert ("files: 1 of 2" in done.stderr) == (not option)
 
 
 def test_rdm_takes_regions_columns_and_noise_normalisation(folder: Path) -> None:

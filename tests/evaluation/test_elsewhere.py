@@ -79,10 +79,16 @@ def test_the_name_of_an_image_file_is_that_of_its_image(of_run: list[str]) -> No
 
 @pytest.mark.parametrize("turned", [False, True])
 def test_names_of_image_files_are_found_among_other_names(turned: bool) -> None:
-    mixed, plain = _images(["c", "a.png", "new/b.png", "e"], 1), _images(["a", "b", "c", "d"], 0)
+    mixed, plain = _images(["c", "a.png", "new/b.png", "e", "x.png", "x.jpg"], 1), _images(["a", "b", "c", "d"], 0)
     found = seen_images(plain, mixed) if turned else seen_images(mixed, plain)
     pairs = [["c", "c"], ["a.png", "a"], ["new/b.png", "b"]]
     assert found[["stimulus", "seen"]].to_numpy().tolist() == [pair[::-1] if turned else pair for pair in pairs]
+
+
+def test_files_of_one_image_in_two_formats_or_folders_have_its_name() -> None:
+    new, seen = _images(["a.png", "1/cat.png", "2/cat.png", "old/d.png"], 1), _images(["a.jpg", "cat", "new/d.png"], 0)
+    pairs = [["a.png", "a.jpg"], ["1/cat.png", "cat"], ["2/cat.png", "cat"]]
+    assert seen_images(new, seen)[["stimulus", "seen"]].to_numpy().tolist() == pairs
 
 
 def test_equal_names_are_refused_unless_they_name_other_images(teacher: RDMTeacher) -> None:

@@ -72,6 +72,7 @@ def test_a_dimension_with_fewer_positions_than_cells_is_kept() -> None:
     x = torch.rand(2, 3, 2, 8)
     assert pool_patterns(x, "grid:4", Axes(1)).shape == (2, 3 * 2 * 4)
     assert torch.equal(pool_patterns(x, "grid:9", Axes(1)), x.flatten(1))
+    assert pool_patterns(torch.rand(2, 3, 0, 8), "grid:4", Axes(1)).shape == (2, 0)
     pairs = x.unflatten(3, (4, 2)).mean(4).flatten(1)
     torch.testing.assert_close(pool_patterns(x, "grid:4", Axes(1)), pairs)
 

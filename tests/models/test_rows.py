@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -369,23 +370,28 @@ def test_small_units_that_belong_to_one_image_are_kept_beside_large_units() -> N
 
 
 class Cancelling(nn.Module):
-    """A large unit, and the small rest of a sum; like rounding, the rest depends on the place of an image."""
+    """Units of 0.5, and the small rest of a sum; like rounding, the rest depends on the place of an image."""
 
-    def __init__(self, share: float) -> None:
+    def __init__(self, size: float, share: float, mask: float = 0.5) -> None:
         super().__init__()
-        self.share = share
+        self.size, self.share, self.mask = size, share, mask
 
     def forward(self, x: Tensor) -> Tensor:
-        rest = 1e-3 * x.flatten(1)[:, :1]
-        places = torch.arange(len(x)).remainder(2)[:, None]
-        return torch.cat([5 + x.flatten(1)[:, :1], rest * (1 + self.share * places)], 1)
+        units, places = x.flatten(1)[:, :5], torch.arange(len(x)).remainder(2)[:, None]
+        rest = self.size * units[:, :1] * (1 + self.share * places)
+        return torch.cat([units, rest, torch.full_like(rest, self.mask)], 1)
 
 
 def test_rounding_of_units_that_nearly_cancel_is_not_taken_for_mixing() -> None:
-    # EfficientNet-Lite0 has units of 1e-3 beside 5, after sums over 1,280 channels, which change by 0.1 %.
-    assert read_layers(nn.Sequential(Cancelling(0.02)), ("0",), images(6))[0]["0"].shape == (6, 2)
+    # EfficientNet-Lite0 has units of 8e-4 beside a median of 0.5, which change by 0.1 % (sums over many channels).
+    assert read_layers(nn.Sequential(Cancelling(1e-3, 2e-3)), ("0",), images(6))[0]["0"].shape == (6, 7)
+
+
+@pytest.mark.parametrize(("size", "share"), [(1e-3, 0.1), (1e-1, 2e-3)])
+@pytest.mark.parametrize("mask", [0.5, -1e9, -math.inf])
+def test_mixing_in_units_of_any_size_is_refused_beside_a_mask(size: float, share: float, mask: float) -> None:
     with pytest.raises(BrainrdlError, match="gives an image another row when"):
-        read_layers(nn.Sequential(Cancelling(0.2)), ("0",), images(6))
+        read_layers(nn.Sequential(Cancelling(size, share, mask)), ("0",), images(6))
 
 
 def test_small_units_that_are_drawn_at_random_are_found_beside_large_units() -> None:

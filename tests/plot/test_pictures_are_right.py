@@ -156,6 +156,18 @@ def test_similarities_below_minus_one_keep_their_digits() -> None:
     assert {text.get_text() for text in ax.texts} == {"−10.25", "−0.25", "0.50"}
 
 
+@pytest.mark.parametrize(("n", "negative"), [(4, False), (9, False), (9, True), (12, True), (20, True)])
+def test_similarities_are_written_only_where_they_fit(n: int, negative: bool) -> None:
+    pairs = [(f"model {i}", f"model {k}") for i in range(n) for k in range(i)]
+    table = pd.DataFrame(pairs, columns=["a", "b"]).assign(comparator="corr", similarity=-0.25 if negative else 0.25)
+    ax = plot.rdm_of_rdms(table)
+    renderer = ax.figure.canvas.get_renderer()
+    widths = [text.get_window_extent(renderer).width for text in ax.texts]
+    cell = ax.get_window_extent(renderer).width / n
+    assert all(width < cell for width in widths)
+    assert bool(widths) == (n < 20)
+
+
 def test_a_comparison_with_two_similarities_of_the_same_names_is_refused() -> None:
     table = pd.DataFrame({"a": ["x", "x", "y"], "b": "IT", "comparator": "corr", "similarity": [0.1, 0.5, 0.2]})
     with pytest.raises(BrainrdlError, match="several similarities of 'x' and 'IT'"):

@@ -429,6 +429,12 @@ def test_provenance_has_versions_git_and_hashes(tmp_path: Path, monkeypatch: pyt
     monkeypatch.chdir(tmp_path)
     assert provenance.gather_provenance()["git"] == "not a git repository"
 
+    def slow(*words: object, **options: object) -> None:
+        raise provenance.subprocess.TimeoutExpired("git", 10)
+
+    monkeypatch.setattr(provenance.subprocess, "run", slow)
+    assert provenance.gather_provenance()["git"] == "unknown, because git took longer than 10 seconds"
+
 
 def test_provenance_tells_a_commit_from_changes_to_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
