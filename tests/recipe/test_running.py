@@ -16,6 +16,7 @@ import yaml
 from PIL import Image
 
 from brainrdl import BrainrdlError, FitResult, RDMLoss, Readout, recipe
+from brainrdl._core import progress
 from brainrdl.evaluation.held_out import Evaluation
 from brainrdl.loss.rdm_loss import Decay
 from brainrdl.recipe import building, running
@@ -111,6 +112,19 @@ def test_recipe_that_holds_nothing_out_fits_to_all(content: dict, tmp_path: Path
     assert result.settings["train"] == NAMES
     with pytest.raises(BrainrdlError, match="holds out no stimuli, so it cannot be scored"):
         running.evaluate_run(tmp_path / "run")
+
+
+@pytest.mark.parametrize("shown", [True, False])
+def test_a_run_without_progress_hides_that_of_reading_too(
+    shown: bool, content: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(progress, "_AFTER", 0.0)
+    shutil.copy(tmp_path / "it.h5", tmp_path / "it2.h5")
+    content["teacher"]["rdms"] = str(tmp_path / "it*.h5")
+    del content["evaluation"]
+    with pytest.raises(BrainrdlError):  # both files have the same subjects
+        running.run(recipe.check(content), tmp_path / "run", progress=shown)
+    assert ("files: 1 of 2" in capsys.readouterr().err) == shown
 
 
 @pytest.mark.slow
