@@ -22,7 +22,7 @@ import math
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn.functional import avg_pool2d
+from torch.nn.functional import adaptive_avg_pool2d, avg_pool2d
 
 from brainrdl._core.errors import arg, refuse
 from brainrdl.models.axes import UNKNOWN, Axes
@@ -96,25 +96,33 @@ def pool_patterns(
 
 
 def _grid(output: Tensor, cells: int, axes: Axes) -> Tensor:
-    """Average in each cell, by one product for each dimension: adaptive pooling is not reproducible on GPUs.
-
-    Maps that fall into cells of equal size are averaged in a fraction of the time.
-    """
+    """Average in each cell: by torch where it is reproducible, elsewhere by a product for each dimension."""
     if _are_tokens(tuple(output.shape[1:]), axes):
         patches = output[:, axes.prefix :]
         side = math.isqrt(patches.shape[1])
         output, axes = patches.unflatten(1, (side, side)), Axes(3)
     if output.ndim == 4 and axes.channels in (1, 3) and output.numel():
         maps = output.movedim(axes.channels, 1)
-        sizes = maps.shape[2:]
-        if max(sizes) > cells and all(n <= cells or n % cells == 0 for n in sizes):
-            equal = avg_pool2d(maps, [max(n // cells, 1) for n in sizes])
-            return equal.movedim(1, axes.channels).flatten(1)
+        pooled = _pooled_maps(maps, cells)
+        if pooled is not None:
+            return pooled.movedim(1, axes.channels).flatten(1)
     for d in range(1, output.ndim):
         if d != axes.channels and output.shape[d] > cells:
             weights = _cell_weights(output.shape[d], cells).to(output)
             output = (output.movedim(d, -1) @ weights).movedim(-1, d)
     return output.flatten(1)
+
+
+def _pooled_maps(maps: Tensor, cells: int) -> Tensor | None:
+    """Pool maps (n, channels, height, width); None if torch has no reproducible way, or they are small enough."""
+    sizes = maps.shape[2:]
+    if max(sizes) <= cells:
+        return None
+    if all(n <= cells or n % cells == 0 for n in sizes):
+        return avg_pool2d(maps, [max(n // cells, 1) for n in sizes])
+    if maps.device.type == "cpu":  # on GPUs, the gradient of adaptive pooling is another one each time
+        return adaptive_avg_pool2d(maps, [min(n, cells) for n in sizes])
+    return None
 
 
 def _cell_weights(n: int, cells: int) -> Tensor:

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from brainrdl._core.errors import BrainrdlError
-from brainrdl.models import readout as readout_module
+from brainrdl.models import pooling, readout as readout_module
 from brainrdl.models.axes import Axes
 from brainrdl.models.pooling import pool_patterns
 from brainrdl.models.pools import check_pool
@@ -73,6 +73,10 @@ def test_a_dimension_with_fewer_positions_than_cells_is_kept() -> None:
     assert pool_patterns(x, "grid:4", Axes(1)).shape == (2, 3 * 2 * 4)
     assert torch.equal(pool_patterns(x, "grid:9", Axes(1)), x.flatten(1))
     assert pool_patterns(torch.rand(2, 3, 0, 8), "grid:4", Axes(1)).shape == (2, 0)
+    thirds = torch.rand(2, 3, 2, 9)
+    torch.testing.assert_close(
+        pool_patterns(thirds, "grid:4", Axes(1)), nn.functional.adaptive_avg_pool2d(thirds, (2, 4)).flatten(1)
+    )
     pairs = x.unflatten(3, (4, 2)).mean(4).flatten(1)
     torch.testing.assert_close(pool_patterns(x, "grid:4", Axes(1)), pairs)
 
@@ -303,3 +307,11 @@ def test_layers_that_cannot_be_read_are_refused() -> None:
         check_groups(model, ["conv1", "conv1"], "the layers")
     with pytest.raises(BrainrdlError, match="no layers were given"):
         check_groups(model, [], "the layers")
+
+
+@pytest.mark.parametrize("size", [(7, 6), (12, 24), (2, 9)])
+def test_a_grid_is_the_same_without_torchs_pooling(size: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    x = torch.rand(2, 3, *size)
+    pooled = pool_patterns(x, "grid:4", Axes(1))
+    monkeypatch.setattr(pooling, "_pooled_maps", lambda maps, cells: None)  # as for such maps on a GPU
+    torch.testing.assert_close(pool_patterns(x, "grid:4", Axes(1)), pooled)
