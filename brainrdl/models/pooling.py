@@ -121,7 +121,7 @@ def _pooled_maps(maps: Tensor, cells: int) -> Tensor | None:
     if all(n <= cells or n % cells == 0 for n in sizes):
         return avg_pool2d(maps, [max(n // cells, 1) for n in sizes])
     if maps.device.type == "cpu":  # on GPUs, the gradient of adaptive pooling is another one each time
-        return adaptive_avg_pool2d(maps, [min(n, cells) for n in sizes])
+        return adaptive_avg_pool2d(maps, (min(sizes[0], cells), min(sizes[1], cells)))
     return None
 
 

@@ -87,7 +87,7 @@ class Results:
         """Write rows in place of all that have these values."""
         self.create()
         old = self.rows()
-        kept = old[(old[list(values)] != pd.Series(values)).any(axis=1)].to_dict("records")
+        kept: list[Any] = old[(old[list(values)] != pd.Series(values)).any(axis=1)].to_dict("records")
         text = io.StringIO()
         writer = csv.DictWriter(text, self.columns, lineterminator="\n")
         writer.writeheader()
