@@ -89,7 +89,7 @@ def _identical(stimuli: Stimuli, seen: Stimuli) -> Iterator[tuple[str, str, str]
 
 def _of_one_name(stimuli: Stimuli, seen: Stimuli) -> Iterator[tuple[str, str, str]]:
     yield from ((name, name, "same name") for name in stimuli.names if name in seen)
-    pairs = {**dict.fromkeys(_ending(stimuli.names, seen.names))}
+    pairs = dict.fromkeys(_ending(stimuli.names, seen.names))
     pairs |= dict.fromkeys((new, old) for old, new in _ending(seen.names, stimuli.names))
     yield from ((new, old, "same name") for new, old in pairs if new != old)
 

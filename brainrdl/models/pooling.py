@@ -85,7 +85,7 @@ def pool_patterns(
         _refuse(problem, pool, shape, axes, layer, of)
     if pool == "cls":
         return output[:, 0]
-    output = output if output.is_floating_point() else output.float()  # means of whole numbers are no whole numbers
+    output = output if output.is_floating_point() else output.float()  # whole numbers have means that are not whole
     if pool == "patches":
         return _mean(output[:, axes.prefix :], [1])
     cells = n_cells(pool)

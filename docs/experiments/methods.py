@@ -34,7 +34,7 @@ from brainrdl.stimuli import join_stimuli
 from brainrdl.teachers import PermutedTeacher, Teacher
 from brainrdl.training import Term
 
-TRAINING = ("lr", "weight_decay")  # the settings that are no method's own
+TRAINING = ("lr", "weight_decay")  # settings that all methods share
 
 
 @dataclass(frozen=True)
