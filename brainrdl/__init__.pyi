@@ -24,7 +24,7 @@ from . import (
     testing as testing,
     training as training,
 )
-from ._core.errors import BrainrdlError as BrainrdlError
+from ._core.errors import BrainrdlError as BrainrdlError, DivergedError as DivergedError
 from .analysis.plain_rsa import rsa as rsa
 from .analysis.rsa_result import RSAResult as RSAResult
 from .evaluation.comparison import compare as compare

@@ -145,7 +145,21 @@ class BrainrdlError(ValueError):
 
     def __repr__(self) -> str:
         """Return the class name and the message without markers."""
-        return f"BrainrdlError({str(self)!r})"
+        return f"{type(self).__name__}({str(self)!r})"
+
+
+class DivergedError(BrainrdlError):
+    """A fit whose loss, patterns or weights became NaN or Inf; the message gives the step.
+
+    A search over learning rates may catch it, and count such a fit as a failure rather than as a wrong input.
+
+    Examples
+    --------
+    >>> issubclass(DivergedError, BrainrdlError)
+    True
+    """
+
+    __module__ = "brainrdl"
 
 
 def _arguments(message: str) -> list[Argument]:

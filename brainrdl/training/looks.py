@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import NoReturn
 
 import torch
 from torch import Tensor
 
-from brainrdl._core.errors import arg, quote, refuse
+from brainrdl._core.errors import DivergedError, arg, quote, refuse
 from brainrdl.dissimilarity import measures
 from brainrdl.loss.matching import match_layers
 from brainrdl.loss.rdm_loss import RDMLoss
@@ -96,8 +97,8 @@ def look(
 
     Raises
     ------
-    BrainrdlError
-        If a pattern is NaN or Inf; layer and conditions are named.
+    DivergedError
+        If a pattern is NaN or Inf; layer and conditions are named. Before the first step it is a `BrainrdlError`.
 
     Examples
     --------
@@ -109,7 +110,7 @@ def look(
         passes = [student(part) for part in batch.images.split(_CHUNK)]
     patterns = {layer: torch.cat([output.patterns[layer] for output in passes]) for layer in student.layers}
     logits = [output.logits for output in passes if output.logits is not None]
-    check_patterns(f"at step {batch.step}", patterns, batch.names)
+    check_patterns(batch.step, patterns, batch.names)
     warn_if_same(patterns)
     n_constant = sum(int(measures.count_constant(pattern)) for pattern in patterns.values())
     similarity = math.nan if teacher is None else _mean_similarity(patterns, teacher.rdms(batch), loss)
@@ -199,15 +200,17 @@ def check_loss(
 
     Raises
     ------
-    BrainrdlError
+    DivergedError
         If `total` is not finite.
+    BrainrdlError
+        If it is not finite before any step, or the teacher's RDMs are the reason.
 
     Examples
     --------
     >>> patterns = {"fc": torch.tensor([[0.0], [torch.nan]])}
     >>> check_loss(float("nan"), patterns, {}, Batch(("a", "b"), torch.zeros(2, 1, 1, 1), step=7))
     Traceback (most recent call last):
-    brainrdl.BrainrdlError: loss is nan at step 7: patterns of layer 'fc' are NaN or Inf for conditions ['b'];
+    brainrdl.DivergedError: loss is nan at step 7: patterns of layer 'fc' are NaN or Inf for conditions ['b'];
     lower lr, or set clip
     """
     value = float(total.detach()) if isinstance(total, Tensor) else total
@@ -217,30 +220,58 @@ def check_loss(
     infinite = [target for target, rdm in teacher_rdms.items() if rdm.isinf().any()]
     if infinite:
         refuse(f"{where}: the teacher's RDMs of targets {quote(infinite)} hold Inf; repair them first")
-    check_patterns(f"{where}:", patterns, batch.names)
+    check_patterns(batch.step, patterns, batch.names, f"{where}: ")
     if math.isnan(value) and teacher_rdms and all(rdm.isnan().all() for rdm in teacher_rdms.values()):
         refuse(
             f"{where}: the teacher knows no pair of the conditions {quote(batch.names)}; choose a larger "
             f"{arg('batch_size')}, or conditions that were measured together"
         )
-    refuse(
-        f"{where} for conditions {quote(batch.names)}, though the patterns of layers {quote(patterns)} are finite; "
-        "lower lr, or set clip"
+    _stop(
+        batch.step,
+        f"{where} for conditions {quote(batch.names)}, though the patterns of layers {quote(patterns)} are finite",
     )
 
 
-def check_patterns(where: str, patterns: Mapping[str, Tensor], names: Sequence[str]) -> None:
-    """Refuse patterns that are NaN or Inf, and name layer and conditions.
+def _stop(step: int, message: str) -> NoReturn:
+    """Raise `DivergedError`, or at step 0, when nothing was trained, `BrainrdlError`."""
+    if step == 0:
+        refuse(
+            f"{message}, before any training; check the weights, the images and the loss, or set "
+            f"{arg('mixed_precision', 'no')}"
+        )
+    raise DivergedError(f"{message}; lower lr, or set clip")
+
+
+def check_patterns(step: int, patterns: Mapping[str, Tensor], names: Sequence[str], reason: str = "") -> None:
+    """Refuse patterns that are NaN or Inf, and name step, layer and conditions.
+
+    Parameters
+    ----------
+    step : int
+        Steps done so far.
+    patterns : mapping of layer to Tensor (n_conditions, n_channels)
+    names : sequence of str
+        Conditions.
+    reason : str, optional
+        Beginning of the message, if it already gives the step.
+
+    Raises
+    ------
+    DivergedError
+        If a pattern is NaN or Inf after a step.
+    BrainrdlError
+        If a pattern is NaN or Inf before any step.
 
     Examples
     --------
-    >>> check_patterns("at step 3", {"fc": torch.ones(2, 2)}, ["a", "b"])
+    >>> check_patterns(3, {"fc": torch.ones(2, 2)}, ["a", "b"])
     """
+    where = reason or f"at step {step} "
     for layer, pattern in patterns.items():
         bad = (~torch.isfinite(pattern)).any(-1).tolist()
         if any(bad):
             listed = quote(name for name, is_bad in zip(names, bad, strict=True) if is_bad)
-            refuse(f"{where} patterns of layer {layer!r} are NaN or Inf for conditions {listed}; lower lr, or set clip")
+            _stop(step, f"{where}patterns of layer {layer!r} are NaN or Inf for conditions {listed}")
 
 
 class Guard:
@@ -252,7 +283,7 @@ class Guard:
     >>> guard.see(4, torch.tensor(torch.nan), {"fc": torch.ones(2, 2)})
     >>> guard.check(lambda step: ("a", "b"))
     Traceback (most recent call last):
-    brainrdl.BrainrdlError: loss is NaN or Inf at step 4 (conditions ['a', 'b']); lower lr, or set clip
+    brainrdl.DivergedError: loss is NaN or Inf at step 4 (conditions ['a', 'b']); lower lr, or set clip
     """
 
     def __init__(self) -> None:
@@ -271,10 +302,10 @@ class Guard:
         self._bad = torch.where(first, broken, self._bad)
 
     def check(self, names_at: Callable[[int], Sequence[str]]) -> None:
-        """Refuse the run if a step was bad; `names_at` gives the conditions of a step."""
+        """Raise `DivergedError` if a step was bad; `names_at` gives the conditions of a step."""
         step = -1 if self._step is None else int(self._step)
         if step < 0:
             return
         layers = [layer for layer, bad in zip(self._layers, self._bad[1:].tolist(), strict=True) if bad]
         where = f", patterns of layers {quote(layers)}" if layers else ""
-        refuse(f"loss is NaN or Inf at step {step}{where} (conditions {quote(names_at(step))}); lower lr, or set clip")
+        _stop(step, f"loss is NaN or Inf at step {step}{where} (conditions {quote(names_at(step))})")

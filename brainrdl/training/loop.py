@@ -116,9 +116,10 @@ def fit(
     ------
     BrainrdlError
         For unknown names or options, leaking stimuli, fewer than 4 conditions in a part, an unavailable device, an
-        existing run folder, one that another process uses, a file in it that has changed since it was written, a
-        checkpoint that is damaged or of another run, or a loss that is NaN or Inf (the message names step, layer and
-        conditions).
+        existing run folder, one that another process uses, a file in it that has changed since it was written, or a
+        checkpoint that is damaged or of another run.
+    DivergedError
+        If the loss or a pattern is NaN or Inf; the message names step, layer and conditions. It is a `BrainrdlError`.
     KeyboardInterrupt
         If the run was asked to stop; the checkpoint is written.
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
-from brainrdl._core.errors import arg, refuse
+from brainrdl._core.errors import DivergedError, arg, refuse
 from brainrdl._core.threads import count_flops
 from brainrdl.loss.rdm_loss import RDMLoss
 from brainrdl.models.hooks import evaluating
@@ -348,7 +348,8 @@ class Run:
             if "overflow" not in str(error):
                 raise
             lr = self.scheduler.get_last_lr()[0]
-            refuse(f"lr={lr!r} is too large for the optimiser at step {step}: {error}; lower lr")
+            message = f"lr={lr!r} is too large for the optimiser at step {step}: {error}; lower lr"
+            raise DivergedError(message) from error
 
     def look(self, state: State) -> dict[str, float]:
         """Evaluate on the conditions of the next step and of validation, and remember the best student."""

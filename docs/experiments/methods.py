@@ -12,8 +12,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -21,7 +20,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from brainrdl import BrainrdlError, FeatureTeacher, RDMLoss, Readout, Stimuli, Student, Task, fit
+from brainrdl import FeatureTeacher, RDMLoss, Readout, Stimuli, Student, Task, fit
 from brainrdl.distillation import (
     Hints,
     KernelAlignment,
@@ -270,10 +269,6 @@ METHODS = {
 # Fits
 
 
-class DivergedError(Exception):
-    """The loss or the weights became infinite in training, which is a result of the method."""
-
-
 def learn(problem: Problem, method: str, options: Mapping[str, float], seed: int) -> tuple[Student, float]:
     """Train a student; return it and the processor time in seconds.
 
@@ -289,8 +284,8 @@ def learn(problem: Problem, method: str, options: Mapping[str, float], seed: int
 
     Raises
     ------
-    DivergedError
-        If training diverges.
+    brainrdl.DivergedError
+        If training diverges, which is a result of the method.
     """
     own = {name: value for name, value in options.items() if name not in TRAINING}
     whole, problem = problem, METHODS[method].seen(problem)
@@ -301,29 +296,18 @@ def learn(problem: Problem, method: str, options: Mapping[str, float], seed: int
     torch.manual_seed(seed)
     student = problem.student(problem.network())
     started = time.process_time()
-    with _divergence():
-        fit(
-            student,
-            added.pop("teacher"),
-            images,
-            task=Task(labelled, batch_size=problem.fit["batch_size"], **task) if labelled else Task(**task),
-            seed=seed,
-            progress=False,
-            evaluate_every=problem.fit["steps"],
-            **{"device": "cpu", **problem.fit, **training, **added},
-        )
+    fit(
+        student,
+        added.pop("teacher"),
+        images,
+        task=Task(labelled, batch_size=problem.fit["batch_size"], **task) if labelled else Task(**task),
+        seed=seed,
+        progress=False,
+        evaluate_every=problem.fit["steps"],
+        **{"device": "cpu", **problem.fit, **training, **added},
+    )
     seconds = time.process_time() - started
     return whole.student(student.model.cpu()), seconds  # measured on the CPU
-
-
-@contextmanager
-def _divergence() -> Iterator[None]:
-    try:
-        yield
-    except BrainrdlError as refused:
-        if "lower lr" not in str(refused):  # the advice of every such message
-            raise
-        raise DivergedError(str(refused)) from refused
 
 
 def _streams(problem: Problem, uses_rdm_images: bool) -> tuple[Stimuli, Stimuli | None]:

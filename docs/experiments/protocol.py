@@ -25,9 +25,9 @@ import pandas as pd
 import torch
 from joblib import Parallel, delayed
 
-from brainrdl import Stimuli
+from brainrdl import DivergedError, Stimuli
 from docs.experiments.measures import MEASURES, Exam, error_rate, guesses, measure
-from docs.experiments.methods import METHODS, DivergedError, Method, Problem, learn
+from docs.experiments.methods import METHODS, Method, Problem, learn
 from docs.experiments.results import Results
 
 RESULTS = Path(__file__).parent / "results"

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from brainrdl import rdms
 from brainrdl._core import progress
-from brainrdl._core.errors import BrainrdlError
+from brainrdl._core.errors import BrainrdlError, DivergedError
 from brainrdl.loss.rdm_loss import RDMLoss
 from brainrdl.models.student import Student
 from brainrdl.stimuli.named_images import Batch
@@ -53,8 +53,11 @@ def test_a_look_refuses_patterns_that_are_not_finite() -> None:
     images = torch.rand(6, 1, 4, 4)
     images[2] = torch.nan
     message = r"^at step 7 patterns of layer '1' are NaN or Inf for conditions \['c'\]; lower lr, or set clip"
-    with pytest.raises(BrainrdlError, match=message):
+    with pytest.raises(DivergedError, match=message):
         look(student(), None, Batch(NAMES, images, None, 7), RDMLoss())
+    with pytest.raises(BrainrdlError, match=r"\['c'\], before any training; check the weights") as refused:
+        look(student(), None, Batch(NAMES, images, None, 0), RDMLoss())
+    assert type(refused.value) is BrainrdlError
 
 
 @pytest.mark.parametrize("dissimilarity", ["correlation", "euclidean"])
@@ -131,7 +134,7 @@ def test_a_broken_loss_names_step_layer_and_conditions(value: float) -> None:
     patterns = {"conv": torch.ones(6, 4), "fc": torch.ones(6, 3)}
     patterns["fc"][1, 2] = patterns["fc"][4, 0] = value
     message = rf"loss is {value} at step 7: patterns of layer 'fc' are NaN or Inf for conditions \['b', 'e'\]; lower lr"
-    with pytest.raises(BrainrdlError, match=message):
+    with pytest.raises(DivergedError, match=message):
         check_loss(torch.tensor(value), patterns, {}, batch())
 
 
@@ -154,7 +157,7 @@ def test_a_broken_loss_of_finite_patterns_says_so() -> None:
     message = (
         r"loss is inf at step 7 for conditions \['a', .* 1 more\], though the patterns of layers \['fc'\] are finite"
     )
-    with pytest.raises(BrainrdlError, match=message):
+    with pytest.raises(DivergedError, match=message):
         check_loss(math.inf, {"fc": torch.ones(6, 3)}, {"IT": torch.full((1, 15), torch.nan)}, batch())
 
 

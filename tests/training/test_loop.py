@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from brainrdl import rdms
 from brainrdl._core import files as _files
-from brainrdl._core.errors import BrainrdlError
+from brainrdl._core.errors import BrainrdlError, DivergedError
 from brainrdl.datasets.simulation import simulate_subjects
 from brainrdl.loss.rdm_loss import RDMLoss
 from brainrdl.models.readout import Readout
@@ -560,21 +560,21 @@ class Breaks(nn.Module):
 def test_a_student_that_emits_nan_is_stopped_with_step_layer_and_condition() -> None:
     made = Student(nn.Sequential(nn.Flatten(), nn.Linear(36, 8), Breaks()), ["1", "2"])
     with pytest.raises(
-        BrainrdlError, match=r"loss is nan at step 2: patterns of layer '2' are NaN or Inf .* \['s02'\]; lower"
+        DivergedError, match=r"loss is nan at step 2: patterns of layer '2' are NaN or Inf .* \['s02'\]; lower"
     ):
         fit(made, teacher(), stimuli(), steps=9, evaluate_every=99, **QUIET)
 
 
 def test_a_learning_rate_that_blows_up_is_stopped() -> None:
     loss = RDMLoss.rdl2016()
-    with pytest.raises(BrainrdlError, match=r"loss is (nan|inf) at step \d+[: ].*; lower lr, or set clip"):
+    with pytest.raises(DivergedError, match=r"loss is (nan|inf) at step \d+[: ].*; lower lr, or set clip"):
         fit(student(), teacher(), stimuli(), loss=loss, optimizer="sgd", lr=1e12, steps=50, **QUIET)
 
 
 @pytest.mark.parametrize(("lr", "optimizer"), [(1e38, "adam"), (1e300, "sgd")])
 def test_a_learning_rate_that_does_not_fit_float32_is_refused(lr: float, optimizer: str) -> None:
     message = rf"lr={re.escape(str(lr))} is too large for the optimiser at step 0: .*; lower lr"
-    with pytest.raises(BrainrdlError, match=message):
+    with pytest.raises(DivergedError, match=message):
         fit(student(), teacher(), stimuli(), lr=lr, optimizer=optimizer, steps=3, **QUIET)
 
 
