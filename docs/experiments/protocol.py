@@ -105,6 +105,13 @@ class Experiment:
     name: str
     settings: Sequence[Setting]
 
+    def __post_init__(self) -> None:
+        trials = {setting.name: setting.trials for setting in self.settings}
+        for setting in self.settings:
+            source = setting.tuned_as or setting.name
+            if setting.trials != trials[source]:
+                raise ValueError(f"{setting.name!r} uses {setting.trials} of the {trials[source]} trials of {source!r}")
+
 
 def results_of(experiment: str, folder: Path = RESULTS) -> Results:
     """Final rows of an experiment."""
