@@ -39,7 +39,7 @@ from docs.experiments.brains import (
     unfitted_map,
 )
 from docs.experiments.results import Results
-from docs.experiments.scoring import command, draw, interval, load, markdown, missing, percent, save, write
+from docs.experiments.scoring import command, draw, interval, load, markdown, missing, number, percent, save, write
 
 SEEDS = range(5)
 N_STIMULI = (12, 24, 36, 48, 99)  # 99: all training objects, 73 or 74
@@ -255,11 +255,16 @@ def sentences(table: pd.DataFrame) -> dict[str, str]:
         found[f"human_{label}"] = interval(at(objects, HUMAN_IT, HUMAN_IT, "objects", n))
         found[f"across_{label}"] = interval(at(objects, HUMAN_IT, IT, "objects", n))
         found[f"reweighted_{label}"] = interval(at(objects, HUMAN_IT, HUMAN_IT, "objects", n, "reweighted"))
-        found[f"category_{label}"] = interval(at(objects, HUMAN_IT, HUMAN_IT, "objects", n, "category"))
     for label, n in (("first", first), ("last", last)):
         row = at(subjects, IT, IT, "n_fitted", n)
         found[f"subjects_{label}"], found[f"share_{label}"] = interval(row), percent(row["share"])
         found[f"other_{label}"] = interval(at(subjects, IT, HUMAN_IT, "n_fitted", n))
+    found["category_across"] = interval(at(objects, HUMAN_IT, IT, "objects", most, "category"))
+    found["category_back"] = interval(at(objects, IT, HUMAN_IT, "objects", most, "category"))
+    found["back_most"] = interval(at(objects, IT, HUMAN_IT, "objects", most))
+    for name, source, other in (("four", HUMAN_IT, IT), ("fifteen", IT, HUMAN_IT)):
+        found[f"ceiling_{name}"] = number(at(subjects, source, source, "n_fitted", 1)["ceiling"])
+        found[f"ceiling_mean_{name}"] = number(at(subjects, other, source, "n_fitted", 1)["ceiling"])
     return found
 
 
@@ -277,13 +282,15 @@ number of steps is chosen by inner folds of the objects that it is fitted to.
 larger ones, with the categories in the same shares. **Subjects.** The map is fitted to all training objects, and to
 the mean RDM of some of the subjects, drawn anew for each fold. It is scored with the other subjects of the same
 study (each one alone), and with the subjects of the other study (their mean RDM). Beside the map:
-feature-reweighted RSA, the mean dissimilarities of pairs of categories, and the network before the fit, each from
-the same objects and subjects.
+feature-reweighted RSA (by number of objects only), the mean dissimilarities of pairs of categories, and the network
+before the fit, each from the same objects and subjects.
 
 **Scores.** Spearman correlation for pairs of objects that were held out together, the same five folds for all
-points of a curve. Intervals of 95 % are over objects and subjects. {n_seeds} of 5 seeds of the folds. {fits} Curves
-are described, not tested: points of one curve share their objects and subjects, so that intervals of single points
-say little about differences between them.
+points of a curve. The 95% intervals are over objects and subjects. The folds were drawn with {n_seeds} seeds.
+{fits} The unfitted network is z-scored with the objects and images of the fit. It therefore changes with the number
+of objects, and is lower in the other study than in [transfer](transfer.md), where it is z-scored with the images
+that are scored. Curves are described, not tested: points of one curve share their objects and subjects, so that
+intervals of single points say little about differences between them.
 
 ## Results
 
@@ -296,15 +303,23 @@ objects. Bars are 95% intervals.*
 
 ![Held-out scores by the number of subjects fitted](../figures/learning_curves_subjects.png)
 
+Within a study, scores are mean correlations with the single subjects that were not fitted (a perfect model is expected
+to reach {ceiling_four} with the 4 and {ceiling_fifteen} with the 15). With the other study, they are correlations with
+its mean RDM ({ceiling_mean_four} and {ceiling_mean_fifteen}). Rows of the two kinds cannot be compared.
+
 {subjects}
 
-- **Objects.** Fitted to {few} objects of the 4 subjects, the map scores {human_few} with the same subjects; with
-  {half} {human_half}; with all {most} {human_most}. With the 15 others, the scores are {across_few}, {across_half}
-  and {across_most}. Reweighting scores {reweighted_few}, {reweighted_half} and {reweighted_most} with the 4
-  subjects, and the categories {category_few}, {category_half} and {category_most}.
+- **Objects.** The score of the map rises up to about {half} objects, and little after that. Fitted to {few} objects
+  of the 4 subjects, it is {human_few} with the same subjects; fitted to {half}, {human_half}; fitted to all {most},
+  {human_most}. With the 15 others, the scores are {across_few}, {across_half} and {across_most}. Reweighting still
+  rises at the end: {reweighted_few}, {reweighted_half} and {reweighted_most} with the 4 subjects.
 - **Subjects.** Fitted to one of the 15 subjects, the map scores {subjects_first} with single others of them
-  ({share_first} of the ceiling), and fitted to {last} {subjects_last} ({share_last}). With the mean RDM of the 4
-  subjects of the other study the scores are {other_first} and {other_last}.
+  ({share_first} of the ceiling); fitted to {last}, it scores {subjects_last} ({share_last}). With the mean RDM of the 4
+  subjects of the other study, the scores are {other_first} and {other_last}.
+- **Categories.** Mean dissimilarities of pairs of categories predict less than the map within a study, and about as
+  much in the other study: with all objects, {category_across} for the categories and {across_most} for the map from
+  4 to 15 subjects, {category_back} and {back_most} from 15 to 4. So these data do not show that a fit carries over
+  more than categories to other subjects.
 
 ## What this does not show
 

@@ -23,8 +23,10 @@ from docs.experiments.brains import HUMAN_IT, IT, Brain, brain, fit_map, looked_
 from docs.experiments.scoring import draw, load, markdown, number, save, write
 
 N_STIMULI, N_SUBJECTS = (46, 92, 184, 368), (5, 10, 15, 30, 60)
+FEWEST = f"{N_SUBJECTS[0]} or fewer"
 SOURCE, TARGET = HUMAN_IT, IT
 SMALLEST = 0.05  # difference that would matter, also for contrasts that were not found
+NONE = 0.01  # an observed difference below it is none, so that nothing could find it
 OTHERS = {"unfitted": "unfitted", "reweighted": "reweighting", "category": "categories"}
 
 
@@ -39,11 +41,11 @@ def compute() -> pd.DataFrame:
 
 def halves(source: Brain, target: Brain, train: Sequence[str], test: Sequence[str]) -> pd.DataFrame:
     """Power for the differences with one half fitted and the other predicted."""
-    before = unfitted_map(source.features, train)
+    before, own = unfitted_map(source.features, train), unfitted_map(target.features, train)
     fitted, _ = fit_map(source.teacher, source.features, train, seed=0)
     rdms = {
         "student": pairs_of(fitted, target.features, test),
-        "unfitted": pairs_of(before, target.features, test),
+        "unfitted": pairs_of(own, target.features, test),
         "reweighted": reweighted(before, source, {"shown": target.features}, train, test, seed=0)["shown"],
         "category": looked_up(source.truth, source.features.labels or {}, train, test),
     }
@@ -66,7 +68,8 @@ def page() -> None:
         plot.power(table[(table["other"] == role) & (table["true"] == "smallest")], ax)
         ax.set_title(f"map minus {name}: {number(SMALLEST)}", loc="left", pad=44, fontsize=10)
     draw("power", drawn)
-    text = PAGE.format(table=markdown(needed(table)), effects=effects(table))
+    tried = ", ".join(map(str, N_SUBJECTS[:-1])) + f" and {N_SUBJECTS[-1]}"
+    text = PAGE.format(table=markdown(needed(table)), effects=effects(table), tried=tried, left_out=left_out(table))
     write("power", text)
 
 
@@ -74,11 +77,21 @@ def needed(table: pd.DataFrame) -> pd.DataFrame:
     """Smallest number of subjects with a power of 0.8, for each number of objects."""
     rows = []
     for (role, true), own in table.groupby(["other", "true"], sort=False):
-        enough = smallest_design(own).set_index("n_stimuli")["n_subjects"].to_dict()
-        cells = {f"{n} objects": enough.get(n, f"more than {max(N_SUBJECTS)}") for n in N_STIMULI}
         effect = own["effect"].iloc[0]
-        rows.append({"map minus": OTHERS[role], "difference": f"{number(effect)} ({true})", **cells})
+        if abs(effect) < NONE:
+            continue
+        enough = smallest_design(own).set_index("n_stimuli")["n_subjects"].replace({N_SUBJECTS[0]: FEWEST}).to_dict()
+        cells = {f"{n} objects": enough.get(n, f"more than {N_SUBJECTS[-1]}") for n in N_STIMULI}
+        what = "observed" if true == "observed" else "smallest of interest"
+        rows.append({"map minus": OTHERS[role], "difference": f"{number(effect)} ({what})", **cells})
     return pd.DataFrame(rows)
+
+
+def left_out(table: pd.DataFrame) -> str:
+    """The observed differences that are not shown, as the end of a sentence."""
+    seen = table[table["true"] == "observed"].groupby("other", sort=False)["effect"].first()
+    names = [OTHERS[role] for role, effect in seen.items() if abs(effect) < NONE]
+    return f". The observed difference from {' and '.join(names)} is less than {NONE}, and is left out" if names else ""
 
 
 def effects(table: pd.DataFrame) -> str:
@@ -88,6 +101,7 @@ def effects(table: pd.DataFrame) -> str:
     return "; ".join(
         f"{name} {number(pilot.loc[role, 'power'])} ± {number(pilot.loc[role, 'power_error'])}"
         for role, name in OTHERS.items()
+        if abs(pilot.loc[role, "effect"]) >= NONE
     )
 
 
@@ -99,15 +113,16 @@ observed?
 
 **Method.** The map of [the experiment on transfer](transfer.md) is fitted to human IT of 4 subjects for every
 second of the 92 objects, and predicts the RDM of the other objects for the images that 15 other subjects saw (Cichy
-et al. 2014). The same objects and subjects are used to fit what it is compared with: the network before the fit,
-feature-reweighted RSA, and mean dissimilarities of pairs of categories. Then fitted and predicted objects change
+et al. 2014). It is compared with the network before the fit (z-scored with the training objects as the 15
+subjects saw them), and with feature-reweighted RSA and the mean dissimilarities of pairs of categories, which are
+fitted to the same objects and subjects. Then fitted and predicted objects change
 places. From the RDMs of the 15 subjects, `brainrdl.inference.power` estimates the variance of each difference
 (Spearman correlation with single subjects) over objects and subjects, and predicts the power of larger and smaller
 studies for a true difference of the observed size, and for one of 0.05. Numbers are means over both halves.
 
 ## Results
 
-Smallest number of subjects with a power of 0.8 at a level of 0.05, without a correction for several tests:
+Smallest of {tried} subjects with a power of 0.8 at a level of 0.05, without a correction for several tests{left_out}:
 
 {table}
 
@@ -119,7 +134,7 @@ Power for the observed differences with 46 objects and 15 subjects, the size of 
 
 ## What this does not show
 
-- Observed differences are estimates; the differences that are true may be smaller. For a study of your own, give
+- Observed differences are estimates; the true differences may be smaller. For a study of your own, give
   the smallest difference that matters ([plan a study](../how_to/plan_a_study.md)).
 - The prediction assumes that objects and subjects are drawn as in the pilot, and that the fitted map stays the
   same. A study with more objects would also fit a better map.

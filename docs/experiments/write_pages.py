@@ -208,12 +208,16 @@ def main() -> None:
         print((100 * summary(pd.read_csv(asked.show))[["mean", "sd"]]).round(2).to_string())
         return
     folder = asked.results
-    every = values(folder)
-    for module in (mnist, cifar100, architectures):
-        found = parts(module.EXPERIMENT, module.CONTRASTS, folder) | values(folder)
-        write(PAGES / f"{module.EXPERIMENT.name}.md", found)
-        every |= {name: text for name, text in found.items() if name.startswith("value ")}
-    write(PAGES.parents[1] / "README.md", every)
+    found = {
+        PAGES / f"{module.EXPERIMENT.name}.md": parts(module.EXPERIMENT, module.CONTRASTS, folder)
+        for module in (mnist, cifar100, architectures)
+    }
+    numbers = values(folder)
+    for own in found.values():
+        numbers |= {name: text for name, text in own.items() if name.startswith("value ")}
+    for page, own in found.items():
+        write(page, own | numbers)
+    write(PAGES.parents[1] / "README.md", numbers)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from scipy.spatial.distance import pdist
 from torch import nn
 
 from brainrdl import Student
@@ -100,6 +101,18 @@ def test_rows_of_patterns_and_logits_are_those_of_the_named_images() -> None:
         assert tuple(made.names) == tuple(named)
     assert set(made.labelled.names) <= set(made.names)
     assert made.unlabelled.labels is None
+
+
+def test_the_patterns_of_the_random_network_differ_between_images() -> None:
+    pixels = torch.randint(0, 256, (60, 3, 32, 32), generator=torch.Generator().manual_seed(0))
+    network = cifar100._network("normalised_random").eval()
+    with torch.no_grad():
+        cifar100.normalise(network, pixels[:40])
+        patterns = network(cifar100._large(pixels[40:])).patterns
+    for rows in patterns.values():
+        stored = rows.half().float()
+        assert (stored.std(0) > 0).float().mean() > 0.95
+        assert pdist(stored.numpy(), "correlation").std() > 1e-3
 
 
 @pytest.mark.usefixtures("with_cifar")

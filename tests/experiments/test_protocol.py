@@ -261,3 +261,9 @@ def test_a_method_whose_trials_all_failed_has_no_settings(experiment: Experiment
         trials.add({**named, "error": 1.0, "nll": float("inf"), "cpu_seconds": float("nan"), "options": "{}"})
     with pytest.raises(ValueError, match="all trials of 'cross-entropy' failed"):
         protocol.chosen("small", experiment.settings[0], "cross-entropy", tmp_path)
+
+
+def test_settings_that_share_trials_use_all_of_them(experiment: Experiment) -> None:
+    one = experiment.settings[0]
+    with pytest.raises(ValueError, match=f"'two' uses {one.trials + 1} of the {one.trials} trials of 'one'"):
+        Experiment("small", (one, replace(one, name="two", tuned_as="one", trials=one.trials + 1)))
