@@ -1,7 +1,7 @@
 """The protocol that the distillation experiments share: tuning, runs, and tables of results.
 
 Every method (see `docs.experiments.methods`) has the same number of tuning trials, with the same learning rates and
-weight decays, on images that are neither training nor test images.
+weight decays, on images on which the students of the trials are not trained, and which are not test images.
 
     Experiment   an experiment: settings, methods, problems of each seed
     main         command line of an experiment: tunes, runs and stores what is missing
