@@ -43,6 +43,7 @@ from brainrdl.dissimilarity.registry import DISSIMILARITIES
 
 RUNS = "(..., n_runs, n_conditions, n_channels)"
 
+_LARGE_WHOLE = frozenset({torch.int32, torch.int64, torch.uint32, torch.uint64})  # of more digits than float32
 _ASYMMETRY = 1e-4  # relative to the largest entry: inverting a covariance in float32 can leave this much
 
 
@@ -595,14 +596,20 @@ def count_constant(x: Float[Tensor, "*batch n_conditions n_channels"]) -> Int[Te
 
 
 def checked_patterns(x: object, expected: str = "(..., n_conditions, n_channels)", at_least: int = 2) -> Tensor:
-    """Return patterns in float32 or float64; refuse what are not patterns of two conditions or more."""
+    """Return patterns in float32, or in float64 if they are, or if large whole numbers would be rounded.
+
+    Refuse what are not patterns of two conditions or more.
+    """
     if not isinstance(x, Tensor):
         refuse(f"patterns must be a torch tensor of shape {expected}, got {type(x).__name__}; use torch.as_tensor")
     check_ndim(x, at_least, "patterns", expected)
     check_n_conditions(x.shape[-2])
     if x.shape[-1] < 1:
         refuse(f"patterns must have at least 1 channel, got shape {tuple(x.shape)}")
-    return x if x.dtype in (torch.float32, torch.float64) else x.float()
+    if x.dtype in (torch.float32, torch.float64):
+        return x
+    rounds = x.dtype in _LARGE_WHOLE and x.device.type != "mps"  # which has no float64
+    return x.double() if rounds else x.float()
 
 
 def _whitened(x: Tensor, noise_precision: Tensor) -> Tensor:

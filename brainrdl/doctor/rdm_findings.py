@@ -21,6 +21,7 @@ from brainrdl.doctor import dissimilarity_kinds as kinds
 from brainrdl.doctor.condition_findings import of_conditions, outlying
 from brainrdl.doctor.finding import Finding, percent, where_of
 from brainrdl.inference.ceilings import ceiling_for_mean, ceiling_for_subjects, noise_ceiling
+from brainrdl.rdms.conversion import to_tensor
 from brainrdl.rdms.partial import comparable
 from brainrdl.rdms.subjects import groups, in_words
 from brainrdl.similarity.comparators import corr
@@ -304,7 +305,7 @@ def _triples(n_conditions: int) -> str:
 
 
 def _identical(rdms: RDMs, rows: Sequence[str]) -> Finding:
-    correlations = between(torch.tensor(rdms.dissimilarities))
+    correlations = between(to_tensor(rdms, dtype=torch.float64))
     twice = [f"{rows[i]} = {rows[j]}" for i, j in combinations(range(len(rows)), 2) if correlations[i, j] > _SAME]
     if twice:
         return Finding(
@@ -324,7 +325,7 @@ def between(rows: Float[Tensor, "n_rdms n_pairs"]) -> Float[Tensor, "n_rdms n_rd
 
 
 def _subjects(rdms: RDMs, teacher: RDMTeacher, target: str) -> Iterator[Finding]:
-    rows = torch.tensor(rdms.dissimilarities)
+    rows = to_tensor(rdms, dtype=torch.float64)
     subjects = [str(name) for name in rdms.rdm_descriptors[teacher.subject_by]]
     if len(rows) < 2:
         value = "1 RDM: no agreement between subjects and no noise ceiling"

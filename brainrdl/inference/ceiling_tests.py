@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from brainrdl._core.errors import check_option, named, refuse
+from brainrdl._core.given_values import as_float64
 from brainrdl.dissimilarity.pairs import n_conditions_of
 from brainrdl.inference.closed_forms import Prepared, has_closed_form, influences
 from brainrdl.inference.influence import Influence
@@ -97,7 +98,10 @@ def ceiling_test(
     True
     """
     check_option(comparator, SIMILARITIES, "comparator")
-    shown, of_subjects = (torch.as_tensor(np.ascontiguousarray(x, dtype=float)) for x in (models, rdms))
+    shown, of_subjects = (
+        torch.as_tensor(np.ascontiguousarray(as_float64(x, named(what))))
+        for x, what in ((models, "models"), (rdms, "rdms"))
+    )
     if shown.ndim != 2 or of_subjects.ndim != 2 or shown.shape[1] != of_subjects.shape[1]:
         refuse(
             f"{named('models')} and {named('rdms')} must have shapes (n_models, n_pairs) and (n_subjects, n_pairs), "

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from jaxtyping import Float
 
 from brainrdl._core.errors import arg, check_number, check_option, named, refuse
+from brainrdl._core.given_values import as_float64, in_span
 from brainrdl.inference.intervals import NO_INTERVAL, t_interval
 
 Kind = Literal["peak", "onset"]
@@ -105,7 +106,7 @@ def latency(
     True
     """
     curves = _curves(scores, times, baseline)
-    measure = _measure(np.asarray(times, dtype=float), kind, fraction, window)
+    measure = _measure(as_float64(times, named("times")), kind, fraction, window)
     return _jackknifed(curves, measure)._replace(p=float("nan"))
 
 
@@ -151,14 +152,14 @@ def latency_difference(
         refuse(
             f"{named('scores')} and {named('others')} must be of the same subjects, got {first.shape}, {second.shape}"
         )
-    measure = _measure(np.asarray(times, dtype=float), kind, fraction, window)
+    measure = _measure(as_float64(times, named("times")), kind, fraction, window)
     return _jackknifed(np.stack([first, second], 1), lambda pair: measure(pair[0]) - measure(pair[1]))
 
 
 def _curves(
     scores: npt.ArrayLike, times: npt.ArrayLike, baseline: tuple[float, float] | None
 ) -> Float[np.ndarray, "n_subjects n_times"]:
-    curves, at = np.asarray(scores, dtype=float), np.asarray(times, dtype=float)
+    curves, at = as_float64(scores, "courses"), as_float64(times, named("times"))
     if curves.ndim != 2 or curves.shape[1:] != at.shape:
         refuse(
             f"courses must have shape (n_subjects, n_times) and {named('times')} (n_times,), got {curves.shape} and "
@@ -174,7 +175,7 @@ def _curves(
 
 
 def _inside(times: np.ndarray, span: tuple[float, float], what: str) -> npt.NDArray[np.bool_]:
-    inside = (times >= span[0]) & (times <= span[1])
+    inside = in_span(times, *span)
     if not inside.any():
         refuse(f"{arg(what)} {tuple(span)} contains none of the times, which go from {times[0]:g} to {times[-1]:g}")
     return inside

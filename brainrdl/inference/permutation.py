@@ -21,6 +21,7 @@ from jaxtyping import Float, Int8
 from torch import Tensor
 
 from brainrdl._core.errors import check_option, check_whole, named, refuse
+from brainrdl._core.given_values import as_float64
 from brainrdl.dissimilarity.pairs import n_conditions_of, to_square
 from brainrdl.inference.pairwise import comparison_of, is_constant
 from brainrdl.similarity.pair_sums import centred
@@ -143,7 +144,7 @@ def subject_table(values: npt.ArrayLike) -> Float[np.ndarray, "n_subjects n_valu
     >>> subject_table(np.zeros((5, 3, 4))).shape
     (5, 12)
     """
-    table = np.asarray(values, dtype=float)
+    table = as_float64(values, named("values"))
     if table.ndim < 1 or len(table) < 2 or not table.size:
         refuse(f"{named('values')} must have shape (n_subjects, ...) with at least 2 subjects, got {table.shape}")
     if np.isinf(table).any():
@@ -304,8 +305,7 @@ def mantel_test(
 
 
 def _rdms(rdms: Tensor | npt.ArrayLike, what: str) -> Float[Tensor, "n_rdms n_pairs"]:
-    given = rdms.detach().cpu().numpy() if isinstance(rdms, Tensor) else rdms
-    found = torch.as_tensor(np.array(given, dtype=float, order="C"))
+    found = torch.as_tensor(np.array(as_float64(rdms, named(what)), order="C"))
     if found.ndim not in (1, 2) or not found.numel():
         refuse(f"{named(what)} must have shape (n_rdms, n_pairs) or (n_pairs,), got {tuple(found.shape)}")
     if found.isinf().any():

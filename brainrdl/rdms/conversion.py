@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from brainrdl._core.errors import check_option, check_text, check_unique, read_arg, refuse
+from brainrdl._core.given_values import as_numbers
 from brainrdl.dissimilarity.pairs import pair_blocks
 from brainrdl.rdms.by_name import FEWEST_CONDITIONS, joined_rdms, names_of, select
 from brainrdl.rdms.naming import checked_names
@@ -59,7 +60,7 @@ def to_tensor(
     tensor([[1.0000, 0.2500, 0.5000]])
     """
     chosen = rdms if names is None else select(rdms, names, by)
-    return torch.tensor(np.asarray(chosen.dissimilarities), dtype=dtype)
+    return torch.tensor(as_numbers(chosen.dissimilarities, "RDMs"), dtype=dtype)
 
 
 def to_table(rdms: RDMs, by: str = "stimulus") -> pd.DataFrame:
@@ -211,12 +212,7 @@ def from_array(
     array([[1., 2., 4., 3., 5., 6.]])
     """
     check_option(order, ("upper", "lower"), "order")
-    try:
-        values = np.asarray(array)
-    except (ValueError, TypeError, RuntimeError) as error:  # rows of different lengths, or a tensor with a gradient
-        refuse(f"{where} is not an array of numbers: {error}")
-    if values.dtype.kind not in "biuf":
-        refuse(f"{where} must hold real numbers, got dtype {values.dtype}")
+    values = as_numbers(array, where)
     if values.shape[-1:] == (0,):
         refuse(f"{where} is empty: its shape is {values.shape}")
     values = dissimilarities_of(values, similarity)
@@ -298,11 +294,12 @@ def dissimilarities_of(values: npt.NDArray[Any], similarity: bool | float | None
     """
     if similarity is None or similarity is False:
         return values
+    values = values.astype(np.float64, copy=False)
     greatest = float(np.nanmax(values, initial=-np.inf))
     top = greatest if similarity is True else float(similarity)
     if top < greatest - _ROUNDING * abs(greatest):
         refuse(f"similarity says that the scale ends at {top}, but there is a value of {greatest}")
-    return top - values.astype(np.float64, copy=False)
+    return top - values
 
 
 def _in_order(rows: npt.NDArray[np.float64], order: str, diagonal: bool | None, where: str) -> npt.NDArray[np.float64]:

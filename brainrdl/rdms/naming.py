@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from brainrdl._core.constants import IMAGE_SUFFIXES
 from brainrdl._core.errors import check_text, quote, refuse
+from brainrdl._core.given_values import as_text
 
 Value = TypeVar("Value")
 
@@ -54,7 +55,7 @@ def checked_names(values: Iterable[Any], where: str) -> list[str]:
     Parameters
     ----------
     values : iterable
-        Names; numbers become text.
+        Names; numbers become text, whole ones without a decimal point.
     where : str
         What has these names, in error messages.
 
@@ -70,8 +71,8 @@ def checked_names(values: Iterable[Any], where: str) -> list[str]:
 
     Examples
     --------
-    >>> checked_names(["face", 7], "the conditions")
-    ['face', '7']
+    >>> checked_names(["face", 7, 8.0], "the conditions")
+    ['face', '7', '8']
     >>> checked_names(["face", float("nan")], "the conditions")  # doctest: +ELLIPSIS
     Traceback (most recent call last):
     brainrdl.BrainrdlError: 1 of 2 names of the conditions is missing: [nan], the first at position 1 (counted from ...
@@ -86,7 +87,7 @@ def checked_names(values: Iterable[Any], where: str) -> list[str]:
             f"{quote(listed[k] for k in lacking)}, the first at position {lacking[0]} (counted from 0); name all, or "
             "leave out what has no name"
         )
-    words = [str(value) for value in listed]
+    words = [as_text(value) for value in listed]
     check_text(words, where)
     return words
 

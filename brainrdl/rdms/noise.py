@@ -12,6 +12,7 @@ from torch import Tensor
 
 from brainrdl._core.constants import NOISE
 from brainrdl._core.errors import about, arg, check_option, named, nearest, quote, refuse
+from brainrdl._core.given_values import as_float64
 from brainrdl.rdms.observations import averaged, coded, windowed
 
 if TYPE_CHECKING:
@@ -136,9 +137,9 @@ def _precision_of_runs(data: DatasetBase, measured: Tensor, method: str, by: str
 
 def _checked_precision(noise: npt.ArrayLike, n_windows: int, n_channels: int) -> Tensor:
     """Return a precision (1 or n_windows, n_channels, n_channels)."""
-    found = np.asarray(noise)
     square = (n_channels, n_channels)
-    if found.dtype.kind not in "iuf" or found.shape not in (square, (n_windows, *square)):
+    found = as_float64(noise, f"noise= (one of {', '.join(NOISE)}, or a precision of numbers {square})")
+    if found.shape not in (square, (n_windows, *square)):
         refuse(
             f"noise= must be one of {', '.join(NOISE)} or a precision of numbers ({n_channels}, {n_channels}), as many "
             f"as channels (for each of {n_windows} windows, or for each run by name, if it differs between them); got "
@@ -152,7 +153,7 @@ def _checked_precision(noise: npt.ArrayLike, n_windows: int, n_channels: int) ->
     diagonals = np.diagonal(found, axis1=-2, axis2=-1)
     if not (diagonals > 0).all():  # a necessary condition that is quick to check in a large precision
         refuse(f"noise= has {diagonals.min():g} on its diagonal; a noise precision must be positive definite")
-    return torch.as_tensor(found, dtype=torch.float64).reshape(-1, *square)
+    return torch.as_tensor(found).reshape(-1, *square)
 
 
 def _around_conditions(

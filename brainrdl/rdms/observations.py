@@ -13,12 +13,12 @@ from scipy.sparse import csr_array
 from torch import Tensor
 
 from brainrdl._core.errors import arg, check_unique, nearest, quote, read_arg, refuse
+from brainrdl._core.given_values import SLACK, as_float64, in_span, step_of
 from brainrdl.rdms.naming import checked_names
 
 if TYPE_CHECKING:
     from rsatoolbox.data.base import DatasetBase
 
-_SLACK = 0.01  # as a fraction of the sampling step, for rounded times: those in a file may be float32
 
 _REMEDIES = {
     "run": f"; if the file has runs, read them with {read_arg('run_column')}",
@@ -43,7 +43,7 @@ def windowed(
     data: DatasetBase, windows: Sequence[tuple[float, float]] | None, summed: bool = False, samples: bool = False
 ) -> tuple[Tensor, list[float] | None]:
     """Return measurements (n_windows, n_observations, n_channels) and window centres; one window without time."""
-    measured = torch.as_tensor(np.asarray(data.measurements), dtype=torch.float64)
+    measured = torch.as_tensor(as_float64(data.measurements, "measurements"))
     if measured.ndim == 2:
         if windows is not None:
             refuse(f"windows={windows!r} need measurements with time; these have shape {tuple(measured.shape)}")
@@ -100,11 +100,8 @@ def _check_counts(measured: Tensor) -> None:
 
 def _inside(times: npt.NDArray[np.float64], start: float, end: float) -> npt.NDArray[np.bool_]:
     """Mark the times inside a window, with a tolerance of a hundredth of the sampling step."""
-    ordered = np.sort(times)
-    step = float(np.median(np.diff(ordered))) if len(times) > 1 else 0.0
-    slack, low, high = _SLACK * step, float(ordered[0]), float(ordered[-1])
-    inside = (times >= start - slack) & (times <= end + slack)
-    reach = step / 2 + slack
+    step, low, high = step_of(times), float(times.min()), float(times.max())
+    inside, reach = in_span(times, start, end), (0.5 + SLACK) * step
     if not low - reach <= start <= end <= high + reach:
         problem = "extends beyond the data" if start <= end else "ends before it starts"
     elif not inside.any():

@@ -176,19 +176,29 @@ def _warn_of_zeros(subjects: Sequence[str], where: str) -> None:
 def in_words(values: Sequence[object]) -> list[str]:
     """Write values of a descriptor as text; 0.30000000000000004 as 0.3, unless that makes two values equal.
 
+    Equal numbers have one text: 1 and 1.0, as columns with and without gaps hold them, are "1", or "1.0" among
+    fractions.
+
     Examples
     --------
-    >>> in_words([0.1, 0.1 + 0.2, "V1"])
-    ['0.1', '0.3', 'V1']
+    >>> in_words([0.1, 0.1 + 0.2, "V1"]), in_words([1, 2, 1.0]), in_words([0, 0.5])
+    (['0.1', '0.3', 'V1'], ['1', '2', '1'], ['0.0', '0.5'])
     """
-    words = [str(round(float(value), 10)) if isinstance(value, float) else str(value) for value in values]
-    exact = list(map(str, values))
+    known = [float(str(value)) if _is_number(value) else value for value in values]  # 0.1 of float32 stays 0.1
+    whole = all(value.is_integer() for value in known if isinstance(value, float))
+    plain = [int(value) if whole and isinstance(value, float) else value for value in known]
+    words = [str(round(value, 10)) if isinstance(value, float) else str(value) for value in plain]
+    exact = list(map(str, plain))
     return words if len(set(words)) == len(set(exact)) else exact
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)
 
 
 def _target_keys(rdms: RDMs, asked: tuple[str, ...], subjects: Sequence[str], others: Sequence[str]) -> tuple[str, ...]:
     """Return the descriptors `asked`, and those that distinguish targets besides."""
-    held = {key: [str(value) for value in values] for key, values in rdms.rdm_descriptors.items()}
+    held = {key: in_words(values) for key, values in rdms.rdm_descriptors.items()}
     of_subject = list(zip(subjects, *(held[key] for key in others[1:]), strict=True))
     open_to_all = (_INDEX,) if others[0] in held else (_INDEX, _FILE)
     rest = [key for key in held if key not in (*_FIRST, *open_to_all, *others, *asked)]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from brainrdl._core.errors import nearest, quote, read_arg, refuse
+from brainrdl._core.given_values import as_text
 from brainrdl.rdms.naming import is_missing
 
 _SHOWN = frozenset({"image", "audio", "video"})
@@ -29,7 +30,7 @@ def add_names(descriptors: dict[str, Any], count: int, names: Sequence[str] | st
     listed = listed_names(names)
     if len(listed) != count:
         refuse(f"{len(listed)} names were given ({quote(listed)}) for {count} conditions; give one per condition")
-    held = [str(name) for name in descriptors.get(by, listed)]
+    held = [as_text(name) for name in descriptors.get(by, listed)]
     if held != listed:
         refuse(
             f"the file names its conditions itself ({by!r}: {quote(held)}), and {read_arg('names')} cannot rename "
@@ -77,8 +78,7 @@ def _text(name: object) -> str:
     """Write a name as text, whole numbers without a decimal point; refuse a missing one."""
     if is_missing(name):
         refuse(f"{read_arg('names')} holds {name!r}, which is not a name")
-    whole = isinstance(name, float) and name.is_integer()
-    return str(int(name) if whole else name)  # type: ignore[call-overload]
+    return as_text(name)
 
 
 def _stems(folder: Path) -> list[str]:

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from scipy.sparse import csr_array
 
 from brainrdl._core.errors import arg, nearest, quote, refuse
+from brainrdl._core.given_values import as_numbers
 from brainrdl.rdms.by_name import FEWEST_CONDITIONS
 from brainrdl.rdms.naming import checked_names
 
@@ -133,8 +134,8 @@ def _array_of(data: Any, where: Neighbourhoods) -> npt.NDArray[Any]:
     """Return measurements (n_observations, n_channels[, n_times])."""
     if hasattr(data, "affine"):
         return _of_image(data, where)
-    given = np.asarray(getattr(data, "measurements", data))
-    if given.dtype.kind not in "iuf" or given.ndim not in (2, 3):
+    given = as_numbers(getattr(data, "measurements", data), "data")
+    if given.dtype.kind == "b" or given.ndim not in (2, 3):
         refuse(
             "data must be rsatoolbox's Dataset or TemporalDataset, a nibabel image, or an array of numbers "
             f"(n_observations, n_channels), got {type(data).__name__} of {given.dtype} and shape {given.shape}"

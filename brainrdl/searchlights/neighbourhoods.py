@@ -17,6 +17,7 @@ import numpy.typing as npt
 from scipy.sparse import coo_array, csr_array
 
 from brainrdl._core.errors import arg, check_number, check_unique, check_whole, named, quote, refuse
+from brainrdl._core.given_values import as_numbers
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -190,10 +191,10 @@ def _volume(given: Mask, affine: npt.ArrayLike | None, what: str) -> tuple[npt.N
         if affine is not None:
             refuse(f"the {what} is an image and has its own affine; leave out {arg('affine')}")
         affine, image = image.affine, image.dataobj
-    values = np.asarray(image)
+    values = as_numbers(image, f"the {what}")  # NaN where it is masked: outside
     if values.ndim == 4 and values.shape[3] == 1:
         values = values[..., 0]
-    if values.ndim != 3 or values.dtype.kind not in "biuf":
+    if values.ndim != 3:
         refuse(f"the {what} must be an array of numbers (x, y, z), got {values.dtype} of shape {values.shape}")
     if affine is None:
         refuse(
@@ -356,7 +357,13 @@ def _chosen(centres: npt.ArrayLike | None, n: int) -> Places:
             f"centres must be a boolean for each of {n} channels, or some of 0 to {n - 1}, got {given.dtype} of shape "
             f"{given.shape}"
         )
-    return np.unique(given).astype(np.int64)
+    chosen = np.unique(given).astype(np.int64)
+    if len(chosen) < len(given):
+        refuse(
+            f"{len(given) - len(chosen)} of {len(given)} centres are repeated; for a mask of 0 and 1, give booleans: "
+            "mask.astype(bool)"
+        )
+    return chosen
 
 
 def _within(surface: Mesh, radius: float, own: Places) -> csr_array:

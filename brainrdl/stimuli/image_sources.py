@@ -16,6 +16,7 @@ from torch import Tensor
 
 from brainrdl._core.errors import about, arg, check_option, quote, refuse
 from brainrdl._core.files import digest_file, digest_tensor, hash_words
+from brainrdl._core.given_values import as_numbers
 from brainrdl._core.tensor_checks import check_finite
 
 if TYPE_CHECKING:
@@ -112,6 +113,8 @@ def _tensor_of(array: npt.NDArray[Any]) -> Tensor:
 
 def channel_first(images: npt.NDArray[Any] | Tensor, where: str) -> Tensor:
     """Return pixels (n, c, h, w) of arrays (n, h, w[, c]) or tensors (n[, c], h, w)."""
+    if not isinstance(images, Tensor | np.ndarray):
+        images = as_numbers(images, where)
     if images.ndim not in (3, 4):
         refuse(f"{where} must be (n, h, w), array (n, h, w, c) or tensor (n, c, h, w), got shape {_shape(images)}")
     x = images if isinstance(images, Tensor) else _tensor_of(images)

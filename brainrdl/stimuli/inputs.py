@@ -93,12 +93,23 @@ Images = Shaped[Tensor, "n ..."] | Inputs
 def run_network(model: nn.Module, images: Images) -> Any:
     """Call a network with a batch: with one tensor, or with several by keyword.
 
+    Decimal numbers are given in the type of the network's weights: arrays of NumPy are float64, most weights float32.
+
     Examples
     --------
     >>> run_network(nn.Bilinear(2, 2, 1), Inputs({"input1": torch.ones(3, 2), "input2": torch.ones(3, 2)})).shape
     torch.Size([3, 1])
+    >>> run_network(nn.Linear(2, 1), torch.ones(3, 2, dtype=torch.float64)).dtype
+    torch.float32
     """
-    return model(**images.tensors) if isinstance(images, Inputs) else model(images)
+    kind = next((weight.dtype for weight in model.parameters() if weight.is_floating_point()), None)
+    if isinstance(images, Inputs):
+        return model(**{name: _as(tensor, kind) for name, tensor in images.tensors.items()})
+    return model(_as(images, kind))
+
+
+def _as(tensor: Tensor, kind: torch.dtype | None) -> Tensor:
+    return tensor.to(kind) if kind is not None and tensor.is_floating_point() else tensor
 
 
 def joined(batches: Sequence[Images]) -> Images | None:

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from brainrdl._core.errors import about, arg, check_conditions, check_unique, quote, refuse
 from brainrdl._core.files import read_csv
+from brainrdl._core.given_values import as_numbers
 from brainrdl._core.tensor_checks import check_finite
 from brainrdl.dissimilarity.measures import resolve, traits_of
 from brainrdl.models.axes import Axes
@@ -52,7 +53,7 @@ class _Table:
     positions: Mapping[str, int]
 
     def of(self, names: Sequence[str]) -> npt.NDArray[Any]:
-        return np.asarray(self.rows[[self.positions[name] for name in names]])
+        return as_numbers(self.rows[[self.positions[name] for name in names]], "features")
 
 
 class FeatureTeacher:
@@ -165,7 +166,7 @@ class FeatureTeacher:
         return dict(self._last[2])
 
     def patterns(self, batch: Batch) -> dict[str, Float[Tensor, "n_conditions n_channels"]]:
-        """Return the patterns of the batch's conditions for each target, float64 if they are stored so, else float32.
+        """Return the patterns of the batch's conditions for each target, in float32, or float64 if that would round.
 
         Raises
         ------
@@ -182,7 +183,7 @@ class FeatureTeacher:
 
     def _rows(self, target: str, names: Sequence[str], device: torch.device) -> Tensor:
         values = self._tables[target].of(names)
-        exact = values.dtype == np.float64 and device.type != "mps"  # which has no float64
+        exact = not np.can_cast(values.dtype, np.float32) and device.type != "mps"  # which has no float64
         rows = torch.from_numpy(values.astype(np.float64 if exact else np.float32)).to(device)
         check_finite(rows, f"the patterns of target {target!r} of teacher {self.name!r}")
         return pool_patterns(rows, self._pool, Axes(1), of="teacher")
@@ -313,14 +314,11 @@ def _of_dataset(dataset: Dataset, names: Names | None, by: str) -> _Table:
             f"the rows have no names: there is no observation descriptor {by!r}, only {quote(known)}; give "
             f"{arg('names', of='teacher')} or {arg('by', of='teacher')}"
         )
-    return _table(np.asarray(dataset.measurements), names if names is not None else dataset.obs_descriptors[by])
+    return _table(_array(dataset.measurements), names if names is not None else dataset.obs_descriptors[by])
 
 
 def _array(features: Any) -> npt.NDArray[Any]:
-    if isinstance(features, Tensor):
-        plain = features.detach().cpu()
-        return (plain.float() if plain.dtype == torch.bfloat16 else plain).numpy()
-    return np.asanyarray(features)
+    return features if isinstance(features, np.memmap) else as_numbers(features, "features")
 
 
 def _table(rows: npt.NDArray[Any], names: Any) -> _Table:

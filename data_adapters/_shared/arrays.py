@@ -19,6 +19,7 @@ from numpy.lib import format as npy_format
 
 from brainrdl._core.constants import IMAGE_SUFFIXES
 from brainrdl._core.errors import check_option, check_unique, read_arg, refuse
+from brainrdl._core.given_values import as_text
 from brainrdl._core.packed import check_unpacked
 from brainrdl.rdms.conversion import from_array
 
@@ -149,21 +150,7 @@ def _is_zip(path: Path) -> bool:
 
 def texts(array: np.ndarray) -> list[str]:
     """Turn an array of text or numbers into a list of text, whole numbers without a decimal point."""
-    return [text(item) for item in array.ravel().tolist()]
-
-
-def text(item: Any) -> str:
-    """Write a value as text, a whole number without a decimal point.
-
-    Examples
-    --------
-    >>> text(b"face"), text(2.0), text(22.5)
-    ('face', '2', '22.5')
-    """
-    if isinstance(item, bytes):
-        return item.decode()
-    whole = isinstance(item, float | np.floating) and float(item).is_integer()
-    return str(int(item) if whole else item)
+    return [as_text(item) for item in array.ravel().tolist()]
 
 
 def stem(name: str) -> str:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from brainrdl._core.errors import check_option, check_unique, read_arg, refuse
+from brainrdl._core.given_values import as_text
 from brainrdl.rdms.naming import is_missing
-from data_adapters._shared.arrays import text
 
 if TYPE_CHECKING:
     from rsatoolbox.data.dataset import Dataset
@@ -23,7 +23,7 @@ def condition_names(values: Sequence[Any] | np.ndarray, where: str) -> list[str]
     >>> condition_names([b"face", 2.0, 22.5], "column 'image'")
     ['face', '2', '22.5']
     """
-    names = [text(value) for value in values]
+    names = [as_text(value) for value in values]
     lacking = [
         place
         for place, (value, name) in enumerate(zip(values, names, strict=True))

@@ -22,7 +22,7 @@ import h5py
 import numpy as np
 
 from brainrdl._core.errors import check_option, check_unique, nearest, quote, read_arg, refuse
-from data_adapters._shared.arrays import text
+from brainrdl._core.given_values import as_text
 from data_adapters._shared.hdf5 import bdpy_groups, member, numbers, opened, values as values_of
 from data_adapters._shared.measurements import condition_names
 from data_adapters.fmri_maps.maps import dataset_of
@@ -144,7 +144,7 @@ class _Table:
         dataset, metadata = groups
         self.file = file
         self.data = numbers(file, dataset, 2)
-        self.keys = [text(key) for key in values_of(file, f"{metadata}/key")]
+        self.keys = [as_text(key) for key in values_of(file, f"{metadata}/key")]
         self.values = numbers(file, f"{metadata}/value", 2)
         check_unique(self.keys, "the keys of the metadata")
         if self.values.shape != (len(self.keys), self.data.shape[1]):
@@ -192,13 +192,13 @@ class _Table:
         unknown = sorted({float(each) for each in column[~np.isnan(column)]} - texts.keys()) if texts else []
         if unknown:
             refuse(f"vmap has no text for {quote(unknown)} in the column {key!r}")
-        return ["" if np.isnan(each) else texts.get(float(each), text(float(each))) for each in column]
+        return ["" if np.isnan(each) else texts.get(float(each), as_text(float(each))) for each in column]
 
     def _texts(self, key: str) -> dict[float, str]:
         group = member(self.file, f"vmap/{key}")
         if not isinstance(group, h5py.Group):
             return {}
-        return {float(number): text(np.ravel(values_of(self.file, f"vmap/{key}/{number}"))[0]) for number in group}
+        return {float(number): as_text(np.ravel(values_of(self.file, f"vmap/{key}/{number}"))[0]) for number in group}
 
     def runs(self, asked: str | None, kept: Sequence[int]) -> dict[str, list[str]]:
         """Name the runs, of several sessions by session and run."""

@@ -276,7 +276,23 @@ def test_the_input_is_left_as_it_was(name):
 
 def test_integer_counts_are_accepted():
     counts = torch.tensor([[1, 0, 3], [2, 2, 0]])
-    assert torch.equal(d.poisson(counts), d.poisson(counts.float()))
+    assert torch.equal(d.poisson(counts), d.poisson(counts.double()))
+    assert torch.equal(d.poisson(counts.short()), d.poisson(counts.float()))
+
+
+def test_large_whole_numbers_are_not_rounded():
+    dates = torch.tensor([[20240101, 5], [20240102, 5], [20240103, 5]])
+    assert d.euclidean(dates).tolist() == [0.5, 2.0, 0.5]
+
+
+@pytest.mark.parametrize("name", ["cosine", "correlation"])
+@pytest.mark.parametrize("n", [30, 2100])
+def test_patterns_that_share_a_large_part_keep_their_small_differences(name: str, n: int):
+    random = torch.Generator().manual_seed(0)
+    shared = 1e4 + 2000 * torch.randn(50, generator=random, dtype=torch.float64)
+    x = (shared + 10 * torch.randn(n, 50, generator=random, dtype=torch.float64)).float()
+    function = getattr(d, name)
+    torch.testing.assert_close(function(x), function(x.double()).float(), rtol=1e-3, atol=0)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

@@ -370,7 +370,13 @@ def test_a_precision_of_any_kind_of_number_is_taken(noise) -> None:
         np.testing.assert_allclose(calc_rdm(dataset(), name, noise=noise).dissimilarities, expected.dissimilarities)
 
 
-@pytest.mark.parametrize("noise", [np.eye(3), np.ones(N_CHANNELS), np.full((7, 7), "a")])
+@pytest.mark.parametrize("name", ["crossnobis", "correlation"])
+def test_a_precision_of_text_is_refused(name: str) -> None:
+    with refused(r"or a precision of numbers \(7, 7\)\) must hold real numbers, got dtype <U1"):
+        calc_rdm(dataset(), name, noise=np.full((7, 7), "a"))
+
+
+@pytest.mark.parametrize("noise", [np.eye(3), np.ones(N_CHANNELS)])
 @pytest.mark.parametrize("name", ["crossnobis", "correlation"])
 def test_a_precision_that_does_not_fit_is_refused(noise: np.ndarray, name: str) -> None:
     with refused(r"or a precision of numbers \(7, 7\), as many as channels .*; got .* of shape"):

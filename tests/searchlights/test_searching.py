@@ -397,7 +397,7 @@ def refused() -> Iterator[tuple[str, dict[str, Any], str]]:
     yield "names", {"data": data.measurements, "by": NAMES}, "by= has 6 values, but there are 24 observations"
     yield "descriptor", {"by": "stimuli"}, "no descriptor 'stimuli'; nearest: 'stimulus'"
     yield "jobs", {"n_jobs": 0}, "n_jobs=0 is not a number of workers"
-    yield "text", {"data": [["a"]]}, "an array of numbers"
+    yield "text", {"data": [["a"]]}, "data must hold real numbers, got dtype <U1"
     yield "method", {"noise": "shrinkage"}, "noise normalisation 'shrinkage' is not known"
 
 

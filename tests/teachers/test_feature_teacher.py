@@ -165,7 +165,7 @@ def test_a_student_is_fitted_to_features_of_several_targets() -> None:
         (patterns(), {"names": NAMES, "pool": "avgpol"}, "pool 'avgpol' is not known"),
         (patterns(), {"names": NAMES, "dissimilarity": "crossnobis"}, "needs patterns of several runs"),
         (patterns()[:, 0], {"names": NAMES}, r"must be numbers \(n, n_channels\), got float64 of shape \(6,\)"),
-        (np.array([["x"]]), {"names": ["a"]}, "must be numbers"),
+        (np.array([["x"]]), {"names": ["a"]}, "features must hold real numbers, got dtype <U1"),
         ({}, {}, "there are no features"),
         ({"V1": patterns(), "IT": dataset(patterns(), tuple("abcdeg"))}, {"names": None}, "no names of conditions"),
         ([dataset(patterns()), dataset(patterns())], {}, "each must have a different one"),

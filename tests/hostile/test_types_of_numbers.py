@@ -1,0 +1,135 @@
+"""The same numbers give the same answer, in whatever type they come; the oracle is the call with float64."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from rsatoolbox.data import Dataset
+from rsatoolbox.rdm.rdms import concat
+from torch import nn
+
+import brainrdl
+from brainrdl import BrainrdlError, FeatureTeacher, RDMTeacher, Stimuli, Student, rdms
+from brainrdl.inference import latency, sign_flip_test
+from brainrdl.searchlights import surface_neighbourhoods
+from brainrdl.stimuli import Batch
+
+NAMES = ["a", "b", "c", "d", "e", "f"]
+WHOLE = np.random.default_rng(0).integers(0, 100, (6, 8))
+TYPES: dict[str, Callable[[np.ndarray], Any]] = {
+    "int8": lambda x: x.astype("i1"),
+    "uint8": lambda x: x.astype("u1"),
+    "int64": lambda x: x.astype("i8"),
+    "float16": lambda x: x.astype("f2"),
+    "big-endian": lambda x: x.astype(">f8"),
+    "Fortran": np.asfortranarray,
+    "flipped": lambda x: x[:, ::-1].astype(float).copy()[:, ::-1],
+    "long": lambda x: x.astype(np.longdouble),
+}
+each_type = pytest.mark.parametrize("given", [TYPES[name](WHOLE) for name in TYPES], ids=list(TYPES))
+
+
+def calculated(values: Any) -> np.ndarray:
+    return brainrdl.calc_rdm(Dataset(values, obs_descriptors={"stimulus": NAMES}), "euclidean").dissimilarities
+
+
+@each_type
+def test_rdms_do_not_depend_on_the_type_of_the_measurements(given: Any) -> None:
+    np.testing.assert_allclose(calculated(given), calculated(WHOLE.astype(float)), rtol=1e-12)
+
+
+@each_type
+def test_tests_over_subjects_do_not_depend_on_the_type_of_the_values(given: Any) -> None:
+    found, expected = sign_flip_test(given), sign_flip_test(WHOLE.astype(float))
+    np.testing.assert_array_equal(found.p, expected.p)
+
+
+@pytest.mark.parametrize("kind", ["i4", "u4", "i8", ">f8", "f8"])
+def test_features_of_large_numbers_are_not_rounded(kind: str) -> None:
+    teacher = FeatureTeacher((WHOLE + 2**25).astype(kind), names=NAMES, dissimilarity="euclidean")
+    found = teacher.rdms(Batch(tuple(NAMES), torch.zeros(6, 1)))["features"]
+    np.testing.assert_allclose(found.numpy(), calculated(WHOLE.astype(float)), rtol=1e-12)
+
+
+def test_masked_values_are_unknown() -> None:
+    held = np.array([[0.1, 0.2], [0.3, -9.0], [0.2, 0.1], [0.2, 0.3]])
+    known = np.where(held == -9, np.nan, held)
+    masked, table = np.ma.masked_values(held, -9.0), pd.DataFrame(known).convert_dtypes()
+    for given in (masked, table):
+        np.testing.assert_array_equal(sign_flip_test(given).value, sign_flip_test(known).value)
+    measured = np.ma.array(WHOLE.astype(float), mask=np.eye(6, 8, dtype=bool))
+    with pytest.raises(BrainrdlError, match="contain NaN or Inf"):
+        calculated(measured)
+
+
+@pytest.mark.parametrize("similarity", [True, 9])
+def test_similarities_may_be_whole_numbers(similarity: bool | int, tmp_path: Path) -> None:
+    counts = np.array([[9, 1, 2], [1, 9, 3], [2, 3, 9]])
+    np.save(tmp_path / "counts.npy", counts)
+    for found in (
+        rdms.from_array(counts, list("abc"), similarity=similarity, diagonal=True),
+        brainrdl.read(tmp_path / "counts.npy", names=list("abc"), similarity=similarity),
+    ):
+        assert found.dissimilarities.tolist() == [[8, 7, 6]]
+
+
+def test_whole_numbers_are_the_same_subject_with_and_without_a_decimal_point() -> None:
+    pairs = np.random.default_rng(0).random((2, 3, 6))
+    sessions = [
+        rdms.from_array(rows, list("abcd"), descriptors={"subject": subjects, "session": [session] * 3})
+        for rows, subjects, session in zip(pairs, ([1, 2, 3], [1.0, 2.0, 3.0]), ("one", "two"), strict=True)
+    ]
+    teacher = RDMTeacher(concat(sessions), average_over="session")
+    assert teacher.subjects == ("1", "2", "3")
+    assert teacher.targets == ("rdm",)
+
+
+@pytest.mark.parametrize("names", [[1.0, 2.0, 3.0], np.array([1.0, 2, 3]), torch.arange(1, 4), pd.Series([1.0, 2, 3])])
+def test_whole_numbers_are_names_without_a_decimal_point(names: Any) -> None:
+    assert rdms.from_array([0.1, 0.2, 0.3], names).pattern_descriptors["stimulus"] == ["1", "2", "3"]
+
+
+@pytest.mark.parametrize("kind", ["f4", "f8"])
+def test_a_latency_may_be_at_the_end_of_its_window(kind: str) -> None:
+    times = np.round(np.linspace(-0.1, 0.5, 61), 2).astype(kind)
+    courses = np.exp(-((times - 0.2) ** 2) / 0.005) + 0.01 * np.random.default_rng(0).normal(size=(5, 61))
+    assert latency(courses, times, "peak", window=(0.1, 0.2)).value == pytest.approx(0.2)
+
+
+@pytest.mark.parametrize("kind", [torch.float64, torch.float16, torch.bfloat16])
+def test_inputs_may_have_another_type_than_the_weights(kind: torch.dtype) -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Flatten(), nn.Linear(8, 5))
+    shown = np.random.default_rng(0).random((6, 8))
+    expected = Student(network, ["1"]).rdms(Stimuli.from_inputs(shown.astype("f4"), NAMES), NAMES).dissimilarities
+    for found in (
+        Student(network, ["1"]).rdms(Stimuli.from_inputs(shown, NAMES), NAMES),
+        Student(network.to(kind), ["1"]).rdms(Stimuli.from_inputs(shown, NAMES), NAMES),
+    ):
+        np.testing.assert_allclose(found.dissimilarities, expected, atol=0.05)
+
+
+def test_triplets_may_be_decimal_numbers(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    trials = np.array([random.choice(6, 3, replace=False) for _ in range(90)])
+    np.save(tmp_path / "whole.npy", trials)
+    np.save(tmp_path / "decimal.npy", trials.astype(float))
+    np.save(tmp_path / "pairs.npy", random.random((90, 3)))
+    whole, decimal, pairs = (brainrdl.read(tmp_path / f"{name}.npy") for name in ("whole", "decimal", "pairs"))
+    np.testing.assert_array_equal(decimal.dissimilarities, whole.dissimilarities)
+    assert pairs.dissimilarities.shape == (90, 3)
+
+
+def test_a_mask_of_whole_numbers_is_not_taken_for_vertices() -> None:
+    points = np.random.default_rng(0).normal(size=(12, 3))
+    faces = np.array([[k, (k + 1) % 12, (k + 2) % 12] for k in range(12)])
+    mask = np.arange(12) < 6
+    assert len(surface_neighbourhoods((points, faces), rings=1, centres=mask).centres) == 6
+    with pytest.raises(BrainrdlError, match=r"10 of 12 centres are repeated; for a mask .*astype\(bool\)"):
+        surface_neighbourhoods((points, faces), rings=1, centres=mask.astype(int))
