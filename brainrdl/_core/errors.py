@@ -149,7 +149,7 @@ class BrainrdlError(ValueError):
 
 
 class DivergedError(BrainrdlError):
-    """A fit whose loss, patterns or weights became NaN or Inf; the message gives the step.
+    """A fit whose loss or patterns became NaN or Inf, or whose learning rate is too large; the message gives the step.
 
     A search over learning rates may catch it, and count such a fit as a failure rather than as a wrong input.
 

@@ -15,9 +15,11 @@ from brainrdl._core.errors import refuse
 
 SLACK = 0.01  # of a sampling step: 0.1 of float32 is not 0.1
 
+_LARGEST_WHOLE = 1e15  # written without an exponent
+
 
 def as_numbers(given: Any, what: str) -> npt.NDArray[Any]:
-    """Return real numbers in the type that they have, in the byte order of the machine and with positive strides.
+    """Return real numbers in the type that they have, in native byte order and with strides that torch can read.
 
     Parameters
     ----------
@@ -29,12 +31,12 @@ def as_numbers(given: Any, what: str) -> npt.NDArray[Any]:
     Returns
     -------
     array
-        A view if possible.
+        A view if possible; numbers of more than 64 bits become float64.
 
     Raises
     ------
     BrainrdlError
-        If these are no real numbers.
+        If they are not real numbers.
 
     Examples
     --------
@@ -43,15 +45,12 @@ def as_numbers(given: Any, what: str) -> npt.NDArray[Any]:
     >>> as_numbers(np.arange(3, dtype=">i4")[::-1], "x")
     array([2, 1, 0], dtype=int32)
     """
-    try:
-        values = np.asarray(_plain(given))
-    except (ValueError, TypeError, RuntimeError) as error:  # for example rows of different lengths
-        refuse(f"{what} is not an array of numbers: {error}")
-    if values.dtype.kind not in "biuf":
-        refuse(f"{what} must hold real numbers, got dtype {values.dtype}")
-    if not values.dtype.isnative:
-        values = values.astype(values.dtype.newbyteorder("="))
-    return values.copy() if any(stride < 0 for stride in values.strides) else values
+    values = real_array(given, what)
+    if not values.dtype.isnative or values.dtype.itemsize > 8:
+        kind = values.dtype.newbyteorder("=") if values.dtype.itemsize <= 8 else np.dtype(np.float64)
+        return values.astype(kind, order="C")
+    readable = all(stride >= 0 and stride % values.itemsize == 0 for stride in values.strides)
+    return values if readable else values.copy()
 
 
 def as_float64(given: Any, what: str) -> npt.NDArray[np.float64]:
@@ -65,32 +64,70 @@ def as_float64(given: Any, what: str) -> npt.NDArray[np.float64]:
     return np.asarray(as_numbers(given, what), dtype=np.float64)
 
 
+def real_array(given: Any, what: str) -> npt.NDArray[Any]:
+    """Return real numbers as an array in the memory that it has, of any byte order; see `as_numbers`.
+
+    Examples
+    --------
+    >>> real_array(np.arange(3, dtype=">i4")[::-1], "x").dtype.isnative
+    False
+    """
+    try:
+        values = np.asarray(_plain(given))
+    except (ValueError, TypeError, RuntimeError) as error:  # for example rows of different lengths
+        refuse(f"{what} is not an array of numbers: {error}")
+    if values.dtype.kind not in "biuf":
+        refuse(f"{what} must hold real numbers, got dtype {values.dtype}")
+    return values
+
+
 def _plain(given: Any) -> Any:
+    """Return an array without a mask, gradient or type of pandas."""
     if hasattr(given, "detach"):
         tensor = given.detach().cpu()
-        return tensor.float().numpy() if tensor.dtype.itemsize == 2 and tensor.is_floating_point() else tensor.numpy()
-    if type(given).__module__.partition(".")[0] == "pandas":
-        table = given.to_numpy(copy=True)  # pandas' own array is read-only
-        return given.to_numpy(dtype=np.float64, na_value=np.nan) if table.dtype == object else table
+        return (tensor.float() if str(tensor.dtype) == "torch.bfloat16" else tensor).numpy()
+    if hasattr(given, "to_numpy") and type(given).__module__.partition(".")[0] == "pandas":
+        return _of_pandas(given)
+    if isinstance(given, list | tuple) and any(isinstance(part, np.ma.MaskedArray) for part in given):
+        given = np.ma.stack(given)
     if isinstance(given, np.ma.MaskedArray):
-        return np.ma.filled(given.astype(np.float64), np.nan) if np.ma.is_masked(given) else given.data
+        hidden = np.ma.is_masked(given) and given.dtype.kind in "biuf"
+        return np.ma.filled(given.astype(np.float64), np.nan) if hidden else given.data
     return given
+
+
+def _of_pandas(given: Any) -> Any:
+    from pandas.api.types import is_numeric_dtype
+
+    table = given.to_numpy(copy=True)  # pandas' own array is read-only
+    kinds = given.dtypes if given.ndim == 2 else [given.dtype]
+    missing = table.dtype == object and all(map(is_numeric_dtype, kinds))
+    return given.to_numpy(dtype=np.float64, na_value=np.nan) if missing else table
 
 
 def as_text(value: Any) -> str:
     """Write a value as text, a whole number without a decimal point: a column with a gap holds 1.0 instead of 1.
 
+    Raises
+    ------
+    BrainrdlError
+        If bytes are not UTF-8.
+
     Examples
     --------
-    >>> as_text(b"face"), as_text(2.0), as_text(np.float32(22.5)), as_text("2.0")
-    ('face', '2', '22.5', '2.0')
+    >>> as_text(b"face"), as_text(2.0), as_text(np.float32(22.1)), as_text("2.0"), as_text(-0.0)
+    ('face', '2', '22.1', '2.0', '0')
     """
     if isinstance(value, bytes):
-        return value.decode()
-    if hasattr(value, "detach"):
+        try:
+            return value.decode()
+        except UnicodeDecodeError:
+            refuse(f"{value!r} is not UTF-8 text")
+    if hasattr(value, "detach") and value.numel() == 1:
         value = value.item()
-    if isinstance(value, float | np.floating) and float(value).is_integer():
-        value = int(value)
+    if isinstance(value, float | np.floating):
+        number = float(str(value))  # 0.1 of float32 is 0.1
+        return str(int(number)) if number.is_integer() and abs(number) < _LARGEST_WHOLE else str(number)
     return str(value)
 
 

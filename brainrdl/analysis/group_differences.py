@@ -11,6 +11,7 @@ import pandas as pd
 from torch import Tensor
 
 from brainrdl._core.errors import check_option, quote, refuse
+from brainrdl._core.given_values import as_text
 from brainrdl.analysis.comparisons import TargetRDMs
 from brainrdl.inference.batches import t_intervals
 from brainrdl.inference.closed_forms import influences
@@ -95,8 +96,8 @@ def _rows(target: TargetRDMs, comparator: str, groups: Mapping[str, str]) -> lis
 def _members(target: TargetRDMs, groups: Mapping[str, str]) -> dict[str, list[int]]:
     """Positions of the subjects of each group, in order of first appearance."""
     for subject in groups:
-        check_option(str(subject), target.subjects, f"groups: subject of target {target.target!r}")
-    of = {str(subject): str(group) for subject, group in groups.items()}
+        check_option(as_text(subject), target.subjects, f"groups: subject of target {target.target!r}")
+    of = {as_text(subject): as_text(group) for subject, group in groups.items()}
     members: dict[str, list[int]] = {}
     for place, subject in enumerate(target.subjects):
         if subject in of:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from brainrdl._core.errors import about, check_option, quote, refuse
+from brainrdl._core.given_values import as_text
 from brainrdl.cli.common import check_source
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def chosen(found: Sequence[RDMs], paths: Sequence[Path], targets: Sequence[str],
     """Select the RDMs of these targets and subjects, in the files that distinguish them."""
     kept = list(found)
     for option, key, wanted in (("--target", "roi", targets), ("--subject", "subject", subjects)):
-        values = [[str(value) for value in rdms.rdm_descriptors.get(key, ())] for rdms in kept]
+        values = [[as_text(value) for value in rdms.rdm_descriptors.get(key, ())] for rdms in kept]
         known = list(dict.fromkeys(value for column in values for value in column))
         if wanted and not known:
             refuse(f"{option} {wanted[0]!r}: no RDM in {quote(map(str, paths))} has a descriptor {key!r}; leave it out")

@@ -596,7 +596,7 @@ def count_constant(x: Float[Tensor, "*batch n_conditions n_channels"]) -> Int[Te
 
 
 def checked_patterns(x: object, expected: str = "(..., n_conditions, n_channels)", at_least: int = 2) -> Tensor:
-    """Return patterns in float32, or in float64 if they are, or if large whole numbers would be rounded.
+    """Return patterns in float64 if they are float64 or whole numbers of 32 bits or more, otherwise in float32.
 
     Refuse what are not patterns of two conditions or more.
     """

@@ -63,50 +63,38 @@ class _CosineDistances(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, centre: bool) -> Tensor:
-        vectors, inverse, distances = all_distances(x, centre)
-        ctx.save_for_backward(x, vectors, inverse, distances)
+        vectors, inverse, cosines = all_cosines(x, centre)
+        ctx.save_for_backward(x, vectors, inverse, cosines)
         ctx.centre = centre
-        return to_pairs(distances)
+        return _distances(to_pairs(cosines))
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        x, vectors, inverse, distances = ctx.saved_tensors
+        x, vectors, inverse, cosines = ctx.saved_tensors
         if torch.is_grad_enabled():  # create_graph: a second derivative needs the graph of these values
-            vectors, inverse, distances = all_distances(x, ctx.centre)
+            vectors, inverse, cosines = all_cosines(x, ctx.centre)
         square = to_square(gradient)
-        tangent = (square * (1 - distances)).sum(-1).diag_embed() - square  # a change of length changes no angle
+        tangent = (square * cosines).sum(-1).diag_embed() - square  # a change of length does not change an angle
         # Centring needs no separate backward step: this sum of centred vectors is centred already.
         return matmul(tangent * inverse.unsqueeze(-1) * inverse.unsqueeze(-2), vectors), None
 
 
-def all_distances(x: Tensor, centre: bool) -> tuple[Tensor, Tensor, Tensor]:
-    """Return vectors, their inverse lengths, and cosine distances; 1, with gradient 0, if a vector is too short."""
+def all_cosines(x: Tensor, centre: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """Return vectors, their inverse lengths, and cosines; all 0, with gradient 0, if a vector is too short."""
     vectors, floor = channel_centred(x) if centre else (x, torch.finfo(x.dtype).tiny)
-    inverse = inverse_lengths(vectors.square().sum(-1), floor)
-    apart = _apart(vectors, inverse)
-    gram = matmul(apart, apart.mT)
-    half = gram.diagonal(dim1=-2, dim2=-1) / 2
-    distances = (half.unsqueeze(-1) + half.unsqueeze(-2)).sub_(gram).clamp_min(0)
-    return vectors, inverse, _one_if_short(distances, inverse, inverse)
-
-
-def _apart(vectors: Tensor, inverse: Tensor) -> Tensor:
-    """Return unit vectors without what all share: half the squared distance of two is 1 - cos, without cancellation."""
-    unit = vectors * inverse.unsqueeze(-1)
-    return unit.sub_(unit.mean(-2, keepdim=True).detach().nan_to_num_())  # a pattern of NaN must not reach the others
-
-
-def _one_if_short(distances: Tensor, of_rows: Tensor, of_columns: Tensor) -> Tensor:
-    """Set the distances of vectors that are too short, whose inverse length is 0, to 1."""
-    if distances.device.type == "cpu" and of_rows.all() and of_columns.all():
-        return distances
-    short = (of_rows == 0).unsqueeze(-1) | (of_columns == 0).unsqueeze(-2)
-    return torch.where(short, distances * 0 + 1, distances)  # NaN stays NaN
+    gram = matmul(vectors, vectors.mT)
+    squares = gram.diagonal(dim1=-2, dim2=-1)
+    inverse = inverse_lengths(squares, floor)
+    return vectors, inverse, gram.mul_(inverse.unsqueeze(-1)).mul_(inverse.unsqueeze(-2))
 
 
 def inverse_lengths(squares: Tensor, floor: Tensor | float) -> Tensor:
     """Return inverse lengths; 0 for vectors that are too short."""
     return squares.masked_fill(squares <= floor, torch.inf).rsqrt()
+
+
+def _distances(cosines: Tensor) -> Tensor:
+    return cosines.neg_().add_(1).clamp_min_(0)
 
 
 def pair_products(x: Tensor, y: Tensor | None, scale: float) -> Tensor:
@@ -164,16 +152,8 @@ def pair_product_blocks(x: Tensor, y: Tensor | None, scale: float) -> Iterator[t
 def cosine_distance_blocks(x: Tensor, centre: bool) -> Iterator[tuple[slice, Tensor]]:
     """Yield the result of `cosine_distances` in blocks of pairs, without gradient."""
     vectors, floor = channel_centred(x) if centre else (x, torch.finfo(x.dtype).tiny)
-    inverse = inverse_lengths(vectors.square().sum(-1), floor)
-    apart = _apart(vectors, inverse)
-    half = apart.square().sum(-1) / 2
-
-    def block(rows: slice, columns: slice) -> Tensor:
-        both = half[..., rows].unsqueeze(-1) + half[..., columns].unsqueeze(-2)
-        both.sub_(matmul(apart[..., rows, :], apart[..., columns, :].mT)).clamp_min_(0)
-        return _one_if_short(both, inverse[..., rows], inverse[..., columns])
-
-    return _blocks(x, block)
+    unit = vectors * inverse_lengths(vectors.square().sum(-1), floor).unsqueeze(-1)
+    return _blocks(x, lambda rows, columns: _distances(matmul(unit[..., rows, :], unit[..., columns, :].mT)))
 
 
 def _blocks(x: Tensor, block: Callable[[slice, slice], Tensor]) -> Iterator[tuple[slice, Tensor]]:

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float
 
 from brainrdl._core.errors import quote, read_arg
+from brainrdl._core.given_values import as_float64, as_text
 from brainrdl.doctor.finding import Finding, percent
 from brainrdl.similarity.comparators import corr
 
@@ -75,7 +76,7 @@ def of_dataset(dataset: DatasetBase, where: str, by: str) -> Iterator[Finding]:
 
 def flat(dataset: DatasetBase) -> Float[np.ndarray, "n_observations n_values"]:
     """Return channels as they are; of a time series, each channel at each time."""
-    values = np.asarray(dataset.measurements, dtype=float)
+    values = as_float64(dataset.measurements, "measurements")
     return values.reshape(len(values), -1)
 
 
@@ -91,9 +92,9 @@ def _channels(values: Float[np.ndarray, "n_observations n_values"], where: str) 
 
 def counts_of(dataset: DatasetBase, by: str) -> pd.DataFrame:
     """Count observations per condition (rows) and run (columns; one column if runs are not known)."""
-    conditions = pd.Series([str(name) for name in dataset.obs_descriptors[by]], name=by)
+    conditions = pd.Series([as_text(name) for name in dataset.obs_descriptors[by]], name=by)
     runs = dataset.obs_descriptors.get("run", ["all"] * dataset.n_obs)
-    return pd.crosstab(conditions, pd.Series([str(run) for run in runs], name="run"))
+    return pd.crosstab(conditions, pd.Series([as_text(run) for run in runs], name="run"))
 
 
 def _counts(dataset: DatasetBase, where: str, by: str) -> Iterator[Finding]:
@@ -174,7 +175,7 @@ def halves(dataset: DatasetBase, by: str) -> Halves | None:
     if not values.size:
         return None
     table = pd.DataFrame(values - values.mean(0))
-    table["condition"] = [str(name) for name in dataset.obs_descriptors[by]]
+    table["condition"] = [as_text(name) for name in dataset.obs_descriptors[by]]
     runs = dataset.obs_descriptors.get("run")
     split = "observations" if runs is None else "runs"
     place = table.groupby("condition").cumcount() if runs is None else pd.Series(pd.factorize(np.asarray(runs))[0])

@@ -10,6 +10,7 @@ import pandas as pd
 import torch
 
 from brainrdl._core.errors import check_option, refuse
+from brainrdl._core.given_values import as_text
 from brainrdl.evaluation.options import COMPARATORS
 from brainrdl.rdms import by_name, conversion
 from brainrdl.similarity.registry import SIMILARITIES
@@ -92,4 +93,4 @@ def rdm_labels(rdms: RDMs) -> list[str]:
     if "name" in described:
         described = {"name": described["name"]}
     rows = zip(*described.values(), strict=True) if described else ((str(k),) for k in range(rdms.n_rdm))
-    return [" ".join(str(value) for value in row if str(value)) for row in rows]
+    return [" ".join(as_text(value) for value in row if str(value)) for row in rows]

@@ -8,6 +8,7 @@ from typing import Literal, get_args
 import numpy as np
 
 from brainrdl._core.errors import check_option, refuse
+from brainrdl._core.given_values import as_float64
 from brainrdl.inference.intervals import holm
 
 Correction = Literal["holm", "fdr", "fdr-dependent", "none"]
@@ -48,7 +49,7 @@ def corrected(p_values: Sequence[float], method: Correction = "holm") -> list[fl
     from scipy.stats import false_discovery_control
 
     check_option(method, get_args(Correction), "method")
-    values = np.asarray(p_values, dtype=float)
+    values = as_float64(p_values, "p-values")
     known = ~np.isnan(values)
     if not ((values[known] >= 0) & (values[known] <= 1)).all():
         refuse(f"p-values must be between 0 and 1, got {values[known].min():g} to {values[known].max():g}")

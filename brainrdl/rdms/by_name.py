@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from brainrdl._core.errors import arg, check_conditions, check_unique, nearest, quote, read_arg, refuse
+from brainrdl._core.given_values import as_text, real_array
 from brainrdl.dissimilarity.pairs import places_of
 from brainrdl.rdms.naming import checked_names, files_of
 
@@ -86,7 +87,7 @@ def alignment(stimulus_names: Iterable[str], condition_names: Iterable[str]) -> 
     >>> alignment(["b", "a"], ["a", "b", "c"])
     Alignment(common=('b', 'a'), only_stimuli=(), only_rdms=('c',), reordered=True)
     """
-    first, second = tuple(map(str, stimulus_names)), tuple(map(str, condition_names))
+    first, second = tuple(map(as_text, stimulus_names)), tuple(map(as_text, condition_names))
     check_unique(first, "the stimuli")
     check_unique(second, "the RDMs")
     in_first, in_second = frozenset(first), frozenset(second)
@@ -176,7 +177,7 @@ def select(rdms: RDMs, names: Iterable[str], by: str = "stimulus") -> RDMs:
     >>> select(rdms, ["car", "cat"]).get_vectors()
     array([[0.2]])
     """
-    asked = tuple(map(str, names))
+    asked = tuple(map(as_text, names))
     known = names_of(rdms, by)
     if not asked:
         refuse(f"no conditions were requested; the RDMs have {quote(known)}")
@@ -304,7 +305,7 @@ def _spread(rdms: RDMs, everything: Sequence[str], by: str) -> RDMs:
     n = len(everything)
     values = np.full((rdms.n_rdm, n * (n - 1) // 2), np.nan)
     for part, places in places_of(np.array([place[name] for name in held]), n):
-        values[:, places] = np.asarray(rdms.dissimilarities)[:, part]
+        values[:, places] = real_array(rdms.dissimilarities, "RDMs")[:, part]
     return joined_rdms(
         values,
         measure=rdms.dissimilarity_measure,
@@ -336,7 +337,7 @@ def _joined_patterns(rdms: Sequence[RDMs], everything: Sequence[str], by: str) -
 
 def _take(rdms: RDMs, index: npt.NDArray[np.int64]) -> RDMs:
     """Return `rdms` with the conditions at `index`, in that order, without making square matrices."""
-    given = np.asarray(rdms.dissimilarities)
+    given = real_array(rdms.dissimilarities, "RDMs")
     values = np.empty((len(given), len(index) * (len(index) - 1) // 2), dtype=given.dtype)
     for part, places in places_of(index, rdms.n_cond):
         values[:, part] = given[:, places]

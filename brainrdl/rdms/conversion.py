@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from brainrdl._core.errors import check_option, check_text, check_unique, read_arg, refuse
-from brainrdl._core.given_values import as_numbers
+from brainrdl._core.given_values import as_numbers, real_array
 from brainrdl.dissimilarity.pairs import pair_blocks
 from brainrdl.rdms.by_name import FEWEST_CONDITIONS, joined_rdms, names_of, select
 from brainrdl.rdms.naming import checked_names
@@ -96,7 +96,7 @@ def to_table(rdms: RDMs, by: str = "stimulus") -> pd.DataFrame:
 
     listed = np.array(names_of(rdms, by), dtype=object)
     first, second = np.triu_indices(rdms.n_cond, 1)
-    values = np.asarray(rdms.dissimilarities)
+    values = real_array(rdms.dissimilarities, "RDMs")
     columns = {"a": np.tile(listed[first], len(values)), "b": np.tile(listed[second], len(values))}
     described = {key: np.repeat(column, len(first)) for key, column in rdms.rdm_descriptors.items() if key != "index"}
     return pd.DataFrame(columns | {"dissimilarity": values.ravel()} | described)
@@ -248,7 +248,7 @@ def check(rdms: RDMs, where: str) -> None:
     Traceback (most recent call last):
     brainrdl.BrainrdlError: RDM 0 (of 1) in my RDMs is constant: every pair is 1.0, so it distinguishes nothing
     """
-    values = np.asarray(rdms.dissimilarities)
+    values = real_array(rdms.dissimilarities, where)
     _n_conditions(values.shape[1], where)
     if not len(values):
         refuse(f"{where} holds no RDM")

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from brainrdl._core.constants import NOISE
 from brainrdl._core.errors import about, arg, check_option, named, nearest, quote, refuse
-from brainrdl._core.given_values import as_float64
+from brainrdl._core.given_values import as_float64, as_text
 from brainrdl.rdms.observations import averaged, coded, windowed
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def precision_of(
             return _precision_of_windows(data, measured, noise, by)
         return _precision(data, measured, noise, by)[None, None]
     if isinstance(noise, Mapping):
-        given = {str(run): precision for run, precision in noise.items()}
+        given = {as_text(run): precision for run, precision in noise.items()}
         names = coded(data, runs)[0]
         if lacking := [name for name in names if name not in given]:
             refuse(

@@ -24,6 +24,7 @@ from numbers import Real
 from typing import TYPE_CHECKING, NoReturn
 
 from brainrdl._core.errors import arg, named, nearest, quote, refuse
+from brainrdl._core.given_values import as_text
 from brainrdl.rdms.naming import checked_names
 
 if TYPE_CHECKING:
@@ -176,24 +177,14 @@ def _warn_of_zeros(subjects: Sequence[str], where: str) -> None:
 def in_words(values: Sequence[object]) -> list[str]:
     """Write values of a descriptor as text; 0.30000000000000004 as 0.3, unless that makes two values equal.
 
-    Equal numbers have one text: 1 and 1.0, as columns with and without gaps hold them, are "1", or "1.0" among
-    fractions.
-
     Examples
     --------
-    >>> in_words([0.1, 0.1 + 0.2, "V1"]), in_words([1, 2, 1.0]), in_words([0, 0.5])
-    (['0.1', '0.3', 'V1'], ['1', '2', '1'], ['0.0', '0.5'])
+    >>> in_words([0.1, 0.1 + 0.2, "V1"]), in_words([1, 2, 1.0]), in_words([0.0, 0.5])
+    (['0.1', '0.3', 'V1'], ['1', '2', '1'], ['0', '0.5'])
     """
-    known = [float(str(value)) if _is_number(value) else value for value in values]  # 0.1 of float32 stays 0.1
-    whole = all(value.is_integer() for value in known if isinstance(value, float))
-    plain = [int(value) if whole and isinstance(value, float) else value for value in known]
-    words = [str(round(value, 10)) if isinstance(value, float) else str(value) for value in plain]
-    exact = list(map(str, plain))
+    words = [as_text(round(value, 10) if isinstance(value, float) else value) for value in values]
+    exact = list(map(as_text, values))
     return words if len(set(words)) == len(set(exact)) else exact
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool)
 
 
 def _target_keys(rdms: RDMs, asked: tuple[str, ...], subjects: Sequence[str], others: Sequence[str]) -> tuple[str, ...]:
@@ -252,7 +243,7 @@ def _check_one_each(rdms: RDMs, found: Groups, averaged: Sequence[str], subject_
     """Refuse several RDMs of one subject and target that are not to be averaged."""
     for target, rows in found.rows().items():
         for subject, positions in rows.items():
-            differ = {tuple(str(rdms.rdm_descriptors[key][k]) for key in averaged) for k in positions}
+            differ = {tuple(as_text(rdms.rdm_descriptors[key][k]) for key in averaged) for k in positions}
             if len(differ) == len(positions):
                 continue
             if subject_by in rdms.rdm_descriptors:

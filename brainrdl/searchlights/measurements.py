@@ -16,7 +16,7 @@ import numpy.typing as npt
 from scipy.sparse import csr_array
 
 from brainrdl._core.errors import arg, nearest, quote, refuse
-from brainrdl._core.given_values import as_numbers
+from brainrdl._core.given_values import as_text, real_array
 from brainrdl.rdms.by_name import FEWEST_CONDITIONS
 from brainrdl.rdms.naming import checked_names
 
@@ -134,7 +134,7 @@ def _array_of(data: Any, where: Neighbourhoods) -> npt.NDArray[Any]:
     """Return measurements (n_observations, n_channels[, n_times])."""
     if hasattr(data, "affine"):
         return _of_image(data, where)
-    given = as_numbers(getattr(data, "measurements", data), "data")
+    given = real_array(getattr(data, "measurements", data), "data")
     if given.dtype.kind == "b" or given.ndim not in (2, 3):
         refuse(
             "data must be rsatoolbox's Dataset or TemporalDataset, a nibabel image, or an array of numbers "
@@ -197,11 +197,11 @@ def _columns(n_given: int, channels: dict[str, Any], where: Neighbourhoods, n_pl
             what = f" (and no channel descriptor {quote(keys)} that says which they are)" if keys else ""
             refuse(f"the data have {n_given} channels{what}, but the neighbourhoods have {n_places}")
         return np.arange(n_places)
-    held = list(zip(*(map(str, np.asarray(channels[key])) for key in keys), strict=True))
+    held = list(zip(*(map(as_text, np.asarray(channels[key])) for key in keys), strict=True))
     number = {place: column for column, place in enumerate(held)}
     if len(number) < len(held):
         refuse(f"the channel descriptors {quote(keys)} of the data are the same for several channels")
-    wanted = zip(*(map(str, where.labels[key]) for key in keys), strict=True)
+    wanted = zip(*(map(as_text, where.labels[key]) for key in keys), strict=True)
     found = np.array([number.get(place, -1) for place in wanted])
     if (found < 0).all():
         refuse(

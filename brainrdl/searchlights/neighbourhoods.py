@@ -17,7 +17,7 @@ import numpy.typing as npt
 from scipy.sparse import coo_array, csr_array
 
 from brainrdl._core.errors import arg, check_number, check_unique, check_whole, named, quote, refuse
-from brainrdl._core.given_values import as_numbers
+from brainrdl._core.given_values import as_float64, as_numbers, as_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -441,7 +441,7 @@ def sensor_neighbourhoods(
         refuse(f"{arg('radius', radius)} needs the positions of the sensors; leave it out with {arg('adjacency')}")
     near = _adjacent(adjacency) if positions is None else _close(positions, radius, adjacency)
     n = near.shape[0]
-    listed = [str(name) for name in (range(n) if names is None else names)]
+    listed = [as_text(name) for name in (range(n) if names is None else names)]
     if len(listed) != n:
         refuse(f"there are {n} sensors, but {len(listed)} names {quote(listed)}")
     check_unique(listed, "the sensors")
@@ -472,7 +472,7 @@ def _adjacent(adjacency: Any) -> csr_array:
 def _close(positions: npt.ArrayLike, radius: float | None, adjacency: Any) -> csr_array:
     from scipy.spatial.distance import cdist
 
-    given = np.asarray(positions, dtype=np.float64)
+    given = as_float64(positions, "positions")
     if adjacency is not None or radius is None:
         refuse(f"positions need {arg('radius')}, and no {arg('adjacency')}")
     check_number(radius, "radius", above=0)

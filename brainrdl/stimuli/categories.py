@@ -16,6 +16,7 @@ from torch import Tensor
 
 from brainrdl._core.errors import check_text, check_unique, nearest, quote, refuse
 from brainrdl._core.files import nearest_in_folder
+from brainrdl._core.given_values import as_text
 from brainrdl._core.options import as_mapping
 from brainrdl.dissimilarity.pairs import pair_indices
 from brainrdl.rdms.naming import is_missing, named_as
@@ -170,7 +171,7 @@ def groups_of(
     blank = [name for name in listed if is_missing(groups[name])]
     if blank:
         refuse(f"{quote(blank)} have no group in {where}; name it, or leave out stimuli that belong to no group")
-    return {name: str(groups[name]).strip() for name in listed}
+    return {name: as_text(groups[name]).strip() for name in listed}
 
 
 def group_numbers(names: Sequence[str], groups: Mapping[str, str]) -> list[int]:

@@ -113,7 +113,7 @@ def _tensor_of(array: npt.NDArray[Any]) -> Tensor:
 
 def channel_first(images: npt.NDArray[Any] | Tensor, where: str) -> Tensor:
     """Return pixels (n, c, h, w) of arrays (n, h, w[, c]) or tensors (n[, c], h, w)."""
-    if not isinstance(images, Tensor | np.ndarray):
+    if not isinstance(images, Tensor | np.ndarray) or isinstance(images, np.ma.MaskedArray):
         images = as_numbers(images, where)
     if images.ndim not in (3, 4):
         refuse(f"{where} must be (n, h, w), array (n, h, w, c) or tensor (n, c, h, w), got shape {_shape(images)}")

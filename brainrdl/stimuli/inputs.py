@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from brainrdl._core.errors import quote, refuse
 from brainrdl._core.files import digest
+from brainrdl._core.given_values import as_numbers
 from brainrdl._core.tensor_checks import check_finite
 
 
@@ -93,7 +94,8 @@ Images = Shaped[Tensor, "n ..."] | Inputs
 def run_network(model: nn.Module, images: Images) -> Any:
     """Call a network with a batch: with one tensor, or with several by keyword.
 
-    Decimal numbers are given in the type of the network's weights: arrays of NumPy are float64, most weights float32.
+    Decimal numbers of a type that none of the network's weights has are given in that of its first weights: arrays of
+    NumPy are float64, most weights float32.
 
     Examples
     --------
@@ -102,14 +104,16 @@ def run_network(model: nn.Module, images: Images) -> Any:
     >>> run_network(nn.Linear(2, 1), torch.ones(3, 2, dtype=torch.float64)).dtype
     torch.float32
     """
-    kind = next((weight.dtype for weight in model.parameters() if weight.is_floating_point()), None)
     if isinstance(images, Inputs):
-        return model(**{name: _as(tensor, kind) for name, tensor in images.tensors.items()})
-    return model(_as(images, kind))
+        return model(**{name: _as_weights(tensor, model) for name, tensor in images.tensors.items()})
+    return model(_as_weights(images, model))
 
 
-def _as(tensor: Tensor, kind: torch.dtype | None) -> Tensor:
-    return tensor.to(kind) if kind is not None and tensor.is_floating_point() else tensor
+def _as_weights(tensor: Tensor, model: nn.Module) -> Tensor:
+    if not tensor.is_floating_point() or any(weight.dtype == tensor.dtype for weight in model.parameters()):
+        return tensor
+    kind = next((weight.dtype for weight in model.parameters() if weight.is_floating_point()), tensor.dtype)
+    return tensor.to(kind)
 
 
 def joined(batches: Sequence[Images]) -> Images | None:
@@ -172,10 +176,8 @@ def checked_inputs(inputs: Any, n: int) -> Images:
 
 
 def _checked(value: Any, what: str, n: int) -> Tensor:
-    if isinstance(value, np.ndarray) and value.dtype.kind in "biuf":
-        value = torch.from_numpy(np.array(value, dtype=value.dtype.newbyteorder("=")))
     if not isinstance(value, Tensor):
-        refuse(f"{what} must be a tensor or an array of numbers, got {type(value).__name__}")
+        value = torch.from_numpy(np.array(as_numbers(value, what)))
     if value.ndim == 0 or len(value) != n:
         refuse(f"{n} names for {what} of shape {tuple(value.shape)}; the first dimension must be that of the items")
     if 0 in value.shape:

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from brainrdl._core.errors import about, arg, check_conditions, check_unique, quote, refuse
 from brainrdl._core.files import read_csv
-from brainrdl._core.given_values import as_numbers
+from brainrdl._core.given_values import as_float64, as_numbers, real_array
 from brainrdl._core.tensor_checks import check_finite
 from brainrdl.dissimilarity.measures import resolve, traits_of
 from brainrdl.models.axes import Axes
@@ -40,6 +40,10 @@ Names = Sequence[str] | str | Path
 _ONLY = "features"  # the target of patterns without a name
 
 _SEPARATORS = {".csv": ",", ".tsv": "\t"}
+
+_SAMPLE = 256  # rows that are looked at when a teacher is made
+
+_ALIKE = 1e-3  # mean distance below which float32, whose rounding is 1e-7, would change the order of distances
 
 _ROWS = 4096  # rows that are read at once to compute a digest
 
@@ -129,6 +133,11 @@ class FeatureTeacher:
             )
         self._dissimilarity, self._pool = resolve(dissimilarity), check_pool(pool)
         self._tables = _tables(features, names, by, options)
+        self._alike = frozenset(
+            target
+            for target, table in self._tables.items()
+            if dissimilarity in ("correlation", "cosine") and _nearly_alike(table.rows, dissimilarity == "correlation")
+        )
         self.targets = tuple(self._tables)
         self.conditions = _shared_conditions(self._tables, self.name)
         self._last: tuple[tuple[str, ...], torch.device, dict[str, Tensor]] | None = None
@@ -166,7 +175,9 @@ class FeatureTeacher:
         return dict(self._last[2])
 
     def patterns(self, batch: Batch) -> dict[str, Float[Tensor, "n_conditions n_channels"]]:
-        """Return the patterns of the batch's conditions for each target, in float32, or float64 if that would round.
+        """Return the patterns of the batch's conditions for each target.
+
+        They are in float64 if float32 could not hold them or would round their dissimilarities, otherwise in float32.
 
         Raises
         ------
@@ -183,7 +194,8 @@ class FeatureTeacher:
 
     def _rows(self, target: str, names: Sequence[str], device: torch.device) -> Tensor:
         values = self._tables[target].of(names)
-        exact = not np.can_cast(values.dtype, np.float32) and device.type != "mps"  # which has no float64
+        rounds = target in self._alike or not np.can_cast(values.dtype, np.float32)
+        exact = rounds and device.type != "mps"  # which has no float64
         rows = torch.from_numpy(values.astype(np.float64 if exact else np.float32)).to(device)
         check_finite(rows, f"the patterns of target {target!r} of teacher {self.name!r}")
         return pool_patterns(rows, self._pool, Axes(1), of="teacher")
@@ -318,7 +330,7 @@ def _of_dataset(dataset: Dataset, names: Names | None, by: str) -> _Table:
 
 
 def _array(features: Any) -> npt.NDArray[Any]:
-    return features if isinstance(features, np.memmap) else as_numbers(features, "features")
+    return real_array(features, "features")
 
 
 def _table(rows: npt.NDArray[Any], names: Any) -> _Table:
@@ -334,6 +346,17 @@ def _table(rows: npt.NDArray[Any], names: Any) -> _Table:
             "average repetitions first, or compute RDMs with brainrdl.calc_rdm and give them to RDMTeacher"
         )
     return _Table(rows, listed, {name: row for row, name in enumerate(listed)})
+
+
+def _nearly_alike(rows: npt.NDArray[Any], centre: bool) -> bool:
+    """Say whether patterns have almost one direction, as raw BOLD signals have: float32 would round their distances."""
+    some = as_float64(rows[:: max(1, len(rows) // _SAMPLE)], "features")
+    vectors = some.reshape(len(some), -1)
+    with np.errstate(all="ignore"):  # NaN is refused in a batch
+        vectors = vectors - vectors.mean(1, keepdims=True) if centre else vectors
+        together = np.square((vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).sum(0)).sum()
+        mean = 1 - (together - len(some)) / (len(some) * (len(some) - 1))
+    return bool(mean < _ALIKE)
 
 
 def _shared_conditions(tables: Mapping[str, _Table], name: str) -> tuple[str, ...]:

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from brainrdl._core.errors import arg, check_conditions, check_option, check_unique, nearest, quote, refuse
 from brainrdl._core.files import hash_words
+from brainrdl._core.given_values import as_float64, as_text
 from brainrdl.dissimilarity.pairs import pair_blocks, pairs_of, places_of, to_square
 from brainrdl.rdms import by_name, conversion
 from brainrdl.rdms.mapped import InDouble, MappedPairs, PairsOf, rows_of
@@ -305,7 +306,7 @@ class RDMTeacher:
         BrainrdlError
             If a subject is unknown, or a target is left without any.
         """
-        asked = [subjects] if isinstance(subjects, str) else [str(subject) for subject in subjects]
+        asked = [subjects] if isinstance(subjects, str) else [as_text(subject) for subject in subjects]
         missing = [subject for subject in asked if subject not in self.subjects]
         if missing:
             refuse(
@@ -412,6 +413,8 @@ def _in_single(pairs: Pairs) -> Pairs:
 
 def _shared_memory(values: npt.NDArray[Any]) -> Tensor:
     """Return RDMs as a tensor in the same memory, if torch can use it."""
+    if isinstance(values, np.ma.MaskedArray):
+        values = as_float64(values, "RDMs")
     usable = values.dtype in (np.float32, np.float64) and values.dtype.isnative and values.flags.writeable
     return torch.from_numpy(np.ascontiguousarray(values) if usable else np.array(values, dtype=np.float64))
 

@@ -235,10 +235,7 @@ def check_loss(
 def _stop(step: int, message: str) -> NoReturn:
     """Raise `DivergedError`, or at step 0, when nothing was trained, `BrainrdlError`."""
     if step == 0:
-        refuse(
-            f"{message}, before any training; check the weights, the images and the loss, or set "
-            f"{arg('mixed_precision', 'no')}"
-        )
+        refuse(f"{message}, before any training; check the weights, the images and the loss")
     raise DivergedError(f"{message}; lower lr, or set clip")
 
 

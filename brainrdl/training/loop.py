@@ -119,7 +119,9 @@ def fit(
         existing run folder, one that another process uses, a file in it that has changed since it was written, or a
         checkpoint that is damaged or of another run.
     DivergedError
-        If the loss or a pattern is NaN or Inf; the message names step, layer and conditions. It is a `BrainrdlError`.
+        If the loss or a pattern becomes NaN or Inf (the message names step, layer and conditions), or the learning rate
+        is too large for the optimiser. It is a `BrainrdlError`. If a pattern is NaN before any step, this is no
+        divergence, but an input that is refused with a plain `BrainrdlError`.
     KeyboardInterrupt
         If the run was asked to stop; the checkpoint is written.
 

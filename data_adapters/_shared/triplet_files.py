@@ -5,8 +5,6 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
-import numpy as np
-
 from data_adapters._shared.arrays import npy_header
 from data_adapters._shared.text import first_lines, suffix
 
@@ -24,8 +22,7 @@ def looks_like_triplets(path: Path) -> bool:
         if path.suffix.lower() == ".npy":
             with path.open("rb") as opened:
                 shape, dtype = npy_header(opened, path.name)
-            table = len(shape) == 2 and shape[1] == 3 != shape[0]
-            return table and (dtype.kind in "iu" or (dtype.kind == "f" and _are_trials(path)))
+            return dtype.kind in "iu" and len(shape) == 2 and shape[1] == 3 != shape[0]
         rows = first_rows(path) if suffix(path) in _SUFFIXES else []
     except Exception:  # a damaged header fails anywhere in NumPy's and Python's parsers
         return False
@@ -33,13 +30,6 @@ def looks_like_triplets(path: Path) -> bool:
         return False
     are_trials = all(len(row) == 3 and all(map(_is_whole, row)) for row in rows)
     return is_named(rows[0]) or (are_trials and not _is_rdm(rows))
-
-
-def _are_trials(path: Path) -> bool:
-    """Say whether the first rows of an array of decimal numbers are each three different whole numbers."""
-    rows = np.load(path, mmap_mode="r", allow_pickle=False)[:1000]
-    ordered = np.sort(rows, axis=1)
-    return bool((rows == np.round(rows)).all() and (ordered[:, 1:] > ordered[:, :-1]).all())
 
 
 def is_named(header: list[str]) -> bool:

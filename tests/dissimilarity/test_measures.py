@@ -286,13 +286,10 @@ def test_large_whole_numbers_are_not_rounded():
 
 
 @pytest.mark.parametrize("name", ["cosine", "correlation"])
-@pytest.mark.parametrize("n", [30, 2100])
-def test_patterns_that_share_a_large_part_keep_their_small_differences(name: str, n: int):
-    random = torch.Generator().manual_seed(0)
-    shared = 1e4 + 2000 * torch.randn(50, generator=random, dtype=torch.float64)
-    x = (shared + 10 * torch.randn(n, 50, generator=random, dtype=torch.float64)).float()
-    function = getattr(d, name)
-    torch.testing.assert_close(function(x), function(x.double()).float(), rtol=1e-3, atol=0)
+@pytest.mark.parametrize("n", [25, 2100])
+def test_features_of_zeros_and_ones_have_exactly_two_dissimilarities(name: str, n: int):
+    x = torch.eye(4)[torch.arange(n) % 4]
+    assert len(getattr(d, name)(x).unique()) == 2
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

@@ -11,11 +11,13 @@ import pandas as pd
 import pytest
 import torch
 from rsatoolbox.data import Dataset
+from rsatoolbox.rdm import RDMs
 from rsatoolbox.rdm.rdms import concat
 from torch import nn
 
 import brainrdl
 from brainrdl import BrainrdlError, FeatureTeacher, RDMTeacher, Stimuli, Student, rdms
+from brainrdl.dissimilarity.measures import cosine
 from brainrdl.inference import latency, sign_flip_test
 from brainrdl.searchlights import surface_neighbourhoods
 from brainrdl.stimuli import Batch
@@ -48,6 +50,7 @@ def test_rdms_do_not_depend_on_the_type_of_the_measurements(given: Any) -> None:
 def test_tests_over_subjects_do_not_depend_on_the_type_of_the_values(given: Any) -> None:
     found, expected = sign_flip_test(given), sign_flip_test(WHOLE.astype(float))
     np.testing.assert_array_equal(found.p, expected.p)
+    np.testing.assert_allclose(found.value, expected.value)
 
 
 @pytest.mark.parametrize("kind", ["i4", "u4", "i8", ">f8", "f8"])
@@ -115,15 +118,47 @@ def test_inputs_may_have_another_type_than_the_weights(kind: torch.dtype) -> Non
         np.testing.assert_allclose(found.dissimilarities, expected, atol=0.05)
 
 
-def test_triplets_may_be_decimal_numbers(tmp_path: Path) -> None:
+def test_small_differences_of_raw_signals_are_kept_in_single_precision() -> None:
     random = np.random.default_rng(0)
-    trials = np.array([random.choice(6, 3, replace=False) for _ in range(90)])
-    np.save(tmp_path / "whole.npy", trials)
-    np.save(tmp_path / "decimal.npy", trials.astype(float))
-    np.save(tmp_path / "pairs.npy", random.random((90, 3)))
-    whole, decimal, pairs = (brainrdl.read(tmp_path / f"{name}.npy") for name in ("whole", "decimal", "pairs"))
-    np.testing.assert_array_equal(decimal.dissimilarities, whole.dissimilarities)
-    assert pairs.dissimilarities.shape == (90, 3)
+    raw = 1e4 + 2000 * random.normal(size=500) + 10 * random.normal(size=(30, 500))
+    names = tuple(map(str, range(30)))
+    for given in (raw.astype("f4"), raw.round().astype("i2")):
+        found = FeatureTeacher(given, names=names, dissimilarity="cosine").rdms(Batch(names, torch.zeros(30, 1)))
+        exact = cosine(torch.tensor(given.astype(float)))
+        torch.testing.assert_close(found["features"][0].double(), exact, rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("kind", [int, float])
+def test_long_numbers_stay_different_subjects(kind: type) -> None:
+    subjects = [2**52, 2**52 + 1] if kind is float else [20240101123456789, 20240101123456790]
+    given = rdms.from_array(np.random.default_rng(0).random((2, 6)), list("abcd"), descriptors={"subject": subjects})
+    assert len(RDMTeacher(given).subjects) == 2
+
+
+def test_numbers_are_looked_up_as_they_are_named() -> None:
+    given = rdms.from_array([0.1, 0.2, 0.3], [1.0, 2.0, 3.0], descriptors={"subject": [1.0]})
+    assert rdms.select(given, [3.0, 1.0, 2.0]).dissimilarities.tolist() == [[0.2, 0.3, 0.1]]
+    assert rdms.alignment([1.0, 2.0], rdms.names(given)).common == ("1", "2")
+    assert RDMTeacher(given).only_subjects([1.0]).subjects == ("1",)
+    measured = Dataset(
+        np.random.default_rng(0).normal(size=(6, 4)),
+        obs_descriptors={"stimulus": ["a", "b", "c"] * 2, "run": [1.0] * 3 + [2.0] * 3},
+    )
+    precision = {1.0: np.eye(4), 2: np.eye(4)}
+    found = brainrdl.calc_rdm(measured, "crossnobis", noise=precision)
+    np.testing.assert_allclose(
+        found.dissimilarities, brainrdl.calc_rdm(measured, "crossnobis", noise=np.eye(4)).dissimilarities
+    )
+
+
+def test_masked_rdms_and_inputs_are_unknown() -> None:
+    pairs = np.ma.masked_equal(np.array([[0.1, -9.0, 0.3, 0.4, 0.5, 0.6]]), -9.0)
+    given = RDMs(pairs, pattern_descriptors={"stimulus": list("abcd")})
+    answer = RDMTeacher(given).rdms(Batch(tuple("abcd"), torch.zeros(4, 1)))["rdm"]
+    assert answer.isnan().sum() == rdms.to_table(given)["dissimilarity"].isna().sum() == 1
+    assert brainrdl.compare(given, given, ["corr"])["n_pairs"].tolist() == [5]
+    with pytest.raises(BrainrdlError, match="NaN or Inf"):
+        Stimuli.from_inputs(np.ma.masked_less(WHOLE.astype(float), 5), NAMES)
 
 
 def test_a_mask_of_whole_numbers_is_not_taken_for_vertices() -> None:
