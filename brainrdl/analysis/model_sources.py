@@ -66,6 +66,7 @@ class ModelRDM:
     pairs: Float[Tensor, "n_rdms n_pairs"]
     subjects: tuple[str, ...] = ()
     measure: str | None = None
+    given: bool = False
 
     @property
     def label(self) -> str:
@@ -120,6 +121,9 @@ def model_rdms_of(
     found = [one for name, source in _listed(models) for one in make.of(name, source)]
     if not found:
         refuse("no models were given; give RDMs, files of RDMs, networks with layers, or run folders")
+    idle = [named for named, value in (("dissimilarity", dissimilarity), ("weights", weights)) if value is not None]
+    if idle and all(one.given for one in found):
+        refuse(f"{quote(idle)} only apply to networks, and all models are RDMs; leave them out")
     return _with_unique_names(found)
 
 
@@ -230,7 +234,7 @@ class _Maker:
                     f"{len(places)} RDMs of model {model!r} differ in no rdm descriptor; give each a descriptor "
                     "'model' or 'layer', or 'subject' if each is for one subject"
                 )
-            found.append(ModelRDM(model, layer, names, pairs[places], owners, rdms.dissimilarity_measure))
+            found.append(ModelRDM(model, layer, names, pairs[places], owners, rdms.dissimilarity_measure, given=True))
         return found
 
 

@@ -184,10 +184,12 @@ def rsa(
 
 
 def _teacher(data: Any, by: str, names: Any, target_by: Any, subject_by: str, average_over: Any) -> Teacher:
+    how = {"target_by": target_by, "subject_by": subject_by, "average_over": average_over}
     if isinstance(data, Teacher):
-        teacher = data
+        teacher, plain = data, {"target_by": None, "subject_by": "subject", "average_over": (), "names": None}
+        if idle := [name for name, value in {**how, "names": names}.items() if value != plain[name]]:
+            refuse(f"{quote(idle)} only apply to RDMs, and the data are a teacher; give them to the teacher instead")
     else:
-        how = {"target_by": target_by, "subject_by": subject_by, "average_over": average_over}
         teacher = RDMTeacher(data, by=by, names=names, **how)
     check_stored(teacher)
     return teacher

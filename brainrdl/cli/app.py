@@ -484,6 +484,11 @@ def plot(
 ) -> None:
     """Draw the figures of a run into a folder, or the RDMs of a file into an image."""
     if source.is_dir():
+        of_rdms = {
+            "--names": names, "--read": options, "--target": targets, "--subject": subjects, "--mean": mean or None,
+            "--subject-by": None if subject_by == "subject" else subject_by, "--average-over": average_over,
+        }  # fmt: skip
+        files.refuse_options(of_rdms, "a run folder is drawn whole")
         _plot_run(source, out or source / "figures", overwrite)
         return
     from brainrdl import plot as _plot

@@ -12,6 +12,7 @@ import torch
 from brainrdl._core.errors import check_option, refuse
 from brainrdl._core.given_values import as_text
 from brainrdl.evaluation.options import COMPARATORS
+from brainrdl.inference.pairwise import comparison_of
 from brainrdl.rdms import by_name, conversion
 from brainrdl.similarity.registry import SIMILARITIES
 
@@ -38,7 +39,8 @@ def compare(
     Returns
     -------
     pandas.DataFrame
-        Columns a, b (names of the RDMs), comparator, similarity, n_pairs (pairs known in both).
+        Columns a, b (names of the RDMs), comparator, similarity (NaN if it is undefined: too few pairs are known in
+        both, or an RDM is constant on them), n_pairs (pairs known in both).
 
     Raises
     ------
@@ -64,7 +66,7 @@ def compare(
             "a": name_a,
             "b": name_b,
             "comparator": comparator,
-            "similarity": float(SIMILARITIES[comparator](row_a, row_b)),
+            "similarity": float(comparison_of(comparator)(row_a, row_b)),
             "n_pairs": int((~(row_a + row_b).isnan()).sum()),
         }
         for name_a, row_a in zip(rdm_labels(a), rows_a, strict=True)

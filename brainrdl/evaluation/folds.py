@@ -35,8 +35,9 @@ def stimulus_folds(
     names : sequence of str
         Names of all conditions.
     folds : int or scikit-learn splitter
-        Number of folds, shuffled by `seed` and stratified by `labels` if every category has a member for each fold; or
-        a splitter whose test sets do not overlap and whose training sets contain all other conditions.
+        Number of folds, shuffled by `seed` and stratified by `labels` (unless all categories have fewer members than
+        there are folds); or a splitter whose test sets do not overlap and whose training sets contain all other
+        conditions.
     labels : mapping of name to category, optional
         Categories, for stratification.
     groups : mapping of name to group, pandas.Series, str or Path, optional
@@ -96,6 +97,7 @@ def _parts_of(
     # from splitters of scikit-learn that ignore groups; whether they separate one is checked
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The groups parameter is ignored", category=UserWarning)
+        warnings.filterwarnings("ignore", message="The least populated class", category=UserWarning)
         try:
             return list(splitter.split(list(names), categories, *more))
         except (TypeError, ValueError) as error:
@@ -127,12 +129,12 @@ def _k_fold(
         refuse(
             f"{what} must be a scikit-learn splitter or a whole number from 2 to the {n} conditions, got {n_folds!r}"
         )
-    smallest = min(categories.count(category) for category in set(categories)) if categories else 0
+    largest = max(categories.count(category) for category in set(categories)) if categories else 0
     if numbers is not None:
         if len(set(numbers)) < n_folds:
             refuse(f"{what} must be at most the number of groups, {len(set(numbers))}, got {n_folds}")
-        return _GroupFolds(int(n_folds), seed, stratified=bool(smallest >= n_folds))
-    kind = StratifiedKFold if smallest >= n_folds else KFold
+        return _GroupFolds(int(n_folds), seed, stratified=bool(largest >= n_folds))
+    kind = StratifiedKFold if largest >= n_folds else KFold
     return cast(Splitter, kind(n_folds, shuffle=True, random_state=seed))
 
 

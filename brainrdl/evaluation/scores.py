@@ -99,6 +99,11 @@ class HeldOut:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "role", Role(check_option(self.role, [role.value for role in Role], "role")))
+        if len(self.names) < _FEWEST_CONDITIONS:
+            refuse(
+                f"{len(self.names)} conditions were held out together in fold {self.fold}, but an RDM to score has at "
+                f"least {_FEWEST_CONDITIONS}; use fewer folds"
+            )
 
 
 @dataclass(frozen=True)

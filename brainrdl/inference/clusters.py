@@ -16,13 +16,15 @@ import numpy.typing as npt
 import pandas as pd
 from jaxtyping import Bool, Float, Int
 
-from brainrdl._core.errors import check_number, check_option, named, refuse
+from brainrdl._core.errors import arg, check_number, check_option, named, refuse
 from brainrdl.inference.permutation import Tail, flips, subject_table, t_values
 
 if TYPE_CHECKING:
     from scipy.sparse import sparray, spmatrix
 
 Method = Literal["mass", "tfce"]
+
+_P_THRESHOLD = 0.05
 
 _BLOCK = 2**21  # numbers computed at once, which limits the memory
 
@@ -81,7 +83,7 @@ def cluster_test(
     *,
     adjacency: spmatrix | sparray | None = None,
     method: Method = "mass",
-    p_threshold: float = 0.05,
+    p_threshold: float = _P_THRESHOLD,
     t_threshold: float | None = None,
     tail: Tail = "two-sided",
     n_permutations: int = 1000,
@@ -144,6 +146,8 @@ def cluster_test(
     check_option(method, get_args(Method), "method")
     table, shape = subject_table(values), np.shape(values)[1:]
     signs, exact = flips(len(table), tail, n_permutations, seed)
+    if method == "tfce" and (t_threshold is not None or p_threshold != _P_THRESHOLD):
+        refuse(f"{arg('method', 'tfce')} has no threshold; leave out {arg('p_threshold')} and {arg('t_threshold')}")
     threshold = float("nan") if method == "tfce" else _threshold(p_threshold, t_threshold, tail, len(table))
     graph = _Graph(_edges(shape, adjacency), tail)
     t = t_values(signs[:1], table)

@@ -17,6 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from brainrdl._core.constants import MIN_CONDITIONS
 from brainrdl._core.errors import arg, check_option, named, quote, refuse
 from brainrdl.inference.ceilings import Agreement, noise_ceiling
 from brainrdl.inference.clusters import ClusterTest, cluster_test
@@ -219,6 +220,11 @@ def score_movie(
     """
     check_option(comparator, SIMILARITIES, "comparator")
     models, movie = align(models, movie, by)
+    if intervals and models.n_cond < MIN_CONDITIONS:
+        refuse(
+            f"intervals need at least {MIN_CONDITIONS} conditions, got {models.n_cond}; set {arg('intervals', False)} "
+            "for scores alone"
+        )
     labels, shown = _labels(models), to_tensor(models, dtype=torch.float64)
     for label, unknown in zip(labels, shown.isnan().sum(-1).tolist(), strict=True):
         if unknown:

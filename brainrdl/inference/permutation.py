@@ -322,6 +322,11 @@ def _n_to_permute(n_pairs: int) -> int:
 
 def _tested(null: Float[np.ndarray, "n_models n"], tail: Tail, exact: bool, single: bool) -> PermutationTest:
     """Compare the first column with all columns."""
+    if undefined := int(np.isnan(null).any(0).sum()):
+        refuse(
+            f"the similarity is undefined in {undefined} of {null.shape[1]} permutations, because too few pairs are "
+            "known; leave out conditions with unknown pairs"
+        )
     spread = null.std(1, keepdims=True)
     known = spread > _TIE * np.abs(null).max(1, keepdims=True)
     standardised = np.where(known, (null - null.mean(1, keepdims=True)) / np.where(known, spread, 1), 0.0)

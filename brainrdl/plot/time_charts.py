@@ -147,7 +147,8 @@ def _draw_ceiling(ax: Axes, rows: pd.DataFrame) -> None:
 def _draw_model(ax: Axes, rows: pd.DataFrame, name: str, colour: str, line: str) -> None:
     if {"low", "high"} <= set(rows) and rows["low"].notna().any():
         ax.fill_between(rows["time"], rows["low"], rows["high"], color=colour, alpha=0.2, linewidth=0)
-    ax.plot(rows["time"], rows["score"], color=colour, linestyle=line, linewidth=1.6, label=name)
+    point = "o" if len(rows) == 1 else None
+    ax.plot(rows["time"], rows["score"], color=colour, linestyle=line, linewidth=1.6, marker=point, label=name)
 
 
 def _onsets_of(onsets: pd.DataFrame | None, models: Sequence[str]) -> dict[str, tuple[float, float, float]]:

@@ -102,6 +102,11 @@ def regress(
     for target, (_, of_subjects) in subjects_of_targets(rdms, conditions, average_over).items():
         for known in (~of_subjects.isnan()).unique(dim=0):  # ranks, and fewer pairs, may be dependent
             used = regressors[:, known]
+            if used.shape[1] < len(models) + 2:
+                refuse(
+                    f"a regression on {len(models)} models needs at least {len(models) + 2} known pairs, got "
+                    f"{used.shape[1]} in target {target!r}"
+                )
             check_independent(scale(used, None) if scale else used, list(models))
         fold = FoldRDMs(conditions, of_subjects)
         for against in Against.MEAN, Against.SUBJECTS:
@@ -155,7 +160,9 @@ def coefficients(
     used = known.double() if weights is None else weights.double() * known
     y = scale(data.nan_to_num(), used)
     x = scale(models.expand(*used.shape[:-1], *models.shape), used[..., None, :])
+    unknown = (used == 0).all(-1)  # without the only subject, for example
     products = torch.einsum("...ip,...p,...jp->...ij", x, used, x)
+    products = torch.where(unknown[..., None, None], torch.eye(len(models), dtype=products.dtype), products)
     lengths = products.diagonal(dim1=-2, dim2=-1).clamp(min=_TINY).sqrt()
     length = dot(used, y * y).clamp(min=_TINY).sqrt()[..., None]
     inverse = torch.linalg.inv(products / (lengths[..., None] * lengths[..., None, :]))
@@ -164,7 +171,7 @@ def coefficients(
     semipartial = weight / inverse.diagonal(dim1=-2, dim2=-1).sqrt()
     unexplained = 1 - (weight * correlations).sum(-1, keepdim=True)
     partial = semipartial / (unexplained.clamp(min=0) + semipartial.square()).clamp(min=_TINY).sqrt()
-    undefined = is_constant(torch.where(used > 0, data, torch.nan))[..., None]
+    undefined = (unknown | is_constant(torch.where(used > 0, data, torch.nan)))[..., None]
     computed = {"weight": weight, "semipartial": semipartial, "partial": partial}
     return {name: values.masked_fill(undefined, torch.nan) for name, values in computed.items()}
 

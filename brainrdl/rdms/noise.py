@@ -200,6 +200,8 @@ def _inverse(residuals: npt.NDArray[np.float64], dof: float | None, method: str)
         squares = np.square(residuals - residuals.mean(0)).sum(0)
         with np.errstate(divide="ignore"):
             return _finite_precision((len(residuals) - 1 if dof is None else dof) / squares, method)
+    if residuals.shape[1] == 1 and method != "full":
+        refuse(f"noise={method!r} shrinks covariances of channels, and there is one channel; use 'diag'")
     try:
         precision = prec_from_residuals(residuals, dof=dof, method=method)
     except np.linalg.LinAlgError as error:

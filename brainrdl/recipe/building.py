@@ -102,6 +102,12 @@ def _images(section: StimuliSection, network: Network) -> Stimuli:
     return stimuli.cached() if section.cached else stimuli
 
 
+def _of_task(section: StimuliSection, network: Network) -> Stimuli:
+    if section.allow_missing:
+        refuse("allow_missing: true has no effect on the images of a task, which need no RDM; leave it out")
+    return _images(section, network).drop(section.drop)
+
+
 def _labelled(label: str, section: StimuliSource, transform: Callable[..., Any] | None) -> Stimuli:
     with about(spelling=in_recipe(f"stimuli.several.{label}")):
         return _source(section, transform)
@@ -195,9 +201,9 @@ def make_task(recipe: Recipe, network: Network | None = None) -> Task | None:
     options = section.model_dump(exclude={"stimuli", "stream", "validation"})
     if section.stream is not None:
         network = network or make_network(recipe)
-        watched = None if section.stream.validation is None else _images(section.stream.validation, network)
+        watched = None if section.stream.validation is None else _of_task(section.stream.validation, network)
         return Task(_stream(section.stream, network), validation=watched or section.validation, **options)
-    images = None if section.stimuli is None else _images(section.stimuli, network or make_network(recipe))
+    images = None if section.stimuli is None else _of_task(section.stimuli, network or make_network(recipe))
     return Task(images, validation=section.validation, **options)
 
 

@@ -22,6 +22,7 @@ from pydantic import (
 )
 
 from brainrdl._core.constants import TeacherControl
+from brainrdl._core.errors import quote
 from brainrdl._core.options import Names, Option, for_files, members, options_of
 from brainrdl.evaluation.options import EvaluationOptions
 from brainrdl.models.pools import check_pool
@@ -68,6 +69,22 @@ class _Section(BaseModel):
     )  # so that true and "5" are not numbers
 
 
+def _changed(section: BaseModel) -> list[str]:
+    """Keys of a section that are given and differ from their defaults."""
+    fields = type(section).model_fields
+    given = [key for key in fields if key in section.model_fields_set]
+    values = ((key, getattr(section, key), fields[key].get_default(call_default_factory=True)) for key in given)
+    return [key for key, value, default in values if value != default and (value or default)]  # [] is ()
+
+
+def _check_used(section: BaseModel, users: Mapping[str, Sequence[str]]) -> None:
+    """Refuse keys of a section that only apply to sources which it does not have."""
+    for key in _changed(section):
+        sources = users.get(key)
+        if sources is not None and all(getattr(section, source, None) is None for source in sources):
+            raise ValueError(f"{key} only applies to {' and '.join(sources)}, which is not given here; leave it out")
+
+
 def _keys(section: str, options: type, optional: Sequence[str] = ()) -> Any:
     """Make the keys of a section from options, with their defaults and help, checked as in Python.
 
@@ -97,6 +114,12 @@ class StimuliSource(_Section):
     """Images of one brain: a folder, an .npz file with images and names, or a torchvision data set on disk."""
 
     sources: ClassVar[tuple[str, ...]] = ("folder", "arrays", "dataset")
+    users: ClassVar[Mapping[str, Sequence[str]]] = {
+        "root": ("dataset",),
+        "train": ("dataset",),
+        "first": sources,
+        "labels": sources,
+    }
 
     folder: DataPath | None = Field(None, description="Folder with one image per condition, named by the file's stem.")
     arrays: DataPath | None = Field(None, description="NumPy file (.npz) with images, names and, optionally, labels.")
@@ -116,6 +139,7 @@ class StimuliSource(_Section):
     @model_validator(mode="after")
     def _one_source(self) -> StimuliSource:
         _exactly_one(self, *self.sources)
+        _check_used(self, self.users)
         return self
 
 
@@ -151,6 +175,12 @@ class TeacherSource(_Section):
     """The RDMs of one brain: a file of RDMs (rdms) or of patterns (features), or a network."""
 
     sources: ClassVar[tuple[str, ...]] = ("rdms", "features", "network")
+    users: ClassVar[Mapping[str, Sequence[str]]] = {
+        **dict.fromkeys(("target_by", "subject_by", "average_over", "combine", "subjects"), ("rdms",)),
+        **dict.fromkeys(("names", "by", "options"), ("rdms", "features")),
+        **dict.fromkeys(("pool", "dissimilarity"), ("features", "network")),
+        **dict.fromkeys(("weights", "layers", "step", "cache", "view", "cache_precision"), ("network",)),
+    }
 
     rdms: DataPath | None = Field(None, description="File with RDMs, in any format that `brainrdl.read` reads.")
     features: DataPath | dict[str, DataPath] | None = Field(
@@ -227,6 +257,7 @@ class TeacherSource(_Section):
     @model_validator(mode="after")
     def _one_source(self) -> TeacherSource:
         _exactly_one(self, *self.sources)
+        _check_used(self, self.users)
         return self
 
 
@@ -442,8 +473,16 @@ class EvaluationSection(_EvaluationKeys):
     def _one_way(self) -> EvaluationSection:
         if self.folds is not None and self.held_out is not None:
             raise ValueError("give folds or held_out, not both")
-        if self.final and self.folds is None and self.held_out is None:
+        if self.folds is not None or self.held_out is not None:
+            return self
+        if self.final:
             raise ValueError("final: true adds a fit to all stimuli, but without folds or held_out the only fit is one")
+        idle = [name for name in _changed(self) if name not in ("seeds", "groups")]
+        if idle := [*(["seeds"] if len(self.seeds) > 1 else []), *idle]:
+            raise ValueError(
+                f"{quote(idle)} have no effect without folds or held_out, because one student is fitted to all stimuli "
+                "and nothing is scored; give one of these, or leave them out"
+            )
         return self
 
 

@@ -176,12 +176,11 @@ def checked_inputs(inputs: Any, n: int) -> Images:
 
 
 def _checked(value: Any, what: str, n: int) -> Tensor:
-    if not isinstance(value, Tensor):
-        value = torch.from_numpy(np.array(as_numbers(value, what)))
-    if value.ndim == 0 or len(value) != n:
-        refuse(f"{n} names for {what} of shape {tuple(value.shape)}; the first dimension must be that of the items")
-    if 0 in value.shape:
-        refuse(f"{what} is empty: shape {tuple(value.shape)}")
-    if value.is_floating_point():
-        check_finite(value, what)
-    return value
+    tensor = value if isinstance(value, Tensor) else torch.from_numpy(np.array(as_numbers(value, what)))
+    if tensor.ndim == 0 or len(tensor) != n:
+        refuse(f"{n} names for {what} of shape {tuple(tensor.shape)}; the first dimension must be that of the items")
+    if 0 in tensor.shape:
+        refuse(f"{what} is empty: shape {tuple(tensor.shape)}")
+    if tensor.is_floating_point():
+        check_finite(tensor, what)
+    return tensor

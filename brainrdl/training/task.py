@@ -76,6 +76,9 @@ class Task:
             refuse(f"{arg('loss', 'mse')} compares outputs with numbers: give {arg('values')}, one entry per image")
         if self.options["loss"] == "cross-entropy" and values is not None:
             refuse(f"{arg('values')} are numbers to predict; set {arg('loss', 'mse')}, or give a function")
+        idle = [name for name in ("label_smoothing", "class_weights") if self.options[name]]
+        if idle and self.options["loss"] != "cross-entropy":
+            refuse(f"{quote(idle)} only apply to {arg('loss', 'cross-entropy')}; leave them out")
 
     def _check_stream(self) -> None:
         stream = isinstance(self.stimuli, ImageStream)

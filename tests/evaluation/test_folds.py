@@ -52,9 +52,17 @@ def test_folds_without_labels_are_those_of_scikit_learn() -> None:
     assert held_out(stimulus_folds(NAMES, 4, seed=3)) == [{NAMES[i] for i in test} for _, test in expected]
 
 
-def test_a_category_too_small_for_every_fold_leaves_folds_unstratified() -> None:
-    rare = LABELS | {NAMES[0]: "rare"}
-    pd.testing.assert_frame_equal(stimulus_folds(NAMES, 3, labels=rare), stimulus_folds(NAMES, 3))
+@pytest.mark.parametrize("groups", [None, {name: name for name in NAMES}])
+def test_a_small_category_leaves_the_others_stratified(groups: dict[str, str] | None) -> None:
+    labels = {f"n{k}": f"c{k % 3}" for k in range(36)} | {f"n{k}": "rare" for k in range(4)}
+    table = stimulus_folds(list(labels), 5, labels=labels, groups=groups and {name: name for name in labels})
+    counts = pd.crosstab(table["fold"], table["stimulus"].map(labels))
+    assert set(counts.drop(columns="rare").to_numpy().ravel()) <= {2, 3}
+
+
+def test_folds_of_many_small_categories_are_not_stratified() -> None:
+    each = {name: name for name in NAMES}
+    pd.testing.assert_frame_equal(stimulus_folds(NAMES, 3, labels=each), stimulus_folds(NAMES, 3))
 
 
 def test_a_number_of_folds_may_be_numpys() -> None:

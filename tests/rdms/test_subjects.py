@@ -102,7 +102,7 @@ def recording(about: dict[str, str], seed: int) -> TemporalDataset:
 def test_the_times_of_a_movie_are_neither_subjects_nor_averaged() -> None:
     movie = brainrdl.calc_rdm(recording({}, 0))
     teacher = RDMTeacher(movie)
-    assert teacher.targets == ("0.0", "0.1", "0.2", "0.3", "0.4", "0.5")
+    assert teacher.targets == ("0", "0.1", "0.2", "0.3", "0.4", "0.5")
     assert teacher.subjects == ("0",)
     stimuli = brainrdl.Stimuli.from_arrays(torch.rand(10, 1, 4, 4), NAMES)
     student = Student(torch.nn.Sequential(torch.nn.Flatten()), {"0": "0.3"})

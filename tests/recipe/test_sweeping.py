@@ -136,7 +136,7 @@ def test_a_wrong_sweep_is_refused_before_anything_runs(
 def test_a_sweep_without_held_out_stimuli_or_into_another_folder_is_refused(
     swept: recipe.Recipe, tmp_path: Path
 ) -> None:
-    all_stimuli = swept.model_copy(update={"evaluation": swept.evaluation.model_copy(update={"folds": None})})
+    all_stimuli = swept.model_copy(update={"evaluation": type(swept.evaluation)()})
     with pytest.raises(BrainrdlError, match=r"set evaluation.folds or evaluation.held_out"):
         sweep(all_stimuli, tmp_path / "sweep")
     (tmp_path / "mine").mkdir()
