@@ -15,7 +15,7 @@ from brainrdl._core.errors import refuse
 
 SLACK = 0.01  # of a sampling step: 0.1 of float32 is not 0.1
 
-_LARGEST_WHOLE = 1e15  # written without an exponent
+_LARGEST_WHOLE = 2**53  # up to which decimal numbers are exact
 
 
 def as_numbers(given: Any, what: str) -> npt.NDArray[Any]:
@@ -97,12 +97,10 @@ def _plain(given: Any) -> Any:
 
 
 def _of_pandas(given: Any) -> Any:
-    from pandas.api.types import is_numeric_dtype
-
     table = given.to_numpy(copy=True)  # pandas' own array is read-only
-    kinds = given.dtypes if given.ndim == 2 else [given.dtype]
-    missing = table.dtype == object and all(map(is_numeric_dtype, kinds))
-    return given.to_numpy(dtype=np.float64, na_value=np.nan) if missing else table
+    if table.dtype != object or any(isinstance(value, str | bytes | complex) for value in table.ravel()):
+        return table
+    return given.to_numpy(dtype=np.float64, na_value=np.nan)  # numbers, and what is missing
 
 
 def as_text(value: Any) -> str:

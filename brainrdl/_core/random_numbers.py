@@ -1,7 +1,12 @@
-"""The generators of torch: one seed for all devices, as ``torch.manual_seed`` sets it, without its cost on a CPU."""
+"""Global generators of torch, NumPy and Python: seeded for a while, and restored."""
 
 from __future__ import annotations
 
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
 import torch
 
 
@@ -28,3 +33,25 @@ def seed_all(seed: int) -> None:
         torch.manual_seed(seed)
     else:
         torch.default_generator.manual_seed(int(seed))
+
+
+@contextmanager
+def numpy_and_python_from(seed: int) -> Iterator[None]:
+    """During the block, the global generators of NumPy and Python start from `seed`.
+
+    Examples
+    --------
+    >>> with numpy_and_python_from(3):
+    ...     first = np.random.rand()
+    >>> with numpy_and_python_from(3):
+    ...     print(np.random.rand() == first)
+    True
+    """
+    before = np.random.get_state(), random.getstate()
+    np.random.seed(seed)
+    random.seed(seed)
+    try:
+        yield
+    finally:
+        np.random.set_state(before[0])
+        random.setstate(before[1])

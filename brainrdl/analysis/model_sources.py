@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from brainrdl._core.errors import about, arg, quote, refuse
+from brainrdl._core.errors import about, arg, named, quote, refuse
 from brainrdl.dissimilarity.measures import Dissimilarity, traits_of
 from brainrdl.models.fitted import build_fitted, reader
 from brainrdl.models.student import Student
@@ -66,7 +66,7 @@ class ModelRDM:
     pairs: Float[Tensor, "n_rdms n_pairs"]
     subjects: tuple[str, ...] = ()
     measure: str | None = None
-    given: bool = False
+    kind: str = "student"
 
     @property
     def label(self) -> str:
@@ -121,9 +121,11 @@ def model_rdms_of(
     found = [one for name, source in _listed(models) for one in make.of(name, source)]
     if not found:
         refuse("no models were given; give RDMs, files of RDMs, networks with layers, or run folders")
-    idle = [named for named, value in (("dissimilarity", dissimilarity), ("weights", weights)) if value is not None]
-    if idle and all(one.given for one in found):
-        refuse(f"{quote(idle)} only apply to networks, and all models are RDMs; leave them out")
+    kinds = {one.kind for one in found}
+    if dissimilarity is not None and kinds == {"rdms"}:
+        refuse(f"{named('dissimilarity')} only applies to networks, and all models are RDMs; leave it out")
+    if weights is not None and "network" not in kinds:
+        refuse(f"{named('weights')} only apply to networks that are given by name; leave them out")
     return _with_unique_names(found)
 
 
@@ -184,7 +186,7 @@ class _Maker:
             torch.manual_seed(0)  # of random weights
             built, fitted = build_fitted(network, self._weights_of(network))
             student = reader(built.module, list(layers), None, fitted)
-        return self._of_student(name, student, built.transform)
+        return [replace(one, kind="network") for one in self._of_student(name, student, built.transform)]
 
     def _weights_of(self, network: str) -> str | Path | None:
         """Weights to build a network with; random ones only if they are asked for, or it has no others."""
@@ -234,7 +236,7 @@ class _Maker:
                     f"{len(places)} RDMs of model {model!r} differ in no rdm descriptor; give each a descriptor "
                     "'model' or 'layer', or 'subject' if each is for one subject"
                 )
-            found.append(ModelRDM(model, layer, names, pairs[places], owners, rdms.dissimilarity_measure, given=True))
+            found.append(ModelRDM(model, layer, names, pairs[places], owners, rdms.dissimilarity_measure, "rdms"))
         return found
 
 

@@ -186,8 +186,12 @@ def rsa(
 def _teacher(data: Any, by: str, names: Any, target_by: Any, subject_by: str, average_over: Any) -> Teacher:
     how = {"target_by": target_by, "subject_by": subject_by, "average_over": average_over}
     if isinstance(data, Teacher):
-        teacher, plain = data, {"target_by": None, "subject_by": "subject", "average_over": (), "names": None}
-        if idle := [name for name, value in {**how, "names": names}.items() if value != plain[name]]:
+        teacher = data
+        given = {
+            "names": names is not None, "target_by": bool(target_by), "subject_by": subject_by != "subject",
+            "average_over": bool(average_over),
+        }  # fmt: skip
+        if idle := [name for name, is_given in given.items() if is_given]:
             refuse(f"{quote(idle)} only apply to RDMs, and the data are a teacher; give them to the teacher instead")
     else:
         teacher = RDMTeacher(data, by=by, names=names, **how)

@@ -488,7 +488,7 @@ def plot(
             "--names": names, "--read": options, "--target": targets, "--subject": subjects, "--mean": mean or None,
             "--subject-by": None if subject_by == "subject" else subject_by, "--average-over": average_over,
         }  # fmt: skip
-        files.refuse_options(of_rdms, "a run folder is drawn whole")
+        files.refuse_options(of_rdms, "all figures of a run are drawn")
         _plot_run(source, out or source / "figures", overwrite)
         return
     from brainrdl import plot as _plot

@@ -26,6 +26,7 @@ from brainrdl._core.errors import (
     refuse,
     spell,
 )
+from brainrdl._core.given_values import as_text
 from brainrdl.doctor.finding import Finding
 from brainrdl.doctor.measurement_findings import dataset_names, of_dataset
 from brainrdl.doctor.rdm_findings import of_rdms
@@ -278,15 +279,15 @@ def _facts(data: RDMs | list[DatasetBase], by: str) -> dict[str, Any]:
 
 
 def _unique(values: Iterable[Any]) -> list[str]:
-    return [text for text in dict.fromkeys(str(value) for value in values) if text]
+    return [text for text in dict.fromkeys(as_text(value) for value in values) if text]
 
 
 def _conditions(data: RDMs | list[DatasetBase], by: str) -> list[str] | None:
     """Return the names as they are (of measurements: each once), or None if there are none."""
     if not isinstance(data, list):
-        return [str(name) for name in data.pattern_descriptors[by]] if by in data.pattern_descriptors else None
+        return [as_text(name) for name in data.pattern_descriptors[by]] if by in data.pattern_descriptors else None
     known = [name for part in data for name in part.obs_descriptors.get(by, [])]
-    return list(dict.fromkeys(str(name) for name in known)) or None
+    return list(dict.fromkeys(as_text(name) for name in known)) or None
 
 
 def _contents(data: RDMs | list[DatasetBase], by: str, how: Mapping[str, Any]) -> Iterator[Finding]:

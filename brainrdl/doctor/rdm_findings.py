@@ -15,6 +15,7 @@ from scipy.spatial.distance import squareform
 from torch import Tensor
 
 from brainrdl._core.errors import BrainrdlError, arg, quote, read_arg
+from brainrdl._core.given_values import as_text
 from brainrdl.dissimilarity.measures import traits_of
 from brainrdl.dissimilarity.registry import DISSIMILARITIES
 from brainrdl.doctor import dissimilarity_kinds as kinds
@@ -68,7 +69,7 @@ def targets(rdms: RDMs, how: Mapping[str, Any]) -> list[str]:
 
 def of_rdms(rdms: RDMs, by: str, how: Mapping[str, Any]) -> Iterator[Finding]:
     """Check RDMs that passed `brainrdl.rdms.check`; their conditions must have names, which may be repeated."""
-    names = [str(name) for name in rdms.pattern_descriptors[by]]
+    names = [as_text(name) for name in rdms.pattern_descriptors[by]]
     found = kinds.likely_of_all(rdms.dissimilarities)
     rows = labels(rdms)
     yield _range(rdms)
@@ -326,7 +327,7 @@ def between(rows: Float[Tensor, "n_rdms n_pairs"]) -> Float[Tensor, "n_rdms n_rd
 
 def _subjects(rdms: RDMs, teacher: RDMTeacher, target: str) -> Iterator[Finding]:
     rows = to_tensor(rdms, dtype=torch.float64)
-    subjects = [str(name) for name in rdms.rdm_descriptors[teacher.subject_by]]
+    subjects = [as_text(name) for name in rdms.rdm_descriptors[teacher.subject_by]]
     if len(rows) < 2:
         value = "1 RDM: no agreement between subjects and no noise ceiling"
         advice = "give the RDM of each subject, not only their mean"

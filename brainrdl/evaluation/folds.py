@@ -97,7 +97,6 @@ def _parts_of(
     # from splitters of scikit-learn that ignore groups; whether they separate one is checked
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The groups parameter is ignored", category=UserWarning)
-        warnings.filterwarnings("ignore", message="The least populated class", category=UserWarning)
         try:
             return list(splitter.split(list(names), categories, *more))
         except (TypeError, ValueError) as error:
@@ -134,8 +133,21 @@ def _k_fold(
         if len(set(numbers)) < n_folds:
             refuse(f"{what} must be at most the number of groups, {len(set(numbers))}, got {n_folds}")
         return _GroupFolds(int(n_folds), seed, stratified=bool(largest >= n_folds))
-    kind = StratifiedKFold if largest >= n_folds else KFold
-    return cast(Splitter, kind(n_folds, shuffle=True, random_state=seed))
+    if largest >= n_folds:
+        return _Stratified(StratifiedKFold(n_folds, shuffle=True, random_state=seed))
+    return cast(Splitter, KFold(n_folds, shuffle=True, random_state=seed))
+
+
+@dataclass(frozen=True)
+class _Stratified:
+    """Stratified folds, without scikit-learn's warning about categories with fewer members than folds."""
+
+    folds: Any
+
+    def split(self, X: Any, y: Any = None) -> Any:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="The least populated class", category=UserWarning)
+            return list(self.folds.split(X, y))
 
 
 @dataclass(frozen=True)

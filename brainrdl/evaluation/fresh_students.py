@@ -12,7 +12,7 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from brainrdl._core.errors import refuse
-from brainrdl._core.random_numbers import seed_all
+from brainrdl._core.random_numbers import numpy_and_python_from, seed_all
 from brainrdl.models.student import Student
 
 
@@ -41,13 +41,14 @@ class Maker:
         return made
 
     def by(self, label: str, make: Callable[[], Student], seed: int) -> Student:
-        """Make a student after seeding torch's generator, or return the one that was kept."""
+        """Make a student after seeding the generators of torch, NumPy and Python, or return the one that was kept."""
         kept = self._waiting.pop((label, seed), None)
         return self._new(label, make, seed) if kept is None else kept
 
     def _new(self, label: str, make: Callable[[], Student], seed: int) -> Student:
         seed_all(seed)
-        student = make()
+        with numpy_and_python_from(seed):
+            student = make()
         if not isinstance(student, Student):
             refuse(f"the function that makes student {label!r} should return a Student, got {type(student).__name__}")
         self._used = {ref: owner for ref, owner in self._used.items() if not ref.expired()}

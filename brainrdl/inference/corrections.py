@@ -49,7 +49,7 @@ def corrected(p_values: Sequence[float], method: Correction = "holm") -> list[fl
     from scipy.stats import false_discovery_control
 
     check_option(method, get_args(Correction), "method")
-    values = as_float64(p_values, "p-values")
+    values = as_float64([np.nan if p is None else p for p in p_values], "p-values")
     known = ~np.isnan(values)
     if not ((values[known] >= 0) & (values[known] <= 1)).all():
         refuse(f"p-values must be between 0 and 1, got {values[known].min():g} to {values[known].max():g}")

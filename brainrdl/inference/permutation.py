@@ -325,7 +325,7 @@ def _tested(null: Float[np.ndarray, "n_models n"], tail: Tail, exact: bool, sing
     if undefined := int(np.isnan(null).any(0).sum()):
         refuse(
             f"the similarity is undefined in {undefined} of {null.shape[1]} permutations, because too few pairs are "
-            "known; leave out conditions with unknown pairs"
+            "known, or an RDM is constant on them; leave out conditions with unknown pairs"
         )
     spread = null.std(1, keepdims=True)
     known = spread > _TIE * np.abs(null).max(1, keepdims=True)

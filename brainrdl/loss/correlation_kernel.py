@@ -28,7 +28,7 @@ KINDS = ("euclidean", "correlation", "cosine")
 _AT_MOST = 16  # teacher RDMs whose directions are kept
 
 # A teacher may answer with the same tensors in each step. Entries go with the tensors.
-_KNOWN: MutableMapping[Tensor, tuple[int, Tensor | None]] = WeakTensorKeyDictionary()
+_KNOWN: MutableMapping[Tensor, tuple[tuple[Any, ...], Tensor | None]] = WeakTensorKeyDictionary()
 
 
 class _RDMCorrelations(torch.autograd.Function):
@@ -103,14 +103,23 @@ def direction_of(teacher: Float[Tensor, "*n_rdms n_pairs"]) -> Float[Tensor, "n_
     """
     if teacher.is_inference():  # it has no version
         return _direction_of(teacher)
-    version, direction = _KNOWN.get(teacher, (-1, None))
-    if version != teacher._version:
+    state = _state_of(teacher)
+    known, direction = _KNOWN.get(teacher, (None, None))
+    if known != state:
         if len(_KNOWN) >= _AT_MOST:
             _KNOWN.clear()
         with torch.inference_mode(False):  # a matrix made in that mode could never be saved for a backward pass
             direction = _direction_of(teacher)
-        _KNOWN[teacher] = teacher._version, direction
+        _KNOWN[teacher] = state, direction
     return direction
+
+
+def _state_of(teacher: Tensor) -> tuple[Any, ...]:
+    """Return what changes when a tensor is written to: its version; through NumPy or ``.data``, its place and ends."""
+    if teacher.device.type != "cpu" or not teacher.numel():
+        return teacher._version, teacher.data_ptr()
+    flat = teacher.detach().reshape(-1)
+    return teacher._version, teacher.data_ptr(), float(flat[0]), float(flat[-1])
 
 
 def _direction_of(teacher: Tensor) -> Tensor | None:

@@ -322,10 +322,11 @@ def key_of(parts: Iterable[str]) -> str:
 
 
 def digest_network(model: nn.Module) -> str:
-    """Hash the class, the printed structure and all weights of a network.
+    """Hash the class, the printed structure, all weights, and what else the modules of a network hold.
 
-    The printed structure contains strides, paddings and activations, which are not part of the weights. Code that
-    changes neither ``repr(model)`` nor the name of the class does not change the hash.
+    The printed structure contains strides, paddings and activations, which are not part of the weights. Attributes with
+    plain values (numbers, text, lists of these), buffers that are not saved, and forward hooks count as well. Code that
+    changes none of these, nor the name of the class, does not change the hash.
 
     Parameters
     ----------
@@ -348,5 +349,39 @@ def digest_network(model: nn.Module) -> str:
     False
     """
     cls = type(model)
-    state = (f"{name} {digest_tensor(value)}" for name, value in model.state_dict().items())
-    return key_of([f"{cls.__module__}.{cls.__qualname__}", repr(model), *state])
+    weights = {**dict(model.named_buffers()), **model.state_dict()}
+    state = (f"{name} {digest_tensor(value)}" for name, value in weights.items())
+    held = (f"{name} {text}" for name, module in model.named_modules() for text in _held(module))
+    return key_of([f"{cls.__module__}.{cls.__qualname__}", repr(model), *state, *held])
+
+
+def _held(module: nn.Module) -> Iterator[str]:
+    """Describe the plain attributes and the forward hooks of a module."""
+    for name, value in vars(module).items():
+        if not name.startswith("_") and name != "training" and _is_plain(value):
+            yield f"{name}={value!r}"
+    for hook in (*module._forward_pre_hooks.values(), *module._forward_hooks.values()):
+        yield _of_function(hook)
+
+
+def _is_plain(value: object) -> bool:
+    if isinstance(value, list | tuple | set):
+        return all(map(_is_plain, value))
+    if isinstance(value, dict):
+        return all(map(_is_plain, (*value, *value.values())))
+    return value is None or isinstance(value, bool | int | float | complex | str | bytes)
+
+
+def _of_function(function: Any) -> str:
+    """Describe a function by its name, code and the plain values and tensors that it uses."""
+    code = getattr(function, "__code__", None)
+    if code is None:
+        return f"{type(function).__module__}.{type(function).__qualname__} {getattr(function, '__qualname__', '')}"
+    cells = [cell.cell_contents for cell in function.__closure__ or ()]
+    values = [*cells, *(function.__defaults__ or ()), *(constant for constant in code.co_consts if _is_plain(constant))]
+    used = [
+        digest_tensor(value) if isinstance(value, torch.Tensor) else repr(value)
+        for value in values
+        if _is_plain(value) or isinstance(value, torch.Tensor)
+    ]
+    return " ".join([function.__module__, function.__qualname__, code.co_code.hex(), *code.co_names, *used])

@@ -165,7 +165,9 @@ def explained_by_shape(error: Exception, shape: Sequence[object]) -> BrainrdlErr
     if isinstance(error, BrainrdlError | torch.OutOfMemoryError) or "CUDA" in str(error):
         return None
     where = f"images of shape {tuple(shape)}" + ", (n, c, h, w)" * (len(shape) == 4 and isinstance(shape[-1], int))
-    return BrainrdlError(f"the network cannot process {where}: {error}")
+    other_type = "dtype" in str(error) or "bias type" in str(error) or "weight type" in str(error)
+    remedy = "; give the inputs the type of the network's weights, for example inputs.astype(np.float32)"
+    return BrainrdlError(f"the network cannot process {where}: {error}{remedy if other_type else ''}")
 
 
 def tensors_in(output: object) -> Iterator[Tensor]:

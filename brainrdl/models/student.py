@@ -311,10 +311,12 @@ class Student(nn.Module):
         wanting = [head for head in self.readout_heads() if head.readout.needs_calibration]
         if not wanting:
             return
+        n_parts = -(-len(images) // batch_size)
+        size = -(-len(images) // n_parts)  # parts of nearly equal size, because their means are averaged
         with evaluating(self):
             if self.batchnorm != "eval":
-                self._start_statistics(images.split(batch_size))
-            passes = [self._pooled(part.to(self.device), wanting) for part in images.split(batch_size)]
+                self._start_statistics(images.split(size))
+            passes = [self._pooled(part.to(self.device), wanting) for part in images.split(size)]
         for head in wanting:
             head.calibrate(torch.cat([pooled[head.layer] for pooled in passes]))
 

@@ -162,7 +162,7 @@ def coefficients(
     x = scale(models.expand(*used.shape[:-1], *models.shape), used[..., None, :])
     unknown = (used == 0).all(-1)  # without the only subject, for example
     products = torch.einsum("...ip,...p,...jp->...ij", x, used, x)
-    products = torch.where(unknown[..., None, None], torch.eye(len(models), dtype=products.dtype), products)
+    products = torch.where(unknown[..., None, None], torch.eye(len(models)).to(products), products)
     lengths = products.diagonal(dim1=-2, dim2=-1).clamp(min=_TINY).sqrt()
     length = dot(used, y * y).clamp(min=_TINY).sqrt()[..., None]
     inverse = torch.linalg.inv(products / (lengths[..., None] * lengths[..., None, :]))

@@ -12,6 +12,7 @@ from torch import nn
 
 from brainrdl._core.errors import about, arg, check_option, refuse
 from brainrdl._core.factories import load_factory
+from brainrdl._core.given_values import as_text
 from brainrdl._core.packed import check_archive
 from brainrdl.loss.rdm_loss import Decay, RDMLoss
 from brainrdl.models.fitted import build_fitted, read_fitted, reader
@@ -103,8 +104,6 @@ def _images(section: StimuliSection, network: Network) -> Stimuli:
 
 
 def _of_task(section: StimuliSection, network: Network) -> Stimuli:
-    if section.allow_missing:
-        refuse("allow_missing: true has no effect on the images of a task, which need no RDM; leave it out")
     return _images(section, network).drop(section.drop)
 
 
@@ -158,8 +157,8 @@ def _from_npz(path: Path) -> Stimuli:
         refuse(f"cannot read stimuli.arrays {str(path)!r}: {error}; it should be .npz with images and names")
     if missing := {"images", "names"} - set(content):
         refuse(f"stimuli.arrays {str(path)!r} lacks {sorted(missing)}; it needs images and names, and may have labels")
-    labels = [str(label) for label in content["labels"]] if "labels" in content else None
-    return Stimuli.from_arrays(content["images"], [str(name) for name in content["names"]], labels=labels)
+    labels = [as_text(label) for label in content["labels"]] if "labels" in content else None
+    return Stimuli.from_arrays(content["images"], [as_text(name) for name in content["names"]], labels=labels)
 
 
 def _from_torchvision(section: StimuliSource) -> Stimuli:

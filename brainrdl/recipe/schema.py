@@ -82,7 +82,7 @@ def _check_used(section: BaseModel, users: Mapping[str, Sequence[str]]) -> None:
     for key in _changed(section):
         sources = users.get(key)
         if sources is not None and all(getattr(section, source, None) is None for source in sources):
-            raise ValueError(f"{key} only applies to {' and '.join(sources)}, which is not given here; leave it out")
+            raise ValueError(f"{key} only applies to {' or '.join(sources)}, which is not given here; leave it out")
 
 
 def _keys(section: str, options: type, optional: Sequence[str] = ()) -> Any:
@@ -395,6 +395,9 @@ class TaskSection(_TaskKeys):
             raise ValueError("give stimuli or stream, not both")
         if self.stream is not None and self.stream.validation is not None and self.validation:
             raise ValueError("give task.stream.validation (other images) or task.validation, not both")
+        for images in (self.stimuli, self.stream and self.stream.validation):
+            if images is not None and images.allow_missing:
+                raise ValueError("allow_missing has no effect on images of a task, which need no RDM; leave it out")
         return self
 
 
@@ -481,7 +484,7 @@ class EvaluationSection(_EvaluationKeys):
         if idle := [*(["seeds"] if len(self.seeds) > 1 else []), *idle]:
             raise ValueError(
                 f"{quote(idle)} have no effect without folds or held_out, because one student is fitted to all stimuli "
-                "and nothing is scored; give one of these, or leave them out"
+                f"and nothing is scored; set folds or held_out, or leave out {quote(idle)}"
             )
         return self
 

@@ -159,7 +159,7 @@ def groups_of(
         table = _read_labels(Path(groups), "group", ("group", "object"))
     if table is None:
         refuse(f"groups must be a mapping or a path, got {groups!r}")
-    groups = named_as(table, names)
+    groups = named_as({as_text(name): group for name, group in table.items()}, names)
     lacking = [name for name in names if name not in groups]
     unknown = [str(name) for name in groups if name not in set(names)]
     if lacking and unknown:

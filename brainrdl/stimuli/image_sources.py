@@ -178,13 +178,18 @@ class Files:
             return pixels_of(_rgb(image))
 
     def digest(self, position: int) -> str:
-        path = self.paths[position]
-        if not path.exists():
-            refuse(_gone(path, self.where))
+        path, state = self.paths[position], self.state(position)
         if len(self.paths) <= MANY:
             return digest_file(path)
-        known = path.stat()
-        return hash_words([f"{path.parent.name}/{path.name}", str(known.st_size), str(known.st_mtime_ns)])
+        return hash_words([f"{path.parent.name}/{path.name}", *map(str, state)])
+
+    def state(self, position: int) -> tuple[int, int]:
+        """Size and time of change of a file."""
+        try:
+            known = self.paths[position].stat()
+        except FileNotFoundError:
+            refuse(_gone(self.paths[position], self.where))
+        return known.st_size, known.st_mtime_ns
 
 
 @dataclass(frozen=True, eq=False)

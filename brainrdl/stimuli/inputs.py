@@ -94,26 +94,12 @@ Images = Shaped[Tensor, "n ..."] | Inputs
 def run_network(model: nn.Module, images: Images) -> Any:
     """Call a network with a batch: with one tensor, or with several by keyword.
 
-    Decimal numbers of a type that none of the network's weights has are given in that of its first weights: arrays of
-    NumPy are float64, most weights float32.
-
     Examples
     --------
     >>> run_network(nn.Bilinear(2, 2, 1), Inputs({"input1": torch.ones(3, 2), "input2": torch.ones(3, 2)})).shape
     torch.Size([3, 1])
-    >>> run_network(nn.Linear(2, 1), torch.ones(3, 2, dtype=torch.float64)).dtype
-    torch.float32
     """
-    if isinstance(images, Inputs):
-        return model(**{name: _as_weights(tensor, model) for name, tensor in images.tensors.items()})
-    return model(_as_weights(images, model))
-
-
-def _as_weights(tensor: Tensor, model: nn.Module) -> Tensor:
-    if not tensor.is_floating_point() or any(weight.dtype == tensor.dtype for weight in model.parameters()):
-        return tensor
-    kind = next((weight.dtype for weight in model.parameters() if weight.is_floating_point()), tensor.dtype)
-    return tensor.to(kind)
+    return model(**images.tensors) if isinstance(images, Inputs) else model(images)
 
 
 def joined(batches: Sequence[Images]) -> Images | None:

@@ -125,7 +125,7 @@ class Stimuli:
     _source: Source
     _positions: Mapping[str, int]
     _table: Table | None = None
-    _digests: dict[int, str] = field(default_factory=dict)
+    _digests: dict[int, tuple[Any, str]] = field(default_factory=dict)
     _memory: Memory | None = None
     augmentation: Callable[..., Any] | None = None
     seen: Seen = field(default_factory=Seen)
@@ -478,7 +478,8 @@ class Stimuli:
     def digests(self, names: Iterable[str] | None = None) -> dict[str, str]:
         """Return the SHA-256 (hex) of the raw images of `names` (default: all): of file bytes, or of pixels.
 
-        The hash of pixels includes their type and shape. Hashes are computed once per image and process. They do not
+        The hash of pixels includes their type and shape. Hashes are computed once per image and process,
+        and again if the size or the time of a file has changed. They do not
         depend on the transform, so a cache key also needs its ``repr``.
 
         In a set of more than 20,000 files, a file is identified by its name, size and time of change; in a data set of
@@ -492,9 +493,10 @@ class Stimuli:
         """
         asked = self.names if names is None else self._known(names)
         for position in (self._positions[name] for name in asked):
-            if position not in self._digests:
-                self._digests[position] = self._source.digest(position)
-        return {name: self._digests[self._positions[name]] for name in asked}
+            state = self._source.state(position) if isinstance(self._source, Files) else None
+            if position not in self._digests or self._digests[position][0] != state:
+                self._digests[position] = state, self._source.digest(position)
+        return {name: self._digests[self._positions[name]][1] for name in asked}
 
     def fingerprints(self) -> Float[Tensor, "n 32 32"]:
         """Return the fingerprint of each raw image, for `similar_images`; computed once per image and process.

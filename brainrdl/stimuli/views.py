@@ -8,18 +8,17 @@ Python's `random` continue afterwards as if nothing had been drawn.
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from brainrdl._core.errors import refuse
+from brainrdl._core.random_numbers import numpy_and_python_from
 from brainrdl.stimuli.augmentation import Augmentation
 from brainrdl.stimuli.image_sources import set_channels, to_pil, unit
 from brainrdl.stimuli.transforms import ImageTransform, transform_text
@@ -102,7 +101,7 @@ class View:
         if isinstance(self.transform, ImageTransform):
             fitted = self.transform.fit_size(pixels)
             return self.transform.normalise(fitted) if self._complete(fitted) else fitted
-        image = to_pil(pixels) if pixels.dtype == torch.uint8 else set_channels(unit(pixels), 3)
+        image = to_pil(pixels) if pixels.dtype == torch.uint8 else set_channels(unit(pixels), 3).clone()
         return _check_transformed(self.transform(image), name)
 
     def together(self, images: Tensor, draw: int) -> Tensor:
@@ -122,9 +121,10 @@ def _is_own(transform: Callable[..., Any] | None) -> bool:
 
 
 def _as_asked(augmentation: Callable[..., Any], pixels: Tensor) -> Any:
+    """Return pixels in the form that a function takes; copies, because it may change them in place."""
     if pixels.dtype != torch.uint8:
-        return set_channels(unit(pixels), 3)
-    return set_channels(pixels, 3) if _accepts_tensors(augmentation) else to_pil(pixels)
+        return set_channels(unit(pixels), 3).clone()
+    return set_channels(pixels, 3).clone() if _accepts_tensors(augmentation) else to_pil(pixels)
 
 
 def _accepts_tensors(transform: object) -> bool:
@@ -140,16 +140,13 @@ def _accepts_tensors(transform: object) -> bool:
 @contextmanager
 def drawing_from(seed: int) -> Iterator[None]:
     """During the block, the global generators of the CPU start from `seed`."""
-    before = torch.get_rng_state(), np.random.get_state(), random.getstate()
+    before = torch.get_rng_state()
     torch.default_generator.manual_seed(seed)
-    np.random.seed(seed)
-    random.seed(seed)
     try:
-        yield
+        with numpy_and_python_from(seed):
+            yield
     finally:
-        torch.set_rng_state(before[0])
-        np.random.set_state(before[1])
-        random.setstate(before[2])
+        torch.set_rng_state(before)
 
 
 def stack(images: Sequence[Tensor]) -> Tensor:

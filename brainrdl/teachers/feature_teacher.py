@@ -19,7 +19,7 @@ from torch import Tensor
 
 from brainrdl._core.errors import about, arg, check_conditions, check_unique, quote, refuse
 from brainrdl._core.files import read_csv
-from brainrdl._core.given_values import as_float64, as_numbers, real_array
+from brainrdl._core.given_values import as_numbers, as_text, real_array
 from brainrdl._core.tensor_checks import check_finite
 from brainrdl.dissimilarity.measures import resolve, traits_of
 from brainrdl.models.axes import Axes
@@ -41,9 +41,7 @@ _ONLY = "features"  # the target of patterns without a name
 
 _SEPARATORS = {".csv": ",", ".tsv": "\t"}
 
-_SAMPLE = 256  # rows that are looked at when a teacher is made
-
-_ALIKE = 1e-3  # mean distance below which float32, whose rounding is 1e-7, would change the order of distances
+_SIMILAR = 1e-3  # distance below which float32, whose rounding is 1e-7, could change the order of distances
 
 _ROWS = 4096  # rows that are read at once to compute a digest
 
@@ -133,11 +131,7 @@ class FeatureTeacher:
             )
         self._dissimilarity, self._pool = resolve(dissimilarity), check_pool(pool)
         self._tables = _tables(features, names, by, options)
-        self._alike = frozenset(
-            target
-            for target, table in self._tables.items()
-            if dissimilarity in ("correlation", "cosine") and _nearly_alike(table.rows, dissimilarity == "correlation")
-        )
+        self._of_angles = dissimilarity in ("correlation", "cosine")
         self.targets = tuple(self._tables)
         self.conditions = _shared_conditions(self._tables, self.name)
         self._last: tuple[tuple[str, ...], torch.device, dict[str, Tensor]] | None = None
@@ -168,16 +162,22 @@ class FeatureTeacher:
         if self._last is None or self._last[0] != names or self._last[1] != device:
             where = {target: f"target {target!r} of teacher {self.name!r}" for target in self.targets}
             pairs = {
-                target: rdm_of(rows, names, self._dissimilarity, where[target], "target")
-                for target, rows in self.patterns(batch).items()
+                target: self._rdm(target, rows, names, where[target]) for target, rows in self.patterns(batch).items()
             }
             self._last = names, device, pairs
         return dict(self._last[2])
 
+    def _rdm(self, target: str, rows: Tensor, names: tuple[str, ...], where: str) -> Tensor:
+        """Compute an RDM; in double precision if patterns are so similar that single precision would round it."""
+        pairs = rdm_of(rows, names, self._dissimilarity, where, "target")
+        if not self._of_angles or rows.dtype == torch.float64 or not (pairs < _SIMILAR).any():
+            return pairs
+        return rdm_of(self._rows(target, names, rows.device, exact=True), names, self._dissimilarity, where, "target")
+
     def patterns(self, batch: Batch) -> dict[str, Float[Tensor, "n_conditions n_channels"]]:
         """Return the patterns of the batch's conditions for each target.
 
-        They are in float64 if float32 could not hold them or would round their dissimilarities, otherwise in float32.
+        They are in float64 if float32 could not hold them, otherwise in float32.
 
         Raises
         ------
@@ -192,10 +192,9 @@ class FeatureTeacher:
     def _known(self) -> Mapping[str, int]:
         return next(iter(self._tables.values())).positions
 
-    def _rows(self, target: str, names: Sequence[str], device: torch.device) -> Tensor:
+    def _rows(self, target: str, names: Sequence[str], device: torch.device, exact: bool = False) -> Tensor:
         values = self._tables[target].of(names)
-        rounds = target in self._alike or not np.can_cast(values.dtype, np.float32)
-        exact = rounds and device.type != "mps"  # which has no float64
+        exact = (exact or not np.can_cast(values.dtype, np.float32)) and device.type != "mps"  # which has no float64
         rows = torch.from_numpy(values.astype(np.float64 if exact else np.float32)).to(device)
         check_finite(rows, f"the patterns of target {target!r} of teacher {self.name!r}")
         return pool_patterns(rows, self._pool, Axes(1), of="teacher")
@@ -220,7 +219,7 @@ class FeatureTeacher:
         >>> FeatureTeacher(np.eye(4), names=list("abcd")).select("dba").conditions
         ('d', 'b', 'a')
         """
-        asked = tuple(names)
+        asked = tuple(map(as_text, names))
         check_conditions(asked, self._known, f"teacher {self.name!r}")
         check_unique(asked, f"the conditions asked of teacher {self.name!r}")
         check_conditions(tuple(weigh_by or ()), asked, f"the conditions kept of teacher {self.name!r}")
@@ -348,17 +347,6 @@ def _table(rows: npt.NDArray[Any], names: Any) -> _Table:
     return _Table(rows, listed, {name: row for row, name in enumerate(listed)})
 
 
-def _nearly_alike(rows: npt.NDArray[Any], centre: bool) -> bool:
-    """Say whether patterns have almost one direction, as raw BOLD signals have: float32 would round their distances."""
-    some = as_float64(rows[:: max(1, len(rows) // _SAMPLE)], "features")
-    vectors = some.reshape(len(some), -1)
-    with np.errstate(all="ignore"):  # NaN is refused in a batch
-        vectors = vectors - vectors.mean(1, keepdims=True) if centre else vectors
-        together = np.square((vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).sum(0)).sum()
-        mean = 1 - (together - len(some)) / (len(some) * (len(some) - 1))
-    return bool(mean < _ALIKE)
-
-
 def _shared_conditions(tables: Mapping[str, _Table], name: str) -> tuple[str, ...]:
     (first, table), *others = tables.items()
     known = set(table.names)
@@ -372,7 +360,7 @@ def _shared_conditions(tables: Mapping[str, _Table], name: str) -> tuple[str, ..
 
 
 def _digest(table: _Table, names: Sequence[str]) -> str:
-    total = hashlib.sha256(f"{table.rows.dtype} {table.rows.shape[1:]}".encode())
+    total = hashlib.sha256(f"{table.rows.dtype.newbyteorder('=')} {table.rows.shape[1:]}".encode())
     for start in range(0, len(names), _ROWS):
         total.update(np.ascontiguousarray(table.of(names[start : start + _ROWS])).data)
     return total.hexdigest()

@@ -310,7 +310,8 @@ class NetworkTeacher:
 
     def _keys(self, batch: Batch, part: slice) -> list[str]:
         """Identify a stimulus by raw content and transform if the transform's repr is complete, else by the image."""
-        transform = repr(getattr(self._stimuli, "transform", None))
+        given = getattr(self._stimuli, "transform", None)
+        transform = digest_network(given) if isinstance(given, nn.Module) else repr(given)
         if self._stimuli is None or " at 0x" in transform or "Lambda" in transform:
             return _digests(self._images(batch, part))
         raw = self._stimuli.digests(batch.names[part])

@@ -280,7 +280,7 @@ class RDMTeacher:
         >>> teacher.select("dba").conditions
         ('d', 'b', 'a')
         """
-        asked = tuple(names)
+        asked = tuple(map(as_text, names))
         check_conditions(asked, self._positions, f"teacher {self.name!r}")
         check_unique(asked, f"the conditions asked of teacher {self.name!r}")
         weighing = asked if weigh_by is None else tuple(weigh_by)

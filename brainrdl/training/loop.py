@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
 import pandas as pd
+import torch
 from torch import Tensor
 
 from brainrdl._core import files as _files
@@ -120,8 +121,8 @@ def fit(
         checkpoint that is damaged or of another run.
     DivergedError
         If the loss or a pattern becomes NaN or Inf (the message names step, layer and conditions), or the learning rate
-        is too large for the optimiser. It is a `BrainrdlError`. If a pattern is NaN before any step, this is no
-        divergence, but an input that is refused with a plain `BrainrdlError`.
+        is too large for the optimiser. It is a `BrainrdlError`. A pattern that is NaN before
+        any step is a wrong input: a plain `BrainrdlError`.
     KeyboardInterrupt
         If the run was asked to stop; the checkpoint is written.
 
@@ -153,7 +154,7 @@ def fit(
         called(callbacks, "on_end", fitted)
         return fitted
 
-    with _restored(student):
+    with _restored(student), torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         prepared = prepare(planned, accelerator, settings, facts)
         run = prepared.run
         with (

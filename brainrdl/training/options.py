@@ -187,7 +187,13 @@ class FitOptions(TrainingOptions, total=False):
     """
 
     seed: Annotated[
-        int, Option(0, "Seed of torch's global generator and of every random draw of the fit.", at_least=0, below=2**32)
+        int,
+        Option(
+            0,
+            "Seed of every random draw of the fit. Torch's global generator is the same before and after.",
+            at_least=0,
+            below=2**32,
+        ),
     ]
     groups: Groups
 

@@ -34,7 +34,7 @@ def made(n: int = 3, seed: int = 0) -> Any:
             {"several": {"a": {"folder": "a"}}, "labels": "no.csv"},
             "labels only applies to folder",
         ),
-        ("teacher", {"rdms": "it.h5", "dissimilarity": "euclidean"}, "dissimilarity only applies to features and netw"),
+        ("teacher", {"rdms": "it.h5", "dissimilarity": "euclidean"}, "dissimilarity only applies to features or netw"),
         ("teacher", {"features": "it.npy", "combine": "all"}, "combine only applies to rdms"),
         ("teacher", {"network": "small_cnn", "average_over": "session"}, "average_over only applies to rdms"),
         ("teacher", {"several": {"a": {"rdms": "a.h5"}}, "subjects": ["s1"]}, "subjects only applies to rdms"),
@@ -61,8 +61,8 @@ def test_images_of_a_task_are_left_out(tmp_path: Path) -> None:
     assert task.stimuli.names == ("t1", "t2", "t3", "t4")
     with pytest.raises(BrainrdlError, match="nonsense"):
         recipe.make_task(recipe.check({**RECIPE, "task": {"stimuli": section | {"drop": ["nonsense"]}}}))
-    with pytest.raises(BrainrdlError, match="allow_missing: true has no effect"):
-        recipe.make_task(recipe.check({**RECIPE, "task": {"stimuli": section | {"allow_missing": True}}}))
+    with pytest.raises(BrainrdlError, match="allow_missing has no effect on images of a task"):
+        recipe.check({**RECIPE, "task": {"stimuli": section | {"allow_missing": True}}})
 
 
 @pytest.mark.parametrize(
@@ -75,8 +75,13 @@ def test_options_of_the_data_if_an_rsa_gets_a_teacher(options: dict[str, Any]) -
 
 @pytest.mark.parametrize("options", [{"dissimilarity": "euclidean"}, {"weights": "DEFAULT"}])
 def test_options_of_networks_if_all_models_are_rdms(options: dict[str, Any]) -> None:
-    with pytest.raises(BrainrdlError, match="only apply to networks, and all models are RDMs"):
+    with pytest.raises(BrainrdlError, match=r"(dissimilarity only applies|weights only apply) to networks"):
         brainrdl.rsa({"m": made(1)}, made(), progress=False, **options)
+
+
+def test_empty_options_of_the_data_pass_with_a_teacher() -> None:
+    model = rdms.from_array(np.random.default_rng(1).random((1, 28)), NAMES)
+    assert len(brainrdl.rsa({"m": model}, RDMTeacher(made()), progress=False, average_over=[], target_by=()).summary)
 
 
 @pytest.mark.parametrize("options", [{"label_smoothing": 0.1}, {"class_weights": {"a": 2.0}}])

@@ -58,7 +58,7 @@ def test_three_conditions_have_no_intervals_over_time() -> None:
     assert score_movie(model, movie, "spearman", intervals=False).scores.ravel() == pytest.approx(1)
 
 
-def test_a_held_out_pair_is_no_rdm_to_score() -> None:
+def test_a_held_out_pair_is_not_an_rdm_to_score() -> None:
     with pytest.raises(BrainrdlError, match="2 conditions were held out together in fold 1"):
         HeldOut(student="model", role="student", target="IT", names=("a", "b"), pairs=torch.ones(1), fold=1)
 

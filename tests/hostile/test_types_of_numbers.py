@@ -18,7 +18,7 @@ from torch import nn
 import brainrdl
 from brainrdl import BrainrdlError, FeatureTeacher, RDMTeacher, Stimuli, Student, rdms
 from brainrdl.dissimilarity.measures import cosine
-from brainrdl.inference import latency, sign_flip_test
+from brainrdl.inference import corrected, latency, sign_flip_test
 from brainrdl.searchlights import surface_neighbourhoods
 from brainrdl.stimuli import Batch
 
@@ -105,24 +105,20 @@ def test_a_latency_may_be_at_the_end_of_its_window(kind: str) -> None:
     assert latency(courses, times, "peak", window=(0.1, 0.2)).value == pytest.approx(0.2)
 
 
-@pytest.mark.parametrize("kind", [torch.float64, torch.float16, torch.bfloat16])
-def test_inputs_may_have_another_type_than_the_weights(kind: torch.dtype) -> None:
-    torch.manual_seed(0)
+def test_inputs_of_another_type_than_the_weights_are_refused_with_a_remedy() -> None:
     network = nn.Sequential(nn.Flatten(), nn.Linear(8, 5))
-    shown = np.random.default_rng(0).random((6, 8))
-    expected = Student(network, ["1"]).rdms(Stimuli.from_inputs(shown.astype("f4"), NAMES), NAMES).dissimilarities
-    for found in (
-        Student(network, ["1"]).rdms(Stimuli.from_inputs(shown, NAMES), NAMES),
-        Student(network.to(kind), ["1"]).rdms(Stimuli.from_inputs(shown, NAMES), NAMES),
-    ):
-        np.testing.assert_allclose(found.dissimilarities, expected, atol=0.05)
+    shown = Stimuli.from_inputs(np.random.default_rng(0).random((6, 8)), NAMES)
+    with pytest.raises(BrainrdlError, match=r"dtype.*; give the inputs the type of .* inputs.astype\(np.float32\)"):
+        Student(network, ["1"]).rdms(shown, NAMES)
+    assert Student(network.double(), ["1"]).rdms(shown, NAMES).n_cond == 6
 
 
 def test_small_differences_of_raw_signals_are_kept_in_single_precision() -> None:
     random = np.random.default_rng(0)
     raw = 1e4 + 2000 * random.normal(size=500) + 10 * random.normal(size=(30, 500))
     names = tuple(map(str, range(30)))
-    for given in (raw.astype("f4"), raw.round().astype("i2")):
+    opposite = raw * np.where(np.arange(30) % 2, 1, -1)[:, None]  # two tight groups
+    for given in (raw.astype("f4"), raw.round().astype("i2"), opposite.astype("f4")):
         found = FeatureTeacher(given, names=names, dissimilarity="cosine").rdms(Batch(names, torch.zeros(30, 1)))
         exact = cosine(torch.tensor(given.astype(float)))
         torch.testing.assert_close(found["features"][0].double(), exact, rtol=1e-6, atol=0)
@@ -133,6 +129,13 @@ def test_long_numbers_stay_different_subjects(kind: type) -> None:
     subjects = [2**52, 2**52 + 1] if kind is float else [20240101123456789, 20240101123456790]
     given = rdms.from_array(np.random.default_rng(0).random((2, 6)), list("abcd"), descriptors={"subject": subjects})
     assert len(RDMTeacher(given).subjects) == 2
+    assert rdms.groups(given).subjects[0] == str(subjects[0])
+
+
+def test_object_columns_of_numbers_are_numbers() -> None:
+    table = pd.DataFrame({"a": [1, None, 3], "b": [0.5, 1, 2]}, dtype=object)
+    np.testing.assert_array_equal(sign_flip_test(table).value, [2, 3.5 / 3])
+    assert corrected([0.01, None, 0.03], "none")[0] == 0.01
 
 
 def test_numbers_are_looked_up_as_they_are_named() -> None:
