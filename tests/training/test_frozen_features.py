@@ -24,10 +24,10 @@ class _Counting(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.seen = 0
+        self._seen = 0
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        self.seen += len(x)
+        self._seen += len(x)
         return x
 
 
@@ -83,8 +83,8 @@ def test_fit_over_features_equals_the_fit_through_the_network(stimuli: Stimuli, 
     quick, whole = _student(), _student()
     short = fit(quick, teacher, stimuli, **options).history
     long = fit(whole, _Looking(teacher), stimuli, **options).history
-    assert quick.model[0].seen == 12
-    assert whole.model[0].seen > 100
+    assert quick.model[0]._seen == 12
+    assert whole.model[0]._seen > 100
     assert short["train_similarity"].iloc[-1] > short["train_similarity"].iloc[0] + 0.05
     np.testing.assert_allclose(short["validation_similarity"], long["validation_similarity"], atol=1e-5)
     for name, value in whole.state_dict().items():
@@ -95,7 +95,7 @@ def test_each_stimulus_passes_through_the_network_once_and_others_never(stimuli:
     student, features = _student(), FrozenFeatures(stimuli)
     features.of(student, NAMES[:5])
     features.of(student, NAMES[3:7])
-    assert student.model[0].seen == 7
+    assert student.model[0]._seen == 7
 
 
 def test_other_weights_are_not_mistaken_for_known_ones(stimuli: Stimuli) -> None:
@@ -150,7 +150,7 @@ def test_teacher_network_with_images_of_its_own_does_not_look_at_the_batch(stimu
     student = _student()
     options = {"loss": RDMLoss(match={"1+2.0": "1", "4": "1"}), "steps": 3, "device": "cpu", "progress": False}
     fit(student, with_own, stimuli, **options)
-    assert student.model[0].seen == 12
+    assert student.model[0]._seen == 12
 
 
 def test_frozen_network_runs_in_evaluation_mode(stimuli: Stimuli) -> None:
