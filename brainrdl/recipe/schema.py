@@ -395,7 +395,7 @@ class TaskSection(_TaskKeys):
             raise ValueError("give stimuli or stream, not both")
         if self.stream is not None and self.stream.validation is not None and self.validation:
             raise ValueError("give task.stream.validation (other images) or task.validation, not both")
-        for images in (self.stimuli, self.stream and self.stream.validation):
+        for images in (self.stimuli, None if self.stream is None else self.stream.validation):
             if images is not None and images.allow_missing:
                 raise ValueError("allow_missing has no effect on images of a task, which need no RDM; leave it out")
         return self
