@@ -351,17 +351,23 @@ def digest_network(model: nn.Module) -> str:
     cls = type(model)
     weights = {**dict(model.named_buffers()), **model.state_dict()}
     state = (f"{name} {digest_tensor(value)}" for name, value in weights.items())
-    held = (f"{name} {text}" for name, module in model.named_modules() for text in _held(module))
-    return key_of([f"{cls.__module__}.{cls.__qualname__}", repr(model), *state, *held])
+    return key_of([f"{cls.__module__}.{cls.__qualname__}", repr(model), *state, *held_by(model)])
 
 
-def _held(module: nn.Module) -> Iterator[str]:
-    """Describe the plain attributes and the forward hooks of a module."""
-    for name, value in vars(module).items():
-        if not name.startswith("_") and name != "training" and _is_plain(value):
-            yield f"{name}={value!r}"
-    for hook in (*module._forward_pre_hooks.values(), *module._forward_hooks.values()):
-        yield _of_function(hook)
+def held_by(model: nn.Module) -> Iterator[str]:
+    """Describe the plain attributes and the forward hooks of all modules of a network.
+
+    Examples
+    --------
+    >>> list(held_by(nn.Sequential(nn.Flatten(2))))
+    ['0 start_dim=2', '0 end_dim=-1']
+    """
+    for path, module in model.named_modules():
+        for name, value in vars(module).items():
+            if not name.startswith("_") and name != "training" and _is_plain(value):
+                yield f"{path} {name}={value!r}"
+        for hook in (*module._forward_pre_hooks.values(), *module._forward_hooks.values()):
+            yield f"{path} {_of_function(hook)}"
 
 
 def _is_plain(value: object) -> bool:

@@ -11,6 +11,7 @@ from torch import nn
 
 from brainrdl._core import files as _files
 from brainrdl.loss.rdm_loss import RDMLoss
+from brainrdl.models.feature_cache import held_by
 from brainrdl.models.student import Student
 from brainrdl.models.trained_on import TrainedOn
 from brainrdl.runs import provenance
@@ -103,6 +104,9 @@ def student_settings(student: Student) -> dict[str, Any]:
         "network_code": _code_digest(student.model),
         "layers": list(student.layers),
         "readouts": {head.layer: provenance.describe(head.readout) for head in student.readout_heads()},
+        "projection_seeds": {
+            head.layer: head.seed for head in student.readout_heads() if isinstance(head.readout.projection, int)
+        },
         "trainable": student.trainable,
         "batchnorm": student.batchnorm,
         "initial_weights": _files.digest(student.state_dict()),
@@ -113,7 +117,7 @@ def _code_digest(model: nn.Module) -> str:
     """Digest of what a network computes with its weights: its modules, and the code of those that are not torch's."""
     kinds = {provenance.describe(type(module)): type(module) for module in model.modules()}
     own = [kind for name, kind in sorted(kinds.items()) if not name.startswith("torch.")]
-    return _files.hash_words([repr(model), *map(code_of, own)])
+    return _files.hash_words([repr(model), *held_by(model), *map(code_of, own)])
 
 
 def code_digest(function: Callable[..., Any]) -> str:

@@ -12,7 +12,18 @@ from PIL import Image
 from torch import Tensor, nn
 from torchvision.transforms import v2
 
-from brainrdl import NetworkTeacher, RDMLoss, RDMTeacher, Readout, Stimuli, Student, cross_validate, fit, rdms
+from brainrdl import (
+    BrainrdlError,
+    NetworkTeacher,
+    RDMLoss,
+    RDMTeacher,
+    Readout,
+    Stimuli,
+    Student,
+    cross_validate,
+    fit,
+    rdms,
+)
 from brainrdl.models.feature_cache import digest_network
 from brainrdl.stimuli import Batch
 
@@ -143,3 +154,17 @@ def test_a_changed_file_has_a_new_digest(tmp_path: Path) -> None:
     Image.new("L", (6, 6), 200).save(tmp_path / "a.png")
     after = made.digests()
     assert (before["a"] != after["a"], before["b"] == after["b"]) == (True, True)
+
+
+@pytest.mark.parametrize("change", ["attribute", "seed"])
+def test_a_run_of_another_network_or_projection_is_not_resumed(change: str, tmp_path: Path) -> None:
+    def made(other: bool) -> Student:
+        network = nn.Sequential(Recurrent(3 if other and change == "attribute" else 1))
+        seed = 1 if other and change == "seed" else 0
+        return Student(network, ["0"], readout=Readout(projection=3), trainable="projection", seed=seed)
+
+    asked = {"steps": 2, "device": "cpu", "progress": False, "out": tmp_path / "run", "resume": True}
+    fit(made(False), teacher(), stimuli(), **asked)
+    fit(made(False), teacher(), stimuli(), **asked)
+    with pytest.raises(BrainrdlError, match=r"was written with (network_code|projection_seeds)"):
+        fit(made(True), teacher(), stimuli(), **asked)
