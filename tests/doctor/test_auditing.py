@@ -581,7 +581,7 @@ def test_regions_and_times_make_targets_together() -> None:
 def test_similar_findings_about_many_targets_share_a_line() -> None:
     found = audit(movie(3, [k / 100 for k in range(12)]))
     each = found.findings.query("what == 'noise ceiling'")
-    assert each["where"].tolist() == [f"{k / 100} s" for k in range(12)]
+    assert each["where"].tolist() == [f"{k / 100:g} s" for k in range(12)]
     lines = [line for line in str(found).splitlines() if "noise ceiling" in line]
     assert len(lines) == 1
     assert (
