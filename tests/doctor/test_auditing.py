@@ -585,7 +585,7 @@ def test_similar_findings_about_many_targets_share_a_line() -> None:
     lines = [line for line in str(found).splitlines() if "noise ceiling" in line]
     assert len(lines) == 1
     assert (
-        f"12 targets, 0.0 s to 0.11 s: {each['value'].iloc[0]} (the first), {each['value'].iloc[-1]} (the last)"
+        f"12 targets, 0 s to 0.11 s: {each['value'].iloc[0]} (the first), {each['value'].iloc[-1]} (the last)"
         in lines[0]
     )
 
