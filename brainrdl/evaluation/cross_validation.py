@@ -308,9 +308,10 @@ class _Work:
         out: Path | None,
     ) -> tuple[list[pd.DataFrame], int]:
         stored = out.parent / f"{out.name}-inner.csv" if out else None
-        run = _files.digest_file(self.folder / run_folder.SETTINGS) if self.folder else ""
         # The first process decides: it may be ahead, so that it has written the table when another one looks for it.
         known = bool(agreed(stored is not None and _is_stored(stored)))
+        # after all processes have met: the first one has written the settings before
+        run = _files.digest_file(self.folder / run_folder.SETTINGS) if self.folder else ""
         if stored and known:
             table = _stored_table(stored, run)
         else:
