@@ -52,6 +52,8 @@ class ModelRDM:
         the data is a model for all of them, too.
     measure : str, optional
         The dissimilarity, if it is known.
+    kind : str
+        "rdms" if it was given as RDMs, "network" for a network that was given by name, otherwise "student".
 
     Examples
     --------
@@ -123,9 +125,14 @@ def model_rdms_of(
         refuse("no models were given; give RDMs, files of RDMs, networks with layers, or run folders")
     kinds = {one.kind for one in found}
     if dissimilarity is not None and kinds == {"rdms"}:
-        refuse(f"{named('dissimilarity')} only applies to networks, and all models are RDMs; leave it out")
+        refuse(
+            f"{named('dissimilarity')} only applies to networks, and all models are RDMs; leave it out, got "
+            f"{dissimilarity!r}"
+        )
     if weights is not None and "network" not in kinds:
-        refuse(f"{named('weights')} only apply to networks that are given by name; leave them out")
+        refuse(
+            f"{named('weights')} only apply to networks that are given by name; leave them out, got {str(weights)!r}"
+        )
     return _with_unique_names(found)
 
 

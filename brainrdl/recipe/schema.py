@@ -82,7 +82,10 @@ def _check_used(section: BaseModel, users: Mapping[str, Sequence[str]]) -> None:
     for key in _changed(section):
         sources = users.get(key)
         if sources is not None and all(getattr(section, source, None) is None for source in sources):
-            raise ValueError(f"{key} only applies to {' or '.join(sources)}, which is not given here; leave it out")
+            raise ValueError(
+                f"{key} only applies to {' or '.join(sources)}, which is not given here; "
+                f"leave it out, got {getattr(section, key)!r}"
+            )
 
 
 def _keys(section: str, options: type, optional: Sequence[str] = ()) -> Any:
