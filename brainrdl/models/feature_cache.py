@@ -371,7 +371,7 @@ def held_by(model: nn.Module) -> Iterator[str]:
 
 
 def _is_plain(value: object) -> bool:
-    if isinstance(value, list | tuple | set):
+    if isinstance(value, list | tuple):  # not sets, whose order differs between processes
         return all(map(_is_plain, value))
     if isinstance(value, dict):
         return all(map(_is_plain, (*value, *value.values())))
