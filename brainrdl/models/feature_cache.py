@@ -13,6 +13,7 @@ import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import CellType
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -383,7 +384,7 @@ def _of_function(function: Any) -> str:
     code = getattr(function, "__code__", None)
     if code is None:
         return f"{type(function).__module__}.{type(function).__qualname__} {getattr(function, '__qualname__', '')}"
-    cells = [cell.cell_contents for cell in function.__closure__ or ()]
+    cells = [cell.cell_contents for cell in function.__closure__ or () if cell != CellType()]  # not the empty ones
     values = [*cells, *(function.__defaults__ or ()), *(constant for constant in code.co_consts if _is_plain(constant))]
     used = [
         digest_tensor(value) if isinstance(value, torch.Tensor) else repr(value)
